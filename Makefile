@@ -1,0 +1,77 @@
+# docker-job: `make` lists what there is to do. Nothing but Python 3.11 or newer is needed.
+
+PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+UV := $(firstword $(wildcard $(BIN)/uv) uv)
+LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --quiet \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
+
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.PHONY: help run test lint format types check lock clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.runtime ## set up what is missing, then serve on http://127.0.0.1:8000
+	@exec $(BIN)/python -m services.embedded
+
+test: $(VENV)/.dev ## run all tests (some of them: make test ARGS="tests/unit -k backoff")
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## ruff, its format check, and who may import whom
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check --quiet . || { echo "Run: make format" >&2; exit 1; }
+	@$(BIN)/python -c 'from importlinter.cli import lint_imports_command as l; l()' --no-logo
+
+format: $(VENV)/.dev ## put the code in the house's form
+	@$(BIN)/python -m ruff format .
+	@$(BIN)/python -m ruff check --fix .
+
+types: $(VENV)/.dev ## mypy --strict
+	@$(BIN)/python -m mypy --strict
+
+check: lint types test ## all that CI runs
+
+lock: ## write requirements*.txt anew from requirements*.in (newer versions: make lock UPGRADE=--upgrade)
+	@command -v $(UV) >/dev/null || { echo "Locking needs uv: pip install uv" >&2; exit 1; }
+	@$(LOCK) requirements.in --output-file requirements.txt
+	@$(LOCK) requirements-dev.in --output-file requirements-dev.txt
+
+clean: ## remove what was made here, except the data in .data
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is younger than its lock once all that the lock names is installed. A Ctrl-C while the
+# environment was made may have left it without pip.
+$(VENV)/.runtime: requirements.txt $(BIN)/python
+	@echo "Installing what docker-job needs (once) ..."
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+	@$(PIP) install --require-hashes --requirement requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(BIN)/python
+	@echo "Installing what the tests and checks need (once) ..."
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+	@$(PIP) install --require-hashes --requirement requirements-dev.txt
+	@touch $@
+
+# Also when the Python that it was made of is gone. Debian has Python without venv: one line says so.
+$(BIN)/python:
+	@set -eu; found=; \
+	for python in $(PYTHON); do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    found=$$python; break; \
+	  fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "docker-job needs Python 3.11 or newer, and the PATH has none (make PYTHON=/path/to/python3)." >&2; \
+	  exit 1; \
+	fi; \
+	if ! "$$found" -c 'import ensurepip, venv' 2>/dev/null; then \
+	  echo "Python cannot make a virtual environment here: apt-get install python3-venv" >&2; \
+	  exit 1; \
+	fi; \
+	"$$found" -m venv --clear $(VENV)
