@@ -1,0 +1,89 @@
+"""From a URL to the adapter of a port: the one place that knows which schemes there are."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from shared.bus.memory import MemoryBus
+from shared.bus.port import Bus, Topology
+from shared.bus.rabbitmq import RabbitMQBus
+from shared.clock import Clock
+from shared.compute.docker import DockerCompute
+from shared.compute.engine_api import DEFAULT_HOST
+from shared.compute.instance_container import DockerSettings
+from shared.compute.port import Compute
+from shared.compute.process import ProcessCompute, Runtime
+from shared.compute.simulator import SimulatorCompute
+from shared.config import BadSetting, Settings
+
+
+@dataclass(frozen=True)
+class ComputePlace:
+    """What the adapters of the compute port need of their surroundings."""
+
+    deployment: str
+    data_dir: Path
+    agent_path: Path
+    runtime: Runtime
+    docker: DockerSettings = field(default_factory=DockerSettings)
+    engine: str = DEFAULT_HOST
+
+
+def open_bus(url: str, topology: Topology, *, prefetch: int = 200) -> Bus:
+    """The bus at *url*; *prefetch* deliveries at most are under way. Raises `BadSetting`."""
+    scheme = urlsplit(url).scheme
+    if scheme == "memory":
+        return MemoryBus(topology)
+    if scheme in ("amqp", "amqps"):
+        return RabbitMQBus(url, topology, prefetch=prefetch)
+    raise BadSetting(f"DOCKER_JOB_BUS_URL begins with {scheme!r}: it must be amqp://… or memory://")
+
+
+def open_compute(url: str, place: ComputePlace, clock: Clock) -> Compute:
+    """The compute at *url*. Raises `BadSetting`."""
+    scheme = urlsplit(url).scheme
+    if scheme == "process":
+        return ProcessCompute(
+            place.data_dir, place.deployment, clock, place.agent_path, place.runtime
+        )
+    if scheme == "sim":
+        try:
+            return SimulatorCompute.from_url(url, place.deployment, clock)
+        except ValueError as error:
+            raise BadSetting(f"DOCKER_JOB_COMPUTE_URL is {url!r}: {error}") from None
+    if scheme == "docker":
+        return DockerCompute(place.deployment, clock, place.docker, host=place.engine)
+    raise BadSetting(
+        f"DOCKER_JOB_COMPUTE_URL is {url!r}: it must begin with docker://, process:// or sim://"
+    )
+
+
+def compute_from(settings: Settings, clock: Clock) -> Compute:
+    """The compute of a service that runs as a process of its own. Raises `BadSetting`."""
+    place = ComputePlace(
+        deployment=settings.required("DEPLOYMENT", "production"),
+        data_dir=Path(settings.text("DATA_DIR", ".data")).absolute(),
+        agent_path=Path(settings.text("AGENT_PATH", "agent/docker_job_agent.py")).absolute(),
+        runtime=read_runtime(settings),
+        docker=_docker_settings(settings),
+        engine=settings.text("DOCKER_HOST", os.environ.get("DOCKER_HOST") or DEFAULT_HOST),
+    )
+    return open_compute(settings.required("COMPUTE_URL", "docker://"), place, clock)
+
+
+def read_runtime(settings: Settings) -> Runtime:
+    """What runs the containers: an engine, nothing, or an engine where one answers."""
+    runtime = settings.choice("RUNTIME", "auto", ("auto", "docker", "simulated"))
+    return "docker" if runtime == "docker" else "simulated" if runtime == "simulated" else "auto"
+
+
+def _docker_settings(settings: Settings) -> DockerSettings:
+    defaults = DockerSettings()
+    return DockerSettings(
+        image=settings.text("INSTANCE_IMAGE", defaults.image),
+        network=settings.text("INSTANCE_NETWORK", defaults.network),
+        socket=settings.text("ENGINE_SOCKET", defaults.socket),
+        runtime="simulated" if read_runtime(settings) == "simulated" else "docker",
+        metadata_url=os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+    )

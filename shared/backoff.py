@@ -1,0 +1,30 @@
+"""The one backoff: exponential, capped, with jitter that the caller supplies."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Delays in seconds: `first`, then `factor` times the one before, never more than `longest`."""
+
+    first: float
+    factor: float
+    longest: float
+
+    def delay(self, tries: int, jitter: float) -> float:
+        """Seconds to wait after the *tries*-th failure (from 1).
+
+        *jitter*, in [0, 1), takes up to a quarter off, so that what failed together does not come
+        back together ("equal jitter";
+        https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter).
+        """
+        # The exponent is bounded: a float overflows long before a row has been tried so often.
+        whole: float = min(self.longest, self.first * self.factor ** min(tries - 1, 64))
+        return whole * (1 - jitter / 4)
+
+
+RECONNECT = Backoff(first=0.1, factor=2, longest=5)
+"""For a server that does not answer now: quick at first, then every five seconds."""
+
+PARKED = Backoff(first=1, factor=3, longest=600)
+"""For a handler that fails: 1, 3, 9, 27, 81 s … so that five retries span two minutes."""

@@ -1,0 +1,129 @@
+"""The bus inside one process: a small sibling of the broker, with the same promises.
+
+Its messages do not survive the process, and need not: a publish is confirmed only when every bound
+queue has acknowledged the message, so until it has taken effect it stands in the publisher's
+outbox, from where the next start publishes it again. At least once, any order; given a *chaos*
+source it shuffles and doubles deliveries, which is how the tests run.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from shared.bus.port import BusUnavailable, Message, Topology
+
+
+class _Queued:
+    """One message in one queue, until it is acknowledged."""
+
+    def __init__(self, message: Message, queue: "_Queue") -> None:
+        self.message = message
+        self.acknowledged = asyncio.get_running_loop().create_future()
+        self._queue = queue
+
+    async def ack(self) -> None:
+        self._queue.forget(self)
+        if not self.acknowledged.done():
+            self.acknowledged.set_result(None)
+
+
+class _Queue:
+    def __init__(self) -> None:
+        self.ready: deque[_Queued] = deque()
+        self.pending: dict[str, _Queued] = {}
+        self.filled = asyncio.Event()
+
+    def put(self, message: Message) -> _Queued:
+        """Enqueue, unless the same event is here still: its publisher only asked again."""
+        queued = self.pending.get(message.event_id)
+        if queued is None:
+            queued = self.pending[message.event_id] = _Queued(message, self)
+            self.ready.append(queued)
+            self.filled.set()
+        return queued
+
+    def put_back(self, queued: _Queued) -> None:
+        if not queued.acknowledged.done():
+            self.ready.append(queued)
+            self.filled.set()
+
+    def forget(self, queued: _Queued) -> None:
+        if self.pending.get(queued.message.event_id) is queued:
+            del self.pending[queued.message.event_id]
+
+
+class _Subscription:
+    def __init__(self, queue: _Queue, chaos: random.Random | None) -> None:
+        self._queue = queue
+        self._chaos = chaos
+        self._taken: list[_Queued] = []
+        self._closed = False
+
+    async def take(self, limit: int) -> Sequence[_Queued]:
+        queue = self._queue
+        while not queue.ready and not self._closed:
+            queue.filled.clear()
+            await queue.filled.wait()
+        if self._closed:  # what it took now, nobody would put back
+            raise BusUnavailable("the subscription is closed")
+        if self._chaos:
+            self._stir(self._chaos)
+        batch = [queue.ready.popleft() for _ in range(min(limit, len(queue.ready)))]
+        self._taken = [each for each in self._taken if not each.acknowledged.done()] + batch
+        return batch
+
+    def _stir(self, chaos: random.Random) -> None:
+        """Any order, and again: what a broker may do, done often."""
+        again = [each for each in self._queue.ready if chaos.random() < 0.2]
+        self._queue.ready.extend(again)
+        chaos.shuffle(self._queue.ready)
+
+    async def close(self) -> None:
+        self._closed = True
+        self._queue.filled.set()
+        for queued in self._taken:
+            self._queue.put_back(queued)
+        self._taken = []
+
+
+class MemoryBus:
+    """A topic exchange and its queues in this process's memory."""
+
+    def __init__(self, topology: Topology, chaos: random.Random | None = None) -> None:
+        self._queues = {queue: _Queue() for queue in topology}
+        self._bound: dict[str, list[_Queue]] = {}
+        for queue, names in topology.items():
+            for name in names:
+                self._bound.setdefault(name, []).append(self._queues[queue])
+        self._chaos = chaos
+        self._closed = asyncio.Event()
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Enqueue, and return when every queue has acknowledged every message."""
+        waiting = [
+            queue.put(message).acknowledged
+            for message in messages
+            for queue in self._bound.get(message.name, ())
+        ]
+        closed = asyncio.ensure_future(self._closed.wait())
+        try:
+            # One future for all acknowledgements: `closed` must not have to beat each of them.
+            everything = asyncio.gather(*waiting)
+            either: list[asyncio.Future[Any]] = [everything, closed]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not everything.done():
+                raise BusUnavailable("the bus is closing")
+        finally:
+            closed.cancel()
+
+    async def subscribe(self, queue: str) -> _Subscription:
+        return _Subscription(self._queues[queue], self._chaos)
+
+    async def ready(self) -> bool:
+        return not self._closed.is_set()
+
+    async def close(self) -> None:
+        """Publishers stop waiting; what they have not seen confirmed stays in their outboxes."""
+        self._closed.set()

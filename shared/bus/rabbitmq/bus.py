@@ -1,0 +1,99 @@
+"""The bus port on RabbitMQ: one connection that publishes, one that consumes.
+
+Two, since a broker with an alarm stops reading from whoever publishes, and acknowledgements must go
+on. Connections are opened when wanted. Who gets `BusUnavailable` calls again later, with a growing
+delay (`shared.backoff.RECONNECT`): the relay's sweep and the consumer's loop both do.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from shared.bus.port import BusUnavailable, Message, Topology
+from shared.bus.rabbitmq.connection import Link, unavailable
+from shared.bus.rabbitmq.publisher import CONFIRM_SECONDS, Publisher
+from shared.bus.rabbitmq.subscription import Subscription, open_subscription
+from shared.bus.rabbitmq.topology import EXCHANGE
+
+PREFETCH = 200
+"""Deliveries on their way or being handled: two of the consumer's batches."""
+
+READY_SECONDS = 2.0
+
+
+class RabbitMQBus:
+    """One process' access to the broker at *url*.
+
+    *topology* tells which names must find a queue.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        topology: Topology,
+        *,
+        prefetch: int = PREFETCH,
+        confirm_seconds: float = CONFIRM_SECONDS,
+    ) -> None:
+        bound = {name for names in topology.values() for name in names}
+        self._publisher = Publisher(Link(url, "publisher"), EXCHANGE, bound, confirm_seconds)
+        self._consuming = Link(url, "consumer")
+        self._prefetch = prefetch
+        self._subscriptions: dict[str, list[Subscription]] = {}
+        self._closed = False
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        self._refuse_if_closed()
+        if messages:
+            await self._publisher.publish(messages)
+
+    async def subscribe(self, queue: str) -> Subscription:
+        """Raises `BusUnavailable`: also where the queue is missing (has the migration run?)."""
+        self._refuse_if_closed()
+        consumed = self._subscriptions.setdefault(queue, [])
+        channel = await self._consuming.channel(confirms=False)
+        subscription = await open_subscription(channel, queue, self._prefetch)
+        consumed[:] = [each for each in consumed if each.alive] + [subscription]
+        return subscription
+
+    async def ready(self) -> bool:
+        """Whether the broker takes our messages and lists our consumers on each queue of ours.
+
+        Asks the broker; False after two seconds without an answer.
+        """
+        if self._closed:
+            return False
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                return await self._publisher.ready() and await self._consumers_listed()
+        except (BusUnavailable, TimeoutError):
+            return False
+
+    async def _consumers_listed(self) -> bool:
+        for subscriptions in self._subscriptions.values():
+            if not any(each.alive for each in subscriptions):
+                return False
+        channel = await self._consuming.channel(confirms=False)
+        with unavailable("ready"):
+            try:
+                for queue in self._subscriptions:
+                    declared = await channel.queue_declare(queue, passive=True)
+                    if not declared.consumer_count:
+                        return False
+            finally:
+                await channel.close()
+        return True
+
+    async def close(self) -> None:
+        """No new publish; what is under way is confirmed, and acknowledgements are sent.
+
+        Takes some seconds at most.
+        """
+        self._closed = True
+        for subscriptions in self._subscriptions.values():
+            for subscription in subscriptions:
+                await subscription.close()
+        await asyncio.gather(self._publisher.close(), self._consuming.close())
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise BusUnavailable("the bus is closed")

@@ -1,0 +1,180 @@
+"""One queue's deliveries on a channel of their own.
+
+The library's callback only enqueues: it would be cancelled in the middle of a handler when the
+connection drops. Acknowledgements are gathered and sent as one frame (`multiple`) for all that were
+taken in order.
+"""
+
+import asyncio
+import contextlib
+import random
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
+
+from shared.bus.port import BusUnavailable, Message
+from shared.bus.rabbitmq.connection import unavailable
+from shared.bus.rabbitmq.publisher import EVENT_ID
+
+CLOSE_SECONDS = 3.0
+CONSUME_SECONDS = 10.0
+
+SUSPECT = 3
+"""A message that came back so often may be what ends its reader: it is handed out alone."""
+
+_NO_EVENT = uuid.NAMESPACE_OID
+
+
+class _Delivery:
+    """One message of one subscription."""
+
+    __slots__ = ("_settle", "message", "returned", "tag")
+
+    def __init__(self, delivered: DeliveredMessage, settle: "Callable[[int], None]") -> None:
+        headers: dict[str, Any] = delivered.header.properties.headers or {}
+        body = delivered.body
+        self.message = Message(
+            # Both go into columns of Postgres, whoever wrote the message.
+            name=(delivered.routing_key or "").replace("\0", "\N{REPLACEMENT CHARACTER}"),
+            event_id=_event_id(headers.get(EVENT_ID), body),
+            body=body,
+        )
+        self.returned = int(headers.get("x-delivery-count", 0))
+        self.tag = int(delivered.delivery_tag or 0)
+        self._settle = settle
+
+    async def ack(self) -> None:
+        """Raises `BusUnavailable` where its channel is gone: the message will come again."""
+        self._settle(self.tag)
+
+
+def _event_id(told: object, body: bytes) -> str:
+    """The event's id as its publisher told it, or one of the bytes, which a repeat has too."""
+    try:
+        return str(uuid.UUID(str(told)))
+    except ValueError:
+        return str(uuid.uuid5(_NO_EVENT, body.hex()))
+
+
+class Subscription:
+    """Deliveries from one queue. Made by `open_subscription`."""
+
+    def __init__(self, channel: Channel, queue: str) -> None:
+        self._channel = channel
+        self._queue = queue
+        self._ready: deque[_Delivery] = deque()
+        self._changed = asyncio.Event()
+        self._unsettled: deque[int] = deque()  # in the order of delivery, which is that of the tags
+        self._settled: set[int] = set()
+        self._flushing: asyncio.Task[None] | None = None
+        self._over: str | None = None
+
+    async def start(self, prefetch: int) -> None:
+        """Ask for deliveries, at most *prefetch* of them unacknowledged."""
+        channel = self._channel
+        channel.closing.add_done_callback(lambda _: self._end("the channel was closed"))
+        channel.on_consumer_cancel_callbacks.add(
+            lambda _: self._end("the broker cancelled the consumer")
+        )
+        with unavailable(f"consume from {self._queue}"):
+            async with asyncio.timeout(CONSUME_SECONDS):
+                await channel.basic_qos(prefetch_count=prefetch)
+                await channel.basic_consume(self._queue, self._on_message)
+
+    @property
+    def alive(self) -> bool:
+        """Whether deliveries may still come."""
+        return self._over is None
+
+    async def take(self, limit: int) -> Sequence[_Delivery]:
+        """As the port says. Raises `BusUnavailable` when no more will come."""
+        while self._over is None and not self._ready:
+            self._changed.clear()
+            await self._changed.wait()
+        if self._over is not None:
+            raise BusUnavailable(f"{self._queue}: {self._over}")
+        return self._suspect() or [
+            self._ready.popleft() for _ in range(min(limit, len(self._ready)))
+        ]
+
+    def _suspect(self) -> list[_Delivery]:
+        """One of those that came back too often, alone and any of them.
+
+        A message that ends its reader takes along all that was delivered with it, and at the
+        broker's limit all of it would be dead letters. Handed out singly and in random order each
+        innocent one is soon acknowledged before the guilty one comes up.
+        """
+        suspects = [each for each in self._ready if each.returned >= SUSPECT]
+        if not suspects:
+            return []
+        chosen = random.choice(suspects)
+        self._ready.remove(chosen)
+        return [chosen]
+
+    async def close(self) -> None:
+        """As the port says; never raises. The broker hands on what was not acknowledged."""
+        over, self._over = self._over, self._over or "closed"
+        self._changed.set()
+        if over is not None:
+            return
+        with contextlib.suppress(BusUnavailable), unavailable("close"):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._flush()
+                await self._channel.close()
+
+    async def _on_message(self, delivered: DeliveredMessage) -> None:
+        delivery = _Delivery(delivered, self._settle)
+        self._unsettled.append(delivery.tag)
+        self._ready.append(delivery)
+        self._changed.set()
+
+    def _end(self, why: str) -> None:
+        self._over = self._over or why
+        self._changed.set()
+
+    def _settle(self, tag: int) -> None:
+        if self._over is not None:
+            raise BusUnavailable(f"acknowledge to {self._queue}: {self._over}")
+        self._settled.add(tag)
+        if self._flushing is None:
+            # Begins when this task next waits, so that a loop of acknowledgements becomes one
+            # frame.
+            self._flushing = asyncio.ensure_future(self._flush_all())
+
+    async def _flush_all(self) -> None:
+        try:
+            with unavailable("acknowledge"):
+                await self._flush()
+        except BusUnavailable as error:
+            self._end(str(error))
+        finally:
+            self._flushing = None
+
+    async def _flush(self) -> None:
+        """Tell the broker what is settled: at once up to the first that is not, the rest singly."""
+        while self._settled:
+            upto = 0
+            while self._unsettled and self._unsettled[0] in self._settled:
+                upto = self._unsettled.popleft()
+                self._settled.discard(upto)
+            if upto:
+                await self._channel.basic_ack(upto, multiple=True, wait=False)
+            for tag in sorted(self._settled):
+                self._settled.discard(tag)
+                self._unsettled.remove(tag)
+                await self._channel.basic_ack(tag, wait=False)
+
+
+async def open_subscription(channel: Channel, queue: str, prefetch: int) -> Subscription:
+    """Consume from *queue*. Raises `BusUnavailable`: also if it is missing or not ours to read."""
+    subscription = Subscription(channel, queue)
+    try:
+        await subscription.start(prefetch)
+    except BaseException:
+        await subscription.close()
+        raise
+    return subscription

@@ -1,0 +1,132 @@
+"""What stands on the broker: declared by the migrating user, before any service starts.
+
+    docker-job (topic) ──JobScheduled──▶ scheduler
+                                             └─after too many deliveries─▶ docker-job.dead (direct)
+                                                                              └─▶ scheduler.dead
+
+A handler's failures are rows of its service, not redeliveries. Redeliveries come from readers that
+died, and `DELIVERY_LIMIT` of them mean a message that kills: it goes to `<queue>.dead`, at least
+once, and stays there. Works on RabbitMQ 3.10 and later.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from aiormq.channel import Channel
+from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
+from pamqp.common import FieldTable
+
+from shared.backoff import RECONNECT
+from shared.bus.port import BusUnavailable, Topology
+from shared.bus.rabbitmq import users
+from shared.bus.rabbitmq.connection import Link, TopologyError, unavailable
+
+EXCHANGE = "docker-job"
+DEAD_EXCHANGE = "docker-job.dead"
+
+DELIVERY_LIMIT = 100
+"""Far above what restarts and dropped connections add up to. Said outright: since 4.0 it is 20."""
+
+_NEVER = 2**31 - 1
+DECLARE_SECONDS = 30.0
+WAIT_SECONDS = 60.0
+
+_QUORUM: FieldTable = {"x-queue-type": "quorum"}
+
+
+def dead_queue(queue: str) -> str:
+    """Where the broker leaves what *queue* delivered too often."""
+    return f"{queue}.dead"
+
+
+async def declare(
+    admin_url: str,
+    management_url: str | None,
+    topology: Topology,
+    publishes: Mapping[str, Sequence[str]],
+    passwords: Mapping[str, str],
+) -> None:
+    """Declare the topology and, over the management API, a user for each service.
+
+    *publishes* and *passwords* are by service; the service reads the queue of its own name. Without
+    *management_url* nobody's rights are touched. Waits up to a minute for a broker that is not up
+    yet. Raises `TopologyError`, `BusUnavailable`.
+    """
+    await _patiently(lambda: declare_topology(admin_url, topology))
+    if management_url is not None:
+        wanted = [
+            users.ServiceUser(
+                name=name,
+                password=passwords[name],
+                queues=(name, dead_queue(name)),
+                events=tuple(events),
+            )
+            for name, events in publishes.items()
+        ]
+        vhost = users.vhost_of(admin_url)
+        await _patiently(lambda: users.declare_users(management_url, vhost, EXCHANGE, wanted))
+
+
+async def _patiently(act: Callable[[], Awaitable[None]]) -> None:
+    tries = 0
+    deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
+    while True:
+        try:
+            await act()
+        except BusUnavailable:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            tries += 1
+            await asyncio.sleep(RECONNECT.delay(tries, random.random()))
+        else:
+            return
+
+
+async def declare_topology(admin_url: str, topology: Topology) -> None:
+    """Exchanges, queues, bindings. Raises `TopologyError`, `BusUnavailable`."""
+    link = Link(admin_url, "migration")
+    try:
+        channel = await link.channel(confirms=False)
+        with unavailable("declare the topology"):
+            async with asyncio.timeout(DECLARE_SECONDS):
+                await _declare(channel, topology)
+    finally:
+        await link.close()
+
+
+async def _declare(channel: Channel, topology: Topology) -> None:
+    try:
+        await channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)
+        await channel.exchange_declare(DEAD_EXCHANGE, exchange_type="direct", durable=True)
+        for queue, names in topology.items():
+            await _declare_queue(channel, queue)
+            for name in names:
+                await channel.queue_bind(queue, EXCHANGE, name)
+            # What another queue wants and this one wants no more: no error where it never did.
+            for name in {name for each in topology.values() for name in each} - set(names):
+                await channel.queue_unbind(queue, EXCHANGE, name)
+    except ChannelPreconditionFailed as error:
+        raise TopologyError(
+            f"the broker has one of our queues or exchanges, declared otherwise ({error}): "
+            "drain it, delete it, then migrate again"
+        ) from error
+    except ChannelAccessRefused as error:
+        raise TopologyError(f"the migrating user may not declare the topology: {error}") from error
+
+
+async def _declare_queue(channel: Channel, queue: str) -> None:
+    dead = dead_queue(queue)
+    # People look into it and put back what they saw: that must not count towards a limit.
+    unlimited: FieldTable = _QUORUM | {"x-delivery-limit": _NEVER}
+    await channel.queue_declare(dead, durable=True, arguments=unlimited)
+    await channel.queue_bind(dead, DEAD_EXCHANGE, queue)
+    arguments: FieldTable = _QUORUM | {
+        "x-delivery-limit": DELIVERY_LIMIT,
+        "x-dead-letter-exchange": DEAD_EXCHANGE,
+        "x-dead-letter-routing-key": queue,
+        # At least once needs reject-publish: the broker keeps a dead letter until its queue has it.
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+    await channel.queue_declare(queue, durable=True, arguments=arguments)

@@ -1,0 +1,94 @@
+"""One RabbitMQ user a service: it writes its own events, reads its own queue, declares nothing.
+
+Made over the management API by the migrating user, whose login no service ever sees.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+import aiohttp
+
+from shared.bus.port import BusUnavailable
+from shared.bus.rabbitmq.connection import TopologyError, describe
+
+MANAGEMENT_PORT = 15672
+CALL_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class ServiceUser:
+    """A service's login and what it may do."""
+
+    name: str
+    password: str
+    queues: tuple[str, ...]
+    events: tuple[str, ...]
+
+
+def vhost_of(url: str) -> str:
+    """The virtual host that an AMQP address names."""
+    return unquote(urlsplit(url).path.removeprefix("/")) or "/"
+
+
+def service_url(admin_url: str, name: str, password: str) -> str:
+    """The same broker and virtual host as *admin_url*, as the user of service *name*."""
+    parts = urlsplit(admin_url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{quote(name)}:{quote(password, safe='')}@{host}"))
+
+
+def management_url(admin_url: str) -> str:
+    """Where the management API is unless somebody moved it: same host and login, port 15672."""
+    parts = urlsplit(admin_url)
+    login, at, _ = parts.netloc.rpartition("@")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    scheme = "https" if parts.scheme == "amqps" else "http"
+    return f"{scheme}://{login}{at}{host}:{MANAGEMENT_PORT}"
+
+
+async def declare_users(url: str, vhost: str, exchange: str, wanted: Sequence[ServiceUser]) -> None:
+    """Make *wanted*, or set passwords and rights. Raises `TopologyError`, `BusUnavailable`."""
+    parts = urlsplit(url)
+    auth = aiohttp.encode_basic_auth(unquote(parts.username or ""), unquote(parts.password or ""))
+    base = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
+    timeout = aiohttp.ClientTimeout(total=CALL_SECONDS)
+    try:
+        async with aiohttp.ClientSession(
+            headers={"Authorization": auth}, timeout=timeout, raise_for_status=True
+        ) as session:
+            for user in wanted:
+                for path, body in _calls(user, vhost, exchange):
+                    await session.put(f"{base}/api/{path}", json=body)
+    except aiohttp.ClientResponseError as error:
+        if error.status < 500:
+            raise TopologyError(
+                f"the management API at {base} refuses to make users ({error.status} "
+                f"{error.message}): the migrating user needs the tag administrator"
+            ) from error
+        raise BusUnavailable(f"management API at {base}: {error}") from error
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise BusUnavailable(f"management API at {base}: {describe(error)}") from error
+
+
+def _calls(user: ServiceUser, vhost: str, exchange: str) -> list[tuple[str, dict[str, Any]]]:
+    """What to PUT where."""
+    place = f"{quote(vhost, safe='')}/{quote(user.name, safe='')}"
+    return [
+        (f"users/{quote(user.name, safe='')}", {"password": user.password, "tags": ""}),
+        (
+            f"permissions/{place}",
+            {"configure": "^$", "write": _exactly(exchange), "read": _exactly(*user.queues)},
+        ),
+        (
+            f"topic-permissions/{place}",
+            {"exchange": exchange, "write": _exactly(*user.events), "read": "^$"},
+        ),
+    ]
+
+
+def _exactly(*names: str) -> str:
+    """A pattern that matches each of *names* and nothing else."""
+    return f"^({'|'.join(re.escape(name) for name in names)})$"

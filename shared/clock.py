@@ -1,0 +1,67 @@
+"""Time as an argument: the port `Clock` and its two adapters.
+
+Nothing that decides reads the wall clock. The runtime asks a clock once per batch and hands the
+answer on, so that a decision can be replayed and a test can move time instead of sleeping.
+"""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the time is, and how long to wait for an event or a moment, whichever comes first."""
+
+    def now(self) -> datetime:
+        """The present moment, aware, in UTC."""
+        ...
+
+    async def wait(self, event: asyncio.Event, timeout: float | None) -> bool:
+        """Wait until *event* is set (True) or *timeout* seconds have passed (False)."""
+        ...
+
+
+class RealClock:
+    """The machine's own clock."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    async def wait(self, event: asyncio.Event, timeout: float | None) -> bool:
+        try:
+            async with asyncio.timeout(timeout):
+                await event.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+class VirtualClock:
+    """A clock that a test moves by hand; waiters wake when it passes their moment."""
+
+    def __init__(self, start: datetime) -> None:
+        self._now = start
+        self._moved = asyncio.Event()
+
+    def now(self) -> datetime:
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        """Move time on by *seconds* (negative: a clock that jumped back) and wake every waiter."""
+        self._now += timedelta(seconds=seconds)
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    async def wait(self, event: asyncio.Event, timeout: float | None) -> bool:
+        deadline = None if timeout is None else self._now + timedelta(seconds=timeout)
+        while not event.is_set():
+            if deadline is not None and self._now >= deadline:
+                return False
+            moved = asyncio.ensure_future(self._moved.wait())
+            happened = asyncio.ensure_future(event.wait())
+            try:
+                await asyncio.wait({moved, happened}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                moved.cancel()
+                happened.cancel()
+        return True

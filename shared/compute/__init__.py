@@ -1,0 +1,1 @@
+"""Compute: a port (`port`) and its adapters, one module each."""

@@ -1,0 +1,59 @@
+"""The containers that agents have left on this machine's Docker engine, through its own client.
+
+Containers carry the labels `docker-job.deployment`, `.job`, `.attempt` and `.instance`. The client
+is used and not the socket, because it knows contexts, DOCKER_HOST, TLS and rootless engines.
+Everything here blocks for as long as the engine takes, 20 s at most: call it in a thread.
+"""
+
+import shutil
+import subprocess
+from collections import defaultdict
+from collections.abc import Sequence
+
+INSTANCE_LABEL = "docker-job.instance"
+ANSWER_SECONDS = 5.0
+WORK_SECONDS = 20.0
+
+
+class ContainerEngine:
+    """What the local engine runs for our instances, and its removal."""
+
+    def __init__(self, client: str = "docker") -> None:
+        self._client = client
+
+    def answers(self) -> bool:
+        """Whether there is a client and an engine behind it now."""
+        if shutil.which(self._client) is None:
+            return False
+        return self._ask(("version", "--format", "{{.Server.Version}}"), ANSWER_SECONDS) is not None
+
+    def by_instance(self) -> dict[str, list[str]] | None:
+        """Ids of all containers, running or not, by their instance; None: no answer."""
+        template = f'{{{{.ID}}}} {{{{.Label "{INSTANCE_LABEL}"}}}}'
+        arguments = ("ps", "--all", "--no-trunc", "--filter", f"label={INSTANCE_LABEL}")
+        answer = self._ask((*arguments, "--format", template), WORK_SECONDS)
+        if answer is None:
+            return None
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        for line in answer.splitlines():
+            container_id, _, instance_id = line.partition(" ")
+            found[instance_id].append(container_id)
+        return dict(found)
+
+    def remove(self, container_ids: Sequence[str]) -> None:
+        """Kill and remove them. Whether that came to pass, `by_instance` tells."""
+        if container_ids:
+            self._ask(("rm", "--force", "--volumes", *container_ids), WORK_SECONDS)
+
+    def _ask(self, arguments: Sequence[str], seconds: float) -> str | None:
+        try:
+            done = subprocess.run(
+                (self._client, *arguments),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=seconds,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.decode(errors="replace") if done.returncode == 0 else None

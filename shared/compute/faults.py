@@ -1,0 +1,78 @@
+"""What the virtual cloud sells, and what goes wrong in it: every figure of `sim://?seed=7&…`.
+
+Chances are between 0 and 1 and drawn from the seed; all is off and instant unless asked for.
+"""
+
+from typing import Annotated
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+
+Chance = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The parameters of a virtual cloud, each of which may stand in its URL."""
+
+    seed: int = 0
+    capacity: Count | None = None
+    """Instances that each pool can hold; None: no limit."""
+    quota: Count | None = None
+    """Instances that the account may hold at once; None: no limit."""
+    no_capacity: Chance = 0.0
+    """Chance, at each launch, that the cheapest pool runs dry…"""
+    dry_seconds: Seconds = 60.0
+    """…and for how long it stays so."""
+    throttled: Chance = 0.0
+    """Chance that a call is refused as one too many."""
+    unknown_after_effect: Chance = 0.0
+    """Chance that a launch takes effect and its answer is lost."""
+    invisible_seconds: Seconds = 0.0
+    """For how long after its launch an instance is not shown, and terminate does not reach it."""
+    boot_seconds: Seconds = 0.0
+    pull_seconds: Seconds = 0.0
+    stop_seconds: Seconds = 0.0
+    """How long an instance is STOPPING after terminate; its container is stopped at the end of it.
+    """
+    terminate_ignored: Chance = 0.0
+    """Chance, for each instance named, that terminate is accepted and has no effect."""
+    interrupted: Chance = 0.0
+    """Chance that the Spot market takes an instance back…"""
+    interrupted_within_seconds: Seconds = 60.0
+    """…at a moment in so many seconds after its launch…"""
+    notice_seconds: Seconds = 120.0
+    """…and how long before the end its notice comes."""
+    agent_death: Chance = 0.0
+    """Chance that an agent dies on a living instance, with the container going on…"""
+    agent_death_within_seconds: Seconds = 60.0
+    """…at a moment in so many seconds after its launch."""
+
+
+class Pool(msgspec.Struct, frozen=True, kw_only=True):
+    """Capacity of one instance type in one zone, at one price an hour."""
+
+    instance_type: str
+    zone: str
+    hourly_price_usd: float
+    capacity: int | None = None
+
+
+# Rounded from public Spot prices of mid 2025, us-east-1, Linux: their order matters here, nothing
+# else.
+DEFAULT_POOLS = tuple(
+    Pool(instance_type=instance_type, zone=zone, hourly_price_usd=round(price * factor, 5))
+    for instance_type, price in (("t3.micro", 0.0035), ("t3.small", 0.0070), ("m6i.large", 0.0380))
+    for zone, factor in (("sim-1a", 1.0), ("sim-1b", 1.1), ("sim-1c", 1.2))
+)
+
+
+def faults_of(url: str) -> Faults:
+    """The parameters in a `sim://?…` URL. Raises ValueError that names the one that is wrong."""
+    pairs = parse_qsl(urlsplit(url).query, keep_blank_values=True, strict_parsing=False)
+    try:
+        return msgspec.convert(dict(pairs), Faults, strict=False)
+    except msgspec.ValidationError as error:
+        message = f"compute URL {url!r}: {error}"
+        raise ValueError(message) from error

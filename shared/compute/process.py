@@ -1,0 +1,246 @@
+"""`process://`: an instance is an agent process on this machine, in a session of its own.
+
+The state is a directory per instance (`instance_dir.py` tells what is in it and why), so instances
+are found again after a restart, even after `kill -9` of everything but the agents; several replicas
+may share one root. The instance id is derived from the launch token: asking twice finds the first
+directory.
+
+What keeps "one launch, one agent" true in each crash window:
+- before launch.json is written: nothing has happened; the repeated launch starts from the
+  beginning.
+- between launch.json and the start: PENDING, no process; the repeated launch starts it, terminate
+  forbids it.
+- between the start and spawned.json: the process holds `process.lock`, so the repeated launch
+  adopts it.
+- two replicas at once: the start happens under `spawn.lock`, after looking again.
+- terminate against launch: the marker is written first and read again under `spawn.lock`; a start
+  that came earlier is seen by its lock, and the repeated terminate reaches it.
+"""
+
+import asyncio
+import errno
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, TypeVar, TypeVarTuple
+
+import msgspec
+
+from shared.clock import Clock
+from shared.compute.containers import ContainerEngine
+from shared.compute.instance_dir import InstanceDir, Launched, Spawned, Stage
+from shared.compute.local_instances import LocalInstances, ProcessSettings
+from shared.compute.local_processes import Children
+from shared.compute.port import (
+    ComputeError,
+    Instance,
+    LaunchRequest,
+    NoCapacity,
+    QuotaReached,
+    Rejected,
+    Unknown,
+)
+
+Runtime = Literal["auto", "docker", "simulated"]
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
+
+THREADS = 4
+ENGINE_RETRY_SECONDS = 10.0
+
+# All that an agent is given of our environment; the rest holds secrets of ours.
+INHERITED = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "XDG_RUNTIME_DIR", "SSL_CERT_FILE"),
+    *("DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"),
+    *("DOCKER_API_VERSION", "AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+)
+
+# What the machine says when a process cannot be started, and what the caller does next. In each of
+# these cases nothing was started; what is not listed is `Unknown`.
+START_ERRORS: dict[int, type[ComputeError]] = {
+    errno.EAGAIN: QuotaReached,
+    errno.EMFILE: QuotaReached,
+    errno.ENFILE: QuotaReached,
+    errno.ENOMEM: NoCapacity,
+    errno.ENOENT: Rejected,
+    errno.EACCES: Rejected,
+}
+
+
+class ProcessCompute:
+    """The compute port on this machine.
+
+    *root* holds the state, *agent_path* is the agent's file, run by *python*. A *runtime* of "auto"
+    is settled here for each launch, so that it is on record which instances can have containers:
+    docker from the first time an engine has answered.
+    """
+
+    name = "process"
+
+    def __init__(
+        self,
+        root: Path,
+        deployment: str,
+        clock: Clock,
+        agent_path: Path,
+        runtime: Runtime = "auto",
+        python: str = sys.executable,
+        *,
+        settings: ProcessSettings | None = None,
+        engine: ContainerEngine | None = None,
+    ) -> None:
+        self._root = root.absolute() / "instances"
+        self._deployment = deployment
+        self._clock = clock
+        # Isolated and without site-packages: the agent needs neither, and starts faster so.
+        self._command = (python, "-I", "-S", str(agent_path.absolute()))
+        self._runtime = runtime
+        self._settings = settings or ProcessSettings()
+        self._engine = engine or ContainerEngine()
+        self._engine_seen = False
+        self._engine_asked_at = float("-inf")
+        self._instances = LocalInstances(
+            self._root, deployment, clock, self._engine, self._settings
+        )
+        self._children = Children()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="process-compute")
+
+    async def container_runtime(self) -> Literal["docker", "simulated"]:
+        """What an agent launched now would run its container with."""
+        return await self._in_thread(self._choose_runtime)
+
+    async def launch(self, requests: Sequence[LaunchRequest]) -> Sequence[Instance | ComputeError]:
+        """Start or adopt.
+
+        A terminated instance is answered as such and never started again, like EC2's
+        IdempotentInstanceTerminated.
+        """
+        loop = asyncio.get_running_loop()
+        runtime = await self.container_runtime()
+        started = [self._in_thread(self._launch, each, runtime, loop) for each in requests]
+        return await asyncio.gather(*started)
+
+    async def terminate(self, instance_ids: Sequence[str]) -> None:
+        """Signal the agents. SIGKILL comes with a call after the grace: repeat until TERMINATED."""
+        await self._in_thread(self._instances.terminate, instance_ids)
+
+    async def describe(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
+        """What the directories and locks of these show; clears away what a dead agent has left."""
+        seen = await self._in_thread(self._instances.look, instance_ids)
+        self._children.wait_for_ended()
+        return {each.instance_id: each for each in seen}
+
+    async def list_instances(self) -> Sequence[Instance]:
+        """The same for all of this deployment; forgets terminated ones after their retention."""
+        seen = await self._in_thread(self._instances.look_at_all)
+        self._children.wait_for_ended()
+        return seen
+
+    async def close(self) -> None:
+        """Let go of threads. Agents live on; the next adapter over this root adopts them."""
+        await asyncio.to_thread(self._threads.shutdown)
+        self._children.close()
+
+    async def _in_thread(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, work, *arguments)
+
+    def _choose_runtime(self) -> Literal["docker", "simulated"]:
+        if self._runtime != "auto":
+            return self._runtime
+        # Once seen, an engine is expected: while it restarts, jobs must wait and not be simulated.
+        if (
+            not self._engine_seen
+            and time.monotonic() - self._engine_asked_at > ENGINE_RETRY_SECONDS
+        ):
+            self._engine_seen = self._engine.answers()
+            self._engine_asked_at = time.monotonic()
+        return "docker" if self._engine_seen else "simulated"
+
+    def _launch(
+        self, request: LaunchRequest, runtime: str, loop: asyncio.AbstractEventLoop
+    ) -> Instance | ComputeError:
+        try:
+            if request.deployment != self._deployment:
+                message = f"deployment {request.deployment!r} is not {self._deployment!r}"
+                raise Rejected(message)
+            home = self._instances.at(instance_id_of(request.deployment, request.token))
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            home.make()
+            with home.lock():
+                launched = self._record_once(home, request, runtime)
+                if home.stage_while_locked() is Stage.NEW:
+                    self._start(home, launched, request.bootstrap_token, loop)
+            return self._instances.look([home.instance_id])[0]
+        except ComputeError as error:
+            return error
+        except (OSError, IndexError) as error:  # a full disk; retention was removing it just now
+            return Unknown(f"launching for job {request.job_id}: {error}")
+
+    def _record_once(self, home: InstanceDir, request: LaunchRequest, runtime: str) -> Launched:
+        # The bootstrap token is neither stored nor compared: it is derived from what is.
+        stored = msgspec.structs.replace(request, bootstrap_token="")
+        launched = home.launched()
+        if launched is None:
+            launched = Launched(
+                request=stored,
+                launched_at=self._clock.now(),
+                runtime=runtime,
+                hourly_price_usd=self._settings.hourly_price_usd,
+            )
+            home.write_launched(launched)
+        elif launched.request != stored:
+            message = f"{home.instance_id} was launched with the same token and other parameters"
+            raise Rejected(message)
+        return launched
+
+    def _start(
+        self, home: InstanceDir, launched: Launched, secret: str, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        log = home.open_log()
+        try:
+            with home.life() as life:
+                pid = self._children.spawn(
+                    self._command,
+                    env=self._environment(home, launched, secret),
+                    cwd=home.path,
+                    log=log,
+                    keep=life,
+                    loop=loop,
+                )
+        except OSError as error:
+            # A definite refusal: another offer may follow, so nothing of this one may stay.
+            home.remove()
+            kind = START_ERRORS.get(error.errno or 0, Unknown)
+            message = f"the agent could not be started: {error}"
+            raise kind(message) from error
+        finally:
+            os.close(log)
+        home.write_spawned(Spawned(pid=pid, at=self._clock.now()))
+
+    def _environment(self, home: InstanceDir, launched: Launched, secret: str) -> dict[str, str]:
+        request = launched.request
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        return inherited | {
+            "DOCKER_JOB_API_URL": request.api_url,
+            "DOCKER_JOB_JOB_ID": str(request.job_id),
+            "DOCKER_JOB_ATTEMPT": str(request.attempt),
+            "DOCKER_JOB_INSTANCE_ID": home.instance_id,
+            "DOCKER_JOB_BOOTSTRAP_TOKEN": secret,
+            "DOCKER_JOB_MAX_LIFETIME_SECONDS": str(request.max_lifetime_seconds),
+            "DOCKER_JOB_RUNTIME": launched.runtime,
+            "DOCKER_JOB_POWER_OFF": "exit",
+            "DOCKER_JOB_DEPLOYMENT": request.deployment,
+            "DOCKER_JOB_INSTANCE_DIR": str(home.path),
+            "DOCKER_JOB_TERMINATE_GRACE_SECONDS": f"{self._settings.terminate_grace_seconds:g}",
+        }
+
+
+def instance_id_of(deployment: str, token: str) -> str:
+    """The id that a launch token gives, the same for whoever asks."""
+    digest = hashlib.sha256(f"{deployment}\0{token}".encode()).hexdigest()
+    return f"p-{digest[:17]}"

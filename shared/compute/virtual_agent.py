@@ -1,0 +1,289 @@
+"""The agent of a virtual instance: the real protocol, and a container of thin air.
+
+It is lean: an instant job takes three requests (claim, report, callback). A container "runs" by
+letting `SIMULATE_SECONDS` pass; `SIMULATE_OUTPUT`, `SIMULATE_ERROR` and `SIMULATE_EXIT_CODE` are
+honoured as by the real agent's simulated runtime.
+"""
+
+import asyncio
+import secrets
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from random import Random
+from typing import Literal
+
+import msgspec
+
+from shared.backoff import Backoff
+from shared.clock import Clock
+from shared.compute.agent_api import AgentApi
+from shared.compute.port import LaunchRequest
+
+RETRIED = frozenset({408, 425, 429})
+OVER = frozenset({401, 403, 409})
+API_BACKOFF = Backoff(first=0.2, factor=2, longest=10)
+MAX_SECONDS = 10**9
+MAX_EXIT_CODE = 255
+INTERRUPTED_EXIT_CODE = 143  # 128 + SIGTERM
+
+Outcome = Literal["ended", "timed out", "interrupted", "over", "out of life"]
+
+
+class AgentJob(msgspec.Struct, frozen=True):
+    """The job as the claim's answer gives it."""
+
+    id: int
+    docker_image: str
+    command: list[str] | None = None
+    env_vars: dict[str, str] = {}
+    timeout_seconds: float | None = None
+
+
+class AgentSettings(msgspec.Struct, frozen=True):
+    """The settings as the claim's answer gives them, in seconds and lines."""
+
+    heartbeat_seconds: float = 5
+    interruption_margin_seconds: float = 30
+    error_tail_lines: int = 20
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """The claim's answer."""
+
+    job: AgentJob
+    attempt: int
+    settings: AgentSettings = AgentSettings()
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """One line of a container."""
+
+    stream: Literal["stdout", "stderr"]
+    text: str
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a simulated container is to do, read as the real agent's simulated runtime reads it."""
+
+    seconds: float
+    exit_code: int
+    intro: list[LogLine]
+    output: list[LogLine]
+
+    @staticmethod
+    def of(job: AgentJob) -> "Plan":
+        """The plan in a job's environment; a senseless one exits with 2 and says so."""
+        command = shlex.join([job.docker_image, *(job.command or [])])
+        intro = [LogLine("stdout", f"simulated, no container engine: would run {command}")]
+        env = job.env_vars
+        try:
+            seconds = float(env.get("SIMULATE_SECONDS") or 0)
+            code = int(env.get("SIMULATE_EXIT_CODE") or 0)
+        except ValueError:
+            seconds = code = -1
+        if not (0 <= seconds < MAX_SECONDS and 0 <= code <= MAX_EXIT_CODE):
+            wrong = "SIMULATE_SECONDS must be a number, SIMULATE_EXIT_CODE one from 0 to 255"
+            return Plan(0, 2, intro, [LogLine("stderr", f"simulated: {wrong}")])
+        output = [LogLine("stdout", each) for each in env.get("SIMULATE_OUTPUT", "").splitlines()]
+        error = env.get("SIMULATE_ERROR", f"simulated: exit code {code}" if code else "")
+        output += [LogLine("stderr", each) for each in error.splitlines()]
+        return Plan(seconds, code, intro, output)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What an instance gives its agent.
+
+    `notice` is set when the Spot market wants it back, and `taken_back_at` then tells when; the two
+    container calls record what really happens.
+    """
+
+    instance_id: str
+    api: AgentApi
+    clock: Clock
+    rng: Random
+    notice: asyncio.Event
+    taken_back_at: Callable[[], datetime | None]
+    container_started: Callable[[], None]
+    container_stopped: Callable[[datetime, int], None]
+    pull_seconds: float = 0.0
+
+
+class OutOfLifeError(Exception):
+    """The maximum lifetime has passed before the API was heard."""
+
+
+class VirtualAgent:
+    """One attempt, from claim to callback. `run` returns when the instance may be powered off."""
+
+    def __init__(self, request: LaunchRequest, surroundings: Surroundings) -> None:
+        self._request = request
+        self._around = surroundings
+        self._clock = surroundings.clock
+        self._token = secrets.token_hex(32)
+        self._dies_at = self._clock.now() + timedelta(seconds=request.max_lifetime_seconds)
+        self._never = asyncio.Event()
+        self._seq = 0
+        self._unheard: dict[str, object] | None = None
+
+    async def run(self) -> None:
+        """Claim, run, report, call back. Ends early when the attempt is over or the life is."""
+        try:
+            claimed = await self._claim()
+            if claimed is not None and await self._pull(claimed):
+                await self._work(claimed)
+        except OutOfLifeError:
+            return
+
+    async def _claim(self) -> Claimed | None:
+        body = {
+            "job_id": self._request.job_id,
+            "attempt": self._request.attempt,
+            "instance_id": self._around.instance_id,
+            "token": self._token,
+            "runtime": "simulated",
+        }
+        secret = self._request.bootstrap_token
+        status, answer = await self._say("POST", "/agent/claim", secret, body)
+        return msgspec.json.decode(answer, type=Claimed) if status == 200 else None
+
+    async def _pull(self, claimed: Claimed) -> bool:
+        if self._around.pull_seconds > 0:
+            status = await self._report(claimed, {"phase": "pulling", "logs": None})
+            await self._clock.wait(self._never, self._around.pull_seconds)
+            return status not in OVER
+        return True
+
+    async def _work(self, claimed: Claimed) -> None:
+        plan = Plan.of(claimed.job)
+        started_at = self._clock.now()
+        self._around.container_started()
+        if plan.seconds <= 0:
+            self._around.container_stopped(started_at, plan.exit_code)
+            status = await self._report(claimed, self._logs("running", plan.intro + plan.output))
+            if status not in OVER:
+                await self._call_back(claimed, "ended", plan)
+            return
+        ends_at = started_at + timedelta(seconds=plan.seconds)
+        outcome = await self._watch(claimed, started_at, ends_at, plan.intro)
+        if outcome != "ended":
+            plan = msgspec.structs.replace(plan, exit_code=INTERRUPTED_EXIT_CODE, output=[])
+        self._around.container_stopped(min(self._clock.now(), ends_at), plan.exit_code)
+        if outcome in {"over", "out of life"}:
+            return
+        if self._unheard is not None:
+            await self._report(claimed, self._unheard)
+        if plan.output:
+            await self._report(claimed, self._logs(None, plan.output))
+        await self._call_back(claimed, outcome, plan)
+
+    async def _watch(
+        self, claimed: Claimed, started_at: datetime, ends_at: datetime, intro: list[LogLine]
+    ) -> Outcome:
+        """Report, beat, and pass the notice on, until the container ends or is to be stopped.
+
+        Nothing is said twice in a row here: what was not heard is said again when its time comes,
+        so that no silence of the API delays the container's end.
+        """
+        limit = claimed.job.timeout_seconds
+        timeout_at = None if limit is None else started_at + timedelta(seconds=limit)
+        self._unheard = self._logs("running", intro)
+        speak_at, tries, told = started_at, 0, False
+        while True:
+            now = self._clock.now()
+            stop_at = self._stops_at(claimed)
+            moments: list[tuple[datetime, Outcome]] = [(self._dies_at, "out of life")]
+            moments.append((ends_at, "ended"))
+            if timeout_at is not None:
+                moments.append((timeout_at, "timed out"))
+            if stop_at is not None:
+                moments.append((stop_at, "interrupted"))
+            for moment, outcome in moments:
+                if now >= moment:
+                    return outcome
+            has_news = stop_at is not None and not told
+            if now >= speak_at or has_news:
+                status = await self._speak(claimed, notice=has_news)
+                if status in OVER:
+                    return "over"
+                told = told or (has_news and status is not None)
+                tries = tries + 1 if status is None else 0
+                pause = self._backoff(tries) if tries else claimed.settings.heartbeat_seconds
+                speak_at = self._clock.now() + timedelta(seconds=pause)
+            wake_at = min(speak_at, *(moment for moment, _ in moments))
+            event = self._never if stop_at is not None else self._around.notice
+            await self._clock.wait(event, max(0.0, (wake_at - self._clock.now()).total_seconds()))
+
+    async def _speak(self, claimed: Claimed, *, notice: bool) -> int | None:
+        """The notice, if there is one to pass on, and a report; None: something was not heard."""
+        if notice:
+            path = f"/callback/{claimed.job.id}"
+            answer = await self._try_to_say("PUT", path, self._token, {"schedule": ""})
+            if answer is None or answer[0] in OVER:
+                return None if answer is None else answer[0]
+        path = f"/agent/jobs/{claimed.job.id}/report"
+        body = self._unheard or {"phase": None, "logs": None}
+        answer = await self._try_to_say("POST", path, self._token, body)
+        if answer is None:
+            return None
+        self._unheard = None
+        return answer[0]
+
+    def _stops_at(self, claimed: Claimed) -> datetime | None:
+        taken_back_at = self._around.taken_back_at()
+        if taken_back_at is None:
+            return None
+        return taken_back_at - timedelta(seconds=claimed.settings.interruption_margin_seconds)
+
+    async def _call_back(self, claimed: Claimed, outcome: Outcome, plan: Plan) -> None:
+        code = plan.exit_code
+        body: dict[str, object] = {"exit_code": 0}
+        if outcome == "timed out":
+            message = f"timed out after {claimed.job.timeout_seconds:g} seconds"
+            body = {"failed": "", "error_message": message, "timed_out": True}
+        elif code != 0 and self._around.notice.is_set():
+            body = {"schedule": "", "stopped": True, "exit_code": code}
+        elif code != 0:
+            tail = [each.text for each in plan.output if each.stream == "stderr"]
+            message = "\n".join(tail[-claimed.settings.error_tail_lines :])
+            body = {"failed": "", "error_message": message, "exit_code": code}
+        await self._say("PUT", f"/callback/{claimed.job.id}", self._token, body)
+
+    def _logs(self, phase: str | None, lines: list[LogLine]) -> dict[str, object]:
+        """A report of a phase and of *lines*, all printed now."""
+        at = self._clock.now().isoformat()
+        self._seq += 1
+        batch = [{"at": at, "stream": line.stream, "text": line.text} for line in lines]
+        return {"phase": phase, "logs": {"seq": self._seq, "lines": batch}}
+
+    def _backoff(self, tries: int) -> float:
+        return API_BACKOFF.delay(tries, self._around.rng.random())
+
+    async def _report(self, claimed: Claimed, body: object) -> int:
+        path = f"/agent/jobs/{claimed.job.id}/report"
+        return (await self._say("POST", path, self._token, body))[0]
+
+    async def _say(self, method: str, path: str, token: str, body: object) -> tuple[int, bytes]:
+        """Say it until it is heard. Raises OutOfLifeError when the maximum lifetime is over."""
+        tries = 0
+        while True:
+            answer = await self._try_to_say(method, path, token, body)
+            if answer is not None:
+                return answer
+            tries += 1
+            if self._clock.now() >= self._dies_at:
+                raise OutOfLifeError
+            await self._clock.wait(self._never, self._backoff(tries))
+
+    async def _try_to_say(
+        self, method: str, path: str, token: str, body: object
+    ) -> tuple[int, bytes] | None:
+        """Say it once; None: it was not heard, and is to be said again."""
+        try:
+            url = self._request.api_url.rstrip("/") + path
+            status, answer = await self._around.api.call(method, url, token, body)
+        except OSError:
+            return None
+        return None if status >= 500 or status in RETRIED else (status, answer)

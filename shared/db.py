@@ -1,0 +1,145 @@
+"""Postgres: one pool a service, transactions, and which errors are worth trying again.
+
+    Database.transaction()   one connection, one transaction; `now` is fixed when it begins
+    is_transient(error)      the database's fault or another transaction's, never the statement's
+
+Every statement runs with the service's own role and its schema as the search path, so no SQL names
+a schema.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import asyncpg
+import msgspec
+
+from shared.clock import Clock
+
+Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
+
+CLOSE_SECONDS = 5.0
+"""How long a pool may take to close by the book before its connections are cut."""
+
+_TRANSIENT: tuple[type[BaseException], ...] = (
+    OSError,  # includes ConnectionError and TimeoutError
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # admin shutdown, crash shutdown, query cancelled
+    asyncpg.TransactionRollbackError,  # deadlock, serialization failure
+    asyncpg.InsufficientResourcesError,  # too many connections, disk full
+    asyncpg.LockNotAvailableError,
+    # A plan cached before a migration changed the table; the retry prepares it anew.
+    asyncpg.InvalidCachedStatementError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same work may succeed later unchanged.
+
+    A COMMIT that timed out counts: it is *unknown*, and the inbox tells on the next try whether it
+    took effect.
+    """
+    if isinstance(error, asyncpg.InterfaceError):
+        # Of the client's own complaints only "connection is closed" and "pool is closing" pass.
+        return "clos" in str(error)
+    return isinstance(error, _TRANSIENT)
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """An open transaction: its connection and the moment that all of it happens at.
+
+    A handler's also bears the *trace* of the event that it handles, for rows whose sweep tells of
+    them later.
+    """
+
+    conn: Connection
+    now: datetime
+    trace: str = ""
+
+
+class Database:
+    """A service's pool. Build it with `open_database`."""
+
+    def __init__(self, pool: "asyncpg.Pool[Any]", clock: Clock, dsn: str, schema: str) -> None:
+        self._pool = pool
+        self.clock = clock
+        self.dsn = dsn
+        self.schema = schema
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """One transaction: committed where the block ends, rolled back where it raises."""
+        async with self._pool.acquire() as conn, conn.transaction():
+            yield Transaction(conn=conn, now=self.clock.now())
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection without a transaction: for a single statement, which is one of its own."""
+        async with self._pool.acquire() as conn:
+            yield conn
+
+    async def ready(self) -> bool:
+        """Whether the database answers within a second."""
+        try:
+            async with self._pool.acquire(timeout=1) as conn:
+                await conn.execute("SELECT 1", timeout=1)
+        except Exception as error:
+            if is_transient(error):
+                return False
+            raise
+        return True
+
+    async def close(self) -> None:
+        """Close by the book, within a deadline, then cut."""
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+
+async def open_database(
+    dsn: str, schema: str, clock: Clock, *, connections: int = 5, statement_seconds: float = 30
+) -> Database:
+    """Connect a pool of up to *connections* to *dsn*, with *schema* as the search path.
+
+    Raises what asyncpg raises where the server cannot be reached; `is_transient` tells whether
+    waiting helps.
+    """
+    milliseconds = str(int(statement_seconds * 1000))
+    pool = await asyncpg.create_pool(
+        dsn,
+        min_size=1,
+        max_size=connections,
+        command_timeout=statement_seconds + 5,
+        init=_set_codecs,
+        server_settings={
+            "search_path": schema,
+            "application_name": f"docker-job {schema}",
+            "timezone": "UTC",
+            "statement_timeout": milliseconds,
+            "lock_timeout": milliseconds,
+            "idle_in_transaction_session_timeout": milliseconds,
+        },
+    )
+    return Database(pool, clock, dsn, schema)
+
+
+async def connect(dsn: str, *, command_seconds: float | None = 30) -> "asyncpg.Connection[Any]":
+    """A connection of one's own, outside any pool: for LISTEN and for migrations."""
+    return await asyncpg.connect(dsn, timeout=5, command_timeout=command_seconds)
+
+
+async def _set_codecs(conn: "asyncpg.Connection[Any]") -> None:
+    """Read and write jsonb as Python values, through msgspec."""
+    await conn.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=lambda value: msgspec.json.encode(value).decode(),
+        decoder=msgspec.json.decode,
+    )

@@ -1,0 +1,169 @@
+"""Every fact that travels on the broker, and nothing else.
+
+An event is named in the past tense and says what happened, never what to do. The class name is the
+routing key. The set only ever grows by optional fields: a reader ignores fields it does not know,
+and a golden JSON of each event (tests/contract/golden) holds the wire form still.
+
+Moments are aware datetimes in UTC, durations end in ``_seconds``, money in ``_usd``.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+Cause = Literal[
+    "done",  # a container of the attempt exited 0
+    "failed",  # the container exited otherwise, or the agent could not run it
+    "timed_out",  # the job's own time limit passed
+    "interrupted",  # the Spot market took the instance back
+    "lost",  # nobody heard from the agent any more
+    "cancelled",  # somebody asked for it
+    "refused",  # the launcher will not launch it
+]
+
+TerminalStatus = Literal["DONE", "FAILED", "CANCELLED"]
+
+Market = Literal["spot", "on-demand"]
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """What all events have in common: being frozen, keyword-only, and read leniently."""
+
+
+class Requirements(Struct, frozen=True, kw_only=True):
+    """What an attempt needs of its instance; the scheduler and the events carry it unread."""
+
+    max_lifetime_seconds: int
+    labels: dict[str, str] = {}
+
+
+class JobScheduled(Event, frozen=True, kw_only=True):
+    """Attempt *attempt* of a job is to start at *due_at* (the first time, or again)."""
+
+    job_id: int
+    attempt: int
+    due_at: datetime
+    requirements: Requirements
+
+
+class JobCancelled(Event, frozen=True, kw_only=True):
+    """Nobody wants this job any more; *attempt* was its current attempt."""
+
+    job_id: int
+    attempt: int
+
+
+class InstanceRequested(Event, frozen=True, kw_only=True):
+    """The attempt is due and needs an instance."""
+
+    job_id: int
+    attempt: int
+    due_at: datetime
+    requirements: Requirements
+
+
+class LaunchDelayed(Event, frozen=True, kw_only=True):
+    """Still waiting for an instance: why (a code and plain words) and when the next try is."""
+
+    job_id: int
+    attempt: int
+    reason: Literal["no_capacity", "quota_reached", "throttled", "unknown_outcome"]
+    message: str
+    next_try_at: datetime
+
+
+class LaunchRefused(Event, frozen=True, kw_only=True):
+    """It will never launch, and why, in the cloud's own words."""
+
+    job_id: int
+    attempt: int
+    message: str
+
+
+class InstanceLaunched(Event, frozen=True, kw_only=True):
+    """An instance exists for the attempt. *told* is the number of this telling, from 1."""
+
+    job_id: int
+    attempt: int
+    launch_token: str
+    instance_id: str
+    instance_type: str
+    zone: str
+    market: Market
+    hourly_price_usd: float
+    launched_at: datetime
+    dies_by: datetime
+    told: int
+    spot_instance_request_id: str | None = None
+
+
+class LaunchesReported(Event, frozen=True, kw_only=True):
+    """A watermark: each launch asked for before *before* has been told, *told* tellings in all.
+
+    Events arrive in any order, so the moment alone proves nothing: a reader trusts it only when it
+    has itself heard *told* tellings.
+    """
+
+    before: datetime
+    told: int
+
+
+class JobStarted(Event, frozen=True, kw_only=True):
+    """The attempt's container runs."""
+
+    job_id: int
+    attempt: int
+    started_at: datetime
+    runtime: Literal["docker", "simulated"]
+
+
+class AttemptEnded(Event, frozen=True, kw_only=True):
+    """The attempt needs its instance no more; until *terminate_after* the agent may tidy up."""
+
+    job_id: int
+    attempt: int
+    cause: Cause
+    ended_at: datetime
+    terminate_after: datetime
+
+
+class JobFinished(Event, frozen=True, kw_only=True):
+    """The job's last word."""
+
+    job_id: int
+    status: TerminalStatus
+    finished_at: datetime
+    attempt: int
+    exit_code: int | None = None
+    error_message: str | None = None
+
+
+class InstanceTerminated(Event, frozen=True, kw_only=True):
+    """The cloud confirms that the instance is gone; whose it was is absent where unknown."""
+
+    instance_id: str
+    terminated_at: datetime
+    cause: str
+    spot_interrupted: bool
+    billed_seconds: int
+    cost_usd: float
+    job_id: int | None = None
+    attempt: int | None = None
+
+
+ALL: tuple[type[Event], ...] = (
+    JobScheduled,
+    JobCancelled,
+    InstanceRequested,
+    LaunchDelayed,
+    LaunchRefused,
+    InstanceLaunched,
+    LaunchesReported,
+    JobStarted,
+    AttemptEnded,
+    JobFinished,
+    InstanceTerminated,
+)
+
+BY_NAME: dict[str, type[Event]] = {event.__name__: event for event in ALL}

@@ -1,0 +1,94 @@
+"""Logging: structlog, one JSON line an entry, pretty on a terminal, and nothing secret in it.
+
+The last processor before the renderer is the redactor: keys that name a secret lose their value, a
+URL loses its password, a database error the row that it quotes, and control characters are escaped,
+since a log line may quote hostile input. In doubt it hides too much.
+"""
+
+import logging
+import re
+import sys
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+_SECRET_KEY = re.compile(
+    r"(token|secret|password|authorization|(api|token)_key|env_vars|env_values|secret_env)s?$",
+    re.IGNORECASE,
+)
+# Up to the last @ of the word: a password may hold an @ or a slash that nobody has quoted.
+_URL_PASSWORD = re.compile(r"(\w+://[^\s:/@]*):[^\s\"']+@")
+_QUERY_SECRET = re.compile(r"([?&](?:password|token|secret)=)[^\s&\"']+", re.IGNORECASE)
+_BEARER = re.compile(r"(Bearer\s+)\S+", re.IGNORECASE)
+# Postgres quotes the whole row where a constraint refuses it, env values and token hashes too.
+_FAILING_ROW = re.compile(r"(Failing row contains ).*", re.DOTALL)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def mask(text: str) -> str:
+    """*text* without URL passwords, bearer tokens, quoted rows and control characters."""
+    text = _URL_PASSWORD.sub(r"\1:***@", text)
+    text = _QUERY_SECRET.sub(r"\1***", text)
+    text = _BEARER.sub(r"\1***", text)
+    text = _FAILING_ROW.sub(r"\1***", text)
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def redact(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
+    """The structlog processor that keeps secrets out of every line."""
+    return {key: _clean(key, value) for key, value in entry.items()}
+
+
+def _clean(key: str, value: Any) -> Any:
+    if _SECRET_KEY.search(key):
+        return "***"
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, dict):
+        return {inner: _clean(str(inner), each) for inner, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_clean("", each) for each in value]
+    if value is None or isinstance(value, bool | int | float | logging.LogRecord):
+        return value
+    return mask(repr(value))  # as the renderer would have shown it
+
+
+def configure(level: str = "info", *, pretty: bool | None = None) -> None:
+    """Set up structlog and the standard library's loggers for this process, on standard error.
+
+    *pretty* None means: pretty where standard error is a terminal.
+    """
+    if pretty is None:
+        pretty = sys.stderr.isatty()
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
+    )
+    chain: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        redact,
+    ]
+    structlog.configure(
+        processors=[*chain, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level.upper()),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=chain,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.root.handlers = [handler]
+    logging.root.setLevel(logging.WARNING)
+
+
+def get_logger(**bound: Any) -> FilteringBoundLogger:
+    """A logger with *bound* on each of its lines."""
+    logger: FilteringBoundLogger = structlog.get_logger(**bound)
+    return logger

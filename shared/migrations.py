@@ -1,0 +1,159 @@
+"""Schemas, roles, grants and numbered DDL: what the migrating role does before any service starts.
+
+Run from anywhere, any number of times, by several at once: an advisory lock lets one go first. Each
+file is applied once, in one transaction with the row that says so; a file that was changed after it
+was applied is refused by its checksum. Each service gets a schema and a login role of its own name
+that sees nothing of the others'.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.db import Connection, connect
+
+LOCK = 0x646F636B6A6F62  # "dockjob"
+MESSAGING_SQL = Path(__file__).parent / "sql"
+_FILE_NAME = re.compile(r"(\d{4})_\w+\.sql")
+_OURS = "docker-job service role"
+
+
+class MigrationError(Exception):
+    """The database is not as the migrations expect. The message says what to do."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A service's slice: schema and role bear *name*; *directories* hold its numbered SQL files."""
+
+    name: str
+    password: str
+    directories: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One numbered SQL file."""
+
+    source: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def read_migrations(schema: Schema) -> list[Migration]:
+    """The files of all of the schema's directories, in order: directory by directory, by number."""
+    found = []
+    for directory in schema.directories:
+        for path in sorted(directory.glob("*.sql")):
+            if not _FILE_NAME.fullmatch(path.name):
+                raise MigrationError(f"{path} must be named like 0001_what_it_does.sql")
+            source = f"{directory.parent.name}/{path.name}"
+            found.append(Migration(source=source, sql=path.read_text(encoding="utf-8")))
+    return found
+
+
+async def migrate(admin_dsn: str, schemas: Sequence[Schema]) -> list[str]:
+    """Bring the database that *admin_dsn* names up to date; returns what was applied, in order.
+
+    The role in *admin_dsn* must be able to create roles and schemas. Raises `MigrationError`.
+    """
+    # Unbounded: the lock may be held by a migration that takes its time, and so may ours.
+    conn = await connect(admin_dsn, command_seconds=None)
+    try:
+        await conn.execute("SELECT pg_advisory_lock($1)", LOCK)
+        await _prepare(conn)
+        applied: list[str] = []
+        for schema in schemas:
+            await _ensure_role(conn, schema)
+            applied += await _apply_all(conn, schema)
+            await _grant(conn, schema)
+        return applied
+    finally:
+        await conn.close(timeout=5)  # ends the session and with it the lock
+
+
+async def _prepare(conn: Connection) -> None:
+    version = int(await conn.fetchval("SHOW server_version_num"))
+    if version < 150000:
+        raise MigrationError(f"Postgres 15 or newer is needed, this server is {version // 10000}")
+    await conn.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    await conn.execute(
+        """
+        CREATE SCHEMA IF NOT EXISTS migrations;
+        CREATE TABLE IF NOT EXISTS migrations.applied (
+            schema     text NOT NULL,
+            source     text NOT NULL,
+            checksum   text NOT NULL,
+            applied_at timestamptz NOT NULL DEFAULT now(),
+            PRIMARY KEY (schema, source))
+        """
+    )
+
+
+async def _ensure_role(conn: Connection, schema: Schema) -> None:
+    """Create the role, or set its password; never take over a role that somebody else made."""
+    comment = await conn.fetchrow(
+        "SELECT shobj_description(oid, 'pg_authid') AS text FROM pg_roles WHERE rolname = $1",
+        schema.name,
+    )
+    if comment is not None and comment["text"] != _OURS:
+        raise MigrationError(
+            f"this server has a role {schema.name!r} that docker-job did not make: use a server of "
+            f"its own, or, if it is meant to be ours, COMMENT ON ROLE {schema.name} IS '{_OURS}'"
+        )
+    password = await conn.fetchval("SELECT quote_literal($1)", schema.password)
+    if comment is None:
+        change = "CREATE", "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOREPLICATION"
+    else:  # to restate NOSUPERUSER takes a superuser, whom a managed Postgres does not give
+        change = "ALTER", "LOGIN"
+    verb, settings = change
+    async with conn.transaction():
+        await conn.execute(f'{verb} ROLE "{schema.name}" {settings} PASSWORD {password}')
+        await conn.execute(f"COMMENT ON ROLE \"{schema.name}\" IS '{_OURS}'")
+        await conn.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema.name}"')
+
+
+async def _apply_all(conn: Connection, schema: Schema) -> list[str]:
+    rows = await conn.fetch(
+        "SELECT source, checksum FROM migrations.applied WHERE schema = $1", schema.name
+    )
+    known = {row["source"]: row["checksum"] for row in rows}
+    applied = []
+    for migration in read_migrations(schema):
+        if migration.source not in known:
+            await _apply(conn, schema, migration)
+            applied.append(f"{schema.name}: {migration.source}")
+        elif known[migration.source] != migration.checksum:
+            raise MigrationError(
+                f"{migration.source} was changed after it had been applied to schema "
+                f"{schema.name}: restore the file and add a new one"
+            )
+    return applied
+
+
+async def _apply(conn: Connection, schema: Schema, migration: Migration) -> None:
+    async with conn.transaction():
+        await conn.execute(f'SET LOCAL search_path TO "{schema.name}"')
+        await conn.execute(migration.sql)
+        await conn.execute(
+            "INSERT INTO migrations.applied (schema, source, checksum) VALUES ($1, $2, $3)",
+            schema.name,
+            migration.source,
+            migration.checksum,
+        )
+
+
+async def _grant(conn: Connection, schema: Schema) -> None:
+    """Reading and writing rows of its own schema, and nothing more."""
+    name = schema.name
+    async with conn.transaction():
+        await conn.execute(f'GRANT USAGE ON SCHEMA "{name}" TO "{name}"')
+        await conn.execute(
+            f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "{name}" TO "{name}"'
+        )
+        await conn.execute(f'GRANT USAGE ON ALL SEQUENCES IN SCHEMA "{name}" TO "{name}"')

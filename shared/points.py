@@ -1,0 +1,72 @@
+"""Named points that a run passes: every crash window has one.
+
+River's test signals and a crash harness in one idea. The program calls `reached` at each step of a
+commit, publish, ack, launch or termination; nothing happens in production. A test awaits the point
+instead of sleeping, or ends the process right there (`DOCKER_JOB_EXIT_AT=point[:nth]`) to show that
+the next start goes on.
+"""
+
+import asyncio
+import os
+from collections import Counter
+from typing import NoReturn, Protocol
+
+# An exit status that no shell or signal uses, so that a test knows the crash was the one it asked
+# for.
+EXIT_STATUS = 86
+
+
+class Points(Protocol):
+    """Told of each point as it is passed."""
+
+    def reached(self, point: str) -> None: ...
+
+
+class NoPoints:
+    """Production: nobody watches."""
+
+    def reached(self, point: str) -> None:
+        pass
+
+
+class WatchedPoints:
+    """For tests: count what is passed, and wait for it."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._changed = asyncio.Event()
+
+    def reached(self, point: str) -> None:
+        self.counts[point] += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def wait_for(self, point: str, count: int = 1) -> None:
+        """Return once *point* has been passed *count* times in all."""
+        while self.counts[point] < count:
+            await self._changed.wait()
+
+
+class ExitPoint:
+    """End the process hard, no `finally` run, when *point* is passed for the *nth* time."""
+
+    def __init__(self, spec: str) -> None:
+        point, _, nth = spec.partition(":")
+        self._point = point
+        self._left = int(nth or 1)
+
+    def reached(self, point: str) -> None:
+        if point != self._point:
+            return
+        self._left -= 1
+        if self._left == 0:
+            _die()
+
+
+def _die() -> NoReturn:
+    os._exit(EXIT_STATUS)
+
+
+def points_from(spec: str | None) -> Points:
+    """The points of a program: none, or the exit point that *spec* names."""
+    return ExitPoint(spec) if spec else NoPoints()

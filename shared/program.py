@@ -1,0 +1,177 @@
+"""A service as a process of its own: from settings to a running program, and to its exit status.
+
+    settings ─▶ database, bus (waited for, however long) ─▶ compose ─▶ run ─▶ SIGTERM ─▶ drain ─▶
+    close
+
+`run_parts` is what every composition runs on, the embedded one too: the end of any part is the end
+of all.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from shared.adapters import open_bus
+from shared.address import with_login
+from shared.backoff import RECONNECT
+from shared.bus.port import Topology
+from shared.clock import RealClock
+from shared.config import BadSetting, Settings
+from shared.db import Database, is_transient, open_database
+from shared.events import Event
+from shared.log import configure, get_logger
+from shared.points import points_from
+from shared.readiness import touch_while_ready
+from shared.runtime import Ports, Service, ports_for
+
+EXIT_SETTING = 78
+"""EX_CONFIG of sysexits.h: a person must change something before a restart helps."""
+EXIT_CRASH = 70
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that runs until it is told to stop."""
+
+    name: str
+    run: Awaitable[Any]
+
+
+async def run_parts(
+    parts: list[Part], stop: asyncio.Event, drain: Callable[[], Awaitable[None]]
+) -> None:
+    """Run *parts* until *stop* is set; then *drain* tells them to end, and they are awaited.
+
+    A part that ends before that ends all of them, with a RuntimeError that names it.
+    """
+    tasks = [asyncio.create_task(_awaited(part.run), name=part.name) for part in parts]
+    stopped = asyncio.create_task(stop.wait())
+    ended, _ = await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    early = [task for task in ended if task is not stopped]
+    stopped.cancel()
+    await drain()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    if early:
+        failed = next((each for each in results if isinstance(each, BaseException)), None)
+        names = ", ".join(sorted(task.get_name() for task in early))
+        raise RuntimeError(f"a part ended by itself: {names}") from failed
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGINT and SIGTERM set."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+Composed = tuple[list[Part], Callable[[], Awaitable[None]]]
+"""The parts of a program, and how to drain them."""
+
+Compose = Callable[[Settings, Ports, contextlib.AsyncExitStack], Awaitable[Composed]]
+"""What a service's `__main__` gives; what it opens it closes through the stack."""
+
+
+def worker(settings: Settings, service: Service) -> Composed:
+    """A service without an HTTP face: itself, and the file that tells of its readiness."""
+    ready = Path(settings.text("READY_FILE", f"/tmp/{service.name}.ready"))  # noqa: S108
+    draining = asyncio.Event()
+    ports = service.ports
+
+    async def drain() -> None:
+        draining.set()
+        service.drain()
+
+    parts = [
+        Part(service.name, service.run()),
+        Part("readiness", touch_while_ready(ready, ports.db, ports.bus, draining)),
+    ]
+    return parts, drain
+
+
+def login(settings: Settings, name: str, what: str, example: str) -> str:
+    """The address `DOCKER_JOB_<what>_URL`, as user *name* where `…_PASSWORD` is set apart from it.
+
+    Raises `BadSetting`.
+    """
+    url = settings.required(f"{what}_URL", example)
+    password = settings.text(f"{what}_PASSWORD")
+    return url if password is None else with_login(url, name, password)
+
+
+def database_login(settings: Settings, name: str) -> str:
+    """The DSN of service *name*. Raises `BadSetting`."""
+    return login(settings, name, "DATABASE", "postgresql://localhost/docker_job")
+
+
+def main(name: str, consumes: Sequence[type[Event]], compose: Compose) -> int:
+    """Run the service *name* until a signal comes; returns the exit status."""
+    settings = Settings(os.environ)
+    try:
+        configure(settings.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")))
+        topology = {name: tuple(event.__name__ for event in consumes)}
+        uvloop.run(_serve(name, settings, topology, compose))
+    except BadSetting as error:
+        print(f"docker-job {name}: {error}", file=sys.stderr)  # noqa: T201 - for a person
+        return EXIT_SETTING
+    except Exception as error:  # noqa: BLE001 - the last line of defence
+        get_logger(service=name).critical("service stops", exc_info=error)
+        return EXIT_CRASH
+    return 0
+
+
+async def _serve(name: str, settings: Settings, topology: Topology, compose: Compose) -> None:
+    stop = stop_on_signals()
+    clock = RealClock()
+    async with contextlib.AsyncExitStack() as stack:
+        dsn = database_login(settings, name)
+        db = await _until_stopped(_database(dsn, name, clock, settings), stop)
+        if db is None:
+            return
+        stack.push_async_callback(db.close)
+        bus = open_bus(login(settings, name, "BUS", "amqp://localhost"), topology)
+        stack.push_async_callback(bus.close)
+        ports = ports_for(db, bus, clock, points_from(settings.text("EXIT_AT")))
+        parts, drain = await compose(settings, ports, stack)
+        get_logger(service=name).info("service runs")
+        await run_parts(parts, stop, drain)
+        get_logger(service=name).info("service has drained")
+
+
+async def _database(dsn: str, name: str, clock: RealClock, settings: Settings) -> Database:
+    """Wait for Postgres: it may start later than we do, or be migrated later."""
+    tries = 0
+    connections = settings.integer("DATABASE_CONNECTIONS", 8, least=2)
+    while True:
+        try:
+            return await open_database(dsn, name, clock, connections=connections)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            tries += 1
+            get_logger(service=name).warning("waiting for the database", error=str(error))
+            await asyncio.sleep(RECONNECT.delay(tries, random.random()))
+
+
+async def _until_stopped(work: Awaitable[Database], stop: asyncio.Event) -> Database | None:
+    opening = asyncio.ensure_future(work)
+    stopped = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({opening, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if opening.done():
+        return opening.result()
+    opening.cancel()
+    return None

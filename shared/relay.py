@@ -1,0 +1,70 @@
+"""The outbox relay: a sweep that publishes committed facts and marks what the broker confirmed.
+
+Killed between publish and mark, it publishes again; the readers' inboxes drop the repeat. Paged by
+lease, never by "id greater than last": rows commit in another order than their ids were drawn.
+"""
+
+import asyncio
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from shared import messaging
+from shared.bus.port import Bus, BusUnavailable
+from shared.db import Database
+from shared.points import Points
+
+BATCH = 500
+"""Events published with confirms in flight together."""
+
+LEASE_SECONDS = 30.0
+PUBLISH_SECONDS = 20.0
+"""A publish may take this long, well within its lease, before it counts as not known."""
+
+KEEP = timedelta(days=1)
+"""How long sent and handled events stay as the trace; far longer than any event is on its way."""
+
+PRUNE_BATCH = 5000
+
+
+@dataclass(frozen=True)
+class Relay:
+    """Carries one service's outbox to the bus."""
+
+    db: Database
+    bus: Bus
+    points: Points
+
+    async def relay_outbox(self) -> datetime | None:
+        """Sweep: publish what is unsent, oldest first. Due again at once while there is more."""
+        now = self.db.clock.now()
+        token = uuid.uuid4()
+        async with self.db.connection() as conn:
+            until = now + timedelta(seconds=LEASE_SECONDS)
+            batch = await messaging.lease_outbox(
+                conn, now=now, until=until, token=token, limit=BATCH
+            )
+        if not batch:
+            return None
+        try:
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                await self.bus.publish([each.message for each in batch])
+        except (TimeoutError, BusUnavailable) as error:
+            await self._release(token)
+            raise BusUnavailable(f"{len(batch)} events not confirmed: {error}") from error
+        self.points.reached("relay.published")
+        async with self.db.connection() as conn:
+            await messaging.mark_published(conn, [each.id for each in batch], now)
+        self.points.reached("relay.marked")
+        return now if len(batch) == BATCH else None
+
+    async def _release(self, token: uuid.UUID) -> None:
+        async with self.db.connection() as conn:
+            await messaging.release_outbox(conn, token)
+
+    async def prune_trace(self) -> datetime | None:
+        """Sweep: forget the trace of long ago."""
+        now = self.db.clock.now()
+        async with self.db.connection() as conn:
+            more = await messaging.prune(conn, now - KEEP, PRUNE_BATCH)
+        return now if more else None

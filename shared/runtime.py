@@ -1,0 +1,173 @@
+"""What runs a service: one loop for its queue, one for each sweep.
+
+    take ─▶ decode ─▶ begin ─▶ claim inbox ─▶ handler ─▶ append outbox ─▶ commit ─▶ ack
+    wake-up, due time or interval ─▶ claim rows ─▶ act outside ─▶ record under the token    (sweeps)
+
+Handlers and sweeps know nothing of this file. A loop that ends ends the service: a process that has
+lost its relay and goes on looking healthy would be worse than one that restarts.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NoReturn
+
+from shared.backoff import RECONNECT
+from shared.bus.port import Bus, BusUnavailable
+from shared.clock import Clock
+from shared.consumer import Consumer, Subscriber
+from shared.db import Database, is_transient
+from shared.events import Event
+from shared.log import get_logger
+from shared.points import NoPoints, Points
+from shared.relay import Relay
+from shared.wakeups import Wakeups
+from shared.wire import new_id
+
+DRAIN_SECONDS = 8.0
+"""What handlers and sweeps may take to finish after SIGTERM; docker gives ten seconds."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A level-triggered, re-entrant pass over due rows.
+
+    `run` returns when it must run next at the latest, or None for "after the interval". It is run
+    on its wake-up too (named as the sweep is).
+    """
+
+    name: str
+    run: Callable[[], Awaitable[datetime | None]]
+    interval_seconds: float
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What a service is given from outside, in every composition the same."""
+
+    db: Database
+    bus: Bus
+    clock: Clock
+    wakeups: Wakeups
+    points: Points
+
+
+def ports_for(db: Database, bus: Bus, clock: Clock, points: Points | None = None) -> Ports:
+    """The ports of the service that *db* belongs to."""
+    wakeups = Wakeups(db.dsn, channel=db.schema, identity=new_id())
+    return Ports(db=db, bus=bus, clock=clock, wakeups=wakeups, points=points or NoPoints())
+
+
+class Service:
+    """A service that can run: its ports, its subscribers, its sweeps."""
+
+    def __init__(
+        self,
+        name: str,
+        ports: Ports,
+        *,
+        subscribers: Mapping[type[Event], Subscriber],
+        sweeps: Sequence[Sweep],
+    ) -> None:
+        self.name = name
+        self.ports = ports
+        self._consumer = Consumer(
+            queue=name,
+            subscribers=subscribers,
+            db=ports.db,
+            bus=ports.bus,
+            wakeups=ports.wakeups,
+            points=ports.points,
+        )
+        relay = Relay(db=ports.db, bus=ports.bus, points=ports.points)
+        self.sweeps: tuple[Sweep, ...] = (
+            Sweep("relay_outbox", relay.relay_outbox, interval_seconds=2),
+            Sweep("retry_parked", self._consumer.retry_parked, interval_seconds=30),
+            Sweep("prune_trace", relay.prune_trace, interval_seconds=600),
+            *sweeps,
+        )
+        self._draining = asyncio.Event()
+        self._log: Any = get_logger(service=name)
+
+    def drain(self) -> None:
+        """Take nothing new; `run` returns when what is under way has finished."""
+        self._draining.set()
+
+    async def run(self) -> None:
+        """Run until drained. Raises the error of the first loop that fails for good."""
+        loops = {f"{self.name}.{sweep.name}": self._run_sweep(sweep) for sweep in self.sweeps}
+        loops[f"{self.name}.consumer"] = self._consumer.run(self._draining)
+        # Wake-ups only hint, so they are cut rather than drained.
+        wakeups = asyncio.create_task(self.ports.wakeups.run(), name=f"{self.name}.wakeups")
+        tasks = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
+        stop = asyncio.create_task(self._draining.wait())
+        try:
+            ended, _ = await asyncio.wait(
+                {*tasks, wakeups, stop}, return_when=asyncio.FIRST_COMPLETED
+            )
+            if self._draining.is_set():
+                await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
+        finally:
+            await _cut([*tasks, wakeups, stop])
+        if not self._draining.is_set():
+            _raise_end(ended.pop())
+
+    async def _run_sweep(self, sweep: Sweep) -> None:
+        woken = self.ports.wakeups.event(sweep.name)
+        failures = 0
+        while not self._draining.is_set():
+            woken.clear()  # before the pass: a wake-up during it means one more
+            try:
+                next_at = await sweep.run()
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - reported below, and rows are the truth
+                failures += 1
+                self._report(sweep, error, failures)
+                await self._pause(RECONNECT.delay(failures, random.random()))
+                continue
+            await self._wait(woken, self._seconds_until(next_at, sweep.interval_seconds))
+
+    def _report(self, sweep: Sweep, error: Exception, failures: int) -> None:
+        """Rows are the truth and the next pass sees them: no failure ends the sweep."""
+        if is_transient(error) or isinstance(error, BusUnavailable):
+            self._log.warning("sweep waits", sweep=sweep.name, error=str(error), failures=failures)
+        else:
+            self._log.error("sweep failed", sweep=sweep.name, failures=failures, exc_info=error)
+
+    def _seconds_until(self, next_at: datetime | None, interval: float) -> float:
+        if next_at is None:
+            return interval
+        return min(interval, max(0.0, (next_at - self.ports.clock.now()).total_seconds()))
+
+    async def _wait(self, woken: asyncio.Event, seconds: float) -> None:
+        wait = asyncio.ensure_future(self.ports.clock.wait(woken, seconds))
+        await self._either_draining(wait)
+
+    async def _pause(self, seconds: float) -> None:
+        await self._either_draining(asyncio.ensure_future(asyncio.sleep(seconds)))
+
+    async def _either_draining(self, wait: "asyncio.Future[Any]") -> None:
+        stop = asyncio.ensure_future(self._draining.wait())
+        try:
+            await asyncio.wait({wait, stop}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            wait.cancel()
+            stop.cancel()
+
+
+async def _cut(tasks: "Sequence[asyncio.Task[Any]]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _raise_end(task: "asyncio.Task[Any]") -> NoReturn:
+    """A loop's end is a failure, however quietly it came.
+
+    A frozen broker's dying connection raises CancelledError into a publish, and the task then looks
+    as if somebody had cancelled it.
+    """
+    error = None if task.cancelled() else task.exception()
+    raise RuntimeError(f"{task.get_name()} ended by itself") from error

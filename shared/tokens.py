@@ -1,0 +1,25 @@
+"""Bearer tokens: how they are made, compared and stored.
+
+The bootstrap token lets an instance claim one attempt, once. It is derived from a key that the API
+and the launcher share, so that nobody has to store it and the claim can come before any event does.
+The attempt token is the agent's own 256 bits, stored as a hash.
+"""
+
+import hashlib
+import hmac
+
+
+def bootstrap_token(key: str, deployment: str, job_id: int, attempt: int) -> str:
+    """The token with which the instance of this attempt claims it."""
+    text = f"bootstrap/{deployment}/{job_id}/{attempt}"
+    return hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two tokens are equal, in constant time."""
+    return hmac.compare_digest(one.encode(), other.encode())
+
+
+def token_hash(token: str) -> bytes:
+    """What is stored of a 256-bit random token; it needs no salt and no slow hash."""
+    return hashlib.sha256(token.encode()).digest()

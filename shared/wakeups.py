@@ -1,0 +1,110 @@
+"""Wake-ups: a commit here makes a sweep run now, in this process and in its replicas.
+
+A wake-up is only ever a hint. It is given after the commit, so a crash in between loses it, and the
+sweep's own interval makes up for it. In this process it sets an event; to replicas it travels by
+NOTIFY, gathered so that a batch of commits costs one (a NOTIFY in every transaction would serialise
+them all: 8 writers fall from 6,100 to 2,300 commits per second).
+"""
+
+import asyncio
+import contextlib
+import random
+from typing import Any
+
+from shared.backoff import RECONNECT
+from shared.db import Connection, connect, is_transient
+from shared.log import get_logger
+
+GATHER_SECONDS = 0.02
+"""How long wake-ups are gathered before one NOTIFY carries them."""
+
+PAYLOAD_BYTES = 7999
+"""What one NOTIFY carries at most (https://www.postgresql.org/docs/current/sql-notify.html)."""
+
+_log = get_logger(part="wakeups")
+
+
+class Wakeups:
+    """The wake-ups of one service: named events, shared by its replicas through one channel."""
+
+    def __init__(self, dsn: str, channel: str, identity: str) -> None:
+        self._dsn = dsn
+        self._channel = channel
+        self._identity = identity
+        self._events: dict[str, asyncio.Event] = {}
+        self._outgoing: set[str] = set()
+        self._anything_outgoing = asyncio.Event()
+        self._failures = 0
+
+    def event(self, name: str) -> asyncio.Event:
+        """The event that is set when *name* is woken; the waiter clears it before it looks."""
+        return self._events.setdefault(name, asyncio.Event())
+
+    def wake(self, *names: str) -> None:
+        """After a commit: run the sweeps *names* now, here and in the replicas."""
+        for name in names:
+            self.event(name).set()
+        if names:
+            self._outgoing.update(names)
+            self._anything_outgoing.set()
+
+    def wake_all(self) -> None:
+        """Set every event here: something may have been missed."""
+        for event in self._events.values():
+            event.set()
+
+    async def run(self) -> None:
+        """Listen and notify until cancelled, over a connection that is replaced when it dies."""
+        while True:
+            try:
+                await self._run_connected()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                _log.warning("wake-ups disconnected", channel=self._channel, error=str(error))
+            self._failures += 1
+            await asyncio.sleep(RECONNECT.delay(self._failures, random.random()))
+
+    async def _run_connected(self) -> None:
+        conn = await connect(self._dsn)
+        died = asyncio.Event()
+        try:
+            # A LISTEN connection that dies says so only here; nothing else would be heard from it.
+            conn.add_termination_listener(lambda _conn: died.set())
+            await conn.add_listener(self._channel, self._on_notify)
+            self._failures = 0
+            self.wake_all()
+            while not died.is_set():
+                await self._send_gathered(conn, died)
+        finally:
+            with contextlib.suppress(Exception):
+                conn.terminate()
+
+    async def _send_gathered(self, conn: Connection, died: asyncio.Event) -> None:
+        waits = [
+            asyncio.ensure_future(self._anything_outgoing.wait()),
+            asyncio.ensure_future(died.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if died.is_set():
+            return
+        await asyncio.sleep(GATHER_SECONDS)
+        names, self._outgoing = self._outgoing, set()
+        self._anything_outgoing.clear()
+        payload = " ".join([self._identity, *sorted(names)])
+        if len(payload.encode()) > PAYLOAD_BYTES:
+            payload = self._identity  # no name means every name
+        await conn.execute("SELECT pg_notify($1, $2)", self._channel, payload)
+
+    def _on_notify(self, _conn: Any, _pid: int, _channel: str, payload: Any) -> None:
+        identity, *names = str(payload).split(" ")
+        if identity == self._identity:
+            return
+        for name in names:
+            self.event(name).set()
+        if not names:
+            self.wake_all()
