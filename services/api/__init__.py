@@ -1,0 +1,24 @@
+"""The API: the one face to people and agents, and the only one that decides a job's status.
+
+It owns jobs, their attempts, their logs and the idempotency keys (schema `api`).
+"""
+
+from shared import events
+
+NAME = "api"
+
+CONSUMES: tuple[type[events.Event], ...] = (
+    events.InstanceRequested,
+    events.LaunchDelayed,
+    events.LaunchRefused,
+    events.InstanceLaunched,
+    events.InstanceTerminated,
+)
+
+PUBLISHES: tuple[type[events.Event], ...] = (
+    events.JobScheduled,
+    events.JobCancelled,
+    events.JobStarted,
+    events.AttemptEnded,
+    events.JobFinished,
+)

@@ -1,0 +1,133 @@
+"""Who may do what: API keys with three scopes, and how many requests a caller may make.
+
+A key is `djk_<prefix>_<256 bits>`; only its hash is kept. Until the first key is made the API is
+open, which is for a laptop: `server.check_exposure` refuses to start so on an address that others
+reach. The agents' attempt tokens are another matter, see `agents.py`.
+"""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from msgspec import Struct
+
+from services.api.store import api_keys
+from services.api.store.api_keys import ApiKey
+from shared import tokens
+from shared.db import Database
+
+SCOPES = ("read", "submit", "admin")
+"""Each may do what the ones before it may: look; schedule and cancel; everything."""
+
+REMEMBER_SECONDS = 5.0
+"""How long a key's row is remembered, and so how late a revocation takes effect at most."""
+
+REMEMBERED_KEYS = 10_000
+
+
+class Denied(Exception):
+    """The caller may not do this. `status` is the HTTP status to say it with."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class TooMany(Exception):
+    """The caller makes more requests than the setting allows; `wait_seconds` until the next one."""
+
+    def __init__(self, wait_seconds: float) -> None:
+        super().__init__(f"too many requests: wait {wait_seconds:.1f} s")
+        self.wait_seconds = wait_seconds
+
+
+class NewKey(Struct, frozen=True):
+    """A key as it is shown, once, and what is kept of it."""
+
+    prefix: str
+    text: str
+
+    @property
+    def hashed(self) -> bytes:
+        return tokens.token_hash(self.text)
+
+
+def make_key() -> NewKey:
+    """A new key of 256 random bits."""
+    prefix = secrets.token_hex(4)
+    return NewKey(prefix, f"djk_{prefix}_{secrets.token_hex(32)}")
+
+
+def prefix_of(key: str) -> str | None:
+    """The prefix of a key's text, or None where it has not a key's form."""
+    parts = key.split("_")
+    return parts[1] if len(parts) == 3 and parts[0] == "djk" else None
+
+
+@dataclass
+class Access:
+    """Checks keys. Remembers rows for `REMEMBER_SECONDS`, absent ones too."""
+
+    db: Database
+    _known: dict[str, tuple[float, ApiKey | None]] = field(default_factory=dict)
+    _any_key: tuple[float, bool] = (float("-inf"), False)
+
+    async def check(self, bearer: str | None, scope: str) -> str:
+        """Who the caller is, for the rate limit. Raises `Denied` where *scope* is not granted."""
+        if bearer is None:
+            if await self._has_keys():
+                raise Denied(401, "give an API key as 'Authorization: Bearer djk_…'")
+            return ""
+        prefix = prefix_of(bearer)
+        key = None if prefix is None else await self._find(prefix)
+        if key is None or not secrets.compare_digest(key.key_hash, tokens.token_hash(bearer)):
+            raise Denied(401, "this API key is unknown or revoked")
+        if SCOPES.index(key.scope) < SCOPES.index(scope):
+            raise Denied(403, f"this API key's scope is {key.scope}, {scope} is needed")
+        return key.prefix
+
+    async def _find(self, prefix: str) -> ApiKey | None:
+        now = self.db.clock.now()
+        seconds = now.timestamp()
+        remembered = self._known.get(prefix)
+        if remembered is not None and seconds - remembered[0] < REMEMBER_SECONDS:
+            return remembered[1]
+        async with self.db.connection() as conn:
+            key = await api_keys.find_key(conn, prefix)
+            if key is not None:
+                await api_keys.touch_key(conn, prefix, now)
+        if len(self._known) >= REMEMBERED_KEYS:
+            self._known.clear()  # guessed prefixes must not fill the memory
+        self._known[prefix] = (seconds, key)
+        return key
+
+    async def _has_keys(self) -> bool:
+        seconds = self.db.clock.now().timestamp()
+        if seconds - self._any_key[0] >= REMEMBER_SECONDS:
+            async with self.db.connection() as conn:
+                self._any_key = (seconds, await api_keys.any_key(conn))
+        return self._any_key[1]
+
+
+@dataclass
+class RateLimit:
+    """A token bucket a caller: `per_second` on average (0: no limit), `burst` at once."""
+
+    per_second: float
+    burst: float
+    seconds: Callable[[], float]
+    _buckets: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def take(self, caller: str) -> None:
+        """Count one request of *caller*. Raises `TooMany`."""
+        if self.per_second <= 0:
+            return
+        now = self.seconds()
+        left, at = self._buckets.get(caller, (self.burst, now))
+        left = min(self.burst, left + max(0.0, now - at) * self.per_second)
+        if left < 1:
+            self._buckets[caller] = (left, now)
+            raise TooMany((1 - left) / self.per_second)
+        if len(self._buckets) >= REMEMBERED_KEYS:
+            self._buckets.clear()
+        self._buckets[caller] = (left - 1, now)

@@ -1,0 +1,94 @@
+"""The API's settings."""
+
+from dataclasses import dataclass
+
+from services.api import when
+from services.api.model import Rules
+from services.api.requests import Bounds
+from shared.config import PREFIX, BadSetting, Settings
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """What an agent is told when it claims its attempt. Durations in seconds, sizes in bytes."""
+
+    heartbeat_seconds: float
+    stop_grace_seconds: int
+    interruption_margin_seconds: int
+    metadata_poll_seconds: float
+    log_batch_seconds: float
+    log_limit_bytes: int
+    error_tail_lines: int
+
+
+@dataclass(frozen=True)
+class BodyBounds:
+    """How large a request's body may be, in bytes, and how long it may take to come."""
+
+    size: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ApiConfig:
+    """All of the API's settings, read once."""
+
+    deployment: str
+    token_key: str
+    rules: Rules
+    bounds: Bounds
+    agent: AgentSettings
+    body: BodyBounds
+    requests_per_second: float = 0
+    requests_at_once: float = 0
+    list_page: int = 1000
+
+
+def from_settings(settings: Settings, *, deployment: str, token_key: str) -> ApiConfig:
+    """Read the settings. Raises `BadSetting`."""
+    timezone = settings.text("TIMEZONE", "UTC")
+    try:
+        when.zone(timezone)
+    except when.BadMoment as error:
+        raise BadSetting(f"{PREFIX}TIMEZONE: {error}") from None
+    lifetime = settings.integer("MAX_LIFETIME_SECONDS", 86_400, least=60)
+    grace = settings.integer("STOP_GRACE_SECONDS", 10)
+    heartbeat = settings.number("HEARTBEAT_SECONDS", 5, least=0.1)
+    silence = settings.integer("SILENCE_SECONDS", 60, least=1)
+    if silence < 2 * heartbeat:
+        raise BadSetting(
+            f"{PREFIX}SILENCE_SECONDS is {silence}: it must be at least twice "
+            f"{PREFIX}HEARTBEAT_SECONDS ({heartbeat:g}), or one late heartbeat loses an attempt"
+        )
+    return ApiConfig(
+        deployment=deployment,
+        token_key=token_key,
+        rules=Rules(
+            max_lifetime_seconds=lifetime,
+            max_attempts=settings.integer("MAX_ATTEMPTS", 20, least=1),
+            boot_seconds=settings.integer("BOOT_SECONDS", 900, least=1),
+            silence_seconds=silence,
+            stop_grace_seconds=grace,
+            reschedule_delay_seconds=settings.integer("RESCHEDULE_DELAY_SECONDS", 0),
+        ),
+        bounds=Bounds(default_timezone=timezone, max_lifetime_seconds=lifetime),
+        agent=_for_agents(settings, heartbeat, grace),
+        body=BodyBounds(
+            size=settings.integer("BODY_LIMIT_BYTES", 4_194_304, least=1024),
+            seconds=settings.number("BODY_SECONDS", 20, least=0.05),
+        ),
+        requests_per_second=settings.number("REQUESTS_PER_SECOND", 0),
+        requests_at_once=settings.number("REQUESTS_AT_ONCE", 100, least=1),
+    )
+
+
+def _for_agents(settings: Settings, heartbeat: float, grace: int) -> AgentSettings:
+    return AgentSettings(
+        heartbeat_seconds=heartbeat,
+        stop_grace_seconds=grace,
+        interruption_margin_seconds=settings.integer("INTERRUPTION_MARGIN_SECONDS", 30),
+        metadata_poll_seconds=settings.number("METADATA_POLL_SECONDS", 5, least=0.1),
+        log_batch_seconds=settings.number("LOG_BATCH_SECONDS", 1, least=0.05),
+        log_limit_bytes=settings.integer("LOG_LIMIT_BYTES", 1_048_576),
+        error_tail_lines=settings.integer("ERROR_TAIL_LINES", 20, least=1),
+    )

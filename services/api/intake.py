@@ -1,0 +1,218 @@
+"""Taking jobs in: many requests, one statement.
+
+Each request waits for the group that it joins to be committed; while one group is being written the
+next one gathers by itself, so that a lone request waits for nobody and a flood is written by the
+hundred.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+from msgspec import Struct
+
+from services.api import decisions, render
+from services.api.model import Attempt, Job, Rules, first_attempt
+from services.api.requests import BadRequest, Order
+from services.api.store import jobs as store
+from services.api.store import keys
+from services.api.store.keys import KeptAnswer
+from shared import wire
+from shared.db import Connection, Database, is_transient
+from shared.log import get_logger
+from shared.points import Points
+from shared.wakeups import Wakeups
+
+_log = get_logger(service="api", part="intake")
+
+GROUP = 256
+"""Jobs written by one statement, at most (a request of its own may bring more)."""
+
+
+class KeyConflict(Exception):
+    """The Idempotency-Key was used with another body."""
+
+
+class Stopping(Exception):
+    """The service is going down; whether the job was taken is not known."""
+
+
+class Accepted(Struct, frozen=True):
+    """A job that is committed, and the body of the answer to its request."""
+
+    job_id: int
+    answer: bytes
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    orders: Sequence[Order]
+    trace: str
+    done: "asyncio.Future[list[Accepted]]"
+
+
+class Intake:
+    """Accepts orders. `run` must be running for `accept` to return."""
+
+    def __init__(self, db: Database, rules: Rules, wakeups: Wakeups, points: Points) -> None:
+        self._db = db
+        self._rules = rules
+        self._wakeups = wakeups
+        self._points = points
+        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
+        self._stopped = False
+
+    async def accept(self, orders: Sequence[Order], trace: str) -> list[Accepted]:
+        """Commit *orders*, all or none; returns when they are durable. Raises `Stopping`."""
+        if self._stopped:
+            raise _stopping()
+        done: asyncio.Future[list[Accepted]] = asyncio.get_running_loop().create_future()
+        await self._queue.put(_Waiting(orders, trace, done))
+        return await done
+
+    async def accept_once(
+        self, key: str, body: bytes, read: Callable[[], Order], trace: str
+    ) -> Accepted:
+        """Commit the order that *read* reads, unless *key* was used: its first answer again.
+
+        *body* is read only now, since what was right at first may be in the past when it is
+        repeated. Raises `KeyConflict` where the key came with another body, and what *read* raises.
+        """
+        body_hash = hashlib.sha256(body).digest()
+        async with self._db.connection() as conn:
+            kept = await keys.find_key(conn, key)
+        if kept is None:
+            kept = await self._claim(key, body_hash, read(), trace)
+        if kept.body_hash != body_hash:
+            raise KeyConflict(
+                "Idempotency-Key was used before with another body: use a new key for a new job"
+            )
+        return Accepted(kept.job_id, kept.answer)
+
+    async def _claim(self, key: str, body_hash: bytes, order: Order, trace: str) -> KeptAnswer:
+        async with self._db.transaction() as tx:
+            [job_id] = await store.next_job_ids(tx.conn, 1)
+            written = self._compose([order], [job_id], trace, tx.now)
+            kept = KeptAnswer(body_hash, job_id, written[0].answer)
+            if await keys.claim_key(tx, key, kept):
+                await _write(tx.conn, written)
+                self._wakeups.wake("relay_outbox")
+                return kept
+            first = await keys.find_key(tx.conn, key)
+        if first is None:
+            raise BadRequest("Idempotency-Key has just expired: send the request again")
+        return first
+
+    async def run(self) -> None:
+        """Write group after group until cancelled; nobody is left waiting then."""
+        group: list[_Waiting] = []
+        try:
+            while True:
+                group = [await self._queue.get()]
+                size = len(group[0].orders)
+                while size < GROUP and not self._queue.empty():
+                    group.append(self._queue.get_nowait())
+                    size += len(group[-1].orders)
+                await self._write_or_fail(group)
+        finally:
+            self._stopped = True
+            while not self._queue.empty():
+                group.append(self._queue.get_nowait())
+            _fail(group, _stopping())
+
+    async def _write_or_fail(self, group: list[_Waiting]) -> None:
+        try:
+            await self._write_group(group)
+        except Exception as error:  # noqa: BLE001 - whoever waits is told
+            if len(group) == 1 or is_transient(error):
+                # The commit's outcome may be unknown; the client repeats with its key, or looks.
+                _fail(group, error)
+            else:
+                await self._write_singly(group)
+
+    async def _write_singly(self, group: list[_Waiting]) -> None:
+        """One request that cannot be written must not fail the others of its group."""
+        for waiting in group:
+            try:
+                await self._write_group([waiting])
+            except Exception as error:  # noqa: BLE001 - whoever waits is told
+                _fail([waiting], error)
+
+    async def _write_group(self, group: list[_Waiting]) -> None:
+        now = self._db.clock.now()
+        async with self._db.connection() as conn:
+            ids = await store.next_job_ids(conn, sum(len(each.orders) for each in group))
+            composed = []
+            for waiting in group:
+                own, ids = ids[: len(waiting.orders)], ids[len(waiting.orders) :]
+                composed.append(self._compose(waiting.orders, own, waiting.trace, now))
+            await _write(conn, [each for written in composed for each in written])
+        self._points.reached("api.accepted")
+        for written in composed:
+            for each in written:
+                _log.info(
+                    "job accepted", job=each.job.id, due_at=each.job.scheduled_for.isoformat()
+                )
+        self._wakeups.wake("relay_outbox")
+        for waiting, written in zip(group, composed, strict=True):
+            if not waiting.done.done():
+                waiting.done.set_result([Accepted(each.job.id, each.answer) for each in written])
+
+    def _compose(
+        self, orders: Sequence[Order], ids: Sequence[int], trace: str, now: datetime
+    ) -> "list[_Written]":
+        return [
+            _compose_one(order, job_id, trace, now, self._rules)
+            for order, job_id in zip(orders, ids, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class _Written:
+    job: Job
+    attempt: Attempt
+    fact: wire.Envelope
+    answer: bytes
+
+
+def _compose_one(order: Order, job_id: int, trace: str, now: datetime, rules: Rules) -> _Written:
+    job = Job(
+        id=job_id,
+        name=order.name,
+        docker_image=order.docker_image,
+        command=order.command,
+        env_vars=order.env_vars,
+        labels=order.labels,
+        scheduled_for=order.scheduled_for,
+        timezone=order.timezone,
+        timeout_seconds=order.timeout_seconds,
+        status="SCHEDULED",
+        attempt=1,
+        trace=trace,
+        created_at=now,
+    )
+    attempt = first_attempt(job_id, order.scheduled_for, now)
+    fact = wire.wrap(decisions.job_scheduled(job, attempt, rules), at=now, trace=trace)
+    return _Written(job, attempt, fact, msgspec.json.encode(render.detailed(job, [attempt], now)))
+
+
+def _stopping() -> Stopping:
+    return Stopping("the service is stopping: send the request again, with an Idempotency-Key")
+
+
+def _fail(group: Sequence[_Waiting], error: Exception) -> None:
+    for waiting in group:
+        if not waiting.done.done():
+            waiting.done.set_exception(error)
+
+
+async def _write(conn: Connection, written: Sequence[_Written]) -> None:
+    await store.accept_jobs(
+        conn,
+        [each.job for each in written],
+        [each.attempt for each in written],
+        [each.fact for each in written],
+    )

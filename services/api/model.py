@@ -1,0 +1,166 @@
+"""Jobs and attempts as values, and the one table of what an attempt may become.
+
+    held ─▶ scheduled ─▶ requested ─▶ delayed ─▶ booting ─▶ pulling ─▶ running ─▶ stopping ─▶ ended
+
+An attempt only ever moves to the right, and may skip: events come in any order, so one that would
+move it to the left is old news and changes nothing. `docs/states.md` draws this with what causes
+each step.
+"""
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from shared.events import Cause, Event, Market, Requirements
+
+Status = Literal["SCHEDULED", "RUNNING", "DONE", "FAILED", "CANCELLED"]
+TERMINAL: frozenset[str] = frozenset({"DONE", "FAILED", "CANCELLED"})
+
+State = Literal[
+    "held",  # the container before it is not yet known to have stopped
+    "scheduled",  # its time has not come
+    "requested",  # it is due; the launcher has been asked
+    "delayed",  # the launcher is waiting for capacity or quota
+    "booting",  # an instance exists
+    "pulling",  # the agent fetches the image
+    "running",  # the container runs
+    "stopping",  # the container has been told to stop
+    "ended",
+]
+ORDER: dict[str, int] = {
+    state: place
+    for place, state in enumerate(
+        (
+            "held",
+            "scheduled",
+            "requested",
+            "delayed",
+            "booting",
+            "pulling",
+            "running",
+            "stopping",
+            "ended",
+        )
+    )
+}
+
+PHASES: dict[str, str] = {
+    "held": "waiting",
+    "scheduled": "scheduled",
+    "requested": "launching",
+    "delayed": "waiting",
+    "booting": "booting",
+    "pulling": "pulling",
+    "running": "running",
+    "stopping": "stopping",
+}
+"""The word that a person sees for each state of the current attempt."""
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """A job as its row has it. `attempt` is the number of its current attempt."""
+
+    id: int
+    name: str | None
+    docker_image: str
+    command: list[str] | None
+    env_vars: dict[str, str]
+    labels: dict[str, str]
+    scheduled_for: datetime
+    timezone: str
+    timeout_seconds: int | None
+    status: Status
+    attempt: int
+    trace: str
+    created_at: datetime
+    exit_code: int | None = None
+    error_message: str | None = None
+    finished_at: datetime | None = None
+    log_bytes: int = 0
+    log_cut: bool = False
+
+
+class Attempt(Struct, frozen=True, kw_only=True):
+    """One try at running a job. Its columns are told in `sql/0001_jobs.sql`."""
+
+    job_id: int
+    number: int
+    state: State
+    due_at: datetime
+    entered: dict[str, datetime]
+    waiting_because: str | None = None
+    waiting_until: datetime | None = None
+    check_at: datetime | None = None
+    token_hash: bytes | None = None
+    runtime: Literal["docker", "simulated"] | None = None
+    heartbeat_at: datetime | None = None
+    interrupted_at: datetime | None = None
+    instance_id: str | None = None
+    instance_type: str | None = None
+    zone: str | None = None
+    market: Market | None = None
+    hourly_price_usd: float | None = None
+    spot_instance_request_id: str | None = None
+    dies_by: datetime | None = None
+    container_stopped: bool = False
+    cause: Cause | None = None
+    exit_code: int | None = None
+    error_message: str | None = None
+    ended_at: datetime | None = None
+    instance_gone_at: datetime | None = None
+    billed_seconds: int | None = None
+    cost_usd: float | None = None
+
+
+class Rules(Struct, frozen=True, kw_only=True):
+    """The settings that decisions need. Durations in seconds."""
+
+    max_lifetime_seconds: int = 86_400
+    max_attempts: int = 20
+    boot_seconds: int = 900
+    silence_seconds: int = 60
+    stop_grace_seconds: int = 10
+    reschedule_delay_seconds: int = 0
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """What a decision changes: the job, some of its attempts, and what is to be told."""
+
+    job: Job
+    attempts: tuple[Attempt, ...]
+    events: tuple[Event, ...] = ()
+
+
+def advance(attempt: Attempt, state: State, now: datetime) -> Attempt:
+    """*attempt* in *state*, if that is to the right of where it is; else unchanged."""
+    if ORDER[state] <= ORDER[attempt.state]:
+        return attempt
+    return replace(
+        attempt,
+        state=state,
+        entered={**attempt.entered, state: now},
+        waiting_because=None,
+        waiting_until=None,
+    )
+
+
+def first_attempt(job_id: int, due_at: datetime, now: datetime) -> Attempt:
+    """The attempt that a newly accepted job starts with."""
+    return Attempt(
+        job_id=job_id, number=1, state="scheduled", due_at=due_at, entered={"scheduled": now}
+    )
+
+
+def requirements_of(job: Job, rules: Rules) -> Requirements:
+    """What the job's instance must offer; its lifetime leaves an hour around the time limit."""
+    lifetime = rules.max_lifetime_seconds
+    if job.timeout_seconds is not None:
+        lifetime = min(lifetime, job.timeout_seconds + 3600)
+    return Requirements(max_lifetime_seconds=lifetime, labels=job.labels)
+
+
+def later(now: datetime, seconds: float) -> datetime:
+    """The moment *seconds* after *now*."""
+    return now + timedelta(seconds=seconds)

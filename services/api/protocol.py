@@ -1,0 +1,95 @@
+"""uvicorn's HTTP protocol with the bounds that it lacks: how large and slow a head may be.
+
+uvicorn bounds the idle time between two requests alone: a connection that sends nothing or half a
+head stays open for ever, and httptools, unlike h11, takes a head of any size [tried on uvicorn
+0.54]. (A body is bounded where it is read, in `routes/answers.py`.) What is refused here is
+answered in JSON too.
+"""
+
+import asyncio
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+HEAD_BYTES = 65_536
+"""What a request line and its headers may hold; one more read of the socket may pass."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    head_seconds = 20.0
+    """How long a head may take to come, from the connection's or its own first byte on."""
+
+    _head_bytes = 0
+    _in_head = True
+    _begun = False
+    _asked = False
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._begun = False
+        super().data_received(data)
+        # What a later head shares a read with is not its own; it counts from its next read on.
+        if self._in_head and not (self._begun and self._asked):
+            self._head_bytes += len(data)
+        if self.transport.is_closing():
+            return
+        if self._in_head and self._head_bytes > HEAD_BYTES:
+            self._refuse(431, f"the request's head is larger than {HEAD_BYTES} bytes")
+        elif self._answered():
+            # Empty lines, or the rest of a body that was refused: not for ever.
+            self._expect_head()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._begun = self._in_head = True
+        self._head_bytes = 0
+        self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._stop_timer()
+        super().on_headers_complete()
+        self._asked = True
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, msg)
+
+    def _answered(self) -> bool:
+        return not self._asked or self.cycle.response_complete
+
+    def _expect_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.head_seconds, self._too_slow)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _too_slow(self) -> None:
+        self._head_timer = None
+        if not self._head_bytes:
+            self.transport.close()  # nothing was asked, and nobody waits for an answer
+            return
+        self._refuse(408, f"the request's head did not come within {self.head_seconds:g} s")
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer and close; only close where another answer is under way."""
+        if self._answered() or not (self.cycle.response_started or self.pipeline):
+            body = msgspec.json.encode({"message": message}) + b"\n"
+            head = (
+                "content-type: application/json\r\n"
+                f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.write(STATUS_LINE[status] + head.encode() + body)
+        self.transport.close()

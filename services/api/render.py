@@ -1,0 +1,114 @@
+"""Jobs as the JSON that people read."""
+
+from datetime import datetime
+from typing import Any
+
+from services.api.model import PHASES, TERMINAL, Attempt, Job
+
+_SHOWN_PHASES = (
+    "held",
+    "scheduled",
+    "requested",
+    "delayed",
+    "booting",
+    "pulling",
+    "running",
+    "stopping",
+)
+
+
+def listed(job: Job, attempt: Attempt) -> dict[str, Any]:
+    """A job as `/list` shows it: itself and what matters of its current attempt."""
+    because, until = waiting(job, attempt)
+    return {
+        "id": job.id,
+        "name": job.name,
+        "docker_image": job.docker_image,
+        "command": job.command,
+        "env_vars": job.env_vars,
+        "labels": job.labels,
+        "scheduled_for": job.scheduled_for,
+        "timezone": job.timezone,
+        "timeout_seconds": job.timeout_seconds,
+        "status": job.status,
+        "phase": phase(job, attempt),
+        "waiting_because": because,
+        "waiting_until": until,
+        "attempt": job.attempt,
+        "runtime": attempt.runtime,
+        "instance_id": attempt.instance_id,
+        "spot_instance_request_id": attempt.spot_instance_request_id,
+        "exit_code": job.exit_code,
+        "error_message": job.error_message,
+        "created_at": job.created_at,
+        "finished_at": job.finished_at,
+    }
+
+
+def detailed(job: Job, attempts: list[Attempt], now: datetime) -> dict[str, Any]:
+    """A job as `/status` shows it: with every attempt, the first one first."""
+    current = next(each for each in attempts if each.number == job.attempt)
+    shown = listed(job, current)
+    shown["attempts"] = [_attempt(each, now) for each in attempts]
+    return shown
+
+
+def phase(job: Job, attempt: Attempt) -> str:
+    """Where the job is, finer than its status; of a finished job, its status in small letters."""
+    if job.status in TERMINAL:
+        return job.status.lower()
+    return PHASES[attempt.state]
+
+
+def waiting(job: Job, attempt: Attempt) -> tuple[str | None, datetime | None]:
+    """What the job waits for, in plain words, and when it is looked at next."""
+    if job.status in TERMINAL:
+        return None, None
+    if attempt.waiting_because is not None:
+        return attempt.waiting_because, attempt.waiting_until
+    if attempt.state == "scheduled":
+        return f"it is scheduled for {attempt.due_at:%Y-%m-%dT%H:%M:%SZ}", attempt.due_at
+    if attempt.state == "requested":
+        return "the launcher is getting an instance for it", None
+    if attempt.state == "booting" and attempt.heartbeat_at is None:
+        return f"instance {attempt.instance_id} is booting", attempt.check_at
+    return None, None
+
+
+def _attempt(attempt: Attempt, now: datetime) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "phase": PHASES.get(attempt.state, "ended"),
+        "due_at": attempt.due_at,
+        "cause": attempt.cause,
+        "exit_code": attempt.exit_code,
+        "error_message": attempt.error_message,
+        "runtime": attempt.runtime,
+        "instance_id": attempt.instance_id,
+        "instance_type": attempt.instance_type,
+        "zone": attempt.zone,
+        "market": attempt.market,
+        "hourly_price_usd": attempt.hourly_price_usd,
+        "spot_instance_request_id": attempt.spot_instance_request_id,
+        "interrupted_at": attempt.interrupted_at,
+        "ended_at": attempt.ended_at,
+        "instance_gone_at": attempt.instance_gone_at,
+        "billed_seconds": attempt.billed_seconds,
+        "cost_usd": attempt.cost_usd,
+        "phases": _durations(attempt, now),
+    }
+
+
+def _durations(attempt: Attempt, now: datetime) -> list[dict[str, Any]]:
+    """How long each phase took, in the order they came; the one under way up to *now*."""
+    times = [(state, attempt.entered[state]) for state in _SHOWN_PHASES if state in attempt.entered]
+    ends = [at for _, at in times[1:]] + [attempt.ended_at or now]
+    return [
+        {
+            "phase": PHASES[state],
+            "entered_at": at,
+            # A launch is told with the cloud's own clock, which may run ahead of ours.
+            "seconds": round(max(0.0, (end - at).total_seconds()), 3),
+        }
+        for (state, at), end in zip(times, ends, strict=True)
+    ]

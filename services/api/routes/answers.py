@@ -1,0 +1,158 @@
+"""How everything is answered: JSON bodies, and errors as JSON with a `message`."""
+
+import asyncio
+import math
+from typing import Any
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from services.api.access import Denied, TooMany
+from services.api.agents import Refused
+from services.api.config import BodyBounds
+from services.api.intake import KeyConflict, Stopping
+from services.api.people import AlreadyOver, NoSuchJob
+from services.api.requests import BadRequest
+from shared.db import is_transient
+from shared.log import get_logger
+
+_log = get_logger(service="api", part="http")
+_encoder = msgspec.json.Encoder()
+
+
+class TooLarge(Exception):
+    """The body is larger than the setting allows."""
+
+
+class TooSlow(Exception):
+    """The body did not come in time."""
+
+
+def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """*value* as a JSON answer that ends with a line break, for the sake of terminals."""
+    return raw_answer(_encoder.encode(value), status, headers)
+
+
+def raw_answer(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """JSON bytes as an answer."""
+    return Response(body + b"\n", status, headers, media_type="application/json")
+
+
+def _message(status: int, message: str, **more: Any) -> Response:
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    return answer({"message": message, **more}, status, headers)
+
+
+_STATUSES: dict[type[Exception], int] = {
+    BadRequest: 400,
+    NoSuchJob: 404,
+    AlreadyOver: 409,
+    KeyConflict: 409,
+    TooLarge: 413,
+    TooSlow: 408,
+    Stopping: 503,
+}
+"""What each of our own errors is answered with."""
+
+
+async def on_known_error(_request: Request, error: Exception) -> Response:
+    """One of `_STATUSES`."""
+    return _message(_STATUSES[type(error)], str(error))
+
+
+async def on_refused(_request: Request, error: Exception) -> Response:
+    """An agent may not do that; a 409 tells it to stop its container."""
+    if not isinstance(error, Refused):
+        raise error
+    if error.status == 409:
+        return _message(409, str(error), stop=True, cause=error.cause)
+    return _message(error.status, str(error))
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """Starlette's own: no such path, wrong method."""
+    if not isinstance(error, HTTPException):
+        raise error
+    if error.status_code == 404:
+        return _message(404, f"there is nothing at {request.url.path}")
+    headers = error.headers or {}
+    message = str(error.detail)
+    if error.status_code == 405 and "Allow" in headers:
+        message = f"{request.method} is not for {request.url.path}: use {headers['Allow']}"
+    response = _message(error.status_code, message)
+    response.headers.update(headers)
+    return response
+
+
+async def on_crash(request: Request, error: Exception) -> Response:
+    """Anything else: 503 where the database is away and a retry helps, else 500."""
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=499)
+    if is_transient(error):
+        _log.warning("request failed", path=request.url.path, error=str(error))
+        response = _message(503, "the database does not answer now: try again")
+        response.headers["Retry-After"] = "1"
+        return response
+    _log.error("request failed", path=request.url.path, exc_info=error)
+    return _message(500, "internal error")
+
+
+async def on_denied(_request: Request, error: Exception) -> Response:
+    """The caller's key is missing, unknown, or not for this."""
+    if not isinstance(error, Denied):
+        raise error
+    return _message(error.status, str(error))
+
+
+async def on_too_many(_request: Request, error: Exception) -> Response:
+    """The caller asks too often; the answer says when to come again."""
+    if not isinstance(error, TooMany):
+        raise error
+    response = _message(429, str(error))
+    response.headers["Retry-After"] = str(math.ceil(error.wait_seconds))
+    return response
+
+
+ERROR_HANDLERS: dict[Any, Any] = {
+    **dict.fromkeys(_STATUSES, on_known_error),
+    Refused: on_refused,
+    Denied: on_denied,
+    TooMany: on_too_many,
+    HTTPException: on_http_error,
+}
+
+
+async def read_body(request: Request, bounds: BodyBounds) -> bytes:
+    """The request's body, refused as soon as it is known to be out of bounds."""
+    message = f"the body is larger than {bounds.size} bytes"
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > bounds.size:
+        raise TooLarge(message)
+    chunks = []
+    size = 0
+    try:
+        async with asyncio.timeout(bounds.seconds):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > bounds.size:
+                    raise TooLarge(message)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise TooSlow(f"the body did not come within {bounds.seconds:g} s") from None
+    return b"".join(chunks)
+
+
+def job_id_of(request: Request) -> int:
+    """The id in the path. What is no positive integer is no job."""
+    raw = request.path_params["id"]
+    if not raw.isascii() or not raw.isdecimal() or not 0 < int(raw[:20]) < 2**63 or len(raw) > 19:
+        raise NoSuchJob(f"there is no job {raw[:40]!r}: ids are positive whole numbers")
+    return int(raw)
+
+
+def bearer_of(request: Request) -> str | None:
+    """The token in the Authorization header."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None

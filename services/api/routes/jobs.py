@@ -1,0 +1,150 @@
+"""The routes that people use: schedule, list, status, cancel."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from services.api import render
+from services.api.config import ApiConfig
+from services.api.intake import Intake
+from services.api.model import TERMINAL
+from services.api.people import Desk
+from services.api.requests import BadRequest, Order, read_json, read_order
+from services.api.routes.answers import answer, job_id_of, raw_answer, read_body
+from services.api.store import listing
+from shared.db import Database
+from shared.wire import new_id
+
+STATUSES = ("SCHEDULED", "RUNNING", *sorted(TERMINAL))
+MAX_ORDERS = 1000
+MAX_KEY_LENGTH = 255
+STREAM_PAGE = 500
+
+
+@dataclass(frozen=True)
+class JobRoutes:
+    """One method a route."""
+
+    config: ApiConfig
+    db: Database
+    intake: Intake
+    desk: Desk
+
+    async def schedule(self, request: Request) -> Response:
+        """`POST /schedule`: one job, or an array of them, all or none."""
+        raw = await read_body(request, self.config.body)
+        body = read_json(raw)
+        key = request.headers.get("idempotency-key")
+        trace = new_id()
+        if isinstance(body, list):
+            return await self._schedule_many(body, key, trace)
+        if key is None:
+            [accepted] = await self.intake.accept([self._read(body)], trace)
+        else:
+            _check_key(key)
+            accepted = await self.intake.accept_once(key, raw, lambda: self._read(body), trace)
+        headers = {"Location": f"/status/{accepted.job_id}"}
+        return raw_answer(accepted.answer, 201, headers)
+
+    async def _schedule_many(self, body: list[Any], key: str | None, trace: str) -> Response:
+        if key is not None:
+            raise BadRequest("Idempotency-Key goes with a single job, not with an array")
+        if not 1 <= len(body) <= MAX_ORDERS:
+            raise BadRequest(f"an array must hold 1 to {MAX_ORDERS} jobs, this one has {len(body)}")
+        orders = []
+        for place, each in enumerate(body):
+            try:
+                orders.append(self._read(each))
+            except BadRequest as error:
+                raise BadRequest(f"job [{place}]: {error}; none was scheduled") from None
+        accepted = await self.intake.accept(orders, trace)
+        return raw_answer(b"[" + b",".join(each.answer for each in accepted) + b"]", 201)
+
+    def _read(self, body: Any) -> Order:
+        return read_order(body, self.db.clock.now(), self.config.bounds)
+
+    async def list_jobs(self, request: Request) -> Response:
+        """`GET /list`: newest first, a page at a time, or all of them as a stream."""
+        status, labels = _filters(request)
+        if request.query_params.get("limit") == "all":
+            stream = self._stream(status, labels)
+            return StreamingResponse(stream, media_type="application/json")
+        limit = _whole(request, "limit", self.config.list_page, self.config.list_page)
+        before = _whole(request, "cursor", listing.LAST_ID, listing.LAST_ID)
+        async with self.db.connection() as conn:
+            page = await listing.list_jobs(
+                conn, before=before, limit=limit + 1, status=status, labels=labels
+            )
+        headers = {}
+        if len(page) > limit:
+            page = page[:limit]
+            query = [(k, v) for k, v in request.query_params.multi_items() if k != "cursor"]
+            query.append(("cursor", str(page[-1].job.id)))
+            headers["Link"] = f'</list?{urlencode(query)}>; rel="next"'
+        return answer([render.listed(each.job, each.attempt) for each in page], headers=headers)
+
+    async def _stream(
+        self, status: str | None, labels: dict[str, str] | None
+    ) -> AsyncIterator[bytes]:
+        """Every job, a page in memory at a time.
+
+        Pages rather than a cursor, so that a slow reader holds no transaction open.
+        """
+        before = listing.LAST_ID
+        opening = b"["
+        while True:
+            async with self.db.connection() as conn:
+                page = await listing.list_jobs(
+                    conn, before=before, limit=STREAM_PAGE, status=status, labels=labels
+                )
+            if not page:
+                break
+            before = page[-1].job.id
+            shown = (msgspec.json.encode(render.listed(each.job, each.attempt)) for each in page)
+            yield opening + b",\n".join(shown)
+            opening = b",\n"
+        yield b"[]\n" if opening == b"[" else b"]\n"
+
+    async def status(self, request: Request) -> Response:
+        """`GET /status/{id}`."""
+        return answer(await self.desk.status(job_id_of(request)))
+
+    async def cancel(self, request: Request) -> Response:
+        """`DELETE /jobs/{id}`."""
+        return answer(await self.desk.cancel(job_id_of(request)))
+
+
+def _check_key(key: str) -> None:
+    if not key or len(key) > MAX_KEY_LENGTH or not key.isprintable():
+        raise BadRequest(f"Idempotency-Key must be 1 to {MAX_KEY_LENGTH} printable characters")
+
+
+def _filters(request: Request) -> tuple[str | None, dict[str, str] | None]:
+    for name in request.query_params:
+        if name not in ("limit", "cursor", "status", "label"):
+            raise BadRequest(f"unknown parameter {name!r}: take limit, cursor, status or label")
+    status = request.query_params.get("status")
+    if status is not None and status.upper() not in STATUSES:
+        raise BadRequest(f"status must be one of {', '.join(STATUSES)}")
+    labels = {}
+    for label in request.query_params.getlist("label"):
+        name, colon, value = label.partition(":")
+        if not name or not colon or "\0" in label:
+            raise BadRequest("label must be name:value, like label=team:data")
+        labels[name] = value
+    return (None if status is None else status.upper()), labels or None
+
+
+def _whole(request: Request, name: str, default: int, most: int) -> int:
+    raw = request.query_params.get(name)
+    if raw is None:
+        return default
+    if not raw.isascii() or not raw.isdecimal() or len(raw) > 19 or not 1 <= int(raw) <= most:
+        also = ", or 'all'" if name == "limit" else ""
+        raise BadRequest(f"{name} must be a whole number from 1 to {most}{also}")
+    return int(raw)

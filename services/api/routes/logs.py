@@ -1,0 +1,104 @@
+"""`GET /jobs/{id}/logs`: what the container printed, as text, or followed as server-sent events."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from services.api.followers import Followers
+from services.api.model import TERMINAL
+from services.api.people import NoSuchJob
+from services.api.requests import BadRequest
+from services.api.routes.answers import job_id_of
+from services.api.store import jobs, logs
+from services.api.store.logs import Batch
+from shared.db import Database
+
+KEEP_ALIVE_SECONDS = 15.0
+LOOK_SECONDS = 2.0
+"""A follower is woken when something changes here; this is for what changed through a replica."""
+
+Place = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class LogRoutes:
+    """The one route, in its two ways."""
+
+    db: Database
+    followers: Followers
+
+    async def logs(self, request: Request) -> Response:
+        """Plain text by default; with `?follow=1` events until the job has ended."""
+        job_id = job_id_of(request)
+        async with self.db.connection() as conn:
+            if await jobs.load_job(conn, job_id) is None:
+                raise NoSuchJob(f"there is no job {job_id}")
+        if request.query_params.get("follow", "0") in ("", "0", "false"):
+            return StreamingResponse(self._text(job_id), media_type="text/plain; charset=utf-8")
+        after = _place(request.headers.get("last-event-id", "0.0"))
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        if request.method == "HEAD":  # whose answer would take as long as the job
+            return Response(media_type="text/event-stream", headers=headers)
+        return StreamingResponse(
+            self._events(job_id, after), media_type="text/event-stream", headers=headers
+        )
+
+    async def _text(self, job_id: int) -> AsyncIterator[str]:
+        after: Place = (0, 0)
+        while batches := await self._read(job_id, after):
+            yield "".join(f"{text}\n" for batch in batches for _, _, text in batch.lines)
+            after = (batches[-1].attempt, batches[-1].seq)
+
+    async def _read(self, job_id: int, after: Place) -> list[Batch]:
+        async with self.db.connection() as conn:
+            return await logs.read_batches(conn, job_id, after=after)
+
+    async def _events(self, job_id: int, after: Place) -> AsyncIterator[str]:
+        """Lines as they come. The status is read before the lines: none is missed at the end."""
+        quiet = 0.0
+        with self.followers.follow(job_id) as changed:
+            while True:
+                changed.clear()
+                async with self.db.connection() as conn:
+                    job = await jobs.load_job(conn, job_id)
+                while batches := await self._read(job_id, after):
+                    quiet = 0.0
+                    after = (batches[-1].attempt, batches[-1].seq)
+                    yield "".join(_event(batch) for batch in batches)
+                if job is None or job.status in TERMINAL:
+                    break
+                if quiet >= KEEP_ALIVE_SECONDS:
+                    yield ": still here\n\n"
+                    quiet = 0.0
+                quiet += LOOK_SECONDS
+                await _either(changed, LOOK_SECONDS)
+        last = {"status": job.status, "exit_code": job.exit_code} if job else {}
+        yield f"event: end\ndata: {msgspec.json.encode(last).decode()}\n\n"
+
+
+def _event(batch: Batch) -> str:
+    """A batch as one event: its id is the place to go on from, each line a JSON `data` line."""
+    data = "".join(
+        f"data: {msgspec.json.encode({'at': at, 'stream': stream, 'text': text}).decode()}\n"
+        for at, stream, text in batch.lines
+    )
+    return f"id: {batch.attempt}.{batch.seq}\n{data}\n" if data else ""
+
+
+def _place(raw: str) -> Place:
+    attempt, _, seq = raw.partition(".")
+    if not (attempt.isdecimal() and seq.isdecimal() and len(raw) < 20):
+        raise BadRequest("Last-Event-ID must be an id that this stream gave")
+    return min(int(attempt), 2**31 - 1), min(int(seq), 2**31 - 1)
+
+
+async def _either(changed: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await changed.wait()
+    except TimeoutError:
+        pass

@@ -1,0 +1,97 @@
+"""Serving the API over HTTP: uvicorn on a socket that is bound before anything else is started."""
+
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from services.api.protocol import BoundedProtocol
+from services.api.store import api_keys
+from shared.config import PREFIX, BadSetting
+from shared.db import Database
+
+KEEP_ALIVE_SECONDS = 30
+GRACEFUL_SECONDS = 3
+"""What a request under way may take at shutdown. Followers of logs are cut then; they reconnect."""
+BACKLOG = 2048
+
+
+class CannotListen(Exception):
+    """The address cannot be had. The message is one sentence for a person."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket on *host*:*port*. Raises `CannotListen`."""
+    bound = None
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.listen(BACKLOG)
+    except OSError as error:
+        if bound is not None:
+            bound.close()
+        raise CannotListen(
+            f"Cannot listen on {host} port {port}: {(error.strerror or str(error)).lower()}. "
+            "Set DOCKER_JOB_PORT (and DOCKER_JOB_HOST) to an address that is free."
+        ) from error
+    bound.set_inheritable(False)  # an agent must not keep the port
+    return bound
+
+
+async def check_exposure(host: str, db: Database, program: str = "services.api") -> None:
+    """Refuse to be open to others: on an address that is not loopback there must be an API key.
+
+    Raises `BadSetting`, which tells how *program* makes one.
+    """
+    if _is_loopback(host):
+        return
+    async with db.connection() as conn:
+        if await api_keys.any_good_key(conn):
+            return
+    raise BadSetting(
+        f"{PREFIX}HOST is {host}, which others can reach, and there is no API key: make one first "
+        f"(python -m {program} keys create --name me --scope admin), or listen on 127.0.0.1"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn without its signal handlers: who composes the process decides when it stops."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def stop(self) -> None:
+        """Accept nothing new; `serve` returns when the requests under way are answered."""
+        self.should_exit = True
+
+
+def http_server(app: ASGIApp, protocol: type[BoundedProtocol] = BoundedProtocol) -> HttpServer:
+    """A server for *app*; `serve(sockets=[…])` runs it."""
+    return HttpServer(
+        uvicorn.Config(
+            app,
+            http=protocol,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        )
+    )

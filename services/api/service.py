@@ -1,0 +1,122 @@
+"""The API's composition root."""
+
+import asyncio
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from services.api import NAME
+from services.api.access import Access, RateLimit
+from services.api.agents import AgentDesk
+from services.api.config import ApiConfig
+from services.api.followers import Followers
+from services.api.handlers import Handlers
+from services.api.intake import Intake
+from services.api.people import Desk
+from services.api.routes.agents import AgentRoutes
+from services.api.routes.answers import ERROR_HANDLERS
+from services.api.routes.gate import Gate
+from services.api.routes.guard import Guard
+from services.api.routes.health import HealthRoutes
+from services.api.routes.jobs import JobRoutes
+from services.api.routes.logs import LogRoutes
+from services.api.sweeps import Sweeps
+from shared import events
+from shared.consumer import Subscriber
+from shared.runtime import Ports, Service, Sweep
+
+
+@dataclass(frozen=True)
+class Api:
+    """The API in its three parts: the service, the loop that takes jobs in, and the HTTP face."""
+
+    service: Service
+    intake: Intake
+    app: ASGIApp
+
+    async def run(self) -> None:
+        """Run until drained; the HTTP server is the caller's."""
+        intake = asyncio.create_task(self.intake.run(), name="api.intake")
+        service = asyncio.create_task(self.service.run(), name="api.service")
+        try:
+            await asyncio.wait({intake, service}, return_when=asyncio.FIRST_COMPLETED)
+            if not service.done():
+                raise RuntimeError("api.intake ended by itself")
+            await service
+        finally:
+            intake.cancel()
+            service.cancel()
+            await asyncio.gather(intake, service, return_exceptions=True)
+
+
+def build(config: ApiConfig, ports: Ports) -> Api:
+    """Put the API together from its settings and ports."""
+    followers = Followers()
+    db, wakeups, points = ports.db, ports.wakeups, ports.points
+    changed = followers.changed
+    sweeps = Sweeps(db, config.rules, points, changed, told=lambda: wakeups.wake("relay_outbox"))
+    service = Service(
+        NAME,
+        ports,
+        subscribers=_subscribers(Handlers(config.rules, changed)),
+        sweeps=(
+            Sweep("end_silent", sweeps.end_silent, interval_seconds=15),
+            Sweep("forget_keys", sweeps.forget_keys, interval_seconds=3600),
+        ),
+    )
+    intake = Intake(db, config.rules, wakeups, points)
+    jobs = JobRoutes(config, db, intake, Desk(db, config.rules, wakeups, points, changed))
+    agents = AgentRoutes(AgentDesk(config, db, wakeups, points, changed), config.body)
+    rate = RateLimit(
+        config.requests_per_second, config.requests_at_once, lambda: ports.clock.now().timestamp()
+    )
+    gate = Gate(Access(db), rate)
+    app = Starlette(
+        routes=[
+            *_people_routes(gate, jobs, LogRoutes(db, followers)),
+            *_agent_routes(agents),
+            *_health_routes(HealthRoutes(db, ports.bus)),
+        ],
+        exception_handlers=ERROR_HANDLERS,
+        middleware=[Middleware(Guard)],
+    )
+    return Api(service, intake, app)
+
+
+def _subscribers(handlers: Handlers) -> dict[type[events.Event], Subscriber]:
+    return {
+        events.InstanceRequested: Subscriber(handlers.on_instance_requested),
+        events.LaunchDelayed: Subscriber(handlers.on_launch_delayed),
+        events.LaunchRefused: Subscriber(handlers.on_launch_refused),
+        events.InstanceLaunched: Subscriber(handlers.on_instance_launched, wakes=("end_silent",)),
+        events.InstanceTerminated: Subscriber(handlers.on_instance_terminated),
+    }
+
+
+def _people_routes(gate: Gate, jobs: JobRoutes, logs: LogRoutes) -> list[Route]:
+    read, submit = "read", "submit"
+    return [
+        Route("/list", gate.needs(read, jobs.list_jobs), methods=["GET"]),
+        Route("/status/{id}", gate.needs(read, jobs.status), methods=["GET"]),
+        Route("/schedule", gate.needs(submit, jobs.schedule), methods=["POST"]),
+        Route("/jobs/{id}", gate.needs(submit, jobs.cancel), methods=["DELETE"]),
+        Route("/jobs/{id}/logs", gate.needs(read, logs.logs), methods=["GET"]),
+    ]
+
+
+def _agent_routes(agents: AgentRoutes) -> list[Route]:
+    return [
+        Route("/callback/{id}", agents.callback, methods=["PUT"]),
+        Route("/agent/claim", agents.claim, methods=["POST"]),
+        Route("/agent/jobs/{id}/report", agents.report, methods=["POST"]),
+    ]
+
+
+def _health_routes(health: HealthRoutes) -> list[Route]:
+    return [
+        Route("/healthz", health.healthz, methods=["GET"]),
+        Route("/readyz", health.readyz, methods=["GET"]),
+    ]

@@ -1,0 +1,82 @@
+"""SQL of `api_keys`."""
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from shared.db import Connection, Transaction
+
+
+class ApiKey(Struct, frozen=True, kw_only=True):
+    """A key's row: everything but the key."""
+
+    prefix: str
+    name: str
+    scope: str
+    key_hash: bytes
+    created_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+INSERT_KEY = """
+INSERT INTO api_keys (prefix, name, scope, key_hash, created_at) VALUES ($1, $2, $3, $4, $5)
+"""
+
+
+async def insert_key(tx: Transaction, prefix: str, name: str, scope: str, key_hash: bytes) -> None:
+    """Keep a new key's hash."""
+    await tx.conn.execute(INSERT_KEY, prefix, name, scope, key_hash, tx.now)
+
+
+FIND_API_KEY = "SELECT * FROM api_keys WHERE prefix = $1 AND revoked_at IS NULL"
+
+
+async def find_key(conn: Connection, prefix: str) -> ApiKey | None:
+    """The key with this prefix, unless it was revoked."""
+    row = await conn.fetchrow(FIND_API_KEY, prefix)
+    return None if row is None else ApiKey(**row)
+
+
+ANY_GOOD_KEY = "SELECT EXISTS (SELECT FROM api_keys WHERE revoked_at IS NULL)"
+
+
+async def any_good_key(conn: Connection) -> bool:
+    """Whether anybody has a key that is good."""
+    return bool(await conn.fetchval(ANY_GOOD_KEY))
+
+
+ANY_KEY = "SELECT EXISTS (SELECT FROM api_keys)"
+
+
+async def any_key(conn: Connection) -> bool:
+    """Whether there ever was a key: to revoke the last one must lock the door, not open it."""
+    return bool(await conn.fetchval(ANY_KEY))
+
+
+LIST_KEYS = "SELECT * FROM api_keys ORDER BY created_at, prefix"
+
+
+async def list_keys(conn: Connection) -> list[ApiKey]:
+    """Every key there ever was, the oldest first."""
+    return [ApiKey(**row) for row in await conn.fetch(LIST_KEYS)]
+
+
+# Once a minute at most: a busy key must not make a hot row.
+TOUCH_KEY = """
+UPDATE api_keys SET last_used_at = $2
+WHERE prefix = $1 AND (last_used_at IS NULL OR last_used_at < $2::timestamptz - interval '1 minute')
+"""
+
+
+async def touch_key(conn: Connection, prefix: str, now: datetime) -> None:
+    """It was used."""
+    await conn.execute(TOUCH_KEY, prefix, now)
+
+
+REVOKE_KEY = "UPDATE api_keys SET revoked_at = $2 WHERE prefix = $1 AND revoked_at IS NULL"
+
+
+async def revoke_key(tx: Transaction, prefix: str) -> bool:
+    """From now on it is good for nothing; False where there is no such good key."""
+    return bool(await tx.conn.execute(REVOKE_KEY, prefix, tx.now) == "UPDATE 1")

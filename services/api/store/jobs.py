@@ -1,0 +1,238 @@
+"""SQL of `jobs` and `attempts`: accept, load under lock, save."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from services.api.model import TERMINAL, Attempt, Job, Step
+from shared import messaging, wire
+from shared.db import Connection, Transaction
+from shared.wire import Envelope
+
+NEXT_JOB_IDS = """
+SELECT nextval(pg_get_serial_sequence('jobs', 'id')) FROM generate_series(1, $1::integer)
+"""
+
+
+async def next_job_ids(conn: Connection, count: int) -> list[int]:
+    """Ids for *count* new jobs, in ascending order."""
+    return sorted(row[0] for row in await conn.fetch(NEXT_JOB_IDS, count))
+
+
+# One statement, and so one transaction and one round trip, for job, attempt and fact.
+ACCEPT_JOBS = """
+WITH new_jobs AS (
+    INSERT INTO jobs (id, name, docker_image, command, env_vars, labels, scheduled_for, timezone,
+                      timeout_seconds, status, attempt, trace, created_at)
+    SELECT id, name, docker_image, command::jsonb, env_vars::jsonb, labels::jsonb, scheduled_for,
+           timezone, timeout_seconds, 'SCHEDULED', 1, trace, created_at
+    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
+                $7::timestamptz[], $8::text[], $9::integer[], $10::text[], $11::timestamptz[])
+        AS new (id, name, docker_image, command, env_vars, labels, scheduled_for, timezone,
+                timeout_seconds, trace, created_at)
+), new_attempts AS (
+    INSERT INTO attempts (job_id, number, state, due_at, entered)
+    SELECT job_id, 1, 'scheduled', due_at, entered::jsonb
+    FROM unnest($1::bigint[], $7::timestamptz[], $12::text[]) AS new (job_id, due_at, entered)
+)
+INSERT INTO outbox (event_id, name, body, created_at)
+SELECT event_id, name, body, created_at
+FROM unnest($13::uuid[], $14::text[], $15::bytea[], $11::timestamptz[])
+    AS new (event_id, name, body, created_at)
+"""
+
+
+async def accept_jobs(
+    conn: Connection, jobs: Sequence[Job], attempts: Sequence[Attempt], facts: Sequence[Envelope]
+) -> None:
+    """Insert new jobs, each with its first attempt and the fact that it is scheduled."""
+    await conn.execute(
+        ACCEPT_JOBS,
+        [job.id for job in jobs],
+        [job.name for job in jobs],
+        [job.docker_image for job in jobs],
+        [None if job.command is None else _json(job.command) for job in jobs],
+        [_json(job.env_vars) for job in jobs],
+        [_json(job.labels) for job in jobs],
+        [job.scheduled_for for job in jobs],
+        [job.timezone for job in jobs],
+        [job.timeout_seconds for job in jobs],
+        [job.trace for job in jobs],
+        [job.created_at for job in jobs],
+        [_json(attempt.entered) for attempt in attempts],
+        [fact.id for fact in facts],
+        [fact.name for fact in facts],
+        [wire.encode(fact) for fact in facts],
+    )
+
+
+def _json(value: object) -> str:
+    """jsonb travels as text inside arrays: a list in a jsonb[] would be taken for a dimension."""
+    return msgspec.json.encode(value).decode()
+
+
+LOCK_JOB = "SELECT * FROM jobs WHERE id = $1 FOR UPDATE"
+LOAD_JOB = "SELECT * FROM jobs WHERE id = $1"
+
+
+async def lock_job(tx: Transaction, job_id: int) -> Job | None:
+    """The job, locked until the transaction's end: whoever decides about a job holds this lock."""
+    row = await tx.conn.fetchrow(LOCK_JOB, job_id)
+    return None if row is None else as_job(row)
+
+
+async def load_job(conn: Connection, job_id: int) -> Job | None:
+    """The job as it is now."""
+    row = await conn.fetchrow(LOAD_JOB, job_id)
+    return None if row is None else as_job(row)
+
+
+LOAD_ATTEMPT = "SELECT * FROM attempts WHERE job_id = $1 AND number = $2"
+
+
+async def load_attempt(conn: Connection, job_id: int, number: int) -> Attempt | None:
+    """One attempt of a job."""
+    row = await conn.fetchrow(LOAD_ATTEMPT, job_id, number)
+    return None if row is None else as_attempt(row)
+
+
+# One statement sees one moment: read apart, a job and its attempts may contradict each other.
+LOAD_WHOLE = """
+SELECT j.*, (SELECT jsonb_agg(to_jsonb(a) - 'token_hash' ORDER BY a.number)
+             FROM attempts a WHERE a.job_id = j.id) AS attempts
+FROM jobs j WHERE j.id = $1
+"""
+
+
+async def load_whole(conn: Connection, job_id: int) -> tuple[Job, list[Attempt]] | None:
+    """The job with all of its attempts, the first one first, as they are at one moment."""
+    row = await conn.fetchrow(LOAD_WHOLE, job_id)
+    if row is None:
+        return None
+    columns = dict(row)
+    attempts = [as_attempt(each) for each in columns.pop("attempts")]
+    return as_job(columns), attempts
+
+
+class Owner(Struct, frozen=True):
+    """Whom an attempt token belongs to."""
+
+    job_id: int
+    attempt: int
+
+
+FIND_TOKEN = "SELECT job_id, number FROM attempts WHERE token_hash = $1"  # noqa: S105 - SQL
+
+
+async def find_token(conn: Connection, token_hash: bytes) -> Owner | None:
+    """The attempt whose agent made this token."""
+    row = await conn.fetchrow(FIND_TOKEN, token_hash)
+    return None if row is None else Owner(row["job_id"], row["number"])
+
+
+# Only the heartbeat column changes, so the row is updated in place and no index is touched.
+BEAT = """
+UPDATE attempts SET heartbeat_at = $3
+WHERE job_id = $1 AND number = $2 AND state <> 'ended'
+"""
+
+
+async def beat(tx: Transaction, owner: Owner) -> bool:
+    """A sign of life; False where the attempt is over."""
+    return bool(await tx.conn.execute(BEAT, owner.job_id, owner.attempt, tx.now) == "UPDATE 1")
+
+
+# Heartbeats take no lock on the job: one that came since the attempt was loaded must not be undone.
+# The transition's guard is the row lock, and the trigger behind it; these columns are all that may
+# change.
+SAVE_JOB = """
+UPDATE jobs SET status = $2, attempt = $3, exit_code = $4, error_message = $5, finished_at = $6
+WHERE id = $1
+"""
+SAVE_ATTEMPT = """
+INSERT INTO attempts (job_id, number, state, due_at, entered, waiting_because, waiting_until,
+    check_at, token_hash, runtime, heartbeat_at, interrupted_at, instance_id, instance_type, zone,
+    market,
+    hourly_price_usd, spot_instance_request_id, dies_by, container_stopped, cause, exit_code,
+    error_message, ended_at, instance_gone_at, billed_seconds, cost_usd)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+    $21, $22, $23, $24, $25, $26, $27)
+ON CONFLICT (job_id, number) DO UPDATE SET
+    state = excluded.state, due_at = excluded.due_at, entered = excluded.entered,
+    waiting_because = excluded.waiting_because, waiting_until = excluded.waiting_until,
+    check_at = excluded.check_at, token_hash = excluded.token_hash, runtime = excluded.runtime,
+    heartbeat_at = greatest(attempts.heartbeat_at, excluded.heartbeat_at),
+    interrupted_at = excluded.interrupted_at, instance_id = excluded.instance_id,
+    instance_type = excluded.instance_type, zone = excluded.zone,
+    market = excluded.market, hourly_price_usd = excluded.hourly_price_usd,
+    spot_instance_request_id = excluded.spot_instance_request_id, dies_by = excluded.dies_by,
+    container_stopped = excluded.container_stopped, cause = excluded.cause,
+    exit_code = excluded.exit_code, error_message = excluded.error_message,
+    ended_at = excluded.ended_at, instance_gone_at = excluded.instance_gone_at,
+    billed_seconds = excluded.billed_seconds, cost_usd = excluded.cost_usd
+"""
+
+
+async def save_attempt(tx: Transaction, attempt: Attempt) -> None:
+    """Write all of an attempt, new or known."""
+    values = {field: getattr(attempt, field) for field in Attempt.__struct_fields__}
+    await tx.conn.execute(SAVE_ATTEMPT, *values.values())
+
+
+async def save_step(tx: Transaction, before: Job, step: Step) -> None:
+    """Write what a decision changed: its rows alone, the facts are the caller's to tell."""
+    if step.job != before:
+        job = step.job
+        await tx.conn.execute(
+            SAVE_JOB,
+            job.id,
+            job.status,
+            job.attempt,
+            job.exit_code,
+            job.error_message,
+            job.finished_at,
+        )
+    for attempt in step.attempts:
+        await save_attempt(tx, attempt)
+
+
+async def save_and_tell(tx: Transaction, before: Job, step: Step) -> None:
+    """Write a decision that a request or a sweep made, and its facts under the job's own trace."""
+    await save_step(tx, before, step)
+    await messaging.tell(tx, step.events, trace=before.trace)
+
+
+OVERDUE = """
+SELECT job_id, number FROM attempts WHERE check_at <= $1 ORDER BY check_at LIMIT $2
+"""
+NEXT_CHECK = "SELECT min(check_at) FROM attempts WHERE check_at IS NOT NULL"
+
+
+async def overdue(conn: Connection, now: datetime, limit: int) -> list[Owner]:
+    """Attempts that somebody must look at, the longest overdue first."""
+    rows = await conn.fetch(OVERDUE, now, limit)
+    return [Owner(row["job_id"], row["number"]) for row in rows]
+
+
+async def next_check(conn: Connection) -> datetime | None:
+    """When the next attempt must be looked at."""
+    moment: datetime | None = await conn.fetchval(NEXT_CHECK)
+    return moment
+
+
+def as_job(row: Any) -> Job:
+    """A row of `jobs` as a value."""
+    return msgspec.convert(dict(row), Job)
+
+
+def as_attempt(row: Any) -> Attempt:
+    """A row of `attempts` as a value; moments inside jsonb become moments again."""
+    return msgspec.convert(dict(row), Attempt)
+
+
+def is_over(job: Job) -> bool:
+    """Whether the job has had its last word."""
+    return job.status in TERMINAL

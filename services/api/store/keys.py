@@ -1,0 +1,50 @@
+"""SQL of `Idempotency-Key`: the first answer to each key."""
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from shared.db import Connection, Transaction
+
+
+class KeptAnswer(Struct, frozen=True):
+    """What was answered first, and to what."""
+
+    body_hash: bytes
+    job_id: int
+    answer: bytes
+
+
+# Of two requests at once, the second waits here until the first is decided, and then inserts
+# nothing.
+CLAIM_KEY = """
+INSERT INTO idempotency_keys (key, body_hash, job_id, answer, created_at)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING
+"""
+
+
+async def claim_key(tx: Transaction, key: str, kept: KeptAnswer) -> bool:
+    """Keep *kept* as the answer to *key*; False where there is one already."""
+    result = await tx.conn.execute(CLAIM_KEY, key, kept.body_hash, kept.job_id, kept.answer, tx.now)
+    return bool(result == "INSERT 0 1")
+
+
+FIND_KEY = "SELECT body_hash, job_id, answer FROM idempotency_keys WHERE key = $1"
+
+
+async def find_key(conn: Connection, key: str) -> KeptAnswer | None:
+    """The answer that *key* got first."""
+    row = await conn.fetchrow(FIND_KEY, key)
+    return None if row is None else KeptAnswer(row["body_hash"], row["job_id"], row["answer"])
+
+
+PRUNE_KEYS = """
+DELETE FROM idempotency_keys WHERE key = ANY (ARRAY(
+    SELECT key FROM idempotency_keys WHERE created_at < $1 ORDER BY created_at LIMIT $2))
+"""
+
+
+async def prune_keys(conn: Connection, before: datetime, limit: int) -> bool:
+    """Forget keys of before *before*; True where there may be more."""
+    return bool(await conn.execute(PRUNE_KEYS, before, limit) == f"DELETE {limit}")

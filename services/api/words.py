@@ -1,0 +1,112 @@
+"""The bodies that agents send: from untrusted bytes to a value, or an error that names a field."""
+
+import re
+from datetime import datetime
+from typing import Any
+
+from services.api.agents import Callback, Claim, Report
+from services.api.requests import BadRequest
+from services.api.store.logs import Line
+from shared.events import Cause
+
+PHASES = ("pulling", "running", "stopping")
+RUNTIMES = ("docker", "simulated")
+STREAMS = ("stdout", "stderr", "docker-job")
+MAX_MESSAGE = 16_384
+MAX_LINE = 65_536
+MAX_LINES = 10_000
+_TOKEN = re.compile(r"[0-9a-f]{64}")
+
+
+def read_claim(body: Any) -> Claim:
+    """The body of `POST /agent/claim`."""
+    fields = _object(body)
+    token = fields.get("token")
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        raise BadRequest("token must be 64 hexadecimal digits of the agent's own making")
+    instance_id = fields.get("instance_id")
+    if not isinstance(instance_id, str) or not 1 <= len(instance_id) <= 200:
+        raise BadRequest("instance_id must be a string")
+    runtime = fields.get("runtime")
+    if runtime not in RUNTIMES:
+        raise BadRequest(f"runtime must be one of {', '.join(RUNTIMES)}")
+    return Claim(
+        job_id=_whole(fields, "job_id"),
+        attempt=_whole(fields, "attempt"),
+        instance_id=clean(instance_id),
+        token=token,
+        runtime=runtime,
+    )
+
+
+def read_report(body: Any) -> Report:
+    """The body of `POST /agent/jobs/{id}/report`."""
+    fields = _object(body)
+    phase = fields.get("phase")
+    if phase is not None and phase not in PHASES:
+        raise BadRequest(f"phase must be null or one of {', '.join(PHASES)}")
+    batch = fields.get("logs")
+    if batch is None:
+        return Report(phase=phase)
+    batch = _object(batch, "logs")
+    lines = batch.get("lines")
+    if not isinstance(lines, list) or len(lines) > MAX_LINES:
+        raise BadRequest(f"logs.lines must be an array of at most {MAX_LINES} lines")
+    return Report(phase=phase, seq=_whole(batch, "seq"), lines=tuple(_line(line) for line in lines))
+
+
+def _line(line: Any) -> Line:
+    fields = _object(line, "logs.lines[]")
+    at, stream, text = fields.get("at"), fields.get("stream"), fields.get("text")
+    if stream not in STREAMS or not isinstance(text, str) or not isinstance(at, str):
+        raise BadRequest("logs.lines[] must have at (ISO 8601), stream (stdout, stderr) and text")
+    try:
+        datetime.fromisoformat(at)
+    except ValueError:
+        raise BadRequest("logs.lines[].at must be an ISO 8601 moment") from None
+    return at, stream, clean(text[:MAX_LINE])
+
+
+def read_callback(body: Any) -> Callback:
+    """The body of `PUT /callback/{id}`: a key's presence counts, not its value."""
+    fields = _object(body)
+    if "schedule" in fields and "failed" in fields:
+        raise BadRequest("give schedule or failed, not both")
+    exit_code = fields.get("exit_code")
+    if exit_code is not None and not _is_whole(exit_code):
+        raise BadRequest("exit_code must be a whole number")
+    message = fields.get("error_message")
+    if message is not None and not isinstance(message, str):
+        raise BadRequest("error_message must be a string")
+    if "schedule" in fields:
+        stopped = bool(fields.get("stopped", False))
+        return Callback(cause="interrupted", stopped=stopped, exit_code=exit_code)
+    if "failed" in fields:
+        cause: Cause = "timed_out" if fields.get("timed_out") else "failed"
+        text = clean(message or "the container failed")[-MAX_MESSAGE:]
+        return Callback(cause=cause, stopped=True, exit_code=exit_code, message=text)
+    if exit_code not in (None, 0):
+        raise BadRequest("exit_code is not 0: a container that failed is told with failed")
+    return Callback(cause="done", stopped=True, exit_code=0)
+
+
+def clean(text: str) -> str:
+    """*text* without NUL, which Postgres refuses."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _object(value: Any, name: str = "the body") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BadRequest(f"{name} must be a JSON object")
+    return value
+
+
+def _whole(fields: dict[str, Any], name: str) -> int:
+    value = fields.get(name)
+    if not isinstance(value, int) or not _is_whole(value) or not 1 <= value < 2**31:
+        raise BadRequest(f"{name} must be a positive whole number")
+    return value
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**31

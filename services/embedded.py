@@ -1,0 +1,217 @@
+"""All four services in one process, on an embedded Postgres and the memory bus: `make run`.
+
+The same code as in production, composed otherwise: each service has its own schema and login role,
+its own outbox and inbox, and hears of the others only through the bus.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+
+import services.api.config as api_config
+import services.api.service as api_service
+import services.launcher.config as launcher_config
+import services.launcher.service as launcher_service
+import services.reaper.config as reaper_config
+import services.reaper.service as reaper_service
+import services.scheduler.config as scheduler_config
+import services.scheduler.service as scheduler_service
+from services.api import key_commands
+from services.api.server import CannotListen, HttpServer, bind, check_exposure, http_server
+from services.data_dir import DataDirError, lock_data_dir, make_private_dir
+from services.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from services.local_secrets import LocalSecrets, local_secrets
+from services.migrate import SERVICES, TOPOLOGY, migrate_all, service_dsn
+from services.start_block import start_block
+from shared.adapters import ComputePlace, open_bus, open_compute, read_runtime
+from shared.bus.port import Bus
+from shared.clock import Clock, RealClock
+from shared.compute.port import Compute
+from shared.compute.process import Runtime
+from shared.config import BadSetting, Settings
+from shared.db import open_database
+from shared.log import configure, get_logger
+from shared.migrations import MigrationError
+from shared.points import Points, points_from
+from shared.program import EXIT_CRASH, Part, run_parts, stop_on_signals
+from shared.runtime import Ports, Service, ports_for
+
+AGENT = Path(__file__).resolve().parent.parent / "agent" / "docker_job_agent.py"
+CONNECTIONS = {"api": 8, "scheduler": 4, "launcher": 4, "reaper": 4}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The settings that this process itself needs; each service reads its own."""
+
+    settings: Settings
+    data_dir: Path
+    host: str
+    port: int
+    bus_url: str
+    compute_url: str
+    database_url: str | None
+    runtime: Runtime
+
+    @property
+    def address(self) -> str:
+        """Where a person on this machine, and each agent, finds the API."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)  # noqa: S104
+        return f"http://{host}:{self.port}"
+
+
+def read_setup(settings: Settings) -> Setup:
+    """Read the settings. Raises `BadSetting`."""
+    return Setup(
+        settings=settings,
+        data_dir=Path(settings.text("DATA_DIR", ".data")).absolute(),
+        host=settings.text("HOST", "127.0.0.1"),
+        port=settings.integer("PORT", 8000, least=1, most=65_535),
+        bus_url=settings.text("BUS_URL", "memory://"),
+        compute_url=settings.text("COMPUTE_URL", "process://"),
+        database_url=settings.text("DATABASE_URL"),
+        runtime=read_runtime(settings),
+    )
+
+
+@dataclass(frozen=True)
+class System:
+    """The four services, composed."""
+
+    api: api_service.Api
+    others: tuple[Service, ...]
+    bus: Bus
+
+    async def run(self, http: HttpServer, sock: socket.socket, stop: asyncio.Event) -> None:
+        """Serve until *stop* is set."""
+        parts = [
+            Part("api", self.api.run()),
+            *(Part(each.name, each.run()) for each in self.others),
+            Part("http", http.serve(sockets=[sock])),
+        ]
+
+        async def drain() -> None:
+            http.stop()
+            await self.bus.close()  # the relays stop waiting for acknowledgements
+            for service in (self.api.service, *self.others):
+                service.drain()
+
+        await run_parts(parts, stop, drain)
+
+
+def compose(
+    setup: Setup, secrets: LocalSecrets, ports: dict[str, Ports], compute: Compute
+) -> System:
+    """Put the four services together; *ports* are by service name."""
+    settings, deployment, key = setup.settings, secrets.deployment, secrets.token_key
+    api = api_service.build(
+        api_config.from_settings(settings, deployment=deployment, token_key=key), ports["api"]
+    )
+    launcher = launcher_config.from_settings(
+        settings, deployment=deployment, api_url=setup.address, token_key=key
+    )
+    return System(
+        api=api,
+        others=(
+            scheduler_service.build(scheduler_config.from_settings(settings), ports["scheduler"]),
+            launcher_service.build(launcher, ports["launcher"], compute),
+            reaper_service.build(reaper_config.from_settings(settings), ports["reaper"], compute),
+        ),
+        bus=ports["api"].bus,
+    )
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    setup: Setup, secrets: LocalSecrets, admin_dsn: str, clock: Clock, points: Points
+) -> AsyncIterator[tuple[System, Compute]]:
+    """The system on a migrated database; everything that was opened is closed behind the block."""
+    await migrate_all(admin_dsn, secrets.passwords)
+    place = ComputePlace(secrets.deployment, setup.data_dir, AGENT, setup.runtime)
+    async with contextlib.AsyncExitStack() as stack:
+        bus = open_bus(setup.bus_url, TOPOLOGY)
+        stack.push_async_callback(bus.close)
+        compute = open_compute(setup.compute_url, place, clock)
+        stack.push_async_callback(compute.close)
+        ports = {}
+        for name, connections in CONNECTIONS.items():
+            dsn = service_dsn(admin_dsn, name, secrets.passwords[name])
+            db = await open_database(dsn, name, clock, connections=connections)
+            stack.push_async_callback(db.close)
+            ports[name] = ports_for(db, bus, clock, points)
+        yield compose(setup, secrets, ports, compute), compute
+
+
+async def serve(setup: Setup, sock: socket.socket, say: Callable[[str], None]) -> None:
+    """Start everything, say so, and run until a signal comes."""
+    stop = stop_on_signals()
+    secrets = local_secrets(setup.data_dir, tuple(service.NAME for service in SERVICES))
+    postgres = EmbeddedPostgres(setup.data_dir / "postgres") if not setup.database_url else None
+    points = points_from(setup.settings.text("EXIT_AT"))
+    try:
+        admin_dsn = setup.database_url or ""
+        if postgres is not None:
+            admin_dsn = await asyncio.to_thread(postgres.start)
+        async with opened(setup, secrets, admin_dsn, RealClock(), points) as (system, _):
+            await check_exposure(setup.host, system.api.service.ports.db, "services.embedded")
+            http = http_server(system.api.app)
+            running = asyncio.create_task(system.run(http, sock, stop))
+            say(
+                await start_block(
+                    setup.address, setup.data_dir, postgres, setup.compute_url, setup.runtime
+                )
+            )
+            await running
+    finally:
+        if postgres is not None:
+            await asyncio.to_thread(postgres.stop)
+
+
+async def keys(setup: Setup, arguments: argparse.Namespace) -> int:
+    """Run a `keys` command on the embedded database, whether the system runs now or not."""
+    secrets = local_secrets(setup.data_dir, tuple(service.NAME for service in SERVICES))
+    async with contextlib.AsyncExitStack() as stack:
+        admin_dsn = setup.database_url
+        if admin_dsn is None:
+            postgres = EmbeddedPostgres(setup.data_dir / "postgres")
+            admin_dsn = await asyncio.to_thread(postgres.start)
+            with contextlib.suppress(DataDirError):  # held: the system runs, and keeps its Postgres
+                stack.enter_context(lock_data_dir(setup.data_dir))
+                stack.callback(postgres.stop)
+        await migrate_all(admin_dsn, secrets.passwords)
+        dsn = service_dsn(admin_dsn, "api", secrets.passwords["api"])
+        db = await open_database(dsn, "api", RealClock(), connections=2)
+        stack.push_async_callback(db.close)
+        return await key_commands.run(db, arguments, print)
+
+
+def main() -> int:
+    """Run, and return the exit status. What a person can mend is said in one line."""
+    settings = Settings(os.environ)
+    try:
+        configure(settings.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")))
+        setup = read_setup(settings)
+        if sys.argv[1:2] == ["keys"]:
+            make_private_dir(setup.data_dir)
+            return asyncio.run(keys(setup, key_commands.parser().parse_args(sys.argv[2:])))
+        with lock_data_dir(setup.data_dir), bind(setup.host, setup.port) as sock:
+            uvloop.run(serve(setup, sock, lambda text: print(text, flush=True)))
+    except (BadSetting, CannotListen, DataDirError, EmbeddedPostgresError, MigrationError) as error:
+        print(f"docker-job: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last line of defence
+        get_logger().critical("docker-job stops", exc_info=error)
+        return EXIT_CRASH
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""The launcher as a process of its own: environment, build, run."""
+
+import contextlib
+import sys
+
+from services.launcher import CONSUMES, NAME
+from services.launcher.config import from_settings
+from services.launcher.service import build
+from shared.adapters import compute_from
+from shared.config import Settings
+from shared.program import Composed, main, worker
+from shared.runtime import Ports
+
+
+async def compose(settings: Settings, ports: Ports, stack: contextlib.AsyncExitStack) -> Composed:
+    """The launcher with its cloud, and its readiness."""
+    config = from_settings(
+        settings,
+        deployment=settings.required("DEPLOYMENT", "production"),
+        api_url=settings.required("API_URL", "http://api:8000"),
+        token_key=settings.required("TOKEN_KEY", "64 random hexadecimal digits"),
+    )
+    compute = compute_from(settings, ports.clock)
+    stack.push_async_callback(compute.close)
+    return worker(settings, build(config, ports, compute))
+
+
+if __name__ == "__main__":
+    sys.exit(main(NAME, CONSUMES, compose))

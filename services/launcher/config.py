@@ -1,0 +1,80 @@
+"""The launcher's settings."""
+
+from dataclasses import dataclass, field
+
+from shared.backoff import Backoff
+from shared.config import PREFIX, BadSetting, Settings
+
+REFUSED = Backoff(first=5, factor=2, longest=300)
+"""After a definite refusal: no capacity, quota reached, throttled."""
+
+UNKNOWN = Backoff(first=1, factor=2, longest=60)
+"""After an unknown outcome: an instance may be running for nobody, so sooner."""
+
+
+@dataclass(frozen=True)
+class LauncherConfig:
+    """Frozen settings; durations in seconds."""
+
+    deployment: str
+    """Tags every instance, so that deployments in one account keep apart."""
+
+    api_url: str
+    """Where an agent finds the API; part of what is asked of the cloud."""
+
+    token_key: str = field(repr=False)
+    """The key that bootstrap tokens are derived from; the API has the same."""
+
+    interval_seconds: float = 15
+    batch: int = 100
+    """Launches in one call to the cloud, at most."""
+
+    lanes: int = 2
+    """Calls under way at once, so that a slow one does not hold up the next."""
+
+    call_seconds: float = 30
+    """A call without an answer for so long has an unknown outcome."""
+
+    lease_seconds: float = 90
+    """For two calls in a row (a batch, then singly) and the records around them. A call that
+    outlives it is repeated elsewhere, which the launch token makes safe."""
+
+    refused: Backoff = REFUSED
+    unknown: Backoff = UNKNOWN
+
+    tell_again_seconds: float = 60
+    """The same delay is told again after so long, not at each try."""
+
+    report_seconds: float = 15
+    """How often the watermark is told. It bounds, with the margin, how long an orphan lives."""
+
+    report_margin_seconds: float = 60
+    """How far behind the watermark stays; see `decide_watermark`."""
+
+    keep_seconds: float = 7 * 86_400
+    prune_batch: int = 5000
+
+
+def from_settings(
+    settings: Settings, *, deployment: str, api_url: str, token_key: str
+) -> LauncherConfig:
+    """Read `DOCKER_JOB_LAUNCH_…`. Raises `BadSetting`."""
+    first = settings.number("LAUNCH_RETRY_SECONDS", 5, least=0.1)
+    longest = settings.number("LAUNCH_RETRY_LONGEST_SECONDS", 300, least=0.1)
+    if longest < first:
+        raise BadSetting(
+            f"{PREFIX}LAUNCH_RETRY_LONGEST_SECONDS is {longest:g}: it must be at least "
+            f"{PREFIX}LAUNCH_RETRY_SECONDS ({first:g})"
+        )
+    call_seconds = settings.number("LAUNCH_CALL_SECONDS", 30, least=1, most=600)
+    return LauncherConfig(
+        deployment=deployment,
+        api_url=api_url,
+        token_key=token_key,
+        batch=settings.integer("LAUNCH_BATCH", 100, least=1, most=1000),
+        lanes=settings.integer("LAUNCH_LANES", 2, least=1, most=16),
+        call_seconds=call_seconds,
+        lease_seconds=2 * call_seconds + 30,
+        refused=Backoff(first=first, factor=2, longest=longest),
+        report_seconds=settings.number("LAUNCH_REPORT_SECONDS", 15, least=1),
+    )

@@ -1,0 +1,79 @@
+"""A launch as a value, and what may become of it.
+
+    wanted ─▶ asked ─▶ launched    the cloud has shown the instance
+       ▲        ├────▶ refused     it can never succeed
+       └────────┤                  a definite refusal: nothing was launched, try again later
+       │        └────▶ cancelled   a definite refusal, and nobody wants it any more
+       └─────────────▶ cancelled   before the cloud was asked
+
+A row is `asked` from before the call until a definite answer. In between it can only be asked
+again, with the same token and parameters, even after it was cancelled: an instance may exist.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+from shared.events import Event, Requirements
+from shared.states import Transitions
+
+State = Literal["wanted", "asked", "launched", "refused", "cancelled"]
+Reason = Literal["no_capacity", "quota_reached", "throttled", "unknown_outcome"]
+
+TRANSITIONS: Transitions = {
+    "wanted": frozenset({"asked", "cancelled"}),
+    "asked": frozenset({"wanted", "launched", "refused", "cancelled"}),
+    "launched": frozenset(),
+    "refused": frozenset(),
+    "cancelled": frozenset(),
+}
+
+
+class Params(Struct, frozen=True, kw_only=True):
+    """What the cloud is asked for, in full save the bootstrap token, which is never stored."""
+
+    token: str
+    deployment: str
+    job_id: int
+    attempt: int
+    max_lifetime_seconds: int
+    labels: dict[str, str]
+    api_url: str
+
+
+class Launch(Struct, frozen=True, kw_only=True):
+    """A launch that is not settled, as its row has it. Its columns are told in `sql/`."""
+
+    job_id: int
+    attempt: int
+    state: State
+    unwanted: bool
+    requirements: Requirements
+    trace: str
+    offer: int
+    due_at: datetime | None
+    launch_token: str | None = None
+    params: Params | None = None
+    asked_at: datetime | None = None
+    uncertain: bool = False
+    reason: Reason | None = None
+    tries: int = 0
+    delay_told_at: datetime | None = None
+    last_error: str | None = None
+    instance_id: str | None = None
+    launched_at: datetime | None = None
+    told: int | None = None
+    settled_at: datetime | None = None
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Job and attempt."""
+        return self.job_id, self.attempt
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """What an answer makes of a launch, and what is to be told."""
+
+    launch: Launch
+    events: tuple[Event, ...] = ()

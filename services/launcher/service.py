@@ -1,0 +1,33 @@
+"""The launcher's composition root."""
+
+from services.launcher import NAME, handlers
+from services.launcher.config import LauncherConfig
+from services.launcher.sweeps import Launches
+from shared.compute.port import Compute
+from shared.consumer import Subscriber
+from shared.events import AttemptEnded, InstanceRequested, JobCancelled
+from shared.runtime import Ports, Service, Sweep
+
+PRUNE_INTERVAL_SECONDS = 600.0
+
+
+def build(config: LauncherConfig, ports: Ports, compute: Compute) -> Service:
+    """The launcher, ready to run. It does not close *compute*, which others may share."""
+    launches = Launches(config, ports, compute)
+    lanes = tuple(f"launch_due_{number + 1}" for number in range(config.lanes))
+    return Service(
+        NAME,
+        ports,
+        subscribers={
+            InstanceRequested: Subscriber(handlers.on_instance_requested, wakes=lanes),
+            JobCancelled: Subscriber(handlers.on_job_cancelled),
+            AttemptEnded: Subscriber(handlers.on_attempt_ended),
+        },
+        sweeps=(
+            # The same sweep several times: while one call is under way, another lane claims what is
+            # due.
+            *(Sweep(lane, launches.launch_due, config.interval_seconds) for lane in lanes),
+            Sweep("report_launches", launches.report_launches, config.report_seconds),
+            Sweep("prune_launches", launches.prune_launches, PRUNE_INTERVAL_SECONDS),
+        ),
+    )

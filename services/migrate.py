@@ -1,0 +1,123 @@
+"""The one-shot migration, with the admins' logins: all that must be there before a service starts.
+
+Schemas, roles, grants and DDL in Postgres; exchange, queues and users on the broker; the services'
+secrets where a directory for them is named (`service_secrets`). Run from anywhere, any number of
+times.
+"""
+
+import asyncio
+import os
+import random
+import sys
+from pathlib import Path
+
+from services import api, launcher, reaper, scheduler
+from services.service_secrets import passwords, share_token_key
+from shared.address import with_login
+from shared.backoff import RECONNECT
+from shared.bus.port import Topology
+from shared.bus.rabbitmq.connection import TopologyError
+from shared.bus.rabbitmq.topology import declare
+from shared.config import BadSetting, Settings
+from shared.db import is_transient
+from shared.log import configure, get_logger
+from shared.migrations import MESSAGING_SQL, MigrationError, Schema, migrate
+from shared.program import EXIT_CRASH, EXIT_SETTING, login
+
+_log = get_logger(service="migrate")
+
+WAIT_TRIES = 18
+"""With `RECONNECT`, about a minute."""
+
+SERVICES = (api, scheduler, launcher, reaper)
+
+TOPOLOGY: Topology = {
+    service.NAME: tuple(event.__name__ for event in service.CONSUMES) for service in SERVICES
+}
+"""One queue a service, bound to what it consumes."""
+
+_HERE = Path(__file__).parent
+
+
+def schemas(by_service: dict[str, str]) -> list[Schema]:
+    """Each service's schema; the passwords are *by_service* name."""
+    return [
+        Schema(
+            name=service.NAME,
+            password=by_service[service.NAME],
+            directories=(MESSAGING_SQL, _HERE / service.NAME / "sql"),
+        )
+        for service in SERVICES
+    ]
+
+
+async def migrate_all(admin_dsn: str, by_service: dict[str, str]) -> list[str]:
+    """Migrate every service's schema; returns what was applied. *by_service* are the passwords."""
+    return await migrate(admin_dsn, schemas(by_service))
+
+
+def service_dsn(admin_dsn: str, name: str, password: str) -> str:
+    """The same server and database as *admin_dsn*, as the login role of service *name*."""
+    return with_login(admin_dsn, name, password)
+
+
+PUBLISHES = {
+    service.NAME: tuple(event.__name__ for event in service.PUBLISHES) for service in SERVICES
+}
+"""What each service may tell the broker."""
+
+
+async def run(settings: Settings) -> None:
+    """Migrate what the settings name. Raises `BadSetting`, `MigrationError`, `TopologyError`."""
+    directory = settings.text("SECRETS_DIR")
+    secrets_dir = Path(directory) if directory else None
+    names = tuple(service.NAME for service in SERVICES)
+    share_token_key(settings, secrets_dir)
+    admin = settings.text("DATABASE_USER", "postgres")
+    dsn = login(settings, admin, "DATABASE", "postgresql://localhost/docker_job")
+    kept = passwords(settings, secrets_dir, names, "database_password")
+    for line in await _patiently(dsn, kept):
+        _log.info("applied", migration=line)
+    bus_admin = settings.text("BUS_USER", "docker-job")
+    management = settings.text("BUS_MANAGEMENT_URL")
+    await declare(
+        login(settings, bus_admin, "BUS", "amqp://localhost"),
+        with_login(management, bus_admin, settings.text("BUS_PASSWORD", ""))
+        if management
+        else None,
+        TOPOLOGY,
+        PUBLISHES,
+        passwords(settings, secrets_dir, names, "bus_password"),
+    )
+    _log.info("migrated")
+
+
+async def _patiently(dsn: str, kept: dict[str, str]) -> list[str]:
+    """Migrate the database, waiting up to a minute for one that is not up yet."""
+    for tries in range(1, WAIT_TRIES):
+        try:
+            return await migrate_all(dsn, kept)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            _log.warning("waiting for the database", error=str(error))
+            await asyncio.sleep(RECONNECT.delay(tries, random.random()))
+    return await migrate_all(dsn, kept)
+
+
+def main() -> int:
+    """Run, and return the exit status."""
+    configure()
+    try:
+        asyncio.run(run(Settings(os.environ)))
+    except (BadSetting, MigrationError, TopologyError) as error:
+        print(f"docker-job migrate: {error}", file=sys.stderr)
+        return EXIT_SETTING
+    except Exception as error:  # noqa: BLE001 - the last line of defence
+        _log.critical("migration failed", exc_info=error)
+        return EXIT_CRASH
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""The embedded Postgres' files, its settings, and how a new cluster is made: whole or not at all.
+
+superuser-password   0600, belongs to whoever runs docker-job; on disk before the cluster is
+pgdata/              the cluster, belongs to the user that the server runs as
+run/                 the socket, unless the path is too long for one (see `postgres_host`)
+server.log           what the server says: no statement, no value, no row
+initdb-*/            a cluster in the making; what a crash left of one is swept before the next
+"""
+
+import os
+import secrets
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from services.postgres_host import PORT, POSTGRES_MAJOR, EmbeddedPostgresError, ServerUser
+
+SUPERUSER: Final = "postgres"
+LOG_KEEP_BYTES: Final = 1 << 20
+
+# The whole embedded system is to stay under 350 MB, and one small host serves one small database.
+SETTINGS: Final = {
+    "listen_addresses": "",  # the socket is the only door
+    "port": str(PORT),
+    "unix_socket_permissions": "0700",
+    "max_connections": "100",
+    "shared_buffers": "48MB",
+    "work_mem": "4MB",
+    "maintenance_work_mem": "32MB",
+    "huge_pages": "off",
+    "jit": "off",  # the queries are short: compiling them costs more than it saves
+    "io_method": "sync",  # 18's default keeps three more processes for asynchronous reads
+    "max_parallel_workers_per_gather": "0",  # needs /dev/shm, which is 64 MB in a container
+    "autovacuum_max_workers": "2",
+    "wal_level": "minimal",  # nobody replicates an embedded database
+    "max_wal_senders": "0",
+    "wal_buffers": "4MB",
+    "min_wal_size": "64MB",
+    "max_wal_size": "256MB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    # LOG, FATAL and PANIC alone: an error may quote somebody's value (its client gets it anyway).
+    "log_min_messages": "log",
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+    "log_checkpoints": "off",
+}
+# Survives a kill -9 but no power cut: for tests alone.
+NOT_DURABLE: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One cluster in its directory."""
+
+    directory: Path  # absolute and resolved
+    durable: bool
+
+    @property
+    def pgdata(self) -> Path:
+        """Where the server keeps its files."""
+        return self.directory / "pgdata"
+
+    @property
+    def log_file(self) -> Path:
+        """Where the server writes what it has to say."""
+        return self.directory / "server.log"
+
+    @property
+    def password(self) -> str:
+        """The superuser's."""
+        return self._password_file.read_text().strip()
+
+    @property
+    def _password_file(self) -> Path:
+        return self.directory / "superuser-password"
+
+    def server_options(self, socket_dir: Path) -> list[str]:
+        """The server's arguments. All settings are among them: an old cluster gets new ones."""
+        settings = SETTINGS | ({} if self.durable else NOT_DURABLE)
+        settings |= {"unix_socket_directories": str(socket_dir)}
+        return ["-D", str(self.pgdata), *(f"--{name}={value}" for name, value in settings.items())]
+
+    def refuse_foreign(self) -> None:
+        """Raises for a cluster of another major version, or one that we cannot read."""
+        if not self.pgdata.exists():
+            return
+        try:
+            found = (self.pgdata / "PG_VERSION").read_text().strip()
+            self._password_file.read_text()
+        except OSError as error:
+            message = (
+                f"{error.filename} cannot be read ({error.strerror}): run docker-job as the user "
+                f"that made {self.directory}, or set DOCKER_JOB_DATA_DIR to another directory."
+            )
+            raise EmbeddedPostgresError(message) from error
+        if found != str(POSTGRES_MAJOR):
+            message = (
+                f"{self.pgdata} was made by Postgres {found}, and this docker-job brings "
+                f"Postgres {POSTGRES_MAJOR}: move the data with pg_dump, or set "
+                "DOCKER_JOB_DATA_DIR to a new directory."
+            )
+            raise EmbeddedPostgresError(message)
+
+    def make(self, bin_dir: Path, user: ServerUser) -> None:
+        """Makes the cluster beside its place and moves it there whole.
+
+        Killed before the move, nothing is taken for a cluster and the next start sweeps the remains
+        (an initdb that still runs then finds its directory gone and ends). Killed after it, all is
+        there: the password was on disk before, and initdb syncs what it writes.
+        """
+        for remains in self.directory.glob("initdb-*"):
+            shutil.rmtree(remains, ignore_errors=True)
+        if not self._password_file.exists():
+            _write_secret(self._password_file, secrets.token_hex(32))
+        workshop = Path(tempfile.mkdtemp(prefix="initdb-", dir=self.directory))
+        draft, password, log = workshop / "pgdata", workshop / "password", workshop / "log"
+        draft.mkdir(mode=0o700)
+        _write_secret(password, self.password)  # a copy, which the server's user may read
+        user.give(workshop, draft, password)
+        user.prove_access(bin_dir, draft)
+        command: list[str | Path] = [
+            *(bin_dir / "initdb", "-D", draft, "-U", SUPERUSER, f"--pwfile={password}"),
+            *("--auth-local=scram-sha-256", "--auth-host=scram-sha-256", "--encoding=UTF8"),
+            *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
+            *("--data-checksums", "--no-instructions", *([] if self.durable else ["--no-sync"])),
+        ]
+        with log.open("wb") as output:
+            failed = user.spawn(command, output=output).wait() != 0
+        if failed:
+            raise failure("The embedded Postgres could not make its database", log)
+        draft.rename(self.pgdata)
+        _sync_directory(self.directory)
+        shutil.rmtree(workshop, ignore_errors=True)
+
+    def rotate_log(self) -> None:
+        """Keeps one older log beside the current one, each of about `LOG_KEEP_BYTES`."""
+        if self.log_file.exists() and self.log_file.stat().st_size > LOG_KEEP_BYTES:
+            self.log_file.replace(self.log_file.with_suffix(".log.1"))
+
+
+def failure(what: str, log: Path, offset: int = 0) -> EmbeddedPostgresError:
+    """The error that says `what`, and the most telling line of `log` after `offset`."""
+    said = log.read_bytes()[offset:].decode("utf-8", "replace").splitlines() or ["it said nothing"]
+    telling = [
+        line.partition(mark)[2] for line in said for mark in ("FATAL:", "error:") if mark in line
+    ]
+    return EmbeddedPostgresError(f"{what}: {(telling or said)[-1].strip()} (see {log}).")
+
+
+def _write_secret(path: Path, text: str) -> None:
+    """Whole or not at all: written beside, synced, then moved."""
+    draft = path.with_name(path.name + ".new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(path)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,16 @@
+"""The reaper: which instances must die, and are they truly dead?
+
+It owns instances (schema `reaper`).
+"""
+
+from shared import events
+
+NAME = "reaper"
+
+CONSUMES: tuple[type[events.Event], ...] = (
+    events.InstanceLaunched,
+    events.LaunchesReported,
+    events.AttemptEnded,
+)
+
+PUBLISHES: tuple[type[events.Event], ...] = (events.InstanceTerminated,)

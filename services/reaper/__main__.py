@@ -1,0 +1,23 @@
+"""The reaper as a process of its own: environment, build, run."""
+
+import contextlib
+import sys
+
+from services.reaper import CONSUMES, NAME
+from services.reaper.config import from_settings
+from services.reaper.service import build
+from shared.adapters import compute_from
+from shared.config import Settings
+from shared.program import Composed, main, worker
+from shared.runtime import Ports
+
+
+async def compose(settings: Settings, ports: Ports, stack: contextlib.AsyncExitStack) -> Composed:
+    """The reaper with its cloud, and its readiness."""
+    compute = compute_from(settings, ports.clock)
+    stack.push_async_callback(compute.close)
+    return worker(settings, build(from_settings(settings), ports, compute))
+
+
+if __name__ == "__main__":
+    sys.exit(main(NAME, CONSUMES, compose))

@@ -1,0 +1,62 @@
+"""The reaper's settings."""
+
+from dataclasses import dataclass
+
+from shared.backoff import Backoff
+from shared.config import Settings
+
+CONFIRM = Backoff(first=0.25, factor=2, longest=15)
+"""Between asking for an end and asking whether it has come: an agent that powers its machine off is
+gone within a second, EC2 takes up to a minute.
+"""
+
+
+@dataclass(frozen=True)
+class ReaperConfig:
+    """Frozen settings; durations in seconds."""
+
+    watch_seconds: float = 5
+    """How often the cloud is asked for its list of our instances."""
+
+    interval_seconds: float = 15
+    batch: int = 100
+    """Instances in one terminate call, at most."""
+
+    call_seconds: float = 15
+    """A call to the cloud without an answer for so long is given up and made again."""
+
+    lease_seconds: float = 60
+    """For three calls in a row (a batch, then singly, then describe) and the records around
+    them."""
+
+    confirm: Backoff = CONFIRM
+
+    visibility_seconds: float = 60
+    """What complete lists have not shown for so long is gone. A cloud shows a new instance within
+    seconds, and a terminated one for a while (EC2: about an hour)."""
+
+    orphan_seconds: float = 60
+    """Between the first sighting of an instance that nobody knows and the one that may end it."""
+
+    max_lifetime_seconds: float = 86_400
+    """What any instance may live. One that is older by the margin is ended, whoever knows it."""
+
+    lifetime_margin_seconds: float = 60
+    """So much later than the agent's own timer the reaper ends what has outlived its time."""
+
+    keep_seconds: float = 7 * 86_400
+    prune_batch: int = 5000
+
+
+def from_settings(settings: Settings) -> ReaperConfig:
+    """Read `DOCKER_JOB_REAP_…` and the maximum lifetime. Raises `BadSetting`."""
+    call_seconds = settings.number("REAP_CALL_SECONDS", 15, least=1, most=600)
+    return ReaperConfig(
+        watch_seconds=settings.number("REAP_WATCH_SECONDS", 5, least=0.1),
+        call_seconds=call_seconds,
+        lease_seconds=3 * call_seconds + 15,
+        visibility_seconds=settings.number("REAP_VISIBILITY_SECONDS", 60, least=1),
+        orphan_seconds=settings.number("REAP_ORPHAN_SECONDS", 60, least=1),
+        max_lifetime_seconds=settings.integer("MAX_LIFETIME_SECONDS", 86_400, least=60),
+        lifetime_margin_seconds=settings.number("REAP_LIFETIME_MARGIN_SECONDS", 60),
+    )

@@ -1,0 +1,211 @@
+"""SQL over instances and ended attempts, each statement beside the one function that runs it."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from services.reaper.model import TRANSITIONS, Gone, Watched
+from shared.db import Transaction
+from shared.events import AttemptEnded, InstanceLaunched
+from shared.states import sources
+
+# An instance that is there already was adopted as an orphan: it is being ended, and stays so.
+ADD_INSTANCE = """
+INSERT INTO instances (instance_id, job_id, attempt, launch_token, trace, state, market,
+    hourly_price_usd, launched_at, dies_by)
+VALUES ($1, $2, $3, $4, $5, 'running', $6, $7, $8, $9)
+ON CONFLICT DO NOTHING
+"""
+
+
+async def add_instance(tx: Transaction, event: InstanceLaunched) -> None:
+    """Watch over an instance from now on."""
+    await tx.conn.execute(
+        ADD_INSTANCE,
+        event.instance_id,
+        event.job_id,
+        event.attempt,
+        event.launch_token,
+        tx.trace,
+        event.market,
+        event.hourly_price_usd,
+        event.launched_at,
+        event.dies_by,
+    )
+
+
+ADD_ENDED_ATTEMPT = """
+INSERT INTO ended_attempts (job_id, attempt, cause, ended_at, terminate_after)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING
+"""
+
+
+async def add_ended_attempt(tx: Transaction, event: AttemptEnded) -> None:
+    """Remember that an attempt needs its instance no more."""
+    await tx.conn.execute(
+        ADD_ENDED_ATTEMPT,
+        event.job_id,
+        event.attempt,
+        event.cause,
+        event.ended_at,
+        event.terminate_after,
+    )
+
+
+# An attempt's end and its instance's launch come in either order, and at once in two replicas,
+# where neither handler would see the other's row. So the handlers only add rows, and this joins
+# them.
+END_INSTANCES_OF_ENDED = """
+WITH found AS MATERIALIZED (
+    SELECT instances.instance_id, ended.cause, ended.terminate_after
+    FROM instances JOIN ended_attempts AS ended USING (job_id, attempt)
+    WHERE instances.state = 'running'
+    FOR UPDATE OF instances SKIP LOCKED)
+UPDATE instances SET state = 'ending', end_cause = found.cause, due_at = found.terminate_after
+FROM found
+WHERE instances.instance_id = found.instance_id AND instances.state = 'running'
+"""
+
+
+async def end_instances_of_ended(tx: Transaction) -> None:
+    """Instances of ended attempts are to end, once the agent's time to tidy up is over."""
+    await tx.conn.execute(END_INSTANCES_OF_ENDED)
+
+
+CLAIM_ENDING = """
+UPDATE instances SET due_at = $2, lease_token = $3, tries = tries + 1
+WHERE instance_id = ANY (ARRAY(
+    SELECT instance_id FROM instances WHERE state = 'ending' AND due_at <= $1
+    ORDER BY due_at LIMIT $4
+    FOR UPDATE SKIP LOCKED))
+RETURNING instance_id, job_id, attempt, launch_token, trace, state, market, hourly_price_usd,
+    launched_at, dies_by, end_cause, due_at, tries, missing_since
+"""
+
+
+async def claim_ending(
+    tx: Transaction, *, until: datetime, token: uuid.UUID, limit: int
+) -> list[Watched]:
+    """Lease up to *limit* instances whose end is due to the holder of *token* until *until*."""
+    rows = await tx.conn.fetch(CLAIM_ENDING, tx.now, until, token, limit)
+    return [msgspec.convert(dict(row), Watched) for row in rows]
+
+
+POSTPONE = """
+UPDATE instances SET due_at = new.due_at, lease_token = NULL
+FROM unnest($1::text[], $2::timestamptz[]) AS new (instance_id, due_at)
+WHERE instances.instance_id = new.instance_id AND instances.state = 'ending'
+    AND instances.lease_token = $3
+"""
+
+
+async def postpone(tx: Transaction, due: Mapping[str, datetime], token: uuid.UUID) -> None:
+    """Give back what *token* still holds: each is due again at its moment."""
+    await tx.conn.execute(POSTPONE, list(due), list(due.values()), token)
+
+
+# Guarded by the state and not by a lease: that the cloud says so is true whoever has asked it.
+RECORD_GONE = """
+UPDATE instances SET state = 'terminated', end_cause = new.cause, terminated_at = new.terminated_at,
+    billed_seconds = new.billed_seconds, cost_usd = new.cost_usd, settled_at = $6, due_at = NULL,
+    lease_token = NULL
+FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::integer[], $5::double precision[])
+    AS new (instance_id, cause, terminated_at, billed_seconds, cost_usd)
+WHERE instances.instance_id = new.instance_id AND instances.state = ANY ($7::text[])
+RETURNING instances.instance_id
+"""
+
+
+async def record_gone(tx: Transaction, gone: Sequence[Gone]) -> set[str]:
+    """Record these ends; returns the ids of those that were not recorded before."""
+    ordered = sorted(gone, key=lambda each: each.watched.instance_id)
+    rows = await tx.conn.fetch(
+        RECORD_GONE,
+        [each.watched.instance_id for each in ordered],
+        [each.cause for each in ordered],
+        [each.terminated_at for each in ordered],
+        [each.billed_seconds for each in ordered],
+        [each.cost_usd for each in ordered],
+        tx.now,
+        sources(TRANSITIONS, "terminated"),
+    )
+    return {row["instance_id"] for row in rows}
+
+
+NEXT_ENDING = "SELECT min(due_at) FROM instances WHERE state = 'ending'"
+
+
+async def next_ending(tx: Transaction) -> datetime | None:
+    """When the next end is due, or None where none is."""
+    due_at: datetime | None = await tx.conn.fetchval(NEXT_ENDING)
+    return due_at
+
+
+WATCHED = """
+SELECT instance_id, job_id, attempt, launch_token, trace, state, market, hourly_price_usd,
+    launched_at, dies_by, end_cause, due_at, tries, missing_since
+FROM instances
+WHERE state IN ('running', 'ending') OR instance_id = ANY ($1::text[])
+"""
+
+
+async def watched(tx: Transaction, listed: Sequence[str]) -> list[Watched]:
+    """All that live, and those of *listed* that are terminated."""
+    rows = await tx.conn.fetch(WATCHED, listed)
+    return [msgspec.convert(dict(row), Watched) for row in rows]
+
+
+MARK_MISSING = """
+UPDATE instances SET missing_since = $2
+WHERE instance_id = ANY ($1::text[]) AND missing_since IS NULL
+"""
+
+
+async def mark_missing(tx: Transaction, instance_ids: Sequence[str]) -> None:
+    """A complete list has not shown these."""
+    await tx.conn.execute(MARK_MISSING, instance_ids, tx.now)
+
+
+CLEAR_MISSING = "UPDATE instances SET missing_since = NULL WHERE instance_id = ANY ($1::text[])"
+
+
+async def clear_missing(tx: Transaction, instance_ids: Sequence[str]) -> None:
+    """The list shows these again."""
+    await tx.conn.execute(CLEAR_MISSING, instance_ids)
+
+
+END_LIVES = """
+UPDATE instances SET state = 'ending', end_cause = 'lifetime', due_at = $2
+WHERE instance_id = ANY ($1::text[]) AND state = 'running'
+"""
+
+
+async def end_lives(tx: Transaction, instance_ids: Sequence[str]) -> None:
+    """These have outlived their time: end them now."""
+    await tx.conn.execute(END_LIVES, instance_ids, tx.now)
+
+
+PRUNE_INSTANCES = """
+DELETE FROM instances WHERE instance_id = ANY (ARRAY(
+    SELECT instance_id FROM instances WHERE settled_at < $1 ORDER BY settled_at LIMIT $2))
+"""
+
+PRUNE_ENDED_ATTEMPTS = """
+DELETE FROM ended_attempts USING (
+    SELECT job_id, attempt FROM ended_attempts WHERE ended_at < $1 ORDER BY ended_at LIMIT $2
+    ) AS old
+WHERE ended_attempts.job_id = old.job_id AND ended_attempts.attempt = old.attempt
+    AND NOT EXISTS (SELECT FROM instances WHERE instances.state <> 'terminated'
+        AND instances.job_id = old.job_id AND instances.attempt = old.attempt)
+"""
+
+
+async def prune_instances(tx: Transaction, before: datetime, limit: int) -> bool:
+    """Forget what ended before *before*; True where there may be more."""
+    results = [
+        await tx.conn.execute(sql, before, limit) for sql in (PRUNE_INSTANCES, PRUNE_ENDED_ATTEMPTS)
+    ]
+    return any(int(result.removeprefix("DELETE ")) >= limit for result in results)

@@ -1,0 +1,202 @@
+"""The reaper's sweeps: asking for ends until they have come, and watching what the cloud lists.
+
+    claim, commit ─▶ terminate ─▶ describe ─▶ record and tell what is terminated, postpone the rest
+
+Killed anywhere before the record: the row is `ending`, and when its lease is over somebody asks
+again, which does no harm. Killed after it: the InstanceTerminated is in the outbox.
+"""
+
+import asyncio
+import random
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from services.reaper import decisions
+from services.reaper.config import ReaperConfig
+from services.reaper.decisions import Rules
+from services.reaper.model import Gone, Stranger, Watched
+from services.reaper.store import instances, strangers
+from shared import wire
+from shared.compute.deadline import answer_within
+from shared.compute.port import Compute, ComputeError, Instance, Throttled, Unknown
+from shared.db import Transaction
+from shared.log import get_logger
+from shared.messaging import append_outbox
+from shared.passes import next_pass
+from shared.runtime import Ports
+
+
+@dataclass(frozen=True)
+class Instances:
+    """The sweeps over instances. *jitter* gives numbers in [0, 1)."""
+
+    config: ReaperConfig
+    ports: Ports
+    compute: Compute
+    jitter: Callable[[], float] = random.random
+
+    async def terminate_ending(self) -> datetime | None:
+        """Sweep: ask for every end that is due, and record those that have come."""
+        points = self.ports.points
+        token = uuid.uuid4()
+        async with self.ports.db.transaction() as tx:
+            await instances.end_instances_of_ended(tx)
+            until = tx.now + timedelta(seconds=self.config.lease_seconds)
+            claimed = await instances.claim_ending(
+                tx, until=until, token=token, limit=self.config.batch
+            )
+        if claimed:
+            points.reached("reaper.claimed")
+            ids = [each.instance_id for each in claimed]
+            await self._terminate(ids)
+            points.reached("reaper.called")
+            shown = await self._describe(ids)
+            points.reached("reaper.described")
+            await self._record(claimed, shown, token)
+            points.reached("reaper.recorded")
+        async with self.ports.db.transaction() as tx:
+            next_due = await instances.next_ending(tx)
+        return next_pass(tx.now, full=len(claimed) == self.config.batch, next_due=next_due)
+
+    async def _terminate(self, ids: Sequence[str]) -> None:
+        """Ask for the end of each. What fails is logged, and asked again while it lives on."""
+        try:
+            await answer_within(self.config.call_seconds, self.compute.terminate(ids))
+        except (Throttled, Unknown) as error:
+            self._logger.warning("terminate failed", instances=len(ids), error=str(error))
+        except Exception:
+            self._logger.exception("terminate failed", instances=len(ids))
+            if len(ids) > 1:
+                # One bad id and EC2 ends none of the batch: each alone.
+                await asyncio.gather(*(self._terminate([each]) for each in ids))
+
+    async def _describe(self, ids: Sequence[str]) -> dict[str, Instance]:
+        """What the cloud shows of these now; empty where it does not answer."""
+        try:
+            return await answer_within(self.config.call_seconds, self.compute.describe(ids))
+        except ComputeError as error:
+            self._logger.warning("describe failed", instances=len(ids), error=str(error))
+            return {}
+
+    async def _record(
+        self, claimed: Sequence[Watched], shown: dict[str, Instance], token: uuid.UUID
+    ) -> None:
+        """Record the ends that have come. What is not shown is neither alive nor gone."""
+        over = {
+            instance_id for instance_id, instance in shown.items() if decisions.is_gone(instance)
+        }
+        async with self.ports.db.transaction() as tx:
+            gone = [
+                decisions.decide_gone(each, shown[each.instance_id], tx.now)
+                for each in claimed
+                if each.instance_id in over
+            ]
+            told = await self._tell_gone(tx, gone)
+            due = {
+                each.instance_id: tx.now
+                + timedelta(seconds=self.config.confirm.delay(each.tries, self.jitter()))
+                for each in claimed
+                if each.instance_id not in over
+            }
+            await instances.postpone(tx, due, token)
+        if told:
+            self.ports.wakeups.wake("relay_outbox")
+
+    async def watch_instances(self) -> datetime | None:
+        """Sweep: compare the cloud's list with our rows.
+
+        It shows what ended by itself, what has vanished or outlived its time, what nobody knows.
+        """
+        try:
+            call = self.compute.list_instances()
+            listing = await answer_within(self.config.call_seconds, call)
+        except ComputeError as error:
+            # Without a complete list nothing is concluded, least of all that something is gone.
+            self._logger.warning("list failed", error=str(error))
+            return None
+        listed = {each.instance_id: each for each in listing}
+        wakes: set[str] = set()
+        async with self.ports.db.transaction() as tx:
+            # First, so that what ended by itself is put down to the end of its attempt.
+            await instances.end_instances_of_ended(tx)
+            # Our rows are read after the list: one that came in between is missing once at most,
+            # whereas one read before could make an instance that we have heard of look like
+            # nobody's.
+            rows = await instances.watched(tx, list(listed))
+            findings = decisions.decide_findings(rows, listed, tx.now, self._rules)
+            if await self._tell_gone(tx, findings.gone):
+                wakes.add("relay_outbox")
+            await instances.mark_missing(tx, findings.missing)
+            await instances.clear_missing(tx, findings.back)
+            await instances.end_lives(tx, findings.expired)
+            orphans = await self._adopt_orphans(tx, findings.unknown)
+        self.ports.points.reached("reaper.watched")
+        if findings.expired or orphans:
+            self._logger.warning("ending", expired=findings.expired, orphans=orphans)
+            wakes.add("terminate_ending")
+        self.ports.wakeups.wake(*wakes)
+        if findings.revenants:
+            # Recorded as gone, yet shown alive: told once is enough, but let it live it must not.
+            self._logger.error("alive after its end", instances=findings.revenants)
+            await self._terminate(findings.revenants)
+        return None
+
+    async def _adopt_orphans(self, tx: Transaction, unknown: Sequence[Instance]) -> list[str]:
+        """Take over those of *unknown* that must end; the next list shows the others again."""
+        trusted = decisions.trusted_before(await strangers.advance_watermark(tx))
+        if not unknown:
+            return []
+        first_seen = await strangers.see(tx, [each.instance_id for each in unknown])
+        ended = await strangers.ended_among(tx, unknown)
+        seen = [
+            Stranger(
+                instance=each,
+                first_seen_at=first_seen[each.instance_id],
+                attempt_ended=(each.job_id, each.attempt) in ended,
+            )
+            for each in unknown
+        ]
+        orphans = [
+            decisions.adopt(each.instance, wire.new_id(), self._rules)
+            for each in seen
+            if decisions.decide_stranger(each, trusted, tx.now, self._rules)
+        ]
+        return await strangers.adopt(tx, orphans) if orphans else []
+
+    async def _tell_gone(self, tx: Transaction, gone: Sequence[Gone]) -> bool:
+        """Record these ends and tell of the new ones; True where there was one."""
+        if not gone:
+            return False
+        recorded = await instances.record_gone(tx, gone)
+        envelopes = [
+            wire.wrap(decisions.tell_gone(each), at=tx.now, trace=each.watched.trace)
+            for each in gone
+            if each.watched.instance_id in recorded
+        ]
+        await append_outbox(tx, envelopes)
+        return bool(envelopes)
+
+    async def prune_instances(self) -> datetime | None:
+        """Sweep: forget what ended long ago."""
+        limit = self.config.prune_batch
+        async with self.ports.db.transaction() as tx:
+            before = tx.now - timedelta(seconds=self.config.keep_seconds)
+            more = await instances.prune_instances(tx, before, limit)
+            more |= await strangers.prune_sightings(tx, before, limit)
+        return tx.now if more else None
+
+    @property
+    def _rules(self) -> Rules:
+        return Rules(
+            visibility_seconds=self.config.visibility_seconds,
+            orphan_seconds=self.config.orphan_seconds,
+            max_lifetime_seconds=self.config.max_lifetime_seconds,
+            lifetime_margin_seconds=self.config.lifetime_margin_seconds,
+        )
+
+    @property
+    def _logger(self) -> Any:
+        return get_logger(service="reaper", part="instances")

@@ -1,0 +1,20 @@
+"""The scheduler as a process of its own: environment, build, run."""
+
+import contextlib
+import sys
+
+from services.scheduler import CONSUMES, NAME
+from services.scheduler.config import from_settings
+from services.scheduler.service import build
+from shared.config import Settings
+from shared.program import Composed, main, worker
+from shared.runtime import Ports
+
+
+async def compose(settings: Settings, ports: Ports, _stack: contextlib.AsyncExitStack) -> Composed:
+    """The scheduler and its readiness."""
+    return worker(settings, build(from_settings(settings), ports))
+
+
+if __name__ == "__main__":
+    sys.exit(main(NAME, CONSUMES, compose))

@@ -1,0 +1,29 @@
+"""The scheduler's settings."""
+
+from dataclasses import dataclass
+
+from shared.config import Settings
+
+
+@dataclass(frozen=True)
+class SchedulerConfig:
+    """Frozen settings; durations in seconds."""
+
+    interval_seconds: float = 30
+    """The longest sleep: how late a timer fires at most after a lost wake-up or a clock's jump."""
+
+    batch: int = 500
+    """Timers fired in one transaction, at most."""
+
+    keep_seconds: float = 7 * 86_400
+    """How long settled timers stay. A tombstone must outlive any event that is still on its way."""
+
+    prune_batch: int = 5000
+
+
+def from_settings(settings: Settings) -> SchedulerConfig:
+    """Read `DOCKER_JOB_SCHEDULER_…`. Raises `BadSetting`."""
+    return SchedulerConfig(
+        interval_seconds=settings.number("SCHEDULER_INTERVAL_SECONDS", 30, least=1),
+        batch=settings.integer("SCHEDULER_BATCH", 500, least=1, most=5000),
+    )

@@ -1,0 +1,27 @@
+"""The scheduler's composition root."""
+
+from services.scheduler import NAME, handlers
+from services.scheduler.config import SchedulerConfig
+from services.scheduler.sweeps import Timers
+from shared.consumer import Subscriber
+from shared.events import JobCancelled, JobScheduled
+from shared.runtime import Ports, Service, Sweep
+
+PRUNE_INTERVAL_SECONDS = 600.0
+
+
+def build(config: SchedulerConfig, ports: Ports) -> Service:
+    """The scheduler, ready to run."""
+    timers = Timers(config, ports)
+    return Service(
+        NAME,
+        ports,
+        subscribers={
+            JobScheduled: Subscriber(handlers.on_job_scheduled, wakes=("fire_due",)),
+            JobCancelled: Subscriber(handlers.on_job_cancelled),
+        },
+        sweeps=(
+            Sweep("fire_due", timers.fire_due, config.interval_seconds),
+            Sweep("prune_timers", timers.prune_timers, PRUNE_INTERVAL_SECONDS),
+        ),
+    )

@@ -1,0 +1,51 @@
+"""The scheduler's sweeps: firing what is due, forgetting what is long settled."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from services.scheduler import store
+from services.scheduler.config import SchedulerConfig
+from services.scheduler.decisions import decide_request
+from shared import wire
+from shared.messaging import append_outbox
+from shared.passes import next_pass
+from shared.runtime import Ports
+
+
+@dataclass(frozen=True)
+class Timers:
+    """The sweeps over timers."""
+
+    config: SchedulerConfig
+    ports: Ports
+
+    async def fire_due(self) -> datetime | None:
+        """Sweep: tell of every attempt whose time has come; due again when the next one's comes.
+
+        One transaction does it, since nothing outside is touched: a crash before the commit leaves
+        the timers waiting, after it the events are in the outbox. What decides is the clock's time
+        now, so a clock that jumps back makes a timer wait again; after downtime, or behind a slow
+        clock, it fires late. In each case once, since `fired` is final.
+        """
+        async with self.ports.db.transaction() as tx:
+            timers = await store.fire_due(tx, self.config.batch)
+            await append_outbox(
+                tx,
+                [
+                    wire.wrap(decide_request(timer), at=tx.now, trace=timer.trace)
+                    for timer in timers
+                ],
+            )
+            next_due = await store.next_due(tx)
+            self.ports.points.reached("scheduler.fired_before_commit")
+        self.ports.points.reached("scheduler.fired")
+        if timers:
+            self.ports.wakeups.wake("relay_outbox")
+        return next_pass(tx.now, full=len(timers) == self.config.batch, next_due=next_due)
+
+    async def prune_timers(self) -> datetime | None:
+        """Sweep: forget what was settled long ago."""
+        async with self.ports.db.transaction() as tx:
+            before = tx.now - timedelta(seconds=self.config.keep_seconds)
+            more = await store.prune_settled(tx, before, self.config.prune_batch)
+        return tx.now if more else None

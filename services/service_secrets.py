@@ -1,0 +1,63 @@
+"""The services' secrets in containers: made by the migration, each in a directory of its own.
+
+The directory of a service is a volume that only the migration (writing) and that service (reading)
+mount, so a service sees its own secrets and nobody else's. What is there already is kept; what the
+environment gives (`DOCKER_JOB_<SERVICE>_DATABASE_PASSWORD` and so on, or `…_FILE`) wins.
+"""
+
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from shared.config import Settings
+
+TOKEN_KEY_READERS = ("api", "launcher")
+"""Who derives and checks bootstrap tokens."""
+
+
+def service_secret(settings: Settings, directory: Path | None, service: str, name: str) -> str:
+    """The secret *name* (like "database_password") of *service*: given, kept, or made now."""
+    given = settings.text(f"{service.upper()}_{name.upper()}")
+    kept = _read(directory, service, name)
+    value = given or kept or secrets.token_hex(24)
+    if directory is not None and value != kept:
+        _write(directory / service / name, value)
+    return value
+
+
+def share_token_key(settings: Settings, directory: Path | None) -> None:
+    """The one key that two services share; the first that is known is given to both."""
+    if directory is None:
+        return
+    kept = [_read(directory, service, "token_key") for service in TOKEN_KEY_READERS]
+    key = settings.text("TOKEN_KEY") or next(filter(None, kept), None) or secrets.token_hex(32)
+    for service, known in zip(TOKEN_KEY_READERS, kept, strict=True):
+        if known != key:
+            _write(directory / service / "token_key", key)
+
+
+def passwords(
+    settings: Settings, directory: Path | None, services: Sequence[str], name: str
+) -> dict[str, str]:
+    """The secret *name* of each of *services*."""
+    return {each: service_secret(settings, directory, each, name) for each in services}
+
+
+def _read(directory: Path | None, service: str, name: str) -> str | None:
+    path = None if directory is None else directory / service / name
+    return path.read_text(encoding="utf-8") if path is not None and path.exists() else None
+
+
+def _write(path: Path, value: str) -> None:
+    """Aside and renamed: a crash leaves none or all of it.
+
+    Readable for whatever user the service runs as: the volume is mounted nowhere else.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".new")
+    aside.write_text(value, encoding="utf-8")
+    aside.chmod(0o444)
+    with aside.open("rb") as file:
+        os.fsync(file.fileno())
+    aside.rename(path)

@@ -1,0 +1,70 @@
+"""What `make run` prints when it is ready: where, on what, and what to try."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from services.embedded_postgres import EmbeddedPostgres
+
+ENGINE_SECONDS = 3.0
+
+
+async def start_block(
+    address: str, data_dir: Path, postgres: EmbeddedPostgres | None, compute_url: str, runtime: str
+) -> str:
+    """One plain block of text for a person."""
+    database = f"embedded Postgres {postgres.version}" if postgres else "your Postgres"
+    lines = {
+        "address": address,
+        "data": f"{data_dir} ({database})",
+        "compute": _compute(compute_url),
+        "containers": await _containers(compute_url, runtime),
+        "try": f"curl {address}/list",
+    }
+    shown = "\n".join(f"  {name:<11} {text}" for name, text in lines.items())
+    order = '{ "docker_image": "alpine", "scheduled_for": "now" }'
+    return (
+        f"\ndocker-job is ready\n\n{shown}\n              "
+        f"curl -X POST -d '{order}' {address}/schedule\n\n  Ctrl-C stops it.\n"
+    )
+
+
+def _compute(url: str) -> str:
+    if url.startswith("sim:"):
+        return "simulator: instances and what runs on them are made up"
+    return "process: an instance is a process on this machine"
+
+
+async def _containers(compute_url: str, runtime: str) -> str:
+    simulated = "simulated: {}, jobs only print what they would have run"
+    if compute_url.startswith("sim:"):
+        return simulated.format("the simulator runs none")
+    if runtime == "simulated":
+        return simulated.format("as DOCKER_JOB_RUNTIME says")
+    version = await engine_version()
+    if version is None:
+        return simulated.format("no Docker engine answers")
+    return f"docker {version}"
+
+
+async def engine_version() -> str | None:
+    """The version of the Docker engine that answers here, or None."""
+    if shutil.which("docker") is None:
+        return None
+    process = await asyncio.create_subprocess_exec(
+        "docker",
+        "version",
+        "--format",
+        "{{.Server.Version}}",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(ENGINE_SECONDS):
+            out, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return None
+    return out.decode().strip() or None if process.returncode == 0 else None
