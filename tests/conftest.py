@@ -1,0 +1,149 @@
+"""Fixtures for every test: a real Postgres, a database for each test, a clock moved by hand.
+
+One server a session (the embedded one, or `DOCKER_JOB_TEST_DATABASE_URL`), one migrated template
+database, and for each test a clone of it, which takes some ten milliseconds.
+"""
+
+import asyncio
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from services.embedded_postgres import EmbeddedPostgres
+from services.migrate import SERVICES, TOPOLOGY, migrate_all, service_dsn
+from shared.bus.memory import MemoryBus
+from shared.clock import VirtualClock
+from shared.db import Database, connect, open_database
+from shared.points import WatchedPoints
+from shared.runtime import Ports
+from shared.wakeups import Wakeups
+from tests.rabbitmq_server import brokers, rabbitmq
+
+__all__ = ["brokers", "rabbitmq"]  # fixtures too
+
+PASSWORDS = {service.NAME: f"test-{service.NAME}" for service in SERVICES}
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """asyncio alone: asyncpg and uvicorn know no other."""
+    return "asyncio"
+
+
+def at_database(dsn: str, database: str) -> str:
+    """*dsn* with another database's name."""
+    before, _, query = dsn.partition("?")
+    server = before.rpartition("/")[0]
+    return f"{server}/{database}" + (f"?{query}" if query else "")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The admin's DSN of a Postgres that the tests may fill."""
+    given = os.environ.get("DOCKER_JOB_TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    directory = Path(tempfile.mkdtemp(prefix="docker-job-test-"))
+    server = EmbeddedPostgres(directory / "postgres", durable=False)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_server: str) -> Iterator[str]:
+    """The name of a migrated database to clone."""
+    name = f"template_{uuid.uuid4().hex[:12]}"
+
+    async def make() -> None:
+        conn = await connect(postgres_server)
+        try:
+            await conn.execute(f"CREATE DATABASE {name}")
+        finally:
+            await conn.close()
+        await migrate_all(at_database(postgres_server, name), PASSWORDS)
+
+    async def drop() -> None:
+        conn = await connect(postgres_server)
+        try:
+            await conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        finally:
+            await conn.close()
+
+    asyncio.run(make())
+    yield name
+    asyncio.run(drop())
+
+
+@pytest.fixture
+async def database_url(postgres_server: str, template_database: str) -> AsyncIterator[str]:
+    """The admin's DSN of a fresh migrated database."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    conn = await connect(postgres_server)
+    try:
+        await conn.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")
+        yield at_database(postgres_server, name)
+        await conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await conn.close()
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    """A clock that stands still until the test moves it."""
+    return VirtualClock(datetime(2026, 1, 1, tzinfo=UTC))
+
+
+@pytest.fixture
+async def service_db(
+    database_url: str, clock: VirtualClock
+) -> AsyncIterator[Callable[[str], Awaitable[Database]]]:
+    """Opens the database of a service, by its name, under that service's own role."""
+    opened: list[Database] = []
+
+    async def open_for(name: str) -> Database:
+        dsn = service_dsn(database_url, name, PASSWORDS[name])
+        opened.append(await open_database(dsn, name, clock))
+        return opened[-1]
+
+    yield open_for
+    for db in opened:
+        await db.close()
+
+
+@pytest.fixture
+def points() -> WatchedPoints:
+    """The points that the code under test passes."""
+    return WatchedPoints()
+
+
+@pytest.fixture
+def bus() -> MemoryBus:
+    """A bus with every service's queue, which nobody reads."""
+    return MemoryBus(TOPOLOGY)
+
+
+@pytest.fixture
+def ports_of(
+    service_db: Callable[[str], Awaitable[Database]],
+    clock: VirtualClock,
+    bus: MemoryBus,
+    points: WatchedPoints,
+) -> Callable[[str], Awaitable[Ports]]:
+    """The ports of a service, by its name; its wake-ups do not travel."""
+
+    async def make(name: str) -> Ports:
+        db = await service_db(name)
+        wakeups = Wakeups(db.dsn, channel=name, identity="test")
+        return Ports(db=db, bus=bus, clock=clock, wakeups=wakeups, points=points)
+
+    return make

@@ -1,0 +1,80 @@
+"""The adapters under the bus contract, and what the suite says over each of them.
+
+To add an adapter, teach `opened` its name and put it into `ADAPTERS`.
+"""
+
+import contextlib
+import random
+import uuid
+from collections.abc import AsyncIterator
+
+from shared.bus.memory import MemoryBus
+from shared.bus.port import Bus, Delivery, Message, Subscription, Topology
+from tests.contract import bus_rabbitmq
+from tests.rabbitmq_server import Brokers
+
+TOPOLOGY: Topology = {"fruit": ("Apple", "Pear"), "apples": ("Apple",)}
+"""Apple has two queues, Pear one, and Plum none."""
+
+ADAPTERS = ("memory", *bus_rabbitmq.ADAPTERS)
+
+CHAOS_SEEDS = range(20)
+
+
+@contextlib.asynccontextmanager
+async def opened(adapter: str, brokers: Brokers) -> AsyncIterator[Bus]:
+    """An empty bus with `TOPOLOGY`. Skips where the machine has no such broker."""
+    if adapter == "memory":
+        bus = MemoryBus(TOPOLOGY)
+        yield bus
+        await bus.close()
+    else:
+        async with bus_rabbitmq.rabbitmq_bus(adapter, brokers, TOPOLOGY) as rabbitmq:
+            yield rabbitmq
+
+
+def message(name: str, body: bytes = b"{}") -> Message:
+    """A message of its own id."""
+    return Message(name=name, event_id=str(uuid.uuid4()), body=body)
+
+
+def messages(name: str, count: int) -> list[Message]:
+    """Messages of their own ids, with different bodies."""
+    return [message(name, str(number).encode()) for number in range(count)]
+
+
+def by_id(found: list[Message]) -> list[Message]:
+    """In one order, since a bus has none."""
+    return sorted(found, key=lambda each: each.event_id)
+
+
+async def take_all(subscription: Subscription, count: int) -> list[Delivery]:
+    """Deliveries of *count* different events; those that came twice are among them twice."""
+    taken: list[Delivery] = []
+    while len({each.message.event_id for each in taken}) < count:
+        taken += await subscription.take(100)
+    return taken
+
+
+async def ack_all(subscription: Subscription, count: int) -> list[Message]:
+    """Take *count* different events and acknowledge them."""
+    deliveries = await take_all(subscription, count)
+    for delivery in deliveries:
+        await delivery.ack()
+    return by_id([each.message for each in deliveries])
+
+
+async def crashing_reader(
+    bus: Bus, queue: str, chaos: random.Random, seen: list[str], count: int
+) -> None:
+    """Reads *queue* until *count* events are acknowledged, dying with a batch in hand at times."""
+    acknowledged: set[str] = set()
+    while len(acknowledged) < count:
+        subscription = await bus.subscribe(queue)
+        deliveries = await subscription.take(chaos.randint(1, 10))
+        seen += [each.message.event_id for each in deliveries]
+        for delivery in deliveries:
+            if chaos.random() < 0.7:
+                await delivery.ack()
+                acknowledged.add(delivery.message.event_id)
+        await subscription.close()

@@ -1,0 +1,40 @@
+"""The RabbitMQ adapter for the bus contract suite: on each broker that the machine can have."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import aio_pika
+
+from shared.bus.port import Topology
+from shared.bus.rabbitmq import RabbitMQBus, declare_topology
+from shared.bus.rabbitmq.topology import dead_queue
+from tests.rabbitmq_server import KINDS, Brokers, fresh_vhost
+
+ADAPTERS = tuple(f"rabbitmq-{kind}" for kind in KINDS)
+"""The suite's names for this adapter, one for each kind of broker."""
+
+
+@contextlib.asynccontextmanager
+async def rabbitmq_bus(
+    adapter: str, brokers: Brokers, topology: Topology
+) -> AsyncIterator[RabbitMQBus]:
+    """A bus with *topology* on the broker that *adapter* names, empty; skips without one."""
+    server = brokers.get(adapter.removeprefix("rabbitmq-"))
+    with fresh_vhost(server) as url:
+        if server.management_url is None:
+            await _clear(url, topology)
+        await declare_topology(url, topology)
+        bus = RabbitMQBus(url, topology)
+        try:
+            yield bus
+        finally:
+            await bus.close()
+
+
+async def _clear(url: str, topology: Topology) -> None:
+    """Remove what an earlier test left on a broker that has one virtual host for all of them."""
+    connection = await aio_pika.connect(url, timeout=10)
+    async with connection, connection.channel() as channel:
+        for queue in topology:
+            await channel.queue_delete(queue)
+            await channel.queue_delete(dead_queue(queue))

@@ -1,0 +1,140 @@
+"""The adapters under the contract: how to make one, and how to make it again as after a restart.
+
+To add an adapter, add a `…World` here and its name to WORLDS.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from shared.clock import RealClock
+from shared.compute.instance_dir import InstanceDir, Stage
+from shared.compute.port import Compute, Instance, InstanceState, LaunchRequest
+from shared.compute.process import ProcessCompute, Runtime
+from shared.compute.simulator import SimulatorCompute
+from shared.compute.virtual_cloud import VirtualCloud
+from tests.contract.compute_api import FakeApi
+from tests.contract.compute_docker import DockerWorld
+
+STUB = Path(__file__).with_name("compute_stub_agent.py")
+AGENT = Path(__file__).parents[2] / "agent" / "docker_job_agent.py"
+EVENTUALLY_SECONDS = 20.0
+LIVING = {Stage.BOOTING, Stage.ALIVE}
+
+
+class World(Protocol):
+    """A cloud to test against; it outlives the adapters that are made for it."""
+
+    forgets: str
+    """Why a restart finds nothing, in words; empty: it finds everything."""
+
+    def adapter(self, deployment: str = "test") -> Compute:
+        """A new adapter object, as another process would make it."""
+        ...
+
+    async def close(self) -> None:
+        """End all that was launched."""
+        ...
+
+
+class ProcessWorld:
+    """Agents are local processes: the stub, or the real one, with the simulated runtime."""
+
+    forgets = ""
+
+    def __init__(self, root: Path, agent: Path, runtime: Runtime = "simulated") -> None:
+        self.root = root
+        self.agent = agent
+        self.runtime = runtime
+        self.made: list[ProcessCompute] = []
+
+    def adapter(self, deployment: str = "test") -> ProcessCompute:
+        compute = ProcessCompute(self.root, deployment, RealClock(), self.agent, self.runtime)
+        self.made.append(compute)
+        return compute
+
+    def homes(self) -> list[InstanceDir]:
+        """The directory of each instance."""
+        instances = self.root / "instances"
+        return [InstanceDir(path) for path in instances.iterdir()] if instances.exists() else []
+
+    async def close(self) -> None:
+        for home in self.homes():
+            pid = home.pid()
+            if pid is not None and home.stage() in LIVING:
+                os.killpg(pid, signal.SIGKILL)
+        await eventually(self.nobody_lives)
+        for compute in self.made:
+            await compute.close()
+
+    async def nobody_lives(self) -> bool:
+        """Whether every agent has ended."""
+        return not any(home.stage() in LIVING for home in self.homes())
+
+
+class SimulatorWorld:
+    """One virtual cloud; every adapter is a view of it."""
+
+    forgets = "the simulator's cloud dies with its process: a restart knows nothing, and says so"
+
+    def __init__(self) -> None:
+        self.cloud = VirtualCloud(RealClock())
+
+    def adapter(self, deployment: str = "test") -> SimulatorCompute:
+        return SimulatorCompute(self.cloud, deployment, owns_cloud=False)
+
+    async def close(self) -> None:
+        await self.cloud.close()
+
+
+WORLDS: dict[str, Callable[[Path], World]] = {
+    "process, stub agent": lambda root: ProcessWorld(root, STUB),
+    "process, real agent": lambda root: ProcessWorld(root, AGENT),
+    "docker": lambda _root: DockerWorld(),
+    "simulator": lambda _root: SimulatorWorld(),
+}
+
+
+def request_for(api: FakeApi, job_id: int, **changes: object) -> LaunchRequest:
+    """A launch request of a job whose agent talks to *api*."""
+    request = LaunchRequest(
+        token=f"token-{job_id}",
+        deployment="test",
+        job_id=job_id,
+        attempt=1,
+        max_lifetime_seconds=60,
+        labels={"team": "a"},
+        api_url=api.url,
+        bootstrap_token=f"bootstrap-{job_id}",
+    )
+    return msgspec.structs.replace(request, **changes)
+
+
+async def launch_one(compute: Compute, request: LaunchRequest) -> Instance:
+    """Launch it, and be sure that it was."""
+    [answer] = await compute.launch([request])
+    assert isinstance(answer, Instance), answer
+    return answer
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for what only another process can bring about, and of which nobody tells."""
+    async with asyncio.timeout(EVENTUALLY_SECONDS):
+        while not await holds():  # noqa: ASYNC110 - nobody could set an event: it is another process
+            await asyncio.sleep(0.01)
+
+
+async def until_state(compute: Compute, instance_id: str, state: InstanceState) -> Instance:
+    """Wait until the cloud shows it in *state*."""
+
+    async def shown() -> bool:
+        found = await compute.describe([instance_id])
+        return instance_id in found and found[instance_id].state is state
+
+    await eventually(shown)
+    return (await compute.describe([instance_id]))[instance_id]

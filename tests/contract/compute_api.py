@@ -1,0 +1,117 @@
+"""A tiny API for agents: answers claims, takes reports and callbacks, and remembers them all.
+
+`FakeApi` is the API without HTTP, which virtual agents may call directly; `serve` puts it on a real
+socket for real agents.
+"""
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+SETTINGS = {
+    "heartbeat_seconds": 5,
+    "stop_grace_seconds": 1,
+    "interruption_margin_seconds": 30,
+    "metadata_poll_seconds": 0.05,
+    "log_batch_seconds": 0.05,
+    "log_limit_bytes": 1048576,
+    "error_tail_lines": 20,
+}
+
+HEARING_SECONDS = 20.0
+
+
+class FakeApi:
+    """What agents said, by job, and what they are to be answered."""
+
+    def __init__(self) -> None:
+        self.url = "http://api.invalid"
+        self.env_vars: dict[int, dict[str, str]] = {}
+        self.timeout_seconds: dict[int, float] = {}
+        self.claims: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+        self.reports: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+        self.callbacks: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+        self.image = "debian:trixie-slim"
+        self.command: dict[int, list[str]] = {}
+        self.failures: list[int] = []  # statuses to answer the next calls with
+        self.over: set[int] = set()  # jobs whose attempt is over
+        self.requests = 0
+        self._heard = asyncio.Condition()
+
+    async def call(self, method: str, url: str, token: str, body: object) -> tuple[int, bytes]:
+        """One call of an agent (the transport of virtual agents)."""
+        self.requests += 1
+        path = url.removeprefix(self.url)
+        status, answer = self._answer(f"{method} {path}", token, json.loads(json.dumps(body)))
+        async with self._heard:
+            self._heard.notify_all()
+        return status, json.dumps(answer).encode()
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    async def until(self, heard: Callable[[], object]) -> None:
+        """Wait until what was heard makes *heard* true."""
+        async with asyncio.timeout(HEARING_SECONDS), self._heard:
+            await self._heard.wait_for(lambda: bool(heard()))
+
+    def lines(self, job_id: int) -> list[str]:
+        """The text of every log line of a job."""
+        batches = [each["logs"] for each in self.reports[job_id] if each.get("logs")]
+        return [line["text"] for batch in batches for line in batch["lines"]]
+
+    def _answer(self, call: str, token: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if self.failures:
+            return self.failures.pop(0), {"message": "staged"}
+        if call == "POST /agent/claim":
+            return self._claim(token, body)
+        job_id = int(call.removesuffix("/report").rpartition("/")[2])
+        if job_id in self.over:
+            return 409, {"message": "over", "stop": True, "cause": "cancelled"}
+        if token not in [each["token"] for each in self.claims[job_id]]:
+            return 401, {"message": "unknown token"}
+        (self.reports if call.startswith("POST") else self.callbacks)[job_id].append(body)
+        return 200, {}
+
+    def _claim(self, token: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        job_id = body["job_id"]
+        if token != f"bootstrap-{job_id}":
+            return 401, {"message": "unknown token"}
+        self.claims[job_id].append(body)
+        job = {
+            "id": job_id,
+            "docker_image": self.image,
+            "command": self.command.get(job_id),
+            "env_vars": self.env_vars.get(job_id, {}),
+            "timeout_seconds": self.timeout_seconds.get(job_id),
+        }
+        return 200, {"job": job, "attempt": body["attempt"], "settings": SETTINGS}
+
+
+@asynccontextmanager
+async def serve(api: FakeApi) -> AsyncIterator[FakeApi]:
+    """*api* on a free port of 127.0.0.1; its `url` is set."""
+
+    async def handle(request: web.Request) -> web.Response:
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        body = json.loads(await request.read())
+        status, answer = await api.call(request.method, api.url + request.path, token, body)
+        return web.Response(status=status, body=answer, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096)
+    await site.start()
+    port = runner.addresses[0][1]
+    api.url = f"http://127.0.0.1:{port}"
+    try:
+        yield api
+    finally:
+        await runner.cleanup()

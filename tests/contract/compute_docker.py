@@ -1,0 +1,109 @@
+"""The docker adapter under the contract: real containers with the real agent, on a real engine.
+
+What the machine lacks (an engine, the base image) is said in a skip. The image is built once a
+session, and taken from the engine's cache after that. Instances use the machine's own network,
+since the API of the tests listens on 127.0.0.1.
+"""
+
+import asyncio
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from shared.clock import Clock, RealClock
+from shared.compute.docker import DockerCompute
+from shared.compute.engine_api import EngineApi
+from shared.compute.instance_container import LABEL, DockerSettings
+from shared.compute.port import ComputeError, Instance, LaunchRequest
+
+AGENT = Path(__file__).parents[2] / "agent" / "docker_job_agent.py"
+HOST = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+BASE = "python:3.13-slim"
+TAG = "docker-job-test-instance"
+BUILD_SECONDS = 100
+DOCKERFILE = f"""\
+FROM {BASE}
+RUN install --directory --mode 1777 /var/lib/docker-job
+COPY docker /usr/local/bin/docker
+COPY docker_job_agent.py /app/agent/docker_job_agent.py
+"""
+
+
+def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command of the Docker client."""
+    return subprocess.run(
+        ["docker", *arguments], capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
+    )
+
+
+@functools.cache
+def instance_image() -> str:
+    """The id of an image with the agent and this machine's Docker client; skips where it cannot be.
+
+    The client is this machine's own, so that building needs no network.
+    """
+    client = shutil.which("docker")
+    if client is None or docker("version").returncode != 0:
+        pytest.skip("no Docker engine answers on this machine")
+    if docker("image", "inspect", BASE).returncode != 0:
+        pytest.skip(f"the Docker engine has no {BASE}")
+    with tempfile.TemporaryDirectory() as context:
+        shutil.copy(AGENT, context)
+        shutil.copy(client, Path(context) / "docker")
+        (Path(context) / "Dockerfile").write_text(DOCKERFILE)
+        built = docker("build", "--quiet", "--tag", TAG, context)
+    assert built.returncode == 0, built.stderr
+    return built.stdout.strip()
+
+
+class Isolated(DockerCompute):
+    """The adapter with its deployments renamed, so that runs at the same time do not meet."""
+
+    def __init__(
+        self, prefix: str, deployment: str, settings: DockerSettings, clock: Clock | None = None
+    ) -> None:
+        super().__init__(prefix + deployment, clock or RealClock(), settings, host=HOST)
+        self.prefix = prefix
+        self.deployment = prefix + deployment
+
+    async def launch(self, requests: Sequence[LaunchRequest]) -> Sequence[Instance | ComputeError]:
+        return await super().launch(
+            [
+                msgspec.structs.replace(each, deployment=self.prefix + each.deployment)
+                for each in requests
+            ]
+        )
+
+
+class DockerWorld:
+    """This machine's engine."""
+
+    forgets = ""
+
+    def __init__(self, runtime: str = "simulated", **settings: object) -> None:
+        given = {"image": instance_image(), "network": "host", "runtime": runtime, **settings}
+        self.settings = msgspec.convert(given, DockerSettings)
+        self.prefix = f"{uuid.uuid4().hex[:8]}-"
+        self.made: list[Isolated] = []
+
+    def adapter(self, deployment: str = "test", clock: Clock | None = None) -> Isolated:
+        compute = Isolated(self.prefix, deployment, self.settings, clock)
+        self.made.append(compute)
+        return compute
+
+    async def close(self) -> None:
+        engine = EngineApi(HOST)
+        for deployment in {each.deployment for each in self.made}:
+            left = await engine.containers(f"{LABEL}deployment={deployment}")
+            await asyncio.gather(*(engine.remove(each.id, force=True) for each in left))
+        await engine.close()
+        for compute in self.made:
+            await compute.close()

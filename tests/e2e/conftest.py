@@ -1,0 +1,24 @@
+"""Fixtures for whole stories."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.embedded_system import EmbeddedSystem
+from tests.e2e.metadata_service import MetadataService
+
+
+@pytest.fixture
+def system() -> Iterator[EmbeddedSystem]:
+    """A system with the simulated runtime, not started yet."""
+    system = EmbeddedSystem(RUNTIME="simulated", HEARTBEAT_SECONDS="1", METADATA_POLL_SECONDS="0.2")
+    yield system
+    system.close()
+
+
+@pytest.fixture
+def metadata() -> Iterator[MetadataService]:
+    """A metadata service of its own."""
+    service = MetadataService()
+    yield service
+    service.close()

@@ -1,0 +1,162 @@
+"""The embedded system as its user meets it: a process, an address, curl, a kill."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from services.embedded_postgres import EmbeddedPostgres
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+START_SECONDS = 60
+TERMINAL = ("DONE", "FAILED", "CANCELLED")
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class EmbeddedSystem:
+    """`python -m services.embedded` on a data directory of its own, started and killed at will."""
+
+    def __init__(self, **settings: str) -> None:
+        self.data_dir = Path(tempfile.mkdtemp(prefix="docker-job-e2e-"))
+        # The embedded Postgres of a root runs as another user, who must be able to pass through.
+        self.data_dir.chmod(0o711)
+        self.port = free_port()
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.settings = {f"DOCKER_JOB_{name}": value for name, value in settings.items()}
+        self.log = self.data_dir / "output.log"
+        self.process: subprocess.Popen[str] | None = None
+        self.block = ""
+        self.http = httpx.Client(base_url=self.address, timeout=30)
+
+    def start(self, **more: str) -> str:
+        """Start it and return the start block, which it prints when it is ready."""
+        env = {
+            **{name: value for name, value in os.environ.items() if "DOCKER_JOB" not in name},
+            "DOCKER_JOB_DATA_DIR": str(self.data_dir / "data"),
+            "DOCKER_JOB_PORT": str(self.port),
+            **self.settings,
+            **more,
+        }
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "services.embedded"],
+                cwd=ROOT,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        self.block = self._read_block()
+        return self.block
+
+    def _read_block(self) -> str:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        # A start that hangs would block the read: the watchdog turns that into an end of file.
+        watchdog = threading.Timer(START_SECONDS, self.process.kill)
+        watchdog.start()
+        lines: list[str] = []
+        try:
+            for line in self.process.stdout:
+                lines.append(line)
+                if "Ctrl-C stops it" in line:
+                    return "".join(lines)
+        finally:
+            watchdog.cancel()
+        raise AssertionError(f"it did not start:\n{''.join(lines)}\n{self.log.read_text()[-4000:]}")
+
+    def kill(self) -> None:
+        """`kill -9`: no `finally` runs; Postgres and the agents live on."""
+        assert self.process is not None
+        self.process.kill()
+        self._wait(10)
+
+    def interrupt(self) -> int:
+        """Ctrl-C; returns the exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGINT)
+        return self._wait(30)
+
+    def _wait(self, seconds: float) -> int:
+        assert self.process is not None
+        status = self.process.wait(seconds)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return status
+
+    def close(self) -> None:
+        """End everything that this system started, however the test left it."""
+        if self.process is not None and self.process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.interrupt()
+            self.process.kill()
+            self._wait(10)
+        self.http.close()
+        EmbeddedPostgres(self.data_dir / "data" / "postgres").stop()
+        for pid in self.agents():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.data_dir, ignore_errors=True)
+
+    def schedule(self, scheduled_for: str = "now", **fields: Any) -> int:
+        """POST a job; returns its id."""
+        body = {"docker_image": "alpine", "scheduled_for": scheduled_for, **fields}
+        answer = self.http.post("/schedule", json=body)
+        assert answer.status_code == 201, answer.text
+        return int(answer.json()["id"])
+
+    def job(self, job_id: int) -> dict[str, Any]:
+        """The job as /status shows it."""
+        answer = self.http.get(f"/status/{job_id}")
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def follow(self, job_id: int, seconds: float = 60) -> dict[str, Any]:
+        """Follow the job's log until it ends, which is the event awaited; returns the job then."""
+        url = f"/jobs/{job_id}/logs?follow=1"
+        with self.http.stream("GET", url, timeout=seconds) as answer:
+            for line in answer.iter_lines():
+                if line == "event: end":
+                    break
+        return self.job(job_id)
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Every job."""
+        found: list[dict[str, Any]] = self.http.get("/list?limit=all").json()
+        return found
+
+    def agents(self) -> list[int]:
+        """The pids of this system's agents, zombies included."""
+        root = str(self.data_dir / "data" / "instances")
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdecimal():
+                continue
+            with contextlib.suppress(OSError):
+                environ = (entry / "environ").read_bytes().decode(errors="replace")
+                command = (entry / "cmdline").read_bytes().decode(errors="replace")
+                if "docker_job_agent" in command and root in environ:
+                    found.append(int(entry.name))
+        return found
+
+    def admin_dsn(self) -> str:
+        """The superuser's DSN of the embedded Postgres, while it runs."""
+        return EmbeddedPostgres(self.data_dir / "data" / "postgres").dsn()

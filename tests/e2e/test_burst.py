@@ -1,0 +1,30 @@
+"""Two thousand jobs due at the same second, on the simulator."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.e2e.embedded_system import EmbeddedSystem
+
+JOBS = 2_000
+
+
+@pytest.mark.timeout(180)
+def test_two_thousand_jobs_due_at_the_same_second_are_all_done_within_a_minute() -> None:
+    system = EmbeddedSystem(COMPUTE_URL="sim://?seed=7", LOG_LEVEL="warning")
+    try:
+        assert "simulator" in system.start()
+        due_at = datetime.now(UTC) + timedelta(seconds=5)
+        order = {"docker_image": "alpine", "scheduled_for": due_at.isoformat()}
+        for _ in range(JOBS // 1000):
+            assert system.http.post("/schedule", json=[order] * 1000).status_code == 201
+        last = due_at
+        for job in system.jobs():
+            ended = system.follow(job["id"], seconds=60)
+            assert ended["status"] == "DONE", ended
+            last = max(last, datetime.fromisoformat(ended["finished_at"]))
+        took = (last - due_at).total_seconds()
+        print(f"\n{JOBS} jobs due at once: all DONE after {took:.1f} s, {JOBS / took:.0f} jobs/s")
+        assert took <= 60
+    finally:
+        system.close()

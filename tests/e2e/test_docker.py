@@ -1,0 +1,112 @@
+"""The main job with real containers, where a Docker engine answers."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.embedded_system import EmbeddedSystem
+from tests.e2e.metadata_service import MetadataService
+from tests.e2e.test_main_job import wait_for_no_agents, wait_for_phase
+
+IMAGES = ("debian:trixie-slim", "python:3.13-slim", "alpine:latest", "busybox:latest")
+
+
+def docker(*arguments: str) -> str:
+    """What docker prints; empty where it fails."""
+    run = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    return run.stdout.strip() if run.returncode == 0 else ""
+
+
+@pytest.fixture(scope="module")
+def image() -> str:
+    """An image with a shell that this machine's engine has already."""
+    if shutil.which("docker") is None or not docker("version", "--format", "{{.Server.Version}}"):
+        pytest.skip("needs a Docker engine that answers")
+    for name in IMAGES:
+        if docker("image", "inspect", "--format", "{{.Id}}", name):
+            return name
+    pytest.skip(f"needs one of these images on the Docker engine: {', '.join(IMAGES)}")
+
+
+@pytest.fixture
+def system() -> Iterator[EmbeddedSystem]:
+    system = EmbeddedSystem(RUNTIME="docker", HEARTBEAT_SECONDS="1", METADATA_POLL_SECONDS="0.2")
+    yield system
+    system.close()
+
+
+def containers_of(job_id: int, system: EmbeddedSystem) -> str:
+    """The ids of the job's containers, stopped ones too; others may share the engine."""
+    deployment = (system.data_dir / "data" / "secrets.json").read_text().split('"')[3]
+    return docker(
+        "ps", "-aq",
+        "--filter", f"label=docker-job.deployment={deployment}",
+        "--filter", f"label=docker-job.job={job_id}",
+    )  # fmt: skip
+
+
+def test_a_real_container_runs_prints_and_is_gone(system: EmbeddedSystem, image: str) -> None:
+    assert "docker" in system.start()
+    command = ["sh", "-c", 'echo "out: $KEY"; echo err >&2']
+    job = system.follow(
+        system.schedule(docker_image=image, command=command, env_vars={"KEY": "a 'b' #c"})
+    )
+    assert (job["status"], job["exit_code"], job["runtime"]) == ("DONE", 0, "docker")
+    logs = system.http.get(f"/jobs/{job['id']}/logs").text.splitlines()
+    assert "out: a 'b' #c" in logs
+    assert "err" in logs
+    wait_for_no_agents(system)
+    assert containers_of(job["id"], system) == ""
+
+
+def test_a_real_container_that_exits_3_fails_its_job(system: EmbeddedSystem, image: str) -> None:
+    system.start()
+    command = ["sh", "-c", "echo working; echo 'disk is full' >&2; exit 3"]
+    job = system.follow(system.schedule(docker_image=image, command=command))
+    assert (job["status"], job["exit_code"]) == ("FAILED", 3)
+    assert job["error_message"] == "disk is full"
+    wait_for_no_agents(system)
+    assert containers_of(job["id"], system) == ""
+
+
+def test_an_image_that_cannot_be_had_fails_its_job_in_dockers_words(
+    system: EmbeddedSystem, image: str
+) -> None:
+    system.start()
+    job = system.follow(system.schedule(docker_image="localhost:1/no/such-image:1"))
+    assert job["status"] == "FAILED"
+    assert "localhost:1" in job["error_message"]
+
+
+def test_an_interrupted_container_is_stopped_before_the_next_one_starts(
+    system: EmbeddedSystem, metadata: MetadataService, image: str
+) -> None:
+    system.start(
+        AWS_EC2_METADATA_SERVICE_ENDPOINT=metadata.url, DOCKER_JOB_INTERRUPTION_MARGIN_SECONDS="119"
+    )
+    job_id = system.schedule(docker_image=image, command=["sleep", "4"])
+    wait_for_phase(system, job_id, "running")
+    metadata.interrupt_first()
+    job = system.follow(job_id)
+    assert job["status"] == "DONE"
+    assert [each["cause"] for each in job["attempts"]] == ["interrupted", "done"]
+    wait_for_no_agents(system)
+    assert containers_of(job_id, system) == ""
+
+
+def test_a_kill_in_the_middle_loses_neither_the_job_nor_its_container(
+    system: EmbeddedSystem, image: str
+) -> None:
+    system.start()
+    job_id = system.schedule(docker_image=image, command=["sh", "-c", "sleep 3; echo survived"])
+    wait_for_phase(system, job_id, "running")
+    system.kill()
+    system.start()
+    job = system.follow(job_id)
+    assert job["status"] == "DONE"
+    assert len(job["attempts"]) == 1, "the agent went on alone, and was heard after the restart"
+    assert "survived" in system.http.get(f"/jobs/{job_id}/logs").text
+    wait_for_no_agents(system)
+    assert containers_of(job_id, system) == ""

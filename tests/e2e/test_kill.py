@@ -1,0 +1,113 @@
+"""`kill -9` loses nothing: fifty jobs, twenty kills, and the traces afterwards."""
+
+import asyncio
+import random
+import time
+
+import pytest
+
+from shared.db import Connection, connect
+from tests.e2e.embedded_system import TERMINAL, EmbeddedSystem
+
+JOBS = 50
+KILLS = 20
+SEED = 20261123
+
+
+@pytest.mark.timeout(420)
+def test_twenty_kills_with_fifty_jobs_in_flight_lose_and_double_nothing(
+    system: EmbeddedSystem,
+) -> None:
+    chance = random.Random(SEED)
+    system.start()
+    ids = [
+        system.schedule(
+            f"+{chance.randrange(35)}s", env_vars={"SIMULATE_SECONDS": str(chance.random() * 8)}
+        )
+        for _ in range(JOBS)
+    ]
+    for _ in range(KILLS):
+        assert system.process is not None
+        with pytest.raises(Exception, match="timed out"):
+            system.process.wait(chance.random() * 2)  # a random moment, unless it ends by itself
+        system.kill()
+        system.start()
+    ends = [system.follow(job_id, seconds=120) for job_id in ids]
+    assert {job["status"] for job in ends} == {"DONE"}
+    asyncio.run(_prove(system))
+    _no_agents(system)
+
+
+async def _prove(system: EmbeddedSystem) -> None:
+    """What was told against what was heard, once the last instance is confirmed gone."""
+    conn = await connect(system.admin_dsn())
+    try:
+        # What the last kill left under a lease is due again when that has run out.
+        deadline = time.monotonic() + 90
+        figures = await _figures(conn)
+        while any(figures[name] for name in ZERO) and time.monotonic() < deadline:
+            await conn.execute("SELECT pg_sleep(0.2)")
+            figures = await _figures(conn)
+    finally:
+        await conn.close()
+    print(f"\n{KILLS} kills, seed {SEED}: {figures}")
+    assert figures["jobs"] == figures["finished"] == JOBS
+    assert {name: figures[name] for name in ZERO} == dict.fromkeys(ZERO, 0)
+
+
+ZERO = ("living", "unsent", "lost", "parked", "twice", "doubled", "unreaped")
+
+LIVING = "SELECT count(*) FROM reaper.instances WHERE state <> 'terminated'"
+
+FIGURES = {
+    "jobs": "SELECT count(*) FROM api.jobs",
+    "finished": f"SELECT count(*) FROM api.jobs WHERE status IN {TERMINAL}",  # noqa: S608
+    "attempts": "SELECT count(*) FROM api.attempts",
+    "instances": "SELECT count(*) FROM reaper.instances",
+    "living": LIVING,
+    "unreaped": """SELECT count(*) FROM launcher.launches l WHERE l.state IN ('asked', 'launched')
+        AND NOT EXISTS (SELECT FROM reaper.instances i
+                        WHERE (i.job_id, i.attempt) = (l.job_id, l.attempt))""",
+    "unsent": """SELECT (SELECT count(*) FROM api.outbox WHERE published_at IS NULL)
+        + (SELECT count(*) FROM scheduler.outbox WHERE published_at IS NULL)
+        + (SELECT count(*) FROM launcher.outbox
+           WHERE published_at IS NULL AND name <> 'LaunchesReported')
+        + (SELECT count(*) FROM reaper.outbox WHERE published_at IS NULL)""",
+    "parked": """SELECT (SELECT count(*) FROM api.parked) + (SELECT count(*) FROM scheduler.parked)
+        + (SELECT count(*) FROM launcher.parked) + (SELECT count(*) FROM reaper.parked)""",
+    # Told and not heard: by each reader of the event.
+    "lost": """SELECT (SELECT count(*) FROM api.outbox o WHERE name IN ('JobScheduled',
+    'JobCancelled')
+            AND NOT EXISTS (SELECT FROM scheduler.inbox i WHERE i.event_id = o.event_id))
+        + (SELECT count(*) FROM scheduler.outbox o
+            WHERE NOT EXISTS (SELECT FROM launcher.inbox i WHERE i.event_id = o.event_id)
+               OR NOT EXISTS (SELECT FROM api.inbox i WHERE i.event_id = o.event_id))
+        + (SELECT count(*) FROM launcher.outbox o WHERE name = 'InstanceLaunched'
+            AND (NOT EXISTS (SELECT FROM api.inbox i WHERE i.event_id = o.event_id)
+              OR NOT EXISTS (SELECT FROM reaper.inbox i WHERE i.event_id = o.event_id)))
+        + (SELECT count(*) FROM api.outbox o WHERE name = 'AttemptEnded'
+            AND (NOT EXISTS (SELECT FROM reaper.inbox i WHERE i.event_id = o.event_id)
+              OR NOT EXISTS (SELECT FROM launcher.inbox i WHERE i.event_id = o.event_id)))
+        + (SELECT count(*) FROM reaper.outbox o
+            WHERE NOT EXISTS (SELECT FROM api.inbox i WHERE i.event_id = o.event_id))""",
+    # The same fact told twice under two ids: an effect that happened twice.
+    "twice": """SELECT count(*) FROM (
+        SELECT convert_from(body, 'UTF8')::jsonb #>> '{body,job_id}' AS job FROM api.outbox
+        WHERE name = 'JobFinished' GROUP BY 1 HAVING count(*) > 1) x""",
+    "doubled": """SELECT count(*) FROM (
+        SELECT convert_from(body, 'UTF8')::jsonb #>> '{body,job_id}',
+               convert_from(body, 'UTF8')::jsonb #>> '{body,attempt}'
+        FROM launcher.outbox WHERE name = 'InstanceLaunched' GROUP BY 1, 2 HAVING count(*) > 1)
+        x""",
+}
+
+
+async def _figures(conn: Connection) -> dict[str, int]:
+    return {name: int(await conn.fetchval(sql)) for name, sql in FIGURES.items()}
+
+
+def _no_agents(system: EmbeddedSystem) -> None:
+    for _ in range(2_000):
+        if not system.agents():
+            return
+    raise AssertionError(f"agents are left: {system.agents()}")

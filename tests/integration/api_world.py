@@ -1,0 +1,261 @@
+"""The API on a real database, as people, agents and the other services meet it."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+from msgspec import Struct
+
+from services.api.config import ApiConfig, from_settings
+from services.api.service import Api, build
+from shared import tokens
+from shared.clock import VirtualClock
+from shared.config import Settings
+from shared.events import (
+    Event,
+    InstanceLaunched,
+    InstanceRequested,
+    InstanceTerminated,
+    LaunchDelayed,
+    LaunchRefused,
+    Requirements,
+)
+from shared.points import WatchedPoints
+from shared.runtime import Ports
+from tests.integration.stage import Stage
+
+DEPLOYMENT = "test"
+TOKEN_KEY = "the-bootstrap-key-of-the-tests"
+NEEDS = Requirements(max_lifetime_seconds=3600)
+
+# All that the API writes; log_batches and keys included.
+TABLES = ("jobs", "attempts", "log_batches", "idempotency_keys", "outbox", "parked")
+
+
+def a_config(**settings: str) -> ApiConfig:
+    """The API's settings, as an environment with *settings* makes them."""
+    environ = {f"DOCKER_JOB_{name}": value for name, value in settings.items()}
+    return from_settings(Settings(environ), deployment=DEPLOYMENT, token_key=TOKEN_KEY)
+
+
+class Agent(Struct, frozen=True):
+    """An agent that has claimed its attempt."""
+
+    job_id: int
+    attempt: int
+    token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+
+class World:
+    """The API, a client of it, and the others' words. Its intake runs; its sweeps when asked."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        clock: VirtualClock,
+        config: ApiConfig | None = None,
+        *,
+        intake: bool = True,
+    ) -> None:
+        self.ports = ports
+        self.clock = clock
+        self.config = config or a_config()
+        self.api: Api = build(self.config, ports)
+        self.stage = Stage(self.api.service)
+        transport = httpx.ASGITransport(app=self.api.app)
+        self.http = httpx.AsyncClient(transport=transport, base_url="http://api")
+        self._intake = asyncio.create_task(self.api.intake.run()) if intake else None
+
+    @property
+    def points(self) -> WatchedPoints:
+        points = self.ports.points
+        assert isinstance(points, WatchedPoints)
+        return points
+
+    def again(self, **settings: str) -> "World":
+        """Another process of the same API, with other settings."""
+        return World(self.ports, self.clock, a_config(**settings))
+
+    async def close_intake(self) -> None:
+        if self._intake is not None:
+            self._intake.cancel()
+            await asyncio.gather(self._intake, return_exceptions=True)
+
+    async def close(self) -> None:
+        await self.close_intake()
+        await self.http.aclose()
+
+    # -- people
+
+    async def post(self, **fields: Any) -> dict[str, Any]:
+        """Schedule a job, due now; returns it."""
+        body = {"docker_image": "alpine", "scheduled_for": "now", **fields}
+        answer = await self.http.post("/schedule", json=body)
+        assert answer.status_code == 201, answer.text
+        job: dict[str, Any] = answer.json()
+        return job
+
+    async def status(self, job_id: int) -> dict[str, Any]:
+        answer = await self.http.get(f"/status/{job_id}")
+        assert answer.status_code == 200, answer.text
+        job: dict[str, Any] = answer.json()
+        return job
+
+    async def cancel(self, job_id: int) -> httpx.Response:
+        return await self.http.delete(f"/jobs/{job_id}")
+
+    async def logs(self, job_id: int) -> str:
+        return (await self.http.get(f"/jobs/{job_id}/logs")).text
+
+    # -- the other services
+
+    async def hear(self, *events: Event) -> None:
+        await self.stage.hear(*events)
+
+    def requested(self, job_id: int, attempt: int = 1) -> InstanceRequested:
+        now = self.clock.now()
+        return InstanceRequested(job_id=job_id, attempt=attempt, due_at=now, requirements=NEEDS)
+
+    def delayed(self, job_id: int, attempt: int = 1, message: str = "no capacity") -> LaunchDelayed:
+        return LaunchDelayed(
+            job_id=job_id,
+            attempt=attempt,
+            reason="no_capacity",
+            message=message,
+            next_try_at=self.clock.now(),
+        )
+
+    def refused(self, job_id: int, attempt: int = 1) -> LaunchRefused:
+        return LaunchRefused(job_id=job_id, attempt=attempt, message="bad image id")
+
+    def launched(self, job_id: int, attempt: int = 1) -> InstanceLaunched:
+        now = self.clock.now()
+        return InstanceLaunched(
+            job_id=job_id,
+            attempt=attempt,
+            launch_token=f"launch-{job_id}-{attempt}",
+            instance_id=instance_of(job_id, attempt),
+            instance_type="m7g.medium",
+            zone="us-east-1a",
+            market="spot",
+            hourly_price_usd=0.0125,
+            launched_at=now,
+            dies_by=now.replace(year=now.year + 1),
+            told=1,
+            spot_instance_request_id=f"sir-{job_id}-{attempt}",
+        )
+
+    def terminated(
+        self, job_id: int, attempt: int = 1, *, spot: bool = False
+    ) -> InstanceTerminated:
+        return InstanceTerminated(
+            instance_id=instance_of(job_id, attempt),
+            terminated_at=self.clock.now(),
+            cause="it ended",
+            spot_interrupted=spot,
+            billed_seconds=61,
+            cost_usd=0.25,
+            job_id=job_id,
+            attempt=attempt,
+        )
+
+    # -- agents
+
+    async def claim(
+        self,
+        job_id: int,
+        attempt: int = 1,
+        *,
+        token: str | None = None,
+        instance: str | None = None,
+        bearer: str | None = None,
+        runtime: str = "docker",
+    ) -> httpx.Response:
+        body = {
+            "job_id": job_id,
+            "attempt": attempt,
+            "instance_id": instance or instance_of(job_id, attempt),
+            "token": token or token_of(job_id, attempt),
+            "runtime": runtime,
+        }
+        if bearer is None:
+            bearer = tokens.bootstrap_token(TOKEN_KEY, DEPLOYMENT, job_id, attempt)
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        return await self.http.post("/agent/claim", json=body, headers=headers)
+
+    async def claimed(self, job_id: int, attempt: int = 1) -> Agent:
+        """The agent of an attempt that was launched just now."""
+        await self.hear(self.requested(job_id, attempt), self.launched(job_id, attempt))
+        answer = await self.claim(job_id, attempt)
+        assert answer.status_code == 200, answer.text
+        return Agent(job_id, attempt, token_of(job_id, attempt))
+
+    async def running(self, **fields: Any) -> Agent:
+        """The agent of a new job whose container runs."""
+        agent = await self.claimed((await self.post(**fields))["id"])
+        answer = await self.report(agent, phase="running")
+        assert answer.status_code == 200, answer.text
+        return agent
+
+    async def report(
+        self,
+        agent: Agent,
+        *,
+        phase: str | None = None,
+        lines: list[str] | None = None,
+        seq: int = 1,
+        job_id: int | None = None,
+    ) -> httpx.Response:
+        at = self.clock.now().isoformat()
+        logs = None
+        if lines is not None:
+            said = [{"at": at, "stream": "stdout", "text": text} for text in lines]
+            logs = {"seq": seq, "lines": said}
+        return await self.http.post(
+            f"/agent/jobs/{job_id or agent.job_id}/report",
+            json={"phase": phase, "logs": logs},
+            headers=agent.headers,
+        )
+
+    async def call_back(
+        self, agent: Agent, body: dict[str, Any], job_id: int | None = None
+    ) -> httpx.Response:
+        return await self.http.put(
+            f"/callback/{job_id or agent.job_id}", json=body, headers=agent.headers
+        )
+
+    # -- what is written
+
+    async def rows(self, *without: str) -> dict[str, list[dict[str, Any]]]:
+        """Every row of every table but *without*, in one order."""
+        found = {}
+        for table in TABLES:
+            if table not in without:
+                query = f"SELECT to_jsonb(t) AS row FROM {table} t ORDER BY 1"  # noqa: S608 - ours
+                found[table] = [each["row"] for each in await self.stage.rows(query)]
+        return found
+
+    async def told(self) -> list[str]:
+        """The names of all that was told, in order."""
+        return [each.name for each in await self.stage.outbox()]
+
+
+def instance_of(job_id: int, attempt: int) -> str:
+    return f"i-{job_id}-{attempt}"
+
+
+def token_of(job_id: int, attempt: int, salt: str = "agent") -> str:
+    """A token of 64 hexadecimal digits that an agent might have made."""
+    return tokens.token_hash(f"{salt}/{job_id}/{attempt}").hex()
+
+
+def message_of(answer: httpx.Response) -> str:
+    """The message of an error, which is JSON whatever happened."""
+    assert answer.headers["content-type"] == "application/json", answer.text
+    message: str = json.loads(answer.text)["message"]
+    return message

@@ -1,0 +1,76 @@
+"""Fixtures for the API on a real database.
+
+A database of its own for each of its hundred tests costs a quarter of a second; so they share one,
+whose rows are deleted behind each of them. A test that changes more than rows takes `fresh_world`.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+
+from services.migrate import service_dsn
+from shared.bus.memory import MemoryBus
+from shared.clock import VirtualClock
+from shared.db import connect, open_database
+from shared.points import WatchedPoints
+from shared.runtime import Ports
+from shared.wakeups import Wakeups
+from tests.conftest import PASSWORDS, at_database
+from tests.integration.api_world import World
+
+EMPTY = """
+DO $$
+DECLARE name text;
+BEGIN
+    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'api'
+    LOOP
+        EXECUTE format('DELETE FROM api.%I', name);
+    END LOOP;
+    PERFORM setval(pg_get_serial_sequence('api.jobs', 'id'), 1, false);
+END $$
+"""
+
+
+@pytest.fixture(scope="session")
+def shared_database(postgres_server: str, template_database: str) -> Iterator[str]:
+    """The admin's DSN of a migrated database that many tests use, one after the other."""
+    name = f"shared_{uuid.uuid4().hex[:12]}"
+
+    async def run(sql: str) -> None:
+        conn = await connect(postgres_server)
+        try:
+            await conn.execute(sql)
+        finally:
+            await conn.close()
+
+    asyncio.run(run(f"CREATE DATABASE {name} TEMPLATE {template_database}"))
+    yield at_database(postgres_server, name)
+    asyncio.run(run(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+async def world(
+    shared_database: str, clock: VirtualClock, bus: MemoryBus, points: WatchedPoints
+) -> AsyncIterator[World]:
+    """The API with its client, and no rows."""
+    db = await open_database(service_dsn(shared_database, "api", PASSWORDS["api"]), "api", clock)
+    wakeups = Wakeups(db.dsn, channel="api", identity="test")
+    world = World(Ports(db=db, bus=bus, clock=clock, wakeups=wakeups, points=points), clock)
+    yield world
+    await world.close()
+    await db.close()
+    conn = await connect(shared_database)
+    await conn.execute(EMPTY)
+    await conn.close()
+
+
+@pytest.fixture
+async def fresh_world(
+    ports_of: Callable[[str], Awaitable[Ports]], clock: VirtualClock
+) -> AsyncIterator[World]:
+    """The API with its client, on the database of `database_url`."""
+    world = World(await ports_of("api"), clock)
+    yield world
+    await world.close()

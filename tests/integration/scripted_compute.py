@@ -1,0 +1,127 @@
+"""A cloud in memory that keeps the port's promises, and fails where its script says so."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from datetime import timedelta
+
+from msgspec.structs import replace
+
+from shared.clock import Clock
+from shared.compute.port import (
+    ComputeError,
+    Instance,
+    InstanceState,
+    LaunchRequest,
+    Rejected,
+    Unknown,
+)
+
+
+class ScriptedCompute:
+    """Its failures are attributes that a test sets; without them it is a well-behaved cloud."""
+
+    name = "scripted"
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.by_token: dict[str, str] = {}
+        self.instances: dict[str, Instance] = {}
+        self.refusals: deque[ComputeError] = deque()
+        self.lose_answers = False
+        self.breaks_on_job: int | None = None
+        self.asked: list[LaunchRequest] = []
+        self.launch_calls = 0
+        self.answering = asyncio.Event()
+        self.answering.set()
+        self.refuses_to_end: set[str] = set()
+        self.terminate_error: Exception | None = None
+        self.ends_at_once = True
+        self.terminated: list[list[str]] = []
+        self.invisible: set[str] = set()
+        self.list_error: ComputeError | None = None
+
+    @property
+    def questions(self) -> list[LaunchRequest]:
+        """The different requests among all that it was asked, in order."""
+        return [each for place, each in enumerate(self.asked) if each not in self.asked[:place]]
+
+    async def launch(self, requests: Sequence[LaunchRequest]) -> Sequence[Instance | ComputeError]:
+        self.launch_calls += 1
+        await self.answering.wait()
+        if any(each.job_id == self.breaks_on_job for each in requests):
+            raise KeyError("the adapter is broken")
+        return [self._launch(each) for each in requests]
+
+    def _launch(self, request: LaunchRequest) -> Instance | ComputeError:
+        self.asked.append(request)
+        if self.refusals:
+            return self.refusals.popleft()
+        instance_id = self.by_token.setdefault(request.token, f"i-{len(self.by_token) + 1}")
+        if instance_id not in self.instances:
+            self.show(instance_id, request.job_id, request.attempt, token=request.token)
+        if self.lose_answers:
+            return Unknown("the answer is lost")
+        return self.instances[instance_id]
+
+    def show(
+        self,
+        instance_id: str,
+        job_id: int = 1,
+        attempt: int = 1,
+        *,
+        token: str | None = None,
+        age: float = 0,
+    ) -> Instance:
+        """There is an instance, launched *age* seconds ago."""
+        self.instances[instance_id] = Instance(
+            instance_id=instance_id,
+            state=InstanceState.RUNNING,
+            launch_token=token or instance_id,
+            job_id=job_id,
+            attempt=attempt,
+            launched_at=self._clock.now() - timedelta(seconds=age),
+            instance_type="m7g.large",
+            zone="zone-a",
+            market="spot",
+            hourly_price_usd=0.036,
+        )
+        return self.instances[instance_id]
+
+    def end(self, instance_id: str, *, reason: str = "", interrupted: bool = False) -> None:
+        """The instance ends now."""
+        instance = self.instances[instance_id]
+        if instance.state is not InstanceState.TERMINATED:
+            self.instances[instance_id] = replace(
+                instance,
+                state=InstanceState.TERMINATED,
+                terminated_at=self._clock.now(),
+                state_reason=reason,
+                spot_interrupted=interrupted,
+            )
+
+    async def terminate(self, instance_ids: Sequence[str]) -> None:
+        self.terminated.append(list(instance_ids))
+        if self.terminate_error is not None:
+            raise self.terminate_error
+        if self.refuses_to_end & set(instance_ids):
+            raise Rejected("InvalidInstanceID: none of the batch was ended")
+        for instance_id in instance_ids:
+            if instance_id in self.instances and self.ends_at_once:
+                self.end(instance_id)
+
+    async def describe(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
+        await self.answering.wait()
+        return {
+            each: self.instances[each]
+            for each in instance_ids
+            if each in self.instances and each not in self.invisible
+        }
+
+    async def list_instances(self) -> Sequence[Instance]:
+        if self.list_error is not None:
+            raise self.list_error
+        return [each for each in self.instances.values() if each.instance_id not in self.invisible]
+
+    async def close(self) -> None:
+        pass

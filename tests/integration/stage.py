@@ -1,0 +1,66 @@
+"""One service on a real database: hand it events, run its sweeps, read its rows and its words."""
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from shared import wire
+from shared.events import Event
+from shared.runtime import Ports, Service
+
+E = TypeVar("E", bound=Event)
+
+
+class Crash(Exception):
+    """The process ends here."""
+
+
+class CrashPoint:
+    """Points that raise `Crash` at one of them: what follows in the code never happens."""
+
+    def __init__(self, point: str) -> None:
+        self._point = point
+
+    def reached(self, point: str) -> None:
+        if point == self._point:
+            raise Crash(point)
+
+
+def crashing(ports: Ports, point: str) -> Ports:
+    """The same ports for a process that crashes at *point*."""
+    return dataclasses.replace(ports, points=CrashPoint(point))
+
+
+class Stage:
+    """*service* as a test drives it."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.ports = service.ports
+        self._sweeps = {sweep.name: sweep.run for sweep in service.sweeps}
+
+    async def hear(self, *events: Event, trace: str = "trace-1") -> None:
+        """Each event takes effect, and is then delivered once more, as a broker may."""
+        for event in events:
+            envelope = wire.wrap(event, at=self.ports.clock.now(), trace=trace)
+            await self.service._consumer.apply([envelope])
+            await self.service._consumer.apply([envelope])
+
+    async def sweep(self, name: str) -> datetime | None:
+        """Run a sweep once; returns when it wants to run next."""
+        return await self._sweeps[name]()
+
+    async def told(self, kind: type[E]) -> list[E]:
+        """What the service has told so far of this kind, in order."""
+        return [each.body for each in await self.outbox() if isinstance(each.body, kind)]
+
+    async def outbox(self) -> list[wire.Envelope]:
+        """All that stands in the outbox, in order."""
+        rows = await self.rows("SELECT body FROM outbox ORDER BY id")
+        return [wire.decode(row["body"]) for row in rows]
+
+    async def rows(self, sql: str) -> Sequence[dict[str, Any]]:
+        """Rows of the service's own tables."""
+        async with self.ports.db.connection() as conn:
+            return [dict(row) for row in await conn.fetch(sql)]

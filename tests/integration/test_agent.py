@@ -1,0 +1,603 @@
+"""The agent as a process of its own, on the simulated runtime.
+
+The API and the metadata service before it are small but real HTTP servers. test_agent_docker.py
+plays on the same stage. Nothing sleeps: tests wait for a call to arrive or a process to end.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+AGENT = Path(__file__).parents[2] / "agent" / "docker_job_agent.py"
+BOOTSTRAP_TOKEN = "bootstrap-canary"
+QUICK = {
+    "heartbeat_seconds": 0.2,
+    "stop_grace_seconds": 2,
+    "interruption_margin_seconds": 30,
+    "metadata_poll_seconds": 0.05,
+    "log_batch_seconds": 0.05,
+    "log_limit_bytes": 1048576,
+    "error_tail_lines": 3,
+}
+PATIENCE = 20.0
+
+
+# -- the stage
+
+
+class Call(NamedTuple):
+    """One request that the agent made; `heard` is whether it was answered below 500."""
+
+    kind: str
+    token: str
+    body: dict[str, Any]
+    heard: bool
+
+
+class Server:
+    """A small HTTP server on a port of its own; `answer` gives status and text for each request."""
+
+    def __init__(self, idle_seconds: float | None = None) -> None:
+        stage = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            timeout = idle_seconds  # after which the server closes a kept connection
+            disable_nagle_algorithm = True
+
+            def _handle(self) -> None:
+                raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                status, text = stage.answer(self.command, self.path, dict(self.headers), raw)
+                with suppress(ConnectionError):  # the agent was ended while it waited
+                    self.send_response(status)
+                    self.send_header("Content-Length", str(len(text.encode())))
+                    self.end_headers()
+                    self.wfile.write(text.encode())
+
+            do_GET = do_POST = do_PUT = _handle  # noqa: N815 - http.server's names
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def answer(
+        self, method: str, path: str, headers: dict[str, str], raw: bytes
+    ) -> tuple[int, str]:
+        raise NotImplementedError
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield
+        finally:
+            self._server.shutdown()
+            thread.join()
+            self._server.server_close()
+
+
+class FakeApi(Server):
+    """The API's four agent routes; records each call and lets a test wait for one."""
+
+    def __init__(self, idle_seconds: float | None = None, **job: object) -> None:
+        super().__init__(idle_seconds)
+        self.job: dict[str, object] = {
+            "id": 7,
+            "docker_image": "alpine",
+            "command": None,
+            "env_vars": {},
+        }
+        self.job |= {"timeout_seconds": None, **job}
+        self.settings: dict[str, float] = dict(QUICK)
+        self.first_answers: dict[str, list[int]] = {"claim": [], "report": [], "callback": []}
+        self.over = False
+        self.hang: threading.Event | None = None
+        self.calls: list[Call] = []
+        self._changed = threading.Condition()
+
+    def answer(
+        self, method: str, path: str, headers: dict[str, str], raw: bytes
+    ) -> tuple[int, str]:
+        kinds = {
+            "/agent/claim": "claim",
+            "/agent/jobs/7/report": "report",
+            "/callback/7": "callback",
+        }
+        kind = kinds[path]
+        body = json.loads(raw)
+        with self._changed:
+            first = self.first_answers[kind]
+            status = first.pop(0) if first else 409 if self.over and kind == "report" else 200
+            token = headers["Authorization"].removeprefix("Bearer ")
+            self.calls.append(Call(kind, token, body, heard=status < 500))
+            self._changed.notify_all()
+        if self.hang:
+            self.hang.wait(PATIENCE)
+        claimed = {"job": self.job, "attempt": 1, "settings": self.settings}
+        return status, json.dumps(claimed if kind == "claim" and status == 200 else {})
+
+    def wait_for(self, what: Callable[[], object]) -> None:
+        """Wait until a call makes `what` true."""
+        with self._changed:
+            assert self._changed.wait_for(what, PATIENCE), self.calls
+
+    def change(self, **attributes: object) -> None:
+        with self._changed:
+            for name, value in attributes.items():
+                setattr(self, name, value)
+
+    def of(self, kind: str) -> list[Call]:
+        return [call for call in self.calls if call.kind == kind]
+
+    @property
+    def callbacks(self) -> list[dict[str, Any]]:
+        return [call.body for call in self.of("callback") if call.heard]
+
+    @property
+    def phases(self) -> list[str]:
+        reports = [call.body["phase"] for call in self.of("report") if call.heard]
+        return [phase for phase in reports if phase]
+
+    def lines(self, stream: str) -> list[str]:
+        """The lines heard, each batch once."""
+        batches = {
+            call.body["logs"]["seq"]: call.body["logs"]["lines"]
+            for call in self.of("report")
+            if call.heard and call.body["logs"]
+        }
+        return [
+            line["text"]
+            for _, lines in sorted(batches.items())
+            for line in lines
+            if line["stream"] == stream
+        ]
+
+
+class FakeMetadata(Server):
+    """IMDSv2: every question needs a session token, and every token is good for one question."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notice: str | None = None
+        self._tokens = 0
+
+    def give_notice(self, seconds: float) -> None:
+        at = datetime.now(UTC) + timedelta(seconds=seconds)
+        self.notice = json.dumps({"action": "terminate", "time": f"{at:%Y-%m-%dT%H:%M:%SZ}"})
+
+    def answer(
+        self, method: str, path: str, headers: dict[str, str], raw: bytes
+    ) -> tuple[int, str]:
+        given = {name.lower(): value for name, value in headers.items()}
+        if method == "PUT":
+            assert path == "/latest/api/token"
+            assert given["x-aws-ec2-metadata-token-ttl-seconds"]
+            self._tokens += 1
+            return 200, f"token-{self._tokens}"
+        if given.get("x-aws-ec2-metadata-token") != f"token-{self._tokens}":
+            return 401, ""
+        self._tokens += 1
+        if path == "/latest/meta-data/spot/instance-action" and self.notice:
+            return 200, self.notice
+        return 404, ""
+
+
+class AgentProcess:
+    """The agent, started as the process adapter starts it: a session of its own and a directory."""
+
+    def __init__(
+        self, api: FakeApi, directory: Path, python: str = sys.executable, **env: str
+    ) -> None:
+        self.directory = directory
+        self.instance_id = f"i-test-{os.getpid()}-{directory.parent.name}"
+        directory.mkdir(exist_ok=True)
+        environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        environment |= {
+            "DOCKER_JOB_API_URL": api.url,
+            "DOCKER_JOB_JOB_ID": "7",
+            "DOCKER_JOB_ATTEMPT": "1",
+            "DOCKER_JOB_INSTANCE_ID": self.instance_id,
+            "DOCKER_JOB_BOOTSTRAP_TOKEN": BOOTSTRAP_TOKEN,
+            "DOCKER_JOB_MAX_LIFETIME_SECONDS": "60",
+            "DOCKER_JOB_RUNTIME": "simulated",
+            "DOCKER_JOB_INSTANCE_DIR": str(directory),
+            "DOCKER_JOB_TERMINATE_GRACE_SECONDS": "1",
+        } | env
+        with (directory / "stderr").open("ab") as stderr:
+            self.process = subprocess.Popen(
+                [python, str(AGENT)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stderr=stderr,
+                start_new_session=True,
+            )
+
+    def wait(self) -> int:
+        return self.process.wait(PATIENCE)
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "stderr").read_text()
+
+    @property
+    def reason(self) -> str:
+        return str(json.loads((self.directory / "ended").read_text())["reason"])
+
+    def children(self) -> list[int]:
+        """The process ids of the children that its main thread started."""
+        pid = self.process.pid
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def child(self) -> int:
+        """The process id of its one child."""
+        [child] = self.children()
+        return child
+
+
+@contextmanager
+def running(api: FakeApi, directory: Path, **env: str) -> Iterator[AgentProcess]:
+    """An agent before an API that serves; killed at the end, if it still lives."""
+    with api.serving():
+        agent = AgentProcess(api, directory, **env)
+        try:
+            yield agent
+        finally:
+            agent.process.kill()
+            agent.wait()
+
+
+def wait_until_gone(descriptor: int) -> bool:
+    """Whether the process of a pidfd ended in time."""
+    try:
+        return bool(select.select([descriptor], [], [], PATIENCE)[0])
+    finally:
+        os.close(descriptor)
+
+
+# -- a job that ends by itself
+
+
+def test_a_job_that_exits_0_is_done_and_its_output_is_kept(tmp_path: Path) -> None:
+    env = {"KEY": "value-canary", "SIMULATE_OUTPUT": "hello world", "SIMULATE_SECONDS": "0"}
+    api = FakeApi(env_vars=env, command=["echo", "a b"])
+    with running(api, tmp_path / "i") as agent:
+        assert agent.wait() == 0
+
+    assert api.callbacks == [{"exit_code": 0}]
+    assert api.phases == ["running"]
+    would_run, *rest = api.lines("stdout")
+    assert rest == ["hello world"]
+    assert would_run.startswith("simulated, no container engine: would run docker run ")
+    assert would_run.endswith(
+        "--env KEY --env SIMULATE_OUTPUT --env SIMULATE_SECONDS alpine echo 'a b'"
+    )
+    assert "value-canary" not in would_run
+    assert "value-canary" not in agent.log
+    assert agent.reason == "last word exit_code heard with status 200"
+    assert (agent.directory / "pid").read_text() == str(agent.process.pid)
+
+
+def test_the_attempt_token_is_the_agents_own_and_no_token_is_ever_logged(tmp_path: Path) -> None:
+    api = FakeApi()
+    with running(api, tmp_path / "i") as agent:
+        assert agent.wait() == 0
+
+    [claim] = api.of("claim")
+    token = claim.body["token"]
+    assert claim.token == BOOTSTRAP_TOKEN
+    assert re.fullmatch("[0-9a-f]{64}", token)
+    assert claim.body | {"token": "", "instance_id": ""} == {
+        "job_id": 7,
+        "attempt": 1,
+        "instance_id": "",
+        "token": "",
+        "runtime": "simulated",
+    }
+    assert {call.token for call in api.calls if call.kind != "claim"} == {token}
+    assert token not in agent.log
+    assert BOOTSTRAP_TOKEN not in agent.log
+
+
+def test_a_job_that_exits_3_fails_with_its_code_and_its_last_words(tmp_path: Path) -> None:
+    api = FakeApi(env_vars={"SIMULATE_EXIT_CODE": "3", "SIMULATE_ERROR": "it broke"})
+    with running(api, tmp_path / "i") as agent:
+        assert agent.wait() == 0
+
+    assert api.callbacks == [{"failed": "", "error_message": "it broke", "exit_code": 3}]
+    assert api.lines("stderr") == ["it broke"]
+
+
+def test_a_failure_that_prints_nothing_names_its_code(tmp_path: Path) -> None:
+    api = FakeApi(env_vars={"SIMULATE_EXIT_CODE": "3"})
+    with running(api, tmp_path / "i") as agent:
+        assert agent.wait() == 0
+
+    assert api.callbacks[0]["error_message"] == "simulated: exit code 3"
+
+
+def test_a_job_with_a_bad_variable_name_fails_and_is_told_why(tmp_path: Path) -> None:
+    api = FakeApi(env_vars={"BAD-NAME": "x"})
+    with running(api, tmp_path / "i") as agent:
+        assert agent.wait() == 0
+
+    message = "'BAD-NAME' does not name an environment variable"
+    assert api.callbacks == [{"failed": "", "error_message": message}]
+
+
+def test_an_old_python_runs_it_too(tmp_path: Path) -> None:
+    found = sorted(Path.home().glob(".pyenv/versions/3.9.*/bin/python3.9"))
+    python = str(found[0]) if found else shutil.which("python3.9")
+    if python is None:
+        pytest.skip("this machine has no Python 3.9")
+    api = FakeApi(env_vars={"SIMULATE_OUTPUT": "old"})
+    with running(api, tmp_path / "i", python=python) as agent:
+        assert agent.wait() == 0
+
+    assert api.callbacks == [{"exit_code": 0}]
+    assert api.lines("stdout")[1:] == ["old"]
+
+
+# -- an API that is slow to hear
+
+
+def test_a_claim_is_repeated_with_the_same_token_until_it_is_heard(tmp_path: Path) -> None:
+    api = FakeApi()
+    api.first_answers["claim"] = [503, 429]
+    with running(api, tmp_path / "i") as agent:
+        assert agent.wait() == 0
+
+    assert len(api.of("claim")) == 3
+    assert len({call.body["token"] for call in api.of("claim")}) == 1
+    assert api.callbacks == [{"exit_code": 0}]
+
+
+def test_a_callback_is_repeated_until_it_is_heard(tmp_path: Path) -> None:
+    api = FakeApi()
+    api.first_answers["callback"] = [503, 503, 429]
+    with running(api, tmp_path / "i") as agent:
+        assert agent.wait() == 0
+
+    assert [call.body for call in api.of("callback")] == [{"exit_code": 0}] * 4
+
+
+def test_a_batch_that_was_not_heard_comes_again_under_its_number(tmp_path: Path) -> None:
+    api = FakeApi(env_vars={"SIMULATE_OUTPUT": "kept"})
+    api.first_answers["report"] = [503, 503, 503]
+    with running(api, tmp_path / "i") as agent:
+        assert agent.wait() == 0
+
+    batches = [call.body["logs"] for call in api.of("report") if call.body["logs"]]
+    seen = {batch["seq"]: batch["lines"] for batch in batches}
+    assert all(seen[batch["seq"]] == batch["lines"] for batch in batches)
+    assert sorted(seen) == list(range(1, len(seen) + 1))
+    assert api.lines("stdout")[1:] == ["kept"]
+    assert api.phases == ["running"]
+
+
+def test_logs_that_the_api_cannot_take_do_not_hold_back_the_last_word(tmp_path: Path) -> None:
+    api = FakeApi()
+    api.first_answers["report"] = [500] * 100
+    with running(api, tmp_path / "i") as agent:
+        assert agent.wait() == 0
+
+    assert api.callbacks == [{"exit_code": 0}]
+
+
+@pytest.mark.parametrize("status", [401, 403, 409])
+def test_a_refused_claim_ends_the_agent_and_nothing_runs(tmp_path: Path, status: int) -> None:
+    api = FakeApi()
+    api.first_answers["claim"] = [status]
+    with running(api, tmp_path / "i") as agent:
+        assert agent.wait() == 0
+
+    assert [call.kind for call in api.calls] == ["claim"]
+    assert agent.reason == f"the claim was refused with status {status}"
+
+
+def test_heartbeats_go_on_while_the_job_is_silent(tmp_path: Path) -> None:
+    api = FakeApi(env_vars={"SIMULATE_SECONDS": "60"})
+    with running(api, tmp_path / "i"):
+        api.wait_for(lambda: len([c for c in api.of("report") if not c.body["logs"]]) >= 4)
+
+
+def test_a_kept_connection_that_the_api_has_closed_costs_nothing(tmp_path: Path) -> None:
+    api = FakeApi(idle_seconds=0.05, env_vars={"SIMULATE_SECONDS": "0.7"})
+    with running(api, tmp_path / "i") as agent:
+        assert agent.wait() == 0
+
+    assert api.callbacks == [{"exit_code": 0}]
+    assert "not heard" not in agent.log
+
+
+# -- a job that is stopped
+
+
+def test_a_job_past_its_time_limit_is_stopped_and_fails(tmp_path: Path) -> None:
+    api = FakeApi(env_vars={"SIMULATE_SECONDS": "60"}, timeout_seconds=0.3)
+    with running(api, tmp_path / "i") as agent:
+        assert agent.wait() == 0
+
+    message = "timed out after 0.3 seconds"
+    assert api.callbacks == [{"failed": "", "error_message": message, "timed_out": True}]
+    assert api.phases == ["running", "stopping"]
+
+
+def test_an_attempt_that_is_over_is_stopped_without_a_last_word(tmp_path: Path) -> None:
+    api = FakeApi(env_vars={"SIMULATE_SECONDS": "60"})
+    with running(api, tmp_path / "i") as agent:
+        api.wait_for(lambda: "running" in api.phases)
+        child = os.pidfd_open(agent.child())
+        api.change(over=True)
+        assert agent.wait() == 0
+        assert wait_until_gone(child)
+
+    assert api.of("callback") == []
+    assert agent.reason == "no last word: over"
+
+
+def test_an_interrupted_job_is_stopped_in_time_and_scheduled_again(tmp_path: Path) -> None:
+    api = FakeApi(env_vars={"SIMULATE_SECONDS": "60"})
+    metadata = FakeMetadata()
+    with metadata.serving():
+        endpoint = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.url}
+        with running(api, tmp_path / "i", **endpoint) as agent:
+            api.wait_for(lambda: "running" in api.phases)
+            metadata.give_notice(seconds=31.5)  # the margin is 30
+            assert agent.wait() == 0
+
+    stopped = {"schedule": "", "stopped": True, "exit_code": 143}
+    assert api.callbacks == [{"schedule": ""}, stopped]
+    assert api.phases == ["running", "stopping"]
+
+
+def test_an_interrupted_job_that_still_exits_0_is_done(tmp_path: Path) -> None:
+    api = FakeApi(env_vars={"SIMULATE_SECONDS": "1"})
+    metadata = FakeMetadata()
+    metadata.give_notice(seconds=120)
+    api.settings["metadata_poll_seconds"] = (
+        0.5  # the second poll sees it: the first one is too early
+    )
+    notice, metadata.notice = metadata.notice, None
+    with metadata.serving():
+        endpoint = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.url}
+        with running(api, tmp_path / "i", **endpoint) as agent:
+            api.wait_for(lambda: "running" in api.phases)
+            metadata.notice = notice
+            assert agent.wait() == 0
+
+    assert api.callbacks == [{"schedule": ""}, {"exit_code": 0}]
+
+
+def test_a_notice_before_the_container_runs_keeps_it_from_running(tmp_path: Path) -> None:
+    api = FakeApi(env_vars={"SIMULATE_SECONDS": "60"})
+    metadata = FakeMetadata()
+    metadata.give_notice(seconds=0)
+    with metadata.serving():
+        endpoint = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.url}
+        with running(api, tmp_path / "i", **endpoint) as agent:
+            assert agent.wait() == 0
+
+    assert api.callbacks[0] == {"schedule": ""}
+    assert api.callbacks[-1].get("stopped") is True
+
+
+def test_a_metadata_service_that_is_not_there_costs_nothing(tmp_path: Path) -> None:
+    api = FakeApi()
+    endpoint = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9"}
+    with running(api, tmp_path / "i", **endpoint) as agent:
+        assert agent.wait() == 0
+
+    assert api.callbacks == [{"exit_code": 0}]
+
+
+# -- an agent that is ended
+
+
+def test_sigterm_stops_the_job_and_ends_the_agent_without_a_last_word(tmp_path: Path) -> None:
+    api = FakeApi(env_vars={"SIMULATE_SECONDS": "60"})
+    with running(api, tmp_path / "i") as agent:
+        api.wait_for(lambda: "running" in api.phases)
+        child = os.pidfd_open(agent.child())
+        agent.process.terminate()
+        assert agent.wait() == 0
+        assert wait_until_gone(child)
+
+    assert api.of("callback") == []
+    assert agent.reason == "no last word: terminated"
+
+
+def test_sigterm_ends_an_agent_whose_claim_hangs(tmp_path: Path) -> None:
+    api = FakeApi()
+    api.hang = threading.Event()
+    with running(api, tmp_path / "i") as agent:
+        api.wait_for(lambda: api.of("claim"))
+        agent.process.terminate()
+        assert agent.wait() == 0
+        api.hang.set()
+
+    assert agent.reason == "terminated"
+
+
+def test_a_killed_agent_takes_its_simulated_container_with_it(tmp_path: Path) -> None:
+    api = FakeApi(env_vars={"SIMULATE_SECONDS": "60"})
+    with running(api, tmp_path / "i") as agent:
+        api.wait_for(lambda: "running" in api.phases)
+        child = os.pidfd_open(agent.child())
+        os.killpg(agent.process.pid, signal.SIGKILL)
+        assert wait_until_gone(child)
+
+
+def test_a_second_agent_for_the_same_instance_is_refused(tmp_path: Path) -> None:
+    api = FakeApi(env_vars={"SIMULATE_SECONDS": "60"})
+    with running(api, tmp_path / "i") as agent:
+        api.wait_for(lambda: "running" in api.phases)
+        second = AgentProcess(api, agent.directory)
+
+        assert second.wait() == 75
+        assert len(api.of("claim")) == 1
+        assert (agent.directory / "pid").read_text() == str(agent.process.pid)
+        assert agent.process.poll() is None
+
+
+def test_the_lock_is_held_by_the_agent_alone_and_free_when_it_is_gone(tmp_path: Path) -> None:
+    api = FakeApi(env_vars={"SIMULATE_SECONDS": "60"})
+    with running(api, tmp_path / "i") as agent:
+        api.wait_for(lambda: "running" in api.phases)
+        with (agent.directory / "alive.lock").open("rb") as lock:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.kill(agent.child(), signal.SIGSTOP)  # a child that lingers
+            child = agent.child()
+            agent.process.kill()
+            agent.wait()
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.kill(child, signal.SIGKILL)
+
+
+def test_the_maximum_lifetime_ends_job_and_agent(tmp_path: Path) -> None:
+    api = FakeApi(env_vars={"SIMULATE_SECONDS": "60"})
+    with running(api, tmp_path / "i", DOCKER_JOB_MAX_LIFETIME_SECONDS="1") as agent:
+        api.wait_for(lambda: "running" in api.phases)
+        child = os.pidfd_open(agent.child())
+        assert agent.wait() == 0
+        assert wait_until_gone(child)
+
+    assert agent.reason == "maximum lifetime"
+
+
+def test_the_maximum_lifetime_ends_an_agent_that_hangs(tmp_path: Path) -> None:
+    api = FakeApi()
+    api.hang = threading.Event()
+    with running(api, tmp_path / "i", DOCKER_JOB_MAX_LIFETIME_SECONDS="0.5") as agent:
+        assert agent.wait() == 0
+        api.hang.set()
+
+    assert agent.reason == "maximum lifetime"
+
+
+def test_a_bad_configuration_ends_the_agent_and_is_named(tmp_path: Path) -> None:
+    api = FakeApi()
+    with running(api, tmp_path / "i", DOCKER_JOB_JOB_ID="seven") as agent:
+        assert agent.wait() == 78
+
+    assert agent.reason == "bad configuration: DOCKER_JOB_JOB_ID is not a number"

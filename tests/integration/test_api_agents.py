@@ -1,0 +1,565 @@
+"""Over HTTP: what an agent may do for its attempt, and that nobody else may."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+
+from services.api.store import jobs
+from shared import tokens
+from shared.clock import VirtualClock
+from tests.integration.api_world import (
+    DEPLOYMENT,
+    TOKEN_KEY,
+    Agent,
+    World,
+    instance_of,
+    message_of,
+    token_of,
+)
+
+FAILED = {"failed": "", "error_message": "Some message", "exit_code": 3}
+STOPPED = {"schedule": "", "stopped": True, "exit_code": 143}
+WORDS: list[dict[str, Any]] = [{}, {"schedule": ""}, STOPPED, FAILED]
+STRANGER = Agent(1, 1, "f" * 64)
+
+
+async def launched(world: World) -> int:
+    """The id of a new job whose instance boots."""
+    job_id = int((await world.post())["id"])
+    await world.hear(world.requested(job_id), world.launched(job_id))
+    return job_id
+
+
+# -- claiming
+
+
+async def test_a_claim_hands_out_the_job_and_the_settings(world: World) -> None:
+    job = await world.post(command=["true"], env_vars={"A": "b"}, timeout_seconds=9)
+    await world.hear(world.requested(job["id"]), world.launched(job["id"]))
+    answer = await world.claim(job["id"])
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "job": {
+            "id": job["id"],
+            "docker_image": "alpine",
+            "command": ["true"],
+            "env_vars": {"A": "b"},
+            "timeout_seconds": 9,
+        },
+        "attempt": 1,
+        "settings": {
+            "heartbeat_seconds": 5,
+            "stop_grace_seconds": 10,
+            "interruption_margin_seconds": 30,
+            "metadata_poll_seconds": 5,
+            "log_batch_seconds": 1,
+            "log_limit_bytes": 1_048_576,
+            "error_tail_lines": 20,
+        },
+    }
+
+
+async def test_the_same_agent_claims_again_and_gets_the_same_answer(
+    world: World, clock: VirtualClock
+) -> None:
+    job_id = await launched(world)
+    first = await world.claim(job_id)
+    before = await world.rows()
+    clock.advance(5)
+    second = await world.claim(job_id)
+    assert (second.status_code, second.content) == (200, first.content)
+    assert await world.rows() == before
+
+
+async def test_another_agent_of_the_attempt_is_refused(world: World) -> None:
+    job_id = await launched(world)
+    await world.claim(job_id)
+    before = await world.rows()
+    for token, instance in (
+        (token_of(job_id, 1, "another agent"), None),
+        (None, "i-another"),
+        (token_of(job_id, 1, "another agent"), "i-another"),
+    ):
+        answer = await world.claim(job_id, token=token, instance=instance)
+        assert answer.status_code == 409
+        assert answer.json()["stop"] is True
+    assert await world.rows() == before
+
+
+async def test_an_instance_that_was_not_launched_for_the_attempt_is_refused(world: World) -> None:
+    job_id = await launched(world)
+    answer = await world.claim(job_id, instance="i-another")
+    assert (answer.status_code, message_of(answer)) == (409, "attempt 1 has another instance")
+
+
+async def test_of_two_agents_at_once_one_is_refused(world: World) -> None:
+    job_id = await launched(world)
+    salts = ("one", "two")
+    answers = await asyncio.gather(
+        *(world.claim(job_id, token=token_of(job_id, 1, salt)) for salt in salts)
+    )
+    assert sorted(answer.status_code for answer in answers) == [200, 409]
+
+
+async def test_a_claim_without_the_attempts_own_bootstrap_token_is_a_401(world: World) -> None:
+    job_id = await launched(world)
+    other = await launched(world)
+    before = await world.rows()
+
+    def bootstrap(deployment: str, job: int, attempt: int) -> str:
+        return tokens.bootstrap_token(TOKEN_KEY, deployment, job, attempt)
+
+    for bearer in (
+        "",
+        "x",
+        "é",
+        bootstrap(DEPLOYMENT, other, 1),
+        bootstrap(DEPLOYMENT, job_id, 2),
+        bootstrap("another", job_id, 1),
+        token_of(job_id, 1),
+    ):
+        body = {"job_id": job_id, "attempt": 1, "instance_id": "i", "token": "a" * 64}
+        answer = await world.http.post(
+            "/agent/claim",
+            json={**body, "runtime": "docker"},
+            headers=[(b"Authorization", f"Bearer {bearer}".encode())] if bearer else [],
+        )
+        assert answer.status_code == 401, bearer
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert message_of(answer)
+    unknown = await world.claim(job_id + 1000)
+    wrong = await world.claim(job_id, bearer="x")
+    assert (unknown.status_code, unknown.content) == (401, wrong.content)
+    assert await world.rows() == before
+
+
+async def test_an_attempt_that_is_over_is_not_claimed(world: World) -> None:
+    job_id = await launched(world)
+    await world.cancel(job_id)
+    answer = await world.claim(job_id)
+    assert answer.status_code == 409
+    assert answer.json() == {
+        "message": "attempt 1 is over: cancelled",
+        "stop": True,
+        "cause": "cancelled",
+    }
+
+
+async def test_a_claim_may_come_before_anything_is_heard_of_its_launch(world: World) -> None:
+    job_id = (await world.post())["id"]
+    assert (await world.claim(job_id)).status_code == 200
+    agent = Agent(job_id, 1, token_of(job_id, 1))
+    await world.report(agent, phase="running")
+    await world.hear(world.requested(job_id), world.launched(job_id))
+    status = await world.status(job_id)
+    assert (status["status"], status["phase"]) == ("RUNNING", "running")
+    assert status["attempts"][0]["zone"] == "us-east-1a"
+
+
+async def test_a_held_attempt_is_not_claimed(world: World, clock: VirtualClock) -> None:
+    agent = await world.running()
+    clock.advance(61)
+    await world.stage.sweep("end_silent")
+    answer = await world.claim(agent.job_id, 2)
+    assert answer.status_code == 409
+    assert message_of(answer) == "attempt 2 waits for the container before it"
+
+
+async def test_a_claim_that_is_not_right_is_a_400(world: World) -> None:
+    bodies: list[Any] = [[], {}, {"job_id": "1"}]
+    for body in bodies:
+        headers = {"Authorization": "Bearer x"}
+        answer = await world.http.post("/agent/claim", json=body, headers=headers)
+        assert answer.status_code == 400
+        assert message_of(answer)
+
+
+# -- who may speak
+
+
+async def everything_said_by(
+    world: World, headers: dict[str, str], job_id: int
+) -> list[tuple[int, str]]:
+    """The answers to every call of an agent, with these headers."""
+    calls: list[tuple[str, str, Any]] = [
+        ("POST", f"/agent/jobs/{job_id}/report", {}),
+        ("POST", f"/agent/jobs/{job_id}/report", {"phase": "running"}),
+        (
+            "POST",
+            f"/agent/jobs/{job_id}/report",
+            {"logs": {"seq": 9, "lines": [{"at": "2026-01-01", "stream": "stdout", "text": "x"}]}},
+        ),
+        *(("PUT", f"/callback/{job_id}", word) for word in WORDS),
+    ]
+    answers = [await world.http.request(m, p, json=b, headers=headers) for m, p, b in calls]
+    return [(answer.status_code, message_of(answer)) for answer in answers]
+
+
+async def test_without_a_token_every_call_is_a_401_and_nothing_changes(world: World) -> None:
+    agent = await world.running()
+    before = await world.rows()
+    for headers in (
+        {},
+        {"Authorization": ""},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer  "},
+        {"Authorization": f"Basic {agent.token}"},
+        {"Authorization": agent.token},
+    ):
+        said = await everything_said_by(world, headers, agent.job_id)
+        assert {status for status, _ in said} == {401}, headers
+    # A token is taken from the header alone.
+    answer = await world.http.put(f"/callback/{agent.job_id}?token={agent.token}", json={})
+    assert answer.status_code == 401
+    assert await world.rows() == before
+
+
+async def test_a_wrong_token_and_an_unknown_job_are_told_alike(world: World) -> None:
+    agent = await world.running()
+    before = await world.rows()
+    known = await everything_said_by(world, STRANGER.headers, agent.job_id)
+    unknown = await everything_said_by(world, STRANGER.headers, agent.job_id + 1000)
+    assert {status for status, _ in known} == {401}
+    assert known == unknown
+    assert await world.rows() == before
+
+
+async def test_another_jobs_token_is_a_403_whether_or_not_the_job_is_known(world: World) -> None:
+    agent, other = await world.running(), await world.running()
+    before = await world.rows()
+    known = await everything_said_by(world, agent.headers, other.job_id)
+    unknown = await everything_said_by(world, agent.headers, other.job_id + 1000)
+    assert {status for status, _ in known} == {403}
+    assert known == unknown
+    assert await world.rows() == before
+
+
+async def test_an_older_attempts_token_is_a_409_and_nothing_changes(world: World) -> None:
+    agent = await world.running()
+    await world.call_back(agent, STOPPED)
+    current = await world.claimed(agent.job_id, 2)
+    await world.report(current, phase="running")
+    before = await world.rows()
+    said = await everything_said_by(world, agent.headers, agent.job_id)
+    assert set(said) == {(409, "attempt 1 is over: interrupted")}
+    assert await world.rows() == before
+    assert (await world.call_back(current, {})).json()["status"] == "DONE"
+
+
+async def test_a_bootstrap_token_speaks_for_no_attempt(world: World) -> None:
+    agent = await world.running()
+    bearer = tokens.bootstrap_token(TOKEN_KEY, DEPLOYMENT, agent.job_id, 1)
+    said = await everything_said_by(world, {"Authorization": f"Bearer {bearer}"}, agent.job_id)
+    assert {status for status, _ in said} == {401}
+
+
+# -- calling back
+
+
+async def test_each_word_has_its_effect(world: World) -> None:
+    for word, status in [({}, "DONE"), (FAILED, "FAILED"), (STOPPED, "SCHEDULED")]:
+        agent = await world.running()
+        answer = await world.call_back(agent, word)
+        assert (answer.status_code, answer.json()) == (
+            200,
+            {"id": agent.job_id, "status": status},
+        )
+        assert (await world.status(agent.job_id))["status"] == status
+
+
+async def test_the_curls_of_the_first_description_are_understood(world: World) -> None:
+    for content, status in [
+        ('{ "schedule": "" }', "SCHEDULED"),
+        ('{ "failed": "", "error_message": "Some message" }', "FAILED"),
+        ("{}", "DONE"),
+    ]:
+        agent = await world.running()
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        answer = await world.http.put(
+            f"/callback/{agent.job_id}", content=content, headers={**agent.headers, **form}
+        )
+        assert (answer.status_code, answer.json()["status"]) == (200, status)
+
+
+async def test_the_same_word_twice_is_the_same_as_once(world: World, clock: VirtualClock) -> None:
+    words: list[dict[str, Any]] = [{}, {"schedule": ""}, FAILED, {**FAILED, "timed_out": True}]
+    for word in words:
+        agent = await world.running()
+        first = await world.call_back(agent, word)
+        before = await world.rows()
+        clock.advance(1)
+        second = await world.call_back(agent, word)
+        assert (second.status_code, second.content) == (200, first.content), word
+        assert await world.rows() == before
+
+
+async def test_the_same_word_twice_at_once_is_the_same_as_once(world: World) -> None:
+    agent = await world.running()
+    answers = await asyncio.gather(*(world.call_back(agent, FAILED) for _ in range(5)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert (await world.told())[-2:] == ["AttemptEnded", "JobFinished"]
+    assert (await world.told()).count("JobFinished") == 1
+
+
+async def test_after_a_last_word_any_other_is_a_409_and_nothing_changes(world: World) -> None:
+    last_words: list[dict[str, Any]] = [{}, FAILED]
+    for last in last_words:
+        agent = await world.running()
+        await world.call_back(agent, last)
+        before = await world.rows()
+        for word in WORDS:
+            if word == last:
+                continue
+            answer = await world.call_back(agent, word)
+            assert answer.status_code == 409, (last, word)
+            assert answer.json()["stop"] is True
+        assert (await world.report(agent)).status_code == 409
+        assert (await world.report(agent, phase="stopping", lines=["x"])).status_code == 409
+        assert await world.rows() == before
+
+
+async def test_after_a_cancel_every_word_is_a_409_that_tells_to_stop(world: World) -> None:
+    agent = await world.running()
+    await world.cancel(agent.job_id)
+    before = await world.rows()
+    answer = await world.report(agent)
+    assert answer.status_code == 409
+    assert answer.json() == {
+        "message": "attempt 1 is over: cancelled",
+        "stop": True,
+        "cause": "cancelled",
+    }
+    said = await everything_said_by(world, agent.headers, agent.job_id)
+    assert set(said) == {(409, "attempt 1 is over: cancelled")}
+    assert await world.rows() == before
+
+
+async def test_reports_go_on_after_the_notice_until_the_container_has_stopped(
+    world: World,
+) -> None:
+    agent = await world.running()
+    assert (await world.call_back(agent, {"schedule": ""})).json()["status"] == "SCHEDULED"
+    assert (await world.report(agent)).status_code == 200
+    assert (await world.report(agent, phase="stopping", lines=["bye"])).status_code == 200
+    status = await world.status(agent.job_id)
+    assert (status["status"], status["phase"]) == ("SCHEDULED", "stopping")
+    assert "interruption notice" in status["waiting_because"]
+    assert (await world.told()).count("JobScheduled") == 1
+    await world.call_back(agent, STOPPED)
+    status = await world.status(agent.job_id)
+    assert (status["phase"], len(status["attempts"])) == ("scheduled", 2)
+    assert (await world.told()).count("JobScheduled") == 2
+
+
+async def test_a_container_that_exits_0_after_the_notice_is_done(world: World) -> None:
+    agent = await world.running()
+    await world.call_back(agent, {"schedule": ""})
+    assert (await world.call_back(agent, {"exit_code": 0})).json()["status"] == "DONE"
+    assert (await world.told()).count("JobScheduled") == 1
+
+
+async def test_a_word_that_is_not_right_is_a_400_and_changes_nothing(world: World) -> None:
+    agent = await world.running()
+    before = await world.rows()
+    bodies: list[bytes] = [
+        b"",
+        b"[]",
+        b"null",
+        b"{",
+        b"[" * 100_000,
+        b'{"failed": "", "error_message": "\\ud800"}',
+        b'{"failed": "", "error_message": "\xff"}',
+        b'{"exit_code": 3}',
+        b'{"schedule": "", "failed": ""}',
+    ]
+    for body in bodies:
+        answer = await world.http.put(
+            f"/callback/{agent.job_id}", content=body, headers=agent.headers
+        )
+        assert answer.status_code == 400, body[:50]
+        assert message_of(answer)
+    assert await world.rows() == before
+
+
+async def test_a_body_over_the_limit_is_a_413_for_agents_too(world: World) -> None:
+    agent = await world.running()
+    small = world.again(BODY_LIMIT_BYTES="1024")
+    for method, path in (
+        ("PUT", f"/callback/{agent.job_id}"),
+        ("POST", f"/agent/jobs/{agent.job_id}/report"),
+        ("POST", "/agent/claim"),
+    ):
+        answer = await small.http.request(method, path, content=b" " * 2000, headers=agent.headers)
+        assert answer.status_code == 413
+    await small.close()
+
+
+async def test_a_nul_in_an_error_message_is_kept_as_a_mark(world: World) -> None:
+    agent = await world.running()
+    body = b'{"failed": "", "error_message": "a\\u0000b", "exit_code": 1}'
+    answer = await world.http.put(f"/callback/{agent.job_id}", content=body, headers=agent.headers)
+    assert answer.status_code == 200
+    assert (await world.status(agent.job_id))["error_message"] == "a\N{REPLACEMENT CHARACTER}b"
+
+
+# -- reporting
+
+
+async def test_a_heartbeat_moves_heartbeat_at_and_nothing_else(
+    world: World, clock: VirtualClock
+) -> None:
+    agent = await world.running()
+    before = await world.rows()
+    clock.advance(5)
+    assert (await world.report(agent)).json() == {}
+    after = await world.rows()
+    [attempt] = before["attempts"]
+    attempt["heartbeat_at"] = "2026-01-01T00:00:05+00:00"
+    assert after == before
+
+
+async def test_a_heartbeat_is_not_undone_by_a_fact_that_was_loaded_before_it(
+    world: World, clock: VirtualClock
+) -> None:
+    job_id = (await world.post())["id"]
+    await world.claim(job_id)
+    agent = Agent(job_id, 1, token_of(job_id, 1))
+    clock.advance(5)
+    async with world.ports.db.transaction() as tx:  # a handler that has loaded the attempt …
+        loaded = await jobs.load_attempt(tx.conn, job_id, 1)
+        assert loaded is not None
+        await world.report(agent)  # … is overtaken by a heartbeat, and saves what it had loaded
+        await jobs.save_attempt(tx, loaded)
+    [saved] = (await world.rows())["attempts"]
+    assert saved["heartbeat_at"] == "2026-01-01T00:00:05+00:00"
+
+
+async def test_phases_only_move_on(world: World) -> None:
+    agent = await world.claimed((await world.post())["id"])
+    for phase, shown in [
+        ("pulling", "pulling"),
+        ("pulling", "pulling"),
+        ("running", "running"),
+        ("pulling", "running"),
+        ("stopping", "stopping"),
+        ("running", "stopping"),
+    ]:
+        assert (await world.report(agent, phase=phase)).status_code == 200
+        assert (await world.status(agent.job_id))["phase"] == shown
+    assert (await world.told()).count("JobStarted") == 1
+
+
+async def test_a_report_that_is_not_right_is_a_400_and_changes_nothing(world: World) -> None:
+    agent = await world.running()
+    before = await world.rows()
+    for body in (b"", b"[]", b'{"phase": "ended"}', b'{"logs": {"seq": 1, "lines": ["\\ud800"]}}'):
+        answer = await world.http.post(
+            f"/agent/jobs/{agent.job_id}/report", content=body, headers=agent.headers
+        )
+        assert answer.status_code == 400
+    assert await world.rows() == before
+
+
+# -- logs
+
+
+async def test_lines_are_kept_in_order_and_a_repeated_batch_once(world: World) -> None:
+    agent = await world.running()
+    await world.report(agent, lines=["one", "", "three"], seq=1)
+    before = await world.rows("attempts")
+    await world.report(agent, lines=["one", "", "three"], seq=1)
+    await world.report(agent, lines=["another text under the same number"], seq=1)
+    assert await world.rows("attempts") == before
+    await world.report(agent, lines=["four €"], seq=2)
+    answer = await world.http.get(f"/jobs/{agent.job_id}/logs")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.text == "one\n\nthree\nfour €\n"
+
+
+async def test_a_nul_in_a_line_is_kept_as_a_mark(world: World) -> None:
+    agent = await world.running()
+    assert (await world.report(agent, lines=["a\0b"])).status_code == 200
+    assert await world.logs(agent.job_id) == "a\N{REPLACEMENT CHARACTER}b\n"
+
+
+async def test_the_lines_of_every_attempt_are_kept(world: World) -> None:
+    agent = await world.running()
+    await world.report(agent, lines=["first"], seq=1)
+    await world.call_back(agent, STOPPED)
+    second = await world.claimed(agent.job_id, 2)
+    await world.report(second, lines=["second"], seq=1)
+    assert await world.logs(agent.job_id) == "first\nsecond\n"
+
+
+async def test_a_log_over_its_bound_is_cut_with_a_plain_line(world: World) -> None:
+    agent = await world.running()
+    bounded = world.again(LOG_LIMIT_BYTES="20")
+    await bounded.report(agent, lines=["12345678", "12345678"], seq=1)  # 18 bytes with line ends
+    await bounded.report(agent, lines=["x", "€€", "y"], seq=2)
+    await bounded.report(agent, lines=["z"], seq=3)
+    await bounded.report(agent, lines=["x", "€€", "y"], seq=2)
+    note = "--- log cut here: a job's log is kept up to 20 bytes ---"
+    assert await world.logs(agent.job_id) == f"12345678\n12345678\nx\n{note}\n"
+    await bounded.close()
+
+
+async def test_a_job_without_output_has_an_empty_log(world: World) -> None:
+    answer = await world.http.get(f"/jobs/{(await world.post())['id']}/logs")
+    assert (answer.status_code, answer.text) == (200, "")
+
+
+def events_of(answer: httpx.Response) -> list[dict[str, Any]]:
+    """The server-sent events of a stream that has ended: id, event and the data lines as JSON."""
+    events = []
+    for block in answer.text.strip().split("\n\n"):
+        event: dict[str, Any] = {"data": []}
+        for line in block.split("\n"):
+            field, _, value = line.partition(": ")
+            if field == "data":
+                event["data"].append(json.loads(value))
+            else:
+                event[field] = value
+        events.append(event)
+    return events
+
+
+async def test_a_finished_jobs_log_is_followed_to_its_end_and_resumed_by_event_id(
+    world: World,
+) -> None:
+    agent = await world.running()
+    await world.report(agent, lines=["one", "a\nb"], seq=1)
+    await world.report(agent, lines=["two"], seq=2)
+    await world.call_back(agent, FAILED)
+    path = f"/jobs/{agent.job_id}/logs?follow=1"
+    answer = await world.http.get(path)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    first, second, end = events_of(answer)
+    assert [line["text"] for line in first["data"]] == ["one", "a\nb"]
+    assert first["data"][0] == {
+        "at": "2026-01-01T00:00:00+00:00",
+        "stream": "stdout",
+        "text": "one",
+    }
+    assert end == {"event": "end", "data": [{"status": "FAILED", "exit_code": 3}]}
+    resumed = await world.http.get(path, headers={"Last-Event-ID": first["id"]})
+    assert events_of(resumed) == [second, end]
+    resumed = await world.http.get(path, headers={"Last-Event-ID": second["id"]})
+    assert events_of(resumed) == [end]
+
+
+async def test_a_wrong_event_id_is_a_400(world: World) -> None:
+    path = f"/jobs/{(await world.post())['id']}/logs?follow=1"
+    for wrong in ("x", "1", "1.x", "-1.1", "1.1.1", "9" * 30 + ".1"):
+        answer = await world.http.get(path, headers={"Last-Event-ID": wrong})
+        assert answer.status_code == 400
+        assert message_of(answer).startswith("Last-Event-ID must be")
+
+
+async def test_two_attempts_cannot_share_one_token(world: World) -> None:
+    one, two = await launched(world), await launched(world)
+    await world.claim(one)
+    answer = await world.claim(two, token=token_of(one, 1), instance=instance_of(two, 1))
+    assert answer.status_code == 409
+    assert message_of(answer) == "this token is another attempt's"

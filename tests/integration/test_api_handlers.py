@@ -1,0 +1,325 @@
+"""What the API makes of the others' facts, and of silence, on real rows."""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from services.api.handlers import UnknownJob
+from shared import wire
+from shared.bus.memory import MemoryBus
+from shared.bus.port import Message
+from shared.clock import VirtualClock
+from shared.events import AttemptEnded, Event, JobFinished, JobScheduled
+from shared.runtime import Ports
+from tests.integration.api_world import World, message_of
+
+# Moments, and which instance it was, differ between two jobs that fared alike.
+OF_ITS_OWN = ("due_at", "phases", "instance_id", "spot_instance_request_id", "error_message")
+
+
+async def ends_alike(
+    world: World, orders: list[tuple[int, ...]], make: Callable[[int], list[Event]]
+) -> None:
+    """Tell the same facts of a new job each, in every order; `hear` delivers each of them twice."""
+    results = []
+    for order in orders:
+        job_id = (await world.post())["id"]
+        facts = make(job_id)
+        before = len(await world.stage.outbox())
+        await world.hear(*(facts[place] for place in order))
+        told = sorted(each.name for each in (await world.stage.outbox())[before:])
+        status = await world.status(job_id)
+        attempts = [
+            {
+                name: value if name not in OF_ITS_OWN else value is not None
+                for name, value in attempt.items()
+            }
+            for attempt in status["attempts"]
+        ]
+        results.append((status["status"], status["phase"], attempts, told))
+    for result in results[1:]:
+        assert result == results[0]
+
+
+async def test_the_facts_of_a_launch_converge_in_every_order(world: World) -> None:
+    def make(job_id: int) -> list[Event]:
+        return [
+            world.requested(job_id),
+            world.delayed(job_id, message="first"),
+            world.launched(job_id),
+        ]
+
+    await ends_alike(world, list(itertools.permutations(range(3))), make)
+
+
+async def test_the_facts_of_an_instance_that_came_and_went_converge_in_every_order(
+    world: World,
+) -> None:
+    def make(job_id: int) -> list[Event]:
+        return [world.requested(job_id), world.launched(job_id), world.terminated(job_id)]
+
+    await ends_alike(world, list(itertools.permutations(range(3))), make)
+
+
+async def test_the_facts_of_a_refusal_converge_in_every_order(world: World) -> None:
+    def make(job_id: int) -> list[Event]:
+        return [world.requested(job_id), world.delayed(job_id), world.refused(job_id)]
+
+    await ends_alike(world, list(itertools.permutations(range(3))), make)
+
+
+async def test_a_new_event_that_says_the_same_again_changes_no_row(world: World) -> None:
+    """The inbox drops a repeat; a second event with the same words is another matter."""
+    agent = await world.running()
+    await world.call_back(agent, {})
+    await world.hear(world.terminated(agent.job_id))
+    before = await world.rows()
+    await world.hear(
+        world.requested(agent.job_id), world.launched(agent.job_id), world.terminated(agent.job_id)
+    )
+    assert await world.rows() == before
+
+
+async def test_a_batch_of_many_jobs_takes_effect_in_one_transaction(world: World) -> None:
+    jobs = [(await world.post())["id"] for _ in range(20)]
+    now = world.clock.now()
+    facts = [world.requested(job_id) for job_id in jobs] + [world.launched(j) for j in jobs]
+    envelopes = [wire.wrap(fact, at=now, trace="t") for fact in facts]
+    await world.stage.service._consumer.apply(envelopes)
+    assert {(await world.status(job_id))["phase"] for job_id in jobs} == {"booting"}
+
+
+async def test_a_fact_about_an_unknown_job_or_attempt_is_an_error_and_an_orphans_end_is_not(
+    world: World,
+) -> None:
+    job_id = (await world.post())["id"]
+    unknown: list[Event] = [
+        world.requested(job_id + 1),
+        world.launched(job_id, 2),
+        world.terminated(job_id + 1),
+    ]
+    for fact in unknown:
+        with pytest.raises(UnknownJob, match="there is no attempt "):
+            await world.hear(fact)
+    before = await world.rows()
+    orphan = world.terminated(job_id)
+    fields = {name: getattr(orphan, name) for name in orphan.__struct_fields__}
+    await world.hear(type(orphan)(**{**fields, "job_id": None, "attempt": None}))
+    assert await world.rows() == before
+
+
+async def test_the_end_of_another_instance_than_the_attempts_own_changes_nothing(
+    world: World,
+) -> None:
+    agent = await world.running()
+    gone = world.terminated(agent.job_id)
+    fields = {name: getattr(gone, name) for name in gone.__struct_fields__}
+    before = await world.rows()
+    await world.hear(type(gone)(**{**fields, "instance_id": "i-leaked"}))
+    assert await world.rows() == before
+    assert (await world.report(agent)).status_code == 200
+
+
+async def test_a_refusal_fails_the_job_in_the_launchers_words(world: World) -> None:
+    job_id = (await world.post())["id"]
+    await world.hear(world.requested(job_id), world.refused(job_id))
+    status = await world.status(job_id)
+    assert (status["status"], status["error_message"]) == ("FAILED", "bad image id")
+    assert await world.told() == ["JobScheduled", "AttemptEnded", "JobFinished"]
+
+
+async def test_what_follows_an_event_bears_its_trace_and_names_it_as_the_cause(
+    world: World,
+) -> None:
+    job_id = (await world.post())["id"]
+    event = wire.wrap(world.refused(job_id), at=world.clock.now(), trace="trace-7")
+    await world.stage.service._consumer.apply([event])
+    for envelope in (await world.stage.outbox())[1:]:
+        assert (envelope.trace, envelope.cause) == ("trace-7", event.id)
+
+
+async def test_what_a_request_causes_bears_the_jobs_own_trace(world: World) -> None:
+    agent = await world.running()
+    await world.call_back(agent, {})
+    assert len({each.trace for each in await world.stage.outbox()}) == 1
+
+
+# -- silence
+
+
+async def test_a_silent_attempt_is_lost_held_and_scheduled_when_its_instance_is_gone(
+    world: World, clock: VirtualClock
+) -> None:
+    agent = await world.running()
+    clock.advance(59)
+    await world.stage.sweep("end_silent")
+    assert (await world.status(agent.job_id))["status"] == "RUNNING"
+    clock.advance(1)
+    await world.stage.sweep("end_silent")
+    status = await world.status(agent.job_id)
+    assert (status["status"], status["phase"], status["attempt"]) == ("SCHEDULED", "waiting", 2)
+    assert f"instance i-{agent.job_id}-1 of attempt 1" in status["waiting_because"]
+    assert status["attempts"][0]["cause"] == "lost"
+    [over] = await world.stage.told(AttemptEnded)
+    assert (over.cause, over.terminate_after) == ("lost", clock.now())
+    assert len(await world.stage.told(JobScheduled)) == 1
+    before = await world.rows()
+    clock.advance(3600)
+    await world.stage.sweep("end_silent")
+    assert await world.rows() == before  # held for as long as it takes
+    await world.hear(world.terminated(agent.job_id))
+    assert (await world.status(agent.job_id))["phase"] == "scheduled"
+    [_, again] = await world.stage.told(JobScheduled)
+    assert (again.job_id, again.attempt) == (agent.job_id, 2)
+
+
+async def test_heartbeats_keep_an_attempt_alive_and_the_sweep_says_when_it_looks_next(
+    world: World, clock: VirtualClock
+) -> None:
+    agent = await world.running()
+    assert (await world.stage.sweep("end_silent")) == clock.now().replace(minute=1)
+    for _ in range(30):
+        clock.advance(10)
+        await world.report(agent)
+        await world.stage.sweep("end_silent")
+    assert (await world.status(agent.job_id))["status"] == "RUNNING"
+    assert "AttemptEnded" not in await world.told()
+
+
+async def test_an_instance_that_never_speaks_is_lost_at_the_boot_time_out(
+    world: World, clock: VirtualClock
+) -> None:
+    job_id = (await world.post())["id"]
+    await world.hear(world.requested(job_id), world.launched(job_id))
+    clock.advance(899)
+    await world.stage.sweep("end_silent")
+    assert (await world.status(job_id))["phase"] == "booting"
+    clock.advance(1)
+    await world.stage.sweep("end_silent")
+    status = await world.status(job_id)
+    assert status["attempts"][0]["error_message"] == (
+        "no word from its instance within 900 s of its launch"
+    )
+    assert (status["attempts"][0]["cause"], status["phase"]) == ("lost", "waiting")
+    assert (await world.claim(job_id)).status_code == 409
+
+
+async def test_the_maximum_lifetime_ends_a_job_that_goes_on_and_on(
+    world: World, clock: VirtualClock
+) -> None:
+    agent = await world.running()
+    clock.advance(365 * 86_400 - 1)
+    await world.report(agent)
+    await world.stage.sweep("end_silent")
+    assert (await world.status(agent.job_id))["status"] == "RUNNING"
+    clock.advance(59)
+    await world.report(agent)
+    clock.advance(1)
+    await world.stage.sweep("end_silent")
+    status = await world.status(agent.job_id)
+    assert (status["status"], status["error_message"]) == (
+        "FAILED",
+        "ran into its maximum lifetime",
+    )
+
+
+async def test_a_job_gives_up_after_its_last_attempt(world: World) -> None:
+    twice = world.again(MAX_ATTEMPTS="2")
+    agent = await twice.running()
+    await twice.call_back(agent, {"schedule": "", "stopped": True})
+    second = await twice.claimed(agent.job_id, 2)
+    await twice.call_back(second, {"schedule": "", "stopped": True})
+    status = await twice.status(agent.job_id)
+    assert (status["status"], status["error_message"]) == (
+        "FAILED",
+        "gave up after 2 attempts, the last one was interrupted",
+    )
+    assert len(await twice.stage.told(JobFinished)) == 1
+    await twice.close()
+
+
+async def test_more_silent_attempts_than_a_batch_are_ended_pass_by_pass(
+    world: World, clock: VirtualClock
+) -> None:
+    body = [{"docker_image": "alpine", "scheduled_for": "now"}] * 150
+    jobs = [job["id"] for job in (await world.http.post("/schedule", json=body)).json()]
+    now = clock.now()
+    envelopes = [wire.wrap(world.launched(job_id), at=now, trace="t") for job_id in jobs]
+    await world.stage.service._consumer.apply(envelopes)
+    clock.advance(901)
+    assert await world.stage.sweep("end_silent") == clock.now()  # there is more
+    assert await world.stage.sweep("end_silent") is None
+    assert (await world.told()).count("AttemptEnded") == 150
+
+
+async def test_one_attempt_that_cannot_be_ended_keeps_no_other_from_it(
+    world: World, clock: VirtualClock
+) -> None:
+    agents = [await world.running() for _ in range(3)]
+    async with world.ports.db.connection() as conn:  # a row that this version cannot read
+        update = "UPDATE attempts SET runtime = 'podman', check_at = check_at - interval '1 s'"
+        await conn.execute(f"{update} WHERE job_id = $1", agents[0].job_id)
+    clock.advance(61)
+    look_again = await world.stage.sweep("end_silent")
+    assert look_again is not None
+    assert look_again > clock.now()  # not at once: that would be a loop at full speed
+    lost = [await world.status(agent.job_id) for agent in agents[1:]]
+    assert [status["attempts"][0]["cause"] for status in lost] == ["lost", "lost"]
+
+
+async def test_two_replicas_that_sweep_at_once_end_each_attempt_once(
+    world: World, clock: VirtualClock
+) -> None:
+    for _ in range(5):
+        await world.running()
+    other = world.again()
+    clock.advance(61)
+    await asyncio.gather(*(each.stage.sweep("end_silent") for each in (world, other, world)))
+    assert (await world.told()).count("AttemptEnded") == 5
+    await other.close()
+
+
+# -- the service as it runs
+
+
+async def test_the_service_takes_in_relays_consumes_and_drains(
+    ports_of: Callable[[str], Awaitable[Ports]], clock: VirtualClock, bus: MemoryBus
+) -> None:
+    world = World(await ports_of("api"), clock, intake=False)
+    running = asyncio.create_task(world.api.run())
+    job_id = (await world.post())["id"]
+    envelope = wire.wrap(world.requested(job_id), at=clock.now(), trace="t")
+    message = Message(name=envelope.name, event_id=envelope.id, body=wire.encode(envelope))
+    # Nobody reads the launcher's queue here, so that this publish is never confirmed.
+    publishing = asyncio.create_task(bus.publish([message]))
+    await world.points.wait_for("api.acknowledged")
+    assert (await world.status(job_id))["phase"] == "launching"
+    await bus.close()
+    world.api.service.drain()
+    await running
+    await asyncio.gather(publishing, return_exceptions=True)
+    answer = await world.http.post("/schedule", json={"docker_image": "a", "scheduled_for": "now"})
+    assert answer.status_code == 503
+    assert message_of(answer).startswith("the service is stopping")
+    await world.close()
+
+
+async def test_a_request_that_waits_when_the_service_stops_is_told_so(world: World) -> None:
+    body = {"docker_image": "alpine", "scheduled_for": "now"}
+    # Nobody else may write: the group that the post is in waits for this lock.
+    async with world.ports.db.transaction() as tx:
+        await tx.conn.execute("LOCK TABLE jobs IN EXCLUSIVE MODE")
+        post = asyncio.create_task(world.http.post("/schedule", json=body))
+        await locked(world)
+        await world.close_intake()
+    assert (await post).status_code == 503
+
+
+async def locked(world: World) -> None:
+    """Return once a statement waits for a lock."""
+    query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    async with world.ports.db.connection() as conn:
+        while await conn.fetchval(query) == 0:  # noqa: ASYNC110 - the event is Postgres's
+            await asyncio.sleep(0)

@@ -1,0 +1,270 @@
+"""Over HTTP: `/list`, its pages and filters, and that they stay fast."""
+
+import asyncio
+import json
+import time
+from typing import Any
+
+from starlette.types import Message
+
+from services.api.store import listing
+from shared.db import connect
+from tests.integration.api_world import World, message_of
+
+PROMISED = {
+    "id",
+    "docker_image",
+    "env_vars",
+    "scheduled_for",
+    "spot_instance_request_id",
+    "error_message",
+    "status",
+}
+
+
+async def listed(world: World, query: str = "") -> list[dict[str, Any]]:
+    answer = await world.http.get(f"/list{query}")
+    assert answer.status_code == 200, answer.text
+    jobs: list[dict[str, Any]] = answer.json()
+    return jobs
+
+
+async def ids(world: World, query: str = "") -> list[int]:
+    return [job["id"] for job in await listed(world, query)]
+
+
+async def some_jobs(world: World, count: int, **fields: Any) -> list[int]:
+    """The ids of *count* new jobs, newest first."""
+    body = [{"docker_image": "alpine", "scheduled_for": "+1h", **fields}] * count
+    answer = await world.http.post("/schedule", json=body)
+    return [job["id"] for job in reversed(answer.json())]
+
+
+async def test_no_jobs_are_an_empty_array(world: World) -> None:
+    for query in ("", "?limit=all", "?status=DONE", "?label=a:b"):
+        answer = await world.http.get(f"/list{query}")
+        assert (answer.status_code, answer.text) == (200, "[]\n")
+        assert "link" not in answer.headers
+
+
+async def test_jobs_are_listed_newest_first_with_the_promised_fields(world: World) -> None:
+    agent = await world.running(env_vars={"KEY": "VALUE"})
+    await world.call_back(agent, {"failed": "", "error_message": "boom"})
+    newer = await world.post()
+    first, second = await listed(world)
+    assert (first["id"], second["id"]) == (newer["id"], agent.job_id)
+    assert first.keys() == second.keys() >= PROMISED
+    assert isinstance(first["id"], int)
+    assert first["id"] > 0
+    assert second["env_vars"] == {"KEY": "VALUE"}
+    assert second["scheduled_for"] == "2026-01-01T00:00:00Z"
+    assert second["spot_instance_request_id"] == f"sir-{agent.job_id}-1"
+    assert (second["status"], second["error_message"]) == ("FAILED", "boom")
+
+
+async def test_the_status_of_a_job_has_every_field_of_the_list(world: World) -> None:
+    job = await world.post()
+    [shown] = await listed(world)
+    status = await world.status(job["id"])
+    assert {name: status[name] for name in shown} == shown
+    assert status.keys() - shown.keys() == {"attempts"}
+
+
+async def test_pages_are_linked_to_the_end(world: World) -> None:
+    expected = await some_jobs(world, 7, labels={"team": "a b&c"})
+    await some_jobs(world, 2)
+    path: str | None = "/list?limit=3&label=team:a%20b%26c&status=scheduled"
+    found, pages = [], 0
+    while path:
+        answer = await world.http.get(path)
+        found += [job["id"] for job in answer.json()]
+        path = answer.links.get("next", {}).get("url")
+        pages += 1
+    assert (found, pages) == (expected, 3)
+
+
+async def test_a_page_that_is_exactly_full_has_no_next(world: World) -> None:
+    await some_jobs(world, 3)
+    assert "link" not in (await world.http.get("/list?limit=3")).headers
+    assert "link" in (await world.http.get("/list?limit=2")).headers
+
+
+async def test_jobs_that_come_meanwhile_move_no_page(world: World) -> None:
+    expected = await some_jobs(world, 4)
+    first = await world.http.get("/list?limit=2")
+    await some_jobs(world, 3)
+    second = await world.http.get(first.links["next"]["url"])
+    assert [job["id"] for job in first.json() + second.json()] == expected
+
+
+async def test_jobs_are_filtered_by_status_and_by_labels(world: World) -> None:
+    a = await some_jobs(world, 1, labels={"team": "a", "env": "x"})
+    b = await some_jobs(world, 1, labels={"team": "b", "env": "x:y"})
+    none = await some_jobs(world, 1)
+    await world.cancel(a[0])
+    for query, expected in [
+        ("?status=CANCELLED", a),
+        ("?status=cancelled", a),
+        ("?status=SCHEDULED", none + b),
+        ("?status=RUNNING", []),
+        ("?label=team:a", a),
+        ("?label=env:x", a),
+        ("?label=env:x:y", b),
+        ("?label=team:a&label=env:x", a),
+        ("?label=team:a&label=env:x:y", []),
+        ("?label=team:b&status=SCHEDULED", b),
+        ("?label=team:a&status=SCHEDULED", []),
+        ("?label=team:", []),
+        ("?label=%F0%9F%98%80:%F0%9F%98%80", []),
+        (f"?cursor={b[0]}", a),
+    ]:
+        assert await ids(world, query) == expected, query
+        if "cursor" not in query:
+            whole = f"{query}&limit=all" if query else "?limit=all"
+            assert await ids(world, whole) == expected, whole
+
+
+async def test_a_parameter_that_is_not_right_is_a_400_that_names_it(world: World) -> None:
+    for query, named in [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=ten", "limit"),
+        ("limit=", "limit"),
+        ("limit=1.5", "limit"),
+        ("limit=%C2%B2", "limit"),
+        ("limit=" + "9" * 5000, "limit"),
+        ("cursor=0", "cursor"),
+        ("cursor=x", "cursor"),
+        ("cursor=9223372036854775808", "cursor"),
+        ("status=ENDED", "status"),
+        ("status=", "status"),
+        ("status=%00", "status"),
+        ("label=team", "label"),
+        ("label=:x", "label"),
+        ("label=", "label"),
+        ("label=a:%00", "label"),
+        ("limits=1", "unknown parameter 'limits'"),
+        ("%00=1", "unknown parameter"),
+    ]:
+        answer = await world.http.get(f"/list?{query}")
+        assert answer.status_code == 400, query
+        assert message_of(answer).startswith(named)
+
+
+async def test_an_attempt_that_followed_is_the_one_that_is_shown(world: World) -> None:
+    agent = await world.running()
+    await world.call_back(agent, {"schedule": "", "stopped": True})
+    await world.claimed(agent.job_id, 2)
+    [job] = await listed(world)
+    assert (job["attempt"], job["instance_id"]) == (2, f"i-{agent.job_id}-2")
+
+
+# -- 100,000 jobs
+
+# What a plain formatting would take for its own is doubled.
+FILL = """
+INSERT INTO api.jobs (name, docker_image, env_vars, labels, scheduled_for, timezone, status,
+                      attempt, trace, created_at, finished_at)
+SELECT 'job ' || n, 'alpine', '{{"KEY": "VALUE"}}',
+       CASE WHEN n % 1000 = 0 THEN '{{"team": "rare"}}'
+            WHEN n % 2 = 0 THEN '{{"team": "many"}}' ELSE '{{}}' END::jsonb,
+       now(), 'UTC', CASE WHEN n % 500 = 0 THEN 'RUNNING' WHEN n % 10 = 0 THEN 'SCHEDULED'
+                          ELSE 'DONE' END, 1, 'trace', now(),
+       CASE WHEN n % 10 = 0 THEN NULL ELSE now() END
+FROM generate_series(1, {count}) n;
+INSERT INTO api.attempts (job_id, number, state, due_at, entered, ended_at, cause)
+SELECT id, 1, CASE WHEN finished_at IS NULL THEN 'scheduled' ELSE 'ended' END, now(),
+       '{{"scheduled": "2026-01-01T00:00:00Z"}}', finished_at,
+       CASE WHEN finished_at IS NULL THEN NULL ELSE 'done' END
+FROM api.jobs;
+ANALYZE api.jobs, api.attempts;
+"""
+
+
+async def fill(database_url: str, count: int) -> None:
+    conn = await connect(database_url)
+    await conn.execute(FILL.format(count=count))
+    await conn.close()
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(each for child in plan.get("Plans", []) for each in nodes(child))]
+
+
+async def plan_of(world: World, sql: str, *args: Any) -> list[dict[str, Any]]:
+    async with world.ports.db.connection() as conn:
+        text = await conn.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", *args)
+    return nodes(json.loads(text)[0]["Plan"])
+
+
+async def test_with_100_000_jobs_every_page_is_quick_and_read_by_an_index(
+    fresh_world: World, database_url: str
+) -> None:
+    world = fresh_world
+    await fill(database_url, 100_000)
+    await _pages_use_indexes(world, listing.LAST_ID)
+    for query in (
+        "",
+        "?cursor=50000",
+        "?status=DONE",
+        "?status=RUNNING",
+        "?status=FAILED",
+        "?label=team:many",
+        "?label=team:rare",
+        "?label=team:nobody",
+        "?status=SCHEDULED&label=team:rare",
+        "?status=DONE&label=team:many&limit=10",
+    ):
+        seconds = []
+        # Seven times: from the sixth on Postgres may use a plan made for any arguments.
+        for _ in range(7):
+            began = time.perf_counter()
+            answer = await world.http.get(f"/list{query}")
+            seconds.append(time.perf_counter() - began)
+            assert answer.status_code == 200
+        assert min(seconds[5:]) < 0.5, (query, seconds)
+    assert len((await world.http.get("/list")).json()) == 1000
+
+
+async def _pages_use_indexes(world: World, last: int) -> None:
+    for sql, args in [
+        (listing.LIST_ALL, (last, 1001)),
+        (listing.LIST_ALL, (50, 1001)),
+        (listing.LIST_BY_STATUS, (last, 1001, "DONE")),
+        (listing.LIST_BY_STATUS, (last, 1001, "RUNNING")),
+        (listing.LIST_BY_LABELS, (last, 1001, {"team": "many"})),
+        (listing.LIST_BY_LABELS, (last, 1001, {"team": "rare"})),
+        (listing.LIST_BY_STATUS_AND_LABELS, (last, 1001, "SCHEDULED", {"team": "rare"})),
+    ]:
+        plan = await plan_of(world, sql, *args)
+        scans = [node["Node Type"] for node in plan if "Scan" in node["Node Type"]]
+        assert "Seq Scan" not in scans, (args, scans)
+        read = max(
+            (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+            for node in plan
+        )
+        assert read <= 3000, (args, read)  # a page, not the table
+
+
+async def test_all_jobs_are_streamed_a_page_in_memory_at_a_time(
+    fresh_world: World, database_url: str
+) -> None:
+    world = fresh_world
+    await fill(database_url, 2750)
+    chunks: list[bytes] = []
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        chunks.append(message.get("body", b""))
+
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/list", "headers": []}
+    scope |= {"query_string": b"limit=all", "asgi": {"version": "3.0"}, "http_version": "1.1"}
+    await world.api.app(scope, receive, send)
+    jobs = json.loads(b"".join(chunks))
+    assert [job["id"] for job in jobs] == list(range(2750, 0, -1))
+    assert b"".join(chunks).count(b"\n") == 2750  # a job a line
+    assert max(chunk.count(b"\n") for chunk in chunks) == 500

@@ -1,0 +1,320 @@
+"""The launcher on a real database: one instance an attempt, whatever fails on the way."""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.launcher.config import LauncherConfig
+from services.launcher.service import build
+from shared.clock import VirtualClock
+from shared.compute.port import NoCapacity, QuotaReached, Rejected, Throttled, Unknown
+from shared.events import (
+    AttemptEnded,
+    InstanceLaunched,
+    InstanceRequested,
+    JobCancelled,
+    LaunchDelayed,
+    LaunchesReported,
+    LaunchRefused,
+    Requirements,
+)
+from shared.points import WatchedPoints
+from shared.runtime import Ports
+from tests.integration.scripted_compute import ScriptedCompute
+from tests.integration.stage import Crash, Stage, crashing
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+CONFIG = LauncherConfig(
+    deployment="home", api_url="http://api", token_key="key", batch=10, prune_batch=10
+)
+LAUNCH = "launch_due_1"
+CANCELLED = JobCancelled(job_id=1, attempt=1)
+ENDED = AttemptEnded(job_id=1, attempt=1, cause="cancelled", ended_at=START, terminate_after=START)
+
+
+def requested(job_id: int = 1, attempt: int = 1) -> InstanceRequested:
+    return InstanceRequested(
+        job_id=job_id,
+        attempt=attempt,
+        due_at=START,
+        requirements=Requirements(max_lifetime_seconds=3600),
+    )
+
+
+@pytest.fixture
+async def ports(ports_of: Callable[[str], Awaitable[Ports]]) -> Ports:
+    return await ports_of("launcher")
+
+
+@pytest.fixture
+def cloud(clock: VirtualClock) -> ScriptedCompute:
+    return ScriptedCompute(clock)
+
+
+@pytest.fixture
+def stage(ports: Ports, cloud: ScriptedCompute) -> Stage:
+    return Stage(build(CONFIG, ports, cloud))
+
+
+async def states(stage: Stage) -> list[tuple[str, bool]]:
+    rows = await stage.rows("SELECT state, unwanted FROM launches ORDER BY job_id, attempt")
+    return [(row["state"], row["unwanted"]) for row in rows]
+
+
+async def test_a_request_becomes_an_instance_and_is_told_once(
+    stage: Stage, cloud: ScriptedCompute
+) -> None:
+    await stage.hear(requested(), trace="the-persons-request")
+    assert await stage.sweep(LAUNCH) is None
+    await stage.sweep(LAUNCH)
+    assert list(cloud.instances) == ["i-1"]
+    (envelope,) = await stage.outbox()
+    assert envelope.trace == "the-persons-request"
+    assert isinstance(envelope.body, InstanceLaunched)
+    assert envelope.body.told == 1
+    assert envelope.body.dies_by == START + timedelta(seconds=3600)
+
+
+async def test_events_in_every_order_end_cancelled(stage: Stage, cloud: ScriptedCompute) -> None:
+    orders = list(itertools.permutations(range(3)))
+    for job_id, order in enumerate(orders, start=1):
+        ended = AttemptEnded(
+            job_id=job_id, attempt=1, cause="cancelled", ended_at=START, terminate_after=START
+        )
+        story = (requested(job_id), JobCancelled(job_id=job_id, attempt=1), ended)
+        await stage.hear(*(story[index] for index in order))
+    assert await states(stage) == [("cancelled", True)] * len(orders)
+    await stage.sweep(LAUNCH)
+    assert cloud.asked == []
+
+
+async def test_an_end_leaves_the_next_attempt_alone(stage: Stage) -> None:
+    await stage.hear(ENDED, requested(attempt=2), requested(attempt=1))
+    assert await states(stage) == [("cancelled", True), ("wanted", False)]
+
+
+@pytest.mark.parametrize("point", ["launcher.intent_committed", "launcher.called"])
+async def test_a_crash_around_the_call_leads_to_the_identical_call_and_one_instance(
+    ports: Ports, cloud: ScriptedCompute, stage: Stage, clock: VirtualClock, point: str
+) -> None:
+    await stage.hear(requested())
+    doomed = Stage(build(CONFIG, crashing(ports, point), cloud))
+    with pytest.raises(Crash):
+        await doomed.sweep(LAUNCH)
+    assert await states(stage) == [("asked", False)]
+    lease_ends = START + timedelta(seconds=CONFIG.lease_seconds)
+    assert await stage.sweep(LAUNCH) == lease_ends
+    assert len(await stage.told(InstanceLaunched)) == 0
+    clock.advance(CONFIG.lease_seconds)
+    await stage.sweep(LAUNCH)
+    assert len(cloud.questions) == 1
+    assert list(cloud.instances) == ["i-1"]
+    assert len(await stage.told(InstanceLaunched)) == 1
+
+
+async def test_a_crash_after_the_record_has_told_for_good(
+    ports: Ports, cloud: ScriptedCompute, stage: Stage, clock: VirtualClock
+) -> None:
+    await stage.hear(requested())
+    doomed = Stage(build(CONFIG, crashing(ports, "launcher.recorded"), cloud))
+    with pytest.raises(Crash):
+        await doomed.sweep(LAUNCH)
+    clock.advance(CONFIG.lease_seconds)
+    await stage.sweep(LAUNCH)
+    assert len(cloud.asked) == 1
+    assert len(await stage.told(InstanceLaunched)) == 1
+
+
+async def test_a_lost_answer_adopts_the_first_instance(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    cloud.lose_answers = True
+    await stage.hear(requested())
+    await stage.sweep(LAUNCH)
+    (delay,) = await stage.told(LaunchDelayed)
+    assert delay.reason == "unknown_outcome"
+    cloud.lose_answers = False
+    clock.advance(1)
+    await stage.sweep(LAUNCH)
+    assert list(cloud.instances) == ["i-1"]
+    assert len(cloud.questions) == 1
+    (launched,) = await stage.told(InstanceLaunched)
+    assert launched.instance_id == "i-1"
+
+
+async def test_no_capacity_leads_to_another_offer_with_another_token(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    cloud.refusals += [NoCapacity("none here"), NoCapacity("none there")]
+    await stage.hear(requested())
+    for _ in range(3):
+        await stage.sweep(LAUNCH)
+        clock.advance(10)
+    assert len({each.token for each in cloud.asked}) == 3
+    assert [each.reason for each in await stage.told(LaunchDelayed)] == ["no_capacity"]
+    assert len(await stage.told(InstanceLaunched)) == 1
+
+
+@pytest.mark.parametrize("error", [QuotaReached("64 vCPUs"), Throttled("slow down")])
+async def test_quota_and_throttling_wait_and_can_be_cancelled(
+    stage: Stage,
+    cloud: ScriptedCompute,
+    clock: VirtualClock,
+    error: QuotaReached | Throttled,
+) -> None:
+    cloud.refusals.append(error)
+    await stage.hear(requested())
+    next_at = await stage.sweep(LAUNCH)
+    (delay,) = await stage.told(LaunchDelayed)
+    assert delay.next_try_at == next_at
+    await stage.hear(CANCELLED)
+    clock.advance(10)
+    assert await stage.sweep(LAUNCH) is None
+    assert len(cloud.asked) == 1
+    assert await states(stage) == [("cancelled", True)]
+
+
+async def test_a_rejection_is_told_and_never_tried_again(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    cloud.refusals.append(Rejected("no such image"))
+    await stage.hear(requested())
+    assert await stage.sweep(LAUNCH) is None
+    clock.advance(3600)
+    await stage.sweep(LAUNCH)
+    (refused,) = await stage.told(LaunchRefused)
+    assert refused.message == "no such image"
+    assert len(cloud.asked) == 1
+
+
+async def test_a_cancel_while_the_call_is_under_way_still_tells_of_the_instance(
+    stage: Stage, cloud: ScriptedCompute, points: WatchedPoints
+) -> None:
+    await stage.hear(requested())
+    cloud.answering.clear()
+    call = asyncio.create_task(stage.sweep(LAUNCH))
+    await points.wait_for("launcher.intent_committed")
+    await stage.hear(CANCELLED, ENDED)
+    cloud.answering.set()
+    await call
+    assert await states(stage) == [("launched", True)]
+    assert len(await stage.told(InstanceLaunched)) == 1
+
+
+async def test_what_nobody_wants_is_asked_for_until_the_answer_is_definite(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    cloud.refusals += [Unknown("timeout"), Throttled("slow down"), NoCapacity("none")]
+    await stage.hear(requested())
+    await stage.sweep(LAUNCH)
+    await stage.hear(CANCELLED)
+    for expected in (("asked", True), ("cancelled", True)):
+        clock.advance(10)
+        await stage.sweep(LAUNCH)
+        assert await states(stage) == [expected]
+    assert len(cloud.questions) == 1
+    assert [each.reason for each in await stage.told(LaunchDelayed)] == ["unknown_outcome"]
+
+
+async def test_a_call_that_outlives_its_lease_is_repeated_elsewhere_and_told_once(
+    ports: Ports, cloud: ScriptedCompute, points: WatchedPoints, clock: VirtualClock
+) -> None:
+    slow, fast = (Stage(build(CONFIG, ports, cloud)) for _ in range(2))
+    await slow.hear(requested())
+    cloud.answering.clear()
+    first = asyncio.create_task(slow.sweep(LAUNCH))
+    await points.wait_for("launcher.intent_committed")
+    clock.advance(CONFIG.lease_seconds)
+    second = asyncio.create_task(fast.sweep(LAUNCH))
+    await points.wait_for("launcher.intent_committed", 2)
+    cloud.answering.set()
+    await asyncio.gather(first, second)
+    assert list(cloud.instances) == ["i-1"]
+    assert len(await fast.told(InstanceLaunched)) == 1
+
+
+async def test_replicas_share_the_work_and_number_their_tellings_without_a_gap(
+    ports: Ports, cloud: ScriptedCompute
+) -> None:
+    one, two = (Stage(build(CONFIG, ports, cloud)) for _ in range(2))
+    await one.hear(*(requested(job_id) for job_id in range(1, 36)))
+    for _ in range(2):
+        await asyncio.gather(one.sweep(LAUNCH), two.sweep(LAUNCH), two.sweep("launch_due_2"))
+    told = await one.told(InstanceLaunched)
+    assert sorted(each.job_id for each in told) == list(range(1, 36))
+    assert sorted(each.told for each in told) == list(range(1, 36))
+    assert len(cloud.instances) == 35
+
+
+async def test_one_call_carries_a_whole_batch(stage: Stage, cloud: ScriptedCompute) -> None:
+    await stage.hear(*(requested(job_id) for job_id in range(1, 11)))
+    await stage.sweep(LAUNCH)
+    assert cloud.launch_calls == 1
+    assert len(cloud.instances) == 10
+
+
+async def test_a_request_that_breaks_the_adapter_delays_only_itself(
+    stage: Stage, cloud: ScriptedCompute
+) -> None:
+    cloud.breaks_on_job = 2
+    await stage.hear(requested(1), requested(2), requested(3))
+    await stage.sweep(LAUNCH)
+    assert [state for state, _ in await states(stage)] == ["launched", "asked", "launched"]
+
+
+async def test_an_instance_that_has_ended_already_is_told_all_the_same(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    cloud.lose_answers = True
+    await stage.hear(requested())
+    await stage.sweep(LAUNCH)
+    cloud.end("i-1")
+    cloud.lose_answers = False
+    clock.advance(1)
+    await stage.sweep(LAUNCH)
+    assert len(await stage.told(InstanceLaunched)) == 1
+
+
+async def test_the_watermark_waits_for_the_open_call_and_counts_what_was_told(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    await stage.hear(requested(1))
+    await stage.sweep(LAUNCH)
+    cloud.refusals.append(Unknown("timeout"))
+    clock.advance(100)
+    await stage.hear(requested(2))
+    await stage.sweep(LAUNCH)
+    clock.advance(100)
+    await stage.sweep("report_launches")
+    await stage.sweep(LAUNCH)
+    await stage.sweep("report_launches")
+    margin = CONFIG.report_margin_seconds
+    assert await stage.told(LaunchesReported) == [
+        LaunchesReported(before=START + timedelta(seconds=100 - margin), told=1),
+        LaunchesReported(before=START + timedelta(seconds=200 - margin), told=2),
+    ]
+
+
+async def test_settled_launches_are_forgotten_after_a_week_and_open_ones_never(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    cloud.refusals.append(Unknown("timeout"))
+    await stage.hear(requested(99))
+    await stage.sweep(LAUNCH)
+    await stage.hear(*(JobCancelled(job_id=job_id, attempt=1) for job_id in range(1, 16)))
+    clock.advance(7 * 86_400 + 1)
+    assert await stage.sweep("prune_launches") == clock.now()
+    assert await stage.sweep("prune_launches") is None
+    assert await states(stage) == [("asked", False)]
+
+
+async def test_no_secret_is_stored_or_told(stage: Stage, cloud: ScriptedCompute) -> None:
+    await stage.hear(requested())
+    await stage.sweep(LAUNCH)
+    (request,) = cloud.asked
+    written = await stage.rows("SELECT launches::text AS text FROM launches")
+    written = [*written, *await stage.rows("SELECT encode(body, 'escape') AS text FROM outbox")]
+    assert not any(request.bootstrap_token in row["text"] for row in written)

@@ -1,0 +1,361 @@
+"""The RabbitMQ adapter against what brokers do: be away, restart, freeze, block, cut off."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import NoReturn
+
+import pytest
+
+from shared.bus.port import BusUnavailable, Message
+from shared.bus.rabbitmq import RabbitMQBus, TopologyError, declare_topology
+from shared.bus.rabbitmq.subscription import Subscription
+from shared.bus.rabbitmq.topology import DELIVERY_LIMIT
+from tests.rabbitmq_server import (
+    Brokers,
+    GivenServer,
+    RabbitServer,
+    free_port,
+    fresh_vhost,
+    manage,
+)
+
+TOPOLOGY = {"reader": ("Told", "Asked"), "other": ("Told",)}
+
+
+@pytest.fixture
+def broker(brokers: Brokers) -> RabbitServer:
+    """A broker that is ours to break."""
+    server = brokers.best()
+    if isinstance(server, GivenServer):
+        pytest.skip("a broker that is given is not ours to break")
+    return server
+
+
+@pytest.fixture
+def url(rabbitmq: RabbitServer) -> Iterator[str]:
+    with fresh_vhost(rabbitmq) as vhost_url:
+        asyncio.run(declare_topology(vhost_url, TOPOLOGY))
+        yield vhost_url
+
+
+@pytest.fixture
+async def rabbit(url: str) -> AsyncIterator[RabbitMQBus]:
+    bus = RabbitMQBus(url, TOPOLOGY)
+    yield bus
+    await bus.close()
+
+
+def message(name: str = "Told", body: bytes = b"{}") -> Message:
+    return Message(name=name, event_id=str(uuid.uuid4()), body=body)
+
+
+async def take_all(subscription: Subscription, count: int) -> set[str]:
+    """Take and acknowledge until *count* different events have come; returns their ids."""
+    taken: set[str] = set()
+    async with asyncio.timeout(30):
+        while len(taken) < count:
+            for delivery in await subscription.take(100):
+                taken.add(delivery.message.event_id)
+                await delivery.ack()
+    return taken
+
+
+def ids(messages: Sequence[Message]) -> set[str]:
+    return {each.event_id for each in messages}
+
+
+async def test_with_nobody_listening_every_call_says_unavailable_and_readiness_no() -> None:
+    bus = RabbitMQBus(f"amqp://guest:guest@127.0.0.1:{free_port()}/", TOPOLOGY)
+    assert not await bus.ready()
+    with pytest.raises(BusUnavailable, match="connect"):
+        await bus.publish([message()])
+    with pytest.raises(BusUnavailable, match="connect"):
+        await bus.subscribe("reader")
+    await bus.close()
+
+
+async def test_a_missing_topology_is_unavailable_until_somebody_has_migrated(
+    rabbitmq: RabbitServer,
+) -> None:
+    with fresh_vhost(rabbitmq) as empty:
+        bus = RabbitMQBus(empty, TOPOLOGY)
+        with pytest.raises(BusUnavailable):
+            await bus.publish([message()])
+        with pytest.raises(BusUnavailable):
+            await bus.subscribe("reader")
+        await declare_topology(empty, TOPOLOGY)
+        subscription = await bus.subscribe("reader")
+        told = message()
+        await bus.publish([told])
+        assert await take_all(subscription, 1) == {told.event_id}
+        await bus.close()
+
+
+async def test_a_name_of_ours_without_its_queue_is_an_error_and_a_name_for_anyone_is_not(
+    url: str, rabbit: RabbitMQBus
+) -> None:
+    wider = RabbitMQBus(url, {**TOPOLOGY, "third": ("Missing",)})
+    with pytest.raises(BusUnavailable, match=r"Return|NO_ROUTE"):
+        await wider.publish([message("Missing")])
+    await rabbit.publish([message("JobFinished")])
+    await wider.close()
+
+
+async def test_a_message_larger_than_a_frame_arrives_whole(rabbit: RabbitMQBus) -> None:
+    subscription = await rabbit.subscribe("reader")
+    await rabbit.publish([message(body=b"x" * 300_000), message(body=b"")])
+    sizes = {len(each.message.body) for each in await subscription.take(1)}
+    sizes |= {len(each.message.body) for each in await subscription.take(1)}
+    assert sizes == {300_000, 0}
+
+
+async def test_a_message_of_a_stranger_gets_an_id_made_of_its_bytes(
+    rabbit: RabbitMQBus,
+) -> None:
+    subscription = await rabbit.subscribe("reader")
+    await rabbit.publish([Message(name="Told", event_id="no uuid", body=b"same")] * 2)
+    seen: list[str] = []
+    while len(seen) < 2:
+        seen += [each.message.event_id for each in await subscription.take(2)]
+    assert seen[0] == seen[1]
+    uuid.UUID(seen[0])
+
+
+async def test_readiness_wants_a_consumer_where_this_process_consumes(
+    url: str, rabbit: RabbitMQBus
+) -> None:
+    assert await rabbit.ready()
+    first = await rabbit.subscribe("reader")
+    assert await rabbit.ready()
+    await first.close()
+    assert not await rabbit.ready()
+    await rabbit.subscribe("reader")
+    assert await rabbit.ready()
+
+
+async def test_dropped_connections_in_the_middle_of_a_batch_bring_the_rest_again(
+    broker: RabbitServer, rabbit: RabbitMQBus
+) -> None:
+    messages = [message() for _ in range(50)]
+    subscription = await rabbit.subscribe("reader")
+    await rabbit.publish(messages)
+    first, *rest = await subscription.take(50)
+    await first.ack()
+    await asyncio.to_thread(broker.ctl, "close_all_connections", "--global", "a test")
+    with pytest.raises(BusUnavailable):
+        await _take_forever(subscription)
+    with pytest.raises(BusUnavailable):
+        await rest[0].ack()
+    await subscription.close()
+    again = await rabbit.subscribe("reader")
+    async with asyncio.timeout(30):
+        assert await take_all(again, 49) >= ids(messages) - {first.message.event_id}
+
+
+async def _take_forever(subscription: Subscription) -> NoReturn:
+    while True:
+        await subscription.take(50)
+
+
+async def test_publishing_goes_on_after_connections_were_dropped(
+    broker: RabbitServer, rabbit: RabbitMQBus
+) -> None:
+    await rabbit.publish([message()])
+    await asyncio.to_thread(broker.ctl, "close_all_connections", "--global", "a test")
+    sent = message()
+    with contextlib.suppress(BusUnavailable):  # it may not have noticed yet
+        await rabbit.publish([message()])
+    await rabbit.publish([sent])
+    subscription = await rabbit.subscribe("reader")
+    assert sent.event_id in await take_all(subscription, 2)
+
+
+async def test_a_restart_loses_nothing_that_was_confirmed(
+    broker: RabbitServer, rabbit: RabbitMQBus
+) -> None:
+    messages = [message() for _ in range(20)]
+    subscription = await rabbit.subscribe("reader")
+    await rabbit.publish(messages)
+    held = await subscription.take(5)
+    await asyncio.to_thread(broker.stop)
+    assert not await rabbit.ready()
+    with pytest.raises(BusUnavailable):
+        await held[0].ack()
+    with pytest.raises(BusUnavailable):
+        await rabbit.publish([message()])
+    await asyncio.to_thread(broker.start)
+    again = await rabbit.subscribe("reader")
+    assert await take_all(again, 20) == ids(messages)
+    assert await rabbit.ready()
+
+
+async def test_a_killed_broker_loses_nothing_that_was_confirmed(
+    broker: RabbitServer, rabbit: RabbitMQBus
+) -> None:
+    messages = [message() for _ in range(20)]
+    await rabbit.publish(messages)
+    await asyncio.to_thread(broker.kill)
+    with pytest.raises(BusUnavailable):
+        await rabbit.publish([message()])
+    await asyncio.to_thread(broker.start)
+    assert await take_all(await rabbit.subscribe("reader"), 20) == ids(messages)
+
+
+async def test_a_publish_waits_for_a_memory_alarm_to_end(
+    broker: RabbitServer, rabbit: RabbitMQBus
+) -> None:
+    subscription = await rabbit.subscribe("reader")
+    await asyncio.to_thread(broker.ctl, "set_vm_memory_high_watermark", "0.0001")
+    try:
+        sent = message()
+        publishing = asyncio.create_task(rabbit.publish([sent]))
+        async with asyncio.timeout(10):
+            while await rabbit.ready():  # each asks the broker
+                assert not publishing.done()
+    finally:
+        await asyncio.to_thread(broker.ctl, "set_vm_memory_high_watermark", "0.6")
+    async with asyncio.timeout(10):
+        await publishing
+    assert await take_all(subscription, 1) == {sent.event_id}
+    assert await rabbit.ready()
+
+
+async def test_a_long_alarm_is_unavailable_and_the_same_bus_goes_on_afterwards(
+    broker: RabbitServer, url: str
+) -> None:
+    bus = RabbitMQBus(url, TOPOLOGY, confirm_seconds=0.5)
+    await bus.publish([message("JobFinished")])
+    await asyncio.to_thread(broker.ctl, "set_vm_memory_high_watermark", "0.0001")
+    try:
+        with pytest.raises(BusUnavailable, match="no answer in time"):
+            await bus.publish([message("JobFinished")])
+        with pytest.raises(BusUnavailable, match="alarm"):
+            await bus.publish([message("JobFinished")])
+        # Acknowledging goes on meanwhile: it has a connection of its own.
+        await bus.subscribe("other")
+    finally:
+        await asyncio.to_thread(broker.ctl, "set_vm_memory_high_watermark", "0.6")
+    sent = message()
+    async with asyncio.timeout(20):
+        while not await bus.ready():
+            pass
+    await bus.publish([sent])
+    assert await take_all(await bus.subscribe("reader"), 1) == {sent.event_id}
+    await bus.close()
+
+
+async def test_an_alarm_does_not_hold_up_closing(broker: RabbitServer, url: str) -> None:
+    bus = RabbitMQBus(url, TOPOLOGY, confirm_seconds=0.5)
+    await asyncio.to_thread(broker.ctl, "set_vm_memory_high_watermark", "0.0001")
+    try:
+        large = [message(body=b"x" * 100_000) for _ in range(200)]  # more than sockets hold
+        with pytest.raises(BusUnavailable):
+            await bus.publish(large)
+        async with asyncio.timeout(8):
+            await bus.close()
+    finally:
+        await asyncio.to_thread(broker.ctl, "set_vm_memory_high_watermark", "0.6")
+
+
+async def test_a_frozen_broker_is_unavailable_within_the_bound_and_thawed_it_goes_on(
+    broker: RabbitServer, url: str
+) -> None:
+    bus = RabbitMQBus(url, TOPOLOGY, confirm_seconds=1)
+    subscription = await bus.subscribe("reader")
+    await bus.publish([message()])
+    await asyncio.to_thread(broker.freeze)
+    try:
+        with pytest.raises(BusUnavailable, match="no answer in time"):
+            await bus.publish([message()])
+        async with asyncio.timeout(4):
+            assert not await bus.ready()
+    finally:
+        await asyncio.to_thread(broker.thaw)
+    sent = message()
+    await bus.publish([sent])
+    taken = await take_all(subscription, 2)
+    assert sent.event_id in taken or sent.event_id in await take_all(subscription, 1)
+    async with asyncio.timeout(8):
+        await bus.close()
+
+
+async def test_closing_finishes_what_is_under_way(url: str) -> None:
+    bus = RabbitMQBus(url, TOPOLOGY)
+    subscription = await bus.subscribe("reader")
+    async with asyncio.TaskGroup() as publishing:
+        publishing.create_task(bus.publish([message() for _ in range(500)]))
+        taken = list(await subscription.take(100))
+        for delivery in taken:
+            await delivery.ack()
+        await bus.close()
+    with pytest.raises(BusUnavailable, match="closed"):
+        await bus.publish([message()])
+    with pytest.raises(BusUnavailable):
+        await subscription.take(1)
+    again = RabbitMQBus(url, TOPOLOGY)
+    rest = await take_all(await again.subscribe("reader"), 500 - len(taken))
+    assert rest.isdisjoint(each.message.event_id for each in taken)
+    await again.close()
+
+
+async def test_a_message_that_kills_its_reader_ends_alone_among_the_dead_letters(
+    rabbitmq: RabbitServer, url: str
+) -> None:
+    if rabbitmq.management_url is None:
+        pytest.skip("the broker that is given shows no queue lengths")
+    poison = message(body=b"poison")
+    innocent = [message() for _ in range(30)]
+    bus = RabbitMQBus(url, TOPOLOGY)
+    await bus.publish([*innocent[:15], poison, *innocent[15:]])
+    handled: set[str] = set()
+    for _ in range(DELIVERY_LIMIT + 1):
+        subscription = await bus.subscribe("reader")
+        handled |= await _handle_until_poison(subscription)
+        await subscription.close()  # what a crash of the process comes to
+    assert handled == ids(innocent)
+    dead = RabbitMQBus(url, {"reader.dead": ()})
+    assert [poison.event_id] == list(await take_all(await dead.subscribe("reader.dead"), 1))
+    await dead.close()
+    await bus.close()
+
+
+async def _handle_until_poison(subscription: Subscription) -> set[str]:
+    """Handle batch by batch as a consumer would, and die at the poison, with its whole batch."""
+    handled: set[str] = set()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(2):
+            while True:
+                batch = await subscription.take(100)
+                if any(each.message.body == b"poison" for each in batch):
+                    return handled
+                for delivery in batch:
+                    await delivery.ack()
+                    handled.add(delivery.message.event_id)
+    return handled
+
+
+async def test_a_queue_that_was_declared_otherwise_is_refused_in_words(
+    rabbitmq: RabbitServer,
+) -> None:
+    if rabbitmq.management_url is None:
+        pytest.skip("the broker that is given has no management API")
+    with fresh_vhost(rabbitmq) as empty:
+        vhost = empty.rpartition("/")[2]
+        body = {"durable": True, "arguments": {"x-queue-type": "classic"}}
+        manage(rabbitmq.management_url, "PUT", f"/api/queues/{vhost}/reader", body)
+        with pytest.raises(TopologyError, match="declared otherwise"):
+            await declare_topology(empty, TOPOLOGY)
+
+
+async def test_a_binding_that_is_wanted_no_more_goes_with_the_next_migration(
+    url: str,
+) -> None:
+    await declare_topology(url, {"reader": ("Asked",), "other": ("Told",)})
+    bus = RabbitMQBus(url, TOPOLOGY)
+    asked = message("Asked")
+    await bus.publish([message("Told"), asked])
+    subscription = await bus.subscribe("reader")
+    assert await take_all(subscription, 1) == {asked.event_id}
+    await bus.close()

@@ -1,0 +1,258 @@
+"""A job and its attempts in memory, moved by the API's own decisions as rows are."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from msgspec.structs import replace
+
+from services.api import decisions
+from services.api.agents import Callback, Refused, _must_be_current, _said_before
+from services.api.model import (
+    TERMINAL,
+    Attempt,
+    Job,
+    Rules,
+    State,
+    Step,
+    first_attempt,
+    requirements_of,
+)
+from shared.events import (
+    Event,
+    InstanceLaunched,
+    InstanceRequested,
+    InstanceTerminated,
+    JobScheduled,
+    LaunchDelayed,
+    LaunchRefused,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+RULES = Rules(max_attempts=3, boot_seconds=100, silence_seconds=60, stop_grace_seconds=10)
+
+
+def after(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def a_job(**fields: Any) -> Job:
+    known: dict[str, Any] = {
+        "id": 1,
+        "name": None,
+        "docker_image": "alpine",
+        "command": None,
+        "env_vars": {},
+        "labels": {"team": "a"},
+        "scheduled_for": NOW,
+        "timezone": "UTC",
+        "timeout_seconds": None,
+        "status": "SCHEDULED",
+        "attempt": 1,
+        "trace": "trace-1",
+        "created_at": NOW,
+    }
+    return Job(**{**known, **fields})
+
+
+def an_attempt(state: State = "scheduled", **fields: Any) -> Attempt:
+    """An attempt as it would be in *state*: launched from booting on, claimed from pulling on."""
+    order = ("booting", "pulling", "running", "stopping", "ended")
+    known: dict[str, Any] = {
+        "job_id": 1,
+        "number": 1,
+        "state": state,
+        "due_at": NOW,
+        "entered": {"scheduled": NOW, state: NOW},
+    }
+    if state in order:
+        known |= {"instance_id": "i-1", "dies_by": after(3600), "check_at": after(100)}
+    if state in order[1:]:
+        known |= {"token_hash": b"token", "runtime": "docker", "heartbeat_at": NOW}
+        known |= {"check_at": after(60)}
+    if state == "ended":
+        known |= {"cause": "lost", "ended_at": NOW, "check_at": None}
+    return Attempt(**{**known, **fields})
+
+
+def requested(attempt: int = 1) -> InstanceRequested:
+    needs = requirements_of(a_job(), RULES)
+    return InstanceRequested(job_id=1, attempt=attempt, due_at=NOW, requirements=needs)
+
+
+def delayed(
+    attempt: int = 1, *, seconds: float = 30, message: str = "no capacity"
+) -> LaunchDelayed:
+    return LaunchDelayed(
+        job_id=1,
+        attempt=attempt,
+        reason="no_capacity",
+        message=message,
+        next_try_at=after(seconds),
+    )
+
+
+def refused(attempt: int = 1) -> LaunchRefused:
+    return LaunchRefused(job_id=1, attempt=attempt, message="bad image id")
+
+
+def launched(
+    attempt: int = 1, *, instance: str | None = None, at: datetime = NOW
+) -> InstanceLaunched:
+    return InstanceLaunched(
+        job_id=1,
+        attempt=attempt,
+        launch_token="launch-1",
+        instance_id=instance or f"i-{attempt}",
+        instance_type="m7g.medium",
+        zone="us-east-1a",
+        market="spot",
+        hourly_price_usd=0.01,
+        launched_at=at,
+        dies_by=at + timedelta(seconds=3600),
+        told=1,
+        spot_instance_request_id="sir-1",
+    )
+
+
+def terminated(
+    attempt: int = 1, *, instance: str | None = None, spot: bool = False, at: datetime = NOW
+) -> InstanceTerminated:
+    return InstanceTerminated(
+        instance_id=instance or f"i-{attempt}",
+        terminated_at=at,
+        cause="it ended",
+        spot_interrupted=spot,
+        billed_seconds=60,
+        cost_usd=0.02,
+        job_id=1,
+        attempt=attempt,
+    )
+
+
+INTERRUPTED = Callback(cause="interrupted", stopped=False)
+STOPPED = Callback(cause="interrupted", stopped=True, exit_code=143)
+DONE = Callback(cause="done", stopped=True, exit_code=0)
+FAILED = Callback(cause="failed", stopped=True, exit_code=3, message="it failed")
+TIMED_OUT = Callback(cause="timed_out", stopped=True, message="too long")
+
+
+class Story:
+    """One job. What the routes refuse raises `Refused` here too."""
+
+    def __init__(self, job: Job | None = None, *attempts: Attempt, rules: Rules = RULES) -> None:
+        self.job = job or a_job()
+        self.rules = rules
+        self.attempts = {each.number: each for each in attempts} or {1: first_attempt(1, NOW, NOW)}
+        self.told: list[Event] = []
+        if not attempts:
+            self.told.append(decisions.job_scheduled(self.job, self.attempts[1], rules))
+
+    @property
+    def current(self) -> Attempt:
+        return self.attempts[self.job.attempt]
+
+    def save(self, step: Step | None) -> bool:
+        """Keep what was decided; False where it was nothing."""
+        if step is None:
+            return False
+        self.job = step.job
+        self.attempts.update({each.number: each for each in step.attempts})
+        self.told += step.events
+        return True
+
+    def hear(self, fact: Event, now: datetime = NOW) -> bool:
+        """Let another service's fact take effect."""
+        match fact:
+            case InstanceRequested():
+                return self.save(decisions.decide_requested(self.job, self._of(fact), now))
+            case LaunchDelayed():
+                return self.save(decisions.decide_delayed(self.job, self._of(fact), fact, now))
+            case LaunchRefused():
+                step = decisions.decide_refused(
+                    self.job, self._of(fact), fact.message, now, self.rules
+                )
+                return self.save(step)
+            case InstanceLaunched():
+                moved = decisions.decide_launched(self._of(fact), fact, self.rules)
+                return self.save(Step(job=self.job, attempts=(moved,)))
+            case InstanceTerminated():
+                return self._hear_gone(fact, now)
+        raise AssertionError(fact)
+
+    def _of(self, fact: Any) -> Attempt:
+        return self.attempts[fact.attempt]
+
+    def _hear_gone(self, fact: InstanceTerminated, now: datetime) -> bool:
+        attempt = self._of(fact)
+        step = decisions.decide_gone(self.job, attempt, fact, now, self.rules)
+        following = self.attempts.get(attempt.number + 1)
+        if step is not None and following is not None and following.state == "held":
+            step = decisions.release(step, following, now, self.rules)
+        return self.save(step)
+
+    def claim(self, number: int = 1, now: datetime = NOW, instance: str | None = None) -> None:
+        attempt = self.attempts[number]
+        _must_be_current(self.job, attempt)
+        if attempt.state == "held":
+            raise Refused(409, "held")
+        self.attempts[number] = decisions.decide_claimed(
+            attempt,
+            token_hash=f"token-{number}".encode(),
+            instance_id=instance or f"i-{number}",
+            runtime="docker",
+            now=now,
+            rules=self.rules,
+        )
+
+    def report(self, number: int = 1, phase: str | None = None, now: datetime = NOW) -> None:
+        _must_be_current(self.job, self.attempts[number])
+        self.attempts[number] = replace(self.attempts[number], heartbeat_at=now)
+        if phase is not None:
+            self.save(decisions.decide_phase(self.job, self.attempts[number], phase, now))
+
+    def call_back(self, word: Callback, number: int = 1, now: datetime = NOW) -> bool:
+        """Let an agent's word take effect; False where it had."""
+        attempt = self.attempts[number]
+        if number == self.job.attempt and _said_before(attempt, word):
+            return False
+        _must_be_current(self.job, attempt)
+        if word.cause == "interrupted" and not word.stopped:
+            return self.save(decisions.decide_interrupted(self.job, attempt, now, self.rules))
+        return self.save(
+            decisions.decide_end(
+                self.job,
+                attempt,
+                word.cause,
+                now,
+                self.rules,
+                message=word.message,
+                exit_code=word.exit_code,
+                container_stopped=True,
+            )
+        )
+
+    def cancel(self, now: datetime = NOW) -> bool:
+        return self.save(decisions.decide_cancel(self.job, self.current, now, self.rules))
+
+    def look(self, now: datetime) -> bool:
+        """The sweep over silent attempts, for this job."""
+        due = [a for a in self.attempts.values() if a.check_at is not None and a.check_at <= now]
+        for each in due:
+            self.save(decisions.decide_overdue(self.job, each, now, self.rules))
+        return bool(due)
+
+    def told_of(self, *kinds: type[Event]) -> list[Any]:
+        return [each for each in self.told if isinstance(each, kinds)]
+
+    def names(self) -> list[str]:
+        """The names of all that was told, but for the first JobScheduled."""
+        names = [type(each).__name__ for each in self.told]
+        return names[1:] if isinstance(self.told[0], JobScheduled) else names
+
+    def phases(self) -> list[str]:
+        """The states of all attempts, the first one first."""
+        return [self.attempts[number].state for number in sorted(self.attempts)]
+
+    @property
+    def over(self) -> bool:
+        return self.job.status in TERMINAL

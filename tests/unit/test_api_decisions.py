@@ -1,0 +1,495 @@
+"""What becomes of a job, fact by fact: every event at every state."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any, get_args
+
+import pytest
+from msgspec.structs import replace
+
+from services.api import decisions
+from services.api.agents import Callback, Refused
+from services.api.model import (
+    ORDER,
+    PHASES,
+    Attempt,
+    Job,
+    Rules,
+    State,
+    advance,
+    requirements_of,
+)
+from shared.events import AttemptEnded, Event, JobFinished, JobScheduled, JobStarted
+from tests.unit.api_story import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    NOW,
+    RULES,
+    STOPPED,
+    TIMED_OUT,
+    Story,
+    a_job,
+    after,
+    an_attempt,
+    delayed,
+    launched,
+    refused,
+    requested,
+    terminated,
+)
+
+STATES: tuple[State, ...] = get_args(State)
+BEFORE_BOOTING: tuple[State, ...] = ("held", "scheduled", "requested", "delayed")
+CLAIMED: tuple[State, ...] = ("pulling", "running", "stopping")
+
+
+def at(state: State, **fields: Any) -> Story:
+    """A job whose only attempt is in *state*; ended: it failed."""
+    if state == "ended":
+        job = a_job(status="FAILED", finished_at=NOW)
+        return Story(job, an_attempt("ended", cause="failed", container_stopped=True, **fields))
+    return Story(a_job(), an_attempt(state, **fields))
+
+
+# -- the model
+
+
+def test_every_state_has_a_place_and_all_but_the_end_a_phase() -> None:
+    assert set(ORDER) == set(STATES)
+    assert set(PHASES) == set(STATES) - {"ended"}
+
+
+@pytest.mark.parametrize(("old", "new"), list(itertools.product(STATES, STATES)))
+def test_an_attempt_only_moves_to_the_right(old: State, new: State) -> None:
+    attempt = an_attempt(old, waiting_because="x", waiting_until=NOW)
+    moved = advance(attempt, new, after(5))
+    if ORDER[new] > ORDER[old]:
+        assert moved.state == new
+        assert moved.entered[new] == after(5)
+        assert (moved.waiting_because, moved.waiting_until) == (None, None)
+    else:
+        assert moved is attempt
+
+
+@pytest.mark.parametrize(
+    ("timeout", "lifetime"), [(None, 86_400), (60, 3660), (82_800, 86_400), (86_400, 86_400)]
+)
+def test_a_time_limit_bounds_the_instances_lifetime(timeout: int | None, lifetime: int) -> None:
+    needs = requirements_of(a_job(timeout_seconds=timeout), Rules())
+    assert (needs.max_lifetime_seconds, needs.labels) == (lifetime, {"team": "a"})
+
+
+# -- every fact at every state: what it moves, and where it is old news
+
+MOVES: dict[str, tuple[Callable[[], Event], dict[str, str]]] = {
+    "requested": (requested, {"held": "requested", "scheduled": "requested"}),
+    "delayed": (delayed, dict.fromkeys(BEFORE_BOOTING, "delayed")),
+    "launched": (launched, dict.fromkeys(BEFORE_BOOTING, "booting")),
+    "refused": (refused, dict.fromkeys(BEFORE_BOOTING, "ended")),
+    "terminated": (terminated, dict.fromkeys(STATES, "ended")),
+}
+
+
+@pytest.mark.parametrize(("fact", "state"), list(itertools.product(MOVES, STATES)))
+def test_a_fact_moves_an_attempt_to_the_right_or_not_at_all(fact: str, state: State) -> None:
+    make, moves = MOVES[fact]
+    story = at(state)
+    story.hear(make(), after(5))
+    assert story.attempts[1].state == moves.get(state, state)
+
+
+@pytest.mark.parametrize(("fact", "state"), list(itertools.product(MOVES, STATES)))
+def test_a_fact_heard_twice_is_heard_once(fact: str, state: State) -> None:
+    make, _ = MOVES[fact]
+    once, twice = at(state), at(state)
+    once.hear(make(), after(5))
+    twice.hear(make(), after(5))
+    twice.hear(make(), after(9))
+    assert (twice.job, twice.attempts, twice.told) == (once.job, once.attempts, once.told)
+
+
+@pytest.mark.parametrize("fact", MOVES)
+@pytest.mark.parametrize("status", ["DONE", "FAILED", "CANCELLED"])
+def test_no_fact_changes_a_job_that_is_over_or_tells_anything(fact: str, status: Any) -> None:
+    job = a_job(status=status, finished_at=NOW, exit_code=0)
+    story = Story(job, an_attempt("ended", cause="done"))
+    story.hear(MOVES[fact][0](), after(5))
+    assert story.job == job
+    assert story.told == []
+    assert story.attempts[1].cause == "done"
+
+
+def test_what_is_known_of_an_instance_is_kept_though_its_attempt_is_over() -> None:
+    story = Story(a_job(status="CANCELLED", finished_at=NOW), an_attempt("ended", instance_id=None))
+    story.hear(launched())
+    story.hear(terminated(at=after(60)))
+    attempt = story.attempts[1]
+    assert (attempt.instance_id, attempt.zone, attempt.market) == ("i-1", "us-east-1a", "spot")
+    assert (attempt.instance_gone_at, attempt.billed_seconds, attempt.cost_usd) == (
+        after(60),
+        60,
+        0.02,
+    )
+    assert attempt.check_at is None
+
+
+FACTS = (requested(), delayed(seconds=30), delayed(seconds=60, message="later"), launched())
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(len(FACTS)))))
+def test_the_launchers_facts_commute(order: tuple[int, ...]) -> None:
+    story, straight = Story(), Story()
+    for fact in FACTS:
+        straight.hear(fact)
+    for place in order:
+        story.hear(FACTS[place])
+    assert story.job == straight.job
+    assert replace(story.current, entered={}) == replace(straight.current, entered={})
+    assert story.told == straight.told
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_launch_claim_and_request_commute(order: tuple[int, ...]) -> None:
+    story = Story()
+    steps: list[Callable[[], Any]] = [
+        lambda: story.hear(requested()),
+        lambda: story.hear(launched()),
+        lambda: story.claim(now=after(7)),
+    ]
+    for place in order:
+        steps[place]()
+    attempt = story.current
+    assert (attempt.state, attempt.instance_id, attempt.zone) == ("booting", "i-1", "us-east-1a")
+    assert (attempt.check_at, attempt.dies_by) == (after(67), after(3600))
+    assert attempt.token_hash == b"token-1"
+
+
+def test_an_older_telling_of_a_delay_does_not_replace_a_newer_one() -> None:
+    story = Story()
+    story.hear(delayed(seconds=60, message="newer"))
+    assert story.hear(delayed(seconds=30, message="older")) is False
+    assert (story.current.waiting_because, story.current.waiting_until) == ("newer", after(60))
+
+
+def test_a_termination_before_its_launch_is_heard_means_the_instance_never_served() -> None:
+    story = Story()
+    story.hear(terminated())
+    story.hear(launched())
+    assert story.attempts[1].cause == "lost"
+    assert story.job.attempt == 2
+    assert story.attempts[2].state == "scheduled"
+
+
+def test_the_end_of_another_instance_than_the_attempts_own_changes_nothing() -> None:
+    for state in ("booting", *CLAIMED):
+        story = at(state)
+        assert story.hear(terminated(instance="i-leaked")) is False
+        assert story.attempts[1].state == state
+
+
+def test_the_end_of_another_instance_does_not_release_what_is_held() -> None:
+    story = at("running")
+    story.look(after(60))
+    assert story.hear(terminated(instance="i-leaked")) is False
+    assert story.attempts[2].state == "held"
+
+
+def test_a_refusal_does_not_end_an_attempt_that_has_an_instance() -> None:
+    for state in ("booting", *CLAIMED):
+        story = at(state)
+        assert story.hear(refused()) is False
+
+
+def test_a_refused_attempt_fails_its_job_in_the_launchers_words() -> None:
+    story = Story()
+    story.hear(requested())
+    story.hear(refused())
+    assert (story.job.status, story.job.error_message) == ("FAILED", "bad image id")
+    assert story.attempts[1].cause == "refused"
+    assert story.names() == ["AttemptEnded", "JobFinished"]
+
+
+# -- the agent's words at every state
+
+
+@pytest.mark.parametrize("phase", ["pulling", "running", "stopping"])
+@pytest.mark.parametrize("state", ["booting", *CLAIMED])
+def test_a_phase_moves_an_attempt_to_the_right_or_not_at_all(state: State, phase: State) -> None:
+    story = at(state)
+    moved = ORDER[phase] > ORDER[state]
+    story.report(phase=phase, now=after(5))
+    assert story.current.state == (phase if moved else state)
+    running = moved and phase == "running"
+    assert len(story.told_of(JobStarted)) == (1 if running else 0)
+    assert story.job.status == ("RUNNING" if running else "SCHEDULED")
+
+
+@pytest.mark.parametrize("state", ["booting", *CLAIMED])
+@pytest.mark.parametrize(
+    ("word", "status", "exit_code"),
+    [(DONE, "DONE", 0), (FAILED, "FAILED", 3), (TIMED_OUT, "FAILED", None)],
+)
+def test_a_last_word_ends_attempt_and_job_at_once(
+    state: State, word: Callback, status: str, exit_code: int | None
+) -> None:
+    story = at(state)
+    assert story.call_back(word, now=after(5))
+    job, attempt = story.job, story.attempts[1]
+    assert (job.status, job.exit_code, job.finished_at) == (status, exit_code, after(5))
+    assert job.error_message == word.message
+    assert (attempt.state, attempt.cause, attempt.ended_at) == ("ended", word.cause, after(5))
+    assert attempt.container_stopped
+    [over, last] = story.told
+    assert isinstance(over, AttemptEnded)
+    assert (over.cause, over.terminate_after) == (word.cause, after(5))
+    assert isinstance(last, JobFinished)
+    assert (last.status, last.exit_code, last.attempt) == (status, exit_code, 1)
+
+
+@pytest.mark.parametrize("state", ["booting", *CLAIMED])
+def test_the_notice_takes_the_job_back_to_scheduled_and_the_attempt_goes_on(state: State) -> None:
+    story = at(state)
+    story.job = replace(story.job, status="RUNNING")
+    assert story.call_back(INTERRUPTED, now=after(5))
+    assert (story.job.status, story.job.attempt) == ("SCHEDULED", 1)
+    assert (story.current.state, story.current.interrupted_at) == ("stopping", after(5))
+    assert "interruption notice" in (story.current.waiting_because or "")
+    assert story.told == []
+    assert story.call_back(INTERRUPTED, now=after(6)) is False
+    story.report(phase="running", now=after(7))
+    assert (story.job.status, story.current.state) == ("SCHEDULED", "stopping")
+
+
+def test_the_notice_and_the_stopped_container_schedule_the_job_again() -> None:
+    story = at("running")
+    story.call_back(INTERRUPTED, now=after(5))
+    story.call_back(STOPPED, now=after(8))
+    assert (story.job.status, story.job.attempt) == ("SCHEDULED", 2)
+    assert (story.attempts[1].cause, story.attempts[1].exit_code) == ("interrupted", 143)
+    assert (story.attempts[2].state, story.attempts[2].due_at) == ("scheduled", after(8))
+    assert story.names() == ["AttemptEnded", "JobScheduled"]
+    assert (story.told[1].attempt, story.told[1].due_at) == (2, after(8))  # type: ignore[attr-defined]
+
+
+def test_a_setting_delays_the_next_attempt() -> None:
+    story = Story(a_job(), an_attempt("running"), rules=Rules(reschedule_delay_seconds=300))
+    story.call_back(STOPPED, now=after(5))
+    assert story.attempts[2].due_at == after(305)
+
+
+def test_a_container_that_exits_0_after_the_notice_is_done() -> None:
+    story = at("running")
+    story.call_back(INTERRUPTED, now=after(5))
+    story.call_back(DONE, now=after(8))
+    assert story.job.status == "DONE"
+    assert story.names() == ["AttemptEnded", "JobFinished"]
+
+
+def test_a_container_that_fails_after_the_notice_fails_the_job() -> None:
+    story = at("running")
+    story.call_back(INTERRUPTED, now=after(5))
+    story.call_back(FAILED, now=after(8))
+    assert story.job.status == "FAILED"
+
+
+WORDS = {"done": DONE, "failed": FAILED, "timed_out": TIMED_OUT, "notice": INTERRUPTED}
+
+
+@pytest.mark.parametrize("first", ["done", "failed", "timed_out"])
+@pytest.mark.parametrize("second", [*WORDS, "stopped"])
+def test_after_a_last_word_the_same_is_heard_in_silence_and_any_other_refused(
+    first: str, second: str
+) -> None:
+    story = at("running")
+    story.call_back(WORDS[first], now=after(5))
+    before = (story.job, dict(story.attempts), list(story.told))
+    word = {**WORDS, "stopped": STOPPED}[second]
+    if first == second:
+        assert story.call_back(word, now=after(6)) is False
+    else:
+        with pytest.raises(Refused) as refused_with:
+            story.call_back(word, now=after(6))
+        assert refused_with.value.status == 409
+        assert refused_with.value.cause == WORDS[first].cause
+    assert (story.job, story.attempts, story.told) == before
+
+
+@pytest.mark.parametrize("word", [DONE, FAILED, INTERRUPTED, STOPPED])
+def test_an_older_attempts_word_is_refused(word: Callback) -> None:
+    story = at("running")
+    story.call_back(STOPPED, now=after(5))
+    with pytest.raises(Refused) as refused_with:
+        story.call_back(word, 1, now=after(6))
+    assert refused_with.value.status == 409
+
+
+def test_a_held_attempt_cannot_be_claimed() -> None:
+    story = at("running")
+    story.look(after(60))
+    with pytest.raises(Refused):
+        story.claim(2)
+
+
+# -- cancelling
+
+
+@pytest.mark.parametrize("state", [s for s in STATES if s != "ended"])
+def test_a_job_is_cancelled_at_any_stage(state: State) -> None:
+    story = at(state)
+    assert story.cancel(after(5))
+    assert (story.job.status, story.job.finished_at) == ("CANCELLED", after(5))
+    assert (story.current.state, story.current.cause) == ("ended", "cancelled")
+    assert [type(each).__name__ for each in story.told] == [
+        "JobCancelled",
+        "AttemptEnded",
+        "JobFinished",
+    ]
+
+
+@pytest.mark.parametrize("state", [s for s in STATES if s != "ended"])
+def test_only_a_container_that_may_run_gets_its_grace(state: State) -> None:
+    story = at(state)
+    story.cancel(after(5))
+    [over] = story.told_of(AttemptEnded)
+    grace = 0 if state in BEFORE_BOOTING else RULES.stop_grace_seconds + 10
+    assert over.terminate_after == after(5 + grace)
+
+
+def test_a_finished_job_cannot_be_cancelled() -> None:
+    assert at("ended").cancel() is False
+
+
+def test_a_cancelled_attempt_stays_so_whatever_its_instance_does() -> None:
+    story = at("running")
+    story.cancel(after(5))
+    story.hear(terminated(at=after(9)))
+    assert (story.job.status, story.job.attempt) == ("CANCELLED", 1)
+    assert len(story.told) == 3
+
+
+# -- silence, boot time-out, lifetime
+
+
+def test_an_attempt_heard_of_is_looked_at_again_when_it_may_be_silent() -> None:
+    story = at("running")
+    story.report(now=after(50))
+    story.look(after(60))
+    assert (story.current.state, story.current.check_at) == ("running", after(110))
+    assert story.told == []
+
+
+def test_a_silent_attempt_is_lost_and_the_next_one_held() -> None:
+    story = at("running")
+    story.look(after(60))
+    assert (story.attempts[1].cause, story.attempts[1].ended_at) == ("lost", after(60))
+    assert story.attempts[1].error_message == "no word from its agent for 60 s"
+    assert (story.job.status, story.job.attempt) == ("SCHEDULED", 2)
+    assert story.attempts[2].state == "held"
+    assert "i-1 of attempt 1" in (story.attempts[2].waiting_because or "")
+    assert story.names() == ["AttemptEnded"]
+    story.hear(terminated(at=after(70)), after(71))
+    assert story.phases() == ["ended", "scheduled"]
+    assert story.names() == ["AttemptEnded", "JobScheduled"]
+
+
+def test_an_attempt_that_goes_silent_after_the_notice_was_interrupted() -> None:
+    story = at("running")
+    story.call_back(INTERRUPTED, now=after(5))
+    story.look(after(65))
+    assert story.attempts[1].cause == "interrupted"
+    assert story.attempts[2].state == "held"
+
+
+def test_an_instance_that_never_speaks_is_lost_when_its_time_to_boot_is_over() -> None:
+    story = Story()
+    story.hear(launched(at=after(10)))
+    assert story.look(after(109)) is False
+    assert story.look(after(110))
+    assert story.attempts[1].cause == "lost"
+    assert story.attempts[1].error_message == "no word from its instance within 100 s of its launch"
+
+
+def test_the_maximum_lifetime_ends_an_attempt_however_alive_it_is() -> None:
+    story = at("running", dies_by=after(60))
+    story.report(now=after(59))
+    story.look(after(60))
+    assert (story.job.status, story.job.error_message) == (
+        "FAILED",
+        "ran into its maximum lifetime",
+    )
+    assert story.attempts[1].cause == "timed_out"
+    [over] = story.told_of(AttemptEnded)
+    assert over.terminate_after == after(80)
+
+
+@pytest.mark.parametrize(("spot", "cause"), [(True, "interrupted"), (False, "lost")])
+def test_an_instance_that_is_gone_ends_its_attempt_and_schedules_the_next(
+    *, spot: bool, cause: str
+) -> None:
+    story = at("running")
+    story.hear(terminated(spot=spot), after(5))
+    assert story.attempts[1].cause == cause
+    assert story.attempts[1].error_message == "instance i-1 is gone: it ended"
+    assert story.attempts[2].state == "scheduled"
+    assert story.names() == ["AttemptEnded", "JobScheduled"]
+
+
+def test_an_instance_that_is_gone_after_the_notice_was_interrupted() -> None:
+    story = at("running")
+    story.call_back(INTERRUPTED)
+    story.hear(terminated(spot=False), after(5))
+    assert story.attempts[1].cause == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (STOPPED, "gave up after 3 attempts, the last one was interrupted"),
+        (
+            replace(STOPPED, cause="lost", message="gone"),
+            "gave up after 3 attempts, the last one was lost: gone",
+        ),
+    ],
+)
+def test_a_job_gives_up_after_its_last_attempt(word: Callback, message: str) -> None:
+    story = Story(a_job(attempt=3), an_attempt("running", number=3))
+    story.call_back(word, 3, now=after(5))
+    assert (story.job.status, story.job.error_message) == ("FAILED", message)
+    assert story.names() == ["AttemptEnded", "JobFinished"]
+
+
+def test_every_attempt_but_the_last_is_followed_by_another() -> None:
+    story = Story()
+    for number in (1, 2, 3):
+        assert not story.over
+        story.hear(launched(number))
+        story.claim(number)
+        story.call_back(STOPPED, number)
+    assert story.job.status == "FAILED"
+    assert [each.attempt for each in story.told_of(JobScheduled)] == [1, 2, 3]
+
+
+def test_a_held_attempt_is_scheduled_once_and_only_when_it_is_held() -> None:
+    story = at("running")
+    story.look(after(60))
+    story.hear(terminated(), after(70))
+    story.hear(terminated(), after(80))
+    assert len(story.told_of(JobScheduled)) == 1
+
+
+def test_a_cancelled_job_is_not_scheduled_by_the_end_of_its_lost_instance() -> None:
+    story = at("running")
+    story.look(after(60))
+    story.cancel(after(65))
+    story.hear(terminated(), after(70))
+    assert story.told_of(JobScheduled) == []
+    assert story.attempts[2].cause == "cancelled"
+
+
+def test_what_the_scheduler_is_told_carries_the_instances_needs() -> None:
+    job: Job = a_job(timeout_seconds=60)
+    attempt: Attempt = an_attempt()
+    fact = decisions.job_scheduled(job, attempt, RULES)
+    assert (fact.job_id, fact.attempt, fact.due_at) == (1, 1, NOW)
+    assert fact.requirements.max_lifetime_seconds == 3660

@@ -1,0 +1,285 @@
+"""One job under every order of facts, words, silences and crashes that Hypothesis finds.
+
+The machine keeps the truth beside what the API believes: which containers run, which instances
+live. The invariants compare the two.
+"""
+
+import contextlib
+from datetime import datetime, timedelta
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from services.api import render
+from services.api.agents import Callback, Refused
+from shared.events import AttemptEnded, Event, JobFinished, JobScheduled
+from tests.unit.api_story import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    NOW,
+    STOPPED,
+    TIMED_OUT,
+    Story,
+    a_job,
+    delayed,
+    launched,
+    refused,
+    requested,
+    terminated,
+)
+
+numbers = st.integers(min_value=1, max_value=3)
+
+
+class OneJob(RuleBasedStateMachine):
+    """A job, its instances, its agents and the events between them."""
+
+    facts = Bundle("facts")
+
+    @initialize()
+    def begin(self) -> None:
+        self.now: datetime = NOW
+        self.story = Story(a_job())
+        self.alive: set[int] = set()
+        self.gone: set[int] = set()
+        self.refused: set[int] = set()
+        self.claimed: set[int] = set()
+        self.finished_agents: set[int] = set()
+        self.running: set[int] = set()
+        self.exited_0: set[int] = set()
+        self.last_word: Any = None
+        self.undelivered: list[Event] = []
+
+    def _scheduled(self, number: int) -> bool:
+        return any(each.attempt == number for each in self.story.told_of(JobScheduled))
+
+    # -- the world
+
+    @rule(seconds=st.sampled_from([1, 5, 30, 61, 101]))
+    def time_passes(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    @rule(target=facts, number=numbers)
+    def the_scheduler_fires(self, number: int) -> Event | None:
+        return requested(number) if self._scheduled(number) else None
+
+    @rule(target=facts, number=numbers, seconds=st.integers(min_value=1, max_value=99))
+    def the_launcher_waits(self, number: int, seconds: int) -> Event | None:
+        if not self._scheduled(number) or number in self.alive | self.gone | self.refused:
+            return None
+        return delayed(number, seconds=seconds)
+
+    @rule(target=facts, number=numbers)
+    def the_launcher_launches(self, number: int) -> Event | None:
+        """It may not have heard yet that the attempt is over."""
+        return self._launch(number)
+
+    def _launch(self, number: int) -> Event | None:
+        if not self._scheduled(number) or number in self.alive | self.gone | self.refused:
+            return None
+        self.alive.add(number)
+        return self._owed(launched(number, at=self.now))
+
+    @rule(target=facts, number=numbers)
+    def the_launcher_refuses(self, number: int) -> Event | None:
+        if not self._scheduled(number) or number in self.alive | self.gone | self.refused:
+            return None
+        self.refused.add(number)
+        return self._owed(refused(number))
+
+    @rule(target=facts, number=numbers, spot=st.booleans())
+    def an_instance_dies(self, number: int, *, spot: bool) -> Event | None:
+        if number not in self.alive:
+            return None
+        return self._die(number, spot=spot)
+
+    def _die(self, number: int, *, spot: bool) -> Event:
+        self.alive.discard(number)
+        self.gone.add(number)
+        self.running.discard(number)
+        return self._owed(terminated(number, spot=spot, at=self.now))
+
+    def _owed(self, fact: Event) -> Event:
+        self.undelivered.append(fact)
+        return fact
+
+    @rule(fact=facts)
+    def a_fact_is_delivered(self, fact: Event | None) -> None:
+        """In any order, and again."""
+        if fact is not None:
+            self.story.hear(fact, self.now)
+
+    # -- the agents
+
+    @rule()
+    def all_goes_well_up_to_the_claim(self) -> None:
+        """What the single rules find by luck alone, in one step, so that more is seen behind it."""
+        number = self.story.job.attempt
+        fact = self._launch(number)
+        if fact is not None and not self.story.over:
+            self.story.hear(fact, self.now)
+            self.story.claim(number, self.now)
+            self.claimed.add(number)
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def an_agent_claims(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted(self.alive)))
+        if number in self.claimed:
+            return
+        with contextlib.suppress(Refused):
+            self.story.claim(number, self.now)
+            self.claimed.add(number)
+
+    def _agent(self, data: st.DataObject) -> int | None:
+        acting = sorted((self.claimed & self.alive) - self.finished_agents)
+        return data.draw(st.sampled_from(acting)) if acting else None
+
+    @precondition(lambda self: self.claimed)
+    @rule(data=st.data())
+    def an_agent_starts_its_container(self, data: st.DataObject) -> None:
+        """Whatever has been decided meanwhile: it knows only what it is answered."""
+        number = self._agent(data)
+        if number is not None and number not in self.exited_0:
+            self.running.add(number)
+
+    @precondition(lambda self: self.claimed)
+    @rule(data=st.data(), phase=st.sampled_from([None, "pulling", "running", "stopping"]))
+    def an_agent_reports(self, data: st.DataObject, phase: str | None) -> None:
+        number = self._agent(data)
+        if number is None:
+            return
+        if phase == "running":
+            self.running.add(number)
+        try:
+            self.story.report(number, phase, self.now)
+        except Refused:
+            self._stop(number)
+
+    def _stop(self, number: int) -> None:
+        self.running.discard(number)
+        self.finished_agents.add(number)
+
+    @precondition(lambda self: self.claimed)
+    @rule(data=st.data(), word=st.sampled_from([INTERRUPTED, STOPPED, DONE, FAILED, TIMED_OUT]))
+    def an_agent_calls_back(self, data: st.DataObject, word: Callback) -> None:
+        number = self._agent(data)
+        if number is None:
+            return
+        if word == DONE:
+            if number not in self.running:
+                return
+            self.exited_0.add(number)
+        if word != INTERRUPTED:
+            self._stop(number)
+        with contextlib.suppress(Refused):
+            self.story.call_back(word, number, self.now)
+
+    @precondition(lambda self: self.finished_agents)
+    @rule(data=st.data(), word=st.sampled_from([INTERRUPTED, STOPPED, DONE, FAILED]))
+    def a_late_or_forged_word_changes_nothing(self, data: st.DataObject, word: Callback) -> None:
+        number = data.draw(st.sampled_from(sorted(self.finished_agents)))
+        if self.story.attempts[number].state != "ended":
+            return
+        before = (self.story.job, dict(self.story.attempts), list(self.story.told))
+        with contextlib.suppress(Refused):
+            self.story.call_back(word, number, self.now)
+        assert (self.story.job, self.story.attempts, self.story.told) == before
+
+    # -- ourselves and people
+
+    @rule()
+    def the_silent_are_looked_at(self) -> None:
+        self.story.look(self.now)
+
+    @rule(times=st.integers(min_value=0, max_value=20))
+    def somebody_cancels_rarely(self, times: int) -> None:
+        if times == 20:
+            assert self.story.cancel(self.now) is (self.last_word is None)
+
+    # -- what must hold
+
+    @invariant()
+    def a_last_word_never_changes(self) -> None:
+        if self.last_word is not None:
+            assert self.story.job == self.last_word
+        elif self.story.over:
+            self.last_word = self.story.job
+
+    @invariant()
+    def at_most_one_attempt_is_under_way_and_it_is_the_current_one(self) -> None:
+        live = [each.number for each in self.story.attempts.values() if each.state != "ended"]
+        assert live == ([] if self.story.over else [self.story.job.attempt])
+
+    @invariant()
+    def no_two_containers_run_at_once(self) -> None:
+        assert len(self.running) <= 1
+
+    @invariant()
+    def a_container_believed_to_have_stopped_has_stopped(self) -> None:
+        stopped = {each.number for each in self.story.attempts.values() if each.container_stopped}
+        assert not stopped & self.running
+
+    @invariant()
+    def nothing_is_scheduled_before_the_container_before_it_has_stopped(self) -> None:
+        for fact in self.story.told_of(JobScheduled):
+            before = self.story.attempts.get(fact.attempt - 1)
+            assert before is None or before.container_stopped
+
+    @invariant()
+    def each_end_is_told_once(self) -> None:
+        ended = [each.number for each in self.story.attempts.values() if each.state == "ended"]
+        assert sorted(each.attempt for each in self.story.told_of(AttemptEnded)) == ended
+        assert len(self.story.told_of(JobFinished)) == (1 if self.story.over else 0)
+        scheduled = [each.attempt for each in self.story.told_of(JobScheduled)]
+        assert len(scheduled) == len(set(scheduled))
+
+    @invariant()
+    def done_means_that_a_container_of_that_attempt_exited_0(self) -> None:
+        if self.story.job.status == "DONE":
+            assert self.story.job.attempt in self.exited_0
+
+    @invariant()
+    def a_job_is_over_or_at_work_or_says_what_it_waits_for(self) -> None:
+        job, attempt = self.story.job, self.story.current
+        at_work = attempt.state in ("pulling", "running", "stopping") or attempt.token_hash
+        assert self.story.over or at_work or render.waiting(job, attempt)[0]
+        attempts = [self.story.attempts[number] for number in sorted(self.story.attempts)]
+        render.detailed(job, attempts, self.now)
+
+    @invariant()
+    def whoever_may_go_silent_is_looked_at(self) -> None:
+        for each in self.story.attempts.values():
+            watched = each.state in ("booting", "pulling", "running", "stopping")
+            assert (each.check_at is not None) == watched
+
+    def teardown(self) -> None:
+        """All faults healed, no job is stuck: it is over, or its next attempt is under way."""
+        if not hasattr(self, "story"):
+            return
+        for number in sorted(self.alive):
+            self._die(number, spot=False)
+        for fact in self.undelivered:
+            self.story.hear(fact, self.now)
+        assert self.story.over or self.story.current.state in ("scheduled", "requested", "delayed")
+        self.no_two_containers_run_at_once()
+        self.each_end_is_told_once()
+
+
+OneJob.TestCase.settings = settings(
+    max_examples=150,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+TestOneJob = OneJob.TestCase

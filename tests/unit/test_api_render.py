@@ -1,0 +1,139 @@
+"""Jobs as people read them."""
+
+from datetime import timedelta
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from services.api import render
+from services.api.model import State
+from tests.unit.api_story import INTERRUPTED, Story, a_job, after, an_attempt, delayed, launched
+
+STATES: tuple[State, ...] = get_args(State)
+
+
+def shown(story: Story, seconds: float = 0) -> dict[str, Any]:
+    attempts = [story.attempts[number] for number in sorted(story.attempts)]
+    answer: dict[str, Any] = render.detailed(story.job, attempts, after(seconds))
+    return answer
+
+
+def test_a_listed_job_has_the_fields_that_were_promised() -> None:
+    listed = render.listed(a_job(), an_attempt("booting", spot_instance_request_id="sir-1"))
+    promised = {
+        "id",
+        "docker_image",
+        "env_vars",
+        "scheduled_for",
+        "spot_instance_request_id",
+        "error_message",
+        "status",
+    }
+    assert promised <= listed.keys()
+    assert listed["spot_instance_request_id"] == "sir-1"
+
+
+def test_a_jobs_status_has_the_fields_that_were_promised() -> None:
+    status = shown(Story())
+    assert {"status", "phase", "waiting_because", "attempts"} <= status.keys()
+    assert {"cause", "exit_code", "instance_id", "phases"} <= status["attempts"][0].keys()
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_no_answer_holds_a_token(state: State) -> None:
+    attempt = an_attempt(state, token_hash=b"a-secret-hash")
+    job = a_job(status="FAILED", finished_at=after(0)) if state == "ended" else a_job()
+    answer = render.detailed(job, [attempt], after(0))
+    assert b"token" not in msgspec.json.encode(answer)
+
+
+PHASES = {
+    "held": "waiting",
+    "scheduled": "scheduled",
+    "requested": "launching",
+    "delayed": "waiting",
+    "booting": "booting",
+    "pulling": "pulling",
+    "running": "running",
+    "stopping": "stopping",
+}
+
+
+@pytest.mark.parametrize(("state", "phase"), list(PHASES.items()))
+def test_each_state_is_shown_as_its_phase(state: State, phase: str) -> None:
+    assert render.phase(a_job(), an_attempt(state)) == phase
+
+
+@pytest.mark.parametrize("status", ["DONE", "FAILED", "CANCELLED"])
+def test_a_finished_jobs_phase_is_its_status_and_it_waits_for_nothing(status: Any) -> None:
+    job = a_job(status=status, finished_at=after(0))
+    attempt = an_attempt("ended", waiting_because="something")
+    assert render.phase(job, attempt) == status.lower()
+    assert render.waiting(job, attempt) == (None, None)
+
+
+def test_what_a_job_waits_for_is_told_in_plain_words() -> None:
+    def because(attempt: Any) -> tuple[str | None, Any]:
+        return render.waiting(a_job(), attempt)
+
+    assert because(an_attempt("scheduled", due_at=after(60))) == (
+        "it is scheduled for 2026-01-01T00:01:00Z",
+        after(60),
+    )
+    assert because(an_attempt("requested")) == ("the launcher is getting an instance for it", None)
+    assert because(an_attempt("booting")) == ("instance i-1 is booting", after(100))
+    assert because(replace(an_attempt("booting"), heartbeat_at=after(0))) == (None, None)
+    assert because(an_attempt("running")) == (None, None)
+
+
+def test_a_delay_and_a_notice_say_why_they_wait() -> None:
+    story = Story()
+    story.hear(delayed(message="no capacity in three pools"))
+    assert shown(story)["waiting_because"] == "no capacity in three pools"
+    assert shown(story)["waiting_until"] == after(30)
+    story.hear(launched())
+    story.claim()
+    story.call_back(INTERRUPTED)
+    assert "next one starts when its container has stopped" in shown(story)["waiting_because"]
+
+
+def test_how_long_each_phase_took_adds_up() -> None:
+    story = Story()
+    story.hear(launched(at=after(10)), after(11))
+    story.claim(now=after(12))
+    story.report(phase="pulling", now=after(12.5))
+    story.report(phase="running", now=after(20))
+    assert shown(story, 23.25)["attempts"][0]["phases"] == [
+        {"phase": "scheduled", "entered_at": after(0), "seconds": 10.0},
+        {"phase": "booting", "entered_at": after(10), "seconds": 2.5},
+        {"phase": "pulling", "entered_at": after(12.5), "seconds": 7.5},
+        {"phase": "running", "entered_at": after(20), "seconds": 3.25},
+    ]
+
+
+def test_the_last_phase_of_an_attempt_ends_with_it() -> None:
+    story = Story()
+    story.cancel(after(5))
+    assert shown(story, 500)["attempts"][0]["phases"][-1]["seconds"] == 5.0
+
+
+def test_a_cloud_whose_clock_runs_ahead_makes_no_negative_time() -> None:
+    story = Story()
+    story.hear(launched(at=after(100)), after(1))
+    story.claim(now=after(2))
+    story.report(phase="pulling", now=after(3))
+    phases = shown(story, 4)["attempts"][0]["phases"]
+    assert [each["seconds"] for each in phases] == [100.0, 0.0, 1.0]
+
+
+def test_moments_are_written_in_utc_with_a_z() -> None:
+    text = msgspec.json.encode(shown(Story())).decode()
+    assert '"scheduled_for":"2026-01-01T00:00:00Z"' in text
+
+
+@pytest.mark.parametrize("hours", [0, 5])
+def test_a_moment_of_another_zone_is_the_same_moment(hours: int) -> None:
+    job = a_job(scheduled_for=after(0) + timedelta(hours=hours))
+    assert render.listed(job, an_attempt())["scheduled_for"] == after(hours * 3600)

@@ -1,0 +1,343 @@
+"""The body of `POST /schedule`: what is taken, what is refused, and in which words."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from services.api.requests import (
+    MAX_COMMAND_BYTES,
+    MAX_ENV_BYTES,
+    BadRequest,
+    Bounds,
+    Order,
+    read_json,
+    read_order,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+BOUNDS = Bounds(default_timezone="Europe/Berlin", max_lifetime_seconds=3600)
+
+
+def read(**fields: Any) -> Order:
+    body = {"docker_image": "alpine", "scheduled_for": "now", **fields}
+    return read_order(body, NOW, BOUNDS)
+
+
+def refusal(**fields: Any) -> str:
+    with pytest.raises(BadRequest) as raised:
+        read(**fields)
+    return str(raised.value)
+
+
+def test_two_fields_are_enough() -> None:
+    assert read() == Order(
+        docker_image="alpine",
+        scheduled_for=NOW,
+        timezone="Europe/Berlin",
+        env_vars={},
+        command=None,
+        labels={},
+        timeout_seconds=None,
+        name=None,
+    )
+
+
+def test_every_field_is_taken() -> None:
+    order = read(
+        scheduled_for="10:00",
+        timezone="Asia/Tokyo",
+        env_vars={"KEY": "VALUE"},
+        command=["echo", ""],
+        labels={"team": "data", "empty": ""},
+        timeout_seconds=3600,
+        name="nightly",
+    )
+    assert order.scheduled_for == datetime(2026, 1, 1, 1, tzinfo=UTC)
+    assert order.timezone == "Asia/Tokyo"
+    assert order.env_vars == {"KEY": "VALUE"}
+    assert order.command == ["echo", ""]
+    assert order.labels == {"team": "data", "empty": ""}
+    assert order.timeout_seconds == 3600
+    assert order.name == "nightly"
+
+
+@pytest.mark.parametrize("value", [None, "", "  ", "\n"])
+def test_an_empty_image_is_told_to_the_letter(value: Any) -> None:
+    assert refusal(docker_image=value) == "docker_image field cannot be empty"
+
+
+@pytest.mark.parametrize("value", [None, "", "  ", "\t"])
+def test_an_empty_time_is_told_to_the_letter(value: Any) -> None:
+    assert refusal(scheduled_for=value) == "scheduled_for field cannot be empty"
+
+
+def test_of_two_missing_fields_the_image_is_told() -> None:
+    with pytest.raises(BadRequest, match=r"^docker_image field cannot be empty$"):
+        read_order({}, NOW, BOUNDS)
+
+
+@pytest.mark.parametrize("body", [None, 1, "x", [], True])
+def test_a_body_that_is_no_object_is_refused(body: Any) -> None:
+    with pytest.raises(BadRequest, match="must be a JSON object"):
+        read_order(body, NOW, BOUNDS)
+
+
+def test_an_unknown_field_is_named_with_those_that_there_are() -> None:
+    message = refusal(docker_images="alpine")
+    assert message.startswith("unknown field 'docker_images': the fields are docker_image, ")
+
+
+def test_an_unknown_field_is_quoted_in_short() -> None:
+    assert len(refusal(**{"x" * 10_000: 1})) < 300
+
+
+# -- docker_image
+
+DIGEST = "sha256:" + "a" * 64
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "alpine",
+        "alpine:3.20",
+        "library/alpine",
+        "python:3.13-slim",
+        "debian:trixie-slim",
+        f"alpine@{DIGEST}",
+        f"alpine:3.20@{DIGEST}",
+        "localhost:5000/app",
+        "registry.example.com:443/team/app:v1.2_3-x",
+        "Registry.Example.com/team/app",
+        "[2001:db8::1]:5000/app",
+        "a/b/c/d",
+        "a__b/c-d/e--f.g",
+        "alpine:" + "x" * 128,
+    ],
+)
+def test_an_image_reference_is_taken(image: str) -> None:
+    assert read(docker_image=image).docker_image == image
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "-v",
+        "--privileged",
+        "-/app",
+        "Alpine",
+        "alpine:",
+        "alpine@",
+        "alpine@sha256:abc",
+        ":tag",
+        "/alpine",
+        "alpine/",
+        "a//b",
+        "team/App",
+        "alpine latest",
+        "alpine;ls",
+        "$(id)",
+        "alpine:\N{LATIN SMALL LETTER E WITH ACUTE}",
+        "alpine:-x",
+        "alpine:" + "x" * 129,
+        "alpine\0",
+        "alp\nine",
+        "http://example.com/app",
+        "a..b",
+        "a___b",
+        "registry:port/app",
+        "a" * 5000,
+        "a" * 4095 + "!",
+    ],
+)
+def test_what_is_no_image_reference_is_refused(image: str) -> None:
+    message = refusal(docker_image=image)
+    assert message.startswith("docker_image ")
+    assert "is not an image reference: write one like 'alpine'" in message
+    assert len(message) < 300
+
+
+@pytest.mark.parametrize("value", [1, True, [], {}, ["alpine"]])
+def test_an_image_is_a_string(value: Any) -> None:
+    assert refusal(docker_image=value).startswith("docker_image must be a string")
+
+
+def test_white_space_around_an_image_is_nobodys_intention() -> None:
+    assert read(docker_image=" alpine\n").docker_image == "alpine"
+
+
+# -- scheduled_for, timezone
+
+
+@pytest.mark.parametrize("value", [10, 10.5, True, [], {}])
+def test_a_time_is_a_string(value: Any) -> None:
+    assert refusal(scheduled_for=value).startswith("scheduled_for must be a string: write 'now'")
+
+
+def test_a_wrong_time_is_quoted() -> None:
+    assert refusal(scheduled_for="24:00").startswith("scheduled_for '24:00' is not a moment")
+
+
+@pytest.mark.parametrize("value", [1, True, []])
+def test_a_time_zone_is_a_string(value: Any) -> None:
+    assert refusal(timezone=value).startswith("timezone must be a string")
+
+
+def test_a_wrong_time_zone_is_quoted() -> None:
+    assert refusal(timezone="Mars").startswith("timezone 'Mars' is not an IANA time zone")
+
+
+# -- env_vars
+
+
+def env(raw: str) -> dict[str, str]:
+    return read(env_vars=read_json(raw.encode())).env_vars
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        ('"VALUE"', "VALUE"),
+        ('""', ""),
+        ("1", "1"),
+        ("-7", "-7"),
+        ("true", "true"),
+        ("false", "false"),
+        ("1.50", "1.50"),
+        ("3.10", "3.10"),
+        ("1e5", "1e5"),
+        ("1e999", "1e999"),
+        ("123456789012345678901234567890", "123456789012345678901234567890"),
+        ('"tab\\tquote\\"€😀"', 'tab\tquote"€😀'),
+    ],
+)
+def test_strings_numbers_and_booleans_are_taken_as_their_text(raw: str, text: str) -> None:
+    assert env(f'{{"KEY": {raw}}}') == {"KEY": text}
+
+
+@pytest.mark.parametrize("name", ["KEY", "_", "a1", "A_b_9"])
+def test_a_name_of_letters_digits_and_underscores_is_taken(name: str) -> None:
+    assert read(env_vars={name: "x"}).env_vars == {name: "x"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "1A", "A-B", "A B", "A=B", "\N{LATIN SMALL LETTER E WITH ACUTE}", "A\n", "A\0", "A.B"],
+)
+def test_any_other_name_is_refused(name: str) -> None:
+    assert refusal(env_vars={name: "x"}).startswith("env_vars has the name ")
+
+
+@pytest.mark.parametrize("value", [None, [], {}, [1]])
+def test_a_value_that_is_no_scalar_is_refused_by_name(value: Any) -> None:
+    expected = "env_vars.KEY must be a string, a number or a boolean"
+    assert refusal(env_vars={"KEY": value}) == expected
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\0b", "\n"])
+def test_a_value_that_an_env_file_cannot_hold_is_refused_unquoted(value: str) -> None:
+    expected = "env_vars.KEY must not hold a line break or a NUL character"
+    assert refusal(env_vars={"KEY": value}) == expected
+
+
+@pytest.mark.parametrize("value", ["x", 1, True, [], [["a", "b"]]])
+def test_env_vars_is_an_object(value: Any) -> None:
+    assert refusal(env_vars=value).startswith("env_vars must be an object of strings")
+
+
+def test_env_vars_are_bounded_in_bytes() -> None:
+    assert read(env_vars={"K": "x" * (MAX_ENV_BYTES - 1)}).env_vars
+    assert "at most" in refusal(env_vars={"K": "x" * MAX_ENV_BYTES})
+    assert "at most" in refusal(env_vars={"K": "€" * (MAX_ENV_BYTES // 3 + 1)})
+
+
+# -- command, labels, timeout_seconds, name
+
+
+@pytest.mark.parametrize("value", ["echo", {}, 1, [1], ["a", None], [["a"]]])
+def test_a_command_is_an_array_of_strings(value: Any) -> None:
+    assert refusal(command=value).startswith("command must be an array of strings")
+
+
+def test_a_command_holds_line_breaks_but_no_nul() -> None:
+    assert read(command=["sh", "-c", "a\nb"]).command == ["sh", "-c", "a\nb"]
+    assert refusal(command=["a\0"]) == "command must not hold a NUL character"
+
+
+def test_a_command_is_bounded() -> None:
+    assert read(command=["x" * MAX_COMMAND_BYTES]).command
+    assert refusal(command=["x" * MAX_COMMAND_BYTES, "y"]).startswith("command is too long")
+
+
+@pytest.mark.parametrize("value", ["x", 1, [], {"a": 1}, {"a": None}])
+def test_labels_are_an_object_of_strings(value: Any) -> None:
+    assert refusal(labels=value).startswith("labels must be an object of strings")
+
+
+@pytest.mark.parametrize("value", [{"": "x"}, {"a" * 257: "x"}, {"a": "x" * 257}])
+def test_a_label_has_a_name_and_is_not_long(value: dict[str, str]) -> None:
+    assert "256 characters" in refusal(labels=value)
+
+
+def test_labels_are_not_many_and_hold_no_nul() -> None:
+    assert len(read(labels={str(n): "" for n in range(50)}).labels) == 50
+    assert refusal(labels={str(n): "" for n in range(51)}).startswith("labels has 51 entries")
+    assert refusal(labels={"a": "\0"}) == "labels must not hold a NUL character"
+    assert refusal(labels={"\0": "a"}) == "labels must not hold a NUL character"
+
+
+@pytest.mark.parametrize("value", [1, 3600])
+def test_a_time_limit_up_to_the_maximum_lifetime_is_taken(value: int) -> None:
+    assert read(timeout_seconds=value).timeout_seconds == value
+
+
+@pytest.mark.parametrize("value", [0, -1, 3601, 2**31, 10**30, True, "60", [], {}])
+def test_any_other_time_limit_is_refused(value: Any) -> None:
+    expected = "timeout_seconds must be a whole number from 1 to 3600"
+    assert refusal(timeout_seconds=value) == expected
+
+
+def test_a_time_limit_with_a_fraction_is_refused() -> None:
+    assert refusal(timeout_seconds=read_json(b"1.0")).startswith("timeout_seconds must be")
+
+
+@pytest.mark.parametrize("value", ["", "  ", "x" * 201, 1, [], True])
+def test_a_name_is_a_short_string(value: Any) -> None:
+    assert refusal(name=value) == "name must be a string of 1 to 200 characters"
+
+
+def test_a_name_holds_no_nul() -> None:
+    assert refusal(name="a\0") == "name must not hold a NUL character"
+
+
+# -- JSON
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b"{'a': 1}",
+        b"docker_image=alpine",
+        b"\xff",
+        b'"\xff"',
+        b'"\\ud800"',
+        b'"\\ud800x"',
+        b'"\\udc00\\ud800"',
+        b'{"\\ud800": 1}',
+        b'"\xed\xa0\x80"',
+        b"{} {}",
+        b"NaN",
+    ],
+)
+def test_what_is_no_json_is_refused(raw: bytes) -> None:
+    with pytest.raises(BadRequest, match="the body is not JSON"):
+        read_json(raw)
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+def test_what_is_nested_too_deeply_is_refused(opening: bytes) -> None:
+    with pytest.raises(BadRequest, match="nested too deeply"):
+        read_json(opening * 100_000)

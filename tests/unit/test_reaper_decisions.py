@@ -1,0 +1,190 @@
+"""The reaper's decisions: what is gone, what vanished, what is nobody's, and what it has cost."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from services.reaper import decisions
+from services.reaper.config import ReaperConfig, from_settings
+from services.reaper.decisions import Rules
+from services.reaper.model import TRANSITIONS, Findings, Stranger, Watched, Watermark
+from shared.compute.port import Instance, InstanceState
+from shared.config import Settings
+from shared.events import Market
+from shared.states import sources
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+RULES = Rules(
+    visibility_seconds=60, orphan_seconds=60, max_lifetime_seconds=3600, lifetime_margin_seconds=60
+)
+
+
+def ago(seconds: float) -> datetime:
+    return NOW - timedelta(seconds=seconds)
+
+
+WATCHED = Watched(
+    instance_id="i-1",
+    job_id=1,
+    attempt=1,
+    launch_token="t",
+    trace="trace",
+    state="running",
+    market="spot",
+    hourly_price_usd=0.036,
+    launched_at=ago(100),
+    dies_by=ago(-3500),
+)
+LISTED = Instance(
+    instance_id="i-1",
+    state=InstanceState.RUNNING,
+    launch_token="t",
+    job_id=1,
+    attempt=1,
+    launched_at=ago(100),
+    instance_type="m7g.large",
+    zone="zone-a",
+    market="spot",
+    hourly_price_usd=0.036,
+)
+OVER = replace(LISTED, state=InstanceState.TERMINATED, terminated_at=ago(10))
+
+
+def findings(rows: Sequence[Watched], listed: Sequence[Instance]) -> Findings:
+    return decisions.decide_findings(rows, {each.instance_id: each for each in listed}, NOW, RULES)
+
+
+def test_an_end_is_billed_to_the_started_second_at_the_hourly_price() -> None:
+    over = replace(OVER, terminated_at=ago(9.5))
+    gone = decisions.decide_gone(WATCHED, over, NOW)
+    assert gone.billed_seconds == 91
+    assert gone.cost_usd == pytest.approx(0.00091)
+
+
+def test_an_end_before_its_launch_costs_nothing() -> None:
+    gone = decisions.decide_gone(WATCHED, replace(OVER, terminated_at=ago(200)), NOW)
+    assert (gone.billed_seconds, gone.cost_usd) == (0, 0.0)
+
+
+def test_an_end_without_a_time_is_billed_until_now() -> None:
+    gone = decisions.decide_gone(WATCHED, replace(OVER, terminated_at=None), NOW)
+    assert (gone.terminated_at, gone.billed_seconds) == (NOW, 100)
+
+
+@pytest.mark.parametrize(
+    ("market", "seconds", "interrupted", "cost"),
+    [
+        ("spot", 3599, True, 0.0),
+        ("spot", 3600, True, 0.036),
+        ("spot", 1800, False, 0.018),
+        ("on-demand", 1800, True, 0.018),
+    ],
+)
+def test_only_a_spot_interruption_within_the_first_hour_is_free(
+    market: Market, seconds: int, cost: float, *, interrupted: bool
+) -> None:
+    found = decisions.decide_cost(market, 0.036, seconds, spot_interrupted=interrupted)
+    assert found == pytest.approx(cost)
+
+
+@pytest.mark.parametrize(
+    ("end_cause", "reason", "interrupted", "cause"),
+    [
+        ("done", "Client.UserInitiatedShutdown", False, "done"),
+        ("done", "Server.SpotInstanceTermination", True, "interrupted"),
+        (None, "Client.InstanceInitiatedShutdown", False, "Client.InstanceInitiatedShutdown"),
+        (None, "", False, "ended by itself"),
+    ],
+)
+def test_the_cause_is_the_markets_then_ours_then_the_clouds(
+    end_cause: str | None, reason: str, cause: str, *, interrupted: bool
+) -> None:
+    over = replace(OVER, state_reason=reason, spot_interrupted=interrupted)
+    assert decisions.decide_gone(replace(WATCHED, end_cause=end_cause), over, NOW).cause == cause
+
+
+def test_what_is_listed_alive_is_left_alone() -> None:
+    assert findings([WATCHED], [LISTED]) == findings([], [])
+
+
+@pytest.mark.parametrize("state", ["running", "ending"])
+def test_what_is_listed_as_terminated_is_gone(state: str) -> None:
+    (gone,) = findings([replace(WATCHED, state=state)], [OVER]).gone
+    assert gone.terminated_at == ago(10)
+
+
+def test_the_first_list_without_an_instance_only_marks_it_missing() -> None:
+    found = findings([WATCHED], [])
+    assert (found.missing, found.gone) == (("i-1",), ())
+
+
+def test_a_missing_instance_is_gone_after_the_visibility_time_and_was_since_it_was_missed() -> None:
+    assert findings([replace(WATCHED, missing_since=ago(59))], []).gone == ()
+    (gone,) = findings([replace(WATCHED, missing_since=ago(60))], []).gone
+    assert (gone.cause, gone.terminated_at, gone.billed_seconds) == ("vanished", ago(60), 40)
+
+
+def test_a_missing_instance_that_is_shown_again_is_not_missing_any_more() -> None:
+    found = findings([replace(WATCHED, missing_since=ago(500))], [LISTED])
+    assert (found.back, found.gone) == (("i-1",), ())
+
+
+def test_what_has_outlived_its_time_by_the_margin_is_ended() -> None:
+    assert findings([replace(WATCHED, dies_by=ago(59))], [LISTED]).expired == ()
+    assert findings([replace(WATCHED, dies_by=ago(60))], [LISTED]).expired == ("i-1",)
+
+
+def test_what_is_recorded_as_gone_and_shown_alive_is_found() -> None:
+    assert findings([replace(WATCHED, state="terminated")], [LISTED]).revenants == ("i-1",)
+    assert findings([replace(WATCHED, state="terminated")], [OVER]).revenants == ()
+
+
+def test_only_what_lives_and_has_no_row_is_unknown() -> None:
+    assert findings([], [LISTED]).unknown == (LISTED,)
+    assert findings([], [OVER]).unknown == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "told", "heard_through", "trusted"),
+    [(NOW, 5, 4, None), (NOW, 5, 5, NOW), (NOW, 5, 9, NOW), (None, 0, 0, None)],
+)
+def test_a_watermark_counts_once_every_telling_it_speaks_of_is_here(
+    before: datetime | None, told: int, heard_through: int, trusted: datetime | None
+) -> None:
+    watermark = Watermark(before=before, told=told, heard_through=heard_through)
+    assert decisions.trusted_before(watermark) == trusted
+
+
+@pytest.mark.parametrize(
+    ("seen", "launched", "trusted", "ended", "dies"),
+    [
+        (0, 500, ago(0), True, False),  # at first sight never
+        (59, 500, ago(0), True, False),
+        (60, 500, ago(499), False, True),  # its telling would have been heard
+        (60, 500, ago(500), False, False),  # asked for at the watermark: not covered
+        (60, 500, None, False, False),  # we merely have not heard: it waits
+        (9999, 3659, None, False, False),  # … up to the maximum lifetime
+        (60, 3660, None, False, True),
+        (60, 500, None, True, True),  # whoever it is, its attempt has ended
+    ],
+)
+def test_a_stranger_dies_only_when_nobody_can_claim_it(
+    seen: float, launched: float, trusted: datetime | None, *, ended: bool, dies: bool
+) -> None:
+    stranger = Stranger(
+        instance=replace(LISTED, launched_at=ago(launched)),
+        first_seen_at=ago(seen),
+        attempt_ended=ended,
+    )
+    assert decisions.decide_stranger(stranger, trusted, NOW, RULES) is dies
+
+
+def test_nothing_leads_away_from_terminated() -> None:
+    assert TRANSITIONS["terminated"] == frozenset()
+    assert sources(TRANSITIONS, "terminated") == ["ending", "running"]
+
+
+def test_settings_left_out_have_the_defaults_of_the_class() -> None:
+    assert from_settings(Settings({})) == ReaperConfig()
