@@ -30,7 +30,8 @@ class _Queued:
 
 
 class _Queue:
-    def __init__(self) -> None:
+    def __init__(self, chaos: random.Random | None) -> None:
+        self._chaos = chaos
         self.ready: deque[_Queued] = deque()
         self.pending: dict[str, _Queued] = {}
         self.filled = asyncio.Event()
@@ -41,6 +42,9 @@ class _Queue:
         if queued is None:
             queued = self.pending[message.event_id] = _Queued(message, self)
             self.ready.append(queued)
+            # Doubled once, here: doubling what waits would grow faster than anybody reads.
+            if self._chaos and self._chaos.random() < 0.2:
+                self.ready.append(queued)
             self.filled.set()
         return queued
 
@@ -69,16 +73,10 @@ class _Subscription:
         if self._closed:  # what it took now, nobody would put back
             raise BusUnavailable("the subscription is closed")
         if self._chaos:
-            self._stir(self._chaos)
+            self._chaos.shuffle(queue.ready)
         batch = [queue.ready.popleft() for _ in range(min(limit, len(queue.ready)))]
         self._taken = [each for each in self._taken if not each.acknowledged.done()] + batch
         return batch
-
-    def _stir(self, chaos: random.Random) -> None:
-        """Any order, and again: what a broker may do, done often."""
-        again = [each for each in self._queue.ready if chaos.random() < 0.2]
-        self._queue.ready.extend(again)
-        chaos.shuffle(self._queue.ready)
 
     async def close(self) -> None:
         self._closed = True
@@ -92,7 +90,7 @@ class MemoryBus:
     """A topic exchange and its queues in this process's memory."""
 
     def __init__(self, topology: Topology, chaos: random.Random | None = None) -> None:
-        self._queues = {queue: _Queue() for queue in topology}
+        self._queues = {queue: _Queue(chaos) for queue in topology}
         self._bound: dict[str, list[_Queue]] = {}
         for queue, names in topology.items():
             for name in names:
