@@ -17,6 +17,8 @@ Cause = Literal[
     "failed",  # the container exited otherwise, or the agent could not run it
     "timed_out",  # the job's own time limit passed
     "interrupted",  # the Spot market took the instance back
+    "pull_failed",  # the image could not be had
+    "no_capacity",  # nobody had an instance for it within the time that it would wait
     "lost",  # nobody heard from the agent any more
     "cancelled",  # somebody asked for it
     "refused",  # the launcher will not launch it
@@ -26,16 +28,37 @@ TerminalStatus = Literal["DONE", "FAILED", "CANCELLED"]
 
 Market = Literal["spot", "on-demand"]
 
+Capacity = Literal["spot", "spot_then_on_demand", "on_demand"]
+
+Architecture = Literal["x86_64", "arm64"]
+
 
 class Event(Struct, frozen=True, kw_only=True):
     """What all events have in common: being frozen, keyword-only, and read leniently."""
 
 
+class Resources(Struct, frozen=True, kw_only=True):
+    """What an instance must have at least; None and empty mean the deployment's default."""
+
+    vcpus: int | None = None
+    memory_mib: int | None = None
+    gpus: int | None = None
+    architecture: Architecture | None = None
+    disk_gib: int | None = None
+    instance_types: tuple[str, ...] = ()
+
+
 class Requirements(Struct, frozen=True, kw_only=True):
-    """What an attempt needs of its instance; the scheduler and the events carry it unread."""
+    """What an attempt needs of its instance; the scheduler and the events carry it unread.
+
+    `spot_wait_seconds` is how long `spot_then_on_demand` waits for Spot; None: the setting.
+    """
 
     max_lifetime_seconds: int
     labels: dict[str, str] = {}
+    resources: Resources = Resources()
+    capacity: Capacity = "spot"
+    spot_wait_seconds: int | None = None
 
 
 class JobScheduled(Event, frozen=True, kw_only=True):
@@ -79,6 +102,7 @@ class LaunchRefused(Event, frozen=True, kw_only=True):
     job_id: int
     attempt: int
     message: str
+    reason: Literal["rejected", "no_capacity"] = "rejected"
 
 
 class InstanceLaunched(Event, frozen=True, kw_only=True):
@@ -96,6 +120,17 @@ class InstanceLaunched(Event, frozen=True, kw_only=True):
     dies_by: datetime
     told: int
     spot_instance_request_id: str | None = None
+    on_demand_hourly_price_usd: float | None = None
+
+
+class InstanceInterrupted(Event, frozen=True, kw_only=True):
+    """The cloud has said that it takes the instance back soon, or (a rebalance) that it may."""
+
+    instance_id: str
+    job_id: int
+    attempt: int
+    kind: Literal["interruption", "rebalance"]
+    noticed_at: datetime
 
 
 class LaunchesReported(Event, frozen=True, kw_only=True):
@@ -159,6 +194,7 @@ ALL: tuple[type[Event], ...] = (
     LaunchDelayed,
     LaunchRefused,
     InstanceLaunched,
+    InstanceInterrupted,
     LaunchesReported,
     JobStarted,
     AttemptEnded,
