@@ -108,5 +108,7 @@ def ensure_linked_roles(account: Account) -> None:
         try:
             iam.create_service_linked_role(AWSServiceName=service)
         except ClientError as error:
-            if code_of(error) != "InvalidInput" or "taken" not in str(error):
+            # IAM says InvalidInput, "has been taken in this account", where the role is there.
+            taken = code_of(error) == "InvalidInput" and "has been taken" in str(error)
+            if not taken and code_of(error) != "EntityAlreadyExists":
                 raise

@@ -197,9 +197,7 @@ def run(options: argparse.Namespace, out: TextIO) -> None:
         stack = find_stack(account, options.stack)
         removal = Removal(account, options.stack, Progress(out))
         if stack is None and not removal.remaining():
-            out.write(
-                f"There is no stack {options.stack} in {account.region}, nor anything of it.\n"
-            )
+            out.write(f"{account.region} has no stack {options.stack}, nor anything of one.\n")
             return
         if stack is not None and stack.status == "UPDATE_IN_PROGRESS":
             raise Refusal(

@@ -36,8 +36,9 @@ ROOT_GIB = 16
 MAKES = """\
   It makes: one instance ({InstanceType}) in an Auto Scaling group of one, in {AvailabilityZone};
   a data volume of {DataVolumeGib} GiB with daily snapshots ({SnapshotsKept} kept); roles for
-  services and jobs; security groups, the API open to {AllowedCidr} alone; a queue for interruptions;
-  a private DNS zone; {face}; logs kept {LogRetentionDays} days; a bucket for the source."""
+  services and jobs; security groups, the API open to {AllowedCidr} alone; a queue for
+  interruptions; a private DNS zone; {face}; logs kept {LogRetentionDays} days;
+  a bucket for the source."""
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,0 +1,222 @@
+#!/bin/bash
+# Brings the services up on this instance: at its first boot the user data runs it, at every later one
+# systemd. Each step leaves alone what is as it should be. Settings: /etc/docker-job/instance.env, which
+# the user data has written.
+set -euo pipefail
+
+release_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+run_dir=/run/docker-job
+ready_seconds=600
+
+say() { printf 'start: %s\n' "$*"; }
+cloud() { python3 "$release_dir/deploy/instance/cloud.py" "$@"; }
+
+load_settings() {
+  set -a
+  # shellcheck disable=SC1091
+  source /etc/docker-job/instance.env
+  DATA_DIR=${DATA_DIR:-/srv/docker-job}
+  DOCKER_JOB_DEPLOYMENT=$STACK
+  DOCKER_JOB_HOST=0.0.0.0
+  DOCKER_JOB_PORT=${DOCKER_JOB_PORT:-8000}
+  DOCKER_JOB_API_URL=http://$API_NAME:$DOCKER_JOB_PORT
+  COMPOSE_PROJECT_NAME=${COMPOSE_PROJECT_NAME:-docker-job}
+  INSTANCE_ID=$(cloud instance-id)
+  set +a
+}
+
+# Ubuntu calls the compose plugin docker-compose-v2 and has the client in docker.io; Debian calls it
+# docker-compose and has the client apart.
+install_packages() {
+  if docker compose version >/dev/null 2>&1; then
+    return
+  fi
+  local wanted=(docker.io docker-buildx e2fsprogs curl iptables)
+  if apt-cache show docker-compose-v2 >/dev/null 2>&1; then
+    wanted+=(docker-compose-v2)
+  else
+    wanted+=(docker-compose docker-cli)
+  fi
+  say "installing ${wanted[*]}"
+  DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install -y \
+    --no-install-recommends "${wanted[@]}" >/dev/null
+}
+
+# A volume is formatted once in its life: when it is new, which is to say all zeros at its head.
+format_if_empty() {
+  local device=$1
+  if blkid -p "$device" >/dev/null 2>&1; then
+    return
+  fi
+  if ! cmp -s -n $((16 << 20)) "$device" /dev/zero; then
+    say "$device has data on it that is no file system we know: it is left alone" >&2
+    return 1
+  fi
+  say "formatting $device, which is empty"
+  mkfs.ext4 -q -L docker-job "$device"
+}
+
+mount_data() {
+  if mountpoint -q "$DATA_DIR"; then
+    return
+  fi
+  local device
+  device=$(cloud attach "$DATA_VOLUME")
+  format_if_empty "$device"
+  mkdir -p "$DATA_DIR"
+  grep -qs " $DATA_DIR " /etc/fstab ||
+    echo "LABEL=docker-job $DATA_DIR ext4 defaults,nofail,x-systemd.device-timeout=300 0 2" >>/etc/fstab
+  mount "$device" "$DATA_DIR"
+  resize2fs "$device" >/dev/null 2>&1 || true # larger than it was, perhaps
+}
+
+make_directories() {
+  mkdir -p "$DATA_DIR"/{postgres,rabbitmq,aws,secrets/{api,scheduler,launcher,reaper}}
+  # The images' own user; the migration writes there, the services read.
+  chown 10001:10001 "$DATA_DIR"/secrets/*
+  install -d -m 0700 "$run_dir"
+}
+
+# Each of the two takes on its own role, with what the metadata service gives to the instance.
+write_roles() {
+  local role
+  for role in launcher reaper; do
+    local arn=LAUNCHER_ROLE
+    [[ $role == reaper ]] && arn=REAPER_ROLE
+    printf '[profile %s]\nrole_arn = %s\ncredential_source = Ec2InstanceMetadata\nregion = %s\n' \
+      "$role" "${!arn}" "$AWS_REGION"
+  done >"$DATA_DIR/aws/config"
+  chmod 0644 "$DATA_DIR/aws/config"
+}
+
+# In memory, for root alone; the containers get each secret that they need.
+write_secrets() {
+  (umask 077 && cloud secrets "$STACK" >"$run_dir/secrets.env.new")
+  mv "$run_dir/secrets.env.new" "$run_dir/secrets.env"
+}
+
+# The way to the instance's credentials is open to the launcher's and the reaper's network alone.
+guard_metadata() {
+  [[ $DOCKER_JOB_COMPUTE_URL == ec2://* ]] || return 0
+  local rule=(DOCKER-USER ! -i djcloud -d 169.254.169.254 -j DROP)
+  iptables -C "${rule[@]}" 2>/dev/null || iptables -I "${rule[@]}"
+}
+
+compose() {
+  local files=(-f "$release_dir/compose.yaml" -f "$release_dir/deploy/compose.aws.yaml")
+  [[ -n ${LOG_GROUP:-} ]] && files+=(-f "$release_dir/deploy/compose.logs.yaml")
+  docker compose --progress plain --project-directory "$release_dir" --env-file "$run_dir/secrets.env" \
+    "${files[@]}" "$@"
+}
+
+# The admins' passwords are what the secrets say, whatever they were: so a secret is rotated by making it
+# anew, and a kept volume goes on under a new stack. By standard input: arguments are seen by others.
+set_admin_passwords() {
+  (
+    # shellcheck disable=SC1091
+    source "$run_dir/secrets.env"
+    printf "ALTER ROLE postgres PASSWORD '%s';\n" "$POSTGRES_PASSWORD" |
+      compose exec -T postgres psql -qX -v ON_ERROR_STOP=1 -U postgres -d docker_job
+    printf '%s\n' "$RABBITMQ_PASSWORD" | compose exec -T rabbitmq rabbitmqctl -q change_password docker-job
+  )
+}
+
+start_services() {
+  say "building"
+  compose build --quiet migrate
+  say "starting the database and the broker"
+  compose up -d --wait postgres rabbitmq
+  set_admin_passwords
+  say "migrating"
+  compose run --rm -T migrate
+  make_first_key
+  say "starting the services"
+  compose up -d --remove-orphans api scheduler launcher reaper
+}
+
+make_first_key() {
+  local keys=(compose run --rm -T --no-deps api services.api keys)
+  "${keys[@]}" list | grep -q '^no keys' || return 0
+  say "making the first API key"
+  "${keys[@]}" create --name first --scope admin | cloud keep-first-key "$STACK"
+}
+
+wait_until_ready() {
+  local deadline=$((SECONDS + ready_seconds)) url=http://127.0.0.1:$DOCKER_JOB_PORT/readyz
+  until curl -fsS -m 5 -o /dev/null "$url" 2>/dev/null; do
+    if ((SECONDS >= deadline)); then
+      say "$url does not answer with 200:" >&2
+      curl -sS -m 5 "$url" >&2 || true
+      compose ps >&2
+      return 1
+    fi
+    sleep 2
+  done
+  say "$url answers"
+}
+
+# Systemd runs this again at every boot. Docker starts our containers before that, so it has to have waited
+# for the volume (Postgres on an empty directory would begin anew) and closed the way to the credentials.
+stay() {
+  [[ -d /run/systemd/system ]] || return 0
+  mkdir -p /etc/systemd/system/docker.service.d
+  cat >/etc/systemd/system/docker.service.d/docker-job.conf <<UNIT
+[Unit]
+RequiresMountsFor=$DATA_DIR
+[Service]
+ExecStartPre=-/usr/sbin/iptables -N DOCKER-USER
+ExecStartPre=/bin/sh -c 'r="DOCKER-USER ! -i djcloud -d 169.254.169.254 -j DROP"; iptables -C \$r || iptables -I \$r'
+UNIT
+  cat >/etc/systemd/system/docker-job.service <<UNIT
+[Unit]
+Description=docker-job
+After=docker.service network-online.target
+Wants=network-online.target
+Requires=docker.service
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/opt/docker-job/current/deploy/instance/start.sh
+[Install]
+WantedBy=multi-user.target
+UNIT
+  systemctl daemon-reload
+  systemctl enable -q docker-job.service
+}
+
+forget_old_images() {
+  docker image ls -q --filter reference='docker-job:*' --filter before="docker-job:$RELEASE" |
+    sort -u | xargs -r docker image rm >/dev/null 2>&1 || true
+}
+
+failed() {
+  say "it has failed" >&2
+  [[ -n ${LOG_GROUP:-} ]] && tail -c 100000 "$run_dir/start.log" | cloud note "$LOG_GROUP" || true
+  cloud signal "$STACK" FAILURE || true
+}
+
+main() {
+  install -d -m 0700 "$run_dir"
+  exec > >(tee "$run_dir/start.log") 2>&1
+  load_settings
+  trap 'status=$?; ((status == 0)) || failed' EXIT
+  install_packages
+  mount_data
+  stay
+  make_directories
+  write_roles
+  write_secrets
+  guard_metadata
+  start_services
+  wait_until_ready
+  [[ -z ${ADDRESS_ID:-} ]] || cloud address "$ADDRESS_ID"
+  cloud name "$ZONE_ID" "$API_NAME"
+  cloud signal "$STACK" SUCCESS
+  forget_old_images
+  say "up"
+}
+
+# Sourced by its test, which calls single steps.
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+  main
+fi
