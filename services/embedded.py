@@ -100,9 +100,9 @@ class System:
 
         async def drain() -> None:
             http.stop()
-            await self.bus.close()  # the relays stop waiting for acknowledgements
             for service in (self.api.service, *self.others):
                 service.drain()
+            await self.bus.close()  # the relays stop waiting for acknowledgements
 
         await run_parts(parts, stop, drain)
 
@@ -161,7 +161,9 @@ async def serve(setup: Setup, sock: socket.socket, say: Callable[[str], None]) -
         if postgres is not None:
             admin_dsn = await asyncio.to_thread(postgres.start)
         async with opened(setup, secrets, admin_dsn, RealClock(), points) as (system, _):
-            await check_exposure(setup.host, system.api.service.ports.db, "services.embedded")
+            await check_exposure(
+                setup.host, system.api.service.ports.db, "python -m services.embedded"
+            )
             http = http_server(system.api.app)
             running = asyncio.create_task(system.run(http, sock, stop))
             say(
