@@ -20,7 +20,7 @@ from deploy.refusal import Refusal, code_of
 ROOT = Path(__file__).resolve().parent.parent
 
 PARTS = (
-    *("Dockerfile", ".dockerignore", "LICENSE", "compose.yaml", "requirements.txt"),
+    *("Dockerfile", ".dockerignore", ".empty", "LICENSE", "compose.yaml", "requirements.txt"),
     *("agent", "services", "shared", "deploy/compose.aws.yaml", "deploy/compose.logs.yaml"),
     "deploy/instance",
 )

@@ -2,7 +2,7 @@
 
     cloud.py instance-id             who am I
     cloud.py attach VOLUME           have the volume, and print its device
-    cloud.py secrets STACK           print the secrets as VARIABLE=value lines; make those not there
+    cloud.py secrets STACK DIRECTORY write each secret into a file there; make those that are not
     cloud.py keep-first-key STACK    keep the API key on standard input for deploy.sh to show
     cloud.py address ALLOCATION      take the fixed public address
     cloud.py name ZONE NAME          make the API's name inside the VPC mean this instance
@@ -29,12 +29,8 @@ POLL_SECONDS = 2
 RESOURCE = "Services"
 """The Auto Scaling group's name in template.yaml."""
 
-SECRETS = {
-    "postgres_password": "POSTGRES_PASSWORD",
-    "rabbitmq_password": "RABBITMQ_PASSWORD",
-    "token_key": "DOCKER_JOB_TOKEN_KEY",
-}
-"""Parameter under /docker-job/<stack>/ and the variable of compose.yaml that it is given to."""
+SECRETS = ("postgres_password", "rabbitmq_password", "token_key")
+"""Parameters under /docker-job/<stack>/, named as compose.yaml's secrets are."""
 
 NOTE_BYTES = 200_000
 """PutLogEvents takes a little more than this in one call."""
@@ -97,11 +93,17 @@ def device_of(volume: str, devices: Path = Path("/dev")) -> Path | None:
     return next((each for each in (nvme, devices / "xvdf") if each.exists()), None)
 
 
-def print_secrets(stack: str) -> None:
-    """Print every secret; make those that are not there yet."""
+def write_secrets(stack: str, directory: str) -> None:
+    """Write every secret; make those that are not there yet. What is not new is left alone."""
     ssm = client("ssm")
-    for name, variable in SECRETS.items():
-        print(f"{variable}={secret(ssm, f'/docker-job/{stack}/{name}')}")
+    for name in SECRETS:
+        path, value = Path(directory) / name, secret(ssm, f"/docker-job/{stack}/{name}")
+        if path.exists() and path.read_text() == value:
+            continue
+        aside = path.with_suffix(".new")
+        aside.touch(mode=0o600)
+        aside.write_text(value)
+        aside.rename(path)
 
 
 def secret(ssm: Any, name: str) -> str:
@@ -173,7 +175,7 @@ def note(group: str) -> None:
 COMMANDS: dict[str, Callable[..., None]] = {
     "instance-id": instance_id,
     "attach": attach,
-    "secrets": print_secrets,
+    "secrets": write_secrets,
     "keep-first-key": keep_first_key,
     "address": address,
     "name": name,

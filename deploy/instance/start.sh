@@ -5,7 +5,6 @@
 set -euo pipefail
 
 release_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-run_dir=/run/docker-job
 ready_seconds=600
 
 say() { printf 'start: %s\n' "$*"; }
@@ -16,7 +15,13 @@ load_settings() {
   # shellcheck disable=SC1091
   source /etc/docker-job/instance.env
   DATA_DIR=${DATA_DIR:-/srv/docker-job}
+  RUN_DIR=${RUN_DIR:-/run/docker-job}
+  DOCKER_JOB_IMAGE=docker-job:$RELEASE
   DOCKER_JOB_DEPLOYMENT=$STACK
+  DOCKER_JOB_POSTGRES_PASSWORD_FILE=$RUN_DIR/secrets/postgres_password
+  DOCKER_JOB_RABBITMQ_PASSWORD_FILE=$RUN_DIR/secrets/rabbitmq_password
+  DOCKER_JOB_TOKEN_KEY_FILE=$RUN_DIR/secrets/token_key
+  DOCKER_JOB_AWS_CREDENTIALS_FILE=$RUN_DIR/secrets/aws_credentials
   DOCKER_JOB_HOST=0.0.0.0
   DOCKER_JOB_PORT=${DOCKER_JOB_PORT:-8000}
   DOCKER_JOB_API_URL=http://$API_NAME:$DOCKER_JOB_PORT
@@ -71,28 +76,17 @@ mount_data() {
 }
 
 make_directories() {
-  mkdir -p "$DATA_DIR"/{postgres,rabbitmq,aws,secrets/{api,scheduler,launcher,reaper}}
-  # The images' own user; the migration writes there, the services read.
-  chown 10001:10001 "$DATA_DIR"/secrets/*
-  install -d -m 0700 "$run_dir"
+  mkdir -p "$DATA_DIR"/{postgres,rabbitmq,secrets/{postgres,rabbitmq,api,scheduler,launcher,reaper}}
 }
 
-# Each of the two takes on its own role, with what the metadata service gives to the instance.
-write_roles() {
-  local role
-  for role in launcher reaper; do
-    local arn=LAUNCHER_ROLE
-    [[ $role == reaper ]] && arn=REAPER_ROLE
-    printf '[profile %s]\nrole_arn = %s\ncredential_source = Ec2InstanceMetadata\nregion = %s\n' \
-      "$role" "${!arn}" "$AWS_REGION"
-  done >"$DATA_DIR/aws/config"
-  chmod 0644 "$DATA_DIR/aws/config"
-}
-
-# In memory, for root alone; the containers get each secret that they need.
+# In memory, for root alone: compose mounts them into the one-shot that gives each service its own.
 write_secrets() {
-  (umask 077 && cloud secrets "$STACK" >"$run_dir/secrets.env.new")
-  mv "$run_dir/secrets.env.new" "$run_dir/secrets.env"
+  install -d -m 0700 "$RUN_DIR/secrets"
+  cloud secrets "$STACK" "$RUN_DIR/secrets"
+  # No secret, but given on the same way: each of the two takes on its own role, with what the metadata
+  # service gives to the instance.
+  printf '[%s]\nrole_arn = %s\ncredential_source = Ec2InstanceMetadata\nregion = %s\n' \
+    launcher "$LAUNCHER_ROLE" "$AWS_REGION" reaper "$REAPER_ROLE" "$AWS_REGION" >"$RUN_DIR/secrets/aws_credentials"
 }
 
 # The way to the instance's credentials is open to the launcher's and the reaper's network alone.
@@ -104,38 +98,33 @@ guard_metadata() {
 
 compose() {
   local files=(-f "$release_dir/compose.yaml" -f "$release_dir/deploy/compose.aws.yaml")
-  [[ -n ${LOG_GROUP:-} ]] && files+=(-f "$release_dir/deploy/compose.logs.yaml")
-  docker compose --progress plain --project-directory "$release_dir" --env-file "$run_dir/secrets.env" \
-    "${files[@]}" "$@"
+  [[ -z ${LOG_GROUP:-} ]] || files+=(-f "$release_dir/deploy/compose.logs.yaml")
+  docker compose --project-directory "$release_dir" "${files[@]}" "$@"
 }
 
 # The admins' passwords are what the secrets say, whatever they were: so a secret is rotated by making it
 # anew, and a kept volume goes on under a new stack. By standard input: arguments are seen by others.
 set_admin_passwords() {
-  (
-    # shellcheck disable=SC1091
-    source "$run_dir/secrets.env"
-    printf "ALTER ROLE postgres PASSWORD '%s';\n" "$POSTGRES_PASSWORD" |
-      compose exec -T postgres psql -qX -v ON_ERROR_STOP=1 -U postgres -d docker_job
-    printf '%s\n' "$RABBITMQ_PASSWORD" | compose exec -T rabbitmq rabbitmqctl -q change_password docker-job
-  )
+  printf "ALTER ROLE postgres PASSWORD '%s';\n" "$(<"$RUN_DIR/secrets/postgres_password")" |
+    compose exec -T postgres psql -qX -v ON_ERROR_STOP=1 -U postgres -d docker_job
+  compose exec -T rabbitmq rabbitmqctl -q change_password docker-job <"$RUN_DIR/secrets/rabbitmq_password"
 }
 
 start_services() {
   say "building"
-  compose build --quiet migrate
+  compose build --quiet secrets
   say "starting the database and the broker"
-  compose up -d --wait postgres rabbitmq
+  compose up --quiet-pull -d --wait postgres rabbitmq
   set_admin_passwords
   say "migrating"
   compose run --rm -T migrate
   make_first_key
   say "starting the services"
-  compose up -d --remove-orphans api scheduler launcher reaper
+  compose up -d --wait --remove-orphans api scheduler launcher reaper
 }
 
 make_first_key() {
-  local keys=(compose run --rm -T --no-deps api services.api keys)
+  local keys=(compose run --rm -T --no-deps api keys)
   "${keys[@]}" list | grep -q '^no keys' || return 0
   say "making the first API key"
   "${keys[@]}" create --name first --scope admin | cloud keep-first-key "$STACK"
@@ -191,20 +180,19 @@ forget_old_images() {
 
 failed() {
   say "it has failed" >&2
-  [[ -n ${LOG_GROUP:-} ]] && tail -c 100000 "$run_dir/start.log" | cloud note "$LOG_GROUP" || true
+  [[ -n ${LOG_GROUP:-} ]] && tail -c 100000 "$RUN_DIR/start.log" | cloud note "$LOG_GROUP" || true
   cloud signal "$STACK" FAILURE || true
 }
 
 main() {
-  install -d -m 0700 "$run_dir"
-  exec > >(tee "$run_dir/start.log") 2>&1
   load_settings
+  install -d -m 0700 "$RUN_DIR"
+  exec > >(tee "$RUN_DIR/start.log") 2>&1
   trap 'status=$?; ((status == 0)) || failed' EXIT
   install_packages
   mount_data
   stay
   make_directories
-  write_roles
   write_secrets
   guard_metadata
   start_services
