@@ -24,7 +24,7 @@ load_settings() {
   DOCKER_JOB_AWS_CREDENTIALS_FILE=$RUN_DIR/secrets/aws_credentials
   DOCKER_JOB_HOST=0.0.0.0
   DOCKER_JOB_PORT=${DOCKER_JOB_PORT:-8000}
-  DOCKER_JOB_API_URL=http://$API_NAME:$DOCKER_JOB_PORT
+  DOCKER_JOB_API_URL=${DOCKER_JOB_API_URL:-http://$API_NAME:$DOCKER_JOB_PORT}
   COMPOSE_PROJECT_NAME=${COMPOSE_PROJECT_NAME:-docker-job}
   INSTANCE_ID=$(cloud instance-id)
   set +a
@@ -103,11 +103,13 @@ compose() {
 }
 
 # The admins' passwords are what the secrets say, whatever they were: so a secret is rotated by making it
-# anew, and a kept volume goes on under a new stack. By standard input: arguments are seen by others.
+# anew, and a kept volume goes on under a new stack. Each is in its container as /secrets/password, and leaves
+# it on no command line but RabbitMQ's inside (its tool, given none, may wait for a terminal for ever).
 set_admin_passwords() {
   printf "ALTER ROLE postgres PASSWORD '%s';\n" "$(<"$RUN_DIR/secrets/postgres_password")" |
     compose exec -T postgres psql -qX -v ON_ERROR_STOP=1 -U postgres -d docker_job
-  compose exec -T rabbitmq rabbitmqctl -q change_password docker-job <"$RUN_DIR/secrets/rabbitmq_password"
+  compose exec -T rabbitmq \
+    sh -c 'rabbitmqctl -q change_password docker-job "$(cat /secrets/password)"' </dev/null
 }
 
 start_services() {

@@ -2,23 +2,25 @@
 
 import base64
 import contextlib
-import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import parse_qs
 
 from deploy.place import SERVICES_TAG
-from tests.deploy.conftest import MotoCloud
+from tests.deploy.conftest import ROOT, MotoCloud
 from tests.e2e.embedded_system import free_port
 
 MACHINE = "debian:trixie-slim"
+SUBNET = "{{(index .IPAM.Config 0).Subnet}}"
 SIGNALLED = (
     '<SignalResourceResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/">'
     "<ResponseMetadata><RequestId>1</RequestId></ResponseMetadata></SignalResourceResponse>"
@@ -34,7 +36,7 @@ class SmallServer:
         class Handler(BaseHTTPRequestHandler):
             def _any(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
-                status, text = outer.answer(self.command, self.path, dict(self.headers), body)
+                status, text = outer.answer(self.command, self.path, self.headers, body)
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(text.encode())))
                 self.end_headers()
@@ -50,9 +52,7 @@ class SmallServer:
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    def answer(
-        self, method: str, path: str, headers: dict[str, str], body: str
-    ) -> tuple[int, str]:
+    def answer(self, method: str, path: str, headers: Message, body: str) -> tuple[int, str]:
         raise NotImplementedError
 
     def close(self) -> None:
@@ -67,9 +67,7 @@ class MetadataOfTheInstance(SmallServer):
         self.facts = {"instance-id": instance_id, "local-ipv4": address}
         super().__init__()
 
-    def answer(
-        self, method: str, path: str, headers: dict[str, str], body: str
-    ) -> tuple[int, str]:
+    def answer(self, method: str, path: str, headers: Message, body: str) -> tuple[int, str]:
         if method == "PUT":
             return 200, "a-token"
         if headers.get("X-aws-ec2-metadata-token") != "a-token":
@@ -85,14 +83,32 @@ class SignalsToCloudFormation(SmallServer):
         self.received: list[tuple[str, ...]] = []
         super().__init__()
 
-    def answer(
-        self, method: str, path: str, headers: dict[str, str], body: str
-    ) -> tuple[int, str]:
+    def answer(self, method: str, path: str, headers: Message, body: str) -> tuple[int, str]:
         form = {key: values[0] for key, values in parse_qs(body).items()}
         assert form["Action"] == "SignalResource", form
         names = ("StackName", "LogicalResourceId", "UniqueId", "Status")
         self.received.append(tuple(form[name] for name in names))
         return 200, SIGNALLED
+
+
+class ServedCloud:
+    """A simulated cloud on this machine, at an address that containers reach."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        subnet = docker("network", "inspect", "bridge", "--format", SUBNET).strip()
+        self.host = str(next(ip_network(subnet).hosts()))  # the engine takes the first for itself
+        url = f"sim://0.0.0.0:{self.port}?seed=7&boot_seconds=0.5&stop_seconds=0.5"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "shared.served_cloud", url],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(20)
 
 
 class FirstBoot:
@@ -109,6 +125,7 @@ class FirstBoot:
         self._disk = Path(tempfile.mkdtemp(prefix="docker-job-instance-"))
         self._disk.chmod(0o755)
         (self._disk / "data").mkdir()
+        self._cloud = ServedCloud()
         port = free_port()
         self.api = f"http://127.0.0.1:{port}"
         self.output = ""
@@ -125,7 +142,8 @@ class FirstBoot:
         script = base64.b64decode(version["LaunchTemplateData"]["UserData"]).decode()
         more = "\n".join(
             (
-                "DOCKER_JOB_COMPUTE_URL=sim://?seed=7&speed=60",
+                f"DOCKER_JOB_COMPUTE_URL=sim://{self._cloud.host}:{self._cloud.port}",
+                f"DOCKER_JOB_API_URL={self.api}",
                 "LOG_GROUP=",
                 f"DATA_DIR={self._disk}/data",
                 f"RUN_DIR={self._disk}/run",
@@ -184,7 +202,13 @@ class FirstBoot:
         """Leave nothing behind."""
         label = f"label=com.docker.compose.project={self._name}"
         for kind in ("container", "volume", "network"):
-            listing = ("ls", "--quiet", "--filter", label, *(["--all"] if kind == "container" else []))
+            listing = (
+                "ls",
+                "--quiet",
+                "--filter",
+                label,
+                *(["--all"] if kind == "container" else []),
+            )
             for each in docker(kind, *listing).split():
                 docker(kind, "rm", *(["--force"] if kind != "network" else []), each)
         with contextlib.suppress(AssertionError):
@@ -197,6 +221,7 @@ class FirstBoot:
         inside = ("--volume", f"{self._disk}:/disk", MACHINE, "find", "/disk", "-mindepth", "1")
         docker("run", "--rm", *inside, "-delete")
         shutil.rmtree(self._disk, ignore_errors=True)
+        self._cloud.close()
         self.signals.close()
         self._metadata.close()
 
@@ -206,6 +231,3 @@ def docker(*arguments: str) -> str:
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-__all__ = ["FirstBoot", "Iterator", "os"]
