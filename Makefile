@@ -9,17 +9,26 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help run test lint format types check lock clean
+.PHONY: help run test backup restore restore-test lint format types check lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.runtime ## set up what is missing, then serve on http://127.0.0.1:8000
 	@exec $(BIN)/python -m services.embedded
 
 test: $(VENV)/.dev ## run all tests (some of them: make test ARGS="tests/unit -k backoff")
 	@$(BIN)/python -m pytest $(ARGS)
+
+backup: $(VENV)/.runtime ## save the database of `make run`, running or not: make backup FILE=today.backup
+	@$(BIN)/python -m services.backup save "$(FILE)"
+
+restore: $(VENV)/.runtime ## put a backup in its place, while it does not run: make restore FILE=today.backup
+	@$(BIN)/python -m services.backup restore "$(FILE)"
+
+restore-test: $(VENV)/.dev ## save, lose and restore, with jobs in flight: embedded and under compose
+	@$(BIN)/python -m pytest tests/e2e/test_restore.py tests/integration/test_restored.py $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, its format check, and who may import whom
 	@$(BIN)/python -m ruff check .
