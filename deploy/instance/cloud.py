@@ -29,7 +29,7 @@ POLL_SECONDS = 2
 RESOURCE = "Services"
 """The Auto Scaling group's name in template.yaml."""
 
-SECRETS = ("postgres_password", "rabbitmq_password", "token_key")
+SECRETS = ("postgres_password", "rabbitmq_password", "secrets_key", "token_key")
 """Parameters under /docker-job/<stack>/, named as compose.yaml's secrets are."""
 
 NOTE_BYTES = 200_000
@@ -70,7 +70,7 @@ def instance_id() -> None:
     print(metadata("instance-id"))
 
 
-def attach(volume: str) -> None:
+def attach(volume: str, devices: str = "/dev") -> None:
     """Attach the volume and print its device. The instance before this one lets go of it first."""
     ec2, me = client("ec2"), metadata("instance-id")
 
@@ -84,10 +84,10 @@ def attach(volume: str) -> None:
         return ""
 
     until(f"{volume} is attached", lambda: attachment() == "attached")
-    print(until(f"{volume} shows as a device", lambda: device_of(volume)))
+    print(until(f"{volume} shows as a device", lambda: device_of(volume, Path(devices))))
 
 
-def device_of(volume: str, devices: Path = Path("/dev")) -> Path | None:
+def device_of(volume: str, devices: Path) -> Path | None:
     """The device of an attached volume: NVMe bears its id, Xen the name that was asked for."""
     nvme = devices / "disk/by-id" / f"nvme-Amazon_Elastic_Block_Store_{volume.replace('-', '')}"
     return next((each for each in (nvme, devices / "xvdf") if each.exists()), None)

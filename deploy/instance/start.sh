@@ -21,6 +21,7 @@ load_settings() {
   DOCKER_JOB_POSTGRES_PASSWORD_FILE=$RUN_DIR/secrets/postgres_password
   DOCKER_JOB_RABBITMQ_PASSWORD_FILE=$RUN_DIR/secrets/rabbitmq_password
   DOCKER_JOB_TOKEN_KEY_FILE=$RUN_DIR/secrets/token_key
+  DOCKER_JOB_SECRETS_KEY_FILE=$RUN_DIR/secrets/secrets_key
   DOCKER_JOB_AWS_CREDENTIALS_FILE=$RUN_DIR/secrets/aws_credentials
   DOCKER_JOB_HOST=0.0.0.0
   DOCKER_JOB_PORT=${DOCKER_JOB_PORT:-8000}
@@ -120,9 +121,22 @@ start_services() {
   set_admin_passwords
   say "migrating"
   compose run --rm -T migrate
+  settle_restored
   make_first_key
   say "starting the services"
   compose up -d --wait --remove-orphans api scheduler launcher reaper
+}
+
+# Once for a volume that was made from a snapshot: database and broker are of one moment, but the world has
+# gone on since (services/restored.py).
+settle_restored() {
+  local mark=$DATA_DIR/restored-from
+  if [[ -z ${DATA_SNAPSHOT:-} || $(cat "$mark" 2>/dev/null) == "$DATA_SNAPSHOT" ]]; then
+    return
+  fi
+  say "the data is of $DATA_SNAPSHOT"
+  compose run --rm -T migrate services.restored
+  echo "$DATA_SNAPSHOT" >"$mark"
 }
 
 make_first_key() {

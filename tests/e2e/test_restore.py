@@ -6,6 +6,7 @@ is saved, stopped and restored, and what an instance is.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from services.restored import JOB_IDS_LEFT_OUT
 from tests.e2e.api_client import ApiClient
 from tests.e2e.compose_project import (
+    OURS,
     UP_SECONDS,
     BuiltClone,
     ComposeProject,
@@ -145,20 +147,20 @@ def test_under_compose_a_project_is_saved_while_it_runs_and_restored(
     with compose_project(clone, cloud, **settings) as project:
         project.up()
         before = Before(project)
-        assert "saved to" in run_script(project, "save", file)
+        assert "saved to" in run_script(project, "backup.sh", "save", file)
         assert file.stat().st_mode & 0o077 == 0
         before.go_on()
-        assert "restored" in run_script(project, "restore", file)
+        assert "restored" in run_script(project, "backup.sh", "restore", file)
         before.check()
         # The virtual agents of the lost jobs hear that nobody knows them; the reaper sees them off.
         until(lambda: living(project) == 0, 2 * GONE_SECONDS)
 
 
-def run_script(project: ComposeProject, command: str, file: Path) -> str:
-    """What deploy/backup.sh prints for this project."""
+def run_script(project: ComposeProject, script: str, *arguments: str | Path) -> str:
+    """What deploy/*script* prints for this project."""
     files = " ".join(f"--file {each}" for each in project._files)
     done = subprocess.run(
-        [ROOT / "deploy" / "backup.sh", command, file],
+        [ROOT / "deploy" / script, *arguments],
         cwd=project._clone.directory,
         env=project._environ | {"COMPOSE": f"docker compose --project-name {project.name} {files}"},
         stdin=subprocess.DEVNULL,
@@ -175,3 +177,39 @@ def living(project: ComposeProject) -> int:
     """How many instances the served cloud knows to be alive."""
     said = docker("exec", project.container("cloud"), "python", "-ISc", TRUTH)
     return int(json.loads(said)["living"])
+
+
+PASSWORDS = (
+    *("postgres/password", "rabbitmq/password"),
+    *(f"{service}/{kind}_password" for service in OURS for kind in ("database", "bus")),
+)
+
+
+@pytest.mark.timeout(600)
+def test_every_secret_is_rotated_while_a_job_runs(clone: BuiltClone, tmp_path: Path) -> None:
+    cloud = tmp_path / "cloud.yaml"
+    cloud.write_text(CLOUD)
+    settings = {"COMPUTE_URL": "sim://cloud:7000", "HEARTBEAT_SECONDS": "1"}
+    with compose_project(clone, cloud, **settings) as project:
+        project.up()
+        job_id = project.schedule(env_vars={"SIMULATE_SECONDS": "45"})
+        wait_for_status(project, job_id, "RUNNING")
+        before = secrets_of(project)
+        run_script(project, "rotate.sh", "--token-key")
+        after = secrets_of(project)
+        assert set(before) == {*PASSWORDS, "api/token_key", "launcher/token_key"}
+        assert not [name for name, value in after.items() if value == before[name]]
+        assert after["api/token_key"] == after["launcher/token_key"]
+        assert project.follow(project.schedule(), 60)["status"] == "DONE"
+        job = project.follow(job_id, 90)
+        assert (job["status"], len(job["attempts"])) == ("DONE", 1)
+
+
+def secrets_of(project: ComposeProject) -> dict[str, str]:
+    """Every secret, by service and name."""
+    shell = "cd /secrets && for f in */*; do echo $f $(cat $f); done"
+    said = project.compose(
+        "run", "--rm", "-T", "--no-deps", "--entrypoint", "sh", "secrets", "-c", shell
+    ).stdout
+    # What compose says of its build comes on the same stream.
+    return dict(re.findall(r"^(\w+/\w+) ([0-9a-f]+)$", said, re.MULTILINE))
