@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = (
     *("Dockerfile", ".dockerignore", ".empty", "LICENSE", "compose.yaml", "requirements.txt"),
     *("agent", "services", "shared", "deploy/compose.aws.yaml", "deploy/compose.logs.yaml"),
-    "deploy/instance",
+    *("deploy/backup.sh", "deploy/rotate.sh", "deploy/instance"),
 )
 """What the instance needs: what its images are built of, and how they are started."""
 

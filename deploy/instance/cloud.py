@@ -3,6 +3,7 @@
     cloud.py instance-id             who am I
     cloud.py attach VOLUME           have the volume, and print its device
     cloud.py secrets STACK DIRECTORY write each secret into a file there; make those that are not
+    cloud.py session ROLE NAME FILE  take on a role, and write its session for a container to read
     cloud.py keep-first-key STACK    keep the API key on standard input for deploy.sh to show
     cloud.py address ALLOCATION      take the fixed public address
     cloud.py name ZONE NAME          make the API's name inside the VPC mean this instance
@@ -12,6 +13,7 @@
 Each may be run again at any time.
 """
 
+import json
 import os
 import secrets
 import sys
@@ -31,6 +33,9 @@ RESOURCE = "Services"
 
 SECRETS = ("postgres_password", "rabbitmq_password", "secrets_key", "token_key")
 """Parameters under /docker-job/<stack>/, named as compose.yaml's secrets are."""
+
+CONTAINERS_USER = 10001
+"""As the Dockerfile makes it."""
 
 NOTE_BYTES = 200_000
 """PutLogEvents takes a little more than this in one call."""
@@ -118,6 +123,22 @@ def secret(ssm: Any, name: str) -> str:
     return made
 
 
+def session(role: str, name: str, file: str) -> None:
+    """Write a session of *role*, as the SDK's `credential_process` wants it.
+
+    The SDK reads it again well before its end. For the containers' user alone.
+    """
+    given = client("sts").assume_role(RoleArn=role, RoleSessionName=name)["Credentials"]
+    keys = ("AccessKeyId", "SecretAccessKey", "SessionToken")
+    answer = {"Version": 1, **{key: given[key] for key in keys}}
+    answer["Expiration"] = given["Expiration"].isoformat()
+    aside = Path(file + ".new")
+    aside.touch(mode=0o400)
+    aside.write_text(json.dumps(answer))
+    os.chown(aside, CONTAINERS_USER, CONTAINERS_USER)
+    aside.rename(file)
+
+
 def keep_first_key(stack: str) -> None:
     """Keep the key for deploy.sh, which shows and removes it."""
     client("ssm").put_parameter(
@@ -176,6 +197,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "instance-id": instance_id,
     "attach": attach,
     "secrets": write_secrets,
+    "session": session,
     "keep-first-key": keep_first_key,
     "address": address,
     "name": name,

@@ -37,7 +37,7 @@ install_packages() {
   if docker compose version >/dev/null 2>&1; then
     return
   fi
-  local wanted=(docker.io docker-buildx e2fsprogs curl iptables)
+  local wanted=(docker.io docker-buildx e2fsprogs curl)
   if apt-cache show docker-compose-v2 >/dev/null 2>&1; then
     wanted+=(docker-compose-v2)
   else
@@ -84,23 +84,24 @@ make_directories() {
 write_secrets() {
   install -d -m 0700 "$RUN_DIR/secrets"
   cloud secrets "$STACK" "$RUN_DIR/secrets"
-  # No secret, but given on the same way: each of the two takes on its own role, with what the metadata
-  # service gives to the instance.
-  printf '[%s]\nrole_arn = %s\ncredential_source = Ec2InstanceMetadata\nregion = %s\n' \
-    launcher "$LAUNCHER_ROLE" "$AWS_REGION" reaper "$REAPER_ROLE" "$AWS_REGION" >"$RUN_DIR/secrets/aws_credentials"
+  # No secret, but given on the same way: where the launcher and the reaper find the session of their role.
+  printf '[%s]\ncredential_process = /bin/cat /secrets/aws_session\n' launcher reaper \
+    >"$RUN_DIR/secrets/aws_credentials"
 }
 
-# The way to the instance's credentials is open to the launcher's and the reaper's network alone.
-guard_metadata() {
-  [[ $DOCKER_JOB_COMPUTE_URL == ec2://* ]] || return 0
-  local rule=(DOCKER-USER ! -i djcloud -d 169.254.169.254 -j DROP)
-  iptables -C "${rule[@]}" 2>/dev/null || iptables -I "${rule[@]}"
+# A session lasts an hour, and is made anew every twenty minutes. No container reaches the instance's own
+# credentials: the metadata service's answers go no further than the instance itself.
+write_sessions() {
+  cloud session "$LAUNCHER_ROLE" launcher "$DATA_DIR/secrets/launcher/aws_session"
+  cloud session "$REAPER_ROLE" reaper "$DATA_DIR/secrets/reaper/aws_session"
 }
 
+# What credentials the person at the keyboard may have are not the services' affair.
 compose() {
   local files=(-f "$release_dir/compose.yaml" -f "$release_dir/deploy/compose.aws.yaml")
   [[ -z ${LOG_GROUP:-} ]] || files+=(-f "$release_dir/deploy/compose.logs.yaml")
-  docker compose --project-directory "$release_dir" "${files[@]}" "$@"
+  env -u AWS_ACCESS_KEY_ID -u AWS_SECRET_ACCESS_KEY -u AWS_SESSION_TOKEN \
+    docker compose --project-directory "$release_dir" "${files[@]}" "$@"
 }
 
 # The admins' passwords are what the secrets say, whatever they were: so a secret is rotated by making it
@@ -160,19 +161,14 @@ wait_until_ready() {
   say "$url answers"
 }
 
-# Systemd runs this again at every boot. Docker starts our containers before that, so it has to have waited
-# for the volume (Postgres on an empty directory would begin anew) and closed the way to the credentials.
+# Systemd runs this again at every boot, and renews the sessions. Docker starts our containers before that, so
+# it has to have waited for the volume: Postgres on an empty directory would begin anew.
 stay() {
   [[ -d /run/systemd/system ]] || return 0
-  mkdir -p /etc/systemd/system/docker.service.d
-  cat >/etc/systemd/system/docker.service.d/docker-job.conf <<UNIT
-[Unit]
-RequiresMountsFor=$DATA_DIR
-[Service]
-ExecStartPre=-/usr/sbin/iptables -N DOCKER-USER
-ExecStartPre=/bin/sh -c 'r="DOCKER-USER ! -i djcloud -d 169.254.169.254 -j DROP"; iptables -C \$r || iptables -I \$r'
-UNIT
-  cat >/etc/systemd/system/docker-job.service <<UNIT
+  local units=/etc/systemd/system start=/opt/docker-job/current/deploy/instance/start.sh
+  mkdir -p "$units/docker.service.d"
+  printf '[Unit]\nRequiresMountsFor=%s\n' "$DATA_DIR" >"$units/docker.service.d/docker-job.conf"
+  cat >"$units/docker-job.service" <<UNIT
 [Unit]
 Description=docker-job
 After=docker.service network-online.target
@@ -181,12 +177,32 @@ Requires=docker.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/opt/docker-job/current/deploy/instance/start.sh
+ExecStart=$start
 [Install]
 WantedBy=multi-user.target
 UNIT
+  cat >"$units/docker-job-sessions.service" <<UNIT
+[Unit]
+Description=docker-job: new sessions for launcher and reaper
+After=network-online.target
+[Service]
+Type=oneshot
+ExecStart=$start sessions
+Restart=on-failure
+RestartSec=30
+UNIT
+  cat >"$units/docker-job-sessions.timer" <<UNIT
+[Unit]
+Description=docker-job: new sessions for launcher and reaper
+[Timer]
+OnBootSec=20min
+OnUnitActiveSec=20min
+[Install]
+WantedBy=timers.target
+UNIT
   systemctl daemon-reload
   systemctl enable -q docker-job.service
+  systemctl enable -q --now docker-job-sessions.timer
 }
 
 forget_old_images() {
@@ -210,7 +226,7 @@ main() {
   stay
   make_directories
   write_secrets
-  guard_metadata
+  write_sessions
   start_services
   wait_until_ready
   [[ -z ${ADDRESS_ID:-} ]] || cloud address "$ADDRESS_ID"
@@ -222,5 +238,10 @@ main() {
 
 # Sourced by its test, which calls single steps.
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
-  main
+  if [[ ${1:-} == sessions ]]; then
+    load_settings
+    write_sessions
+  else
+    main
+  fi
 fi

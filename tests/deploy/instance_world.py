@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import json
 import re
 import shutil
 import subprocess
@@ -149,7 +150,6 @@ class FirstBoot:
                 f"RUN_DIR={self._disk}/run",
                 f"DOCKER_JOB_PORT={port}",
                 f"COMPOSE_PROJECT_NAME={self._name}",
-                f"CLOUD_BRIDGE=dj{self._name[-8:]}",
                 f"AWS_ENDPOINT_URL={self._aws.url}",
             )
         )
@@ -190,6 +190,17 @@ class FirstBoot:
         )
         self.output = done.stdout + done.stderr
         assert done.returncode == 0, self.output[-6000:]
+
+    def access_key_of(self, service: str) -> str:
+        """Whose key the AWS SDK finds in a service's container."""
+        ask = "import boto3; print(boto3.Session().get_credentials().access_key)"
+        return docker("exec", f"{self._name}-{service}-1", "python", "-c", ask).strip()
+
+    def session_of(self, service: str) -> dict[str, str]:
+        """The session that the start script has written for a service."""
+        path = f"{self._disk}/data/secrets/{service}/aws_session"
+        found: dict[str, str] = json.loads(docker("exec", self._name, "cat", path))
+        return found
 
     def secret_in_clear(self) -> str | None:
         """Where one of the secrets stands in what the start has said or been given, if it does."""

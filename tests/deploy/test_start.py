@@ -9,7 +9,7 @@ a Debian container beside the machine's engine, AWS is moto, and besides:
 - the data volume is a directory that is mounted already (a container has no devices), so attaching
   and mounting are passed by; formatting is tried on files below;
 - the metadata service and CloudFormation's SignalResource, which moto lacks, are two small servers;
-  with no EC2 there is nothing to guard, so no rule of the machine's firewall is changed.
+- nothing in the container is systemd: its units are not written.
 """
 
 import os
@@ -53,7 +53,12 @@ def test_the_first_boot_brings_readyz_to_200_leaves_a_key_and_signals(
 
     deployed = aws.deploy()
     key = next(line.split()[-1] for line in deployed.stdout.splitlines() if "API key:" in line)
-    caller = httpx.Client(base_url=boot.api, headers={"Authorization": f"Bearer {key}"})
+    with httpx.Client(base_url=boot.api, headers={"Authorization": f"Bearer {key}"}) as caller:
+        check(aws, boot, caller)
+
+
+def check(aws: MotoCloud, boot: FirstBoot, caller: httpx.Client) -> None:
+    """What must be so after the first boot, and after a reboot."""
     job = caller.post("/schedule", json={"docker_image": "alpine", "scheduled_for": "now"}).json()
     with caller.stream("GET", f"/jobs/{job['id']}/logs?follow=1", timeout=60) as lines:
         assert any(line == "event: end" for line in lines.iter_lines())
@@ -66,11 +71,13 @@ def test_the_first_boot_brings_readyz_to_200_leaves_a_key_and_signals(
     [address] = aws.client("ec2").describe_addresses()["Addresses"]
     assert address["InstanceId"] == boot.instance_id
     assert boot.secret_in_clear() is None
+    for service in ("launcher", "reaper"):
+        assert boot.access_key_of(service) == boot.session_of(service)["AccessKeyId"]
+    assert boot.access_key_of("launcher") != boot.access_key_of("reaper")
 
     boot.run_start_again()  # a reboot: nothing is made anew, and the job is still there
     assert caller.get(f"/status/{job['id']}").json()["status"] == "DONE"
     assert "making the first API key" not in boot.output
-    caller.close()
 
 
 def step(function: str, *arguments: str) -> "subprocess.CompletedProcess[str]":

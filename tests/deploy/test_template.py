@@ -59,8 +59,13 @@ def test_job_instances_are_reached_by_nobody_and_of_ours_reach_the_api_alone() -
 def test_the_disk_that_is_counted_in_the_costs_is_the_disk_that_is_made() -> None:
     data = template()["Resources"]["Template"]["Properties"]["LaunchTemplateData"]
     assert data["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"] == ROOT_GIB
-    assert data["MetadataOptions"]["HttpTokens"] == "required"
     assert "KeyName" not in data
+
+
+def test_no_container_reaches_the_credentials_of_the_services_instance() -> None:
+    data = template()["Resources"]["Template"]["Properties"]["LaunchTemplateData"]
+    assert data["MetadataOptions"]["HttpTokens"] == "required"
+    assert data["MetadataOptions"]["HttpPutResponseHopLimit"] == 1
 
 
 def lines(region: str, instance_type: str, **more: Any) -> list[costs.Line]:
