@@ -170,6 +170,10 @@ class ComposeProject(ApiClient):
         container = self.container("postgres")
         return docker("exec", container, *psql, "-c", statement, seconds=seconds)
 
+    def database_answers(self) -> bool:
+        """Whether Postgres is up, which after a restart takes a moment."""
+        return succeeds("exec", self.container("postgres"), "pg_isready", "-q", "-U", "postgres")
+
     def instances(self) -> list[str]:
         """The containers, ended ones too, of this project's instances and of their jobs."""
         label = f"label=docker-job.deployment={self.name}"
