@@ -1,0 +1,84 @@
+"""RunInstances."""
+
+import secrets
+from typing import Any
+
+from rehearsal.buckets import Limits
+from rehearsal.errors import AwsError, invalid, missing
+from rehearsal.instance import OVER, Plan
+from rehearsal.instances import Instances
+from rehearsal.plans import Plans
+from rehearsal.tokens import ClientTokens, terminated
+
+Params = dict[str, Any]
+
+
+class Runs:
+    """The call, with the memory of its tokens."""
+
+    def __init__(self, instances: Instances, plans: Plans, limits: Limits) -> None:
+        self._instances = instances
+        self._plans = plans
+        self._limits = limits
+        self._tokens = ClientTokens()
+
+    def run(self, params: Params) -> Params:
+        """RunInstances: at least MinCount and at most MaxCount, or an error and none."""
+        data = params
+        if params.get("LaunchTemplate"):
+            template, _ = self._plans.template(params["LaunchTemplate"])
+            data = template | params
+        scope = self._scope(data)
+        again = self._tokens.find(scope, params)
+        if again is not None:
+            if all(self._instances.one(each).state in OVER for each in again.instance_ids):
+                raise terminated()
+            return self._answer(again.answer["ReservationId"], again.instance_ids)
+        least, most = params.get("MinCount"), params.get("MaxCount")
+        if least is None or most is None:
+            raise missing("MinCount and MaxCount")
+        if not 1 <= least <= most:
+            raise invalid(f"MinCount {least} and MaxCount {most} make no sense")
+        options = data.get("InstanceMarketOptions") or {}
+        plan = self._plans.plan(
+            data,
+            market="spot" if options.get("MarketType") == "spot" else "on-demand",
+            specifications=params.get("TagSpecifications", []),
+            token=params.get("ClientToken", ""),
+        )
+        self._limits.instances("RunInstances", most)
+        reservation = f"r-{secrets.token_hex(9)[:17]}"
+        ids = self._launch(plan, reservation, least, most)
+        answer = self._answer(reservation, ids)
+        self._tokens.remember(scope, params, answer, ids)
+        return answer
+
+    def _scope(self, data: Params) -> str:
+        placement = data.get("Placement") or {}
+        if (
+            data.get("SubnetId")
+            or data.get("NetworkInterfaces")
+            or placement.get("AvailabilityZone")
+        ):
+            return self._plans.subnet(data).zone
+        return "region"
+
+    def _launch(self, plan: Plan, reservation: str, least: int, most: int) -> tuple[str, ...]:
+        room = self._instances.room(plan)
+        if room is not None and room < least:
+            most = least  # let the pool say in its words that it has no room
+        ids: list[str] = []
+        for _ in range(most):
+            try:
+                ids.append(self._instances.launch(plan, reservation).id)
+            except AwsError:
+                if len(ids) >= least:
+                    break
+                for each in ids:
+                    self._instances.undo(each)
+                raise
+        return tuple(ids)
+
+    def _answer(self, reservation: str, ids: tuple[str, ...]) -> Params:
+        shown = [self._instances.shown(each) for each in ids]
+        return {"ReservationId": reservation, "Groups": [], "Instances": shown}
