@@ -1,12 +1,12 @@
 """Which calls are answered here, in moto's place, and by what. All that is not named is moto's."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from rehearsal.credentials import Credential
+from rehearsal.endings import Endings
 from rehearsal.fleets import Fleets
-from rehearsal.instances import Instances
+from rehearsal.looks import Looks
 from rehearsal.pricing import PriceCalls
 from rehearsal.runs import Runs
 from rehearsal.spot import SpotRequests
@@ -17,32 +17,36 @@ Params = dict[str, Any]
 Handler = Callable[[Params], Params]
 
 
+class Desks(NamedTuple):
+    """Who answers what."""
+
+    endings: Endings
+    looks: Looks
+    fleets: Fleets
+    runs: Runs
+    spot: SpotRequests
+    templates: Templates
+    tags: TagCalls
+    prices: PriceCalls
+
+
 class Calls:
     """The strict part of the cloud, by service and action."""
 
-    def __init__(
-        self,
-        account: str,
-        instances: Instances,
-        fleets: Fleets,
-        runs: Runs,
-        spot: SpotRequests,
-        templates: Templates,
-        tags: TagCalls,
-        prices: PriceCalls,
-    ) -> None:
+    def __init__(self, account: str, desks: Desks) -> None:
+        endings, looks, fleets, runs, spot, templates, tags, prices = desks
         self._account = account
         self._tags = tags
         self._handlers: dict[tuple[str, str], Handler] = {
             ("ec2", "CreateFleet"): fleets.create,
             ("ec2", "RunInstances"): runs.run,
-            ("ec2", "TerminateInstances"): instances.terminate,
-            ("ec2", "StopInstances"): instances.stop,
-            ("ec2", "DescribeInstances"): instances.describe,
-            ("ec2", "DescribeInstanceStatus"): instances.describe_status,
-            ("ec2", "GetConsoleOutput"): instances.console,
-            ("ec2", "DescribeSpotInstanceRequests"): lambda p: spot.describe(p, datetime.now(UTC)),
-            ("ec2", "CancelSpotInstanceRequests"): lambda p: spot.cancel(p, datetime.now(UTC)),
+            ("ec2", "TerminateInstances"): endings.terminate,
+            ("ec2", "StopInstances"): endings.stop,
+            ("ec2", "DescribeInstances"): looks.describe,
+            ("ec2", "DescribeInstanceStatus"): looks.status,
+            ("ec2", "GetConsoleOutput"): looks.console,
+            ("ec2", "DescribeSpotInstanceRequests"): spot.describe,
+            ("ec2", "CancelSpotInstanceRequests"): spot.cancel,
             ("ec2", "DescribeSpotPriceHistory"): prices.spot_history,
             ("ec2", "CreateLaunchTemplate"): templates.create,
             ("ec2", "CreateLaunchTemplateVersion"): templates.create_version,

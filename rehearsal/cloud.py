@@ -13,25 +13,28 @@ import contextlib
 import random
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from aiohttp import web
 
 from rehearsal.buckets import Limits
-from rehearsal.calls import Calls
+from rehearsal.calls import Calls, Desks
 from rehearsal.control import Control, routes
 from rehearsal.credentials import Credential, Keys
+from rehearsal.endings import Endings
 from rehearsal.faults import Faults
 from rehearsal.fleets import Fleets
 from rehearsal.front import MOST_BYTES, Front
-from rehearsal.instances import Instances
 from rehearsal.later import Later
+from rehearsal.launching import Launching
+from rehearsal.looks import Looks
 from rehearsal.moto_side import MotoSide
 from rehearsal.plans import Plans
 from rehearsal.pools import Pools
 from rehearsal.prices import Prices
 from rehearsal.pricing import PriceCalls
+from rehearsal.registry import Registry
 from rehearsal.runs import Runs
 from rehearsal.settings import CloudSettings
 from rehearsal.spot import SpotRequests
@@ -58,22 +61,47 @@ class Cloud:
         self.prices = Prices(settings)
         self.spot = SpotRequests()
         self.templates = Templates(self.keys.operator.arn)
-        self.instances = Instances(
-            settings, self.account, self.later, self.pools, self.prices, self.limits, self.spot
+        self.registry = Registry()
+        self.launching = Launching(
+            settings,
+            self.account,
+            self.later,
+            self.pools,
+            self.prices,
+            self.spot,
+            self.registry,
+        )
+        self.endings = Endings(
+            settings,
+            self.later,
+            self.pools,
+            self.limits,
+            self.spot,
+            self.registry,
+            self.launching,
         )
         plans = Plans(self.moto, self.templates)
-        calls = Calls(
-            self.account,
-            self.instances,
-            Fleets(settings, self.instances, plans, self.pools, self.prices, self.limits),
-            Runs(self.instances, plans, self.limits),
-            self.spot,
-            self.templates,
-            TagCalls(self.instances, self.spot, self.templates),
-            PriceCalls(self.prices, self.moto),
+        fleets = Fleets(
+            settings, self.registry, self.launching, plans, self.pools, self.prices, self.limits
+        )
+        desks = Desks(
+            endings=self.endings,
+            looks=Looks(self.registry, settings.region),
+            fleets=fleets,
+            runs=Runs(settings.region, self.registry, self.launching, plans, self.limits),
+            spot=self.spot,
+            templates=self.templates,
+            tags=TagCalls(self.registry, self.spot, self.templates),
+            prices=PriceCalls(self.prices, self.moto),
         )
         self.front = Front(
-            settings, self.keys, self.limits, self.faults, calls, self.moto, _allow_all
+            settings,
+            self.keys,
+            self.limits,
+            self.faults,
+            Calls(self.account, desks),
+            self.moto,
+            _allow_all,
         )
         self.url = ""
         self._runner: web.AppRunner | None = None
@@ -166,7 +194,7 @@ class CloudThread:
         self.control = Control(self.call)
         await self.cloud.start()
 
-    def _run(self, work: Any) -> Any:
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(START_SECONDS)
 
     def _stop_loop(self) -> None:

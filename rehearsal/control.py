@@ -41,11 +41,11 @@ class Control:
 
     def interrupt(self, instance_id: str, *, notice: bool = True) -> datetime:
         """Take the Spot instance back, with two minutes' notice (sped up) or none. Answers when."""
-        return self._do(lambda cloud: cloud.instances.interrupt(instance_id, notice=notice))
+        return self._do(lambda cloud: cloud.endings.interrupt(instance_id, notice=notice))
 
     def rebalance(self, instance_id: str) -> None:
         """Recommend to leave it."""
-        self._do(lambda cloud: cloud.instances.rebalance(instance_id))
+        self._do(lambda cloud: cloud.endings.rebalance(instance_id))
 
     def set_capacity(
         self,
@@ -76,13 +76,13 @@ class Control:
         """Accept so many terminations to come, and do nothing."""
 
         def set_deaf(cloud: "Cloud") -> None:
-            cloud.instances.deaf = count
+            cloud.endings.deaf = count
 
         self._do(set_deaf)
 
     def instances(self) -> list[dict[str, Any]]:
         """The truth about all instances ever launched, seen or not, the oldest first."""
-        return self._do(lambda cloud: [_truth(each) for each in cloud.instances.all.values()])
+        return self._do(lambda cloud: [_truth(each) for each in cloud.registry.all.values()])
 
     def running(self) -> list[str]:
         """The ids of those that cost money, or soon will."""
@@ -95,7 +95,7 @@ class Control:
             now = datetime.now(UTC)
             return [
                 ledger.bill(each, cloud.prices, cloud.settings, now)
-                for each in cloud.instances.all.values()
+                for each in cloud.registry.all.values()
             ]
 
         return self._do(bills)

@@ -12,7 +12,7 @@ class AwsError(Exception):
 
 
 def not_found(kind: str, ids: list[str]) -> AwsError:
-    """*kind* is EC2's: InvalidInstanceID, InvalidSpotInstanceRequestID …"""
+    """*kind* is EC2's: InvalidInstanceID, InvalidSpotInstanceRequestID, and the like."""
     words = {
         "InvalidInstanceID": "instance ID",
         "InvalidSpotInstanceRequestID": "spot instance request ID",

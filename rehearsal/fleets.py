@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 from rehearsal.buckets import Limits
 from rehearsal.errors import AwsError, invalid, missing
 from rehearsal.instance import OVER, Plan
-from rehearsal.instances import Instances
+from rehearsal.launching import Launching, new_id
 from rehearsal.plans import Plans, overridden
 from rehearsal.pools import Pools
 from rehearsal.prices import Prices
+from rehearsal.registry import Registry
 from rehearsal.settings import CloudSettings
 from rehearsal.tokens import ClientTokens, terminated
 
@@ -39,14 +40,16 @@ class Fleets:
     def __init__(
         self,
         settings: CloudSettings,
-        instances: Instances,
+        registry: Registry,
+        launching: Launching,
         plans: Plans,
         pools: Pools,
         prices: Prices,
         limits: Limits,
     ) -> None:
         self._settings = settings
-        self._instances = instances
+        self._registry = registry
+        self._launching = launching
         self._plans = plans
         self._pools = pools
         self._prices = prices
@@ -97,7 +100,7 @@ class Fleets:
     def _check_alive(self, ids: tuple[str, ...]) -> None:
         if self._settings.fleet_token_outlives_instances or not ids:
             return
-        if all(self._instances.one(each).state in OVER for each in ids):
+        if all(self._registry.one(each).state in OVER for each in ids):
             raise terminated()
 
     def _offers(self, params: Params, fleet: str, market: str) -> Iterator[Offer]:
@@ -148,7 +151,7 @@ class Fleets:
     ) -> tuple[list[Params], list[Params]]:
         come: dict[int, list[str]] = {}
         failed: dict[int, AwsError] = {}
-        reservation = f"r-{uuid.uuid4().hex[:17]}"
+        reservation = new_id("r")
         left = count
         for index in self._order(offers, market, count, params):
             if left == 0:
@@ -188,7 +191,7 @@ class Fleets:
         if offer.plan is None:
             raise offer.refusal or invalid("no plan")
         self._limits.instances("RunInstances", 1)
-        return self._instances.launch(
+        return self._launching.launch(
             offer.plan, reservation, max_price=offer.max_price if market == "spot" else None
         ).id
 

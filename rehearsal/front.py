@@ -98,34 +98,40 @@ class Front:
         caller: Credential | None = None
         params: dict[str, Any] = {}
         try:
-            if not knows(call.service, call.action):
-                message = f"The action {call.action} is not valid for this web service."
-                raise AwsError("InvalidAction", message)
             caller = self._caller(call)
-            if call.service == "ec2":
-                self._limits.request(call.action)
             params = call.params()
-            self._allow(caller, call.service, call.action, params)
-            if params.get("DryRun"):
-                message = "Request would have succeeded, but DryRun flag is set."
-                raise AwsError("DryRunOperation", message, 412)
+            self._check(call, caller, params)
             if (call.service, call.action) == ("sts", "GetCallerIdentity"):
-                answer = write_result(call, self._calls.caller_identity(caller))
-                self._note(call, "ok", caller)
-                return answer
-            handler = self._calls.find(call.service, call.action, params)
-            if handler is None:
-                answer = await self._moto.answer(call.request)
-                outcome = "ok" if answer.status < 300 else str(answer.status)
-                self._note(call, outcome, caller, params)
-                return answer
-            result = handler(params)
+                result = self._calls.caller_identity(caller)
+            else:
+                handler = self._calls.find(call.service, call.action, params)
+                if handler is None:
+                    return await self._pass_on(call, caller, params)
+                result = handler(params)
             self._note(call, "lost" if lost else "ok", caller, params, _instances_in(result))
             return write_result(call, result)
         except AwsError as error:
             return self._fail(call, error, caller, params)
 
+    async def _pass_on(
+        self, call: Call, caller: Credential | None, params: dict[str, Any]
+    ) -> Answer:
+        answer = await self._moto.answer(call.request)
+        self._note(call, "ok" if answer.status < 300 else str(answer.status), caller, params)
+        return answer
+
+    def _check(self, call: Call, caller: Credential, params: dict[str, Any]) -> None:
+        if call.service == "ec2":
+            self._limits.request(call.action)
+        self._allow(caller, call.service, call.action, params)
+        if params.get("DryRun"):
+            message = "Request would have succeeded, but DryRun flag is set."
+            raise AwsError("DryRunOperation", message, 412)
+
     def _caller(self, call: Call) -> Credential:
+        if not knows(call.service, call.action):
+            message = f"The action {call.action} is not valid for this web service."
+            raise AwsError("InvalidAction", message)
         if not self._settings.verify_signatures:
             return self._keys.operator
         return verify(call.request, call.service, self._keys, datetime.now(UTC))

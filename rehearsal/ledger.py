@@ -12,8 +12,7 @@ INTERRUPTED = "Server.SpotInstanceTermination"
 
 
 class Bill(NamedTuple):
-    """One instance. *seconds* ran, *billed_seconds* count, *on_demand_usd* is what these would have
-    cost on demand."""
+    """One instance: *seconds* ran, *billed_seconds* count."""
 
     instance_id: str
     market: str
@@ -28,6 +27,7 @@ class Bill(NamedTuple):
     billed_seconds: float
     cost_usd: float
     on_demand_usd: float
+    """What the billed seconds would have cost on demand."""
     tags: dict[str, str]
 
 

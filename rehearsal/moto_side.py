@@ -70,7 +70,7 @@ class MotoSide:
 
     async def prepare(self) -> None:
         """Make what an account has from the beginning, so that the first call need not wait."""
-        await self._in_thread(lambda: self._ec2.describe_subnets())
+        await self._in_thread(self._ec2.describe_subnets)
 
     async def send_message(self, queue_url: str, body: str) -> None:
         """Into a queue of this account, as EventBridge does."""

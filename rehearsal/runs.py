@@ -1,13 +1,13 @@
 """RunInstances."""
 
-import secrets
 from typing import Any
 
 from rehearsal.buckets import Limits
 from rehearsal.errors import AwsError, invalid, missing
 from rehearsal.instance import OVER, Plan
-from rehearsal.instances import Instances
+from rehearsal.launching import Launching, new_id
 from rehearsal.plans import Plans
+from rehearsal.registry import Registry
 from rehearsal.tokens import ClientTokens, terminated
 
 Params = dict[str, Any]
@@ -16,8 +16,12 @@ Params = dict[str, Any]
 class Runs:
     """The call, with the memory of its tokens."""
 
-    def __init__(self, instances: Instances, plans: Plans, limits: Limits) -> None:
-        self._instances = instances
+    def __init__(
+        self, region: str, registry: Registry, launching: Launching, plans: Plans, limits: Limits
+    ) -> None:
+        self._region = region
+        self._registry = registry
+        self._launching = launching
         self._plans = plans
         self._limits = limits
         self._tokens = ClientTokens()
@@ -31,7 +35,7 @@ class Runs:
         scope = self._scope(data)
         again = self._tokens.find(scope, params)
         if again is not None:
-            if all(self._instances.one(each).state in OVER for each in again.instance_ids):
+            if all(self._registry.one(each).state in OVER for each in again.instance_ids):
                 raise terminated()
             return self._answer(again.answer["ReservationId"], again.instance_ids)
         least, most = params.get("MinCount"), params.get("MaxCount")
@@ -47,7 +51,7 @@ class Runs:
             token=params.get("ClientToken", ""),
         )
         self._limits.instances("RunInstances", most)
-        reservation = f"r-{secrets.token_hex(9)[:17]}"
+        reservation = new_id("r")
         ids = self._launch(plan, reservation, least, most)
         answer = self._answer(reservation, ids)
         self._tokens.remember(scope, params, answer, ids)
@@ -64,21 +68,21 @@ class Runs:
         return "region"
 
     def _launch(self, plan: Plan, reservation: str, least: int, most: int) -> tuple[str, ...]:
-        room = self._instances.room(plan)
+        room = self._launching.room(plan)
         if room is not None and room < least:
             most = least  # let the pool say in its words that it has no room
         ids: list[str] = []
         for _ in range(most):
             try:
-                ids.append(self._instances.launch(plan, reservation).id)
+                ids.append(self._launching.launch(plan, reservation).id)
             except AwsError:
                 if len(ids) >= least:
                     break
                 for each in ids:
-                    self._instances.undo(each)
+                    self._launching.undo(self._registry.one(each))
                 raise
         return tuple(ids)
 
     def _answer(self, reservation: str, ids: tuple[str, ...]) -> Params:
-        shown = [self._instances.shown(each) for each in ids]
+        shown = [self._registry.one(each).shown(self._region) for each in ids]
         return {"ReservationId": reservation, "Groups": [], "Instances": shown}

@@ -1,7 +1,7 @@
 """What this cloud is like: its clock's haste, its limits, and how it treats who asks too much.
 
 All durations are AWS's own, in seconds; the cloud's own doings (booting, showing, the notice before
-an interruption) take them divided by `speed`. What is billed, and every time it tells, is real time.
+an interruption) take them divided by `speed`. What is billed, and every time told, is real time.
 """
 
 from typing import Literal

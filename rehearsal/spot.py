@@ -7,7 +7,7 @@ its instance running.
 
 import secrets
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from rehearsal.errors import not_found
@@ -101,8 +101,9 @@ class SpotRequests:
             request.state = "open" if request.persistent else "closed"
         return request if request.state == "open" else None
 
-    def describe(self, params: Params, now: datetime) -> Params:
+    def describe(self, params: Params) -> Params:
         """DescribeSpotInstanceRequests."""
+        now = datetime.now(UTC)
         ids = params.get("SpotInstanceRequestIds")
         found = self._named(ids, now) if ids else self._visible(now)
         filters = params.get("Filters", [])
@@ -110,8 +111,9 @@ class SpotRequests:
         page, token = paginate([each.shown() for each in found], params, least=5)
         return {"SpotInstanceRequests": page, "NextToken": token}
 
-    def cancel(self, params: Params, now: datetime) -> Params:
+    def cancel(self, params: Params) -> Params:
         """CancelSpotInstanceRequests: all of them, or none if one is unknown."""
+        now = datetime.now(UTC)
         found = self._named(params["SpotInstanceRequestIds"], now)
         for request in found:
             if request.state in OPEN:

@@ -4,7 +4,7 @@ from typing import Any
 
 from rehearsal.errors import AwsError, invalid
 from rehearsal.filters import matches, paginate
-from rehearsal.instances import Instances
+from rehearsal.registry import Registry
 from rehearsal.spot import SpotRequests
 from rehearsal.templates import Templates
 
@@ -16,8 +16,8 @@ MOST = 50
 class TagCalls:
     """The tags of instances, Spot requests and launch templates."""
 
-    def __init__(self, instances: Instances, spot: SpotRequests, templates: Templates) -> None:
-        self._instances = instances
+    def __init__(self, registry: Registry, spot: SpotRequests, templates: Templates) -> None:
+        self._registry = registry
         self._spot = spot
         self._templates = templates
 
@@ -51,7 +51,7 @@ class TagCalls:
 
     def describe(self, params: Params) -> Params:
         """DescribeTags."""
-        owned = [("instance", each.id, each.tags) for each in self._instances.visible()]
+        owned = [("instance", each.id, each.tags) for each in self._registry.visible()]
         owned += [
             ("spot-instances-request", each.id, each.tags) for each in self._spot.by_id.values()
         ]
@@ -73,7 +73,7 @@ class TagCalls:
 
     def _tags_of(self, resource: str) -> dict[str, str]:
         if resource.startswith("i-"):
-            return self._instances.named([resource])[0].tags
+            return self._registry.named([resource])[0].tags
         if resource.startswith("lt-"):
             return self._templates.find({"LaunchTemplateId": resource}).tags
         request = self._spot.by_id.get(resource)
