@@ -12,12 +12,17 @@ import asyncio
 import contextlib
 import random
 import secrets
+import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 from aiohttp import web
 
+from rehearsal.booting import open_shell
+from rehearsal.bridge import Bridge
 from rehearsal.buckets import Limits
 from rehearsal.calls import Calls, Desks
 from rehearsal.control import Control, routes
@@ -29,6 +34,8 @@ from rehearsal.front import MOST_BYTES, Front
 from rehearsal.later import Later
 from rehearsal.launching import Launching
 from rehearsal.looks import Looks
+from rehearsal.machines import Machines
+from rehearsal.metadata import Metadata
 from rehearsal.moto_side import MotoSide
 from rehearsal.plans import Plans
 from rehearsal.pools import Pools
@@ -61,7 +68,9 @@ class Cloud:
         self.prices = Prices(settings)
         self.spot = SpotRequests()
         self.templates = Templates(self.keys.operator.arn)
+        self.bridge = Bridge(self.moto)
         self.registry = Registry()
+        self.registry.tell = self.bridge.tell
         self.launching = Launching(
             settings,
             self.account,
@@ -104,11 +113,17 @@ class Cloud:
             _allow_all,
         )
         self.url = ""
+        self.port = 0
+        self.boots = "none"
+        """What instances are: "none", "process" or "container"."""
+        self.machines: Machines | None = None
+        self._directory = Path(settings.directory or tempfile.mkdtemp(prefix="rehearsal-"))
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
         """Listen."""
         await self.moto.prepare()
+        await self._prepare_machines()
         app = web.Application(client_max_size=MOST_BYTES)
         app.add_routes(routes(self))
         app.router.add_route("*", "/{rest:.*}", self.front.handle)
@@ -116,15 +131,43 @@ class Cloud:
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.settings.host, self.settings.port)
         await site.start()
-        port = self._runner.addresses[0][1]
-        self.url = f"http://{self.settings.host}:{port}"
+        self.port = self._runner.addresses[0][1]
+        self.url = f"http://{self.settings.host}:{self.port}"
 
     async def close(self) -> None:
         """Stop listening, end every machine, forget every plan."""
         self.later.close()
+        if self.machines is not None:
+            await self.machines.close()
+        await self.bridge.close()
         if self._runner is not None:
             await self._runner.cleanup()
         self.moto.close()
+        if not self.settings.directory:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    async def _prepare_machines(self) -> None:
+        self.boots, shell = await open_shell(self.settings)
+        if shell is None:
+            return
+        self.machines = Machines(
+            self.settings,
+            self._directory,
+            shell,
+            self.later,
+            lambda instance: Metadata(
+                instance, self.keys, self.moto.role_of, self.settings.region, {"127.0.0.1"}
+            ),
+            self._environment,
+            self.endings.on_machine_off,
+        )
+        self.launching.machines = self.machines
+
+    def _environment(self, reach: Callable[[int], str], metadata: Metadata) -> dict[str, str]:
+        return {
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": reach(metadata.port),
+            "AWS_ENDPOINT_URL": reach(self.port),
+        }
 
 
 class CloudThread:

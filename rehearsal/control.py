@@ -72,6 +72,19 @@ class Control:
         """Disarm every fault."""
         self._do(lambda cloud: cloud.faults.clear())
 
+    def crash(self, instance_id: str) -> None:
+        """Its hardware fails: nothing runs on it any more, and EC2 still says "running"."""
+
+        def end(cloud: "Cloud") -> None:
+            if cloud.machines is not None:
+                cloud.machines.kill(instance_id)
+
+        self._do(end)
+
+    def send_events_to(self, queue_url: str) -> None:
+        """Every event into this queue, as by a rule of EventBridge for all of them."""
+        self._do(lambda cloud: cloud.bridge.queues.add(queue_url))
+
     def ignore_terminations(self, count: int) -> None:
         """Accept so many terminations to come, and do nothing."""
 
@@ -126,7 +139,7 @@ def _truth(instance: Any) -> dict[str, Any]:
 
 COMMANDS = (
     *("interrupt", "rebalance", "set_capacity", "set_quota", "fail", "heal"),
-    *("ignore_terminations", "instances", "running", "ledger", "calls"),
+    *("crash", "send_events_to", "ignore_terminations", "instances", "running", "ledger", "calls"),
 )
 LOOKS = {"instances", "running", "ledger", "calls"}
 

@@ -5,6 +5,7 @@ moto's state is not made for several. Its state is the process's; the account id
 """
 
 import asyncio
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYPES
+from moto.events.models import events_backends
+from moto.iam.models import iam_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.sqs.models import sqs_backends
 from werkzeug.test import EnvironBuilder, run_wsgi_app
@@ -75,8 +78,25 @@ class MotoSide:
     async def send_message(self, queue_url: str, body: str) -> None:
         """Into a queue of this account, as EventBridge does."""
         name = queue_url.rpartition("/")[2]
+        await self._in_thread(lambda: self._send(name, body))
+
+    def _send(self, queue: str, body: str) -> None:
         queues = sqs_backends[self.account][self.region]
-        await self._in_thread(lambda: queues.send_message(name, body))
+        if queue in queues.queues:  # a target that is gone loses its events, as at AWS
+            queues.send_message(queue, body)
+
+    async def put_event(self, event: Any) -> None:
+        """To the targets of every rule of the default bus that it matches."""
+        await self._in_thread(lambda: self._put_event(event))
+
+    def _put_event(self, event: Any) -> None:
+        bus = events_backends[self.account][self.region].event_buses["default"]
+        for rule in list(bus.rules.values()):
+            if rule.state == "ENABLED" and rule.event_pattern.matches_event(event):
+                for target in rule.targets:
+                    _, _, service, _, _, name = target["Arn"].split(":", 5)
+                    if service == "sqs":
+                        self._send(name, json.dumps(event))
 
     def close(self) -> None:
         """Let go of the thread."""
@@ -133,6 +153,25 @@ class MotoSide:
         return Image(
             found.id, found.architecture or "x86_64", found.root_device_name, found.platform or ""
         )
+
+    def profile(self, name: str, arn: str) -> str:
+        """The ARN of the instance profile with this name or ARN. Raises AwsError."""
+        for each in list(iam_backends[self.account]["aws"].instance_profiles.values()):
+            if (each.name if name else each.arn) == (name or arn):
+                return str(each.arn)
+        field = "name" if name else "arn"
+        raise AwsError(
+            "InvalidParameterValue",
+            f"Value ({name or arn}) for parameter iamInstanceProfile.{field} is invalid. "
+            f"Invalid IAM Instance Profile {field}",
+        )
+
+    def role_of(self, profile_arn: str) -> str | None:
+        """The name of the role in an instance profile."""
+        for each in list(iam_backends[self.account]["aws"].instance_profiles.values()):
+            if each.arn == profile_arn and each.roles:
+                return str(each.roles[0].name)
+        return None
 
     def types_in(self, zone: str) -> frozenset[str]:
         """The names of the instance types that the zone offers."""

@@ -106,11 +106,8 @@ class Plans:
         return groups
 
     def _profile(self, given: Params) -> str | None:
-        if given.get("Arn"):
-            return str(given["Arn"])
-        if given.get("Name"):
-            return f"arn:aws:iam::{self._moto.account}:instance-profile/{given['Name']}"
-        return None
+        name, arn = given.get("Name") or "", given.get("Arn") or ""
+        return self._moto.profile(name, arn) if name or arn else None
 
 
 def overridden(data: Params, override: Params) -> Params:

@@ -53,8 +53,14 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What runs the user data; "auto" is a container where a Docker engine answers."""
     image: str = "python:3.13-slim"
     """Of instances that are containers; it needs python3 and a shell."""
+    network: str = "host"
+    """The engine's network of instances that are containers."""
+    address: str = ""
+    """Where instances on another network reach this process; empty: at the network's gateway."""
+    engine: bool = False
+    """Whether instances get the machine's own Docker engine; otherwise `docker` is played."""
     directory: str = ""
-    """Where instances that are processes live; empty: a temporary one, removed at the end."""
+    """Where instances keep their files; empty: a temporary one, removed at the end."""
 
     pending_seconds: float = 8.0
     boot_seconds: float = 10.0
