@@ -6,32 +6,43 @@ call does not know is an error and never ignored.
 
 import base64
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from rehearsal.errors import AwsError, invalid
 
 T = TypeVar("T")
-Fields = Mapping[str, str | bool | None]
+Fields = Mapping[str, Callable[[T], str | None]]
+"""The filters that a call knows besides tags, and what each looks at."""
 
 
-def matches(filters: list[dict[str, Any]], tags: Mapping[str, str], fields: Fields) -> bool:
-    """Whether a resource with these *tags* and *fields* passes all *filters*. Raises AwsError."""
-    return all(_passes(each["Name"], each.get("Values", []), tags, fields) for each in filters)
+def select(
+    items: Iterable[T],
+    params: Mapping[str, Any],
+    fields: Fields[T],
+    tags: Callable[[T], Mapping[str, str]] = lambda _: {},
+) -> list[T]:
+    """Those of *items* that pass all filters of a call. Raises AwsError."""
+    filters = params.get("Filters", [])
+    for each in filters:
+        name = each["Name"]
+        if not (name.startswith("tag:") or name == "tag-key" or name in fields):
+            raise invalid(f"The filter '{name}' is invalid")
 
+    def passes(item: T, name: str, values: list[str]) -> bool:
+        if name.startswith("tag:"):
+            value = tags(item).get(name.removeprefix("tag:"))
+        elif name == "tag-key":
+            return any(_any_of(key, values) for key in tags(item))
+        else:
+            value = fields[name](item)
+        return value is not None and _any_of(value, values)
 
-def _passes(name: str, values: list[str], tags: Mapping[str, str], fields: Fields) -> bool:
-    if name.startswith("tag:"):
-        key = name.removeprefix("tag:")
-        return key in tags and _any_of(tags[key], values)
-    if name == "tag-key":
-        return any(_any_of(key, values) for key in tags)
-    if name not in fields:
-        raise invalid(f"The filter '{name}' is invalid")
-    value = fields[name]
-    if value is None:
-        return False
-    return _any_of(str(value).lower() if isinstance(value, bool) else value, values)
+    return [
+        item
+        for item in items
+        if all(passes(item, each["Name"], each.get("Values", [])) for each in filters)
+    ]
 
 
 def _any_of(value: str, patterns: list[str]) -> bool:

@@ -1,5 +1,6 @@
 """One instance: what it was launched as, how it stands, and how Describe shows it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
@@ -94,29 +95,6 @@ class Instance:
     rebalance_at: datetime | None = None
     console: str = ""
 
-    def filter_fields(self) -> dict[str, str | bool | None]:
-        """The filters of DescribeInstances that are known here."""
-        return {
-            "instance-id": self.id,
-            "instance-state-name": self.state.words,
-            "instance-state-code": str(int(self.state)),
-            "instance-type": self.plan.kind.name,
-            "instance-lifecycle": "spot" if self.spot_request else None,
-            "spot-instance-request-id": self.spot_request,
-            "availability-zone": self.plan.subnet.zone,
-            "placement-availability-zone": self.plan.subnet.zone,
-            "subnet-id": self.plan.subnet.id,
-            "vpc-id": self.plan.subnet.vpc,
-            "network-interface.subnet-id": self.plan.subnet.id,
-            "image-id": self.plan.image.id,
-            "client-token": self.plan.client_token or None,
-            "private-ip-address": self.address,
-            "reservation-id": self.reservation,
-            "owner-id": self.owner,
-            "iam-instance-profile.arn": self.plan.profile,
-            "state-reason-code": self.reason_code or None,
-        }
-
     def shown(self, region: str) -> dict[str, Any]:
         """As DescribeInstances shows it."""
         plan = self.plan
@@ -177,3 +155,24 @@ class Instance:
             "AttachTime": self.launched_at,
         }
         return {"DeviceName": self.plan.image.root_device, "Ebs": volume}
+
+
+FILTERS: dict[str, Callable[[Instance], str | None]] = {
+    "instance-id": lambda it: it.id,
+    "instance-state-name": lambda it: it.state.words,
+    "instance-state-code": lambda it: str(int(it.state)),
+    "instance-type": lambda it: it.plan.kind.name,
+    "instance-lifecycle": lambda it: "spot" if it.spot_request else None,
+    "spot-instance-request-id": lambda it: it.spot_request,
+    "availability-zone": lambda it: it.plan.subnet.zone,
+    "subnet-id": lambda it: it.plan.subnet.id,
+    "vpc-id": lambda it: it.plan.subnet.vpc,
+    "image-id": lambda it: it.plan.image.id,
+    "client-token": lambda it: it.plan.client_token or None,
+    "private-ip-address": lambda it: it.address,
+    "reservation-id": lambda it: it.reservation,
+    "owner-id": lambda it: it.owner,
+    "iam-instance-profile.arn": lambda it: it.plan.profile,
+    "state-reason-code": lambda it: it.reason_code or None,
+}
+"""Those of DescribeInstances."""

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rehearsal.errors import combination
-from rehearsal.filters import matches, paginate
-from rehearsal.instance import Instance, State
+from rehearsal.filters import paginate, select
+from rehearsal.instance import FILTERS, Instance, State
 from rehearsal.registry import Registry
 
 Params = dict[str, Any]
@@ -51,9 +51,9 @@ class Looks:
         }
 
     def _found(self, params: Params) -> list[Instance]:
-        ids, filters = params.get("InstanceIds"), params.get("Filters", [])
+        ids = params.get("InstanceIds")
         found = self._registry.named(ids) if ids else self._registry.visible()
-        return [each for each in found if matches(filters, each.tags, each.filter_fields())]
+        return select(found, params, FILTERS, lambda each: each.tags)
 
 
 def _reservation(instance: Instance) -> Params:

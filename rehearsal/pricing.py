@@ -1,16 +1,23 @@
 """What prices are asked for: DescribeSpotPriceHistory, and the price list's GetProducts."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from rehearsal.filters import matches, paginate
+from rehearsal.filters import paginate, select
 from rehearsal.moto_side import MotoSide, all_instance_types, instance_type
 from rehearsal.prices import Prices
 
 Params = dict[str, Any]
 PRODUCT = "Linux/UNIX"
 LONGEST = timedelta(days=90)
+FILTERS: dict[str, Callable[[Params], str | None]] = {
+    "availability-zone": lambda each: each["AvailabilityZone"],
+    "instance-type": lambda each: each["InstanceType"],
+    "product-description": lambda each: each["ProductDescription"],
+    "spot-price": lambda each: each["SpotPrice"],
+}
 
 
 class PriceCalls:
@@ -43,7 +50,7 @@ class PriceCalls:
             if kind.name in self._moto.types_in(each)
             for at, price in self._prices.changes(kind, each, since, until)
         ]
-        found = [each for each in found if matches(params.get("Filters", []), {}, _fields(each))]
+        found = select(found, params, FILTERS)
         found.sort(key=lambda each: each["Timestamp"], reverse=True)
         page, token = paginate(found, params | {"MaxResults": params.get("MaxResults", 1000)})
         return {"SpotPriceHistory": page, "NextToken": token or ""}
@@ -80,15 +87,6 @@ class PriceCalls:
         }
         product = {"productFamily": "Compute Instance", "attributes": attributes}
         return json.dumps({"product": product, "terms": {"OnDemand": terms}})
-
-
-def _fields(shown: Params) -> dict[str, str | bool | None]:
-    return {
-        "availability-zone": shown["AvailabilityZone"],
-        "instance-type": shown["InstanceType"],
-        "product-description": shown["ProductDescription"],
-        "spot-price": shown["SpotPrice"],
-    }
 
 
 def _aware(given: datetime | None, otherwise: datetime) -> datetime:

@@ -6,12 +6,13 @@ its instance running.
 """
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from rehearsal.errors import not_found
-from rehearsal.filters import matches, paginate
+from rehearsal.filters import paginate, select
 from rehearsal.instance import Plan
 
 Params = dict[str, Any]
@@ -59,17 +60,17 @@ class SpotRequest:
         }
         return shown
 
-    def filter_fields(self) -> dict[str, str | bool | None]:
-        """The filters that are known here."""
-        return {
-            "spot-instance-request-id": self.id,
-            "state": self.state,
-            "status-code": self.status,
-            "instance-id": self.instance_id,
-            "type": self.kind,
-            "launched-availability-zone": self.plan.subnet.zone,
-            "launch.instance-type": self.plan.kind.name,
-        }
+
+FILTERS: dict[str, Callable[[SpotRequest], str | None]] = {
+    "spot-instance-request-id": lambda it: it.id,
+    "state": lambda it: it.state,
+    "status-code": lambda it: it.status,
+    "instance-id": lambda it: it.instance_id,
+    "type": lambda it: it.kind,
+    "launched-availability-zone": lambda it: it.plan.subnet.zone,
+    "launch.instance-type": lambda it: it.plan.kind.name,
+}
+"""Those of DescribeSpotInstanceRequests."""
 
 
 class SpotRequests:
@@ -106,8 +107,7 @@ class SpotRequests:
         now = datetime.now(UTC)
         ids = params.get("SpotInstanceRequestIds")
         found = self._named(ids, now) if ids else self._visible(now)
-        filters = params.get("Filters", [])
-        found = [each for each in found if matches(filters, each.tags, each.filter_fields())]
+        found = select(found, params, FILTERS, lambda each: each.tags)
         page, token = paginate([each.shown() for each in found], params, least=5)
         return {"SpotInstanceRequests": page, "NextToken": token}
 

@@ -1,9 +1,10 @@
 """CreateTags, DeleteTags and DescribeTags, of what is ours; the tags of the rest are moto's."""
 
+from collections.abc import Callable
 from typing import Any
 
 from rehearsal.errors import AwsError, invalid
-from rehearsal.filters import matches, paginate
+from rehearsal.filters import paginate, select
 from rehearsal.registry import Registry
 from rehearsal.spot import SpotRequests
 from rehearsal.templates import Templates
@@ -11,6 +12,12 @@ from rehearsal.templates import Templates
 Params = dict[str, Any]
 OURS = ("i-", "sir-", "lt-")
 MOST = 50
+FILTERS: dict[str, Callable[[dict[str, str]], str | None]] = {
+    "resource-type": lambda each: each["ResourceType"],
+    "resource-id": lambda each: each["ResourceId"],
+    "key": lambda each: each["Key"],
+    "value": lambda each: each["Value"],
+}
 
 
 class TagCalls:
@@ -58,16 +65,12 @@ class TagCalls:
         owned += [
             ("launch-template", each.id, each.tags) for each in self._templates.by_id.values()
         ]
-        found = [
+        shown = [
             {"ResourceType": kind, "ResourceId": owner, "Key": key, "Value": value}
             for kind, owner, tags in owned
             for key, value in tags.items()
-            if matches(
-                params.get("Filters", []),
-                {key: value},
-                {"resource-type": kind, "resource-id": owner, "key": key, "value": value},
-            )
         ]
+        found = select(shown, params, FILTERS)
         page, token = paginate(found, params, least=5)
         return {"Tags": page, "NextToken": token}
 

@@ -1,11 +1,12 @@
 """Launch templates and their versions. Ours, since moto cannot delete a version."""
 
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from rehearsal.errors import AwsError, missing
-from rehearsal.filters import matches, paginate
+from rehearsal.filters import paginate, select
 from rehearsal.tokens import ClientTokens
 
 Params = dict[str, Any]
@@ -186,11 +187,10 @@ class Templates:
             found += [self.find({"LaunchTemplateName": each}) for each in names or ()]
         else:
             found = list(self.by_id.values())
-        found = [
-            each
-            for each in found
-            if matches(params.get("Filters", []), each.tags, {"launch-template-name": each.name})
-        ]
+        names_only: dict[str, Callable[[Template], str | None]] = {
+            "launch-template-name": lambda each: each.name
+        }
+        found = select(found, params, names_only, lambda each: each.tags)
         page, token = paginate([each.shown() for each in found], params)
         return {"LaunchTemplates": page, "NextToken": token}
 
