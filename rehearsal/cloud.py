@@ -1,23 +1,12 @@
-"""The cloud, put together, in a thread of its own with its own event loop.
-
-A cloud is elsewhere: nothing that a program does to its own loop holds it up, and plain boto3 calls
-from the thread that started it are answered. Closing it ends all that it started.
-
-    with start_cloud(CloudSettings(seed=7, speed=100)) as cloud:
-        ec2 = boto3.client("ec2", **cloud.client_arguments())
-        cloud.control.interrupt(instance_id)
-"""
+"""The cloud, put together from its parts. Closing it ends all that it started."""
 
 import asyncio
-import contextlib
 import random
 import secrets
 import shutil
 import tempfile
-import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 from aiohttp import web
 
@@ -25,8 +14,8 @@ from rehearsal.booting import open_shell
 from rehearsal.bridge import Bridge
 from rehearsal.buckets import Limits
 from rehearsal.calls import Calls, Desks
-from rehearsal.control import Control, routes
-from rehearsal.credentials import Credential, Keys
+from rehearsal.control import routes
+from rehearsal.credentials import Keys
 from rehearsal.endings import Endings
 from rehearsal.faults import Faults
 from rehearsal.fleets import Fleets
@@ -37,6 +26,7 @@ from rehearsal.looks import Looks
 from rehearsal.machines import Machines
 from rehearsal.metadata import Metadata
 from rehearsal.moto_side import MotoSide
+from rehearsal.permissions import Permissions
 from rehearsal.plans import Plans
 from rehearsal.pools import Pools
 from rehearsal.prices import Prices
@@ -47,9 +37,6 @@ from rehearsal.settings import CloudSettings
 from rehearsal.spot import SpotRequests
 from rehearsal.tags import TagCalls
 from rehearsal.templates import Templates
-
-T = TypeVar("T")
-START_SECONDS = 60.0
 
 
 class Cloud:
@@ -90,14 +77,29 @@ class Cloud:
             self.launching,
         )
         plans = Plans(self.moto, self.templates)
-        fleets = Fleets(
-            settings, self.registry, self.launching, plans, self.pools, self.prices, self.limits
+        permissions = Permissions(
+            self.moto,
+            self.registry,
+            self.spot,
+            self.templates,
+            enforced=settings.enforce_policies,
         )
+        fleets = Fleets(
+            settings,
+            self.registry,
+            self.launching,
+            plans,
+            self.pools,
+            self.prices,
+            self.limits,
+            permissions,
+        )
+        runs = Runs(settings.region, self.registry, self.launching, plans, self.limits, permissions)
         desks = Desks(
             endings=self.endings,
             looks=Looks(self.registry, settings.region),
             fleets=fleets,
-            runs=Runs(settings.region, self.registry, self.launching, plans, self.limits),
+            runs=runs,
             spot=self.spot,
             templates=self.templates,
             tags=TagCalls(self.registry, self.spot, self.templates),
@@ -110,7 +112,7 @@ class Cloud:
             self.faults,
             Calls(self.account, desks),
             self.moto,
-            _allow_all,
+            permissions.check,
         )
         self.url = ""
         self.port = 0
@@ -170,96 +172,5 @@ class Cloud:
         }
 
 
-class CloudThread:
-    """A cloud in a thread; what is here may be called from any other."""
-
-    def __init__(self, settings: CloudSettings) -> None:
-        self._settings = settings
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="cloud", daemon=True)
-        self.cloud: Cloud
-        self.control: Control
-
-    def start(self) -> None:
-        """Answers when it listens."""
-        self._thread.start()
-        try:
-            self._run(self._start())
-        except BaseException:
-            self._stop_loop()
-            raise
-
-    def close(self) -> None:
-        """Answers when nothing of it is left."""
-        try:
-            self._run(self.cloud.close())
-        finally:
-            self._stop_loop()
-
-    @property
-    def endpoint_url(self) -> str:
-        """The address of every service."""
-        return self.cloud.url
-
-    def environment(self, credential: Credential | None = None) -> dict[str, str]:
-        """What a program needs to take this for AWS; without a *credential*, the operator's."""
-        who = credential or self.cloud.keys.operator
-        names = {
-            "AWS_ENDPOINT_URL": self.endpoint_url,
-            "AWS_REGION": self._settings.region,
-            "AWS_DEFAULT_REGION": self._settings.region,
-            "AWS_ACCESS_KEY_ID": who.access_key,
-            "AWS_SECRET_ACCESS_KEY": who.secret,
-        }
-        return names | ({"AWS_SESSION_TOKEN": who.session_token} if who.session_token else {})
-
-    def client_arguments(self, credential: Credential | None = None) -> dict[str, Any]:
-        """The same for `boto3.client(service, **…)`."""
-        who = credential or self.cloud.keys.operator
-        return {
-            "endpoint_url": self.endpoint_url,
-            "region_name": self._settings.region,
-            "aws_access_key_id": who.access_key,
-            "aws_secret_access_key": who.secret,
-            "aws_session_token": who.session_token or None,
-        }
-
-    def call(self, work: Callable[[Cloud], T]) -> T:
-        """Have *work* done in the cloud's own thread."""
-
-        async def run() -> T:
-            return work(self.cloud)
-
-        return self._run(run())
-
-    async def _start(self) -> None:
-        self.cloud = Cloud(self._settings)
-        self.control = Control(self.call)
-        await self.cloud.start()
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(START_SECONDS)
-
-    def _stop_loop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
-@contextlib.contextmanager
-def start_cloud(settings: CloudSettings | None = None) -> Iterator[CloudThread]:
-    """A cloud that answers, for the length of the block."""
-    cloud = CloudThread(settings or CloudSettings())
-    cloud.start()
-    try:
-        yield cloud
-    finally:
-        cloud.close()
-
-
 def _account() -> str:
     return str(random.Random(secrets.randbits(64)).randrange(10**11, 10**12))
-
-
-def _allow_all(_who: Credential, _service: str, _action: str, _params: dict[str, Any]) -> None:
-    pass

@@ -23,6 +23,8 @@ class Credential(NamedTuple):
     user_id: str
     role: str = ""
     """The role's name, of a session; a user's name otherwise stands in the ARN."""
+    is_operator: bool = False
+    """Whether it may do all, whatever policies say."""
 
 
 class Keys:
@@ -39,6 +41,7 @@ class Keys:
                 expires_at=None,
                 arn=f"arn:aws:iam::{account}:user/operator",
                 user_id="AIDA" + _letters(17),
+                is_operator=True,
             )
         )
 

@@ -9,6 +9,7 @@ from rehearsal.buckets import Limits
 from rehearsal.errors import AwsError, invalid, missing
 from rehearsal.instance import OVER, Plan
 from rehearsal.launching import Launching, new_id
+from rehearsal.permissions import Permissions
 from rehearsal.plans import Plans, overridden
 from rehearsal.pools import Pools
 from rehearsal.prices import Prices
@@ -28,8 +29,7 @@ class Offer(NamedTuple):
 
     shown: Params
     """LaunchTemplateAndOverrides, as the answer repeats it."""
-    plan: Plan | None
-    refusal: AwsError | None
+    plan: Plan | AwsError
     max_price: float | None
     priority: float
 
@@ -46,6 +46,7 @@ class Fleets:
         pools: Pools,
         prices: Prices,
         limits: Limits,
+        permissions: Permissions,
     ) -> None:
         self._settings = settings
         self._registry = registry
@@ -54,6 +55,7 @@ class Fleets:
         self._pools = pools
         self._prices = prices
         self._limits = limits
+        self._permissions = permissions
         self._tokens = ClientTokens()
 
     def create(self, params: Params) -> Params:
@@ -111,27 +113,22 @@ class Fleets:
             for override in self._expanded(template, config.get("Overrides") or [{}]):
                 shown = {"LaunchTemplateSpecification": name, "Overrides": override}
                 price = override.get("MaxPrice")
-                plan, refusal = None, None
+                made: Plan | AwsError
                 try:
-                    plan = self._plans.plan(
+                    made = self._plans.plan(
                         overridden(template, override),
                         market=market,
                         specifications=specifications,
                         token=f"{fleet}-{next(number)}",
                     )
-                    plan.instance_tags.update(
-                        {
-                            "aws:ec2:fleet-id": fleet,
-                            "aws:ec2launchtemplate:id": name["LaunchTemplateId"],
-                            "aws:ec2launchtemplate:version": name["Version"],
-                        }
-                    )
+                    arn = self._permissions.template_arn(name["LaunchTemplateId"])
+                    self._permissions.check_launch(made, "CreateFleet", arn)
+                    made.instance_tags.update(_aws_tags(fleet, name))
                 except AwsError as error:
-                    refusal = _in_a_fleet(error)
+                    made = _in_a_fleet(error)
                 yield Offer(
                     shown,
-                    plan,
-                    refusal,
+                    made,
                     float(price) if price else None,
                     float(override.get("Priority") or 0),
                 )
@@ -159,27 +156,25 @@ class Fleets:
             offer = offers[index]
             while left and index not in failed:
                 try:
-                    come.setdefault(index, []).append(self._launch(offer, market, reservation))
-                    left -= 1
+                    launched = self._launch(offer, market, reservation)
                 except AwsError as error:
                     failed[index] = error
+                else:
+                    come.setdefault(index, []).append(launched)
+                    left -= 1
             if index in failed and failed[index].code in ACCOUNT_WIDE:
                 break
-        lifecycle = {"Lifecycle": market}
         instances = [
             {
-                "LaunchTemplateAndOverrides": offers[index].shown,
-                **lifecycle,
+                **_shown(offers[index], market),
                 "InstanceIds": ids,
-                "InstanceType": offers[index].plan.kind.name,  # type: ignore[union-attr]
+                "InstanceType": self._registry.one(ids[0]).plan.kind.name,
             }
             for index, ids in come.items()
-            if ids
         ]
         errors = [
             {
-                "LaunchTemplateAndOverrides": offers[index].shown,
-                **lifecycle,
+                **_shown(offers[index], market),
                 "ErrorCode": error.code,
                 "ErrorMessage": error.message,
             }
@@ -188,8 +183,8 @@ class Fleets:
         return instances, errors
 
     def _launch(self, offer: Offer, market: str, reservation: str) -> str:
-        if offer.plan is None:
-            raise offer.refusal or invalid("no plan")
+        if isinstance(offer.plan, AwsError):
+            raise offer.plan
         self._limits.instances("RunInstances", 1)
         return self._launching.launch(
             offer.plan, reservation, max_price=offer.max_price if market == "spot" else None
@@ -201,7 +196,7 @@ class Fleets:
 
         def worth(index: int) -> tuple[float, ...]:
             offer = offers[index]
-            if offer.plan is None:
+            if isinstance(offer.plan, AwsError):
                 return (2.0,)
             room = self._pools.room(offer.plan.pool)
             scarce = float(room is not None and room < count)
@@ -233,3 +228,15 @@ def _in_a_fleet(error: AwsError) -> AwsError:
     if error.code == "Unsupported":
         return AwsError("InvalidFleetConfiguration", error.message)
     return error
+
+
+def _shown(offer: Offer, market: str) -> Params:
+    return {"LaunchTemplateAndOverrides": offer.shown, "Lifecycle": market}
+
+
+def _aws_tags(fleet: str, template: Params) -> dict[str, str]:
+    return {
+        "aws:ec2:fleet-id": fleet,
+        "aws:ec2launchtemplate:id": template["LaunchTemplateId"],
+        "aws:ec2launchtemplate:version": template["Version"],
+    }
