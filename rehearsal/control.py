@@ -72,6 +72,16 @@ class Control:
         """Disarm every fault."""
         self._do(lambda cloud: cloud.faults.clear())
 
+    def reveal(self) -> None:
+        """Show at once whatever was launched and is not seen yet."""
+
+        def show(cloud: "Cloud") -> None:
+            now = datetime.now(UTC)
+            for each in (*cloud.registry.all.values(), *cloud.spot.by_id.values()):
+                each.visible_at = min(each.visible_at, now)
+
+        self._do(show)
+
     def crash(self, instance_id: str) -> None:
         """Its hardware fails: nothing runs on it any more, and EC2 still says "running"."""
 
@@ -138,8 +148,8 @@ def _truth(instance: Any) -> dict[str, Any]:
 
 
 COMMANDS = (
-    *("interrupt", "rebalance", "set_capacity", "set_quota", "fail", "heal"),
-    *("crash", "send_events_to", "ignore_terminations", "instances", "running", "ledger", "calls"),
+    *("interrupt", "rebalance", "set_capacity", "set_quota", "fail", "heal", "reveal", "crash"),
+    *("send_events_to", "ignore_terminations", "instances", "running", "ledger", "calls"),
 )
 LOOKS = {"instances", "running", "ledger", "calls"}
 
