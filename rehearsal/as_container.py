@@ -97,8 +97,10 @@ class AsContainer:
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
         )
-        if self._network != "host":
-            metadata.allowed = await self._addresses(name)
+        if self._network == "host":
+            metadata.allow({self.metadata_host})
+        else:
+            metadata.allow(await self._addresses(name))
         return process
 
     async def kill(self, instance_id: str, process: asyncio.subprocess.Process) -> None:

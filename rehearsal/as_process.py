@@ -46,9 +46,10 @@ class AsProcess:
             (home / "root" / name).mkdir(parents=True)
 
     async def start(
-        self, home: Path, _instance: Instance, _metadata: Metadata, environment: dict[str, str]
+        self, home: Path, _instance: Instance, metadata: Metadata, environment: dict[str, str]
     ) -> asyncio.subprocess.Process:
         """boot.py, in a session of its own."""
+        metadata.allow({self.metadata_host})
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", str(TOOLS / "boot.py"), str(home)),

@@ -15,7 +15,7 @@ from rehearsal.bridge import Bridge
 from rehearsal.buckets import Limits
 from rehearsal.calls import Calls, Desks
 from rehearsal.control import routes
-from rehearsal.credentials import Keys
+from rehearsal.credentials import Credential, Keys
 from rehearsal.endings import Endings
 from rehearsal.faults import Faults
 from rehearsal.fleets import Fleets
@@ -148,6 +148,18 @@ class Cloud:
         if not self.settings.directory:
             shutil.rmtree(self._directory, ignore_errors=True)
 
+    def environment(self, credential: Credential | None = None) -> dict[str, str]:
+        """What a program needs to take this for AWS; without a *credential*, the operator's."""
+        who = credential or self.keys.operator
+        names = {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_REGION": self.settings.region,
+            "AWS_DEFAULT_REGION": self.settings.region,
+            "AWS_ACCESS_KEY_ID": who.access_key,
+            "AWS_SECRET_ACCESS_KEY": who.secret,
+        }
+        return names | ({"AWS_SESSION_TOKEN": who.session_token} if who.session_token else {})
+
     async def _prepare_machines(self) -> None:
         self.boots, shell = await open_shell(self.settings)
         if shell is None:
@@ -157,15 +169,15 @@ class Cloud:
             self._directory,
             shell,
             self.later,
-            lambda instance: Metadata(
-                instance, self.keys, self.moto.role_of, self.settings.region, {"127.0.0.1"}
-            ),
-            self._environment,
+            lambda instance: Metadata(instance, self.keys, self.moto.role_of, self.settings.region),
+            self._machine_environment,
             self.endings.on_machine_off,
         )
         self.launching.machines = self.machines
 
-    def _environment(self, reach: Callable[[int], str], metadata: Metadata) -> dict[str, str]:
+    def _machine_environment(
+        self, reach: Callable[[int], str], metadata: Metadata
+    ) -> dict[str, str]:
         return {
             "AWS_EC2_METADATA_SERVICE_ENDPOINT": reach(metadata.port),
             "AWS_ENDPOINT_URL": reach(self.port),

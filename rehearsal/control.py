@@ -77,8 +77,10 @@ class Control:
 
         def show(cloud: "Cloud") -> None:
             now = datetime.now(UTC)
-            for each in (*cloud.registry.all.values(), *cloud.spot.by_id.values()):
-                each.visible_at = min(each.visible_at, now)
+            for instance in cloud.registry.all.values():
+                instance.visible_at = min(instance.visible_at, now)
+            for request in cloud.spot.by_id.values():
+                request.visible_at = min(request.visible_at, now)
 
         self._do(show)
 

@@ -8,6 +8,7 @@ connection cut. Role credentials are real ones: this cloud's STS knows them.
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-categories.html
 """
 
+import asyncio
 import base64
 import json
 import secrets
@@ -37,14 +38,14 @@ class Metadata:
         keys: Keys,
         role: Callable[[str], str | None],
         region: str,
-        allowed: Collection[str],
     ) -> None:
-        """*role* names the role of an instance profile; *allowed* are the addresses answered."""
+        """*role* names the role of an instance profile."""
         self._instance = instance
         self._keys = keys
         self._role = role
         self._region = region
-        self.allowed = set(allowed)
+        self._allowed: Collection[str] = ()
+        self._known = asyncio.Event()
         self._tokens: dict[str, float] = {}
         self._credential: Credential | None = None
         self._runner: web.AppRunner | None = None
@@ -61,13 +62,19 @@ class Metadata:
         await web.TCPSite(self._runner, host, 0).start()
         self.port = self._runner.addresses[0][1]
 
+    def allow(self, addresses: Collection[str]) -> None:
+        """These are the instance's, and answered; until this is known everybody waits."""
+        self._allowed = addresses
+        self._known.set()
+
     async def close(self) -> None:
         """Answer no more."""
         if self._runner is not None:
             await self._runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.Response:
-        if request.remote not in self.allowed:
+        await self._known.wait()
+        if request.remote not in self._allowed:
             self.refused += 1
             if request.transport is not None:
                 request.transport.abort()

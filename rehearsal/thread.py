@@ -56,15 +56,7 @@ class CloudThread:
 
     def environment(self, credential: Credential | None = None) -> dict[str, str]:
         """What a program needs to take this for AWS; without a *credential*, the operator's."""
-        who = credential or self.cloud.keys.operator
-        names = {
-            "AWS_ENDPOINT_URL": self.endpoint_url,
-            "AWS_REGION": self._settings.region,
-            "AWS_DEFAULT_REGION": self._settings.region,
-            "AWS_ACCESS_KEY_ID": who.access_key,
-            "AWS_SECRET_ACCESS_KEY": who.secret,
-        }
-        return names | ({"AWS_SESSION_TOKEN": who.session_token} if who.session_token else {})
+        return self.cloud.environment(credential)
 
     def client_arguments(self, credential: Credential | None = None) -> dict[str, Any]:
         """The same for `boto3.client(service, **…)`."""

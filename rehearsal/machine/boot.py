@@ -194,12 +194,20 @@ def tell(console: IO[bytes]) -> None:
     """Print what the machine's tools have written since."""
     data = console.read()
     if data:
-        os.write(1, data)
+        put(data)
 
 
 def say(text: str) -> None:
     """A line on the console."""
-    os.write(1, text.encode() + b"\n")
+    put(text.encode() + b"\n")
+
+
+def put(data: bytes) -> None:
+    """On the console, if anybody still reads it."""
+    try:
+        os.write(1, data)
+    except OSError:
+        pass
 
 
 if __name__ == "__main__":

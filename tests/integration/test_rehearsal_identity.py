@@ -144,8 +144,8 @@ def user(cloud: Strict, name: str, *rules: dict[str, Any]) -> Credential:
     return found
 
 
-def allow(*actions: str, resource: str = "*", **condition: Any) -> dict[str, Any]:
-    rule = {"Effect": "Allow", "Action": list(actions), "Resource": resource}
+def allow(*actions: str, resource: str = "*", **condition: object) -> dict[str, object]:
+    rule: dict[str, object] = {"Effect": "Allow", "Action": list(actions), "Resource": resource}
     return rule | ({"Condition": condition} if condition else {})
 
 
@@ -207,8 +207,8 @@ def test_termination_may_be_bound_to_a_tag(cloud: Strict) -> None:
     [ours] = launcher.launch()
     [theirs] = [each["InstanceId"] for each in launcher.run()["Instances"]]
     eventually(lambda: launcher.state(ours) == launcher.state(theirs) == "running")
-    bound = {"StringEquals": {"aws:ResourceTag/deployment": "test"}}
-    ec2 = cloud.client("ec2", user(cloud, "reaper", allow("ec2:TerminateInstances", **bound)))
+    bound = allow("ec2:TerminateInstances", StringEquals={"aws:ResourceTag/deployment": "test"})
+    ec2 = cloud.client("ec2", user(cloud, "reaper", bound))
 
     with pytest.raises(ClientError) as refused:
         ec2.terminate_instances(InstanceIds=[ours, theirs])

@@ -8,14 +8,16 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import httpx
 import pytest
 
-from tests.contract.ec2_clouds import Launcher, Strict, eventually, strict_cloud
+from tests.contract.ec2_clouds import CONFIG, Launcher, Strict, eventually, strict_cloud
 
 IMAGE = "python:3.13-slim"
 STAY = "sleep 600\n"
@@ -337,7 +339,7 @@ def test_whoever_asks_from_elsewhere_is_cut_off(asked: Asked) -> None:
     cloud, _, asker, instance_id = asked
 
     def move(c: Any) -> None:
-        c.machines.running[instance_id].metadata.allowed = {"192.0.2.1"}
+        c.machines.running[instance_id].metadata.allow({"192.0.2.1"})
 
     cloud.thread.call(move)
 
@@ -365,3 +367,84 @@ def test_a_container_on_a_bridge_cannot_reach_the_metadata_of_its_instance(asked
         check=True,
     )
     assert done.stdout.count("refused") == 3, done.stdout
+
+
+def docker(*arguments: str) -> str:
+    """What the command printed."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_containers_that_an_instance_starts_on_the_engine_end_with_it(boot: str) -> None:
+    if why_no_engine():
+        pytest.skip(f"no Docker engine with {IMAGE}: {why_no_engine()}")
+    with strict_cloud(boot=boot, image=IMAGE, engine=True) as cloud:
+        launcher = Launcher(cloud)
+        instance_id = boots(launcher, f"docker run --detach {IMAGE} sleep 613.25\n{STAY}")
+        eventually(lambda: bool(processes_with("sleep 613.25")))
+
+        launcher.ec2.terminate_instances(InstanceIds=[instance_id])
+
+        eventually(lambda: not processes_with("sleep 613.25"))
+        label = f"label=rehearsal.instance={instance_id}"
+        eventually(lambda: docker("ps", "--all", "--quiet", "--filter", label) == "")
+
+
+def test_on_a_network_of_its_own_an_instance_alone_has_its_metadata() -> None:
+    if why_no_engine():
+        pytest.skip(f"no Docker engine with {IMAGE}: {why_no_engine()}")
+    say = "echo at $AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/api/token\n"
+    with strict_cloud(boot="container", image=IMAGE, network="bridge") as cloud:
+        instance_id = boots(Launcher(cloud), ASK + say + STAY)
+        until_printed(cloud, instance_id, f"I am {instance_id}")
+        until_printed(cloud, instance_id, "/api/token")
+        [url] = [
+            line.removeprefix("at ")
+            for line in console(cloud, instance_id).splitlines()
+            if line.startswith("at ")
+        ]
+        ask = (
+            "import urllib.request as http\n"
+            f"ttl = {{'{TOKEN_TTL}': '60'}}\n"
+            f"request = http.Request('{url}', method='PUT', headers=ttl)\n"
+            "try: print('got', http.urlopen(request).read())\n"
+            "except OSError as error: print('cut off', type(error).__name__)\n"
+        )
+
+        said = docker("run", "--rm", IMAGE, "python3", "-c", ask)
+
+        assert said.startswith("cut off"), said
+
+
+def test_a_cloud_that_is_killed_takes_its_machines_with_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "rehearsal", "--boot", "process", "--speed", "200"]
+    with subprocess.Popen(
+        [*command, "--directory", str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as cloud:
+        assert cloud.stdout is not None
+        lines = [cloud.stdout.readline() for _ in range(5)]
+        given = dict(line.strip().split("=", 1) for line in lines)
+        launcher = Launcher(ByEnvironment(given))
+        boots(launcher, "(setsid sleep 614.25 &)\nsleep 614.25\n")
+        eventually(lambda: len(processes_with("sleep 614.25")) == 2)
+
+        cloud.kill()
+
+        eventually(lambda: not processes_with("sleep 614.25"))
+
+
+class ByEnvironment:
+    """A cloud that only its environment tells of."""
+
+    def __init__(self, given: dict[str, str]) -> None:
+        self.given = given
+
+    def client(self, service: str) -> Any:
+        return boto3.client(
+            service,
+            endpoint_url=self.given["AWS_ENDPOINT_URL"],
+            region_name=self.given["AWS_REGION"],
+            aws_access_key_id=self.given["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.given["AWS_SECRET_ACCESS_KEY"],
+            config=CONFIG,
+        )

@@ -163,7 +163,12 @@ def test_a_rule_of_eventbridge_brings_the_warning_into_a_queue(
     cloud.control.interrupt(instance_id)
 
     found: list[dict[str, Any]] = []
-    eventually(lambda: bool(found.extend(messages(sqs, url)) or found))
+
+    def told() -> bool:
+        found.extend(messages(sqs, url))
+        return bool(found)
+
+    eventually(told)
     [event] = found
     assert event["detail-type"] == "EC2 Spot Instance Interruption Warning"
     assert event["detail"] == {"instance-id": instance_id, "instance-action": "terminate"}
