@@ -7,6 +7,7 @@ bridge comes. On another network the service answers nothing but the instance's 
 """
 
 import asyncio
+import ipaddress
 import json
 import shutil
 from pathlib import Path
@@ -56,9 +57,9 @@ class AsContainer:
         if code != 0:
             raise NoEngineError(f"the Docker engine cannot get {self._image}: {out}")
         if not self._address:
-            form = "{{(index .IPAM.Config 0).Gateway}}"
+            form = "{{json .IPAM.Config}}"
             _, out = await run(self._docker, "network", "inspect", "--format", form, self._network)
-            self._address = out.strip()
+            self._address = _gateway(out)
 
     def reach(self, port: int) -> str:
         """A port of this process, as an instance reaches it."""
@@ -130,6 +131,16 @@ class AsContainer:
                 return found
             await asyncio.sleep(0.05)
         raise OSError(f"{name} has no address")
+
+
+def _gateway(configuration: str) -> str:
+    """The engine's own address on a network. Raises NoEngineError."""
+    try:
+        [given, *_] = json.loads(configuration)
+        first = next(ipaddress.ip_network(given["Subnet"]).hosts())
+    except (ValueError, KeyError, TypeError) as error:
+        raise NoEngineError(f"no such network: {configuration}") from error
+    return str(given.get("Gateway") or first)
 
 
 def container_name(instance_id: str) -> str:

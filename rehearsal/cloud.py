@@ -38,6 +38,8 @@ from rehearsal.spot import SpotRequests
 from rehearsal.tags import TagCalls
 from rehearsal.templates import Templates
 
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - compared with
+
 
 class Cloud:
     """One account in one region, behind one address. Made and run on its own loop."""
@@ -134,7 +136,8 @@ class Cloud:
         site = web.TCPSite(self._runner, self.settings.host, self.settings.port)
         await site.start()
         self.port = self._runner.addresses[0][1]
-        self.url = f"http://{self.settings.host}:{self.port}"
+        host = "127.0.0.1" if self.settings.host == EVERYWHERE else self.settings.host
+        self.url = f"http://{host}:{self.port}"
 
     async def close(self) -> None:
         """Stop listening, end every machine, forget every plan."""
