@@ -9,8 +9,9 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from rehearsal.buckets import Limits
@@ -27,7 +28,7 @@ MOST_BYTES = 2 * 1024 * 1024
 Allow = Callable[[Credential, str, str, dict[str, Any]], None]
 
 
-class Logged(NamedTuple):
+class Logged(msgspec.Struct, frozen=True, kw_only=True):
     """A call that came, and what became of it. *outcome* is "ok", an error code, or "lost"."""
 
     at: float

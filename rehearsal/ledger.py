@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import NamedTuple
+
+import msgspec
 
 from rehearsal.instance import Instance
 from rehearsal.prices import Prices
@@ -11,7 +12,7 @@ from rehearsal.settings import CloudSettings
 INTERRUPTED = "Server.SpotInstanceTermination"
 
 
-class Bill(NamedTuple):
+class Bill(msgspec.Struct, frozen=True, kw_only=True):
     """One instance: *seconds* ran, *billed_seconds* count."""
 
     instance_id: str
