@@ -166,6 +166,11 @@ def test_no_secret_is_where_inspect_or_the_logs_show_it(project: ComposeProject)
     assert not [secret for secret in secrets if secret in everywhere]
 
 
+def test_dead_letters_of_all_services_can_be_listed(project: ComposeProject) -> None:
+    listed = project.compose("run", "--rm", "deadletters", "list").stdout
+    assert "no dead letters" in listed.lower()
+
+
 def test_a_service_whose_broker_hangs_becomes_unhealthy_and_then_healthy_again(
     project: ComposeProject,
 ) -> None:

@@ -59,6 +59,7 @@ def project(
         clone,
         Path(file),
         COMPUTE_URL="sim://cloud:7000",
+        ENGINE_SOCKET="/dev/null",  # as one would with ec2://
         LAUNCH_CALL_SECONDS="2",
         REAP_CALL_SECONDS="2",
         HEARTBEAT_SECONDS="2",
