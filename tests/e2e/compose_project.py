@@ -92,14 +92,18 @@ class BuiltClone:
             "DOCKER_JOB_IMAGE": f"docker-job:test-{tag}",
             "DOCKER_JOB_INSTANCE_IMAGE": f"docker-job-instance:test-{tag}",
         }
+        self.projects: list[str] = []
         project = ComposeProject(self)
         project.compose("build", "--quiet", seconds=BUILD_SECONDS)
         project.http.close()
 
     def remove(self) -> None:
-        """Remove the images' names; layers that others share stay."""
+        """Remove the images, of which compose has made one a project, labelled with its name."""
         for image in self.images.values():
             succeeds("image", "rm", image)
+        for project in self.projects:
+            label = f"label=com.docker.compose.project={project}"
+            succeeds("image", "prune", "--force", "--filter", label)
 
 
 class ComposeProject(ApiClient):
@@ -110,6 +114,7 @@ class ComposeProject(ApiClient):
         port = free_port()
         super().__init__(f"http://127.0.0.1:{port}")
         self._clone = clone
+        clone.projects.append(self.name)
         self._files = [clone.directory / "compose.yaml", *files]
         inherited = {name: each for name, each in os.environ.items() if not SETTINGS.match(name)}
         ours = {f"DOCKER_JOB_{name}": value for name, value in settings.items()}
@@ -169,6 +174,10 @@ class ComposeProject(ApiClient):
         psql = ("psql", "-XqtA", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "docker_job")
         container = self.container("postgres")
         return docker("exec", container, *psql, "-c", statement, seconds=seconds)
+
+    def database_answers(self) -> bool:
+        """Whether Postgres is up, which after a restart takes a moment."""
+        return succeeds("exec", self.container("postgres"), "pg_isready", "-q", "-U", "postgres")
 
     def instances(self) -> list[str]:
         """The containers, ended ones too, of this project's instances and of their jobs."""

@@ -40,8 +40,8 @@ def started() -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def project(clone: BuiltClone, started: dict[str, float]) -> Iterator[ComposeProject]:
-    """The project with its defaults, up and healthy."""
-    with compose_project(clone) as project:
+    """The project, up and healthy; its calls time out sooner, so that a dead one's leases do."""
+    with compose_project(clone, LAUNCH_CALL_SECONDS="15", REAP_CALL_SECONDS="8") as project:
         begun = time.monotonic()
         project.up()
         started["seconds"] = time.monotonic() - begun
@@ -164,6 +164,11 @@ def test_no_secret_is_where_inspect_or_the_logs_show_it(project: ComposeProject)
         json.dumps(project.inspect(service)) for service in (*EVERY, "secrets", "migrate")
     )
     assert not [secret for secret in secrets if secret in everywhere]
+
+
+def test_dead_letters_of_all_services_can_be_listed(project: ComposeProject) -> None:
+    listed = project.compose("run", "--rm", "deadletters", "list").stdout
+    assert "no dead letters" in listed.lower()
 
 
 def test_a_service_whose_broker_hangs_becomes_unhealthy_and_then_healthy_again(

@@ -40,7 +40,7 @@ class _Delivery:
         self.message = Message(
             # Both go into columns of Postgres, whoever wrote the message.
             name=(delivered.routing_key or "").replace("\0", "\N{REPLACEMENT CHARACTER}"),
-            event_id=_event_id(headers.get(EVENT_ID), body),
+            event_id=event_id_of(headers.get(EVENT_ID), body),
             body=body,
         )
         self.returned = int(headers.get("x-delivery-count", 0))
@@ -52,7 +52,7 @@ class _Delivery:
         self._settle(self.tag)
 
 
-def _event_id(told: object, body: bytes) -> str:
+def event_id_of(told: object, body: bytes) -> str:
     """The event's id as its publisher told it, or one of the bytes, which a repeat has too."""
     try:
         return str(uuid.UUID(str(told)))
