@@ -27,6 +27,11 @@ PSEUDO = {
 CONDITIONS = {"OwnVolume": True, "WithoutCertificate": True, "WithCertificate": False}
 
 
+def matches(given: str, pattern: str) -> bool:
+    """IAM's wildcards; brackets mean themselves."""
+    return fnmatch.fnmatchcase(given, pattern.replace("[", "[[]"))
+
+
 def _equal(given: str, wanted: str) -> bool:
     return given == wanted
 
@@ -34,6 +39,7 @@ def _equal(given: str, wanted: str) -> bool:
 OPERATORS: dict[str, Callable[[str, str], bool]] = {
     "StringEquals": _equal,
     "ArnEquals": _equal,
+    "ArnLike": matches,
     "Bool": _equal,
     "NumericEquals": lambda given, wanted: float(given) == float(wanted),
 }
@@ -60,11 +66,6 @@ class Statement:
                 for key, wanted in keys.items()
             )
         )
-
-
-def matches(given: str, pattern: str) -> bool:
-    """IAM's wildcards; brackets mean themselves."""
-    return fnmatch.fnmatchcase(given, pattern.replace("[", "[[]"))
 
 
 def template() -> dict[str, Any]:

@@ -89,7 +89,7 @@ def test_no_kind_of_resource_is_allowed_that_nothing_uses() -> None:
                 **TAGGED,
                 "ec2:MetadataHttpTokens": "optional",
                 "ec2:MetadataHttpPutResponseHopLimit": "1",
-                "ec2:IsLaunchTemplateResource": "true",
+                "ec2:LaunchTemplate": EC2 + "launch-template/lt-1",
             },
         ),
         (
@@ -100,7 +100,7 @@ def test_no_kind_of_resource_is_allowed_that_nothing_uses() -> None:
                 **TAGGED,
                 "ec2:MetadataHttpTokens": "required",
                 "ec2:MetadataHttpPutResponseHopLimit": "2",
-                "ec2:IsLaunchTemplateResource": "true",
+                "ec2:LaunchTemplate": EC2 + "launch-template/lt-1",
             },
         ),
         ("LauncherRole", "ec2:RunInstances", "security-group/sg-another", {}),
