@@ -9,7 +9,7 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help run test backup restore restore-test lint format types check docs lock clean
+.PHONY: help run test backup restore rotate restore-test lint format types check docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -27,6 +27,9 @@ backup: $(VENV)/.runtime ## save the database of `make run`, running or not: mak
 
 restore: $(VENV)/.runtime ## put a backup in its place, while it does not run: make restore FILE=today.backup
 	@$(BIN)/python -m services.backup restore "$(FILE)"
+
+rotate: $(VENV)/.runtime ## new secrets, while it does not run (secret_env too: make rotate ARGS=--secrets-key)
+	@$(BIN)/python -m services.rotate $(ARGS)
 
 restore-test: $(VENV)/.dev ## save, lose and restore, with jobs in flight: embedded and under compose
 	@$(BIN)/python -m pytest tests/e2e/test_restore.py tests/integration/test_restored.py $(ARGS)

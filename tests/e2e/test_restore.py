@@ -77,9 +77,14 @@ def wait_for_status(system: ApiClient, job_id: int, status: str) -> None:
 
 def backup(system: EmbeddedSystem, command: str, file: Path) -> str:
     """What `python -m services.backup` prints."""
+    return run_module(system, "services.backup", command, str(file))
+
+
+def run_module(system: EmbeddedSystem, *arguments: str) -> str:
+    """What a module prints that is run on the system's data."""
     env = {**os.environ, "DOCKER_JOB_DATA_DIR": str(system.data_dir / "data")}
     done = subprocess.run(
-        [sys.executable, "-m", "services.backup", command, str(file)],
+        [sys.executable, "-m", *arguments],
         cwd=ROOT,
         env=env,
         capture_output=True,
@@ -177,6 +182,26 @@ def living(project: ComposeProject) -> int:
     """How many instances the served cloud knows to be alive."""
     said = docker("exec", project.container("cloud"), "python", "-ISc", TRUTH)
     return int(json.loads(said)["living"])
+
+
+def test_an_embedded_system_goes_on_with_new_secrets(system: EmbeddedSystem) -> None:
+    system.start()
+    job_id = system.schedule(env_vars={"SIMULATE_SECONDS": "8"})
+    wait_for_status(system, job_id, "RUNNING")
+    file = system.data_dir / "data" / "secrets.json"
+    before = json.loads(file.read_text())
+    assert "already runs" in run_module(system, "services.rotate")
+    system.kill()
+    assert "rotated" in run_module(system, "services.rotate", "--secrets-key")
+    after = json.loads(file.read_text())
+    assert file.stat().st_mode & 0o077 == 0
+    assert after["deployment"] == before["deployment"]
+    assert after["token_key"] != before["token_key"]
+    assert not set(after["passwords"].values()) & set(before["passwords"].values())
+    assert after["secrets_key"].endswith(before.get("secrets_key", ""))
+    system.start()
+    job = system.follow(job_id)
+    assert (job["status"], len(job["attempts"])) == ("DONE", 1)
 
 
 PASSWORDS = (
