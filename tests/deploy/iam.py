@@ -6,6 +6,7 @@ error of the test, so nothing is passed over in silence. What it cannot check is
 those keys on those calls: that is the recording's business (deploy/calls.json).
 """
 
+import contextlib
 import fnmatch
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -103,7 +104,8 @@ def _sub(argument: str | list[Any]) -> str:
 
 def stand_in(name: str) -> str:
     """What stands for a parameter, a resource or its ARN: the same in policies and in the calls."""
-    return PSEUDO.get(name, name.removesuffix(".Arn").removesuffix(".GroupId"))
+    short = name.removesuffix(".Arn").removesuffix(".GroupId")
+    return PSEUDO.get(name, PSEUDO.get(short, short))
 
 
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
@@ -112,6 +114,28 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "Fn::If": _if,
     "Fn::Sub": _sub,
 }
+
+
+def documents(names: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each role's policy documents; *names* stand for resources in place of their own names."""
+    for resource in template()["Resources"].values():
+        if resource["Type"] == "AWS::IAM::Policy":
+            properties = resource["Properties"]
+            with _standing_in(names):
+                document = resolve(properties["PolicyDocument"])
+            for role in properties["Roles"]:
+                yield stand_in(role["Ref"]), document
+
+
+@contextlib.contextmanager
+def _standing_in(names: Mapping[str, str]) -> Iterator[None]:
+    before = dict(PSEUDO)
+    PSEUDO.update(names)
+    try:
+        yield
+    finally:
+        PSEUDO.clear()
+        PSEUDO.update(before)
 
 
 def statements() -> Iterator[Statement]:
