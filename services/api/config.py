@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 from services.api import when
+from services.api.capacity import CAPACITIES, read_capacity
 from services.api.model import Rules
-from services.api.requests import Bounds
+from services.api.requests import MAX_RETRIES, Bounds
 from shared.config import PREFIX, BadSetting, Settings
+from shared.events import Capacity
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,12 @@ def from_settings(settings: Settings, *, deployment: str, token_key: str) -> Api
             stop_grace_seconds=grace,
             reschedule_delay_seconds=settings.integer("RESCHEDULE_DELAY_SECONDS", 0),
         ),
-        bounds=Bounds(default_timezone=timezone, max_lifetime_seconds=lifetime),
+        bounds=Bounds(
+            default_timezone=timezone,
+            max_lifetime_seconds=lifetime,
+            default_capacity=_capacity(settings),
+            default_retries=settings.integer("RETRIES", 0, most=MAX_RETRIES),
+        ),
         agent=_for_agents(settings, heartbeat, grace),
         body=BodyBounds(
             size=settings.integer("BODY_LIMIT_BYTES", 4_194_304, least=1024),
@@ -80,6 +87,11 @@ def from_settings(settings: Settings, *, deployment: str, token_key: str) -> Api
         requests_per_second=settings.number("REQUESTS_PER_SECOND", 0),
         requests_at_once=settings.number("REQUESTS_AT_ONCE", 100, least=1),
     )
+
+
+def _capacity(settings: Settings) -> Capacity:
+    chosen = settings.choice("CAPACITY", "spot", CAPACITIES)
+    return read_capacity(chosen, "spot")
 
 
 def _for_agents(settings: Settings, heartbeat: float, grace: int) -> AgentSettings:

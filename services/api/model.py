@@ -13,7 +13,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from shared.events import Cause, Event, Market, Requirements
+from shared.events import Capacity, Cause, Event, Market, Requirements, Resources
 
 Status = Literal["SCHEDULED", "RUNNING", "DONE", "FAILED", "CANCELLED"]
 TERMINAL: frozenset[str] = frozenset({"DONE", "FAILED", "CANCELLED"})
@@ -80,6 +80,10 @@ class Job(Struct, frozen=True, kw_only=True):
     finished_at: datetime | None = None
     log_bytes: int = 0
     log_cut: bool = False
+    resources: Resources = Resources()
+    capacity: Capacity = "spot"
+    spot_wait_seconds: int | None = None
+    retries: int = 0
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -158,7 +162,13 @@ def requirements_of(job: Job, rules: Rules) -> Requirements:
     lifetime = rules.max_lifetime_seconds
     if job.timeout_seconds is not None:
         lifetime = min(lifetime, job.timeout_seconds + 3600)
-    return Requirements(max_lifetime_seconds=lifetime, labels=job.labels)
+    return Requirements(
+        max_lifetime_seconds=lifetime,
+        labels=job.labels,
+        resources=job.resources,
+        capacity=job.capacity,
+        spot_wait_seconds=job.spot_wait_seconds,
+    )
 
 
 def later(now: datetime, seconds: float) -> datetime:

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from services.api.model import PHASES, TERMINAL, Attempt, Job
+from shared.events import Resources
 
 _SHOWN_PHASES = (
     "held",
@@ -30,6 +31,10 @@ def listed(job: Job, attempt: Attempt) -> dict[str, Any]:
         "scheduled_for": job.scheduled_for,
         "timezone": job.timezone,
         "timeout_seconds": job.timeout_seconds,
+        "resources": _wished(job.resources),
+        "capacity": job.capacity,
+        "spot_wait_seconds": job.spot_wait_seconds,
+        "retries": job.retries,
         "status": job.status,
         "phase": phase(job, attempt),
         "waiting_because": because,
@@ -43,6 +48,12 @@ def listed(job: Job, attempt: Attempt) -> dict[str, Any]:
         "created_at": job.created_at,
         "finished_at": job.finished_at,
     }
+
+
+def _wished(resources: Resources) -> dict[str, Any]:
+    """What was asked for; the rest is the deployment's default."""
+    fields = ((name, getattr(resources, name)) for name in Resources.__struct_fields__)
+    return {name: value for name, value in fields if value not in (None, ())}
 
 
 def detailed(job: Job, attempts: list[Attempt], now: datetime) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from services.api import when
+from services.api import capacity, when
+from shared.events import Capacity, Resources
 
 # The reference grammar of the distribution project:
 # https://pkg.go.dev/github.com/distribution/reference
@@ -31,6 +32,7 @@ MAX_LABELS = 50
 MAX_LABEL_LENGTH = 256
 MAX_NAME_LENGTH = 200
 MAX_IMAGE_LENGTH = 4096
+MAX_RETRIES = 100
 
 FIELDS = (
     "docker_image",
@@ -41,6 +43,10 @@ FIELDS = (
     "labels",
     "timeout_seconds",
     "name",
+    "resources",
+    "capacity",
+    "spot_wait_seconds",
+    "retries",
 )
 
 
@@ -59,6 +65,10 @@ class Order(Struct, frozen=True, kw_only=True):
     labels: dict[str, str]
     timeout_seconds: int | None
     name: str | None
+    resources: Resources
+    capacity: Capacity
+    spot_wait_seconds: int | None
+    retries: int
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
@@ -66,6 +76,8 @@ class Bounds(Struct, frozen=True, kw_only=True):
 
     default_timezone: str
     max_lifetime_seconds: int
+    default_capacity: Capacity = "spot"
+    default_retries: int = 0
 
 
 class Fraction(Struct, frozen=True):
@@ -96,6 +108,12 @@ def read_order(body: Any, now: datetime, bounds: Bounds) -> Order:
             raise BadRequest(f"unknown field {_short(field)}: the fields are {', '.join(FIELDS)}")
     image = _image(body.get("docker_image"))
     scheduled_for, timezone = _when(body, now, bounds)
+    try:
+        resources = capacity.read_resources(body.get("resources"))
+        bought = capacity.read_capacity(body.get("capacity"), bounds.default_capacity)
+        spot_wait_seconds = capacity.read_spot_wait(body.get("spot_wait_seconds"), bought)
+    except capacity.BadWish as error:
+        raise BadRequest(str(error)) from None
     return Order(
         docker_image=image,
         scheduled_for=scheduled_for,
@@ -105,6 +123,10 @@ def read_order(body: Any, now: datetime, bounds: Bounds) -> Order:
         labels=_labels(body.get("labels")),
         timeout_seconds=_timeout(body.get("timeout_seconds"), bounds),
         name=_name(body.get("name")),
+        resources=resources,
+        capacity=bought,
+        spot_wait_seconds=spot_wait_seconds,
+        retries=_retries(body.get("retries"), bounds),
     )
 
 
@@ -211,6 +233,14 @@ def _timeout(value: Any, bounds: Bounds) -> int | None:
     most = bounds.max_lifetime_seconds
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
         raise BadRequest(f"timeout_seconds must be a whole number from 1 to {most}")
+    return value
+
+
+def _retries(value: Any, bounds: Bounds) -> int:
+    if value is None:
+        return bounds.default_retries
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_RETRIES:
+        raise BadRequest(f"retries must be a whole number from 0 to {MAX_RETRIES}")
     return value
 
 

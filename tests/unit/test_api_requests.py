@@ -14,6 +14,7 @@ from services.api.requests import (
     read_json,
     read_order,
 )
+from shared.events import Resources
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BOUNDS = Bounds(default_timezone="Europe/Berlin", max_lifetime_seconds=3600)
@@ -40,6 +41,10 @@ def test_two_fields_are_enough() -> None:
         labels={},
         timeout_seconds=None,
         name=None,
+        resources=Resources(),
+        capacity="spot",
+        spot_wait_seconds=None,
+        retries=0,
     )
 
 
@@ -341,3 +346,65 @@ def test_what_is_no_json_is_refused(raw: bytes) -> None:
 def test_what_is_nested_too_deeply_is_refused(opening: bytes) -> None:
     with pytest.raises(BadRequest, match="nested too deeply"):
         read_json(opening * 100_000)
+
+
+def test_what_the_instance_must_have_is_taken() -> None:
+    order = read(
+        resources={"vcpus": 2, "memory_mib": 4096, "gpus": 1, "architecture": "arm64"},
+        capacity="spot_then_on_demand",
+        spot_wait_seconds=0,
+        retries=3,
+    )
+    assert order.resources == Resources(vcpus=2, memory_mib=4096, gpus=1, architecture="arm64")
+    assert (order.capacity, order.spot_wait_seconds, order.retries) == (
+        "spot_then_on_demand",
+        0,
+        3,
+    )
+    named = read(resources={"instance_types": ["m7g.large", "c7gn.metal", "m7g.large"]})
+    assert named.resources.instance_types == ("m7g.large", "c7gn.metal")
+    assert read(resources={"disk_gib": 100, "vcpus": None}).resources == Resources(disk_gib=100)
+
+
+def test_what_is_not_asked_for_is_as_the_settings_say() -> None:
+    bounds = Bounds(
+        default_timezone="UTC",
+        max_lifetime_seconds=60,
+        default_capacity="on_demand",
+        default_retries=2,
+    )
+    order = read_order({"docker_image": "alpine", "scheduled_for": "now"}, NOW, bounds)
+    assert (order.capacity, order.retries) == ("on_demand", 2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"resources": []}, 'resources must be an object, like {"vcpus": 2, "memory_mib": 4096}'),
+        ({"resources": {"cpus": 2}}, "unknown field resources.cpus: it takes vcpus, memory_mib"),
+        ({"resources": {"vcpus": 0}}, "resources.vcpus must be a whole number from 1 to 1024"),
+        ({"resources": {"vcpus": True}}, "resources.vcpus must be a whole number from 1 to 1024"),
+        ({"resources": {"memory_mib": "4g"}}, "resources.memory_mib must be a whole number"),
+        ({"resources": {"architecture": "x86"}}, "resources.architecture must be one of x86_64, a"),
+        ({"resources": {"instance_types": "m7g.large"}}, "resources.instance_types must be an arr"),
+        ({"resources": {"instance_types": ["m7g"]}}, "resources.instance_types has 'm7g': write "),
+        ({"resources": {"instance_types": ["--x.y"]}}, "resources.instance_types has '--x.y'"),
+        (
+            {"resources": {"instance_types": ["m7g.large"], "vcpus": 2}},
+            "resources.instance_types names the types: leave vcpus, memory_mib and gpus out",
+        ),
+        ({"capacity": "cheap"}, "capacity must be one of spot, spot_then_on_demand, on_demand"),
+        ({"capacity": []}, "capacity must be one of spot, spot_then_on_demand, on_demand"),
+        ({"spot_wait_seconds": 5}, "spot_wait_seconds goes with capacity spot_then_on_demand"),
+        (
+            {"capacity": "spot_then_on_demand", "spot_wait_seconds": -1},
+            "spot_wait_seconds must be a whole number from 0 to 2592000",
+        ),
+        ({"retries": -1}, "retries must be a whole number from 0 to 100"),
+        ({"retries": 1.5}, "retries must be a whole number from 0 to 100"),
+    ],
+)
+def test_a_wish_for_an_instance_that_cannot_be_taken_is_named(
+    fields: dict[str, Any], message: str
+) -> None:
+    assert refusal(**fields).startswith(message)

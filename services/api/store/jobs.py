@@ -26,13 +26,16 @@ async def next_job_ids(conn: Connection, count: int) -> list[int]:
 ACCEPT_JOBS = """
 WITH new_jobs AS (
     INSERT INTO jobs (id, name, docker_image, command, env_vars, labels, scheduled_for, timezone,
-                      timeout_seconds, status, attempt, trace, created_at)
+                      timeout_seconds, status, attempt, trace, created_at, resources, capacity,
+                      spot_wait_seconds, retries)
     SELECT id, name, docker_image, command::jsonb, env_vars::jsonb, labels::jsonb, scheduled_for,
-           timezone, timeout_seconds, 'SCHEDULED', 1, trace, created_at
+           timezone, timeout_seconds, 'SCHEDULED', 1, trace, created_at, resources::jsonb, capacity,
+           spot_wait_seconds, retries
     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-                $7::timestamptz[], $8::text[], $9::integer[], $10::text[], $11::timestamptz[])
+                $7::timestamptz[], $8::text[], $9::integer[], $10::text[], $11::timestamptz[],
+                $16::text[], $17::text[], $18::integer[], $19::integer[])
         AS new (id, name, docker_image, command, env_vars, labels, scheduled_for, timezone,
-                timeout_seconds, trace, created_at)
+                timeout_seconds, trace, created_at, resources, capacity, spot_wait_seconds, retries)
 ), new_attempts AS (
     INSERT INTO attempts (job_id, number, state, due_at, entered)
     SELECT job_id, 1, 'scheduled', due_at, entered::jsonb
@@ -66,6 +69,10 @@ async def accept_jobs(
         [fact.id for fact in facts],
         [fact.name for fact in facts],
         [wire.encode(fact) for fact in facts],
+        [_json(job.resources) for job in jobs],
+        [job.capacity for job in jobs],
+        [job.spot_wait_seconds for job in jobs],
+        [job.retries for job in jobs],
     )
 
 
