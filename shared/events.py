@@ -22,6 +22,7 @@ Cause = Literal[
     "lost",  # nobody heard from the agent any more
     "cancelled",  # somebody asked for it
     "refused",  # the launcher will not launch it
+    "superseded",  # launched in advance, and the attempt before it finished the job after all
 ]
 
 Moment = Annotated[datetime, Meta(tz=True)]

@@ -9,6 +9,8 @@ from services.api.requests import MAX_RETRIES, Bounds
 from shared.config import PREFIX, BadSetting, Settings
 from shared.events import Capacity
 
+REBALANCE = ("note", "replace")
+
 
 @dataclass(frozen=True)
 class AgentSettings:
@@ -67,11 +69,15 @@ def from_settings(settings: Settings, *, deployment: str, token_key: str) -> Api
         token_key=token_key,
         rules=Rules(
             max_lifetime_seconds=lifetime,
-            max_attempts=settings.integer("MAX_ATTEMPTS", 20, least=1),
+            interruption_budget=settings.integer("INTERRUPTION_BUDGET", 20),
+            pull_budget=settings.integer("PULL_BUDGET", 3),
+            pull_refused_budget=settings.integer("PULL_REFUSED_BUDGET", 1),
+            retry_first_seconds=settings.number("RETRY_FIRST_SECONDS", 5, most=600),
             boot_seconds=settings.integer("BOOT_SECONDS", 900, least=1),
             silence_seconds=silence,
             stop_grace_seconds=grace,
             reschedule_delay_seconds=settings.integer("RESCHEDULE_DELAY_SECONDS", 0),
+            replace_on_rebalance=settings.choice("ON_REBALANCE", "note", REBALANCE) == "replace",
         ),
         bounds=Bounds(
             default_timezone=timezone,

@@ -14,7 +14,7 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
-from services.api import decisions, render
+from services.api import endings, render
 from services.api.model import Attempt, Job, Rules, first_attempt
 from services.api.requests import BadRequest, Order
 from services.api.store import jobs as store
@@ -202,8 +202,9 @@ def _compose_one(order: Order, job_id: int, trace: str, now: datetime, rules: Ru
         created_at=now,
     )
     attempt = first_attempt(job_id, order.scheduled_for, now)
-    fact = wire.wrap(decisions.job_scheduled(job, attempt, rules), at=now, trace=trace)
-    return _Written(job, attempt, fact, msgspec.json.encode(render.detailed(job, [attempt], now)))
+    fact = wire.wrap(endings.job_scheduled(job, attempt, rules), at=now, trace=trace)
+    shown = render.detailed(job, [attempt], now, rules)
+    return _Written(job, attempt, fact, msgspec.json.encode(shown))
 
 
 def _stopping() -> Stopping:

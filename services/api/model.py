@@ -116,17 +116,81 @@ class Attempt(Struct, frozen=True, kw_only=True):
     instance_gone_at: datetime | None = None
     billed_seconds: int | None = None
     cost_usd: float | None = None
+    on_demand_hourly_price_usd: float | None = None
+    rebalance_at: datetime | None = None
+
+
+class Case(Struct, frozen=True):
+    """A job with all of its attempts in the order of their numbers, as one moment has them.
+
+    One attempt is the job's current one. Beside it there may be its replacement: a later attempt
+    that is not over, launched early because the current one's instance is being taken back. It
+    boots, but may not claim the job before every earlier container is known to have stopped.
+    """
+
+    job: Job
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def current(self) -> Attempt:
+        """The one attempt whose word counts."""
+        return self.attempt(self.job.attempt)
+
+    @property
+    def replacement(self) -> Attempt | None:
+        """The attempt that takes over where the current one does not finish the job."""
+        later_ones = (each for each in self.attempts if each.number > self.job.attempt)
+        return next((each for each in later_ones if each.state != "ended"), None)
+
+    def attempt(self, number: int) -> Attempt:
+        """Attempt *number*. Raises KeyError."""
+        for each in self.attempts:
+            if each.number == number:
+                return each
+        raise KeyError(number)
+
+    def with_attempt(self, changed: Attempt) -> "Case":
+        """The same with *changed* in its place."""
+        others = (each for each in self.attempts if each.number != changed.number)
+        attempts = sorted((*others, changed), key=lambda each: each.number)
+        return Case(self.job, tuple(attempts))
+
+    def unstopped_before(self, number: int) -> Attempt | None:
+        """The earliest attempt before *number* whose container may still run."""
+        earlier = (each for each in self.attempts if each.number < number)
+        return next((each for each in earlier if not each.container_stopped), None)
 
 
 class Rules(Struct, frozen=True, kw_only=True):
-    """The settings that decisions need. Durations in seconds."""
+    """The settings that decisions need. Durations in seconds.
+
+    The budgets say how many further attempts each kind of misfortune may start.
+    """
 
     max_lifetime_seconds: int = 86_400
-    max_attempts: int = 20
+    interruption_budget: int = 20
+    pull_budget: int = 3
+    pull_refused_budget: int = 1
+    retry_first_seconds: float = 5
     boot_seconds: int = 900
     silence_seconds: int = 60
     stop_grace_seconds: int = 10
     reschedule_delay_seconds: int = 0
+    replace_on_rebalance: bool = False
+
+
+class Ending(Struct, frozen=True, kw_only=True):
+    """How an attempt ends.
+
+    `container_stopped`: its container is known to run no more. `for_good`: trying again will hardly
+    help (the registry has no such image, or denies it).
+    """
+
+    cause: Cause
+    message: str | None = None
+    exit_code: int | None = None
+    container_stopped: bool
+    for_good: bool = False
 
 
 class Step(Struct, frozen=True, kw_only=True):

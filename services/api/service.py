@@ -1,6 +1,7 @@
 """The API's composition root."""
 
 import asyncio
+import random
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp
 from services.api import NAME
 from services.api.access import Access, RateLimit
 from services.api.agents import AgentDesk
+from services.api.claims import ClaimDesk
 from services.api.config import ApiConfig
 from services.api.followers import Followers
 from services.api.handlers import Handlers
@@ -57,11 +59,19 @@ def build(config: ApiConfig, ports: Ports) -> Api:
     followers = Followers()
     db, wakeups, points = ports.db, ports.wakeups, ports.points
     changed = followers.changed
-    sweeps = Sweeps(db, config.rules, points, changed, told=lambda: wakeups.wake("relay_outbox"))
+    jitter = random.random
+    sweeps = Sweeps(
+        db,
+        config.rules,
+        points,
+        changed,
+        told=lambda: wakeups.wake("relay_outbox"),
+        jitter=jitter,
+    )
     service = Service(
         NAME,
         ports,
-        subscribers=_subscribers(Handlers(config.rules, changed)),
+        subscribers=_subscribers(Handlers(config.rules, changed, jitter)),
         sweeps=(
             Sweep("end_silent", sweeps.end_silent, interval_seconds=15),
             Sweep("forget_keys", sweeps.forget_keys, interval_seconds=3600),
@@ -69,7 +79,11 @@ def build(config: ApiConfig, ports: Ports) -> Api:
     )
     intake = Intake(db, config.rules, wakeups, points)
     jobs = JobRoutes(config, db, intake, Desk(db, config.rules, wakeups, points, changed))
-    agents = AgentRoutes(AgentDesk(config, db, wakeups, points, changed), config.body)
+    agents = AgentRoutes(
+        AgentDesk(config, db, wakeups, points, changed, jitter),
+        ClaimDesk(config, db, points, changed),
+        config.body,
+    )
     rate = RateLimit(
         config.requests_per_second, config.requests_at_once, lambda: ports.clock.now().timestamp()
     )
@@ -92,6 +106,7 @@ def _subscribers(handlers: Handlers) -> dict[type[events.Event], Subscriber]:
         events.LaunchDelayed: Subscriber(handlers.on_launch_delayed),
         events.LaunchRefused: Subscriber(handlers.on_launch_refused),
         events.InstanceLaunched: Subscriber(handlers.on_instance_launched, wakes=("end_silent",)),
+        events.InstanceInterrupted: Subscriber(handlers.on_instance_interrupted),
         events.InstanceTerminated: Subscriber(handlers.on_instance_terminated),
     }
 

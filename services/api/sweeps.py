@@ -28,6 +28,7 @@ class Sweeps:
     points: Points
     changed: Callable[[int], None]
     told: Callable[[], None]
+    jitter: Callable[[], float]
 
     async def end_silent(self) -> datetime | None:
         """End the attempts whose instance or agent has not been heard of for too long."""
@@ -47,15 +48,15 @@ class Sweeps:
 
     async def _look_at(self, owner: Owner) -> None:
         async with self.db.transaction() as tx:
-            job = await jobs.lock_job(tx, owner.job_id)
-            attempt = await jobs.load_attempt(tx.conn, owner.job_id, owner.attempt)
+            case = await jobs.lock_case(tx, owner.job_id)
+            if case is None:
+                return
+            attempt = case.attempt(owner.attempt)
             # Looked at again under the lock: a heartbeat or a replica may have been faster.
-            if job is None or attempt is None or attempt.check_at is None:
+            if attempt.check_at is None or attempt.check_at > tx.now:
                 return
-            if attempt.check_at > tx.now:
-                return
-            step = decisions.decide_overdue(job, attempt, tx.now, self.rules)
-            await jobs.save_and_tell(tx, job, step)
+            step = decisions.decide_overdue(case, attempt, tx.now, self.jitter(), self.rules)
+            await jobs.save_and_tell(tx, case.job, step)
         if step.events:
             self.points.reached("api.silent_ended")
             self.changed(owner.job_id)

@@ -4,7 +4,8 @@ import re
 from datetime import datetime
 from typing import Any
 
-from services.api.agents import Callback, Claim, Report
+from services.api.agents import Callback, Report
+from services.api.claims import Claim
 from services.api.requests import BadRequest
 from services.api.store.logs import Line
 from shared.events import Cause
@@ -45,14 +46,22 @@ def read_report(body: Any) -> Report:
     phase = fields.get("phase")
     if phase is not None and phase not in PHASES:
         raise BadRequest(f"phase must be null or one of {', '.join(PHASES)}")
+    rebalance = bool(fields.get("rebalance"))
+    if rebalance and phase is not None:
+        raise BadRequest("rebalance goes without a phase: report that by itself")
     batch = fields.get("logs")
     if batch is None:
-        return Report(phase=phase)
+        return Report(phase=phase, rebalance=rebalance)
     batch = _object(batch, "logs")
     lines = batch.get("lines")
     if not isinstance(lines, list) or len(lines) > MAX_LINES:
         raise BadRequest(f"logs.lines must be an array of at most {MAX_LINES} lines")
-    return Report(phase=phase, seq=_whole(batch, "seq"), lines=tuple(_line(line) for line in lines))
+    return Report(
+        phase=phase,
+        rebalance=rebalance,
+        seq=_whole(batch, "seq"),
+        lines=tuple(_line(line) for line in lines),
+    )
 
 
 def _line(line: Any) -> Line:
@@ -82,12 +91,23 @@ def read_callback(body: Any) -> Callback:
         stopped = bool(fields.get("stopped", False))
         return Callback(cause="interrupted", stopped=stopped, exit_code=exit_code)
     if "failed" in fields:
-        cause: Cause = "timed_out" if fields.get("timed_out") else "failed"
         text = clean(message or "the container failed")[-MAX_MESSAGE:]
-        return Callback(cause=cause, stopped=True, exit_code=exit_code, message=text)
+        return Callback(
+            cause=_failure(fields),
+            stopped=True,
+            exit_code=exit_code,
+            message=text,
+            for_good=bool(fields.get("for_good")),
+        )
     if exit_code not in (None, 0):
         raise BadRequest("exit_code is not 0: a container that failed is told with failed")
     return Callback(cause="done", stopped=True, exit_code=0)
+
+
+def _failure(fields: dict[str, Any]) -> Cause:
+    if fields.get("pull_failed"):
+        return "pull_failed"
+    return "timed_out" if fields.get("timed_out") else "failed"
 
 
 def clean(text: str) -> str:

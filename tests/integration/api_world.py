@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 from msgspec import Struct
@@ -14,6 +14,7 @@ from shared.clock import VirtualClock
 from shared.config import Settings
 from shared.events import (
     Event,
+    InstanceInterrupted,
     InstanceLaunched,
     InstanceRequested,
     InstanceTerminated,
@@ -148,6 +149,22 @@ class World:
             dies_by=now.replace(year=now.year + 1),
             told=1,
             spot_instance_request_id=f"sir-{job_id}-{attempt}",
+            on_demand_hourly_price_usd=0.05,
+        )
+
+    def warned(
+        self,
+        job_id: int,
+        attempt: int = 1,
+        *,
+        kind: Literal["interruption", "rebalance"] = "interruption",
+    ) -> InstanceInterrupted:
+        return InstanceInterrupted(
+            instance_id=instance_of(job_id, attempt),
+            job_id=job_id,
+            attempt=attempt,
+            kind=kind,
+            noticed_at=self.clock.now(),
         )
 
     def terminated(

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from services.api import words
 from services.api.agents import NO_TOKEN, AgentDesk, Refused
+from services.api.claims import ClaimDesk, Wait
 from services.api.config import BodyBounds
 from services.api.requests import read_json
 from services.api.routes.answers import answer, bearer_of, job_id_of, read_body
@@ -17,6 +18,7 @@ class AgentRoutes:
     """One method a route."""
 
     desk: AgentDesk
+    claims: ClaimDesk
     body: BodyBounds
 
     async def claim(self, request: Request) -> Response:
@@ -25,7 +27,10 @@ class AgentRoutes:
         if bearer is None:
             raise Refused(401, NO_TOKEN)
         claim = words.read_claim(await self._body(request))
-        return answer(await self.desk.claim(bearer, claim))
+        granted = await self.claims.claim(bearer, claim)
+        if isinstance(granted, Wait):
+            return answer({"wait": granted.because, "retry_seconds": granted.retry_seconds}, 202)
+        return answer(granted)
 
     async def report(self, request: Request) -> Response:
         """`POST /agent/jobs/{id}/report`."""

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from services.api.model import TERMINAL, Attempt, Job, Step
+from services.api.model import TERMINAL, Attempt, Case, Job, Step
 from shared import messaging, wire
 from shared.db import Connection, Transaction
 from shared.wire import Envelope
@@ -106,6 +106,18 @@ async def load_attempt(conn: Connection, job_id: int, number: int) -> Attempt | 
     return None if row is None else as_attempt(row)
 
 
+LOAD_ATTEMPTS = "SELECT * FROM attempts WHERE job_id = $1 ORDER BY number"
+
+
+async def lock_case(tx: Transaction, job_id: int) -> Case | None:
+    """The job, locked as by `lock_job`, with all of its attempts."""
+    job = await lock_job(tx, job_id)
+    if job is None:
+        return None
+    rows = await tx.conn.fetch(LOAD_ATTEMPTS, job_id)
+    return Case(job, tuple(as_attempt(row) for row in rows))
+
+
 # One statement sees one moment: read apart, a job and its attempts may contradict each other.
 LOAD_WHOLE = """
 SELECT j.*, (SELECT jsonb_agg(to_jsonb(a) - 'token_hash' ORDER BY a.number)
@@ -164,9 +176,10 @@ INSERT INTO attempts (job_id, number, state, due_at, entered, waiting_because, w
     check_at, token_hash, runtime, heartbeat_at, interrupted_at, instance_id, instance_type, zone,
     market,
     hourly_price_usd, spot_instance_request_id, dies_by, container_stopped, cause, exit_code,
-    error_message, ended_at, instance_gone_at, billed_seconds, cost_usd)
+    error_message, ended_at, instance_gone_at, billed_seconds, cost_usd, on_demand_hourly_price_usd,
+    rebalance_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-    $21, $22, $23, $24, $25, $26, $27)
+    $21, $22, $23, $24, $25, $26, $27, $28, $29)
 ON CONFLICT (job_id, number) DO UPDATE SET
     state = excluded.state, due_at = excluded.due_at, entered = excluded.entered,
     waiting_because = excluded.waiting_because, waiting_until = excluded.waiting_until,
@@ -179,7 +192,9 @@ ON CONFLICT (job_id, number) DO UPDATE SET
     container_stopped = excluded.container_stopped, cause = excluded.cause,
     exit_code = excluded.exit_code, error_message = excluded.error_message,
     ended_at = excluded.ended_at, instance_gone_at = excluded.instance_gone_at,
-    billed_seconds = excluded.billed_seconds, cost_usd = excluded.cost_usd
+    billed_seconds = excluded.billed_seconds, cost_usd = excluded.cost_usd,
+    on_demand_hourly_price_usd = excluded.on_demand_hourly_price_usd,
+    rebalance_at = excluded.rebalance_at
 """
 
 

@@ -1,0 +1,155 @@
+"""Claiming an attempt: an agent shows who it is and gets the job, once, or is told to wait.
+
+A replacement's agent may be there before its time, while the container before it still runs. It is
+answered with `Wait`: it lives, it asks again, and it gets the job when that container is known to
+have stopped. So two containers of one job never run at once.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from msgspec import Struct
+
+from services.api import decisions
+from services.api.agents import Refused, must_be_current
+from services.api.config import ApiConfig
+from services.api.model import Attempt, Case, Job
+from services.api.store import jobs as store
+from services.api.store.jobs import Owner
+from shared import tokens
+from shared.db import Database, Transaction
+from shared.log import get_logger
+from shared.points import Points
+
+_log = get_logger(service="api", part="claims")
+
+NO_BOOTSTRAP = "this is not the bootstrap token of that attempt"
+WAIT_SECONDS = 1.0
+"""How soon an agent that must wait asks again: each second of a replacement is paid for."""
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """An agent's first words."""
+
+    job_id: int
+    attempt: int
+    instance_id: str
+    token: str
+    runtime: str
+
+
+class Wait(Struct, frozen=True):
+    """The job is not to be had yet, and why: ask again."""
+
+    because: str
+    retry_seconds: float
+
+
+@dataclass(frozen=True)
+class ClaimDesk:
+    """Hands jobs out. `changed` is told the id of each job that may look different now."""
+
+    config: ApiConfig
+    db: Database
+    points: Points
+    changed: Callable[[int], None]
+
+    async def claim(self, bearer: str, claim: Claim) -> dict[str, Any] | Wait:
+        """Bind the agent's own token to its attempt, once, and hand the job out."""
+        expected = tokens.bootstrap_token(
+            self.config.token_key, self.config.deployment, claim.job_id, claim.attempt
+        )
+        if not tokens.same(bearer, expected):
+            raise Refused(401, NO_BOOTSTRAP)
+        return await self._hand_out(claim)
+
+    async def _hand_out(self, claim: Claim) -> dict[str, Any] | Wait:
+        async with self.db.transaction() as tx:
+            bound = await self._bind(tx, claim)
+        self.changed(claim.job_id)
+        if isinstance(bound, Wait):
+            return bound
+        # A crash here loses the answer only: the same agent claims again and gets the same one.
+        self.points.reached("api.claimed")
+        _log.info(
+            "attempt claimed",
+            job=claim.job_id,
+            attempt=claim.attempt,
+            instance=claim.instance_id,
+            runtime=claim.runtime,
+        )
+        return self._assignment(*bound)
+
+    async def _bind(self, tx: Transaction, claim: Claim) -> tuple[Job, Attempt] | Wait:
+        case = await store.lock_case(tx, claim.job_id)
+        if case is None or not any(each.number == claim.attempt for each in case.attempts):
+            raise Refused(401, NO_BOOTSTRAP)
+        attempt = case.attempt(claim.attempt)
+        if case.replacement is not attempt:
+            must_be_current(case.job, attempt)
+        if attempt.state == "held":
+            raise Refused(409, f"attempt {attempt.number} waits for the container before it")
+        if attempt.instance_id not in (None, claim.instance_id):
+            raise Refused(409, f"attempt {attempt.number} has another instance")
+        because = _must_wait(case, attempt)
+        if because is not None:
+            await self._keep_waiting(tx, claim, attempt, because)
+            return Wait(because, min(WAIT_SECONDS, self.config.agent.heartbeat_seconds))
+        return case.job, await self._bind_token(tx, claim, attempt)
+
+    async def _keep_waiting(
+        self, tx: Transaction, claim: Claim, attempt: Attempt, because: str
+    ) -> None:
+        """A sign of life; at first also where it is, and why it goes no further."""
+        if attempt.waiting_because == because:
+            await store.beat(tx, Owner(claim.job_id, claim.attempt))
+            return
+        waiting = decisions.decide_must_wait(
+            attempt, because, claim.instance_id, tx.now, self.config.rules
+        )
+        await store.save_attempt(tx, waiting)
+
+    async def _bind_token(self, tx: Transaction, claim: Claim, attempt: Attempt) -> Attempt:
+        hashed = tokens.token_hash(claim.token)
+        if attempt.token_hash == hashed:
+            return attempt
+        if attempt.token_hash is not None:
+            raise Refused(409, f"attempt {attempt.number} is claimed already")
+        if await store.find_token(tx.conn, hashed) is not None:
+            raise Refused(409, "this token is another attempt's")
+        claimed = decisions.decide_claimed(
+            attempt,
+            token_hash=hashed,
+            instance_id=claim.instance_id,
+            runtime=claim.runtime,
+            now=tx.now,
+            rules=self.config.rules,
+        )
+        await store.save_attempt(tx, claimed)
+        return claimed
+
+    def _assignment(self, job: Job, attempt: Attempt) -> dict[str, Any]:
+        return {
+            "job": {
+                "id": job.id,
+                "docker_image": job.docker_image,
+                "command": job.command,
+                "env_vars": job.env_vars,
+                "timeout_seconds": job.timeout_seconds,
+            },
+            "attempt": attempt.number,
+            "settings": asdict(self.config.agent),
+        }
+
+
+def _must_wait(case: Case, attempt: Attempt) -> str | None:
+    """Why the agent of *attempt* may not have the job yet."""
+    before = case.unstopped_before(attempt.number)
+    if before is None and attempt is not case.replacement:
+        return None
+    number = case.job.attempt if before is None else before.number
+    return (
+        f"attempt {attempt.number} is ready, and waits until the container of "
+        f"attempt {number} is known to have stopped"
+    )
