@@ -17,6 +17,7 @@ from services.api import decisions
 from services.api.config import ApiConfig
 from services.api.endings import decide_end
 from services.api.model import TERMINAL, Attempt, Case, Ending, Job, Step
+from services.api.refused import Refused
 from services.api.store import jobs as store
 from services.api.store import logs
 from services.api.store.jobs import Owner
@@ -32,15 +33,6 @@ _log = get_logger(service="api", part="agents")
 
 LOG_SOURCE = "docker-job"
 """The stream of the lines that we add to a container's own."""
-
-
-class Refused(Exception):
-    """The agent may not do this. `status` is the HTTP status to say it with."""
-
-    def __init__(self, status: int, message: str, *, cause: Cause | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.cause = cause
 
 
 NO_TOKEN = "give the attempt's token as 'Authorization: Bearer …'"  # noqa: S105 - a message

@@ -12,10 +12,13 @@ from typing import Any
 from msgspec import Struct
 
 from services.api import decisions
-from services.api.agents import Refused, must_be_current
+from services.api.agents import NO_TOKEN, must_be_current
 from services.api.config import ApiConfig
+from services.api.identity import Identity, Proof
 from services.api.model import Attempt, Case, Job
+from services.api.refused import Refused
 from services.api.store import jobs as store
+from services.api.store import proofs
 from services.api.store.jobs import Owner
 from shared import tokens
 from shared.db import Database, Transaction
@@ -25,6 +28,7 @@ from shared.points import Points
 _log = get_logger(service="api", part="claims")
 
 NO_BOOTSTRAP = "this is not the bootstrap token of that attempt"
+UNKNOWN_WAIT_SECONDS = 2.0
 WAIT_SECONDS = 1.0
 """How soon an agent that must wait asks again: each second of a replacement is paid for."""
 
@@ -35,6 +39,14 @@ class Claim(Struct, frozen=True, kw_only=True):
     job_id: int
     attempt: int
     instance_id: str
+    token: str
+    runtime: str
+
+
+class RoleClaim(Struct, frozen=True, kw_only=True):
+    """An agent's first words where its role says who it is: it knows no job yet."""
+
+    proof: Proof
     token: str
     runtime: str
 
@@ -54,19 +66,48 @@ class ClaimDesk:
     db: Database
     points: Points
     changed: Callable[[int], None]
+    identity: Identity | None
 
     async def claim(self, bearer: str, claim: Claim) -> dict[str, Any] | Wait:
-        """Bind the agent's own token to its attempt, once, and hand the job out."""
+        """Bind the agent's own token to the attempt of its bootstrap token, and hand the job out.
+
+        Where instances show who they are by their role, that is the only way.
+        """
         expected = tokens.bootstrap_token(
             self.config.token_key, self.config.deployment, claim.job_id, claim.attempt
         )
-        if not tokens.same(bearer, expected):
+        if self.identity is not None or not tokens.same(bearer, expected):
             raise Refused(401, NO_BOOTSTRAP)
-        return await self._hand_out(claim)
-
-    async def _hand_out(self, claim: Claim) -> dict[str, Any] | Wait:
         async with self.db.transaction() as tx:
             bound = await self._bind(tx, claim)
+        return self._answer(claim, bound)
+
+    async def claim_by_role(self, claim: RoleClaim) -> dict[str, Any] | Wait:
+        """The same for whatever attempt the launcher has assigned to the instance that asks."""
+        if self.identity is None:
+            raise Refused(401, NO_TOKEN)
+        shown = await self.identity.who(claim.proof, claim.token)  # a call: in no transaction
+        async with self.db.connection() as conn:
+            owner = await proofs.find_instance(conn, shown.instance_id)
+        if owner is None:
+            # Launched a moment ago, and its InstanceLaunched is on its way; or nobody's, and the
+            # reaper's business. Either way there is no job for it now.
+            return Wait(f"instance {shown.instance_id} is not known yet", UNKNOWN_WAIT_SECONDS)
+        whole = Claim(
+            job_id=owner.job_id,
+            attempt=owner.attempt,
+            instance_id=shown.instance_id,
+            token=claim.token,
+            runtime=claim.runtime,
+        )
+        async with self.db.transaction() as tx:
+            hashed = tokens.token_hash(claim.token)
+            if not await proofs.use_proof(tx, shown.signature, hashed, shown.expires_at):
+                raise Refused(401, "the claim's signature was used with another token")
+            bound = await self._bind(tx, whole)
+        return self._answer(whole, bound)
+
+    def _answer(self, claim: Claim, bound: tuple[Job, Attempt] | Wait) -> dict[str, Any] | Wait:
         self.changed(claim.job_id)
         if isinstance(bound, Wait):
             return bound
@@ -139,6 +180,7 @@ class ClaimDesk:
                 "timeout_seconds": job.timeout_seconds,
             },
             "attempt": attempt.number,
+            "instance_id": attempt.instance_id,
             "settings": asdict(self.config.agent),
         }
 

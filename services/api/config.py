@@ -1,9 +1,11 @@
 """The API's settings."""
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from services.api import when
 from services.api.capacity import CAPACITIES, read_capacity
+from services.api.identity import IdentityConfig, read_role
 from services.api.model import Rules
 from services.api.requests import MAX_RETRIES, Bounds
 from shared.config import PREFIX, BadSetting, Settings
@@ -43,6 +45,7 @@ class ApiConfig:
     bounds: Bounds
     agent: AgentSettings
     body: BodyBounds
+    identity: IdentityConfig | None = None
     requests_per_second: float = 0
     requests_at_once: float = 0
     list_page: int = 1000
@@ -90,6 +93,7 @@ def from_settings(settings: Settings, *, deployment: str, token_key: str) -> Api
             size=settings.integer("BODY_LIMIT_BYTES", 4_194_304, least=1024),
             seconds=settings.number("BODY_SECONDS", 20, least=0.05),
         ),
+        identity=_identity(settings, deployment),
         requests_per_second=settings.number("REQUESTS_PER_SECOND", 0),
         requests_at_once=settings.number("REQUESTS_AT_ONCE", 100, least=1),
     )
@@ -98,6 +102,30 @@ def from_settings(settings: Settings, *, deployment: str, token_key: str) -> Api
 def _capacity(settings: Settings) -> Capacity:
     chosen = settings.choice("CAPACITY", "spot", CAPACITIES)
     return read_capacity(chosen, "spot")
+
+
+def _identity(settings: Settings, deployment: str) -> IdentityConfig | None:
+    """How instances show who they are; None: by a bootstrap token each, as they do off EC2."""
+    arn = settings.text("INSTANCE_ROLE_ARN")
+    if not arn:
+        return None
+    role = read_role(arn)
+    if role is None:
+        raise BadSetting(
+            f"{PREFIX}INSTANCE_ROLE_ARN is {arn}: it must be the ARN of the instances' IAM role, "
+            "like arn:aws:iam::123456789012:role/docker-job-instance"
+        )
+    compute = urlsplit(settings.text("COMPUTE_URL", ""))
+    at_home = compute.netloc if compute.scheme == "ec2" else ""
+    region = settings.text("STS_REGION") or at_home
+    if not region:
+        raise BadSetting(
+            f"{PREFIX}STS_REGION is not set: with {PREFIX}INSTANCE_ROLE_ARN set it must name the "
+            "instances' region, like us-east-1"
+        )
+    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    url = settings.text("STS_URL") or f"https://sts.{region}.{suffix}"
+    return IdentityConfig(sts_url=url, region=region, role=role, deployment=deployment)
 
 
 def _for_agents(settings: Settings, heartbeat: float, grace: int) -> AgentSettings:

@@ -11,11 +11,13 @@ from starlette.types import ASGIApp
 
 from services.api import NAME
 from services.api.access import Access, RateLimit
+from services.api.agent_file import read_agent_file
 from services.api.agents import AgentDesk
 from services.api.claims import ClaimDesk
 from services.api.config import ApiConfig
 from services.api.followers import Followers
 from services.api.handlers import Handlers
+from services.api.identity import StsIdentity
 from services.api.intake import Intake
 from services.api.people import Desk
 from services.api.routes.agents import AgentRoutes
@@ -81,8 +83,15 @@ def build(config: ApiConfig, ports: Ports) -> Api:
     jobs = JobRoutes(config, db, intake, Desk(db, config.rules, wakeups, points, changed))
     agents = AgentRoutes(
         AgentDesk(config, db, wakeups, points, changed, jitter),
-        ClaimDesk(config, db, points, changed),
+        ClaimDesk(
+            config,
+            db,
+            points,
+            changed,
+            None if config.identity is None else StsIdentity(config.identity, ports.clock),
+        ),
         config.body,
+        read_agent_file(),
     )
     rate = RateLimit(
         config.requests_per_second, config.requests_at_once, lambda: ports.clock.now().timestamp()
@@ -125,6 +134,7 @@ def _people_routes(gate: Gate, jobs: JobRoutes, logs: LogRoutes) -> list[Route]:
 def _agent_routes(agents: AgentRoutes) -> list[Route]:
     return [
         Route("/callback/{id}", agents.callback, methods=["PUT"]),
+        Route("/agent/agent.py", agents.agent_file, methods=["GET"]),
         Route("/agent/claim", agents.claim, methods=["POST"]),
         Route("/agent/jobs/{id}/report", agents.report, methods=["POST"]),
     ]

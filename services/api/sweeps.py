@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from services.api import decisions
 from services.api.model import Rules
-from services.api.store import jobs, keys
+from services.api.store import jobs, keys, proofs
 from services.api.store.jobs import Owner
 from shared.db import Database, is_transient
 from shared.log import get_logger
@@ -63,8 +63,9 @@ class Sweeps:
             self.told()
 
     async def forget_keys(self) -> datetime | None:
-        """Forget idempotency keys of a week ago."""
+        """Forget idempotency keys of a week ago, and proofs of identity that have expired."""
         now = self.db.clock.now()
         async with self.db.connection() as conn:
             more = await keys.prune_keys(conn, now - KEEP_KEYS, BATCH * 10)
+            await proofs.prune_proofs(conn, now)
         return now if more else None

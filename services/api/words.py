@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from services.api.agents import Callback, Report
-from services.api.claims import Claim
+from services.api.claims import Claim, RoleClaim
+from services.api.identity import Proof
 from services.api.requests import BadRequest
 from services.api.store.logs import Line
 from shared.events import Cause
@@ -16,28 +17,54 @@ STREAMS = ("stdout", "stderr", "docker-job")
 MAX_MESSAGE = 16_384
 MAX_LINE = 65_536
 MAX_LINES = 10_000
+MAX_HEADERS = 20
 _TOKEN = re.compile(r"[0-9a-f]{64}")
 
 
 def read_claim(body: Any) -> Claim:
-    """The body of `POST /agent/claim`."""
+    """The body of `POST /agent/claim` with a bootstrap token."""
     fields = _object(body)
-    token = fields.get("token")
-    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-        raise BadRequest("token must be 64 hexadecimal digits of the agent's own making")
+    token = _token(fields)
     instance_id = fields.get("instance_id")
     if not isinstance(instance_id, str) or not 1 <= len(instance_id) <= 200:
         raise BadRequest("instance_id must be a string")
-    runtime = fields.get("runtime")
-    if runtime not in RUNTIMES:
-        raise BadRequest(f"runtime must be one of {', '.join(RUNTIMES)}")
     return Claim(
         job_id=_whole(fields, "job_id"),
         attempt=_whole(fields, "attempt"),
         instance_id=clean(instance_id),
         token=token,
-        runtime=runtime,
+        runtime=_runtime(fields),
     )
+
+
+def read_role_claim(body: Any) -> RoleClaim:
+    """The body of `POST /agent/claim` of an instance that shows who it is by its role."""
+    fields = _object(body)
+    token = _token(fields)
+    runtime = _runtime(fields)
+    identity = _object(fields.get("identity"), "identity")
+    headers, signed = identity.get("headers"), identity.get("body")
+    if not isinstance(headers, dict) or not all(isinstance(each, str) for each in headers.values()):
+        raise BadRequest("identity.headers must be an object of strings")
+    if len(headers) > MAX_HEADERS or any(name != name.lower() for name in headers):
+        raise BadRequest("identity.headers must have names in small letters, and few of them")
+    if not isinstance(signed, str):
+        raise BadRequest("identity.body must be a string")
+    return RoleClaim(proof=Proof(headers, signed), token=token, runtime=runtime)
+
+
+def _token(fields: dict[str, Any]) -> str:
+    token = fields.get("token")
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        raise BadRequest("token must be 64 hexadecimal digits of the agent's own making")
+    return token
+
+
+def _runtime(fields: dict[str, Any]) -> str:
+    runtime = fields.get("runtime")
+    if runtime not in RUNTIMES:
+        raise BadRequest(f"runtime must be one of {', '.join(RUNTIMES)}")
+    return str(runtime)
 
 
 def read_report(body: Any) -> Report:

@@ -31,7 +31,15 @@ TOKEN_KEY = "the-bootstrap-key-of-the-tests"
 NEEDS = Requirements(max_lifetime_seconds=3600)
 
 # All that the API writes; log_batches and keys included.
-TABLES = ("jobs", "attempts", "log_batches", "idempotency_keys", "outbox", "parked")
+TABLES = (
+    "jobs",
+    "attempts",
+    "log_batches",
+    "idempotency_keys",
+    "used_proofs",
+    "outbox",
+    "parked",
+)
 
 
 def a_config(**settings: str) -> ApiConfig:

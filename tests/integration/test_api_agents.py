@@ -49,6 +49,7 @@ async def test_a_claim_hands_out_the_job_and_the_settings(world: World) -> None:
             "timeout_seconds": 9,
         },
         "attempt": 1,
+        "instance_id": f"i-{job['id']}-1",
         "settings": {
             "heartbeat_seconds": 5,
             "stop_grace_seconds": 10,

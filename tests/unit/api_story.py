@@ -6,7 +6,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from services.api import decisions
-from services.api.agents import Callback, Refused, _said_before, must_be_current
+from services.api.agents import Callback, _said_before, must_be_current
 from services.api.claims import _must_wait
 from services.api.endings import decide_end, job_scheduled
 from services.api.model import (
@@ -21,6 +21,7 @@ from services.api.model import (
     first_attempt,
     requirements_of,
 )
+from services.api.refused import Refused
 from shared.events import (
     Event,
     InstanceInterrupted,

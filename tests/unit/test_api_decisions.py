@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from services.api import endings
-from services.api.agents import Callback, Refused
+from services.api.agents import Callback
 from services.api.model import (
     ORDER,
     PHASES,
@@ -19,6 +19,7 @@ from services.api.model import (
     advance,
     requirements_of,
 )
+from services.api.refused import Refused
 from shared.events import AttemptEnded, Event, JobFinished, JobScheduled, JobStarted
 from tests.unit.api_story import (
     DONE,

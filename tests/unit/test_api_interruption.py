@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from services.api.agents import Callback, Refused
+from services.api.agents import Callback
 from services.api.model import Rules
+from services.api.refused import Refused
 from shared.events import AttemptEnded, JobScheduled
 from tests.unit.api_story import (
     DONE,

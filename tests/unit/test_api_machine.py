@@ -21,7 +21,8 @@ from hypothesis.stateful import (
 from msgspec.structs import replace
 
 from services.api import render
-from services.api.agents import Callback, Refused
+from services.api.agents import Callback
+from services.api.refused import Refused
 from shared.events import AttemptEnded, Event, JobFinished, JobScheduled
 from tests.unit.api_story import (
     DONE,

@@ -10,3 +10,13 @@ ALTER TABLE attempts
     ADD COLUMN on_demand_hourly_price_usd double precision,
     -- When EC2 said that an interruption has become likelier.
     ADD COLUMN rebalance_at               timestamptz;
+-- An instance that shows who it is by its role is found by its id.
+CREATE INDEX attempts_by_instance ON attempts (instance_id) WHERE instance_id IS NOT NULL;
+
+-- Signatures (hashed) with which instances have shown who they are: each for one agent's token.
+CREATE TABLE used_proofs (
+    signature  bytea PRIMARY KEY,
+    token_hash bytea NOT NULL,
+    expires_at timestamptz NOT NULL
+);
+CREATE INDEX used_proofs_by_age ON used_proofs (expires_at);
