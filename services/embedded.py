@@ -114,7 +114,10 @@ def compose(
     """Put the four services together; *ports* are by service name."""
     settings, deployment, key = setup.settings, secrets.deployment, secrets.token_key
     api = api_service.build(
-        api_config.from_settings(settings, deployment=deployment, token_key=key), ports["api"]
+        api_config.from_settings(
+            settings, deployment=deployment, token_key=key, secrets_key=secrets.secrets_key
+        ),
+        ports["api"],
     )
     launcher = launcher_config.from_settings(
         settings, deployment=deployment, api_url=setup.address, token_key=key

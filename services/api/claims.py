@@ -17,8 +17,9 @@ from services.api.config import ApiConfig
 from services.api.identity import Identity, Proof
 from services.api.model import Attempt, Case, Job
 from services.api.refused import Refused
+from services.api.sealing import CannotOpen, open_secrets
 from services.api.store import jobs as store
-from services.api.store import proofs
+from services.api.store import proofs, secrets
 from services.api.store.jobs import Owner
 from shared import tokens
 from shared.db import Database, Transaction
@@ -58,6 +59,10 @@ class Wait(Struct, frozen=True):
     retry_seconds: float
 
 
+class SecretsClosed(Exception):
+    """The key of a job's secrets is missing. Its operator can put it back; until then it waits."""
+
+
 @dataclass(frozen=True)
 class ClaimDesk:
     """Hands jobs out. `changed` is told the id of each job that may look different now."""
@@ -80,7 +85,7 @@ class ClaimDesk:
             raise Refused(401, NO_BOOTSTRAP)
         async with self.db.transaction() as tx:
             bound = await self._bind(tx, claim)
-        return self._answer(claim, bound)
+        return await self._answer(claim, bound)
 
     async def claim_by_role(self, claim: RoleClaim) -> dict[str, Any] | Wait:
         """The same for whatever attempt the launcher has assigned to the instance that asks."""
@@ -105,9 +110,11 @@ class ClaimDesk:
             if not await proofs.use_proof(tx, shown.signature, hashed, shown.expires_at):
                 raise Refused(401, "the claim's signature was used with another token")
             bound = await self._bind(tx, whole)
-        return self._answer(whole, bound)
+        return await self._answer(whole, bound)
 
-    def _answer(self, claim: Claim, bound: tuple[Job, Attempt] | Wait) -> dict[str, Any] | Wait:
+    async def _answer(
+        self, claim: Claim, bound: tuple[Job, Attempt] | Wait
+    ) -> dict[str, Any] | Wait:
         self.changed(claim.job_id)
         if isinstance(bound, Wait):
             return bound
@@ -120,7 +127,22 @@ class ClaimDesk:
             instance=claim.instance_id,
             runtime=claim.runtime,
         )
-        return self._assignment(*bound)
+        job, attempt = bound
+        return _assignment(job, attempt, await self._open_secrets(job), self.config)
+
+    async def _open_secrets(self, job: Job) -> dict[str, str]:
+        """The values of `secret_env`. Raises `SecretsClosed`: whoever asks may ask again."""
+        if not job.secret_env:
+            return {}
+        async with self.db.connection() as conn:
+            sealed = await secrets.find_secrets(conn, job.id)
+        if sealed is None:  # it ended between the claim's commit and now
+            raise Refused(409, f"job {job.id} is over")
+        try:
+            return open_secrets(self.config.secret_keys, job.id, sealed)
+        except CannotOpen as error:
+            _log.error("secrets cannot be opened: add the key again", job=job.id, error=str(error))
+            raise SecretsClosed("the job's secrets cannot be opened now: ask again") from None
 
     async def _bind(self, tx: Transaction, claim: Claim) -> tuple[Job, Attempt] | Wait:
         case = await store.lock_case(tx, claim.job_id)
@@ -170,19 +192,27 @@ class ClaimDesk:
         await store.save_attempt(tx, claimed)
         return claimed
 
-    def _assignment(self, job: Job, attempt: Attempt) -> dict[str, Any]:
-        return {
-            "job": {
-                "id": job.id,
-                "docker_image": job.docker_image,
-                "command": job.command,
-                "env_vars": job.env_vars,
-                "timeout_seconds": job.timeout_seconds,
-            },
-            "attempt": attempt.number,
-            "instance_id": attempt.instance_id,
-            "settings": asdict(self.config.agent),
-        }
+
+def _assignment(
+    job: Job, attempt: Attempt, secret_env: dict[str, str], config: ApiConfig
+) -> dict[str, Any]:
+    """The job as its agent gets it: the one place where secrets leave, and to whom they belong."""
+    given: dict[str, Any] = {
+        "id": job.id,
+        "docker_image": job.docker_image,
+        "command": job.command,
+        "env_vars": job.env_vars,
+        "timeout_seconds": job.timeout_seconds,
+    }
+    given |= {"secret_env": secret_env} if secret_env else {}
+    given |= {"secrets": job.secrets} if job.secrets else {}
+    given |= {"registry_auth": job.registry_auth} if job.registry_auth else {}
+    return {
+        "job": given,
+        "attempt": attempt.number,
+        "instance_id": attempt.instance_id,
+        "settings": asdict(config.agent),
+    }
 
 
 def _must_wait(case: Case, attempt: Attempt) -> str | None:

@@ -1,6 +1,6 @@
 """The API's settings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from services.api import when
@@ -8,6 +8,7 @@ from services.api.capacity import CAPACITIES, read_capacity
 from services.api.identity import IdentityConfig, read_role
 from services.api.model import Rules
 from services.api.requests import MAX_RETRIES, Bounds
+from services.api.sealing import SecretKeys, read_keys
 from shared.config import PREFIX, BadSetting, Settings
 from shared.events import Capacity
 
@@ -40,19 +41,23 @@ class ApiConfig:
     """All of the API's settings, read once."""
 
     deployment: str
-    token_key: str
+    token_key: str = field(repr=False)
     rules: Rules
     bounds: Bounds
     agent: AgentSettings
     body: BodyBounds
     identity: IdentityConfig | None = None
+    secret_keys: SecretKeys | None = None
     requests_per_second: float = 0
     requests_at_once: float = 0
     list_page: int = 1000
 
 
-def from_settings(settings: Settings, *, deployment: str, token_key: str) -> ApiConfig:
-    """Read the settings. Raises `BadSetting`."""
+def from_settings(
+    settings: Settings, *, deployment: str, token_key: str, secrets_key: str | None = None
+) -> ApiConfig:
+    """Read the settings; *secrets_key* is used where none is set. Raises `BadSetting`."""
+    secret_keys = _secret_keys(settings, deployment, secrets_key)
     timezone = settings.text("TIMEZONE", "UTC")
     try:
         when.zone(timezone)
@@ -80,12 +85,14 @@ def from_settings(settings: Settings, *, deployment: str, token_key: str) -> Api
             silence_seconds=silence,
             stop_grace_seconds=grace,
             reschedule_delay_seconds=settings.integer("RESCHEDULE_DELAY_SECONDS", 0),
+            wipe_secrets=settings.choice("WIPE_SECRETS", "yes", ("yes", "no")) == "yes",
             replace_on_rebalance=settings.choice("ON_REBALANCE", "note", REBALANCE) == "replace",
         ),
         bounds=Bounds(
             default_timezone=timezone,
             max_lifetime_seconds=lifetime,
             default_capacity=_capacity(settings),
+            keeps_secrets=secret_keys is not None,
             default_retries=settings.integer("RETRIES", 0, most=MAX_RETRIES),
         ),
         agent=_for_agents(settings, heartbeat, grace),
@@ -94,6 +101,7 @@ def from_settings(settings: Settings, *, deployment: str, token_key: str) -> Api
             seconds=settings.number("BODY_SECONDS", 20, least=0.05),
         ),
         identity=_identity(settings, deployment),
+        secret_keys=secret_keys,
         requests_per_second=settings.number("REQUESTS_PER_SECOND", 0),
         requests_at_once=settings.number("REQUESTS_AT_ONCE", 100, least=1),
     )
@@ -102,6 +110,18 @@ def from_settings(settings: Settings, *, deployment: str, token_key: str) -> Api
 def _capacity(settings: Settings) -> Capacity:
     chosen = settings.choice("CAPACITY", "spot", CAPACITIES)
     return read_capacity(chosen, "spot")
+
+
+def _secret_keys(settings: Settings, deployment: str, default: str | None) -> SecretKeys | None:
+    text = settings.text("SECRETS_KEY") or default
+    if not text:
+        return None
+    keys = read_keys(text)
+    if keys is None:
+        raise BadSetting(
+            f"{PREFIX}SECRETS_KEY must be keys of 64 hexadecimal digits each, the newest first"
+        )
+    return SecretKeys(keys, deployment)
 
 
 def _identity(settings: Settings, deployment: str) -> IdentityConfig | None:

@@ -45,7 +45,8 @@ def decide_end(
     delay = next_delay(case, attempt, ending, jitter, rules)
     if delay is not None:
         return _again(case.with_attempt(ended), ended, over, now, delay, rules)
-    return _finish(case, ended, over, now, ending.message)
+    step = _finish(case, ended, over, now, ending.message)
+    return replace(step, wipe_secrets=rules.wipe_secrets and bool(case.job.secret_env))
 
 
 def _ended(

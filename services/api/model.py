@@ -84,6 +84,9 @@ class Job(Struct, frozen=True, kw_only=True):
     capacity: Capacity = "spot"
     spot_wait_seconds: int | None = None
     retries: int = 0
+    secret_env: list[str] = []
+    secrets: dict[str, str] = {}
+    registry_auth: str | None = None
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -177,6 +180,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     stop_grace_seconds: int = 10
     reschedule_delay_seconds: int = 0
     replace_on_rebalance: bool = False
+    wipe_secrets: bool = True
 
 
 class Ending(Struct, frozen=True, kw_only=True):
@@ -194,11 +198,15 @@ class Ending(Struct, frozen=True, kw_only=True):
 
 
 class Step(Struct, frozen=True, kw_only=True):
-    """What a decision changes: the job, some of its attempts, and what is to be told."""
+    """What a decision changes: the job, some of its attempts, and what is to be told.
+
+    `wipe_secrets`: the job is over, and nobody needs the values of its `secret_env` any more.
+    """
 
     job: Job
     attempts: tuple[Attempt, ...]
     events: tuple[Event, ...] = ()
+    wipe_secrets: bool = False
 
 
 def advance(attempt: Attempt, state: State, now: datetime) -> Attempt:

@@ -79,7 +79,7 @@ def build(config: ApiConfig, ports: Ports) -> Api:
             Sweep("forget_keys", sweeps.forget_keys, interval_seconds=3600),
         ),
     )
-    intake = Intake(db, config.rules, wakeups, points)
+    intake = Intake(db, config.rules, wakeups, points, config.secret_keys)
     jobs = JobRoutes(config, db, intake, Desk(db, config.rules, wakeups, points, changed))
     agents = AgentRoutes(
         AgentDesk(config, db, wakeups, points, changed, jitter),

@@ -45,6 +45,9 @@ def test_two_fields_are_enough() -> None:
         capacity="spot",
         spot_wait_seconds=None,
         retries=0,
+        secret_env={},
+        secrets={},
+        registry_auth=None,
     )
 
 
@@ -408,3 +411,58 @@ def test_a_wish_for_an_instance_that_cannot_be_taken_is_named(
     fields: dict[str, Any], message: str
 ) -> None:
     assert refusal(**fields).startswith(message)
+
+
+KEEPING = Bounds(default_timezone="UTC", max_lifetime_seconds=60, keeps_secrets=True)
+
+
+def read_secretly(**fields: Any) -> Order:
+    body = {"docker_image": "alpine", "scheduled_for": "now", **fields}
+    return read_order(body, NOW, KEEPING)
+
+
+def test_secrets_are_taken_in_each_of_their_forms() -> None:
+    places = {
+        "A": "/prod/db/password",
+        "B": "plain-name:3",
+        "C": "arn:aws:ssm:eu-west-1:123456789012:parameter/prod/db",
+        "D": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db-AbCdEf",
+    }
+    order = read_secretly(secret_env={"TOKEN": "v", "LOGIN": "u:p"}, secrets=places)
+    assert order.secret_env == {"TOKEN": "v", "LOGIN": "u:p"}
+    assert order.secrets == places
+    assert read(registry_auth="ecr").registry_auth == "ecr"
+    assert read(registry_auth="A", secrets=places).registry_auth == "A"
+    assert read_secretly(registry_auth="L", secret_env={"L": "u:p"}).registry_auth == "L"
+
+
+def test_without_a_key_a_secret_is_refused_with_the_setting_that_is_missing() -> None:
+    assert "set DOCKER_JOB_SECRETS_KEY to 64 hexadecimal digits" in refusal(secret_env={"A": "b"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"secret_env": ["canary"]}, "secret_env must be an object of strings"),
+        ({"secret_env": {"1A": "canary"}}, "secret_env has the name '1A'"),
+        ({"secret_env": {"A": ["canary"]}}, "secret_env.A must be a string"),
+        ({"secret_env": {"A": "canary\n"}}, "secret_env.A must not hold a line break"),
+        ({"secret_env": {"A": "x"}, "env_vars": {"A": "y"}}, "secret_env.A is in env_vars too"),
+        ({"secrets": {"A": "/a"}, "env_vars": {"A": "y"}}, "secrets.A is in env_vars too"),
+        ({"secrets": {"A": "/a"}, "secret_env": {"A": "y"}}, "secrets.A is in secret_env too"),
+        ({"secrets": "x"}, "secrets must be an object"),
+        ({"secrets": {"A B": "/a"}}, "secrets has the name 'A B'"),
+        ({"secrets": {"A": "arn:aws:s3:::bucket"}}, "secrets.A must be the name or ARN of an SSM"),
+        ({"secrets": {"A": "--x y"}}, "secrets.A must be the name or ARN of an SSM"),
+        ({"registry_auth": "NOBODY"}, "registry_auth must be 'ecr', or a name in secret_env"),
+        ({"registry_auth": {"a": 1}}, "registry_auth must be 'ecr', or a name in secret_env"),
+        ({"env_vars": {"A": "x" * 40_000}, "secret_env": {"B": "y" * 40_000}}, "env_vars holds 80"),
+    ],
+)
+def test_a_secret_that_cannot_be_taken_is_named_and_never_quoted(
+    fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadRequest) as raised:
+        read_secretly(**fields)
+    assert str(raised.value).startswith(message)
+    assert "canary" not in str(raised.value)

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from services.api.access import Denied, TooMany
+from services.api.claims import SecretsClosed
 from services.api.config import BodyBounds
 from services.api.identity import StsAway
 from services.api.intake import KeyConflict, Stopping
@@ -55,6 +56,7 @@ _STATUSES: dict[type[Exception], int] = {
     TooSlow: 408,
     Stopping: 503,
     StsAway: 503,
+    SecretsClosed: 503,
 }
 """What each of our own errors is answered with."""
 

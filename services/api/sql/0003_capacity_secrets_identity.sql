@@ -20,3 +20,18 @@ CREATE TABLE used_proofs (
     expires_at timestamptz NOT NULL
 );
 CREATE INDEX used_proofs_by_age ON used_proofs (expires_at);
+
+ALTER TABLE jobs
+    -- The names of the variables whose values are in job_secrets.
+    ADD COLUMN secret_env    jsonb NOT NULL DEFAULT '[]',
+    -- Where the instance finds the values of others: {"NAME": "<SSM parameter or Secrets Manager ARN>"}
+    ADD COLUMN secrets       jsonb NOT NULL DEFAULT '{}',
+    ADD COLUMN registry_auth text;
+
+-- The values of secret_env, sealed (AES-256-GCM), until the job is over.
+CREATE TABLE job_secrets (
+    job_id bigint PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
+    key_id text NOT NULL,
+    sealed bytea NOT NULL
+);
+CREATE INDEX job_secrets_by_key ON job_secrets (key_id);

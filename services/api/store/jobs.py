@@ -1,6 +1,6 @@
 """SQL of `jobs` and `attempts`: accept, load under lock, save."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from services.api.model import TERMINAL, Attempt, Case, Job, Step
+from services.api.sealing import Sealed
 from shared import messaging, wire
 from shared.db import Connection, Transaction
 from shared.wire import Envelope
@@ -27,15 +28,21 @@ ACCEPT_JOBS = """
 WITH new_jobs AS (
     INSERT INTO jobs (id, name, docker_image, command, env_vars, labels, scheduled_for, timezone,
                       timeout_seconds, status, attempt, trace, created_at, resources, capacity,
-                      spot_wait_seconds, retries)
+                      spot_wait_seconds, retries, secret_env, secrets, registry_auth)
     SELECT id, name, docker_image, command::jsonb, env_vars::jsonb, labels::jsonb, scheduled_for,
            timezone, timeout_seconds, 'SCHEDULED', 1, trace, created_at, resources::jsonb, capacity,
-           spot_wait_seconds, retries
+           spot_wait_seconds, retries, secret_env::jsonb, secrets::jsonb, registry_auth
     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
                 $7::timestamptz[], $8::text[], $9::integer[], $10::text[], $11::timestamptz[],
-                $16::text[], $17::text[], $18::integer[], $19::integer[])
+                $16::text[], $17::text[], $18::integer[], $19::integer[], $20::text[], $21::text[],
+                $22::text[])
         AS new (id, name, docker_image, command, env_vars, labels, scheduled_for, timezone,
-                timeout_seconds, trace, created_at, resources, capacity, spot_wait_seconds, retries)
+                timeout_seconds, trace, created_at, resources, capacity, spot_wait_seconds, retries,
+                secret_env, secrets, registry_auth)
+), new_secrets AS (
+    INSERT INTO job_secrets (job_id, key_id, sealed)
+    SELECT job_id, key_id, sealed
+    FROM unnest($23::bigint[], $24::text[], $25::bytea[]) AS new (job_id, key_id, sealed)
 ), new_attempts AS (
     INSERT INTO attempts (job_id, number, state, due_at, entered)
     SELECT job_id, 1, 'scheduled', due_at, entered::jsonb
@@ -49,9 +56,16 @@ FROM unnest($13::uuid[], $14::text[], $15::bytea[], $11::timestamptz[])
 
 
 async def accept_jobs(
-    conn: Connection, jobs: Sequence[Job], attempts: Sequence[Attempt], facts: Sequence[Envelope]
+    conn: Connection,
+    jobs: Sequence[Job],
+    attempts: Sequence[Attempt],
+    facts: Sequence[Envelope],
+    secrets: Mapping[int, Sealed],
 ) -> None:
-    """Insert new jobs, each with its first attempt and the fact that it is scheduled."""
+    """Insert new jobs, each with its first attempt and the fact that it is scheduled.
+
+    *secrets* are those of jobs that have some, by the job's id.
+    """
     await conn.execute(
         ACCEPT_JOBS,
         [job.id for job in jobs],
@@ -73,6 +87,12 @@ async def accept_jobs(
         [job.capacity for job in jobs],
         [job.spot_wait_seconds for job in jobs],
         [job.retries for job in jobs],
+        [_json(job.secret_env) for job in jobs],
+        [_json(job.secrets) for job in jobs],
+        [job.registry_auth for job in jobs],
+        list(secrets),
+        [each.key_id for each in secrets.values()],
+        [each.content for each in secrets.values()],
     )
 
 
@@ -204,6 +224,9 @@ async def save_attempt(tx: Transaction, attempt: Attempt) -> None:
     await tx.conn.execute(SAVE_ATTEMPT, *values.values())
 
 
+WIPE_SECRETS = "DELETE FROM job_secrets WHERE job_id = $1"
+
+
 async def save_step(tx: Transaction, before: Job, step: Step) -> None:
     """Write what a decision changed: its rows alone, the facts are the caller's to tell."""
     if step.job != before:
@@ -219,6 +242,8 @@ async def save_step(tx: Transaction, before: Job, step: Step) -> None:
         )
     for attempt in step.attempts:
         await save_attempt(tx, attempt)
+    if step.wipe_secrets:
+        await tx.conn.execute(WIPE_SECRETS, step.job.id)
 
 
 async def save_and_tell(tx: Transaction, before: Job, step: Step) -> None:
