@@ -1,4 +1,4 @@
-"""I13: no secret in logs, events, rows or answers: canaries, and a search of all that is written."""
+"""I13: no secret in logs, events, rows or answers: canaries, and a search of all that is kept."""
 
 import asyncio
 import json
