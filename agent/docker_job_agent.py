@@ -762,7 +762,8 @@ class Api:
     def recommend_rebalance(self) -> Answer:
         """EC2 thinks that this instance will be taken back sooner than others."""
         path = f"/agent/jobs/{self._config.job_id}/report"
-        return self._call("POST", path, self._token, {"rebalance": True})
+        body = {"phase": None, "logs": None, "rebalance": True}
+        return self._call("POST", path, self._token, body)
 
     def report(self, phase: str | None, logs: dict[str, Any] | None) -> Answer:
         """A heartbeat, with a phase or log lines or neither."""
