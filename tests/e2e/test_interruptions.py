@@ -1,0 +1,59 @@
+"""Many jobs whose instances are taken back: each ends once, and no two of its containers overlap."""
+
+from collections import Counter
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from tests.e2e.embedded_system import EmbeddedSystem
+
+JOBS = 60
+MARKET = "sim://?seed=11&interrupted=0.5&interrupted_within_seconds=4&notice_seconds=2.2"
+
+
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def running_since(attempt: dict[str, Any]) -> datetime | None:
+    for phase in attempt["phases"]:
+        if phase["phase"] == "running":
+            return moment(phase["entered_at"])
+    return None
+
+
+@pytest.mark.timeout(180)
+def test_interrupted_jobs_are_all_done_and_never_run_twice_at_once() -> None:
+    system = EmbeddedSystem(
+        COMPUTE_URL=MARKET,
+        LOG_LEVEL="warning",
+        HEARTBEAT_SECONDS="0.5",
+        INTERRUPTION_MARGIN_SECONDS="1",
+        RETRY_FIRST_SECONDS="0.2",
+    )
+    try:
+        system.start()
+        order = {
+            "docker_image": "alpine",
+            "scheduled_for": "now",
+            "env_vars": {"SIMULATE_SECONDS": "2.5"},
+        }
+        assert system.http.post("/schedule", json=[order] * JOBS).status_code == 201
+        jobs = [system.follow(job["id"], seconds=120) for job in system.jobs()]
+    finally:
+        system.close()
+
+    causes = Counter(each["cause"] for job in jobs for each in job["attempts"])
+    print(f"\n{JOBS} jobs on a market that takes every second instance: {dict(causes)}")
+    assert {job["status"] for job in jobs} == {"DONE"}
+    assert causes["done"] == JOBS
+    assert causes["interrupted"] > 0
+    assert causes["superseded"] > 0, "none of them finished in its last two minutes"
+    for job in jobs:
+        ran = [each for each in job["attempts"] if running_since(each) is not None]
+        for before, after in pairwise(ran):
+            since = running_since(after)
+            assert since is not None
+            assert since >= moment(before["ended_at"])
