@@ -491,6 +491,8 @@ def decide_last_word(
         code["pull_failed"] = True
     if outcome.pull == "refused":
         code["for_good"] = True
+    if not outcome.stopped:
+        code["stopped"] = False  # another attempt must wait until the instance is gone
     if cause == INTERRUPTED:
         code.pop("pull_failed", None)
         code.pop("for_good", None)

@@ -153,7 +153,7 @@ class AgentDesk:
             cause=word.cause,
             message=word.message,
             exit_code=word.exit_code,
-            container_stopped=True,
+            container_stopped=word.stopped,
             for_good=word.for_good,
         )
         return decide_end(case, attempt, ending, now, jitter, rules)

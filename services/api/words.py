@@ -121,7 +121,7 @@ def read_callback(body: Any) -> Callback:
         text = clean(message or "the container failed")[-MAX_MESSAGE:]
         return Callback(
             cause=_failure(fields),
-            stopped=True,
+            stopped=bool(fields.get("stopped", True)),
             exit_code=exit_code,
             message=text,
             for_good=bool(fields.get("for_good")),

@@ -1,4 +1,4 @@
-"""Many jobs whose instances are taken back: each ends once, and no two of its containers overlap."""
+"""Jobs whose instances are taken back: each ends once, and no two of its containers overlap."""
 
 from collections import Counter
 from datetime import datetime

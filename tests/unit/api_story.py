@@ -163,6 +163,7 @@ INTERRUPTED = Callback(cause="interrupted", stopped=False)
 STOPPED = Callback(cause="interrupted", stopped=True, exit_code=143)
 DONE = Callback(cause="done", stopped=True, exit_code=0)
 FAILED = Callback(cause="failed", stopped=True, exit_code=3, message="it failed")
+UNSURE = Callback(cause="failed", stopped=False, message="the agent lost sight of it")
 TIMED_OUT = Callback(cause="timed_out", stopped=True, message="too long")
 PULL_FAILED = Callback(cause="pull_failed", stopped=True, message="the registry is away")
 NO_SUCH_IMAGE = replace(PULL_FAILED, message="manifest unknown", for_good=True)
@@ -270,7 +271,7 @@ class Story:
             cause=word.cause,
             message=word.message,
             exit_code=word.exit_code,
-            container_stopped=True,
+            container_stopped=word.stopped,
             for_good=word.for_good,
         )
         return self.save(decide_end(self.case, attempt, ending, now, JITTER, self.rules))

@@ -191,6 +191,13 @@ def test_how_soon_to_ask_again_is_bounded(answer: object, seconds: float) -> Non
     assert agent.read_wait(answer) == seconds
 
 
+def test_a_container_that_may_run_on_is_not_told_as_stopped() -> None:
+    outcome = agent.Outcome(None, "the agent lost sight of the container", stopped=False)
+    word = agent.decide_last_word(None, outcome, [], None)
+    assert word is not None
+    assert word["stopped"] is False
+
+
 @pytest.mark.parametrize(
     ("pull", "more"),
     [("failed", {"pull_failed": True}), ("refused", {"pull_failed": True, "for_good": True})],

@@ -20,6 +20,7 @@ from tests.unit.api_story import (
     RULES,
     STOPPED,
     TIMED_OUT,
+    UNSURE,
     Story,
     a_job,
     after,
@@ -233,6 +234,14 @@ def test_a_failing_container_is_run_again_as_often_as_the_job_says_later_and_lat
     fail(story, FAILED)
     assert (story.job.status, story.job.error_message) == ("FAILED", "it failed")
     assert (story.job.exit_code, len(story.attempts)) == (3, 3)
+
+
+def test_a_failure_whose_container_may_run_on_holds_the_next_attempt() -> None:
+    story = Story(a_job(retries=1))
+    fail(story, UNSURE)
+    assert (story.attempts[1].container_stopped, story.current.state) == (False, "held")
+    story.hear(terminated(1), after(30))
+    assert story.current.state == "scheduled"
 
 
 def test_a_run_out_of_time_is_not_run_again() -> None:

@@ -34,6 +34,7 @@ from tests.unit.api_story import (
     RULES,
     STOPPED,
     TIMED_OUT,
+    UNSURE,
     Story,
     a_job,
     delayed,
@@ -47,7 +48,7 @@ from tests.unit.api_story import (
 numbers = st.integers(min_value=1, max_value=4)
 
 
-WORDS = [INTERRUPTED, STOPPED, DONE, FAILED, TIMED_OUT, PULL_FAILED, NO_SUCH_IMAGE]
+WORDS = [INTERRUPTED, STOPPED, DONE, FAILED, UNSURE, TIMED_OUT, PULL_FAILED, NO_SUCH_IMAGE]
 
 
 class OneJob(RuleBasedStateMachine):
@@ -196,7 +197,9 @@ class OneJob(RuleBasedStateMachine):
             if number not in self.running:
                 return
             self.exited_0.add(number)
-        if word != INTERRUPTED:
+        if word == UNSURE:
+            self.finished_agents.add(number)  # and its container may go on
+        elif word != INTERRUPTED:
             self._stop(number)
         with contextlib.suppress(Refused):
             self.story.call_back(word, number, self.now)

@@ -185,6 +185,12 @@ def test_a_failed_pull_is_told_apart_and_whether_it_will_fail_again() -> None:
     assert read_callback({**body, "for_good": True}).for_good
 
 
+def test_a_failure_may_leave_open_whether_the_container_stopped() -> None:
+    body = {"failed": "", "error_message": "lost sight of it"}
+    assert read_callback(body).stopped
+    assert not read_callback({**body, "stopped": False}).stopped
+
+
 def test_a_rebalance_recommendation_is_reported_by_itself() -> None:
     assert read_report({"rebalance": True}) == Report(rebalance=True)
     assert read_report({"rebalance": False}) == Report()
