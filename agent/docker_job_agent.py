@@ -744,21 +744,30 @@ class Api:
         """The same API on a connection of its own."""
         return Api(self._config, self._token)
 
-    def claim(self, bootstrap_token: str, runtime: str) -> Answer:
-        """Claim the attempt, showing the token that we shall use from now on."""
-        body = {
+    def claim(self, bootstrap_token: str, runtime: str, *, interrupted: bool = False) -> Answer:
+        """Claim the attempt, showing the token that we shall use from now on.
+
+        `interrupted`: or rather give it back, since this instance is being taken.
+        """
+        body: dict[str, Any] = {
             "job_id": self._config.job_id,
             "attempt": self._config.attempt,
             "instance_id": self._config.instance_id,
             "token": self._token,
             "runtime": runtime,
         }
+        if interrupted:
+            body["interrupted"] = True
         return self._call("POST", "/agent/claim", bootstrap_token, body)
 
-    def claim_by_role(self, proof: Callable[[str], dict[str, Any]], runtime: str) -> Answer:
+    def claim_by_role(
+        self, proof: Callable[[str], dict[str, Any]], runtime: str, *, interrupted: bool = False
+    ) -> Answer:
         """Claim whatever this instance is for; `proof` makes one that is bound to our token."""
         identity = proof(hashlib.sha256(self._token.encode()).hexdigest())
-        body = {"identity": identity, "token": self._token, "runtime": runtime}
+        body: dict[str, Any] = {"identity": identity, "token": self._token, "runtime": runtime}
+        if interrupted:
+            body["interrupted"] = True
         return self._http.request("POST", "/agent/claim", {}, body)
 
     def recommend_rebalance(self) -> Answer:
@@ -1947,14 +1956,14 @@ class Agent:
         needed at any second.
         """
         proof = Proof(self._aws, self._config.deployment) if self._aws else None
-        refusals = 0
+        look = self._make_look()
+        refusals, interrupted, waiting = 0, False, False
 
         def ask() -> Answer:
             if self._config.identity == "sts" and proof is not None:
-                return self._api.claim_by_role(proof.bound_to, runtime)
-            return self._api.claim(bootstrap_token, runtime)
+                return self._api.claim_by_role(proof.bound_to, runtime, interrupted=interrupted)
+            return self._api.claim(bootstrap_token, runtime, interrupted=interrupted)
 
-        waiting = False
         while True:
             answer = call_until_heard("claim", ask, pause_for) or Answer(0, "")
             if answer.status == 401 and proof is not None and refusals < PROOF_TRIES:
@@ -1968,6 +1977,26 @@ class Agent:
                 log("told to wait")
                 waiting = True
             pause_for(read_wait(answer.json()))
+            interrupted = look()
+
+    def _make_look(self) -> Callable[[], bool]:
+        """For who waits: has this instance had its notice? Asked every few seconds at most."""
+        url, asked_at, seen = self._config.metadata_url, 0.0, False
+        metadata = Metadata(Http(url, METADATA_TIMEOUT_SECONDS)) if url else None
+
+        def look() -> bool:
+            nonlocal asked_at, seen
+            due = time.monotonic() - asked_at >= Settings().metadata_poll_seconds
+            if metadata is None or seen or not due:
+                return seen
+            asked_at = time.monotonic()
+            with contextlib.suppress(UnreachableError):
+                seen = parse_notice(metadata.get(Metadata.NOTICE_PATH) or "", now_utc()) is not None
+            if seen:
+                log("interruption notice while waiting")
+            return seen
+
+        return look
 
     def _learn_attempt(self, answer: object) -> None:
         """Whose instance this is, where only the claim's answer tells."""

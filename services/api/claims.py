@@ -7,9 +7,10 @@ have stopped. So two containers of one job never run at once.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from services.api import decisions
 from services.api.agents import NO_TOKEN, must_be_current
@@ -25,6 +26,7 @@ from shared import tokens
 from shared.db import Database, Transaction
 from shared.log import get_logger
 from shared.points import Points
+from shared.wakeups import Wakeups
 
 _log = get_logger(service="api", part="claims")
 
@@ -42,6 +44,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     instance_id: str
     token: str
     runtime: str
+    interrupted: bool = False
 
 
 class RoleClaim(Struct, frozen=True, kw_only=True):
@@ -50,6 +53,7 @@ class RoleClaim(Struct, frozen=True, kw_only=True):
     proof: Proof
     token: str
     runtime: str
+    interrupted: bool = False
 
 
 class Wait(Struct, frozen=True):
@@ -57,6 +61,15 @@ class Wait(Struct, frozen=True):
 
     because: str
     retry_seconds: float
+
+
+class GivenBack(Struct, frozen=True):
+    """The instance is being taken back, and the agent had no job yet: its attempt is over."""
+
+    attempt: int
+
+
+Bound: TypeAlias = tuple[Job, Attempt] | Wait | GivenBack
 
 
 class SecretsClosed(Exception):
@@ -69,8 +82,10 @@ class ClaimDesk:
 
     config: ApiConfig
     db: Database
+    wakeups: Wakeups
     points: Points
     changed: Callable[[int], None]
+    jitter: Callable[[], float]
     identity: Identity | None
 
     async def claim(self, bearer: str, claim: Claim) -> dict[str, Any] | Wait:
@@ -104,6 +119,7 @@ class ClaimDesk:
             instance_id=shown.instance_id,
             token=claim.token,
             runtime=claim.runtime,
+            interrupted=claim.interrupted,
         )
         async with self.db.transaction() as tx:
             hashed = tokens.token_hash(claim.token)
@@ -112,10 +128,11 @@ class ClaimDesk:
             bound = await self._bind(tx, whole)
         return await self._answer(whole, bound)
 
-    async def _answer(
-        self, claim: Claim, bound: tuple[Job, Attempt] | Wait
-    ) -> dict[str, Any] | Wait:
+    async def _answer(self, claim: Claim, bound: Bound) -> dict[str, Any] | Wait:
         self.changed(claim.job_id)
+        if isinstance(bound, GivenBack):
+            self.wakeups.wake("relay_outbox")
+            raise Refused(409, f"attempt {bound.attempt} is over: interrupted", cause="interrupted")
         if isinstance(bound, Wait):
             return bound
         # A crash here loses the answer only: the same agent claims again and gets the same one.
@@ -144,7 +161,7 @@ class ClaimDesk:
             _log.error("secrets cannot be opened: add the key again", job=job.id, error=str(error))
             raise SecretsClosed("the job's secrets cannot be opened now: ask again") from None
 
-    async def _bind(self, tx: Transaction, claim: Claim) -> tuple[Job, Attempt] | Wait:
+    async def _bind(self, tx: Transaction, claim: Claim) -> Bound:
         case = await store.lock_case(tx, claim.job_id)
         if case is None or not any(each.number == claim.attempt for each in case.attempts):
             raise Refused(401, NO_BOOTSTRAP)
@@ -155,6 +172,13 @@ class ClaimDesk:
             raise Refused(409, f"attempt {attempt.number} waits for the container before it")
         if attempt.instance_id not in (None, claim.instance_id):
             raise Refused(409, f"attempt {attempt.number} has another instance")
+        if claim.interrupted and attempt.token_hash is None:
+            known = replace(attempt, instance_id=claim.instance_id)
+            rules = self.config.rules
+            step = decisions.decide_interrupted(case, known, tx.now, self.jitter(), rules)
+            if step is not None:
+                await store.save_and_tell(tx, case.job, step)
+            return GivenBack(attempt.number)
         because = _must_wait(case, attempt)
         if because is not None:
             await self._keep_waiting(tx, claim, attempt, because)

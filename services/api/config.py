@@ -66,28 +66,10 @@ def from_settings(
     lifetime = settings.integer("MAX_LIFETIME_SECONDS", 86_400, least=60)
     grace = settings.integer("STOP_GRACE_SECONDS", 10)
     heartbeat = settings.number("HEARTBEAT_SECONDS", 5, least=0.1)
-    silence = settings.integer("SILENCE_SECONDS", 60, least=1)
-    if silence < 2 * heartbeat:
-        raise BadSetting(
-            f"{PREFIX}SILENCE_SECONDS is {silence}: it must be at least twice "
-            f"{PREFIX}HEARTBEAT_SECONDS ({heartbeat:g}), or one late heartbeat loses an attempt"
-        )
     return ApiConfig(
         deployment=deployment,
         token_key=token_key,
-        rules=Rules(
-            max_lifetime_seconds=lifetime,
-            interruption_budget=settings.integer("INTERRUPTION_BUDGET", 20),
-            pull_budget=settings.integer("PULL_BUDGET", 3),
-            pull_refused_budget=settings.integer("PULL_REFUSED_BUDGET", 1),
-            retry_first_seconds=settings.number("RETRY_FIRST_SECONDS", 5, most=600),
-            boot_seconds=settings.integer("BOOT_SECONDS", 900, least=1),
-            silence_seconds=silence,
-            stop_grace_seconds=grace,
-            reschedule_delay_seconds=settings.integer("RESCHEDULE_DELAY_SECONDS", 0),
-            wipe_secrets=settings.choice("WIPE_SECRETS", "yes", ("yes", "no")) == "yes",
-            replace_on_rebalance=settings.choice("ON_REBALANCE", "note", REBALANCE) == "replace",
-        ),
+        rules=_rules(settings, lifetime, grace, heartbeat),
         bounds=Bounds(
             default_timezone=timezone,
             max_lifetime_seconds=lifetime,
@@ -104,6 +86,28 @@ def from_settings(
         secret_keys=secret_keys,
         requests_per_second=settings.number("REQUESTS_PER_SECOND", 0),
         requests_at_once=settings.number("REQUESTS_AT_ONCE", 100, least=1),
+    )
+
+
+def _rules(settings: Settings, lifetime: int, grace: int, heartbeat: float) -> Rules:
+    silence = settings.integer("SILENCE_SECONDS", 60, least=1)
+    if silence < 2 * heartbeat:
+        raise BadSetting(
+            f"{PREFIX}SILENCE_SECONDS is {silence}: it must be at least twice "
+            f"{PREFIX}HEARTBEAT_SECONDS ({heartbeat:g}), or one late heartbeat loses an attempt"
+        )
+    return Rules(
+        max_lifetime_seconds=lifetime,
+        interruption_budget=settings.integer("INTERRUPTION_BUDGET", 20),
+        pull_budget=settings.integer("PULL_BUDGET", 3),
+        pull_refused_budget=settings.integer("PULL_REFUSED_BUDGET", 1),
+        retry_first_seconds=settings.number("RETRY_FIRST_SECONDS", 5, most=600),
+        boot_seconds=settings.integer("BOOT_SECONDS", 900, least=1),
+        silence_seconds=silence,
+        stop_grace_seconds=grace,
+        reschedule_delay_seconds=settings.integer("RESCHEDULE_DELAY_SECONDS", 0),
+        wipe_secrets=settings.choice("WIPE_SECRETS", "yes", ("yes", "no")) == "yes",
+        replace_on_rebalance=settings.choice("ON_REBALANCE", "note", REBALANCE) == "replace",
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
@@ -81,18 +82,7 @@ def build(config: ApiConfig, ports: Ports) -> Api:
     )
     intake = Intake(db, config.rules, wakeups, points, config.secret_keys)
     jobs = JobRoutes(config, db, intake, Desk(db, config.rules, wakeups, points, changed))
-    agents = AgentRoutes(
-        AgentDesk(config, db, wakeups, points, changed, jitter),
-        ClaimDesk(
-            config,
-            db,
-            points,
-            changed,
-            None if config.identity is None else StsIdentity(config.identity, ports.clock),
-        ),
-        config.body,
-        read_agent_file(),
-    )
+    agents = _agents(config, ports, changed, jitter)
     rate = RateLimit(
         config.requests_per_second, config.requests_at_once, lambda: ports.clock.now().timestamp()
     )
@@ -107,6 +97,22 @@ def build(config: ApiConfig, ports: Ports) -> Api:
         middleware=[Middleware(Guard)],
     )
     return Api(service, intake, app)
+
+
+def _agents(
+    config: ApiConfig,
+    ports: Ports,
+    changed: Callable[[int], None],
+    jitter: Callable[[], float],
+) -> AgentRoutes:
+    db, wakeups, points = ports.db, ports.wakeups, ports.points
+    identity = None if config.identity is None else StsIdentity(config.identity, ports.clock)
+    return AgentRoutes(
+        AgentDesk(config, db, wakeups, points, changed, jitter),
+        ClaimDesk(config, db, wakeups, points, changed, jitter, identity),
+        config.body,
+        read_agent_file(),
+    )
 
 
 def _subscribers(handlers: Handlers) -> dict[type[events.Event], Subscriber]:

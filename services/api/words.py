@@ -34,6 +34,7 @@ def read_claim(body: Any) -> Claim:
         instance_id=clean(instance_id),
         token=token,
         runtime=_runtime(fields),
+        interrupted=bool(fields.get("interrupted")),
     )
 
 
@@ -50,7 +51,12 @@ def read_role_claim(body: Any) -> RoleClaim:
         raise BadRequest("identity.headers must have names in small letters, and few of them")
     if not isinstance(signed, str):
         raise BadRequest("identity.body must be a string")
-    return RoleClaim(proof=Proof(headers, signed), token=token, runtime=runtime)
+    return RoleClaim(
+        proof=Proof(headers, signed),
+        token=token,
+        runtime=runtime,
+        interrupted=bool(fields.get("interrupted")),
+    )
 
 
 def _token(fields: dict[str, Any]) -> str:

@@ -200,14 +200,17 @@ class World:
         instance: str | None = None,
         bearer: str | None = None,
         runtime: str = "docker",
+        interrupted: bool = False,
     ) -> httpx.Response:
-        body = {
+        body: dict[str, Any] = {
             "job_id": job_id,
             "attempt": attempt,
             "instance_id": instance or instance_of(job_id, attempt),
             "token": token or token_of(job_id, attempt),
             "runtime": runtime,
         }
+        if interrupted:
+            body["interrupted"] = True
         if bearer is None:
             bearer = tokens.bootstrap_token(TOKEN_KEY, DEPLOYMENT, job_id, attempt)
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}

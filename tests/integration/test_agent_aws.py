@@ -178,6 +178,19 @@ def test_an_agent_that_waits_in_vain_ends_when_it_is_told_so(tmp_path: Path) -> 
     assert api.of("callback") == []
 
 
+def test_an_agent_that_waits_on_an_instance_that_is_taken_gives_its_attempt_back(
+    tmp_path: Path,
+) -> None:
+    api = FakeApi()
+    api.first_answers["claim"] = [202, 409]
+    with role() as (metadata, secrets):
+        metadata.give_notice(120)
+        with running(api, tmp_path / "i", **on_ec2(metadata, secrets)) as agent:
+            assert agent.wait() == 0
+
+    assert [call.body.get("interrupted") for call in api.of("claim")] == [None, True]
+
+
 def test_a_rebalance_recommendation_is_reported_once_it_is_heard(tmp_path: Path) -> None:
     api = FakeApi(env_vars={"SIMULATE_SECONDS": "60"})
     with role() as (metadata, secrets):

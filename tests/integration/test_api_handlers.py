@@ -191,6 +191,29 @@ async def test_a_replacement_whose_turn_never_comes_is_told_to_stop(world: World
     assert [(each.attempt, each.cause) for each in over] == [(1, "done"), (2, "superseded")]
 
 
+async def test_a_waiting_replacement_that_is_taken_back_itself_is_replaced(world: World) -> None:
+    agent = await world.running()
+    await world.call_back(agent, {"schedule": ""})
+    await world.hear(world.launched(agent.job_id, 2))
+    assert (await world.claim(agent.job_id, 2)).status_code == 202
+    answer = await world.claim(agent.job_id, 2, interrupted=True)
+    assert (answer.status_code, answer.json()["cause"]) == (409, "interrupted")
+    status = await world.status(agent.job_id)
+    assert (status["attempt"], [each["cause"] for each in status["attempts"]]) == (
+        1,
+        [None, "interrupted", None],
+    )
+    assert [each.attempt for each in await world.stage.told(JobScheduled)] == [1, 2, 3]
+    assert (await world.report(agent)).status_code == 200
+
+
+async def test_who_has_the_job_does_not_give_it_back_by_a_claim(world: World) -> None:
+    agent = await world.running()
+    answer = await world.claim(agent.job_id, interrupted=True)
+    assert answer.status_code == 200
+    assert (await world.status(agent.job_id))["status"] == "RUNNING"
+
+
 async def test_the_cloud_may_say_first_that_an_instance_is_taken_back(world: World) -> None:
     agent = await world.running()
     await world.hear(world.warned(agent.job_id))
