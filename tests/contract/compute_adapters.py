@@ -14,7 +14,7 @@ import msgspec
 
 from shared.clock import RealClock
 from shared.compute.instance_dir import InstanceDir, Stage
-from shared.compute.port import Compute, Instance, InstanceState, LaunchRequest
+from shared.compute.port import Compute, Instance, InstanceState, LaunchBatch, LaunchRequest
 from shared.compute.process import ProcessCompute, Runtime
 from shared.compute.simulator import SimulatorCompute
 from shared.compute.virtual_cloud import VirtualCloud
@@ -115,9 +115,14 @@ def request_for(api: FakeApi, job_id: int, **changes: object) -> LaunchRequest:
     return msgspec.structs.replace(request, **changes)
 
 
+def batch_of(*requests: LaunchRequest) -> LaunchBatch:
+    """A batch whose token is its requests', so that the same requests are the same batch."""
+    return LaunchBatch(token="+".join(each.token for each in requests), requests=requests)
+
+
 async def launch_one(compute: Compute, request: LaunchRequest) -> Instance:
     """Launch it, and be sure that it was."""
-    [answer] = await compute.launch([request])
+    [answer] = await compute.launch(batch_of(request))
     assert isinstance(answer, Instance), answer
     return answer
 

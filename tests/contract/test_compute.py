@@ -11,6 +11,7 @@ from shared.compute.port import Compute, InstanceState, Rejected
 from tests.contract.compute_adapters import (
     WORLDS,
     World,
+    batch_of,
     launch_one,
     request_for,
     until_state,
@@ -69,7 +70,7 @@ async def test_the_agent_of_an_instance_claims_the_attempt_under_the_instance_s_
 async def test_the_answers_of_a_batch_are_in_the_order_of_the_requests(
     compute: Compute, api: FakeApi
 ) -> None:
-    answers = await compute.launch([request_for(api, each) for each in (5, 3, 4)])
+    answers = await compute.launch(batch_of(*(request_for(api, each) for each in (5, 3, 4))))
     assert [getattr(each, "job_id", None) for each in answers] == [5, 3, 4]
 
 
@@ -120,16 +121,16 @@ async def test_the_same_token_with_other_parameters_is_rejected_and_changes_noth
     compute: Compute, api: FakeApi
 ) -> None:
     first = await launch_one(compute, request_for(api, 1))
-    [answer] = await compute.launch([request_for(api, 1, attempt=2)])
+    [answer] = await compute.launch(batch_of(request_for(api, 1, attempt=2)))
     assert isinstance(answer, Rejected)
-    [answer] = await compute.launch([request_for(api, 1, labels={"team": "b"})])
+    [answer] = await compute.launch(batch_of(request_for(api, 1, labels={"team": "b"})))
     assert isinstance(answer, Rejected)
     assert [each.instance_id for each in await compute.list_instances()] == [first.instance_id]
 
 
 async def test_a_refused_request_does_not_spoil_its_batch(compute: Compute, api: FakeApi) -> None:
     await launch_one(compute, request_for(api, 1))
-    answers = await compute.launch([request_for(api, 1, attempt=2), request_for(api, 2)])
+    answers = await compute.launch(batch_of(request_for(api, 1, attempt=2), request_for(api, 2)))
     assert isinstance(answers[0], Rejected)
     assert getattr(answers[1], "job_id", None) == 2
 
@@ -146,7 +147,7 @@ async def test_a_list_shows_the_instances_of_its_own_deployment_alone(
 
 
 async def test_a_request_for_another_deployment_is_rejected(compute: Compute, api: FakeApi) -> None:
-    [answer] = await compute.launch([request_for(api, 1, deployment="other")])
+    [answer] = await compute.launch(batch_of(request_for(api, 1, deployment="other")))
     assert isinstance(answer, Rejected)
 
 
