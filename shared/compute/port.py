@@ -19,7 +19,7 @@ STOPPING or TERMINATED, and never started again.
 import enum
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -139,6 +139,33 @@ class Instance(Struct, frozen=True, kw_only=True):
     terminated_at: datetime | None = None
     state_reason: str = ""
     spot_interrupted: bool = False
+
+
+NoticeKind = Literal["interruption", "rebalance", "state"]
+
+
+class Notice(Struct, frozen=True, kw_only=True):
+    """What a cloud's own channel says of an instance, anybody's.
+
+    "state" only means that it is worth a look. *kind* is None where it tells nothing of use.
+    """
+
+    handle: str
+    kind: NoticeKind | None
+    instance_id: str
+    noticed_at: datetime | None
+
+
+class Notices(Protocol):
+    """A cloud's channel of notices: at least once, in any order."""
+
+    async def receive(self) -> Sequence[Notice]:
+        """Wait a moment for notices, and take some. Raises a `ComputeError`."""
+        ...
+
+    async def done(self, notices: Sequence[Notice]) -> None:
+        """These need not come again. Raises a `ComputeError`."""
+        ...
 
 
 class Compute(Protocol):
