@@ -32,7 +32,7 @@ from services.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from services.local_secrets import LocalSecrets, local_secrets
 from services.migrate import SERVICES, TOPOLOGY, migrate_all, service_dsn
 from services.start_block import start_block
-from shared.adapters import ComputePlace, open_bus, open_compute, read_runtime
+from shared.adapters import ComputePlace, open_bus, open_compute, open_notices, read_runtime
 from shared.bus.port import Bus
 from shared.clock import Clock, RealClock
 from shared.compute.ec2.settings import ec2_settings
@@ -128,7 +128,12 @@ def compose(
         others=(
             scheduler_service.build(scheduler_config.from_settings(settings), ports["scheduler"]),
             launcher_service.build(launcher, ports["launcher"], compute),
-            reaper_service.build(reaper_config.from_settings(settings), ports["reaper"], compute),
+            reaper_service.build(
+                reaper_config.from_settings(settings),
+                ports["reaper"],
+                compute,
+                open_notices(settings),
+            ),
         ),
         bus=ports["api"].bus,
     )

@@ -6,9 +6,16 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from services.reaper.model import Findings, Gone, Stranger, Watched, Watermark
+from services.reaper.model import (
+    Findings,
+    Gone,
+    Interruption,
+    Stranger,
+    Watched,
+    Watermark,
+)
 from shared.compute.port import Instance, InstanceState
-from shared.events import InstanceTerminated, Market
+from shared.events import InstanceInterrupted, InstanceTerminated, Market
 
 FREE_IF_INTERRUPTED_WITHIN_SECONDS = 3600
 """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/billing-for-interrupted-spot-instances.html"""
@@ -45,7 +52,12 @@ def decide_gone(watched: Watched, instance: Instance, now: datetime) -> Gone:
     else:
         cause = watched.end_cause or instance.state_reason or "ended by itself"
     return _gone(
-        watched, cause, instance.terminated_at or now, spot_interrupted=instance.spot_interrupted
+        watched,
+        cause,
+        instance.terminated_at or now,
+        # The mean over its life, where the cloud's price has moved since the launch.
+        hourly_price_usd=instance.hourly_price_usd or watched.hourly_price_usd,
+        spot_interrupted=instance.spot_interrupted,
     )
 
 
@@ -58,7 +70,13 @@ def decide_absence(watched: Watched, now: datetime, rules: Rules) -> Gone | None
     since = watched.missing_since
     if since is None or now - since < timedelta(seconds=rules.visibility_seconds):
         return None
-    return _gone(watched, watched.end_cause or "vanished", since, spot_interrupted=False)
+    return _gone(
+        watched,
+        watched.end_cause or "vanished",
+        since,
+        hourly_price_usd=watched.hourly_price_usd,
+        spot_interrupted=False,
+    )
 
 
 def trusted_before(watermark: Watermark) -> datetime | None:
@@ -103,16 +121,22 @@ def decide_findings(
     ]
     vanished = [gone for row in absent if (gone := decide_absence(row, now, rules))]
     margin = timedelta(seconds=rules.lifetime_margin_seconds)
+    running = [
+        row for row in present if row.state == "running" and not is_gone(listed[row.instance_id])
+    ]
     return Findings(
         gone=(*ended, *vanished),
         missing=tuple(row.instance_id for row in absent if row.missing_since is None),
         back=tuple(row.instance_id for row in present if row.missing_since is not None),
         expired=tuple(
             row.instance_id
-            for row in present
-            if row.state == "running"
-            and now >= row.dies_by + margin
-            and not is_gone(listed[row.instance_id])
+            for row in running
+            if now >= _dies_by(row, listed[row.instance_id], rules) + margin
+        ),
+        stopped=tuple(
+            row.instance_id
+            for row in running
+            if listed[row.instance_id].state is InstanceState.STOPPED
         ),
         revenants=tuple(
             row.instance_id
@@ -147,6 +171,17 @@ def adopt(instance: Instance, trace: str, rules: Rules) -> Watched:
     )
 
 
+def tell_interruption(interruption: Interruption) -> InstanceInterrupted:
+    """The event for a notice."""
+    return InstanceInterrupted(
+        instance_id=interruption.instance_id,
+        job_id=interruption.job_id,
+        attempt=interruption.attempt,
+        kind=interruption.kind,
+        noticed_at=interruption.noticed_at,
+    )
+
+
 def tell_gone(gone: Gone) -> InstanceTerminated:
     """The event for a recorded end."""
     return InstanceTerminated(
@@ -161,7 +196,14 @@ def tell_gone(gone: Gone) -> InstanceTerminated:
     )
 
 
-def _gone(watched: Watched, cause: str, terminated_at: datetime, *, spot_interrupted: bool) -> Gone:
+def _gone(
+    watched: Watched,
+    cause: str,
+    terminated_at: datetime,
+    *,
+    hourly_price_usd: float,
+    spot_interrupted: bool,
+) -> Gone:
     lived = (terminated_at - watched.launched_at).total_seconds()
     billed_seconds = max(0, math.ceil(lived))  # two clocks of a cloud may disagree
     return Gone(
@@ -172,11 +214,17 @@ def _gone(watched: Watched, cause: str, terminated_at: datetime, *, spot_interru
         billed_seconds=billed_seconds,
         cost_usd=decide_cost(
             watched.market,
-            watched.hourly_price_usd,
+            hourly_price_usd,
             billed_seconds,
             spot_interrupted=spot_interrupted,
         ),
     )
+
+
+def _dies_by(row: Watched, instance: Instance, rules: Rules) -> datetime:
+    """Its own time, but never more than any instance may live, whatever the row says."""
+    longest = timedelta(seconds=rules.max_lifetime_seconds)
+    return min(row.dies_by, instance.launched_at + longest)
 
 
 def _longest(rules: Rules) -> timedelta:

@@ -109,7 +109,7 @@ class Aws:
                 # The price list answers in few regions, with the prices of all.
                 region = "us-east-1" if service == "pricing" else self.region
                 self._clients[service] = boto3.session.Session().client(
-                    service,  # type: ignore[call-overload]
+                    service,
                     region_name=region,
                     config=Config(
                         connect_timeout=CONNECT_SECONDS,

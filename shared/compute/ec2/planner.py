@@ -270,6 +270,8 @@ class Remembered:
         task = self._asking.get(name)
         if task is None:
             task = asyncio.create_task(self._ask(name, ask))
+            # Retrieved here, in case that nobody waits for it any more.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._asking[name] = task
         value: T = await asyncio.shield(task)
         return value

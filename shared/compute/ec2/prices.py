@@ -126,9 +126,9 @@ class Prices:
             _log.warning("no Spot prices", types=sorted(stale), error=str(error))
             return
         read: dict[tuple[str, str], list[Change]] = {}
-        for each in found:
-            pool = each["InstanceType"], each["AvailabilityZone"]
-            change = Change(each["Timestamp"].astimezone(UTC), float(each["SpotPrice"]))
+        for row in found:
+            pool = row["InstanceType"], row["AvailabilityZone"]
+            change = Change(row["Timestamp"].astimezone(UTC), float(row["SpotPrice"]))
             read.setdefault(pool, []).append(change)
         self._spot |= {pool: sorted(changes) for pool, changes in read.items()}
         self._spot_read |= dict.fromkeys(stale, (oldest, now))
