@@ -61,7 +61,7 @@ def mean_price(changes: Sequence[Change], since: datetime, until: datetime) -> f
     for index, (change, end) in enumerate(zip(changes, ends, strict=True)):
         begin = since if index == 0 else max(change.at, since)
         total += change.usd * max(0.0, (min(end, until) - begin).total_seconds())
-    return total / (until - since).total_seconds()
+    return round(total / (until - since).total_seconds(), 6)
 
 
 def table_price(instance_type: str, region: str) -> float | None:
