@@ -27,10 +27,15 @@ class LauncherConfig:
 
     interval_seconds: float = 15
     batch: int = 100
-    """Launches in one call to the cloud, at most."""
+    """Launches that are taken at once, at most."""
 
     lanes: int = 2
-    """Calls under way at once, so that a slow one does not hold up the next."""
+    """Passes under way at once, so that a slow call does not hold up the next."""
+
+    gathered_batch: int = 500
+    gathered_lanes: int = 8
+    """The same where a batch is one call: it is no slower for being large, but it waits until the
+    cloud shows all that it has launched, which takes EC2 some seconds."""
 
     call_seconds: float = 30
     """A call without an answer for so long has an unknown outcome."""
@@ -86,6 +91,8 @@ def from_settings(
         token_key=token_key,
         batch=settings.integer("LAUNCH_BATCH", 100, least=1, most=1000),
         lanes=settings.integer("LAUNCH_LANES", 2, least=1, most=16),
+        gathered_batch=settings.integer("LAUNCH_GATHERED_BATCH", 500, least=1, most=1000),
+        gathered_lanes=settings.integer("LAUNCH_GATHERED_LANES", 8, least=1, most=16),
         call_seconds=call_seconds,
         plan_seconds=settings.number("LAUNCH_PLAN_SECONDS", 20, least=1, most=600),
         plan_lease_seconds=settings.number("LAUNCH_PLAN_SECONDS", 20) + 15,

@@ -37,6 +37,13 @@ class Gather(Struct, frozen=True, kw_only=True):
     longest_seconds: float
 
 
+class Growth(Struct, frozen=True, kw_only=True):
+    """The newest of the launches that are due, and when a pass first saw it."""
+
+    newest: datetime
+    seen_at: datetime
+
+
 class Group(Struct, frozen=True, kw_only=True):
     """Launches that one call can ask for, in the order in which they came due."""
 
@@ -64,20 +71,31 @@ def hash_of(plan: Plan) -> str:
     return hashlib.sha256(msgspec.json.encode(plan, order="sorted")).hexdigest()
 
 
+def decide_growth(due: Sequence[Launch], before: Growth | None, now: datetime) -> Growth | None:
+    """When the newest of *due* was first seen; None: nothing is due.
+
+    Seen and not due: a launch is due from the beginning of the transaction that wanted it, and the
+    many that come together come in transactions that take longer than the pause that is waited for.
+    """
+    newest = max((each.due_at for each in due if each.due_at is not None), default=None)
+    if newest is None:
+        return None
+    return before if before and before.newest >= newest else Growth(newest=newest, seen_at=now)
+
+
 def decide_gather(
-    due: Sequence[Launch], now: datetime, limit: int, gather: Gather | None
+    due: Sequence[Launch], growth: Growth | None, now: datetime, limit: int, gather: Gather | None
 ) -> datetime | None:
     """Until when to wait for more of the same; None: ask now.
 
     It pays only where a batch is one call (*gather* is None where it is not), and not once a batch
     of *limit* is full. One that comes due again, after a refusal, counts from that moment on.
     """
-    if gather is None or not due or len(due) >= limit:
+    if gather is None or growth is None or len(due) >= limit:
         return None
-    moments = [each.due_at for each in due if each.due_at is not None]
-    quiet_at = max(moments) + timedelta(seconds=gather.idle_seconds)
-    latest = min(moments) + timedelta(seconds=gather.longest_seconds)
-    until = min(quiet_at, latest)
+    oldest = min((each.due_at for each in due if each.due_at is not None), default=now)
+    quiet_at = growth.seen_at + timedelta(seconds=gather.idle_seconds)
+    until = min(quiet_at, oldest + timedelta(seconds=gather.longest_seconds))
     return until if now < until else None
 
 

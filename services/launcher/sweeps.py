@@ -12,7 +12,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,7 +20,7 @@ from services.launcher import decisions, offers, store
 from services.launcher.config import LauncherConfig
 from services.launcher.decisions import Pace
 from services.launcher.model import Intent, Launch, Verdict
-from services.launcher.offers import Gather, Group, Home
+from services.launcher.offers import Gather, Group, Growth, Home
 from shared import wire
 from shared.compute.deadline import answer_within
 from shared.compute.port import (
@@ -61,11 +61,13 @@ class Launches:
     ports: Ports
     compute: Compute
     jitter: Callable[[], float] = random.random
+    growth: list[Growth] = field(default_factory=list)
+    """What the passes of this process have seen come due last; empty or one."""
 
     async def launch_due(self) -> datetime | None:
         """Sweep: ask the cloud for what is due; due again when the next launch or batch is."""
         claim = await self._claim()
-        limit = self.config.batch
+        limit = self._limit
         groups = offers.decide_groups(claim.wanted, claim.now, limit, self._home)
         if claim.again or groups:
             self.ports.points.reached("launcher.claimed")
@@ -84,18 +86,24 @@ class Launches:
 
     async def _claim(self) -> Claim:
         config, token = self.config, uuid.uuid4()
-        gather = self._gather if self.compute.gathers else None
         async with self.ports.db.transaction() as tx:
             until = tx.now + timedelta(seconds=config.lease_seconds)
-            again = await store.claim_batches(tx, until, token, config.batch)
-            wanted = await store.lock_due(tx, config.batch)
-            gathers_until = offers.decide_gather(wanted, tx.now, config.batch, gather)
+            again = await store.claim_batches(tx, until, token, self._limit)
+            wanted = await store.lock_due(tx, self._limit)
+            gathers_until = self._gathers_until(wanted, tx.now)
             if gathers_until is not None:
                 wanted = []
             elif wanted:
                 planned_by = tx.now + timedelta(seconds=config.plan_lease_seconds)
                 await store.lease_wanted(tx, wanted, planned_by, token)
         return Claim(token, again, wanted, gathers_until, tx.now)
+
+    def _gathers_until(self, wanted: Sequence[Launch], now: datetime) -> datetime | None:
+        growth = offers.decide_growth(wanted, self.growth[0] if self.growth else None, now)
+        if growth is not None:
+            self.growth[:] = [growth]
+        gather = self._gather if self.compute.gathers else None
+        return offers.decide_gather(wanted, growth, now, self._limit, gather)
 
     async def _ask_first(self, group: Group, token: uuid.UUID) -> None:
         plan = await self._plan(group)
@@ -241,6 +249,10 @@ class Launches:
             before = tx.now - timedelta(seconds=self.config.keep_seconds)
             more = await store.prune_settled(tx, before, self.config.prune_batch)
         return tx.now if more else None
+
+    @property
+    def _limit(self) -> int:
+        return self.config.gathered_batch if self.compute.gathers else self.config.batch
 
     @property
     def _home(self) -> Home:

@@ -29,7 +29,12 @@ from tests.integration.stage import Crash, Stage, crashing
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CONFIG = LauncherConfig(
-    deployment="home", api_url="http://api", token_key="key", batch=10, prune_batch=10
+    deployment="home",
+    api_url="http://api",
+    token_key="key",
+    batch=10,
+    gathered_batch=10,
+    prune_batch=10,
 )
 LAUNCH = "launch_due_1"
 CANCELLED = JobCancelled(job_id=1, attempt=1)
@@ -226,9 +231,9 @@ async def test_where_a_batch_is_one_call_launches_are_gathered_until_none_comes(
 
 async def test_a_full_batch_is_asked_for_at_once(stage: Stage, cloud: ScriptedCompute) -> None:
     cloud.gathers = True
-    await stage.hear(*(requested(job_id) for job_id in range(1, CONFIG.batch + 1)))
+    await stage.hear(*(requested(job_id) for job_id in range(1, CONFIG.gathered_batch + 1)))
     await stage.sweep(LAUNCH)
-    assert len(cloud.instances) == CONFIG.batch
+    assert len(cloud.instances) == CONFIG.gathered_batch
 
 
 async def test_on_demand_comes_when_the_wait_for_spot_is_over(

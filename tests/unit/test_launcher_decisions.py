@@ -117,24 +117,36 @@ def test_the_stored_parameters_hold_no_secret_and_the_call_has_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("due", "until"),
+    ("due", "seen", "until"),
     [
-        ((), None),  # nothing is due
-        ((0.010,), 0.025),  # the newest came 10 ms ago: 25 more
-        ((0.900, 0.010), 0.025),
-        ((0.990, 0.010), 0.010),  # the oldest has waited a second by then
-        ((1.500, 0.001), None),
-        ((0.035,), None),
-        ((0.001,) * 5, None),  # a full batch
+        ((), 0, None),  # nothing is due
+        ((0.010,), 0.010, 0.025),  # the newest was seen 10 ms ago: 25 more
+        ((0.900, 0.500), 0.010, 0.025),
+        ((0.990, 0.010), 0.010, 0.010),  # the oldest has waited a second by then
+        ((1.500, 0.001), 0, None),
+        ((0.900,), 0.035, None),
+        ((0.001,) * 5, 0, None),  # a full batch
     ],
 )
 def test_launches_are_gathered_until_none_comes_for_a_moment_or_the_oldest_has_waited_enough(
-    due: tuple[float, ...], until: float | None
+    due: tuple[float, ...], seen: float, until: float | None
 ) -> None:
     launches = [replace(WANTED, due_at=NOW - seconds(each)) for each in due]
-    decided = offers.decide_gather(launches, NOW, 5, GATHER)
+    growth = offers.decide_growth(launches, None, NOW - seconds(seen))
+    decided = offers.decide_gather(launches, growth, NOW, 5, GATHER)
     assert decided == (None if until is None else NOW + seconds(until))
-    assert offers.decide_gather(launches, NOW, 5, None) is None
+    assert offers.decide_gather(launches, growth, NOW, 5, None) is None
+
+
+def test_what_is_due_has_grown_when_its_newest_is_seen_for_the_first_time() -> None:
+    older, newer = (replace(WANTED, due_at=NOW - seconds(each)) for each in (2, 1))
+    first = offers.decide_growth([older], None, NOW)
+    assert first is not None
+    assert offers.decide_growth([older], first, NOW + seconds(3)) == first
+    grown = offers.decide_growth([older, newer], first, NOW + seconds(3))
+    assert grown is not None
+    assert grown.seen_at == NOW + seconds(3)
+    assert offers.decide_growth([], grown, NOW) is None
 
 
 def test_what_differs_in_market_resources_or_labels_is_asked_for_apart() -> None:
