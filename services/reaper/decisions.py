@@ -30,19 +30,17 @@ class Rules(Struct, frozen=True, kw_only=True):
     lifetime_margin_seconds: float
 
 
-def decide_cost(
-    market: Market, hourly_price_usd: float, billed_seconds: int, *, spot_interrupted: bool
-) -> float:
-    """What an instance has cost, in USD.
+def decide_billed_seconds(
+    market: Market, lived_seconds: float, minimum_seconds: int, *, spot_interrupted: bool
+) -> int:
+    """What of its life an instance is billed for.
 
-    It is billed by the second; one that the Spot market took back within its first hour is free.
+    By the second, from a minimum on; one that the Spot market took back within its first hour is
+    free.
     """
-    free = (
-        spot_interrupted
-        and market == "spot"
-        and billed_seconds < FREE_IF_INTERRUPTED_WITHIN_SECONDS
-    )
-    return 0.0 if free else hourly_price_usd * billed_seconds / 3600
+    seconds = max(0, math.ceil(lived_seconds))  # two clocks of a cloud may disagree
+    free = spot_interrupted and market == "spot" and seconds < FREE_IF_INTERRUPTED_WITHIN_SECONDS
+    return 0 if free else max(minimum_seconds, seconds)
 
 
 def decide_gone(watched: Watched, instance: Instance, now: datetime) -> Gone:
@@ -57,6 +55,7 @@ def decide_gone(watched: Watched, instance: Instance, now: datetime) -> Gone:
         instance.terminated_at or now,
         # The mean over its life, where the cloud's price has moved since the launch.
         hourly_price_usd=instance.hourly_price_usd or watched.hourly_price_usd,
+        minimum_billed_seconds=instance.minimum_billed_seconds,
         spot_interrupted=instance.spot_interrupted,
     )
 
@@ -75,6 +74,7 @@ def decide_absence(watched: Watched, now: datetime, rules: Rules) -> Gone | None
         watched.end_cause or "vanished",
         since,
         hourly_price_usd=watched.hourly_price_usd,
+        minimum_billed_seconds=0,
         spot_interrupted=False,
     )
 
@@ -202,22 +202,22 @@ def _gone(
     terminated_at: datetime,
     *,
     hourly_price_usd: float,
+    minimum_billed_seconds: int,
     spot_interrupted: bool,
 ) -> Gone:
-    lived = (terminated_at - watched.launched_at).total_seconds()
-    billed_seconds = max(0, math.ceil(lived))  # two clocks of a cloud may disagree
+    billed_seconds = decide_billed_seconds(
+        watched.market,
+        (terminated_at - watched.launched_at).total_seconds(),
+        minimum_billed_seconds,
+        spot_interrupted=spot_interrupted,
+    )
     return Gone(
         watched=watched,
         cause=cause,
         terminated_at=terminated_at,
         spot_interrupted=spot_interrupted,
         billed_seconds=billed_seconds,
-        cost_usd=decide_cost(
-            watched.market,
-            hourly_price_usd,
-            billed_seconds,
-            spot_interrupted=spot_interrupted,
-        ),
+        cost_usd=hourly_price_usd * billed_seconds / 3600,
     )
 
 

@@ -122,6 +122,7 @@ class Instance(Struct, frozen=True, kw_only=True):
     `launch_token` is the token that launched it, of its request or of its batch. Whose it is it
     bears itself (`job_id`, `attempt`) only where each is launched by itself. `hourly_price_usd` is
     the mean over its life so far; `on_demand_hourly_price_usd` is None where nobody knows it.
+    However short it lived, `minimum_billed_seconds` are billed.
     """
 
     instance_id: str
@@ -135,6 +136,7 @@ class Instance(Struct, frozen=True, kw_only=True):
     job_id: int | None = None
     attempt: int | None = None
     on_demand_hourly_price_usd: float | None = None
+    minimum_billed_seconds: int = 0
     spot_instance_request_id: str | None = None
     terminated_at: datetime | None = None
     state_reason: str = ""

@@ -23,6 +23,9 @@ STATES: dict[str, InstanceState] = {
     "terminated": InstanceState.TERMINATED,
 }
 
+MINIMUM_BILLED_SECONDS = 60
+"""Of Linux: https://aws.amazon.com/ec2/pricing/on-demand/"""
+
 # Of Spot requests: while one of these, an instance may still come of it.
 OPEN_REQUESTS = ("open", "active")
 
@@ -62,6 +65,7 @@ class Shown(Struct, frozen=True, kw_only=True):
             market=self.market,
             hourly_price_usd=hourly_price_usd,
             on_demand_hourly_price_usd=on_demand_usd,
+            minimum_billed_seconds=MINIMUM_BILLED_SECONDS,
             spot_instance_request_id=self.spot_instance_request_id,
             terminated_at=self.terminated_at,
             state_reason=self.state_reason,
