@@ -25,6 +25,7 @@ from tests.contract.compute_adapters import (
     AGENT,
     STUB,
     ProcessWorld,
+    batch_of,
     eventually,
     launch_one,
     request_for,
@@ -40,14 +41,14 @@ import asyncio, os, sys
 from pathlib import Path
 import msgspec
 from shared.clock import RealClock
-from shared.compute.port import LaunchRequest
+from shared.compute.port import LaunchBatch
 from shared.compute.process import ProcessCompute
 
 async def main():
     root, agent, then = sys.argv[1:]
-    requests = msgspec.json.decode(sys.stdin.buffer.read(), type=list[LaunchRequest])
+    batch = msgspec.json.decode(sys.stdin.buffer.read(), type=LaunchBatch)
     compute = ProcessCompute(Path(root), "test", RealClock(), Path(agent), "simulated")
-    print([getattr(each, "instance_id", each) for each in await compute.launch(requests)])
+    print([getattr(each, "instance_id", each) for each in await compute.launch(batch)])
     if then == "die":
         os.kill(os.getpid(), 9)
     await compute.close()
@@ -163,7 +164,7 @@ async def test_agents_outlive_a_launcher_that_is_killed_and_are_adopted(
 
     compute = world.adapter()
     assert [each.state for each in await compute.list_instances()] == [InstanceState.RUNNING] * 3
-    await compute.launch(requests)
+    await compute.launch(batch_of(*requests))
     assert [len(api.claims[each]) for each in range(1, 4)] == [1, 1, 1]
     ids = [each.instance_id for each in await compute.list_instances()]
     await compute.terminate(ids)
@@ -335,7 +336,7 @@ async def test_a_python_that_is_not_there_is_a_refusal_that_leaves_nothing(
     world: ProcessWorld, api: FakeApi, make: Callable[..., ProcessCompute]
 ) -> None:
     compute = make(python="/nowhere/python")
-    [answer] = await compute.launch([request_for(api, 1)])
+    [answer] = await compute.launch(batch_of(request_for(api, 1)))
     assert isinstance(answer, Rejected)
     assert await compute.list_instances() == []
     assert world.homes() == []
@@ -378,7 +379,7 @@ async def test_fifty_launches_at_once_all_run(
     api: FakeApi, make: Callable[..., ProcessCompute]
 ) -> None:
     compute = make(agent=AGENT)
-    await compute.launch([request_for(api, each) for each in range(1, 51)])
+    await compute.launch(batch_of(*(request_for(api, each) for each in range(1, 51))))
     await api.until(lambda: all(api.callbacks[each] for each in range(1, 51)))
 
     async def all_are_gone() -> bool:
