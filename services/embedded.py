@@ -181,7 +181,9 @@ async def serve(setup: Setup, sock: socket.socket, say: Callable[[str], None]) -
         if postgres is not None:
             admin_dsn = await asyncio.to_thread(postgres.start)
         async with opened(setup, secrets, admin_dsn, RealClock(), points) as (system, _):
-            await check_exposure(setup.host, system.api.service.ports.db, "services.embedded")
+            await check_exposure(
+                setup.host, system.api.service.ports.db, "python -m services.embedded"
+            )
             http = http_server(system.api.app)
             running = asyncio.create_task(system.run(http, sock, stop))
             say(

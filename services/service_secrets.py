@@ -1,8 +1,9 @@
-"""The services' secrets in containers: made by the migration, each in a directory of its own.
+"""The services' secrets in containers: made once, each in a directory of its own.
 
-The directory of a service is a volume that only the migration (writing) and that service (reading)
-mount, so a service sees its own secrets and nobody else's. What is there already is kept; what the
-environment gives (`DOCKER_JOB_<SERVICE>_DATABASE_PASSWORD` and so on, or `…_FILE`) wins.
+The directory of a service is a volume that only the one-shots (`make_secrets`, `migrate`) and that
+service (reading) mount, so a service sees its own secrets and nobody else's. What is there already
+is kept; what the environment gives (`DOCKER_JOB_<SERVICE>_DATABASE_PASSWORD` and so on, or
+`…_FILE`) wins.
 """
 
 import os
@@ -56,6 +57,12 @@ def passwords(
 ) -> dict[str, str]:
     """The secret *name* of each of *services*."""
     return {each: service_secret(settings, directory, each, name) for each in services}
+
+
+def give_file(directory: Path, service: str, name: str, content: str) -> None:
+    """Put *content* there for *service*, whatever was there before."""
+    if content != _read(directory, service, name):
+        _write(directory / service / name, content)
 
 
 def _read(directory: Path | None, service: str, name: str) -> str | None:

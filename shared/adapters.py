@@ -15,6 +15,7 @@ from shared.compute.engine_api import DEFAULT_HOST
 from shared.compute.instance_container import DockerSettings
 from shared.compute.port import Compute, Notices
 from shared.compute.process import ProcessCompute, Runtime
+from shared.compute.remote_cloud import RemoteCloud
 from shared.compute.simulator import SimulatorCompute
 from shared.config import BadSetting, Settings
 
@@ -51,6 +52,8 @@ def open_compute(url: str, place: ComputePlace, clock: Clock) -> Compute:
         )
     if scheme == "sim":
         try:
+            if urlsplit(url).netloc:
+                return RemoteCloud(url, place.deployment)
             return SimulatorCompute.from_url(url, place.deployment, clock)
         except ValueError as error:
             raise BadSetting(f"DOCKER_JOB_COMPUTE_URL is {url!r}: {error}") from None

@@ -3,7 +3,8 @@
 When the process dies, the virtual cloud is gone with all its instances: a restarted simulator knows
 nothing of them, and the reaper then treats them as vanished. What it sells and what goes wrong in
 it is in `faults.py`; the agents speak the real protocol (`virtual_agent.py`), so everything but the
-cloud itself is real.
+cloud itself is real. Services in processes of their own share a cloud that is served
+(`shared/served_cloud.py`).
 """
 
 from collections.abc import Sequence

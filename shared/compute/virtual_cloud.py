@@ -95,6 +95,11 @@ class VirtualCloud:
             if machine.request.deployment == deployment and self._is_visible(machine)
         ]
 
+    @property
+    def living(self) -> int:
+        """How many instances are not terminated."""
+        return sum(self._used.values())
+
     # --- what a test does to it ------------------------------------------------------------------
 
     def interrupt(self, instance_id: str, notice_seconds: float | None = None) -> None:
