@@ -13,6 +13,7 @@ from pathlib import Path
 from services.migrate import SERVICES
 from services.service_secrets import (
     give_file,
+    make_secrets_key,
     passwords,
     service_secret,
     share_token_key,
@@ -33,6 +34,7 @@ def make_secrets(settings: Settings) -> None:
     passwords(settings, directory, names, "database_password")
     passwords(settings, directory, names, "bus_password")
     share_token_key(settings, directory)
+    make_secrets_key(settings, directory)
     # Empty where none is given, so that one which was taken away is gone.
     credentials = settings.text("AWS_CREDENTIALS", "")
     for service in CLOUD_READERS:

@@ -42,6 +42,16 @@ def share_token_key(settings: Settings, directory: Path | None) -> None:
             _write(directory / service / "token_key", key)
 
 
+def make_secrets_key(settings: Settings, directory: Path | None) -> None:
+    """The API's key for secrets at rest; given ones are passed on, old ones behind the new."""
+    if directory is None:
+        return
+    kept = _read(directory, "api", "secrets_key")
+    key = settings.text("SECRETS_KEY") or kept or secrets.token_hex(32)
+    if key != kept:
+        _write(directory / "api" / "secrets_key", key)
+
+
 def passwords(
     settings: Settings, directory: Path | None, services: Sequence[str], name: str
 ) -> dict[str, str]:

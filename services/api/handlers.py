@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from services.api import decisions
-from services.api.model import Attempt, Job, Rules, Step
+from services.api.model import Attempt, Case, Job, Rules, Step
 from services.api.store import jobs as store
 from shared.db import Transaction
 from shared.events import (
     Event,
+    InstanceInterrupted,
     InstanceLaunched,
     InstanceRequested,
     InstanceTerminated,
@@ -27,48 +28,55 @@ class Handlers:
 
     rules: Rules
     changed: Callable[[int], None]
+    jitter: Callable[[], float]
 
     async def on_instance_requested(
         self, event: InstanceRequested, tx: Transaction
     ) -> Sequence[Event]:
-        job, attempt = await self._load(tx, event.job_id, event.attempt)
-        return await self._save(tx, job, decisions.decide_requested(job, attempt, tx.now))
+        case, attempt = await self._load(tx, event.job_id, event.attempt)
+        step = decisions.decide_requested(case.job, attempt, tx.now)
+        return await self._save(tx, case.job, step)
 
     async def on_launch_delayed(self, event: LaunchDelayed, tx: Transaction) -> Sequence[Event]:
-        job, attempt = await self._load(tx, event.job_id, event.attempt)
-        return await self._save(tx, job, decisions.decide_delayed(job, attempt, event, tx.now))
+        case, attempt = await self._load(tx, event.job_id, event.attempt)
+        step = decisions.decide_delayed(case.job, attempt, event, tx.now)
+        return await self._save(tx, case.job, step)
 
     async def on_launch_refused(self, event: LaunchRefused, tx: Transaction) -> Sequence[Event]:
-        job, attempt = await self._load(tx, event.job_id, event.attempt)
-        step = decisions.decide_refused(job, attempt, event.message, tx.now, self.rules)
-        return await self._save(tx, job, step)
+        case, attempt = await self._load(tx, event.job_id, event.attempt)
+        step = decisions.decide_refused(case, attempt, event, tx.now, self.jitter(), self.rules)
+        return await self._save(tx, case.job, step)
 
     async def on_instance_launched(
         self, event: InstanceLaunched, tx: Transaction
     ) -> Sequence[Event]:
-        job, attempt = await self._load(tx, event.job_id, event.attempt)
+        case, attempt = await self._load(tx, event.job_id, event.attempt)
         launched = decisions.decide_launched(attempt, event, self.rules)
-        return await self._save(tx, job, Step(job=job, attempts=(launched,)))
+        return await self._save(tx, case.job, Step(job=case.job, attempts=(launched,)))
+
+    async def on_instance_interrupted(
+        self, event: InstanceInterrupted, tx: Transaction
+    ) -> Sequence[Event]:
+        case, attempt = await self._load(tx, event.job_id, event.attempt)
+        step = decisions.decide_told_interrupted(
+            case, attempt, event, tx.now, self.jitter(), self.rules
+        )
+        return await self._save(tx, case.job, step)
 
     async def on_instance_terminated(
         self, event: InstanceTerminated, tx: Transaction
     ) -> Sequence[Event]:
         if event.job_id is None or event.attempt is None:
             return ()  # an orphan that belonged to no job of ours
-        job, attempt = await self._load(tx, event.job_id, event.attempt)
-        step = decisions.decide_gone(job, attempt, event, tx.now, self.rules)
-        if step is not None and job.attempt == attempt.number + 1:
-            following = await store.load_attempt(tx.conn, job.id, job.attempt)
-            if following is not None and following.state == "held":
-                step = decisions.release(step, following, tx.now, self.rules)
-        return await self._save(tx, job, step)
+        case, attempt = await self._load(tx, event.job_id, event.attempt)
+        step = decisions.decide_gone(case, attempt, event, tx.now, self.jitter(), self.rules)
+        return await self._save(tx, case.job, step)
 
-    async def _load(self, tx: Transaction, job_id: int, number: int) -> tuple[Job, Attempt]:
-        job = await store.lock_job(tx, job_id)
-        attempt = None if job is None else await store.load_attempt(tx.conn, job_id, number)
-        if job is None or attempt is None:
+    async def _load(self, tx: Transaction, job_id: int, number: int) -> tuple[Case, Attempt]:
+        case = await store.lock_case(tx, job_id)
+        if case is None or not any(each.number == number for each in case.attempts):
             raise UnknownJob(f"there is no attempt {number} of job {job_id}")
-        return job, attempt
+        return case, case.attempt(number)
 
     async def _save(self, tx: Transaction, job: Job, step: Step | None) -> Sequence[Event]:
         if step is None:

@@ -36,7 +36,7 @@ class CloudServer:
         return SimulatorCompute(self._cloud, deployment, owns_cloud=False)
 
     async def _launch(self, body: says.Launches) -> Sequence[says.Answer]:
-        answers = await self._view(body.deployment).launch(body.requests)
+        answers = await self._view(body.deployment).launch(body.batch)
         return [
             says.Answer(refusal=says.Refusal.of(each))
             if isinstance(each, ComputeError)

@@ -6,16 +6,18 @@ from msgspec import Struct
 from shared.compute.port import (
     ComputeError,
     Instance,
-    LaunchRequest,
+    LaunchBatch,
     NoCapacity,
     QuotaReached,
     Rejected,
+    Stale,
     Throttled,
     Unknown,
 )
 
 ERRORS: dict[str, type[ComputeError]] = {
-    error.__name__: error for error in (NoCapacity, QuotaReached, Throttled, Rejected, Unknown)
+    error.__name__: error
+    for error in (NoCapacity, QuotaReached, Throttled, Stale, Rejected, Unknown)
 }
 
 
@@ -23,7 +25,7 @@ class Launches(Struct, frozen=True):
     """The body of `POST /launch`."""
 
     deployment: str
-    requests: list[LaunchRequest]
+    batch: LaunchBatch
 
 
 class Ids(Struct, frozen=True):

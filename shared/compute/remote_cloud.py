@@ -11,7 +11,15 @@ import aiohttp
 import msgspec
 
 from shared.compute import cloud_wire as says
-from shared.compute.port import ComputeError, Instance, LaunchRequest, Throttled, Unknown
+from shared.compute.port import (
+    ComputeError,
+    Instance,
+    LaunchBatch,
+    Offer,
+    Plan,
+    Throttled,
+    Unknown,
+)
 
 T = TypeVar("T")
 
@@ -23,6 +31,7 @@ class RemoteCloud:
     """One deployment's view of a served cloud."""
 
     name = "simulator"
+    gathers = False
 
     def __init__(self, url: str, deployment: str) -> None:
         """*url* is `sim://host:port`. Raises ValueError."""
@@ -34,12 +43,16 @@ class RemoteCloud:
         self._deployment = deployment
         self._session: aiohttp.ClientSession | None = None
 
-    async def launch(self, requests: Sequence[LaunchRequest]) -> Sequence[Instance | ComputeError]:
+    async def plan(self, offer: Offer) -> Plan:  # noqa: ARG002 - the port's
+        """Nothing to settle: a request says it all."""
+        return {}
+
+    async def launch(self, batch: LaunchBatch) -> Sequence[Instance | ComputeError]:
         """Launch or adopt; a terminated instance is answered as such and never started again."""
-        body = says.Launches(self._deployment, list(requests))
+        body = says.Launches(self._deployment, batch)
         answers = await self._call("/launch", body, list[says.Answer])
-        if len(answers) != len(requests):
-            raise Unknown(f"{len(requests)} launches were given {len(answers)} answers")
+        if len(answers) != len(batch.requests):
+            raise Unknown(f"{len(batch.requests)} launches were given {len(answers)} answers")
         return [_outcome(each) for each in answers]
 
     async def terminate(self, instance_ids: Sequence[str]) -> None:

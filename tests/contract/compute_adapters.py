@@ -7,7 +7,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -17,13 +17,22 @@ from aiohttp import web
 from shared.clock import RealClock
 from shared.compute.cloud_server import CloudServer
 from shared.compute.instance_dir import InstanceDir, Stage
-from shared.compute.port import Compute, Instance, InstanceState, LaunchRequest
+from shared.compute.port import (
+    Compute,
+    ComputeError,
+    Instance,
+    InstanceState,
+    LaunchBatch,
+    LaunchRequest,
+    Offer,
+)
 from shared.compute.process import ProcessCompute, Runtime
 from shared.compute.remote_cloud import RemoteCloud
 from shared.compute.simulator import SimulatorCompute
 from shared.compute.virtual_cloud import VirtualCloud
 from tests.contract.compute_api import FakeApi
 from tests.contract.compute_docker import DockerWorld
+from tests.contract.compute_ec2 import Ec2World
 
 T = TypeVar("T")
 
@@ -136,12 +145,13 @@ class ServedWorld:
         self._loop.close()
 
 
-WORLDS: dict[str, Callable[[Path], World]] = {
-    "process, stub agent": lambda root: ProcessWorld(root, STUB),
-    "process, real agent": lambda root: ProcessWorld(root, AGENT),
-    "docker": lambda _root: DockerWorld(),
-    "simulator": lambda _root: SimulatorWorld(),
-    "simulator, served": lambda _root: ServedWorld(),
+WORLDS: dict[str, Callable[[Path, FakeApi], World]] = {
+    "process, stub agent": lambda root, _api: ProcessWorld(root, STUB),
+    "process, real agent": lambda root, _api: ProcessWorld(root, AGENT),
+    "docker": lambda _root, _api: DockerWorld(),
+    "simulator": lambda _root, _api: SimulatorWorld(),
+    "simulator, served": lambda _root, _api: ServedWorld(),
+    "ec2": lambda _root, api: Ec2World(api),
 }
 
 
@@ -160,9 +170,32 @@ def request_for(api: FakeApi, job_id: int, **changes: object) -> LaunchRequest:
     return msgspec.structs.replace(request, **changes)
 
 
+def batch_of(*requests: LaunchRequest) -> LaunchBatch:
+    """A batch whose token is its requests', so that the same requests are the same batch."""
+    token = "+".join(f"{each.deployment}/{each.token}" for each in requests)
+    return LaunchBatch(token=token, requests=requests)
+
+
+async def launch(compute: Compute, *requests: LaunchRequest) -> Sequence[Instance | ComputeError]:
+    """Plan and launch *requests* in one batch; what no plan can be made for is answered so."""
+    first = requests[0]
+    offer = Offer(
+        deployment=first.deployment,
+        api_url=first.api_url,
+        market=first.market,
+        resources=first.resources,
+        labels=first.labels,
+    )
+    try:
+        plan = await compute.plan(offer)
+        return await compute.launch(msgspec.structs.replace(batch_of(*requests), plan=plan))
+    except ComputeError as error:
+        return [error] * len(requests)
+
+
 async def launch_one(compute: Compute, request: LaunchRequest) -> Instance:
     """Launch it, and be sure that it was."""
-    [answer] = await compute.launch([request])
+    [answer] = await launch(compute, request)
     assert isinstance(answer, Instance), answer
     return answer
 

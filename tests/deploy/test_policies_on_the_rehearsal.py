@@ -1,7 +1,7 @@
 """The template's policies under the EC2 adapter: what the launcher and the reaper do, they may.
 
 The rehearsal's cloud enforces them, as far as its `permissions.py` tells which permissions a call
-needs. Skipped where the adapter is not there.
+needs.
 """
 
 import json
@@ -16,11 +16,11 @@ import pytest
 
 from rehearsal import CloudSettings, CloudThread, start_cloud
 from shared.clock import RealClock
+from shared.compute.ec2.compute import Ec2Compute
+from shared.compute.ec2.settings import Ec2Settings
+from shared.compute.port import ComputeError, Instance, LaunchBatch, LaunchRequest, Offer
+from shared.events import Market
 from tests.deploy import iam
-
-ec2: Any = pytest.importorskip("shared.compute.ec2.compute")
-settings: Any = pytest.importorskip("shared.compute.ec2.settings")
-port: Any = pytest.importorskip("shared.compute.port")
 
 REGION = "us-east-1"
 STACK = "docker-job"
@@ -76,7 +76,7 @@ class Account:
         made: Any = boto3.client(service, **self._cloud.client_arguments())
         return made
 
-    def become(self, role: str) -> Any:
+    def become(self, role: str) -> Ec2Compute:
         """From now on this process is a session of *role*; returns an adapter under it."""
         now = datetime.now(UTC)
         keys = self._cloud.call(lambda cloud: cloud.keys.for_role(role, "test", 3600.0, now))
@@ -89,14 +89,14 @@ class Account:
         }.items():
             self._environment.setenv(name, value)
         subnets = self.client("ec2").describe_subnets()["Subnets"]
-        chosen = settings.Ec2Settings(
+        chosen = Ec2Settings(
             instance_profile=self.profile,
             subnets=tuple(each["SubnetId"] for each in subnets),
             security_groups=(self.group,),
             prices="api",
             max_lifetime_seconds=3600,
         )
-        return ec2.Ec2Compute(REGION, STACK, RealClock(), AGENT, chosen)
+        return Ec2Compute(REGION, STACK, RealClock(), AGENT, chosen)
 
 
 @pytest.fixture
@@ -105,11 +105,11 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
         yield Account(cloud, monkeypatch)
 
 
-async def launch(launcher: Any, market: str, **offer: Any) -> Any:
+async def launch(launcher: Ec2Compute, market: Market) -> Instance:
     """One instance, by the calls that the launcher makes."""
-    asked = port.Offer(deployment=STACK, api_url=NOBODY, market=market, **offer)
+    asked = Offer(deployment=STACK, api_url=NOBODY, market=market)
     plan = await launcher.plan(asked)
-    request = port.LaunchRequest(
+    request = LaunchRequest(
         token=uuid.uuid4().hex,
         deployment=STACK,
         job_id=1,
@@ -120,9 +120,9 @@ async def launch(launcher: Any, market: str, **offer: Any) -> Any:
         bootstrap_token="none",
         market=market,
     )
-    batch = port.LaunchBatch(token=uuid.uuid4().hex, requests=(request,), plan=plan)
+    batch = LaunchBatch(token=uuid.uuid4().hex, requests=(request,), plan=plan)
     [answer] = await launcher.launch(batch)
-    assert isinstance(answer, port.Instance), answer
+    assert isinstance(answer, Instance), answer
     return answer
 
 
@@ -132,14 +132,14 @@ async def test_the_launcher_launches_and_the_reaper_ends_under_the_policies_of_t
     launcher = account.become("LauncherRole")
     spot = await launch(launcher, "spot")
     bought = await launch(launcher, "on-demand")
-    with pytest.raises(port.ComputeError, match="UnauthorizedOperation"):
+    with pytest.raises(ComputeError, match="UnauthorizedOperation"):
         await launcher.terminate([spot.instance_id])
 
     reaper = account.become("ReaperRole")
     listed = {each.instance_id for each in await reaper.list_instances()}
     assert listed == {spot.instance_id, bought.instance_id}
     await reaper.terminate(sorted(listed))
-    with pytest.raises(port.ComputeError, match="UnauthorizedOperation"):
+    with pytest.raises(ComputeError, match="UnauthorizedOperation"):
         await launch(reaper, "spot")
     sqs = boto3.client("sqs", region_name=REGION)
     account.client("sqs").send_message(QueueUrl=account.queue, MessageBody="notice")
@@ -155,5 +155,5 @@ async def test_the_reaper_cannot_end_what_does_not_bear_our_tag(account: Account
         ImageId=image, InstanceType="m5.large", MinCount=1, MaxCount=1
     )
     reaper = account.become("ReaperRole")
-    with pytest.raises(port.ComputeError, match="UnauthorizedOperation"):
+    with pytest.raises(ComputeError, match="UnauthorizedOperation"):
         await reaper.terminate([started["Instances"][0]["InstanceId"]])

@@ -14,14 +14,14 @@ GIVEN = {"COMPOSE_PROJECT_NAME"}
 
 def offered() -> set[str]:
     """What compose.yaml takes from the environment: by interpolation, or passed on as it is."""
-    interpolated = re.findall(r"(?<!\$)\$\{([A-Z_]+)", COMPOSE)
-    passed_on = re.findall(r"^ +([A-Z][A-Z_]+):$", COMPOSE, re.MULTILINE)
+    interpolated = re.findall(r"(?<!\$)\$\{([A-Z0-9_]+)", COMPOSE)
+    passed_on = re.findall(r"^ +([A-Z][A-Z0-9_]+):$", COMPOSE, re.MULTILINE)
     return {*interpolated, *passed_on} - GIVEN
 
 
 def explained() -> list[str]:
     """The settings of .env.example, in their order."""
-    return re.findall(r"^#([A-Z_]+)=", EXAMPLE, re.MULTILINE)
+    return re.findall(r"^#([A-Z0-9_]+)=", EXAMPLE, re.MULTILINE)
 
 
 def test_every_setting_that_compose_takes_is_in_the_example_and_the_other_way_round() -> None:
@@ -33,6 +33,6 @@ def test_every_setting_of_the_example_is_explained_in_the_line_above_it() -> Non
     allowed = {"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"}  # go with the one above
     allowed |= {"DOCKER_JOB_INSTANCE_IMAGE", "RABBITMQ_IMAGE"}
     for before, line in itertools.pairwise(lines):
-        name = re.match(r"#([A-Z_]+)=", line)
+        name = re.match(r"#([A-Z0-9_]+)=", line)
         if name and name[1] not in allowed:
             assert before.startswith("# "), line
