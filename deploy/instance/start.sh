@@ -17,6 +17,7 @@ load_settings() {
   DATA_DIR=${DATA_DIR:-/srv/docker-job}
   RUN_DIR=${RUN_DIR:-/run/docker-job}
   DOCKER_JOB_IMAGE=docker-job:$RELEASE
+  DOCKER_JOB_STS_REGION=$AWS_REGION
   DOCKER_JOB_DEPLOYMENT=$STACK
   DOCKER_JOB_POSTGRES_PASSWORD_FILE=$RUN_DIR/secrets/postgres_password
   DOCKER_JOB_RABBITMQ_PASSWORD_FILE=$RUN_DIR/secrets/rabbitmq_password
