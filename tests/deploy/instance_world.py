@@ -146,6 +146,7 @@ class FirstBoot:
                 f"DOCKER_JOB_COMPUTE_URL=sim://{self._cloud.host}:{self._cloud.port}",
                 f"DOCKER_JOB_API_URL={self.api}",
                 "DOCKER_JOB_INSTANCE_ROLE_ARN=",
+                "DOCKER_JOB_INTERRUPTION_QUEUE_URL=",
                 "LOG_GROUP=",
                 f"DATA_DIR={self._disk}/data",
                 f"RUN_DIR={self._disk}/run",

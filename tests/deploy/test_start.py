@@ -4,8 +4,8 @@ What is real: the user data that CloudFormation was given, the packages, the sou
 bucket, the build, compose, database, broker and services, the API key, `/readyz`. The "instance" is
 a Debian container beside the machine's engine, AWS is moto, and besides:
 
-- the compute is a simulated cloud (there is no EC2), and containers log as the engine does
-  (CloudWatch's driver asks with the engine's own credentials);
+- the compute is a simulated cloud (there is no EC2: no role to show, no queue to read), and
+  containers log as the engine does (CloudWatch's driver asks with the engine's own credentials);
 - the data volume is a directory that is mounted already (a container has no devices), so attaching
   and mounting are passed by; formatting is tried on files below;
 - the metadata service and CloudFormation's SignalResource, which moto lacks, are two small servers;
