@@ -21,6 +21,12 @@ from shared.clock import Clock
 
 Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
 
+CONNECT_SECONDS = 5.0
+ACQUIRE_SECONDS = 10.0
+"""How long a connection may take to be had: where all of them wait for a server that says nothing,
+whoever comes next is told so and tries again, rather than joining them.
+"""
+
 CLOSE_SECONDS = 5.0
 """How long a pool may take to close by the book before its connections are cut."""
 
@@ -73,21 +79,45 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """One transaction: committed where the block ends, rolled back where it raises."""
-        async with self._pool.acquire() as conn, conn.transaction():
-            yield Transaction(conn=conn, now=self.clock.now())
+        """One transaction: committed where the block ends, rolled back where it raises.
+
+        A COMMIT that raises is *unknown*: only a look at the rows tells whether it took effect.
+        """
+        async with self.connection() as conn:
+            block = conn.transaction()
+            await block.start()
+            try:
+                yield Transaction(conn=conn, now=self.clock.now())
+            except (TimeoutError, asyncio.CancelledError):
+                raise  # `connection` cuts it: a ROLLBACK would only wait for the same silent server
+            except BaseException:
+                await block.rollback()
+                raise
+            await block.commit()
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection without a transaction: for a single statement, which is one of its own."""
-        async with self._pool.acquire() as conn:
-            yield conn
+        async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as conn:
+            try:
+                yield conn
+            except (TimeoutError, asyncio.CancelledError):
+                # A statement is ended by the server itself well before it times out here. So it is
+                # the server that is silent (frozen, cut off), and giving the connection back by the
+                # book, cancelling first, would wait for it without a bound [tried on a stopped
+                # server]. Who is cancelled must not wait for that either.
+                conn.terminate()
+                raise
 
     async def ready(self) -> bool:
         """Whether the database answers within a second."""
         try:
             async with self._pool.acquire(timeout=1) as conn:
-                await conn.execute("SELECT 1", timeout=1)
+                try:
+                    await conn.execute("SELECT 1", timeout=1)
+                except TimeoutError:
+                    conn.terminate()  # as in `connection`
+                    raise
         except Exception as error:
             if is_transient(error):
                 return False
@@ -116,6 +146,7 @@ async def open_database(
         dsn,
         min_size=1,
         max_size=connections,
+        timeout=CONNECT_SECONDS,
         command_timeout=statement_seconds + 5,
         init=_set_codecs,
         server_settings={
@@ -132,7 +163,7 @@ async def open_database(
 
 async def connect(dsn: str, *, command_seconds: float | None = 30) -> "asyncpg.Connection[Any]":
     """A connection of one's own, outside any pool: for LISTEN and for migrations."""
-    return await asyncpg.connect(dsn, timeout=5, command_timeout=command_seconds)
+    return await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, command_timeout=command_seconds)
 
 
 async def _set_codecs(conn: "asyncpg.Connection[Any]") -> None:
