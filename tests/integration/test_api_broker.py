@@ -1,4 +1,4 @@
-"""The API while the broker is away: jobs are taken, their facts wait, and are told once it is back."""
+"""While the broker is away: the API takes jobs, their facts wait, and are told once it is back."""
 
 import asyncio
 import contextlib

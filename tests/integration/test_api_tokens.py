@@ -1,4 +1,4 @@
-"""How long an attempt's token is good: until the attempt is over, and never for longer than it can be.
+"""How long an attempt's token is good: while its attempt lives, and never for longer than it can.
 
 Who else may not speak for an attempt is in `test_api_agents.py`.
 """
