@@ -9,7 +9,7 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help run test lint format types check lock clean
+.PHONY: help run test bench lint format types check lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -20,6 +20,9 @@ run: $(VENV)/.runtime ## set up what is missing, then serve on http://127.0.0.1:
 
 test: $(VENV)/.dev ## run all tests (some of them: make test ARGS="tests/unit -k backoff")
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/.runtime ## measure it beside its ceilings (some of it: make bench ARGS="--only accept --quick")
+	@$(BIN)/python -m bench $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, its format check, and who may import whom
 	@$(BIN)/python -m ruff check .
