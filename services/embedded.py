@@ -100,9 +100,9 @@ class System:
 
         async def drain() -> None:
             http.stop()
-            await self.bus.close()  # the relays stop waiting for acknowledgements
             for service in (self.api.service, *self.others):
                 service.drain()
+            await self.bus.close()  # the relays stop waiting for acknowledgements
 
         await run_parts(parts, stop, drain)
 

@@ -131,6 +131,8 @@ class Service:
 
     def _report(self, sweep: Sweep, error: Exception, failures: int) -> None:
         """Rows are the truth and the next pass sees them: no failure ends the sweep."""
+        if self._draining.is_set():
+            return  # the bus is closed on purpose, and the next start sees the rows
         if is_transient(error) or isinstance(error, BusUnavailable):
             self._log.warning("sweep waits", sweep=sweep.name, error=str(error), failures=failures)
         else:

@@ -103,10 +103,11 @@ class EmbeddedSystem:
 
     def close(self) -> None:
         """End everything that this system started, however the test left it."""
-        if self.process is not None and self.process.poll() is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.interrupt()
-            self.process.kill()
+        if self.process is not None:
+            if self.process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.interrupt()
+                self.process.kill()
             self._wait(10)
         self.http.close()
         EmbeddedPostgres(self.data_dir / "data" / "postgres").stop()
