@@ -4,7 +4,7 @@ from services.reaper import NAME, handlers
 from services.reaper.config import ReaperConfig
 from services.reaper.sweeps import Instances
 from shared.compute.port import Compute
-from shared.consumer import Subscriber
+from shared.consumer import Recording, Subscriber
 from shared.events import AttemptEnded, InstanceLaunched, LaunchesReported
 from shared.runtime import Ports, Service, Sweep
 
@@ -19,8 +19,8 @@ def build(config: ReaperConfig, ports: Ports, compute: Compute) -> Service:
         NAME,
         ports,
         subscribers={
-            InstanceLaunched: Subscriber(handlers.on_instance_launched, wakes=ends),
-            AttemptEnded: Subscriber(handlers.on_attempt_ended, wakes=ends),
+            InstanceLaunched: Recording(handlers.on_instance_launched, wakes=ends),
+            AttemptEnded: Recording(handlers.on_attempt_ended, wakes=ends),
             LaunchesReported: Subscriber(handlers.on_launches_reported),
         },
         sweeps=(

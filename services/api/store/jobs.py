@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from services.api.model import TERMINAL, Attempt, Job, Step
 from shared import messaging, wire
-from shared.db import Connection, Transaction
+from shared.db import Connection, Transaction, json_text
 from shared.wire import Envelope
 
 NEXT_JOB_IDS = """
@@ -54,24 +54,19 @@ async def accept_jobs(
         [job.id for job in jobs],
         [job.name for job in jobs],
         [job.docker_image for job in jobs],
-        [None if job.command is None else _json(job.command) for job in jobs],
-        [_json(job.env_vars) for job in jobs],
-        [_json(job.labels) for job in jobs],
+        [None if job.command is None else json_text(job.command) for job in jobs],
+        [json_text(job.env_vars) for job in jobs],
+        [json_text(job.labels) for job in jobs],
         [job.scheduled_for for job in jobs],
         [job.timezone for job in jobs],
         [job.timeout_seconds for job in jobs],
         [job.trace for job in jobs],
         [job.created_at for job in jobs],
-        [_json(attempt.entered) for attempt in attempts],
+        [json_text(attempt.entered) for attempt in attempts],
         [fact.id for fact in facts],
         [fact.name for fact in facts],
         [wire.encode(fact) for fact in facts],
     )
-
-
-def _json(value: object) -> str:
-    """jsonb travels as text inside arrays: a list in a jsonb[] would be taken for a dimension."""
-    return msgspec.json.encode(value).decode()
 
 
 LOCK_JOB = "SELECT * FROM jobs WHERE id = $1 FOR UPDATE"
