@@ -12,7 +12,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -41,6 +41,17 @@ Handler = Callable[[Any, Transaction], Awaitable[Sequence[Event]]]
 """Event and open transaction in, new events out. It may be called again for the same event only if
 its transaction was rolled back. No outside I/O.
 """
+
+
+class Reaction(Protocol):
+    """What is done with events of one kind, and which sweeps that may give work to."""
+
+    @property
+    def wakes(self) -> tuple[str, ...]: ...
+
+    async def handle(self, envelopes: Sequence[Envelope], tx: Transaction) -> list[Envelope]:
+        """Let *envelopes*, all of one kind, take effect; returns what follows from them."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -95,7 +106,7 @@ class Consumer:
     """The queue of one service."""
 
     queue: str
-    subscribers: Mapping[type[Event], Subscriber | Recording]
+    subscribers: Mapping[type[Event], Reaction]
     db: Database
     bus: Bus
     wakeups: Wakeups

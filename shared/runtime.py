@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from shared.backoff import RECONNECT
 from shared.bus.port import Bus, BusUnavailable
 from shared.clock import Clock
-from shared.consumer import Consumer, Recording, Subscriber
+from shared.consumer import Consumer, Reaction
 from shared.db import Database, is_transient
 from shared.events import Event
 from shared.log import get_logger
@@ -68,7 +68,7 @@ class Service:
         name: str,
         ports: Ports,
         *,
-        subscribers: Mapping[type[Event], Subscriber | Recording],
+        subscribers: Mapping[type[Event], Reaction],
         sweeps: Sequence[Sweep],
     ) -> None:
         self.name = name

@@ -16,7 +16,7 @@ from services.api import decisions
 from services.api.config import ApiConfig
 from services.api.model import TERMINAL, Attempt, Job, Step
 from services.api.store import jobs as store
-from services.api.store import logs
+from services.api.store import logs, steps
 from services.api.store.jobs import Owner
 from services.api.store.logs import Line
 from shared import tokens
@@ -128,7 +128,7 @@ class AgentDesk:
             now=tx.now,
             rules=self.config.rules,
         )
-        await store.save_attempt(tx, claimed)
+        await steps.save_attempt(tx, claimed)
         return job, claimed
 
     def _assignment(self, job: Job, attempt: Attempt) -> dict[str, Any]:
@@ -160,7 +160,7 @@ class AgentDesk:
             if step is None:
                 await store.beat(tx, owner)
             else:
-                await store.save_and_tell(tx, job, step)
+                await steps.save_and_tell(tx, job, step)
             if report.lines and report.seq is not None:
                 await self._keep_lines(tx, job, owner, report.seq, report.lines)
         if step is not None:
@@ -180,8 +180,7 @@ class AgentDesk:
         if cut:
             note = f"--- log cut here: a job's log is kept up to {limit} bytes ---"
             kept.append((tx.now.isoformat(), LOG_SOURCE, note))
-        if await logs.insert_batch(tx, owner, seq, kept):
-            await logs.count_bytes(tx, job.id, size, cut=cut)
+        await logs.keep_batch(tx, owner, seq, kept, size, cut=cut)
 
     async def call_back(self, bearer: str | None, job_id: int, word: Callback) -> Job:
         """Let the agent's word take effect.
@@ -200,7 +199,7 @@ class AgentDesk:
             _must_be_current(job, attempt)
             step = self._decide(job, attempt, word, tx)
             if step is not None:
-                await store.save_and_tell(tx, job, step)
+                await steps.save_and_tell(tx, job, step)
                 job = step.job
             self.points.reached("api.callback_before_commit")
         # A crash here loses the answer only: the agent repeats its word and finds it heard.

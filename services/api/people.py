@@ -7,6 +7,7 @@ from typing import Any
 from services.api import decisions, render
 from services.api.model import TERMINAL, Rules
 from services.api.store import jobs as store
+from services.api.store import steps
 from shared.db import Database
 from shared.log import get_logger
 from shared.points import Points
@@ -53,7 +54,7 @@ class Desk:
                 raise AlreadyOver(f"job {job_id} is {job.status} already and cannot be cancelled")
             step = decisions.decide_cancel(job, attempt, tx.now, self.rules)
             if step is not None:
-                await store.save_and_tell(tx, job, step)
+                await steps.save_and_tell(tx, job, step)
         self.points.reached("api.cancelled")
         _log.info("job cancelled", job=job_id, attempt=attempt.number)
         self.wakeups.wake("relay_outbox")

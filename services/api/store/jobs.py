@@ -1,4 +1,4 @@
-"""SQL of `jobs` and `attempts`: accept, load under lock, save."""
+"""SQL of `jobs` and `attempts`: accept, and load under lock; `steps` saves."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from services.api.model import TERMINAL, Attempt, Job, Step
-from shared import messaging, wire
+from services.api.model import TERMINAL, Attempt, Job
+from shared import wire
 from shared.db import Connection, Transaction, json_text
 from shared.wire import Envelope
 
@@ -138,66 +138,6 @@ WHERE job_id = $1 AND number = $2 AND state <> 'ended'
 async def beat(tx: Transaction, owner: Owner) -> bool:
     """A sign of life; False where the attempt is over."""
     return bool(await tx.conn.execute(BEAT, owner.job_id, owner.attempt, tx.now) == "UPDATE 1")
-
-
-# Heartbeats take no lock on the job: one that came since the attempt was loaded must not be undone.
-# The transition's guard is the row lock, and the trigger behind it; these columns are all that may
-# change.
-SAVE_JOB = """
-UPDATE jobs SET status = $2, attempt = $3, exit_code = $4, error_message = $5, finished_at = $6
-WHERE id = $1
-"""
-SAVE_ATTEMPT = """
-INSERT INTO attempts (job_id, number, state, due_at, entered, waiting_because, waiting_until,
-    check_at, token_hash, runtime, heartbeat_at, interrupted_at, instance_id, instance_type, zone,
-    market,
-    hourly_price_usd, spot_instance_request_id, dies_by, container_stopped, cause, exit_code,
-    error_message, ended_at, instance_gone_at, billed_seconds, cost_usd)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-    $21, $22, $23, $24, $25, $26, $27)
-ON CONFLICT (job_id, number) DO UPDATE SET
-    state = excluded.state, due_at = excluded.due_at, entered = excluded.entered,
-    waiting_because = excluded.waiting_because, waiting_until = excluded.waiting_until,
-    check_at = excluded.check_at, token_hash = excluded.token_hash, runtime = excluded.runtime,
-    heartbeat_at = greatest(attempts.heartbeat_at, excluded.heartbeat_at),
-    interrupted_at = excluded.interrupted_at, instance_id = excluded.instance_id,
-    instance_type = excluded.instance_type, zone = excluded.zone,
-    market = excluded.market, hourly_price_usd = excluded.hourly_price_usd,
-    spot_instance_request_id = excluded.spot_instance_request_id, dies_by = excluded.dies_by,
-    container_stopped = excluded.container_stopped, cause = excluded.cause,
-    exit_code = excluded.exit_code, error_message = excluded.error_message,
-    ended_at = excluded.ended_at, instance_gone_at = excluded.instance_gone_at,
-    billed_seconds = excluded.billed_seconds, cost_usd = excluded.cost_usd
-"""
-
-
-async def save_attempt(tx: Transaction, attempt: Attempt) -> None:
-    """Write all of an attempt, new or known."""
-    values = {field: getattr(attempt, field) for field in Attempt.__struct_fields__}
-    await tx.conn.execute(SAVE_ATTEMPT, *values.values())
-
-
-async def save_step(tx: Transaction, before: Job, step: Step) -> None:
-    """Write what a decision changed: its rows alone, the facts are the caller's to tell."""
-    if step.job != before:
-        job = step.job
-        await tx.conn.execute(
-            SAVE_JOB,
-            job.id,
-            job.status,
-            job.attempt,
-            job.exit_code,
-            job.error_message,
-            job.finished_at,
-        )
-    for attempt in step.attempts:
-        await save_attempt(tx, attempt)
-
-
-async def save_and_tell(tx: Transaction, before: Job, step: Step) -> None:
-    """Write a decision that a request or a sweep made, and its facts under the job's own trace."""
-    await save_step(tx, before, step)
-    await messaging.tell(tx, step.events, trace=before.trace)
 
 
 OVERDUE = """
