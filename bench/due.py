@@ -69,7 +69,7 @@ async def _idle(run: Run, system: System, jobs: int) -> None:
     )
 
 
-async def crowd(run: Run, system: System, jobs: int, name: str, bare: float) -> None:
+async def crowd(run: Run, system: System, jobs: int, name: str, bare: float | None = None) -> None:
     """*jobs* due at one moment, and how late the launcher had each; *bare* publishes a second."""
     before = await system.count(HANDLED_COUNT)
     launched = await system.count(LAUNCHED)
@@ -110,6 +110,6 @@ async def crowd(run: Run, system: System, jobs: int, name: str, bare: float) -> 
             name=f"{jobs:,} due at once, events handled by the launcher ({name})",
             value=jobs / late[-1],
             unit="events/s",
-            ceiling=Ceiling("bare aio-pika publish", bare),
+            ceiling=None if bare is None else Ceiling("bare aio-pika publish", bare),
         ),
     )

@@ -13,11 +13,8 @@ from bench.system import ONE_CLOUD, run_system
 
 PART = "life"
 ARRAY = 1000
-OVER = """
-SELECT count(*) FROM api.jobs j JOIN api.attempts a ON a.job_id = j.id
-WHERE j.status = 'DONE' AND a.instance_gone_at IS NOT NULL
-"""
-ATTEMPTS = "SELECT count(*) FROM api.attempts"
+GONE = "SELECT count(*) FROM api.attempts WHERE instance_gone_at IS NOT NULL"
+DONE = "SELECT count(*) FROM api.jobs WHERE status = 'DONE'"
 
 
 async def measure(run: Run) -> None:
@@ -32,9 +29,9 @@ async def measure(run: Run) -> None:
         for _ in range(jobs // ARRAY):
             await system.accept(body)
         accepted = time.monotonic() - begun
-        await system.until(OVER, jobs, seconds=300, every=0.2)
+        await system.until(GONE, jobs, seconds=300, every=0.25)
         seconds = time.monotonic() - begun
-        attempts = await system.count(ATTEMPTS)
+        done = await system.count(DONE)
         run.keep_peaks(
             {"launcher and reaper": system.peak_bytes["cloud"]}
             | {name: held for name, held in system.peak_bytes.items() if name != "cloud"}
@@ -46,6 +43,6 @@ async def measure(run: Run) -> None:
             value=jobs / seconds,
             unit="jobs/s",
             goals=(at_least(300),),
-            detail={"seconds": seconds, "accepted_seconds": accepted, "attempts": attempts},
+            detail={"seconds": seconds, "accepted_seconds": accepted, "done": done},
         )
     )
