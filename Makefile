@@ -9,7 +9,7 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help run test bench lint format types check lock clean
+.PHONY: help run test bench lint format types check docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -37,6 +37,10 @@ types: $(VENV)/.dev ## mypy --strict
 	@$(BIN)/python -m mypy --strict
 
 check: lint types test ## all that CI runs
+
+docs: $(VENV)/.runtime ## write docs/asyncapi.json anew from the events in the code
+	@$(BIN)/python -m services.asyncapi > docs/asyncapi.json.new
+	@mv docs/asyncapi.json.new docs/asyncapi.json
 
 lock: ## write requirements*.txt anew from requirements*.in (newer versions: make lock UPGRADE=--upgrade)
 	@command -v $(UV) >/dev/null || { echo "Locking needs uv: pip install uv" >&2; exit 1; }

@@ -27,6 +27,7 @@ import services.scheduler.service as scheduler_service
 from services.api import key_commands
 from services.api.server import CannotListen, HttpServer, bind, check_exposure, http_server
 from services.data_dir import DataDirError, lock_data_dir, make_private_dir
+from services.embedded_database import POSTGRES, borrowed_database
 from services.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from services.local_secrets import LocalSecrets, local_secrets
 from services.migrate import SERVICES, TOPOLOGY, migrate_all, service_dsn
@@ -154,7 +155,7 @@ async def serve(setup: Setup, sock: socket.socket, say: Callable[[str], None]) -
     """Start everything, say so, and run until a signal comes."""
     stop = stop_on_signals()
     secrets = local_secrets(setup.data_dir, tuple(service.NAME for service in SERVICES))
-    postgres = EmbeddedPostgres(setup.data_dir / "postgres") if not setup.database_url else None
+    postgres = EmbeddedPostgres(setup.data_dir / POSTGRES) if not setup.database_url else None
     points = points_from(setup.settings.text("EXIT_AT"))
     try:
         admin_dsn = setup.database_url or ""
@@ -180,12 +181,8 @@ async def keys(setup: Setup, arguments: argparse.Namespace) -> int:
     secrets = local_secrets(setup.data_dir, tuple(service.NAME for service in SERVICES))
     async with contextlib.AsyncExitStack() as stack:
         admin_dsn = setup.database_url
-        if admin_dsn is None:
-            postgres = EmbeddedPostgres(setup.data_dir / "postgres")
-            admin_dsn = await asyncio.to_thread(postgres.start)
-            with contextlib.suppress(DataDirError):  # held: the system runs, and keeps its Postgres
-                stack.enter_context(lock_data_dir(setup.data_dir))
-                stack.callback(postgres.stop)
+        if not admin_dsn:
+            admin_dsn = await stack.enter_async_context(borrowed_database(setup.data_dir))
         await migrate_all(admin_dsn, secrets.passwords)
         dsn = service_dsn(admin_dsn, "api", secrets.passwords["api"])
         db = await open_database(dsn, "api", RealClock(), connections=2)

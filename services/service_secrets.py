@@ -18,12 +18,16 @@ TOKEN_KEY_READERS = ("api", "launcher")
 
 def service_secret(settings: Settings, directory: Path | None, service: str, name: str) -> str:
     """The secret *name* (like "database_password") of *service*: given, kept, or made now."""
-    given = settings.text(f"{service.upper()}_{name.upper()}")
-    kept = _read(directory, service, name)
-    value = given or kept or secrets.token_hex(24)
-    if directory is not None and value != kept:
+    value = known_secret(settings, directory, service, name) or secrets.token_hex(24)
+    if directory is not None and value != _read(directory, service, name):
         _write(directory / service / name, value)
     return value
+
+
+def known_secret(settings: Settings, directory: Path | None, service: str, name: str) -> str | None:
+    """The secret *name* of *service* where it is given or was made; nothing is made here."""
+    given = settings.text(f"{service.upper()}_{name.upper()}")
+    return given or _read(directory, service, name)
 
 
 def share_token_key(settings: Settings, directory: Path | None) -> None:

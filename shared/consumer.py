@@ -255,8 +255,8 @@ class Consumer:
     async def _postpone(self, parked: Parked, error: Exception) -> None:
         tries = parked.tries + 1
         # An outage is over some day, however long: what it keeps from its effect does not die of
-        # it.
-        dead = tries >= TRIES and not is_transient(error)
+        # it. What cannot be read (somebody has redriven it) will not be readable later.
+        dead = isinstance(error, Undecodable) or (tries >= TRIES and not is_transient(error))
         async with self.db.transaction() as tx:
             due_at = tx.now + timedelta(seconds=PARKED.delay(tries, random.random()))
             await messaging.postpone_parked(

@@ -8,9 +8,9 @@ Moments are aware datetimes in UTC, durations end in ``_seconds``, money in ``_u
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 Cause = Literal[
     "done",  # a container of the attempt exited 0
@@ -23,6 +23,9 @@ Cause = Literal[
     "cancelled",  # somebody asked for it
     "refused",  # the launcher will not launch it
 ]
+
+Moment = Annotated[datetime, Meta(tz=True)]
+"""With its offset from UTC: one without is unreadable."""
 
 TerminalStatus = Literal["DONE", "FAILED", "CANCELLED"]
 
@@ -66,7 +69,7 @@ class JobScheduled(Event, frozen=True, kw_only=True):
 
     job_id: int
     attempt: int
-    due_at: datetime
+    due_at: Moment
     requirements: Requirements
 
 
@@ -82,7 +85,7 @@ class InstanceRequested(Event, frozen=True, kw_only=True):
 
     job_id: int
     attempt: int
-    due_at: datetime
+    due_at: Moment
     requirements: Requirements
 
 
@@ -93,7 +96,7 @@ class LaunchDelayed(Event, frozen=True, kw_only=True):
     attempt: int
     reason: Literal["no_capacity", "quota_reached", "throttled", "unknown_outcome"]
     message: str
-    next_try_at: datetime
+    next_try_at: Moment
 
 
 class LaunchRefused(Event, frozen=True, kw_only=True):
@@ -116,8 +119,8 @@ class InstanceLaunched(Event, frozen=True, kw_only=True):
     zone: str
     market: Market
     hourly_price_usd: float
-    launched_at: datetime
-    dies_by: datetime
+    launched_at: Moment
+    dies_by: Moment
     told: int
     spot_instance_request_id: str | None = None
     on_demand_hourly_price_usd: float | None = None
@@ -130,7 +133,7 @@ class InstanceInterrupted(Event, frozen=True, kw_only=True):
     job_id: int
     attempt: int
     kind: Literal["interruption", "rebalance"]
-    noticed_at: datetime
+    noticed_at: Moment
 
 
 class LaunchesReported(Event, frozen=True, kw_only=True):
@@ -140,7 +143,7 @@ class LaunchesReported(Event, frozen=True, kw_only=True):
     has itself heard *told* tellings.
     """
 
-    before: datetime
+    before: Moment
     told: int
 
 
@@ -149,7 +152,7 @@ class JobStarted(Event, frozen=True, kw_only=True):
 
     job_id: int
     attempt: int
-    started_at: datetime
+    started_at: Moment
     runtime: Literal["docker", "simulated"]
 
 
@@ -159,8 +162,8 @@ class AttemptEnded(Event, frozen=True, kw_only=True):
     job_id: int
     attempt: int
     cause: Cause
-    ended_at: datetime
-    terminate_after: datetime
+    ended_at: Moment
+    terminate_after: Moment
 
 
 class JobFinished(Event, frozen=True, kw_only=True):
@@ -168,7 +171,7 @@ class JobFinished(Event, frozen=True, kw_only=True):
 
     job_id: int
     status: TerminalStatus
-    finished_at: datetime
+    finished_at: Moment
     attempt: int
     exit_code: int | None = None
     error_message: str | None = None
@@ -178,7 +181,7 @@ class InstanceTerminated(Event, frozen=True, kw_only=True):
     """The cloud confirms that the instance is gone; whose it was is absent where unknown."""
 
     instance_id: str
-    terminated_at: datetime
+    terminated_at: Moment
     cause: str
     spot_interrupted: bool
     billed_seconds: int

@@ -9,6 +9,7 @@ them all: 8 writers fall from 6,100 to 2,300 commits per second).
 import asyncio
 import contextlib
 import random
+from collections.abc import Collection
 from typing import Any
 
 from shared.backoff import RECONNECT
@@ -22,6 +23,17 @@ PAYLOAD_BYTES = 7999
 """What one NOTIFY carries at most (https://www.postgresql.org/docs/current/sql-notify.html)."""
 
 _log = get_logger(part="wakeups")
+
+
+NOTIFY = "SELECT pg_notify($1, $2)"
+
+
+async def notify(conn: Connection, channel: str, identity: str, names: Collection[str]) -> None:
+    """Wake *names* in all that listen on *channel*, save the one that bears *identity*."""
+    payload = " ".join([identity, *sorted(names)])
+    if len(payload.encode()) > PAYLOAD_BYTES:
+        payload = identity  # no name means every name
+    await conn.execute(NOTIFY, channel, payload)
 
 
 class Wakeups:
@@ -95,10 +107,7 @@ class Wakeups:
         await asyncio.sleep(GATHER_SECONDS)
         names, self._outgoing = self._outgoing, set()
         self._anything_outgoing.clear()
-        payload = " ".join([self._identity, *sorted(names)])
-        if len(payload.encode()) > PAYLOAD_BYTES:
-            payload = self._identity  # no name means every name
-        await conn.execute("SELECT pg_notify($1, $2)", self._channel, payload)
+        await notify(conn, self._channel, self._identity, names)
 
     def _on_notify(self, _conn: Any, _pid: int, _channel: str, payload: Any) -> None:
         identity, *names = str(payload).split(" ")

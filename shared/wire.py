@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from shared import events
-from shared.events import Event
+from shared.events import Event, Moment
 
 VERSION = 1
 
@@ -36,7 +36,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
     id: str
     name: str
-    at: datetime
+    at: Moment
     trace: str
     body: Event
     cause: str | None = None
@@ -48,7 +48,7 @@ class _Sealed(Struct, frozen=True, kw_only=True):
 
     id: str
     name: str
-    at: datetime
+    at: Moment
     trace: str
     body: msgspec.Raw
     cause: str | None = None

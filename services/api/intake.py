@@ -97,11 +97,14 @@ class Intake:
             [job_id] = await store.next_job_ids(tx.conn, 1)
             written = self._compose([order], [job_id], trace, tx.now)
             kept = KeptAnswer(body_hash, job_id, written[0].answer)
-            if await keys.claim_key(tx, key, kept):
+            ours = await keys.claim_key(tx, key, kept)
+            if ours:
                 await _write(tx.conn, written)
-                self._wakeups.wake("relay_outbox")
-                return kept
-            first = await keys.find_key(tx.conn, key)
+            first = kept if ours else await keys.find_key(tx.conn, key)
+        if ours:
+            # A crash here loses the answer only: its client repeats the key, and gets it then.
+            self._points.reached("api.accepted_once")
+            self._wakeups.wake("relay_outbox")
         if first is None:
             raise BadRequest("Idempotency-Key has just expired: send the request again")
         return first

@@ -40,7 +40,7 @@ class _Delivery:
         self.message = Message(
             # Both go into columns of Postgres, whoever wrote the message.
             name=delivered.routing_key.replace("\0", "\N{REPLACEMENT CHARACTER}"),
-            event_id=_event_id(delivered.event_id(), delivered.body),
+            event_id=event_id_of(delivered.event_id(), delivered.body),
             body=delivered.body,
         )
         self.returned = _times_returned(delivered)
@@ -62,13 +62,14 @@ def _times_returned(delivered: Delivered) -> int:
     return int(headers.get("x-delivery-count", 0))
 
 
-def _event_id(told: str | None, body: bytes) -> str:
+def event_id_of(told: object, body: bytes) -> str:
     """The event's id as its publisher told it, or one of the bytes, which a repeat has too."""
-    if told is not None and _UUID.fullmatch(told):
-        return told
+    text = str(told)
+    if _UUID.fullmatch(text):
+        return text
     try:
-        return str(uuid.UUID(told))
-    except (ValueError, TypeError):
+        return str(uuid.UUID(text))
+    except ValueError:
         return str(uuid.uuid5(_NO_EVENT, body.hex()))
 
 

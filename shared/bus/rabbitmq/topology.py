@@ -3,6 +3,7 @@
     docker-job (topic) ──JobScheduled──▶ scheduler
                                              └─after too many deliveries─▶ docker-job.dead (direct)
                                                                               └─▶ scheduler.dead
+    scheduler.redrive (fanout) ─▶ scheduler       what a person has put back, see `dead_queue`
 
 A handler's failures are rows of its service, not redeliveries. Redeliveries come from readers that
 died, and `DELIVERY_LIMIT` of them mean a message that kills: it goes to `<queue>.dead`, at least
@@ -40,6 +41,11 @@ def dead_queue(queue: str) -> str:
     return f"{queue}.dead"
 
 
+def redrive_exchange(queue: str) -> str:
+    """Through which the readers' own user, and nobody else, puts back into *queue*."""
+    return f"{queue}.redrive"
+
+
 async def declare(
     admin_url: str,
     management_url: str | None,
@@ -61,6 +67,7 @@ async def declare(
                 password=passwords[name],
                 queues=(name, dead_queue(name)),
                 events=tuple(events),
+                exchanges=(EXCHANGE, redrive_exchange(name)),
             )
             for name, events in publishes.items()
         ]
@@ -130,3 +137,6 @@ async def _declare_queue(channel: Channel, queue: str) -> None:
         "x-overflow": "reject-publish",
     }
     await channel.queue_declare(queue, durable=True, arguments=arguments)
+    redrive = redrive_exchange(queue)
+    await channel.exchange_declare(redrive, exchange_type="fanout", durable=True)
+    await channel.queue_bind(queue, redrive)

@@ -1,5 +1,7 @@
 """One RabbitMQ user a service: it writes its own events, reads its own queue, declares nothing.
 
+It may also put dead letters back into its own queue, and into no other.
+
 Made over the management API by the migrating user, whose login no service ever sees.
 """
 
@@ -26,6 +28,7 @@ class ServiceUser:
     password: str
     queues: tuple[str, ...]
     events: tuple[str, ...]
+    exchanges: tuple[str, ...]
 
 
 def vhost_of(url: str) -> str:
@@ -80,7 +83,7 @@ def _calls(user: ServiceUser, vhost: str, exchange: str) -> list[tuple[str, dict
         (f"users/{quote(user.name, safe='')}", {"password": user.password, "tags": ""}),
         (
             f"permissions/{place}",
-            {"configure": "^$", "write": _exactly(exchange), "read": _exactly(*user.queues)},
+            {"configure": "^$", "write": _exactly(*user.exchanges), "read": _exactly(*user.queues)},
         ),
         (
             f"topic-permissions/{place}",

@@ -1,0 +1,166 @@
+"""Machines that are containers: a root file system, processes, and a network if asked for.
+
+They are made by the Docker client, and what they need is copied into them, so that the engine may
+be anywhere. On the engine's "host" network an instance reaches all that this machine does, a
+control plane on 127.0.0.1 too, and its metadata service is on 127.0.0.1, where no container on a
+bridge comes. On another network the service answers nothing but the instance's own address.
+"""
+
+import asyncio
+import ipaddress
+import json
+import shutil
+from pathlib import Path
+
+from rehearsal.as_process import LABEL, put_tools, remove_containers
+from rehearsal.instance import Instance
+from rehearsal.machine import TOOLS
+from rehearsal.metadata import Metadata
+
+MACHINE = "/opt/rehearsal"
+CLIENT = "/usr/local/bin/docker"
+SOCKET = "/var/run/docker.sock"
+PULL_SECONDS = 300.0
+# What an instance may have of this machine. Its processes are root's, as on EC2, in a container
+# that can do little with it.
+LIMITS = ("--memory", "512m", "--pids-limit", "512", "--security-opt", "no-new-privileges")
+
+
+class NoEngineError(Exception):
+    """No container engine answers, or it cannot get the image."""
+
+
+class AsContainer:
+    """Makes machines of containers. With *engine*, the engine's socket is in them."""
+
+    def __init__(self, image: str, network: str, address: str, *, engine: bool) -> None:
+        """*address* is where instances reach this process; empty: it is found out."""
+        found = shutil.which("docker")
+        self._docker = str(Path(found).resolve()) if found else ""
+        self._image = image
+        self._network = network
+        self._address = "127.0.0.1" if network == "host" else address
+        self._engine = engine
+        # Each service asks who it is that asks.
+        self.metadata_host = "127.0.0.1" if network == "host" else "0.0.0.0"  # noqa: S104
+
+    async def open(self) -> None:
+        """See that the engine answers and has the image. Raises NoEngineError."""
+        if not self._docker:
+            raise NoEngineError("there is no docker on the PATH")
+        code, out = await run(self._docker, "version", "--format", "{{.Server.Version}}")
+        if code != 0:
+            raise NoEngineError(f"no Docker engine answers: {out}")
+        code, _ = await run(self._docker, "image", "inspect", self._image)
+        if code != 0:
+            code, out = await run(self._docker, "pull", "--quiet", self._image)
+        if code != 0:
+            raise NoEngineError(f"the Docker engine cannot get {self._image}: {out}")
+        if not self._address:
+            form = "{{json .IPAM.Config}}"
+            _, out = await run(self._docker, "network", "inspect", "--format", form, self._network)
+            self._address = _gateway(out)
+
+    def reach(self, port: int) -> str:
+        """A port of this process, as an instance reaches it."""
+        return f"http://{self._address}:{port}"
+
+    async def prepare(self, home: Path, instance: Instance) -> None:
+        """The tools, for another root."""
+        docker = CLIENT if self._engine else None
+        shutil.copytree(TOOLS, home / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+        put_tools(home, "python3", f"{MACHINE}/tools", docker, instance.id)
+
+    async def start(
+        self, home: Path, instance: Instance, metadata: Metadata, environment: dict[str, str]
+    ) -> asyncio.subprocess.Process:
+        """Create it, copy its home into it, and start boot.py as its first process."""
+        name = container_name(instance.id)
+        variables = [
+            part for key, value in environment.items() for part in ("--env", f"{key}={value}")
+        ]
+        code, out = await run(
+            *(self._docker, "create", "--interactive", "--rm", "--name", name, *LIMITS),
+            *("--label", f"{LABEL}={instance.id}", "--network", self._network),
+            *(("--volume", f"{SOCKET}:{SOCKET}") if self._engine else ()),
+            *(*variables, self._image),
+            *("python3", "-I", "-S", f"{MACHINE}/tools/boot.py", MACHINE),
+        )
+        if code != 0:
+            raise OSError(out)
+        await self._copy(f"{home}/.", f"{name}:{MACHINE}")
+        if self._engine:
+            await self._copy(self._docker, f"{name}:{CLIENT}")
+        process = await asyncio.create_subprocess_exec(
+            *(self._docker, "start", "--attach", "--interactive", name),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+        if self._network == "host":
+            metadata.allow({self.metadata_host})
+        else:
+            metadata.allow(await self._addresses(name))
+        return process
+
+    async def kill(self, instance_id: str, process: asyncio.subprocess.Process) -> None:
+        """The container at once; its client ends with it."""
+        await run(self._docker, "rm", "--force", "--volumes", container_name(instance_id))
+        await asyncio.wait({asyncio.ensure_future(process.wait())}, timeout=5.0)
+        if process.returncode is None:
+            process.kill()
+
+    async def clean(self, _home: Path, instance_id: str) -> None:
+        """Its container, and those that it has started beside itself."""
+        await remove_containers(self._docker, f"{LABEL}={instance_id}")
+
+    async def _copy(self, source: str, target: str) -> None:
+        code, out = await run(self._docker, "cp", "--quiet", source, target)
+        if code != 0:
+            raise OSError(out)
+
+    async def _addresses(self, name: str) -> set[str]:
+        # The engine gives it one when it starts, which the client's start does not tell of.
+        for _ in range(100):
+            _, out = await run(
+                self._docker, "inspect", "--format", "{{json .NetworkSettings.Networks}}", name
+            )
+            found = {each["IPAddress"] for each in json.loads(out or "{}").values()} - {""}
+            if found:
+                return found
+            await asyncio.sleep(0.05)
+        raise OSError(f"{name} has no address")
+
+
+def _gateway(configuration: str) -> str:
+    """The engine's own address on a network. Raises NoEngineError."""
+    try:
+        [given, *_] = json.loads(configuration)
+        first = next(ipaddress.ip_network(given["Subnet"]).hosts())
+    except (ValueError, KeyError, TypeError) as error:
+        raise NoEngineError(f"no such network: {configuration}") from error
+    return str(given.get("Gateway") or first)
+
+
+def container_name(instance_id: str) -> str:
+    """The name of an instance's container."""
+    return f"rehearsal-{instance_id}"
+
+
+async def run(*command: str) -> tuple[int, str]:
+    """Its exit code, and what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(PULL_SECONDS):
+            out, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return 1, f"{command[0]} {command[1]} took too long"
+    return process.returncode or 0, out.decode(errors="replace")

@@ -1,0 +1,118 @@
+"""Machines that are processes of this machine, where no container engine is at hand.
+
+Each has a directory, and a PATH on which the programs that would touch the machine underneath are
+played (`machine/tools.py`). A directory is no jail: paths in the user data that belong to a machine
+(/opt, /var/lib …) are moved into the instance's own, which is as much as can be done without one.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+from rehearsal.instance import Instance
+from rehearsal.machine import TOOL_NAMES, TOOLS
+from rehearsal.metadata import Metadata
+
+OWN = re.compile(
+    rb"(?<![\w./$}-])/(opt|srv|root|var/lib|var/log|etc/ecs|etc/docker)(?=[/\s\"';]|$)"
+)
+INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "DOCKER_HOST")
+LABEL = "rehearsal.instance"
+
+
+class AsProcess:
+    """Makes machines of processes. With *engine*, they have this machine's container engine."""
+
+    metadata_host = "127.0.0.1"
+
+    def __init__(self, *, engine: bool) -> None:
+        self._docker = shutil.which("docker") if engine else None
+
+    def reach(self, port: int) -> str:
+        """On the loopback, where no container on a bridge comes."""
+        return f"http://{self.metadata_host}:{port}"
+
+    async def prepare(self, home: Path, instance: Instance) -> None:
+        """The tools, and the user data with its paths moved."""
+        put_tools(home, sys.executable, str(TOOLS), self._docker, instance.id)
+        data = home / "user-data"
+        data.write_bytes(OWN.sub(str(home / "root").encode() + rb"/\1", data.read_bytes()))
+        for name in ("opt", "var/lib", "var/log", "etc/ecs"):
+            (home / "root" / name).mkdir(parents=True)
+
+    async def start(
+        self, home: Path, _instance: Instance, metadata: Metadata, environment: dict[str, str]
+    ) -> asyncio.subprocess.Process:
+        """boot.py, in a session of its own."""
+        metadata.allow({self.metadata_host})
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", str(TOOLS / "boot.py"), str(home)),
+            cwd=home / "root",
+            env=inherited | environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    async def kill(self, _instance_id: str, process: asyncio.subprocess.Process) -> None:
+        """boot.py did not come to its end: it goes, and its group with it."""
+        os.killpg(process.pid, signal.SIGKILL)
+
+    async def clean(self, home: Path, instance_id: str) -> None:
+        """What boot.py could not end, and the containers that it has started on the engine."""
+        await asyncio.to_thread(kill_strays, home)
+        if self._docker:
+            await remove_containers(self._docker, f"{LABEL}={instance_id}")
+
+
+def put_tools(home: Path, python: str, tools: str, docker: str | None, instance_id: str) -> None:
+    """The programs that go before the machine's own, in `bin`; *tools* is where ours are there."""
+    programs = home / "bin"
+    programs.mkdir()
+    if Path(python).is_absolute():
+        _script(programs / "python3", f'exec {python} "$@"')
+    for name in TOOL_NAMES:
+        _script(programs / name, f'exec {python} -I -S {tools}/tools.py {name} "$@"')
+    if docker is None:
+        _script(programs / "docker", f'exec {python} -I -S {tools}/docker_stub.py "$@"')
+    else:
+        # The engine is not the instance's alone: by this label its containers are found again.
+        labelled = f'c="$1"; shift; exec {docker} "$c" --label {LABEL}={instance_id} "$@"'
+        body = f'case "$1" in create|run) {labelled};; esac; exec {docker} "$@"'
+        _script(programs / "docker", body)
+
+
+def kill_strays(home: Path) -> None:
+    """SIGKILL every process that has *home* in its environment, where there is a /proc."""
+    mark = b"REHEARSAL_MACHINE=" + os.fsencode(home)
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile, or is somebody else's
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                os.kill(int(entry.name), signal.SIGKILL)
+
+
+async def remove_containers(docker: str, label: str) -> None:
+    """Kill and remove all with this label."""
+    ids = await _output(docker, "ps", "--all", "--quiet", "--filter", f"label={label}")
+    if ids:
+        await _output(docker, "rm", "--force", "--volumes", *ids.split())
+
+
+async def _output(*command: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    out, _ = await process.communicate()
+    return out.decode()
+
+
+def _script(path: Path, body: str) -> None:
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)

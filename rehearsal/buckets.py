@@ -1,0 +1,65 @@
+"""Token buckets: how many calls, and how many instances, an account may ask for."""
+
+from collections.abc import Callable
+
+from rehearsal.errors import throttled
+from rehearsal.settings import Bucket, CloudSettings
+
+
+class TokenBucket:
+    """Full at first; every second brings some tokens back."""
+
+    def __init__(self, bucket: Bucket, now: Callable[[], float]) -> None:
+        self._bucket = bucket
+        self._now = now
+        self._left = bucket.size
+        self._at = now()
+
+    def take(self, count: float) -> bool:
+        """Take *count* tokens, or none and say False."""
+        now = self._now()
+        refill = (now - self._at) * self._bucket.per_second
+        self._left, self._at = min(self._bucket.size, self._left + refill), now
+        if self._left < count:
+            return False
+        self._left -= count
+        return True
+
+
+class Limits:
+    """The buckets of one account; each action's is made when it is first asked for."""
+
+    def __init__(self, settings: CloudSettings, now: Callable[[], float]) -> None:
+        self._settings = settings
+        self._now = now
+        self._requests: dict[str, TokenBucket] = {}
+        self._instances: dict[str, TokenBucket] = {}
+
+    def request(self, action: str) -> None:
+        """One call more. Raises RequestLimitExceeded."""
+        if not self._settings.throttle:
+            return
+        if action not in self._requests:
+            bucket = _first_fit(action, self._settings.request_buckets)
+            self._requests[action] = TokenBucket(bucket, self._now)
+        if not self._requests[action].take(1):
+            raise throttled()
+
+    def instances(self, action: str, count: int) -> None:
+        """So many instances. Raises RequestLimitExceeded."""
+        bucket = self._settings.instance_buckets.get(action)
+        if not self._settings.throttle or bucket is None:
+            return
+        held = self._instances.setdefault(action, TokenBucket(bucket, self._now))
+        if not held.take(count):
+            raise throttled()
+
+
+def _first_fit(action: str, buckets: dict[str, Bucket]) -> Bucket:
+    if action in buckets:
+        return buckets[action]
+    return next(
+        bucket
+        for name, bucket in buckets.items()
+        if name.endswith("*") and action.startswith(name[:-1])
+    )

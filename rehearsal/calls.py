@@ -1,0 +1,72 @@
+"""Which calls are answered here, in moto's place, and by what. All that is not named is moto's."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from rehearsal.credentials import Credential
+from rehearsal.endings import Endings
+from rehearsal.fleets import Fleets
+from rehearsal.looks import Looks
+from rehearsal.pricing import PriceCalls
+from rehearsal.runs import Runs
+from rehearsal.spot import SpotRequests
+from rehearsal.tags import TagCalls
+from rehearsal.templates import Templates
+
+Params = dict[str, Any]
+Handler = Callable[[Params], Params]
+
+
+class Desks(NamedTuple):
+    """Who answers what."""
+
+    endings: Endings
+    looks: Looks
+    fleets: Fleets
+    runs: Runs
+    spot: SpotRequests
+    templates: Templates
+    tags: TagCalls
+    prices: PriceCalls
+
+
+class Calls:
+    """The strict part of the cloud, by service and action."""
+
+    def __init__(self, account: str, desks: Desks) -> None:
+        endings, looks, fleets, runs, spot, templates, tags, prices = desks
+        self._account = account
+        self._tags = tags
+        self._handlers: dict[tuple[str, str], Handler] = {
+            ("ec2", "CreateFleet"): fleets.create,
+            ("ec2", "RunInstances"): runs.run,
+            ("ec2", "TerminateInstances"): endings.terminate,
+            ("ec2", "StopInstances"): endings.stop,
+            ("ec2", "DescribeInstances"): looks.describe,
+            ("ec2", "DescribeInstanceStatus"): looks.status,
+            ("ec2", "GetConsoleOutput"): looks.console,
+            ("ec2", "DescribeSpotInstanceRequests"): spot.describe,
+            ("ec2", "CancelSpotInstanceRequests"): spot.cancel,
+            ("ec2", "DescribeSpotPriceHistory"): prices.spot_history,
+            ("ec2", "CreateLaunchTemplate"): templates.create,
+            ("ec2", "CreateLaunchTemplateVersion"): templates.create_version,
+            ("ec2", "ModifyLaunchTemplate"): templates.modify,
+            ("ec2", "DeleteLaunchTemplate"): templates.delete,
+            ("ec2", "DeleteLaunchTemplateVersions"): templates.delete_versions,
+            ("ec2", "DescribeLaunchTemplates"): templates.describe,
+            ("ec2", "DescribeLaunchTemplateVersions"): templates.describe_versions,
+            ("ec2", "CreateTags"): tags.create,
+            ("ec2", "DeleteTags"): tags.delete,
+            ("ec2", "DescribeTags"): tags.describe,
+            ("pricing", "GetProducts"): prices.products,
+        }
+
+    def find(self, service: str, action: str, params: Params) -> Handler | None:
+        """Who answers it here; None: moto does."""
+        if action in {"CreateTags", "DeleteTags"} and not self._tags.concerns(params):
+            return None
+        return self._handlers.get((service, action))
+
+    def caller_identity(self, caller: Credential) -> Params:
+        """GetCallerIdentity of STS: whoever has signed, and nothing else."""
+        return {"UserId": caller.user_id, "Account": self._account, "Arn": caller.arn}

@@ -1,0 +1,191 @@
+"""The cloud, put together from its parts. Closing it ends all that it started."""
+
+import asyncio
+import random
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from rehearsal.booting import open_shell
+from rehearsal.bridge import Bridge
+from rehearsal.buckets import Limits
+from rehearsal.calls import Calls, Desks
+from rehearsal.control import routes
+from rehearsal.credentials import Credential, Keys
+from rehearsal.endings import Endings
+from rehearsal.faults import Faults
+from rehearsal.fleets import Fleets
+from rehearsal.front import MOST_BYTES, Front
+from rehearsal.later import Later
+from rehearsal.launching import Launching
+from rehearsal.looks import Looks
+from rehearsal.machines import Machines
+from rehearsal.metadata import Metadata
+from rehearsal.moto_side import MotoSide
+from rehearsal.permissions import Permissions
+from rehearsal.plans import Plans
+from rehearsal.pools import Pools
+from rehearsal.prices import Prices
+from rehearsal.pricing import PriceCalls
+from rehearsal.registry import Registry
+from rehearsal.runs import Runs
+from rehearsal.settings import CloudSettings
+from rehearsal.spot import SpotRequests
+from rehearsal.tags import TagCalls
+from rehearsal.templates import Templates
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - compared with
+
+
+class Cloud:
+    """One account in one region, behind one address. Made and run on its own loop."""
+
+    def __init__(self, settings: CloudSettings) -> None:
+        self.settings = settings
+        self.account = settings.account or _account()
+        loop = asyncio.get_running_loop()
+        self.later = Later(settings)
+        self.keys = Keys(self.account)
+        self.moto = MotoSide(self.account, settings.region)
+        self.limits = Limits(settings, loop.time)
+        self.faults = Faults(settings.seed)
+        self.pools = Pools(settings)
+        self.prices = Prices(settings)
+        self.spot = SpotRequests()
+        self.templates = Templates(self.keys.operator.arn)
+        self.bridge = Bridge(self.moto)
+        self.registry = Registry()
+        self.registry.tell = self.bridge.tell
+        self.launching = Launching(
+            settings,
+            self.account,
+            self.later,
+            self.pools,
+            self.prices,
+            self.spot,
+            self.registry,
+        )
+        self.endings = Endings(
+            settings,
+            self.later,
+            self.pools,
+            self.limits,
+            self.spot,
+            self.registry,
+            self.launching,
+        )
+        plans = Plans(self.moto, self.templates)
+        permissions = Permissions(
+            self.moto,
+            self.registry,
+            self.spot,
+            self.templates,
+            enforced=settings.enforce_policies,
+        )
+        fleets = Fleets(
+            settings,
+            self.registry,
+            self.launching,
+            plans,
+            self.pools,
+            self.prices,
+            self.limits,
+            permissions,
+        )
+        runs = Runs(settings.region, self.registry, self.launching, plans, self.limits, permissions)
+        desks = Desks(
+            endings=self.endings,
+            looks=Looks(self.registry, settings.region),
+            fleets=fleets,
+            runs=runs,
+            spot=self.spot,
+            templates=self.templates,
+            tags=TagCalls(self.registry, self.spot, self.templates),
+            prices=PriceCalls(self.prices, self.moto),
+        )
+        self.front = Front(
+            settings,
+            self.keys,
+            self.limits,
+            self.faults,
+            Calls(self.account, desks),
+            self.moto,
+            permissions.check,
+        )
+        self.url = ""
+        self.port = 0
+        self.boots = "none"
+        """What instances are: "none", "process" or "container"."""
+        self.machines: Machines | None = None
+        self._directory = Path(settings.directory or tempfile.mkdtemp(prefix="rehearsal-"))
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listen."""
+        await self.moto.prepare()
+        await self._prepare_machines()
+        app = web.Application(client_max_size=MOST_BYTES)
+        app.add_routes(routes(self))
+        app.router.add_route("*", "/{rest:.*}", self.front.handle)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self.settings.host, self.settings.port)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+        host = "127.0.0.1" if self.settings.host == EVERYWHERE else self.settings.host
+        self.url = f"http://{host}:{self.port}"
+
+    async def close(self) -> None:
+        """Stop listening, end every machine, forget every plan."""
+        self.later.close()
+        if self.machines is not None:
+            await self.machines.close()
+        await self.bridge.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self.moto.close()
+        if not self.settings.directory:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    def environment(self, credential: Credential | None = None) -> dict[str, str]:
+        """What a program needs to take this for AWS; without a *credential*, the operator's."""
+        who = credential or self.keys.operator
+        names = {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_REGION": self.settings.region,
+            "AWS_DEFAULT_REGION": self.settings.region,
+            "AWS_ACCESS_KEY_ID": who.access_key,
+            "AWS_SECRET_ACCESS_KEY": who.secret,
+        }
+        return names | ({"AWS_SESSION_TOKEN": who.session_token} if who.session_token else {})
+
+    async def _prepare_machines(self) -> None:
+        self.boots, shell = await open_shell(self.settings)
+        if shell is None:
+            return
+        self.machines = Machines(
+            self.settings,
+            self._directory,
+            shell,
+            self.later,
+            lambda instance: Metadata(instance, self.keys, self.moto.role_of, self.settings.region),
+            self._machine_environment,
+            self.endings.on_machine_off,
+        )
+        self.launching.machines = self.machines
+
+    def _machine_environment(
+        self, reach: Callable[[int], str], metadata: Metadata
+    ) -> dict[str, str]:
+        return {
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": reach(metadata.port),
+            "AWS_ENDPOINT_URL": reach(self.port),
+        }
+
+
+def _account() -> str:
+    return str(random.Random(secrets.randbits(64)).randrange(10**11, 10**12))

@@ -1,0 +1,184 @@
+"""How instances end: terminated, stopped, shut down from within, or taken back by the cloud."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from rehearsal.buckets import Limits
+from rehearsal.errors import AwsError, invalid
+from rehearsal.instance import OVER, Instance, State
+from rehearsal.later import Later
+from rehearsal.launching import Launching
+from rehearsal.ledger import INTERRUPTED
+from rehearsal.pools import Pools
+from rehearsal.registry import Registry
+from rehearsal.settings import CloudSettings
+from rehearsal.spot import SpotRequests
+
+Params = dict[str, Any]
+BY_USER = "Client.UserInitiatedShutdown"
+BY_ITSELF = "Client.InstanceInitiatedShutdown"
+
+
+class Endings:
+    """The calls and the accidents that end an instance."""
+
+    def __init__(
+        self,
+        settings: CloudSettings,
+        later: Later,
+        pools: Pools,
+        limits: Limits,
+        spot: SpotRequests,
+        registry: Registry,
+        launching: Launching,
+    ) -> None:
+        self._settings = settings
+        self._later = later
+        self._pools = pools
+        self._limits = limits
+        self._spot = spot
+        self._registry = registry
+        self._launching = launching
+        self.deaf = 0
+        """So many terminations to come are accepted and have no effect."""
+
+    def terminate(self, params: Params) -> Params:
+        """TerminateInstances: all of them, or none if one is unknown."""
+        found = self._registry.named(params["InstanceIds"])
+        self._limits.instances("TerminateInstances", len(found))
+        changes = []
+        for instance in found:
+            before = instance.state
+            if self.deaf and before not in OVER:
+                self.deaf -= 1
+                changes.append(_change(instance, before, State.SHUTTING_DOWN))
+                continue
+            self._end(instance, BY_USER, "User initiated shutdown", "User initiated")
+            changes.append(_change(instance, before, instance.state))
+        return {"TerminatingInstances": changes}
+
+    def stop(self, params: Params) -> Params:
+        """StopInstances. A Spot instance can be stopped only if its request is persistent."""
+        found = self._registry.named(params["InstanceIds"])
+        for instance in found:
+            self._check_stoppable(instance)
+        changes = []
+        for instance in found:
+            before = instance.state
+            if before not in (State.STOPPING, State.STOPPED):
+                self._stop(instance, BY_USER, "User initiated shutdown")
+            changes.append(_change(instance, before, instance.state))
+        return {"StoppingInstances": changes}
+
+    def on_machine_off(self, instance_id: str) -> None:
+        """The machine has powered itself off: what its shutdown behaviour says follows."""
+        instance = self._registry.all.get(instance_id)
+        if instance is None or instance.state is not State.RUNNING:
+            return
+        words = "Instance initiated shutdown"
+        if instance.plan.shutdown_behavior == "terminate":
+            self._end(instance, BY_ITSELF, words, words)
+        else:
+            self._stop(instance, BY_ITSELF, words)
+
+    def interrupt(self, instance_id: str, *, notice: bool) -> datetime:
+        """The cloud takes it back, after the notice if there is one. Answers when."""
+        instance = self._registry.one(instance_id)
+        if not instance.spot_request:
+            raise invalid(f"{instance_id} is no Spot instance")
+        seconds = self._settings.notice_seconds if notice else 0.0
+        at = datetime.now(UTC) + timedelta(seconds=self._later.real(seconds))
+        if notice:
+            instance.interrupt_at = at
+            self._registry.tell("interruption", instance, {"instance-action": "terminate"})
+        self._later(seconds, lambda: self._take(instance))
+        return at
+
+    def rebalance(self, instance_id: str) -> None:
+        """The cloud recommends to leave it: a raised risk, and no promise of a notice."""
+        instance = self._registry.one(instance_id)
+        instance.rebalance_at = datetime.now(UTC)
+        self._registry.tell("rebalance", instance, {})
+
+    def _take(self, instance: Instance) -> None:
+        self._end(instance, INTERRUPTED, "Spot instance termination", "Service initiated")
+
+    def _end(self, instance: Instance, code: str, message: str, transition: str) -> None:
+        if instance.state in OVER:
+            return
+        had_place = instance.state not in (State.STOPPING, State.STOPPED)
+        _explain(instance, code, message, transition)
+        self._registry.enter(instance, State.SHUTTING_DOWN)
+        self._halt(instance, give_back=had_place)
+        status, words = _spot_status(code)
+        again = self._spot.on_end(instance.spot_request, status, words)
+        if again:
+            self._later(self._settings.respawn_seconds, lambda: self._launching.respawn(again))
+        self._later(self._settings.shutting_down_seconds, lambda: self._bury(instance))
+
+    def _stop(self, instance: Instance, code: str, message: str) -> None:
+        _explain(instance, code, message, "User initiated")
+        self._registry.enter(instance, State.STOPPING)
+        self._halt(instance, give_back=True)
+        request = self._spot.by_id.get(instance.spot_request or "")
+        if request:
+            # A stop makes a Spot request persistent, and what it then brings nobody has tagged.
+            request.persistent = True
+            request.state, request.status = "open", "instance-stopped-by-user"
+            self._later(self._settings.respawn_seconds, lambda: self._launching.respawn(request))
+        self._later(self._settings.stopping_seconds, lambda: self._stopped(instance))
+
+    def _stopped(self, instance: Instance) -> None:
+        if instance.state is State.STOPPING:
+            self._registry.enter(instance, State.STOPPED)
+
+    def _halt(self, instance: Instance, *, give_back: bool) -> None:
+        if give_back:
+            self._pools.give_back(instance.plan.pool, instance.plan.kind.vcpus)
+        if self._launching.machines is not None:
+            self._launching.machines.kill(instance.id)
+
+    def _bury(self, instance: Instance) -> None:
+        self._registry.enter(instance, State.TERMINATED)
+        seconds = self._settings.terminated_shown_seconds
+        self._later(seconds, lambda: self._registry.forget(instance))
+
+    def _check_stoppable(self, instance: Instance) -> None:
+        request = self._spot.by_id.get(instance.spot_request or "")
+        if request and not request.persistent:
+            raise AwsError(
+                "UnsupportedOperation",
+                f"You can't stop the Spot Instance '{instance.id}' because it is associated with "
+                "a one-time Spot Instance request. You can only stop Spot Instances associated "
+                "with persistent Spot Instance requests.",
+            )
+        if instance.state in OVER:
+            raise AwsError(
+                "IncorrectInstanceState",
+                f"This instance '{instance.id}' is not in a state from which it can be stopped.",
+            )
+
+
+def _explain(instance: Instance, code: str, message: str, transition: str) -> None:
+    now = datetime.now(UTC)
+    instance.reason_code, instance.reason = code, f"{code}: {message}"
+    instance.transition = f"{transition} ({now:%Y-%m-%d %H:%M:%S} GMT)"
+    instance.ended_at = instance.ended_at or now
+
+
+def _change(instance: Instance, before: State, after: State) -> Params:
+    return {
+        "InstanceId": instance.id,
+        "PreviousState": before.shown(),
+        "CurrentState": after.shown(),
+    }
+
+
+def _spot_status(code: str) -> tuple[str, str]:
+    if code == INTERRUPTED:
+        words = (
+            "Your instance was terminated because there is no longer enough Spot capacity "
+            "available for the instance."
+        )
+        return "instance-terminated-no-capacity", words
+    return "instance-terminated-by-user", "The instance was terminated by the user."

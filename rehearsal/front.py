@@ -1,0 +1,183 @@
+"""The one door: every call of every service comes in here, as boto3 sends it.
+
+In this order, as at AWS: what goes wrong before anybody has looked (faults), who asks (the
+signature), may it ask so often (buckets), may it do this (policies), and only then the call itself.
+A lost answer is a connection cut without a byte.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from rehearsal.buckets import Limits
+from rehearsal.calls import Calls
+from rehearsal.credentials import Credential, Keys
+from rehearsal.errors import AwsError
+from rehearsal.faults import Fault, Faults
+from rehearsal.moto_side import MotoSide
+from rehearsal.settings import CloudSettings
+from rehearsal.signature import verify
+from rehearsal.wire import Answer, Call, Request, knows, read_call, write_error, write_result
+
+MOST_BYTES = 2 * 1024 * 1024
+Allow = Callable[[Credential, str, str, dict[str, Any]], None]
+
+
+class Logged(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that came, and what became of it. *outcome* is "ok", an error code, or "lost"."""
+
+    at: float
+    """`time.monotonic()`."""
+    service: str
+    action: str
+    outcome: str
+    caller: str
+    params: dict[str, Any]
+    instances: int
+    """How many instances the answer names."""
+
+
+class Front:
+    """Reads, checks, answers and logs each call."""
+
+    def __init__(
+        self,
+        settings: CloudSettings,
+        keys: Keys,
+        limits: Limits,
+        faults: Faults,
+        calls: Calls,
+        moto: MotoSide,
+        allow: Allow,
+    ) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._limits = limits
+        self._faults = faults
+        self._calls = calls
+        self._moto = moto
+        self._allow = allow
+        self.log: list[Logged] = []
+
+    async def handle(self, http: web.Request) -> web.StreamResponse:
+        """One HTTP request."""
+        request = Request(
+            method=http.method,
+            path=http.rel_url.raw_path,
+            query=http.rel_url.raw_query_string,
+            headers={name.lower(): value for name, value in http.headers.items()},
+            body=await http.read(),
+        )
+        try:
+            call = read_call(request)
+        except AwsError as error:
+            return _respond(write_error("ec2", error, "-"))
+        fault = self._faults.strike(call.action)
+        if fault is not None and fault.kind == "delay":
+            await asyncio.sleep(fault.seconds)
+        answer = None
+        if fault is None or fault.kind in {"delay", "lost_after", "error_after"}:
+            answer = await self._answer(call, lost=fault is not None and fault.kind != "delay")
+        elif fault.kind == "error":
+            answer = self._fail(call, _error_of(fault))
+        else:
+            self._note(call, "lost")
+        if fault is not None and fault.kind == "error_after":
+            answer = write_error(call.protocol, _error_of(fault), call.request_id)
+        if answer is None or (fault is not None and fault.kind == "lost_after"):
+            if http.transport is not None:
+                http.transport.abort()
+            return web.Response(status=500)
+        return _respond(answer)
+
+    async def _answer(self, call: Call, *, lost: bool) -> Answer:
+        caller: Credential | None = None
+        params: dict[str, Any] = {}
+        try:
+            caller = self._caller(call)
+            params = call.params()
+            self._check(call, caller, params)
+            if (call.service, call.action) == ("sts", "GetCallerIdentity"):
+                result = self._calls.caller_identity(caller)
+            else:
+                handler = self._calls.find(call.service, call.action, params)
+                if handler is None:
+                    return await self._pass_on(call, caller, params)
+                result = handler(params)
+            self._note(call, "lost" if lost else "ok", caller, params, _instances_in(result))
+            return write_result(call, result)
+        except AwsError as error:
+            return self._fail(call, error, caller, params)
+
+    async def _pass_on(
+        self, call: Call, caller: Credential | None, params: dict[str, Any]
+    ) -> Answer:
+        answer = await self._moto.answer(call.request)
+        self._note(call, "ok" if answer.status < 300 else str(answer.status), caller, params)
+        return answer
+
+    def _check(self, call: Call, caller: Credential, params: dict[str, Any]) -> None:
+        if call.service == "ec2":
+            self._limits.request(call.action)
+        self._allow(caller, call.service, call.action, params)
+        if params.get("DryRun"):
+            message = "Request would have succeeded, but DryRun flag is set."
+            raise AwsError("DryRunOperation", message, 412)
+
+    def _caller(self, call: Call) -> Credential:
+        if not knows(call.service, call.action):
+            message = f"The action {call.action} is not valid for this web service."
+            raise AwsError("InvalidAction", message)
+        if not self._settings.verify_signatures:
+            return self._keys.operator
+        return verify(call.request, call.service, self._keys, datetime.now(UTC))
+
+    def _fail(
+        self,
+        call: Call,
+        error: AwsError,
+        caller: Credential | None = None,
+        params: dict[str, Any] | None = None,
+    ) -> Answer:
+        self._note(call, error.code, caller, params)
+        return write_error(call.protocol, error, call.request_id)
+
+    def _note(
+        self,
+        call: Call,
+        outcome: str,
+        caller: Credential | None = None,
+        params: dict[str, Any] | None = None,
+        instances: int = 0,
+    ) -> None:
+        self.log.append(
+            Logged(
+                at=time.monotonic(),
+                service=call.service,
+                action=call.action,
+                outcome=outcome,
+                caller=caller.arn if caller else "",
+                params=params or {},
+                instances=instances,
+            )
+        )
+
+
+def _instances_in(result: dict[str, Any]) -> int:
+    listed = result.get("Instances") or result.get("TerminatingInstances") or []
+    return sum(len(each.get("InstanceIds", "1")) for each in listed)
+
+
+def _error_of(fault: Fault) -> AwsError:
+    return AwsError(fault.code, fault.message, fault.status)
+
+
+def _respond(answer: Answer) -> web.Response:
+    return web.Response(
+        status=answer.status, body=answer.body, headers={"Content-Type": answer.content_type}
+    )

@@ -1,0 +1,178 @@
+"""One instance: what it was launched as, how it stands, and how Describe shows it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum
+from typing import Any
+
+from rehearsal.moto_side import Image, InstanceType, Subnet
+from rehearsal.pools import Pool
+
+
+class State(IntEnum):
+    """EC2's states and their codes."""
+
+    PENDING = 0
+    RUNNING = 16
+    SHUTTING_DOWN = 32
+    TERMINATED = 48
+    STOPPING = 64
+    STOPPED = 80
+
+    @property
+    def words(self) -> str:
+        """As EC2 writes it."""
+        return self.name.lower().replace("_", "-")
+
+    def shown(self) -> dict[str, Any]:
+        """As an answer holds it."""
+        return {"Code": int(self), "Name": self.words}
+
+
+BILLED = {State.RUNNING}
+OVER = {State.SHUTTING_DOWN, State.TERMINATED}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What an instance is launched as: the template's data and the call's, put together."""
+
+    image: Image
+    kind: InstanceType
+    subnet: Subnet
+    market: str
+    """"spot" or "on-demand"."""
+    persistent: bool = False
+    """Whether the Spot request asks again after its instance has ended."""
+    max_price: float | None = None
+    user_data: str = ""
+    """In base64, as it came."""
+    shutdown_behavior: str = "stop"
+    profile: str | None = None
+    """The name or ARN of the instance profile."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    block_devices: tuple[dict[str, Any], ...] = ()
+    security_groups: tuple[str, ...] = ()
+    key_name: str | None = None
+    client_token: str = ""
+    instance_tags: dict[str, str] = field(default_factory=dict)
+    volume_tags: dict[str, str] = field(default_factory=dict)
+    request_tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def pool(self) -> Pool:
+        """Where its capacity is taken from."""
+        return Pool(self.market, self.kind.name, self.subnet.zone)
+
+
+@dataclass(kw_only=True)
+class Instance:
+    """An instance, from its launch until nobody is shown it any more."""
+
+    id: str
+    plan: Plan
+    reservation: str
+    owner: str
+    address: str
+    launched_at: datetime
+    visible_at: datetime
+    state: State = State.PENDING
+    spot_request: str | None = None
+    volume: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    reason_code: str = ""
+    reason: str = ""
+    """StateReason's message."""
+    transition: str = ""
+    """StateTransitionReason."""
+    running_at: datetime | None = None
+    ended_at: datetime | None = None
+    """When the cloud stopped billing it."""
+    interrupt_at: datetime | None = None
+    """When the cloud will take it; None: no notice was given."""
+    interrupt_action: str = "terminate"
+    rebalance_at: datetime | None = None
+    console: str = ""
+
+    def shown(self, region: str) -> dict[str, Any]:
+        """As DescribeInstances shows it."""
+        plan = self.plan
+        over = self.state is State.TERMINATED
+        shown: dict[str, Any] = {
+            "InstanceId": self.id,
+            "ImageId": plan.image.id,
+            "InstanceType": plan.kind.name,
+            "State": self.state.shown(),
+            "StateTransitionReason": self.transition,
+            "LaunchTime": self.launched_at,
+            "Placement": {
+                "AvailabilityZone": plan.subnet.zone,
+                "GroupName": "",
+                "Tenancy": "default",
+            },
+            "Architecture": plan.kind.architectures[0],
+            "RootDeviceName": plan.image.root_device,
+            "RootDeviceType": "ebs",
+            "VirtualizationType": "hvm",
+            "Hypervisor": "xen",
+            "EnaSupport": True,
+            "EbsOptimized": False,
+            "AmiLaunchIndex": 0,
+            "Monitoring": {"State": "disabled"},
+            "ClientToken": plan.client_token,
+            "Tags": [{"Key": key, "Value": value} for key, value in self.tags.items()],
+            "MetadataOptions": {"State": "applied", "HttpEndpoint": "enabled", **plan.metadata},
+            "PrivateDnsName": ""
+            if over
+            else f"ip-{self.address.replace('.', '-')}.{region}.internal",
+            "BlockDeviceMappings": [] if over else [self._root_volume()],
+            "SecurityGroups": [{"GroupId": each} for each in plan.security_groups],
+            "CpuOptions": {"CoreCount": plan.kind.vcpus, "ThreadsPerCore": 1},
+            "UsageOperation": "RunInstances",
+        }
+        if not over:
+            shown |= {
+                "SubnetId": plan.subnet.id,
+                "VpcId": plan.subnet.vpc,
+                "PrivateIpAddress": self.address,
+            }
+        if self.spot_request:
+            shown |= {"InstanceLifecycle": "spot", "SpotInstanceRequestId": self.spot_request}
+        if plan.profile:
+            shown["IamInstanceProfile"] = {"Arn": plan.profile, "Id": "AIPA" + self.id[2:].upper()}
+        if self.reason_code:
+            shown["StateReason"] = {"Code": self.reason_code, "Message": self.reason}
+        if plan.key_name:
+            shown["KeyName"] = plan.key_name
+        return shown
+
+    def _root_volume(self) -> dict[str, Any]:
+        volume = {
+            "VolumeId": self.volume,
+            "Status": "attached",
+            "DeleteOnTermination": True,
+            "AttachTime": self.launched_at,
+        }
+        return {"DeviceName": self.plan.image.root_device, "Ebs": volume}
+
+
+FILTERS: dict[str, Callable[[Instance], str | None]] = {
+    "instance-id": lambda it: it.id,
+    "instance-state-name": lambda it: it.state.words,
+    "instance-state-code": lambda it: str(int(it.state)),
+    "instance-type": lambda it: it.plan.kind.name,
+    "instance-lifecycle": lambda it: "spot" if it.spot_request else None,
+    "spot-instance-request-id": lambda it: it.spot_request,
+    "availability-zone": lambda it: it.plan.subnet.zone,
+    "subnet-id": lambda it: it.plan.subnet.id,
+    "vpc-id": lambda it: it.plan.subnet.vpc,
+    "image-id": lambda it: it.plan.image.id,
+    "client-token": lambda it: it.plan.client_token or None,
+    "private-ip-address": lambda it: it.address,
+    "reservation-id": lambda it: it.reservation,
+    "owner-id": lambda it: it.owner,
+    "iam-instance-profile.arn": lambda it: it.plan.profile,
+    "state-reason-code": lambda it: it.reason_code or None,
+}
+"""Those of DescribeInstances."""

@@ -1,0 +1,72 @@
+"""What the account is billed: the truth to which everybody else's sums are compared."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import msgspec
+
+from rehearsal.instance import Instance
+from rehearsal.prices import Prices
+from rehearsal.settings import CloudSettings
+
+INTERRUPTED = "Server.SpotInstanceTermination"
+
+
+class Bill(msgspec.Struct, frozen=True, kw_only=True):
+    """One instance: *seconds* ran, *billed_seconds* count."""
+
+    instance_id: str
+    market: str
+    instance_type: str
+    zone: str
+    launched_at: datetime
+    running_at: datetime | None
+    ended_at: datetime | None
+    state: str
+    cause: str
+    seconds: float
+    billed_seconds: float
+    cost_usd: float
+    on_demand_usd: float
+    """What the billed seconds would have cost on demand."""
+    tags: dict[str, str]
+
+
+def bill(instance: Instance, prices: Prices, settings: CloudSettings, now: datetime) -> Bill:
+    """What *instance* has cost until *now*."""
+    begin = instance.running_at
+    end = instance.ended_at or now
+    seconds = 0.0 if begin is None else max(0.0, (end - begin).total_seconds())
+    free = (
+        instance.reason_code == INTERRUPTED
+        and seconds < settings.free_if_interrupted_within_seconds
+    )
+    billed = 0.0 if free or begin is None else max(settings.minimum_billed_seconds, seconds)
+    kind, zone = instance.plan.kind, instance.plan.subnet.zone
+    hourly = prices.on_demand(kind)
+    cost = 0.0
+    if billed and begin is not None:
+        share = billed / seconds if seconds else 0.0
+        spot = prices.cost(kind, zone, begin, end) * share if seconds else 0.0
+        cost = spot if instance.plan.market == "spot" else billed * hourly / 3600
+    return Bill(
+        instance_id=instance.id,
+        market=instance.plan.market,
+        instance_type=kind.name,
+        zone=zone,
+        launched_at=instance.launched_at,
+        running_at=begin,
+        ended_at=instance.ended_at,
+        state=instance.state.words,
+        cause=instance.reason_code,
+        seconds=seconds,
+        billed_seconds=billed,
+        cost_usd=cost,
+        on_demand_usd=billed * hourly / 3600,
+        tags=dict(instance.tags),
+    )
+
+
+def total(bills: Iterable[Bill]) -> float:
+    """US dollars."""
+    return sum(each.cost_usd for each in bills)

@@ -1,0 +1,76 @@
+"""What may be looked at: DescribeInstances, DescribeInstanceStatus, GetConsoleOutput."""
+
+import base64
+from datetime import UTC, datetime
+from typing import Any
+
+from rehearsal.errors import combination
+from rehearsal.filters import paginate, select
+from rehearsal.instance import FILTERS, Instance, State
+from rehearsal.registry import Registry
+
+Params = dict[str, Any]
+FEWEST_A_PAGE = 5
+
+
+class Looks:
+    """The calls that only look at instances."""
+
+    def __init__(self, registry: Registry, region: str) -> None:
+        self._registry = registry
+        self._region = region
+
+    def describe(self, params: Params) -> Params:
+        """DescribeInstances."""
+        if params.get("InstanceIds") and "MaxResults" in params:
+            raise combination(
+                "The parameter instancesSet cannot be used with the parameter maxResults"
+            )
+        page, token = paginate(self._found(params), params, least=FEWEST_A_PAGE)
+        reservations: dict[str, Params] = {}
+        for each in page:
+            group = reservations.setdefault(each.reservation, _reservation(each))
+            group["Instances"].append(each.shown(self._region))
+        return {"Reservations": list(reservations.values()), "NextToken": token}
+
+    def status(self, params: Params) -> Params:
+        """DescribeInstanceStatus: of running ones, unless all are asked for."""
+        found = self._found(params)
+        if not params.get("IncludeAllInstances"):
+            found = [each for each in found if each.state is State.RUNNING]
+        page, token = paginate([_status(each) for each in found], params, least=FEWEST_A_PAGE)
+        return {"InstanceStatuses": page, "NextToken": token}
+
+    def console(self, params: Params) -> Params:
+        """GetConsoleOutput: what the machine has printed so far."""
+        [instance] = self._registry.named([params["InstanceId"]])
+        return {
+            "InstanceId": instance.id,
+            "Timestamp": datetime.now(UTC),
+            "Output": base64.b64encode(instance.console.encode()).decode(),
+        }
+
+    def _found(self, params: Params) -> list[Instance]:
+        ids = params.get("InstanceIds")
+        found = self._registry.named(ids) if ids else self._registry.visible()
+        return select(found, params, FILTERS, lambda each: each.tags)
+
+
+def _reservation(instance: Instance) -> Params:
+    return {
+        "ReservationId": instance.reservation,
+        "OwnerId": instance.owner,
+        "Groups": [],
+        "Instances": [],
+    }
+
+
+def _status(instance: Instance) -> Params:
+    return {
+        "InstanceId": instance.id,
+        "AvailabilityZone": instance.plan.subnet.zone,
+        "InstanceState": instance.state.shown(),
+        "InstanceStatus": {"Status": "ok", "Details": []},
+        "SystemStatus": {"Status": "ok", "Details": []},
+        "Events": [],
+    }

@@ -1,0 +1,289 @@
+"""A `docker` for instances without an engine: containers that are only played.
+
+Understood are version, info, login, pull, image inspect, create, start, attach, run, inspect,
+kill, stop, wait, logs, rm and ps. A played container says what would have run, then does as its
+environment tells: SIMULATE_SECONDS (how long), SIMULATE_OUTPUT and SIMULATE_ERROR (what it prints),
+SIMULATE_EXIT_CODE. SIGTERM ends it with 143. It lives in `docker/` of the instance.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+STEP_SECONDS = 0.02
+# The options that take a value, of create and run.
+VALUED = {
+    *(
+        "--name",
+        "--label",
+        "-l",
+        "--env",
+        "-e",
+        "--env-file",
+        "--log-driver",
+        "--log-opt",
+        "--pull",
+    ),
+    *("--pids-limit", "--memory", "-m", "--memory-swap", "--cpus", "--security-opt", "--cap-drop"),
+    *("--cap-add", "--network", "--user", "-u", "--restart", "--stop-signal", "--stop-timeout"),
+    *(
+        "--gpus",
+        "--platform",
+        "--ulimit",
+        "--tmpfs",
+        "--volume",
+        "-v",
+        "--mount",
+        "--workdir",
+        "-w",
+    ),
+    *("--entrypoint", "--hostname", "-h", "--add-host", "--shm-size", "--cidfile"),
+}
+
+
+def main(arguments: list[str]) -> int:
+    """One docker command."""
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("version", [])
+    if command == "image" and rest[:1] == ["inspect"]:
+        return 0
+    known: dict[str, Callable[[], int]] = {
+        "create": lambda: say(create(rest)),
+        "run": lambda: run(rest),
+        "start": lambda: start(rest),
+        "attach": lambda: attach(words(rest)[-1]),
+        "inspect": lambda: inspect(rest),
+        "kill": lambda: kill(rest),
+        "stop": lambda: kill(["--signal", "TERM", words(rest)[-1]]),
+        "wait": lambda: wait(words(rest)[-1]),
+        "logs": lambda: say(read(words(rest)[-1]).get("output", "")),
+        "rm": lambda: remove(words(rest)),
+        "ps": lambda: say("\n".join(sorted(os.listdir(home())))),
+        "version": lambda: say("0.0-rehearsal"),
+        "--version": lambda: say("Docker version 0.0-rehearsal"),
+        "info": lambda: 0,
+        "login": lambda: 0,
+        "pull": lambda: say("Status: played, not pulled: " + words(rest)[-1]),
+    }
+    if command not in known:
+        return fail("unknown command: docker " + command)
+    return known[command]()
+
+
+def create(arguments: list[str]) -> str:
+    """Write down what a container would be, and answer its name."""
+    name = ""
+    environment: dict[str, str] = {}
+    rest = list(arguments)
+    while rest and rest[0].startswith("-"):
+        option, _, value = rest.pop(0).partition("=")
+        if option == "--":
+            break
+        if option in VALUED and not value:
+            value = rest.pop(0)
+        if option == "--name":
+            name = value
+        elif option in {"-e", "--env"}:
+            key, _, given = value.partition("=")
+            environment[key] = given
+        elif option == "--env-file":
+            with open(value, encoding="utf-8") as file:
+                lines = file.read().splitlines()
+            environment.update(dict(line.split("=", 1) for line in lines if "=" in line))
+    name = name or f"played-{time.time_ns():x}"
+    if os.path.exists(path(name)):
+        sys.exit(fail(f"Conflict. The container name {name} is already in use"))
+    state = {"Status": "created", "Running": False, "ExitCode": 0, "Error": "", "OOMKilled": False}
+    write(name, {"state": state, "would_run": rest, "env": environment})
+    return name
+
+
+def run(arguments: list[str]) -> int:
+    """create and start; with --rm also rm."""
+    detached = bool({"-d", "--detach"} & set(arguments))
+    name = create(arguments)
+    code = start([name] if detached else ["--attach", name])
+    if detached:
+        say(name)
+    elif "--rm" in arguments:
+        remove([name])
+    return code
+
+
+def start(arguments: list[str]) -> int:
+    """Have it play, in a session of its own; with --attach stay until it has ended."""
+    name = words(arguments)[-1]
+    read(name)
+    player = subprocess.Popen(
+        [sys.executable, os.path.abspath(__file__), "--play", name], start_new_session=True
+    )
+    if {"-a", "--attach"} & set(arguments):
+        return player.wait()
+    while read(name)["state"]["Status"] == "created" and player.poll() is None:
+        time.sleep(STEP_SECONDS)
+    return 0
+
+
+def play(name: str) -> NoReturn:
+    """The played container itself: no output but its own."""
+    signal.signal(signal.SIGTERM, lambda *_: end(name, 143))
+    container = read(name)
+    container["state"].update(Status="running", Running=True)
+    container["pid"] = os.getpid()  # written by this process alone: nobody overtakes it
+    write(name, container)
+    environment = container["env"]
+    say("played, not run: " + " ".join(container["would_run"]))
+    try:
+        seconds = float(environment.get("SIMULATE_SECONDS") or 0)
+        code = int(environment.get("SIMULATE_EXIT_CODE") or 0)
+    except ValueError:
+        seconds, code = 0.0, 2
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(max(0.0, min(60.0, deadline - time.monotonic())))
+    if "SIMULATE_OUTPUT" in environment:
+        say(environment["SIMULATE_OUTPUT"])
+    if "SIMULATE_ERROR" in environment:
+        os.write(2, environment["SIMULATE_ERROR"].encode() + b"\n")
+    end(name, code)
+
+
+def end(name: str, code: int) -> NoReturn:
+    """It has ended."""
+    container = read(name)
+    container["state"].update(Status="exited", Running=False, ExitCode=code)
+    write(name, container)
+    os._exit(code)
+
+
+def attach(name: str) -> int:
+    """Stay until it has ended."""
+    while alive(read(name)):
+        time.sleep(STEP_SECONDS)
+    return int(read(name)["state"]["ExitCode"])
+
+
+def wait(name: str) -> int:
+    """Stay until it has ended, and say how."""
+    return say(str(attach(name)))
+
+
+def inspect(arguments: list[str]) -> int:
+    """Its state, whatever the format asks for."""
+    container = read(words(arguments)[-1])
+    if container["state"]["Running"] and not alive(container):
+        container["state"].update(Status="exited", Running=False, ExitCode=137)
+    state = json.dumps(container["state"])
+    return say(state if "{{json .State}}" in arguments else f'[{{"State":{state}}}]')
+
+
+def kill(arguments: list[str]) -> int:
+    """Signal it."""
+    name = words(arguments)[-1]
+    given = "KILL"
+    for option in ("-s", "--signal"):
+        if option in arguments:
+            given = arguments[arguments.index(option) + 1]
+    container = read(name)
+    if not alive(container):
+        return fail(f"container {name} is not running")
+    number = getattr(signal, given if given.startswith("SIG") else "SIG" + given)
+    os.kill(container["pid"], number)
+    if number == signal.SIGKILL:
+        container["state"].update(Status="exited", Running=False, ExitCode=137)
+        write(name, container)
+    return 0
+
+
+def remove(names: list[str]) -> int:
+    """Away with it, however it stands."""
+    for name in names:
+        container = read(name)
+        if alive(container):
+            try:
+                os.kill(container["pid"], signal.SIGKILL)
+            except OSError:
+                pass
+        os.unlink(path(name))
+        say(name)
+    return 0
+
+
+def alive(container: dict[str, Any]) -> bool:
+    """Whether its process runs."""
+    try:
+        os.kill(container["pid"], 0)
+    except (OSError, KeyError):
+        return False
+    return bool(container["state"]["Running"])
+
+
+def words(arguments: list[str]) -> list[str]:
+    """What is no option."""
+    found: list[str] = []
+    skip = False
+    for each in arguments:
+        if skip:
+            skip = False
+        elif each.startswith("-"):
+            skip = each in {"-s", "--signal", "--format", "-f", "--type", "--time", "-t"} and not (
+                each == "-f" and "--format" not in arguments and "{{" not in " ".join(arguments)
+            )
+        else:
+            found.append(each)
+    return found
+
+
+def home() -> str:
+    """Where the played containers are."""
+    directory = os.path.join(os.environ["REHEARSAL_MACHINE"], "docker")
+    os.makedirs(directory, exist_ok=True)
+    return directory
+
+
+def path(name: str) -> str:
+    """A container's file."""
+    return os.path.join(home(), os.path.basename(name))
+
+
+def read(name: str) -> dict[str, Any]:
+    """A container; it must be there."""
+    try:
+        with open(path(name), encoding="utf-8") as file:
+            container: dict[str, Any] = json.load(file)
+    except OSError:
+        sys.exit(fail("No such container: " + name))
+    return container
+
+
+def write(name: str, container: dict[str, Any]) -> None:
+    """Write it down at once."""
+    temporary = os.path.join(os.environ["REHEARSAL_MACHINE"], f"docker.{os.getpid()}")
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(container, file)
+    os.replace(temporary, path(name))
+
+
+def say(text: str) -> int:
+    """On standard output, at once."""
+    if text:
+        os.write(1, text.encode() + b"\n")
+    return 0
+
+
+def fail(text: str) -> int:
+    """As docker's client does."""
+    os.write(2, ("Error response from daemon: " + text + "\n").encode())
+    return 1
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--play"]:
+        play(sys.argv[2])
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,179 @@
+"""Instances that run: each takes its user data from EC2 and runs it for real.
+
+A machine is one child process, `machine/boot.py`, here or in a container, with a directory and a
+metadata service of its own. What it prints is the console. When the child has ended the machine
+is off, whoever wanted it; when the cloud ends it, it gets the time of an orderly shutdown first.
+"""
+
+import asyncio
+import base64
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Protocol
+
+from rehearsal.instance import Instance
+from rehearsal.later import Later
+from rehearsal.metadata import Metadata
+from rehearsal.settings import CloudSettings
+
+MOST_CONSOLE = 64 * 1024
+GRACE_SECONDS = 8.0
+"""Longer than boot.py takes to end what is deaf."""
+
+
+class Shell(Protocol):
+    """How a machine is made: as a process here, or in a container."""
+
+    metadata_host: str
+    """Where its metadata service listens."""
+
+    def reach(self, port: int) -> str:
+        """The URL of a port of this process, as the machine reaches it."""
+        ...
+
+    async def prepare(self, home: Path, instance: Instance) -> None:
+        """Put into *home* what the machine needs."""
+        ...
+
+    async def start(
+        self, home: Path, instance: Instance, metadata: Metadata, environment: dict[str, str]
+    ) -> asyncio.subprocess.Process:
+        """Start its first process, its standard input and output being pipes."""
+        ...
+
+    async def kill(self, instance_id: str, process: asyncio.subprocess.Process) -> None:
+        """End it at once, with all that is in it."""
+        ...
+
+    async def clean(self, home: Path, instance_id: str) -> None:
+        """Remove what is left when its first process has ended."""
+        ...
+
+
+Environment = Callable[[Callable[[int], str], Metadata], dict[str, str]]
+"""Of a machine, by how it reaches a port of this process, and its metadata service."""
+
+
+class Machine:
+    """One instance that runs."""
+
+    def __init__(self, instance: Instance, home: Path, metadata: Metadata) -> None:
+        self.instance = instance
+        self.home = home
+        self.metadata = metadata
+        self.process: asyncio.subprocess.Process | None = None
+        self.wanted_off = asyncio.Event()
+
+    @property
+    def process_id(self) -> int | None:
+        """Of its first process."""
+        return self.process.pid if self.process else None
+
+
+class Machines:
+    """All machines of the cloud."""
+
+    def __init__(
+        self,
+        settings: CloudSettings,
+        directory: Path,
+        shell: Shell,
+        later: Later,
+        metadata_for: Callable[[Instance], Metadata],
+        environment: Environment,
+        on_off: Callable[[str], None],
+    ) -> None:
+        """*on_off* hears of each machine that has powered itself off."""
+        self._settings = settings
+        self._directory = directory
+        self._shell = shell
+        self._later = later
+        self._metadata_for = metadata_for
+        self._environment = environment
+        self._on_off = on_off
+        self.running: dict[str, Machine] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def start(self, instance: Instance) -> None:
+        """Boot it. Answers at once."""
+        if self._closed or instance.id in self.running:
+            return
+        machine = Machine(instance, self._directory / instance.id, self._metadata_for(instance))
+        self.running[instance.id] = machine
+        self._spawn(self._live(machine))
+
+    def kill(self, instance_id: str) -> None:
+        """End all that runs on it. Answers at once."""
+        machine = self.running.get(instance_id)
+        if machine is not None:
+            machine.wanted_off.set()
+
+    async def close(self) -> None:
+        """End every machine, and answer when nothing of any is left."""
+        self._closed = True
+        for machine in list(self.running.values()):
+            machine.wanted_off.set()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _live(self, machine: Machine) -> None:
+        instance = machine.instance
+        try:
+            await machine.metadata.start(self._shell.metadata_host)
+            await self._prepare(machine)
+            process = await self._shell.start(
+                machine.home,
+                instance,
+                machine.metadata,
+                self._environment(self._shell.reach, machine.metadata),
+            )
+            machine.process = process
+            await self._until_off(machine, process)
+        except OSError as error:
+            instance.console += f"the machine could not be started: {error}\n"
+        finally:
+            await self._shell.clean(machine.home, instance.id)
+            await machine.metadata.close()
+            del self.running[instance.id]
+        if not machine.wanted_off.is_set():
+            self._later(self._settings.shutdown_seconds, lambda: self._on_off(instance.id))
+
+    async def _prepare(self, machine: Machine) -> None:
+        machine.home.mkdir(mode=0o700, parents=True)
+        (machine.home / "root").mkdir()
+        data = base64.b64decode(machine.instance.plan.user_data)
+        (machine.home / "user-data").write_bytes(data)
+        await self._shell.prepare(machine.home, machine.instance)
+
+    async def _until_off(self, machine: Machine, process: asyncio.subprocess.Process) -> None:
+        reader = asyncio.create_task(_read(process, machine.instance))
+        ended = asyncio.create_task(process.wait())
+        wanted = asyncio.create_task(machine.wanted_off.wait())
+        try:
+            await asyncio.wait({ended, wanted}, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                if process.stdin is not None:
+                    process.stdin.close()  # boot.py takes it for the power button
+                await asyncio.wait({ended}, timeout=GRACE_SECONDS)
+            if not ended.done():
+                await self._shell.kill(machine.instance.id, process)
+            await ended
+            await asyncio.wait({reader}, timeout=1.0)
+        finally:
+            for task in (reader, ended, wanted):
+                task.cancel()
+            await asyncio.gather(reader, ended, wanted, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _read(process: asyncio.subprocess.Process, instance: Instance) -> None:
+    if process.stdout is None:
+        return
+    while data := await process.stdout.read(16 * 1024):
+        text = instance.console + data.decode(errors="replace")
+        instance.console = text[-MOST_CONSOLE:]

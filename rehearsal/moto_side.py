@@ -1,0 +1,202 @@
+"""What moto does right it does: everything that is no instance, and what an account has by nature.
+
+The calls that nobody here answers are handed to moto's own WSGI application, in one thread, since
+moto's state is not made for several. Its state is the process's; the account id keeps clouds apart.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
+
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models import ec2_backends
+from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYPES
+from moto.events.models import events_backends
+from moto.iam.models import iam_backends
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.sqs.models import sqs_backends
+from werkzeug.test import EnvironBuilder, run_wsgi_app
+
+from rehearsal.errors import AwsError
+from rehearsal.wire import Answer, Request
+
+T = TypeVar("T")
+# The front has checked the signature already, and says by this whose account it is.
+ACCOUNT_HEADER = "x-moto-account-id"
+
+
+class Subnet(NamedTuple):
+    """Where an instance stands."""
+
+    id: str
+    vpc: str
+    zone: str
+
+
+class Image(NamedTuple):
+    """What it boots; *platform* is empty for Linux."""
+
+    id: str
+    architecture: str
+    root_device: str
+    platform: str
+
+
+class InstanceType(NamedTuple):
+    """How big it is."""
+
+    name: str
+    vcpus: int
+    memory_mib: int
+    architectures: tuple[str, ...]
+    gpus: int
+    current_generation: bool
+    bare_metal: bool
+    burstable: bool
+    usage_classes: tuple[str, ...]
+
+
+class MotoSide:
+    """One account in one region, as moto keeps it."""
+
+    def __init__(self, account: str, region: str) -> None:
+        self.account = account
+        self.region = region
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="moto")
+        self._app = DomainDispatcherApplication(create_backend_app)
+
+    async def answer(self, request: Request) -> Answer:
+        """moto's answer to a request of any service."""
+        return await self._in_thread(lambda: self._answer(request))
+
+    async def prepare(self) -> None:
+        """Make what an account has from the beginning, so that the first call need not wait."""
+        await self._in_thread(self._ec2.describe_subnets)
+
+    async def send_message(self, queue_url: str, body: str) -> None:
+        """Into a queue of this account, as EventBridge does."""
+        name = queue_url.rpartition("/")[2]
+        await self._in_thread(lambda: self._send(name, body))
+
+    def _send(self, queue: str, body: str) -> None:
+        queues = sqs_backends[self.account][self.region]
+        if queue in queues.queues:  # a target that is gone loses its events, as at AWS
+            queues.send_message(queue, body)
+
+    async def put_event(self, event: Any) -> None:
+        """To the targets of every rule of the default bus that it matches."""
+        await self._in_thread(lambda: self._put_event(event))
+
+    def _put_event(self, event: Any) -> None:
+        bus = events_backends[self.account][self.region].event_buses["default"]
+        for rule in list(bus.rules.values()):
+            if rule.state == "ENABLED" and rule.event_pattern.matches_event(event):
+                for target in rule.targets:
+                    _, _, service, _, _, name = target["Arn"].split(":", 5)
+                    if service == "sqs":
+                        self._send(name, json.dumps(event))
+
+    def close(self) -> None:
+        """Let go of the thread."""
+        self._thread.shutdown()
+
+    @property
+    def _ec2(self) -> Any:
+        return ec2_backends[self.account][self.region]
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _answer(self, request: Request) -> Answer:
+        builder = EnvironBuilder(
+            method=request.method,
+            path=request.path,
+            query_string=request.query,
+            headers=[*request.headers.items(), (ACCOUNT_HEADER, self.account)],
+            data=request.body,
+        )
+        body, status, headers = run_wsgi_app(self._app, builder.get_environ(), buffered=True)
+        kind = headers.get("Content-Type", "text/xml")
+        return Answer(int(status.split()[0]), kind, b"".join(body))
+
+    def subnet(self, subnet_id: str) -> Subnet:
+        """Raises AwsError."""
+        try:
+            found = self._ec2.get_subnet(subnet_id)
+        except EC2ClientError as error:
+            raise AwsError(
+                "InvalidSubnetID.NotFound", f"The subnet ID '{subnet_id}' does not exist"
+            ) from error
+        return Subnet(found.id, found.vpc_id, found.availability_zone)
+
+    def default_subnets(self) -> list[Subnet]:
+        """The default VPC's, a zone each."""
+        return [
+            Subnet(each.id, each.vpc_id, each.availability_zone)
+            for each in self._ec2.describe_subnets()
+            if each.default_for_az
+        ]
+
+    def has_security_group(self, group_id: str) -> bool:
+        """Whether there is such a group."""
+        return self._ec2.get_security_group_from_id(group_id) is not None
+
+    def image(self, image_id: str) -> Image:
+        """Raises AwsError."""
+        if not image_id.startswith("ami-"):
+            raise AwsError("InvalidAMIID.Malformed", f'Invalid id: "{image_id}"')
+        found = self._ec2.amis.get(image_id)
+        if found is None:
+            raise AwsError("InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist")
+        return Image(
+            found.id, found.architecture or "x86_64", found.root_device_name, found.platform or ""
+        )
+
+    def profile(self, name: str, arn: str) -> str:
+        """The ARN of the instance profile with this name or ARN. Raises AwsError."""
+        for each in list(iam_backends[self.account]["aws"].instance_profiles.values()):
+            if (each.name if name else each.arn) == (name or arn):
+                return str(each.arn)
+        field = "name" if name else "arn"
+        raise AwsError(
+            "InvalidParameterValue",
+            f"Value ({name or arn}) for parameter iamInstanceProfile.{field} is invalid. "
+            f"Invalid IAM Instance Profile {field}",
+        )
+
+    def role_of(self, profile_arn: str) -> str | None:
+        """The name of the role in an instance profile."""
+        for each in list(iam_backends[self.account]["aws"].instance_profiles.values()):
+            if each.arn == profile_arn and each.roles:
+                return str(each.roles[0].name)
+        return None
+
+    def types_in(self, zone: str) -> frozenset[str]:
+        """The names of the instance types that the zone offers."""
+        offered = INSTANCE_TYPE_OFFERINGS["availability-zone"][self.region]
+        return frozenset(each["InstanceType"] for each in offered if each["Location"] == zone)
+
+
+def instance_type(name: str) -> InstanceType:
+    """Raises AwsError."""
+    found = INSTANCE_TYPES.get(name)
+    if found is None:
+        raise AwsError("InvalidParameterValue", f"Invalid value '{name}' for InstanceType.")
+    return InstanceType(
+        name=name,
+        vcpus=found["VCpuInfo"]["DefaultVCpus"],
+        memory_mib=found["MemoryInfo"]["SizeInMiB"],
+        architectures=tuple(found["ProcessorInfo"]["SupportedArchitectures"]),
+        gpus=sum(each["Count"] for each in found.get("GpuInfo", {}).get("Gpus", ())),
+        current_generation=found["CurrentGeneration"],
+        bare_metal=found["BareMetal"],
+        burstable=found["BurstablePerformanceSupported"],
+        usage_classes=tuple(found["SupportedUsageClasses"]),
+    )
+
+
+def all_instance_types() -> list[InstanceType]:
+    """Every type there is, by name."""
+    return [instance_type(name) for name in sorted(INSTANCE_TYPES)]

@@ -1,0 +1,249 @@
+"""Which permissions a call needs: actions, the resources they touch, and what is known of those.
+
+As the Service Authorization Reference lists them, for the calls that a launcher, a reaper and an
+instance make. CreateFleet needs its own action on the fleet; what it launches, RunInstances on each
+part of an instance; tags at a launch, CreateTags with the call's name; a role, iam:PassRole. Of all
+other services' calls the action alone is asked, on `*` unless a resource is named below.
+
+https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html
+"""
+
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+from moto.iam.models import iam_backends
+
+from rehearsal.credentials import Credential
+from rehearsal.errors import AwsError, unauthorized
+from rehearsal.instance import Plan
+from rehearsal.moto_side import MotoSide
+from rehearsal.policies import Context, Statement, allows, statements
+from rehearsal.registry import Registry
+from rehearsal.spot import SpotRequests
+from rehearsal.templates import Templates, tags_for
+
+Params = dict[str, Any]
+# They are allowed to everybody.
+FREE = {("sts", "GetCallerIdentity")}
+TEMPLATE_CALLS = {
+    *("CreateLaunchTemplateVersion", "ModifyLaunchTemplate", "DeleteLaunchTemplate"),
+    *("DeleteLaunchTemplateVersions",),
+}
+INSTANCE_CALLS = {"TerminateInstances", "StopInstances", "GetConsoleOutput"}
+TAGGED_AT_CREATION = {
+    "CreateFleet": "fleet",
+    "CreateLaunchTemplate": "launch-template",
+}
+
+
+class Need(NamedTuple):
+    """One permission."""
+
+    action: str
+    resource: str
+    context: dict[str, str | list[str]]
+
+
+class Permissions:
+    """Checks each call against the policies of whoever makes it."""
+
+    def __init__(
+        self,
+        moto: MotoSide,
+        registry: Registry,
+        spot: SpotRequests,
+        templates: Templates,
+        *,
+        enforced: bool,
+    ) -> None:
+        self._moto = moto
+        self._registry = registry
+        self._spot = spot
+        self._templates = templates
+        self._enforced = enforced
+        self._caller: ContextVar[Credential | None] = ContextVar("caller", default=None)
+
+    def check(self, caller: Credential, service: str, action: str, params: Params) -> None:
+        """Raises UnauthorizedOperation, or AccessDenied of the other services."""
+        self._caller.set(caller)
+        if (service, action) in FREE or not self._binds(caller):
+            return
+        rules = self._rules(caller)
+        for need in self._needs(service, action, params):
+            if not self._grants(rules, need):
+                raise _refusal(caller, service, need)
+
+    def check_launch(self, plan: Plan, call: str, template: str = "") -> None:
+        """For one instance of *plan*, launched by *call* (from *template*, its ARN)."""
+        caller = self._caller.get()
+        if caller is None or not self._binds(caller):
+            return
+        rules = self._rules(caller)
+        for need in self._launch_needs(plan, call, template):
+            if not self._grants(rules, need):
+                raise unauthorized()
+
+    def template_arn(self, template_id: str) -> str:
+        """A launch template's."""
+        return self._arn("launch-template", template_id)
+
+    def _binds(self, caller: Credential) -> bool:
+        return self._enforced and not caller.is_operator
+
+    def _grants(self, rules: list[Statement], need: Need) -> bool:
+        known: Context = {
+            "aws:requestedregion": self._moto.region,
+            "ec2:region": self._moto.region,
+            **need.context,
+        }
+        return allows(rules, need.action, need.resource, known)
+
+    def _rules(self, caller: Credential) -> list[Statement]:
+        iam = iam_backends[self._moto.account]["aws"]
+        if caller.role:
+            owner = next(each for each in iam.roles.values() if each.name == caller.role)
+            return statements(_documents(owner))
+        user = iam.users[caller.arn.rpartition("/")[2]]
+        groups = iam.get_groups_for_user(user.name)
+        return statements(each for owner in (user, *groups) for each in _documents(owner))
+
+    def _needs(self, service: str, action: str, params: Params) -> Iterator[Need]:
+        if service != "ec2":
+            yield Need(f"{service}:{action}", self._resource(service, params), {})
+            return
+        tags = params.get("TagSpecifications", [])
+        if action in TAGGED_AT_CREATION:
+            kind = TAGGED_AT_CREATION[action]
+            given = tags_for(kind, tags)
+            yield Need(f"ec2:{action}", self._arn(kind, "*"), _requested(given))
+            if given:
+                yield self._tagging(kind, given, action)
+        elif action == "RunInstances":
+            return  # with the plan
+        elif action in {"CreateTags", "DeleteTags"}:
+            given = {each["Key"]: each.get("Value", "") for each in params.get("Tags", ())}
+            for resource in params["Resources"]:
+                yield self._on(f"ec2:{action}", resource, _requested(given))
+        else:
+            for resource in _named(action, params, self._templates):
+                yield self._on(f"ec2:{action}", resource, {})
+
+    def _launch_needs(self, plan: Plan, call: str, template: str) -> Iterator[Need]:
+        shared: dict[str, str | list[str]] = {
+            "ec2:islaunchtemplateresource": str(bool(template)).lower(),
+            **({"ec2:launchtemplate": template} if template else {}),
+        }
+        instance = {
+            **shared,
+            **_requested(plan.instance_tags),
+            "ec2:instancetype": plan.kind.name,
+            "ec2:instancemarkettype": plan.market,
+            "ec2:metadatahttptokens": plan.metadata.get("HttpTokens", "optional"),
+            "ec2:metadatahttpputresponsehoplimit": str(
+                plan.metadata.get("HttpPutResponseHopLimit", 1)
+            ),
+        }
+        made = {
+            "instance": (instance, plan.instance_tags),
+            "volume": ({**shared, **_requested(plan.volume_tags)}, plan.volume_tags),
+            "network-interface": (shared, {}),
+        }
+        if plan.market == "spot":
+            requested = {**shared, **_requested(plan.request_tags)}
+            made["spot-instances-request"] = (requested, plan.request_tags)
+        for kind, (context, tags) in made.items():
+            yield Need("ec2:RunInstances", self._arn(kind, "*"), context)
+            if tags:
+                # AWS does not say which of both names a fleet's instances are tagged under.
+                yield from (self._tagging(kind, tags, each) for each in {call, "RunInstances"})
+        image = f"arn:aws:ec2:{self._moto.region}::image/{plan.image.id}"
+        used = [image, self._arn("subnet", plan.subnet.id)]
+        used += [self._arn("security-group", each) for each in plan.security_groups]
+        used += [template] if template else []
+        for resource in used:
+            yield Need("ec2:RunInstances", resource, shared)
+        role = self._moto.role_of(plan.profile) if plan.profile else None
+        if role:
+            arn = f"arn:aws:iam::{self._moto.account}:role/{role}"
+            yield Need("iam:PassRole", arn, {"iam:passedtoservice": "ec2.amazonaws.com"})
+
+    def _tagging(self, kind: str, tags: dict[str, str], call: str) -> Need:
+        context = {**_requested(tags), "ec2:createaction": call}
+        return Need("ec2:CreateTags", self._arn(kind, "*"), context)
+
+    def _on(self, action: str, resource: str, context: dict[str, str | list[str]]) -> Need:
+        if resource == "*":
+            return Need(action, "*", context)
+        kind, tags = self._what(resource)
+        held = {
+            f"{prefix}:resourcetag/{key.lower()}": value
+            for key, value in tags.items()
+            for prefix in ("aws", "ec2")
+        }
+        return Need(action, self._arn(kind, resource), {**context, **held})
+
+    def _what(self, resource: str) -> tuple[str, dict[str, str]]:
+        if resource.startswith("i-"):
+            found = self._registry.all.get(resource)
+            return "instance", found.tags if found else {}
+        if resource.startswith("sir-"):
+            request = self._spot.by_id.get(resource)
+            return "spot-instances-request", request.tags if request else {}
+        if resource.startswith("lt-"):
+            template = self._templates.by_id.get(resource)
+            return "launch-template", template.tags if template else {}
+        return "*", {}
+
+    def _arn(self, kind: str, name: str) -> str:
+        return f"arn:aws:ec2:{self._moto.region}:{self._moto.account}:{kind}/{name}"
+
+    def _resource(self, service: str, params: Params) -> str:
+        place = f"arn:aws:{service}:{self._moto.region}:{self._moto.account}:"
+        if service == "ssm" and params.get("Name"):
+            name = params["Name"]
+            return f"{place}parameter{name if name.startswith('/') else '/' + name}"
+        if service == "sqs" and params.get("QueueUrl"):
+            return place + str(params["QueueUrl"]).rpartition("/")[2]
+        return str(params.get("SecretId") or params.get("RoleArn") or "*")
+
+
+def _named(action: str, params: Params, templates: Templates) -> list[str]:
+    if action in INSTANCE_CALLS:
+        return params.get("InstanceIds") or [params["InstanceId"]]
+    if action == "CancelSpotInstanceRequests":
+        return list(params["SpotInstanceRequestIds"])
+    if action in TEMPLATE_CALLS:
+        return [templates.find(params).id]
+    return ["*"]
+
+
+def _requested(tags: dict[str, str]) -> dict[str, str | list[str]]:
+    ours = {key: value for key, value in tags.items() if not key.startswith("aws:")}
+    if not ours:
+        return {}
+    return {
+        **{f"aws:requesttag/{key.lower()}": value for key, value in ours.items()},
+        "aws:tagkeys": list(ours),
+    }
+
+
+def _documents(owner: Any) -> list[str]:
+    inline = list(owner.policies.values())
+    managed = [
+        next(each.document for each in policy.versions if each.is_default)
+        for policy in owner.managed_policies.values()
+    ]
+    return inline + managed
+
+
+def _refusal(caller: Credential, service: str, need: Need) -> AwsError:
+    if service == "ec2":
+        return unauthorized()
+    code = "AccessDeniedException" if service in {"ssm", "pricing", "events"} else "AccessDenied"
+    return AwsError(
+        code,
+        f"User: {caller.arn} is not authorized to perform: {need.action} on resource: "
+        f"{need.resource} because no identity-based policy allows the {need.action} action",
+        400 if code == "AccessDeniedException" else 403,
+    )

@@ -1,0 +1,75 @@
+"""What an hour costs. Invented, but in AWS's order: bigger costs more, and Spot moves.
+
+On-demand is a rate for each vCPU, GiB and GPU; the Spot price of a pool is a share of it that
+differs by zone and changes with time, the same for the same seed whenever it is asked.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from rehearsal.instance import Plan
+from rehearsal.moto_side import InstanceType
+from rehearsal.settings import CloudSettings
+
+VCPU_USD = 0.0309
+GIB_USD = 0.00415
+GPU_USD = 0.65
+ARM_SHARE = 0.8
+LOWEST_SHARE, HIGHEST_SHARE = 0.22, 0.58
+
+
+class Prices:
+    """US dollars an hour."""
+
+    def __init__(self, settings: CloudSettings) -> None:
+        self._seed = settings.seed
+        self._step = timedelta(seconds=settings.price_step_seconds)
+
+    def on_demand(self, kind: InstanceType) -> float:
+        """The same in every zone, for ever."""
+        share = ARM_SHARE if "arm64" in kind.architectures else 1.0
+        usd = kind.vcpus * VCPU_USD + kind.memory_mib / 1024 * GIB_USD
+        return round(usd * share + kind.gpus * GPU_USD, 4)
+
+    def spot(self, kind: InstanceType, zone: str, at: datetime) -> float:
+        """A pool's price at a moment."""
+        step = self._steps(at)
+        level = self._chance(kind.name, zone, -1)
+        wave = 0.5 + 0.5 * math.sin(step / 7 + 6.28 * level)
+        noise = self._chance(kind.name, zone, step)
+        share = LOWEST_SHARE + (HIGHEST_SHARE - LOWEST_SHARE) * (
+            0.6 * level + 0.25 * wave + 0.15 * noise
+        )
+        return round(self.on_demand(kind) * share, 4)
+
+    def now(self, plan: Plan) -> float:
+        """What an instance of *plan* costs at this moment."""
+        if plan.market == "spot":
+            return self.spot(plan.kind, plan.subnet.zone, datetime.now(UTC))
+        return self.on_demand(plan.kind)
+
+    def changes(
+        self, kind: InstanceType, zone: str, since: datetime, until: datetime
+    ) -> Iterator[tuple[datetime, float]]:
+        """When a pool's price changed to what, the newest first; the last one held at *since*."""
+        for step in range(self._steps(until), self._steps(since) - 1, -1):
+            at = datetime.fromtimestamp(step * self._step.total_seconds(), UTC)
+            yield at, self.spot(kind, zone, at)
+
+    def cost(self, kind: InstanceType, zone: str, since: datetime, until: datetime) -> float:
+        """What a Spot instance has cost from *since* to *until*."""
+        usd, end = 0.0, until
+        for at, price in self.changes(kind, zone, since, until):
+            begin = max(at, since)
+            usd += price * max(0.0, (end - begin).total_seconds()) / 3600
+            end = begin
+        return usd
+
+    def _steps(self, at: datetime) -> int:
+        return int(at.timestamp() // self._step.total_seconds())
+
+    def _chance(self, name: str, zone: str, step: int) -> float:
+        digest = hashlib.sha256(f"{self._seed}:{name}:{zone}:{step}".encode()).digest()
+        return int.from_bytes(digest[:4], "big") / 0xFFFFFFFF

@@ -1,0 +1,94 @@
+"""What prices are asked for: DescribeSpotPriceHistory, and the price list's GetProducts."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from rehearsal.filters import paginate, select
+from rehearsal.moto_side import MotoSide, all_instance_types, instance_type
+from rehearsal.prices import Prices
+
+Params = dict[str, Any]
+PRODUCT = "Linux/UNIX"
+LONGEST = timedelta(days=90)
+FILTERS: dict[str, Callable[[Params], str | None]] = {
+    "availability-zone": lambda each: each["AvailabilityZone"],
+    "instance-type": lambda each: each["InstanceType"],
+    "product-description": lambda each: each["ProductDescription"],
+    "spot-price": lambda each: each["SpotPrice"],
+}
+
+
+class PriceCalls:
+    """The calls that tell prices."""
+
+    def __init__(self, prices: Prices, moto: MotoSide) -> None:
+        self._prices = prices
+        self._moto = moto
+
+    def spot_history(self, params: Params) -> Params:
+        """DescribeSpotPriceHistory: each change in the span, and the price that held before it."""
+        now = datetime.now(UTC)
+        until = min(_aware(params.get("EndTime"), now), now)
+        since = max(min(_aware(params.get("StartTime"), now - LONGEST), until), now - LONGEST)
+        names = params.get("InstanceTypes") or [each.name for each in all_instance_types()]
+        zone = params.get("AvailabilityZone")
+        zones = [zone] if zone else [each.zone for each in self._moto.default_subnets()]
+        if params.get("ProductDescriptions", [PRODUCT]).count(PRODUCT) == 0:
+            return {"SpotPriceHistory": [], "NextToken": ""}
+        found = [
+            {
+                "AvailabilityZone": each,
+                "InstanceType": kind.name,
+                "ProductDescription": PRODUCT,
+                "SpotPrice": f"{price:.6f}",
+                "Timestamp": at,
+            }
+            for kind in map(instance_type, names)
+            for each in zones
+            if kind.name in self._moto.types_in(each)
+            for at, price in self._prices.changes(kind, each, since, until)
+        ]
+        found = select(found, params, FILTERS)
+        found.sort(key=lambda each: each["Timestamp"], reverse=True)
+        page, token = paginate(found, params | {"MaxResults": params.get("MaxResults", 1000)})
+        return {"SpotPriceHistory": page, "NextToken": token or ""}
+
+    def products(self, params: Params) -> Params:
+        """GetProducts of AmazonEC2: what an instance type costs an hour on demand."""
+        asked = {each["Field"]: each["Value"] for each in params.get("Filters", [])}
+        name = asked.get("instanceType")
+        kinds = [instance_type(name)] if name else all_instance_types()
+        found = [self._product(kind.name) for kind in kinds]
+        size = {"MaxResults": params.get("MaxResults", 100)}
+        page, token = paginate(found, params | size, most=100)
+        return {"FormatVersion": "aws_v1", "PriceList": page} | (
+            {"NextToken": token} if token else {}
+        )
+
+    def _product(self, name: str) -> str:
+        usd = self._prices.on_demand(instance_type(name))
+        dimension = {
+            "unit": "Hrs",
+            "pricePerUnit": {"USD": f"{usd:.10f}"},
+            "beginRange": "0",
+            "endRange": "Inf",
+            "description": f"${usd} per On Demand Linux {name} Instance Hour",
+        }
+        terms = {"offer": {"priceDimensions": {"rate": dimension}}}
+        attributes = {
+            "instanceType": name,
+            "regionCode": self._moto.region,
+            "operatingSystem": "Linux",
+            "tenancy": "Shared",
+            "preInstalledSw": "NA",
+            "capacitystatus": "Used",
+        }
+        product = {"productFamily": "Compute Instance", "attributes": attributes}
+        return json.dumps({"product": product, "terms": {"OnDemand": terms}})
+
+
+def _aware(given: datetime | None, otherwise: datetime) -> datetime:
+    """moto's parser reads times as naive ones in UTC."""
+    return otherwise if given is None else given.replace(tzinfo=UTC)

@@ -1,0 +1,102 @@
+"""A cloud in a thread of its own, with its own event loop: for tests, and programs of one process.
+
+A cloud is elsewhere: nothing that a program does to its own loop holds it up, and plain boto3 calls
+from the thread that started it are answered.
+
+    with start_cloud(CloudSettings(seed=7, speed=100)) as cloud:
+        ec2 = boto3.client("ec2", **cloud.client_arguments())
+        cloud.control.interrupt(instance_id)
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+from rehearsal.cloud import Cloud
+from rehearsal.control import Control
+from rehearsal.credentials import Credential
+from rehearsal.settings import CloudSettings
+
+T = TypeVar("T")
+START_SECONDS = 60.0
+
+
+class CloudThread:
+    """A cloud in a thread; what is here may be called from any other."""
+
+    def __init__(self, settings: CloudSettings) -> None:
+        self._settings = settings
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="cloud", daemon=True)
+        self.cloud: Cloud
+        self.control: Control
+
+    def start(self) -> None:
+        """Answers when it listens."""
+        self._thread.start()
+        try:
+            self._run(self._start())
+        except BaseException:
+            self._stop_loop()
+            raise
+
+    def close(self) -> None:
+        """Answers when nothing of it is left."""
+        try:
+            self._run(self.cloud.close())
+        finally:
+            self._stop_loop()
+
+    @property
+    def endpoint_url(self) -> str:
+        """The address of every service."""
+        return self.cloud.url
+
+    def environment(self, credential: Credential | None = None) -> dict[str, str]:
+        """What a program needs to take this for AWS; without a *credential*, the operator's."""
+        return self.cloud.environment(credential)
+
+    def client_arguments(self, credential: Credential | None = None) -> dict[str, Any]:
+        """The same for `boto3.client(service, **…)`."""
+        who = credential or self.cloud.keys.operator
+        return {
+            "endpoint_url": self.endpoint_url,
+            "region_name": self._settings.region,
+            "aws_access_key_id": who.access_key,
+            "aws_secret_access_key": who.secret,
+            "aws_session_token": who.session_token or None,
+        }
+
+    def call(self, work: Callable[[Cloud], T]) -> T:
+        """Have *work* done in the cloud's own thread."""
+
+        async def run() -> T:
+            return work(self.cloud)
+
+        return self._run(run())
+
+    async def _start(self) -> None:
+        self.cloud = Cloud(self._settings)
+        self.control = Control(self.call)
+        await self.cloud.start()
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(START_SECONDS)
+
+    def _stop_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+@contextlib.contextmanager
+def start_cloud(settings: CloudSettings | None = None) -> Iterator[CloudThread]:
+    """A cloud that answers, for the length of the block."""
+    cloud = CloudThread(settings or CloudSettings())
+    cloud.start()
+    try:
+        yield cloud
+    finally:
+        cloud.close()

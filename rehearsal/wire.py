@@ -1,0 +1,156 @@
+"""AWS's wire: what a request asks for, and how an answer is written.
+
+EC2 and STS speak the Query protocol (a form in, XML out), SSM, SQS and the price list JSON. The
+shapes are botocore's own service models, read by moto's parsers and serializers: the same data that
+boto3 writes and reads by, so nothing of it is repeated here.
+"""
+
+import json
+import re
+import uuid
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+from xml.sax.saxutils import escape
+
+from botocore.model import OperationNotFoundError
+from moto.core.parse import PROTOCOL_PARSERS
+from moto.core.serialize import SerializationContext, get_serializer_class
+from moto.core.utils import get_service_model
+from werkzeug.datastructures import Headers, MultiDict
+
+from rehearsal.errors import AwsError
+
+SCOPE = re.compile(r"Credential=([^/,\s]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request")
+FORM = "application/x-www-form-urlencoded"
+# X-Amz-Target names the service by another name than botocore does.
+TARGETS = {
+    "AmazonSSM": "ssm",
+    "AmazonSQS": "sqs",
+    "AWSPriceListService": "pricing",
+    "AWSEvents": "events",
+    "secretsmanager": "secretsmanager",
+}
+VERSIONS = {
+    "2016-11-15": "ec2",
+    "2011-06-15": "sts",
+    "2010-05-08": "iam",
+    "2010-05-15": "cloudformation",
+}
+
+
+class Request(NamedTuple):
+    """One HTTP request, as it came."""
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    """Names in lower case."""
+    body: bytes
+
+
+class Answer(NamedTuple):
+    """One HTTP answer."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+class Call(NamedTuple):
+    """What a request asks for. *params* are as boto3's caller wrote them."""
+
+    service: str
+    action: str
+    protocol: str
+    request: Request
+    request_id: str
+
+    def params(self) -> dict[str, Any]:
+        """The parameters, read by the service's model."""
+        model = get_service_model(self.service).operation_model(self.action)
+        form = parse_qsl(self.request.body.decode() or self.request.query, keep_blank_values=True)
+        try:
+            parsed: dict[str, Any] = PROTOCOL_PARSERS[self.protocol](model, map_type=dict).parse(
+                {
+                    "method": self.request.method,
+                    "values": MultiDict(form),
+                    "headers": Headers(list(self.request.headers.items())),
+                    "body": self.request.body,
+                    "url_path": self.request.path,
+                    "url_params": {},
+                }
+            )
+        except (ValueError, TypeError) as error:
+            raise AwsError("MalformedQueryString", str(error)) from error
+        _require(model.input_shape, parsed)
+        return parsed
+
+
+def read_call(request: Request) -> Call:
+    """Which action of which service is asked for. Raises AwsError."""
+    target = request.headers.get("x-amz-target", "")
+    request_id = str(uuid.uuid4())
+    if target:
+        prefix, _, action = target.rpartition(".")
+        service = TARGETS.get(prefix.partition("_")[0]) or _scope_service(request)
+        return Call(service, action, "json", request, request_id)
+    form = dict(parse_qsl(request.body.decode(errors="replace") or request.query))
+    service = VERSIONS.get(form.get("Version", "")) or _scope_service(request)
+    action = form.get("Action", "")
+    if not action or not service:
+        raise AwsError("MissingAction", "No action was given in the request", 400)
+    return Call(service, action, "ec2" if service == "ec2" else "query", request, request_id)
+
+
+def write_result(call: Call, result: dict[str, Any]) -> Answer:
+    """*result*, in boto3's words, as the answer to *call*."""
+    model = get_service_model(call.service).operation_model(call.action)
+    kind = get_serializer_class(call.service, call.protocol)
+    written = kind(model, SerializationContext(call.request_id)).serialize(result)
+    body = written["body"]
+    return Answer(
+        written["status_code"],
+        written["headers"].get("Content-Type", "text/xml"),
+        body.encode() if isinstance(body, str) else body,
+    )
+
+
+def write_error(protocol: str, error: AwsError, request_id: str) -> Answer:
+    """*error* as this protocol says it."""
+    code, message = escape(error.code), escape(error.message)
+    if protocol == "json":
+        text = json.dumps({"__type": error.code, "message": error.message})
+        return Answer(error.status, "application/x-amz-json-1.1", text.encode())
+    if protocol == "query":
+        side = "Sender" if error.status < 500 else "Receiver"
+        text = (
+            f"<ErrorResponse><Error><Type>{side}</Type><Code>{code}</Code>"
+            f"<Message>{message}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
+        )
+    else:
+        text = (
+            f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error>"
+            f"</Errors><RequestID>{request_id}</RequestID></Response>"
+        )
+    return Answer(error.status, "text/xml;charset=UTF-8", text.encode())
+
+
+def knows(service: str, action: str) -> bool:
+    """Whether the service has such an action."""
+    try:
+        get_service_model(service).operation_model(action)
+    except OperationNotFoundError:
+        return False
+    return True
+
+
+def _scope_service(request: Request) -> str:
+    found = SCOPE.search(request.headers.get("authorization", ""))
+    return found.group(4) if found else ""
+
+
+def _require(shape: Any, parsed: dict[str, Any]) -> None:
+    for name in shape.required_members if shape is not None else ():
+        if name not in parsed:
+            raise AwsError("MissingParameter", f"The request must contain the parameter {name}")

@@ -1,0 +1,150 @@
+"""The events as an AsyncAPI 3 document, made from the code: `make docs` writes docs/asyncapi.json.
+
+An application's document says what it sends: each event has a channel of its own, which on RabbitMQ
+is a routing key of one exchange (https://www.asyncapi.com/docs/reference/specification/v3.0.0).
+"""
+
+import inspect
+import json
+import sys
+from typing import Any
+
+import msgspec
+
+from services.migrate import SERVICES
+from shared import events, wire
+from shared.bus.rabbitmq.frames import EVENT_ID
+from shared.bus.rabbitmq.topology import EXCHANGE
+from shared.events import Event
+
+BINDING_VERSION = "0.3.0"  # of the AMQP 0-9-1 bindings
+
+ABOUT = """\
+What happened in docker-job, as facts. Bind a queue of your own to the topic exchange: \
+docs/events.md tells how.
+
+An event comes at least once and in any order: its `id` tells a repeat. Events only ever grow by \
+optional fields, so a reader ignores what it does not know.\
+"""
+
+
+def document() -> dict[str, Any]:
+    """The whole document."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "docker-job events",
+            "version": f"{wire.VERSION}.0.0",
+            "description": ABOUT,
+            "license": {"name": "MIT"},
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "broker": {
+                "host": "rabbitmq:5672",
+                "protocol": "amqp",
+                "protocolVersion": "0.9.1",
+                "description": "The RabbitMQ of compose.yaml, from inside its network.",
+            }
+        },
+        "channels": {name: _channel(kind) for name, kind in events.BY_NAME.items()},
+        "operations": {
+            f"tell{name}": _operation(name) for name in events.BY_NAME if _publisher(name)
+        },
+        "components": {
+            "messages": {name: _message(kind) for name, kind in events.BY_NAME.items()},
+            "schemas": _schemas(),
+        },
+    }
+
+
+def _channel(kind: type[Event]) -> dict[str, Any]:
+    name = kind.__name__
+    return {
+        "address": name,
+        "description": _about(kind),
+        "messages": {name: {"$ref": f"#/components/messages/{name}"}},
+        "bindings": {
+            "amqp": {
+                "is": "routingKey",
+                "exchange": {
+                    "name": EXCHANGE,
+                    "type": "topic",
+                    "durable": True,
+                    "autoDelete": False,
+                    "vhost": "/",
+                },
+                "bindingVersion": BINDING_VERSION,
+            }
+        },
+    }
+
+
+def _operation(name: str) -> dict[str, Any]:
+    readers = [each.NAME for each in SERVICES if events.BY_NAME[name] in each.CONSUMES]
+    heard = f"the {' and the '.join(readers)}" if readers else "nobody but outside readers"
+    return {
+        "action": "send",
+        "channel": {"$ref": f"#/channels/{name}"},
+        "summary": f"The {_publisher(name)} tells it; {heard} reads it.",
+        "messages": [{"$ref": f"#/channels/{name}/messages/{name}"}],
+        "bindings": {"amqp": {"deliveryMode": 2, "bindingVersion": BINDING_VERSION}},
+    }
+
+
+def _publisher(name: str) -> str | None:
+    tells = (each.NAME for each in SERVICES if events.BY_NAME[name] in each.PUBLISHES)
+    return next(tells, None)
+
+
+def _message(kind: type[Event]) -> dict[str, Any]:
+    name = kind.__name__
+    return {
+        "name": name,
+        "title": name,
+        "summary": _about(kind).split("\n", 1)[0],
+        "contentType": "application/json",
+        "headers": {
+            "type": "object",
+            "properties": {EVENT_ID: {"type": "string", "format": "uuid"}},
+            "required": [EVENT_ID],
+        },
+        "payload": {
+            "allOf": [
+                {"$ref": "#/components/schemas/Envelope"},
+                {
+                    "type": "object",
+                    "properties": {
+                        "name": {"const": name},
+                        "body": {"$ref": f"#/components/schemas/{name}"},
+                    },
+                },
+            ]
+        },
+    }
+
+
+def _schemas() -> dict[str, Any]:
+    """The JSON Schema of each event, of what they hold, and of the envelope around them."""
+    _, schemas = msgspec.json.schema_components(
+        [wire.Envelope, *events.ALL], ref_template="#/components/schemas/{name}"
+    )
+    del schemas[Event.__name__]  # the message says which event its body is
+    schemas[wire.Envelope.__name__]["properties"]["body"] = {"type": "object"}
+    schemas[wire.Envelope.__name__]["properties"]["id"]["format"] = "uuid"
+    for schema in schemas.values():
+        schema["description"] = inspect.cleandoc(schema["description"])
+    return schemas
+
+
+def _about(kind: type[Event]) -> str:
+    return inspect.cleandoc(kind.__doc__ or kind.__name__)
+
+
+def text() -> str:
+    """The document as it stands in docs/asyncapi.json."""
+    return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(text())

@@ -1,0 +1,181 @@
+"""The four commands over the mailboxes of the services.
+
+What is away (the broker, in the middle of things) is said, the rest is done, and the exit status
+tells.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from services.deadletters import showing
+from services.deadletters.mailboxes import Mailbox
+from shared import dead_letters
+from shared.bus.port import BusUnavailable
+from shared.bus.rabbitmq.dead_queue import DeadMessage, DeadQueue, open_dead_queue
+from shared.bus.rabbitmq.topology import DELIVERY_LIMIT
+from shared.dead_letters import DeadLetter, Which
+from shared.points import Points
+from shared.wakeups import notify
+
+DONE, NOT_FOUND, AWAY = 0, 1, 69  # 69 is EX_UNAVAILABLE of sysexits.h
+
+SEARCHED = 100_000
+"""Messages of a dead queue that are looked through for an id, at most."""
+
+IDENTITY = "deadletters"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """*say* tells what was asked for, *warn* what went wrong."""
+
+    boxes: Sequence[Mailbox]
+    points: Points
+    say: Say
+    warn: Say
+
+    async def list_letters(self, which: Which, limit: int) -> int:
+        """Up to *limit* of each service and place."""
+        letters: list[DeadLetter] = []
+        unseen = 0
+        status = DONE
+        for box in self.boxes:
+            async with box.db.connection() as conn:
+                parked = await dead_letters.find_parked(conn, box.service, which, limit)
+                unseen += await dead_letters.count_parked(conn, which) - len(parked)
+            letters += parked
+            try:
+                async with _dead_queue(box, limit) as queue:
+                    letters += [each for each, _ in _matching(box, queue, which)]
+                    unseen += queue.left if queue else 0
+            except BusUnavailable as error:
+                status = self._away(box, error)
+        if letters:
+            for line in showing.table(letters):
+                self.say(line)
+        elif status == DONE:
+            self.say("no dead letters")
+        if unseen:
+            self.say(f"and {unseen} more: see --limit and the filters")
+        return status
+
+    async def show(self, which: Which) -> int:
+        """Everything about the letters with these ids."""
+        found: set[str] = set()
+        status = DONE
+        for box in self.boxes:
+            async with box.db.connection() as conn:
+                letters = await dead_letters.find_parked(conn, box.service, which, SEARCHED)
+            try:
+                async with _dead_queue(box, SEARCHED) as queue:
+                    letters += [each for each, _ in _matching(box, queue, which)]
+            except BusUnavailable as error:
+                status = self._away(box, error)
+            for letter in letters:
+                if found:
+                    self.say("")
+                found.add(letter.event_id)
+                for line in showing.details(letter):
+                    self.say(line)
+        return self._missing(which, found) or status
+
+    async def redrive(self, which: Which) -> int:
+        """Hand them to their handlers again."""
+
+        async def parked(box: Mailbox) -> list[str]:
+            async with box.db.transaction() as tx:
+                ids = await dead_letters.redrive_parked(tx, which)
+                if ids:  # sent with the commit: the service looks at once, not after its interval
+                    await notify(tx.conn, box.service, IDENTITY, ("retry_parked",))
+            return ids
+
+        async def broker(queue: DeadQueue, chosen: Sequence[DeadMessage]) -> None:
+            await queue.put_back(chosen, self.points)
+
+        return await self._settle(which, "redriven", parked, broker)
+
+    async def drop(self, which: Which) -> int:
+        """Give them up."""
+
+        async def parked(box: Mailbox) -> list[str]:
+            async with box.db.transaction() as tx:
+                return await dead_letters.drop_parked(tx, which)
+
+        return await self._settle(which, "dropped", parked, DeadQueue.drop)
+
+    async def _settle(
+        self,
+        which: Which,
+        done: str,
+        parked: Callable[[Mailbox], Awaitable[list[str]]],
+        broker: Callable[[DeadQueue, Sequence[DeadMessage]], Awaitable[None]],
+    ) -> int:
+        """Do *parked* and *broker* in every mailbox, and tell of each letter that it is *done*."""
+        found: set[str] = set()
+        status = DONE
+        for box in self.boxes:
+            found.update(self._told(done, box, await parked(box)))
+            try:
+                async with _dead_queue(box, SEARCHED) as queue:
+                    chosen = _matching(box, queue, which)
+                    if queue and chosen:
+                        await broker(queue, [each for _, each in chosen])
+                found.update(self._told(done, box, [each.event_id for each, _ in chosen]))
+            except BusUnavailable as error:
+                status = self._away(box, error)
+        return self._missing(which, found) or status
+
+    def _told(self, done: str, box: Mailbox, ids: Sequence[str]) -> Sequence[str]:
+        for event_id in ids:
+            self.say(f"{done} {box.service} {event_id}")
+        return ids
+
+    def _away(self, box: Mailbox, error: BusUnavailable) -> int:
+        self.warn(f"the broker's {box.service}.dead is out of reach: {showing.plain(str(error))}")
+        return AWAY
+
+    def _missing(self, which: Which, found: set[str]) -> int:
+        """Say which ids nothing has; where none was named, say so when there was nothing."""
+        if which.event_ids is None:
+            if not found:
+                self.say("no dead letters that fit")
+            return DONE
+        missing = [each for each in which.event_ids if each not in found]
+        for event_id in missing:
+            self.warn(f"no dead letter {event_id}")
+        return NOT_FOUND if missing else DONE
+
+
+@contextlib.asynccontextmanager
+async def _dead_queue(box: Mailbox, limit: int) -> AsyncIterator[DeadQueue | None]:
+    """What the broker holds for *box*; None where the bus has no such queue."""
+    if box.bus_url is None:
+        yield None
+        return
+    async with open_dead_queue(box.bus_url, box.service, limit) as queue:
+        yield queue
+
+
+def _matching(
+    box: Mailbox, queue: DeadQueue | None, which: Which
+) -> list[tuple[DeadLetter, DeadMessage]]:
+    both = [(_letter(box, each), each) for each in (queue.messages if queue else ())]
+    return [(letter, message) for letter, message in both if which.fits(letter)]
+
+
+def _letter(box: Mailbox, dead: DeadMessage) -> DeadLetter:
+    why = {"delivery_limit": f"its readers ended {DELIVERY_LIMIT} times without acknowledging it"}
+    return DeadLetter(
+        service=box.service,
+        place="broker",
+        state="dead",
+        event_id=dead.message.event_id,
+        name=dead.message.name,
+        raw=dead.message.body,
+        tries=None,
+        error=why.get(dead.reason, f"the broker gave it up: {dead.reason}"),
+        since=dead.dead_since,
+    )

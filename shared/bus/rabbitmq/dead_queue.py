@@ -1,0 +1,136 @@
+"""One `<service>.dead` queue, for a person: looked into, its messages put back or dropped.
+
+    <queue>.dead ──look──▶ held here, unacknowledged ──close──▶ back in <queue>.dead
+                                │ put_back: published to <queue>.redrive, confirmed, acknowledged
+                                └ drop: acknowledged
+
+Killed between confirm and acknowledgement, the dead copy stays beside the new one; the reader's
+inbox drops the repeat when somebody puts that back too.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
+
+from shared import wire
+from shared.bus.port import Message
+from shared.bus.rabbitmq.connection import Link, unavailable
+from shared.bus.rabbitmq.frames import EVENT_ID
+from shared.bus.rabbitmq.publisher import CONFIRM_SECONDS, Publisher
+from shared.bus.rabbitmq.subscription import event_id_of
+from shared.bus.rabbitmq.topology import dead_queue, redrive_exchange
+from shared.points import Points
+
+LOOK_SECONDS = 60.0
+BATCH = 100
+"""Messages put back with their confirms in flight together."""
+
+
+@dataclass(frozen=True)
+class DeadMessage:
+    """What lies in the queue: the message as its readers got it, and what the broker says of it."""
+
+    message: Message
+    reason: str
+    dead_since: datetime | None
+    tag: int
+
+
+class DeadQueue:
+    """What is held of one dead queue. Made by `open_dead_queue`."""
+
+    def __init__(
+        self, channel: Channel, publisher: Publisher, messages: Sequence[DeadMessage], left: int
+    ) -> None:
+        self.messages = tuple(messages)
+        self.left = left
+        """How many more the queue has, beyond those that were asked for."""
+        self._channel = channel
+        self._publisher = publisher
+
+    async def put_back(self, messages: Sequence[DeadMessage], points: Points) -> None:
+        """Hand *messages* to the queue's readers again. Raises `BusUnavailable`: some may be."""
+        for start in range(0, len(messages), BATCH):
+            batch = messages[start : start + BATCH]
+            await self._publisher.publish([each.message for each in batch])
+            points.reached("deadletters.put_back")
+            await self.drop(batch)
+
+    async def drop(self, messages: Sequence[DeadMessage]) -> None:
+        """Let the broker forget *messages*. Raises `BusUnavailable`."""
+        with unavailable("acknowledge"):
+            for each in messages:
+                await self._channel.basic_ack(each.tag, wait=False)
+
+
+@contextlib.asynccontextmanager
+async def open_dead_queue(url: str, queue: str, limit: int) -> AsyncIterator[DeadQueue]:
+    """Hold up to *limit* dead letters of *queue* for this block alone.
+
+    *url* is the login of the service that reads *queue*. Raises `BusUnavailable`.
+    """
+    link = Link(url, "dead letters")
+    try:
+        channel = await link.channel(confirms=False)
+        messages, left = await _look(channel, dead_queue(queue), limit)
+        names = {each.message.name for each in messages}
+        publisher = Publisher(link, redrive_exchange(queue), names, CONFIRM_SECONDS)
+        yield DeadQueue(channel, publisher, messages, left)
+        # By the book, so that the broker has heard each acknowledgement before we say so.
+        with unavailable("close"):
+            await channel.close()
+    finally:
+        await link.close()
+
+
+async def _look(channel: Channel, queue: str, limit: int) -> tuple[list[DeadMessage], int]:
+    found: list[DeadMessage] = []
+    with unavailable(f"look into {queue}"):
+        async with asyncio.timeout(LOOK_SECONDS):
+            while True:
+                delivered = await channel.basic_get(queue)
+                if delivered.delivery_tag is None:
+                    return found, 0
+                found.append(_dead_message(delivered))
+                if len(found) == limit:
+                    return found, int(getattr(delivered.delivery, "message_count", 0) or 0)
+
+
+def _dead_message(delivered: DeliveredMessage) -> DeadMessage:
+    headers: dict[str, Any] = delivered.header.properties.headers or {}
+    death = _last_death(headers)
+    since = death.get("time")
+    return DeadMessage(
+        message=Message(
+            name=_name(delivered, death),
+            event_id=event_id_of(headers.get(EVENT_ID), delivered.body),
+            body=delivered.body,
+        ),
+        reason=str(death.get("reason", "unknown")),
+        dead_since=since if isinstance(since, datetime) else None,
+        tag=int(delivered.delivery_tag or 0),
+    )
+
+
+def _last_death(headers: dict[str, Any]) -> dict[str, Any]:
+    """The broker's own note of why it is here (https://www.rabbitmq.com/docs/dlx)."""
+    deaths = headers.get("x-death")
+    first = deaths[0] if isinstance(deaths, list) and deaths else {}
+    return first if isinstance(first, dict) else {}
+
+
+def _name(delivered: DeliveredMessage, death: dict[str, Any]) -> str:
+    """The name that it was first published under: as a dead letter it bears its queue's."""
+    keys = death.get("routing-keys")
+    if isinstance(keys, list) and keys:
+        return str(keys[0])
+    try:
+        return wire.decode(delivered.body).name
+    except wire.Undecodable:
+        return delivered.routing_key or ""

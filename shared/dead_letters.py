@@ -1,0 +1,134 @@
+"""Dead letters for a person: what is parked in a service's schema, looked at and settled.
+
+`shared.consumer` writes these rows and tries the waiting ones again by itself; here somebody reads
+them, hands them to the handler once more, or gives them up.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+from shared.db import Connection, Transaction
+
+State = Literal["waiting", "dead"]
+STATES: tuple[State, ...] = ("waiting", "dead")
+
+Place = Literal["parked", "broker"]
+"""A row of the service, or a message in the broker's `<service>.dead`."""
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True):
+    """One event that has not taken effect here.
+
+    *tries* is how often its handler has failed (None: it never came so far), *since* when it came
+    to be here.
+    """
+
+    service: str
+    place: Place
+    state: State
+    event_id: str
+    name: str
+    raw: bytes
+    tries: int | None
+    error: str
+    since: datetime | None
+    due_at: datetime | None = None
+
+
+class Which(Struct, frozen=True, kw_only=True):
+    """Which letters are meant: those that fit all that is said. None: any."""
+
+    states: tuple[State, ...] = STATES
+    name: str | None = None
+    event_ids: tuple[str, ...] | None = None
+
+    def fits(self, letter: DeadLetter) -> bool:
+        """Whether *letter* is one of them; the statements below say the same in SQL."""
+        return (
+            letter.state in self.states
+            and self.name in (None, letter.name)
+            and (self.event_ids is None or letter.event_id in self.event_ids)
+        )
+
+
+FIND_PARKED = """
+SELECT event_id, name, raw, state, tries, error, parked_at, due_at FROM parked
+WHERE state = ANY ($1::text[]) AND ($2::text IS NULL OR name = $2)
+  AND ($3::uuid[] IS NULL OR event_id = ANY ($3))
+ORDER BY parked_at, event_id LIMIT $4
+"""
+
+
+async def find_parked(conn: Connection, service: str, which: Which, limit: int) -> list[DeadLetter]:
+    """Up to *limit* parked events of *service*, the oldest first."""
+    rows = await conn.fetch(FIND_PARKED, which.states, which.name, which.event_ids, limit)
+    return [
+        DeadLetter(
+            service=service,
+            place="parked",
+            state=row["state"],
+            event_id=str(row["event_id"]),
+            name=row["name"],
+            raw=row["raw"],
+            tries=row["tries"],
+            error=row["error"],
+            since=row["parked_at"],
+            due_at=row["due_at"],
+        )
+        for row in rows
+    ]
+
+
+COUNT_PARKED = """
+SELECT count(*) FROM parked
+WHERE state = ANY ($1::text[]) AND ($2::text IS NULL OR name = $2)
+  AND ($3::uuid[] IS NULL OR event_id = ANY ($3))
+"""
+
+
+async def count_parked(conn: Connection, which: Which) -> int:
+    """How many there are."""
+    count: int = await conn.fetchval(COUNT_PARKED, which.states, which.name, which.event_ids)
+    return count
+
+
+# In the order of the ids, as the retrying sweep locks few rows and this one may lock many.
+REDRIVE_PARKED = """
+UPDATE parked SET state = 'waiting', tries = 0, due_at = $4
+WHERE event_id = ANY (ARRAY(
+    SELECT event_id FROM parked
+    WHERE state = ANY ($1::text[]) AND ($2::text IS NULL OR name = $2)
+      AND ($3::uuid[] IS NULL OR event_id = ANY ($3))
+    ORDER BY event_id FOR UPDATE))
+RETURNING event_id
+"""
+
+
+async def redrive_parked(tx: Transaction, which: Which) -> list[str]:
+    """Let these be tried again now, as often as at first; returns their ids."""
+    rows = await tx.conn.fetch(REDRIVE_PARKED, which.states, which.name, which.event_ids, tx.now)
+    return _ids(rows)
+
+
+DROP_PARKED = """
+DELETE FROM parked
+WHERE event_id = ANY (ARRAY(
+    SELECT event_id FROM parked
+    WHERE state = ANY ($1::text[]) AND ($2::text IS NULL OR name = $2)
+      AND ($3::uuid[] IS NULL OR event_id = ANY ($3))
+    ORDER BY event_id FOR UPDATE))
+RETURNING event_id
+"""
+
+
+async def drop_parked(tx: Transaction, which: Which) -> list[str]:
+    """Give these up for good; returns their ids."""
+    rows = await tx.conn.fetch(DROP_PARKED, which.states, which.name, which.event_ids)
+    return _ids(rows)
+
+
+def _ids(rows: Sequence[object]) -> list[str]:
+    return sorted(str(row["event_id"]) for row in rows)  # type: ignore[index]

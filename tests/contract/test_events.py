@@ -1,0 +1,107 @@
+"""The events on the wire: a golden JSON of each holds the public interface still.
+
+golden/<Event>.0.json is the least that a publisher has ever had to say, the greatest number the
+whole event as it is today. An event only ever grows by optional fields: then its next number shows
+them, and the files before it stay as they are, since there may be readers and dead letters of then.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+import pytest
+from msgspec import Struct
+
+from services.migrate import SERVICES
+from shared import events, wire
+
+GOLDEN = Path(__file__).parent / "golden"
+FILES = sorted(GOLDEN.glob("*.json"))
+
+
+def of(name: str) -> list[Path]:
+    """The files of one event, the oldest first."""
+    found = [path for path in FILES if path.name.split(".")[0] == name]
+    return sorted(found, key=lambda path: int(path.name.split(".")[1]))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_each_golden_is_read_whatever_its_age(path: Path) -> None:
+    envelope = wire.decode(path.read_bytes())
+    assert type(envelope.body) is events.BY_NAME[path.name.split(".")[0]]
+
+
+@pytest.mark.parametrize("name", events.BY_NAME)
+def test_the_newest_golden_is_what_is_written_today(name: str) -> None:
+    raw = of(name)[-1].read_bytes()
+    written = wire.encode(wire.decode(raw))
+    assert json.loads(written) == json.loads(raw)
+    missing = _not_shown(events.BY_NAME[name], json.loads(raw)["body"])
+    assert not missing, f"{name} has grown: add a golden of the next number that shows {missing}"
+
+
+@pytest.mark.parametrize("name", events.BY_NAME)
+def test_the_oldest_golden_says_no_more_than_what_is_required(name: str) -> None:
+    raw = json.loads(of(name)[0].read_bytes())
+    required = {
+        field.encode_name
+        for field in msgspec.structs.fields(events.BY_NAME[name])
+        if field.required
+    }
+    assert set(raw["body"]) == required
+
+
+@pytest.mark.parametrize("name", events.BY_NAME)
+def test_a_reader_ignores_what_it_does_not_know(name: str) -> None:
+    newest = json.loads(of(name)[-1].read_bytes())
+    grown = newest | {"body": newest["body"] | {"of_next_year": {"a": [1]}}, "also": 1}
+    assert (
+        wire.decode(json.dumps(grown).encode()).body
+        == wire.decode(json.dumps(newest).encode()).body
+    )
+
+
+@pytest.mark.parametrize("name", events.BY_NAME)
+def test_another_version_or_name_is_undecodable(name: str) -> None:
+    newest = json.loads(of(name)[-1].read_bytes())
+    for changed in ({"version": 2}, {"name": f"{name}Again"}):
+        with pytest.raises(wire.Undecodable):
+            wire.decode(json.dumps(newest | changed).encode())
+
+
+def test_every_event_has_its_goldens_and_every_golden_its_event() -> None:
+    assert {path.name.split(".")[0] for path in FILES} == set(events.BY_NAME)
+    for name in events.BY_NAME:
+        assert [path.name for path in of(name)] == [
+            f"{name}.{number}.json" for number in range(len(of(name)))
+        ]
+
+
+def test_every_event_is_listed_once_and_published_by_one_service() -> None:
+    declared = {
+        kind
+        for kind in vars(events).values()
+        if isinstance(kind, type) and issubclass(kind, events.Event) and kind is not events.Event
+    }
+    assert declared == set(events.ALL)
+    assert len(events.BY_NAME) == len(events.ALL)
+    published = [event for service in SERVICES for event in service.PUBLISHES]
+    assert len(published) == len(set(published))
+    consumed = {event for service in SERVICES for event in service.CONSUMES}
+    assert consumed <= set(published)
+
+
+def _not_shown(kind: type[Struct], body: dict[str, Any], at: str = "") -> list[str]:
+    """The fields of *kind*, and of what it holds, that *body* does not show."""
+    hints = get_type_hints(kind)
+    found = []
+    for field in msgspec.structs.fields(kind):
+        name = f"{at}{field.encode_name}"
+        if field.encode_name not in body or body[field.encode_name] is None:
+            found.append(name)
+            continue
+        for inner in (hints[field.name], *get_args(hints[field.name])):
+            if isinstance(inner, type) and issubclass(inner, Struct):
+                found += _not_shown(inner, body[field.encode_name], f"{name}.")
+    return found

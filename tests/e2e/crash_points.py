@@ -1,0 +1,50 @@
+"""Every point that the code names, read from the code: a new one cannot be forgotten."""
+
+import ast
+from pathlib import Path
+
+from services.migrate import SERVICES
+from tests.e2e.embedded_system import ROOT
+
+NAMES = tuple(service.NAME for service in SERVICES)
+
+OF_COMMANDS = {"deadletters.put_back"}
+"""Passed by a command for a person, not by a service; tests/integration/test_deadletters.py ends it
+there."""
+
+
+def all_points() -> list[str]:
+    """The points of the services, in the order of the files and lines that name them."""
+    found: dict[str, None] = {}
+    for directory in ("shared", "services"):
+        for path in sorted((ROOT / directory).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if _reaches(node):
+                    found.update(dict.fromkeys(_points(path, node)))
+    return [point for point in found if point not in OF_COMMANDS]
+
+
+def _reaches(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "reached"
+    )
+
+
+def _points(path: Path, node: ast.AST) -> list[str]:
+    """The names in one call: one, or that of each queue's own."""
+    assert isinstance(node, ast.Call)
+    match node.args:
+        case [ast.Constant(value=str(point))]:
+            return [point]
+        case [
+            ast.JoinedStr(
+                values=[
+                    ast.FormattedValue(value=ast.Attribute(attr="queue")),
+                    ast.Constant(value=str(rest)),
+                ]
+            )
+        ]:
+            return [f"{name}{rest}" for name in NAMES]
+    raise AssertionError(f"{path.relative_to(ROOT)}:{node.lineno}: this point has no plain name")

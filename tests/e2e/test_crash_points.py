@@ -1,0 +1,244 @@
+"""The process ends hard at every point that the code names, and the next start goes on.
+
+One system goes through all of them, one start a point, with jobs coming due all the while. Most
+points are on the way of any job; the others need something to happen first (`STAGED`).
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from shared import wire
+from shared.db import Connection, connect
+from shared.events import (
+    AttemptEnded,
+    Event,
+    InstanceRequested,
+    InstanceTerminated,
+    JobCancelled,
+    Requirements,
+)
+from shared.points import EXIT_STATUS
+from tests.e2e.crash_points import NAMES, all_points
+from tests.e2e.embedded_system import EmbeddedSystem
+from tests.e2e.test_kill import FIGURES, ZERO, _figures, _no_agents
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+BACKGROUND = 30
+"""Jobs that come due one after the other while the points are gone through."""
+
+POINT_SECONDS = 40.0
+NOBODY = 2**62
+SILENT_SECONDS = 2.0
+TOO_LARGE = 2**63  # for a bigint: the handler fails on it
+
+
+# -- what must happen for a point to be passed -----------------------------------------------------
+
+
+def post(system: EmbeddedSystem, key: str, scheduled_for: str = "now", seconds: float = 0) -> int:
+    """POST a job under *key*, so that posting it again after the crash gives the same one."""
+    body = {
+        "docker_image": "alpine",
+        "scheduled_for": scheduled_for,
+        "env_vars": {"SIMULATE_SECONDS": str(seconds)},
+    }
+    answer = system.http.post("/schedule", json=body, headers={"Idempotency-Key": key})
+    assert answer.status_code in (200, 201), answer.text
+    return int(answer.json()["id"])
+
+
+def post_now(system: EmbeddedSystem, point: str) -> None:
+    post(system, point)
+
+
+def post_without_key(system: EmbeddedSystem, _point: str) -> None:
+    system.schedule(env_vars={"SIMULATE_SECONDS": "0"})
+
+
+def cancel(system: EmbeddedSystem, point: str) -> None:
+    job_id = post(system, point, scheduled_for="+1h")
+    system.http.delete(f"/jobs/{job_id}")
+
+
+def silence(system: EmbeddedSystem, point: str) -> None:
+    """Its agent is killed as soon as it runs."""
+    job_id = post(system, point, seconds=SILENT_SECONDS)
+    deadline = time.monotonic() + POINT_SECONDS
+    while system.job(job_id)["status"] != "RUNNING":
+        assert time.monotonic() < deadline
+    for pid in system.agents():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+HEARD: dict[str, Callable[[int], Event]] = {
+    "api": lambda job_id: InstanceRequested(
+        job_id=job_id, attempt=1, due_at=AT, requirements=Requirements(max_lifetime_seconds=60)
+    ),
+    "scheduler": lambda job_id: JobCancelled(job_id=job_id, attempt=1),
+    "launcher": lambda job_id: JobCancelled(job_id=job_id, attempt=1),
+    "reaper": lambda job_id: AttemptEnded(
+        job_id=job_id, attempt=1, cause="done", ended_at=AT, terminate_after=AT
+    ),
+}
+"""An event that each service hears."""
+
+ORPHAN = InstanceTerminated(
+    instance_id="of no job",
+    terminated_at=AT,
+    cause="",
+    spot_interrupted=False,
+    billed_seconds=0,
+    cost_usd=0,
+)
+"""What the API can do with an event of a job that it does not know."""
+
+
+async def tell_unreadable(conn: Connection, service: str) -> None:
+    await tell(conn, type(HEARD[service](0)).__name__, wire.new_id(), b"poison")
+
+
+async def tell_unbearable(conn: Connection, service: str) -> None:
+    envelope = wire.wrap(HEARD[service](TOO_LARGE), at=AT, trace="t")
+    await tell(conn, envelope.name, envelope.id, wire.encode(envelope))
+
+
+async def tell(conn: Connection, name: str, event_id: str, body: bytes) -> None:
+    """Have somebody publish it: the launcher, whose outbox the figures do not take at its word."""
+    await conn.execute(
+        "INSERT INTO launcher.outbox (event_id, name, body, created_at) VALUES ($1, $2, $3, $4)",
+        event_id,
+        name,
+        body,
+        AT,
+    )
+
+
+async def park(conn: Connection, service: str) -> None:
+    """An event that its handler failed on, is due, and will take no offence this time."""
+    event = ORPHAN if service == "api" else HEARD[service](NOBODY)
+    envelope = wire.wrap(event, at=AT, trace="t")
+    await conn.execute(f"SET search_path TO {service}")
+    await conn.execute(
+        "INSERT INTO parked (event_id, name, raw, state, tries, error, parked_at, due_at)"
+        " VALUES ($1, $2, $3, 'waiting', 1, 'ValueError: once', $4, $4)",
+        envelope.id,
+        envelope.name,
+        wire.encode(envelope),
+        AT,
+    )
+
+
+STAGED: dict[str, Callable[[Connection, str], Awaitable[None]]] = {
+    "buried": tell_unreadable,
+    "parked": tell_unbearable,
+    "retried": park,
+}
+"""What is laid in the database before the start, by the last part of the point's name."""
+
+DONE_BY: dict[str, Callable[[EmbeddedSystem, str], None]] = {
+    "api.accepted": post_without_key,
+    "api.cancelled": cancel,
+    "api.silent_ended": silence,
+}
+SETTINGS = {"api.silent_ended": {"DOCKER_JOB_SILENCE_SECONDS": "2"}}
+
+
+# -- the story -------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(900)
+def test_killed_at_each_point_the_next_start_goes_on_and_every_job_ends_once(
+    system: EmbeddedSystem,
+) -> None:
+    points = all_points()
+    assert len(points) > 40
+    system.start()
+    for number in range(BACKGROUND):
+        background(system, number)
+    system.kill()
+    for point in points:
+        die_at(system, point)
+    system.start()
+    for point in points:
+        post_again(system, point)
+    for number in range(BACKGROUND):
+        background(system, number)
+    ends = [system.follow(job["id"], seconds=120) for job in system.jobs()]
+    assert len(ends) == len(points) + BACKGROUND, "each that was accepted, and each once"
+    cancelled = [job for job in ends if job["status"] == "CANCELLED"]
+    assert {job["status"] for job in ends} == {"DONE", "CANCELLED"}
+    assert [job["attempts"][-1]["cause"] for job in cancelled] == ["cancelled"]
+    asyncio.run(prove(system, jobs=len(ends), points=len(points)))
+    _no_agents(system)
+
+
+def background(system: EmbeddedSystem, number: int) -> None:
+    post(system, f"background {number}", scheduled_for=f"+{3 * number}s", seconds=1)
+
+
+def die_at(system: EmbeddedSystem, point: str) -> None:
+    """Start, let happen what leads to *point*, and see the process end there."""
+    service, _, step = point.partition(".")
+    if step in STAGED and service in NAMES:
+        asyncio.run(laid(system, STAGED[step], service))
+    # It may be over before it is ready, or while it is asked for something.
+    with contextlib.suppress(AssertionError):
+        system.start(DOCKER_JOB_EXIT_AT=point, **SETTINGS.get(point, {}))
+    assert system.process is not None
+    with contextlib.suppress(httpx.TransportError):
+        DONE_BY.get(point, post_now)(system, point)
+    try:
+        status = system._wait(POINT_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"{point} was not passed: what leads to it?") from None
+    assert status == EXIT_STATUS, (point, system.log.read_text()[-3000:])
+
+
+async def laid(
+    system: EmbeddedSystem, lay: Callable[[Connection, str], Awaitable[None]], service: str
+) -> None:
+    conn = await connect(system.admin_dsn())
+    try:
+        await lay(conn, service)
+    finally:
+        await conn.close()
+
+
+def post_again(system: EmbeddedSystem, point: str) -> None:
+    """The job of *point*: as its client asks who never got an answer."""
+    if point == "api.cancelled":
+        post(system, point, scheduled_for="+1h")
+    elif point == "api.silent_ended":
+        post(system, point, seconds=SILENT_SECONDS)
+    elif point != "api.accepted":  # without a key it would be another job
+        post(system, point)
+
+
+async def prove(system: EmbeddedSystem, *, jobs: int, points: int) -> None:
+    """What was told against what was heard, once the last instance is confirmed gone."""
+    zero = tuple(name for name in ZERO if name != "parked")
+    conn = await connect(system.admin_dsn())
+    try:
+        deadline = time.monotonic() + 90  # a lease that the last kill left
+        figures = await _figures(conn)
+        while any(figures[name] for name in zero) and time.monotonic() < deadline:
+            await conn.execute("SELECT pg_sleep(0.2)")
+            figures = await _figures(conn)
+    finally:
+        await conn.close()
+    print(f"\ncrash points {points} of {points}: {figures}")
+    assert figures["jobs"] == figures["finished"] == jobs
+    assert {name: figures[name] for name in zero} == dict.fromkeys(zero, 0)
+    # An unreadable one and an unbearable one for each service, and each event has two readers.
+    assert figures["parked"] == len(NAMES) * 2 * 2
+    assert set(figures) == set(FIGURES)

@@ -1,0 +1,386 @@
+"""`python -m services.deadletters` on a real Postgres, and on a real RabbitMQ."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aio_pika
+import pytest
+
+from services.deadletters import command_line
+from services.deadletters.__main__ import run
+from services.migrate import TOPOLOGY, service_dsn
+from shared import messaging, wire
+from shared.bus.port import Message
+from shared.bus.rabbitmq import RabbitMQBus
+from shared.bus.rabbitmq.topology import DELIVERY_LIMIT, dead_queue
+from shared.clock import RealClock
+from shared.config import BadSetting, Settings
+from shared.consumer import TRIES
+from shared.db import Database, connect, open_database
+from shared.events import JobCancelled, JobScheduled, Requirements
+from shared.points import EXIT_STATUS
+from tests import broker_room
+from tests.broker_room import Room, migrated_room
+from tests.conftest import PASSWORDS
+from tests.rabbitmq_server import RabbitServer, free_port
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+ESCAPE = b'\x1b[2J\x00 \xff not json: amqp://u:s3cret@h {"api_key": "s3cret"} \xe2\x80\xae'
+
+
+@dataclass
+class Tool:
+    """The command, its settings, and what it said."""
+
+    environ: dict[str, str]
+    said: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
+
+    async def __call__(self, *arguments: str) -> int:
+        self.said.clear()
+        self.warned.clear()
+        parsed = command_line.parse(list(arguments))
+        return await run(Settings(self.environ), parsed, self.said.append, self.warned.append)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.said)
+
+
+@pytest.fixture
+def tool(database_url: str, tmp_path: Path) -> Tool:
+    """The command as in a container: each service's secrets in a directory of their own."""
+    for name, password in PASSWORDS.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "database_password").write_text(password)
+        (tmp_path / name / "bus_password").write_text(broker_room.PASSWORDS[name])
+    return Tool({"DOCKER_JOB_DATABASE_URL": database_url, "DOCKER_JOB_SECRETS_DIR": str(tmp_path)})
+
+
+@pytest.fixture
+async def dbs(database_url: str) -> AsyncIterator[dict[str, Database]]:
+    """Each service's database, in real time."""
+    opened = {
+        name: await open_database(
+            service_dsn(database_url, name, password), name, RealClock(), connections=1
+        )
+        for name, password in PASSWORDS.items()
+    }
+    yield opened
+    for db in opened.values():
+        await db.close()
+
+
+def cancelled(job_id: int) -> Message:
+    envelope = wire.wrap(JobCancelled(job_id=job_id, attempt=1), at=AT, trace="trace-1")
+    return Message(name=envelope.name, event_id=envelope.id, body=wire.encode(envelope))
+
+
+async def park(db: Database, message: Message, error: str, *, dead: bool = True) -> None:
+    """*message* as its handler leaves it after *error*."""
+    async with db.transaction() as tx:
+        await messaging.park(tx, message, error, tx.now + timedelta(hours=1))
+        if dead:
+            for _ in range(TRIES - 1):
+                await messaging.postpone_parked(tx, message.event_id, error, tx.now, dead=True)
+
+
+async def bury(db: Database, raw: bytes) -> str:
+    """*raw* as nobody could read it; returns its id."""
+    message = Message(name="JobEaten\x1b[31m", event_id=wire.new_id(), body=raw)
+    async with db.transaction() as tx:
+        await messaging.bury(tx, message, "Undecodable: no event is named 'JobEaten'")
+    return message.event_id
+
+
+async def states(db: Database) -> dict[str, tuple[str, int]]:
+    async with db.connection() as conn:
+        rows = await conn.fetch("SELECT event_id, state, tries FROM parked")
+    return {str(row["event_id"]): (row["state"], row["tries"]) for row in rows}
+
+
+async def test_where_nothing_is_dead_it_says_so(tool: Tool) -> None:
+    assert await tool("list") == 0
+    assert tool.said == ["no dead letters"]
+    assert await tool("redrive", "--all") == 0
+    assert await tool("drop", "--all", "--service", "api") == 0
+    assert tool.said == ["no dead letters that fit"]
+
+
+async def test_list_shows_all_four_services_and_the_filters_narrow_it(
+    tool: Tool, dbs: dict[str, Database]
+) -> None:
+    messages = {name: cancelled(number) for number, name in enumerate(dbs)}
+    for name, db in dbs.items():
+        await park(db, messages[name], "ValueError: no", dead=name != "api")
+    assert await tool("list") == 0
+    assert len(tool.said) == 1 + len(dbs)
+    for name, message in messages.items():
+        [line] = [each for each in tool.said if message.event_id in each]
+        assert line.startswith(name)
+        assert "JobCancelled" in line
+        assert "ValueError: no" in line
+        assert ("waiting" if name == "api" else "dead") in line
+    assert await tool("list", "--service", "reaper") == 0
+    assert messages["reaper"].event_id in tool.text
+    assert len(tool.said) == 2
+    assert await tool("list", "--state", "waiting") == 0
+    assert messages["api"].event_id in tool.text
+    assert len(tool.said) == 2
+    assert await tool("list", "--event", "JobScheduled") == 0
+    assert tool.said == ["no dead letters"]
+
+
+async def test_a_long_list_says_how_many_it_does_not_show(
+    tool: Tool, dbs: dict[str, Database]
+) -> None:
+    for number in range(5):
+        await park(dbs["reaper"], cancelled(number), "ValueError: no")
+    assert await tool("list", "--limit", "2") == 0
+    assert len(tool.said) == 4
+    assert tool.said[-1] == "and 3 more: see --limit and the filters"
+
+
+async def test_show_prints_the_whole_event_without_what_is_secret(
+    tool: Tool, dbs: dict[str, Database]
+) -> None:
+    requirements = Requirements(max_lifetime_seconds=60, labels={"token": "s3cret", "team": "\x1b"})
+    event = JobScheduled(job_id=7, attempt=1, due_at=AT, requirements=requirements)
+    envelope = wire.wrap(event, at=AT, trace="trace-1")
+    message = Message(name=envelope.name, event_id=envelope.id, body=wire.encode(envelope))
+    await park(dbs["scheduler"], message, "OSError: postgresql://scheduler:s3cret@db/x\n\x1b[31m")
+    assert await tool("show", envelope.id) == 0
+    assert "s3cret" not in tool.text
+    assert '"due_at": "2026-01-01T00:00:00Z"' in tool.text
+    assert '"team"' in tool.text
+    assert f"its handler failed {TRIES} times" in tool.text
+    assert all(each.isprintable() for line in tool.said for each in line)
+
+
+async def test_show_prints_raw_bytes_that_no_terminal_obeys(
+    tool: Tool, dbs: dict[str, Database]
+) -> None:
+    event_id = await bury(dbs["launcher"], ESCAPE)
+    assert await tool("show", event_id) == 0
+    assert "s3cret" not in tool.text
+    assert f"{len(ESCAPE)} bytes, no JSON" in tool.text
+    assert r"\x1b[2J\x00 \xff not json" in tool.text
+    assert all(each.isprintable() for line in tool.said for each in line)
+    assert await tool("list") == 0
+    assert all(each.isprintable() for line in tool.said for each in line)
+
+
+async def test_a_redriven_event_is_due_now_with_all_its_tries_and_the_service_hears_of_it(
+    tool: Tool, dbs: dict[str, Database], database_url: str
+) -> None:
+    chosen, other = cancelled(1), cancelled(2)
+    for message in (chosen, other):
+        await park(dbs["launcher"], message, "ValueError: no")
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    conn = await connect(service_dsn(database_url, "launcher", PASSWORDS["launcher"]))
+    await conn.add_listener("launcher", lambda *told: heard.put_nowait(str(told[-1])))
+    assert await tool("redrive", chosen.event_id) == 0
+    async with asyncio.timeout(20):
+        assert (await heard.get()).split()[1:] == ["retry_parked"]
+    await conn.close()
+    assert tool.said == [f"redriven launcher {chosen.event_id}"]
+    assert await states(dbs["launcher"]) == {
+        chosen.event_id: ("waiting", 0),
+        other.event_id: ("dead", TRIES),
+    }
+    async with dbs["launcher"].connection() as lane:
+        now = datetime.now(UTC)
+        due = await messaging.lease_parked(lane, now=now, until=now, limit=10)
+    assert [each.message for each in due] == [chosen]
+
+
+async def test_all_means_the_dead_and_leaves_alone_what_waits(
+    tool: Tool, dbs: dict[str, Database]
+) -> None:
+    dead, waiting = cancelled(1), cancelled(2)
+    await park(dbs["reaper"], dead, "ValueError: no")
+    await park(dbs["reaper"], waiting, "ValueError: no", dead=False)
+    assert await tool("drop", "--all", "--service", "reaper") == 0
+    assert await states(dbs["reaper"]) == {waiting.event_id: ("waiting", 1)}
+    assert await tool("redrive", "--all", "--state", "waiting") == 0
+    assert await states(dbs["reaper"]) == {waiting.event_id: ("waiting", 0)}
+
+
+async def test_drop_deletes_what_is_named_and_nothing_else(
+    tool: Tool, dbs: dict[str, Database]
+) -> None:
+    chosen, other = cancelled(1), cancelled(2)
+    for message in (chosen, other):
+        await park(dbs["api"], message, "ValueError: no")
+    missing = wire.new_id()
+    assert await tool("drop", chosen.event_id, missing) == 1
+    assert tool.said == [f"dropped api {chosen.event_id}"]
+    assert tool.warned == [f"no dead letter {missing}"]
+    assert list(await states(dbs["api"])) == [other.event_id]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["drop"],
+        ["redrive"],
+        ["drop", "--all"],
+        ["show"],
+        ["show", "no-uuid"],
+        ["list", "--service", "nobody"],
+        ["list", "--limit", "0"],
+        ["drop", "--all", "3f2b7c9e-8a55-4d0e-9a53-3b1f3d3c0a11", "--service", "api"],
+    ],
+)
+def test_wrong_arguments_end_with_a_word_of_why_and_status_two(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command_line.parse(arguments)
+    assert ended.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+async def test_a_secret_that_is_not_there_is_a_setting_to_mend(tool: Tool, tmp_path: Path) -> None:
+    (tmp_path / "reaper" / "database_password").unlink()
+    with pytest.raises(BadSetting, match="database password of reaper is not known"):
+        await tool("list")
+    tool.environ["DOCKER_JOB_REAPER_DATABASE_PASSWORD"] = PASSWORDS["reaper"]
+    assert await tool("list") == 0
+
+
+def command(environ: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """The command as a process of its own."""
+    kept = {name: value for name, value in os.environ.items() if "DOCKER_JOB" not in name}
+    return subprocess.run(
+        [sys.executable, "-m", "services.deadletters", *arguments],
+        cwd=ROOT, env=kept | environ, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+async def test_a_database_that_is_away_is_one_line_and_status_69(tool: Tool) -> None:
+    tool.environ["DOCKER_JOB_DATABASE_URL"] = f"postgresql://127.0.0.1:{free_port()}/x"
+    done = await asyncio.to_thread(command, tool.environ, "list")
+    assert done.returncode == 69
+    assert done.stderr.startswith("docker-job deadletters: the database is out of reach")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_where_nothing_has_run_it_says_so_and_makes_nothing(tmp_path: Path) -> None:
+    done = command({"DOCKER_JOB_DATA_DIR": str(tmp_path / "data")}, "list")
+    assert (done.returncode, done.stdout) == (0, "no dead letters\n")
+    assert not (tmp_path / "data").exists()
+
+
+# -- the broker's own dead letters -----------------------------------------------------------------
+
+
+@pytest.fixture
+async def room(rabbitmq: RabbitServer, tool: Tool) -> AsyncIterator[Room]:
+    """A broker that the tool knows of."""
+    async with migrated_room(rabbitmq) as room:
+        tool.environ["DOCKER_JOB_BUS_URL"] = room.url
+        yield room
+
+
+async def kill_readers(room: Room, *messages: Message) -> None:
+    """*messages*, as they end among the scheduler's dead letters: by deliveries without an end."""
+    bus = RabbitMQBus(room.of("api"), TOPOLOGY)
+    await bus.publish(messages)
+    await bus.close()
+    connection = await aio_pika.connect(room.of("scheduler"), timeout=10)
+    async with connection:
+        dead = 0
+        while dead < len(messages):
+            async with connection.channel() as channel:
+                queue = await channel.get_queue("scheduler", ensure=False)
+                while await queue.get(fail=False, timeout=10) is not None:
+                    pass
+            async with connection.channel() as channel:
+                kept = await channel.declare_queue(dead_queue("scheduler"), passive=True)
+                dead = kept.declaration_result.message_count or 0
+
+
+async def in_queue(room: Room, queue: str) -> list[Message]:
+    """What *queue* holds; it is left there."""
+    found: list[Message] = []
+    connection = await aio_pika.connect(room.url, timeout=10)
+    async with connection, connection.channel() as channel:
+        whole = await channel.get_queue(queue, ensure=False)
+        while (each := await whole.get(fail=False, timeout=10)) is not None:
+            found.append(
+                Message(
+                    name=each.routing_key or "",
+                    event_id=str(each.headers["event_id"]),
+                    body=each.body,
+                )
+            )
+    return found
+
+
+async def test_what_ended_its_readers_is_listed_shown_and_put_back(room: Room, tool: Tool) -> None:
+    poison, other = cancelled(1), cancelled(2)
+    await kill_readers(room, poison, other)
+    for _ in range(2):  # looking leaves everything where it is
+        assert await tool("list") == 0
+        [line] = [each for each in tool.said if poison.event_id in each]
+        assert line.split()[:4] == ["scheduler", "broker", "-", "JobCancelled"]
+        assert f"its readers ended {DELIVERY_LIMIT} times" in line
+        assert len(tool.said) == 3
+    assert await tool("show", poison.event_id) == 0
+    assert "in the broker's queue scheduler.dead" in tool.text
+    assert '"job_id": 1' in tool.text
+    assert await tool("redrive", poison.event_id) == 0
+    assert tool.said == [f"redriven scheduler {poison.event_id}"]
+    assert await in_queue(room, "scheduler") == [poison]
+    assert await in_queue(room, "launcher") == [poison, other], "nobody else gets it again"
+    assert [each.event_id for each in await in_queue(room, "scheduler.dead")] == [other.event_id]
+
+
+async def test_what_is_dropped_is_gone_from_the_brokers_queue(room: Room, tool: Tool) -> None:
+    poison, other = cancelled(1), cancelled(2)
+    await kill_readers(room, poison, other)
+    assert await tool("drop", poison.event_id, "--service", "launcher") == 1
+    assert await tool("drop", poison.event_id) == 0
+    assert [each.event_id for each in await in_queue(room, "scheduler.dead")] == [other.event_id]
+    assert await tool("drop", "--all", "--service", "scheduler", "--event", "JobScheduled") == 0
+    assert tool.said == ["no dead letters that fit"]
+    assert await tool("drop", "--all", "--service", "scheduler") == 0
+    assert await in_queue(room, "scheduler.dead") == []
+    assert await in_queue(room, "scheduler") == []
+
+
+async def test_killed_between_confirm_and_acknowledgement_nothing_is_lost(
+    room: Room, tool: Tool
+) -> None:
+    poison = cancelled(1)
+    await kill_readers(room, poison)
+    environ = tool.environ | {"DOCKER_JOB_EXIT_AT": "deadletters.put_back"}
+    killed = await asyncio.to_thread(command, environ, "redrive", poison.event_id)
+    assert killed.returncode == EXIT_STATUS
+    assert await in_queue(room, "scheduler") == [poison]
+    assert await tool("redrive", "--all") == 0
+    assert await in_queue(room, "scheduler") == [poison, poison], "one event id: one effect"
+    assert await in_queue(room, "scheduler.dead") == []
+
+
+async def test_without_the_broker_the_parked_rows_are_shown_and_the_status_tells(
+    tool: Tool, dbs: dict[str, Database]
+) -> None:
+    tool.environ["DOCKER_JOB_BUS_URL"] = f"amqp://127.0.0.1:{free_port()}/"
+    message = cancelled(1)
+    await park(dbs["api"], message, "ValueError: no")
+    assert await tool("list") == 69
+    assert message.event_id in tool.text
+    assert [each.split(":")[0] for each in tool.warned] == [
+        f"the broker's {name}.dead is out of reach" for name in PASSWORDS
+    ]
+    assert "s3cret" not in "".join(tool.warned)

@@ -1,0 +1,58 @@
+"""The hand behind the strict EC2, over HTTP, as a rehearsal in another process uses it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.contract.ec2_clouds import Launcher, Strict, eventually, ids_of, strict_cloud
+
+
+@pytest.fixture
+def cloud() -> Iterator[Strict]:
+    with strict_cloud() as made:
+        yield made
+
+
+def post(cloud: Strict, command: str, **arguments: Any) -> httpx.Response:
+    return httpx.post(f"{cloud.thread.endpoint_url}/rehearsal/{command}", json=arguments)
+
+
+def test_an_instance_is_interrupted_on_command(cloud: Strict) -> None:
+    launcher = Launcher(cloud)
+    [instance_id] = launcher.launch()
+    eventually(lambda: launcher.state(instance_id) == "running")
+
+    answer = post(cloud, "interrupt", instance_id=instance_id)
+
+    assert answer.status_code == 200, answer.text
+    eventually(lambda: launcher.state(instance_id) == "terminated")
+    [bill] = httpx.get(f"{cloud.thread.endpoint_url}/rehearsal/ledger").json()
+    assert bill["cause"] == "Server.SpotInstanceTermination"
+    assert bill["cost_usd"] == 0
+
+
+def test_capacity_and_faults_are_set_on_command(cloud: Strict) -> None:
+    launcher = Launcher(cloud)
+    post(cloud, "set_capacity", size=0, market="spot")
+    assert ids_of(launcher.fleet()) == []
+    post(cloud, "set_capacity", size=None, market="spot")
+
+    armed = post(cloud, "fail", action="DescribeInstances", code="InternalError").json()
+
+    assert armed["status"] == 500
+    with pytest.raises(Exception, match="InternalError"):
+        launcher.shown()
+    assert launcher.launch()
+    [truth] = post(cloud, "instances").json()
+    assert truth["state"] in {"pending", "running"}
+
+
+def test_what_makes_no_sense_is_refused_in_words(cloud: Strict) -> None:
+    assert post(cloud, "interrupt", instance_id="i-0123456789abcdef0").status_code == 400
+    assert post(cloud, "interrupt").status_code == 400
+    assert post(cloud, "fail", kind="flood").status_code == 400
+    assert post(cloud, "__init__").status_code == 404
+    looked = httpx.get(f"{cloud.thread.endpoint_url}/rehearsal/heal")
+    assert looked.status_code == 404, "GET only looks"

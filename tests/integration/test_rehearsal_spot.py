@@ -1,0 +1,258 @@
+"""The strict EC2, Spot: requests, interruptions, events, and what everything has cost."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.contract.ec2_clouds import Launcher, Strict, code_of, eventually, strict_cloud
+
+PERSISTENT = {"MarketType": "spot", "SpotOptions": {"SpotInstanceType": "persistent"}}
+
+
+@pytest.fixture
+def cloud() -> Iterator[Strict]:
+    with strict_cloud(seed=3) as made:
+        yield made
+
+
+@pytest.fixture
+def launcher(cloud: Strict) -> Launcher:
+    return Launcher(cloud)
+
+
+def running(launcher: Launcher, instance_id: str) -> str:
+    eventually(lambda: launcher.state(instance_id) == "running")
+    return instance_id
+
+
+def request_of(launcher: Launcher, instance_id: str) -> Any:
+    [found] = launcher.ec2.describe_spot_instance_requests(
+        Filters=[{"Name": "instance-id", "Values": [instance_id]}]
+    )["SpotInstanceRequests"]
+    return found
+
+
+# -- interruption
+
+
+def test_an_interrupted_instance_is_taken_after_its_notice(
+    cloud: Strict, launcher: Launcher
+) -> None:
+    instance_id = running(launcher, launcher.launch()[0])
+
+    at = cloud.control.interrupt(instance_id)
+
+    assert launcher.state(instance_id) == "running", "the notice comes first"
+    eventually(lambda: launcher.state(instance_id) == "terminated")
+    assert datetime.now(UTC) >= at
+    [shown] = launcher.shown([instance_id])
+    assert shown["StateReason"]["Code"] == "Server.SpotInstanceTermination"
+    assert request_of(launcher, instance_id)["Status"]["Code"] == "instance-terminated-no-capacity"
+
+
+def test_an_instance_may_be_taken_without_notice(cloud: Strict, launcher: Launcher) -> None:
+    instance_id = running(launcher, launcher.launch()[0])
+
+    cloud.control.interrupt(instance_id, notice=False)
+
+    eventually(lambda: launcher.state(instance_id) == "terminated")
+
+
+def test_what_is_bought_on_demand_is_not_interrupted(cloud: Strict, launcher: Launcher) -> None:
+    [shown] = launcher.run()["Instances"]
+
+    with pytest.raises(Exception, match="is no Spot instance"):
+        cloud.control.interrupt(shown["InstanceId"])
+
+
+# -- requests
+
+
+def test_a_request_ends_with_its_instance(launcher: Launcher) -> None:
+    instance_id = running(launcher, launcher.launch()[0])
+    assert request_of(launcher, instance_id)["State"] == "active"
+
+    launcher.ec2.terminate_instances(InstanceIds=[instance_id])
+
+    request = request_of(launcher, instance_id)
+    assert (request["State"], request["Status"]["Code"]) == (
+        "closed",
+        "instance-terminated-by-user",
+    )
+
+
+def test_cancelling_a_request_leaves_its_instance(launcher: Launcher) -> None:
+    instance_id = running(launcher, launcher.launch()[0])
+    request_id = request_of(launcher, instance_id)["SpotInstanceRequestId"]
+
+    launcher.ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=[request_id])
+
+    assert request_of(launcher, instance_id)["State"] == "cancelled"
+    assert launcher.state(instance_id) == "running"
+
+
+def test_an_instance_of_a_one_time_request_cannot_be_stopped(launcher: Launcher) -> None:
+    instance_id = running(launcher, launcher.launch()[0])
+
+    with pytest.raises(ClientError) as refused:
+        launcher.ec2.stop_instances(InstanceIds=[instance_id])
+    assert code_of(refused) == "UnsupportedOperation"
+
+
+def test_a_stopped_spot_instance_comes_back_as_another_without_its_tags(
+    launcher: Launcher,
+) -> None:
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "deployment", "Value": "test"}]}]
+    [shown] = launcher.run(InstanceMarketOptions=PERSISTENT, TagSpecifications=tags)["Instances"]
+    stopped = running(launcher, shown["InstanceId"])
+
+    launcher.ec2.stop_instances(InstanceIds=[stopped])
+
+    eventually(lambda: launcher.state(stopped) == "stopped")
+    eventually(lambda: len(launcher.shown()) == 2)
+    [other] = [each for each in launcher.shown() if each["InstanceId"] != stopped]
+    assert other.get("Tags", []) == []
+    assert other["SpotInstanceRequestId"] == shown["SpotInstanceRequestId"]
+
+
+def test_a_terminated_instance_of_a_persistent_request_comes_back_until_it_is_cancelled(
+    launcher: Launcher,
+) -> None:
+    [shown] = launcher.run(InstanceMarketOptions=PERSISTENT)["Instances"]
+    first = running(launcher, shown["InstanceId"])
+    launcher.ec2.terminate_instances(InstanceIds=[first])
+
+    eventually(lambda: len(launcher.shown()) == 2)
+    request = shown["SpotInstanceRequestId"]
+    launcher.ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=[request])
+    [second] = [each["InstanceId"] for each in launcher.shown() if each["InstanceId"] != first]
+    running(launcher, second)
+    launcher.ec2.terminate_instances(InstanceIds=[second])
+
+    eventually(lambda: launcher.state(second) == "terminated")
+    assert len(launcher.shown()) == 2
+
+
+# -- events
+
+
+def messages(sqs: Any, url: str) -> list[dict[str, Any]]:
+    answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)
+    return [json.loads(each["Body"]) for each in answer.get("Messages", [])]
+
+
+def test_a_rule_of_eventbridge_brings_the_warning_into_a_queue(
+    cloud: Strict, launcher: Launcher
+) -> None:
+    sqs, events = cloud.client("sqs"), cloud.client("events")
+    url = sqs.create_queue(QueueName="interruptions")["QueueUrl"]
+    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+    pattern = {
+        "source": ["aws.ec2"],
+        "detail-type": ["EC2 Spot Instance Interruption Warning"],
+    }
+    events.put_rule(Name="warnings", EventPattern=json.dumps(pattern))
+    targets = [{"Id": "queue", "Arn": attributes["Attributes"]["QueueArn"]}]
+    events.put_targets(Rule="warnings", Targets=targets)
+    instance_id = running(launcher, launcher.launch()[0])
+
+    cloud.control.interrupt(instance_id)
+
+    found: list[dict[str, Any]] = []
+
+    def told() -> bool:
+        found.extend(messages(sqs, url))
+        return bool(found)
+
+    eventually(told)
+    [event] = found
+    assert event["detail-type"] == "EC2 Spot Instance Interruption Warning"
+    assert event["detail"] == {"instance-id": instance_id, "instance-action": "terminate"}
+    assert event["resources"][0].endswith(f"instance/{instance_id}")
+
+
+def test_a_queue_can_have_every_event(cloud: Strict, launcher: Launcher) -> None:
+    sqs = cloud.client("sqs")
+    url = sqs.create_queue(QueueName="all")["QueueUrl"]
+    cloud.control.send_events_to(url)
+    instance_id = running(launcher, launcher.launch()[0])
+    cloud.control.rebalance(instance_id)
+    launcher.ec2.terminate_instances(InstanceIds=[instance_id])
+
+    told: list[tuple[str, str]] = []
+
+    def all_told() -> bool:
+        told.extend(
+            (each["detail-type"], each["detail"].get("state", "")) for each in messages(sqs, url)
+        )
+        return ("EC2 Instance State-change Notification", "terminated") in told
+
+    eventually(all_told)
+    assert ("EC2 Instance Rebalance Recommendation", "") in told
+    states = {state for _, state in told}
+    assert {"pending", "running", "shutting-down", "terminated"} <= states
+
+
+# -- money
+
+
+def bill_of(cloud: Strict, instance_id: str) -> Any:
+    [found] = [each for each in cloud.control.ledger() if each.instance_id == instance_id]
+    return found
+
+
+def test_what_aws_takes_in_the_first_hour_is_free(cloud: Strict, launcher: Launcher) -> None:
+    instance_id = running(launcher, launcher.launch()[0])
+    cloud.control.interrupt(instance_id)
+    eventually(lambda: launcher.state(instance_id) == "terminated")
+
+    bill = bill_of(cloud, instance_id)
+    assert (bill.billed_seconds, bill.cost_usd) == (0.0, 0.0)
+    assert bill.seconds > 0
+
+
+def test_a_short_life_is_billed_as_a_minute(cloud: Strict, launcher: Launcher) -> None:
+    instance_id = running(launcher, launcher.launch()[0])
+    launcher.ec2.terminate_instances(InstanceIds=[instance_id])
+
+    bill = bill_of(cloud, instance_id)
+    assert bill.billed_seconds == 60
+    assert 0 < bill.cost_usd < bill.on_demand_usd
+
+
+def test_the_bill_follows_the_price_history() -> None:
+    with strict_cloud(price_step_seconds=0.25, minimum_billed_seconds=0.0) as cloud:
+        launcher = Launcher(cloud)
+        instance_id = running(launcher, launcher.launch()[0])
+        began = datetime.now(UTC)
+        eventually(lambda: (datetime.now(UTC) - began).total_seconds() > 1.0)
+        launcher.ec2.terminate_instances(InstanceIds=[instance_id])
+
+        bill = bill_of(cloud, instance_id)
+        prices = launcher.ec2.describe_spot_price_history(
+            InstanceTypes=[bill.instance_type],
+            AvailabilityZone=bill.zone,
+            ProductDescriptions=["Linux/UNIX"],
+            StartTime=bill.running_at,
+            EndTime=bill.ended_at,
+        )["SpotPriceHistory"]
+        asked = [float(each["SpotPrice"]) for each in prices]
+        assert len(asked) >= 4
+        hours = bill.seconds / 3600
+        assert min(asked) * hours <= bill.cost_usd <= max(asked) * hours
+
+
+def test_the_price_list_tells_what_on_demand_costs(cloud: Strict) -> None:
+    answer = cloud.client("pricing").get_products(
+        ServiceCode="AmazonEC2",
+        Filters=[{"Type": "TERM_MATCH", "Field": "instanceType", "Value": "c7i.large"}],
+    )
+
+    [product] = [json.loads(each) for each in answer["PriceList"]]
+    [term] = product["terms"]["OnDemand"].values()
+    [dimension] = term["priceDimensions"].values()
+    assert 0.01 < float(dimension["pricePerUnit"]["USD"]) < 1

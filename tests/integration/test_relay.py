@@ -1,0 +1,184 @@
+"""The outbox relay: what is committed is published, whatever happens in between."""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+
+import pytest
+
+from shared import messaging
+from shared.bus.port import BusUnavailable, Message, Subscription
+from shared.clock import VirtualClock
+from shared.db import Database
+from shared.events import JobFinished
+from shared.points import NoPoints
+from shared.relay import BATCH, LEASE_SECONDS, Relay
+from tests.integration.stage import Crash, CrashPoint
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class RecordingBus:
+    """A bus that remembers what was published, and answers as it is told to."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.available = True
+        self.gate: asyncio.Event | None = None
+
+    @property
+    def published(self) -> list[str]:
+        return [event_id for batch in self.batches for event_id in batch]
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        if not self.available:
+            raise BusUnavailable("away")
+        self.batches.append([each.event_id for each in messages])
+        if self.gate is not None:
+            await self.gate.wait()
+
+    async def subscribe(self, queue: str) -> Subscription:
+        raise NotImplementedError
+
+    async def ready(self) -> bool:
+        return self.available
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+async def db(service_db: Callable[[str], Awaitable[Database]]) -> Database:
+    return await service_db("reaper")
+
+
+@pytest.fixture
+def recording() -> RecordingBus:
+    return RecordingBus()
+
+
+@pytest.fixture
+def relay(db: Database, recording: RecordingBus) -> Relay:
+    return Relay(db=db, bus=recording, points=NoPoints())
+
+
+async def tell(db: Database, count: int) -> list[str]:
+    """Facts in the outbox, in one commit; returns their ids in order."""
+    events = [
+        JobFinished(job_id=number, status="DONE", finished_at=AT, attempt=1)
+        for number in range(count)
+    ]
+    async with db.transaction() as tx:
+        await messaging.tell(tx, events)
+    async with db.connection() as conn:
+        rows = await conn.fetch("SELECT event_id FROM outbox ORDER BY id DESC LIMIT $1", count)
+    return [str(row["event_id"]) for row in reversed(rows)]
+
+
+async def unsent(db: Database) -> int:
+    async with db.connection() as conn:
+        count: int = await conn.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NULL")
+    return count
+
+
+async def test_what_is_committed_is_published_in_order_and_marked(
+    relay: Relay, recording: RecordingBus, db: Database
+) -> None:
+    ids = await tell(db, 5)
+    assert await relay.relay_outbox() is None
+    assert recording.batches == [ids]
+    assert await unsent(db) == 0
+    assert await relay.relay_outbox() is None
+    assert recording.published == ids
+
+
+async def test_what_is_rolled_back_is_never_published(
+    relay: Relay, recording: RecordingBus, db: Database
+) -> None:
+    event = JobFinished(job_id=1, status="DONE", finished_at=AT, attempt=1)
+    with contextlib.suppress(Crash):
+        async with db.transaction() as tx:
+            await messaging.tell(tx, [event])
+            raise Crash
+    await relay.relay_outbox()
+    assert recording.published == []
+
+
+async def test_more_than_a_batch_is_due_again_at_once(
+    relay: Relay, recording: RecordingBus, db: Database, clock: VirtualClock
+) -> None:
+    ids = await tell(db, BATCH + 3)
+    assert await relay.relay_outbox() == clock.now()
+    assert await relay.relay_outbox() is None
+    assert recording.published == ids
+
+
+async def test_killed_between_publish_and_mark_it_publishes_again_when_the_lease_is_over(
+    relay: Relay, recording: RecordingBus, db: Database, clock: VirtualClock
+) -> None:
+    ids = await tell(db, 3)
+    killed = dataclasses.replace(relay, points=CrashPoint("relay.published"))
+    with pytest.raises(Crash):
+        await killed.relay_outbox()
+    await relay.relay_outbox()
+    assert recording.batches == [ids], "leased still"
+    clock.advance(LEASE_SECONDS)
+    await relay.relay_outbox()
+    assert recording.batches == [ids, ids]
+    assert await unsent(db) == 0
+
+
+async def test_killed_after_the_mark_it_publishes_nothing_again(
+    relay: Relay, recording: RecordingBus, db: Database, clock: VirtualClock
+) -> None:
+    ids = await tell(db, 3)
+    killed = dataclasses.replace(relay, points=CrashPoint("relay.marked"))
+    with pytest.raises(Crash):
+        await killed.relay_outbox()
+    clock.advance(2 * LEASE_SECONDS)
+    await relay.relay_outbox()
+    assert recording.batches == [ids]
+
+
+async def test_two_relays_at_once_share_the_outbox(
+    relay: Relay, recording: RecordingBus, db: Database
+) -> None:
+    ids = await tell(db, BATCH + 10)
+    recording.gate = asyncio.Event()
+    first = asyncio.create_task(relay.relay_outbox())
+    second = asyncio.create_task(relay.relay_outbox())
+    async with asyncio.timeout(20):
+        while len(recording.published) < len(ids):
+            await unsent(db)  # a turn for both
+    recording.gate.set()
+    await asyncio.gather(first, second)
+    assert sorted(recording.published) == sorted(ids)
+
+
+async def test_what_the_bus_does_not_confirm_is_given_back_at_once(
+    relay: Relay, recording: RecordingBus, db: Database
+) -> None:
+    ids = await tell(db, 3)
+    recording.available = False
+    with pytest.raises(BusUnavailable, match="3 events not confirmed"):
+        await relay.relay_outbox()
+    assert await unsent(db) == 3
+    recording.available = True
+    await relay.relay_outbox()
+    assert recording.batches == [ids]
+
+
+async def test_a_row_that_commits_later_with_a_smaller_number_is_not_skipped(
+    relay: Relay, recording: RecordingBus, db: Database
+) -> None:
+    event = JobFinished(job_id=1, status="DONE", finished_at=AT, attempt=1)
+    async with db.transaction() as slow:
+        await messaging.tell(slow, [event])
+        [later] = await tell(db, 1)
+        await relay.relay_outbox()
+        assert recording.published == [later]
+    await relay.relay_outbox()
+    assert len(recording.published) == 2
+    assert await unsent(db) == 0

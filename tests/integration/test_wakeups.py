@@ -1,0 +1,107 @@
+"""Wake-ups between the replicas of a service, over LISTEN and NOTIFY."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from services.migrate import service_dsn
+from shared.db import Database, connect
+from shared.wakeups import PAYLOAD_BYTES, Wakeups, notify
+from tests.conftest import PASSWORDS
+
+CHANNEL = "scheduler"
+
+
+@pytest.fixture
+def dsn(database_url: str) -> str:
+    return service_dsn(database_url, CHANNEL, PASSWORDS[CHANNEL])
+
+
+@contextlib.asynccontextmanager
+async def listening(dsn: str, identity: str) -> AsyncIterator[Wakeups]:
+    """A replica's wake-ups, connected: that sets every event once."""
+    wakeups = Wakeups(dsn, CHANNEL, identity)
+    connected = wakeups.event("connected")
+    task = asyncio.create_task(wakeups.run())
+    try:
+        await heard(connected)
+        yield wakeups
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def heard(event: asyncio.Event) -> None:
+    async with asyncio.timeout(20):
+        await event.wait()
+    event.clear()
+
+
+async def test_a_wake_up_reaches_this_process_at_once_and_its_replicas_by_name(dsn: str) -> None:
+    async with listening(dsn, "one") as one, listening(dsn, "two") as two:
+        mine, theirs = one.event("fire_due"), two.event("fire_due")
+        other = two.event("prune")
+        one.wake("fire_due")
+        assert mine.is_set()
+        mine.clear()
+        await heard(theirs)
+        assert not other.is_set()
+        two.wake("prune")
+        await heard(one.event("prune"))
+        assert not mine.is_set(), "nobody hears himself"
+
+
+async def test_a_burst_of_wake_ups_travels_as_one_notify(dsn: str) -> None:
+    conn = await connect(dsn)
+    payloads: list[str] = []
+    end = asyncio.Event()
+
+    def hear(_conn: object, _pid: int, _channel: str, payload: object) -> None:
+        payloads.append(str(payload))
+        if "end" in str(payload):
+            end.set()
+
+    await conn.add_listener(CHANNEL, hear)
+    try:
+        async with listening(dsn, "one") as one:
+            for _ in range(100):
+                one.wake("fire_due", "relay_outbox")
+            one.wake("end")
+            await heard(end)
+    finally:
+        await conn.close()
+    assert payloads == ["one end fire_due relay_outbox"]
+
+
+async def test_a_connection_that_dies_is_replaced_and_every_event_is_set(
+    dsn: str, database_url: str
+) -> None:
+    async with listening(dsn, "one") as one:
+        event = one.event("fire_due")
+        admin = await connect(database_url)
+        try:
+            await admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE usename = $1 AND datname = current_database()",
+                CHANNEL,
+            )
+        finally:
+            await admin.close()
+        await heard(event)  # something may have been missed
+        async with listening(dsn, "two") as two:
+            two.wake("fire_due")
+            await heard(event)
+
+
+async def test_more_names_than_a_notify_carries_mean_every_name(
+    dsn: str, service_db: Callable[[str], Awaitable[Database]]
+) -> None:
+    db = await service_db(CHANNEL)
+    async with listening(dsn, "one") as one:
+        event = one.event("fire_due")
+        names = [f"sweep_{number}" for number in range(PAYLOAD_BYTES // 5)]
+        async with db.connection() as conn:
+            await notify(conn, CHANNEL, "two", names)
+        await heard(event)
