@@ -1,7 +1,9 @@
 """The command: python -m bench [--only accept,due] [--quick] [--out FILE]."""
 
 import argparse
+import asyncio
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -42,6 +44,9 @@ def _arguments() -> argparse.Namespace:
 
 
 async def _measure(only: list[str], *, quick: bool) -> Run:
+    measuring = asyncio.current_task()
+    if measuring is not None:  # so that no server stays behind
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, measuring.cancel)
     async with open_servers() as servers:
         run = Run(servers, quick)
         for name, measure in PARTS.items():
@@ -94,6 +99,8 @@ def main() -> int:
     except Missing as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 130
     seconds = time.monotonic() - begun
     whole = len(arguments.only) == len(PARTS) and not arguments.quick
     name = f"{datetime.now(UTC):%Y-%m-%d}{'' if whole else '-partial'}.json"
