@@ -35,6 +35,11 @@ TRIES = 6
 BATCH = 100
 """Events applied in one transaction, at most."""
 
+GATHER_SECONDS = 0.01
+"""Two batches begin so far apart at least, unless the first was full: an event that comes alone is
+handled at once, and a stream of them shares its statements and commits.
+"""
+
 PARKED_LEASE_SECONDS = 60.0
 
 Handler = Callable[[Any, Transaction], Awaitable[Sequence[Event]]]
@@ -130,6 +135,7 @@ class Consumer:
     async def _consume(self, draining: asyncio.Event, progress: asyncio.Event) -> None:
         subscription = await self.bus.subscribe(self.queue)
         stop = asyncio.ensure_future(draining.wait())
+        seconds = asyncio.get_running_loop().time
         take: asyncio.Future[Sequence[Delivery]] | None = None
         try:
             while not draining.is_set():
@@ -137,8 +143,11 @@ class Consumer:
                 await asyncio.wait({take, stop}, return_when=asyncio.FIRST_COMPLETED)
                 if not take.done():
                     return
+                begun = seconds()
                 await self._handle(take.result())
                 progress.set()
+                if len(take.result()) < BATCH:
+                    await asyncio.wait({stop}, timeout=max(0.0, begun + GATHER_SECONDS - seconds()))
         finally:
             stop.cancel()
             if take is not None:
