@@ -15,6 +15,7 @@ from bench.servers import fresh_vhost
 from bench.system import System, run_system
 
 PART = "due"
+CLOUD_HOLDER = "launcher and the virtual cloud of all instances"
 ARRAY = 1000
 SPACING_SECONDS = 0.13
 
@@ -37,7 +38,12 @@ async def measure(run: Run) -> None:
         await _idle(run, system, int(run.pick(100, 20)))
         for number in range(int(run.pick(3, 1))):
             await crowd(run, system, int(run.pick(10_000, 2000)), f"run {number + 1}", bare)
-        run.keep_peaks(system.peak_bytes)
+        run.keep_peaks(named(system.peak_bytes))
+
+
+def named(peaks: dict[str, int]) -> dict[str, int]:
+    """The launcher's process holds the virtual cloud too, with all that it has launched."""
+    return {CLOUD_HOLDER if name == "launcher" else name: held for name, held in peaks.items()}
 
 
 def orders(due: list[datetime]) -> bytes:

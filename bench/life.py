@@ -33,7 +33,7 @@ async def measure(run: Run) -> None:
         seconds = time.monotonic() - begun
         done = await system.count(DONE)
         run.keep_peaks(
-            {"launcher and reaper": system.peak_bytes["cloud"]}
+            {"launcher, reaper and their virtual cloud": system.peak_bytes["cloud"]}
             | {name: held for name, held in system.peak_bytes.items() if name != "cloud"}
         )
     run.add(

@@ -6,7 +6,7 @@ from bench.accept import ONE
 from bench.bare import Ceiling as BareServer
 from bench.bare import run_ceiling
 from bench.client import Ask
-from bench.due import crowd
+from bench.due import crowd, named
 from bench.report import Ceiling, Figure, Goal, of_ceiling
 from bench.run import Run
 from bench.system import System, run_system
@@ -42,7 +42,7 @@ async def measure(run: Run) -> None:
             await _fill(system, size)
             await _read(run, system, bare, size)
             await _work(run, system, size)
-        run.keep_peaks(system.peak_bytes)
+        run.keep_peaks(named(system.peak_bytes))
 
 
 async def _fill(system: System, size: int) -> None:

@@ -38,7 +38,8 @@ async def measure(run: Run) -> None:
                 name=f"{name}, most of all parts",
                 value=held / MIB,
                 unit="MB",
-                goals=(at_most(70 if name in at_rest else 140),),
+                # The others hold a virtual cloud beside the service.
+                goals=(at_most(70),) if name in at_rest else (),
             )
         )
     await _embedded(run)
