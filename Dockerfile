@@ -34,9 +34,9 @@ USER docker-job
 ENTRYPOINT ["python", "-I", "-S", "/app/agent/docker_job_agent.py"]
 
 FROM base AS service
-# Where the services' secrets are mounted: a new volume takes over the owner, so the migration can write.
-RUN install --directory --owner docker-job --group docker-job \
-      /secrets /secrets/api /secrets/scheduler /secrets/launcher /secrets/reaper
+# Where secrets are mounted: a new volume takes over the owner, so that the migration can write.
+RUN install --directory --owner docker-job --group docker-job /secrets \
+      /secrets/api /secrets/scheduler /secrets/launcher /secrets/reaper /secrets/postgres /secrets/rabbitmq
 COPY --from=dependencies /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 COPY LICENSE ./
@@ -49,6 +49,5 @@ LABEL org.opencontainers.image.title="docker-job" \
       org.opencontainers.image.description="One POST runs a Docker image, at a time of your choice, on the cheapest EC2 Spot capacity" \
       org.opencontainers.image.licenses="MIT"
 USER docker-job
-EXPOSE 8000
 ENTRYPOINT ["python", "-m"]
 CMD ["services.api"]

@@ -19,6 +19,7 @@ run: $(VENV)/.runtime ## set up what is missing, then serve on http://127.0.0.1:
 	@exec $(BIN)/python -m services.embedded
 
 test: $(VENV)/.dev ## run all tests (some of them: make test ARGS="tests/unit -k backoff")
+	@$(if $(ARGS),,$(BIN)/python -m tests.rabbitmq_install)
 	@$(BIN)/python -m pytest $(ARGS)
 
 bench: $(VENV)/.runtime ## measure it beside its ceilings (some of it: make bench ARGS="--only accept --quick")

@@ -8,7 +8,7 @@ is in agent/README.md.
 The story, top to bottom:
 
 1. take the instance (a lock), then arm the maximum lifetime, before anything that could hang;
-2. claim the attempt: the answer is the job;
+2. claim the attempt: the answer is the job (or "wait": the container before it may still run);
 3. pull the image and run the container, while helpers report, beat and watch for the spot notice;
 4. stop the container if there is a cause (attempt over, time limit, interruption, SIGTERM);
 5. send the last logs, then the last word, again and again until it is heard; end, or power off.
@@ -21,9 +21,12 @@ imports nothing of ours.
 
 from __future__ import annotations
 
+import base64
 import codecs
 import contextlib
 import fcntl
+import hashlib
+import hmac
 import json
 import math
 import os
@@ -57,11 +60,16 @@ ENGINE_PROBE_SECONDS = 3.0  # how long `auto` waits for a Docker engine to answe
 ENGINE_CALL_SECONDS = 15.0  # one short docker command
 CREATE_SECONDS = 120.0  # docker create may unpack layers
 PULL_TRIES = 3
+LOGIN_SECONDS = 60.0
 KILL_SECONDS = 15.0  # from SIGKILL until we no longer wait to see the container gone
 FLUSH_TRIES = 8  # last logs: answered refusals (5xx) before the callback goes first
 LAST_RESORT_SECONDS = 30.0  # after the maximum lifetime: the kernel ends this process
 BACKOFF_BASE_SECONDS = 0.1
 BACKOFF_CAP_SECONDS = 10.0
+PROOF_SECONDS = 120.0  # how long one signed proof of identity is used; STS takes it for 15 minutes
+PROOF_TRIES = 5  # a clock that is not set yet, a role that is not known everywhere yet
+AWS_TRIES = 4
+AWS_TIMEOUT_SECONDS = 10.0
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 MAX_LINE_CHARACTERS = 16 * 1024
@@ -77,6 +85,8 @@ PIDS_LIMIT = 4096
 MAX_ENV_LINE_BYTES = 65_000
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*")
+
+ECR_REGISTRY = re.compile(r"[0-9]{12}\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 
 # What a registry says when asking again cannot help.
 PULL_REFUSALS = ("not found", "manifest unknown", "denied", "unauthorized", "invalid reference")
@@ -95,13 +105,14 @@ class Config(NamedTuple):
     """What the environment told us. Holds no secret: the bootstrap token is taken out before."""
 
     api_url: str
-    job_id: int
+    job_id: int  # 0 until the claim has told, where the instance shows who it is by its role
     attempt: int
     instance_id: str
     deployment: str
     runtime: str
     metadata_url: str | None
     terminate_grace_seconds: float
+    identity: str = "token"
 
 
 class Bounds(NamedTuple):
@@ -126,6 +137,13 @@ class Settings(NamedTuple):
     pull_silence_seconds: float = 900.0
 
 
+class Login(NamedTuple):
+    """What a registry asks for. Never logged, never an argument."""
+
+    username: str
+    password: str
+
+
 class Job(NamedTuple):
     """What to run."""
 
@@ -133,6 +151,9 @@ class Job(NamedTuple):
     command: list[str]
     env: dict[str, str]
     timeout_seconds: float | None
+    secrets: dict[str, str] | None = None  # name of a variable -> where its value is kept
+    registry_auth: str | None = None
+    login: Login | None = None
 
 
 class Notice(NamedTuple):
@@ -156,6 +177,7 @@ class Outcome(NamedTuple):
     exit_code: int | None
     note: str = ""
     stopped: bool = True  # False: we could not make sure that it runs no more
+    pull: str = ""  # "failed" or "refused" (asking again cannot help) if there was no image to run
 
 
 class Answer(NamedTuple):
@@ -178,6 +200,22 @@ class ConfigError(Exception):
 
 class CouldNotRunError(Exception):
     """The container could not be made to run; the text is for the job's owner."""
+
+
+class PullFailedError(CouldNotRunError):
+    """The image could not be had; `for_good` if asking again cannot help."""
+
+    def __init__(self, message: str, *, for_good: bool) -> None:
+        super().__init__(message)
+        self.for_good = for_good
+
+
+class AwsError(Exception):
+    """An AWS call was refused or not answered; the text names the error and holds no secret."""
+
+    def __init__(self, message: str, *, for_good: bool) -> None:
+        super().__init__(message)
+        self.for_good = for_good
 
 
 class StoppedBeforeRunningError(Exception):
@@ -231,16 +269,21 @@ def read_config(environment: Mapping[str, str]) -> Config:
     if runtime not in ("docker", "simulated", "auto"):
         raise ConfigError(f"{PREFIX}RUNTIME is none of docker, simulated, auto")
     required("MAX_LIFETIME_SECONDS")
+    identity = environment.get(PREFIX + "IDENTITY") or "token"
+    if identity not in ("token", "sts"):
+        raise ConfigError(f"{PREFIX}IDENTITY is none of token, sts")
+    named = identity == "token"  # else the instance's role says who it is, and the claim the rest
     grace = environment.get(PREFIX + "TERMINATE_GRACE_SECONDS") or "5"
     return Config(
         api_url=required("API_URL"),
-        job_id=int(number("JOB_ID", required("JOB_ID"))),
-        attempt=int(number("ATTEMPT", required("ATTEMPT"))),
-        instance_id=required("INSTANCE_ID"),
-        deployment=environment.get(PREFIX + "DEPLOYMENT", ""),
+        job_id=int(number("JOB_ID", required("JOB_ID"))) if named else 0,
+        attempt=int(number("ATTEMPT", required("ATTEMPT"))) if named else 0,
+        instance_id=required("INSTANCE_ID") if named else "",
+        deployment=environment.get(PREFIX + "DEPLOYMENT", "") if named else required("DEPLOYMENT"),
         runtime=runtime,
         metadata_url=read_metadata_url(environment),
         terminate_grace_seconds=number("TERMINATE_GRACE_SECONDS", grace),
+        identity=identity,
     )
 
 
@@ -248,7 +291,8 @@ def read_metadata_url(environment: Mapping[str, str]) -> str | None:
     """Where the instance metadata service answers, or None if nothing says that there is one."""
     if environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"):
         return environment["AWS_EC2_METADATA_SERVICE_ENDPOINT"]
-    return EC2_METADATA_URL if environment.get(PREFIX + "METADATA") == "ec2" else None
+    on_ec2 = environment.get(PREFIX + "METADATA") == "ec2"
+    return EC2_METADATA_URL if on_ec2 or environment.get(PREFIX + "IDENTITY") == "sts" else None
 
 
 def environment_for_children(environment: Mapping[str, str]) -> dict[str, str]:
@@ -294,13 +338,53 @@ def read_claim(answer: object) -> tuple[Job, Settings]:
             Job(
                 image=str(job["docker_image"]),
                 command=[str(part) for part in job.get("command") or []],
-                env={str(name): str(value) for name, value in (job.get("env_vars") or {}).items()},
+                env={**read_texts(job.get("env_vars")), **read_texts(job.get("secret_env"))},
                 timeout_seconds=None if timeout is None else float(timeout),
+                secrets=read_texts(job.get("secrets")) or None,
+                registry_auth=job.get("registry_auth"),
             ),
             read_settings(body.get("settings") or {}),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise CouldNotRunError("the agent could not read its job from the API's answer") from None
+
+
+def read_texts(given: Mapping[str, Any] | None) -> dict[str, str]:
+    """An object of texts; absent is empty."""
+    return {str(name): str(value) for name, value in (given or {}).items()}
+
+
+def read_wait(answer: object) -> float:
+    """How soon to ask again, as the API says; a second where it does not."""
+    try:
+        body: Any = answer
+        return min(60.0, max(0.05, float(body["retry_seconds"])))
+    except (KeyError, TypeError, ValueError):
+        return 1.0
+
+
+def read_login(text: str) -> Login:
+    """A registry's login as a secret holds it: `{"username": …, "password": …}` or `user:password`.
+
+    Raises CouldNotRunError, which does not quote it.
+    """
+    try:
+        body: Any = json.loads(text)
+        return Login(str(body["username"]), str(body["password"]))
+    except (ValueError, KeyError, TypeError):
+        username, colon, password = text.partition(":")
+    if not (username and colon and password) or "{" in username:
+        raise CouldNotRunError(
+            'the secret of registry_auth must be {"username": …, "password": …} or user:password'
+        )
+    return Login(username, password)
+
+
+def registry_of(image: str) -> str | None:
+    """The registry's host that an image reference names; None is Docker Hub."""
+    first, slash, _ = image.partition("/")
+    named = slash and ("." in first or ":" in first or first == "localhost")
+    return first if named else None
 
 
 def read_settings(given: Mapping[str, Any]) -> Settings:
@@ -373,6 +457,11 @@ def seconds_until_stop(notice: Notice, margin_seconds: float, now: datetime) -> 
     return max(0.0, (notice.at - now).total_seconds() - margin_seconds)
 
 
+def is_refusal(error: str) -> bool:
+    """Whether a registry's error means that asking again cannot help."""
+    return any(word in error.lower() for word in PULL_REFUSALS)
+
+
 def error_message(tail: Iterable[str], outcome: Outcome) -> str:
     """What the job's owner reads: why it could not run, or the last lines that it printed."""
     text = "\n".join(tail).strip()[-MAX_ERROR_CHARACTERS:]
@@ -397,8 +486,16 @@ def decide_last_word(
         return {"failed": "", "error_message": message, "timed_out": True}
     if outcome.exit_code == 0:
         return {"exit_code": 0}
-    code = {} if outcome.exit_code is None else {"exit_code": outcome.exit_code}
+    code: dict[str, Any] = {} if outcome.exit_code is None else {"exit_code": outcome.exit_code}
+    if outcome.pull:
+        code["pull_failed"] = True
+    if outcome.pull == "refused":
+        code["for_good"] = True
+    if not outcome.stopped:
+        code["stopped"] = False  # another attempt must wait until the instance is gone
     if cause == INTERRUPTED:
+        code.pop("pull_failed", None)
+        code.pop("for_good", None)
         return {"schedule": "", "stopped": True, **code} if outcome.stopped else None
     return {"failed": "", "error_message": error_message(tail, outcome), **code}
 
@@ -619,8 +716,8 @@ class Http:
             raise UnreachableError(f"{type(error).__name__}: {error}") from None
 
     def _exchange(self, method: str, path: str, headers: dict[str, str], body: object) -> Answer:
-        content = None
-        if body is not None:
+        content = body if isinstance(body, bytes) else None
+        if body is not None and content is None:
             content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
             headers = {**headers, "Content-Type": "application/json"}
         self._connection.request(method, self._prefix + path, content, headers)
@@ -639,20 +736,45 @@ class Api:
         self._token = token
         self._http = Http(config.api_url, API_TIMEOUT_SECONDS)
 
+    def of_attempt(self, config: Config) -> Api:
+        """The same agent's, now that the claim has told which attempt it is for."""
+        return Api(config, self._token)
+
     def for_another_thread(self) -> Api:
         """The same API on a connection of its own."""
         return Api(self._config, self._token)
 
-    def claim(self, bootstrap_token: str, runtime: str) -> Answer:
-        """Claim the attempt, showing the token that we shall use from now on."""
-        body = {
+    def claim(self, bootstrap_token: str, runtime: str, *, interrupted: bool = False) -> Answer:
+        """Claim the attempt, showing the token that we shall use from now on.
+
+        `interrupted`: or rather give it back, since this instance is being taken.
+        """
+        body: dict[str, Any] = {
             "job_id": self._config.job_id,
             "attempt": self._config.attempt,
             "instance_id": self._config.instance_id,
             "token": self._token,
             "runtime": runtime,
         }
+        if interrupted:
+            body["interrupted"] = True
         return self._call("POST", "/agent/claim", bootstrap_token, body)
+
+    def claim_by_role(
+        self, proof: Callable[[str], dict[str, Any]], runtime: str, *, interrupted: bool = False
+    ) -> Answer:
+        """Claim whatever this instance is for; `proof` makes one that is bound to our token."""
+        identity = proof(hashlib.sha256(self._token.encode()).hexdigest())
+        body: dict[str, Any] = {"identity": identity, "token": self._token, "runtime": runtime}
+        if interrupted:
+            body["interrupted"] = True
+        return self._http.request("POST", "/agent/claim", {}, body)
+
+    def recommend_rebalance(self) -> Answer:
+        """EC2 thinks that this instance will be taken back sooner than others."""
+        path = f"/agent/jobs/{self._config.job_id}/report"
+        body = {"phase": None, "logs": None, "rebalance": True}
+        return self._call("POST", path, self._token, body)
 
     def report(self, phase: str | None, logs: dict[str, Any] | None) -> Answer:
         """A heartbeat, with a phase or log lines or neither."""
@@ -676,7 +798,8 @@ def call_until_heard(
         try:
             answer = call()
             if is_heard(answer.status):
-                log("heard", what=what, status=answer.status, tries=failures + 1)
+                if answer.status != 202 or failures:  # "wait" comes each second
+                    log("heard", what=what, status=answer.status, tries=failures + 1)
                 return answer
             trouble = f"status {answer.status}"
         except UnreachableError as error:
@@ -1002,15 +1125,20 @@ class Finished(NamedTuple):
     error: str
 
 
-def docker(*arguments: str, seconds: float = ENGINE_CALL_SECONDS) -> Finished:
-    """Run one short docker command, as an argument list."""
+def docker(
+    *arguments: str,
+    seconds: float = ENGINE_CALL_SECONDS,
+    said: bytes = b"",
+    environment: dict[str, str] | None = None,
+) -> Finished:
+    """Run one short docker command, as an argument list; `said` goes to its stdin."""
     try:
         done = subprocess.run(  # an argument list, never a shell
             ["docker", *arguments],  # whichever docker the machine's PATH names
-            stdin=subprocess.DEVNULL,
+            input=said,
             capture_output=True,
             timeout=seconds,
-            env=environment_for_children(os.environ),
+            env=environment or environment_for_children(os.environ),
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -1218,6 +1346,7 @@ class Docker(Runtime):
         super().__init__(config, job, settings, reporter, situation)
         self.name = container_name(config)
         self._env_file = os.path.join(home.path, "env")
+        self._logins = os.path.join(home.path, "docker-config")
         self._state: dict[str, Any] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -1227,21 +1356,63 @@ class Docker(Runtime):
         """Pull the image; if that fails and the machine has one of that name, use it."""
         check_job(self.job)
         self.reporter.phase("pulling")
+        try:
+            self._pull()
+        finally:
+            self._forget_login()
+
+    def _pull(self) -> None:
+        refused = False
+        environment = self._log_in()
         for failures in range(1, PULL_TRIES + 1):
-            error = self._pull_once()
+            error = self._pull_once(environment)
             if not error:
                 return
             log("pull failed", tries=failures)
             if docker("image", "inspect", "--", self.job.image).code == 0:
                 log("the local image is used")
                 return
-            if any(word in error.lower() for word in PULL_REFUSALS):
+            refused = is_refusal(error)
+            if refused:
                 break
             if failures < PULL_TRIES:
                 self._wait_unless_stopped(lambda: False, float(failures))
-        raise CouldNotRunError(error)
+        raise PullFailedError(error, for_good=refused)
 
-    def _pull_once(self) -> str:
+    def _log_in(self) -> dict[str, str]:
+        """Log in if the job says so; returns the environment that the pull needs.
+
+        The login lives in a directory of its own, until the image is here: neither the machine's
+        own logins nor its disk are touched, and the password never is an argument.
+        """
+        environment = environment_for_children(os.environ)
+        login = self.job.login
+        if login is None:
+            return environment
+        os.makedirs(self._logins, mode=0o700, exist_ok=True)
+        environment["DOCKER_CONFIG"] = self._logins
+        registry = registry_of(self.job.image)
+        done = docker(
+            "login",
+            f"--username={login.username}",
+            "--password-stdin",
+            *([registry] if registry else []),
+            seconds=LOGIN_SECONDS,
+            said=login.password.encode("utf-8", "replace"),
+            environment=environment,
+        )
+        if done.code != 0:
+            error = done.error.replace(login.password, "…")
+            raise PullFailedError(
+                f"docker login at {registry or 'Docker Hub'} failed: {error}",
+                for_good=is_refusal(error),
+            )
+        return environment
+
+    def _forget_login(self) -> None:
+        shutil.rmtree(self._logins, ignore_errors=True)
+
+    def _pull_once(self, environment: dict[str, str]) -> str:
         """Pull; returns docker's error, empty if there is none."""
         errors: deque[str] = deque(maxlen=20)
 
@@ -1251,7 +1422,7 @@ class Docker(Runtime):
 
         client = Child(
             ["docker", "pull", "--", self.job.image],
-            environment_for_children(os.environ),
+            environment,
             keep_errors,
             self.situation.wake,
         )
@@ -1491,9 +1662,10 @@ class NoticeWatcher:
         return notice
 
     def _look_for_rebalance(self) -> None:
+        """Say it once; what was not heard is said again at the next look."""
         if self._metadata.get(Metadata.REBALANCE_PATH):
-            self._rebalance_seen = True
-            log("rebalance recommended")
+            self._rebalance_seen = is_heard(self._api.recommend_rebalance().status)
+            log("rebalance recommended", heard=self._rebalance_seen)
 
     def _tell(self, notice: Notice) -> None:
         left = seconds_until_stop(notice, self._settings.interruption_margin_seconds, now_utc())
@@ -1504,6 +1676,239 @@ class NoticeWatcher:
         )
         if answer is not None and is_over(answer.status):
             self._situation.tell_over()
+
+
+# --- AWS: who this instance is, and what its role may read ---------------------------------------
+
+
+class Credentials(NamedTuple):
+    """The instance role's, good for some hours."""
+
+    access_key: str
+    secret_key: str
+    session_token: str
+
+
+class Request(NamedTuple):
+    """A POST to an AWS service, before it is signed. Header names are in small letters."""
+
+    service: str
+    region: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def sign(request: Request, credentials: Credentials, now: datetime) -> dict[str, str]:
+    """The headers with which AWS takes the request: Signature Version 4, every header signed.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+    """
+    moment = f"{now:%Y%m%dT%H%M%SZ}"
+    headers = {**request.headers, "x-amz-date": moment}
+    headers["x-amz-security-token"] = credentials.session_token
+    names = ";".join(sorted(headers))
+    lines = "".join(f"{name}:{' '.join(headers[name].split())}\n" for name in sorted(headers))
+    payload = hashlib.sha256(request.body).hexdigest()
+    canonical = f"POST\n/\n\n{lines}\n{names}\n{payload}"
+    scope = f"{moment[:8]}/{request.region}/{request.service}/aws4_request"
+    hashed = hashlib.sha256(canonical.encode()).hexdigest()
+    key = f"AWS4{credentials.secret_key}".encode()
+    for part in scope.split("/"):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashed}"
+    signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    credential = f"Credential={credentials.access_key}/{scope}"
+    headers["authorization"] = (
+        f"AWS4-HMAC-SHA256 {credential}, SignedHeaders={names}, Signature={signature}"
+    )
+    return headers
+
+
+class Aws:
+    """AWS as the instance's role sees it. For one thread at a time."""
+
+    ROLE_PATH = "/latest/meta-data/iam/security-credentials/"
+    REGION_PATH = "/latest/meta-data/placement/region"
+    HOSTS: Mapping[str, str] = {"ecr": "api.ecr"}  # the others are called as they sign
+    TARGETS: Mapping[str, str] = {
+        "ssm": "AmazonSSM",
+        "secretsmanager": "secretsmanager",
+        "ecr": "AmazonEC2ContainerRegistry_V20150921",
+    }
+    ENDPOINTS: Mapping[str, str] = {"secretsmanager": "SECRETS_MANAGER"}
+
+    def __init__(self, metadata: Metadata, environment: Mapping[str, str]) -> None:
+        self._metadata = metadata
+        self._environment = environment
+        self._region: str | None = None
+
+    def region(self) -> str:
+        """Where this instance is; raises UnreachableError."""
+        if self._region is None:
+            self._region = self._known(self.REGION_PATH).strip()
+        return self._region
+
+    def credentials(self) -> Credentials:
+        """The role's credentials as the metadata service has them now; raises UnreachableError."""
+        role = self._known(self.ROLE_PATH).split("\n")[0].strip()
+        try:
+            given = json.loads(self._known(self.ROLE_PATH + role))
+            return Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["Token"])
+        except (ValueError, KeyError, TypeError):
+            raise UnreachableError("the metadata service has no credentials of a role") from None
+
+    def url(self, service: str, region: str) -> str:
+        """Where a service answers: the usual place, unless the environment names another."""
+        name = self.ENDPOINTS.get(service, service.upper())
+        for variable in (f"AWS_ENDPOINT_URL_{name}", "AWS_ENDPOINT_URL"):
+            if self._environment.get(variable):
+                return self._environment[variable]
+        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        return f"https://{self.HOSTS.get(service, service)}.{region}.{suffix}"
+
+    def sts_host(self) -> str:
+        """The host that the API has answer who we are; it is signed, and never asked by us."""
+        url = self._environment.get(PREFIX + "STS_URL") or self.url("sts", self.region())
+        return url.partition("://")[2].split("/")[0]
+
+    def call(self, service: str, action: str, region: str | None, body: object) -> dict[str, Any]:
+        """One call in the JSON protocol, tried again where that may help; raises AwsError."""
+        failures = 0
+        while True:
+            try:
+                return self._call(service, action, region or self.region(), body)
+            except UnreachableError as error:
+                trouble = AwsError(f"{service} does not answer ({error})", for_good=False)
+            except AwsError as error:
+                trouble = error
+            failures += 1
+            if trouble.for_good or failures >= AWS_TRIES:
+                raise trouble
+            time.sleep(backoff_seconds(failures + 2, jitter()))
+
+    def _call(self, service: str, action: str, region: str, body: object) -> dict[str, Any]:
+        url = self.url(service, region)
+        headers = {
+            "host": url.partition("://")[2].split("/")[0],
+            "content-type": "application/x-amz-json-1.1",
+            "x-amz-target": f"{self.TARGETS[service]}.{action}",
+        }
+        request = Request(service, region, headers, json.dumps(body).encode())
+        signed = sign(request, self.credentials(), now_utc())
+        answer = Http(url, AWS_TIMEOUT_SECONDS).request("POST", "/", signed, request.body)
+        given: Any = answer.json()
+        if answer.status == 200 and isinstance(given, dict):
+            return given
+        raise aws_error(answer.status, given)
+
+    def _known(self, path: str) -> str:
+        text = self._metadata.get(path)
+        if not text:
+            raise UnreachableError(f"the metadata service has nothing at {path}")
+        return text
+
+
+def make_aws(config: Config) -> Aws | None:
+    """AWS by the instance's role, or None where no metadata service says that there is one."""
+    if config.metadata_url is None:
+        return None
+    metadata = Metadata(Http(config.metadata_url, METADATA_TIMEOUT_SECONDS))
+    return Aws(metadata, os.environ)
+
+
+def aws_error(status: int, answer: object) -> AwsError:
+    """What AWS said, in its own words; 5xx and throttling are worth another try."""
+    given: dict[str, Any] = answer if isinstance(answer, dict) else {}
+    code = str(given.get("__type", "")).rpartition("#")[2] or f"status {status}"
+    message = str(given.get("message") or given.get("Message") or "")[:500]
+    again = status >= 500 or "Throttl" in code or "TooManyRequests" in code
+    return AwsError(f"{code}: {message}" if message else code, for_good=not again)
+
+
+class Proof:
+    """Signed requests that ask STS who we are. Whoever has one can ask for us, for some minutes.
+
+    So each is bound by signed headers to one deployment and one attempt token: another
+    deployment's API refuses it, and whoever catches it on its way cannot use it with a token of
+    his own.
+    """
+
+    BODY = "Action=GetCallerIdentity&Version=2011-06-15"
+
+    def __init__(self, aws: Aws, deployment: str) -> None:
+        self._aws = aws
+        self._deployment = deployment
+        self._made: dict[str, Any] | None = None
+        self._made_at = 0.0
+
+    def renew(self) -> None:
+        """Make another one next time."""
+        self._made = None
+
+    def bound_to(self, token_hash: str) -> dict[str, Any]:
+        """Headers and body of such a request; raises UnreachableError."""
+        if self._made is None or time.monotonic() - self._made_at > PROOF_SECONDS:
+            headers = {
+                "host": self._aws.sts_host(),
+                "content-type": "application/x-www-form-urlencoded; charset=utf-8",
+                "x-docker-job-deployment": self._deployment,
+                "x-docker-job-token": token_hash,
+            }
+            request = Request("sts", self._aws.region(), headers, self.BODY.encode())
+            signed = sign(request, self._aws.credentials(), now_utc())
+            self._made = {"headers": signed, "body": self.BODY}
+            self._made_at = time.monotonic()
+        return self._made
+
+
+def with_secrets(job: Job, aws: Aws | None) -> Job:
+    """The job with its secrets fetched and its registry's login ready; raises CouldNotRunError."""
+    env = dict(job.env)
+    for name, place in (job.secrets or {}).items():
+        env[name] = fetch_secret(name, place, aws)
+    if job.registry_auth not in (None, "ecr"):
+        if job.registry_auth not in env:
+            raise CouldNotRunError(f"registry_auth names {job.registry_auth}, which is no secret")
+        return job._replace(env=env, login=read_login(env.pop(job.registry_auth)))
+    registry = ECR_REGISTRY.fullmatch(registry_of(job.image) or "")
+    if job.registry_auth == "ecr" and (registry is None or aws is None):
+        reason = "names no ECR registry" if registry is None else "needs an instance with a role"
+        raise CouldNotRunError(f"registry_auth is ecr, but {job.image} {reason}")
+    if registry is None or aws is None:
+        return job._replace(env=env)
+    return job._replace(env=env, login=ecr_login(registry.group("region"), aws))
+
+
+def fetch_secret(name: str, place: str, aws: Aws | None) -> str:
+    """The value of an SSM parameter or a Secrets Manager secret; raises CouldNotRunError."""
+    if aws is None:
+        raise CouldNotRunError(f"secret {name} needs an instance with a role, and this has none")
+    region = place.split(":")[3] if place.startswith("arn:") else None
+    try:
+        if ":secretsmanager:" in place:
+            given = aws.call("secretsmanager", "GetSecretValue", region, {"SecretId": place})
+            value = given["SecretString"]
+        else:
+            wanted = {"Name": place, "WithDecryption": True}
+            value = aws.call("ssm", "GetParameter", region, wanted)["Parameter"]["Value"]
+    except AwsError as error:
+        raise CouldNotRunError(f"secret {name} ({place}) could not be read: {error}") from None
+    except (KeyError, TypeError):
+        raise CouldNotRunError(f"secret {name} ({place}) holds no text") from None
+    return str(value)
+
+
+def ecr_login(region: str, aws: Aws) -> Login:
+    """The login that ECR gives the role for twelve hours; raises PullFailedError."""
+    try:
+        given = aws.call("ecr", "GetAuthorizationToken", region, {})
+        token = base64.b64decode(given["authorizationData"][0]["authorizationToken"]).decode()
+    except AwsError as error:
+        raise PullFailedError(f"no login at ECR: {error}", for_good=error.for_good) from None
+    except (KeyError, TypeError, IndexError, ValueError):
+        raise PullFailedError("no login at ECR: it gave no token", for_good=False) from None
+    username, _, password = token.partition(":")
+    return Login(username, password)
 
 
 # --- the agent -----------------------------------------------------------------------------------
@@ -1517,6 +1922,7 @@ class Agent:
         self._home = home
         self._lifetime = lifetime
         self._situation = Situation()
+        self._aws = make_aws(config)
         # 256 bits, as secrets.token_hex(32) takes them, made before the claim: see the protocol.
         self._api = Api(config, os.urandom(32).hex())
         self._container_may_exist = False
@@ -1530,6 +1936,7 @@ class Agent:
         if answer.status != 200:
             return f"the claim was refused with status {answer.status}"
         try:
+            self._learn_attempt(answer.json())
             job, settings = read_claim(answer.json())
         except CouldNotRunError as error:
             return self._call_back({"failed": "", "error_message": str(error)})
@@ -1543,11 +1950,69 @@ class Agent:
         return self._say_last_word(cause, outcome, runtime)
 
     def _claim(self, bootstrap_token: str, runtime: str) -> Answer:
-        def pause(seconds: float) -> None:
-            time.sleep(seconds)  # forever if need be: SIGTERM and the maximum lifetime end it
+        """Ask for the job until it is given or refused, for as long as it takes.
 
-        answer = call_until_heard("claim", lambda: self._api.claim(bootstrap_token, runtime), pause)
-        return answer or Answer(0, "")
+        SIGTERM and the maximum lifetime end this, nothing else: whoever is told to wait may be
+        needed at any second.
+        """
+        proof = Proof(self._aws, self._config.deployment) if self._aws else None
+        look = self._make_look()
+        refusals, interrupted, waiting = 0, False, False
+
+        def ask() -> Answer:
+            if self._config.identity == "sts" and proof is not None:
+                return self._api.claim_by_role(proof.bound_to, runtime, interrupted=interrupted)
+            return self._api.claim(bootstrap_token, runtime, interrupted=interrupted)
+
+        while True:
+            answer = call_until_heard("claim", ask, pause_for) or Answer(0, "")
+            if answer.status == 401 and proof is not None and refusals < PROOF_TRIES:
+                refusals += 1
+                proof.renew()
+                pause_for(backoff_seconds(refusals + 3, jitter()))
+                continue
+            if answer.status != 202:
+                return answer
+            if not waiting:
+                log("told to wait")
+                waiting = True
+            pause_for(read_wait(answer.json()))
+            interrupted = look()
+
+    def _make_look(self) -> Callable[[], bool]:
+        """For who waits: has this instance had its notice? Asked every few seconds at most."""
+        url, asked_at, seen = self._config.metadata_url, 0.0, False
+        metadata = Metadata(Http(url, METADATA_TIMEOUT_SECONDS)) if url else None
+
+        def look() -> bool:
+            nonlocal asked_at, seen
+            due = time.monotonic() - asked_at >= Settings().metadata_poll_seconds
+            if metadata is None or seen or not due:
+                return seen
+            asked_at = time.monotonic()
+            with contextlib.suppress(UnreachableError):
+                seen = parse_notice(metadata.get(Metadata.NOTICE_PATH) or "", now_utc()) is not None
+            if seen:
+                log("interruption notice while waiting")
+            return seen
+
+        return look
+
+    def _learn_attempt(self, answer: object) -> None:
+        """Whose instance this is, where only the claim's answer tells."""
+        if self._config.identity != "sts":
+            return
+        try:
+            body: Any = answer
+            self._config = self._config._replace(
+                job_id=int(body["job"]["id"]),
+                attempt=int(body["attempt"]),
+                instance_id=str(body["instance_id"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            raise CouldNotRunError("the claim's answer does not say whose it is") from None
+        self._api = self._api.of_attempt(self._config)
+        log("attempt learned", job=self._config.job_id, attempt=self._config.attempt)
 
     def _start_watcher(self, settings: Settings) -> NoticeWatcher | None:
         if self._config.metadata_url is None:
@@ -1570,6 +2035,7 @@ class Agent:
         self._lifetime.destroy_container = lambda: void(runtime.destroy())
         try:
             if not self._situation.cause_not_to_start():
+                runtime.job = with_secrets(runtime.job, self._aws)
                 runtime.prepare()
                 runtime.start()
                 runtime.reporter.phase("running")
@@ -1580,6 +2046,8 @@ class Agent:
                 outcome = Outcome(None)
         except StoppedBeforeRunningError:
             outcome = Outcome(None)
+        except PullFailedError as error:
+            outcome = Outcome(None, str(error), pull="refused" if error.for_good else "failed")
         except CouldNotRunError as error:
             outcome = Outcome(None, str(error))
         except Exception as error:  # noqa: BLE001 - a fault of ours too must end in a word
@@ -1639,10 +2107,8 @@ class Agent:
         return self._call_back(word)
 
     def _call_back(self, word: dict[str, Any]) -> str:
-        def pause(seconds: float) -> None:
-            time.sleep(seconds)  # until the maximum lifetime ends us
-
-        answer = call_until_heard("callback", lambda: self._api.callback(word), pause)
+        # Until the maximum lifetime ends us.
+        answer = call_until_heard("callback", lambda: self._api.callback(word), pause_for)
         status = answer.status if answer else 0
         return f"last word {'/'.join(word)} heard with status {status}"
 
@@ -1655,6 +2121,11 @@ class Agent:
 
 def void(_value: object) -> None:
     """Drop a value."""
+
+
+def pause_for(seconds: float) -> None:
+    """Sleep, and say "go on" to `call_until_heard`."""
+    time.sleep(seconds)
 
 
 # --- other roles of this file --------------------------------------------------------------------

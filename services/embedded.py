@@ -32,9 +32,10 @@ from services.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from services.local_secrets import LocalSecrets, local_secrets
 from services.migrate import SERVICES, TOPOLOGY, migrate_all, service_dsn
 from services.start_block import start_block
-from shared.adapters import ComputePlace, open_bus, open_compute, read_runtime
+from shared.adapters import ComputePlace, open_bus, open_compute, open_notices, read_runtime
 from shared.bus.port import Bus
 from shared.clock import Clock, RealClock
+from shared.compute.ec2.settings import ec2_settings
 from shared.compute.port import Compute
 from shared.compute.process import Runtime
 from shared.config import BadSetting, Settings
@@ -114,17 +115,29 @@ def compose(
     """Put the four services together; *ports* are by service name."""
     settings, deployment, key = setup.settings, secrets.deployment, secrets.token_key
     api = api_service.build(
-        api_config.from_settings(settings, deployment=deployment, token_key=key), ports["api"]
+        api_config.from_settings(
+            settings, deployment=deployment, token_key=key, secrets_key=secrets.secrets_key
+        ),
+        ports["api"],
     )
     launcher = launcher_config.from_settings(
-        settings, deployment=deployment, api_url=setup.address, token_key=key
+        settings,
+        deployment=deployment,
+        # Instances elsewhere need another way to us than this machine's own.
+        api_url=settings.text("API_URL") or setup.address,
+        token_key=key,
     )
     return System(
         api=api,
         others=(
             scheduler_service.build(scheduler_config.from_settings(settings), ports["scheduler"]),
             launcher_service.build(launcher, ports["launcher"], compute),
-            reaper_service.build(reaper_config.from_settings(settings), ports["reaper"], compute),
+            reaper_service.build(
+                reaper_config.from_settings(settings),
+                ports["reaper"],
+                compute,
+                open_notices(settings),
+            ),
         ),
         bus=ports["api"].bus,
     )
@@ -136,7 +149,13 @@ async def opened(
 ) -> AsyncIterator[tuple[System, Compute]]:
     """The system on a migrated database; everything that was opened is closed behind the block."""
     await migrate_all(admin_dsn, secrets.passwords)
-    place = ComputePlace(secrets.deployment, setup.data_dir, AGENT, setup.runtime)
+    place = ComputePlace(
+        secrets.deployment,
+        setup.data_dir,
+        AGENT,
+        setup.runtime,
+        ec2=ec2_settings(setup.settings),
+    )
     async with contextlib.AsyncExitStack() as stack:
         bus = open_bus(setup.bus_url, TOPOLOGY)
         stack.push_async_callback(bus.close)
@@ -162,7 +181,9 @@ async def serve(setup: Setup, sock: socket.socket, say: Callable[[str], None]) -
         if postgres is not None:
             admin_dsn = await asyncio.to_thread(postgres.start)
         async with opened(setup, secrets, admin_dsn, RealClock(), points) as (system, _):
-            await check_exposure(setup.host, system.api.service.ports.db, "services.embedded")
+            await check_exposure(
+                setup.host, system.api.service.ports.db, "python -m services.embedded"
+            )
             http = http_server(system.api.app)
             running = asyncio.create_task(system.run(http, sock, stop))
             say(

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from services import api, launcher, reaper, scheduler
-from services.service_secrets import passwords, share_token_key
+from services.service_secrets import make_secrets_key, passwords, share_token_key
 from shared.address import with_login
 from shared.backoff import RECONNECT
 from shared.bus.port import Topology
@@ -73,6 +73,7 @@ async def run(settings: Settings) -> None:
     secrets_dir = Path(directory) if directory else None
     names = tuple(service.NAME for service in SERVICES)
     share_token_key(settings, secrets_dir)
+    make_secrets_key(settings, secrets_dir)
     admin = settings.text("DATABASE_USER", "postgres")
     dsn = login(settings, admin, "DATABASE", "postgresql://localhost/docker_job")
     kept = passwords(settings, secrets_dir, names, "database_password")

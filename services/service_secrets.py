@@ -1,8 +1,9 @@
-"""The services' secrets in containers: made by the migration, each in a directory of its own.
+"""The services' secrets in containers: made once, each in a directory of its own.
 
-The directory of a service is a volume that only the migration (writing) and that service (reading)
-mount, so a service sees its own secrets and nobody else's. What is there already is kept; what the
-environment gives (`DOCKER_JOB_<SERVICE>_DATABASE_PASSWORD` and so on, or `…_FILE`) wins.
+The directory of a service is a volume that only the one-shots (`make_secrets`, `migrate`) and that
+service (reading) mount, so a service sees its own secrets and nobody else's. What is there already
+is kept; what the environment gives (`DOCKER_JOB_<SERVICE>_DATABASE_PASSWORD` and so on, or
+`…_FILE`) wins.
 """
 
 import os
@@ -41,11 +42,27 @@ def share_token_key(settings: Settings, directory: Path | None) -> None:
             _write(directory / service / "token_key", key)
 
 
+def make_secrets_key(settings: Settings, directory: Path | None) -> None:
+    """The API's key for secrets at rest; given ones are passed on, old ones behind the new."""
+    if directory is None:
+        return
+    kept = _read(directory, "api", "secrets_key")
+    key = settings.text("SECRETS_KEY") or kept or secrets.token_hex(32)
+    if key != kept:
+        _write(directory / "api" / "secrets_key", key)
+
+
 def passwords(
     settings: Settings, directory: Path | None, services: Sequence[str], name: str
 ) -> dict[str, str]:
     """The secret *name* of each of *services*."""
     return {each: service_secret(settings, directory, each, name) for each in services}
+
+
+def give_file(directory: Path, service: str, name: str, content: str) -> None:
+    """Put *content* there for *service*, whatever was there before."""
+    if content != _read(directory, service, name):
+        _write(directory / service / name, content)
 
 
 def _read(directory: Path | None, service: str, name: str) -> str | None:

@@ -10,10 +10,12 @@ from shared.bus.port import Bus, Topology
 from shared.bus.rabbitmq import RabbitMQBus
 from shared.clock import Clock
 from shared.compute.docker import DockerCompute
+from shared.compute.ec2.settings import Ec2Settings, ec2_settings
 from shared.compute.engine_api import DEFAULT_HOST
 from shared.compute.instance_container import DockerSettings
-from shared.compute.port import Compute
+from shared.compute.port import Compute, Notices
 from shared.compute.process import ProcessCompute, Runtime
+from shared.compute.remote_cloud import RemoteCloud
 from shared.compute.simulator import SimulatorCompute
 from shared.config import BadSetting, Settings
 
@@ -28,6 +30,7 @@ class ComputePlace:
     runtime: Runtime
     docker: DockerSettings = field(default_factory=DockerSettings)
     engine: str = DEFAULT_HOST
+    ec2: Ec2Settings = field(default_factory=Ec2Settings)
 
 
 def open_bus(url: str, topology: Topology, *, prefetch: int = 200) -> Bus:
@@ -49,14 +52,44 @@ def open_compute(url: str, place: ComputePlace, clock: Clock) -> Compute:
         )
     if scheme == "sim":
         try:
+            if urlsplit(url).netloc:
+                return RemoteCloud(url, place.deployment)
             return SimulatorCompute.from_url(url, place.deployment, clock)
         except ValueError as error:
             raise BadSetting(f"DOCKER_JOB_COMPUTE_URL is {url!r}: {error}") from None
     if scheme == "docker":
         return DockerCompute(place.deployment, clock, place.docker, host=place.engine)
+    if scheme == "ec2":
+        from shared.compute.ec2.compute import Ec2Compute  # noqa: PLC0415 - see shared.compute.ec2
+
+        return Ec2Compute(region_of(url), place.deployment, clock, place.agent_path, place.ec2)
     raise BadSetting(
-        f"DOCKER_JOB_COMPUTE_URL is {url!r}: it must begin with docker://, process:// or sim://"
+        f"DOCKER_JOB_COMPUTE_URL is {url!r}: it must begin with ec2://, docker://, process:// "
+        "or sim://"
     )
+
+
+def region_of(url: str) -> str:
+    """The region in `ec2://<region>`. Raises `BadSetting`."""
+    region = urlsplit(url).netloc
+    if not region:
+        raise BadSetting(f"DOCKER_JOB_COMPUTE_URL is {url!r}: it must be like ec2://us-east-1")
+    return region
+
+
+def open_notices(settings: Settings) -> Notices | None:
+    """The queue that DOCKER_JOB_INTERRUPTION_QUEUE_URL names, if any. Raises `BadSetting`."""
+    url = settings.text("INTERRUPTION_QUEUE_URL")
+    if not url:
+        return None
+    compute = settings.text("COMPUTE_URL", "")
+    if urlsplit(compute).scheme != "ec2":
+        raise BadSetting(
+            "DOCKER_JOB_INTERRUPTION_QUEUE_URL is set: that needs DOCKER_JOB_COMPUTE_URL=ec2://…"
+        )
+    from shared.compute.ec2.notices import InterruptionQueue  # noqa: PLC0415 - as above
+
+    return InterruptionQueue(url, region_of(compute))
 
 
 def compute_from(settings: Settings, clock: Clock) -> Compute:
@@ -68,6 +101,7 @@ def compute_from(settings: Settings, clock: Clock) -> Compute:
         runtime=read_runtime(settings),
         docker=_docker_settings(settings),
         engine=settings.text("DOCKER_HOST", os.environ.get("DOCKER_HOST") or DEFAULT_HOST),
+        ec2=ec2_settings(settings),
     )
     return open_compute(settings.required("COMPUTE_URL", "docker://"), place, clock)
 

@@ -22,6 +22,7 @@ Cause = Literal[
     "lost",  # nobody heard from the agent any more
     "cancelled",  # somebody asked for it
     "refused",  # the launcher will not launch it
+    "superseded",  # launched in advance, and the attempt before it finished the job after all
 ]
 
 Moment = Annotated[datetime, Meta(tz=True)]
@@ -54,7 +55,8 @@ class Resources(Struct, frozen=True, kw_only=True):
 class Requirements(Struct, frozen=True, kw_only=True):
     """What an attempt needs of its instance; the scheduler and the events carry it unread.
 
-    `spot_wait_seconds` is how long `spot_then_on_demand` waits for Spot; None: the setting.
+    `spot_wait_seconds` is how long Spot is waited for: `spot_then_on_demand` buys on demand then
+    (None: after the setting), `spot` gives up (None: never).
     """
 
     max_lifetime_seconds: int

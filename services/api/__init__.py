@@ -12,6 +12,7 @@ CONSUMES: tuple[type[events.Event], ...] = (
     events.LaunchDelayed,
     events.LaunchRefused,
     events.InstanceLaunched,
+    events.InstanceInterrupted,
     events.InstanceTerminated,
 )
 

@@ -20,6 +20,9 @@ from shared.db import open_database
 from shared.program import EXIT_SETTING, Composed, Part, database_login, main
 from shared.runtime import Ports
 
+IN_COMPOSE = "docker compose run --rm api"
+"""Where compose.yaml publishes the port, the process itself knows only its container's address."""
+
 
 async def compose(settings: Settings, ports: Ports, stack: contextlib.AsyncExitStack) -> Composed:
     """The API's service and its HTTP server."""
@@ -29,7 +32,9 @@ async def compose(settings: Settings, ports: Ports, stack: contextlib.AsyncExitS
         token_key=settings.required("TOKEN_KEY", "64 random hexadecimal digits"),
     )
     host = settings.text("HOST", "127.0.0.1")
-    await check_exposure(settings.text("PUBLISHED_HOST", host), ports.db)
+    published = settings.text("PUBLISHED_HOST")
+    program = "python -m services.api" if published is None else IN_COMPOSE
+    await check_exposure(published or host, ports.db, program)
     try:
         sock = stack.enter_context(bind(host, settings.integer("PORT", 8000, least=1, most=65_535)))
     except CannotListen as error:

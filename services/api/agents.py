@@ -1,4 +1,4 @@
-"""What an agent may do for its attempt, and only for it: claim, report, call back.
+"""What an agent may do for its attempt, and only for it: report and call back (`claims.py`: claim).
 
 Whoever holds the attempt's token speaks for the attempt while it is the job's current one. Anybody
 else is answered with `Refused`, and nothing changes. `docs/agent-protocol.md` is the other side of
@@ -6,15 +6,18 @@ this.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NoReturn
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from services.api import decisions
 from services.api.config import ApiConfig
-from services.api.model import TERMINAL, Attempt, Job, Step
+from services.api.endings import decide_end
+from services.api.model import TERMINAL, Attempt, Case, Ending, Job, Step
+from services.api.refused import Refused
 from services.api.store import jobs as store
 from services.api.store import logs, steps
 from services.api.store.jobs import Owner
@@ -32,33 +35,14 @@ LOG_SOURCE = "docker-job"
 """The stream of the lines that we add to a container's own."""
 
 
-class Refused(Exception):
-    """The agent may not do this. `status` is the HTTP status to say it with."""
-
-    def __init__(self, status: int, message: str, *, cause: Cause | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.cause = cause
-
-
 NO_TOKEN = "give the attempt's token as 'Authorization: Bearer …'"  # noqa: S105 - a message
-NO_BOOTSTRAP = "this is not the bootstrap token of that attempt"
-
-
-class Claim(Struct, frozen=True, kw_only=True):
-    """An agent's first words."""
-
-    job_id: int
-    attempt: int
-    instance_id: str
-    token: str
-    runtime: str
 
 
 class Report(Struct, frozen=True, kw_only=True):
     """A heartbeat, and what else there is to tell."""
 
     phase: str | None = None
+    rebalance: bool = False
     seq: int | None = None
     lines: tuple[Line, ...] = ()
 
@@ -70,6 +54,7 @@ class Callback(Struct, frozen=True, kw_only=True):
     stopped: bool
     exit_code: int | None = None
     message: str | None = None
+    for_good: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,92 +66,37 @@ class AgentDesk:
     wakeups: Wakeups
     points: Points
     changed: Callable[[int], None]
-
-    async def claim(self, bearer: str, claim: Claim) -> dict[str, Any]:
-        """Bind the agent's own token to its attempt, once, and hand the job out."""
-        expected = tokens.bootstrap_token(
-            self.config.token_key, self.config.deployment, claim.job_id, claim.attempt
-        )
-        if not tokens.same(bearer, expected):
-            raise Refused(401, NO_BOOTSTRAP)
-        async with self.db.transaction() as tx:
-            job, attempt = await self._bind(tx, claim)
-        # A crash here loses the answer only: the same agent claims again and gets the same one.
-        self.points.reached("api.claimed")
-        _log.info(
-            "attempt claimed",
-            job=job.id,
-            attempt=attempt.number,
-            instance=claim.instance_id,
-            runtime=claim.runtime,
-        )
-        self.changed(job.id)
-        return self._assignment(job, attempt)
-
-    async def _bind(self, tx: Transaction, claim: Claim) -> tuple[Job, Attempt]:
-        job = await store.lock_job(tx, claim.job_id)
-        attempt = await store.load_attempt(tx.conn, claim.job_id, claim.attempt)
-        if job is None or attempt is None:
-            raise Refused(401, NO_BOOTSTRAP)
-        _must_be_current(job, attempt)
-        if attempt.state == "held":
-            raise Refused(409, f"attempt {attempt.number} waits for the container before it")
-        if attempt.instance_id not in (None, claim.instance_id):
-            raise Refused(409, f"attempt {attempt.number} has another instance")
-        hashed = tokens.token_hash(claim.token)
-        if attempt.token_hash == hashed:
-            return job, attempt
-        if attempt.token_hash is not None:
-            raise Refused(409, f"attempt {attempt.number} is claimed already")
-        if await store.find_token(tx.conn, hashed) is not None:
-            raise Refused(409, "this token is another attempt's")
-        claimed = decisions.decide_claimed(
-            attempt,
-            token_hash=hashed,
-            instance_id=claim.instance_id,
-            runtime=claim.runtime,
-            now=tx.now,
-            rules=self.config.rules,
-        )
-        await steps.save_attempt(tx, claimed)
-        return job, claimed
-
-    def _assignment(self, job: Job, attempt: Attempt) -> dict[str, Any]:
-        return {
-            "job": {
-                "id": job.id,
-                "docker_image": job.docker_image,
-                "command": job.command,
-                "env_vars": job.env_vars,
-                "timeout_seconds": job.timeout_seconds,
-            },
-            "attempt": attempt.number,
-            "settings": asdict(self.config.agent),
-        }
+    jitter: Callable[[], float]
 
     async def report(self, bearer: str | None, job_id: int, report: Report) -> None:
         """Keep a sign of life, a phase and log lines."""
         async with self.db.transaction() as tx:
             owner = await self._owner(tx, bearer, job_id)
-            if report.phase is None and not report.lines:
+            if report == Report():
                 if not await store.beat(tx, owner):
                     await self._say_over(tx, owner)
                 return
-            job, attempt = await self._load_current(tx, owner)
-            alive = replace(attempt, heartbeat_at=tx.now)
-            step = (
-                decisions.decide_phase(job, alive, report.phase, tx.now) if report.phase else None
-            )
+            case, attempt = await self._load_current(tx, owner)
+            step = self._decide_report(case, replace(attempt, heartbeat_at=tx.now), report, tx.now)
             if step is None:
                 await store.beat(tx, owner)
             else:
-                await steps.save_and_tell(tx, job, step)
+                await steps.save_and_tell(tx, case.job, step)
             if report.lines and report.seq is not None:
-                await self._keep_lines(tx, job, owner, report.seq, report.lines)
+                await self._keep_lines(tx, case.job, owner, report.seq, report.lines)
         if step is not None:
             _log.info("attempt moved", job=job_id, attempt=owner.attempt, phase=report.phase)
             self.wakeups.wake("relay_outbox")
         self.changed(job_id)
+
+    def _decide_report(
+        self, case: Case, alive: Attempt, report: Report, now: datetime
+    ) -> Step | None:
+        if report.rebalance:  # never beside a phase, see `words.read_report`
+            return decisions.decide_rebalance(case, alive, now, self.jitter(), self.config.rules)
+        if report.phase is None:
+            return None
+        return decisions.decide_phase(case.job, alive, report.phase, now)
 
     async def _keep_lines(
         self, tx: Transaction, job: Job, owner: Owner, seq: int, lines: tuple[Line, ...]
@@ -190,14 +120,12 @@ class AgentDesk:
         """
         async with self.db.transaction() as tx:
             owner = await self._owner(tx, bearer, job_id)
-            job = await store.lock_job(tx, owner.job_id)
-            attempt = await store.load_attempt(tx.conn, owner.job_id, owner.attempt)
-            if job is None or attempt is None:
-                raise Refused(401, NO_TOKEN)
+            case = await self._load(tx, owner)
+            job, attempt = case.job, case.attempt(owner.attempt)
             if attempt.number == job.attempt and _said_before(attempt, word):
                 return job
-            _must_be_current(job, attempt)
-            step = self._decide(job, attempt, word, tx)
+            must_be_current(job, attempt)
+            step = self._decide(case, attempt, word, tx.now)
             if step is not None:
                 await steps.save_and_tell(tx, job, step)
                 job = step.job
@@ -216,20 +144,18 @@ class AgentDesk:
         self.changed(job_id)
         return job
 
-    def _decide(self, job: Job, attempt: Attempt, word: Callback, tx: Transaction) -> Step | None:
-        rules = self.config.rules
+    def _decide(self, case: Case, attempt: Attempt, word: Callback, now: datetime) -> Step | None:
+        rules, jitter = self.config.rules, self.jitter()
         if word.cause == "interrupted" and not word.stopped:
-            return decisions.decide_interrupted(job, attempt, tx.now, rules)
-        return decisions.decide_end(
-            job,
-            attempt,
-            word.cause,
-            tx.now,
-            rules,
+            return decisions.decide_interrupted(case, attempt, now, jitter, rules)
+        ending = Ending(
+            cause=word.cause,
             message=word.message,
             exit_code=word.exit_code,
-            container_stopped=True,
+            container_stopped=word.stopped,
+            for_good=word.for_good,
         )
+        return decide_end(case, attempt, ending, now, jitter, rules)
 
     async def _owner(self, tx: Transaction, bearer: str | None, job_id: int) -> Owner:
         """Whose token this is. An unknown job and a wrong token are answered alike."""
@@ -251,16 +177,21 @@ class AgentDesk:
         attempt = await store.load_attempt(tx.conn, owner.job_id, owner.attempt)
         raise _over(owner.attempt, None if attempt is None else attempt.cause)
 
-    async def _load_current(self, tx: Transaction, owner: Owner) -> tuple[Job, Attempt]:
-        job = await store.lock_job(tx, owner.job_id)
-        attempt = await store.load_attempt(tx.conn, owner.job_id, owner.attempt)
-        if job is None or attempt is None:
+    async def _load(self, tx: Transaction, owner: Owner) -> Case:
+        case = await store.lock_case(tx, owner.job_id)
+        if case is None:
             raise Refused(401, NO_TOKEN)
-        _must_be_current(job, attempt)
-        return job, attempt
+        return case
+
+    async def _load_current(self, tx: Transaction, owner: Owner) -> tuple[Case, Attempt]:
+        case = await self._load(tx, owner)
+        attempt = case.attempt(owner.attempt)
+        must_be_current(case.job, attempt)
+        return case, attempt
 
 
-def _must_be_current(job: Job, attempt: Attempt) -> None:
+def must_be_current(job: Job, attempt: Attempt) -> None:
+    """Raise `Refused` where the word of *attempt* counts no more."""
     if attempt.state == "ended" or attempt.number != job.attempt or job.status in TERMINAL:
         raise _over(attempt.number, attempt.cause)
 

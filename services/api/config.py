@@ -1,11 +1,18 @@
 """The API's settings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from services.api import when
+from services.api.capacity import CAPACITIES, read_capacity
+from services.api.identity import IdentityConfig, read_role
 from services.api.model import Rules
-from services.api.requests import Bounds
+from services.api.requests import MAX_RETRIES, Bounds
+from services.api.sealing import SecretKeys, read_keys
 from shared.config import PREFIX, BadSetting, Settings
+from shared.events import Capacity
+
+REBALANCE = ("note", "replace")
 
 
 @dataclass(frozen=True)
@@ -34,18 +41,23 @@ class ApiConfig:
     """All of the API's settings, read once."""
 
     deployment: str
-    token_key: str
+    token_key: str = field(repr=False)
     rules: Rules
     bounds: Bounds
     agent: AgentSettings
     body: BodyBounds
+    identity: IdentityConfig | None = None
+    secret_keys: SecretKeys | None = None
     requests_per_second: float = 0
     requests_at_once: float = 0
     list_page: int = 1000
 
 
-def from_settings(settings: Settings, *, deployment: str, token_key: str) -> ApiConfig:
-    """Read the settings. Raises `BadSetting`."""
+def from_settings(
+    settings: Settings, *, deployment: str, token_key: str, secrets_key: str | None = None
+) -> ApiConfig:
+    """Read the settings; *secrets_key* is used where none is set. Raises `BadSetting`."""
+    secret_keys = _secret_keys(settings, deployment, secrets_key)
     timezone = settings.text("TIMEZONE", "UTC")
     try:
         when.zone(timezone)
@@ -54,32 +66,90 @@ def from_settings(settings: Settings, *, deployment: str, token_key: str) -> Api
     lifetime = settings.integer("MAX_LIFETIME_SECONDS", 86_400, least=60)
     grace = settings.integer("STOP_GRACE_SECONDS", 10)
     heartbeat = settings.number("HEARTBEAT_SECONDS", 5, least=0.1)
+    return ApiConfig(
+        deployment=deployment,
+        token_key=token_key,
+        rules=_rules(settings, lifetime, grace, heartbeat),
+        bounds=Bounds(
+            default_timezone=timezone,
+            max_lifetime_seconds=lifetime,
+            default_capacity=_capacity(settings),
+            keeps_secrets=secret_keys is not None,
+            default_retries=settings.integer("RETRIES", 0, most=MAX_RETRIES),
+        ),
+        agent=_for_agents(settings, heartbeat, grace),
+        body=BodyBounds(
+            size=settings.integer("BODY_LIMIT_BYTES", 4_194_304, least=1024),
+            seconds=settings.number("BODY_SECONDS", 20, least=0.05),
+        ),
+        identity=_identity(settings, deployment),
+        secret_keys=secret_keys,
+        requests_per_second=settings.number("REQUESTS_PER_SECOND", 0),
+        requests_at_once=settings.number("REQUESTS_AT_ONCE", 100, least=1),
+    )
+
+
+def _rules(settings: Settings, lifetime: int, grace: int, heartbeat: float) -> Rules:
     silence = settings.integer("SILENCE_SECONDS", 60, least=1)
     if silence < 2 * heartbeat:
         raise BadSetting(
             f"{PREFIX}SILENCE_SECONDS is {silence}: it must be at least twice "
             f"{PREFIX}HEARTBEAT_SECONDS ({heartbeat:g}), or one late heartbeat loses an attempt"
         )
-    return ApiConfig(
-        deployment=deployment,
-        token_key=token_key,
-        rules=Rules(
-            max_lifetime_seconds=lifetime,
-            max_attempts=settings.integer("MAX_ATTEMPTS", 20, least=1),
-            boot_seconds=settings.integer("BOOT_SECONDS", 900, least=1),
-            silence_seconds=silence,
-            stop_grace_seconds=grace,
-            reschedule_delay_seconds=settings.integer("RESCHEDULE_DELAY_SECONDS", 0),
-        ),
-        bounds=Bounds(default_timezone=timezone, max_lifetime_seconds=lifetime),
-        agent=_for_agents(settings, heartbeat, grace),
-        body=BodyBounds(
-            size=settings.integer("BODY_LIMIT_BYTES", 4_194_304, least=1024),
-            seconds=settings.number("BODY_SECONDS", 20, least=0.05),
-        ),
-        requests_per_second=settings.number("REQUESTS_PER_SECOND", 0),
-        requests_at_once=settings.number("REQUESTS_AT_ONCE", 100, least=1),
+    return Rules(
+        max_lifetime_seconds=lifetime,
+        interruption_budget=settings.integer("INTERRUPTION_BUDGET", 20),
+        pull_budget=settings.integer("PULL_BUDGET", 3),
+        pull_refused_budget=settings.integer("PULL_REFUSED_BUDGET", 1),
+        retry_first_seconds=settings.number("RETRY_FIRST_SECONDS", 5, most=600),
+        boot_seconds=settings.integer("BOOT_SECONDS", 900, least=1),
+        silence_seconds=silence,
+        stop_grace_seconds=grace,
+        reschedule_delay_seconds=settings.integer("RESCHEDULE_DELAY_SECONDS", 0),
+        wipe_secrets=settings.choice("WIPE_SECRETS", "yes", ("yes", "no")) == "yes",
+        replace_on_rebalance=settings.choice("ON_REBALANCE", "note", REBALANCE) == "replace",
     )
+
+
+def _capacity(settings: Settings) -> Capacity:
+    chosen = settings.choice("CAPACITY", "spot", CAPACITIES)
+    return read_capacity(chosen, "spot")
+
+
+def _secret_keys(settings: Settings, deployment: str, default: str | None) -> SecretKeys | None:
+    text = settings.text("SECRETS_KEY") or default
+    if not text:
+        return None
+    keys = read_keys(text)
+    if keys is None:
+        raise BadSetting(
+            f"{PREFIX}SECRETS_KEY must be keys of 64 hexadecimal digits each, the newest first"
+        )
+    return SecretKeys(keys, deployment)
+
+
+def _identity(settings: Settings, deployment: str) -> IdentityConfig | None:
+    """How instances show who they are; None: by a bootstrap token each, as they do off EC2."""
+    arn = settings.text("INSTANCE_ROLE_ARN")
+    if not arn:
+        return None
+    role = read_role(arn)
+    if role is None:
+        raise BadSetting(
+            f"{PREFIX}INSTANCE_ROLE_ARN is {arn}: it must be the ARN of the instances' IAM role, "
+            "like arn:aws:iam::123456789012:role/docker-job-instance"
+        )
+    compute = urlsplit(settings.text("COMPUTE_URL", ""))
+    at_home = compute.netloc if compute.scheme == "ec2" else ""
+    region = settings.text("STS_REGION") or at_home
+    if not region:
+        raise BadSetting(
+            f"{PREFIX}STS_REGION is not set: with {PREFIX}INSTANCE_ROLE_ARN set it must name the "
+            "instances' region, like us-east-1"
+        )
+    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    url = settings.text("STS_URL") or f"https://sts.{region}.{suffix}"
+    return IdentityConfig(sts_url=url, region=region, role=role, deployment=deployment)
 
 
 def _for_agents(settings: Settings, heartbeat: float, grace: int) -> AgentSettings:

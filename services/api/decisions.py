@@ -1,46 +1,40 @@
 """What becomes of a job: pure functions from rows and a fact to the next rows and what is told.
 
-Each takes the job and its current attempt as they are under the job's row lock, and returns a
-`Step`, or None where the fact is old news. None of them reads a clock.
+Each takes the job's rows as they are under the job's lock, and returns a `Step`, or None where the
+fact is old news. None of them reads a clock. How an attempt ends is in `endings.py`.
 """
 
 from datetime import datetime
 
 from msgspec.structs import replace
 
+from services.api.budgets import next_delay
+from services.api.endings import beside, decide_end, job_scheduled
 from services.api.model import (
     ORDER,
     TERMINAL,
     Attempt,
+    Case,
+    Ending,
     Job,
     Rules,
-    Status,
     Step,
     advance,
     later,
-    requirements_of,
 )
 from shared.events import (
-    AttemptEnded,
     Cause,
+    InstanceInterrupted,
     InstanceLaunched,
     InstanceTerminated,
     JobCancelled,
-    JobFinished,
-    JobScheduled,
     JobStarted,
     LaunchDelayed,
+    LaunchRefused,
 )
 
-
-def job_scheduled(job: Job, attempt: Attempt, rules: Rules) -> JobScheduled:
-    """The fact that *attempt* is to start at its time."""
-    return JobScheduled(
-        job_id=job.id,
-        attempt=attempt.number,
-        due_at=attempt.due_at,
-        requirements=requirements_of(job, rules),
-    )
+NOTICE_SECONDS = 120
+"""What EC2 promises between its notice and the end of the instance."""
 
 
 def decide_requested(job: Job, attempt: Attempt, now: datetime) -> Step | None:
@@ -64,12 +58,14 @@ def decide_delayed(job: Job, attempt: Attempt, fact: LaunchDelayed, now: datetim
 
 
 def decide_refused(
-    job: Job, attempt: Attempt, message: str, now: datetime, rules: Rules
+    case: Case, attempt: Attempt, fact: LaunchRefused, now: datetime, jitter: float, rules: Rules
 ) -> Step | None:
     """The launcher will not launch it; old news where it has an instance or is over."""
     if ORDER[attempt.state] > ORDER["delayed"]:
         return None
-    return decide_end(job, attempt, "refused", now, rules, message=message, container_stopped=True)
+    cause: Cause = "no_capacity" if fact.reason == "no_capacity" else "refused"
+    ending = Ending(cause=cause, message=fact.message, container_stopped=True)
+    return decide_end(case, attempt, ending, now, jitter, rules)
 
 
 def decide_launched(attempt: Attempt, fact: InstanceLaunched, rules: Rules) -> Attempt:
@@ -81,6 +77,7 @@ def decide_launched(attempt: Attempt, fact: InstanceLaunched, rules: Rules) -> A
         zone=fact.zone,
         market=fact.market,
         hourly_price_usd=fact.hourly_price_usd,
+        on_demand_hourly_price_usd=fact.on_demand_hourly_price_usd,
         spot_instance_request_id=fact.spot_instance_request_id,
         dies_by=fact.dies_by,
     )
@@ -108,6 +105,21 @@ def decide_claimed(
         runtime="docker" if runtime == "docker" else "simulated",
         heartbeat_at=now,
         check_at=later(now, rules.silence_seconds),
+        waiting_because=None,
+        waiting_until=None,
+    )
+
+
+def decide_must_wait(
+    attempt: Attempt, because: str, instance_id: str, now: datetime, rules: Rules
+) -> Attempt:
+    """An agent asks for the job before its time: it lives, and will ask again."""
+    return replace(
+        advance(attempt, "booting", now),
+        instance_id=instance_id,
+        heartbeat_at=now,
+        check_at=later(now, rules.silence_seconds),
+        waiting_because=because,
     )
 
 
@@ -123,10 +135,21 @@ def decide_phase(job: Job, attempt: Attempt, phase: str, now: datetime) -> Step 
     return Step(job=replace(job, status="RUNNING"), attempts=(moved,), events=(started,))
 
 
-def decide_interrupted(job: Job, attempt: Attempt, now: datetime, rules: Rules) -> Step | None:
-    """The interruption notice: the job will be scheduled again once this container has stopped."""
-    if attempt.interrupted_at is not None:
+def decide_interrupted(
+    case: Case, attempt: Attempt, now: datetime, jitter: float, rules: Rules
+) -> Step | None:
+    """The interruption notice: the replacement is launched now, and boots meanwhile.
+
+    Its container starts once this one is known to have stopped; if this one still exits 0, the
+    replacement is superseded. An attempt that nobody has claimed has nothing to finish: it ends.
+    """
+    if attempt.state == "ended" or attempt.interrupted_at is not None:
         return None
+    if attempt.token_hash is None:
+        message = "its instance was taken back before its container could start"
+        ending = Ending(cause="interrupted", message=message, container_stopped=True)
+        warned = replace(attempt, interrupted_at=now)
+        return decide_end(case, warned, ending, now, jitter, rules)
     warned = replace(
         advance(attempt, "stopping", now),
         interrupted_at=now,
@@ -134,130 +157,68 @@ def decide_interrupted(job: Job, attempt: Attempt, now: datetime, rules: Rules) 
             f"attempt {attempt.number} got a Spot interruption notice; "
             "the next one starts when its container has stopped"
         ),
-        waiting_until=later(now, 120 + rules.silence_seconds),
+        waiting_until=later(now, NOTICE_SECONDS + rules.silence_seconds),
     )
-    return Step(job=replace(job, status="SCHEDULED"), attempts=(warned,))
+    step = Step(job=replace(case.job, status="SCHEDULED"), attempts=(warned,))
+    return _replaced_early(step, case, attempt, now, jitter, rules)
 
 
-def decide_end(
-    job: Job,
+def _replaced_early(
+    step: Step, case: Case, attempt: Attempt, now: datetime, jitter: float, rules: Rules
+) -> Step:
+    if case.replacement is not None:
+        return step
+    taken = Ending(cause="interrupted", container_stopped=False)
+    delay = next_delay(case, attempt, taken, jitter, rules)
+    return step if delay is None else beside(step, case, now, delay, rules)
+
+
+def decide_rebalance(
+    case: Case, attempt: Attempt, now: datetime, jitter: float, rules: Rules
+) -> Step | None:
+    """EC2 thinks an interruption likelier than usual: noted, and by a setting replaced early."""
+    if attempt.state == "ended" or attempt.rebalance_at is not None:
+        return None
+    step = Step(job=case.job, attempts=(replace(attempt, rebalance_at=now),))
+    if not rules.replace_on_rebalance or attempt.token_hash is None:
+        return step
+    return _replaced_early(step, case, attempt, now, jitter, rules)
+
+
+def decide_told_interrupted(
+    case: Case,
     attempt: Attempt,
-    cause: Cause,
+    fact: InstanceInterrupted,
     now: datetime,
+    jitter: float,
     rules: Rules,
-    *,
-    message: str | None = None,
-    exit_code: int | None = None,
-    container_stopped: bool,
-) -> Step:
-    """The current attempt is over: the job has its last word, or gets another attempt.
-
-    *container_stopped*: its container is known to run no more. Where that is not known, the next
-    attempt is held until the instance is confirmed to be gone, so that two never run at once.
-    """
-    # An attempt that never got an instance has no container to wait for.
-    stopped = container_stopped or attempt.container_stopped or attempt.instance_id is None
-    ended = replace(
-        advance(attempt, "ended", now),
-        cause=cause,
-        exit_code=exit_code,
-        error_message=message,
-        ended_at=now,
-        check_at=None,
-        container_stopped=stopped,
-    )
-    over = AttemptEnded(
-        job_id=job.id,
-        attempt=attempt.number,
-        cause=cause,
-        ended_at=now,
-        terminate_after=now if stopped else _terminate_after(cause, now, rules),
-    )
-    again = cause in ("interrupted", "lost")
-    if again and attempt.number < rules.max_attempts:
-        return _again(job, ended, over, now, rules)
-    if again:
-        message = _gave_up(attempt.number, cause, message)
-    return _finish(job, ended, over, now, message)
+) -> Step | None:
+    """The same as from the agent, for an instance that cannot speak."""
+    if attempt.instance_id not in (None, fact.instance_id):
+        return None
+    known = replace(attempt, instance_id=fact.instance_id)
+    if fact.kind == "rebalance":
+        return decide_rebalance(case, known, now, jitter, rules)
+    return decide_interrupted(case, known, now, jitter, rules)
 
 
-def _terminate_after(cause: Cause, now: datetime, rules: Rules) -> datetime:
-    """A container that somebody cancelled gets its SIGTERM and grace before the instance dies."""
-    if cause in ("cancelled", "timed_out"):
-        return later(now, rules.stop_grace_seconds + 10)
-    return now
-
-
-def _again(job: Job, ended: Attempt, over: AttemptEnded, now: datetime, rules: Rules) -> Step:
-    following = Attempt(
-        job_id=job.id,
-        number=ended.number + 1,
-        state="held",
-        due_at=later(now, rules.reschedule_delay_seconds),
-        entered={"held": now},
-        waiting_because=(
-            f"instance {ended.instance_id} of attempt {ended.number} "
-            "must be known to be gone before another container may start"
-        ),
-    )
-    next_job = replace(job, status="SCHEDULED", attempt=following.number)
-    step = Step(job=next_job, attempts=(ended, following), events=(over,))
-    return release(step, following, now, rules) if ended.container_stopped else step
-
-
-def release(step: Step, held: Attempt, now: datetime, rules: Rules) -> Step:
-    """The container before *held* is known to have stopped: schedule it."""
-    scheduled = advance(held, "scheduled", now)
-    others = tuple(each for each in step.attempts if each is not held)
-    return Step(
-        job=step.job,
-        attempts=(*others, scheduled),
-        events=(*step.events, job_scheduled(step.job, scheduled, rules)),
-    )
-
-
-def _gave_up(attempts: int, cause: Cause, message: str | None) -> str:
-    gave_up = f"gave up after {attempts} attempts, the last one was {cause}"
-    return f"{gave_up}: {message}" if message else gave_up
-
-
-_LAST_WORD: dict[Cause, Status] = {"done": "DONE", "cancelled": "CANCELLED"}
-
-
-def _finish(
-    job: Job, ended: Attempt, over: AttemptEnded, now: datetime, message: str | None
-) -> Step:
-    status: Status = _LAST_WORD.get(ended.cause or "failed", "FAILED")
-    finished = replace(
-        job,
-        status=status,
-        exit_code=ended.exit_code,
-        error_message=message,
-        finished_at=now,
-    )
-    last_word = JobFinished(
-        job_id=job.id,
-        status=status,  # type: ignore[arg-type]  # the table above holds terminal ones only
-        finished_at=now,
-        attempt=ended.number,
-        exit_code=ended.exit_code,
-        error_message=message,
-    )
-    return Step(job=finished, attempts=(ended,), events=(over, last_word))
-
-
-def decide_cancel(job: Job, attempt: Attempt, now: datetime, rules: Rules) -> Step | None:
+def decide_cancel(case: Case, now: datetime, jitter: float, rules: Rules) -> Step | None:
     """Somebody wants it no more; None where the job is over already."""
+    job = case.job
     if job.status in TERMINAL:
         return None
-    step = decide_end(
-        job, attempt, "cancelled", now, rules, message="cancelled", container_stopped=False
-    )
-    return replace(step, events=(JobCancelled(job_id=job.id, attempt=attempt.number), *step.events))
+    ending = Ending(cause="cancelled", message="cancelled", container_stopped=False)
+    step = decide_end(case, case.current, ending, now, jitter, rules)
+    return replace(step, events=(JobCancelled(job_id=job.id, attempt=job.attempt), *step.events))
 
 
 def decide_gone(
-    job: Job, attempt: Attempt, fact: InstanceTerminated, now: datetime, rules: Rules
+    case: Case,
+    attempt: Attempt,
+    fact: InstanceTerminated,
+    now: datetime,
+    jitter: float,
+    rules: Rules,
 ) -> Step | None:
     """The cloud confirms that the instance of *attempt* is gone; it need not be the current one.
 
@@ -272,27 +233,50 @@ def decide_gone(
         billed_seconds=fact.billed_seconds,
         cost_usd=fact.cost_usd,
     )
-    if attempt.state == "ended" or attempt.number != job.attempt:
-        return Step(job=job, attempts=(billed,))
-    cause: Cause = "interrupted" if fact.spot_interrupted or attempt.interrupted_at else "lost"
-    message = f"instance {fact.instance_id} is gone: {fact.cause}"
-    return decide_end(job, billed, cause, now, rules, message=message, container_stopped=True)
+    if attempt.state != "ended":
+        cause: Cause = "interrupted" if fact.spot_interrupted or attempt.interrupted_at else "lost"
+        message = f"instance {fact.instance_id} is gone: {fact.cause}"
+        ending = Ending(cause=cause, message=message, container_stopped=True)
+        return decide_end(case, billed, ending, now, jitter, rules)
+    if attempt.cause == "lost" and fact.spot_interrupted:
+        billed = replace(billed, cause="interrupted")  # silent first, and now the cloud says why
+    return _release(Step(job=case.job, attempts=(billed,)), case.with_attempt(billed), now, rules)
 
 
-def decide_overdue(job: Job, attempt: Attempt, now: datetime, rules: Rules) -> Step:
-    """`check_at` has passed: the attempt is alive and looked at again later, or it is lost."""
-    if attempt.dies_by is not None and now >= attempt.dies_by:
+def _release(step: Step, case: Case, now: datetime, rules: Rules) -> Step:
+    """Schedule the current attempt if it was held, and no container before it may run now."""
+    held = case.current
+    if held.state != "held" or case.unstopped_before(held.number) is not None:
+        return step
+    scheduled = advance(held, "scheduled", now)
+    return Step(
+        job=step.job,
+        attempts=(*step.attempts, scheduled),
+        events=(*step.events, job_scheduled(step.job, scheduled, rules)),
+    )
+
+
+def decide_overdue(
+    case: Case, attempt: Attempt, now: datetime, jitter: float, rules: Rules
+) -> Step:
+    """`check_at` has passed: the attempt is alive and looked at again later, or it is lost.
+
+    Lost is only that nobody hears it: its container counts as running until the cloud has said that
+    the instance is terminated (the reaper asks for that until it is so), and until then the next
+    attempt is held.
+    """
+    if attempt.dies_by is not None and now >= attempt.dies_by and attempt.token_hash is not None:
         message = "ran into its maximum lifetime"
-        return decide_end(
-            job, attempt, "timed_out", now, rules, message=message, container_stopped=False
-        )
+        ending = Ending(cause="timed_out", message=message, container_stopped=False)
+        return decide_end(case, attempt, ending, now, jitter, rules)
     heard = attempt.heartbeat_at
     if heard is None:
         message = f"no word from its instance within {rules.boot_seconds} s of its launch"
     elif later(heard, rules.silence_seconds) > now:
         look_again = replace(attempt, check_at=later(heard, rules.silence_seconds))
-        return Step(job=job, attempts=(look_again,))
+        return Step(job=case.job, attempts=(look_again,))
     else:
         message = f"no word from its agent for {rules.silence_seconds} s"
     cause: Cause = "interrupted" if attempt.interrupted_at else "lost"
-    return decide_end(job, attempt, cause, now, rules, message=message, container_stopped=False)
+    ending = Ending(cause=cause, message=message, container_stopped=False)
+    return decide_end(case, attempt, ending, now, jitter, rules)

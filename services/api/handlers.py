@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Any
 
 from services.api import decisions
-from services.api.model import Attempt, Job, Rules, Step
-from services.api.store.steps import Book, open_book, save_book
+from services.api.model import Attempt, Case, Rules, Step
+from services.api.store.steps import Book, open_book
 from shared.consumer import follow
 from shared.db import Transaction
 from shared.events import (
     Event,
+    InstanceInterrupted,
     InstanceLaunched,
     InstanceRequested,
     InstanceTerminated,
@@ -42,7 +43,7 @@ class Booked:
             for envelope in envelopes
             for event in self.handler(envelope.body, book, tx.now)
         ]
-        await save_book(tx, book)
+        await book.save(tx)
         return out
 
 
@@ -52,40 +53,48 @@ class Handlers:
 
     rules: Rules
     changed: Callable[[int], None]
+    jitter: Callable[[], float]
 
     def on_instance_requested(
         self, event: InstanceRequested, book: Book, now: datetime
     ) -> Sequence[Event]:
-        job, attempt = _find(book, event.job_id, event.attempt)
-        return self._take(book, decisions.decide_requested(job, attempt, now))
+        case, attempt = _find(book, event.job_id, event.attempt)
+        step = decisions.decide_requested(case.job, attempt, now)
+        return self._take(book, step)
 
     def on_launch_delayed(self, event: LaunchDelayed, book: Book, now: datetime) -> Sequence[Event]:
-        job, attempt = _find(book, event.job_id, event.attempt)
-        return self._take(book, decisions.decide_delayed(job, attempt, event, now))
+        case, attempt = _find(book, event.job_id, event.attempt)
+        step = decisions.decide_delayed(case.job, attempt, event, now)
+        return self._take(book, step)
 
     def on_launch_refused(self, event: LaunchRefused, book: Book, now: datetime) -> Sequence[Event]:
-        job, attempt = _find(book, event.job_id, event.attempt)
-        step = decisions.decide_refused(job, attempt, event.message, now, self.rules)
+        case, attempt = _find(book, event.job_id, event.attempt)
+        step = decisions.decide_refused(case, attempt, event, now, self.jitter(), self.rules)
         return self._take(book, step)
 
     def on_instance_launched(
         self, event: InstanceLaunched, book: Book, _now: datetime
     ) -> Sequence[Event]:
-        job, attempt = _find(book, event.job_id, event.attempt)
+        case, attempt = _find(book, event.job_id, event.attempt)
         launched = decisions.decide_launched(attempt, event, self.rules)
-        return self._take(book, Step(job=job, attempts=(launched,)))
+        return self._take(book, Step(job=case.job, attempts=(launched,)))
+
+    def on_instance_interrupted(
+        self, event: InstanceInterrupted, book: Book, now: datetime
+    ) -> Sequence[Event]:
+        case, attempt = _find(book, event.job_id, event.attempt)
+        step = decisions.decide_told_interrupted(
+            case, attempt, event, now, self.jitter(), self.rules
+        )
+        return self._take(book, step)
 
     def on_instance_terminated(
         self, event: InstanceTerminated, book: Book, now: datetime
     ) -> Sequence[Event]:
         if event.job_id is None or event.attempt is None:
             return ()  # an orphan that belonged to no job of ours
-        job, attempt = _find(book, event.job_id, event.attempt)
-        step = decisions.decide_gone(job, attempt, event, now, self.rules)
-        if step is not None and job.attempt == attempt.number + 1:
-            _, following = _find(book, job.id, job.attempt)
-            if following.state == "held":
-                step = decisions.release(step, following, now, self.rules)
+        case, attempt = _find(book, event.job_id, event.attempt)
+        step = decisions.decide_gone(case, attempt, event, now, self.jitter(), self.rules)
         return self._take(book, step)
 
     def _take(self, book: Book, step: Step | None) -> Sequence[Event]:
@@ -96,8 +105,8 @@ class Handlers:
         return step.events
 
 
-def _find(book: Book, job_id: int, number: int) -> tuple[Job, Attempt]:
-    found = book.find(job_id, number)
-    if found is None:
+def _find(book: Book, job_id: int, number: int) -> tuple[Case, Attempt]:
+    case = book.find(job_id)
+    if case is None or not any(each.number == number for each in case.attempts):
         raise UnknownJob(f"there is no attempt {number} of job {job_id}")
-    return found
+    return case, case.attempt(number)

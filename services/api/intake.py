@@ -14,9 +14,10 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
-from services.api import decisions, render
+from services.api import endings, render
 from services.api.model import Attempt, Job, Rules, first_attempt
 from services.api.requests import BadRequest, Order
+from services.api.sealing import Sealed, SecretKeys
 from services.api.store import jobs as store
 from services.api.store import keys
 from services.api.store.keys import KeptAnswer
@@ -57,8 +58,16 @@ class _Waiting:
 class Intake:
     """Accepts orders. `run` must be running for `accept` to return."""
 
-    def __init__(self, db: Database, rules: Rules, wakeups: Wakeups, points: Points) -> None:
+    def __init__(
+        self,
+        db: Database,
+        rules: Rules,
+        wakeups: Wakeups,
+        points: Points,
+        keys: SecretKeys | None,
+    ) -> None:
         self._db = db
+        self._keys = keys
         self._rules = rules
         self._wakeups = wakeups
         self._points = points
@@ -164,7 +173,7 @@ class Intake:
         self, orders: Sequence[Order], ids: Sequence[int], trace: str, now: datetime
     ) -> "list[_Written]":
         return [
-            _compose_one(order, job_id, trace, now, self._rules)
+            _compose_one(order, job_id, trace, now, self._rules, self._keys)
             for order, job_id in zip(orders, ids, strict=True)
         ]
 
@@ -175,9 +184,12 @@ class _Written:
     attempt: Attempt
     fact: wire.Envelope
     answer: bytes
+    sealed: Sealed | None
 
 
-def _compose_one(order: Order, job_id: int, trace: str, now: datetime, rules: Rules) -> _Written:
+def _compose_one(
+    order: Order, job_id: int, trace: str, now: datetime, rules: Rules, keys: SecretKeys | None
+) -> _Written:
     job = Job(
         id=job_id,
         name=order.name,
@@ -188,14 +200,23 @@ def _compose_one(order: Order, job_id: int, trace: str, now: datetime, rules: Ru
         scheduled_for=order.scheduled_for,
         timezone=order.timezone,
         timeout_seconds=order.timeout_seconds,
+        resources=order.resources,
+        capacity=order.capacity,
+        spot_wait_seconds=order.spot_wait_seconds,
+        retries=order.retries,
+        secret_env=sorted(order.secret_env),
+        secrets=order.secrets,
+        registry_auth=order.registry_auth,
         status="SCHEDULED",
         attempt=1,
         trace=trace,
         created_at=now,
     )
     attempt = first_attempt(job_id, order.scheduled_for, now)
-    fact = wire.wrap(decisions.job_scheduled(job, attempt, rules), at=now, trace=trace)
-    return _Written(job, attempt, fact, msgspec.json.encode(render.detailed(job, [attempt], now)))
+    fact = wire.wrap(endings.job_scheduled(job, attempt, rules), at=now, trace=trace)
+    shown = render.detailed(job, [attempt], now, rules)
+    sealed = keys.seal(job_id, order.secret_env) if keys and order.secret_env else None
+    return _Written(job, attempt, fact, msgspec.json.encode(shown), sealed)
 
 
 def _stopping() -> Stopping:
@@ -214,4 +235,5 @@ async def _write(conn: Connection, written: Sequence[_Written]) -> None:
         [each.job for each in written],
         [each.attempt for each in written],
         [each.fact for each in written],
+        {each.job.id: each.sealed for each in written if each.sealed is not None},
     )

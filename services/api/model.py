@@ -13,7 +13,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from shared.events import Cause, Event, Market, Requirements
+from shared.events import Capacity, Cause, Event, Market, Requirements, Resources
 
 Status = Literal["SCHEDULED", "RUNNING", "DONE", "FAILED", "CANCELLED"]
 TERMINAL: frozenset[str] = frozenset({"DONE", "FAILED", "CANCELLED"})
@@ -80,6 +80,13 @@ class Job(Struct, frozen=True, kw_only=True):
     finished_at: datetime | None = None
     log_bytes: int = 0
     log_cut: bool = False
+    resources: Resources = Resources()
+    capacity: Capacity = "spot"
+    spot_wait_seconds: int | None = None
+    retries: int = 0
+    secret_env: list[str] = []
+    secrets: dict[str, str] = {}
+    registry_auth: str | None = None
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -112,25 +119,94 @@ class Attempt(Struct, frozen=True, kw_only=True):
     instance_gone_at: datetime | None = None
     billed_seconds: int | None = None
     cost_usd: float | None = None
+    on_demand_hourly_price_usd: float | None = None
+    rebalance_at: datetime | None = None
+
+
+class Case(Struct, frozen=True):
+    """A job with all of its attempts in the order of their numbers, as one moment has them.
+
+    One attempt is the job's current one. Beside it there may be its replacement: a later attempt
+    that is not over, launched early because the current one's instance is being taken back. It
+    boots, but may not claim the job before every earlier container is known to have stopped.
+    """
+
+    job: Job
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def current(self) -> Attempt:
+        """The one attempt whose word counts."""
+        return self.attempt(self.job.attempt)
+
+    @property
+    def replacement(self) -> Attempt | None:
+        """The attempt that takes over where the current one does not finish the job."""
+        later_ones = (each for each in self.attempts if each.number > self.job.attempt)
+        return next((each for each in later_ones if each.state != "ended"), None)
+
+    def attempt(self, number: int) -> Attempt:
+        """Attempt *number*. Raises KeyError."""
+        for each in self.attempts:
+            if each.number == number:
+                return each
+        raise KeyError(number)
+
+    def with_attempt(self, changed: Attempt) -> "Case":
+        """The same with *changed* in its place."""
+        others = (each for each in self.attempts if each.number != changed.number)
+        attempts = sorted((*others, changed), key=lambda each: each.number)
+        return Case(self.job, tuple(attempts))
+
+    def unstopped_before(self, number: int) -> Attempt | None:
+        """The earliest attempt before *number* whose container may still run."""
+        earlier = (each for each in self.attempts if each.number < number)
+        return next((each for each in earlier if not each.container_stopped), None)
 
 
 class Rules(Struct, frozen=True, kw_only=True):
-    """The settings that decisions need. Durations in seconds."""
+    """The settings that decisions need. Durations in seconds.
+
+    The budgets say how many further attempts each kind of misfortune may start.
+    """
 
     max_lifetime_seconds: int = 86_400
-    max_attempts: int = 20
+    interruption_budget: int = 20
+    pull_budget: int = 3
+    pull_refused_budget: int = 1
+    retry_first_seconds: float = 5
     boot_seconds: int = 900
     silence_seconds: int = 60
     stop_grace_seconds: int = 10
     reschedule_delay_seconds: int = 0
+    replace_on_rebalance: bool = False
+    wipe_secrets: bool = True
+
+
+class Ending(Struct, frozen=True, kw_only=True):
+    """How an attempt ends.
+
+    `container_stopped`: its container is known to run no more. `for_good`: trying again will hardly
+    help (the registry has no such image, or denies it).
+    """
+
+    cause: Cause
+    message: str | None = None
+    exit_code: int | None = None
+    container_stopped: bool
+    for_good: bool = False
 
 
 class Step(Struct, frozen=True, kw_only=True):
-    """What a decision changes: the job, some of its attempts, and what is to be told."""
+    """What a decision changes: the job, some of its attempts, and what is to be told.
+
+    `wipe_secrets`: the job is over, and nobody needs the values of its `secret_env` any more.
+    """
 
     job: Job
     attempts: tuple[Attempt, ...]
     events: tuple[Event, ...] = ()
+    wipe_secrets: bool = False
 
 
 def advance(attempt: Attempt, state: State, now: datetime) -> Attempt:
@@ -158,7 +234,13 @@ def requirements_of(job: Job, rules: Rules) -> Requirements:
     lifetime = rules.max_lifetime_seconds
     if job.timeout_seconds is not None:
         lifetime = min(lifetime, job.timeout_seconds + 3600)
-    return Requirements(max_lifetime_seconds=lifetime, labels=job.labels)
+    return Requirements(
+        max_lifetime_seconds=lifetime,
+        labels=job.labels,
+        resources=job.resources,
+        capacity=job.capacity,
+        spot_wait_seconds=job.spot_wait_seconds,
+    )
 
 
 def later(now: datetime, seconds: float) -> datetime:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.api import decisions, render
-from services.api.model import TERMINAL, Rules
+from services.api.model import Rules
 from services.api.store import jobs as store
 from services.api.store import steps
 from shared.db import Database
@@ -41,22 +41,22 @@ class Desk:
         if whole is None:
             raise NoSuchJob(f"there is no job {job_id}")
         job, attempts = whole
-        return render.detailed(job, attempts, self.db.clock.now())
+        return render.detailed(job, attempts, self.db.clock.now(), self.rules)
 
     async def cancel(self, job_id: int) -> dict[str, Any]:
         """Cancel a job at any stage. Raises `NoSuchJob` and `AlreadyOver`."""
         async with self.db.transaction() as tx:
-            job = await store.lock_job(tx, job_id)
-            if job is None:
+            case = await store.lock_case(tx, job_id)
+            if case is None:
                 raise NoSuchJob(f"there is no job {job_id}")
-            attempt = await store.load_attempt(tx.conn, job_id, job.attempt)
-            if job.status in TERMINAL or attempt is None:
-                raise AlreadyOver(f"job {job_id} is {job.status} already and cannot be cancelled")
-            step = decisions.decide_cancel(job, attempt, tx.now, self.rules)
-            if step is not None:
-                await steps.save_and_tell(tx, job, step)
+            # Cancelling is final: no delay is drawn, so there is nothing to jitter.
+            step = decisions.decide_cancel(case, tx.now, 0.0, self.rules)
+            if step is None:
+                status = case.job.status
+                raise AlreadyOver(f"job {job_id} is {status} already and cannot be cancelled")
+            await steps.save_and_tell(tx, case.job, step)
         self.points.reached("api.cancelled")
-        _log.info("job cancelled", job=job_id, attempt=attempt.number)
+        _log.info("job cancelled", job=job_id, attempt=case.job.attempt)
         self.wakeups.wake("relay_outbox")
         self.changed(job_id)
         return await self.status(job_id)

@@ -3,7 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from services.api.model import PHASES, TERMINAL, Attempt, Job
+from services.api.budgets import spent
+from services.api.costs import cost_of, cost_of_all
+from services.api.model import PHASES, TERMINAL, Attempt, Case, Job, Rules
+from shared.events import Resources
 
 _SHOWN_PHASES = (
     "held",
@@ -30,6 +33,13 @@ def listed(job: Job, attempt: Attempt) -> dict[str, Any]:
         "scheduled_for": job.scheduled_for,
         "timezone": job.timezone,
         "timeout_seconds": job.timeout_seconds,
+        "resources": _wished(job.resources),
+        "capacity": job.capacity,
+        "spot_wait_seconds": job.spot_wait_seconds,
+        "retries": job.retries,
+        "secret_env": job.secret_env,
+        "secrets": job.secrets,
+        "registry_auth": job.registry_auth,
         "status": job.status,
         "phase": phase(job, attempt),
         "waiting_because": because,
@@ -45,10 +55,18 @@ def listed(job: Job, attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def detailed(job: Job, attempts: list[Attempt], now: datetime) -> dict[str, Any]:
-    """A job as `/status` shows it: with every attempt, the first one first."""
+def _wished(resources: Resources) -> dict[str, Any]:
+    """What was asked for; the rest is the deployment's default."""
+    fields = ((name, getattr(resources, name)) for name in Resources.__struct_fields__)
+    return {name: value for name, value in fields if value not in (None, ())}
+
+
+def detailed(job: Job, attempts: list[Attempt], now: datetime, rules: Rules) -> dict[str, Any]:
+    """A job as `/status` shows it: with every attempt, the first one first, budgets and costs."""
     current = next(each for each in attempts if each.number == job.attempt)
     shown = listed(job, current)
+    shown["budgets"] = spent(Case(job, tuple(attempts)), rules)
+    shown |= cost_of_all(attempts)
     shown["attempts"] = [_attempt(each, now) for each in attempts]
     return shown
 
@@ -83,18 +101,21 @@ def _attempt(attempt: Attempt, now: datetime) -> dict[str, Any]:
         "cause": attempt.cause,
         "exit_code": attempt.exit_code,
         "error_message": attempt.error_message,
+        "waiting_because": attempt.waiting_because,
         "runtime": attempt.runtime,
         "instance_id": attempt.instance_id,
         "instance_type": attempt.instance_type,
         "zone": attempt.zone,
         "market": attempt.market,
         "hourly_price_usd": attempt.hourly_price_usd,
+        "on_demand_hourly_price_usd": attempt.on_demand_hourly_price_usd,
         "spot_instance_request_id": attempt.spot_instance_request_id,
         "interrupted_at": attempt.interrupted_at,
+        "rebalance_at": attempt.rebalance_at,
         "ended_at": attempt.ended_at,
         "instance_gone_at": attempt.instance_gone_at,
         "billed_seconds": attempt.billed_seconds,
-        "cost_usd": attempt.cost_usd,
+        **cost_of(attempt),
         "phases": _durations(attempt, now),
     }
 

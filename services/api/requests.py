@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from services.api import when
+from services.api import capacity, secret_fields, when
+from shared.events import Capacity, Resources
 
 # The reference grammar of the distribution project:
 # https://pkg.go.dev/github.com/distribution/reference
@@ -31,6 +32,7 @@ MAX_LABELS = 50
 MAX_LABEL_LENGTH = 256
 MAX_NAME_LENGTH = 200
 MAX_IMAGE_LENGTH = 4096
+MAX_RETRIES = 100
 
 FIELDS = (
     "docker_image",
@@ -41,6 +43,13 @@ FIELDS = (
     "labels",
     "timeout_seconds",
     "name",
+    "resources",
+    "capacity",
+    "spot_wait_seconds",
+    "retries",
+    "secret_env",
+    "secrets",
+    "registry_auth",
 )
 
 
@@ -59,6 +68,13 @@ class Order(Struct, frozen=True, kw_only=True):
     labels: dict[str, str]
     timeout_seconds: int | None
     name: str | None
+    resources: Resources
+    capacity: Capacity
+    spot_wait_seconds: int | None
+    retries: int
+    secret_env: dict[str, str]
+    secrets: dict[str, str]
+    registry_auth: str | None
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
@@ -66,6 +82,9 @@ class Bounds(Struct, frozen=True, kw_only=True):
 
     default_timezone: str
     max_lifetime_seconds: int
+    default_capacity: Capacity = "spot"
+    default_retries: int = 0
+    keeps_secrets: bool = False
 
 
 class Fraction(Struct, frozen=True):
@@ -96,15 +115,36 @@ def read_order(body: Any, now: datetime, bounds: Bounds) -> Order:
             raise BadRequest(f"unknown field {_short(field)}: the fields are {', '.join(FIELDS)}")
     image = _image(body.get("docker_image"))
     scheduled_for, timezone = _when(body, now, bounds)
+    env_vars = _env_vars(body.get("env_vars"), "env_vars")
+    secret_env = _secret_env(body.get("secret_env"), bounds)
+    _check_size(env_vars, secret_env)
+    try:
+        secrets = secret_fields.read_secrets(body.get("secrets"))
+        secret_fields.check_apart(env_vars=env_vars, secret_env=secret_env, secrets=secrets)
+        registry_auth = secret_fields.read_registry_auth(
+            body.get("registry_auth"), secret_env.keys() | secrets.keys()
+        )
+        resources = capacity.read_resources(body.get("resources"))
+        bought = capacity.read_capacity(body.get("capacity"), bounds.default_capacity)
+        spot_wait_seconds = capacity.read_spot_wait(body.get("spot_wait_seconds"), bought)
+    except capacity.BadWish as error:
+        raise BadRequest(str(error)) from None
     return Order(
         docker_image=image,
         scheduled_for=scheduled_for,
         timezone=timezone,
-        env_vars=_env_vars(body.get("env_vars")),
+        env_vars=env_vars,
         command=_command(body.get("command")),
         labels=_labels(body.get("labels")),
         timeout_seconds=_timeout(body.get("timeout_seconds"), bounds),
         name=_name(body.get("name")),
+        resources=resources,
+        capacity=bought,
+        spot_wait_seconds=spot_wait_seconds,
+        retries=_retries(body.get("retries"), bounds),
+        secret_env=secret_env,
+        secrets=secrets,
+        registry_auth=registry_auth,
     )
 
 
@@ -139,27 +179,40 @@ def _when(body: dict[str, Any], now: datetime, bounds: Bounds) -> tuple[datetime
         raise BadRequest(str(error)) from None
 
 
-def _env_vars(value: Any) -> dict[str, str]:
+def _secret_env(value: Any, bounds: Bounds) -> dict[str, str]:
+    if value is not None and not bounds.keeps_secrets:
+        raise BadRequest(
+            "secret_env needs a key to keep its values under: set DOCKER_JOB_SECRETS_KEY to 64 "
+            "hexadecimal digits, or name where they are kept in secrets"
+        )
+    return _env_vars(value, "secret_env")
+
+
+def _check_size(*variables: dict[str, str]) -> None:
+    each = (pair for group in variables for pair in group.items())
+    size = sum(len(name.encode()) + len(text.encode()) for name, text in each)
+    if size > MAX_ENV_BYTES:
+        raise BadRequest(f"env_vars holds {size} bytes, at most {MAX_ENV_BYTES} are taken")
+
+
+def _env_vars(value: Any, field: str) -> dict[str, str]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise BadRequest('env_vars must be an object of strings, like {"KEY": "VALUE"}')
+        raise BadRequest(f'{field} must be an object of strings, like {{"KEY": "VALUE"}}')
     read = {}
     for name, raw in value.items():
         if not _ENV_NAME.fullmatch(name):
             raise BadRequest(
-                f"env_vars has the name {_short(name)}: a name is made of letters, digits and "
+                f"{field} has the name {_short(name)}: a name is made of letters, digits and "
                 "underscores and does not begin with a digit"
             )
         text = _scalar_text(raw)
         if text is None:
-            raise BadRequest(f"env_vars.{name} must be a string, a number or a boolean")
+            raise BadRequest(f"{field}.{name} must be a string, a number or a boolean")
         if "\n" in text or "\r" in text or "\0" in text:
-            raise BadRequest(f"env_vars.{name} must not hold a line break or a NUL character")
+            raise BadRequest(f"{field}.{name} must not hold a line break or a NUL character")
         read[name] = text
-    size = sum(len(name.encode()) + len(text.encode()) for name, text in read.items())
-    if size > MAX_ENV_BYTES:
-        raise BadRequest(f"env_vars holds {size} bytes, at most {MAX_ENV_BYTES} are taken")
     return read
 
 
@@ -211,6 +264,14 @@ def _timeout(value: Any, bounds: Bounds) -> int | None:
     most = bounds.max_lifetime_seconds
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
         raise BadRequest(f"timeout_seconds must be a whole number from 1 to {most}")
+    return value
+
+
+def _retries(value: Any, bounds: Bounds) -> int:
+    if value is None:
+        return bounds.default_retries
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_RETRIES:
+        raise BadRequest(f"retries must be a whole number from 0 to {MAX_RETRIES}")
     return value
 
 

@@ -43,10 +43,10 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-async def check_exposure(host: str, db: Database, program: str = "services.api") -> None:
+async def check_exposure(host: str, db: Database, program: str) -> None:
     """Refuse to be open to others: on an address that is not loopback there must be an API key.
 
-    Raises `BadSetting`, which tells how *program* makes one.
+    Raises `BadSetting`, which tells how to make one: *program* is what `keys create` follows.
     """
     if _is_loopback(host):
         return
@@ -55,7 +55,7 @@ async def check_exposure(host: str, db: Database, program: str = "services.api")
             return
     raise BadSetting(
         f"{PREFIX}HOST is {host}, which others can reach, and there is no API key: make one first "
-        f"(python -m {program} keys create --name me --scope admin), or listen on 127.0.0.1"
+        f"({program} keys create --name me --scope admin), or listen on 127.0.0.1"
     )
 
 

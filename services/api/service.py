@@ -1,6 +1,8 @@
 """The API's composition root."""
 
 import asyncio
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
@@ -10,10 +12,13 @@ from starlette.types import ASGIApp
 
 from services.api import NAME
 from services.api.access import Access, RateLimit
+from services.api.agent_file import read_agent_file
 from services.api.agents import AgentDesk
+from services.api.claims import ClaimDesk
 from services.api.config import ApiConfig
 from services.api.followers import Followers
 from services.api.handlers import Booked, Handlers
+from services.api.identity import StsIdentity
 from services.api.intake import Intake
 from services.api.people import Desk
 from services.api.routes.agents import AgentRoutes
@@ -57,19 +62,27 @@ def build(config: ApiConfig, ports: Ports) -> Api:
     followers = Followers()
     db, wakeups, points = ports.db, ports.wakeups, ports.points
     changed = followers.changed
-    sweeps = Sweeps(db, config.rules, points, changed, told=lambda: wakeups.wake("relay_outbox"))
+    jitter = random.random
+    sweeps = Sweeps(
+        db,
+        config.rules,
+        points,
+        changed,
+        told=lambda: wakeups.wake("relay_outbox"),
+        jitter=jitter,
+    )
     service = Service(
         NAME,
         ports,
-        subscribers=_subscribers(Handlers(config.rules, changed)),
+        subscribers=_subscribers(Handlers(config.rules, changed, jitter)),
         sweeps=(
             Sweep("end_silent", sweeps.end_silent, interval_seconds=15),
             Sweep("forget_keys", sweeps.forget_keys, interval_seconds=3600),
         ),
     )
-    intake = Intake(db, config.rules, wakeups, points)
+    intake = Intake(db, config.rules, wakeups, points, config.secret_keys)
     jobs = JobRoutes(config, db, intake, Desk(db, config.rules, wakeups, points, changed))
-    agents = AgentRoutes(AgentDesk(config, db, wakeups, points, changed), config.body)
+    agents = _agents(config, ports, changed, jitter)
     rate = RateLimit(
         config.requests_per_second, config.requests_at_once, lambda: ports.clock.now().timestamp()
     )
@@ -86,12 +99,29 @@ def build(config: ApiConfig, ports: Ports) -> Api:
     return Api(service, intake, app)
 
 
+def _agents(
+    config: ApiConfig,
+    ports: Ports,
+    changed: Callable[[int], None],
+    jitter: Callable[[], float],
+) -> AgentRoutes:
+    db, wakeups, points = ports.db, ports.wakeups, ports.points
+    identity = None if config.identity is None else StsIdentity(config.identity, ports.clock)
+    return AgentRoutes(
+        AgentDesk(config, db, wakeups, points, changed, jitter),
+        ClaimDesk(config, db, wakeups, points, changed, jitter, identity),
+        config.body,
+        read_agent_file(),
+    )
+
+
 def _subscribers(handlers: Handlers) -> dict[type[events.Event], Reaction]:
     return {
         events.InstanceRequested: Booked(handlers.on_instance_requested),
         events.LaunchDelayed: Booked(handlers.on_launch_delayed),
         events.LaunchRefused: Booked(handlers.on_launch_refused),
         events.InstanceLaunched: Booked(handlers.on_instance_launched, wakes=("end_silent",)),
+        events.InstanceInterrupted: Booked(handlers.on_instance_interrupted),
         events.InstanceTerminated: Booked(handlers.on_instance_terminated),
     }
 
@@ -110,6 +140,7 @@ def _people_routes(gate: Gate, jobs: JobRoutes, logs: LogRoutes) -> list[Route]:
 def _agent_routes(agents: AgentRoutes) -> list[Route]:
     return [
         Route("/callback/{id}", agents.callback, methods=["PUT"]),
+        Route("/agent/agent.py", agents.agent_file, methods=["GET"]),
         Route("/agent/claim", agents.claim, methods=["POST"]),
         Route("/agent/jobs/{id}/report", agents.report, methods=["POST"]),
     ]

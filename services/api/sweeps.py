@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from services.api import decisions
 from services.api.model import Rules
-from services.api.store import jobs, keys, steps
+from services.api.store import jobs, keys, proofs, steps
 from services.api.store.jobs import Owner
 from shared.db import Database, is_transient
 from shared.log import get_logger
@@ -28,6 +28,7 @@ class Sweeps:
     points: Points
     changed: Callable[[int], None]
     told: Callable[[], None]
+    jitter: Callable[[], float]
 
     async def end_silent(self) -> datetime | None:
         """End the attempts whose instance or agent has not been heard of for too long."""
@@ -47,23 +48,24 @@ class Sweeps:
 
     async def _look_at(self, owner: Owner) -> None:
         async with self.db.transaction() as tx:
-            job = await jobs.lock_job(tx, owner.job_id)
-            attempt = await jobs.load_attempt(tx.conn, owner.job_id, owner.attempt)
+            case = await jobs.lock_case(tx, owner.job_id)
+            if case is None:
+                return
+            attempt = case.attempt(owner.attempt)
             # Looked at again under the lock: a heartbeat or a replica may have been faster.
-            if job is None or attempt is None or attempt.check_at is None:
+            if attempt.check_at is None or attempt.check_at > tx.now:
                 return
-            if attempt.check_at > tx.now:
-                return
-            step = decisions.decide_overdue(job, attempt, tx.now, self.rules)
-            await steps.save_and_tell(tx, job, step)
+            step = decisions.decide_overdue(case, attempt, tx.now, self.jitter(), self.rules)
+            await steps.save_and_tell(tx, case.job, step)
         if step.events:
             self.points.reached("api.silent_ended")
             self.changed(owner.job_id)
             self.told()
 
     async def forget_keys(self) -> datetime | None:
-        """Forget idempotency keys of a week ago."""
+        """Forget idempotency keys of a week ago, and proofs of identity that have expired."""
         now = self.db.clock.now()
         async with self.db.connection() as conn:
             more = await keys.prune_keys(conn, now - KEEP_KEYS, BATCH * 10)
+            await proofs.prune_proofs(conn, now)
         return now if more else None

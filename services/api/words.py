@@ -4,7 +4,9 @@ import re
 from datetime import datetime
 from typing import Any
 
-from services.api.agents import Callback, Claim, Report
+from services.api.agents import Callback, Report
+from services.api.claims import Claim, RoleClaim
+from services.api.identity import Proof
 from services.api.requests import BadRequest
 from services.api.store.logs import Line
 from shared.events import Cause
@@ -15,28 +17,60 @@ STREAMS = ("stdout", "stderr", "docker-job")
 MAX_MESSAGE = 16_384
 MAX_LINE = 65_536
 MAX_LINES = 10_000
+MAX_HEADERS = 20
 _TOKEN = re.compile(r"[0-9a-f]{64}")
 
 
 def read_claim(body: Any) -> Claim:
-    """The body of `POST /agent/claim`."""
+    """The body of `POST /agent/claim` with a bootstrap token."""
     fields = _object(body)
-    token = fields.get("token")
-    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-        raise BadRequest("token must be 64 hexadecimal digits of the agent's own making")
+    token = _token(fields)
     instance_id = fields.get("instance_id")
     if not isinstance(instance_id, str) or not 1 <= len(instance_id) <= 200:
         raise BadRequest("instance_id must be a string")
-    runtime = fields.get("runtime")
-    if runtime not in RUNTIMES:
-        raise BadRequest(f"runtime must be one of {', '.join(RUNTIMES)}")
     return Claim(
         job_id=_whole(fields, "job_id"),
         attempt=_whole(fields, "attempt"),
         instance_id=clean(instance_id),
         token=token,
-        runtime=runtime,
+        runtime=_runtime(fields),
+        interrupted=bool(fields.get("interrupted")),
     )
+
+
+def read_role_claim(body: Any) -> RoleClaim:
+    """The body of `POST /agent/claim` of an instance that shows who it is by its role."""
+    fields = _object(body)
+    token = _token(fields)
+    runtime = _runtime(fields)
+    identity = _object(fields.get("identity"), "identity")
+    headers, signed = identity.get("headers"), identity.get("body")
+    if not isinstance(headers, dict) or not all(isinstance(each, str) for each in headers.values()):
+        raise BadRequest("identity.headers must be an object of strings")
+    if len(headers) > MAX_HEADERS or any(name != name.lower() for name in headers):
+        raise BadRequest("identity.headers must have names in small letters, and few of them")
+    if not isinstance(signed, str):
+        raise BadRequest("identity.body must be a string")
+    return RoleClaim(
+        proof=Proof(headers, signed),
+        token=token,
+        runtime=runtime,
+        interrupted=bool(fields.get("interrupted")),
+    )
+
+
+def _token(fields: dict[str, Any]) -> str:
+    token = fields.get("token")
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        raise BadRequest("token must be 64 hexadecimal digits of the agent's own making")
+    return token
+
+
+def _runtime(fields: dict[str, Any]) -> str:
+    runtime = fields.get("runtime")
+    if runtime not in RUNTIMES:
+        raise BadRequest(f"runtime must be one of {', '.join(RUNTIMES)}")
+    return str(runtime)
 
 
 def read_report(body: Any) -> Report:
@@ -45,14 +79,22 @@ def read_report(body: Any) -> Report:
     phase = fields.get("phase")
     if phase is not None and phase not in PHASES:
         raise BadRequest(f"phase must be null or one of {', '.join(PHASES)}")
+    rebalance = bool(fields.get("rebalance"))
+    if rebalance and phase is not None:
+        raise BadRequest("rebalance goes without a phase: report that by itself")
     batch = fields.get("logs")
     if batch is None:
-        return Report(phase=phase)
+        return Report(phase=phase, rebalance=rebalance)
     batch = _object(batch, "logs")
     lines = batch.get("lines")
     if not isinstance(lines, list) or len(lines) > MAX_LINES:
         raise BadRequest(f"logs.lines must be an array of at most {MAX_LINES} lines")
-    return Report(phase=phase, seq=_whole(batch, "seq"), lines=tuple(_line(line) for line in lines))
+    return Report(
+        phase=phase,
+        rebalance=rebalance,
+        seq=_whole(batch, "seq"),
+        lines=tuple(_line(line) for line in lines),
+    )
 
 
 def _line(line: Any) -> Line:
@@ -82,12 +124,23 @@ def read_callback(body: Any) -> Callback:
         stopped = bool(fields.get("stopped", False))
         return Callback(cause="interrupted", stopped=stopped, exit_code=exit_code)
     if "failed" in fields:
-        cause: Cause = "timed_out" if fields.get("timed_out") else "failed"
         text = clean(message or "the container failed")[-MAX_MESSAGE:]
-        return Callback(cause=cause, stopped=True, exit_code=exit_code, message=text)
+        return Callback(
+            cause=_failure(fields),
+            stopped=bool(fields.get("stopped", True)),
+            exit_code=exit_code,
+            message=text,
+            for_good=bool(fields.get("for_good")),
+        )
     if exit_code not in (None, 0):
         raise BadRequest("exit_code is not 0: a container that failed is told with failed")
     return Callback(cause="done", stopped=True, exit_code=0)
+
+
+def _failure(fields: dict[str, Any]) -> Cause:
+    if fields.get("pull_failed"):
+        return "pull_failed"
+    return "timed_out" if fields.get("timed_out") else "failed"
 
 
 def clean(text: str) -> str:

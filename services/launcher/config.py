@@ -27,13 +27,31 @@ class LauncherConfig:
 
     interval_seconds: float = 15
     batch: int = 100
-    """Launches in one call to the cloud, at most."""
+    """Launches that are taken at once, at most."""
 
     lanes: int = 2
-    """Calls under way at once, so that a slow one does not hold up the next."""
+    """Passes under way at once, so that a slow call does not hold up the next."""
+
+    gathered_batch: int = 500
+    gathered_lanes: int = 8
+    """The same where a batch is one call: it is no slower for being large, but it waits until the
+    cloud shows all that it has launched, which takes EC2 some seconds."""
 
     call_seconds: float = 30
     """A call without an answer for so long has an unknown outcome."""
+
+    plan_seconds: float = 20
+    """What settling a plan may take; it asks the cloud about images, networks and templates."""
+
+    plan_lease_seconds: float = 35
+    """For a plan and the record of it."""
+
+    gather_idle_seconds: float = 0.035
+    gather_longest_seconds: float = 1
+    """Where a batch is one call: until none came for the first, and for the second at most."""
+
+    spot_wait_seconds: float = 600
+    """How long `spot_then_on_demand` waits for Spot where the job does not say."""
 
     lease_seconds: float = 90
     """For two calls in a row (a batch, then singly) and the records around them. A call that
@@ -73,7 +91,14 @@ def from_settings(
         token_key=token_key,
         batch=settings.integer("LAUNCH_BATCH", 100, least=1, most=1000),
         lanes=settings.integer("LAUNCH_LANES", 2, least=1, most=16),
+        gathered_batch=settings.integer("LAUNCH_GATHERED_BATCH", 500, least=1, most=1000),
+        gathered_lanes=settings.integer("LAUNCH_GATHERED_LANES", 8, least=1, most=16),
         call_seconds=call_seconds,
+        plan_seconds=settings.number("LAUNCH_PLAN_SECONDS", 20, least=1, most=600),
+        plan_lease_seconds=settings.number("LAUNCH_PLAN_SECONDS", 20) + 15,
+        gather_idle_seconds=settings.number("LAUNCH_GATHER_IDLE_SECONDS", 0.035, most=60),
+        gather_longest_seconds=settings.number("LAUNCH_GATHER_LONGEST_SECONDS", 1, most=60),
+        spot_wait_seconds=settings.number("LAUNCH_SPOT_WAIT_SECONDS", 600),
         lease_seconds=2 * call_seconds + 30,
         refused=Backoff(first=first, factor=2, longest=longest),
         report_seconds=settings.number("LAUNCH_REPORT_SECONDS", 15, least=1),

@@ -1,25 +1,27 @@
-"""What the launcher decides. Pure: time and jitter come in as arguments."""
+"""What the launcher decides. Pure: time and jitter come in as arguments.
 
-import hashlib
+What goes into one call is decided in `offers.py`; this file has what follows an answer.
+"""
+
 from datetime import datetime, timedelta
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from services.launcher.model import TRANSITIONS, Launch, Params, Reason, State, Verdict
+from services.launcher.model import TRANSITIONS, Launch, Reason, State, Verdict
+from services.launcher.offers import spot_ends_at
 from shared.backoff import Backoff
 from shared.compute.port import (
     ComputeError,
     Instance,
-    LaunchRequest,
     NoCapacity,
     QuotaReached,
     Rejected,
+    Stale,
     Throttled,
     Unknown,
 )
 from shared.events import InstanceLaunched, LaunchDelayed, LaunchesReported, LaunchRefused
-from shared.tokens import bootstrap_token
 
 ERROR_LENGTH = 2000
 """Characters that are kept of a cloud's error message."""
@@ -28,6 +30,7 @@ REASONS: dict[type[ComputeError], Reason] = {
     NoCapacity: "no_capacity",
     QuotaReached: "quota_reached",
     Throttled: "throttled",
+    Stale: "unknown_outcome",
     Unknown: "unknown_outcome",
 }
 
@@ -46,59 +49,7 @@ class Pace(Struct, frozen=True, kw_only=True):
     refused: Backoff
     unknown: Backoff
     tell_again_seconds: float
-
-
-def launch_token(deployment: str, job_id: int, attempt: int, offer: int) -> str:
-    """The idempotency key of one offer: derived, so that whoever asks again asks the same.
-
-    64 characters, the most that EC2's ClientToken may have.
-    """
-    text = f"launch/{deployment}/{job_id}/{attempt}/{offer}"
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def decide_intent(launch: Launch, deployment: str, api_url: str, now: datetime) -> Launch:
-    """The claimed *launch* as it is committed before the cloud is asked.
-
-    One that was `asked` already (its claimant crashed or was too slow, or the outcome was unknown)
-    keeps its token, its parameters and the moment of its first call. After a refusal for quota or
-    throttling the same offer is made again.
-    """
-    token = launch.launch_token or launch_token(
-        deployment, launch.job_id, launch.attempt, launch.offer
-    )
-    params = launch.params or Params(
-        token=token,
-        deployment=deployment,
-        job_id=launch.job_id,
-        attempt=launch.attempt,
-        max_lifetime_seconds=launch.requirements.max_lifetime_seconds,
-        labels=launch.requirements.labels,
-        api_url=api_url,
-    )
-    return replace(
-        launch if launch.state == "asked" else _become(launch, "asked"),
-        launch_token=token,
-        params=params,
-        asked_at=launch.asked_at or now,
-        uncertain=launch.state == "asked",
-    )
-
-
-def request_of(params: Params, token_key: str) -> LaunchRequest:
-    """The call for *params*: the same every time."""
-    return LaunchRequest(
-        token=params.token,
-        deployment=params.deployment,
-        job_id=params.job_id,
-        attempt=params.attempt,
-        max_lifetime_seconds=params.max_lifetime_seconds,
-        labels=params.labels,
-        api_url=params.api_url,
-        bootstrap_token=bootstrap_token(
-            token_key, params.deployment, params.job_id, params.attempt
-        ),
-    )
+    spot_wait_seconds: float
 
 
 def decide_launched(launch: Launch, instance: Instance, told: int, now: datetime) -> Verdict:
@@ -121,7 +72,7 @@ def decide_launched(launch: Launch, instance: Instance, told: int, now: datetime
     event = InstanceLaunched(
         job_id=launch.job_id,
         attempt=launch.attempt,
-        launch_token=launch.params.token,
+        launch_token=instance.launch_token,
         instance_id=instance.instance_id,
         instance_type=instance.instance_type,
         zone=instance.zone,
@@ -131,18 +82,26 @@ def decide_launched(launch: Launch, instance: Instance, told: int, now: datetime
         dies_by=instance.launched_at + lifetime,
         told=told,
         spot_instance_request_id=instance.spot_instance_request_id,
+        on_demand_hourly_price_usd=instance.on_demand_hourly_price_usd,
     )
     return Verdict(launch=settled, events=(event,))
 
 
 def decide_refusal(
-    launch: Launch, error: ComputeError, now: datetime, jitter: float, pace: Pace
+    launch: Launch,
+    error: ComputeError,
+    now: datetime,
+    jitter: float,
+    pace: Pace,
+    *,
+    repeated: bool = False,
 ) -> Verdict:
-    """The cloud has shown no instance: what comes next is what the error names."""
-    definite = isinstance(error, (NoCapacity, QuotaReached, Rejected)) or (
-        # Throttling comes before the cloud looks at the token: of an earlier call it says nothing.
-        isinstance(error, Throttled) and not launch.uncertain
-    )
+    """The cloud has shown no instance: what comes next is what the error names.
+
+    *repeated*: an earlier call of the launch's batch may have had an effect. A launch that is still
+    `wanted` got its error while it was planned, which nothing can have come of.
+    """
+    definite = _is_definite(error, repeated=repeated) or launch.state == "wanted"
     last_error = str(error)[:ERROR_LENGTH]
     if definite and launch.unwanted:
         cancelled = _become(launch, "cancelled")
@@ -150,23 +109,21 @@ def decide_refusal(
             launch=replace(cancelled, due_at=None, settled_at=now, last_error=last_error)
         )
     if isinstance(error, Rejected):
-        refused = _become(launch, "refused")
-        event = LaunchRefused(
-            job_id=launch.job_id,
-            attempt=launch.attempt,
-            message=last_error or "the cloud will not launch this",
-        )
-        return Verdict(
-            launch=replace(refused, due_at=None, settled_at=now, last_error=last_error),
-            events=(event,),
-        )
+        message = last_error or "the cloud will not launch this"
+        return _refuse(launch, message, "rejected", now)
+    if definite and _has_waited_out(launch, now):
+        message = last_error or WORDS["no_capacity"]
+        return _refuse(launch, message, "no_capacity", now)
     waiting = _postpone(launch, error, now, jitter, pace)
     if definite:
-        waiting = replace(_become(waiting, "wanted"), asked_at=None, uncertain=False)
-    else:
-        waiting = replace(waiting, uncertain=True)
-    if isinstance(error, NoCapacity):
-        waiting = replace(waiting, offer=launch.offer + 1, launch_token=None, params=None)
+        # Whatever comes next is a new offer: its call may gather other launches, by another plan.
+        waiting = replace(
+            waiting if launch.state == "wanted" else _become(waiting, "wanted"),
+            offer=launch.offer + 1,
+            launch_token=None,
+            params=None,
+            asked_at=None,
+        )
     return _tell_delay(waiting, launch, now, pace)
 
 
@@ -176,8 +133,8 @@ def decide_watermark(
     """Each launch asked for before *before* has been told.
 
     *told* and *oldest_asked_at* must be of one moment: the counter's row locked, then the rows
-    read. A call that is being recorded then either has its number and is in *told*, or its row is
-    still seen as `asked` and holds the watermark back.
+    read. A call that is being recorded then either has its numbers and is in *told*, or its batch
+    is still seen as open and holds the watermark back.
 
     The margin pays for two things that no lock can order. A claim that has read the clock and has
     not committed yet is not seen; its call comes after its commit, and a transaction is over within
@@ -188,18 +145,49 @@ def decide_watermark(
     return LaunchesReported(before=before, told=told)
 
 
+def _is_definite(error: ComputeError, *, repeated: bool) -> bool:
+    """Whether nothing was launched.
+
+    Throttling comes before the cloud looks at the token: of an earlier call it says nothing.
+    """
+    if isinstance(error, Throttled):
+        return not repeated
+    return isinstance(error, (NoCapacity, QuotaReached, Stale, Rejected))
+
+
+def _has_waited_out(launch: Launch, now: datetime) -> bool:
+    """Whether a job that wants Spot alone, and says for how long, has waited so long."""
+    wait = launch.requirements.spot_wait_seconds
+    if launch.requirements.capacity != "spot" or wait is None:
+        return False
+    return now >= launch.wanted_at + timedelta(seconds=wait)
+
+
+def _refuse(launch: Launch, message: str, reason: str, now: datetime) -> Verdict:
+    refused = _become(launch, "refused")
+    event = LaunchRefused(
+        job_id=launch.job_id,
+        attempt=launch.attempt,
+        message=message,
+        reason="no_capacity" if reason == "no_capacity" else "rejected",
+    )
+    return Verdict(
+        launch=replace(refused, due_at=None, settled_at=now, last_error=message), events=(event,)
+    )
+
+
 def _postpone(
     launch: Launch, error: ComputeError, now: datetime, jitter: float, pace: Pace
 ) -> Launch:
     reason = REASONS.get(type(error), "unknown_outcome")
     tries = launch.tries + 1 if reason == launch.reason else 1
     backoff = pace.unknown if reason == "unknown_outcome" else pace.refused
+    due_at = now + timedelta(seconds=backoff.delay(tries, jitter))
+    spot_ends = spot_ends_at(launch, pace.spot_wait_seconds)
+    if spot_ends is not None and now < spot_ends < due_at:
+        due_at = spot_ends  # the moment from which something else may be asked for
     return replace(
-        launch,
-        reason=reason,
-        tries=tries,
-        due_at=now + timedelta(seconds=backoff.delay(tries, jitter)),
-        last_error=str(error)[:ERROR_LENGTH],
+        launch, reason=reason, tries=tries, due_at=due_at, last_error=str(error)[:ERROR_LENGTH]
     )
 
 

@@ -1,13 +1,15 @@
 """A launch as a value, and what may become of it.
 
     wanted ─▶ asked ─▶ launched    the cloud has shown the instance
-       ▲        ├────▶ refused     it can never succeed
-       └────────┤                  a definite refusal: nothing was launched, try again later
-       │        └────▶ cancelled   a definite refusal, and nobody wants it any more
-       └─────────────▶ cancelled   before the cloud was asked
+       ▲ │      ├────▶ refused     it can never succeed
+       └─┼──────┤                  a definite refusal: nothing was launched, make a new offer later
+         │      └────▶ cancelled   a definite refusal, and nobody wants it any more
+         ├───────────▶ refused     no plan for it can ever be made
+         └───────────▶ cancelled   before the cloud was asked
 
-A row is `asked` from before the call until a definite answer. In between it can only be asked
-again, with the same token and parameters, even after it was cancelled: an instance may exist.
+A row is `asked` from before the call until a definite answer, in a batch that is one call. In
+between the batch can only be asked again, with the same token, plan and requests, even after its
+launches were cancelled: instances may exist.
 """
 
 from datetime import datetime
@@ -15,14 +17,15 @@ from typing import Literal
 
 from msgspec import Struct
 
-from shared.events import Event, Requirements
+from shared.compute.port import Plan
+from shared.events import Event, Market, Requirements, Resources
 from shared.states import Transitions
 
 State = Literal["wanted", "asked", "launched", "refused", "cancelled"]
 Reason = Literal["no_capacity", "quota_reached", "throttled", "unknown_outcome"]
 
 TRANSITIONS: Transitions = {
-    "wanted": frozenset({"asked", "cancelled"}),
+    "wanted": frozenset({"asked", "refused", "cancelled"}),
     "asked": frozenset({"wanted", "launched", "refused", "cancelled"}),
     "launched": frozenset(),
     "refused": frozenset(),
@@ -40,6 +43,8 @@ class Params(Struct, frozen=True, kw_only=True):
     max_lifetime_seconds: int
     labels: dict[str, str]
     api_url: str
+    market: Market = "spot"
+    resources: Resources = Resources()
 
 
 class Launch(Struct, frozen=True, kw_only=True):
@@ -52,11 +57,13 @@ class Launch(Struct, frozen=True, kw_only=True):
     requirements: Requirements
     trace: str
     offer: int
+    wanted_at: datetime
     due_at: datetime | None
     launch_token: str | None = None
     params: Params | None = None
     asked_at: datetime | None = None
-    uncertain: bool = False
+    batch_token: str | None = None
+    batch_place: int | None = None
     reason: Reason | None = None
     tries: int = 0
     delay_told_at: datetime | None = None
@@ -70,6 +77,24 @@ class Launch(Struct, frozen=True, kw_only=True):
     def key(self) -> tuple[int, int]:
         """Job and attempt."""
         return self.job_id, self.attempt
+
+
+class Batch(Struct, frozen=True, kw_only=True):
+    """A batch as its row has it, before it is settled."""
+
+    token: str
+    size: int
+    plan: Plan
+    plan_hash: str
+    asked_at: datetime
+    repeated: bool = False
+
+
+class Intent(Struct, frozen=True, kw_only=True):
+    """What is about to be asked for, or asked again: a batch and its launches by their place."""
+
+    batch: Batch
+    launches: tuple[Launch, ...]
 
 
 class Verdict(Struct, frozen=True, kw_only=True):

@@ -14,7 +14,8 @@ PRUNE_INTERVAL_SECONDS = 600.0
 def build(config: LauncherConfig, ports: Ports, compute: Compute) -> Service:
     """The launcher, ready to run. It does not close *compute*, which others may share."""
     launches = Launches(config, ports, compute)
-    lanes = tuple(f"launch_due_{number + 1}" for number in range(config.lanes))
+    count = config.gathered_lanes if compute.gathers else config.lanes
+    lanes = tuple(f"launch_due_{number + 1}" for number in range(count))
     return Service(
         NAME,
         ports,

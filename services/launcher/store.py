@@ -6,15 +6,15 @@ from datetime import datetime
 
 import msgspec
 
-from services.launcher.model import Launch
+from services.launcher.model import Batch, Intent, Launch
 from shared.consumer import Told
 from shared.db import Transaction, json_text
 from shared.events import InstanceRequested
 
 # A launch that is there already came from the same event, or is the tombstone of its cancellation.
 ADD_LAUNCHES = """
-INSERT INTO launches (job_id, attempt, state, requirements, trace, due_at)
-SELECT job_id, attempt, 'wanted', requirements::jsonb, trace, $5
+INSERT INTO launches (job_id, attempt, state, requirements, trace, due_at, wanted_at)
+SELECT job_id, attempt, 'wanted', requirements::jsonb, trace, $5, $5
 FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::text[])
     AS new (job_id, attempt, requirements, trace)
 ON CONFLICT DO NOTHING
@@ -60,90 +60,184 @@ async def give_up(tx: Transaction, attempts: Sequence[tuple[int, int]]) -> None:
 
 
 LOCK_DUE = """
-SELECT job_id, attempt, state, unwanted, requirements, trace, offer, due_at, launch_token, params,
-    asked_at, uncertain, reason, tries, delay_told_at, last_error
+SELECT job_id, attempt, state, unwanted, requirements, trace, offer, wanted_at, due_at, reason,
+    tries, delay_told_at, last_error
 FROM launches
-WHERE state IN ('wanted', 'asked') AND due_at <= $1
+WHERE state = 'wanted' AND due_at <= $1
 ORDER BY due_at LIMIT $2
 FOR UPDATE SKIP LOCKED
 """
 
 
 async def lock_due(tx: Transaction, limit: int) -> list[Launch]:
-    """Up to *limit* due launches, the longest due first, locked until this transaction ends."""
+    """Up to *limit* due launches that nobody has asked for, the longest due first, locked."""
     rows = await tx.conn.fetch(LOCK_DUE, tx.now, limit)
     return [msgspec.convert(dict(row), Launch) for row in rows]
 
 
-SAVE_INTENTS = """
-UPDATE launches SET state = 'asked', launch_token = new.launch_token, params = new.params,
-    asked_at = new.asked_at, uncertain = new.uncertain, due_at = $7, lease_token = $8
-FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::jsonb[], $5::timestamptz[], $6::boolean[])
-    AS new (job_id, attempt, launch_token, params, asked_at, uncertain)
-WHERE launches.job_id = new.job_id AND launches.attempt = new.attempt
-    AND launches.state IN ('wanted', 'asked')
+LEASE_WANTED = """
+UPDATE launches SET due_at = $3, lease_token = $4
+FROM unnest($1::bigint[], $2::integer[]) AS new (job_id, attempt)
+WHERE launches.job_id = new.job_id AND launches.attempt = new.attempt AND state = 'wanted'
 """
 
 
-async def save_intents(
-    tx: Transaction, intents: Sequence[Launch], until: datetime, token: uuid.UUID
+async def lease_wanted(
+    tx: Transaction, launches: Sequence[Launch], until: datetime, token: uuid.UUID
 ) -> None:
-    """Record what is about to be asked for, and lease it to the holder of *token* until *until*."""
-    await tx.conn.execute(
-        SAVE_INTENTS,
-        [each.job_id for each in intents],
-        [each.attempt for each in intents],
-        [each.launch_token for each in intents],
-        [each.params for each in intents],
-        [each.asked_at for each in intents],
-        [each.uncertain for each in intents],
-        until,
-        token,
-    )
+    """Keep *launches* for the holder of *token* until *until*, while a plan is made for them."""
+    keys = [each.job_id for each in launches], [each.attempt for each in launches]
+    await tx.conn.execute(LEASE_WANTED, *keys, until, token)
 
 
-LOCK_LEASED = """
-SELECT job_id, attempt, state, unwanted, requirements, trace, offer, due_at, launch_token, params,
-    asked_at, uncertain, reason, tries, delay_told_at, last_error
-FROM launches
-WHERE lease_token = $1 AND state = 'asked'
+# Between the lease and this a launch may have been cancelled, or leased to somebody else.
+LOCK_WANTED = """
+SELECT job_id, attempt FROM launches
+WHERE lease_token = $1 AND state = 'wanted'
 ORDER BY job_id, attempt
 FOR UPDATE
 """
 
 
-async def lock_leased(tx: Transaction, token: uuid.UUID) -> list[Launch]:
-    """Those that *token* still holds, as they are now, locked until this transaction ends."""
-    rows = await tx.conn.fetch(LOCK_LEASED, token)
+async def lock_wanted(tx: Transaction, token: uuid.UUID) -> set[tuple[int, int]]:
+    """Job and attempt of the launches that *token* still holds, locked."""
+    rows = await tx.conn.fetch(LOCK_WANTED, token)
+    return {(row["job_id"], row["attempt"]) for row in rows}
+
+
+ADD_BATCH = """
+INSERT INTO batches (token, size, plan, plan_hash, asked_at, due_at, lease_token)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+"""
+
+SAVE_INTENT = """
+UPDATE launches SET state = 'asked', launch_token = new.launch_token, params = new.params,
+    asked_at = $5, batch_token = $6, batch_place = new.place, due_at = $7, lease_token = NULL
+FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::jsonb[])
+    WITH ORDINALITY AS new (job_id, attempt, launch_token, params, place)
+WHERE launches.job_id = new.job_id AND launches.attempt = new.attempt AND state = 'wanted'
+"""
+
+
+async def save_intent(tx: Transaction, intent: Intent, until: datetime, token: uuid.UUID) -> None:
+    """Record what is about to be asked for, and lease it to the holder of *token* until *until*."""
+    batch, launches = intent.batch, intent.launches
+    await tx.conn.execute(
+        ADD_BATCH,
+        batch.token,
+        batch.size,
+        batch.plan,
+        batch.plan_hash,
+        batch.asked_at,
+        until,
+        token,
+    )
+    await tx.conn.execute(
+        SAVE_INTENT,
+        [each.job_id for each in launches],
+        [each.attempt for each in launches],
+        [each.launch_token for each in launches],
+        [each.params for each in launches],
+        batch.asked_at,
+        batch.token,
+        until,
+    )
+
+
+# Whoever held it before may have called: whatever comes now comes after a possible effect.
+CLAIM_BATCHES = """
+UPDATE batches SET due_at = $2, lease_token = $3, repeated = true
+WHERE token = ANY (ARRAY(
+    SELECT token FROM batches WHERE due_at <= $1 ORDER BY due_at LIMIT $4
+    FOR UPDATE SKIP LOCKED))
+RETURNING token, size, plan, plan_hash, asked_at, repeated
+"""
+
+LAUNCHES_OF = """
+SELECT job_id, attempt, state, unwanted, requirements, trace, offer, wanted_at, due_at,
+    launch_token, params, asked_at, batch_token, batch_place, reason, tries, delay_told_at,
+    last_error
+FROM launches
+WHERE batch_token = ANY ($1::text[]) AND state = 'asked'
+ORDER BY batch_token, batch_place
+"""
+
+
+async def claim_batches(
+    tx: Transaction, until: datetime, token: uuid.UUID, limit: int
+) -> list[Intent]:
+    """Lease up to *limit* batches that are to be asked again to the holder of *token*."""
+    rows = await tx.conn.fetch(CLAIM_BATCHES, tx.now, until, token, limit)
+    batches = [msgspec.convert(dict(row), Batch) for row in rows]
+    if not batches:
+        return []
+    launches: dict[str | None, list[Launch]] = {}
+    for row in await tx.conn.fetch(LAUNCHES_OF, [each.token for each in batches]):
+        launch = msgspec.convert(dict(row), Launch)
+        launches.setdefault(launch.batch_token, []).append(launch)
+    return [Intent(batch=each, launches=tuple(launches.get(each.token, ()))) for each in batches]
+
+
+HOLD_BATCH = """
+SELECT token FROM batches WHERE token = $1 AND lease_token = $2 AND due_at IS NOT NULL FOR UPDATE
+"""
+
+LOCK_ASKED = """
+SELECT job_id, attempt, state, unwanted, requirements, trace, offer, wanted_at, due_at,
+    launch_token, params, asked_at, batch_token, batch_place, reason, tries, delay_told_at,
+    last_error
+FROM launches
+WHERE batch_token = $1 AND state = 'asked'
+ORDER BY job_id, attempt
+FOR UPDATE
+"""
+
+
+async def lock_batch(tx: Transaction, batch: str, token: uuid.UUID) -> list[Launch]:
+    """The launches of *batch* without an answer, locked; none where *token* holds it no more."""
+    if await tx.conn.fetchval(HOLD_BATCH, batch, token) is None:
+        return []
+    rows = await tx.conn.fetch(LOCK_ASKED, batch)
     return [msgspec.convert(dict(row), Launch) for row in rows]
 
 
 SAVE_ANSWERS = """
 UPDATE launches SET state = new.state, offer = new.offer, launch_token = new.launch_token,
-    params = new.params, asked_at = new.asked_at, uncertain = new.uncertain, due_at = new.due_at,
-    reason = new.reason, tries = new.tries, delay_told_at = new.delay_told_at,
-    last_error = new.last_error, instance_id = new.instance_id, launched_at = new.launched_at,
-    told = new.told, settled_at = new.settled_at, lease_token = NULL
+    params = new.params, asked_at = new.asked_at, due_at = new.due_at, reason = new.reason,
+    tries = new.tries, delay_told_at = new.delay_told_at, last_error = new.last_error,
+    instance_id = new.instance_id, launched_at = new.launched_at, told = new.told,
+    settled_at = new.settled_at, lease_token = NULL
 FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::integer[], $5::text[], $6::jsonb[],
-    $7::timestamptz[], $8::boolean[], $9::timestamptz[], $10::text[], $11::integer[],
-    $12::timestamptz[], $13::text[], $14::text[], $15::timestamptz[], $16::bigint[],
-    $17::timestamptz[])
-    AS new (job_id, attempt, state, offer, launch_token, params, asked_at, uncertain, due_at,
-        reason, tries, delay_told_at, last_error, instance_id, launched_at, told, settled_at)
+    $7::timestamptz[], $8::timestamptz[], $9::text[], $10::integer[], $11::timestamptz[],
+    $12::text[], $13::text[], $14::timestamptz[], $15::bigint[], $16::timestamptz[])
+    AS new (job_id, attempt, state, offer, launch_token, params, asked_at, due_at, reason, tries,
+        delay_told_at, last_error, instance_id, launched_at, told, settled_at)
 WHERE launches.job_id = new.job_id AND launches.attempt = new.attempt
-    AND launches.state = 'asked' AND launches.lease_token = $18
+    AND launches.state IN ('wanted', 'asked')
 """
 
 
-async def save_answers(tx: Transaction, launches: Sequence[Launch], token: uuid.UUID) -> None:
-    """Record what has become of *launches*, which *token* holds, and give them back."""
+async def save_answers(tx: Transaction, launches: Sequence[Launch]) -> None:
+    """Record what has become of *launches*, which this transaction has locked."""
     fields = (
-        *("job_id", "attempt", "state", "offer", "launch_token", "params", "asked_at", "uncertain"),
-        *("due_at", "reason", "tries", "delay_told_at", "last_error", "instance_id"),
-        *("launched_at", "told", "settled_at"),
+        *("job_id", "attempt", "state", "offer", "launch_token", "params", "asked_at", "due_at"),
+        *("reason", "tries", "delay_told_at", "last_error", "instance_id", "launched_at", "told"),
+        "settled_at",
     )
     columns = [[getattr(each, field) for each in launches] for field in fields]
-    await tx.conn.execute(SAVE_ANSWERS, *columns, token)
+    await tx.conn.execute(SAVE_ANSWERS, *columns)
+
+
+CLOSE_BATCH = """
+UPDATE batches SET due_at = $2::timestamptz, lease_token = NULL,
+    settled_at = CASE WHEN $2::timestamptz IS NULL THEN $3::timestamptz END
+WHERE token = $1
+"""
+
+
+async def give_back_batch(tx: Transaction, batch: str, due_at: datetime | None) -> None:
+    """Ask for *batch* again at *due_at*; None: each of its launches has a definite answer."""
+    await tx.conn.execute(CLOSE_BATCH, batch, due_at, tx.now)
 
 
 COUNT_TELLINGS = "UPDATE tellings SET told = told + $1 RETURNING told"
@@ -164,20 +258,24 @@ async def hold_tellings(tx: Transaction) -> int:
     return told
 
 
-OLDEST_ASKED = "SELECT min(asked_at) FROM launches WHERE state = 'asked'"
+OLDEST_ASKED = "SELECT min(asked_at) FROM batches WHERE settled_at IS NULL"
 
 
 async def oldest_asked(tx: Transaction) -> datetime | None:
-    """When the oldest launch without a definite answer was first asked for."""
+    """When the oldest batch without a definite answer was first asked for."""
     asked_at: datetime | None = await tx.conn.fetchval(OLDEST_ASKED)
     return asked_at
 
 
-NEXT_DUE = "SELECT min(due_at) FROM launches WHERE state IN ('wanted', 'asked')"
+NEXT_DUE = """
+SELECT least(
+    (SELECT min(due_at) FROM launches WHERE state = 'wanted'),
+    (SELECT min(due_at) FROM batches WHERE due_at IS NOT NULL))
+"""
 
 
 async def next_due(tx: Transaction) -> datetime | None:
-    """When the next launch is due, or None where none waits."""
+    """When the next launch or batch is due, or None where none waits."""
     due_at: datetime | None = await tx.conn.fetchval(NEXT_DUE)
     return due_at
 
@@ -189,8 +287,15 @@ DELETE FROM launches USING (
 WHERE launches.job_id = old.job_id AND launches.attempt = old.attempt
 """
 
+PRUNE_BATCHES = """
+DELETE FROM batches WHERE token = ANY (ARRAY(
+    SELECT token FROM batches AS old WHERE settled_at < $1
+        AND NOT EXISTS (SELECT FROM launches WHERE batch_token = old.token)
+    ORDER BY settled_at LIMIT $2))
+"""
+
 
 async def prune_settled(tx: Transaction, before: datetime, limit: int) -> bool:
-    """Forget launches settled before *before*; True where there may be more."""
-    result = await tx.conn.execute(PRUNE_SETTLED, before, limit)
-    return int(result.removeprefix("DELETE ")) >= limit
+    """Forget launches settled before *before*, and batches; True where there may be more."""
+    results = [await tx.conn.execute(sql, before, limit) for sql in (PRUNE_SETTLED, PRUNE_BATCHES)]
+    return any(int(result.removeprefix("DELETE ")) >= limit for result in results)

@@ -1,28 +1,37 @@
 """The launcher's sweeps: asking the cloud, telling the watermark, forgetting what is settled.
 
-    claim, decide the intent, commit ─▶ ask the cloud ─▶ record under the lease's token, tell
+    claim ─▶ plan ─▶ commit the intent ─▶ ask the cloud ─▶ record under the lease's token, tell
 
-Killed before the first commit: the row is `wanted` and is claimed again. Killed between the commit
-and the record, or out of time: the row is `asked`, and when its lease is over somebody asks the
-identical question, which adopts what the first call launched. Killed after the record: the
-InstanceLaunched is in the outbox.
+Killed before the intent is committed: the rows are `wanted`, and claimed again when their lease is
+over. Killed between the commit and the record, or out of time: the batch is open, and when its
+lease is over somebody asks the identical question, which adopts what the first call launched.
+Killed after the record: the InstanceLaunched are in the outbox.
 """
 
 import asyncio
 import random
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.launcher import decisions, store
+from services.launcher import decisions, offers, store
 from services.launcher.config import LauncherConfig
 from services.launcher.decisions import Pace
-from services.launcher.model import Launch, Verdict
+from services.launcher.model import Intent, Launch, Verdict
+from services.launcher.offers import Gather, Group, Growth, Home
 from shared import wire
 from shared.compute.deadline import answer_within
-from shared.compute.port import Compute, ComputeError, Instance, LaunchRequest, Unknown
+from shared.compute.port import (
+    Compute,
+    ComputeError,
+    Instance,
+    LaunchBatch,
+    LaunchRequest,
+    Plan,
+    Unknown,
+)
 from shared.db import Transaction
 from shared.log import get_logger
 from shared.messaging import append_outbox, tell
@@ -30,6 +39,18 @@ from shared.passes import next_pass
 from shared.runtime import Ports
 
 Answer = Instance | ComputeError
+Answers = Mapping[tuple[int, int], Answer]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What one pass has taken: batches to ask for again, launches to plan, or when to look next."""
+
+    token: uuid.UUID
+    again: Sequence[Intent]
+    wanted: Sequence[Launch]
+    gathers_until: datetime | None
+    now: datetime
 
 
 @dataclass(frozen=True)
@@ -40,105 +61,170 @@ class Launches:
     ports: Ports
     compute: Compute
     jitter: Callable[[], float] = random.random
+    growth: list[Growth] = field(default_factory=list)
+    """What the passes of this process have seen come due last; empty or one."""
 
     async def launch_due(self) -> datetime | None:
-        """Sweep: ask the cloud for what is due, in one call; due again when the next launch is."""
-        token = uuid.uuid4()
-        async with self.ports.db.transaction() as tx:
-            intents = await self._claim(tx, token)
-        if intents:
-            self.ports.points.reached("launcher.intent_committed")
-            answers = await self._ask(intents)
-            self.ports.points.reached("launcher.called")
-            async with self.ports.db.transaction() as tx:
-                told_anything = await self._record(tx, token, answers)
-            self.ports.points.reached("launcher.recorded")
-            if told_anything:
-                self.ports.wakeups.wake("relay_outbox")
+        """Sweep: ask the cloud for what is due; due again when the next launch or batch is."""
+        claim = await self._claim()
+        limit = self._limit
+        groups = offers.decide_groups(claim.wanted, claim.now, limit, self._home)
+        if claim.again or groups:
+            self.ports.points.reached("launcher.claimed")
+        calls = [self._ask_again(each, claim.token) for each in claim.again]
+        calls += [self._ask_first(each, claim.token) for each in groups]
+        done = await asyncio.gather(*calls, return_exceptions=True)
+        for each in done:
+            if isinstance(each, BaseException):
+                raise each
+        if claim.gathers_until is not None:
+            return claim.gathers_until
         async with self.ports.db.transaction() as tx:
             next_due = await store.next_due(tx)
-        return next_pass(tx.now, full=len(intents) == self.config.batch, next_due=next_due)
+        full = limit in (len(claim.wanted), len(claim.again))
+        return next_pass(tx.now, full=full, next_due=next_due)
 
-    async def _claim(self, tx: Transaction, token: uuid.UUID) -> list[Launch]:
-        due = await store.lock_due(tx, self.config.batch)
-        intents = [
-            decisions.decide_intent(each, self.config.deployment, self.config.api_url, tx.now)
-            for each in due
-        ]
-        until = tx.now + timedelta(seconds=self.config.lease_seconds)
-        await store.save_intents(tx, intents, until, token)
-        return intents
+    async def _claim(self) -> Claim:
+        config, token = self.config, uuid.uuid4()
+        async with self.ports.db.transaction() as tx:
+            until = tx.now + timedelta(seconds=config.lease_seconds)
+            again = await store.claim_batches(tx, until, token, self._limit)
+            wanted = await store.lock_due(tx, self._limit)
+            gathers_until = self._gathers_until(wanted, tx.now)
+            if gathers_until is not None:
+                wanted = []
+            elif wanted:
+                planned_by = tx.now + timedelta(seconds=config.plan_lease_seconds)
+                await store.lease_wanted(tx, wanted, planned_by, token)
+        return Claim(token, again, wanted, gathers_until, tx.now)
 
-    async def _ask(self, intents: Sequence[Launch]) -> dict[tuple[int, int], Answer]:
-        """The cloud's answer to each intent, by job and attempt."""
-        requests = [
-            decisions.request_of(each.params, self.config.token_key)
-            for each in intents
-            if each.params is not None
-        ]
+    def _gathers_until(self, wanted: Sequence[Launch], now: datetime) -> datetime | None:
+        growth = offers.decide_growth(wanted, self.growth[0] if self.growth else None, now)
+        if growth is not None:
+            self.growth[:] = [growth]
+        gather = self._gather if self.compute.gathers else None
+        return offers.decide_gather(wanted, growth, now, self._limit, gather)
+
+    async def _ask_first(self, group: Group, token: uuid.UUID) -> None:
+        plan = await self._plan(group)
+        self.ports.points.reached("launcher.planned")
+        async with self.ports.db.transaction() as tx:
+            held = await store.lock_wanted(tx, token)
+            launches = tuple(each for each in group.launches if each.key in held)
+            if isinstance(plan, ComputeError):
+                await self._settle(tx, launches, {each.key: plan for each in launches})
+                intent = None
+            elif launches:
+                still = Group(offer=group.offer, launches=launches)
+                intent = offers.decide_intent(still, plan, tx.now)
+                until = tx.now + timedelta(seconds=self.config.lease_seconds)
+                await store.save_intent(tx, intent, until, token)
+            else:
+                intent = None
+        if intent is None:
+            self.ports.wakeups.wake("relay_outbox")
+        else:
+            self.ports.points.reached("launcher.intent_committed")
+            await self._ask_again(intent, token)
+
+    async def _ask_again(self, intent: Intent, token: uuid.UUID) -> None:
+        """Ask for what is committed, for the first time or again."""
+        self.ports.points.reached("launcher.calling")
+        call = offers.call_of(intent, self.config.token_key)
+        answers = await self._ask(call) if call.requests else {}
+        self.ports.points.reached("launcher.called")
+        async with self.ports.db.transaction() as tx:
+            held = await store.lock_batch(tx, intent.batch.token, token)
+            if held or not intent.launches:
+                verdicts = await self._settle(tx, held, answers, repeated=intent.batch.repeated)
+                open_until = [
+                    each.launch.due_at
+                    for each in verdicts
+                    if each.launch.state == "asked" and each.launch.due_at is not None
+                ]
+                due_at = max(open_until, default=None)
+                await store.give_back_batch(tx, intent.batch.token, due_at)
+        self.ports.points.reached("launcher.recorded")
+        self.ports.wakeups.wake("relay_outbox")
+
+    async def _plan(self, group: Group) -> Plan | ComputeError:
         try:
-            answers = await self._call(requests)
-        except Exception:
-            # Not of the port: one request that breaks the adapter must not hold up all the others.
-            self._logger.exception("launch call failed", requests=len(requests))
-            answers = await asyncio.gather(*(self._call_alone(each) for each in requests))
+            return await answer_within(self.config.plan_seconds, self.compute.plan(group.offer))
+        except ComputeError as error:
+            return error
+        except Exception as error:
+            self._logger.exception("planning failed", launches=len(group.launches))
+            return Unknown(f"{type(error).__name__}: {error}")
+
+    async def _ask(self, batch: LaunchBatch) -> Answers:
+        """The cloud's answer to each request of *batch*, by job and attempt."""
+        try:
+            answers = await self._call(batch)
+        except Exception as error:
+            self._logger.exception("launch call failed", requests=len(batch.requests))
+            if self.compute.gathers:
+                answers = [Unknown(f"{type(error).__name__}: {error}")] * len(batch.requests)
+            else:
+                # One request that breaks the adapter must not hold up all the others.
+                alone = (self._call_alone(each) for each in batch.requests)
+                answers = await asyncio.gather(*alone)
         return {
             (request.job_id, request.attempt): answer
-            for request, answer in zip(requests, answers, strict=True)
+            for request, answer in zip(batch.requests, answers, strict=True)
         }
 
-    async def _call(self, requests: Sequence[LaunchRequest]) -> Sequence[Answer]:
+    async def _call(self, batch: LaunchBatch) -> Sequence[Answer]:
         try:
-            call = self.compute.launch(requests)
-            return await answer_within(self.config.call_seconds, call)
+            return await answer_within(self.config.call_seconds, self.compute.launch(batch))
         except ComputeError as error:
-            return [error] * len(requests)
+            return [error] * len(batch.requests)
 
     async def _call_alone(self, request: LaunchRequest) -> Answer:
         try:
-            return (await self._call([request]))[0]
+            return (await self._call(LaunchBatch(token=request.token, requests=(request,))))[0]
         except Exception as error:
             self._logger.exception("launch failed", job_id=request.job_id, attempt=request.attempt)
             return Unknown(f"{type(error).__name__}: {error}")
 
-    async def _record(
-        self, tx: Transaction, token: uuid.UUID, answers: Mapping[tuple[int, int], Answer]
-    ) -> bool:
-        """Settle what this token still holds; True where anything was told."""
-        held = await store.lock_leased(tx, token)
-        verdicts = await self._judge(tx, held, answers)
-        await store.save_answers(tx, [each.launch for each in verdicts], token)
+    async def _settle(
+        self,
+        tx: Transaction,
+        launches: Sequence[Launch],
+        answers: Answers,
+        *,
+        repeated: bool = False,
+    ) -> list[Verdict]:
+        """Record what the answers make of *launches*, which *tx* has locked, and tell of it."""
+        verdicts = await self._judge(tx, launches, answers, repeated=repeated)
+        await store.save_answers(tx, [each.launch for each in verdicts])
         envelopes = [
             wire.wrap(event, at=tx.now, trace=verdict.launch.trace)
             for verdict in verdicts
             for event in verdict.events
         ]
         await append_outbox(tx, envelopes)
-        return bool(envelopes)
+        return verdicts
 
     async def _judge(
-        self,
-        tx: Transaction,
-        held: Sequence[Launch],
-        answers: Mapping[tuple[int, int], Answer],
+        self, tx: Transaction, launches: Sequence[Launch], answers: Answers, *, repeated: bool
     ) -> list[Verdict]:
-        config = self.config
-        pace = Pace(
-            refused=config.refused,
-            unknown=config.unknown,
-            tell_again_seconds=config.tell_again_seconds,
-        )
-        launched = sum(isinstance(answers[each.key], Instance) for each in held)
+        launched = sum(isinstance(answers[each.key], Instance) for each in launches)
         # The counter is held from here to the commit, as briefly as can be: see `report_launches`.
         told = await store.count_tellings(tx, launched) - launched if launched else 0
+        # One throw for all: a batch is asked again as a whole, and what comes back together is
+        # gathered into one call.
+        jitter = self.jitter()
         verdicts = []
-        for each in held:
+        for each in launches:
             answer = answers[each.key]
             if isinstance(answer, Instance):
                 told += 1
                 verdicts.append(decisions.decide_launched(each, answer, told, tx.now))
             else:
-                verdicts.append(decisions.decide_refusal(each, answer, tx.now, self.jitter(), pace))
+                verdict = decisions.decide_refusal(
+                    each, answer, tx.now, jitter, self._pace, repeated=repeated
+                )
+                verdicts.append(verdict)
         return verdicts
 
     async def report_launches(self) -> datetime | None:
@@ -163,6 +249,34 @@ class Launches:
             before = tx.now - timedelta(seconds=self.config.keep_seconds)
             more = await store.prune_settled(tx, before, self.config.prune_batch)
         return tx.now if more else None
+
+    @property
+    def _limit(self) -> int:
+        return self.config.gathered_batch if self.compute.gathers else self.config.batch
+
+    @property
+    def _home(self) -> Home:
+        return Home(
+            deployment=self.config.deployment,
+            api_url=self.config.api_url,
+            spot_wait_seconds=self.config.spot_wait_seconds,
+        )
+
+    @property
+    def _gather(self) -> Gather:
+        return Gather(
+            idle_seconds=self.config.gather_idle_seconds,
+            longest_seconds=self.config.gather_longest_seconds,
+        )
+
+    @property
+    def _pace(self) -> Pace:
+        return Pace(
+            refused=self.config.refused,
+            unknown=self.config.unknown,
+            tell_again_seconds=self.config.tell_again_seconds,
+            spot_wait_seconds=self.config.spot_wait_seconds,
+        )
 
     @property
     def _logger(self) -> Any:

@@ -13,4 +13,7 @@ CONSUMES: tuple[type[events.Event], ...] = (
     events.AttemptEnded,
 )
 
-PUBLISHES: tuple[type[events.Event], ...] = (events.InstanceTerminated,)
+PUBLISHES: tuple[type[events.Event], ...] = (
+    events.InstanceInterrupted,
+    events.InstanceTerminated,
+)

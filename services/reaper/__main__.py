@@ -6,7 +6,7 @@ import sys
 from services.reaper import CONSUMES, NAME
 from services.reaper.config import from_settings
 from services.reaper.service import build
-from shared.adapters import compute_from
+from shared.adapters import compute_from, open_notices
 from shared.config import Settings
 from shared.program import Composed, main, worker
 from shared.runtime import Ports
@@ -16,7 +16,7 @@ async def compose(settings: Settings, ports: Ports, stack: contextlib.AsyncExitS
     """The reaper with its cloud, and its readiness."""
     compute = compute_from(settings, ports.clock)
     stack.push_async_callback(compute.close)
-    return worker(settings, build(from_settings(settings), ports, compute))
+    return worker(settings, build(from_settings(settings), ports, compute, open_notices(settings)))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,16 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from services.reaper.model import Findings, Gone, Stranger, Watched, Watermark
+from services.reaper.model import (
+    Findings,
+    Gone,
+    Interruption,
+    Stranger,
+    Watched,
+    Watermark,
+)
 from shared.compute.port import Instance, InstanceState
-from shared.events import InstanceTerminated, Market
+from shared.events import InstanceInterrupted, InstanceTerminated, Market
 
 FREE_IF_INTERRUPTED_WITHIN_SECONDS = 3600
 """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/billing-for-interrupted-spot-instances.html"""
@@ -23,19 +30,17 @@ class Rules(Struct, frozen=True, kw_only=True):
     lifetime_margin_seconds: float
 
 
-def decide_cost(
-    market: Market, hourly_price_usd: float, billed_seconds: int, *, spot_interrupted: bool
-) -> float:
-    """What an instance has cost, in USD.
+def decide_billed_seconds(
+    market: Market, lived_seconds: float, minimum_seconds: int, *, spot_interrupted: bool
+) -> int:
+    """What of its life an instance is billed for.
 
-    It is billed by the second; one that the Spot market took back within its first hour is free.
+    By the second, from a minimum on; one that the Spot market took back within its first hour is
+    free.
     """
-    free = (
-        spot_interrupted
-        and market == "spot"
-        and billed_seconds < FREE_IF_INTERRUPTED_WITHIN_SECONDS
-    )
-    return 0.0 if free else hourly_price_usd * billed_seconds / 3600
+    seconds = max(0, math.ceil(lived_seconds))  # two clocks of a cloud may disagree
+    free = spot_interrupted and market == "spot" and seconds < FREE_IF_INTERRUPTED_WITHIN_SECONDS
+    return 0 if free else max(minimum_seconds, seconds)
 
 
 def decide_gone(watched: Watched, instance: Instance, now: datetime) -> Gone:
@@ -45,7 +50,13 @@ def decide_gone(watched: Watched, instance: Instance, now: datetime) -> Gone:
     else:
         cause = watched.end_cause or instance.state_reason or "ended by itself"
     return _gone(
-        watched, cause, instance.terminated_at or now, spot_interrupted=instance.spot_interrupted
+        watched,
+        cause,
+        instance.terminated_at or now,
+        # The mean over its life, where the cloud's price has moved since the launch.
+        hourly_price_usd=instance.hourly_price_usd or watched.hourly_price_usd,
+        minimum_billed_seconds=instance.minimum_billed_seconds,
+        spot_interrupted=instance.spot_interrupted,
     )
 
 
@@ -58,7 +69,14 @@ def decide_absence(watched: Watched, now: datetime, rules: Rules) -> Gone | None
     since = watched.missing_since
     if since is None or now - since < timedelta(seconds=rules.visibility_seconds):
         return None
-    return _gone(watched, watched.end_cause or "vanished", since, spot_interrupted=False)
+    return _gone(
+        watched,
+        watched.end_cause or "vanished",
+        since,
+        hourly_price_usd=watched.hourly_price_usd,
+        minimum_billed_seconds=0,
+        spot_interrupted=False,
+    )
 
 
 def trusted_before(watermark: Watermark) -> datetime | None:
@@ -103,16 +121,22 @@ def decide_findings(
     ]
     vanished = [gone for row in absent if (gone := decide_absence(row, now, rules))]
     margin = timedelta(seconds=rules.lifetime_margin_seconds)
+    running = [
+        row for row in present if row.state == "running" and not is_gone(listed[row.instance_id])
+    ]
     return Findings(
         gone=(*ended, *vanished),
         missing=tuple(row.instance_id for row in absent if row.missing_since is None),
         back=tuple(row.instance_id for row in present if row.missing_since is not None),
         expired=tuple(
             row.instance_id
-            for row in present
-            if row.state == "running"
-            and now >= row.dies_by + margin
-            and not is_gone(listed[row.instance_id])
+            for row in running
+            if now >= _dies_by(row, listed[row.instance_id], rules) + margin
+        ),
+        stopped=tuple(
+            row.instance_id
+            for row in running
+            if listed[row.instance_id].state is InstanceState.STOPPED
         ),
         revenants=tuple(
             row.instance_id
@@ -147,6 +171,17 @@ def adopt(instance: Instance, trace: str, rules: Rules) -> Watched:
     )
 
 
+def tell_interruption(interruption: Interruption) -> InstanceInterrupted:
+    """The event for a notice."""
+    return InstanceInterrupted(
+        instance_id=interruption.instance_id,
+        job_id=interruption.job_id,
+        attempt=interruption.attempt,
+        kind=interruption.kind,
+        noticed_at=interruption.noticed_at,
+    )
+
+
 def tell_gone(gone: Gone) -> InstanceTerminated:
     """The event for a recorded end."""
     return InstanceTerminated(
@@ -161,22 +196,35 @@ def tell_gone(gone: Gone) -> InstanceTerminated:
     )
 
 
-def _gone(watched: Watched, cause: str, terminated_at: datetime, *, spot_interrupted: bool) -> Gone:
-    lived = (terminated_at - watched.launched_at).total_seconds()
-    billed_seconds = max(0, math.ceil(lived))  # two clocks of a cloud may disagree
+def _gone(
+    watched: Watched,
+    cause: str,
+    terminated_at: datetime,
+    *,
+    hourly_price_usd: float,
+    minimum_billed_seconds: int,
+    spot_interrupted: bool,
+) -> Gone:
+    billed_seconds = decide_billed_seconds(
+        watched.market,
+        (terminated_at - watched.launched_at).total_seconds(),
+        minimum_billed_seconds,
+        spot_interrupted=spot_interrupted,
+    )
     return Gone(
         watched=watched,
         cause=cause,
         terminated_at=terminated_at,
         spot_interrupted=spot_interrupted,
         billed_seconds=billed_seconds,
-        cost_usd=decide_cost(
-            watched.market,
-            watched.hourly_price_usd,
-            billed_seconds,
-            spot_interrupted=spot_interrupted,
-        ),
+        cost_usd=hourly_price_usd * billed_seconds / 3600,
     )
+
+
+def _dies_by(row: Watched, instance: Instance, rules: Rules) -> datetime:
+    """Its own time, but never more than any instance may live, whatever the row says."""
+    longest = timedelta(seconds=rules.max_lifetime_seconds)
+    return min(row.dies_by, instance.launched_at + longest)
 
 
 def _longest(rules: Rules) -> timedelta:

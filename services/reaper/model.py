@@ -28,8 +28,8 @@ class Watched(Struct, frozen=True, kw_only=True):
     """An instance as its row has it. Its columns are told in `sql/`."""
 
     instance_id: str
-    job_id: int
-    attempt: int
+    job_id: int | None
+    attempt: int | None
     launch_token: str
     trace: str
     state: State
@@ -62,6 +62,24 @@ class Gone(Struct, frozen=True, kw_only=True):
     cost_usd: float
 
 
+class Recorded(Struct, frozen=True, kw_only=True):
+    """An end that is on record now, and how much longer the instance lived than it was needed."""
+
+    instance_id: str
+    leaked_seconds: float
+
+
+class Interruption(Struct, frozen=True, kw_only=True):
+    """A notice of an instance that is known to be somebody's."""
+
+    instance_id: str
+    kind: Literal["interruption", "rebalance"]
+    noticed_at: datetime
+    job_id: int
+    attempt: int
+    trace: str
+
+
 class Stranger(Struct, frozen=True, kw_only=True):
     """An instance that only the cloud's list shows, and what we know that bears on it."""
 
@@ -77,5 +95,6 @@ class Findings(Struct, frozen=True, kw_only=True):
     missing: tuple[str, ...]
     back: tuple[str, ...]
     expired: tuple[str, ...]
+    stopped: tuple[str, ...]
     revenants: tuple[str, ...]
     unknown: tuple[Instance, ...]

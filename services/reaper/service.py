@@ -2,8 +2,9 @@
 
 from services.reaper import NAME, handlers
 from services.reaper.config import ReaperConfig
+from services.reaper.listening import Channel
 from services.reaper.sweeps import Instances
-from shared.compute.port import Compute
+from shared.compute.port import Compute, Notices
 from shared.consumer import Recording, Subscriber
 from shared.events import AttemptEnded, InstanceLaunched, LaunchesReported
 from shared.runtime import Ports, Service, Sweep
@@ -11,9 +12,18 @@ from shared.runtime import Ports, Service, Sweep
 PRUNE_INTERVAL_SECONDS = 600.0
 
 
-def build(config: ReaperConfig, ports: Ports, compute: Compute) -> Service:
-    """The reaper, ready to run. It does not close *compute*, which others may share."""
+def build(
+    config: ReaperConfig, ports: Ports, compute: Compute, notices: Notices | None = None
+) -> Service:
+    """The reaper, ready to run. It does not close *compute*, which others may share.
+
+    *notices*: the cloud's own channel, where there is one.
+    """
     instances = Instances(config, ports, compute)
+    listening: tuple[Sweep, ...] = ()
+    if notices is not None:
+        channel = Channel(ports, notices)
+        listening = (Sweep("hear_notices", channel.hear_notices, config.interval_seconds),)
     ends = ("terminate_ending",)
     return Service(
         NAME,
@@ -26,6 +36,7 @@ def build(config: ReaperConfig, ports: Ports, compute: Compute) -> Service:
         sweeps=(
             Sweep("terminate_ending", instances.terminate_ending, config.interval_seconds),
             Sweep("watch_instances", instances.watch_instances, config.watch_seconds),
+            *listening,
             Sweep("prune_instances", instances.prune_instances, PRUNE_INTERVAL_SECONDS),
         ),
     )

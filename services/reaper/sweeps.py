@@ -18,7 +18,7 @@ from services.reaper import decisions
 from services.reaper.config import ReaperConfig
 from services.reaper.decisions import Rules
 from services.reaper.model import Gone, Stranger, Watched
-from services.reaper.store import instances, strangers
+from services.reaper.store import instances, notices, strangers
 from shared import wire
 from shared.compute.deadline import answer_within
 from shared.compute.port import Compute, ComputeError, Instance, Throttled, Unknown
@@ -131,11 +131,14 @@ class Instances:
                 wakes.add("relay_outbox")
             await instances.mark_missing(tx, findings.missing)
             await instances.clear_missing(tx, findings.back)
-            await instances.end_lives(tx, findings.expired)
+            await instances.end_lives(tx, findings.expired, "lifetime")
+            await instances.end_lives(tx, findings.stopped, "stopped")
             orphans = await self._adopt_orphans(tx, findings.unknown)
         self.ports.points.reached("reaper.watched")
-        if findings.expired or orphans:
-            self._logger.warning("ending", expired=findings.expired, orphans=orphans)
+        if findings.expired or findings.stopped or orphans:
+            self._logger.warning(
+                "ending", expired=findings.expired, stopped=findings.stopped, orphans=orphans
+            )
             wakes.add("terminate_ending")
         self.ports.wakeups.wake(*wakes)
         if findings.revenants:
@@ -177,6 +180,17 @@ class Instances:
             if each.watched.instance_id in recorded
         ]
         await append_outbox(tx, envelopes)
+        for each in gone:
+            known = recorded.get(each.watched.instance_id)
+            if known is not None:
+                self._logger.info(
+                    "instance gone",
+                    instance=known.instance_id,
+                    cause=each.cause,
+                    billed_seconds=each.billed_seconds,
+                    cost_usd=each.cost_usd,
+                    leaked_instance_seconds=round(known.leaked_seconds, 1),
+                )
         return bool(envelopes)
 
     async def prune_instances(self) -> datetime | None:
@@ -186,6 +200,7 @@ class Instances:
             before = tx.now - timedelta(seconds=self.config.keep_seconds)
             more = await instances.prune_instances(tx, before, limit)
             more |= await strangers.prune_sightings(tx, before, limit)
+            more |= await notices.prune_notices(tx, before, limit)
         return tx.now if more else None
 
     @property

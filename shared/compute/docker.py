@@ -36,7 +36,10 @@ from shared.compute.instance_container import (
 from shared.compute.port import (
     ComputeError,
     Instance,
+    LaunchBatch,
     LaunchRequest,
+    Offer,
+    Plan,
     Rejected,
     Throttled,
     Unknown,
@@ -57,6 +60,7 @@ class DockerCompute:
     """The compute port on a Docker engine. *host* is as in DOCKER_HOST. Raises ValueError."""
 
     name = "docker"
+    gathers = False
 
     def __init__(
         self,
@@ -72,11 +76,16 @@ class DockerCompute:
         self._instances = DockerInstances(self._engine, deployment, clock, self._settings)
         self._turns = asyncio.Semaphore(LAUNCHES_AT_ONCE)
 
-    async def launch(self, requests: Sequence[LaunchRequest]) -> Sequence[Instance | ComputeError]:
+    async def plan(self, offer: Offer) -> Plan:  # noqa: ARG002 - the port's
+        """Nothing to settle: a request says it all."""
+        return {}
+
+    async def launch(self, batch: LaunchBatch) -> Sequence[Instance | ComputeError]:
         """Create and start, or adopt; an ended instance is answered as such, never started again.
 
         One look at the end shows them all.
         """
+        requests = batch.requests
         until = time.monotonic() + TURN_SECONDS
         errors = await asyncio.gather(*(self._launch_in_turn(each, until) for each in requests))
         ids = [instance_id_of(self._deployment, each.token) for each in requests]

@@ -4,23 +4,26 @@
     ├── NoCapacity     these pools have none now: make another offer
     ├── QuotaReached   the account may not have more: wait, and say so
     ├── Throttled      too many calls: back off
+    ├── Stale          what was planned is not there any more: plan anew
     ├── Rejected       it can never succeed: do not retry
     └── Unknown        a timeout or 5xx after a possible effect: repeat the identical call
 
 Each error names what the caller does next; an adapter maps its vendor's errors to these in one
-table. `launch` is idempotent by `LaunchRequest.token`: asked again with the same request it returns
-the instance that exists, whoever asked first and however the answer was lost. One that has ended
-meanwhile is returned as STOPPING or TERMINATED, and never started again.
+table. A launch has two steps: `plan` settles what exactly will be asked for and has no effect that
+matters; the caller makes the plan durable; `launch` then asks for just that. `launch` is idempotent
+by the tokens of its batch: asked again with the same batch it returns the instances that exist,
+whoever asked first and however the answer was lost. One that has ended meanwhile is returned as
+STOPPING or TERMINATED, and never started again.
 """
 
 import enum
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from shared.events import Market
+from shared.events import Market, Resources
 
 
 class ComputeError(Exception):
@@ -39,6 +42,13 @@ class Throttled(ComputeError):
     """The cloud wants fewer calls. A definite refusal."""
 
 
+class Stale(ComputeError):
+    """What the plan names is gone, or its token is spent, and nothing lives of it: plan anew.
+
+    A definite refusal.
+    """
+
+
 class Rejected(ComputeError):
     """The request can never succeed. The message is the cloud's own."""
 
@@ -50,8 +60,8 @@ class Unknown(ComputeError):
 class LaunchRequest(Struct, frozen=True, kw_only=True):
     """One instance for one attempt. Durable before the cloud is asked; equal ones are one launch.
 
-    `bootstrap_token` is what the agent shows to claim its attempt. It is derived, not stored here
-    at rest, and must never be logged.
+    `bootstrap_token` is what the agent shows to claim its attempt, where the adapter can hand it
+    to one instance alone. It is derived, not stored here at rest, and must never be logged.
     """
 
     token: str
@@ -62,6 +72,36 @@ class LaunchRequest(Struct, frozen=True, kw_only=True):
     labels: dict[str, str]
     api_url: str
     bootstrap_token: str
+    market: Market = "spot"
+    resources: Resources = Resources()
+
+
+class Offer(Struct, frozen=True, kw_only=True):
+    """What the requests of one batch have in common, and all that a plan may depend on."""
+
+    deployment: str
+    api_url: str
+    market: Market = "spot"
+    resources: Resources = Resources()
+    labels: dict[str, str] = {}
+
+
+Plan: TypeAlias = dict[str, Any]
+"""What exactly the cloud will be asked for, as JSON; only the adapter that made it reads it."""
+
+
+class LaunchBatch(Struct, frozen=True, kw_only=True):
+    """Requests of one offer that are launched together.
+
+    A cloud that launches many at once does so under the batch's own *token*, and then the same
+    batch must always have the same requests in the same order. *repeated*: an earlier call with
+    this token may have had an effect.
+    """
+
+    token: str
+    requests: tuple[LaunchRequest, ...]
+    plan: Plan = {}
+    repeated: bool = False
 
 
 class InstanceState(enum.Enum):
@@ -70,26 +110,64 @@ class InstanceState(enum.Enum):
     PENDING = "pending"
     RUNNING = "running"
     STOPPING = "stopping"
+    STOPPED = "stopped"
+    """It does not run, is paid for in part, and may come back: to be ended like a running one."""
+
     TERMINATED = "terminated"
 
 
 class Instance(Struct, frozen=True, kw_only=True):
-    """An instance as the cloud shows it; `job_id`, `attempt` and `launch_token` are its tags."""
+    """An instance as the cloud shows it.
+
+    `launch_token` is the token that launched it, of its request or of its batch. Whose it is it
+    bears itself (`job_id`, `attempt`) only where each is launched by itself. `hourly_price_usd` is
+    the mean over its life so far; `on_demand_hourly_price_usd` is None where nobody knows it.
+    However short it lived, `minimum_billed_seconds` are billed.
+    """
 
     instance_id: str
     state: InstanceState
     launch_token: str
-    job_id: int
-    attempt: int
     launched_at: datetime
     instance_type: str
     zone: str
     market: Market
     hourly_price_usd: float
+    job_id: int | None = None
+    attempt: int | None = None
+    on_demand_hourly_price_usd: float | None = None
+    minimum_billed_seconds: int = 0
     spot_instance_request_id: str | None = None
     terminated_at: datetime | None = None
     state_reason: str = ""
     spot_interrupted: bool = False
+
+
+NoticeKind = Literal["interruption", "rebalance", "state"]
+
+
+class Notice(Struct, frozen=True, kw_only=True):
+    """What a cloud's own channel says of an instance, anybody's.
+
+    "state" only means that it is worth a look. *kind* is None where it tells nothing of use.
+    """
+
+    handle: str
+    kind: NoticeKind | None
+    instance_id: str
+    noticed_at: datetime | None
+
+
+class Notices(Protocol):
+    """A cloud's channel of notices: at least once, in any order."""
+
+    async def receive(self) -> Sequence[Notice]:
+        """Wait a moment for notices, and take some. Raises a `ComputeError`."""
+        ...
+
+    async def done(self, notices: Sequence[Notice]) -> None:
+        """These need not come again. Raises a `ComputeError`."""
+        ...
 
 
 class Compute(Protocol):
@@ -97,8 +175,18 @@ class Compute(Protocol):
 
     name: str
 
-    async def launch(self, requests: Sequence[LaunchRequest]) -> Sequence[Instance | ComputeError]:
-        """Launch or adopt one instance a request; the answers are in the order of the requests."""
+    gathers: bool
+    """Whether a batch is one call, so that it pays to wait a moment for more of the same."""
+
+    async def plan(self, offer: Offer) -> Plan:
+        """Settle what exactly will be asked for. Raises a `ComputeError`; nothing was launched."""
+        ...
+
+    async def launch(self, batch: LaunchBatch) -> Sequence[Instance | ComputeError]:
+        """Launch or adopt one instance a request; the answers are in the order of the requests.
+
+        An error that is raised is the answer to each of them.
+        """
         ...
 
     async def terminate(self, instance_ids: Sequence[str]) -> None:

@@ -38,8 +38,11 @@ from shared.compute.local_processes import Children
 from shared.compute.port import (
     ComputeError,
     Instance,
+    LaunchBatch,
     LaunchRequest,
     NoCapacity,
+    Offer,
+    Plan,
     QuotaReached,
     Rejected,
     Unknown,
@@ -80,6 +83,7 @@ class ProcessCompute:
     """
 
     name = "process"
+    gathers = False
 
     def __init__(
         self,
@@ -113,7 +117,11 @@ class ProcessCompute:
         """What an agent launched now would run its container with."""
         return await self._in_thread(self._choose_runtime)
 
-    async def launch(self, requests: Sequence[LaunchRequest]) -> Sequence[Instance | ComputeError]:
+    async def plan(self, offer: Offer) -> Plan:  # noqa: ARG002 - the port's
+        """Nothing to settle: a request says it all."""
+        return {}
+
+    async def launch(self, batch: LaunchBatch) -> Sequence[Instance | ComputeError]:
         """Start or adopt.
 
         A terminated instance is answered as such and never started again, like EC2's
@@ -121,7 +129,7 @@ class ProcessCompute:
         """
         loop = asyncio.get_running_loop()
         runtime = await self.container_runtime()
-        started = [self._in_thread(self._launch, each, runtime, loop) for each in requests]
+        started = [self._in_thread(self._launch, each, runtime, loop) for each in batch.requests]
         return await asyncio.gather(*started)
 
     async def terminate(self, instance_ids: Sequence[str]) -> None:

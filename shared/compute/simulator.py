@@ -3,14 +3,23 @@
 When the process dies, the virtual cloud is gone with all its instances: a restarted simulator knows
 nothing of them, and the reaper then treats them as vanished. What it sells and what goes wrong in
 it is in `faults.py`; the agents speak the real protocol (`virtual_agent.py`), so everything but the
-cloud itself is real.
+cloud itself is real. Services in processes of their own share a cloud that is served
+(`shared/served_cloud.py`).
 """
 
 from collections.abc import Sequence
 
 from shared.clock import Clock
 from shared.compute.faults import faults_of
-from shared.compute.port import ComputeError, Instance, LaunchRequest, Rejected
+from shared.compute.port import (
+    ComputeError,
+    Instance,
+    LaunchBatch,
+    LaunchRequest,
+    Offer,
+    Plan,
+    Rejected,
+)
 from shared.compute.virtual_cloud import VirtualCloud
 
 
@@ -18,6 +27,7 @@ class SimulatorCompute:
     """One deployment's view of a virtual cloud; several views of one cloud are several replicas."""
 
     name = "simulator"
+    gathers = False
 
     def __init__(self, cloud: VirtualCloud, deployment: str, *, owns_cloud: bool = True) -> None:
         self.cloud = cloud
@@ -29,9 +39,13 @@ class SimulatorCompute:
         """A view of a new cloud by a `sim://?…` URL. Raises ValueError that names what is wrong."""
         return cls(VirtualCloud(clock, faults_of(url)), deployment)
 
-    async def launch(self, requests: Sequence[LaunchRequest]) -> Sequence[Instance | ComputeError]:
+    async def plan(self, offer: Offer) -> Plan:  # noqa: ARG002 - the port's
+        """Nothing to settle: a request says it all."""
+        return {}
+
+    async def launch(self, batch: LaunchBatch) -> Sequence[Instance | ComputeError]:
         """Launch or adopt; a terminated instance is answered as such and never started again."""
-        return [self._launch(each) for each in requests]
+        return [self._launch(each) for each in batch.requests]
 
     async def terminate(self, instance_ids: Sequence[str]) -> None:
         """Cancel the virtual agents and end their instances, save where a fault is asked for."""

@@ -57,6 +57,12 @@ class Claimed(msgspec.Struct, frozen=True):
     settings: AgentSettings = AgentSettings()
 
 
+class MustWait(msgspec.Struct, frozen=True):
+    """The claim's answer while the container of the attempt before may still run."""
+
+    retry_seconds: float = 1
+
+
 class LogLine(msgspec.Struct, frozen=True):
     """One line of a container."""
 
@@ -146,8 +152,14 @@ class VirtualAgent:
             "runtime": "simulated",
         }
         secret = self._request.bootstrap_token
-        status, answer = await self._say("POST", "/agent/claim", secret, body)
-        return msgspec.json.decode(answer, type=Claimed) if status == 200 else None
+        while True:
+            status, answer = await self._say("POST", "/agent/claim", secret, body)
+            if status != 202:
+                return msgspec.json.decode(answer, type=Claimed) if status == 200 else None
+            if self._clock.now() >= self._dies_at:
+                raise OutOfLifeError
+            wait = msgspec.json.decode(answer, type=MustWait)
+            await self._clock.wait(self._never, wait.retry_seconds)
 
     async def _pull(self, claimed: Claimed) -> bool:
         if self._around.pull_seconds > 0:

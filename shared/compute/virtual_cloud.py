@@ -95,6 +95,11 @@ class VirtualCloud:
             if machine.request.deployment == deployment and self._is_visible(machine)
         ]
 
+    @property
+    def living(self) -> int:
+        """How many instances are not terminated."""
+        return sum(self._used.values())
+
     # --- what a test does to it ------------------------------------------------------------------
 
     def interrupt(self, instance_id: str, notice_seconds: float | None = None) -> None:
@@ -179,7 +184,7 @@ class VirtualCloud:
 
     def _draw_fate(self, machine: Machine) -> None:
         instance_id = machine.instance.instance_id
-        if self._happens(self.faults.interrupted):
+        if self._happens(self.faults.interrupted) and machine.instance.market == "spot":
             seconds = self._rng.uniform(0, self.faults.interrupted_within_seconds)
             machine.later("interruption", self._clock, seconds, lambda: self.interrupt(instance_id))
         if self._happens(self.faults.agent_death):

@@ -34,9 +34,11 @@ class Machine:
             launched_at=now,
             instance_type=pool.instance_type,
             zone=pool.zone,
-            market="spot",
+            market=request.market,
             hourly_price_usd=pool.hourly_price_usd,
-            spot_instance_request_id=f"sir-{instance_id.removeprefix('i-')[:8]}",
+            spot_instance_request_id=(
+                f"sir-{instance_id.removeprefix('i-')[:8]}" if request.market == "spot" else None
+            ),
         )
 
     @property

@@ -6,20 +6,35 @@ To add an adapter, add a `…World` here and its name to WORLDS.
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
+from aiohttp import web
 
 from shared.clock import RealClock
+from shared.compute.cloud_server import CloudServer
 from shared.compute.instance_dir import InstanceDir, Stage
-from shared.compute.port import Compute, Instance, InstanceState, LaunchRequest
+from shared.compute.port import (
+    Compute,
+    ComputeError,
+    Instance,
+    InstanceState,
+    LaunchBatch,
+    LaunchRequest,
+    Offer,
+)
 from shared.compute.process import ProcessCompute, Runtime
+from shared.compute.remote_cloud import RemoteCloud
 from shared.compute.simulator import SimulatorCompute
 from shared.compute.virtual_cloud import VirtualCloud
 from tests.contract.compute_api import FakeApi
 from tests.contract.compute_docker import DockerWorld
+from tests.contract.compute_ec2 import Ec2World
+
+T = TypeVar("T")
 
 STUB = Path(__file__).with_name("compute_stub_agent.py")
 AGENT = Path(__file__).parents[2] / "agent" / "docker_job_agent.py"
@@ -92,11 +107,51 @@ class SimulatorWorld:
         await self.cloud.close()
 
 
-WORLDS: dict[str, Callable[[Path], World]] = {
-    "process, stub agent": lambda root: ProcessWorld(root, STUB),
-    "process, real agent": lambda root: ProcessWorld(root, AGENT),
-    "docker": lambda _root: DockerWorld(),
-    "simulator": lambda _root: SimulatorWorld(),
+class ServedWorld:
+    """A virtual cloud behind HTTP, on a loop of its own as in another process."""
+
+    forgets = ""
+
+    def __init__(self) -> None:
+        self.made: list[RemoteCloud] = []
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self.cloud, self._runner, self.url = self._there(self._serve())
+
+    async def _serve(self) -> tuple[VirtualCloud, web.AppRunner, str]:
+        cloud = VirtualCloud(RealClock())
+        runner = web.AppRunner(CloudServer(cloud).app(), access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        return cloud, runner, f"sim://127.0.0.1:{runner.addresses[0][1]}"
+
+    def _there(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run *work* on the cloud's own loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(EVENTUALLY_SECONDS)
+
+    def adapter(self, deployment: str = "test") -> RemoteCloud:
+        self.made.append(RemoteCloud(self.url, deployment))
+        return self.made[-1]
+
+    async def close(self) -> None:
+        for compute in self.made:
+            await compute.close()
+        await asyncio.to_thread(self._there, self._runner.cleanup())
+        await asyncio.to_thread(self._there, self.cloud.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        await asyncio.to_thread(self._thread.join)
+        self._loop.close()
+
+
+WORLDS: dict[str, Callable[[Path, FakeApi], World]] = {
+    "process, stub agent": lambda root, _api: ProcessWorld(root, STUB),
+    "process, real agent": lambda root, _api: ProcessWorld(root, AGENT),
+    "docker": lambda _root, _api: DockerWorld(),
+    "simulator": lambda _root, _api: SimulatorWorld(),
+    "simulator, served": lambda _root, _api: ServedWorld(),
+    "ec2": lambda _root, api: Ec2World(api),
 }
 
 
@@ -115,9 +170,32 @@ def request_for(api: FakeApi, job_id: int, **changes: object) -> LaunchRequest:
     return msgspec.structs.replace(request, **changes)
 
 
+def batch_of(*requests: LaunchRequest) -> LaunchBatch:
+    """A batch whose token is its requests', so that the same requests are the same batch."""
+    token = "+".join(f"{each.deployment}/{each.token}" for each in requests)
+    return LaunchBatch(token=token, requests=requests)
+
+
+async def launch(compute: Compute, *requests: LaunchRequest) -> Sequence[Instance | ComputeError]:
+    """Plan and launch *requests* in one batch; what no plan can be made for is answered so."""
+    first = requests[0]
+    offer = Offer(
+        deployment=first.deployment,
+        api_url=first.api_url,
+        market=first.market,
+        resources=first.resources,
+        labels=first.labels,
+    )
+    try:
+        plan = await compute.plan(offer)
+        return await compute.launch(msgspec.structs.replace(batch_of(*requests), plan=plan))
+    except ComputeError as error:
+        return [error] * len(requests)
+
+
 async def launch_one(compute: Compute, request: LaunchRequest) -> Instance:
     """Launch it, and be sure that it was."""
-    [answer] = await compute.launch([request])
+    [answer] = await launch(compute, request)
     assert isinstance(answer, Instance), answer
     return answer
 

@@ -6,11 +6,14 @@ socket for real agents.
 
 import asyncio
 import json
+import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 from aiohttp import web
 
 SETTINGS = {
@@ -24,6 +27,10 @@ SETTINGS = {
 }
 
 HEARING_SECONDS = 20.0
+
+
+AGENT = Path(__file__).parents[2] / "agent" / "docker_job_agent.py"
+ARN = re.compile(r"<Arn>[^<]*assumed-role/[^/<]+/(i-[0-9a-f]+)</Arn>")
 
 
 class FakeApi:
@@ -40,14 +47,20 @@ class FakeApi:
         self.command: dict[int, list[str]] = {}
         self.failures: list[int] = []  # statuses to answer the next calls with
         self.over: set[int] = set()  # jobs whose attempt is over
+        self.sts_url = ""  # who answers agents that show their role
+        self.assigned: dict[str, tuple[int, int]] = {}  # job and attempt of those instances
+        self.agent = AGENT.read_bytes()
         self.requests = 0
         self._heard = asyncio.Condition()
 
-    async def call(self, method: str, url: str, token: str, body: object) -> tuple[int, bytes]:
+    async def call(self, method: str, url: str, token: str, body: Any) -> tuple[int, bytes]:
         """One call of an agent (the transport of virtual agents)."""
         self.requests += 1
         path = url.removeprefix(self.url)
-        status, answer = self._answer(f"{method} {path}", token, json.loads(json.dumps(body)))
+        body = json.loads(json.dumps(body))
+        if "identity" in body:
+            body |= {"instance_id": await self._identify(body["identity"])}
+        status, answer = self._answer(f"{method} {path}", token, body)
         async with self._heard:
             self._heard.notify_all()
         return status, json.dumps(answer).encode()
@@ -78,10 +91,23 @@ class FakeApi:
         (self.reports if call.startswith("POST") else self.callbacks)[job_id].append(body)
         return 200, {}
 
+    async def _identify(self, proof: dict[str, Any]) -> str:
+        """The instance whose role signed this, as STS says; empty: STS does not know him."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(self.sts_url, data=proof["body"], headers=proof["headers"]) as answer,
+        ):
+            found = ARN.search(await answer.text())
+            return found.group(1) if found else ""
+
     def _claim(self, token: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        job_id = body["job_id"]
-        if token != f"bootstrap-{job_id}":
+        if "identity" in body:
+            if body["instance_id"] not in self.assigned:
+                return 202, {"wait": "not heard of yet", "retry_seconds": 0.05}
+            body["job_id"], body["attempt"] = self.assigned[body["instance_id"]]
+        elif token != f"bootstrap-{body['job_id']}":
             return 401, {"message": "unknown token"}
+        job_id = body["job_id"]
         self.claims[job_id].append(body)
         job = {
             "id": job_id,
@@ -90,7 +116,12 @@ class FakeApi:
             "env_vars": self.env_vars.get(job_id, {}),
             "timeout_seconds": self.timeout_seconds.get(job_id),
         }
-        return 200, {"job": job, "attempt": body["attempt"], "settings": SETTINGS}
+        return 200, {
+            "job": job,
+            "attempt": body["attempt"],
+            "instance_id": body["instance_id"],
+            "settings": SETTINGS,
+        }
 
 
 @asynccontextmanager
@@ -98,6 +129,8 @@ async def serve(api: FakeApi) -> AsyncIterator[FakeApi]:
     """*api* on a free port of 127.0.0.1; its `url` is set."""
 
     async def handle(request: web.Request) -> web.Response:
+        if request.path == "/agent/agent.py":
+            return web.Response(body=api.agent)
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         body = json.loads(await request.read())
         status, answer = await api.call(request.method, api.url + request.path, token, body)

@@ -22,7 +22,7 @@ from shared.clock import Clock, RealClock
 from shared.compute.docker import DockerCompute
 from shared.compute.engine_api import EngineApi
 from shared.compute.instance_container import LABEL, DockerSettings
-from shared.compute.port import ComputeError, Instance, LaunchRequest
+from shared.compute.port import ComputeError, Instance, LaunchBatch
 
 AGENT = Path(__file__).parents[2] / "agent" / "docker_job_agent.py"
 HOST = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
@@ -74,13 +74,12 @@ class Isolated(DockerCompute):
         self.prefix = prefix
         self.deployment = prefix + deployment
 
-    async def launch(self, requests: Sequence[LaunchRequest]) -> Sequence[Instance | ComputeError]:
-        return await super().launch(
-            [
-                msgspec.structs.replace(each, deployment=self.prefix + each.deployment)
-                for each in requests
-            ]
+    async def launch(self, batch: LaunchBatch) -> Sequence[Instance | ComputeError]:
+        renamed = tuple(
+            msgspec.structs.replace(each, deployment=self.prefix + each.deployment)
+            for each in batch.requests
         )
+        return await super().launch(msgspec.structs.replace(batch, requests=renamed))
 
 
 class DockerWorld:

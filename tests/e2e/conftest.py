@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.compose_project import BuiltClone, what_is_missing
 from tests.e2e.embedded_system import EmbeddedSystem
 from tests.e2e.metadata_service import MetadataService
 
@@ -22,3 +23,14 @@ def metadata() -> Iterator[MetadataService]:
     service = MetadataService()
     yield service
     service.close()
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BuiltClone]:
+    """A fresh clone with built images, where this machine can run compose at all."""
+    missing = what_is_missing()
+    if missing is not None:
+        pytest.skip(missing)
+    clone = BuiltClone(tmp_path_factory.mktemp("clone"))
+    yield clone
+    clone.remove()

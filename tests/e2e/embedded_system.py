@@ -10,15 +10,12 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
-
-import httpx
 
 from services.embedded_postgres import EmbeddedPostgres
+from tests.e2e.api_client import ApiClient
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_SECONDS = 60
-TERMINAL = ("DONE", "FAILED", "CANCELLED")
 
 
 def free_port() -> int:
@@ -28,7 +25,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class EmbeddedSystem:
+class EmbeddedSystem(ApiClient):
     """`python -m services.embedded` on a data directory of its own, started and killed at will."""
 
     def __init__(self, **settings: str) -> None:
@@ -36,12 +33,11 @@ class EmbeddedSystem:
         # The embedded Postgres of a root runs as another user, who must be able to pass through.
         self.data_dir.chmod(0o711)
         self.port = free_port()
-        self.address = f"http://127.0.0.1:{self.port}"
+        super().__init__(f"http://127.0.0.1:{self.port}")
         self.settings = {f"DOCKER_JOB_{name}": value for name, value in settings.items()}
         self.log = self.data_dir / "output.log"
         self.process: subprocess.Popen[str] | None = None
         self.block = ""
-        self.http = httpx.Client(base_url=self.address, timeout=30)
 
     def start(self, **more: str) -> str:
         """Start it and return the start block, which it prints when it is ready."""
@@ -115,34 +111,6 @@ class EmbeddedSystem:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.data_dir, ignore_errors=True)
-
-    def schedule(self, scheduled_for: str = "now", **fields: Any) -> int:
-        """POST a job; returns its id."""
-        body = {"docker_image": "alpine", "scheduled_for": scheduled_for, **fields}
-        answer = self.http.post("/schedule", json=body)
-        assert answer.status_code == 201, answer.text
-        return int(answer.json()["id"])
-
-    def job(self, job_id: int) -> dict[str, Any]:
-        """The job as /status shows it."""
-        answer = self.http.get(f"/status/{job_id}")
-        assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
-
-    def follow(self, job_id: int, seconds: float = 60) -> dict[str, Any]:
-        """Follow the job's log until it ends, which is the event awaited; returns the job then."""
-        url = f"/jobs/{job_id}/logs?follow=1"
-        with self.http.stream("GET", url, timeout=seconds) as answer:
-            for line in answer.iter_lines():
-                if line == "event: end":
-                    break
-        return self.job(job_id)
-
-    def jobs(self) -> list[dict[str, Any]]:
-        """Every job."""
-        found: list[dict[str, Any]] = self.http.get("/list?limit=all").json()
-        return found
 
     def agents(self) -> list[int]:
         """The pids of this system's agents, zombies included."""

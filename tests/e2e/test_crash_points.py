@@ -29,7 +29,8 @@ from shared.events import (
 from shared.points import EXIT_STATUS
 from tests.e2e.crash_points import NAMES, all_points
 from tests.e2e.embedded_system import EmbeddedSystem
-from tests.e2e.test_kill import FIGURES, ZERO, _figures, _no_agents
+from tests.e2e.test_kill import _figures, _no_agents
+from tests.e2e.traces import FIGURES, ZERO
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 BACKGROUND = 30

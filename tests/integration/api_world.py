@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 from msgspec import Struct
@@ -14,6 +14,7 @@ from shared.clock import VirtualClock
 from shared.config import Settings
 from shared.events import (
     Event,
+    InstanceInterrupted,
     InstanceLaunched,
     InstanceRequested,
     InstanceTerminated,
@@ -30,7 +31,15 @@ TOKEN_KEY = "the-bootstrap-key-of-the-tests"
 NEEDS = Requirements(max_lifetime_seconds=3600)
 
 # All that the API writes; log_batches and keys included.
-TABLES = ("jobs", "attempts", "log_batches", "idempotency_keys", "outbox", "parked")
+TABLES = (
+    "jobs",
+    "attempts",
+    "log_batches",
+    "idempotency_keys",
+    "used_proofs",
+    "outbox",
+    "parked",
+)
 
 
 def a_config(**settings: str) -> ApiConfig:
@@ -148,6 +157,22 @@ class World:
             dies_by=now.replace(year=now.year + 1),
             told=1,
             spot_instance_request_id=f"sir-{job_id}-{attempt}",
+            on_demand_hourly_price_usd=0.05,
+        )
+
+    def warned(
+        self,
+        job_id: int,
+        attempt: int = 1,
+        *,
+        kind: Literal["interruption", "rebalance"] = "interruption",
+    ) -> InstanceInterrupted:
+        return InstanceInterrupted(
+            instance_id=instance_of(job_id, attempt),
+            job_id=job_id,
+            attempt=attempt,
+            kind=kind,
+            noticed_at=self.clock.now(),
         )
 
     def terminated(
@@ -175,14 +200,17 @@ class World:
         instance: str | None = None,
         bearer: str | None = None,
         runtime: str = "docker",
+        interrupted: bool = False,
     ) -> httpx.Response:
-        body = {
+        body: dict[str, Any] = {
             "job_id": job_id,
             "attempt": attempt,
             "instance_id": instance or instance_of(job_id, attempt),
             "token": token or token_of(job_id, attempt),
             "runtime": runtime,
         }
+        if interrupted:
+            body["interrupted"] = True
         if bearer is None:
             bearer = tokens.bootstrap_token(TOKEN_KEY, DEPLOYMENT, job_id, attempt)
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}

@@ -12,7 +12,11 @@ from shared.compute.port import (
     ComputeError,
     Instance,
     InstanceState,
+    LaunchBatch,
     LaunchRequest,
+    NoCapacity,
+    Offer,
+    Plan,
     Rejected,
     Unknown,
 )
@@ -22,6 +26,7 @@ class ScriptedCompute:
     """Its failures are attributes that a test sets; without them it is a well-behaved cloud."""
 
     name = "scripted"
+    gathers = False
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -31,9 +36,15 @@ class ScriptedCompute:
         self.lose_answers = False
         self.breaks_on_job: int | None = None
         self.asked: list[LaunchRequest] = []
+        self.batches: list[LaunchBatch] = []
+        self.offers: list[Offer] = []
+        self.plan_errors: deque[ComputeError] = deque()
         self.launch_calls = 0
         self.answering = asyncio.Event()
         self.answering.set()
+        self.planning = asyncio.Event()
+        self.planning.set()
+        self.short_by = 0
         self.refuses_to_end: set[str] = set()
         self.terminate_error: Exception | None = None
         self.ends_at_once = True
@@ -46,12 +57,23 @@ class ScriptedCompute:
         """The different requests among all that it was asked, in order."""
         return [each for place, each in enumerate(self.asked) if each not in self.asked[:place]]
 
-    async def launch(self, requests: Sequence[LaunchRequest]) -> Sequence[Instance | ComputeError]:
+    async def plan(self, offer: Offer) -> Plan:
+        self.offers.append(offer)
+        await self.planning.wait()
+        if self.plan_errors:
+            raise self.plan_errors.popleft()
+        return {"version": len(self.offers)}
+
+    async def launch(self, batch: LaunchBatch) -> Sequence[Instance | ComputeError]:
+        requests = batch.requests
         self.launch_calls += 1
+        self.batches.append(batch)
         await self.answering.wait()
         if any(each.job_id == self.breaks_on_job for each in requests):
             raise KeyError("the adapter is broken")
-        return [self._launch(each) for each in requests]
+        had = requests[: len(requests) - self.short_by]
+        short: list[Instance | ComputeError] = [NoCapacity("none left")] * self.short_by
+        return [*(self._launch(each) for each in had), *short]
 
     def _launch(self, request: LaunchRequest) -> Instance | ComputeError:
         self.asked.append(request)

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import pytest
 
@@ -202,11 +202,17 @@ class FakeMetadata(Server):
         return 404, ""
 
 
+class Addressed(Protocol):
+    """An API, wherever it is."""
+
+    url: str
+
+
 class AgentProcess:
     """The agent, started as the process adapter starts it: a session of its own and a directory."""
 
     def __init__(
-        self, api: FakeApi, directory: Path, python: str = sys.executable, **env: str
+        self, api: Addressed, directory: Path, python: str = sys.executable, **env: str
     ) -> None:
         self.directory = directory
         self.instance_id = f"i-test-{os.getpid()}-{directory.parent.name}"

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Awaitable, Callable
 
 import pytest
+from msgspec import structs
 
 from services.api.handlers import UnknownJob
 from shared import wire
@@ -146,6 +147,128 @@ async def test_what_a_request_causes_bears_the_jobs_own_trace(world: World) -> N
     assert len({each.trace for each in await world.stage.outbox()}) == 1
 
 
+# -- interruption
+
+
+async def test_a_replacement_boots_early_and_waits_for_the_container_before_it(
+    world: World, clock: VirtualClock
+) -> None:
+    agent = await world.running()
+    await world.call_back(agent, {"schedule": ""})
+    [_, early] = await world.stage.told(JobScheduled)
+    assert (early.attempt, early.due_at) == (2, clock.now())
+    await world.hear(world.requested(agent.job_id, 2), world.launched(agent.job_id, 2))
+    before = await world.rows()
+    answer = await world.claim(agent.job_id, 2)
+    assert answer.status_code == 202
+    assert answer.json() == {
+        "wait": "attempt 2 is ready, and waits until the container of attempt 1 is known to have "
+        "stopped",
+        "retry_seconds": 1,
+    }
+    clock.advance(30)
+    await world.report(agent)
+    assert (await world.claim(agent.job_id, 2)).status_code == 202
+    after = await world.rows()
+    [second] = [each for each in after["attempts"] if each["number"] == 2]
+    assert second["heartbeat_at"] == "2026-01-01T00:00:30+00:00"
+    assert second["token_hash"] is None
+    assert (after["jobs"], after["outbox"]) == (before["jobs"], before["outbox"])
+    await world.call_back(agent, {"schedule": "", "stopped": True, "exit_code": 143})
+    assert (await world.claim(agent.job_id, 2)).status_code == 200
+    assert (await world.status(agent.job_id))["attempt"] == 2
+
+
+async def test_a_replacement_whose_turn_never_comes_is_told_to_stop(world: World) -> None:
+    agent = await world.running()
+    await world.call_back(agent, {"schedule": ""})
+    await world.hear(world.launched(agent.job_id, 2))
+    await world.claim(agent.job_id, 2)
+    await world.call_back(agent, {})
+    answer = await world.claim(agent.job_id, 2)
+    assert (answer.status_code, answer.json()["cause"]) == (409, "superseded")
+    over = await world.stage.told(AttemptEnded)
+    assert [(each.attempt, each.cause) for each in over] == [(1, "done"), (2, "superseded")]
+
+
+async def test_a_waiting_replacement_that_is_taken_back_itself_is_replaced(world: World) -> None:
+    agent = await world.running()
+    await world.call_back(agent, {"schedule": ""})
+    await world.hear(world.launched(agent.job_id, 2))
+    assert (await world.claim(agent.job_id, 2)).status_code == 202
+    answer = await world.claim(agent.job_id, 2, interrupted=True)
+    assert (answer.status_code, answer.json()["cause"]) == (409, "interrupted")
+    status = await world.status(agent.job_id)
+    assert (status["attempt"], [each["cause"] for each in status["attempts"]]) == (
+        1,
+        [None, "interrupted", None],
+    )
+    assert [each.attempt for each in await world.stage.told(JobScheduled)] == [1, 2, 3]
+    assert (await world.report(agent)).status_code == 200
+
+
+async def test_who_has_the_job_does_not_give_it_back_by_a_claim(world: World) -> None:
+    agent = await world.running()
+    answer = await world.claim(agent.job_id, interrupted=True)
+    assert answer.status_code == 200
+    assert (await world.status(agent.job_id))["status"] == "RUNNING"
+
+
+async def test_the_cloud_may_say_first_that_an_instance_is_taken_back(world: World) -> None:
+    agent = await world.running()
+    await world.hear(world.warned(agent.job_id))
+    await world.call_back(agent, {"schedule": ""})
+    status = await world.status(agent.job_id)
+    assert (status["status"], status["phase"], len(status["attempts"])) == (
+        "SCHEDULED",
+        "stopping",
+        2,
+    )
+
+
+async def test_a_rebalance_recommendation_is_shown_by_whichever_channel_it_comes(
+    world: World,
+) -> None:
+    by_agent, by_cloud = await world.running(), await world.running()
+    answer = await world.http.post(
+        f"/agent/jobs/{by_agent.job_id}/report", json={"rebalance": True}, headers=by_agent.headers
+    )
+    assert answer.status_code == 200
+    await world.hear(world.warned(by_cloud.job_id, kind="rebalance"))
+    for agent in (by_agent, by_cloud):
+        status = await world.status(agent.job_id)
+        [attempt] = status["attempts"]
+        assert attempt["rebalance_at"] == "2026-01-01T00:00:00Z"
+        assert status["status"] == "RUNNING"
+
+
+async def test_a_refused_launch_for_want_of_capacity_is_a_cause_of_its_own(world: World) -> None:
+    job_id = (await world.post())["id"]
+    refusal = structs.replace(world.refused(job_id), reason="no_capacity", message="no Spot")
+    await world.hear(world.requested(job_id), refusal)
+    status = await world.status(job_id)
+    assert (status["status"], status["attempts"][0]["cause"]) == ("FAILED", "no_capacity")
+
+
+async def test_a_pull_that_failed_is_tried_again_from_a_budget_that_status_shows(
+    world: World,
+) -> None:
+    agent = await world.running(retries=1)
+    word = {"failed": "", "pull_failed": True, "error_message": "registry away"}
+    await world.call_back(agent, word)
+    status = await world.status(agent.job_id)
+    assert (status["attempts"][0]["cause"], status["attempt"]) == ("pull_failed", 2)
+    assert status["budgets"] == {
+        "interruptions": {"used": 0, "allowed": 20},
+        "pulls": {"used": 1, "allowed": 3},
+        "retries": {"used": 0, "allowed": 1},
+    }
+    second = await world.claimed(agent.job_id, 2)
+    await world.call_back(second, {**word, "for_good": True, "error_message": "manifest unknown"})
+    status = await world.status(agent.job_id)
+    assert (status["status"], status["error_message"]) == ("FAILED", "manifest unknown")
+
+
 # -- silence
 
 
@@ -202,7 +325,8 @@ async def test_an_instance_that_never_speaks_is_lost_at_the_boot_time_out(
     assert status["attempts"][0]["error_message"] == (
         "no word from its instance within 900 s of its launch"
     )
-    assert (status["attempts"][0]["cause"], status["phase"]) == ("lost", "waiting")
+    # Nobody has the job, and nobody will get it: the next attempt need not wait for the cloud.
+    assert (status["attempts"][0]["cause"], status["phase"]) == ("lost", "scheduled")
     assert (await world.claim(job_id)).status_code == 409
 
 
@@ -226,7 +350,7 @@ async def test_the_maximum_lifetime_ends_a_job_that_goes_on_and_on(
 
 
 async def test_a_job_gives_up_after_its_last_attempt(world: World) -> None:
-    twice = world.again(MAX_ATTEMPTS="2")
+    twice = world.again(INTERRUPTION_BUDGET="1")
     agent = await twice.running()
     await twice.call_back(agent, {"schedule": "", "stopped": True})
     second = await twice.claimed(agent.job_id, 2)

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from shared.clock import VirtualClock
-from shared.events import JobScheduled
+from shared.events import JobScheduled, Requirements, Resources
 from tests.integration.api_world import World, message_of
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -33,7 +33,7 @@ async def test_an_accepted_job_has_an_attempt_and_its_fact_in_the_outbox(world: 
 
 
 async def test_every_field_comes_back_as_it_was_given(world: World) -> None:
-    given = {
+    given: dict[str, Any] = {
         "docker_image": "python:3.13-slim",
         "scheduled_for": "+2h",
         "timezone": "Europe/Berlin",
@@ -42,11 +42,25 @@ async def test_every_field_comes_back_as_it_was_given(world: World) -> None:
         "labels": {"team": "data", "é": "ü"},
         "timeout_seconds": 90,
         "name": "nightly 🌙",
+        "resources": {"vcpus": 2, "architecture": "arm64", "disk_gib": 50},
+        "capacity": "spot_then_on_demand",
+        "spot_wait_seconds": 600,
+        "retries": 2,
     }
     job = await world.status((await world.post(**given))["id"])
     expected = {**given, "scheduled_for": "2026-01-01T02:00:00Z"}
     expected["env_vars"] = {"A": "€😀", "N": "1", "B": "true", "F": "1.5"}
     assert {name: job[name] for name in given} == expected
+    [listed] = (await world.http.get("/list")).json()
+    assert {name: listed[name] for name in given} == expected
+    [fact] = await world.stage.told(JobScheduled)
+    assert fact.requirements == Requirements(
+        max_lifetime_seconds=3690,
+        labels=given["labels"],
+        resources=Resources(vcpus=2, architecture="arm64", disk_gib=50),
+        capacity="spot_then_on_demand",
+        spot_wait_seconds=600,
+    )
 
 
 async def test_the_two_promised_messages_are_the_whole_body(world: World) -> None:
@@ -368,7 +382,8 @@ async def test_a_job_is_cancelled_at_any_stage_and_only_once(world: World) -> No
         assert (job["status"], job["phase"]) == ("CANCELLED", "cancelled")
         assert job["waiting_because"] is None
         assert job["attempts"][-1]["cause"] == "cancelled"
-        assert (await world.told())[already:] == ["JobCancelled", "AttemptEnded", "JobFinished"]
+        ends = ["AttemptEnded"] * (2 if stage is interrupted else 1)
+        assert (await world.told())[already:] == ["JobCancelled", *ends, "JobFinished"]
         before = await world.rows()
         again = await world.cancel(job_id)
         assert again.status_code == 409

@@ -67,7 +67,8 @@ async def test_the_status_of_a_job_has_every_field_of_the_list(world: World) -> 
     [shown] = await listed(world)
     status = await world.status(job["id"])
     assert {name: status[name] for name in shown} == shown
-    assert status.keys() - shown.keys() == {"attempts"}
+    money = {"cost_usd", "wasted_usd", "on_demand_usd"}
+    assert status.keys() - shown.keys() == {"attempts", "budgets", *money}
 
 
 async def test_pages_are_linked_to_the_end(world: World) -> None:

@@ -12,7 +12,13 @@ from shared.clock import VirtualClock
 from shared.compute.engine_api import EngineApi, Listed
 from shared.compute.instance_container import LABEL, container_name, container_of, instance_id_of
 from shared.compute.port import InstanceState, LaunchRequest, Rejected
-from tests.contract.compute_adapters import eventually, launch_one, request_for, until_state
+from tests.contract.compute_adapters import (
+    batch_of,
+    eventually,
+    launch_one,
+    request_for,
+    until_state,
+)
 from tests.contract.compute_api import FakeApi, serve
 from tests.contract.compute_docker import HOST, DockerWorld, Isolated, docker, instance_image
 from tests.integration.test_agent import FakeMetadata
@@ -249,7 +255,7 @@ async def test_a_refused_start_leaves_nothing(
     make: Callable[..., DockerWorld], api: FakeApi, engine: EngineApi
 ) -> None:
     compute = make(network="no-such-network").adapter()
-    [answer] = await compute.launch([request_for(api, 1)])
+    [answer] = await compute.launch(batch_of(request_for(api, 1)))
     assert isinstance(answer, Rejected)
     assert "no-such-network" in str(answer)
     assert await containers(engine, compute) == []
@@ -259,7 +265,7 @@ async def test_an_image_that_the_engine_lacks_is_a_refusal(
     make: Callable[..., DockerWorld], api: FakeApi
 ) -> None:
     compute = make(image="no-such-image:1").adapter()
-    [answer] = await compute.launch([request_for(api, 1)])
+    [answer] = await compute.launch(batch_of(request_for(api, 1)))
     assert isinstance(answer, Rejected)
     assert "no-such-image" in str(answer)
 

@@ -23,6 +23,7 @@ from shared.compute.port import (
     Throttled,
     Unknown,
 )
+from tests.contract.compute_adapters import batch_of
 
 pytestmark = pytest.mark.anyio
 
@@ -109,7 +110,7 @@ async def compute(tmp_path: Path) -> AsyncIterator[DockerCompute]:
 
 
 async def launch(compute: DockerCompute) -> Instance | ComputeError:
-    [answer] = await compute.launch([REQUEST])
+    [answer] = await compute.launch(batch_of(REQUEST))
     return answer
 
 
@@ -223,7 +224,7 @@ async def test_the_engine_s_own_version_is_spoken_and_asked_for_again_when_it_is
 
 
 async def test_a_batch_asks_for_one_list(engine: ScriptedEngine, compute: DockerCompute) -> None:
-    await compute.launch([REQUEST] * 20)
+    await compute.launch(batch_of(*[REQUEST] * 20))
     assert engine.calls["list"] == 1
 
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from services.launcher.config import LauncherConfig
 from services.launcher.service import build
@@ -28,19 +29,24 @@ from tests.integration.stage import Crash, Stage, crashing
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CONFIG = LauncherConfig(
-    deployment="home", api_url="http://api", token_key="key", batch=10, prune_batch=10
+    deployment="home",
+    api_url="http://api",
+    token_key="key",
+    batch=10,
+    gathered_batch=10,
+    prune_batch=10,
 )
 LAUNCH = "launch_due_1"
 CANCELLED = JobCancelled(job_id=1, attempt=1)
 ENDED = AttemptEnded(job_id=1, attempt=1, cause="cancelled", ended_at=START, terminate_after=START)
 
 
-def requested(job_id: int = 1, attempt: int = 1) -> InstanceRequested:
+def requested(job_id: int = 1, attempt: int = 1, **wants: object) -> InstanceRequested:
     return InstanceRequested(
         job_id=job_id,
         attempt=attempt,
         due_at=START,
-        requirements=Requirements(max_lifetime_seconds=3600),
+        requirements=replace(Requirements(max_lifetime_seconds=3600), **wants),
     )
 
 
@@ -94,6 +100,23 @@ async def test_events_in_every_order_end_cancelled(stage: Stage, cloud: Scripted
 async def test_an_end_leaves_the_next_attempt_alone(stage: Stage) -> None:
     await stage.hear(ENDED, requested(attempt=2), requested(attempt=1))
     assert await states(stage) == [("cancelled", True), ("wanted", False)]
+
+
+@pytest.mark.parametrize("point", ["launcher.claimed", "launcher.planned"])
+async def test_a_crash_before_the_intent_is_committed_leads_to_a_plan_anew(
+    ports: Ports, cloud: ScriptedCompute, stage: Stage, clock: VirtualClock, point: str
+) -> None:
+    await stage.hear(requested())
+    doomed = Stage(build(CONFIG, crashing(ports, point), cloud))
+    with pytest.raises(Crash):
+        await doomed.sweep(LAUNCH)
+    assert await states(stage) == [("wanted", False)]
+    lease_ends = START + timedelta(seconds=CONFIG.plan_lease_seconds)
+    assert await stage.sweep(LAUNCH) == lease_ends
+    assert cloud.asked == []
+    clock.advance(CONFIG.plan_lease_seconds)
+    await stage.sweep(LAUNCH)
+    assert len(await stage.told(InstanceLaunched)) == 1
 
 
 @pytest.mark.parametrize("point", ["launcher.intent_committed", "launcher.called"])
@@ -156,6 +179,102 @@ async def test_no_capacity_leads_to_another_offer_with_another_token(
     assert len({each.token for each in cloud.asked}) == 3
     assert [each.reason for each in await stage.told(LaunchDelayed)] == ["no_capacity"]
     assert len(await stage.told(InstanceLaunched)) == 1
+
+
+async def test_a_batch_is_asked_for_again_as_a_whole_by_its_token_and_plan(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    cloud.gathers = True
+    cloud.lose_answers = True
+    await stage.hear(*(requested(job_id) for job_id in range(1, 11)))
+    await stage.sweep(LAUNCH)
+    cloud.lose_answers = False
+    await stage.hear(CANCELLED, requested(11))
+    clock.advance(1)
+    await stage.sweep(LAUNCH)
+    first, again = (each for each in cloud.batches if len(each.requests) == 10)
+    assert (again.token, again.plan, again.requests) == (first.token, first.plan, first.requests)
+    assert (first.repeated, again.repeated) == (False, True)
+    assert len(cloud.instances) == 11
+    assert len(await stage.told(InstanceLaunched)) == 11
+
+
+async def test_what_a_batch_did_not_get_is_asked_for_in_another(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    cloud.short_by = 2
+    await stage.hear(*(requested(job_id) for job_id in range(1, 6)))
+    await stage.sweep(LAUNCH)
+    assert len(await stage.told(InstanceLaunched)) == 3
+    assert {each.job_id for each in await stage.told(LaunchDelayed)} == {4, 5}
+    cloud.short_by = 0
+    clock.advance(10)
+    assert await stage.sweep(LAUNCH) is None
+    assert len({each.token for each in cloud.batches}) == 2
+    assert [len(each.requests) for each in cloud.batches] == [5, 2]
+    assert len(await stage.told(InstanceLaunched)) == 5
+
+
+async def test_where_a_batch_is_one_call_launches_are_gathered_until_none_comes(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    cloud.gathers = True
+    for job_id in (1, 2, 3):
+        await stage.hear(requested(job_id))
+        idle = clock.now() + timedelta(seconds=CONFIG.gather_idle_seconds)
+        assert await stage.sweep(LAUNCH) == idle
+        clock.advance(0.02)
+    clock.advance(CONFIG.gather_idle_seconds)
+    await stage.sweep(LAUNCH)
+    assert [len(each.requests) for each in cloud.batches] == [3]
+
+
+async def test_a_full_batch_is_asked_for_at_once(stage: Stage, cloud: ScriptedCompute) -> None:
+    cloud.gathers = True
+    await stage.hear(*(requested(job_id) for job_id in range(1, CONFIG.gathered_batch + 1)))
+    await stage.sweep(LAUNCH)
+    assert len(cloud.instances) == CONFIG.gathered_batch
+
+
+async def test_on_demand_comes_when_the_wait_for_spot_is_over(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    cloud.refusals.append(NoCapacity("none in zone-a"))
+    await stage.hear(requested(capacity="spot_then_on_demand", spot_wait_seconds=3))
+    assert await stage.sweep(LAUNCH) == START + timedelta(seconds=3)
+    clock.advance(3)
+    await stage.sweep(LAUNCH)
+    assert [each.market for each in cloud.asked] == ["spot", "on-demand"]
+
+
+async def test_what_cannot_be_planned_waits_or_is_refused_and_says_why(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    cloud.plan_errors += [NoCapacity("all pools rest"), Rejected("no such parameter: /ami")]
+    await stage.hear(requested())
+    await stage.sweep(LAUNCH)
+    assert await states(stage) == [("wanted", False)]
+    (delay,) = await stage.told(LaunchDelayed)
+    assert delay.message == "all pools rest"
+    clock.advance(5)
+    await stage.sweep(LAUNCH)
+    (refused,) = await stage.told(LaunchRefused)
+    assert refused.message == "no such parameter: /ami"
+    assert cloud.asked == []
+
+
+async def test_a_cancel_while_it_is_planned_leaves_it_out_of_the_call(
+    stage: Stage, cloud: ScriptedCompute, points: WatchedPoints
+) -> None:
+    await stage.hear(requested(1), requested(2))
+    cloud.planning.clear()
+    call = asyncio.create_task(stage.sweep(LAUNCH))
+    await points.wait_for("launcher.claimed")
+    await stage.hear(CANCELLED)
+    cloud.planning.set()
+    await call
+    assert [each.job_id for each in cloud.asked] == [2]
+    assert await states(stage) == [("cancelled", True), ("launched", False)]
 
 
 @pytest.mark.parametrize("error", [QuotaReached("64 vCPUs"), Throttled("slow down")])
@@ -226,10 +345,10 @@ async def test_a_call_that_outlives_its_lease_is_repeated_elsewhere_and_told_onc
     await slow.hear(requested())
     cloud.answering.clear()
     first = asyncio.create_task(slow.sweep(LAUNCH))
-    await points.wait_for("launcher.intent_committed")
+    await points.wait_for("launcher.calling")
     clock.advance(CONFIG.lease_seconds)
     second = asyncio.create_task(fast.sweep(LAUNCH))
-    await points.wait_for("launcher.intent_committed", 2)
+    await points.wait_for("launcher.calling", 2)
     cloud.answering.set()
     await asyncio.gather(first, second)
     assert list(cloud.instances) == ["i-1"]

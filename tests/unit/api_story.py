@@ -6,10 +6,14 @@ from typing import Any
 from msgspec.structs import replace
 
 from services.api import decisions
-from services.api.agents import Callback, Refused, _must_be_current, _said_before
+from services.api.agents import Callback, _said_before, must_be_current
+from services.api.claims import _must_wait
+from services.api.endings import decide_end, job_scheduled
 from services.api.model import (
     TERMINAL,
     Attempt,
+    Case,
+    Ending,
     Job,
     Rules,
     State,
@@ -17,8 +21,10 @@ from services.api.model import (
     first_attempt,
     requirements_of,
 )
+from services.api.refused import Refused
 from shared.events import (
     Event,
+    InstanceInterrupted,
     InstanceLaunched,
     InstanceRequested,
     InstanceTerminated,
@@ -28,7 +34,15 @@ from shared.events import (
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-RULES = Rules(max_attempts=3, boot_seconds=100, silence_seconds=60, stop_grace_seconds=10)
+RULES = Rules(
+    interruption_budget=2,
+    pull_budget=2,
+    boot_seconds=100,
+    silence_seconds=60,
+    stop_grace_seconds=10,
+    retry_first_seconds=8,
+)
+JITTER = 0.0
 
 
 def after(seconds: float) -> datetime:
@@ -95,6 +109,21 @@ def refused(attempt: int = 1) -> LaunchRefused:
     return LaunchRefused(job_id=1, attempt=attempt, message="bad image id")
 
 
+def no_capacity(attempt: int = 1) -> LaunchRefused:
+    message = "no Spot capacity within 600 s"
+    return LaunchRefused(job_id=1, attempt=attempt, message=message, reason="no_capacity")
+
+
+def warned(attempt: int = 1, *, rebalance: bool = False, at: datetime = NOW) -> InstanceInterrupted:
+    return InstanceInterrupted(
+        instance_id=f"i-{attempt}",
+        job_id=1,
+        attempt=attempt,
+        kind="rebalance" if rebalance else "interruption",
+        noticed_at=at,
+    )
+
+
 def launched(
     attempt: int = 1, *, instance: str | None = None, at: datetime = NOW
 ) -> InstanceLaunched:
@@ -111,6 +140,7 @@ def launched(
         dies_by=at + timedelta(seconds=3600),
         told=1,
         spot_instance_request_id="sir-1",
+        on_demand_hourly_price_usd=0.04,
     )
 
 
@@ -133,7 +163,10 @@ INTERRUPTED = Callback(cause="interrupted", stopped=False)
 STOPPED = Callback(cause="interrupted", stopped=True, exit_code=143)
 DONE = Callback(cause="done", stopped=True, exit_code=0)
 FAILED = Callback(cause="failed", stopped=True, exit_code=3, message="it failed")
+UNSURE = Callback(cause="failed", stopped=False, message="the agent lost sight of it")
 TIMED_OUT = Callback(cause="timed_out", stopped=True, message="too long")
+PULL_FAILED = Callback(cause="pull_failed", stopped=True, message="the registry is away")
+NO_SUCH_IMAGE = replace(PULL_FAILED, message="manifest unknown", for_good=True)
 
 
 class Story:
@@ -145,11 +178,15 @@ class Story:
         self.attempts = {each.number: each for each in attempts} or {1: first_attempt(1, NOW, NOW)}
         self.told: list[Event] = []
         if not attempts:
-            self.told.append(decisions.job_scheduled(self.job, self.attempts[1], rules))
+            self.told.append(job_scheduled(self.job, self.attempts[1], rules))
 
     @property
     def current(self) -> Attempt:
         return self.attempts[self.job.attempt]
+
+    @property
+    def case(self) -> Case:
+        return Case(self.job, tuple(self.attempts[number] for number in sorted(self.attempts)))
 
     def save(self, step: Step | None) -> bool:
         """Keep what was decided; False where it was nothing."""
@@ -162,50 +199,60 @@ class Story:
 
     def hear(self, fact: Event, now: datetime = NOW) -> bool:
         """Let another service's fact take effect."""
+        rules = self.rules
         match fact:
             case InstanceRequested():
                 return self.save(decisions.decide_requested(self.job, self._of(fact), now))
             case LaunchDelayed():
                 return self.save(decisions.decide_delayed(self.job, self._of(fact), fact, now))
             case LaunchRefused():
-                step = decisions.decide_refused(
-                    self.job, self._of(fact), fact.message, now, self.rules
+                return self.save(
+                    decisions.decide_refused(self.case, self._of(fact), fact, now, JITTER, rules)
                 )
-                return self.save(step)
             case InstanceLaunched():
-                moved = decisions.decide_launched(self._of(fact), fact, self.rules)
+                moved = decisions.decide_launched(self._of(fact), fact, rules)
                 return self.save(Step(job=self.job, attempts=(moved,)))
+            case InstanceInterrupted():
+                return self.save(
+                    decisions.decide_told_interrupted(
+                        self.case, self._of(fact), fact, now, JITTER, rules
+                    )
+                )
             case InstanceTerminated():
-                return self._hear_gone(fact, now)
+                return self.save(
+                    decisions.decide_gone(self.case, self._of(fact), fact, now, JITTER, rules)
+                )
         raise AssertionError(fact)
 
     def _of(self, fact: Any) -> Attempt:
         return self.attempts[fact.attempt]
 
-    def _hear_gone(self, fact: InstanceTerminated, now: datetime) -> bool:
-        attempt = self._of(fact)
-        step = decisions.decide_gone(self.job, attempt, fact, now, self.rules)
-        following = self.attempts.get(attempt.number + 1)
-        if step is not None and following is not None and following.state == "held":
-            step = decisions.release(step, following, now, self.rules)
-        return self.save(step)
-
-    def claim(self, number: int = 1, now: datetime = NOW, instance: str | None = None) -> None:
+    def claim(self, number: int = 1, now: datetime = NOW, instance: str | None = None) -> bool:
+        """An agent asks for its job; False where it is told to wait."""
         attempt = self.attempts[number]
-        _must_be_current(self.job, attempt)
+        if attempt is not self.case.replacement:
+            must_be_current(self.job, attempt)
         if attempt.state == "held":
             raise Refused(409, "held")
+        because = _must_wait(self.case, attempt)
+        instance = instance or f"i-{number}"
+        if because is not None:
+            self.attempts[number] = decisions.decide_must_wait(
+                attempt, because, instance, now, self.rules
+            )
+            return False
         self.attempts[number] = decisions.decide_claimed(
             attempt,
             token_hash=f"token-{number}".encode(),
-            instance_id=instance or f"i-{number}",
+            instance_id=instance,
             runtime="docker",
             now=now,
             rules=self.rules,
         )
+        return True
 
     def report(self, number: int = 1, phase: str | None = None, now: datetime = NOW) -> None:
-        _must_be_current(self.job, self.attempts[number])
+        must_be_current(self.job, self.attempts[number])
         self.attempts[number] = replace(self.attempts[number], heartbeat_at=now)
         if phase is not None:
             self.save(decisions.decide_phase(self.job, self.attempts[number], phase, now))
@@ -215,39 +262,45 @@ class Story:
         attempt = self.attempts[number]
         if number == self.job.attempt and _said_before(attempt, word):
             return False
-        _must_be_current(self.job, attempt)
+        must_be_current(self.job, attempt)
         if word.cause == "interrupted" and not word.stopped:
-            return self.save(decisions.decide_interrupted(self.job, attempt, now, self.rules))
-        return self.save(
-            decisions.decide_end(
-                self.job,
-                attempt,
-                word.cause,
-                now,
-                self.rules,
-                message=word.message,
-                exit_code=word.exit_code,
-                container_stopped=True,
+            return self.save(
+                decisions.decide_interrupted(self.case, attempt, now, JITTER, self.rules)
             )
+        ending = Ending(
+            cause=word.cause,
+            message=word.message,
+            exit_code=word.exit_code,
+            container_stopped=word.stopped,
+            for_good=word.for_good,
         )
+        return self.save(decide_end(self.case, attempt, ending, now, JITTER, self.rules))
+
+    def rebalance(self, number: int = 1, now: datetime = NOW) -> bool:
+        """The agent has been recommended to rebalance."""
+        attempt = self.attempts[number]
+        must_be_current(self.job, attempt)
+        return self.save(decisions.decide_rebalance(self.case, attempt, now, JITTER, self.rules))
 
     def cancel(self, now: datetime = NOW) -> bool:
-        return self.save(decisions.decide_cancel(self.job, self.current, now, self.rules))
+        return self.save(decisions.decide_cancel(self.case, now, JITTER, self.rules))
 
     def look(self, now: datetime) -> bool:
         """The sweep over silent attempts, for this job."""
         due = [a for a in self.attempts.values() if a.check_at is not None and a.check_at <= now]
         for each in due:
-            self.save(decisions.decide_overdue(self.job, each, now, self.rules))
+            if self.attempts[each.number] == each:  # else what was decided of another one ended it
+                self.save(decisions.decide_overdue(self.case, each, now, JITTER, self.rules))
         return bool(due)
 
     def told_of(self, *kinds: type[Event]) -> list[Any]:
         return [each for each in self.told if isinstance(each, kinds)]
 
     def names(self) -> list[str]:
-        """The names of all that was told, but for the first JobScheduled."""
-        names = [type(each).__name__ for each in self.told]
-        return names[1:] if isinstance(self.told[0], JobScheduled) else names
+        """The names of all that was told, but for the JobScheduled of attempt 1."""
+        first = next(iter(self.told), None)
+        skipped = 1 if isinstance(first, JobScheduled) and first.attempt == 1 else 0
+        return [type(each).__name__ for each in self.told[skipped:]]
 
     def phases(self) -> list[str]:
         """The states of all attempts, the first one first."""

@@ -7,8 +7,8 @@ from typing import Any, get_args
 import pytest
 from msgspec.structs import replace
 
-from services.api import decisions
-from services.api.agents import Callback, Refused
+from services.api import endings
+from services.api.agents import Callback
 from services.api.model import (
     ORDER,
     PHASES,
@@ -19,6 +19,7 @@ from services.api.model import (
     advance,
     requirements_of,
 )
+from services.api.refused import Refused
 from shared.events import AttemptEnded, Event, JobFinished, JobScheduled, JobStarted
 from tests.unit.api_story import (
     DONE,
@@ -37,6 +38,7 @@ from tests.unit.api_story import (
     refused,
     requested,
     terminated,
+    warned,
 )
 
 STATES: tuple[State, ...] = get_args(State)
@@ -82,12 +84,18 @@ def test_a_time_limit_bounds_the_instances_lifetime(timeout: int | None, lifetim
 
 # -- every fact at every state: what it moves, and where it is old news
 
+WARNED: dict[str, str] = {
+    **dict.fromkeys((*BEFORE_BOOTING, "booting"), "ended"),
+    **dict.fromkeys(CLAIMED, "stopping"),
+}
 MOVES: dict[str, tuple[Callable[[], Event], dict[str, str]]] = {
     "requested": (requested, {"held": "requested", "scheduled": "requested"}),
     "delayed": (delayed, dict.fromkeys(BEFORE_BOOTING, "delayed")),
     "launched": (launched, dict.fromkeys(BEFORE_BOOTING, "booting")),
     "refused": (refused, dict.fromkeys(BEFORE_BOOTING, "ended")),
     "terminated": (terminated, dict.fromkeys(STATES, "ended")),
+    "warned": (warned, WARNED),
+    "recommended": (lambda: warned(rebalance=True), {}),
 }
 
 
@@ -247,29 +255,46 @@ def test_a_last_word_ends_attempt_and_job_at_once(
     assert (last.status, last.exit_code, last.attempt) == (status, exit_code, 1)
 
 
-@pytest.mark.parametrize("state", ["booting", *CLAIMED])
-def test_the_notice_takes_the_job_back_to_scheduled_and_the_attempt_goes_on(state: State) -> None:
+@pytest.mark.parametrize("state", CLAIMED)
+def test_at_the_notice_the_job_is_scheduled_again_while_the_attempt_goes_on(state: State) -> None:
     story = at(state)
     story.job = replace(story.job, status="RUNNING")
     assert story.call_back(INTERRUPTED, now=after(5))
     assert (story.job.status, story.job.attempt) == ("SCHEDULED", 1)
     assert (story.current.state, story.current.interrupted_at) == ("stopping", after(5))
     assert "interruption notice" in (story.current.waiting_because or "")
-    assert story.told == []
+    assert (story.attempts[2].state, story.attempts[2].due_at) == ("scheduled", after(5))
+    assert story.names() == ["JobScheduled"]
     assert story.call_back(INTERRUPTED, now=after(6)) is False
     story.report(phase="running", now=after(7))
     assert (story.job.status, story.current.state) == ("SCHEDULED", "stopping")
 
 
-def test_the_notice_and_the_stopped_container_schedule_the_job_again() -> None:
+def test_the_notice_of_an_instance_that_has_not_claimed_ends_its_attempt() -> None:
+    story = at("booting")
+    story.hear(warned(), after(5))
+    assert (story.attempts[1].cause, story.job.attempt) == ("interrupted", 2)
+    assert story.names() == ["AttemptEnded", "JobScheduled"]
+    with pytest.raises(Refused):
+        story.claim(1)
+
+
+def test_when_the_container_has_stopped_the_replacement_takes_over() -> None:
     story = at("running")
     story.call_back(INTERRUPTED, now=after(5))
     story.call_back(STOPPED, now=after(8))
     assert (story.job.status, story.job.attempt) == ("SCHEDULED", 2)
     assert (story.attempts[1].cause, story.attempts[1].exit_code) == ("interrupted", 143)
+    assert story.names() == ["JobScheduled", "AttemptEnded"]
+    assert story.claim(2)
+
+
+def test_a_container_that_has_stopped_without_a_notice_schedules_the_job_again() -> None:
+    story = at("running")
+    story.call_back(STOPPED, now=after(8))
+    assert (story.job.status, story.job.attempt) == ("SCHEDULED", 2)
     assert (story.attempts[2].state, story.attempts[2].due_at) == ("scheduled", after(8))
     assert story.names() == ["AttemptEnded", "JobScheduled"]
-    assert (story.told[1].attempt, story.told[1].due_at) == (2, after(8))  # type: ignore[attr-defined]
 
 
 def test_a_setting_delays_the_next_attempt() -> None:
@@ -283,7 +308,9 @@ def test_a_container_that_exits_0_after_the_notice_is_done() -> None:
     story.call_back(INTERRUPTED, now=after(5))
     story.call_back(DONE, now=after(8))
     assert story.job.status == "DONE"
-    assert story.names() == ["AttemptEnded", "JobFinished"]
+    assert story.names() == ["JobScheduled", "AttemptEnded", "AttemptEnded", "JobFinished"]
+    assert (story.attempts[2].cause, story.attempts[2].container_stopped) == ("superseded", True)
+    assert [each.attempt for each in story.told_of(AttemptEnded)] == [1, 2]
 
 
 def test_a_container_that_fails_after_the_notice_fails_the_job() -> None:
@@ -352,7 +379,7 @@ def test_only_a_container_that_may_run_gets_its_grace(state: State) -> None:
     story = at(state)
     story.cancel(after(5))
     [over] = story.told_of(AttemptEnded)
-    grace = 0 if state in BEFORE_BOOTING else RULES.stop_grace_seconds + 10
+    grace = RULES.stop_grace_seconds + 10 if state in CLAIMED else 0
     assert over.terminate_after == after(5 + grace)
 
 
@@ -397,8 +424,11 @@ def test_an_attempt_that_goes_silent_after_the_notice_was_interrupted() -> None:
     story = at("running")
     story.call_back(INTERRUPTED, now=after(5))
     story.look(after(65))
-    assert story.attempts[1].cause == "interrupted"
-    assert story.attempts[2].state == "held"
+    assert (story.attempts[1].cause, story.attempts[1].container_stopped) == ("interrupted", False)
+    assert (story.job.attempt, story.attempts[2].state) == (2, "scheduled")
+    assert story.claim(2, after(66)) is False
+    story.hear(terminated(at=after(70)), after(71))
+    assert story.claim(2, after(72))
 
 
 def test_an_instance_that_never_speaks_is_lost_when_its_time_to_boot_is_over() -> None:
@@ -453,7 +483,9 @@ def test_an_instance_that_is_gone_after_the_notice_was_interrupted() -> None:
     ],
 )
 def test_a_job_gives_up_after_its_last_attempt(word: Callback, message: str) -> None:
-    story = Story(a_job(attempt=3), an_attempt("running", number=3))
+    ended = [an_attempt("ended", number=number, cause="lost") for number in (1, 2)]
+    ended = [replace(each, container_stopped=True) for each in ended]
+    story = Story(a_job(attempt=3), *ended, an_attempt("running", number=3))
     story.call_back(word, 3, now=after(5))
     assert (story.job.status, story.job.error_message) == ("FAILED", message)
     assert story.names() == ["AttemptEnded", "JobFinished"]
@@ -490,6 +522,6 @@ def test_a_cancelled_job_is_not_scheduled_by_the_end_of_its_lost_instance() -> N
 def test_what_the_scheduler_is_told_carries_the_instances_needs() -> None:
     job: Job = a_job(timeout_seconds=60)
     attempt: Attempt = an_attempt()
-    fact = decisions.job_scheduled(job, attempt, RULES)
+    fact = endings.job_scheduled(job, attempt, RULES)
     assert (fact.job_id, fact.attempt, fact.due_at) == (1, 1, NOW)
     assert fact.requirements.max_lifetime_seconds == 3660

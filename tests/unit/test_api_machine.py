@@ -18,17 +18,23 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from msgspec.structs import replace
 
 from services.api import render
-from services.api.agents import Callback, Refused
+from services.api.agents import Callback
+from services.api.refused import Refused
 from shared.events import AttemptEnded, Event, JobFinished, JobScheduled
 from tests.unit.api_story import (
     DONE,
     FAILED,
     INTERRUPTED,
+    NO_SUCH_IMAGE,
     NOW,
+    PULL_FAILED,
+    RULES,
     STOPPED,
     TIMED_OUT,
+    UNSURE,
     Story,
     a_job,
     delayed,
@@ -36,9 +42,13 @@ from tests.unit.api_story import (
     refused,
     requested,
     terminated,
+    warned,
 )
 
-numbers = st.integers(min_value=1, max_value=3)
+numbers = st.integers(min_value=1, max_value=4)
+
+
+WORDS = [INTERRUPTED, STOPPED, DONE, FAILED, UNSURE, TIMED_OUT, PULL_FAILED, NO_SUCH_IMAGE]
 
 
 class OneJob(RuleBasedStateMachine):
@@ -46,10 +56,11 @@ class OneJob(RuleBasedStateMachine):
 
     facts = Bundle("facts")
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(retries=st.integers(min_value=0, max_value=1), early=st.booleans())
+    def begin(self, retries: int, *, early: bool) -> None:
         self.now: datetime = NOW
-        self.story = Story(a_job())
+        rules = replace(RULES, replace_on_rebalance=early)
+        self.story = Story(a_job(retries=retries), rules=rules)
         self.alive: set[int] = set()
         self.gone: set[int] = set()
         self.refused: set[int] = set()
@@ -97,6 +108,12 @@ class OneJob(RuleBasedStateMachine):
         self.refused.add(number)
         return self._owed(refused(number))
 
+    @rule(target=facts, number=numbers, rebalance=st.booleans())
+    def the_cloud_warns(self, number: int, *, rebalance: bool) -> Event | None:
+        if number not in self.alive:
+            return None
+        return warned(number, rebalance=rebalance, at=self.now)
+
     @rule(target=facts, number=numbers, spot=st.booleans())
     def an_instance_dies(self, number: int, *, spot: bool) -> Event | None:
         if number not in self.alive:
@@ -128,8 +145,8 @@ class OneJob(RuleBasedStateMachine):
         fact = self._launch(number)
         if fact is not None and not self.story.over:
             self.story.hear(fact, self.now)
-            self.story.claim(number, self.now)
-            self.claimed.add(number)
+            if self.story.claim(number, self.now):
+                self.claimed.add(number)
 
     @precondition(lambda self: self.alive)
     @rule(data=st.data())
@@ -138,8 +155,8 @@ class OneJob(RuleBasedStateMachine):
         if number in self.claimed:
             return
         with contextlib.suppress(Refused):
-            self.story.claim(number, self.now)
-            self.claimed.add(number)
+            if self.story.claim(number, self.now):
+                self.claimed.add(number)
 
     def _agent(self, data: st.DataObject) -> int | None:
         acting = sorted((self.claimed & self.alive) - self.finished_agents)
@@ -171,7 +188,7 @@ class OneJob(RuleBasedStateMachine):
         self.finished_agents.add(number)
 
     @precondition(lambda self: self.claimed)
-    @rule(data=st.data(), word=st.sampled_from([INTERRUPTED, STOPPED, DONE, FAILED, TIMED_OUT]))
+    @rule(data=st.data(), word=st.sampled_from(WORDS))
     def an_agent_calls_back(self, data: st.DataObject, word: Callback) -> None:
         number = self._agent(data)
         if number is None:
@@ -180,10 +197,20 @@ class OneJob(RuleBasedStateMachine):
             if number not in self.running:
                 return
             self.exited_0.add(number)
-        if word != INTERRUPTED:
+        if word == UNSURE:
+            self.finished_agents.add(number)  # and its container may go on
+        elif word != INTERRUPTED:
             self._stop(number)
         with contextlib.suppress(Refused):
             self.story.call_back(word, number, self.now)
+
+    @precondition(lambda self: self.claimed)
+    @rule(data=st.data())
+    def an_agent_is_recommended_to_rebalance(self, data: st.DataObject) -> None:
+        number = self._agent(data)
+        if number is not None:
+            with contextlib.suppress(Refused):
+                self.story.rebalance(number, self.now)
 
     @precondition(lambda self: self.finished_agents)
     @rule(data=st.data(), word=st.sampled_from([INTERRUPTED, STOPPED, DONE, FAILED]))
@@ -217,9 +244,23 @@ class OneJob(RuleBasedStateMachine):
             self.last_word = self.story.job
 
     @invariant()
-    def at_most_one_attempt_is_under_way_and_it_is_the_current_one(self) -> None:
+    def beside_the_current_attempt_there_is_at_most_its_replacement(self) -> None:
         live = [each.number for each in self.story.attempts.values() if each.state != "ended"]
-        assert live == ([] if self.story.over else [self.story.job.attempt])
+        current, replacement = self.story.current, self.story.case.replacement
+        if self.story.over:
+            assert live == []
+        elif replacement is None:
+            assert live == [current.number]
+        else:
+            assert live == [current.number, replacement.number]
+            assert current.interrupted_at or current.rebalance_at
+            assert replacement.token_hash is None
+
+    @invariant()
+    def the_job_is_handed_out_only_when_every_container_before_has_stopped(self) -> None:
+        for each in self.story.attempts.values():
+            if each.token_hash is not None:
+                assert self.story.case.unstopped_before(each.number) is None
 
     @invariant()
     def no_two_containers_run_at_once(self) -> None:
@@ -231,12 +272,6 @@ class OneJob(RuleBasedStateMachine):
         assert not stopped & self.running
 
     @invariant()
-    def nothing_is_scheduled_before_the_container_before_it_has_stopped(self) -> None:
-        for fact in self.story.told_of(JobScheduled):
-            before = self.story.attempts.get(fact.attempt - 1)
-            assert before is None or before.container_stopped
-
-    @invariant()
     def each_end_is_told_once(self) -> None:
         ended = [each.number for each in self.story.attempts.values() if each.state == "ended"]
         assert sorted(each.attempt for each in self.story.told_of(AttemptEnded)) == ended
@@ -246,8 +281,16 @@ class OneJob(RuleBasedStateMachine):
 
     @invariant()
     def done_means_that_a_container_of_that_attempt_exited_0(self) -> None:
-        if self.story.job.status == "DONE":
-            assert self.story.job.attempt in self.exited_0
+        done = [each.number for each in self.story.attempts.values() if each.cause == "done"]
+        assert done == ([self.story.job.attempt] if self.story.job.status == "DONE" else [])
+        assert set(done) <= self.exited_0
+
+    @invariant()
+    def each_misfortune_draws_on_its_own_budget(self) -> None:
+        causes = [each.cause for each in self.story.attempts.values()]
+        rules, job = self.story.rules, self.story.job
+        assert causes.count("failed") <= job.retries + 1
+        assert causes.count("pull_failed") <= rules.pull_budget + 1
 
     @invariant()
     def a_job_is_over_or_at_work_or_says_what_it_waits_for(self) -> None:
@@ -255,7 +298,7 @@ class OneJob(RuleBasedStateMachine):
         at_work = attempt.state in ("pulling", "running", "stopping") or attempt.token_hash
         assert self.story.over or at_work or render.waiting(job, attempt)[0]
         attempts = [self.story.attempts[number] for number in sorted(self.story.attempts)]
-        render.detailed(job, attempts, self.now)
+        render.detailed(job, attempts, self.now, self.story.rules)
 
     @invariant()
     def whoever_may_go_silent_is_looked_at(self) -> None:

@@ -9,14 +9,26 @@ from msgspec.structs import replace
 
 from services.api import render
 from services.api.model import State
-from tests.unit.api_story import INTERRUPTED, Story, a_job, after, an_attempt, delayed, launched
+from tests.unit.api_story import (
+    DONE,
+    INTERRUPTED,
+    RULES,
+    STOPPED,
+    Story,
+    a_job,
+    after,
+    an_attempt,
+    delayed,
+    launched,
+    terminated,
+)
 
 STATES: tuple[State, ...] = get_args(State)
 
 
 def shown(story: Story, seconds: float = 0) -> dict[str, Any]:
     attempts = [story.attempts[number] for number in sorted(story.attempts)]
-    answer: dict[str, Any] = render.detailed(story.job, attempts, after(seconds))
+    answer: dict[str, Any] = render.detailed(story.job, attempts, after(seconds), RULES)
     return answer
 
 
@@ -45,7 +57,7 @@ def test_a_jobs_status_has_the_fields_that_were_promised() -> None:
 def test_no_answer_holds_a_token(state: State) -> None:
     attempt = an_attempt(state, token_hash=b"a-secret-hash")
     job = a_job(status="FAILED", finished_at=after(0)) if state == "ended" else a_job()
-    answer = render.detailed(job, [attempt], after(0))
+    answer = render.detailed(job, [attempt], after(0), RULES)
     assert b"token" not in msgspec.json.encode(answer)
 
 
@@ -137,3 +149,30 @@ def test_moments_are_written_in_utc_with_a_z() -> None:
 def test_a_moment_of_another_zone_is_the_same_moment(hours: int) -> None:
     job = a_job(scheduled_for=after(0) + timedelta(hours=hours))
     assert render.listed(job, an_attempt())["scheduled_for"] == after(hours * 3600)
+
+
+def test_a_job_shows_its_cost_the_wasted_part_and_what_on_demand_would_have_cost() -> None:
+    """Two attempts of a minute each, at 0.04 an hour on demand: the first was taken back."""
+    story = Story()
+    for number, word in ((1, STOPPED), (2, DONE)):
+        story.hear(launched(number))
+        story.claim(number)
+        story.call_back(word, number)
+        story.hear(terminated(number, at=after(60)))
+    answer = shown(story)
+    assert (answer["cost_usd"], answer["wasted_usd"]) == (0.04, 0.02)
+    assert answer["on_demand_usd"] == round(60 * 0.04 / 3600, 6)
+    first, second = answer["attempts"]
+    assert (first["cost_usd"], first["wasted_usd"]) == (0.02, 0.02)
+    assert (second["cost_usd"], second["wasted_usd"]) == (0.02, 0.0)
+
+
+def test_what_is_not_known_of_the_cost_is_null() -> None:
+    money = ("cost_usd", "wasted_usd", "on_demand_usd")
+    story = Story()
+    assert [shown(story)[name] for name in money] == [None, None, None]
+    story.hear(replace(launched(), on_demand_hourly_price_usd=None))
+    story.hear(terminated(spot=True))
+    assert [shown(story)["attempts"][0][name] for name in money] == [0.02, 0.02, None]
+    story.hear(launched(2))
+    assert [shown(story)[name] for name in money] == [0.02, 0.02, None]

@@ -14,6 +14,7 @@ from services.api.requests import (
     read_json,
     read_order,
 )
+from shared.events import Resources
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BOUNDS = Bounds(default_timezone="Europe/Berlin", max_lifetime_seconds=3600)
@@ -40,6 +41,13 @@ def test_two_fields_are_enough() -> None:
         labels={},
         timeout_seconds=None,
         name=None,
+        resources=Resources(),
+        capacity="spot",
+        spot_wait_seconds=None,
+        retries=0,
+        secret_env={},
+        secrets={},
+        registry_auth=None,
     )
 
 
@@ -341,3 +349,120 @@ def test_what_is_no_json_is_refused(raw: bytes) -> None:
 def test_what_is_nested_too_deeply_is_refused(opening: bytes) -> None:
     with pytest.raises(BadRequest, match="nested too deeply"):
         read_json(opening * 100_000)
+
+
+def test_what_the_instance_must_have_is_taken() -> None:
+    order = read(
+        resources={"vcpus": 2, "memory_mib": 4096, "gpus": 1, "architecture": "arm64"},
+        capacity="spot_then_on_demand",
+        spot_wait_seconds=0,
+        retries=3,
+    )
+    assert order.resources == Resources(vcpus=2, memory_mib=4096, gpus=1, architecture="arm64")
+    assert (order.capacity, order.spot_wait_seconds, order.retries) == (
+        "spot_then_on_demand",
+        0,
+        3,
+    )
+    named = read(resources={"instance_types": ["m7g.large", "c7gn.metal", "m7g.large"]})
+    assert named.resources.instance_types == ("m7g.large", "c7gn.metal")
+    assert read(resources={"disk_gib": 100, "vcpus": None}).resources == Resources(disk_gib=100)
+
+
+def test_what_is_not_asked_for_is_as_the_settings_say() -> None:
+    bounds = Bounds(
+        default_timezone="UTC",
+        max_lifetime_seconds=60,
+        default_capacity="on_demand",
+        default_retries=2,
+    )
+    order = read_order({"docker_image": "alpine", "scheduled_for": "now"}, NOW, bounds)
+    assert (order.capacity, order.retries) == ("on_demand", 2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"resources": []}, 'resources must be an object, like {"vcpus": 2, "memory_mib": 4096}'),
+        ({"resources": {"cpus": 2}}, "unknown field resources.cpus: it takes vcpus, memory_mib"),
+        ({"resources": {"vcpus": 0}}, "resources.vcpus must be a whole number from 1 to 1024"),
+        ({"resources": {"vcpus": True}}, "resources.vcpus must be a whole number from 1 to 1024"),
+        ({"resources": {"memory_mib": "4g"}}, "resources.memory_mib must be a whole number"),
+        ({"resources": {"architecture": "x86"}}, "resources.architecture must be one of x86_64, a"),
+        ({"resources": {"instance_types": "m7g.large"}}, "resources.instance_types must be an arr"),
+        ({"resources": {"instance_types": ["m7g"]}}, "resources.instance_types has 'm7g': write "),
+        ({"resources": {"instance_types": ["--x.y"]}}, "resources.instance_types has '--x.y'"),
+        (
+            {"resources": {"instance_types": ["m7g.large"], "vcpus": 2}},
+            "resources.instance_types names the types: leave vcpus, memory_mib and gpus out",
+        ),
+        ({"capacity": "cheap"}, "capacity must be one of spot, spot_then_on_demand, on_demand"),
+        ({"capacity": []}, "capacity must be one of spot, spot_then_on_demand, on_demand"),
+        ({"capacity": "on_demand", "spot_wait_seconds": 5}, "spot_wait_seconds goes with Spot"),
+        (
+            {"capacity": "spot_then_on_demand", "spot_wait_seconds": -1},
+            "spot_wait_seconds must be a whole number from 0 to 2592000",
+        ),
+        ({"retries": -1}, "retries must be a whole number from 0 to 100"),
+        ({"retries": 1.5}, "retries must be a whole number from 0 to 100"),
+    ],
+)
+def test_a_wish_for_an_instance_that_cannot_be_taken_is_named(
+    fields: dict[str, Any], message: str
+) -> None:
+    assert refusal(**fields).startswith(message)
+
+
+KEEPING = Bounds(default_timezone="UTC", max_lifetime_seconds=60, keeps_secrets=True)
+
+
+def read_secretly(**fields: Any) -> Order:
+    body = {"docker_image": "alpine", "scheduled_for": "now", **fields}
+    return read_order(body, NOW, KEEPING)
+
+
+def test_secrets_are_taken_in_each_of_their_forms() -> None:
+    places = {
+        "A": "/prod/db/password",
+        "B": "plain-name:3",
+        "C": "arn:aws:ssm:eu-west-1:123456789012:parameter/prod/db",
+        "D": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db-AbCdEf",
+    }
+    order = read_secretly(secret_env={"TOKEN": "v", "LOGIN": "u:p"}, secrets=places)
+    assert order.secret_env == {"TOKEN": "v", "LOGIN": "u:p"}
+    assert order.secrets == places
+    assert read(registry_auth="ecr").registry_auth == "ecr"
+    assert read(registry_auth="A", secrets=places).registry_auth == "A"
+    assert read_secretly(registry_auth="L", secret_env={"L": "u:p"}).registry_auth == "L"
+
+
+def test_without_a_key_a_secret_is_refused_with_the_setting_that_is_missing() -> None:
+    assert "set DOCKER_JOB_SECRETS_KEY to 64 hexadecimal digits" in refusal(secret_env={"A": "b"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"secret_env": ["canary"]}, "secret_env must be an object of strings"),
+        ({"secret_env": {"1A": "canary"}}, "secret_env has the name '1A'"),
+        ({"secret_env": {"A": ["canary"]}}, "secret_env.A must be a string"),
+        ({"secret_env": {"A": "canary\n"}}, "secret_env.A must not hold a line break"),
+        ({"secret_env": {"A": "x"}, "env_vars": {"A": "y"}}, "secret_env.A is in env_vars too"),
+        ({"secrets": {"A": "/a"}, "env_vars": {"A": "y"}}, "secrets.A is in env_vars too"),
+        ({"secrets": {"A": "/a"}, "secret_env": {"A": "y"}}, "secrets.A is in secret_env too"),
+        ({"secrets": "x"}, "secrets must be an object"),
+        ({"secrets": {"A B": "/a"}}, "secrets has the name 'A B'"),
+        ({"secrets": {"A": "arn:aws:s3:::bucket"}}, "secrets.A must be the name or ARN of an SSM"),
+        ({"secrets": {"A": "--x y"}}, "secrets.A must be the name or ARN of an SSM"),
+        ({"registry_auth": "NOBODY"}, "registry_auth must be 'ecr', or a name in secret_env"),
+        ({"registry_auth": {"a": 1}}, "registry_auth must be 'ecr', or a name in secret_env"),
+        ({"env_vars": {"A": "x" * 40_000}, "secret_env": {"B": "y" * 40_000}}, "env_vars holds 80"),
+    ],
+)
+def test_a_secret_that_cannot_be_taken_is_named_and_never_quoted(
+    fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadRequest) as raised:
+        read_secretly(**fields)
+    assert str(raised.value).startswith(message)
+    assert "canary" not in str(raised.value)

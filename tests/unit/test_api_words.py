@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from services.api.agents import Callback, Claim, Report
+from services.api.agents import Callback, Report
+from services.api.claims import Claim
 from services.api.requests import BadRequest
 from services.api.words import MAX_LINE, MAX_LINES, read_callback, read_claim, read_report
 
@@ -175,3 +176,23 @@ def test_of_a_long_message_the_end_is_kept_and_a_nul_is_not() -> None:
 def test_a_word_that_contradicts_itself_is_refused(body: Any) -> None:
     with pytest.raises(BadRequest):
         read_callback(body)
+
+
+def test_a_failed_pull_is_told_apart_and_whether_it_will_fail_again() -> None:
+    body = {"failed": "", "error_message": "denied", "pull_failed": True}
+    read = read_callback(body)
+    assert (read.cause, read.stopped, read.for_good) == ("pull_failed", True, False)
+    assert read_callback({**body, "for_good": True}).for_good
+
+
+def test_a_failure_may_leave_open_whether_the_container_stopped() -> None:
+    body = {"failed": "", "error_message": "lost sight of it"}
+    assert read_callback(body).stopped
+    assert not read_callback({**body, "stopped": False}).stopped
+
+
+def test_a_rebalance_recommendation_is_reported_by_itself() -> None:
+    assert read_report({"rebalance": True}) == Report(rebalance=True)
+    assert read_report({"rebalance": False}) == Report()
+    with pytest.raises(BadRequest, match=r"^rebalance goes without a phase"):
+        read_report({"rebalance": True, "phase": "running"})

@@ -6,27 +6,33 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from services.launcher import decisions
+from services.launcher import decisions, offers
 from services.launcher.config import REFUSED, UNKNOWN, LauncherConfig, from_settings
 from services.launcher.decisions import Pace
 from services.launcher.model import TRANSITIONS, Launch, Verdict
+from services.launcher.offers import Gather, Group, Home
 from shared.compute.port import (
     ComputeError,
     Instance,
     InstanceState,
     NoCapacity,
+    Plan,
     QuotaReached,
     Rejected,
+    Stale,
     Throttled,
     Unknown,
 )
 from shared.config import BadSetting, Settings
-from shared.events import InstanceLaunched, LaunchDelayed, LaunchRefused, Requirements
+from shared.events import InstanceLaunched, LaunchDelayed, LaunchRefused, Requirements, Resources
 from shared.states import settled
 from shared.tokens import bootstrap_token
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-PACE = Pace(refused=REFUSED, unknown=UNKNOWN, tell_again_seconds=60)
+PACE = Pace(refused=REFUSED, unknown=UNKNOWN, tell_again_seconds=60, spot_wait_seconds=600)
+HOME = Home(deployment="home", api_url="http://api", spot_wait_seconds=600)
+GATHER = Gather(idle_seconds=0.035, longest_seconds=1)
+PLAN: Plan = {"image": "ami-1", "subnets": ["a", "b"]}
 WANTED = Launch(
     job_id=7,
     attempt=2,
@@ -35,22 +41,38 @@ WANTED = Launch(
     requirements=Requirements(max_lifetime_seconds=3600, labels={"team": "a"}),
     trace="t",
     offer=1,
+    wanted_at=NOW,
     due_at=NOW,
 )
-ASKED = decisions.decide_intent(WANTED, "home", "http://api", NOW)
+
+
+def ask(*launches: Launch, now: datetime = NOW) -> tuple[Launch, ...]:
+    """The launches as they are committed before the cloud is asked."""
+    (group,) = offers.decide_groups(launches, now, 100, HOME)
+    return offers.decide_intent(group, PLAN, now).launches
+
+
+(ASKED,) = ask(WANTED)
 
 
 def seconds(number: float) -> timedelta:
     return timedelta(seconds=number)
 
 
-def refuse(launch: Launch, error: ComputeError, now: datetime = NOW) -> Verdict:
-    return decisions.decide_refusal(launch, error, now, 0.0, PACE)
+def refuse(
+    launch: Launch, error: ComputeError, now: datetime = NOW, *, repeated: bool = False
+) -> Verdict:
+    return decisions.decide_refusal(launch, error, now, 0.0, PACE, repeated=repeated)
+
+
+def wanting(**changes: object) -> Launch:
+    """The wanted launch with other requirements."""
+    return replace(WANTED, requirements=replace(WANTED.requirements, **changes))
 
 
 def test_the_intent_has_a_token_of_the_deployment_job_attempt_and_offer() -> None:
     tokens = {
-        decisions.launch_token(deployment, job_id, attempt, offer)
+        offers.launch_token(deployment, job_id, attempt, offer)
         for deployment in ("home", "work")
         for job_id in (1, 11)
         for attempt in (1, 11)
@@ -60,19 +82,139 @@ def test_the_intent_has_a_token_of_the_deployment_job_attempt_and_offer() -> Non
     assert {len(token) for token in tokens} == {64}
 
 
-def test_whoever_asks_again_asks_the_same_even_with_other_settings() -> None:
-    again = decisions.decide_intent(ASKED, "other", "http://moved", NOW + seconds(90))
-    assert (again.launch_token, again.params) == (ASKED.launch_token, ASKED.params)
-    assert again.asked_at == NOW
-    assert again.uncertain
+def test_a_batch_s_token_is_that_of_its_plan_and_its_launches_in_order() -> None:
+    one, other = WANTED, replace(WANTED, job_id=8)
+    tokens = {
+        offers.decide_intent(Group(offer=offer, launches=launches), plan, NOW).batch.token
+        for plan in (PLAN, {})
+        for launches in ((one,), (one, other), (other, one), (replace(one, offer=2),))
+        for offer in (offers.decide_groups([one], NOW, 9, HOME)[0].offer,)
+    }
+    assert len(tokens) == 8
+    assert {len(token) for token in tokens} == {64}
+
+
+def test_a_plan_has_the_same_hash_whatever_the_order_of_its_names() -> None:
+    assert offers.hash_of({"a": 1, "b": {"c": 2, "d": 3}}) == offers.hash_of(
+        {"b": {"d": 3, "c": 2}, "a": 1}
+    )
+
+
+def test_each_launch_of_a_batch_has_its_place_and_its_own_token() -> None:
+    asked = ask(WANTED, replace(WANTED, job_id=8), replace(WANTED, job_id=9))
+    assert [each.batch_place for each in asked] == [0, 1, 2]
+    assert len({each.batch_token for each in asked}) == 1
+    assert len({each.launch_token for each in asked}) == 3
 
 
 def test_the_stored_parameters_hold_no_secret_and_the_call_has_it() -> None:
-    assert ASKED.params is not None
-    request = decisions.request_of(ASKED.params, "key")
+    (group,) = offers.decide_groups([WANTED], NOW, 100, HOME)
+    intent = offers.decide_intent(group, PLAN, NOW)
+    (request,) = offers.call_of(intent, "key").requests
     assert request.bootstrap_token == bootstrap_token("key", "home", 7, 2)
-    assert request.bootstrap_token not in repr(ASKED)
+    assert request.bootstrap_token not in repr(intent)
     assert request.max_lifetime_seconds == 3600
+
+
+@pytest.mark.parametrize(
+    ("due", "seen", "until"),
+    [
+        ((), 0, None),  # nothing is due
+        ((0.010,), 0.010, 0.025),  # the newest was seen 10 ms ago: 25 more
+        ((0.900, 0.500), 0.010, 0.025),
+        ((0.990, 0.010), 0.010, 0.010),  # the oldest has waited a second by then
+        ((1.500, 0.001), 0, None),
+        ((0.900,), 0.035, None),
+        ((0.001,) * 5, 0, None),  # a full batch
+    ],
+)
+def test_launches_are_gathered_until_none_comes_for_a_moment_or_the_oldest_has_waited_enough(
+    due: tuple[float, ...], seen: float, until: float | None
+) -> None:
+    launches = [replace(WANTED, due_at=NOW - seconds(each)) for each in due]
+    growth = offers.decide_growth(launches, None, NOW - seconds(seen))
+    decided = offers.decide_gather(launches, growth, NOW, 5, GATHER)
+    assert decided == (None if until is None else NOW + seconds(until))
+    assert offers.decide_gather(launches, growth, NOW, 5, None) is None
+
+
+def test_what_is_due_has_grown_when_its_newest_is_seen_for_the_first_time() -> None:
+    older, newer = (replace(WANTED, due_at=NOW - seconds(each)) for each in (2, 1))
+    first = offers.decide_growth([older], None, NOW)
+    assert first is not None
+    assert offers.decide_growth([older], first, NOW + seconds(3)) == first
+    grown = offers.decide_growth([older, newer], first, NOW + seconds(3))
+    assert grown is not None
+    assert grown.seen_at == NOW + seconds(3)
+    assert offers.decide_growth([], grown, NOW) is None
+
+
+def test_what_differs_in_market_resources_or_labels_is_asked_for_apart() -> None:
+    due = [
+        WANTED,
+        wanting(labels={"team": "b"}),
+        wanting(resources=Resources(vcpus=4)),
+        wanting(capacity="on_demand"),
+        replace(WANTED, job_id=8),
+        wanting(max_lifetime_seconds=60),  # the machine's own timer is the deployment's
+    ]
+    groups = offers.decide_groups(due, NOW, 100, HOME)
+    assert [len(each.launches) for each in groups] == [3, 1, 1, 1]
+    assert [each.offer.market for each in groups] == ["spot", "spot", "spot", "on-demand"]
+
+
+def test_no_call_is_larger_than_the_limit() -> None:
+    due = [replace(WANTED, job_id=each) for each in range(25)]
+    assert [len(each.launches) for each in offers.decide_groups(due, NOW, 10, HOME)] == [10, 10, 5]
+
+
+@pytest.mark.parametrize(("tries", "most"), [(1, 5), (2, 2), (3, 1), (99, 1)])
+def test_what_was_throttled_is_asked_for_in_smaller_calls_each_time(tries: int, most: int) -> None:
+    due = [replace(WANTED, job_id=each, reason="throttled", tries=tries) for each in range(10)]
+    groups = offers.decide_groups(due, NOW, 10, HOME)
+    assert {len(each.launches) for each in groups} <= {most, 10 % most}
+    assert sum(len(each.launches) for each in groups) == 10
+
+
+@pytest.mark.parametrize(
+    ("capacity", "own_wait", "after", "market"),
+    [
+        ("spot", None, 99_999, "spot"),
+        ("on_demand", None, 0, "on-demand"),
+        ("spot_then_on_demand", None, 599, "spot"),
+        ("spot_then_on_demand", None, 600, "on-demand"),
+        ("spot_then_on_demand", 60, 60, "on-demand"),
+        ("spot_then_on_demand", 0, 0, "on-demand"),
+    ],
+)
+def test_the_market_is_spot_until_the_wait_for_it_is_over(
+    capacity: str, own_wait: int | None, after: float, market: str
+) -> None:
+    launch = wanting(capacity=capacity, spot_wait_seconds=own_wait)
+    assert offers.decide_market(launch, NOW + seconds(after), 600) == market
+
+
+def test_the_next_try_is_not_later_than_the_moment_from_which_on_demand_may_be_had() -> None:
+    (asked,) = ask(wanting(capacity="spot_then_on_demand", spot_wait_seconds=3))
+    assert refuse(asked, NoCapacity("none")).launch.due_at == NOW + seconds(3)
+
+
+def test_a_job_that_waits_for_spot_alone_and_so_long_is_refused_after_that() -> None:
+    (asked,) = ask(wanting(capacity="spot", spot_wait_seconds=60))
+    assert refuse(asked, NoCapacity("none"), NOW + seconds(59)).launch.state == "wanted"
+    verdict = refuse(asked, NoCapacity("none in zone-a"), NOW + seconds(60))
+    assert verdict.launch.state == "refused"
+    assert verdict.events == (
+        LaunchRefused(job_id=7, attempt=2, message="none in zone-a", reason="no_capacity"),
+    )
+
+
+def test_an_error_while_it_is_planned_is_definite_whatever_it_is() -> None:
+    for error in (Unknown("timeout"), Throttled("slow down"), NoCapacity("all pools rest")):
+        verdict = refuse(WANTED, error)
+        assert verdict.launch.state == "wanted"
+        assert len(verdict.events) == 1
+    assert refuse(WANTED, Rejected("no such parameter")).launch.state == "refused"
 
 
 @pytest.mark.parametrize("state", list(InstanceState))
@@ -101,30 +243,26 @@ def test_an_instance_is_told_wanted_or_not_alive_or_not(
     assert event.dies_by == NOW + seconds(3600)
 
 
-def test_no_capacity_makes_the_next_offer() -> None:
-    verdict = refuse(ASKED, NoCapacity("no m7g.large in zone-a"))
-    assert verdict.launch.state == "wanted"
-    assert verdict.launch.offer == 2
-    assert verdict.launch.due_at == NOW + seconds(5)
-    following = decisions.decide_intent(verdict.launch, "home", "http://api", NOW + seconds(5))
-    assert following.launch_token == decisions.launch_token("home", 7, 2, 2)
-    assert verdict.events == (
-        LaunchDelayed(
-            job_id=7,
-            attempt=2,
-            reason="no_capacity",
-            message="no m7g.large in zone-a",
-            next_try_at=NOW + seconds(5),
-        ),
-    )
-
-
-@pytest.mark.parametrize("error", [QuotaReached("64 vCPUs"), Throttled("slow down")])
-def test_quota_and_throttling_wait_with_the_same_offer(error: ComputeError) -> None:
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (NoCapacity("no m7g.large in zone-a"), "no_capacity"),
+        (QuotaReached("64 vCPUs"), "quota_reached"),
+        (Throttled("slow down"), "throttled"),
+        (Stale("the template is gone"), "unknown_outcome"),
+    ],
+)
+def test_a_definite_refusal_is_followed_by_another_offer(error: ComputeError, reason: str) -> None:
     verdict = refuse(ASKED, error)
-    assert verdict.launch.state == "wanted"
-    assert verdict.launch.launch_token == ASKED.launch_token
+    assert (verdict.launch.state, verdict.launch.offer) == ("wanted", 2)
     assert verdict.launch.asked_at is None
+    assert verdict.launch.due_at is not None
+    (event,) = verdict.events
+    assert isinstance(event, LaunchDelayed)
+    assert (event.reason, event.message) == (reason, str(error))
+    assert event.next_try_at == verdict.launch.due_at
+    (following,) = ask(verdict.launch, now=NOW + seconds(5))
+    assert following.launch_token == offers.launch_token("home", 7, 2, 2)
 
 
 def test_an_unknown_outcome_stays_asked_and_is_repeated_soon() -> None:
@@ -136,15 +274,15 @@ def test_an_unknown_outcome_stays_asked_and_is_repeated_soon() -> None:
 
 
 def test_throttling_after_an_unknown_outcome_is_no_refusal_of_the_first_call() -> None:
-    uncertain = refuse(ASKED, Unknown("timeout")).launch
-    verdict = refuse(uncertain, Throttled("slow down"))
+    verdict = refuse(ASKED, Throttled("slow down"), repeated=True)
     assert verdict.launch.state == "asked"
-    assert verdict.launch.uncertain
 
 
-def test_no_capacity_after_an_unknown_outcome_is_the_token_speaking() -> None:
-    uncertain = refuse(ASKED, Unknown("timeout")).launch
-    assert refuse(uncertain, NoCapacity("none")).launch.offer == 2
+@pytest.mark.parametrize("kind", [NoCapacity, QuotaReached, Stale])
+def test_any_other_refusal_after_an_unknown_outcome_is_the_token_speaking(
+    kind: Callable[[str], ComputeError],
+) -> None:
+    assert refuse(ASKED, kind("no"), repeated=True).launch.offer == 2
 
 
 def test_a_rejection_is_told_in_the_clouds_own_words() -> None:
@@ -154,7 +292,7 @@ def test_a_rejection_is_told_in_the_clouds_own_words() -> None:
     assert verdict.events == (LaunchRefused(job_id=7, attempt=2, message="InvalidAMIID.NotFound"),)
 
 
-@pytest.mark.parametrize("kind", [NoCapacity, QuotaReached, Throttled, Rejected])
+@pytest.mark.parametrize("kind", [NoCapacity, QuotaReached, Throttled, Stale, Rejected])
 def test_a_definite_refusal_of_what_nobody_wants_ends_it_without_a_word(
     kind: Callable[[str], ComputeError],
 ) -> None:
@@ -175,7 +313,7 @@ def test_waiting_grows_while_the_reason_stays_and_begins_anew_when_it_changes() 
         waiting = refuse(launch, error).launch
         assert waiting.due_at is not None
         waits.append((waiting.due_at - NOW).total_seconds())
-        launch = decisions.decide_intent(waiting, "home", "http://api", NOW)
+        (launch,) = ask(waiting)
     assert waits == [5, 10, 20, 40, 80, 160, 300, 300, 5]
 
 
@@ -190,7 +328,8 @@ def test_a_delay_is_told_when_the_reason_changes_and_else_once_a_minute() -> Non
         (63, Throttled("f")),
     ):
         now = NOW + seconds(at)
-        verdict = refuse(decisions.decide_intent(launch, "home", "http://api", now), error, now)
+        asked = launch if launch.state == "asked" else ask(launch, now=now)[0]
+        verdict = refuse(asked, error, now)
         told += [at for _ in verdict.events]
         launch = verdict.launch
     assert told == [0, 2, 62]

@@ -74,19 +74,28 @@ def test_an_end_without_a_time_is_billed_until_now() -> None:
 
 
 @pytest.mark.parametrize(
-    ("market", "seconds", "interrupted", "cost"),
+    ("market", "seconds", "interrupted", "billed"),
     [
-        ("spot", 3599, True, 0.0),
-        ("spot", 3600, True, 0.036),
-        ("spot", 1800, False, 0.018),
-        ("on-demand", 1800, True, 0.018),
+        ("spot", 3599, True, 0),
+        ("spot", 3600, True, 3600),
+        ("spot", 1800, False, 1800),
+        ("on-demand", 1800, True, 1800),
+        ("spot", 0.5, False, 60),  # the cloud's minimum
+        ("spot", -3, False, 60),
     ],
 )
-def test_only_a_spot_interruption_within_the_first_hour_is_free(
-    market: Market, seconds: int, cost: float, *, interrupted: bool
+def test_an_instance_is_billed_from_a_minimum_on_and_free_if_soon_interrupted(
+    market: Market, seconds: float, billed: int, *, interrupted: bool
 ) -> None:
-    found = decisions.decide_cost(market, 0.036, seconds, spot_interrupted=interrupted)
-    assert found == pytest.approx(cost)
+    found = decisions.decide_billed_seconds(market, seconds, 60, spot_interrupted=interrupted)
+    assert found == billed
+
+
+def test_the_cost_is_at_the_mean_price_of_its_life_where_the_cloud_knows_it() -> None:
+    moved = replace(OVER, hourly_price_usd=0.072)
+    assert decisions.decide_gone(WATCHED, moved, NOW).cost_usd == pytest.approx(0.0018)
+    unknown = replace(OVER, hourly_price_usd=0.0)
+    assert decisions.decide_gone(WATCHED, unknown, NOW).cost_usd == pytest.approx(0.0009)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +148,19 @@ def test_what_has_outlived_its_time_by_the_margin_is_ended() -> None:
 def test_what_is_recorded_as_gone_and_shown_alive_is_found() -> None:
     assert findings([replace(WATCHED, state="terminated")], [LISTED]).revenants == ("i-1",)
     assert findings([replace(WATCHED, state="terminated")], [OVER]).revenants == ()
+
+
+def test_what_is_stopped_is_ended() -> None:
+    stopped = replace(LISTED, state=InstanceState.STOPPED)
+    assert findings([WATCHED], [stopped]).stopped == ("i-1",)
+    assert findings([replace(WATCHED, state="ending")], [stopped]).stopped == ()
+
+
+def test_no_row_gives_an_instance_more_than_the_maximum_lifetime() -> None:
+    for_ever = replace(WATCHED, dies_by=ago(-(10**9)))
+    old = replace(LISTED, launched_at=ago(3659))
+    assert findings([for_ever], [old]).expired == ()
+    assert findings([for_ever], [replace(old, launched_at=ago(3660))]).expired == ("i-1",)
 
 
 def test_only_what_lives_and_has_no_row_is_unknown() -> None:

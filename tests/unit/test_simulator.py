@@ -19,7 +19,7 @@ from shared.compute.port import (
 )
 from shared.compute.simulator import SimulatorCompute
 from shared.compute.virtual_cloud import VirtualCloud
-from tests.contract.compute_adapters import launch_one, request_for
+from tests.contract.compute_adapters import batch_of, launch_one, request_for
 from tests.contract.compute_api import FakeApi
 
 pytestmark = pytest.mark.anyio
@@ -231,7 +231,7 @@ async def test_an_answer_lost_after_the_effect_is_found_by_the_same_token(
     make: Callable[[Faults], SimulatorCompute], api: FakeApi
 ) -> None:
     compute = make(Faults(unknown_after_effect=1.0))
-    [answer] = await compute.launch([request_for(api, 1)])
+    [answer] = await compute.launch(batch_of(request_for(api, 1)))
     assert isinstance(answer, Unknown)
     adopted = await launch_one(compute, request_for(api, 1))
     assert [adopted.instance_id] == [each.instance_id for each in await compute.list_instances()]
@@ -244,7 +244,7 @@ async def test_the_quota_refuses_and_is_free_again_when_an_instance_is_gone(
     api.env_vars[1] = {"SIMULATE_SECONDS": "60"}
     compute = make(Faults(quota=1))
     first = await launch_one(compute, request_for(api, 1))
-    assert isinstance((await compute.launch([request_for(api, 2)]))[0], QuotaReached)
+    assert isinstance((await compute.launch(batch_of(request_for(api, 2))))[0], QuotaReached)
     await compute.terminate([first.instance_id])
     await launch_one(compute, request_for(api, 2))
 
@@ -258,7 +258,7 @@ async def test_a_full_pool_gives_way_to_the_next_cheapest_and_then_there_is_no_c
         Pool(instance_type="cheap", zone="z", hourly_price_usd=1.0, capacity=1),
     ]
     compute = SimulatorCompute(VirtualCloud(clock, api=api, pools=pools), "test")
-    answers = await compute.launch([request_for(api, each) for each in (1, 2, 3)])
+    answers = await compute.launch(batch_of(*(request_for(api, each) for each in (1, 2, 3))))
     assert [getattr(each, "instance_type", None) for each in answers] == ["cheap", "dear", None]
     assert isinstance(answers[2], NoCapacity)
     await compute.close()
@@ -269,7 +269,7 @@ async def test_capacity_that_ran_out_comes_back(
 ) -> None:
     compute = make(Faults())
     compute.cloud.run_dry(60)
-    assert isinstance((await compute.launch([request_for(api, 1)]))[0], NoCapacity)
+    assert isinstance((await compute.launch(batch_of(request_for(api, 1))))[0], NoCapacity)
     clock.advance(60)
     await launch_one(compute, request_for(api, 1))
 
@@ -321,7 +321,7 @@ async def test_a_throttled_cloud_says_so_in_every_call(
     make: Callable[[Faults], SimulatorCompute], api: FakeApi
 ) -> None:
     compute = make(Faults(throttled=1.0))
-    assert isinstance((await compute.launch([request_for(api, 1)]))[0], Throttled)
+    assert isinstance((await compute.launch(batch_of(request_for(api, 1))))[0], Throttled)
     for call in (compute.list_instances(), compute.describe(["i"]), compute.terminate(["i"])):
         with pytest.raises(Throttled):
             await call
@@ -333,7 +333,9 @@ async def test_the_same_seed_draws_the_same_fates(
     faults = Faults(seed=7, throttled=0.2, no_capacity=0.2, unknown_after_effect=0.2)
     clouds = [make(faults), make(faults)]
     requests = [request_for(api, each) for each in range(1, 101)]
-    kinds = [[type(each) for each in await compute.launch(requests)] for compute in clouds]
+    kinds = [
+        [type(each) for each in await compute.launch(batch_of(*requests))] for compute in clouds
+    ]
     assert kinds[0] == kinds[1]
     assert {Throttled, NoCapacity, Unknown, Instance} == set(kinds[0])
 

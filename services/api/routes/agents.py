@@ -6,8 +6,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.api import words
-from services.api.agents import NO_TOKEN, AgentDesk, Refused
+from services.api.agent_file import AgentFile
+from services.api.agents import NO_TOKEN, AgentDesk
+from services.api.claims import ClaimDesk, Wait
 from services.api.config import BodyBounds
+from services.api.refused import Refused
 from services.api.requests import read_json
 from services.api.routes.answers import answer, bearer_of, job_id_of, read_body
 
@@ -17,15 +20,28 @@ class AgentRoutes:
     """One method a route."""
 
     desk: AgentDesk
+    claims: ClaimDesk
     body: BodyBounds
+    file: AgentFile
 
     async def claim(self, request: Request) -> Response:
         """`POST /agent/claim`."""
         bearer = bearer_of(request)
-        if bearer is None:
+        if bearer is not None:
+            granted = await self.claims.claim(bearer, words.read_claim(await self._body(request)))
+        elif self.claims.identity is not None:
+            claim = words.read_role_claim(await self._body(request))
+            granted = await self.claims.claim_by_role(claim)
+        else:
             raise Refused(401, NO_TOKEN)
-        claim = words.read_claim(await self._body(request))
-        return answer(await self.desk.claim(bearer, claim))
+        if isinstance(granted, Wait):
+            return answer({"wait": granted.because, "retry_seconds": granted.retry_seconds}, 202)
+        return answer(granted)
+
+    async def agent_file(self, _request: Request) -> Response:
+        """`GET /agent/agent.py`: the agent itself, which is no secret; its hash is in user data."""
+        headers = {"ETag": f'"{self.file.sha256}"', "X-Docker-Job-SHA256": self.file.sha256}
+        return Response(self.file.content, headers=headers, media_type="text/x-python")
 
     async def report(self, request: Request) -> Response:
         """`POST /agent/jobs/{id}/report`."""

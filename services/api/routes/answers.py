@@ -10,10 +10,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from services.api.access import Denied, TooMany
-from services.api.agents import Refused
+from services.api.claims import SecretsClosed
 from services.api.config import BodyBounds
+from services.api.identity import StsAway
 from services.api.intake import KeyConflict, Stopping
 from services.api.people import AlreadyOver, NoSuchJob
+from services.api.refused import Refused
 from services.api.requests import BadRequest
 from shared.db import is_transient
 from shared.log import get_logger
@@ -53,6 +55,8 @@ _STATUSES: dict[type[Exception], int] = {
     TooLarge: 413,
     TooSlow: 408,
     Stopping: 503,
+    StsAway: 503,
+    SecretsClosed: 503,
 }
 """What each of our own errors is answered with."""
 

@@ -1,13 +1,14 @@
 """SQL of `jobs` and `attempts`: accept, and load under lock; `steps` saves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from services.api.model import TERMINAL, Attempt, Job
+from services.api.model import TERMINAL, Attempt, Case, Job
+from services.api.sealing import Sealed
 from shared import wire
 from shared.db import Connection, Transaction, json_text
 from shared.wire import Envelope
@@ -26,13 +27,22 @@ async def next_job_ids(conn: Connection, count: int) -> list[int]:
 ACCEPT_JOBS = """
 WITH new_jobs AS (
     INSERT INTO jobs (id, name, docker_image, command, env_vars, labels, scheduled_for, timezone,
-                      timeout_seconds, status, attempt, trace, created_at)
+                      timeout_seconds, status, attempt, trace, created_at, resources, capacity,
+                      spot_wait_seconds, retries, secret_env, secrets, registry_auth)
     SELECT id, name, docker_image, command::jsonb, env_vars::jsonb, labels::jsonb, scheduled_for,
-           timezone, timeout_seconds, 'SCHEDULED', 1, trace, created_at
+           timezone, timeout_seconds, 'SCHEDULED', 1, trace, created_at, resources::jsonb, capacity,
+           spot_wait_seconds, retries, secret_env::jsonb, secrets::jsonb, registry_auth
     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-                $7::timestamptz[], $8::text[], $9::integer[], $10::text[], $11::timestamptz[])
+                $7::timestamptz[], $8::text[], $9::integer[], $10::text[], $11::timestamptz[],
+                $16::text[], $17::text[], $18::integer[], $19::integer[], $20::text[], $21::text[],
+                $22::text[])
         AS new (id, name, docker_image, command, env_vars, labels, scheduled_for, timezone,
-                timeout_seconds, trace, created_at)
+                timeout_seconds, trace, created_at, resources, capacity, spot_wait_seconds, retries,
+                secret_env, secrets, registry_auth)
+), new_secrets AS (
+    INSERT INTO job_secrets (job_id, key_id, sealed)
+    SELECT job_id, key_id, sealed
+    FROM unnest($23::bigint[], $24::text[], $25::bytea[]) AS new (job_id, key_id, sealed)
 ), new_attempts AS (
     INSERT INTO attempts (job_id, number, state, due_at, entered)
     SELECT job_id, 1, 'scheduled', due_at, entered::jsonb
@@ -46,9 +56,16 @@ FROM unnest($13::uuid[], $14::text[], $15::bytea[], $11::timestamptz[])
 
 
 async def accept_jobs(
-    conn: Connection, jobs: Sequence[Job], attempts: Sequence[Attempt], facts: Sequence[Envelope]
+    conn: Connection,
+    jobs: Sequence[Job],
+    attempts: Sequence[Attempt],
+    facts: Sequence[Envelope],
+    secrets: Mapping[int, Sealed],
 ) -> None:
-    """Insert new jobs, each with its first attempt and the fact that it is scheduled."""
+    """Insert new jobs, each with its first attempt and the fact that it is scheduled.
+
+    *secrets* are those of jobs that have some, by the job's id.
+    """
     await conn.execute(
         ACCEPT_JOBS,
         [job.id for job in jobs],
@@ -66,6 +83,16 @@ async def accept_jobs(
         [fact.id for fact in facts],
         [fact.name for fact in facts],
         [wire.encode(fact) for fact in facts],
+        [json_text(job.resources) for job in jobs],
+        [job.capacity for job in jobs],
+        [job.spot_wait_seconds for job in jobs],
+        [job.retries for job in jobs],
+        [json_text(job.secret_env) for job in jobs],
+        [json_text(job.secrets) for job in jobs],
+        [job.registry_auth for job in jobs],
+        list(secrets),
+        [each.key_id for each in secrets.values()],
+        [each.content for each in secrets.values()],
     )
 
 
@@ -92,6 +119,18 @@ async def load_attempt(conn: Connection, job_id: int, number: int) -> Attempt | 
     """One attempt of a job."""
     row = await conn.fetchrow(LOAD_ATTEMPT, job_id, number)
     return None if row is None else as_attempt(row)
+
+
+LOAD_ATTEMPTS = "SELECT * FROM attempts WHERE job_id = $1 ORDER BY number"
+
+
+async def lock_case(tx: Transaction, job_id: int) -> Case | None:
+    """The job, locked as by `lock_job`, with all of its attempts."""
+    job = await lock_job(tx, job_id)
+    if job is None:
+        return None
+    rows = await tx.conn.fetch(LOAD_ATTEMPTS, job_id)
+    return Case(job, tuple(as_attempt(row) for row in rows))
 
 
 # One statement sees one moment: read apart, a job and its attempts may contradict each other.

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from services.reaper.model import TRANSITIONS, Gone, Watched
+from services.reaper.model import TRANSITIONS, Gone, Recorded, Watched
 from shared.consumer import Told
 from shared.db import Transaction
 from shared.events import AttemptEnded, InstanceLaunched
@@ -120,16 +120,22 @@ async def postpone(tx: Transaction, due: Mapping[str, datetime], token: uuid.UUI
 RECORD_GONE = """
 UPDATE instances SET state = 'terminated', end_cause = new.cause, terminated_at = new.terminated_at,
     billed_seconds = new.billed_seconds, cost_usd = new.cost_usd, settled_at = $6, due_at = NULL,
-    lease_token = NULL
+    lease_token = NULL,
+    -- From the end of its attempt on, and an orphan for all its life.
+    leaked_seconds = greatest(0, extract(epoch FROM new.terminated_at - coalesce(
+        (SELECT ended_at FROM ended_attempts AS ended
+            WHERE (ended.job_id, ended.attempt) = (instances.job_id, instances.attempt)),
+        CASE WHEN instances.end_cause = 'orphan' THEN instances.launched_at END,
+        new.terminated_at)))
 FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::integer[], $5::double precision[])
     AS new (instance_id, cause, terminated_at, billed_seconds, cost_usd)
 WHERE instances.instance_id = new.instance_id AND instances.state = ANY ($7::text[])
-RETURNING instances.instance_id
+RETURNING instances.instance_id, instances.leaked_seconds
 """
 
 
-async def record_gone(tx: Transaction, gone: Sequence[Gone]) -> set[str]:
-    """Record these ends; returns the ids of those that were not recorded before."""
+async def record_gone(tx: Transaction, gone: Sequence[Gone]) -> dict[str, Recorded]:
+    """Record these ends; returns, by instance, those that were not recorded before."""
     ordered = sorted(gone, key=lambda each: each.watched.instance_id)
     rows = await tx.conn.fetch(
         RECORD_GONE,
@@ -141,7 +147,8 @@ async def record_gone(tx: Transaction, gone: Sequence[Gone]) -> set[str]:
         tx.now,
         sources(TRANSITIONS, "terminated"),
     )
-    return {row["instance_id"] for row in rows}
+    recorded = [msgspec.convert(dict(row), Recorded) for row in rows]
+    return {each.instance_id: each for each in recorded}
 
 
 NEXT_ENDING = "SELECT min(due_at) FROM instances WHERE state = 'ending'"
@@ -187,14 +194,14 @@ async def clear_missing(tx: Transaction, instance_ids: Sequence[str]) -> None:
 
 
 END_LIVES = """
-UPDATE instances SET state = 'ending', end_cause = 'lifetime', due_at = $2
+UPDATE instances SET state = 'ending', end_cause = $3, due_at = $2
 WHERE instance_id = ANY ($1::text[]) AND state = 'running'
 """
 
 
-async def end_lives(tx: Transaction, instance_ids: Sequence[str]) -> None:
-    """These have outlived their time: end them now."""
-    await tx.conn.execute(END_LIVES, instance_ids, tx.now)
+async def end_lives(tx: Transaction, instance_ids: Sequence[str], cause: str) -> None:
+    """End these now, for a *cause* of our own."""
+    await tx.conn.execute(END_LIVES, instance_ids, tx.now, cause)
 
 
 PRUNE_INSTANCES = """

@@ -74,8 +74,11 @@ JOIN unnest($1::bigint[], $2::integer[]) AS asked (job_id, attempt) USING (job_i
 """
 
 
-async def ended_among(tx: Transaction, instances: Sequence[Instance]) -> set[tuple[int, int]]:
+async def ended_among(
+    tx: Transaction, instances: Sequence[Instance]
+) -> set[tuple[int | None, int | None]]:
     """Job and attempt of those *instances* whose attempt has ended."""
+    # An instance that does not say whose it is falls out of the join.
     rows = await tx.conn.fetch(
         ENDED_AMONG, [each.job_id for each in instances], [each.attempt for each in instances]
     )

@@ -1,0 +1,200 @@
+"""How an attempt ends, and what follows: the job's last word, or another attempt. Pure.
+
+the current one ends ──▶ the job's last word; a replacement is superseded
+                    └──▶ the replacement takes over, or else another attempt is made
+a replacement ends  ──▶ the current one goes on; where it was bad luck, another replacement
+"""
+
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from services.api.budgets import INTERRUPTIONS, next_delay
+from services.api.model import (
+    Attempt,
+    Case,
+    Ending,
+    Job,
+    Rules,
+    Status,
+    Step,
+    advance,
+    later,
+    requirements_of,
+)
+from shared.events import AttemptEnded, Cause, JobFinished, JobScheduled
+
+
+def job_scheduled(job: Job, attempt: Attempt, rules: Rules) -> JobScheduled:
+    """The fact that *attempt* is to start at its time."""
+    return JobScheduled(
+        job_id=job.id,
+        attempt=attempt.number,
+        due_at=attempt.due_at,
+        requirements=requirements_of(job, rules),
+    )
+
+
+def decide_end(
+    case: Case, attempt: Attempt, ending: Ending, now: datetime, jitter: float, rules: Rules
+) -> Step:
+    """*attempt*, which is not over, is over now."""
+    ended, over = _ended(attempt, ending, now, rules)
+    if attempt.number != case.job.attempt:
+        return _replacement_ended(case, ended, over, ending, now, jitter, rules)
+    delay = next_delay(case, attempt, ending, jitter, rules)
+    if delay is not None:
+        return _again(case.with_attempt(ended), ended, over, now, delay, rules)
+    step = _finish(case, ended, over, now, ending.message)
+    return replace(step, wipe_secrets=rules.wipe_secrets and bool(case.job.secret_env))
+
+
+def _ended(
+    attempt: Attempt, ending: Ending, now: datetime, rules: Rules
+) -> tuple[Attempt, AttemptEnded]:
+    # Nobody got the job out of an attempt that was not claimed, and from now on nobody will: there
+    # is no container to wait for.
+    stopped = ending.container_stopped or attempt.container_stopped or attempt.token_hash is None
+    ended = replace(
+        advance(attempt, "ended", now),
+        cause=ending.cause,
+        exit_code=ending.exit_code,
+        error_message=ending.message,
+        ended_at=now,
+        check_at=None,
+        container_stopped=stopped,
+    )
+    over = AttemptEnded(
+        job_id=attempt.job_id,
+        attempt=attempt.number,
+        cause=ending.cause,
+        ended_at=now,
+        terminate_after=now if stopped else _terminate_after(ending.cause, now, rules),
+    )
+    return ended, over
+
+
+def _terminate_after(cause: Cause, now: datetime, rules: Rules) -> datetime:
+    """A container that somebody cancelled gets its SIGTERM and grace before the instance dies."""
+    if cause in ("cancelled", "timed_out"):
+        return later(now, rules.stop_grace_seconds + 10)
+    return now
+
+
+def another(case: Case, now: datetime, delay: float, *, held: bool) -> Attempt:
+    """A further attempt of the job, after all that there are."""
+    return Attempt(
+        job_id=case.job.id,
+        number=case.attempts[-1].number + 1,
+        state="held" if held else "scheduled",
+        due_at=later(now, delay),
+        entered={"held" if held else "scheduled": now},
+    )
+
+
+def _again(
+    case: Case, ended: Attempt, over: AttemptEnded, now: datetime, delay: float, rules: Rules
+) -> Step:
+    """The next attempt becomes the current one: the replacement, if there is one."""
+    ready = case.replacement
+    if ready is not None:
+        job = replace(case.job, status="SCHEDULED", attempt=ready.number)
+        return Step(job=job, attempts=(ended,), events=(over,))
+    blocking = case.unstopped_before(case.attempts[-1].number + 1)
+    following = another(case, now, delay, held=blocking is not None)
+    job = replace(case.job, status="SCHEDULED", attempt=following.number)
+    if blocking is None:
+        events = (over, job_scheduled(job, following, rules))
+        return Step(job=job, attempts=(ended, following), events=events)
+    waiting = replace(following, waiting_because=must_be_gone(blocking))
+    return Step(job=job, attempts=(ended, waiting), events=(over,))
+
+
+def must_be_gone(blocking: Attempt) -> str:
+    """Why another container may not start, in plain words."""
+    return (
+        f"instance {blocking.instance_id} of attempt {blocking.number} "
+        "must be known to be gone before another container may start"
+    )
+
+
+def _replacement_ended(
+    case: Case,
+    ended: Attempt,
+    over: AttemptEnded,
+    ending: Ending,
+    now: datetime,
+    jitter: float,
+    rules: Rules,
+) -> Step:
+    """The current attempt does not notice, save that another may be launched beside it."""
+    step = Step(job=case.job, attempts=(ended,), events=(over,))
+    delay = next_delay(case, ended, ending, jitter, rules)
+    if delay is None or ending.cause not in INTERRUPTIONS:
+        return step
+    return beside(step, case.with_attempt(ended), now, delay, rules)
+
+
+def beside(step: Step, case: Case, now: datetime, delay: float, rules: Rules) -> Step:
+    """*step*, and a replacement for the current attempt of *case*, launched while that goes on."""
+    following = another(case, now, delay, held=False)
+    return Step(
+        job=step.job,
+        attempts=(*step.attempts, following),
+        events=(*step.events, job_scheduled(step.job, following, rules)),
+    )
+
+
+_LAST_WORD: dict[Cause, Status] = {"done": "DONE", "cancelled": "CANCELLED"}
+
+
+def _finish(
+    case: Case, ended: Attempt, over: AttemptEnded, now: datetime, message: str | None
+) -> Step:
+    cause: Cause = over.cause
+    if cause in INTERRUPTIONS:
+        message = _gave_up(len(case.attempts), cause, message)
+    status: Status = _LAST_WORD.get(cause, "FAILED")
+    finished = replace(
+        case.job,
+        status=status,
+        exit_code=ended.exit_code,
+        error_message=message,
+        finished_at=now,
+    )
+    last_word = JobFinished(
+        job_id=case.job.id,
+        status=status,  # type: ignore[arg-type]  # the table above holds terminal ones only
+        finished_at=now,
+        attempt=ended.number,
+        exit_code=ended.exit_code,
+        error_message=message,
+    )
+    step = Step(job=finished, attempts=(ended,), events=(over, last_word))
+    return _supersede(step, case, ended, now)
+
+
+def _gave_up(attempts: int, cause: Cause, message: str | None) -> str:
+    gave_up = f"gave up after {attempts} attempts, the last one was {cause}"
+    return f"{gave_up}: {message}" if message else gave_up
+
+
+def _supersede(step: Step, case: Case, ended: Attempt, now: datetime) -> Step:
+    """The replacement is not needed any more: launcher and reaper are told so."""
+    ready = case.replacement
+    if ready is None:
+        return step
+    cause: Cause = "cancelled" if ended.cause == "cancelled" else "superseded"
+    gone = replace(
+        advance(ready, "ended", now),
+        cause=cause,
+        error_message=f"not needed: attempt {ended.number} ended the job ({ended.cause})",
+        ended_at=now,
+        check_at=None,
+        container_stopped=True,  # it was not claimed: only the current attempt is
+    )
+    over = AttemptEnded(
+        job_id=ready.job_id, attempt=ready.number, cause=cause, ended_at=now, terminate_after=now
+    )
+    first, last_word = step.events
+    return Step(job=step.job, attempts=(*step.attempts, gone), events=(first, over, last_word))

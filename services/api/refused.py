@@ -1,0 +1,12 @@
+"""What an agent is told that may not do what it asks for."""
+
+from shared.events import Cause
+
+
+class Refused(Exception):
+    """The agent may not do this. `status` is the HTTP status to say it with."""
+
+    def __init__(self, status: int, message: str, *, cause: Cause | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.cause = cause

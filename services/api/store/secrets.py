@@ -1,0 +1,12 @@
+"""SQL of sealed secrets. They are written with their job, see `ACCEPT_JOBS`."""
+
+from services.api.sealing import Sealed
+from shared.db import Connection
+
+FIND_SECRETS = "SELECT key_id, sealed FROM job_secrets WHERE job_id = $1"
+
+
+async def find_secrets(conn: Connection, job_id: int) -> Sealed | None:
+    """The sealed values of a job; None where it has none, or they were wiped."""
+    row = await conn.fetchrow(FIND_SECRETS, job_id)
+    return None if row is None else Sealed(row["key_id"], row["sealed"])

@@ -1,0 +1,230 @@
+"""What goes into one call to the cloud, and when. Pure, like `decisions.py`.
+
+due launches ─▶ is it time? (decide_gather) ─▶ what belongs together (decide_groups)
+             ─▶ a plan for each group, made outside ─▶ what is committed (decide_intent)
+"""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from services.launcher.model import TRANSITIONS, Batch, Intent, Launch, Params
+from shared.compute.port import LaunchBatch, LaunchRequest, Offer, Plan
+from shared.events import Market
+from shared.tokens import bootstrap_token
+
+
+class Home(Struct, frozen=True, kw_only=True):
+    """The settings that every offer of a deployment has in common."""
+
+    deployment: str
+    api_url: str
+    spot_wait_seconds: float
+
+
+class Gather(Struct, frozen=True, kw_only=True):
+    """How long launches are gathered before a call: until none came for *idle*, *longest* at most.
+
+    Karpenter's figures are 35 ms and 1 s (its `BATCH_IDLE_DURATION` and `BATCH_MAX_DURATION` bear
+    on pods; its calls to CreateFleet are gathered with these).
+    """
+
+    idle_seconds: float
+    longest_seconds: float
+
+
+class Growth(Struct, frozen=True, kw_only=True):
+    """The newest of the launches that are due, and when a pass first saw it."""
+
+    newest: datetime
+    seen_at: datetime
+
+
+class Group(Struct, frozen=True, kw_only=True):
+    """Launches that one call can ask for, in the order in which they came due."""
+
+    offer: Offer
+    launches: tuple[Launch, ...]
+
+
+def launch_token(deployment: str, job_id: int, attempt: int, offer: int) -> str:
+    """The idempotency key of one offer: derived, so that whoever asks again asks the same.
+
+    64 characters, the most that EC2's ClientToken may have.
+    """
+    text = f"launch/{deployment}/{job_id}/{attempt}/{offer}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def batch_token(plan_hash: str, launch_tokens: Sequence[str]) -> str:
+    """The idempotency key of one call, by what it asks for and for whom."""
+    text = "/".join(("batch", plan_hash, *launch_tokens))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_of(plan: Plan) -> str:
+    """Equal plans have equal hashes, whatever way they have been through a database."""
+    return hashlib.sha256(msgspec.json.encode(plan, order="sorted")).hexdigest()
+
+
+def decide_growth(due: Sequence[Launch], before: Growth | None, now: datetime) -> Growth | None:
+    """When the newest of *due* was first seen; None: nothing is due.
+
+    Seen and not due: a launch is due from the beginning of the transaction that wanted it, and the
+    many that come together come in transactions that take longer than the pause that is waited for.
+    """
+    newest = max((each.due_at for each in due if each.due_at is not None), default=None)
+    if newest is None:
+        return None
+    return before if before and before.newest >= newest else Growth(newest=newest, seen_at=now)
+
+
+def decide_gather(
+    due: Sequence[Launch], growth: Growth | None, now: datetime, limit: int, gather: Gather | None
+) -> datetime | None:
+    """Until when to wait for more of the same; None: ask now.
+
+    It pays only where a batch is one call (*gather* is None where it is not), and not once a batch
+    of *limit* is full. One that comes due again, after a refusal, counts from that moment on.
+    """
+    if gather is None or growth is None or len(due) >= limit:
+        return None
+    oldest = min((each.due_at for each in due if each.due_at is not None), default=now)
+    quiet_at = growth.seen_at + timedelta(seconds=gather.idle_seconds)
+    until = min(quiet_at, oldest + timedelta(seconds=gather.longest_seconds))
+    return until if now < until else None
+
+
+def spot_ends_at(launch: Launch, spot_wait_seconds: float) -> datetime | None:
+    """Until when a launch waits for Spot; None: for good, or not at all."""
+    wanted = launch.requirements
+    if wanted.capacity == "on_demand" or (
+        wanted.capacity == "spot" and wanted.spot_wait_seconds is None
+    ):
+        return None
+    own = wanted.spot_wait_seconds
+    return launch.wanted_at + timedelta(seconds=spot_wait_seconds if own is None else own)
+
+
+def decide_market(launch: Launch, now: datetime, spot_wait_seconds: float) -> Market:
+    """Where the next offer for *launch* is made."""
+    if launch.requirements.capacity == "on_demand":
+        return "on-demand"
+    if launch.requirements.capacity == "spot":
+        return "spot"
+    ends_at = spot_ends_at(launch, spot_wait_seconds)
+    return "on-demand" if ends_at is not None and now >= ends_at else "spot"
+
+
+def decide_groups(due: Sequence[Launch], now: datetime, limit: int, home: Home) -> list[Group]:
+    """Put together what the same call can ask for, *limit* launches in one at most.
+
+    What the cloud has throttled comes back in halves, quarters and so on: a batch may be refused
+    for its size alone (https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html,
+    "resource token bucket").
+    """
+    together: dict[bytes, tuple[Offer, list[Launch]]] = {}
+    for launch in due:
+        offer = Offer(
+            deployment=home.deployment,
+            api_url=home.api_url,
+            market=decide_market(launch, now, home.spot_wait_seconds),
+            resources=launch.requirements.resources,
+            labels=launch.requirements.labels,
+        )
+        key = msgspec.json.encode(offer, order="sorted")
+        together.setdefault(key, (offer, []))[1].append(launch)
+    groups = []
+    for offer, launches in together.values():
+        size = min(_most_with(each, limit) for each in launches)
+        groups += [
+            Group(offer=offer, launches=tuple(launches[start : start + size]))
+            for start in range(0, len(launches), size)
+        ]
+    return groups
+
+
+def decide_intent(group: Group, plan: Plan, now: datetime) -> Intent:
+    """What is committed before the cloud is asked: a batch, and the place of each launch in it."""
+    tokens = [
+        launch_token(group.offer.deployment, each.job_id, each.attempt, each.offer)
+        for each in group.launches
+    ]
+    plan_hash = hash_of(plan)
+    batch = Batch(
+        token=batch_token(plan_hash, tokens),
+        size=len(tokens),
+        plan=plan,
+        plan_hash=plan_hash,
+        asked_at=now,
+    )
+    launches = [
+        _asked(launch, group.offer, batch, place, token)
+        for place, (launch, token) in enumerate(zip(group.launches, tokens, strict=True))
+    ]
+    return Intent(batch=batch, launches=tuple(launches))
+
+
+def call_of(intent: Intent, token_key: str) -> LaunchBatch:
+    """The call for *intent*: the same every time."""
+    return LaunchBatch(
+        token=intent.batch.token,
+        requests=tuple(
+            _request(each.params, token_key) for each in intent.launches if each.params is not None
+        ),
+        plan=intent.batch.plan,
+        repeated=intent.batch.repeated,
+    )
+
+
+def _most_with(launch: Launch, limit: int) -> int:
+    """How many may be in one call with *launch*."""
+    if launch.reason != "throttled":
+        return limit
+    most: int = limit >> min(launch.tries, 16)
+    return max(1, most)
+
+
+def _asked(launch: Launch, offer: Offer, batch: Batch, place: int, token: str) -> Launch:
+    if "asked" not in TRANSITIONS[launch.state]:
+        raise ValueError(f"a launch that is {launch.state} cannot be asked for")
+    return replace(
+        launch,
+        state="asked",
+        launch_token=token,
+        params=Params(
+            token=token,
+            deployment=offer.deployment,
+            job_id=launch.job_id,
+            attempt=launch.attempt,
+            max_lifetime_seconds=launch.requirements.max_lifetime_seconds,
+            labels=offer.labels,
+            api_url=offer.api_url,
+            market=offer.market,
+            resources=offer.resources,
+        ),
+        asked_at=batch.asked_at,
+        batch_token=batch.token,
+        batch_place=place,
+    )
+
+
+def _request(params: Params, token_key: str) -> LaunchRequest:
+    return LaunchRequest(
+        token=params.token,
+        deployment=params.deployment,
+        job_id=params.job_id,
+        attempt=params.attempt,
+        max_lifetime_seconds=params.max_lifetime_seconds,
+        labels=params.labels,
+        api_url=params.api_url,
+        bootstrap_token=bootstrap_token(
+            token_key, params.deployment, params.job_id, params.attempt
+        ),
+        market=params.market,
+        resources=params.resources,
+    )

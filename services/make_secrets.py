@@ -1,0 +1,55 @@
+"""The one-shot that makes every secret of a set-up in containers, before anything else starts.
+
+What is given (a compose secret, mounted as a file) is taken, what was made before is kept, the rest
+is made now. Each is put into the directory, in compose a volume, that its readers alone mount: the
+admins' passwords of Postgres and RabbitMQ, each service's logins, the token key, and the AWS
+credentials file for the two services that ask the cloud.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from services.migrate import SERVICES
+from services.service_secrets import (
+    give_file,
+    make_secrets_key,
+    passwords,
+    service_secret,
+    share_token_key,
+)
+from shared.config import BadSetting, Settings
+from shared.program import EXIT_SETTING
+
+ADMINS = ("postgres", "rabbitmq")
+CLOUD_READERS = ("launcher", "reaper")
+
+
+def make_secrets(settings: Settings) -> None:
+    """Make what is missing under `DOCKER_JOB_SECRETS_DIR`. Raises `BadSetting`."""
+    directory = Path(settings.required("SECRETS_DIR", "/secrets"))
+    for admin in ADMINS:
+        service_secret(settings, directory, admin, "password")
+    names = tuple(service.NAME for service in SERVICES)
+    passwords(settings, directory, names, "database_password")
+    passwords(settings, directory, names, "bus_password")
+    share_token_key(settings, directory)
+    make_secrets_key(settings, directory)
+    # Empty where none is given, so that one which was taken away is gone.
+    credentials = settings.text("AWS_CREDENTIALS", "")
+    for service in CLOUD_READERS:
+        give_file(directory, service, "aws_credentials", credentials)
+
+
+def main() -> int:
+    """Run, and return the exit status."""
+    try:
+        make_secrets(Settings(os.environ))
+    except (BadSetting, OSError) as error:
+        print(f"docker-job secrets: {error}", file=sys.stderr)
+        return EXIT_SETTING
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

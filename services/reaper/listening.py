@@ -1,0 +1,65 @@
+"""The reaper's second channel: what the cloud itself says of instances that cannot speak.
+
+    receive ─▶ record, tell ─▶ delete
+
+Killed before the record is committed: the messages come again. Killed after it: they come again
+too, and each kind is recorded and told once for an instance.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from services.reaper import decisions
+from services.reaper.store import notices
+from shared import wire
+from shared.compute.port import ComputeError, Notice, Notices
+from shared.log import get_logger
+from shared.messaging import append_outbox
+from shared.runtime import Ports
+
+
+@dataclass(frozen=True)
+class Channel:
+    """The sweep over the channel."""
+
+    ports: Ports
+    source: Notices
+
+    async def hear_notices(self) -> datetime | None:
+        """Sweep: take what the channel has; due again at once, since receiving waits by itself."""
+        try:
+            received = await self.source.receive()
+        except ComputeError as error:
+            self._logger.warning("the interruption queue does not answer", error=str(error))
+            return None
+        self.ports.points.reached("reaper.noticed")
+        told = await self._record(received)
+        self.ports.points.reached("reaper.notices_recorded")
+        wakes = {"relay_outbox"} if told else set()
+        if any(each.kind == "state" for each in received):
+            wakes.add("watch_instances")  # the list tells, not the notice
+        self.ports.wakeups.wake(*wakes)
+        try:
+            await self.source.done(received)
+        except ComputeError as error:  # they come again, and change nothing
+            self._logger.warning("notices are not deleted", error=str(error))
+        return self.ports.clock.now()
+
+    async def _record(self, received: Sequence[Notice]) -> bool:
+        async with self.ports.db.transaction() as tx:
+            heard = [each for each in received if each.kind in ("interruption", "rebalance")]
+            if heard:
+                await notices.hear_notices(tx, heard)
+            interruptions = await notices.tell_notices(tx)
+            envelopes = [
+                wire.wrap(decisions.tell_interruption(each), at=tx.now, trace=each.trace)
+                for each in interruptions
+            ]
+            await append_outbox(tx, envelopes)
+        return bool(envelopes)
+
+    @property
+    def _logger(self) -> Any:
+        return get_logger(service="reaper", part="notices")

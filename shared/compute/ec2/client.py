@@ -1,0 +1,143 @@
+"""boto3 in threads: one call at a time a thread, with deadlines and without retries of its own.
+
+A thread that waits for AWS cannot be cancelled, so it is a daemon and the deadline is ours: the
+caller goes on, and the process can end. The SDK does not retry, since a launch that is repeated
+behind our back burns the quota; what may be repeated is repeated here, where it is seen.
+"""
+
+import asyncio
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import boto3
+from botocore import xform_name
+from botocore.config import Config
+
+from shared.backoff import Backoff
+from shared.compute.ec2.buckets import Buckets
+from shared.compute.ec2.errors import error_of
+from shared.compute.port import ComputeError, Throttled, Unknown
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 3.0
+READ_SECONDS = 20.0
+"""CreateFleet answers when its launches are decided, which takes some seconds for hundreds."""
+
+DEADLINE_SECONDS = 24.0
+AT_ONCE = 16
+
+BUCKET_SECONDS = 5.0
+"""A call that would wait longer for our own buckets is throttled, by us."""
+
+AGAIN = Backoff(first=0.3, factor=2, longest=3)
+TRIES = 4
+"""Of a call that only looks, when it was throttled."""
+
+Page = Mapping[str, Any]
+
+
+class Aws:
+    """AWS's services in one region, as this process's credentials may use them."""
+
+    def __init__(self, region: str) -> None:
+        self.region = region
+        self._clients: dict[str, Any] = {}
+        self._making = threading.Lock()
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._buckets = Buckets()
+
+    async def call(
+        self, action: str, *, service: str = "ec2", instances: int = 0, **parameters: Any
+    ) -> dict[str, Any]:
+        """One call, made once. Raises a `ComputeError`; AWS's own error is its cause."""
+        if service == "ec2":
+            await self._own_limit(action, instances)
+        async with self._turns:
+            try:
+                async with asyncio.timeout(DEADLINE_SECONDS):
+                    return await _in_thread(lambda: self._call(service, action, parameters))
+            except TimeoutError as error:
+                raise Unknown(f"{action}: no answer within {DEADLINE_SECONDS:g} s") from error
+            except ComputeError:
+                raise
+            except Exception as error:
+                raise error_of(error) from error
+
+    async def look(self, action: str, *, service: str = "ec2", **parameters: Any) -> dict[str, Any]:
+        """A call that changes nothing: made again where it was throttled."""
+        for tries in range(1, TRIES):
+            try:
+                return await self.call(action, service=service, **parameters)
+            except Throttled:
+                await asyncio.sleep(AGAIN.delay(tries, random.random()))
+        return await self.call(action, service=service, **parameters)
+
+    async def look_at_all(
+        self, action: str, key: str, *, service: str = "ec2", **parameters: Any
+    ) -> list[dict[str, Any]]:
+        """All pages of *key*: complete, or an error."""
+        found: list[dict[str, Any]] = []
+        token: str | None = None
+        while True:
+            more = {"NextToken": token} if token else {}
+            page = await self.look(action, service=service, **parameters, **more)
+            found += page.get(key) or []
+            token = page.get("NextToken")
+            if not token:
+                return found
+
+    async def _own_limit(self, action: str, instances: int) -> None:
+        wait = self._buckets.take(action, instances, time.monotonic(), BUCKET_SECONDS)
+        if wait is None:
+            raise Throttled(f"{action}: EC2's published limit of calls is reached")
+        if wait > 0:
+            await asyncio.sleep(wait)
+
+    def _call(self, service: str, action: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        method = getattr(self._client(service), xform_name(action))
+        answer: dict[str, Any] = method(**parameters)
+        return answer
+
+    def _client(self, service: str) -> Any:
+        with self._making:  # making one reads files and is not made for several threads
+            if service not in self._clients:
+                # The price list answers in few regions, with the prices of all.
+                region = "us-east-1" if service == "pricing" else self.region
+                self._clients[service] = boto3.session.Session().client(
+                    service,
+                    region_name=region,
+                    config=Config(
+                        connect_timeout=CONNECT_SECONDS,
+                        read_timeout=READ_SECONDS,
+                        retries={"total_max_attempts": 1, "mode": "standard"},
+                        max_pool_connections=AT_ONCE,
+                    ),
+                )
+            return self._clients[service]
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """What *work* returns, from a thread that nobody waits for at the process's end."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def tell(settle: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there to be told
+            loop.call_soon_threadsafe(lambda: None if future.done() else settle())
+
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the call was made
+            failure = error
+            tell(lambda: future.set_exception(failure))
+        else:
+            tell(lambda: future.set_result(result))
+
+    threading.Thread(target=run, name="aws", daemon=True).start()
+    return await future

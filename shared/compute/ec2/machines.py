@@ -1,0 +1,145 @@
+"""Instance types: what EC2 tells of each, and which will do for a job."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from shared.compute.ec2.settings import Ec2Settings
+from shared.compute.port import Rejected
+from shared.events import Market, Resources
+
+MOST_TYPES = 20
+"""A fleet with so many types over a few zones finds capacity, and stays below 300 overrides."""
+
+TIMES_VCPUS = 2
+TIMES_MEMORY = 4
+"""What is so much larger than wanted is not offered: it would be paid for and not used."""
+
+
+class Machine(Struct, frozen=True, kw_only=True):
+    """An instance type."""
+
+    name: str
+    vcpus: int
+    memory_mib: int
+    gpus: int
+    architectures: tuple[str, ...]
+    markets: tuple[str, ...]
+    current: bool
+    burstable: bool
+    bare_metal: bool
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What a job wants, with the deployment's defaults in the gaps; or types by their names."""
+
+    names: tuple[str, ...]
+    vcpus: int
+    memory_mib: int
+    gpus: int
+    architecture: str
+    architecture_given: bool
+
+
+def read_machine(shown: Mapping[str, Any]) -> Machine:
+    """A type as DescribeInstanceTypes shows it."""
+    gpus = (shown.get("GpuInfo") or {}).get("Gpus") or []
+    return Machine(
+        name=shown["InstanceType"],
+        vcpus=shown["VCpuInfo"]["DefaultVCpus"],
+        memory_mib=shown["MemoryInfo"]["SizeInMiB"],
+        gpus=sum(each.get("Count", 0) for each in gpus),
+        architectures=tuple(shown["ProcessorInfo"]["SupportedArchitectures"]),
+        markets=tuple(shown["SupportedUsageClasses"]),
+        current=bool(shown.get("CurrentGeneration")),
+        burstable=bool(shown.get("BurstablePerformanceSupported")),
+        bare_metal=bool(shown.get("BareMetal")),
+    )
+
+
+def wanted_by(resources: Resources, settings: Ec2Settings) -> Wanted:
+    """What *resources* come to in this deployment.
+
+    A job that names types gets one of them; one that names sizes gets what has them; one that
+    names nothing gets the deployment's types, or what has the deployment's sizes.
+    """
+    sizes = (resources.vcpus, resources.memory_mib, resources.gpus, resources.architecture)
+    names = resources.instance_types
+    if not names and not any(sizes):
+        names = settings.instance_types
+    return Wanted(
+        names=names,
+        vcpus=resources.vcpus or (1 if resources.memory_mib else settings.vcpus),
+        memory_mib=resources.memory_mib or (1 if resources.vcpus else settings.memory_mib),
+        gpus=resources.gpus or 0,
+        architecture=resources.architecture or settings.architecture,
+        architecture_given=resources.architecture is not None,
+    )
+
+
+def choose(
+    machines: Mapping[str, Machine], wanted: Wanted, market: Market, most: int = MOST_TYPES
+) -> list[Machine]:
+    """The types that will do, the smallest first. Raises `Rejected` where none will ever."""
+    if wanted.names:
+        return _named(machines, wanted)
+    fitting = sorted(
+        (each for each in machines.values() if _fits(each, wanted, market)),
+        key=lambda each: (each.gpus, each.vcpus, each.memory_mib, each.name),
+    )
+    if not fitting:
+        raise Rejected(
+            f"no instance type has {wanted.vcpus} vCPUs, {wanted.memory_mib} MiB of memory and "
+            f"{wanted.gpus} GPUs for {wanted.architecture}"
+        )
+    return _near(fitting)[:most]
+
+
+def _near(fitting: list[Machine]) -> list[Machine]:
+    least_vcpus = min(each.vcpus for each in fitting)
+    least_memory = min(each.memory_mib for each in fitting)
+    return [
+        each
+        for each in fitting
+        if each.vcpus <= TIMES_VCPUS * least_vcpus
+        and each.memory_mib <= TIMES_MEMORY * least_memory
+    ] or fitting[:1]
+
+
+def _fits(machine: Machine, wanted: Wanted, market: Market) -> bool:
+    return (
+        machine.current
+        and not machine.burstable  # slow once its credits are used up, or paid for extra
+        and not machine.bare_metal  # minutes to boot
+        and market in machine.markets
+        and wanted.architecture in machine.architectures
+        and machine.vcpus >= wanted.vcpus
+        and machine.memory_mib >= wanted.memory_mib
+        and (machine.gpus >= wanted.gpus if wanted.gpus else machine.gpus == 0)
+    )
+
+
+def _named(machines: Mapping[str, Machine], wanted: Wanted) -> list[Machine]:
+    """The named ones, all of one architecture, since they boot one image."""
+    unknown = [each for each in wanted.names if each not in machines]
+    if unknown:
+        raise Rejected(f"unknown instance types: {', '.join(unknown)}")
+    named = [machines[each] for each in wanted.names]
+    architecture = wanted.architecture
+    if not wanted.architecture_given and not _of(named, architecture):
+        architecture = named[0].architectures[-1]  # "i386, x86_64" of some old ones
+    chosen = _of(named, architecture)
+    if not chosen:
+        raise Rejected(f"none of {', '.join(wanted.names)} is {architecture}")
+    return chosen
+
+
+def _of(machines: Iterable[Machine], architecture: str) -> list[Machine]:
+    return [each for each in machines if architecture in each.architectures]
+
+
+def architecture_of(chosen: list[Machine], wanted: Wanted) -> str:
+    """The architecture of the image that all of *chosen* boot."""
+    first = chosen[0].architectures
+    return wanted.architecture if wanted.architecture in first else first[-1]

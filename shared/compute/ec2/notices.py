@@ -1,0 +1,86 @@
+"""The interruption queue: what EventBridge says of instances, read from SQS.
+
+A second channel, for an instance that cannot speak itself. A rule of EventBridge sends three kinds
+of EC2's events into the queue (docs/ec2.md); they tell of every instance in the account, ours or
+not, at least once and in any order.
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from shared.compute.ec2.client import Aws
+from shared.compute.port import Notice, NoticeKind
+from shared.log import get_logger
+
+_log = get_logger(part="notices")
+
+WAIT_SECONDS = 5
+"""How long one call waits for a message; a service that is told to stop waits no longer."""
+
+BATCH = 10
+
+KINDS: dict[str, NoticeKind] = {
+    "EC2 Spot Instance Interruption Warning": "interruption",
+    "EC2 Instance Rebalance Recommendation": "rebalance",
+    "EC2 Instance State-change Notification": "state",
+}
+
+
+class InterruptionQueue:
+    """Reads one queue."""
+
+    def __init__(self, url: str, region: str) -> None:
+        self._url = url
+        self._aws = Aws(_region_of(url) or region)
+
+    async def receive(self) -> Sequence[Notice]:
+        """Up to ten notices, each given again unless `done` is told of it in time."""
+        answer = await self._aws.call(
+            "ReceiveMessage",
+            service="sqs",
+            QueueUrl=self._url,
+            MaxNumberOfMessages=BATCH,
+            WaitTimeSeconds=WAIT_SECONDS,
+        )
+        return [read_notice(each) for each in answer.get("Messages") or []]
+
+    async def done(self, notices: Sequence[Notice]) -> None:
+        """These need not be given again."""
+        if notices:
+            await self._aws.call(
+                "DeleteMessageBatch",
+                service="sqs",
+                QueueUrl=self._url,
+                Entries=[
+                    {"Id": str(place), "ReceiptHandle": each.handle}
+                    for place, each in enumerate(notices)
+                ],
+            )
+
+
+def read_notice(message: dict[str, Any]) -> Notice:
+    """A message of the queue; one that tells nothing of an instance has no kind."""
+    handle = message["ReceiptHandle"]
+    try:
+        body = json.loads(message.get("Body") or "")
+        detail = body["detail"]
+        kind = KINDS[body["detail-type"]]
+        return Notice(
+            handle=handle,
+            kind=kind,
+            instance_id=str(detail["instance-id"]),
+            noticed_at=datetime.fromisoformat(body["time"]).astimezone(UTC),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _log.warning("not an event of EC2", error=f"{type(error).__name__}: {error}")
+        return Notice(handle=handle, kind=None, instance_id="", noticed_at=None)
+
+
+def _region_of(url: str) -> str | None:
+    """`https://sqs.<region>.amazonaws.com/…` names it; an endpoint of a test does not."""
+    parts = (urlsplit(url).hostname or "").split(".")
+    return parts[1] if parts[0] == "sqs" and len(parts) > 2 else None

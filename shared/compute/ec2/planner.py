@@ -1,0 +1,293 @@
+"""Settles what exactly a batch will ask for: the parameters of its CreateFleet, as JSON.
+
+It asks EC2 and SSM what it must know (which image, which types, which subnets, which template) and
+remembers the answers for a while; the call itself is `fleet.py`'s, with just these parameters.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from msgspec import Struct
+
+from shared.clock import Clock
+from shared.compute.ec2.client import Aws
+from shared.compute.ec2.machines import (
+    MOST_TYPES,
+    Machine,
+    Wanted,
+    architecture_of,
+    choose,
+    read_machine,
+    wanted_by,
+)
+from shared.compute.ec2.pools import Pool, RestingPools, say
+from shared.compute.ec2.settings import AMI_PARAMETERS, Ec2Settings
+from shared.compute.ec2.shapes import filters
+from shared.compute.ec2.template import Contents, Template, Version
+from shared.compute.ec2.user_data import Boot, user_data
+from shared.compute.port import NoCapacity, Offer, Plan, Rejected
+from shared.events import Market
+
+T = TypeVar("T")
+
+IMAGE_SECONDS = 3600.0
+NETWORK_SECONDS = 600.0
+MACHINES_SECONDS = 86_400.0
+
+MOST_OVERRIDES = 300
+"""Of one fleet: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/fleet-quotas.html"""
+
+
+class Subnet(Struct, frozen=True, kw_only=True):
+    """Where instances may stand."""
+
+    id: str
+    zone: str
+    free_addresses: int
+
+
+class Image(Struct, frozen=True, kw_only=True):
+    """What instances boot."""
+
+    id: str
+    root_device: str
+    least_gib: int
+
+
+def one_a_zone(subnets: Sequence[Subnet]) -> list[Subnet]:
+    """The subnet with the most free addresses in each zone, since a pool is a type in a zone."""
+    best: dict[str, Subnet] = {}
+    for each in subnets:
+        known = best.get(each.zone)
+        if known is None or (each.free_addresses, known.id) > (known.free_addresses, each.id):
+            best[each.zone] = each
+    return [best[zone] for zone in sorted(best)]
+
+
+def overrides_for(
+    machines: Sequence[Machine], subnets: Sequence[Subnet], resting: set[Pool], market: Market
+) -> list[tuple[Machine, Subnet]]:
+    """Every pool that does not rest."""
+    return [
+        (machine, subnet)
+        for machine in machines
+        for subnet in subnets
+        if Pool(market, machine.name, subnet.zone) not in resting
+    ]
+
+
+def fleet_of(
+    offer: Offer,
+    version: Version,
+    pools: Sequence[tuple[Machine, Subnet]],
+    max_price_usd: float | None,
+) -> Plan:
+    """The parameters of CreateFleet, save what belongs to one batch (token, count, its tag)."""
+    price = {"MaxPrice": f"{max_price_usd:g}"} if max_price_usd and offer.market == "spot" else {}
+    strategy = "price-capacity-optimized" if offer.market == "spot" else "lowest-price"
+    options = "SpotOptions" if offer.market == "spot" else "OnDemandOptions"
+    return {
+        "market": offer.market,
+        "labels": dict(sorted(offer.labels.items())),
+        "zones": {subnet.id: subnet.zone for _, subnet in pools},
+        "fleet": {
+            "Type": "instant",
+            options: {"AllocationStrategy": strategy},
+            "LaunchTemplateConfigs": [
+                {
+                    "LaunchTemplateSpecification": {
+                        "LaunchTemplateId": version.template_id,
+                        "Version": version.number,
+                    },
+                    "Overrides": [
+                        {"InstanceType": machine.name, "SubnetId": subnet.id, **price}
+                        for machine, subnet in pools
+                    ],
+                }
+            ],
+        },
+    }
+
+
+class Planner:
+    """Makes plans. *agent_path* is the agent's file, whose hash every instance is told."""
+
+    def __init__(
+        self,
+        aws: Aws,
+        clock: Clock,
+        settings: Ec2Settings,
+        resting: RestingPools,
+        deployment: str,
+        agent_path: Path,
+    ) -> None:
+        self._aws = aws
+        self._clock = clock
+        self._settings = settings
+        self._resting = resting
+        self._agent_path = agent_path
+        self._remembered = Remembered(clock)
+        self.template = Template(aws, clock, deployment)
+
+    async def plan(self, offer: Offer) -> Plan:
+        """Raises `Rejected` where it can never succeed, `NoCapacity` where every pool rests."""
+        wanted = wanted_by(offer.resources, self._settings)
+        subnets, machines = await asyncio.gather(
+            self._remembered.get("subnets", NETWORK_SECONDS, self._subnets),
+            self._machines(wanted, offer.market),
+        )
+        most = min(MOST_TYPES, MOST_OVERRIDES // len(subnets))
+        chosen = choose(machines, wanted, offer.market, most)
+        pools = [Pool(offer.market, each.name, at.zone) for each in chosen for at in subnets]
+        resting = self._resting.among(pools, self._clock.now())
+        places = overrides_for(chosen, subnets, resting, offer.market)
+        if not places:
+            raise NoCapacity(
+                f"EC2 has no {_words(offer.market)} capacity now for {say(pools)}; asking again "
+                f"once they have rested for {self._settings.pool_rest_seconds:g} s"
+            )
+        architecture = architecture_of(chosen, wanted)
+        image = await self._image(architecture, gpus=max(each.gpus for each in chosen))
+        version = await self.template.version(await self._contents(offer, image))
+        return fleet_of(offer, version, places, self._settings.max_price_usd)
+
+    def forget(self) -> None:
+        """What was planned was refused as stale: ask for everything again."""
+        self._remembered.forget()
+        self.template.forget()
+
+    async def _contents(self, offer: Offer, image: Image) -> Contents:
+        settings = self._settings
+        agent = await asyncio.to_thread(self._agent_path.read_bytes)
+        boot = Boot(
+            api_url=offer.api_url,
+            deployment=offer.deployment,
+            agent_sha256=hashlib.sha256(agent).hexdigest(),
+            max_lifetime_seconds=settings.max_lifetime_seconds,
+        )
+        return Contents(
+            deployment=offer.deployment,
+            market=offer.market,
+            image_id=image.id,
+            root_device=image.root_device,
+            disk_gib=max(offer.resources.disk_gib or settings.disk_gib, image.least_gib),
+            user_data=user_data(boot),
+            instance_profile=settings.instance_profile,
+            security_groups=settings.security_groups,
+            key_name=settings.key_name,
+        )
+
+    async def _image(self, architecture: str, *, gpus: int) -> Image:
+        kind = "gpu" if gpus else architecture
+        return await self._remembered.get(
+            f"image {kind}", IMAGE_SECONDS, lambda: self._read_image(kind)
+        )
+
+    async def _read_image(self, kind: str) -> Image:
+        image_id = self._settings.image_id
+        if not image_id:
+            if kind not in AMI_PARAMETERS:
+                raise Rejected(f"there is no image for {kind}: set DOCKER_JOB_EC2_IMAGE_ID")
+            answer = await self._aws.look("GetParameter", service="ssm", Name=AMI_PARAMETERS[kind])
+            image_id = answer["Parameter"]["Value"]
+        answer = await self._aws.look("DescribeImages", ImageIds=[image_id])
+        if not answer["Images"]:
+            raise Rejected(f"the image {image_id} does not exist")
+        shown = answer["Images"][0]
+        root = shown.get("RootDeviceName") or "/dev/xvda"
+        volumes = [
+            each["Ebs"].get("VolumeSize") or 0
+            for each in shown.get("BlockDeviceMappings") or []
+            if each.get("DeviceName") == root and each.get("Ebs")
+        ]
+        return Image(id=image_id, root_device=root, least_gib=max(volumes, default=0))
+
+    async def _subnets(self) -> list[Subnet]:
+        if self._settings.subnets:
+            asked: dict[str, Any] = {"SubnetIds": list(self._settings.subnets)}
+        else:
+            asked = {"Filters": filters(default_for_az=["true"])}
+        shown = await self._aws.look_at_all("DescribeSubnets", "Subnets", **asked)
+        subnets = [
+            Subnet(
+                id=each["SubnetId"],
+                zone=each["AvailabilityZone"],
+                free_addresses=each.get("AvailableIpAddressCount") or 0,
+            )
+            for each in shown
+        ]
+        if not subnets:
+            raise Rejected(
+                "there is no default VPC, so no subnet to launch in: set DOCKER_JOB_EC2_SUBNETS"
+            )
+        return one_a_zone(subnets)
+
+    async def _machines(self, wanted: Wanted, market: Market) -> dict[str, Machine]:
+        """The types that a job names, or all that might do."""
+        if wanted.names:
+            key = "machines " + " ".join(sorted(wanted.names))
+            asked: dict[str, Any] = {"InstanceTypes": sorted(wanted.names)}
+        else:
+            key = f"machines {wanted.architecture} {market}"
+            only = {
+                "current-generation": "true",
+                "bare-metal": "false",
+                "burstable-performance-supported": "false",
+                "supported-usage-class": market,
+                "processor-info.supported-architecture": wanted.architecture,
+            }
+            asked = {"Filters": [{"Name": name, "Values": [each]} for name, each in only.items()]}
+
+        async def ask() -> dict[str, Machine]:
+            shown = await self._aws.look_at_all("DescribeInstanceTypes", "InstanceTypes", **asked)
+            machines = [read_machine(each) for each in shown]
+            return {each.name: each for each in machines}
+
+        return await self._remembered.get(key, MACHINES_SECONDS, ask)
+
+
+class Remembered:
+    """Answers that hold for a while.
+
+    Two callers at once ask once, and a caller that cannot wait so long finds the answer next time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._values: dict[str, tuple[datetime, Any]] = {}
+        self._asking: dict[str, asyncio.Task[Any]] = {}
+
+    async def get(self, name: str, seconds: float, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """The value of *name*, not older than *seconds*."""
+        known = self._values.get(name)
+        if known is not None and self._clock.now() - known[0] < timedelta(seconds=seconds):
+            held: T = known[1]
+            return held
+        task = self._asking.get(name)
+        if task is None:
+            task = asyncio.create_task(self._ask(name, ask))
+            # Retrieved here, in case that nobody waits for it any more.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._asking[name] = task
+        value: T = await asyncio.shield(task)
+        return value
+
+    async def _ask(self, name: str, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        try:
+            value = await ask()
+            self._values[name] = (self._clock.now(), value)
+            return value
+        finally:
+            del self._asking[name]
+
+    def forget(self) -> None:
+        """Ask again next time."""
+        self._values.clear()
+
+
+def _words(market: Market) -> str:
+    return "Spot" if market == "spot" else "on-demand"

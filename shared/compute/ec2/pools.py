@@ -1,0 +1,50 @@
+"""Which pools lack capacity: they rest for a while, and the next offer goes elsewhere."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+
+from shared.events import Market
+
+UNFIT_SECONDS = 86_400.0
+"""A type that its zone does not offer at all."""
+
+NAMED = 8
+"""Pools that a message names; the rest is counted."""
+
+
+class Pool(Struct, frozen=True, order=True):
+    """Capacity that runs out by itself: an instance type in a zone, on a market."""
+
+    market: Market
+    instance_type: str
+    zone: str
+
+    def __str__(self) -> str:
+        return f"{self.instance_type} in {self.zone}"
+
+
+class RestingPools:
+    """Remembered by this process alone: another replica makes its own experience."""
+
+    def __init__(self, rest_seconds: float) -> None:
+        self._seconds = rest_seconds
+        self._until: dict[Pool, datetime] = {}
+
+    def rest(self, pool: Pool, now: datetime, *, unfit: bool = False) -> None:
+        """Leave *pool* alone for a while."""
+        seconds = UNFIT_SECONDS if unfit else self._seconds
+        self._until[pool] = now + timedelta(seconds=seconds)
+
+    def among(self, pools: Iterable[Pool], now: datetime) -> set[Pool]:
+        """Those of *pools* that rest now."""
+        self._until = {pool: until for pool, until in self._until.items() if until > now}
+        return {pool for pool in pools if pool in self._until}
+
+
+def say(pools: Iterable[Pool]) -> str:
+    """*pools* in words, of which there may be a hundred."""
+    names = sorted({str(each) for each in pools})
+    rest = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")

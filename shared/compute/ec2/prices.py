@@ -1,0 +1,193 @@
+"""What an instance costs an hour: Spot by the price history of its zone, on-demand by a list."""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from msgspec import Struct
+
+from shared.clock import Clock
+from shared.compute.ec2.client import Aws
+from shared.compute.ec2.settings import PriceSource
+from shared.compute.ec2.shapes import Shown
+from shared.compute.port import ComputeError, Instance
+from shared.events import Market
+from shared.log import get_logger
+
+_log = get_logger(part="ec2")
+
+FRESH_SECONDS = 300.0
+"""Spot prices change a few times a day
+(https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/how-spot-instances-work.html)."""
+
+PRODUCT = "Linux/UNIX"
+
+TABLE_REGIONS = frozenset({"us-east-1", "us-east-2", "us-west-2"})
+# USD an hour of the size `large` (2 vCPUs) in these regions, Linux, on demand, from the public
+# price list of https://aws.amazon.com/ec2/pricing/on-demand/ as it stood in 2025. Other sizes of a
+# family cost in proportion.
+# fmt: off
+LARGE_USD: dict[str, float] = {
+    "c5": 0.085, "c5a": 0.077, "c6a": 0.0765, "c6i": 0.085, "c7a": 0.10264, "c7i": 0.08925,
+    "m5": 0.096, "m5a": 0.086, "m6a": 0.0864, "m6i": 0.096, "m7a": 0.11592, "m7i": 0.1008,
+    "r5": 0.126, "r5a": 0.113, "r6a": 0.1134, "r6i": 0.126, "r7a": 0.15215, "r7i": 0.1323,
+    "c6g": 0.068, "c7g": 0.0725, "m6g": 0.077, "m7g": 0.0816, "r6g": 0.1008, "r7g": 0.1071,
+}
+# fmt: on
+SIZES: dict[str, float] = {"medium": 0.5, "large": 1, "xlarge": 2} | {
+    f"{count}xlarge": 2.0 * count for count in (2, 4, 8, 12, 16, 24)
+}
+
+
+class Change(Struct, frozen=True, order=True):
+    """From *at* on an hour costs *usd*."""
+
+    at: datetime
+    usd: float
+
+
+def mean_price(changes: Sequence[Change], since: datetime, until: datetime) -> float | None:
+    """The mean of a price that *changes* (the oldest first), from *since* to *until*.
+
+    What held before the first change that is known is taken to be that one's.
+    """
+    if not changes:
+        return None
+    if until <= since:
+        before = [each.usd for each in changes if each.at <= since]
+        return before[-1] if before else changes[0].usd
+    total = 0.0
+    ends = [*(each.at for each in changes[1:]), until]
+    for index, (change, end) in enumerate(zip(changes, ends, strict=True)):
+        begin = since if index == 0 else max(change.at, since)
+        total += change.usd * max(0.0, (min(end, until) - begin).total_seconds())
+    return round(total / (until - since).total_seconds(), 6)
+
+
+def table_price(instance_type: str, region: str) -> float | None:
+    """The on-demand price by the table above."""
+    family, _, size = instance_type.partition(".")
+    large, times = LARGE_USD.get(family), SIZES.get(size)
+    if region not in TABLE_REGIONS or large is None or times is None:
+        return None
+    return round(large * times, 5)
+
+
+class Prices:
+    """Prices with a memory; what cannot be had is told once, and never fails a caller."""
+
+    def __init__(self, aws: Aws, clock: Clock, source: PriceSource) -> None:
+        self._aws = aws
+        self._clock = clock
+        self._source = source
+        self._spot: dict[tuple[str, str], list[Change]] = {}
+        self._spot_read: dict[str, tuple[datetime, datetime]] = {}  # type: since when, and when
+        self._on_demand: dict[str, float | None] = {}
+
+    async def price(self, shown: Sequence[Shown]) -> list[Instance]:
+        """These instances, each with the mean price of its life so far."""
+        now = self._clock.now()
+        await self._read_spot([each for each in shown if each.market == "spot"], now)
+        await self._read_on_demand({each.instance_type for each in shown if each.instance_type})
+        return [self._priced(each, now) for each in shown]
+
+    def _priced(self, shown: Shown, now: datetime) -> Instance:
+        on_demand = self._on_demand.get(shown.instance_type)
+        usd = on_demand
+        if shown.market == "spot":
+            changes = self._spot.get((shown.instance_type, shown.zone), [])
+            until = shown.terminated_at or now
+            # Unknown, it is at most what it costs on demand.
+            spot = mean_price(changes, shown.launched_at, until)
+            usd = on_demand if spot is None else spot
+        return shown.priced(usd or 0.0, on_demand)
+
+    async def _read_spot(self, shown: Sequence[Shown], now: datetime) -> None:
+        since: dict[str, datetime] = {}
+        for each in shown:
+            if not each.instance_type:
+                continue
+            oldest = min(each.launched_at, since.get(each.instance_type, each.launched_at))
+            since[each.instance_type] = oldest
+        stale = {name: at for name, at in since.items() if not self._is_fresh(name, at, now)}
+        if not stale:
+            return
+        oldest = min(stale.values())
+        try:
+            found = await self._aws.look_at_all(
+                "DescribeSpotPriceHistory",
+                "SpotPriceHistory",
+                InstanceTypes=sorted(stale),
+                ProductDescriptions=[PRODUCT],
+                StartTime=oldest,
+                EndTime=now,
+            )
+        except ComputeError as error:
+            _log.warning("no Spot prices", types=sorted(stale), error=str(error))
+            return
+        read: dict[tuple[str, str], list[Change]] = {}
+        for row in found:
+            pool = row["InstanceType"], row["AvailabilityZone"]
+            change = Change(row["Timestamp"].astimezone(UTC), float(row["SpotPrice"]))
+            read.setdefault(pool, []).append(change)
+        self._spot |= {pool: sorted(changes) for pool, changes in read.items()}
+        self._spot_read |= dict.fromkeys(stale, (oldest, now))
+
+    def _is_fresh(self, name: str, since: datetime, now: datetime) -> bool:
+        read = self._spot_read.get(name)
+        return (
+            read is not None
+            and read[0] <= since
+            and now - read[1] < timedelta(seconds=FRESH_SECONDS)
+        )
+
+    async def _read_on_demand(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name in self._on_demand:
+                continue
+            if self._source == "api":
+                try:
+                    self._on_demand[name] = await self._listed_price(name)
+                except (ComputeError, KeyError, ValueError) as error:
+                    _log.warning("no on-demand price", type=name, error=str(error))
+                    self._on_demand[name] = None
+            else:
+                known = table_price(name, self._aws.region) if self._source == "table" else None
+                self._on_demand[name] = known
+
+    async def _listed_price(self, name: str) -> float | None:
+        """By the Price List API.
+
+        https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/price-changes.html
+        """
+        terms = {
+            "instanceType": name,
+            "regionCode": self._aws.region,
+            "operatingSystem": "Linux",
+            "tenancy": "Shared",
+            "preInstalledSw": "NA",
+            "capacitystatus": "Used",
+        }
+        answer = await self._aws.look(
+            "GetProducts",
+            service="pricing",
+            ServiceCode="AmazonEC2",
+            Filters=[
+                {"Type": "TERM_MATCH", "Field": field, "Value": value}
+                for field, value in terms.items()
+            ],
+        )
+        prices = [
+            float(dimension["pricePerUnit"]["USD"])
+            for product in answer.get("PriceList") or []
+            for offer in json.loads(product)["terms"]["OnDemand"].values()
+            for dimension in offer["priceDimensions"].values()
+        ]
+        return max(prices, default=None)
+
+
+def market_options(market: Market) -> dict[str, dict[str, str]]:
+    """How a fleet picks among its pools: for Spot, where capacity is likely to last, then price."""
+    if market == "spot":
+        return {"SpotOptions": {"AllocationStrategy": "price-capacity-optimized"}}
+    return {"OnDemandOptions": {"AllocationStrategy": "lowest-price"}}

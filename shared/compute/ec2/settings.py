@@ -1,0 +1,100 @@
+"""The settings of the EC2 adapter: `DOCKER_JOB_EC2_…`, told in docs/ec2.md."""
+
+import re
+from typing import Literal
+
+from msgspec import Struct
+
+from shared.config import PREFIX, BadSetting, Settings
+from shared.events import Architecture
+
+AMI_PARAMETERS: dict[str, str] = {
+    "x86_64": "/aws/service/ecs/optimized-ami/amazon-linux-2023/recommended/image_id",
+    "arm64": "/aws/service/ecs/optimized-ami/amazon-linux-2023/arm64/recommended/image_id",
+    "gpu": "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id",
+}
+"""Images with Docker and Python on them: what is installed at boot is paid for.
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/retrieve-ecs-optimized_AMI.html
+"""
+
+PriceSource = Literal["table", "api", "none"]
+
+_INSTANCE_TYPE = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
+
+
+class Ec2Settings(Struct, frozen=True, kw_only=True):
+    """Frozen settings; empty means what AWS has by itself."""
+
+    instance_profile: str = ""
+    """The name or ARN of the profile whose role shows which instance asks for a job."""
+
+    subnets: tuple[str, ...] = ()
+    """Empty: those of the default VPC, one a zone."""
+
+    security_groups: tuple[str, ...] = ()
+    """Empty: the VPC's default group."""
+
+    instance_types: tuple[str, ...] = ()
+    """What a job gets that names nothing; empty: what `vcpus` and `memory_mib` find."""
+
+    vcpus: int = 2
+    memory_mib: int = 4096
+    """What an instance has at least where a job does not say."""
+
+    architecture: Architecture = "x86_64"
+    disk_gib: int = 30
+    """Of the root volume; never less than the image's own."""
+
+    image_id: str = ""
+    """Instead of the ones that AWS names in `AMI_PARAMETERS`; of the architecture above."""
+
+    key_name: str = ""
+    """An SSH key pair, for looking into an instance."""
+
+    max_price_usd: float | None = None
+    """An hour. None: up to the on-demand price, which interrupts least."""
+
+    pool_rest_seconds: float = 180
+    """For how long a pool that had no capacity is not asked."""
+
+    prices: PriceSource = "table"
+    """Where on-demand prices come from: a table that ships with us, or the Price List API."""
+
+    max_lifetime_seconds: int = 86_400
+    """After which every instance powers itself off, whatever happens."""
+
+
+def ec2_settings(settings: Settings) -> Ec2Settings:
+    """Read `DOCKER_JOB_EC2_…` and the maximum lifetime. Raises `BadSetting`."""
+    defaults = Ec2Settings()
+    price = settings.number("EC2_MAX_PRICE_USD", 0, most=1000)
+    prices = settings.choice("EC2_PRICES", defaults.prices, ("table", "api", "none"))
+    architecture = settings.choice("EC2_ARCHITECTURE", defaults.architecture, ("x86_64", "arm64"))
+    return Ec2Settings(
+        instance_profile=settings.text("EC2_INSTANCE_PROFILE", ""),
+        subnets=_names(settings, "EC2_SUBNETS", re.compile(r"subnet-[0-9a-f]+")),
+        security_groups=_names(settings, "EC2_SECURITY_GROUPS", re.compile(r"sg-[0-9a-f]+")),
+        instance_types=_names(settings, "EC2_INSTANCE_TYPES", _INSTANCE_TYPE),
+        vcpus=settings.integer("EC2_VCPUS", defaults.vcpus, least=1, most=1024),
+        memory_mib=settings.integer("EC2_MEMORY_MIB", defaults.memory_mib, least=1),
+        architecture="arm64" if architecture == "arm64" else "x86_64",
+        disk_gib=settings.integer("EC2_DISK_GIB", defaults.disk_gib, least=1, most=65_536),
+        image_id=settings.text("EC2_IMAGE_ID", ""),
+        key_name=settings.text("EC2_KEY_NAME", ""),
+        max_price_usd=price or None,
+        pool_rest_seconds=settings.number("EC2_POOL_REST_SECONDS", defaults.pool_rest_seconds),
+        prices="api" if prices == "api" else "none" if prices == "none" else "table",
+        max_lifetime_seconds=settings.integer("MAX_LIFETIME_SECONDS", 86_400, least=60),
+    )
+
+
+def _names(settings: Settings, name: str, form: re.Pattern[str]) -> tuple[str, ...]:
+    """A list parted by commas or blanks, each of the *form* that such a name has."""
+    names = tuple((settings.text(name) or "").replace(",", " ").split())
+    wrong = [each for each in names if not form.fullmatch(each)]
+    if wrong:
+        raise BadSetting(
+            f"{PREFIX}{name} has {wrong[0]!r}: it must be a list like {form.pattern}, "
+            "parted by commas"
+        )
+    return names

@@ -1,0 +1,106 @@
+"""The first words of every instance of a deployment: the same for all, and no secret.
+
+In order, since each step guards against what may go wrong in the next: a timer that powers the
+machine off at the maximum lifetime; no way for containers to the metadata service; the ECS agent,
+which the image brings, kept from starting; Docker running; the agent, fetched from the API and
+refused unless its hash is the one below; and when the agent has ended, for whatever reason, the
+machine is switched off.
+"""
+
+import shlex
+
+from msgspec import Struct
+
+MOST_BYTES = 16 * 1024
+"""https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/user-data.html"""
+
+FETCH_SECONDS = 900
+"""For how long an API that does not answer is asked for the agent, before the machine gives up."""
+
+# `raw` comes before all that Docker puts into the packet filter, whenever it does so. The hop limit
+# of 1 keeps bridged containers out too; this holds where somebody has raised it.
+SCRIPT = """\
+#!/bin/sh
+# docker-job: what an instance does first. It holds no secret.
+set -u
+say() {{ echo "docker-job: $*"; }}
+off() {{ say "$1"; shutdown -h now || poweroff -f; exit 1; }}
+
+if ! shutdown -h +{minutes} 'docker-job: maximum lifetime'; then
+  (sleep {seconds}; poweroff -f) > /dev/null 2>&1 &
+fi
+
+for bridge in docker0 br-+; do
+  iptables -w -t raw -I PREROUTING -i "$bridge" -d 169.254.169.254 -j DROP \\
+    || off 'containers cannot be kept from the metadata service'
+  ip6tables -w -t raw -I PREROUTING -i "$bridge" -d fd00:ec2::254 -j DROP || true
+done
+
+systemctl mask --now --no-block ecs.service amazon-ecs-volume-plugin.service 2> /dev/null || true
+systemctl start --no-block docker.service
+tries=0
+until docker version > /dev/null 2>&1; do
+  tries=$((tries + 1))
+  [ "$tries" -lt 120 ] || off 'Docker does not run'
+  sleep 1
+done
+
+mkdir -p /opt/docker-job
+python3 -I - {url} {sha256} /opt/docker-job/agent.py <<'END' || off 'no agent that can be trusted'
+import hashlib, sys, time, urllib.request
+url, sha256, path = sys.argv[1:]
+until = time.monotonic() + {fetch_seconds}
+pause = 0.5
+while True:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            agent = answer.read(4 << 20)
+        break
+    except OSError as error:
+        print("docker-job: no agent from", url, "yet:", error, flush=True)
+        if time.monotonic() > until:
+            sys.exit(1)
+        time.sleep(pause)
+        pause = min(2 * pause, 15)
+found = hashlib.sha256(agent).hexdigest()
+if found != sha256:
+    sys.exit("docker-job: the agent was altered: its SHA-256 is " + found)
+with open(path, "wb") as file:
+    file.write(agent)
+END
+
+export DOCKER_JOB_API_URL={api_url}
+export DOCKER_JOB_DEPLOYMENT={deployment}
+export DOCKER_JOB_IDENTITY=sts
+export DOCKER_JOB_METADATA=ec2
+export DOCKER_JOB_POWER_OFF=shutdown
+export DOCKER_JOB_RUNTIME=docker
+export DOCKER_JOB_MAX_LIFETIME_SECONDS={seconds}
+python3 -I -S /opt/docker-job/agent.py
+off "the agent has ended with status $?"
+"""
+
+
+class Boot(Struct, frozen=True, kw_only=True):
+    """What differs from deployment to deployment."""
+
+    api_url: str
+    deployment: str
+    agent_sha256: str
+    max_lifetime_seconds: int
+
+
+def user_data(boot: Boot) -> str:
+    """The script, as EC2 runs it. Raises ValueError where it would be too long."""
+    script = SCRIPT.format(
+        api_url=shlex.quote(boot.api_url),
+        deployment=shlex.quote(boot.deployment),
+        url=shlex.quote(boot.api_url.rstrip("/") + "/agent/agent.py"),
+        sha256=shlex.quote(boot.agent_sha256),
+        seconds=int(boot.max_lifetime_seconds),
+        minutes=max(1, -(-int(boot.max_lifetime_seconds) // 60)),
+        fetch_seconds=FETCH_SECONDS,
+    )
+    if len(script.encode()) >= MOST_BYTES:
+        raise ValueError(f"user data of {len(script)} bytes: EC2 takes less than {MOST_BYTES}")
+    return script

@@ -1,0 +1,89 @@
+"""I13: no secret in logs, events, rows or answers: canaries, and a search of all that is kept."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import httpx
+
+from shared import tokens
+from shared.db import connect
+from tests.e2e.embedded_system import EmbeddedSystem
+
+SECRET = "canary-secret-8d21"
+PLAIN = "canary-plain-77b0"
+
+TABLES = """
+SELECT schemaname || '.' || tablename AS name FROM pg_tables
+WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
+"""
+
+
+async def rows_of(dsn: str) -> dict[str, str]:
+    """Every table of every service, as text; bytes are shown as they are where they are text."""
+    conn = await connect(dsn)
+    try:
+        found = {}
+        for table in await conn.fetch(TABLES):
+            rows = await conn.fetch(f"SELECT * FROM {table['name']}")  # noqa: S608 - from the catalogue
+            found[table["name"]] = repr([tuple(row) for row in rows])
+        return found
+    finally:
+        await conn.close()
+
+
+def logs_of(system: EmbeddedSystem) -> str:
+    """What the services and the agents have logged."""
+    instances = system.data_dir / "data" / "instances"
+    files = [system.log, *(each for each in instances.rglob("*") if each.is_file())]
+    return "\n".join(_text(each) for each in files)
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode(errors="replace")
+
+
+def answers_of(system: EmbeddedSystem, job_id: int) -> str:
+    """What a person can get, errors included."""
+    paths = ("/list", f"/status/{job_id}", f"/jobs/{job_id}/logs", "/readyz", "/nothing")
+    answers = [system.http.get(path) for path in paths]
+    wrong: list[dict[str, object]] = [
+        {"docker_image": "", "secret_env": {"A": SECRET}},
+        {"docker_image": "alpine", "scheduled_for": "now", "secret_env": {"A": f"{SECRET}\n"}},
+        {"docker_image": "alpine", "scheduled_for": "now", "secret_env": [SECRET]},
+        {"docker_image": "alpine", "scheduled_for": "now", "secrets": {"A": f" {SECRET}"}},
+    ]
+    answers += [system.http.post("/schedule", json=body) for body in wrong]
+    answers.append(bad_claim(system, job_id))
+    return "\n".join(answer.text for answer in answers)
+
+
+def bad_claim(system: EmbeddedSystem, job_id: int) -> httpx.Response:
+    """A stranger's claim, with a token that must not be quoted."""
+    body = {"job_id": job_id, "attempt": 1, "instance_id": "i", "token": "ab" * 32}
+    headers = {"Authorization": f"Bearer {SECRET}"}
+    return system.http.post("/agent/claim", json={**body, "runtime": "docker"}, headers=headers)
+
+
+def test_no_secret_is_in_anything_that_is_written(system: EmbeddedSystem) -> None:
+    system.start(DOCKER_JOB_LOG_LEVEL="debug", DOCKER_JOB_WIPE_SECRETS="no")
+    job_id = system.schedule(
+        env_vars={"PLAIN": PLAIN, "SIMULATE_EXIT_CODE": "1"},
+        secret_env={"SECRET": SECRET},
+    )
+    assert system.follow(job_id)["status"] == "FAILED"
+    kept = json.loads((system.data_dir / "data" / "secrets.json").read_text())
+    bootstrap = tokens.bootstrap_token(kept["token_key"], kept["deployment"], job_id, 1)
+    answers, logs = answers_of(system, job_id), logs_of(system)
+    rows = asyncio.run(rows_of(system.admin_dsn()))
+    assert "attempt claimed" in logs
+    assert "api.job_secrets" in rows
+
+    for secret in (SECRET, bootstrap, kept["token_key"], kept["secrets_key"]):
+        assert secret not in answers
+        assert secret not in logs
+        assert [name for name, text in rows.items() if secret in text] == []
+
+    assert PLAIN in answers, "env_vars are shown: whoever wants a value hidden uses secret_env"
+    assert PLAIN not in logs
+    assert [name for name, text in rows.items() if PLAIN in text] == ["api.jobs"]

@@ -1,0 +1,200 @@
+"""What is killed, restarted or cut off under `docker compose`, with 200 jobs in flight each time.
+
+Instances are virtual, in a cloud that is served in a container of its own: it outlives launcher and
+reaper as a real one does, its agents speak the real protocol, and it knows what really happened.
+A killed container is not started again by its engine, which takes `docker kill` for the wish to
+have it stopped; so the test does that.
+"""
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.compose_project import (
+    OURS,
+    BuiltClone,
+    ComposeProject,
+    compose_project,
+    docker,
+    until,
+)
+from tests.e2e.traces import ALL_FIGURES, ZERO
+
+pytestmark = pytest.mark.timeout(900)
+
+JOBS = 200
+SEED = 20261124
+CUT_SECONDS = 20
+END_SECONDS = 150
+WORKERS = ("scheduler", "launcher", "reaper")
+
+CLOUD = """\
+services:
+  cloud:
+    image: ${DOCKER_JOB_IMAGE}
+    pull_policy: never
+    entrypoint: [python, -m, shared.served_cloud]
+    command: ["sim://0.0.0.0:7000?seed=7&boot_seconds=0.5&stop_seconds=0.5"]
+    networks: [inside]
+    depends_on:
+      secrets: { condition: service_completed_successfully }
+"""
+
+TRUTH = (
+    "import urllib.request as u; print(u.urlopen('http://localhost:7000/truth').read().decode())"
+)
+
+
+@pytest.fixture(scope="module")
+def project(
+    clone: BuiltClone, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ComposeProject]:
+    """The project with a virtual cloud, whose calls time out soon: leases are a few of those."""
+    file = tmp_path_factory.mktemp("cloud") / "cloud.yaml"
+    file.write_text(CLOUD)
+    with compose_project(
+        clone,
+        Path(file),
+        COMPUTE_URL="sim://cloud:7000",
+        ENGINE_SOCKET="/dev/null",  # as one would with ec2://
+        LAUNCH_CALL_SECONDS="2",
+        REAP_CALL_SECONDS="2",
+        HEARTBEAT_SECONDS="2",
+    ) as project:
+        project.up()
+        yield project
+
+
+class Told:
+    """The figures of each fault, printed at the end as a table."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, int, int, int, int]] = []
+
+    def print(self) -> None:
+        """A row a fault, and the sum."""
+        print(f"\n{'fault':<34}{'in flight':>10}{'lost':>6}{'doubled':>9}{'leaked':>8}")
+        for fault, jobs, lost, doubled, leaked in self.rows:
+            print(f"{fault:<34}{jobs:>10}{lost:>6}{doubled:>9}{leaked:>8}")
+        sums = [sum(column) for column in zip(*(row[1:] for row in self.rows), strict=True)]
+        names = ("jobs", "lost", "doubled", "leaked")
+        figures = ", ".join(f"{name} {each}" for name, each in zip(names, sums, strict=False))
+        print(f"faults {len(self.rows)}, {figures}; seed {SEED}")
+
+
+@pytest.fixture(scope="module")
+def told() -> Iterator[Told]:
+    """The table, printed behind the last fault."""
+    told = Told()
+    yield told
+    told.print()
+
+
+def kill(service: str) -> Callable[[ComposeProject], None]:
+    """`docker kill`, and the start that a person would make after it."""
+
+    def act(project: ComposeProject) -> None:
+        docker("kill", project.container(service))
+        docker("start", project.container(service))
+
+    return act
+
+
+def restart(service: str) -> Callable[[ComposeProject], None]:
+    """`docker restart`."""
+
+    def act(project: ComposeProject) -> None:
+        docker("restart", project.container(service))
+
+    return act
+
+
+def cut_off_the_broker(project: ComposeProject) -> None:
+    """Take the broker's network away for 20 s: connections hang, nothing closes them."""
+    network, broker = f"{project.name}_inside", project.container("rabbitmq")
+    docker("network", "disconnect", network, broker)
+    project.sql(f"SELECT pg_sleep({CUT_SECONDS})", seconds=CUT_SECONDS + 30)
+    docker("network", "connect", "--alias", "rabbitmq", network, broker)
+
+
+FAULTS: dict[str, Callable[[ComposeProject], None]] = {
+    **{f"docker kill {service}": kill(service) for service in (*OURS, "rabbitmq", "postgres")},
+    "docker restart rabbitmq": restart("rabbitmq"),
+    "docker restart postgres": restart("postgres"),
+    f"broker cut off for {CUT_SECONDS} s": cut_off_the_broker,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_with_200_jobs_in_flight_nothing_is_lost_doubled_or_leaked(
+    project: ComposeProject, told: Told, fault: str
+) -> None:
+    first = post_jobs(project, fault)
+    FAULTS[fault](project)
+    prove(project, told, fault, first)
+
+
+def test_with_two_replicas_of_each_worker_one_of_them_can_be_killed_for_good(
+    project: ComposeProject, told: Told
+) -> None:
+    scale = [argument for worker in WORKERS for argument in ("--scale", f"{worker}=2")]
+    project.up("--no-recreate", *scale)
+    fault = "one of two replicas killed, each"
+    first = post_jobs(project, fault)
+    for worker in WORKERS:
+        docker("kill", project.container(worker))
+    prove(project, told, fault, first)
+    assert all(project.healthy(worker, 2) for worker in WORKERS)
+
+
+def post_jobs(project: ComposeProject, fault: str) -> int:
+    """Post 200 jobs; returns the first's id when the first ones run and none has ended."""
+    chance = random.Random(f"{SEED} {fault}")
+    orders = [
+        {
+            "docker_image": "alpine",
+            "scheduled_for": f"+{chance.randrange(5)}s",
+            "env_vars": {"SIMULATE_SECONDS": f"{4 + 2 * chance.random():.1f}"},
+        }
+        for _ in range(JOBS)
+    ]
+    answer = project.http.post("/schedule", json=orders)
+    assert answer.status_code == 201, answer.text
+    first = int(answer.json()[0]["id"])
+    until(lambda: count(project, first, "= 'RUNNING'") >= JOBS // 10, 30)
+    assert count(project, first, "NOT IN ('DONE', 'FAILED', 'CANCELLED')") == JOBS
+    return first
+
+
+def count(project: ComposeProject, first: int, status: str) -> int:
+    """How many of the jobs from *first* on are so."""
+    statement = f"SELECT count(*) FROM api.jobs WHERE id >= {first} AND status {status}"  # noqa: S608
+    return int(project.sql(statement))
+
+
+def prove(project: ComposeProject, told: Told, fault: str, first: int) -> None:
+    """Every job is DONE, and what was told was heard, launched and ended exactly once."""
+    until(project.database_answers, 60)
+    until(lambda: count(project, first, "= 'DONE'") == JOBS, END_SECONDS)
+    until(lambda: not any(figures(project).values()), END_SECONDS)
+    now = figures(project)
+    lost = now["lost"] + now["unsent"] + now["parked"] + JOBS - count(project, first, "= 'DONE'")
+    doubled = now["twice"] + now["doubled"] + now["launched twice"] + now["overlapping"]
+    leaked = now["living"] + now["unreaped"] + now["living in the cloud"]
+    told.rows.append((fault, JOBS, lost, doubled, leaked))
+    assert (lost, doubled, leaked) == (0, 0, 0), now
+
+
+def figures(project: ComposeProject) -> dict[str, int]:
+    """All that must become 0: of our traces, and of what the cloud knows to be true."""
+    traces = json.loads(project.sql(ALL_FIGURES))
+    said = docker("exec", project.container("cloud"), "python", "-ISc", TRUTH)
+    truth = json.loads(said)
+    return {name: traces[name] for name in ZERO} | {
+        "launched twice": truth["doubled"],
+        "overlapping": truth["overlapping"],
+        "living in the cloud": truth["living"],
+    }

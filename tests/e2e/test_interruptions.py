@@ -1,0 +1,72 @@
+"""Jobs whose instances are taken back: each ends once, and no two of its containers overlap."""
+
+from collections import Counter
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from tests.e2e.embedded_system import EmbeddedSystem
+
+JOBS = 60
+MARKET = "sim://?seed=11&interrupted=0.5&interrupted_within_seconds=4&notice_seconds=2.2"
+
+
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def running_since(attempt: dict[str, Any]) -> datetime | None:
+    for phase in attempt["phases"]:
+        if phase["phase"] == "running":
+            return moment(phase["entered_at"])
+    return None
+
+
+def when_all_are_gone(system: EmbeddedSystem, job_id: int) -> dict[str, Any]:
+    """The job, once the cloud has said of each of its instances that it is gone."""
+    for _ in range(20_000):  # the request's own time is the pause
+        job = system.job(job_id)
+        launched = [each for each in job["attempts"] if each["instance_id"] is not None]
+        if all(each["instance_gone_at"] is not None for each in launched):
+            return job
+    raise AssertionError(f"an instance is left: {job}")
+
+
+@pytest.mark.timeout(180)
+def test_interrupted_jobs_are_all_done_and_never_run_twice_at_once() -> None:
+    system = EmbeddedSystem(
+        COMPUTE_URL=MARKET,
+        LOG_LEVEL="warning",
+        HEARTBEAT_SECONDS="0.5",
+        INTERRUPTION_MARGIN_SECONDS="1",
+        RETRY_FIRST_SECONDS="0.2",
+    )
+    try:
+        system.start()
+        order = {
+            "docker_image": "alpine",
+            "scheduled_for": "now",
+            "env_vars": {"SIMULATE_SECONDS": "2.5"},
+        }
+        assert system.http.post("/schedule", json=[order] * JOBS).status_code == 201
+        jobs = [system.follow(job["id"], seconds=120) for job in system.jobs()]
+        jobs = [when_all_are_gone(system, job["id"]) for job in jobs]
+    finally:
+        system.close()
+
+    causes = Counter(each["cause"] for job in jobs for each in job["attempts"])
+    print(f"\n{JOBS} jobs on a market that takes every second instance: {dict(causes)}")
+    assert {job["status"] for job in jobs} == {"DONE"}
+    assert causes["done"] == JOBS
+    assert causes["interrupted"] > 0
+    assert causes["superseded"] > 0, "none of them finished in its last seconds"
+    wasted = sum(job["wasted_usd"] or 0 for job in jobs)
+    assert 0 <= wasted < sum(job["cost_usd"] for job in jobs)
+    for job in jobs:
+        ran = [each for each in job["attempts"] if running_since(each) is not None]
+        for before, after in pairwise(ran):
+            since = running_since(after)
+            assert since is not None
+            assert since >= moment(before["ended_at"])

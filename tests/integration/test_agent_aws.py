@@ -1,0 +1,330 @@
+"""The agent on an instance with a role: it shows who it is, fetches secrets, logs in at registries.
+
+It is the real agent, before a real API (or the small one of test_agent.py), small servers that
+check AWS's signatures, and a `docker` that writes down what it is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from services.api.server import bind, http_server
+from shared.clock import VirtualClock
+from tests.integration.api_world import World, a_config
+from tests.integration.fake_aws import (
+    REGION,
+    ROLE_ARN,
+    FakeSecrets,
+    FakeSts,
+    InstanceMetadata,
+    session_of,
+)
+from tests.integration.test_agent import AgentProcess, FakeApi, FakeMetadata, running
+
+INSTANCE = "i-0123456789abcdef0"
+KEY = "0f" * 32
+UNREADABLE = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:no-AbCdEf"
+DOCKER = """#!/bin/sh
+printf '%s\\n' "$*" >> {record}
+case "$1" in
+  version) echo 28.0 ;;
+  login) cat > {record}.stdin; echo "$DOCKER_CONFIG" > {record}.config; {login} ;;
+  pull) test -d "$DOCKER_CONFIG" && echo with-login >> {record}; {pull} ;;
+  *) exit 1 ;;
+esac
+"""
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    """The agent signs by the wall clock."""
+    return VirtualClock(datetime.now(UTC))
+
+
+@dataclass
+class At:
+    """An API at an address."""
+
+    url: str
+
+
+@contextmanager
+def role(sts: FakeSts | None = None) -> Iterator[tuple[InstanceMetadata, FakeSecrets]]:
+    """An instance's metadata service and the secrets that its role may read."""
+    key, secret = sts.give(session_of(INSTANCE)) if sts else ("ASIA0000000000000000", "s")
+    metadata, secrets = InstanceMetadata(key, secret), FakeSecrets(key, secret)
+    with metadata.serving(), secrets.serving():
+        yield metadata, secrets
+
+
+def on_ec2(metadata: FakeMetadata, secrets: FakeSecrets) -> dict[str, str]:
+    return {"AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.url, **secrets.environment}
+
+
+# -- the real API
+
+
+@pytest.fixture
+async def served(world: World) -> AsyncIterator[tuple[World, FakeSts, str]]:
+    """The API of a deployment whose instances have a role, over HTTP, and its STS."""
+    sts = FakeSts()
+    config = a_config(
+        INSTANCE_ROLE_ARN=ROLE_ARN, STS_REGION=REGION, STS_URL=sts.url, SECRETS_KEY=KEY
+    )
+    ec2 = World(world.ports, world.clock, config)
+    with sts.serving(), bind("127.0.0.1", 0) as sock:
+        http = http_server(ec2.api.app)
+        serving = asyncio.create_task(http.serve(sockets=[sock]))
+        yield ec2, sts, f"http://127.0.0.1:{sock.getsockname()[1]}"
+        http.stop()
+        await serving
+    await ec2.close()
+
+
+async def test_an_instance_shows_its_role_waits_to_be_known_and_runs_its_job(
+    served: tuple[World, FakeSts, str], tmp_path: Path
+) -> None:
+    """From the signature to the last word, with a secret of each kind on the way."""
+    api, sts, url = served
+    job_id = (
+        await api.post(
+            secret_env={"SIMULATE_ERROR": "sealed-canary"}, secrets={"SIMULATE_OUTPUT": "/out"}
+        )
+    )["id"]
+    await api.hear(api.requested(job_id))
+    with role(sts) as (metadata, secrets):
+        secrets.parameters["/out"] = "parameter-canary"
+        env = {
+            "DOCKER_JOB_IDENTITY": "sts",
+            "DOCKER_JOB_STS_URL": sts.url,
+            "DOCKER_JOB_DEPLOYMENT": "test",
+        }
+        agent = AgentProcess(At(url), tmp_path / "i", **env, **on_ec2(metadata, secrets))
+        await asyncio.to_thread(wait_for_line, agent, "told to wait")
+        fact = structs.replace(api.launched(job_id), instance_id=INSTANCE)
+        await api.hear(fact)
+        assert await asyncio.to_thread(agent.wait) == 0
+
+    status = await api.status(job_id)
+    assert status["status"] == "DONE", agent.log
+    assert status["instance_id"] == INSTANCE
+    logs = await api.logs(job_id)
+    assert "parameter-canary" in logs
+    assert "sealed-canary" in logs
+    for canary in ("parameter-canary", "sealed-canary", "secret-0-canary", "session-canary"):
+        assert canary not in agent.log
+
+
+async def test_an_instance_of_another_role_gets_nothing_and_ends(
+    served: tuple[World, FakeSts, str], tmp_path: Path
+) -> None:
+    api, sts, url = served
+    job_id = (await api.post())["id"]
+    await api.hear(structs.replace(api.launched(job_id), instance_id=INSTANCE))
+    other = sts.give(session_of(INSTANCE, role="another-role"))
+    metadata = InstanceMetadata(*other)
+    with metadata.serving():
+        env = {
+            "DOCKER_JOB_IDENTITY": "sts",
+            "DOCKER_JOB_STS_URL": sts.url,
+            "DOCKER_JOB_DEPLOYMENT": "test",
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.url,
+        }
+        agent = AgentProcess(At(url), tmp_path / "i", **env)
+        assert await asyncio.to_thread(agent.wait) == 0
+    assert agent.reason == "the claim was refused with status 403"
+    assert (await api.status(job_id))["phase"] == "booting"
+
+
+def wait_for_line(agent: AgentProcess, text: str) -> None:
+    """Wait until the agent has logged *text*; its end would end the wait too."""
+    while text not in agent.log:
+        assert agent.process.poll() is None, agent.log
+
+
+# -- waiting, and the other words
+
+
+def test_an_agent_that_must_wait_asks_until_it_gets_the_job(tmp_path: Path) -> None:
+    api = FakeApi()
+    api.first_answers["claim"] = [202, 503, 202]
+    with running(api, tmp_path / "i") as agent:
+        assert agent.wait() == 0
+
+    assert len({call.body["token"] for call in api.of("claim")}) == 1
+    assert len(api.of("claim")) == 4
+    assert api.callbacks == [{"exit_code": 0}]
+
+
+def test_an_agent_that_waits_in_vain_ends_when_it_is_told_so(tmp_path: Path) -> None:
+    api = FakeApi()
+    api.first_answers["claim"] = [202, 409]
+    with running(api, tmp_path / "i") as agent:
+        assert agent.wait() == 0
+
+    assert agent.reason == "the claim was refused with status 409"
+    assert api.of("callback") == []
+
+
+def test_an_agent_that_waits_on_an_instance_that_is_taken_gives_its_attempt_back(
+    tmp_path: Path,
+) -> None:
+    api = FakeApi()
+    api.first_answers["claim"] = [202, 409]
+    with role() as (metadata, secrets):
+        metadata.give_notice(120)
+        with running(api, tmp_path / "i", **on_ec2(metadata, secrets)) as agent:
+            assert agent.wait() == 0
+
+    assert [call.body.get("interrupted") for call in api.of("claim")] == [None, True]
+
+
+def test_a_rebalance_recommendation_is_reported_once_it_is_heard(tmp_path: Path) -> None:
+    api = FakeApi(env_vars={"SIMULATE_SECONDS": "60"})
+    with role() as (metadata, secrets):
+        metadata.rebalance = True
+        with running(api, tmp_path / "i", **on_ec2(metadata, secrets)):
+            api.wait_for(lambda: any("rebalance" in call.body for call in api.of("report")))
+            beats = len(api.of("report"))
+            api.wait_for(lambda: len(api.of("report")) >= beats + 3)
+
+    said = [call.body for call in api.of("report") if "rebalance" in call.body]
+    assert said == [{"phase": None, "logs": None, "rebalance": True}]
+    assert api.callbacks == []
+
+
+# -- secrets
+
+
+def test_secrets_are_fetched_with_the_role_and_only_names_are_shown(tmp_path: Path) -> None:
+    arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:db-AbCdEf"
+    api = FakeApi(secrets={"SIMULATE_OUTPUT": "/team/token", "DB": arn})
+    with role() as (metadata, secrets):
+        secrets.parameters["/team/token"] = "parameter-canary"
+        secrets.secrets[arn] = "manager-canary"
+        secrets.throttled = 1
+        with running(api, tmp_path / "i", **on_ec2(metadata, secrets)) as agent:
+            assert agent.wait() == 0
+
+    would_run, printed = api.lines("stdout")
+    assert printed == "parameter-canary"
+    assert "--env SIMULATE_OUTPUT --env DB" in would_run
+    assert "canary" not in would_run
+    assert "canary" not in agent.log
+    assert secrets.asked == [
+        "AmazonSSM.GetParameter",
+        "AmazonSSM.GetParameter",
+        "secretsmanager.GetSecretValue",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("/nowhere", "secret KEY (/nowhere) could not be read: ParameterNotFound"),
+        (
+            UNREADABLE,
+            f"secret KEY ({UNREADABLE}) could not be read: AccessDeniedException: not authorized",
+        ),
+    ],
+)
+def test_a_secret_that_cannot_be_had_fails_the_job_and_says_which(
+    tmp_path: Path, place: str, message: str
+) -> None:
+    api = FakeApi(secrets={"KEY": place})
+    with (
+        role() as (metadata, secrets),
+        running(api, tmp_path / "i", **on_ec2(metadata, secrets)) as agent,
+    ):
+        assert agent.wait() == 0
+
+    assert api.callbacks == [{"failed": "", "error_message": message}]
+    assert api.phases == []
+
+
+# -- registries
+
+
+def a_docker(directory: Path, *, login: str = "exit 0", pull: str = "exit 0") -> dict[str, Any]:
+    """A `docker` on the PATH that writes down what it is told."""
+    directory.mkdir()
+    program = directory / "docker"
+    program.write_text(DOCKER.format(record=directory / "told", login=login, pull=pull))
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return {"PATH": f"{directory}:{os.environ['PATH']}", "DOCKER_JOB_RUNTIME": "docker"}
+
+
+def test_a_login_goes_through_stdin_and_is_forgotten(tmp_path: Path) -> None:
+    login = json.dumps({"username": "robot", "password": "login-canary"})
+    api = FakeApi(
+        docker_image="registry.example.com/team/app:1",
+        secret_env={"REGISTRY": login},
+        registry_auth="REGISTRY",
+    )
+    docker = a_docker(tmp_path / "bin")
+    with running(api, tmp_path / "i", **docker) as agent:
+        assert agent.wait() == 0
+
+    told = (tmp_path / "bin" / "told").read_text()
+    assert "login --username=robot --password-stdin registry.example.com\n" in told
+    assert "with-login" in told
+    assert "canary" not in told + agent.log
+    assert (tmp_path / "bin" / "told.stdin").read_text() == "login-canary"
+    config = Path((tmp_path / "bin" / "told.config").read_text().strip())
+    assert config.is_relative_to(tmp_path / "i")
+    assert not config.exists()
+
+
+def test_ecr_gives_the_login_to_the_role(tmp_path: Path) -> None:
+    registry = f"123456789012.dkr.ecr.{REGION}.amazonaws.com"
+    api = FakeApi(docker_image=f"{registry}/app")
+    docker = a_docker(tmp_path / "bin")
+    with (
+        role() as (metadata, secrets),
+        running(api, tmp_path / "i", **docker, **on_ec2(metadata, secrets)) as agent,
+    ):
+        assert agent.wait() == 0
+
+    told = (tmp_path / "bin" / "told").read_text()
+    assert f"login --username=AWS --password-stdin {registry}\n" in told
+    assert (tmp_path / "bin" / "told.stdin").read_text() == "ecr-canary"
+    assert "ecr-canary" not in told + agent.log
+
+
+@pytest.mark.parametrize(
+    ("how", "word"),
+    [
+        ({"pull": "echo 'manifest unknown' >&2; exit 1"}, {"for_good": True}),
+        ({"login": "echo 'unauthorized: login-canary' >&2; exit 1"}, {"for_good": True}),
+        ({"login": "echo 'connection refused' >&2; exit 1"}, {}),
+    ],
+)
+def test_a_failed_pull_is_told_apart_and_quotes_no_password(
+    tmp_path: Path, how: dict[str, str], word: dict[str, bool]
+) -> None:
+    api = FakeApi(
+        docker_image="registry.example.com/app",
+        secret_env={"REGISTRY": "robot:login-canary"},
+        registry_auth="REGISTRY",
+    )
+    docker = a_docker(tmp_path / "bin", **how)
+    with running(api, tmp_path / "i", **docker) as agent:
+        assert agent.wait() == 0
+
+    [said] = api.callbacks
+    message = said.pop("error_message")
+    assert said == {"failed": "", "pull_failed": True, **word}
+    assert message
+    assert "canary" not in message + agent.log

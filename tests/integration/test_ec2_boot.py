@@ -1,0 +1,114 @@
+"""The user data, run for real: by a process, and in a container where a Docker engine answers."""
+
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+
+import pytest
+
+from shared.compute.ec2.user_data import MOST_BYTES, Boot, user_data
+from shared.compute.port import InstanceState
+from tests.contract.compute_adapters import launch_one, request_for, until_state
+from tests.contract.compute_api import FakeApi, serve
+from tests.contract.compute_ec2 import Ec2World
+
+pytestmark = pytest.mark.anyio
+
+BOOT = Boot(
+    api_url="https://jobs.example.org",
+    deployment="production",
+    agent_sha256="ab" * 32,
+    max_lifetime_seconds=90,
+)
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[FakeApi]:
+    async with serve(FakeApi()) as api:
+        yield api
+
+
+@pytest.fixture(params=["process", "container"])
+def boot(request: pytest.FixtureRequest) -> str:
+    if request.param == "container" and not has_engine():
+        pytest.skip("no Docker engine answers on this machine")
+    return str(request.param)
+
+
+def has_engine() -> bool:
+    docker = shutil.which("docker")
+    return docker is not None and subprocess.run([docker, "version"], check=False).returncode == 0
+
+
+@pytest.fixture
+async def world(api: FakeApi, boot: str) -> AsyncIterator[Ec2World]:
+    world = Ec2World(api, boot=boot)
+    yield world
+    await world.close()
+
+
+@pytest.fixture(params=["sh", "bash"])
+def shell(request: pytest.FixtureRequest) -> str:
+    found = shutil.which(str(request.param))
+    if found is None:
+        pytest.skip(f"this machine has no {request.param}")
+    return found
+
+
+def console(world: Ec2World) -> list[str]:
+    """What the first instance has printed."""
+    text: str = world.cloud.control.instances()[0]["console"]
+    return text.splitlines()
+
+
+async def test_an_instance_boots_claims_its_attempt_and_powers_itself_off(
+    world: Ec2World, api: FakeApi
+) -> None:
+    instance = await launch_one(world.adapter(), request_for(api, 1))
+    await api.until(lambda: api.callbacks[1])
+    gone = await until_state(world.adapter(), instance.instance_id, InstanceState.TERMINATED)
+    assert gone.state_reason == "Client.InstanceInitiatedShutdown"
+    lines = console(world)
+    first = next(index for index, line in enumerate(lines) if line.startswith("power off in 120"))
+    agent = next(index for index, line in enumerate(lines) if "agent started" in line)
+    drops = [
+        index
+        for index, line in enumerate(lines)
+        if line.startswith("iptables") and "-d 169.254.169.254 -j DROP" in line
+    ]
+    assert len(drops) == 2
+    assert first < min(drops) <= max(drops) < agent
+    assert any("mask" in line and "ecs.service" in line for line in lines)
+
+
+async def test_an_agent_altered_in_transit_is_refused_and_the_machine_powers_off(
+    world: Ec2World, api: FakeApi
+) -> None:
+    compute = world.adapter()
+    api.agent += b"\nprint('something else')\n"
+    instance = await launch_one(compute, request_for(api, 1))
+    await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
+    assert api.claims[1] == []
+    assert any("the agent was altered" in line for line in console(world))
+    assert not any("something else" in line for line in console(world))
+
+
+def test_the_user_data_is_the_same_for_every_instance_short_and_without_a_secret() -> None:
+    script = user_data(BOOT)
+    assert script == user_data(BOOT)
+    assert len(script.encode()) < MOST_BYTES / 2
+    assert "TOKEN" not in script
+    assert "DOCKER_JOB_JOB_ID" not in script
+    assert "shutdown -h +2 " in script  # 90 s, in whole minutes
+
+
+def test_the_user_data_is_a_script_that_a_shell_can_read(shell: str) -> None:
+    hostile = Boot(
+        api_url="http://api/'; reboot; '",
+        deployment="$(reboot)",
+        agent_sha256="`reboot`",
+        max_lifetime_seconds=60,
+    )
+    for boot in (BOOT, hostile):
+        read = subprocess.run([shell, "-n"], input=user_data(boot).encode(), check=False)
+        assert read.returncode == 0

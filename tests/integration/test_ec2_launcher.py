@@ -1,0 +1,245 @@
+"""The launcher on the strict EC2: no attempt holds two instances and none is forgotten.
+
+The launcher's clock is moved by hand, so that no lease is waited for; the cloud's is real and in
+haste. The cloud's own register of instances is the witness.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from services.launcher.config import LauncherConfig
+from services.launcher.service import build
+from shared.clock import VirtualClock
+from shared.compute.ec2.compute import Ec2Compute
+from shared.compute.ec2.settings import Ec2Settings
+from shared.events import InstanceLaunched, InstanceRequested, LaunchDelayed, LaunchRefused
+from shared.runtime import Ports
+from tests.contract.compute_adapters import eventually
+from tests.contract.compute_api import FakeApi
+from tests.contract.compute_ec2 import SETTINGS, Ec2World
+from tests.integration.stage import Crash, Stage, crashing
+from tests.integration.test_launcher import requested
+
+CONFIG = LauncherConfig(
+    deployment="test", api_url="http://api", token_key="key", gather_idle_seconds=0
+)
+LAUNCH = "launch_due_1"
+STEPS = (
+    *("launcher.claimed", "launcher.planned", "launcher.intent_committed", "launcher.calling"),
+    *("launcher.called", "launcher.recorded"),
+)
+THROTTLED: dict[str, Any] = {"kind": "error", "code": "RequestLimitExceeded", "status": 503}
+
+
+@pytest.fixture
+async def ports(ports_of: Callable[[str], Awaitable[Ports]]) -> Ports:
+    return await ports_of("launcher")
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[Ec2World]:
+    world = Ec2World(FakeApi(), boot="none")
+    yield world
+    await world.close()
+
+
+Staging = Callable[..., Stage]
+
+
+@pytest.fixture
+def staging(ports: Ports, world: Ec2World) -> Staging:
+    """Makes a launcher, as another process would be."""
+
+    def make(settings: Ec2Settings = SETTINGS, at: str = "", compute: Any = None) -> Stage:
+        compute = compute or world.adapter(settings=settings)
+        return Stage(build(CONFIG, crashing(ports, at) if at else ports, compute))
+
+    return make
+
+
+async def until_settled(stage: Stage, clock: VirtualClock, rounds: int = 40) -> None:
+    """Sweep, a lease later each time, until nothing waits."""
+    for _ in range(rounds):
+        if await stage.sweep(LAUNCH) is None:
+            return
+        clock.advance(CONFIG.lease_seconds)
+    pytest.fail("launches are still open")
+
+
+async def assert_each_has_one(stage: Stage, world: Ec2World, jobs: int) -> None:
+    """Each job has an instance of its own, was told of once, and there is no other instance."""
+    told = await stage.told(InstanceLaunched)
+    assert sorted(each.job_id for each in told) == list(range(1, jobs + 1))
+    ids = [each.instance_id for each in told]
+    assert sorted(ids) == sorted(each["id"] for each in world.cloud.control.instances())
+    assert len(set(ids)) == jobs
+
+
+def jobs(count: int, **wants: Any) -> list[InstanceRequested]:
+    return [requested(job_id, **wants) for job_id in range(1, count + 1)]
+
+
+async def test_a_batch_is_one_call_and_all_is_told_of_each_instance(
+    staging: Staging, world: Ec2World, clock: VirtualClock
+) -> None:
+    stage = staging()
+    await stage.hear(*jobs(5, labels={"team": "a"}))
+    await until_settled(stage, clock)
+    assert len(world.cloud.control.calls("CreateFleet")) == 1
+    await assert_each_has_one(stage, world, 5)
+    told = (await stage.told(InstanceLaunched))[0]
+    assert told.instance_type in SETTINGS.instance_types
+    assert told.zone.startswith("us-east-1")
+    assert told.market == "spot"
+    assert told.on_demand_hourly_price_usd == pytest.approx(0.09, abs=0.01)
+    assert 0 < told.hourly_price_usd < 0.096
+    assert (told.spot_instance_request_id or "").startswith("sir-")
+    (first, *_) = world.cloud.control.instances()
+    assert first["tags"] | {"docker-job:deployment": "test", "team": "a"} == first["tags"]
+    assert first["tags"]["docker-job:launch"] == told.launch_token
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_killed_at_any_step_with_answers_lost_and_calls_throttled_each_has_one_instance(
+    staging: Staging, world: Ec2World, clock: VirtualClock, step: str
+) -> None:
+    control = world.cloud.control
+    control.fail("CreateFleet", times=1, **THROTTLED)
+    control.fail("CreateFleet", "lost_after", times=2)
+    control.fail("DescribeInstances", times=3, **THROTTLED)
+    doomed = staging(at=step)
+    await doomed.hear(*jobs(5))
+    crashes = 0
+    for _ in range(3):  # and the next process dies at the same step, a lease later
+        try:
+            await staging(at=step).sweep(LAUNCH)
+        except Crash:
+            crashes += 1
+        clock.advance(CONFIG.lease_seconds)
+    assert crashes > 0
+    stage = staging()
+    await until_settled(stage, clock)
+    await assert_each_has_one(stage, world, 5)
+    calls = [each.outcome for each in control.calls("CreateFleet")]
+    print(f"killed {crashes} times at {step}: CreateFleet answered {calls}")
+
+
+async def test_fewer_instances_than_asked_are_used_and_the_rest_is_tried_elsewhere(
+    staging: Staging, world: Ec2World, clock: VirtualClock
+) -> None:
+    control = world.cloud.control
+    control.set_capacity(0)
+    control.set_capacity(3, market="spot", instance_type="m5.large", zone="us-east-1a")
+    stage = staging()
+    await stage.hear(*jobs(5))
+    await stage.sweep(LAUNCH)
+    assert len(await stage.told(InstanceLaunched)) == 3
+    delays = await stage.told(LaunchDelayed)
+    assert [each.reason for each in delays] == ["no_capacity"] * 2
+    assert "c5.large in us-east-1a" in delays[0].message
+    clock.advance(10)
+    await stage.sweep(LAUNCH)  # every pool rests: EC2 is not asked
+    assert len(control.calls("CreateFleet")) == 1
+    control.set_capacity(None)
+    stage = staging(replace(SETTINGS, pool_rest_seconds=0.0))
+    clock.advance(600)
+    await until_settled(stage, clock)
+    await assert_each_has_one(stage, world, 5)
+
+
+async def test_a_quota_is_named_and_on_demand_comes_after_the_wait_for_spot(
+    staging: Staging, world: Ec2World, clock: VirtualClock
+) -> None:
+    world.cloud.control.set_quota(2)
+    stage = staging()
+    await stage.hear(*jobs(2, capacity="spot_then_on_demand", spot_wait_seconds=60))
+    await stage.sweep(LAUNCH)
+    (delay,) = await stage.told(LaunchDelayed)
+    assert delay.reason == "quota_reached"
+    assert "MaxSpotInstanceCountExceeded" in delay.message
+    clock.advance(60)
+    await until_settled(stage, clock)
+    assert [each.market for each in await stage.told(InstanceLaunched)] == ["spot", "on-demand"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "wants", "said"),
+    [
+        (replace(SETTINGS, image_id="ami-00000000"), {}, "InvalidAMIID.NotFound"),
+        (replace(SETTINGS, instance_types=("zz.large",)), {}, "zz.large"),
+        (replace(SETTINGS, subnets=("subnet-1",)), {}, "InvalidSubnetID.NotFound"),
+        (replace(SETTINGS, instance_profile="nobody"), {}, "Invalid IAM Instance Profile"),
+    ],
+)
+async def test_what_can_never_succeed_is_refused_at_once_in_aws_s_own_words(
+    staging: Staging, clock: VirtualClock, settings: Ec2Settings, wants: Any, said: str
+) -> None:
+    stage = staging(settings)
+    await stage.hear(*jobs(1, **wants))
+    assert await stage.sweep(LAUNCH) is None
+    (refused,) = await stage.told(LaunchRefused)
+    assert said in refused.message
+
+
+async def test_a_launch_that_is_not_allowed_is_refused_at_once(
+    staging: Staging, world: Ec2World
+) -> None:
+    message = "You are not authorized to perform this operation."
+    world.cloud.control.fail(
+        "CreateFleet", code="UnauthorizedOperation", status=403, message=message
+    )
+    stage = staging()
+    await stage.hear(*jobs(1))
+    assert await stage.sweep(LAUNCH) is None
+    (refused,) = await stage.told(LaunchRefused)
+    assert refused.message == f"UnauthorizedOperation: {message}"
+
+
+async def test_an_offer_whose_token_is_spent_is_followed_by_another_and_never_loops(
+    staging: Staging, world: Ec2World, clock: VirtualClock
+) -> None:
+    stage = staging()
+    for code in ("IdempotentInstanceTerminated", "IdempotentParameterMismatch"):
+        world.cloud.control.fail("CreateFleet", code=code, status=400)
+    await stage.hear(*jobs(1))
+    await until_settled(stage, clock)
+    await assert_each_has_one(stage, world, 1)
+    outcomes = [each.outcome for each in world.cloud.control.calls("CreateFleet")]
+    assert outcomes == ["IdempotentInstanceTerminated", "IdempotentParameterMismatch", "ok"]
+    (row,) = await stage.rows("SELECT offer FROM launches")
+    assert row["offer"] == 3
+
+
+async def test_a_template_whose_version_was_removed_is_made_anew(
+    staging: Staging, world: Ec2World, clock: VirtualClock
+) -> None:
+    compute: Ec2Compute = world.adapter()
+    stage = staging(compute=compute)
+    await stage.hear(*jobs(1))
+    await until_settled(stage, clock)
+    world.cloud.call(lambda cloud: cloud.templates.by_id.clear())
+    await stage.hear(requested(2))
+    await until_settled(stage, clock)
+    await assert_each_has_one(stage, world, 2)
+
+
+async def test_instances_whose_launch_is_refused_afterwards_are_adopted_by_their_tag(
+    staging: Staging, world: Ec2World, clock: VirtualClock
+) -> None:
+    stage = staging()
+    world.cloud.control.fail("CreateFleet", "lost_after")
+    await stage.hear(*jobs(3))
+    await stage.sweep(LAUNCH)
+    world.cloud.control.fail("CreateFleet", code="InvalidParameterValue", status=400)
+    await eventually(lambda: visible(world, 3))
+    clock.advance(CONFIG.lease_seconds)
+    await until_settled(stage, clock)
+    await assert_each_has_one(stage, world, 3)
+
+
+async def visible(world: Ec2World, count: int) -> bool:
+    """Whether EC2 shows so many instances."""
+    return len(await world.adapter().list_instances()) == count

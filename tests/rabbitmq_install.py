@@ -1,0 +1,69 @@
+"""A broker for `make test` where there is none: as root on Debian its rabbitmq-server is installed.
+
+    python -m tests.rabbitmq_install
+
+Does nothing where a Docker engine has RabbitMQ's image, where `DOCKER_JOB_TEST_BUS_URL` names a
+broker, or where the server is installed; and nothing where it cannot be, which the skips then say.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.rabbitmq_server import GIVEN, engine_answers, server_is_installed
+
+PACKAGE = "rabbitmq-server"
+INSTALL_SECONDS = 600
+# Asked by Debian's packages before they start what they bring: 101 forbids it. The tests run a
+# private node, and the machine gets no broker that anybody reaches.
+POLICY = Path("/usr/sbin/policy-rc.d")
+
+
+def is_wanted() -> bool:
+    """Whether there is no broker, and this package can be had."""
+    if os.environ.get(GIVEN) or server_is_installed() or engine_answers():
+        return False
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def install() -> bool:
+    """Install it without starting it; whether that succeeded."""
+    ours = not POLICY.exists()
+    if ours:
+        POLICY.write_text("#!/bin/sh\nexit 101\n")
+        POLICY.chmod(0o755)
+    try:
+        return _apt("update") and _apt("install", "--yes", "--no-install-recommends", PACKAGE)
+    finally:
+        if ours:
+            POLICY.unlink(missing_ok=True)
+
+
+def _apt(*arguments: str) -> bool:
+    done = subprocess.run(
+        ["apt-get", "-qq", *arguments],
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_SECONDS,
+        check=False,
+    )
+    if done.returncode != 0:
+        print(done.stderr.strip(), file=sys.stderr)
+    return done.returncode == 0
+
+
+def main() -> None:
+    """Install it if it is wanted, in a line; a failure fails no test, it skips some."""
+    if not is_wanted():
+        return
+    print(f"No Docker engine and no {GIVEN}: installing {PACKAGE} for the tests (once) ...")
+    if not install():
+        print(f"{PACKAGE} could not be installed: the tests that need a broker are skipped.")
+
+
+if __name__ == "__main__":
+    main()

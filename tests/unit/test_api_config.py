@@ -1,0 +1,81 @@
+"""The API's settings: what is read, and what is refused in which words."""
+
+import pytest
+
+from services.api.config import ApiConfig, from_settings
+from services.api.identity import Role
+from shared.config import BadSetting, Settings
+
+ARN = "arn:aws:iam::123456789012:role/team/docker-job-instance"
+
+
+def read(secrets_key: str | None = None, **settings: str) -> ApiConfig:
+    environ = {f"DOCKER_JOB_{name}": value for name, value in settings.items()}
+    return from_settings(
+        Settings(environ), deployment="ours", token_key="k", secrets_key=secrets_key
+    )
+
+
+def test_without_settings_there_is_a_default_for_everything() -> None:
+    config = read()
+    assert (config.identity, config.secret_keys) == (None, None)
+    assert (config.bounds.default_capacity, config.bounds.default_retries) == ("spot", 0)
+    assert config.rules.interruption_budget == 20
+    assert (config.rules.wipe_secrets, config.rules.replace_on_rebalance) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "url", "region"),
+    [
+        ({"STS_REGION": "eu-west-1"}, "https://sts.eu-west-1.amazonaws.com", "eu-west-1"),
+        ({"COMPUTE_URL": "ec2://us-east-1"}, "https://sts.us-east-1.amazonaws.com", "us-east-1"),
+        (
+            {"COMPUTE_URL": "ec2://us-east-1", "STS_REGION": "cn-north-1"},
+            "https://sts.cn-north-1.amazonaws.com.cn",
+            "cn-north-1",
+        ),
+        (
+            {"COMPUTE_URL": "ec2://us-east-1", "STS_URL": "http://127.0.0.1:5000"},
+            "http://127.0.0.1:5000",
+            "us-east-1",
+        ),
+    ],
+)
+def test_the_sts_that_is_asked_is_the_one_of_the_settings(
+    settings: dict[str, str], url: str, region: str
+) -> None:
+    identity = read(INSTANCE_ROLE_ARN=ARN, **settings).identity
+    assert identity is not None
+    assert (identity.sts_url, identity.region) == (url, region)
+    assert identity.role == Role("aws", "123456789012", "docker-job-instance")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"INSTANCE_ROLE_ARN": "docker-job"}, "must be the ARN of the instances' IAM role"),
+        ({"INSTANCE_ROLE_ARN": ARN}, "DOCKER_JOB_STS_REGION is not set"),
+        ({"SECRETS_KEY": "password"}, "must be keys of 64 hexadecimal digits each"),
+        ({"CAPACITY": "cheap"}, "must be one of spot, spot_then_on_demand, on_demand"),
+        ({"RETRIES": "101"}, "must be from 0 to 100"),
+        ({"ON_REBALANCE": "panic"}, "must be one of note, replace"),
+        ({"WIPE_SECRETS": "perhaps"}, "must be one of yes, no"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(BadSetting, match=message) as raised:
+        read(**settings)
+    assert "password" not in str(raised.value)
+
+
+def test_a_key_of_the_set_up_is_used_where_none_is_set() -> None:
+    assert read("0f" * 32).secret_keys is not None
+    assert read("0f" * 32).bounds.keeps_secrets
+
+
+def test_what_a_configuration_looks_like_in_a_trace_holds_no_key() -> None:
+    config = from_settings(
+        Settings({"DOCKER_JOB_SECRETS_KEY": "0f" * 32}), deployment="ours", token_key="canary"
+    )
+    assert "canary" not in repr(config)
+    assert "0f0f" not in repr(config)

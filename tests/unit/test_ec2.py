@@ -1,0 +1,409 @@
+"""The EC2 adapter's pure parts: EC2's words and the port's, buckets, pools, types, prices."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, ConnectTimeoutError, ParamValidationError
+from msgspec.structs import replace
+
+from shared.compute.ec2 import fleet
+from shared.compute.ec2.buckets import Bucket, Buckets, Rate
+from shared.compute.ec2.errors import error_of
+from shared.compute.ec2.machines import Machine, choose, wanted_by
+from shared.compute.ec2.planner import Subnet, fleet_of, one_a_zone, overrides_for
+from shared.compute.ec2.pools import Pool, RestingPools, say
+from shared.compute.ec2.prices import Change, mean_price, table_price
+from shared.compute.ec2.settings import Ec2Settings, ec2_settings
+from shared.compute.ec2.shapes import read_instance, read_request, tags
+from shared.compute.ec2.template import Contents, Version, data_of, hash_of
+from shared.compute.port import (
+    ComputeError,
+    InstanceState,
+    LaunchBatch,
+    LaunchRequest,
+    NoCapacity,
+    Offer,
+    QuotaReached,
+    Rejected,
+    Stale,
+    Throttled,
+    Unknown,
+)
+from shared.config import BadSetting, Settings
+from shared.events import Resources
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+OFFER = Offer(deployment="home", api_url="http://api", labels={"team": "a"})
+M5 = Machine(
+    name="m5.large",
+    vcpus=2,
+    memory_mib=8192,
+    gpus=0,
+    architectures=("x86_64",),
+    markets=("on-demand", "spot"),
+    current=True,
+    burstable=False,
+    bare_metal=False,
+)
+A, B = (Subnet(id=f"subnet-{each}", zone=f"zone-{each}", free_addresses=9) for each in "ab")
+
+
+def seconds(number: float) -> timedelta:
+    return timedelta(seconds=number)
+
+
+def client_error(code: str, status: int = 400) -> ClientError:
+    response: Any = {
+        "Error": {"Code": code, "Message": "AWS's own words"},
+        "ResponseMetadata": {"HTTPStatusCode": status},
+    }
+    return ClientError(response, "CreateFleet")
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        ("InsufficientInstanceCapacity", 500, NoCapacity),
+        ("MaxSpotInstanceCountExceeded", 400, QuotaReached),
+        ("VcpuLimitExceeded", 400, QuotaReached),
+        ("RequestLimitExceeded", 503, Throttled),
+        ("IdempotentInstanceTerminated", 400, Stale),
+        ("IdempotentParameterMismatch", 400, Stale),
+        ("InvalidLaunchTemplateId.VersionNotFound", 400, Stale),
+        ("UnauthorizedOperation", 403, Rejected),
+        ("InvalidAMIID.NotFound", 400, Rejected),
+        ("SomethingNew", 400, Rejected),
+        ("SomethingNew", 500, Unknown),
+        ("InternalError", 500, Unknown),
+        ("RequestExpired", 400, Unknown),
+    ],
+)
+def test_each_of_ec2_s_errors_says_what_comes_next(
+    code: str, status: int, kind: type[ComputeError]
+) -> None:
+    found = error_of(client_error(code, status))
+    assert type(found) is kind
+    assert str(found) == f"{code}: AWS's own words"
+
+
+def test_no_answer_is_unknown_and_a_call_that_cannot_be_made_is_rejected() -> None:
+    assert isinstance(error_of(ConnectTimeoutError(endpoint_url="http://ec2")), Unknown)
+    assert isinstance(error_of(ParamValidationError(report="no")), Rejected)
+    with pytest.raises(ZeroDivisionError):
+        error_of(ZeroDivisionError())
+
+
+def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:
+    bucket = Bucket(Rate(burst=5, per_second=2), now=0)
+    assert [bucket.take(0) for _ in range(7)] == [0, 0, 0, 0, 0, 0.5, 1.0]
+    assert bucket.take(10) == 0
+    assert [bucket.take(99) for _ in range(6)] == [0, 0, 0, 0, 0, 0.5]
+
+
+def test_a_call_that_would_wait_too_long_takes_nothing_and_each_action_has_its_own() -> None:
+    buckets = Buckets()
+    assert buckets.take("CreateFleet", 1000, now=0, longest=5) == 0
+    assert buckets.take("CreateFleet", 100, now=0, longest=5) is None
+    assert buckets.take("CreateFleet", 10, now=0, longest=5) == 5
+    assert [buckets.take("DescribeInstances", 0, 0, 5) for _ in range(101)] == [0] * 100 + [0.05]
+    assert buckets.take("DescribeSubnets", 0, 0, 5) == 0
+
+
+def instance(**changes: object) -> Mapping[str, Any]:
+    return {
+        "InstanceId": "i-1",
+        "State": {"Name": "running"},
+        "LaunchTime": NOW,
+        "InstanceType": "m5.large",
+        "Placement": {"AvailabilityZone": "zone-a"},
+        "Tags": [{"Key": "docker-job:launch", "Value": "token"}],
+        **changes,
+    }
+
+
+def test_a_running_spot_instance_is_read() -> None:
+    shown = read_instance(instance(InstanceLifecycle="spot", SpotInstanceRequestId="sir-1"))
+    assert (shown.state, shown.market) == (InstanceState.RUNNING, "spot")
+    assert (shown.launch_token, shown.spot_instance_request_id) == ("token", "sir-1")
+    assert shown.priced(0.03, 0.096).job_id is None
+
+
+@pytest.mark.parametrize(
+    ("code", "interrupted"),
+    [("Server.SpotInstanceTermination", True), ("Client.UserInitiatedShutdown", False)],
+)
+def test_why_and_when_it_ended_is_read(code: str, *, interrupted: bool) -> None:
+    shown = read_instance(
+        instance(
+            State={"Name": "terminated"},
+            StateReason={"Code": code, "Message": "…"},
+            StateTransitionReason="User initiated (2026-01-01 13:00:00 GMT)",
+        )
+    )
+    assert shown.state is InstanceState.TERMINATED
+    assert shown.terminated_at == NOW + seconds(3600)
+    assert (shown.state_reason, shown.spot_interrupted) == (code, interrupted)
+
+
+def test_when_it_ended_is_unknown_where_ec2_does_not_say() -> None:
+    assert read_instance(instance(State={"Name": "terminated"})).terminated_at is None
+
+
+@pytest.mark.parametrize(("state", "over"), [("open", False), ("cancelled", True)])
+def test_a_spot_request_without_an_instance_is_one_that_may_come(state: str, *, over: bool) -> None:
+    shown = read_request(
+        {"SpotInstanceRequestId": "sir-1", "State": state, "CreateTime": NOW, "Status": {}}
+    )
+    assert shown.instance_id == "sir-1"
+    assert (shown.state is InstanceState.TERMINATED) is over
+
+
+def test_our_tags_win_over_the_user_s() -> None:
+    found = tags(deployment="home", launch="t", labels={"team": "a", "docker-job:launch": "x"})
+    assert {each["Key"]: each["Value"] for each in found} == {
+        "docker-job:deployment": "home",
+        "docker-job:launch": "t",
+        "team": "a",
+    }
+
+
+def machine(name: str, vcpus: int, memory: int, **changes: object) -> Machine:
+    return replace(M5, name=name, vcpus=vcpus, memory_mib=memory, **changes)
+
+
+MACHINES = {
+    each.name: each
+    for each in (
+        M5,
+        machine("c5.large", 2, 4096),
+        machine("c6g.large", 2, 4096, architectures=("arm64",)),
+        machine("c5.4xlarge", 16, 32_768),
+        machine("t3.large", 2, 8192, burstable=True),
+        machine("m1.large", 2, 8192, current=False),
+        machine("m5.metal", 96, 393_216, bare_metal=True),
+        machine("g5.xlarge", 4, 16_384, gpus=1),
+        machine("d5.large", 2, 8192, markets=("on-demand",)),
+    )
+}
+
+
+@pytest.mark.parametrize(
+    ("resources", "names"),
+    [
+        (Resources(), ["c5.large", "m5.large"]),
+        (Resources(memory_mib=8000), ["m5.large"]),
+        (Resources(architecture="arm64"), ["c6g.large"]),
+        (Resources(vcpus=3), ["c5.4xlarge"]),
+        (Resources(gpus=1), ["g5.xlarge"]),
+        (Resources(instance_types=("t3.large", "c6g.large")), ["t3.large"]),
+        (Resources(instance_types=("c6g.large",)), ["c6g.large"]),
+    ],
+)
+def test_the_types_that_will_do_are_offered_the_smallest_first(
+    resources: Resources, names: list[str]
+) -> None:
+    chosen = choose(MACHINES, wanted_by(resources, Ec2Settings()), "spot")
+    assert [each.name for each in chosen] == names
+
+
+@pytest.mark.parametrize(
+    ("resources", "said"),
+    [
+        (Resources(vcpus=999), "no instance type has 999 vCPUs"),
+        (Resources(instance_types=("zz.large",)), "unknown instance types: zz.large"),
+        (
+            Resources(instance_types=("m5.large",), architecture="arm64"),
+            "none of m5.large is arm64",
+        ),
+    ],
+)
+def test_what_no_type_will_ever_do_is_rejected_in_words(resources: Resources, said: str) -> None:
+    with pytest.raises(Rejected, match=said):
+        choose(MACHINES, wanted_by(resources, Ec2Settings()), "spot")
+
+
+def test_a_job_that_names_nothing_gets_the_deployment_s_types() -> None:
+    wanted = wanted_by(Resources(disk_gib=99), Ec2Settings(instance_types=("m5.large",)))
+    assert [each.name for each in choose(MACHINES, wanted, "spot")] == ["m5.large"]
+
+
+def test_a_pool_that_had_no_capacity_rests_and_comes_back() -> None:
+    pools = [Pool("spot", "m5.large", zone) for zone in ("zone-a", "zone-b")]
+    resting = RestingPools(180)
+    resting.rest(pools[0], NOW)
+    assert resting.among(pools, NOW + seconds(179)) == {pools[0]}
+    assert overrides_for([M5], [A, B], {pools[0]}, "spot") == [(M5, B)]
+    assert resting.among(pools, NOW + seconds(180)) == set()
+
+
+def test_many_pools_are_named_in_part() -> None:
+    said = say(Pool("spot", "m5.large", f"zone-{each}") for each in range(20))
+    assert said.startswith("m5.large in zone-0, ")
+    assert said.endswith(" and 12 more")
+
+
+def test_one_subnet_a_zone_is_used_the_one_with_the_most_room() -> None:
+    roomier = replace(A, id="subnet-z", free_addresses=99)
+    assert one_a_zone([B, A, roomier]) == [roomier, B]
+
+
+def test_a_plan_names_no_price_unless_the_user_does() -> None:
+    plans = [fleet_of(OFFER, Version("lt-1", "3"), [(M5, A)], price) for price in (None, 0.05)]
+    overrides = [each["fleet"]["LaunchTemplateConfigs"][0]["Overrides"][0] for each in plans]
+    assert [each.get("MaxPrice") for each in overrides] == [None, "0.05"]
+    assert plans[0]["fleet"]["SpotOptions"]["AllocationStrategy"] == "price-capacity-optimized"
+    assert plans[0]["fleet"]["Type"] == "instant"
+
+
+def batch(count: int) -> LaunchBatch:
+    return LaunchBatch(
+        token="batch-token",
+        plan=fleet_of(OFFER, Version("lt-1", "3"), [(M5, A), (M5, B)], None),
+        requests=tuple(
+            LaunchRequest(
+                token=f"t-{each}",
+                deployment="home",
+                job_id=each,
+                attempt=1,
+                max_lifetime_seconds=60,
+                labels={"team": "a"},
+                api_url="http://api",
+                bootstrap_token="secret",
+            )
+            for each in range(count)
+        ),
+    )
+
+
+def test_the_call_for_a_batch_is_one_with_its_token_count_and_tags_and_no_secret() -> None:
+    call = fleet.call_of(batch(3))
+    assert call["ClientToken"] == "batch-token"
+    assert call["TargetCapacitySpecification"]["TotalTargetCapacity"] == 3
+    tagged = {each["ResourceType"] for each in call["TagSpecifications"]}
+    assert {"instance", "volume"} <= tagged
+    assert "secret" not in repr(call)
+
+
+def failed(code: str, zone: str = "a") -> dict[str, Any]:
+    override = {"InstanceType": "m5.large", "SubnetId": f"subnet-{zone}"}
+    return {
+        "LaunchTemplateAndOverrides": {"Overrides": override},
+        "ErrorCode": code,
+        "ErrorMessage": "words",
+    }
+
+
+@pytest.mark.parametrize(
+    ("codes", "kind", "said"),
+    [
+        (["InsufficientInstanceCapacity"], NoCapacity, "no more Spot capacity now for m5.large in"),
+        (["InsufficientInstanceCapacity", "MaxSpotInstanceCountExceeded"], QuotaReached, "MaxSpot"),
+        (["RequestLimitExceeded"], Throttled, "RequestLimitExceeded: words"),
+        (["InvalidParameterValue"], Rejected, "InvalidParameterValue: words"),
+        (["InvalidParameterValue", "InsufficientInstanceCapacity"], NoCapacity, "m5.large in"),
+        (["InvalidFleetConfiguration"], Rejected, "InvalidFleetConfiguration"),
+        (["InternalError"], NoCapacity, "no more Spot capacity"),
+        ([], NoCapacity, "no more Spot capacity now"),
+    ],
+)
+def test_what_a_batch_did_not_get_is_told_by_the_gravest_of_its_errors(
+    codes: list[str], kind: type[ComputeError], said: str
+) -> None:
+    answer = fleet.read_answer({"Errors": [failed(each) for each in codes]}, batch(2).plan)
+    error = fleet.shortfall(answer.failed, "spot")
+    assert type(error) is kind
+    assert said in str(error)
+
+
+def test_instances_and_errors_of_one_answer_are_both_read() -> None:
+    came = {
+        **{key: each for key, each in failed("").items() if key.startswith("Launch")},
+        "InstanceIds": ["i-2", "i-1"],
+        "InstanceType": "m5.large",
+    }
+    shown = {"Instances": [came], "Errors": [failed("InsufficientInstanceCapacity", "b")]}
+    answer = fleet.read_answer(shown, batch(3).plan)
+    assert [(each.instance_id, each.zone) for each in answer.came] == [
+        ("i-2", "zone-a"),
+        ("i-1", "zone-a"),
+    ]
+    assert [each.pool for each in answer.failed] == [Pool("spot", "m5.large", "zone-b")]
+
+
+def contents(**changes: object) -> Contents:
+    plain = Contents(
+        deployment="home",
+        market="spot",
+        image_id="ami-1",
+        root_device="/dev/xvda",
+        disk_gib=30,
+        user_data="#!/bin/sh\n",
+    )
+    return replace(plain, **changes)
+
+
+def test_the_template_keeps_containers_from_the_metadata_service_and_volumes_secret() -> None:
+    data = data_of(contents())
+    options = data["MetadataOptions"]
+    assert (options["HttpTokens"], options["HttpPutResponseHopLimit"]) == ("required", 1)
+    assert options["HttpProtocolIpv6"] == "disabled"
+    assert data["InstanceInitiatedShutdownBehavior"] == "terminate"
+    (volume,) = data["BlockDeviceMappings"]
+    assert volume["Ebs"]["Encrypted"] is True
+    assert volume["Ebs"]["VolumeSize"] == 30
+    assert data["TagSpecifications"][0]["ResourceType"] == "spot-instances-request"
+    assert "TagSpecifications" not in data_of(contents(market="on-demand"))
+
+
+def test_other_contents_are_another_version() -> None:
+    hashes = {
+        hash_of(data_of(contents(**{name: value})))
+        for name, value in (
+            ("disk_gib", 30),
+            ("disk_gib", 31),
+            ("image_id", "ami-2"),
+            ("user_data", "#!/bin/sh\n:"),
+            ("market", "on-demand"),
+            ("instance_profile", "arn:aws:iam::1:instance-profile/x"),
+        )
+    }
+    assert len(hashes) == 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "mean"),
+    [
+        ([], None),
+        ([(0, 0.1)], 0.1),
+        ([(-7200, 0.9), (-3600, 0.1)], 0.1),  # what was before counts no more
+        ([(0, 0.1), (900, 0.2)], 0.175),
+        ([(-60, 0.1), (1800, 0.2), (7200, 9.0)], 0.15),
+        ([(1800, 0.2)], 0.2),  # nobody knows what was before: the first that is known
+    ],
+)
+def test_the_price_of_a_life_is_the_mean_over_it(
+    changes: list[tuple[int, float]], mean: float | None
+) -> None:
+    history = [Change(NOW + seconds(at), usd) for at, usd in changes]
+    found = mean_price(history, NOW, NOW + seconds(3600))
+    assert found == (None if mean is None else pytest.approx(mean))
+
+
+def test_on_demand_prices_are_known_for_some_and_none_is_made_up() -> None:
+    assert table_price("m5.large", "us-east-1") == 0.096
+    assert table_price("m5.4xlarge", "us-east-1") == pytest.approx(0.768)
+    assert table_price("m5.large", "eu-west-1") is None
+    assert table_price("x9.large", "us-east-1") is None
+
+
+def test_settings_left_out_have_the_defaults_of_the_class() -> None:
+    assert ec2_settings(Settings({})) == Ec2Settings()
+
+
+def test_a_list_in_the_settings_is_parted_by_commas_and_checked() -> None:
+    environ = {"DOCKER_JOB_EC2_INSTANCE_TYPES": "m5.large, c5.large"}
+    assert ec2_settings(Settings(environ)).instance_types == ("m5.large", "c5.large")
+    with pytest.raises(BadSetting, match="EC2_SUBNETS has 'default'"):
+        ec2_settings(Settings({"DOCKER_JOB_EC2_SUBNETS": "subnet-1,default"}))
