@@ -13,7 +13,7 @@ import msgspec
 
 from services.migrate import SERVICES
 from shared import events, wire
-from shared.bus.rabbitmq.frames import EVENT_ID
+from shared.bus.rabbitmq.publisher import EVENT_ID
 from shared.bus.rabbitmq.topology import EXCHANGE
 from shared.events import Event
 

@@ -1,7 +1,6 @@
 """The bus on RabbitMQ, and what the migrating user declares for it.
 
 connection     one AMQP connection: opened when wanted, given up when in doubt
-frames         publish and deliver, past the library
 publisher      batches with every confirm in flight
 subscription   one queue's deliveries, acknowledged in batches
 bus            the three together, as the port wants them

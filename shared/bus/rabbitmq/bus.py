@@ -50,7 +50,8 @@ class RabbitMQBus:
         """Raises `BusUnavailable`: also where the queue is missing (has the migration run?)."""
         self._refuse_if_closed()
         consumed = self._subscriptions.setdefault(queue, [])
-        subscription = await open_subscription(self._consuming, queue, self._prefetch)
+        channel = await self._consuming.channel(confirms=False)
+        subscription = await open_subscription(channel, queue, self._prefetch)
         consumed[:] = [each for each in consumed if each.alive] + [subscription]
         return subscription
 

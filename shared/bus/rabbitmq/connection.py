@@ -8,7 +8,7 @@ loop for a finished one.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import aio_pika
@@ -19,7 +19,6 @@ from aiormq.exceptions import AMQPError
 from yarl import URL
 
 from shared.bus.port import BusUnavailable
-from shared.bus.rabbitmq.frames import Delivered, DeliveryReader
 
 HEARTBEAT_SECONDS = 10
 """A peer that has said nothing for about three of these is dead; aiormq's own 60 would mean
@@ -67,16 +66,14 @@ class _Transport(TransportFactory):
 
     def __init__(self) -> None:
         self.writer: asyncio.StreamWriter | None = None
-        self.reader: DeliveryReader | None = None
 
     async def create(
         self, url: URL, **kwargs: Any
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         secure = url.scheme == "amqps"
         factory = TLSTransportFactory() if secure else TCPTransportFactory()
-        source, self.writer = await factory.create(url, **kwargs)
-        self.reader = DeliveryReader(source)
-        return self.reader, self.writer
+        reader, self.writer = await factory.create(url, **kwargs)
+        return reader, self.writer
 
     def cut(self) -> None:
         if self.writer is not None:
@@ -109,11 +106,6 @@ class _Connection:
         if not isinstance(channel, Channel):  # pragma: no cover
             raise TypeError(f"{type(channel)} is not the channel that aiormq makes")
         return channel
-
-    def take(self, channel: Channel, taker: Callable[[Delivered], None]) -> None:
-        """Hand what is delivered on *channel* to *taker*."""
-        if self._transport.reader is not None:
-            self._transport.reader.take(int(channel.number), taker)
 
     async def is_blocked(self) -> bool:
         """Whether the broker has said that it takes no messages now: an alarm of its own."""
@@ -149,21 +141,13 @@ class Link:
         self._opening = asyncio.Lock()
         self._leaving: set[asyncio.Future[None]] = set()
 
-    async def channel(
-        self, *, confirms: bool, taker: Callable[[Delivered], None] | None = None
-    ) -> Channel:
-        """A new channel, over a new connection where there is none. Raises `BusUnavailable`.
-
-        What is delivered on it goes to *taker*, past the library.
-        """
+    async def channel(self, *, confirms: bool) -> Channel:
+        """A new channel, over a new connection where there is none. Raises `BusUnavailable`."""
         with unavailable("connect"):
             async with asyncio.timeout(OPEN_SECONDS):
                 async with self._opening:
                     connection = await self._open()
-                channel = await connection.channel(confirms=confirms)
-                if taker is not None:
-                    connection.take(channel, taker)
-                return channel
+                return await connection.channel(confirms=confirms)
 
     async def _open(self) -> _Connection:
         if self._connection is None or not self._connection.is_open:

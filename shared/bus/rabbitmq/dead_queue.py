@@ -21,8 +21,7 @@ from aiormq.channel import Channel
 from shared import wire
 from shared.bus.port import Message
 from shared.bus.rabbitmq.connection import Link, unavailable
-from shared.bus.rabbitmq.frames import EVENT_ID
-from shared.bus.rabbitmq.publisher import CONFIRM_SECONDS, Publisher
+from shared.bus.rabbitmq.publisher import CONFIRM_SECONDS, EVENT_ID, Publisher
 from shared.bus.rabbitmq.subscription import event_id_of
 from shared.bus.rabbitmq.topology import dead_queue, redrive_exchange
 from shared.points import Points

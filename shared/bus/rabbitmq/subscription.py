@@ -1,25 +1,24 @@
 """One queue's deliveries on a channel of their own.
 
-They come past the library (`frames`), and are only enqueued here: what handles them must not be
-cancelled when the connection drops. Acknowledgements are gathered and sent as one frame
-(`multiple`) for all that were taken in order.
+The library's callback only enqueues: it would be cancelled in the middle of a handler when the
+connection drops. Acknowledgements are gathered and sent as one frame (`multiple`) for all that were
+taken in order.
 """
 
 import asyncio
 import contextlib
 import random
-import re
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
-from pamqp.header import ContentHeader
 
 from shared.bus.port import BusUnavailable, Message
-from shared.bus.rabbitmq.connection import Link, unavailable
-from shared.bus.rabbitmq.frames import Delivered
+from shared.bus.rabbitmq.connection import unavailable
+from shared.bus.rabbitmq.publisher import EVENT_ID
 
 CLOSE_SECONDS = 3.0
 CONSUME_SECONDS = 10.0
@@ -28,7 +27,6 @@ SUSPECT = 3
 """A message that came back so often may be what ends its reader: it is handed out alone."""
 
 _NO_EVENT = uuid.NAMESPACE_OID
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)  # as we write it
 
 
 class _Delivery:
@@ -36,15 +34,17 @@ class _Delivery:
 
     __slots__ = ("_settle", "message", "returned", "tag")
 
-    def __init__(self, delivered: Delivered, settle: "Callable[[int], None]") -> None:
+    def __init__(self, delivered: DeliveredMessage, settle: "Callable[[int], None]") -> None:
+        headers: dict[str, Any] = delivered.header.properties.headers or {}
+        body = delivered.body
         self.message = Message(
             # Both go into columns of Postgres, whoever wrote the message.
-            name=delivered.routing_key.replace("\0", "\N{REPLACEMENT CHARACTER}"),
-            event_id=event_id_of(delivered.event_id(), delivered.body),
-            body=delivered.body,
+            name=(delivered.routing_key or "").replace("\0", "\N{REPLACEMENT CHARACTER}"),
+            event_id=event_id_of(headers.get(EVENT_ID), body),
+            body=body,
         )
-        self.returned = _times_returned(delivered)
-        self.tag = delivered.tag
+        self.returned = int(headers.get("x-delivery-count", 0))
+        self.tag = int(delivered.delivery_tag or 0)
         self._settle = settle
 
     async def ack(self) -> None:
@@ -52,23 +52,10 @@ class _Delivery:
         self._settle(self.tag)
 
 
-def _times_returned(delivered: Delivered) -> int:
-    """How often a reader has died of it, or beside it: a quorum queue counts that in a header."""
-    if not delivered.redelivered:
-        return 0
-    header = ContentHeader()
-    header.unmarshal(delivered.header)
-    headers: dict[str, Any] = header.properties.headers or {}
-    return int(headers.get("x-delivery-count", 0))
-
-
 def event_id_of(told: object, body: bytes) -> str:
     """The event's id as its publisher told it, or one of the bytes, which a repeat has too."""
-    text = str(told)
-    if _UUID.fullmatch(text):
-        return text
     try:
-        return str(uuid.UUID(text))
+        return str(uuid.UUID(str(told)))
     except ValueError:
         return str(uuid.uuid5(_NO_EVENT, body.hex()))
 
@@ -76,9 +63,8 @@ def event_id_of(told: object, body: bytes) -> str:
 class Subscription:
     """Deliveries from one queue. Made by `open_subscription`."""
 
-    _channel: Channel
-
-    def __init__(self, queue: str) -> None:
+    def __init__(self, channel: Channel, queue: str) -> None:
+        self._channel = channel
         self._queue = queue
         self._ready: deque[_Delivery] = deque()
         self._changed = asyncio.Event()
@@ -87,17 +73,17 @@ class Subscription:
         self._flushing: asyncio.Task[None] | None = None
         self._over: str | None = None
 
-    async def start(self, channel: Channel, prefetch: int) -> None:
+    async def start(self, prefetch: int) -> None:
         """Ask for deliveries, at most *prefetch* of them unacknowledged."""
+        channel = self._channel
         channel.closing.add_done_callback(lambda _: self._end("the channel was closed"))
         channel.on_consumer_cancel_callbacks.add(
             lambda _: self._end("the broker cancelled the consumer")
         )
-        self._channel = channel
         with unavailable(f"consume from {self._queue}"):
             async with asyncio.timeout(CONSUME_SECONDS):
                 await channel.basic_qos(prefetch_count=prefetch)
-                await channel.basic_consume(self._queue, _never_called)
+                await channel.basic_consume(self._queue, self._on_message)
 
     @property
     def alive(self) -> bool:
@@ -140,8 +126,7 @@ class Subscription:
                 await self._flush()
                 await self._channel.close()
 
-    def on_delivered(self, delivered: Delivered) -> None:
-        """Enqueue it."""
+    async def _on_message(self, delivered: DeliveredMessage) -> None:
         delivery = _Delivery(delivered, self._settle)
         self._unsettled.append(delivery.tag)
         self._ready.append(delivery)
@@ -191,17 +176,12 @@ class Subscription:
         return upto, singly
 
 
-async def open_subscription(link: Link, queue: str, prefetch: int) -> Subscription:
+async def open_subscription(channel: Channel, queue: str, prefetch: int) -> Subscription:
     """Consume from *queue*. Raises `BusUnavailable`: also if it is missing or not ours to read."""
-    subscription = Subscription(queue)
-    channel = await link.channel(confirms=False, taker=subscription.on_delivered)
+    subscription = Subscription(channel, queue)
     try:
-        await subscription.start(channel, prefetch)
+        await subscription.start(prefetch)
     except BaseException:
         await subscription.close()
         raise
     return subscription
-
-
-async def _never_called(_message: object) -> None:
-    """The library wants a callback; deliveries do not reach it."""
