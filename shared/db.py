@@ -40,6 +40,23 @@ _TRANSIENT: tuple[type[BaseException], ...] = (
     # A plan cached before a migration changed the table; the retry prepares it anew.
     asyncpg.InvalidCachedStatementError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    # A connection whose server has said its last word while it lay in the pool: it is cut now.
+    asyncpg.InternalClientError,
+)
+
+
+# After these a connection is cut, not given back to the pool. A server that is silent (frozen, cut
+# off) would be waited for without a bound, as the client cancels its statement first; and one that
+# has said its last word leaves a connection in the middle of an operation, which fails whoever gets
+# it next [both tried]. Who is cancelled must not wait either.
+_BREAKING: tuple[type[BaseException], ...] = (
+    OSError,
+    asyncio.CancelledError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
 )
 
 
@@ -88,26 +105,28 @@ class Database:
             await block.start()
             try:
                 yield Transaction(conn=conn, now=self.clock.now())
-            except (TimeoutError, asyncio.CancelledError):
-                raise  # `connection` cuts it: a ROLLBACK would only wait for the same silent server
-            except BaseException:
-                await block.rollback()
+            except BaseException as error:
+                if not isinstance(
+                    error, _BREAKING
+                ):  # else `connection` cuts it: it cannot roll back
+                    await block.rollback()
                 raise
             await block.commit()
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection without a transaction: for a single statement, which is one of its own."""
-        async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as conn:
-            try:
-                yield conn
-            except (TimeoutError, asyncio.CancelledError):
-                # A statement is ended by the server itself well before it times out here. So it is
-                # the server that is silent (frozen, cut off), and giving the connection back by the
-                # book, cancelling first, would wait for it without a bound [tried on a stopped
-                # server]. Who is cancelled must not wait for that either.
-                conn.terminate()
-                raise
+        async with asyncio.timeout(ACQUIRE_SECONDS):  # acquire's own timeout costs a task each
+            conn = await self._pool.acquire()
+        try:
+            yield conn
+        except _BREAKING as error:
+            _cut(conn)
+            if _says_it_died(error):
+                raise ConnectionError("the connection died") from error
+            raise
+        finally:
+            await self._pool.release(conn)
 
     async def ready(self) -> bool:
         """Whether the database answers within a second."""
@@ -116,7 +135,7 @@ class Database:
                 try:
                     await conn.execute("SELECT 1", timeout=1)
                 except TimeoutError:
-                    conn.terminate()  # as in `connection`
+                    _cut(conn)
                     raise
         except Exception as error:
             if is_transient(error):
@@ -165,6 +184,20 @@ async def open_database(
 async def connect(dsn: str, *, command_seconds: float | None = 30) -> "asyncpg.Connection[Any]":
     """A connection of one's own, outside any pool: for LISTEN and for migrations."""
     return await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, command_timeout=command_seconds)
+
+
+def _says_it_died(error: BaseException) -> bool:
+    """Two ways of the client to say, while a connection is ours, that it has died."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and not task.cancelling()  # nobody has cancelled us
+    return isinstance(error, asyncpg.InterfaceError) and "released back" in str(error)
+
+
+def _cut(conn: "asyncpg.pool.PoolConnectionProxy[Any]") -> None:
+    """End it without a word to the server; one that has died is gone from the pool already."""
+    with contextlib.suppress(asyncpg.InterfaceError):
+        conn.terminate()
 
 
 async def _leave_as_it_is(_conn: object) -> None:

@@ -34,7 +34,7 @@ class BreakablePostgres:
         self._directory = Path(tempfile.mkdtemp(prefix="docker-job-faults-"))
         self._directory.chmod(0o711)  # root's server runs as another user, who must pass through
         self._data = self._directory / "postgres"
-        self._server = EmbeddedPostgres(self._data, durable=False)
+        self._server = EmbeddedPostgres(self._data)  # what it has committed outlives a kill
         self.admin_dsn = self._server.start()
         asyncio.run(migrate_all(self.admin_dsn, PASSWORDS))
 

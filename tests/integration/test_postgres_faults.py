@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+import asyncpg
 import pytest
 
 from services.migrate import TOPOLOGY
@@ -100,7 +101,8 @@ async def running(service: Service) -> AsyncIterator["asyncio.Task[None]"]:
     """*service*, all of it, until the block ends; it must not have ended before."""
     task = asyncio.create_task(service.run())
     try:
-        yield task
+        async with asyncio.timeout(90):
+            yield task
         assert not task.done(), task
     finally:
         service.drain()
@@ -253,10 +255,11 @@ async def test_every_backend_cut_at_once_is_survived(
 ) -> None:
     ports = await ports_at(QUEUE, real_time=True)
     cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'scheduler'"
+    cuts = 0
     async with running(build(SchedulerConfig(), ports)):
         for number in range(1, 21):
             publishing = asyncio.create_task(ports.bus.publish([scheduled(number)]))
-            assert await books.rows(cut)
+            cuts += len(await books.rows(cut))
             await publishing
 
         async def all_fired() -> bool:
@@ -264,6 +267,7 @@ async def test_every_backend_cut_at_once_is_survived(
 
         await until(all_fired)
     assert await books.fired() == list(range(1, 21))
+    assert cuts >= 20
 
 
 # -- frozen
@@ -342,6 +346,53 @@ async def test_a_service_stops_in_time_though_the_database_is_frozen(
         await asyncio.gather(publishing, return_exceptions=True)
     finally:
         postgres.thaw()
+
+
+# -- slow
+
+
+SLOW = {
+    "a statement that takes too long": "SELECT pg_sleep(30)",
+    "a lock that is never given": "DELETE FROM scheduler.timers",
+}
+
+
+@pytest.mark.parametrize("what", SLOW)
+async def test_what_takes_too_long_is_ended_by_the_server_and_may_be_tried_again(
+    postgres: BreakablePostgres, ports_at: Open, what: str
+) -> None:
+    ports = await ports_at(QUEUE)
+    holder = await connect(postgres.admin_dsn)
+    async with holder.transaction():
+        await holder.execute("LOCK TABLE scheduler.timers IN ACCESS EXCLUSIVE MODE")
+        async with asyncio.timeout(SILENT_SECONDS):
+            with pytest.raises(asyncpg.PostgresError, match="canceling statement") as caught:
+                async with ports.db.transaction() as tx:
+                    await tx.conn.execute(SLOW[what])
+    await holder.close()
+    assert is_transient(caught.value)
+    assert await ports.db.ready()
+
+
+async def test_a_transaction_that_is_left_open_is_ended_by_the_server_and_may_be_tried_again(
+    postgres: BreakablePostgres, ports_at: Open, books: Books
+) -> None:
+    ports = await ports_at(QUEUE)
+
+    async def linger() -> None:
+        async with ports.db.transaction() as tx:
+            pid = await tx.conn.fetchval("SELECT pg_backend_pid()")
+
+            async def is_gone() -> bool:
+                return not await books.rows(f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid}")  # noqa: S608
+
+            await until(is_gone)
+            await tx.conn.execute("SELECT 1")
+
+    with pytest.raises(Exception, match=r"clos|idle|died") as caught:
+        await linger()
+    assert is_transient(caught.value)
+    assert await ports.db.ready()
 
 
 # -- full
