@@ -6,7 +6,7 @@ Who else may not speak for an attempt is in `test_api_agents.py`.
 import pytest
 
 from shared.clock import VirtualClock
-from tests.integration.api_world import Agent, World, message_of
+from tests.integration.api_world import Agent, World, message_of, token_of
 
 HOUR = 3600
 NO_TOKEN = "give the attempt's token as 'Authorization: Bearer …'"
@@ -55,12 +55,20 @@ async def test_an_hour_after_its_attempts_end_a_token_is_unknown(
         assert (answer.status_code, message_of(answer)) == (401, NO_TOKEN)
 
 
+@pytest.mark.parametrize("launch_is_heard_of", [True, False])
 async def test_an_hour_after_the_maximum_lifetime_a_token_is_unknown_whatever_has_not_happened(
-    world: World, clock: VirtualClock
+    world: World, clock: VirtualClock, *, launch_is_heard_of: bool
 ) -> None:
     """The sweep that ends what outlives its time has not run, and the agent went on and on."""
-    agent = await world.running()
-    clock.advance(world.config.rules.max_lifetime_seconds + HOUR - 1)
+    job_id = (await world.post())["id"]
+    lifetime = float(world.config.rules.max_lifetime_seconds)
+    if launch_is_heard_of:
+        launched = world.launched(job_id)
+        lifetime = (launched.dies_by - launched.launched_at).total_seconds()
+        await world.hear(launched)
+    assert (await world.claim(job_id)).status_code == 200
+    agent = Agent(job_id, 1, token_of(job_id, 1))
+    clock.advance(lifetime + HOUR - 1)
     assert (await world.report(agent)).status_code == 200
     clock.advance(1)
     before = await world.rows()
