@@ -9,7 +9,7 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help run test lint format types check docs lock clean
+.PHONY: help run rehearse test lint format types check docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -21,6 +21,9 @@ run: $(VENV)/.runtime ## set up what is missing, then serve on http://127.0.0.1:
 test: $(VENV)/.dev ## run all tests (some of them: make test ARGS="tests/unit -k backoff")
 	@$(if $(ARGS),,$(BIN)/python -m tests.rabbitmq_install)
 	@$(BIN)/python -m pytest $(ARGS)
+
+rehearse: $(VENV)/.dev ## play a Spot interruption on a strict EC2 of our own: no AWS account, half a minute
+	@$(BIN)/python -m dress_rehearsal $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, its format check, and who may import whom
 	@$(BIN)/python -m ruff check .

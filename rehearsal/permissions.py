@@ -31,6 +31,14 @@ TEMPLATE_CALLS = {
     *("DeleteLaunchTemplateVersions",),
 }
 INSTANCE_CALLS = {"TerminateInstances", "StopInstances", "GetConsoleOutput"}
+# A batch needs the permission of its parts.
+SAME_PERMISSION = {
+    "DeleteMessageBatch": "DeleteMessage",
+    "SendMessageBatch": "SendMessage",
+    "ChangeMessageVisibilityBatch": "ChangeMessageVisibility",
+}
+# https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-public-parameters.html
+PUBLIC_PARAMETERS = "/aws/service/"
 TAGGED_AT_CREATION = {
     "CreateFleet": "fleet",
     "CreateLaunchTemplate": "launch-template",
@@ -110,7 +118,8 @@ class Permissions:
 
     def _needs(self, service: str, action: str, params: Params) -> Iterator[Need]:
         if service != "ec2":
-            yield Need(f"{service}:{action}", self._resource(service, params), {})
+            named = f"{service}:{SAME_PERMISSION.get(action, action)}"
+            yield Need(named, self._resource(service, params), {})
             return
         tags = params.get("TagSpecifications", [])
         if action in TAGGED_AT_CREATION:
@@ -160,9 +169,10 @@ class Permissions:
         image = f"arn:aws:ec2:{self._moto.region}::image/{plan.image.id}"
         used = [image, self._arn("subnet", plan.subnet.id)]
         used += [self._arn("security-group", each) for each in plan.security_groups]
-        used += [template] if template else []
         for resource in used:
             yield Need("ec2:RunInstances", resource, shared)
+        if template:
+            yield self._on("ec2:RunInstances", template.rpartition("/")[2], shared)
         role = self._moto.role_of(plan.profile) if plan.profile else None
         if role:
             arn = f"arn:aws:iam::{self._moto.account}:role/{role}"
@@ -202,6 +212,8 @@ class Permissions:
         place = f"arn:aws:{service}:{self._moto.region}:{self._moto.account}:"
         if service == "ssm" and params.get("Name"):
             name = params["Name"]
+            if name.startswith(PUBLIC_PARAMETERS):
+                place = f"arn:aws:ssm:{self._moto.region}::"  # AWS's own, in nobody's account
             return f"{place}parameter{name if name.startswith('/') else '/' + name}"
         if service == "sqs" and params.get("QueueUrl"):
             return place + str(params["QueueUrl"]).rpartition("/")[2]
