@@ -1,12 +1,13 @@
 """`make rehearse`: the story of one job, with no AWS account. The exit status is 0 if all was well.
 
-`--boot container` makes instances of containers where a Docker engine answers; `--engine` lets jobs
-have it too, for an image that it has (`--image`). By itself instances are processes, and a job's
-container is played.
+An instance is a process, or with `--boot container` a container. The job's own container runs on
+this machine's Docker engine where one answers and has an image for it, and is played otherwise.
 """
 
 import argparse
 import asyncio
+import shutil
+import subprocess
 import sys
 import time
 from datetime import datetime
@@ -22,26 +23,40 @@ from rehearsal.as_container import NoEngineError
 
 SPEED = 20.0
 DAY_SECONDS = 86_400.0
+IMAGES = ("alpine", "busybox", "debian:trixie-slim", "debian", "ubuntu", "python:3.13-slim")
+"""Any with a shell."""
 
 
 def read_options(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m dress_rehearsal", description=__doc__)
     parser.add_argument("--boot", choices=("process", "container", "auto"), default="process")
-    parser.add_argument("--engine", action="store_true", help="jobs run on this machine's Docker")
-    parser.add_argument("--image", default="alpine", help="the job's image")
+    parser.add_argument("--image", help="the job's, which this machine's Docker engine runs")
+    parser.add_argument("--played", action="store_true", help="no engine: the container is played")
     parser.add_argument("--seconds", type=int, default=9, help="how long the job's container runs")
     parser.add_argument("--seed", type=int, default=1, help="of prices and delays")
     return parser.parse_args(arguments)
 
 
-def settings_for(options: argparse.Namespace) -> CloudSettings:
+def local_image(names: tuple[str, ...]) -> str | None:
+    """The first of these that a Docker engine has here: nothing is fetched for a rehearsal."""
+    docker = shutil.which("docker")
+    if docker is None:
+        return None
+    for name in names:
+        asked = subprocess.run([docker, "image", "inspect", name], capture_output=True, check=False)
+        if asked.returncode == 0:
+            return name
+    return None
+
+
+def settings_for(options: argparse.Namespace, *, engine: bool) -> CloudSettings:
     """The cloud: a Spot price holds for the day, so that both sums meet to the last digit."""
     return CloudSettings(
         seed=options.seed,
         speed=SPEED,
         boot=options.boot,
-        engine=options.engine,
+        engine=engine,
         price_step_seconds=DAY_SECONDS,
     )
 
@@ -49,16 +64,17 @@ def settings_for(options: argparse.Namespace) -> CloudSettings:
 def rehearse(options: argparse.Namespace) -> list[str]:
     """Play and tell it; answers the deviations."""
     began = time.monotonic()
-    script = Script(image=options.image, seconds=options.seconds)
+    given = (options.image,) if options.image else IMAGES
+    image = None if options.played else local_image(given)
+    script = Script(image=image or given[0], seconds=options.seconds)
 
     def say(words: str) -> None:
         print(f"[{time.monotonic() - began:5.1f} s] {words}", flush=True)
 
     say("a cloud, an account and the four services are set up")
-    with open_stage(settings_for(options)) as stage:
-        boots = stage.cloud.cloud.boots
-        containers = "run by this machine's Docker" if options.engine else "played"
-        say(f"ready at {stage.system.url}: an instance is a {boots}, jobs' containers are {containers}")
+    with open_stage(settings_for(options, engine=image is not None)) as stage:
+        runs = f"is {image} on this machine's Docker engine" if image else "is played"
+        say(f"an instance is a {stage.cloud.cloud.boots}, the job's container {runs}")
         try:
             job_id, taken = play(stage, script, say)
         except (Deviation, NotRunning):

@@ -103,9 +103,7 @@ def _until(
         if holds(job):
             return job
         if job["finished_at"] is not None and not words.startswith(("it is over", "its instances")):
-            raise Deviation(
-                f"the job ended {job['status']} before {words}: {job['error_message']}"
-            )
+            raise Deviation(f"the job ended {job['status']} before {words}: {job['error_message']}")
         if time.monotonic() > deadline:
             because = f" ({job['waiting_because']})" if job["waiting_because"] else ""
             raise Deviation(

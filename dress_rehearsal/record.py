@@ -1,6 +1,5 @@
 """What happened, from the events that the services themselves have told: their outboxes."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from msgspec import Struct

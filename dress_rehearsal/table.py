@@ -52,37 +52,37 @@ def in_words(event: Event) -> str:
     """What an event says beside whom it is about."""
     match event:
         case JobScheduled():
-            return f"due {event.due_at:%H:%M:%S.%f}"[:-4]
+            words = f"due {event.due_at:%H:%M:%S.%f}"[:-4]
         case InstanceRequested():
-            return f"capacity: {event.requirements.capacity}"
+            words = f"capacity: {event.requirements.capacity}"
         case InstanceLaunched():
-            return (
+            words = (
                 f"{event.market} {event.instance_type} in {event.zone} at "
                 f"{event.hourly_price_usd:.4f} USD an hour"
             )
         case LaunchDelayed() | LaunchRefused():
-            return event.message
+            words = event.message
         case JobStarted():
-            return "its container runs"
+            words = "its container runs"
         case InstanceInterrupted():
-            return f"EC2's notice: {event.kind}"
+            words = f"EC2's notice: {event.kind}"
         case AttemptEnded():
-            return event.cause
+            words = event.cause
         case InstanceTerminated():
-            return f"{event.cause}; {event.billed_seconds} s billed, {event.cost_usd:.6f} USD"
+            words = f"{event.cause}; {event.billed_seconds} s billed, {event.cost_usd:.6f} USD"
         case JobFinished():
-            return f"{event.status}, exit code {event.exit_code}"
+            words = f"{event.status}, exit code {event.exit_code}"
         case _:
-            return ""
+            words = ""
+    return words
 
 
 def billed(played: Played) -> str:
     """Each instance, as we and as the cloud reckon it."""
+    attempts = {each["instance_id"]: each for each in played.job["attempts"]}
     rows = []
     for bill in played.bills:
-        ours = next(
-            (each for each in played.job["attempts"] if each["instance_id"] == bill.instance_id), {}
-        )
+        ours = attempts.get(bill.instance_id, {})
         rows.append(
             (
                 bill.instance_id,
@@ -118,7 +118,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [tuple(head), *(tuple(row) for row in rows)]
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     return "\n".join(
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        "  "
+        + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
 

@@ -1,4 +1,4 @@
-"""SQS's long polling. moto waits in the one thread that answers everybody; here nobody is held up."""
+"""SQS's long polling: moto waits in the one thread that answers all, here nobody is held up."""
 
 import asyncio
 import json
