@@ -37,8 +37,6 @@ SAME_PERMISSION = {
     "SendMessageBatch": "SendMessage",
     "ChangeMessageVisibilityBatch": "ChangeMessageVisibility",
 }
-# https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-public-parameters.html
-PUBLIC_PARAMETERS = "/aws/service/"
 TAGGED_AT_CREATION = {
     "CreateFleet": "fleet",
     "CreateLaunchTemplate": "launch-template",
@@ -212,8 +210,8 @@ class Permissions:
         place = f"arn:aws:{service}:{self._moto.region}:{self._moto.account}:"
         if service == "ssm" and params.get("Name"):
             name = params["Name"]
-            if name.startswith(PUBLIC_PARAMETERS):
-                place = f"arn:aws:ssm:{self._moto.region}::"  # AWS's own, in nobody's account
+            if name.startswith("/aws/"):  # AWS's own, which are in no account
+                return f"arn:aws:ssm:{self._moto.region}::parameter{name}"
             return f"{place}parameter{name if name.startswith('/') else '/' + name}"
         if service == "sqs" and params.get("QueueUrl"):
             return place + str(params["QueueUrl"]).rpartition("/")[2]

@@ -121,7 +121,11 @@ def compose(
         ports["api"],
     )
     launcher = launcher_config.from_settings(
-        settings, deployment=deployment, api_url=setup.address, token_key=key
+        settings,
+        deployment=deployment,
+        # Instances elsewhere need another way to us than this machine's own.
+        api_url=settings.text("API_URL") or setup.address,
+        token_key=key,
     )
     return System(
         api=api,

@@ -63,12 +63,13 @@ def read_capacity(value: Any, default: Capacity) -> Capacity:
 
 
 def read_spot_wait(value: Any, capacity: Capacity) -> int | None:
-    """`spot_wait_seconds`: how long Spot is tried before on-demand is bought."""
+    """`spot_wait_seconds`: how long Spot is tried before on-demand is bought, or it is given up.
+
+    With `spot` the job then ends for *no_capacity*; left out, it waits for as long as it takes.
+    """
     seconds = _whole(value, "spot_wait_seconds", MAX_WAIT_SECONDS, least=0)
-    if seconds is not None and capacity != "spot_then_on_demand":
-        raise BadWish(
-            f"spot_wait_seconds goes with capacity spot_then_on_demand, and this is {capacity}"
-        )
+    if seconds is not None and capacity == "on_demand":
+        raise BadWish("spot_wait_seconds goes with Spot: leave it out with capacity on_demand")
     return seconds
 
 

@@ -10,12 +10,14 @@ from shared.compute.port import (
     NoCapacity,
     QuotaReached,
     Rejected,
+    Stale,
     Throttled,
     Unknown,
 )
 
 ERRORS: dict[str, type[ComputeError]] = {
-    error.__name__: error for error in (NoCapacity, QuotaReached, Throttled, Rejected, Unknown)
+    error.__name__: error
+    for error in (NoCapacity, QuotaReached, Throttled, Stale, Rejected, Unknown)
 }
 
 

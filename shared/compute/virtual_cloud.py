@@ -184,7 +184,7 @@ class VirtualCloud:
 
     def _draw_fate(self, machine: Machine) -> None:
         instance_id = machine.instance.instance_id
-        if self._happens(self.faults.interrupted):
+        if self._happens(self.faults.interrupted) and machine.instance.market == "spot":
             seconds = self._rng.uniform(0, self.faults.interrupted_within_seconds)
             machine.later("interruption", self._clock, seconds, lambda: self.interrupt(instance_id))
         if self._happens(self.faults.agent_death):

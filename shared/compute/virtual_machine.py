@@ -36,7 +36,9 @@ class Machine:
             zone=pool.zone,
             market=request.market,
             hourly_price_usd=pool.hourly_price_usd,
-            spot_instance_request_id=f"sir-{instance_id.removeprefix('i-')[:8]}",
+            spot_instance_request_id=(
+                f"sir-{instance_id.removeprefix('i-')[:8]}" if request.market == "spot" else None
+            ),
         )
 
     @property

@@ -19,7 +19,7 @@ from shared.compute.containers import ContainerEngine
 from shared.compute.instance_dir import InstanceDir, Launched, Stage
 from shared.compute.local_instances import ProcessSettings
 from shared.compute.local_processes import kill_left_behind
-from shared.compute.port import InstanceState, Rejected, Unknown
+from shared.compute.port import InstanceState, LaunchBatch, Rejected, Unknown
 from shared.compute.process import ProcessCompute, Runtime, instance_id_of
 from tests.contract.compute_adapters import (
     AGENT,
@@ -137,8 +137,8 @@ def children_left(world: ProcessWorld) -> dict[int, bool]:
     return found
 
 
-def launcher(world: ProcessWorld, requests: bytes, then: str) -> subprocess.Popen[bytes]:
-    """Another process that launches *requests* over the same root."""
+def launcher(world: ProcessWorld, batch: LaunchBatch, then: str) -> subprocess.Popen[bytes]:
+    """Another process that launches *batch* over the same root."""
     process = subprocess.Popen(
         (sys.executable, "-c", LAUNCHER, str(world.root), str(STUB), then),
         stdin=subprocess.PIPE,
@@ -146,7 +146,7 @@ def launcher(world: ProcessWorld, requests: bytes, then: str) -> subprocess.Pope
         cwd=Path(__file__).parents[2],
     )
     assert process.stdin is not None
-    process.stdin.write(requests)
+    process.stdin.write(msgspec.json.encode(batch))
     process.stdin.close()
     process.stdin = None
     return process
@@ -156,15 +156,15 @@ async def test_agents_outlive_a_launcher_that_is_killed_and_are_adopted(
     world: ProcessWorld, api: FakeApi
 ) -> None:
     api.env_vars = dict.fromkeys(range(1, 4), LONG)
-    requests = [request_for(api, each) for each in range(1, 4)]
-    killed = launcher(world, msgspec.json.encode(requests), "die")
+    batch = batch_of(*(request_for(api, each) for each in range(1, 4)))
+    killed = launcher(world, batch, "die")
     out, _ = await asyncio.to_thread(killed.communicate)
     assert killed.returncode == -signal.SIGKILL, out
     await api.until(lambda: all(api.reports[each] for each in range(1, 4)))
 
     compute = world.adapter()
     assert [each.state for each in await compute.list_instances()] == [InstanceState.RUNNING] * 3
-    await compute.launch(batch_of(*requests))
+    await compute.launch(batch)
     assert [len(api.claims[each]) for each in range(1, 4)] == [1, 1, 1]
     ids = [each.instance_id for each in await compute.list_instances()]
     await compute.terminate(ids)
@@ -175,8 +175,8 @@ async def test_agents_outlive_a_launcher_that_is_killed_and_are_adopted(
 async def test_two_launcher_processes_at_once_start_one_agent_for_each_launch(
     world: ProcessWorld, api: FakeApi
 ) -> None:
-    requests = msgspec.json.encode([request_for(api, each) for each in range(1, 11)])
-    replicas = [launcher(world, requests, "end") for _ in range(3)]
+    batch = batch_of(*(request_for(api, each) for each in range(1, 11)))
+    replicas = [launcher(world, batch, "end") for _ in range(3)]
     answers = [await asyncio.to_thread(each.communicate) for each in replicas]
     assert len({out for out, _ in answers}) == 1
     await api.until(lambda: all(api.callbacks[each] for each in range(1, 11)))

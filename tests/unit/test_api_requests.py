@@ -398,7 +398,7 @@ def test_what_is_not_asked_for_is_as_the_settings_say() -> None:
         ),
         ({"capacity": "cheap"}, "capacity must be one of spot, spot_then_on_demand, on_demand"),
         ({"capacity": []}, "capacity must be one of spot, spot_then_on_demand, on_demand"),
-        ({"spot_wait_seconds": 5}, "spot_wait_seconds goes with capacity spot_then_on_demand"),
+        ({"capacity": "on_demand", "spot_wait_seconds": 5}, "spot_wait_seconds goes with Spot"),
         (
             {"capacity": "spot_then_on_demand", "spot_wait_seconds": -1},
             "spot_wait_seconds must be a whole number from 0 to 2592000",
