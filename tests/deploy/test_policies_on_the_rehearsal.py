@@ -46,7 +46,7 @@ class Account:
     def __init__(self, cloud: CloudThread, environment: pytest.MonkeyPatch) -> None:
         self._cloud = cloud
         self._environment = environment
-        account = cloud.cloud.account
+        self.account = account = cloud.cloud.account
         vpc = self.client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
         self.group = self.client("ec2").create_security_group(
             GroupName="jobs", Description="jobs", VpcId=vpc
