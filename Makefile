@@ -59,6 +59,7 @@ lock: ## write requirements*.txt anew from requirements*.in (newer versions: mak
 	@command -v $(UV) >/dev/null || { echo "Locking needs uv: pip install uv" >&2; exit 1; }
 	@$(LOCK) requirements.in --output-file requirements.txt
 	@$(LOCK) requirements-dev.in --output-file requirements-dev.txt
+	@$(LOCK) requirements-rehearsal.in --output-file requirements-rehearsal.txt
 
 clean: ## remove what was made here, except the data in .data
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
