@@ -77,17 +77,22 @@ def rehearse(options: argparse.Namespace) -> list[str]:
         say(f"an instance is a {stage.cloud.cloud.boots}, the job's container {runs}")
         try:
             job_id, taken = play(stage, script, say)
-        except (Deviation, NotRunning):
-            stage.system.keep = True
-            raise
+        except (Deviation, NotRunning) as error:
+            keep(stage)
+            return [str(error)]
         played = _look(stage, job_id)
         found = deviations(played, taken)
-        stage.system.keep = bool(found)
+        if found:
+            keep(stage)
         print(f"\nWhat happened\n\n{table.happened(played)}")
         print(f"\nWhat it cost\n\n{table.billed(played)}\n\n{table.summed_up(played)}\n")
-        if found:
-            print(f"The system's log is {stage.system.log}", file=sys.stderr)
     return found
+
+
+def keep(stage: Stage) -> None:
+    """Have the system's directory outlive the rehearsal, and say where its log is."""
+    stage.system.keep = True
+    print(f"The system's log is {stage.system.log}", file=sys.stderr)
 
 
 def _look(stage: Stage, job_id: int) -> Played:
