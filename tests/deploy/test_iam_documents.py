@@ -113,7 +113,7 @@ async def play_reaper(stack: Stack) -> None:
     reaper = stack.become("ReaperRole")
     await reaper.terminate([each.instance_id for each in await reaper.list_instances()])
     stack.client("sqs").send_message(QueueUrl=stack.queue, MessageBody="notice")
-    sqs = boto3.client("sqs", region_name=REGION)
+    sqs = boto3.session.Session().client("sqs", region_name=REGION)
     [message] = sqs.receive_message(QueueUrl=stack.queue)["Messages"]
     sqs.delete_message_batch(
         QueueUrl=stack.queue, Entries=[{"Id": "1", "ReceiptHandle": message["ReceiptHandle"]}]
