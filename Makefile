@@ -9,11 +9,11 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help run test bench lint format types check docs lock clean
+.PHONY: help run test bench backup restore rotate restore-test lint format types check docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.runtime ## set up what is missing, then serve on http://127.0.0.1:8000
 	@exec $(BIN)/python -m services.embedded
@@ -24,6 +24,18 @@ test: $(VENV)/.dev ## run all tests (some of them: make test ARGS="tests/unit -k
 
 bench: $(VENV)/.runtime ## measure it beside its ceilings (some of it: make bench ARGS="--only accept --quick")
 	@$(BIN)/python -m bench $(ARGS)
+
+backup: $(VENV)/.runtime ## save the database of `make run`, running or not: make backup FILE=today.backup
+	@$(BIN)/python -m services.backup save "$(FILE)"
+
+restore: $(VENV)/.runtime ## put a backup in its place, while it does not run: make restore FILE=today.backup
+	@$(BIN)/python -m services.backup restore "$(FILE)"
+
+rotate: $(VENV)/.runtime ## new secrets, while it does not run (secret_env too: make rotate ARGS=--secrets-key)
+	@$(BIN)/python -m services.rotate $(ARGS)
+
+restore-test: $(VENV)/.dev ## save, lose and restore, with jobs in flight: embedded and under compose
+	@$(BIN)/python -m pytest tests/e2e/test_restore.py tests/integration/test_restored.py $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, its format check, and who may import whom
 	@$(BIN)/python -m ruff check .

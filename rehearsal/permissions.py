@@ -160,9 +160,10 @@ class Permissions:
         image = f"arn:aws:ec2:{self._moto.region}::image/{plan.image.id}"
         used = [image, self._arn("subnet", plan.subnet.id)]
         used += [self._arn("security-group", each) for each in plan.security_groups]
-        used += [template] if template else []
         for resource in used:
             yield Need("ec2:RunInstances", resource, shared)
+        if template:
+            yield self._on("ec2:RunInstances", template.rpartition("/")[2], shared)
         role = self._moto.role_of(plan.profile) if plan.profile else None
         if role:
             arn = f"arn:aws:iam::{self._moto.account}:role/{role}"
@@ -202,6 +203,8 @@ class Permissions:
         place = f"arn:aws:{service}:{self._moto.region}:{self._moto.account}:"
         if service == "ssm" and params.get("Name"):
             name = params["Name"]
+            if name.startswith("/aws/"):  # AWS's own, which are in no account
+                return f"arn:aws:ssm:{self._moto.region}::parameter{name}"
             return f"{place}parameter{name if name.startswith('/') else '/' + name}"
         if service == "sqs" and params.get("QueueUrl"):
             return place + str(params["QueueUrl"]).rpartition("/")[2]

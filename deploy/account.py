@@ -1,0 +1,114 @@
+"""Whose account it is, in which region, and whether it may run Spot instances at all."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
+
+from deploy.refusal import Refusal, code_of
+
+SPOT_QUOTA = "L-34B43A08"
+"""All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests, in vCPUs."""
+
+COMFORTABLE_VCPUS = 32
+
+LINKED_ROLES = ("spot.amazonaws.com", "ec2fleet.amazonaws.com")
+"""EC2 needs a role of its own for each, once an account. Made here, so that the launcher need not
+be allowed to."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """An account and a region that answer, through *session*."""
+
+    session: Any
+    account_id: str
+    region: str
+    partition: str
+    who: str
+
+    def client(self, service: str, **more: Any) -> Any:
+        """A client of *service* in this region."""
+        config = Config(
+            retries={"mode": "standard", "max_attempts": 8}, user_agent_extra="docker-job"
+        )
+        return self.session.client(service, region_name=self.region, config=config, **more)
+
+
+def open_account(profile: str | None, region: str | None) -> Account:
+    """The account that the standard chain of credentials leads to. Raises `Refusal`."""
+    try:
+        session: Any = boto3.Session(profile_name=profile)
+    except ProfileNotFound as error:
+        known = ", ".join(boto3.Session().available_profiles) or "none is configured"
+        raise Refusal(
+            f"There is no AWS profile {profile!r}: name one that there is ({known})."
+        ) from error
+    chosen = region or os.environ.get("AWS_REGION") or session.region_name
+    if not chosen:
+        raise Refusal("No region is named: add --region us-east-1, or set AWS_REGION.")
+    # The SDK's own timeout is a minute a try; a person waits for this one.
+    config = Config(connect_timeout=5, read_timeout=15, retries={"max_attempts": 2})
+    identity = session.client("sts", region_name=chosen, config=config).get_caller_identity()
+    return Account(
+        session=session,
+        account_id=identity["Account"],
+        region=chosen,
+        partition=identity["Arn"].split(":")[1],
+        who=identity["Arn"].rpartition(":")[2],
+    )
+
+
+@dataclass(frozen=True)
+class SpotQuota:
+    """How many vCPUs of Spot instances may run at once; None where AWS did not say."""
+
+    vcpus: float | None
+
+    @property
+    def words(self) -> str:
+        """For the table of checks."""
+        if self.vcpus is None:
+            return "not known (AWS did not say; a new account has 5)"
+        few = self.vcpus < COMFORTABLE_VCPUS
+        return f"{self.vcpus:g} vCPUs at once" + (
+            f": few; jobs beyond it wait. Ask for more in Service Quotas, {SPOT_QUOTA}"
+            if few
+            else ""
+        )
+
+
+def spot_quota(account: Account) -> SpotQuota:
+    """The account's quota, where it may be read."""
+    try:
+        answer = account.client("service-quotas").get_service_quota(
+            ServiceCode="ec2", QuotaCode=SPOT_QUOTA
+        )
+    except (BotoCoreError, ClientError):
+        return SpotQuota(None)  # not allowed to look, or the partition has no such service
+    return SpotQuota(float(answer["Quota"]["Value"]))
+
+
+def refuse_no_spot(quota: SpotQuota) -> None:
+    """Raises `Refusal` where no Spot instance could ever run."""
+    if quota.vcpus == 0:
+        raise Refusal(
+            f"The account's quota of Spot vCPUs is 0, so no job could run: ask for more in Service "
+            f"Quotas ({SPOT_QUOTA}), or add --ignore-quota."
+        )
+
+
+def ensure_linked_roles(account: Account) -> None:
+    """Make the roles that EC2 needs for Spot and fleets, unless the account has them."""
+    iam = account.client("iam")
+    for service in LINKED_ROLES:
+        try:
+            iam.create_service_linked_role(AWSServiceName=service)
+        except ClientError as error:
+            # IAM says InvalidInput, "has been taken in this account", where the role is there.
+            taken = code_of(error) == "InvalidInput" and "has been taken" in str(error)
+            if not taken and code_of(error) != "EntityAlreadyExists":
+                raise

@@ -1,0 +1,236 @@
+"""`destroy.sh`: end job instances, delete the stack, delete or keep the data, tell what remains.
+
+The services go first, or they would replace what is ended; then job instances, which no stack
+knows; then the stack; then what outlives it.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from botocore.exceptions import ClientError
+
+from deploy import place
+from deploy.account import Account, open_account
+from deploy.progress import Progress
+from deploy.refusal import Refusal, code_of, plainly
+from deploy.source import bucket_name
+from deploy.stack import POLL_SECONDS, Waiting, find_stack, first_failure, last_event
+from deploy.up import add_where
+
+DEPLOYMENT_TAG = "docker-job:deployment"
+"""What the launcher puts on job instances, their requests and its launch templates."""
+
+ALIVE = ["pending", "running", "shutting-down", "stopping", "stopped"]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="deploy/destroy.sh", description="Removes docker-job from AWS, its data included."
+    )
+    add_where(top)
+    top.add_argument("--keep-data", action="store_true", help="leave volume, snapshots, secrets")
+    top.add_argument("--yes", action="store_true", help="do not ask")
+    return top
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Removing one stack and all that belongs to it."""
+
+    account: Account
+    stack: str
+    progress: Progress
+    sleep: Callable[[float], None] = time.sleep
+
+    def end_services(self) -> None:
+        """Let the group run nothing, and wait until its instance is gone: it would launch anew."""
+        scaling = self.account.client("autoscaling")
+        for group in self._groups(scaling):
+            scaling.update_auto_scaling_group(
+                AutoScalingGroupName=group, MinSize=0, MaxSize=0, DesiredCapacity=0
+            )
+        self._until_none("the services' instance", place.SERVICES_TAG)
+
+    def _groups(self, scaling: Any) -> list[str]:
+        chosen = [{"Name": f"tag:{place.SERVICES_TAG}", "Values": [self.stack]}]
+        pages = scaling.get_paginator("describe_auto_scaling_groups")
+        return [
+            each["AutoScalingGroupName"]
+            for page in pages.paginate(Filters=chosen)
+            for each in page["AutoScalingGroups"]
+        ]
+
+    def end_jobs(self) -> int:
+        """End every job instance and cancel its request; returns how many there were."""
+        ec2 = self.account.client("ec2")
+        ids = self._instances(DEPLOYMENT_TAG)
+        for start in range(0, len(ids), 100):
+            ec2.terminate_instances(InstanceIds=ids[start : start + 100])
+        requests = [
+            each["SpotInstanceRequestId"]
+            for each in ec2.describe_spot_instance_requests(
+                Filters=[
+                    self._tagged(DEPLOYMENT_TAG),
+                    {"Name": "state", "Values": ["open", "active"]},
+                ]
+            )["SpotInstanceRequests"]
+        ]
+        if requests:
+            ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=requests)
+        self._until_none("job instances", DEPLOYMENT_TAG)
+        for template in self._templates():
+            ec2.delete_launch_template(LaunchTemplateId=template)
+        return len(ids)
+
+    def _until_none(self, what: str, tag: str) -> None:
+        while ids := self._instances(tag):
+            self.progress.say(f"waiting for {what} to end: {len(ids)}")
+            self.sleep(POLL_SECONDS)
+
+    def _instances(self, tag: str) -> list[str]:
+        pages = self.account.client("ec2").get_paginator("describe_instances")
+        alive = {"Name": "instance-state-name", "Values": ALIVE}
+        return [
+            instance["InstanceId"]
+            for page in pages.paginate(Filters=[self._tagged(tag), alive])
+            for reservation in page["Reservations"]
+            for instance in reservation["Instances"]
+        ]
+
+    def _templates(self) -> list[str]:
+        pages = self.account.client("ec2").get_paginator("describe_launch_templates")
+        return [
+            each["LaunchTemplateId"]
+            for page in pages.paginate(Filters=[self._tagged(DEPLOYMENT_TAG)])
+            for each in page["LaunchTemplates"]
+        ]
+
+    def _tagged(self, tag: str) -> dict[str, Any]:
+        return {"Name": f"tag:{tag}", "Values": [self.stack]}
+
+    def delete_stack(self) -> None:
+        """Delete it and wait. Raises `Refusal` with what is in the way."""
+        stack = find_stack(self.account, self.stack)
+        if stack is None:
+            return
+        since = last_event(self.account, stack)
+        self.account.client("cloudformation").delete_stack(StackName=stack.stack_id)
+        left = Waiting(self.account, self.progress, self.sleep).until_settled(stack.stack_id, since)
+        if left is not None and left.status != "DELETE_COMPLETE":
+            why = first_failure(self.account, left, since)
+            raise Refusal(f"The stack is {left.status}. {why}")
+
+    def delete_data(self) -> None:
+        """Delete volumes, snapshots and secrets."""
+        ec2, ssm = self.account.client("ec2"), self.account.client("ssm")
+        for volume in place.data_volumes(self.account, self.stack):
+            ec2.delete_volume(VolumeId=volume["VolumeId"])
+        for snapshot in self._snapshots():
+            ec2.delete_snapshot(SnapshotId=snapshot)
+        for name in self._secrets():
+            ssm.delete_parameter(Name=name)
+
+    def _snapshots(self) -> list[str]:
+        pages = self.account.client("ec2").get_paginator("describe_snapshots")
+        chosen = [self._tagged(place.SERVICES_TAG)]
+        return [
+            each["SnapshotId"]
+            for page in pages.paginate(OwnerIds=["self"], Filters=chosen)
+            for each in page["Snapshots"]
+        ]
+
+    def _secrets(self) -> list[str]:
+        pages = self.account.client("ssm").get_paginator("get_parameters_by_path")
+        path = f"/docker-job/{self.stack}/"
+        return [each["Name"] for page in pages.paginate(Path=path) for each in page["Parameters"]]
+
+    def delete_bucket(self) -> None:
+        """Delete the bucket with the source."""
+        bucket, s3 = bucket_name(self.account, self.stack), self.account.client("s3")
+        owner = self.account.account_id
+        try:
+            for page in s3.get_paginator("list_objects_v2").paginate(
+                Bucket=bucket, ExpectedBucketOwner=owner
+            ):
+                for each in page.get("Contents", []):
+                    s3.delete_object(Bucket=bucket, Key=each["Key"], ExpectedBucketOwner=owner)
+            s3.delete_bucket(Bucket=bucket, ExpectedBucketOwner=owner)
+        except ClientError as error:
+            if code_of(error) != "NoSuchBucket":
+                raise
+
+    def remaining(self) -> list[str]:
+        """What is still there and has our name on it, each in words."""
+        found = [f"instance {each}" for each in self._instances(DEPLOYMENT_TAG)]
+        found += [f"instance {each}" for each in self._instances(place.SERVICES_TAG)]
+        found += [
+            f"data volume {each['VolumeId']} ({each['Size']} GiB, {each['AvailabilityZone']})"
+            for each in place.data_volumes(self.account, self.stack)
+        ]
+        found += [f"snapshot {each}" for each in self._snapshots()]
+        found += [f"secret {each}" for each in self._secrets()]
+        found += [f"launch template {each}" for each in self._templates()]
+        return found
+
+
+def confirm(options: argparse.Namespace, account: Account) -> None:
+    """Have the person type the stack's name. Raises `Refusal`."""
+    if options.yes:
+        return
+    if not sys.stdin.isatty():
+        raise Refusal("There is nobody to ask: add --yes to remove it.")
+    data = "Its data stays." if options.keep_data else "Its DATA goes too (--keep-data keeps it)."
+    print(f"This removes {options.stack} in {account.region}, account {account.account_id}. {data}")
+    if input("Type the stack's name to go on: ").strip() != options.stack:
+        raise Refusal("Nothing was removed.")
+
+
+def run(options: argparse.Namespace, out: TextIO) -> None:
+    """All of it. Raises `Refusal`."""
+    with plainly():
+        account = open_account(options.profile, options.region)
+        stack = find_stack(account, options.stack)
+        removal = Removal(account, options.stack, Progress(out))
+        if stack is None and not removal.remaining():
+            out.write(f"{account.region} has no stack {options.stack}, nor anything of one.\n")
+            return
+        if stack is not None and stack.status == "UPDATE_IN_PROGRESS":
+            raise Refusal(
+                f"The stack {options.stack} is being updated now: wait until that is over."
+            )
+        confirm(options, account)
+        removal.end_services()
+        ended = removal.end_jobs()
+        removal.progress.done(f"job instances ended: {ended}")
+        removal.delete_stack()
+        if not options.keep_data:
+            removal.delete_data()
+        removal.delete_bucket()
+        removal.progress.done("removed")
+        left = removal.remaining()
+        out.write("Nothing remains.\n" if not left else "What remains:\n")
+        out.writelines(f"  {each}\n" for each in left)
+        if left and options.keep_data:
+            out.write("deploy/deploy.sh with the same --stack and region goes on with that data.\n")
+
+
+def main() -> int:
+    """The command line; returns the exit status."""
+    try:
+        run(parser().parse_args(), sys.stdout)
+    except Refusal as refusal:
+        print(f"destroy: {refusal}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ndestroy: stopped half-way; run it again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

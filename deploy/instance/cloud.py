@@ -1,0 +1,210 @@
+"""What `start.sh` asks of AWS. Runs on the instance's own Python with its package of boto3.
+
+    cloud.py instance-id             who am I
+    cloud.py attach VOLUME           have the volume, and print its device
+    cloud.py secrets STACK DIRECTORY write each secret into a file there; make those that are not
+    cloud.py session ROLE NAME FILE  take on a role, and write its session for a container to read
+    cloud.py keep-first-key STACK    keep the API key on standard input for deploy.sh to show
+    cloud.py address ALLOCATION      take the fixed public address
+    cloud.py name ZONE NAME          make the API's name inside the VPC mean this instance
+    cloud.py signal STACK STATUS     tell CloudFormation how it went: SUCCESS or FAILURE
+    cloud.py note GROUP              keep standard input's last lines in the log
+
+Each may be run again at any time.
+"""
+
+import json
+import os
+import secrets
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+WAIT_SECONDS = 300
+POLL_SECONDS = 2
+RESOURCE = "Services"
+"""The Auto Scaling group's name in template.yaml."""
+
+SECRETS = ("postgres_password", "rabbitmq_password", "secrets_key", "token_key")
+"""Parameters under /docker-job/<stack>/, named as compose.yaml's secrets are."""
+
+CONTAINERS_USER = 10001
+"""As the Dockerfile makes it."""
+
+NOTE_BYTES = 200_000
+"""PutLogEvents takes a little more than this in one call."""
+
+
+def metadata(path: str) -> str:
+    """What the metadata service says of this instance."""
+    token = _ask("PUT", "api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"})
+    return _ask("GET", f"meta-data/{path}", {"X-aws-ec2-metadata-token": token})
+
+
+def _ask(method: str, path: str, headers: dict[str, str]) -> str:
+    base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or "http://169.254.169.254"
+    url = f"{base.rstrip('/')}/latest/{path}"
+    request = urllib.request.Request(url, method=method, headers=headers)  # noqa: S310 - http
+    with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - http
+        return str(answer.read().decode())
+
+
+def client(service: str) -> Any:
+    """A client for this region."""
+    return boto3.client(service, region_name=os.environ["AWS_REGION"])
+
+
+def until(what: str, happened: Callable[[], Any]) -> Any:
+    """What *happened* returns once it is true. Raises TimeoutError."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        if found := happened():
+            return found
+        time.sleep(POLL_SECONDS)
+    raise TimeoutError(f"{what}: not within {WAIT_SECONDS} s")
+
+
+def instance_id() -> None:
+    """Print this instance's id."""
+    print(metadata("instance-id"))
+
+
+def attach(volume: str, devices: str = "/dev") -> None:
+    """Attach the volume and print its device. The instance before this one lets go of it first."""
+    ec2, me = client("ec2"), metadata("instance-id")
+
+    def attachment() -> str:
+        [found] = ec2.describe_volumes(VolumeIds=[volume])["Volumes"]
+        mine = [each for each in found["Attachments"] if each["InstanceId"] == me]
+        if mine:
+            return str(mine[0]["State"])
+        if found["State"] == "available":
+            ec2.attach_volume(VolumeId=volume, InstanceId=me, Device="/dev/sdf")
+        return ""
+
+    until(f"{volume} is attached", lambda: attachment() == "attached")
+    print(until(f"{volume} shows as a device", lambda: device_of(volume, Path(devices))))
+
+
+def device_of(volume: str, devices: Path) -> Path | None:
+    """The device of an attached volume: NVMe bears its id, Xen the name that was asked for."""
+    nvme = devices / "disk/by-id" / f"nvme-Amazon_Elastic_Block_Store_{volume.replace('-', '')}"
+    return next((each for each in (nvme, devices / "xvdf") if each.exists()), None)
+
+
+def write_secrets(stack: str, directory: str) -> None:
+    """Write every secret; make those that are not there yet. What is not new is left alone."""
+    ssm = client("ssm")
+    for name in SECRETS:
+        path, value = Path(directory) / name, secret(ssm, f"/docker-job/{stack}/{name}")
+        if path.exists() and path.read_text() == value:
+            continue
+        aside = path.with_suffix(".new")
+        aside.touch(mode=0o600)
+        aside.write_text(value)
+        aside.rename(path)
+
+
+def secret(ssm: Any, name: str) -> str:
+    """The secret of that name. Of two who make it at once the first one's stays."""
+    made = secrets.token_hex(32)
+    try:
+        ssm.put_parameter(Name=name, Type="SecureString", Value=made, Overwrite=False)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ParameterAlreadyExists":
+            raise
+        return str(ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"])
+    return made
+
+
+def session(role: str, name: str, file: str) -> None:
+    """Write a session of *role*, as the SDK's `credential_process` wants it.
+
+    The SDK reads it again well before its end. For the containers' user alone.
+    """
+    given = client("sts").assume_role(RoleArn=role, RoleSessionName=name)["Credentials"]
+    keys = ("AccessKeyId", "SecretAccessKey", "SessionToken")
+    answer = {"Version": 1, **{key: given[key] for key in keys}}
+    answer["Expiration"] = given["Expiration"].isoformat()
+    aside = Path(file + ".new")
+    aside.touch(mode=0o400)
+    aside.write_text(json.dumps(answer))
+    os.chown(aside, CONTAINERS_USER, CONTAINERS_USER)
+    aside.rename(file)
+
+
+def keep_first_key(stack: str) -> None:
+    """Keep the key for deploy.sh, which shows and removes it."""
+    client("ssm").put_parameter(
+        Name=f"/docker-job/{stack}/first_api_key",
+        Type="SecureString",
+        Value=sys.stdin.read().strip(),
+        Overwrite=True,
+    )
+
+
+def address(allocation: str) -> None:
+    """Take the address, whoever had it."""
+    client("ec2").associate_address(
+        AllocationId=allocation, InstanceId=metadata("instance-id"), AllowReassociation=True
+    )
+
+
+def name(zone: str, fully: str) -> None:
+    """Agents ask for the name again at each call, so ten seconds after this they are here."""
+    record = {
+        "Name": fully,
+        "Type": "A",
+        "TTL": 10,
+        "ResourceRecords": [{"Value": metadata("local-ipv4")}],
+    }
+    client("route53").change_resource_record_sets(
+        HostedZoneId=zone,
+        ChangeBatch={"Changes": [{"Action": "UPSERT", "ResourceRecordSet": record}]},
+    )
+
+
+def signal(stack: str, status: str) -> None:
+    """Tell CloudFormation. Where it waits for no signal (a reboot), that is no error."""
+    try:
+        client("cloudformation").signal_resource(
+            StackName=stack,
+            LogicalResourceId=RESOURCE,
+            UniqueId=metadata("instance-id"),
+            Status=status,
+        )
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationError":
+            raise
+
+
+def note(group: str) -> None:
+    """Keep the end of standard input in a stream of its own."""
+    logs, stream = client("logs"), f"start/{metadata('instance-id')}/{int(time.time())}"
+    logs.create_log_stream(logGroupName=group, logStreamName=stream)
+    text = sys.stdin.read()[-NOTE_BYTES:] or "it said nothing"
+    event = {"timestamp": int(time.time() * 1000), "message": text}
+    logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=[event])
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "instance-id": instance_id,
+    "attach": attach,
+    "secrets": write_secrets,
+    "session": session,
+    "keep-first-key": keep_first_key,
+    "address": address,
+    "name": name,
+    "signal": signal,
+    "note": note,
+}
+
+
+if __name__ == "__main__":
+    COMMANDS[sys.argv[1]](*sys.argv[2:])

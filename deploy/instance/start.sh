@@ -1,0 +1,248 @@
+#!/bin/bash
+# Brings the services up on this instance: at its first boot the user data runs it, at every later one
+# systemd. Each step leaves alone what is as it should be. Settings: /etc/docker-job/instance.env, which
+# the user data has written.
+set -euo pipefail
+
+release_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+ready_seconds=600
+
+say() { printf 'start: %s\n' "$*"; }
+cloud() { python3 "$release_dir/deploy/instance/cloud.py" "$@"; }
+
+load_settings() {
+  set -a
+  # shellcheck disable=SC1091
+  source /etc/docker-job/instance.env
+  DATA_DIR=${DATA_DIR:-/srv/docker-job}
+  RUN_DIR=${RUN_DIR:-/run/docker-job}
+  DOCKER_JOB_IMAGE=docker-job:$RELEASE
+  DOCKER_JOB_STS_REGION=$AWS_REGION
+  DOCKER_JOB_DEPLOYMENT=$STACK
+  DOCKER_JOB_POSTGRES_PASSWORD_FILE=$RUN_DIR/secrets/postgres_password
+  DOCKER_JOB_RABBITMQ_PASSWORD_FILE=$RUN_DIR/secrets/rabbitmq_password
+  DOCKER_JOB_TOKEN_KEY_FILE=$RUN_DIR/secrets/token_key
+  DOCKER_JOB_SECRETS_KEY_FILE=$RUN_DIR/secrets/secrets_key
+  DOCKER_JOB_AWS_CREDENTIALS_FILE=$RUN_DIR/secrets/aws_credentials
+  DOCKER_JOB_HOST=0.0.0.0
+  DOCKER_JOB_PORT=${DOCKER_JOB_PORT:-8000}
+  DOCKER_JOB_API_URL=${DOCKER_JOB_API_URL:-http://$API_NAME:$DOCKER_JOB_PORT}
+  COMPOSE_PROJECT_NAME=${COMPOSE_PROJECT_NAME:-docker-job}
+  INSTANCE_ID=$(cloud instance-id)
+  set +a
+}
+
+# Ubuntu calls the compose plugin docker-compose-v2 and has the client in docker.io; Debian calls it
+# docker-compose and has the client apart.
+install_packages() {
+  if docker compose version >/dev/null 2>&1; then
+    return
+  fi
+  local wanted=(docker.io docker-buildx e2fsprogs curl)
+  if apt-cache show docker-compose-v2 >/dev/null 2>&1; then
+    wanted+=(docker-compose-v2)
+  else
+    wanted+=(docker-compose docker-cli)
+  fi
+  say "installing ${wanted[*]}"
+  DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install -y \
+    --no-install-recommends "${wanted[@]}" >/dev/null
+}
+
+# A volume is formatted once in its life: when it is new, which is to say all zeros at its head.
+format_if_empty() {
+  local device=$1
+  if blkid -p "$device" >/dev/null 2>&1; then
+    return
+  fi
+  if ! cmp -s -n $((16 << 20)) "$device" /dev/zero; then
+    say "$device has data on it that is no file system we know: it is left alone" >&2
+    return 1
+  fi
+  say "formatting $device, which is empty"
+  mkfs.ext4 -q -L docker-job "$device"
+}
+
+mount_data() {
+  if mountpoint -q "$DATA_DIR"; then
+    return
+  fi
+  local device
+  device=$(cloud attach "$DATA_VOLUME")
+  format_if_empty "$device"
+  mkdir -p "$DATA_DIR"
+  grep -qs " $DATA_DIR " /etc/fstab ||
+    echo "LABEL=docker-job $DATA_DIR ext4 defaults,nofail,x-systemd.device-timeout=300 0 2" >>/etc/fstab
+  mount "$device" "$DATA_DIR"
+  resize2fs "$device" >/dev/null 2>&1 || true # larger than it was, perhaps
+}
+
+make_directories() {
+  mkdir -p "$DATA_DIR"/{postgres,rabbitmq,secrets/{postgres,rabbitmq,api,scheduler,launcher,reaper}}
+}
+
+# In memory, for root alone: compose mounts them into the one-shot that gives each service its own.
+write_secrets() {
+  install -d -m 0700 "$RUN_DIR/secrets"
+  cloud secrets "$STACK" "$RUN_DIR/secrets"
+  # No secret, but given on the same way: where the launcher and the reaper find the session of their role.
+  printf '[%s]\ncredential_process = /bin/cat /secrets/aws_session\n' launcher reaper \
+    >"$RUN_DIR/secrets/aws_credentials"
+}
+
+# A session lasts an hour, and is made anew every twenty minutes. No container reaches the instance's own
+# credentials: the metadata service's answers go no further than the instance itself.
+write_sessions() {
+  cloud session "$LAUNCHER_ROLE" launcher "$DATA_DIR/secrets/launcher/aws_session"
+  cloud session "$REAPER_ROLE" reaper "$DATA_DIR/secrets/reaper/aws_session"
+}
+
+# What credentials the person at the keyboard may have are not the services' affair.
+compose() {
+  local files=(-f "$release_dir/compose.yaml" -f "$release_dir/deploy/compose.aws.yaml")
+  [[ -z ${LOG_GROUP:-} ]] || files+=(-f "$release_dir/deploy/compose.logs.yaml")
+  env -u AWS_ACCESS_KEY_ID -u AWS_SECRET_ACCESS_KEY -u AWS_SESSION_TOKEN \
+    docker compose --project-directory "$release_dir" "${files[@]}" "$@"
+}
+
+# The admins' passwords are what the secrets say, whatever they were: so a secret is rotated by making it
+# anew, and a kept volume goes on under a new stack. Each is in its container as /secrets/password, and leaves
+# it on no command line but RabbitMQ's inside (its tool, given none, may wait for a terminal for ever).
+set_admin_passwords() {
+  printf "ALTER ROLE postgres PASSWORD '%s';\n" "$(<"$RUN_DIR/secrets/postgres_password")" |
+    compose exec -T postgres psql -qX -v ON_ERROR_STOP=1 -U postgres -d docker_job
+  compose exec -T rabbitmq \
+    sh -c 'rabbitmqctl -q change_password docker-job "$(cat /secrets/password)"' </dev/null
+}
+
+start_services() {
+  say "building"
+  compose build --quiet secrets
+  say "starting the database and the broker"
+  compose up --quiet-pull -d --wait postgres rabbitmq
+  set_admin_passwords
+  say "migrating"
+  compose run --rm -T migrate
+  settle_restored
+  make_first_key
+  say "starting the services"
+  compose up -d --wait --remove-orphans api scheduler launcher reaper
+}
+
+# Once for a volume that was made from a snapshot: database and broker are of one moment, but the world has
+# gone on since (services/restored.py).
+settle_restored() {
+  local mark=$DATA_DIR/restored-from
+  if [[ -z ${DATA_SNAPSHOT:-} || $(cat "$mark" 2>/dev/null) == "$DATA_SNAPSHOT" ]]; then
+    return
+  fi
+  say "the data is of $DATA_SNAPSHOT"
+  compose run --rm -T migrate services.restored
+  echo "$DATA_SNAPSHOT" >"$mark"
+}
+
+make_first_key() {
+  local keys=(compose run --rm -T --no-deps api keys)
+  "${keys[@]}" list | grep -q '^no keys' || return 0
+  say "making the first API key"
+  "${keys[@]}" create --name first --scope admin | cloud keep-first-key "$STACK"
+}
+
+wait_until_ready() {
+  local deadline=$((SECONDS + ready_seconds)) url=http://127.0.0.1:$DOCKER_JOB_PORT/readyz
+  until curl -fsS -m 5 -o /dev/null "$url" 2>/dev/null; do
+    if ((SECONDS >= deadline)); then
+      say "$url does not answer with 200:" >&2
+      curl -sS -m 5 "$url" >&2 || true
+      compose ps >&2
+      return 1
+    fi
+    sleep 2
+  done
+  say "$url answers"
+}
+
+# Systemd runs this again at every boot, and renews the sessions. Docker starts our containers before that, so
+# it has to have waited for the volume: Postgres on an empty directory would begin anew.
+stay() {
+  [[ -d /run/systemd/system ]] || return 0
+  local units=/etc/systemd/system start=/opt/docker-job/current/deploy/instance/start.sh
+  mkdir -p "$units/docker.service.d"
+  printf '[Unit]\nRequiresMountsFor=%s\n' "$DATA_DIR" >"$units/docker.service.d/docker-job.conf"
+  cat >"$units/docker-job.service" <<UNIT
+[Unit]
+Description=docker-job
+After=docker.service network-online.target
+Wants=network-online.target
+Requires=docker.service
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=$start
+[Install]
+WantedBy=multi-user.target
+UNIT
+  cat >"$units/docker-job-sessions.service" <<UNIT
+[Unit]
+Description=docker-job: new sessions for launcher and reaper
+After=network-online.target
+[Service]
+Type=oneshot
+ExecStart=$start sessions
+Restart=on-failure
+RestartSec=30
+UNIT
+  cat >"$units/docker-job-sessions.timer" <<UNIT
+[Unit]
+Description=docker-job: new sessions for launcher and reaper
+[Timer]
+OnBootSec=20min
+OnUnitActiveSec=20min
+[Install]
+WantedBy=timers.target
+UNIT
+  systemctl daemon-reload
+  systemctl enable -q docker-job.service
+  systemctl enable -q --now docker-job-sessions.timer
+}
+
+forget_old_images() {
+  docker image ls -q --filter reference='docker-job:*' --filter before="docker-job:$RELEASE" |
+    sort -u | xargs -r docker image rm >/dev/null 2>&1 || true
+}
+
+failed() {
+  say "it has failed" >&2
+  [[ -n ${LOG_GROUP:-} ]] && tail -c 100000 "$RUN_DIR/start.log" | cloud note "$LOG_GROUP" || true
+  cloud signal "$STACK" FAILURE || true
+}
+
+main() {
+  load_settings
+  install -d -m 0700 "$RUN_DIR"
+  exec > >(tee "$RUN_DIR/start.log") 2>&1
+  trap 'status=$?; ((status == 0)) || failed' EXIT
+  install_packages
+  mount_data
+  stay
+  make_directories
+  write_secrets
+  write_sessions
+  start_services
+  wait_until_ready
+  [[ -z ${ADDRESS_ID:-} ]] || cloud address "$ADDRESS_ID"
+  cloud name "$ZONE_ID" "$API_NAME"
+  cloud signal "$STACK" SUCCESS
+  forget_old_images
+  say "up"
+}
+
+# Sourced by its test, which calls single steps.
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+  if [[ ${1:-} == sessions ]]; then
+    load_settings
+    write_sessions
+  else
+    main
+  fi
+fi

@@ -1,0 +1,155 @@
+"""Where it goes: the VPC, its public subnets, the zone, the image, the data that is there."""
+
+import ipaddress
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from deploy.account import Account
+from deploy.refusal import Refusal, code_of
+
+IMAGE = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{}/hvm/ebs-gp3/ami-id"
+"""Canonical's parameter for the newest Ubuntu 24.04 LTS; docs/adr/0010-deployment.md says why."""
+
+ARCHITECTURES = {"arm64": "arm64", "x86_64": "amd64"}
+SERVICES_TAG = "docker-job:services"
+DATA_TAG = "docker-job:snapshots"
+MY_ADDRESS = "https://checkip.amazonaws.com"
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """A public subnet and its zone."""
+
+    subnet_id: str
+    zone: str
+
+
+def find_vpc(account: Account, wanted: str | None) -> str:
+    """*wanted*, if it is there; else the default VPC. Raises `Refusal`."""
+    ec2 = account.client("ec2")
+    if wanted:
+        try:
+            return str(ec2.describe_vpcs(VpcIds=[wanted])["Vpcs"][0]["VpcId"])
+        except ClientError as error:
+            if not code_of(error).startswith("InvalidVpc"):
+                raise
+            raise Refusal(f"There is no VPC {wanted} in {account.region}.") from error
+    found = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
+    if not found:
+        raise Refusal(
+            f"{account.region} has no default VPC: name one with --vpc vpc-…, or make it "
+            "with `aws ec2 create-default-vpc`."
+        )
+    return str(found[0]["VpcId"])
+
+
+def public_subnets(account: Account, vpc_id: str) -> list[Subnet]:
+    """The subnets of *vpc_id* that give public addresses, by zone. Raises `Refusal`.
+
+    Instances pull images and call the API of AWS; without a NAT gateway, which costs more than all
+    of docker-job, they need an address of their own for that.
+    """
+    pages = account.client("ec2").get_paginator("describe_subnets")
+    found = [
+        Subnet(each["SubnetId"], each["AvailabilityZone"])
+        for page in pages.paginate(Filters=[{"Name": "vpc-id", "Values": [vpc_id]}])
+        for each in page["Subnets"]
+        if each["MapPublicIpOnLaunch"]
+    ]
+    if not found:
+        raise Refusal(
+            f"{vpc_id} has no public subnet (one with MapPublicIpOnLaunch): name another VPC with "
+            "--vpc vpc-…"
+        )
+    return sorted(found, key=lambda each: (each.zone, each.subnet_id))
+
+
+def choose_subnet(
+    account: Account, subnets: Sequence[Subnet], instance_type: str, zone: str | None
+) -> Subnet:
+    """A subnet whose zone has *instance_type*, in *zone* if one is named. Raises `Refusal`."""
+    answer = account.client("ec2").describe_instance_type_offerings(
+        LocationType="availability-zone",
+        Filters=[{"Name": "instance-type", "Values": [instance_type]}],
+    )
+    offered = {each["Location"] for each in answer["InstanceTypeOfferings"]}
+    good = [each for each in subnets if each.zone in offered and zone in (None, each.zone)]
+    if not good:
+        where = zone or f"the zones of the public subnets ({', '.join(s.zone for s in subnets)})"
+        raise Refusal(
+            f"{instance_type} is not to be had in {where}: choose another with --instance-type."
+        )
+    return good[0]
+
+
+def one_a_zone(subnets: Sequence[Subnet]) -> list[str]:
+    """For a load balancer: one subnet in each zone. Raises `Refusal` for fewer than two."""
+    by_zone = {each.zone: each.subnet_id for each in reversed(subnets)}
+    if len(by_zone) < 2:
+        raise Refusal(
+            "A load balancer needs public subnets in two zones: name another VPC (--vpc)."
+        )
+    return sorted(by_zone.values())
+
+
+def newest_image(account: Account, instance_type: str) -> str:
+    """The AMI for the architecture of *instance_type*. Raises `Refusal`."""
+    try:
+        [answer] = account.client("ec2").describe_instance_types(InstanceTypes=[instance_type])[
+            "InstanceTypes"
+        ]
+    except ClientError as error:
+        if code_of(error) != "InvalidInstanceType":
+            raise
+        raise Refusal(f"EC2 knows no instance type {instance_type!r} (--instance-type).") from error
+    known = answer["ProcessorInfo"]["SupportedArchitectures"]
+    architecture = next((ARCHITECTURES[each] for each in known if each in ARCHITECTURES), None)
+    if architecture is None:
+        raise Refusal(f"{instance_type} is {known[0]}: choose an arm64 or x86_64 type.")
+    name = IMAGE.format(architecture)
+    try:
+        return str(account.client("ssm").get_parameter(Name=name)["Parameter"]["Value"])
+    except ClientError as error:
+        if code_of(error) != "ParameterNotFound":
+            raise
+        raise Refusal(f"{account.region} has no image {name}: choose another region.") from error
+
+
+def data_volumes(account: Account, stack: str) -> list[dict[str, Any]]:
+    """The data volumes of *stack*, those that an earlier one of this name has left included."""
+    pages = account.client("ec2").get_paginator("describe_volumes")
+    tagged = [{"Name": f"tag:{tag}", "Values": [stack]} for tag in (SERVICES_TAG, DATA_TAG)]
+    return [each for page in pages.paginate(Filters=tagged) for each in page["Volumes"]]
+
+
+def kept_volume(account: Account, stack: str) -> dict[str, Any] | None:
+    """The volume to go on with where the stack is new. Raises `Refusal` where there are several."""
+    found = [each for each in data_volumes(account, stack) if each["State"] == "available"]
+    if len(found) > 1:
+        ids = ", ".join(str(each["VolumeId"]) for each in found)
+        raise Refusal(
+            f"Earlier stacks named {stack} have left several data volumes ({ids}): keep one of "
+            "them (aws ec2 delete-volume for the others), or take another name with --stack."
+        )
+    return found[0] if found else None
+
+
+def allowed_cidr(given: str | None) -> str:
+    """Who may reach the API: *given*, or this machine alone. Raises `Refusal`."""
+    try:
+        if given:
+            return str(ipaddress.IPv4Network(given))
+        with urllib.request.urlopen(MY_ADDRESS, timeout=5) as answer:
+            return f"{ipaddress.IPv4Address(answer.read().decode('ascii').strip())}/32"
+    except (urllib.error.URLError, TimeoutError) as error:
+        raise Refusal(
+            "This machine's public address could not be found out: say who may reach the API, "
+            "with --allow 203.0.113.7/32"
+        ) from error
+    except ValueError as error:
+        raise Refusal(f"--allow wants an IPv4 network like 203.0.113.0/24: {error}") from error

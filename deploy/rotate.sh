@@ -1,0 +1,31 @@
+#!/bin/bash
+# Makes new passwords under compose, for the admins of Postgres and RabbitMQ and for each service at both, while
+# jobs run: deploy/rotate.sh [--token-key]. With --token-key also the key of the first tokens of instances: one
+# that has not called yet is then lost, and its attempt made again. The project is chosen as for backup.sh.
+set -euo pipefail
+
+read -ra compose <<<"${COMPOSE:-docker compose}"
+[[ -n ${COMPOSE:-}${COMPOSE_FILE:-} ]] || cd "$(dirname "${BASH_SOURCE[0]}")/.."
+forget='rm -f /secrets/*/password /secrets/*/database_password /secrets/*/bus_password'
+case ${1:-} in
+--token-key) forget+=' /secrets/*/token_key' ;;
+'') ;;
+*) echo "usage: deploy/rotate.sh [--token-key]" >&2; exit 2 ;;
+esac
+
+one_shot() { "${compose[@]}" run --rm -T "$@" </dev/null; }
+inside() { "${compose[@]}" exec -T "$@" </dev/null; }
+
+"${compose[@]}" up -d --wait postgres rabbitmq
+echo "making new secrets"
+one_shot --no-deps --entrypoint sh secrets -c "$forget"
+one_shot --no-deps secrets
+# The servers still know the admins' old ones; these two need none. What the services have open stays open, and
+# from the migration on what they open anew fails until they are started anew, a few seconds later.
+inside postgres sh -c \
+  'printf "ALTER ROLE postgres PASSWORD \047%s\047;" "$(cat /secrets/password)" |
+    psql -qX -v ON_ERROR_STOP=1 -U postgres -d docker_job'
+inside rabbitmq sh -c 'rabbitmqctl -q change_password docker-job "$(cat /secrets/password)"'
+one_shot migrate
+"${compose[@]}" up -d --wait --force-recreate --no-deps api scheduler launcher reaper
+echo "rotated"

@@ -1,0 +1,11 @@
+#!/bin/bash
+# Runs a module of ours with the locked AWS SDK, which `make` installs into .venv the first time.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=.venv/bin/python
+if ! "$python" -c 'import boto3' 2>/dev/null; then
+  command -v make >/dev/null || { echo "deploy: make is needed, to set up Python's packages" >&2; exit 1; }
+  make --no-print-directory .venv/.runtime >&2 ||
+    { echo "deploy: Python 3.11 or newer with the AWS SDK is needed; make has said what is missing" >&2; exit 1; }
+fi
+exec "$python" -m "$@"

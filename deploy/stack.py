@@ -1,0 +1,165 @@
+"""The CloudFormation stack: what state it is in, changing it, and waiting for it."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from deploy.account import Account
+from deploy.progress import Progress
+from deploy.refusal import Refusal, code_of
+from deploy.source import ROOT
+
+TEMPLATE = ROOT / "deploy" / "template.yaml"
+POLL_SECONDS = 5.0
+
+READY = frozenset(
+    {
+        *("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"),
+        *("IMPORT_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"),
+    }
+)
+"""From these a stack can be updated."""
+
+DEAD = frozenset(
+    {
+        *("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"),
+        "REVIEW_IN_PROGRESS",
+    }
+)
+"""From these it can only be deleted."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack that is there."""
+
+    name: str
+    stack_id: str
+    status: str
+    parameters: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+def find_stack(account: Account, name: str) -> Stack | None:
+    """The stack of that name or id, or None."""
+    try:
+        [found] = account.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+    except ClientError as error:
+        if code_of(error) == "ValidationError" and "does not exist" in str(error):
+            return None
+        raise
+    return Stack(
+        name=found["StackName"],
+        stack_id=found["StackId"],
+        status=found["StackStatus"],
+        parameters={
+            each["ParameterKey"]: each.get("ParameterValue", "")
+            for each in found.get("Parameters", [])
+        },
+        outputs={each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", [])},
+    )
+
+
+def refuse_unusable(stack: Stack, region: str) -> None:
+    """Raises `Refusal` where the stack cannot be updated, with the way out."""
+    here = f"The stack {stack.name} is in {stack.status}"
+    if stack.status in READY:
+        return
+    if stack.status in DEAD:
+        raise Refusal(
+            f"{here}, from which it can only be deleted: deploy/destroy.sh --stack {stack.name} "
+            f"--region {region} --keep-data, then run this again."
+        )
+    if stack.status == "UPDATE_ROLLBACK_FAILED":
+        raise Refusal(
+            f"{here}: run `aws cloudformation continue-update-rollback --stack-name {stack.name} "
+            f"--region {region}`, then this again."
+        )
+    raise Refusal(f"{here}: somebody is changing it now. Wait until that is over.")
+
+
+def apply(account: Account, name: str, parameters: Mapping[str, str], old: Stack | None) -> bool:
+    """Ask for the stack with *parameters*; False where there is nothing to change."""
+    call: dict[str, Any] = {
+        "StackName": name,
+        "TemplateBody": TEMPLATE.read_text(encoding="utf-8"),
+        "Parameters": [
+            {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
+        ],
+        "Capabilities": ["CAPABILITY_IAM"],
+    }
+    cloudformation = account.client("cloudformation")
+    if old is None:
+        cloudformation.create_stack(**call)
+        return True
+    try:
+        cloudformation.update_stack(**call)
+    except ClientError as error:
+        if code_of(error) == "ValidationError" and "No updates" in str(error):
+            return False
+        raise
+    return True
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How one waits for a stack."""
+
+    account: Account
+    progress: Progress
+    sleep: Callable[[float], None] = time.sleep
+
+    def until_settled(self, name: str, since: str | None) -> Stack | None:
+        """Tell of each change until the stack is at rest; *since* is the last event before.
+
+        None where the stack is gone. Does not judge: the caller looks at the status.
+        """
+        seen: set[str] = set()
+        while True:
+            self._tell(name, since, seen)
+            stack = find_stack(self.account, name)
+            if stack is None or not stack.status.endswith("_IN_PROGRESS"):
+                return stack
+            self.sleep(POLL_SECONDS)
+
+    def _tell(self, name: str, since: str | None, seen: set[str]) -> None:
+        for event in reversed(events(self.account, name, since)):
+            if event["EventId"] in seen:
+                continue
+            seen.add(event["EventId"])
+            state = event["ResourceStatus"].replace("_", " ").lower()
+            self.progress.say(f"{event['LogicalResourceId']}: {state}")
+
+
+def events(account: Account, name: str, since: str | None) -> list[dict[str, Any]]:
+    """The stack's events after the one named *since*, newest first."""
+    found: list[dict[str, Any]] = []
+    pages = account.client("cloudformation").get_paginator("describe_stack_events")
+    try:
+        for page in pages.paginate(StackName=name):
+            for event in page["StackEvents"]:
+                if event["EventId"] == since:
+                    return found
+                found.append(event)
+    except ClientError as error:
+        if code_of(error) != "ValidationError":  # no such stack: it has no events
+            raise
+    return found
+
+
+def last_event(account: Account, stack: Stack | None) -> str | None:
+    """The newest event's id, from which to tell news apart."""
+    found = events(account, stack.stack_id, None) if stack else []
+    return str(found[0]["EventId"]) if found else None
+
+
+def first_failure(account: Account, stack: Stack, since: str | None) -> str:
+    """What went wrong first: the rest is its consequence."""
+    for event in reversed(events(account, stack.stack_id, since)):
+        reason = event.get("ResourceStatusReason", "")
+        if event["ResourceStatus"].endswith("_FAILED") and "cancelled" not in reason:
+            return f"{event['LogicalResourceId']}: {' '.join(reason.split()) or 'no reason given'}"
+    return "CloudFormation names no reason"

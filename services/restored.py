@@ -1,0 +1,103 @@
+"""What a restored database needs before the services start on it: `python -m services.restored`.
+
+A dump is one consistent moment of all four schemas. Two things lie outside it:
+
+- **The broker.** An event that was published and not yet heard at that moment is in no queue now
+  (the memory bus has none after a stop, RabbitMQ's are purged, since they hold events of jobs that
+  the restored tables do not know). It is marked as unsent again, for the relay.
+- **The world after it.** Jobs that were accepted later are gone, but their ids are in the hands of
+  clients, and of instances whose tokens and tags bear them. No id is given twice: the next job's is
+  far beyond any that there can have been.
+
+Instances of those jobs are nobody's now: an agent that calls is told to stop, and the reaper ends
+what only the cloud's list shows. Attempts that have ended meanwhile are found lost, and run again.
+Run as the admin, with the services stopped; run twice it does no harm.
+"""
+
+import asyncio
+import os
+import sys
+
+from msgspec import Struct
+
+from services.migrate import SERVICES
+from shared.config import BadSetting, Settings
+from shared.db import Connection, connect
+from shared.program import EXIT_SETTING, login
+
+JOB_IDS_LEFT_OUT = 1_000_000
+
+# What was heard is in its reader's inbox, or parked there. An inbox is pruned a day after (`KEEP`
+# in shared/relay.py), so of older events nothing can be said; the four hours are for how late a
+# prune may be.
+RESEND = """
+UPDATE {publisher}.outbox AS told SET published_at = NULL, lease_until = NULL, lease_token = NULL
+WHERE name = ANY ($1::text[])
+  AND published_at > (SELECT max(published_at) FROM {publisher}.outbox) - interval '20 hours'
+  AND NOT EXISTS (SELECT FROM {reader}.inbox WHERE event_id = told.event_id)
+  AND NOT EXISTS (SELECT FROM {reader}.parked WHERE event_id = told.event_id)
+"""
+
+LEAVE_OUT_IDS = """
+SELECT setval(sequence::regclass, pg_sequence_last_value(sequence::regclass) + $1)
+FROM pg_get_serial_sequence('api.jobs', 'id') AS sequence
+WHERE pg_sequence_last_value(sequence::regclass) IS NOT NULL
+"""
+
+
+class Settled(Struct, frozen=True):
+    """What was done: events to be sent again, and the id after which jobs go on (None: no job)."""
+
+    resent: int
+    ids_after: int | None
+
+
+async def settle(admin_dsn: str) -> Settled:
+    """Make the restored database ready for the services. All of it or nothing."""
+    conn = await connect(admin_dsn, command_seconds=None)
+    try:
+        async with conn.transaction():
+            resent = sum([await _resend(conn, *pair) for pair in _pairs()])
+            return Settled(resent, await conn.fetchval(LEAVE_OUT_IDS, JOB_IDS_LEFT_OUT))
+    finally:
+        await conn.close(timeout=5)
+
+
+def _pairs() -> list[tuple[str, str, list[str]]]:
+    """Publisher, reader, and the events that go from the one to the other."""
+    return [
+        (publisher.NAME, reader.NAME, names)
+        for publisher in SERVICES
+        for reader in SERVICES
+        if (names := [event.__name__ for event in publisher.PUBLISHES if event in reader.CONSUMES])
+    ]
+
+
+async def _resend(conn: Connection, publisher: str, reader: str, names: list[str]) -> int:
+    result = await conn.execute(RESEND.format(publisher=publisher, reader=reader), names)
+    return int(result.removeprefix("UPDATE "))
+
+
+def told(settled: Settled) -> str:
+    """For a person."""
+    ids = (
+        "" if settled.ids_after is None else f"; new jobs have ids from {settled.ids_after + 1} on"
+    )
+    return f"events to be sent again: {settled.resent}{ids}"
+
+
+def main() -> int:
+    """Run on the database of the settings, as `services.migrate` finds it."""
+    settings = Settings(os.environ)
+    try:
+        admin = settings.text("DATABASE_USER", "postgres")
+        dsn = login(settings, admin, "DATABASE", "postgresql://localhost/docker_job")
+        print(told(asyncio.run(settle(dsn))))
+    except (BadSetting, OSError) as error:
+        print(f"docker-job restored: {error}", file=sys.stderr)
+        return EXIT_SETTING
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""New secrets where all services are one process: `python -m services.rotate`, while it is stopped.
+
+The services' passwords for Postgres and the key of the instances' first tokens are made anew; the
+next start gives them to Postgres. With `--secrets-key` a new key is put in front of those that
+`secret_env` is sealed with: what the old ones have sealed stays readable. The deployment's name is
+no secret and stays, or its running instances would be nobody's. Under compose: `deploy/rotate.sh`.
+"""
+
+import argparse
+import json
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+from services.data_dir import DataDirError, lock_data_dir
+from services.local_secrets import FILE
+from shared.config import Settings
+
+
+def rotated(kept: dict[str, Any], *, secrets_key: bool) -> dict[str, Any]:
+    """*kept* with new secrets."""
+    made = {
+        **kept,
+        "token_key": secrets.token_hex(32),
+        "passwords": {role: secrets.token_hex(24) for role in kept["passwords"]},
+    }
+    if secrets_key:
+        made["secrets_key"] = f"{secrets.token_hex(32)} {kept.get('secrets_key', '')}".strip()
+    return made
+
+
+def rotate(path: Path, *, secrets_key: bool) -> None:
+    """Write *path* anew: whole or not at all."""
+    made = rotated(json.loads(path.read_bytes()), secrets_key=secrets_key)
+    aside = path.with_suffix(".new")
+    aside.unlink(missing_ok=True)
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(made, file)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.rename(path)
+
+
+def main() -> int:
+    """The command line; returns the exit status."""
+    top = argparse.ArgumentParser(prog="python -m services.rotate", description="New secrets.")
+    top.add_argument("--secrets-key", action="store_true", help="of secret_env too")
+    options = top.parse_args()
+    data_dir = Path(Settings(os.environ).text("DATA_DIR", ".data")).absolute()
+    try:
+        with lock_data_dir(data_dir):
+            rotate(data_dir / FILE, secrets_key=options.secrets_key)
+    except (DataDirError, OSError) as error:
+        print(f"docker-job rotate: {error}", file=sys.stderr)
+        return 1
+    print("rotated: the next start uses the new secrets")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""An AWS of the test's own: moto behind a socket, so that the scripts run as they are."""
+
+import logging
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+from moto.ssm.models import Parameter, ssm_backends
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+ACCOUNT = "123456789012"
+REGION = "us-east-1"
+IMAGE_ID = "ami-0123456789abcdef0"
+UNSUPPORTED = re.compile(r"No Moto CloudFormation support for (\S+)")
+
+
+class MotoCloud:
+    """moto's server, and the scripts run against it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+            "AWS_SECRET_ACCESS_KEY": "not-a-secret",
+            "AWS_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "HOME": "/nonexistent",
+        }
+
+    def client(self, service: str) -> Any:
+        """A client of ours, to look and to prepare."""
+        client: Any = boto3.client(
+            service,
+            region_name=REGION,
+            endpoint_url=self.url,
+            aws_access_key_id="a",
+            aws_secret_access_key="b",
+        )
+        return client
+
+    def run(self, script: str, *arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
+        """Run deploy/*script*; an empty variable of *env* is taken out."""
+        merged = {name: value for name, value in {**self.env, **env}.items() if value}
+        return subprocess.run(
+            [ROOT / "deploy" / script, *arguments],
+            env=merged,
+            cwd="/",
+            text=True,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=100,
+            check=False,
+        )
+
+    def deploy(self, *arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
+        """Run deploy.sh."""
+        return self.run("deploy.sh", *arguments, **env)
+
+    def destroy(self, *arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
+        """Run destroy.sh."""
+        return self.run("destroy.sh", *arguments, **env)
+
+    def instances(self, tag: str) -> list[dict[str, Any]]:
+        """The instances that bear *tag* and are not terminated."""
+        found = self.client("ec2").describe_instances(
+            Filters=[
+                {"Name": "tag-key", "Values": [tag]},
+                {"Name": "instance-state-name", "Values": ["pending", "running"]},
+            ]
+        )
+        return [each for group in found["Reservations"] for each in group["Instances"]]
+
+
+@pytest.fixture
+def aws() -> Iterator[MotoCloud]:
+    """An empty account with a default VPC, and Canonical's images, which moto does not know."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    httpx.post(f"{url}/moto-api/reset").raise_for_status()
+    for architecture in ("arm64", "amd64"):
+        name = (
+            "/aws/service/canonical/ubuntu/server/24.04/stable/current/"
+            f"{architecture}/hvm/ebs-gp3/ami-id"
+        )
+        ssm_backends[ACCOUNT][REGION]._parameters[name].append(
+            Parameter(  # type: ignore[abstract]
+                account_id=ACCOUNT,
+                name=name,
+                value=IMAGE_ID,
+                parameter_type="String",
+                description="",
+                allowed_pattern=None,
+                keyid=None,
+                last_modified_date=datetime(2026, 1, 1, tzinfo=UTC),
+                version=1,
+                data_type="text",
+            )
+        )
+    try:
+        yield MotoCloud(url)
+    finally:
+        server.stop()
+
+
+class Unsupported(logging.Handler):
+    """Collects the resource types that moto's CloudFormation says it does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.types: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if found := UNSUPPORTED.match(record.getMessage()):
+            self.types.add(found[1])
+
+
+@pytest.fixture
+def unsupported() -> Iterator[set[str]]:
+    """The types that moto has passed over so far in this test."""
+    handler, logger = Unsupported(), logging.getLogger("moto")
+    logger.addHandler(handler)
+    yield handler.types
+    logger.removeHandler(handler)

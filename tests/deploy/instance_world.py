@@ -1,0 +1,246 @@
+"""What surrounds the services' instance at its first boot: metadata, CloudFormation, a machine."""
+
+import base64
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import uuid
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_network
+from pathlib import Path
+from urllib.parse import parse_qs
+
+from deploy.place import SERVICES_TAG
+from tests.deploy.conftest import ROOT, MotoCloud
+from tests.e2e.embedded_system import free_port
+
+MACHINE = "debian:trixie-slim"
+SUBNET = "{{(index .IPAM.Config 0).Subnet}}"
+SIGNALLED = (
+    '<SignalResourceResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/">'
+    "<ResponseMetadata><RequestId>1</RequestId></ResponseMetadata></SignalResourceResponse>"
+)
+
+
+class SmallServer:
+    """An HTTP server on a thread; `answer` gives status and body."""
+
+    def __init__(self) -> None:
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def _any(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+                status, text = outer.answer(self.command, self.path, self.headers, body)
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(text.encode())))
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            do_GET = do_PUT = do_POST = _any  # noqa: N815 - the names that http.server calls
+
+            def log_message(self, *_args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def answer(self, method: str, path: str, headers: Message, body: str) -> tuple[int, str]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class MetadataOfTheInstance(SmallServer):
+    """IMDSv2, as far as the start script asks."""
+
+    def __init__(self, instance_id: str, address: str) -> None:
+        self.facts = {"instance-id": instance_id, "local-ipv4": address}
+        super().__init__()
+
+    def answer(self, method: str, path: str, headers: Message, body: str) -> tuple[int, str]:
+        if method == "PUT":
+            return 200, "a-token"
+        if headers.get("X-aws-ec2-metadata-token") != "a-token":
+            return 401, ""
+        fact = self.facts.get(path.removeprefix("/latest/meta-data/"))
+        return (200, fact) if fact else (404, "")
+
+
+class SignalsToCloudFormation(SmallServer):
+    """CloudFormation's SignalResource, which moto lacks: keeps (stack, resource, id, status)."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[str, ...]] = []
+        super().__init__()
+
+    def answer(self, method: str, path: str, headers: Message, body: str) -> tuple[int, str]:
+        form = {key: values[0] for key, values in parse_qs(body).items()}
+        assert form["Action"] == "SignalResource", form
+        names = ("StackName", "LogicalResourceId", "UniqueId", "Status")
+        self.received.append(tuple(form[name] for name in names))
+        return 200, SIGNALLED
+
+
+class ServedCloud:
+    """A simulated cloud on this machine, at an address that containers reach."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        subnet = docker("network", "inspect", "bridge", "--format", SUBNET).strip()
+        self.host = str(next(ip_network(subnet).hosts()))  # the engine takes the first for itself
+        url = f"sim://0.0.0.0:{self.port}?seed=7&boot_seconds=0.5&stop_seconds=0.5"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "shared.served_cloud", url],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(20)
+
+
+class FirstBoot:
+    """The services' instance: a Debian container beside the engine, with the stack's user data."""
+
+    def __init__(self, aws: MotoCloud) -> None:
+        [instance] = aws.instances(SERVICES_TAG)
+        self.instance_id = str(instance["InstanceId"])
+        self._metadata = MetadataOfTheInstance(self.instance_id, instance["PrivateIpAddress"])
+        self.signals = SignalsToCloudFormation()
+        self._aws = aws
+        self._name = f"docker-job-test-{uuid.uuid4().hex[:8]}"
+        # The engine mounts these into its containers: they have to be the same path for both.
+        self._disk = Path(tempfile.mkdtemp(prefix="docker-job-instance-"))
+        self._disk.chmod(0o755)
+        (self._disk / "data").mkdir()
+        self._cloud = ServedCloud()
+        port = free_port()
+        self.api = f"http://127.0.0.1:{port}"
+        self.output = ""
+        script = self._user_data(instance, port)
+        (self._disk / "user-data").write_text(script)
+
+    def _user_data(self, instance: dict[str, str], port: int) -> str:
+        """The stack's, with what the test's docstring says changed."""
+        ec2 = self._aws.client("ec2")
+        [template] = ec2.describe_launch_templates()["LaunchTemplates"]
+        [version] = ec2.describe_launch_template_versions(
+            LaunchTemplateId=template["LaunchTemplateId"], Versions=["$Latest"]
+        )["LaunchTemplateVersions"]
+        script = base64.b64decode(version["LaunchTemplateData"]["UserData"]).decode()
+        more = "\n".join(
+            (
+                f"DOCKER_JOB_COMPUTE_URL=sim://{self._cloud.host}:{self._cloud.port}",
+                f"DOCKER_JOB_API_URL={self.api}",
+                "DOCKER_JOB_INSTANCE_ROLE_ARN=",
+                "DOCKER_JOB_INTERRUPTION_QUEUE_URL=",
+                "LOG_GROUP=",
+                f"DATA_DIR={self._disk}/data",
+                f"RUN_DIR={self._disk}/run",
+                f"DOCKER_JOB_PORT={port}",
+                f"COMPOSE_PROJECT_NAME={self._name}",
+                f"AWS_ENDPOINT_URL={self._aws.url}",
+            )
+        )
+        changed = script.replace("SETTINGS\napt-get", f"{more}\nSETTINGS\napt-get")
+        assert changed != script
+        # The source has to be where the engine can mount an empty file of it from.
+        return changed.replace("/opt/docker-job", f"{self._disk}/opt")
+
+    def run(self) -> None:
+        """The first boot. Raises AssertionError with what it said where it fails."""
+        mounts = ["/var/run/docker.sock", str(self._disk), f"{self._disk}/data"]
+        env = {
+            "AWS_ENDPOINT_URL": self._aws.url,
+            "AWS_ENDPOINT_URL_CLOUDFORMATION": self.signals.url,
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": self._metadata.url,
+            "AWS_ACCESS_KEY_ID": "of-the-instances-role",
+            "AWS_SECRET_ACCESS_KEY": "likewise",
+        }
+        docker(
+            *("run", "--detach", "--name", self._name, "--network", "host", "--init"),
+            *(part for each in mounts for part in ("--volume", f"{each}:{each}")),
+            *(part for name, value in env.items() for part in ("--env", f"{name}={value}")),
+            *(MACHINE, "sleep", "infinity"),
+        )
+        self._exec(f"{self._disk}/user-data")
+
+    def run_start_again(self) -> None:
+        """What systemd does at a reboot."""
+        self._exec(f"{self._disk}/opt/current/deploy/instance/start.sh")
+
+    def _exec(self, script: str) -> None:
+        done = subprocess.run(
+            ["docker", "exec", self._name, "bash", script],
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        self.output = done.stdout + done.stderr
+        assert done.returncode == 0, self.output[-6000:]
+
+    def access_key_of(self, service: str) -> str:
+        """Whose key the AWS SDK finds in a service's container."""
+        ask = "import boto3; print(boto3.Session().get_credentials().access_key)"
+        return docker("exec", f"{self._name}-{service}-1", "python", "-c", ask).strip()
+
+    def session_of(self, service: str) -> dict[str, str]:
+        """The session that the start script has written for a service."""
+        path = f"{self._disk}/data/secrets/{service}/aws_session"
+        found: dict[str, str] = json.loads(docker("exec", self._name, "cat", path))
+        return found
+
+    def secret_in_clear(self) -> str | None:
+        """Where one of the secrets stands in what the start has said or been given, if it does."""
+        secrets = [each.read_text() for each in (self._disk / "run" / "secrets").glob("*_*")]
+        assert len(secrets) >= 3
+        said = self.output + (self._disk / "user-data").read_text()
+        return next((each for each in secrets if each in said), None)
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        label = f"label=com.docker.compose.project={self._name}"
+        for kind in ("container", "volume", "network"):
+            listing = (
+                "ls",
+                "--quiet",
+                "--filter",
+                label,
+                *(["--all"] if kind == "container" else []),
+            )
+            for each in docker(kind, *listing).split():
+                docker(kind, "rm", *(["--force"] if kind != "network" else []), each)
+        with contextlib.suppress(AssertionError):
+            docker("rm", "--force", "--volumes", self._name)
+        found = re.search(r"RELEASE=([0-9a-f]+)", (self._disk / "user-data").read_text())
+        if found:
+            with contextlib.suppress(AssertionError):
+                docker("image", "rm", f"docker-job:{found[1]}")
+        # Files of the containers' users.
+        inside = ("--volume", f"{self._disk}:/disk", MACHINE, "find", "/disk", "-mindepth", "1")
+        docker("run", "--rm", *inside, "-delete")
+        shutil.rmtree(self._disk, ignore_errors=True)
+        self._cloud.close()
+        self.signals.close()
+        self._metadata.close()
+
+
+def docker(*arguments: str) -> str:
+    """What docker prints. Raises AssertionError where it fails."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -1,0 +1,107 @@
+"""What start.sh asks of AWS, step by step, as it runs it."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.conftest import ROOT, MotoCloud
+from tests.deploy.instance_world import MetadataOfTheInstance
+
+IMAGE_ID = "ami-0123456789abcdef0"
+
+
+class Instance:
+    """An instance in moto's EC2, and its metadata service."""
+
+    def __init__(self, aws: MotoCloud) -> None:
+        started = aws.client("ec2").run_instances(ImageId=IMAGE_ID, MinCount=1, MaxCount=1)
+        [found] = started["Instances"]
+        self.instance_id = str(found["InstanceId"])
+        self.zone = str(found["Placement"]["AvailabilityZone"])
+        self.metadata = MetadataOfTheInstance(self.instance_id, found["PrivateIpAddress"])
+        self._env = aws.env | {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.metadata.url}
+
+    def cloud(self, *arguments: str, said: str = "") -> "subprocess.CompletedProcess[str]":
+        """Run cloud.py, with *said* on its standard input."""
+        return subprocess.run(
+            [sys.executable, ROOT / "deploy" / "instance" / "cloud.py", *arguments],
+            env=self._env,
+            input=said,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
+@pytest.fixture
+def instance(aws: MotoCloud) -> Iterator[Instance]:
+    instance = Instance(aws)
+    yield instance
+    instance.metadata.close()
+
+
+def test_the_volume_is_attached_and_its_device_found_by_its_id(
+    aws: MotoCloud, instance: Instance, tmp_path: Path
+) -> None:
+    ec2 = aws.client("ec2")
+    volume = ec2.create_volume(Size=8, AvailabilityZone=instance.zone)["VolumeId"]
+    device = tmp_path / "disk/by-id" / f"nvme-Amazon_Elastic_Block_Store_{volume.replace('-', '')}"
+    device.parent.mkdir(parents=True)
+    device.touch()
+    for _ in range(2):  # a reboot finds it attached
+        run = instance.cloud("attach", volume, str(tmp_path))
+        assert run.stdout == f"{device}\n", run.stderr
+    [shown] = ec2.describe_volumes(VolumeIds=[volume])["Volumes"]
+    assert [each["InstanceId"] for each in shown["Attachments"]] == [instance.instance_id]
+
+
+def test_secrets_are_made_once_and_each_lies_in_a_file_for_its_owner_alone(
+    instance: Instance, tmp_path: Path
+) -> None:
+    assert instance.cloud("secrets", "docker-job", str(tmp_path)).returncode == 0
+    made = {each.name: each.read_text() for each in tmp_path.iterdir()}
+    assert set(made) == {"postgres_password", "rabbitmq_password", "secrets_key", "token_key"}
+    assert {len(each) for each in made.values()} == {64}
+    assert {each.stat().st_mode & 0o077 for each in tmp_path.iterdir()} == {0}
+    for each in tmp_path.iterdir():
+        each.unlink()
+    instance.cloud("secrets", "docker-job", str(tmp_path))
+    assert {each.name: each.read_text() for each in tmp_path.iterdir()} == made
+
+
+def test_a_secret_that_was_removed_is_made_anew(
+    aws: MotoCloud, instance: Instance, tmp_path: Path
+) -> None:
+    instance.cloud("secrets", "docker-job", str(tmp_path))
+    before = {each.name: each.read_text() for each in tmp_path.iterdir()}
+    aws.client("ssm").delete_parameter(Name="/docker-job/docker-job/token_key")
+    instance.cloud("secrets", "docker-job", str(tmp_path))
+    after = {each.name: each.read_text() for each in tmp_path.iterdir()}
+    assert [name for name in before if after[name] != before[name]] == ["token_key"]
+
+
+def test_the_last_words_of_a_start_that_failed_are_kept_in_the_log(
+    aws: MotoCloud, instance: Instance
+) -> None:
+    logs = aws.client("logs")
+    logs.create_log_group(logGroupName="/docker-job/docker-job")
+    assert instance.cloud("note", "/docker-job/docker-job", said="no room").returncode == 0
+    [stream] = logs.describe_log_streams(logGroupName="/docker-job/docker-job")["logStreams"]
+    assert stream["logStreamName"].startswith(f"start/{instance.instance_id}/")
+    [event] = logs.get_log_events(
+        logGroupName="/docker-job/docker-job", logStreamName=stream["logStreamName"]
+    )["events"]
+    assert event["message"] == "no room"
+
+
+def test_the_key_for_the_person_who_deploys_is_kept_encrypted(
+    aws: MotoCloud, instance: Instance
+) -> None:
+    assert instance.cloud("keep-first-key", "docker-job", said="djk_1_2\n").returncode == 0
+    name = "/docker-job/docker-job/first_api_key"
+    kept = aws.client("ssm").get_parameter(Name=name, WithDecryption=True)["Parameter"]
+    assert (kept["Type"], kept["Value"]) == ("SecureString", "djk_1_2")

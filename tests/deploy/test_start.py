@@ -1,0 +1,126 @@
+"""The services' instance at its first boot: its own user data and start script, run for real.
+
+What is real: the user data that CloudFormation was given, the packages, the source out of the
+bucket, the build, compose, database, broker and services, the API key, `/readyz`. The "instance" is
+a Debian container beside the machine's engine, AWS is moto, and besides:
+
+- the compute is a simulated cloud (there is no EC2: no role to show, no queue to read), and
+  containers log as the engine does (CloudWatch's driver asks with the engine's own credentials);
+- the data volume is a directory that is mounted already (a container has no devices), so attaching
+  and mounting are passed by; formatting is tried on files below;
+- the metadata service and CloudFormation's SignalResource, which moto lacks, are two small servers;
+- nothing in the container is systemd: its units are not written.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.deploy.conftest import ROOT, MotoCloud
+from tests.deploy.instance_world import FirstBoot
+from tests.e2e.compose_project import what_is_missing
+
+START = ROOT / "deploy" / "instance" / "start.sh"
+ALLOW = ("--allow", "203.0.113.0/24")
+
+
+@pytest.fixture
+def boot(aws: MotoCloud) -> Iterator[FirstBoot]:
+    """An instance whose user data has not run yet."""
+    if missing := what_is_missing():
+        pytest.skip(missing)
+    assert aws.deploy(*ALLOW).returncode == 0
+    boot = FirstBoot(aws)
+    yield boot
+    boot.close()
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.filterwarnings("ignore:Tried to parse")
+def test_the_first_boot_brings_readyz_to_200_leaves_a_key_and_signals(
+    aws: MotoCloud, boot: FirstBoot
+) -> None:
+    boot.run()
+    assert httpx.get(f"{boot.api}/readyz").status_code == 200
+    assert boot.signals.received == [("docker-job", "Services", boot.instance_id, "SUCCESS")]
+    assert httpx.get(f"{boot.api}/list").status_code == 401, "it is open to nobody without a key"
+
+    deployed = aws.deploy()
+    key = next(line.split()[-1] for line in deployed.stdout.splitlines() if "API key:" in line)
+    with httpx.Client(base_url=boot.api, headers={"Authorization": f"Bearer {key}"}) as caller:
+        check(aws, boot, caller)
+
+
+def check(aws: MotoCloud, boot: FirstBoot, caller: httpx.Client) -> None:
+    """What must be so after the first boot, and after a reboot."""
+    job = caller.post("/schedule", json={"docker_image": "alpine", "scheduled_for": "now"}).json()
+    with caller.stream("GET", f"/jobs/{job['id']}/logs?follow=1", timeout=60) as lines:
+        assert any(line == "event: end" for line in lines.iter_lines())
+    assert caller.get(f"/status/{job['id']}").json()["status"] == "DONE"
+
+    zone = aws.client("route53").list_hosted_zones()["HostedZones"][0]["Id"]
+    records = aws.client("route53").list_resource_record_sets(HostedZoneId=zone)
+    [named] = [each for each in records["ResourceRecordSets"] if each["Type"] == "A"]
+    assert named["Name"].startswith("api.docker-job.docker-job.internal")
+    [address] = aws.client("ec2").describe_addresses()["Addresses"]
+    assert address["InstanceId"] == boot.instance_id
+    assert boot.secret_in_clear() is None
+    for service in ("launcher", "reaper"):
+        assert boot.access_key_of(service) == boot.session_of(service)["AccessKeyId"]
+    assert boot.access_key_of("launcher") != boot.access_key_of("reaper")
+
+    boot.run_start_again()  # a reboot: nothing is made anew, and the job is still there
+    assert caller.get(f"/status/{job['id']}").json()["status"] == "DONE"
+    assert "making the first API key" not in boot.output
+
+
+def step(function: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """One function of the start script, by itself."""
+    script = f'source "{START}"; {function} "$@"'
+    return subprocess.run(
+        ["bash", "-c", script, "start", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def device() -> Iterator[Path]:
+    """A file of 64 MiB of zeros: as good as an empty volume for mkfs and blkid."""
+    if shutil.which("mkfs.ext4", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None:
+        pytest.skip("needs mkfs.ext4 (e2fsprogs)")
+    directory = Path(tempfile.mkdtemp())
+    path = directory / "device"
+    path.touch()
+    os.truncate(path, 64 << 20)
+    yield path
+    shutil.rmtree(directory)
+
+
+def test_an_empty_volume_is_formatted_and_one_with_data_is_never_again(device: Path) -> None:
+    first = step("format_if_empty", str(device))
+    assert first.returncode == 0, first.stderr
+    assert "which is empty" in first.stdout
+    before = device.read_bytes()
+    again = step("format_if_empty", str(device))
+    assert (again.returncode, again.stdout) == (0, "")
+    assert device.read_bytes() == before
+
+
+def test_a_volume_with_data_that_nobody_knows_is_left_alone(device: Path) -> None:
+    with device.open("r+b") as file:
+        file.seek(5 << 20)
+        file.write(b"somebody's data")
+    run = step("format_if_empty", str(device))
+    assert run.returncode == 1
+    assert "is left alone" in run.stderr
+    assert b"somebody's data" in device.read_bytes()
+
+
+def test_the_start_script_is_sound_bash() -> None:
+    for script in (ROOT / "deploy").rglob("*.sh"):
+        assert subprocess.run(["bash", "-n", script], check=False).returncode == 0, script
