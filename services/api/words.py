@@ -105,7 +105,7 @@ def _line(line: Any) -> Line:
     if stream not in STREAMS or not isinstance(text, str) or not isinstance(at, str):
         raise BadRequest("logs.lines[] must have at (ISO 8601), stream (stdout, stderr) and text")
     try:
-        datetime.fromisoformat(at)
+        datetime.fromisoformat(at if at.isprintable() else "")  # it takes NUL for the T
     except ValueError:
         raise BadRequest("logs.lines[].at must be an ISO 8601 moment") from None
     return at, stream, clean(text[:MAX_LINE])

@@ -66,9 +66,7 @@ def _serve(
         with bind("127.0.0.1", 0) as sock:
             server = http_server(world.api.app)
             serving = asyncio.create_task(server.serve(sockets=[sock]))
-            ready.set_result(
-                ServedWorld(world, asyncio.get_running_loop(), sock.getsockname()[1])
-            )
+            ready.set_result(ServedWorld(world, asyncio.get_running_loop(), sock.getsockname()[1]))
             await asyncio.wrap_future(leave)
             server.stop()
             await serving

@@ -110,7 +110,7 @@ def _of_a_job() -> dict[str, Any]:
         "`exit_code`.",
         "content": {
             "text/plain; charset=utf-8": {"schema": {"type": "string"}},
-            "text/event-stream; charset=utf-8": {"schema": {"type": "string"}},
+            "text/event-stream; charset=utf-8": {},  # 3.1 has no word for an event
         },
     }
     return {

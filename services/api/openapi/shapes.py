@@ -1,8 +1,9 @@
 """What JSON Schemas are put together from."""
 
 import re
+from datetime import datetime
 from functools import cache
-from typing import Any, TypeAlias, get_type_hints
+from typing import Any, TypeAlias, get_args, get_type_hints
 
 import msgspec
 
@@ -63,8 +64,10 @@ def _hints(struct: type[msgspec.Struct]) -> dict[str, Any]:
 
 def typed(struct: type[msgspec.Struct], field: str) -> Schema:
     """The schema of what *field* of *struct* holds, by its annotation."""
-    schema = msgspec.json.schema(_hints(struct)[field])
+    hint = _hints(struct)[field]
+    schema = msgspec.json.schema(hint)
     either = schema.get("anyOf", ())
     if len(either) == 2 and either[1] == {"type": "null"}:
-        return nullable(either[0])
-    return schema
+        schema = nullable(either[0])
+    # msgspec calls a datetime so only where its type insists on an offset: all of ours have one.
+    return schema | ({"format": "date-time"} if datetime in (hint, *get_args(hint)) else {})
