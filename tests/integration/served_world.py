@@ -5,12 +5,13 @@ import contextlib
 import threading
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from services.api.server import bind, http_server
 from services.migrate import TOPOLOGY, service_dsn
 from shared.bus.memory import MemoryBus
-from shared.clock import RealClock
+from shared.clock import VirtualClock
 from shared.db import open_database
 from shared.points import WatchedPoints
 from shared.runtime import Ports
@@ -19,6 +20,9 @@ from tests.conftest import PASSWORDS
 from tests.integration.api_world import World, a_config
 
 T = TypeVar("T")
+
+SERVED = {"SECRETS_KEY": "0f" * 32}
+"""The settings of the one that the tests share."""
 
 
 class ServedWorld:
@@ -56,7 +60,7 @@ def _serve(
     leave: "Future[None]",
 ) -> None:
     async def run() -> None:
-        clock = RealClock()
+        clock = VirtualClock(datetime(2026, 1, 1, tzinfo=UTC))
         db = await open_database(service_dsn(database_url, "api", PASSWORDS["api"]), "api", clock)
         wakeups = Wakeups(db.dsn, channel="api", identity="test")
         ports = Ports(

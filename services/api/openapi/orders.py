@@ -68,7 +68,7 @@ def _what(bounds: Bounds) -> dict[str, Schema]:
             "description": f"When: {when.FORMS}. A time of day is its next occurrence; it and a "
             "moment without an offset from UTC are read in `timezone`. At most "
             f"{when.LATEST.days} days away.",
-            "examples": ["now", "10:00", "+90s", "+3d", "2036-11-24T10:00:00+01:00"],
+            "examples": ["now", "10:00", "+90s", "+3d", "2030-11-24T10:00:00+01:00"],
         },
         "timezone": {
             "type": "string",

@@ -107,7 +107,7 @@ def _given(schema: Schema) -> Schema:
 def _takes(schema: Schema) -> str:
     """The type of *schema* and its limits, in a few words."""
     if "$ref" in schema:
-        return schema["$ref"].rpartition("/")[2].lower()
+        return str(schema["$ref"]).rpartition("/")[2].lower()
     if "anyOf" in schema:
         return " or ".join(_takes(each) for each in schema["anyOf"])
     if "enum" in schema:

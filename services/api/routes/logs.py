@@ -21,7 +21,7 @@ KEEP_ALIVE_SECONDS = 15.0
 LOOK_SECONDS = 2.0
 """A follower is woken when something changes here; this is for what changed through a replica."""
 
-FOLLOW = {"1": True, "true": True, "0": False, "false": False, "": False}
+FOLLOW = {"1": True, "true": True, "0": False, "false": False}
 
 Place = tuple[int, int]
 
