@@ -158,10 +158,10 @@ def _object(value: Any, name: str = "the body") -> dict[str, Any]:
 
 
 def _flag(fields: dict[str, Any], name: str, *, default: bool = False) -> bool:
-    """A boolean and nothing like one: the text "false" must not count as true."""
-    value = fields.get(name)
+    """A boolean, null for false, and nothing else: the text "false" must not count as true."""
+    value = fields.get(name, default)
     if value is None:
-        return default
+        return False
     if not isinstance(value, bool):
         raise BadRequest(f"{name} must be true or false")
     return value

@@ -58,7 +58,7 @@ def response_of(answer: httpx.Response) -> dict[str, Any] | None:
 
 async def check(answer: httpx.Response) -> None:
     """Fail where *answer* is not as it is described; of a stream its head alone is looked at."""
-    if answer.headers["content-type"] == "application/json":
+    if answer.headers.get("content-type") == "application/json":
         await answer.aread()
     check_now(answer)
 

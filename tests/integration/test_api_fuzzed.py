@@ -90,17 +90,19 @@ def whole_again(value: Any) -> Any:
 def authorized(case: Case, served: ServedWorld, reporter: Agent, finished: int) -> dict[str, str]:
     """Headers of somebody who may do this, to a job that is there to do it with."""
     world, path, fields = served.world, case.operation.path, case.path_parameters
+    valid = is_valid(case, ParameterLocation.BODY)
     if path == "/agent/claim":
-        job_id = served.do(launched(served))
         if isinstance(case.body, dict) and "identity" in case.body:
             return {}  # this deployment knows no role
-        if is_valid(case, ParameterLocation.BODY):
-            case.body = whole_again(case.body) | {"job_id": job_id, "attempt": 1}
+        job_id = served.do(launched(served)) if valid else reporter.job_id
+        if valid and isinstance(case.body, dict):
+            case.body = {**case.body, "job_id": job_id, "attempt": 1}
         return bearer(tokens.bootstrap_token(TOKEN_KEY, DEPLOYMENT, job_id, 1))
     if not is_valid(case, ParameterLocation.PATH):
         return {}
     if path in ("/agent/jobs/{id}/report", "/callback/{id}"):
-        agent = reporter if path.startswith("/agent") else served.do(world.running())
+        taken = valid and path.startswith("/callback")
+        agent = served.do(world.running()) if taken else reporter
         fields["id"] = agent.job_id
         return agent.headers
     if path == "/jobs/{id}/logs":

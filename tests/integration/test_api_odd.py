@@ -90,7 +90,7 @@ def test_a_log_line_may_hold_any_character(served: ServedWorld, field: str) -> N
         line[field] = line[field][:10] + character + line[field][11:]
         answer = httpx.post(
             f"{served.base_url}/agent/jobs/{agent.job_id}/report",
-            json={"logs": {"seq": 1, "lines": [line]}},
+            content=json.dumps({"logs": {"seq": 1, "lines": [line]}}),
             headers=agent.headers,
             timeout=10,
         )

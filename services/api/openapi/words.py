@@ -125,7 +125,7 @@ def _callback() -> dict[str, Schema]:
         "timed_out": told("The job's time limit passed.", FLAG),
         "pull_failed": told("The image could not be had.", FLAG),
         "for_good": told("The registry has no such image, or denies it.", FLAG),
-        "stopped": told("False: the container may run on. Default true.", FLAG),
+        "stopped": told("Left out: true. Else the container may run on.", FLAG),
     }
     done: dict[str, Schema] = {"exit_code": {"enum": [0, None]}, "error_message": message}
     neither = {"not": {"anyOf": [{"required": ["schedule"]}, {"required": ["failed"]}]}}
