@@ -9,7 +9,7 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help run test backup restore rotate restore-test lint format types check docs lock clean
+.PHONY: help run test bench backup restore rotate restore-test lint format types check docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -33,6 +33,9 @@ rotate: $(VENV)/.runtime ## new secrets, while it does not run (secret_env too: 
 
 restore-test: $(VENV)/.dev ## save, lose and restore, with jobs in flight: embedded and under compose
 	@$(BIN)/python -m pytest tests/e2e/test_restore.py tests/integration/test_restored.py $(ARGS)
+
+bench: $(VENV)/.runtime ## measure it beside its ceilings (some of it: make bench ARGS="--only accept --quick")
+	@$(BIN)/python -m bench $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, its format check, and who may import whom
 	@$(BIN)/python -m ruff check .

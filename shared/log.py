@@ -5,6 +5,7 @@ URL loses its password, a database error the row that it quotes, and control cha
 since a log line may quote hostile input. In doubt it hides too much.
 """
 
+import functools
 import logging
 import re
 import sys
@@ -24,10 +25,17 @@ _BEARER = re.compile(r"(Bearer\s+)\S+", re.IGNORECASE)
 # Postgres quotes the whole row where a constraint refuses it, env values and token hashes too.
 _FAILING_ROW = re.compile(r"(Failing row contains ).*", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# What each of them needs to find anything: one search instead of five for nearly every text.
+_SUSPICIOUS = re.compile(
+    r"://|[?&](?:password|token|secret)=|Bearer\s|Failing row|[\x00-\x08\x0b-\x1f\x7f-\x9f]",
+    re.IGNORECASE,
+)
 
 
 def mask(text: str) -> str:
     """*text* without URL passwords, bearer tokens, quoted rows and control characters."""
+    if _SUSPICIOUS.search(text) is None:
+        return text
     text = _URL_PASSWORD.sub(r"\1:***@", text)
     text = _QUERY_SECRET.sub(r"\1***", text)
     text = _BEARER.sub(r"\1***", text)
@@ -40,8 +48,13 @@ def redact(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
     return {key: _clean(key, value) for key, value in entry.items()}
 
 
+@functools.lru_cache(maxsize=1024)
+def _is_secret(key: str) -> bool:
+    return _SECRET_KEY.search(key) is not None
+
+
 def _clean(key: str, value: Any) -> Any:
-    if _SECRET_KEY.search(key):
+    if _is_secret(key):
         return "***"
     if isinstance(value, str):
         return mask(value)

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from shared.backoff import RECONNECT
 from shared.bus.port import Bus, BusUnavailable
 from shared.clock import Clock
-from shared.consumer import Consumer, Subscriber
+from shared.consumer import GATHER_SECONDS, Consumer, Reaction
 from shared.db import Database, is_transient
 from shared.events import Event
 from shared.log import get_logger
@@ -35,12 +35,14 @@ class Sweep:
     """A level-triggered, re-entrant pass over due rows.
 
     `run` returns when it must run next at the latest, or None for "after the interval". It is run
-    on its wake-up too (named as the sweep is).
+    on its wake-up too (named as the sweep is), but then not sooner than `gather_seconds` after the
+    last pass began: the first wake-up is followed at once, those of a flood are gathered.
     """
 
     name: str
     run: Callable[[], Awaitable[datetime | None]]
     interval_seconds: float
+    gather_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Service:
         name: str,
         ports: Ports,
         *,
-        subscribers: Mapping[type[Event], Subscriber],
+        subscribers: Mapping[type[Event], Reaction],
         sweeps: Sequence[Sweep],
     ) -> None:
         self.name = name
@@ -83,7 +85,12 @@ class Service:
         )
         relay = Relay(db=ports.db, bus=ports.bus, points=ports.points)
         self.sweeps: tuple[Sweep, ...] = (
-            Sweep("relay_outbox", relay.relay_outbox, interval_seconds=2),
+            Sweep(
+                "relay_outbox",
+                relay.relay_outbox,
+                interval_seconds=2,
+                gather_seconds=GATHER_SECONDS,
+            ),
             Sweep("retry_parked", self._consumer.retry_parked, interval_seconds=30),
             Sweep("prune_trace", relay.prune_trace, interval_seconds=600),
             *sweeps,
@@ -116,8 +123,10 @@ class Service:
 
     async def _run_sweep(self, sweep: Sweep) -> None:
         woken = self.ports.wakeups.event(sweep.name)
+        seconds = asyncio.get_running_loop().time
         failures = 0
         while not self._draining.is_set():
+            begun = seconds()
             woken.clear()  # before the pass: a wake-up during it means one more
             try:
                 next_at = await sweep.run()
@@ -127,7 +136,10 @@ class Service:
                 self._report(sweep, error, failures)
                 await self._pause(RECONNECT.delay(failures, random.random()))
                 continue
-            await self._wait(woken, self._seconds_until(next_at, sweep.interval_seconds))
+            wait = self._seconds_until(next_at, sweep.interval_seconds)
+            await self._wait(woken, wait)
+            if wait > 0 and (early := begun + sweep.gather_seconds - seconds()) > 0:
+                await self._pause(early)
 
     def _report(self, sweep: Sweep, error: Exception, failures: int) -> None:
         """Rows are the truth and the next pass sees them: no failure ends the sweep."""

@@ -19,7 +19,7 @@ from services.api.endings import decide_end
 from services.api.model import TERMINAL, Attempt, Case, Ending, Job, Step
 from services.api.refused import Refused
 from services.api.store import jobs as store
-from services.api.store import logs
+from services.api.store import logs, steps
 from services.api.store.jobs import Owner
 from services.api.store.logs import Line
 from shared import tokens
@@ -81,7 +81,7 @@ class AgentDesk:
             if step is None:
                 await store.beat(tx, owner)
             else:
-                await store.save_and_tell(tx, case.job, step)
+                await steps.save_and_tell(tx, case.job, step)
             if report.lines and report.seq is not None:
                 await self._keep_lines(tx, case.job, owner, report.seq, report.lines)
         if step is not None:
@@ -110,8 +110,7 @@ class AgentDesk:
         if cut:
             note = f"--- log cut here: a job's log is kept up to {limit} bytes ---"
             kept.append((tx.now.isoformat(), LOG_SOURCE, note))
-        if await logs.insert_batch(tx, owner, seq, kept):
-            await logs.count_bytes(tx, job.id, size, cut=cut)
+        await logs.keep_batch(tx, owner, seq, kept, size, cut=cut)
 
     async def call_back(self, bearer: str | None, job_id: int, word: Callback) -> Job:
         """Let the agent's word take effect.
@@ -128,7 +127,7 @@ class AgentDesk:
             must_be_current(job, attempt)
             step = self._decide(case, attempt, word, tx.now)
             if step is not None:
-                await store.save_and_tell(tx, job, step)
+                await steps.save_and_tell(tx, job, step)
                 job = step.job
             self.points.reached("api.callback_before_commit")
         # A crash here loses the answer only: the agent repeats its word and finds it heard.

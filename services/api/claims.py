@@ -20,7 +20,7 @@ from services.api.model import Attempt, Case, Job
 from services.api.refused import Refused
 from services.api.sealing import CannotOpen, open_secrets
 from services.api.store import jobs as store
-from services.api.store import proofs, secrets
+from services.api.store import proofs, secrets, steps
 from services.api.store.jobs import Owner
 from shared import tokens
 from shared.db import Database, Transaction
@@ -177,7 +177,7 @@ class ClaimDesk:
             rules = self.config.rules
             step = decisions.decide_interrupted(case, known, tx.now, self.jitter(), rules)
             if step is not None:
-                await store.save_and_tell(tx, case.job, step)
+                await steps.save_and_tell(tx, case.job, step)
             return GivenBack(attempt.number)
         because = _must_wait(case, attempt)
         if because is not None:
@@ -195,7 +195,7 @@ class ClaimDesk:
         waiting = decisions.decide_must_wait(
             attempt, because, claim.instance_id, tx.now, self.config.rules
         )
-        await store.save_attempt(tx, waiting)
+        await steps.save_attempt(tx, waiting)
 
     async def _bind_token(self, tx: Transaction, claim: Claim, attempt: Attempt) -> Attempt:
         hashed = tokens.token_hash(claim.token)
@@ -213,7 +213,7 @@ class ClaimDesk:
             now=tx.now,
             rules=self.config.rules,
         )
-        await store.save_attempt(tx, claimed)
+        await steps.save_attempt(tx, claimed)
         return claimed
 
 

@@ -1,11 +1,14 @@
-"""What the API makes of the others' facts: load under the job's lock, decide, save, tell."""
+"""What the API makes of the others' facts: load under the jobs' locks, decide, save, tell."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from services.api import decisions
-from services.api.model import Attempt, Case, Job, Rules, Step
-from services.api.store import jobs as store
+from services.api.model import Attempt, Case, Rules, Step
+from services.api.store.steps import Book, open_book
+from shared.consumer import follow
 from shared.db import Transaction
 from shared.events import (
     Event,
@@ -16,10 +19,32 @@ from shared.events import (
     LaunchDelayed,
     LaunchRefused,
 )
+from shared.wire import Envelope
 
 
 class UnknownJob(Exception):
     """A fact about a job that is not here: parked, and dead in the end, for a person to see."""
+
+
+@dataclass(frozen=True)
+class Booked:
+    """A handler that decides on the book of all jobs that a batch is about, and what it wakes."""
+
+    handler: Callable[[Any, Book, datetime], Sequence[Event]]
+    wakes: tuple[str, ...] = ()
+
+    async def handle(self, envelopes: Sequence[Envelope], tx: Transaction) -> list[Envelope]:
+        """Hand *envelopes*, all of one kind, to the handler one by one; save once."""
+        bodies: list[Any] = [each.body for each in envelopes]
+        # An orphan's end belongs to no job of ours.
+        book = await open_book(tx, {each.job_id for each in bodies if each.job_id is not None})
+        out = [
+            follow(envelope, event, tx)
+            for envelope in envelopes
+            for event in self.handler(envelope.body, book, tx.now)
+        ]
+        await book.save(tx)
+        return out
 
 
 @dataclass(frozen=True)
@@ -30,57 +55,58 @@ class Handlers:
     changed: Callable[[int], None]
     jitter: Callable[[], float]
 
-    async def on_instance_requested(
-        self, event: InstanceRequested, tx: Transaction
+    def on_instance_requested(
+        self, event: InstanceRequested, book: Book, now: datetime
     ) -> Sequence[Event]:
-        case, attempt = await self._load(tx, event.job_id, event.attempt)
-        step = decisions.decide_requested(case.job, attempt, tx.now)
-        return await self._save(tx, case.job, step)
+        case, attempt = _find(book, event.job_id, event.attempt)
+        step = decisions.decide_requested(case.job, attempt, now)
+        return self._take(book, step)
 
-    async def on_launch_delayed(self, event: LaunchDelayed, tx: Transaction) -> Sequence[Event]:
-        case, attempt = await self._load(tx, event.job_id, event.attempt)
-        step = decisions.decide_delayed(case.job, attempt, event, tx.now)
-        return await self._save(tx, case.job, step)
+    def on_launch_delayed(self, event: LaunchDelayed, book: Book, now: datetime) -> Sequence[Event]:
+        case, attempt = _find(book, event.job_id, event.attempt)
+        step = decisions.decide_delayed(case.job, attempt, event, now)
+        return self._take(book, step)
 
-    async def on_launch_refused(self, event: LaunchRefused, tx: Transaction) -> Sequence[Event]:
-        case, attempt = await self._load(tx, event.job_id, event.attempt)
-        step = decisions.decide_refused(case, attempt, event, tx.now, self.jitter(), self.rules)
-        return await self._save(tx, case.job, step)
+    def on_launch_refused(self, event: LaunchRefused, book: Book, now: datetime) -> Sequence[Event]:
+        case, attempt = _find(book, event.job_id, event.attempt)
+        step = decisions.decide_refused(case, attempt, event, now, self.jitter(), self.rules)
+        return self._take(book, step)
 
-    async def on_instance_launched(
-        self, event: InstanceLaunched, tx: Transaction
+    def on_instance_launched(
+        self, event: InstanceLaunched, book: Book, _now: datetime
     ) -> Sequence[Event]:
-        case, attempt = await self._load(tx, event.job_id, event.attempt)
+        case, attempt = _find(book, event.job_id, event.attempt)
         launched = decisions.decide_launched(attempt, event, self.rules)
-        return await self._save(tx, case.job, Step(job=case.job, attempts=(launched,)))
+        return self._take(book, Step(job=case.job, attempts=(launched,)))
 
-    async def on_instance_interrupted(
-        self, event: InstanceInterrupted, tx: Transaction
+    def on_instance_interrupted(
+        self, event: InstanceInterrupted, book: Book, now: datetime
     ) -> Sequence[Event]:
-        case, attempt = await self._load(tx, event.job_id, event.attempt)
+        case, attempt = _find(book, event.job_id, event.attempt)
         step = decisions.decide_told_interrupted(
-            case, attempt, event, tx.now, self.jitter(), self.rules
+            case, attempt, event, now, self.jitter(), self.rules
         )
-        return await self._save(tx, case.job, step)
+        return self._take(book, step)
 
-    async def on_instance_terminated(
-        self, event: InstanceTerminated, tx: Transaction
+    def on_instance_terminated(
+        self, event: InstanceTerminated, book: Book, now: datetime
     ) -> Sequence[Event]:
         if event.job_id is None or event.attempt is None:
             return ()  # an orphan that belonged to no job of ours
-        case, attempt = await self._load(tx, event.job_id, event.attempt)
-        step = decisions.decide_gone(case, attempt, event, tx.now, self.jitter(), self.rules)
-        return await self._save(tx, case.job, step)
+        case, attempt = _find(book, event.job_id, event.attempt)
+        step = decisions.decide_gone(case, attempt, event, now, self.jitter(), self.rules)
+        return self._take(book, step)
 
-    async def _load(self, tx: Transaction, job_id: int, number: int) -> tuple[Case, Attempt]:
-        case = await store.lock_case(tx, job_id)
-        if case is None or not any(each.number == number for each in case.attempts):
-            raise UnknownJob(f"there is no attempt {number} of job {job_id}")
-        return case, case.attempt(number)
-
-    async def _save(self, tx: Transaction, job: Job, step: Step | None) -> Sequence[Event]:
+    def _take(self, book: Book, step: Step | None) -> Sequence[Event]:
         if step is None:
             return ()
-        await store.save_step(tx, job, step)
-        self.changed(job.id)
+        book.take(step)
+        self.changed(step.job.id)
         return step.events
+
+
+def _find(book: Book, job_id: int, number: int) -> tuple[Case, Attempt]:
+    case = book.find(job_id)
+    if case is None or not any(each.number == number for each in case.attempts):
+        raise UnknownJob(f"there is no attempt {number} of job {job_id}")
+    return case, case.attempt(number)

@@ -163,11 +163,7 @@ class Intake:
                 composed.append(self._compose(waiting.orders, own, waiting.trace, now))
             await _write(conn, [each for written in composed for each in written])
         self._points.reached("api.accepted")
-        for written in composed:
-            for each in written:
-                _log.info(
-                    "job accepted", job=each.job.id, due_at=each.job.scheduled_for.isoformat()
-                )
+        _log.info("job accepted", jobs=[each.job.id for written in composed for each in written])
         self._wakeups.wake("relay_outbox")
         for waiting, written in zip(group, composed, strict=True):
             if not waiting.done.done():

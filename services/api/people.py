@@ -7,6 +7,7 @@ from typing import Any
 from services.api import decisions, render
 from services.api.model import Rules
 from services.api.store import jobs as store
+from services.api.store import steps
 from shared.db import Database
 from shared.log import get_logger
 from shared.points import Points
@@ -53,7 +54,7 @@ class Desk:
             if step is None:
                 status = case.job.status
                 raise AlreadyOver(f"job {job_id} is {status} already and cannot be cancelled")
-            await store.save_and_tell(tx, case.job, step)
+            await steps.save_and_tell(tx, case.job, step)
         self.points.reached("api.cancelled")
         _log.info("job cancelled", job=job_id, attempt=case.job.attempt)
         self.wakeups.wake("relay_outbox")

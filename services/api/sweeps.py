@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from services.api import decisions
 from services.api.model import Rules
-from services.api.store import jobs, keys, proofs
+from services.api.store import jobs, keys, proofs, steps
 from services.api.store.jobs import Owner
 from shared.db import Database, is_transient
 from shared.log import get_logger
@@ -56,7 +56,7 @@ class Sweeps:
             if attempt.check_at is None or attempt.check_at > tx.now:
                 return
             step = decisions.decide_overdue(case, attempt, tx.now, self.jitter(), self.rules)
-            await jobs.save_and_tell(tx, case.job, step)
+            await steps.save_and_tell(tx, case.job, step)
         if step.events:
             self.points.reached("api.silent_ended")
             self.changed(owner.job_id)

@@ -7,28 +7,38 @@ from datetime import datetime
 import msgspec
 
 from services.launcher.model import Batch, Intent, Launch
-from shared.db import Transaction
+from shared.consumer import Told
+from shared.db import Transaction, json_text
 from shared.events import InstanceRequested
 
 # A launch that is there already came from the same event, or is the tombstone of its cancellation.
-ADD_LAUNCH = """
+ADD_LAUNCHES = """
 INSERT INTO launches (job_id, attempt, state, requirements, trace, due_at, wanted_at)
-VALUES ($1, $2, 'wanted', $3, $4, $5, $5)
+SELECT job_id, attempt, 'wanted', requirements::jsonb, trace, $5, $5
+FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::text[])
+    AS new (job_id, attempt, requirements, trace)
 ON CONFLICT DO NOTHING
 """
 
 
-async def add_launch(tx: Transaction, event: InstanceRequested) -> None:
-    """Want an instance for the attempt, from now on, unless it is not wanted any more."""
+async def add_launches(tx: Transaction, told: Sequence[Told[InstanceRequested]]) -> None:
+    """Want an instance for each attempt, from now on, unless it is not wanted any more."""
     await tx.conn.execute(
-        ADD_LAUNCH, event.job_id, event.attempt, event.requirements, tx.trace, tx.now
+        ADD_LAUNCHES,
+        [each.event.job_id for each in told],
+        [each.event.attempt for each in told],
+        [json_text(each.event.requirements) for each in told],
+        [each.trace for each in told],
+        tx.now,
     )
 
 
 # Every expression sees the row as it was, so `state` in each CASE is the state before.
 GIVE_UP = """
 INSERT INTO launches (job_id, attempt, state, unwanted, settled_at)
-VALUES ($1, $2, 'cancelled', true, $3)
+SELECT DISTINCT job_id, attempt, 'cancelled', true, $3::timestamptz
+FROM unnest($1::bigint[], $2::integer[]) AS new (job_id, attempt)
+ORDER BY job_id, attempt
 ON CONFLICT (job_id, attempt) DO UPDATE SET
     unwanted = true,
     state = CASE launches.state WHEN 'wanted' THEN 'cancelled' ELSE launches.state END,
@@ -38,12 +48,15 @@ WHERE launches.state IN ('wanted', 'asked')
 """
 
 
-async def give_up(tx: Transaction, job_id: int, attempt: int) -> None:
-    """Nobody wants this instance any more: cancel what was not asked for, mark what was.
+async def give_up(tx: Transaction, attempts: Sequence[tuple[int, int]]) -> None:
+    """Nobody wants these instances any more: cancel what was not asked for, mark what was.
 
-    Where nothing is there yet, leave a tombstone. What is settled stays as it is.
+    *attempts* are job and attempt. Where nothing is there yet, leave a tombstone. What is settled
+    stays as it is.
     """
-    await tx.conn.execute(GIVE_UP, job_id, attempt, tx.now)
+    await tx.conn.execute(
+        GIVE_UP, [job_id for job_id, _ in attempts], [number for _, number in attempts], tx.now
+    )
 
 
 LOCK_DUE = """

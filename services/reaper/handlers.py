@@ -6,21 +6,20 @@ That an instance's attempt has ended is drawn from both rows by the sweep `termi
 from collections.abc import Sequence
 
 from services.reaper.store import instances, strangers
+from shared.consumer import Told
 from shared.db import Transaction
 from shared.events import AttemptEnded, Event, InstanceLaunched, LaunchesReported
 
 
-async def on_instance_launched(event: InstanceLaunched, tx: Transaction) -> Sequence[Event]:
-    """Watch over the instance, and count the telling."""
-    await instances.add_instance(tx, event)
-    await strangers.hear_telling(tx, event.told)
-    return ()
+async def on_instance_launched(told: Sequence[Told[InstanceLaunched]], tx: Transaction) -> None:
+    """Watch over the instances, and count the tellings."""
+    await instances.add_instances(tx, told)
+    await strangers.hear_tellings(tx, [each.event.told for each in told])
 
 
-async def on_attempt_ended(event: AttemptEnded, tx: Transaction) -> Sequence[Event]:
+async def on_attempt_ended(told: Sequence[Told[AttemptEnded]], tx: Transaction) -> None:
     """Its instance is to end, the one that is known or the one that will be."""
-    await instances.add_ended_attempt(tx, event)
-    return ()
+    await instances.add_ended_attempts(tx, [each.event for each in told])
 
 
 async def on_launches_reported(event: LaunchesReported, tx: Transaction) -> Sequence[Event]:

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from services.scheduler import store
+from shared.consumer import Told
 from shared.db import Transaction
 from shared.events import Event, JobCancelled, JobScheduled
 
 
-async def on_job_scheduled(event: JobScheduled, tx: Transaction) -> Sequence[Event]:
-    """Set the attempt's timer."""
-    await store.add_timer(tx, event)
-    return ()
+async def on_job_scheduled(told: Sequence[Told[JobScheduled]], tx: Transaction) -> None:
+    """Set the attempts' timers."""
+    await store.add_timers(tx, told)
 
 
 async def on_job_cancelled(event: JobCancelled, tx: Transaction) -> Sequence[Event]:

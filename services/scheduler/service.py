@@ -3,7 +3,7 @@
 from services.scheduler import NAME, handlers
 from services.scheduler.config import SchedulerConfig
 from services.scheduler.sweeps import Timers
-from shared.consumer import Subscriber
+from shared.consumer import Recording, Subscriber
 from shared.events import JobCancelled, JobScheduled
 from shared.runtime import Ports, Service, Sweep
 
@@ -17,7 +17,7 @@ def build(config: SchedulerConfig, ports: Ports) -> Service:
         NAME,
         ports,
         subscribers={
-            JobScheduled: Subscriber(handlers.on_job_scheduled, wakes=("fire_due",)),
+            JobScheduled: Recording(handlers.on_job_scheduled, wakes=("fire_due",)),
             JobCancelled: Subscriber(handlers.on_job_cancelled),
         },
         sweeps=(

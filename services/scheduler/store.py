@@ -6,22 +6,30 @@ from datetime import datetime
 import msgspec
 
 from services.scheduler.model import TRANSITIONS, Timer
-from shared.db import Transaction
+from shared.consumer import Told
+from shared.db import Transaction, json_text
 from shared.events import JobScheduled
 from shared.states import sources
 
 # A timer that is there already came from the same event, or is the tombstone of its cancellation.
-ADD_TIMER = """
+ADD_TIMERS = """
 INSERT INTO timers (job_id, attempt, state, due_at, requirements, trace)
-VALUES ($1, $2, 'waiting', $3, $4, $5)
+SELECT job_id, attempt, 'waiting', due_at, requirements::jsonb, trace
+FROM unnest($1::bigint[], $2::integer[], $3::timestamptz[], $4::text[], $5::text[])
+    AS new (job_id, attempt, due_at, requirements, trace)
 ON CONFLICT DO NOTHING
 """
 
 
-async def add_timer(tx: Transaction, event: JobScheduled) -> None:
-    """Wait for the attempt's time, unless it has been cancelled."""
+async def add_timers(tx: Transaction, told: Sequence[Told[JobScheduled]]) -> None:
+    """Wait for each attempt's time, unless it has been cancelled."""
     await tx.conn.execute(
-        ADD_TIMER, event.job_id, event.attempt, event.due_at, event.requirements, tx.trace
+        ADD_TIMERS,
+        [each.event.job_id for each in told],
+        [each.event.attempt for each in told],
+        [each.event.due_at for each in told],
+        [json_text(each.event.requirements) for each in told],
+        [each.trace for each in told],
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from services.api.store import jobs
+from services.api.store import jobs, steps
 from shared import tokens
 from shared.clock import VirtualClock
 from tests.integration.api_world import (
@@ -435,7 +435,7 @@ async def test_a_heartbeat_is_not_undone_by_a_fact_that_was_loaded_before_it(
         loaded = await jobs.load_attempt(tx.conn, job_id, 1)
         assert loaded is not None
         await world.report(agent)  # … is overtaken by a heartbeat, and saves what it had loaded
-        await jobs.save_attempt(tx, loaded)
+        await steps.save_attempt(tx, loaded)
     [saved] = (await world.rows())["attempts"]
     assert saved["heartbeat_at"] == "2026-01-01T00:00:05+00:00"
 

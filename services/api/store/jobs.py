@@ -1,4 +1,4 @@
-"""SQL of `jobs` and `attempts`: accept, load under lock, save."""
+"""SQL of `jobs` and `attempts`: accept, and load under lock; `steps` saves."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from services.api.model import TERMINAL, Attempt, Case, Job, Step
+from services.api.model import TERMINAL, Attempt, Case, Job
 from services.api.sealing import Sealed
-from shared import messaging, wire
-from shared.db import Connection, Transaction
+from shared import wire
+from shared.db import Connection, Transaction, json_text
 from shared.wire import Envelope
 
 NEXT_JOB_IDS = """
@@ -71,34 +71,29 @@ async def accept_jobs(
         [job.id for job in jobs],
         [job.name for job in jobs],
         [job.docker_image for job in jobs],
-        [None if job.command is None else _json(job.command) for job in jobs],
-        [_json(job.env_vars) for job in jobs],
-        [_json(job.labels) for job in jobs],
+        [None if job.command is None else json_text(job.command) for job in jobs],
+        [json_text(job.env_vars) for job in jobs],
+        [json_text(job.labels) for job in jobs],
         [job.scheduled_for for job in jobs],
         [job.timezone for job in jobs],
         [job.timeout_seconds for job in jobs],
         [job.trace for job in jobs],
         [job.created_at for job in jobs],
-        [_json(attempt.entered) for attempt in attempts],
+        [json_text(attempt.entered) for attempt in attempts],
         [fact.id for fact in facts],
         [fact.name for fact in facts],
         [wire.encode(fact) for fact in facts],
-        [_json(job.resources) for job in jobs],
+        [json_text(job.resources) for job in jobs],
         [job.capacity for job in jobs],
         [job.spot_wait_seconds for job in jobs],
         [job.retries for job in jobs],
-        [_json(job.secret_env) for job in jobs],
-        [_json(job.secrets) for job in jobs],
+        [json_text(job.secret_env) for job in jobs],
+        [json_text(job.secrets) for job in jobs],
         [job.registry_auth for job in jobs],
         list(secrets),
         [each.key_id for each in secrets.values()],
         [each.content for each in secrets.values()],
     )
-
-
-def _json(value: object) -> str:
-    """jsonb travels as text inside arrays: a list in a jsonb[] would be taken for a dimension."""
-    return msgspec.json.encode(value).decode()
 
 
 LOCK_JOB = "SELECT * FROM jobs WHERE id = $1 FOR UPDATE"
@@ -182,74 +177,6 @@ WHERE job_id = $1 AND number = $2 AND state <> 'ended'
 async def beat(tx: Transaction, owner: Owner) -> bool:
     """A sign of life; False where the attempt is over."""
     return bool(await tx.conn.execute(BEAT, owner.job_id, owner.attempt, tx.now) == "UPDATE 1")
-
-
-# Heartbeats take no lock on the job: one that came since the attempt was loaded must not be undone.
-# The transition's guard is the row lock, and the trigger behind it; these columns are all that may
-# change.
-SAVE_JOB = """
-UPDATE jobs SET status = $2, attempt = $3, exit_code = $4, error_message = $5, finished_at = $6
-WHERE id = $1
-"""
-SAVE_ATTEMPT = """
-INSERT INTO attempts (job_id, number, state, due_at, entered, waiting_because, waiting_until,
-    check_at, token_hash, runtime, heartbeat_at, interrupted_at, instance_id, instance_type, zone,
-    market,
-    hourly_price_usd, spot_instance_request_id, dies_by, container_stopped, cause, exit_code,
-    error_message, ended_at, instance_gone_at, billed_seconds, cost_usd, on_demand_hourly_price_usd,
-    rebalance_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-    $21, $22, $23, $24, $25, $26, $27, $28, $29)
-ON CONFLICT (job_id, number) DO UPDATE SET
-    state = excluded.state, due_at = excluded.due_at, entered = excluded.entered,
-    waiting_because = excluded.waiting_because, waiting_until = excluded.waiting_until,
-    check_at = excluded.check_at, token_hash = excluded.token_hash, runtime = excluded.runtime,
-    heartbeat_at = greatest(attempts.heartbeat_at, excluded.heartbeat_at),
-    interrupted_at = excluded.interrupted_at, instance_id = excluded.instance_id,
-    instance_type = excluded.instance_type, zone = excluded.zone,
-    market = excluded.market, hourly_price_usd = excluded.hourly_price_usd,
-    spot_instance_request_id = excluded.spot_instance_request_id, dies_by = excluded.dies_by,
-    container_stopped = excluded.container_stopped, cause = excluded.cause,
-    exit_code = excluded.exit_code, error_message = excluded.error_message,
-    ended_at = excluded.ended_at, instance_gone_at = excluded.instance_gone_at,
-    billed_seconds = excluded.billed_seconds, cost_usd = excluded.cost_usd,
-    on_demand_hourly_price_usd = excluded.on_demand_hourly_price_usd,
-    rebalance_at = excluded.rebalance_at
-"""
-
-
-async def save_attempt(tx: Transaction, attempt: Attempt) -> None:
-    """Write all of an attempt, new or known."""
-    values = {field: getattr(attempt, field) for field in Attempt.__struct_fields__}
-    await tx.conn.execute(SAVE_ATTEMPT, *values.values())
-
-
-WIPE_SECRETS = "DELETE FROM job_secrets WHERE job_id = $1"
-
-
-async def save_step(tx: Transaction, before: Job, step: Step) -> None:
-    """Write what a decision changed: its rows alone, the facts are the caller's to tell."""
-    if step.job != before:
-        job = step.job
-        await tx.conn.execute(
-            SAVE_JOB,
-            job.id,
-            job.status,
-            job.attempt,
-            job.exit_code,
-            job.error_message,
-            job.finished_at,
-        )
-    for attempt in step.attempts:
-        await save_attempt(tx, attempt)
-    if step.wipe_secrets:
-        await tx.conn.execute(WIPE_SECRETS, step.job.id)
-
-
-async def save_and_tell(tx: Transaction, before: Job, step: Step) -> None:
-    """Write a decision that a request or a sweep made, and its facts under the job's own trace."""
-    await save_step(tx, before, step)
-    await messaging.tell(tx, step.events, trace=before.trace)
 
 
 OVERDUE = """

@@ -17,25 +17,20 @@ class Batch(Struct, frozen=True):
     lines: list[Line]
 
 
-INSERT_BATCH = """
-INSERT INTO log_batches (job_id, attempt, seq, lines) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+KEEP_BATCH = """
+WITH kept AS (
+    INSERT INTO log_batches (job_id, attempt, seq, lines) VALUES ($1, $2, $3, $4)
+    ON CONFLICT DO NOTHING
+    RETURNING job_id)
+UPDATE jobs SET log_bytes = log_bytes + $5, log_cut = $6 FROM kept WHERE jobs.id = kept.job_id
 """
 
 
-async def insert_batch(tx: Transaction, owner: Owner, seq: int, lines: list[Line]) -> bool:
-    """Keep a batch; False where it is here already."""
-    result = await tx.conn.execute(INSERT_BATCH, owner.job_id, owner.attempt, seq, lines)
-    return bool(result == "INSERT 0 1")
-
-
-COUNT_BYTES = """
-UPDATE jobs SET log_bytes = log_bytes + $2, log_cut = $3 WHERE id = $1
-"""
-
-
-async def count_bytes(tx: Transaction, job_id: int, added: int, *, cut: bool) -> None:
-    """Count *added* bytes of log against the job's bound."""
-    await tx.conn.execute(COUNT_BYTES, job_id, added, cut)
+async def keep_batch(
+    tx: Transaction, owner: Owner, seq: int, lines: list[Line], size: int, *, cut: bool
+) -> None:
+    """Keep a batch and count its *size* in bytes against the job's bound, unless it is here."""
+    await tx.conn.execute(KEEP_BATCH, owner.job_id, owner.attempt, seq, lines, size, cut)
 
 
 READ_BATCHES = """

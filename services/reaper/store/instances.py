@@ -7,51 +7,60 @@ from datetime import datetime
 import msgspec
 
 from services.reaper.model import TRANSITIONS, Gone, Recorded, Watched
+from shared.consumer import Told
 from shared.db import Transaction
 from shared.events import AttemptEnded, InstanceLaunched
 from shared.states import sources
 
 # An instance that is there already was adopted as an orphan: it is being ended, and stays so.
-ADD_INSTANCE = """
+ADD_INSTANCES = """
 INSERT INTO instances (instance_id, job_id, attempt, launch_token, trace, state, market,
     hourly_price_usd, launched_at, dies_by)
-VALUES ($1, $2, $3, $4, $5, 'running', $6, $7, $8, $9)
+SELECT instance_id, job_id, attempt, launch_token, trace, 'running', market, hourly_price_usd,
+    launched_at, dies_by
+FROM unnest($1::text[], $2::bigint[], $3::integer[], $4::text[], $5::text[], $6::text[],
+    $7::double precision[], $8::timestamptz[], $9::timestamptz[])
+    AS new (instance_id, job_id, attempt, launch_token, trace, market, hourly_price_usd,
+        launched_at, dies_by)
 ON CONFLICT DO NOTHING
 """
 
 
-async def add_instance(tx: Transaction, event: InstanceLaunched) -> None:
-    """Watch over an instance from now on."""
+async def add_instances(tx: Transaction, told: Sequence[Told[InstanceLaunched]]) -> None:
+    """Watch over these instances from now on."""
+    events = [each.event for each in told]
     await tx.conn.execute(
-        ADD_INSTANCE,
-        event.instance_id,
-        event.job_id,
-        event.attempt,
-        event.launch_token,
-        tx.trace,
-        event.market,
-        event.hourly_price_usd,
-        event.launched_at,
-        event.dies_by,
+        ADD_INSTANCES,
+        [each.instance_id for each in events],
+        [each.job_id for each in events],
+        [each.attempt for each in events],
+        [each.launch_token for each in events],
+        [each.trace for each in told],
+        [each.market for each in events],
+        [each.hourly_price_usd for each in events],
+        [each.launched_at for each in events],
+        [each.dies_by for each in events],
     )
 
 
-ADD_ENDED_ATTEMPT = """
+ADD_ENDED_ATTEMPTS = """
 INSERT INTO ended_attempts (job_id, attempt, cause, ended_at, terminate_after)
-VALUES ($1, $2, $3, $4, $5)
+SELECT job_id, attempt, cause, ended_at, terminate_after
+FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::timestamptz[], $5::timestamptz[])
+    AS new (job_id, attempt, cause, ended_at, terminate_after)
 ON CONFLICT DO NOTHING
 """
 
 
-async def add_ended_attempt(tx: Transaction, event: AttemptEnded) -> None:
-    """Remember that an attempt needs its instance no more."""
+async def add_ended_attempts(tx: Transaction, events: Sequence[AttemptEnded]) -> None:
+    """Remember that these attempts need their instances no more."""
     await tx.conn.execute(
-        ADD_ENDED_ATTEMPT,
-        event.job_id,
-        event.attempt,
-        event.cause,
-        event.ended_at,
-        event.terminate_after,
+        ADD_ENDED_ATTEMPTS,
+        [each.job_id for each in events],
+        [each.attempt for each in events],
+        [each.cause for each in events],
+        [each.ended_at for each in events],
+        [each.terminate_after for each in events],
     )
 
 

@@ -10,12 +10,14 @@ from shared.compute.port import Instance
 from shared.db import Transaction
 from shared.events import LaunchesReported
 
-HEAR_TELLING = "INSERT INTO heard_tellings (told) VALUES ($1) ON CONFLICT DO NOTHING"
+HEAR_TELLINGS = """
+INSERT INTO heard_tellings (told) SELECT unnest($1::bigint[]) ON CONFLICT DO NOTHING
+"""
 
 
-async def hear_telling(tx: Transaction, told: int) -> None:
-    """Remember that telling number *told* is here."""
-    await tx.conn.execute(HEAR_TELLING, told)
+async def hear_tellings(tx: Transaction, told: Sequence[int]) -> None:
+    """Remember that the tellings with the numbers *told* are here."""
+    await tx.conn.execute(HEAR_TELLINGS, told)
 
 
 RAISE_WATERMARK = """

@@ -157,16 +157,23 @@ class Subscription:
     async def _flush(self) -> None:
         """Tell the broker what is settled: at once up to the first that is not, the rest singly."""
         while self._settled:
-            upto = 0
-            while self._unsettled and self._unsettled[0] in self._settled:
-                upto = self._unsettled.popleft()
-                self._settled.discard(upto)
+            # Before anything is awaited: `close` flushes too, maybe while this is under way.
+            upto, singly = self._take_settled()
             if upto:
                 await self._channel.basic_ack(upto, multiple=True, wait=False)
-            for tag in sorted(self._settled):
-                self._settled.discard(tag)
-                self._unsettled.remove(tag)
+            for tag in singly:
                 await self._channel.basic_ack(tag, wait=False)
+
+    def _take_settled(self) -> tuple[int, list[int]]:
+        upto = 0
+        while self._unsettled and self._unsettled[0] in self._settled:
+            upto = self._unsettled.popleft()
+            self._settled.discard(upto)
+        singly = sorted(self._settled)
+        self._settled.clear()
+        for tag in singly:
+            self._unsettled.remove(tag)
+        return upto, singly
 
 
 async def open_subscription(channel: Channel, queue: str, prefetch: int) -> Subscription:

@@ -1,0 +1,110 @@
+"""Accepting jobs: one at a time, mixed with reads, by the thousand; all services running."""
+
+import json
+
+from bench.bare import Ceiling as BareServer
+from bench.bare import run_ceiling
+from bench.client import Ask, Outcome
+from bench.report import Ceiling, Figure, Goal, at_least, of_ceiling
+from bench.run import Run
+from bench.system import System, run_system
+
+PART = "accept"
+FIRST_SYSTEM = 238.0
+"""Jobs that the first system accepted a second, with 32 clients."""
+
+ORDER = {"docker_image": "alpine:3.20", "scheduled_for": "+3d", "env_vars": {"KEY": "VALUE"}}
+ONE = Ask(kind="accept", method="POST", paths=["/schedule"], body=json.dumps(ORDER))
+THOUSAND = Ask(kind="accept", method="POST", paths=["/schedule"], body=json.dumps([ORDER] * 1000))
+ECHO = Ask(kind="echo", method="POST", paths=["/echo"], body=json.dumps(ORDER))
+
+
+async def measure(run: Run) -> None:
+    """All of it. The ceilings run alone, since they have no services of their own."""
+    seconds = run.pick(5, 2)
+    async with run_system(run.servers) as system:
+        async with run_ceiling(system.database_url) as bare:
+            for clients in (1, 8, 32):
+                await _one_at_a_time(run, system, bare, clients, seconds)
+            await _mixed(run, system, seconds)
+            await _thousands(run, system, bare, seconds)
+        run.keep_peaks(system.peak_bytes)
+
+
+async def _one_at_a_time(
+    run: Run, system: System, bare: BareServer, clients: int, seconds: float
+) -> None:
+    echo = await bare.load(clients, seconds / 2, ECHO)
+    before = await bare.load(clients, seconds / 2, ONE)
+    ours = await system.load(clients, seconds, ONE)
+    settling = await system.settled()
+    after = await bare.load(clients, seconds / 2, ONE)
+    group = (before.rate + after.rate) / 2  # around it, since the machine is not always the same
+    goals: tuple[Goal, ...] = ()
+    if clients == 32:
+        goals = (at_least(10 * FIRST_SYSTEM), of_ceiling(0.5))
+    run.add(
+        Figure(
+            part=PART,
+            name=f"one job a request, {_clients(clients)}",
+            value=ours.rate,
+            unit="jobs/s",
+            ceiling=Ceiling("bare group insert", group),
+            goals=goals,
+            detail=_times(ours)
+            | {"bare_echo_rate": echo.rate, "until_scheduler_has_all_seconds": settling},
+        )
+    )
+
+
+async def _mixed(run: Run, system: System, seconds: float) -> None:
+    newest = await system.count("SELECT max(id) FROM api.jobs")
+    ids = range(max(1, newest - 1000), newest + 1)
+    reads = Ask(kind="status", method="GET", paths=[f"/status/{each}" for each in ids])
+    pages = Ask(kind="list", method="GET", paths=["/list?limit=100"], weight=0.1)
+    ours = await system.load(32, seconds, ONE, reads, pages)
+    await system.settled()
+    taken = ours.kinds["accept"]
+    run.add(
+        Figure(
+            part=PART,
+            name="mixed with as many /status and a tenth of /list, 32 clients",
+            value=taken.rate,
+            unit="jobs/s",
+            detail={
+                "p50_ms": taken.p50_ms,
+                "p99_ms": taken.p99_ms,
+                "status_rate": ours.kinds["status"].rate,
+                "status_p99_ms": ours.kinds["status"].p99_ms,
+                "list_rate": ours.kinds["list"].rate,
+                "list_p99_ms": ours.kinds["list"].p99_ms,
+            },
+        )
+    )
+
+
+async def _thousands(run: Run, system: System, bare: BareServer, seconds: float) -> None:
+    group = await bare.load(2, seconds / 2, THOUSAND)
+    ours = await system.load(2, seconds, THOUSAND)
+    run.say("accept: the scheduler takes what is left")
+    settling = await system.settled(seconds=300)
+    run.add(
+        Figure(
+            part=PART,
+            name="1,000 jobs a request, 2 clients",
+            value=1000 * ours.rate,
+            unit="jobs/s",
+            ceiling=Ceiling("bare insert", 1000 * group.rate),
+            goals=(at_least(20_000),),
+            detail=_times(ours) | {"until_scheduler_has_all_seconds": settling},
+        )
+    )
+
+
+def _times(ours: Outcome) -> dict[str, float]:
+    taken = ours.kinds["accept"]
+    return {"p50_ms": taken.p50_ms, "p99_ms": taken.p99_ms}
+
+
+def _clients(count: int) -> str:
+    return "1 client" if count == 1 else f"{count} clients"

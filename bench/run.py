@@ -1,0 +1,47 @@
+"""What every part of a run is given, and what it gathers."""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bench.report import Figure
+from bench.servers import Servers
+
+
+@dataclass
+class Run:
+    """One run: *quick* is a small one, for a look while working."""
+
+    servers: Servers
+    quick: bool
+    figures: list[Figure] = field(default_factory=list)
+    lateness: dict[str, list[float]] = field(default_factory=dict)
+    peak_bytes: dict[str, int] = field(default_factory=dict)
+    begun: float = field(default_factory=time.monotonic)
+
+    def say(self, text: str) -> None:
+        """Progress, for whoever waits."""
+        print(f"{time.monotonic() - self.begun:6.1f} s  {text}", file=sys.stderr, flush=True)
+
+    def add(self, *figures: Figure) -> None:
+        """Keep *figures*, and say them."""
+        for each in figures:
+            self.figures.append(each)
+            bound = "" if each.ratio is None else f" ({each.ratio:.2f} of {each.ceiling.name})"  # type: ignore[union-attr]
+            self.say(f"{each.part}: {each.name}: {each.value:,.4g} {each.unit}{bound}")
+
+    def keep_peaks(self, peaks: dict[str, int]) -> None:
+        """Keep the most that each process has held in any part."""
+        for name, held in peaks.items():
+            self.peak_bytes[name] = max(held, self.peak_bytes.get(name, 0))
+
+    def pick(self, whole: float, quick: float) -> float:
+        """The size for this run."""
+        return quick if self.quick else whole
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that *share* of *values* do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

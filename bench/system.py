@@ -1,0 +1,202 @@
+"""The four services as processes of their own, on a database and a virtual host of their own."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from bench.client import Ask, Load, Outcome, put_load
+from bench.memory import pss_bytes
+from bench.servers import Servers, fresh_database, fresh_vhost
+from services.migrate import PUBLISHES, SERVICES, TOPOLOGY, migrate_all
+from shared.bus.rabbitmq import declare
+from shared.db import Connection, connect
+
+NAMES = tuple(service.NAME for service in SERVICES)
+PASSWORDS = dict.fromkeys(NAMES, "bench")
+READY_SECONDS = 60.0
+SAMPLE_SECONDS = 0.5
+HOST = "127.0.0.1"
+
+EACH_ALONE = {name: f"services.{name}" for name in NAMES}
+"""Process -> the module that it runs."""
+
+ONE_CLOUD = {"api": "services.api", "scheduler": "services.scheduler", "cloud": "bench.cloud"}
+"""A virtual cloud lives in one process, so launcher and reaper share theirs."""
+
+
+@dataclass
+class System:
+    """A running system. *admin* sees all of its database."""
+
+    admin: Connection
+    bus_url: str
+    database_url: str
+    port: int
+    pids: dict[str, int]
+    peak_bytes: dict[str, int] = field(default_factory=dict)
+
+    def memory(self) -> dict[str, int]:
+        """What each process holds now, in bytes."""
+        return {name: pss_bytes(pid) for name, pid in self.pids.items()}
+
+    async def load(self, clients: int, seconds: float, *asks: Ask) -> Outcome:
+        """Put load on the API."""
+        return await put_load(
+            Load(host=HOST, port=self.port, clients=clients, seconds=seconds, asks=asks)
+        )
+
+    async def accept(self, orders: bytes) -> None:
+        """POST *orders* once."""
+        request = urllib.request.Request(
+            f"http://{HOST}:{self.port}/schedule", data=orders, method="POST"
+        )
+        with await asyncio.to_thread(urllib.request.urlopen, request) as answer:
+            answer.read()
+
+    async def count(self, sql: str, *args: object) -> int:
+        """The number that *sql* selects."""
+        return int(await self.admin.fetchval(sql, *args) or 0)
+
+    async def until(self, sql: str, least: int, *, seconds: float, every: float = 0.1) -> None:
+        """Wait until *sql* selects *least* or more. Raises TimeoutError, which says how many."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while (found := await self.count(sql)) < least:
+            if loop.time() > deadline:
+                raise TimeoutError(f"{found} of {least} after {seconds:g} s: {sql}")
+            await asyncio.sleep(every)
+
+    async def settled(self, *, seconds: float = 120) -> float:
+        """Wait until every accepted job has its timer; returns for how long it took."""
+        begun = datetime.now(UTC)
+        jobs = await self.count("SELECT count(*) FROM api.jobs")
+        await self.until("SELECT count(*) FROM scheduler.timers", jobs, seconds=seconds)
+        return (datetime.now(UTC) - begun).total_seconds()
+
+
+@contextlib.asynccontextmanager
+async def run_system(
+    servers: Servers,
+    processes: Mapping[str, str] = EACH_ALONE,
+    settings: Mapping[str, str] | None = None,
+) -> AsyncIterator[System]:
+    """A fresh system, ready. *settings* are environment variables without their prefix."""
+    async with contextlib.AsyncExitStack() as stack:
+        database_url = await stack.enter_async_context(fresh_database(servers))
+        bus_url = await stack.enter_async_context(fresh_vhost(servers))
+        await migrate_all(database_url, PASSWORDS)
+        await declare(bus_url, servers.management_url, TOPOLOGY, PUBLISHES, PASSWORDS)
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        port = free_port()
+        environment = _environment(database_url, bus_url, port, settings or {})
+        pids = {}
+        for name, module in processes.items():
+            ready = {"DOCKER_JOB_READY_FILE": str(directory / f"{name}.ready")}
+            process = stack.enter_context(
+                running(module, environment | ready, directory / f"{name}.log")
+            )
+            pids[name] = process.pid
+        admin = await connect(database_url, command_seconds=300)
+        stack.push_async_callback(admin.close)
+        await _until_ready(port, [directory / f"{name}.ready" for name in pids if name != "api"])
+        system = System(admin, bus_url, database_url, port, pids)
+        sampling = asyncio.create_task(_sample(system))
+        stack.callback(sampling.cancel)
+        yield system
+
+
+def _environment(
+    database_url: str, bus_url: str, port: int, settings: Mapping[str, str]
+) -> dict[str, str]:
+    chosen = {
+        "DATABASE_URL": _without_login(database_url),
+        "DATABASE_PASSWORD": PASSWORDS["api"],
+        "BUS_URL": _without_login(bus_url),
+        "BUS_PASSWORD": PASSWORDS["api"],
+        "DEPLOYMENT": "bench",
+        "TOKEN_KEY": "b" * 64,
+        "API_URL": f"http://{HOST}:{port}",
+        "HOST": HOST,
+        "PORT": str(port),
+        # Its agents never say a word: what is measured ends with the launch.
+        "COMPUTE_URL": "sim://?boot_seconds=86400",
+        # The reaper's own cloud is an empty one, and it must not miss the launcher's instances.
+        "REAP_WATCH_SECONDS": "3600",
+        **settings,
+    }
+    return dict(os.environ) | {f"DOCKER_JOB_{name}": value for name, value in chosen.items()}
+
+
+def _without_login(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+@contextlib.contextmanager
+def running(
+    module: str, environment: Mapping[str, str], log: Path, *arguments: str
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """*module* as a process, ended behind the block."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            env=dict(environment),
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+async def _until_ready(port: int, files: list[Path]) -> None:
+    deadline = asyncio.get_running_loop().time() + READY_SECONDS
+    while not (all(file.exists() for file in files) and await answers(port, "/readyz")):
+        if asyncio.get_running_loop().time() > deadline:
+            raise RuntimeError("the services are not ready")
+        await asyncio.sleep(0.1)
+
+
+async def answers(port: int, path: str) -> bool:
+    """Whether a GET of *path* is answered well."""
+
+    def ask() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=3) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    return await asyncio.to_thread(ask)
+
+
+async def _sample(system: System) -> None:
+    """Keep the most that each process has held."""
+    while True:
+        for name, held in system.memory().items():
+            system.peak_bytes[name] = max(held, system.peak_bytes.get(name, 0))
+        await asyncio.sleep(SAMPLE_SECONDS)

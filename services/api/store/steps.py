@@ -1,0 +1,139 @@
+"""SQL of decisions: all that one or many of them change, locked by two statements, saved by one."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from msgspec.structs import asdict
+
+from services.api.model import Attempt, Case, Job, Step
+from services.api.store.jobs import as_attempt, as_job
+from shared import wire
+from shared.db import Transaction
+from shared.wire import Envelope
+
+_COLUMNS = ", ".join(Attempt.__struct_fields__)
+# Heartbeats take no lock on the job: one that came since the attempt was loaded must not be undone.
+_NEW_VALUES = ", ".join(
+    f"{field} = excluded.{field}"
+    for field in Attempt.__struct_fields__
+    if field not in ("job_id", "number", "heartbeat_at")
+)
+
+# The transition's guard is the row lock, and the trigger behind it; these columns of a job are all
+# that may change.
+SAVE = f"""
+WITH saved_jobs AS (
+    UPDATE jobs SET status = new.status, attempt = new.attempt, exit_code = new.exit_code,
+        error_message = new.error_message, finished_at = new.finished_at
+    FROM unnest($1::bigint[], $2::text[], $3::integer[], $4::integer[], $5::text[],
+                $6::timestamptz[])
+        AS new (id, status, attempt, exit_code, error_message, finished_at)
+    WHERE jobs.id = new.id
+), saved_attempts AS (
+    INSERT INTO attempts ({_COLUMNS})
+    SELECT {_COLUMNS} FROM jsonb_populate_recordset(NULL::attempts, $7)
+    ON CONFLICT (job_id, number) DO UPDATE SET {_NEW_VALUES},
+        heartbeat_at = greatest(attempts.heartbeat_at, excluded.heartbeat_at)
+), wiped_secrets AS (
+    DELETE FROM job_secrets WHERE job_id = ANY ($12::bigint[])
+)
+INSERT INTO outbox (event_id, name, body, created_at)
+SELECT event_id, name, body, $11
+FROM unnest($8::uuid[], $9::text[], $10::bytea[]) AS new (event_id, name, body)
+"""  # noqa: S608 - the names of our own fields
+
+
+async def _save(
+    tx: Transaction,
+    jobs: Sequence[Job],
+    attempts: Iterable[Attempt],
+    facts: Sequence[Envelope] = (),
+    wiped: Sequence[int] = (),
+) -> None:
+    await tx.conn.execute(
+        SAVE,
+        [job.id for job in jobs],
+        [job.status for job in jobs],
+        [job.attempt for job in jobs],
+        [job.exit_code for job in jobs],
+        [job.error_message for job in jobs],
+        [job.finished_at for job in jobs],
+        [_as_row(attempt) for attempt in attempts],
+        [fact.id for fact in facts],
+        [fact.name for fact in facts],
+        [wire.encode(fact) for fact in facts],
+        tx.now,
+        wiped,
+    )
+
+
+def _as_row(attempt: Attempt) -> dict[str, Any]:
+    """Its columns as Postgres reads them from JSON."""
+    row = asdict(attempt)
+    if attempt.token_hash is not None:
+        row["token_hash"] = f"\\x{attempt.token_hash.hex()}"
+    return row
+
+
+async def save_attempt(tx: Transaction, attempt: Attempt) -> None:
+    """Write all of an attempt, new or known."""
+    await _save(tx, [], [attempt])
+
+
+async def save_and_tell(tx: Transaction, before: Job, step: Step) -> None:
+    """Write a decision that a request or a sweep made, and its facts under the job's own trace."""
+    facts = [wire.wrap(event, at=tx.now, trace=before.trace) for event in step.events]
+    jobs = [step.job] if step.job != before else []
+    await _save(tx, jobs, step.attempts, facts, [step.job.id] if step.wipe_secrets else [])
+
+
+class Book:
+    """Locked jobs with all of their attempts, and what decisions have made of them since."""
+
+    def __init__(self, cases: Mapping[int, Case]) -> None:
+        self._cases = dict(cases)
+        self._jobs: dict[int, Job] = {}
+        self._attempts: dict[tuple[int, int], Attempt] = {}
+        self._wiped: set[int] = set()
+
+    def find(self, job_id: int) -> Case | None:
+        """A job with its attempts, as they are by now."""
+        return self._cases.get(job_id)
+
+    def take(self, step: Step) -> None:
+        """Keep what a decision changed."""
+        case = self._cases[step.job.id]
+        if step.job != case.job:
+            self._jobs[step.job.id] = step.job
+            case = Case(step.job, case.attempts)
+        for each in step.attempts:
+            self._attempts[each.job_id, each.number] = each
+            case = case.with_attempt(each)
+        if step.wipe_secrets:
+            self._wiped.add(step.job.id)
+        self._cases[step.job.id] = case
+
+    async def save(self, tx: Transaction) -> None:
+        """Write what has changed; the facts are the caller's to tell."""
+        if self._jobs or self._attempts or self._wiped:
+            jobs, attempts = list(self._jobs.values()), self._attempts.values()
+            await _save(tx, jobs, attempts, wiped=list(self._wiped))
+
+
+# In the order of the ids, so that two batches never wait for each other.
+LOCK_JOBS = "SELECT * FROM jobs WHERE id = ANY ($1::bigint[]) ORDER BY id FOR UPDATE"
+# Apart from the lock: joined to it, attempts would be seen as they were before it was granted.
+LOAD_THEIR_ATTEMPTS = """
+SELECT * FROM attempts WHERE job_id = ANY ($1::bigint[]) ORDER BY job_id, number
+"""
+
+
+async def open_book(tx: Transaction, job_ids: Collection[int]) -> Book:
+    """These jobs, locked until the transaction's end, with all of their attempts."""
+    ids = list(job_ids)
+    jobs = [as_job(row) for row in await tx.conn.fetch(LOCK_JOBS, ids)]
+    attempts: dict[int, list[Attempt]] = {job.id: [] for job in jobs}
+    for row in await tx.conn.fetch(LOAD_THEIR_ATTEMPTS, ids):
+        attempt = as_attempt(row)
+        attempts[attempt.job_id].append(attempt)
+    return Book({job.id: Case(job, tuple(attempts[job.id])) for job in jobs})
