@@ -54,9 +54,10 @@ types: $(VENV)/.dev ## mypy --strict
 
 check: lint types test ## all that CI runs
 
-docs: $(VENV)/.runtime ## write docs/asyncapi.json anew from the events in the code
+docs: $(VENV)/.runtime ## write docs/{asyncapi.json,openapi.json,api.md} anew from the code
 	@$(BIN)/python -m services.asyncapi > docs/asyncapi.json.new
 	@mv docs/asyncapi.json.new docs/asyncapi.json
+	@$(BIN)/python -m services.api.openapi docs
 
 lock: ## write requirements*.txt anew from requirements*.in (newer versions: make lock UPGRADE=--upgrade)
 	@command -v $(UV) >/dev/null || { echo "Locking needs uv: pip install uv" >&2; exit 1; }
