@@ -21,6 +21,12 @@ from shared.clock import Clock
 
 Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
 
+CONNECT_SECONDS = 5.0
+ACQUIRE_SECONDS = 10.0
+"""How long a connection may take to be had: where all of them wait for a server that says nothing,
+whoever comes next is told so and tries again, rather than joining them.
+"""
+
 CLOSE_SECONDS = 5.0
 """How long a pool may take to close by the book before its connections are cut."""
 
@@ -33,6 +39,23 @@ _TRANSIENT: tuple[type[BaseException], ...] = (
     asyncpg.LockNotAvailableError,
     # A plan cached before a migration changed the table; the retry prepares it anew.
     asyncpg.InvalidCachedStatementError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    # A connection whose server has said its last word while it lay in the pool: it is cut now.
+    asyncpg.InternalClientError,
+)
+
+
+# After these a connection is cut, not given back to the pool. A server that is silent (frozen, cut
+# off) would be waited for without a bound, as the client cancels its statement first; and one that
+# has said its last word leaves a connection in the middle of an operation, which fails whoever gets
+# it next [both tried]. Who is cancelled must not wait either.
+_BREAKING: tuple[type[BaseException], ...] = (
+    OSError,
+    asyncio.CancelledError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
 
@@ -73,21 +96,47 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """One transaction: committed where the block ends, rolled back where it raises."""
-        async with self._pool.acquire() as conn, conn.transaction():
-            yield Transaction(conn=conn, now=self.clock.now())
+        """One transaction: committed where the block ends, rolled back where it raises.
+
+        A COMMIT that raises is *unknown*: only a look at the rows tells whether it took effect.
+        """
+        async with self.connection() as conn:
+            block = conn.transaction()
+            await block.start()
+            try:
+                yield Transaction(conn=conn, now=self.clock.now())
+            except BaseException as error:
+                if not isinstance(
+                    error, _BREAKING
+                ):  # else `connection` cuts it: it cannot roll back
+                    await block.rollback()
+                raise
+            await block.commit()
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection without a transaction: for a single statement, which is one of its own."""
-        async with self._pool.acquire() as conn:
+        async with asyncio.timeout(ACQUIRE_SECONDS):  # acquire's own timeout costs a task each
+            conn = await self._pool.acquire()
+        try:
             yield conn
+        except _BREAKING as error:
+            _cut(conn)
+            if _says_it_died(error):
+                raise ConnectionError("the connection died") from error
+            raise
+        finally:
+            await self._pool.release(conn)
 
     async def ready(self) -> bool:
         """Whether the database answers within a second."""
         try:
             async with self._pool.acquire(timeout=1) as conn:
-                await conn.execute("SELECT 1", timeout=1)
+                try:
+                    await conn.execute("SELECT 1", timeout=1)
+                except TimeoutError:
+                    _cut(conn)
+                    raise
         except Exception as error:
             if is_transient(error):
                 return False
@@ -116,6 +165,7 @@ async def open_database(
         dsn,
         min_size=1,
         max_size=connections,
+        timeout=CONNECT_SECONDS,
         command_timeout=statement_seconds + 5,
         init=_set_codecs,
         reset=_leave_as_it_is,
@@ -133,7 +183,21 @@ async def open_database(
 
 async def connect(dsn: str, *, command_seconds: float | None = 30) -> "asyncpg.Connection[Any]":
     """A connection of one's own, outside any pool: for LISTEN and for migrations."""
-    return await asyncpg.connect(dsn, timeout=5, command_timeout=command_seconds)
+    return await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, command_timeout=command_seconds)
+
+
+def _says_it_died(error: BaseException) -> bool:
+    """Two ways of the client to say, while a connection is ours, that it has died."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and not task.cancelling()  # nobody has cancelled us
+    return isinstance(error, asyncpg.InterfaceError) and "released back" in str(error)
+
+
+def _cut(conn: "asyncpg.pool.PoolConnectionProxy[Any]") -> None:
+    """End it without a word to the server; one that has died is gone from the pool already."""
+    with contextlib.suppress(asyncpg.InterfaceError):
+        conn.terminate()
 
 
 async def _leave_as_it_is(_conn: object) -> None:

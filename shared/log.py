@@ -1,7 +1,7 @@
 """Logging: structlog, one JSON line an entry, pretty on a terminal, and nothing secret in it.
 
 The last processor before the renderer is the redactor: keys that name a secret lose their value, a
-URL loses its password, a database error the row that it quotes, and control characters are escaped,
+URL loses its password, a database error what it quotes, and control characters are escaped,
 since a log line may quote hostile input. In doubt it hides too much.
 """
 
@@ -22,24 +22,31 @@ _SECRET_KEY = re.compile(
 _URL_PASSWORD = re.compile(r"(\w+://[^\s:/@]*):[^\s\"']+@")
 _QUERY_SECRET = re.compile(r"([?&](?:password|token|secret)=)[^\s&\"']+", re.IGNORECASE)
 _BEARER = re.compile(r"(Bearer\s+)\S+", re.IGNORECASE)
-# Postgres quotes the whole row where a constraint refuses it, env values and token hashes too.
-_FAILING_ROW = re.compile(r"(Failing row contains ).*", re.DOTALL)
+# Postgres quotes what it refuses, and so does its client: a whole row, a key, one value. No quote's
+# end can be told from what is quoted, so the rest goes.
+_QUOTED = re.compile(
+    r"(DETAIL: +|Failing row contains |invalid input for query argument \$\d+[^:]*: "
+    r"|(?:invalid input (?:syntax for type|value for enum) |date/time field value out of range)"
+    r"[^:\"]*: |\bvalue (?=\".*\" is out of range)|\btime zone (?=\".*\" not recognized)).*",
+    re.DOTALL,
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # What each of them needs to find anything: one search instead of five for nearly every text.
 _SUSPICIOUS = re.compile(
-    r"://|[?&](?:password|token|secret)=|Bearer\s|Failing row|[\x00-\x08\x0b-\x1f\x7f-\x9f]",
+    r"://|[?&](?:password|token|secret)=|Bearer\s|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+    r"|DETAIL: |Failing row|invalid input |out of range|not recognized",
     re.IGNORECASE,
 )
 
 
 def mask(text: str) -> str:
-    """*text* without URL passwords, bearer tokens, quoted rows and control characters."""
+    """*text* without URL passwords, bearer tokens, quoted values and control characters."""
     if _SUSPICIOUS.search(text) is None:
         return text
     text = _URL_PASSWORD.sub(r"\1:***@", text)
     text = _QUERY_SECRET.sub(r"\1***", text)
     text = _BEARER.sub(r"\1***", text)
-    text = _FAILING_ROW.sub(r"\1***", text)
+    text = _QUOTED.sub(r"\1***", text)
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 

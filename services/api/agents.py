@@ -158,10 +158,11 @@ class AgentDesk:
         return decide_end(case, attempt, ending, now, jitter, rules)
 
     async def _owner(self, tx: Transaction, bearer: str | None, job_id: int) -> Owner:
-        """Whose token this is. An unknown job and a wrong token are answered alike."""
+        """Whose token this is. An unknown job, a wrong and an expired token are answered alike."""
         if not bearer:
             raise Refused(401, NO_TOKEN)
-        owner = await store.find_token(tx.conn, tokens.token_hash(bearer))
+        lifetime = self.config.rules.max_lifetime_seconds
+        owner = await store.find_bearer(tx, tokens.token_hash(bearer), lifetime)
         if owner is None:
             raise Refused(401, NO_TOKEN)
         if owner.job_id != job_id:

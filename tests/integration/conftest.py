@@ -18,9 +18,12 @@ from shared.db import connect, open_database
 from shared.points import WatchedPoints
 from shared.runtime import Ports
 from shared.wakeups import Wakeups
+from tests.breakable_postgres import postgres
 from tests.conftest import PASSWORDS, at_database
 from tests.integration.api_world import World
 from tests.integration.served_world import SERVED, ServedWorld, served_world
+
+__all__ = ["postgres"]  # a fixture too
 
 EMPTY = """
 DO $$

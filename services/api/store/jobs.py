@@ -167,6 +167,23 @@ async def find_token(conn: Connection, token_hash: bytes) -> Owner | None:
     return None if row is None else Owner(row["job_id"], row["number"])
 
 
+# A token outlives its attempt for a while: whoever repeats a word whose answer was lost is told so.
+FIND_BEARER = """
+SELECT job_id, number FROM attempts
+WHERE token_hash = $1 AND $2::timestamptz < interval '1 hour' + coalesce(
+    ended_at, (entered ->> 'booting')::timestamptz + $3::integer * interval '1 second', $2)
+"""
+
+
+async def find_bearer(tx: Transaction, token_hash: bytes, lifetime_seconds: int) -> Owner | None:
+    """Whose token this is, unless it has expired: an hour after its attempt's end.
+
+    The end is at the latest when its instance has lived for *lifetime_seconds*.
+    """
+    row = await tx.conn.fetchrow(FIND_BEARER, token_hash, tx.now, lifetime_seconds)
+    return None if row is None else Owner(row["job_id"], row["number"])
+
+
 # Only the heartbeat column changes, so the row is updated in place and no index is touched.
 BEAT = """
 UPDATE attempts SET heartbeat_at = $3

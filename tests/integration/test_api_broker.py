@@ -1,0 +1,103 @@
+"""While the broker is away: the API takes jobs, their facts wait, and are told once it is back."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+
+from services.migrate import TOPOLOGY
+from shared import wire
+from shared.bus.port import BusUnavailable
+from shared.bus.rabbitmq import RabbitMQBus, declare_topology
+from shared.clock import VirtualClock
+from shared.db import Database
+from shared.events import JobScheduled
+from shared.points import WatchedPoints
+from shared.runtime import Ports
+from shared.wakeups import Wakeups
+from tests.integration.api_world import World, message_of
+from tests.rabbitmq_server import Brokers, GivenServer, RabbitServer, fresh_vhost
+
+JOBS = 20
+
+
+@pytest.fixture
+def broker(brokers: Brokers) -> RabbitServer:
+    """A broker that is ours to break."""
+    server = brokers.best()
+    if isinstance(server, GivenServer):
+        pytest.skip("a broker that is given is not ours to break")
+    return server
+
+
+@pytest.fixture
+def url(broker: RabbitServer) -> Iterator[str]:
+    with fresh_vhost(broker) as vhost_url:
+        asyncio.run(declare_topology(vhost_url, TOPOLOGY))
+        yield vhost_url
+
+
+@pytest.fixture
+async def told_world(
+    service_db: Callable[[str], Awaitable[Database]],
+    clock: VirtualClock,
+    points: WatchedPoints,
+    url: str,
+) -> AsyncIterator[World]:
+    """The API on that broker."""
+    db = await service_db("api")
+    bus = RabbitMQBus(url, TOPOLOGY)
+    wakeups = Wakeups(db.dsn, channel="api", identity="test")
+    world = World(Ports(db=db, bus=bus, clock=clock, wakeups=wakeups, points=points), clock)
+    yield world
+    await world.close()
+    await bus.close()
+
+
+async def drained(world: World) -> None:
+    """Relay until all is told, as the service does: a failed pass is made again."""
+    async with asyncio.timeout(60):
+        while await world.stage.rows("SELECT 1 FROM outbox WHERE published_at IS NULL LIMIT 1"):
+            with contextlib.suppress(BusUnavailable):
+                await world.stage.sweep("relay_outbox")
+
+
+async def heard(url: str) -> list[int]:
+    """The jobs that the scheduler's queue holds the fact of."""
+    bus = RabbitMQBus(url, TOPOLOGY)
+    found: list[int] = []
+    subscription = await bus.subscribe("scheduler")
+    async with asyncio.timeout(30):
+        while len(set(found)) < JOBS:
+            for delivery in await subscription.take(100):
+                event = wire.decode(delivery.message.body).body
+                assert isinstance(event, JobScheduled)
+                found.append(event.job_id)
+                await delivery.ack()
+    await bus.close()
+    return found
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("fault", ["killed", "frozen"])
+async def test_while_the_broker_is_away_jobs_are_accepted_and_their_facts_are_told_afterwards(
+    broker: RabbitServer, told_world: World, url: str, fault: str
+) -> None:
+    world = told_world
+    assert (await world.http.get("/readyz")).status_code == 200
+    await asyncio.to_thread(broker.kill if fault == "killed" else broker.freeze)
+    try:
+        jobs = [(await world.post())["id"] for _ in range(JOBS)]
+        with pytest.raises(BusUnavailable):
+            await world.stage.sweep("relay_outbox")
+        rows = await world.stage.rows("SELECT published_at FROM outbox")
+        assert [row["published_at"] for row in rows] == [None] * JOBS
+        ready = await world.http.get("/readyz")
+        assert (ready.status_code, ready.json()["missing"]) == (503, ["bus"])
+        assert message_of(ready) == "not ready: bus cannot be reached"
+    finally:
+        await asyncio.to_thread(broker.start if fault == "killed" else broker.thaw)
+    await drained(world)
+    assert set(await heard(url)) == set(jobs)
+    assert (await world.http.get("/readyz")).status_code == 200

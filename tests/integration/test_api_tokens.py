@@ -1,0 +1,83 @@
+"""How long an attempt's token is good: while its attempt lives, and never for longer than it can.
+
+Who else may not speak for an attempt is in `test_api_agents.py`.
+"""
+
+import pytest
+
+from shared.clock import VirtualClock
+from tests.integration.api_world import Agent, World, message_of
+
+HOUR = 3600
+NO_TOKEN = "give the attempt's token as 'Authorization: Bearer …'"
+ENDS = ["its own last word", "a cancel", "its silence"]
+
+
+async def end(world: World, clock: VirtualClock, agent: Agent, how: str) -> None:
+    """The attempt of *agent* ends."""
+    if how == "a cancel":
+        await world.cancel(agent.job_id)
+    elif how == "its silence":
+        clock.advance(61)
+        await world.stage.sweep("end_silent")
+    else:
+        await world.call_back(agent, {})
+
+
+@pytest.mark.parametrize("how", ENDS)
+async def test_at_its_attempts_end_a_token_can_change_nothing_any_more(
+    world: World, clock: VirtualClock, how: str
+) -> None:
+    agent = await world.running()
+    await end(world, clock, agent, how)
+    before = await world.rows()
+    for answer in (
+        await world.report(agent),
+        await world.report(agent, phase="stopping", lines=["late"]),
+        await world.call_back(agent, {"failed": "", "error_message": "late"}),
+    ):
+        assert (answer.status_code, answer.json()["stop"]) == (409, True)
+    assert await world.rows() == before
+
+
+@pytest.mark.parametrize("how", ENDS)
+async def test_an_hour_after_its_attempts_end_a_token_is_unknown(
+    world: World, clock: VirtualClock, how: str
+) -> None:
+    agent = await world.running()
+    await end(world, clock, agent, how)
+    clock.advance(HOUR - 1)
+    # One whose answer was lost is still told what it wants to know: that it was heard.
+    status = (await world.call_back(agent, {})).status_code
+    assert status == (200 if how == ENDS[0] else 409)
+    clock.advance(1)
+    for answer in (await world.report(agent), await world.call_back(agent, {})):
+        assert (answer.status_code, message_of(answer)) == (401, NO_TOKEN)
+
+
+async def test_an_hour_after_the_maximum_lifetime_a_token_is_unknown_whatever_has_not_happened(
+    world: World, clock: VirtualClock
+) -> None:
+    """The sweep that ends what outlives its time has not run, and the agent went on and on."""
+    agent = await world.running()
+    clock.advance(world.config.rules.max_lifetime_seconds + HOUR - 1)
+    assert (await world.report(agent)).status_code == 200
+    clock.advance(1)
+    before = await world.rows()
+    for answer in (
+        await world.report(agent),
+        await world.report(agent, lines=["late"]),
+        await world.call_back(agent, {}),
+    ):
+        assert (answer.status_code, message_of(answer)) == (401, NO_TOKEN)
+    assert await world.rows() == before
+
+
+async def test_an_expired_token_cannot_be_bound_again(world: World, clock: VirtualClock) -> None:
+    agent = await world.running()
+    await world.call_back(agent, {})
+    clock.advance(2 * HOUR)
+    job_id = (await world.post())["id"]
+    await world.hear(world.requested(job_id), world.launched(job_id))
+    answer = await world.claim(job_id, token=agent.token)
+    assert (answer.status_code, message_of(answer)) == (409, "this token is another attempt's")
