@@ -1,5 +1,5 @@
-# Two images out of one file: `service` (the default) runs any of the services and the migration,
-# `instance` is what the docker adapter makes "instances" of: the agent and Docker's own client.
+# Three images out of one file: `service` (the default) runs any of the services and the migration,
+# `rehearsal` is a cloud to try them on, `instance` is what the docker adapter makes "instances" of: the agent and Docker's own client.
 #
 # No `# syntax` line and no cache mounts: the builders of every Docker engine since 20.10 take it as it
 # is, and none has to fetch a front end first. What changes seldom comes first, the code last.
@@ -32,6 +32,22 @@ LABEL org.opencontainers.image.title="docker-job instance" \
       org.opencontainers.image.licenses="MIT"
 USER docker-job
 ENTRYPOINT ["python", "-I", "-S", "/app/agent/docker_job_agent.py"]
+
+# The rehearsal's cloud, for `--profile rehearsal`: an EC2 whose instances are processes in its container.
+FROM base AS rehearsal
+COPY requirements-rehearsal.txt /tmp/requirements.txt
+RUN python -m venv --without-pip /opt/venv \
+ && pip --disable-pip-version-check --no-cache-dir --python /opt/venv/bin/python \
+      install --quiet --require-hashes --only-binary :all: --no-deps --requirement /tmp/requirements.txt
+ENV PATH=/opt/venv/bin:$PATH
+COPY LICENSE ./
+COPY rehearsal rehearsal
+LABEL org.opencontainers.image.title="docker-job rehearsal" \
+      org.opencontainers.image.description="A strict EC2 to rehearse docker-job on, without AWS" \
+      org.opencontainers.image.licenses="MIT"
+USER docker-job
+EXPOSE 4566
+ENTRYPOINT ["python", "-m", "rehearsal"]
 
 FROM base AS service
 # Where secrets are mounted: a new volume takes over the owner, so that the migration can write.

@@ -9,7 +9,7 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help run test bench backup restore rotate restore-test lint format types check docs lock clean
+.PHONY: help run rehearse test bench backup restore rotate restore-test lint format types check docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -21,6 +21,9 @@ run: $(VENV)/.runtime ## set up what is missing, then serve on http://127.0.0.1:
 test: $(VENV)/.dev ## run all tests (some of them: make test ARGS="tests/unit -k backoff")
 	@$(if $(ARGS),,$(BIN)/python -m tests.rabbitmq_install)
 	@$(BIN)/python -m pytest $(ARGS)
+
+rehearse: $(VENV)/.dev ## play a Spot interruption on a strict EC2 of our own: no AWS account, half a minute
+	@$(BIN)/python -m dress_rehearsal $(ARGS)
 
 backup: $(VENV)/.runtime ## save the database of `make run`, running or not: make backup FILE=today.backup
 	@$(BIN)/python -m services.backup save "$(FILE)"
@@ -51,14 +54,16 @@ types: $(VENV)/.dev ## mypy --strict
 
 check: lint types test ## all that CI runs
 
-docs: $(VENV)/.runtime ## write docs/asyncapi.json anew from the events in the code
+docs: $(VENV)/.runtime ## write docs/{asyncapi.json,openapi.json,api.md} anew from the code
 	@$(BIN)/python -m services.asyncapi > docs/asyncapi.json.new
 	@mv docs/asyncapi.json.new docs/asyncapi.json
+	@$(BIN)/python -m services.api.openapi docs
 
 lock: ## write requirements*.txt anew from requirements*.in (newer versions: make lock UPGRADE=--upgrade)
 	@command -v $(UV) >/dev/null || { echo "Locking needs uv: pip install uv" >&2; exit 1; }
 	@$(LOCK) requirements.in --output-file requirements.txt
 	@$(LOCK) requirements-dev.in --output-file requirements-dev.txt
+	@$(LOCK) requirements-rehearsal.in --output-file requirements-rehearsal.txt
 
 clean: ## remove what was made here, except the data in .data
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -13,7 +13,7 @@ from deploy.account import Account
 from deploy.refusal import Refusal, code_of
 
 IMAGE = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{}/hvm/ebs-gp3/ami-id"
-"""Canonical's parameter for the newest Ubuntu 24.04 LTS; docs/adr/0010-deployment.md says why."""
+"""Canonical's parameter for the newest Ubuntu 24.04 LTS; docs/adr/0009-deployment.md says why."""
 
 ARCHITECTURES = {"arm64": "arm64", "x86_64": "amd64"}
 SERVICES_TAG = "docker-job:services"

@@ -49,7 +49,7 @@ class Cloud:
         self.account = settings.account or _account()
         loop = asyncio.get_running_loop()
         self.later = Later(settings)
-        self.keys = Keys(self.account)
+        self.keys = Keys(self.account, settings.access_key, settings.secret_key)
         self.moto = MotoSide(self.account, settings.region)
         self.limits = Limits(settings, loop.time)
         self.faults = Faults(settings.seed)
@@ -126,7 +126,9 @@ class Cloud:
 
     async def start(self) -> None:
         """Listen."""
-        await self.moto.prepare()
+        await self.moto.prepare(self.settings.instance_role)
+        if self.settings.event_queue:
+            self.bridge.queues.add(await self.moto.make_queue(self.settings.event_queue))
         await self._prepare_machines()
         app = web.Application(client_max_size=MOST_BYTES)
         app.add_routes(routes(self))
@@ -183,7 +185,7 @@ class Cloud:
     ) -> dict[str, str]:
         return {
             "AWS_EC2_METADATA_SERVICE_ENDPOINT": reach(metadata.port),
-            "AWS_ENDPOINT_URL": reach(self.port),
+            "AWS_ENDPOINT_URL": self.settings.endpoint or reach(self.port),
         }
 
 

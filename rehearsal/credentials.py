@@ -30,13 +30,14 @@ class Credential(NamedTuple):
 class Keys:
     """The operator's keys, those of instances' roles, and those that IAM and STS have made."""
 
-    def __init__(self, account: str) -> None:
+    def __init__(self, account: str, access_key: str = "", secret: str = "") -> None:
+        """The operator's keys are drawn where none are given."""
         self._account = account
         self._known: dict[str, Credential] = {}
         self.operator = self._add(
             Credential(
-                access_key="AKIA" + _letters(16),
-                secret=secrets.token_urlsafe(30),
+                access_key=access_key or "AKIA" + _letters(16),
+                secret=secret or secrets.token_urlsafe(30),
                 session_token="",
                 expires_at=None,
                 arn=f"arn:aws:iam::{account}:user/operator",

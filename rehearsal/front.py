@@ -19,6 +19,7 @@ from rehearsal.calls import Calls
 from rehearsal.credentials import Credential, Keys
 from rehearsal.errors import AwsError
 from rehearsal.faults import Fault, Faults
+from rehearsal.longpoll import receive
 from rehearsal.moto_side import MotoSide
 from rehearsal.settings import CloudSettings
 from rehearsal.signature import verify
@@ -117,7 +118,10 @@ class Front:
     async def _pass_on(
         self, call: Call, caller: Credential | None, params: dict[str, Any]
     ) -> Answer:
-        answer = await self._moto.answer(call.request)
+        if (call.service, call.action) == ("sqs", "ReceiveMessage"):
+            answer = await receive(self._moto, call.request, params)
+        else:
+            answer = await self._moto.answer(call.request)
         self._note(call, "ok" if answer.status < 300 else str(answer.status), caller, params)
         return answer
 

@@ -25,6 +25,16 @@ from rehearsal.wire import Answer, Request
 T = TypeVar("T")
 # The front has checked the signature already, and says by this whose account it is.
 ACCOUNT_HEADER = "x-moto-account-id"
+EC2_ALONE = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": "ec2.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }
+    ],
+}
 
 
 class Subnet(NamedTuple):
@@ -71,9 +81,25 @@ class MotoSide:
         """moto's answer to a request of any service."""
         return await self._in_thread(lambda: self._answer(request))
 
-    async def prepare(self) -> None:
-        """Make what an account has from the beginning, so that the first call need not wait."""
+    async def prepare(self, role: str = "") -> None:
+        """Make what an account has from the beginning, so that the first call need not wait.
+
+        With *role*, also a role that EC2 alone may take on, and a profile of that name.
+        """
         await self._in_thread(self._ec2.describe_subnets)
+        if role:
+            await self._in_thread(lambda: self._make_role(role))
+
+    def _make_role(self, name: str) -> None:
+        iam = iam_backends[self.account]["aws"]
+        iam.create_role(name, json.dumps(EC2_ALONE), "/", None, "", [], "3600")
+        iam.create_instance_profile(name, "/", [])
+        iam.add_role_to_instance_profile(name, name)
+
+    async def make_queue(self, name: str) -> str:
+        """A queue of SQS; answers its URL."""
+        sqs = sqs_backends[self.account][self.region]
+        return str((await self._in_thread(lambda: sqs.create_queue(name))).name)
 
     async def send_message(self, queue_url: str, body: str) -> None:
         """Into a queue of this account, as EventBridge does."""

@@ -31,6 +31,12 @@ TEMPLATE_CALLS = {
     *("DeleteLaunchTemplateVersions",),
 }
 INSTANCE_CALLS = {"TerminateInstances", "StopInstances", "GetConsoleOutput"}
+# A batch needs the permission of its parts.
+SAME_PERMISSION = {
+    "DeleteMessageBatch": "DeleteMessage",
+    "SendMessageBatch": "SendMessage",
+    "ChangeMessageVisibilityBatch": "ChangeMessageVisibility",
+}
 TAGGED_AT_CREATION = {
     "CreateFleet": "fleet",
     "CreateLaunchTemplate": "launch-template",
@@ -110,7 +116,8 @@ class Permissions:
 
     def _needs(self, service: str, action: str, params: Params) -> Iterator[Need]:
         if service != "ec2":
-            yield Need(f"{service}:{action}", self._resource(service, params), {})
+            named = f"{service}:{SAME_PERMISSION.get(action, action)}"
+            yield Need(named, self._resource(service, params), {})
             return
         tags = params.get("TagSpecifications", [])
         if action in TAGGED_AT_CREATION:

@@ -48,6 +48,16 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 0
     """0: a free one."""
+    endpoint: str = ""
+    """The address that instances are told is AWS's; empty: this process, as each reaches it."""
+
+    access_key: str = ""
+    secret_key: str = ""
+    """The operator's; empty: drawn."""
+    instance_role: str = ""
+    """A role that EC2 alone may take on, with a profile of that name, is there from the start."""
+    event_queue: str = ""
+    """An SQS queue of this name is there from the start, and gets every event."""
 
     boot: Boot = "none"
     """What runs the user data; "auto" is a container where a Docker engine answers."""

@@ -30,15 +30,21 @@ async def start_block(
 
 
 def _compute(url: str) -> str:
-    if url.startswith("sim:"):
-        return "simulator: instances and what runs on them are made up"
-    return "process: an instance is a process on this machine"
+    scheme, _, rest = url.partition("://")
+    words = {
+        "sim": "simulator: instances and what runs on them are made up",
+        "docker": "docker: an instance is a container of this machine's engine",
+        "ec2": f"ec2: instances are bought in {rest}",
+    }
+    return words.get(scheme, "process: an instance is a process on this machine")
 
 
 async def _containers(compute_url: str, runtime: str) -> str:
     simulated = "simulated: {}, jobs only print what they would have run"
     if compute_url.startswith("sim:"):
         return simulated.format("the simulator runs none")
+    if compute_url.startswith("ec2:"):
+        return "docker, on the instance"
     if runtime == "simulated":
         return simulated.format("as DOCKER_JOB_RUNTIME says")
     version = await engine_version()

@@ -18,6 +18,7 @@ from shared.compute.process import ProcessCompute, Runtime
 from shared.compute.remote_cloud import RemoteCloud
 from shared.compute.simulator import SimulatorCompute
 from shared.config import BadSetting, Settings
+from shared.events import MANDATORY
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def open_bus(url: str, topology: Topology, *, prefetch: int = 200) -> Bus:
     if scheme == "memory":
         return MemoryBus(topology)
     if scheme in ("amqp", "amqps"):
-        return RabbitMQBus(url, topology, prefetch=prefetch)
+        return RabbitMQBus(url, MANDATORY, prefetch=prefetch)
     raise BadSetting(f"DOCKER_JOB_BUS_URL begins with {scheme!r}: it must be amqp://… or memory://")
 
 

@@ -106,9 +106,8 @@ class Database:
             try:
                 yield Transaction(conn=conn, now=self.clock.now())
             except BaseException as error:
-                if not isinstance(
-                    error, _BREAKING
-                ):  # else `connection` cuts it: it cannot roll back
+                # What breaks the connection leaves nothing to roll back: `connection` cuts it.
+                if not isinstance(error, _BREAKING):
                     await block.rollback()
                 raise
             await block.commit()

@@ -207,4 +207,10 @@ ALL: tuple[type[Event], ...] = (
     InstanceTerminated,
 )
 
+FOR_ANYONE: frozenset[type[Event]] = frozenset({JobStarted, JobFinished})
+"""No service of ours reads these."""
+
+MANDATORY = frozenset(event.__name__ for event in ALL if event not in FOR_ANYONE)
+"""The names that must find a reader's queue: without one such an event is not confirmed."""
+
 BY_NAME: dict[str, type[Event]] = {event.__name__: event for event in ALL}

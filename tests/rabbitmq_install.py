@@ -1,9 +1,10 @@
 """A broker for `make test` where there is none: as root on Debian its rabbitmq-server is installed.
 
-    python -m tests.rabbitmq_install
+    python -m tests.rabbitmq_install [beside]
 
-Does nothing where a Docker engine has RabbitMQ's image, where `DOCKER_JOB_TEST_BUS_URL` names a
-broker, or where the server is installed; and nothing where it cannot be, which the skips then say.
+Does nothing where a Docker engine has RabbitMQ's image or `DOCKER_JOB_TEST_BUS_URL` names a broker
+(CI says "beside": it wants both kinds), or where the server is installed; and nothing where it
+cannot be, which the skips then say.
 """
 
 import os
@@ -21,9 +22,9 @@ INSTALL_SECONDS = 600
 POLICY = Path("/usr/sbin/policy-rc.d")
 
 
-def is_wanted() -> bool:
-    """Whether there is no broker, and this package can be had."""
-    if os.environ.get(GIVEN) or server_is_installed() or engine_answers():
+def is_wanted(*, beside: bool) -> bool:
+    """Whether there is no broker (or this one is wanted *beside* it), and it can be had."""
+    if server_is_installed() or (not beside and (os.environ.get(GIVEN) or engine_answers())):
         return False
     return os.geteuid() == 0 and shutil.which("apt-get") is not None
 
@@ -58,9 +59,9 @@ def _apt(*arguments: str) -> bool:
 
 def main() -> None:
     """Install it if it is wanted, in a line; a failure fails no test, it skips some."""
-    if not is_wanted():
+    if not is_wanted(beside="beside" in sys.argv[1:]):
         return
-    print(f"No Docker engine and no {GIVEN}: installing {PACKAGE} for the tests (once) ...")
+    print(f"Installing {PACKAGE} for the tests (once) ...")
     if not install():
         print(f"{PACKAGE} could not be installed: the tests that need a broker are skipped.")
 

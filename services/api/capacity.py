@@ -11,6 +11,7 @@ from shared.events import Architecture, Capacity, Resources
 CAPACITIES: tuple[str, ...] = get_args(Capacity)
 ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
 MAX_INSTANCE_TYPES = 40
+MAX_TYPE_LENGTH = 64
 MAX_WAIT_SECONDS = 30 * 86_400
 
 MOST: dict[str, int] = {
@@ -21,7 +22,9 @@ MOST: dict[str, int] = {
 }
 """The whole numbers of `resources`, and the most that is taken; EC2's largest types have less."""
 
-_INSTANCE_TYPE = re.compile(r"[a-z][a-z0-9-]*\.[a-z0-9-]+")
+RESOURCE_FIELDS = (*MOST, "architecture", "instance_types")
+
+INSTANCE_TYPE = re.compile(r"[a-z][a-z0-9-]*\.[a-z0-9-]+")
 _RIGHT = 'resources must be an object, like {"vcpus": 2, "memory_mib": 4096}'
 
 
@@ -35,10 +38,10 @@ def read_resources(value: Any) -> Resources:
         return Resources()
     if not isinstance(value, dict):
         raise BadWish(_RIGHT)
-    known = (*MOST, "architecture", "instance_types")
     for name in value:
-        if name not in known:
-            raise BadWish(f"unknown field resources.{name[:80]}: it takes {', '.join(known)}")
+        if name not in RESOURCE_FIELDS:
+            known = ", ".join(RESOURCE_FIELDS)
+            raise BadWish(f"unknown field resources.{name[:80]}: it takes {known}")
     resources = Resources(
         **{name: _whole(value.get(name), f"resources.{name}", most) for name, most in MOST.items()},
         architecture=_architecture(value.get("architecture")),
@@ -98,6 +101,6 @@ def _instance_types(value: Any) -> tuple[str, ...]:
     if len(value) > MAX_INSTANCE_TYPES:
         raise BadWish(f"resources.instance_types has more than {MAX_INSTANCE_TYPES} entries")
     for each in value:
-        if len(each) > 64 or not _INSTANCE_TYPE.fullmatch(each):
+        if len(each) > MAX_TYPE_LENGTH or not INSTANCE_TYPE.fullmatch(each):
             raise BadWish(f"resources.instance_types has {each[:80]!r}: write one like 'm7g.large'")
     return tuple(dict.fromkeys(value))

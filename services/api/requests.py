@@ -19,12 +19,12 @@ from shared.events import Capacity, Resources
 _DOMAIN_PART = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _HOST = rf"(?:{_DOMAIN_PART}(?:\.{_DOMAIN_PART})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
 _PATH = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_IMAGE = re.compile(
+IMAGE = re.compile(
     rf"(?:{_HOST}/)?{_PATH}(?:/{_PATH})*(?::[\w][\w.-]{{0,127}})?"
     r"(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?",
     re.ASCII,
 )
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 MAX_ENV_BYTES = 65_536
 MAX_COMMAND_BYTES = 65_536
@@ -154,7 +154,7 @@ def _image(value: Any) -> str:
     if not isinstance(value, str):
         raise BadRequest("docker_image must be a string, like 'alpine:3.20'")
     image = value.strip()
-    if len(image) > MAX_IMAGE_LENGTH or not _IMAGE.fullmatch(image):
+    if len(image) > MAX_IMAGE_LENGTH or not IMAGE.fullmatch(image):
         raise BadRequest(
             f"docker_image {_short(image)} is not an image reference: write one like 'alpine', "
             "'python:3.13-slim' or 'registry.example.com/team/app@sha256:…'"
@@ -202,7 +202,7 @@ def _env_vars(value: Any, field: str) -> dict[str, str]:
         raise BadRequest(f'{field} must be an object of strings, like {{"KEY": "VALUE"}}')
     read = {}
     for name, raw in value.items():
-        if not _ENV_NAME.fullmatch(name):
+        if not ENV_NAME.fullmatch(name):
             raise BadRequest(
                 f"{field} has the name {_short(name)}: a name is made of letters, digits and "
                 "underscores and does not begin with a digit"

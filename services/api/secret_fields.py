@@ -10,8 +10,8 @@ from services.api.capacity import BadWish
 
 MAX_SECRETS = 100
 MAX_PLACE = 2048
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PLACE = re.compile(
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+PLACE = re.compile(
     r"[A-Za-z0-9_./-]+(?::[A-Za-z0-9_.-]+)?"  # an SSM parameter, perhaps with a version or label
     r"|arn:aws[a-z-]*:ssm:[a-z0-9-]+:\d{12}:parameter/[A-Za-z0-9_./-]+"
     r"|arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:[A-Za-z0-9/_+=.@!-]+"
@@ -26,12 +26,12 @@ def read_secrets(value: Any) -> dict[str, str]:
         right = 'secrets must be an object, like {"DB_PASSWORD": "/prod/db/password"}'
         raise BadWish(f"{right}, of at most {MAX_SECRETS} entries")
     for name, place in value.items():
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise BadWish(
                 f"secrets has the name {name[:80]!r}: a name is made of letters, digits and "
                 "underscores and does not begin with a digit"
             )
-        if not isinstance(place, str) or len(place) > MAX_PLACE or not _PLACE.fullmatch(place):
+        if not isinstance(place, str) or len(place) > MAX_PLACE or not PLACE.fullmatch(place):
             raise BadWish(
                 f"secrets.{name} must be the name or ARN of an SSM parameter, or the ARN of a "
                 "Secrets Manager secret"

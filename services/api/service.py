@@ -20,9 +20,11 @@ from services.api.followers import Followers
 from services.api.handlers import Booked, Handlers
 from services.api.identity import StsIdentity
 from services.api.intake import Intake
+from services.api.openapi.document import text
 from services.api.people import Desk
 from services.api.routes.agents import AgentRoutes
 from services.api.routes.answers import ERROR_HANDLERS
+from services.api.routes.description import DescriptionRoute
 from services.api.routes.gate import Gate
 from services.api.routes.guard import Guard
 from services.api.routes.health import HealthRoutes
@@ -92,6 +94,7 @@ def build(config: ApiConfig, ports: Ports) -> Api:
             *_people_routes(gate, jobs, LogRoutes(db, followers)),
             *_agent_routes(agents),
             *_health_routes(HealthRoutes(db, ports.bus)),
+            *_description_routes(DescriptionRoute(text(config).encode())),
         ],
         exception_handlers=ERROR_HANDLERS,
         middleware=[Middleware(Guard)],
@@ -151,3 +154,7 @@ def _health_routes(health: HealthRoutes) -> list[Route]:
         Route("/healthz", health.healthz, methods=["GET"]),
         Route("/readyz", health.readyz, methods=["GET"]),
     ]
+
+
+def _description_routes(description: DescriptionRoute) -> list[Route]:
+    return [Route("/openapi.json", description.description, methods=["GET"])]

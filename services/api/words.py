@@ -18,7 +18,9 @@ MAX_MESSAGE = 16_384
 MAX_LINE = 65_536
 MAX_LINES = 10_000
 MAX_HEADERS = 20
-_TOKEN = re.compile(r"[0-9a-f]{64}")
+MAX_INSTANCE_ID = 200
+MAX_WHOLE = 2**31 - 1
+TOKEN = re.compile(r"[0-9a-f]{64}")
 
 
 def read_claim(body: Any) -> Claim:
@@ -26,15 +28,15 @@ def read_claim(body: Any) -> Claim:
     fields = _object(body)
     token = _token(fields)
     instance_id = fields.get("instance_id")
-    if not isinstance(instance_id, str) or not 1 <= len(instance_id) <= 200:
-        raise BadRequest("instance_id must be a string")
+    if not isinstance(instance_id, str) or not 1 <= len(instance_id) <= MAX_INSTANCE_ID:
+        raise BadRequest(f"instance_id must be a string of 1 to {MAX_INSTANCE_ID} characters")
     return Claim(
         job_id=_whole(fields, "job_id"),
         attempt=_whole(fields, "attempt"),
         instance_id=clean(instance_id),
         token=token,
         runtime=_runtime(fields),
-        interrupted=bool(fields.get("interrupted")),
+        interrupted=_flag(fields, "interrupted"),
     )
 
 
@@ -55,13 +57,13 @@ def read_role_claim(body: Any) -> RoleClaim:
         proof=Proof(headers, signed),
         token=token,
         runtime=runtime,
-        interrupted=bool(fields.get("interrupted")),
+        interrupted=_flag(fields, "interrupted"),
     )
 
 
 def _token(fields: dict[str, Any]) -> str:
     token = fields.get("token")
-    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+    if not isinstance(token, str) or not TOKEN.fullmatch(token):
         raise BadRequest("token must be 64 hexadecimal digits of the agent's own making")
     return token
 
@@ -79,7 +81,7 @@ def read_report(body: Any) -> Report:
     phase = fields.get("phase")
     if phase is not None and phase not in PHASES:
         raise BadRequest(f"phase must be null or one of {', '.join(PHASES)}")
-    rebalance = bool(fields.get("rebalance"))
+    rebalance = _flag(fields, "rebalance")
     if rebalance and phase is not None:
         raise BadRequest("rebalance goes without a phase: report that by itself")
     batch = fields.get("logs")
@@ -103,7 +105,7 @@ def _line(line: Any) -> Line:
     if stream not in STREAMS or not isinstance(text, str) or not isinstance(at, str):
         raise BadRequest("logs.lines[] must have at (ISO 8601), stream (stdout, stderr) and text")
     try:
-        datetime.fromisoformat(at)
+        datetime.fromisoformat(at if at.isprintable() else "")  # it takes NUL for the T
     except ValueError:
         raise BadRequest("logs.lines[].at must be an ISO 8601 moment") from None
     return at, stream, clean(text[:MAX_LINE])
@@ -121,16 +123,16 @@ def read_callback(body: Any) -> Callback:
     if message is not None and not isinstance(message, str):
         raise BadRequest("error_message must be a string")
     if "schedule" in fields:
-        stopped = bool(fields.get("stopped", False))
+        stopped = _flag(fields, "stopped")
         return Callback(cause="interrupted", stopped=stopped, exit_code=exit_code)
     if "failed" in fields:
         text = clean(message or "the container failed")[-MAX_MESSAGE:]
         return Callback(
             cause=_failure(fields),
-            stopped=bool(fields.get("stopped", True)),
+            stopped=_flag(fields, "stopped", default=True),
             exit_code=exit_code,
             message=text,
-            for_good=bool(fields.get("for_good")),
+            for_good=_flag(fields, "for_good"),
         )
     if exit_code not in (None, 0):
         raise BadRequest("exit_code is not 0: a container that failed is told with failed")
@@ -138,9 +140,10 @@ def read_callback(body: Any) -> Callback:
 
 
 def _failure(fields: dict[str, Any]) -> Cause:
-    if fields.get("pull_failed"):
+    pull_failed, timed_out = _flag(fields, "pull_failed"), _flag(fields, "timed_out")
+    if pull_failed:
         return "pull_failed"
-    return "timed_out" if fields.get("timed_out") else "failed"
+    return "timed_out" if timed_out else "failed"
 
 
 def clean(text: str) -> str:
@@ -154,12 +157,22 @@ def _object(value: Any, name: str = "the body") -> dict[str, Any]:
     return value
 
 
+def _flag(fields: dict[str, Any], name: str, *, default: bool = False) -> bool:
+    """A boolean, null for false, and nothing else: the text "false" must not count as true."""
+    value = fields.get(name, default)
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise BadRequest(f"{name} must be true or false")
+    return value
+
+
 def _whole(fields: dict[str, Any], name: str) -> int:
     value = fields.get(name)
-    if not isinstance(value, int) or not _is_whole(value) or not 1 <= value < 2**31:
+    if not isinstance(value, int) or not _is_whole(value) or not 1 <= value <= MAX_WHOLE:
         raise BadRequest(f"{name} must be a positive whole number")
     return value
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**31
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_WHOLE

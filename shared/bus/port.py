@@ -14,6 +14,11 @@ Topology = Mapping[str, Sequence[str]]
 """Queue name -> the event names that it is bound to. Declared once, before anybody publishes."""
 
 
+def bound_names(topology: Topology) -> frozenset[str]:
+    """The event names that some queue of *topology* is bound to."""
+    return frozenset(name for names in topology.values() for name in names)
+
+
 class Message(Struct, frozen=True, kw_only=True):
     """One event on the wire: *name* is the routing key, *event_id* the key of the inbox."""
 

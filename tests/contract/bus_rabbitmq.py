@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import aio_pika
 
-from shared.bus.port import Topology
+from shared.bus.port import Topology, bound_names
 from shared.bus.rabbitmq import RabbitMQBus, declare_topology
 from shared.bus.rabbitmq.topology import dead_queue
 from tests.rabbitmq_server import KINDS, Brokers, fresh_vhost
@@ -24,7 +24,7 @@ async def rabbitmq_bus(
         if server.management_url is None:
             await _clear(url, topology)
         await declare_topology(url, topology)
-        bus = RabbitMQBus(url, topology)
+        bus = RabbitMQBus(url, bound_names(topology))
         try:
             yield bus
         finally:

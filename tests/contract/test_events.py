@@ -13,8 +13,9 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from services.migrate import SERVICES
+from services.migrate import SERVICES, TOPOLOGY
 from shared import events, wire
+from shared.bus.port import bound_names
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(GOLDEN.glob("*.json"))
@@ -105,3 +106,7 @@ def _not_shown(kind: type[Struct], body: dict[str, Any], at: str = "") -> list[s
             if isinstance(inner, type) and issubclass(inner, Struct):
                 found += _not_shown(inner, body[field.encode_name], f"{name}.")
     return found
+
+
+def test_whatever_is_not_for_anyone_has_a_queue_of_ours_and_must_find_it() -> None:
+    assert bound_names(TOPOLOGY) == events.MANDATORY

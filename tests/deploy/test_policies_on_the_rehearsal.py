@@ -46,7 +46,7 @@ class Account:
     def __init__(self, cloud: CloudThread, environment: pytest.MonkeyPatch) -> None:
         self._cloud = cloud
         self._environment = environment
-        account = cloud.cloud.account
+        self.account = account = cloud.cloud.account
         vpc = self.client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
         self.group = self.client("ec2").create_security_group(
             GroupName="jobs", Description="jobs", VpcId=vpc
@@ -141,7 +141,7 @@ async def test_the_launcher_launches_and_the_reaper_ends_under_the_policies_of_t
     await reaper.terminate(sorted(listed))
     with pytest.raises(ComputeError, match="UnauthorizedOperation"):
         await launch(reaper, "spot")
-    sqs = boto3.client("sqs", region_name=REGION)
+    sqs = boto3.session.Session().client("sqs", region_name=REGION)
     account.client("sqs").send_message(QueueUrl=account.queue, MessageBody="notice")
     [message] = sqs.receive_message(QueueUrl=account.queue)["Messages"]
     sqs.delete_message(QueueUrl=account.queue, ReceiptHandle=message["ReceiptHandle"])

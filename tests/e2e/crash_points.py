@@ -12,6 +12,10 @@ OF_COMMANDS = {"deadletters.put_back"}
 """Passed by a command for a person, not by a service; tests/integration/test_deadletters.py ends it
 there."""
 
+OF_NOTICES = {"reaper.noticed", "reaper.notices_recorded"}
+"""Passed where the cloud has a channel of notices; tests/integration/test_ec2_reaper.py kills the
+reaper there."""
+
 
 def all_points() -> list[str]:
     """The points of the services, in the order of the files and lines that name them."""
@@ -21,7 +25,7 @@ def all_points() -> list[str]:
             for node in ast.walk(ast.parse(path.read_text())):
                 if _reaches(node):
                     found.update(dict.fromkeys(_points(path, node)))
-    return [point for point in found if point not in OF_COMMANDS]
+    return [point for point in found if point not in OF_COMMANDS | OF_NOTICES]
 
 
 def _reaches(node: ast.AST) -> bool:

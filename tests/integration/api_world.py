@@ -24,6 +24,7 @@ from shared.events import (
 )
 from shared.points import WatchedPoints
 from shared.runtime import Ports
+from tests.integration.described import check
 from tests.integration.stage import Stage
 
 DEPLOYMENT = "test"
@@ -77,7 +78,9 @@ class World:
         self.api: Api = build(self.config, ports)
         self.stage = Stage(self.api.service)
         transport = httpx.ASGITransport(app=self.api.app)
-        self.http = httpx.AsyncClient(transport=transport, base_url="http://api")
+        self.http = httpx.AsyncClient(
+            transport=transport, base_url="http://api", event_hooks={"response": [check]}
+        )
         self._intake = asyncio.create_task(self.api.intake.run()) if intake else None
 
     @property

@@ -5,6 +5,7 @@ whose rows are deleted behind each of them. A test that changes more than rows t
 """
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
@@ -20,6 +21,7 @@ from shared.wakeups import Wakeups
 from tests.breakable_postgres import postgres
 from tests.conftest import PASSWORDS, at_database
 from tests.integration.api_world import World
+from tests.integration.served_world import SERVED, ServedWorld, served_world
 
 __all__ = ["postgres"]  # a fixture too
 
@@ -36,9 +38,9 @@ END $$
 """
 
 
-@pytest.fixture(scope="session")
-def shared_database(postgres_server: str, template_database: str) -> Iterator[str]:
-    """The admin's DSN of a migrated database that many tests use, one after the other."""
+@contextlib.contextmanager
+def migrated_database(postgres_server: str, template_database: str) -> Iterator[str]:
+    """The admin's DSN of a migrated database, until the block is left."""
     name = f"shared_{uuid.uuid4().hex[:12]}"
 
     async def run(sql: str) -> None:
@@ -51,6 +53,13 @@ def shared_database(postgres_server: str, template_database: str) -> Iterator[st
     asyncio.run(run(f"CREATE DATABASE {name} TEMPLATE {template_database}"))
     yield at_database(postgres_server, name)
     asyncio.run(run(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture(scope="session")
+def shared_database(postgres_server: str, template_database: str) -> Iterator[str]:
+    """The admin's DSN of a migrated database that many tests use, one after the other."""
+    with migrated_database(postgres_server, template_database) as dsn:
+        yield dsn
 
 
 @pytest.fixture
@@ -77,3 +86,13 @@ async def fresh_world(
     world = World(await ports_of("api"), clock)
     yield world
     await world.close()
+
+
+@pytest.fixture(scope="module")
+def served(postgres_server: str, template_database: str) -> Iterator[ServedWorld]:
+    """The API behind its real server on a database of its own, for clients that block."""
+    with (
+        migrated_database(postgres_server, template_database) as database,
+        served_world(database, **SERVED) as served,
+    ):
+        yield served

@@ -529,6 +529,17 @@ def events_of(answer: httpx.Response) -> list[dict[str, Any]]:
     return events
 
 
+async def test_a_log_is_followed_or_not_and_nothing_between(world: World) -> None:
+    job_id = (await world.post())["id"]
+    for value in ("0", "false"):
+        answer = await world.http.get(f"/jobs/{job_id}/logs?follow={value}")
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    for value in ("", "no", "2", "%00"):
+        answer = await world.http.get(f"/jobs/{job_id}/logs?follow={value}")
+        assert answer.status_code == 400
+        assert message_of(answer).startswith("follow must be 1 or 0")
+
+
 async def test_a_finished_jobs_log_is_followed_to_its_end_and_resumed_by_event_id(
     world: World,
 ) -> None:

@@ -16,7 +16,7 @@ from services.deadletters import command_line
 from services.deadletters.__main__ import run
 from services.migrate import TOPOLOGY, service_dsn
 from shared import messaging, wire
-from shared.bus.port import Message
+from shared.bus.port import Message, bound_names
 from shared.bus.rabbitmq import RabbitMQBus
 from shared.bus.rabbitmq.topology import DELIVERY_LIMIT, dead_queue
 from shared.clock import RealClock
@@ -293,7 +293,7 @@ async def room(rabbitmq: RabbitServer, tool: Tool) -> AsyncIterator[Room]:
 
 async def kill_readers(room: Room, *messages: Message) -> None:
     """*messages*, as they end among the scheduler's dead letters: by deliveries without an end."""
-    bus = RabbitMQBus(room.of("api"), TOPOLOGY)
+    bus = RabbitMQBus(room.of("api"), bound_names(TOPOLOGY))
     await bus.publish(messages)
     await bus.close()
     connection = await aio_pika.connect(room.of("scheduler"), timeout=10)

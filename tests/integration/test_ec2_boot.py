@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from rehearsal import Cloud
+from shared.clock import RealClock
+from shared.compute.ec2.compute import Ec2Compute
 from shared.compute.ec2.user_data import MOST_BYTES, Boot, user_data
 from shared.compute.port import InstanceState
-from tests.contract.compute_adapters import launch_one, request_for, until_state
+from tests.contract.compute_adapters import eventually, launch_one, request_for, until_state
 from tests.contract.compute_api import FakeApi, serve
-from tests.contract.compute_ec2 import Ec2World
+from tests.contract.compute_ec2 import AGENT, REGION, SETTINGS, Ec2World
 
 pytestmark = pytest.mark.anyio
 
@@ -20,6 +23,17 @@ BOOT = Boot(
     agent_sha256="ab" * 32,
     max_lifetime_seconds=90,
 )
+PYTHON_IMAGE = "python:3.13-slim"
+# 172.17.0.1 is where the instance is for a container on the engine's own bridge.
+ASKING = """
+import socket, sys
+for host in "127.0.0.1", "172.17.0.1", "169.254.169.254":
+    try:
+        socket.create_connection((host, int(sys.argv[1])), 1).close()
+        print("reached", host)
+    except OSError as error:
+        print("refused", host, error)
+"""
 
 
 @pytest.fixture
@@ -35,9 +49,14 @@ def boot(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def has_engine() -> bool:
+def has_engine(image: str | None = None) -> bool:
+    """Whether a Docker engine answers, and has *image* if one is named."""
     docker = shutil.which("docker")
-    return docker is not None and subprocess.run([docker, "version"], check=False).returncode == 0
+    asked = ["image", "inspect", image] if image else ["version"]
+    return (
+        docker is not None
+        and subprocess.run([docker, *asked], capture_output=True, check=False).returncode == 0
+    )
 
 
 @pytest.fixture
@@ -91,6 +110,45 @@ async def test_an_agent_altered_in_transit_is_refused_and_the_machine_powers_off
     assert api.claims[1] == []
     assert any("the agent was altered" in line for line in console(world))
     assert not any("something else" in line for line in console(world))
+
+
+async def test_a_job_s_container_that_asks_the_metadata_service_gets_no_answer(
+    api: FakeApi,
+) -> None:
+    if not has_engine(PYTHON_IMAGE):
+        pytest.skip(f"no Docker engine with {PYTHON_IMAGE} answers on this machine")
+    world = Ec2World(api, boot="process", engine=True)
+    try:
+        compute = Ec2Compute(REGION, "test", RealClock(), AGENT, SETTINGS)
+        instance = await launch_one(compute, request_for(api, 1))
+        port = await metadata_port(world, instance.instance_id)
+        api.image = PYTHON_IMAGE
+        api.command[1] = ["python3", "-c", ASKING, str(port)]
+        api.assigned[instance.instance_id] = 1, 1
+        await api.until(lambda: api.callbacks[1])
+    finally:
+        await world.close()
+    # The agent beside it has shown who it is with the role's credentials, which come from there.
+    assert len(api.claims[1]) == 1
+    assert api.callbacks[1] == [{"exit_code": 0}]
+    assert [line.split()[0] for line in api.lines(1)] == ["refused"] * 3
+
+
+async def metadata_port(world: Ec2World, instance_id: str) -> int:
+    """Where the instance finds its metadata service, once it is there."""
+    found: list[int] = []
+
+    async def known() -> bool:
+        def look(cloud: Cloud) -> None:
+            machine = cloud.machines.running.get(instance_id) if cloud.machines else None
+            if machine is not None and machine.process is not None:
+                found.append(machine.metadata.port)
+
+        world.cloud.call(look)
+        return bool(found)
+
+    await eventually(known)
+    return found[0]
 
 
 def test_the_user_data_is_the_same_for_every_instance_short_and_without_a_secret() -> None:

@@ -18,7 +18,7 @@ from aiormq.exceptions import ChannelAccessRefused
 from services.migrate import TOPOLOGY
 from shared import wire
 from shared.address import with_login
-from shared.bus.port import Message
+from shared.bus.port import Message, bound_names
 from shared.bus.rabbitmq import RabbitMQBus
 from shared.bus.rabbitmq.topology import EXCHANGE
 from shared.events import JobFinished
@@ -89,7 +89,7 @@ def finished(job_id: int) -> Message:
 async def test_the_example_hears_of_each_jobs_end_once_and_goes_on_where_it_stopped(
     room: Room, reader: str
 ) -> None:
-    bus = RabbitMQBus(room.of("api"), TOPOLOGY)
+    bus = RabbitMQBus(room.of("api"), bound_names(TOPOLOGY))
     async with example(reader) as printed, asyncio.timeout(60):
         await until_it_reads(room.url)
         first = finished(7)

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from shared.bus.port import BusUnavailable, Message
+from shared.bus.port import BusUnavailable, Message, bound_names
 from shared.bus.rabbitmq import RabbitMQBus, TopologyError, declare_topology
 from shared.bus.rabbitmq.subscription import Subscription
 from shared.bus.rabbitmq.topology import DELIVERY_LIMIT
@@ -42,7 +42,7 @@ def url(rabbitmq: RabbitServer) -> Iterator[str]:
 
 @pytest.fixture
 async def rabbit(url: str) -> AsyncIterator[RabbitMQBus]:
-    bus = RabbitMQBus(url, TOPOLOGY)
+    bus = RabbitMQBus(url, bound_names(TOPOLOGY))
     yield bus
     await bus.close()
 
@@ -67,7 +67,7 @@ def ids(messages: Sequence[Message]) -> set[str]:
 
 
 async def test_with_nobody_listening_every_call_says_unavailable_and_readiness_no() -> None:
-    bus = RabbitMQBus(f"amqp://guest:guest@127.0.0.1:{free_port()}/", TOPOLOGY)
+    bus = RabbitMQBus(f"amqp://guest:guest@127.0.0.1:{free_port()}/", bound_names(TOPOLOGY))
     assert not await bus.ready()
     with pytest.raises(BusUnavailable, match="connect"):
         await bus.publish([message()])
@@ -80,7 +80,7 @@ async def test_a_missing_topology_is_unavailable_until_somebody_has_migrated(
     rabbitmq: RabbitServer,
 ) -> None:
     with fresh_vhost(rabbitmq) as empty:
-        bus = RabbitMQBus(empty, TOPOLOGY)
+        bus = RabbitMQBus(empty, bound_names(TOPOLOGY))
         with pytest.raises(BusUnavailable):
             await bus.publish([message()])
         with pytest.raises(BusUnavailable):
@@ -96,7 +96,7 @@ async def test_a_missing_topology_is_unavailable_until_somebody_has_migrated(
 async def test_a_name_of_ours_without_its_queue_is_an_error_and_a_name_for_anyone_is_not(
     url: str, rabbit: RabbitMQBus
 ) -> None:
-    wider = RabbitMQBus(url, {**TOPOLOGY, "third": ("Missing",)})
+    wider = RabbitMQBus(url, {*bound_names(TOPOLOGY), "Missing"})
     with pytest.raises(BusUnavailable, match=r"Return|NO_ROUTE"):
         await wider.publish([message("Missing")])
     await rabbit.publish([message("JobFinished")])
@@ -225,7 +225,7 @@ async def test_a_publish_waits_for_a_memory_alarm_to_end(
 async def test_a_long_alarm_is_unavailable_and_the_same_bus_goes_on_afterwards(
     broker: RabbitServer, url: str
 ) -> None:
-    bus = RabbitMQBus(url, TOPOLOGY, confirm_seconds=0.5)
+    bus = RabbitMQBus(url, bound_names(TOPOLOGY), confirm_seconds=0.5)
     await bus.publish([message("JobFinished")])
     await asyncio.to_thread(broker.ctl, "set_vm_memory_high_watermark", "0.0001")
     try:
@@ -247,7 +247,7 @@ async def test_a_long_alarm_is_unavailable_and_the_same_bus_goes_on_afterwards(
 
 
 async def test_an_alarm_does_not_hold_up_closing(broker: RabbitServer, url: str) -> None:
-    bus = RabbitMQBus(url, TOPOLOGY, confirm_seconds=0.5)
+    bus = RabbitMQBus(url, bound_names(TOPOLOGY), confirm_seconds=0.5)
     await asyncio.to_thread(broker.ctl, "set_vm_memory_high_watermark", "0.0001")
     try:
         large = [message(body=b"x" * 100_000) for _ in range(200)]  # more than sockets hold
@@ -262,7 +262,7 @@ async def test_an_alarm_does_not_hold_up_closing(broker: RabbitServer, url: str)
 async def test_a_frozen_broker_is_unavailable_within_the_bound_and_thawed_it_goes_on(
     broker: RabbitServer, url: str
 ) -> None:
-    bus = RabbitMQBus(url, TOPOLOGY, confirm_seconds=1)
+    bus = RabbitMQBus(url, bound_names(TOPOLOGY), confirm_seconds=1)
     subscription = await bus.subscribe("reader")
     await bus.publish([message()])
     await asyncio.to_thread(broker.freeze)
@@ -282,7 +282,7 @@ async def test_a_frozen_broker_is_unavailable_within_the_bound_and_thawed_it_goe
 
 
 async def test_closing_finishes_what_is_under_way(url: str) -> None:
-    bus = RabbitMQBus(url, TOPOLOGY)
+    bus = RabbitMQBus(url, bound_names(TOPOLOGY))
     subscription = await bus.subscribe("reader")
     async with asyncio.TaskGroup() as publishing:
         publishing.create_task(bus.publish([message() for _ in range(500)]))
@@ -294,7 +294,7 @@ async def test_closing_finishes_what_is_under_way(url: str) -> None:
         await bus.publish([message()])
     with pytest.raises(BusUnavailable):
         await subscription.take(1)
-    again = RabbitMQBus(url, TOPOLOGY)
+    again = RabbitMQBus(url, bound_names(TOPOLOGY))
     rest = await take_all(await again.subscribe("reader"), 500 - len(taken))
     assert rest.isdisjoint(each.message.event_id for each in taken)
     await again.close()
@@ -307,7 +307,7 @@ async def test_a_message_that_kills_its_reader_ends_alone_among_the_dead_letters
         pytest.skip("the broker that is given shows no queue lengths")
     poison = message(body=b"poison")
     innocent = [message() for _ in range(30)]
-    bus = RabbitMQBus(url, TOPOLOGY)
+    bus = RabbitMQBus(url, bound_names(TOPOLOGY))
     await bus.publish([*innocent[:15], poison, *innocent[15:]])
     handled: set[str] = set()
     for _ in range(DELIVERY_LIMIT + 1):
@@ -315,7 +315,7 @@ async def test_a_message_that_kills_its_reader_ends_alone_among_the_dead_letters
         handled |= await _handle_until_poison(subscription)
         await subscription.close()  # what a crash of the process comes to
     assert handled == ids(innocent)
-    dead = RabbitMQBus(url, {"reader.dead": ()})
+    dead = RabbitMQBus(url, ())
     assert [poison.event_id] == list(await take_all(await dead.subscribe("reader.dead"), 1))
     await dead.close()
     await bus.close()
@@ -353,7 +353,7 @@ async def test_a_binding_that_is_wanted_no_more_goes_with_the_next_migration(
     url: str,
 ) -> None:
     await declare_topology(url, {"reader": ("Asked",), "other": ("Told",)})
-    bus = RabbitMQBus(url, TOPOLOGY)
+    bus = RabbitMQBus(url, bound_names(TOPOLOGY))
     asked = message("Asked")
     await bus.publish([message("Told"), asked])
     subscription = await bus.subscribe("reader")

@@ -12,7 +12,7 @@ from aiormq.exceptions import ChannelAccessRefused, ProbableAuthenticationError
 
 from services.migrate import PUBLISHES, TOPOLOGY
 from shared.address import with_login
-from shared.bus.port import BusUnavailable, Message
+from shared.bus.port import BusUnavailable, Message, bound_names
 from shared.bus.rabbitmq import RabbitMQBus
 from shared.bus.rabbitmq.topology import DEAD_EXCHANGE, EXCHANGE, dead_queue, redrive_exchange
 from shared.wire import new_id
@@ -82,7 +82,7 @@ def bind(queue: str, key: str) -> Act:
 async def test_each_service_publishes_its_own_events_and_reads_its_own_queues(
     room: Room, name: str
 ) -> None:
-    bus = RabbitMQBus(room.of(name), TOPOLOGY)
+    bus = RabbitMQBus(room.of(name), bound_names(TOPOLOGY))
     sent = [
         Message(name=event, event_id=new_id(), body=b"{}")
         for event in (*PUBLISHES[name], *PUBLISHES[name])
@@ -152,7 +152,7 @@ async def test_no_service_may_ask_the_management_api_anything(room: Room, name: 
 
 
 async def test_a_publish_that_is_refused_is_unavailable_and_says_why(room: Room) -> None:
-    bus = RabbitMQBus(room.of("reaper"), TOPOLOGY)
+    bus = RabbitMQBus(room.of("reaper"), bound_names(TOPOLOGY))
     forged = Message(name="JobScheduled", event_id=new_id(), body=b"{}")
     with pytest.raises(BusUnavailable, match="ACCESS_REFUSED"):
         await bus.publish([forged])

@@ -238,5 +238,5 @@ def test_the_environment_is_all_that_a_program_needs(
     for name, value in cloud.thread.environment().items():
         monkeypatch.setenv(name, value)
 
-    arn = boto3.client("sts", config=CONFIG).get_caller_identity()["Arn"]
+    arn = boto3.session.Session().client("sts", config=CONFIG).get_caller_identity()["Arn"]
     assert arn.endswith(":user/operator")

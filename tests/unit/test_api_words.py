@@ -112,6 +112,7 @@ def test_a_long_line_is_cut() -> None:
         batch(a_line(text=1)),
         batch(a_line(at=1)),
         batch(a_line(at="yesterday")),
+        batch(a_line(at="2026-01-01\x0000:00:00Z")),
         {"logs": []},
         {"logs": {"seq": 1}},
         {"logs": {"seq": 1, "lines": {}}},
@@ -196,3 +197,17 @@ def test_a_rebalance_recommendation_is_reported_by_itself() -> None:
     assert read_report({"rebalance": False}) == Report()
     with pytest.raises(BadRequest, match=r"^rebalance goes without a phase"):
         read_report({"rebalance": True, "phase": "running"})
+
+
+@pytest.mark.parametrize("value", ["false", "", 0, 1, [], {}])
+@pytest.mark.parametrize("name", ["stopped", "timed_out", "pull_failed", "for_good"])
+def test_a_flag_is_a_boolean_and_nothing_like_one(name: str, value: Any) -> None:
+    with pytest.raises(BadRequest, match=f"^{name} must be true or false$"):
+        read_callback({"failed": "", name: value})
+
+
+def test_of_a_container_that_is_not_said_to_have_stopped_it_is_not_taken_for_granted() -> None:
+    assert read_callback({"failed": ""}).stopped
+    for value in (False, None):
+        assert not read_callback({"failed": "", "stopped": value}).stopped
+        assert not read_callback({"schedule": "", "stopped": value}).stopped

@@ -21,6 +21,8 @@ KEEP_ALIVE_SECONDS = 15.0
 LOOK_SECONDS = 2.0
 """A follower is woken when something changes here; this is for what changed through a replica."""
 
+FOLLOW = {"1": True, "true": True, "0": False, "false": False}
+
 Place = tuple[int, int]
 
 
@@ -37,9 +39,9 @@ class LogRoutes:
         async with self.db.connection() as conn:
             if await jobs.load_job(conn, job_id) is None:
                 raise NoSuchJob(f"there is no job {job_id}")
-        if request.query_params.get("follow", "0") in ("", "0", "false"):
-            return StreamingResponse(self._text(job_id), media_type="text/plain; charset=utf-8")
         after = _place(request.headers.get("last-event-id", "0.0"))
+        if not _follows(request):
+            return StreamingResponse(self._text(job_id), media_type="text/plain; charset=utf-8")
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         if request.method == "HEAD":  # whose answer would take as long as the job
             return Response(media_type="text/event-stream", headers=headers)
@@ -87,6 +89,13 @@ def _event(batch: Batch) -> str:
         for at, stream, text in batch.lines
     )
     return f"id: {batch.attempt}.{batch.seq}\n{data}\n" if data else ""
+
+
+def _follows(request: Request) -> bool:
+    raw = request.query_params.get("follow", "0")
+    if raw not in FOLLOW:
+        raise BadRequest("follow must be 1 or 0, which streams until the job is over or does not")
+    return FOLLOW[raw]
 
 
 def _place(raw: str) -> Place:

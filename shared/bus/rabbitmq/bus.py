@@ -6,9 +6,9 @@ delay (`shared.backoff.RECONNECT`): the relay's sweep and the consumer's loop bo
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from shared.bus.port import BusUnavailable, Message, Topology
+from shared.bus.port import BusUnavailable, Message
 from shared.bus.rabbitmq.connection import Link, unavailable
 from shared.bus.rabbitmq.publisher import CONFIRM_SECONDS, Publisher
 from shared.bus.rabbitmq.subscription import Subscription, open_subscription
@@ -23,19 +23,18 @@ READY_SECONDS = 2.0
 class RabbitMQBus:
     """One process' access to the broker at *url*.
 
-    *topology* tells which names must find a queue.
+    What has one of the *mandatory* names and finds no queue is not confirmed.
     """
 
     def __init__(
         self,
         url: str,
-        topology: Topology,
+        mandatory: Collection[str],
         *,
         prefetch: int = PREFETCH,
         confirm_seconds: float = CONFIRM_SECONDS,
     ) -> None:
-        bound = {name for names in topology.values() for name in names}
-        self._publisher = Publisher(Link(url, "publisher"), EXCHANGE, bound, confirm_seconds)
+        self._publisher = Publisher(Link(url, "publisher"), EXCHANGE, mandatory, confirm_seconds)
         self._consuming = Link(url, "consumer")
         self._prefetch = prefetch
         self._subscriptions: dict[str, list[Subscription]] = {}

@@ -1,0 +1,91 @@
+"""What an account must have before docker-job can run in it, made as on AWS, by boto3.
+
+The instances' role with its profile, the queue of EC2's notices, and a user for the services whose
+policies are those of `docs/iam`: that these suffice is part of what is shown.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from rehearsal import CloudThread
+from rehearsal.credentials import Credential
+
+POLICIES = Path(__file__).resolve().parent.parent / "docs" / "iam"
+ROLE = "docker-job-instance"
+QUEUE = "docker-job-interruptions"
+SERVICES = ("launcher", "reaper")
+
+
+@dataclass(frozen=True)
+class Account:
+    """What was made, and where."""
+
+    number: str
+    region: str
+    role_arn: str
+    queue_url: str
+    security_group: str
+
+
+def prepare(cloud: CloudThread) -> Account:
+    """Make the role, its profile and the queue; the cloud's events go into the queue."""
+    arguments = cloud.client_arguments()
+    iam = boto3.client("iam", **arguments)
+    trust = (POLICIES / "instance-trust.json").read_text()
+    role = iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument=trust)["Role"]
+    iam.create_instance_profile(InstanceProfileName=ROLE)
+    iam.add_role_to_instance_profile(InstanceProfileName=ROLE, RoleName=ROLE)
+    queue = boto3.client("sqs", **arguments).create_queue(QueueName=QUEUE)["QueueUrl"]
+    cloud.control.send_events_to(queue)
+    groups = boto3.client("ec2", **arguments).describe_security_groups(
+        Filters=[{"Name": "group-name", "Values": ["default"]}]
+    )["SecurityGroups"]
+    return Account(
+        number=cloud.cloud.account,
+        region=cloud.cloud.settings.region,
+        role_arn=role["Arn"],
+        queue_url=queue,
+        security_group=groups[0]["GroupId"],
+    )
+
+
+def policy(name: str, account: Account, deployment: str) -> dict[str, Any]:
+    """`docs/iam/<name>.json`, filled in."""
+    text = (POLICIES / f"{name}.json").read_text()
+    values = {
+        "REGION": account.region,
+        "ACCOUNT": account.number,
+        "DEPLOYMENT": deployment,
+        "INSTANCE_ROLE": ROLE,
+        "SECURITY_GROUP": account.security_group,
+        "QUEUE": QUEUE,
+    }
+    for word, value in values.items():
+        text = text.replace(f"<{word}>", value)
+    filled: dict[str, Any] = json.loads(text)
+    return filled
+
+
+def make_user(
+    cloud: CloudThread, account: Account, deployment: str, policies: tuple[str, ...] = SERVICES
+) -> Credential:
+    """The keys of a user who may do what these policies say, and nothing else."""
+    iam = boto3.client("iam", **cloud.client_arguments())
+    name = f"{deployment}-{'-'.join(policies)}"
+    user = iam.create_user(UserName=name)["User"]
+    for each in policies:
+        document = json.dumps(policy(each, account, deployment))
+        iam.put_user_policy(UserName=name, PolicyName=each, PolicyDocument=document)
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    return Credential(
+        access_key=key["AccessKeyId"],
+        secret=key["SecretAccessKey"],
+        session_token="",
+        expires_at=None,
+        arn=user["Arn"],
+        user_id=user["UserId"],
+    )

@@ -1,0 +1,124 @@
+"""The system itself: `python -m services.embedded`, in a directory that goes with it."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from services.embedded_database import POSTGRES
+from services.embedded_postgres import EmbeddedPostgres
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 90.0
+STOP_SECONDS = 20.0
+STEP_SECONDS = 0.1
+CALL_SECONDS = 10.0
+TAIL_LINES = 15
+
+
+class NotRunning(Exception):
+    """It did not start, or has ended by itself. The message has its last words."""
+
+
+class System:
+    """One embedded system; closed, nothing of it is left, unless it is to be kept."""
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="docker-job-rehearse-"))
+        # As root the embedded Postgres is another user's, who must be able to pass through.
+        self.directory.chmod(0o711)
+        self.data = self.directory / "data"
+        self.log = self.directory / "log"
+        self.keep = False
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, environment: dict[str, str]) -> None:
+        """Answers when the API does. Raises `NotRunning`."""
+        kept = {name: value for name, value in os.environ.items() if not _is_ours(name)}
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "services.embedded"],
+                cwd=ROOT,
+                env={
+                    **kept,
+                    **environment,
+                    "DOCKER_JOB_DATA_DIR": str(self.data),
+                    "DOCKER_JOB_PORT": str(self.port),
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._is_ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise NotRunning(f"the system did not start:\n{self._last_words()}")
+            time.sleep(STEP_SECONDS)
+
+    def close(self) -> None:
+        """End it, and remove its directory."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        EmbeddedPostgres(self.data / POSTGRES).stop()
+        if not self.keep:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """One call of the API. Raises `NotRunning` where it does not answer."""
+        request = urllib.request.Request(  # noqa: S310 - our own address
+            self.url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=CALL_SECONDS) as answer:  # noqa: S310
+                return json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            said = error.read().decode(errors="replace")
+            raise NotRunning(f"{method} {path} is answered {error.code}: {said}") from error
+        except OSError as error:
+            raise NotRunning(f"{method} {path}: {error}\n{self._last_words()}") from error
+
+    def admin_dsn(self) -> str:
+        """Its database, while it runs."""
+        return EmbeddedPostgres(self.data / POSTGRES).dsn()
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=CALL_SECONDS):  # noqa: S310
+                return True
+        except OSError:
+            return False
+
+    def _last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join(lines[-TAIL_LINES:])
+
+
+def _is_ours(name: str) -> bool:
+    """Settings and credentials of whoever runs this: the play has its own."""
+    return name.startswith(("DOCKER_JOB_", "AWS_"))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

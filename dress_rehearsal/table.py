@@ -1,0 +1,136 @@
+"""What a person reads: when what happened, and what it cost. Pure."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from dress_rehearsal.checks import leaked_seconds
+from dress_rehearsal.play import Played
+from rehearsal.ledger import total
+from shared.events import (
+    AttemptEnded,
+    Event,
+    InstanceInterrupted,
+    InstanceLaunched,
+    InstanceRequested,
+    InstanceTerminated,
+    JobFinished,
+    JobScheduled,
+    JobStarted,
+    LaunchDelayed,
+    LaunchRefused,
+)
+
+HAPPENED = ("seconds", "event", "told by", "job", "attempt", "instance", "what")
+BILLED = ("instance", "attempt", "what", "lived", "billed", "ours USD", "ledger USD", "leaked")
+
+
+def happened(played: Played) -> str:
+    """The events, each with its distance from the post."""
+    places: dict[tuple[int | None, int | None], str] = {}
+    rows = []
+    for each in played.told:
+        event = each.event
+        job, attempt = getattr(event, "job_id", None), getattr(event, "attempt", None)
+        instance = getattr(event, "instance_id", None)
+        if isinstance(event, InstanceLaunched):
+            places[job, attempt] = event.instance_id
+        rows.append(
+            (
+                f"{_since(played.posted_at, each.at):7.2f}",
+                type(event).__name__,
+                each.by,
+                _text(job),
+                _text(attempt),
+                instance or places.get((job, attempt), ""),
+                in_words(event),
+            )
+        )
+    return table(HAPPENED, rows)
+
+
+def in_words(event: Event) -> str:
+    """What an event says beside whom it is about."""
+    match event:
+        case JobScheduled():
+            words = f"due {event.due_at:%H:%M:%S.%f}"[:-4]
+        case InstanceRequested():
+            words = f"capacity: {event.requirements.capacity}"
+        case InstanceLaunched():
+            words = (
+                f"{event.market} {event.instance_type} in {event.zone} at "
+                f"{event.hourly_price_usd:.4f} USD an hour"
+            )
+        case LaunchDelayed() | LaunchRefused():
+            words = event.message
+        case JobStarted():
+            words = "its container runs"
+        case InstanceInterrupted():
+            words = f"EC2's notice: {event.kind}"
+        case AttemptEnded():
+            words = event.cause
+        case InstanceTerminated():
+            words = f"{event.cause}; {event.billed_seconds} s billed, {event.cost_usd:.6f} USD"
+        case JobFinished():
+            words = f"{event.status}, exit code {event.exit_code}"
+        case _:
+            words = ""
+    return words
+
+
+def billed(played: Played) -> str:
+    """Each instance, as we and as the cloud reckon it."""
+    attempts = {each["instance_id"]: each for each in played.job["attempts"]}
+    rows = []
+    for bill in played.bills:
+        ours = attempts.get(bill.instance_id, {})
+        rows.append(
+            (
+                bill.instance_id,
+                _text(ours.get("number")),
+                f"{bill.market} {bill.instance_type}",
+                f"{bill.seconds:.1f} s",
+                f"{bill.billed_seconds:.0f} s",
+                _usd(ours.get("cost_usd")),
+                _usd(bill.cost_usd),
+                f"{leaked_seconds(bill, played.job):.1f} s",
+            )
+        )
+    return table(BILLED, rows)
+
+
+def summed_up(played: Played) -> str:
+    """The job's money, and what the account is billed."""
+    job = played.job
+    ledger = total(played.bills)
+    leaked = sum(leaked_seconds(each, played.job) for each in played.bills)
+    lines = {
+        "cost_usd": _usd(job["cost_usd"]),
+        "of that wasted": _usd(job["wasted_usd"]),
+        "on demand": f"{_usd(job['on_demand_usd'])}, what it would have cost",
+        "ledger": f"{_usd(ledger)}, what the cloud bills this account",
+        "leaked": f"{leaked:.1f} s, in which instances ran for nobody",
+    }
+    return "\n".join(f"  {name:<15} {text}" for name, text in lines.items())
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns as wide as what stands in them."""
+    lines = [tuple(head), *(tuple(row) for row in rows)]
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  "
+        + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _since(start: datetime, at: datetime) -> float:
+    return (at - start).total_seconds()
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _usd(amount: float | None) -> str:
+    return "unknown" if amount is None else f"{amount:.6f}"

@@ -1,0 +1,28 @@
+"""SQS's long polling: moto waits in the one thread that answers all, here nobody is held up."""
+
+import asyncio
+import json
+from typing import Any
+
+from rehearsal.moto_side import MotoSide
+from rehearsal.wire import Answer, Request
+
+STEP_SECONDS = 0.1
+
+
+async def receive(moto: MotoSide, request: Request, params: dict[str, Any]) -> Answer:
+    """moto's answer to ReceiveMessage once it names a message, or the time to wait is over."""
+    seconds = params.get("WaitTimeSeconds")
+    if not seconds:
+        return await moto.answer(request)
+    at_once = request._replace(
+        body=json.dumps(params | {"WaitTimeSeconds": 0}).encode(), query="", method="POST"
+    )
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + float(seconds)
+    while True:
+        answer = await moto.answer(at_once)
+        is_over = loop.time() + STEP_SECONDS > deadline
+        if is_over or answer.status != 200 or b'"Messages"' in answer.body:
+            return answer
+        await asyncio.sleep(STEP_SECONDS)

@@ -1,0 +1,116 @@
+"""The whole document, for a deployment's settings."""
+
+import json
+from typing import Any
+
+from services.api.config import ApiConfig, from_settings
+from services.api.openapi import answers, orders, words
+from services.api.openapi.paths import JSON, STATUS_OF, paths
+from services.api.openapi.shapes import ref
+from services.api.protocol import HEAD_BYTES, BoundedProtocol
+from shared.config import Settings
+
+VERSION = "1.0.0"
+
+ABOUT = """\
+POST a Docker image and a time: an instance comes up then, runs the container, survives a Spot \
+interruption, and is terminated the moment the job is over.
+
+Every error is JSON with a `message` that names the field and says what is right; a path that is \
+not here is a 404, another method a 405 with `Allow`. A body is read as JSON whatever its \
+Content-Type says. Moments are in UTC, durations end in `_seconds`, money in `_usd`. Answers may \
+come to have more fields: ignore what you do not know.\
+"""
+
+
+def of_defaults() -> ApiConfig:
+    """The settings of a deployment that sets none."""
+    return from_settings(Settings({}), deployment="docker-job", token_key="")
+
+
+def document(config: ApiConfig) -> dict[str, Any]:
+    """The document of an API with these settings."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "docker-job",
+            "version": VERSION,
+            "description": ABOUT,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths(config),
+        "components": {
+            "schemas": answers.schemas() | orders.schemas(config.bounds) | words.schemas(),
+            "responses": _responses(config),
+            "securitySchemes": _security(),
+        },
+    }
+
+
+def text(config: ApiConfig) -> str:
+    """The document as it is served, and stands in docs/openapi.json."""
+    return json.dumps(document(config), indent=2, ensure_ascii=False) + "\n"
+
+
+def _security() -> dict[str, Any]:
+    def bearer(form: str, about: str) -> dict[str, Any]:
+        return {"type": "http", "scheme": "bearer", "bearerFormat": form, "description": about}
+
+    return {
+        "apiKey": bearer(
+            "djk_…",
+            "A person's key; its scope (`read`, `submit`, `admin`) grants what the ones before it "
+            "do. Until the first key is made the API is open.",
+        ),
+        "bootstrapToken": bearer(
+            "64 hexadecimal digits", "Of one attempt, given to its instance: good for its claim."
+        ),
+        "attemptToken": bearer(
+            "64 hexadecimal digits", "The one that the agent made and claimed its attempt with."
+        ),
+    }
+
+
+def _responses(config: ApiConfig) -> dict[str, Any]:
+    """What is answered besides what was asked for; `paths.STATUS_OF` has the statuses."""
+    meanings = _meanings(config)
+    return {name: _response(name, meanings[name]) for name in STATUS_OF}
+
+
+def _response(name: str, meaning: str) -> dict[str, Any]:
+    schemas = {"AttemptOver": "Over", "NotReady": "NotReady"}
+    response: dict[str, Any] = {"description": meaning}
+    headers = {
+        "401": ("WWW-Authenticate", {"type": "string"}),
+        "429": ("Retry-After", {"type": "integer", "minimum": 1}),
+        "503": ("Retry-After", {"type": "integer", "minimum": 1}),
+    }
+    if STATUS_OF[name] in headers and name != "NotReady":
+        header, schema = headers[STATUS_OF[name]]
+        response["headers"] = {header: {"schema": schema}}
+    return response | {"content": {JSON: {"schema": ref(schemas.get(name, "Error"))}}}
+
+
+def _meanings(config: ApiConfig) -> dict[str, str]:
+    slow = f"The request's head did not come within {BoundedProtocol.head_seconds:g} s"
+    return {
+        "MalformedRequest": "This is no HTTP.",
+        "BadRequest": "It cannot be taken: the message names the field and says what is right.",
+        "Unauthorized": "The API key is missing, unknown or revoked.",
+        "NoAgent": "The token is missing or unknown, or the signature is not taken.",
+        "Forbidden": "The API key's scope does not grant this.",
+        "NotYours": "The token is another job's, or the signature not by an instance of ours.",
+        "NoSuchJob": "There is no such job.",
+        "HeadTooSlow": f"{slow}.",
+        "TooSlow": f"{slow}, or its body not within {config.body.seconds:g} s.",
+        "AlreadyOver": "The job is over and cannot be cancelled.",
+        "AttemptOver": "The attempt is over, or another's: stop the container.",
+        "KeyConflict": "The Idempotency-Key was used with another body.",
+        "TooLarge": f"The body is larger than {config.body.size} bytes.",
+        "TooMany": "The caller asks too often: wait for `Retry-After` seconds.",
+        "HeadTooLarge": f"The request's head is larger than {HEAD_BYTES} bytes.",
+        "Crashed": "A fault of ours; it is logged.",
+        "Unavailable": "The database or STS does not answer, or the service stops: try again.",
+        "NotReady": "What cannot be reached is named.",
+    }

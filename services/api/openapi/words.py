@@ -1,0 +1,139 @@
+"""What agents send and get, from the limits of `services/api/words.py`."""
+
+from services.api import words
+from services.api.config import AgentSettings
+from services.api.openapi.shapes import (
+    Schema,
+    a_list,
+    an_object,
+    matching,
+    nullable,
+    one_of,
+    ref,
+    told,
+    whole,
+)
+
+TEXT: Schema = {"type": "string"}
+FLAG: Schema = {"type": ["boolean", "null"]}
+POSITIVE = whole(1, words.MAX_WHOLE)
+EXIT_CODE = nullable(whole(-words.MAX_WHOLE, words.MAX_WHOLE))
+
+
+def schemas() -> dict[str, Schema]:
+    """The schemas by their names."""
+    return _claims() | _assignment() | _report() | _callback()
+
+
+def _claims() -> dict[str, Schema]:
+    common = {
+        "token": told(
+            "The agent's own secret of 256 bits, made before it claims: from here on it is the "
+            "bearer of its calls.",
+            matching(words.TOKEN),
+        ),
+        "runtime": told("What runs the container.", one_of(words.RUNTIMES)),
+        "interrupted": told("The instance is being taken back: give the attempt back.", FLAG),
+    }
+    by_token = {
+        "job_id": POSITIVE,
+        "attempt": POSITIVE,
+        "instance_id": {"type": "string", "minLength": 1, "maxLength": words.MAX_INSTANCE_ID},
+    }
+    signed = {
+        "headers": {
+            "type": "object",
+            "maxProperties": words.MAX_HEADERS,
+            "propertyNames": {"pattern": "^[^A-Z]*$"},
+            "additionalProperties": TEXT,
+        },
+        "body": TEXT,
+    }
+    identity = an_object(signed, about="The pieces of a signed request to AWS STS.")
+    return {
+        "Claim": an_object(
+            by_token | common, "interrupted", about="By the attempt's bootstrap token, the bearer."
+        ),
+        "RoleClaim": an_object(
+            {"identity": identity} | common,
+            "interrupted",
+            about="By the instance's role, where the API's `DOCKER_JOB_INSTANCE_ROLE_ARN` is set.",
+        ),
+    }
+
+
+def _assignment() -> dict[str, Schema]:
+    variables = {"type": "object", "additionalProperties": TEXT}
+    job = {
+        "id": POSITIVE,
+        "docker_image": TEXT,
+        "command": nullable(a_list(TEXT)),
+        "env_vars": variables,
+        "timeout_seconds": nullable({"type": "integer"}),
+        "secret_env": told("More variables, whose values are secret.", variables),
+        "secrets": told("Where the values of further variables are found.", variables),
+        "registry_auth": told("`ecr`, or which variable is the registry's login.", TEXT),
+    }
+    number: Schema = {"type": "number"}
+    settings = dict.fromkeys(AgentSettings.__dataclass_fields__, number)
+    given = {
+        "job": an_object(job, "secret_env", "secrets", "registry_auth"),
+        "attempt": POSITIVE,
+        "instance_id": TEXT,
+        "settings": an_object(settings, about="In seconds, bytes and lines."),
+    }
+    wait = {"wait": told("Why.", TEXT), "retry_seconds": {"type": "number", "minimum": 0}}
+    return {
+        "Assignment": an_object(given, about="The job, handed to its agent."),
+        "Wait": an_object(wait, about="The job is not to be had yet: ask again after a while."),
+    }
+
+
+def _report() -> dict[str, Schema]:
+    line = {
+        "at": told("An ISO 8601 moment.", {"type": "string", "format": "date-time"}),
+        "stream": one_of(words.STREAMS),
+        "text": told(f"Kept up to {words.MAX_LINE} characters.", TEXT),
+    }
+    batch = {
+        "seq": told("Counts from 1; the same batch again has no further effect.", POSITIVE),
+        "lines": a_list(ref("LogLine"), maxItems=words.MAX_LINES),
+    }
+    report = {
+        "phase": nullable(one_of(words.PHASES)),
+        "rebalance": told("EC2 recommends to rebalance; goes without a phase.", FLAG),
+        "logs": nullable(an_object(batch)),
+    }
+    about = "A heartbeat; perhaps a phase and a batch of log lines with it."
+    return {"LogLine": an_object(line), "Report": an_object(report, *report, about=about)}
+
+
+def _callback() -> dict[str, Schema]:
+    def present(name: str) -> Schema:
+        return told(f"That it is there counts, not its value: `{name}`.", {})
+
+    message = {"type": ["string", "null"]}
+    interrupted = {
+        "schedule": present("the interruption notice has come"),
+        "stopped": told("Its container is known to have stopped.", FLAG),
+        "exit_code": EXIT_CODE,
+    }
+    failed = {
+        "failed": present("the container ended badly, or could not run"),
+        "error_message": told(f"Its last {words.MAX_MESSAGE} characters are kept.", message),
+        "exit_code": EXIT_CODE,
+        "timed_out": told("The job's time limit passed.", FLAG),
+        "pull_failed": told("The image could not be had.", FLAG),
+        "for_good": told("The registry has no such image, or denies it.", FLAG),
+        "stopped": told("Left out: true. Else the container may run on.", FLAG),
+    }
+    done: dict[str, Schema] = {"exit_code": {"enum": [0, None]}, "error_message": message}
+    neither = {"not": {"anyOf": [{"required": ["schedule"]}, {"required": ["failed"]}]}}
+    return {
+        "Interrupted": an_object(interrupted, "stopped", "exit_code")
+        | {"not": {"required": ["failed"]}},
+        "Failed": an_object(failed, *(name for name in failed if name != "failed"))
+        | {"not": {"required": ["schedule"]}},
+        "Done": an_object(done, *done, about="The container exited 0.") | neither,
+        "Heard": an_object({"id": POSITIVE, "status": {"type": "string"}}),
+    }

@@ -1,0 +1,135 @@
+"""docs/openapi.json: current, valid, and in step with the code that reads and answers."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]  # its stubs would be one lock entry more
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from services.api import capacity, requests
+from services.api.openapi import answers, orders
+from services.api.openapi.document import document, of_defaults, text
+from services.api.openapi.page import page
+from services.api.openapi.paths import STATUS_OF
+from services.api.routes.answers import _STATUSES
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ROOT = Path(__file__).resolve().parent.parent.parent
+DOCUMENT = document(of_defaults())
+SCHEMAS = DOCUMENT["components"]["schemas"]
+OPERATIONS = {
+    f"{method.upper()} {path}": operation
+    for path, methods in DOCUMENT["paths"].items()
+    for method, operation in methods.items()
+}
+
+
+def taken(schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
+    """A validator for *schema*, which may refer to others of the document."""
+    return jsonschema.Draft202012Validator({**schema, "components": DOCUMENT["components"]})
+
+
+def test_the_document_in_docs_is_what_the_code_says() -> None:
+    written = (ROOT / "docs" / "openapi.json").read_text(encoding="utf-8")
+    assert written == text(of_defaults()), "the HTTP API has changed: make docs"
+
+
+def test_the_page_in_docs_is_what_the_document_says() -> None:
+    written = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert written == page(DOCUMENT), "the HTTP API has changed: make docs"
+
+
+def test_it_is_an_openapi_document() -> None:
+    OpenAPIV31SpecValidator(DOCUMENT).validate()
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_schema_is_one_and_is_used(name: str) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMAS[name])
+    assert f'"#/components/schemas/{name}"' in json.dumps(DOCUMENT) or name == "LogLine"
+
+
+def test_every_error_of_ours_has_its_status_in_the_document() -> None:
+    assert {str(status) for status in _STATUSES.values()} <= set(STATUS_OF.values())
+    assert set(STATUS_OF) == set(DOCUMENT["components"]["responses"])
+
+
+def test_a_job_to_schedule_has_the_fields_that_are_read() -> None:
+    described = orders._what(of_defaults().bounds) | orders._where(of_defaults().bounds)
+    described |= orders._secrets()
+    assert set(described) == set(requests.FIELDS)
+    assert tuple(SCHEMAS["Order"]["properties"]) == requests.FIELDS
+    assert tuple(SCHEMAS["Resources"]["properties"]) == capacity.RESOURCE_FIELDS
+
+
+def test_the_limits_are_those_of_the_deployment() -> None:
+    bounds = of_defaults().bounds
+    longer = orders.schemas(type(bounds)(default_timezone="Europe/Berlin", max_lifetime_seconds=7))
+    properties = longer["Order"]["properties"]
+    assert properties["timeout_seconds"]["maximum"] == 7
+    assert "Europe/Berlin" in properties["timezone"]["description"]
+
+
+EXAMPLES = [
+    (field, example)
+    for field, schema in SCHEMAS["Order"]["properties"].items()
+    for example in (schema.get("anyOf") or [schema])[0].get("examples", ())
+]
+
+
+@pytest.mark.parametrize(("field", "example"), EXAMPLES)
+def test_every_example_fits_its_schema_and_is_taken(field: str, example: Any) -> None:
+    order = {"docker_image": "alpine", "scheduled_for": "now", field: example}
+    taken({"$ref": "#/components/schemas/Order"}).validate(order)
+    bounds = requests.Bounds(
+        default_timezone="UTC", max_lifetime_seconds=86_400, keeps_secrets=True
+    )
+    requests.read_order(order, NOW, bounds)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"docker_image": ""},
+        {"docker_image": "al pine"},
+        {"scheduled_for": None},
+        {"env_vars": {"1A": "x"}},
+        {"env_vars": {"A": "two\nlines"}},
+        {"env_vars": {"A": []}},
+        {"labels": {"": "x"}},
+        {"labels": {"a": 1}},
+        {"timeout_seconds": 0},
+        {"timeout_seconds": 86_401},
+        {"name": " "},
+        {"resources": {"vcpus": 0}},
+        {"resources": {"instance_types": ["large"]}},
+        {"resources": {"cores": 1}},
+        {"capacity": "cheap"},
+        {"retries": 101},
+        {"secrets": {"A": "a place"}},
+        {"cmd": ["echo"]},
+    ],
+    ids=str,
+)
+def test_what_the_api_refuses_does_not_fit(wrong: dict[str, Any]) -> None:
+    order = {"docker_image": "alpine", "scheduled_for": "now"} | wrong
+    bounds = requests.Bounds(default_timezone="UTC", max_lifetime_seconds=86_400)
+    with pytest.raises(requests.BadRequest):
+        requests.read_order(order, NOW, bounds)
+    assert not taken({"$ref": "#/components/schemas/Order"}).is_valid(order)
+
+
+def test_every_field_of_an_answer_is_told() -> None:
+    assert list(SCHEMAS["Job"]["properties"]) == list(answers.OF_A_JOB)
+    assert list(SCHEMAS["Attempt"]["properties"]) == [*answers.OF_AN_ATTEMPT, "phases"]
+
+
+@pytest.mark.parametrize("call", OPERATIONS)
+def test_every_operation_says_what_it_is_and_what_may_come(call: str) -> None:
+    operation = OPERATIONS[call]
+    assert operation["summary"].endswith((".", "?"))
+    assert {"400", "408", "431", "500", "503"} <= set(operation["responses"])
+    assert ("413" in operation["responses"]) == ("requestBody" in operation)

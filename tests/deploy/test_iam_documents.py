@@ -1,0 +1,141 @@
+"""`docs/iam`: the template's policies for whoever sets them up himself, and what proves them.
+
+The rehearsal's cloud enforces policies. What it never asks for it cannot prove: those entries are
+found here, and docs/ec2.md must name the very same.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from rehearsal.permissions import Need, Permissions
+from rehearsal.policies import Statement, allows
+from shared.clock import VirtualClock
+from shared.compute.ec2.compute import Ec2Compute
+from shared.compute.ec2.settings import Ec2Settings
+from tests.deploy import iam
+from tests.deploy.test_policies_on_the_rehearsal import AGENT, REGION, STACK, launch
+from tests.deploy.test_policies_on_the_rehearsal import Account as Stack
+from tests.deploy.test_policies_on_the_rehearsal import account as stack
+
+__all__ = ["stack"]
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+BLANKS = {
+    "AWS::Region": "<REGION>",
+    "AWS::AccountId": "<ACCOUNT>",
+    "AWS::StackName": "<DEPLOYMENT>",
+    "JobSecurityGroup": "<SECURITY_GROUP>",
+    "JobRole": "arn:aws:iam::<ACCOUNT>:role/<INSTANCE_ROLE>",
+    "Interruptions": "arn:aws:sqs:<REGION>:<ACCOUNT>:<QUEUE>",
+}
+FILES = {"LauncherRole": "launcher", "ReaperRole": "reaper"}
+
+
+def document(name: str) -> dict[str, Any]:
+    """One file of docs/iam."""
+    read: dict[str, Any] = json.loads((DOCS / "iam" / f"{name}.json").read_text())
+    return read
+
+
+@pytest.mark.parametrize("role", FILES)
+def test_the_documents_are_the_policies_that_the_template_gives(role: str) -> None:
+    given = dict(iam.documents(BLANKS))
+    assert document(FILES[role]) == json.loads(json.dumps(given[role]))
+
+
+def test_the_instances_role_is_trusted_to_ec2_alone() -> None:
+    given = iam.template()["Resources"]["JobRole"]["Properties"]["AssumeRolePolicyDocument"]
+    trust = document("instance-trust")
+    assert trust == json.loads(json.dumps(iam.resolve(given)))
+    assert [each["Principal"] for each in trust["Statement"]] == [{"Service": "ec2.amazonaws.com"}]
+
+
+@pytest.fixture
+def needs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Need, dict[str, Any]]]:
+    """What the cloud has asked of policies, with all that it knew."""
+    asked: list[tuple[Need, dict[str, Any]]] = []
+    grants = Permissions._grants
+
+    def note(self: Permissions, rules: list[Statement], need: Need) -> bool:
+        asked.append((need, dict(need.context)))
+        return grants(self, rules, need)
+
+    monkeypatch.setattr(Permissions, "_grants", note)
+    return asked
+
+
+async def test_what_no_rehearsal_can_prove_of_the_policies_is_named_in_the_docs(
+    stack: Stack, needs: list[tuple[Need, dict[str, Any]]]
+) -> None:
+    names = {
+        "AWS::AccountId": stack.account,
+        "JobSecurityGroup": stack.group,
+        "JobRole": f"arn:aws:iam::{stack.account}:role/JobRole",
+        "Interruptions": f"arn:aws:sqs:{REGION}:{stack.account}:interruptions",
+    }
+    unproven: list[str] = []
+    for role, play in (("LauncherRole", play_launcher), ("ReaperRole", play_reaper)):
+        needs.clear()
+        await play(stack)
+        statements = dict(iam.documents(names))[role]["Statement"]
+        unproven += [
+            f"{FILES[role]} {sid} {action} {kind}"
+            for sid, action, kind, alone in entries(statements)
+            if not any(allows([alone], need.action, need.resource, known) for need, known in needs)
+        ]
+    assert unproven == told_unproven()
+
+
+async def play_launcher(stack: Stack) -> None:
+    """Whatever a launcher ever does, with a template that takes another's place."""
+    launcher = stack.become("LauncherRole")
+    await launch(launcher, "spot")
+    await launch(launcher, "on-demand")
+    tomorrow = VirtualClock(datetime.now(UTC) + timedelta(days=2))
+    bigger = Ec2Settings(
+        instance_profile=stack.profile,
+        security_groups=(stack.group,),
+        disk_gib=50,
+        max_lifetime_seconds=3600,
+    )
+    await launch(Ec2Compute(REGION, STACK, tomorrow, AGENT, bigger), "spot")
+
+
+async def play_reaper(stack: Stack) -> None:
+    """Whatever a reaper ever does."""
+    reaper = stack.become("ReaperRole")
+    await reaper.terminate([each.instance_id for each in await reaper.list_instances()])
+    stack.client("sqs").send_message(QueueUrl=stack.queue, MessageBody="notice")
+    sqs = boto3.session.Session().client("sqs", region_name=REGION)
+    [message] = sqs.receive_message(QueueUrl=stack.queue)["Messages"]
+    sqs.delete_message_batch(
+        QueueUrl=stack.queue, Entries=[{"Id": "1", "ReceiptHandle": message["ReceiptHandle"]}]
+    )
+
+
+def entries(statements: list[Statement]) -> Iterator[tuple[str, str, str, Statement]]:
+    """Statements taken apart: each action on each kind of resource, as a statement of its own."""
+    for statement in statements:
+        for action in iam.many(statement["Action"]):
+            for resource in iam.many(statement["Resource"]):
+                kind = resource if resource == "*" else resource.split(":", 5)[5].split("/")[0]
+                yield (
+                    statement["Sid"],
+                    action,
+                    kind,
+                    {**statement, "Action": action, "Resource": resource},
+                )
+
+
+def told_unproven() -> list[str]:
+    """The list in docs/ec2.md."""
+    found = re.search(r"```unproven\n(.*?)```", (DOCS / "ec2.md").read_text(), re.DOTALL)
+    assert found is not None
+    return found[1].splitlines()

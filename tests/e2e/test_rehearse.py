@@ -1,0 +1,59 @@
+"""`make rehearse`'s program: the story of one job on the strict cloud, told with its bill."""
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MOST_SECONDS = 60
+EVENTS = (
+    *("JobScheduled", "InstanceRequested", "InstanceLaunched", "JobStarted"),
+    *("InstanceInterrupted", "AttemptEnded", "InstanceTerminated", "JobFinished"),
+)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="docker-job-e2e-") as made:
+        Path(made).chmod(0o711)  # the embedded Postgres of a root is another user's
+        yield Path(made)
+
+
+def rehearse(directory: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "dress_rehearsal", *options],
+        cwd=ROOT,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "TMPDIR": str(directory)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=2 * MOST_SECONDS,
+    )
+
+
+def test_one_job_is_interrupted_comes_back_and_finishes_and_the_bill_is_the_clouds(
+    directory: Path,
+) -> None:
+    done = rehearse(directory)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("No instance is running: EC2 says so.\n")
+    rows = [line.split() for line in done.stdout.splitlines()]
+    told = [row[1] for row in rows if len(row) > 1 and row[1] in EVENTS]
+    assert set(told) == set(EVENTS)
+    assert told.count("InstanceLaunched") == told.count("InstanceTerminated") == 2
+    figures = dict(re.findall(r"^  (cost_usd|ledger) +([0-9.]+)", done.stdout, re.MULTILINE))
+    assert float(figures["cost_usd"]) == float(figures["ledger"]) > 0
+    assert list(directory.iterdir()) == []
+
+
+def test_a_job_that_ends_before_it_is_taken_is_a_deviation_and_no_success(directory: Path) -> None:
+    done = rehearse(directory, "--played", "--seconds", "1")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "DEVIATION: the job ended DONE before it comes back elsewhere" in done.stderr
+    assert "No instance is running" not in done.stdout

@@ -1,0 +1,85 @@
+"""The API behind its real HTTP server, in a thread of its own: for clients that block."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from services.api.server import bind, http_server
+from services.migrate import TOPOLOGY, service_dsn
+from shared.bus.memory import MemoryBus
+from shared.clock import VirtualClock
+from shared.db import open_database
+from shared.points import WatchedPoints
+from shared.runtime import Ports
+from shared.wakeups import Wakeups
+from tests.conftest import PASSWORDS
+from tests.integration.api_world import World, a_config
+
+T = TypeVar("T")
+
+SERVED = {"SECRETS_KEY": "0f" * 32}
+"""The settings of the one that the tests share."""
+
+
+class ServedWorld:
+    """A `World` that lives in another thread's loop, and where it is served."""
+
+    def __init__(self, world: World, loop: asyncio.AbstractEventLoop, port: int) -> None:
+        self.world = world
+        self.base_url = f"http://127.0.0.1:{port}"
+        self.port = port
+        self._loop = loop
+
+    def do(self, act: Coroutine[Any, Any, T]) -> T:
+        """What *act* returns, run there."""
+        return asyncio.run_coroutine_threadsafe(act, self._loop).result(timeout=30)
+
+
+@contextlib.contextmanager
+def served_world(database_url: str, **settings: str) -> Iterator[ServedWorld]:
+    """The API with *settings* on the database of an admin's DSN, until the block is left."""
+    ready: Future[ServedWorld] = Future()
+    leave: Future[None] = Future()
+    thread = threading.Thread(target=_serve, args=(database_url, settings, ready, leave))
+    thread.start()
+    try:
+        yield ready.result(timeout=30)
+    finally:
+        leave.set_result(None)
+        thread.join()
+
+
+def _serve(
+    database_url: str,
+    settings: dict[str, str],
+    ready: "Future[ServedWorld]",
+    leave: "Future[None]",
+) -> None:
+    async def run() -> None:
+        clock = VirtualClock(datetime(2026, 1, 1, tzinfo=UTC))
+        db = await open_database(service_dsn(database_url, "api", PASSWORDS["api"]), "api", clock)
+        wakeups = Wakeups(db.dsn, channel="api", identity="test")
+        ports = Ports(
+            db=db, bus=MemoryBus(TOPOLOGY), clock=clock, wakeups=wakeups, points=WatchedPoints()
+        )
+        world = World(ports, clock, a_config(**settings))
+        with bind("127.0.0.1", 0) as sock:
+            server = http_server(world.api.app)
+            serving = asyncio.create_task(server.serve(sockets=[sock]))
+            ready.set_result(ServedWorld(world, asyncio.get_running_loop(), sock.getsockname()[1]))
+            await asyncio.wrap_future(leave)
+            server.stop()
+            await serving
+        await world.close()
+        await db.close()
+
+    try:
+        asyncio.run(run())
+    except BaseException as error:
+        if ready.done():
+            raise
+        ready.set_exception(error)

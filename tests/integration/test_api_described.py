@@ -1,0 +1,168 @@
+"""The OpenAPI document and the API are of one mind: routes, scopes, and every field of an answer.
+
+What is answered anywhere in these tests is held against the document too: see `described.py`.
+"""
+
+from typing import Any
+
+import httpx
+import jsonschema  # type: ignore[import-untyped]  # its stubs would be one lock entry more
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from services.api.access import SCOPES, make_key
+from services.api.openapi.document import text
+from services.api.store import api_keys
+from shared.clock import VirtualClock
+from tests.integration.api_world import World, a_config
+from tests.integration.described import COMPONENTS, DOCUMENT, check, validator
+
+KEY = "0f" * 32
+RICH: dict[str, Any] = {
+    "name": "nightly",
+    "command": ["echo"],
+    "env_vars": {"A": 1},
+    "labels": {"team": "data"},
+    "timezone": "Europe/Berlin",
+    "timeout_seconds": 60,
+    "resources": {"vcpus": 2, "architecture": "arm64"},
+    "spot_wait_seconds": 60,
+    "retries": 1,
+    "secret_env": {"LOGIN": "me:it"},
+    "secrets": {"DB": "/prod/db"},
+    "registry_auth": "LOGIN",
+}
+
+
+async def test_every_route_is_described_and_none_besides(world: World) -> None:
+    assert isinstance(world.api.app, Starlette)
+    served = {
+        (route.path, method.lower())
+        for route in world.api.app.routes
+        if isinstance(route, Route)
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    described = {(path, method) for path, found in DOCUMENT["paths"].items() for method in found}
+    assert served == described
+
+
+async def test_the_document_is_served_for_the_settings_of_the_process(world: World) -> None:
+    short = world.again(MAX_LIFETIME_SECONDS="600")
+    answer = await short.http.get("/openapi.json")
+    assert (answer.status_code, answer.text) == (200, text(short.config))
+    order = answer.json()["components"]["schemas"]["Order"]["properties"]
+    assert order["timeout_seconds"]["maximum"] == 600
+    await short.close()
+
+
+async def test_a_key_needs_the_scope_that_is_described(world: World) -> None:
+    keys = {scope: make_key() for scope in SCOPES}
+    async with world.ports.db.transaction() as tx:
+        for scope, key in keys.items():
+            await api_keys.insert_key(tx, key.prefix, scope, scope, key.hashed)
+    for path, methods in DOCUMENT["paths"].items():
+        for method, operation in methods.items():
+            asked = [each["apiKey"][0] for each in operation["security"] if "apiKey" in each]
+            for scope, key in keys.items():
+                answer = await world.http.request(
+                    method,
+                    path.replace("{id}", "1"),
+                    headers={"Authorization": f"Bearer {key.text}"},
+                )
+                too_little = any(SCOPES.index(scope) < SCOPES.index(each) for each in asked)
+                assert (answer.status_code == 403) == too_little, (method, path, scope)
+            stranger = await world.http.request(method, path.replace("{id}", "1"))
+            unguarded = {} in operation["security"] or not operation["security"]
+            assert stranger.status_code == 401 or (unguarded and not asked), (method, path)
+
+
+async def waiting(world: World) -> int:
+    job_id = int((await world.post(**RICH))["id"])
+    await world.hear(world.requested(job_id), world.delayed(job_id))
+    return job_id
+
+
+async def running(world: World) -> int:
+    return (await world.running(**RICH)).job_id
+
+
+async def done(world: World) -> int:
+    agent = await world.running(**RICH)
+    await world.call_back(agent, {"exit_code": 0})
+    await world.hear(world.terminated(agent.job_id))
+    return agent.job_id
+
+
+async def failed(world: World) -> int:
+    agent = await world.running(**{**RICH, "retries": 0})
+    await world.call_back(agent, {"failed": "", "error_message": "boom", "exit_code": 3})
+    return agent.job_id
+
+
+async def interrupted(world: World) -> int:
+    agent = await world.running(**RICH)
+    await world.hear(world.warned(agent.job_id, kind="rebalance"))
+    await world.hear(world.warned(agent.job_id))
+    await world.call_back(agent, {"schedule": "", "stopped": True, "exit_code": 143})
+    await world.hear(world.terminated(agent.job_id, spot=True))
+    return agent.job_id
+
+
+async def held(world: World) -> int:
+    agent = await world.running(**RICH)
+    world.clock.advance(61)
+    await world.stage.sweep("end_silent")
+    return agent.job_id
+
+
+async def cancelled(world: World) -> int:
+    job_id = int((await world.post(**RICH))["id"])
+    await world.cancel(job_id)
+    return job_id
+
+
+async def refused(world: World) -> int:
+    job_id = int((await world.post(**RICH))["id"])
+    await world.hear(world.requested(job_id), world.refused(job_id))
+    return job_id
+
+
+STATES = (waiting, running, done, failed, interrupted, held, cancelled, refused)
+
+
+async def test_every_field_of_a_job_in_any_state_is_described(
+    world: World, clock: VirtualClock
+) -> None:
+    keeping = World(world.ports, clock, a_config(SECRETS_KEY=KEY))
+    jobs = [await keeping.status(await state(keeping)) for state in STATES]
+    await keeping.close()
+    assert {job["status"] for job in jobs} == {
+        "SCHEDULED", "RUNNING", "DONE", "FAILED", "CANCELLED",
+    }  # fmt: skip
+    for name in ("JobDetail", "Attempt"):
+        schema = DOCUMENT["components"]["schemas"][name]["properties"]
+        shown = jobs if name == "JobDetail" else [each for job in jobs for each in job["attempts"]]
+        assert {field for each in shown for field in each} == set(schema)
+        seen = {field for each in shown for field, value in each.items() if value is not None}
+        assert seen == set(schema), "of a field that is always null the schema proves nothing"
+
+
+async def test_what_is_not_described_is_noticed(world: World) -> None:
+    job = await world.status((await world.post())["id"])
+    detail = validator('{"$ref": "#/components/schemas/JobDetail"}')
+    detail.validate(job)
+    for wrong in (
+        job | {"colour": "red"},
+        job | {"status": "EATEN"},
+        job | {"created_at": "today"},
+        {name: value for name, value in job.items() if name != "phase"},
+        job | {"attempts": [job["attempts"][0] | {"colour": "red"}]},
+    ):
+        assert not detail.is_valid(wrong)
+    assert COMPONENTS["schemas"]["JobDetail"]["additionalProperties"] is False
+    request = httpx.Request("GET", "http://api/healthz")
+    with pytest.raises(AssertionError, match="418 is not described"):
+        await check(httpx.Response(418, request=request))
+    with pytest.raises(jsonschema.ValidationError):
+        await check(httpx.Response(200, json={"status": "well"}, request=request))

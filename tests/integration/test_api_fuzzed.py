@@ -1,0 +1,153 @@
+"""The API holds what its OpenAPI document says, whatever comes: schemathesis asks."""
+
+from typing import Any, TypeAlias
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from schemathesis.config import GenerationConfig, ProjectConfig, ProjectsConfig, SchemathesisConfig
+from schemathesis.core.parameters import ParameterLocation
+from schemathesis.core.transport import Response
+
+from services.api.openapi.document import document
+from shared import tokens
+from tests.integration.api_world import DEPLOYMENT, TOKEN_KEY, Agent, a_config
+from tests.integration.served_world import SERVED, ServedWorld
+
+Case: TypeAlias = schemathesis.Case[Any]
+
+schemathesis.openapi.format(
+    "scheduled-for",
+    st.sampled_from(["now", "10:00", "23:59:59", "+90s", "+3d", "2030-01-01T00:00"]),
+)
+schemathesis.openapi.format("time-zone", st.sampled_from(["UTC", "Europe/Berlin"]))
+
+schema = schemathesis.openapi.from_dict(
+    document(a_config(**SERVED)),
+    config=SchemathesisConfig(
+        seed=1,
+        projects=ProjectsConfig(
+            default=ProjectConfig(generation=GenerationConfig(deterministic=True))
+        ),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def reporter(served: ServedWorld) -> Agent:
+    """An agent whose container runs on and on."""
+    return served.do(served.world.running())
+
+
+@pytest.fixture(scope="module")
+def finished(served: ServedWorld) -> int:
+    """A job that has printed something and is over: only then a stream of its log ends."""
+    agent = served.do(served.world.running())
+    served.do(served.world.report(agent, lines=["hello"]))
+    served.do(served.world.call_back(agent, {}))
+    return agent.job_id
+
+
+BEYOND_A_SCHEMA = (
+    "Idempotency-Key goes with a single job",
+    "leave vcpus, memory_mib and gpus out",
+    "spot_wait_seconds goes with Spot",
+    "registry_auth must be",
+    " too: give it once",
+    "rebalance goes without a phase",
+)
+"""Of valid bodies these are refused: for how two fields go together."""
+
+
+def errors_name_what_is_wrong(
+    _context: schemathesis.CheckContext, response: Response, _case: Case
+) -> None:
+    """Every refusal is JSON with a message, HEAD's apart."""
+    if response.status_code >= 400 and response.request.method != "HEAD":
+        assert response.headers["content-type"] == ["application/json"]
+        message = response.json()["message"]
+        assert isinstance(message, str)
+        assert message
+
+
+def valid_is_taken(_context: schemathesis.CheckContext, response: Response, case: Case) -> None:
+    """What the document calls valid is taken, or refused for one of `BEYOND_A_SCHEMA`."""
+    if response.status_code == 400 and is_valid(case):
+        message = response.json()["message"]
+        assert any(each in message for each in BEYOND_A_SCHEMA), message
+
+
+def whole_again(value: Any) -> Any:
+    """*value* with 46.0 as 46: JSON Schema takes the two for one, and the API does not."""
+    if isinstance(value, dict):
+        return {name: whole_again(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [whole_again(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def authorized(case: Case, served: ServedWorld, reporter: Agent, finished: int) -> dict[str, str]:
+    """Headers of somebody who may do this, to a job that is there to do it with."""
+    world, path, fields = served.world, case.operation.path, case.path_parameters
+    valid = is_valid(case, ParameterLocation.BODY)
+    if path == "/agent/claim":
+        if isinstance(case.body, dict) and "identity" in case.body:
+            return {}  # this deployment knows no role
+        job_id = served.do(launched(served)) if valid else reporter.job_id
+        if valid and isinstance(case.body, dict):
+            case.body = {**case.body, "job_id": job_id, "attempt": 1}
+        return bearer(tokens.bootstrap_token(TOKEN_KEY, DEPLOYMENT, job_id, 1))
+    if not is_valid(case, ParameterLocation.PATH):
+        return {}
+    if path in ("/agent/jobs/{id}/report", "/callback/{id}"):
+        taken = valid and path.startswith("/callback")
+        agent = served.do(world.running()) if taken else reporter
+        fields["id"] = agent.job_id
+        return agent.headers
+    if path == "/jobs/{id}/logs":
+        fields["id"] = finished
+    elif "{id}" in path and int(fields["id"]) % 2:
+        fields["id"] = served.do(world.post())["id"]
+    return {}
+
+
+def is_valid(case: Case, part: ParameterLocation | None = None) -> bool:
+    """Whether the document takes *case*, or that part of it."""
+    if case.meta is None:
+        return True
+    if part is None:
+        return bool(case.meta.generation.mode.is_positive)
+    return part not in case.meta.components or case.meta.components[part].mode.is_positive
+
+
+async def launched(served: ServedWorld) -> int:
+    """A job whose instance is there."""
+    job_id: int = (await served.world.post())["id"]
+    await served.world.hear(served.world.requested(job_id), served.world.launched(job_id))
+    return job_id
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+@schema.parametrize()
+@settings(
+    max_examples=50,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+def test_every_answer_is_one_that_the_document_has(
+    case: Case, served: ServedWorld, reporter: Agent, finished: int
+) -> None:
+    if is_valid(case):
+        case.body = whole_again(case.body)
+    case.call_and_validate(
+        base_url=served.base_url,
+        headers=authorized(case, served, reporter, finished),
+        additional_checks=[errors_name_what_is_wrong, valid_is_taken],
+        excluded_checks=[schemathesis.checks.positive_data_acceptance],
+    )

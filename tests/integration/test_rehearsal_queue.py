@@ -1,0 +1,60 @@
+"""The strict cloud's SQS: who waits for a message holds up nobody, and is told at once."""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.contract.ec2_clouds import Strict, strict_cloud
+
+WAIT_SECONDS = 20
+
+
+@pytest.fixture
+def cloud() -> Iterator[Strict]:
+    with strict_cloud(event_queue="events", instance_role="jobs") as made:
+        yield made
+
+
+def waiting(sqs: Any, url: str, found: list[str]) -> threading.Thread:
+    """A thread that waits for a message."""
+
+    def wait() -> None:
+        answer = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=WAIT_SECONDS)
+        found.extend(each["Body"] for each in answer.get("Messages", []))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_a_call_beside_one_that_waits_is_answered_and_the_message_ends_the_wait(
+    cloud: Strict,
+) -> None:
+    sqs, ssm = cloud.client("sqs"), cloud.client("ssm")
+    url = sqs.create_queue(QueueName="one")["QueueUrl"]
+    found: list[str] = []
+    begun = time.monotonic()
+    thread = waiting(cloud.client("sqs"), url, found)
+    ssm.put_parameter(Name="a", Value="b", Type="String")
+    assert ssm.get_parameter(Name="a")["Parameter"]["Value"] == "b"
+    sqs.send_message(QueueUrl=url, MessageBody="hello")
+    thread.join()
+    assert found == ["hello"]
+    assert time.monotonic() - begun < WAIT_SECONDS / 2
+
+
+def test_a_wait_without_a_message_ends_in_its_time(cloud: Strict) -> None:
+    sqs = cloud.client("sqs")
+    url = sqs.create_queue(QueueName="one")["QueueUrl"]
+    assert "Messages" not in sqs.receive_message(QueueUrl=url, WaitTimeSeconds=1)
+
+
+def test_a_role_and_a_queue_may_be_there_from_the_start(cloud: Strict) -> None:
+    iam, sqs = cloud.client("iam"), cloud.client("sqs")
+    [role] = iam.get_instance_profile(InstanceProfileName="jobs")["InstanceProfile"]["Roles"]
+    [statement] = role["AssumeRolePolicyDocument"]["Statement"]
+    assert statement["Principal"] == {"Service": "ec2.amazonaws.com"}
+    assert sqs.get_queue_url(QueueName="events")["QueueUrl"].endswith("/events")
