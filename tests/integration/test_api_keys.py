@@ -29,6 +29,7 @@ NEEDS = {
     ("GET", "/agent/agent.py"): OPEN,
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
+    ("GET", "/openapi.json"): OPEN,
 }
 """What each route asks of its caller."""
 
