@@ -9,7 +9,7 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help run rehearse test bench backup restore rotate restore-test lint format types check docs lock clean
+.PHONY: help run rehearse test long bench backup restore rotate restore-test lint format types check docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -36,6 +36,9 @@ rotate: $(VENV)/.runtime ## new secrets, while it does not run (secret_env too: 
 
 restore-test: $(VENV)/.dev ## save, lose and restore, with jobs in flight: embedded and under compose
 	@$(BIN)/python -m pytest tests/e2e/test_restore.py tests/integration/test_restored.py $(ARGS)
+
+long: $(VENV)/.dev ## the scenarios that take minutes: outages of their true lengths
+	@$(BIN)/python -m pytest -m long $(ARGS)
 
 bench: $(VENV)/.runtime ## measure it beside its ceilings (some of it: make bench ARGS="--only accept --quick")
 	@$(BIN)/python -m bench $(ARGS)

@@ -4,10 +4,12 @@ Each takes the job's rows as they are under the job's lock, and returns a `Step`
 fact is old news. None of them reads a clock. How an attempt ends is in `endings.py`.
 """
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
+from services.api.availability import Outage, answered_time, unsettled_until
 from services.api.budgets import next_delay
 from services.api.endings import beside, decide_end, job_scheduled
 from services.api.model import (
@@ -68,8 +70,14 @@ def decide_refused(
     return decide_end(case, attempt, ending, now, jitter, rules)
 
 
-def decide_launched(attempt: Attempt, fact: InstanceLaunched, rules: Rules) -> Attempt:
-    """An instance exists: its data is worth keeping even if the attempt has ended meanwhile."""
+def decide_launched(
+    attempt: Attempt, fact: InstanceLaunched, rules: Rules, recorded_at: datetime | None = None
+) -> Attempt:
+    """An instance exists: its data is worth keeping even if the attempt has ended meanwhile.
+
+    It has `boot_seconds` from *recorded_at* on, where the event came late: an agent that shows who
+    it is by its role is not known before.
+    """
     known = replace(
         attempt,
         instance_id=fact.instance_id,
@@ -84,7 +92,12 @@ def decide_launched(attempt: Attempt, fact: InstanceLaunched, rules: Rules) -> A
     booting = advance(known, "booting", fact.launched_at)
     if booting is known:
         return known
-    return replace(booting, check_at=later(fact.launched_at, rules.boot_seconds))
+    awaited_from = max(fact.launched_at, recorded_at or fact.launched_at)
+    return replace(
+        booting,
+        launch_recorded_at=recorded_at,
+        check_at=later(awaited_from, rules.boot_seconds),
+    )
 
 
 def decide_claimed(
@@ -256,27 +269,49 @@ def _release(step: Step, case: Case, now: datetime, rules: Rules) -> Step:
     )
 
 
+def silent_since(attempt: Attempt) -> datetime:
+    """The last sign of life of *attempt*, which is watched: a report, or the launch."""
+    if attempt.heartbeat_at is not None:
+        return attempt.heartbeat_at
+    launched_at = attempt.entered["booting"]
+    return max(launched_at, attempt.launch_recorded_at or launched_at)
+
+
 def decide_overdue(
-    case: Case, attempt: Attempt, now: datetime, jitter: float, rules: Rules
+    case: Case,
+    attempt: Attempt,
+    now: datetime,
+    jitter: float,
+    rules: Rules,
+    outages: Sequence[Outage] = (),
 ) -> Step:
     """`check_at` has passed: the attempt is alive and looked at again later, or it is lost.
 
-    Lost is only that nobody hears it: its container counts as running until the cloud has said that
-    the instance is terminated (the reaper asks for that until it is so), and until then the next
-    attempt is held.
+    Silence counts only while agents could be answered: not during *outages*, nor until each agent
+    has had the time to try again. The container of a lost attempt counts as running until the cloud
+    says that the instance is terminated (the reaper asks for that until it is so); until then the
+    next attempt is held.
     """
+    settled_at = unsettled_until(now, outages)
+    if settled_at is not None:
+        return _look_again(case, attempt, settled_at)
     if attempt.dies_by is not None and now >= attempt.dies_by and attempt.token_hash is not None:
         message = "ran into its maximum lifetime"
         ending = Ending(cause="timed_out", message=message, container_stopped=False)
         return decide_end(case, attempt, ending, now, jitter, rules)
-    heard = attempt.heartbeat_at
-    if heard is None:
-        message = f"no word from its instance within {rules.boot_seconds} s of its launch"
-    elif later(heard, rules.silence_seconds) > now:
-        look_again = replace(attempt, check_at=later(heard, rules.silence_seconds))
-        return Step(job=case.job, attempts=(look_again,))
+    booting = attempt.heartbeat_at is None
+    allowed = rules.boot_seconds if booting else rules.silence_seconds
+    left = timedelta(seconds=allowed) - answered_time(silent_since(attempt), now, outages)
+    if left > timedelta():
+        return _look_again(case, attempt, now + left)
+    if booting:
+        message = f"no word from its instance within {allowed} s of its launch"
     else:
-        message = f"no word from its agent for {rules.silence_seconds} s"
+        message = f"no word from its agent for {allowed} s"
     cause: Cause = "interrupted" if attempt.interrupted_at else "lost"
     ending = Ending(cause=cause, message=message, container_stopped=False)
     return decide_end(case, attempt, ending, now, jitter, rules)
+
+
+def _look_again(case: Case, attempt: Attempt, at: datetime) -> Step:
+    return Step(job=case.job, attempts=(replace(attempt, check_at=at),))

@@ -73,10 +73,10 @@ class Handlers:
         return self._take(book, step)
 
     def on_instance_launched(
-        self, event: InstanceLaunched, book: Book, _now: datetime
+        self, event: InstanceLaunched, book: Book, now: datetime
     ) -> Sequence[Event]:
         case, attempt = _find(book, event.job_id, event.attempt)
-        launched = decisions.decide_launched(attempt, event, self.rules)
+        launched = decisions.decide_launched(attempt, event, self.rules, now)
         return self._take(book, Step(job=case.job, attempts=(launched,)))
 
     def on_instance_interrupted(

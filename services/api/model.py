@@ -121,6 +121,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     cost_usd: float | None = None
     on_demand_hourly_price_usd: float | None = None
     rebalance_at: datetime | None = None
+    launch_recorded_at: datetime | None = None
 
 
 class Case(Struct, frozen=True):

@@ -14,6 +14,7 @@ from services.api import NAME
 from services.api.access import Access, RateLimit
 from services.api.agent_file import read_agent_file
 from services.api.agents import AgentDesk
+from services.api.availability import record_seconds
 from services.api.claims import ClaimDesk
 from services.api.config import ApiConfig
 from services.api.followers import Followers
@@ -79,6 +80,11 @@ def build(config: ApiConfig, ports: Ports) -> Api:
         subscribers=_subscribers(Handlers(config.rules, changed, jitter)),
         sweeps=(
             Sweep("end_silent", sweeps.end_silent, interval_seconds=15),
+            Sweep(
+                "record_availability",
+                sweeps.record_availability,
+                interval_seconds=record_seconds(config.rules),
+            ),
             Sweep("forget_keys", sweeps.forget_keys, interval_seconds=3600),
         ),
     )

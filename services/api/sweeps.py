@@ -1,14 +1,20 @@
 """What the API must look at by itself: attempts that have gone silent, keys that have grown old."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.api import decisions
+from services.api.availability import (
+    Outage,
+    decide_answered_until,
+    decide_outage,
+    record_seconds,
+)
 from services.api.model import Rules
-from services.api.store import jobs, keys, proofs, steps
+from services.api.store import availability, jobs, keys, proofs, steps
 from services.api.store.jobs import Owner
-from shared.db import Database, is_transient
+from shared.db import Database, Transaction, is_transient
 from shared.log import get_logger
 from shared.passes import next_pass
 from shared.points import Points
@@ -17,6 +23,8 @@ _log = get_logger(service="api", part="sweeps")
 
 BATCH = 100
 KEEP_KEYS = timedelta(days=7)
+KEEP_OUTAGES = timedelta(days=30)
+"""Longer than any attempt may be watched without a report between two outages."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +63,44 @@ class Sweeps:
             # Looked at again under the lock: a heartbeat or a replica may have been faster.
             if attempt.check_at is None or attempt.check_at > tx.now:
                 return
-            step = decisions.decide_overdue(case, attempt, tx.now, self.jitter(), self.rules)
+            outages = await self._outages(tx, decisions.silent_since(attempt))
+            step = decisions.decide_overdue(
+                case, attempt, tx.now, self.jitter(), self.rules, outages
+            )
             await steps.save_and_tell(tx, case.job, step)
         if step.events:
             self.points.reached("api.silent_ended")
             self.changed(owner.job_id)
             self.told()
 
+    async def _outages(self, tx: Transaction, since: datetime) -> Sequence[Outage]:
+        """The outages after *since*, with the one that nobody has recorded yet."""
+        # In this order: an outage that is recorded between the two is seen twice, never missed.
+        answered_until = await availability.load_answered_until(tx.conn)
+        recorded = await availability.load_outages(tx.conn, since)
+        latest = decide_outage(answered_until, tx.now, self.rules)
+        return recorded if latest is None else [*recorded, latest]
+
+    async def record_availability(self) -> datetime:
+        """Record that agents can be answered now; after a gap, that they could not be."""
+        async with self.db.transaction() as tx:
+            before = await availability.lock_answered_until(tx)
+            outage = decide_outage(before, tx.now, self.rules)
+            await availability.save_record(tx, decide_answered_until(before, tx.now), outage)
+        if outage is not None:
+            _log.warning(
+                "agents could not be answered; their silence in this time does not count",
+                began_at=outage.began_at.isoformat(),
+                ended_at=outage.ended_at.isoformat(),
+                seconds=round((outage.ended_at - outage.began_at).total_seconds(), 1),
+            )
+        return tx.now + timedelta(seconds=record_seconds(self.rules))
+
     async def forget_keys(self) -> datetime | None:
-        """Forget idempotency keys of a week ago, and proofs of identity that have expired."""
+        """Delete idempotency keys of a week ago, expired proofs of identity, and old outages."""
         now = self.db.clock.now()
         async with self.db.connection() as conn:
             more = await keys.prune_keys(conn, now - KEEP_KEYS, BATCH * 10)
             await proofs.prune_proofs(conn, now)
+            await availability.prune_outages(conn, now - KEEP_OUTAGES)
         return now if more else None
