@@ -1,12 +1,15 @@
 """Migrations on a real Postgres: once, in order, one at a time, never over somebody's work."""
 
 import asyncio
+import shutil
 import uuid
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from services import api
 from services.migrate import SERVICES, migrate_all, schemas
 from shared.address import with_login
 from shared.db import connect
@@ -130,3 +133,33 @@ async def test_a_file_with_another_kind_of_name_is_refused(directory: Path) -> N
 async def test_a_migrated_database_is_migrated_again_without_effect(database_url: str) -> None:
     assert await migrate_all(database_url, PASSWORDS) == []
     assert {each.name for each in schemas(PASSWORDS)} == {each.NAME for each in SERVICES}
+
+
+async def test_an_upgrade_to_recorded_availability_begins_at_the_last_heartbeat(
+    database_url: str, name: str, tmp_path: Path
+) -> None:
+    old = tmp_path / "api" / "sql"
+    old.mkdir(parents=True)
+    files = sorted(Path(api.__file__).parent.glob("sql/*.sql"))
+    for path in (each for each in files if each.name < "0005"):
+        shutil.copy(path, old)
+    await migrate(database_url, [schema(name, old)])
+    conn = await connect(database_url)
+    try:
+        await conn.execute(f'SET search_path = "{name}"')
+        await conn.execute(A_RUNNING_ATTEMPT)
+        await migrate(database_url, [schema(name, files[0].parent)])
+        assert await conn.fetchval("SELECT answered_until FROM availability") == datetime(
+            2026, 1, 1, tzinfo=UTC
+        )
+    finally:
+        await conn.close()
+
+
+A_RUNNING_ATTEMPT = """
+INSERT INTO jobs (docker_image, env_vars, labels, scheduled_for, timezone, status, attempt, trace,
+                  created_at)
+VALUES ('alpine', '{}', '{}', '2026-01-01Z', 'UTC', 'RUNNING', 1, 't', '2026-01-01Z');
+INSERT INTO attempts (job_id, number, state, due_at, entered, heartbeat_at)
+VALUES (1, 1, 'running', '2026-01-01Z', '{}', '2026-01-01Z');
+"""
