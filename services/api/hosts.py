@@ -39,12 +39,14 @@ class AllowedHosts:
     def refusal(self, scheme: str, headers: Headers) -> Denied | None:
         """Why this request is refused: 421 for its Host, 403 for its origin; None: it is not."""
         hosts = headers.getlist("host")
-        found = read_host(hosts[0]) if len(hosts) == 1 else None
-        if found is None or not (is_loopback(found[0]) or found[0] in self.names):
-            return Denied(421, _wrong_host(hosts))
-        own = (scheme, found[0], found[1] or DEFAULT_PORTS.get(scheme))
+        own = None
+        if hosts:  # no browser leaves it out, and no page can (https://fetch.spec.whatwg.org/)
+            found = read_host(hosts[0]) if len(hosts) == 1 else None
+            if found is None or not (is_loopback(found[0]) or found[0] in self.names):
+                return Denied(421, _wrong_host(hosts))
+            own = (scheme, found[0], found[1] or DEFAULT_PORTS.get(scheme))
         for origin in headers.getlist("origin"):
-            if _read_origin(origin) != own:
+            if own is None or _read_origin(origin) != own:
                 return _foreign("Origin", origin)
         for site in headers.getlist("sec-fetch-site"):
             if site not in OWN_SITES:

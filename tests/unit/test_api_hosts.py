@@ -50,10 +50,17 @@ def test_any_other_host_is_a_421(host: str) -> None:
     assert status(("host", host)) == 421
 
 
-def test_a_missing_or_doubled_host_is_a_421() -> None:
-    assert status() == 421
+def test_a_doubled_host_is_a_421() -> None:
     assert status(("host", "localhost"), ("host", "localhost")) == 421
     assert status(("host", "localhost"), ("host", "evil.example")) == 421
+
+
+def test_a_client_without_a_host_is_no_browser_and_is_answered() -> None:
+    """HTTP/1.0 needs none."""
+    assert status() is None
+    assert status(("sec-fetch-site", "cross-site")) == 403
+    for origin in ("http://evil.example", "null", "http://localhost", ""):
+        assert status(("origin", origin)) == 403
 
 
 def test_the_refusal_says_what_was_sent_and_what_would_be_right() -> None:
@@ -63,8 +70,8 @@ def test_the_refusal_says_what_was_sent_and_what_would_be_right() -> None:
         "name or address, like localhost, or a host of DOCKER_JOB_ALLOWED_HOSTS or "
         "DOCKER_JOB_API_URL"
     )
-    missing = CONFIGURED.refusal("http", Headers({}))
-    assert str(missing).startswith("the request has 0 Host headers: ")
+    doubled = Headers(raw=[(b"host", b"localhost"), (b"host", b"localhost")])
+    assert str(CONFIGURED.refusal("http", doubled)).startswith("the request has 2 Host headers: ")
     foreign = CONFIGURED.refusal("http", Headers({"host": "localhost", "origin": "null"}))
     assert "web page of another origin (Origin: null)" in str(foreign)
 

@@ -47,4 +47,4 @@ class Gate:
         return guarded
 
     def _refusal(self, request: Request) -> Denied | None:
-        return self.hosts.refusal(request.scope["scheme"], request.headers)
+        return self.hosts.refusal(request.scope.get("scheme", "http"), request.headers)
