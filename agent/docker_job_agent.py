@@ -465,8 +465,8 @@ def is_refusal(error: str) -> bool:
 def error_message(tail: Iterable[str], outcome: Outcome) -> str:
     """What the job's owner reads: why it could not run, or the last lines that it printed."""
     text = "\n".join(tail).strip()[-MAX_ERROR_CHARACTERS:]
-    if outcome.exit_code is None:
-        return outcome.note or text or "the container could not run"
+    if outcome.exit_code is None:  # an engine's error may quote a whole command
+        return outcome.note[-MAX_ERROR_CHARACTERS:] or text or "the container could not run"
     text = text or f"exited with code {outcome.exit_code}"
     return f"{outcome.note}\n{text}" if outcome.note else text
 

@@ -33,6 +33,7 @@ from services.local_secrets import LocalSecrets, local_secrets
 from services.migrate import SERVICES, TOPOLOGY, migrate_all, service_dsn
 from services.start_block import start_block
 from shared.adapters import ComputePlace, open_bus, open_compute, open_notices, read_runtime
+from shared.address import local_url, without_brackets
 from shared.bus.port import Bus
 from shared.clock import Clock, RealClock
 from shared.compute.ec2.settings import ec2_settings
@@ -66,8 +67,7 @@ class Setup:
     @property
     def address(self) -> str:
         """Where a person on this machine, and each agent, finds the API."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)  # noqa: S104
-        return f"http://{host}:{self.port}"
+        return local_url(self.host, self.port)
 
 
 def read_setup(settings: Settings) -> Setup:
@@ -75,7 +75,7 @@ def read_setup(settings: Settings) -> Setup:
     return Setup(
         settings=settings,
         data_dir=Path(settings.text("DATA_DIR", ".data")).absolute(),
-        host=settings.text("HOST", "127.0.0.1"),
+        host=without_brackets(settings.text("HOST", "127.0.0.1")),
         port=settings.integer("PORT", 8000, least=1, most=65_535),
         bus_url=settings.text("BUS_URL", "memory://"),
         compute_url=settings.text("COMPUTE_URL", "process://"),

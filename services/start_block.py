@@ -1,6 +1,7 @@
 """What `make run` prints when it is ready: where, on what, and what to try."""
 
 import asyncio
+import shlex
 import shutil
 from pathlib import Path
 
@@ -19,13 +20,13 @@ async def start_block(
         "data": f"{data_dir} ({database})",
         "compute": _compute(compute_url),
         "containers": await _containers(compute_url, runtime),
-        "try": f"curl {address}/list",
+        "try": f"curl {shlex.quote(address + '/list')}",  # brackets are a pattern to a shell
     }
     shown = "\n".join(f"  {name:<11} {text}" for name, text in lines.items())
     order = '{ "docker_image": "alpine", "scheduled_for": "now" }'
     return (
         f"\ndocker-job is ready\n\n{shown}\n              "
-        f"curl -X POST -d '{order}' {address}/schedule\n\n  Ctrl-C stops it.\n"
+        f"curl -X POST -d '{order}' {shlex.quote(address + '/schedule')}\n\n  Ctrl-C stops it.\n"
     )
 
 

@@ -2,7 +2,8 @@
 
 A key is `djk_<prefix>_<256 bits>`; only its hash is kept. Until the first key is made the API is
 open, which is for a laptop: `server.check_exposure` refuses to start so on an address that others
-reach. The agents' attempt tokens are another matter, see `agents.py`.
+reach, and `hosts.AllowedHosts` refuses web pages. The agents' attempt tokens are another matter,
+see `agents.py`.
 """
 
 import secrets
@@ -75,7 +76,7 @@ class Access:
     async def check(self, bearer: str | None, scope: str) -> str:
         """Who the caller is, for the rate limit. Raises `Denied` where *scope* is not granted."""
         if bearer is None:
-            if await self._has_keys():
+            if await self.has_keys():
                 raise Denied(401, "give an API key as 'Authorization: Bearer djk_…'")
             return ""
         prefix = prefix_of(bearer)
@@ -101,7 +102,8 @@ class Access:
         self._known[prefix] = (seconds, key)
         return key
 
-    async def _has_keys(self) -> bool:
+    async def has_keys(self) -> bool:
+        """Whether there ever was a key: without one the API is open. Remembered as keys are."""
         seconds = self.db.clock.now().timestamp()
         if seconds - self._any_key[0] >= REMEMBER_SECONDS:
             async with self.db.connection() as conn:

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from services.api import when
 from services.api.capacity import CAPACITIES, read_capacity
+from services.api.hosts import EVERY_ADDRESS, AllowedHosts, canonical, read_host
 from services.api.identity import IdentityConfig, read_role
 from services.api.model import Rules
 from services.api.requests import MAX_RETRIES, Bounds
@@ -12,6 +13,8 @@ from services.api.sealing import SecretKeys, read_keys
 from shared.config import PREFIX, BadSetting, Settings
 from shared.events import Capacity
 
+LARGE_SHARE = 2
+"""Large bodies may hold one part of this of what all bodies may: see `routes/bodies.py`."""
 REBALANCE = ("note", "replace")
 
 
@@ -30,10 +33,14 @@ class AgentSettings:
 
 @dataclass(frozen=True)
 class BodyBounds:
-    """How large a request's body may be, in bytes, and how long it may take to come."""
+    """How large a request's body may be and how long it may take; `total`: of all bodies at once.
+
+    Sizes in bytes.
+    """
 
     size: int
     seconds: float
+    total: int
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,7 @@ class ApiConfig:
     bounds: Bounds
     agent: AgentSettings
     body: BodyBounds
+    hosts: AllowedHosts
     identity: IdentityConfig | None = None
     secret_keys: SecretKeys | None = None
     requests_per_second: float = 0
@@ -78,15 +86,56 @@ def from_settings(
             default_retries=settings.integer("RETRIES", 0, most=MAX_RETRIES),
         ),
         agent=_for_agents(settings, heartbeat, grace),
-        body=BodyBounds(
-            size=settings.integer("BODY_LIMIT_BYTES", 4_194_304, least=1024),
-            seconds=settings.number("BODY_SECONDS", 20, least=0.05),
-        ),
+        body=_body(settings),
+        hosts=_hosts(settings),
         identity=_identity(settings, deployment),
         secret_keys=secret_keys,
         requests_per_second=settings.number("REQUESTS_PER_SECOND", 0),
         requests_at_once=settings.number("REQUESTS_AT_ONCE", 100, least=1),
     )
+
+
+def _body(settings: Settings) -> BodyBounds:
+    size = settings.integer("BODY_LIMIT_BYTES", 4_194_304, least=1024)
+    least = LARGE_SHARE * size  # or the largest body would never get in
+    total = settings.integer("BODY_BUDGET_BYTES", max(33_554_432, least))
+    if total < least:
+        raise BadSetting(
+            f"{PREFIX}BODY_BUDGET_BYTES is {total}: it must be at least {LARGE_SHARE} times "
+            f"{PREFIX}BODY_LIMIT_BYTES, which is {size}"
+        )
+    seconds = settings.number("BODY_SECONDS", 20, least=0.05)
+    return BodyBounds(size=size, seconds=seconds, total=total)
+
+
+def _hosts(settings: Settings) -> AllowedHosts:
+    """The hosts that the API is meant to be reached by: listed, the agents', or listened on."""
+    names = set()
+    for listed in (settings.text("ALLOWED_HOSTS") or "").split(","):
+        found = read_host(listed.strip())
+        if found is not None:
+            names.add(found[0])
+        elif listed.strip():
+            raise BadSetting(
+                f"{PREFIX}ALLOWED_HOSTS has {listed.strip()!r}: it must be host names or addresses "
+                "with commas between them, like jobs.example.com"
+            )
+    url = settings.text("API_URL")
+    if url:
+        names.add(_host_of(url))
+    listened = (settings.text("HOST"), settings.text("PUBLISHED_HOST"))
+    names |= {canonical(each) for each in listened if each}
+    return AllowedHosts(frozenset(names - EVERY_ADDRESS))
+
+
+def _host_of(url: str) -> str:
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:  # brackets that do not match
+        host = None
+    if not host:
+        raise BadSetting(f"{PREFIX}API_URL is {url}: it must be a URL, like http://api:8000")
+    return canonical(host)
 
 
 def _rules(settings: Settings, lifetime: int, grace: int, heartbeat: float) -> Rules:

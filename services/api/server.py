@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from services.api.protocol import BoundedProtocol
 from services.api.store import api_keys
+from shared.address import without_brackets
 from shared.config import PREFIX, BadSetting
 from shared.db import Database
 
@@ -25,6 +26,7 @@ class CannotListen(Exception):
 
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket on *host*:*port*. Raises `CannotListen`."""
+    host = without_brackets(host)
     bound = None
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -48,7 +50,7 @@ async def check_exposure(host: str, db: Database, program: str) -> None:
 
     Raises `BadSetting`, which tells how to make one: *program* is what `keys create` follows.
     """
-    if _is_loopback(host):
+    if _is_loopback(without_brackets(host)):
         return
     async with db.connection() as conn:
         if await api_keys.any_good_key(conn):

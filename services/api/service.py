@@ -25,6 +25,7 @@ from services.api.openapi.document import text
 from services.api.people import Desk
 from services.api.routes.agents import AgentRoutes
 from services.api.routes.answers import ERROR_HANDLERS
+from services.api.routes.bodies import Bodies
 from services.api.routes.description import DescriptionRoute
 from services.api.routes.gate import Gate
 from services.api.routes.guard import Guard
@@ -89,37 +90,45 @@ def build(config: ApiConfig, ports: Ports) -> Api:
         ),
     )
     intake = Intake(db, config.rules, wakeups, points, config.secret_keys)
-    jobs = JobRoutes(config, db, intake, Desk(db, config.rules, wakeups, points, changed))
-    agents = _agents(config, ports, changed, jitter)
+    return Api(service, intake, _app(config, ports, intake, followers))
+
+
+def _app(config: ApiConfig, ports: Ports, intake: Intake, followers: Followers) -> ASGIApp:
+    db, changed = ports.db, followers.changed
+    desk = Desk(db, config.rules, ports.wakeups, ports.points, changed)
+    bodies = Bodies(config.body)
+    jobs = JobRoutes(config, db, intake, desk, bodies)
     rate = RateLimit(
         config.requests_per_second, config.requests_at_once, lambda: ports.clock.now().timestamp()
     )
-    gate = Gate(Access(db), rate)
+    gate = Gate(Access(db), rate, config.hosts)
     app = Starlette(
         routes=[
             *_people_routes(gate, jobs, LogRoutes(db, followers)),
-            *_agent_routes(agents),
+            *_agent_routes(_agents(config, ports, changed, bodies)),
             *_health_routes(HealthRoutes(db, ports.bus)),
-            *_description_routes(DescriptionRoute(text(config).encode())),
+            *_description_routes(gate, DescriptionRoute(text(config).encode())),
         ],
         exception_handlers=ERROR_HANDLERS,
         middleware=[Middleware(Guard)],
     )
-    return Api(service, intake, app)
+    # Starlette would redirect `/list/` to `/list` at whatever host the request's Host names.
+    app.router.redirect_slashes = False
+    return app
 
 
 def _agents(
     config: ApiConfig,
     ports: Ports,
     changed: Callable[[int], None],
-    jitter: Callable[[], float],
+    bodies: Bodies,
 ) -> AgentRoutes:
-    db, wakeups, points = ports.db, ports.wakeups, ports.points
+    db, wakeups, points, jitter = ports.db, ports.wakeups, ports.points, random.random
     identity = None if config.identity is None else StsIdentity(config.identity, ports.clock)
     return AgentRoutes(
         AgentDesk(config, db, wakeups, points, changed, jitter),
         ClaimDesk(config, db, wakeups, points, changed, jitter, identity),
-        config.body,
+        bodies,
         read_agent_file(),
     )
 
@@ -162,5 +171,6 @@ def _health_routes(health: HealthRoutes) -> list[Route]:
     ]
 
 
-def _description_routes(description: DescriptionRoute) -> list[Route]:
-    return [Route("/openapi.json", description.description, methods=["GET"])]
+def _description_routes(gate: Gate, description: DescriptionRoute) -> list[Route]:
+    shown = gate.needs_no_key(description.description)
+    return [Route("/openapi.json", shown, methods=["GET"])]

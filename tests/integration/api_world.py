@@ -79,7 +79,7 @@ class World:
         self.stage = Stage(self.api.service)
         transport = httpx.ASGITransport(app=self.api.app)
         self.http = httpx.AsyncClient(
-            transport=transport, base_url="http://api", event_hooks={"response": [check]}
+            transport=transport, base_url="http://localhost", event_hooks={"response": [check]}
         )
         self._intake = asyncio.create_task(self.api.intake.run()) if intake else None
 

@@ -89,7 +89,7 @@ async def test_a_head_that_comes_byte_by_byte_is_closed_in_time(world: World) ->
 
 async def test_a_body_that_comes_byte_by_byte_is_a_408_in_time(world: World) -> None:
     hasty = world.again(BODY_SECONDS="0.3")
-    head = b"POST /schedule HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n"
+    head = b"POST /schedule HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n"
     async with served(hasty) as port:
         answer = await drip(port, head, b"x" * 500)
     await hasty.close()
@@ -110,8 +110,8 @@ async def test_a_body_of_64_mib_is_refused_at_its_limit_whether_or_not_it_says_i
     world: World,
 ) -> None:
     limit = world.config.body.size // MIB
-    declared = f"POST /schedule HTTP/1.1\r\nHost: x\r\nContent-Length: {64 * MIB}\r\n\r\n"
-    chunked = "POST /schedule HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    declared = f"POST /schedule HTTP/1.1\r\nHost: localhost\r\nContent-Length: {64 * MIB}\r\n\r\n"
+    chunked = "POST /schedule HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with served(world) as port:
         for head, chunk in (
             (declared, b" " * MIB),

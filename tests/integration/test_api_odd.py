@@ -11,7 +11,7 @@ from services.api import requests
 from tests.integration.described import check_now
 from tests.integration.served_world import ServedWorld
 
-DEEP = 100_000
+DEEP = 10_000  # fits into the smallest bound of a body
 
 ODD_BODIES: dict[str, bytes] = {
     "nothing": b"",
@@ -140,15 +140,15 @@ TARGETS = (
 @pytest.mark.parametrize("odd", ODD_HEADERS)
 def test_an_odd_header_makes_no_fault(served: ServedWorld, odd: str) -> None:
     body = b'{"docker_image": "alpine", "scheduled_for": "now"}'
-    headers = {"Host": b"api", "Content-Length": b"%d" % len(body)} | ODD_HEADERS[odd]
+    headers = {"Host": b"localhost", "Content-Length": b"%d" % len(body)} | ODD_HEADERS[odd]
     status, answer = spoken(served, b"POST /schedule HTTP/1.1", headers, body)
-    assert status in (201, 400, 401, 408, 413), answer
+    assert status in (201, 400, 401, 408, 413) or (status, odd) == (421, "another host"), answer
     assert status == 201 or answer["message"]
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_an_odd_target_makes_no_fault(served: ServedWorld, target: bytes) -> None:
-    status, answer = spoken(served, b"GET " + target + b" HTTP/1.1", {"Host": b"api"})
+    status, answer = spoken(served, b"GET " + target + b" HTTP/1.1", {"Host": b"localhost"})
     assert status in (200, 400, 404), answer
     assert status == 200 or answer["message"]
 

@@ -192,7 +192,7 @@ async def test_a_body_that_does_not_come_is_a_408(world: World) -> None:
     hasty = world.again(BODY_SECONDS="0.2")
     async with served(hasty) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"POST /schedule HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        writer.write(b"POST /schedule HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         async with asyncio.timeout(5):
             head = await reader.readuntil(b"\r\n\r\n")
             body = await reader.readline()

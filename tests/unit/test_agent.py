@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent import docker_job_agent as agent
+from services.api.routes.bodies import SMALL_BYTES
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 SOURCE = Path(agent.__file__)
@@ -301,6 +302,15 @@ def test_a_failure_that_said_nothing_is_named_by_its_code() -> None:
     word = agent.decide_last_word(None, EXITED_3, [], None)
 
     assert word == {"failed": "", "error_message": "exited with code 3", "exit_code": 3}
+
+
+@pytest.mark.parametrize("text", ["\x01" * 20_000, "\U0001f600" * 20_000, "x" * 200_000])
+@pytest.mark.parametrize("outcome", [EXITED_3, agent.Outcome(None), agent.Outcome(3, "killed")])
+def test_the_last_word_is_as_small_as_the_api_takes_it(text: str, outcome: agent.Outcome) -> None:
+    noted = agent.Outcome(None, text)
+    for each in (outcome, noted):
+        word = agent.decide_last_word(None, each, [text] * 20, None)
+        assert len(json.dumps(word, ensure_ascii=False).encode()) < SMALL_BYTES
 
 
 def test_an_interrupted_container_is_scheduled_again() -> None:

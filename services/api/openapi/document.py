@@ -8,6 +8,7 @@ from services.api.openapi import answers, orders, words
 from services.api.openapi.paths import JSON, STATUS_OF, paths
 from services.api.openapi.shapes import ref
 from services.api.protocol import HEAD_BYTES, BoundedProtocol
+from services.api.routes.bodies import SMALL_BYTES
 from shared.config import Settings
 
 VERSION = "1.0.0"
@@ -99,7 +100,9 @@ def _meanings(config: ApiConfig) -> dict[str, str]:
         "BadRequest": "It cannot be taken: the message names the field and says what is right.",
         "Unauthorized": "The API key is missing, unknown or revoked.",
         "NoAgent": "The token is missing or unknown, or the signature is not taken.",
-        "Forbidden": "The API key's scope does not grant this.",
+        "Forbidden": "The API key's scope does not grant this; or there is no key yet, and a web "
+        "page of another origin sent the request (`Origin`, `Sec-Fetch-Site`).",
+        "WebPage": "There is no API key yet, and a web page of another origin sent the request.",
         "NotYours": "The token is another job's, or the signature not by an instance of ours.",
         "NoSuchJob": "There is no such job.",
         "HeadTooSlow": f"{slow}.",
@@ -108,9 +111,12 @@ def _meanings(config: ApiConfig) -> dict[str, str]:
         "AttemptOver": "The attempt is over, or another's: stop the container.",
         "KeyConflict": "The Idempotency-Key was used with another body.",
         "TooLarge": f"The body is larger than {config.body.size} bytes.",
+        "LargerThanSmall": f"The body is larger than {min(SMALL_BYTES, config.body.size)} bytes.",
+        "WrongHost": "There is no API key yet, and `Host` is neither loopback nor configured.",
         "TooMany": "The caller asks too often: wait for `Retry-After` seconds.",
         "HeadTooLarge": f"The request's head is larger than {HEAD_BYTES} bytes.",
         "Crashed": "A fault of ours; it is logged.",
-        "Unavailable": "The database or STS does not answer, or the service stops: try again.",
+        "Unavailable": "The database or STS does not answer, the service stops, or too many "
+        "request bodies are being read: try again.",
         "NotReady": "What cannot be reached is named.",
     }

@@ -10,7 +10,8 @@ JSON = "application/json"
 
 EVERYWHERE = ("MalformedRequest", "HeadTooSlow", "HeadTooLarge", "Crashed", "Unavailable")
 WITH_BODY = ("BadRequest", "TooSlow", "TooLarge")
-PEOPLE = ("Unauthorized", "Forbidden", "TooMany")
+WITH_SMALL_BODY = ("BadRequest", "TooSlow", "LargerThanSmall")
+PEOPLE = ("Unauthorized", "Forbidden", "WrongHost", "TooMany")
 AGENTS = ("NoAgent", "NotYours", "AttemptOver")
 
 STATUS_OF = {
@@ -19,6 +20,7 @@ STATUS_OF = {
     "Unauthorized": "401",
     "NoAgent": "401",
     "Forbidden": "403",
+    "WebPage": "403",
     "NotYours": "403",
     "NoSuchJob": "404",
     "HeadTooSlow": "408",
@@ -27,6 +29,8 @@ STATUS_OF = {
     "AttemptOver": "409",
     "KeyConflict": "409",
     "TooLarge": "413",
+    "LargerThanSmall": "413",
+    "WrongHost": "421",
     "TooMany": "429",
     "HeadTooLarge": "431",
     "Crashed": "500",
@@ -179,7 +183,7 @@ def _agents() -> dict[str, Any]:
                 "claim",
                 "An agent shows whose instance it is, and gets the job.",
                 None,
-                (*WITH_BODY, *AGENTS),
+                (*WITH_SMALL_BODY, *AGENTS),
                 claimed,
                 security=[{"bootstrapToken": []}, {}],
                 requestBody={"required": True, "content": _json(claim)},
@@ -202,7 +206,7 @@ def _agents() -> dict[str, Any]:
                 "callback",
                 "An agent's word on how its attempt stands or ended.",
                 None,
-                ("NoSuchJob", *WITH_BODY, *AGENTS),
+                ("NoSuchJob", *WITH_SMALL_BODY, *AGENTS),
                 {"200": _answer("Heard; the same word again changes nothing.", "Heard")},
                 security=[{"attemptToken": []}],
                 parameters=[_job_id()],
@@ -223,7 +227,9 @@ def _rest() -> dict[str, Any]:
         "/healthz": {"get": _operation("alive", "Is the process alive?", None, (), alive)},
         "/readyz": {"get": _operation("ready", "Is it ready?", None, ("NotReady",), ready)},
         "/openapi.json": {
-            "get": _operation("description", "This document.", None, (), {"200": own})
+            "get": _operation(
+                "description", "This document.", None, ("WebPage", "WrongHost"), {"200": own}
+            )
         },
     }
 

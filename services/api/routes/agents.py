@@ -9,10 +9,10 @@ from services.api import words
 from services.api.agent_file import AgentFile
 from services.api.agents import NO_TOKEN, AgentDesk
 from services.api.claims import ClaimDesk, Wait
-from services.api.config import BodyBounds
 from services.api.refused import Refused
 from services.api.requests import read_json
-from services.api.routes.answers import answer, bearer_of, job_id_of, read_body
+from services.api.routes.answers import answer, bearer_of, job_id_of
+from services.api.routes.bodies import SMALL_BYTES, Bodies
 
 
 @dataclass(frozen=True)
@@ -21,19 +21,21 @@ class AgentRoutes:
 
     desk: AgentDesk
     claims: ClaimDesk
-    body: BodyBounds
+    bodies: Bodies
     file: AgentFile
 
     async def claim(self, request: Request) -> Response:
         """`POST /agent/claim`."""
         bearer = bearer_of(request)
-        if bearer is not None:
-            granted = await self.claims.claim(bearer, words.read_claim(await self._body(request)))
-        elif self.claims.identity is not None:
-            claim = words.read_role_claim(await self._body(request))
-            granted = await self.claims.claim_by_role(claim)
-        else:
+        if bearer is None and self.claims.identity is None:
             raise Refused(401, NO_TOKEN)
+        # Which token is right follows from what the body says: it is read first, so it is small.
+        async with self.bodies.read(request, SMALL_BYTES, proven=False) as raw:
+            body = read_json(raw)
+            if bearer is None:
+                granted = await self.claims.claim_by_role(words.read_role_claim(body))
+            else:
+                granted = await self.claims.claim(bearer, words.read_claim(body))
         if isinstance(granted, Wait):
             return answer({"wait": granted.because, "retry_seconds": granted.retry_seconds}, 202)
         return answer(granted)
@@ -45,21 +47,25 @@ class AgentRoutes:
 
     async def report(self, request: Request) -> Response:
         """`POST /agent/jobs/{id}/report`."""
-        if bearer_of(request) is None:
-            raise Refused(401, NO_TOKEN)
-        report = words.read_report(await self._body(request))
-        await self.desk.report(bearer_of(request), job_id_of(request), report)
+        bearer, job_id = await self._admitted(request)
+        async with self.bodies.read(request) as raw:
+            await self.desk.report(bearer, job_id, words.read_report(read_json(raw)))
         return answer({})
 
     async def callback(self, request: Request) -> Response:
         """`PUT /callback/{id}`."""
-        if bearer_of(request) is None:
-            raise Refused(401, NO_TOKEN)  # before the body is read: a stranger learns nothing
-        word = words.read_callback(await self._body(request))
-        job = await self.desk.call_back(bearer_of(request), job_id_of(request), word)
-        return answer({"id": job.id, "status": job.status})
-
-    async def _body(self, request: Request) -> object:
+        bearer, job_id = await self._admitted(request)
         # An empty body is refused: what was lost on the way must not count as `{}`, which is
         # "done".
-        return read_json(await read_body(request, self.body))
+        async with self.bodies.read(request, SMALL_BYTES) as raw:
+            job = await self.desk.call_back(bearer, job_id, words.read_callback(read_json(raw)))
+        return answer({"id": job.id, "status": job.status})
+
+    async def _admitted(self, request: Request) -> tuple[str, int]:
+        """The token and the job, before the body is read: of a stranger nothing is kept."""
+        bearer = bearer_of(request)
+        if bearer is None:
+            raise Refused(401, NO_TOKEN)
+        job_id = job_id_of(request)
+        await self.desk.admit(bearer, job_id)
+        return bearer, job_id

@@ -1,6 +1,5 @@
 """How everything is answered: JSON bodies, and errors as JSON with a `message`."""
 
-import asyncio
 import math
 from typing import Any
 
@@ -11,25 +10,17 @@ from starlette.responses import Response
 
 from services.api.access import Denied, TooMany
 from services.api.claims import SecretsClosed
-from services.api.config import BodyBounds
 from services.api.identity import StsAway
 from services.api.intake import KeyConflict, Stopping
 from services.api.people import AlreadyOver, NoSuchJob
 from services.api.refused import Refused
 from services.api.requests import BadRequest
+from services.api.routes.bodies import NoRoom, TooLarge, TooSlow
 from shared.db import is_transient
 from shared.log import get_logger
 
 _log = get_logger(service="api", part="http")
 _encoder = msgspec.json.Encoder()
-
-
-class TooLarge(Exception):
-    """The body is larger than the setting allows."""
-
-
-class TooSlow(Exception):
-    """The body did not come in time."""
 
 
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -119,33 +110,23 @@ async def on_too_many(_request: Request, error: Exception) -> Response:
     return response
 
 
+async def on_no_room(_request: Request, error: Exception) -> Response:
+    """Other requests' bodies use up the memory that there is for them."""
+    if not isinstance(error, NoRoom):
+        raise error
+    response = _message(503, str(error))
+    response.headers["Retry-After"] = str(error.retry_seconds)
+    return response
+
+
 ERROR_HANDLERS: dict[Any, Any] = {
     **dict.fromkeys(_STATUSES, on_known_error),
     Refused: on_refused,
     Denied: on_denied,
     TooMany: on_too_many,
+    NoRoom: on_no_room,
     HTTPException: on_http_error,
 }
-
-
-async def read_body(request: Request, bounds: BodyBounds) -> bytes:
-    """The request's body, refused as soon as it is known to be out of bounds."""
-    message = f"the body is larger than {bounds.size} bytes"
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > bounds.size:
-        raise TooLarge(message)
-    chunks = []
-    size = 0
-    try:
-        async with asyncio.timeout(bounds.seconds):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > bounds.size:
-                    raise TooLarge(message)
-                chunks.append(chunk)
-    except TimeoutError:
-        raise TooSlow(f"the body did not come within {bounds.seconds:g} s") from None
-    return b"".join(chunks)
 
 
 def job_id_of(request: Request) -> int:

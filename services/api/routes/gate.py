@@ -1,4 +1,4 @@
-"""The gate before the routes that people use: the caller's key, its scope, its rate."""
+"""The gate before the routes that people use: the caller's key or host, its scope, its rate."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.api.access import Access, RateLimit
+from services.api.access import Access, Denied, RateLimit
+from services.api.hosts import AllowedHosts
 from services.api.routes.answers import bearer_of
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -18,14 +19,32 @@ class Gate:
 
     access: Access
     rate: RateLimit
+    hosts: AllowedHosts
 
     def needs(self, scope: str, endpoint: Endpoint) -> Endpoint:
         """*endpoint*, for callers whose key grants *scope* and who do not ask too often."""
 
         async def guarded(request: Request) -> Response:
             caller = await self.access.check(bearer_of(request), scope)
+            refusal = None if caller else self._refusal(request)
+            if refusal is not None:  # no caller: there is no key yet
+                raise refusal
             address = request.client.host if request.client else ""
             self.rate.take(caller or address)
             return await endpoint(request)
 
         return guarded
+
+    def needs_no_key(self, endpoint: Endpoint) -> Endpoint:
+        """*endpoint*, for everybody; while there is no key not for web pages of other origins."""
+
+        async def guarded(request: Request) -> Response:
+            refusal = self._refusal(request)
+            if refusal is not None and not await self.access.has_keys():
+                raise refusal
+            return await endpoint(request)
+
+        return guarded
+
+    def _refusal(self, request: Request) -> Denied | None:
+        return self.hosts.refusal(request.scope.get("scheme", "http"), request.headers)

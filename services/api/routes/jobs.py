@@ -16,7 +16,8 @@ from services.api.intake import Intake
 from services.api.model import TERMINAL
 from services.api.people import Desk
 from services.api.requests import BadRequest, Order, read_json, read_order
-from services.api.routes.answers import answer, job_id_of, raw_answer, read_body
+from services.api.routes.answers import answer, job_id_of, raw_answer
+from services.api.routes.bodies import Bodies
 from services.api.store import listing
 from shared.db import Database
 from shared.wire import new_id
@@ -35,10 +36,14 @@ class JobRoutes:
     db: Database
     intake: Intake
     desk: Desk
+    bodies: Bodies
 
     async def schedule(self, request: Request) -> Response:
         """`POST /schedule`: one job, or an array of them, all or none."""
-        raw = await read_body(request, self.config.body)
+        async with self.bodies.read(request) as raw:
+            return await self._schedule(request, raw)
+
+    async def _schedule(self, request: Request, raw: bytes) -> Response:
         body = read_json(raw)
         key = request.headers.get("idempotency-key")
         trace = new_id()

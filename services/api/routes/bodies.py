@@ -1,0 +1,156 @@
+"""Reading request bodies: how large and slow one may be, and how much memory all of them hold.
+
+The budget has three shares, so that none of them uses up another's room: large bodies, small ones
+(a heartbeat is one), and the claims, which alone are read before their token can be checked. A
+small body is counted as it arrives, and refused where there is no room. A large one takes all of
+its room before it is read, and waits for that: taken piece by piece, many that come at once could
+fill the share with parts of which none can ever be completed. (uvicorn stops reading a connection
+whose body is not taken, at 64 KiB.)
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+
+from services.api.config import LARGE_SHARE, BodyBounds
+
+SMALL_BYTES = 65_536
+"""What a small body holds at most; also what a claim and a callback may hold."""
+
+ROOM_SECONDS = 5.0
+"""How long a large body waits for room."""
+
+OTHER_SHARES = 2 * LARGE_SHARE
+
+
+class TooLarge(Exception):
+    """The body is larger than allowed."""
+
+
+class TooSlow(Exception):
+    """The body did not come in time."""
+
+
+class NoRoom(Exception):
+    """Other bodies use up the budget: a client may try again at once, or a second later."""
+
+    retry_seconds = 1
+
+    def __init__(self) -> None:
+        super().__init__("too many request bodies are being read now: try again")
+
+
+class Share:
+    """A part of the budget, in bytes."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.held = 0
+        self._freed = asyncio.Event()
+
+    def take(self, count: int) -> None:
+        """Take room that is there now. Raises `NoRoom`."""
+        if self.held + count > self.size:
+            raise NoRoom
+        self.held += count
+
+    async def wait_for(self, count: int, seconds: float) -> None:
+        """Take room, if need be once others have given it back. Raises `NoRoom`."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self.held + count > self.size:
+                    self._freed.clear()
+                    await self._freed.wait()
+        except TimeoutError:
+            raise NoRoom from None
+        self.held += count
+
+    def give_back(self, count: int) -> None:
+        """Let others have it."""
+        self.held -= count
+        self._freed.set()
+
+
+class Held:
+    """What one body holds of the budget."""
+
+    def __init__(self, share: Share) -> None:
+        self.large = False
+        self._share = share
+        self._count = 0
+
+    def take(self, count: int) -> None:
+        """Hold *count* bytes more. Raises `NoRoom`."""
+        self._share.take(count)
+        self._count += count
+
+    async def move(self, share: Share, count: int, seconds: float) -> None:
+        """Hold *count* bytes of *share* in place of what was held. Raises `NoRoom`."""
+        await share.wait_for(count, seconds)
+        self.release()
+        self.large, self._share, self._count = True, share, count
+
+    def release(self) -> None:
+        """Hold nothing."""
+        self._share.give_back(self._count)
+        self._count = 0
+
+
+class Bodies:
+    """Reads the bodies of one process."""
+
+    def __init__(self, bounds: BodyBounds, room_seconds: float = ROOM_SECONDS) -> None:
+        self._bounds = bounds
+        self._room_seconds = room_seconds
+        self.large = Share(bounds.total // LARGE_SHARE)
+        self.small = Share(bounds.total // OTHER_SHARES)
+        self.unproven = Share(bounds.total // OTHER_SHARES)
+
+    @contextlib.asynccontextmanager
+    async def read(
+        self, request: Request, most: int | None = None, *, proven: bool = True
+    ) -> AsyncIterator[bytes]:
+        """The body, of up to *most* bytes; its room is held until the block is left.
+
+        So leave it when nothing that was read from the body is needed any more: objects take more
+        room than their JSON. *proven*: the caller may send it, which is known. Raises `TooLarge`,
+        `TooSlow`, `NoRoom`.
+        """
+        limit = self._bounds.size if most is None else min(most, self._bounds.size)
+        length = request.headers.get("content-length", "0")
+        declared = int(length) if length.isdecimal() else 0
+        if declared > limit:
+            raise TooLarge(_too_large(limit))
+        held = Held(self.small if proven else self.unproven)
+        try:
+            if declared > SMALL_BYTES:
+                await held.move(self.large, declared, self._room_seconds)
+            try:
+                async with asyncio.timeout(self._bounds.seconds):
+                    body = await self._collect(request, limit, held)
+            except TimeoutError:
+                seconds = self._bounds.seconds
+                raise TooSlow(f"the body did not come within {seconds:g} s") from None
+            yield body
+        finally:
+            held.release()
+
+    async def _collect(self, request: Request, limit: int, held: Held) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise TooLarge(_too_large(limit))
+            if not held.large and size > SMALL_BYTES:  # its length was not declared
+                await held.move(self.large, limit, self._room_seconds)
+            elif not held.large:
+                held.take(len(chunk))
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+
+def _too_large(limit: int) -> str:
+    return f"the body is larger than {limit} bytes"

@@ -1,0 +1,171 @@
+"""The API that needs no key, and web pages that have their visitor's browser call it."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from services.api.access import REMEMBER_SECONDS, make_key
+from services.api.store import api_keys
+from shared.clock import VirtualClock
+from tests.integration.api_world import World, message_of
+
+JOB = '{"docker_image": "alpine", "scheduled_for": "now"}'
+GUARDED = (
+    ("GET", "/list"),
+    ("GET", "/status/{id}"),
+    ("GET", "/jobs/{id}/logs"),
+    ("POST", "/schedule"),
+    ("DELETE", "/jobs/{id}"),
+    ("GET", "/openapi.json"),
+)
+OPEN_TO_ANY_HOST = ("/healthz", "/readyz", "/agent/agent.py")
+EVIL = {"Host": "evil.example"}
+
+
+async def call(
+    world: World, route: tuple[str, str], job_id: int, headers: dict[str, str]
+) -> httpx.Response:
+    """The route's answer for that job; a body is what a page's form can send."""
+    method, path = route
+    content = JOB if method == "POST" else None
+    return await world.http.request(
+        method, path.format(id=job_id), content=content, headers=headers
+    )
+
+
+async def never_asked_for() -> AsyncIterator[bytes]:
+    """A body of which nothing may be read."""
+    yield _read()
+
+
+def _read() -> bytes:
+    raise AssertionError("the body was read")
+
+
+async def key_of(world: World, clock: VirtualClock) -> dict[str, str]:
+    """The header of the first API key, which from now on is needed."""
+    key = make_key()
+    async with world.ports.db.transaction() as tx:
+        await api_keys.insert_key(tx, key.prefix, "me", "admin", key.hashed)
+    clock.advance(REMEMBER_SECONDS)
+    return {"Authorization": f"Bearer {key.text}"}
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=str)
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (EVIL, 421),
+        ({**EVIL, "Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"}, 421),
+        ({"Host": ""}, 421),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+    ],
+    ids=str,
+)
+async def test_what_a_page_may_have_sent_is_refused_and_changes_nothing(
+    world: World, route: tuple[str, str], headers: dict[str, str], status: int
+) -> None:
+    job_id = (await world.post())["id"]
+    before = await world.rows()
+    answer = await call(world, route, job_id, headers)
+    assert answer.status_code == status
+    assert message_of(answer)
+    assert await world.rows() == before
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=str)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Host": "127.0.0.1:8000"},
+        {"Host": "[::1]:8000"},
+        {"Host": "localhost:8000", "Origin": "http://localhost:8000"},
+        {"Sec-Fetch-Site": "none"},
+        {"Sec-Fetch-Site": "same-origin"},
+        {"Content-Type": "application/x-www-form-urlencoded"},  # as `curl -d` sends it
+    ],
+    ids=str,
+)
+async def test_clients_of_this_machine_are_answered_as_before(
+    world: World, route: tuple[str, str], headers: dict[str, str]
+) -> None:
+    job_id = (await world.post())["id"]
+    assert (await call(world, route, job_id, headers)).status_code in (200, 201)
+
+
+async def test_a_body_is_not_read_of_a_request_that_is_refused_for_its_host(world: World) -> None:
+    answer = await world.http.post("/schedule", content=never_asked_for(), headers=EVIL)
+    assert answer.status_code == 421
+
+
+async def test_a_configured_host_is_answered(world: World) -> None:
+    other = world.again(API_URL="http://api:8000", ALLOWED_HOSTS="jobs.example.com")
+    for host, status in (
+        ("api:8000", 200),
+        ("jobs.example.com", 200),
+        ("localhost", 200),
+        ("evil.example", 421),
+    ):
+        answer = await other.http.get("/list", headers={"Host": host})
+        assert answer.status_code == status, host
+    await other.close()
+
+
+async def test_agents_get_through_by_whatever_host_they_know(world: World) -> None:
+    world.http.headers.update({"Host": "api:8000", "Origin": "https://evil.example"})
+    local = {"Host": "localhost", "Origin": "http://localhost"}
+    answer = await world.http.post("/schedule", content=JOB, headers=local)
+    agent = await world.claimed(answer.json()["id"])
+    assert (await world.report(agent, phase="running", lines=["hello"])).status_code == 200
+    assert (await world.call_back(agent, {})).status_code == 200
+
+
+@pytest.mark.parametrize("path", OPEN_TO_ANY_HOST)
+async def test_health_checks_and_the_agents_file_are_had_by_any_host(
+    world: World, path: str
+) -> None:
+    assert (await world.http.get(path, headers=EVIL)).status_code == 200
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=str)
+async def test_where_a_key_is_needed_no_page_has_it_and_any_host_is_answered(
+    world: World, clock: VirtualClock, route: tuple[str, str]
+) -> None:
+    job_id = (await world.post())["id"]
+    key = await key_of(world, clock)
+    foreign = {**EVIL, "Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    without = await call(world, route, job_id, foreign)
+    assert without.status_code == (200 if route == ("GET", "/openapi.json") else 401)
+    assert (await call(world, route, job_id, {**foreign, **key})).status_code in (200, 201)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/list/"),
+        ("GET", "/status/1/"),
+        ("GET", "/jobs/1/logs/"),
+        ("DELETE", "/jobs/1/"),
+        ("POST", "/schedule/"),
+        ("GET", "/healthz/"),
+        ("GET", "/openapi.json/"),
+        ("GET", "/agent/agent.py/"),
+        ("POST", "/agent/claim/"),
+        ("GET", "//list"),
+        ("GET", "//evil.example/list"),
+    ],
+)
+async def test_no_path_is_redirected_to_the_host_that_a_request_names(
+    world: World, method: str, path: str
+) -> None:
+    url = f"http://localhost{path}"
+    for headers in ({}, EVIL):
+        answer = await world.http.request(method, url, headers=headers)
+        assert answer.status_code == 404
+        assert "location" not in answer.headers
+        assert message_of(answer) == f"there is nothing at {path}"
