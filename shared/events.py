@@ -56,7 +56,8 @@ class Requirements(Struct, frozen=True, kw_only=True):
     """What an attempt needs of its instance; the scheduler and the events carry it unread.
 
     `spot_wait_seconds` is how long Spot is waited for: `spot_then_on_demand` buys on demand then
-    (None: after the setting), `spot` gives up (None: never).
+    (None: after the setting), `spot` gives up (None: never). `labels` is deprecated: empty, and not
+    read where an earlier release has published it, since a job's labels stay with the API.
     """
 
     max_lifetime_seconds: int

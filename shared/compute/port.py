@@ -62,6 +62,8 @@ class LaunchRequest(Struct, frozen=True, kw_only=True):
 
     `bootstrap_token` is what the agent shows to claim its attempt, where the adapter can hand it
     to one instance alone. It is derived, not stored here at rest, and must never be logged.
+    `labels` is empty, except where an earlier release has asked for the launch: the repeated
+    request must be identical to that one.
     """
 
     token: str
@@ -69,11 +71,11 @@ class LaunchRequest(Struct, frozen=True, kw_only=True):
     job_id: int
     attempt: int
     max_lifetime_seconds: int
-    labels: dict[str, str]
     api_url: str
     bootstrap_token: str
     market: Market = "spot"
     resources: Resources = Resources()
+    labels: dict[str, str] = {}
 
 
 class Offer(Struct, frozen=True, kw_only=True):
@@ -83,7 +85,6 @@ class Offer(Struct, frozen=True, kw_only=True):
     api_url: str
     market: Market = "spot"
     resources: Resources = Resources()
-    labels: dict[str, str] = {}
 
 
 Plan: TypeAlias = dict[str, Any]

@@ -86,7 +86,7 @@ async def test_a_batch_is_one_call_and_all_is_told_of_each_instance(
     staging: Staging, world: Ec2World, clock: VirtualClock
 ) -> None:
     stage = staging()
-    await stage.hear(*jobs(5, labels={"team": "a"}))
+    await stage.hear(*jobs(5))
     await until_settled(stage, clock)
     assert len(world.cloud.control.calls("CreateFleet")) == 1
     await assert_each_has_one(stage, world, 5)
@@ -98,8 +98,35 @@ async def test_a_batch_is_one_call_and_all_is_told_of_each_instance(
     assert 0 < told.hourly_price_usd < 0.096
     assert (told.spot_instance_request_id or "").startswith("sir-")
     (first, *_) = world.cloud.control.instances()
-    assert first["tags"] | {"docker-job:deployment": "test", "team": "a"} == first["tags"]
-    assert first["tags"]["docker-job:launch"] == told.launch_token
+    ours = {key: value for key, value in first["tags"].items() if not key.startswith("aws:")}
+    assert ours == {"docker-job:deployment": "test", "docker-job:launch": told.launch_token}
+
+
+HARD_LABELS = (
+    {f"key-{each}": "value" for each in range(50)},
+    {"k" * 200: "v" * 256},
+    {"aws:cloudformation:stack-name": "mine"},
+    {"docker-job:deployment": "another", "docker-job:launch": "another"},
+)
+
+
+async def test_400_jobs_each_with_other_labels_some_of_which_no_tag_may_be_are_launched_together(
+    staging: Staging, world: Ec2World, clock: VirtualClock
+) -> None:
+    stage = staging()
+    for job_id in range(1, 401):
+        labels = {"run": str(job_id)} | HARD_LABELS[job_id % 4]
+        if len(labels) > 50:
+            del labels["run"]
+        await stage.hear(requested(job_id, labels=labels))
+    await until_settled(stage, clock)
+    assert len(world.cloud.control.calls("CreateFleet")) <= 10
+    await assert_each_has_one(stage, world, 400)
+    keys = {key for each in world.cloud.control.instances() for key in each["tags"]}
+    assert {key for key in keys if not key.startswith("aws:")} == {
+        "docker-job:deployment",
+        "docker-job:launch",
+    }
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -35,7 +35,7 @@ from shared.config import BadSetting, Settings
 from shared.events import Resources
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-OFFER = Offer(deployment="home", api_url="http://api", labels={"team": "a"})
+OFFER = Offer(deployment="home", api_url="http://api")
 M5 = Machine(
     name="m5.large",
     vcpus=2,
@@ -160,7 +160,7 @@ def test_a_spot_request_without_an_instance_is_one_that_may_come(state: str, *, 
     assert (shown.state is InstanceState.TERMINATED) is over
 
 
-def test_our_tags_win_over_the_user_s() -> None:
+def test_our_tags_win_over_the_labels_of_an_earlier_release() -> None:
     found = tags(deployment="home", launch="t", labels={"team": "a", "docker-job:launch": "x"})
     assert {each["Key"]: each["Value"] for each in found} == {
         "docker-job:deployment": "home",
@@ -268,7 +268,6 @@ def batch(count: int) -> LaunchBatch:
                 job_id=each,
                 attempt=1,
                 max_lifetime_seconds=60,
-                labels={"team": "a"},
                 api_url="http://api",
                 bootstrap_token="secret",
             )
@@ -283,7 +282,16 @@ def test_the_call_for_a_batch_is_one_with_its_token_count_and_tags_and_no_secret
     assert call["TargetCapacitySpecification"]["TotalTargetCapacity"] == 3
     tagged = {each["ResourceType"] for each in call["TagSpecifications"]}
     assert {"instance", "volume"} <= tagged
+    keys = {tag["Key"] for each in call["TagSpecifications"] for tag in each["Tags"]}
+    assert keys == {"docker-job:deployment", "docker-job:launch"}
     assert "secret" not in repr(call)
+
+
+def test_the_call_of_a_plan_of_an_earlier_release_is_repeated_with_its_labels_as_tags() -> None:
+    now = batch(1)
+    before = replace(now, plan=now.plan | {"labels": {"team": "a"}})
+    for each in fleet.call_of(before)["TagSpecifications"]:
+        assert {"Key": "team", "Value": "a"} in each["Tags"]
 
 
 def failed(code: str, zone: str = "a") -> dict[str, Any]:

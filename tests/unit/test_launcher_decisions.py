@@ -38,7 +38,7 @@ WANTED = Launch(
     attempt=2,
     state="wanted",
     unwanted=False,
-    requirements=Requirements(max_lifetime_seconds=3600, labels={"team": "a"}),
+    requirements=Requirements(max_lifetime_seconds=3600),
     trace="t",
     offer=1,
     wanted_at=NOW,
@@ -149,18 +149,34 @@ def test_what_is_due_has_grown_when_its_newest_is_seen_for_the_first_time() -> N
     assert offers.decide_growth([], grown, NOW) is None
 
 
-def test_what_differs_in_market_resources_or_labels_is_asked_for_apart() -> None:
+def test_what_differs_in_market_or_resources_is_asked_for_apart() -> None:
     due = [
         WANTED,
-        wanting(labels={"team": "b"}),
         wanting(resources=Resources(vcpus=4)),
         wanting(capacity="on_demand"),
         replace(WANTED, job_id=8),
         wanting(max_lifetime_seconds=60),  # the machine's own timer is the deployment's
     ]
     groups = offers.decide_groups(due, NOW, 100, HOME)
-    assert [len(each.launches) for each in groups] == [3, 1, 1, 1]
-    assert [each.offer.market for each in groups] == ["spot", "spot", "spot", "on-demand"]
+    assert [len(each.launches) for each in groups] == [3, 1, 1]
+    assert [each.offer.market for each in groups] == ["spot", "spot", "on-demand"]
+
+
+def test_labels_of_an_event_of_an_earlier_release_have_no_part_in_a_launch() -> None:
+    due = [replace(wanting(labels={"run": str(each)}), job_id=each) for each in range(400)]
+    asked = ask(*due[:100])
+    assert len(offers.decide_groups(due, NOW, 500, HOME)) == 1
+    assert {bool(each.params and each.params.labels) for each in asked} == {False}
+
+
+def test_a_launch_that_an_earlier_release_has_asked_for_is_repeated_with_its_labels() -> None:
+    (group,) = offers.decide_groups([WANTED], NOW, 100, HOME)
+    intent = offers.decide_intent(group, PLAN, NOW)
+    (launch,) = intent.launches
+    assert launch.params is not None
+    before = replace(launch, params=replace(launch.params, labels={"team": "a"}))
+    (request,) = offers.call_of(replace(intent, launches=(before,)), "key").requests
+    assert request.labels == {"team": "a"}
 
 
 def test_no_call_is_larger_than_the_limit() -> None:

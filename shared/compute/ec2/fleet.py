@@ -57,7 +57,10 @@ def call_of(batch: LaunchBatch) -> dict[str, Any]:
     """The parameters of CreateFleet for *batch*: the same every time."""
     plan = batch.plan
     market = "spot" if plan["market"] == "spot" else "on-demand"
-    ours = tags(deployment=batch.requests[0].deployment, launch=batch.token, labels=plan["labels"])
+    # Only a plan of an earlier release has labels. Its call may have had an effect, and EC2 finds
+    # that again for a call with the same token and the same parameters alone.
+    labels = plan.get("labels") or {}
+    ours = tags(deployment=batch.requests[0].deployment, launch=batch.token, labels=labels)
     return {
         **plan["fleet"],
         "ClientToken": batch.token,

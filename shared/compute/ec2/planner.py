@@ -92,7 +92,6 @@ def fleet_of(
     options = "SpotOptions" if offer.market == "spot" else "OnDemandOptions"
     return {
         "market": offer.market,
-        "labels": dict(sorted(offer.labels.items())),
         "zones": {subnet.id: subnet.zone for _, subnet in pools},
         "fleet": {
             "Type": "instant",

@@ -74,7 +74,7 @@ class Shown(Struct, frozen=True, kw_only=True):
 
 
 def tags(*, deployment: str, launch: str, labels: Mapping[str, str]) -> list[dict[str, str]]:
-    """The tags of an instance and its volume: the user's labels, and ours, which win."""
+    """The tags of an instance and its volume: ours before *labels* of an earlier release."""
     found = dict(labels) | {DEPLOYMENT: deployment, LAUNCH: launch}
     return [{"Key": key, "Value": value} for key, value in sorted(found.items())]
 
