@@ -93,7 +93,11 @@ class InstanceRequested(Event, frozen=True, kw_only=True):
 
 
 class LaunchDelayed(Event, frozen=True, kw_only=True):
-    """Still waiting for an instance: why (a code and plain words) and when the next try is."""
+    """Still waiting for an instance: why (a code and plain words) and when the next try is.
+
+    *reason* is "unknown_outcome" too where the cloud refuses with an error that may pass and has no
+    code of its own here: *message* has the cloud's own code and words.
+    """
 
     job_id: int
     attempt: int

@@ -7,6 +7,7 @@ from shared.compute.port import (
     ComputeError,
     Instance,
     LaunchBatch,
+    Deferred,
     NoCapacity,
     QuotaReached,
     Rejected,
@@ -17,7 +18,7 @@ from shared.compute.port import (
 
 ERRORS: dict[str, type[ComputeError]] = {
     error.__name__: error
-    for error in (NoCapacity, QuotaReached, Throttled, Stale, Rejected, Unknown)
+    for error in (NoCapacity, QuotaReached, Throttled, Deferred, Stale, Rejected, Unknown)
 }
 
 

@@ -4,6 +4,7 @@
     ├── NoCapacity     these pools have none now: make another offer
     ├── QuotaReached   the account may not have more: wait, and say so
     ├── Throttled      too many calls: back off
+    ├── Deferred       refused for a reason that may pass: wait longer each time, and say so
     ├── Stale          what was planned is not there any more: plan anew
     ├── Rejected       it can never succeed: do not retry
     └── Unknown        a timeout or 5xx after a possible effect: repeat the identical call
@@ -40,6 +41,13 @@ class QuotaReached(ComputeError):
 
 class Throttled(ComputeError):
     """The cloud wants fewer calls. A definite refusal."""
+
+
+class Deferred(ComputeError):
+    """Refused for a reason that may pass, such as one that the adapter does not know.
+
+    A definite refusal. The message is the cloud's own.
+    """
 
 
 class Stale(ComputeError):

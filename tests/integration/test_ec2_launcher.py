@@ -19,7 +19,7 @@ from shared.events import InstanceLaunched, InstanceRequested, LaunchDelayed, La
 from shared.runtime import Ports
 from tests.contract.compute_adapters import eventually
 from tests.contract.compute_api import FakeApi
-from tests.contract.compute_ec2 import SETTINGS, Ec2World
+from tests.contract.compute_ec2 import SETTINGS, Ec2World, make_profile
 from tests.integration.stage import Crash, Stage, crashing
 from tests.integration.test_launcher import requested
 
@@ -198,7 +198,6 @@ async def test_a_quota_is_named_and_on_demand_comes_after_the_wait_for_spot(
         (replace(SETTINGS, image_id="ami-00000000"), {}, "InvalidAMIID.NotFound"),
         (replace(SETTINGS, instance_types=("zz.large",)), {}, "zz.large"),
         (replace(SETTINGS, subnets=("subnet-1",)), {}, "InvalidSubnetID.NotFound"),
-        (replace(SETTINGS, instance_profile="nobody"), {}, "Invalid IAM Instance Profile"),
     ],
 )
 async def test_what_can_never_succeed_is_refused_at_once_in_aws_s_own_words(
@@ -223,6 +222,56 @@ async def test_a_launch_that_is_not_allowed_is_refused_at_once(
     assert await stage.sweep(LAUNCH) is None
     (refused,) = await stage.told(LaunchRefused)
     assert refused.message == f"UnauthorizedOperation: {message}"
+
+
+@pytest.mark.parametrize("code", ["PendingVerification", "OptInRequired", "SomethingNew"])
+async def test_a_refusal_that_is_not_known_to_be_final_is_waited_for_longer_each_time(
+    staging: Staging, world: Ec2World, clock: VirtualClock, code: str
+) -> None:
+    message = "Your account is currently being verified."
+    world.cloud.control.fail("CreateFleet", code=code, status=400, message=message, times=3)
+    stage = staging()
+    await stage.hear(*jobs(1))
+    waits = []
+    for _ in range(3):
+        due_at = await stage.sweep(LAUNCH)
+        assert due_at is not None
+        waits.append((due_at - clock.now()).total_seconds())
+        clock.advance(waits[-1])
+    assert waits[0] < waits[1] < waits[2]
+    (delay, *_) = await stage.told(LaunchDelayed)
+    assert delay.message == f"{code}: {message}"
+    assert await stage.told(LaunchRefused) == []
+    await until_settled(stage, clock)
+    await assert_each_has_one(stage, world, 1)
+
+
+async def test_an_instance_profile_that_ec2_does_not_know_yet_is_waited_for(
+    staging: Staging, world: Ec2World, clock: VirtualClock
+) -> None:
+    stage = staging(replace(SETTINGS, instance_profile="new"))
+    await stage.hear(*jobs(1))
+    assert await stage.sweep(LAUNCH) is not None
+    (delay,) = await stage.told(LaunchDelayed)
+    assert "Invalid IAM Instance Profile" in delay.message
+    make_profile(world.cloud, "new")
+    clock.advance(CONFIG.lease_seconds)
+    await until_settled(stage, clock)
+    await assert_each_has_one(stage, world, 1)
+
+
+async def test_what_a_refused_look_says_is_not_said_of_the_launch_before_it(
+    staging: Staging, world: Ec2World, clock: VirtualClock
+) -> None:
+    stage = staging()
+    world.cloud.control.fail("CreateFleet", "lost_after")
+    await stage.hear(*jobs(2))
+    await stage.sweep(LAUNCH)
+    world.cloud.control.fail("CreateFleet", code="SomethingNew", status=400)
+    world.cloud.control.fail("DescribeInstances", code="UnauthorizedOperation", status=403)
+    clock.advance(CONFIG.lease_seconds)
+    await until_settled(stage, clock)
+    await assert_each_has_one(stage, world, 2)
 
 
 async def test_an_offer_whose_token_is_spent_is_followed_by_another_and_never_loops(

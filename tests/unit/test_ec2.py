@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from shared.compute.ec2 import fleet
 from shared.compute.ec2.buckets import Bucket, Buckets, Rate
-from shared.compute.ec2.errors import error_of
+from shared.compute.ec2.errors import error_of, named
 from shared.compute.ec2.machines import Machine, choose, wanted_by
 from shared.compute.ec2.planner import Subnet, fleet_of, one_a_zone, overrides_for
 from shared.compute.ec2.pools import Pool, RestingPools, say
@@ -20,6 +20,7 @@ from shared.compute.ec2.shapes import read_instance, read_request, tags
 from shared.compute.ec2.template import Contents, Version, data_of, hash_of
 from shared.compute.port import (
     ComputeError,
+    Deferred,
     InstanceState,
     LaunchBatch,
     LaunchRequest,
@@ -74,7 +75,15 @@ def client_error(code: str, status: int = 400) -> ClientError:
         ("InvalidLaunchTemplateId.VersionNotFound", 400, Stale),
         ("UnauthorizedOperation", 403, Rejected),
         ("InvalidAMIID.NotFound", 400, Rejected),
-        ("SomethingNew", 400, Rejected),
+        ("SomethingNew", 400, Deferred),
+        ("SomethingNew", 403, Deferred),
+        ("PendingVerification", 400, Deferred),
+        ("OptInRequired", 403, Deferred),
+        ("Blocked", 400, Deferred),
+        ("AuthFailure", 401, Deferred),
+        ("MaxFleetCountExceeded", 400, QuotaReached),
+        ("InvalidParameterValue", 400, Rejected),
+        ("AccessDeniedException", 400, Rejected),
         ("SomethingNew", 500, Unknown),
         ("InternalError", 500, Unknown),
         ("RequestExpired", 400, Unknown),
@@ -86,6 +95,20 @@ def test_each_of_ec2_s_errors_says_what_comes_next(
     found = error_of(client_error(code, status))
     assert type(found) is kind
     assert str(found) == f"{code}: AWS's own words"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Value (x) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile "
+        "name",
+        "Value (x) for parameter iamInstanceProfile.arn is invalid. Invalid IAM Instance Profile "
+        "ARN",
+        'IAM Instance Profile "x" has no associated IAM Roles',
+    ],
+)
+def test_an_instance_profile_that_ec2_does_not_know_yet_is_waited_for(message: str) -> None:
+    assert type(named("InvalidParameterValue", message)) is Deferred
 
 
 def test_no_answer_is_unknown_and_a_call_that_cannot_be_made_is_rejected() -> None:
@@ -310,6 +333,10 @@ def failed(code: str, zone: str = "a") -> dict[str, Any]:
         (["InsufficientInstanceCapacity", "MaxSpotInstanceCountExceeded"], QuotaReached, "MaxSpot"),
         (["RequestLimitExceeded"], Throttled, "RequestLimitExceeded: words"),
         (["InvalidParameterValue"], Rejected, "InvalidParameterValue: words"),
+        (["PendingVerification"], Deferred, "PendingVerification: words"),
+        (["InvalidParameterValue", "SomethingNew"], Deferred, "SomethingNew: words"),
+        (["InsufficientInstanceCapacity", "SomethingNew"], Deferred, "SomethingNew: words"),
+        (["SomethingNew", "MaxSpotInstanceCountExceeded"], QuotaReached, "MaxSpot"),
         (["InvalidParameterValue", "InsufficientInstanceCapacity"], NoCapacity, "m5.large in"),
         (["InvalidFleetConfiguration"], Rejected, "InvalidFleetConfiguration"),
         (["InternalError"], NoCapacity, "no more Spot capacity"),

@@ -13,6 +13,7 @@ from services.launcher.model import TRANSITIONS, Launch, Verdict
 from services.launcher.offers import Gather, Group, Home
 from shared.compute.port import (
     ComputeError,
+    Deferred,
     Instance,
     InstanceState,
     NoCapacity,
@@ -266,6 +267,7 @@ def test_an_instance_is_told_wanted_or_not_alive_or_not(
         (QuotaReached("64 vCPUs"), "quota_reached"),
         (Throttled("slow down"), "throttled"),
         (Stale("the template is gone"), "unknown_outcome"),
+        (Deferred("PendingVerification: your account is being verified"), "unknown_outcome"),
     ],
 )
 def test_a_definite_refusal_is_followed_by_another_offer(error: ComputeError, reason: str) -> None:
@@ -294,7 +296,7 @@ def test_throttling_after_an_unknown_outcome_is_no_refusal_of_the_first_call() -
     assert verdict.launch.state == "asked"
 
 
-@pytest.mark.parametrize("kind", [NoCapacity, QuotaReached, Stale])
+@pytest.mark.parametrize("kind", [NoCapacity, QuotaReached, Deferred, Stale])
 def test_any_other_refusal_after_an_unknown_outcome_is_the_token_speaking(
     kind: Callable[[str], ComputeError],
 ) -> None:
@@ -308,7 +310,7 @@ def test_a_rejection_is_told_in_the_clouds_own_words() -> None:
     assert verdict.events == (LaunchRefused(job_id=7, attempt=2, message="InvalidAMIID.NotFound"),)
 
 
-@pytest.mark.parametrize("kind", [NoCapacity, QuotaReached, Throttled, Stale, Rejected])
+@pytest.mark.parametrize("kind", [NoCapacity, QuotaReached, Throttled, Deferred, Stale, Rejected])
 def test_a_definite_refusal_of_what_nobody_wants_ends_it_without_a_word(
     kind: Callable[[str], ComputeError],
 ) -> None:
@@ -323,9 +325,12 @@ def test_an_unknown_outcome_of_what_nobody_wants_goes_on_being_asked() -> None:
     assert verdict.events == ()
 
 
-def test_waiting_grows_while_the_reason_stays_and_begins_anew_when_it_changes() -> None:
+@pytest.mark.parametrize("kind", [QuotaReached, Deferred])
+def test_waiting_grows_while_the_reason_stays_and_begins_anew_when_it_changes(
+    kind: Callable[[str], ComputeError],
+) -> None:
     launch, waits = ASKED, []
-    for error in (*[QuotaReached("64 vCPUs")] * 8, Throttled("slow down")):
+    for error in (*[kind("64 vCPUs")] * 8, Throttled("slow down")):
         waiting = refuse(launch, error).launch
         assert waiting.due_at is not None
         waits.append((waiting.due_at - NOW).total_seconds())

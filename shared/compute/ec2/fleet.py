@@ -15,6 +15,7 @@ from shared.compute.ec2.pools import Pool, say
 from shared.compute.ec2.shapes import tags
 from shared.compute.port import (
     ComputeError,
+    Deferred,
     LaunchBatch,
     NoCapacity,
     Plan,
@@ -27,7 +28,10 @@ from shared.events import Market
 
 # Which error of several is told, and decides what comes next: what holds for the whole account
 # first, what cannot be helped only where nothing else is said.
-GRAVITY: tuple[type[ComputeError], ...] = (QuotaReached, Throttled, NoCapacity, Unknown, Rejected)
+GRAVITY: tuple[type[ComputeError], ...] = (
+    *(QuotaReached, Throttled, Deferred, NoCapacity),
+    *(Unknown, Rejected),
+)
 
 
 class Came(Struct, frozen=True, kw_only=True):
