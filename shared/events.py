@@ -116,7 +116,10 @@ class LaunchRefused(Event, frozen=True, kw_only=True):
 
 
 class InstanceLaunched(Event, frozen=True, kw_only=True):
-    """An instance exists for the attempt. *told* is the number of this telling, from 1."""
+    """An instance exists for the attempt. *told* is the number of this telling, from 1.
+
+    A price is null where it is not known, and never 0 for that.
+    """
 
     job_id: int
     attempt: int
@@ -125,7 +128,7 @@ class InstanceLaunched(Event, frozen=True, kw_only=True):
     instance_type: str
     zone: str
     market: Market
-    hourly_price_usd: float
+    hourly_price_usd: float | None
     launched_at: Moment
     dies_by: Moment
     told: int
@@ -185,14 +188,17 @@ class JobFinished(Event, frozen=True, kw_only=True):
 
 
 class InstanceTerminated(Event, frozen=True, kw_only=True):
-    """The cloud confirms that the instance is gone; whose it was is absent where unknown."""
+    """The cloud confirms that the instance is gone; whose it was is absent where unknown.
+
+    *cost_usd* is null where its price is not known, and never 0 for that.
+    """
 
     instance_id: str
     terminated_at: Moment
     cause: str
     spot_interrupted: bool
     billed_seconds: int
-    cost_usd: float
+    cost_usd: float | None
     job_id: int | None = None
     attempt: int | None = None
 

@@ -5,9 +5,9 @@ from msgspec import Struct
 
 from shared.compute.port import (
     ComputeError,
+    Deferred,
     Instance,
     LaunchBatch,
-    Deferred,
     NoCapacity,
     QuotaReached,
     Rejected,

@@ -130,7 +130,7 @@ class Instance(Struct, frozen=True, kw_only=True):
 
     `launch_token` is the token that launched it, of its request or of its batch. Whose it is it
     bears itself (`job_id`, `attempt`) only where each is launched by itself. `hourly_price_usd` is
-    the mean over its life so far; `on_demand_hourly_price_usd` is None where nobody knows it.
+    the mean over its life so far. A price is None where it is not known; 0 is that of a free one.
     However short it lived, `minimum_billed_seconds` are billed.
     """
 
@@ -141,7 +141,7 @@ class Instance(Struct, frozen=True, kw_only=True):
     instance_type: str
     zone: str
     market: Market
-    hourly_price_usd: float
+    hourly_price_usd: float | None
     job_id: int | None = None
     attempt: int | None = None
     on_demand_hourly_price_usd: float | None = None

@@ -95,6 +95,7 @@ async def test_a_batch_is_one_call_and_all_is_told_of_each_instance(
     assert told.zone.startswith("us-east-1")
     assert told.market == "spot"
     assert told.on_demand_hourly_price_usd == pytest.approx(0.09, abs=0.01)
+    assert told.hourly_price_usd is not None
     assert 0 < told.hourly_price_usd < 0.096
     assert (told.spot_instance_request_id or "").startswith("sir-")
     (first, *_) = world.cloud.control.instances()

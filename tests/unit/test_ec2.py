@@ -100,10 +100,8 @@ def test_each_of_ec2_s_errors_says_what_comes_next(
 @pytest.mark.parametrize(
     "message",
     [
-        "Value (x) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile "
-        "name",
-        "Value (x) for parameter iamInstanceProfile.arn is invalid. Invalid IAM Instance Profile "
-        "ARN",
+        "Value (x) for parameter iamInstanceProfile.name … Invalid IAM Instance Profile name",
+        "Value (x) for parameter iamInstanceProfile.arn … Invalid IAM Instance Profile ARN",
         'IAM Instance Profile "x" has no associated IAM Roles',
     ],
 )

@@ -53,7 +53,7 @@ class Shown(Struct, frozen=True, kw_only=True):
     state_reason: str = ""
     spot_interrupted: bool = False
 
-    def priced(self, hourly_price_usd: float, on_demand_usd: float | None) -> Instance:
+    def priced(self, hourly_price_usd: float | None, on_demand_usd: float | None) -> Instance:
         """The port's instance, whose attempt EC2 does not know."""
         return Instance(
             instance_id=self.instance_id,
