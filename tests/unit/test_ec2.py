@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from shared.compute.ec2 import fleet
 from shared.compute.ec2.buckets import Bucket, Buckets, Rate
 from shared.compute.ec2.errors import error_of, named
-from shared.compute.ec2.machines import Machine, choose, wanted_by
+from shared.compute.ec2.machines import Machine, choose, read_machine, wanted_by
 from shared.compute.ec2.planner import Subnet, fleet_of, one_a_zone, overrides_for
 from shared.compute.ec2.pools import Pool, RestingPools, say
 from shared.compute.ec2.prices import Change, mean_price, table_price
@@ -205,6 +205,9 @@ MACHINES = {
         machine("m1.large", 2, 8192, current=False),
         machine("m5.metal", 96, 393_216, bare_metal=True),
         machine("g5.xlarge", 4, 16_384, gpus=1),
+        machine("inf1.large", 2, 8192, accelerated=True),
+        machine("g4ad.xlarge", 4, 16_384, accelerated=True),  # AMD's
+        machine("g5g.xlarge", 4, 16_384, gpus=1, accelerated=True, architectures=("arm64",)),
         machine("d5.large", 2, 8192, markets=("on-demand",)),
     )
 }
@@ -233,6 +236,7 @@ def test_the_types_that_will_do_are_offered_the_smallest_first(
     ("resources", "said"),
     [
         (Resources(vcpus=999), "no instance type has 999 vCPUs"),
+        (Resources(gpus=1, architecture="arm64"), "GPUs go with x86_64 alone"),
         (Resources(instance_types=("zz.large",)), "unknown instance types: zz.large"),
         (
             Resources(instance_types=("m5.large",), architecture="arm64"),
@@ -243,6 +247,39 @@ def test_the_types_that_will_do_are_offered_the_smallest_first(
 def test_what_no_type_will_ever_do_is_rejected_in_words(resources: Resources, said: str) -> None:
     with pytest.raises(Rejected, match=said):
         choose(MACHINES, wanted_by(resources, Ec2Settings()), "spot")
+
+
+@pytest.mark.parametrize(
+    ("shows", "gpus"),
+    [
+        ({}, 0),
+        ({"GpuInfo": {"Gpus": [{"Count": 4, "Manufacturer": "NVIDIA"}]}}, 4),
+        ({"GpuInfo": {"Gpus": [{"Count": 4, "Manufacturer": "AMD"}]}}, 0),
+        ({"GpuInfo": {"Gpus": [{"Count": 8, "Manufacturer": "Habana"}]}}, 0),
+        ({"GpuInfo": {"Gpus": [{"Count": 0, "Manufacturer": "NVIDIA"}]}}, 0),  # a part of one
+        ({"FpgaInfo": {"Fpgas": [{"Count": 1, "Manufacturer": "Xilinx"}]}}, 0),
+        ({"InferenceAcceleratorInfo": {"Accelerators": [{"Count": 1}]}}, 0),
+        ({"MediaAcceleratorInfo": {"Accelerators": [{"Count": 1}]}}, 0),
+        ({"NeuronInfo": {"NeuronDevices": [{"Count": 1}]}}, 0),
+    ],
+)
+def test_gpus_of_nvidia_count_and_any_accelerator_is_seen(shows: dict[str, Any], gpus: int) -> None:
+    shown = {
+        "InstanceType": "x.large",
+        "VCpuInfo": {"DefaultVCpus": 2},
+        "MemoryInfo": {"SizeInMiB": 8192},
+        "ProcessorInfo": {"SupportedArchitectures": ["x86_64"]},
+        "SupportedUsageClasses": ["spot"],
+        "CurrentGeneration": True,
+    }
+    found = read_machine(shown | shows)
+    assert (found.gpus, found.accelerated) == (gpus, bool(shows))
+    for_no_gpus = wanted_by(Resources(vcpus=2), Ec2Settings())
+    if shows:
+        with pytest.raises(Rejected):
+            choose({"x.large": found}, for_no_gpus, "spot")
+    else:
+        assert choose({"x.large": found}, for_no_gpus, "spot") == [found]
 
 
 def test_a_job_that_names_nothing_gets_the_deployment_s_types() -> None:

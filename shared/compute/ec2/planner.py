@@ -179,7 +179,7 @@ class Planner:
         )
 
     async def _image(self, architecture: str, *, gpus: int) -> Image:
-        kind = "gpu" if gpus else architecture
+        kind = "gpu" if gpus and architecture == "x86_64" else architecture
         return await self._remembered.get(
             f"image {kind}", IMAGE_SECONDS, lambda: self._read_image(kind)
         )
