@@ -154,6 +154,7 @@ class Job(NamedTuple):
     secrets: dict[str, str] | None = None  # name of a variable -> where its value is kept
     registry_auth: str | None = None
     login: Login | None = None
+    gpus: int = 0
 
 
 class Notice(NamedTuple):
@@ -342,6 +343,7 @@ def read_claim(answer: object) -> tuple[Job, Settings]:
                 timeout_seconds=None if timeout is None else float(timeout),
                 secrets=read_texts(job.get("secrets")) or None,
                 registry_auth=job.get("registry_auth"),
+                gpus=int(job.get("gpus") or 0),
             ),
             read_settings(body.get("settings") or {}),
         )
@@ -505,7 +507,7 @@ def container_name(config: Config) -> str:
     return "docker-job-" + re.sub(r"[^A-Za-z0-9_.-]", "-", config.instance_id)
 
 
-def container_options(config: Config) -> list[str]:
+def container_options(config: Config, gpus: int = 0) -> list[str]:
     """The options of `docker create`, save the environment."""
     labels = {
         "deployment": config.deployment,
@@ -519,6 +521,10 @@ def container_options(config: Config) -> list[str]:
     # --init: most programs as PID 1 ignore SIGTERM; with an init they get it, and its exit code is
     # theirs.
     options += ["--init", "--security-opt", "no-new-privileges", "--pids-limit", str(PIDS_LIMIT)]
+    if gpus:
+        # As many as the job asked for, since the machine may have more and be for others too.
+        # https://docs.docker.com/reference/cli/docker/container/run/#gpus
+        options += ["--gpus", str(gpus)]
     # The lines go to the API; a second copy on the instance's disk could fill it.
     return [*options, "--log-driver", "none"]
 
@@ -1302,7 +1308,8 @@ class Simulated(Runtime):
         """
         check_job(self.job)
         names = [part for name in self.job.env for part in ("--env", name)]
-        command = ["docker", "run", *container_options(self.config), *names, self.job.image]
+        options = container_options(self.config, self.job.gpus)
+        command = ["docker", "run", *options, *names, self.job.image]
         plan = {"would_run": [*command, *self.job.command], "env": self.job.env}
         self.child = self._spawn(this_file("--simulate"), {}, subprocess.PIPE)
         if self.child.stdin:
@@ -1463,7 +1470,7 @@ class Docker(Runtime):
         try:
             write_private_file(self._env_file, content)
             options = [
-                *container_options(self.config),
+                *container_options(self.config, self.job.gpus),
                 "--env-file",
                 self._env_file,
                 "--pull",

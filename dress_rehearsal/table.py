@@ -58,7 +58,7 @@ def in_words(event: Event) -> str:
         case InstanceLaunched():
             words = (
                 f"{event.market} {event.instance_type} in {event.zone} at "
-                f"{event.hourly_price_usd:.4f} USD an hour"
+                f"{_usd(event.hourly_price_usd, digits=4)} USD an hour"
             )
         case LaunchDelayed() | LaunchRefused():
             words = event.message
@@ -69,7 +69,7 @@ def in_words(event: Event) -> str:
         case AttemptEnded():
             words = event.cause
         case InstanceTerminated():
-            words = f"{event.cause}; {event.billed_seconds} s billed, {event.cost_usd:.6f} USD"
+            words = f"{event.cause}; {event.billed_seconds} s billed, {_usd(event.cost_usd)} USD"
         case JobFinished():
             words = f"{event.status}, exit code {event.exit_code}"
         case _:
@@ -132,5 +132,5 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _usd(amount: float | None) -> str:
-    return "unknown" if amount is None else f"{amount:.6f}"
+def _usd(amount: float | None, digits: int = 6) -> str:
+    return "unknown" if amount is None else f"{amount:.{digits}f}"

@@ -15,6 +15,7 @@ from rehearsal.pools import Pools
 from rehearsal.prices import Prices
 from rehearsal.registry import Registry
 from rehearsal.settings import CloudSettings
+from rehearsal.tag_rules import checked
 from rehearsal.tokens import ClientTokens, terminated
 
 Params = dict[str, Any]
@@ -93,6 +94,7 @@ class Fleets:
                     f"'{specification.get('ResourceType')}' is not a valid taggable resource type "
                     "for this operation."
                 )
+            checked(specification.get("Tags", ()))
         count = sum(len(each.get("Overrides") or [{}]) for each in params["LaunchTemplateConfigs"])
         if count > MOST_OVERRIDES:
             raise AwsError(

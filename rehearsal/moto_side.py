@@ -20,6 +20,7 @@ from moto.sqs.models import sqs_backends
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from rehearsal.errors import AwsError
+from rehearsal.other_types import add_other_types
 from rehearsal.wire import Answer, Request
 
 T = TypeVar("T")
@@ -74,6 +75,7 @@ class MotoSide:
     def __init__(self, account: str, region: str) -> None:
         self.account = account
         self.region = region
+        add_other_types(region)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="moto")
         self._app = DomainDispatcherApplication(create_backend_app)
 

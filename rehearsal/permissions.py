@@ -21,7 +21,8 @@ from rehearsal.moto_side import MotoSide
 from rehearsal.policies import Context, Statement, allows, statements
 from rehearsal.registry import Registry
 from rehearsal.spot import SpotRequests
-from rehearsal.templates import Templates, tags_for
+from rehearsal.tag_rules import tags_for
+from rehearsal.templates import Templates
 
 Params = dict[str, Any]
 # They are allowed to everybody.

@@ -8,7 +8,8 @@ from typing import Any
 from rehearsal.errors import AwsError, combination, invalid, missing
 from rehearsal.instance import Plan
 from rehearsal.moto_side import InstanceType, MotoSide, Subnet, all_instance_types, instance_type
-from rehearsal.templates import Templates, tags_for
+from rehearsal.tag_rules import tags_for
+from rehearsal.templates import Templates
 
 Params = dict[str, Any]
 MOST_USER_DATA = 16 * 1024
@@ -49,7 +50,11 @@ class Plans:
         image = self._moto.image(data["ImageId"])
         subnet = self.subnet(data)
         self._check(kind, image.architecture, subnet, market)
-        specifications = [*data.get("TagSpecifications", []), *specifications]
+        own = data.get("TagSpecifications", [])
+        instance_tags, volume_tags, request_tags = (
+            tags_for(kind, own) | tags_for(kind, specifications)
+            for kind in ("instance", "volume", "spot-instances-request")
+        )
         options = (data.get("InstanceMarketOptions") or {}).get("SpotOptions") or {}
         profile = data.get("IamInstanceProfile") or {}
         return Plan(
@@ -67,9 +72,9 @@ class Plans:
             security_groups=self._groups(data),
             key_name=data.get("KeyName"),
             client_token=token,
-            instance_tags=tags_for("instance", specifications),
-            volume_tags=tags_for("volume", specifications),
-            request_tags=tags_for("spot-instances-request", specifications),
+            instance_tags=instance_tags,
+            volume_tags=volume_tags,
+            request_tags=request_tags,
         )
 
     def matching_types(self, wanted: Params) -> list[str]:

@@ -3,15 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
-from rehearsal.errors import AwsError, invalid
+from rehearsal.errors import AwsError
 from rehearsal.filters import paginate, select
 from rehearsal.registry import Registry
 from rehearsal.spot import SpotRequests
+from rehearsal.tag_rules import check_count, checked
 from rehearsal.templates import Templates
 
 Params = dict[str, Any]
 OURS = ("i-", "sir-", "lt-")
-MOST = 50
 FILTERS: dict[str, Callable[[dict[str, str]], str | None]] = {
     "resource-type": lambda each: each["ResourceType"],
     "resource-id": lambda each: each["ResourceId"],
@@ -35,13 +35,9 @@ class TagCalls:
     def create(self, params: Params) -> Params:
         """CreateTags: on all resources, or on none."""
         found = [self._tags_of(each) for each in params["Resources"]]
-        given = {tag["Key"]: tag.get("Value", "") for tag in params["Tags"]}
-        for key in given:
-            if key.lower().startswith("aws:"):
-                raise invalid("Tag keys starting with 'aws:' are reserved for internal use")
+        given = checked(params["Tags"])
         for tags in found:
-            if len(tags | given) > MOST:
-                raise AwsError("TagLimitExceeded", f"The maximum number of Tags is {MOST}.")
+            check_count(tags | given)
         for tags in found:
             tags.update(given)
         return {}

@@ -7,6 +7,7 @@ from typing import Any
 
 from rehearsal.errors import AwsError, missing
 from rehearsal.filters import paginate, select
+from rehearsal.tag_rules import tags_for
 from rehearsal.tokens import ClientTokens
 
 Params = dict[str, Any]
@@ -204,13 +205,3 @@ class Templates:
         shown = [template.version_shown(each) for each in numbers]
         page, token = paginate(shown, params)
         return {"LaunchTemplateVersions": page, "NextToken": token}
-
-
-def tags_for(resource: str, specifications: list[Params]) -> dict[str, str]:
-    """The tags that a call gives to resources of this type."""
-    return {
-        tag["Key"]: tag.get("Value", "")
-        for specification in specifications
-        if specification.get("ResourceType") == resource
-        for tag in specification.get("Tags", ())
-    }

@@ -56,7 +56,8 @@ class Requirements(Struct, frozen=True, kw_only=True):
     """What an attempt needs of its instance; the scheduler and the events carry it unread.
 
     `spot_wait_seconds` is how long Spot is waited for: `spot_then_on_demand` buys on demand then
-    (None: after the setting), `spot` gives up (None: never).
+    (None: after the setting), `spot` gives up (None: never). `labels` is deprecated: empty, and not
+    read where an earlier release has published it, since a job's labels stay with the API.
     """
 
     max_lifetime_seconds: int
@@ -92,7 +93,11 @@ class InstanceRequested(Event, frozen=True, kw_only=True):
 
 
 class LaunchDelayed(Event, frozen=True, kw_only=True):
-    """Still waiting for an instance: why (a code and plain words) and when the next try is."""
+    """Still waiting for an instance: why (a code and plain words) and when the next try is.
+
+    *reason* is "unknown_outcome" too where the cloud refuses with an error that may pass and has no
+    code of its own here: *message* has the cloud's own code and words.
+    """
 
     job_id: int
     attempt: int
@@ -111,7 +116,10 @@ class LaunchRefused(Event, frozen=True, kw_only=True):
 
 
 class InstanceLaunched(Event, frozen=True, kw_only=True):
-    """An instance exists for the attempt. *told* is the number of this telling, from 1."""
+    """An instance exists for the attempt. *told* is the number of this telling, from 1.
+
+    A price is null where it is not known, and never 0 for that.
+    """
 
     job_id: int
     attempt: int
@@ -120,7 +128,7 @@ class InstanceLaunched(Event, frozen=True, kw_only=True):
     instance_type: str
     zone: str
     market: Market
-    hourly_price_usd: float
+    hourly_price_usd: float | None
     launched_at: Moment
     dies_by: Moment
     told: int
@@ -180,14 +188,17 @@ class JobFinished(Event, frozen=True, kw_only=True):
 
 
 class InstanceTerminated(Event, frozen=True, kw_only=True):
-    """The cloud confirms that the instance is gone; whose it was is absent where unknown."""
+    """The cloud confirms that the instance is gone; whose it was is absent where unknown.
+
+    *cost_usd* is null where its price is not known, and never 0 for that.
+    """
 
     instance_id: str
     terminated_at: Moment
     cause: str
     spot_interrupted: bool
     billed_seconds: int
-    cost_usd: float
+    cost_usd: float | None
     job_id: int | None = None
     attempt: int | None = None
 

@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> int:
 
 def create(arguments: list[str]) -> str:
     """Write down what a container would be, and answer its name."""
-    name = ""
+    name = gpus = ""
     environment: dict[str, str] = {}
     rest = list(arguments)
     while rest and rest[0].startswith("-"):
@@ -89,6 +89,8 @@ def create(arguments: list[str]) -> str:
             value = rest.pop(0)
         if option == "--name":
             name = value
+        elif option == "--gpus":
+            gpus = value
         elif option in {"-e", "--env"}:
             key, _, given = value.partition("=")
             environment[key] = given
@@ -100,7 +102,7 @@ def create(arguments: list[str]) -> str:
     if os.path.exists(path(name)):
         sys.exit(fail(f"Conflict. The container name {name} is already in use"))
     state = {"Status": "created", "Running": False, "ExitCode": 0, "Error": "", "OOMKilled": False}
-    write(name, {"state": state, "would_run": rest, "env": environment})
+    write(name, {"state": state, "would_run": rest, "env": environment, "gpus": gpus})
     return name
 
 
@@ -139,6 +141,8 @@ def play(name: str) -> NoReturn:
     write(name, container)
     environment = container["env"]
     say("played, not run: " + " ".join(container["would_run"]))
+    if container["gpus"]:
+        say("played GPUs: " + container["gpus"])
     try:
         seconds = float(environment.get("SIMULATE_SECONDS") or 0)
         code = int(environment.get("SIMULATE_EXIT_CODE") or 0)

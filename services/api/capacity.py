@@ -22,6 +22,10 @@ MOST: dict[str, int] = {
 }
 """The whole numbers of `resources`, and the most that is taken; EC2's largest types have less."""
 
+GPU_ARCHITECTURE: Architecture = "x86_64"
+"""EC2's one family with GPUs beside ARM processors (g5g) is left out: it would need an image of its
+own, and what is built for GPUs hardly ever is for ARM."""
+
 RESOURCE_FIELDS = (*MOST, "architecture", "instance_types")
 
 INSTANCE_TYPE = re.compile(r"[a-z][a-z0-9-]*\.[a-z0-9-]+")
@@ -32,8 +36,11 @@ class BadWish(Exception):
     """A wish for an instance cannot be taken. The message names the field."""
 
 
-def read_resources(value: Any) -> Resources:
-    """`resources`: what an instance must have at least; absent is the deployment's default."""
+def read_resources(value: Any, default_architecture: Architecture = "x86_64") -> Resources:
+    """`resources`: what an instance must have at least; absent is the deployment's default.
+
+    *default_architecture* is what a job gets that names none.
+    """
     if value is None:
         return Resources()
     if not isinstance(value, dict):
@@ -52,7 +59,19 @@ def read_resources(value: Any) -> Resources:
             "resources.instance_types names the types: leave vcpus, memory_mib and gpus out, "
             "which choose them"
         )
+    if resources.gpus:
+        _check_gpus(resources.architecture, default_architecture)
     return resources
+
+
+def _check_gpus(given: Architecture | None, default: Architecture) -> None:
+    if (given or default) == GPU_ARCHITECTURE:
+        return
+    found = f"resources.architecture is {given}" if given else f"the deployment's is {default}"
+    raise BadWish(
+        f"resources.gpus goes with architecture {GPU_ARCHITECTURE} alone, and {found}: "
+        f"set resources.architecture to {GPU_ARCHITECTURE}, or leave resources.gpus out"
+    )
 
 
 def read_capacity(value: Any, default: Capacity) -> Capacity:

@@ -4,14 +4,14 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from services.api import when
-from services.api.capacity import CAPACITIES, read_capacity
+from services.api.capacity import ARCHITECTURES, CAPACITIES, read_capacity
 from services.api.hosts import EVERY_ADDRESS, AllowedHosts, canonical, read_host
 from services.api.identity import IdentityConfig, read_role
 from services.api.model import Rules
 from services.api.requests import MAX_RETRIES, Bounds
 from services.api.sealing import SecretKeys, read_keys
 from shared.config import PREFIX, BadSetting, Settings
-from shared.events import Capacity
+from shared.events import Architecture, Capacity
 
 LARGE_SHARE = 2
 """Large bodies may hold one part of this of what all bodies may: see `routes/bodies.py`."""
@@ -82,6 +82,7 @@ def from_settings(
             default_timezone=timezone,
             max_lifetime_seconds=lifetime,
             default_capacity=_capacity(settings),
+            default_architecture=_default_architecture(settings),
             keeps_secrets=secret_keys is not None,
             default_retries=settings.integer("RETRIES", 0, most=MAX_RETRIES),
         ),
@@ -163,6 +164,12 @@ def _rules(settings: Settings, lifetime: int, grace: int, heartbeat: float) -> R
 def _capacity(settings: Settings) -> Capacity:
     chosen = settings.choice("CAPACITY", "spot", CAPACITIES)
     return read_capacity(chosen, "spot")
+
+
+def _default_architecture(settings: Settings) -> Architecture:
+    """The launcher's setting: what a job gets on EC2 that names no architecture."""
+    chosen = settings.choice("EC2_ARCHITECTURE", "x86_64", ARCHITECTURES)
+    return "arm64" if chosen == "arm64" else "x86_64"
 
 
 def _secret_keys(settings: Settings, deployment: str, default: str | None) -> SecretKeys | None:

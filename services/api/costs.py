@@ -1,7 +1,8 @@
 """What a job has cost, what of it was wasted, and what on-demand would have cost. Pure.
 
-In USD. What is not known (an instance that is not gone yet, a price that nobody told) is None and
-never 0, which is what a free instance costs.
+In USD. What is not known (an instance that is not gone yet, a price that nobody knows) is None and
+never 0, which is what a free instance costs. A sum has the instances that are gone, and is None
+where what one of them has cost is not known.
 """
 
 from collections.abc import Sequence
@@ -37,21 +38,25 @@ def cost_of_all(attempts: Sequence[Attempt]) -> dict[str, float | None]:
     were not wasted, and unknown as long as one of these is.
     """
     costs = [cost_of(each) for each in attempts]
+    gone = [
+        cost for each, cost in zip(attempts, costs, strict=True) if each.billed_seconds is not None
+    ]
     served = [
         cost["on_demand_usd"]
         for each, cost in zip(attempts, costs, strict=True)
         if each.cause not in WASTED and each.instance_id is not None
     ]
     return {
-        "cost_usd": _sum([cost["cost_usd"] for cost in costs]),
-        "wasted_usd": _sum([cost["wasted_usd"] for cost in costs]),
-        "on_demand_usd": None if None in served else _sum(served),
+        "cost_usd": _sum([cost["cost_usd"] for cost in gone]),
+        "wasted_usd": _sum([cost["wasted_usd"] for cost in gone]),
+        "on_demand_usd": _sum(served),
     }
 
 
 def _sum(amounts: Sequence[float | None]) -> float | None:
+    """None where there is nothing to add, or one amount is not known."""
     known = [each for each in amounts if each is not None]
-    return _rounded(sum(known)) if known else None
+    return _rounded(sum(known)) if known and len(known) == len(amounts) else None
 
 
 def _rounded(amount: float | None) -> float | None:

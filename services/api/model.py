@@ -237,7 +237,6 @@ def requirements_of(job: Job, rules: Rules) -> Requirements:
         lifetime = min(lifetime, job.timeout_seconds + 3600)
     return Requirements(
         max_lifetime_seconds=lifetime,
-        labels=job.labels,
         resources=job.resources,
         capacity=job.capacity,
         spot_wait_seconds=job.spot_wait_seconds,

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from services.api import capacity, secret_fields, when
-from shared.events import Capacity, Resources
+from shared.events import Architecture, Capacity, Resources
 
 # The reference grammar of the distribution project:
 # https://pkg.go.dev/github.com/distribution/reference
@@ -83,6 +83,7 @@ class Bounds(Struct, frozen=True, kw_only=True):
     default_timezone: str
     max_lifetime_seconds: int
     default_capacity: Capacity = "spot"
+    default_architecture: Architecture = "x86_64"
     default_retries: int = 0
     keeps_secrets: bool = False
 
@@ -124,7 +125,7 @@ def read_order(body: Any, now: datetime, bounds: Bounds) -> Order:
         registry_auth = secret_fields.read_registry_auth(
             body.get("registry_auth"), secret_env.keys() | secrets.keys()
         )
-        resources = capacity.read_resources(body.get("resources"))
+        resources = capacity.read_resources(body.get("resources"), bounds.default_architecture)
         bought = capacity.read_capacity(body.get("capacity"), bounds.default_capacity)
         spot_wait_seconds = capacity.read_spot_wait(body.get("spot_wait_seconds"), bought)
     except capacity.BadWish as error:

@@ -13,6 +13,7 @@ from services.launcher.offers import spot_ends_at
 from shared.backoff import Backoff
 from shared.compute.port import (
     ComputeError,
+    Deferred,
     Instance,
     NoCapacity,
     QuotaReached,
@@ -30,6 +31,8 @@ REASONS: dict[type[ComputeError], Reason] = {
     NoCapacity: "no_capacity",
     QuotaReached: "quota_reached",
     Throttled: "throttled",
+    # No word of its own: a reader of the events, or a launcher of the release before, knows these.
+    Deferred: "unknown_outcome",
     Stale: "unknown_outcome",
     Unknown: "unknown_outcome",
 }
@@ -152,7 +155,7 @@ def _is_definite(error: ComputeError, *, repeated: bool) -> bool:
     """
     if isinstance(error, Throttled):
         return not repeated
-    return isinstance(error, (NoCapacity, QuotaReached, Stale, Rejected))
+    return isinstance(error, (NoCapacity, QuotaReached, Deferred, Stale, Rejected))
 
 
 def _has_waited_out(launch: Launch, now: datetime) -> bool:
@@ -181,7 +184,7 @@ def _postpone(
 ) -> Launch:
     reason = REASONS.get(type(error), "unknown_outcome")
     tries = launch.tries + 1 if reason == launch.reason else 1
-    backoff = pace.unknown if reason == "unknown_outcome" else pace.refused
+    backoff = pace.unknown if isinstance(error, (Unknown, Stale)) else pace.refused
     due_at = now + timedelta(seconds=backoff.delay(tries, jitter))
     spot_ends = spot_ends_at(launch, pace.spot_wait_seconds)
     if spot_ends is not None and now < spot_ends < due_at:

@@ -34,17 +34,20 @@ TRANSITIONS: Transitions = {
 
 
 class Params(Struct, frozen=True, kw_only=True):
-    """What the cloud is asked for, in full save the bootstrap token, which is never stored."""
+    """What the cloud is asked for, in full save the bootstrap token, which is never stored.
+
+    `labels` is empty, except in a row of an earlier release: a repeated request is identical.
+    """
 
     token: str
     deployment: str
     job_id: int
     attempt: int
     max_lifetime_seconds: int
-    labels: dict[str, str]
     api_url: str
     market: Market = "spot"
     resources: Resources = Resources()
+    labels: dict[str, str] = {}
 
 
 class Launch(Struct, frozen=True, kw_only=True):

@@ -134,7 +134,6 @@ def decide_groups(due: Sequence[Launch], now: datetime, limit: int, home: Home) 
             api_url=home.api_url,
             market=decide_market(launch, now, home.spot_wait_seconds),
             resources=launch.requirements.resources,
-            labels=launch.requirements.labels,
         )
         key = msgspec.json.encode(offer, order="sorted")
         together.setdefault(key, (offer, []))[1].append(launch)
@@ -202,7 +201,6 @@ def _asked(launch: Launch, offer: Offer, batch: Batch, place: int, token: str) -
             job_id=launch.job_id,
             attempt=launch.attempt,
             max_lifetime_seconds=launch.requirements.max_lifetime_seconds,
-            labels=offer.labels,
             api_url=offer.api_url,
             market=offer.market,
             resources=offer.resources,

@@ -90,18 +90,24 @@ async def lease_wanted(
     await tx.conn.execute(LEASE_WANTED, *keys, until, token)
 
 
-# Between the lease and this a launch may have been cancelled, or leased to somebody else.
+# Since the lease a launch may have been cancelled or leased again. A token holds the launches of
+# many calls: each call locks its own alone, so that no row is locked once for each of the calls.
 LOCK_WANTED = """
-SELECT job_id, attempt FROM launches
+SELECT launches.job_id, launches.attempt
+FROM launches JOIN unnest($2::bigint[], $3::integer[]) AS own (job_id, attempt)
+    ON launches.job_id = own.job_id AND launches.attempt = own.attempt
 WHERE lease_token = $1 AND state = 'wanted'
-ORDER BY job_id, attempt
-FOR UPDATE
+ORDER BY launches.job_id, launches.attempt
+FOR UPDATE OF launches
 """
 
 
-async def lock_wanted(tx: Transaction, token: uuid.UUID) -> set[tuple[int, int]]:
-    """Job and attempt of the launches that *token* still holds, locked."""
-    rows = await tx.conn.fetch(LOCK_WANTED, token)
+async def lock_wanted(
+    tx: Transaction, launches: Sequence[Launch], token: uuid.UUID
+) -> set[tuple[int, int]]:
+    """Job and attempt of those of *launches* that *token* still holds, locked."""
+    keys = [each.job_id for each in launches], [each.attempt for each in launches]
+    rows = await tx.conn.fetch(LOCK_WANTED, token, *keys)
     return {(row["job_id"], row["attempt"]) for row in rows}
 
 

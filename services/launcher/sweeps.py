@@ -109,7 +109,7 @@ class Launches:
         plan = await self._plan(group)
         self.ports.points.reached("launcher.planned")
         async with self.ports.db.transaction() as tx:
-            held = await store.lock_wanted(tx, token)
+            held = await store.lock_wanted(tx, group.launches, token)
             launches = tuple(each for each in group.launches if each.key in held)
             if isinstance(plan, ComputeError):
                 await self._settle(tx, launches, {each.key: plan for each in launches})

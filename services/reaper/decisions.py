@@ -53,8 +53,7 @@ def decide_gone(watched: Watched, instance: Instance, now: datetime) -> Gone:
         watched,
         cause,
         instance.terminated_at or now,
-        # The mean over its life, where the cloud's price has moved since the launch.
-        hourly_price_usd=instance.hourly_price_usd or watched.hourly_price_usd,
+        hourly_price_usd=_price_of(watched, instance),
         minimum_billed_seconds=instance.minimum_billed_seconds,
         spot_interrupted=instance.spot_interrupted,
     )
@@ -201,7 +200,7 @@ def _gone(
     cause: str,
     terminated_at: datetime,
     *,
-    hourly_price_usd: float,
+    hourly_price_usd: float | None,
     minimum_billed_seconds: int,
     spot_interrupted: bool,
 ) -> Gone:
@@ -217,8 +216,24 @@ def _gone(
         terminated_at=terminated_at,
         spot_interrupted=spot_interrupted,
         billed_seconds=billed_seconds,
-        cost_usd=hourly_price_usd * billed_seconds / 3600,
+        cost_usd=_cost(hourly_price_usd, billed_seconds),
     )
+
+
+def _price_of(watched: Watched, instance: Instance) -> float | None:
+    """The mean over its life, where the cloud's price has moved since the launch; None: unknown."""
+    if instance.hourly_price_usd is None:
+        # A cloud that knows the price of a free instance says so. A row that has 0 here is of an
+        # earlier release, which did not tell an unknown price from none.
+        return watched.hourly_price_usd or None
+    return instance.hourly_price_usd or watched.hourly_price_usd or 0.0
+
+
+def _cost(hourly_price_usd: float | None, billed_seconds: int) -> float | None:
+    """In USD; None where the price is not known, unless nothing is billed at all."""
+    if billed_seconds == 0:
+        return 0.0
+    return None if hourly_price_usd is None else hourly_price_usd * billed_seconds / 3600
 
 
 def _dies_by(row: Watched, instance: Instance, rules: Rules) -> datetime:

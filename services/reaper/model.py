@@ -34,7 +34,7 @@ class Watched(Struct, frozen=True, kw_only=True):
     trace: str
     state: State
     market: Market
-    hourly_price_usd: float
+    hourly_price_usd: float | None
     launched_at: datetime
     dies_by: datetime
     end_cause: str | None = None
@@ -59,7 +59,7 @@ class Gone(Struct, frozen=True, kw_only=True):
     terminated_at: datetime
     spot_interrupted: bool
     billed_seconds: int
-    cost_usd: float
+    cost_usd: float | None
 
 
 class Recorded(Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from msgspec import Struct
 
 from shared.compute.port import (
     ComputeError,
+    Deferred,
     Instance,
     LaunchBatch,
     NoCapacity,
@@ -17,7 +18,7 @@ from shared.compute.port import (
 
 ERRORS: dict[str, type[ComputeError]] = {
     error.__name__: error
-    for error in (NoCapacity, QuotaReached, Throttled, Stale, Rejected, Unknown)
+    for error in (NoCapacity, QuotaReached, Throttled, Deferred, Stale, Rejected, Unknown)
 }
 
 

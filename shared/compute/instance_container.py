@@ -77,7 +77,7 @@ def parameters_of(request: LaunchRequest) -> str:
 
 def labels_of(request: LaunchRequest, settings: DockerSettings) -> dict[str, str]:
     """All that is known of an instance, so that a list of containers tells it."""
-    ours = {
+    found = {
         "role": "instance",
         "deployment": request.deployment,
         "job": str(request.job_id),
@@ -87,8 +87,7 @@ def labels_of(request: LaunchRequest, settings: DockerSettings) -> dict[str, str
         "parameters": parameters_of(request),
         "hourly-price-usd": f"{settings.hourly_price_usd:g}",
     }
-    theirs = {f"label.{name}": value for name, value in request.labels.items()}
-    return {LABEL + name: value for name, value in (theirs | ours).items()}
+    return {LABEL + name: value for name, value in found.items()}
 
 
 def user_of(socket: str | None) -> tuple[str, list[str]]:

@@ -4,6 +4,7 @@
     ├── NoCapacity     these pools have none now: make another offer
     ├── QuotaReached   the account may not have more: wait, and say so
     ├── Throttled      too many calls: back off
+    ├── Deferred       refused for a reason that may pass: wait longer each time, and say so
     ├── Stale          what was planned is not there any more: plan anew
     ├── Rejected       it can never succeed: do not retry
     └── Unknown        a timeout or 5xx after a possible effect: repeat the identical call
@@ -42,6 +43,13 @@ class Throttled(ComputeError):
     """The cloud wants fewer calls. A definite refusal."""
 
 
+class Deferred(ComputeError):
+    """Refused for a reason that may pass, such as one that the adapter does not know.
+
+    A definite refusal. The message is the cloud's own.
+    """
+
+
 class Stale(ComputeError):
     """What the plan names is gone, or its token is spent, and nothing lives of it: plan anew.
 
@@ -62,6 +70,8 @@ class LaunchRequest(Struct, frozen=True, kw_only=True):
 
     `bootstrap_token` is what the agent shows to claim its attempt, where the adapter can hand it
     to one instance alone. It is derived, not stored here at rest, and must never be logged.
+    `labels` is empty, except where an earlier release has asked for the launch: the repeated
+    request must be identical to that one.
     """
 
     token: str
@@ -69,11 +79,11 @@ class LaunchRequest(Struct, frozen=True, kw_only=True):
     job_id: int
     attempt: int
     max_lifetime_seconds: int
-    labels: dict[str, str]
     api_url: str
     bootstrap_token: str
     market: Market = "spot"
     resources: Resources = Resources()
+    labels: dict[str, str] = {}
 
 
 class Offer(Struct, frozen=True, kw_only=True):
@@ -83,7 +93,6 @@ class Offer(Struct, frozen=True, kw_only=True):
     api_url: str
     market: Market = "spot"
     resources: Resources = Resources()
-    labels: dict[str, str] = {}
 
 
 Plan: TypeAlias = dict[str, Any]
@@ -121,7 +130,7 @@ class Instance(Struct, frozen=True, kw_only=True):
 
     `launch_token` is the token that launched it, of its request or of its batch. Whose it is it
     bears itself (`job_id`, `attempt`) only where each is launched by itself. `hourly_price_usd` is
-    the mean over its life so far; `on_demand_hourly_price_usd` is None where nobody knows it.
+    the mean over its life so far. A price is None where it is not known; 0 is that of a free one.
     However short it lived, `minimum_billed_seconds` are billed.
     """
 
@@ -132,7 +141,7 @@ class Instance(Struct, frozen=True, kw_only=True):
     instance_type: str
     zone: str
     market: Market
-    hourly_price_usd: float
+    hourly_price_usd: float | None
     job_id: int | None = None
     attempt: int | None = None
     on_demand_hourly_price_usd: float | None = None

@@ -255,7 +255,7 @@ class VirtualCloud:
         self._used[machine.pool] -= 1
         seconds = (now - machine.instance.launched_at).total_seconds()
         self.truth.billed_seconds += seconds
-        self.truth.cost_usd += seconds / 3600 * machine.instance.hourly_price_usd
+        self.truth.cost_usd += seconds / 3600 * machine.pool.hourly_price_usd
         instance_id = machine.instance.instance_id
         self._machines[instance_id] = self._machines.pop(instance_id)
         if len(self._machines) > 2 * RETAINED_COUNT + sum(self._used.values()):

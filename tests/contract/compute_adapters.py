@@ -163,7 +163,6 @@ def request_for(api: FakeApi, job_id: int, **changes: object) -> LaunchRequest:
         job_id=job_id,
         attempt=1,
         max_lifetime_seconds=60,
-        labels={"team": "a"},
         api_url=api.url,
         bootstrap_token=f"bootstrap-{job_id}",
     )
@@ -184,7 +183,6 @@ async def launch(compute: Compute, *requests: LaunchRequest) -> Sequence[Instanc
         api_url=first.api_url,
         market=first.market,
         resources=first.resources,
-        labels=first.labels,
     )
     try:
         plan = await compute.plan(offer)

@@ -27,12 +27,12 @@ SETTINGS = Ec2Settings(
 )
 
 
-def make_profile(cloud: CloudThread) -> None:
-    """An instance profile with a role that may do nothing."""
+def make_profile(cloud: CloudThread, name: str = PROFILE) -> None:
+    """An instance profile with a role that may do nothing, both of this name."""
     iam = boto3.client("iam", **cloud.client_arguments())
-    iam.create_role(RoleName=PROFILE, AssumeRolePolicyDocument=TRUST)
-    iam.create_instance_profile(InstanceProfileName=PROFILE)
-    iam.add_role_to_instance_profile(InstanceProfileName=PROFILE, RoleName=PROFILE)
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=TRUST)
+    iam.create_instance_profile(InstanceProfileName=name)
+    iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
 
 
 class Assigning(Ec2Compute):

@@ -56,7 +56,7 @@ async def test_a_launch_gives_an_instance_with_all_of_its_fields(
     assert instance.instance_type
     assert instance.zone
     assert instance.market == "spot"
-    assert instance.hourly_price_usd >= 0
+    assert instance.hourly_price_usd is None or instance.hourly_price_usd >= 0
     assert instance.spot_instance_request_id
     assert instance.terminated_at is None
 
@@ -127,7 +127,7 @@ async def test_the_same_token_with_other_parameters_is_rejected_and_changes_noth
     compute: Compute, api: FakeApi
 ) -> None:
     first = await launch_one(compute, request_for(api, 1))
-    [answer] = await launch(compute, request_for(api, 1, labels={"team": "b"}))
+    [answer] = await launch(compute, request_for(api, 1, max_lifetime_seconds=61))
     if compute.gathers:  # the token is spent, and what it has launched is found by it
         assert getattr(answer, "instance_id", answer) == first.instance_id
     else:

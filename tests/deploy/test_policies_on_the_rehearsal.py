@@ -115,7 +115,6 @@ async def launch(launcher: Ec2Compute, market: Market) -> Instance:
         job_id=1,
         attempt=1,
         max_lifetime_seconds=3600,
-        labels={},
         api_url=NOBODY,
         bootstrap_token="none",
         market=market,

@@ -607,3 +607,12 @@ def test_a_bad_configuration_ends_the_agent_and_is_named(tmp_path: Path) -> None
         assert agent.wait() == 78
 
     assert agent.reason == "bad configuration: DOCKER_JOB_JOB_ID is not a number"
+
+
+def test_a_job_that_asks_for_gpus_is_given_so_many_and_another_none(tmp_path: Path) -> None:
+    for name, job, given in (("two", {"gpus": 2}, True), ("none", {}, False)):
+        api = FakeApi(**job)
+        with running(api, tmp_path / name) as agent:
+            assert agent.wait() == 0
+        (would_run,) = api.lines("stdout")
+        assert ("--gpus 2" in would_run, "--gpus" in would_run) == (given, given)

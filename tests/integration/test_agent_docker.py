@@ -203,3 +203,16 @@ def test_a_container_whose_client_is_cut_off_runs_on_and_is_heard_again(tmp_path
     assert api.lines("stdout") == ["ready", "still here"]
     assert api.callbacks[0]["exit_code"] == 3
     assert "attaching again" in agent.log
+
+
+def test_a_job_with_gpus_on_a_machine_that_has_none_fails_in_docker_s_own_words(
+    tmp_path: Path,
+) -> None:
+    if "nvidia" in docker("info", "--format", "{{json .Runtimes}}").stdout:
+        pytest.skip("this machine's engine has NVIDIA's runtime")
+    api = FakeApi(docker_image=SHELL_IMAGE, command=["true"], gpus=1)
+    with running_docker(api, tmp_path / "i") as agent:
+        assert agent.wait() == 0
+    (last,) = api.callbacks
+    assert "exit_code" not in last  # none of the container's, which has not run
+    assert "could not select device driver" in str(last["error_message"])

@@ -578,3 +578,11 @@ async def test_two_attempts_cannot_share_one_token(world: World) -> None:
     answer = await world.claim(two, token=token_of(one, 1), instance=instance_of(two, 1))
     assert answer.status_code == 409
     assert message_of(answer) == "this token is another attempt's"
+
+
+async def test_the_agent_is_told_how_many_gpus_its_container_is_to_have(world: World) -> None:
+    job = await world.post(resources={"gpus": 2})
+    await world.hear(world.requested(job["id"]), world.launched(job["id"]))
+    assert (await world.claim(job["id"])).json()["job"]["gpus"] == 2
+    other = await launched(world)
+    assert "gpus" not in (await world.claim(other)).json()["job"]

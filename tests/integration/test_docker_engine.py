@@ -33,7 +33,6 @@ REQUEST = LaunchRequest(
     job_id=1,
     attempt=1,
     max_lifetime_seconds=60,
-    labels={},
     api_url="http://api:8000",
     bootstrap_token="secret",
 )

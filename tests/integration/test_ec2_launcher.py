@@ -19,7 +19,7 @@ from shared.events import InstanceLaunched, InstanceRequested, LaunchDelayed, La
 from shared.runtime import Ports
 from tests.contract.compute_adapters import eventually
 from tests.contract.compute_api import FakeApi
-from tests.contract.compute_ec2 import SETTINGS, Ec2World
+from tests.contract.compute_ec2 import SETTINGS, Ec2World, make_profile
 from tests.integration.stage import Crash, Stage, crashing
 from tests.integration.test_launcher import requested
 
@@ -86,7 +86,7 @@ async def test_a_batch_is_one_call_and_all_is_told_of_each_instance(
     staging: Staging, world: Ec2World, clock: VirtualClock
 ) -> None:
     stage = staging()
-    await stage.hear(*jobs(5, labels={"team": "a"}))
+    await stage.hear(*jobs(5))
     await until_settled(stage, clock)
     assert len(world.cloud.control.calls("CreateFleet")) == 1
     await assert_each_has_one(stage, world, 5)
@@ -95,11 +95,39 @@ async def test_a_batch_is_one_call_and_all_is_told_of_each_instance(
     assert told.zone.startswith("us-east-1")
     assert told.market == "spot"
     assert told.on_demand_hourly_price_usd == pytest.approx(0.09, abs=0.01)
+    assert told.hourly_price_usd is not None
     assert 0 < told.hourly_price_usd < 0.096
     assert (told.spot_instance_request_id or "").startswith("sir-")
     (first, *_) = world.cloud.control.instances()
-    assert first["tags"] | {"docker-job:deployment": "test", "team": "a"} == first["tags"]
-    assert first["tags"]["docker-job:launch"] == told.launch_token
+    ours = {key: value for key, value in first["tags"].items() if not key.startswith("aws:")}
+    assert ours == {"docker-job:deployment": "test", "docker-job:launch": told.launch_token}
+
+
+HARD_LABELS = (
+    {f"key-{each}": "value" for each in range(50)},
+    {"k" * 200: "v" * 256},
+    {"aws:cloudformation:stack-name": "mine"},
+    {"docker-job:deployment": "another", "docker-job:launch": "another"},
+)
+
+
+async def test_400_jobs_each_with_other_labels_some_of_which_no_tag_may_be_are_launched_together(
+    staging: Staging, world: Ec2World, clock: VirtualClock
+) -> None:
+    stage = staging()
+    for job_id in range(1, 401):
+        labels = {"run": str(job_id)} | HARD_LABELS[job_id % 4]
+        if len(labels) > 50:
+            del labels["run"]
+        await stage.hear(requested(job_id, labels=labels))
+    await until_settled(stage, clock)
+    assert len(world.cloud.control.calls("CreateFleet")) <= 10
+    await assert_each_has_one(stage, world, 400)
+    keys = {key for each in world.cloud.control.instances() for key in each["tags"]}
+    assert {key for key in keys if not key.startswith("aws:")} == {
+        "docker-job:deployment",
+        "docker-job:launch",
+    }
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -171,7 +199,6 @@ async def test_a_quota_is_named_and_on_demand_comes_after_the_wait_for_spot(
         (replace(SETTINGS, image_id="ami-00000000"), {}, "InvalidAMIID.NotFound"),
         (replace(SETTINGS, instance_types=("zz.large",)), {}, "zz.large"),
         (replace(SETTINGS, subnets=("subnet-1",)), {}, "InvalidSubnetID.NotFound"),
-        (replace(SETTINGS, instance_profile="nobody"), {}, "Invalid IAM Instance Profile"),
     ],
 )
 async def test_what_can_never_succeed_is_refused_at_once_in_aws_s_own_words(
@@ -196,6 +223,56 @@ async def test_a_launch_that_is_not_allowed_is_refused_at_once(
     assert await stage.sweep(LAUNCH) is None
     (refused,) = await stage.told(LaunchRefused)
     assert refused.message == f"UnauthorizedOperation: {message}"
+
+
+@pytest.mark.parametrize("code", ["PendingVerification", "OptInRequired", "SomethingNew"])
+async def test_a_refusal_that_is_not_known_to_be_final_is_waited_for_longer_each_time(
+    staging: Staging, world: Ec2World, clock: VirtualClock, code: str
+) -> None:
+    message = "Your account is currently being verified."
+    world.cloud.control.fail("CreateFleet", code=code, status=400, message=message, times=3)
+    stage = staging()
+    await stage.hear(*jobs(1))
+    waits = []
+    for _ in range(3):
+        due_at = await stage.sweep(LAUNCH)
+        assert due_at is not None
+        waits.append((due_at - clock.now()).total_seconds())
+        clock.advance(waits[-1])
+    assert waits[0] < waits[1] < waits[2]
+    (delay, *_) = await stage.told(LaunchDelayed)
+    assert delay.message == f"{code}: {message}"
+    assert await stage.told(LaunchRefused) == []
+    await until_settled(stage, clock)
+    await assert_each_has_one(stage, world, 1)
+
+
+async def test_an_instance_profile_that_ec2_does_not_know_yet_is_waited_for(
+    staging: Staging, world: Ec2World, clock: VirtualClock
+) -> None:
+    stage = staging(replace(SETTINGS, instance_profile="new"))
+    await stage.hear(*jobs(1))
+    assert await stage.sweep(LAUNCH) is not None
+    (delay,) = await stage.told(LaunchDelayed)
+    assert "Invalid IAM Instance Profile" in delay.message
+    make_profile(world.cloud, "new")
+    clock.advance(CONFIG.lease_seconds)
+    await until_settled(stage, clock)
+    await assert_each_has_one(stage, world, 1)
+
+
+async def test_what_a_refused_look_says_is_not_said_of_the_launch_before_it(
+    staging: Staging, world: Ec2World, clock: VirtualClock
+) -> None:
+    stage = staging()
+    world.cloud.control.fail("CreateFleet", "lost_after")
+    await stage.hear(*jobs(2))
+    await stage.sweep(LAUNCH)
+    world.cloud.control.fail("CreateFleet", code="SomethingNew", status=400)
+    world.cloud.control.fail("DescribeInstances", code="UnauthorizedOperation", status=403)
+    clock.advance(CONFIG.lease_seconds)
+    await until_settled(stage, clock)
+    await assert_each_has_one(stage, world, 2)
 
 
 async def test_an_offer_whose_token_is_spent_is_followed_by_another_and_never_loops(

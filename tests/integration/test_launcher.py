@@ -2,12 +2,14 @@
 
 import asyncio
 import itertools
+import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
 
+from services.launcher import store
 from services.launcher.config import LauncherConfig
 from services.launcher.service import build
 from shared.clock import VirtualClock
@@ -437,3 +439,35 @@ async def test_no_secret_is_stored_or_told(stage: Stage, cloud: ScriptedCompute)
     written = await stage.rows("SELECT launches::text AS text FROM launches")
     written = [*written, *await stage.rows("SELECT encode(body, 'escape') AS text FROM outbox")]
     assert not any(request.bootstrap_token in row["text"] for row in written)
+
+
+async def test_a_call_locks_its_own_launches_and_not_all_that_were_claimed_with_them(
+    stage: Stage,
+) -> None:
+    token = uuid.uuid4()
+    await stage.hear(*(requested(job_id) for job_id in range(1, 11)))
+    db = stage.ports.db
+    async with db.transaction() as tx:
+        due = await store.lock_due(tx, 10)
+        await store.lease_wanted(tx, due, tx.now + timedelta(seconds=35), token)
+    first, second = due[:3], due[3:]
+    async with db.transaction() as tx, db.transaction() as other:
+        held = await store.lock_wanted(tx, first, token)
+        assert held == {each.key for each in first}
+        # Neither waits for the other: with one lock for all this would be a deadlock.
+        held = await asyncio.wait_for(store.lock_wanted(other, second, token), 5)
+        assert held == {each.key for each in second}
+
+
+async def test_what_a_call_locks_is_found_by_its_key_and_under_its_lease_alone(
+    stage: Stage,
+) -> None:
+    token = uuid.uuid4()
+    await stage.hear(*(requested(job_id) for job_id in range(1, 4)))
+    await stage.hear(replace(CANCELLED, job_id=2))
+    async with stage.ports.db.transaction() as tx:
+        due = await store.lock_due(tx, 10)
+        await store.lease_wanted(tx, due, tx.now + timedelta(seconds=35), token)
+        assert await store.lock_wanted(tx, due, uuid.uuid4()) == set()
+        assert await store.lock_wanted(tx, due, token) == {(1, 1), (3, 1)}
+        assert await store.lock_wanted(tx, [], token) == set()

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from services.reaper.config import ReaperConfig
 from services.reaper.service import build
@@ -372,3 +373,28 @@ async def test_what_ended_is_forgotten_after_a_week_and_what_lives_never(
     await stage.sweep("prune_instances")
     assert await states(stage) == {"i-1": "ending"}
     assert await stage.rows("SELECT job_id FROM ended_attempts") == [{"job_id": 1}]
+
+
+async def test_an_instance_of_unknown_price_is_ended_and_its_cost_is_told_as_unknown(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    cloud.show("i-1")
+    cloud.instances["i-1"] = replace(cloud.instances["i-1"], hourly_price_usd=None)
+    await stage.hear(replace(launched(), hourly_price_usd=None))
+    clock.advance(90)
+    await stage.hear(ended())
+    await stage.sweep(TERMINATE)
+    (gone,) = await stage.told(InstanceTerminated)
+    assert (gone.billed_seconds, gone.cost_usd) == (90, None)
+    (row,) = await stage.rows("SELECT state, hourly_price_usd, cost_usd FROM instances")
+    assert row == {"state": "terminated", "hourly_price_usd": None, "cost_usd": None}
+
+
+async def test_an_orphan_of_unknown_price_is_adopted(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    cloud.show("i-1", age=CONFIG.max_lifetime_seconds + 60)
+    cloud.instances["i-1"] = replace(cloud.instances["i-1"], hourly_price_usd=None)
+    await watch_for(stage, clock, 120)
+    (gone,) = await stage.told(InstanceTerminated)
+    assert (gone.cause, gone.cost_usd) == ("orphan", None)

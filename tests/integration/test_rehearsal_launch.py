@@ -323,3 +323,25 @@ def test_every_call_is_on_record(cloud: Strict, launcher: Launcher) -> None:
 
     [call] = cloud.control.calls("CreateFleet")
     assert (call.outcome, call.instances) == ("ok", 3)
+
+
+# -- tags
+
+
+@pytest.mark.parametrize(
+    ("tags", "code"),
+    [
+        ({f"key-{each}": "" for each in range(51)}, "TagLimitExceeded"),
+        ({"k" * 129: ""}, "InvalidParameterValue"),
+        ({"key": "v" * 257}, "InvalidParameterValue"),
+        ({"AWS:name": ""}, "InvalidParameterValue"),
+    ],
+)
+def test_a_tag_that_ec2_does_not_take_refuses_the_fleet(
+    launcher: Launcher, tags: dict[str, str], code: str
+) -> None:
+    listed = [{"Key": key, "Value": value} for key, value in tags.items()]
+    with pytest.raises(ClientError) as refused:
+        launcher.fleet(TagSpecifications=[{"ResourceType": "instance", "Tags": listed}])
+    assert code_of(refused) == code
+    assert launcher.shown() == []

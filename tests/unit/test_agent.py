@@ -116,6 +116,7 @@ def test_a_claim_is_read_with_defaults_for_what_it_leaves_out() -> None:
     )
 
     assert job == agent.Job("alpine", [], {}, None)
+    assert job.gpus == 0
     assert settings == agent.Settings()
 
 

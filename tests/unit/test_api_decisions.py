@@ -79,7 +79,7 @@ def test_an_attempt_only_moves_to_the_right(old: State, new: State) -> None:
 )
 def test_a_time_limit_bounds_the_instances_lifetime(timeout: int | None, lifetime: int) -> None:
     needs = requirements_of(a_job(timeout_seconds=timeout), Rules())
-    assert (needs.max_lifetime_seconds, needs.labels) == (lifetime, {"team": "a"})
+    assert (needs.max_lifetime_seconds, needs.labels) == (lifetime, {})
 
 
 # -- every fact at every state: what it moves, and where it is old news

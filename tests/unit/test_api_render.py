@@ -176,3 +176,6 @@ def test_what_is_not_known_of_the_cost_is_null() -> None:
     assert [shown(story)["attempts"][0][name] for name in money] == [0.02, 0.02, None]
     story.hear(launched(2))
     assert [shown(story)[name] for name in money] == [0.02, 0.02, None]
+    story.hear(replace(terminated(2), cost_usd=None))
+    assert [shown(story)["attempts"][1][name] for name in money[:2]] == [None, None]
+    assert [shown(story)[name] for name in money] == [None, None, None]

@@ -1,9 +1,11 @@
 """The body of `POST /schedule`: what is taken, what is refused, and in which words."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from services.api.requests import (
     MAX_COMMAND_BYTES,
@@ -14,7 +16,7 @@ from services.api.requests import (
     read_json,
     read_order,
 )
-from shared.events import Resources
+from shared.events import Architecture, Resources
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BOUNDS = Bounds(default_timezone="Europe/Berlin", max_lifetime_seconds=3600)
@@ -351,14 +353,48 @@ def test_what_is_nested_too_deeply_is_refused(opening: bytes) -> None:
         read_json(opening * 100_000)
 
 
+@pytest.mark.parametrize(
+    ("given", "default", "found"),
+    [
+        ("arm64", "x86_64", "resources.architecture is arm64"),
+        ("arm64", "arm64", "resources.architecture is arm64"),
+        (None, "arm64", "the deployment's is arm64"),
+    ],
+)
+def test_gpus_with_arm_are_refused_and_what_would_be_right_is_named(
+    given: str | None, default: Architecture, found: str
+) -> None:
+    body = {
+        "docker_image": "alpine",
+        "scheduled_for": "now",
+        "resources": {"gpus": 1, "architecture": given},
+    }
+    bounds = replace(BOUNDS, default_architecture=default)
+    with pytest.raises(BadRequest, match=re.escape(found)) as refused:
+        read_order(body, NOW, bounds)
+    assert "set resources.architecture to x86_64" in str(refused.value)
+
+
+@pytest.mark.parametrize("given", ["x86_64", None])
+def test_gpus_go_with_x86_64(given: str | None) -> None:
+    default: Architecture = "arm64" if given else "x86_64"
+    body = {
+        "docker_image": "alpine",
+        "scheduled_for": "now",
+        "resources": {"gpus": 2, "architecture": given},
+    }
+    order = read_order(body, NOW, replace(BOUNDS, default_architecture=default))
+    assert order.resources.gpus == 2
+
+
 def test_what_the_instance_must_have_is_taken() -> None:
     order = read(
-        resources={"vcpus": 2, "memory_mib": 4096, "gpus": 1, "architecture": "arm64"},
+        resources={"vcpus": 2, "memory_mib": 4096, "gpus": 1, "architecture": "x86_64"},
         capacity="spot_then_on_demand",
         spot_wait_seconds=0,
         retries=3,
     )
-    assert order.resources == Resources(vcpus=2, memory_mib=4096, gpus=1, architecture="arm64")
+    assert order.resources == Resources(vcpus=2, memory_mib=4096, gpus=1, architecture="x86_64")
     assert (order.capacity, order.spot_wait_seconds, order.retries) == (
         "spot_then_on_demand",
         0,

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from shared.compute.ec2 import fleet
 from shared.compute.ec2.buckets import Bucket, Buckets, Rate
-from shared.compute.ec2.errors import error_of
-from shared.compute.ec2.machines import Machine, choose, wanted_by
+from shared.compute.ec2.errors import error_of, named
+from shared.compute.ec2.machines import Machine, choose, read_machine, wanted_by
 from shared.compute.ec2.planner import Subnet, fleet_of, one_a_zone, overrides_for
 from shared.compute.ec2.pools import Pool, RestingPools, say
 from shared.compute.ec2.prices import Change, mean_price, table_price
@@ -20,6 +20,7 @@ from shared.compute.ec2.shapes import read_instance, read_request, tags
 from shared.compute.ec2.template import Contents, Version, data_of, hash_of
 from shared.compute.port import (
     ComputeError,
+    Deferred,
     InstanceState,
     LaunchBatch,
     LaunchRequest,
@@ -35,7 +36,7 @@ from shared.config import BadSetting, Settings
 from shared.events import Resources
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-OFFER = Offer(deployment="home", api_url="http://api", labels={"team": "a"})
+OFFER = Offer(deployment="home", api_url="http://api")
 M5 = Machine(
     name="m5.large",
     vcpus=2,
@@ -74,7 +75,15 @@ def client_error(code: str, status: int = 400) -> ClientError:
         ("InvalidLaunchTemplateId.VersionNotFound", 400, Stale),
         ("UnauthorizedOperation", 403, Rejected),
         ("InvalidAMIID.NotFound", 400, Rejected),
-        ("SomethingNew", 400, Rejected),
+        ("SomethingNew", 400, Deferred),
+        ("SomethingNew", 403, Deferred),
+        ("PendingVerification", 400, Deferred),
+        ("OptInRequired", 403, Deferred),
+        ("Blocked", 400, Deferred),
+        ("AuthFailure", 401, Deferred),
+        ("MaxFleetCountExceeded", 400, QuotaReached),
+        ("InvalidParameterValue", 400, Rejected),
+        ("AccessDeniedException", 400, Rejected),
         ("SomethingNew", 500, Unknown),
         ("InternalError", 500, Unknown),
         ("RequestExpired", 400, Unknown),
@@ -86,6 +95,18 @@ def test_each_of_ec2_s_errors_says_what_comes_next(
     found = error_of(client_error(code, status))
     assert type(found) is kind
     assert str(found) == f"{code}: AWS's own words"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Value (x) for parameter iamInstanceProfile.name … Invalid IAM Instance Profile name",
+        "Value (x) for parameter iamInstanceProfile.arn … Invalid IAM Instance Profile ARN",
+        'IAM Instance Profile "x" has no associated IAM Roles',
+    ],
+)
+def test_an_instance_profile_that_ec2_does_not_know_yet_is_waited_for(message: str) -> None:
+    assert type(named("InvalidParameterValue", message)) is Deferred
 
 
 def test_no_answer_is_unknown_and_a_call_that_cannot_be_made_is_rejected() -> None:
@@ -160,7 +181,7 @@ def test_a_spot_request_without_an_instance_is_one_that_may_come(state: str, *, 
     assert (shown.state is InstanceState.TERMINATED) is over
 
 
-def test_our_tags_win_over_the_user_s() -> None:
+def test_our_tags_win_over_the_labels_of_an_earlier_release() -> None:
     found = tags(deployment="home", launch="t", labels={"team": "a", "docker-job:launch": "x"})
     assert {each["Key"]: each["Value"] for each in found} == {
         "docker-job:deployment": "home",
@@ -184,6 +205,9 @@ MACHINES = {
         machine("m1.large", 2, 8192, current=False),
         machine("m5.metal", 96, 393_216, bare_metal=True),
         machine("g5.xlarge", 4, 16_384, gpus=1),
+        machine("inf1.large", 2, 8192, accelerated=True),
+        machine("g4ad.xlarge", 4, 16_384, accelerated=True),  # AMD's
+        machine("g5g.xlarge", 4, 16_384, gpus=1, accelerated=True, architectures=("arm64",)),
         machine("d5.large", 2, 8192, markets=("on-demand",)),
     )
 }
@@ -212,6 +236,7 @@ def test_the_types_that_will_do_are_offered_the_smallest_first(
     ("resources", "said"),
     [
         (Resources(vcpus=999), "no instance type has 999 vCPUs"),
+        (Resources(gpus=1, architecture="arm64"), "GPUs go with x86_64 alone"),
         (Resources(instance_types=("zz.large",)), "unknown instance types: zz.large"),
         (
             Resources(instance_types=("m5.large",), architecture="arm64"),
@@ -222,6 +247,39 @@ def test_the_types_that_will_do_are_offered_the_smallest_first(
 def test_what_no_type_will_ever_do_is_rejected_in_words(resources: Resources, said: str) -> None:
     with pytest.raises(Rejected, match=said):
         choose(MACHINES, wanted_by(resources, Ec2Settings()), "spot")
+
+
+@pytest.mark.parametrize(
+    ("shows", "gpus"),
+    [
+        ({}, 0),
+        ({"GpuInfo": {"Gpus": [{"Count": 4, "Manufacturer": "NVIDIA"}]}}, 4),
+        ({"GpuInfo": {"Gpus": [{"Count": 4, "Manufacturer": "AMD"}]}}, 0),
+        ({"GpuInfo": {"Gpus": [{"Count": 8, "Manufacturer": "Habana"}]}}, 0),
+        ({"GpuInfo": {"Gpus": [{"Count": 0, "Manufacturer": "NVIDIA"}]}}, 0),  # a part of one
+        ({"FpgaInfo": {"Fpgas": [{"Count": 1, "Manufacturer": "Xilinx"}]}}, 0),
+        ({"InferenceAcceleratorInfo": {"Accelerators": [{"Count": 1}]}}, 0),
+        ({"MediaAcceleratorInfo": {"Accelerators": [{"Count": 1}]}}, 0),
+        ({"NeuronInfo": {"NeuronDevices": [{"Count": 1}]}}, 0),
+    ],
+)
+def test_gpus_of_nvidia_count_and_any_accelerator_is_seen(shows: dict[str, Any], gpus: int) -> None:
+    shown = {
+        "InstanceType": "x.large",
+        "VCpuInfo": {"DefaultVCpus": 2},
+        "MemoryInfo": {"SizeInMiB": 8192},
+        "ProcessorInfo": {"SupportedArchitectures": ["x86_64"]},
+        "SupportedUsageClasses": ["spot"],
+        "CurrentGeneration": True,
+    }
+    found = read_machine(shown | shows)
+    assert (found.gpus, found.accelerated) == (gpus, bool(shows))
+    for_no_gpus = wanted_by(Resources(vcpus=2), Ec2Settings())
+    if shows:
+        with pytest.raises(Rejected):
+            choose({"x.large": found}, for_no_gpus, "spot")
+    else:
+        assert choose({"x.large": found}, for_no_gpus, "spot") == [found]
 
 
 def test_a_job_that_names_nothing_gets_the_deployment_s_types() -> None:
@@ -268,7 +326,6 @@ def batch(count: int) -> LaunchBatch:
                 job_id=each,
                 attempt=1,
                 max_lifetime_seconds=60,
-                labels={"team": "a"},
                 api_url="http://api",
                 bootstrap_token="secret",
             )
@@ -283,7 +340,16 @@ def test_the_call_for_a_batch_is_one_with_its_token_count_and_tags_and_no_secret
     assert call["TargetCapacitySpecification"]["TotalTargetCapacity"] == 3
     tagged = {each["ResourceType"] for each in call["TagSpecifications"]}
     assert {"instance", "volume"} <= tagged
+    keys = {tag["Key"] for each in call["TagSpecifications"] for tag in each["Tags"]}
+    assert keys == {"docker-job:deployment", "docker-job:launch"}
     assert "secret" not in repr(call)
+
+
+def test_the_call_of_a_plan_of_an_earlier_release_is_repeated_with_its_labels_as_tags() -> None:
+    now = batch(1)
+    before = replace(now, plan=now.plan | {"labels": {"team": "a"}})
+    for each in fleet.call_of(before)["TagSpecifications"]:
+        assert {"Key": "team", "Value": "a"} in each["Tags"]
 
 
 def failed(code: str, zone: str = "a") -> dict[str, Any]:
@@ -302,6 +368,10 @@ def failed(code: str, zone: str = "a") -> dict[str, Any]:
         (["InsufficientInstanceCapacity", "MaxSpotInstanceCountExceeded"], QuotaReached, "MaxSpot"),
         (["RequestLimitExceeded"], Throttled, "RequestLimitExceeded: words"),
         (["InvalidParameterValue"], Rejected, "InvalidParameterValue: words"),
+        (["PendingVerification"], Deferred, "PendingVerification: words"),
+        (["InvalidParameterValue", "SomethingNew"], Deferred, "SomethingNew: words"),
+        (["InsufficientInstanceCapacity", "SomethingNew"], Deferred, "SomethingNew: words"),
+        (["SomethingNew", "MaxSpotInstanceCountExceeded"], QuotaReached, "MaxSpot"),
         (["InvalidParameterValue", "InsufficientInstanceCapacity"], NoCapacity, "m5.large in"),
         (["InvalidFleetConfiguration"], Rejected, "InvalidFleetConfiguration"),
         (["InternalError"], NoCapacity, "no more Spot capacity"),

@@ -59,12 +59,14 @@ def test_the_token_of_the_claim_is_in_the_environment_alone() -> None:
     assert "a-secret" not in json.dumps(container)
 
 
-def test_a_person_s_labels_cannot_pass_for_ours() -> None:
+def test_a_job_s_labels_are_not_those_of_its_instance() -> None:
     request = replace(REQUEST, labels={"role": "x", "docker-job.deployment": "other"})
     labels = labels_of(request, DockerSettings())
     assert labels[f"{LABEL}role"] == "instance"
     assert labels[f"{LABEL}deployment"] == "test"
-    assert labels[f"{LABEL}label.role"] == "x"
+    assert labels == labels_of(REQUEST, DockerSettings()) | {
+        f"{LABEL}parameters": parameters_of(request)
+    }
 
 
 def test_a_simulated_instance_does_not_get_the_socket() -> None:

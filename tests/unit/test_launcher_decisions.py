@@ -13,6 +13,7 @@ from services.launcher.model import TRANSITIONS, Launch, Verdict
 from services.launcher.offers import Gather, Group, Home
 from shared.compute.port import (
     ComputeError,
+    Deferred,
     Instance,
     InstanceState,
     NoCapacity,
@@ -38,7 +39,7 @@ WANTED = Launch(
     attempt=2,
     state="wanted",
     unwanted=False,
-    requirements=Requirements(max_lifetime_seconds=3600, labels={"team": "a"}),
+    requirements=Requirements(max_lifetime_seconds=3600),
     trace="t",
     offer=1,
     wanted_at=NOW,
@@ -149,18 +150,34 @@ def test_what_is_due_has_grown_when_its_newest_is_seen_for_the_first_time() -> N
     assert offers.decide_growth([], grown, NOW) is None
 
 
-def test_what_differs_in_market_resources_or_labels_is_asked_for_apart() -> None:
+def test_what_differs_in_market_or_resources_is_asked_for_apart() -> None:
     due = [
         WANTED,
-        wanting(labels={"team": "b"}),
         wanting(resources=Resources(vcpus=4)),
         wanting(capacity="on_demand"),
         replace(WANTED, job_id=8),
         wanting(max_lifetime_seconds=60),  # the machine's own timer is the deployment's
     ]
     groups = offers.decide_groups(due, NOW, 100, HOME)
-    assert [len(each.launches) for each in groups] == [3, 1, 1, 1]
-    assert [each.offer.market for each in groups] == ["spot", "spot", "spot", "on-demand"]
+    assert [len(each.launches) for each in groups] == [3, 1, 1]
+    assert [each.offer.market for each in groups] == ["spot", "spot", "on-demand"]
+
+
+def test_labels_of_an_event_of_an_earlier_release_have_no_part_in_a_launch() -> None:
+    due = [replace(wanting(labels={"run": str(each)}), job_id=each) for each in range(400)]
+    asked = ask(*due[:100])
+    assert len(offers.decide_groups(due, NOW, 500, HOME)) == 1
+    assert {bool(each.params and each.params.labels) for each in asked} == {False}
+
+
+def test_a_launch_that_an_earlier_release_has_asked_for_is_repeated_with_its_labels() -> None:
+    (group,) = offers.decide_groups([WANTED], NOW, 100, HOME)
+    intent = offers.decide_intent(group, PLAN, NOW)
+    (launch,) = intent.launches
+    assert launch.params is not None
+    before = replace(launch, params=replace(launch.params, labels={"team": "a"}))
+    (request,) = offers.call_of(replace(intent, launches=(before,)), "key").requests
+    assert request.labels == {"team": "a"}
 
 
 def test_no_call_is_larger_than_the_limit() -> None:
@@ -250,6 +267,7 @@ def test_an_instance_is_told_wanted_or_not_alive_or_not(
         (QuotaReached("64 vCPUs"), "quota_reached"),
         (Throttled("slow down"), "throttled"),
         (Stale("the template is gone"), "unknown_outcome"),
+        (Deferred("PendingVerification: your account is being verified"), "unknown_outcome"),
     ],
 )
 def test_a_definite_refusal_is_followed_by_another_offer(error: ComputeError, reason: str) -> None:
@@ -278,7 +296,7 @@ def test_throttling_after_an_unknown_outcome_is_no_refusal_of_the_first_call() -
     assert verdict.launch.state == "asked"
 
 
-@pytest.mark.parametrize("kind", [NoCapacity, QuotaReached, Stale])
+@pytest.mark.parametrize("kind", [NoCapacity, QuotaReached, Deferred, Stale])
 def test_any_other_refusal_after_an_unknown_outcome_is_the_token_speaking(
     kind: Callable[[str], ComputeError],
 ) -> None:
@@ -292,7 +310,7 @@ def test_a_rejection_is_told_in_the_clouds_own_words() -> None:
     assert verdict.events == (LaunchRefused(job_id=7, attempt=2, message="InvalidAMIID.NotFound"),)
 
 
-@pytest.mark.parametrize("kind", [NoCapacity, QuotaReached, Throttled, Stale, Rejected])
+@pytest.mark.parametrize("kind", [NoCapacity, QuotaReached, Throttled, Deferred, Stale, Rejected])
 def test_a_definite_refusal_of_what_nobody_wants_ends_it_without_a_word(
     kind: Callable[[str], ComputeError],
 ) -> None:
@@ -307,9 +325,12 @@ def test_an_unknown_outcome_of_what_nobody_wants_goes_on_being_asked() -> None:
     assert verdict.events == ()
 
 
-def test_waiting_grows_while_the_reason_stays_and_begins_anew_when_it_changes() -> None:
+@pytest.mark.parametrize("kind", [QuotaReached, Deferred])
+def test_waiting_grows_while_the_reason_stays_and_begins_anew_when_it_changes(
+    kind: Callable[[str], ComputeError],
+) -> None:
     launch, waits = ASKED, []
-    for error in (*[QuotaReached("64 vCPUs")] * 8, Throttled("slow down")):
+    for error in (*[kind("64 vCPUs")] * 8, Throttled("slow down")):
         waiting = refuse(launch, error).launch
         assert waiting.due_at is not None
         waits.append((waiting.due_at - NOW).total_seconds())

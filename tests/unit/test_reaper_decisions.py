@@ -94,8 +94,36 @@ def test_an_instance_is_billed_from_a_minimum_on_and_free_if_soon_interrupted(
 def test_the_cost_is_at_the_mean_price_of_its_life_where_the_cloud_knows_it() -> None:
     moved = replace(OVER, hourly_price_usd=0.072)
     assert decisions.decide_gone(WATCHED, moved, NOW).cost_usd == pytest.approx(0.0018)
-    unknown = replace(OVER, hourly_price_usd=0.0)
+    unknown = replace(OVER, hourly_price_usd=None)
     assert decisions.decide_gone(WATCHED, unknown, NOW).cost_usd == pytest.approx(0.0009)
+
+
+@pytest.mark.parametrize(
+    ("at_launch", "over_its_life", "cost"),
+    [
+        (None, None, None),
+        (None, 0.036, 0.0009),
+        (0.0, None, None),  # of an earlier release, for which unknown was 0
+        (0.0, 0.0, 0.0),  # a free one
+    ],
+)
+def test_what_an_instance_of_unknown_price_has_cost_is_unknown_and_never_0(
+    at_launch: float | None, over_its_life: float | None, cost: float | None
+) -> None:
+    watched = replace(WATCHED, hourly_price_usd=at_launch)
+    over = replace(OVER, hourly_price_usd=over_its_life)
+    found = decisions.decide_gone(watched, over, NOW).cost_usd
+    assert found == (None if cost is None else pytest.approx(cost))
+    vanished = replace(watched, missing_since=ago(60))
+    gone = decisions.decide_absence(vanished, NOW, RULES)
+    assert gone is not None
+    assert gone.cost_usd == at_launch
+
+
+def test_what_is_not_billed_costs_nothing_whatever_its_price() -> None:
+    taken = replace(OVER, hourly_price_usd=None, spot_interrupted=True)
+    unknown = replace(WATCHED, hourly_price_usd=None)
+    assert decisions.decide_gone(unknown, taken, NOW).cost_usd == 0.0
 
 
 @pytest.mark.parametrize(

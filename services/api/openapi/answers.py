@@ -62,8 +62,8 @@ OF_AN_ATTEMPT = {
     "instance_type": "Its instance's.",
     "zone": "Its instance's availability zone.",
     "market": "How its instance was bought.",
-    "hourly_price_usd": "What an hour of its instance cost at the launch.",
-    "on_demand_hourly_price_usd": "What an hour would have cost on demand.",
+    "hourly_price_usd": "What an hour of its instance cost at the launch; null: not known.",
+    "on_demand_hourly_price_usd": "What an hour would have cost on demand; null: not known.",
     "spot_instance_request_id": "Its instance's.",
     "interrupted_at": "When the interruption notice was heard.",
     "rebalance_at": "When a rebalance recommendation was heard.",
@@ -124,7 +124,7 @@ def _detail() -> dict[str, Schema]:
 
 
 _MONEY = {
-    "cost_usd": "what is known so far.",
+    "cost_usd": "of the instances that are gone so far; null where the price of one is not known.",
     "wasted_usd": "what brought no result.",
     "on_demand_usd": "what those that were not wasted would have cost on demand.",
 }

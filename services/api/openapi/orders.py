@@ -181,7 +181,7 @@ def _resources() -> Schema:
     )
     described = numbers | {
         "architecture": told(
-            "Of the processor; default: the deployment's.",
+            "Of the processor; default: the deployment's. With gpus x86_64 alone.",
             nullable(one_of(capacity.ARCHITECTURES)),
         ),
         "instance_types": told(
@@ -191,6 +191,10 @@ def _resources() -> Schema:
     properties = {name: described[name] for name in capacity.RESOURCE_FIELDS}
     return an_object(properties, *properties) | {
         "additionalProperties": False,
-        "description": "What an instance must have at least.",
+        "not": {
+            "properties": {"architecture": {"const": "arm64"}, "gpus": {"type": "integer"}},
+            "required": ["architecture", "gpus"],
+        },
+        "description": "What an instance must have at least; gpus are NVIDIA's.",
         "examples": [{"vcpus": 2, "memory_mib": 4096}],
     }

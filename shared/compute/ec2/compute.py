@@ -54,6 +54,9 @@ MOST_IDS = 500
 """Instances that one TerminateInstances names."""
 
 NOT_FOUND = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"})
+NO_REQUEST = frozenset(
+    {"InvalidSpotInstanceRequestID.NotFound", "InvalidSpotInstanceRequestID.Malformed"}
+)
 _ID = re.compile(r"i-[0-9a-f]{8,17}")
 
 
@@ -147,7 +150,11 @@ class Ec2Compute:
         if definite and (batch.repeated or isinstance(error, Stale)):
             # What an earlier call has launched bears the launch's tag, whatever is said of the
             # token now.
-            found = await self._listing.launched_by(batch.token)
+            try:
+                found = await self._listing.launched_by(batch.token)
+            except ComputeError as failure:
+                # Whatever was refused here is this look: of the launch nothing is known.
+                raise Unknown(str(failure)) from failure
             if found:
                 _log.warning("adopted by tag", launch=batch.token, instances=len(found))
             instances = await self._prices.price(_sorted(found))
@@ -213,6 +220,8 @@ class Ec2Compute:
                 "CancelSpotInstanceRequests", SpotInstanceRequestIds=sorted(set(requests))
             )
         except Rejected as error:
+            if not _code_in(error, NO_REQUEST):
+                return error
             # One that EC2 has forgotten fails them all.
             if len(requests) == 1:
                 _log.info("a Spot request is not there any more", error=str(error))
@@ -230,8 +239,7 @@ class Ec2Compute:
         try:
             await self._aws.call("TerminateInstances", instances=len(ids), InstanceIds=list(ids))
         except Rejected as error:
-            cause = error.__cause__
-            if not isinstance(cause, Exception) or code_of(cause) not in NOT_FOUND:
+            if not _code_in(error, NOT_FOUND):
                 raise
             if len(ids) == 1:
                 return  # not visible now, or gone: `describe` tells
@@ -243,6 +251,11 @@ class Ec2Compute:
                 half = len(ids) // 2
                 await self._terminate(ids[:half])
                 await self._terminate(ids[half:])
+
+
+def _code_in(error: ComputeError, codes: frozenset[str]) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, Exception) and code_of(cause) in codes
 
 
 def _sorted(shown: Sequence[Shown]) -> list[Shown]:

@@ -15,6 +15,7 @@ from shared.compute.ec2.pools import Pool, say
 from shared.compute.ec2.shapes import tags
 from shared.compute.port import (
     ComputeError,
+    Deferred,
     LaunchBatch,
     NoCapacity,
     Plan,
@@ -27,7 +28,10 @@ from shared.events import Market
 
 # Which error of several is told, and decides what comes next: what holds for the whole account
 # first, what cannot be helped only where nothing else is said.
-GRAVITY: tuple[type[ComputeError], ...] = (QuotaReached, Throttled, NoCapacity, Unknown, Rejected)
+GRAVITY: tuple[type[ComputeError], ...] = (
+    *(QuotaReached, Throttled, Deferred, NoCapacity),
+    *(Unknown, Rejected),
+)
 
 
 class Came(Struct, frozen=True, kw_only=True):
@@ -57,7 +61,10 @@ def call_of(batch: LaunchBatch) -> dict[str, Any]:
     """The parameters of CreateFleet for *batch*: the same every time."""
     plan = batch.plan
     market = "spot" if plan["market"] == "spot" else "on-demand"
-    ours = tags(deployment=batch.requests[0].deployment, launch=batch.token, labels=plan["labels"])
+    # Only a plan of an earlier release has labels. Its call may have had an effect, and EC2 finds
+    # that again for a call with the same token and the same parameters alone.
+    labels = plan.get("labels") or {}
+    ours = tags(deployment=batch.requests[0].deployment, launch=batch.token, labels=labels)
     return {
         **plan["fleet"],
         "ClientToken": batch.token,

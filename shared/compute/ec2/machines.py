@@ -17,8 +17,20 @@ TIMES_MEMORY = 4
 """What is so much larger than wanted is not offered: it would be paid for and not used."""
 
 
+GPU_MAKER = "NVIDIA"
+"""Docker's `--gpus` is for these alone: https://docs.docker.com/engine/containers/gpu/"""
+
+ACCELERATORS = (
+    *("GpuInfo", "FpgaInfo", "InferenceAcceleratorInfo"),
+    *("MediaAcceleratorInfo", "NeuronInfo"),
+)
+"""Of InstanceTypeInfo: what a job would pay for that has asked for none.
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceTypeInfo.html
+"""
+
+
 class Machine(Struct, frozen=True, kw_only=True):
-    """An instance type."""
+    """An instance type. `gpus` are whole ones of NVIDIA; `accelerated` is one with any device."""
 
     name: str
     vcpus: int
@@ -29,6 +41,7 @@ class Machine(Struct, frozen=True, kw_only=True):
     current: bool
     burstable: bool
     bare_metal: bool
+    accelerated: bool = False
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -49,12 +62,17 @@ def read_machine(shown: Mapping[str, Any]) -> Machine:
         name=shown["InstanceType"],
         vcpus=shown["VCpuInfo"]["DefaultVCpus"],
         memory_mib=shown["MemoryInfo"]["SizeInMiB"],
-        gpus=sum(each.get("Count", 0) for each in gpus),
+        gpus=sum(
+            each.get("Count") or 0
+            for each in gpus
+            if (each.get("Manufacturer") or "").upper() == GPU_MAKER
+        ),
         architectures=tuple(shown["ProcessorInfo"]["SupportedArchitectures"]),
         markets=tuple(shown["SupportedUsageClasses"]),
         current=bool(shown.get("CurrentGeneration")),
         burstable=bool(shown.get("BurstablePerformanceSupported")),
         bare_metal=bool(shown.get("BareMetal")),
+        accelerated=any(shown.get(each) for each in ACCELERATORS),
     )
 
 
@@ -84,6 +102,8 @@ def choose(
     """The types that will do, the smallest first. Raises `Rejected` where none will ever."""
     if wanted.names:
         return _named(machines, wanted)
+    if wanted.gpus and wanted.architecture != "x86_64":
+        raise Rejected(f"GPUs go with x86_64 alone, and the architecture is {wanted.architecture}")
     fitting = sorted(
         (each for each in machines.values() if _fits(each, wanted, market)),
         key=lambda each: (each.gpus, each.vcpus, each.memory_mib, each.name),
@@ -116,8 +136,14 @@ def _fits(machine: Machine, wanted: Wanted, market: Market) -> bool:
         and wanted.architecture in machine.architectures
         and machine.vcpus >= wanted.vcpus
         and machine.memory_mib >= wanted.memory_mib
-        and (machine.gpus >= wanted.gpus if wanted.gpus else machine.gpus == 0)
+        and _has_gpus(machine, wanted)
     )
+
+
+def _has_gpus(machine: Machine, wanted: Wanted) -> bool:
+    if wanted.gpus:
+        return machine.gpus >= wanted.gpus
+    return machine.gpus == 0 and not machine.accelerated
 
 
 def _named(machines: Mapping[str, Machine], wanted: Wanted) -> list[Machine]:

@@ -6,10 +6,9 @@ remembers the answers for a while; the call itself is `fleet.py`'s, with just th
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from msgspec import Struct
 
@@ -25,14 +24,13 @@ from shared.compute.ec2.machines import (
     wanted_by,
 )
 from shared.compute.ec2.pools import Pool, RestingPools, say
+from shared.compute.ec2.remembered import Remembered
 from shared.compute.ec2.settings import AMI_PARAMETERS, Ec2Settings
 from shared.compute.ec2.shapes import filters
 from shared.compute.ec2.template import Contents, Template, Version
 from shared.compute.ec2.user_data import Boot, user_data
 from shared.compute.port import NoCapacity, Offer, Plan, Rejected
 from shared.events import Market
-
-T = TypeVar("T")
 
 IMAGE_SECONDS = 3600.0
 NETWORK_SECONDS = 600.0
@@ -92,7 +90,6 @@ def fleet_of(
     options = "SpotOptions" if offer.market == "spot" else "OnDemandOptions"
     return {
         "market": offer.market,
-        "labels": dict(sorted(offer.labels.items())),
         "zones": {subnet.id: subnet.zone for _, subnet in pools},
         "fleet": {
             "Type": "instant",
@@ -182,7 +179,7 @@ class Planner:
         )
 
     async def _image(self, architecture: str, *, gpus: int) -> Image:
-        kind = "gpu" if gpus else architecture
+        kind = "gpu" if gpus and architecture == "x86_64" else architecture
         return await self._remembered.get(
             f"image {kind}", IMAGE_SECONDS, lambda: self._read_image(kind)
         )
@@ -248,45 +245,6 @@ class Planner:
             return {each.name: each for each in machines}
 
         return await self._remembered.get(key, MACHINES_SECONDS, ask)
-
-
-class Remembered:
-    """Answers that hold for a while.
-
-    Two callers at once ask once, and a caller that cannot wait so long finds the answer next time.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._values: dict[str, tuple[datetime, Any]] = {}
-        self._asking: dict[str, asyncio.Task[Any]] = {}
-
-    async def get(self, name: str, seconds: float, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """The value of *name*, not older than *seconds*."""
-        known = self._values.get(name)
-        if known is not None and self._clock.now() - known[0] < timedelta(seconds=seconds):
-            held: T = known[1]
-            return held
-        task = self._asking.get(name)
-        if task is None:
-            task = asyncio.create_task(self._ask(name, ask))
-            # Retrieved here, in case that nobody waits for it any more.
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._asking[name] = task
-        value: T = await asyncio.shield(task)
-        return value
-
-    async def _ask(self, name: str, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        try:
-            value = await ask()
-            self._values[name] = (self._clock.now(), value)
-            return value
-        finally:
-            del self._asking[name]
-
-    def forget(self) -> None:
-        """Ask again next time."""
-        self._values.clear()
 
 
 def _words(market: Market) -> str:

@@ -1,13 +1,18 @@
 """What an instance costs an hour: Spot by the price history of its zone, on-demand by a list."""
 
+import asyncio
+import contextlib
 import json
-from collections.abc import Iterable, Sequence
+import random
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
 
+from shared.backoff import Backoff
 from shared.clock import Clock
 from shared.compute.ec2.client import Aws
+from shared.compute.ec2.remembered import Remembered
 from shared.compute.ec2.settings import PriceSource
 from shared.compute.ec2.shapes import Shown
 from shared.compute.port import ComputeError, Instance
@@ -20,6 +25,19 @@ FRESH_SECONDS = 300.0
 """Spot prices change a few times a day
 (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/how-spot-instances-work.html)."""
 
+LISTED_SECONDS = 86_400.0
+"""List prices change a few times a year."""
+
+AGAIN = Backoff(first=60, factor=2, longest=3600)
+"""After a call for prices that failed."""
+
+WAIT_SECONDS = 8.0
+"""A launch waits no longer for prices: it must be recorded within its own limit."""
+
+NO_PRICE = (ComputeError, TimeoutError, LookupError, TypeError, ValueError)
+"""A call that fails, takes too long, or answers with what cannot be read."""
+
+SPOT = "Spot"
 PRODUCT = "Linux/UNIX"
 
 TABLE_REGIONS = frozenset({"us-east-1", "us-east-2", "us-west-2"})
@@ -74,7 +92,7 @@ def table_price(instance_type: str, region: str) -> float | None:
 
 
 class Prices:
-    """Prices with a memory; what cannot be had is told once, and never fails a caller."""
+    """Prices with a memory. One that is not known is None, and that it is fails no caller."""
 
     def __init__(self, aws: Aws, clock: Clock, source: PriceSource) -> None:
         self._aws = aws
@@ -83,12 +101,17 @@ class Prices:
         self._spot: dict[tuple[str, str], list[Change]] = {}
         self._spot_read: dict[str, tuple[datetime, datetime]] = {}  # type: since when, and when
         self._on_demand: dict[str, float | None] = {}
+        self._listed = Remembered(clock)
+        self._failed: dict[str, tuple[int, datetime]] = {}  # type or SPOT: how often, next try
 
     async def price(self, shown: Sequence[Shown]) -> list[Instance]:
         """These instances, each with the mean price of its life so far."""
         now = self._clock.now()
-        await self._read_spot([each for each in shown if each.market == "spot"], now)
-        await self._read_on_demand({each.instance_type for each in shown if each.instance_type})
+        names = {each.instance_type for each in shown if each.instance_type}
+        await asyncio.gather(
+            self._read_spot([each for each in shown if each.market == "spot"], now),
+            *(self._read_on_demand(each) for each in sorted(names)),
+        )
         return [self._priced(each, now) for each in shown]
 
     def _priced(self, shown: Shown, now: datetime) -> Instance:
@@ -96,11 +119,8 @@ class Prices:
         usd = on_demand
         if shown.market == "spot":
             changes = self._spot.get((shown.instance_type, shown.zone), [])
-            until = shown.terminated_at or now
-            # Unknown, it is at most what it costs on demand.
-            spot = mean_price(changes, shown.launched_at, until)
-            usd = on_demand if spot is None else spot
-        return shown.priced(usd or 0.0, on_demand)
+            usd = mean_price(changes, shown.launched_at, shown.terminated_at or now)
+        return shown.priced(usd, on_demand)
 
     async def _read_spot(self, shown: Sequence[Shown], now: datetime) -> None:
         since: dict[str, datetime] = {}
@@ -110,21 +130,23 @@ class Prices:
             oldest = min(each.launched_at, since.get(each.instance_type, each.launched_at))
             since[each.instance_type] = oldest
         stale = {name: at for name, at in since.items() if not self._is_fresh(name, at, now)}
-        if not stale:
+        if not stale or self._rests(SPOT):
             return
         oldest = min(stale.values())
         try:
-            found = await self._aws.look_at_all(
-                "DescribeSpotPriceHistory",
-                "SpotPriceHistory",
-                InstanceTypes=sorted(stale),
-                ProductDescriptions=[PRODUCT],
-                StartTime=oldest,
-                EndTime=now,
-            )
-        except ComputeError as error:
-            _log.warning("no Spot prices", types=sorted(stale), error=str(error))
+            async with asyncio.timeout(WAIT_SECONDS):
+                found = await self._aws.look_at_all(
+                    "DescribeSpotPriceHistory",
+                    "SpotPriceHistory",
+                    InstanceTypes=sorted(stale),
+                    ProductDescriptions=[PRODUCT],
+                    StartTime=oldest,
+                    EndTime=now,
+                )
+        except NO_PRICE as error:
+            self._fail(SPOT, error)
             return
+        self._failed.pop(SPOT, None)
         read: dict[tuple[str, str], list[Change]] = {}
         for row in found:
             pool = row["InstanceType"], row["AvailabilityZone"]
@@ -141,19 +163,34 @@ class Prices:
             and now - read[1] < timedelta(seconds=FRESH_SECONDS)
         )
 
-    async def _read_on_demand(self, names: Iterable[str]) -> None:
-        for name in names:
-            if name in self._on_demand:
-                continue
-            if self._source == "api":
-                try:
-                    self._on_demand[name] = await self._listed_price(name)
-                except (ComputeError, KeyError, ValueError) as error:
-                    _log.warning("no on-demand price", type=name, error=str(error))
-                    self._on_demand[name] = None
-            else:
-                known = table_price(name, self._aws.region) if self._source == "table" else None
-                self._on_demand[name] = known
+    async def _read_on_demand(self, name: str) -> None:
+        if self._source != "api":
+            in_table = self._source == "table"
+            self._on_demand[name] = table_price(name, self._aws.region) if in_table else None
+            return
+        if self._rests(name):
+            return
+        with contextlib.suppress(*NO_PRICE):
+            async with asyncio.timeout(WAIT_SECONDS):  # the answer is there for the next caller
+                await self._listed.get(name, LISTED_SECONDS, lambda: self._read_listed(name))
+
+    async def _read_listed(self, name: str) -> None:
+        """Ask for one price; the one that was known before holds where that fails."""
+        try:
+            self._on_demand[name] = await self._listed_price(name)
+        except NO_PRICE as error:
+            self._fail(name, error)
+            raise
+        self._failed.pop(name, None)
+
+    def _rests(self, name: str) -> bool:
+        return name in self._failed and self._clock.now() < self._failed[name][1]
+
+    def _fail(self, name: str, error: Exception) -> None:
+        tries = self._failed.get(name, (0, None))[0] + 1
+        seconds = AGAIN.delay(tries, random.random())
+        self._failed[name] = tries, self._clock.now() + timedelta(seconds=seconds)
+        _log.warning("no price", of=name, error=str(error) or type(error).__name__)
 
     async def _listed_price(self, name: str) -> float | None:
         """By the Price List API.
@@ -183,7 +220,7 @@ class Prices:
             for offer in json.loads(product)["terms"]["OnDemand"].values()
             for dimension in offer["priceDimensions"].values()
         ]
-        return max(prices, default=None)
+        return max(prices, default=None) or None  # no instance is free
 
 
 def market_options(market: Market) -> dict[str, dict[str, str]]:

@@ -53,7 +53,7 @@ class Shown(Struct, frozen=True, kw_only=True):
     state_reason: str = ""
     spot_interrupted: bool = False
 
-    def priced(self, hourly_price_usd: float, on_demand_usd: float | None) -> Instance:
+    def priced(self, hourly_price_usd: float | None, on_demand_usd: float | None) -> Instance:
         """The port's instance, whose attempt EC2 does not know."""
         return Instance(
             instance_id=self.instance_id,
@@ -74,7 +74,7 @@ class Shown(Struct, frozen=True, kw_only=True):
 
 
 def tags(*, deployment: str, launch: str, labels: Mapping[str, str]) -> list[dict[str, str]]:
-    """The tags of an instance and its volume: the user's labels, and ours, which win."""
+    """The tags of an instance and its volume: ours before *labels* of an earlier release."""
     found = dict(labels) | {DEPLOYMENT: deployment, LAUNCH: launch}
     return [{"Key": key, "Value": value} for key, value in sorted(found.items())]
 

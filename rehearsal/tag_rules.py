@@ -1,0 +1,52 @@
+"""What EC2 takes for a tag, and how it refuses the rest.
+
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from rehearsal.errors import AwsError, invalid
+
+Params = dict[str, Any]
+
+MOST = 50
+MOST_KEY = 128
+MOST_VALUE = 256
+RESERVED = "aws:"
+
+
+def checked(tags: Iterable[Params]) -> dict[str, str]:
+    """The tags that a call gives, by key. Raises AwsError."""
+    found: dict[str, str] = {}
+    for tag in tags:
+        key, value = tag["Key"], tag.get("Value") or ""
+        if key.lower().startswith(RESERVED):
+            raise invalid("Tag keys starting with 'aws:' are reserved for internal use")
+        if not key:
+            raise invalid("Tag key cannot be empty.")
+        if len(key) > MOST_KEY:
+            raise invalid(f"Tag key exceeds the maximum length of {MOST_KEY} characters")
+        if len(value) > MOST_VALUE:
+            raise invalid(f"Tag value exceeds the maximum length of {MOST_VALUE} characters")
+        if key in found:
+            raise invalid(f"Duplicate tag key '{key}' specified.")
+        found[key] = value
+    check_count(found)
+    return found
+
+
+def check_count(tags: Iterable[str]) -> None:
+    """Refuse a resource with more tags than one may have; those of AWS itself do not count."""
+    if sum(not key.lower().startswith(RESERVED) for key in tags) > MOST:
+        raise AwsError("TagLimitExceeded", f"The maximum number of Tags is {MOST}.")
+
+
+def tags_for(resource: str, specifications: Iterable[Params]) -> dict[str, str]:
+    """The tags that a call gives to resources of this type. Raises AwsError."""
+    return checked(
+        tag
+        for specification in specifications
+        if specification.get("ResourceType") == resource
+        for tag in specification.get("Tags", ())
+    )

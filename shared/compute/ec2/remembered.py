@@ -1,0 +1,49 @@
+"""Answers of AWS that this process keeps for a while."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from shared.clock import Clock
+
+T = TypeVar("T")
+
+
+class Remembered:
+    """Answers that hold for a while.
+
+    Two callers at once ask once, and a caller that cannot wait so long finds the answer next time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._values: dict[str, tuple[datetime, Any]] = {}
+        self._asking: dict[str, asyncio.Task[Any]] = {}
+
+    async def get(self, name: str, seconds: float, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """The value of *name*, not older than *seconds*."""
+        known = self._values.get(name)
+        if known is not None and self._clock.now() - known[0] < timedelta(seconds=seconds):
+            held: T = known[1]
+            return held
+        task = self._asking.get(name)
+        if task is None:
+            task = asyncio.create_task(self._ask(name, ask))
+            # Retrieved here, in case that nobody waits for it any more.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._asking[name] = task
+        value: T = await asyncio.shield(task)
+        return value
+
+    async def _ask(self, name: str, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        try:
+            value = await ask()
+            self._values[name] = (self._clock.now(), value)
+            return value
+        finally:
+            del self._asking[name]
+
+    def forget(self) -> None:
+        """Ask again next time."""
+        self._values.clear()
