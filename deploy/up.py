@@ -42,8 +42,8 @@ MAKES = """\
 
 
 IN_CLEAR = (
-    "deploy: warning: without a certificate the API is served over plain HTTP: API keys and secrets "
-    "travel in clear, and every network on the way can read them. For HTTPS add "
+    "deploy: warning: without a certificate the API is served over plain HTTP: API keys and "
+    "secrets travel in clear, and every network on the way can read them. For HTTPS add "
     "--domain jobs.example.com and --certificate arn:aws:acm:…"
 )
 

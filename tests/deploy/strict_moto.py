@@ -83,4 +83,4 @@ def _require_exactly(zone: FakeZone, wanted: dict[str, Any]) -> None:
 
 
 def _values(record: RecordSet) -> tuple[str, str, list[str]]:
-    return record.name, record.type, sorted(record.records)
+    return record.name, str(record.type), sorted(record.records)

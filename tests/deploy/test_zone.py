@@ -1,4 +1,4 @@
-"""destroy.sh and the hosted zone, which Route 53 deletes only once the instance's record is gone."""
+"""destroy.sh and the hosted zone, which Route 53 deletes only without the instance's record."""
 
 from email.message import Message
 from typing import Any
@@ -134,7 +134,7 @@ def test_a_zone_of_somebody_else_with_the_same_name_is_left_as_it_is(aws: MotoCl
     assert names(aws, another) == {f"{NAME}."}
 
 
-# -- what moto does not do: pages, changes in between, denials --------------------------------------
+# -- what moto does not do: pages, changes in between, denials ------------------------------------
 
 
 @pytest.fixture
