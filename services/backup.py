@@ -71,7 +71,9 @@ async def save(dsn: str, file: Path) -> None:
     schemas = {schema for schema, _ in NEEDED}
     flags = ("--format=custom", "--no-owner", "--no-privileges")
     with written_beside(file) as (descriptor, beside):
-        await _program("pg_dump", dsn, *flags, output=descriptor)
+        # By name: to a standard output that is a file pg_dump writes the list twice. It holds the
+        # descriptor, and with it the lock, should it outlive us.
+        await _program("pg_dump", dsn, *flags, f"--file={beside}", held=(descriptor,))
         await verify(beside, {each for each in tables if each[0] in schemas})
 
 
@@ -132,10 +134,10 @@ def at_database(dsn: str, database: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, f"/{database}", parts.query, ""))
 
 
-async def _program(name: str, dsn: str, *arguments: str | Path, output: int = PIPE) -> str:
-    """Run one of Postgres' programs on the database of *dsn*; its login goes by environment.
+async def _program(name: str, dsn: str, *arguments: str | Path, held: tuple[int, ...] = ()) -> str:
+    """Run one of Postgres' programs on the database of *dsn*; returns what it prints.
 
-    Returns what it writes, unless that goes to the descriptor *output*.
+    Its login goes by environment. It inherits the descriptors *held*.
     """
     parts = urlsplit(dsn)
     asked = {key: values[0] for key, values in parse_qs(parts.query).items()}
@@ -147,10 +149,17 @@ async def _program(name: str, dsn: str, *arguments: str | Path, output: int = PI
         "PGDATABASE": parts.path.removeprefix("/"),
     }
     process = await create_subprocess_exec(
-        binaries() / name, *arguments, env=env, stdin=DEVNULL, stdout=output, stderr=PIPE
+        binaries() / name,
+        *arguments,
+        env=env,
+        pass_fds=held,
+        umask=0o077,
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
     )
     try:
-        written, errors = await process.communicate()
+        printed, errors = await process.communicate()
     finally:
         if process.returncode is None:  # we are stopped: so is it
             with contextlib.suppress(ProcessLookupError):
@@ -159,7 +168,7 @@ async def _program(name: str, dsn: str, *arguments: str | Path, output: int = PI
     if process.returncode != 0:
         lines = errors.decode(errors="replace").strip().splitlines() or ["it gives no reason"]
         raise BackupError(f"{name}: {lines[0]}")
-    return (written or b"").decode(errors="replace")
+    return printed.decode(errors="replace")
 
 
 async def _save(data_dir: Path, url: str | None, file: Path) -> None:
