@@ -1,7 +1,7 @@
 """The four commands over the mailboxes of the services.
 
-A place that cannot be looked into (a schema that is missing, the broker) is named, the rest is done,
-and the exit status tells. Only where every place was looked into is it said that there is nothing.
+A place that cannot be looked into (a schema that is missing, the broker) is named, the rest is
+done, and the exit status tells. That there is nothing is said only after a look into every place.
 """
 
 import contextlib
@@ -187,18 +187,22 @@ class Desk:
 @contextlib.contextmanager
 def _looking(box: Mailbox) -> Iterator[Database]:
     """The database of *box*. Raises `NotLookedInto`."""
+    if isinstance(box.db, Exception):
+        raise _not_looked_into(box, box.db) from box.db
     try:
-        if isinstance(box.db, Exception):
-            raise box.db
         yield box.db
     except Exception as error:
         if not is_not_ours(error):
             raise
-        raise NotLookedInto(
-            f"the parked events of {box.service} could not be looked into "
-            f"({showing.plain(str(error))}): is this the database of docker-job, and has its "
-            "migration run?"
-        ) from error
+        raise _not_looked_into(box, error) from error
+
+
+def _not_looked_into(box: Mailbox, error: Exception) -> NotLookedInto:
+    return NotLookedInto(
+        f"the parked events of {box.service} could not be looked into "
+        f"({showing.plain(str(error))}): is this the database of docker-job, and has its "
+        "migration run?"
+    )
 
 
 @contextlib.asynccontextmanager
