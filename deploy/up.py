@@ -110,6 +110,8 @@ def make_plan(account: Account, options: argparse.Namespace) -> Plan:
     quota = spot_quota(account)
     if not options.ignore_quota:
         refuse_no_spot(quota)
+    if options.from_snapshot:
+        place.refuse_no_snapshot(account, options.from_snapshot)
     before = old.parameters if old else {}
     volume = place.kept_volume(account, options.stack) if old is None else None
     source = pack()
