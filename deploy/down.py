@@ -1,7 +1,8 @@
 """`destroy.sh`: end job instances, delete the stack, delete or keep the data, tell what remains.
 
 The services go first, or they would replace what is ended; then job instances, which no stack
-knows; then the stack; then what outlives it.
+knows; then the record that the services' instance made in the stack's zone, which the stack does
+not know either; then the stack; then what outlives it.
 """
 
 import argparse
@@ -13,12 +14,12 @@ from typing import Any, TextIO
 
 from botocore.exceptions import ClientError
 
-from deploy import place
+from deploy import place, zone
 from deploy.account import Account, open_account
 from deploy.progress import Progress
 from deploy.refusal import Refusal, code_of, plainly
 from deploy.source import bucket_name
-from deploy.stack import POLL_SECONDS, Waiting, find_stack, first_failure, last_event
+from deploy.stack import POLL_SECONDS, Stack, Waiting, find_stack, first_failure, last_event
 from deploy.up import add_where
 
 DEPLOYMENT_TAG = "docker-job:deployment"
@@ -190,6 +191,14 @@ def confirm(options: argparse.Namespace, account: Account) -> None:
         raise Refusal("Nothing was removed.")
 
 
+def emptiable_zone(account: Account, stack: Stack | None) -> str | None:
+    """The stack's hosted zone, if there is one. Raises `Refusal` where it holds foreign records."""
+    zone_id = zone.find_zone(account, stack) if stack else None
+    if stack is not None and zone_id is not None:
+        zone.refuse_foreign_records(account, zone_id, stack.name)
+    return zone_id
+
+
 def run(options: argparse.Namespace, out: TextIO) -> None:
     """All of it. Raises `Refusal`."""
     with plainly():
@@ -203,10 +212,13 @@ def run(options: argparse.Namespace, out: TextIO) -> None:
             raise Refusal(
                 f"The stack {options.stack} is being updated now: wait until that is over."
             )
+        zone_id = emptiable_zone(account, stack)
         confirm(options, account)
         removal.end_services()
         ended = removal.end_jobs()
         removal.progress.done(f"job instances ended: {ended}")
+        if zone_id is not None:
+            zone.delete_own_record(account, zone_id, options.stack, removal.sleep)
         removal.delete_stack()
         if not options.keep_data:
             removal.delete_data()

@@ -139,6 +139,21 @@ def kept_volume(account: Account, stack: str) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
+def refuse_no_snapshot(account: Account, snapshot: str) -> None:
+    """Raises `Refusal` unless *snapshot* is there and complete.
+
+    Whether docker-job's data is on it shows only when the instance starts (start.sh).
+    """
+    try:
+        [found] = account.client("ec2").describe_snapshots(SnapshotIds=[snapshot])["Snapshots"]
+    except ClientError as error:
+        if not code_of(error).startswith(("InvalidSnapshot", "InvalidParameterValue")):
+            raise
+        raise Refusal(f"There is no snapshot {snapshot} in {account.region}.") from error
+    if found["State"] != "completed":
+        raise Refusal(f"The snapshot {snapshot} is {found['State']}: wait until it is completed.")
+
+
 def allowed_cidr(given: str | None) -> str:
     """Who may reach the API: *given*, or this machine alone. Raises `Refusal`."""
     try:

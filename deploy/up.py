@@ -41,6 +41,13 @@ MAKES = """\
   a bucket for the source."""
 
 
+IN_CLEAR = (
+    "deploy: warning: without a certificate the API is served over plain HTTP: API keys and "
+    "secrets travel in clear, and every network on the way can read them. For HTTPS add "
+    "--domain jobs.example.com and --certificate arn:aws:acm:…"
+)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(
@@ -103,6 +110,8 @@ def make_plan(account: Account, options: argparse.Namespace) -> Plan:
     quota = spot_quota(account)
     if not options.ignore_quota:
         refuse_no_spot(quota)
+    if options.from_snapshot:
+        place.refuse_no_snapshot(account, options.from_snapshot)
     before = old.parameters if old else {}
     volume = place.kept_volume(account, options.stack) if old is None else None
     source = pack()
@@ -185,11 +194,6 @@ def show(plan: Plan, out: TextIO) -> None:
         )
         + "\n"
     )
-    if not with_balancer and not parameters["AllowedCidr"].endswith("/32"):
-        out.write(
-            "  Beware: without HTTPS, whoever listens on the way can read the API keys "
-            "(--domain and --certificate).\n"
-        )
 
 
 def carry_out(plan: Plan, out: TextIO) -> Stack:
@@ -262,6 +266,9 @@ def run(options: argparse.Namespace, out: TextIO) -> None:
         account = open_account(options.profile, options.region)
         plan = make_plan(account, options)
         show(plan, out)
+        if not plan.parameters["CertificateArn"]:  # whoever may reach it: the way there is open
+            out.flush()
+            print(IN_CLEAR, file=sys.stderr, flush=True)
         if options.dry_run:
             out.write("  Dry run: nothing was changed.\n")
             return

@@ -1,9 +1,10 @@
 """Backup and restore where all services are one process: `python -m services.backup save FILE`.
 
-`save` dumps the database as it is at one moment, while the system runs or not. `restore`, while it
-does not run, loads the dump beside the present database, puts it in its place once it is whole, and
-keeps the former one until the next restore. Under compose `deploy/backup.sh` does the same with the
-programs of the Postgres container.
+`save` dumps the database as it is at one moment, while the system runs or not, verifies the dump
+and only then puts it in the place of FILE. `restore`, while it does not run, verifies the dump,
+loads it beside the present database, puts it in its place once it is whole, and keeps the former
+one until the next restore. Neither creates a database where there is none. Under compose
+`deploy/backup.sh` does the same with the programs of the Postgres container.
 
 The file holds the jobs with their env_vars, and hashes of keys: it is written for its owner alone.
 The data directory's `secrets.json` is not in it.
@@ -11,21 +12,34 @@ The data directory's `secrets.json` is not in it.
 
 import argparse
 import asyncio
+import contextlib
 import os
-import subprocess
 import sys
+from asyncio.subprocess import DEVNULL, PIPE, create_subprocess_exec
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
-from services.data_dir import DataDirError, lock_data_dir
-from services.embedded_database import POSTGRES, borrowed_database
+from services.backup_file import (
+    NEEDED,
+    BackupError,
+    Table,
+    refuse_missing,
+    refuse_no_file,
+    refuse_no_place,
+    tables_listed,
+    written_beside,
+)
+from services.data_dir import DataDirError, lock_data_dir, refuse_without
+from services.embedded_database import POSTGRES, borrowed_database, refuse_no_database
 from services.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
-from services.local_secrets import local_secrets
+from services.local_secrets import FILE, local_secrets
 from services.migrate import SERVICES, migrate_all
 from services.postgres_host import binaries, own_environment
 from services.restored import Settled, settle, told
 from shared.config import Settings
-from shared.db import connect
+from shared.db import Connection, connect, is_not_ours, is_transient
+from shared.log import mask
 from shared.migrations import MigrationError
 
 INCOMING = "docker_job_incoming"
@@ -33,34 +47,59 @@ FORMER = "docker_job_former"
 MAINTENANCE = "template1"
 """The database to be connected to while the one in use is renamed."""
 
+OTHERS = "set DOCKER_JOB_DATABASE_URL, or DOCKER_JOB_DATA_DIR, to those that docker-job runs on"
 
-class BackupError(Exception):
-    """It cannot be saved or restored. The message is one sentence for a person."""
+TABLES = """
+SELECT schemaname, tablename FROM pg_tables
+WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
+"""
 
 
-def save(dsn: str, file: Path) -> None:
-    """Dump the database to *file*: whole or not at all."""
-    aside = file.with_name(file.name + ".part")
+async def read_tables(conn: Connection) -> set[Table]:
+    """Every table of the database, by schema and name."""
+    return {(row["schemaname"], row["tablename"]) for row in await conn.fetch(TABLES)}
+
+
+async def save(dsn: str, file: Path) -> None:
+    """Dump the database of *dsn* to *file*: whole and verified, or not at all."""
+    conn = await connect(dsn)
     try:
-        aside.touch(mode=0o600)
-        aside.chmod(0o600)
-        _program("pg_dump", dsn, "--format=custom", "--no-owner", "--no-privileges", f"-f{aside}")
-        aside.replace(file)
+        tables = await read_tables(conn)
     finally:
-        aside.unlink(missing_ok=True)
+        await conn.close(timeout=5)
+    refuse_missing(f"This is not a database of docker-job ({OTHERS})", NEEDED, tables)
+    schemas = {schema for schema, _ in NEEDED}
+    flags = ("--format=custom", "--no-owner", "--no-privileges")
+    with written_beside(file) as (descriptor, beside):
+        # By name: to a standard output that is a file pg_dump writes the list twice. It holds the
+        # descriptor, and with it the lock, should it outlive us.
+        await _program("pg_dump", dsn, *flags, f"--file={beside}", held=(descriptor,))
+        await verify(beside, {each for each in tables if each[0] in schemas})
+
+
+async def verify(file: Path, needed: AbstractSet[Table] = NEEDED) -> None:
+    """Read all of a dump. Raises `BackupError` unless it is whole and has the *needed* tables."""
+    listing = await _program("pg_restore", "", "--list", file)
+    refuse_missing(f"{file} is not a backup of docker-job", needed, tables_listed(listing))
+    # The list is at its head: only reading all of it shows that nothing is cut off.
+    await _program("pg_restore", "", "--file=/dev/null", file)
 
 
 async def restore(dsn: str, file: Path, passwords: dict[str, str]) -> Settled:
     """Put the dump in the place of the database of *dsn*, and make it ready for the services."""
+    await verify(file)
+    await _refuse_foreign(dsn)
     name = urlsplit(dsn).path.removeprefix("/")
-    maintenance = at_database(dsn, MAINTENANCE)
-    conn = await connect(maintenance, command_seconds=None)
+    conn = await connect(at_database(dsn, MAINTENANCE), command_seconds=None)
     try:
         await conn.execute(f'DROP DATABASE IF EXISTS "{INCOMING}" WITH (FORCE)')
         await conn.execute(f'CREATE DATABASE "{INCOMING}" TEMPLATE template0')
-        await asyncio.to_thread(_load, at_database(dsn, INCOMING), file)
-        await migrate_all(at_database(dsn, INCOMING), passwords)
-        settled = await settle(at_database(dsn, INCOMING))
+        try:
+            settled = await _load(at_database(dsn, INCOMING), file, passwords)
+        except BaseException:  # a half of it would only fill the disk
+            with contextlib.suppress(Exception):
+                await conn.execute(f'DROP DATABASE IF EXISTS "{INCOMING}" WITH (FORCE)')
+            raise
         await conn.execute(f'DROP DATABASE IF EXISTS "{FORMER}" WITH (FORCE)')
         async with conn.transaction():
             await conn.execute(f'ALTER DATABASE "{name}" RENAME TO "{FORMER}"')
@@ -70,10 +109,23 @@ async def restore(dsn: str, file: Path, passwords: dict[str, str]) -> Settled:
         await conn.close(timeout=5)
 
 
-def _load(dsn: str, file: Path) -> None:
+async def _refuse_foreign(dsn: str) -> None:
+    """Raise `BackupError` where the database holds tables, but none of ours."""
+    conn = await connect(dsn)
+    try:
+        tables = await read_tables(conn)
+    finally:
+        await conn.close(timeout=5)
+    if tables and not tables & NEEDED:
+        raise BackupError(f"The database to be replaced is not docker-job's: {OTHERS}")
+
+
+async def _load(dsn: str, file: Path, passwords: dict[str, str]) -> Settled:
     name = urlsplit(dsn).path.removeprefix("/")
     flags = ("--exit-on-error", "--no-owner", "--no-privileges", f"--dbname={name}")
-    _program("pg_restore", dsn, *flags, file)
+    await _program("pg_restore", dsn, *flags, file)
+    await migrate_all(dsn, passwords)
+    return await settle(dsn)
 
 
 def at_database(dsn: str, database: str) -> str:
@@ -82,8 +134,11 @@ def at_database(dsn: str, database: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, f"/{database}", parts.query, ""))
 
 
-def _program(name: str, dsn: str, *arguments: str | Path) -> None:
-    """Run one of Postgres' programs on the database of *dsn*; its login goes by environment."""
+async def _program(name: str, dsn: str, *arguments: str | Path, held: tuple[int, ...] = ()) -> str:
+    """Run one of Postgres' programs on the database of *dsn*; returns what it prints.
+
+    Its login goes by environment. It inherits the descriptors *held*.
+    """
     parts = urlsplit(dsn)
     asked = {key: values[0] for key, values in parse_qs(parts.query).items()}
     env = own_environment() | {
@@ -93,26 +148,45 @@ def _program(name: str, dsn: str, *arguments: str | Path) -> None:
         "PGPASSWORD": unquote(parts.password or ""),
         "PGDATABASE": parts.path.removeprefix("/"),
     }
-    done = subprocess.run(
-        [binaries() / name, *arguments], env=env, capture_output=True, text=True, check=False
+    process = await create_subprocess_exec(
+        binaries() / name,
+        *arguments,
+        env=env,
+        pass_fds=held,
+        umask=0o077,
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
     )
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise BackupError(f"{name}: {said[0]}")
+    try:
+        printed, errors = await process.communicate()
+    finally:
+        if process.returncode is None:  # we are stopped: so is it
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        lines = errors.decode(errors="replace").strip().splitlines() or ["it gives no reason"]
+        raise BackupError(f"{name}: {lines[0]}")
+    return printed.decode(errors="replace")
 
 
 async def _save(data_dir: Path, url: str | None, file: Path) -> None:
     if url is not None:
-        await asyncio.to_thread(save, url, file)
+        await save(url, file)
         return
     async with borrowed_database(data_dir) as dsn:
-        await asyncio.to_thread(save, dsn, file)
+        await save(dsn, file)
 
 
 async def _restore(data_dir: Path, url: str | None, file: Path) -> Settled:
-    """Raises `DataDirError` where the system runs."""
-    passwords = local_secrets(data_dir, tuple(service.NAME for service in SERVICES)).passwords
+    """Raises `DataDirError` where the system runs, or has never run."""
+    if url is None:
+        refuse_no_database(data_dir)
+    else:
+        refuse_without(data_dir, data_dir / FILE, FILE)
     with lock_data_dir(data_dir):
+        passwords = local_secrets(data_dir, tuple(service.NAME for service in SERVICES)).passwords
         if url is not None:
             return await restore(url, file, passwords)
         postgres = EmbeddedPostgres(data_dir / POSTGRES)
@@ -122,25 +196,48 @@ async def _restore(data_dir: Path, url: str | None, file: Path) -> Settled:
             await asyncio.to_thread(postgres.stop)
 
 
-def main() -> int:
-    """The command line; returns the exit status."""
+def _arguments() -> argparse.Namespace:
     top = argparse.ArgumentParser(prog="python -m services.backup", description="Save or restore.")
     top.add_argument("command", choices=("save", "restore"))
-    top.add_argument("file", type=Path)
+    top.add_argument("file", metavar="FILE")
     options = top.parse_args()
+    if not options.file:
+        top.error(f"{options.command}: name the file, like FILE=today.backup")
+    options.file = Path(options.file).absolute()
+    try:
+        if options.command == "save":
+            # Where it is a link, what it leads to is replaced, and the link stays.
+            options.file = Path(os.path.realpath(options.file))
+            refuse_no_place(options.file)
+        else:
+            refuse_no_file(options.file)
+    except (BackupError, OSError) as error:
+        top.error(str(error))
+    return options
+
+
+def main() -> int:
+    """The command line; returns the exit status."""
+    options = _arguments()
     settings = Settings(os.environ)
     data_dir = Path(settings.text("DATA_DIR", ".data")).absolute()
-    url, file = settings.text("DATABASE_URL"), options.file.absolute()
+    url, file = settings.text("DATABASE_URL"), options.file
     try:
-        if options.command == "restore" and not file.is_file():
-            top.error(f"{file} is not there")
         if options.command == "save":
             asyncio.run(_save(data_dir, url, file))
             print(f"saved to {file}")
         else:
             print(f"restored; {told(asyncio.run(_restore(data_dir, url, file)))}")
-    except (BackupError, DataDirError, EmbeddedPostgresError, MigrationError, OSError) as error:
+    except (BackupError, DataDirError, EmbeddedPostgresError, MigrationError) as error:
         print(f"docker-job backup: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("docker-job backup: stopped; nothing was replaced", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not (is_transient(error) or is_not_ours(error)):
+            raise
+        print(f"docker-job backup: {mask(str(error)) or type(error).__name__}", file=sys.stderr)
         return 1
     return 0
 

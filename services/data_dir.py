@@ -32,6 +32,26 @@ def make_private_dir(path: Path) -> None:
     path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, exist_ok=True)
 
 
+def refuse_without(data_dir: Path, needed: Path, what: str) -> None:
+    """Raises `DataDirError` unless *needed*, a file within `data_dir`, is there: it holds *what*.
+
+    Creates nothing. For commands that work on what `make run` has made, and would otherwise make
+    an empty one where they are pointed at a wrong directory.
+    """
+    try:
+        if needed.is_file():
+            return
+    except OSError as error:
+        raise DataDirError(f"{needed} cannot be read: {error.strerror}.") from error
+    missing = needed if data_dir.is_dir() else data_dir
+    message = (
+        f"There is no {what} in the data directory {data_dir} ({missing} is not there): set "
+        "DOCKER_JOB_DATA_DIR to the directory that docker-job runs on, or start docker-job once "
+        "to make it."
+    )
+    raise DataDirError(message)
+
+
 @contextmanager
 def lock_data_dir(data_dir: Path) -> Iterator[None]:
     """Holds `data_dir` for this process alone until the block (or the process) ends.

@@ -26,10 +26,10 @@ import services.scheduler.config as scheduler_config
 import services.scheduler.service as scheduler_service
 from services.api import key_commands
 from services.api.server import CannotListen, HttpServer, bind, check_exposure, http_server
-from services.data_dir import DataDirError, lock_data_dir, make_private_dir
+from services.data_dir import DataDirError, lock_data_dir, make_private_dir, refuse_without
 from services.embedded_database import POSTGRES, borrowed_database
 from services.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
-from services.local_secrets import LocalSecrets, local_secrets
+from services.local_secrets import FILE, LocalSecrets, local_secrets
 from services.migrate import SERVICES, TOPOLOGY, migrate_all, service_dsn
 from services.start_block import start_block
 from shared.adapters import ComputePlace, open_bus, open_compute, open_notices, read_runtime
@@ -198,12 +198,21 @@ async def serve(setup: Setup, sock: socket.socket, say: Callable[[str], None]) -
 
 
 async def keys(setup: Setup, arguments: argparse.Namespace) -> int:
-    """Run a `keys` command on the embedded database, whether the system runs now or not."""
+    """Run a `keys` command on the embedded database, whether the system runs now or not.
+
+    A first key may be created before the first start; there is none to list or revoke then.
+    """
+    create = arguments.command == "create"
+    if create:
+        make_private_dir(setup.data_dir)
+    else:
+        refuse_without(setup.data_dir, setup.data_dir / FILE, FILE)
     secrets = local_secrets(setup.data_dir, tuple(service.NAME for service in SERVICES))
     async with contextlib.AsyncExitStack() as stack:
         admin_dsn = setup.database_url
         if not admin_dsn:
-            admin_dsn = await stack.enter_async_context(borrowed_database(setup.data_dir))
+            database = borrowed_database(setup.data_dir, create=create)
+            admin_dsn = await stack.enter_async_context(database)
         await migrate_all(admin_dsn, secrets.passwords)
         dsn = service_dsn(admin_dsn, "api", secrets.passwords["api"])
         db = await open_database(dsn, "api", RealClock(), connections=2)
@@ -218,7 +227,6 @@ def main() -> int:
         configure(settings.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")))
         setup = read_setup(settings)
         if sys.argv[1:2] == ["keys"]:
-            make_private_dir(setup.data_dir)
             return asyncio.run(keys(setup, key_commands.parser().parse_args(sys.argv[2:])))
         with lock_data_dir(setup.data_dir), bind(setup.host, setup.port) as sock:
             uvloop.run(serve(setup, sock, lambda text: print(text, flush=True)))

@@ -5,16 +5,28 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from services.data_dir import DataDirError, lock_data_dir
+from services.data_dir import DataDirError, lock_data_dir, refuse_without
 from services.embedded_postgres import EmbeddedPostgres
 
 POSTGRES = "postgres"
 """Its directory within the data directory."""
 
 
+def refuse_no_database(data_dir: Path) -> None:
+    """Raise `DataDirError` where *data_dir* has no embedded database; creates nothing."""
+    cluster = data_dir / POSTGRES / "pgdata"  # as in services/postgres_cluster.py
+    refuse_without(data_dir, cluster / "PG_VERSION", "embedded database")
+
+
 @contextlib.asynccontextmanager
-async def borrowed_database(data_dir: Path) -> AsyncIterator[str]:
-    """The superuser's DSN while the block runs. Raises `EmbeddedPostgresError`."""
+async def borrowed_database(data_dir: Path, *, create: bool = False) -> AsyncIterator[str]:
+    """The superuser's DSN while the block runs.
+
+    Raises `DataDirError` where there is no database, unless it is to *create* one, and
+    `EmbeddedPostgresError` where it does not start.
+    """
+    if not create:
+        refuse_no_database(data_dir)
     postgres = EmbeddedPostgres(data_dir / POSTGRES)
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(DataDirError):  # held: the system runs, and keeps its Postgres

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from services.data_dir import DataDirError, lock_data_dir
+from services.data_dir import DataDirError, lock_data_dir, refuse_without
 from services.local_secrets import FILE
 from shared.config import Settings
 
@@ -51,6 +51,7 @@ def main() -> int:
     options = top.parse_args()
     data_dir = Path(Settings(os.environ).text("DATA_DIR", ".data")).absolute()
     try:
+        refuse_without(data_dir, data_dir / FILE, FILE)
         with lock_data_dir(data_dir):
             rotate(data_dir / FILE, secrets_key=options.secrets_key)
     except (DataDirError, OSError) as error:

@@ -2,6 +2,7 @@
 
     Database.transaction()   one connection, one transaction; `now` is fixed when it begins
     is_transient(error)      the database's fault or another transaction's, never the statement's
+    is_not_ours(error)       a server that answers, without the login or the tables of docker-job
 
 Every statement runs with the service's own role and its schema as the search path, so no SQL names
 a schema.
@@ -70,6 +71,24 @@ def is_transient(error: BaseException) -> bool:
         # Of the client's own complaints only "connection is closed" and "pool is closing" pass.
         return "clos" in str(error)
     return isinstance(error, _TRANSIENT)
+
+
+_NOT_OURS: tuple[type[BaseException], ...] = (
+    asyncpg.InvalidAuthorizationSpecificationError,  # no such role, or another password
+    asyncpg.InvalidCatalogNameError,  # no such database
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.InsufficientPrivilegeError,
+)
+
+
+def is_not_ours(error: BaseException) -> bool:
+    """Whether the server answers, but has not what the migration makes there.
+
+    The database, role, schema or table is missing, or they are another deployment's.
+    """
+    return isinstance(error, _NOT_OURS)
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,15 @@ mount_data() {
   resize2fs "$device" >/dev/null 2>&1 || true # larger than it was, perhaps
 }
 
+# On the volume of a snapshot that is of something else, Postgres would begin anew with an empty database.
+refuse_snapshot_without_data() {
+  if [[ -z ${DATA_SNAPSHOT:-} || -s $DATA_DIR/postgres/PG_VERSION ]]; then
+    return
+  fi
+  say "$DATA_SNAPSHOT holds no database of docker-job: deploy again with --from-snapshot and another one" >&2
+  return 1
+}
+
 make_directories() {
   mkdir -p "$DATA_DIR"/{postgres,rabbitmq,secrets/{postgres,rabbitmq,api,scheduler,launcher,reaper}}
 }
@@ -225,6 +234,7 @@ main() {
   install_packages
   mount_data
   stay
+  refuse_snapshot_without_data
   make_directories
   write_secrets
   write_sessions

@@ -5,6 +5,7 @@ import asyncio
 import os
 import sys
 
+from services.data_dir import DataDirError
 from services.deadletters import command_line
 from services.deadletters.commands import AWAY, Desk, Say
 from services.deadletters.mailboxes import opened
@@ -39,7 +40,7 @@ def main() -> int:
     configure("warning")
     try:
         return asyncio.run(run(Settings(os.environ), arguments, _say, _warn))
-    except (BadSetting, EmbeddedPostgresError) as error:
+    except (BadSetting, DataDirError, EmbeddedPostgresError) as error:
         _warn(str(error))
         return EXIT_SETTING
     except BrokenPipeError:  # `… list | head`

@@ -24,8 +24,9 @@ EPILOG = """\
 
 under compose: docker compose run --rm deadletters list
 
-exit status: 0 done, 1 nothing fits an id, 2 wrong arguments, 69 database or broker away,
-78 a setting is missing or wrong
+exit status: 0 done, 1 nothing fits an id, 2 wrong arguments, 69 not every place could be looked
+into (database or broker out of reach, schema missing), 78 a setting is missing or wrong, or there
+is no data directory
 """
 
 

@@ -1,11 +1,11 @@
 """The four commands over the mailboxes of the services.
 
-What is away (the broker, in the middle of things) is said, the rest is done, and the exit status
-tells.
+A place that cannot be looked into (a schema that is missing, the broker) is named, the rest is
+done, and the exit status tells. That there is nothing is said only after a look into every place.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from services.deadletters import showing
@@ -14,6 +14,7 @@ from shared import dead_letters
 from shared.bus.port import BusUnavailable
 from shared.bus.rabbitmq.dead_queue import DeadMessage, DeadQueue, open_dead_queue
 from shared.bus.rabbitmq.topology import DELIVERY_LIMIT
+from shared.db import Connection, Database, Transaction, is_not_ours
 from shared.dead_letters import DeadLetter, Which
 from shared.points import Points
 from shared.wakeups import notify
@@ -26,6 +27,10 @@ SEARCHED = 100_000
 IDENTITY = "deadletters"
 
 Say = Callable[[str], None]
+
+
+class NotLookedInto(Exception):
+    """A service's parked rows cannot be read. The message is one line for a person."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,13 @@ class Desk:
         unseen = 0
         status = DONE
         for box in self.boxes:
-            async with box.db.connection() as conn:
-                parked = await dead_letters.find_parked(conn, box.service, which, limit)
-                unseen += await dead_letters.count_parked(conn, which) - len(parked)
-            letters += parked
+            try:
+                async with _connection(box) as conn:
+                    parked = await dead_letters.find_parked(conn, box.service, which, limit)
+                    unseen += await dead_letters.count_parked(conn, which) - len(parked)
+                letters += parked
+            except NotLookedInto as error:
+                status = self._not_looked_into(error)
             try:
                 async with _dead_queue(box, limit) as queue:
                     letters += [each for each, _ in _matching(box, queue, which)]
@@ -56,7 +64,7 @@ class Desk:
         if letters:
             for line in showing.table(letters):
                 self.say(line)
-        elif status == DONE:
+        elif status == DONE and not unseen:
             self.say("no dead letters")
         if unseen:
             self.say(f"and {unseen} more: see --limit and the filters")
@@ -67,11 +75,16 @@ class Desk:
         found: set[str] = set()
         status = DONE
         for box in self.boxes:
-            async with box.db.connection() as conn:
-                letters = await dead_letters.find_parked(conn, box.service, which, SEARCHED)
+            letters: list[DeadLetter] = []
+            try:
+                async with _connection(box) as conn:
+                    letters += await dead_letters.find_parked(conn, box.service, which, SEARCHED)
+            except NotLookedInto as error:
+                status = self._not_looked_into(error)
             try:
                 async with _dead_queue(box, SEARCHED) as queue:
                     letters += [each for each, _ in _matching(box, queue, which)]
+                    status = self._searched(box, queue) or status
             except BusUnavailable as error:
                 status = self._away(box, error)
             for letter in letters:
@@ -80,13 +93,13 @@ class Desk:
                 found.add(letter.event_id)
                 for line in showing.details(letter):
                     self.say(line)
-        return self._missing(which, found) or status
+        return self._conclude(which, found, status)
 
     async def redrive(self, which: Which) -> int:
         """Hand them to their handlers again."""
 
         async def parked(box: Mailbox) -> list[str]:
-            async with box.db.transaction() as tx:
+            async with _transaction(box) as tx:
                 ids = await dead_letters.redrive_parked(tx, which)
                 if ids:  # sent with the commit: the service looks at once, not after its interval
                     await notify(tx.conn, box.service, IDENTITY, ("retry_parked",))
@@ -101,7 +114,7 @@ class Desk:
         """Give them up."""
 
         async def parked(box: Mailbox) -> list[str]:
-            async with box.db.transaction() as tx:
+            async with _transaction(box) as tx:
                 return await dead_letters.drop_parked(tx, which)
 
         return await self._settle(which, "dropped", parked, DeadQueue.drop)
@@ -117,16 +130,20 @@ class Desk:
         found: set[str] = set()
         status = DONE
         for box in self.boxes:
-            found.update(self._told(done, box, await parked(box)))
+            try:
+                found.update(self._told(done, box, await parked(box)))
+            except NotLookedInto as error:
+                status = self._not_looked_into(error)
             try:
                 async with _dead_queue(box, SEARCHED) as queue:
                     chosen = _matching(box, queue, which)
                     if queue and chosen:
                         await broker(queue, [each for _, each in chosen])
+                    status = self._searched(box, queue) or status
                 found.update(self._told(done, box, [each.event_id for each, _ in chosen]))
             except BusUnavailable as error:
                 status = self._away(box, error)
-        return self._missing(which, found) or status
+        return self._conclude(which, found, status)
 
     def _told(self, done: str, box: Mailbox, ids: Sequence[str]) -> Sequence[str]:
         for event_id in ids:
@@ -137,16 +154,69 @@ class Desk:
         self.warn(f"the broker's {box.service}.dead is out of reach: {showing.plain(str(error))}")
         return AWAY
 
-    def _missing(self, which: Which, found: set[str]) -> int:
-        """Say which ids nothing has; where none was named, say so when there was nothing."""
-        if which.event_ids is None:
-            if not found:
-                self.say("no dead letters that fit")
+    def _not_looked_into(self, error: NotLookedInto) -> int:
+        self.warn(str(error))
+        return AWAY
+
+    def _searched(self, box: Mailbox, queue: DeadQueue | None) -> int:
+        """Say so where the dead queue holds more than was looked through."""
+        if queue is None or not queue.left:
             return DONE
+        self.warn(
+            f"the broker's {box.service}.dead was looked into as far as {SEARCHED} messages, and "
+            f"holds {queue.left} more"
+        )
+        return AWAY
+
+    def _conclude(self, which: Which, found: set[str], status: int) -> int:
+        """Say which ids nothing has; where none was named, say so when there was nothing.
+
+        Returns the exit status: *status*, unless an id is missing everywhere.
+        """
+        if which.event_ids is None:
+            if not found and status == DONE:
+                self.say("no dead letters that fit")
+            return status
         missing = [each for each in which.event_ids if each not in found]
+        where = "" if status == DONE else " in the places that could be looked into"
         for event_id in missing:
-            self.warn(f"no dead letter {event_id}")
-        return NOT_FOUND if missing else DONE
+            self.warn(f"no dead letter {event_id}{where}")
+        return NOT_FOUND if missing and status == DONE else status
+
+
+@contextlib.contextmanager
+def _looking(box: Mailbox) -> Iterator[Database]:
+    """The database of *box*. Raises `NotLookedInto`."""
+    if isinstance(box.db, Exception):
+        raise _not_looked_into(box, box.db) from box.db
+    try:
+        yield box.db
+    except Exception as error:
+        if not is_not_ours(error):
+            raise
+        raise _not_looked_into(box, error) from error
+
+
+def _not_looked_into(box: Mailbox, error: Exception) -> NotLookedInto:
+    return NotLookedInto(
+        f"the parked events of {box.service} could not be looked into "
+        f"({showing.plain(str(error))}): is this the database of docker-job, and has its "
+        "migration run?"
+    )
+
+
+@contextlib.asynccontextmanager
+async def _connection(box: Mailbox) -> AsyncIterator[Connection]:
+    with _looking(box) as db:
+        async with db.connection() as conn:
+            yield conn
+
+
+@contextlib.asynccontextmanager
+async def _transaction(box: Mailbox) -> AsyncIterator[Transaction]:
+    with _looking(box) as db:
+        async with db.transaction() as tx:
+            yield tx
 
 
 @contextlib.asynccontextmanager

@@ -11,32 +11,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from services.embedded_database import POSTGRES, borrowed_database
+from services.data_dir import refuse_without
+from services.embedded_database import borrowed_database, refuse_no_database
 from services.local_secrets import FILE, local_secrets
 from services.migrate import service_dsn
 from services.service_secrets import known_secret
 from shared.address import with_login
 from shared.clock import RealClock
 from shared.config import BadSetting, Settings
-from shared.db import Database, open_database
+from shared.db import Database, is_not_ours, open_database
 
 RABBITMQ = ("amqp", "amqps")
 
 
 @dataclass(frozen=True)
 class Mailbox:
-    """One service's parked rows and, where the bus is RabbitMQ, its dead queue."""
+    """One service's parked rows and, where the bus is RabbitMQ, its dead queue.
+
+    *db* is the error where the database does not let the service in.
+    """
 
     service: str
-    db: Database
+    db: Database | Exception
     bus_url: str | None
 
 
 @contextlib.asynccontextmanager
 async def opened(settings: Settings, names: Sequence[str]) -> AsyncIterator[list[Mailbox]]:
-    """The mailboxes of *names*; none where nothing has ever run here.
+    """The mailboxes of *names*, all of them.
 
-    Raises `BadSetting`, `EmbeddedPostgresError`, and what asyncpg raises where it cannot connect.
+    Raises `DataDirError` where nothing has ever run here, `BadSetting`, `EmbeddedPostgresError`,
+    and what asyncpg raises where the database is out of reach.
     """
     async with contextlib.AsyncExitStack() as stack:
         if _in_containers(settings, names):
@@ -45,11 +50,21 @@ async def opened(settings: Settings, names: Sequence[str]) -> AsyncIterator[list
             logins = await _local_logins(settings, names, stack)
         boxes = []
         for name, dsn, bus_url in logins:
-            db = await open_database(dsn, name, RealClock(), connections=1)
-            stack.push_async_callback(db.close)
+            db = await _open(dsn, name)
+            if isinstance(db, Database):
+                stack.push_async_callback(db.close)
             rabbitmq = bus_url is not None and urlsplit(bus_url).scheme in RABBITMQ
             boxes.append(Mailbox(name, db, bus_url if rabbitmq else None))
         yield boxes
+
+
+async def _open(dsn: str, name: str) -> Database | Exception:
+    try:
+        return await open_database(dsn, name, RealClock(), connections=1)
+    except Exception as error:
+        if not is_not_ours(error):
+            raise
+        return error  # the others may let us in
 
 
 Login = tuple[str, str, str | None]
@@ -98,8 +113,9 @@ async def _local_logins(
     settings: Settings, names: Sequence[str], stack: contextlib.AsyncExitStack
 ) -> list[Login]:
     data_dir, admin_dsn = _data_dir(settings), settings.text("DATABASE_URL")
-    if not (data_dir / FILE).exists() or not (admin_dsn or (data_dir / POSTGRES).exists()):
-        return []  # and looking makes nothing
+    if not admin_dsn:
+        refuse_no_database(data_dir)
+    refuse_without(data_dir, data_dir / FILE, FILE)  # looking makes nothing
     passwords = local_secrets(data_dir, tuple(names)).passwords
     if not admin_dsn:
         admin_dsn = await stack.enter_async_context(borrowed_database(data_dir))

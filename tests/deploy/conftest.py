@@ -15,6 +15,8 @@ import pytest
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from moto.ssm.models import Parameter, ssm_backends
 
+from tests.deploy.strict_moto import be_strict
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
@@ -82,8 +84,9 @@ class MotoCloud:
 
 
 @pytest.fixture
-def aws() -> Iterator[MotoCloud]:
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[MotoCloud]:
     """An empty account with a default VPC, and Canonical's images, which moto does not know."""
+    be_strict(monkeypatch)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -123,6 +123,22 @@ def test_a_stack_that_is_being_updated_is_not_destroyed(aws: MotoCloud) -> None:
     assert "is being updated now" in line
 
 
+@pytest.mark.parametrize("snapshot", ["snap-0123456789abcdef0", "no-snapshot"])
+def test_a_snapshot_that_is_not_there_is_named(aws: MotoCloud, snapshot: str) -> None:
+    line = refusal_of(aws.deploy(*ALLOW, "--from-snapshot", snapshot))
+    assert line == f"deploy: There is no snapshot {snapshot} in us-east-1."
+
+
+def test_a_snapshot_that_is_not_complete_is_refused() -> None:
+    account, stub = stubbed("ec2")
+    for state in ("pending", "completed"):
+        stub.add_response("describe_snapshots", {"Snapshots": [{"State": state}]})
+    with stub:
+        with pytest.raises(Refusal, match="wait until it is completed"):
+            place.refuse_no_snapshot(account, "snap-1")
+        place.refuse_no_snapshot(account, "snap-1")
+
+
 def test_https_needs_both_its_halves(aws: MotoCloud) -> None:
     line = refusal_of(aws.deploy(*ALLOW, "--domain", "jobs.example.com"))
     assert "HTTPS needs both" in line

@@ -95,6 +95,34 @@ def test_a_dry_run_shows_what_it_would_make_and_makes_nothing(aws: MotoCloud) ->
     assert aws.client("s3").list_buckets()["Buckets"] == []
 
 
+WARNING = "API keys and secrets travel in clear"
+
+
+@pytest.mark.parametrize("allow", ["203.0.113.0/24", "203.0.113.7/32", "10.0.0.0/8"])
+@pytest.mark.parametrize("dry", [("--dry-run",), ()])
+def test_without_a_certificate_it_warns_that_keys_and_secrets_travel_in_clear(
+    aws: MotoCloud, allow: str, dry: tuple[str, ...]
+) -> None:
+    run = aws.deploy(*dry, "--allow", allow)
+    assert run.returncode == 0, run.stderr
+    [line] = run.stderr.splitlines()
+    assert WARNING in line
+    assert "--domain" in line
+    assert "--certificate" in line
+
+
+def test_it_warns_at_each_update_too(aws: MotoCloud) -> None:
+    assert WARNING in aws.deploy(*ALLOW).stderr
+    assert WARNING in aws.deploy("--instance-type", "t3.medium").stderr
+
+
+def test_with_a_certificate_it_does_not_warn(aws: MotoCloud) -> None:
+    asked = aws.client("acm").request_certificate(DomainName="jobs.example.com")
+    https = ("--domain", "jobs.example.com", "--certificate", asked["CertificateArn"])
+    assert aws.deploy("--allow", "0.0.0.0/0", *https).stderr == ""
+    assert aws.deploy("--dry-run").stderr == "", "what was chosen once stays"
+
+
 def test_the_services_instance_does_not_bear_the_tag_for_which_the_reaper_ends_instances(
     aws: MotoCloud,
 ) -> None:

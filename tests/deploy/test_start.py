@@ -121,6 +121,17 @@ def test_a_volume_with_data_that_nobody_knows_is_left_alone(device: Path) -> Non
     assert b"somebody's data" in device.read_bytes()
 
 
+def test_a_snapshot_without_a_database_of_ours_is_refused(tmp_path: Path) -> None:
+    check = f"DATA_DIR={tmp_path} DATA_SNAPSHOT={{}} refuse_snapshot_without_data"
+    assert step(check.format("")).returncode == 0
+    refused = step(check.format("snap-1"))
+    assert refused.returncode == 1
+    assert "snap-1 holds no database of docker-job" in refused.stderr
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "PG_VERSION").write_text("17\n")
+    assert step(check.format("snap-1")).returncode == 0
+
+
 def test_the_start_script_is_sound_bash() -> None:
     for script in (ROOT / "deploy").rglob("*.sh"):
         assert subprocess.run(["bash", "-n", script], check=False).returncode == 0, script

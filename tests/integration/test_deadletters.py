@@ -27,7 +27,7 @@ from shared.events import JobCancelled, JobScheduled, Requirements
 from shared.points import EXIT_STATUS
 from tests import broker_room
 from tests.broker_room import Room, migrated_room
-from tests.conftest import PASSWORDS
+from tests.conftest import PASSWORDS, at_database
 from tests.rabbitmq_server import RabbitServer, free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -276,8 +276,106 @@ async def test_a_database_that_is_away_is_one_line_and_status_69(tool: Tool) -> 
 
 def test_where_nothing_has_run_it_says_so_and_makes_nothing(tmp_path: Path) -> None:
     done = command({"DOCKER_JOB_DATA_DIR": str(tmp_path / "data")}, "list")
-    assert (done.returncode, done.stdout) == (0, "no dead letters\n")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "DOCKER_JOB_DATA_DIR" in done.stderr
     assert not (tmp_path / "data").exists()
+
+
+# -- places that cannot be looked into -------------------------------------------------------------
+
+
+def not_looked_into(tool: Tool, *services: str) -> bool:
+    """Whether these were named, each in one line, and nobody was told that there is nothing."""
+    named = [each.split(" could not be looked into")[0] for each in tool.warned]
+    nothing = [each for each in tool.said if each.startswith("no dead letters")]
+    return named == [f"the parked events of {name}" for name in services] and not nothing
+
+
+COMMANDS = (
+    ("list",),
+    ("redrive", "--all"),
+    ("drop", "--all", "--service", "launcher"),
+)
+
+
+@pytest.mark.parametrize("arguments", COMMANDS)
+@pytest.mark.parametrize(
+    "statement", ["DROP SCHEMA launcher CASCADE", "DROP TABLE launcher.parked"]
+)
+async def test_a_service_that_was_not_migrated_is_named(
+    tool: Tool, database_url: str, arguments: tuple[str, ...], statement: str
+) -> None:
+    conn = await connect(database_url)
+    await conn.execute(statement)
+    await conn.close()
+    assert await tool(*arguments) == 69
+    assert not_looked_into(tool, "launcher")
+    assert "has its migration run?" in tool.warned[0]
+
+
+async def test_what_the_other_services_have_is_shown_all_the_same(
+    tool: Tool, dbs: dict[str, Database], database_url: str
+) -> None:
+    message = cancelled(1)
+    await park(dbs["api"], message, "ValueError: no")
+    conn = await connect(database_url)
+    await conn.execute("DROP SCHEMA launcher CASCADE")
+    await conn.close()
+    assert await tool("list") == 69
+    assert message.event_id in tool.text
+    assert await tool("show", message.event_id) == 69
+    assert message.event_id in tool.text
+    assert await tool("list", "--service", "reaper") == 0
+    assert tool.said == ["no dead letters"]
+    assert await tool("redrive", message.event_id) == 69
+    assert tool.said == [f"redriven api {message.event_id}"]
+    assert await tool("drop", message.event_id) == 69
+    assert tool.said == [f"dropped api {message.event_id}"]
+
+
+async def test_an_id_that_may_be_where_it_could_not_look_is_not_said_to_be_missing(
+    tool: Tool, database_url: str
+) -> None:
+    conn = await connect(database_url)
+    await conn.execute("DROP SCHEMA launcher CASCADE")
+    await conn.close()
+    missing = wire.new_id()
+    for name in ("show", "redrive", "drop"):
+        assert await tool(name, missing) == 69
+        assert f"no dead letter {missing} in the places that could be looked into" in tool.warned
+    assert await tool("show", missing, "--service", "api") == 1
+    assert tool.warned == [f"no dead letter {missing}"]
+
+
+@pytest.mark.parametrize("name", ["template1", "there_is_none"])
+async def test_in_the_wrong_database_no_place_was_looked_into(
+    tool: Tool, database_url: str, name: str
+) -> None:
+    tool.environ["DOCKER_JOB_DATABASE_URL"] = at_database(database_url, name)
+    assert await tool("list") == 69
+    assert not_looked_into(tool, *PASSWORDS)
+
+
+async def test_a_login_that_the_database_refuses_is_named(tool: Tool, tmp_path: Path) -> None:
+    (tmp_path / "reaper" / "database_password").write_text("of-another-deployment")
+    assert await tool("list") == 69
+    assert not_looked_into(tool, "reaper")
+    assert "of-another-deployment" not in tool.warned[0]
+
+
+async def test_without_an_address_of_the_database_the_setting_is_named(tool: Tool) -> None:
+    del tool.environ["DOCKER_JOB_DATABASE_URL"]
+    with pytest.raises(BadSetting, match="DATABASE_URL"):
+        await tool("list")
+
+
+async def test_without_the_broker_nothing_is_said_to_be_missing(tool: Tool) -> None:
+    tool.environ["DOCKER_JOB_BUS_URL"] = f"amqp://127.0.0.1:{free_port()}/"
+    missing = wire.new_id()
+    assert await tool("show", missing) == 69
+    assert f"no dead letter {missing} in the places that could be looked into" in tool.warned
+    assert await tool("redrive", "--all") == 69
+    assert tool.said == []
 
 
 # -- the broker's own dead letters -----------------------------------------------------------------

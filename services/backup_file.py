@@ -1,0 +1,113 @@
+"""The file of a backup: written beside its place, verified, then moved there in one step.
+
+A save that fails, is interrupted or killed leaves the former file as it was. What a killed one has
+left beside it bears the name `<file>.<random>.part`, and the next save of that file removes it.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from services.migrate import SERVICES
+
+PART = ".part"
+
+Table = tuple[str, str]
+"""Schema and name."""
+
+NEEDED: frozenset[Table] = frozenset(
+    (service.NAME, table) for service in SERVICES for table in ("outbox", "inbox", "parked")
+) | {("migrations", "applied")}
+"""What a database of docker-job has had since its first release."""
+
+# A line of `pg_restore --list`: id; two object ids, the kind, schema, name, owner.
+_TABLE_DATA = re.compile(r"^\d+; \d+ \d+ TABLE DATA (\S+) (\S+)(?: |$)", re.MULTILINE)
+
+
+class BackupError(Exception):
+    """It cannot be saved or restored. The message is one sentence for a person."""
+
+
+def refuse_no_place(file: Path) -> None:
+    """Raise `BackupError` where no file can be put at *file*."""
+    if file.is_dir():
+        raise BackupError(f"{file} is a directory: name a file in it")
+    if file.exists() and not file.is_file():
+        raise BackupError(f"{file} is not a regular file: name another one")
+    if not file.parent.is_dir():
+        raise BackupError(f"{file.parent} is not a directory: make it, or name another file")
+
+
+def refuse_no_file(file: Path) -> None:
+    """Raise `BackupError` where *file* cannot be a backup at all."""
+    if not file.exists():
+        raise BackupError(f"{file} is not there")
+    if not file.is_file():
+        raise BackupError(f"{file} is not a regular file")
+    if file.stat().st_size == 0:
+        raise BackupError(f"{file} is empty")
+
+
+@contextlib.contextmanager
+def written_beside(file: Path) -> Iterator[tuple[int, Path]]:
+    """The descriptor and path of a new file beside *file*, for its owner alone.
+
+    It is synced and takes the place of *file* where the block ends, and is removed where it raises.
+    Raises `BackupError` where it cannot be written.
+    """
+    _remove_leftovers(file)
+    try:
+        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}.", suffix=PART)
+    except OSError as error:
+        raise BackupError(f"{file} cannot be written: {error.strerror}") from error
+    beside = Path(name)
+    try:
+        # Held until the last process that writes to it has ended: not a leftover until then.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield descriptor, beside
+        os.fsync(descriptor)
+        beside.replace(file)
+        _sync_directory(file.parent)
+    finally:
+        beside.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _remove_leftovers(file: Path) -> None:
+    """Remove what killed saves of *file* have left, but not what another one writes just now."""
+    leftover = re.compile(re.escape(f"{file.name}.") + r"\w{8}" + re.escape(PART))
+    for each in [each for each in file.parent.iterdir() if leftover.fullmatch(each.name)]:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(each, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                each.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def tables_listed(listing: str) -> set[Table]:
+    """The tables whose rows are in the dump that `pg_restore --list` described so."""
+    return {(schema, name) for schema, name in _TABLE_DATA.findall(listing)}
+
+
+def refuse_missing(what: str, needed: Iterable[Table], found: set[Table]) -> None:
+    """Raise `BackupError`, with what is missing, unless *found* has all that is *needed*."""
+    missing = sorted(set(needed) - found)
+    if missing:
+        schemas = ", ".join(dict.fromkeys(schema for schema, _ in missing))
+        raise BackupError(
+            f"{what}: of the schemas {schemas} tables are missing, like {'.'.join(missing[0])}"
+        )

@@ -1,0 +1,86 @@
+"""moto where it is too lenient, made as strict as AWS: deleting a stack with a hosted zone.
+
+Route 53 deletes no zone that holds records other than its own SOA and NS (`HostedZoneNotEmpty`,
+https://docs.aws.amazon.com/Route53/latest/APIReference/API_DeleteHostedZone.html). CloudFormation
+asks it to, and where it is refused the stack ends in DELETE_FAILED, from which it can be deleted
+again. moto's CloudFormation never asks, and has no such state. Route 53 also deletes a record only
+where every value is given as it is; moto compares none.
+"""
+
+from typing import Any
+
+import pytest
+from moto.cloudformation.models import CloudFormationBackend, Event, Stack
+from moto.route53.exceptions import Route53ClientError
+from moto.route53.models import FakeZone, RecordSet, Route53Backend, route53_backends
+
+
+def be_strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patch moto for the rest of the test."""
+    delete_stack = CloudFormationBackend.delete_stack
+    change_records = Route53Backend.change_resource_record_sets
+
+    def delete_or_fail(self: CloudFormationBackend, name_or_stack_id: str) -> None:
+        stack = self.stacks.get(name_or_stack_id)
+        if stack is None:
+            delete_stack(self, name_or_stack_id)  # finds its id, and calls this again
+            return
+        try:
+            delete_stack(self, name_or_stack_id)
+        except Exception as error:  # noqa: BLE001 - as CloudFormation, whatever the cause
+            _fail(stack, error)
+            self.stacks[stack.stack_id] = stack
+
+    def change_exactly(self: Route53Backend, zoneid: str, changes: list[dict[str, Any]]) -> None:
+        zone = self.get_hosted_zone(zoneid)
+        for change in changes:
+            if change["Action"] == "DELETE":
+                _require_exactly(zone, change["ResourceRecordSet"])
+        change_records(self, zoneid, changes)
+
+    monkeypatch.setattr(CloudFormationBackend, "delete_stack", delete_or_fail)
+    monkeypatch.setattr(Route53Backend, "change_resource_record_sets", change_exactly)
+    monkeypatch.setattr(FakeZone, "delete", _delete_zone, raising=False)
+
+
+def _delete_zone(zone: FakeZone, account_id: str, _region: str) -> None:
+    backend = route53_backends[account_id]["aws"]
+    if zone.resource_id in backend.zones:
+        backend.delete_hosted_zone(zone.resource_id)
+
+
+def _fail(stack: Stack, error: Exception) -> None:
+    """What could not be deleted stays, and says why; the rest of the stack is gone."""
+    resources = stack.resource_map
+    left = [name for name in resources._resource_json_map if name in resources._parsed_resources]
+    resources._resource_json_map = {name: resources._resource_json_map[name] for name in left}
+    for name in left:
+        resource: Any = resources._parsed_resources[name]
+        if isinstance(resource, FakeZone):
+            stack.events.append(
+                Event(
+                    stack_id=stack.stack_id,
+                    stack_name=stack.name,
+                    logical_resource_id=name,
+                    physical_resource_id=resource.resource_id,
+                    resource_type="AWS::Route53::HostedZone",
+                    resource_status="DELETE_FAILED",
+                    resource_status_reason=str(error),
+                    resource_properties=None,
+                )
+            )
+    stack.status = "DELETE_FAILED"
+    stack._add_stack_event("DELETE_FAILED", f"The following resource(s) failed to delete: {left}.")
+
+
+def _require_exactly(zone: FakeZone, wanted: dict[str, Any]) -> None:
+    """Raises as Route 53 does where no record of *zone* has all of these values."""
+    name = wanted["Name"].rstrip(".") + "."
+    values = sorted(each["Value"] for each in wanted.get("ResourceRecords", []))
+    if not any(_values(each) == (name, wanted["Type"], values) for each in zone.rrsets):
+        message = f"[Tried to delete resource record set [name='{name}'] but it was not found]"
+        raise Route53ClientError("InvalidChangeBatch", message)
+
+
+def _values(record: RecordSet) -> tuple[str, str, list[str]]:
+    return record.name, str(record.type), sorted(record.records)
