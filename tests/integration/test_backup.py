@@ -134,6 +134,14 @@ def test_a_directory_without_a_database_is_refused_and_left_as_it_is(
     assert untouched(good)
 
 
+def test_a_first_key_may_be_created_before_the_first_start(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    keys = ("services.embedded", "keys")
+    made = run(*keys, "create", "--name", "me", DATA_DIR=str(data))
+    assert made.stdout.startswith("djk_"), made.stderr
+    assert made.stdout.split("_")[1] in run(*keys, "list", DATA_DIR=str(data)).stdout
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A data directory with secrets and a cluster, in which nothing was migrated yet."""
