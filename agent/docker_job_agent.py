@@ -62,7 +62,11 @@ CREATE_SECONDS = 120.0  # docker create may unpack layers
 PULL_TRIES = 3
 LOGIN_SECONDS = 60.0
 KILL_SECONDS = 15.0  # from SIGKILL until we no longer wait to see the container gone
-FLUSH_TRIES = 8  # last logs: answered refusals (5xx) before the callback goes first
+FLUSH_TRIES = 8  # last logs: answers that name no outage before the callback goes first
+BACK_PRESSURE_SECONDS = 30.0  # how long an API that takes no reports may keep a container waiting
+ROOM_LOOK_SECONDS = 1.0  # how often whoever waits for room looks whether its child has ended
+IDLE_SECONDS = 3600.0
+LAST_LINES_SECONDS = 10.0  # for the last lines and the exit code of an attempt that is over
 LAST_RESORT_SECONDS = 30.0  # after the maximum lifetime: the kernel ends this process
 BACKOFF_BASE_SECONDS = 0.1
 BACKOFF_CAP_SECONDS = 10.0
@@ -75,8 +79,10 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 MAX_LINE_CHARACTERS = 16 * 1024
 MAX_BATCH_LINES = 1000
 MAX_BATCH_BYTES = 128 * 1024
-MAX_UNSENT_LINES = 20_000
+MAX_UNSENT_LINES = 100_000
 MAX_UNSENT_BYTES = 4 * 1024 * 1024
+READ_BYTES = 16 * 1024
+OWN_STREAM = "docker-job"  # of the lines that are not the container's
 MAX_ERROR_CHARACTERS = 8 * 1024
 PIDS_LIMIT = 4096
 
@@ -324,9 +330,24 @@ def is_heard(status: int) -> bool:
     return status < 500 and status not in (408, 425, 429)
 
 
+def is_outage(status: int) -> bool:
+    """Whether an answer says that the API cannot work now, so that no other call would be heard."""
+    return status in (408, 425, 429, 502, 503, 504)
+
+
 def is_over(status: int) -> bool:
     """Whether the API says that this attempt, or our token, counts no more."""
     return status in (401, 403, 409)
+
+
+def read_over(answer: object) -> tuple[str | None, bool]:
+    """What the attempt ended for, and whether lines or exit code were kept nevertheless.
+
+    Without a cause nothing is kept: the token counts no more.
+    """
+    body: dict[str, Any] = answer if isinstance(answer, dict) else {}
+    cause = body.get("cause")
+    return (cause if isinstance(cause, str) else None), body.get("kept") is True
 
 
 def read_claim(answer: object) -> tuple[Job, Settings]:
@@ -500,6 +521,15 @@ def decide_last_word(
         code.pop("for_good", None)
         return {"schedule": "", "stopped": True, **code} if outcome.stopped else None
     return {"failed": "", "error_message": error_message(tail, outcome), **code}
+
+
+def decide_exit_word(outcome: Outcome) -> dict[str, Any] | None:
+    """The callback of an attempt that is over: how its container exited; None if nobody knows."""
+    if outcome.exit_code is None or not outcome.stopped:
+        return None
+    if outcome.exit_code == 0:
+        return {"exit_code": 0}
+    return {"failed": "", "error_message": "stopped", "exit_code": outcome.exit_code}
 
 
 def container_name(config: Config) -> str:
@@ -853,62 +883,84 @@ class LineReader:
 class LogBuffer:
     """The lines not yet sent, within bounds, and the last ones of each stream. Not thread-safe.
 
-    Two bounds: what a job may have kept in all (`limit_bytes`), and what we hold in memory while
-    the API does not answer; beyond the second the oldest lines are dropped, since errors come last.
+    The API keeps the first half of `limit_bytes` and, of the rest, the end. So once the first half
+    is taken, lines are left out where newer ones alone fill the limit: the API would not keep them
+    either. The other bound is what we hold in memory. Whoever reads the container's output waits
+    while `is_full`; where that may not be, the oldest lines are dropped beyond twice as much,
+    since errors come last.
     """
 
     def __init__(self, limit_bytes: int, tail_lines: int) -> None:
         self._limit = limit_bytes
-        self._left = limit_bytes
-        self._cut = False
-        self._lines: deque[Line] = deque()
+        self._head_left = limit_bytes // 2
+        self._lines: deque[tuple[int, Line]] = deque()  # each with its size
         self._bytes = 0
+        self._left_out = (0, 0)  # lines and bytes
         self._dropped = 0
+        self.trouble = "the API did not answer"  # why lines are dropped, if they are
         self._tails = {name: deque[str](maxlen=max(1, tail_lines)) for name in ("stdout", "stderr")}
 
     def __len__(self) -> int:
         return len(self._lines)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no more should be read. The room above is for what a read may bring."""
+        return len(self._lines) >= MAX_UNSENT_LINES // 2 or self._bytes >= MAX_UNSENT_BYTES // 2
+
+    @property
+    def has_full_batch(self) -> bool:
+        """Whether there is no reason to wait for more lines before a report."""
+        return len(self._lines) >= MAX_BATCH_LINES or self._bytes >= MAX_BATCH_BYTES
+
     def add(self, line: Line) -> None:
-        """Take one line in; past the limit only a word about it is kept, once."""
+        """Take one line in."""
         self._tails[line.stream].append(line.text)
-        if self._cut:
-            return
         size = size_of(line)
-        if size > self._left:
-            self._cut = True
-            note = f"[docker-job: log limit of {self._limit} bytes reached, the rest is not kept]"
-            line = line._replace(text=note)
-            size = size_of(line)
-        self._left -= size
-        self._lines.append(line)
+        self._lines.append((size, line))
         self._bytes += size
-        self._drop_oldest()
+        while self._head_left <= 0 and self._bytes - self._lines[0][0] >= max(1, self._limit):
+            lines, left_out = self._left_out
+            self._left_out = (lines + 1, left_out + self._remove_oldest())
+        while len(self._lines) > MAX_UNSENT_LINES or self._bytes > MAX_UNSENT_BYTES:
+            self._remove_oldest()
+            self._dropped += 1
 
     def take(self) -> list[Line]:
         """Take the next batch out, oldest first; a note stands where lines had to be dropped."""
         batch: list[Line] = []
         size = 0
         while self._lines and len(batch) < MAX_BATCH_LINES and size < MAX_BATCH_BYTES:
-            line = self._lines.popleft()
-            self._bytes -= size_of(line)
-            size += size_of(line)
+            line_size, line = self._lines.popleft()
+            size += line_size
             batch.append(line)
+        self._bytes -= size
+        self._head_left -= size
         if batch and self._dropped:
-            note = f"[docker-job: {self._dropped} lines dropped, the API did not answer]"
-            batch.insert(0, batch[0]._replace(text=note))
+            note = f"[docker-job: {self._dropped} lines dropped, {self.trouble}]"
+            batch.insert(0, Line(batch[0].at, OWN_STREAM, note))
             self._dropped = 0
         return batch
+
+    def take_left_out(self) -> dict[str, int] | None:
+        """What was left out just before the batch that was taken now."""
+        (lines, size), self._left_out = self._left_out, (0, 0)
+        return {"lines": lines, "bytes": size} if lines else None
+
+    def note_lost(self, lines: int, trouble: str) -> None:
+        """Count *lines* that were taken and will not be kept."""
+        self._dropped += lines
+        self.trouble = trouble
 
     def tail(self) -> list[str]:
         """The last lines of stderr, of stdout if there are none."""
         said = [text for text in self._tails["stderr"] if text.strip()]
         return list(self._tails["stderr"] if said else self._tails["stdout"])
 
-    def _drop_oldest(self) -> None:
-        while len(self._lines) > MAX_UNSENT_LINES or self._bytes > MAX_UNSENT_BYTES:
-            self._bytes -= size_of(self._lines.popleft())
-            self._dropped += 1
+    def _remove_oldest(self) -> int:
+        size, _ = self._lines.popleft()
+        self._bytes -= size
+        return size
 
 
 def size_of(line: Line) -> int:
@@ -921,6 +973,15 @@ class Reporter:
 
     A batch keeps its number until it is heard, so a repeat after a lost answer has no further
     effect.
+
+    While the API takes reports, whoever reads the container's output waits here when too many
+    lines are unsent, and so the container waits too: docker holds about 1 MB for an attached
+    client and then blocks the container's writes (docker/cli, container_attach.md). An API that
+    has taken none for `BACK_PRESSURE_SECONDS` stops no container: then the oldest lines are
+    dropped.
+
+    Where the API says that the attempt is over, it may still keep lines until the container's stop
+    is over (`kept`).
     """
 
     def __init__(self, api: Api, settings: Settings, on_over: Callable[[], None]) -> None:
@@ -931,13 +992,18 @@ class Reporter:
         self._wake = threading.Condition()  # guards all below
         self._phases: deque[str] = deque()
         self._batch: list[Line] = []  # taken out of the buffer, not heard yet
+        self._left_out: dict[str, int] | None = None  # just before that batch
         self._seq = 0
         self._first_unsent_at: float | None = None
         self._next_beat_at = time.monotonic() + settings.heartbeat_seconds
         self._not_before = 0.0
+        self._taken_at = time.monotonic()  # when the API last took a report
         self._failures = 0  # since the API last heard us
-        self._refusals = 0  # of these, the ones that it answered
+        self._refusals = 0  # of these, the ones that name no outage
+        self._over = False  # the attempt is over …
+        self._ended = False  # … and nothing of it is kept any more
         self._closing = False
+        self._relieved = False
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
 
     def start(self) -> None:
@@ -947,17 +1013,43 @@ class Reporter:
     def phase(self, name: str) -> None:
         """Report a phase at once."""
         with self._wake:
-            self._phases.append(name)
-            self._wake.notify()
+            if not self._over:
+                self._phases.append(name)
+                self._wake.notify_all()
 
     def line(self, stream: str, text: str) -> None:
-        """Report a line with the next batch."""
+        """Report a line with the next batch, at once where that is full."""
         line = Line(now_utc().isoformat(), stream, text)
         with self._wake:
+            was_full = self._logs.has_full_batch
             self._logs.add(line)
-            if self._first_unsent_at is None and len(self._logs):
+            if self._first_unsent_at is None:
                 self._first_unsent_at = time.monotonic()
-                self._wake.notify()
+                self._wake.notify_all()
+            elif self._logs.has_full_batch and not was_full:
+                self._wake.notify_all()
+
+    def wait_for_room(self, give_up: Callable[[], bool]) -> None:
+        """Wait while too many lines are unsent and the API takes reports, until `give_up()`."""
+        with self._wake:
+            while self._logs.is_full and self._makes_wait() and not give_up():
+                self._wake.wait(ROOM_LOOK_SECONDS)
+
+    def relieve(self) -> None:
+        """Make nobody wait any more: an engine cannot end a container whose output is not read.
+
+        https://github.com/moby/moby/issues/41827
+        """
+        with self._wake:
+            self._relieved = True
+            self._logs.trouble = "the container was being killed"
+            self._wake.notify_all()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the API has said that nothing of the attempt is kept any more."""
+        with self._wake:
+            return self._ended
 
     def tail(self) -> list[str]:
         """The last lines printed, for an error message."""
@@ -968,8 +1060,12 @@ class Reporter:
         """Send what is left; returns when it is heard, hopeless, or `seconds` have passed."""
         with self._wake:
             self._closing = True
-            self._wake.notify()
+            self._wake.notify_all()
         self._thread.join(seconds)
+
+    def _makes_wait(self) -> bool:
+        silent = time.monotonic() - self._taken_at
+        return not (self._ended or self._relieved) and silent < BACK_PRESSURE_SECONDS
 
     def _run(self) -> None:
         while True:
@@ -978,7 +1074,7 @@ class Reporter:
                     return
             except Exception as error:  # noqa: BLE001 - a fault here must not silence the heartbeat
                 log("reporter fault", error=type(error).__name__)
-                self._note_failure()
+                self._note_failure("the agent failed")
 
     def _send_next(self) -> bool:
         """Wait until something is due and send it; False when there is nothing more to do."""
@@ -986,6 +1082,9 @@ class Reporter:
             while (left := self._due_at() - time.monotonic()) > 0:
                 self._wake.wait(left)
             if self._closing and self._is_done():
+                unsent = len(self._batch) + len(self._logs)
+                if unsent:
+                    log("the last lines were not taken", lines=unsent)
                 return False
             self._fill_batch()
             phase = self._phases[0] if self._phases else None
@@ -994,13 +1093,13 @@ class Reporter:
             answer = self._api.report(phase, logs)
         except UnreachableError as error:
             log("report not heard", trouble=str(error))
-            self._note_failure(answered=False)
+            self._note_failure("the API did not answer", counts=False)
             return True
-        return self._take_answer(answer.status, phase)
+        return self._take_answer(answer, phase)
 
     def _due_at(self) -> float:
-        due = self._next_beat_at
-        if self._phases or self._closing or len(self._logs) >= MAX_BATCH_LINES:
+        due = time.monotonic() + IDLE_SECONDS if self._over else self._next_beat_at
+        if self._phases or self._closing or self._logs.has_full_batch:
             due = 0.0
         elif self._batch or self._first_unsent_at is not None:
             due = min(due, (self._first_unsent_at or 0.0) + self._settings.log_batch_seconds)
@@ -1013,42 +1112,65 @@ class Reporter:
         if self._batch:
             return
         self._batch = self._logs.take()
-        self._seq += 1 if self._batch else 0
+        if self._batch:
+            self._left_out = self._logs.take_left_out()
+            self._seq += 1
         self._first_unsent_at = time.monotonic() if len(self._logs) else None
+        self._wake.notify_all()
 
     def _logs_body(self) -> dict[str, Any] | None:
         if not self._batch:
             return None
-        return {"seq": self._seq, "lines": [line._asdict() for line in self._batch]}
+        body = {"seq": self._seq, "lines": [line._asdict() for line in self._batch]}
+        return {**body, "left_out": self._left_out} if self._left_out else body
 
-    def _take_answer(self, status: int, phase: str | None) -> bool:
+    def _take_answer(self, answer: Answer, phase: str | None) -> bool:
+        status = answer.status
         if is_over(status):
-            log("the attempt is over", status=status)
-            self._on_over()
-            return False
+            return self._take_over(answer)
         if not is_heard(status):
             log("report not heard", trouble=f"status {status}")
-            self._note_failure()
+            self._note_failure(f"the API answered {status}", counts=not is_outage(status))
             return True
-        if status >= 300:  # heard but refused: repeating it would change nothing
-            log("report refused", status=status)
         with self._wake:
+            if status >= 300:  # heard but refused: repeating it would change nothing
+                log("report refused", status=status, lines=len(self._batch))
+                self._logs.note_lost(len(self._batch), f"the API refused them with {status}")
             if phase is not None:
                 self._phases.popleft()
-            self._batch = []
-            self._failures, self._refusals, self._not_before = 0, 0, 0.0
-            self._next_beat_at = time.monotonic() + self._settings.heartbeat_seconds
+            self._note_taken()
         return True
 
-    def _note_failure(self, *, answered: bool = True) -> None:
+    def _take_over(self, answer: Answer) -> bool:
+        """Tell that the attempt is over; False where nothing of it is kept any more."""
+        cause, kept = read_over(answer.json())
+        with self._wake:
+            if not self._over:
+                log("the attempt is over", status=answer.status, cause=cause)
+            self._over = True
+            self._ended = cause is None or (bool(self._batch) and not kept)
+            self._phases.clear()
+            self._note_taken()
+        self._on_over()
+        return not self._ended
+
+    def _note_taken(self) -> None:
+        self._batch = []
+        self._failures, self._refusals, self._not_before = 0, 0, 0.0
+        self._taken_at = time.monotonic()
+        self._next_beat_at = self._taken_at + self._settings.heartbeat_seconds
+        self._wake.notify_all()
+
+    def _note_failure(self, trouble: str, *, counts: bool = True) -> None:
         """Wait longer before the next try.
 
-        Only answers count towards giving up the last logs: while the API cannot be reached at all,
-        the callback behind them could not be heard either.
+        Only answers that name no outage count towards giving up the last logs: while the API or its
+        database is away, the callback behind them could not be heard either.
         """
         with self._wake:
             self._failures += 1
-            self._refusals += answered
+            self._refusals += counts
+            self._logs.trouble = trouble
             wait = backoff_seconds(self._failures, jitter())
             self._not_before = time.monotonic() + min(wait, self._settings.heartbeat_seconds)
 
@@ -1070,6 +1192,7 @@ class Child:
         on_line: Callable[[str, str], None],
         on_exit: Callable[[], None],
         stdin: int = subprocess.DEVNULL,
+        wait_for_room: Callable[[Callable[[], bool]], None] | None = None,
     ) -> None:
         try:
             self._process = subprocess.Popen(  # an argument list, never a shell
@@ -1084,6 +1207,7 @@ class Child:
             raise CouldNotRunError(f"{command[0]} could not be started: {error}") from None
         self._on_line = on_line
         self._on_exit = on_exit
+        self._wait_for_room = wait_for_room
         self.exited = False
         self.last_output_at = time.monotonic()
         self.stdin = self._process.stdin
@@ -1108,10 +1232,13 @@ class Child:
 
     def _read(self, pipe: IO[bytes], stream: str) -> None:
         lines = LineReader()
-        while data := os.read(pipe.fileno(), 65536):
+        while data := os.read(pipe.fileno(), READ_BYTES):
             self.last_output_at = time.monotonic()
             for text in lines.feed(data):
                 self._on_line(stream, text)
+            if self._wait_for_room is not None:
+                # What its pipes still hold once it has ended is little, and is read at once.
+                self._wait_for_room(lambda: self._process.returncode is not None)
         for text in lines.close():
             self._on_line(stream, text)
 
@@ -1290,7 +1417,9 @@ class Runtime:
         raise NotImplementedError
 
     def _spawn(self, command: list[str], environment: dict[str, str], stdin: int) -> Child:
-        return Child(command, environment, self.reporter.line, self.situation.wake, stdin)
+        reporter = self.reporter
+        wake = self.situation.wake
+        return Child(command, environment, reporter.line, wake, stdin, reporter.wait_for_room)
 
 
 def this_file(*arguments: str) -> list[str]:
@@ -1547,7 +1676,7 @@ class Docker(Runtime):
 
     def destroy(self) -> bool:
         """Remove the container, however it stands, and let the guard go."""
-        done = docker("rm", "--force", "--", self.name)
+        done = docker("rm", "--force", "--volumes", "--", self.name)
         gone = done.code == 0 or "No such container" in done.error
         log("container removed" if gone else "container not removed", error=done.error)
         if gone and self._guard and self._guard.stdin:
@@ -2099,19 +2228,41 @@ class Agent:
             situation.wait_until(runtime.has_ended, self._config.terminate_grace_seconds)
         if not runtime.has_ended():
             log("killing the container")
+            runtime.reporter.relieve()
             runtime.send(signal.SIGKILL)
             situation.wait_until(runtime.has_ended, KILL_SECONDS)
 
     def _say_last_word(self, cause: str | None, outcome: Outcome, runtime: Runtime) -> str:
         reporter = runtime.reporter
         word = decide_last_word(cause, outcome, reporter.tail(), runtime.job.timeout_seconds)
+        if cause == OVER:
+            return self._add_exit_code(outcome, reporter)
         if word is None:
             return f"no last word: {cause}"
         # A taken instance has seconds left, and the word matters more than the lines.
         reporter.finish(5.0 if cause == INTERRUPTED else None)
         if self._situation.over:  # the last report's answer may have said so
-            return f"no last word: {OVER}"
+            return self._add_exit_code(outcome, reporter)
         return self._call_back(word)
+
+    def _add_exit_code(self, outcome: Outcome, reporter: Reporter) -> str:
+        """Report the last lines and the exit code of an attempt that is over, within seconds.
+
+        The instance is terminated soon, whether they are heard or not.
+        """
+        deadline = time.monotonic() + LAST_LINES_SECONDS
+        reporter.finish(LAST_LINES_SECONDS)
+        word = decide_exit_word(outcome)
+        if word is None or reporter.has_ended:
+            return f"no last word: {OVER}"
+
+        def pause(seconds: float) -> bool:
+            time.sleep(max(0.0, min(seconds, deadline - time.monotonic())))
+            return time.monotonic() >= deadline
+
+        answer = call_until_heard("exit code", lambda: self._api.callback(word), pause)
+        kept = answer is not None and read_over(answer.json())[1]
+        return f"the attempt was over, its exit code was {'kept' if kept else 'not kept'}"
 
     def _call_back(self, word: dict[str, Any]) -> str:
         # Until the maximum lifetime ends us.
@@ -2204,7 +2355,7 @@ def guard(name: str, env_file: str) -> int:
     with contextlib.suppress(OSError):
         os.unlink(env_file)
     for _ in range(5):
-        done = docker("rm", "--force", "--", name)
+        done = docker("rm", "--force", "--volumes", "--", name)
         if name in done.out:
             break
         time.sleep(1.0)

@@ -1,8 +1,9 @@
 """What an agent may do for its attempt, and only for it: report and call back (`claims.py`: claim).
 
 Whoever holds the attempt's token speaks for the attempt while it is the job's current one. Anybody
-else is answered with `Refused`, and nothing changes. `docs/agent-protocol.md` is the other side of
-this.
+else is answered with `Refused`, and nothing changes; but until the stop of an ended attempt is over
+(`endings.may_add`), its log lines and its exit code are kept. `docs/agent-protocol.md` is the other
+side of this.
 """
 
 from collections.abc import Callable
@@ -15,13 +16,13 @@ from msgspec.structs import replace
 
 from services.api import decisions
 from services.api.config import ApiConfig
-from services.api.endings import decide_end
+from services.api.endings import decide_end, decide_exit_code, may_add
+from services.api.log_bounds import Amount, Line, decide_kept
 from services.api.model import TERMINAL, Attempt, Case, Ending, Job, Step
 from services.api.refused import Refused
 from services.api.store import jobs as store
 from services.api.store import logs, steps
 from services.api.store.jobs import Owner
-from services.api.store.logs import Line
 from shared import tokens
 from shared.db import Database, Transaction
 from shared.events import Cause
@@ -30,10 +31,6 @@ from shared.points import Points
 from shared.wakeups import Wakeups
 
 _log = get_logger(service="api", part="agents")
-
-LOG_SOURCE = "docker-job"
-"""The stream of the lines that we add to a container's own."""
-
 
 REMEMBER_SECONDS = 60.0
 REMEMBERED_TOKENS = 10_000
@@ -48,6 +45,7 @@ class Report(Struct, frozen=True, kw_only=True):
     rebalance: bool = False
     seq: int | None = None
     lines: tuple[Line, ...] = ()
+    left_out: Amount = Amount()
 
 
 class Callback(Struct, frozen=True, kw_only=True):
@@ -96,18 +94,29 @@ class AgentDesk:
                 if not await store.beat(tx, owner):
                     await self._say_over(tx, owner)
                 return
-            case, attempt = await self._load_current(tx, owner)
-            step = self._decide_report(case, replace(attempt, heartbeat_at=tx.now), report, tx.now)
-            if step is None:
-                await store.beat(tx, owner)
-            else:
-                await steps.save_and_tell(tx, case.job, step)
-            if report.lines and report.seq is not None:
-                await self._keep_lines(tx, case.job, owner, report.seq, report.lines)
+            case = await self._load(tx, owner)
+            attempt = case.attempt(owner.attempt)
+            refused = _refused_as_over(case.job, attempt)
+            if refused is not None and not (report.lines and may_add(attempt, tx.now)):
+                raise refused
+            step = None if refused else await self._take_report(tx, case, attempt, report)
+            await self._keep_lines(tx, attempt, report)
         if step is not None:
             _log.info("attempt moved", job=job_id, attempt=owner.attempt, phase=report.phase)
             self.wakeups.wake("relay_outbox")
         self.changed(job_id)
+        if refused is not None:  # only now: the lines are kept, and the agent is told to stop
+            raise _over(attempt, kept=True)
+
+    async def _take_report(
+        self, tx: Transaction, case: Case, attempt: Attempt, report: Report
+    ) -> Step | None:
+        step = self._decide_report(case, replace(attempt, heartbeat_at=tx.now), report, tx.now)
+        if step is None:
+            await store.beat(tx, Owner(attempt.job_id, attempt.number))
+        else:
+            await steps.save_and_tell(tx, case.job, step)
+        return step
 
     def _decide_report(
         self, case: Case, alive: Attempt, report: Report, now: datetime
@@ -118,19 +127,13 @@ class AgentDesk:
             return None
         return decisions.decide_phase(case.job, alive, report.phase, now)
 
-    async def _keep_lines(
-        self, tx: Transaction, job: Job, owner: Owner, seq: int, lines: tuple[Line, ...]
-    ) -> None:
-        """Keep what fits into the job's bound, and say in a line of our own where it was cut."""
-        if job.log_cut:
+    async def _keep_lines(self, tx: Transaction, attempt: Attempt, report: Report) -> None:
+        """Keep the lines within the attempt's bound, unless their batch was taken before."""
+        if not report.lines or report.seq is None or report.seq <= attempt.log_seq:
             return
         limit = self.config.agent.log_limit_bytes
-        kept, size = _fitting(lines, limit - job.log_bytes)
-        cut = len(kept) < len(lines)
-        if cut:
-            note = f"--- log cut here: a job's log is kept up to {limit} bytes ---"
-            kept.append((tx.now.isoformat(), LOG_SOURCE, note))
-        await logs.keep_batch(tx, owner, seq, kept, size, cut=cut)
+        kept = decide_kept(attempt, report.lines, report.left_out, limit)
+        await logs.keep_batch(tx, Owner(attempt.job_id, attempt.number), report.seq, kept)
 
     async def call_back(self, bearer: str | None, job_id: int, word: Callback) -> Job:
         """Let the agent's word take effect.
@@ -144,14 +147,18 @@ class AgentDesk:
             job, attempt = case.job, case.attempt(owner.attempt)
             if attempt.number == job.attempt and _said_before(attempt, word):
                 return job
-            must_be_current(job, attempt)
-            step = self._decide(case, attempt, word, tx.now)
-            if step is not None:
+            refused = _refused_as_over(job, attempt)
+            if refused is not None:
+                refused = await self._keep_exit_code(tx, attempt, word) or refused
+            elif step := self._decide(case, attempt, word, tx.now):
                 await steps.save_and_tell(tx, job, step)
                 job = step.job
             self.points.reached("api.callback_before_commit")
         # A crash here loses the answer only: the agent repeats its word and finds it heard.
         self.points.reached("api.callback_committed")
+        if refused is not None:
+            self.changed(job_id)
+            raise refused
         _log.info(
             "agent called back",
             job=job_id,
@@ -163,6 +170,19 @@ class AgentDesk:
         self.wakeups.wake("relay_outbox")
         self.changed(job_id)
         return job
+
+    async def _keep_exit_code(
+        self, tx: Transaction, attempt: Attempt, word: Callback
+    ) -> Refused | None:
+        """Record how the container of an ended attempt stopped; None where that is not taken."""
+        if not word.stopped or word.exit_code is None:
+            return None
+        stopped = decide_exit_code(attempt, word.exit_code, tx.now)
+        if stopped is None:
+            return None
+        if stopped != attempt:
+            await steps.save_attempt(tx, stopped)
+        return _over(attempt, kept=True)
 
     def _decide(self, case: Case, attempt: Attempt, word: Callback, now: datetime) -> Step | None:
         rules, jitter = self.config.rules, self.jitter()
@@ -196,7 +216,7 @@ class AgentDesk:
         takes the two in the other order.
         """
         attempt = await store.load_attempt(tx.conn, owner.job_id, owner.attempt)
-        raise _over(owner.attempt, None if attempt is None else attempt.cause)
+        raise Refused(401, NO_TOKEN) if attempt is None else _over(attempt)
 
     async def _load(self, tx: Transaction, owner: Owner) -> Case:
         case = await store.lock_case(tx, owner.job_id)
@@ -204,21 +224,24 @@ class AgentDesk:
             raise Refused(401, NO_TOKEN)
         return case
 
-    async def _load_current(self, tx: Transaction, owner: Owner) -> tuple[Case, Attempt]:
-        case = await self._load(tx, owner)
-        attempt = case.attempt(owner.attempt)
-        must_be_current(case.job, attempt)
-        return case, attempt
-
 
 def must_be_current(job: Job, attempt: Attempt) -> None:
-    """Raise `Refused` where the word of *attempt* counts no more."""
+    """Raise `Refused` where *attempt* cannot change anything any more."""
+    refused = _refused_as_over(job, attempt)
+    if refused is not None:
+        raise refused
+
+
+def _refused_as_over(job: Job, attempt: Attempt) -> Refused | None:
     if attempt.state == "ended" or attempt.number != job.attempt or job.status in TERMINAL:
-        raise _over(attempt.number, attempt.cause)
+        return _over(attempt)
+    return None
 
 
-def _over(number: int, cause: Cause | None) -> Refused:
-    return Refused(409, f"attempt {number} is over" + (f": {cause}" if cause else ""), cause=cause)
+def _over(attempt: Attempt, *, kept: bool = False) -> Refused:
+    cause = attempt.cause
+    message = f"attempt {attempt.number} is over" + (f": {cause}" if cause else "")
+    return Refused(409, message, cause=cause, kept=kept)
 
 
 def _said_before(attempt: Attempt, word: Callback) -> bool:
@@ -226,16 +249,3 @@ def _said_before(attempt: Attempt, word: Callback) -> bool:
     if attempt.state == "ended":
         return attempt.cause == word.cause and attempt.exit_code == word.exit_code
     return word.cause == "interrupted" and not word.stopped and attempt.interrupted_at is not None
-
-
-def _fitting(lines: tuple[Line, ...], room: int) -> tuple[list[Line], int]:
-    """As many of *lines* as fit into *room* bytes, and how many bytes those are."""
-    kept: list[Line] = []
-    size = 0
-    for line in lines:
-        length = len(line[2].encode()) + 1
-        if size + length > room:
-            break
-        kept.append(line)
-        size += length
-    return kept, size

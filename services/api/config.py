@@ -155,6 +155,7 @@ def _rules(settings: Settings, lifetime: int, grace: int, heartbeat: float) -> R
         boot_seconds=settings.integer("BOOT_SECONDS", 900, least=1),
         silence_seconds=silence,
         stop_grace_seconds=grace,
+        heartbeat_seconds=heartbeat,
         reschedule_delay_seconds=settings.integer("RESCHEDULE_DELAY_SECONDS", 0),
         wipe_secrets=settings.choice("WIPE_SECRETS", "yes", ("yes", "no")) == "yes",
         replace_on_rebalance=settings.choice("ON_REBALANCE", "note", REBALANCE) == "replace",

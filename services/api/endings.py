@@ -55,6 +55,7 @@ def _ended(
     # Nobody got the job out of an attempt that was not claimed, and from now on nobody will: there
     # is no container to wait for.
     stopped = ending.container_stopped or attempt.container_stopped or attempt.token_hash is None
+    stop_by = None if stopped else _stop_by(now, rules)
     ended = replace(
         advance(attempt, "ended", now),
         cause=ending.cause,
@@ -63,22 +64,44 @@ def _ended(
         ended_at=now,
         check_at=None,
         container_stopped=stopped,
+        stop_by=stop_by,
     )
     over = AttemptEnded(
         job_id=attempt.job_id,
         attempt=attempt.number,
         cause=ending.cause,
         ended_at=now,
-        terminate_after=now if stopped else _terminate_after(ending.cause, now, rules),
+        # A container that somebody cancelled gets its stop before the instance dies.
+        terminate_after=stop_by if stop_by and ending.cause in _STOPPED_FIRST else now,
     )
     return ended, over
 
 
-def _terminate_after(cause: Cause, now: datetime, rules: Rules) -> datetime:
-    """A container that somebody cancelled gets its SIGTERM and grace before the instance dies."""
-    if cause in ("cancelled", "timed_out"):
-        return later(now, rules.stop_grace_seconds + 10)
-    return now
+_STOPPED_FIRST: frozenset[Cause] = frozenset({"cancelled", "timed_out"})
+
+
+def _stop_by(now: datetime, rules: Rules) -> datetime:
+    """When the stop of a container is over whose attempt ends now.
+
+    Its agent learns of the end with its next heartbeat, gives the container its grace after
+    SIGTERM, and reports the last lines and the exit code.
+    """
+    return later(now, rules.stop_grace_seconds + max(10, rules.heartbeat_seconds + 5))
+
+
+def may_add(attempt: Attempt, now: datetime) -> bool:
+    """Whether the agent of an attempt that has ended may still add log lines and the exit code."""
+    return attempt.state == "ended" and attempt.stop_by is not None and now < attempt.stop_by
+
+
+def decide_exit_code(attempt: Attempt, exit_code: int, now: datetime) -> Attempt | None:
+    """An ended attempt whose container has now stopped; None where that may not be added.
+
+    Neither the attempt's cause nor the job changes. The same code again changes nothing.
+    """
+    if not may_add(attempt, now) or attempt.exit_code not in (None, exit_code):
+        return None
+    return replace(attempt, exit_code=exit_code, container_stopped=True)
 
 
 def another(case: Case, now: datetime, delay: float, *, held: bool) -> Attempt:

@@ -78,8 +78,6 @@ class Job(Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     error_message: str | None = None
     finished_at: datetime | None = None
-    log_bytes: int = 0
-    log_cut: bool = False
     resources: Resources = Resources()
     capacity: Capacity = "spot"
     spot_wait_seconds: int | None = None
@@ -90,7 +88,7 @@ class Job(Struct, frozen=True, kw_only=True):
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
-    """One try at running a job. Its columns are told in `sql/0001_jobs.sql`."""
+    """One try at running a job. Its columns are told in `sql/0001_jobs.sql` and `0004_logs.sql`."""
 
     job_id: int
     number: int
@@ -122,6 +120,12 @@ class Attempt(Struct, frozen=True, kw_only=True):
     on_demand_hourly_price_usd: float | None = None
     rebalance_at: datetime | None = None
     launch_recorded_at: datetime | None = None
+    stop_by: datetime | None = None
+    log_seq: int = 0
+    log_bytes: int = 0
+    log_lines: int = 0
+    log_head_bytes: int = 0
+    log_head_lines: int = 0
 
 
 class Case(Struct, frozen=True):
@@ -179,6 +183,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     boot_seconds: int = 900
     silence_seconds: int = 60
     stop_grace_seconds: int = 10
+    heartbeat_seconds: float = 5
     reschedule_delay_seconds: int = 0
     replace_on_rebalance: bool = False
     wipe_secrets: bool = True

@@ -4,9 +4,15 @@ from shared.events import Cause
 
 
 class Refused(Exception):
-    """The agent may not do this. `status` is the HTTP status to say it with."""
+    """The agent may not do this. `status` is the HTTP status to say it with.
 
-    def __init__(self, status: int, message: str, *, cause: Cause | None = None) -> None:
+    `kept`: its attempt is over, but the log lines or the exit code of this request were kept.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, cause: Cause | None = None, kept: bool = False
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.cause = cause
+        self.kept = kept

@@ -7,8 +7,8 @@ from typing import Any
 from services.api.agents import Callback, Report
 from services.api.claims import Claim, RoleClaim
 from services.api.identity import Proof
+from services.api.log_bounds import Amount, Line
 from services.api.requests import BadRequest
-from services.api.store.logs import Line
 from shared.events import Cause
 
 PHASES = ("pulling", "running", "stopping")
@@ -20,6 +20,7 @@ MAX_LINES = 10_000
 MAX_HEADERS = 20
 MAX_INSTANCE_ID = 200
 MAX_WHOLE = 2**31 - 1
+MAX_LEFT_OUT = 2**53 - 1  # of a log, in bytes: what every JSON reader takes for a whole number
 TOKEN = re.compile(r"[0-9a-f]{64}")
 
 
@@ -96,6 +97,16 @@ def read_report(body: Any) -> Report:
         rebalance=rebalance,
         seq=_whole(batch, "seq"),
         lines=tuple(_line(line) for line in lines),
+        left_out=_left_out(batch),
+    )
+
+
+def _left_out(batch: dict[str, Any]) -> Amount:
+    if batch.get("left_out") is None:
+        return Amount()
+    fields = _object(batch["left_out"], "logs.left_out")
+    return Amount(
+        bytes=_whole(fields, "bytes", MAX_LEFT_OUT), lines=_whole(fields, "lines", MAX_LEFT_OUT)
     )
 
 
@@ -167,9 +178,9 @@ def _flag(fields: dict[str, Any], name: str, *, default: bool = False) -> bool:
     return value
 
 
-def _whole(fields: dict[str, Any], name: str) -> int:
+def _whole(fields: dict[str, Any], name: str, most: int = MAX_WHOLE) -> int:
     value = fields.get(name)
-    if not isinstance(value, int) or not _is_whole(value) or not 1 <= value <= MAX_WHOLE:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
         raise BadRequest(f"{name} must be a positive whole number")
     return value
 

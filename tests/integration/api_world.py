@@ -36,6 +36,7 @@ TABLES = (
     "jobs",
     "attempts",
     "log_batches",
+    "log_tails",
     "idempotency_keys",
     "used_proofs",
     "outbox",
@@ -240,13 +241,16 @@ class World:
         phase: str | None = None,
         lines: list[str] | None = None,
         seq: int = 1,
+        left_out: tuple[int, int] | None = None,
         job_id: int | None = None,
     ) -> httpx.Response:
         at = self.clock.now().isoformat()
-        logs = None
+        logs: dict[str, Any] | None = None
         if lines is not None:
             said = [{"at": at, "stream": "stdout", "text": text} for text in lines]
             logs = {"seq": seq, "lines": said}
+            if left_out is not None:
+                logs["left_out"] = {"lines": left_out[0], "bytes": left_out[1]}
         return await self.http.post(
             f"/agent/jobs/{job_id or agent.job_id}/report",
             json={"phase": phase, "logs": logs},

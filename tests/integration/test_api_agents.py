@@ -23,6 +23,7 @@ FAILED = {"failed": "", "error_message": "Some message", "exit_code": 3}
 STOPPED = {"schedule": "", "stopped": True, "exit_code": 143}
 WORDS: list[dict[str, Any]] = [{}, {"schedule": ""}, STOPPED, FAILED]
 STRANGER = Agent(1, 1, "f" * 64)
+STOP_SECONDS = 20  # the grace of 10 s, and 10 s to hear of the end and to report
 
 
 async def launched(world: World) -> int:
@@ -321,7 +322,9 @@ async def test_after_a_last_word_any_other_is_a_409_and_nothing_changes(world: W
         assert await world.rows() == before
 
 
-async def test_after_a_cancel_every_word_is_a_409_that_tells_to_stop(world: World) -> None:
+async def test_after_a_cancel_every_word_is_a_409_that_tells_to_stop(
+    world: World, clock: VirtualClock
+) -> None:
     agent = await world.running()
     await world.cancel(agent.job_id)
     before = await world.rows()
@@ -332,9 +335,92 @@ async def test_after_a_cancel_every_word_is_a_409_that_tells_to_stop(world: Worl
         "stop": True,
         "cause": "cancelled",
     }
+    clock.advance(STOP_SECONDS)
     said = await everything_said_by(world, agent.headers, agent.job_id)
     assert set(said) == {(409, "attempt 1 is over: cancelled")}
     assert await world.rows() == before
+
+
+async def test_until_its_stop_is_over_a_cancelled_attempt_may_add_lines_and_its_exit_code(
+    world: World, clock: VirtualClock
+) -> None:
+    agent = await world.running()
+    await world.report(agent, lines=["before"], seq=1)
+    await world.cancel(agent.job_id)
+    before = await world.rows("attempts", "log_batches")
+    clock.advance(STOP_SECONDS - 1)
+    for _ in range(2):  # the agent repeats what was not heard
+        answer = await world.report(agent, phase="stopping", lines=["bye"], seq=2)
+        assert (answer.status_code, answer.json()) == (
+            409,
+            {
+                "message": "attempt 1 is over: cancelled",
+                "stop": True,
+                "cause": "cancelled",
+                "kept": True,
+            },
+        )
+        answer = await world.call_back(agent, {**FAILED, "exit_code": 7})
+        assert (answer.status_code, answer.json()["kept"]) == (409, True)
+    assert await world.rows("attempts", "log_batches") == before  # no event, no status
+    assert await world.logs(agent.job_id) == "before\nbye\n"
+    status = await world.status(agent.job_id)
+    assert (status["status"], status["exit_code"]) == ("CANCELLED", None)
+    [attempt] = status["attempts"]
+    assert (attempt["cause"], attempt["exit_code"]) == ("cancelled", 7)
+    assert attempt["error_message"] == "cancelled"
+
+
+async def test_an_ended_attempts_exit_code_is_recorded_once_and_a_heartbeat_never(
+    world: World, clock: VirtualClock
+) -> None:
+    agent = await world.running()
+    await world.cancel(agent.job_id)
+    await world.call_back(agent, {"exit_code": 0})
+    before = await world.rows()
+    clock.advance(1)
+    words: list[dict[str, Any]] = [FAILED, STOPPED, {"schedule": ""}]
+    words.append({**FAILED, "exit_code": 0, "stopped": False})
+    for word in words:
+        answer = await world.call_back(agent, word)
+        assert (answer.status_code, "kept" in answer.json()) == (409, False)
+    for phase in (None, "running"):
+        answer = await world.report(agent, phase=phase)
+        assert (answer.status_code, "kept" in answer.json()) == (409, False)
+    assert await world.rows() == before
+
+
+async def test_who_is_not_the_ended_attempts_agent_adds_nothing(
+    world: World, clock: VirtualClock
+) -> None:
+    agent, other = await world.running(), await world.running()
+    await world.cancel(agent.job_id)
+    before = await world.rows()
+    for headers, status in ((STRANGER.headers, 401), (other.headers, 403)):
+        said = await everything_said_by(world, headers, agent.job_id)
+        assert {code for code, _ in said} == {status}
+    assert await world.rows() == before
+    clock.advance(3600 + STOP_SECONDS)
+    said = await everything_said_by(world, agent.headers, agent.job_id)
+    assert {code for code, _ in said} == {401}
+    assert await world.rows() == before
+
+
+async def test_a_silent_attempts_lines_are_kept_while_its_container_is_being_stopped(
+    world: World, clock: VirtualClock
+) -> None:
+    agent = await world.running()
+    clock.advance(61)
+    await world.stage.sweep("end_silent")
+    told = await world.told()
+    answer = await world.report(agent, lines=["still here"])
+    assert (answer.status_code, answer.json()["kept"]) == (409, True)
+    assert (await world.call_back(agent, STOPPED)).json()["kept"] is True
+    assert await world.logs(agent.job_id) == "still here\n"
+    status = await world.status(agent.job_id)
+    assert [each["exit_code"] for each in status["attempts"]] == [143, None]
+    assert [each["phase"] for each in status["attempts"]] == ["ended", "waiting"]
+    assert await world.told() == told
 
 
 async def test_reports_go_on_after_the_notice_until_the_container_has_stopped(
@@ -497,15 +583,75 @@ async def test_the_lines_of_every_attempt_are_kept(world: World) -> None:
     assert await world.logs(agent.job_id) == "first\nsecond\n"
 
 
-async def test_a_log_over_its_bound_is_cut_with_a_plain_line(world: World) -> None:
+def gap(lines: int, size: int) -> str:
+    """The line that stands where something was left out."""
+    return (
+        f"--- {lines} lines ({size} bytes) left out here: "
+        "of a long log the beginning and the end are kept ---"
+    )
+
+
+async def test_of_a_log_over_its_bound_the_beginning_and_the_end_are_kept(world: World) -> None:
     agent = await world.running()
     bounded = world.again(LOG_LIMIT_BYTES="20")
-    await bounded.report(agent, lines=["12345678", "12345678"], seq=1)  # 18 bytes with line ends
+    await bounded.report(agent, lines=["12345678", "87654321"], seq=1)  # 18 bytes with line ends
+    assert await world.logs(agent.job_id) == "12345678\n87654321\n"
     await bounded.report(agent, lines=["x", "€€", "y"], seq=2)
-    await bounded.report(agent, lines=["z"], seq=3)
-    await bounded.report(agent, lines=["x", "€€", "y"], seq=2)
-    note = "--- log cut here: a job's log is kept up to 20 bytes ---"
-    assert await world.logs(agent.job_id) == f"12345678\n12345678\nx\n{note}\n"
+    assert await world.logs(agent.job_id) == f"12345678\n{gap(1, 9)}\nx\n€€\ny\n"
+    for _ in range(2):
+        await bounded.report(agent, lines=["z"], seq=3)
+        await bounded.report(agent, lines=["x", "€€", "y"], seq=2)
+    assert await world.logs(agent.job_id) == f"12345678\n{gap(4, 20)}\nz\n"
+    await bounded.report(agent, lines=["a" * 30, "end"], seq=4)
+    assert await world.logs(agent.job_id) == f"12345678\n{gap(6, 53)}\nend\n"
+    await bounded.report(agent, lines=["a" * 30], seq=5)
+    assert await world.logs(agent.job_id) == f"12345678\n{gap(8, 88)}\n"
+    await bounded.close()
+
+
+async def test_a_log_that_just_fits_is_kept_whole(world: World) -> None:
+    agent = await world.running()
+    bounded = world.again(LOG_LIMIT_BYTES="21")
+    lines = ["123456", "12345", "1", "1", "12"]  # 7 and 6, 2, 2, 3: 20 bytes; none fills the half
+    for seq, line in enumerate(lines, 1):
+        await bounded.report(agent, lines=[line], seq=seq)
+    assert await world.logs(agent.job_id) == "".join(f"{line}\n" for line in lines)
+    await bounded.close()
+
+
+async def test_every_attempt_has_the_whole_bound(world: World) -> None:
+    agent = await world.running()
+    bounded = world.again(LOG_LIMIT_BYTES="8")
+    await bounded.report(agent, lines=["abc", "x" * 50, "def"], seq=1)
+    await world.call_back(agent, STOPPED)
+    second = await world.claimed(agent.job_id, 2)
+    await bounded.report(second, lines=["abc", "y" * 50, "def"], seq=1)
+    kept = f"abc\n{gap(1, 51)}\ndef\n"
+    assert await world.logs(agent.job_id) == kept * 2
+    await bounded.close()
+
+
+async def test_what_the_agent_has_left_out_is_counted_in_the_same_line(world: World) -> None:
+    agent = await world.running()
+    bounded = world.again(LOG_LIMIT_BYTES="20")
+    await bounded.report(agent, lines=["123456789", "tail"], seq=1)
+    await bounded.report(agent, lines=["more"], seq=2, left_out=(3, 40))
+    # What came just before goes with it: there is one gap, never two.
+    assert await world.logs(agent.job_id) == f"123456789\n{gap(4, 45)}\nmore\n"
+    await bounded.close()
+
+
+async def test_a_log_of_many_batches_is_read_whole(world: World) -> None:
+    agent = await world.running()
+    bounded = world.again(LOG_LIMIT_BYTES="1208")  # the beginning ends within batch 101
+    for seq in range(1, 152):
+        await bounded.report(agent, lines=["12", "45"], seq=seq)
+    assert await world.logs(agent.job_id) == "12\n45\n" * 151
+    await bounded.report(agent, lines=["x" * 302], seq=152)
+    text = await world.logs(agent.job_id)
+    assert text.count("--- ") == 1
+    assert text.endswith("x" * 302 + "\n")
+    assert len(text.encode()) < 1208 + 100
     await bounded.close()
 
 
@@ -562,6 +708,28 @@ async def test_a_finished_jobs_log_is_followed_to_its_end_and_resumed_by_event_i
     assert events_of(resumed) == [second, end]
     resumed = await world.http.get(path, headers={"Last-Event-ID": second["id"]})
     assert events_of(resumed) == [end]
+
+
+async def test_who_resumes_a_long_log_is_told_what_was_left_out_meanwhile(world: World) -> None:
+    agent = await world.running()
+    bounded = world.again(LOG_LIMIT_BYTES="20")
+    for seq, line in enumerate(["123456789", "one", "two", "three", "four"], 1):
+        await bounded.report(agent, lines=[line], seq=seq)
+    await world.call_back(agent, FAILED)
+    seen: dict[str, list[str]] = {}
+    for place in ("0.0", "1.1", "1.2", "1.3", "1.4"):
+        headers = {"Last-Event-ID": place}
+        answer = await world.http.get(f"/jobs/{agent.job_id}/logs?follow=1", headers=headers)
+        events = events_of(answer)
+        assert events.pop()["event"] == "end"
+        seen[place] = [line["text"] for event in events for line in event["data"]]
+        assert [event["id"] for event in events] == ["1.1", "1.5"][-len(events) :]
+    assert seen["0.0"] == ["123456789", gap(3, 14), "four"]
+    assert seen["1.1"] == [gap(3, 14), "four"]
+    unknown = "--- some lines left out here: of a long log the beginning and the end are kept ---"
+    assert seen["1.2"] == [unknown, "four"]
+    assert seen["1.4"] == ["four"]
+    await bounded.close()
 
 
 async def test_a_wrong_event_id_is_a_400(world: World) -> None:

@@ -216,16 +216,64 @@ def test_an_overlong_line_comes_in_pieces_and_complete() -> None:
     assert max(map(len, lines)) <= agent.MAX_LINE_CHARACTERS
 
 
-def test_past_the_log_limit_one_line_says_so_and_no_more_are_kept() -> None:
+def test_behind_the_first_half_of_the_limit_what_newer_lines_push_out_is_left_out() -> None:
     logs = agent.LogBuffer(limit_bytes=10, tail_lines=2)
-    for text in ("12345", "123", "12", "x", "y"):
+    for text in ("1234", "123", "12", "x", "y"):
+        logs.add(line(text))
+    # Nothing is left out before the first half is taken: it is the part that is always kept.
+    assert texts(logs.take()) == ["1234", "123", "12", "x", "y"]
+    assert logs.take_left_out() is None
+
+    for number in range(10):
+        logs.add(line(f"no {number}"))
+    assert texts(logs.take()) == ["no 8", "no 9"]
+    assert logs.take_left_out() == {"lines": 8, "bytes": 40}
+    assert logs.take_left_out() is None
+    assert logs.tail() == ["no 8", "no 9"]
+
+
+def test_of_a_log_that_fits_its_limit_nothing_is_left_out() -> None:
+    logs = agent.LogBuffer(limit_bytes=30, tail_lines=2)
+    sent = []
+    for number in range(10, 20):
+        logs.add(line(str(number)))
+        if number % 3 == 0:
+            sent += texts(logs.take())
+
+    assert sent + texts(logs.take()) == [str(number) for number in range(10, 20)]
+    assert logs.take_left_out() is None
+
+
+def test_a_limit_of_nothing_leaves_out_all_but_the_newest_line() -> None:
+    logs = agent.LogBuffer(limit_bytes=0, tail_lines=2)
+    for text in ("a", "b", "c"):
         logs.add(line(text))
 
-    kept = texts(logs.take())
-    assert kept[:2] == ["12345", "123"]
-    assert len(kept) == 3
-    assert "log limit of 10 bytes reached" in kept[2]
-    assert logs.tail() == ["x", "y"]
+    assert texts(logs.take()) == ["c"]
+    assert logs.take_left_out() == {"lines": 2, "bytes": 4}
+
+
+def test_a_buffer_is_full_long_before_lines_are_dropped() -> None:
+    logs = agent.LogBuffer(limit_bytes=10**9, tail_lines=2)
+    while not logs.is_full:
+        logs.add(line(""))
+    for _ in range(2 * agent.READ_BYTES):  # what both pipes may bring at once
+        logs.add(line(""))
+
+    assert "dropped" not in texts(logs.take())[0]
+
+
+def test_the_note_about_dropped_lines_tells_what_the_trouble_was() -> None:
+    logs = agent.LogBuffer(limit_bytes=10**9, tail_lines=2)
+    logs.note_lost(3, "the API refused them with 413")
+    logs.add(line("next"))
+
+    [note, kept] = logs.take()
+    assert (note.stream, note.text) == (
+        "docker-job",
+        "[docker-job: 3 lines dropped, the API refused them with 413]",
+    )
+    assert kept.text == "next"
 
 
 def test_unsent_lines_are_bounded_and_the_gap_is_named() -> None:
@@ -334,6 +382,37 @@ def test_a_job_past_its_time_failed_even_if_it_exited_0() -> None:
         "error_message": "timed out after 90 seconds",
         "timed_out": True,
     }
+
+
+@pytest.mark.parametrize(
+    ("outcome", "word"),
+    [
+        (agent.Outcome(0), {"exit_code": 0}),
+        (agent.Outcome(7), {"failed": "", "error_message": "stopped", "exit_code": 7}),
+        (agent.Outcome(None), None),
+        (agent.Outcome(None, stopped=False), None),
+    ],
+)
+def test_of_an_attempt_that_is_over_the_exit_code_is_told(
+    outcome: agent.Outcome, word: dict[str, object] | None
+) -> None:
+    assert agent.decide_exit_word(outcome) == word
+
+
+@pytest.mark.parametrize(
+    ("answer", "read"),
+    [
+        ({"cause": "cancelled", "kept": True}, ("cancelled", True)),
+        ({"cause": "cancelled"}, ("cancelled", False)),
+        ({"cause": None}, (None, False)),
+        ({}, (None, False)),
+        ([], (None, False)),
+    ],
+)
+def test_what_an_attempt_ended_for_is_read_from_the_answer(
+    answer: object, read: tuple[str | None, bool]
+) -> None:
+    assert agent.read_over(answer) == read
 
 
 @pytest.mark.parametrize("cause", [agent.OVER, agent.TERMINATED])

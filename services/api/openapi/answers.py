@@ -54,7 +54,7 @@ OF_AN_ATTEMPT = {
     "phase": "Where it is; `ended` when it is over.",
     "due_at": "When its instance is to be launched.",
     "cause": "Why it ended.",
-    "exit_code": "The container's; null where there is none.",
+    "exit_code": "The container's; null where there is none, or none yet.",
     "error_message": "What went wrong.",
     "waiting_because": "What it waits for, in plain words.",
     "runtime": "What runs the container: `simulated` runs none.",
@@ -156,7 +156,13 @@ def _others() -> dict[str, Schema]:
     missing = a_list(one_of(("database", "bus")), minItems=1)
     return {
         "Over": an_object(
-            {"message": text, "stop": {"const": True}, "cause": nullable(typed(Attempt, "cause"))},
+            {
+                "message": text,
+                "stop": {"const": True},
+                "cause": nullable(typed(Attempt, "cause")),
+                "kept": told("Yet the lines or the exit code were kept.", {"const": True}),
+            },
+            "kept",
             about="The attempt is over: stop its container.",
         ),
         "Alive": an_object({"status": {"const": "alive"}}),

@@ -96,14 +96,21 @@ def _report() -> dict[str, Schema]:
         "stream": one_of(words.STREAMS),
         "text": told(f"Kept up to {words.MAX_LINE} characters.", TEXT),
     }
+    left_out = whole(1, words.MAX_LEFT_OUT)
     batch = {
         "seq": told("Counts from 1; the same batch again has no further effect.", POSITIVE),
         "lines": a_list(ref("LogLine"), maxItems=words.MAX_LINES),
+        "left_out": nullable(
+            an_object(
+                {"lines": left_out, "bytes": left_out},
+                about="What the agent has left out just before, since newer lines fill the bound.",
+            )
+        ),
     }
     report = {
         "phase": nullable(one_of(words.PHASES)),
         "rebalance": told("EC2 recommends to rebalance; goes without a phase.", FLAG),
-        "logs": nullable(an_object(batch)),
+        "logs": nullable(an_object(batch, "left_out")),
     }
     about = "A heartbeat; perhaps a phase and a batch of log lines with it."
     return {"LogLine": an_object(line), "Report": an_object(report, *report, about=about)}

@@ -62,7 +62,8 @@ async def on_refused(_request: Request, error: Exception) -> Response:
     if not isinstance(error, Refused):
         raise error
     if error.status == 409:
-        return _message(409, str(error), stop=True, cause=error.cause)
+        kept = {"kept": True} if error.kept else {}
+        return _message(409, str(error), stop=True, cause=error.cause, **kept)
     return _message(error.status, str(error))
 
 

@@ -9,12 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from services.api.followers import Followers
+from services.api.log_reader import Batch, LogReader, Place
 from services.api.model import TERMINAL
 from services.api.people import NoSuchJob
 from services.api.requests import BadRequest
 from services.api.routes.answers import job_id_of
-from services.api.store import jobs, logs
-from services.api.store.logs import Batch
+from services.api.store import jobs
 from shared.db import Database
 
 KEEP_ALIVE_SECONDS = 15.0
@@ -22,8 +22,6 @@ LOOK_SECONDS = 2.0
 """A follower is woken when something changes here; this is for what changed through a replica."""
 
 FOLLOW = {"1": True, "true": True, "0": False, "false": False}
-
-Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -50,26 +48,25 @@ class LogRoutes:
         )
 
     async def _text(self, job_id: int) -> AsyncIterator[str]:
-        after: Place = (0, 0)
-        while batches := await self._read(job_id, after):
+        reader = LogReader(job_id)
+        while batches := await self._read(reader):
             yield "".join(f"{text}\n" for batch in batches for _, _, text in batch.lines)
-            after = (batches[-1].attempt, batches[-1].seq)
 
-    async def _read(self, job_id: int, after: Place) -> list[Batch]:
+    async def _read(self, reader: LogReader) -> list[Batch]:
         async with self.db.connection() as conn:
-            return await logs.read_batches(conn, job_id, after=after)
+            return await reader.read(conn)
 
     async def _events(self, job_id: int, after: Place) -> AsyncIterator[str]:
         """Lines as they come. The status is read before the lines: none is missed at the end."""
+        reader = LogReader(job_id, after)
         quiet = 0.0
         with self.followers.follow(job_id) as changed:
             while True:
                 changed.clear()
                 async with self.db.connection() as conn:
                     job = await jobs.load_job(conn, job_id)
-                while batches := await self._read(job_id, after):
+                while batches := await self._read(reader):
                     quiet = 0.0
-                    after = (batches[-1].attempt, batches[-1].seq)
                     yield "".join(_event(batch) for batch in batches)
                 if job is None or job.status in TERMINAL:
                     break

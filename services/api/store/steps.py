@@ -13,10 +13,15 @@ from shared.wire import Envelope
 
 _COLUMNS = ", ".join(Attempt.__struct_fields__)
 # Heartbeats take no lock on the job: one that came since the attempt was loaded must not be undone.
+# What is counted of a log is written by `logs.keep_batch` alone.
+_WRITTEN_ELSEWHERE = frozenset(
+    {"job_id", "number", "heartbeat_at", "log_seq"}
+    | {"log_bytes", "log_lines", "log_head_bytes", "log_head_lines"}
+)
 _NEW_VALUES = ", ".join(
     f"{field} = excluded.{field}"
     for field in Attempt.__struct_fields__
-    if field not in ("job_id", "number", "heartbeat_at")
+    if field not in _WRITTEN_ELSEWHERE
 )
 
 # The transition's guard is the row lock, and the trigger behind it; these columns of a job are all

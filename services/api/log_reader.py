@@ -1,0 +1,69 @@
+"""A job's log as it is read: batch by batch, with a line where something was left out."""
+
+from msgspec import Struct
+
+from services.api.log_bounds import Amount, Line, gap_line
+from services.api.store import logs
+from services.api.store.logs import Piece
+from shared.db import Connection
+
+Place = tuple[int, int]
+"""Attempt and number of a batch: what is behind it is read next."""
+
+
+class Batch(Struct, frozen=True):
+    """Lines that were reported together, behind a line for what was left out before them."""
+
+    attempt: int
+    seq: int
+    lines: list[Line]
+
+
+class LogReader:
+    """Reads the log of one job from a place on. It remembers how far it has read."""
+
+    def __init__(self, job_id: int, after: Place = (0, 0)) -> None:
+        self._job_id = job_id
+        self._place = after
+        self._resumed = after != (0, 0)
+        self._read_to: Amount | None = None
+        """How much of the attempt is read or told to be left out; None: at most its beginning."""
+        self._lost = False
+        """Whether nobody knows how much of the attempt the reader has, who resumes."""
+
+    async def read(self, conn: Connection) -> list[Batch]:
+        """The next batches in order, empty where there are none (yet)."""
+        if self._resumed:
+            await self._resume(conn)
+            self._resumed = False
+        batches: list[Batch] = []
+        for piece in await logs.read_pieces(conn, self._job_id, after=self._place):
+            lines = self._lines_of(piece)
+            if batches and (piece.attempt, piece.seq) == self._place:
+                batches[-1].lines.extend(lines)
+            else:
+                batches.append(Batch(piece.attempt, piece.seq, lines))
+            self._place = (piece.attempt, piece.seq)
+        return batches
+
+    async def _resume(self, conn: Connection) -> None:
+        found = await logs.find_pieces(conn, self._job_id, self._place)
+        self._lost = not found
+        if found and found[-1].start is not None:
+            self._read_to = found[-1].start.plus(found[-1].lines)
+
+    def _lines_of(self, piece: Piece) -> list[Line]:
+        attempt, seq = self._place
+        if piece.attempt != attempt:
+            self._read_to, self._lost = None, False
+        if piece.start is None or piece.head is None or piece.received_at is None:
+            return list(piece.lines)
+        known, self._lost = not self._lost, False
+        before = self._read_to or piece.head
+        self._read_to = piece.start.plus(piece.lines)
+        gap = Amount(piece.start.bytes - before.bytes, piece.start.lines - before.lines)
+        if known and gap.bytes > 0:
+            return [gap_line(piece.received_at, gap), *piece.lines]
+        if not known and piece.seq > seq + 1:
+            return [gap_line(piece.received_at, None), *piece.lines]
+        return list(piece.lines)
