@@ -56,7 +56,6 @@ async def test_every_field_comes_back_as_it_was_given(world: World) -> None:
     [fact] = await world.stage.told(JobScheduled)
     assert fact.requirements == Requirements(
         max_lifetime_seconds=3690,
-        labels=given["labels"],
         resources=Resources(vcpus=2, architecture="arm64", disk_gib=50),
         capacity="spot_then_on_demand",
         spot_wait_seconds=600,
