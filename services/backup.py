@@ -30,7 +30,7 @@ from services.backup_file import (
     tables_listed,
     written_beside,
 )
-from services.data_dir import DataDirError, lock_data_dir, refuse_without
+from services.data_dir import DataDirError, lock_data_dir, make_private_dir, refuse_without
 from services.embedded_database import POSTGRES, borrowed_database, refuse_no_database
 from services.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from services.local_secrets import FILE, local_secrets
@@ -179,10 +179,21 @@ async def _save(data_dir: Path, url: str | None, file: Path) -> None:
         await save(dsn, file)
 
 
-async def _restore(data_dir: Path, url: str | None, file: Path) -> Settled:
-    """Raises `DataDirError` where the system runs, or has never run."""
-    if url is None:
+def _make_place(data_dir: Path) -> None:
+    """Make the directory of a new database, unless it has one. Raises `DataDirError`."""
+    if data_dir.exists() and (not data_dir.is_dir() or any(data_dir.iterdir())):
         refuse_no_database(data_dir)
+    make_private_dir(data_dir)
+
+
+async def _restore(data_dir: Path, url: str | None, file: Path) -> Settled:
+    """Restore into *data_dir*, which is made where it is missing: after a loss it is.
+
+    Raises `DataDirError` where the system runs, and for a directory that holds something else.
+    """
+    if url is None:
+        await verify(file)  # before anything is made
+        _make_place(data_dir)
     else:
         refuse_without(data_dir, data_dir / FILE, FILE)
     with lock_data_dir(data_dir):

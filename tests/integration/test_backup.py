@@ -113,7 +113,6 @@ def everything_in(directory: Path) -> list[str]:
     "command",
     [
         (BACKUP, "save", "FILE"),
-        (BACKUP, "restore", "FILE"),
         ("services.rotate",),
         ("services.deadletters", "list"),
         ("services.deadletters", "drop", "--all", "--service", "api"),
@@ -298,6 +297,41 @@ def dump_part(dsn: str, file: Path, *flags: str) -> None:
     """A dump of a part of the database, which `save` would refuse."""
     arguments = ("--format=custom", f"--dbname={dsn}", f"--file={file}", *flags)
     subprocess.run([binaries() / "pg_dump", *arguments], env=own_environment(), check=True)
+
+
+@pytest.fixture
+def passable(tmp_path: Path) -> Path:
+    """A directory that root's server, which runs as another user, may pass through."""
+    tmp_path.chmod(0o711)
+    return tmp_path
+
+
+async def test_after_a_loss_a_backup_is_restored_into_a_directory_that_is_made(
+    database_url: str, passable: Path
+) -> None:
+    file = passable / "file"
+    await asyncio.to_thread(dump, database_url, file)
+    data = passable / "data"
+    done = await asyncio.to_thread(run, BACKUP, "restore", file, DATA_DIR=str(data))
+    assert done.returncode == 0, done.stderr
+    again = passable / "again"
+    done = await asyncio.to_thread(run, BACKUP, "save", again, DATA_DIR=str(data))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("made", [nothing, empty, half_made])
+async def test_a_restore_that_cannot_be_makes_nothing(
+    database_url: str, tmp_path: Path, made: Any
+) -> None:
+    data, file = tmp_path / "data", tmp_path / "file"
+    made(data)
+    if made is half_made:
+        await asyncio.to_thread(dump, database_url, file)
+    else:
+        file.write_text("something else")
+    before = everything_in(tmp_path)
+    one_line(await asyncio.to_thread(run, BACKUP, "restore", file, DATA_DIR=str(data)))
+    assert everything_in(tmp_path) == before
 
 
 @pytest.fixture
