@@ -751,6 +751,10 @@ class Http:
             self._connection.close()
             raise UnreachableError(f"{type(error).__name__}: {error}") from None
 
+    def close(self) -> None:
+        """Let go of the connection; the next request makes another."""
+        self._connection.close()
+
     def _exchange(self, method: str, path: str, headers: dict[str, str], body: object) -> Answer:
         content = body if isinstance(body, bytes) else None
         if body is not None and content is None:
@@ -779,6 +783,10 @@ class Api:
     def for_another_thread(self) -> Api:
         """The same API on a connection of its own."""
         return Api(self._config, self._token)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._http.close()
 
     def claim(self, bootstrap_token: str, runtime: str, *, interrupted: bool = False) -> Answer:
         """Claim the attempt, showing the token that we shall use from now on.
@@ -1071,6 +1079,7 @@ class Reporter:
         while True:
             try:
                 if not self._send_next():
+                    self._api.close()
                     return
             except Exception as error:  # noqa: BLE001 - a fault here must not silence the heartbeat
                 log("reporter fault", error=type(error).__name__)
@@ -1232,13 +1241,14 @@ class Child:
 
     def _read(self, pipe: IO[bytes], stream: str) -> None:
         lines = LineReader()
-        while data := os.read(pipe.fileno(), READ_BYTES):
-            self.last_output_at = time.monotonic()
-            for text in lines.feed(data):
-                self._on_line(stream, text)
-            if self._wait_for_room is not None:
-                # What its pipes still hold once it has ended is little, and is read at once.
-                self._wait_for_room(lambda: self._process.returncode is not None)
+        with pipe:
+            while data := os.read(pipe.fileno(), READ_BYTES):
+                self.last_output_at = time.monotonic()
+                for text in lines.feed(data):
+                    self._on_line(stream, text)
+                if self._wait_for_room is not None:
+                    # What its pipes still hold once it has ended is little, and is read at once.
+                    self._wait_for_room(lambda: self._process.returncode is not None)
         for text in lines.close():
             self._on_line(stream, text)
 

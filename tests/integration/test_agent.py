@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import pytest
+
+from agent import docker_job_agent as program
 
 AGENT = Path(__file__).parents[2] / "agent" / "docker_job_agent.py"
 BOOTSTRAP_TOKEN = "bootstrap-canary"
@@ -111,6 +114,7 @@ class FakeApi(Server):
         self.settings: dict[str, float] = dict(QUICK)
         self.first_answers: dict[str, list[int]] = {"claim": [], "report": [], "callback": []}
         self.over = False
+        self.keeps = False  # lines and exit code of an attempt that is over
         self.hang: threading.Event | None = None
         self.calls: list[Call] = []
         self._changed = threading.Condition()
@@ -129,12 +133,19 @@ class FakeApi(Server):
             first = self.first_answers[kind]
             status = first.pop(0) if first else 409 if self.over and kind == "report" else 200
             token = headers["Authorization"].removeprefix("Bearer ")
-            self.calls.append(Call(kind, token, body, heard=status < 500))
+            self.calls.append(
+                Call(kind, token, body, heard=status < 500 and status not in (413, 429))
+            )
             self._changed.notify_all()
+            said: dict[str, Any] = {}
+            if self.over and self.keeps and kind != "claim":
+                adds = kind == "callback" or body["logs"] is not None
+                status, said = 409, {"stop": True, "cause": "cancelled"}
+                said |= {"kept": True} if adds else {}
         if self.hang:
             self.hang.wait(PATIENCE)
         claimed = {"job": self.job, "attempt": 1, "settings": self.settings}
-        return status, json.dumps(claimed if kind == "claim" and status == 200 else {})
+        return status, json.dumps(claimed if kind == "claim" and status == 200 else said)
 
     def wait_for(self, what: Callable[[], object]) -> None:
         """Wait until a call makes `what` true."""
@@ -400,6 +411,109 @@ def test_a_batch_that_was_not_heard_comes_again_under_its_number(tmp_path: Path)
     assert api.phases == ["running"]
 
 
+def report_all(api: FakeApi, script: str, limit_bytes: int = 1024 * 1024) -> float:
+    """Run a Python program under the agent's log pump alone; returns the seconds that it ran."""
+    config = program.Config(
+        api_url=api.url,
+        job_id=7,
+        attempt=1,
+        instance_id="i",
+        deployment="",
+        runtime="simulated",
+        metadata_url=None,
+        terminate_grace_seconds=1,
+    )
+    settings = program.read_settings({**QUICK, "log_limit_bytes": limit_bytes})
+    ended = threading.Event()
+    with api.serving():
+        reporter = program.Reporter(program.Api(config, "token"), settings, lambda: None)
+        reporter.start()
+        started = time.monotonic()
+        program.Child(
+            [sys.executable, "-c", script],
+            {},
+            reporter.line,
+            ended.set,
+            wait_for_room=reporter.wait_for_room,
+        )
+        assert ended.wait(PATIENCE)
+        seconds = time.monotonic() - started
+        reporter.finish(PATIENCE)
+    return seconds
+
+
+def numbers(count: int) -> list[str]:
+    return [str(number) for number in range(count)]
+
+
+COUNT = "for n in range({0}): print(n)"
+
+
+@pytest.mark.parametrize("count", [40_000, 200_000])
+def test_all_of_a_fast_long_log_arrives_in_order_though_the_api_refuses_for_a_while(
+    count: int,
+) -> None:
+    api = FakeApi()
+    api.first_answers["report"] = [200, 503, 503, 429, 503, 500, 503]
+    report_all(api, COUNT.format(count), 10**8)
+
+    assert api.lines("stdout") == numbers(count)
+    assert api.lines("docker-job") == []
+
+
+def test_who_prints_waits_while_the_api_is_slow_and_nothing_is_lost() -> None:
+    api = FakeApi()
+    api.hang = threading.Event()
+    line = "x" * 1000
+    thread = threading.Timer(1.0, api.hang.set)
+    thread.start()
+    seconds = report_all(api, f"for n in range(6000): print({line!r})", 10**8)
+    thread.join()
+
+    assert seconds > 0.9  # 6 MB: more than is held in memory
+    assert api.lines("stdout") == [line] * 6000
+    assert api.lines("docker-job") == []
+
+
+def test_of_a_log_over_its_limit_beginning_and_end_arrive_and_the_rest_is_counted() -> None:
+    api = FakeApi()
+    report_all(api, COUNT.format(60_000), 20_000)
+
+    lines, sent = numbers(60_000), api.lines("stdout")
+    batches = {
+        call.body["logs"]["seq"]: call.body["logs"].get("left_out", {"lines": 0, "bytes": 0})
+        for call in api.of("report")
+        if call.body["logs"]
+    }
+    assert sent[:1000] == lines[:1000]
+    assert sent[-3000:] == lines[-3000:]
+    assert len(sent) + sum(each["lines"] for each in batches.values()) == len(lines)
+    missing = sum(len(line) + 1 for line in lines) - sum(len(line) + 1 for line in sent)
+    assert sum(each["bytes"] for each in batches.values()) == missing
+    assert api.lines("docker-job") == []
+
+
+def test_an_outage_of_the_apis_database_does_not_cost_the_last_lines(tmp_path: Path) -> None:
+    api = FakeApi(env_vars={"SIMULATE_OUTPUT": "kept"})
+    api.settings["heartbeat_seconds"] = 0.05  # no wait between two tries is longer
+    api.first_answers["report"] = [503] * 30
+    with running(api, tmp_path / "i") as agent:
+        assert agent.wait() == 0
+
+    assert api.lines("stdout")[1:] == ["kept"]
+    assert api.calls[-1].kind == "callback"
+
+
+def test_a_report_that_is_refused_leaves_a_note_that_says_so() -> None:
+    api = FakeApi()
+    api.first_answers["report"] = [413]
+    report_all(api, COUNT.format(1500))
+
+    [note] = api.lines("docker-job")
+    assert note == "[docker-job: 1000 lines dropped, the API refused them with 413]"
+    assert api.lines("stdout") == numbers(1500)[1000:]
+
+
 def test_logs_that_the_api_cannot_take_do_not_hold_back_the_last_word(tmp_path: Path) -> None:
     api = FakeApi()
     api.first_answers["report"] = [500] * 100
@@ -459,6 +573,21 @@ def test_an_attempt_that_is_over_is_stopped_without_a_last_word(tmp_path: Path) 
 
     assert api.of("callback") == []
     assert agent.reason == "no last word: over"
+
+
+def test_what_an_attempt_that_is_over_still_prints_and_how_it_exits_is_reported(
+    tmp_path: Path,
+) -> None:
+    api = FakeApi(env_vars={"SIMULATE_SECONDS": "60"})
+    api.keeps = True
+    with running(api, tmp_path / "i") as agent:
+        api.wait_for(lambda: "running" in api.phases)
+        api.change(over=True)
+        assert agent.wait() == 0
+
+    word = {"failed": "", "error_message": "stopped", "exit_code": 143}
+    assert [call.body for call in api.of("callback")] == [word]
+    assert agent.reason == "the attempt was over, its exit code was kept"
 
 
 def test_an_interrupted_job_is_stopped_in_time_and_scheduled_again(tmp_path: Path) -> None:

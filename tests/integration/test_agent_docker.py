@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from tests.integration.test_agent import (
 
 SHELL_IMAGE = "debian:trixie-slim"
 PYTHON_IMAGE = "python:3.13-slim"
+VOLUME_IMAGE = f"docker-job-test-volume:{os.getpid()}"
 LEFT_BEHIND = ["alive.lock", "ended", "pid", "stderr"]
 STUBBORN = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done"]
 
@@ -145,6 +147,78 @@ def test_a_program_that_minds_sigterm_gets_it_though_it_is_the_only_one(tmp_path
 
     assert api.lines("stdout") == ["ready", "bye"]
     assert api.callbacks == [{"schedule": ""}, {"exit_code": 0}]
+
+
+def test_what_a_container_prints_on_a_cancels_sigterm_is_reported_with_its_exit_code(
+    tmp_path: Path,
+) -> None:
+    script = 'trap "echo bye; exit 7" TERM; echo ready; while :; do sleep 0.1; done'
+    api = FakeApi(docker_image=SHELL_IMAGE, command=["sh", "-c", script])
+    api.keeps = True
+    with running_docker(api, tmp_path / "i") as agent:
+        api.wait_for(lambda: "ready" in api.lines("stdout"))
+        api.change(over=True)
+        assert agent.wait() == 0
+
+    assert api.lines("stdout") == ["ready", "bye"]
+    assert api.callbacks == [{"failed": "", "error_message": "stopped", "exit_code": 7}]
+
+
+@pytest.mark.parametrize("count", [40_000, 200_000])
+def test_a_container_that_prints_faster_than_the_api_takes_it_waits_and_loses_nothing(
+    tmp_path: Path, count: int
+) -> None:
+    api = FakeApi(docker_image=SHELL_IMAGE, command=["seq", "1", str(count)])
+    api.settings["log_limit_bytes"] = 10 * 1024 * 1024
+    with running_docker(api, tmp_path / "i") as agent:
+        assert agent.wait() == 0
+
+    assert api.lines("stdout") == [str(number) for number in range(1, count + 1)]
+    assert api.lines("docker-job") == []
+    assert api.callbacks == [{"exit_code": 0}]
+
+
+def test_both_streams_long_lines_and_an_end_without_a_newline_arrive(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "for n in range(3000):\n"
+        "    print(n); print(-n, file=sys.stderr)\n"
+        "print('x' * 100_000); print('a\\rb\\r'); print('no end', end='')\n"
+    )
+    api = FakeApi(docker_image=PYTHON_IMAGE, command=["python", "-c", script])
+    with running_docker(api, tmp_path / "i") as agent:
+        assert agent.wait() == 0
+
+    out = api.lines("stdout")
+    assert out[:3000] == [str(number) for number in range(3000)]
+    assert "".join(out[3000:-2]) == "x" * 100_000
+    assert out[-2:] == ["a\rb", "no end"]
+    assert api.lines("stderr") == [str(-number) for number in range(3000)]
+
+
+def test_the_anonymous_volumes_of_a_container_go_with_it(tmp_path: Path) -> None:
+    built = subprocess.run(
+        ["docker", "build", "--pull=false", "--tag", VOLUME_IMAGE, "-"],
+        input=f"FROM {SHELL_IMAGE}\nVOLUME /data\n",
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    if built.returncode != 0:
+        pytest.skip(f"the Docker engine builds no image: {built.stderr[-200:]}")
+    script = "awk '$5 == \"/data\" {print $4}' /proc/self/mountinfo"
+    api = FakeApi(docker_image=VOLUME_IMAGE, command=["sh", "-c", script])
+    try:
+        with running_docker(api, tmp_path / "i") as agent:
+            assert agent.wait() == 0
+    finally:
+        docker("image", "rm", VOLUME_IMAGE)
+
+    [volume] = api.lines("stdout")
+    name = volume.removesuffix("/_data").rpartition("/")[2]
+    assert re.fullmatch("[0-9a-f]{64}", name)
+    assert docker("volume", "inspect", name).returncode != 0
 
 
 def test_an_attempt_that_is_over_leaves_no_container(tmp_path: Path) -> None:
