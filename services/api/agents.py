@@ -149,7 +149,7 @@ class AgentDesk:
                 return job
             refused = _refused_as_over(job, attempt)
             if refused is not None:
-                refused = await self._keep_exit_code(tx, attempt, word) or refused
+                refused = await self._keep_exit_code(tx, job, attempt, word) or refused
             elif step := self._decide(case, attempt, word, tx.now):
                 await steps.save_and_tell(tx, job, step)
                 job = step.job
@@ -172,16 +172,16 @@ class AgentDesk:
         return job
 
     async def _keep_exit_code(
-        self, tx: Transaction, attempt: Attempt, word: Callback
+        self, tx: Transaction, job: Job, attempt: Attempt, word: Callback
     ) -> Refused | None:
         """Record how the container of an ended attempt stopped; None where that is not taken."""
         if not word.stopped or word.exit_code is None:
             return None
-        stopped = decide_exit_code(attempt, word.exit_code, tx.now)
-        if stopped is None:
+        step = decide_exit_code(job, attempt, word.exit_code, tx.now)
+        if step is None:
             return None
-        if stopped != attempt:
-            await steps.save_attempt(tx, stopped)
+        if step.attempts:
+            await steps.save_and_tell(tx, job, step)
         return _over(attempt, kept=True)
 
     def _decide(self, case: Case, attempt: Attempt, word: Callback, now: datetime) -> Step | None:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from services.api.budgets import INTERRUPTIONS, next_delay
 from services.api.model import (
+    TERMINAL,
     Attempt,
     Case,
     Ending,
@@ -94,14 +95,18 @@ def may_add(attempt: Attempt, now: datetime) -> bool:
     return attempt.state == "ended" and attempt.stop_by is not None and now < attempt.stop_by
 
 
-def decide_exit_code(attempt: Attempt, exit_code: int, now: datetime) -> Attempt | None:
-    """An ended attempt whose container has now stopped; None where that may not be added.
+def decide_exit_code(job: Job, attempt: Attempt, exit_code: int, now: datetime) -> Step | None:
+    """The container of an ended attempt has now stopped; None where that may not be added.
 
-    Neither the attempt's cause nor the job changes. The same code again changes nothing.
+    No status and no cause changes. The job shows the exit code of its last attempt. The same code
+    again changes nothing.
     """
     if not may_add(attempt, now) or attempt.exit_code not in (None, exit_code):
         return None
-    return replace(attempt, exit_code=exit_code, container_stopped=True)
+    stopped = replace(attempt, exit_code=exit_code, container_stopped=True)
+    if job.status in TERMINAL and job.attempt == attempt.number and job.exit_code is None:
+        job = replace(job, exit_code=exit_code)
+    return Step(job=job, attempts=(stopped,) if stopped != attempt else ())
 
 
 def another(case: Case, now: datetime, delay: float, *, held: bool) -> Attempt:

@@ -57,3 +57,41 @@ class HttpAgentApi:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+class AgentJob(msgspec.Struct, frozen=True):
+    """The job as the claim's answer gives it."""
+
+    id: int
+    docker_image: str
+    command: list[str] | None = None
+    env_vars: dict[str, str] = {}
+    timeout_seconds: float | None = None
+
+
+class AgentSettings(msgspec.Struct, frozen=True):
+    """The settings as the claim's answer gives them, in seconds and lines."""
+
+    heartbeat_seconds: float = 5
+    interruption_margin_seconds: float = 30
+    error_tail_lines: int = 20
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """The claim's answer."""
+
+    job: AgentJob
+    attempt: int
+    settings: AgentSettings = AgentSettings()
+
+
+class MustWait(msgspec.Struct, frozen=True):
+    """The claim's answer while the container of the attempt before may still run."""
+
+    retry_seconds: float = 1
+
+
+class Over(msgspec.Struct, frozen=True):
+    """The answer where the attempt is over: for what, if the API still listens to this token."""
+
+    cause: str | None = None

@@ -6,6 +6,7 @@ honoured as by the real agent's simulated runtime.
 """
 
 import asyncio
+import contextlib
 import secrets
 import shlex
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import msgspec
 
 from shared.backoff import Backoff
 from shared.clock import Clock
-from shared.compute.agent_api import AgentApi
+from shared.compute.agent_api import AgentApi, AgentJob, Claimed, MustWait, Over
 from shared.compute.port import LaunchRequest
 
 RETRIED = frozenset({408, 425, 429})
@@ -29,38 +30,6 @@ MAX_EXIT_CODE = 255
 INTERRUPTED_EXIT_CODE = 143  # 128 + SIGTERM
 
 Outcome = Literal["ended", "timed out", "interrupted", "over", "out of life"]
-
-
-class AgentJob(msgspec.Struct, frozen=True):
-    """The job as the claim's answer gives it."""
-
-    id: int
-    docker_image: str
-    command: list[str] | None = None
-    env_vars: dict[str, str] = {}
-    timeout_seconds: float | None = None
-
-
-class AgentSettings(msgspec.Struct, frozen=True):
-    """The settings as the claim's answer gives them, in seconds and lines."""
-
-    heartbeat_seconds: float = 5
-    interruption_margin_seconds: float = 30
-    error_tail_lines: int = 20
-
-
-class Claimed(msgspec.Struct, frozen=True):
-    """The claim's answer."""
-
-    job: AgentJob
-    attempt: int
-    settings: AgentSettings = AgentSettings()
-
-
-class MustWait(msgspec.Struct, frozen=True):
-    """The claim's answer while the container of the attempt before may still run."""
-
-    retry_seconds: float = 1
 
 
 class LogLine(msgspec.Struct, frozen=True):
@@ -133,6 +102,7 @@ class VirtualAgent:
         self._never = asyncio.Event()
         self._seq = 0
         self._unheard: dict[str, object] | None = None
+        self._over = Over()
 
     async def run(self) -> None:
         """Claim, run, report, call back. Ends early when the attempt is over or the life is."""
@@ -183,6 +153,10 @@ class VirtualAgent:
         if outcome != "ended":
             plan = msgspec.structs.replace(plan, exit_code=INTERRUPTED_EXIT_CODE, output=[])
         self._around.container_stopped(min(self._clock.now(), ends_at), plan.exit_code)
+        if outcome == "over" and self._over.cause is not None:
+            # Once is enough: the instance is terminated soon, whether this is heard or not.
+            body = {"failed": "", "error_message": "stopped", "exit_code": plan.exit_code}
+            await self._try_to_say("PUT", f"/callback/{claimed.job.id}", self._token, body)
         if outcome in {"over", "out of life"}:
             return
         if self._unheard is not None:
@@ -298,4 +272,7 @@ class VirtualAgent:
             status, answer = await self._around.api.call(method, url, token, body)
         except OSError:
             return None
+        if status in OVER:
+            with contextlib.suppress(msgspec.DecodeError):  # not the API's own answer
+                self._over = msgspec.json.decode(answer, type=Over)
         return None if status >= 500 or status in RETRIED else (status, answer)

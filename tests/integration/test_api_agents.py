@@ -347,7 +347,7 @@ async def test_until_its_stop_is_over_a_cancelled_attempt_may_add_lines_and_its_
     agent = await world.running()
     await world.report(agent, lines=["before"], seq=1)
     await world.cancel(agent.job_id)
-    before = await world.rows("attempts", "log_batches")
+    before = await world.rows("jobs", "attempts", "log_batches")
     clock.advance(STOP_SECONDS - 1)
     for _ in range(2):  # the agent repeats what was not heard
         answer = await world.report(agent, phase="stopping", lines=["bye"], seq=2)
@@ -362,10 +362,10 @@ async def test_until_its_stop_is_over_a_cancelled_attempt_may_add_lines_and_its_
         )
         answer = await world.call_back(agent, {**FAILED, "exit_code": 7})
         assert (answer.status_code, answer.json()["kept"]) == (409, True)
-    assert await world.rows("attempts", "log_batches") == before  # no event, no status
+    assert await world.rows("jobs", "attempts", "log_batches") == before  # no event
     assert await world.logs(agent.job_id) == "before\nbye\n"
     status = await world.status(agent.job_id)
-    assert (status["status"], status["exit_code"]) == ("CANCELLED", None)
+    assert (status["status"], status["exit_code"]) == ("CANCELLED", 7)
     [attempt] = status["attempts"]
     assert (attempt["cause"], attempt["exit_code"]) == ("cancelled", 7)
     assert attempt["error_message"] == "cancelled"

@@ -165,7 +165,7 @@ def test_a_played_docker_plays_a_container(cloud: Strict, launcher: Launcher) ->
         "docker pull -- alpine && docker create --name c --env SIMULATE_EXIT_CODE=7"
         " --env SIMULATE_OUTPUT=hello -- alpine echo && docker start --attach c; echo code $?\n"
         "docker inspect --type container --format '{{json .State}}' -- c\n"
-        "docker rm --force -- c; docker inspect c\n"
+        "docker rm --force --volumes -- c; docker inspect c\n"
     )
     instance_id = boots(launcher, script + STAY)
 
