@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from services.api.model import Rules
+from services.api.model import Attempt, Rules
 
 AGENT_BACKOFF = timedelta(seconds=10)
 """The longest wait of an agent between two tries: `BACKOFF_CAP_SECONDS` in docker_job_agent.py."""
@@ -73,3 +73,19 @@ def answered_time(since: datetime, now: datetime, outages: Sequence[Outage]) -> 
         answered += max(timedelta(), min(outage.began_at, now) - start)
         start = max(start, outage.settled_at)
     return answered + max(timedelta(), now - start)
+
+
+def silent_since(attempt: Attempt) -> datetime:
+    """The last sign of life of *attempt*, which is watched: a report, or the launch."""
+    if attempt.heartbeat_at is not None:
+        return attempt.heartbeat_at
+    launched_at = attempt.entered["booting"]
+    return max(launched_at, attempt.launch_recorded_at or launched_at)
+
+
+def decide_lost_at(
+    attempt: Attempt, now: datetime, rules: Rules, outages: Sequence[Outage]
+) -> datetime:
+    """When *attempt* is lost if it stays silent and agents can be answered from *now* on."""
+    allowed = rules.boot_seconds if attempt.heartbeat_at is None else rules.silence_seconds
+    return now + timedelta(seconds=allowed) - answered_time(silent_since(attempt), now, outages)

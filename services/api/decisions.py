@@ -5,11 +5,11 @@ fact is old news. None of them reads a clock. How an attempt ends is in `endings
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from msgspec.structs import replace
 
-from services.api.availability import Outage, answered_time, unsettled_until
+from services.api.availability import Outage, decide_lost_at, unsettled_until
 from services.api.budgets import next_delay
 from services.api.endings import beside, decide_end, job_scheduled
 from services.api.model import (
@@ -75,8 +75,7 @@ def decide_launched(
 ) -> Attempt:
     """An instance exists: its data is worth keeping even if the attempt has ended meanwhile.
 
-    It has `boot_seconds` from *recorded_at* on, where the event came late: an agent that shows who
-    it is by its role is not known before.
+    It has `boot_seconds` from *recorded_at*: an agent that claims by its role is not known before.
     """
     known = replace(
         attempt,
@@ -269,14 +268,6 @@ def _release(step: Step, case: Case, now: datetime, rules: Rules) -> Step:
     )
 
 
-def silent_since(attempt: Attempt) -> datetime:
-    """The last sign of life of *attempt*, which is watched: a report, or the launch."""
-    if attempt.heartbeat_at is not None:
-        return attempt.heartbeat_at
-    launched_at = attempt.entered["booting"]
-    return max(launched_at, attempt.launch_recorded_at or launched_at)
-
-
 def decide_overdue(
     case: Case,
     attempt: Attempt,
@@ -287,31 +278,24 @@ def decide_overdue(
 ) -> Step:
     """`check_at` has passed: the attempt is alive and looked at again later, or it is lost.
 
-    Silence counts only while agents could be answered: not during *outages*, nor until each agent
-    has had the time to try again. The container of a lost attempt counts as running until the cloud
-    says that the instance is terminated (the reaper asks for that until it is so); until then the
-    next attempt is held.
+    Silence counts outside *outages* alone (`availability.py`). A lost attempt's container counts
+    as running until the cloud says that the instance is terminated (the reaper asks for that until
+    it is so); until then the next attempt is held.
     """
     settled_at = unsettled_until(now, outages)
     if settled_at is not None:
-        return _look_again(case, attempt, settled_at)
+        return Step(job=case.job, attempts=(replace(attempt, check_at=settled_at),))
     if attempt.dies_by is not None and now >= attempt.dies_by and attempt.token_hash is not None:
         message = "ran into its maximum lifetime"
         ending = Ending(cause="timed_out", message=message, container_stopped=False)
         return decide_end(case, attempt, ending, now, jitter, rules)
-    booting = attempt.heartbeat_at is None
-    allowed = rules.boot_seconds if booting else rules.silence_seconds
-    left = timedelta(seconds=allowed) - answered_time(silent_since(attempt), now, outages)
-    if left > timedelta():
-        return _look_again(case, attempt, now + left)
-    if booting:
-        message = f"no word from its instance within {allowed} s of its launch"
+    lost_at = decide_lost_at(attempt, now, rules, outages)
+    if lost_at > now:
+        return Step(job=case.job, attempts=(replace(attempt, check_at=lost_at),))
+    if attempt.heartbeat_at is None:
+        message = f"no word from its instance within {rules.boot_seconds} s of its launch"
     else:
-        message = f"no word from its agent for {allowed} s"
+        message = f"no word from its agent for {rules.silence_seconds} s"
     cause: Cause = "interrupted" if attempt.interrupted_at else "lost"
     ending = Ending(cause=cause, message=message, container_stopped=False)
     return decide_end(case, attempt, ending, now, jitter, rules)
-
-
-def _look_again(case: Case, attempt: Attempt, at: datetime) -> Step:
-    return Step(job=case.job, attempts=(replace(attempt, check_at=at),))

@@ -10,6 +10,7 @@ from services.api.availability import (
     decide_answered_until,
     decide_outage,
     record_seconds,
+    silent_since,
 )
 from services.api.model import Rules
 from services.api.store import availability, jobs, keys, proofs, steps
@@ -63,7 +64,7 @@ class Sweeps:
             # Looked at again under the lock: a heartbeat or a replica may have been faster.
             if attempt.check_at is None or attempt.check_at > tx.now:
                 return
-            outages = await self._outages(tx, decisions.silent_since(attempt))
+            outages = await self._outages(tx, silent_since(attempt))
             step = decisions.decide_overdue(
                 case, attempt, tx.now, self.jitter(), self.rules, outages
             )
