@@ -24,6 +24,11 @@ INSERT INTO {room}.log_batches (job_id, attempt, seq, lines) VALUES
     (1, 2, 3, '[["2026-01-01T00:00:00+00:00", "stdout", ""]]');
 """
 
+COUNTED = """
+SELECT number, log_seq, log_bytes, log_lines, log_head_bytes, log_head_lines, stop_by
+FROM {room}.attempts ORDER BY number
+"""
+
 
 async def test_the_log_of_an_attempt_under_way_goes_on_behind_what_it_had_printed(
     database_url: str, tmp_path: Path
@@ -40,10 +45,7 @@ async def test_the_log_of_an_attempt_under_way_goes_on_behind_what_it_had_printe
         await conn.execute(OLD_ROWS.format(room=room))
         shutil.copy(SQL / "0004_logs.sql", directory)
         await migrate(database_url, [schema])
-        rows = await conn.fetch(
-            "SELECT number, log_seq, log_bytes, log_lines, log_head_bytes, log_head_lines, stop_by"
-            f" FROM {room}.attempts ORDER BY number"  # noqa: S608 - a name of our own
-        )
+        rows = await conn.fetch(COUNTED.format(room=room))
         kept = await conn.fetchval(f"SELECT count(*) FROM {room}.log_batches")  # noqa: S608
     finally:
         await conn.execute(f'DROP SCHEMA IF EXISTS "{room}" CASCADE')
