@@ -110,3 +110,38 @@ def test_a_kill_in_the_middle_loses_neither_the_job_nor_its_container(
     assert "survived" in system.http.get(f"/jobs/{job_id}/logs").text
     wait_for_no_agents(system)
     assert containers_of(job_id, system) == ""
+
+
+def test_what_a_cancelled_container_prints_last_is_kept_and_how_it_exits(
+    system: EmbeddedSystem, image: str
+) -> None:
+    system.start()
+    script = 'trap "echo bye; exit 7" TERM; echo ready; while :; do sleep 0.1; done'
+    job_id = system.schedule(docker_image=image, command=["sh", "-c", script])
+    wait_for_phase(system, job_id, "running")
+    assert system.http.delete(f"/jobs/{job_id}").status_code == 200
+    wait_for_no_agents(system)
+    job = system.http.get(f"/status/{job_id}").json()
+    assert job["status"] == "CANCELLED"
+    assert [(each["cause"], each["exit_code"]) for each in job["attempts"]] == [("cancelled", 7)]
+    assert system.http.get(f"/jobs/{job_id}/logs").text.splitlines()[-2:] == ["ready", "bye"]
+    assert containers_of(job_id, system) == ""
+
+
+def test_a_long_log_is_whole_where_it_fits_and_else_has_its_beginning_and_its_end(
+    system: EmbeddedSystem, image: str
+) -> None:
+    system.start()
+    short = system.schedule(docker_image=image, command=["seq", "1", "40000"])
+    long = system.schedule(docker_image=image, command=["seq", "1", "300000"])
+    for job_id in (short, long):
+        assert system.follow(job_id)["status"] == "DONE"
+    lines = system.http.get(f"/jobs/{short}/logs").text.splitlines()
+    assert lines == [str(number) for number in range(1, 40_001)]
+    lines = system.http.get(f"/jobs/{long}/logs").text.splitlines()
+    [gap] = [place for place, line in enumerate(lines) if line.startswith("---")]
+    assert lines[:gap] == [str(number) for number in range(1, gap + 1)]
+    tail = lines[gap + 1 :]
+    assert tail == [str(number) for number in range(300_001 - len(tail), 300_001)]
+    assert f"--- {300_000 - len(lines) + 1} lines (" in lines[gap]
+    assert 900_000 < sum(len(line) + 1 for line in lines) <= 1_048_576 + len(lines[gap]) + 1
