@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from services.api import endings
 from services.api.agents import Callback
+from services.api.decisions import decide_cancel
 from services.api.model import (
     ORDER,
     PHASES,
@@ -381,6 +382,16 @@ def test_only_a_container_that_may_run_gets_its_grace(state: State) -> None:
     [over] = story.told_of(AttemptEnded)
     grace = RULES.stop_grace_seconds + 10 if state in CLAIMED else 0
     assert over.terminate_after == after(5 + grace)
+
+
+def test_an_agent_that_is_heard_of_rarely_has_its_grace_too() -> None:
+    rules = replace(RULES, heartbeat_seconds=30)
+    story = at("running")
+    step = decide_cancel(story.case, after(5), 0.0, rules)
+    assert step is not None
+    [over] = [each for each in step.events if isinstance(each, AttemptEnded)]
+    assert over.terminate_after == after(5 + 30 + 5 + rules.stop_grace_seconds)
+    assert step.attempts[0].stop_by == over.terminate_after
 
 
 def test_a_finished_job_cannot_be_cancelled() -> None:
