@@ -56,7 +56,8 @@ def _ended(
     # Nobody got the job out of an attempt that was not claimed, and from now on nobody will: there
     # is no container to wait for.
     stopped = ending.container_stopped or attempt.container_stopped or attempt.token_hash is None
-    stop_by = None if stopped else _stop_by(now, rules)
+    waits = not stopped and ending.cause in _STOPPED_FIRST
+    stop_by = _stop_by(now, rules) if waits else None
     ended = replace(
         advance(attempt, "ended", now),
         cause=ending.cause,
@@ -72,13 +73,13 @@ def _ended(
         attempt=attempt.number,
         cause=ending.cause,
         ended_at=now,
-        # A container that somebody cancelled gets its stop before the instance dies.
-        terminate_after=stop_by if stop_by and ending.cause in _STOPPED_FIRST else now,
+        terminate_after=stop_by or now,
     )
     return ended, over
 
 
 _STOPPED_FIRST: frozenset[Cause] = frozenset({"cancelled", "timed_out"})
+"""Causes for which a container gets its SIGTERM and grace before its instance is terminated."""
 
 
 def _stop_by(now: datetime, rules: Rules) -> datetime:

@@ -406,21 +406,20 @@ async def test_who_is_not_the_ended_attempts_agent_adds_nothing(
     assert await world.rows() == before
 
 
-async def test_a_silent_attempts_lines_are_kept_while_its_container_is_being_stopped(
+async def test_a_lost_attempt_adds_nothing_since_its_instance_is_terminated_at_once(
     world: World, clock: VirtualClock
 ) -> None:
     agent = await world.running()
     clock.advance(61)
     await world.stage.sweep("end_silent")
-    told = await world.told()
-    answer = await world.report(agent, lines=["still here"])
-    assert (answer.status_code, answer.json()["kept"]) == (409, True)
-    assert (await world.call_back(agent, STOPPED)).json()["kept"] is True
-    assert await world.logs(agent.job_id) == "still here\n"
-    status = await world.status(agent.job_id)
-    assert [each["exit_code"] for each in status["attempts"]] == [143, None]
-    assert [each["phase"] for each in status["attempts"]] == ["ended", "waiting"]
-    assert await world.told() == told
+    before = await world.rows()
+    for answer in (
+        await world.report(agent, lines=["still here"]),
+        await world.call_back(agent, STOPPED),
+    ):
+        assert answer.status_code == 409
+        assert "kept" not in answer.json()
+    assert await world.rows() == before
 
 
 async def test_reports_go_on_after_the_notice_until_the_container_has_stopped(

@@ -9,14 +9,16 @@ from shared.clock import VirtualClock
 from tests.integration.api_world import Agent, World, message_of, token_of
 
 HOUR = 3600
+STOP_SECONDS = 20  # a container's grace and some: until then last lines and the exit code are kept
 NO_TOKEN = "give the attempt's token as 'Authorization: Bearer …'"
 ENDS = ["its own last word", "a cancel", "its silence"]
 
 
 async def end(world: World, clock: VirtualClock, agent: Agent, how: str) -> None:
-    """The attempt of *agent* ends."""
+    """The attempt of *agent* ends, and the stop of its container is over."""
     if how == "a cancel":
         await world.cancel(agent.job_id)
+        clock.advance(STOP_SECONDS)
     elif how == "its silence":
         clock.advance(61)
         await world.stage.sweep("end_silent")
@@ -46,7 +48,7 @@ async def test_an_hour_after_its_attempts_end_a_token_is_unknown(
 ) -> None:
     agent = await world.running()
     await end(world, clock, agent, how)
-    clock.advance(HOUR - 1)
+    clock.advance(HOUR - 1 - (STOP_SECONDS if how == "a cancel" else 0))
     # One whose answer was lost is still told what it wants to know: that it was heard.
     status = (await world.call_back(agent, {})).status_code
     assert status == (200 if how == ENDS[0] else 409)
