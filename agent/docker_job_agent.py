@@ -524,7 +524,7 @@ def decide_last_word(
 
 
 def decide_exit_word(outcome: Outcome) -> dict[str, Any] | None:
-    """The callback of an attempt that is over: how its container exited; None if nobody knows."""
+    """The callback of an attempt that is over: how its container exited; None if unknown."""
     if outcome.exit_code is None or not outcome.stopped:
         return None
     if outcome.exit_code == 0:
@@ -1044,7 +1044,7 @@ class Reporter:
                 self._wake.wait(ROOM_LOOK_SECONDS)
 
     def relieve(self) -> None:
-        """Make nobody wait any more: an engine cannot end a container whose output is not read.
+        """End the back-pressure: an engine cannot end a container whose output is not read.
 
         https://github.com/moby/moby/issues/41827
         """

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from services.data_dir import sync_directory
 from services.migrate import SERVICES
 
 PART = ".part"
@@ -71,7 +72,7 @@ def written_beside(file: Path) -> Iterator[tuple[int, Path]]:
         yield descriptor, beside
         os.fsync(descriptor)
         beside.replace(file)
-        _sync_directory(file.parent)
+        sync_directory(file.parent)
     finally:
         beside.unlink(missing_ok=True)
         os.close(descriptor)
@@ -88,14 +89,6 @@ def _remove_leftovers(file: Path) -> None:
                 each.unlink()
             finally:
                 os.close(descriptor)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def tables_listed(listing: str) -> set[Table]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from services.data_dir import sync_directory
 from services.postgres_host import PORT, POSTGRES_MAJOR, EmbeddedPostgresError, ServerUser
 
 SUPERUSER: Final = "postgres"
@@ -132,7 +133,7 @@ class Cluster:
         if failed:
             raise failure("The embedded Postgres could not make its database", log)
         draft.rename(self.pgdata)
-        _sync_directory(self.directory)
+        sync_directory(self.directory)
         shutil.rmtree(workshop, ignore_errors=True)
 
     def rotate_log(self) -> None:
@@ -159,12 +160,4 @@ def _write_secret(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.rename(path)
-    _sync_directory(path.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(path.parent)

@@ -282,8 +282,7 @@ def decide_overdue(
     as running until the cloud says that the instance is terminated (the reaper asks for that until
     it is so); until then the next attempt is held.
     """
-    settled_at = unsettled_until(now, outages)
-    if settled_at is not None:
+    if settled_at := unsettled_until(now, outages):
         return Step(job=case.job, attempts=(replace(attempt, check_at=settled_at),))
     if attempt.dies_by is not None and now >= attempt.dies_by and attempt.token_hash is not None:
         message = "ran into its maximum lifetime"

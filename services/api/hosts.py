@@ -23,7 +23,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 SHOWN_CHARACTERS = 100
 
 EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not listened on
-"""What a server may listen on, and nobody should reach it by."""
+"""What a server may listen on, and no client should name."""
 
 OWN_SITES = frozenset({"none", "same-origin"})
 """Values of `Sec-Fetch-Site` of what a user typed and of the API's own origin. `same-site` is not

@@ -77,7 +77,7 @@ def decide_kept(attempt: Attempt, lines: Sequence[Line], left_out: Amount, limit
 
 
 def gap_line(at: datetime, gap: Amount | None) -> Line:
-    """The line that stands where *gap* was left out; None: nobody knows how much."""
+    """The line that stands where *gap* was left out; None: an unknown amount."""
     what = "some lines" if gap is None else f"{gap.lines} lines ({gap.bytes} bytes)"
     text = f"--- {what} left out here: of a long log the beginning and the end are kept ---"
     return at.isoformat(), LOG_SOURCE, text

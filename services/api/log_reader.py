@@ -27,9 +27,9 @@ class LogReader:
         self._place = after
         self._resumed = after != (0, 0)
         self._read_to: Amount | None = None
-        """How much of the attempt is read or told to be left out; None: at most its beginning."""
+        """How much of the attempt is read or named as left out; None: at most its beginning."""
         self._lost = False
-        """Whether nobody knows how much of the attempt the reader has, who resumes."""
+        """Whether it is unknown how much of the attempt a reader that resumes has."""
 
     async def read(self, conn: Connection) -> list[Batch]:
         """The next batches in order, empty where there are none (yet)."""

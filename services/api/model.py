@@ -88,7 +88,7 @@ class Job(Struct, frozen=True, kw_only=True):
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
-    """One try at running a job. Its columns are told in `sql/0001_jobs.sql` and `0004_logs.sql`."""
+    """One try at running a job. Its columns are described in `sql/`."""
 
     job_id: int
     number: int

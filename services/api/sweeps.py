@@ -75,7 +75,7 @@ class Sweeps:
             self.told()
 
     async def _outages(self, tx: Transaction, since: datetime) -> Sequence[Outage]:
-        """The outages after *since*, with the one that nobody has recorded yet."""
+        """The outages after *since*, with the one that is not recorded yet."""
         # In this order: an outage that is recorded between the two is seen twice, never missed.
         answered_until = await availability.load_answered_until(tx.conn)
         recorded = await availability.load_outages(tx.conn, since)
