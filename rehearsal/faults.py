@@ -1,7 +1,8 @@
 """Faults, on command or by chance: throttled, 5xx, an answer lost before or after its effect.
 
-A fault names the actions that it strikes (`*` is a wildcard), how often, and with what chance; the
-chance comes from the cloud's seed. The first that strikes is the one.
+A fault names the actions that it strikes (`*` is a wildcard), how often, and with what chance. The
+first that strikes is the one. Each action draws its chances from a series of its own, made of the
+cloud's seed: what its nth call meets does not depend on which other calls came between.
 """
 
 import fnmatch
@@ -37,7 +38,8 @@ class Faults:
     """The faults that are armed."""
 
     def __init__(self, seed: int) -> None:
-        self._random = random.Random(f"{seed} faults")
+        self._seed = seed
+        self._series: dict[str, random.Random] = {}
         self.armed: list[Fault] = []
 
     def add(self, fault: Fault) -> Fault:
@@ -51,12 +53,13 @@ class Faults:
 
     def strike(self, action: str) -> Fault | None:
         """What goes wrong with this call."""
+        chances = self._series.setdefault(action, random.Random(f"{self._seed} {action}"))
         for fault in self.armed:
             if not fnmatch.fnmatchcase(action, fault.action):
                 continue
             if fault.times is not None and fault.struck >= fault.times:
                 continue
-            if self._random.random() < fault.chance:
+            if chances.random() < fault.chance:
                 fault.struck += 1
                 return fault
         return None

@@ -1,6 +1,6 @@
 """The launcher's settings."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shared.backoff import Backoff
 from shared.config import PREFIX, BadSetting, Settings
@@ -101,5 +101,6 @@ def from_settings(
         spot_wait_seconds=settings.number("LAUNCH_SPOT_WAIT_SECONDS", 600),
         lease_seconds=2 * call_seconds + 30,
         refused=Backoff(first=first, factor=2, longest=longest),
+        unknown=replace(UNKNOWN, longest=min(UNKNOWN.longest, longest)),
         report_seconds=settings.number("LAUNCH_REPORT_SECONDS", 15, least=1),
     )

@@ -38,6 +38,7 @@ FAULTS: tuple[dict[str, Any], ...] = (
     {"action": "CreateFleet", "kind": "lost_after", "chance": 0.3},
     {"action": "CreateFleet", "kind": "lost_before", "chance": 0.1},
     {"action": "CreateFleet", "kind": "error_after", "chance": 0.1},
+    {"action": "CreateFleet", "code": "RequestLimitExceeded", "status": 503, "chance": 0.1},
     {"action": "TerminateInstances", "kind": "lost_after", "chance": 0.2},
     {"action": "TerminateInstances", "code": "RequestLimitExceeded", "status": 503, "chance": 0.2},
     {"action": "DescribeInstances", "code": "Unavailable", "status": 503, "chance": 0.1},

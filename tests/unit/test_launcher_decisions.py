@@ -378,6 +378,12 @@ def test_settings_left_out_have_the_defaults_of_the_class_and_hide_the_key() -> 
     assert "hush" not in repr(config)
 
 
+def test_the_longest_wait_holds_after_an_unknown_outcome_too() -> None:
+    environ = {"DOCKER_JOB_LAUNCH_RETRY_LONGEST_SECONDS": "20"}
+    config = from_settings(Settings(environ), deployment="d", api_url="u", token_key="k")
+    assert [config.unknown.delay(tries, 0) for tries in (1, 5, 6, 20)] == [1, 16, 20, 20]
+
+
 def test_a_longest_wait_below_the_first_is_refused_by_name() -> None:
     environ = {
         "DOCKER_JOB_LAUNCH_RETRY_SECONDS": "9",
