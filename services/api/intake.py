@@ -214,7 +214,7 @@ def _compose_one(
     )
     attempt = first_attempt(job_id, order.scheduled_for, now)
     fact = wire.wrap(endings.job_scheduled(job, attempt, rules), at=now, trace=trace)
-    shown = render.detailed(job, [attempt], now, rules)
+    shown = render.fresh(job, rules)
     sealed = keys.seal(job_id, order.secret_env) if keys and order.secret_env else None
     return _Written(job, attempt, fact, msgspec.json.encode(shown), sealed)
 
