@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from services.api import endings, render
+from services.api.job_ids import JobIds
 from services.api.model import Attempt, Job, Rules, first_attempt
 from services.api.requests import BadRequest, Order
 from services.api.sealing import Sealed, SecretKeys
@@ -67,6 +68,7 @@ class Intake:
         keys: SecretKeys | None,
     ) -> None:
         self._db = db
+        self._ids = JobIds(db.clock)
         self._keys = keys
         self._rules = rules
         self._wakeups = wakeups
@@ -103,7 +105,7 @@ class Intake:
 
     async def _claim(self, key: str, body_hash: bytes, order: Order, trace: str) -> KeptAnswer:
         async with self._db.transaction() as tx:
-            [job_id] = await store.next_job_ids(tx.conn, 1)
+            [job_id] = await self._ids.take(tx.conn, 1)
             written = self._compose([order], [job_id], trace, tx.now)
             kept = KeptAnswer(body_hash, job_id, written[0].answer)
             ours = await keys.claim_key(tx, key, kept)
@@ -156,7 +158,7 @@ class Intake:
     async def _write_group(self, group: list[_Waiting]) -> None:
         now = self._db.clock.now()
         async with self._db.connection() as conn:
-            ids = await store.next_job_ids(conn, sum(len(each.orders) for each in group))
+            ids = await self._ids.take(conn, sum(len(each.orders) for each in group))
             composed = []
             for waiting in group:
                 own, ids = ids[: len(waiting.orders)], ids[len(waiting.orders) :]

@@ -190,7 +190,8 @@ def test_what_is_not_known_of_the_cost_is_null() -> None:
 
 TEXTS = st.text(max_size=8)
 VARIABLES = st.dictionaries(TEXTS, TEXTS, max_size=3)
-MOMENTS = st.datetimes(min_value=datetime.min.replace(year=1000), timezones=st.just(UTC))
+LEAST = datetime(1000, 1, 1)  # noqa: DTZ001 - `timezones` below has the zone
+MOMENTS = st.datetimes(LEAST, timezones=st.just(UTC))
 NUMBERS = st.integers(0, 2**31 - 1)
 WISHES = st.builds(
     Resources,
