@@ -93,6 +93,7 @@ def http_server(app: ASGIApp, protocol: type[BoundedProtocol] = BoundedProtocol)
             access_log=False,
             lifespan="off",
             server_header=False,
+            proxy_headers=False,  # what a client says of itself is nobody's address
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACEFUL_SECONDS,
         )

@@ -122,6 +122,17 @@ async def test_an_error_nobody_foresaw_is_a_json_500_and_the_server_goes_on(worl
         assert (await http.get("/healthz")).status_code == 200
 
 
+async def test_nobody_takes_on_another_address_to_ask_more_often(world: World) -> None:
+    limited = world.again(REQUESTS_PER_SECOND="0.001", REQUESTS_AT_ONCE="1")
+    async with served(limited) as port, client(port) as http:
+        statuses = [
+            (await http.get("/list", headers={"X-Forwarded-For": f"10.0.0.{each}"})).status_code
+            for each in range(2)
+        ]
+    await limited.close()
+    assert statuses == [200, 429]
+
+
 async def test_what_is_no_http_is_a_json_400_and_the_server_goes_on(world: World) -> None:
     async with served(world) as port:
         for garbage in (

@@ -14,6 +14,8 @@ from services.api.intake import _compose_one
 from services.api.model import Rules, State
 from services.api.requests import Order
 from shared.events import Architecture, Capacity, Resources
+from shared.wire import new_trace
+from tests.messages import SOURCE
 from tests.unit.api_story import (
     DONE,
     INTERRUPTED,
@@ -228,7 +230,7 @@ def test_a_fresh_job_is_shown_as_the_general_way_shows_it(
     order: Order, now: datetime, rules: Rules
 ) -> None:
     """Byte for byte: the order of the fields too."""
-    written = _compose_one(order, 7, "trace", now, rules, None)
+    written = _compose_one(order, 7, new_trace(), now, rules, None, SOURCE)
     general = render.detailed(written.job, [written.attempt], now, rules)
     assert written.answer == msgspec.json.encode(general)
 
