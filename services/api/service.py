@@ -1,6 +1,7 @@
 """The API's composition root."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from services.api.routes.guard import Guard
 from services.api.routes.health import HealthRoutes
 from services.api.routes.jobs import JobRoutes
 from services.api.routes.logs import LogRoutes
+from services.api.siblings import Siblings
 from services.api.sweeps import Sweeps
 from shared import events
 from shared.runtime import Ports, Service, Sweep
@@ -45,13 +47,15 @@ class Api:
     service: Service
     intake: Intake
     app: ASGIApp
+    heard: Callable[[], contextlib.AbstractContextManager[None]]
 
     async def run(self) -> None:
         """Run until drained; the HTTP server is the caller's."""
         intake = asyncio.create_task(self.intake.run(), name="api.intake")
         service = asyncio.create_task(self.service.run(), name="api.service")
         try:
-            await asyncio.wait({intake, service}, return_when=asyncio.FIRST_COMPLETED)
+            with self.heard():
+                await asyncio.wait({intake, service}, return_when=asyncio.FIRST_COMPLETED)
             if not service.done():
                 raise RuntimeError("api.intake ended by itself")
             await service
@@ -61,9 +65,10 @@ class Api:
             await asyncio.gather(intake, service, return_exceptions=True)
 
 
-def build(config: ApiConfig, ports: Ports) -> Api:
-    """Put the API together from its settings and ports."""
-    followers = Followers()
+def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> Api:
+    """Put the API together from its settings and ports; *siblings*: where it is several."""
+    siblings = siblings or Siblings()
+    followers = Followers(siblings.tell_changed)
     db, wakeups, points = ports.db, ports.wakeups, ports.points
     changed = followers.changed
     jitter = random.random
@@ -90,16 +95,22 @@ def build(config: ApiConfig, ports: Ports) -> Api:
         ),
     )
     intake = Intake(db, config.rules, wakeups, points, config.secret_keys)
-    return Api(service, intake, _app(config, ports, intake, followers))
+    app = _app(config, ports, intake, followers, siblings)
+    return Api(service, intake, app, lambda: siblings.heard(followers.wake))
 
 
-def _app(config: ApiConfig, ports: Ports, intake: Intake, followers: Followers) -> ASGIApp:
+def _app(
+    config: ApiConfig, ports: Ports, intake: Intake, followers: Followers, siblings: Siblings
+) -> ASGIApp:
     db, changed = ports.db, followers.changed
     desk = Desk(db, config.rules, ports.wakeups, ports.points, changed)
-    bodies = Bodies(config.body)
+    bodies = Bodies(config.body, siblings.count)
     jobs = JobRoutes(config, db, intake, desk, bodies)
     rate = RateLimit(
-        config.requests_per_second, config.requests_at_once, lambda: ports.clock.now().timestamp()
+        config.requests_per_second,
+        config.requests_at_once,
+        lambda: ports.clock.now().timestamp(),
+        siblings.buckets,
     )
     gate = Gate(Access(db), rate, config.hosts)
     app = Starlette(

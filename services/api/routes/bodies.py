@@ -99,14 +99,18 @@ class Held:
 
 
 class Bodies:
-    """Reads the bodies of one process."""
+    """Reads the bodies of one process; *processes* have the budget among them."""
 
-    def __init__(self, bounds: BodyBounds, room_seconds: float = ROOM_SECONDS) -> None:
+    def __init__(
+        self, bounds: BodyBounds, processes: int = 1, room_seconds: float = ROOM_SECONDS
+    ) -> None:
         self._bounds = bounds
         self._room_seconds = room_seconds
-        self.large = Share(bounds.total // LARGE_SHARE)
-        self.small = Share(bounds.total // OTHER_SHARES)
-        self.unproven = Share(bounds.total // OTHER_SHARES)
+        # Its part of the budget; with room for the largest body, or that could never be read.
+        total = max(bounds.total // processes, LARGE_SHARE * bounds.size)
+        self.large = Share(total // LARGE_SHARE)
+        self.small = Share(total // OTHER_SHARES)
+        self.unproven = Share(total // OTHER_SHARES)
 
     @contextlib.asynccontextmanager
     async def read(
