@@ -35,6 +35,9 @@ _encode = msgspec.json.Encoder().encode
 GROUP = 256
 """Jobs written by one statement, at most (a request of its own may bring more)."""
 
+LOGGED = 100
+"""Jobs that one log line tells of, at most."""
+
 
 class KeyConflict(Exception):
     """The Idempotency-Key was used with another body."""
@@ -167,7 +170,7 @@ class Intake:
                 composed.append(self._compose(waiting.orders, own, waiting.trace, now))
             await _write(conn, [each for written in composed for each in written])
         self._points.reached("api.accepted")
-        _log.info("job accepted", jobs=[each.job.id for written in composed for each in written])
+        _log_accepted([each.job.id for written in composed for each in written])
         self._wakeups.wake("relay_outbox")
         for waiting, written in zip(group, composed, strict=True):
             if not waiting.done.done():
@@ -232,6 +235,12 @@ def _compose_one(
 
 def _stopping() -> Stopping:
     return Stopping("the service is stopping: send the request again, with an Idempotency-Key")
+
+
+def _log_accepted(ids: Sequence[int]) -> None:
+    # A line beyond 4 KiB (PIPE_BUF) may be torn by one of another process on the same pipe.
+    for start in range(0, len(ids), LOGGED):
+        _log.info("job accepted", jobs=ids[start : start + LOGGED])
 
 
 def _fail(group: Sequence[_Waiting], error: Exception) -> None:

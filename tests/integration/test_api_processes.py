@@ -47,26 +47,28 @@ class Running:
         """The processes that serve."""
         return self.parent.children()
 
-    def serves(self, child: psutil.Process) -> set[int]:
-        """The ports from which clients are connected to *child*."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            connections = child.net_connections(kind="tcp")
-            return {each.raddr.port for each in connections if each.raddr and self._is_ours(each)}
-        return set()
-
-    def _is_ours(self, connection: object) -> bool:
-        return bool(connection.laddr.port == self.port)  # type: ignore[attr-defined]
-
     def connect(self, child: psutil.Process) -> socket.socket:
-        """A connection that *child* serves; of those that others serve only the address is used."""
+        """A connection that *child* serves: the kernel alone says which one gets it."""
         for _ in range(200):
             client = socket.create_connection(("127.0.0.1", self.port), timeout=SECONDS)
             self._clients.append(client)
-            own = client.getsockname()[1]
-            until(lambda own=own: any(own in self.serves(each) for each in self.children))
-            if own in self.serves(child):
+            if self._server_of(client) == child:
                 return client
         raise AssertionError("none of 200 connections came to it")
+
+    def _server_of(self, client: socket.socket) -> psutil.Process:
+        own = client.getsockname()[1]
+
+        def serving() -> list[psutil.Process]:
+            return [
+                child
+                for child in self.children
+                for each in child.net_connections(kind="tcp")
+                if each.status == psutil.CONN_ESTABLISHED and each.raddr.port == own
+            ]
+
+        until(serving)
+        return serving()[0]
 
     def close(self) -> None:
         """End everything, however the test left it."""
