@@ -154,6 +154,7 @@ def waiting(job: Job, attempt: Attempt) -> tuple[str | None, datetime | None]:
     return None, None
 
 
+@functools.lru_cache(maxsize=256)  # the jobs of one request often have it in common
 def _until(due_at: datetime) -> str:
     # All moments are in UTC here, and strftime takes ten times as long.
     return f"it is scheduled for {due_at.isoformat()[:19]}Z"
