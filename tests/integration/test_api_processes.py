@@ -231,7 +231,7 @@ def test_with_their_parent_both_are_gone_and_the_port_is_free(database_url: str)
 
 def test_a_port_that_another_listens_on_is_told_in_one_line(database_url: str) -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
-        process = start(database_url, subprocess.PIPE, PORT=str(taken.getsockname()[1]))
+        process = start(database_url, errors=subprocess.PIPE, PORT=str(taken.getsockname()[1]))
         _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == EXIT_SETTING
     assert said.startswith("docker-job api: Cannot listen on 127.0.0.1 port ")
