@@ -19,10 +19,18 @@ from services.api.siblings import Buckets, Siblings, make_siblings
 from services.migrate import service_dsn
 from shared.program import EXIT_CRASH, EXIT_SETTING
 from tests.conftest import PASSWORDS
+from tests.integration.conftest import migrated_database
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 30.0
 ORDER = json.dumps({"docker_image": "alpine", "scheduled_for": "+1d"}).encode()
+
+
+@pytest.fixture(scope="module")
+def database(postgres_server: str, template_database: str) -> Iterator[str]:
+    """An admin's DSN of a migrated database."""
+    with migrated_database(postgres_server, template_database) as dsn:
+        yield dsn
 
 
 def until(happened: Callable[[], object]) -> None:
@@ -116,11 +124,11 @@ def read_to(client: socket.socket, mark: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def started(database_url: str, **settings: str) -> Iterator[Running]:
+def started(database: str, **settings: str) -> Iterator[Running]:
     """The API with two processes, both of which serve."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    process = start(database_url, PORT=str(port), **settings)
+    process = start(database, PORT=str(port), **settings)
     running = Running(process, port)
     try:
         until(lambda: process.poll() is not None or len(running.children) == 2)
@@ -132,10 +140,10 @@ def started(database_url: str, **settings: str) -> Iterator[Running]:
 
 
 def start(
-    database_url: str, errors: int = subprocess.DEVNULL, **settings: str
+    database: str, errors: int = subprocess.DEVNULL, **settings: str
 ) -> "subprocess.Popen[str]":
     chosen = {
-        "DATABASE_URL": service_dsn(database_url, "api", PASSWORDS["api"]),
+        "DATABASE_URL": service_dsn(database, "api", PASSWORDS["api"]),
         "BUS_URL": "memory://",
         "DEPLOYMENT": "test",
         "TOKEN_KEY": "a" * 64,
@@ -170,8 +178,8 @@ def is_gone(process: psutil.Process) -> bool:
     return True
 
 
-def test_both_serve_the_same_jobs_and_a_sigterm_lets_both_finish(database_url: str) -> None:
-    with started(database_url) as api:
+def test_both_serve_the_same_jobs_and_a_sigterm_lets_both_finish(database: str) -> None:
+    with started(database) as api:
         one, other = (api.connect(child) for child in api.children)
         status, body = ask(one, "POST", "/schedule", ORDER)
         assert status == 201
@@ -191,8 +199,8 @@ def test_both_serve_the_same_jobs_and_a_sigterm_lets_both_finish(database_url: s
         assert all(is_gone(child) for child in children)
 
 
-def test_a_log_is_followed_through_the_one_while_the_other_ends_the_job(database_url: str) -> None:
-    with started(database_url) as api:
+def test_a_log_is_followed_through_the_one_while_the_other_ends_the_job(database: str) -> None:
+    with started(database) as api:
         one, other = (api.connect(child) for child in api.children)
         _, body = ask(one, "POST", "/schedule", ORDER)
         job_id = json.loads(body)["id"]
@@ -203,35 +211,35 @@ def test_a_log_is_followed_through_the_one_while_the_other_ends_the_job(database
         assert api.end() == 0
 
 
-def test_a_callers_limit_is_one_limit_whoever_serves_it(database_url: str) -> None:
+def test_a_callers_limit_is_one_limit_whoever_serves_it(database: str) -> None:
     limits = {"REQUESTS_PER_SECOND": "0.001", "REQUESTS_AT_ONCE": "3"}
-    with started(database_url, **limits) as api:
+    with started(database, **limits) as api:
         one, other = (api.connect(child) for child in api.children)
         asked = [ask(client, "GET", "/list")[0] for client in (one, other, one, other, one)]
         assert asked == [200, 200, 200, 429, 429]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_one_that_ends_by_itself_ends_both(database_url: str, number: signal.Signals) -> None:
+def test_one_that_ends_by_itself_ends_both(database: str, number: signal.Signals) -> None:
     """And whoever runs the API starts it again as a whole."""
-    with started(database_url) as api:
+    with started(database) as api:
         first, second = api.children
         first.send_signal(number)
         assert api.process.wait(SECONDS) == (137 if number == signal.SIGKILL else EXIT_CRASH)
         assert is_gone(second)
 
 
-def test_with_their_parent_both_are_gone_and_the_port_is_free(database_url: str) -> None:
-    with started(database_url) as api:
+def test_with_their_parent_both_are_gone_and_the_port_is_free(database: str) -> None:
+    with started(database) as api:
         children = api.children
         api.process.kill()
         until(lambda: all(is_gone(child) for child in children))
         socket.create_server(("127.0.0.1", api.port)).close()
 
 
-def test_a_port_that_another_listens_on_is_told_in_one_line(database_url: str) -> None:
+def test_a_port_that_another_listens_on_is_told_in_one_line(database: str) -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
-        process = start(database_url, errors=subprocess.PIPE, PORT=str(taken.getsockname()[1]))
+        process = start(database, errors=subprocess.PIPE, PORT=str(taken.getsockname()[1]))
         _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == EXIT_SETTING
     assert said.startswith("docker-job api: Cannot listen on 127.0.0.1 port ")
