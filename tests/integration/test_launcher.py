@@ -75,12 +75,12 @@ async def states(stage: Stage) -> list[tuple[str, bool]]:
 async def test_a_request_becomes_an_instance_and_is_told_once(
     stage: Stage, cloud: ScriptedCompute
 ) -> None:
-    await stage.hear(requested(), trace="the-persons-request")
+    await stage.hear(requested(), trace="ab" * 16)
     assert await stage.sweep(LAUNCH) is None
     await stage.sweep(LAUNCH)
     assert list(cloud.instances) == ["i-1"]
     (envelope,) = await stage.outbox()
-    assert envelope.trace == "the-persons-request"
+    assert envelope.trace == "ab" * 16
     assert isinstance(envelope.body, InstanceLaunched)
     assert envelope.body.told == 1
     assert envelope.body.dies_by == START + timedelta(seconds=3600)

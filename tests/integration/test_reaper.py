@@ -87,13 +87,13 @@ async def test_an_ended_attempts_instance_is_ended_and_told_once(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.show("i-1")
-    await stage.hear(launched(), trace="the-persons-request")
+    await stage.hear(launched(), trace="ab" * 16)
     clock.advance(90)
     await stage.hear(ended())
     assert await stage.sweep(TERMINATE) is None
     await watch_for(stage, clock, 10)
     (envelope,) = await stage.outbox()
-    assert envelope.trace == "the-persons-request"
+    assert envelope.trace == "ab" * 16
     assert envelope.body == InstanceTerminated(
         instance_id="i-1",
         terminated_at=after(90),
