@@ -20,6 +20,7 @@ class _Queued:
 
     def __init__(self, message: Message, queue: "_Queue") -> None:
         self.message = message
+        self.returned = 0
         self.acknowledged = asyncio.get_running_loop().create_future()
         self._queue = queue
 
@@ -50,6 +51,7 @@ class _Queue:
 
     def put_back(self, queued: _Queued) -> None:
         if not queued.acknowledged.done():
+            queued.returned += 1
             self.ready.append(queued)
             self.filled.set()
 
@@ -81,7 +83,7 @@ class _Subscription:
     async def close(self) -> None:
         self._closed = True
         self._queue.filled.set()
-        for queued in self._taken:
+        for queued in dict.fromkeys(self._taken):  # the same may have been taken twice
             self._queue.put_back(queued)
         self._taken = []
 

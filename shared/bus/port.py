@@ -33,6 +33,16 @@ class Delivery(Protocol):
     @property
     def message(self) -> Message: ...
 
+    @property
+    def returned(self) -> int:
+        """How often it was on its way to a reader before and came back without an outcome.
+
+        0 the first time. A reader's death counts for all that was on its way to it, innocents too;
+        so may a close by the book, where the broker cannot tell the two apart (`rabbitmq`: before
+        4.3; `memory`: what was taken).
+        """
+        ...
+
     async def ack(self) -> None:
         """It has taken effect and is committed: never deliver it to this queue again."""
         ...
