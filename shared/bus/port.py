@@ -20,10 +20,13 @@ def bound_names(topology: Topology) -> frozenset[str]:
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """One event on the wire: *name* is the routing key, *event_id* the key of the inbox."""
+    """A batch of events on the wire: *name*, which all of them have, is the routing key.
+
+    *id* is its outbox row's, the same for each time that it is published.
+    """
 
     name: str
-    event_id: str
+    id: str
     body: bytes
 
 
@@ -35,11 +38,10 @@ class Delivery(Protocol):
 
     @property
     def returned(self) -> int:
-        """How often it was on its way to a reader before and came back without an outcome.
+        """How often it was on its way to a reader before and came back with no outcome.
 
-        0 the first time. A reader's death counts for all that was on its way to it, innocents too;
-        so may a close by the book, where the broker cannot tell the two apart (`rabbitmq`: before
-        4.3; `memory`: what was taken).
+        0 the first time. A reader's death counts for all that was on its way to it, the innocent
+        too. A close by the book may count as well: a broker need not tell the two apart.
         """
         ...
 

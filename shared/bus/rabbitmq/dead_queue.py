@@ -17,7 +17,6 @@ from typing import Any
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
-from shared import wire
 from shared.bus.port import Message
 from shared.bus.rabbitmq.connection import Link, unavailable
 from shared.bus.rabbitmq.publisher import CONFIRM_SECONDS, Publisher
@@ -111,7 +110,7 @@ def _dead_message(delivered: DeliveredMessage) -> DeadMessage:
     return DeadMessage(
         message=Message(
             name=_name(delivered, death),
-            event_id=id_of(delivered),
+            id=id_of(delivered),
             body=delivered.body,
         ),
         reason=str(death.get("reason", "unknown")),
@@ -132,7 +131,4 @@ def _name(delivered: DeliveredMessage, death: dict[str, Any]) -> str:
     keys = death.get("routing-keys")
     if isinstance(keys, list) and keys:
         return str(keys[0])
-    try:
-        return wire.decode(delivered.body).name
-    except wire.Undecodable:
-        return delivered.routing_key or ""
+    return delivered.routing_key or ""

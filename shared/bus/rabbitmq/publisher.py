@@ -88,10 +88,10 @@ class Publisher:
     def _begin(self, channel: AbstractChannel, message: Message) -> "asyncio.Task[None]":
         # A return names nothing but the `message_id`: of two with one id in flight the library
         # would call the first confirmed.
-        earlier = self._under_way.get(message.event_id)
+        earlier = self._under_way.get(message.id)
         task = asyncio.create_task(self._send(channel, message, earlier))
-        self._under_way[message.event_id] = task
-        task.add_done_callback(lambda _: self._forget(message.event_id, task))
+        self._under_way[message.id] = task
+        task.add_done_callback(lambda _: self._forget(message.id, task))
         return task
 
     def _forget(self, message_id: str, task: "asyncio.Task[None]") -> None:
@@ -109,7 +109,7 @@ class Publisher:
                 message.body,
                 content_type=CONTENT_TYPE,
                 delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-                message_id=message.event_id,
+                message_id=message.id,
                 type=message.name,
             ),
             message.name,

@@ -41,7 +41,7 @@ class _Delivery:
         self.message = Message(
             # Both go into columns of Postgres, whoever wrote the message.
             name=(delivered.routing_key or "").replace("\0", "\N{REPLACEMENT CHARACTER}"),
-            event_id=id_of(delivered),
+            id=id_of(delivered),
             body=delivered.body,
         )
         self.returned = _returned(delivered)
