@@ -14,18 +14,20 @@ class CutWire:
         self._real = URL(url)
         self.url = url
         self._writers: set[asyncio.StreamWriter] = set()
+        self._muted = False
+        self.asked = asyncio.Event()
+        """Set when the broker was told something whose answer is lost."""
+
+    def mute(self) -> None:
+        """Lose what the broker says from now on."""
+        self._muted = True
 
     def cut(self) -> None:
         """End every connection without a word."""
         for writer in self._writers:
             writer.transport.abort()
         self._writers.clear()
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_connection(self._real.host, self._real.port)
-        self._writers |= {writer, up_writer}
-        with contextlib.suppress(OSError):
-            await asyncio.gather(_copy(reader, up_writer), _copy(up_reader, writer))
+        self._muted = False
 
     async def open(self) -> asyncio.Server:
         """Listen; from here on `url` is this way."""
@@ -34,11 +36,24 @@ class CutWire:
         self.url = str(self._real.with_host("127.0.0.1").with_port(port))
         return server
 
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_connection(self._real.host, self._real.port)
+        self._writers |= {writer, up_writer}
+        with contextlib.suppress(OSError):
+            await asyncio.gather(self._upwards(reader, up_writer), self._down(up_reader, writer))
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65_536):
-        writer.write(data)
-    writer.close()
+    async def _upwards(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            writer.write(data)
+            if self._muted:
+                self.asked.set()
+        writer.close()
+
+    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            if not self._muted:
+                writer.write(data)
+        writer.close()
 
 
 @contextlib.asynccontextmanager

@@ -58,6 +58,11 @@ def unavailable(doing: str) -> Iterator[None]:
     # RuntimeError is what the library raises on a channel or connection that is closed already.
     except (AMQPError, OSError, RuntimeError, EOFError) as error:
         raise BusUnavailable(f"{doing}: {describe(error)}") from error
+    except Exception as error:
+        # And a bare Exception is how it ends a call whose connection died for no reason given.
+        if type(error) is not Exception:
+            raise
+        raise BusUnavailable(f"{doing}: the connection died") from error
 
 
 class _Transport(TransportFactory):
