@@ -27,7 +27,9 @@ EXCHANGE = "docker-job"
 DEAD_EXCHANGE = "docker-job.dead"
 
 DELIVERY_LIMIT = 100
-"""Far above what restarts and dropped connections add up to. Said outright: since 4.0 it is 20."""
+"""Far above what restarts and dropped connections add up to, and above the few deaths in which a
+reader finds out which of its messages kills. Said outright: since 4.0 it is 20.
+"""
 
 _NEVER = 2**31 - 1
 DECLARE_SECONDS = 30.0
