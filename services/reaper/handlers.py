@@ -14,7 +14,7 @@ from shared.events import AttemptEnded, Event, InstanceLaunched, LaunchesReporte
 async def on_instance_launched(told: Sequence[Told[InstanceLaunched]], tx: Transaction) -> None:
     """Watch over the instances, and count the tellings."""
     await instances.add_instances(tx, told)
-    await strangers.hear_tellings(tx, [each.event.told for each in told])
+    await strangers.hear_tellings(tx, [each.event.launch_sequence for each in told])
 
 
 async def on_attempt_ended(told: Sequence[Told[AttemptEnded]], tx: Transaction) -> None:

@@ -159,7 +159,7 @@ class World:
             hourly_price_usd=0.0125,
             launched_at=now,
             dies_by=now.replace(year=now.year + 1),
-            told=1,
+            launch_sequence=1,
             spot_instance_request_id=f"sir-{job_id}-{attempt}",
             on_demand_hourly_price_usd=0.05,
         )

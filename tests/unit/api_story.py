@@ -138,7 +138,7 @@ def launched(
         hourly_price_usd=0.01,
         launched_at=at,
         dies_by=at + timedelta(seconds=3600),
-        told=1,
+        launch_sequence=1,
         spot_instance_request_id="sir-1",
         on_demand_hourly_price_usd=0.04,
     )

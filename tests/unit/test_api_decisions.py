@@ -254,6 +254,7 @@ def test_a_last_word_ends_attempt_and_job_at_once(
     assert (over.cause, over.terminate_after) == (word.cause, after(5))
     assert isinstance(last, JobFinished)
     assert (last.status, last.exit_code, last.attempt) == (status, exit_code, 1)
+    assert (last.name, last.labels, last.cause) == (job.name, job.labels, word.cause)
 
 
 @pytest.mark.parametrize("state", CLAIMED)
