@@ -39,12 +39,6 @@ NOTICE_SECONDS = 120
 """What EC2 promises between its notice and the end of the instance."""
 
 
-def decide_requested(job: Job, attempt: Attempt, now: datetime) -> Step | None:
-    """The attempt is due and the launcher has been asked."""
-    moved = advance(attempt, "requested", now)
-    return None if moved is attempt else Step(job=job, attempts=(moved,))
-
-
 def decide_delayed(job: Job, attempt: Attempt, fact: LaunchDelayed, now: datetime) -> Step | None:
     """The launcher still waits, and says why."""
     if ORDER[attempt.state] > ORDER["delayed"]:

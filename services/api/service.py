@@ -135,7 +135,6 @@ def _agents(
 
 def _subscribers(handlers: Handlers) -> dict[type[events.Event], Reaction]:
     return {
-        events.InstanceRequested: Booked(handlers.on_instance_requested),
         events.LaunchDelayed: Booked(handlers.on_launch_delayed),
         events.LaunchRefused: Booked(handlers.on_launch_refused),
         events.InstanceLaunched: Booked(handlers.on_instance_launched, wakes=("end_silent",)),

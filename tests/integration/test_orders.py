@@ -101,7 +101,8 @@ def facts(four: Four, job_id: int, story: str) -> list[Event]:
         )
 
     reported = LaunchesReported(before=now - timedelta(seconds=job_id), launch_sequence=job_id)
-    begun: list[Event] = [scheduled, world.requested(job_id), world.delayed(job_id)]
+    requested = InstanceRequested(job_id=job_id, attempt=1, due_at=now, requirements=NEEDS)
+    begun: list[Event] = [scheduled, requested, world.delayed(job_id)]
     cancelled = JobCancelled(job_id=job_id, attempt=1)
     return {
         "done": [*begun, told, reported, ended("done"), world.terminated(job_id)],

@@ -19,14 +19,12 @@ from services.api.model import (
     State,
     Step,
     first_attempt,
-    requirements_of,
 )
 from services.api.refused import Refused
 from shared.events import (
     Event,
     InstanceInterrupted,
     InstanceLaunched,
-    InstanceRequested,
     InstanceTerminated,
     JobScheduled,
     LaunchDelayed,
@@ -86,11 +84,6 @@ def an_attempt(state: State = "scheduled", **fields: Any) -> Attempt:
     if state == "ended":
         known |= {"cause": "lost", "ended_at": NOW, "check_at": None}
     return Attempt(**{**known, **fields})
-
-
-def requested(attempt: int = 1) -> InstanceRequested:
-    needs = requirements_of(a_job(), RULES)
-    return InstanceRequested(job_id=1, attempt=attempt, due_at=NOW, requirements=needs)
 
 
 def delayed(
@@ -201,8 +194,6 @@ class Story:
         """Let another service's fact take effect."""
         rules = self.rules
         match fact:
-            case InstanceRequested():
-                return self.save(decisions.decide_requested(self.job, self._of(fact), now))
             case LaunchDelayed():
                 return self.save(decisions.decide_delayed(self.job, self._of(fact), fact, now))
             case LaunchRefused():
