@@ -29,7 +29,7 @@ async def test_an_accepted_job_has_an_attempt_and_its_fact_in_the_outbox(world: 
     assert (fact.job_id, fact.attempt, fact.due_at) == (job["id"], 1, world.clock.now())
     assert fact.requirements.max_lifetime_seconds == 3660
     [attempt] = (await world.status(job["id"]))["attempts"]
-    assert (attempt["number"], attempt["phase"]) == (1, "scheduled")
+    assert (attempt["number"], attempt["phase"]) == (1, "launching")
 
 
 async def test_every_field_comes_back_as_it_was_given(world: World) -> None:
