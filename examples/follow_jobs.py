@@ -24,9 +24,7 @@ async def main() -> None:
                 for event in json.loads(message.body):
                     if event["id"] not in seen:
                         job = event["data"]
-                        print(
-                            f"job {job['job_id']} ({job['name']}) is {job['status']}", flush=True
-                        )
+                        print(f"job {job['job_id']} ({job['name']}) is {job['status']}", flush=True)
                         seen[event["id"]] = None
                         if len(seen) > REMEMBERED:
                             del seen[next(iter(seen))]
