@@ -254,7 +254,8 @@ def _release(step: Step, case: Case, now: datetime, rules: Rules) -> Step:
     held = case.current
     if held.state != "held" or case.unstopped_before(held.number) is not None:
         return step
-    scheduled = advance(held, "scheduled", now)
+    # What it waited for was no launch: it is due from now on.
+    scheduled = replace(advance(held, "scheduled", now), due_at=max(held.due_at, now))
     return Step(
         job=step.job,
         attempts=(*step.attempts, scheduled),

@@ -435,7 +435,7 @@ async def test_reports_go_on_after_the_notice_until_the_container_has_stopped(
     assert (await world.told()).count("JobScheduled") == 2  # the replacement boots meanwhile
     await world.call_back(agent, STOPPED)
     status = await world.status(agent.job_id)
-    assert (status["phase"], len(status["attempts"])) == ("scheduled", 2)
+    assert (status["phase"], len(status["attempts"])) == ("launching", 2)
     assert (await world.told()).count("JobScheduled") == 2
 
 

@@ -289,7 +289,12 @@ async def test_a_silent_attempt_is_lost_held_and_scheduled_when_its_instance_is_
     await world.stage.sweep("end_silent")
     assert await world.rows() == before  # held for as long as it takes
     await world.hear(world.terminated(agent.job_id))
-    assert (await world.status(agent.job_id))["phase"] == "scheduled"
+    released = await world.status(agent.job_id)
+    assert (released["phase"], released["attempts"][1]["due_at"]) == (
+        "launching",
+        clock.now().isoformat().replace("+00:00", "Z"),
+    )
+    assert released["waiting_because"] == "due 0 s ago; no launch reported yet"
     [_, again] = await world.stage.told(JobScheduled)
     assert (again.job_id, again.attempt) == (agent.job_id, 2)
 
@@ -322,7 +327,7 @@ async def test_an_instance_that_never_speaks_is_lost_at_the_boot_time_out(
         "no word from its instance within 900 s of its launch"
     )
     # Nobody has the job, and nobody will get it: the next attempt need not wait for the cloud.
-    assert (status["attempts"][0]["cause"], status["phase"]) == ("lost", "scheduled")
+    assert (status["attempts"][0]["cause"], status["phase"]) == ("lost", "launching")
     assert (await world.claim(job_id)).status_code == 409
 
 
