@@ -178,6 +178,15 @@ def test_every_golden_fits_its_message(path: Path) -> None:
     payload_of(path.name.split(".")[0]).validate(json.loads(path.read_bytes()))
 
 
+def test_the_message_that_the_page_shows_fits_and_shows_every_field() -> None:
+    page = (ROOT / "docs" / "events.md").read_text(encoding="utf-8")
+    shown = json.loads(page.partition("```json\n")[2].partition("```")[0])
+    payload_of("JobFinished").validate(shown)
+    schemas = DOCUMENT["components"]["schemas"]
+    assert set(shown[0]) == set(schemas["CloudEvent"]["properties"])
+    assert set(shown[0]["data"]) == set(schemas["JobFinished"]["properties"])
+
+
 @pytest.mark.parametrize("name", events.BY_NAME)
 def test_what_is_another_event_or_lacks_a_field_does_not_fit(name: str) -> None:
     [whole] = json.loads((Path(__file__).parent / "golden" / f"{name}.0.json").read_bytes())
