@@ -7,7 +7,7 @@ nothing else of ours.
 import http.server
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -47,7 +47,17 @@ def project(
         for command in commands:
             project.compose("exec", "-T", *(word.strip("'") for word in command.split()))
         project.compose("up", "--detach", "--no-deps", "reader")
+        queues = ("exec", "-T", "rabbitmq", "rabbitmqctl", "-q", "list_queues", "name", "consumers")
+        until_heard(project, lambda: "follow-jobs\t1" in project.compose(*queues).stdout)
         yield project
+
+
+def until_heard(project: ComposeProject, holds: Callable[[], object]) -> None:
+    """Wait until that holds. Raises AssertionError with what the reader has logged."""
+    try:
+        until(holds, HEARD_SECONDS)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{project.logs('reader')[-4000:]}") from None
 
 
 class Outside(http.server.BaseHTTPRequestHandler):
@@ -77,7 +87,7 @@ def test_a_reader_hears_of_a_jobs_end(project: ComposeProject) -> None:
     job_id = project.schedule("+1h", name="nightly")
     project.http.delete(f"/jobs/{job_id}").raise_for_status()
     line = f"job {job_id} (nightly) is CANCELLED"
-    until(lambda: line in project.logs("reader"), HEARD_SECONDS)
+    until_heard(project, lambda: line in project.logs("reader"))
 
 
 def test_a_reader_gets_to_the_outside_and_what_is_inside_does_not(
