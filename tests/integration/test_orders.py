@@ -151,7 +151,7 @@ async def outcome(four: Four, job_id: int) -> dict[str, list[Any]]:
     return found
 
 
-def deliveries(envelopes: list[Envelope]) -> list[tuple[str, Envelope[Any]]]:
+def deliveries(envelopes: list[Envelope[Any]]) -> list[tuple[str, Envelope[Any]]]:
     """Each event to each of its readers."""
     return [
         (name, envelope)
