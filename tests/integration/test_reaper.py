@@ -41,7 +41,7 @@ def launched(number: int = 1, *, told: int | None = None) -> InstanceLaunched:
         hourly_price_usd=0.036,
         launched_at=START,
         dies_by=after(3600),
-        told=told or number,
+        launch_sequence=told or number,
     )
 
 
@@ -52,7 +52,7 @@ def ended(number: int = 1, *, tidies: float = 0) -> AttemptEnded:
 
 
 def reported(before: float, told: int) -> LaunchesReported:
-    return LaunchesReported(before=after(before), told=told)
+    return LaunchesReported(before=after(before), launch_sequence=told)
 
 
 @pytest.fixture
