@@ -89,7 +89,8 @@ class Inbox:
         """Try once more where the database failed: its commit may have taken effect."""
         if is_transient(error):
             try:
-                return await self.apply([envelope])
+                await self.apply([envelope])
+                return
             except Exception as again:  # noqa: BLE001 - it is kept in the row
                 error = again
         await self._park(envelope, error)
