@@ -228,7 +228,7 @@ def _compose_one(
     attempt = first_attempt(job_id, order.scheduled_for, now)
     scheduled = endings.job_scheduled(job, attempt, rules)
     fact = wire.wrap(scheduled, source=source, at=now, trace=trace)
-    shown = render.fresh(job, rules)
+    shown = render.fresh(job, attempt, rules)
     sealed = keys.seal(job_id, order.secret_env) if keys and order.secret_env else None
     return _Written(job, attempt, fact, _encode(shown), sealed)
 
