@@ -128,7 +128,7 @@ def started(database: str, **settings: str) -> Iterator[Running]:
     """The API with two processes, both of which serve."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    process = start(database, PORT=str(port), **settings)
+    process = start(database, settings | {"PORT": str(port)})
     running = Running(process, port)
     try:
         until(lambda: process.poll() is not None or len(running.children) == 2)
@@ -239,7 +239,7 @@ def test_with_their_parent_both_are_gone_and_the_port_is_free(database: str) -> 
 
 def test_a_port_that_another_listens_on_is_told_in_one_line(database: str) -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
-        process = start(database, errors=subprocess.PIPE, PORT=str(taken.getsockname()[1]))
+        process = start(database, {"PORT": str(taken.getsockname()[1])}, subprocess.PIPE)
         _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == EXIT_SETTING
     assert said.startswith("docker-job api: Cannot listen on 127.0.0.1 port ")

@@ -195,7 +195,8 @@ def _go_on(work: Coroutine[Any, Any, bytes], waits_for: Any) -> Generator[Any, A
     except BaseException as error:
         work.throw(error)  # it cleans up, and ends
         raise
-    return (yield from work)  # type: ignore[misc]  # what `types.coroutine` is for
+    body: bytes = yield from work
+    return body
 
 
 def _too_large(limit: int) -> str:
