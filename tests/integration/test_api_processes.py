@@ -140,7 +140,7 @@ def started(database: str, **settings: str) -> Iterator[Running]:
 
 
 def start(
-    database: str, errors: int = subprocess.DEVNULL, **settings: str
+    database: str, settings: dict[str, str], errors: int = subprocess.DEVNULL
 ) -> "subprocess.Popen[str]":
     chosen = {
         "DATABASE_URL": service_dsn(database, "api", PASSWORDS["api"]),
