@@ -1,6 +1,12 @@
-"""An older commit's code beside ours: checked out aside, run with the same Python."""
+"""An older commit's code beside ours: checked out aside, run with the same Python.
+
+Whatever else differs between the two trees is a bias, and was one: a tree whose modules had been
+compiled before was up to a fifth faster than the same tree where each process compiled its own.
+So both are compiled, into a directory that neither owns.
+"""
 
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -10,6 +16,7 @@ from pathlib import Path
 
 COMPILED = ("services", "shared", "bench")
 LOCK = "requirements.txt"
+CACHE, NO_CACHE = "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE"
 
 
 class NoBaseline(Exception):
@@ -27,15 +34,31 @@ class Baseline:
 
 
 @contextlib.contextmanager
+def compiled_aside(tree: Path) -> Iterator[None]:
+    """Every Python that is started in the block finds compiled modules, those of *tree* at once."""
+    before = {name: os.environ.get(name) for name in (CACHE, NO_CACHE)}
+    with tempfile.TemporaryDirectory(prefix="docker-job-compiled-") as directory:
+        os.environ[CACHE] = directory
+        os.environ.pop(NO_CACHE, None)
+        try:
+            _compile(tree)
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+@contextlib.contextmanager
 def checked_out(commit: str, repository: Path) -> Iterator[Baseline]:
     """*commit* of *repository* in a worktree that is gone behind the block. Raises `NoBaseline`."""
     with tempfile.TemporaryDirectory(prefix="docker-job-baseline-") as directory:
         tree = Path(directory) / "tree"
         _git(repository, "worktree", "add", "--quiet", "--detach", str(tree), commit)
         try:
-            # Ours is compiled, as a rule: neither shall be so in its measured seconds.
-            compiled = [sys.executable, "-m", "compileall", "-q", *COMPILED]
-            subprocess.run(compiled, cwd=tree, check=False)
+            _compile(tree)
             yield Baseline(
                 commit=_git(tree, "rev-parse", "--short", "HEAD"),
                 tree=tree,
@@ -51,6 +74,11 @@ def ours_first(run: int) -> bool:
     So neither a drift of the machine nor the place in the pair falls on one of them alone.
     """
     return run % 2 == 0
+
+
+def _compile(tree: Path) -> None:
+    command = [sys.executable, "-m", "compileall", "-q", *COMPILED]
+    subprocess.run(command, cwd=tree, capture_output=True, check=False)
 
 
 def _git(tree: Path, *arguments: str) -> str:
