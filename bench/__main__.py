@@ -12,7 +12,7 @@ from pathlib import Path
 import uvloop
 
 from bench import accept, due, life, machine, peer, reads, resting
-from bench.baseline import Baseline, NoBaseline, checked_out, compiled_aside
+from bench.baseline import Baseline, NoBaseline, checked_out, compile_all
 from bench.keep import Kept
 from bench.run import Run
 from bench.servers import Missing, open_servers
@@ -75,7 +75,7 @@ async def _measure(arguments: argparse.Namespace, kept: Kept) -> None:
     if measuring is not None:  # so that no server stays behind
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, measuring.cancel)
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(compiled_aside(OURS))
+        compile_all(OURS)
         baseline = _baseline(arguments, stack)
         beside = None
         if arguments.peer and "due" in arguments.only:

@@ -2,7 +2,7 @@
 
 Whatever else differs between the two trees is a bias, and was one: a tree whose modules had been
 compiled before was up to a fifth faster than the same tree where each process compiled its own.
-So both are compiled, into a directory that neither owns.
+So both are compiled.
 """
 
 import contextlib
@@ -16,7 +16,6 @@ from pathlib import Path
 
 COMPILED = ("services", "shared", "bench")
 LOCK = "requirements.txt"
-CACHE, NO_CACHE = "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE"
 
 
 class NoBaseline(Exception):
@@ -33,22 +32,11 @@ class Baseline:
     """Whether it asks for the packages that are installed; nothing is installed for it."""
 
 
-@contextlib.contextmanager
-def compiled_aside(tree: Path) -> Iterator[None]:
-    """Every Python that is started in the block finds compiled modules, those of *tree* at once."""
-    before = {name: os.environ.get(name) for name in (CACHE, NO_CACHE)}
-    with tempfile.TemporaryDirectory(prefix="docker-job-compiled-") as directory:
-        os.environ[CACHE] = directory
-        os.environ.pop(NO_CACHE, None)
-        try:
-            _compile(tree)
-            yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+def compile_all(tree: Path) -> None:
+    """Compile the modules of *tree*; no process started later has to compile its own."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [sys.executable, "-m", "compileall", "-q", *COMPILED]
+    subprocess.run(command, cwd=tree, capture_output=True, check=False)
 
 
 @contextlib.contextmanager
@@ -58,7 +46,7 @@ def checked_out(commit: str, repository: Path) -> Iterator[Baseline]:
         tree = Path(directory) / "tree"
         _git(repository, "worktree", "add", "--quiet", "--detach", str(tree), commit)
         try:
-            _compile(tree)
+            compile_all(tree)
             yield Baseline(
                 commit=_git(tree, "rev-parse", "--short", "HEAD"),
                 tree=tree,
@@ -74,11 +62,6 @@ def ours_first(run: int) -> bool:
     So neither a drift of the machine nor the place in the pair falls on one of them alone.
     """
     return run % 2 == 0
-
-
-def _compile(tree: Path) -> None:
-    command = [sys.executable, "-m", "compileall", "-q", *COMPILED]
-    subprocess.run(command, cwd=tree, capture_output=True, check=False)
 
 
 def _git(tree: Path, *arguments: str) -> str:
