@@ -21,7 +21,7 @@ SPACING_SECONDS = 0.13
 BURSTS = 3
 GOALS = (at_most_of_ceiling(0.5), at_most(1, aside=True))
 AS_FAST = 1.2
-"""The third burst's share of the first one's time at which it counts as fast: they vary so much."""
+"""The share of another's time that counts as just as fast: they vary so much by themselves."""
 
 HANDLED_COUNT = "SELECT count(*) FROM launcher.inbox WHERE name = 'InstanceRequested'"
 HANDLED_AT = """
