@@ -9,6 +9,7 @@ by the same code: each run has both, in turns.
 
 import json
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from msgspec import Struct
@@ -16,7 +17,7 @@ from msgspec import Struct
 from bench.baseline import ours_first
 from bench.cpu import us_a_job
 from bench.report import Ceiling, Figure, at_least, of_ceiling
-from bench.run import Run
+from bench.run import Run, percentile
 from bench.servers import checkpoint
 from bench.system import ONE_CLOUD, OURS, run_system
 
@@ -25,6 +26,7 @@ ARRAY = 1000
 CLOUD = {"COMPUTE_URL": "sim://?seed=7", "REAP_WATCH_SECONDS": "5"}
 """Its own machine's cores bound it, not the cloud: instances boot and end at once."""
 GONE = "SELECT count(*) FROM api.attempts WHERE instance_gone_at IS NOT NULL"
+GONE_AT = "SELECT instance_gone_at FROM api.attempts WHERE instance_gone_at IS NOT NULL"
 DONE = "SELECT count(*) FROM api.jobs WHERE status = 'DONE'"
 
 
@@ -98,17 +100,24 @@ async def _live(run: Run, jobs: int, tree: Path) -> Life:
         order = {"docker_image": "alpine:3.20", "scheduled_for": "now"}
         body = json.dumps([order] * ARRAY).encode()
         before = system.meter.read()
-        begun = time.monotonic()
+        begun, began_at = time.monotonic(), datetime.now(UTC)
         for _ in range(jobs // ARRAY):
             await system.accept(body)
         accepted = time.monotonic() - begun
         await system.until(GONE, jobs, seconds=300, every=0.25)
         seconds = time.monotonic() - begun
         cpu_us = us_a_job(before, system.meter.read(), jobs)
-        done = await system.count(DONE)
+        rows = await system.admin.fetch(GONE_AT)
+        gone = [(row["instance_gone_at"] - began_at).total_seconds() for row in rows]
         return Life(
             rate=jobs / seconds,
             cpu_us=cpu_us,
-            detail={"seconds": seconds, "accepted_seconds": accepted, "done": done},
+            detail={
+                "seconds": seconds,
+                "accepted_seconds": accepted,
+                "half_gone_seconds": percentile(gone, 0.5),
+                "p99_gone_seconds": percentile(gone, 0.99),
+                "done": await system.count(DONE),
+            },
             peak_bytes=dict(system.peak_bytes),
         )
