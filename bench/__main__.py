@@ -104,7 +104,9 @@ def main() -> int:
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
         return 130
-    print(f"{kept.report()}\n\n{time.monotonic() - begun:.0f} s; kept in {kept.out}")
+    finally:  # whatever ended it, the whole runs before count
+        if kept.runs:
+            print(f"{kept.report()}\n\n{time.monotonic() - begun:.0f} s; kept in {kept.out}")
     return 0
 
 

@@ -1,5 +1,6 @@
 """The parts of `make bench` that measure nothing: its command, CPU times, turns, the baseline."""
 
+import asyncio
 import os
 import subprocess
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from bench.__main__ import arguments_from
 from bench.baseline import NoBaseline, checked_out, compile_all, ours_first
 from bench.cpu import Meter, find, us_a_job
+from bench.peer import installed
+from bench.servers import Missing
 
 
 def test_by_default_all_is_measured_five_times() -> None:
@@ -96,6 +99,19 @@ def test_a_tree_is_compiled_whatever_the_environment_says(
     compile_all(tmp_path)
     assert [each.name.split(".")[0] for each in tmp_path.rglob("*.pyc")] == ["module"]
     assert "PYTHONDONTWRITEBYTECODE" not in os.environ
+
+
+def test_without_node_a_line_says_what_a_peer_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    async def install() -> None:
+        async with installed("graphile-worker"):
+            pass
+
+    with pytest.raises(Missing, match="--peer needs Node and npm"):
+        asyncio.run(install())
 
 
 def test_a_commit_that_is_not_there_is_said_in_a_line(repository: Path) -> None:
