@@ -57,7 +57,9 @@ def goal_lines(summaries: Sequence[Summary]) -> list[str]:
 def _goal_line(summary: Summary, verdict: Verdict) -> str:
     goal, first = verdict.goal, summary.first
     if goal.is_ratio:
-        target = f"ratio {goal.sign} {goal.limit:g} of {summary.ceiling_name or 'what was not run'}"
+        target = (
+            f"ratio {goal.sign} {goal.limit:.3g} of {summary.ceiling_name or 'what was not run'}"
+        )
     else:
         target = f"{goal.sign} {goal.limit:,.6g} {first.unit}"
     line = f"{WORDS[verdict.is_met]}: {first.part}: {first.name}: {target}"
