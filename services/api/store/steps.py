@@ -13,7 +13,7 @@ from shared.wire import Envelope
 
 _COLUMNS = ", ".join(Attempt.__struct_fields__)
 # Heartbeats take no lock on the job: one that came since the attempt was loaded must not be undone.
-# What is counted of a log is written by `logs.keep_batch` alone.
+# What is counted of a log is written by `logs.keep_batches` alone.
 _WRITTEN_ELSEWHERE = frozenset(
     {"job_id", "number", "heartbeat_at", "log_seq"}
     | {"log_bytes", "log_lines", "log_head_bytes", "log_head_lines"}
@@ -118,15 +118,20 @@ class Book:
             self._wiped.add(step.job.id)
         self._cases[step.job.id] = case
 
-    async def save(self, tx: Transaction) -> None:
-        """Write what has changed; the facts are the caller's to tell."""
-        if self._jobs or self._attempts or self._wiped:
+    def note(self, attempt: Attempt) -> None:
+        """Let what follows see a change of *attempt* that another statement writes."""
+        self._cases[attempt.job_id] = self._cases[attempt.job_id].with_attempt(attempt)
+
+    async def save(self, tx: Transaction, facts: Sequence[Envelope] = ()) -> None:
+        """Write what has changed, and *facts*."""
+        if self._jobs or self._attempts or self._wiped or facts:
             jobs, attempts = list(self._jobs.values()), self._attempts.values()
-            await _save(tx, jobs, attempts, wiped=list(self._wiped))
+            await _save(tx, jobs, attempts, facts, wiped=list(self._wiped))
 
 
 # In the order of the ids, so that two batches never wait for each other.
 LOCK_JOBS = "SELECT * FROM jobs WHERE id = ANY ($1::bigint[]) ORDER BY id FOR UPDATE"
+LOCK_FREE_JOBS = LOCK_JOBS + " SKIP LOCKED"
 # Apart from the lock: joined to it, attempts would be seen as they were before it was granted.
 LOAD_THEIR_ATTEMPTS = """
 SELECT * FROM attempts WHERE job_id = ANY ($1::bigint[]) ORDER BY job_id, number
@@ -135,10 +140,18 @@ SELECT * FROM attempts WHERE job_id = ANY ($1::bigint[]) ORDER BY job_id, number
 
 async def open_book(tx: Transaction, job_ids: Collection[int]) -> Book:
     """These jobs, locked until the transaction's end, with all of their attempts."""
-    ids = list(job_ids)
-    jobs = [as_job(row) for row in await tx.conn.fetch(LOCK_JOBS, ids)]
+    return await _open(tx, await tx.conn.fetch(LOCK_JOBS, list(job_ids)))
+
+
+async def open_free(tx: Transaction, job_ids: Collection[int]) -> Book:
+    """The same, without those that somebody else has locked now."""
+    return await _open(tx, await tx.conn.fetch(LOCK_FREE_JOBS, list(job_ids)))
+
+
+async def _open(tx: Transaction, rows: Iterable[Any]) -> Book:
+    jobs = [as_job(row) for row in rows]
     attempts: dict[int, list[Attempt]] = {job.id: [] for job in jobs}
-    for row in await tx.conn.fetch(LOAD_THEIR_ATTEMPTS, ids):
+    for row in await tx.conn.fetch(LOAD_THEIR_ATTEMPTS, list(attempts)):
         attempt = as_attempt(row)
         attempts[attempt.job_id].append(attempt)
     return Book({job.id: Case(job, tuple(attempts[job.id])) for job in jobs})
