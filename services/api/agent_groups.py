@@ -72,7 +72,7 @@ class UnitOfWork:
         self.before_commit: list[Callable[[], None]] = []
         self.after_commit: list[Callable[[], None]] = []
         self.changed: set[int] = set()
-        self.facts: list[wire.Envelope] = []
+        self._facts: list[wire.Envelope[Any]] = []
         self._tx = tx
         self._book = book
         self._whole = whole
@@ -93,7 +93,10 @@ class UnitOfWork:
     def take(self, before: Job, step: Step) -> None:
         """Save what a decision changed, and tell its facts under the job's own trace."""
         self._book.take(step)
-        self.facts += [wire.wrap(each, at=self.now, trace=before.trace) for each in step.events]
+        self._facts += [
+            wire.wrap(each, source=self._tx.source, at=self.now, trace=before.trace)
+            for each in step.events
+        ]
 
     def bind(self, token_hash: bytes, owner: Owner) -> None:
         """Let who speaks next find the token bound."""
@@ -115,7 +118,7 @@ class UnitOfWork:
     async def save(self) -> None:
         """Write all of it. Raises `Overtaken`."""
         with proofs.noticing_overtakers():
-            await self._book.save(self._tx, self.facts)
+            await self._book.save(self._tx, self._facts)
         if self._uses:
             uses = {each.signature: each for each in self._uses}
             await proofs.use_proofs(self._tx, list(uses.values()))
@@ -188,8 +191,7 @@ class AgentGroups:
                 passed()
         for passed in unit.after_commit:
             passed()
-        if unit.facts:
-            self._wakeups.wake("relay_outbox")
+        self._wakeups.wake(*tx.wakes)
         for job_id in unit.changed:
             self._changed(job_id)
         return heard
