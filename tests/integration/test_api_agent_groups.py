@@ -45,7 +45,8 @@ class CountedDatabase(Database):
                 conn.remove_query_logger(self._count)
 
     def _count(self, record: Any) -> None:
-        self.statements.append(record.query)
+        if "typeinfo" not in record.query:  # what asyncpg asks once a connection
+            self.statements.append(record.query)
 
     @property
     def transactions(self) -> int:
@@ -229,7 +230,7 @@ async def test_a_replacement_is_made_and_claimed_in_one_group(world: World) -> N
         )
     assert await answers(tasks) == [202, 200, 200]
     first, second = (await world.status(agent.job_id))["attempts"]
-    assert (first["cause"], "cause" in second) == ("interrupted", False)
+    assert (first["cause"], second["cause"]) == ("interrupted", None)
 
 
 async def test_of_a_token_in_two_claims_of_one_group_the_second_is_refused(world: World) -> None:
