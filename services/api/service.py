@@ -14,7 +14,8 @@ from starlette.types import ASGIApp
 from services.api import NAME
 from services.api.access import Access, RateLimit
 from services.api.agent_file import read_agent_file
-from services.api.agents import AgentDesk
+from services.api.agent_groups import AgentGroups
+from services.api.agents import Admitted, AgentDesk
 from services.api.availability import record_seconds
 from services.api.claims import ClaimDesk
 from services.api.config import ApiConfig
@@ -42,27 +43,32 @@ from shared.subscriber import Subscriber
 
 @dataclass(frozen=True)
 class Api:
-    """The API in its three parts: the service, the loop that takes jobs in, and the HTTP face."""
+    """The API: the service, the loops that take jobs in and hear agents, and the HTTP face."""
 
     service: Service
     intake: Intake
+    agents: AgentGroups
     app: ASGIApp
     heard: Callable[[], contextlib.AbstractContextManager[None]]
 
     async def run(self) -> None:
         """Run until drained; the HTTP server is the caller's."""
-        intake = asyncio.create_task(self.intake.run(), name="api.intake")
         service = asyncio.create_task(self.service.run(), name="api.service")
+        loops = [
+            asyncio.create_task(self.intake.run(), name="api.intake"),
+            asyncio.create_task(self.agents.run(), name="api.agents"),
+        ]
         try:
             with self.heard():
-                await asyncio.wait({intake, service}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({service, *loops}, return_when=asyncio.FIRST_COMPLETED)
             if not service.done():
-                raise RuntimeError("api.intake ended by itself")
+                [name, *_] = [each.get_name() for each in loops if each.done()]
+                raise RuntimeError(f"{name} ended by itself")
             await service
         finally:
-            intake.cancel()
-            service.cancel()
-            await asyncio.gather(intake, service, return_exceptions=True)
+            for each in (*loops, service):
+                each.cancel()
+            await asyncio.gather(*loops, service, return_exceptions=True)
 
 
 def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> Api:
@@ -95,12 +101,18 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
         ),
     )
     intake = Intake(db, config.rules, wakeups, points, config.secret_keys)
-    app = _app(config, ports, intake, followers, siblings)
-    return Api(service, intake, app, lambda: siblings.heard(followers.wake))
+    agents = AgentGroups(db, config.rules.max_lifetime_seconds, wakeups, changed)
+    app = _app(config, ports, intake, agents, followers, siblings)
+    return Api(service, intake, agents, app, lambda: siblings.heard(followers.wake))
 
 
 def _app(
-    config: ApiConfig, ports: Ports, intake: Intake, followers: Followers, siblings: Siblings
+    config: ApiConfig,
+    ports: Ports,
+    intake: Intake,
+    agents: AgentGroups,
+    followers: Followers,
+    siblings: Siblings,
 ) -> ASGIApp:
     db, changed = ports.db, followers.changed
     desk = Desk(db, config.rules, ports.wakeups, ports.points, changed)
@@ -116,7 +128,7 @@ def _app(
     app = Starlette(
         routes=[
             *_people_routes(gate, jobs, LogRoutes(db, followers)),
-            *_agent_routes(_agents(config, ports, changed, bodies)),
+            *_agent_routes(_agents(config, ports, agents, bodies)),
             *_health_routes(HealthRoutes(db, ports.bus)),
             *_description_routes(gate, DescriptionRoute(text(config).encode())),
         ],
@@ -128,17 +140,13 @@ def _app(
     return app
 
 
-def _agents(
-    config: ApiConfig,
-    ports: Ports,
-    changed: Callable[[int], None],
-    bodies: Bodies,
-) -> AgentRoutes:
-    db, wakeups, points, jitter = ports.db, ports.wakeups, ports.points, random.random
+def _agents(config: ApiConfig, ports: Ports, groups: AgentGroups, bodies: Bodies) -> AgentRoutes:
+    db, points, jitter = ports.db, ports.points, random.random
     identity = None if config.identity is None else StsIdentity(config.identity, ports.clock)
+    admitted = Admitted(ports.clock)
     return AgentRoutes(
-        AgentDesk(config, db, wakeups, points, changed, jitter),
-        ClaimDesk(config, db, wakeups, points, changed, jitter, identity),
+        AgentDesk(config, db, groups, admitted, points, jitter),
+        ClaimDesk(config, db, groups, admitted, points, jitter, identity),
         bodies,
         read_agent_file(),
     )
