@@ -19,7 +19,7 @@ async def on_instance_launched(
 ) -> Follows:
     """Watch over the instances, and count the launches."""
     await instances.add_instances(tx, launched)
-    await strangers.hear_tellings(tx, [each.body.told for each in launched])
+    await strangers.hear_tellings(tx, [each.body.launch_sequence for each in launched])
     return ()
 
 
@@ -33,6 +33,8 @@ async def on_launches_reported(
     reported: Sequence[Envelope[LaunchesReported]], tx: Transaction
 ) -> Follows:
     """Keep the greatest watermark."""
-    greatest = max((each.body for each in reported), key=lambda each: (each.before, each.told))
+    greatest = max(
+        (each.body for each in reported), key=lambda each: (each.before, each.launch_sequence)
+    )
     await strangers.raise_watermark(tx, greatest)
     return ()

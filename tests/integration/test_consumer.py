@@ -20,7 +20,7 @@ from shared.clock import VirtualClock
 from shared.consumer import SUSPECT, Consumer
 from shared.db import Transaction
 from shared.dead_letters import Which
-from shared.events import JobCancelled, JobFinished
+from shared.events import Event, JobCancelled, JobFinished
 from shared.inbox import DEATHS, TRIES, Inbox
 from shared.messaging import follow
 from shared.points import WatchedPoints
@@ -90,7 +90,9 @@ class Line:
         self.consumer = Consumer(self.inbox, bus)
 
     def with_handler(self, handler: Handler) -> Inbox:
-        subscribers = {JobCancelled: Subscriber(handler, wakes=("fire_due",))}
+        subscribers: dict[type[Event], Subscriber] = {
+            JobCancelled: Subscriber(handler, wakes=("fire_due",))
+        }
         return Inbox(QUEUE, subscribers, self.ports.db, self.ports.wakeups, self.ports.points)
 
     def killed_at(self, point: str) -> Consumer:

@@ -44,15 +44,15 @@ async def unsent(conn: Connection, publisher: str) -> list[int]:
 
 async def test_what_was_told_and_not_heard_by_every_reader_is_sent_again(database_url: str) -> None:
     conn = await connect(database_url)
-    heard, event = await tell(conn, "scheduler", "InstanceRequested", NOW)
-    await hear(conn, "launcher", event)
+    heard, event = await tell(conn, "launcher", "InstanceLaunched", NOW)
+    await hear(conn, "reaper", event)
     await hear(conn, "api", event)
-    half, event = await tell(conn, "scheduler", "InstanceRequested", NOW)
+    half, event = await tell(conn, "launcher", "InstanceLaunched", NOW)
     await hear(conn, "api", event)
     lost, _ = await tell(conn, "api", "JobScheduled", NOW)
     nobodys, _ = await tell(conn, "api", "JobStarted", NOW)
     assert (await settle(database_url)).resent == 2
-    assert await unsent(conn, "scheduler") == [half]
+    assert await unsent(conn, "launcher") == [half]
     assert await unsent(conn, "api") == [lost]
     assert heard
     assert nobodys, "an event without a reader of ours was heard by all of them"
