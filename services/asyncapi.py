@@ -13,7 +13,7 @@ import msgspec
 
 from services.migrate import SERVICES
 from shared import events, wire
-from shared.bus.rabbitmq.publisher import EVENT_ID
+from shared.bus.rabbitmq.publisher import MESSAGE_ID
 from shared.bus.rabbitmq.topology import EXCHANGE
 from shared.events import Event
 
@@ -34,7 +34,7 @@ def document() -> dict[str, Any]:
         "asyncapi": "3.0.0",
         "info": {
             "title": "docker-job events",
-            "version": f"{wire.VERSION}.0.0",
+            "version": "2.0.0",
             "description": ABOUT,
             "license": {"name": "MIT"},
         },
@@ -106,8 +106,8 @@ def _message(kind: type[Event]) -> dict[str, Any]:
         "contentType": "application/json",
         "headers": {
             "type": "object",
-            "properties": {EVENT_ID: {"type": "string", "format": "uuid"}},
-            "required": [EVENT_ID],
+            "properties": {MESSAGE_ID: {"type": "string", "format": "uuid"}},
+            "required": [MESSAGE_ID],
         },
         "payload": {
             "allOf": [

@@ -35,7 +35,7 @@ async def opened(adapter: str, brokers: Brokers) -> AsyncIterator[Bus]:
 
 def message(name: str, body: bytes = b"{}") -> Message:
     """A message of its own id."""
-    return Message(name=name, event_id=str(uuid.uuid4()), body=body)
+    return Message(name=name, id=str(uuid.uuid4()), body=body)
 
 
 def messages(name: str, count: int) -> list[Message]:
@@ -45,13 +45,13 @@ def messages(name: str, count: int) -> list[Message]:
 
 def by_id(found: list[Message]) -> list[Message]:
     """In one order, since a bus has none."""
-    return sorted(found, key=lambda each: each.event_id)
+    return sorted(found, key=lambda each: each.id)
 
 
 async def take_all(subscription: Subscription, count: int) -> list[Delivery]:
     """Deliveries of *count* different events; those that came twice are among them twice."""
     taken: list[Delivery] = []
-    while len({each.message.event_id for each in taken}) < count:
+    while len({each.message.id for each in taken}) < count:
         taken += await subscription.take(100)
     return taken
 
@@ -72,9 +72,9 @@ async def crashing_reader(
     while len(acknowledged) < count:
         subscription = await bus.subscribe(queue)
         deliveries = await subscription.take(chaos.randint(1, 10))
-        seen += [each.message.event_id for each in deliveries]
+        seen += [each.message.id for each in deliveries]
         for delivery in deliveries:
             if chaos.random() < 0.7:
                 await delivery.ack()
-                acknowledged.add(delivery.message.event_id)
+                acknowledged.add(delivery.message.id)
         await subscription.close()

@@ -70,10 +70,10 @@ async def test_many_messages_are_published_at_once(bus: Bus) -> None:
     sent = messages("Pear", 1200)
     fruit = await bus.subscribe("fruit")
     publishing = asyncio.create_task(bus.publish(sent))
-    missing = {each.event_id for each in sent}
+    missing = {each.id for each in sent}
     while missing:  # whatever each take brings: more than so many are never under way
         for delivery in await fruit.take(100):
-            missing.discard(delivery.message.event_id)
+            missing.discard(delivery.message.id)
             await delivery.ack()
     await publishing
 
@@ -141,7 +141,7 @@ async def test_two_subscriptions_share_one_queue(bus: Bus) -> None:
     async def read(number: int) -> None:
         while True:
             for delivery in await readers[number].take(3):
-                found.append(delivery.message.event_id)
+                found.append(delivery.message.id)
                 await delivery.ack()
             if len(found) == len(sent):
                 all_read.set()
@@ -152,7 +152,7 @@ async def test_two_subscriptions_share_one_queue(bus: Bus) -> None:
     for task in reading:
         task.cancel()
     await asyncio.gather(*reading, return_exceptions=True)
-    assert sorted(found) == sorted(each.event_id for each in sent)
+    assert sorted(found) == sorted(each.id for each in sent)
 
 
 async def test_a_take_that_is_cancelled_takes_nothing_along(bus: Bus) -> None:
@@ -278,7 +278,7 @@ async def test_with_chaos_and_dying_readers_every_event_still_comes_at_least_onc
     await bus.publish(sent)
     await asyncio.gather(*reading)
     for found in seen.values():
-        assert set(found) == {each.event_id for each in sent}
+        assert set(found) == {each.id for each in sent}
 
 
 @pytest.mark.parametrize("seed", CHAOS_SEEDS)

@@ -8,13 +8,12 @@ import pytest
 from msgspec import structs
 
 from services.api.handlers import UnknownJob
-from shared import wire
 from shared.bus.memory import MemoryBus
-from shared.bus.port import Message
 from shared.clock import VirtualClock
 from shared.events import AttemptEnded, Event, JobFinished, JobScheduled
 from shared.runtime import Ports
 from tests.integration.api_world import World, message_of
+from tests.messages import TRACE, as_message, wrapped
 
 # Moments, and which instance it was, differ between two jobs that fared alike.
 OF_ITS_OWN = ("due_at", "phases", "instance_id", "spot_instance_request_id", "error_message")
@@ -87,8 +86,8 @@ async def test_a_batch_of_many_jobs_takes_effect_in_one_transaction(world: World
     jobs = [(await world.post())["id"] for _ in range(20)]
     now = world.clock.now()
     facts = [world.requested(job_id) for job_id in jobs] + [world.launched(j) for j in jobs]
-    envelopes = [wire.wrap(fact, at=now, trace="t") for fact in facts]
-    await world.stage.service._consumer.apply(envelopes)
+    envelopes = [wrapped(fact, at=now) for fact in facts]
+    await world.stage.service.inbox.apply(envelopes)
     assert {(await world.status(job_id))["phase"] for job_id in jobs} == {"booting"}
 
 
@@ -135,10 +134,10 @@ async def test_what_follows_an_event_bears_its_trace_and_names_it_as_the_cause(
     world: World,
 ) -> None:
     job_id = (await world.post())["id"]
-    event = wire.wrap(world.refused(job_id), at=world.clock.now(), trace="trace-7")
-    await world.stage.service._consumer.apply([event])
+    event = wrapped(world.refused(job_id), at=world.clock.now())
+    await world.stage.service.inbox.apply([event])
     for envelope in (await world.stage.outbox())[1:]:
-        assert (envelope.trace, envelope.cause) == ("trace-7", event.id)
+        assert (envelope.trace, envelope.cause) == (TRACE, event.id)
 
 
 async def test_what_a_request_causes_bears_the_jobs_own_trace(world: World) -> None:
@@ -370,8 +369,8 @@ async def test_more_silent_attempts_than_a_batch_are_ended_pass_by_pass(
     body = [{"docker_image": "alpine", "scheduled_for": "now"}] * 150
     jobs = [job["id"] for job in (await world.http.post("/schedule", json=body)).json()]
     now = clock.now()
-    envelopes = [wire.wrap(world.launched(job_id), at=now, trace="t") for job_id in jobs]
-    await world.stage.service._consumer.apply(envelopes)
+    envelopes = [wrapped(world.launched(job_id), at=now) for job_id in jobs]
+    await world.stage.service.inbox.apply(envelopes)
     clock.advance(901)
     assert await world.stage.sweep("end_silent") == clock.now()  # there is more
     assert await world.stage.sweep("end_silent") is None
@@ -414,8 +413,7 @@ async def test_the_service_takes_in_relays_consumes_and_drains(
     world = World(await ports_of("api"), clock, intake=False)
     running = asyncio.create_task(world.api.run())
     job_id = (await world.post())["id"]
-    envelope = wire.wrap(world.requested(job_id), at=clock.now(), trace="t")
-    message = Message(name=envelope.name, event_id=envelope.id, body=wire.encode(envelope))
+    message = as_message(wrapped(world.requested(job_id), at=clock.now()))
     # Nobody reads the launcher's queue here, so that this publish is never confirmed.
     publishing = asyncio.create_task(bus.publish([message]))
     await world.points.wait_for("api.acknowledged")

@@ -48,7 +48,7 @@ async def rabbit(url: str) -> AsyncIterator[RabbitMQBus]:
 
 
 def message(name: str = "Told", body: bytes = b"{}") -> Message:
-    return Message(name=name, event_id=str(uuid.uuid4()), body=body)
+    return Message(name=name, id=str(uuid.uuid4()), body=body)
 
 
 async def take_all(subscription: Subscription, count: int) -> set[str]:
@@ -57,13 +57,13 @@ async def take_all(subscription: Subscription, count: int) -> set[str]:
     async with asyncio.timeout(30):
         while len(taken) < count:
             for delivery in await subscription.take(100):
-                taken.add(delivery.message.event_id)
+                taken.add(delivery.message.id)
                 await delivery.ack()
     return taken
 
 
 def ids(messages: Sequence[Message]) -> set[str]:
-    return {each.event_id for each in messages}
+    return {each.id for each in messages}
 
 
 async def test_with_nobody_listening_every_call_says_unavailable_and_readiness_no() -> None:
@@ -89,7 +89,7 @@ async def test_a_missing_topology_is_unavailable_until_somebody_has_migrated(
         subscription = await bus.subscribe("reader")
         told = message()
         await bus.publish([told])
-        assert await take_all(subscription, 1) == {told.event_id}
+        assert await take_all(subscription, 1) == {told.id}
         await bus.close()
 
 
@@ -115,10 +115,10 @@ async def test_a_message_of_a_stranger_gets_an_id_made_of_its_bytes(
     rabbit: RabbitMQBus,
 ) -> None:
     subscription = await rabbit.subscribe("reader")
-    await rabbit.publish([Message(name="Told", event_id="no uuid", body=b"same")] * 2)
+    await rabbit.publish([Message(name="Told", id="no uuid", body=b"same")] * 2)
     seen: list[str] = []
     while len(seen) < 2:
-        seen += [each.message.event_id for each in await subscription.take(2)]
+        seen += [each.message.id for each in await subscription.take(2)]
     assert seen[0] == seen[1]
     uuid.UUID(seen[0])
 
@@ -151,7 +151,7 @@ async def test_dropped_connections_in_the_middle_of_a_batch_bring_the_rest_again
     await subscription.close()
     again = await rabbit.subscribe("reader")
     async with asyncio.timeout(30):
-        assert await take_all(again, 49) >= ids(messages) - {first.message.event_id}
+        assert await take_all(again, 49) >= ids(messages) - {first.message.id}
 
 
 async def _take_forever(subscription: Subscription) -> NoReturn:
@@ -169,7 +169,7 @@ async def test_publishing_goes_on_after_connections_were_dropped(
         await rabbit.publish([message()])
     await rabbit.publish([sent])
     subscription = await rabbit.subscribe("reader")
-    assert sent.event_id in await take_all(subscription, 2)
+    assert sent.id in await take_all(subscription, 2)
 
 
 async def test_a_restart_loses_nothing_that_was_confirmed(
@@ -218,7 +218,7 @@ async def test_a_publish_waits_for_a_memory_alarm_to_end(
         await asyncio.to_thread(broker.ctl, "set_vm_memory_high_watermark", "0.6")
     async with asyncio.timeout(10):
         await publishing
-    assert await take_all(subscription, 1) == {sent.event_id}
+    assert await take_all(subscription, 1) == {sent.id}
     assert await rabbit.ready()
 
 
@@ -242,7 +242,7 @@ async def test_a_long_alarm_is_unavailable_and_the_same_bus_goes_on_afterwards(
         while not await bus.ready():
             pass
     await bus.publish([sent])
-    assert await take_all(await bus.subscribe("reader"), 1) == {sent.event_id}
+    assert await take_all(await bus.subscribe("reader"), 1) == {sent.id}
     await bus.close()
 
 
@@ -276,7 +276,7 @@ async def test_a_frozen_broker_is_unavailable_within_the_bound_and_thawed_it_goe
     sent = message()
     await bus.publish([sent])
     taken = await take_all(subscription, 2)
-    assert sent.event_id in taken or sent.event_id in await take_all(subscription, 1)
+    assert sent.id in taken or sent.id in await take_all(subscription, 1)
     async with asyncio.timeout(8):
         await bus.close()
 
@@ -296,7 +296,7 @@ async def test_closing_finishes_what_is_under_way(url: str) -> None:
         await subscription.take(1)
     again = RabbitMQBus(url, bound_names(TOPOLOGY))
     rest = await take_all(await again.subscribe("reader"), 500 - len(taken))
-    assert rest.isdisjoint(each.message.event_id for each in taken)
+    assert rest.isdisjoint(each.message.id for each in taken)
     await again.close()
 
 
@@ -316,7 +316,7 @@ async def test_a_message_that_kills_its_reader_ends_alone_among_the_dead_letters
         await subscription.close()  # what a crash of the process comes to
     assert handled == ids(innocent)
     dead = RabbitMQBus(url, ())
-    assert [poison.event_id] == list(await take_all(await dead.subscribe("reader.dead"), 1))
+    assert [poison.id] == list(await take_all(await dead.subscribe("reader.dead"), 1))
     await dead.close()
     await bus.close()
 
@@ -332,7 +332,7 @@ async def _handle_until_poison(subscription: Subscription) -> set[str]:
                     return handled
                 for delivery in batch:
                     await delivery.ack()
-                    handled.add(delivery.message.event_id)
+                    handled.add(delivery.message.id)
     return handled
 
 
@@ -357,5 +357,5 @@ async def test_a_binding_that_is_wanted_no_more_goes_with_the_next_migration(
     asked = message("Asked")
     await bus.publish([message("Told"), asked])
     subscription = await bus.subscribe("reader")
-    assert await take_all(subscription, 1) == {asked.event_id}
+    assert await take_all(subscription, 1) == {asked.id}
     await bus.close()

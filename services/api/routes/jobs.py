@@ -20,7 +20,7 @@ from services.api.routes.answers import answer, job_id_of, raw_answer
 from services.api.routes.bodies import Bodies
 from services.api.store import listing
 from shared.db import Database
-from shared.wire import new_id
+from shared.wire import new_trace
 
 STATUSES = ("SCHEDULED", "RUNNING", *sorted(TERMINAL))
 MAX_ORDERS = 1000
@@ -46,7 +46,7 @@ class JobRoutes:
     async def _schedule(self, request: Request, raw: bytes) -> Response:
         body = read_json(raw)
         key = request.headers.get("idempotency-key")
-        trace = new_id()
+        trace = new_trace()
         if isinstance(body, list):
             return await self._schedule_many(body, key, trace)
         if key is None:

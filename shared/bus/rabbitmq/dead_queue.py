@@ -18,11 +18,10 @@ from typing import Any
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
-from shared import wire
 from shared.bus.port import Message
 from shared.bus.rabbitmq.connection import Link, unavailable
-from shared.bus.rabbitmq.publisher import CONFIRM_SECONDS, EVENT_ID, Publisher
-from shared.bus.rabbitmq.subscription import event_id_of
+from shared.bus.rabbitmq.publisher import CONFIRM_SECONDS, MESSAGE_ID, Publisher
+from shared.bus.rabbitmq.subscription import id_of
 from shared.bus.rabbitmq.topology import dead_queue, redrive_exchange
 from shared.points import Points
 
@@ -108,7 +107,7 @@ def _dead_message(delivered: DeliveredMessage) -> DeadMessage:
     return DeadMessage(
         message=Message(
             name=_name(delivered, death),
-            event_id=event_id_of(headers.get(EVENT_ID), delivered.body),
+            id=id_of(headers.get(MESSAGE_ID), delivered.body),
             body=delivered.body,
         ),
         reason=str(death.get("reason", "unknown")),
@@ -129,7 +128,4 @@ def _name(delivered: DeliveredMessage, death: dict[str, Any]) -> str:
     keys = death.get("routing-keys")
     if isinstance(keys, list) and keys:
         return str(keys[0])
-    try:
-        return wire.decode(delivered.body).name
-    except wire.Undecodable:
-        return delivered.routing_key or ""
+    return delivered.routing_key or ""

@@ -31,7 +31,7 @@ DRAIN_SECONDS = 3.0
 WRITE = 100
 """Messages in one write: heartbeats must get in between."""
 
-EVENT_ID = "event_id"
+MESSAGE_ID = "batch_id"
 """The header with the event's id. The property `message_id` is fresh for each publish: two in
 flight with the same one would lose a return.
 """
@@ -131,7 +131,7 @@ class Publisher:
         properties = spec.Basic.Properties(
             content_type=_CONTENT_TYPE,
             delivery_mode=_PERSISTENT,
-            headers={EVENT_ID: message.event_id},
+            headers={MESSAGE_ID: message.id},
             message_id=message_id,
         )
         yield ContentHeader(properties=properties, body_size=len(message.body))

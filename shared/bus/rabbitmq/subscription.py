@@ -18,7 +18,7 @@ from aiormq.channel import Channel
 
 from shared.bus.port import BusUnavailable, Message
 from shared.bus.rabbitmq.connection import unavailable
-from shared.bus.rabbitmq.publisher import EVENT_ID
+from shared.bus.rabbitmq.publisher import MESSAGE_ID
 
 CLOSE_SECONDS = 3.0
 CONSUME_SECONDS = 10.0
@@ -40,7 +40,7 @@ class _Delivery:
         self.message = Message(
             # Both go into columns of Postgres, whoever wrote the message.
             name=(delivered.routing_key or "").replace("\0", "\N{REPLACEMENT CHARACTER}"),
-            event_id=event_id_of(headers.get(EVENT_ID), body),
+            id=id_of(headers.get(MESSAGE_ID), body),
             body=body,
         )
         self.returned = int(headers.get("x-delivery-count", 0))
@@ -52,8 +52,8 @@ class _Delivery:
         self._settle(self.tag)
 
 
-def event_id_of(told: object, body: bytes) -> str:
-    """The event's id as its publisher told it, or one of the bytes, which a repeat has too."""
+def id_of(told: object, body: bytes) -> str:
+    """The message's id as its publisher told it, or one of the bytes, which a repeat has too."""
     try:
         return str(uuid.UUID(str(told)))
     except ValueError:
