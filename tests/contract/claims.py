@@ -1,7 +1,7 @@
 """Every statement that claims or changes rows among many, what it is run with, and what it may visit.
 
-A statement is listed here once: in `CLAIMS`, which are run, or in `BY_ITS_KEY`, with the reason why
-no plan of it can go astray.
+A statement is listed here once: in `PLACES`, to be run, or in `ELSEWHERE`, with the reason why no
+plan of it can go astray.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from services.migrate import SERVICES
 from tests.contract.waiting_rows import BATCH, FIRST, LEASE, NOW
 
-SHARED = ("shared.messaging", "shared.dead_letters")
+SHARED = ("shared.messaging", "shared.parked", "shared.dead_letters")
 STATEMENT = re.compile(r"\s*(WITH|SELECT|INSERT|UPDATE|DELETE)\s")
 CLAIMS_OR_CHANGES = re.compile(r"\bUPDATE\b|\bDELETE\b|\bFOR SHARE\b|\bmin\(|<= \$1\b")
 
@@ -80,18 +80,18 @@ ONES, TWOS = times(1), times(2)
 SHARED_CLAIMS = (
     Claim("shared.messaging.LEASE_OUTBOX", (NOW, LATER, TOKEN, BATCH)),
     Claim("shared.messaging.MARK_PUBLISHED", (spread(BATCH, 20_000), NOW)),
-    Claim("shared.messaging.RELEASE_OUTBOX", (TOKEN,)),
+    Claim("shared.messaging.RELEASE_OUTBOX", (spread(BATCH, 20_000), TOKEN)),
     Claim("shared.messaging.PRUNE_OUTBOX", (NOW, BATCH)),
     Claim("shared.messaging.PRUNE_INBOX", (NOW, BATCH)),
-    Claim("shared.messaging.LEASE_PARKED", (NOW, LATER, 100), batch=100),
-    Claim("shared.messaging.NEXT_PARKED", (), batch=1),
+    Claim("shared.parked.LEASE_PARKED", (NOW, LATER, 100), batch=100),
+    Claim("shared.parked.NEXT_PARKED", (), batch=1),
 )
 
 _SCHEDULER = "services.scheduler.store."
 SCHEDULER_CLAIMS = (
     Claim(f"{_SCHEDULER}FIRE_DUE", (NOW, BATCH)),
     Claim(f"{_SCHEDULER}NEXT_DUE", (), batch=1),
-    Claim(f"{_SCHEDULER}CANCEL_TIMER", (FIRST, 1, NOW, ["waiting"]), batch=1),
+    Claim(f"{_SCHEDULER}CANCEL_TIMERS", (IDS, ONES, NOW, ["waiting"])),
     Claim(f"{_SCHEDULER}PRUNE_SETTLED", (NOW, BATCH)),
 )
 
@@ -102,7 +102,7 @@ LAUNCHER_CLAIMS = (
     Claim(f"{_LAUNCHER}LOCK_WANTED", (LEASE, IDS, ONES)),
     Claim(
         f"{_LAUNCHER}SAVE_INTENT",
-        (IDS, ONES, times("t"), times("{}"), NOW, f"waiting-{FIRST}", LATER),
+        (IDS, ONES, times("t"), times("{}"), NOW, f"waiting-{FIRST + 10}", LATER),
     ),
     Claim(f"{_LAUNCHER}GIVE_UP", (IDS, ONES, NOW)),
     Claim(f"{_LAUNCHER}CLAIM_BATCHES", (NOW, LATER, TOKEN, BATCH)),
@@ -130,12 +130,12 @@ _STRANGERS = "services.reaper.store.strangers."
 RUNNING = [f"running-{id_}" for id_ in IDS]
 ENDING = [f"ending-{id_}" for id_ in IDS]
 REAPER_CLAIMS = (
-    Claim(f"{_INSTANCES}END_INSTANCES_OF_ENDED", ()),
+    Claim(f"{_INSTANCES}END_INSTANCES_OF", (IDS, ONES)),
     Claim(f"{_INSTANCES}CLAIM_ENDING", (NOW, LATER, TOKEN, BATCH)),
     Claim(f"{_INSTANCES}POSTPONE", (ENDING, times(LATER), LEASE)),
     Claim(
         f"{_INSTANCES}RECORD_GONE",
-        (ENDING, times("done"), times(NOW), times(60), times(0), NOW, ["running", "ending"]),
+        (ENDING, times("done"), times(NOW), times(60), times(0), NOW),
     ),
     Claim(f"{_INSTANCES}NEXT_ENDING", (), batch=1),
     Claim(f"{_INSTANCES}MARK_MISSING", (RUNNING, NOW)),
@@ -170,7 +170,7 @@ API_CLAIMS = (
     Claim(f"{_API}proofs.PRUNE_PROOFS", (PAST,), batch=1),
 )
 
-TABLES: dict[str, tuple[str, tuple[str, ...], Sequence[Claim]]] = {
+PLACES: dict[str, tuple[str, tuple[str, ...], Sequence[Claim]]] = {
     "shared": ("scheduler", ("outbox", "inbox", "parked"), SHARED_CLAIMS),
     "scheduler": ("scheduler", ("timers",), SCHEDULER_CLAIMS),
     "launcher": ("launcher", ("batches", "launches"), LAUNCHER_CLAIMS),
@@ -182,5 +182,26 @@ TABLES: dict[str, tuple[str, tuple[str, ...], Sequence[Claim]]] = {
     "api": ("api", ("jobs", "attempts", "idempotency_keys", "used_proofs"), API_CLAIMS),
 }
 
-BY_ITS_KEY = {
+ELSEWHERE = {
+    # One row, by its primary key.
+    "services.api.store.api_keys.REVOKE_KEY",
+    "services.api.store.api_keys.TOUCH_KEY",
+    "services.api.store.proofs.USE_PROOF",
+    "shared.parked.BEGIN_TRY",
+    "shared.parked.POSTPONE_PARKED",
+    "shared.parked.UNPARK",
+    # Of a table that has one row.
+    "services.api.store.availability.LOCK_ANSWERED_UNTIL",
+    "services.api.store.availability.SAVE_ANSWERED_UNTIL",
+    "services.launcher.store.COUNT_TELLINGS",
+    "services.launcher.store.HOLD_TELLINGS",
+    "services.reaper.store.strangers.RAISE_WATERMARK",
+    # All that it names is meant: what was heard since the last pass, or a person's choice.
+    "services.api.store.availability.PRUNE_OUTAGES",
+    "services.reaper.store.instances.END_INSTANCES_OF_ENDED",
+    "services.reaper.store.strangers.ADVANCE_HEARD",
+    "services.reaper.store.strangers.FORGET_TELLINGS",
+    "shared.dead_letters.DROP_PARKED",
+    "shared.dead_letters.REDRIVE_PARKED",
 }
+"""What no claim is, and why."""

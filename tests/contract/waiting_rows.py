@@ -1,7 +1,10 @@
 """Tables full of waiting rows, as in a burst or after an outage, and what the planner believes of them.
 
-Half of what waits is due at `NOW`. Nothing has been vacuumed or analyzed since it came.
+Of a table first what is settled is added, then what waits. Half of that is due at `NOW`. Nothing is
+vacuumed, and analyzed only where a test says so.
 """
+
+from collections.abc import Sequence
 
 from shared.db import Connection
 
@@ -17,7 +20,7 @@ BATCH = 500
 
 SETTLED = {
     "outbox": """
-INSERT INTO outbox (event_id, name, body, created_at, published_at)
+INSERT INTO outbox (batch_id, name, body, created_at, published_at)
 SELECT gen_random_uuid(), 'JobScheduled', '', at, at FROM settled
 """,
     "inbox": """
@@ -39,7 +42,7 @@ SELECT 'settled-' || id, 10, '{}', '', at, at FROM settled
     "launches": """
 INSERT INTO launches (job_id, attempt, state, requirements, trace, launch_token, params, asked_at,
     batch_token, batch_place, told, settled_at)
-SELECT id, 1, 'launched', '{}', '', '', '{}', at, 'settled-' || id, 1, id, at FROM settled
+SELECT id, 1, 'launched', '{}', '', '', '{}', at, CASE WHEN id <= 5000 THEN 'settled-' || id END, 1, id, at FROM settled
 """,
     "instances": """
 INSERT INTO instances (instance_id, job_id, attempt, launch_token, trace, state, market,
@@ -80,7 +83,7 @@ SELECT sha256(id::text::bytea), '', at FROM settled
 
 WAITING = {
     "outbox": """
-INSERT INTO outbox (event_id, name, body, created_at)
+INSERT INTO outbox (batch_id, name, body, created_at)
 SELECT gen_random_uuid(), 'JobScheduled', '', at FROM waiting
 """,
     "parked": """
@@ -132,41 +135,45 @@ SELECT id, 1, 'running', at, '{}', at, sha256(id::text::bytea), 'i-' || id FROM 
 """,
 }
 
-NUMBERS = f"""
+SETTLED_NUMBERS = f"""
+DROP TABLE IF EXISTS settled;
 CREATE TEMPORARY TABLE settled AS
 SELECT id, timestamptz '{NOW}' - interval '1 day' - id * interval '1 ms' AS at
-FROM generate_series(1, {SETTLED_ROWS}) AS id;
+FROM generate_series(1, {SETTLED_ROWS}) AS id
+"""  # noqa: S608 - our own text
+WAITING_NUMBERS = f"""
+DROP TABLE IF EXISTS waiting;
 CREATE TEMPORARY TABLE waiting AS
 SELECT {FIRST} + id AS id, timestamptz '{NOW}' + (id - {{rows}} / 2) * interval '1 ms' AS at,
     CASE WHEN id < {BATCH} THEN uuid '{LEASE}' END AS lease
 FROM generate_series(0, {{rows}} - 1) AS id
 """  # noqa: S608 - our own text
 
-# As of a table that was never analyzed.
-FORGET_STATISTICS = """
-DELETE FROM pg_statistic WHERE starelid = $1::text::regclass
-"""
-FORGET_SIZE = """
-UPDATE pg_class SET relpages = 0, reltuples = -1
-WHERE oid = $1::text::regclass OR oid IN (
-    SELECT indexrelid FROM pg_index WHERE indrelid = $1::text::regclass)
-"""
 
-
-async def fill(conn: Connection, schema: str, tables: tuple[str, ...], rows: int) -> None:
-    """Fill *tables* with *rows* that wait; the statistics know only of what is settled."""
+async def empty(conn: Connection, schema: str, tables: Sequence[str]) -> None:
+    """Empty *tables*, of which nothing is known from now on but what `analyze` finds."""
     await conn.execute(f"SET search_path = {schema}, pg_temp; SET synchronous_commit = off")
-    await conn.execute(NUMBERS.format(rows=rows))
+    await conn.execute(f"TRUNCATE {', '.join(tables)} CASCADE")
     for table in tables:
         await conn.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
-        await conn.execute(SETTLED[table])
+
+
+async def analyze(conn: Connection, tables: Sequence[str]) -> None:
+    """Let the planner know how *tables* are now."""
+    for table in tables:
         await conn.execute(f"ANALYZE {table}")
+
+
+async def fill_settled(conn: Connection, tables: Sequence[str]) -> None:
+    """Add what is settled."""
+    await conn.execute(SETTLED_NUMBERS)
+    for table in tables:
+        await conn.execute(SETTLED[table])
+
+
+async def fill_waiting(conn: Connection, tables: Sequence[str], rows: int) -> None:
+    """Add what waits, *rows* of each kind."""
+    await conn.execute(WAITING_NUMBERS.format(rows=rows))
+    for table in tables:
         if table in WAITING:
             await conn.execute(WAITING[table])
-
-
-async def forget_statistics(conn: Connection, tables: tuple[str, ...]) -> None:
-    """Let the planner know nothing of *tables* but their size."""
-    for table in tables:
-        await conn.execute(FORGET_STATISTICS, table)
-        await conn.execute(FORGET_SIZE, table)
