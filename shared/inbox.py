@@ -79,11 +79,21 @@ class Inbox:
             await self.apply(envelopes)
         except Exception as error:  # noqa: BLE001 - whatever it was, the halves tell whose it is
             if len(envelopes) == 1:
-                await self._park(envelopes[0], error)
+                await self._apply_again_or_park(envelopes[0], error)
                 return
             half = len(envelopes) // 2
             await self.settle(envelopes[:half])
             await self.settle(envelopes[half:])
+
+    async def _apply_again_or_park(self, envelope: Envelope[Any], error: Exception) -> None:
+        """Try once more where the database failed: its commit may have taken effect."""
+        if is_transient(error):
+            try:
+                await self.apply([envelope])
+                return
+            except Exception as again:  # noqa: BLE001 - it is kept in the row
+                error = again
+        await self._park(envelope, error)
 
     async def _park(self, envelope: Envelope[Any], error: Exception) -> None:
         # Parked even where it may be the database's fault (a deadlock, a statement that takes too

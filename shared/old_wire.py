@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from shared import events
 from shared.events import Event, Moment
+from shared.old_events import upgrade
 
 SOURCE = "/docker-job"
 """Where such an event is from: its envelope does not say more."""
@@ -45,18 +46,16 @@ class OldEnvelope(Struct, frozen=True, kw_only=True):
 
 
 _decoder = msgspec.json.Decoder(_Sealed)
-_bodies: dict[str, msgspec.json.Decoder[Any]] = {
-    name: msgspec.json.Decoder(kind) for name, kind in events.BY_NAME.items()
-}
+_bodies = msgspec.json.Decoder(dict[str, Any])
 
 
 def decode(raw: bytes) -> OldEnvelope:
     """Read it. Raises what msgspec does, and ValueError."""
     sealed = _decoder.decode(raw)
-    decoder = _bodies.get(sealed.name)
-    if decoder is None:
+    kind = events.BY_NAME.get(sealed.name)
+    if kind is None:
         raise ValueError(f"no event is named {sealed.name!r}")
-    body: Event = decoder.decode(sealed.body)
+    body = msgspec.convert(upgrade(sealed.name, _bodies.decode(sealed.body)), kind)
     job_id = getattr(body, "job_id", None)
     return OldEnvelope(
         id=sealed.id,

@@ -13,7 +13,6 @@ from shared.events import (
     Event,
     InstanceInterrupted,
     InstanceLaunched,
-    InstanceRequested,
     InstanceTerminated,
     LaunchDelayed,
     LaunchRefused,
@@ -54,13 +53,6 @@ class Handlers:
             return []  # they are saved with the rows
 
         return handle
-
-    def on_instance_requested(
-        self, event: InstanceRequested, book: Book, now: datetime
-    ) -> Sequence[Event]:
-        case, attempt = _find(book, event.job_id, event.attempt)
-        step = decisions.decide_requested(case.job, attempt, now)
-        return self._take(book, step)
 
     def on_launch_delayed(self, event: LaunchDelayed, book: Book, now: datetime) -> Sequence[Event]:
         case, attempt = _find(book, event.job_id, event.attempt)

@@ -136,7 +136,6 @@ def _agents(
 def _subscribers(handlers: Handlers) -> dict[type[events.Event], Subscriber]:
     on = handlers.on
     return {
-        events.InstanceRequested: Subscriber(on(handlers.on_instance_requested)),
         events.LaunchDelayed: Subscriber(on(handlers.on_launch_delayed)),
         events.LaunchRefused: Subscriber(on(handlers.on_launch_refused)),
         events.InstanceLaunched: Subscriber(

@@ -22,7 +22,7 @@ async def on_instance_launched(
     """Watch over the instances, and count the launches."""
     await instances.add_instances(tx, launched)
     await instances.end_instances_of(tx, [(e.body.job_id, e.body.attempt) for e in launched])
-    await strangers.hear_tellings(tx, [each.body.told for each in launched])
+    await strangers.hear_tellings(tx, [each.body.launch_sequence for each in launched])
     return ()
 
 
@@ -37,6 +37,8 @@ async def on_launches_reported(
     reported: Sequence[Envelope[LaunchesReported]], tx: Transaction
 ) -> Follows:
     """Keep the greatest watermark."""
-    greatest = max((each.body for each in reported), key=lambda each: (each.before, each.told))
+    greatest = max(
+        (each.body for each in reported), key=lambda each: (each.before, each.launch_sequence)
+    )
     await strangers.raise_watermark(tx, greatest)
     return ()

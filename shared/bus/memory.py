@@ -83,7 +83,7 @@ class _Subscription:
     async def close(self) -> None:
         self._closed = True
         self._queue.filled.set()
-        for queued in self._taken:
+        for queued in dict.fromkeys(self._taken):  # the same may have been taken twice
             self._queue.put_back(queued)
         self._taken = []
 

@@ -38,7 +38,11 @@ class Delivery(Protocol):
 
     @property
     def returned(self) -> int:
-        """How often it was here before and came back with no outcome: its reader may have died."""
+        """How often it was on its way to a reader before and came back with no outcome.
+
+        0 the first time. A reader's death counts for all that was on its way to it, the innocent
+        too. A close by the book may count as well: a broker need not tell the two apart.
+        """
         ...
 
     async def ack(self) -> None:

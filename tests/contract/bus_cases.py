@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from shared.bus.memory import MemoryBus
 from shared.bus.port import Bus, Delivery, Message, Subscription, Topology
 from tests.contract import bus_rabbitmq
+from tests.contract.bus_room import BusRoom
 from tests.rabbitmq_server import Brokers
 
 TOPOLOGY: Topology = {"fruit": ("Apple", "Pear"), "apples": ("Apple",)}
@@ -22,11 +23,18 @@ CHAOS_SEEDS = range(20)
 
 
 @contextlib.asynccontextmanager
-async def opened(adapter: str, brokers: Brokers) -> AsyncIterator[Bus]:
+async def opened(adapter: str, brokers: Brokers) -> AsyncIterator[BusRoom]:
     """An empty bus with `TOPOLOGY`. Skips where the machine has no such broker."""
     if adapter == "memory":
         bus = MemoryBus(TOPOLOGY)
-        yield bus
+
+        @contextlib.asynccontextmanager
+        async def mortal_reader(queue: str) -> AsyncIterator[Subscription]:
+            subscription = await bus.subscribe(queue)
+            yield subscription
+            await subscription.close()  # in one process nobody dies alone
+
+        yield BusRoom(bus, mortal_reader)
         await bus.close()
     else:
         async with bus_rabbitmq.rabbitmq_bus(adapter, brokers, TOPOLOGY) as rabbitmq:
@@ -53,6 +61,14 @@ async def take_all(subscription: Subscription, count: int) -> list[Delivery]:
     taken: list[Delivery] = []
     while len({each.message.id for each in taken}) < count:
         taken += await subscription.take(100)
+    return taken
+
+
+async def take_singly(subscription: Subscription, count: int) -> list[Delivery]:
+    """*count* deliveries, whatever each take brings."""
+    taken: list[Delivery] = []
+    while len(taken) < count:
+        taken += await subscription.take(count - len(taken))
     return taken
 
 

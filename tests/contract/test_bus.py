@@ -22,14 +22,21 @@ from tests.contract.bus_cases import (
     messages,
     opened,
     take_all,
+    take_singly,
 )
+from tests.contract.bus_room import BusRoom
 from tests.rabbitmq_server import Brokers
 
 
 @pytest.fixture(params=ADAPTERS)
-async def bus(request: pytest.FixtureRequest, brokers: Brokers) -> AsyncIterator[Bus]:
-    async with opened(request.param, brokers) as bus:
-        yield bus
+async def room(request: pytest.FixtureRequest, brokers: Brokers) -> AsyncIterator[BusRoom]:
+    async with opened(request.param, brokers) as room:
+        yield room
+
+
+@pytest.fixture
+def bus(room: BusRoom) -> Bus:
+    return room.bus
 
 
 @pytest.fixture
@@ -128,6 +135,26 @@ async def test_an_acknowledged_message_never_comes_again(bus: Bus) -> None:
     later = message("Pear", b"later")
     publishing = asyncio.create_task(bus.publish([later]))
     assert await ack_all(second, 1) == [later]
+    await publishing
+
+
+async def test_a_delivery_says_how_often_it_came_back_from_readers_that_died(
+    room: BusRoom,
+) -> None:
+    sent = messages("Pear", 5)
+    publishing = asyncio.create_task(room.bus.publish(sent))
+    for deaths in range(4):
+        async with room.mortal_reader("fruit") as doomed:
+            assert [each.returned for each in await take_singly(doomed, 5)] == [deaths] * 5
+    survivor = await room.bus.subscribe("fruit")
+    for delivery in await take_singly(survivor, 5):
+        assert delivery.returned == 4
+        await delivery.ack()
+    await publishing
+    publishing = asyncio.create_task(room.bus.publish([message("Pear")]))
+    [fresh] = await survivor.take(10)
+    assert fresh.returned == 0
+    await fresh.ack()
     await publishing
 
 

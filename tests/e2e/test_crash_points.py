@@ -21,10 +21,9 @@ from shared.db import Connection, connect
 from shared.events import (
     AttemptEnded,
     Event,
-    InstanceRequested,
     InstanceTerminated,
     JobCancelled,
-    Requirements,
+    LaunchDelayed,
 )
 from shared.points import EXIT_STATUS
 from tests.e2e.crash_points import NAMES, all_points
@@ -83,8 +82,8 @@ def silence(system: EmbeddedSystem, point: str) -> None:
 
 
 HEARD: dict[str, Callable[[int], Event]] = {
-    "api": lambda job_id: InstanceRequested(
-        job_id=job_id, attempt=1, due_at=AT, requirements=Requirements(max_lifetime_seconds=60)
+    "api": lambda job_id: LaunchDelayed(
+        job_id=job_id, attempt=1, reason="throttled", message="", next_try_at=AT
     ),
     "scheduler": lambda job_id: JobCancelled(job_id=job_id, attempt=1),
     "launcher": lambda job_id: JobCancelled(job_id=job_id, attempt=1),

@@ -89,7 +89,10 @@ def facts(four: Four, job_id: int, story: str) -> list[Event]:
     scheduled = JobScheduled(job_id=job_id, attempt=1, due_at=now, requirements=NEEDS)
     launched = world.launched(job_id)
     told = InstanceLaunched(
-        **{**{n: getattr(launched, n) for n in launched.__struct_fields__}, "told": job_id}
+        **{
+            **{n: getattr(launched, n) for n in launched.__struct_fields__},
+            "launch_sequence": job_id,
+        }
     )
 
     def ended(cause: Cause) -> AttemptEnded:
@@ -97,8 +100,9 @@ def facts(four: Four, job_id: int, story: str) -> list[Event]:
             job_id=job_id, attempt=1, cause=cause, ended_at=now, terminate_after=now
         )
 
-    reported = LaunchesReported(before=now - timedelta(seconds=job_id), told=job_id)
-    begun: list[Event] = [scheduled, world.requested(job_id), world.delayed(job_id)]
+    reported = LaunchesReported(before=now - timedelta(seconds=job_id), launch_sequence=job_id)
+    requested = InstanceRequested(job_id=job_id, attempt=1, due_at=now, requirements=NEEDS)
+    begun: list[Event] = [scheduled, requested, world.delayed(job_id)]
     cancelled = JobCancelled(job_id=job_id, attempt=1)
     return {
         "done": [*begun, told, reported, ended("done"), world.terminated(job_id)],
@@ -147,7 +151,7 @@ async def outcome(four: Four, job_id: int) -> dict[str, list[Any]]:
     return found
 
 
-def deliveries(envelopes: list[Envelope]) -> list[tuple[str, Envelope[Any]]]:
+def deliveries(envelopes: list[Envelope[Any]]) -> list[tuple[str, Envelope[Any]]]:
     """Each event to each of its readers."""
     return [
         (name, envelope)

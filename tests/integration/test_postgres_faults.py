@@ -13,6 +13,7 @@ from services.migrate import TOPOLOGY
 from services.scheduler.config import SchedulerConfig
 from services.scheduler.service import build
 from shared.bus.memory import MemoryBus
+from shared.bus.port import Message
 from shared.clock import RealClock, VirtualClock
 from shared.db import ACQUIRE_SECONDS, CONNECT_SECONDS, connect, is_transient, open_database
 from shared.events import InstanceRequested, JobScheduled, Requirements
@@ -89,8 +90,12 @@ async def ports_at(
         await db.close()
 
 
-def scheduled(job_id: int) -> JobScheduled:
+def fact(job_id: int) -> JobScheduled:
     return JobScheduled(job_id=job_id, attempt=1, due_at=LONG_AGO, requirements=NEEDS)
+
+
+def scheduled(job_id: int) -> Message:
+    return as_message(wrapped(fact(job_id)))
 
 
 @contextlib.asynccontextmanager
@@ -157,7 +162,7 @@ async def test_an_event_whose_commit_has_an_unknown_outcome_is_not_acknowledged_
         way.lose_next_commit(how)
         draining = asyncio.Event()
         consuming = asyncio.create_task(service._consumer.run(draining))
-        publishing = asyncio.create_task(ports.bus.publish([as_message(wrapped(scheduled(7)))]))
+        publishing = asyncio.create_task(ports.bus.publish([scheduled(7)]))
         await way.lost.wait()
         assert len(await books.rows("SELECT * FROM scheduler.timers")) == 1, "it had committed"
         assert not publishing.done(), "and nobody here knows: no acknowledgement"
@@ -176,7 +181,7 @@ async def test_a_sweep_whose_commit_has_an_unknown_outcome_does_nothing_twice(
         stage = Stage(
             build(SchedulerConfig(), await ports_at(QUEUE, way.through(postgres.dsn(QUEUE))))
         )
-        await stage.hear(scheduled(7))
+        await stage.hear(fact(7))
         way.lose_next_commit("cut")
         with pytest.raises(Exception, match="connection") as caught:
             await stage.sweep("fire_due")

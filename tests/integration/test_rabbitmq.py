@@ -11,7 +11,6 @@ import pytest
 from shared.bus.port import BusUnavailable, Message, bound_names
 from shared.bus.rabbitmq import RabbitMQBus, TopologyError, declare_topology
 from shared.bus.rabbitmq.subscription import Subscription
-from shared.bus.rabbitmq.topology import DELIVERY_LIMIT
 from tests.rabbitmq_server import (
     Brokers,
     GivenServer,
@@ -298,42 +297,6 @@ async def test_closing_finishes_what_is_under_way(url: str) -> None:
     rest = await take_all(await again.subscribe("reader"), 500 - len(taken))
     assert rest.isdisjoint(each.message.id for each in taken)
     await again.close()
-
-
-async def test_a_message_that_kills_its_reader_ends_alone_among_the_dead_letters(
-    rabbitmq: RabbitServer, url: str
-) -> None:
-    if rabbitmq.management_url is None:
-        pytest.skip("the broker that is given shows no queue lengths")
-    poison = message(body=b"poison")
-    innocent = [message() for _ in range(30)]
-    bus = RabbitMQBus(url, bound_names(TOPOLOGY))
-    await bus.publish([*innocent[:15], poison, *innocent[15:]])
-    handled: set[str] = set()
-    for _ in range(DELIVERY_LIMIT + 1):
-        subscription = await bus.subscribe("reader")
-        handled |= await _handle_until_poison(subscription)
-        await subscription.close()  # what a crash of the process comes to
-    assert handled == ids(innocent)
-    dead = RabbitMQBus(url, ())
-    assert [poison.id] == list(await take_all(await dead.subscribe("reader.dead"), 1))
-    await dead.close()
-    await bus.close()
-
-
-async def _handle_until_poison(subscription: Subscription) -> set[str]:
-    """Handle batch by batch as a consumer would, and die at the poison, with its whole batch."""
-    handled: set[str] = set()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(2):
-            while True:
-                batch = await subscription.take(100)
-                if any(each.message.body == b"poison" for each in batch):
-                    return handled
-                for delivery in batch:
-                    await delivery.ack()
-                    handled.add(delivery.message.id)
-    return handled
 
 
 async def test_a_queue_that_was_declared_otherwise_is_refused_in_words(

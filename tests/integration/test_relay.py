@@ -71,7 +71,8 @@ async def tell(db: Database, count: int) -> list[str]:
         for number in range(count)
     ]
     async with db.transaction() as tx:
-        await messaging.tell(tx, events)
+        for event in events:
+            await messaging.tell(tx, [event])
     async with db.connection() as conn:
         rows = await conn.fetch("SELECT batch_id FROM outbox ORDER BY id DESC LIMIT $1", count)
     return [str(row["batch_id"]) for row in reversed(rows)]
@@ -162,7 +163,7 @@ async def test_what_the_bus_does_not_confirm_is_given_back_at_once(
 ) -> None:
     ids = await tell(db, 3)
     recording.available = False
-    with pytest.raises(BusUnavailable, match="3 events not confirmed"):
+    with pytest.raises(BusUnavailable, match="3 messages not confirmed"):
         await relay.relay_outbox()
     assert await unsent(db) == 3
     recording.available = True

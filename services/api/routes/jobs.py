@@ -94,7 +94,9 @@ class JobRoutes:
             query = [(k, v) for k, v in request.query_params.multi_items() if k != "cursor"]
             query.append(("cursor", str(page[-1].job.id)))
             headers["Link"] = f'</list?{urlencode(query)}>; rel="next"'
-        return answer([render.listed(each.job, each.attempt) for each in page], headers=headers)
+        now = self.db.clock.now()
+        shown = [render.listed(each.job, each.attempt, now) for each in page]
+        return answer(shown, headers=headers)
 
     async def _stream(
         self, status: str | None, labels: dict[str, str] | None
@@ -113,7 +115,10 @@ class JobRoutes:
             if not page:
                 break
             before = page[-1].job.id
-            shown = (msgspec.json.encode(render.listed(each.job, each.attempt)) for each in page)
+            now = self.db.clock.now()
+            shown = (
+                msgspec.json.encode(render.listed(each.job, each.attempt, now)) for each in page
+            )
             yield opening + b",\n".join(shown)
             opening = b",\n"
         yield b"[]\n" if opening == b"[" else b"]\n"
