@@ -1,4 +1,4 @@
-"""Every statement that claims or changes rows among many, what it is run with, and what it may visit.
+"""Every statement that claims or changes rows among many, and what it is run with.
 
 A statement is listed here once: in `PLACES`, to be run, or in `ELSEWHERE`, with the reason why no
 plan of it can go astray.
@@ -19,7 +19,7 @@ CLAIMS_OR_CHANGES = re.compile(r"\bUPDATE\b|\bDELETE\b|\bFOR SHARE\b|\bmin\(|<= 
 
 LATER = "2026-01-01T00:01:00Z"
 PAST = "2025-12-01T00:00:00Z"
-TOKEN = "00000000-0000-0000-0000-000000000002"  # noqa: S105 - a lease's
+TOKEN = "00000000-0000-0000-0000-000000000002"
 
 Value = str | int | None | list[str] | list[int]
 
@@ -158,8 +158,10 @@ API_CLAIMS = (
     Claim(f"{_API}steps.LOCK_JOBS", (IDS,)),
     Claim(
         f"{_API}steps.SAVE",
-        (IDS, times("RUNNING"), ONES, times("NULL"), times("NULL"), times("NULL"))
-        + ("[]", [], [], [], NOW, IDS),
+        (
+            *(IDS, times("RUNNING"), ONES, times("NULL"), times("NULL"), times("NULL")),
+            *("[]", [], [], [], NOW, IDS),
+        ),
     ),
     Claim(
         f"{_API}logs.KEEP_BATCH",

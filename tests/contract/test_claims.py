@@ -1,4 +1,4 @@
-"""What each claim visits, by its plan, among very many waiting rows of which the planner knows nothing.
+"""What each claim visits among very many waiting rows of which the planner knows nothing.
 
 A claim that names its rows by a key and by a state too may be answered from the index over all that
 is in that state: right, and as slow as there are many. It is seen only in a burst, when statistics

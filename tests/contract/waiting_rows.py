@@ -1,4 +1,4 @@
-"""Tables full of waiting rows, as in a burst or after an outage, and what the planner believes of them.
+"""Tables full of waiting rows, as in a burst or after an outage.
 
 Of a table first what is settled is added, then what waits. Half of that is due at `NOW`. Nothing is
 vacuumed, and analyzed only where a test says so.
@@ -42,7 +42,9 @@ SELECT 'settled-' || id, 10, '{}', '', at, at FROM settled
     "launches": """
 INSERT INTO launches (job_id, attempt, state, requirements, trace, launch_token, params, asked_at,
     batch_token, batch_place, told, settled_at)
-SELECT id, 1, 'launched', '{}', '', '', '{}', at, CASE WHEN id <= 5000 THEN 'settled-' || id END, 1, id, at FROM settled
+SELECT id, 1, 'launched', '{}', '', '', '{}', at, CASE WHEN id <= 5000 THEN 'settled-' || id END,
+    1, id, at
+FROM settled
 """,
     "instances": """
 INSERT INTO instances (instance_id, job_id, attempt, launch_token, trace, state, market,

@@ -142,7 +142,7 @@ async def postpone(tx: Transaction, due: Mapping[str, datetime], token: uuid.UUI
     await tx.conn.execute(POSTPONE, list(due), list(due.values()), token)
 
 
-# Guarded by `terminated_at` and not by a lease: that the cloud says so is true whoever has asked it.
+# Guarded by `terminated_at` and not by a lease: what the cloud says is true whoever has asked it.
 RECORD_GONE = """
 UPDATE instances SET state = 'terminated', end_cause = new.cause, terminated_at = new.terminated_at,
     billed_seconds = new.billed_seconds, cost_usd = new.cost_usd, settled_at = $6, due_at = NULL,
