@@ -279,26 +279,6 @@ async def test_replicas_and_both_sweeps_at_once_tell_each_end_once(
 
 
 async def test_a_launch_and_an_end_heard_at_once_by_two_replicas_are_joined_by_the_next_watch(
-    ports: Ports, cloud: ScriptedCompute, stage: Stage
-) -> None:
-    cloud.show("i-1")
-    at = ports.clock.now()
-    launch, end = (
-        wire.wrap(each, source=ports.db.source, at=at, trace="ab" * 16)
-        for each in (launched(), ended())
-    )
-    async with ports.db.transaction() as one, ports.db.transaction() as other:
-        await handlers.on_instance_launched([launch], one)
-        await handlers.on_attempt_ended([end], other)
-    assert await states(stage) == {"i-1": "running"}
-    ports.wakeups.event(TERMINATE).clear()
-    await stage.sweep(WATCH)
-    assert ports.wakeups.event(TERMINATE).is_set()
-    await stage.sweep(TERMINATE)
-    assert await states(stage) == {"i-1": "terminated"}
-
-
-async def test_a_launch_and_an_end_heard_at_once_by_two_replicas_are_joined_by_the_next_watch(
     ports: Ports, cloud: ScriptedCompute, stage: Stage, clock: VirtualClock
 ) -> None:
     cloud.show("i-1")
