@@ -124,7 +124,7 @@ SELECT id, 3, 'cancelled', at, at FROM waiting
 """,
     "notices": """
 INSERT INTO notices (instance_id, kind, noticed_at, heard_at)
-SELECT 'nobody-' || id, 'interruption', at, at FROM waiting WHERE id % 100 = 0
+SELECT 'nobody-' || id, 'interruption', at, at FROM waiting LIMIT 500
 """,
     "jobs": """
 INSERT INTO jobs (id, docker_image, env_vars, labels, scheduled_for, timezone, status, attempt,
