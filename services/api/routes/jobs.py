@@ -27,6 +27,8 @@ MAX_ORDERS = 1000
 MAX_KEY_LENGTH = 255
 STREAM_PAGE = 500
 
+_encoder = msgspec.json.Encoder()
+
 
 @dataclass(frozen=True)
 class JobRoutes:
@@ -92,9 +94,9 @@ class JobRoutes:
         if len(page) > limit:
             page = page[:limit]
             query = [(k, v) for k, v in request.query_params.multi_items() if k != "cursor"]
-            query.append(("cursor", str(page[-1].job.id)))
+            query.append(("cursor", str(page[-1].id)))
             headers["Link"] = f'</list?{urlencode(query)}>; rel="next"'
-        return answer([render.listed(each.job, each.attempt) for each in page], headers=headers)
+        return answer([render.listed(each, each) for each in page], headers=headers)
 
     async def _stream(
         self, status: str | None, labels: dict[str, str] | None
@@ -112,8 +114,8 @@ class JobRoutes:
                 )
             if not page:
                 break
-            before = page[-1].job.id
-            shown = (msgspec.json.encode(render.listed(each.job, each.attempt)) for each in page)
+            before = page[-1].id
+            shown = (_encoder.encode(render.listed(each, each)) for each in page)
             yield opening + b",\n".join(shown)
             opening = b",\n"
         yield b"[]\n" if opening == b"[" else b"]\n"
