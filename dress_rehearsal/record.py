@@ -9,7 +9,7 @@ from shared import wire
 from shared.db import connect
 from shared.events import Event, LaunchesReported
 
-OUTBOX = "SELECT body FROM {schema}.outbox ORDER BY id"
+OUTBOX = "SELECT name, body FROM {schema}.outbox ORDER BY id"
 
 
 class Told(Struct, frozen=True, kw_only=True):
@@ -27,9 +27,11 @@ async def read_told(admin_dsn: str) -> list[Told]:
     try:
         for service in SERVICES:
             for row in await conn.fetch(OUTBOX.format(schema=service.NAME)):
-                envelope = wire.decode(row["body"])
-                if not isinstance(envelope.body, LaunchesReported):
-                    told.append(Told(at=envelope.at, by=service.NAME, event=envelope.body))
+                told += [
+                    Told(at=each.at, by=service.NAME, event=each.body)
+                    for each in wire.decode(row["name"], row["body"]).envelopes
+                    if not isinstance(each.body, LaunchesReported)
+                ]
     finally:
         await conn.close()
     return sorted(told, key=lambda each: each.at)

@@ -6,21 +6,26 @@ import os
 
 import aio_pika
 
+KEPT = {"x-expires": 7 * 24 * 3600 * 1000}  # ms: whoever stays away for longer has no queue then
+REMEMBERED = 100_000  # ids, since an event may come twice: better keep them beside your effects
+
 
 async def main() -> None:
     connection = await aio_pika.connect_robust(os.environ["AMQP_URL"])
     async with connection, connection.channel() as channel:
         await channel.set_qos(prefetch_count=10)
-        queue = await channel.declare_queue("follow-jobs", durable=True)
+        queue = await channel.declare_queue("follow-jobs", durable=True, arguments=KEPT)
         await queue.bind("docker-job", routing_key="JobFinished")
-        seen: set[str] = set()  # an event may come twice: keep these where your effects are kept
+        seen: dict[str, None] = {}
         async with queue.iterator() as messages:
             async for message in messages:
-                event = json.loads(message.body)
-                if event["id"] not in seen:
-                    job = event["body"]
-                    print(f"job {job['job_id']} is {job['status']}", flush=True)
-                    seen.add(event["id"])
+                for event in json.loads(message.body):
+                    job = event["data"]
+                    if event["id"] not in seen:
+                        print(f"job {job['job_id']} ({job['name']}) is {job['status']}", flush=True)
+                        seen[event["id"]] = None
+                    if len(seen) > REMEMBERED:
+                        del seen[next(iter(seen))]
                 await message.ack()
 
 

@@ -12,20 +12,35 @@ from typing import Any
 import msgspec
 
 from services.migrate import SERVICES
-from shared import events, wire
-from shared.bus.rabbitmq.publisher import EVENT_ID
+from shared import events, messaging, wire
 from shared.bus.rabbitmq.topology import EXCHANGE
 from shared.events import Event
 
 BINDING_VERSION = "0.3.0"  # of the AMQP 0-9-1 bindings
+VERSION = "2.0.0"  # 1 was an event a message, in an envelope of our own
 
 ABOUT = """\
 What happened in docker-job, as facts. Bind a queue of your own to the topic exchange: \
 docs/events.md tells how.
 
-An event comes at least once and in any order: its `id` tells a repeat. Events only ever grow by \
-optional fields, so a reader ignores what it does not know.\
+A message is a batch: a JSON array of CloudEvents 1.0 of one type, which is the routing key. The \
+AMQP binding of CloudEvents knows no batches: this is a convention of our own.
+
+An event comes at least once and in any order: its `id` tells a repeat, which may come in another \
+batch. Events only ever grow by optional fields, so a reader ignores what it does not know.\
 """
+
+
+CLOUD_EVENT = "A CloudEvent 1.0 in its JSON format, with two extensions."
+ATTRIBUTES = {
+    "id": "Tells a repeat.",
+    "source": "Who tells it: /docker-job/<deployment>/<service>.",
+    "type": "The event's name, which is the message's routing key too.",
+    "subject": "The job's id, where the event is about a job.",
+    "time": "When it was told.",
+    "traceparent": "W3C trace context: the trace is the same for all that one request led to.",
+    "causationid": "The id of the event that led to this one.",
+}
 
 
 def document() -> dict[str, Any]:
@@ -34,11 +49,11 @@ def document() -> dict[str, Any]:
         "asyncapi": "3.0.0",
         "info": {
             "title": "docker-job events",
-            "version": f"{wire.VERSION}.0.0",
+            "version": VERSION,
             "description": ABOUT,
             "license": {"name": "MIT"},
         },
-        "defaultContentType": "application/json",
+        "defaultContentType": wire.CONTENT_TYPE,
         "servers": {
             "broker": {
                 "host": "rabbitmq:5672",
@@ -103,38 +118,48 @@ def _message(kind: type[Event]) -> dict[str, Any]:
         "name": name,
         "title": name,
         "summary": _about(kind).split("\n", 1)[0],
-        "contentType": "application/json",
-        "headers": {
-            "type": "object",
-            "properties": {EVENT_ID: {"type": "string", "format": "uuid"}},
-            "required": [EVENT_ID],
-        },
+        "contentType": wire.CONTENT_TYPE,
         "payload": {
-            "allOf": [
-                {"$ref": "#/components/schemas/Envelope"},
-                {
-                    "type": "object",
-                    "properties": {
-                        "name": {"const": name},
-                        "body": {"$ref": f"#/components/schemas/{name}"},
+            "type": "array",
+            "minItems": 1,
+            "maxItems": messaging.PACK_EVENTS,
+            "items": {
+                "allOf": [
+                    {"$ref": "#/components/schemas/CloudEvent"},
+                    {
+                        "type": "object",
+                        "properties": {
+                            "type": {"const": name},
+                            "data": {"$ref": f"#/components/schemas/{name}"},
+                        },
                     },
-                },
-            ]
+                ]
+            },
         },
     }
 
 
 def _schemas() -> dict[str, Any]:
-    """The JSON Schema of each event, of what they hold, and of the envelope around them."""
+    """The JSON Schema of each event, of what they hold, and of the CloudEvent around them."""
     _, schemas = msgspec.json.schema_components(
         [wire.Envelope, *events.ALL], ref_template="#/components/schemas/{name}"
     )
-    del schemas[Event.__name__]  # the message says which event its body is
-    schemas[wire.Envelope.__name__]["properties"]["body"] = {"type": "object"}
-    schemas[wire.Envelope.__name__]["properties"]["id"]["format"] = "uuid"
+    del schemas[Event.__name__]  # the message says which event its data is
+    envelope = schemas.pop(wire.Envelope.__name__)
+    envelope["title"], envelope["description"] = "CloudEvent", CLOUD_EVENT
+    envelope["properties"]["data"] = {"type": "object"}
+    for name, about in ATTRIBUTES.items():
+        envelope["properties"][name] = _given(envelope["properties"][name]) | {"description": about}
+    schemas = {"CloudEvent": envelope, **schemas}
     for schema in schemas.values():
         schema["description"] = inspect.cleandoc(schema["description"])
     return schemas
+
+
+def _given(schema: dict[str, Any]) -> dict[str, Any]:
+    """*schema* of an attribute that is absent, and never null, where it is not known."""
+    known = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    return known[0] if known else schema
 
 
 def _about(kind: type[Event]) -> str:

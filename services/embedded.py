@@ -164,7 +164,9 @@ async def opened(
         ports = {}
         for name, connections in CONNECTIONS.items():
             dsn = service_dsn(admin_dsn, name, secrets.passwords[name])
-            db = await open_database(dsn, name, clock, connections=connections)
+            db = await open_database(
+                dsn, name, clock, connections=connections, deployment=secrets.deployment
+            )
             stack.push_async_callback(db.close)
             ports[name] = ports_for(db, bus, clock, points)
         yield compose(setup, secrets, ports, compute), compute

@@ -2,7 +2,7 @@
 
 A dump is one consistent moment of all four schemas. Two things lie outside it:
 
-- **The broker.** An event that was published and not yet heard at that moment is in no queue now
+- **The broker.** A batch of which an event was not yet heard at that moment is in no queue now
   (the memory bus has none after a stop, RabbitMQ's are purged, since they hold events of jobs that
   the restored tables do not know). It is marked as unsent again, for the relay.
 - **The world after it.** Jobs that were accepted later are gone, but their ids are in the hands of
@@ -31,11 +31,18 @@ JOB_IDS_LEFT_OUT = 1_000_000
 # in shared/relay.py), so of older events nothing can be said; the four hours are for how late a
 # prune may be.
 RESEND = """
-UPDATE {publisher}.outbox AS told SET published_at = NULL, lease_until = NULL, lease_token = NULL
+UPDATE {publisher}.outbox SET published_at = NULL, lease_until = NULL, lease_token = NULL
 WHERE name = ANY ($1::text[])
   AND published_at > (SELECT max(published_at) FROM {publisher}.outbox) - interval '20 hours'
-  AND NOT EXISTS (SELECT FROM {reader}.inbox WHERE event_id = told.event_id)
-  AND NOT EXISTS (SELECT FROM {reader}.parked WHERE event_id = told.event_id)
+  AND EXISTS (
+    SELECT FROM (
+        SELECT (event ->> 'id')::uuid AS id FROM (
+            -- What the release before wrote is one event, and no array.
+            SELECT CASE json_typeof(whole) WHEN 'array' THEN whole ELSE json_build_array(whole) END
+            FROM (SELECT convert_from(body, 'UTF8')::json AS whole) AS read) AS read (batch),
+            json_array_elements(batch) AS event) AS told
+    WHERE NOT EXISTS (SELECT FROM {reader}.inbox WHERE event_id = told.id)
+      AND NOT EXISTS (SELECT FROM {reader}.parked WHERE event_id = told.id))
 """
 
 LEAVE_OUT_IDS = """

@@ -34,13 +34,13 @@ class ComputePlace:
     ec2: Ec2Settings = field(default_factory=Ec2Settings)
 
 
-def open_bus(url: str, topology: Topology, *, prefetch: int = 200) -> Bus:
-    """The bus at *url*; *prefetch* deliveries at most are under way. Raises `BadSetting`."""
+def open_bus(url: str, topology: Topology) -> Bus:
+    """The bus at *url*. Raises `BadSetting`."""
     scheme = urlsplit(url).scheme
     if scheme == "memory":
         return MemoryBus(topology)
     if scheme in ("amqp", "amqps"):
-        return RabbitMQBus(url, MANDATORY, prefetch=prefetch)
+        return RabbitMQBus(url, MANDATORY)
     raise BadSetting(f"DOCKER_JOB_BUS_URL begins with {scheme!r}: it must be amqp://… or memory://")
 
 

@@ -11,9 +11,10 @@ a schema.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeAlias
+from urllib.parse import quote
 
 import asyncpg
 import msgspec
@@ -93,25 +94,30 @@ def is_not_ours(error: BaseException) -> bool:
 
 @dataclass(frozen=True)
 class Transaction:
-    """An open transaction: its connection and the moment that all of it happens at.
+    """An open transaction: its connection, and the moment that all of it happens at.
 
-    A handler's also bears the *trace* of the event that it handles, for rows whose sweep tells of
-    them later.
+    *source* is whose facts it tells, as their CloudEvents say it; *wakes* are the sweeps that its
+    rows give work to once they are committed.
     """
 
     conn: Connection
     now: datetime
-    trace: str = ""
+    source: str
+    wakes: set[str] = field(default_factory=set)
 
 
 class Database:
     """A service's pool. Build it with `open_database`."""
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", clock: Clock, dsn: str, schema: str) -> None:
+    def __init__(
+        self, pool: "asyncpg.Pool[Any]", clock: Clock, dsn: str, schema: str, deployment: str
+    ) -> None:
         self._pool = pool
         self.clock = clock
         self.dsn = dsn
         self.schema = schema
+        self.source = f"/docker-job/{quote(deployment, safe='')}/{schema}"
+        """The `source` of what the service tells: a URI reference."""
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -123,7 +129,7 @@ class Database:
             block = conn.transaction()
             await block.start()
             try:
-                yield Transaction(conn=conn, now=self.clock.now())
+                yield Transaction(conn=conn, now=self.clock.now(), source=self.source)
             except BaseException as error:
                 # What breaks the connection leaves nothing to roll back: `connection` cuts it.
                 if not isinstance(error, _BREAKING):
@@ -171,9 +177,17 @@ class Database:
 
 
 async def open_database(
-    dsn: str, schema: str, clock: Clock, *, connections: int = 5, statement_seconds: float = 30
+    dsn: str,
+    schema: str,
+    clock: Clock,
+    *,
+    connections: int = 5,
+    statement_seconds: float = 30,
+    deployment: str = "local",
 ) -> Database:
     """Connect a pool of up to *connections* to *dsn*, with *schema* as the search path.
+
+    *deployment* is the name that the service's events bear.
 
     Raises what asyncpg raises where the server cannot be reached; `is_transient` tells whether
     waiting helps.
@@ -196,7 +210,7 @@ async def open_database(
             "idle_in_transaction_session_timeout": milliseconds,
         },
     )
-    return Database(pool, clock, dsn, schema)
+    return Database(pool, clock, dsn, schema, deployment)
 
 
 async def connect(dsn: str, *, command_seconds: float | None = 30) -> "asyncpg.Connection[Any]":

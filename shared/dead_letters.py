@@ -1,6 +1,6 @@
 """Dead letters for a person: what is parked in a service's schema, looked at and settled.
 
-`shared.consumer` writes these rows and tries the waiting ones again by itself; here somebody reads
+`shared.inbox` writes these rows and tries the waiting ones again by itself; here somebody reads
 them, hands them to the handler once more, or gives them up.
 """
 
@@ -97,7 +97,7 @@ async def count_parked(conn: Connection, which: Which) -> int:
 
 # In the order of the ids, as the retrying sweep locks few rows and this one may lock many.
 REDRIVE_PARKED = """
-UPDATE parked SET state = 'waiting', tries = 0, due_at = $4
+UPDATE parked SET state = 'waiting', tries = 0, unfinished = 0, due_at = $4
 WHERE event_id = ANY (ARRAY(
     SELECT event_id FROM parked
     WHERE state = ANY ($1::text[]) AND ($2::text IS NULL OR name = $2)

@@ -116,7 +116,7 @@ class LaunchRefused(Event, frozen=True, kw_only=True):
 
 
 class InstanceLaunched(Event, frozen=True, kw_only=True):
-    """An instance exists for the attempt. *told* is the number of this telling, from 1.
+    """An instance exists for the attempt. *launch_sequence* counts them, from 1.
 
     A price is null where it is not known, and never 0 for that.
     """
@@ -131,7 +131,7 @@ class InstanceLaunched(Event, frozen=True, kw_only=True):
     hourly_price_usd: float | None
     launched_at: Moment
     dies_by: Moment
-    told: int
+    launch_sequence: int
     spot_instance_request_id: str | None = None
     on_demand_hourly_price_usd: float | None = None
 
@@ -147,14 +147,15 @@ class InstanceInterrupted(Event, frozen=True, kw_only=True):
 
 
 class LaunchesReported(Event, frozen=True, kw_only=True):
-    """A watermark: each launch asked for before *before* has been told, *told* tellings in all.
+    """A watermark: each launch asked for before *before* has been told of.
 
-    Events arrive in any order, so the moment alone proves nothing: a reader trusts it only when it
-    has itself heard *told* tellings.
+    *launch_sequence* is that of the last `InstanceLaunched` by then, 0 where there was none. Events
+    arrive in any order, so the moment alone proves nothing: a reader trusts it only when it has
+    itself heard each launch up to that number.
     """
 
     before: Moment
-    told: int
+    launch_sequence: int
 
 
 class JobStarted(Event, frozen=True, kw_only=True):
@@ -177,7 +178,11 @@ class AttemptEnded(Event, frozen=True, kw_only=True):
 
 
 class JobFinished(Event, frozen=True, kw_only=True):
-    """The job's last word."""
+    """The job's last word, with all that a message to a person needs.
+
+    *cause* is why the last attempt ended. The fields after *attempt* are absent in what the release
+    before this one told.
+    """
 
     job_id: int
     status: TerminalStatus
@@ -185,6 +190,9 @@ class JobFinished(Event, frozen=True, kw_only=True):
     attempt: int
     exit_code: int | None = None
     error_message: str | None = None
+    name: str | None = None
+    labels: dict[str, str] = {}
+    cause: Cause | None = None
 
 
 class InstanceTerminated(Event, frozen=True, kw_only=True):

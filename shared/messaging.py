@@ -1,12 +1,15 @@
-"""Outbox, inbox and parked events: the rows behind "no event is lost or acted on twice".
+"""Outbox and inbox: the rows behind "no event is lost or acted on twice".
+
+One outbox row is one message, a batch of events; the inbox has a row an event.
 
 Each statement stands beside the one function that runs it. The tables are the same in each
-service's schema (`sql/0001_messaging.sql`).
+service's schema (`shared/sql`).
 """
 
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from msgspec import Struct
 
@@ -16,30 +19,71 @@ from shared.db import Connection, Transaction
 from shared.events import Event
 from shared.wire import Envelope
 
+RELAY = "relay_outbox"
+"""The sweep that whoever writes to the outbox wakes."""
+
 APPEND_OUTBOX = """
-INSERT INTO outbox (event_id, name, body, created_at)
-SELECT event_id, name, body, $4
-FROM unnest($1::uuid[], $2::text[], $3::bytea[]) AS new (event_id, name, body)
+INSERT INTO outbox (batch_id, name, body, created_at)
+SELECT batch_id, name, body, $4
+FROM unnest($1::uuid[], $2::text[], $3::bytea[]) AS new (batch_id, name, body)
 """
 
 
-async def append_outbox(tx: Transaction, envelopes: Sequence[Envelope]) -> None:
+async def append_outbox(tx: Transaction, envelopes: Sequence[Envelope[Any]]) -> None:
     """Record facts to be published once this transaction has committed."""
-    if not envelopes:
-        return
-    await tx.conn.execute(
-        APPEND_OUTBOX,
-        [each.id for each in envelopes],
-        [each.name for each in envelopes],
-        [wire.encode(each) for each in envelopes],
-        tx.now,
+    if envelopes:
+        await tx.conn.execute(APPEND_OUTBOX, *columns(pack(envelopes)), tx.now)
+        tx.wakes.add(RELAY)
+
+
+PACK_EVENTS = 250
+"""Events in one message, at most: enough that a message's own cost is nothing beside theirs."""
+
+PACK_BYTES = 1024 * 1024
+"""Bytes in one message, at most, unless one event alone is longer: far below a broker's bound."""
+
+
+def pack(envelopes: Sequence[Envelope[Any]]) -> list[Message]:
+    """The messages that carry *envelopes*: batches of one name each, in the order given."""
+    by_name: dict[str, list[Envelope[Any]]] = {}
+    for each in envelopes:
+        by_name.setdefault(each.name, []).append(each)
+    return [
+        message
+        for name, group in by_name.items()
+        for start in range(0, len(group), PACK_EVENTS)
+        for message in _within_bytes(name, group[start : start + PACK_EVENTS])
+    ]
+
+
+def _within_bytes(name: str, group: Sequence[Envelope[Any]]) -> list[Message]:
+    body = wire.encode(group)
+    if len(body) <= PACK_BYTES or len(group) == 1:
+        return [Message(name=name, id=wire.new_id(), body=body)]
+    half = len(group) // 2
+    return [*_within_bytes(name, group[:half]), *_within_bytes(name, group[half:])]
+
+
+def columns(messages: Sequence[Message]) -> tuple[list[str], list[str], list[bytes]]:
+    """Ids, names and bodies, as the statements that write the outbox take them."""
+    return (
+        [each.id for each in messages],
+        [each.name for each in messages],
+        [each.body for each in messages],
     )
 
 
 async def tell(tx: Transaction, events: Sequence[Event], *, trace: str | None = None) -> None:
     """Append *events* that no other event caused: a request or a sweep did."""
-    trace = trace or wire.new_id()
-    await append_outbox(tx, [wire.wrap(event, at=tx.now, trace=trace) for event in events])
+    trace = trace or wire.new_trace()
+    await append_outbox(
+        tx, [wire.wrap(each, source=tx.source, at=tx.now, trace=trace) for each in events]
+    )
+
+
+def follow(cause: Envelope[Any], event: Event, tx: Transaction) -> Envelope[Any]:
+    """*event*, which follows from that in *cause*."""
+    return wire.wrap(event, source=tx.source, at=tx.now, trace=cause.trace, cause=cause.id)
 
 
 # For a statement whose loss costs a repeat and nothing else: its commit does not wait for the disk.
@@ -58,7 +102,7 @@ WHERE id = ANY (ARRAY(
     WHERE published_at IS NULL AND (lease_until IS NULL OR lease_until <= $1)
     ORDER BY id LIMIT $4
     FOR UPDATE SKIP LOCKED))
-RETURNING id, name, event_id, body
+RETURNING id, name, batch_id, body
 """  # noqa: S608 - our own text
 
 
@@ -75,9 +119,7 @@ async def lease_outbox(
     """Take up to *limit* unsent rows for this relay alone until *until*, oldest first."""
     rows = await conn.fetch(LEASE_OUTBOX, now, until, token, limit)
     return [
-        Outgoing(
-            row["id"], Message(name=row["name"], event_id=str(row["event_id"]), body=row["body"])
-        )
+        Outgoing(row["id"], Message(name=row["name"], id=str(row["batch_id"]), body=row["body"]))
         for row in sorted(rows, key=lambda row: row["id"])
     ]
 
@@ -112,7 +154,7 @@ RETURNING event_id
 """
 
 
-async def claim_inbox(tx: Transaction, envelopes: Sequence[Envelope]) -> set[str]:
+async def claim_inbox(tx: Transaction, envelopes: Sequence[Envelope[Any]]) -> set[uuid.UUID]:
     """The ids among *envelopes* that have not taken effect here before; from now on they have.
 
     Of two transactions with one event, the second waits here until the first is decided.
@@ -123,104 +165,7 @@ async def claim_inbox(tx: Transaction, envelopes: Sequence[Envelope]) -> set[str
         [each.name for each in envelopes],
         tx.now,
     )
-    return {str(row["event_id"]) for row in rows}
-
-
-PARK = """
-INSERT INTO parked (event_id, name, raw, state, tries, error, parked_at, due_at)
-VALUES ($1, $2, $3, $4, 1, $5, $6, $7)
-ON CONFLICT DO NOTHING
-"""
-
-
-async def park(tx: Transaction, message: Message, error: str, due_at: datetime) -> None:
-    """Keep an event whose handler failed; it is tried again at *due_at*."""
-    name, reason = _storable(message.name), _storable(error)
-    await tx.conn.execute(
-        PARK, message.event_id, name, message.body, "waiting", reason, tx.now, due_at
-    )
-
-
-async def bury(tx: Transaction, message: Message, error: str) -> None:
-    """Keep what cannot be read, raw, as dead at once."""
-    name, reason = _storable(message.name), _storable(error)
-    await tx.conn.execute(
-        PARK, _burial_id(message), name, message.body, "dead", reason, tx.now, tx.now
-    )
-
-
-def _storable(text: str) -> str:
-    """*text* without what Postgres' text cannot hold; it may quote whatever somebody sent."""
-    return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def _burial_id(message: Message) -> uuid.UUID:
-    """The event's own id, or one made of its bytes, so that a repeat is the same row."""
-    try:
-        return uuid.UUID(message.event_id)
-    except ValueError:
-        return uuid.uuid5(uuid.NAMESPACE_OID, message.body.hex())
-
-
-LEASE_PARKED = """
-UPDATE parked SET due_at = $2
-WHERE event_id = ANY (ARRAY(
-    SELECT event_id FROM parked WHERE state = 'waiting' AND due_at <= $1
-    ORDER BY due_at LIMIT $3
-    FOR UPDATE SKIP LOCKED))
-RETURNING event_id, name, raw, tries
-"""
-
-
-class Parked(Struct, frozen=True):
-    """A parked event that is due."""
-
-    message: Message
-    tries: int
-
-
-async def lease_parked(
-    conn: Connection, *, now: datetime, until: datetime, limit: int
-) -> list[Parked]:
-    """Take due parked events; one that is not settled by *until* becomes due again."""
-    rows = await conn.fetch(LEASE_PARKED, now, until, limit)
-    return [
-        Parked(
-            Message(name=row["name"], event_id=str(row["event_id"]), body=row["raw"]), row["tries"]
-        )
-        for row in rows
-    ]
-
-
-POSTPONE_PARKED = """
-UPDATE parked SET tries = tries + 1, error = $2, due_at = $3, state = $4 WHERE event_id = $1
-"""
-
-
-async def postpone_parked(
-    tx: Transaction, event_id: str, error: str, due_at: datetime, *, dead: bool
-) -> None:
-    """It failed again: try later, or never again by itself."""
-    await tx.conn.execute(
-        POSTPONE_PARKED, event_id, _storable(error), due_at, "dead" if dead else "waiting"
-    )
-
-
-UNPARK = "DELETE FROM parked WHERE event_id = $1"
-
-
-async def unpark(tx: Transaction, event_id: str) -> None:
-    """It has taken effect."""
-    await tx.conn.execute(UNPARK, event_id)
-
-
-NEXT_PARKED = "SELECT min(due_at) FROM parked WHERE state = 'waiting'"
-
-
-async def next_parked(conn: Connection) -> datetime | None:
-    """When the next parked event is due, or None where nothing waits."""
-    due_at: datetime | None = await conn.fetchval(NEXT_PARKED)
-    return due_at
+    return {row["event_id"] for row in rows}
 
 
 PRUNE_OUTBOX = """

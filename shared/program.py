@@ -155,9 +155,12 @@ async def _database(dsn: str, name: str, clock: RealClock, settings: Settings) -
     """Wait for Postgres: it may start later than we do, or be migrated later."""
     tries = 0
     connections = settings.integer("DATABASE_CONNECTIONS", 8, least=2)
+    deployment = settings.text("DEPLOYMENT", "local")
     while True:
         try:
-            return await open_database(dsn, name, clock, connections=connections)
+            return await open_database(
+                dsn, name, clock, connections=connections, deployment=deployment
+            )
         except Exception as error:
             if not is_transient(error):
                 raise

@@ -14,8 +14,8 @@ from shared.bus.port import Bus, BusUnavailable
 from shared.db import Database
 from shared.points import Points
 
-BATCH = 500
-"""Events published with confirms in flight together."""
+BATCH = 50
+"""Messages published with confirms in flight together: up to 12,500 events."""
 
 LEASE_SECONDS = 30.0
 PUBLISH_SECONDS = 20.0
@@ -51,7 +51,7 @@ class Relay:
                 await self.bus.publish([each.message for each in batch])
         except (TimeoutError, BusUnavailable) as error:
             await self._release(token)
-            raise BusUnavailable(f"{len(batch)} events not confirmed: {error}") from error
+            raise BusUnavailable(f"{len(batch)} messages not confirmed: {error}") from error
         self.points.reached("relay.published")
         async with self.db.connection() as conn:
             await messaging.mark_published(conn, [each.id for each in batch], now)

@@ -17,12 +17,14 @@ from typing import Any, NoReturn
 from shared.backoff import RECONNECT
 from shared.bus.port import Bus, BusUnavailable
 from shared.clock import Clock
-from shared.consumer import GATHER_SECONDS, Consumer, Reaction
+from shared.consumer import GATHER_SECONDS, Consumer
 from shared.db import Database, is_transient
 from shared.events import Event
+from shared.inbox import Inbox
 from shared.log import get_logger
 from shared.points import NoPoints, Points
 from shared.relay import Relay
+from shared.subscriber import Subscriber
 from shared.wakeups import Wakeups
 from shared.wire import new_id
 
@@ -70,19 +72,13 @@ class Service:
         name: str,
         ports: Ports,
         *,
-        subscribers: Mapping[type[Event], Reaction],
+        subscribers: Mapping[type[Event], Subscriber],
         sweeps: Sequence[Sweep],
     ) -> None:
         self.name = name
         self.ports = ports
-        self._consumer = Consumer(
-            queue=name,
-            subscribers=subscribers,
-            db=ports.db,
-            bus=ports.bus,
-            wakeups=ports.wakeups,
-            points=ports.points,
-        )
+        self.inbox = Inbox(name, subscribers, ports.db, ports.wakeups, ports.points)
+        self._consumer = Consumer(self.inbox, ports.bus)
         relay = Relay(db=ports.db, bus=ports.bus, points=ports.points)
         self.sweeps: tuple[Sweep, ...] = (
             Sweep(
@@ -91,7 +87,7 @@ class Service:
                 interval_seconds=2,
                 gather_seconds=GATHER_SECONDS,
             ),
-            Sweep("retry_parked", self._consumer.retry_parked, interval_seconds=30),
+            Sweep("retry_parked", self.inbox.retry_parked, interval_seconds=30),
             Sweep("prune_trace", relay.prune_trace, interval_seconds=600),
             *sweeps,
         )

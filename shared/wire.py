@@ -1,106 +1,208 @@
-"""The envelope around every event, and its JSON.
+"""Events as JSON: CloudEvents 1.0 in the JSON batch format, one message a batch.
 
-    {"id": "…", "name": "JobScheduled", "version": 1, "at": "…Z", "cause": "…", "trace": "…",
-    "body": {…}}
+    [{"specversion": "1.0", "id": "…", "source": "/docker-job/<deployment>/<service>",
+      "type": "JobScheduled", "subject": "<job id>", "time": "…Z", "data": {…},
+      "traceparent": "00-<trace>-<span>-01", "causationid": "…"}, …]
 
-`cause` is the id of the event whose handling published this one; `trace` stays the same from the
-request that began it all. Unknown fields are ignored; an unknown name or version is `Undecodable`.
+All events of a batch have one `type`, which is the message's name. `causationid` is the id of the
+event whose handling published this one; the trace stays the same from the request that began it
+all. Unknown fields are ignored.
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
 """
 
+import contextlib
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from shared import events
+from shared import events, old_wire
 from shared.events import Event, Moment
 
-VERSION = 1
+CONTENT_TYPE = "application/cloudevents-batch+json"
+"""The media type of a message's body."""
+
+E = TypeVar("E", bound=Event, covariant=True)  # noqa: PLC0105 - msgspec shows the name to nobody
+
+Text = Annotated[str, Meta(min_length=1)]
+Traceparent = Annotated[str, Meta(pattern="^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")]
+"""https://www.w3.org/TR/trace-context/#traceparent-header"""
 
 
 class Undecodable(Exception):
     """The bytes are no event that this program knows. The message says why."""
 
 
-_UNREADABLE = (
+UNREADABLE = (
     msgspec.MsgspecError,
-    ValueError,  # not a UUID, not UTF-8
+    ValueError,  # not UTF-8
     RecursionError,  # nested deeper than the decoder follows, in a field that nobody knows too
 )
+"""What reading bytes that somebody else has written may raise."""
 
 
-class Envelope(Struct, frozen=True, kw_only=True):
-    """An event with what the transport needs to know of it."""
+class Envelope(
+    Struct,
+    Generic[E],
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    rename={"name": "type", "at": "time", "body": "data", "cause": "causationid"},
+):
+    """An event with what the transport needs to know of it: one CloudEvent."""
 
-    id: str
+    specversion: Literal["1.0"]
+    id: uuid.UUID
+    source: Text
     name: str
     at: Moment
-    trace: str
-    body: Event
-    cause: str | None = None
-    version: int = VERSION
+    traceparent: Traceparent
+    body: E
+    subject: str | None = None
+    cause: uuid.UUID | None = None
+
+    @property
+    def trace(self) -> str:
+        """What all events have in common that go back to one request: 32 hexadecimal digits."""
+        return self.traceparent[3:35]
 
 
-class _Sealed(Struct, frozen=True, kw_only=True):
-    """The envelope as read: the body is still bytes, since its type depends on the name."""
+class Unreadable(Struct, frozen=True):
+    """An element of a batch that is no event, as it came, and why it is none."""
 
-    id: str
-    name: str
-    at: Moment
-    trace: str
-    body: msgspec.Raw
-    cause: str | None = None
-    version: int = VERSION
+    raw: bytes
+    reason: str
+    event_id: uuid.UUID | None
+
+
+class Batch(Struct, frozen=True):
+    """What a message holds."""
+
+    envelopes: Sequence[Envelope[Any]]
+    unreadable: Sequence[Unreadable] = ()
+
+
+class _Identified(Struct, frozen=True):
+    id: uuid.UUID
 
 
 _encoder = msgspec.json.Encoder()
-_envelope_decoder = msgspec.json.Decoder(_Sealed)
-_body_decoders: dict[str, msgspec.json.Decoder[Any]] = {
-    name: msgspec.json.Decoder(kind) for name, kind in events.BY_NAME.items()
+_elements = msgspec.json.Decoder(list[msgspec.Raw])
+_identity = msgspec.json.Decoder(_Identified)
+_batches: dict[str, msgspec.json.Decoder[Any]] = {
+    name: msgspec.json.Decoder(list[Envelope[kind]])  # type: ignore[valid-type]
+    for name, kind in events.BY_NAME.items()
+}
+_singles: dict[str, msgspec.json.Decoder[Any]] = {
+    name: msgspec.json.Decoder(Envelope[kind])  # type: ignore[valid-type]
+    for name, kind in events.BY_NAME.items()
 }
 
 
 def new_id() -> str:
-    """A fresh id for an event or a trace: a random UUID in its usual text form."""
+    """A fresh random UUID in its usual text form."""
     return str(uuid.uuid4())
 
 
-def wrap(event: Event, *, at: datetime, trace: str, cause: str | None = None) -> Envelope:
-    """Put *event* into a new envelope."""
+def new_trace() -> str:
+    """A fresh trace: 32 hexadecimal digits, never all zero."""
+    return uuid.uuid4().hex
+
+
+def wrap(
+    event: Event, *, source: str, at: datetime, trace: str, cause: uuid.UUID | None = None
+) -> Envelope[Any]:
+    """Put *event* into a new envelope. A trace may be a UUID too, as earlier releases kept it."""
+    event_id = uuid.uuid4()
+    job_id = getattr(event, "job_id", None)
     return Envelope(
-        id=new_id(), name=type(event).__name__, at=at, trace=trace, cause=cause, body=event
+        specversion="1.0",
+        id=event_id,
+        source=source,
+        name=type(event).__name__,
+        at=at,
+        traceparent=f"00-{trace.replace('-', '')}-{event_id.hex[:16]}-01",
+        body=event,
+        subject=None if job_id is None else str(job_id),
+        cause=cause,
     )
 
 
-def encode(envelope: Envelope) -> bytes:
-    """The envelope as JSON, in UTF-8."""
-    return _encoder.encode(envelope)
+def encode(envelopes: Sequence[Envelope[Any]]) -> bytes:
+    """A batch, all of one name, as JSON in UTF-8."""
+    return _encoder.encode(envelopes)
 
 
-def decode(raw: bytes) -> Envelope:
-    """Read an envelope. Raises `Undecodable` with the reason."""
+def decode(name: str, raw: bytes) -> Batch:
+    """Read the batch of a message that is named *name*.
+
+    Raises `Undecodable` where nothing in it can be told apart; of a batch that can, the elements
+    that are no such event are told beside those that are.
+    """
+    if raw.startswith(b"{"):
+        return Batch([_decode_old(name, raw)])
+    if name not in _batches:
+        raise Undecodable(f"no event is named {name!r}")
+    with contextlib.suppress(*UNREADABLE):
+        envelopes: list[Envelope[Any]] = _batches[name].decode(raw)
+        if all(each.name == name for each in envelopes):
+            return Batch(envelopes)
+    return _decode_singly(name, raw)
+
+
+def decode_one(name: str, raw: bytes) -> Envelope[Any]:
+    """Read the one event of *raw*. Raises `Undecodable` where it holds something else."""
+    batch = decode(name, raw)
+    if batch.unreadable:
+        raise Undecodable(batch.unreadable[0].reason)
+    if len(batch.envelopes) != 1:
+        raise Undecodable(f"{name}: {len(batch.envelopes)} events where one is expected")
+    return batch.envelopes[0]
+
+
+def _decode_singly(name: str, raw: bytes) -> Batch:
     try:
-        sealed = _envelope_decoder.decode(raw)
-        event_id = str(uuid.UUID(sealed.id))  # one spelling: the inbox compares text
-    except _UNREADABLE as error:
+        elements = _elements.decode(raw)
+    except UNREADABLE as error:
+        raise Undecodable(f"not a batch of events: {error}") from error
+    readable: list[Envelope[Any]] = []
+    unreadable: list[Unreadable] = []
+    for element in elements:
+        try:
+            envelope: Envelope[Any] = _singles[name].decode(element)
+            if envelope.name != name:
+                raise ValueError(f"its type is {envelope.name!r}, its message's {name!r}")
+            readable.append(envelope)
+        except UNREADABLE as error:
+            unreadable.append(Unreadable(bytes(element), f"{name}: {error}", _id_of(element)))
+    return Batch(readable, unreadable)
+
+
+def _id_of(element: msgspec.Raw) -> uuid.UUID | None:
+    with contextlib.suppress(*UNREADABLE):
+        return _identity.decode(element).id
+    return None
+
+
+def _decode_old(name: str, raw: bytes) -> Envelope[Any]:
+    """Read the envelope that the last release wrote: what it left in its outbox and queues."""
+    try:
+        old = old_wire.decode(raw)
+        if old.name != name:
+            raise ValueError(f"its name is {old.name!r}, its message's {name!r}")
+    except UNREADABLE as error:
         raise Undecodable(f"not an event envelope: {error}") from error
-    if sealed.version != VERSION:
-        raise Undecodable(f"{sealed.name!r} has version {sealed.version}, known is {VERSION}")
-    decoder = _body_decoders.get(sealed.name)
-    if decoder is None:
-        raise Undecodable(f"no event is named {sealed.name!r}")
-    try:
-        body = decoder.decode(sealed.body)
-    except _UNREADABLE as error:
-        raise Undecodable(f"{sealed.name}: {error}") from error
     return Envelope(
-        id=event_id,
-        name=sealed.name,
-        at=sealed.at,
-        trace=sealed.trace,
-        cause=sealed.cause,
-        version=sealed.version,
-        body=body,
+        specversion="1.0",
+        id=old.id,
+        source=old_wire.SOURCE,
+        name=old.name,
+        at=old.at,
+        traceparent=f"00-{old.trace.hex}-{old.id.hex[:16]}-01",
+        body=old.body,
+        subject=old.subject,
+        cause=old.cause,
     )

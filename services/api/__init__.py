@@ -8,7 +8,6 @@ from shared import events
 NAME = "api"
 
 CONSUMES: tuple[type[events.Event], ...] = (
-    events.InstanceRequested,
     events.LaunchDelayed,
     events.LaunchRefused,
     events.InstanceLaunched,

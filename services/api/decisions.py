@@ -39,12 +39,6 @@ NOTICE_SECONDS = 120
 """What EC2 promises between its notice and the end of the instance."""
 
 
-def decide_requested(job: Job, attempt: Attempt, now: datetime) -> Step | None:
-    """The attempt is due and the launcher has been asked."""
-    moved = advance(attempt, "requested", now)
-    return None if moved is attempt else Step(job=job, attempts=(moved,))
-
-
 def decide_delayed(job: Job, attempt: Attempt, fact: LaunchDelayed, now: datetime) -> Step | None:
     """The launcher still waits, and says why."""
     if ORDER[attempt.state] > ORDER["delayed"]:
@@ -260,7 +254,8 @@ def _release(step: Step, case: Case, now: datetime, rules: Rules) -> Step:
     held = case.current
     if held.state != "held" or case.unstopped_before(held.number) is not None:
         return step
-    scheduled = advance(held, "scheduled", now)
+    # What it waited for was no launch: it is due from now on.
+    scheduled = replace(advance(held, "scheduled", now), due_at=max(held.due_at, now))
     return Step(
         job=step.job,
         attempts=(*step.attempts, scheduled),

@@ -198,6 +198,9 @@ def _finish(
         attempt=ended.number,
         exit_code=ended.exit_code,
         error_message=message,
+        name=case.job.name,
+        labels=case.job.labels,
+        cause=cause,
     )
     step = Step(job=finished, attempts=(ended,), events=(over, last_word))
     return _supersede(step, case, ended, now)

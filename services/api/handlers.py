@@ -8,43 +8,25 @@ from typing import Any
 from services.api import decisions
 from services.api.model import Attempt, Case, Rules, Step
 from services.api.store.steps import Book, open_book
-from shared.consumer import follow
 from shared.db import Transaction
 from shared.events import (
     Event,
     InstanceInterrupted,
     InstanceLaunched,
-    InstanceRequested,
     InstanceTerminated,
     LaunchDelayed,
     LaunchRefused,
 )
+from shared.messaging import follow
+from shared.subscriber import Handler
 from shared.wire import Envelope
+
+Decide = Callable[[Any, Book, datetime], Sequence[Event]]
+"""An event, the book of all jobs that its batch is about, and the moment: what follows."""
 
 
 class UnknownJob(Exception):
     """A fact about a job that is not here: parked, and dead in the end, for a person to see."""
-
-
-@dataclass(frozen=True)
-class Booked:
-    """A handler that decides on the book of all jobs that a batch is about, and what it wakes."""
-
-    handler: Callable[[Any, Book, datetime], Sequence[Event]]
-    wakes: tuple[str, ...] = ()
-
-    async def handle(self, envelopes: Sequence[Envelope], tx: Transaction) -> list[Envelope]:
-        """Hand *envelopes*, all of one kind, to the handler one by one; save once."""
-        bodies: list[Any] = [each.body for each in envelopes]
-        # An orphan's end belongs to no job of ours.
-        book = await open_book(tx, {each.job_id for each in bodies if each.job_id is not None})
-        out = [
-            follow(envelope, event, tx)
-            for envelope in envelopes
-            for event in self.handler(envelope.body, book, tx.now)
-        ]
-        await book.save(tx)
-        return out
 
 
 @dataclass(frozen=True)
@@ -55,12 +37,22 @@ class Handlers:
     changed: Callable[[int], None]
     jitter: Callable[[], float]
 
-    def on_instance_requested(
-        self, event: InstanceRequested, book: Book, now: datetime
-    ) -> Sequence[Event]:
-        case, attempt = _find(book, event.job_id, event.attempt)
-        step = decisions.decide_requested(case.job, attempt, now)
-        return self._take(book, step)
+    def on(self, decide: Decide) -> Handler:
+        """The handler that lets *decide* decide on each event of a batch, and saves once."""
+
+        async def handle(events: Sequence[Envelope[Any]], tx: Transaction) -> list[Envelope[Any]]:
+            # An orphan's end belongs to no job of ours.
+            ids = {each.body.job_id for each in events if each.body.job_id is not None}
+            book = await open_book(tx, ids)
+            facts = [
+                follow(each, event, tx)
+                for each in events
+                for event in decide(each.body, book, tx.now)
+            ]
+            await book.save(tx, facts)
+            return []  # they are saved with the rows
+
+        return handle
 
     def on_launch_delayed(self, event: LaunchDelayed, book: Book, now: datetime) -> Sequence[Event]:
         case, attempt = _find(book, event.job_id, event.attempt)

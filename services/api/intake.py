@@ -23,6 +23,7 @@ from services.api.store import keys
 from services.api.store.keys import KeptAnswer
 from shared import wire
 from shared.db import Connection, Database, is_transient
+from shared.events import JobScheduled
 from shared.log import get_logger
 from shared.points import Points
 from shared.wakeups import Wakeups
@@ -173,7 +174,7 @@ class Intake:
         self, orders: Sequence[Order], ids: Sequence[int], trace: str, now: datetime
     ) -> "list[_Written]":
         return [
-            _compose_one(order, job_id, trace, now, self._rules, self._keys)
+            _compose_one(order, job_id, trace, now, self._rules, self._keys, self._db.source)
             for order, job_id in zip(orders, ids, strict=True)
         ]
 
@@ -182,13 +183,19 @@ class Intake:
 class _Written:
     job: Job
     attempt: Attempt
-    fact: wire.Envelope
+    fact: wire.Envelope[JobScheduled]
     answer: bytes
     sealed: Sealed | None
 
 
 def _compose_one(
-    order: Order, job_id: int, trace: str, now: datetime, rules: Rules, keys: SecretKeys | None
+    order: Order,
+    job_id: int,
+    trace: str,
+    now: datetime,
+    rules: Rules,
+    keys: SecretKeys | None,
+    source: str,
 ) -> _Written:
     job = Job(
         id=job_id,
@@ -213,7 +220,8 @@ def _compose_one(
         created_at=now,
     )
     attempt = first_attempt(job_id, order.scheduled_for, now)
-    fact = wire.wrap(endings.job_scheduled(job, attempt, rules), at=now, trace=trace)
+    scheduled = endings.job_scheduled(job, attempt, rules)
+    fact = wire.wrap(scheduled, source=source, at=now, trace=trace)
     shown = render.detailed(job, [attempt], now, rules)
     sealed = keys.seal(job_id, order.secret_env) if keys and order.secret_env else None
     return _Written(job, attempt, fact, msgspec.json.encode(shown), sealed)

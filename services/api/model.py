@@ -1,10 +1,10 @@
 """Jobs and attempts as values, and the one table of what an attempt may become.
 
-    held ─▶ scheduled ─▶ requested ─▶ delayed ─▶ booting ─▶ pulling ─▶ running ─▶ stopping ─▶ ended
+    held ─▶ scheduled ─▶ delayed ─▶ booting ─▶ pulling ─▶ running ─▶ stopping ─▶ ended
 
 An attempt only ever moves to the right, and may skip: events come in any order, so one that would
-move it to the left is old news and changes nothing. `docs/states.md` draws this with what causes
-each step.
+move it to the left is old news and changes nothing. That its time has come is no state: `render.py`
+derives what people see of it. `docs/states.md` draws this with what causes each step.
 """
 
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ TERMINAL: frozenset[str] = frozenset({"DONE", "FAILED", "CANCELLED"})
 State = Literal[
     "held",  # the container before it is not yet known to have stopped
     "scheduled",  # its time has not come
-    "requested",  # it is due; the launcher has been asked
+    "requested",  # an earlier release was told that it is due; read, no longer written
     "delayed",  # the launcher is waiting for capacity or quota
     "booting",  # an instance exists
     "pulling",  # the agent fetches the image

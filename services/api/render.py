@@ -23,9 +23,9 @@ _SHOWN_PHASES = (
 )
 
 
-def listed(job: Job | Listed, attempt: Attempt | Listed) -> dict[str, Any]:
+def listed(job: Job | Listed, attempt: Attempt | Listed, now: datetime) -> dict[str, Any]:
     """A job as `/list` shows it: itself and what matters of its current attempt."""
-    because, until = waiting(job, attempt)
+    because, until = waiting(job, attempt, now)
     return {
         "id": job.id,
         "name": job.name,
@@ -44,7 +44,7 @@ def listed(job: Job | Listed, attempt: Attempt | Listed) -> dict[str, Any]:
         "secrets": job.secrets,
         "registry_auth": job.registry_auth,
         "status": job.status,
-        "phase": phase(job, attempt),
+        "phase": phase(job, attempt, now),
         "waiting_because": because,
         "waiting_until": until,
         "attempt": job.attempt,
@@ -70,30 +70,41 @@ def _wished(resources: Resources | str) -> dict[str, Any]:
 def detailed(job: Job, attempts: list[Attempt], now: datetime, rules: Rules) -> dict[str, Any]:
     """A job as `/status` shows it: with every attempt, the first one first, budgets and costs."""
     current = next(each for each in attempts if each.number == job.attempt)
-    shown = listed(job, current)
+    shown = listed(job, current, now)
     shown["budgets"] = spent(Case(job, tuple(attempts)), rules)
     shown |= cost_of_all(attempts)
     shown["attempts"] = [_attempt(each, now) for each in attempts]
     return shown
 
 
-def phase(job: Job | Listed, attempt: Attempt | Listed) -> str:
+def phase(job: Job | Listed, attempt: Attempt | Listed, now: datetime) -> str:
     """Where the job is, finer than its status; of a finished job, its status in small letters."""
     if job.status in TERMINAL:
         return job.status.lower()
-    return PHASES[attempt.state]
+    return _phase(attempt, now)
 
 
-def waiting(job: Job | Listed, attempt: Attempt | Listed) -> tuple[str | None, datetime | None]:
+def _phase(attempt: Attempt | Listed, now: datetime) -> str:
+    return "launching" if _is_due(attempt, now) else PHASES.get(attempt.state, "ended")
+
+
+def _is_due(attempt: Attempt | Listed, now: datetime) -> bool:
+    """Whether its time has come and nothing was heard of a launch: the API is told of no more."""
+    return attempt.state == "requested" or (attempt.state == "scheduled" and attempt.due_at <= now)
+
+
+def waiting(
+    job: Job | Listed, attempt: Attempt | Listed, now: datetime
+) -> tuple[str | None, datetime | None]:
     """What the job waits for, in plain words, and when it is looked at next."""
     if job.status in TERMINAL:
         return None, None
     if attempt.waiting_because is not None:
         return attempt.waiting_because, attempt.waiting_until
+    if _is_due(attempt, now):
+        return f"due {_ago(attempt.due_at, now)} ago; no launch reported yet", None
     if attempt.state == "scheduled":
         return f"it is scheduled for {_seconds(attempt.due_at)}", attempt.due_at
-    if attempt.state == "requested":
-        return "the launcher is getting an instance for it", None
     if attempt.state == "booting" and attempt.heartbeat_at is None:
         return f"instance {attempt.instance_id} is booting", attempt.check_at
     return None, None
@@ -104,10 +115,21 @@ def _seconds(at: datetime) -> str:
     return f"{msgspec.to_builtins(at)[:19]}Z"
 
 
+def _ago(moment: datetime, now: datetime) -> str:
+    """How long ago *moment* was, in its two greatest units."""
+    seconds = max(0, int((now - moment).total_seconds()))
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86_400
+    if days:
+        return f"{days} d {hours % 24} h"
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
+
+
 def _attempt(attempt: Attempt, now: datetime) -> dict[str, Any]:
     return {
         "number": attempt.number,
-        "phase": PHASES.get(attempt.state, "ended"),
+        "phase": _phase(attempt, now),
         "due_at": attempt.due_at,
         "cause": attempt.cause,
         "exit_code": attempt.exit_code,
@@ -133,7 +155,8 @@ def _attempt(attempt: Attempt, now: datetime) -> dict[str, Any]:
 
 def _durations(attempt: Attempt, now: datetime) -> list[dict[str, Any]]:
     """How long each phase took, in the order they came; the one under way up to *now*."""
-    times = [(state, attempt.entered[state]) for state in _SHOWN_PHASES if state in attempt.entered]
+    entered = _entered(attempt, attempt.ended_at or now)
+    times = [(state, entered[state]) for state in _SHOWN_PHASES if state in entered]
     ends = [at for _, at in times[1:]] + [attempt.ended_at or now]
     return [
         {
@@ -144,3 +167,16 @@ def _durations(attempt: Attempt, now: datetime) -> list[dict[str, Any]]:
         }
         for (state, at), end in zip(times, ends, strict=True)
     ]
+
+
+def _entered(attempt: Attempt, end: datetime) -> dict[str, datetime]:
+    """When each state began; `requested` when its time came, which no event tells of.
+
+    Attempts of earlier releases have it, from the event that told of it then.
+    """
+    entered = attempt.entered
+    if "scheduled" not in entered or "requested" in entered:
+        return entered
+    due_at = max(attempt.due_at, entered["scheduled"])
+    later = [at for state, at in entered.items() if state not in ("held", "scheduled")]
+    return entered | {"requested": due_at} if due_at < min(later, default=end) else entered

@@ -18,7 +18,7 @@ from services.api.availability import record_seconds
 from services.api.claims import ClaimDesk
 from services.api.config import ApiConfig
 from services.api.followers import Followers
-from services.api.handlers import Booked, Handlers
+from services.api.handlers import Handlers
 from services.api.identity import StsIdentity
 from services.api.intake import Intake
 from services.api.openapi.document import text
@@ -34,8 +34,8 @@ from services.api.routes.jobs import JobRoutes
 from services.api.routes.logs import LogRoutes
 from services.api.sweeps import Sweeps
 from shared import events
-from shared.consumer import Reaction
 from shared.runtime import Ports, Service, Sweep
+from shared.subscriber import Subscriber
 
 
 @dataclass(frozen=True)
@@ -133,14 +133,16 @@ def _agents(
     )
 
 
-def _subscribers(handlers: Handlers) -> dict[type[events.Event], Reaction]:
+def _subscribers(handlers: Handlers) -> dict[type[events.Event], Subscriber]:
+    on = handlers.on
     return {
-        events.InstanceRequested: Booked(handlers.on_instance_requested),
-        events.LaunchDelayed: Booked(handlers.on_launch_delayed),
-        events.LaunchRefused: Booked(handlers.on_launch_refused),
-        events.InstanceLaunched: Booked(handlers.on_instance_launched, wakes=("end_silent",)),
-        events.InstanceInterrupted: Booked(handlers.on_instance_interrupted),
-        events.InstanceTerminated: Booked(handlers.on_instance_terminated),
+        events.LaunchDelayed: Subscriber(on(handlers.on_launch_delayed)),
+        events.LaunchRefused: Subscriber(on(handlers.on_launch_refused)),
+        events.InstanceLaunched: Subscriber(
+            on(handlers.on_instance_launched), wakes=("end_silent",)
+        ),
+        events.InstanceInterrupted: Subscriber(on(handlers.on_instance_interrupted)),
+        events.InstanceTerminated: Subscriber(on(handlers.on_instance_terminated)),
     }
 
 

@@ -242,7 +242,7 @@ def _letter(box: Mailbox, dead: DeadMessage) -> DeadLetter:
         service=box.service,
         place="broker",
         state="dead",
-        event_id=dead.message.event_id,
+        event_id=dead.message.id,
         name=dead.message.name,
         raw=dead.message.body,
         tries=None,

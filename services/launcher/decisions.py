@@ -83,7 +83,7 @@ def decide_launched(launch: Launch, instance: Instance, told: int, now: datetime
         hourly_price_usd=instance.hourly_price_usd,
         launched_at=instance.launched_at,
         dies_by=instance.launched_at + lifetime,
-        told=told,
+        launch_sequence=told,
         spot_instance_request_id=instance.spot_instance_request_id,
         on_demand_hourly_price_usd=instance.on_demand_hourly_price_usd,
     )
@@ -145,7 +145,7 @@ def decide_watermark(
     time, whose clock is not ours.
     """
     before = min(oldest_asked_at or now, now) - timedelta(seconds=margin_seconds)
-    return LaunchesReported(before=before, told=told)
+    return LaunchesReported(before=before, launch_sequence=told)
 
 
 def _is_definite(error: ComputeError, *, repeated: bool) -> bool:

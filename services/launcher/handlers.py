@@ -1,23 +1,31 @@
 """What the launcher does on each event. The handlers commute: a cancellation wins either way."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from services.launcher import store
-from shared.consumer import Told
 from shared.db import Transaction
 from shared.events import AttemptEnded, InstanceRequested, JobCancelled
+from shared.wire import Envelope
+
+Follows = Sequence[Envelope[Any]]
 
 
-async def on_instance_requested(told: Sequence[Told[InstanceRequested]], tx: Transaction) -> None:
+async def on_instance_requested(
+    requested: Sequence[Envelope[InstanceRequested]], tx: Transaction
+) -> Follows:
     """Want an instance for each attempt."""
-    await store.add_launches(tx, told)
+    await store.add_launches(tx, requested)
+    return ()
 
 
-async def on_job_cancelled(told: Sequence[Told[JobCancelled]], tx: Transaction) -> None:
+async def on_job_cancelled(cancelled: Sequence[Envelope[JobCancelled]], tx: Transaction) -> Follows:
     """Launch nothing more for it; a launch under way is finished, told, and ended by the reaper."""
-    await store.give_up(tx, [(each.event.job_id, each.event.attempt) for each in told])
+    await store.give_up(tx, [(each.body.job_id, each.body.attempt) for each in cancelled])
+    return ()
 
 
-async def on_attempt_ended(told: Sequence[Told[AttemptEnded]], tx: Transaction) -> None:
+async def on_attempt_ended(ended: Sequence[Envelope[AttemptEnded]], tx: Transaction) -> Follows:
     """As `on_job_cancelled`: whatever it ended for, it needs no instance any more."""
-    await store.give_up(tx, [(each.event.job_id, each.event.attempt) for each in told])
+    await store.give_up(tx, [(each.body.job_id, each.body.attempt) for each in ended])
+    return ()

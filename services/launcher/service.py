@@ -4,9 +4,9 @@ from services.launcher import NAME, handlers
 from services.launcher.config import LauncherConfig
 from services.launcher.sweeps import Launches
 from shared.compute.port import Compute
-from shared.consumer import Recording
 from shared.events import AttemptEnded, InstanceRequested, JobCancelled
 from shared.runtime import Ports, Service, Sweep
+from shared.subscriber import Subscriber
 
 PRUNE_INTERVAL_SECONDS = 600.0
 
@@ -20,9 +20,9 @@ def build(config: LauncherConfig, ports: Ports, compute: Compute) -> Service:
         NAME,
         ports,
         subscribers={
-            InstanceRequested: Recording(handlers.on_instance_requested, wakes=lanes),
-            JobCancelled: Recording(handlers.on_job_cancelled),
-            AttemptEnded: Recording(handlers.on_attempt_ended),
+            InstanceRequested: Subscriber(handlers.on_instance_requested, wakes=lanes),
+            JobCancelled: Subscriber(handlers.on_job_cancelled),
+            AttemptEnded: Subscriber(handlers.on_attempt_ended),
         },
         sweeps=(
             # The same sweep several times: while one call is under way, another lane claims what is

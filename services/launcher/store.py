@@ -7,9 +7,9 @@ from datetime import datetime
 import msgspec
 
 from services.launcher.model import Batch, Intent, Launch
-from shared.consumer import Told
 from shared.db import Transaction, json_text
 from shared.events import InstanceRequested
+from shared.wire import Envelope
 
 # A launch that is there already came from the same event, or is the tombstone of its cancellation.
 ADD_LAUNCHES = """
@@ -21,14 +21,14 @@ ON CONFLICT DO NOTHING
 """
 
 
-async def add_launches(tx: Transaction, told: Sequence[Told[InstanceRequested]]) -> None:
+async def add_launches(tx: Transaction, requested: Sequence[Envelope[InstanceRequested]]) -> None:
     """Want an instance for each attempt, from now on, unless it is not wanted any more."""
     await tx.conn.execute(
         ADD_LAUNCHES,
-        [each.event.job_id for each in told],
-        [each.event.attempt for each in told],
-        [json_text(each.event.requirements) for each in told],
-        [each.trace for each in told],
+        [each.body.job_id for each in requested],
+        [each.body.attempt for each in requested],
+        [json_text(each.body.requirements) for each in requested],
+        [each.trace for each in requested],
         tx.now,
     )
 

@@ -198,7 +198,7 @@ class Launches:
         verdicts = await self._judge(tx, launches, answers, repeated=repeated)
         await store.save_answers(tx, [each.launch for each in verdicts])
         envelopes = [
-            wire.wrap(event, at=tx.now, trace=verdict.launch.trace)
+            wire.wrap(event, source=tx.source, at=tx.now, trace=verdict.launch.trace)
             for verdict in verdicts
             for event in verdict.events
         ]

@@ -4,25 +4,37 @@ That an instance's attempt has ended is drawn from both rows by the sweep `termi
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from services.reaper.store import instances, strangers
-from shared.consumer import Told
 from shared.db import Transaction
-from shared.events import AttemptEnded, Event, InstanceLaunched, LaunchesReported
+from shared.events import AttemptEnded, InstanceLaunched, LaunchesReported
+from shared.wire import Envelope
+
+Follows = Sequence[Envelope[Any]]
 
 
-async def on_instance_launched(told: Sequence[Told[InstanceLaunched]], tx: Transaction) -> None:
-    """Watch over the instances, and count the tellings."""
-    await instances.add_instances(tx, told)
-    await strangers.hear_tellings(tx, [each.event.told for each in told])
+async def on_instance_launched(
+    launched: Sequence[Envelope[InstanceLaunched]], tx: Transaction
+) -> Follows:
+    """Watch over the instances, and count the launches."""
+    await instances.add_instances(tx, launched)
+    await strangers.hear_tellings(tx, [each.body.launch_sequence for each in launched])
+    return ()
 
 
-async def on_attempt_ended(told: Sequence[Told[AttemptEnded]], tx: Transaction) -> None:
+async def on_attempt_ended(ended: Sequence[Envelope[AttemptEnded]], tx: Transaction) -> Follows:
     """Its instance is to end, the one that is known or the one that will be."""
-    await instances.add_ended_attempts(tx, [each.event for each in told])
+    await instances.add_ended_attempts(tx, [each.body for each in ended])
+    return ()
 
 
-async def on_launches_reported(event: LaunchesReported, tx: Transaction) -> Sequence[Event]:
+async def on_launches_reported(
+    reported: Sequence[Envelope[LaunchesReported]], tx: Transaction
+) -> Follows:
     """Keep the greatest watermark."""
-    await strangers.raise_watermark(tx, event)
+    greatest = max(
+        (each.body for each in reported), key=lambda each: (each.before, each.launch_sequence)
+    )
+    await strangers.raise_watermark(tx, greatest)
     return ()

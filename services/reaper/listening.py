@@ -54,7 +54,12 @@ class Channel:
                 await notices.hear_notices(tx, heard)
             interruptions = await notices.tell_notices(tx)
             envelopes = [
-                wire.wrap(decisions.tell_interruption(each), at=tx.now, trace=each.trace)
+                wire.wrap(
+                    decisions.tell_interruption(each),
+                    source=tx.source,
+                    at=tx.now,
+                    trace=each.trace,
+                )
                 for each in interruptions
             ]
             await append_outbox(tx, envelopes)

@@ -5,9 +5,9 @@ from services.reaper.config import ReaperConfig
 from services.reaper.listening import Channel
 from services.reaper.sweeps import Instances
 from shared.compute.port import Compute, Notices
-from shared.consumer import Recording, Subscriber
 from shared.events import AttemptEnded, InstanceLaunched, LaunchesReported
 from shared.runtime import Ports, Service, Sweep
+from shared.subscriber import Subscriber
 
 PRUNE_INTERVAL_SECONDS = 600.0
 
@@ -29,8 +29,8 @@ def build(
         NAME,
         ports,
         subscribers={
-            InstanceLaunched: Recording(handlers.on_instance_launched, wakes=ends),
-            AttemptEnded: Recording(handlers.on_attempt_ended, wakes=ends),
+            InstanceLaunched: Subscriber(handlers.on_instance_launched, wakes=ends),
+            AttemptEnded: Subscriber(handlers.on_attempt_ended, wakes=ends),
             LaunchesReported: Subscriber(handlers.on_launches_reported),
         },
         sweeps=(

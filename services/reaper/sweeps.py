@@ -163,7 +163,7 @@ class Instances:
             for each in unknown
         ]
         orphans = [
-            decisions.adopt(each.instance, wire.new_id(), self._rules)
+            decisions.adopt(each.instance, wire.new_trace(), self._rules)
             for each in seen
             if decisions.decide_stranger(each, trusted, tx.now, self._rules)
         ]
@@ -175,7 +175,9 @@ class Instances:
             return False
         recorded = await instances.record_gone(tx, gone)
         envelopes = [
-            wire.wrap(decisions.tell_gone(each), at=tx.now, trace=each.watched.trace)
+            wire.wrap(
+                decisions.tell_gone(each), source=tx.source, at=tx.now, trace=each.watched.trace
+            )
             for each in gone
             if each.watched.instance_id in recorded
         ]

@@ -3,9 +3,9 @@
 from services.scheduler import NAME, handlers
 from services.scheduler.config import SchedulerConfig
 from services.scheduler.sweeps import Timers
-from shared.consumer import Recording, Subscriber
 from shared.events import JobCancelled, JobScheduled
 from shared.runtime import Ports, Service, Sweep
+from shared.subscriber import Subscriber
 
 PRUNE_INTERVAL_SECONDS = 600.0
 
@@ -17,7 +17,7 @@ def build(config: SchedulerConfig, ports: Ports) -> Service:
         NAME,
         ports,
         subscribers={
-            JobScheduled: Recording(handlers.on_job_scheduled, wakes=("fire_due",)),
+            JobScheduled: Subscriber(handlers.on_job_scheduled, wakes=("fire_due",)),
             JobCancelled: Subscriber(handlers.on_job_cancelled),
         },
         sweeps=(

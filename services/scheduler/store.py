@@ -1,15 +1,15 @@
 """All SQL of the scheduler, each statement beside the one function that runs it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import msgspec
 
 from services.scheduler.model import TRANSITIONS, Timer
-from shared.consumer import Told
 from shared.db import Transaction, json_text
 from shared.events import JobScheduled
 from shared.states import sources
+from shared.wire import Envelope
 
 # A timer that is there already came from the same event, or is the tombstone of its cancellation.
 ADD_TIMERS = """
@@ -21,29 +21,41 @@ ON CONFLICT DO NOTHING
 """
 
 
-async def add_timers(tx: Transaction, told: Sequence[Told[JobScheduled]]) -> None:
+async def add_timers(tx: Transaction, scheduled: Sequence[Envelope[JobScheduled]]) -> None:
     """Wait for each attempt's time, unless it has been cancelled."""
     await tx.conn.execute(
         ADD_TIMERS,
-        [each.event.job_id for each in told],
-        [each.event.attempt for each in told],
-        [each.event.due_at for each in told],
-        [json_text(each.event.requirements) for each in told],
-        [each.trace for each in told],
+        [each.body.job_id for each in scheduled],
+        [each.body.attempt for each in scheduled],
+        [each.body.due_at for each in scheduled],
+        [json_text(each.body.requirements) for each in scheduled],
+        [each.trace for each in scheduled],
     )
 
 
-CANCEL_TIMER = """
+# In the order of the keys, so that two batches never wait for each other.
+CANCEL_TIMERS = """
 INSERT INTO timers (job_id, attempt, state, settled_at)
-VALUES ($1, $2, 'cancelled', $3)
+SELECT job_id, attempt, 'cancelled', $3
+FROM unnest($1::bigint[], $2::integer[]) AS new (job_id, attempt)
+ORDER BY job_id, attempt
 ON CONFLICT (job_id, attempt) DO UPDATE SET state = 'cancelled', settled_at = $3
 WHERE timers.state = ANY ($4::text[])
 """
 
 
-async def cancel_timer(tx: Transaction, job_id: int, attempt: int) -> None:
-    """Cancel what waits; where nothing is there yet, leave a tombstone. What has fired stays so."""
-    await tx.conn.execute(CANCEL_TIMER, job_id, attempt, tx.now, sources(TRANSITIONS, "cancelled"))
+async def cancel_timers(tx: Transaction, attempts: Collection[tuple[int, int]]) -> None:
+    """Cancel what waits of *attempts* (job and number, each once).
+
+    Where nothing is there yet, a tombstone is left. What has fired stays so.
+    """
+    await tx.conn.execute(
+        CANCEL_TIMERS,
+        [job_id for job_id, _ in attempts],
+        [number for _, number in attempts],
+        tx.now,
+        sources(TRANSITIONS, "cancelled"),
+    )
 
 
 # The CTE is evaluated once and locks; SKIP LOCKED lets replicas share the work without waiting.

@@ -32,7 +32,7 @@ class Timers:
             await append_outbox(
                 tx,
                 [
-                    wire.wrap(decide_request(timer), at=tx.now, trace=timer.trace)
+                    wire.wrap(decide_request(timer), source=tx.source, at=tx.now, trace=timer.trace)
                     for timer in timers
                 ],
             )

@@ -20,6 +20,7 @@ class _Queued:
 
     def __init__(self, message: Message, queue: "_Queue") -> None:
         self.message = message
+        self.returned = 0
         self.acknowledged = asyncio.get_running_loop().create_future()
         self._queue = queue
 
@@ -38,9 +39,9 @@ class _Queue:
 
     def put(self, message: Message) -> _Queued:
         """Enqueue, unless the same event is here still: its publisher only asked again."""
-        queued = self.pending.get(message.event_id)
+        queued = self.pending.get(message.id)
         if queued is None:
-            queued = self.pending[message.event_id] = _Queued(message, self)
+            queued = self.pending[message.id] = _Queued(message, self)
             self.ready.append(queued)
             # Doubled once, here: doubling what waits would grow faster than anybody reads.
             if self._chaos and self._chaos.random() < 0.2:
@@ -50,12 +51,13 @@ class _Queue:
 
     def put_back(self, queued: _Queued) -> None:
         if not queued.acknowledged.done():
+            queued.returned += 1
             self.ready.append(queued)
             self.filled.set()
 
     def forget(self, queued: _Queued) -> None:
-        if self.pending.get(queued.message.event_id) is queued:
-            del self.pending[queued.message.event_id]
+        if self.pending.get(queued.message.id) is queued:
+            del self.pending[queued.message.id]
 
 
 class _Subscription:
@@ -81,7 +83,7 @@ class _Subscription:
     async def close(self) -> None:
         self._closed = True
         self._queue.filled.set()
-        for queued in self._taken:
+        for queued in dict.fromkeys(self._taken):  # the same may have been taken twice
             self._queue.put_back(queued)
         self._taken = []
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from shared.bus.memory import MemoryBus
 from shared.bus.port import Bus, Delivery, Message, Subscription, Topology
 from tests.contract import bus_rabbitmq
+from tests.contract.bus_room import BusRoom
 from tests.rabbitmq_server import Brokers
 
 TOPOLOGY: Topology = {"fruit": ("Apple", "Pear"), "apples": ("Apple",)}
@@ -22,11 +23,18 @@ CHAOS_SEEDS = range(20)
 
 
 @contextlib.asynccontextmanager
-async def opened(adapter: str, brokers: Brokers) -> AsyncIterator[Bus]:
+async def opened(adapter: str, brokers: Brokers) -> AsyncIterator[BusRoom]:
     """An empty bus with `TOPOLOGY`. Skips where the machine has no such broker."""
     if adapter == "memory":
         bus = MemoryBus(TOPOLOGY)
-        yield bus
+
+        @contextlib.asynccontextmanager
+        async def mortal_reader(queue: str) -> AsyncIterator[Subscription]:
+            subscription = await bus.subscribe(queue)
+            yield subscription
+            await subscription.close()  # in one process nobody dies alone
+
+        yield BusRoom(bus, mortal_reader)
         await bus.close()
     else:
         async with bus_rabbitmq.rabbitmq_bus(adapter, brokers, TOPOLOGY) as rabbitmq:
@@ -35,7 +43,7 @@ async def opened(adapter: str, brokers: Brokers) -> AsyncIterator[Bus]:
 
 def message(name: str, body: bytes = b"{}") -> Message:
     """A message of its own id."""
-    return Message(name=name, event_id=str(uuid.uuid4()), body=body)
+    return Message(name=name, id=str(uuid.uuid4()), body=body)
 
 
 def messages(name: str, count: int) -> list[Message]:
@@ -45,14 +53,22 @@ def messages(name: str, count: int) -> list[Message]:
 
 def by_id(found: list[Message]) -> list[Message]:
     """In one order, since a bus has none."""
-    return sorted(found, key=lambda each: each.event_id)
+    return sorted(found, key=lambda each: each.id)
 
 
 async def take_all(subscription: Subscription, count: int) -> list[Delivery]:
     """Deliveries of *count* different events; those that came twice are among them twice."""
     taken: list[Delivery] = []
-    while len({each.message.event_id for each in taken}) < count:
+    while len({each.message.id for each in taken}) < count:
         taken += await subscription.take(100)
+    return taken
+
+
+async def take_singly(subscription: Subscription, count: int) -> list[Delivery]:
+    """*count* deliveries, whatever each take brings."""
+    taken: list[Delivery] = []
+    while len(taken) < count:
+        taken += await subscription.take(count - len(taken))
     return taken
 
 
@@ -72,9 +88,9 @@ async def crashing_reader(
     while len(acknowledged) < count:
         subscription = await bus.subscribe(queue)
         deliveries = await subscription.take(chaos.randint(1, 10))
-        seen += [each.message.event_id for each in deliveries]
+        seen += [each.message.id for each in deliveries]
         for delivery in deliveries:
             if chaos.random() < 0.7:
                 await delivery.ack()
-                acknowledged.add(delivery.message.event_id)
+                acknowledged.add(delivery.message.id)
         await subscription.close()

@@ -2,12 +2,15 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 
 import aio_pika
 
-from shared.bus.port import Topology, bound_names
+from shared.bus.port import Subscription, Topology, bound_names
 from shared.bus.rabbitmq import RabbitMQBus, declare_topology
 from shared.bus.rabbitmq.topology import dead_queue
+from tests.contract.bus_room import BusRoom
+from tests.cut_wire import cut_wire
 from tests.rabbitmq_server import KINDS, Brokers, fresh_vhost
 
 ADAPTERS = tuple(f"rabbitmq-{kind}" for kind in KINDS)
@@ -17,7 +20,7 @@ ADAPTERS = tuple(f"rabbitmq-{kind}" for kind in KINDS)
 @contextlib.asynccontextmanager
 async def rabbitmq_bus(
     adapter: str, brokers: Brokers, topology: Topology
-) -> AsyncIterator[RabbitMQBus]:
+) -> AsyncIterator[BusRoom]:
     """A bus with *topology* on the broker that *adapter* names, empty; skips without one."""
     server = brokers.get(adapter.removeprefix("rabbitmq-"))
     with fresh_vhost(server) as url:
@@ -26,9 +29,19 @@ async def rabbitmq_bus(
         await declare_topology(url, topology)
         bus = RabbitMQBus(url, bound_names(topology))
         try:
-            yield bus
+            yield BusRoom(bus, partial(mortal_reader, url))
         finally:
             await bus.close()
+
+
+@contextlib.asynccontextmanager
+async def mortal_reader(url: str, queue: str) -> AsyncIterator[Subscription]:
+    """A reader whose connection ends with the block as when its process is killed."""
+    async with cut_wire(url) as wire:
+        bus = RabbitMQBus(wire.url, ())
+        yield await bus.subscribe(queue)
+        wire.cut()
+        await bus.close()
 
 
 async def _clear(url: str, topology: Topology) -> None:

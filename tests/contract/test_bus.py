@@ -22,14 +22,21 @@ from tests.contract.bus_cases import (
     messages,
     opened,
     take_all,
+    take_singly,
 )
+from tests.contract.bus_room import BusRoom
 from tests.rabbitmq_server import Brokers
 
 
 @pytest.fixture(params=ADAPTERS)
-async def bus(request: pytest.FixtureRequest, brokers: Brokers) -> AsyncIterator[Bus]:
-    async with opened(request.param, brokers) as bus:
-        yield bus
+async def room(request: pytest.FixtureRequest, brokers: Brokers) -> AsyncIterator[BusRoom]:
+    async with opened(request.param, brokers) as room:
+        yield room
+
+
+@pytest.fixture
+def bus(room: BusRoom) -> Bus:
+    return room.bus
 
 
 @pytest.fixture
@@ -70,10 +77,10 @@ async def test_many_messages_are_published_at_once(bus: Bus) -> None:
     sent = messages("Pear", 1200)
     fruit = await bus.subscribe("fruit")
     publishing = asyncio.create_task(bus.publish(sent))
-    missing = {each.event_id for each in sent}
+    missing = {each.id for each in sent}
     while missing:  # whatever each take brings: more than so many are never under way
         for delivery in await fruit.take(100):
-            missing.discard(delivery.message.event_id)
+            missing.discard(delivery.message.id)
             await delivery.ack()
     await publishing
 
@@ -131,6 +138,26 @@ async def test_an_acknowledged_message_never_comes_again(bus: Bus) -> None:
     await publishing
 
 
+async def test_a_delivery_says_how_often_it_came_back_from_readers_that_died(
+    room: BusRoom,
+) -> None:
+    sent = messages("Pear", 5)
+    publishing = asyncio.create_task(room.bus.publish(sent))
+    for deaths in range(4):
+        async with room.mortal_reader("fruit") as doomed:
+            assert [each.returned for each in await take_singly(doomed, 5)] == [deaths] * 5
+    survivor = await room.bus.subscribe("fruit")
+    for delivery in await take_singly(survivor, 5):
+        assert delivery.returned == 4
+        await delivery.ack()
+    await publishing
+    publishing = asyncio.create_task(room.bus.publish([message("Pear")]))
+    [fresh] = await survivor.take(10)
+    assert fresh.returned == 0
+    await fresh.ack()
+    await publishing
+
+
 async def test_two_subscriptions_share_one_queue(bus: Bus) -> None:
     sent = messages("Pear", 40)
     readers = [await bus.subscribe("fruit"), await bus.subscribe("fruit")]
@@ -141,7 +168,7 @@ async def test_two_subscriptions_share_one_queue(bus: Bus) -> None:
     async def read(number: int) -> None:
         while True:
             for delivery in await readers[number].take(3):
-                found.append(delivery.message.event_id)
+                found.append(delivery.message.id)
                 await delivery.ack()
             if len(found) == len(sent):
                 all_read.set()
@@ -152,7 +179,7 @@ async def test_two_subscriptions_share_one_queue(bus: Bus) -> None:
     for task in reading:
         task.cancel()
     await asyncio.gather(*reading, return_exceptions=True)
-    assert sorted(found) == sorted(each.event_id for each in sent)
+    assert sorted(found) == sorted(each.id for each in sent)
 
 
 async def test_a_take_that_is_cancelled_takes_nothing_along(bus: Bus) -> None:
@@ -278,7 +305,7 @@ async def test_with_chaos_and_dying_readers_every_event_still_comes_at_least_onc
     await bus.publish(sent)
     await asyncio.gather(*reading)
     for found in seen.values():
-        assert set(found) == {each.event_id for each in sent}
+        assert set(found) == {each.id for each in sent}
 
 
 @pytest.mark.parametrize("seed", CHAOS_SEEDS)

@@ -21,16 +21,16 @@ from shared.db import Connection, connect
 from shared.events import (
     AttemptEnded,
     Event,
-    InstanceRequested,
     InstanceTerminated,
     JobCancelled,
-    Requirements,
+    LaunchDelayed,
 )
 from shared.points import EXIT_STATUS
 from tests.e2e.crash_points import NAMES, all_points
 from tests.e2e.embedded_system import EmbeddedSystem
 from tests.e2e.test_kill import _figures, _no_agents
 from tests.e2e.traces import FIGURES, ZERO
+from tests.messages import as_message, wrapped
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 BACKGROUND = 30
@@ -82,8 +82,8 @@ def silence(system: EmbeddedSystem, point: str) -> None:
 
 
 HEARD: dict[str, Callable[[int], Event]] = {
-    "api": lambda job_id: InstanceRequested(
-        job_id=job_id, attempt=1, due_at=AT, requirements=Requirements(max_lifetime_seconds=60)
+    "api": lambda job_id: LaunchDelayed(
+        job_id=job_id, attempt=1, reason="throttled", message="", next_try_at=AT
     ),
     "scheduler": lambda job_id: JobCancelled(job_id=job_id, attempt=1),
     "launcher": lambda job_id: JobCancelled(job_id=job_id, attempt=1),
@@ -109,15 +109,15 @@ async def tell_unreadable(conn: Connection, service: str) -> None:
 
 
 async def tell_unbearable(conn: Connection, service: str) -> None:
-    envelope = wire.wrap(HEARD[service](TOO_LARGE), at=AT, trace="t")
-    await tell(conn, envelope.name, envelope.id, wire.encode(envelope))
+    message = as_message(wrapped(HEARD[service](TOO_LARGE), at=AT))
+    await tell(conn, message.name, message.id, message.body)
 
 
-async def tell(conn: Connection, name: str, event_id: str, body: bytes) -> None:
+async def tell(conn: Connection, name: str, batch_id: str, body: bytes) -> None:
     """Have somebody publish it: the launcher, whose outbox the figures do not take at its word."""
     await conn.execute(
-        "INSERT INTO launcher.outbox (event_id, name, body, created_at) VALUES ($1, $2, $3, $4)",
-        event_id,
+        "INSERT INTO launcher.outbox (batch_id, name, body, created_at) VALUES ($1, $2, $3, $4)",
+        batch_id,
         name,
         body,
         AT,
@@ -127,14 +127,14 @@ async def tell(conn: Connection, name: str, event_id: str, body: bytes) -> None:
 async def park(conn: Connection, service: str) -> None:
     """An event that its handler failed on, is due, and will take no offence this time."""
     event = ORPHAN if service == "api" else HEARD[service](NOBODY)
-    envelope = wire.wrap(event, at=AT, trace="t")
+    message = as_message(wrapped(event, at=AT))
     await conn.execute(f"SET search_path TO {service}")
     await conn.execute(
         "INSERT INTO parked (event_id, name, raw, state, tries, error, parked_at, due_at)"
         " VALUES ($1, $2, $3, 'waiting', 1, 'ValueError: once', $4, $4)",
-        envelope.id,
-        envelope.name,
-        wire.encode(envelope),
+        message.id,
+        message.name,
+        message.body,
         AT,
     )
 

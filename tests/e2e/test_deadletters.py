@@ -8,10 +8,10 @@ import time
 from datetime import UTC, datetime
 
 from services.embedded_postgres import EmbeddedPostgres
-from shared import wire
 from shared.db import connect
 from shared.events import JobCancelled
 from tests.e2e.embedded_system import ROOT, EmbeddedSystem
+from tests.messages import as_message, wrapped
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -32,20 +32,20 @@ def deadletters(system: EmbeddedSystem, *arguments: str) -> "subprocess.Complete
 
 async def leave_dead(dsn: str) -> str:
     """A cancellation that the scheduler has given up; returns its id."""
-    envelope = wire.wrap(JobCancelled(job_id=999, attempt=1), at=AT, trace="trace-1")
+    message = as_message(wrapped(JobCancelled(job_id=999, attempt=1), at=AT))
     conn = await connect(dsn)
     try:
         await conn.execute(
             "INSERT INTO scheduler.parked (event_id, name, raw, state, tries, error, parked_at,"
             " due_at) VALUES ($1, $2, $3, 'dead', 6, 'ValueError: once', $4, $4)",
-            envelope.id,
-            envelope.name,
-            wire.encode(envelope),
+            message.id,
+            message.name,
+            message.body,
             AT,
         )
     finally:
         await conn.close()
-    return envelope.id
+    return message.id
 
 
 async def count(dsn: str, sql: str) -> int:

@@ -16,7 +16,6 @@ from shared.events import (
     Event,
     InstanceInterrupted,
     InstanceLaunched,
-    InstanceRequested,
     InstanceTerminated,
     LaunchDelayed,
     LaunchRefused,
@@ -131,10 +130,6 @@ class World:
     async def hear(self, *events: Event) -> None:
         await self.stage.hear(*events)
 
-    def requested(self, job_id: int, attempt: int = 1) -> InstanceRequested:
-        now = self.clock.now()
-        return InstanceRequested(job_id=job_id, attempt=attempt, due_at=now, requirements=NEEDS)
-
     def delayed(self, job_id: int, attempt: int = 1, message: str = "no capacity") -> LaunchDelayed:
         return LaunchDelayed(
             job_id=job_id,
@@ -160,7 +155,7 @@ class World:
             hourly_price_usd=0.0125,
             launched_at=now,
             dies_by=now.replace(year=now.year + 1),
-            told=1,
+            launch_sequence=1,
             spot_instance_request_id=f"sir-{job_id}-{attempt}",
             on_demand_hourly_price_usd=0.05,
         )
@@ -223,7 +218,7 @@ class World:
 
     async def claimed(self, job_id: int, attempt: int = 1) -> Agent:
         """The agent of an attempt that was launched just now."""
-        await self.hear(self.requested(job_id, attempt), self.launched(job_id, attempt))
+        await self.hear(self.launched(job_id, attempt))
         answer = await self.claim(job_id, attempt)
         assert answer.status_code == 200, answer.text
         return Agent(job_id, attempt, token_of(job_id, attempt))

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from shared import wire
 from shared.events import Event
 from shared.runtime import Ports, Service
+from shared.wire import Envelope
+from tests.messages import TRACE, events_in, wrapped
 
 E = TypeVar("E", bound=Event)
 
@@ -40,12 +41,12 @@ class Stage:
         self.ports = service.ports
         self._sweeps = {sweep.name: sweep.run for sweep in service.sweeps}
 
-    async def hear(self, *events: Event, trace: str = "trace-1") -> None:
+    async def hear(self, *events: Event, trace: str = TRACE) -> None:
         """Each event takes effect, and is then delivered once more, as a broker may."""
         for event in events:
-            envelope = wire.wrap(event, at=self.ports.clock.now(), trace=trace)
-            await self.service._consumer.apply([envelope])
-            await self.service._consumer.apply([envelope])
+            envelope = wrapped(event, at=self.ports.clock.now(), trace=trace)
+            await self.service.inbox.apply([envelope])
+            await self.service.inbox.apply([envelope])
 
     async def sweep(self, name: str) -> datetime | None:
         """Run a sweep once; returns when it wants to run next."""
@@ -55,10 +56,9 @@ class Stage:
         """What the service has told so far of this kind, in order."""
         return [each.body for each in await self.outbox() if isinstance(each.body, kind)]
 
-    async def outbox(self) -> list[wire.Envelope]:
-        """All that stands in the outbox, in order."""
-        rows = await self.rows("SELECT body FROM outbox ORDER BY id")
-        return [wire.decode(row["body"]) for row in rows]
+    async def outbox(self) -> list[Envelope[Any]]:
+        """All events that stand in the outbox, in order."""
+        return events_in(await self.rows("SELECT name, body FROM outbox ORDER BY id"))
 
     async def rows(self, sql: str) -> Sequence[dict[str, Any]]:
         """Rows of the service's own tables."""

@@ -103,7 +103,6 @@ async def test_an_instance_shows_its_role_waits_to_be_known_and_runs_its_job(
             secret_env={"SIMULATE_ERROR": "sealed-canary"}, secrets={"SIMULATE_OUTPUT": "/out"}
         )
     )["id"]
-    await api.hear(api.requested(job_id))
     with role(sts) as (metadata, secrets):
         secrets.parameters["/out"] = "parameter-canary"
         env = {

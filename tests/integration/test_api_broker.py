@@ -71,9 +71,10 @@ async def heard(url: str) -> list[int]:
     async with asyncio.timeout(30):
         while len(set(found)) < JOBS:
             for delivery in await subscription.take(100):
-                event = wire.decode(delivery.message.body).body
-                assert isinstance(event, JobScheduled)
-                found.append(event.job_id)
+                message = delivery.message
+                for each in wire.decode(message.name, message.body).envelopes:
+                    assert isinstance(each.body, JobScheduled)
+                    found.append(each.body.job_id)
                 await delivery.ack()
     await bus.close()
     return found

@@ -79,7 +79,7 @@ async def test_a_key_needs_the_scope_that_is_described(world: World) -> None:
 
 async def waiting(world: World) -> int:
     job_id = int((await world.post(**RICH))["id"])
-    await world.hear(world.requested(job_id), world.delayed(job_id))
+    await world.hear(world.delayed(job_id))
     return job_id
 
 
@@ -124,7 +124,7 @@ async def cancelled(world: World) -> int:
 
 async def refused(world: World) -> int:
     job_id = int((await world.post(**RICH))["id"])
-    await world.hear(world.requested(job_id), world.refused(job_id))
+    await world.hear(world.refused(job_id))
     return job_id
 
 

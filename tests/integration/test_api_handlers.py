@@ -8,13 +8,12 @@ import pytest
 from msgspec import structs
 
 from services.api.handlers import UnknownJob
-from shared import wire
 from shared.bus.memory import MemoryBus
-from shared.bus.port import Message
 from shared.clock import VirtualClock
 from shared.events import AttemptEnded, Event, JobFinished, JobScheduled
 from shared.runtime import Ports
 from tests.integration.api_world import World, message_of
+from tests.messages import TRACE, as_message, wrapped
 
 # Moments, and which instance it was, differ between two jobs that fared alike.
 OF_ITS_OWN = ("due_at", "phases", "instance_id", "spot_instance_request_id", "error_message")
@@ -47,28 +46,27 @@ async def ends_alike(
 async def test_the_facts_of_a_launch_converge_in_every_order(world: World) -> None:
     def make(job_id: int) -> list[Event]:
         return [
-            world.requested(job_id),
             world.delayed(job_id, message="first"),
             world.launched(job_id),
         ]
 
-    await ends_alike(world, list(itertools.permutations(range(3))), make)
+    await ends_alike(world, list(itertools.permutations(range(2))), make)
 
 
 async def test_the_facts_of_an_instance_that_came_and_went_converge_in_every_order(
     world: World,
 ) -> None:
     def make(job_id: int) -> list[Event]:
-        return [world.requested(job_id), world.launched(job_id), world.terminated(job_id)]
+        return [world.launched(job_id), world.terminated(job_id)]
 
-    await ends_alike(world, list(itertools.permutations(range(3))), make)
+    await ends_alike(world, list(itertools.permutations(range(2))), make)
 
 
 async def test_the_facts_of_a_refusal_converge_in_every_order(world: World) -> None:
     def make(job_id: int) -> list[Event]:
-        return [world.requested(job_id), world.delayed(job_id), world.refused(job_id)]
+        return [world.delayed(job_id), world.refused(job_id)]
 
-    await ends_alike(world, list(itertools.permutations(range(3))), make)
+    await ends_alike(world, list(itertools.permutations(range(2))), make)
 
 
 async def test_a_new_event_that_says_the_same_again_changes_no_row(world: World) -> None:
@@ -77,18 +75,16 @@ async def test_a_new_event_that_says_the_same_again_changes_no_row(world: World)
     await world.call_back(agent, {})
     await world.hear(world.terminated(agent.job_id))
     before = await world.rows()
-    await world.hear(
-        world.requested(agent.job_id), world.launched(agent.job_id), world.terminated(agent.job_id)
-    )
+    await world.hear(world.launched(agent.job_id), world.terminated(agent.job_id))
     assert await world.rows() == before
 
 
 async def test_a_batch_of_many_jobs_takes_effect_in_one_transaction(world: World) -> None:
     jobs = [(await world.post())["id"] for _ in range(20)]
     now = world.clock.now()
-    facts = [world.requested(job_id) for job_id in jobs] + [world.launched(j) for j in jobs]
-    envelopes = [wire.wrap(fact, at=now, trace="t") for fact in facts]
-    await world.stage.service._consumer.apply(envelopes)
+    facts = [world.delayed(job_id) for job_id in jobs] + [world.launched(j) for j in jobs]
+    envelopes = [wrapped(fact, at=now) for fact in facts]
+    await world.stage.service.inbox.apply(envelopes)
     assert {(await world.status(job_id))["phase"] for job_id in jobs} == {"booting"}
 
 
@@ -97,7 +93,7 @@ async def test_a_fact_about_an_unknown_job_or_attempt_is_an_error_and_an_orphans
 ) -> None:
     job_id = (await world.post())["id"]
     unknown: list[Event] = [
-        world.requested(job_id + 1),
+        world.delayed(job_id + 1),
         world.launched(job_id, 2),
         world.terminated(job_id + 1),
     ]
@@ -125,7 +121,7 @@ async def test_the_end_of_another_instance_than_the_attempts_own_changes_nothing
 
 async def test_a_refusal_fails_the_job_in_the_launchers_words(world: World) -> None:
     job_id = (await world.post())["id"]
-    await world.hear(world.requested(job_id), world.refused(job_id))
+    await world.hear(world.refused(job_id))
     status = await world.status(job_id)
     assert (status["status"], status["error_message"]) == ("FAILED", "bad image id")
     assert await world.told() == ["JobScheduled", "AttemptEnded", "JobFinished"]
@@ -135,10 +131,10 @@ async def test_what_follows_an_event_bears_its_trace_and_names_it_as_the_cause(
     world: World,
 ) -> None:
     job_id = (await world.post())["id"]
-    event = wire.wrap(world.refused(job_id), at=world.clock.now(), trace="trace-7")
-    await world.stage.service._consumer.apply([event])
+    event = wrapped(world.refused(job_id), at=world.clock.now())
+    await world.stage.service.inbox.apply([event])
     for envelope in (await world.stage.outbox())[1:]:
-        assert (envelope.trace, envelope.cause) == ("trace-7", event.id)
+        assert (envelope.trace, envelope.cause) == (TRACE, event.id)
 
 
 async def test_what_a_request_causes_bears_the_jobs_own_trace(world: World) -> None:
@@ -157,7 +153,7 @@ async def test_a_replacement_boots_early_and_waits_for_the_container_before_it(
     await world.call_back(agent, {"schedule": ""})
     [_, early] = await world.stage.told(JobScheduled)
     assert (early.attempt, early.due_at) == (2, clock.now())
-    await world.hear(world.requested(agent.job_id, 2), world.launched(agent.job_id, 2))
+    await world.hear(world.launched(agent.job_id, 2))
     before = await world.rows()
     answer = await world.claim(agent.job_id, 2)
     assert answer.status_code == 202
@@ -245,7 +241,7 @@ async def test_a_rebalance_recommendation_is_shown_by_whichever_channel_it_comes
 async def test_a_refused_launch_for_want_of_capacity_is_a_cause_of_its_own(world: World) -> None:
     job_id = (await world.post())["id"]
     refusal = structs.replace(world.refused(job_id), reason="no_capacity", message="no Spot")
-    await world.hear(world.requested(job_id), refusal)
+    await world.hear(refusal)
     status = await world.status(job_id)
     assert (status["status"], status["attempts"][0]["cause"]) == ("FAILED", "no_capacity")
 
@@ -293,7 +289,12 @@ async def test_a_silent_attempt_is_lost_held_and_scheduled_when_its_instance_is_
     await world.stage.sweep("end_silent")
     assert await world.rows() == before  # held for as long as it takes
     await world.hear(world.terminated(agent.job_id))
-    assert (await world.status(agent.job_id))["phase"] == "scheduled"
+    released = await world.status(agent.job_id)
+    assert (released["phase"], released["attempts"][1]["due_at"]) == (
+        "launching",
+        clock.now().isoformat().replace("+00:00", "Z"),
+    )
+    assert released["waiting_because"] == "due 0 s ago; no launch reported yet"
     [_, again] = await world.stage.told(JobScheduled)
     assert (again.job_id, again.attempt) == (agent.job_id, 2)
 
@@ -315,7 +316,7 @@ async def test_an_instance_that_never_speaks_is_lost_at_the_boot_time_out(
     world: World, clock: VirtualClock
 ) -> None:
     job_id = (await world.post())["id"]
-    await world.hear(world.requested(job_id), world.launched(job_id))
+    await world.hear(world.launched(job_id))
     clock.advance(899)
     await world.stage.sweep("end_silent")
     assert (await world.status(job_id))["phase"] == "booting"
@@ -326,7 +327,7 @@ async def test_an_instance_that_never_speaks_is_lost_at_the_boot_time_out(
         "no word from its instance within 900 s of its launch"
     )
     # Nobody has the job, and nobody will get it: the next attempt need not wait for the cloud.
-    assert (status["attempts"][0]["cause"], status["phase"]) == ("lost", "scheduled")
+    assert (status["attempts"][0]["cause"], status["phase"]) == ("lost", "launching")
     assert (await world.claim(job_id)).status_code == 409
 
 
@@ -370,8 +371,8 @@ async def test_more_silent_attempts_than_a_batch_are_ended_pass_by_pass(
     body = [{"docker_image": "alpine", "scheduled_for": "now"}] * 150
     jobs = [job["id"] for job in (await world.http.post("/schedule", json=body)).json()]
     now = clock.now()
-    envelopes = [wire.wrap(world.launched(job_id), at=now, trace="t") for job_id in jobs]
-    await world.stage.service._consumer.apply(envelopes)
+    envelopes = [wrapped(world.launched(job_id), at=now) for job_id in jobs]
+    await world.stage.service.inbox.apply(envelopes)
     clock.advance(901)
     assert await world.stage.sweep("end_silent") == clock.now()  # there is more
     assert await world.stage.sweep("end_silent") is None
@@ -414,12 +415,11 @@ async def test_the_service_takes_in_relays_consumes_and_drains(
     world = World(await ports_of("api"), clock, intake=False)
     running = asyncio.create_task(world.api.run())
     job_id = (await world.post())["id"]
-    envelope = wire.wrap(world.requested(job_id), at=clock.now(), trace="t")
-    message = Message(name=envelope.name, event_id=envelope.id, body=wire.encode(envelope))
+    message = as_message(wrapped(world.delayed(job_id), at=clock.now()))
     # Nobody reads the launcher's queue here, so that this publish is never confirmed.
     publishing = asyncio.create_task(bus.publish([message]))
     await world.points.wait_for("api.acknowledged")
-    assert (await world.status(job_id))["phase"] == "launching"
+    assert (await world.status(job_id))["phase"] == "waiting"
     await bus.close()
     world.api.service.drain()
     await running

@@ -80,7 +80,7 @@ async def claim(
 async def launched(world: World, instance: str = INSTANCE) -> int:
     job_id = int((await world.post())["id"])
     fact = structs.replace(world.launched(job_id), instance_id=instance)
-    await world.hear(world.requested(job_id), fact)
+    await world.hear(fact)
     return job_id
 
 

@@ -29,7 +29,7 @@ async def test_an_accepted_job_has_an_attempt_and_its_fact_in_the_outbox(world: 
     assert (fact.job_id, fact.attempt, fact.due_at) == (job["id"], 1, world.clock.now())
     assert fact.requirements.max_lifetime_seconds == 3660
     [attempt] = (await world.status(job["id"]))["attempts"]
-    assert (attempt["number"], attempt["phase"]) == (1, "scheduled")
+    assert (attempt["number"], attempt["phase"]) == (1, "launching")
 
 
 async def test_every_field_comes_back_as_it_was_given(world: World) -> None:
@@ -134,7 +134,7 @@ async def test_50_posts_at_once_give_50_jobs_each_with_its_attempt_and_its_fact(
     jobs = await asyncio.gather(*(world.post(name=f"job {n}") for n in range(50)))
     assert len({job["id"] for job in jobs}) == 50
     rows = await world.rows()
-    assert len(rows["jobs"]) == len(rows["attempts"]) == len(rows["outbox"]) == 50
+    assert len(rows["jobs"]) == len(rows["attempts"]) == 50
     names = {job["id"]: job["name"] for job in jobs}
     assert {row["id"]: row["name"] for row in rows["jobs"]} == names
     facts = await world.stage.told(JobScheduled)
@@ -273,10 +273,15 @@ async def test_an_unknown_id_is_a_404(world: World) -> None:
 
 
 async def test_a_status_tells_the_whole_story(world: World, clock: VirtualClock) -> None:
-    job_id = (await world.post())["id"]
-    clock.advance(2)
-    await world.hear(world.requested(job_id))
-    clock.advance(3)
+    job_id = (await world.post(scheduled_for="+2s"))["id"]
+    assert (await world.status(job_id))["phase"] == "scheduled"
+    clock.advance(4)
+    due = await world.status(job_id)
+    assert (due["phase"], due["waiting_until"]) == ("launching", None)
+    assert due["waiting_because"] == "due 2 s ago; no launch reported yet"
+    [listed] = (await world.http.get("/list")).json()
+    assert (listed["phase"], listed["waiting_because"]) == (due["phase"], due["waiting_because"])
+    clock.advance(1)
     await world.hear(world.delayed(job_id, message="no capacity in 3 pools"))
     waiting = await world.status(job_id)
     assert (waiting["phase"], waiting["waiting_because"]) == ("waiting", "no capacity in 3 pools")
@@ -333,20 +338,18 @@ async def scheduled(world: World) -> int:
     return int((await world.post(scheduled_for="+1h"))["id"])
 
 
-async def requested(world: World) -> int:
-    job_id = await scheduled(world)
-    await world.hear(world.requested(job_id))
-    return job_id
+async def due(world: World) -> int:
+    return int((await world.post())["id"])
 
 
 async def delayed(world: World) -> int:
-    job_id = await requested(world)
+    job_id = await due(world)
     await world.hear(world.delayed(job_id))
     return job_id
 
 
 async def booting(world: World) -> int:
-    job_id = await requested(world)
+    job_id = await due(world)
     await world.hear(world.launched(job_id))
     return job_id
 
@@ -368,7 +371,7 @@ async def held(world: World) -> int:
     return agent.job_id
 
 
-STAGES: list[Any] = [scheduled, requested, delayed, booting, running, interrupted, held]
+STAGES: list[Any] = [scheduled, due, delayed, booting, running, interrupted, held]
 
 
 async def test_a_job_is_cancelled_at_any_stage_and_only_once(world: World) -> None:
@@ -397,7 +400,6 @@ async def test_what_comes_after_a_cancel_changes_neither_status_nor_outbox(world
         jobs, outbox = (await world.rows())["jobs"], await world.told()
         attempt = len((await world.status(job_id))["attempts"])
         await world.hear(
-            world.requested(job_id, attempt),
             world.delayed(job_id, attempt),
             world.launched(job_id, attempt),
             world.refused(job_id, attempt),

@@ -68,7 +68,7 @@ async def test_jobs_are_listed_newest_first_with_the_promised_fields(world: Worl
 async def test_the_status_of_a_job_has_every_field_of_the_list(world: World) -> None:
     await world.post()
     await world.post(scheduled_for="+90s", name="\u20ac", command=["a b", '"'], timeout_seconds=9)
-    await world.post(env_vars={"KEY": "\\\""}, labels={"b": "1", "a": '"'}, retries=2)
+    await world.post(env_vars={"KEY": '\\"'}, labels={"b": "1", "a": '"'}, retries=2)
     await world.post(
         resources={"instance_types": ["m7g.large"], "disk_gib": 50},
         capacity="spot_then_on_demand",

@@ -37,7 +37,7 @@ async def everything(world: World) -> str:
 
 async def launched(world: World, **fields: Any) -> int:
     job_id = int((await world.post(**fields))["id"])
-    await world.hear(world.requested(job_id), world.launched(job_id))
+    await world.hear(world.launched(job_id))
     return job_id
 
 

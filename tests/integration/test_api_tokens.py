@@ -88,6 +88,6 @@ async def test_an_expired_token_cannot_be_bound_again(world: World, clock: Virtu
     await world.call_back(agent, {})
     clock.advance(2 * HOUR)
     job_id = (await world.post())["id"]
-    await world.hear(world.requested(job_id), world.launched(job_id))
+    await world.hear(world.launched(job_id))
     answer = await world.claim(job_id, token=agent.token)
     assert (answer.status_code, message_of(answer)) == (409, "this token is another attempt's")

@@ -13,16 +13,21 @@ from typing import Any
 
 import pytest
 
-from shared import dead_letters, messaging, wire
+from shared import dead_letters, messaging, parked, wire
 from shared.bus.memory import MemoryBus
 from shared.bus.port import Message
 from shared.clock import VirtualClock
-from shared.consumer import TRIES, Consumer, Subscriber
+from shared.consumer import SUSPECT, Consumer
 from shared.db import Transaction
 from shared.dead_letters import Which
 from shared.events import Event, JobCancelled, JobFinished
+from shared.inbox import DEATHS, TRIES, Inbox
+from shared.messaging import follow
 from shared.points import WatchedPoints
 from shared.runtime import Ports
+from shared.subscriber import Handler, Subscriber
+from shared.wire import Envelope
+from tests.messages import TRACE, as_message, events_in, wrapped
 
 QUEUE = "scheduler"
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -47,18 +52,30 @@ class Handled:
     """A handler that tells of each effect, and fails where the test says so."""
 
     def __init__(self) -> None:
-        self.calls = 0
-        self.failing: Callable[[JobCancelled], Exception | None] = lambda _event: None
+        self.calls: list[int] = []
+        """How many events each call had."""
+        self.failing: Callable[[JobCancelled], BaseException | None] = lambda _event: None
 
-    async def __call__(self, event: JobCancelled, tx: Transaction) -> Sequence[Event]:
-        self.calls += 1
-        error = self.failing(event)
-        if error is not None:
-            raise error
+    async def __call__(
+        self, events: Sequence[Envelope[JobCancelled]], tx: Transaction
+    ) -> list[Envelope[Any]]:
+        self.calls.append(len(events))
+        for each in events:
+            error = self.failing(each.body)
+            if error is not None:
+                raise error
         return [
-            JobFinished(
-                job_id=event.job_id, status="CANCELLED", finished_at=tx.now, attempt=event.attempt
+            follow(
+                each,
+                JobFinished(
+                    job_id=each.body.job_id,
+                    status="CANCELLED",
+                    finished_at=tx.now,
+                    attempt=each.body.attempt,
+                ),
+                tx,
             )
+            for each in events
         ]
 
 
@@ -69,18 +86,19 @@ class Line:
         self.ports = ports
         self.bus = bus
         self.handler = Handled()
-        self.consumer = Consumer(
-            queue=QUEUE,
-            subscribers={JobCancelled: Subscriber(self.handler, wakes=("fire_due",))},
-            db=ports.db,
-            bus=bus,
-            wakeups=ports.wakeups,
-            points=ports.points,
-        )
+        self.inbox = self.with_handler(self.handler)
+        self.consumer = Consumer(self.inbox, bus)
+
+    def with_handler(self, handler: Handler) -> Inbox:
+        subscribers: dict[type[Event], Subscriber] = {
+            JobCancelled: Subscriber(handler, wakes=("fire_due",))
+        }
+        return Inbox(QUEUE, subscribers, self.ports.db, self.ports.wakeups, self.ports.points)
 
     def killed_at(self, point: str) -> Consumer:
         """The same consumer in a process that ends at *point*."""
-        return dataclasses.replace(self.consumer, points=KillPoint(point))
+        inbox = dataclasses.replace(self.inbox, points=KillPoint(point))
+        return Consumer(inbox, self.bus)
 
     async def rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         async with self.ports.db.connection() as conn:
@@ -88,7 +106,7 @@ class Line:
 
     async def effects(self) -> list[int]:
         """The jobs that the handler has taken effect on: as often as it has."""
-        told = [wire.decode(row["body"]).body for row in await self.rows("SELECT body FROM outbox")]
+        told = [each.body for each in events_in(await self.rows("SELECT name, body FROM outbox"))]
         return sorted(each.job_id for each in told if isinstance(each, JobFinished))
 
     async def parked(self) -> list[dict[str, Any]]:
@@ -118,12 +136,18 @@ async def running(consumer: Consumer) -> AsyncIterator[None]:
         await task
 
 
+def fact(job_id: int) -> Envelope[Any]:
+    return wrapped(JobCancelled(job_id=job_id, attempt=1))
+
+
 def cancelled(job_id: int) -> Message:
-    return _sealed(wire.wrap(JobCancelled(job_id=job_id, attempt=1), at=AT, trace="trace-1"))
+    return as_message(fact(job_id))
 
 
-def _sealed(envelope: wire.Envelope) -> Message:
-    return Message(name=envelope.name, event_id=envelope.id, body=wire.encode(envelope))
+def batch(*job_ids: int) -> Message:
+    """One message with the cancellations of all of these."""
+    [message] = messaging.pack([fact(job_id) for job_id in job_ids])
+    return message
 
 
 async def test_an_event_takes_effect_once_and_what_it_causes_is_told_under_its_trace(
@@ -134,22 +158,21 @@ async def test_an_event_takes_effect_once_and_what_it_causes_is_told_under_its_t
         await line.bus.publish([message])  # confirmed: every reader has acknowledged
         await line.bus.publish([message])
     assert await line.effects() == [7]
-    [row] = await line.rows("SELECT body FROM outbox")
-    told = wire.decode(row["body"])
-    assert (told.name, told.cause, told.trace) == ("JobFinished", message.event_id, "trace-1")
+    [told] = events_in(await line.rows("SELECT name, body FROM outbox"))
+    assert (told.name, str(told.cause), told.trace) == ("JobFinished", message.id, TRACE)
     assert line.ports.wakeups.event("fire_due").is_set()
     assert line.ports.wakeups.event("relay_outbox").is_set()
 
 
 async def test_the_same_event_twice_in_one_batch_takes_effect_once(line: Line) -> None:
-    envelope = wire.decode(cancelled(7).body)
-    await line.consumer.apply([envelope, envelope])
+    envelope = fact(7)
+    await line.inbox.apply([envelope, envelope])
     assert await line.effects() == [7]
 
 
 async def test_two_replicas_with_one_event_at_once_let_it_take_effect_once(line: Line) -> None:
-    envelope = wire.decode(cancelled(7).body)
-    await asyncio.gather(*(line.consumer.apply([envelope]) for _ in range(4)))
+    envelope = fact(7)
+    await asyncio.gather(*(line.inbox.apply([envelope]) for _ in range(4)))
     assert await line.effects() == [7]
 
 
@@ -160,13 +183,13 @@ async def test_a_handler_that_fails_is_tried_five_times_more_over_a_minute_and_t
     message = cancelled(7)
     async with running(line.consumer):
         await line.bus.publish([message])
-    calls, retries, began = line.handler.calls, 0, clock.now()
-    next_at = await line.consumer.retry_parked()
+    calls, retries, began = len(line.handler.calls), 0, clock.now()
+    next_at = await line.inbox.retry_parked()
     while next_at is not None:
         clock.advance((next_at - clock.now()).total_seconds())
-        next_at = await line.consumer.retry_parked()
+        next_at = await line.inbox.retry_parked()
         retries += 1
-    assert line.handler.calls - calls == retries == TRIES - 1
+    assert len(line.handler.calls) - calls == retries == TRIES - 1
     assert retries >= 5
     assert (clock.now() - began).total_seconds() >= 60
     [row] = await line.parked()
@@ -174,8 +197,8 @@ async def test_a_handler_that_fails_is_tried_five_times_more_over_a_minute_and_t
     assert row["error"] == "ValueError: no such thing"
     assert row["raw"] == message.body
     clock.advance(100_000)
-    assert await line.consumer.retry_parked() is None
-    assert line.handler.calls - calls == retries, "what is dead is left to a person"
+    assert await line.inbox.retry_parked() is None
+    assert len(line.handler.calls) - calls == retries, "what is dead is left to a person"
 
 
 async def test_one_event_that_cannot_be_handled_delays_only_itself(line: Line) -> None:
@@ -196,10 +219,10 @@ async def test_a_handler_that_recovers_lets_its_event_take_effect_once_and_the_r
     async with running(line.consumer):
         await line.bus.publish([message])
     line.handler.failing = lambda _event: None
-    assert await line.consumer.retry_parked() is not None, "it is not due yet"
+    assert await line.inbox.retry_parked() is not None, "it is not due yet"
     assert await line.effects() == []
     clock.advance(5)
-    assert await line.consumer.retry_parked() is None
+    assert await line.inbox.retry_parked() is None
     assert await line.effects() == [7]
     assert await line.parked() == []
     async with running(line.consumer):
@@ -213,27 +236,24 @@ async def test_an_outage_never_makes_an_event_dead(line: Line, clock: VirtualClo
         await line.bus.publish([cancelled(7)])
     for _ in range(2 * TRIES):
         clock.advance(10_000)
-        await line.consumer.retry_parked()
+        await line.inbox.retry_parked()
     [row] = await line.parked()
     assert row["state"] == "waiting"
     assert row["tries"] > TRIES
 
 
+def renamed(message: Message, old: bytes, new: bytes) -> bytes:
+    assert old in message.body
+    return message.body.replace(old, new)
+
+
 UNREADABLE = {
-    "no JSON": b"\x00\xff{",
-    "no envelope": b'{"id": 1}',
-    "nested without end": b'{"body":' + b"[" * 100_000,
-    "an unknown name": wire.encode(
-        wire.Envelope(id=wire.new_id(), name="JobEaten", at=AT, trace="t", body=Event())
-    ),
-    "another version": wire.encode(
-        wire.Envelope(
-            id=wire.new_id(), name="JobCancelled", at=AT, trace="t", body=Event(), version=2
-        )
-    ),
-    "a body that does not fit": wire.encode(
-        wire.Envelope(id=wire.new_id(), name="JobCancelled", at=AT, trace="t", body=Event())
-    ),
+    "no JSON": b"\x00\xff[",
+    "no batch": b'{"id": 1}',
+    "nested without end": b'[{"data":' + b"[" * 100_000,
+    "an unknown name": renamed(cancelled(9), b'"JobCancelled"', b'"JobEaten"'),
+    "another version": renamed(cancelled(9), b'"1.0"', b'"2.0"'),
+    "data that does not fit": renamed(cancelled(9), b'"attempt":', b'"try":'),
 }
 
 
@@ -242,13 +262,14 @@ async def test_what_cannot_be_read_is_dead_at_once_with_its_bytes_and_stops_noth
     line: Line, what: str
 ) -> None:
     raw = UNREADABLE[what]
-    poison = Message(name="JobCancelled", event_id=f"not a uuid: {what}", body=raw)
+    poison = Message(name="JobCancelled", id=f"not a uuid: {what}", body=raw)
     async with running(line.consumer):
         await line.bus.publish([cancelled(1), poison, cancelled(2)])
         await line.bus.publish([poison])
     assert await line.effects() == [1, 2]
     [row] = await line.parked()
-    assert (row["state"], row["tries"], row["raw"]) == ("dead", 1, raw)
+    assert (row["state"], row["tries"]) == ("dead", 1)
+    assert row["raw"] in (raw, raw[1:-1]), "the message's bytes, or the element's"
     assert row["error"].startswith("Undecodable: ")
 
 
@@ -256,19 +277,146 @@ async def test_an_unreadable_event_that_somebody_redrives_is_dead_again_at_once(
     line: Line,
 ) -> None:
     async with running(line.consumer):
-        await line.bus.publish([Message(name="Any", event_id=wire.new_id(), body=b"nothing")])
+        await line.bus.publish([Message(name="Any", id=wire.new_id(), body=b"nothing")])
     async with line.ports.db.transaction() as tx:
         await dead_letters.redrive_parked(tx, Which())
-    await line.consumer.retry_parked()
+    await line.inbox.retry_parked()
     [row] = await line.parked()
     assert (row["state"], row["tries"]) == ("dead", 1)
 
 
 async def test_an_event_of_nobody_here_is_acknowledged_and_stays_in_the_inbox(line: Line) -> None:
     other = JobFinished(job_id=1, status="DONE", finished_at=AT, attempt=1)
-    await line.consumer.apply([wire.wrap(other, at=AT, trace="t")])
+    await line.inbox.apply([wrapped(other)])
     assert await line.effects() == []
     assert len(await line.rows("SELECT 1 FROM inbox")) == 1
+
+
+# -- batches: whoever fails or kills does so alone
+
+
+@pytest.mark.parametrize("place", range(16))
+async def test_poison_at_any_place_of_a_batch_is_found_by_halves_and_costs_nobody_else(
+    line: Line, place: int
+) -> None:
+    line.handler.failing = lambda event: ValueError("never") if event.job_id == place else None
+    async with running(line.consumer):
+        await line.bus.publish([batch(*range(16))])
+    assert await line.effects() == [number for number in range(16) if number != place]
+    [row] = await line.parked()
+    [kept] = events_in([row])
+    assert (kept.body.job_id, kept.id) == (place, row["event_id"])
+    assert len(line.handler.calls) == 1 + 2 * 4, "twice for each halving, and not sixteen times"
+
+
+async def test_a_batch_of_poison_is_parked_whole(line: Line) -> None:
+    line.handler.failing = lambda _event: ValueError("never")
+    async with running(line.consumer):
+        await line.bus.publish([batch(*range(7))])
+    assert sorted(each.body.job_id for each in events_in(await line.parked())) == list(range(7))
+    assert await line.rows("SELECT 1 FROM inbox") == [], "none has taken effect"
+
+
+async def test_an_element_that_cannot_be_read_does_not_take_its_batch_along(line: Line) -> None:
+    whole = batch(1, 2, 3)
+    broken = damaged(whole, b'"job_id":2', b'"job_id":"two"')
+    async with running(line.consumer):
+        await line.bus.publish([broken])
+        await line.bus.publish([broken])
+    assert await line.effects() == [1, 3]
+    [row] = await line.parked()
+    assert row["state"] == "dead"
+    assert row["event_id"] == wire.decode(whole.name, whole.body).envelopes[1].id
+
+
+def damaged(message: Message, old: bytes, new: bytes) -> Message:
+    return Message(name=message.name, id=message.id, body=renamed(message, old, new))
+
+
+class Deaths:
+    """Consumers that die of job 13, one after the other."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.count = 0
+
+        def failing(event: JobCancelled) -> BaseException | None:
+            return Killed("by 13") if event.job_id == 13 else None
+
+        line.handler.failing = failing
+
+    async def until(self, done: "asyncio.Task[None]") -> None:
+        """Start consumer after consumer until *done*."""
+        while not done.done():
+            draining = asyncio.Event()
+            task = asyncio.create_task(self.line.consumer.run(draining))
+            await asyncio.wait({task, done}, return_when=asyncio.FIRST_COMPLETED)
+            draining.set()
+            try:
+                await task
+            except Killed:
+                self.count += 1
+
+
+async def test_a_batch_that_kills_its_readers_is_parked_and_only_the_killer_dies(
+    line: Line, clock: VirtualClock
+) -> None:
+    deaths = Deaths(line)
+    await deaths.until(asyncio.create_task(line.bus.publish([batch(*range(250))])))
+    assert deaths.count == SUSPECT + 1
+    assert await line.effects() == []
+    assert {row["state"] for row in await line.parked()} == {"waiting"}
+    for _ in range(20):
+        clock.advance(600)
+        with contextlib.suppress(Killed):
+            await line.inbox.retry_parked()
+    assert await line.effects() == [number for number in range(250) if number != 13]
+    [row] = await line.parked()
+    assert (row["state"], row["unfinished"]) == ("dead", 0)
+    assert row["error"] == f"its reader died on it {DEATHS} times"
+
+
+async def test_others_taken_with_a_batch_that_kills_take_effect(line: Line) -> None:
+    deaths = Deaths(line)
+    messages = [batch(1, 2), batch(12, 13, 14), batch(21, 22)]
+    await deaths.until(asyncio.create_task(line.bus.publish(messages)))
+    waiting = {each.body.job_id for each in events_in(await line.parked())}
+    assert {12, 13, 14} <= waiting
+    assert set(await line.effects()) | waiting == {1, 2, 12, 13, 14, 21, 22}
+    assert all(row["state"] == "waiting" for row in await line.parked())
+
+
+async def test_a_person_who_redrives_what_killed_gives_it_all_its_tries_again(
+    line: Line, clock: VirtualClock
+) -> None:
+    envelope = fact(13)
+    async with line.ports.db.transaction() as tx:
+        await parked.park(tx, [parked.failed(envelope, "once")], tx.now)
+    Deaths(line)
+    for _ in range(DEATHS):
+        with pytest.raises(Killed):
+            await line.inbox.retry_parked()
+        clock.advance(600)
+    await line.inbox.retry_parked()
+    [row] = await line.parked()
+    assert row["state"] == "dead"
+    async with line.ports.db.transaction() as tx:
+        await dead_letters.redrive_parked(tx, Which())
+    line.handler.failing = lambda _event: None
+    assert await line.inbox.retry_parked() is None
+    assert await line.effects() == [13]
+
+
+async def test_what_the_last_release_left_in_the_queue_takes_effect(line: Line) -> None:
+    body = (
+        b'{"id":"3f2b7c9e-8a55-4d0e-9a53-3b1f3d3c0a11","name":"JobCancelled","at":'
+        b'"2026-01-01T00:00:00Z","trace":"t","body":{"job_id":7,"attempt":1},"version":1}'
+    )
+    message = Message(name="JobCancelled", id="3f2b7c9e-8a55-4d0e-9a53-3b1f3d3c0a11", body=body)
+    async with running(line.consumer):
+        await line.bus.publish([message])
+        await line.bus.publish([message])
+    assert await line.effects() == [7]
 
 
 @pytest.mark.parametrize("point", ["before_commit", "committed", "acknowledged"])
@@ -290,14 +438,14 @@ async def test_killed_after_parking_and_before_acknowledging_it_is_one_row(
     line.handler.failing = lambda _event: ValueError("no")
     message = cancelled(7)
     if point == "buried":
-        message = Message(name=message.name, event_id=message.event_id, body=b"bytes")
+        message = Message(name=message.name, id=message.id, body=b"bytes")
     publishing = asyncio.create_task(line.bus.publish([message]))
     with pytest.raises(Killed):
         await line.killed_at(f"{QUEUE}.{point}").run(asyncio.Event())
     async with running(line.consumer):
         await publishing
     [row] = await line.parked()
-    assert str(row["event_id"]) == message.event_id
+    assert str(row["event_id"]) == message.id
 
 
 async def test_killed_between_a_retrys_effect_and_the_rows_end_the_effect_comes_once(
@@ -309,10 +457,10 @@ async def test_killed_between_a_retrys_effect_and_the_rows_end_the_effect_comes_
     line.handler.failing = lambda _event: None
     clock.advance(5)
     with pytest.raises(Killed):
-        await line.killed_at(f"{QUEUE}.retried").retry_parked()
+        await line.killed_at(f"{QUEUE}.retried").inbox.retry_parked()
     assert len(await line.parked()) == 1
     clock.advance(61)  # its lease
-    await line.consumer.retry_parked()
+    await line.inbox.retry_parked()
     assert await line.effects() == [7]
     assert await line.parked() == []
 
@@ -323,10 +471,10 @@ async def test_two_sweeps_at_once_share_what_is_parked(line: Line, clock: Virtua
         await line.bus.publish([cancelled(number) for number in range(10)])
     line.handler.failing = lambda _event: None
     clock.advance(5)
-    calls = line.handler.calls
-    await asyncio.gather(line.consumer.retry_parked(), line.consumer.retry_parked())
+    calls = len(line.handler.calls)
+    await asyncio.gather(line.inbox.retry_parked(), line.inbox.retry_parked())
     assert await line.effects() == list(range(10))
-    assert line.handler.calls - calls == 10
+    assert len(line.handler.calls) - calls == 10
 
 
 async def test_what_was_taken_when_draining_begins_is_finished(
@@ -335,12 +483,12 @@ async def test_what_was_taken_when_draining_begins_is_finished(
     draining = asyncio.Event()
     entered, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slow(event: JobCancelled, tx: Transaction) -> Sequence[Event]:
+    async def slow(events: Sequence[Envelope[Any]], tx: Transaction) -> list[Envelope[Any]]:
         entered.set()
         await go_on.wait()
-        return await line.handler(event, tx)
+        return await line.handler(events, tx)
 
-    consumer = dataclasses.replace(line.consumer, subscribers={JobCancelled: Subscriber(slow)})
+    consumer = Consumer(line.with_handler(slow), line.bus)
     task = asyncio.create_task(consumer.run(draining))
     publishing = asyncio.create_task(line.bus.publish([cancelled(7)]))
     await entered.wait()
@@ -356,8 +504,8 @@ async def test_what_was_taken_when_draining_begins_is_finished(
 
 
 async def test_the_trace_is_pruned_in_batches(line: Line, clock: VirtualClock) -> None:
-    envelopes = [wire.decode(cancelled(number).body) for number in range(5)]
-    await line.consumer.apply(envelopes)
+    for number in range(5):
+        await line.inbox.apply([fact(number)])
     async with line.ports.db.connection() as conn:
         ids = [row["id"] for row in await line.rows("SELECT id FROM outbox")]
         await messaging.mark_published(conn, ids, clock.now())

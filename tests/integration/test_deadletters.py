@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,19 +16,21 @@ import pytest
 from services.deadletters import command_line
 from services.deadletters.__main__ import run
 from services.migrate import TOPOLOGY, service_dsn
-from shared import messaging, wire
+from shared import parked, wire
 from shared.bus.port import Message, bound_names
 from shared.bus.rabbitmq import RabbitMQBus
 from shared.bus.rabbitmq.topology import DELIVERY_LIMIT, dead_queue
 from shared.clock import RealClock
 from shared.config import BadSetting, Settings
-from shared.consumer import TRIES
 from shared.db import Database, connect, open_database
 from shared.events import JobCancelled, JobScheduled, Requirements
+from shared.inbox import TRIES
+from shared.parked import Failed
 from shared.points import EXIT_STATUS
 from tests import broker_room
 from tests.broker_room import Room, migrated_room
 from tests.conftest import PASSWORDS, at_database
+from tests.messages import as_message, wrapped
 from tests.rabbitmq_server import RabbitServer, free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -79,25 +82,27 @@ async def dbs(database_url: str) -> AsyncIterator[dict[str, Database]]:
 
 
 def cancelled(job_id: int) -> Message:
-    envelope = wire.wrap(JobCancelled(job_id=job_id, attempt=1), at=AT, trace="trace-1")
-    return Message(name=envelope.name, event_id=envelope.id, body=wire.encode(envelope))
+    return as_message(wrapped(JobCancelled(job_id=job_id, attempt=1), at=AT))
 
 
 async def park(db: Database, message: Message, error: str, *, dead: bool = True) -> None:
     """*message* as its handler leaves it after *error*."""
     async with db.transaction() as tx:
-        await messaging.park(tx, message, error, tx.now + timedelta(hours=1))
+        event_id = uuid.UUID(message.id)
+        what = Failed(event_id, message.name, message.body, error)
+        await parked.park(tx, [what], tx.now + timedelta(hours=1))
         if dead:
             for _ in range(TRIES - 1):
-                await messaging.postpone_parked(tx, message.event_id, error, tx.now, dead=True)
+                await parked.postpone_parked(tx, event_id, error, tx.now, dead=True)
 
 
 async def bury(db: Database, raw: bytes) -> str:
     """*raw* as nobody could read it; returns its id."""
-    message = Message(name="JobEaten\x1b[31m", event_id=wire.new_id(), body=raw)
+    error = "Undecodable: no event is named 'JobEaten'"
+    dead = Failed(uuid.uuid4(), "JobEaten\x1b[31m", raw, error)
     async with db.transaction() as tx:
-        await messaging.bury(tx, message, "Undecodable: no event is named 'JobEaten'")
-    return message.event_id
+        await parked.bury(tx, [dead])
+    return str(dead.event_id)
 
 
 async def states(db: Database) -> dict[str, tuple[str, int]]:
@@ -123,16 +128,16 @@ async def test_list_shows_all_four_services_and_the_filters_narrow_it(
     assert await tool("list") == 0
     assert len(tool.said) == 1 + len(dbs)
     for name, message in messages.items():
-        [line] = [each for each in tool.said if message.event_id in each]
+        [line] = [each for each in tool.said if message.id in each]
         assert line.startswith(name)
         assert "JobCancelled" in line
         assert "ValueError: no" in line
         assert ("waiting" if name == "api" else "dead") in line
     assert await tool("list", "--service", "reaper") == 0
-    assert messages["reaper"].event_id in tool.text
+    assert messages["reaper"].id in tool.text
     assert len(tool.said) == 2
     assert await tool("list", "--state", "waiting") == 0
-    assert messages["api"].event_id in tool.text
+    assert messages["api"].id in tool.text
     assert len(tool.said) == 2
     assert await tool("list", "--event", "JobScheduled") == 0
     assert tool.said == ["no dead letters"]
@@ -153,10 +158,9 @@ async def test_show_prints_the_whole_event_without_what_is_secret(
 ) -> None:
     requirements = Requirements(max_lifetime_seconds=60, labels={"token": "s3cret", "team": "\x1b"})
     event = JobScheduled(job_id=7, attempt=1, due_at=AT, requirements=requirements)
-    envelope = wire.wrap(event, at=AT, trace="trace-1")
-    message = Message(name=envelope.name, event_id=envelope.id, body=wire.encode(envelope))
+    message = as_message(wrapped(event, at=AT))
     await park(dbs["scheduler"], message, "OSError: postgresql://scheduler:s3cret@db/x\n\x1b[31m")
-    assert await tool("show", envelope.id) == 0
+    assert await tool("show", message.id) == 0
     assert "s3cret" not in tool.text
     assert '"due_at": "2026-01-01T00:00:00Z"' in tool.text
     assert '"team"' in tool.text
@@ -186,19 +190,19 @@ async def test_a_redriven_event_is_due_now_with_all_its_tries_and_the_service_he
     heard: asyncio.Queue[str] = asyncio.Queue()
     conn = await connect(service_dsn(database_url, "launcher", PASSWORDS["launcher"]))
     await conn.add_listener("launcher", lambda *told: heard.put_nowait(str(told[-1])))
-    assert await tool("redrive", chosen.event_id) == 0
+    assert await tool("redrive", chosen.id) == 0
     async with asyncio.timeout(20):
         assert (await heard.get()).split()[1:] == ["retry_parked"]
     await conn.close()
-    assert tool.said == [f"redriven launcher {chosen.event_id}"]
+    assert tool.said == [f"redriven launcher {chosen.id}"]
     assert await states(dbs["launcher"]) == {
-        chosen.event_id: ("waiting", 0),
-        other.event_id: ("dead", TRIES),
+        chosen.id: ("waiting", 0),
+        other.id: ("dead", TRIES),
     }
     async with dbs["launcher"].connection() as lane:
         now = datetime.now(UTC)
-        due = await messaging.lease_parked(lane, now=now, until=now, limit=10)
-    assert [each.message for each in due] == [chosen]
+        due = await parked.lease_parked(lane, now=now, until=now, limit=10)
+    assert [(str(each.event_id), each.raw) for each in due] == [(chosen.id, chosen.body)]
 
 
 async def test_all_means_the_dead_and_leaves_alone_what_waits(
@@ -208,9 +212,9 @@ async def test_all_means_the_dead_and_leaves_alone_what_waits(
     await park(dbs["reaper"], dead, "ValueError: no")
     await park(dbs["reaper"], waiting, "ValueError: no", dead=False)
     assert await tool("drop", "--all", "--service", "reaper") == 0
-    assert await states(dbs["reaper"]) == {waiting.event_id: ("waiting", 1)}
+    assert await states(dbs["reaper"]) == {waiting.id: ("waiting", 1)}
     assert await tool("redrive", "--all", "--state", "waiting") == 0
-    assert await states(dbs["reaper"]) == {waiting.event_id: ("waiting", 0)}
+    assert await states(dbs["reaper"]) == {waiting.id: ("waiting", 0)}
 
 
 async def test_drop_deletes_what_is_named_and_nothing_else(
@@ -220,10 +224,10 @@ async def test_drop_deletes_what_is_named_and_nothing_else(
     for message in (chosen, other):
         await park(dbs["api"], message, "ValueError: no")
     missing = wire.new_id()
-    assert await tool("drop", chosen.event_id, missing) == 1
-    assert tool.said == [f"dropped api {chosen.event_id}"]
+    assert await tool("drop", chosen.id, missing) == 1
+    assert tool.said == [f"dropped api {chosen.id}"]
     assert tool.warned == [f"no dead letter {missing}"]
-    assert list(await states(dbs["api"])) == [other.event_id]
+    assert list(await states(dbs["api"])) == [other.id]
 
 
 @pytest.mark.parametrize(
@@ -322,15 +326,15 @@ async def test_what_the_other_services_have_is_shown_all_the_same(
     await conn.execute("DROP SCHEMA launcher CASCADE")
     await conn.close()
     assert await tool("list") == 69
-    assert message.event_id in tool.text
-    assert await tool("show", message.event_id) == 69
-    assert message.event_id in tool.text
+    assert message.id in tool.text
+    assert await tool("show", message.id) == 69
+    assert message.id in tool.text
     assert await tool("list", "--service", "reaper") == 0
     assert tool.said == ["no dead letters"]
-    assert await tool("redrive", message.event_id) == 69
-    assert tool.said == [f"redriven api {message.event_id}"]
-    assert await tool("drop", message.event_id) == 69
-    assert tool.said == [f"dropped api {message.event_id}"]
+    assert await tool("redrive", message.id) == 69
+    assert tool.said == [f"redriven api {message.id}"]
+    assert await tool("drop", message.id) == 69
+    assert tool.said == [f"dropped api {message.id}"]
 
 
 async def test_an_id_that_may_be_where_it_could_not_look_is_not_said_to_be_missing(
@@ -417,7 +421,7 @@ async def in_queue(room: Room, queue: str) -> list[Message]:
             found.append(
                 Message(
                     name=each.routing_key or "",
-                    event_id=str(each.headers["event_id"]),
+                    id=str(each.headers["batch_id"]),
                     body=each.body,
                 )
             )
@@ -429,26 +433,26 @@ async def test_what_ended_its_readers_is_listed_shown_and_put_back(room: Room, t
     await kill_readers(room, poison, other)
     for _ in range(2):  # looking leaves everything where it is
         assert await tool("list") == 0
-        [line] = [each for each in tool.said if poison.event_id in each]
+        [line] = [each for each in tool.said if poison.id in each]
         assert line.split()[:4] == ["scheduler", "broker", "-", "JobCancelled"]
         assert f"its readers ended {DELIVERY_LIMIT} times" in line
         assert len(tool.said) == 3
-    assert await tool("show", poison.event_id) == 0
+    assert await tool("show", poison.id) == 0
     assert "in the broker's queue scheduler.dead" in tool.text
     assert '"job_id": 1' in tool.text
-    assert await tool("redrive", poison.event_id) == 0
-    assert tool.said == [f"redriven scheduler {poison.event_id}"]
+    assert await tool("redrive", poison.id) == 0
+    assert tool.said == [f"redriven scheduler {poison.id}"]
     assert await in_queue(room, "scheduler") == [poison]
     assert await in_queue(room, "launcher") == [poison, other], "nobody else gets it again"
-    assert [each.event_id for each in await in_queue(room, "scheduler.dead")] == [other.event_id]
+    assert [each.id for each in await in_queue(room, "scheduler.dead")] == [other.id]
 
 
 async def test_what_is_dropped_is_gone_from_the_brokers_queue(room: Room, tool: Tool) -> None:
     poison, other = cancelled(1), cancelled(2)
     await kill_readers(room, poison, other)
-    assert await tool("drop", poison.event_id, "--service", "launcher") == 1
-    assert await tool("drop", poison.event_id) == 0
-    assert [each.event_id for each in await in_queue(room, "scheduler.dead")] == [other.event_id]
+    assert await tool("drop", poison.id, "--service", "launcher") == 1
+    assert await tool("drop", poison.id) == 0
+    assert [each.id for each in await in_queue(room, "scheduler.dead")] == [other.id]
     assert await tool("drop", "--all", "--service", "scheduler", "--event", "JobScheduled") == 0
     assert tool.said == ["no dead letters that fit"]
     assert await tool("drop", "--all", "--service", "scheduler") == 0
@@ -462,7 +466,7 @@ async def test_killed_between_confirm_and_acknowledgement_nothing_is_lost(
     poison = cancelled(1)
     await kill_readers(room, poison)
     environ = tool.environ | {"DOCKER_JOB_EXIT_AT": "deadletters.put_back"}
-    killed = await asyncio.to_thread(command, environ, "redrive", poison.event_id)
+    killed = await asyncio.to_thread(command, environ, "redrive", poison.id)
     assert killed.returncode == EXIT_STATUS
     assert await in_queue(room, "scheduler") == [poison]
     assert await tool("redrive", "--all") == 0
@@ -477,7 +481,7 @@ async def test_without_the_broker_the_parked_rows_are_shown_and_the_status_tells
     message = cancelled(1)
     await park(dbs["api"], message, "ValueError: no")
     assert await tool("list") == 69
-    assert message.event_id in tool.text
+    assert message.id in tool.text
     assert [each.split(":")[0] for each in tool.warned] == [
         f"the broker's {name}.dead is out of reach" for name in PASSWORDS
     ]

@@ -13,7 +13,6 @@ import pytest
 from services.launcher.config import LauncherConfig
 from services.launcher.service import build
 from services.migrate import TOPOLOGY
-from shared import wire
 from shared.bus.memory import MemoryBus
 from shared.bus.port import Message
 from shared.clock import RealClock
@@ -24,6 +23,7 @@ from tests.contract.compute_adapters import eventually
 from tests.contract.compute_api import FakeApi
 from tests.contract.compute_ec2 import Ec2World
 from tests.integration.stage import Stage
+from tests.messages import as_message, wrapped
 
 JOBS = 500
 MOST_SECONDS = 15
@@ -97,5 +97,4 @@ async def test_500_jobs_due_at_once_are_launched_in_a_handful_of_calls(
 
 def message(event: InstanceRequested, ports: Ports) -> Message:
     """The event as the scheduler's relay would publish it."""
-    envelope = wire.wrap(event, at=ports.clock.now(), trace="t")
-    return Message(event_id=envelope.id, name=type(event).__name__, body=wire.encode(envelope))
+    return as_message(wrapped(event, at=ports.clock.now()))

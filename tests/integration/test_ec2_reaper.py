@@ -93,7 +93,7 @@ def telling(instances: Sequence[Instance]) -> list[InstanceLaunched]:
             hourly_price_usd=each.hourly_price_usd,
             launched_at=each.launched_at,
             dies_by=each.launched_at + timedelta(hours=1),
-            told=number,
+            launch_sequence=number,
             spot_instance_request_id=each.spot_instance_request_id,
         )
         for number, each in enumerate(instances, start=1)
@@ -172,7 +172,7 @@ async def test_a_current_attempt_s_instance_lives_and_its_neighbours_of_the_batc
     one, stranger = await launched(compute, 2)
     await stage.hear(*telling([one]))
     before = ports.clock.now() + timedelta(hours=1)
-    await stage.hear(LaunchesReported(before=before, told=1))
+    await stage.hear(LaunchesReported(before=before, launch_sequence=1))
 
     async def stranger_ended() -> bool:
         await stage.sweep(WATCH)
@@ -192,7 +192,7 @@ async def test_a_launch_that_is_not_told_of_yet_is_left_alone(
     instances = await launched(compute, 2)
     before = ports.clock.now() + timedelta(hours=1)
     # Two tellings in all, and one is still on its way.
-    await stage.hear(*telling(instances)[1:], LaunchesReported(before=before, told=2))
+    await stage.hear(*telling(instances)[1:], LaunchesReported(before=before, launch_sequence=2))
 
     async def seen_twice() -> bool:
         await stage.sweep(WATCH)
@@ -215,7 +215,9 @@ async def test_another_deployment_s_instances_are_never_touched(
     api = FakeApi()
     [other] = await launch(theirs, request_for(api, 1, deployment="other"))
     assert isinstance(other, Instance)
-    await stage.hear(LaunchesReported(before=ports.clock.now() + timedelta(hours=1), told=0))
+    await stage.hear(
+        LaunchesReported(before=ports.clock.now() + timedelta(hours=1), launch_sequence=0)
+    )
     await stage.sweep(WATCH)
     assert await stage.rows("SELECT * FROM sightings") == []
     assert world.cloud.control.running() == [other.instance_id]
@@ -260,7 +262,9 @@ async def test_a_stopped_instance_is_ended_and_what_its_request_launches_after_i
     (instance,) = (await compute.describe([instance_id])).values()
     await stage.hear(*telling([instance]))
     ec2.stop_instances(InstanceIds=[instance_id])
-    await stage.hear(LaunchesReported(before=ports.clock.now() + timedelta(hours=1), told=1))
+    await stage.hear(
+        LaunchesReported(before=ports.clock.now() + timedelta(hours=1), launch_sequence=1)
+    )
     await until_all_are_gone(stage, world)
     causes = {each.instance_id: each.cause for each in await stage.told(InstanceTerminated)}
     assert causes[instance_id] == "stopped"

@@ -2,32 +2,36 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import shlex
 import sys
 import uuid
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import aio_pika
 import pytest
 from aiormq.exceptions import ChannelAccessRefused
+from cloudevents.core.base import BaseCloudEvent
+from cloudevents.core.formats.json import JSONFormat
 
 from services.migrate import TOPOLOGY
 from shared import wire
 from shared.address import with_login
-from shared.bus.port import Message, bound_names
+from shared.bus.port import bound_names
 from shared.bus.rabbitmq import RabbitMQBus
 from shared.bus.rabbitmq.topology import EXCHANGE
-from shared.events import JobFinished
+from shared.events import JobFinished, LaunchesReported
+from shared.wire import Envelope
 from tests.broker_room import Room, migrated_room
+from tests.messages import AT, SOURCE, TRACE, as_message, as_messages, wrapped
 from tests.rabbitmq_server import RabbitServer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 QUEUE = "follow-jobs"
-AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -80,10 +84,19 @@ async def until_it_reads(url: str) -> None:
                     return
 
 
-def finished(job_id: int) -> Message:
-    event = JobFinished(job_id=job_id, status="DONE", finished_at=AT, attempt=1, exit_code=0)
-    envelope = wire.wrap(event, at=AT, trace="t")
-    return Message(name=envelope.name, event_id=envelope.id, body=wire.encode(envelope))
+def finished(job_id: int) -> Envelope[Any]:
+    return wrapped(
+        JobFinished(
+            job_id=job_id,
+            status="DONE",
+            finished_at=AT,
+            attempt=1,
+            exit_code=0,
+            name="nightly",
+            labels={"team": "data"},
+            cause="done",
+        )
+    )
 
 
 async def test_the_example_hears_of_each_jobs_end_once_and_goes_on_where_it_stopped(
@@ -92,17 +105,57 @@ async def test_the_example_hears_of_each_jobs_end_once_and_goes_on_where_it_stop
     bus = RabbitMQBus(room.of("api"), bound_names(TOPOLOGY))
     async with example(reader) as printed, asyncio.timeout(60):
         await until_it_reads(room.url)
-        first = finished(7)
-        await bus.publish([first, first, finished(8)])
-        assert await printed.readline() == b"job 7 is DONE\n"
-        assert await printed.readline() == b"job 8 is DONE\n"
-    await bus.publish([finished(9)])  # nobody reads: the queue keeps it
+        first, second = finished(7), finished(8)
+        [batch] = as_messages([first, second, first])
+        await bus.publish([batch, batch, as_message(second), as_message(finished(9))])
+        for job_id in (7, 8, 9):
+            assert await printed.readline() == b"job %d (nightly) is DONE\n" % job_id
+    await bus.publish([as_message(finished(10))])  # nobody reads: the queue keeps it
     async with example(reader) as printed, asyncio.timeout(60):
         line = await printed.readline()
-        if line == b"job 8 is DONE\n":  # it was killed before it acknowledged that one
+        while line != b"job 10 (nightly) is DONE\n":  # killed before it had acknowledged the others
+            assert line in {b"job %d (nightly) is DONE\n" % job_id for job_id in (7, 8, 9)}
             line = await printed.readline()
-        assert line == b"job 9 is DONE\n"
     await bus.close()
+
+
+async def test_the_public_cloudevents_library_reads_each_element_of_each_batch(
+    room: Room, reader: str
+) -> None:
+    connection = await aio_pika.connect(reader, timeout=10)
+    bus = RabbitMQBus(room.of("api"), bound_names(TOPOLOGY))
+    async with connection, asyncio.timeout(30):
+        channel = await connection.channel()
+        queue = await channel.declare_queue("follow-all", auto_delete=True)
+        await queue.bind(EXCHANGE, "#")
+        told = [finished(job_id) for job_id in range(1, 301)]
+        await bus.publish(as_messages(told))
+        batches = [await taken(queue) for _ in range(2)]
+    await bus.close()
+    assert sorted(len(batch) for batch in batches) == [50, 250]
+    read = {str(each.get_id()): each for batch in batches for each in batch}
+    for envelope in told:
+        event = read[str(envelope.id)]
+        assert (event.get_specversion(), event.get_source()) == ("1.0", SOURCE)
+        assert (event.get_type(), event.get_time()) == ("JobFinished", AT)
+        assert event.get_subject() == str(envelope.body.job_id)
+        assert str(event.get_extension("traceparent")).split("-")[1] == TRACE
+        assert event.get_data() == json.loads(wire.encode([envelope]))[0]["data"]
+
+
+async def taken(queue: aio_pika.abc.AbstractQueue) -> list[BaseCloudEvent]:
+    """The next message, as docs/events.md tells to read it."""
+    message = await anext(aiter(queue.iterator()))
+    await message.ack()
+    assert message.content_type == wire.CONTENT_TYPE
+    return [JSONFormat().read(None, json.dumps(each)) for each in json.loads(message.body)]
+
+
+def test_an_event_about_no_job_and_of_no_cause_is_a_cloudevent_too() -> None:
+    [element] = json.loads(wire.encode([wrapped(LaunchesReported(before=AT, launch_sequence=7))]))
+    event = JSONFormat().read(None, json.dumps(element))
+    assert (event.get_subject(), event.get_extension("causationid")) == (None, None)
+    assert not {"subject", "causationid"} & set(event.get_attributes())
 
 
 async def test_the_reader_can_publish_nothing_and_read_no_services_queue(reader: str) -> None:

@@ -75,14 +75,14 @@ async def states(stage: Stage) -> list[tuple[str, bool]]:
 async def test_a_request_becomes_an_instance_and_is_told_once(
     stage: Stage, cloud: ScriptedCompute
 ) -> None:
-    await stage.hear(requested(), trace="the-persons-request")
+    await stage.hear(requested(), trace="ab" * 16)
     assert await stage.sweep(LAUNCH) is None
     await stage.sweep(LAUNCH)
     assert list(cloud.instances) == ["i-1"]
     (envelope,) = await stage.outbox()
-    assert envelope.trace == "the-persons-request"
+    assert envelope.trace == "ab" * 16
     assert isinstance(envelope.body, InstanceLaunched)
-    assert envelope.body.told == 1
+    assert envelope.body.launch_sequence == 1
     assert envelope.body.dies_by == START + timedelta(seconds=3600)
 
 
@@ -366,7 +366,7 @@ async def test_replicas_share_the_work_and_number_their_tellings_without_a_gap(
         await asyncio.gather(one.sweep(LAUNCH), two.sweep(LAUNCH), two.sweep("launch_due_2"))
     told = await one.told(InstanceLaunched)
     assert sorted(each.job_id for each in told) == list(range(1, 36))
-    assert sorted(each.told for each in told) == list(range(1, 36))
+    assert sorted(each.launch_sequence for each in told) == list(range(1, 36))
     assert len(cloud.instances) == 35
 
 
@@ -414,8 +414,8 @@ async def test_the_watermark_waits_for_the_open_call_and_counts_what_was_told(
     await stage.sweep("report_launches")
     margin = CONFIG.report_margin_seconds
     assert await stage.told(LaunchesReported) == [
-        LaunchesReported(before=START + timedelta(seconds=100 - margin), told=1),
-        LaunchesReported(before=START + timedelta(seconds=200 - margin), told=2),
+        LaunchesReported(before=START + timedelta(seconds=100 - margin), launch_sequence=1),
+        LaunchesReported(before=START + timedelta(seconds=200 - margin), launch_sequence=2),
     ]
 
 

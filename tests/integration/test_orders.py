@@ -22,7 +22,6 @@ from services.reaper import service as reaper
 from services.reaper.config import ReaperConfig
 from services.scheduler import service as scheduler
 from services.scheduler.config import SchedulerConfig
-from shared import wire
 from shared.clock import VirtualClock
 from shared.events import (
     AttemptEnded,
@@ -41,6 +40,7 @@ from shared.wire import Envelope
 from tests.integration.api_world import DEPLOYMENT, NEEDS, TOKEN_KEY, Agent, World, token_of
 from tests.integration.scripted_compute import ScriptedCompute
 from tests.integration.stage import Stage
+from tests.messages import events_in, wrapped
 
 HEARS = {service.NAME: service.CONSUMES for service in SERVICES}
 LONG = settings(
@@ -89,7 +89,10 @@ def facts(four: Four, job_id: int, story: str) -> list[Event]:
     scheduled = JobScheduled(job_id=job_id, attempt=1, due_at=now, requirements=NEEDS)
     launched = world.launched(job_id)
     told = InstanceLaunched(
-        **{**{n: getattr(launched, n) for n in launched.__struct_fields__}, "told": job_id}
+        **{
+            **{n: getattr(launched, n) for n in launched.__struct_fields__},
+            "launch_sequence": job_id,
+        }
     )
 
     def ended(cause: Cause) -> AttemptEnded:
@@ -97,8 +100,9 @@ def facts(four: Four, job_id: int, story: str) -> list[Event]:
             job_id=job_id, attempt=1, cause=cause, ended_at=now, terminate_after=now
         )
 
-    reported = LaunchesReported(before=now - timedelta(seconds=job_id), told=job_id)
-    begun: list[Event] = [scheduled, world.requested(job_id), world.delayed(job_id)]
+    reported = LaunchesReported(before=now - timedelta(seconds=job_id), launch_sequence=job_id)
+    requested = InstanceRequested(job_id=job_id, attempt=1, due_at=now, requirements=NEEDS)
+    begun: list[Event] = [scheduled, requested, world.delayed(job_id)]
     cancelled = JobCancelled(job_id=job_id, attempt=1)
     return {
         "done": [*begun, told, reported, ended("done"), world.terminated(job_id)],
@@ -120,7 +124,7 @@ MOST = 30
 """Deliveries of the longest story, each made twice; there may be fewer."""
 
 STORIES = ["done", "interrupted", "taken back", "cancelled", "cancelled early", "refused"]
-NEW = "SELECT id, body FROM outbox WHERE id > $1 ORDER BY id"
+NEW = "SELECT id, name, body FROM outbox WHERE id > $1 ORDER BY id"
 CHOSEN = {
     "api": """SELECT j.status, j.attempt, (SELECT jsonb_agg(jsonb_build_array(
             a.number, a.state, a.cause, a.instance_id IS NOT NULL, a.market, a.cost_usd,
@@ -147,7 +151,7 @@ async def outcome(four: Four, job_id: int) -> dict[str, list[Any]]:
     return found
 
 
-def deliveries(envelopes: list[Envelope]) -> list[tuple[str, Envelope]]:
+def deliveries(envelopes: list[Envelope[Any]]) -> list[tuple[str, Envelope[Any]]]:
     """Each event to each of its readers."""
     return [
         (name, envelope)
@@ -160,14 +164,14 @@ async def tell(four: Four, story: str, places: list[int] | None) -> dict[str, li
     """The *story* of a new job: in order and once, or doubled and in the order of *places*."""
     job_id = int((await four.world.post())["id"])
     now = four.clock.now()
-    told = [wire.wrap(event, at=now, trace="t") for event in facts(four, job_id, story)]
+    told = [wrapped(event, at=now) for event in facts(four, job_id, story)]
     order = deliveries(told)
     if places is not None:
         twice = [*order, *order]
         order = [twice[place] for place in places if place < len(twice)]
         assert len(order) == len(twice)
     for name, envelope in order:
-        await four.stages[name].service._consumer.apply([envelope])
+        await four.stages[name].service.inbox.apply([envelope])
     return await outcome(four, job_id)
 
 
@@ -205,8 +209,8 @@ class Life:
         self.four = four
         self.job_id = job_id
         self.read = dict.fromkeys(HEARS, 0)
-        self.waiting: list[tuple[str, Envelope]] = []
-        self.delivered: list[tuple[str, Envelope]] = []
+        self.waiting: list[tuple[str, Envelope[Any]]] = []
+        self.delivered: list[tuple[str, Envelope[Any]]] = []
         self.exited_0: set[int] = set()
         self.last_status = ""
 
@@ -244,9 +248,9 @@ class Life:
         """Whether anything but the watermark, which is told again and again, is on its way."""
         return any(not isinstance(each.body, LaunchesReported) for _, each in self.waiting)
 
-    async def _deliver(self, delivery: tuple[str, Envelope]) -> None:
+    async def _deliver(self, delivery: tuple[str, Envelope[Any]]) -> None:
         name, envelope = delivery
-        await self.four.stages[name].service._consumer.apply([envelope])
+        await self.four.stages[name].service.inbox.apply([envelope])
         self.delivered.append(delivery)
 
     async def _sweep(self, name: str, sweep: str) -> None:
@@ -287,7 +291,7 @@ class Life:
                 rows = await conn.fetch(NEW, self.read[name])
             for row in rows:
                 self.read[name] = row["id"]
-                self.waiting += deliveries([wire.decode(row["body"])])
+                self.waiting += deliveries(events_in([row]))
         status = (await self.four.world.status(self.job_id))["status"]
         assert self.last_status not in TERMINAL or status == self.last_status
         self.last_status = status

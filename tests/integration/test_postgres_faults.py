@@ -12,7 +12,6 @@ import pytest
 from services.migrate import TOPOLOGY
 from services.scheduler.config import SchedulerConfig
 from services.scheduler.service import build
-from shared import wire
 from shared.bus.memory import MemoryBus
 from shared.bus.port import Message
 from shared.clock import RealClock, VirtualClock
@@ -24,6 +23,7 @@ from shared.wakeups import Wakeups
 from tests.breakable_postgres import BreakablePostgres
 from tests.integration.api_world import World, message_of
 from tests.integration.stage import Stage
+from tests.messages import as_message, events_in, wrapped
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -90,10 +90,12 @@ async def ports_at(
         await db.close()
 
 
+def fact(job_id: int) -> JobScheduled:
+    return JobScheduled(job_id=job_id, attempt=1, due_at=LONG_AGO, requirements=NEEDS)
+
+
 def scheduled(job_id: int) -> Message:
-    event = JobScheduled(job_id=job_id, attempt=1, due_at=LONG_AGO, requirements=NEEDS)
-    envelope = wire.wrap(event, at=START, trace="trace-1")
-    return Message(name=envelope.name, event_id=envelope.id, body=wire.encode(envelope))
+    return as_message(wrapped(fact(job_id)))
 
 
 @contextlib.asynccontextmanager
@@ -134,8 +136,8 @@ class Books:
 
     async def fired(self) -> list[int]:
         """The jobs whose instance was asked for: as often as it was."""
-        bodies = [row["body"] for row in await self.rows("SELECT body FROM scheduler.outbox")]
-        told = [wire.decode(body).body for body in bodies]
+        rows = await self.rows("SELECT name, body FROM scheduler.outbox")
+        told = [each.body for each in events_in(rows)]
         return sorted(each.job_id for each in told if isinstance(each, InstanceRequested))
 
     async def parked(self) -> list[dict[str, Any]]:
@@ -179,7 +181,7 @@ async def test_a_sweep_whose_commit_has_an_unknown_outcome_does_nothing_twice(
         stage = Stage(
             build(SchedulerConfig(), await ports_at(QUEUE, way.through(postgres.dsn(QUEUE))))
         )
-        await stage.hear(wire.decode(scheduled(7).body).body)
+        await stage.hear(fact(7))
         way.lose_next_commit("cut")
         with pytest.raises(Exception, match="connection") as caught:
             await stage.sweep("fire_due")

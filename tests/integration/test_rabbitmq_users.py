@@ -84,7 +84,7 @@ async def test_each_service_publishes_its_own_events_and_reads_its_own_queues(
 ) -> None:
     bus = RabbitMQBus(room.of(name), bound_names(TOPOLOGY))
     sent = [
-        Message(name=event, event_id=new_id(), body=b"{}")
+        Message(name=event, id=new_id(), body=b"{}")
         for event in (*PUBLISHES[name], *PUBLISHES[name])
     ]
     await bus.publish(sent)
@@ -153,7 +153,7 @@ async def test_no_service_may_ask_the_management_api_anything(room: Room, name: 
 
 async def test_a_publish_that_is_refused_is_unavailable_and_says_why(room: Room) -> None:
     bus = RabbitMQBus(room.of("reaper"), bound_names(TOPOLOGY))
-    forged = Message(name="JobScheduled", event_id=new_id(), body=b"{}")
+    forged = Message(name="JobScheduled", id=new_id(), body=b"{}")
     with pytest.raises(BusUnavailable, match="ACCESS_REFUSED"):
         await bus.publish([forged])
     await bus.close()

@@ -41,7 +41,7 @@ def launched(number: int = 1, *, told: int | None = None) -> InstanceLaunched:
         hourly_price_usd=0.036,
         launched_at=START,
         dies_by=after(3600),
-        told=told or number,
+        launch_sequence=told or number,
     )
 
 
@@ -52,7 +52,7 @@ def ended(number: int = 1, *, tidies: float = 0) -> AttemptEnded:
 
 
 def reported(before: float, told: int) -> LaunchesReported:
-    return LaunchesReported(before=after(before), told=told)
+    return LaunchesReported(before=after(before), launch_sequence=told)
 
 
 @pytest.fixture
@@ -87,13 +87,13 @@ async def test_an_ended_attempts_instance_is_ended_and_told_once(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.show("i-1")
-    await stage.hear(launched(), trace="the-persons-request")
+    await stage.hear(launched(), trace="ab" * 16)
     clock.advance(90)
     await stage.hear(ended())
     assert await stage.sweep(TERMINATE) is None
     await watch_for(stage, clock, 10)
     (envelope,) = await stage.outbox()
-    assert envelope.trace == "the-persons-request"
+    assert envelope.trace == "ab" * 16
     assert envelope.body == InstanceTerminated(
         instance_id="i-1",
         terminated_at=after(90),

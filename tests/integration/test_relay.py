@@ -30,12 +30,12 @@ class RecordingBus:
 
     @property
     def published(self) -> list[str]:
-        return [event_id for batch in self.batches for event_id in batch]
+        return [each for batch in self.batches for each in batch]
 
     async def publish(self, messages: Sequence[Message]) -> None:
         if not self.available:
             raise BusUnavailable("away")
-        self.batches.append([each.event_id for each in messages])
+        self.batches.append([each.id for each in messages])
         if self.gate is not None:
             await self.gate.wait()
 
@@ -71,10 +71,11 @@ async def tell(db: Database, count: int) -> list[str]:
         for number in range(count)
     ]
     async with db.transaction() as tx:
-        await messaging.tell(tx, events)
+        for event in events:
+            await messaging.tell(tx, [event])
     async with db.connection() as conn:
-        rows = await conn.fetch("SELECT event_id FROM outbox ORDER BY id DESC LIMIT $1", count)
-    return [str(row["event_id"]) for row in reversed(rows)]
+        rows = await conn.fetch("SELECT batch_id FROM outbox ORDER BY id DESC LIMIT $1", count)
+    return [str(row["batch_id"]) for row in reversed(rows)]
 
 
 async def unsent(db: Database) -> int:
@@ -162,7 +163,7 @@ async def test_what_the_bus_does_not_confirm_is_given_back_at_once(
 ) -> None:
     ids = await tell(db, 3)
     recording.available = False
-    with pytest.raises(BusUnavailable, match="3 events not confirmed"):
+    with pytest.raises(BusUnavailable, match="3 messages not confirmed"):
         await relay.relay_outbox()
     assert await unsent(db) == 3
     recording.available = True

@@ -3,6 +3,9 @@
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
+from services.migrate import SERVICES
 from services.restored import JOB_IDS_LEFT_OUT, Settled, settle, told
 from shared.db import Connection, connect
 from shared.runtime import Ports
@@ -11,16 +14,22 @@ from shared.wire import new_id
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 TELL = """
-INSERT INTO {}.outbox (event_id, name, body, created_at, published_at)
-VALUES ($1, $2, '', $3, $3) RETURNING id
+INSERT INTO {}.outbox (batch_id, name, body, created_at, published_at)
+VALUES ($1, $2, $3, $4, $4) RETURNING id
 """
 UNSENT = "SELECT id FROM {}.outbox WHERE published_at IS NULL ORDER BY id"
 
 
 async def tell(conn: Connection, publisher: str, name: str, at: datetime) -> tuple[int, str]:
-    """An event that was published; returns its row's and its own id."""
-    event = new_id()
-    return int(await conn.fetchval(TELL.format(publisher), event, name, at)), event
+    """A batch of two events that was published; returns its row's id and that of one event.
+
+    The other one is heard by everybody.
+    """
+    heard, event = new_id(), new_id()
+    for service in SERVICES:
+        await hear(conn, service.NAME, heard)
+    body = msgspec.json.encode([{"id": heard}, {"id": event}])
+    return int(await conn.fetchval(TELL.format(publisher), new_id(), name, body, at)), event
 
 
 async def hear(conn: Connection, reader: str, event: str) -> None:
@@ -35,18 +44,33 @@ async def unsent(conn: Connection, publisher: str) -> list[int]:
 
 async def test_what_was_told_and_not_heard_by_every_reader_is_sent_again(database_url: str) -> None:
     conn = await connect(database_url)
-    heard, event = await tell(conn, "scheduler", "InstanceRequested", NOW)
-    await hear(conn, "launcher", event)
+    heard, event = await tell(conn, "launcher", "InstanceLaunched", NOW)
+    await hear(conn, "reaper", event)
     await hear(conn, "api", event)
-    half, event = await tell(conn, "scheduler", "InstanceRequested", NOW)
+    half, event = await tell(conn, "launcher", "InstanceLaunched", NOW)
     await hear(conn, "api", event)
     lost, _ = await tell(conn, "api", "JobScheduled", NOW)
     nobodys, _ = await tell(conn, "api", "JobStarted", NOW)
     assert (await settle(database_url)).resent == 2
-    assert await unsent(conn, "scheduler") == [half]
+    assert await unsent(conn, "launcher") == [half]
     assert await unsent(conn, "api") == [lost]
     assert heard
     assert nobodys, "an event without a reader of ours was heard by all of them"
+    await conn.close()
+
+
+async def test_what_the_last_release_told_is_sent_again_too(database_url: str) -> None:
+    conn = await connect(database_url)
+    heard, lost = new_id(), new_id()
+    await hear(conn, "scheduler", heard)
+    rows = {
+        event: await conn.fetchval(
+            TELL.format("api"), event, "JobScheduled", b'{"id":"%s"}' % event.encode(), NOW
+        )
+        for event in (heard, lost)
+    }
+    assert (await settle(database_url)).resent == 1
+    assert await unsent(conn, "api") == [rows[lost]]
     await conn.close()
 
 

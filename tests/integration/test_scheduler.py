@@ -55,10 +55,13 @@ async def test_a_timer_fires_when_its_time_comes_and_only_once(
     ]
 
 
+PERSONS = "ab" * 16
+
+
 async def test_the_request_keeps_the_trace_that_began_with_the_job(stage: Stage) -> None:
-    await stage.hear(scheduled(), trace="the-persons-request")
+    await stage.hear(scheduled(), trace=PERSONS)
     await stage.sweep("fire_due")
-    assert [each.trace for each in await stage.outbox()] == ["the-persons-request"]
+    assert [each.trace for each in await stage.outbox()] == [PERSONS]
 
 
 async def test_events_in_every_order_leave_the_same_timers(

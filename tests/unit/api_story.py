@@ -19,14 +19,12 @@ from services.api.model import (
     State,
     Step,
     first_attempt,
-    requirements_of,
 )
 from services.api.refused import Refused
 from shared.events import (
     Event,
     InstanceInterrupted,
     InstanceLaunched,
-    InstanceRequested,
     InstanceTerminated,
     JobScheduled,
     LaunchDelayed,
@@ -88,11 +86,6 @@ def an_attempt(state: State = "scheduled", **fields: Any) -> Attempt:
     return Attempt(**{**known, **fields})
 
 
-def requested(attempt: int = 1) -> InstanceRequested:
-    needs = requirements_of(a_job(), RULES)
-    return InstanceRequested(job_id=1, attempt=attempt, due_at=NOW, requirements=needs)
-
-
 def delayed(
     attempt: int = 1, *, seconds: float = 30, message: str = "no capacity"
 ) -> LaunchDelayed:
@@ -138,7 +131,7 @@ def launched(
         hourly_price_usd=0.01,
         launched_at=at,
         dies_by=at + timedelta(seconds=3600),
-        told=1,
+        launch_sequence=1,
         spot_instance_request_id="sir-1",
         on_demand_hourly_price_usd=0.04,
     )
@@ -201,8 +194,6 @@ class Story:
         """Let another service's fact take effect."""
         rules = self.rules
         match fact:
-            case InstanceRequested():
-                return self.save(decisions.decide_requested(self.job, self._of(fact), now))
             case LaunchDelayed():
                 return self.save(decisions.decide_delayed(self.job, self._of(fact), fact, now))
             case LaunchRefused():

@@ -37,7 +37,6 @@ from tests.unit.api_story import (
     delayed,
     launched,
     refused,
-    requested,
     terminated,
     warned,
 )
@@ -90,7 +89,6 @@ WARNED: dict[str, str] = {
     **dict.fromkeys(CLAIMED, "stopping"),
 }
 MOVES: dict[str, tuple[Callable[[], Event], dict[str, str]]] = {
-    "requested": (requested, {"held": "requested", "scheduled": "requested"}),
     "delayed": (delayed, dict.fromkeys(BEFORE_BOOTING, "delayed")),
     "launched": (launched, dict.fromkeys(BEFORE_BOOTING, "booting")),
     "refused": (refused, dict.fromkeys(BEFORE_BOOTING, "ended")),
@@ -143,7 +141,7 @@ def test_what_is_known_of_an_instance_is_kept_though_its_attempt_is_over() -> No
     assert attempt.check_at is None
 
 
-FACTS = (requested(), delayed(seconds=30), delayed(seconds=60, message="later"), launched())
+FACTS = (delayed(seconds=30), delayed(seconds=60, message="later"), launched())
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(len(FACTS)))))
@@ -158,11 +156,10 @@ def test_the_launchers_facts_commute(order: tuple[int, ...]) -> None:
     assert story.told == straight.told
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-def test_launch_claim_and_request_commute(order: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("order", list(itertools.permutations(range(2))))
+def test_launch_and_claim_commute(order: tuple[int, ...]) -> None:
     story = Story()
     steps: list[Callable[[], Any]] = [
-        lambda: story.hear(requested()),
         lambda: story.hear(launched()),
         lambda: story.claim(now=after(7)),
     ]
@@ -212,7 +209,6 @@ def test_a_refusal_does_not_end_an_attempt_that_has_an_instance() -> None:
 
 def test_a_refused_attempt_fails_its_job_in_the_launchers_words() -> None:
     story = Story()
-    story.hear(requested())
     story.hear(refused())
     assert (story.job.status, story.job.error_message) == ("FAILED", "bad image id")
     assert story.attempts[1].cause == "refused"
@@ -254,6 +250,7 @@ def test_a_last_word_ends_attempt_and_job_at_once(
     assert (over.cause, over.terminate_after) == (word.cause, after(5))
     assert isinstance(last, JobFinished)
     assert (last.status, last.exit_code, last.attempt) == (status, exit_code, 1)
+    assert (last.name, last.labels, last.cause) == (job.name, job.labels, word.cause)
 
 
 @pytest.mark.parametrize("state", CLAIMED)
@@ -518,7 +515,8 @@ def test_a_held_attempt_is_scheduled_once_and_only_when_it_is_held() -> None:
     story.look(after(60))
     story.hear(terminated(), after(70))
     story.hear(terminated(), after(80))
-    assert len(story.told_of(JobScheduled)) == 1
+    [fact] = story.told_of(JobScheduled)
+    assert story.attempts[2].due_at == fact.due_at == after(70), "what it waited for was no launch"
 
 
 def test_a_cancelled_job_is_not_scheduled_by_the_end_of_its_lost_instance() -> None:

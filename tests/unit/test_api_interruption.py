@@ -28,7 +28,6 @@ from tests.unit.api_story import (
     launched,
     no_capacity,
     refused,
-    requested,
     terminated,
     warned,
 )
@@ -153,7 +152,6 @@ def test_the_notice_by_both_channels_starts_one_replacement() -> None:
 EVENTS: dict[str, Callable[[Story], Any]] = {
     "notice": lambda story: story.call_back(INTERRUPTED, now=after(10)),
     "warned": lambda story: story.hear(warned(), after(10)),
-    "requested": lambda story: story.hear(requested(2), after(10)),
     "launched": lambda story: story.hear(launched(2, at=after(10)), after(10)),
     "asked": lambda story: story.claim(2, after(10)),
     "stopped": lambda story: story.call_back(STOPPED, now=after(10)),
@@ -172,7 +170,7 @@ def test_the_facts_of_an_interruption_converge_in_every_order(*, doubled: bool) 
                 try:
                     EVENTS[name](story)
                 except (KeyError, Refused):
-                    assert name in ("requested", "launched", "asked", "notice", "stopped")
+                    assert name in ("launched", "asked", "notice", "stopped")
         ends.add(
             (
                 story.job.status,

@@ -40,7 +40,6 @@ from tests.unit.api_story import (
     delayed,
     launched,
     refused,
-    requested,
     terminated,
     warned,
 )
@@ -79,10 +78,6 @@ class OneJob(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1, 5, 30, 61, 101]))
     def time_passes(self, seconds: int) -> None:
         self.now += timedelta(seconds=seconds)
-
-    @rule(target=facts, number=numbers)
-    def the_scheduler_fires(self, number: int) -> Event | None:
-        return requested(number) if self._scheduled(number) else None
 
     @rule(target=facts, number=numbers, seconds=st.integers(min_value=1, max_value=99))
     def the_launcher_waits(self, number: int, seconds: int) -> Event | None:
@@ -296,7 +291,7 @@ class OneJob(RuleBasedStateMachine):
     def a_job_is_over_or_at_work_or_says_what_it_waits_for(self) -> None:
         job, attempt = self.story.job, self.story.current
         at_work = attempt.state in ("pulling", "running", "stopping") or attempt.token_hash
-        assert self.story.over or at_work or render.waiting(job, attempt)[0]
+        assert self.story.over or at_work or render.waiting(job, attempt, self.now)[0]
         attempts = [self.story.attempts[number] for number in sorted(self.story.attempts)]
         render.detailed(job, attempts, self.now, self.story.rules)
 
@@ -314,7 +309,7 @@ class OneJob(RuleBasedStateMachine):
             self._die(number, spot=False)
         for fact in self.undelivered:
             self.story.hear(fact, self.now)
-        assert self.story.over or self.story.current.state in ("scheduled", "requested", "delayed")
+        assert self.story.over or self.story.current.state in ("scheduled", "delayed")
         self.no_two_containers_run_at_once()
         self.each_end_is_told_once()
 

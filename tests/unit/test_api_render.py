@@ -39,7 +39,9 @@ def shown(story: Story, seconds: float = 0) -> dict[str, Any]:
 
 
 def test_a_listed_job_has_the_fields_that_were_promised() -> None:
-    listed = render.listed(a_job(), an_attempt("booting", spot_instance_request_id="sir-1"))
+    listed = render.listed(
+        a_job(), an_attempt("booting", spot_instance_request_id="sir-1"), after(0)
+    )
     promised = {
         "id",
         "docker_image",
@@ -99,8 +101,8 @@ def test_a_row_of_the_list_is_shown_as_the_job_and_attempt_that_it_is_of(
         heartbeat_at=draw(st.none() | MOMENTS),
         instance_id=draw(TEXTS),
     )
-    row = as_row(job, attempt)
-    as_it_is, as_a_row = render.listed(job, attempt), render.listed(row, row)
+    row, now = as_row(job, attempt), draw(MOMENTS)
+    as_it_is, as_a_row = render.listed(job, attempt, now), render.listed(row, row, now)
     assert list(as_it_is) == list(as_a_row)
     as_it_is, as_a_row = (json.loads(msgspec.json.encode(each)) for each in (as_it_is, as_a_row))
     assert as_it_is == as_a_row
@@ -134,29 +136,80 @@ PHASES = {
 
 @pytest.mark.parametrize(("state", "phase"), list(PHASES.items()))
 def test_each_state_is_shown_as_its_phase(state: State, phase: str) -> None:
-    assert render.phase(a_job(), an_attempt(state)) == phase
+    assert render.phase(a_job(), an_attempt(state, due_at=after(1)), after(0)) == phase
 
 
 @pytest.mark.parametrize("status", ["DONE", "FAILED", "CANCELLED"])
 def test_a_finished_jobs_phase_is_its_status_and_it_waits_for_nothing(status: Any) -> None:
     job = a_job(status=status, finished_at=after(0))
     attempt = an_attempt("ended", waiting_because="something")
-    assert render.phase(job, attempt) == status.lower()
-    assert render.waiting(job, attempt) == (None, None)
+    assert render.phase(job, attempt, after(0)) == status.lower()
+    assert render.waiting(job, attempt, after(0)) == (None, None)
 
 
 def test_what_a_job_waits_for_is_told_in_plain_words() -> None:
     def because(attempt: Any) -> tuple[str | None, Any]:
-        return render.waiting(a_job(), attempt)
+        return render.waiting(a_job(), attempt, after(0))
 
     assert because(an_attempt("scheduled", due_at=after(60))) == (
         "it is scheduled for 2026-01-01T00:01:00Z",
         after(60),
     )
-    assert because(an_attempt("requested")) == ("the launcher is getting an instance for it", None)
     assert because(an_attempt("booting")) == ("instance i-1 is booting", after(100))
     assert because(replace(an_attempt("booting"), heartbeat_at=after(0))) == (None, None)
     assert because(an_attempt("running")) == (None, None)
+
+
+DUE = (
+    (0, "0 s"),
+    (12.9, "12 s"),
+    (60, "1 min 0 s"),
+    (3599, "59 min 59 s"),
+    (3600, "1 h 0 min"),
+    (90_000, "1 d 1 h"),
+)
+
+
+@pytest.mark.parametrize("state", ["scheduled", "requested"])
+@pytest.mark.parametrize(("seconds", "ago"), DUE)
+def test_what_is_due_says_since_when_and_no_more_than_is_known(
+    state: State, seconds: float, ago: str
+) -> None:
+    attempt, now = an_attempt(state, due_at=after(100)), after(100 + seconds)
+    assert render.phase(a_job(), attempt, now) == "launching"
+    because = f"due {ago} ago; no launch reported yet"
+    assert render.waiting(a_job(), attempt, now) == (because, None)
+
+
+def test_an_attempt_is_launching_from_the_moment_at_which_it_is_due() -> None:
+    attempt = an_attempt("scheduled", due_at=after(100))
+    assert render.phase(a_job(), attempt, after(99.9)) == "scheduled"
+    assert render.phase(a_job(), attempt, after(100)) == "launching"
+    shown = render.detailed(a_job(), [attempt], after(103), RULES)["attempts"][0]
+    assert shown["phase"] == "launching"
+    assert shown["phases"] == [
+        {"phase": "scheduled", "entered_at": after(0), "seconds": 100.0},
+        {"phase": "launching", "entered_at": after(100), "seconds": 3.0},
+    ]
+
+
+def test_an_attempt_of_an_earlier_release_is_launching_from_when_the_api_was_told() -> None:
+    attempt = an_attempt("requested", entered={"scheduled": after(0), "requested": after(7)})
+    phases = render.detailed(a_job(), [attempt], after(9), RULES)["attempts"][0]["phases"]
+    assert [(each["phase"], each["seconds"]) for each in phases] == [
+        ("scheduled", 7.0),
+        ("launching", 2.0),
+    ]
+
+
+def test_what_ended_or_was_launched_before_it_was_due_was_never_launching() -> None:
+    story = Story(a_job(), an_attempt("scheduled", due_at=after(100)))
+    story.cancel(after(5))
+    assert [each["phase"] for each in shown(story, 500)["attempts"][0]["phases"]] == ["scheduled"]
+    early = Story(a_job(), an_attempt("scheduled", due_at=after(100)))
+    early.hear(launched(at=after(99)), after(101))
+    phases = shown(early, 500)["attempts"][0]["phases"]
+    assert [each["phase"] for each in phases] == ["scheduled", "booting"]
 
 
 def test_a_delay_and_a_notice_say_why_they_wait() -> None:
@@ -177,7 +230,8 @@ def test_how_long_each_phase_took_adds_up() -> None:
     story.report(phase="pulling", now=after(12.5))
     story.report(phase="running", now=after(20))
     assert shown(story, 23.25)["attempts"][0]["phases"] == [
-        {"phase": "scheduled", "entered_at": after(0), "seconds": 10.0},
+        {"phase": "scheduled", "entered_at": after(0), "seconds": 0.0},
+        {"phase": "launching", "entered_at": after(0), "seconds": 10.0},
         {"phase": "booting", "entered_at": after(10), "seconds": 2.5},
         {"phase": "pulling", "entered_at": after(12.5), "seconds": 7.5},
         {"phase": "running", "entered_at": after(20), "seconds": 3.25},
@@ -196,7 +250,7 @@ def test_a_cloud_whose_clock_runs_ahead_makes_no_negative_time() -> None:
     story.claim(now=after(2))
     story.report(phase="pulling", now=after(3))
     phases = shown(story, 4)["attempts"][0]["phases"]
-    assert [each["seconds"] for each in phases] == [100.0, 0.0, 1.0]
+    assert [each["seconds"] for each in phases] == [0.0, 100.0, 0.0, 1.0]
 
 
 def test_moments_are_written_in_utc_with_a_z() -> None:
@@ -207,7 +261,7 @@ def test_moments_are_written_in_utc_with_a_z() -> None:
 @pytest.mark.parametrize("hours", [0, 5])
 def test_a_moment_of_another_zone_is_the_same_moment(hours: int) -> None:
     job = a_job(scheduled_for=after(0) + timedelta(hours=hours))
-    assert render.listed(job, an_attempt())["scheduled_for"] == after(hours * 3600)
+    assert render.listed(job, an_attempt(), after(0))["scheduled_for"] == after(hours * 3600)
 
 
 def test_a_job_shows_its_cost_the_wasted_part_and_what_on_demand_would_have_cost() -> None:

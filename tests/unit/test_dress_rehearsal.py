@@ -138,7 +138,7 @@ def test_an_event_that_names_no_instance_gets_its_attempts() -> None:
                 hourly_price_usd=0.03,
                 launched_at=START,
                 dies_by=START,
-                told=1,
+                launch_sequence=1,
             ),
         ),
         Told(

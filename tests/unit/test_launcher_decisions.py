@@ -256,7 +256,7 @@ def test_an_instance_is_told_wanted_or_not_alive_or_not(
     assert verdict.launch.settled_at == NOW
     (event,) = verdict.events
     assert isinstance(event, InstanceLaunched)
-    assert event.told == 41
+    assert event.launch_sequence == 41
     assert event.dies_by == NOW + seconds(3600)
 
 
@@ -358,7 +358,7 @@ def test_a_delay_is_told_when_the_reason_changes_and_else_once_a_minute() -> Non
 
 def test_the_watermark_stays_behind_the_oldest_open_call_and_the_clock_by_its_margin() -> None:
     idle = decisions.decide_watermark(9, None, NOW, 60)
-    assert (idle.before, idle.told) == (NOW - seconds(60), 9)
+    assert (idle.before, idle.launch_sequence) == (NOW - seconds(60), 9)
     open_since = NOW - seconds(300)
     assert decisions.decide_watermark(9, open_since, NOW, 60).before == open_since - seconds(60)
     ahead = decisions.decide_watermark(9, NOW + seconds(5), NOW, 60)

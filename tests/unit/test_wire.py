@@ -1,94 +1,222 @@
-"""The envelope: what is written is read again, and what cannot be read says why."""
+"""Batches of CloudEvents: what is written is read again, and what cannot be read says why."""
 
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import msgspec
 import pytest
 
-from shared import wire
-from shared.events import JobCancelled, JobFinished
+from shared import messaging, wire
+from shared.events import InstanceTerminated, JobCancelled, JobFinished
 from shared.wire import Undecodable
+from tests.messages import SOURCE, TRACE, wrapped
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 EVENT = JobCancelled(job_id=7, attempt=2)
+NAME = "JobCancelled"
+ID = "3f2b7c9e-8a55-4d0e-9a53-3b1f3d3c0a11"
 
 
-def sealed(**changed: object) -> bytes:
-    """A readable envelope's JSON, with some fields changed (None: left out)."""
+def element(**changed: object) -> dict[str, object]:
+    """A readable CloudEvent, with some attributes changed (None: left out)."""
     whole: dict[str, object] = {
-        "id": "3f2b7c9e-8a55-4d0e-9a53-3b1f3d3c0a11",
-        "name": "JobCancelled",
+        "specversion": "1.0",
+        "id": ID,
+        "source": SOURCE,
+        "type": NAME,
+        "time": "2026-01-02T03:04:05Z",
+        "traceparent": f"00-{TRACE}-3f2b7c9e8a554d0e-01",
+        "data": {"job_id": 7, "attempt": 2},
+    } | changed
+    return {key: value for key, value in whole.items() if value is not None}
+
+
+def batch(*elements: object) -> bytes:
+    return msgspec.json.encode(elements)
+
+
+def old(**changed: object) -> bytes:
+    """The single envelope that the last release wrote."""
+    whole: dict[str, object] = {
+        "id": ID,
+        "name": NAME,
         "at": "2026-01-02T03:04:05Z",
-        "trace": "t",
+        "trace": "0af76519-16cd-43dd-8448-eb211c80319c",
         "body": {"job_id": 7, "attempt": 2},
+        "version": 1,
     } | changed
     return msgspec.json.encode({key: value for key, value in whole.items() if value is not None})
 
 
 def test_what_is_written_is_read_again() -> None:
-    envelope = wire.wrap(EVENT, at=AT, trace="t", cause=wire.new_id())
-    assert wire.decode(wire.encode(envelope)) == envelope
+    cause = wrapped(EVENT)
+    envelopes = [
+        wire.wrap(EVENT, source=SOURCE, at=AT, trace=TRACE, cause=cause.id) for _ in range(3)
+    ]
+    assert wire.decode(NAME, wire.encode(envelopes)) == wire.Batch(envelopes)
 
 
-def test_a_moment_keeps_its_microseconds_and_is_told_in_utc() -> None:
-    envelope = wire.wrap(EVENT, at=AT, trace="t")
-    assert b'"at":"2026-01-02T03:04:05.678901Z"' in wire.encode(envelope)
-    elsewhere = AT.astimezone(timezone(timedelta(hours=5, minutes=30)))
-    assert wire.decode(sealed(at=elsewhere)).at == AT
+def test_each_element_is_a_cloud_event() -> None:
+    cause = wrapped(EVENT)
+    envelope = wire.wrap(EVENT, source=SOURCE, at=AT, trace=TRACE, cause=cause.id)
+    [shown] = msgspec.json.decode(wire.encode([envelope]))
+    assert shown == {
+        "specversion": "1.0",
+        "id": str(envelope.id),
+        "source": SOURCE,
+        "type": NAME,
+        "subject": "7",
+        "time": "2026-01-02T03:04:05.678901Z",
+        "data": {"job_id": 7, "attempt": 2},
+        "traceparent": f"00-{TRACE}-{envelope.id.hex[:16]}-01",
+        "causationid": str(cause.id),
+    }
 
 
-def test_an_envelope_bears_the_name_of_its_event_and_an_id_of_its_own() -> None:
-    first, second = (wire.wrap(EVENT, at=AT, trace="t") for _ in range(2))
-    assert first.name == "JobCancelled"
+def test_what_is_not_known_is_left_out() -> None:
+    orphan = InstanceTerminated(
+        instance_id="i-1", terminated_at=AT, cause="orphan", spot_interrupted=False,
+        billed_seconds=1, cost_usd=None,
+    )  # fmt: skip
+    [shown] = msgspec.json.decode(wire.encode([wrapped(orphan)]))
+    assert not shown.keys() & {"subject", "causationid"}
+
+
+def test_moments_are_in_utc_whatever_they_were() -> None:
+    elsewhere = AT.astimezone(timezone(timedelta(hours=5, minutes=30))).isoformat()
+    [read] = wire.decode(NAME, batch(element(time=elsewhere))).envelopes
+    assert read.at == AT
+
+
+def test_each_event_has_an_id_of_its_own() -> None:
+    first, second = wrapped(EVENT), wrapped(EVENT)
     assert first.id != second.id
-    uuid.UUID(first.id)
 
 
-def test_unknown_fields_are_ignored_in_the_envelope_and_in_the_body() -> None:
-    body = {"job_id": 7, "attempt": 2, "colour": "red"}
-    assert wire.decode(sealed(body=body, weather={"wind": [1, 2]})).body == EVENT
+def test_a_trace_is_the_same_however_a_row_of_an_earlier_release_spells_it() -> None:
+    spelled = str(uuid.UUID(TRACE))
+    assert wrapped(EVENT, trace=spelled).trace == wrapped(EVENT, trace=TRACE).trace == TRACE
+    assert len(wire.new_trace()) == 32
+
+
+def test_unknown_fields_are_ignored_beside_the_data_and_in_it() -> None:
+    data = {"job_id": 7, "attempt": 2, "colour": "red"}
+    [read] = wire.decode(NAME, batch(element(data=data, weather={"wind": [1, 2]}))).envelopes
+    assert read.body == EVENT
 
 
 def test_optional_fields_may_be_absent() -> None:
-    body = {"job_id": 7, "status": "DONE", "finished_at": "2026-01-02T03:04:05Z", "attempt": 1}
-    read = wire.decode(sealed(name="JobFinished", body=body))
-    assert read.body == JobFinished(
-        job_id=7, status="DONE", finished_at=AT.replace(microsecond=0), attempt=1
-    )
-    assert (read.cause, read.version) == (None, 1)
+    data = {"job_id": 7, "status": "DONE", "finished_at": "2026-01-02T03:04:05Z", "attempt": 1}
+    raw = batch(element(type="JobFinished", data=data))
+    [read] = wire.decode("JobFinished", raw).envelopes
+    at = AT.replace(microsecond=0)
+    assert read.body == JobFinished(job_id=7, status="DONE", finished_at=at, attempt=1)
+    assert (read.cause, read.subject) == (None, None)
 
 
-def test_an_id_is_read_in_one_spelling() -> None:
+def test_an_id_is_the_same_in_every_spelling() -> None:
     spelled = "3F2B7C9E8A554D0E9A533B1F3D3C0A11"
-    assert wire.decode(sealed(id=spelled)).id == "3f2b7c9e-8a55-4d0e-9a53-3b1f3d3c0a11"
+    [read] = wire.decode(NAME, batch(element(id=spelled))).envelopes
+    assert read.id == uuid.UUID(ID)
 
 
-@pytest.mark.parametrize(
-    ("raw", "why"),
-    [
-        (b"", "not an event envelope"),
-        (b"\xff\xfe", "not an event envelope"),
-        (b"[]", "not an event envelope"),
-        (b"null", "not an event envelope"),
-        (sealed(id="no uuid"), "not an event envelope"),
-        (sealed(id=None), "missing required field `id`"),
-        (sealed(body=None), "missing required field `body`"),
-        (sealed(at="yesterday"), "not an event envelope"),
-        (sealed(at="2026-01-02T03:04:05"), "not an event envelope"),
-        (sealed(name="JobEaten"), "no event is named 'JobEaten'"),
-        (sealed(name="Event"), "no event is named 'Event'"),
-        (sealed(version=2), "has version 2, known is 1"),
-        (sealed(version="1"), "not an event envelope"),
-        (sealed(body={"job_id": 7}), "JobCancelled: .*missing required field `attempt`"),
-        (sealed(body={"job_id": "7", "attempt": 1}), "JobCancelled: Expected `int`"),
-        (b'{"body":' + b"[" * 100_000, "not an event envelope"),
-        (
-            sealed().replace(b"{", b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b",", 1),
-            "not an event envelope",
-        ),
-    ],
-)
-def test_what_cannot_be_read_says_why(raw: bytes, why: str) -> None:
+WHOLE: dict[str, tuple[str, bytes, str]] = {
+    "nothing": (NAME, b"", "not a batch of events"),
+    "no UTF-8": (NAME, b"\xff\xfe", "not a batch of events"),
+    "no array": (NAME, b"null", "not a batch of events"),
+    "nested without end": (NAME, b'[{"data":' + b"[" * 100_000, "not a batch of events"),
+    "an unknown name": (
+        "JobEaten",
+        batch(element(type="JobEaten")),
+        "no event is named 'JobEaten'",
+    ),
+    "no event's name": ("Event", batch(element(type="Event")), "no event is named 'Event'"),
+    "an old one of no name": ("JobEaten", old(name="JobEaten"), "no event is named 'JobEaten'"),
+    "an old one of another name": ("JobStarted", old(), "its name is 'JobCancelled'"),
+    "an old one that does not fit": (NAME, old(body={"job_id": 7}), "missing required field"),
+    "an old one of another version": (NAME, old(version=2), "not an event envelope"),
+}
+
+
+@pytest.mark.parametrize("what", WHOLE)
+def test_what_cannot_be_read_at_all_says_why(what: str) -> None:
+    name, raw, why = WHOLE[what]
     with pytest.raises(Undecodable, match=why):
-        wire.decode(raw)
+        wire.decode(name, raw)
+
+
+PARTS: dict[str, tuple[object, str]] = {
+    "no uuid": (element(id="no uuid"), "Invalid UUID"),
+    "no id": (element(id=None), "missing required field `id`"),
+    "no data": (element(data=None), "missing required field `data`"),
+    "no time": (element(time="yesterday"), "Invalid RFC3339"),
+    "a time without its offset": (element(time="2026-01-02T03:04:05"), "timezone"),
+    "another type": (element(type="JobEaten"), "its type is 'JobEaten'"),
+    "another version": (element(specversion="0.3"), "Invalid enum value '0.3'"),
+    "no source": (element(source=""), "length >= 1"),
+    "no trace": (element(traceparent="t"), "matching regex"),
+    "data that lacks a field": (element(data={"job_id": 7}), "missing required field `attempt`"),
+    "data of another type": (element(data={"job_id": "7", "attempt": 1}), "Expected `int`"),
+    "no object": (7, "Expected `object`"),
+}
+
+
+@pytest.mark.parametrize("what", PARTS)
+def test_an_element_that_cannot_be_read_is_told_apart_from_its_batch(what: str) -> None:
+    bad, why = PARTS[what]
+    good = wrapped(EVENT)
+    encoded: Any = msgspec.Raw(wire.encode([good])[1:-1])
+    read = wire.decode(NAME, batch(encoded, bad, encoded))
+    assert read.envelopes == [good, good]
+    [unreadable] = read.unreadable
+    assert why in unreadable.reason
+    assert unreadable.reason.startswith(NAME)
+    assert msgspec.json.decode(unreadable.raw) == bad
+    known = isinstance(bad, dict) and bad.get("id") == ID
+    assert unreadable.event_id == (uuid.UUID(ID) if known else None)
+
+
+def test_one_is_read_where_one_is_expected() -> None:
+    first, second = wrapped(EVENT), wrapped(EVENT)
+    assert wire.decode_one(NAME, wire.encode([first])) == first
+    for raw in (wire.encode([first, second]), batch(element(id="no uuid"))):
+        with pytest.raises(Undecodable, match=NAME):
+            wire.decode_one(NAME, raw)
+
+
+def test_what_the_last_release_left_is_read() -> None:
+    cause = "9d6c1f0e-1c07-4c3e-8a39-5d0c3f9b7a10"
+    [read] = wire.decode(NAME, old(cause=cause)).envelopes
+    assert (read.id, read.body, read.cause) == (uuid.UUID(ID), EVENT, uuid.UUID(cause))
+    assert (read.trace, read.subject, read.name) == (TRACE, "7", NAME)
+    assert wire.decode_one(NAME, wire.encode([read])) == read, "it can be parked as any other"
+
+
+def test_a_batch_holds_one_name_and_so_many_events() -> None:
+    finished = JobFinished(job_id=7, status="DONE", finished_at=AT, attempt=1)
+    envelopes = [wrapped(EVENT if number % 2 else finished) for number in range(1010)]
+    messages = messaging.pack(envelopes)
+    read = [
+        each for message in messages for each in wire.decode(message.name, message.body).envelopes
+    ]
+    assert sorted(each.id for each in read) == sorted(each.id for each in envelopes)
+    sizes = [len(wire.decode(each.name, each.body).envelopes) for each in messages]
+    assert sorted(sizes) == sorted([250, 250, 5] * 2)
+    assert len({each.id for each in messages}) == len(messages)
+
+
+def test_a_batch_is_split_where_its_bytes_are_too_many() -> None:
+    long = JobFinished(
+        job_id=7, status="FAILED", finished_at=AT, attempt=1,
+        error_message="x" * (messaging.PACK_BYTES // 3),
+    )  # fmt: skip
+    messages = messaging.pack([wrapped(long) for _ in range(5)])
+    assert all(len(each.body) <= messaging.PACK_BYTES for each in messages)
+    assert sum(len(wire.decode(each.name, each.body).envelopes) for each in messages) == 5
+    huge = msgspec.structs.replace(long, error_message="x" * (2 * messaging.PACK_BYTES))
+    assert len(messaging.pack([wrapped(huge), wrapped(huge)])) == 2
+
+
+def test_nothing_is_no_message() -> None:
+    assert messaging.pack([]) == []

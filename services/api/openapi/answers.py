@@ -35,7 +35,8 @@ OF_A_JOB = {
     "secrets": "As given.",
     "registry_auth": "As given.",
     "status": "DONE, FAILED and CANCELLED are final.",
-    "phase": "Where its current attempt is; of a job that is over, its status in small letters.",
+    "phase": "Where its current attempt is (launching: due, with no launch reported yet); of a job "
+    "that is over, its status in small letters.",
     "waiting_because": "What it waits for, in plain words.",
     "waiting_until": "When that is looked at next.",
     "attempt": "The number of its current attempt.",

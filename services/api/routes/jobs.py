@@ -20,7 +20,7 @@ from services.api.routes.answers import answer, job_id_of, raw_answer
 from services.api.routes.bodies import Bodies
 from services.api.store import listing
 from shared.db import Database
-from shared.wire import new_id
+from shared.wire import new_trace
 
 STATUSES = ("SCHEDULED", "RUNNING", *sorted(TERMINAL))
 MAX_ORDERS = 1000
@@ -48,7 +48,7 @@ class JobRoutes:
     async def _schedule(self, request: Request, raw: bytes) -> Response:
         body = read_json(raw)
         key = request.headers.get("idempotency-key")
-        trace = new_id()
+        trace = new_trace()
         if isinstance(body, list):
             return await self._schedule_many(body, key, trace)
         if key is None:
@@ -96,7 +96,9 @@ class JobRoutes:
             query = [(k, v) for k, v in request.query_params.multi_items() if k != "cursor"]
             query.append(("cursor", str(page[-1].id)))
             headers["Link"] = f'</list?{urlencode(query)}>; rel="next"'
-        return answer([render.listed(each, each) for each in page], headers=headers)
+        now = self.db.clock.now()
+        shown = [render.listed(each, each, now) for each in page]
+        return answer(shown, headers=headers)
 
     async def _stream(
         self, status: str | None, labels: dict[str, str] | None
@@ -115,7 +117,8 @@ class JobRoutes:
             if not page:
                 break
             before = page[-1].id
-            shown = (_encoder.encode(render.listed(each, each)) for each in page)
+            now = self.db.clock.now()
+            shown = (_encoder.encode(render.listed(each, each, now)) for each in page)
             yield opening + b",\n".join(shown)
             opening = b",\n"
         yield b"[]\n" if opening == b"[" else b"]\n"

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from services.api.model import TERMINAL, Attempt, Case, Job
 from services.api.sealing import Sealed
-from shared import wire
+from shared import messaging
 from shared.db import Connection, Transaction, json_text
 from shared.wire import Envelope
 
@@ -48,10 +48,9 @@ WITH new_jobs AS (
     SELECT job_id, 1, 'scheduled', due_at, entered::jsonb
     FROM unnest($1::bigint[], $7::timestamptz[], $12::text[]) AS new (job_id, due_at, entered)
 )
-INSERT INTO outbox (event_id, name, body, created_at)
-SELECT event_id, name, body, created_at
-FROM unnest($13::uuid[], $14::text[], $15::bytea[], $11::timestamptz[])
-    AS new (event_id, name, body, created_at)
+INSERT INTO outbox (batch_id, name, body, created_at)
+SELECT batch_id, name, body, $26
+FROM unnest($13::uuid[], $14::text[], $15::bytea[]) AS new (batch_id, name, body)
 """
 
 
@@ -59,7 +58,7 @@ async def accept_jobs(
     conn: Connection,
     jobs: Sequence[Job],
     attempts: Sequence[Attempt],
-    facts: Sequence[Envelope],
+    facts: Sequence[Envelope[Any]],
     secrets: Mapping[int, Sealed],
 ) -> None:
     """Insert new jobs, each with its first attempt and the fact that it is scheduled.
@@ -80,9 +79,7 @@ async def accept_jobs(
         [job.trace for job in jobs],
         [job.created_at for job in jobs],
         [json_text(attempt.entered) for attempt in attempts],
-        [fact.id for fact in facts],
-        [fact.name for fact in facts],
-        [wire.encode(fact) for fact in facts],
+        *messaging.columns(messaging.pack(facts)),
         [json_text(job.resources) for job in jobs],
         [job.capacity for job in jobs],
         [job.spot_wait_seconds for job in jobs],
@@ -93,6 +90,7 @@ async def accept_jobs(
         list(secrets),
         [each.key_id for each in secrets.values()],
         [each.content for each in secrets.values()],
+        jobs[0].created_at,
     )
 
 

@@ -7,7 +7,7 @@ from msgspec.structs import asdict
 
 from services.api.model import Attempt, Case, Job, Step
 from services.api.store.jobs import as_attempt, as_job
-from shared import wire
+from shared import messaging, wire
 from shared.db import Transaction
 from shared.wire import Envelope
 
@@ -42,9 +42,9 @@ WITH saved_jobs AS (
 ), wiped_secrets AS (
     DELETE FROM job_secrets WHERE job_id = ANY ($12::bigint[])
 )
-INSERT INTO outbox (event_id, name, body, created_at)
-SELECT event_id, name, body, $11
-FROM unnest($8::uuid[], $9::text[], $10::bytea[]) AS new (event_id, name, body)
+INSERT INTO outbox (batch_id, name, body, created_at)
+SELECT batch_id, name, body, $11
+FROM unnest($8::uuid[], $9::text[], $10::bytea[]) AS new (batch_id, name, body)
 """  # noqa: S608 - the names of our own fields
 
 
@@ -52,7 +52,7 @@ async def _save(
     tx: Transaction,
     jobs: Sequence[Job],
     attempts: Iterable[Attempt],
-    facts: Sequence[Envelope] = (),
+    facts: Sequence[Envelope[Any]] = (),
     wiped: Sequence[int] = (),
 ) -> None:
     await tx.conn.execute(
@@ -64,12 +64,12 @@ async def _save(
         [job.error_message for job in jobs],
         [job.finished_at for job in jobs],
         [_as_row(attempt) for attempt in attempts],
-        [fact.id for fact in facts],
-        [fact.name for fact in facts],
-        [wire.encode(fact) for fact in facts],
+        *messaging.columns(messaging.pack(facts)),
         tx.now,
         wiped,
     )
+    if facts:
+        tx.wakes.add(messaging.RELAY)
 
 
 def _as_row(attempt: Attempt) -> dict[str, Any]:
@@ -87,7 +87,9 @@ async def save_attempt(tx: Transaction, attempt: Attempt) -> None:
 
 async def save_and_tell(tx: Transaction, before: Job, step: Step) -> None:
     """Write a decision that a request or a sweep made, and its facts under the job's own trace."""
-    facts = [wire.wrap(event, at=tx.now, trace=before.trace) for event in step.events]
+    facts = [
+        wire.wrap(event, source=tx.source, at=tx.now, trace=before.trace) for event in step.events
+    ]
     jobs = [step.job] if step.job != before else []
     await _save(tx, jobs, step.attempts, facts, [step.job.id] if step.wipe_secrets else [])
 
@@ -118,11 +120,11 @@ class Book:
             self._wiped.add(step.job.id)
         self._cases[step.job.id] = case
 
-    async def save(self, tx: Transaction) -> None:
-        """Write what has changed; the facts are the caller's to tell."""
-        if self._jobs or self._attempts or self._wiped:
+    async def save(self, tx: Transaction, facts: Sequence[Envelope[Any]] = ()) -> None:
+        """Write what has changed, and *facts*, with one statement."""
+        if self._jobs or self._attempts or self._wiped or facts:
             jobs, attempts = list(self._jobs.values()), self._attempts.values()
-            await _save(tx, jobs, attempts, wiped=list(self._wiped))
+            await _save(tx, jobs, attempts, facts, list(self._wiped))
 
 
 # In the order of the ids, so that two batches never wait for each other.

@@ -7,10 +7,10 @@ from datetime import datetime
 import msgspec
 
 from services.reaper.model import TRANSITIONS, Gone, Recorded, Watched
-from shared.consumer import Told
 from shared.db import Transaction
 from shared.events import AttemptEnded, InstanceLaunched
 from shared.states import sources
+from shared.wire import Envelope
 
 # An instance that is there already was adopted as an orphan: it is being ended, and stays so.
 ADD_INSTANCES = """
@@ -26,16 +26,16 @@ ON CONFLICT DO NOTHING
 """
 
 
-async def add_instances(tx: Transaction, told: Sequence[Told[InstanceLaunched]]) -> None:
+async def add_instances(tx: Transaction, launched: Sequence[Envelope[InstanceLaunched]]) -> None:
     """Watch over these instances from now on."""
-    events = [each.event for each in told]
+    events = [each.body for each in launched]
     await tx.conn.execute(
         ADD_INSTANCES,
         [each.instance_id for each in events],
         [each.job_id for each in events],
         [each.attempt for each in events],
         [each.launch_token for each in events],
-        [each.trace for each in told],
+        [each.trace for each in launched],
         [each.market for each in events],
         [each.hourly_price_usd for each in events],
         [each.launched_at for each in events],

@@ -28,7 +28,7 @@ WHERE before IS NULL OR (before, told) < ($1::timestamptz, $2::bigint)
 
 async def raise_watermark(tx: Transaction, event: LaunchesReported) -> None:
     """Keep the watermark if it is the greatest so far."""
-    await tx.conn.execute(RAISE_WATERMARK, event.before, event.told)
+    await tx.conn.execute(RAISE_WATERMARK, event.before, event.launch_sequence)
 
 
 # Told numbers have no gaps, so the n-th beyond heard_through is heard_through + n for as long as

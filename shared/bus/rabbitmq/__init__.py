@@ -1,7 +1,7 @@
 """The bus on RabbitMQ, and what the migrating user declares for it.
 
 connection     one AMQP connection: opened when wanted, given up when in doubt
-publisher      batches with every confirm in flight
+publisher      messages, with all of their confirms in flight
 subscription   one queue's deliveries, acknowledged in batches
 bus            the three together, as the port wants them
 topology       exchange, queues, dead letters

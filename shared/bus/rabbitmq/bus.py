@@ -14,8 +14,10 @@ from shared.bus.rabbitmq.publisher import CONFIRM_SECONDS, Publisher
 from shared.bus.rabbitmq.subscription import Subscription, open_subscription
 from shared.bus.rabbitmq.topology import EXCHANGE
 
-PREFETCH = 200
-"""Deliveries on their way or being handled: two of the consumer's batches."""
+PREFETCH = 100
+"""Messages on their way to a reader or being handled by it. Each holds up to 250 events, 1 MiB at
+most: it bounds the reader's memory, and how many innocents share the death of one that kills.
+"""
 
 READY_SECONDS = 2.0
 
@@ -49,7 +51,7 @@ class RabbitMQBus:
         """Raises `BusUnavailable`: also where the queue is missing (has the migration run?)."""
         self._refuse_if_closed()
         consumed = self._subscriptions.setdefault(queue, [])
-        channel = await self._consuming.channel(confirms=False)
+        channel = await self._consuming.channel()
         subscription = await open_subscription(channel, queue, self._prefetch)
         consumed[:] = [each for each in consumed if each.alive] + [subscription]
         return subscription
@@ -71,7 +73,7 @@ class RabbitMQBus:
         for subscriptions in self._subscriptions.values():
             if not any(each.alive for each in subscriptions):
                 return False
-        channel = await self._consuming.channel(confirms=False)
+        channel = await self._consuming.channel()
         with unavailable("ready"):
             try:
                 for queue in self._subscriptions:

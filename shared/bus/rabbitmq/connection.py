@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import aio_pika
+from aio_pika.abc import AbstractChannel as PublishingChannel
+from aio_pika.abc import ConnectionParameter
+from aiormq import TransportFactory
 from aiormq.abc import AbstractChannel
-from aiormq.channel import Channel
-from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
+from aiormq.connection import TCPTransportFactory, TLSTransportFactory
 from aiormq.exceptions import AMQPError
 from yarl import URL
 
@@ -56,6 +58,11 @@ def unavailable(doing: str) -> Iterator[None]:
     # RuntimeError is what the library raises on a channel or connection that is closed already.
     except (AMQPError, OSError, RuntimeError, EOFError) as error:
         raise BusUnavailable(f"{doing}: {describe(error)}") from error
+    except Exception as error:
+        # And a bare Exception is how it ends a call whose connection died for no reason given.
+        if type(error) is not Exception:
+            raise
+        raise BusUnavailable(f"{doing}: the connection died") from error
 
 
 class _Transport(TransportFactory):
@@ -80,13 +87,21 @@ class _Transport(TransportFactory):
             self.writer.transport.abort()
 
 
+class _AMQP(aio_pika.Connection):
+    """aio-pika's connection, which hands a transport of ours on to aiormq's."""
+
+    PARAMETERS = (
+        *aio_pika.Connection.PARAMETERS,
+        ConnectionParameter(name="transport_factory", parser=lambda given: given, is_kwarg=True),
+    )
+
+
 class _Connection:
     """One connection, from opening to closing."""
 
     def __init__(self, url: URL) -> None:
         self._transport = _Transport()
-        self._amqp = aio_pika.Connection(url)
-        self._amqp.kwargs["transport_factory"] = self._transport
+        self._amqp = _AMQP(url, transport_factory=self._transport)
 
     async def open(self) -> None:
         try:
@@ -99,12 +114,9 @@ class _Connection:
     def is_open(self) -> bool:
         return self._amqp.connected.is_set() and not self._amqp.is_closed
 
-    async def channel(self, *, confirms: bool) -> Channel:
-        opened = self._amqp.channel(publisher_confirms=confirms, on_return_raises=confirms)
-        await opened.initialize(timeout=OPEN_SECONDS)
-        channel: AbstractChannel = await opened.get_underlay_channel()
-        if not isinstance(channel, Channel):  # pragma: no cover
-            raise TypeError(f"{type(channel)} is not the channel that aiormq makes")
+    async def channel(self, *, confirms: bool) -> PublishingChannel:
+        channel = self._amqp.channel(publisher_confirms=confirms, on_return_raises=confirms)
+        await channel.initialize()
         return channel
 
     async def is_blocked(self) -> bool:
@@ -141,8 +153,17 @@ class Link:
         self._opening = asyncio.Lock()
         self._leaving: set[asyncio.Future[None]] = set()
 
-    async def channel(self, *, confirms: bool) -> Channel:
+    async def channel(self) -> AbstractChannel:
         """A new channel, over a new connection where there is none. Raises `BusUnavailable`."""
+        channel = await self._channel(confirms=False)
+        with unavailable("connect"):
+            return await channel.get_underlay_channel()
+
+    async def publishing_channel(self) -> PublishingChannel:
+        """As `channel`, and its publishes wait for confirms and raise what is returned."""
+        return await self._channel(confirms=True)
+
+    async def _channel(self, *, confirms: bool) -> PublishingChannel:
         with unavailable("connect"):
             async with asyncio.timeout(OPEN_SECONDS):
                 async with self._opening:

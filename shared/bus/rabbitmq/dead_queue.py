@@ -15,14 +15,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from aiormq.abc import DeliveredMessage
-from aiormq.channel import Channel
+from aiormq.abc import AbstractChannel, DeliveredMessage
 
-from shared import wire
 from shared.bus.port import Message
 from shared.bus.rabbitmq.connection import Link, unavailable
-from shared.bus.rabbitmq.publisher import CONFIRM_SECONDS, EVENT_ID, Publisher
-from shared.bus.rabbitmq.subscription import event_id_of
+from shared.bus.rabbitmq.publisher import CONFIRM_SECONDS, Publisher
+from shared.bus.rabbitmq.subscription import id_of
 from shared.bus.rabbitmq.topology import dead_queue, redrive_exchange
 from shared.points import Points
 
@@ -45,7 +43,11 @@ class DeadQueue:
     """What is held of one dead queue. Made by `open_dead_queue`."""
 
     def __init__(
-        self, channel: Channel, publisher: Publisher, messages: Sequence[DeadMessage], left: int
+        self,
+        channel: AbstractChannel,
+        publisher: Publisher,
+        messages: Sequence[DeadMessage],
+        left: int,
     ) -> None:
         self.messages = tuple(messages)
         self.left = left
@@ -76,7 +78,7 @@ async def open_dead_queue(url: str, queue: str, limit: int) -> AsyncIterator[Dea
     """
     link = Link(url, "dead letters")
     try:
-        channel = await link.channel(confirms=False)
+        channel = await link.channel()
         messages, left = await _look(channel, dead_queue(queue), limit)
         names = {each.message.name for each in messages}
         publisher = Publisher(link, redrive_exchange(queue), names, CONFIRM_SECONDS)
@@ -88,7 +90,7 @@ async def open_dead_queue(url: str, queue: str, limit: int) -> AsyncIterator[Dea
         await link.close()
 
 
-async def _look(channel: Channel, queue: str, limit: int) -> tuple[list[DeadMessage], int]:
+async def _look(channel: AbstractChannel, queue: str, limit: int) -> tuple[list[DeadMessage], int]:
     found: list[DeadMessage] = []
     with unavailable(f"look into {queue}"):
         async with asyncio.timeout(LOOK_SECONDS):
@@ -108,7 +110,7 @@ def _dead_message(delivered: DeliveredMessage) -> DeadMessage:
     return DeadMessage(
         message=Message(
             name=_name(delivered, death),
-            event_id=event_id_of(headers.get(EVENT_ID), delivered.body),
+            id=id_of(delivered),
             body=delivered.body,
         ),
         reason=str(death.get("reason", "unknown")),
@@ -129,7 +131,4 @@ def _name(delivered: DeliveredMessage, death: dict[str, Any]) -> str:
     keys = death.get("routing-keys")
     if isinstance(keys, list) and keys:
         return str(keys[0])
-    try:
-        return wire.decode(delivered.body).name
-    except wire.Undecodable:
-        return delivered.routing_key or ""
+    return delivered.routing_key or ""

@@ -1,43 +1,25 @@
-"""Publishing in batches: one write for all of a batch, and all of its confirms in flight.
+"""Publishing with aio-pika's own publisher: all of a call's confirms in flight together.
 
-aio-pika's own `publish` makes a task, a timer and a write of each message: 130 µs of this process'
-time on the machine of docs/performance.md. Here the frames of a batch are marshalled into one write
-on aiormq's channel, as its `basic_publish` would make them one by one: 50 µs. That leans on the
-channel's bookkeeping (`delivery_tag`, `confirmations`), so aiormq is pinned exactly and the
-contract suite runs over it.
+A publish is one task, one write and one timer a message: nothing beside the up to 250 events that
+the message carries.
 """
 
 import asyncio
-import itertools
-import uuid
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
-from aiormq import spec
-from aiormq.abc import ChannelFrame
-from aiormq.channel import Channel
-from pamqp.body import ContentBody
-from pamqp.header import ContentHeader
+import aio_pika
+from aio_pika.abc import AbstractChannel
 
 from shared.bus.port import BusUnavailable, Message
 from shared.bus.rabbitmq.connection import Link, unavailable
 
 CONFIRM_SECONDS = 15.0
-"""A batch that is not confirmed by then is not known; within the relay's own bound."""
+"""What is not confirmed by then is not known; within the relay's own bound."""
 
 DRAIN_SECONDS = 3.0
 """How long `close` waits for confirms under way."""
 
-WRITE = 100
-"""Messages in one write: heartbeats must get in between."""
-
-EVENT_ID = "event_id"
-"""The header with the event's id. The property `message_id` is fresh for each publish: two in
-flight with the same one would lose a return.
-"""
-
-_PERSISTENT = 2
-_CONTENT_TYPE = "application/json"
+CONTENT_TYPE = "application/cloudevents-batch+json"
 
 
 class Publisher:
@@ -50,11 +32,9 @@ class Publisher:
         self._exchange = exchange
         self._bound = frozenset(bound)
         self._confirm_seconds = confirm_seconds
-        self._channel: Channel | None = None
+        self._channel: AbstractChannel | None = None
         self._opening = asyncio.Lock()
-        self._unconfirmed: set[asyncio.Future[Any]] = set()
-        self._nonce = uuid.uuid4().hex
-        self._numbers = itertools.count()
+        self._under_way: dict[str, asyncio.Task[None]] = {}
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Publish, and return when each is confirmed. Raises `BusUnavailable`.
@@ -65,12 +45,13 @@ class Publisher:
         channel = await self._open()
         if await self._link.is_blocked():
             raise BusUnavailable("publish: the broker takes no messages now (memory or disk alarm)")
-        confirmations: list[asyncio.Future[Any]] = []
+        sending = [self._begin(channel, message) for message in messages]
         try:
             with unavailable(f"publish {len(messages)} messages"):
                 async with asyncio.timeout(self._confirm_seconds):
-                    await self._send(channel, messages, confirmations)
-                    await _confirmed(confirmations)
+                    # A task group would take the CancelledError of a connection that has died for
+                    # a task's own end, and what was never confirmed for published.
+                    await asyncio.gather(*sending)
         except BaseException:
             # A broker with an alarm reads on when that is over. Otherwise nobody knows what this
             # connection still carries, or whether it lives.
@@ -78,7 +59,9 @@ class Publisher:
                 self._abandon(channel)
             raise
         finally:
-            self._unconfirmed.difference_update(confirmations)
+            for task in sending:
+                task.cancel()
+            await asyncio.gather(*sending, return_exceptions=True)
 
     async def ready(self) -> bool:
         """Whether a publish would be taken now. Raises `BusUnavailable` without a connection."""
@@ -87,74 +70,48 @@ class Publisher:
 
     async def close(self) -> None:
         """Let what is under way be confirmed, then close."""
-        if self._unconfirmed:
-            await asyncio.wait(self._unconfirmed, timeout=DRAIN_SECONDS)
+        if self._under_way:
+            await asyncio.wait(self._under_way.values(), timeout=DRAIN_SECONDS)
         await self._link.close()
 
-    async def _open(self) -> Channel:
+    async def _open(self) -> AbstractChannel:
         async with self._opening:
             if self._channel is None or self._channel.is_closed:
-                self._channel = await self._link.channel(confirms=True)
+                self._channel = await self._link.publishing_channel()
             return self._channel
 
-    def _abandon(self, channel: Channel) -> None:
+    def _abandon(self, channel: AbstractChannel) -> None:
         if self._channel is channel:
             self._channel = None
             self._link.drop()
 
-    async def _send(
-        self,
-        channel: Channel,
-        messages: Sequence[Message],
-        confirmations: "list[asyncio.Future[Any]]",
-    ) -> None:
-        """Write all of *messages*; what the broker will say of each goes to *confirmations*."""
-        for start in range(0, len(messages), WRITE):
-            frames: list[Any] = []
-            async with channel.lock:  # numbers are drawn and written in the same order
-                for message in messages[start : start + WRITE]:
-                    message_id = f"{self._nonce}-{next(self._numbers)}"
-                    confirmation = _expect(channel, message_id)
-                    confirmations.append(confirmation)
-                    self._unconfirmed.add(confirmation)
-                    frames += self._frames(channel, message, message_id)
-                await channel.write_queue.put(
-                    ChannelFrame.marshall(channel_number=channel.number, frames=frames)
-                )
+    def _begin(self, channel: AbstractChannel, message: Message) -> "asyncio.Task[None]":
+        # A return names nothing but the `message_id`: of two with one id in flight the library
+        # would call the first confirmed.
+        earlier = self._under_way.get(message.id)
+        task = asyncio.create_task(self._send(channel, message, earlier))
+        self._under_way[message.id] = task
+        task.add_done_callback(lambda _: self._forget(message.id, task))
+        return task
 
-    def _frames(self, channel: Channel, message: Message, message_id: str) -> Iterator[Any]:
-        yield spec.Basic.Publish(
-            exchange=self._exchange,
-            routing_key=message.name,
+    def _forget(self, message_id: str, task: "asyncio.Task[None]") -> None:
+        if self._under_way.get(message_id) is task:
+            del self._under_way[message_id]
+
+    async def _send(
+        self, channel: AbstractChannel, message: Message, earlier: "asyncio.Task[None] | None"
+    ) -> None:
+        if earlier is not None:
+            await asyncio.wait({earlier})
+        exchange = await channel.get_exchange(self._exchange, ensure=False)
+        await exchange.publish(
+            aio_pika.Message(
+                message.body,
+                content_type=CONTENT_TYPE,
+                delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+                message_id=message.id,
+                type=message.name,
+            ),
+            message.name,
             mandatory=message.name in self._bound,
         )
-        properties = spec.Basic.Properties(
-            content_type=_CONTENT_TYPE,
-            delivery_mode=_PERSISTENT,
-            headers={EVENT_ID: message.event_id},
-            message_id=message_id,
-        )
-        yield ContentHeader(properties=properties, body_size=len(message.body))
-        size = channel.max_content_size
-        for start in range(0, len(message.body), size):
-            yield ContentBody(message.body[start : start + size])
-
-
-def _expect(channel: Channel, message_id: str) -> "asyncio.Future[Any]":
-    """The channel's next number, and what will be said of it; a return names the message only."""
-    channel.delivery_tag += 1
-    confirmation = channel.create_future()
-    channel.confirmations[channel.delivery_tag] = confirmation
-    known = channel.message_id_delivery_tag
-    known[message_id] = channel.delivery_tag
-    confirmation.add_done_callback(lambda _: known.pop(message_id, None))
-    return confirmation
-
-
-async def _confirmed(confirmations: "Collection[asyncio.Future[Any]]") -> None:
-    """Return when each is confirmed; raise what was said of the first that is not."""
-    if not confirmations:
-        return
-    done, _ = await asyncio.wait(confirmations, return_when=asyncio.FIRST_EXCEPTION)
-    for confirmation in done:
-        confirmation.result()

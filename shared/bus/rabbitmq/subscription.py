@@ -13,20 +13,23 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aiormq.abc import DeliveredMessage
-from aiormq.channel import Channel
+from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from shared.bus.port import BusUnavailable, Message
 from shared.bus.rabbitmq.connection import unavailable
-from shared.bus.rabbitmq.publisher import EVENT_ID
 
 CLOSE_SECONDS = 3.0
 CONSUME_SECONDS = 10.0
 
+_ALL = 0
+"""As a delivery tag: all that this channel has not settled."""
+
 SUSPECT = 3
 """A message that came back so often may be what ends its reader: it is handed out alone."""
 
-_NO_EVENT = uuid.NAMESPACE_OID
+_NO_ID = uuid.NAMESPACE_OID
+_OLD_ID = "event_id"
+"""The header that bore the id before messages were batches; a queue may hold some still."""
 
 
 class _Delivery:
@@ -35,15 +38,13 @@ class _Delivery:
     __slots__ = ("_settle", "message", "returned", "tag")
 
     def __init__(self, delivered: DeliveredMessage, settle: "Callable[[int], None]") -> None:
-        headers: dict[str, Any] = delivered.header.properties.headers or {}
-        body = delivered.body
         self.message = Message(
             # Both go into columns of Postgres, whoever wrote the message.
             name=(delivered.routing_key or "").replace("\0", "\N{REPLACEMENT CHARACTER}"),
-            event_id=event_id_of(headers.get(EVENT_ID), body),
-            body=body,
+            id=id_of(delivered),
+            body=delivered.body,
         )
-        self.returned = int(headers.get("x-delivery-count", 0))
+        self.returned = _returned(delivered)
         self.tag = int(delivered.delivery_tag or 0)
         self._settle = settle
 
@@ -52,18 +53,34 @@ class _Delivery:
         self._settle(self.tag)
 
 
-def event_id_of(told: object, body: bytes) -> str:
-    """The event's id as its publisher told it, or one of the bytes, which a repeat has too."""
+def id_of(delivered: DeliveredMessage) -> str:
+    """The id that its publisher gave it, or one of the bytes, which a repeat has too."""
+    told = _headers(delivered).get(_OLD_ID) or delivered.header.properties.message_id
     try:
         return str(uuid.UUID(str(told)))
     except ValueError:
-        return str(uuid.uuid5(_NO_EVENT, body.hex()))
+        return str(uuid.uuid5(_NO_ID, delivered.body.hex()))
+
+
+def _returned(delivered: DeliveredMessage) -> int:
+    """What a quorum queue has counted (https://www.rabbitmq.com/docs/quorum-queues).
+
+    One each time that a channel or connection ended with the message in hand. Before RabbitMQ 4.3
+    a `basic.nack` counts as well (tried on 4.0), so that a reader which closed by the book looks
+    like one that died; since 4.3 it does not.
+    """
+    count = _headers(delivered).get("x-delivery-count")
+    return count if isinstance(count, int) else 0
+
+
+def _headers(delivered: DeliveredMessage) -> dict[str, Any]:
+    return delivered.header.properties.headers or {}
 
 
 class Subscription:
     """Deliveries from one queue. Made by `open_subscription`."""
 
-    def __init__(self, channel: Channel, queue: str) -> None:
+    def __init__(self, channel: AbstractChannel, queue: str) -> None:
         self._channel = channel
         self._queue = queue
         self._ready: deque[_Delivery] = deque()
@@ -71,6 +88,7 @@ class Subscription:
         self._unsettled: deque[int] = deque()  # in the order of delivery, which is that of the tags
         self._settled: set[int] = set()
         self._flushing: asyncio.Task[None] | None = None
+        self._consumer: str | None = None
         self._over: str | None = None
 
     async def start(self, prefetch: int) -> None:
@@ -83,7 +101,8 @@ class Subscription:
         with unavailable(f"consume from {self._queue}"):
             async with asyncio.timeout(CONSUME_SECONDS):
                 await channel.basic_qos(prefetch_count=prefetch)
-                await channel.basic_consume(self._queue, self._on_message)
+                consuming = await channel.basic_consume(self._queue, self._on_message)
+                self._consumer = consuming.consumer_tag
 
     @property
     def alive(self) -> bool:
@@ -124,7 +143,15 @@ class Subscription:
         with contextlib.suppress(BusUnavailable), unavailable("close"):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._flush()
+                await self._give_back()
                 await self._channel.close()
+
+    async def _give_back(self) -> None:
+        """Hand back what is left, said outright: see `_returned`."""
+        if self._consumer is None:
+            return
+        await self._channel.basic_cancel(self._consumer)  # or it would come straight back
+        await self._channel.basic_nack(_ALL, multiple=True, requeue=True, wait=False)
 
     async def _on_message(self, delivered: DeliveredMessage) -> None:
         delivery = _Delivery(delivered, self._settle)
@@ -176,7 +203,7 @@ class Subscription:
         return upto, singly
 
 
-async def open_subscription(channel: Channel, queue: str, prefetch: int) -> Subscription:
+async def open_subscription(channel: AbstractChannel, queue: str, prefetch: int) -> Subscription:
     """Consume from *queue*. Raises `BusUnavailable`: also if it is missing or not ours to read."""
     subscription = Subscription(channel, queue)
     try:

@@ -14,7 +14,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from aiormq.channel import Channel
+from aiormq.abc import AbstractChannel
 from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
 from pamqp.common import FieldTable
 
@@ -27,7 +27,9 @@ EXCHANGE = "docker-job"
 DEAD_EXCHANGE = "docker-job.dead"
 
 DELIVERY_LIMIT = 100
-"""Far above what restarts and dropped connections add up to. Said outright: since 4.0 it is 20."""
+"""Far above what restarts and dropped connections add up to, and above the few deaths in which a
+reader finds out which of its messages kills. Said outright: since 4.0 it is 20.
+"""
 
 _NEVER = 2**31 - 1
 DECLARE_SECONDS = 30.0
@@ -94,7 +96,7 @@ async def declare_topology(admin_url: str, topology: Topology) -> None:
     """Exchanges, queues, bindings. Raises `TopologyError`, `BusUnavailable`."""
     link = Link(admin_url, "migration")
     try:
-        channel = await link.channel(confirms=False)
+        channel = await link.channel()
         with unavailable("declare the topology"):
             async with asyncio.timeout(DECLARE_SECONDS):
                 await _declare(channel, topology)
@@ -102,7 +104,7 @@ async def declare_topology(admin_url: str, topology: Topology) -> None:
         await link.close()
 
 
-async def _declare(channel: Channel, topology: Topology) -> None:
+async def _declare(channel: AbstractChannel, topology: Topology) -> None:
     try:
         await channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)
         await channel.exchange_declare(DEAD_EXCHANGE, exchange_type="direct", durable=True)
@@ -122,7 +124,7 @@ async def _declare(channel: Channel, topology: Topology) -> None:
         raise TopologyError(f"the migrating user may not declare the topology: {error}") from error
 
 
-async def _declare_queue(channel: Channel, queue: str) -> None:
+async def _declare_queue(channel: AbstractChannel, queue: str) -> None:
     dead = dead_queue(queue)
     # People look into it and put back what they saw: that must not count towards a limit.
     unlimited: FieldTable = _QUORUM | {"x-delivery-limit": _NEVER}

@@ -1,0 +1,76 @@
+"""The single envelope of the release before batches: read for one release, never written.
+
+    {"id": "…", "name": "JobScheduled", "version": 1, "at": "…Z", "cause": "…", "trace": "…",
+    "body": {…}}
+
+An upgrade finds it in outboxes, in queues and in parked rows. Delete this file with the release
+after.
+"""
+
+import uuid
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from shared import events
+from shared.events import Event, Moment
+from shared.old_events import upgrade
+
+SOURCE = "/docker-job"
+"""Where such an event is from: its envelope does not say more."""
+
+
+class _Sealed(Struct, frozen=True, kw_only=True):
+    """As it stands there: the body is still bytes, since its type depends on the name."""
+
+    id: uuid.UUID
+    name: str
+    at: Moment
+    trace: str
+    body: msgspec.Raw
+    cause: uuid.UUID | None = None
+    version: Literal[1] = 1
+
+
+class OldEnvelope(Struct, frozen=True, kw_only=True):
+    """An event, and what its envelope said of it."""
+
+    id: uuid.UUID
+    name: str
+    at: Moment
+    trace: uuid.UUID
+    body: Event
+    cause: uuid.UUID | None
+    subject: str | None
+
+
+_decoder = msgspec.json.Decoder(_Sealed)
+_bodies = msgspec.json.Decoder(dict[str, Any])
+
+
+def decode(raw: bytes) -> OldEnvelope:
+    """Read it. Raises what msgspec does, and ValueError."""
+    sealed = _decoder.decode(raw)
+    kind = events.BY_NAME.get(sealed.name)
+    if kind is None:
+        raise ValueError(f"no event is named {sealed.name!r}")
+    body = msgspec.convert(upgrade(sealed.name, _bodies.decode(sealed.body)), kind)
+    job_id = getattr(body, "job_id", None)
+    return OldEnvelope(
+        id=sealed.id,
+        name=sealed.name,
+        at=sealed.at,
+        trace=_as_uuid(sealed.trace),
+        body=body,
+        cause=sealed.cause,
+        subject=None if job_id is None else str(job_id),
+    )
+
+
+def _as_uuid(trace: str) -> uuid.UUID:
+    """What it always was; whatever else stands there is no reason to lose the event."""
+    try:
+        return uuid.UUID(trace)
+    except ValueError:
+        return uuid.uuid5(uuid.NAMESPACE_OID, trace)

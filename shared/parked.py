@@ -1,0 +1,133 @@
+"""Parked events: rows of what could not be handled, which are tried again and dead in the end.
+
+`shared.inbox` writes and retries them; `shared.dead_letters` is for a person. The table is the same
+in each service's schema (`shared/sql`).
+"""
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+
+from shared import wire
+from shared.db import Connection, Transaction
+from shared.wire import Envelope
+
+PARK = """
+INSERT INTO parked (event_id, name, raw, state, tries, error, parked_at, due_at)
+SELECT event_id, name, raw, $4, 1, error, $6, $7
+FROM unnest($1::uuid[], $2::text[], $3::bytea[], $5::text[]) AS new (event_id, name, raw, error)
+ON CONFLICT DO NOTHING
+"""
+
+
+class Failed(Struct, frozen=True):
+    """What is to be parked: an event's id, its name, the bytes of a batch of it alone, and why."""
+
+    event_id: uuid.UUID
+    name: str
+    raw: bytes
+    error: str
+
+
+def failed(envelope: Envelope[Any], error: str) -> Failed:
+    """*envelope*, which could not be handled."""
+    return Failed(envelope.id, envelope.name, wire.encode([envelope]), error)
+
+
+async def park(tx: Transaction, what: Sequence[Failed], due_at: datetime) -> None:
+    """Keep events that are tried again at *due_at*."""
+    await _keep(tx, what, "waiting", due_at)
+
+
+async def bury(tx: Transaction, what: Sequence[Failed]) -> None:
+    """Keep what cannot be read, raw, as dead at once."""
+    await _keep(tx, what, "dead", tx.now)
+
+
+async def _keep(tx: Transaction, what: Sequence[Failed], state: str, due_at: datetime) -> None:
+    await tx.conn.execute(
+        PARK,
+        [each.event_id for each in what],
+        [_storable(each.name) for each in what],
+        [each.raw for each in what],
+        state,
+        [_storable(each.error) for each in what],
+        tx.now,
+        due_at,
+    )
+
+
+def _storable(text: str) -> str:
+    """*text* without what Postgres' text cannot hold; it may quote whatever somebody sent."""
+    return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+LEASE_PARKED = """
+UPDATE parked SET due_at = $2
+WHERE event_id = ANY (ARRAY(
+    SELECT event_id FROM parked WHERE state = 'waiting' AND due_at <= $1
+    ORDER BY due_at LIMIT $3
+    FOR UPDATE SKIP LOCKED))
+RETURNING event_id, name, raw, tries, unfinished
+"""
+
+
+class Parked(Struct, frozen=True):
+    """A parked event that is due; *unfinished* tries of it had no outcome."""
+
+    event_id: uuid.UUID
+    name: str
+    raw: bytes
+    tries: int
+    unfinished: int
+
+
+async def lease_parked(
+    conn: Connection, *, now: datetime, until: datetime, limit: int
+) -> list[Parked]:
+    """Take due parked events; one that is not settled by *until* becomes due again."""
+    rows = await conn.fetch(LEASE_PARKED, now, until, limit)
+    return [Parked(**dict(row)) for row in rows]
+
+
+BEGIN_TRY = "UPDATE parked SET unfinished = unfinished + 1 WHERE event_id = $1"
+
+
+async def begin_try(conn: Connection, event_id: uuid.UUID) -> None:
+    """Note that a try begins: should its reader die on it, this is what is left of it."""
+    await conn.execute(BEGIN_TRY, event_id)
+
+
+POSTPONE_PARKED = """
+UPDATE parked SET tries = tries + 1, unfinished = 0, error = $2, due_at = $3, state = $4
+WHERE event_id = $1
+"""
+
+
+async def postpone_parked(
+    tx: Transaction, event_id: uuid.UUID, error: str, due_at: datetime, *, dead: bool
+) -> None:
+    """It failed again: try later, or never again by itself."""
+    await tx.conn.execute(
+        POSTPONE_PARKED, event_id, _storable(error), due_at, "dead" if dead else "waiting"
+    )
+
+
+UNPARK = "DELETE FROM parked WHERE event_id = $1"
+
+
+async def unpark(tx: Transaction, event_id: uuid.UUID) -> None:
+    """It has taken effect."""
+    await tx.conn.execute(UNPARK, event_id)
+
+
+NEXT_PARKED = "SELECT min(due_at) FROM parked WHERE state = 'waiting'"
+
+
+async def next_parked(conn: Connection) -> datetime | None:
+    """When the next parked event is due, or None where nothing waits."""
+    due_at: datetime | None = await conn.fetchval(NEXT_PARKED)
+    return due_at

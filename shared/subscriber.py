@@ -1,0 +1,22 @@
+"""How a service reacts to events of one kind: a handler of batches, and whom its rows wake."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shared.db import Transaction
+from shared.wire import Envelope
+
+Handler = Callable[[Sequence[Envelope[Any]], Transaction], Awaitable[Sequence[Envelope[Any]]]]
+"""Events of one kind and the open transaction in, what follows from them out (`messaging.follow`).
+
+Called again for the same event only if its transaction was rolled back. No outside I/O.
+"""
+
+
+@dataclass(frozen=True)
+class Subscriber:
+    """A handler, and the sweeps of its own service that its rows may give work to."""
+
+    handler: Handler
+    wakes: tuple[str, ...] = ()

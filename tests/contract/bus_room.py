@@ -1,0 +1,16 @@
+"""What the bus contract suite gets of each adapter."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+from shared.bus.port import Bus, Subscription
+
+
+@dataclass(frozen=True)
+class BusRoom:
+    """An empty bus, and what only its adapter knows how to do to it."""
+
+    bus: Bus
+    mortal_reader: Callable[[str], AbstractAsyncContextManager[Subscription]]
+    """A reader of the queue, as in a process of its own, that dies at the end of the block."""
