@@ -36,16 +36,14 @@ ORDER BY j.status DESC, j.id DESC LIMIT $2
 """
 
 # Each filter is a list of ids, in order. A step looks in every one for its last id up to *upto*;
-# the lowest of them is *top*, as nothing above it is in all. Of the next *size* ids that the first
-# label has from there down it takes those that match; where many do, the next step takes more. So
-# there are never many more steps than the shortest list has ids, however long the others are.
+# the lowest of them is *top*, as nothing above it is in all. Of the next ids that the first label
+# has from there down it takes those that match. So there are never many more steps than the
+# shortest list has ids, however long the others are; 25 ids take about as long as to find *top*.
 _WALK = """
-WITH RECURSIVE walk (upto, size, found) AS (
-    SELECT $1::bigint - 1, 1, '{{}}'::bigint[]
+WITH RECURSIVE walk (upto, found) AS (
+    SELECT $1::bigint - 1, '{{}}'::bigint[]
     UNION ALL
-    SELECT block.low - 1,
-           CASE WHEN cardinality(block.found) * 8 >= size THEN least(size * 2, 64) ELSE 1 END,
-           block.found
+    SELECT block.low - 1, block.found
     FROM walk CROSS JOIN LATERAL (
         SELECT min(coalesce(last, 0)) AS id FROM ({lasts}) lists OFFSET 0) top
     CROSS JOIN LATERAL (
@@ -54,7 +52,7 @@ WITH RECURSIVE walk (upto, size, found) AS (
         FROM (SELECT job_id FROM job_labels
               WHERE (name, value) = (SELECT key, value FROM jsonb_each_text($3) LIMIT 1)
                   AND job_id <= top.id
-              ORDER BY job_id DESC LIMIT size) ids) block
+              ORDER BY job_id DESC LIMIT 25) ids) block
     WHERE top.id > 0
 )
 """
