@@ -335,10 +335,11 @@ async def _read(world: World, mode: str, sql: str, *args: Any) -> int:
     plan = await plan_of(world, sql, *args, mode=mode)
     scans = [node["Node Type"] for node in plan if "Scan" in node["Node Type"]]
     assert "Seq Scan" not in scans, (args, scans)
-    return max(
+    read: int = max(
         (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
         for node in plan
     )
+    return read
 
 
 async def test_all_jobs_are_streamed_a_page_in_memory_at_a_time(
