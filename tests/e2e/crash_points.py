@@ -45,7 +45,7 @@ def _points(path: Path, node: ast.AST) -> list[str]:
         case [
             ast.JoinedStr(
                 values=[
-                    ast.FormattedValue(value=ast.Attribute(attr="queue")),
+                    ast.FormattedValue(value=ast.Attribute(attr="service")),
                     ast.Constant(value=str(rest)),
                 ]
             )
