@@ -1,24 +1,22 @@
-"""The command: python -m bench [--only accept,due] [--quick] [--out FILE]."""
+"""The command: python -m bench [--only accept,due] [--runs N] [--quick] [--help]."""
 
 import argparse
 import asyncio
-import platform
+import contextlib
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
-import psutil
 import uvloop
 
-from bench import accept, due, life, reads, report, resting
-from bench.picture import lateness_svg
+from bench import accept, due, life, machine, peer, reads, resting
+from bench.baseline import Baseline, NoBaseline, checked_out, compile_all
+from bench.keep import Kept
 from bench.run import Run
 from bench.servers import Missing, open_servers
+from bench.system import OURS
 
 PARTS: Mapping[str, Callable[[Run], Awaitable[None]]] = {
     "accept": accept.measure,
@@ -27,86 +25,88 @@ PARTS: Mapping[str, Callable[[Run], Awaitable[None]]] = {
     "reads": reads.measure,
     "memory": resting.measure,
 }
-RESULTS = Path(__file__).parent / "results"
+RUNS = 5
+BASELINE = "252b588"
+"""The last commit at which a message was one event."""
+NO_BASELINE = "none"
 
 
-def _arguments() -> argparse.Namespace:
+def arguments_from(given: list[str]) -> argparse.Namespace:
+    """What *given* asks for; exits with what is wrong with it."""
     parser = argparse.ArgumentParser(prog="make bench", description="Measure, and say so.")
     names = ",".join(PARTS)
     parser.add_argument("--only", default=names, help=f"some of {names}")
-    parser.add_argument("--quick", action="store_true", help="small, for a look while working")
+    parser.add_argument("--runs", type=int, help=f"how often to measure all of it ({RUNS})")
+    parser.add_argument("--quick", action="store_true", help="small and once, while working")
+    parser.add_argument("--peer", choices=peer.NAMES, help="beside `due`: it needs Node and npm")
+    parser.add_argument(
+        "--baseline", help=f"the commit beside `life` ({BASELINE}), or {NO_BASELINE}"
+    )
     parser.add_argument("--out", type=Path, help="where the results go, a .json file")
-    arguments = parser.parse_args()
-    arguments.only = arguments.only.split(",")
-    if unknown := set(arguments.only) - set(PARTS):
+    arguments = parser.parse_args(given)
+    arguments.only = [name for name in PARTS if name in (only := arguments.only.split(","))]
+    if unknown := set(only) - set(PARTS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}: take some of {names}")
+    if arguments.runs is None:
+        arguments.runs = 1 if arguments.quick else RUNS
+    if arguments.runs < 1:
+        parser.error("--runs: one at least")
     return arguments
 
 
-async def _measure(only: list[str], *, quick: bool) -> Run:
+def _baseline(arguments: argparse.Namespace, stack: contextlib.AsyncExitStack) -> Baseline | None:
+    """The one that was asked for, or the usual one where it can be had. Raises `NoBaseline`."""
+    if "life" not in arguments.only or arguments.baseline == NO_BASELINE:
+        return None
+    try:
+        found = stack.enter_context(checked_out(arguments.baseline or BASELINE, OURS))
+    except NoBaseline as error:
+        if arguments.baseline:
+            raise
+        print(f"bench: no baseline: {error}", file=sys.stderr)
+        return None
+    if not found.same_packages:
+        print(f"bench: {found.commit} asks for other packages than these", file=sys.stderr)
+    return found
+
+
+async def _measure(arguments: argparse.Namespace, kept: Kept) -> None:
     measuring = asyncio.current_task()
     if measuring is not None:  # so that no server stays behind
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, measuring.cancel)
-    async with open_servers() as servers:
-        run = Run(servers, quick)
-        for name, measure in PARTS.items():
-            if name in only:
-                await measure(run)
-        return run
-
-
-def _machine() -> dict[str, object]:
-    return {
-        "processors": psutil.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "load_before": round(psutil.getloadavg()[0], 2),
-        "python": platform.python_version(),
-    }
-
-
-def _commit() -> str:
-    """What was measured, where this is a checkout."""
-    asked = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return asked.stdout.strip()
-
-
-def _keep(run: Run, out: Path, machine: dict[str, object], seconds: float) -> None:
-    kept = {
-        "at": datetime.now(UTC),
-        "commit": _commit(),
-        "quick": run.quick,
-        "seconds": round(seconds),
-        "machine": machine,
-        "servers": run.servers.versions,
-        "figures": report.as_json(run.figures),
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=1) + b"\n")
-    if run.lateness:
-        title = "Jobs due at one moment: which share the launcher had after how long"
-        out.with_suffix(".svg").write_text(lateness_svg(run.lateness, title), encoding="utf-8")
+    async with contextlib.AsyncExitStack() as stack:
+        compile_all(OURS)
+        baseline = _baseline(arguments, stack)
+        beside = None
+        if arguments.peer and "due" in arguments.only:
+            beside = await stack.enter_async_context(peer.installed(arguments.peer))
+        servers = await stack.enter_async_context(open_servers())
+        kept.versions |= servers.versions | (beside.versions if beside else {})
+        for number in range(1, arguments.runs + 1):
+            run = Run(servers, arguments.quick, number, baseline, beside)
+            load = machine.load()
+            for name in arguments.only:
+                await PARTS[name](run)
+            kept.add(run, load)  # so that a later run's failure takes nothing along
 
 
 def main() -> int:
     """Run, and return the exit status. A missed goal is no failure: the report says it."""
-    arguments = _arguments()
-    machine = _machine()
+    arguments = arguments_from(sys.argv[1:])
+    machine.warn_if_busy()
+    whole = len(arguments.only) == len(PARTS) and not arguments.quick
+    kept = Kept.begun(arguments.out, quick=arguments.quick, whole=whole)
     begun = time.monotonic()
     try:
-        run = uvloop.run(_measure(arguments.only, quick=arguments.quick))
-    except Missing as error:
+        uvloop.run(_measure(arguments, kept))
+    except (Missing, NoBaseline) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
         return 130
-    seconds = time.monotonic() - begun
-    whole = len(arguments.only) == len(PARTS) and not arguments.quick
-    name = f"{datetime.now(UTC):%Y-%m-%d}{'' if whole else '-partial'}.json"
-    out = arguments.out or RESULTS / name
-    _keep(run, out, machine, seconds)
-    print(f"{report.table(run.figures)}\n\n{seconds:.0f} s; kept in {out}")
+    finally:  # whatever ended it, the whole runs before count
+        if kept.runs:
+            print(f"{kept.report()}\n\n{time.monotonic() - begun:.0f} s; kept in {kept.out}")
     return 0
 
 

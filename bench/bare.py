@@ -20,7 +20,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import aio_pika
 import asyncpg
 import msgspec
 import uvicorn
@@ -193,32 +192,6 @@ async def run_ceiling(dsn: str) -> AsyncIterator[Ceiling]:
 def _log() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         yield Path(directory) / "bare.log"
-
-
-async def publish_rate(url: str, *, in_flight: int, seconds: float) -> float:
-    """Messages of 560 bytes a second that aio-pika publishes to a quorum queue, confirmed."""
-    connection = await aio_pika.connect(url)
-    async with connection:
-        channel = await connection.channel(publisher_confirms=True)
-        queue = await channel.declare_queue(
-            "bare", durable=True, arguments={"x-queue-type": "quorum"}
-        )
-        loop = asyncio.get_running_loop()
-        ends_at = loop.time() + seconds
-        sent = 0
-
-        async def publish() -> None:
-            nonlocal sent
-            while loop.time() < ends_at:
-                message = aio_pika.Message(
-                    b"x" * 560, delivery_mode=aio_pika.DeliveryMode.PERSISTENT
-                )
-                await channel.default_exchange.publish(message, queue.name)
-                sent += 1
-
-        await asyncio.gather(*(publish() for _ in range(in_flight)))
-        await queue.delete(if_unused=False, if_empty=False)
-        return sent / seconds
 
 
 if __name__ == "__main__":

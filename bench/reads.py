@@ -1,13 +1,14 @@
 """Reading, and everything else, with 10³, 10⁵ and 10⁶ jobs waiting: it must all stay as it was."""
 
 import random
+from dataclasses import dataclass
 
 from bench.accept import ONE
 from bench.bare import Ceiling as BareServer
 from bench.bare import run_ceiling
 from bench.client import Ask
-from bench.due import crowd, named
-from bench.report import Ceiling, Figure, Goal, of_ceiling
+from bench.due import AS_FAST, crowd, named
+from bench.report import Ceiling, Figure, Goal, at_most_of_ceiling, of_ceiling
 from bench.run import Run
 from bench.system import System, run_system
 
@@ -34,15 +35,25 @@ FROM api.jobs WHERE id BETWEEN $1 AND $2
 NEXT_ID = "SELECT setval(pg_get_serial_sequence('api.jobs', 'id'), $1)"
 
 
+@dataclass(frozen=True)
+class Work:
+    """How fast it works with the few jobs of the first size, which it is to keep with many."""
+
+    accepted: Ceiling
+    fired_late: Ceiling
+
+
 async def measure(run: Run) -> None:
     """Each size in turn, in one growing system."""
     sizes = (1000, 10_000) if run.quick else (1000, 100_000, 1_000_000)
+    few: Work | None = None
     async with run_system(run.servers) as system, run_ceiling(system.database_url) as bare:
         for size in sizes:
             run.say(f"reads: filling up to {size:,} jobs")
             await _fill(system, size)
             await _read(run, system, bare, size)
-            await _work(run, system, size)
+            work = await _work(run, system, size, few)
+            few = few or work
         run.keep_peaks(named(system.peak_bytes))
 
 
@@ -92,8 +103,8 @@ async def _read(run: Run, system: System, bare: BareServer, size: int) -> None:
         )
 
 
-async def _work(run: Run, system: System, size: int) -> None:
-    """Accept and fire as with few jobs."""
+async def _work(run: Run, system: System, size: int, few: Work | None) -> Work:
+    """Accept and fire, as fast as with *few* jobs."""
     ours = await system.load(32, run.pick(3, 1), ONE)
     await system.settled()
     taken = ours.kinds["accept"]
@@ -103,7 +114,13 @@ async def _work(run: Run, system: System, size: int) -> None:
             name=f"accept one job a request, 32 clients, {size:,} jobs waiting",
             value=ours.rate,
             unit="jobs/s",
+            ceiling=few.accepted if few else None,
+            goals=(of_ceiling(1 / AS_FAST),) if few else (),
             detail={"p50_ms": taken.p50_ms, "p99_ms": taken.p99_ms},
         )
     )
-    await crowd(run, system, 1000, f"{size:,} waiting")
+    goals = (at_most_of_ceiling(AS_FAST),) if few else ()
+    against = few.fired_late if few else None
+    late = await crowd(run, system, 1000, f"{size:,} waiting", against, goals)
+    name = f"with {size:,} waiting"
+    return Work(Ceiling(name, ours.rate), Ceiling(name, late))

@@ -1,40 +1,45 @@
-"""Figures, what they are held against, and how they are shown."""
+"""Figures of one run, and what they are held against."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 from msgspec import Struct
 
 
 class Ceiling(Struct, frozen=True):
-    """A bare loop's figure for the same work, in the same unit and the same run."""
+    """What a figure is held against: a figure for the same work, in its unit, of the same run.
+
+    A bare loop's, as a rule; a peer's, an older commit's, or our own under other conditions.
+    """
 
     name: str
     value: float
 
 
 class Goal(Struct, frozen=True, kw_only=True):
-    """What a figure is to reach: by itself, or as a share of its ceiling."""
+    """What a figure is to reach: by itself, or as a share of its ceiling.
+
+    One that is *aside* is told and decides nothing: it is the machine's as much as ours.
+    """
 
     limit: float
-    kind: Literal["at least", "at most", "of ceiling"]
+    sign: Literal["≥", "≤"]
+    is_ratio: bool = False
+    aside: bool = False
 
-    def is_met(self, figure: "Figure") -> bool:
-        """Whether *figure* reaches it."""
-        if self.kind == "of ceiling":
-            return figure.ratio is not None and figure.ratio >= self.limit
-        if self.kind == "at least":
-            return figure.value >= self.limit
-        return figure.value <= self.limit
+    def subject(self, figure: "Figure") -> float | None:
+        """What of *figure* it is about; None where that was not measured."""
+        return figure.ratio if self.is_ratio else figure.value
 
-    def describe(self) -> str:
-        """As the table shows it."""
-        sign = {"at least": "≥ ", "at most": "≤ ", "of ceiling": "ratio ≥ "}[self.kind]
-        return f"{sign}{self.limit:,.6g}"
+    def is_met(self, figure: "Figure") -> bool | None:
+        """Whether *figure* reaches it; None where it was not measured."""
+        found = self.subject(figure)
+        if found is None:
+            return None
+        return found >= self.limit if self.sign == "≥" else found <= self.limit
 
 
 class Figure(Struct, frozen=True, kw_only=True):
-    """One measured figure."""
+    """One measured figure. Those of the same part and name in several runs are one figure's."""
 
     part: str
     name: str
@@ -42,6 +47,8 @@ class Figure(Struct, frozen=True, kw_only=True):
     unit: str
     ceiling: Ceiling | None = None
     goals: tuple[Goal, ...] = ()
+    cpu_us: dict[str, float] = {}
+    """CPU time a job, in µs, by process."""
     detail: dict[str, float] = {}
 
     @property
@@ -49,68 +56,22 @@ class Figure(Struct, frozen=True, kw_only=True):
         """The share of its ceiling that it reaches."""
         return self.value / self.ceiling.value if self.ceiling and self.ceiling.value else None
 
-    @property
-    def is_met(self) -> bool | None:
-        """Whether it reaches its goals; None where it has none."""
-        return all(goal.is_met(self) for goal in self.goals) if self.goals else None
 
-
-def at_least(limit: float) -> Goal:
+def at_least(limit: float, *, aside: bool = False) -> Goal:
     """A goal for the figure itself."""
-    return Goal(limit=limit, kind="at least")
+    return Goal(limit=limit, sign="≥", aside=aside)
 
 
-def at_most(limit: float) -> Goal:
+def at_most(limit: float, *, aside: bool = False) -> Goal:
     """A goal for the figure itself."""
-    return Goal(limit=limit, kind="at most")
+    return Goal(limit=limit, sign="≤", aside=aside)
 
 
 def of_ceiling(limit: float) -> Goal:
-    """A goal for the ratio."""
-    return Goal(limit=limit, kind="of ceiling")
+    """A goal for the ratio: *limit* or more."""
+    return Goal(limit=limit, sign="≥", is_ratio=True)
 
 
-def table(figures: Sequence[Figure]) -> str:
-    """A plain table, a line a figure; details follow in small."""
-    rows = [("", "figure", "", "", "ceiling", "ratio", "goal", "")]
-    for each in figures:
-        met = {True: "met", False: "MISSED", None: ""}[each.is_met]
-        ceiling = f"{each.ceiling.value:,.4g} {each.ceiling.name}" if each.ceiling else ""
-        rows.append(
-            (
-                each.part,
-                each.name,
-                f"{each.value:,.4g}" if each.value < 1000 else f"{each.value:,.0f}",
-                each.unit,
-                ceiling,
-                f"{each.ratio:.2f}" if each.ratio is not None else "",
-                ", ".join(goal.describe() for goal in each.goals),
-                met,
-            )
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if column == 2 else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
-
-
-def as_json(figures: Sequence[Figure]) -> list[dict[str, object]]:
-    """The figures as they are kept."""
-    return [
-        {
-            "part": each.part,
-            "name": each.name,
-            "value": round(each.value, 3),
-            "unit": each.unit,
-            "ceiling": each.ceiling,
-            "ratio": None if each.ratio is None else round(each.ratio, 3),
-            "goals": [goal.describe() for goal in each.goals],
-            "met": each.is_met,
-            "detail": {key: round(value, 3) for key, value in each.detail.items()},
-        }
-        for each in figures
-    ]
+def at_most_of_ceiling(limit: float) -> Goal:
+    """A goal for the ratio, where less is better."""
+    return Goal(limit=limit, sign="≤", is_ratio=True)

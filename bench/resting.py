@@ -75,7 +75,7 @@ async def _embedded(run: Run) -> None:
                 name=f"embedded system with its Postgres, {name}",
                 value=held / MIB,
                 unit="MB",
-                goals=(at_most(350),),
+                goals=(at_most(250),),
                 detail={"accepted_rate": taken.rate},
             )
         )

@@ -5,16 +5,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bench.baseline import Baseline
+from bench.peer import Peer
 from bench.report import Figure
 from bench.servers import Servers
 
 
 @dataclass
 class Run:
-    """One run: *quick* is a small one, for a look while working."""
+    """One run of several: *quick* is a small one, for a look while working."""
 
     servers: Servers
     quick: bool
+    number: int = 1
+    baseline: Baseline | None = None
+    peer: Peer | None = None
     figures: list[Figure] = field(default_factory=list)
     lateness: dict[str, list[float]] = field(default_factory=dict)
     peak_bytes: dict[str, int] = field(default_factory=dict)
@@ -22,7 +27,8 @@ class Run:
 
     def say(self, text: str) -> None:
         """Progress, for whoever waits."""
-        print(f"{time.monotonic() - self.begun:6.1f} s  {text}", file=sys.stderr, flush=True)
+        elapsed = time.monotonic() - self.begun
+        print(f"run {self.number}, {elapsed:6.1f} s  {text}", file=sys.stderr, flush=True)
 
     def add(self, *figures: Figure) -> None:
         """Keep *figures*, and say them."""

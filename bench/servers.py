@@ -23,8 +23,9 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import aiohttp
 
+from bench.cpu import find
 from services.embedded_postgres import EmbeddedPostgres
-from shared.db import connect
+from shared.db import Connection, connect
 
 DATABASE_URL = "DOCKER_JOB_BENCH_DATABASE_URL"
 BUS_URL = "DOCKER_JOB_BENCH_BUS_URL"
@@ -176,6 +177,18 @@ async def manage(url: str, method: str, path: str, body: object = None) -> Any:
         return await answer.json() if answer.content_type == "application/json" else None
 
 
+async def server_pids(servers: Servers, admin: Connection) -> dict[str, int]:
+    """The servers' processes, those that run on this machine, be it in containers."""
+    pids = {}
+    backend = find("postgres", int(await admin.fetchval("SELECT pg_backend_pid()")))
+    if backend is not None and (postmaster := backend.parent()) is not None:
+        pids["Postgres"] = postmaster.pid
+    [node] = await manage(servers.management_url, "GET", "nodes")
+    if (broker := find("beam.smp", int(node["os_pid"]))) is not None:
+        pids["RabbitMQ"] = broker.pid
+    return pids
+
+
 @contextlib.asynccontextmanager
 async def fresh_database(servers: Servers) -> AsyncIterator[str]:
     """The superuser's DSN of an empty database, which is gone behind the block."""
@@ -185,6 +198,11 @@ async def fresh_database(servers: Servers) -> AsyncIterator[str]:
         yield urlunsplit(urlsplit(servers.database_url)._replace(path=f"/{name}"))
     finally:
         await _administer(servers, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def checkpoint(servers: Servers) -> None:
+    """Write out what was written to Postgres."""
+    await _administer(servers, "CHECKPOINT")
 
 
 async def _administer(servers: Servers, statement: str) -> None:

@@ -9,21 +9,25 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from bench.client import Ask, Load, Outcome, put_load
+from bench.cpu import Meter
 from bench.memory import pss_bytes
-from bench.servers import Servers, fresh_database, fresh_vhost
-from services.migrate import PUBLISHES, SERVICES, TOPOLOGY, migrate_all
-from shared.bus.rabbitmq import declare
+from bench.servers import Servers, fresh_database, fresh_vhost, server_pids
+from services.migrate import SERVICES
 from shared.db import Connection, connect
 
 NAMES = tuple(service.NAME for service in SERVICES)
-PASSWORDS = dict.fromkeys(NAMES, "bench")
+LOGIN = "bench"
+"""Every service's password."""
+OURS = Path(__file__).parents[1]
+"""The tree that this is part of."""
 READY_SECONDS = 60.0
 SAMPLE_SECONDS = 0.5
 HOST = "127.0.0.1"
@@ -44,6 +48,8 @@ class System:
     database_url: str
     port: int
     pids: dict[str, int]
+    meter: Meter
+    """Of the services and, where they run on this machine, the servers."""
     peak_bytes: dict[str, int] = field(default_factory=dict)
 
     def memory(self) -> dict[str, int]:
@@ -90,13 +96,16 @@ async def run_system(
     servers: Servers,
     processes: Mapping[str, str] = EACH_ALONE,
     settings: Mapping[str, str] | None = None,
+    tree: Path = OURS,
 ) -> AsyncIterator[System]:
-    """A fresh system, ready. *settings* are environment variables without their prefix."""
+    """A fresh system, ready, of the code in *tree*.
+
+    *settings* are environment variables without their prefix.
+    """
     async with contextlib.AsyncExitStack() as stack:
         database_url = await stack.enter_async_context(fresh_database(servers))
         bus_url = await stack.enter_async_context(fresh_vhost(servers))
-        await migrate_all(database_url, PASSWORDS)
-        await declare(bus_url, servers.management_url, TOPOLOGY, PUBLISHES, PASSWORDS)
+        await _migrate(servers, database_url, bus_url, tree)
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         port = free_port()
         environment = _environment(database_url, bus_url, port, settings or {})
@@ -104,16 +113,42 @@ async def run_system(
         for name, module in processes.items():
             ready = {"DOCKER_JOB_READY_FILE": str(directory / f"{name}.ready")}
             process = stack.enter_context(
-                running(module, environment | ready, directory / f"{name}.log")
+                running(module, environment | ready, directory / f"{name}.log", tree=tree)
             )
             pids[name] = process.pid
         admin = await connect(database_url, command_seconds=300)
         stack.push_async_callback(admin.close)
         await _until_ready(port, [directory / f"{name}.ready" for name in pids if name != "api"])
-        system = System(admin, bus_url, database_url, port, pids)
+        meter = Meter(pids | await server_pids(servers, admin))
+        system = System(admin, bus_url, database_url, port, pids, meter)
         sampling = asyncio.create_task(_sample(system))
         stack.callback(sampling.cancel)
         yield system
+
+
+async def _migrate(servers: Servers, database_url: str, bus_url: str, tree: Path) -> None:
+    """As an operator does it, by the command, which an older tree has too."""
+    bus = urlsplit(servers.bus_url)
+    settings = {
+        "DATABASE_URL": database_url,
+        "BUS_URL": bus_url,
+        "BUS_USER": unquote(bus.username or "guest"),
+        "BUS_PASSWORD": unquote(bus.password or "guest"),
+        "BUS_MANAGEMENT_URL": servers.management_url,
+    }
+    for name in NAMES:
+        settings[f"{name.upper()}_DATABASE_PASSWORD"] = LOGIN
+        settings[f"{name.upper()}_BUS_PASSWORD"] = LOGIN
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.migrate"),
+        cwd=tree,
+        env=_prefixed(settings),
+        stdout=PIPE,
+        stderr=STDOUT,
+    )
+    said, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"the migration of {tree} failed: {said.decode()[-2000:]}")
 
 
 def _environment(
@@ -121,9 +156,9 @@ def _environment(
 ) -> dict[str, str]:
     chosen = {
         "DATABASE_URL": _without_login(database_url),
-        "DATABASE_PASSWORD": PASSWORDS["api"],
+        "DATABASE_PASSWORD": LOGIN,
         "BUS_URL": _without_login(bus_url),
-        "BUS_PASSWORD": PASSWORDS["api"],
+        "BUS_PASSWORD": LOGIN,
         "DEPLOYMENT": "bench",
         "TOKEN_KEY": "b" * 64,
         "API_URL": f"http://{HOST}:{port}",
@@ -135,7 +170,11 @@ def _environment(
         "REAP_WATCH_SECONDS": "3600",
         **settings,
     }
-    return dict(os.environ) | {f"DOCKER_JOB_{name}": value for name, value in chosen.items()}
+    return _prefixed(chosen)
+
+
+def _prefixed(settings: Mapping[str, str]) -> dict[str, str]:
+    return dict(os.environ) | {f"DOCKER_JOB_{name}": value for name, value in settings.items()}
 
 
 def _without_login(url: str) -> str:
@@ -145,12 +184,13 @@ def _without_login(url: str) -> str:
 
 @contextlib.contextmanager
 def running(
-    module: str, environment: Mapping[str, str], log: Path, *arguments: str
+    module: str, environment: Mapping[str, str], log: Path, *arguments: str, tree: Path = OURS
 ) -> "Iterator[subprocess.Popen[bytes]]":
-    """*module* as a process, ended behind the block."""
+    """*module* of *tree* as a process, ended behind the block."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
+            cwd=tree,
             env=dict(environment),
             stdout=output,
             stderr=output,

@@ -7,35 +7,36 @@ side of this.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import NoReturn
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from services.api import decisions
+from services.api.agent_groups import AgentGroups, UnitOfWork, Word, owner_of
 from services.api.config import ApiConfig
 from services.api.endings import decide_end, decide_exit_code, may_add
 from services.api.log_bounds import Amount, Line, decide_kept
 from services.api.model import TERMINAL, Attempt, Case, Ending, Job, Step
-from services.api.refused import Refused
+from services.api.refused import NO_TOKEN, Refused
 from services.api.store import jobs as store
-from services.api.store import logs, steps
 from services.api.store.jobs import Owner
+from services.api.store.logs import Batch
 from shared import tokens
-from shared.db import Database, Transaction
+from shared.clock import Clock
+from shared.db import Connection, Database
 from shared.events import Cause
 from shared.log import get_logger
 from shared.points import Points
-from shared.wakeups import Wakeups
 
 _log = get_logger(service="api", part="agents")
 
 REMEMBER_SECONDS = 60.0
 REMEMBERED_TOKENS = 10_000
 
-NO_TOKEN = "give the attempt's token as 'Authorization: Bearer …'"  # noqa: S105 - a message
+LINES_OF_ONE = 100
+"""A report of more lines than this counts as several in its group."""
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -58,65 +59,102 @@ class Callback(Struct, frozen=True, kw_only=True):
     for_good: bool = False
 
 
+class Admitted:
+    """Tokens that are known to be their job's. It does no harm to remember one for a while.
+
+    What is done with a body checks its token again. So most heartbeats are saved a look-up.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since: dict[tuple[bytes, int], float] = {}
+
+    def add(self, token_hash: bytes, job_id: int) -> None:
+        """Remember one for `REMEMBER_SECONDS`."""
+        if len(self._since) >= REMEMBERED_TOKENS:
+            self._since.clear()
+        self._since[token_hash, job_id] = self._clock.now().timestamp()
+
+    def has(self, token_hash: bytes, job_id: int) -> bool:
+        """Whether it is remembered."""
+        since = self._since.get((token_hash, job_id), float("-inf"))
+        return self._clock.now().timestamp() - since < REMEMBER_SECONDS
+
+
 @dataclass(frozen=True)
 class AgentDesk:
-    """Serves agents. `changed` is told the id of each job that may look different now."""
+    """Serves agents."""
 
     config: ApiConfig
     db: Database
-    wakeups: Wakeups
+    groups: AgentGroups
+    admitted: Admitted
     points: Points
-    changed: Callable[[int], None]
     jitter: Callable[[], float]
-    _admitted: dict[tuple[bytes, int], float] = field(default_factory=dict)
 
     async def admit(self, bearer: str, job_id: int) -> None:
-        """Refuse a token that is not the job's, before the body that comes with it is read.
-
-        What is done with the body checks the token again. So it does no harm that a good one is
-        remembered for `REMEMBER_SECONDS`, which saves most heartbeats a transaction.
-        """
-        known = tokens.token_hash(bearer), job_id
-        seconds = self.db.clock.now().timestamp()
-        if seconds - self._admitted.get(known, float("-inf")) < REMEMBER_SECONDS:
+        """Refuse a token that is not the job's, before the body that comes with it is read."""
+        token_hash = tokens.token_hash(bearer)
+        if self.admitted.has(token_hash, job_id):
             return
-        async with self.db.transaction() as tx:
-            await self._owner(tx, bearer, job_id)
-        if len(self._admitted) >= REMEMBERED_TOKENS:
-            self._admitted.clear()
-        self._admitted[known] = seconds
+        async with self.db.connection() as conn:
+            await self._owner(conn, token_hash, job_id)
+        self.admitted.add(token_hash, job_id)
 
-    async def report(self, bearer: str | None, job_id: int, report: Report) -> None:
+    async def report(self, bearer: str, job_id: int, report: Report) -> None:
         """Keep a sign of life, a phase and log lines."""
-        async with self.db.transaction() as tx:
-            owner = await self._owner(tx, bearer, job_id)
-            if report == Report():
-                if not await store.beat(tx, owner):
-                    await self._say_over(tx, owner)
-                return
-            case = await self._load(tx, owner)
-            attempt = case.attempt(owner.attempt)
-            refused = _refused_as_over(case.job, attempt)
-            if refused is not None and not (report.lines and may_add(attempt, tx.now)):
-                raise refused
-            step = None if refused else await self._take_report(tx, case, attempt, report)
-            await self._keep_lines(tx, attempt, report)
-        if step is not None:
-            _log.info("attempt moved", job=job_id, attempt=owner.attempt, phase=report.phase)
-            self.wakeups.wake("relay_outbox")
-        self.changed(job_id)
-        if refused is not None:  # only now: the lines are kept, and the agent is told to stop
-            raise _over(attempt, kept=True)
+        token_hash = tokens.token_hash(bearer)
+        if report == Report():
+            if not await self.groups.beat(token_hash, job_id):
+                await self._beat_alone(token_hash, job_id)
+            return
+        await self.groups.hear(
+            Word(
+                decide=lambda unit: self._hear_report(unit, token_hash, job_id, report),
+                token_hash=token_hash,
+                job_id=job_id,
+                size=1 + len(report.lines) // LINES_OF_ONE,
+            )
+        )
 
-    async def _take_report(
-        self, tx: Transaction, case: Case, attempt: Attempt, report: Report
-    ) -> Step | None:
-        step = self._decide_report(case, replace(attempt, heartbeat_at=tx.now), report, tx.now)
+    async def _beat_alone(self, token_hash: bytes, job_id: int) -> None:
+        """Wait for whoever has the attempt's row; or say why the heartbeat is not taken.
+
+        Without the job's lock: the failed beat may hold the attempt's row, and whoever decides
+        takes the two in the other order.
+        """
+        async with self.db.transaction() as tx:
+            owner = await self._owner(tx.conn, token_hash, job_id)
+            if await store.beat(tx, owner):
+                return
+            attempt = await store.load_attempt(tx.conn, owner.job_id, owner.attempt)
+            raise Refused(401, NO_TOKEN) if attempt is None else _over(attempt)
+
+    def _hear_report(
+        self, unit: UnitOfWork, token_hash: bytes, job_id: int, report: Report
+    ) -> Refused | None:
+        case, attempt = _find(unit, unit.owner(token_hash, job_id))
+        refused = _refused_as_over(case.job, attempt)
+        if refused is not None and not (report.lines and may_add(attempt, unit.now)):
+            raise refused
+        if refused is None:
+            self._take_report(unit, case, replace(attempt, heartbeat_at=unit.now), report)
+        self._keep_lines(unit, attempt, report)
+        unit.changed.add(job_id)
+        # Raised only after the commit: the lines are kept, and the agent is told to stop.
+        return None if refused is None else _over(attempt, kept=True)
+
+    def _take_report(self, unit: UnitOfWork, case: Case, alive: Attempt, report: Report) -> None:
+        step = self._decide_report(case, alive, report, unit.now)
         if step is None:
-            await store.beat(tx, Owner(attempt.job_id, attempt.number))
-        else:
-            await steps.save_and_tell(tx, case.job, step)
-        return step
+            unit.take(case.job, Step(job=case.job, attempts=(alive,)))
+            return
+        unit.take(case.job, step)
+        unit.after_commit.append(
+            lambda: _log.info(
+                "attempt moved", job=alive.job_id, attempt=alive.number, phase=report.phase
+            )
+        )
 
     def _decide_report(
         self, case: Case, alive: Attempt, report: Report, now: datetime
@@ -127,62 +165,61 @@ class AgentDesk:
             return None
         return decisions.decide_phase(case.job, alive, report.phase, now)
 
-    async def _keep_lines(self, tx: Transaction, attempt: Attempt, report: Report) -> None:
+    def _keep_lines(self, unit: UnitOfWork, attempt: Attempt, report: Report) -> None:
         """Keep the lines within the attempt's bound, unless their batch was taken before."""
         if not report.lines or report.seq is None or report.seq <= attempt.log_seq:
             return
         limit = self.config.agent.log_limit_bytes
         kept = decide_kept(attempt, report.lines, report.left_out, limit)
-        await logs.keep_batch(tx, Owner(attempt.job_id, attempt.number), report.seq, kept)
+        unit.keep(Batch(Owner(attempt.job_id, attempt.number), report.seq, kept))
 
-    async def call_back(self, bearer: str | None, job_id: int, word: Callback) -> Job:
+    async def call_back(self, bearer: str, job_id: int, word: Callback) -> Job:
         """Let the agent's word take effect.
 
         The same word again changes nothing, and is answered alike for as long as no attempt has
         followed.
         """
-        async with self.db.transaction() as tx:
-            owner = await self._owner(tx, bearer, job_id)
-            case = await self._load(tx, owner)
-            job, attempt = case.job, case.attempt(owner.attempt)
-            if attempt.number == job.attempt and _said_before(attempt, word):
-                return job
-            refused = _refused_as_over(job, attempt)
-            if refused is not None:
-                refused = await self._keep_exit_code(tx, job, attempt, word) or refused
-            elif step := self._decide(case, attempt, word, tx.now):
-                await steps.save_and_tell(tx, job, step)
-                job = step.job
-            self.points.reached("api.callback_before_commit")
+        token_hash = tokens.token_hash(bearer)
+        return await self.groups.hear(
+            Word(
+                decide=lambda unit: self._hear_callback(unit, token_hash, job_id, word),
+                token_hash=token_hash,
+                job_id=job_id,
+            )
+        )
+
+    def _hear_callback(
+        self, unit: UnitOfWork, token_hash: bytes, job_id: int, word: Callback
+    ) -> Job | Refused:
+        case, attempt = _find(unit, unit.owner(token_hash, job_id))
+        job = case.job
+        if attempt.number == job.attempt and _said_before(attempt, word):
+            return job
+        refused = _refused_as_over(job, attempt)
+        if refused is not None:
+            refused = _keep_exit_code(unit, job, attempt, word) or refused
+        elif step := self._decide(case, attempt, word, unit.now):
+            unit.take(job, step)
+            job = step.job
+        heard = refused or job
+        unit.before_commit.append(lambda: self.points.reached("api.callback_before_commit"))
+        unit.after_commit.append(lambda: self._called_back(attempt, word, heard))
+        unit.changed.add(job_id)
+        return heard
+
+    def _called_back(self, attempt: Attempt, word: Callback, heard: Job | Refused) -> None:
         # A crash here loses the answer only: the agent repeats its word and finds it heard.
         self.points.reached("api.callback_committed")
-        if refused is not None:
-            self.changed(job_id)
-            raise refused
+        if isinstance(heard, Refused):
+            return
         _log.info(
             "agent called back",
-            job=job_id,
+            job=heard.id,
             attempt=attempt.number,
             cause=word.cause,
             exit_code=word.exit_code,
-            status=job.status,
+            status=heard.status,
         )
-        self.wakeups.wake("relay_outbox")
-        self.changed(job_id)
-        return job
-
-    async def _keep_exit_code(
-        self, tx: Transaction, job: Job, attempt: Attempt, word: Callback
-    ) -> Refused | None:
-        """Record how the container of an ended attempt stopped; None where that is not taken."""
-        if not word.stopped or word.exit_code is None:
-            return None
-        step = decide_exit_code(job, attempt, word.exit_code, tx.now)
-        if step is None:
-            return None
-        if step.attempts:
-            await steps.save_and_tell(tx, job, step)
-        return _over(attempt, kept=True)
 
     def _decide(self, case: Case, attempt: Attempt, word: Callback, now: datetime) -> Step | None:
         rules, jitter = self.config.rules, self.jitter()
@@ -197,32 +234,30 @@ class AgentDesk:
         )
         return decide_end(case, attempt, ending, now, jitter, rules)
 
-    async def _owner(self, tx: Transaction, bearer: str | None, job_id: int) -> Owner:
-        """Whose token this is. An unknown job, a wrong and an expired token are answered alike."""
-        if not bearer:
-            raise Refused(401, NO_TOKEN)
+    async def _owner(self, conn: Connection, token_hash: bytes, job_id: int) -> Owner:
         lifetime = self.config.rules.max_lifetime_seconds
-        owner = await store.find_bearer(tx, tokens.token_hash(bearer), lifetime)
-        if owner is None:
-            raise Refused(401, NO_TOKEN)
-        if owner.job_id != job_id:
-            raise Refused(403, "this token is another job's")
-        return owner
+        now = self.db.clock.now()
+        bearers = await store.find_bearers(conn, [token_hash], now, lifetime)
+        return owner_of(bearers.get(token_hash), job_id)
 
-    async def _say_over(self, tx: Transaction, owner: Owner) -> NoReturn:
-        """Tell what the attempt ended for.
 
-        Without the job's lock: the failed beat may hold the attempt's row, and whoever decides
-        takes the two in the other order.
-        """
-        attempt = await store.load_attempt(tx.conn, owner.job_id, owner.attempt)
-        raise Refused(401, NO_TOKEN) if attempt is None else _over(attempt)
+def _find(unit: UnitOfWork, owner: Owner) -> tuple[Case, Attempt]:
+    case = unit.find(owner.job_id)
+    if case is None:
+        raise Refused(401, NO_TOKEN)
+    return case, case.attempt(owner.attempt)
 
-    async def _load(self, tx: Transaction, owner: Owner) -> Case:
-        case = await store.lock_case(tx, owner.job_id)
-        if case is None:
-            raise Refused(401, NO_TOKEN)
-        return case
+
+def _keep_exit_code(unit: UnitOfWork, job: Job, attempt: Attempt, word: Callback) -> Refused | None:
+    """Record how the container of an ended attempt stopped; None where that is not taken."""
+    if not word.stopped or word.exit_code is None:
+        return None
+    step = decide_exit_code(job, attempt, word.exit_code, unit.now)
+    if step is None:
+        return None
+    if step.attempts:
+        unit.take(job, step)
+    return _over(attempt, kept=True)
 
 
 def must_be_current(job: Job, attempt: Attempt) -> None:

@@ -13,20 +13,20 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from services.api import decisions
-from services.api.agents import NO_TOKEN, must_be_current
+from services.api.agent_groups import AgentGroups, UnitOfWork, Word
+from services.api.agents import Admitted, must_be_current
 from services.api.config import ApiConfig
-from services.api.identity import Identity, Proof
-from services.api.model import Attempt, Case, Job
-from services.api.refused import Refused
+from services.api.identity import Identity, Proof, Shown
+from services.api.model import Attempt, Case, Job, Step
+from services.api.refused import NO_TOKEN, Refused
 from services.api.sealing import CannotOpen, open_secrets
-from services.api.store import jobs as store
-from services.api.store import proofs, secrets, steps
+from services.api.store import secrets
 from services.api.store.jobs import Owner
+from services.api.store.proofs import Use
 from shared import tokens
-from shared.db import Database, Transaction
+from shared.db import Database
 from shared.log import get_logger
 from shared.points import Points
-from shared.wakeups import Wakeups
 
 _log = get_logger(service="api", part="claims")
 
@@ -63,13 +63,7 @@ class Wait(Struct, frozen=True):
     retry_seconds: float
 
 
-class GivenBack(Struct, frozen=True):
-    """The instance is being taken back, and the agent had no job yet: its attempt is over."""
-
-    attempt: int
-
-
-Bound: TypeAlias = tuple[Job, Attempt] | Wait | GivenBack
+Bound: TypeAlias = tuple[Job, Attempt] | Wait
 
 
 class SecretsClosed(Exception):
@@ -78,13 +72,13 @@ class SecretsClosed(Exception):
 
 @dataclass(frozen=True)
 class ClaimDesk:
-    """Hands jobs out. `changed` is told the id of each job that may look different now."""
+    """Hands jobs out."""
 
     config: ApiConfig
     db: Database
-    wakeups: Wakeups
+    groups: AgentGroups
+    admitted: Admitted
     points: Points
-    changed: Callable[[int], None]
     jitter: Callable[[], float]
     identity: Identity | None
 
@@ -98,21 +92,37 @@ class ClaimDesk:
         )
         if self.identity is not None or not tokens.same(bearer, expected):
             raise Refused(401, NO_BOOTSTRAP)
-        async with self.db.transaction() as tx:
-            bound = await self._bind(tx, claim)
-        return await self._answer(claim, bound)
+        word: Word[Bound] = Word(
+            decide=lambda unit: self._bind(unit, claim),
+            token_hash=tokens.token_hash(claim.token),
+            claims=True,
+            job_id=claim.job_id,
+        )
+        return await self._answer(await self.groups.hear(word))
 
     async def claim_by_role(self, claim: RoleClaim) -> dict[str, Any] | Wait:
         """The same for whatever attempt the launcher has assigned to the instance that asks."""
         if self.identity is None:
             raise Refused(401, NO_TOKEN)
         shown = await self.identity.who(claim.proof, claim.token)  # a call: in no transaction
-        async with self.db.connection() as conn:
-            owner = await proofs.find_instance(conn, shown.instance_id)
+        word: Word[Bound] = Word(
+            decide=lambda unit: self._bind_shown(unit, claim, shown),
+            token_hash=tokens.token_hash(claim.token),
+            claims=True,
+            instance_id=shown.instance_id,
+            signature=shown.signature,
+        )
+        return await self._answer(await self.groups.hear(word))
+
+    def _bind_shown(self, unit: UnitOfWork, claim: RoleClaim, shown: Shown) -> Bound | Refused:
+        owner = unit.instances.get(shown.instance_id)
         if owner is None:
             # Launched a moment ago, and its InstanceLaunched is on its way; or nobody's, and the
             # reaper's business. Either way there is no job for it now.
             return Wait(f"instance {shown.instance_id} is not known yet", UNKNOWN_WAIT_SECONDS)
+        hashed = tokens.token_hash(claim.token)
+        if unit.used.get(shown.signature, hashed) != hashed:
+            raise Refused(401, "the claim's signature was used with another token")
         whole = Claim(
             job_id=owner.job_id,
             attempt=owner.attempt,
@@ -121,29 +131,13 @@ class ClaimDesk:
             runtime=claim.runtime,
             interrupted=claim.interrupted,
         )
-        async with self.db.transaction() as tx:
-            hashed = tokens.token_hash(claim.token)
-            if not await proofs.use_proof(tx, shown.signature, hashed, shown.expires_at):
-                raise Refused(401, "the claim's signature was used with another token")
-            bound = await self._bind(tx, whole)
-        return await self._answer(whole, bound)
+        bound = self._bind(unit, whole)
+        unit.use(Use(shown.signature, hashed, shown.expires_at))
+        return bound
 
-    async def _answer(self, claim: Claim, bound: Bound) -> dict[str, Any] | Wait:
-        self.changed(claim.job_id)
-        if isinstance(bound, GivenBack):
-            self.wakeups.wake("relay_outbox")
-            raise Refused(409, f"attempt {bound.attempt} is over: interrupted", cause="interrupted")
+    async def _answer(self, bound: Bound) -> dict[str, Any] | Wait:
         if isinstance(bound, Wait):
             return bound
-        # A crash here loses the answer only: the same agent claims again and gets the same one.
-        self.points.reached("api.claimed")
-        _log.info(
-            "attempt claimed",
-            job=claim.job_id,
-            attempt=claim.attempt,
-            instance=claim.instance_id,
-            runtime=claim.runtime,
-        )
         job, attempt = bound
         return _assignment(job, attempt, await self._open_secrets(job), self.config)
 
@@ -161,8 +155,8 @@ class ClaimDesk:
             _log.error("secrets cannot be opened: add the key again", job=job.id, error=str(error))
             raise SecretsClosed("the job's secrets cannot be opened now: ask again") from None
 
-    async def _bind(self, tx: Transaction, claim: Claim) -> Bound:
-        case = await store.lock_case(tx, claim.job_id)
+    def _bind(self, unit: UnitOfWork, claim: Claim) -> Bound | Refused:
+        case = unit.find(claim.job_id)
         if case is None or not any(each.number == claim.attempt for each in case.attempts):
             raise Refused(401, NO_BOOTSTRAP)
         attempt = case.attempt(claim.attempt)
@@ -173,48 +167,68 @@ class ClaimDesk:
         if attempt.instance_id not in (None, claim.instance_id):
             raise Refused(409, f"attempt {attempt.number} has another instance")
         if claim.interrupted and attempt.token_hash is None:
-            known = replace(attempt, instance_id=claim.instance_id)
-            rules = self.config.rules
-            step = decisions.decide_interrupted(case, known, tx.now, self.jitter(), rules)
-            if step is not None:
-                await steps.save_and_tell(tx, case.job, step)
-            return GivenBack(attempt.number)
+            return self._give_back(unit, case, replace(attempt, instance_id=claim.instance_id))
         because = _must_wait(case, attempt)
         if because is not None:
-            await self._keep_waiting(tx, claim, attempt, because)
+            self._keep_waiting(unit, claim, case.job, attempt, because)
             return Wait(because, min(WAIT_SECONDS, self.config.agent.heartbeat_seconds))
-        return case.job, await self._bind_token(tx, claim, attempt)
+        claimed = self._bind_token(unit, claim, case.job, attempt)
+        unit.changed.add(claim.job_id)
+        unit.after_commit.append(lambda: self._claimed(claim))
+        return case.job, claimed
 
-    async def _keep_waiting(
-        self, tx: Transaction, claim: Claim, attempt: Attempt, because: str
+    def _give_back(self, unit: UnitOfWork, case: Case, known: Attempt) -> Refused:
+        """The instance is being taken back, and its agent had no job yet: the attempt is over."""
+        rules = self.config.rules
+        step = decisions.decide_interrupted(case, known, unit.now, self.jitter(), rules)
+        if step is not None:
+            unit.take(case.job, step)
+        unit.changed.add(known.job_id)
+        return Refused(409, f"attempt {known.number} is over: interrupted", cause="interrupted")
+
+    def _keep_waiting(
+        self, unit: UnitOfWork, claim: Claim, job: Job, attempt: Attempt, because: str
     ) -> None:
         """A sign of life; at first also where it is, and why it goes no further."""
-        if attempt.waiting_because == because:
-            await store.beat(tx, Owner(claim.job_id, claim.attempt))
-            return
-        waiting = decisions.decide_must_wait(
-            attempt, because, claim.instance_id, tx.now, self.config.rules
-        )
-        await steps.save_attempt(tx, waiting)
+        waiting = replace(attempt, heartbeat_at=unit.now)
+        if attempt.waiting_because != because:
+            waiting = decisions.decide_must_wait(
+                attempt, because, claim.instance_id, unit.now, self.config.rules
+            )
+        unit.take(job, Step(job=job, attempts=(waiting,)))
+        unit.changed.add(job.id)
 
-    async def _bind_token(self, tx: Transaction, claim: Claim, attempt: Attempt) -> Attempt:
+    def _bind_token(self, unit: UnitOfWork, claim: Claim, job: Job, attempt: Attempt) -> Attempt:
         hashed = tokens.token_hash(claim.token)
         if attempt.token_hash == hashed:
             return attempt
         if attempt.token_hash is not None:
             raise Refused(409, f"attempt {attempt.number} is claimed already")
-        if await store.find_token(tx.conn, hashed) is not None:
+        if hashed in unit.bearers:
             raise Refused(409, "this token is another attempt's")
         claimed = decisions.decide_claimed(
             attempt,
             token_hash=hashed,
             instance_id=claim.instance_id,
             runtime=claim.runtime,
-            now=tx.now,
+            now=unit.now,
             rules=self.config.rules,
         )
-        await steps.save_attempt(tx, claimed)
+        unit.take(job, Step(job=job, attempts=(claimed,)))
+        unit.bind(hashed, Owner(attempt.job_id, attempt.number))
         return claimed
+
+    def _claimed(self, claim: Claim) -> None:
+        # A crash here loses the answer only: the same agent claims again and gets the same one.
+        self.points.reached("api.claimed")
+        self.admitted.add(tokens.token_hash(claim.token), claim.job_id)
+        _log.info(
+            "attempt claimed",
+            job=claim.job_id,
+            attempt=claim.attempt,
+            instance=claim.instance_id,
+            runtime=claim.runtime,
+        )
 
 
 def _assignment(

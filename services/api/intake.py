@@ -1,11 +1,8 @@
 """Taking jobs in: many requests, one statement.
 
-Each request waits for the group that it joins to be committed; while one group is being written the
-next one gathers by itself, so that a lone request waits for nobody and a flood is written by the
-hundred.
+Each request waits for the group that it joins to be committed, see `groups`.
 """
 
-import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from services.api import endings, render
+from services.api.groups import Groups
 from services.api.model import Attempt, Job, Rules, first_attempt
 from services.api.requests import BadRequest, Order
 from services.api.sealing import Sealed, SecretKeys
@@ -22,7 +20,7 @@ from services.api.store import jobs as store
 from services.api.store import keys
 from services.api.store.keys import KeptAnswer
 from shared import wire
-from shared.db import Connection, Database, is_transient
+from shared.db import Connection, Database
 from shared.events import JobScheduled
 from shared.log import get_logger
 from shared.points import Points
@@ -33,13 +31,11 @@ _log = get_logger(service="api", part="intake")
 GROUP = 256
 """Jobs written by one statement, at most (a request of its own may bring more)."""
 
+_STOPPING = "the service is stopping: send the request again, with an Idempotency-Key"
+
 
 class KeyConflict(Exception):
     """The Idempotency-Key was used with another body."""
-
-
-class Stopping(Exception):
-    """The service is going down; whether the job was taken is not known."""
 
 
 class Accepted(Struct, frozen=True):
@@ -50,10 +46,9 @@ class Accepted(Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class _Waiting:
+class _Request:
     orders: Sequence[Order]
     trace: str
-    done: "asyncio.Future[list[Accepted]]"
 
 
 class Intake:
@@ -72,16 +67,16 @@ class Intake:
         self._rules = rules
         self._wakeups = wakeups
         self._points = points
-        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
-        self._stopped = False
+        self._groups: Groups[_Request, list[Accepted]] = Groups(
+            self._write_group,
+            limit=GROUP,
+            size=lambda request: len(request.orders),
+            stopping=_STOPPING,
+        )
 
     async def accept(self, orders: Sequence[Order], trace: str) -> list[Accepted]:
         """Commit *orders*, all or none; returns when they are durable. Raises `Stopping`."""
-        if self._stopped:
-            raise _stopping()
-        done: asyncio.Future[list[Accepted]] = asyncio.get_running_loop().create_future()
-        await self._queue.put(_Waiting(orders, trace, done))
-        return await done
+        return await self._groups.join(_Request(orders, trace))
 
     async def accept_once(
         self, key: str, body: bytes, read: Callable[[], Order], trace: str
@@ -121,54 +116,21 @@ class Intake:
 
     async def run(self) -> None:
         """Write group after group until cancelled; nobody is left waiting then."""
-        group: list[_Waiting] = []
-        try:
-            while True:
-                group = [await self._queue.get()]
-                size = len(group[0].orders)
-                while size < GROUP and not self._queue.empty():
-                    group.append(self._queue.get_nowait())
-                    size += len(group[-1].orders)
-                await self._write_or_fail(group)
-        finally:
-            self._stopped = True
-            while not self._queue.empty():
-                group.append(self._queue.get_nowait())
-            _fail(group, _stopping())
+        await self._groups.run()
 
-    async def _write_or_fail(self, group: list[_Waiting]) -> None:
-        try:
-            await self._write_group(group)
-        except Exception as error:  # noqa: BLE001 - whoever waits is told
-            if len(group) == 1 or is_transient(error):
-                # The commit's outcome may be unknown; the client repeats with its key, or looks.
-                _fail(group, error)
-            else:
-                await self._write_singly(group)
-
-    async def _write_singly(self, group: list[_Waiting]) -> None:
-        """One request that cannot be written must not fail the others of its group."""
-        for waiting in group:
-            try:
-                await self._write_group([waiting])
-            except Exception as error:  # noqa: BLE001 - whoever waits is told
-                _fail([waiting], error)
-
-    async def _write_group(self, group: list[_Waiting]) -> None:
+    async def _write_group(self, group: Sequence[_Request]) -> list[list[Accepted]]:
         now = self._db.clock.now()
         async with self._db.connection() as conn:
             ids = await store.next_job_ids(conn, sum(len(each.orders) for each in group))
             composed = []
-            for waiting in group:
-                own, ids = ids[: len(waiting.orders)], ids[len(waiting.orders) :]
-                composed.append(self._compose(waiting.orders, own, waiting.trace, now))
+            for request in group:
+                own, ids = ids[: len(request.orders)], ids[len(request.orders) :]
+                composed.append(self._compose(request.orders, own, request.trace, now))
             await _write(conn, [each for written in composed for each in written])
         self._points.reached("api.accepted")
         _log.info("job accepted", jobs=[each.job.id for written in composed for each in written])
         self._wakeups.wake("relay_outbox")
-        for waiting, written in zip(group, composed, strict=True):
-            if not waiting.done.done():
-                waiting.done.set_result([Accepted(each.job.id, each.answer) for each in written])
+        return [[Accepted(each.job.id, each.answer) for each in written] for written in composed]
 
     def _compose(
         self, orders: Sequence[Order], ids: Sequence[int], trace: str, now: datetime
@@ -225,16 +187,6 @@ def _compose_one(
     shown = render.detailed(job, [attempt], now, rules)
     sealed = keys.seal(job_id, order.secret_env) if keys and order.secret_env else None
     return _Written(job, attempt, fact, msgspec.json.encode(shown), sealed)
-
-
-def _stopping() -> Stopping:
-    return Stopping("the service is stopping: send the request again, with an Idempotency-Key")
-
-
-def _fail(group: Sequence[_Waiting], error: Exception) -> None:
-    for waiting in group:
-        if not waiting.done.done():
-            waiting.done.set_exception(error)
 
 
 async def _write(conn: Connection, written: Sequence[_Written]) -> None:

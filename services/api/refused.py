@@ -2,6 +2,8 @@
 
 from shared.events import Cause
 
+NO_TOKEN = "give the attempt's token as 'Authorization: Bearer …'"  # noqa: S105 - a message
+
 
 class Refused(Exception):
     """The agent may not do this. `status` is the HTTP status to say it with.

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
@@ -13,7 +12,8 @@ from starlette.types import ASGIApp
 from services.api import NAME
 from services.api.access import Access, RateLimit
 from services.api.agent_file import read_agent_file
-from services.api.agents import AgentDesk
+from services.api.agent_groups import AgentGroups
+from services.api.agents import Admitted, AgentDesk
 from services.api.availability import record_seconds
 from services.api.claims import ClaimDesk
 from services.api.config import ApiConfig
@@ -40,25 +40,30 @@ from shared.subscriber import Subscriber
 
 @dataclass(frozen=True)
 class Api:
-    """The API in its three parts: the service, the loop that takes jobs in, and the HTTP face."""
+    """The API: the service, the loops that take jobs in and hear agents, and the HTTP face."""
 
     service: Service
     intake: Intake
+    agents: AgentGroups
     app: ASGIApp
 
     async def run(self) -> None:
         """Run until drained; the HTTP server is the caller's."""
-        intake = asyncio.create_task(self.intake.run(), name="api.intake")
         service = asyncio.create_task(self.service.run(), name="api.service")
+        loops = [
+            asyncio.create_task(self.intake.run(), name="api.intake"),
+            asyncio.create_task(self.agents.run(), name="api.agents"),
+        ]
         try:
-            await asyncio.wait({intake, service}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({service, *loops}, return_when=asyncio.FIRST_COMPLETED)
             if not service.done():
-                raise RuntimeError("api.intake ended by itself")
+                [name, *_] = [each.get_name() for each in loops if each.done()]
+                raise RuntimeError(f"{name} ended by itself")
             await service
         finally:
-            intake.cancel()
-            service.cancel()
-            await asyncio.gather(intake, service, return_exceptions=True)
+            for each in (*loops, service):
+                each.cancel()
+            await asyncio.gather(*loops, service, return_exceptions=True)
 
 
 def build(config: ApiConfig, ports: Ports) -> Api:
@@ -90,10 +95,13 @@ def build(config: ApiConfig, ports: Ports) -> Api:
         ),
     )
     intake = Intake(db, config.rules, wakeups, points, config.secret_keys)
-    return Api(service, intake, _app(config, ports, intake, followers))
+    agents = AgentGroups(db, config.rules.max_lifetime_seconds, wakeups, changed)
+    return Api(service, intake, agents, _app(config, ports, intake, agents, followers))
 
 
-def _app(config: ApiConfig, ports: Ports, intake: Intake, followers: Followers) -> ASGIApp:
+def _app(
+    config: ApiConfig, ports: Ports, intake: Intake, agents: AgentGroups, followers: Followers
+) -> ASGIApp:
     db, changed = ports.db, followers.changed
     desk = Desk(db, config.rules, ports.wakeups, ports.points, changed)
     bodies = Bodies(config.body)
@@ -105,7 +113,7 @@ def _app(config: ApiConfig, ports: Ports, intake: Intake, followers: Followers) 
     app = Starlette(
         routes=[
             *_people_routes(gate, jobs, LogRoutes(db, followers)),
-            *_agent_routes(_agents(config, ports, changed, bodies)),
+            *_agent_routes(_agents(config, ports, agents, bodies)),
             *_health_routes(HealthRoutes(db, ports.bus)),
             *_description_routes(gate, DescriptionRoute(text(config).encode())),
         ],
@@ -117,17 +125,13 @@ def _app(config: ApiConfig, ports: Ports, intake: Intake, followers: Followers) 
     return app
 
 
-def _agents(
-    config: ApiConfig,
-    ports: Ports,
-    changed: Callable[[int], None],
-    bodies: Bodies,
-) -> AgentRoutes:
-    db, wakeups, points, jitter = ports.db, ports.wakeups, ports.points, random.random
+def _agents(config: ApiConfig, ports: Ports, groups: AgentGroups, bodies: Bodies) -> AgentRoutes:
+    db, points, jitter = ports.db, ports.points, random.random
     identity = None if config.identity is None else StsIdentity(config.identity, ports.clock)
+    admitted = Admitted(ports.clock)
     return AgentRoutes(
-        AgentDesk(config, db, wakeups, points, changed, jitter),
-        ClaimDesk(config, db, wakeups, points, changed, jitter, identity),
+        AgentDesk(config, db, groups, admitted, points, jitter),
+        ClaimDesk(config, db, groups, admitted, points, jitter, identity),
         bodies,
         read_agent_file(),
     )

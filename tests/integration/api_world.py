@@ -63,7 +63,7 @@ class Agent(Struct, frozen=True):
 
 
 class World:
-    """The API, a client of it, and the others' words. Its intake runs; its sweeps when asked."""
+    """The API, a client of it, and the others' words. Its groups run; its sweeps when asked."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class World:
         clock: VirtualClock,
         config: ApiConfig | None = None,
         *,
-        intake: bool = True,
+        groups: bool = True,
     ) -> None:
         self.ports = ports
         self.clock = clock
@@ -82,7 +82,8 @@ class World:
         self.http = httpx.AsyncClient(
             transport=transport, base_url="http://localhost", event_hooks={"response": [check]}
         )
-        self._intake = asyncio.create_task(self.api.intake.run()) if intake else None
+        loops = (self.api.intake.run, self.api.agents.run) if groups else ()
+        self._loops = [asyncio.create_task(run()) for run in loops]
 
     @property
     def points(self) -> WatchedPoints:
@@ -94,13 +95,13 @@ class World:
         """Another process of the same API, with other settings."""
         return World(self.ports, self.clock, a_config(**settings))
 
-    async def close_intake(self) -> None:
-        if self._intake is not None:
-            self._intake.cancel()
-            await asyncio.gather(self._intake, return_exceptions=True)
+    async def close_groups(self) -> None:
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
 
     async def close(self) -> None:
-        await self.close_intake()
+        await self.close_groups()
         await self.http.aclose()
 
     # -- people

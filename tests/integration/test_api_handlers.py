@@ -412,7 +412,7 @@ async def test_two_replicas_that_sweep_at_once_end_each_attempt_once(
 async def test_the_service_takes_in_relays_consumes_and_drains(
     ports_of: Callable[[str], Awaitable[Ports]], clock: VirtualClock, bus: MemoryBus
 ) -> None:
-    world = World(await ports_of("api"), clock, intake=False)
+    world = World(await ports_of("api"), clock, groups=False)
     running = asyncio.create_task(world.api.run())
     job_id = (await world.post())["id"]
     message = as_message(wrapped(world.delayed(job_id), at=clock.now()))
@@ -437,7 +437,7 @@ async def test_a_request_that_waits_when_the_service_stops_is_told_so(world: Wor
         await tx.conn.execute("LOCK TABLE jobs IN EXCLUSIVE MODE")
         post = asyncio.create_task(world.http.post("/schedule", json=body))
         await locked(world)
-        await world.close_intake()
+        await world.close_groups()
     assert (await post).status_code == 503
 
 

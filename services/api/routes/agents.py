@@ -7,9 +7,9 @@ from starlette.responses import Response
 
 from services.api import words
 from services.api.agent_file import AgentFile
-from services.api.agents import NO_TOKEN, AgentDesk
+from services.api.agents import AgentDesk
 from services.api.claims import ClaimDesk, Wait
-from services.api.refused import Refused
+from services.api.refused import NO_TOKEN, Refused
 from services.api.requests import read_json
 from services.api.routes.answers import answer, bearer_of, job_id_of
 from services.api.routes.bodies import SMALL_BYTES, Bodies

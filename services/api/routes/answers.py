@@ -10,8 +10,9 @@ from starlette.responses import Response
 
 from services.api.access import Denied, TooMany
 from services.api.claims import SecretsClosed
+from services.api.groups import Stopping
 from services.api.identity import StsAway
-from services.api.intake import KeyConflict, Stopping
+from services.api.intake import KeyConflict
 from services.api.people import AlreadyOver, NoSuchJob
 from services.api.refused import Refused
 from services.api.requests import BadRequest

@@ -1,6 +1,6 @@
 """SQL of `jobs` and `attempts`: accept, and load under lock; `steps` saves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -156,31 +156,35 @@ class Owner(Struct, frozen=True):
     attempt: int
 
 
-FIND_TOKEN = "SELECT job_id, number FROM attempts WHERE token_hash = $1"  # noqa: S105 - SQL
-
-
-async def find_token(conn: Connection, token_hash: bytes) -> Owner | None:
-    """The attempt whose agent made this token."""
-    row = await conn.fetchrow(FIND_TOKEN, token_hash)
-    return None if row is None else Owner(row["job_id"], row["number"])
-
-
 # A token outlives its attempt for a while: whoever repeats a word whose answer was lost is told so.
-FIND_BEARER = """
-SELECT job_id, number FROM attempts
-WHERE token_hash = $1 AND $2::timestamptz < interval '1 hour' + coalesce(
-    ended_at, dies_by, (entered ->> 'booting')::timestamptz + $3::integer * interval '1 second', $2)
-"""
+_GOOD = """$2::timestamptz < interval '1 hour' + coalesce(ended_at, dies_by,
+    (entered ->> 'booting')::timestamptz + $3::integer * interval '1 second', $2)"""
+
+FIND_BEARERS = f"""
+SELECT token_hash, job_id, number, {_GOOD} AS good FROM attempts
+WHERE token_hash = ANY ($1::bytea[])
+"""  # noqa: S608 - our own condition
 
 
-async def find_bearer(tx: Transaction, token_hash: bytes, lifetime_seconds: int) -> Owner | None:
-    """Whose token this is, unless it has expired: an hour after its attempt's end.
+class Bearer(Struct, frozen=True):
+    """Whom a token belongs to, and whether it still speaks for its attempt.
 
-    The end is at the latest when its instance must die; where that is not heard of yet, when it has
-    lived for *lifetime_seconds*.
+    It expires an hour after its attempt's end. That is at the latest when its instance must die;
+    where that is not heard of yet, when it has lived as long as an instance may.
     """
-    row = await tx.conn.fetchrow(FIND_BEARER, token_hash, tx.now, lifetime_seconds)
-    return None if row is None else Owner(row["job_id"], row["number"])
+
+    owner: Owner
+    good: bool
+
+
+async def find_bearers(
+    conn: Connection, token_hashes: Collection[bytes], now: datetime, lifetime_seconds: int
+) -> dict[bytes, Bearer]:
+    """Those of *token_hashes* that are some attempt's."""
+    rows = await conn.fetch(FIND_BEARERS, list(token_hashes), now, lifetime_seconds)
+    return {
+        row["token_hash"]: Bearer(Owner(row["job_id"], row["number"]), row["good"]) for row in rows
+    }
 
 
 # Only the heartbeat column changes, so the row is updated in place and no index is touched.
@@ -193,6 +197,39 @@ WHERE job_id = $1 AND number = $2 AND state <> 'ended'
 async def beat(tx: Transaction, owner: Owner) -> bool:
     """A sign of life; False where the attempt is over."""
     return bool(await tx.conn.execute(BEAT, owner.job_id, owner.attempt, tx.now) == "UPDATE 1")
+
+
+# Waits for nobody: who decides about an attempt holds its row until the end of a transaction. By
+# ctid, since the planner might else walk all attempts to find those that were locked.
+BEAT_FREE = f"""
+UPDATE attempts SET heartbeat_at = $2
+WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM attempts
+    WHERE token_hash = ANY ($1::bytea[]) AND state <> 'ended'
+        AND job_id = ($4::bigint[])[array_position($1::bytea[], token_hash)] AND {_GOOD}
+    FOR NO KEY UPDATE SKIP LOCKED
+))
+RETURNING token_hash, job_id
+"""  # noqa: S608 - our own condition
+
+
+class Beat(Struct, frozen=True):
+    """A sign of life of whoever has a token, for the job that it names."""
+
+    token_hash: bytes
+    job_id: int
+
+
+async def beat_free(
+    conn: Connection, beats: Sequence[Beat], now: datetime, lifetime_seconds: int
+) -> set[Beat]:
+    """Signs of life of many; returns those that were taken.
+
+    The others' attempts are over or locked by somebody, or the token is not good for that job.
+    """
+    hashes, jobs = [each.token_hash for each in beats], [each.job_id for each in beats]
+    rows = await conn.fetch(BEAT_FREE, hashes, now, lifetime_seconds, jobs)
+    return {Beat(row["token_hash"], row["job_id"]) for row in rows}
 
 
 OVERDUE = """

@@ -1,13 +1,16 @@
 """SQL of what containers printed: batches of lines, the beginning of a log and its end apart."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from services.api.log_bounds import Amount, Kept, Line
+from services.api.model import Attempt
 from services.api.store.jobs import Owner
-from shared.db import Connection, Transaction
+from shared.db import Connection, Transaction, json_text
 
 
 class Piece(Struct, frozen=True, kw_only=True):
@@ -25,42 +28,67 @@ class Piece(Struct, frozen=True, kw_only=True):
     received_at: datetime | None = None
 
 
+class Batch(Struct, frozen=True):
+    """Lines of an attempt as it was decided to keep them."""
+
+    owner: Owner
+    seq: int
+    kept: Kept
+
+    def counted_in(self, attempt: Attempt) -> Attempt:
+        """*attempt* as it is once this is kept."""
+        return replace(
+            attempt,
+            log_seq=self.seq,
+            log_bytes=self.kept.total.bytes,
+            log_lines=self.kept.total.lines,
+            log_head_bytes=attempt.log_head_bytes + self.kept.head_size.bytes,
+            log_head_lines=attempt.log_head_lines + self.kept.head_size.lines,
+        )
+
+
 # The guard makes a repeated batch change nothing. Whoever decided `Kept` holds the job's lock.
-KEEP_BATCH = """
+KEEP_BATCHES = """
 WITH taken AS (
-    UPDATE attempts SET log_seq = $3, log_head_bytes = log_head_bytes + $5,
-        log_head_lines = log_head_lines + $6, log_bytes = $7, log_lines = $8
-    WHERE job_id = $1 AND number = $2 AND log_seq < $3
-    RETURNING job_id
+    UPDATE attempts SET log_seq = seq, log_head_bytes = log_head_bytes + head_bytes,
+        log_head_lines = log_head_lines + head_lines, log_bytes = all_bytes, log_lines = all_lines
+    FROM unnest($1::bigint[], $2::integer[], $3::integer[], $4::text[], $5::bigint[], $6::bigint[],
+                $7::bigint[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[])
+        AS new (job, attempt, seq, head, head_bytes, head_lines, all_bytes, all_lines,
+                tail, starts_at, first_line, keep_from)
+    WHERE job_id = job AND number = attempt AND log_seq < seq
+    RETURNING job, attempt, seq, head, head_lines, tail, starts_at, first_line, keep_from
 ), head AS (
     INSERT INTO log_batches (job_id, attempt, seq, lines)
-    SELECT job_id, $2, $3, $4::jsonb FROM taken WHERE $6 > 0
+    SELECT job, attempt, seq, head::jsonb FROM taken WHERE head_lines > 0
     ON CONFLICT DO NOTHING
 ), deleted AS (
     DELETE FROM log_tails USING taken
-    WHERE log_tails.job_id = taken.job_id AND attempt = $2 AND starts_at < $12
+    WHERE log_tails.job_id = job AND log_tails.attempt = taken.attempt
+        AND log_tails.starts_at < keep_from
 )
 INSERT INTO log_tails (job_id, attempt, seq, lines, starts_at, first_line, received_at)
-SELECT job_id, $2, $3, $9::jsonb, $10, $11, $13 FROM taken WHERE $9::jsonb IS NOT NULL
+SELECT job, attempt, seq, tail::jsonb, starts_at, first_line, $13 FROM taken WHERE tail IS NOT NULL
 """
 
 
-async def keep_batch(tx: Transaction, owner: Owner, seq: int, kept: Kept) -> None:
-    """Keep batch *seq* of an attempt as decided, unless it was taken before."""
+async def keep_batches(tx: Transaction, batches: Sequence[Batch]) -> None:
+    """Keep batches as decided, each unless it was taken before; of an attempt at most one."""
+    kept = [each.kept for each in batches]
     await tx.conn.execute(
-        KEEP_BATCH,
-        owner.job_id,
-        owner.attempt,
-        seq,
-        kept.head,
-        kept.head_size.bytes,
-        kept.head_size.lines,
-        kept.total.bytes,
-        kept.total.lines,
-        kept.tail,
-        kept.tail_start.bytes,
-        kept.tail_start.lines,
-        kept.keep_from,
+        KEEP_BATCHES,
+        [each.owner.job_id for each in batches],
+        [each.owner.attempt for each in batches],
+        [each.seq for each in batches],
+        [json_text(each.head) for each in kept],
+        [each.head_size.bytes for each in kept],
+        [each.head_size.lines for each in kept],
+        [each.total.bytes for each in kept],
+        [each.total.lines for each in kept],
+        [None if each.tail is None else json_text(each.tail) for each in kept],
+        [each.tail_start.bytes for each in kept],
+        [each.tail_start.lines for each in kept],
+        [each.keep_from for each in kept],
         tx.now,
     )
 

@@ -1,35 +1,90 @@
-"""SQL of identity proofs: each signature is good for one agent token, until it expires."""
+"""SQL of claims: which attempt an instance has, tokens bound by others, and proofs of identity.
 
+Each signature is good for one agent token, until it expires.
+"""
+
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
+
+import asyncpg
+from msgspec import Struct
 
 from services.api.store.jobs import Owner
 from shared.db import Connection, Transaction
 
-FIND_INSTANCE = """
-SELECT job_id, number FROM attempts WHERE instance_id = $1 ORDER BY job_id DESC, number DESC LIMIT 1
+
+class Overtaken(Exception):
+    """Another transaction has just bound the same token or used the same signature.
+
+    It is committed by now: who decides again sees it.
+    """
+
+
+@contextlib.contextmanager
+def noticing_overtakers() -> Iterator[None]:
+    """Raise `Overtaken` where what is saved inside binds a token that another attempt has got."""
+    try:
+        yield
+    except asyncpg.UniqueViolationError as error:
+        if error.constraint_name != "attempts_by_token":
+            raise
+        raise Overtaken("the token was bound meanwhile") from error
+
+
+FIND_INSTANCES = """
+SELECT DISTINCT ON (instance_id) instance_id, job_id, number FROM attempts
+WHERE instance_id = ANY ($1::text[]) ORDER BY instance_id, job_id DESC, number DESC
 """
 
 
-async def find_instance(conn: Connection, instance_id: str) -> Owner | None:
-    """The attempt that the launcher has assigned to this instance."""
-    row = await conn.fetchrow(FIND_INSTANCE, instance_id)
-    return None if row is None else Owner(row["job_id"], row["number"])
+async def find_instances(conn: Connection, instance_ids: Collection[str]) -> dict[str, Owner]:
+    """The attempts that the launcher has assigned to these instances."""
+    rows = await conn.fetch(FIND_INSTANCES, list(instance_ids))
+    return {row["instance_id"]: Owner(row["job_id"], row["number"]) for row in rows}
 
 
-# Of two transactions with one signature the second waits here, and then sees the first one's row.
-USE_PROOF = """
-INSERT INTO used_proofs (signature, token_hash, expires_at) VALUES ($1, $2, $3)
+class Use(Struct, frozen=True):
+    """A signature with which an instance has shown who it is, and the token that it was for."""
+
+    signature: bytes
+    token_hash: bytes
+    expires_at: datetime
+
+
+FIND_PROOFS = """
+SELECT signature, token_hash FROM used_proofs WHERE signature = ANY ($1::bytea[])
+"""
+
+
+async def find_proofs(conn: Connection, signatures: Collection[bytes]) -> dict[bytes, bytes]:
+    """The token that each of *signatures* was used with, of those that were used."""
+    rows = await conn.fetch(FIND_PROOFS, list(signatures))
+    return {row["signature"]: row["token_hash"] for row in rows}
+
+
+# Of two transactions with one signature the second waits here, and then sees the first one's row;
+# in order, so that they never wait for each other.
+USE_PROOFS = """
+INSERT INTO used_proofs (signature, token_hash, expires_at)
+SELECT signature, token_hash, expires_at
+FROM unnest($1::bytea[], $2::bytea[], $3::timestamptz[]) AS new (signature, token_hash, expires_at)
+ORDER BY signature
 ON CONFLICT (signature) DO UPDATE SET signature = excluded.signature
-RETURNING token_hash
+RETURNING signature, token_hash
 """
 
 
-async def use_proof(
-    tx: Transaction, signature: bytes, token_hash: bytes, expires_at: datetime
-) -> bool:
-    """Remember a signature; False where it was used with another token."""
-    used_with = await tx.conn.fetchval(USE_PROOF, signature, token_hash, expires_at)
-    return bool(used_with == token_hash)
+async def use_proofs(tx: Transaction, uses: Sequence[Use]) -> None:
+    """Remember signatures, each once in *uses*. Raises `Overtaken` for one with another token."""
+    signatures = [each.signature for each in uses]
+    hashes = [each.token_hash for each in uses]
+    expiries = [each.expires_at for each in uses]
+    rows = await tx.conn.fetch(USE_PROOFS, signatures, hashes, expiries)
+    if {(row["signature"], row["token_hash"]) for row in rows} != {
+        *zip(signatures, hashes, strict=True)
+    }:
+        raise Overtaken("the signature was used meanwhile")
 
 
 PRUNE_PROOFS = "DELETE FROM used_proofs WHERE expires_at < $1"

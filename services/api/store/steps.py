@@ -13,7 +13,7 @@ from shared.wire import Envelope
 
 _COLUMNS = ", ".join(Attempt.__struct_fields__)
 # Heartbeats take no lock on the job: one that came since the attempt was loaded must not be undone.
-# What is counted of a log is written by `logs.keep_batch` alone.
+# What is counted of a log is written by `logs.keep_batches` alone.
 _WRITTEN_ELSEWHERE = frozenset(
     {"job_id", "number", "heartbeat_at", "log_seq"}
     | {"log_bytes", "log_lines", "log_head_bytes", "log_head_lines"}
@@ -120,6 +120,10 @@ class Book:
             self._wiped.add(step.job.id)
         self._cases[step.job.id] = case
 
+    def note(self, attempt: Attempt) -> None:
+        """Let what follows see a change of *attempt* that another statement writes."""
+        self._cases[attempt.job_id] = self._cases[attempt.job_id].with_attempt(attempt)
+
     async def save(self, tx: Transaction, facts: Sequence[Envelope[Any]] = ()) -> None:
         """Write what has changed, and *facts*, with one statement."""
         if self._jobs or self._attempts or self._wiped or facts:
@@ -129,6 +133,7 @@ class Book:
 
 # In the order of the ids, so that two batches never wait for each other.
 LOCK_JOBS = "SELECT * FROM jobs WHERE id = ANY ($1::bigint[]) ORDER BY id FOR UPDATE"
+LOCK_FREE_JOBS = LOCK_JOBS + " SKIP LOCKED"
 # Apart from the lock: joined to it, attempts would be seen as they were before it was granted.
 LOAD_THEIR_ATTEMPTS = """
 SELECT * FROM attempts WHERE job_id = ANY ($1::bigint[]) ORDER BY job_id, number
@@ -137,10 +142,18 @@ SELECT * FROM attempts WHERE job_id = ANY ($1::bigint[]) ORDER BY job_id, number
 
 async def open_book(tx: Transaction, job_ids: Collection[int]) -> Book:
     """These jobs, locked until the transaction's end, with all of their attempts."""
-    ids = list(job_ids)
-    jobs = [as_job(row) for row in await tx.conn.fetch(LOCK_JOBS, ids)]
+    return await _open(tx, await tx.conn.fetch(LOCK_JOBS, list(job_ids)))
+
+
+async def open_free(tx: Transaction, job_ids: Collection[int]) -> Book:
+    """The same, without those that somebody else has locked now."""
+    return await _open(tx, await tx.conn.fetch(LOCK_FREE_JOBS, list(job_ids)))
+
+
+async def _open(tx: Transaction, rows: Iterable[Any]) -> Book:
+    jobs = [as_job(row) for row in rows]
     attempts: dict[int, list[Attempt]] = {job.id: [] for job in jobs}
-    for row in await tx.conn.fetch(LOAD_THEIR_ATTEMPTS, ids):
+    for row in await tx.conn.fetch(LOAD_THEIR_ATTEMPTS, list(attempts)):
         attempt = as_attempt(row)
         attempts[attempt.job_id].append(attempt)
     return Book({job.id: Case(job, tuple(attempts[job.id])) for job in jobs})

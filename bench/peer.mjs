@@ -1,0 +1,56 @@
+// node peer.mjs JOBS: how many milliseconds late graphile-worker had each of JOBS jobs that are due
+// at one moment, as a JSON array. DATABASE_URL names an empty database.
+import { performance } from "node:perf_hooks";
+import { Logger, makeWorkerUtils, run } from "graphile-worker";
+
+const jobs = Number(process.argv[2]);
+const KNOWN_MS = 4000; // by when all are known and the worker has come to rest
+const POLL_MS = 2000; // its default
+
+// As its documentation's page on performance has it: https://worker.graphile.org/docs/performance
+const worker = {
+  connectionString: process.env.DATABASE_URL,
+  concurrentJobs: 24,
+  maxPoolSize: 25,
+  pollInterval: POLL_MS,
+  localQueue: { size: 500 },
+  completeJobBatchDelay: 0,
+  failJobBatchDelay: 0,
+  logger: new Logger(() => () => {}),
+};
+const now = () => performance.timeOrigin + performance.now();
+
+const utils = await makeWorkerUtils({ preset: { worker } });
+await utils.migrate();
+// It asks for what is due at moments of its own: the due moment is as likely at any place between.
+const due = now() + KNOWN_MS + Math.random() * POLL_MS;
+const spec = `json_populate_recordset(null::graphile_worker.job_spec, $1::json)`;
+await utils.withPgClient((client) =>
+  client.query(`SELECT 1 FROM graphile_worker.add_jobs(ARRAY(SELECT x FROM ${spec} AS x))`, [
+    JSON.stringify(
+      Array.from({ length: jobs }, (_, place) => ({
+        identifier: "due",
+        payload: { place },
+        run_at: new Date(due).toISOString(),
+      })),
+    ),
+  ]),
+);
+
+const late = [];
+let haveAll;
+const all = new Promise((resolve) => (haveAll = resolve));
+const runner = await run({
+  preset: { worker },
+  taskList: {
+    due: async () => {
+      late.push(now() - due);
+      if (late.length === jobs) haveAll();
+    },
+  },
+});
+if (now() > due - 500) throw new Error("the jobs took until they were due to add");
+await all;
+await runner.stop();
+await utils.release();
+console.log(JSON.stringify(late));

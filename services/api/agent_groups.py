@@ -1,0 +1,237 @@
+"""What many agents say at once, heard in one transaction.
+
+A group waits for no lock: whose job somebody else decides about just now is heard by itself, and
+waits alone. Jobs are locked first, in the order of their ids, and whoever saves an attempt holds
+its job, so nobody waits for each other. A plain heartbeat locks no job, and is in no transaction
+with what does.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
+
+from services.api.groups import Groups
+from services.api.model import Case, Job, Step
+from services.api.refused import NO_TOKEN, Refused
+from services.api.store import jobs as store
+from services.api.store import logs, proofs, steps
+from services.api.store.jobs import Bearer, Beat, Owner
+from services.api.store.logs import Batch
+from services.api.store.proofs import Overtaken, Use
+from shared import wire
+from shared.db import Database, Transaction
+from shared.wakeups import Wakeups
+
+GROUP = 128
+"""Words heard in one transaction, at most; long reports count more than one."""
+
+_STOPPING = "the service is stopping: say it again"
+
+Answer = TypeVar("Answer")
+
+
+class Word(Struct, Generic[Answer], frozen=True, kw_only=True):
+    """What one agent says: what must be known for it, and what decides about it.
+
+    `decide` raises `Refused` before it has changed anything in the unit of work. A `Refused` that
+    it returns is raised after the commit, of what the word has changed nevertheless.
+    """
+
+    decide: "Callable[[UnitOfWork], Answer | Refused]"
+    token_hash: bytes
+    claims: bool = False
+    job_id: int | None = None
+    instance_id: str | None = None
+    signature: bytes | None = None
+    size: int = 1
+
+
+class _Busy(Exception):
+    """Somebody else decides about that job just now."""
+
+
+class UnitOfWork:
+    """One transaction that hears a group: what is known at its start, and what changes."""
+
+    def __init__(
+        self,
+        tx: Transaction,
+        bearers: dict[bytes, Bearer],
+        instances: dict[str, Owner],
+        used: dict[bytes, bytes],
+        book: steps.Book,
+        *,
+        whole: bool,
+    ) -> None:
+        self.now = tx.now
+        self.bearers = bearers
+        self.instances = instances
+        self.used = used
+        self.before_commit: list[Callable[[], None]] = []
+        self.after_commit: list[Callable[[], None]] = []
+        self.changed: set[int] = set()
+        self._facts: list[wire.Envelope[Any]] = []
+        self._tx = tx
+        self._book = book
+        self._whole = whole
+        self._uses: list[Use] = []
+        self._batches: list[Batch] = []
+
+    def owner(self, token_hash: bytes, job_id: int) -> Owner:
+        """Whose token this is. An unknown job, a wrong and an expired token are answered alike."""
+        return owner_of(self.bearers.get(token_hash), job_id)
+
+    def find(self, job_id: int) -> Case | None:
+        """A job with its attempts as they are by now."""
+        case = self._book.find(job_id)
+        if case is None and not self._whole:
+            raise _Busy
+        return case
+
+    def take(self, before: Job, step: Step) -> None:
+        """Save what a decision changed, and tell its facts under the job's own trace."""
+        self._book.take(step)
+        self._facts += [
+            wire.wrap(each, source=self._tx.source, at=self.now, trace=before.trace)
+            for each in step.events
+        ]
+
+    def bind(self, token_hash: bytes, owner: Owner) -> None:
+        """Let who speaks next find the token bound."""
+        self.bearers[token_hash] = Bearer(owner, good=True)
+
+    def use(self, use: Use) -> None:
+        """Remember a signature."""
+        if use.signature not in self.used:
+            self.used[use.signature] = use.token_hash
+        self._uses.append(use)
+
+    def keep(self, batch: Batch) -> None:
+        """Keep log lines, and let who speaks next find them counted."""
+        case = self._book.find(batch.owner.job_id)
+        if case is not None:
+            self._book.note(batch.counted_in(case.attempt(batch.owner.attempt)))
+        self._batches.append(batch)
+
+    async def save(self) -> None:
+        """Write all of it. Raises `Overtaken`."""
+        with proofs.noticing_overtakers():
+            await self._book.save(self._tx, self._facts)
+        if self._uses:
+            uses = {each.signature: each for each in self._uses}
+            await proofs.use_proofs(self._tx, list(uses.values()))
+        left = self._batches
+        while left:  # a second batch of one attempt is rare, and must find the first one written
+            first = {each.owner: each for each in reversed(left)}
+            await logs.keep_batches(self._tx, list(first.values()))
+            left = [each for each in left if first[each.owner] is not each]
+
+
+class AgentGroups:
+    """Hears agents. `run` must be running. `changed` is told the jobs that may look different."""
+
+    def __init__(
+        self,
+        db: Database,
+        lifetime_seconds: int,
+        wakeups: Wakeups,
+        changed: Callable[[int], None],
+    ) -> None:
+        self._db = db
+        self._lifetime = lifetime_seconds
+        self._wakeups = wakeups
+        self._changed = changed
+        self._words: Groups[Word[Any], Any] = Groups(
+            self._hear_free, limit=GROUP, size=lambda word: word.size, stopping=_STOPPING
+        )
+        self._beats: Groups[Beat, bool] = Groups(self._beat, limit=GROUP, stopping=_STOPPING)
+
+    async def hear(self, word: Word[Answer]) -> Answer:
+        """Let *word* take effect. Raises `Refused`, and `Stopping`."""
+        heard = await self._words.join(word)
+        if heard is _Busy:
+            [heard] = await self._hear([word], whole=True)
+        if isinstance(heard, Refused):
+            raise heard
+        answer: Answer = heard
+        return answer
+
+    async def beat(self, token_hash: bytes, job_id: int) -> bool:
+        """Take a plain sign of life. False where that needs a closer look. Raises `Stopping`."""
+        return await self._beats.join(Beat(token_hash, job_id))
+
+    async def run(self) -> None:
+        """Write group after group until cancelled; nobody is left waiting then."""
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._words.run())
+            loops.create_task(self._beats.run())
+
+    async def _beat(self, beats: Sequence[Beat]) -> list[bool]:
+        async with self._db.connection() as conn:
+            taken = await store.beat_free(conn, beats, self._db.clock.now(), self._lifetime)
+        return [each in taken for each in beats]
+
+    async def _hear_free(self, words: Sequence[Word[Any]]) -> list[Any]:
+        return await self._hear(words, whole=False)
+
+    async def _hear(self, words: Sequence[Word[Any]], *, whole: bool) -> list[Any]:
+        try:
+            return await self._hear_once(words, whole=whole)
+        except Overtaken:  # by another process, which has committed: now that is seen
+            return await self._hear_once(words, whole=whole)
+
+    async def _hear_once(self, words: Sequence[Word[Any]], *, whole: bool) -> list[Any]:
+        async with self._db.transaction() as tx:
+            unit = await self._load(tx, words, whole=whole)
+            heard = [_decide(word, unit) for word in words]
+            await unit.save()
+            for passed in unit.before_commit:
+                passed()
+        for passed in unit.after_commit:
+            passed()
+        self._wakeups.wake(*tx.wakes)
+        for job_id in unit.changed:
+            self._changed(job_id)
+        return heard
+
+    async def _load(
+        self, tx: Transaction, words: Sequence[Word[Any]], *, whole: bool
+    ) -> UnitOfWork:
+        """What *words* need to know; *whole*: wait for their jobs until all are had."""
+        hashes = {each.token_hash for each in words}
+        bearers = await store.find_bearers(tx.conn, hashes, tx.now, self._lifetime)
+        named = {each.instance_id for each in words if each.instance_id is not None}
+        shown = {each.signature for each in words if each.signature is not None}
+        instances = await proofs.find_instances(tx.conn, named) if named else {}
+        used = await proofs.find_proofs(tx.conn, shown) if shown else {}
+        jobs = {each.job_id for each in words if _may_lock(each, bearers)}
+        jobs |= {each.job_id for each in instances.values()}
+        locked = [each for each in jobs if each is not None]
+        book = await (steps.open_book if whole else steps.open_free)(tx, locked)
+        return UnitOfWork(tx, bearers, instances, used, book, whole=whole)
+
+
+def owner_of(bearer: Bearer | None, job_id: int) -> Owner:
+    """Whose token this is, if it is good and for that job. Raises `Refused`."""
+    if bearer is None or not bearer.good:
+        raise Refused(401, NO_TOKEN)
+    if bearer.owner.job_id != job_id:
+        raise Refused(403, "this token is another job's")
+    return bearer.owner
+
+
+def _may_lock(word: Word[Any], bearers: dict[bytes, Bearer]) -> bool:
+    """A stranger locks nothing. Who claims by a bootstrap token has shown it."""
+    bearer = bearers.get(word.token_hash)
+    return word.claims or (bearer is not None and bearer.owner.job_id == word.job_id)
+
+
+def _decide(word: Word[Any], unit: UnitOfWork) -> Any:
+    try:
+        return word.decide(unit)
+    except Refused as refused:
+        return refused
+    except _Busy:
+        return _Busy

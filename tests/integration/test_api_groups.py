@@ -1,0 +1,120 @@
+"""Group commit: who comes while a group is written is the next group, and each gets his own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from services.api.groups import Groups, Stopping
+
+
+class Writer:
+    """Writes numbers, and gives each doubled. What is `poison` fails whatever group it is in."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.free = asyncio.Event()
+        self.free.set()
+        self.began = asyncio.Event()
+        self.poison: dict[int, Exception] = {}
+
+    async def write(self, group: Sequence[int]) -> list[int]:
+        self.groups.append(list(group))
+        self.began.set()
+        await self.free.wait()
+        for number in group:
+            if number in self.poison:
+                raise self.poison[number]
+        return [2 * number for number in group]
+
+
+@pytest.fixture
+def writer() -> Writer:
+    return Writer()
+
+
+@pytest.fixture
+async def groups(writer: Writer) -> AsyncIterator[Groups[int, int]]:
+    groups = Groups(writer.write, limit=10, size=lambda number: number, stopping="bye")
+    running = asyncio.create_task(groups.run())
+    yield groups
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def joined(groups: Groups[int, int], *numbers: int) -> list[asyncio.Task[int]]:
+    """Tasks that have joined by now, in this order."""
+    tasks = [asyncio.create_task(groups.join(number)) for number in numbers]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def held(writer: Writer, groups: Groups[int, int]) -> asyncio.Task[int]:
+    """A group of one that is being written until `writer.free` is set."""
+    writer.free.clear()
+    [first] = await joined(groups, 0)
+    await writer.began.wait()
+    return first
+
+
+async def test_who_comes_alone_is_written_at_once(writer: Writer, groups: Groups[int, int]) -> None:
+    assert await groups.join(3) == 6
+    assert await groups.join(4) == 8
+    assert writer.groups == [[3], [4]]
+
+
+async def test_who_comes_meanwhile_is_the_next_group_up_to_its_limit(
+    writer: Writer, groups: Groups[int, int]
+) -> None:
+    first = await held(writer, groups)
+    others = await joined(groups, 4, 5, 2, 1, 20, 3)
+    writer.free.set()
+    assert await asyncio.gather(first, *others) == [0, 8, 10, 4, 2, 40, 6]
+    assert writer.groups == [[0], [4, 5, 2], [1, 20], [3]]
+
+
+async def test_what_cannot_be_written_fails_alone(writer: Writer, groups: Groups[int, int]) -> None:
+    first = await held(writer, groups)
+    writer.poison[2] = ValueError("poison")
+    others = await joined(groups, 1, 2, 3)
+    writer.free.set()
+    results = await asyncio.gather(first, *others, return_exceptions=True)
+    assert results == [0, 2, writer.poison[2], 6]
+    assert writer.groups == [[0], [1, 2, 3], [1], [2], [3]]
+
+
+async def test_where_the_database_is_away_the_whole_group_is_told_at_once(
+    writer: Writer, groups: Groups[int, int]
+) -> None:
+    first = await held(writer, groups)
+    writer.poison[2] = ConnectionError("away")
+    others = await joined(groups, 1, 2, 3)
+    writer.free.set()
+    assert await first == 0
+    assert await asyncio.gather(*others, return_exceptions=True) == [writer.poison[2]] * 3
+    assert writer.groups == [[0], [1, 2, 3]]
+    assert await groups.join(5) == 10  # and the next one is tried
+
+
+async def test_who_has_gone_away_takes_nobody_along(
+    writer: Writer, groups: Groups[int, int]
+) -> None:
+    first = await held(writer, groups)
+    gone, other = await joined(groups, 1, 2)
+    first.cancel()
+    gone.cancel()
+    writer.free.set()
+    assert await other == 4
+
+
+async def test_at_a_stop_whoever_waits_is_told_and_nobody_waits_after_it(writer: Writer) -> None:
+    groups = Groups(writer.write, limit=10, stopping="bye")
+    running = asyncio.create_task(groups.run())
+    first = await held(writer, groups)
+    others = await joined(groups, 1, 2)
+    running.cancel()
+    for each in (first, *others, asyncio.create_task(groups.join(3))):
+        with pytest.raises(Stopping, match="bye"):
+            await each
+    assert writer.groups == [[0]]
+    assert running.cancelled()
