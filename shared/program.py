@@ -132,11 +132,16 @@ def database_login(settings: Settings, name: str) -> str:
     return login(settings, name, "DATABASE", "postgresql://localhost/docker_job")
 
 
+def configure_log(settings: Settings) -> None:
+    """Log as the settings say. Raises `BadSetting`."""
+    configure(settings.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")))
+
+
 def main(name: str, consumes: Sequence[type[Event]], compose: Compose) -> int:
     """Run the service *name* until a signal comes; returns the exit status."""
     settings = Settings(os.environ)
     try:
-        configure(settings.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")))
+        configure_log(settings)
         topology = {name: tuple(event.__name__ for event in consumes)}
         uvloop.run(_serve(name, settings, topology, compose))
     except BadSetting as error:

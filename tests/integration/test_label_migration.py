@@ -1,4 +1,4 @@
-"""Labels of a deployment that is upgraded to 0007_labels.sql."""
+"""Labels of a deployment that is upgraded to 0006_labels.sql."""
 
 import shutil
 import uuid
@@ -35,7 +35,7 @@ async def test_jobs_are_found_by_their_labels_whichever_release_took_them_in(
         await conn.execute(JOB.format(room=room), 1, '{"team": "a", "env": "x"}')
         await conn.execute(JOB.format(room=room), 2, "{}")
         await conn.execute(JOB.format(room=room), 3, f'{{"{longest}": "{longest}"}}')
-        shutil.copy(SQL / "0007_labels.sql", directory)
+        shutil.copy(SQL / "0006_labels.sql", directory)
         await migrate(database_url, [schema])
         await conn.execute(JOB.format(room=room), 4, '{"team": "a"}')
         await conn.execute(f'SET search_path = "{room}"')

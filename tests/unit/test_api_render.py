@@ -1,7 +1,7 @@
 """Jobs as people read them."""
 
 import json
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
 import msgspec
@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from services.api import render
-from services.api.model import TERMINAL, Attempt, Job, Listed, State, Status
-from shared.events import Resources
+from services.api.intake import _compose_one
+from services.api.model import TERMINAL, Attempt, Job, Listed, Rules, State, Status
+from services.api.requests import Order
+from shared.events import Architecture, Capacity, Resources
+from shared.wire import new_trace
+from tests.messages import SOURCE
 from tests.unit.api_story import (
     DONE,
     INTERRUPTED,
@@ -292,3 +296,59 @@ def test_what_is_not_known_of_the_cost_is_null() -> None:
     story.hear(replace(terminated(2), cost_usd=None))
     assert [shown(story)["attempts"][1][name] for name in money[:2]] == [None, None]
     assert [shown(story)[name] for name in money] == [None, None, None]
+
+
+# -- a job that was accepted just now
+
+TEXTS = st.text(max_size=8)
+VARIABLES = st.dictionaries(TEXTS, TEXTS, max_size=3)
+LEAST = datetime(1000, 1, 1)  # noqa: DTZ001 - `timezones` below has the zone
+MOMENTS = st.datetimes(LEAST, timezones=st.just(UTC))
+NUMBERS = st.integers(0, 2**31 - 1)
+WISHES = st.builds(
+    Resources,
+    vcpus=st.none() | NUMBERS,
+    memory_mib=st.none() | NUMBERS,
+    gpus=st.none() | NUMBERS,
+    architecture=st.none() | st.sampled_from(get_args(Architecture)),
+    disk_gib=st.none() | NUMBERS,
+    instance_types=st.lists(TEXTS, max_size=2).map(tuple),
+)
+ORDERS = st.builds(
+    Order,
+    docker_image=TEXTS,
+    scheduled_for=MOMENTS,
+    timezone=TEXTS,
+    env_vars=VARIABLES,
+    command=st.none() | st.lists(TEXTS, max_size=3),
+    labels=VARIABLES,
+    timeout_seconds=st.none() | NUMBERS,
+    name=st.none() | TEXTS,
+    resources=st.just(Resources()) | WISHES,
+    capacity=st.sampled_from(get_args(Capacity)),
+    spot_wait_seconds=st.none() | NUMBERS,
+    retries=NUMBERS,
+    secret_env=VARIABLES,
+    secrets=VARIABLES,
+    registry_auth=st.none() | TEXTS,
+)
+RULE_SETS = st.builds(Rules, interruption_budget=NUMBERS, pull_budget=NUMBERS)
+
+
+@given(order=ORDERS, now=MOMENTS, rules=RULE_SETS, at_once=st.booleans())
+def test_a_fresh_job_is_shown_as_the_general_way_shows_it(
+    order: Order, now: datetime, rules: Rules, *, at_once: bool
+) -> None:
+    """Byte for byte: the order of the fields too."""
+    if at_once:
+        order = replace(order, scheduled_for=now)
+    written = _compose_one(order, 7, new_trace(), now, rules, None, SOURCE)
+    general = render.detailed(written.job, [written.attempt], now, rules)
+    assert written.answer == msgspec.json.encode(general)
+
+
+def test_fresh_jobs_do_not_show_each_others_fields() -> None:
+    full = a_job(labels={"team": "data"}, resources=Resources(vcpus=2), scheduled_for=after(9))
+    before = msgspec.json.encode(render.fresh(a_job(), an_attempt(), RULES))
+    render.fresh(full, an_attempt(due_at=after(9)), RULES)
+    assert msgspec.json.encode(render.fresh(a_job(), an_attempt(), RULES)) == before
