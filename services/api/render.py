@@ -4,9 +4,11 @@ import functools
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from services.api.budgets import spent
 from services.api.costs import cost_of, cost_of_all
-from services.api.model import PHASES, TERMINAL, Attempt, Case, Job, Rules, first_attempt
+from services.api.model import PHASES, TERMINAL, Attempt, Case, Job, Listed, Rules, first_attempt
 from shared.events import Resources
 
 _SHOWN_PHASES = (
@@ -21,7 +23,7 @@ _SHOWN_PHASES = (
 )
 
 
-def listed(job: Job, attempt: Attempt, now: datetime) -> dict[str, Any]:
+def listed(job: Job | Listed, attempt: Attempt | Listed, now: datetime) -> dict[str, Any]:
     """A job as `/list` shows it: itself and what matters of its current attempt."""
     because, until = waiting(job, attempt, now)
     return {
@@ -56,8 +58,11 @@ def listed(job: Job, attempt: Attempt, now: datetime) -> dict[str, Any]:
     }
 
 
-def _wished(resources: Resources) -> dict[str, Any]:
-    """What was asked for; the rest is the deployment's default."""
+@functools.lru_cache(maxsize=256)
+def _wished(resources: Resources | str) -> dict[str, Any]:
+    """What was asked for; the rest is the deployment's default. Most jobs ask for the same."""
+    if isinstance(resources, str):
+        resources = msgspec.json.decode(resources, type=Resources)
     fields = ((name, getattr(resources, name)) for name in Resources.__struct_fields__)
     return {name: value for name, value in fields if value not in (None, ())}
 
@@ -140,23 +145,25 @@ def _blank(retries: int, rules: Rules) -> dict[str, Any]:
     return detailed(job, [first_attempt(job.id, at, at)], at, rules)
 
 
-def phase(job: Job, attempt: Attempt, now: datetime) -> str:
+def phase(job: Job | Listed, attempt: Attempt | Listed, now: datetime) -> str:
     """Where the job is, finer than its status; of a finished job, its status in small letters."""
     if job.status in TERMINAL:
         return job.status.lower()
     return _phase(attempt, now)
 
 
-def _phase(attempt: Attempt, now: datetime) -> str:
+def _phase(attempt: Attempt | Listed, now: datetime) -> str:
     return "launching" if _is_due(attempt, now) else PHASES.get(attempt.state, "ended")
 
 
-def _is_due(attempt: Attempt, now: datetime) -> bool:
+def _is_due(attempt: Attempt | Listed, now: datetime) -> bool:
     """Whether its time has come and nothing was heard of a launch: the API is told of no more."""
     return attempt.state == "requested" or (attempt.state == "scheduled" and attempt.due_at <= now)
 
 
-def waiting(job: Job, attempt: Attempt, now: datetime) -> tuple[str | None, datetime | None]:
+def waiting(
+    job: Job | Listed, attempt: Attempt | Listed, now: datetime
+) -> tuple[str | None, datetime | None]:
     """What the job waits for, in plain words, and when it is looked at next."""
     if job.status in TERMINAL:
         return None, None
@@ -171,10 +178,14 @@ def waiting(job: Job, attempt: Attempt, now: datetime) -> tuple[str | None, date
     return None, None
 
 
+def _seconds(at: datetime) -> str:
+    """A moment in UTC without its fraction; strftime takes ten times as long."""
+    return f"{msgspec.to_builtins(at)[:19]}Z"
+
+
 @functools.lru_cache(maxsize=256)  # the jobs of one request often have it in common
 def _until(due_at: datetime) -> str:
-    # All moments are in UTC here, and strftime takes ten times as long.
-    return f"it is scheduled for {due_at.isoformat()[:19]}Z"
+    return f"it is scheduled for {_seconds(due_at)}"
 
 
 def _ago(moment: datetime, now: datetime) -> str:

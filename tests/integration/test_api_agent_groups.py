@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from services.api.store import logs
+from services.api.store import steps as store
 from shared.clock import VirtualClock
 from shared.db import Connection, Database
 from tests.integration.api_world import (
@@ -45,8 +47,7 @@ class CountedDatabase(Database):
                 conn.remove_query_logger(self._count)
 
     def _count(self, record: Any) -> None:
-        if "typeinfo" not in record.query:  # what asyncpg asks once a connection
-            self.statements.append(record.query)
+        self.statements.append(record.query)
 
     @property
     def transactions(self) -> int:
@@ -118,9 +119,9 @@ async def test_what_many_say_while_a_group_is_written_is_one_transaction(
             *(world.call_back(each, FAILED) for each in agents),
         )
     assert await answers(tasks) == [200] * 3 * MANY
-    # Bearers, the lock, attempts, what is decided, and lines; the first one's rest is among them.
     assert db.transactions == 1
-    assert len(db.statements) <= 2 * 5 + 4
+    for sql in (store.LOCK_FREE_JOBS, store.LOAD_THEIR_ATTEMPTS, store.SAVE, logs.KEEP_BATCHES):
+        assert db.statements.count(sql) == 2, "the first one's, and all the others'"
     names = await world.told()
     assert names.count("JobFinished") == MANY
     for each in agents:

@@ -1,5 +1,6 @@
 """Jobs as people read them."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 
 from services.api import render
 from services.api.intake import _compose_one
-from services.api.model import Rules, State
+from services.api.model import TERMINAL, Attempt, Job, Listed, Rules, State, Status
 from services.api.requests import Order
 from shared.events import Architecture, Capacity, Resources
 from shared.wire import new_trace
@@ -31,6 +32,8 @@ from tests.unit.api_story import (
 )
 
 STATES: tuple[State, ...] = get_args(State)
+STATUSES: tuple[Status, ...] = get_args(Status)
+AS_JSON = ("command", "env_vars", "labels", "secret_env", "secrets")
 
 
 def shown(story: Story, seconds: float = 0) -> dict[str, Any]:
@@ -54,6 +57,59 @@ def test_a_listed_job_has_the_fields_that_were_promised() -> None:
     }
     assert promised <= listed.keys()
     assert listed["spot_instance_request_id"] == "sir-1"
+
+
+TEXTS = st.none() | st.text(max_size=5)
+PAIRS = st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2)
+MOMENTS = st.datetimes(timezones=st.just(UTC))
+WISHES = st.builds(
+    Resources,
+    vcpus=st.none() | st.integers(0, 9),
+    architecture=st.sampled_from([None, "arm64"]),
+    instance_types=st.lists(st.text(max_size=3), max_size=2).map(tuple),
+)
+
+
+def as_row(job: Job, attempt: Attempt) -> Listed:
+    """As the database gives it for `/list`."""
+    fields = msgspec.structs.asdict(attempt) | msgspec.structs.asdict(job)
+    fields |= {name: msgspec.Raw(msgspec.json.encode(fields[name])) for name in AS_JSON}
+    fields["resources"] = msgspec.json.encode(job.resources).decode()
+    return Listed(**{name: fields[name] for name in Listed.__struct_fields__})
+
+
+@given(st.data())
+def test_a_row_of_the_list_is_shown_as_the_job_and_attempt_that_it_is_of(
+    data: st.DataObject,
+) -> None:
+    draw, status = data.draw, data.draw(st.sampled_from(STATUSES))
+    job = a_job(
+        name=draw(TEXTS),
+        command=draw(st.none() | st.lists(st.text(max_size=3), max_size=2)),
+        env_vars=draw(PAIRS),
+        labels=draw(PAIRS),
+        scheduled_for=draw(MOMENTS),
+        status=status,
+        error_message=draw(TEXTS),
+        finished_at=draw(MOMENTS) if status in TERMINAL else None,
+        resources=draw(WISHES),
+        secret_env=draw(st.lists(st.text(max_size=3), max_size=2)),
+        secrets=draw(PAIRS),
+    )
+    state = "ended" if status in TERMINAL else draw(st.sampled_from(STATES[:-1]))
+    attempt = an_attempt(
+        state,
+        due_at=draw(MOMENTS),
+        waiting_because=draw(TEXTS),
+        waiting_until=draw(st.none() | MOMENTS),
+        heartbeat_at=draw(st.none() | MOMENTS),
+        instance_id=draw(TEXTS),
+    )
+    row, now = as_row(job, attempt), draw(MOMENTS)
+    as_it_is, as_a_row = render.listed(job, attempt, now), render.listed(row, row, now)
+    assert list(as_it_is) == list(as_a_row)
+    as_it_is, as_a_row = (json.loads(msgspec.json.encode(each)) for each in (as_it_is, as_a_row))
+    assert as_it_is == as_a_row
 
 
 def test_a_jobs_status_has_the_fields_that_were_promised() -> None:
