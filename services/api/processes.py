@@ -25,8 +25,8 @@ from shared.log import get_logger
 from shared.program import EXIT_CRASH
 
 CORES = 4
-"""With so many there are two by default. With fewer the second only makes the groups smaller in
-which jobs are written, and takes its core from Postgres: on two, 8 clients got half as many in.
+"""With so many there are two by default. With fewer a second one makes the groups smaller in which
+jobs are written, and takes its core from Postgres and the other services.
 """
 
 MOST = 4
