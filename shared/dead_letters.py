@@ -55,7 +55,7 @@ class Which(Struct, frozen=True, kw_only=True):
 
 
 FIND_PARKED = """
-SELECT event_id, name, raw, state, tries, error, parked_at, due_at FROM parked
+SELECT event_id, name, body, state, tries, error, parked_at, due_at FROM parked
 WHERE state = ANY ($1::text[]) AND ($2::text IS NULL OR name = $2)
   AND ($3::uuid[] IS NULL OR event_id = ANY ($3))
 ORDER BY parked_at, event_id LIMIT $4
@@ -72,7 +72,7 @@ async def find_parked(conn: Connection, service: str, which: Which, limit: int) 
             state=row["state"],
             event_id=str(row["event_id"]),
             name=row["name"],
-            raw=row["raw"],
+            raw=row["body"],
             tries=row["tries"],
             error=row["error"],
             since=row["parked_at"],

@@ -147,7 +147,7 @@ class Inbox:
         async with self.db.connection() as conn:
             await parked.begin_try(conn, each.event_id)
         try:
-            await self.apply([wire.decode_one(each.name, each.raw)])
+            await self.apply([wire.decode_one(each.name, each.body)])
         except Exception as error:  # noqa: BLE001 - it is kept in the row
             # An outage is over some day, however long: what it keeps from its effect does not die
             # of it. What cannot be read (somebody has redriven it) will not be readable later.

@@ -16,9 +16,9 @@ from shared.db import Connection, Transaction
 from shared.wire import Envelope
 
 PARK = """
-INSERT INTO parked (event_id, name, raw, state, tries, error, parked_at, due_at)
-SELECT event_id, name, raw, $4, 1, error, $6, $7
-FROM unnest($1::uuid[], $2::text[], $3::bytea[], $5::text[]) AS new (event_id, name, raw, error)
+INSERT INTO parked (event_id, name, body, state, tries, error, parked_at, due_at)
+SELECT event_id, name, body, $4, 1, error, $6, $7
+FROM unnest($1::uuid[], $2::text[], $3::bytea[], $5::text[]) AS new (event_id, name, body, error)
 ON CONFLICT DO NOTHING
 """
 
@@ -28,7 +28,7 @@ class Failed(Struct, frozen=True):
 
     event_id: uuid.UUID
     name: str
-    raw: bytes
+    body: bytes
     error: str
 
 
@@ -43,7 +43,7 @@ async def park(tx: Transaction, what: Sequence[Failed], due_at: datetime) -> Non
 
 
 async def bury(tx: Transaction, what: Sequence[Failed]) -> None:
-    """Keep what cannot be read, raw, as dead at once."""
+    """Keep what cannot be read as dead at once."""
     await _keep(tx, what, "dead", tx.now)
 
 
@@ -52,7 +52,7 @@ async def _keep(tx: Transaction, what: Sequence[Failed], state: str, due_at: dat
         PARK,
         [each.event_id for each in what],
         [_storable(each.name) for each in what],
-        [each.raw for each in what],
+        [each.body for each in what],
         state,
         [_storable(each.error) for each in what],
         tx.now,
@@ -71,7 +71,7 @@ WHERE event_id = ANY (ARRAY(
     SELECT event_id FROM parked WHERE state = 'waiting' AND due_at <= $1
     ORDER BY due_at LIMIT (SELECT $3::integer)
     FOR UPDATE SKIP LOCKED))
-RETURNING event_id, name, raw, tries, unfinished
+RETURNING event_id, name, body, tries, unfinished
 """
 
 
@@ -80,7 +80,7 @@ class Parked(Struct, frozen=True):
 
     event_id: uuid.UUID
     name: str
-    raw: bytes
+    body: bytes
     tries: int
     unfinished: int
 

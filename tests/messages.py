@@ -30,10 +30,10 @@ def as_messages(envelopes: Sequence[Envelope[Any]]) -> list[Message]:
 
 
 def events_in(rows: Iterable[Mapping[str, Any]]) -> list[Envelope[Any]]:
-    """All events in *rows*, which have `name` and `body` (or `raw`), in order."""
+    """All events in *rows*, which have `name` and `body`, in order."""
     found: list[Envelope[Any]] = []
     for row in rows:
-        batch = wire.decode(row["name"], row["body"] if "body" in row else row["raw"])
+        batch = wire.decode(row["name"], row["body"])
         assert not batch.unreadable, batch.unreadable
         found += batch.envelopes
     return found

@@ -28,7 +28,7 @@ INSERT INTO inbox (event_id, name, handled_at) SELECT gen_random_uuid(), 'JobSch
 FROM settled
 """,
     "parked": """
-INSERT INTO parked (event_id, name, raw, state, tries, error, parked_at, due_at)
+INSERT INTO parked (event_id, name, body, state, tries, error, parked_at, due_at)
 SELECT gen_random_uuid(), 'JobScheduled', '', 'dead', 6, '', at, at FROM settled
 """,
     "timers": """
@@ -89,7 +89,7 @@ INSERT INTO outbox (batch_id, name, body, created_at)
 SELECT gen_random_uuid(), 'JobScheduled', '', at FROM waiting
 """,
     "parked": """
-INSERT INTO parked (event_id, name, raw, state, tries, error, parked_at, due_at)
+INSERT INTO parked (event_id, name, body, state, tries, error, parked_at, due_at)
 SELECT gen_random_uuid(), 'JobScheduled', '', 'waiting', 1, '', at, at FROM waiting
 """,
     "timers": """

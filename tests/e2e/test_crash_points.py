@@ -131,7 +131,7 @@ async def park(conn: Connection, service: str) -> None:
     message = as_message(wrapped(event, at=AT))
     await conn.execute(f"SET search_path TO {service}")
     await conn.execute(
-        "INSERT INTO parked (event_id, name, raw, state, tries, error, parked_at, due_at)"
+        "INSERT INTO parked (event_id, name, body, state, tries, error, parked_at, due_at)"
         " VALUES ($1, $2, $3, 'waiting', 1, 'ValueError: once', $4, $4)",
         message.id,
         message.name,

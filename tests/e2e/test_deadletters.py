@@ -36,7 +36,7 @@ async def leave_dead(dsn: str) -> str:
     conn = await connect(dsn)
     try:
         await conn.execute(
-            "INSERT INTO scheduler.parked (event_id, name, raw, state, tries, error, parked_at,"
+            "INSERT INTO scheduler.parked (event_id, name, body, state, tries, error, parked_at,"
             " due_at) VALUES ($1, $2, $3, 'dead', 6, 'ValueError: once', $4, $4)",
             message.id,
             message.name,

@@ -195,7 +195,7 @@ async def test_a_handler_that_fails_is_tried_five_times_more_over_a_minute_and_t
     [row] = await line.parked()
     assert (row["state"], row["tries"]) == ("dead", TRIES)
     assert row["error"] == "ValueError: no such thing"
-    assert row["raw"] == message.body
+    assert row["body"] == message.body
     clock.advance(100_000)
     assert await line.inbox.retry_parked() is None
     assert len(line.handler.calls) - calls == retries, "what is dead is left to a person"
@@ -269,7 +269,7 @@ async def test_what_cannot_be_read_is_dead_at_once_with_its_bytes_and_stops_noth
     assert await line.effects() == [1, 2]
     [row] = await line.parked()
     assert (row["state"], row["tries"]) == ("dead", 1)
-    assert row["raw"] in (raw, raw[1:-1]), "the message's bytes, or the element's"
+    assert row["body"] in (raw, raw[1:-1]), "the message's bytes, or the element's"
     assert row["error"].startswith("Undecodable: ")
 
 

@@ -202,7 +202,7 @@ async def test_a_redriven_event_is_due_now_with_all_its_tries_and_the_service_he
     async with dbs["launcher"].connection() as lane:
         now = datetime.now(UTC)
         due = await parked.lease_parked(lane, now=now, until=now, limit=10)
-    assert [(str(each.event_id), each.raw) for each in due] == [(chosen.id, chosen.body)]
+    assert [(str(each.event_id), each.body) for each in due] == [(chosen.id, chosen.body)]
 
 
 async def test_all_means_the_dead_and_leaves_alone_what_waits(

@@ -1,0 +1,65 @@
+"""What a deployment that is upgraded to batches has in its tables, and what still runs on them."""
+
+import shutil
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from shared import messaging, parked
+from shared.db import connect
+from shared.migrations import MESSAGING_SQL, Schema, migrate
+from tests.messages import AT, events_in
+
+OLD = (
+    b'{"id":"3f2b7c9e-8a55-4d0e-9a53-3b1f3d3c0a11","name":"JobCancelled","at":'
+    b'"2026-01-01T00:00:00Z","trace":"0af76519-16cd-43dd-8448-eb211c80319c",'
+    b'"body":{"job_id":7,"attempt":1},"version":1}'
+)
+TELL = "INSERT INTO outbox (event_id, name, body, created_at) VALUES ($1, 'JobCancelled', $2, $3)"
+PARK = """
+INSERT INTO parked (event_id, name, raw, state, tries, error, parked_at, due_at)
+VALUES ($1, 'JobCancelled', $2, 'waiting', 1, 'ValueError: once', $3, $3)
+"""
+"""The statements of the release before."""
+
+
+@pytest.fixture
+async def upgraded(database_url: str, tmp_path: Path) -> AsyncIterator[Any]:
+    """A connection to a schema that had an event on its way and one parked before the upgrade."""
+    room = f"room_{uuid.uuid4().hex[:8]}"
+    directory = tmp_path / "shared" / "sql"
+    directory.mkdir(parents=True)
+    shutil.copy(MESSAGING_SQL / "0001_messaging.sql", directory)
+    schema = Schema(name=room, password="secret", directories=(directory,))
+    conn: Any = await connect(database_url)
+    try:
+        await migrate(database_url, [schema])
+        await conn.execute(f'SET search_path = "{room}"')
+        await conn.execute(TELL, uuid.uuid4(), OLD, AT)
+        await conn.execute(PARK, uuid.uuid4(), OLD, AT)
+        shutil.copy(MESSAGING_SQL / "0002_batches.sql", directory)
+        await migrate(database_url, [schema])
+        yield conn
+    finally:
+        await conn.execute(f'DROP SCHEMA IF EXISTS "{room}" CASCADE')
+        await conn.execute(f'DROP ROLE IF EXISTS "{room}"')
+        await conn.close()
+
+
+async def test_what_was_on_its_way_and_what_was_parked_is_still_read(upgraded: Any) -> None:
+    told = await messaging.lease_outbox(upgraded, now=AT, until=AT, token=uuid.uuid4(), limit=10)
+    due = await parked.lease_parked(upgraded, now=AT, until=AT, limit=10)
+    rows = [{"name": each.message.name, "body": each.message.body} for each in told]
+    rows += [{"name": each.name, "body": each.body} for each in due]
+    assert [each.body.job_id for each in events_in(rows)] == [7, 7]
+
+
+async def test_a_service_of_the_release_before_cannot_keep_a_batch_as_dead(upgraded: Any) -> None:
+    with pytest.raises(asyncpg.UndefinedColumnError):
+        await upgraded.execute(PARK, uuid.uuid4(), b"[]", AT)
+    with pytest.raises(asyncpg.UndefinedColumnError):
+        await upgraded.execute(TELL, uuid.uuid4(), OLD, AT)
