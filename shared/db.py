@@ -179,7 +179,8 @@ class Database:
 # Every statement of ours finds its rows by an index, and claims walk it in their order. What the
 # planner believes of a table must not matter: a plan may be older than the burst that fills it, and
 # one made for an empty table reads all of it for each batch [tried: a hundred million rows visited
-# to fire 500]. JIT would be tempted by the price that Postgres before 18 puts on what is off.
+# to fire 500]. Claims say LIMIT (SELECT …), which the planner cannot read: by a limit that it knows,
+# it would rather sort all that waits than walk so far. JIT would be tempted by the price that Postgres before 18 puts on what is off.
 _BY_INDEX = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
