@@ -9,13 +9,16 @@ import pkgutil
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 from services.migrate import SERVICES
 from tests.contract.waiting_rows import BATCH, FIRST, LEASE, NOW
 
 SHARED = ("shared.messaging", "shared.parked", "shared.dead_letters")
 STATEMENT = re.compile(r"\s*(WITH|SELECT|INSERT|UPDATE|DELETE)\s")
-CLAIMS_OR_CHANGES = re.compile(r"\bUPDATE\b|\bDELETE\b|\bFOR SHARE\b|\bmin\(|<= \$1\b")
+CLAIMS_OR_CHANGES = re.compile(
+    r"\bUPDATE\b|\bDELETE\b|\bFOR SHARE\b|SELECT min\(\w+\) FROM|<= \$1\b"
+)
 
 LATER = "2026-01-01T00:01:00Z"
 PAST = "2025-12-01T00:00:00Z"
@@ -150,6 +153,7 @@ REAPER_CLAIMS = (
 )
 
 _API = "services.api.store."
+TOKENS = ["\\\\x" + sha256(str(id_).encode()).hexdigest() for id_ in IDS]
 API_CLAIMS = (
     Claim(f"{_API}jobs.OVERDUE", (NOW, BATCH)),
     Claim(f"{_API}jobs.NEXT_CHECK", (), batch=1),
@@ -163,10 +167,14 @@ API_CLAIMS = (
             *("[]", [], [], [], NOW, IDS),
         ),
     ),
+    Claim(f"{_API}steps.LOCK_FREE_JOBS", (IDS,)),
+    Claim(f"{_API}jobs.BEAT_FREE", (TOKENS, NOW, 3600, IDS)),
     Claim(
-        f"{_API}logs.KEEP_BATCH",
-        (FIRST, 1, 1, "[]", 1, 1, 1, 1, None, 0, 0, 0, NOW),
-        batch=1,
+        f"{_API}logs.KEEP_BATCHES",
+        (
+            *(IDS, ONES, TWOS, times("[]"), ONES, ONES, ONES, ONES),
+            *(times("NULL"), times(0), times(0), ONES, NOW),
+        ),
     ),
     Claim(f"{_API}keys.PRUNE_KEYS", (NOW, BATCH)),
     Claim(f"{_API}proofs.PRUNE_PROOFS", (PAST,), batch=1),
@@ -181,14 +189,18 @@ PLACES: dict[str, tuple[str, tuple[str, ...], Sequence[Claim]]] = {
         ("instances", "ended_attempts", "notices", "sightings"),
         REAPER_CLAIMS,
     ),
-    "api": ("api", ("jobs", "attempts", "idempotency_keys", "used_proofs"), API_CLAIMS),
+    "api": (
+        "api",
+        ("jobs", "attempts", "log_tails", "idempotency_keys", "used_proofs"),
+        API_CLAIMS,
+    ),
 }
 
 ELSEWHERE = {
     # One row, by its primary key.
     "services.api.store.api_keys.REVOKE_KEY",
     "services.api.store.api_keys.TOUCH_KEY",
-    "services.api.store.proofs.USE_PROOF",
+    "services.api.store.proofs.USE_PROOFS",
     "shared.parked.BEGIN_TRY",
     "shared.parked.POSTPONE_PARKED",
     "shared.parked.UNPARK",

@@ -73,6 +73,10 @@ SELECT id, '', '{}', '{}', at, 'UTC', 'DONE', 1, '', at, at FROM settled
 INSERT INTO attempts (job_id, number, state, due_at, entered, cause, ended_at)
 SELECT id, 1, 'ended', at, '{}', 'done', at FROM settled
 """,
+    "log_tails": """
+INSERT INTO log_tails (job_id, attempt, seq, lines, starts_at, first_line, received_at)
+SELECT id, 1, 1, '[]', 0, 0, at FROM settled
+""",
     "idempotency_keys": """
 INSERT INTO idempotency_keys (key, body_hash, job_id, answer, created_at)
 SELECT id, '', id, '', at FROM settled
@@ -134,6 +138,10 @@ SELECT id, '', '{}', '{}', at, 'UTC', 'SCHEDULED', 1, '', at FROM waiting
     "attempts": """
 INSERT INTO attempts (job_id, number, state, due_at, entered, check_at, token_hash, instance_id)
 SELECT id, 1, 'running', at, '{}', at, sha256(id::text::bytea), 'i-' || id FROM waiting
+""",
+    "log_tails": """
+INSERT INTO log_tails (job_id, attempt, seq, lines, starts_at, first_line, received_at)
+SELECT id, 1, 1, '[]', 0, 0, at FROM waiting
 """,
 }
 
