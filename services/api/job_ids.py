@@ -31,15 +31,17 @@ class JobIds:
         """*count* ids in ascending order, which nobody has had."""
         now = self._clock.now()
         recent = self._is_recent(now)
-        if recent and len(self._left) >= count:
-            taken, self._left = self._left[:count], self._left[count:]
-            return taken
+        left = self._left if recent else []
+        if len(left) >= count:
+            self._left = left[count:]
+            return left[:count]
         # Twice as many each time: people read these numbers, and a few requests make few gaps.
         self._ahead = min(BLOCK, 2 * self._ahead) if recent else 1
         self._fetched_at, self._left = now, []
-        fetched = await store.next_job_ids(conn, max(count, self._ahead))
-        self._left = fetched[count:]
-        return fetched[:count]
+        missing = count - len(left)
+        fetched = await store.next_job_ids(conn, max(missing, self._ahead))
+        self._left = fetched[missing:]
+        return left + fetched[:missing]
 
     def _is_recent(self, now: datetime) -> bool:
         if self._fetched_at is None:

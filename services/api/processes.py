@@ -24,7 +24,11 @@ from shared.config import Settings
 from shared.log import get_logger
 from shared.program import EXIT_CRASH
 
-USUAL = 2
+CORES = 4
+"""With so many there are two by default. With fewer a second one makes the groups smaller in which
+jobs are written, and takes its core from Postgres and the other services.
+"""
+
 MOST = 4
 """Four have 36 connections at most, beside the other services' 27: Postgres takes 100 by itself."""
 
@@ -37,7 +41,7 @@ _STOPPED = 128 + signal.SIGTERM
 def how_many(settings: Settings) -> int:
     """How many processes there shall be. Raises `BadSetting`."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    return settings.integer("API_PROCESSES", min(USUAL, cores), least=1, most=MOST)
+    return settings.integer("API_PROCESSES", 2 if cores >= CORES else 1, least=1, most=MOST)
 
 
 def run_all(programs: Sequence[Callable[[], int]], sockets: Sequence[socket.socket]) -> int:
