@@ -1,9 +1,6 @@
 """Proportional set size: a process' own memory, and its share of what it shares."""
 
-from collections.abc import Iterable
 from pathlib import Path
-
-import psutil
 
 
 def pss_bytes(pid: int) -> int:
@@ -18,5 +15,15 @@ def pss_bytes(pid: int) -> int:
 
 def tree_bytes(pid: int) -> int:
     """What *pid* and all of its descendants hold."""
-    family: Iterable[psutil.Process] = psutil.Process(pid).children(recursive=True)
-    return pss_bytes(pid) + sum(pss_bytes(each.pid) for each in family)
+    return pss_bytes(pid) + sum(tree_bytes(child) for child in children(pid))
+
+
+def children(pid: int) -> list[int]:
+    """The processes that *pid* has started; no other is looked at, since this is asked in a run."""
+    found: list[int] = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += map(int, file.read_text(encoding="ascii").split())
+        except OSError:  # it has just ended
+            continue
+    return found

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from bench.client import Ask, Load, Outcome, put_load
 from bench.cpu import Meter
-from bench.memory import pss_bytes
+from bench.memory import children, tree_bytes
 from bench.servers import Servers, fresh_database, fresh_vhost, server_pids
 from services.migrate import SERVICES
 from shared.db import Connection, connect
@@ -53,8 +53,12 @@ class System:
     peak_bytes: dict[str, int] = field(default_factory=dict)
 
     def memory(self) -> dict[str, int]:
-        """What each process holds now, in bytes."""
-        return {name: pss_bytes(pid) for name, pid in self.pids.items()}
+        """What each service holds now, in bytes, in all of its processes."""
+        return {name: tree_bytes(pid) for name, pid in self.pids.items()}
+
+    def processes(self, name: str) -> int:
+        """How many processes share the work of service *name*."""
+        return max(1, len(children(self.pids[name])))
 
     async def load(self, clients: int, seconds: float, *asks: Ask) -> Outcome:
         """Put load on the API."""

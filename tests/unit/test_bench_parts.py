@@ -11,6 +11,7 @@ import pytest
 from bench.__main__ import arguments_from
 from bench.baseline import NoBaseline, checked_out, compile_all, ours_first
 from bench.cpu import Meter, find, us_a_job
+from bench.memory import children, pss_bytes, tree_bytes
 from bench.peer import installed
 from bench.servers import Missing
 
@@ -45,6 +46,15 @@ def test_a_meter_reads_this_process_and_nothing_of_one_that_is_gone() -> None:
     reading = Meter({"this": os.getpid(), "gone": 2**22 + 1}).read()
     assert reading["this"] > 0
     assert reading["gone"] == 0
+
+
+def test_the_memory_of_a_service_is_that_of_all_of_its_processes() -> None:
+    alone = pss_bytes(os.getpid())
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        assert child.pid in children(os.getpid())
+        assert tree_bytes(os.getpid()) > pss_bytes(child.pid) > 0
+    assert child.pid not in children(os.getpid())
+    assert alone > 0
 
 
 def test_a_process_is_found_by_its_name_and_its_own_number() -> None:
