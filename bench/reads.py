@@ -17,8 +17,9 @@ PART = "reads"
 FILL_JOBS = """
 INSERT INTO api.jobs (id, docker_image, env_vars, labels, scheduled_for, timezone, status, attempt,
     trace, created_at)
-SELECT n, 'alpine:3.20', '{"KEY": "VALUE"}', '{}', now() + interval '300 days', 'UTC', 'SCHEDULED',
-    1, gen_random_uuid()::text, now()
+SELECT n, 'alpine:3.20', '{"KEY": "VALUE"}',
+    CASE WHEN n % 10 = 0 THEN '{"team": "data"}' ELSE '{}' END::jsonb,
+    now() + interval '300 days', 'UTC', 'SCHEDULED', 1, gen_random_uuid()::text, now()
 FROM generate_series($1::bigint, $2::bigint) AS n
 """
 FILL_ATTEMPTS = """
@@ -64,7 +65,9 @@ async def _fill(system: System, size: int) -> None:
             await system.admin.execute(statement, newest + 1, upto)
         newest = upto
     await system.admin.execute(NEXT_ID, newest)
-    await system.admin.execute("VACUUM ANALYZE api.jobs, api.attempts, scheduler.timers")
+    await system.admin.execute(
+        "VACUUM ANALYZE api.jobs, api.job_labels, api.attempts, scheduler.timers"
+    )
 
 
 async def _read(run: Run, system: System, bare: BareServer, size: int) -> None:
@@ -72,8 +75,17 @@ async def _read(run: Run, system: System, bare: BareServer, size: int) -> None:
     some = random.Random(size).sample(range(1, size + 1), 1000)
     status = Ask(kind="status", method="GET", paths=[f"/status/{each}" for each in some])
     page = Ask(kind="list", method="GET", paths=["/list?limit=100"])
+    found = Ask(
+        kind="list",
+        method="GET",
+        paths=["/list?limit=100&status=SCHEDULED&label=team:data"],  # a tenth of them
+    )
     goals: tuple[Goal, ...] = (of_ceiling(0.5),)
-    for name, ask, clients in (("/status", status, 32), ("/list, 100 a page", page, 8)):
+    for name, ask, clients in (
+        ("/status", status, 32),
+        ("/list, 100 a page", page, 8),
+        ("/list by status and label, 100 a page", found, 8),
+    ):
         before = await bare.load(clients, seconds / 2, ask)
         ours = await system.load(clients, seconds, ask)
         after = await bare.load(clients, seconds / 2, ask)

@@ -44,7 +44,7 @@ from shared.db import open_database
 from shared.log import configure, get_logger
 from shared.migrations import MigrationError
 from shared.points import Points, points_from
-from shared.program import EXIT_CRASH, Part, run_parts, stop_on_signals
+from shared.program import EXIT_CRASH, Part, collect_seldom, run_parts, stop_on_signals
 from shared.runtime import Ports, Service, ports_for
 
 AGENT = Path(__file__).resolve().parent.parent / "agent" / "docker_job_agent.py"
@@ -187,6 +187,7 @@ async def serve(setup: Setup, sock: socket.socket, say: Callable[[str], None]) -
                 setup.host, system.api.service.ports.db, "python -m services.embedded"
             )
             http = http_server(system.api.app)
+            collect_seldom()
             running = asyncio.create_task(system.run(http, sock, stop))
             say(
                 await start_block(

@@ -100,7 +100,7 @@ UPDATE outbox SET lease_until = $2, lease_token = $3 FROM without_waiting
 WHERE id = ANY (ARRAY(
     SELECT id FROM outbox
     WHERE published_at IS NULL AND (lease_until IS NULL OR lease_until <= $1)
-    ORDER BY id LIMIT $4
+    ORDER BY id LIMIT (SELECT $4::integer)
     FOR UPDATE SKIP LOCKED))
 RETURNING id, name, batch_id, body
 """  # noqa: S608 - our own text
@@ -136,14 +136,16 @@ async def mark_published(conn: Connection, ids: Sequence[int], now: datetime) ->
     await conn.execute(MARK_PUBLISHED, ids, now)
 
 
+# By the ids: looked for by its token, the lease would be found among all that is unsent.
 RELEASE_OUTBOX = """
-UPDATE outbox SET lease_until = NULL WHERE lease_token = $1 AND published_at IS NULL
+UPDATE outbox SET lease_until = NULL
+WHERE id = ANY ($1::bigint[]) AND lease_token = $2 AND published_at IS NULL
 """
 
 
-async def release_outbox(conn: Connection, token: uuid.UUID) -> None:
+async def release_outbox(conn: Connection, ids: Sequence[int], token: uuid.UUID) -> None:
     """Give back what was leased and not published, so that the next try need not wait."""
-    await conn.execute(RELEASE_OUTBOX, token)
+    await conn.execute(RELEASE_OUTBOX, ids, token)
 
 
 CLAIM_INBOX = """

@@ -69,7 +69,7 @@ LEASE_PARKED = """
 UPDATE parked SET due_at = $2
 WHERE event_id = ANY (ARRAY(
     SELECT event_id FROM parked WHERE state = 'waiting' AND due_at <= $1
-    ORDER BY due_at LIMIT $3
+    ORDER BY due_at LIMIT (SELECT $3::integer)
     FOR UPDATE SKIP LOCKED))
 RETURNING event_id, name, raw, tries, unfinished
 """

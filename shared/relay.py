@@ -6,6 +6,7 @@ lease, never by "id greater than last": rows commit in another order than their 
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -50,7 +51,7 @@ class Relay:
             async with asyncio.timeout(PUBLISH_SECONDS):
                 await self.bus.publish([each.message for each in batch])
         except (TimeoutError, BusUnavailable) as error:
-            await self._release(token)
+            await self._release([each.id for each in batch], token)
             raise BusUnavailable(f"{len(batch)} messages not confirmed: {error}") from error
         self.points.reached("relay.published")
         async with self.db.connection() as conn:
@@ -58,9 +59,9 @@ class Relay:
         self.points.reached("relay.marked")
         return now if len(batch) == BATCH else None
 
-    async def _release(self, token: uuid.UUID) -> None:
+    async def _release(self, ids: Sequence[int], token: uuid.UUID) -> None:
         async with self.db.connection() as conn:
-            await messaging.release_outbox(conn, token)
+            await messaging.release_outbox(conn, ids, token)
 
     async def prune_trace(self) -> datetime | None:
         """Sweep: forget the trace of long ago."""

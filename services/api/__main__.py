@@ -7,46 +7,86 @@ python -m services.api keys create --name me  make an API key
 import argparse
 import asyncio
 import contextlib
+import functools
 import os
+import socket
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from services.api import CONSUMES, NAME, key_commands
-from services.api.config import from_settings
-from services.api.server import CannotListen, bind, check_exposure, http_server
+from services.api import CONSUMES, NAME, key_commands, processes
+from services.api.config import ApiConfig, from_settings
+from services.api.server import CannotListen, bind_for_each, check_exposure, http_server
 from services.api.service import build
+from services.api.siblings import Siblings, make_siblings
 from shared.clock import RealClock
 from shared.config import BadSetting, Settings
 from shared.db import open_database
-from shared.program import EXIT_SETTING, Composed, Part, database_login, main
+from shared.program import EXIT_SETTING, Composed, Part, configure_log, database_login, main
 from shared.runtime import Ports
 
 IN_COMPOSE = "docker compose run --rm api"
 """Where compose.yaml publishes the port, the process itself knows only its container's address."""
 
 
-async def compose(settings: Settings, ports: Ports, stack: contextlib.AsyncExitStack) -> Composed:
+@dataclass(frozen=True)
+class Place:
+    """What one process of the API gets from the one that starts it."""
+
+    sock: socket.socket
+    siblings: Siblings
+
+
+async def compose(
+    settings: Settings, ports: Ports, stack: contextlib.AsyncExitStack, place: Place
+) -> Composed:
     """The API's service and its HTTP server."""
-    config = from_settings(
-        settings,
-        deployment=settings.required("DEPLOYMENT", "production"),
-        token_key=settings.required("TOKEN_KEY", "64 random hexadecimal digits"),
-    )
-    host = settings.text("HOST", "127.0.0.1")
-    published = settings.text("PUBLISHED_HOST")
+    host, published = _host(settings), settings.text("PUBLISHED_HOST")
     program = "python -m services.api" if published is None else IN_COMPOSE
     await check_exposure(published or host, ports.db, program)
-    try:
-        sock = stack.enter_context(bind(host, settings.integer("PORT", 8000, least=1, most=65_535)))
-    except CannotListen as error:
-        raise BadSetting(str(error)) from None
-    api = build(config, ports)
+    stack.callback(place.siblings.close)
+    api = build(_config(settings), ports, place.siblings)
     http = http_server(api.app)
 
     async def drain() -> None:
         http.stop()
         api.service.drain()
 
-    return [Part(NAME, api.run()), Part("http", http.serve(sockets=[sock]))], drain
+    return [Part(NAME, api.run()), Part("http", http.serve(sockets=[place.sock]))], drain
+
+
+def _host(settings: Settings) -> str:
+    return settings.text("HOST", "127.0.0.1")
+
+
+def _config(settings: Settings) -> ApiConfig:
+    return from_settings(
+        settings,
+        deployment=settings.required("DEPLOYMENT", "production"),
+        token_key=settings.required("TOKEN_KEY", "64 random hexadecimal digits"),
+    )
+
+
+def serve(settings: Settings) -> int:
+    """Serve until a signal comes, in as many processes as are set. Raises `BadSetting`."""
+    configure_log(settings)
+    count = processes.how_many(settings)
+    _config(settings)  # what is wrong with it is said once, not by each
+    port = settings.integer("PORT", 8000, least=1, most=65_535)
+    try:
+        sockets = bind_for_each(_host(settings), port, count)
+    except CannotListen as error:
+        raise BadSetting(str(error)) from None
+    places = [Place(*each) for each in zip(sockets, make_siblings(count), strict=True)]
+    programs = [functools.partial(_serve_at, place, places) for place in places]
+    return programs[0]() if count == 1 else processes.run_all(programs, sockets)
+
+
+def _serve_at(place: Place, places: Sequence[Place]) -> int:
+    for other in places:
+        if other is not place:  # or it would go on listening when its own process stops
+            other.sock.close()
+    return main(NAME, CONSUMES, functools.partial(compose, place=place))
 
 
 async def keys(arguments: argparse.Namespace) -> int:
@@ -61,13 +101,12 @@ async def keys(arguments: argparse.Namespace) -> int:
 
 def run() -> int:
     """The command line; returns the exit status."""
-    if sys.argv[1:2] != ["keys"]:
-        return main(NAME, CONSUMES, compose)
-    arguments = key_commands.parser().parse_args(sys.argv[2:])
     try:
-        return asyncio.run(keys(arguments))
+        if sys.argv[1:2] != ["keys"]:
+            return serve(Settings(os.environ))
+        return asyncio.run(keys(key_commands.parser().parse_args(sys.argv[2:])))
     except (BadSetting, OSError) as error:
-        print(f"docker-job: {error}", file=sys.stderr)  # noqa: T201 - for a person
+        print(f"docker-job {NAME}: {error}", file=sys.stderr)  # noqa: T201 - for a person
         return EXIT_SETTING
 
 

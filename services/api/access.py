@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
+from services.api.siblings import Buckets
 from services.api.store import api_keys
 from services.api.store.api_keys import ApiKey
 from shared import tokens
@@ -118,18 +119,16 @@ class RateLimit:
     per_second: float
     burst: float
     seconds: Callable[[], float]
-    _buckets: dict[str, tuple[float, float]] = field(default_factory=dict)
+    buckets: Buckets
 
     def take(self, caller: str) -> None:
         """Count one request of *caller*. Raises `TooMany`."""
         if self.per_second <= 0:
             return
         now = self.seconds()
-        left, at = self._buckets.get(caller, (self.burst, now))
-        left = min(self.burst, left + max(0.0, now - at) * self.per_second)
+        left, at = self.buckets.read(caller) or (self.burst, now)
+        left = min(self.burst, max(0.0, left) + max(0.0, now - at) * self.per_second)
         if left < 1:
-            self._buckets[caller] = (left, now)
+            self.buckets.write(caller, left, now)
             raise TooMany((1 - left) / self.per_second)
-        if len(self._buckets) >= REMEMBERED_KEYS:
-            self._buckets.clear()
-        self._buckets[caller] = (left - 1, now)
+        self.buckets.write(caller, left - 1, now)

@@ -1,14 +1,18 @@
-"""Who follows which job in this process, so that a change wakes them and nobody else."""
+"""Who follows which job in this process, so that a change wakes them and nobody else.
+
+What changes here is told to the other processes of this API too, since their clients may follow it.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 
 class Followers:
     """A set of events for each followed job; jobs that nobody follows cost nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        self._tell = tell
         self._events: dict[int, set[asyncio.Event]] = {}
 
     @contextlib.contextmanager
@@ -25,6 +29,11 @@ class Followers:
                 del self._events[job_id]
 
     def changed(self, job_id: int) -> None:
-        """The job may look different now."""
+        """The job may look different now: something was done here."""
+        self.wake(job_id)
+        self._tell(job_id)
+
+    def wake(self, job_id: int) -> None:
+        """Wake who follows the job here."""
         for event in self._events.get(job_id, ()):
             event.set()

@@ -6,6 +6,7 @@ rebinding): for the browser the API is then the page's own origin, but `Host` st
 So both are looked at. Clients that are no browser send neither `Origin` nor `Sec-Fetch-Site`.
 """
 
+import functools
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from shared.config import PREFIX
 HOST = re.compile(
     r"(\[[0-9a-f]*:[0-9a-f:.]*\]|[a-z0-9._-]+)(?::([0-9]{0,5}))?", re.ASCII | re.IGNORECASE
 )
+HOST_CHARACTERS = 300
+"""No name and port are longer (RFC 1035: 253 and 6); so what is remembered is small."""
+
 DEFAULT_PORTS = {"http": 80, "https": 443}
 SHOWN_CHARACTERS = 100
 
@@ -59,6 +63,11 @@ def read_host(text: str) -> tuple[str, int | None] | None:
 
     The name is in small letters and without the root's dot, an address in its shortest form.
     """
+    return _read_host(text) if len(text) <= HOST_CHARACTERS else None
+
+
+@functools.lru_cache(maxsize=256)  # each request has one, and nearly all the same
+def _read_host(text: str) -> tuple[str, int | None] | None:
     match = HOST.fullmatch(text)
     return None if match is None else (canonical(match[1]), int(match[2]) if match[2] else None)
 
@@ -72,6 +81,7 @@ def canonical(host: str) -> str:
         return bare.lower().removesuffix(".")
 
 
+@functools.lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether a canonical *host* can only be this machine (names: RFC 6761, section 6.3)."""
     if host == "localhost" or host.endswith(".localhost"):

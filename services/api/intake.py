@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from services.api import endings, render
 from services.api.groups import Groups
+from services.api.job_ids import JobIds
 from services.api.model import Attempt, Job, Rules, first_attempt
 from services.api.requests import BadRequest, Order
 from services.api.sealing import Sealed, SecretKeys
@@ -27,9 +28,13 @@ from shared.points import Points
 from shared.wakeups import Wakeups
 
 _log = get_logger(service="api", part="intake")
+_encode = msgspec.json.Encoder().encode
 
 GROUP = 256
 """Jobs written by one statement, at most (a request of its own may bring more)."""
+
+LOGGED = 100
+"""Jobs that one log line tells of, at most."""
 
 _STOPPING = "the service is stopping: send the request again, with an Idempotency-Key"
 
@@ -63,6 +68,7 @@ class Intake:
         keys: SecretKeys | None,
     ) -> None:
         self._db = db
+        self._ids = JobIds(db.clock)
         self._keys = keys
         self._rules = rules
         self._wakeups = wakeups
@@ -99,7 +105,7 @@ class Intake:
 
     async def _claim(self, key: str, body_hash: bytes, order: Order, trace: str) -> KeptAnswer:
         async with self._db.transaction() as tx:
-            [job_id] = await store.next_job_ids(tx.conn, 1)
+            [job_id] = await self._ids.take(tx.conn, 1)
             written = self._compose([order], [job_id], trace, tx.now)
             kept = KeptAnswer(body_hash, job_id, written[0].answer)
             ours = await keys.claim_key(tx, key, kept)
@@ -121,14 +127,14 @@ class Intake:
     async def _write_group(self, group: Sequence[_Request]) -> list[list[Accepted]]:
         now = self._db.clock.now()
         async with self._db.connection() as conn:
-            ids = await store.next_job_ids(conn, sum(len(each.orders) for each in group))
+            ids = await self._ids.take(conn, sum(len(each.orders) for each in group))
             composed = []
             for request in group:
                 own, ids = ids[: len(request.orders)], ids[len(request.orders) :]
                 composed.append(self._compose(request.orders, own, request.trace, now))
             await _write(conn, [each for written in composed for each in written])
         self._points.reached("api.accepted")
-        _log.info("job accepted", jobs=[each.job.id for written in composed for each in written])
+        _log_accepted([each.job.id for written in composed for each in written])
         self._wakeups.wake("relay_outbox")
         return [[Accepted(each.job.id, each.answer) for each in written] for written in composed]
 
@@ -184,9 +190,15 @@ def _compose_one(
     attempt = first_attempt(job_id, order.scheduled_for, now)
     scheduled = endings.job_scheduled(job, attempt, rules)
     fact = wire.wrap(scheduled, source=source, at=now, trace=trace)
-    shown = render.detailed(job, [attempt], now, rules)
+    shown = render.fresh(job, attempt, rules)
     sealed = keys.seal(job_id, order.secret_env) if keys and order.secret_env else None
-    return _Written(job, attempt, fact, msgspec.json.encode(shown), sealed)
+    return _Written(job, attempt, fact, _encode(shown), sealed)
+
+
+def _log_accepted(ids: Sequence[int]) -> None:
+    # A line beyond 4 KiB (PIPE_BUF) may be torn by one of another process on the same pipe.
+    for start in range(0, len(ids), LOGGED):
+        _log.info("job accepted", jobs=ids[start : start + LOGGED])
 
 
 async def _write(conn: Connection, written: Sequence[_Written]) -> None:

@@ -10,7 +10,7 @@ derives what people see of it. `docs/states.md` draws this with what causes each
 from datetime import datetime, timedelta
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from shared.events import Capacity, Cause, Event, Market, Requirements, Resources
@@ -126,6 +126,45 @@ class Attempt(Struct, frozen=True, kw_only=True):
     log_lines: int = 0
     log_head_bytes: int = 0
     log_head_lines: int = 0
+
+
+class Listed(Struct, frozen=True):
+    """A job and its current attempt as far as `/list` shows them: it renders as either.
+
+    What only its reader looks into is the JSON that its column holds, and so are the resources.
+    """
+
+    id: int
+    name: str | None
+    docker_image: str
+    scheduled_for: datetime
+    timezone: str
+    timeout_seconds: int | None
+    resources: str
+    capacity: Capacity
+    spot_wait_seconds: int | None
+    retries: int
+    registry_auth: str | None
+    status: Status
+    attempt: int
+    exit_code: int | None
+    error_message: str | None
+    created_at: datetime
+    finished_at: datetime | None
+    state: State
+    due_at: datetime
+    waiting_because: str | None
+    waiting_until: datetime | None
+    check_at: datetime | None
+    runtime: Literal["docker", "simulated"] | None
+    heartbeat_at: datetime | None
+    instance_id: str | None
+    spot_instance_request_id: str | None
+    command: Raw
+    env_vars: Raw
+    labels: Raw
+    secret_env: Raw
+    secrets: Raw
 
 
 class Case(Struct, frozen=True):

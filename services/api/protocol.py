@@ -1,18 +1,58 @@
-"""uvicorn's HTTP protocol with the bounds that it lacks: how large and slow a head may be.
+"""uvicorn's HTTP protocol with the bounds that it lacks, and with one write where it takes two.
 
 uvicorn bounds the idle time between two requests alone: a connection that sends nothing or half a
 head stays open for ever, and httptools, unlike h11, takes a head of any size [tried on uvicorn
 0.54]. (A body is bounded where it is read, in `routes/answers.py`.) What is refused here is
 answered in JSON too.
+
+It writes an answer's head and its body apart, each with a system call of its own: a fifth of what a
+small request takes here.
 """
 
 import asyncio
+from typing import Any, cast
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 HEAD_BYTES = 65_536
 """What a request line and its headers may hold; one more read of the socket may pass."""
+
+
+JOINED_BYTES = 65_536
+"""What waits to be written together; more goes out at once, so that the transport sees it."""
+
+
+class JoiningTransport:
+    """Writes what comes in one turn of the loop together. All else is *transport*'s own."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Write it before the loop's next turn ends."""
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > JOINED_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        """Close when all is written."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._parts:
+            parts, self._parts, self._size = self._parts, [], 0
+            self._transport.write(b"".join(parts))
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -28,7 +68,8 @@ class BoundedProtocol(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        joining = JoiningTransport(transport, self.loop)
+        super().connection_made(cast("asyncio.Transport", joining))
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,11 +1,14 @@
 """Jobs as the JSON that people read."""
 
-from datetime import datetime
+import functools
+from datetime import UTC, datetime
 from typing import Any
+
+import msgspec
 
 from services.api.budgets import spent
 from services.api.costs import cost_of, cost_of_all
-from services.api.model import PHASES, TERMINAL, Attempt, Case, Job, Rules
+from services.api.model import PHASES, TERMINAL, Attempt, Case, Job, Listed, Rules, first_attempt
 from shared.events import Resources
 
 _SHOWN_PHASES = (
@@ -20,7 +23,7 @@ _SHOWN_PHASES = (
 )
 
 
-def listed(job: Job, attempt: Attempt, now: datetime) -> dict[str, Any]:
+def listed(job: Job | Listed, attempt: Attempt | Listed, now: datetime) -> dict[str, Any]:
     """A job as `/list` shows it: itself and what matters of its current attempt."""
     because, until = waiting(job, attempt, now)
     return {
@@ -55,8 +58,11 @@ def listed(job: Job, attempt: Attempt, now: datetime) -> dict[str, Any]:
     }
 
 
-def _wished(resources: Resources) -> dict[str, Any]:
-    """What was asked for; the rest is the deployment's default."""
+@functools.lru_cache(maxsize=256)
+def _wished(resources: Resources | str) -> dict[str, Any]:
+    """What was asked for; the rest is the deployment's default. Most jobs ask for the same."""
+    if isinstance(resources, str):
+        resources = msgspec.json.decode(resources, type=Resources)
     fields = ((name, getattr(resources, name)) for name in Resources.__struct_fields__)
     return {name: value for name, value in fields if value not in (None, ())}
 
@@ -71,23 +77,93 @@ def detailed(job: Job, attempts: list[Attempt], now: datetime, rules: Rules) -> 
     return shown
 
 
-def phase(job: Job, attempt: Attempt, now: datetime) -> str:
+def fresh(job: Job, first: Attempt, rules: Rules) -> dict[str, Any]:
+    """As `detailed` shows a job that is accepted now, in a fifth of the time.
+
+    What every such job has in common is rendered once; the rest is filled in. It shares parts with
+    other jobs' documents: only read it.
+    """
+    now = job.created_at
+    because, until = waiting(job, first, now)
+    current = _phase(first, now)
+    blank = _blank(job.retries, rules)
+    [attempt] = blank["attempts"]
+    [entered] = attempt["phases"]
+    return blank | {
+        "id": job.id,
+        "name": job.name,
+        "docker_image": job.docker_image,
+        "command": job.command,
+        "env_vars": job.env_vars,
+        "labels": job.labels,
+        "scheduled_for": job.scheduled_for,
+        "timezone": job.timezone,
+        "timeout_seconds": job.timeout_seconds,
+        "resources": {} if job.resources == _NO_WISH else _wished(job.resources),
+        "capacity": job.capacity,
+        "spot_wait_seconds": job.spot_wait_seconds,
+        "secret_env": job.secret_env,
+        "secrets": job.secrets,
+        "registry_auth": job.registry_auth,
+        "phase": current,
+        "waiting_because": because,
+        "waiting_until": until,
+        "created_at": now,
+        "attempts": [
+            attempt
+            | {
+                "phase": current,
+                "due_at": first.due_at,
+                "phases": [entered | {"entered_at": now}],
+            }
+        ],
+    }
+
+
+_NO_WISH = Resources()
+
+
+@functools.lru_cache(maxsize=256)
+def _blank(retries: int, rules: Rules) -> dict[str, Any]:
+    at = datetime.fromtimestamp(0, UTC)
+    job = Job(
+        id=0,
+        name=None,
+        docker_image="",
+        command=None,
+        env_vars={},
+        labels={},
+        scheduled_for=at,
+        timezone="",
+        timeout_seconds=None,
+        status="SCHEDULED",
+        attempt=1,
+        trace="",
+        created_at=at,
+        retries=retries,
+    )
+    return detailed(job, [first_attempt(job.id, at, at)], at, rules)
+
+
+def phase(job: Job | Listed, attempt: Attempt | Listed, now: datetime) -> str:
     """Where the job is, finer than its status; of a finished job, its status in small letters."""
     if job.status in TERMINAL:
         return job.status.lower()
     return _phase(attempt, now)
 
 
-def _phase(attempt: Attempt, now: datetime) -> str:
+def _phase(attempt: Attempt | Listed, now: datetime) -> str:
     return "launching" if _is_due(attempt, now) else PHASES.get(attempt.state, "ended")
 
 
-def _is_due(attempt: Attempt, now: datetime) -> bool:
+def _is_due(attempt: Attempt | Listed, now: datetime) -> bool:
     """Whether its time has come and nothing was heard of a launch: the API is told of no more."""
     return attempt.state == "requested" or (attempt.state == "scheduled" and attempt.due_at <= now)
 
 
-def waiting(job: Job, attempt: Attempt, now: datetime) -> tuple[str | None, datetime | None]:
+def waiting(
+    job: Job | Listed, attempt: Attempt | Listed, now: datetime
+) -> tuple[str | None, datetime | None]:
     """What the job waits for, in plain words, and when it is looked at next."""
     if job.status in TERMINAL:
         return None, None
@@ -96,10 +172,20 @@ def waiting(job: Job, attempt: Attempt, now: datetime) -> tuple[str | None, date
     if _is_due(attempt, now):
         return f"due {_ago(attempt.due_at, now)} ago; no launch reported yet", None
     if attempt.state == "scheduled":
-        return f"it is scheduled for {attempt.due_at:%Y-%m-%dT%H:%M:%SZ}", attempt.due_at
+        return _until(attempt.due_at), attempt.due_at
     if attempt.state == "booting" and attempt.heartbeat_at is None:
         return f"instance {attempt.instance_id} is booting", attempt.check_at
     return None, None
+
+
+def _seconds(at: datetime) -> str:
+    """A moment in UTC without its fraction; strftime takes ten times as long."""
+    return f"{msgspec.to_builtins(at)[:19]}Z"
+
+
+@functools.lru_cache(maxsize=256)  # the jobs of one request often have it in common
+def _until(due_at: datetime) -> str:
+    return f"it is scheduled for {_seconds(due_at)}"
 
 
 def _ago(moment: datetime, now: datetime) -> str:

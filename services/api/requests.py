@@ -51,6 +51,7 @@ FIELDS = (
     "secrets",
     "registry_auth",
 )
+_FIELDS = frozenset(FIELDS)
 
 
 class BadRequest(Exception):
@@ -112,7 +113,7 @@ def read_order(body: Any, now: datetime, bounds: Bounds) -> Order:
     if not isinstance(body, dict):
         raise BadRequest('the body must be a JSON object, like {"docker_image": "alpine", …}')
     for field in body:
-        if field not in FIELDS:
+        if field not in _FIELDS:
             raise BadRequest(f"unknown field {_short(field)}: the fields are {', '.join(FIELDS)}")
     image = _image(body.get("docker_image"))
     scheduled_for, timezone = _when(body, now, bounds)
@@ -121,7 +122,8 @@ def read_order(body: Any, now: datetime, bounds: Bounds) -> Order:
     _check_size(env_vars, secret_env)
     try:
         secrets = secret_fields.read_secrets(body.get("secrets"))
-        secret_fields.check_apart(env_vars=env_vars, secret_env=secret_env, secrets=secrets)
+        if secret_env or secrets:
+            secret_fields.check_apart(env_vars=env_vars, secret_env=secret_env, secrets=secrets)
         registry_auth = secret_fields.read_registry_auth(
             body.get("registry_auth"), secret_env.keys() | secrets.keys()
         )
@@ -190,7 +192,10 @@ def _secret_env(value: Any, bounds: Bounds) -> dict[str, str]:
 
 
 def _check_size(*variables: dict[str, str]) -> None:
-    each = (pair for group in variables for pair in group.items())
+    each = [pair for group in variables for pair in group.items()]
+    # A character takes four bytes at most, and nearly always there are too few of them to count.
+    if 4 * sum([len(name) + len(text) for name, text in each]) <= MAX_ENV_BYTES:
+        return
     size = sum(len(name.encode()) + len(text.encode()) for name, text in each)
     if size > MAX_ENV_BYTES:
         raise BadRequest(f"env_vars holds {size} bytes, at most {MAX_ENV_BYTES} are taken")

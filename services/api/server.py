@@ -45,6 +45,25 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
+def bind_for_each(host: str, port: int, count: int) -> list[socket.socket]:
+    """*count* sockets on the same address, for processes that share its connections.
+
+    They do not listen yet: a client is refused as long as nobody can answer it. Raises
+    `CannotListen`.
+    """
+    with bind(host, port) as alone:  # those below would share the address with other programs' too
+        address = alone.getsockname()
+        family = alone.family
+    sockets = []
+    for _ in range(count):
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(address)
+        sockets.append(sock)
+    return sockets
+
+
 async def check_exposure(host: str, db: Database, program: str) -> None:
     """Refuse to be open to others: on an address that is not loopback there must be an API key.
 
@@ -93,6 +112,7 @@ def http_server(app: ASGIApp, protocol: type[BoundedProtocol] = BoundedProtocol)
             access_log=False,
             lifespan="off",
             server_header=False,
+            proxy_headers=False,  # what a client says of itself is nobody's address
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACEFUL_SECONDS,
         )

@@ -1,7 +1,9 @@
 """The API's composition root."""
 
 import asyncio
+import contextlib
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
@@ -32,6 +34,7 @@ from services.api.routes.guard import Guard
 from services.api.routes.health import HealthRoutes
 from services.api.routes.jobs import JobRoutes
 from services.api.routes.logs import LogRoutes
+from services.api.siblings import Siblings
 from services.api.sweeps import Sweeps
 from shared import events
 from shared.runtime import Ports, Service, Sweep
@@ -46,6 +49,7 @@ class Api:
     intake: Intake
     agents: AgentGroups
     app: ASGIApp
+    heard: Callable[[], contextlib.AbstractContextManager[None]]
 
     async def run(self) -> None:
         """Run until drained; the HTTP server is the caller's."""
@@ -55,7 +59,8 @@ class Api:
             asyncio.create_task(self.agents.run(), name="api.agents"),
         ]
         try:
-            await asyncio.wait({service, *loops}, return_when=asyncio.FIRST_COMPLETED)
+            with self.heard():
+                await asyncio.wait({service, *loops}, return_when=asyncio.FIRST_COMPLETED)
             if not service.done():
                 [name, *_] = [each.get_name() for each in loops if each.done()]
                 raise RuntimeError(f"{name} ended by itself")
@@ -66,9 +71,10 @@ class Api:
             await asyncio.gather(*loops, service, return_exceptions=True)
 
 
-def build(config: ApiConfig, ports: Ports) -> Api:
-    """Put the API together from its settings and ports."""
-    followers = Followers()
+def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> Api:
+    """Put the API together from its settings and ports; *siblings*: where it is several."""
+    siblings = siblings or Siblings()
+    followers = Followers(siblings.tell_changed)
     db, wakeups, points = ports.db, ports.wakeups, ports.points
     changed = followers.changed
     jitter = random.random
@@ -96,18 +102,27 @@ def build(config: ApiConfig, ports: Ports) -> Api:
     )
     intake = Intake(db, config.rules, wakeups, points, config.secret_keys)
     agents = AgentGroups(db, config.rules.max_lifetime_seconds, wakeups, changed)
-    return Api(service, intake, agents, _app(config, ports, intake, agents, followers))
+    app = _app(config, ports, intake, agents, followers, siblings)
+    return Api(service, intake, agents, app, lambda: siblings.heard(followers.wake))
 
 
 def _app(
-    config: ApiConfig, ports: Ports, intake: Intake, agents: AgentGroups, followers: Followers
+    config: ApiConfig,
+    ports: Ports,
+    intake: Intake,
+    agents: AgentGroups,
+    followers: Followers,
+    siblings: Siblings,
 ) -> ASGIApp:
     db, changed = ports.db, followers.changed
     desk = Desk(db, config.rules, ports.wakeups, ports.points, changed)
-    bodies = Bodies(config.body)
+    bodies = Bodies(config.body, siblings.count)
     jobs = JobRoutes(config, db, intake, desk, bodies)
     rate = RateLimit(
-        config.requests_per_second, config.requests_at_once, lambda: ports.clock.now().timestamp()
+        config.requests_per_second,
+        config.requests_at_once,
+        lambda: ports.clock.now().timestamp(),
+        siblings.buckets,
     )
     gate = Gate(Access(db), rate, config.hosts)
     app = Starlette(
@@ -153,9 +168,10 @@ def _subscribers(handlers: Handlers) -> dict[type[events.Event], Subscriber]:
 def _people_routes(gate: Gate, jobs: JobRoutes, logs: LogRoutes) -> list[Route]:
     read, submit = "read", "submit"
     return [
-        Route("/list", gate.needs(read, jobs.list_jobs), methods=["GET"]),
-        Route("/status/{id}", gate.needs(read, jobs.status), methods=["GET"]),
+        # Looked through in this order.
         Route("/schedule", gate.needs(submit, jobs.schedule), methods=["POST"]),
+        Route("/status/{id}", gate.needs(read, jobs.status), methods=["GET"]),
+        Route("/list", gate.needs(read, jobs.list_jobs), methods=["GET"]),
         Route("/jobs/{id}", gate.needs(submit, jobs.cancel), methods=["DELETE"]),
         Route("/jobs/{id}/logs", gate.needs(read, logs.logs), methods=["GET"]),
     ]

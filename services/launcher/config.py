@@ -26,7 +26,7 @@ class LauncherConfig:
     """The key that bootstrap tokens are derived from; the API has the same."""
 
     interval_seconds: float = 15
-    batch: int = 100
+    batch: int = 500
     """Launches that are taken at once, at most."""
 
     lanes: int = 2
@@ -89,7 +89,7 @@ def from_settings(
         deployment=deployment,
         api_url=api_url,
         token_key=token_key,
-        batch=settings.integer("LAUNCH_BATCH", 100, least=1, most=1000),
+        batch=settings.integer("LAUNCH_BATCH", 500, least=1, most=1000),
         lanes=settings.integer("LAUNCH_LANES", 2, least=1, most=16),
         gathered_batch=settings.integer("LAUNCH_GATHERED_BATCH", 500, least=1, most=1000),
         gathered_lanes=settings.integer("LAUNCH_GATHERED_LANES", 8, least=1, most=16),

@@ -64,7 +64,7 @@ SELECT job_id, attempt, state, unwanted, requirements, trace, offer, wanted_at, 
     tries, delay_told_at, last_error
 FROM launches
 WHERE state = 'wanted' AND due_at <= $1
-ORDER BY due_at LIMIT $2
+ORDER BY due_at LIMIT (SELECT $2::integer)
 FOR UPDATE SKIP LOCKED
 """
 
@@ -75,28 +75,34 @@ async def lock_due(tx: Transaction, limit: int) -> list[Launch]:
     return [msgspec.convert(dict(row), Launch) for row in rows]
 
 
+# By the key alone, here and below: named beside it, the state of a row that is locked anyway would
+# let Postgres look for the key among all that is in that state.
 LEASE_WANTED = """
 UPDATE launches SET due_at = $3, lease_token = $4
 FROM unnest($1::bigint[], $2::integer[]) AS new (job_id, attempt)
-WHERE launches.job_id = new.job_id AND launches.attempt = new.attempt AND state = 'wanted'
+WHERE launches.job_id = new.job_id AND launches.attempt = new.attempt
 """
 
 
 async def lease_wanted(
     tx: Transaction, launches: Sequence[Launch], until: datetime, token: uuid.UUID
 ) -> None:
-    """Keep *launches* for the holder of *token* until *until*, while a plan is made for them."""
+    """Keep *launches* for the holder of *token* until *until*, while a plan is made for them.
+
+    This transaction has locked them.
+    """
     keys = [each.job_id for each in launches], [each.attempt for each in launches]
     await tx.conn.execute(LEASE_WANTED, *keys, until, token)
 
 
 # Since the lease a launch may have been cancelled or leased again. A token holds the launches of
 # many calls: each call locks its own alone, so that no row is locked once for each of the calls.
+# Who is not settled and bears a token is wanted: the token is taken away once it is asked for.
 LOCK_WANTED = """
 SELECT launches.job_id, launches.attempt
 FROM launches JOIN unnest($2::bigint[], $3::integer[]) AS own (job_id, attempt)
     ON launches.job_id = own.job_id AND launches.attempt = own.attempt
-WHERE lease_token = $1 AND state = 'wanted'
+WHERE lease_token = $1 AND settled_at IS NULL
 ORDER BY launches.job_id, launches.attempt
 FOR UPDATE OF launches
 """
@@ -121,12 +127,15 @@ UPDATE launches SET state = 'asked', launch_token = new.launch_token, params = n
     asked_at = $5, batch_token = $6, batch_place = new.place, due_at = $7, lease_token = NULL
 FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::jsonb[])
     WITH ORDINALITY AS new (job_id, attempt, launch_token, params, place)
-WHERE launches.job_id = new.job_id AND launches.attempt = new.attempt AND state = 'wanted'
+WHERE launches.job_id = new.job_id AND launches.attempt = new.attempt
 """
 
 
 async def save_intent(tx: Transaction, intent: Intent, until: datetime, token: uuid.UUID) -> None:
-    """Record what is about to be asked for, and lease it to the holder of *token* until *until*."""
+    """Record what is about to be asked for, and lease it to the holder of *token* until *until*.
+
+    This transaction has locked the launches.
+    """
     batch, launches = intent.batch, intent.launches
     await tx.conn.execute(
         ADD_BATCH,
@@ -154,7 +163,7 @@ async def save_intent(tx: Transaction, intent: Intent, until: datetime, token: u
 CLAIM_BATCHES = """
 UPDATE batches SET due_at = $2, lease_token = $3, repeated = true
 WHERE token = ANY (ARRAY(
-    SELECT token FROM batches WHERE due_at <= $1 ORDER BY due_at LIMIT $4
+    SELECT token FROM batches WHERE due_at <= $1 ORDER BY due_at LIMIT (SELECT $4::integer)
     FOR UPDATE SKIP LOCKED))
 RETURNING token, size, plan, plan_hash, asked_at, repeated
 """
@@ -184,9 +193,8 @@ async def claim_batches(
     return [Intent(batch=each, launches=tuple(launches.get(each.token, ()))) for each in batches]
 
 
-HOLD_BATCH = """
-SELECT token FROM batches WHERE token = $1 AND lease_token = $2 AND due_at IS NOT NULL FOR UPDATE
-"""
+# Who has definite answers alone is held by nobody: see `CLOSE_BATCH`.
+HOLD_BATCH = "SELECT token FROM batches WHERE token = $1 AND lease_token = $2 FOR UPDATE"
 
 LOCK_ASKED = """
 SELECT job_id, attempt, state, unwanted, requirements, trace, offer, wanted_at, due_at,
@@ -219,7 +227,7 @@ FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::integer[], $5::text[], 
     AS new (job_id, attempt, state, offer, launch_token, params, asked_at, due_at, reason, tries,
         delay_told_at, last_error, instance_id, launched_at, told, settled_at)
 WHERE launches.job_id = new.job_id AND launches.attempt = new.attempt
-    AND launches.state IN ('wanted', 'asked')
+    AND launches.settled_at IS NULL
 """
 
 
@@ -287,16 +295,16 @@ async def next_due(tx: Transaction) -> datetime | None:
 
 
 PRUNE_SETTLED = """
-DELETE FROM launches USING (
-    SELECT job_id, attempt FROM launches WHERE settled_at < $1 ORDER BY settled_at LIMIT $2
-    ) AS old
-WHERE launches.job_id = old.job_id AND launches.attempt = old.attempt
+DELETE FROM launches WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM launches WHERE settled_at < $1 ORDER BY settled_at LIMIT $2
+    FOR UPDATE SKIP LOCKED))
 """
 
+# OFFSET 0 keeps Postgres from joining, which it may do by reading all launches.
 PRUNE_BATCHES = """
 DELETE FROM batches WHERE token = ANY (ARRAY(
     SELECT token FROM batches AS old WHERE settled_at < $1
-        AND NOT EXISTS (SELECT FROM launches WHERE batch_token = old.token)
+        AND NOT EXISTS (SELECT FROM launches WHERE batch_token = old.token OFFSET 0)
     ORDER BY settled_at LIMIT $2))
 """
 

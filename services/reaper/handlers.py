@@ -1,6 +1,8 @@
-"""What the reaper does on each event. The handlers commute: each only adds what it has heard.
+"""What the reaper does on each event. The handlers commute: each adds what it has heard.
 
-That an instance's attempt has ended is drawn from both rows by the sweep `terminate_ending`.
+Whichever comes last of an instance's launch and its attempt's end finds the other's row, and the
+instance is to end. Where both come at once, to two replicas, the sweep `watch_instances` finds the
+pair.
 """
 
 from collections.abc import Sequence
@@ -19,6 +21,7 @@ async def on_instance_launched(
 ) -> Follows:
     """Watch over the instances, and count the launches."""
     await instances.add_instances(tx, launched)
+    await instances.end_instances_of(tx, [(e.body.job_id, e.body.attempt) for e in launched])
     await strangers.hear_tellings(tx, [each.body.launch_sequence for each in launched])
     return ()
 
@@ -26,6 +29,7 @@ async def on_instance_launched(
 async def on_attempt_ended(ended: Sequence[Envelope[AttemptEnded]], tx: Transaction) -> Follows:
     """Its instance is to end, the one that is known or the one that will be."""
     await instances.add_ended_attempts(tx, [each.body for each in ended])
+    await instances.end_instances_of(tx, [(e.body.job_id, e.body.attempt) for e in ended])
     return ()
 
 

@@ -43,7 +43,6 @@ class Instances:
         points = self.ports.points
         token = uuid.uuid4()
         async with self.ports.db.transaction() as tx:
-            await instances.end_instances_of_ended(tx)
             until = tx.now + timedelta(seconds=self.config.lease_seconds)
             claimed = await instances.claim_ending(
                 tx, until=until, token=token, limit=self.config.batch
@@ -121,7 +120,8 @@ class Instances:
         wakes: set[str] = set()
         async with self.ports.db.transaction() as tx:
             # First, so that what ended by itself is put down to the end of its attempt.
-            await instances.end_instances_of_ended(tx)
+            if await instances.end_instances_of_ended(tx):
+                wakes.add("terminate_ending")
             # Our rows are read after the list: one that came in between is missing once at most,
             # whereas one read before could make an instance that we have heard of look like
             # nobody's.

@@ -58,17 +58,18 @@ async def cancel_timers(tx: Transaction, attempts: Collection[tuple[int, int]]) 
     )
 
 
-# The CTE is evaluated once and locks; SKIP LOCKED lets replicas share the work without waiting.
+# SKIP LOCKED lets replicas share the work without waiting. What is locked is updated by its place,
+# which cannot be looked up in the index over all that waits, as its key and state can. A row that
+# another transaction has changed between our snapshot and our lock has a place that the snapshot
+# does not show: it stays as it is, and the next pass takes it.
 FIRE_DUE = """
-WITH due AS MATERIALIZED (
-    SELECT job_id, attempt FROM timers
-    WHERE state = 'waiting' AND due_at <= $1
-    ORDER BY due_at LIMIT $2
-    FOR UPDATE SKIP LOCKED)
 UPDATE timers SET state = 'fired', settled_at = $1
-FROM due
-WHERE timers.job_id = due.job_id AND timers.attempt = due.attempt AND timers.state = 'waiting'
-RETURNING timers.job_id, timers.attempt, timers.due_at, timers.requirements, timers.trace
+WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM timers
+    WHERE state = 'waiting' AND due_at <= $1
+    ORDER BY due_at LIMIT (SELECT $2::integer)
+    FOR UPDATE SKIP LOCKED))
+RETURNING job_id, attempt, due_at, requirements, trace
 """
 
 
@@ -89,10 +90,9 @@ async def next_due(tx: Transaction) -> datetime | None:
 
 
 PRUNE_SETTLED = """
-DELETE FROM timers USING (
-    SELECT job_id, attempt FROM timers WHERE settled_at < $1 ORDER BY settled_at LIMIT $2
-    ) AS old
-WHERE timers.job_id = old.job_id AND timers.attempt = old.attempt
+DELETE FROM timers WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM timers WHERE settled_at < $1 ORDER BY settled_at LIMIT $2
+    FOR UPDATE SKIP LOCKED))
 """
 
 

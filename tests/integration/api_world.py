@@ -33,6 +33,7 @@ NEEDS = Requirements(max_lifetime_seconds=3600)
 # All that the API writes; log_batches and keys included.
 TABLES = (
     "jobs",
+    "job_labels",
     "attempts",
     "log_batches",
     "log_tails",

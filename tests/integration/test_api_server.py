@@ -10,7 +10,7 @@ import httpx
 import pytest
 import structlog
 
-from services.api.protocol import HEAD_BYTES, BoundedProtocol
+from services.api.protocol import HEAD_BYTES, JOINED_BYTES, BoundedProtocol, JoiningTransport
 from services.api.server import CannotListen, bind, http_server
 from tests.integration.api_world import World
 
@@ -122,6 +122,17 @@ async def test_an_error_nobody_foresaw_is_a_json_500_and_the_server_goes_on(worl
         assert (await http.get("/healthz")).status_code == 200
 
 
+async def test_nobody_takes_on_another_address_to_ask_more_often(world: World) -> None:
+    limited = world.again(REQUESTS_PER_SECOND="0.001", REQUESTS_AT_ONCE="1")
+    async with served(limited) as port, client(port) as http:
+        statuses = [
+            (await http.get("/list", headers={"X-Forwarded-For": f"10.0.0.{each}"})).status_code
+            for each in range(2)
+        ]
+    await limited.close()
+    assert statuses == [200, 429]
+
+
 async def test_what_is_no_http_is_a_json_400_and_the_server_goes_on(world: World) -> None:
     async with served(world) as port:
         for garbage in (
@@ -224,3 +235,50 @@ async def test_a_taken_port_is_one_clear_line() -> None:
             bind("127.0.0.1", port)
     with pytest.raises(CannotListen, match=r"Cannot listen on no-such-host\.invalid"):
         bind("no-such-host.invalid", 0)
+
+
+class Written(asyncio.Transport):
+    """A transport that keeps what it is told to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[bytes | str] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.done.append(bytes(data))
+
+    def close(self) -> None:
+        self.done.append("closed")
+
+
+async def test_what_is_written_in_one_turn_is_one_write() -> None:
+    kept = Written()
+    transport = JoiningTransport(kept, asyncio.get_running_loop())
+    transport.write(b"head ")
+    transport.write(b"body")
+    await asyncio.sleep(0)
+    transport.write(b"next")
+    await asyncio.sleep(0)
+    assert kept.done == [b"head body", b"next"]
+
+
+async def test_nothing_is_lost_or_changes_places_when_it_is_closed() -> None:
+    kept = Written()
+    transport = JoiningTransport(kept, asyncio.get_running_loop())
+    transport.write(b"last words")
+    transport.close()
+    await asyncio.sleep(0)
+    assert kept.done == [b"last words", "closed"]
+
+
+async def test_what_is_much_goes_out_at_once() -> None:
+    """Or a stream that never waits would fill the memory: its transport alone says when to wait."""
+    kept = Written()
+    transport = JoiningTransport(kept, asyncio.get_running_loop())
+    much = b"x" * JOINED_BYTES
+    transport.write(much)
+    assert kept.done == []
+    transport.write(b"y")
+    assert kept.done == [much + b"y"]
+    await asyncio.sleep(0)
+    assert len(kept.done) == 1

@@ -419,11 +419,7 @@ async def in_queue(room: Room, queue: str) -> list[Message]:
         whole = await channel.get_queue(queue, ensure=False)
         while (each := await whole.get(fail=False, timeout=10)) is not None:
             found.append(
-                Message(
-                    name=each.routing_key or "",
-                    id=str(each.headers["batch_id"]),
-                    body=each.body,
-                )
+                Message(name=each.routing_key or "", id=each.message_id or "", body=each.body)
             )
     return found
 

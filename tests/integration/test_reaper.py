@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
+from services.reaper import handlers
 from services.reaper.config import ReaperConfig
 from services.reaper.service import build
+from shared import wire
 from shared.clock import VirtualClock
 from shared.compute.port import Throttled, Unknown
 from shared.events import AttemptEnded, InstanceLaunched, InstanceTerminated, LaunchesReported
@@ -274,6 +276,22 @@ async def test_replicas_and_both_sweeps_at_once_tell_each_end_once(
         )
     told = [each.instance_id for each in await one.told(InstanceTerminated)]
     assert sorted(told) == sorted(f"i-{number}" for number in range(1, 26))
+
+
+async def test_a_launch_and_an_end_heard_at_once_by_two_replicas_are_joined_by_the_next_watch(
+    ports: Ports, cloud: ScriptedCompute, stage: Stage, clock: VirtualClock
+) -> None:
+    cloud.show("i-1")
+    launch = wire.wrap(launched(), source=ports.db.source, at=clock.now(), trace="ab" * 16)
+    end = wire.wrap(ended(), source=ports.db.source, at=clock.now(), trace="ab" * 16)
+    async with ports.db.transaction() as one, ports.db.transaction() as other:
+        await handlers.on_instance_launched([launch], one)
+        await handlers.on_attempt_ended([end], other)
+    assert await states(stage) == {"i-1": "running"}
+    ports.wakeups.event(TERMINATE).clear()
+    await stage.sweep(WATCH)
+    assert await states(stage) == {"i-1": "ending"}
+    assert ports.wakeups.event(TERMINATE).is_set()
 
 
 async def test_an_end_that_both_sweeps_see_is_told_by_the_first_alone(

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from services.scheduler import store
 from services.scheduler.config import SchedulerConfig
 from services.scheduler.service import build
 from shared.clock import VirtualClock
@@ -53,6 +54,27 @@ async def test_a_timer_fires_when_its_time_comes_and_only_once(
             job_id=1, attempt=1, due_at=START + timedelta(seconds=30), requirements=NEEDS
         )
     ]
+
+
+WAITS_FOR_A_LOCK = "state = 'waiting' AND (SELECT pg_advisory_xact_lock(7)) IS NOT NULL"
+WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
+
+
+async def test_a_timer_that_changes_while_it_is_claimed_fires_in_the_next_pass(
+    stage: Stage, ports: Ports, clock: VirtualClock
+) -> None:
+    await stage.hear(scheduled())
+    claims = store.FIRE_DUE.replace("state = 'waiting'", WAITS_FOR_A_LOCK)
+    async with ports.db.connection() as other, ports.db.connection() as claimer:
+        await other.execute("SELECT pg_advisory_lock(7)")
+        claiming = asyncio.create_task(claimer.fetch(claims, clock.now(), 10))
+        while not await other.fetchval(WAITS):
+            pass
+        await other.execute("UPDATE timers SET trace = trace")
+        await other.execute("SELECT pg_advisory_unlock(7)")
+        assert await claiming == []
+    await stage.sweep("fire_due")
+    assert len(await stage.told(InstanceRequested)) == 1
 
 
 PERSONS = "ab" * 16

@@ -36,7 +36,7 @@ MALFORMED = (
     "localhost:http", "localhost:8000:8000", "localhost:80000000", "localhost@evil.example",
     "evil.example@localhost", "localhost,evil.example", "localhost evil.example", "localhost/",
     "localhost#", "localhost\0", "localhost\\", "\xff", "lo\xadcalhost", "http://localhost",
-    "localhost:-1", "localhost:\xb2", "127.0.0.1%00", ".", "..",
+    "localhost:-1", "localhost:\xb2", "127.0.0.1%00", ".", "..", "a." * 5000 + "localhost",
 )  # fmt: skip
 
 

@@ -1,14 +1,22 @@
 """Jobs as people read them."""
 
-from datetime import timedelta
+import json
+from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from services.api import render
-from services.api.model import State
+from services.api.intake import _compose_one
+from services.api.model import TERMINAL, Attempt, Job, Listed, Rules, State, Status
+from services.api.requests import Order
+from shared.events import Architecture, Capacity, Resources
+from shared.wire import new_trace
+from tests.messages import SOURCE
 from tests.unit.api_story import (
     DONE,
     INTERRUPTED,
@@ -24,6 +32,8 @@ from tests.unit.api_story import (
 )
 
 STATES: tuple[State, ...] = get_args(State)
+STATUSES: tuple[Status, ...] = get_args(Status)
+AS_JSON = ("command", "env_vars", "labels", "secret_env", "secrets")
 
 
 def shown(story: Story, seconds: float = 0) -> dict[str, Any]:
@@ -47,6 +57,59 @@ def test_a_listed_job_has_the_fields_that_were_promised() -> None:
     }
     assert promised <= listed.keys()
     assert listed["spot_instance_request_id"] == "sir-1"
+
+
+TEXTS = st.none() | st.text(max_size=5)
+PAIRS = st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2)
+MOMENTS = st.datetimes(timezones=st.just(UTC))
+WISHES = st.builds(
+    Resources,
+    vcpus=st.none() | st.integers(0, 9),
+    architecture=st.sampled_from([None, "arm64"]),
+    instance_types=st.lists(st.text(max_size=3), max_size=2).map(tuple),
+)
+
+
+def as_row(job: Job, attempt: Attempt) -> Listed:
+    """As the database gives it for `/list`."""
+    fields = msgspec.structs.asdict(attempt) | msgspec.structs.asdict(job)
+    fields |= {name: msgspec.Raw(msgspec.json.encode(fields[name])) for name in AS_JSON}
+    fields["resources"] = msgspec.json.encode(job.resources).decode()
+    return Listed(**{name: fields[name] for name in Listed.__struct_fields__})
+
+
+@given(st.data())
+def test_a_row_of_the_list_is_shown_as_the_job_and_attempt_that_it_is_of(
+    data: st.DataObject,
+) -> None:
+    draw, status = data.draw, data.draw(st.sampled_from(STATUSES))
+    job = a_job(
+        name=draw(TEXTS),
+        command=draw(st.none() | st.lists(st.text(max_size=3), max_size=2)),
+        env_vars=draw(PAIRS),
+        labels=draw(PAIRS),
+        scheduled_for=draw(MOMENTS),
+        status=status,
+        error_message=draw(TEXTS),
+        finished_at=draw(MOMENTS) if status in TERMINAL else None,
+        resources=draw(WISHES),
+        secret_env=draw(st.lists(st.text(max_size=3), max_size=2)),
+        secrets=draw(PAIRS),
+    )
+    state = "ended" if status in TERMINAL else draw(st.sampled_from(STATES[:-1]))
+    attempt = an_attempt(
+        state,
+        due_at=draw(MOMENTS),
+        waiting_because=draw(TEXTS),
+        waiting_until=draw(st.none() | MOMENTS),
+        heartbeat_at=draw(st.none() | MOMENTS),
+        instance_id=draw(TEXTS),
+    )
+    row, now = as_row(job, attempt), draw(MOMENTS)
+    as_it_is, as_a_row = render.listed(job, attempt, now), render.listed(row, row, now)
+    assert list(as_it_is) == list(as_a_row)
+    as_it_is, as_a_row = (json.loads(msgspec.json.encode(each)) for each in (as_it_is, as_a_row))
+    assert as_it_is == as_a_row
 
 
 def test_a_jobs_status_has_the_fields_that_were_promised() -> None:
@@ -233,3 +296,59 @@ def test_what_is_not_known_of_the_cost_is_null() -> None:
     story.hear(replace(terminated(2), cost_usd=None))
     assert [shown(story)["attempts"][1][name] for name in money[:2]] == [None, None]
     assert [shown(story)[name] for name in money] == [None, None, None]
+
+
+# -- a job that was accepted just now
+
+TEXTS = st.text(max_size=8)
+VARIABLES = st.dictionaries(TEXTS, TEXTS, max_size=3)
+LEAST = datetime(1000, 1, 1)  # noqa: DTZ001 - `timezones` below has the zone
+MOMENTS = st.datetimes(LEAST, timezones=st.just(UTC))
+NUMBERS = st.integers(0, 2**31 - 1)
+WISHES = st.builds(
+    Resources,
+    vcpus=st.none() | NUMBERS,
+    memory_mib=st.none() | NUMBERS,
+    gpus=st.none() | NUMBERS,
+    architecture=st.none() | st.sampled_from(get_args(Architecture)),
+    disk_gib=st.none() | NUMBERS,
+    instance_types=st.lists(TEXTS, max_size=2).map(tuple),
+)
+ORDERS = st.builds(
+    Order,
+    docker_image=TEXTS,
+    scheduled_for=MOMENTS,
+    timezone=TEXTS,
+    env_vars=VARIABLES,
+    command=st.none() | st.lists(TEXTS, max_size=3),
+    labels=VARIABLES,
+    timeout_seconds=st.none() | NUMBERS,
+    name=st.none() | TEXTS,
+    resources=st.just(Resources()) | WISHES,
+    capacity=st.sampled_from(get_args(Capacity)),
+    spot_wait_seconds=st.none() | NUMBERS,
+    retries=NUMBERS,
+    secret_env=VARIABLES,
+    secrets=VARIABLES,
+    registry_auth=st.none() | TEXTS,
+)
+RULE_SETS = st.builds(Rules, interruption_budget=NUMBERS, pull_budget=NUMBERS)
+
+
+@given(order=ORDERS, now=MOMENTS, rules=RULE_SETS, at_once=st.booleans())
+def test_a_fresh_job_is_shown_as_the_general_way_shows_it(
+    order: Order, now: datetime, rules: Rules, *, at_once: bool
+) -> None:
+    """Byte for byte: the order of the fields too."""
+    if at_once:
+        order = replace(order, scheduled_for=now)
+    written = _compose_one(order, 7, new_trace(), now, rules, None, SOURCE)
+    general = render.detailed(written.job, [written.attempt], now, rules)
+    assert written.answer == msgspec.json.encode(general)
+
+
+def test_fresh_jobs_do_not_show_each_others_fields() -> None:
+    full = a_job(labels={"team": "data"}, resources=Resources(vcpus=2), scheduled_for=after(9))
+    before = msgspec.json.encode(render.fresh(a_job(), an_attempt(), RULES))
+    render.fresh(full, an_attempt(due_at=after(9)), RULES)
+    assert msgspec.json.encode(render.fresh(a_job(), an_attempt(), RULES)) == before

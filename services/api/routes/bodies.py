@@ -9,8 +9,9 @@ whose body is not taken, at 64 KiB.)
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
+import types
+from collections.abc import Coroutine, Generator
+from typing import Any, cast
 
 from starlette.requests import Request
 
@@ -99,43 +100,43 @@ class Held:
 
 
 class Bodies:
-    """Reads the bodies of one process."""
+    """Reads the bodies of one process; *processes* have the budget among them."""
 
-    def __init__(self, bounds: BodyBounds, room_seconds: float = ROOM_SECONDS) -> None:
+    def __init__(
+        self, bounds: BodyBounds, processes: int = 1, room_seconds: float = ROOM_SECONDS
+    ) -> None:
         self._bounds = bounds
         self._room_seconds = room_seconds
-        self.large = Share(bounds.total // LARGE_SHARE)
-        self.small = Share(bounds.total // OTHER_SHARES)
-        self.unproven = Share(bounds.total // OTHER_SHARES)
+        # Its part of the budget; with room for the largest body, or that could never be read.
+        total = max(bounds.total // processes, LARGE_SHARE * bounds.size)
+        self.large = Share(total // LARGE_SHARE)
+        self.small = Share(total // OTHER_SHARES)
+        self.unproven = Share(total // OTHER_SHARES)
 
-    @contextlib.asynccontextmanager
-    async def read(
-        self, request: Request, most: int | None = None, *, proven: bool = True
-    ) -> AsyncIterator[bytes]:
+    def read(self, request: Request, most: int | None = None, *, proven: bool = True) -> "Reading":
         """The body, of up to *most* bytes; its room is held until the block is left.
 
         So leave it when nothing that was read from the body is needed any more: objects take more
-        room than their JSON. *proven*: the caller may send it, which is known. Raises `TooLarge`,
-        `TooSlow`, `NoRoom`.
+        room than their JSON. *proven*: the caller may send it, which is known. Entering raises
+        `TooLarge`, `TooSlow`, `NoRoom`.
         """
         limit = self._bounds.size if most is None else min(most, self._bounds.size)
+        share = self.small if proven else self.unproven
+        return Reading(request, limit, Held(share), self)
+
+    async def fetch(self, request: Request, limit: int, held: Held) -> bytes:
+        """The body, for which *held* has room then."""
         length = request.headers.get("content-length", "0")
         declared = int(length) if length.isdecimal() else 0
         if declared > limit:
             raise TooLarge(_too_large(limit))
-        held = Held(self.small if proven else self.unproven)
+        if declared > SMALL_BYTES:
+            await held.move(self.large, declared, self._room_seconds)
+        seconds = self._bounds.seconds
         try:
-            if declared > SMALL_BYTES:
-                await held.move(self.large, declared, self._room_seconds)
-            try:
-                async with asyncio.timeout(self._bounds.seconds):
-                    body = await self._collect(request, limit, held)
-            except TimeoutError:
-                seconds = self._bounds.seconds
-                raise TooSlow(f"the body did not come within {seconds:g} s") from None
-            yield body
-        finally:
-            held.release()
+            return await _within(seconds, self._collect(request, limit, held))
+        except TimeoutError:
+            raise TooSlow(f"the body did not come within {seconds:g} s") from None
 
     async def _collect(self, request: Request, limit: int, held: Held) -> bytes:
         chunks: list[bytes] = []
@@ -150,6 +151,52 @@ class Bodies:
                 held.take(len(chunk))
             chunks.append(chunk)
         return b"".join(chunks)
+
+
+class Reading:
+    """A block with the body that it is about."""
+
+    def __init__(self, request: Request, limit: int, held: Held, bodies: Bodies) -> None:
+        self._request = request
+        self._limit = limit
+        self._held = held
+        self._bodies = bodies
+
+    async def __aenter__(self) -> bytes:
+        try:
+            return await self._bodies.fetch(self._request, self._limit, self._held)
+        except BaseException:
+            self._held.release()
+            raise
+
+    async def __aexit__(self, *_error: object) -> None:
+        self._held.release()
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, bytes]) -> bytes:
+    """What *work* returns. Raises TimeoutError.
+
+    Nearly all bodies are there with their heads; so the timer, which costs twice as much as reading
+    one, is set where there is something to wait for.
+    """
+    try:
+        waits_for = work.send(None)
+    except StopIteration as done:
+        return cast("bytes", done.value)
+    async with asyncio.timeout(seconds):
+        return await _go_on(work, waits_for)
+
+
+@types.coroutine
+def _go_on(work: Coroutine[Any, Any, bytes], waits_for: Any) -> Generator[Any, Any, bytes]:
+    """The rest of *work*, which waits for *waits_for*."""
+    try:
+        yield waits_for
+    except BaseException as error:
+        work.throw(error)  # it cleans up, and ends
+        raise
+    body: bytes = yield from work
+    return body
 
 
 def _too_large(limit: int) -> str:

@@ -27,6 +27,8 @@ MAX_ORDERS = 1000
 MAX_KEY_LENGTH = 255
 STREAM_PAGE = 500
 
+_encoder = msgspec.json.Encoder()
+
 
 @dataclass(frozen=True)
 class JobRoutes:
@@ -92,10 +94,10 @@ class JobRoutes:
         if len(page) > limit:
             page = page[:limit]
             query = [(k, v) for k, v in request.query_params.multi_items() if k != "cursor"]
-            query.append(("cursor", str(page[-1].job.id)))
+            query.append(("cursor", str(page[-1].id)))
             headers["Link"] = f'</list?{urlencode(query)}>; rel="next"'
         now = self.db.clock.now()
-        shown = [render.listed(each.job, each.attempt, now) for each in page]
+        shown = [render.listed(each, each, now) for each in page]
         return answer(shown, headers=headers)
 
     async def _stream(
@@ -114,11 +116,9 @@ class JobRoutes:
                 )
             if not page:
                 break
-            before = page[-1].job.id
+            before = page[-1].id
             now = self.db.clock.now()
-            shown = (
-                msgspec.json.encode(render.listed(each.job, each.attempt, now)) for each in page
-            )
+            shown = (_encoder.encode(render.listed(each, each, now)) for each in page)
             yield opening + b",\n".join(shown)
             opening = b",\n"
         yield b"[]\n" if opening == b"[" else b"]\n"

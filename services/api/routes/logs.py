@@ -19,7 +19,7 @@ from shared.db import Database
 
 KEEP_ALIVE_SECONDS = 15.0
 LOOK_SECONDS = 2.0
-"""A follower is woken when something changes here; this is for what changed through a replica."""
+"""A follower is woken when this API changes something; this is for what a replica elsewhere did."""
 
 FOLLOW = {"1": True, "true": True, "0": False, "false": False}
 

@@ -13,9 +13,7 @@ from shared import messaging
 from shared.db import Connection, Transaction, json_text
 from shared.wire import Envelope
 
-NEXT_JOB_IDS = """
-SELECT nextval(pg_get_serial_sequence('jobs', 'id')) FROM generate_series(1, $1::integer)
-"""
+NEXT_JOB_IDS = "SELECT nextval('jobs_id_seq') FROM generate_series(1, $1::integer)"
 
 
 async def next_job_ids(conn: Connection, count: int) -> list[int]:

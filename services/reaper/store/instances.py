@@ -6,10 +6,9 @@ from datetime import datetime
 
 import msgspec
 
-from services.reaper.model import TRANSITIONS, Gone, Recorded, Watched
+from services.reaper.model import Gone, Recorded, Watched
 from shared.db import Transaction
 from shared.events import AttemptEnded, InstanceLaunched
-from shared.states import sources
 from shared.wire import Envelope
 
 # An instance that is there already was adopted as an orphan: it is being ended, and stays so.
@@ -64,9 +63,36 @@ async def add_ended_attempts(tx: Transaction, events: Sequence[AttemptEnded]) ->
     )
 
 
+# In the order of the ids, as `RECORD_GONE` locks them. Neither ending nor terminated is running: by
+# its state, here and below, a row would be looked for among all that run.
+END_INSTANCES_OF = """
+WITH found AS MATERIALIZED (
+    SELECT instances.instance_id, ended.cause, ended.terminate_after
+    FROM unnest($1::bigint[], $2::integer[]) AS new (job_id, attempt)
+    JOIN ended_attempts AS ended USING (job_id, attempt)
+    JOIN instances USING (job_id, attempt)
+    WHERE instances.due_at IS NULL AND instances.terminated_at IS NULL
+    ORDER BY instances.instance_id
+    FOR UPDATE OF instances)
+UPDATE instances SET state = 'ending', end_cause = found.cause, due_at = found.terminate_after
+FROM found
+WHERE instances.instance_id = found.instance_id
+"""
+
+
+async def end_instances_of(tx: Transaction, attempts: Sequence[tuple[int, int]]) -> None:
+    """Those of *attempts* (job and number) that have ended: their instances are to end.
+
+    Not before the agent's time to tidy up is over.
+    """
+    await tx.conn.execute(
+        END_INSTANCES_OF, [job_id for job_id, _ in attempts], [number for _, number in attempts]
+    )
+
+
 # An attempt's end and its instance's launch come in either order, and at once in two replicas,
-# where neither handler would see the other's row. So the handlers only add rows, and this joins
-# them.
+# where neither handler sees the other's row. Such a pair is found by this, at the price of a look
+# at all that run.
 END_INSTANCES_OF_ENDED = """
 WITH found AS MATERIALIZED (
     SELECT instances.instance_id, ended.cause, ended.terminate_after
@@ -75,20 +101,20 @@ WITH found AS MATERIALIZED (
     FOR UPDATE OF instances SKIP LOCKED)
 UPDATE instances SET state = 'ending', end_cause = found.cause, due_at = found.terminate_after
 FROM found
-WHERE instances.instance_id = found.instance_id AND instances.state = 'running'
+WHERE instances.instance_id = found.instance_id
 """
 
 
-async def end_instances_of_ended(tx: Transaction) -> None:
-    """Instances of ended attempts are to end, once the agent's time to tidy up is over."""
-    await tx.conn.execute(END_INSTANCES_OF_ENDED)
+async def end_instances_of_ended(tx: Transaction) -> bool:
+    """As `end_instances_of`, for all that run; True where there was one."""
+    return bool(await tx.conn.execute(END_INSTANCES_OF_ENDED) != "UPDATE 0")
 
 
 CLAIM_ENDING = """
 UPDATE instances SET due_at = $2, lease_token = $3, tries = tries + 1
 WHERE instance_id = ANY (ARRAY(
     SELECT instance_id FROM instances WHERE state = 'ending' AND due_at <= $1
-    ORDER BY due_at LIMIT $4
+    ORDER BY due_at LIMIT (SELECT $4::integer)
     FOR UPDATE SKIP LOCKED))
 RETURNING instance_id, job_id, attempt, launch_token, trace, state, market, hourly_price_usd,
     launched_at, dies_by, end_cause, due_at, tries, missing_since
@@ -103,11 +129,11 @@ async def claim_ending(
     return [msgspec.convert(dict(row), Watched) for row in rows]
 
 
+# Who bears a token is `ending`: it is given with the claim, and taken away with the end.
 POSTPONE = """
 UPDATE instances SET due_at = new.due_at, lease_token = NULL
 FROM unnest($1::text[], $2::timestamptz[]) AS new (instance_id, due_at)
-WHERE instances.instance_id = new.instance_id AND instances.state = 'ending'
-    AND instances.lease_token = $3
+WHERE instances.instance_id = new.instance_id AND instances.lease_token = $3
 """
 
 
@@ -116,7 +142,7 @@ async def postpone(tx: Transaction, due: Mapping[str, datetime], token: uuid.UUI
     await tx.conn.execute(POSTPONE, list(due), list(due.values()), token)
 
 
-# Guarded by the state and not by a lease: that the cloud says so is true whoever has asked it.
+# Guarded by `terminated_at` and not by a lease: what the cloud says is true whoever has asked it.
 RECORD_GONE = """
 UPDATE instances SET state = 'terminated', end_cause = new.cause, terminated_at = new.terminated_at,
     billed_seconds = new.billed_seconds, cost_usd = new.cost_usd, settled_at = $6, due_at = NULL,
@@ -129,7 +155,7 @@ UPDATE instances SET state = 'terminated', end_cause = new.cause, terminated_at 
         new.terminated_at)))
 FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::integer[], $5::double precision[])
     AS new (instance_id, cause, terminated_at, billed_seconds, cost_usd)
-WHERE instances.instance_id = new.instance_id AND instances.state = ANY ($7::text[])
+WHERE instances.instance_id = new.instance_id AND instances.terminated_at IS NULL
 RETURNING instances.instance_id, instances.leaked_seconds
 """
 
@@ -145,7 +171,6 @@ async def record_gone(tx: Transaction, gone: Sequence[Gone]) -> dict[str, Record
         [each.billed_seconds for each in ordered],
         [each.cost_usd for each in ordered],
         tx.now,
-        sources(TRANSITIONS, "terminated"),
     )
     recorded = [msgspec.convert(dict(row), Recorded) for row in rows]
     return {each.instance_id: each for each in recorded}
@@ -164,7 +189,7 @@ WATCHED = """
 SELECT instance_id, job_id, attempt, launch_token, trace, state, market, hourly_price_usd,
     launched_at, dies_by, end_cause, due_at, tries, missing_since
 FROM instances
-WHERE state IN ('running', 'ending') OR instance_id = ANY ($1::text[])
+WHERE settled_at IS NULL OR instance_id = ANY ($1::text[])
 """
 
 
@@ -195,7 +220,7 @@ async def clear_missing(tx: Transaction, instance_ids: Sequence[str]) -> None:
 
 END_LIVES = """
 UPDATE instances SET state = 'ending', end_cause = $3, due_at = $2
-WHERE instance_id = ANY ($1::text[]) AND state = 'running'
+WHERE instance_id = ANY ($1::text[]) AND due_at IS NULL AND terminated_at IS NULL
 """
 
 
@@ -209,13 +234,14 @@ DELETE FROM instances WHERE instance_id = ANY (ARRAY(
     SELECT instance_id FROM instances WHERE settled_at < $1 ORDER BY settled_at LIMIT $2))
 """
 
+# OFFSET 0 keeps Postgres from joining, which it may do by reading all instances.
 PRUNE_ENDED_ATTEMPTS = """
-DELETE FROM ended_attempts USING (
-    SELECT job_id, attempt FROM ended_attempts WHERE ended_at < $1 ORDER BY ended_at LIMIT $2
-    ) AS old
-WHERE ended_attempts.job_id = old.job_id AND ended_attempts.attempt = old.attempt
-    AND NOT EXISTS (SELECT FROM instances WHERE instances.state <> 'terminated'
-        AND instances.job_id = old.job_id AND instances.attempt = old.attempt)
+DELETE FROM ended_attempts WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM ended_attempts AS old WHERE ended_at < $1
+        AND NOT EXISTS (SELECT FROM instances WHERE terminated_at IS NULL
+            AND instances.job_id = old.job_id AND instances.attempt = old.attempt OFFSET 0)
+    ORDER BY ended_at LIMIT $2
+    FOR UPDATE SKIP LOCKED))
 """
 
 

@@ -29,12 +29,14 @@ async def hear_notices(tx: Transaction, notices: Sequence[Notice]) -> None:
 
 
 # A notice and the launcher's word come in either order, and at once in two replicas: what joins
-# them is this, again and again, and neither of both handlers.
+# them is this, again and again, and neither of both handlers. Neither ending nor terminated is
+# running.
 TELL_NOTICES = """
 UPDATE notices SET told_at = $1
 FROM instances
 WHERE notices.told_at IS NULL AND notices.instance_id = instances.instance_id
-    AND instances.state = 'running' AND instances.job_id IS NOT NULL
+    AND instances.due_at IS NULL AND instances.terminated_at IS NULL
+    AND instances.job_id IS NOT NULL
 RETURNING notices.instance_id, notices.kind, notices.noticed_at, instances.job_id,
     instances.attempt, instances.trace
 """

@@ -131,4 +131,4 @@ def _name(delivered: DeliveredMessage, death: dict[str, Any]) -> str:
     keys = death.get("routing-keys")
     if isinstance(keys, list) and keys:
         return str(keys[0])
-    return delivered.routing_key or ""
+    return delivered.header.properties.message_type or delivered.routing_key or ""

@@ -1,0 +1,49 @@
+"""Ids for new jobs, in a flood by the block: one round trip for many groups.
+
+An id is given once, whatever becomes of it: requests that fail, a process that ends, and a flood
+that ebbs leave gaps. A block is kept for `KEEP_SECONDS` only, because `/list` takes the order of
+the ids for that of acceptance, and other processes take ids meanwhile. After a restore no process
+has a block from before it: the services are stopped then (`services/restored.py`).
+"""
+
+from datetime import datetime, timedelta
+
+from services.api.store import jobs as store
+from shared.clock import Clock
+from shared.db import Connection
+
+BLOCK = 256
+"""What is asked for in advance, at most."""
+
+KEEP_SECONDS = 1.0
+
+
+class JobIds:
+    """The ids of one process."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._left: list[int] = []
+        self._fetched_at: datetime | None = None
+        self._ahead = 1
+
+    async def take(self, conn: Connection, count: int) -> list[int]:
+        """*count* ids in ascending order, which nobody has had."""
+        now = self._clock.now()
+        recent = self._is_recent(now)
+        left = self._left if recent else []
+        if len(left) >= count:
+            self._left = left[count:]
+            return left[:count]
+        # Twice as many each time: people read these numbers, and a few requests make few gaps.
+        self._ahead = min(BLOCK, 2 * self._ahead) if recent else 1
+        self._fetched_at, self._left = now, []
+        missing = count - len(left)
+        fetched = await store.next_job_ids(conn, max(missing, self._ahead))
+        self._left = fetched[missing:]
+        return left + fetched[:missing]
+
+    def _is_recent(self, now: datetime) -> bool:
+        if self._fetched_at is None:
+            return False
+        return timedelta(0) <= now - self._fetched_at < timedelta(seconds=KEEP_SECONDS)

@@ -1,0 +1,119 @@
+"""What the processes of one API share beside the database: rate limits, and who follows a job.
+
+Made before the processes part ways. A process alone shares with nobody.
+
+Callers' buckets lie in memory that all of them see, so that a limit holds however a caller's
+connections are spread. No lock guards it: of two requests of one caller at the very same moment one
+may go uncounted, which a limit on average can bear.
+
+Whose job has changed is told in datagrams. They are hints: one that finds its reader's queue full
+is lost, and whoever follows a job looks again by itself.
+"""
+
+import asyncio
+import contextlib
+import mmap
+import socket
+import struct
+from collections.abc import Callable, Iterator, Sequence
+
+_BUCKET = struct.Struct("@Qdd")
+"""Whose it is (a hash), how many requests are left, and since when; each written at one go."""
+
+WAYS = 8
+SETS = 1024
+
+
+class Buckets:
+    """What each of the latest callers may still ask: a table of a fixed size, 200 kB."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, _BUCKET.size * WAYS * SETS)
+
+    def read(self, caller: str) -> tuple[float, float] | None:
+        """What *caller* had left, and when; None of one that is not remembered."""
+        owner = _hash(caller)
+        for place in self._places(owner):
+            found, left, at = _BUCKET.unpack_from(self._memory, place)
+            if found == owner:
+                return left, at
+        return None
+
+    def write(self, caller: str, left: float, at: float) -> None:
+        """Remember it, in place of whoever has not asked for longest."""
+        owner = _hash(caller)
+        ages = {}
+        for place in self._places(owner):
+            found, _, since = _BUCKET.unpack_from(self._memory, place)
+            ages[place] = float("-inf") if found == owner else since
+        _BUCKET.pack_into(self._memory, min(ages, key=ages.__getitem__), owner, left, at)
+
+    def _places(self, owner: int) -> range:
+        first = owner % SETS * WAYS * _BUCKET.size
+        return range(first, first + WAYS * _BUCKET.size, _BUCKET.size)
+
+
+def _hash(caller: str) -> int:
+    # Python's own is keyed, with a key that forked processes have in common: nobody can choose two
+    # addresses that share a bucket. 0 is an empty place.
+    return hash(caller) % (2**64 - 1) + 1
+
+
+class Siblings:
+    """One process' view of the others."""
+
+    def __init__(
+        self,
+        buckets: Buckets | None = None,
+        inbox: socket.socket | None = None,
+        others: Sequence[socket.socket] = (),
+    ) -> None:
+        self.buckets = buckets or Buckets()
+        self.count = 1 + len(others)
+        self._inbox = inbox
+        self._others = others
+
+    def tell_changed(self, job_id: int) -> None:
+        """Tell the others that the job may look different now."""
+        for other in self._others:
+            with contextlib.suppress(OSError):  # full, or its process has ended
+                other.send(job_id.to_bytes(8, "big"))
+
+    @contextlib.contextmanager
+    def heard(self, changed: Callable[[int], None]) -> Iterator[None]:
+        """Call *changed* with what the others tell, while the block lasts."""
+        if self._inbox is None:
+            yield
+            return
+        loop, inbox = asyncio.get_running_loop(), self._inbox
+
+        def take() -> None:
+            with contextlib.suppress(BlockingIOError):
+                changed(int.from_bytes(inbox.recv(8), "big"))
+
+        loop.add_reader(inbox, take)
+        try:
+            yield
+        finally:
+            loop.remove_reader(inbox)
+
+    def close(self) -> None:
+        """Tell and hear nothing more."""
+        for end in (self._inbox, *self._others):
+            if end is not None:
+                end.close()
+
+
+def make_siblings(count: int) -> list[Siblings]:
+    """The views of *count* processes, each to be used in one of them."""
+    if count == 1:
+        return [Siblings()]
+    buckets = Buckets()
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(count)]
+    for pair in pairs:
+        for end in pair:
+            end.settimeout(0)
+    return [
+        Siblings(buckets, inbox, [end for _, end in pairs[:own] + pairs[own + 1 :]])
+        for own, (inbox, _) in enumerate(pairs)
+    ]

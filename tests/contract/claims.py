@@ -1,0 +1,209 @@
+"""Every statement that claims or changes rows among many, and what it is run with.
+
+A statement is listed here once: in `PLACES`, to be run, or in `ELSEWHERE`, with the reason why no
+plan of it can go astray.
+"""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from services.migrate import SERVICES
+from tests.contract.waiting_rows import BATCH, FIRST, LEASE, NOW
+
+SHARED = ("shared.messaging", "shared.parked", "shared.dead_letters")
+STATEMENT = re.compile(r"\s*(WITH|SELECT|INSERT|UPDATE|DELETE)\s")
+CLAIMS_OR_CHANGES = re.compile(r"\bUPDATE\b|\bDELETE\b|\bFOR SHARE\b|\bmin\(|<= \$1\b")
+
+LATER = "2026-01-01T00:01:00Z"
+PAST = "2025-12-01T00:00:00Z"
+TOKEN = "00000000-0000-0000-0000-000000000002"
+
+Value = str | int | None | list[str] | list[int]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement by its name, the arguments as Postgres' text, and how many rows are meant."""
+
+    statement: str
+    args: tuple[Value, ...]
+    batch: int = BATCH
+
+
+def literal(value: Value) -> str:
+    """*value* as a parameter of EXECUTE."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, list):
+        return "'{" + ",".join("NULL" if each == "NULL" else f'"{each}"' for each in value) + "}'"
+    return f"'{value}'"
+
+
+def store_modules(service: str) -> Iterator[str]:
+    """The modules that hold the SQL of *service*."""
+    package = importlib.import_module(f"services.{service}.store")
+    yield package.__name__
+    for found in pkgutil.iter_modules(getattr(package, "__path__", ())):
+        yield f"{package.__name__}.{found.name}"
+
+
+def statements() -> dict[str, str]:
+    """Every SQL constant of the stores and of what they share, by its qualified name."""
+    modules = [*SHARED]
+    for service in SERVICES:
+        modules += store_modules(service.NAME)
+    return {
+        f"{module}.{name}": value
+        for module in modules
+        for name, value in vars(importlib.import_module(module)).items()
+        if name.isupper() and not name.startswith("_") and isinstance(value, str)
+        if STATEMENT.match(value)
+    }
+
+
+def spread(count: int, start: int = FIRST) -> list[int]:
+    """*count* numbers of what waits."""
+    return list(range(start, start + count))
+
+
+def times(value: str | int, count: int = BATCH) -> list[str]:
+    """*value*, *count* times."""
+    return [str(value)] * count
+
+
+IDS = spread(BATCH)
+ONES, TWOS = times(1), times(2)
+
+SHARED_CLAIMS = (
+    Claim("shared.messaging.LEASE_OUTBOX", (NOW, LATER, TOKEN, BATCH)),
+    Claim("shared.messaging.MARK_PUBLISHED", (spread(BATCH, 20_000), NOW)),
+    Claim("shared.messaging.RELEASE_OUTBOX", (spread(BATCH, 20_000), TOKEN)),
+    Claim("shared.messaging.PRUNE_OUTBOX", (NOW, BATCH)),
+    Claim("shared.messaging.PRUNE_INBOX", (NOW, BATCH)),
+    Claim("shared.parked.LEASE_PARKED", (NOW, LATER, 100), batch=100),
+    Claim("shared.parked.NEXT_PARKED", (), batch=1),
+)
+
+_SCHEDULER = "services.scheduler.store."
+SCHEDULER_CLAIMS = (
+    Claim(f"{_SCHEDULER}FIRE_DUE", (NOW, BATCH)),
+    Claim(f"{_SCHEDULER}NEXT_DUE", (), batch=1),
+    Claim(f"{_SCHEDULER}CANCEL_TIMERS", (IDS, ONES, NOW, ["waiting"])),
+    Claim(f"{_SCHEDULER}PRUNE_SETTLED", (NOW, BATCH)),
+)
+
+_LAUNCHER = "services.launcher.store."
+LAUNCHER_CLAIMS = (
+    Claim(f"{_LAUNCHER}LOCK_DUE", (NOW, BATCH)),
+    Claim(f"{_LAUNCHER}LEASE_WANTED", (IDS, ONES, LATER, TOKEN)),
+    Claim(f"{_LAUNCHER}LOCK_WANTED", (LEASE, IDS, ONES)),
+    Claim(
+        f"{_LAUNCHER}SAVE_INTENT",
+        (IDS, ONES, times("t"), times("{}"), NOW, f"waiting-{FIRST + 10}", LATER),
+    ),
+    Claim(f"{_LAUNCHER}GIVE_UP", (IDS, ONES, NOW)),
+    Claim(f"{_LAUNCHER}CLAIM_BATCHES", (NOW, LATER, TOKEN, BATCH)),
+    Claim(f"{_LAUNCHER}LAUNCHES_OF", ([f"waiting-{FIRST + 10 * n}" for n in range(BATCH // 10)],)),
+    Claim(f"{_LAUNCHER}HOLD_BATCH", (f"waiting-{FIRST}", LEASE), batch=1),
+    Claim(f"{_LAUNCHER}LOCK_ASKED", (f"waiting-{FIRST}",), batch=10),
+    Claim(
+        f"{_LAUNCHER}SAVE_ANSWERS",
+        (
+            *(IDS, TWOS, times("launched"), ONES, times("t"), times("{}"), times(NOW)),
+            *(times("NULL"), times("NULL"), times(0), times("NULL"), times("NULL")),
+            *(times("i-1"), times(NOW), ONES, times(NOW)),
+        ),
+    ),
+    Claim(f"{_LAUNCHER}CLOSE_BATCH", (f"waiting-{FIRST}", None, NOW), batch=1),
+    Claim(f"{_LAUNCHER}OLDEST_ASKED", (), batch=1),
+    Claim(f"{_LAUNCHER}NEXT_DUE", (), batch=2),
+    Claim(f"{_LAUNCHER}PRUNE_SETTLED", (NOW, BATCH)),
+    Claim(f"{_LAUNCHER}PRUNE_BATCHES", (NOW, BATCH)),
+)
+
+_INSTANCES = "services.reaper.store.instances."
+_NOTICES = "services.reaper.store.notices."
+_STRANGERS = "services.reaper.store.strangers."
+RUNNING = [f"running-{id_}" for id_ in IDS]
+ENDING = [f"ending-{id_}" for id_ in IDS]
+REAPER_CLAIMS = (
+    Claim(f"{_INSTANCES}END_INSTANCES_OF", (IDS, ONES)),
+    Claim(f"{_INSTANCES}CLAIM_ENDING", (NOW, LATER, TOKEN, BATCH)),
+    Claim(f"{_INSTANCES}POSTPONE", (ENDING, times(LATER), LEASE)),
+    Claim(
+        f"{_INSTANCES}RECORD_GONE",
+        (ENDING, times("done"), times(NOW), times(60), times(0), NOW),
+    ),
+    Claim(f"{_INSTANCES}NEXT_ENDING", (), batch=1),
+    Claim(f"{_INSTANCES}MARK_MISSING", (RUNNING, NOW)),
+    Claim(f"{_INSTANCES}CLEAR_MISSING", (RUNNING,)),
+    Claim(f"{_INSTANCES}END_LIVES", (RUNNING, NOW, "lifetime")),
+    Claim(f"{_INSTANCES}PRUNE_INSTANCES", (NOW, BATCH)),
+    Claim(f"{_INSTANCES}PRUNE_ENDED_ATTEMPTS", (NOW, BATCH)),
+    Claim(f"{_STRANGERS}SEE", (RUNNING, NOW)),
+    Claim(f"{_STRANGERS}PRUNE_SIGHTINGS", (NOW, BATCH)),
+    Claim(f"{_NOTICES}TELL_NOTICES", (NOW,)),
+    Claim(f"{_NOTICES}PRUNE_NOTICES", (NOW, BATCH)),
+)
+
+_API = "services.api.store."
+API_CLAIMS = (
+    Claim(f"{_API}jobs.OVERDUE", (NOW, BATCH)),
+    Claim(f"{_API}jobs.NEXT_CHECK", (), batch=1),
+    Claim(f"{_API}jobs.LOCK_JOB", (FIRST,), batch=1),
+    Claim(f"{_API}jobs.BEAT", (FIRST, 1, NOW), batch=1),
+    Claim(f"{_API}steps.LOCK_JOBS", (IDS,)),
+    Claim(
+        f"{_API}steps.SAVE",
+        (
+            *(IDS, times("RUNNING"), ONES, times("NULL"), times("NULL"), times("NULL")),
+            *("[]", [], [], [], NOW, IDS),
+        ),
+    ),
+    Claim(
+        f"{_API}logs.KEEP_BATCH",
+        (FIRST, 1, 1, "[]", 1, 1, 1, 1, None, 0, 0, 0, NOW),
+        batch=1,
+    ),
+    Claim(f"{_API}keys.PRUNE_KEYS", (NOW, BATCH)),
+    Claim(f"{_API}proofs.PRUNE_PROOFS", (PAST,), batch=1),
+)
+
+PLACES: dict[str, tuple[str, tuple[str, ...], Sequence[Claim]]] = {
+    "shared": ("scheduler", ("outbox", "inbox", "parked"), SHARED_CLAIMS),
+    "scheduler": ("scheduler", ("timers",), SCHEDULER_CLAIMS),
+    "launcher": ("launcher", ("batches", "launches"), LAUNCHER_CLAIMS),
+    "reaper": (
+        "reaper",
+        ("instances", "ended_attempts", "notices", "sightings"),
+        REAPER_CLAIMS,
+    ),
+    "api": ("api", ("jobs", "attempts", "idempotency_keys", "used_proofs"), API_CLAIMS),
+}
+
+ELSEWHERE = {
+    # One row, by its primary key.
+    "services.api.store.api_keys.REVOKE_KEY",
+    "services.api.store.api_keys.TOUCH_KEY",
+    "services.api.store.proofs.USE_PROOF",
+    "shared.parked.BEGIN_TRY",
+    "shared.parked.POSTPONE_PARKED",
+    "shared.parked.UNPARK",
+    # Of a table that has one row.
+    "services.api.store.availability.LOCK_ANSWERED_UNTIL",
+    "services.api.store.availability.SAVE_ANSWERED_UNTIL",
+    "services.launcher.store.COUNT_TELLINGS",
+    "services.launcher.store.HOLD_TELLINGS",
+    "services.reaper.store.strangers.RAISE_WATERMARK",
+    # All that it names is meant: what was heard since the last pass, or a person's choice.
+    "services.api.store.availability.PRUNE_OUTAGES",
+    "services.reaper.store.instances.END_INSTANCES_OF_ENDED",
+    "services.reaper.store.strangers.ADVANCE_HEARD",
+    "services.reaper.store.strangers.FORGET_TELLINGS",
+    "shared.dead_letters.DROP_PARKED",
+    "shared.dead_letters.REDRIVE_PARKED",
+}
+"""What no claim is, and why."""
