@@ -76,7 +76,7 @@ class UnitOfWork:
         self._tx = tx
         self._book = book
         self._whole = whole
-        self._uses: list[Use] = []
+        self._uses: dict[bytes, Use] = {}
         self._batches: list[Batch] = []
 
     def owner(self, token_hash: bytes, job_id: int) -> Owner:
@@ -104,9 +104,8 @@ class UnitOfWork:
 
     def use(self, use: Use) -> None:
         """Remember a signature."""
-        if use.signature not in self.used:
-            self.used[use.signature] = use.token_hash
-        self._uses.append(use)
+        self.used[use.signature] = use.token_hash
+        self._uses[use.signature] = use
 
     def keep(self, batch: Batch) -> None:
         """Keep log lines, and let who speaks next find them counted."""
@@ -120,8 +119,7 @@ class UnitOfWork:
         with proofs.noticing_overtakers():
             await self._book.save(self._tx, self._facts)
         if self._uses:
-            uses = {each.signature: each for each in self._uses}
-            await proofs.use_proofs(self._tx, list(uses.values()))
+            await proofs.use_proofs(self._tx, list(self._uses.values()))
         left = self._batches
         while left:  # a second batch of one attempt is rare, and must find the first one written
             first = {each.owner: each for each in reversed(left)}

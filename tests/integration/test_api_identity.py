@@ -18,6 +18,8 @@ from shared import tokens
 from shared.clock import VirtualClock
 from tests.integration.api_world import DEPLOYMENT, World, a_config, message_of
 from tests.integration.fake_aws import REGION, ROLE_ARN, FakeSts, session_of
+from tests.integration.test_api_agent_groups import said
+from tests.integration.test_api_handlers import locked
 
 INSTANCE = "i-0123456789abcdef0"
 TOKEN = "ab" * 32
@@ -293,6 +295,32 @@ async def test_of_two_agents_of_one_instance_at_once_one_gets_the_job(
         *(claim(ec2, signer.proof(token), token) for token in (TOKEN, OTHER_TOKEN))
     )
     assert sorted(answer.status_code for answer in answers) == [200, 409]
+
+
+async def test_claims_by_role_that_are_heard_in_one_group_get_each_their_own_job(
+    ec2: World, sts: FakeSts, clock: VirtualClock
+) -> None:
+    instances = [f"i-{number:017x}" for number in range(4)]
+    ids = [await launched(ec2, each) for each in instances]
+    signers = [Signer(sts, clock, session_of(each)) for each in instances]
+    nobody = Signer(sts, clock, session_of("i-00000000000000099"))
+    async with ec2.ports.db.transaction() as tx:
+        await tx.conn.execute("LOCK TABLE jobs IN EXCLUSIVE MODE")
+        first = asyncio.create_task(claim(ec2, signers[0].proof()))
+        await locked(ec2)
+        others = await said(
+            ec2,
+            claim(ec2, nobody.proof()),
+            claim(ec2, signers[1].proof()),  # with the first one's token
+            claim(ec2, signers[2].proof("2" * 64), "2" * 64),
+            claim(ec2, signers[3].proof("3" * 64), "3" * 64),
+            claim(ec2, signers[2].proof("4" * 64), "4" * 64),
+        )
+    answers = [await each for each in (first, *others)]
+    assert [each.status_code for each in answers] == [200, 202, 409, 200, 200, 409]
+    given = [each.json()["job"]["id"] for each in answers if each.status_code == 200]
+    assert given == [ids[0], ids[2], ids[3]]
+    assert len(await ec2.stage.rows("SELECT * FROM used_proofs")) == 3
 
 
 async def test_a_claim_that_is_not_right_is_a_400(ec2: World) -> None:
