@@ -15,7 +15,7 @@ from services.api.config import ApiConfig
 from services.api.intake import Intake
 from services.api.model import TERMINAL
 from services.api.people import Desk
-from services.api.requests import BadRequest, Order, read_json, read_order
+from services.api.requests import MAX_LABELS, BadRequest, Order, read_json, read_order
 from services.api.routes.answers import answer, job_id_of, raw_answer
 from services.api.routes.bodies import Bodies
 from services.api.store import listing
@@ -150,6 +150,8 @@ def _filters(request: Request) -> tuple[str | None, dict[str, str] | None]:
         if not name or not colon or "\0" in label:
             raise BadRequest("label must be name:value, like label=team:data")
         labels[name] = value
+    if len(labels) > MAX_LABELS:
+        raise BadRequest(f"label names {len(labels)} labels, a job has at most {MAX_LABELS}")
     return (None if status is None else status.upper()), labels or None
 
 
