@@ -5,7 +5,6 @@ from datetime import datetime
 
 from dress_rehearsal.checks import leaked_seconds
 from dress_rehearsal.play import Played
-from rehearsal.ledger import total
 from shared.events import (
     AttemptEnded,
     Event,
@@ -21,6 +20,9 @@ from shared.events import (
 )
 
 HAPPENED = ("seconds", "event", "told by", "job", "attempt", "instance", "what")
+DIGITS = 6
+"""Decimals of US dollars, where an hour is not meant."""
+
 BILLED = ("instance", "attempt", "what", "lived", "billed", "ours USD", "ledger USD", "leaked")
 
 
@@ -101,7 +103,8 @@ def billed(played: Played) -> str:
 def summed_up(played: Played) -> str:
     """The job's money, and what the account is billed."""
     job = played.job
-    ledger = total(played.bills)
+    # Of the lines as they are shown, as `cost_usd` is: a reader adds up the column above.
+    ledger = sum(round(each.cost_usd, DIGITS) for each in played.bills)
     leaked = sum(leaked_seconds(each, played.job) for each in played.bills)
     lines = {
         "cost_usd": _usd(job["cost_usd"]),
@@ -132,5 +135,5 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _usd(amount: float | None, digits: int = 6) -> str:
+def _usd(amount: float | None, digits: int = DIGITS) -> str:
     return "unknown" if amount is None else f"{amount:.{digits}f}"

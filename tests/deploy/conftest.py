@@ -91,7 +91,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[MotoCloud]:
     server.start()
     host, port = server.get_host_and_port()
     url = f"http://{host}:{port}"
-    httpx.post(f"{url}/moto-api/reset").raise_for_status()
+    httpx.post(f"{url}/moto-api/reset", timeout=60).raise_for_status()
     for architecture in ("arm64", "amd64"):
         name = (
             "/aws/service/canonical/ubuntu/server/24.04/stable/current/"

@@ -152,3 +152,8 @@ def test_an_event_that_names_no_instance_gets_its_attempts() -> None:
     lines = table.happened(replace(PLAYED, told=told)).splitlines()
     assert lines[1].split()[:6] == ["1.00", "InstanceLaunched", "launcher", "1", "1", TAKEN]
     assert lines[2].split() == ["2.50", "AttemptEnded", "api", "1", "1", TAKEN, "done"]
+
+
+def test_the_ledgers_sum_is_that_of_its_lines_as_they_are_shown() -> None:
+    bills = [bill(each, 60, 0.0187 / 60) for each in (TAKEN, OTHER)]
+    assert "ledger          0.000624, " in table.summed_up(replace(PLAYED, bills=bills))

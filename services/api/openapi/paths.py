@@ -98,7 +98,9 @@ def _people(config: ApiConfig) -> dict[str, Any]:
                         "query", "cursor", "Jobs before this id: see `Link`.", whole(1, LARGEST_ID)
                     ),
                     _parameter("query", "status", "In any case.", one_of(STATUSES)),
-                    _parameter("query", "label", "`name:value`; several must all fit, at most 50.", label),
+                    _parameter(
+                        "query", "label", "`name:value`; several must all fit, at most 50.", label
+                    ),
                 ],
             )
         },
