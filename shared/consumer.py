@@ -31,7 +31,7 @@ EVENTS = 500
 SUSPECT = 3
 """A message that came back as often with no outcome is settled alone."""
 
-GATHER_SECONDS = 0.01
+GATHER_SECONDS = 0.05
 """Two batches begin so far apart at least, unless the first was full: an event that comes alone is
 handled at once, and a stream of them shares its statements and commits.
 """

@@ -16,7 +16,7 @@ from shared.backoff import RECONNECT
 from shared.db import Connection, connect, is_transient
 from shared.log import get_logger
 
-GATHER_SECONDS = 0.02
+GATHER_SECONDS = 0.1
 """How long wake-ups are gathered before one NOTIFY carries them."""
 
 PAYLOAD_BYTES = 7999

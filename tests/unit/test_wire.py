@@ -1,5 +1,7 @@
 """Batches of CloudEvents: what is written is read again, and what cannot be read says why."""
 
+import os
+import time
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -26,7 +28,7 @@ def element(**changed: object) -> dict[str, object]:
         "source": SOURCE,
         "type": NAME,
         "time": "2026-01-02T03:04:05Z",
-        "traceparent": f"00-{TRACE}-3f2b7c9e8a554d0e-01",
+        "traceparent": f"00-{TRACE}-9a533b1f3d3c0a11-01",
         "data": {"job_id": 7, "attempt": 2},
     } | changed
     return {key: value for key, value in whole.items() if value is not None}
@@ -69,7 +71,7 @@ def test_each_element_is_a_cloud_event() -> None:
         "subject": "7",
         "time": "2026-01-02T03:04:05.678901Z",
         "data": {"job_id": 7, "attempt": 2},
-        "traceparent": f"00-{TRACE}-{envelope.id.hex[:16]}-01",
+        "traceparent": f"00-{TRACE}-{envelope.id.hex[16:]}-01",
         "causationid": str(cause.id),
     }
 
@@ -92,6 +94,26 @@ def test_moments_are_in_utc_whatever_they_were() -> None:
 def test_each_event_has_an_id_of_its_own() -> None:
     first, second = wrapped(EVENT), wrapped(EVENT)
     assert first.id != second.id
+
+
+def test_ids_are_of_version_7_and_go_up_with_time() -> None:
+    ids = [wire.new_uuid() for _ in range(1000)]
+    assert {(each.version, each.variant) for each in ids} == {(7, uuid.RFC_4122)}
+    assert len(set(ids)) == len(ids)
+    moments = [each.int >> 80 for each in ids]
+    assert moments == sorted(moments)
+    assert abs(moments[-1] / 1000 - time.time()) < 60
+
+
+def test_processes_that_part_ways_draw_ids_of_their_own() -> None:
+    reads, writes = os.pipe()
+    if os.fork() == 0:
+        os.write(writes, wire.new_trace().encode())
+        os._exit(0)
+    os.wait()
+    assert os.read(reads, 32).decode() != wire.new_trace()
+    os.close(reads)
+    os.close(writes)
 
 
 def test_a_trace_is_the_same_however_a_row_of_an_earlier_release_spells_it() -> None:
