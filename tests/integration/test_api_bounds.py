@@ -38,7 +38,18 @@ async def served(world: World) -> AsyncIterator[int]:
 
 
 async def drip(port: int, at_once: bytes, then: bytes) -> bytes:
-    """Send *at_once*, and then a byte of *then* now and again; returns what is answered."""
+    """Send *at_once*, and then a byte of *then* now and again; returns what is answered.
+
+    A byte that crosses the close resets the connection, and may take the answer along: then again.
+    """
+    for _ in range(3):
+        answer = await _drip_once(port, at_once, then)
+        if answer:
+            return answer
+    return b""
+
+
+async def _drip_once(port: int, at_once: bytes, then: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(at_once)
     answering = asyncio.ensure_future(reader.read())

@@ -6,7 +6,13 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from schemathesis.config import GenerationConfig, ProjectConfig, ProjectsConfig, SchemathesisConfig
+from schemathesis.config import (
+    ChecksConfig,
+    GenerationConfig,
+    ProjectConfig,
+    ProjectsConfig,
+    SchemathesisConfig,
+)
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.core.transport import Response
 
@@ -23,12 +29,22 @@ schemathesis.openapi.format(
 )
 schemathesis.openapi.format("time-zone", st.sampled_from(["UTC", "Europe/Berlin"]))
 
+CHECKS = {
+    # What is no valid body may be too large to be looked at: 413, which is not among its defaults.
+    "negative_data_rejection": {
+        "expected-statuses": ["400", "401", "403", "404", "405", "409", "413", "415", "429", "5xx"]
+    }
+}
+
 schema = schemathesis.openapi.from_dict(
     document(a_config(**SERVED)),
     config=SchemathesisConfig(
         seed=1,
         projects=ProjectsConfig(
-            default=ProjectConfig(generation=GenerationConfig(deterministic=True))
+            default=ProjectConfig(
+                generation=GenerationConfig(deterministic=True),
+                checks=ChecksConfig.from_dict(CHECKS),
+            )
         ),
     ),
 )
