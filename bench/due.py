@@ -116,6 +116,19 @@ async def _idle(run: Run, system: System, jobs: int) -> None:
     )
 
 
+async def _until_due(system: System, jobs: int) -> datetime:
+    """Have *jobs* accepted and told to the scheduler well before they are due; returns then."""
+    due_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=5 + jobs / 1000)
+    for _ in range(jobs // ARRAY):
+        await system.accept(orders([due_at] * ARRAY))
+    await system.settled()
+    early = (due_at - datetime.now(UTC)).total_seconds()
+    if early < 0.5:
+        raise RuntimeError(f"{jobs} jobs took until {-early:.1f} s after they were due to accept")
+    await asyncio.sleep(early)
+    return due_at
+
+
 async def crowd(
     run: Run,
     system: System,
@@ -127,15 +140,7 @@ async def crowd(
     """*jobs* due at one moment, and how late the launcher had each; returns the p99."""
     before = await system.count(HANDLED_COUNT)
     launched = await system.count(LAUNCHED)
-    # Accepted and told to the scheduler well before they are due.
-    due_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=5 + jobs / 1000)
-    for _ in range(jobs // ARRAY):
-        await system.accept(orders([due_at] * ARRAY))
-    await system.settled()
-    early = (due_at - datetime.now(UTC)).total_seconds()
-    if early < 0.5:
-        raise RuntimeError(f"{jobs} jobs took until {-early:.1f} s after they were due to accept")
-    await asyncio.sleep(early)
+    due_at = await _until_due(system, jobs)
     cpu = system.meter.read()
     await system.until(HANDLED_COUNT, before + jobs, seconds=120, every=0.25)
     cpu_us = us_a_job(cpu, system.meter.read(), jobs)

@@ -53,14 +53,17 @@ async def measure(run: Run) -> None:
         lives[tree] = await _live(run, jobs, tree)
         run.say(f"life: {lives[tree].rate:.1f} jobs/s, {'ours' if tree == OURS else 'baseline'}")
     ours = lives[OURS]
+    theirs = None if run.baseline is None else lives[run.baseline.tree]
+    _show(run, f"{jobs:,} jobs at once, from accepted to instance gone", ours, theirs)
+
+
+def _show(run: Run, name: str, ours: Life, theirs: Life | None) -> None:
     run.keep_peaks(
         {"launcher, reaper and their virtual cloud": ours.peak_bytes["cloud"]}
         | {name: held for name, held in ours.peak_bytes.items() if name != "cloud"}
     )
-    name = f"{jobs:,} jobs at once, from accepted to instance gone"
     rate = taken = None
-    if run.baseline is not None:
-        theirs = lives[run.baseline.tree]
+    if run.baseline is not None and theirs is not None:
         commit = f"commit {run.baseline.commit}"
         rate, taken = Ceiling(commit, theirs.rate), Ceiling(commit, sum(theirs.cpu_us.values()))
         run.add(

@@ -16,7 +16,7 @@ from typing import Any
 
 from shared import wire
 from shared.backoff import RECONNECT
-from shared.bus.port import Bus, BusUnavailable, Delivery
+from shared.bus.port import SUSPECT, Bus, BusUnavailable, Delivery
 from shared.db import is_transient
 from shared.inbox import Inbox
 from shared.log import get_logger
@@ -27,9 +27,6 @@ MESSAGES = 100
 
 EVENTS = 500
 """About as many events take effect in one transaction."""
-
-SUSPECT = 3
-"""A message that came back as often with no outcome is settled alone."""
 
 GATHER_SECONDS = 0.05
 """Two batches begin so far apart at least, unless the first was full: an event that comes alone is

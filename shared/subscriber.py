@@ -7,8 +7,11 @@ from typing import Any
 from shared.db import Transaction
 from shared.wire import Envelope
 
-Handler = Callable[[Sequence[Envelope[Any]], Transaction], Awaitable[Sequence[Envelope[Any]]]]
-"""Events of one kind and the open transaction in, what follows from them out (`messaging.follow`).
+Follows = Sequence[Envelope[Any]]
+"""What follows from events, each made by `messaging.follow`."""
+
+Handler = Callable[[Sequence[Envelope[Any]], Transaction], Awaitable[Follows]]
+"""Events of one kind and the open transaction in, what follows from them out.
 
 Called again for the same event only if its transaction was rolled back. No outside I/O.
 """

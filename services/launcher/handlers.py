@@ -1,14 +1,12 @@
 """What the launcher does on each event. The handlers commute: a cancellation wins either way."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from services.launcher import store
 from shared.db import Transaction
 from shared.events import AttemptEnded, InstanceRequested, JobCancelled
+from shared.subscriber import Follows
 from shared.wire import Envelope
-
-Follows = Sequence[Envelope[Any]]
 
 
 async def on_instance_requested(

@@ -6,14 +6,12 @@ pair.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from services.reaper.store import instances, strangers
 from shared.db import Transaction
 from shared.events import AttemptEnded, InstanceLaunched, LaunchesReported
+from shared.subscriber import Follows
 from shared.wire import Envelope
-
-Follows = Sequence[Envelope[Any]]
 
 
 async def on_instance_launched(

@@ -117,18 +117,16 @@ class Instances:
             self._logger.warning("list failed", error=str(error))
             return None
         listed = {each.instance_id: each for each in listing}
-        wakes: set[str] = set()
         async with self.ports.db.transaction() as tx:
             # First, so that what ended by itself is put down to the end of its attempt.
             if await instances.end_instances_of_ended(tx):
-                wakes.add("terminate_ending")
+                tx.wakes.add("terminate_ending")
             # Our rows are read after the list: one that came in between is missing once at most,
             # whereas one read before could make an instance that we have heard of look like
             # nobody's.
             rows = await instances.watched(tx, list(listed))
             findings = decisions.decide_findings(rows, listed, tx.now, self._rules)
-            if await self._tell_gone(tx, findings.gone):
-                wakes.add("relay_outbox")
+            await self._tell_gone(tx, findings.gone)
             await instances.mark_missing(tx, findings.missing)
             await instances.clear_missing(tx, findings.back)
             await instances.end_lives(tx, findings.expired, "lifetime")
@@ -139,8 +137,8 @@ class Instances:
             self._logger.warning(
                 "ending", expired=findings.expired, stopped=findings.stopped, orphans=orphans
             )
-            wakes.add("terminate_ending")
-        self.ports.wakeups.wake(*wakes)
+            tx.wakes.add("terminate_ending")
+        self.ports.wakeups.wake(*tx.wakes)
         if findings.revenants:
             # Recorded as gone, yet shown alive: told once is enough, but let it live it must not.
             self._logger.error("alive after its end", instances=findings.revenants)

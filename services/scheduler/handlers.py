@@ -1,14 +1,12 @@
 """What the scheduler does on each event. The handlers commute: a cancellation wins either way."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from services.scheduler import store
 from shared.db import Transaction
 from shared.events import JobCancelled, JobScheduled
+from shared.subscriber import Follows
 from shared.wire import Envelope
-
-Follows = Sequence[Envelope[Any]]
 
 
 async def on_job_scheduled(scheduled: Sequence[Envelope[JobScheduled]], tx: Transaction) -> Follows:

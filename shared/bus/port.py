@@ -19,6 +19,12 @@ def bound_names(topology: Topology) -> frozenset[str]:
     return frozenset(name for names in topology.values() for name in names)
 
 
+SUSPECT = 3
+"""A message that came back as often with no outcome may be what ends its readers: it is handed out
+and handled alone.
+"""
+
+
 class Message(Struct, frozen=True, kw_only=True):
     """A batch of events on the wire: *name*, which all of them have, is the routing key.
 

@@ -1,6 +1,5 @@
 """What a deployment that is upgraded to batches has in its tables, and what still runs on them."""
 
-import shutil
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,8 +9,8 @@ import asyncpg
 import pytest
 
 from shared import messaging, parked
-from shared.db import connect
-from shared.migrations import MESSAGING_SQL, Schema, migrate
+from shared.migrations import MESSAGING_SQL
+from tests.integration.old_schema import old_schema
 from tests.messages import AT, events_in
 
 OLD = (
@@ -30,24 +29,11 @@ VALUES ($1, 'JobCancelled', $2, 'waiting', 1, 'ValueError: once', $3, $3)
 @pytest.fixture
 async def upgraded(database_url: str, tmp_path: Path) -> AsyncIterator[Any]:
     """A connection to a schema that had an event on its way and one parked before the upgrade."""
-    room = f"room_{uuid.uuid4().hex[:8]}"
-    directory = tmp_path / "shared" / "sql"
-    directory.mkdir(parents=True)
-    shutil.copy(MESSAGING_SQL / "0001_messaging.sql", directory)
-    schema = Schema(name=room, password="secret", directories=(directory,))
-    conn: Any = await connect(database_url)
-    try:
-        await migrate(database_url, [schema])
-        await conn.execute(f'SET search_path = "{room}"')
-        await conn.execute(TELL, uuid.uuid4(), OLD, AT)
-        await conn.execute(PARK, uuid.uuid4(), OLD, AT)
-        shutil.copy(MESSAGING_SQL / "0002_batches.sql", directory)
-        await migrate(database_url, [schema])
-        yield conn
-    finally:
-        await conn.execute(f'DROP SCHEMA IF EXISTS "{room}" CASCADE')
-        await conn.execute(f'DROP ROLE IF EXISTS "{room}"')
-        await conn.close()
+    async with old_schema(database_url, tmp_path, MESSAGING_SQL, "0001_*.sql") as old:
+        await old.conn.execute(TELL, uuid.uuid4(), OLD, AT)
+        await old.conn.execute(PARK, uuid.uuid4(), OLD, AT)
+        await old.migrate("0002_batches.sql")
+        yield old.conn
 
 
 async def test_what_was_on_its_way_and_what_was_parked_is_still_read(upgraded: Any) -> None:

@@ -15,9 +15,9 @@ import pytest
 
 from shared import dead_letters, messaging, parked, wire
 from shared.bus.memory import MemoryBus
-from shared.bus.port import Message
+from shared.bus.port import SUSPECT, Message
 from shared.clock import VirtualClock
-from shared.consumer import SUSPECT, Consumer
+from shared.consumer import Consumer
 from shared.db import Transaction
 from shared.dead_letters import Which
 from shared.events import Event, JobCancelled, JobFinished

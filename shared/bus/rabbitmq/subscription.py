@@ -15,7 +15,7 @@ from typing import Any
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
-from shared.bus.port import BusUnavailable, Message
+from shared.bus.port import SUSPECT, BusUnavailable, Message
 from shared.bus.rabbitmq.connection import unavailable
 
 CLOSE_SECONDS = 3.0
@@ -23,9 +23,6 @@ CONSUME_SECONDS = 10.0
 
 _ALL = 0
 """As a delivery tag: all that this channel has not settled."""
-
-SUSPECT = 3
-"""A message that came back so often may be what ends its reader: it is handed out alone."""
 
 _NO_ID = uuid.NAMESPACE_OID
 _OLD_ID = "event_id"
