@@ -68,7 +68,8 @@ def _clean(key: str, value: Any) -> Any:
     if isinstance(value, dict):
         return {inner: _clean(str(inner), each) for inner, each in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_clean("", each) for each in value]
+        # Lists of ids are long, and a number says nothing secret.
+        return [each if type(each) is int else _clean("", each) for each in value]
     if value is None or isinstance(value, bool | int | float | logging.LogRecord):
         return value
     return mask(repr(value))  # as the renderer would have shown it

@@ -6,7 +6,8 @@ joined whose requests have arrived already, see `QUIET_TURNS`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -34,7 +35,8 @@ class Groups(Generic[Item, Result]):
     """Writes items in groups. `run` must be running for `join` to return.
 
     *write* does all of a group or nothing, and returns a result for each item, in their order.
-    A group takes in what waits until it has the size of *limit*; an item counts *size*.
+    A group takes in what waits until it has the size of *limit*; an item counts *size*. A group of
+    that size may be written beside the one before it, up to *beside* at once; a smaller one never.
     """
 
     def __init__(
@@ -44,12 +46,19 @@ class Groups(Generic[Item, Result]):
         limit: int,
         stopping: str,
         size: Callable[[Item], int] = lambda _item: 1,
+        beside: int = 1,
     ) -> None:
         self._write = write
         self._limit = limit
         self._stopping = stopping
         self._size = size
-        self._queue: asyncio.Queue[_Waiting[Item, Result]] = asyncio.Queue()
+        self._beside = beside
+        self._waiting: deque[_Waiting[Item, Result]] = deque()
+        self._waiting_size = 0
+        self._writing = 0
+        self._flood = False
+        self._changed = asyncio.Event()
+        self._next = asyncio.Lock()
         self._stopped = False
 
     async def join(self, item: Item) -> Result:
@@ -57,35 +66,54 @@ class Groups(Generic[Item, Result]):
         if self._stopped:
             raise Stopping(self._stopping)
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        await self._queue.put(_Waiting(item, done))
+        self._waiting.append(_Waiting(item, done))
+        self._waiting_size += self._size(item)
+        self._changed.set()
         return await done
 
     async def run(self) -> None:
         """Write group after group until cancelled; nobody is left waiting then."""
-        group: list[_Waiting[Item, Result]] = []
         try:
-            while True:
-                flood = len(group) > 1
-                group = [await self._queue.get()]
-                if flood:
-                    await self._gather()
-                size = self._size(group[0].item)
-                while size < self._limit and not self._queue.empty():
-                    group.append(self._queue.get_nowait())
-                    size += self._size(group[-1].item)
-                await self._write_or_fail(group)
+            async with asyncio.TaskGroup() as writers:
+                for _ in range(self._beside):
+                    writers.create_task(self._write_groups())
         finally:
             self._stopped = True
-            while not self._queue.empty():
-                group.append(self._queue.get_nowait())
-            _fail(group, Stopping(self._stopping))
+            _fail(self._waiting, Stopping(self._stopping))
+
+    async def _write_groups(self) -> None:
+        while True:
+            async with self._next:
+                group = await self._next_group()
+            self._writing += 1
+            try:
+                await self._write_or_fail(group)
+            finally:
+                self._writing -= 1
+                self._changed.set()
+                _fail(group, Stopping(self._stopping))  # where this was cancelled: all else is told
+
+    async def _next_group(self) -> list[_Waiting[Item, Result]]:
+        while not self._waiting or (self._writing and self._waiting_size < self._limit):
+            self._changed.clear()
+            await self._changed.wait()
+        if self._flood:
+            await self._gather()
+        group: list[_Waiting[Item, Result]] = []
+        size = 0
+        while self._waiting and size < self._limit:
+            group.append(self._waiting.popleft())
+            size += self._size(group[-1].item)
+        self._waiting_size -= size
+        self._flood = len(group) > 1
+        return group
 
     async def _gather(self) -> None:
-        """Let those join who are on the way. No clock is involved: a turn takes what work there is."""
+        """Let those join who are on the way. No clock is waited for: a turn ends with its work."""
         quiet = 0
-        while quiet < QUIET_TURNS and (joined := self._queue.qsize()) < self._limit:
+        while quiet < QUIET_TURNS and (before := self._waiting_size) < self._limit:
             await asyncio.sleep(0)
-            quiet = 0 if self._queue.qsize() > joined else quiet + 1
+            quiet = 0 if self._waiting_size > before else quiet + 1
 
     async def _write_or_fail(self, group: list[_Waiting[Item, Result]]) -> None:
         try:
@@ -112,7 +140,7 @@ class Groups(Generic[Item, Result]):
                 waiting.done.set_result(result)
 
 
-def _fail(group: Sequence[_Waiting[Item, Result]], error: Exception) -> None:
+def _fail(group: Iterable[_Waiting[Item, Result]], error: Exception) -> None:
     for waiting in group:
         if not waiting.done.done():
             waiting.done.set_exception(error)

@@ -33,6 +33,9 @@ _encode = msgspec.json.Encoder().encode
 GROUP = 256
 """Jobs written by one statement, at most (a request of its own may bring more)."""
 
+BESIDE = 2
+"""Full groups written at once: the next one is composed while the database writes the last."""
+
 LOGGED = 100
 """Jobs that one log line tells of, at most."""
 
@@ -77,6 +80,7 @@ class Intake:
             self._write_group,
             limit=GROUP,
             size=lambda request: len(request.orders),
+            beside=BESIDE,
             stopping=_STOPPING,
         )
 

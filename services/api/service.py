@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -30,7 +30,7 @@ from services.api.routes.answers import ERROR_HANDLERS
 from services.api.routes.bodies import Bodies
 from services.api.routes.description import DescriptionRoute
 from services.api.routes.gate import Gate
-from services.api.routes.guard import Guard
+from services.api.routes.guard import Application, Endpoint
 from services.api.routes.health import HealthRoutes
 from services.api.routes.jobs import JobRoutes
 from services.api.routes.logs import LogRoutes
@@ -125,7 +125,7 @@ def _app(
         siblings.buckets,
     )
     gate = Gate(Access(db), rate, config.hosts)
-    app = Starlette(
+    app = Application(
         routes=[
             *_people_routes(gate, jobs, LogRoutes(db, followers)),
             *_agent_routes(_agents(config, ports, agents, bodies)),
@@ -133,7 +133,6 @@ def _app(
             *_description_routes(gate, DescriptionRoute(text(config).encode())),
         ],
         exception_handlers=ERROR_HANDLERS,
-        middleware=[Middleware(Guard)],
     )
     # Starlette would redirect `/list/` to `/list` at whatever host the request's Host names.
     app.router.redirect_slashes = False
@@ -165,34 +164,38 @@ def _subscribers(handlers: Handlers) -> dict[type[events.Event], Subscriber]:
     }
 
 
+def _route(method: str, path: str, serve: Callable[[Request], Awaitable[Response]]) -> Route:
+    return Route(path, Endpoint(serve), methods=[method])
+
+
 def _people_routes(gate: Gate, jobs: JobRoutes, logs: LogRoutes) -> list[Route]:
     read, submit = "read", "submit"
     return [
         # Looked through in this order.
-        Route("/schedule", gate.needs(submit, jobs.schedule), methods=["POST"]),
-        Route("/status/{id}", gate.needs(read, jobs.status), methods=["GET"]),
-        Route("/list", gate.needs(read, jobs.list_jobs), methods=["GET"]),
-        Route("/jobs/{id}", gate.needs(submit, jobs.cancel), methods=["DELETE"]),
-        Route("/jobs/{id}/logs", gate.needs(read, logs.logs), methods=["GET"]),
+        _route("POST", "/schedule", gate.needs(submit, jobs.schedule)),
+        _route("GET", "/status/{id}", gate.needs(read, jobs.status)),
+        _route("GET", "/list", gate.needs(read, jobs.list_jobs)),
+        _route("DELETE", "/jobs/{id}", gate.needs(submit, jobs.cancel)),
+        _route("GET", "/jobs/{id}/logs", gate.needs(read, logs.logs)),
     ]
 
 
 def _agent_routes(agents: AgentRoutes) -> list[Route]:
     return [
-        Route("/callback/{id}", agents.callback, methods=["PUT"]),
-        Route("/agent/agent.py", agents.agent_file, methods=["GET"]),
-        Route("/agent/claim", agents.claim, methods=["POST"]),
-        Route("/agent/jobs/{id}/report", agents.report, methods=["POST"]),
+        _route("PUT", "/callback/{id}", agents.callback),
+        _route("GET", "/agent/agent.py", agents.agent_file),
+        _route("POST", "/agent/claim", agents.claim),
+        _route("POST", "/agent/jobs/{id}/report", agents.report),
     ]
 
 
 def _health_routes(health: HealthRoutes) -> list[Route]:
     return [
-        Route("/healthz", health.healthz, methods=["GET"]),
-        Route("/readyz", health.readyz, methods=["GET"]),
+        _route("GET", "/healthz", health.healthz),
+        _route("GET", "/readyz", health.readyz),
     ]
 
 
 def _description_routes(gate: Gate, description: DescriptionRoute) -> list[Route]:
     shown = gate.needs_no_key(description.description)
-    return [Route("/openapi.json", shown, methods=["GET"])]
+    return [_route("GET", "/openapi.json", shown)]

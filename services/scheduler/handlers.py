@@ -1,6 +1,8 @@
 """What the scheduler does on each event. The handlers commute: a cancellation wins either way."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 
 from services.scheduler import store
 from shared.db import Transaction
@@ -8,14 +10,30 @@ from shared.events import JobCancelled, JobScheduled
 from shared.subscriber import Follows
 from shared.wire import Envelope
 
-
-async def on_job_scheduled(scheduled: Sequence[Envelope[JobScheduled]], tx: Transaction) -> Follows:
-    """Set the attempts' timers."""
-    await store.add_timers(tx, scheduled)
-    return ()
+FIRE = "fire_due"
+"""The sweep that fires timers."""
 
 
-async def on_job_cancelled(cancelled: Sequence[Envelope[JobCancelled]], tx: Transaction) -> Follows:
-    """Stop the attempts' timers. One that has fired is the launcher's, which hears of this too."""
-    await store.cancel_timers(tx, {(each.body.job_id, each.body.attempt) for each in cancelled})
-    return ()
+@dataclass(frozen=True)
+class Handlers:
+    """One method an event. The sweep looks at the timers each *interval_seconds* at least."""
+
+    interval_seconds: float
+
+    async def on_job_scheduled(
+        self, scheduled: Sequence[Envelope[JobScheduled]], tx: Transaction
+    ) -> Follows:
+        """Set the attempts' timers."""
+        await store.add_timers(tx, scheduled)
+        # What is due later is found by the sweep's own next pass.
+        soon = tx.now + timedelta(seconds=self.interval_seconds)
+        if any(each.body.due_at <= soon for each in scheduled):
+            tx.wakes.add(FIRE)
+        return ()
+
+    async def on_job_cancelled(
+        self, cancelled: Sequence[Envelope[JobCancelled]], tx: Transaction
+    ) -> Follows:
+        """Stop the attempts' timers. What has fired is the launcher's, which hears of this too."""
+        await store.cancel_timers(tx, {(each.body.job_id, each.body.attempt) for each in cancelled})
+        return ()

@@ -1,7 +1,8 @@
 """The scheduler's composition root."""
 
-from services.scheduler import NAME, handlers
+from services.scheduler import NAME
 from services.scheduler.config import SchedulerConfig
+from services.scheduler.handlers import FIRE, Handlers
 from services.scheduler.sweeps import Timers
 from shared.events import JobCancelled, JobScheduled
 from shared.runtime import Ports, Service, Sweep
@@ -13,15 +14,16 @@ PRUNE_INTERVAL_SECONDS = 600.0
 def build(config: SchedulerConfig, ports: Ports) -> Service:
     """The scheduler, ready to run."""
     timers = Timers(config, ports)
+    handlers = Handlers(config.interval_seconds)
     return Service(
         NAME,
         ports,
         subscribers={
-            JobScheduled: Subscriber(handlers.on_job_scheduled, wakes=("fire_due",)),
+            JobScheduled: Subscriber(handlers.on_job_scheduled),
             JobCancelled: Subscriber(handlers.on_job_cancelled),
         },
         sweeps=(
-            Sweep("fire_due", timers.fire_due, config.interval_seconds),
+            Sweep(FIRE, timers.fire_due, config.interval_seconds),
             Sweep("prune_timers", timers.prune_timers, PRUNE_INTERVAL_SECONDS),
         ),
     )

@@ -77,12 +77,12 @@ async def busy(world: World) -> AsyncIterator[None]:
 
 async def said(world: World, *asked: Asked) -> list[asyncio.Task[httpx.Response]]:
     """What is asked, in this order; all of it waits by now."""
-    waiting = world.api.agents._words._queue
+    waiting = world.api.agents._words._waiting
     tasks = []
     for each in asked:
-        before = waiting.qsize()
+        before = len(waiting)
         tasks.append(asyncio.create_task(each))
-        while waiting.qsize() == before:  # noqa: ASYNC110 - asyncio has no event for it
+        while len(waiting) == before:  # noqa: ASYNC110 - asyncio has no event for it
             await asyncio.sleep(0)
     return tasks
 

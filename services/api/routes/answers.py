@@ -17,6 +17,7 @@ from services.api.people import AlreadyOver, NoSuchJob
 from services.api.refused import Refused
 from services.api.requests import BadRequest
 from services.api.routes.bodies import NoRoom, TooLarge, TooSlow
+from services.api.routes.headers import header_of
 from shared.db import is_transient
 from shared.log import get_logger
 
@@ -141,5 +142,5 @@ def job_id_of(request: Request) -> int:
 
 def bearer_of(request: Request) -> str | None:
     """The token in the Authorization header."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    scheme, _, token = (header_of(request, b"authorization") or "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None

@@ -13,9 +13,10 @@ import types
 from collections.abc import Coroutine, Generator
 from typing import Any, cast
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from services.api.config import LARGE_SHARE, BodyBounds
+from services.api.routes.headers import header_of
 
 SMALL_BYTES = 65_536
 """What a small body holds at most; also what a claim and a callback may hold."""
@@ -126,7 +127,7 @@ class Bodies:
 
     async def fetch(self, request: Request, limit: int, held: Held) -> bytes:
         """The body, for which *held* has room then."""
-        length = request.headers.get("content-length", "0")
+        length = header_of(request, b"content-length") or "0"
         declared = int(length) if length.isdecimal() else 0
         if declared > limit:
             raise TooLarge(_too_large(limit))
@@ -141,7 +142,13 @@ class Bodies:
     async def _collect(self, request: Request, limit: int, held: Held) -> bytes:
         chunks: list[bytes] = []
         size = 0
-        async for chunk in request.stream():
+        more = True
+        while more:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            chunk = message.get("body", b"")
+            more = message.get("more_body", False)
             size += len(chunk)
             if size > limit:
                 raise TooLarge(_too_large(limit))

@@ -3,6 +3,7 @@
 import hmac
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,6 +19,7 @@ from services.api.people import Desk
 from services.api.requests import MAX_LABELS, BadRequest, Order, read_json, read_order
 from services.api.routes.answers import answer, job_id_of, raw_answer
 from services.api.routes.bodies import Bodies
+from services.api.routes.headers import header_of
 from services.api.store import listing
 from shared.db import Database
 from shared.wire import new_trace
@@ -47,21 +49,25 @@ class JobRoutes:
 
     async def _schedule(self, request: Request, raw: bytes) -> Response:
         body = read_json(raw)
-        key = request.headers.get("idempotency-key")
-        trace = new_trace()
+        key = header_of(request, b"idempotency-key")
+        trace, now = new_trace(), self.db.clock.now()
         if isinstance(body, list):
-            return await self._schedule_many(body, key, trace)
+            return await self._schedule_many(body, key, trace, now)
         if key is None:
-            [accepted] = await self.intake.accept([self._read(body)], trace)
+            [accepted] = await self.intake.accept([self._read(body, now)], trace)
         else:
             _check_key(key)
             # Keyed: a plain hash of a body would let whoever reads the row guess its secrets.
             keyed = hmac.digest(self.config.token_key.encode(), raw, "sha256")
-            accepted = await self.intake.accept_once(key, keyed, lambda: self._read(body), trace)
+            accepted = await self.intake.accept_once(
+                key, keyed, lambda: self._read(body, now), trace
+            )
         headers = {"Location": f"/status/{accepted.job_id}"}
         return raw_answer(accepted.answer, 201, headers)
 
-    async def _schedule_many(self, body: list[Any], key: str | None, trace: str) -> Response:
+    async def _schedule_many(
+        self, body: list[Any], key: str | None, trace: str, now: datetime
+    ) -> Response:
         if key is not None:
             raise BadRequest("Idempotency-Key goes with a single job, not with an array")
         if not 1 <= len(body) <= MAX_ORDERS:
@@ -69,14 +75,14 @@ class JobRoutes:
         orders = []
         for place, each in enumerate(body):
             try:
-                orders.append(self._read(each))
+                orders.append(self._read(each, now))
             except BadRequest as error:
                 raise BadRequest(f"job [{place}]: {error}; none was scheduled") from None
         accepted = await self.intake.accept(orders, trace)
         return raw_answer(b"[" + b",".join(each.answer for each in accepted) + b"]", 201)
 
-    def _read(self, body: Any) -> Order:
-        return read_order(body, self.db.clock.now(), self.config.bounds)
+    def _read(self, body: Any, now: datetime) -> Order:
+        return read_order(body, now, self.config.bounds)
 
     async def list_jobs(self, request: Request) -> Response:
         """`GET /list`: newest first, a page at a time, or all of them as a stream."""
