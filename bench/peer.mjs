@@ -1,10 +1,12 @@
-// node peer.mjs JOBS: how many milliseconds late graphile-worker had each of JOBS jobs that are due
-// at one moment, as a JSON array. DATABASE_URL names an empty database.
+// node peer.mjs JOBS PLACE: how many milliseconds late graphile-worker had each of JOBS jobs that are
+// due at one moment, as a JSON array. DATABASE_URL names an empty database. PLACE, from 0 to 1, is how
+// much of its poll has passed when they are due: it asks for what is due at moments of its own.
 import { performance } from "node:perf_hooks";
 import { Logger, makeWorkerUtils, run } from "graphile-worker";
 
 const jobs = Number(process.argv[2]);
-const KNOWN_MS = 4000; // by when all are known and the worker has come to rest
+const place = Number(process.argv[3]);
+const KNOWN_MS = 6000; // by when all are known and the worker has come to rest
 const POLL_MS = 2000; // its default
 
 // As its documentation's page on performance has it: https://worker.graphile.org/docs/performance
@@ -22,20 +24,24 @@ const now = () => performance.timeOrigin + performance.now();
 
 const utils = await makeWorkerUtils({ preset: { worker } });
 await utils.migrate();
-// It asks for what is due at moments of its own: the due moment is as likely at any place between.
-const due = now() + KNOWN_MS + Math.random() * POLL_MS;
+const due = now() + KNOWN_MS;
+// It asks when it begins, and each POLL_MS from then on.
+const begins = due - (1 + place) * POLL_MS;
 const spec = `json_populate_recordset(null::graphile_worker.job_spec, $1::json)`;
 await utils.withPgClient((client) =>
   client.query(`SELECT 1 FROM graphile_worker.add_jobs(ARRAY(SELECT x FROM ${spec} AS x))`, [
     JSON.stringify(
-      Array.from({ length: jobs }, (_, place) => ({
+      Array.from({ length: jobs }, (_, number) => ({
         identifier: "due",
-        payload: { place },
+        payload: { number },
         run_at: new Date(due).toISOString(),
       })),
     ),
   ]),
 );
+
+if (now() > begins) throw new Error("the jobs took until the worker was to begin to add");
+await new Promise((go) => setTimeout(go, begins - now()));
 
 const late = [];
 let haveAll;
@@ -49,7 +55,6 @@ const runner = await run({
     },
   },
 });
-if (now() > due - 500) throw new Error("the jobs took until they were due to add");
 await all;
 await runner.stop();
 await utils.release();

@@ -3,6 +3,7 @@
 What is due at one moment is asked of it as of us, on the same server: jobs that are known before,
 and how long after that moment each is handed on. Its settings are those of its own page on
 performance (peer.mjs): they hand the jobs on in batches, and ask for what is due each two seconds.
+Nobody chooses where between two of its questions a job is due, so several places count alike.
 """
 
 import asyncio
@@ -20,6 +21,9 @@ from bench.servers import Missing
 NAMES = ("graphile-worker",)
 PACKAGE = "graphile-worker@0.17.3"
 """The last that runs on the Node of today's distributions: 0.18 asks for Node 22.18."""
+PLACES = (0.125, 0.375, 0.625, 0.875)
+"""How much of the time between two of its questions has passed when the jobs are due."""
+
 PROGRAM = Path(__file__).with_name("peer.mjs")
 INSTALL_SECONDS = 180
 
@@ -32,10 +36,13 @@ class Peer:
     directory: Path
     versions: dict[str, str]
 
-    async def lateness(self, dsn: str, jobs: int) -> list[float]:
-        """How many seconds late it had each of *jobs* due at one moment. Raises RuntimeError."""
+    async def lateness(self, dsn: str, jobs: int, place: float) -> list[float]:
+        """How many seconds late it had each of *jobs* due at one moment. Raises RuntimeError.
+
+        *place* is one of `PLACES`.
+        """
         process = await asyncio.create_subprocess_exec(
-            *("node", self.directory / PROGRAM.name, str(jobs)),
+            *("node", self.directory / PROGRAM.name, str(jobs), str(place)),
             cwd=self.directory,
             env={**os.environ, "DATABASE_URL": dsn, "NO_LOG_SUCCESS": "1"},
             stdout=subprocess.PIPE,
