@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
+from msgspec.structs import replace
 
 from services.launcher.model import Batch, Intent, Launch
 from shared.db import Transaction, json_text
@@ -197,35 +198,43 @@ async def claim_batches(
 HOLD_BATCH = "SELECT token FROM batches WHERE token = $1 AND lease_token = $2 FOR UPDATE"
 
 LOCK_ASKED = """
-SELECT job_id, attempt, state, unwanted, requirements, trace, offer, wanted_at, due_at,
-    launch_token, params, asked_at, batch_token, batch_place, reason, tries, delay_told_at,
-    last_error
-FROM launches
-WHERE batch_token = $1 AND state = 'asked'
+SELECT job_id, attempt, unwanted FROM launches WHERE batch_token = $1 AND state = 'asked'
 ORDER BY job_id, attempt
 FOR UPDATE
 """
 
 
-async def lock_batch(tx: Transaction, batch: str, token: uuid.UUID) -> list[Launch]:
-    """The launches of *batch* without an answer, locked; none where *token* holds it no more."""
-    if await tx.conn.fetchval(HOLD_BATCH, batch, token) is None:
+async def lock_batch(tx: Transaction, intent: Intent, token: uuid.UUID) -> list[Launch]:
+    """The launches of *intent* without an answer, locked; none where *token* holds it no more.
+
+    Of what is asked for, whoever does not hold the batch changes `unwanted` alone.
+    """
+    if await tx.conn.fetchval(HOLD_BATCH, intent.batch.token, token) is None:
         return []
-    rows = await tx.conn.fetch(LOCK_ASKED, batch)
-    return [msgspec.convert(dict(row), Launch) for row in rows]
+    rows = await tx.conn.fetch(LOCK_ASKED, intent.batch.token)
+    unwanted = {(row["job_id"], row["attempt"]): row["unwanted"] for row in rows}
+    return [
+        replace(each, unwanted=unwanted[each.key])
+        for each in intent.launches
+        if each.key in unwanted
+    ]
 
 
+# What was asked for stays told, unless it is wanted anew: the next offer has parameters of its own.
 SAVE_ANSWERS = """
-UPDATE launches SET state = new.state, offer = new.offer, launch_token = new.launch_token,
-    params = new.params, asked_at = new.asked_at, due_at = new.due_at, reason = new.reason,
+UPDATE launches SET state = new.state, offer = new.offer,
+    launch_token = CASE new.state WHEN 'wanted' THEN NULL ELSE launches.launch_token END,
+    params = CASE new.state WHEN 'wanted' THEN NULL ELSE launches.params END,
+    asked_at = CASE new.state WHEN 'wanted' THEN NULL ELSE launches.asked_at END,
+    due_at = new.due_at, reason = new.reason,
     tries = new.tries, delay_told_at = new.delay_told_at, last_error = new.last_error,
     instance_id = new.instance_id, launched_at = new.launched_at, told = new.told,
     settled_at = new.settled_at, lease_token = NULL
-FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::integer[], $5::text[], $6::jsonb[],
-    $7::timestamptz[], $8::timestamptz[], $9::text[], $10::integer[], $11::timestamptz[],
-    $12::text[], $13::text[], $14::timestamptz[], $15::bigint[], $16::timestamptz[])
-    AS new (job_id, attempt, state, offer, launch_token, params, asked_at, due_at, reason, tries,
-        delay_told_at, last_error, instance_id, launched_at, told, settled_at)
+FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::integer[], $5::timestamptz[], $6::text[],
+    $7::integer[], $8::timestamptz[], $9::text[], $10::text[], $11::timestamptz[], $12::bigint[],
+    $13::timestamptz[])
+    AS new (job_id, attempt, state, offer, due_at, reason, tries, delay_told_at, last_error,
+        instance_id, launched_at, told, settled_at)
 WHERE launches.job_id = new.job_id AND launches.attempt = new.attempt
     AND launches.settled_at IS NULL
 """
@@ -234,9 +243,8 @@ WHERE launches.job_id = new.job_id AND launches.attempt = new.attempt
 async def save_answers(tx: Transaction, launches: Sequence[Launch]) -> None:
     """Record what has become of *launches*, which this transaction has locked."""
     fields = (
-        *("job_id", "attempt", "state", "offer", "launch_token", "params", "asked_at", "due_at"),
-        *("reason", "tries", "delay_told_at", "last_error", "instance_id", "launched_at", "told"),
-        "settled_at",
+        *("job_id", "attempt", "state", "offer", "due_at", "reason", "tries", "delay_told_at"),
+        *("last_error", "instance_id", "launched_at", "told", "settled_at"),
     )
     columns = [[getattr(each, field) for each in launches] for field in fields]
     await tx.conn.execute(SAVE_ANSWERS, *columns)

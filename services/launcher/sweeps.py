@@ -134,7 +134,7 @@ class Launches:
         answers = await self._ask(call) if call.requests else {}
         self.ports.points.reached("launcher.called")
         async with self.ports.db.transaction() as tx:
-            held = await store.lock_batch(tx, intent.batch.token, token)
+            held = await store.lock_batch(tx, intent, token)
             if held or not intent.launches:
                 verdicts = await self._settle(tx, held, answers, repeated=intent.batch.repeated)
                 open_until = [

@@ -115,9 +115,8 @@ LAUNCHER_CLAIMS = (
     Claim(
         f"{_LAUNCHER}SAVE_ANSWERS",
         (
-            *(IDS, TWOS, times("launched"), ONES, times("t"), times("{}"), times(NOW)),
-            *(times("NULL"), times("NULL"), times(0), times("NULL"), times("NULL")),
-            *(times("i-1"), times(NOW), ONES, times(NOW)),
+            *(IDS, TWOS, times("launched"), ONES, times("NULL"), times("NULL"), times(0)),
+            *(times("NULL"), times("NULL"), times("i-1"), times(NOW), ONES, times(NOW)),
         ),
     ),
     Claim(f"{_LAUNCHER}CLOSE_BATCH", (f"waiting-{FIRST}", None, NOW), batch=1),

@@ -73,8 +73,8 @@ async def _save(
 
 
 def _as_row(attempt: Attempt) -> dict[str, Any]:
-    """Its columns as Postgres reads them from JSON."""
-    row = asdict(attempt)
+    """Its columns as Postgres reads them from JSON; what is left out is NULL."""
+    row = {name: value for name, value in asdict(attempt).items() if value is not None}
     if attempt.token_hash is not None:
         row["token_hash"] = f"\\x{attempt.token_hash.hex()}"
     return row
