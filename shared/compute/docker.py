@@ -61,6 +61,7 @@ class DockerCompute:
 
     name = "docker"
     gathers = False
+    plans = False
 
     def __init__(
         self,

@@ -84,6 +84,7 @@ class ProcessCompute:
 
     name = "process"
     gathers = False
+    plans = False
 
     def __init__(
         self,

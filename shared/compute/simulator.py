@@ -28,6 +28,7 @@ class SimulatorCompute:
 
     name = "simulator"
     gathers = False
+    plans = False
 
     def __init__(self, cloud: VirtualCloud, deployment: str, *, owns_cloud: bool = True) -> None:
         self.cloud = cloud

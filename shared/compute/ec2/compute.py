@@ -65,6 +65,7 @@ class Ec2Compute:
 
     name = "ec2"
     gathers = True
+    plans = True
 
     def __init__(
         self,
