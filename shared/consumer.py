@@ -25,7 +25,7 @@ from shared.wire import Batch, Envelope, Undecodable, Unreadable
 MESSAGES = 100
 """Messages taken at once, at most."""
 
-EVENTS = 500
+EVENTS = 1000
 """About as many events take effect in one transaction."""
 
 GATHER_SECONDS = 0.05

@@ -45,7 +45,7 @@ Answers = Mapping[tuple[int, int], Answer]
 
 @dataclass(frozen=True)
 class Claim:
-    """What one pass has taken: what is committed and may be asked for, what must be planned first."""
+    """What one pass has taken: what is committed and can be asked for, what must be planned."""
 
     token: uuid.UUID
     intents: Sequence[Intent]
