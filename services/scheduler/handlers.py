@@ -25,8 +25,9 @@ class Handlers:
     ) -> Follows:
         """Set the attempts' timers."""
         await store.add_timers(tx, scheduled)
-        # What is due later is found by the sweep's own next pass.
-        soon = tx.now + timedelta(seconds=self.interval_seconds)
+        # What is due later is found by the sweep's own next pass: twice the interval, since a pass
+        # that begins before this commits does not see it.
+        soon = tx.now + timedelta(seconds=2 * self.interval_seconds)
         if any(each.body.due_at <= soon for each in scheduled):
             tx.wakes.add(FIRE)
         return ()

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from services.api.groups import Groups, Stopping
+from services.api.groups import QUIET_TURNS, Groups, Stopping
 
 
 class Writer:
@@ -71,6 +71,83 @@ async def test_who_comes_meanwhile_is_the_next_group_up_to_its_limit(
     writer.free.set()
     assert await asyncio.gather(first, *others) == [0, 8, 10, 4, 2, 40, 6]
     assert writer.groups == [[0], [4, 5, 2], [1, 20], [3]]
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_in_a_flood_who_is_on_the_way_joins(writer: Writer, groups: Groups[int, int]) -> None:
+    first = await held(writer, groups)
+    flood = await joined(groups, 1, 2)
+    writer.free.set()
+    await asyncio.gather(first, *flood)
+    [one] = await joined(groups, 3)
+    await turns(QUIET_TURNS - 1)
+    [other] = await joined(groups, 4)
+    assert await asyncio.gather(one, other) == [6, 8]
+    assert writer.groups == [[0], [1, 2], [3, 4]]
+
+
+async def test_in_a_flood_nobody_waits_for_who_does_not_come(
+    writer: Writer, groups: Groups[int, int]
+) -> None:
+    first = await held(writer, groups)
+    flood = await joined(groups, 1, 2)
+    writer.free.set()
+    await asyncio.gather(first, *flood)
+    one = asyncio.create_task(groups.join(3))
+    await turns(QUIET_TURNS + 5)  # no clock is waited for
+    assert one.result() == 6
+    assert await groups.join(4) == 8
+
+
+async def test_in_a_flood_a_full_group_is_closed_at_once(
+    writer: Writer, groups: Groups[int, int]
+) -> None:
+    first = await held(writer, groups)
+    others = await joined(groups, 1, 2, 10, 9, 8)
+    writer.free.set()
+    await asyncio.gather(first, *others)
+    assert writer.groups == [[0], [1, 2, 10], [9, 8]]
+
+
+@pytest.fixture
+async def abreast(writer: Writer) -> AsyncIterator[Groups[int, int]]:
+    groups = Groups(writer.write, limit=10, size=lambda number: number, stopping="bye", beside=2)
+    running = asyncio.create_task(groups.run())
+    yield groups
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_full_group_is_written_beside_the_one_before_and_a_smaller_one_is_not(
+    writer: Writer, abreast: Groups[int, int]
+) -> None:
+    first = await held(writer, abreast)
+    small = await joined(abreast, 4, 5)
+    await turns(20)
+    assert writer.groups == [[0]]
+    full = await joined(abreast, 1, 7, 2)
+    await turns(20)
+    assert writer.groups == [[0], [4, 5, 1]]  # and no third: two are being written
+    writer.free.set()
+    assert await asyncio.gather(first, *small, *full) == [0, 8, 10, 2, 14, 4]
+    assert writer.groups == [[0], [4, 5, 1], [7, 2]]
+
+
+async def test_at_a_stop_whoever_is_written_beside_another_is_told_too(writer: Writer) -> None:
+    groups = Groups(writer.write, limit=10, size=lambda number: number, stopping="bye", beside=2)
+    running = asyncio.create_task(groups.run())
+    first = await held(writer, groups)
+    others = await joined(groups, 10, 11, 12)
+    await turns(20)
+    running.cancel()
+    for each in (first, *others):
+        with pytest.raises(Stopping, match="bye"):
+            await each
+    assert writer.groups == [[0], [10]]
 
 
 async def test_what_cannot_be_written_fails_alone(writer: Writer, groups: Groups[int, int]) -> None:

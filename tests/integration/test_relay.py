@@ -183,3 +183,18 @@ async def test_a_row_that_commits_later_with_a_smaller_number_is_not_skipped(
     await relay.relay_outbox()
     assert len(recording.published) == 2
     assert await unsent(db) == 0
+
+
+async def test_batches_are_compressed_with_lz4_where_the_server_was_built_with_it(
+    db: Database,
+) -> None:
+    async with db.connection() as conn:
+        has_it = await conn.fetchval(
+            "SELECT 'lz4' = ANY (enumvals) FROM pg_settings "
+            "WHERE name = 'default_toast_compression'"
+        )
+        chosen = await conn.fetchval(
+            "SELECT attcompression::text FROM pg_attribute "
+            "WHERE attrelid = 'outbox'::regclass AND attname = 'body'"
+        )
+    assert chosen == ("l" if has_it else "")

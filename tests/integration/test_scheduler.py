@@ -56,6 +56,20 @@ async def test_a_timer_fires_when_its_time_comes_and_only_once(
     ]
 
 
+@pytest.mark.parametrize(("seconds", "woken"), [(-5, True), (0, True), (59, True), (3600, False)])
+async def test_only_what_is_due_soon_wakes_the_sweep(
+    stage: Stage, ports: Ports, seconds: float, woken: bool
+) -> None:
+    wake = ports.wakeups.event("fire_due")
+    wake.clear()
+    await stage.hear(scheduled(seconds=seconds))
+    assert wake.is_set() == woken
+    assert await states(stage) == [(1, 1, "waiting")]
+    # Later ones are found by the sweep's next pass, which comes after the interval at the latest.
+    due_at = START + timedelta(seconds=seconds)
+    assert seconds < 1 or await stage.sweep("fire_due") == due_at
+
+
 WAITS_FOR_A_LOCK = "state = 'waiting' AND (SELECT pg_advisory_xact_lock(7)) IS NOT NULL"
 WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
 
