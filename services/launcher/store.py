@@ -77,7 +77,8 @@ async def lock_due(tx: Transaction, limit: int) -> list[Launch]:
 
 
 # By the key alone, here and below: named beside it, the state of a row that is locked anyway would
-# let Postgres look for the key among all that is in that state.
+# let Postgres look for the key among all that is in that state, or take those in it for so few that
+# it goes through all launches, and through all keys for each.
 LEASE_WANTED = """
 UPDATE launches SET due_at = $3, lease_token = $4
 FROM unnest($1::bigint[], $2::integer[]) AS new (job_id, attempt)
@@ -100,10 +101,9 @@ async def lease_wanted(
 # many calls: each call locks its own alone, so that no row is locked once for each of the calls.
 # Who is not settled and bears a token is wanted: the token is taken away once it is asked for.
 LOCK_WANTED = """
-SELECT launches.job_id, launches.attempt
-FROM launches JOIN unnest($2::bigint[], $3::integer[]) AS own (job_id, attempt)
+SELECT launches.job_id, launches.attempt, lease_token, settled_at
+FROM launches JOIN unnest($1::bigint[], $2::integer[]) AS own (job_id, attempt)
     ON launches.job_id = own.job_id AND launches.attempt = own.attempt
-WHERE lease_token = $1 AND settled_at IS NULL
 ORDER BY launches.job_id, launches.attempt
 FOR UPDATE OF launches
 """
@@ -114,8 +114,11 @@ async def lock_wanted(
 ) -> set[tuple[int, int]]:
     """Job and attempt of those of *launches* that *token* still holds, locked."""
     keys = [each.job_id for each in launches], [each.attempt for each in launches]
-    rows = await tx.conn.fetch(LOCK_WANTED, token, *keys)
-    return {(row["job_id"], row["attempt"]) for row in rows}
+    return {
+        (row["job_id"], row["attempt"])
+        for row in await tx.conn.fetch(LOCK_WANTED, *keys)
+        if row["lease_token"] == token and row["settled_at"] is None
+    }
 
 
 ADD_BATCH = """
@@ -236,7 +239,6 @@ FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::integer[], $5::timestam
     AS new (job_id, attempt, state, offer, due_at, reason, tries, delay_told_at, last_error,
         instance_id, launched_at, told, settled_at)
 WHERE launches.job_id = new.job_id AND launches.attempt = new.attempt
-    AND launches.settled_at IS NULL
 """
 
 

@@ -102,7 +102,7 @@ _LAUNCHER = "services.launcher.store."
 LAUNCHER_CLAIMS = (
     Claim(f"{_LAUNCHER}LOCK_DUE", (NOW, BATCH)),
     Claim(f"{_LAUNCHER}LEASE_WANTED", (IDS, ONES, LATER, TOKEN)),
-    Claim(f"{_LAUNCHER}LOCK_WANTED", (LEASE, IDS, ONES)),
+    Claim(f"{_LAUNCHER}LOCK_WANTED", (IDS, ONES)),
     Claim(
         f"{_LAUNCHER}SAVE_INTENT",
         (IDS, ONES, times("t"), times("{}"), NOW, f"waiting-{FIRST + 10}", LATER),
@@ -135,6 +135,7 @@ REAPER_CLAIMS = (
     Claim(f"{_INSTANCES}END_INSTANCES_OF", (IDS, ONES)),
     Claim(f"{_INSTANCES}CLAIM_ENDING", (NOW, LATER, TOKEN, BATCH)),
     Claim(f"{_INSTANCES}POSTPONE", (ENDING, times(LATER), LEASE)),
+    Claim(f"{_INSTANCES}LOCK_LIVING", (ENDING,)),
     Claim(
         f"{_INSTANCES}RECORD_GONE",
         (ENDING, times("done"), times(NOW), times(60), times(0), NOW),

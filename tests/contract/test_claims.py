@@ -20,7 +20,7 @@ from tests.contract.claims import (
     literal,
     statements,
 )
-from tests.contract.waiting_rows import analyze, empty, fill_settled, fill_waiting
+from tests.contract.waiting_rows import FEW_ROWS, analyze, empty, fill_settled, fill_waiting
 
 OpenDatabase = Callable[[str], Awaitable[Database]]
 
@@ -79,11 +79,12 @@ def call(number: int, claim: Claim) -> str:
     return f"EXECUTE claim_{number}({arguments})" if arguments else f"EXECUTE claim_{number}"
 
 
+@pytest.mark.parametrize("rows", [5_000, 100_000])
 @pytest.mark.parametrize("place", PLACES)
 async def test_no_claim_visits_more_than_its_batch(
-    place: str, database_url: str, service_db: OpenDatabase
+    place: str, rows: int, database_url: str, service_db: OpenDatabase
 ) -> None:
-    await check(place, database_url, service_db, 100_000)
+    await check(place, database_url, service_db, rows)
 
 
 @pytest.mark.long
@@ -119,6 +120,15 @@ async def check(place: str, database_url: str, service_db: OpenDatabase, rows: i
             for kind in ("generic", "custom"):
                 await prepared.plan(kind)
                 wrong[f"analyzed when nothing waited, {kind}"] = await prepared.too_many()
+            await empty(admin, schema, tables)
+            await fill_settled(admin, tables, FEW_ROWS)
+            await analyze(admin, tables)
+            await prepared.plan("generic")
+            await fill_waiting(admin, tables, rows)
+            wrong["planned when a few were settled"] = await prepared.too_many()
+            for kind in ("generic", "custom"):
+                await prepared.plan(kind)
+                wrong[f"analyzed when a few were settled, {kind}"] = await prepared.too_many()
     finally:
         await admin.close()
     assert {case: counts for case, counts in wrong.items() if counts} == {}

@@ -16,6 +16,9 @@ FIRST = 1_000_000
 """The number of the first that waits; settled ones are numbered from 1."""
 
 SETTLED_ROWS = 10_000
+FEW_ROWS = 60
+"""What a quiet day leaves, of which autovacuum tells the planner."""
+
 BATCH = 500
 
 SETTLED = {
@@ -149,7 +152,7 @@ SETTLED_NUMBERS = f"""
 DROP TABLE IF EXISTS settled;
 CREATE TEMPORARY TABLE settled AS
 SELECT id, timestamptz '{NOW}' - interval '1 day' - id * interval '1 ms' AS at
-FROM generate_series(1, {SETTLED_ROWS}) AS id
+FROM generate_series(1, {{rows}}) AS id
 """  # noqa: S608 - our own text
 WAITING_NUMBERS = f"""
 DROP TABLE IF EXISTS waiting;
@@ -174,9 +177,9 @@ async def analyze(conn: Connection, tables: Sequence[str]) -> None:
         await conn.execute(f"ANALYZE {table}")
 
 
-async def fill_settled(conn: Connection, tables: Sequence[str]) -> None:
-    """Add what is settled."""
-    await conn.execute(SETTLED_NUMBERS)
+async def fill_settled(conn: Connection, tables: Sequence[str], rows: int = SETTLED_ROWS) -> None:
+    """Add what is settled, *rows* of each kind."""
+    await conn.execute(SETTLED_NUMBERS.format(rows=rows))
     for table in tables:
         await conn.execute(SETTLED[table])
 

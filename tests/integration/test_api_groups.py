@@ -86,7 +86,7 @@ async def test_in_a_flood_who_is_on_the_way_joins(writer: Writer, groups: Groups
     [one] = await joined(groups, 3)
     await turns(QUIET_TURNS - 1)
     [other] = await joined(groups, 4)
-    assert await asyncio.gather(one, other) == [6, 8]
+    assert (await one, await other) == (6, 8)
     assert writer.groups == [[0], [1, 2], [3, 4]]
 
 

@@ -58,7 +58,7 @@ async def test_a_timer_fires_when_its_time_comes_and_only_once(
 
 @pytest.mark.parametrize(("seconds", "woken"), [(-5, True), (0, True), (59, True), (3600, False)])
 async def test_only_what_is_due_soon_wakes_the_sweep(
-    stage: Stage, ports: Ports, seconds: float, woken: bool
+    stage: Stage, ports: Ports, seconds: float, *, woken: bool
 ) -> None:
     wake = ports.wakeups.event("fire_due")
     wake.clear()

@@ -231,7 +231,8 @@ async def beat_free(
 
 
 OVERDUE = """
-SELECT job_id, number FROM attempts WHERE check_at <= $1 ORDER BY check_at LIMIT $2
+SELECT job_id, number FROM attempts WHERE check_at <= $1 ORDER BY check_at
+LIMIT (SELECT $2::integer)
 """
 NEXT_CHECK = "SELECT min(check_at) FROM attempts WHERE check_at IS NOT NULL"
 

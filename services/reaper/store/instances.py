@@ -63,7 +63,7 @@ async def add_ended_attempts(tx: Transaction, events: Sequence[AttemptEnded]) ->
     )
 
 
-# In the order of the ids, as `RECORD_GONE` locks them. Neither ending nor terminated is running: by
+# In the order of the ids, as `LOCK_LIVING` locks them. Neither ending nor terminated is running: by
 # its state, here and below, a row would be looked for among all that run.
 END_INSTANCES_OF = """
 WITH found AS MATERIALIZED (
@@ -129,11 +129,13 @@ async def claim_ending(
     return [msgspec.convert(dict(row), Watched) for row in rows]
 
 
-# Who bears a token is `ending`: it is given with the claim, and taken away with the end.
+# Who bears a token is `ending`: it is given with the claim, and taken away with the end. Of one
+# table alone: joined to a list, the planner may take those that bear the token for few, go through
+# all instances to find them, and then through the list for each.
 POSTPONE = """
-UPDATE instances SET due_at = new.due_at, lease_token = NULL
-FROM unnest($1::text[], $2::timestamptz[]) AS new (instance_id, due_at)
-WHERE instances.instance_id = new.instance_id AND instances.lease_token = $3
+UPDATE instances
+SET due_at = ($2::timestamptz[])[array_position($1::text[], instance_id)], lease_token = NULL
+WHERE instance_id = ANY ($1::text[]) AND lease_token = $3
 """
 
 
@@ -143,6 +145,13 @@ async def postpone(tx: Transaction, due: Mapping[str, datetime], token: uuid.UUI
 
 
 # Guarded by `terminated_at` and not by a lease: what the cloud says is true whoever has asked it.
+LOCK_LIVING = """
+SELECT instance_id FROM instances WHERE instance_id = ANY ($1::text[]) AND terminated_at IS NULL
+ORDER BY instance_id
+FOR UPDATE
+"""
+
+# By the key alone: see `POSTPONE`.
 RECORD_GONE = """
 UPDATE instances SET state = 'terminated', end_cause = new.cause, terminated_at = new.terminated_at,
     billed_seconds = new.billed_seconds, cost_usd = new.cost_usd, settled_at = $6, due_at = NULL,
@@ -155,21 +164,25 @@ UPDATE instances SET state = 'terminated', end_cause = new.cause, terminated_at 
         new.terminated_at)))
 FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::integer[], $5::double precision[])
     AS new (instance_id, cause, terminated_at, billed_seconds, cost_usd)
-WHERE instances.instance_id = new.instance_id AND instances.terminated_at IS NULL
+WHERE instances.instance_id = new.instance_id
 RETURNING instances.instance_id, instances.leaked_seconds
 """
 
 
 async def record_gone(tx: Transaction, gone: Sequence[Gone]) -> dict[str, Recorded]:
     """Record these ends; returns, by instance, those that were not recorded before."""
-    ordered = sorted(gone, key=lambda each: each.watched.instance_id)
+    ids = [each.watched.instance_id for each in gone]
+    living = {row["instance_id"] for row in await tx.conn.fetch(LOCK_LIVING, ids)}
+    new = [each for each in gone if each.watched.instance_id in living]
+    if not new:
+        return {}
     rows = await tx.conn.fetch(
         RECORD_GONE,
-        [each.watched.instance_id for each in ordered],
-        [each.cause for each in ordered],
-        [each.terminated_at for each in ordered],
-        [each.billed_seconds for each in ordered],
-        [each.cost_usd for each in ordered],
+        [each.watched.instance_id for each in new],
+        [each.cause for each in new],
+        [each.terminated_at for each in new],
+        [each.billed_seconds for each in new],
+        [each.cost_usd for each in new],
         tx.now,
     )
     recorded = [msgspec.convert(dict(row), Recorded) for row in rows]

@@ -30,15 +30,17 @@ async def hear_notices(tx: Transaction, notices: Sequence[Notice]) -> None:
 
 # A notice and the launcher's word come in either order, and at once in two replicas: what joins
 # them is this, again and again, and neither of both handlers. Neither ending nor terminated is
-# running.
+# running. Instances are looked up by their ids: joined, all of them might be gone through.
 TELL_NOTICES = """
+WITH running AS MATERIALIZED (
+    SELECT instance_id, job_id, attempt, trace FROM instances
+    WHERE instance_id = ANY (ARRAY(SELECT instance_id FROM notices WHERE told_at IS NULL))
+        AND due_at IS NULL AND terminated_at IS NULL AND job_id IS NOT NULL)
 UPDATE notices SET told_at = $1
-FROM instances
-WHERE notices.told_at IS NULL AND notices.instance_id = instances.instance_id
-    AND instances.due_at IS NULL AND instances.terminated_at IS NULL
-    AND instances.job_id IS NOT NULL
-RETURNING notices.instance_id, notices.kind, notices.noticed_at, instances.job_id,
-    instances.attempt, instances.trace
+FROM running
+WHERE notices.told_at IS NULL AND notices.instance_id = running.instance_id
+RETURNING notices.instance_id, notices.kind, notices.noticed_at, running.job_id, running.attempt,
+    running.trace
 """
 
 
