@@ -2,11 +2,10 @@
 
     claim ─▶ plan ─▶ commit the intent ─▶ ask the cloud ─▶ record under the lease's token, tell
 
-Where a request says it all there is no plan, and the claim commits the intent. Killed before it is
-committed: the rows are `wanted`, and claimed again when their lease is over. Killed between the
-commit and the record, or out of time: the batch is open, and when its lease is over somebody asks
-the identical question, which adopts what the first call launched. Killed after the record: the
-InstanceLaunched are in the outbox.
+Killed before the intent is committed: the rows are `wanted`, and claimed again when their lease is
+over. Killed between the commit and the record, or out of time: the batch is open, and when its
+lease is over somebody asks the identical question, which adopts what the first call launched.
+Killed after the record: the InstanceLaunched are in the outbox.
 """
 
 import asyncio
@@ -45,13 +44,13 @@ Answers = Mapping[tuple[int, int], Answer]
 
 @dataclass(frozen=True)
 class Claim:
-    """What one pass has taken: what is committed and can be asked for, what must be planned."""
+    """What one pass has taken: batches to ask for again, launches to plan, or when to look next."""
 
     token: uuid.UUID
-    intents: Sequence[Intent]
-    groups: Sequence[Group]
-    full: bool
+    again: Sequence[Intent]
+    wanted: Sequence[Launch]
     gathers_until: datetime | None
+    now: datetime
 
 
 @dataclass(frozen=True)
@@ -68,10 +67,12 @@ class Launches:
     async def launch_due(self) -> datetime | None:
         """Sweep: ask the cloud for what is due; due again when the next launch or batch is."""
         claim = await self._claim()
-        if claim.intents or claim.groups:
+        limit = self._limit
+        groups = offers.decide_groups(claim.wanted, claim.now, limit, self._home)
+        if claim.again or groups:
             self.ports.points.reached("launcher.claimed")
-        calls = [self._ask_again(each, claim.token) for each in claim.intents]
-        calls += [self._ask_first(each, claim.token) for each in claim.groups]
+        calls = [self._ask_again(each, claim.token) for each in claim.again]
+        calls += [self._ask_first(each, claim.token) for each in groups]
         done = await asyncio.gather(*calls, return_exceptions=True)
         for each in done:
             if isinstance(each, BaseException):
@@ -80,28 +81,22 @@ class Launches:
             return claim.gathers_until
         async with self.ports.db.transaction() as tx:
             next_due = await store.next_due(tx)
-        return next_pass(tx.now, full=claim.full, next_due=next_due)
+        full = limit in (len(claim.wanted), len(claim.again))
+        return next_pass(tx.now, full=full, next_due=next_due)
 
     async def _claim(self) -> Claim:
-        config, token, limit = self.config, uuid.uuid4(), self._limit
+        config, token = self.config, uuid.uuid4()
         async with self.ports.db.transaction() as tx:
             until = tx.now + timedelta(seconds=config.lease_seconds)
-            intents = await store.claim_batches(tx, until, token, limit)
-            wanted = await store.lock_due(tx, limit)
-            full = limit in (len(wanted), len(intents))
+            again = await store.claim_batches(tx, until, token, self._limit)
+            wanted = await store.lock_due(tx, self._limit)
             gathers_until = self._gathers_until(wanted, tx.now)
             if gathers_until is not None:
                 wanted = []
-            groups = offers.decide_groups(wanted, tx.now, limit, self._home)
-            if self.compute.plans and wanted:
+            elif wanted:
                 planned_by = tx.now + timedelta(seconds=config.plan_lease_seconds)
                 await store.lease_wanted(tx, wanted, planned_by, token)
-            elif groups:  # nobody need be asked for a plan, so it is committed now
-                fresh = [offers.decide_intent(each, {}, tx.now) for each in groups]
-                for each in fresh:
-                    await store.save_intent(tx, each, until, token)
-                intents, groups = [*intents, *fresh], []
-        return Claim(token, intents, groups, full, gathers_until)
+        return Claim(token, again, wanted, gathers_until, tx.now)
 
     def _gathers_until(self, wanted: Sequence[Launch], now: datetime) -> datetime | None:
         growth = offers.decide_growth(wanted, self.growth[0] if self.growth else None, now)

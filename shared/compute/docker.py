@@ -61,7 +61,6 @@ class DockerCompute:
 
     name = "docker"
     gathers = False
-    plans = False
 
     def __init__(
         self,

@@ -187,9 +187,6 @@ class Compute(Protocol):
     gathers: bool
     """Whether a batch is one call, so that it pays to wait a moment for more of the same."""
 
-    plans: bool
-    """Whether a request leaves something open that `plan` settles; else every plan is empty."""
-
     async def plan(self, offer: Offer) -> Plan:
         """Settle what exactly will be asked for. Raises a `ComputeError`; nothing was launched."""
         ...

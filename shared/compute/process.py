@@ -84,7 +84,6 @@ class ProcessCompute:
 
     name = "process"
     gathers = False
-    plans = False
 
     def __init__(
         self,

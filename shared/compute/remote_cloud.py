@@ -32,7 +32,6 @@ class RemoteCloud:
 
     name = "simulator"
     gathers = False
-    plans = False
 
     def __init__(self, url: str, deployment: str) -> None:
         """*url* is `sim://host:port`. Raises ValueError."""

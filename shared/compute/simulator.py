@@ -28,7 +28,6 @@ class SimulatorCompute:
 
     name = "simulator"
     gathers = False
-    plans = False
 
     def __init__(self, cloud: VirtualCloud, deployment: str, *, owns_cloud: bool = True) -> None:
         self.cloud = cloud

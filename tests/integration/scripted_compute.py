@@ -27,7 +27,6 @@ class ScriptedCompute:
 
     name = "scripted"
     gathers = False
-    plans = True
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -121,25 +121,6 @@ async def test_a_crash_before_the_intent_is_committed_leads_to_a_plan_anew(
     assert len(await stage.told(InstanceLaunched)) == 1
 
 
-async def test_where_a_request_says_it_all_the_claim_commits_the_intent(
-    ports: Ports, cloud: ScriptedCompute, stage: Stage, clock: VirtualClock
-) -> None:
-    cloud.plans = False
-    await stage.hear(requested(1), requested(2))
-    with pytest.raises(Crash):
-        await Stage(build(CONFIG, crashing(ports, "launcher.claimed"), cloud)).sweep(LAUNCH)
-    assert await states(stage) == [("asked", False)] * 2
-    await stage.hear(CANCELLED)
-    await stage.sweep(LAUNCH)
-    assert cloud.asked == []  # its lease is not over
-    clock.advance(CONFIG.lease_seconds)
-    await stage.sweep(LAUNCH)
-    [batch] = cloud.batches
-    assert ([each.job_id for each in batch.requests], batch.repeated) == ([1, 2], True)
-    assert len(await stage.told(InstanceLaunched)) == 2
-    assert cloud.offers == []  # no plan was asked for
-
-
 @pytest.mark.parametrize("point", ["launcher.intent_committed", "launcher.called"])
 async def test_a_crash_around_the_call_leads_to_the_identical_call_and_one_instance(
     ports: Ports, cloud: ScriptedCompute, stage: Stage, clock: VirtualClock, point: str

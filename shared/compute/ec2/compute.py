@@ -65,7 +65,6 @@ class Ec2Compute:
 
     name = "ec2"
     gathers = True
-    plans = True
 
     def __init__(
         self,
