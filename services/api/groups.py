@@ -14,8 +14,11 @@ from typing import Generic, TypeVar
 from shared.db import is_transient
 
 QUIET_TURNS = 5
-"""Turns of the event loop after which nobody is on the way: a request joins a few turns after its
-bytes came. In a flood this doubles the groups, and so halves what each of them costs."""
+"""Turns of the event loop in which nobody joins, after which a group is closed in a flood.
+
+A request joins a few turns after its bytes have come, so whoever has arrived by then is in the
+group: groups are twice as large, and there are half as many of them.
+"""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

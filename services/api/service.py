@@ -27,10 +27,10 @@ from services.api.openapi.document import text
 from services.api.people import Desk
 from services.api.routes.agents import AgentRoutes
 from services.api.routes.answers import ERROR_HANDLERS
+from services.api.routes.application import Application, Endpoint
 from services.api.routes.bodies import Bodies
 from services.api.routes.description import DescriptionRoute
 from services.api.routes.gate import Gate
-from services.api.routes.guard import Application, Endpoint
 from services.api.routes.health import HealthRoutes
 from services.api.routes.jobs import JobRoutes
 from services.api.routes.logs import LogRoutes

@@ -223,7 +223,8 @@ async def lock_batch(tx: Transaction, intent: Intent, token: uuid.UUID) -> list[
     ]
 
 
-# What was asked for stays told, unless it is wanted anew: the next offer has parameters of its own.
+# The last call's token and parameters are kept, unless the launch is wanted again: the next offer
+# has its own.
 SAVE_ANSWERS = """
 UPDATE launches SET state = new.state, offer = new.offer,
     launch_token = CASE new.state WHEN 'wanted' THEN NULL ELSE launches.launch_token END,

@@ -1,7 +1,7 @@
-"""Starlette with as few layers around a route as the routes need: each costs every request.
+"""The Starlette application with as few layers around a route as can be: each request pays for all.
 
-Starlette's outermost layer answers in plain text and raises; here it is `Guard`. A function as an
-endpoint is wrapped in a second handling of exceptions; `Endpoint` is not.
+Starlette's own outermost layer answers in plain text and raises; here it is `Guard`. A function as
+an endpoint gets a second handler of exceptions around it; an `Endpoint` does not.
 """
 
 from collections.abc import Awaitable, Callable
