@@ -1,11 +1,6 @@
-"""A strict EC2 to rehearse on: AWS's wire, AWS's rules, no AWS.
+"""The whole system on the rehearsal's cloud, playing one job from its post to its bill.
 
-It is a cloud, and knows nothing of docker-job. `thread.py` tells how to start one in a test,
-`settings.py` what can be set, `control.py` what the hand behind it can do.
+The system is `python -m services.embedded`, a process of its own that knows nothing of this: its
+settings say `ec2://` and its AWS is the cloud that `rehearsal` makes here. What is told of it comes
+from its own outboxes and its API, and is held against the cloud's ledger.
 """
-
-from rehearsal.cloud import Cloud
-from rehearsal.settings import CloudSettings
-from rehearsal.thread import CloudThread, start_cloud
-
-__all__ = ["Cloud", "CloudSettings", "CloudThread", "start_cloud"]

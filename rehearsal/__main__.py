@@ -1,47 +1,123 @@
-"""`python -m rehearsal`: the cloud as a program of its own, until it is told to end.
+"""`make rehearse`: the story of one job, with no AWS account. The exit status is 0 if all was well.
 
-Settings are options, named as in `settings.py`: `--port 4566 --speed 20 --boot container`. Once it
-answers, it prints the environment that points a program at it, a line a variable.
+An instance is a process, or with `--boot container` a container. The job's own container runs on
+this machine's Docker engine where one answers and has an image for it, and is played otherwise.
 """
 
 import argparse
 import asyncio
-import signal
+import shutil
+import subprocess
 import sys
+import time
+from datetime import datetime
 
-import msgspec
+from dress_rehearsal import table
+from dress_rehearsal.checks import deviations
+from dress_rehearsal.play import Deviation, Played, Script, instances_left, play
+from dress_rehearsal.record import read_told
+from dress_rehearsal.stage import Stage, open_stage
+from dress_rehearsal.system import NotRunning
+from rehearsal import CloudSettings
+from rehearsal.as_container import NoEngineError
 
-from rehearsal.cloud import Cloud
-from rehearsal.settings import CloudSettings
+SPEED = 20.0
+DAY_SECONDS = 86_400.0
+IMAGES = ("alpine", "busybox", "debian:trixie-slim", "debian", "ubuntu", "python:3.13-slim")
+"""Any with a shell."""
 
 
-def read_settings(arguments: list[str]) -> CloudSettings:
-    """The settings that the command line gives. Exits with words where one makes no sense."""
-    parser = argparse.ArgumentParser(prog="python -m rehearsal", description=__doc__)
-    for name in CloudSettings.__struct_fields__:
-        parser.add_argument("--" + name.replace("_", "-"), dest=name)
-    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value}
+def read_options(arguments: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m dress_rehearsal", description=__doc__)
+    parser.add_argument("--boot", choices=("process", "container", "auto"), default="process")
+    parser.add_argument("--image", help="the job's, which this machine's Docker engine runs")
+    parser.add_argument("--played", action="store_true", help="no engine: the container is played")
+    parser.add_argument("--seconds", type=int, default=9, help="how long the job's container runs")
+    parser.add_argument("--seed", type=int, default=1, help="of prices and delays")
+    return parser.parse_args(arguments)
+
+
+def local_image(names: tuple[str, ...]) -> str | None:
+    """The first of these that a Docker engine has here: nothing is fetched for a rehearsal."""
+    docker = shutil.which("docker")
+    if docker is None:
+        return None
+    for name in names:
+        asked = subprocess.run([docker, "image", "inspect", name], capture_output=True, check=False)
+        if asked.returncode == 0:
+            return name
+    return None
+
+
+def settings_for(options: argparse.Namespace, *, engine: bool) -> CloudSettings:
+    """The cloud: a Spot price holds for the day, so that both sums meet to the last digit."""
+    return CloudSettings(
+        seed=options.seed,
+        speed=SPEED,
+        boot=options.boot,
+        engine=engine,
+        price_step_seconds=DAY_SECONDS,
+    )
+
+
+def rehearse(options: argparse.Namespace) -> list[str]:
+    """Play and tell it; answers the deviations."""
+    began = time.monotonic()
+    given = (options.image,) if options.image else IMAGES
+    image = None if options.played else local_image(given)
+    script = Script(image=image or given[0], seconds=options.seconds)
+
+    def say(words: str) -> None:
+        print(f"[{time.monotonic() - began:5.1f} s] {words}", flush=True)
+
+    say("a cloud, an account and the four services are set up")
+    with open_stage(settings_for(options, engine=image is not None)) as stage:
+        runs = f"is {image} on this machine's Docker engine" if image else "is played"
+        say(f"an instance is a {stage.cloud.cloud.boots}, the job's container {runs}")
+        try:
+            job_id, taken = play(stage, script, say)
+        except (Deviation, NotRunning) as error:
+            keep(stage)
+            return [str(error)]
+        played = _look(stage, job_id)
+        found = deviations(played, taken)
+        if found:
+            keep(stage)
+        print(f"\nWhat happened\n\n{table.happened(played)}")
+        print(f"\nWhat it cost\n\n{table.billed(played)}\n\n{table.summed_up(played)}\n")
+    return found
+
+
+def keep(stage: Stage) -> None:
+    """Have the system's directory outlive the rehearsal, and say where its log is."""
+    stage.system.keep = True
+    print(f"The system's log is {stage.system.log}", file=sys.stderr)
+
+
+def _look(stage: Stage, job_id: int) -> Played:
+    job = stage.system.ask("GET", f"/status/{job_id}")
+    return Played(
+        posted_at=datetime.fromisoformat(job["created_at"]),
+        job=job,
+        told=asyncio.run(read_told(stage.system.admin_dsn())),
+        bills=stage.cloud.control.ledger(),
+        left=sorted({*instances_left(stage), *stage.cloud.control.running()}),
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Answers the exit status."""
     try:
-        return msgspec.convert(given, CloudSettings, strict=False)
-    except msgspec.ValidationError as error:
-        parser.error(str(error))
-
-
-async def serve(settings: CloudSettings) -> None:
-    """Serve until SIGTERM or SIGINT, and end all that runs on it."""
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked.set)
-    cloud = Cloud(settings)
-    try:
-        await cloud.start()
-        for name, value in cloud.environment().items():
-            print(f"{name}={value}", flush=True)
-        await asked.wait()
-    finally:
-        await cloud.close()
+        found = rehearse(read_options(arguments))
+    except (Deviation, NotRunning, NoEngineError) as error:
+        found = [str(error)]
+    for each in found:
+        print(f"DEVIATION: {each}", file=sys.stderr)
+    if not found:
+        print("No instance is running: EC2 says so.")
+    return 1 if found else 0
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(read_settings(sys.argv[1:])))
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,47 @@
+"""`python -m rehearsal`: the cloud as a program of its own, until it is told to end.
+
+Settings are options, named as in `settings.py`: `--port 4566 --speed 20 --boot container`. Once it
+answers, it prints the environment that points a program at it, a line a variable.
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+
+import msgspec
+
+from rehearsal.cloud import Cloud
+from rehearsal.settings import CloudSettings
+
+
+def read_settings(arguments: list[str]) -> CloudSettings:
+    """The settings that the command line gives. Exits with words where one makes no sense."""
+    parser = argparse.ArgumentParser(prog="python -m rehearsal", description=__doc__)
+    for name in CloudSettings.__struct_fields__:
+        parser.add_argument("--" + name.replace("_", "-"), dest=name)
+    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value}
+    try:
+        return msgspec.convert(given, CloudSettings, strict=False)
+    except msgspec.ValidationError as error:
+        parser.error(str(error))
+
+
+async def serve(settings: CloudSettings) -> None:
+    """Serve until SIGTERM or SIGINT, and end all that runs on it."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    cloud = Cloud(settings)
+    try:
+        await cloud.start()
+        for name, value in cloud.environment().items():
+            print(f"{name}={value}", flush=True)
+        await asked.wait()
+    finally:
+        await cloud.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(read_settings(sys.argv[1:])))
