@@ -41,13 +41,13 @@ RUN python -m venv --without-pip /opt/venv \
       install --quiet --require-hashes --only-binary :all: --no-deps --requirement /tmp/requirements.txt
 ENV PATH=/opt/venv/bin:$PATH
 COPY LICENSE ./
-COPY rehearsal rehearsal
+COPY fake_aws fake_aws
 LABEL org.opencontainers.image.title="docker-job rehearsal" \
       org.opencontainers.image.description="A strict EC2 to rehearse docker-job on, without AWS" \
       org.opencontainers.image.licenses="MIT"
 USER docker-job
 EXPOSE 4566
-ENTRYPOINT ["python", "-m", "rehearsal"]
+ENTRYPOINT ["python", "-m", "fake_aws"]
 
 FROM base AS service
 # Where secrets are mounted: a new volume takes over the owner, so that the migration can write.
@@ -59,8 +59,10 @@ COPY LICENSE ./
 COPY agent agent
 COPY shared shared
 COPY services services
+COPY operations operations
+COPY embedded embedded
 # Compiled by hash and unchecked: files never change in here, and their times mean nothing.
-RUN python -m compileall -q --invalidation-mode unchecked-hash agent shared services
+RUN python -m compileall -q --invalidation-mode unchecked-hash agent shared services operations embedded
 LABEL org.opencontainers.image.title="docker-job" \
       org.opencontainers.image.description="One POST runs a Docker image, at a time of your choice, on the cheapest EC2 Spot capacity" \
       org.opencontainers.image.licenses="MIT"

@@ -16,23 +16,23 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.runtime ## set up what is missing, then serve on http://127.0.0.1:8000
-	@exec $(BIN)/python -m services.embedded
+	@exec $(BIN)/python -m embedded.run
 
 test: $(VENV)/.dev ## run all tests (some of them: make test ARGS="tests/unit -k backoff")
-	@$(if $(ARGS),,$(BIN)/python -m tests.rabbitmq_install)
+	@$(if $(ARGS),,$(BIN)/python -m tests.support.servers.rabbitmq_install)
 	@$(BIN)/python -m pytest $(ARGS)
 
 rehearse: $(VENV)/.dev ## play a Spot interruption on a strict EC2 of our own: no AWS account, half a minute
-	@$(BIN)/python -m dress_rehearsal $(ARGS)
+	@$(BIN)/python -m rehearsal $(ARGS)
 
 backup: $(VENV)/.runtime ## save the database of `make run`, running or not: make backup FILE=today.backup
-	@$(BIN)/python -m services.backup save "$(FILE)"
+	@$(BIN)/python -m embedded.backup save "$(FILE)"
 
 restore: $(VENV)/.runtime ## put a backup in its place, while it does not run: make restore FILE=today.backup
-	@$(BIN)/python -m services.backup restore "$(FILE)"
+	@$(BIN)/python -m embedded.backup restore "$(FILE)"
 
 rotate: $(VENV)/.runtime ## new secrets, while it does not run (secret_env too: make rotate ARGS=--secrets-key)
-	@$(BIN)/python -m services.rotate $(ARGS)
+	@$(BIN)/python -m embedded.rotate $(ARGS)
 
 restore-test: $(VENV)/.dev ## save, lose and restore, with jobs in flight: embedded and under compose
 	@$(BIN)/python -m pytest tests/e2e/test_restore.py tests/integration/test_restored.py $(ARGS)
@@ -58,9 +58,9 @@ types: $(VENV)/.dev ## mypy --strict
 check: lint types test ## all that CI runs
 
 docs: $(VENV)/.runtime ## write docs/{asyncapi.json,openapi.json,api.md} anew from the code
-	@$(BIN)/python -m services.asyncapi > docs/asyncapi.json.new
+	@$(BIN)/python -m operations.asyncapi > docs/asyncapi.json.new
 	@mv docs/asyncapi.json.new docs/asyncapi.json
-	@$(BIN)/python -m services.api.openapi docs
+	@$(BIN)/python -m services.api.http.openapi docs
 
 lock: ## write requirements*.txt anew from requirements*.in (newer versions: make lock UPGRADE=--upgrade)
 	@command -v $(UV) >/dev/null || { echo "Locking needs uv: pip install uv" >&2; exit 1; }

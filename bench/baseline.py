@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-COMPILED = ("services", "shared", "bench")
+COMPILED = ("services", "shared", "embedded", "operations", "bench")
 LOCK = "requirements.txt"
 
 

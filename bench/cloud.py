@@ -18,13 +18,13 @@ import services.reaper.config as reaper_config
 import services.reaper.service as reaper_service
 from services import launcher, reaper
 from shared.adapters import compute_from, open_bus
-from shared.address import with_login
 from shared.clock import RealClock
-from shared.config import Settings
-from shared.db import open_database
 from shared.log import configure
-from shared.program import Composed, Part, run_parts, stop_on_signals, worker
-from shared.runtime import Ports, ports_for
+from shared.postgres.pool import open_database
+from shared.runtime.process import Composed, Part, run_parts, stop_on_signals, worker
+from shared.runtime.service import Ports, ports_for
+from shared.settings import Settings
+from shared.url import with_login
 
 
 async def _ports(

@@ -60,7 +60,7 @@ async def _embedded(run: Run) -> None:
             "DOCKER_JOB_PORT": str(port),
         }
         log = Path(directory) / "log"
-        with running("services.embedded", environment, log) as process:
+        with running("embedded.run", environment, log) as process:
             while not await answers(port, "/readyz"):
                 if process.poll() is not None:
                     raise RuntimeError(f"the embedded system ended: {log.read_text()}")

@@ -24,8 +24,8 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import aiohttp
 
 from bench.cpu import find
-from services.embedded_postgres import EmbeddedPostgres
-from shared.db import Connection, connect
+from embedded.postgres import EmbeddedPostgres
+from shared.postgres.pool import Connection, connect
 
 DATABASE_URL = "DOCKER_JOB_BENCH_DATABASE_URL"
 BUS_URL = "DOCKER_JOB_BENCH_BUS_URL"

@@ -20,8 +20,8 @@ from bench.client import Ask, Load, Outcome, put_load
 from bench.cpu import Meter
 from bench.memory import children, tree_bytes
 from bench.servers import Servers, fresh_database, fresh_vhost, server_pids
-from services.migrate import SERVICES
-from shared.db import Connection, connect
+from operations.migrate import SERVICES
+from shared.postgres.pool import Connection, connect
 
 NAMES = tuple(service.NAME for service in SERVICES)
 LOGIN = "bench"
@@ -144,7 +144,7 @@ async def _migrate(servers: Servers, database_url: str, bus_url: str, tree: Path
         settings[f"{name.upper()}_DATABASE_PASSWORD"] = LOGIN
         settings[f"{name.upper()}_BUS_PASSWORD"] = LOGIN
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.migrate"),
+        *(sys.executable, "-m", "operations.migrate"),
         cwd=tree,
         env=_prefixed(settings),
         stdout=PIPE,

@@ -85,7 +85,7 @@ restore() {
   for service in "${services[@]}"; do
     "${compose[@]}" exec -T rabbitmq rabbitmqctl -q purge_queue "$service" </dev/null
   done
-  "${compose[@]}" run --rm -T migrate services.restored </dev/null
+  "${compose[@]}" run --rm -T migrate operations.resend </dev/null
   echo "starting the services"
   "${compose[@]}" up -d --wait "${services[@]}"
   echo "restored"

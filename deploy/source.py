@@ -21,7 +21,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 PARTS = (
     *("Dockerfile", ".dockerignore", ".empty", "LICENSE", "compose.yaml", "requirements.txt"),
-    *("agent", "services", "shared", "deploy/compose.aws.yaml", "deploy/compose.logs.yaml"),
+    *(
+        "agent",
+        "services",
+        "shared",
+        "operations",
+        "embedded",
+        "deploy/compose.aws.yaml",
+        "deploy/compose.logs.yaml",
+    ),
     *("deploy/backup.sh", "deploy/rotate.sh", "deploy/instance"),
 )
 """What the instance needs: what its images are built of, and how they are started."""

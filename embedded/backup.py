@@ -1,4 +1,4 @@
-"""Backup and restore where all services are one process: `python -m services.backup save FILE`.
+"""Backup and restore where all services are one process: `python -m embedded.backup save FILE`.
 
 `save` dumps the database as it is at one moment, while the system runs or not, verifies the dump
 and only then puts it in the place of FILE. `restore`, while it does not run, verifies the dump,
@@ -20,7 +20,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
-from services.backup_file import (
+from embedded.backup_file import (
     NEEDED,
     BackupError,
     Table,
@@ -30,17 +30,17 @@ from services.backup_file import (
     tables_listed,
     written_beside,
 )
-from services.data_dir import DataDirError, lock_data_dir, make_private_dir, refuse_without
-from services.embedded_database import POSTGRES, borrowed_database, refuse_no_database
-from services.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
-from services.local_secrets import FILE, local_secrets
-from services.migrate import SERVICES, migrate_all
-from services.postgres_host import binaries, own_environment
-from services.restored import Settled, settle, told
-from shared.config import Settings
-from shared.db import Connection, connect, is_not_ours, is_transient
+from embedded.data_dir import DataDirError, lock_data_dir, make_private_dir, refuse_without
+from embedded.database import POSTGRES, borrowed_database, refuse_no_database
+from embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError
+from embedded.postgres_host import binaries, own_environment
+from embedded.secrets import FILE, local_secrets
+from operations.migrate import SERVICES, migrate_all
+from operations.resend import Settled, settle, told
 from shared.log import mask
-from shared.migrations import MigrationError
+from shared.postgres.migrations import MigrationError
+from shared.postgres.pool import Connection, connect, is_not_ours, is_transient
+from shared.settings import Settings
 
 INCOMING = "docker_job_incoming"
 FORMER = "docker_job_former"
@@ -208,7 +208,7 @@ async def _restore(data_dir: Path, url: str | None, file: Path) -> Settled:
 
 
 def _arguments() -> argparse.Namespace:
-    top = argparse.ArgumentParser(prog="python -m services.backup", description="Save or restore.")
+    top = argparse.ArgumentParser(prog="python -m embedded.backup", description="Save or restore.")
     top.add_argument("command", choices=("save", "restore"))
     top.add_argument("file", metavar="FILE")
     options = top.parse_args()

@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from services.data_dir import sync_directory
-from services.migrate import SERVICES
+from embedded.data_dir import sync_directory
+from operations.migrate import SERVICES
 
 PART = ".part"
 

@@ -5,7 +5,7 @@ import shlex
 import shutil
 from pathlib import Path
 
-from services.embedded_postgres import EmbeddedPostgres
+from embedded.postgres import EmbeddedPostgres
 
 ENGINE_SECONDS = 3.0
 

@@ -5,8 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from services.data_dir import DataDirError, lock_data_dir, refuse_without
-from services.embedded_postgres import EmbeddedPostgres
+from embedded.data_dir import DataDirError, lock_data_dir, refuse_without
+from embedded.postgres import EmbeddedPostgres
 
 POSTGRES = "postgres"
 """Its directory within the data directory."""
@@ -14,7 +14,7 @@ POSTGRES = "postgres"
 
 def refuse_no_database(data_dir: Path) -> None:
     """Raise `DataDirError` where *data_dir* has no embedded database; creates nothing."""
-    cluster = data_dir / POSTGRES / "pgdata"  # as in services/postgres_cluster.py
+    cluster = data_dir / POSTGRES / "pgdata"  # as in embedded/postgres_cluster.py
     refuse_without(data_dir, cluster / "PG_VERSION", "embedded database")
 
 

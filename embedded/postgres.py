@@ -5,7 +5,7 @@ described in `postgres_cluster`, its user, socket and processes in `postgres_hos
 
 The server is in a session of its own: neither Ctrl-C nor the death of this process reaches it, and
 the next start adopts it. All calls block; from a coroutine use `asyncio.to_thread`. The caller
-holds `services.data_dir.lock_data_dir`, so that nobody else starts or stops the same cluster
+holds `embedded.data_dir.lock_data_dir`, so that nobody else starts or stops the same cluster
 meanwhile.
 """
 
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from services.data_dir import make_private_dir
-from services.postgres_cluster import SUPERUSER, Cluster, failure
-from services.postgres_host import (
+from embedded.data_dir import make_private_dir
+from embedded.postgres_cluster import SUPERUSER, Cluster, failure
+from embedded.postgres_host import (
     PORT,
     SOCKET_NAME,
     EmbeddedPostgresError,

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from services.data_dir import sync_directory
-from services.postgres_host import PORT, POSTGRES_MAJOR, EmbeddedPostgresError, ServerUser
+from embedded.data_dir import sync_directory
+from embedded.postgres_host import PORT, POSTGRES_MAJOR, EmbeddedPostgresError, ServerUser
 
 SUPERUSER: Final = "postgres"
 LOG_KEEP_BYTES: Final = 1 << 20

@@ -1,4 +1,4 @@
-"""New secrets where all services are one process: `python -m services.rotate`, while it is stopped.
+"""New secrets where all services are one process: `python -m embedded.rotate`, while it is stopped.
 
 The services' passwords for Postgres and the key of the instances' first tokens are made anew; the
 next start gives them to Postgres. With `--secrets-key` a new key is put in front of those that
@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from services.data_dir import DataDirError, lock_data_dir, refuse_without
-from services.local_secrets import FILE
-from shared.config import Settings
+from embedded.data_dir import DataDirError, lock_data_dir, refuse_without
+from embedded.secrets import FILE
+from shared.settings import Settings
 
 
 def rotated(kept: dict[str, Any], *, secrets_key: bool) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def rotate(path: Path, *, secrets_key: bool) -> None:
 
 def main() -> int:
     """The command line; returns the exit status."""
-    top = argparse.ArgumentParser(prog="python -m services.rotate", description="New secrets.")
+    top = argparse.ArgumentParser(prog="python -m embedded.rotate", description="New secrets.")
     top.add_argument("--secrets-key", action="store_true", help="of secret_env too")
     options = top.parse_args()
     data_dir = Path(Settings(os.environ).text("DATA_DIR", ".data")).absolute()

@@ -24,28 +24,28 @@ import services.reaper.config as reaper_config
 import services.reaper.service as reaper_service
 import services.scheduler.config as scheduler_config
 import services.scheduler.service as scheduler_service
-from services.api import key_commands
-from services.api.server import CannotListen, HttpServer, bind, check_exposure, http_server
-from services.data_dir import DataDirError, lock_data_dir, make_private_dir, refuse_without
-from services.embedded_database import POSTGRES, borrowed_database
-from services.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
-from services.local_secrets import FILE, LocalSecrets, local_secrets
-from services.migrate import SERVICES, TOPOLOGY, migrate_all, service_dsn
-from services.start_block import start_block
+from embedded.banner import start_block
+from embedded.data_dir import DataDirError, lock_data_dir, make_private_dir, refuse_without
+from embedded.database import POSTGRES, borrowed_database
+from embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError
+from embedded.secrets import FILE, LocalSecrets, local_secrets
+from operations.migrate import SERVICES, TOPOLOGY, migrate_all, service_dsn
+from services.api.http.server import CannotListen, HttpServer, bind, check_exposure, http_server
+from services.api.keys import commands as key_commands
 from shared.adapters import ComputePlace, open_bus, open_compute, open_notices, read_runtime
-from shared.address import local_url, without_brackets
 from shared.bus.port import Bus
 from shared.clock import Clock, RealClock
 from shared.compute.ec2.settings import ec2_settings
 from shared.compute.port import Compute
-from shared.compute.process import Runtime
-from shared.config import BadSetting, Settings
-from shared.db import open_database
+from shared.compute.process.adapter import Runtime
+from shared.crash_points import Points, points_from
 from shared.log import configure, get_logger
-from shared.migrations import MigrationError
-from shared.points import Points, points_from
-from shared.program import EXIT_CRASH, Part, collect_seldom, run_parts, stop_on_signals
-from shared.runtime import Ports, Service, ports_for
+from shared.postgres.migrations import MigrationError
+from shared.postgres.pool import open_database
+from shared.runtime.process import EXIT_CRASH, Part, collect_seldom, run_parts, stop_on_signals
+from shared.runtime.service import Ports, Service, ports_for
+from shared.settings import BadSetting, Settings
+from shared.url import local_url, without_brackets
 
 AGENT = Path(__file__).resolve().parent.parent / "agent" / "docker_job_agent.py"
 CONNECTIONS = {"api": 8, "scheduler": 4, "launcher": 4, "reaper": 4}
@@ -183,9 +183,7 @@ async def serve(setup: Setup, sock: socket.socket, say: Callable[[str], None]) -
         if postgres is not None:
             admin_dsn = await asyncio.to_thread(postgres.start)
         async with opened(setup, secrets, admin_dsn, RealClock(), points) as (system, _):
-            await check_exposure(
-                setup.host, system.api.service.ports.db, "python -m services.embedded"
-            )
+            await check_exposure(setup.host, system.api.service.ports.db, "python -m embedded.run")
             http = http_server(system.api.app)
             collect_seldom()
             running = asyncio.create_task(system.run(http, sock, stop))

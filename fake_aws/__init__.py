@@ -4,8 +4,8 @@ It is a cloud, and knows nothing of docker-job. `thread.py` tells how to start o
 `settings.py` what can be set, `control.py` what the hand behind it can do.
 """
 
-from rehearsal.cloud import Cloud
-from rehearsal.settings import CloudSettings
-from rehearsal.thread import CloudThread, start_cloud
+from fake_aws.cloud import Cloud
+from fake_aws.settings import CloudSettings
+from fake_aws.thread import CloudThread, start_cloud
 
 __all__ = ["Cloud", "CloudSettings", "CloudThread", "start_cloud"]

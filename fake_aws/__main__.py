@@ -1,4 +1,4 @@
-"""`python -m rehearsal`: the cloud as a program of its own, until it is told to end.
+"""`python -m fake_aws`: the cloud as a program of its own, until it is told to end.
 
 Settings are options, named as in `settings.py`: `--port 4566 --speed 20 --boot container`. Once it
 answers, it prints the environment that points a program at it, a line a variable.
@@ -11,13 +11,13 @@ import sys
 
 import msgspec
 
-from rehearsal.cloud import Cloud
-from rehearsal.settings import CloudSettings
+from fake_aws.cloud import Cloud
+from fake_aws.settings import CloudSettings
 
 
 def read_settings(arguments: list[str]) -> CloudSettings:
     """The settings that the command line gives. Exits with words where one makes no sense."""
-    parser = argparse.ArgumentParser(prog="python -m rehearsal", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m fake_aws", description=__doc__)
     for name in CloudSettings.__struct_fields__:
         parser.add_argument("--" + name.replace("_", "-"), dest=name)
     given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value}

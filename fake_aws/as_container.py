@@ -12,10 +12,10 @@ import json
 import shutil
 from pathlib import Path
 
-from rehearsal.as_process import LABEL, put_tools, remove_containers
-from rehearsal.instance import Instance
-from rehearsal.machine import TOOLS
-from rehearsal.metadata import Metadata
+from fake_aws.as_process import LABEL, put_tools, remove_containers
+from fake_aws.instance import Instance
+from fake_aws.machine import TOOLS
+from fake_aws.metadata import Metadata
 
 MACHINE = "/opt/rehearsal"
 CLIENT = "/usr/local/bin/docker"

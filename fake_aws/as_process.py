@@ -14,15 +14,15 @@ import signal
 import sys
 from pathlib import Path
 
-from rehearsal.instance import Instance
-from rehearsal.machine import TOOL_NAMES, TOOLS
-from rehearsal.metadata import Metadata
+from fake_aws.instance import Instance
+from fake_aws.machine import TOOL_NAMES, TOOLS
+from fake_aws.metadata import Metadata
 
 OWN = re.compile(
     rb"(?<![\w./$}-])/(opt|srv|root|var/lib|var/log|etc/ecs|etc/docker)(?=[/\s\"';]|$)"
 )
 INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "DOCKER_HOST")
-LABEL = "rehearsal.instance"
+LABEL = "fake_aws.instance"
 
 
 class AsProcess:

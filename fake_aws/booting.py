@@ -1,9 +1,9 @@
 """Which way of booting this machine allows."""
 
-from rehearsal.as_container import AsContainer, NoEngineError
-from rehearsal.as_process import AsProcess
-from rehearsal.machines import Shell
-from rehearsal.settings import CloudSettings
+from fake_aws.as_container import AsContainer, NoEngineError
+from fake_aws.as_process import AsProcess
+from fake_aws.machines import Shell
+from fake_aws.settings import CloudSettings
 
 
 async def open_shell(settings: CloudSettings) -> tuple[str, Shell | None]:

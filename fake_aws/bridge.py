@@ -11,8 +11,8 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
-from rehearsal.instance import Instance
-from rehearsal.moto_side import MotoSide
+from fake_aws.instance import Instance
+from fake_aws.moto_side import MotoSide
 
 Params = dict[str, Any]
 TYPES = {

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from rehearsal.errors import throttled
-from rehearsal.settings import Bucket, CloudSettings
+from fake_aws.errors import throttled
+from fake_aws.settings import Bucket, CloudSettings
 
 
 class TokenBucket:

@@ -3,15 +3,15 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from rehearsal.credentials import Credential
-from rehearsal.endings import Endings
-from rehearsal.fleets import Fleets
-from rehearsal.looks import Looks
-from rehearsal.pricing import PriceCalls
-from rehearsal.runs import Runs
-from rehearsal.spot import SpotRequests
-from rehearsal.tags import TagCalls
-from rehearsal.templates import Templates
+from fake_aws.credentials import Credential
+from fake_aws.endings import Endings
+from fake_aws.fleets import Fleets
+from fake_aws.looks import Looks
+from fake_aws.pricing import PriceCalls
+from fake_aws.runs import Runs
+from fake_aws.spot import SpotRequests
+from fake_aws.tags import TagCalls
+from fake_aws.templates import Templates
 
 Params = dict[str, Any]
 Handler = Callable[[Params], Params]

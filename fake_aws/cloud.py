@@ -10,33 +10,33 @@ from pathlib import Path
 
 from aiohttp import web
 
-from rehearsal.booting import open_shell
-from rehearsal.bridge import Bridge
-from rehearsal.buckets import Limits
-from rehearsal.calls import Calls, Desks
-from rehearsal.control import routes
-from rehearsal.credentials import Credential, Keys
-from rehearsal.endings import Endings
-from rehearsal.faults import Faults
-from rehearsal.fleets import Fleets
-from rehearsal.front import MOST_BYTES, Front
-from rehearsal.later import Later
-from rehearsal.launching import Launching
-from rehearsal.looks import Looks
-from rehearsal.machines import Machines
-from rehearsal.metadata import Metadata
-from rehearsal.moto_side import MotoSide
-from rehearsal.permissions import Permissions
-from rehearsal.plans import Plans
-from rehearsal.pools import Pools
-from rehearsal.prices import Prices
-from rehearsal.pricing import PriceCalls
-from rehearsal.registry import Registry
-from rehearsal.runs import Runs
-from rehearsal.settings import CloudSettings
-from rehearsal.spot import SpotRequests
-from rehearsal.tags import TagCalls
-from rehearsal.templates import Templates
+from fake_aws.booting import open_shell
+from fake_aws.bridge import Bridge
+from fake_aws.buckets import Limits
+from fake_aws.calls import Calls, Desks
+from fake_aws.control import routes
+from fake_aws.credentials import Credential, Keys
+from fake_aws.endings import Endings
+from fake_aws.faults import Faults
+from fake_aws.fleets import Fleets
+from fake_aws.front import MOST_BYTES, Front
+from fake_aws.later import Later
+from fake_aws.launching import Launching
+from fake_aws.looks import Looks
+from fake_aws.machines import Machines
+from fake_aws.metadata import Metadata
+from fake_aws.moto_side import MotoSide
+from fake_aws.permissions import Permissions
+from fake_aws.plans import Plans
+from fake_aws.pools import Pools
+from fake_aws.prices import Prices
+from fake_aws.pricing import PriceCalls
+from fake_aws.registry import Registry
+from fake_aws.runs import Runs
+from fake_aws.settings import CloudSettings
+from fake_aws.spot import SpotRequests
+from fake_aws.tags import TagCalls
+from fake_aws.templates import Templates
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - compared with
 

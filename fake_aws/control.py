@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import msgspec
 from aiohttp import web
 
-from rehearsal import ledger
-from rehearsal.errors import AwsError
-from rehearsal.faults import Fault
-from rehearsal.front import Logged
-from rehearsal.ledger import Bill
-from rehearsal.pools import ANY, Pool
+from fake_aws import ledger
+from fake_aws.errors import AwsError
+from fake_aws.faults import Fault
+from fake_aws.front import Logged
+from fake_aws.ledger import Bill
+from fake_aws.pools import ANY, Pool
 
 if TYPE_CHECKING:
-    from rehearsal.cloud import Cloud
+    from fake_aws.cloud import Cloud
 
 T = TypeVar("T")
 PREFIX = "/rehearsal/"

@@ -3,16 +3,16 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from rehearsal.buckets import Limits
-from rehearsal.errors import AwsError, invalid
-from rehearsal.instance import OVER, Instance, State
-from rehearsal.later import Later
-from rehearsal.launching import Launching
-from rehearsal.ledger import INTERRUPTED
-from rehearsal.pools import Pools
-from rehearsal.registry import Registry
-from rehearsal.settings import CloudSettings
-from rehearsal.spot import SpotRequests
+from fake_aws.buckets import Limits
+from fake_aws.errors import AwsError, invalid
+from fake_aws.instance import OVER, Instance, State
+from fake_aws.later import Later
+from fake_aws.launching import Launching
+from fake_aws.ledger import INTERRUPTED
+from fake_aws.pools import Pools
+from fake_aws.registry import Registry
+from fake_aws.settings import CloudSettings
+from fake_aws.spot import SpotRequests
 
 Params = dict[str, Any]
 BY_USER = "Client.UserInitiatedShutdown"

@@ -9,7 +9,7 @@ import fnmatch
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from rehearsal.errors import AwsError, invalid
+from fake_aws.errors import AwsError, invalid
 
 T = TypeVar("T")
 Fields = Mapping[str, Callable[[T], str | None]]

@@ -5,18 +5,18 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from rehearsal.buckets import Limits
-from rehearsal.errors import AwsError, invalid, missing
-from rehearsal.instance import OVER, Plan
-from rehearsal.launching import Launching, new_id
-from rehearsal.permissions import Permissions
-from rehearsal.plans import Plans, overridden
-from rehearsal.pools import Pools
-from rehearsal.prices import Prices
-from rehearsal.registry import Registry
-from rehearsal.settings import CloudSettings
-from rehearsal.tag_rules import checked
-from rehearsal.tokens import ClientTokens, terminated
+from fake_aws.buckets import Limits
+from fake_aws.errors import AwsError, invalid, missing
+from fake_aws.instance import OVER, Plan
+from fake_aws.launching import Launching, new_id
+from fake_aws.permissions import Permissions
+from fake_aws.plans import Plans, overridden
+from fake_aws.pools import Pools
+from fake_aws.prices import Prices
+from fake_aws.registry import Registry
+from fake_aws.settings import CloudSettings
+from fake_aws.tag_rules import checked
+from fake_aws.tokens import ClientTokens, terminated
 
 Params = dict[str, Any]
 TAGGABLE = {"fleet", "instance", "volume", "network-interface"}

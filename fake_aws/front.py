@@ -14,16 +14,16 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from rehearsal.buckets import Limits
-from rehearsal.calls import Calls
-from rehearsal.credentials import Credential, Keys
-from rehearsal.errors import AwsError
-from rehearsal.faults import Fault, Faults
-from rehearsal.longpoll import receive
-from rehearsal.moto_side import MotoSide
-from rehearsal.settings import CloudSettings
-from rehearsal.signature import verify
-from rehearsal.wire import Answer, Call, Request, knows, read_call, write_error, write_result
+from fake_aws.buckets import Limits
+from fake_aws.calls import Calls
+from fake_aws.credentials import Credential, Keys
+from fake_aws.errors import AwsError
+from fake_aws.faults import Fault, Faults
+from fake_aws.longpoll import receive
+from fake_aws.moto_side import MotoSide
+from fake_aws.settings import CloudSettings
+from fake_aws.signature import verify
+from fake_aws.wire import Answer, Call, Request, knows, read_call, write_error, write_result
 
 MOST_BYTES = 2 * 1024 * 1024
 Allow = Callable[[Credential, str, str, dict[str, Any]], None]

@@ -6,8 +6,8 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any
 
-from rehearsal.moto_side import Image, InstanceType, Subnet
-from rehearsal.pools import Pool
+from fake_aws.moto_side import Image, InstanceType, Subnet
+from fake_aws.pools import Pool
 
 
 class State(IntEnum):

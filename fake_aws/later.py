@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from rehearsal.settings import CloudSettings
+from fake_aws.settings import CloudSettings
 
 
 class Later:

@@ -6,14 +6,14 @@ import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from rehearsal.errors import AwsError
-from rehearsal.instance import Instance, Plan, State
-from rehearsal.later import Later
-from rehearsal.pools import Pools
-from rehearsal.prices import Prices
-from rehearsal.registry import Registry
-from rehearsal.settings import CloudSettings
-from rehearsal.spot import SpotRequest, SpotRequests
+from fake_aws.errors import AwsError
+from fake_aws.instance import Instance, Plan, State
+from fake_aws.later import Later
+from fake_aws.pools import Pools
+from fake_aws.prices import Prices
+from fake_aws.registry import Registry
+from fake_aws.settings import CloudSettings
+from fake_aws.spot import SpotRequest, SpotRequests
 
 NETWORK = ipaddress.ip_network("10.0.0.0/8")
 

@@ -5,9 +5,9 @@ from datetime import datetime
 
 import msgspec
 
-from rehearsal.instance import Instance
-from rehearsal.prices import Prices
-from rehearsal.settings import CloudSettings
+from fake_aws.instance import Instance
+from fake_aws.prices import Prices
+from fake_aws.settings import CloudSettings
 
 INTERRUPTED = "Server.SpotInstanceTermination"
 

@@ -4,8 +4,8 @@ import asyncio
 import json
 from typing import Any
 
-from rehearsal.moto_side import MotoSide
-from rehearsal.wire import Answer, Request
+from fake_aws.moto_side import MotoSide
+from fake_aws.wire import Answer, Request
 
 STEP_SECONDS = 0.1
 

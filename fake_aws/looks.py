@@ -4,10 +4,10 @@ import base64
 from datetime import UTC, datetime
 from typing import Any
 
-from rehearsal.errors import combination
-from rehearsal.filters import paginate, select
-from rehearsal.instance import FILTERS, Instance, State
-from rehearsal.registry import Registry
+from fake_aws.errors import combination
+from fake_aws.filters import paginate, select
+from fake_aws.instance import FILTERS, Instance, State
+from fake_aws.registry import Registry
 
 Params = dict[str, Any]
 FEWEST_A_PAGE = 5

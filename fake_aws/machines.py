@@ -11,10 +11,10 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol
 
-from rehearsal.instance import Instance
-from rehearsal.later import Later
-from rehearsal.metadata import Metadata
-from rehearsal.settings import CloudSettings
+from fake_aws.instance import Instance
+from fake_aws.later import Later
+from fake_aws.metadata import Metadata
+from fake_aws.settings import CloudSettings
 
 MOST_CONSOLE = 64 * 1024
 GRACE_SECONDS = 8.0

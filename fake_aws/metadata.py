@@ -19,8 +19,8 @@ from typing import Any
 
 from aiohttp import web
 
-from rehearsal.credentials import Credential, Keys
-from rehearsal.instance import Instance
+from fake_aws.credentials import Credential, Keys
+from fake_aws.instance import Instance
 
 LONGEST_TTL = 21_600
 CREDENTIAL_SECONDS = 6 * 3600.0

@@ -19,9 +19,9 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from moto.sqs.models import sqs_backends
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-from rehearsal.errors import AwsError
-from rehearsal.other_types import add_other_types
-from rehearsal.wire import Answer, Request
+from fake_aws.errors import AwsError
+from fake_aws.other_types import add_other_types
+from fake_aws.wire import Answer, Request
 
 T = TypeVar("T")
 # The front has checked the signature already, and says by this whose account it is.

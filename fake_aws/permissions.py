@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 
 from moto.iam.models import iam_backends
 
-from rehearsal.credentials import Credential
-from rehearsal.errors import AwsError, unauthorized
-from rehearsal.instance import Plan
-from rehearsal.moto_side import MotoSide
-from rehearsal.policies import Context, Statement, allows, statements
-from rehearsal.registry import Registry
-from rehearsal.spot import SpotRequests
-from rehearsal.tag_rules import tags_for
-from rehearsal.templates import Templates
+from fake_aws.credentials import Credential
+from fake_aws.errors import AwsError, unauthorized
+from fake_aws.instance import Plan
+from fake_aws.moto_side import MotoSide
+from fake_aws.policies import Context, Statement, allows, statements
+from fake_aws.registry import Registry
+from fake_aws.spot import SpotRequests
+from fake_aws.tag_rules import tags_for
+from fake_aws.templates import Templates
 
 Params = dict[str, Any]
 # They are allowed to everybody.

@@ -5,11 +5,11 @@ import binascii
 from collections.abc import Iterable
 from typing import Any
 
-from rehearsal.errors import AwsError, combination, invalid, missing
-from rehearsal.instance import Plan
-from rehearsal.moto_side import InstanceType, MotoSide, Subnet, all_instance_types, instance_type
-from rehearsal.tag_rules import tags_for
-from rehearsal.templates import Templates
+from fake_aws.errors import AwsError, combination, invalid, missing
+from fake_aws.instance import Plan
+from fake_aws.moto_side import InstanceType, MotoSide, Subnet, all_instance_types, instance_type
+from fake_aws.tag_rules import tags_for
+from fake_aws.templates import Templates
 
 Params = dict[str, Any]
 MOST_USER_DATA = 16 * 1024

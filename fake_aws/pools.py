@@ -7,8 +7,8 @@ instance that ends gives its place back.
 from collections import Counter
 from typing import NamedTuple
 
-from rehearsal.errors import AwsError
-from rehearsal.settings import CloudSettings
+from fake_aws.errors import AwsError
+from fake_aws.settings import CloudSettings
 
 ANY = "*"
 

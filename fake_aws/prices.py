@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from rehearsal.instance import Plan
-from rehearsal.moto_side import InstanceType
-from rehearsal.settings import CloudSettings
+from fake_aws.instance import Plan
+from fake_aws.moto_side import InstanceType
+from fake_aws.settings import CloudSettings
 
 VCPU_USD = 0.0309
 GIB_USD = 0.00415

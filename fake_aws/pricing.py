@@ -5,9 +5,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from rehearsal.filters import paginate, select
-from rehearsal.moto_side import MotoSide, all_instance_types, instance_type
-from rehearsal.prices import Prices
+from fake_aws.filters import paginate, select
+from fake_aws.moto_side import MotoSide, all_instance_types, instance_type
+from fake_aws.prices import Prices
 
 Params = dict[str, Any]
 PRODUCT = "Linux/UNIX"

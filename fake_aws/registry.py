@@ -8,8 +8,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from rehearsal.errors import malformed, not_found
-from rehearsal.instance import Instance, State
+from fake_aws.errors import malformed, not_found
+from fake_aws.instance import Instance, State
 
 Params = dict[str, Any]
 Tell = Callable[[str, Instance, Params], None]

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from rehearsal.buckets import Limits
-from rehearsal.errors import AwsError, invalid, missing
-from rehearsal.instance import OVER, Plan
-from rehearsal.launching import Launching, new_id
-from rehearsal.permissions import Permissions
-from rehearsal.plans import Plans
-from rehearsal.registry import Registry
-from rehearsal.tokens import ClientTokens, terminated
+from fake_aws.buckets import Limits
+from fake_aws.errors import AwsError, invalid, missing
+from fake_aws.instance import OVER, Plan
+from fake_aws.launching import Launching, new_id
+from fake_aws.permissions import Permissions
+from fake_aws.plans import Plans
+from fake_aws.registry import Registry
+from fake_aws.tokens import ClientTokens, terminated
 
 Params = dict[str, Any]
 

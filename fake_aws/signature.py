@@ -9,9 +9,9 @@ import re
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qsl, quote
 
-from rehearsal.credentials import Credential, Keys
-from rehearsal.errors import AwsError
-from rehearsal.wire import SCOPE, Request
+from fake_aws.credentials import Credential, Keys
+from fake_aws.errors import AwsError
+from fake_aws.wire import SCOPE, Request
 
 SKEW = timedelta(minutes=5)
 SIGNED = re.compile(r"SignedHeaders=([^,\s]+)")

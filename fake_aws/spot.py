@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from rehearsal.errors import not_found
-from rehearsal.filters import paginate, select
-from rehearsal.instance import Plan
+from fake_aws.errors import not_found
+from fake_aws.filters import paginate, select
+from fake_aws.instance import Plan
 
 Params = dict[str, Any]
 OPEN = {"open", "active"}

@@ -6,7 +6,7 @@ https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrict
 from collections.abc import Iterable
 from typing import Any
 
-from rehearsal.errors import AwsError, invalid
+from fake_aws.errors import AwsError, invalid
 
 Params = dict[str, Any]
 

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from rehearsal.errors import AwsError
-from rehearsal.filters import paginate, select
-from rehearsal.registry import Registry
-from rehearsal.spot import SpotRequests
-from rehearsal.tag_rules import check_count, checked
-from rehearsal.templates import Templates
+from fake_aws.errors import AwsError
+from fake_aws.filters import paginate, select
+from fake_aws.registry import Registry
+from fake_aws.spot import SpotRequests
+from fake_aws.tag_rules import check_count, checked
+from fake_aws.templates import Templates
 
 Params = dict[str, Any]
 OURS = ("i-", "sir-", "lt-")

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from rehearsal.errors import AwsError, missing
-from rehearsal.filters import paginate, select
-from rehearsal.tag_rules import tags_for
-from rehearsal.tokens import ClientTokens
+from fake_aws.errors import AwsError, missing
+from fake_aws.filters import paginate, select
+from fake_aws.tag_rules import tags_for
+from fake_aws.tokens import ClientTokens
 
 Params = dict[str, Any]
 

@@ -14,10 +14,10 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
-from rehearsal.cloud import Cloud
-from rehearsal.control import Control
-from rehearsal.credentials import Credential
-from rehearsal.settings import CloudSettings
+from fake_aws.cloud import Cloud
+from fake_aws.control import Control
+from fake_aws.credentials import Credential
+from fake_aws.settings import CloudSettings
 
 T = TypeVar("T")
 START_SECONDS = 60.0

@@ -11,7 +11,7 @@ https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html
 import json
 from typing import Any, NamedTuple
 
-from rehearsal.errors import AwsError, invalid
+from fake_aws.errors import AwsError, invalid
 
 LONGEST = 64
 

@@ -18,7 +18,7 @@ from moto.core.serialize import SerializationContext, get_serializer_class
 from moto.core.utils import get_service_model
 from werkzeug.datastructures import Headers, MultiDict
 
-from rehearsal.errors import AwsError
+from fake_aws.errors import AwsError
 
 SCOPE = re.compile(r"Credential=([^/,\s]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request")
 FORM = "application/x-www-form-urlencoded"

@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 
-from services.migrate import SERVICES
-from shared import events, messaging, wire
+from operations.migrate import SERVICES
 from shared.bus.rabbitmq.topology import EXCHANGE
-from shared.events import Event
+from shared.events import cloudevents, events
+from shared.events.events import Event
+from shared.messaging import store as messages
 
 BINDING_VERSION = "0.3.0"  # of the AMQP 0-9-1 bindings
 VERSION = "2.0.0"  # 1 was an event a message, in an envelope of our own
@@ -53,7 +54,7 @@ def document() -> dict[str, Any]:
             "description": ABOUT,
             "license": {"name": "MIT"},
         },
-        "defaultContentType": wire.CONTENT_TYPE,
+        "defaultContentType": cloudevents.CONTENT_TYPE,
         "servers": {
             "broker": {
                 "host": "rabbitmq:5672",
@@ -118,11 +119,11 @@ def _message(kind: type[Event]) -> dict[str, Any]:
         "name": name,
         "title": name,
         "summary": _about(kind).split("\n", 1)[0],
-        "contentType": wire.CONTENT_TYPE,
+        "contentType": cloudevents.CONTENT_TYPE,
         "payload": {
             "type": "array",
             "minItems": 1,
-            "maxItems": messaging.PACK_EVENTS,
+            "maxItems": messages.PACK_EVENTS,
             "items": {
                 "allOf": [
                     {"$ref": "#/components/schemas/CloudEvent"},
@@ -142,10 +143,10 @@ def _message(kind: type[Event]) -> dict[str, Any]:
 def _schemas() -> dict[str, Any]:
     """The JSON Schema of each event, of what they hold, and of the CloudEvent around them."""
     _, schemas = msgspec.json.schema_components(
-        [wire.Envelope, *events.ALL], ref_template="#/components/schemas/{name}"
+        [cloudevents.Envelope, *events.ALL], ref_template="#/components/schemas/{name}"
     )
     del schemas[Event.__name__]  # the message says which event its data is
-    envelope = schemas.pop(wire.Envelope.__name__)
+    envelope = schemas.pop(cloudevents.Envelope.__name__)
     envelope["title"], envelope["description"] = "CloudEvent", CLOUD_EVENT
     envelope["properties"]["data"] = {"type": "object"}
     for name, about in ATTRIBUTES.items():

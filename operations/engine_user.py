@@ -1,6 +1,6 @@
 """Starts a service in a container as nobody's user, with the group of the engine's socket.
 
-    python -m services.engine_user services.launcher
+    python -m operations.engine_user services.launcher
 
 Which group may use the socket differs from machine to machine, and no compose file can ask. So
 launcher and reaper start as root, with no capability but the two that changing user takes. After
@@ -11,7 +11,7 @@ Only where the socket is for its owner alone do they stay root, without capabili
 import os
 import sys
 
-from shared.compute.instance_container import SOCKET, user_of
+from shared.compute.docker.container import SOCKET, user_of
 
 HOME = "/app"
 

@@ -10,16 +10,16 @@ import os
 import sys
 from pathlib import Path
 
-from services.migrate import SERVICES
-from services.service_secrets import (
+from operations.migrate import SERVICES
+from operations.service_secrets import (
     give_file,
     make_secrets_key,
     passwords,
     service_secret,
     share_token_key,
 )
-from shared.config import BadSetting, Settings
-from shared.program import EXIT_SETTING
+from shared.runtime.process import EXIT_SETTING
+from shared.settings import BadSetting, Settings
 
 ADMINS = ("postgres", "rabbitmq")
 CLOUD_READERS = ("launcher", "reaper")

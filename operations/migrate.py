@@ -11,18 +11,18 @@ import random
 import sys
 from pathlib import Path
 
+from operations.service_secrets import make_secrets_key, passwords, share_token_key
 from services import api, launcher, reaper, scheduler
-from services.service_secrets import make_secrets_key, passwords, share_token_key
-from shared.address import with_login
 from shared.backoff import RECONNECT
 from shared.bus.port import Topology
 from shared.bus.rabbitmq.connection import TopologyError
 from shared.bus.rabbitmq.topology import declare
-from shared.config import BadSetting, Settings
-from shared.db import is_transient
 from shared.log import configure, get_logger
-from shared.migrations import MESSAGING_SQL, MigrationError, Schema, migrate
-from shared.program import EXIT_CRASH, EXIT_SETTING, login
+from shared.postgres.migrations import MESSAGING_SQL, MigrationError, Schema, migrate
+from shared.postgres.pool import is_transient
+from shared.runtime.process import EXIT_CRASH, EXIT_SETTING, login
+from shared.settings import BadSetting, Settings
+from shared.url import with_login
 
 _log = get_logger(service="migrate")
 
@@ -36,7 +36,7 @@ TOPOLOGY: Topology = {
 }
 """One queue a service, bound to what it consumes."""
 
-_HERE = Path(__file__).parent
+_SERVICES = Path(__file__).resolve().parent.parent / "services"
 
 
 def schemas(by_service: dict[str, str]) -> list[Schema]:
@@ -45,7 +45,7 @@ def schemas(by_service: dict[str, str]) -> list[Schema]:
         Schema(
             name=service.NAME,
             password=by_service[service.NAME],
-            directories=(MESSAGING_SQL, _HERE / service.NAME / "sql"),
+            directories={"shared": MESSAGING_SQL, service.NAME: _SERVICES / service.NAME / "sql"},
         )
         for service in SERVICES
     ]

@@ -1,4 +1,4 @@
-"""What a restored database needs before the services start on it: `python -m services.restored`.
+"""What a restored database needs before the services start on it: `python -m operations.resend`.
 
 A dump is one consistent moment of all four schemas. Two things lie outside it:
 
@@ -20,16 +20,16 @@ import sys
 
 from msgspec import Struct
 
-from services.migrate import SERVICES
-from shared.config import BadSetting, Settings
-from shared.db import Connection, connect
-from shared.program import EXIT_SETTING, login
+from operations.migrate import SERVICES
+from shared.postgres.pool import Connection, connect
+from shared.runtime.process import EXIT_SETTING, login
+from shared.settings import BadSetting, Settings
 
 JOB_IDS_LEFT_OUT = 1_000_000
 
 # What was heard is in its reader's inbox, or parked there. An inbox is pruned a day after (`KEEP`
-# in shared/relay.py), so of older events nothing can be said; the four hours are for how late a
-# prune may be.
+# in shared/messaging/relay.py), so of older events nothing is known; the four hours are for how late
+# a prune may be.
 RESEND = """
 UPDATE {publisher}.outbox SET published_at = NULL, lease_until = NULL, lease_token = NULL
 WHERE name = ANY ($1::text[])
@@ -94,7 +94,7 @@ def told(settled: Settled) -> str:
 
 
 def main() -> int:
-    """Run on the database of the settings, as `services.migrate` finds it."""
+    """Run on the database of the settings, as `operations.migrate` finds it."""
     settings = Settings(os.environ)
     try:
         admin = settings.text("DATABASE_USER", "postgres")

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from shared.config import Settings
+from shared.settings import Settings
 
 TOKEN_KEY_READERS = ("api", "launcher")
 """Who derives and checks bootstrap tokens."""

@@ -12,14 +12,14 @@ import sys
 import time
 from datetime import datetime
 
-from dress_rehearsal import table
-from dress_rehearsal.checks import deviations
-from dress_rehearsal.play import Deviation, Played, Script, instances_left, play
-from dress_rehearsal.record import read_told
-from dress_rehearsal.stage import Stage, open_stage
-from dress_rehearsal.system import NotRunning
-from rehearsal import CloudSettings
-from rehearsal.as_container import NoEngineError
+from fake_aws import CloudSettings
+from fake_aws.as_container import NoEngineError
+from rehearsal import table
+from rehearsal.checks import deviations
+from rehearsal.play import Deviation, Played, Script, instances_left, play
+from rehearsal.record import read_told
+from rehearsal.stage import Stage, open_stage
+from rehearsal.system import NotRunning
 
 SPEED = 20.0
 DAY_SECONDS = 86_400.0
@@ -29,7 +29,7 @@ IMAGES = ("alpine", "busybox", "debian:trixie-slim", "debian", "ubuntu", "python
 
 def read_options(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m dress_rehearsal", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m rehearsal", description=__doc__)
     parser.add_argument("--boot", choices=("process", "container", "auto"), default="process")
     parser.add_argument("--image", help="the job's, which this machine's Docker engine runs")
     parser.add_argument("--played", action="store_true", help="no engine: the container is played")

@@ -11,8 +11,8 @@ from typing import Any
 
 import boto3
 
-from rehearsal import CloudThread
-from rehearsal.credentials import Credential
+from fake_aws import CloudThread
+from fake_aws.credentials import Credential
 
 POLICIES = Path(__file__).resolve().parent.parent / "docs" / "iam"
 ROLE = "docker-job-instance"

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from dress_rehearsal.play import Job, Played
-from rehearsal.ledger import INTERRUPTED, Bill, total
+from fake_aws.ledger import INTERRUPTED, Bill, total
+from rehearsal.play import Job, Played
 
 LEAK_BOUND_SECONDS = 60.0
 """So much longer than its attempt an instance may live when all is well (docs/architecture.md)."""

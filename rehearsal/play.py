@@ -8,9 +8,9 @@ from typing import Any
 import boto3
 from msgspec import Struct
 
-from dress_rehearsal.record import Told
-from dress_rehearsal.stage import Stage
-from rehearsal.ledger import Bill
+from fake_aws.ledger import Bill
+from rehearsal.record import Told
+from rehearsal.stage import Stage
 
 STEP_SECONDS = 0.1
 GONE = "terminated"

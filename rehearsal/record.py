@@ -4,10 +4,10 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from services.migrate import SERVICES
-from shared import wire
-from shared.db import connect
-from shared.events import Event, LaunchesReported
+from operations.migrate import SERVICES
+from shared.events import cloudevents
+from shared.events.events import Event, LaunchesReported
+from shared.postgres.pool import connect
 
 OUTBOX = "SELECT name, body FROM {schema}.outbox ORDER BY id"
 
@@ -29,7 +29,7 @@ async def read_told(admin_dsn: str) -> list[Told]:
             for row in await conn.fetch(OUTBOX.format(schema=service.NAME)):
                 told += [
                     Told(at=each.at, by=service.NAME, event=each.body)
-                    for each in wire.decode(row["name"], row["body"]).envelopes
+                    for each in cloudevents.decode(row["name"], row["body"]).envelopes
                     if not isinstance(each.body, LaunchesReported)
                 ]
     finally:

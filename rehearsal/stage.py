@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dress_rehearsal.account import ROLE, Account, make_user, prepare
-from dress_rehearsal.system import System
-from rehearsal import CloudSettings, CloudThread, start_cloud
-from services.data_dir import make_private_dir
-from services.local_secrets import local_secrets
-from services.migrate import SERVICES
+from embedded.data_dir import make_private_dir
+from embedded.secrets import local_secrets
+from fake_aws import CloudSettings, CloudThread, start_cloud
+from operations.migrate import SERVICES
+from rehearsal.account import ROLE, Account, make_user, prepare
+from rehearsal.system import System
 
 LIFETIME_SECONDS = 900
 

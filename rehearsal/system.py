@@ -1,4 +1,4 @@
-"""The system itself: `python -m services.embedded`, in a directory that goes with it."""
+"""The system itself: `python -m embedded.run`, in a directory that goes with it."""
 
 import json
 import os
@@ -14,8 +14,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from services.embedded_database import POSTGRES
-from services.embedded_postgres import EmbeddedPostgres
+from embedded.database import POSTGRES
+from embedded.postgres import EmbeddedPostgres
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 90.0
@@ -48,7 +48,7 @@ class System:
         kept = {name: value for name, value in os.environ.items() if not _is_ours(name)}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "services.embedded"],
+                [sys.executable, "-m", "embedded.run"],
                 cwd=ROOT,
                 env={
                     **kept,

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from dress_rehearsal.checks import leaked_seconds
-from dress_rehearsal.play import Played
-from shared.events import (
+from rehearsal.checks import leaked_seconds
+from rehearsal.play import Played
+from shared.events.events import (
     AttemptEnded,
     Event,
     InstanceInterrupted,

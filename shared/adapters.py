@@ -9,16 +9,16 @@ from shared.bus.memory import MemoryBus
 from shared.bus.port import Bus, Topology
 from shared.bus.rabbitmq import RabbitMQBus
 from shared.clock import Clock
-from shared.compute.docker import DockerCompute
+from shared.compute.docker.adapter import DockerCompute
+from shared.compute.docker.container import DockerSettings
+from shared.compute.docker.engine import DEFAULT_HOST
 from shared.compute.ec2.settings import Ec2Settings, ec2_settings
-from shared.compute.engine_api import DEFAULT_HOST
-from shared.compute.instance_container import DockerSettings
 from shared.compute.port import Compute, Notices
-from shared.compute.process import ProcessCompute, Runtime
-from shared.compute.remote_cloud import RemoteCloud
-from shared.compute.simulator import SimulatorCompute
-from shared.config import BadSetting, Settings
-from shared.events import MANDATORY
+from shared.compute.process.adapter import ProcessCompute, Runtime
+from shared.compute.simulator.adapter import SimulatorCompute
+from shared.compute.simulator.client import RemoteCloud
+from shared.events.events import MANDATORY
+from shared.settings import BadSetting, Settings
 
 
 @dataclass(frozen=True)

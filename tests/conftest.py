@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from services.embedded_postgres import EmbeddedPostgres
-from services.migrate import SERVICES, TOPOLOGY, migrate_all, service_dsn
+from embedded.postgres import EmbeddedPostgres
+from operations.migrate import SERVICES, TOPOLOGY, migrate_all, service_dsn
 from shared.bus.memory import MemoryBus
 from shared.clock import VirtualClock
-from shared.db import Database, connect, open_database
-from shared.points import WatchedPoints
-from shared.runtime import Ports
-from shared.wakeups import Wakeups
-from tests.rabbitmq_server import brokers, rabbitmq
+from shared.crash_points import WatchedPoints
+from shared.postgres.pool import Database, connect, open_database
+from shared.postgres.wakeups import Wakeups
+from shared.runtime.service import Ports
+from tests.support.servers.rabbitmq_server import brokers, rabbitmq
 
 __all__ = ["brokers", "rabbitmq"]  # fixtures too
 

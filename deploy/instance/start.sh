@@ -139,14 +139,14 @@ start_services() {
 }
 
 # Once for a volume that was made from a snapshot: database and broker are of one moment, but the world has
-# gone on since (services/restored.py).
+# gone on since (operations/resend.py).
 settle_restored() {
   local mark=$DATA_DIR/restored-from
   if [[ -z ${DATA_SNAPSHOT:-} || $(cat "$mark" 2>/dev/null) == "$DATA_SNAPSHOT" ]]; then
     return
   fi
   say "the data is of $DATA_SNAPSHOT"
-  compose run --rm -T migrate services.restored
+  compose run --rm -T migrate operations.resend
   echo "$DATA_SNAPSHOT" >"$mark"
 }
 

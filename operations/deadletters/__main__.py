@@ -1,20 +1,20 @@
-"""`python -m services.deadletters list | show | redrive | drop`."""
+"""`python -m operations.deadletters list | show | redrive | drop`."""
 
 import argparse
 import asyncio
 import os
 import sys
 
-from services.data_dir import DataDirError
-from services.deadletters import command_line
-from services.deadletters.commands import AWAY, Desk, Say
-from services.deadletters.mailboxes import opened
-from services.embedded_postgres import EmbeddedPostgresError
-from shared.config import BadSetting, Settings
-from shared.db import is_transient
+from embedded.data_dir import DataDirError
+from embedded.postgres import EmbeddedPostgresError
+from operations.deadletters import command_line
+from operations.deadletters.commands import AWAY, Desk, Say
+from operations.deadletters.mailboxes import opened
+from shared.crash_points import points_from
 from shared.log import configure, get_logger, mask
-from shared.points import points_from
-from shared.program import EXIT_CRASH, EXIT_SETTING
+from shared.postgres.pool import is_transient
+from shared.runtime.process import EXIT_CRASH, EXIT_SETTING
+from shared.settings import BadSetting, Settings
 
 
 async def run(settings: Settings, arguments: argparse.Namespace, say: Say, warn: Say) -> int:

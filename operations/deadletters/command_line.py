@@ -3,8 +3,8 @@
 import argparse
 import uuid
 
-from services.migrate import SERVICES
-from shared.dead_letters import STATES, State, Which
+from operations.migrate import SERVICES
+from shared.messaging.dead_letters import STATES, State, Which
 
 NAMES = tuple(service.NAME for service in SERVICES)
 
@@ -17,10 +17,10 @@ readers again and again; they lie in the queue <service>.dead.
 """
 
 EPILOG = """\
-  python -m services.deadletters list --service launcher
-  python -m services.deadletters show 3f2b7c9e-…
-  python -m services.deadletters redrive 3f2b7c9e-…
-  python -m services.deadletters drop --all --service launcher --event LaunchDelayed
+  python -m operations.deadletters list --service launcher
+  python -m operations.deadletters show 3f2b7c9e-…
+  python -m operations.deadletters redrive 3f2b7c9e-…
+  python -m operations.deadletters drop --all --service launcher --event LaunchDelayed
 
 under compose: docker compose run --rm deadletters list
 
@@ -33,7 +33,7 @@ is no data directory
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(
-        prog="python -m services.deadletters",
+        prog="python -m operations.deadletters",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -8,16 +8,16 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from services.deadletters import showing
-from services.deadletters.mailboxes import Mailbox
-from shared import dead_letters
+from operations.deadletters import showing
+from operations.deadletters.mailboxes import Mailbox
 from shared.bus.port import BusUnavailable
 from shared.bus.rabbitmq.dead_queue import DeadMessage, DeadQueue, open_dead_queue
 from shared.bus.rabbitmq.topology import DELIVERY_LIMIT
-from shared.db import Connection, Database, Transaction, is_not_ours
-from shared.dead_letters import DeadLetter, Which
-from shared.points import Points
-from shared.wakeups import notify
+from shared.crash_points import Points
+from shared.messaging import dead_letters
+from shared.messaging.dead_letters import DeadLetter, Which
+from shared.postgres.pool import Connection, Database, Transaction, is_not_ours
+from shared.postgres.wakeups import notify
 
 DONE, NOT_FOUND, AWAY = 0, 1, 69  # 69 is EX_UNAVAILABLE of sysexits.h
 

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from services.data_dir import refuse_without
-from services.embedded_database import borrowed_database, refuse_no_database
-from services.local_secrets import FILE, local_secrets
-from services.migrate import service_dsn
-from services.service_secrets import known_secret
-from shared.address import with_login
+from embedded.data_dir import refuse_without
+from embedded.database import borrowed_database, refuse_no_database
+from embedded.secrets import FILE, local_secrets
+from operations.migrate import service_dsn
+from operations.service_secrets import known_secret
 from shared.clock import RealClock
-from shared.config import BadSetting, Settings
-from shared.db import Database, is_not_ours, open_database
+from shared.postgres.pool import Database, is_not_ours, open_database
+from shared.settings import BadSetting, Settings
+from shared.url import with_login
 
 RABBITMQ = ("amqp", "amqps")
 

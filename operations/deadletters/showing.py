@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from shared.dead_letters import DeadLetter
 from shared.log import mask, redact
+from shared.messaging.dead_letters import DeadLetter
 
 RAW_BYTES = 4096
 """How much is shown of what is no JSON."""

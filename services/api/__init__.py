@@ -3,7 +3,7 @@
 It owns jobs, their attempts, their logs and the idempotency keys (schema `api`).
 """
 
-from shared import events
+from shared.events import events
 
 NAME = "api"
 

@@ -14,16 +14,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.api import CONSUMES, NAME, key_commands, processes
+from services.api import CONSUMES, NAME
 from services.api.config import ApiConfig, from_settings
-from services.api.server import CannotListen, bind_for_each, check_exposure, http_server
+from services.api.http.server import CannotListen, bind_for_each, check_exposure, http_server
+from services.api.keys import commands as key_commands
+from services.api.processes import workers
+from services.api.processes.siblings import Siblings, make_siblings
 from services.api.service import build
-from services.api.siblings import Siblings, make_siblings
 from shared.clock import RealClock
-from shared.config import BadSetting, Settings
-from shared.db import open_database
-from shared.program import EXIT_SETTING, Composed, Part, configure_log, database_login, main
-from shared.runtime import Ports
+from shared.postgres.pool import open_database
+from shared.runtime.process import EXIT_SETTING, Composed, Part, configure_log, database_login, main
+from shared.runtime.service import Ports
+from shared.settings import BadSetting, Settings
 
 IN_COMPOSE = "docker compose run --rm api"
 """Where compose.yaml publishes the port, the process itself knows only its container's address."""
@@ -70,7 +72,7 @@ def _config(settings: Settings) -> ApiConfig:
 def serve(settings: Settings) -> int:
     """Serve until a signal comes, in as many processes as are set. Raises `BadSetting`."""
     configure_log(settings)
-    count = processes.how_many(settings)
+    count = workers.how_many(settings)
     _config(settings)  # what is wrong with it is said once, not by each
     port = settings.integer("PORT", 8000, least=1, most=65_535)
     try:
@@ -79,7 +81,7 @@ def serve(settings: Settings) -> int:
         raise BadSetting(str(error)) from None
     places = [Place(*each) for each in zip(sockets, make_siblings(count), strict=True)]
     programs = [functools.partial(_serve_at, place, places) for place in places]
-    return programs[0]() if count == 1 else processes.run_all(programs, sockets)
+    return programs[0]() if count == 1 else workers.run_all(programs, sockets)
 
 
 def _serve_at(place: Place, places: Sequence[Place]) -> int:

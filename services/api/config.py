@@ -3,18 +3,18 @@
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from services.api import when
-from services.api.capacity import ARCHITECTURES, CAPACITIES, read_capacity
-from services.api.hosts import EVERY_ADDRESS, AllowedHosts, canonical, read_host
-from services.api.identity import IdentityConfig, read_role
-from services.api.model import Rules
-from services.api.requests import MAX_RETRIES, Bounds
-from services.api.sealing import SecretKeys, read_keys
-from shared.config import PREFIX, BadSetting, Settings
-from shared.events import Architecture, Capacity
+from services.api.agents.sts_identity import IdentityConfig, read_role
+from services.api.http.hosts import EVERY_ADDRESS, AllowedHosts, canonical, read_host
+from services.api.jobs.model import Rules
+from services.api.secrets.sealing import SecretKeys, read_keys
+from services.api.submission import when
+from services.api.submission.capacity import ARCHITECTURES, CAPACITIES, read_capacity
+from services.api.submission.request import MAX_RETRIES, Bounds
+from shared.events.events import Architecture, Capacity
+from shared.settings import PREFIX, BadSetting, Settings
 
 LARGE_SHARE = 2
-"""Large bodies may hold one part of this of what all bodies may: see `routes/bodies.py`."""
+"""Large bodies may hold one part of this of what all bodies may: see `http/bodies.py`."""
 REBALANCE = ("note", "replace")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from shared.db import is_transient
+from shared.postgres.pool import is_transient
 
 QUIET_TURNS = 5
 """Turns of the event loop in which nobody joins, after which a group is closed in a flood.

@@ -12,33 +12,33 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from services.api import NAME
-from services.api.access import Access, RateLimit
-from services.api.agent_file import read_agent_file
-from services.api.agent_groups import AgentGroups
-from services.api.agents import Admitted, AgentDesk
-from services.api.availability import record_seconds
-from services.api.claims import ClaimDesk
+from services.api.agents.agent_file import read_agent_file
+from services.api.agents.calls import Admitted, AgentDesk
+from services.api.agents.claims import ClaimDesk
+from services.api.agents.groups import AgentGroups
+from services.api.agents.sts_identity import StsIdentity
 from services.api.config import ApiConfig
-from services.api.followers import Followers
-from services.api.handlers import Handlers
-from services.api.identity import StsIdentity
-from services.api.intake import Intake
-from services.api.openapi.document import text
-from services.api.people import Desk
-from services.api.routes.agents import AgentRoutes
-from services.api.routes.answers import ERROR_HANDLERS
-from services.api.routes.application import Application, Endpoint
-from services.api.routes.bodies import Bodies
-from services.api.routes.description import DescriptionRoute
-from services.api.routes.gate import Gate
-from services.api.routes.health import HealthRoutes
-from services.api.routes.jobs import JobRoutes
-from services.api.routes.logs import LogRoutes
-from services.api.siblings import Siblings
-from services.api.sweeps import Sweeps
-from shared import events
-from shared.runtime import Ports, Service, Sweep
-from shared.subscriber import Subscriber
+from services.api.http.application import Application, Endpoint
+from services.api.http.bodies import Bodies
+from services.api.http.gate import Gate
+from services.api.http.openapi.document import text
+from services.api.http.responses import ERROR_HANDLERS
+from services.api.http.routes.agents import AgentRoutes
+from services.api.http.routes.description import DescriptionRoute
+from services.api.http.routes.health import HealthRoutes
+from services.api.http.routes.jobs import JobRoutes
+from services.api.http.routes.logs import LogRoutes
+from services.api.jobs.availability import record_seconds
+from services.api.jobs.handlers import Handlers
+from services.api.jobs.queries import Desk
+from services.api.jobs.sweeps import Sweeps
+from services.api.keys.access import Access, RateLimit
+from services.api.logs.followers import Followers
+from services.api.processes.siblings import Siblings
+from services.api.submission.intake import Intake
+from shared.events import events
+from shared.messaging.subscriber import Subscriber
+from shared.runtime.service import Ports, Service, Sweep
 
 
 @dataclass(frozen=True)

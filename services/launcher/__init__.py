@@ -1,6 +1,6 @@
 """The launcher: which capacity runs this attempt? It owns launches (schema `launcher`)."""
 
-from shared import events
+from shared.events import events
 
 NAME = "launcher"
 

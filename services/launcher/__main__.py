@@ -7,9 +7,9 @@ from services.launcher import CONSUMES, NAME
 from services.launcher.config import from_settings
 from services.launcher.service import build
 from shared.adapters import compute_from
-from shared.config import Settings
-from shared.program import Composed, main, worker
-from shared.runtime import Ports
+from shared.runtime.process import Composed, main, worker
+from shared.runtime.service import Ports
+from shared.settings import Settings
 
 
 async def compose(settings: Settings, ports: Ports, stack: contextlib.AsyncExitStack) -> Composed:

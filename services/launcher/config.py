@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from shared.backoff import Backoff
-from shared.config import PREFIX, BadSetting, Settings
+from shared.settings import PREFIX, BadSetting, Settings
 
 REFUSED = Backoff(first=5, factor=2, longest=300)
 """After a definite refusal: no capacity, quota reached, throttled."""

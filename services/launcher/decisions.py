@@ -22,7 +22,7 @@ from shared.compute.port import (
     Throttled,
     Unknown,
 )
-from shared.events import InstanceLaunched, LaunchDelayed, LaunchesReported, LaunchRefused
+from shared.events.events import InstanceLaunched, LaunchDelayed, LaunchesReported, LaunchRefused
 
 ERROR_LENGTH = 2000
 """Characters that are kept of a cloud's error message."""

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from services.launcher import store
-from shared.db import Transaction
-from shared.events import AttemptEnded, InstanceRequested, JobCancelled
-from shared.subscriber import Follows
-from shared.wire import Envelope
+from shared.events.cloudevents import Envelope
+from shared.events.events import AttemptEnded, InstanceRequested, JobCancelled
+from shared.messaging.subscriber import Follows
+from shared.postgres.pool import Transaction
 
 
 async def on_instance_requested(

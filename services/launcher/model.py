@@ -18,7 +18,7 @@ from typing import Literal
 from msgspec import Struct
 
 from shared.compute.port import Plan
-from shared.events import Event, Market, Requirements, Resources
+from shared.events.events import Event, Market, Requirements, Resources
 from shared.states import Transitions
 
 State = Literal["wanted", "asked", "launched", "refused", "cancelled"]

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from services.launcher.model import TRANSITIONS, Batch, Intent, Launch, Params
 from shared.compute.port import LaunchBatch, LaunchRequest, Offer, Plan
-from shared.events import Market
+from shared.events.events import Market
 from shared.tokens import bootstrap_token
 
 

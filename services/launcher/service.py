@@ -4,9 +4,9 @@ from services.launcher import NAME, handlers
 from services.launcher.config import LauncherConfig
 from services.launcher.sweeps import Launches
 from shared.compute.port import Compute
-from shared.events import AttemptEnded, InstanceRequested, JobCancelled
-from shared.runtime import Ports, Service, Sweep
-from shared.subscriber import Subscriber
+from shared.events.events import AttemptEnded, InstanceRequested, JobCancelled
+from shared.messaging.subscriber import Subscriber
+from shared.runtime.service import Ports, Service, Sweep
 
 PRUNE_INTERVAL_SECONDS = 600.0
 

@@ -8,9 +8,9 @@ import msgspec
 from msgspec.structs import replace
 
 from services.launcher.model import Batch, Intent, Launch
-from shared.db import Transaction, json_text
-from shared.events import InstanceRequested
-from shared.wire import Envelope
+from shared.events.cloudevents import Envelope
+from shared.events.events import InstanceRequested
+from shared.postgres.pool import Transaction, json_text
 
 # A launch that is there already came from the same event, or is the tombstone of its cancellation.
 ADD_LAUNCHES = """

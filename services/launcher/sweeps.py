@@ -21,8 +21,6 @@ from services.launcher.config import LauncherConfig
 from services.launcher.decisions import Pace
 from services.launcher.model import Intent, Launch, Verdict
 from services.launcher.offers import Gather, Group, Growth, Home
-from shared import wire
-from shared.compute.deadline import answer_within
 from shared.compute.port import (
     Compute,
     ComputeError,
@@ -32,11 +30,13 @@ from shared.compute.port import (
     Plan,
     Unknown,
 )
-from shared.db import Transaction
+from shared.compute.timeouts import answer_within
+from shared.events import cloudevents
 from shared.log import get_logger
-from shared.messaging import append_outbox, tell
-from shared.passes import next_pass
-from shared.runtime import Ports
+from shared.messaging.store import append_outbox, tell
+from shared.postgres.pool import Transaction
+from shared.runtime.passes import next_pass
+from shared.runtime.service import Ports
 
 Answer = Instance | ComputeError
 Answers = Mapping[tuple[int, int], Answer]
@@ -198,7 +198,7 @@ class Launches:
         verdicts = await self._judge(tx, launches, answers, repeated=repeated)
         await store.save_answers(tx, [each.launch for each in verdicts])
         envelopes = [
-            wire.wrap(event, source=tx.source, at=tx.now, trace=verdict.launch.trace)
+            cloudevents.wrap(event, source=tx.source, at=tx.now, trace=verdict.launch.trace)
             for verdict in verdicts
             for event in verdict.events
         ]

@@ -3,7 +3,7 @@
 It owns instances (schema `reaper`).
 """
 
-from shared import events
+from shared.events import events
 
 NAME = "reaper"
 

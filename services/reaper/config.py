@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from shared.backoff import Backoff
-from shared.config import Settings
+from shared.settings import Settings
 
 CONFIRM = Backoff(first=0.25, factor=2, longest=15)
 """Between asking for an end and asking whether it has come: an agent that powers its machine off is

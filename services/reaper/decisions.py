@@ -15,7 +15,7 @@ from services.reaper.model import (
     Watermark,
 )
 from shared.compute.port import Instance, InstanceState
-from shared.events import InstanceInterrupted, InstanceTerminated, Market
+from shared.events.events import InstanceInterrupted, InstanceTerminated, Market
 
 FREE_IF_INTERRUPTED_WITHIN_SECONDS = 3600
 """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/billing-for-interrupted-spot-instances.html"""

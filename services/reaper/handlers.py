@@ -7,11 +7,11 @@ pair.
 
 from collections.abc import Sequence
 
-from services.reaper.store import instances, strangers
-from shared.db import Transaction
-from shared.events import AttemptEnded, InstanceLaunched, LaunchesReported
-from shared.subscriber import Follows
-from shared.wire import Envelope
+from services.reaper.store import instances, unknown_instances
+from shared.events.cloudevents import Envelope
+from shared.events.events import AttemptEnded, InstanceLaunched, LaunchesReported
+from shared.messaging.subscriber import Follows
+from shared.postgres.pool import Transaction
 
 
 async def on_instance_launched(
@@ -20,7 +20,7 @@ async def on_instance_launched(
     """Watch over the instances, and count the launches."""
     await instances.add_instances(tx, launched)
     await instances.end_instances_of(tx, [(e.body.job_id, e.body.attempt) for e in launched])
-    await strangers.hear_tellings(tx, [each.body.launch_sequence for each in launched])
+    await unknown_instances.hear_tellings(tx, [each.body.launch_sequence for each in launched])
     return ()
 
 
@@ -38,5 +38,5 @@ async def on_launches_reported(
     greatest = max(
         (each.body for each in reported), key=lambda each: (each.before, each.launch_sequence)
     )
-    await strangers.raise_watermark(tx, greatest)
+    await unknown_instances.raise_watermark(tx, greatest)
     return ()

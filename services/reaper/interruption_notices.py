@@ -13,11 +13,11 @@ from typing import Any
 
 from services.reaper import decisions
 from services.reaper.store import notices
-from shared import wire
 from shared.compute.port import ComputeError, Notice, Notices
+from shared.events import cloudevents
 from shared.log import get_logger
-from shared.messaging import append_outbox
-from shared.runtime import Ports
+from shared.messaging.store import append_outbox
+from shared.runtime.service import Ports
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Channel:
                 await notices.hear_notices(tx, heard)
             interruptions = await notices.tell_notices(tx)
             envelopes = [
-                wire.wrap(
+                cloudevents.wrap(
                     decisions.tell_interruption(each),
                     source=tx.source,
                     at=tx.now,

@@ -12,7 +12,7 @@ from typing import Literal
 from msgspec import Struct
 
 from shared.compute.port import Instance
-from shared.events import Market
+from shared.events.events import Market
 from shared.states import Transitions
 
 State = Literal["running", "ending", "terminated"]

@@ -2,12 +2,12 @@
 
 from services.reaper import NAME, handlers
 from services.reaper.config import ReaperConfig
-from services.reaper.listening import Channel
+from services.reaper.interruption_notices import Channel
 from services.reaper.sweeps import Instances
 from shared.compute.port import Compute, Notices
-from shared.events import AttemptEnded, InstanceLaunched, LaunchesReported
-from shared.runtime import Ports, Service, Sweep
-from shared.subscriber import Subscriber
+from shared.events.events import AttemptEnded, InstanceLaunched, LaunchesReported
+from shared.messaging.subscriber import Subscriber
+from shared.runtime.service import Ports, Service, Sweep
 
 PRUNE_INTERVAL_SECONDS = 600.0
 

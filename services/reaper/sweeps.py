@@ -18,15 +18,15 @@ from services.reaper import decisions
 from services.reaper.config import ReaperConfig
 from services.reaper.decisions import Rules
 from services.reaper.model import Gone, Stranger, Watched
-from services.reaper.store import instances, notices, strangers
-from shared import wire
-from shared.compute.deadline import answer_within
+from services.reaper.store import instances, notices, unknown_instances
 from shared.compute.port import Compute, ComputeError, Instance, Throttled, Unknown
-from shared.db import Transaction
+from shared.compute.timeouts import answer_within
+from shared.events import cloudevents
 from shared.log import get_logger
-from shared.messaging import append_outbox
-from shared.passes import next_pass
-from shared.runtime import Ports
+from shared.messaging.store import append_outbox
+from shared.postgres.pool import Transaction
+from shared.runtime.passes import next_pass
+from shared.runtime.service import Ports
 
 
 @dataclass(frozen=True)
@@ -147,11 +147,11 @@ class Instances:
 
     async def _adopt_orphans(self, tx: Transaction, unknown: Sequence[Instance]) -> list[str]:
         """Take over those of *unknown* that must end; the next list shows the others again."""
-        trusted = decisions.trusted_before(await strangers.advance_watermark(tx))
+        trusted = decisions.trusted_before(await unknown_instances.advance_watermark(tx))
         if not unknown:
             return []
-        first_seen = await strangers.see(tx, [each.instance_id for each in unknown])
-        ended = await strangers.ended_among(tx, unknown)
+        first_seen = await unknown_instances.see(tx, [each.instance_id for each in unknown])
+        ended = await unknown_instances.ended_among(tx, unknown)
         seen = [
             Stranger(
                 instance=each,
@@ -161,11 +161,11 @@ class Instances:
             for each in unknown
         ]
         orphans = [
-            decisions.adopt(each.instance, wire.new_trace(), self._rules)
+            decisions.adopt(each.instance, cloudevents.new_trace(), self._rules)
             for each in seen
             if decisions.decide_stranger(each, trusted, tx.now, self._rules)
         ]
-        return await strangers.adopt(tx, orphans) if orphans else []
+        return await unknown_instances.adopt(tx, orphans) if orphans else []
 
     async def _tell_gone(self, tx: Transaction, gone: Sequence[Gone]) -> bool:
         """Record these ends and tell of the new ones; True where there was one."""
@@ -173,7 +173,7 @@ class Instances:
             return False
         recorded = await instances.record_gone(tx, gone)
         envelopes = [
-            wire.wrap(
+            cloudevents.wrap(
                 decisions.tell_gone(each), source=tx.source, at=tx.now, trace=each.watched.trace
             )
             for each in gone
@@ -199,7 +199,7 @@ class Instances:
         async with self.ports.db.transaction() as tx:
             before = tx.now - timedelta(seconds=self.config.keep_seconds)
             more = await instances.prune_instances(tx, before, limit)
-            more |= await strangers.prune_sightings(tx, before, limit)
+            more |= await unknown_instances.prune_sightings(tx, before, limit)
             more |= await notices.prune_notices(tx, before, limit)
         return tx.now if more else None
 

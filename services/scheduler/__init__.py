@@ -1,6 +1,6 @@
 """The scheduler: what is due now? It owns timers (schema `scheduler`)."""
 
-from shared import events
+from shared.events import events
 
 NAME = "scheduler"
 

@@ -6,9 +6,9 @@ import sys
 from services.scheduler import CONSUMES, NAME
 from services.scheduler.config import from_settings
 from services.scheduler.service import build
-from shared.config import Settings
-from shared.program import Composed, main, worker
-from shared.runtime import Ports
+from shared.runtime.process import Composed, main, worker
+from shared.runtime.service import Ports
+from shared.settings import Settings
 
 
 async def compose(settings: Settings, ports: Ports, _stack: contextlib.AsyncExitStack) -> Composed:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shared.config import Settings
+from shared.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What the scheduler decides. Pure: no clock, no I/O."""
 
 from services.scheduler.model import Timer
-from shared.events import InstanceRequested
+from shared.events.events import InstanceRequested
 
 
 def decide_request(timer: Timer) -> InstanceRequested:

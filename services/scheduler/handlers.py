@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from services.scheduler import store
-from shared.db import Transaction
-from shared.events import JobCancelled, JobScheduled
-from shared.subscriber import Follows
-from shared.wire import Envelope
+from shared.events.cloudevents import Envelope
+from shared.events.events import JobCancelled, JobScheduled
+from shared.messaging.subscriber import Follows
+from shared.postgres.pool import Transaction
 
 FIRE = "fire_due"
 """The sweep that fires timers."""

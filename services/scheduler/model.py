@@ -11,7 +11,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from shared.events import Requirements
+from shared.events.events import Requirements
 from shared.states import Transitions
 
 State = Literal["waiting", "fired", "cancelled"]

@@ -4,9 +4,9 @@ from services.scheduler import NAME
 from services.scheduler.config import SchedulerConfig
 from services.scheduler.handlers import FIRE, Handlers
 from services.scheduler.sweeps import Timers
-from shared.events import JobCancelled, JobScheduled
-from shared.runtime import Ports, Service, Sweep
-from shared.subscriber import Subscriber
+from shared.events.events import JobCancelled, JobScheduled
+from shared.messaging.subscriber import Subscriber
+from shared.runtime.service import Ports, Service, Sweep
 
 PRUNE_INTERVAL_SECONDS = 600.0
 

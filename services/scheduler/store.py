@@ -6,10 +6,10 @@ from datetime import datetime
 import msgspec
 
 from services.scheduler.model import TRANSITIONS, Timer
-from shared.db import Transaction, json_text
-from shared.events import JobScheduled
+from shared.events.cloudevents import Envelope
+from shared.events.events import JobScheduled
+from shared.postgres.pool import Transaction, json_text
 from shared.states import sources
-from shared.wire import Envelope
 
 # A timer that is there already came from the same event, or is the tombstone of its cancellation.
 ADD_TIMERS = """

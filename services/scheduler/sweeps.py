@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from services.scheduler import store
 from services.scheduler.config import SchedulerConfig
 from services.scheduler.decisions import decide_request
-from shared import wire
-from shared.messaging import append_outbox
-from shared.passes import next_pass
-from shared.runtime import Ports
+from shared.events import cloudevents
+from shared.messaging.store import append_outbox
+from shared.runtime.passes import next_pass
+from shared.runtime.service import Ports
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,9 @@ class Timers:
             await append_outbox(
                 tx,
                 [
-                    wire.wrap(decide_request(timer), source=tx.source, at=tx.now, trace=timer.trace)
+                    cloudevents.wrap(
+                        decide_request(timer), source=tx.source, at=tx.now, trace=timer.trace
+                    )
                     for timer in timers
                 ],
             )

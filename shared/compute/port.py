@@ -24,7 +24,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from shared.events import Market, Resources
+from shared.events.events import Market, Resources
 
 
 class ComputeError(Exception):

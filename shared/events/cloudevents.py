@@ -22,8 +22,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from shared import events, old_wire
-from shared.events import Event, Moment
+from shared.events import events, old_envelope
+from shared.events.events import Event, Moment
 
 CONTENT_TYPE = "application/cloudevents-batch+json"
 """The media type of a message's body."""
@@ -212,7 +212,7 @@ def _id_of(element: msgspec.Raw) -> uuid.UUID | None:
 def _decode_old(name: str, raw: bytes) -> Envelope[Any]:
     """Read the envelope that the last release wrote: what it left in its outbox and queues."""
     try:
-        old = old_wire.decode(raw)
+        old = old_envelope.decode(raw)
         if old.name != name:
             raise ValueError(f"its name is {old.name!r}, its message's {name!r}")
     except UNREADABLE as error:
@@ -220,7 +220,7 @@ def _decode_old(name: str, raw: bytes) -> Envelope[Any]:
     return Envelope(
         specversion="1.0",
         id=old.id,
-        source=old_wire.SOURCE,
+        source=old_envelope.SOURCE,
         name=old.name,
         at=old.at,
         traceparent=f"00-{old.trace.hex}-{old.id.int & _SPAN:016x}-01",

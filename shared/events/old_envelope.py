@@ -13,9 +13,9 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from shared import events
-from shared.events import Event, Moment
-from shared.old_events import upgrade
+from shared.events import events
+from shared.events.events import Event, Moment
+from shared.events.old_events import upgrade
 
 SOURCE = "/docker-job"
 """Where such an event is from: its envelope does not say more."""

@@ -2,7 +2,7 @@
 
 What that release told may still be in an outbox, on the broker, parked or in `.dead`. Whatever is
 only missing has a default in `events.py`; what bears another name now is renamed here. To be
-deleted with `old_wire.py`, one release on.
+deleted with `old_envelope.py`, one release on.
 """
 
 from collections.abc import Mapping

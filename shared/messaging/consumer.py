@@ -14,13 +14,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared import wire
 from shared.backoff import RECONNECT
 from shared.bus.port import SUSPECT, Bus, BusUnavailable, Delivery
-from shared.db import is_transient
-from shared.inbox import Inbox
+from shared.events import cloudevents
+from shared.events.cloudevents import Batch, Envelope, Undecodable, Unreadable
 from shared.log import get_logger
-from shared.wire import Batch, Envelope, Undecodable, Unreadable
+from shared.messaging.inbox import Inbox
+from shared.postgres.pool import is_transient
 
 MESSAGES = 100
 """Messages taken at once, at most."""
@@ -111,7 +111,7 @@ class Consumer:
         """What *delivery* holds; what of it cannot be read is buried."""
         message = delivery.message
         try:
-            batch = wire.decode(message.name, message.body)
+            batch = cloudevents.decode(message.name, message.body)
         except Undecodable as error:
             whole = Unreadable(message.body, str(error), _as_uuid(message.id))
             batch = Batch((), (whole,))

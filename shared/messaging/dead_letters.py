@@ -1,7 +1,7 @@
 """Dead letters for a person: what is parked in a service's schema, looked at and settled.
 
-`shared.inbox` writes these rows and tries the waiting ones again by itself; here somebody reads
-them, hands them to the handler once more, or gives them up.
+`shared.messaging.inbox` writes these rows and retries the waiting ones; here an operator reads them,
+redrives them or drops them.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from shared.db import Connection, Transaction
+from shared.postgres.pool import Connection, Transaction
 
 State = Literal["waiting", "dead"]
 STATES: tuple[State, ...] = ("waiting", "dead")

@@ -16,16 +16,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from shared import messaging, parked, wire
 from shared.backoff import PARKED
-from shared.db import Database, is_transient
-from shared.events import Event
+from shared.crash_points import Points
+from shared.events import cloudevents
+from shared.events.cloudevents import Envelope, Undecodable, Unreadable
+from shared.events.events import Event
 from shared.log import get_logger, mask
-from shared.parked import Failed, Parked
-from shared.points import Points
-from shared.subscriber import Subscriber
-from shared.wakeups import Wakeups
-from shared.wire import Envelope, Undecodable, Unreadable
+from shared.messaging import parked
+from shared.messaging import store as messages
+from shared.messaging.parked import Failed, Parked
+from shared.messaging.subscriber import Subscriber
+from shared.postgres.pool import Database, is_transient
+from shared.postgres.wakeups import Wakeups
 
 TRIES = 6
 """How often a handler may fail on one event before it is dead: with `PARKED`, over two minutes."""
@@ -53,11 +55,11 @@ class Inbox:
         """Let *envelopes* take effect, in one transaction; those that have already pass by."""
         out: list[Envelope[Any]] = []
         async with self.db.transaction() as tx:
-            fresh = await messaging.claim_inbox(tx, envelopes)
+            fresh = await messages.claim_inbox(tx, envelopes)
             for kind, group in self._by_kind(envelopes, fresh).items():
                 out += await self.subscribers[kind].handler(group, tx)
                 tx.wakes.update(self.subscribers[kind].wakes)
-            await messaging.append_outbox(tx, out)
+            await messages.append_outbox(tx, out)
             self.points.reached(f"{self.service}.before_commit")
         self.wakeups.wake(*tx.wakes)
 
@@ -147,7 +149,7 @@ class Inbox:
         async with self.db.connection() as conn:
             await parked.begin_try(conn, each.event_id)
         try:
-            await self.apply([wire.decode_one(each.name, each.body)])
+            await self.apply([cloudevents.decode_one(each.name, each.body)])
         except Exception as error:  # noqa: BLE001 - it is kept in the row
             # An outage is over some day, however long: what it keeps from its effect does not die
             # of it. What cannot be read (somebody has redriven it) will not be readable later.

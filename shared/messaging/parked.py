@@ -1,7 +1,7 @@
 """Parked events: rows of what could not be handled, which are tried again and dead in the end.
 
-`shared.inbox` writes and retries them; `shared.dead_letters` is for a person. The table is the same
-in each service's schema (`shared/sql`).
+`shared.messaging.inbox` writes and retries them; `shared.messaging.dead_letters` is for operators.
+The table is the same in each service's schema (`sql/`).
 """
 
 import uuid
@@ -11,9 +11,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from shared import wire
-from shared.db import Connection, Transaction
-from shared.wire import Envelope
+from shared.events import cloudevents
+from shared.events.cloudevents import Envelope
+from shared.postgres.pool import Connection, Transaction
 
 PARK = """
 INSERT INTO parked (event_id, name, body, state, tries, error, parked_at, due_at)
@@ -34,7 +34,7 @@ class Failed(Struct, frozen=True):
 
 def failed(envelope: Envelope[Any], error: str) -> Failed:
     """*envelope*, which could not be handled."""
-    return Failed(envelope.id, envelope.name, wire.encode([envelope]), error)
+    return Failed(envelope.id, envelope.name, cloudevents.encode([envelope]), error)
 
 
 async def park(tx: Transaction, what: Sequence[Failed], due_at: datetime) -> None:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from shared import messaging
 from shared.bus.port import Bus, BusUnavailable
-from shared.db import Database
-from shared.points import Points
+from shared.crash_points import Points
+from shared.messaging import store as messages
+from shared.postgres.pool import Database
 
 BATCH = 50
 """Messages published with confirms in flight together: up to 12,500 events."""
@@ -42,7 +42,7 @@ class Relay:
         token = uuid.uuid4()
         async with self.db.connection() as conn:
             until = now + timedelta(seconds=LEASE_SECONDS)
-            batch = await messaging.lease_outbox(
+            batch = await messages.lease_outbox(
                 conn, now=now, until=until, token=token, limit=BATCH
             )
         if not batch:
@@ -55,17 +55,17 @@ class Relay:
             raise BusUnavailable(f"{len(batch)} messages not confirmed: {error}") from error
         self.points.reached("relay.published")
         async with self.db.connection() as conn:
-            await messaging.mark_published(conn, [each.id for each in batch], now)
+            await messages.mark_published(conn, [each.id for each in batch], now)
         self.points.reached("relay.marked")
         return now if len(batch) == BATCH else None
 
     async def _release(self, ids: Sequence[int], token: uuid.UUID) -> None:
         async with self.db.connection() as conn:
-            await messaging.release_outbox(conn, ids, token)
+            await messages.release_outbox(conn, ids, token)
 
     async def prune_trace(self) -> datetime | None:
         """Sweep: forget the trace of long ago."""
         now = self.db.clock.now()
         async with self.db.connection() as conn:
-            more = await messaging.prune(conn, now - KEEP, PRUNE_BATCH)
+            more = await messages.prune(conn, now - KEEP, PRUNE_BATCH)
         return now if more else None

@@ -3,7 +3,7 @@
 One outbox row is one message, a batch of events; the inbox has a row an event.
 
 Each statement stands beside the one function that runs it. The tables are the same in each
-service's schema (`shared/sql`).
+service's schema (`sql/`).
 """
 
 import uuid
@@ -13,11 +13,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from shared import wire
 from shared.bus.port import Message
-from shared.db import Connection, Transaction
-from shared.events import Event
-from shared.wire import Envelope
+from shared.events import cloudevents
+from shared.events.cloudevents import Envelope
+from shared.events.events import Event
+from shared.postgres.pool import Connection, Transaction
 
 RELAY = "relay_outbox"
 """The sweep that whoever writes to the outbox wakes."""
@@ -57,9 +57,9 @@ def pack(envelopes: Sequence[Envelope[Any]]) -> list[Message]:
 
 
 def _within_bytes(name: str, group: Sequence[Envelope[Any]]) -> list[Message]:
-    body = wire.encode(group)
+    body = cloudevents.encode(group)
     if len(body) <= PACK_BYTES or len(group) == 1:
-        return [Message(name=name, id=wire.new_id(), body=body)]
+        return [Message(name=name, id=cloudevents.new_id(), body=body)]
     half = len(group) // 2
     return [*_within_bytes(name, group[:half]), *_within_bytes(name, group[half:])]
 
@@ -75,15 +75,15 @@ def columns(messages: Sequence[Message]) -> tuple[list[str], list[str], list[byt
 
 async def tell(tx: Transaction, events: Sequence[Event], *, trace: str | None = None) -> None:
     """Append *events* that no other event caused: a request or a sweep did."""
-    trace = trace or wire.new_trace()
+    trace = trace or cloudevents.new_trace()
     await append_outbox(
-        tx, [wire.wrap(each, source=tx.source, at=tx.now, trace=trace) for each in events]
+        tx, [cloudevents.wrap(each, source=tx.source, at=tx.now, trace=trace) for each in events]
     )
 
 
 def follow(cause: Envelope[Any], event: Event, tx: Transaction) -> Envelope[Any]:
     """*event*, which follows from that in *cause*."""
-    return wire.wrap(event, source=tx.source, at=tx.now, trace=cause.trace, cause=cause.id)
+    return cloudevents.wrap(event, source=tx.source, at=tx.now, trace=cause.trace, cause=cause.id)
 
 
 # For a statement whose loss costs a repeat and nothing else: its commit does not wait for the disk.

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shared.db import Transaction
-from shared.wire import Envelope
+from shared.events.cloudevents import Envelope
+from shared.postgres.pool import Transaction
 
 Follows = Sequence[Envelope[Any]]
 """What follows from events, each made by `messaging.follow`."""

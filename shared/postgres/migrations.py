@@ -8,14 +8,14 @@ that sees nothing of the others'.
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.db import Connection, connect
+from shared.postgres.pool import Connection, connect
 
 LOCK = 0x646F636B6A6F62  # "dockjob"
-MESSAGING_SQL = Path(__file__).parent / "sql"
+MESSAGING_SQL = Path(__file__).resolve().parent.parent / "messaging" / "sql"
 _FILE_NAME = re.compile(r"(\d{4})_\w+\.sql")
 _OURS = "docker-job service role"
 
@@ -26,11 +26,15 @@ class MigrationError(Exception):
 
 @dataclass(frozen=True)
 class Schema:
-    """A service's slice: schema and role bear *name*; *directories* hold its numbered SQL files."""
+    """A service's slice: schema and role bear *name*.
+
+    *directories* hold its numbered SQL files. Each file is recorded as applied under the key of its
+    directory, which therefore stays when the directory moves.
+    """
 
     name: str
     password: str
-    directories: tuple[Path, ...]
+    directories: Mapping[str, Path]
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,11 @@ class Migration:
 def read_migrations(schema: Schema) -> list[Migration]:
     """The files of all of the schema's directories, in order: directory by directory, by number."""
     found = []
-    for directory in schema.directories:
+    for key, directory in schema.directories.items():
         for path in sorted(directory.glob("*.sql")):
             if not _FILE_NAME.fullmatch(path.name):
                 raise MigrationError(f"{path} must be named like 0001_what_it_does.sql")
-            source = f"{directory.parent.name}/{path.name}"
+            source = f"{key}/{path.name}"
             found.append(Migration(source=source, sql=path.read_text(encoding="utf-8")))
     return found
 

@@ -13,8 +13,8 @@ from collections.abc import Collection
 from typing import Any
 
 from shared.backoff import RECONNECT
-from shared.db import Connection, connect, is_transient
 from shared.log import get_logger
+from shared.postgres.pool import Connection, connect, is_transient
 
 GATHER_SECONDS = 0.1
 """How long wake-ups are gathered before one NOTIFY carries them."""

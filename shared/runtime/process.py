@@ -22,17 +22,17 @@ from typing import Any
 import uvloop
 
 from shared.adapters import open_bus
-from shared.address import with_login
 from shared.backoff import RECONNECT
 from shared.bus.port import Topology
 from shared.clock import RealClock
-from shared.config import BadSetting, Settings
-from shared.db import Database, is_transient, open_database
-from shared.events import Event
+from shared.crash_points import points_from
+from shared.events.events import Event
 from shared.log import configure, get_logger
-from shared.points import points_from
-from shared.readiness import touch_while_ready
-from shared.runtime import Ports, Service, ports_for
+from shared.postgres.pool import Database, is_transient, open_database
+from shared.runtime.readiness import touch_while_ready
+from shared.runtime.service import Ports, Service, ports_for
+from shared.settings import BadSetting, Settings
+from shared.url import with_login
 
 EXIT_SETTING = 78
 """EX_CONFIG of sysexits.h: a person must change something before a restart helps."""

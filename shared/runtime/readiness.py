@@ -10,7 +10,7 @@ import contextlib
 from pathlib import Path
 
 from shared.bus.port import Bus
-from shared.db import Database
+from shared.postgres.pool import Database
 
 TOUCH_SECONDS = 3.0
 STALE_SECONDS = 15

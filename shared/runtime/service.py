@@ -17,16 +17,16 @@ from typing import Any, NoReturn
 from shared.backoff import RECONNECT
 from shared.bus.port import Bus, BusUnavailable
 from shared.clock import Clock
-from shared.consumer import GATHER_SECONDS, Consumer
-from shared.db import Database, is_transient
-from shared.events import Event
-from shared.inbox import Inbox
+from shared.crash_points import NoPoints, Points
+from shared.events.cloudevents import new_id
+from shared.events.events import Event
 from shared.log import get_logger
-from shared.points import NoPoints, Points
-from shared.relay import Relay
-from shared.subscriber import Subscriber
-from shared.wakeups import Wakeups
-from shared.wire import new_id
+from shared.messaging.consumer import GATHER_SECONDS, Consumer
+from shared.messaging.inbox import Inbox
+from shared.messaging.relay import Relay
+from shared.messaging.subscriber import Subscriber
+from shared.postgres.pool import Database, is_transient
+from shared.postgres.wakeups import Wakeups
 
 DRAIN_SECONDS = 8.0
 """What handlers and sweeps may take to finish after SIGTERM; docker gives ten seconds."""

@@ -1,7 +1,7 @@
 """What the agent says to AWS, and what the API makes of STS, on moto: its shapes are not ours.
 
-moto checks no signature (`tests/integration/fake_aws.py` does); it knows the protocols, the targets
-and the answers.
+moto checks no signature (`support/compute/aws_account.py` does); it knows the protocols, the
+targets and the answers.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from agent import docker_job_agent as agent
-from services.api.identity import IdentityConfig, Proof, Role, StsIdentity
+from services.api.agents.sts_identity import IdentityConfig, Proof, Role, StsIdentity
 from shared import tokens
 from shared.clock import VirtualClock
 

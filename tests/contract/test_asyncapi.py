@@ -14,10 +14,10 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]  # its stubs would be one lock entry more
 import pytest
 
-from services.asyncapi import document, text
-from services.migrate import SERVICES
-from shared import events
+from operations.asyncapi import document, text
+from operations.migrate import SERVICES
 from shared.bus.rabbitmq.topology import EXCHANGE
+from shared.events import events
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))

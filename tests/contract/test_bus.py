@@ -11,7 +11,7 @@ import pytest
 
 from shared.bus.memory import MemoryBus
 from shared.bus.port import Bus, BusUnavailable
-from tests.contract.bus_cases import (
+from tests.support.bus.bus_cases import (
     ADAPTERS,
     CHAOS_SEEDS,
     TOPOLOGY,
@@ -24,8 +24,8 @@ from tests.contract.bus_cases import (
     take_all,
     take_singly,
 )
-from tests.contract.bus_room import BusRoom
-from tests.rabbitmq_server import Brokers
+from tests.support.bus.bus_room import BusRoom
+from tests.support.servers.rabbitmq_server import Brokers
 
 
 @pytest.fixture(params=ADAPTERS)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from shared.db import Connection, Database, connect
-from tests.contract.claims import (
+from shared.postgres.pool import Connection, Database, connect
+from tests.support.rows.claims import (
     CLAIMS_OR_CHANGES,
     ELSEWHERE,
     PLACES,
@@ -20,7 +20,7 @@ from tests.contract.claims import (
     literal,
     statements,
 )
-from tests.contract.waiting_rows import FEW_ROWS, analyze, empty, fill_settled, fill_waiting
+from tests.support.rows.waiting_rows import FEW_ROWS, analyze, empty, fill_settled, fill_waiting
 
 OpenDatabase = Callable[[str], Awaitable[Database]]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.compute.port import Compute, InstanceState, Rejected
-from tests.contract.compute_adapters import (
+from tests.support.compute.compute_adapters import (
     WORLDS,
     World,
     launch,
@@ -16,7 +16,7 @@ from tests.contract.compute_adapters import (
     request_for,
     until_state,
 )
-from tests.contract.compute_api import FakeApi, serve
+from tests.support.compute.compute_api import FakeApi, serve
 
 pytestmark = pytest.mark.anyio
 

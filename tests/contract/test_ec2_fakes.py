@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.contract.ec2_clouds import (
+from tests.support.compute.ec2_clouds import (
     Ec2Cloud,
     Launcher,
     code_of,

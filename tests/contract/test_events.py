@@ -16,9 +16,9 @@ import pytest
 from cloudevents.core.formats.json import JSONFormat
 from msgspec import Struct
 
-from services.migrate import SERVICES, TOPOLOGY
-from shared import events, wire
+from operations.migrate import SERVICES, TOPOLOGY
 from shared.bus.port import bound_names
+from shared.events import cloudevents, events
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(GOLDEN.glob("*.json"))
@@ -38,15 +38,15 @@ def name_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", [*FILES, *OLD], ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_each_golden_is_read_whatever_its_age(path: Path) -> None:
-    envelope = wire.decode_one(name_of(path), path.read_bytes())
+    envelope = cloudevents.decode_one(name_of(path), path.read_bytes())
     assert type(envelope.body) is events.BY_NAME[name_of(path)]
 
 
 @pytest.mark.parametrize("path", OLD, ids=lambda path: path.stem)
 def test_an_old_envelope_says_the_same_as_a_cloud_event(path: Path) -> None:
     raw = json.loads(path.read_bytes())
-    envelope = wire.decode_one(name_of(path), path.read_bytes())
-    [written] = json.loads(wire.encode([envelope]))
+    envelope = cloudevents.decode_one(name_of(path), path.read_bytes())
+    [written] = json.loads(cloudevents.encode([envelope]))
     assert (written["type"], written["id"], written["time"]) == (raw["name"], raw["id"], raw["at"])
     assert written.get("causationid") == raw.get("cause")
     assert envelope.trace == raw["trace"].replace("-", "")
@@ -68,7 +68,7 @@ def test_the_public_cloudevents_library_reads_each_golden(path: Path) -> None:
 @pytest.mark.parametrize("name", events.BY_NAME)
 def test_the_newest_golden_is_what_is_written_today(name: str) -> None:
     raw = of(name)[-1].read_bytes()
-    written = wire.encode([wire.decode_one(name, raw)])
+    written = cloudevents.encode([cloudevents.decode_one(name, raw)])
     assert json.loads(written) == json.loads(raw)
     missing = _not_shown(events.BY_NAME[name], json.loads(raw)[0]["data"])
     assert not missing, f"{name} has grown: add a golden of the next number that shows {missing}"
@@ -89,7 +89,7 @@ def test_the_oldest_golden_says_no_more_than_what_is_required(name: str) -> None
 def test_a_reader_ignores_what_it_does_not_know(name: str) -> None:
     [newest] = json.loads(of(name)[-1].read_bytes())
     grown = newest | {"data": newest["data"] | {"of_next_year": {"a": [1]}}, "also": 1}
-    batch = wire.decode(name, json.dumps([newest, grown]).encode())
+    batch = cloudevents.decode(name, json.dumps([newest, grown]).encode())
     assert not batch.unreadable
     as_it_is, as_it_has_grown = batch.envelopes
     assert as_it_has_grown == as_it_is
@@ -99,7 +99,7 @@ def test_a_reader_ignores_what_it_does_not_know(name: str) -> None:
 def test_another_version_or_name_is_unreadable_and_its_batch_is_read(name: str) -> None:
     [newest] = json.loads(of(name)[-1].read_bytes())
     for changed in ({"specversion": "2.0"}, {"type": f"{name}Again"}):
-        batch = wire.decode(name, json.dumps([newest | changed, newest]).encode())
+        batch = cloudevents.decode(name, json.dumps([newest | changed, newest]).encode())
         assert (len(batch.unreadable), len(batch.envelopes)) == (1, 1)
 
 

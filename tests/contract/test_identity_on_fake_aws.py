@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 import pytest
 
 from agent import docker_job_agent as agent
-from services.api.identity import IdentityConfig, Proof, Role, StsIdentity
-from services.api.refused import Refused
+from services.api.agents.refusals import Refused
+from services.api.agents.sts_identity import IdentityConfig, Proof, Role, StsIdentity
 from shared import tokens
 from shared.clock import VirtualClock
-from tests.contract.ec2_clouds import Strict, strict_cloud
+from tests.support.compute.ec2_clouds import Strict, strict_cloud
 
 REGION = "us-east-1"
 INSTANCE = "i-0123456789abcdef0"

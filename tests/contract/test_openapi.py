@@ -9,12 +9,12 @@ import jsonschema  # type: ignore[import-untyped]  # its stubs would be one lock
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from services.api import capacity, requests
-from services.api.openapi import answers, orders
-from services.api.openapi.document import document, of_defaults, text
-from services.api.openapi.page import page
-from services.api.openapi.paths import STATUS_OF
-from services.api.routes.answers import _STATUSES
+from services.api.http.openapi import responses, submission
+from services.api.http.openapi.document import document, of_defaults, text
+from services.api.http.openapi.page import page
+from services.api.http.openapi.paths import STATUS_OF
+from services.api.http.responses import _STATUSES
+from services.api.submission import capacity, request
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -58,16 +58,18 @@ def test_every_error_of_ours_has_its_status_in_the_document() -> None:
 
 
 def test_a_job_to_schedule_has_the_fields_that_are_read() -> None:
-    described = orders._what(of_defaults().bounds) | orders._where(of_defaults().bounds)
-    described |= orders._secrets()
-    assert set(described) == set(requests.FIELDS)
-    assert tuple(SCHEMAS["Order"]["properties"]) == requests.FIELDS
+    described = submission._what(of_defaults().bounds) | submission._where(of_defaults().bounds)
+    described |= submission._secrets()
+    assert set(described) == set(request.FIELDS)
+    assert tuple(SCHEMAS["Order"]["properties"]) == request.FIELDS
     assert tuple(SCHEMAS["Resources"]["properties"]) == capacity.RESOURCE_FIELDS
 
 
 def test_the_limits_are_those_of_the_deployment() -> None:
     bounds = of_defaults().bounds
-    longer = orders.schemas(type(bounds)(default_timezone="Europe/Berlin", max_lifetime_seconds=7))
+    longer = submission.schemas(
+        type(bounds)(default_timezone="Europe/Berlin", max_lifetime_seconds=7)
+    )
     properties = longer["Order"]["properties"]
     assert properties["timeout_seconds"]["maximum"] == 7
     assert "Europe/Berlin" in properties["timezone"]["description"]
@@ -84,10 +86,8 @@ EXAMPLES = [
 def test_every_example_fits_its_schema_and_is_taken(field: str, example: Any) -> None:
     order = {"docker_image": "alpine", "scheduled_for": "now", field: example}
     taken({"$ref": "#/components/schemas/Order"}).validate(order)
-    bounds = requests.Bounds(
-        default_timezone="UTC", max_lifetime_seconds=86_400, keeps_secrets=True
-    )
-    requests.read_order(order, NOW, bounds)
+    bounds = request.Bounds(default_timezone="UTC", max_lifetime_seconds=86_400, keeps_secrets=True)
+    request.read_order(order, NOW, bounds)
 
 
 @pytest.mark.parametrize(
@@ -116,15 +116,15 @@ def test_every_example_fits_its_schema_and_is_taken(field: str, example: Any) ->
 )
 def test_what_the_api_refuses_does_not_fit(wrong: dict[str, Any]) -> None:
     order = {"docker_image": "alpine", "scheduled_for": "now"} | wrong
-    bounds = requests.Bounds(default_timezone="UTC", max_lifetime_seconds=86_400)
-    with pytest.raises(requests.BadRequest):
-        requests.read_order(order, NOW, bounds)
+    bounds = request.Bounds(default_timezone="UTC", max_lifetime_seconds=86_400)
+    with pytest.raises(request.BadRequest):
+        request.read_order(order, NOW, bounds)
     assert not taken({"$ref": "#/components/schemas/Order"}).is_valid(order)
 
 
 def test_every_field_of_an_answer_is_told() -> None:
-    assert list(SCHEMAS["Job"]["properties"]) == list(answers.OF_A_JOB)
-    assert list(SCHEMAS["Attempt"]["properties"]) == [*answers.OF_AN_ATTEMPT, "phases"]
+    assert list(SCHEMAS["Job"]["properties"]) == list(responses.OF_A_JOB)
+    assert list(SCHEMAS["Attempt"]["properties"]) == [*responses.OF_AN_ATTEMPT, "phases"]
 
 
 @pytest.mark.parametrize("call", OPERATIONS)

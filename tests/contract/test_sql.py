@@ -5,45 +5,26 @@ right that is missing, without running anything.
 """
 
 import ast
-import importlib
-import pkgutil
-import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from services.migrate import SERVICES, service_dsn
-from shared import dead_letters, messaging, wakeups
-from shared.db import Connection, Database, connect
+from operations.migrate import SERVICES, service_dsn
+from shared.messaging import dead_letters
+from shared.messaging import store as messages
+from shared.postgres import wakeups
+from shared.postgres.pool import Connection, Database, connect
 from tests.conftest import PASSWORDS
+from tests.support.rows.statements import statements_of, store_modules
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = tuple(service.NAME for service in SERVICES)
-STATEMENT = re.compile(r"\s*(WITH|SELECT|INSERT|UPDATE|DELETE)\s")
 RUNS = {"execute", "executemany", "fetch", "fetchrow", "fetchval", "cursor", "prepare"}
 
 
-def statements(module: str) -> dict[str, str]:
-    """The upper-case constants of *module* that are SQL."""
-    return {
-        f"{module}.{name}": value
-        for name, value in vars(importlib.import_module(module)).items()
-        if name.isupper() and not name.startswith("_") and isinstance(value, str)
-        if STATEMENT.match(value)
-    }
-
-
-def store_modules(service: str) -> Iterator[str]:
-    """The modules that hold the SQL of *service*."""
-    package = importlib.import_module(f"services.{service}.store")
-    yield package.__name__
-    for found in pkgutil.iter_modules(getattr(package, "__path__", ())):
-        yield f"{package.__name__}.{found.name}"
-
-
-SHARED = tuple(module.__name__ for module in (messaging, dead_letters, wakeups))
+SHARED = tuple(module.__name__ for module in (messages, dead_letters, wakeups))
 
 
 @pytest.mark.parametrize("service", NAMES)
@@ -52,9 +33,7 @@ async def test_every_statement_can_be_prepared_under_the_services_own_role(
 ) -> None:
     db = await service_db(service)
     wrong = {}
-    found: dict[str, str] = {}
-    for module in (*store_modules(service), *SHARED):
-        found |= statements(module)
+    found = statements_of(*store_modules(service), *SHARED)
     async with db.connection() as conn:
         for name, sql in found.items():
             try:
@@ -67,8 +46,9 @@ async def test_every_statement_can_be_prepared_under_the_services_own_role(
 
 def test_no_store_runs_a_statement_that_has_no_name() -> None:
     """A literal or an f-string in a call would escape the test above."""
-    paths = [*ROOT.glob("services/*/store.py"), *ROOT.glob("services/*/store/*.py")]
-    paths += [ROOT / "shared/messaging.py", ROOT / "shared/dead_letters.py"]
+    modules = [module for service in NAMES for module in store_modules(service)]
+    modules += ["shared.messaging.store", "shared.messaging.dead_letters"]
+    paths = [ROOT / f"{module.replace('.', '/')}.py" for module in modules]
     nameless = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in paths

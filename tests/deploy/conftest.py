@@ -15,7 +15,7 @@ import pytest
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from moto.ssm.models import Parameter, ssm_backends
 
-from tests.deploy.strict_moto import be_strict
+from tests.support.deploy.strict_moto import be_strict
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ACCOUNT = "123456789012"

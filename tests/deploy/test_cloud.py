@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.conftest import ROOT, MotoCloud
-from tests.deploy.instance_world import MetadataOfTheInstance
+from tests.support.deploy.instance_world import MetadataOfTheInstance
 
 IMAGE_ID = "ami-0123456789abcdef0"
 

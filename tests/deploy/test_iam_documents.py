@@ -14,15 +14,15 @@ from typing import Any
 import boto3
 import pytest
 
-from rehearsal.permissions import Need, Permissions
-from rehearsal.policies import Statement, allows
+from fake_aws.permissions import Need, Permissions
+from fake_aws.policies import Statement, allows
 from shared.clock import VirtualClock
 from shared.compute.ec2.compute import Ec2Compute
 from shared.compute.ec2.settings import Ec2Settings
-from tests.deploy import iam
-from tests.deploy.test_policies_on_the_rehearsal import AGENT, REGION, STACK, launch
-from tests.deploy.test_policies_on_the_rehearsal import Account as Stack
-from tests.deploy.test_policies_on_the_rehearsal import account as stack
+from tests.deploy.test_policies_on_fake_aws import AGENT, REGION, STACK, launch
+from tests.deploy.test_policies_on_fake_aws import Account as Stack
+from tests.deploy.test_policies_on_fake_aws import account as stack
+from tests.support.deploy import iam
 
 __all__ = ["stack"]
 

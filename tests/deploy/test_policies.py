@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.iam import Statement, resolve, statements, template
+from tests.support.deploy.iam import Statement, resolve, statements, template
 
 CALLS = Path(__file__).resolve().parent.parent.parent / "deploy" / "calls.json"
 EC2 = "arn:aws:ec2:us-east-1:123456789012:"

@@ -14,13 +14,13 @@ from typing import Any
 import boto3
 import pytest
 
-from rehearsal import CloudSettings, CloudThread, start_cloud
+from fake_aws import CloudSettings, CloudThread, start_cloud
 from shared.clock import RealClock
 from shared.compute.ec2.compute import Ec2Compute
 from shared.compute.ec2.settings import Ec2Settings
 from shared.compute.port import ComputeError, Instance, LaunchBatch, LaunchRequest, Offer
-from shared.events import Market
-from tests.deploy import iam
+from shared.events.events import Market
+from tests.support.deploy import iam
 
 REGION = "us-east-1"
 STACK = "docker-job"

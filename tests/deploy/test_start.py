@@ -23,8 +23,8 @@ import httpx
 import pytest
 
 from tests.deploy.conftest import ROOT, MotoCloud
-from tests.deploy.instance_world import FirstBoot
-from tests.e2e.compose_project import what_is_missing
+from tests.support.deploy.instance_world import FirstBoot
+from tests.support.systems.compose_project import what_is_missing
 
 START = ROOT / "deploy" / "instance" / "start.sh"
 ALLOW = ("--allow", "203.0.113.0/24")

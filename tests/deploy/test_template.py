@@ -9,7 +9,7 @@ import pytest
 
 from deploy import costs
 from deploy.up import ROOT_GIB
-from tests.deploy.iam import TEMPLATE, resolve, template
+from tests.support.deploy.iam import TEMPLATE, resolve, template
 
 BODY_BYTES = 51_200
 """What CloudFormation takes without a bucket."""

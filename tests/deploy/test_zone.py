@@ -13,7 +13,7 @@ from deploy.account import Account
 from deploy.place import SERVICES_TAG
 from deploy.refusal import Refusal
 from tests.deploy.conftest import ACCOUNT, REGION, MotoCloud
-from tests.deploy.instance_world import SmallServer
+from tests.support.deploy.instance_world import SmallServer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Tried to parse"),

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.compose_project import BuiltClone, what_is_missing
-from tests.e2e.embedded_system import EmbeddedSystem
-from tests.e2e.metadata_service import MetadataService
+from tests.support.servers.metadata_service import MetadataService
+from tests.support.systems.compose_project import BuiltClone, what_is_missing
+from tests.support.systems.embedded_system import EmbeddedSystem
 
 
 @pytest.fixture

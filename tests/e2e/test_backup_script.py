@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from services.migrate import migrate_all
+from operations.migrate import migrate_all
 from tests.conftest import PASSWORDS
-from tests.e2e.compose_project import docker, what_is_missing
-from tests.e2e.embedded_system import ROOT, free_port
+from tests.support.systems.compose_project import docker, what_is_missing
+from tests.support.systems.embedded_system import ROOT, free_port
 
 GOOD = "the good backup of yesterday"
 PROJECT = """

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.e2e.embedded_system import EmbeddedSystem
+from tests.support.systems.embedded_system import EmbeddedSystem
 
 JOBS = 2_000
 

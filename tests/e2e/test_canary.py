@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 
 from shared import tokens
-from shared.db import connect
-from tests.e2e.embedded_system import EmbeddedSystem
+from shared.postgres.pool import connect
+from tests.support.systems.embedded_system import EmbeddedSystem
 
 SECRET = "canary-secret-8d21"
 PLAIN = "canary-plain-77b0"

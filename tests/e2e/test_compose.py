@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.compose_project import (
+from tests.support.systems.compose_project import (
     OURS,
     BuiltClone,
     ComposeProject,
@@ -19,8 +19,8 @@ from tests.e2e.compose_project import (
     docker,
     until,
 )
-from tests.e2e.embedded_system import ROOT
-from tests.e2e.traces import ALL_FIGURES, ZERO
+from tests.support.systems.embedded_system import ROOT
+from tests.support.systems.traces import ALL_FIGURES, ZERO
 
 pytestmark = pytest.mark.timeout(900)  # the images are built by the first test that wants them
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.compose_project import (
+from tests.support.systems.compose_project import (
     OURS,
     BuiltClone,
     ComposeProject,
@@ -21,7 +21,7 @@ from tests.e2e.compose_project import (
     docker,
     until,
 )
-from tests.e2e.traces import ALL_FIGURES, ZERO
+from tests.support.systems.traces import ALL_FIGURES, ZERO
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -36,7 +36,7 @@ services:
   cloud:
     image: ${DOCKER_JOB_IMAGE}
     pull_policy: never
-    entrypoint: [python, -m, shared.served_cloud]
+    entrypoint: [python, -m, shared.compute.simulator.serve]
     command: ["sim://0.0.0.0:7000?seed=7&boot_seconds=0.5&stop_seconds=0.5"]
     networks: [inside]
     depends_on:

@@ -11,8 +11,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.e2e.compose_project import BuiltClone, ComposeProject, compose_project, docker, until
-from tests.e2e.embedded_system import ROOT
+from tests.support.systems.compose_project import (
+    BuiltClone,
+    ComposeProject,
+    compose_project,
+    docker,
+    until,
+)
+from tests.support.systems.embedded_system import ROOT
 
 pytestmark = pytest.mark.timeout(900)  # the images are built by the first test that wants them
 

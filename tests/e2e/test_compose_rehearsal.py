@@ -8,8 +8,14 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.compose_project import BuiltClone, ComposeProject, docker, succeeds, until
-from tests.e2e.embedded_system import free_port
+from tests.support.systems.compose_project import (
+    BuiltClone,
+    ComposeProject,
+    docker,
+    succeeds,
+    until,
+)
+from tests.support.systems.embedded_system import free_port
 
 pytestmark = pytest.mark.timeout(900)  # images may have to be built
 

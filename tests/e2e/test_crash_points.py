@@ -16,22 +16,22 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from services.migrate import SERVICES
-from shared import wire
-from shared.db import Connection, connect
-from shared.events import (
+from operations.migrate import SERVICES
+from shared.crash_points import EXIT_STATUS
+from shared.events import cloudevents
+from shared.events.events import (
     AttemptEnded,
     Event,
     InstanceTerminated,
     JobCancelled,
     LaunchDelayed,
 )
-from shared.points import EXIT_STATUS
-from tests.e2e.crash_points import NAMES, all_points
-from tests.e2e.embedded_system import EmbeddedSystem
+from shared.postgres.pool import Connection, connect
 from tests.e2e.test_kill import _figures, _no_agents
-from tests.e2e.traces import FIGURES, ZERO
-from tests.messages import as_message, wrapped
+from tests.support.rows.messages import as_message, wrapped
+from tests.support.systems.crash_points import NAMES, all_points
+from tests.support.systems.embedded_system import EmbeddedSystem
+from tests.support.systems.traces import FIGURES, ZERO
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 BACKGROUND = 30
@@ -106,7 +106,7 @@ ORPHAN = InstanceTerminated(
 
 
 async def tell_unreadable(conn: Connection, service: str) -> None:
-    await tell(conn, type(HEARD[service](0)).__name__, wire.new_id(), b"poison")
+    await tell(conn, type(HEARD[service](0)).__name__, cloudevents.new_id(), b"poison")
 
 
 async def tell_unbearable(conn: Connection, service: str) -> None:

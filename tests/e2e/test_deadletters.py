@@ -7,11 +7,11 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from services.embedded_postgres import EmbeddedPostgres
-from shared.db import connect
-from shared.events import JobCancelled
-from tests.e2e.embedded_system import ROOT, EmbeddedSystem
-from tests.messages import as_message, wrapped
+from embedded.postgres import EmbeddedPostgres
+from shared.events.events import JobCancelled
+from shared.postgres.pool import connect
+from tests.support.rows.messages import as_message, wrapped
+from tests.support.systems.embedded_system import ROOT, EmbeddedSystem
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -20,7 +20,7 @@ def deadletters(system: EmbeddedSystem, *arguments: str) -> "subprocess.Complete
     """The command on this system's data."""
     kept = {name: value for name, value in os.environ.items() if "DOCKER_JOB" not in name}
     return subprocess.run(
-        [sys.executable, "-m", "services.deadletters", *arguments],
+        [sys.executable, "-m", "operations.deadletters", *arguments],
         cwd=ROOT,
         env=kept | {"DOCKER_JOB_DATA_DIR": str(system.data_dir / "data")},
         capture_output=True,

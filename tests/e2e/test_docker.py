@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.embedded_system import EmbeddedSystem
-from tests.e2e.metadata_service import MetadataService
 from tests.e2e.test_main_job import wait_for_no_agents, wait_for_phase
+from tests.support.servers.metadata_service import MetadataService
+from tests.support.systems.embedded_system import EmbeddedSystem
 
 IMAGES = ("debian:trixie-slim", "python:3.13-slim", "alpine:latest", "busybox:latest")
 

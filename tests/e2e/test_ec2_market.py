@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from dress_rehearsal.checks import CENT, LEAK_BOUND_SECONDS
-from dress_rehearsal.play import instances_left
-from dress_rehearsal.stage import Stage, open_stage
-from rehearsal import CloudSettings
-from rehearsal.ledger import Bill, total
-from rehearsal.settings import REQUEST_BUCKETS, Bucket
-from tests.e2e.api_client import TERMINAL, ApiClient
+from fake_aws import CloudSettings
+from fake_aws.ledger import Bill, total
+from fake_aws.settings import REQUEST_BUCKETS, Bucket
+from rehearsal.checks import CENT, LEAK_BOUND_SECONDS
+from rehearsal.play import instances_left
+from rehearsal.stage import Stage, open_stage
+from tests.support.systems.api_client import TERMINAL, ApiClient
 
 JOBS = 30
 TAKEN = 5

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.embedded_system import EmbeddedSystem
+from tests.support.systems.embedded_system import EmbeddedSystem
 
 JOBS = 60
 MARKET = "sim://?seed=11&interrupted=0.5&interrupted_within_seconds=4&notice_seconds=2.2"

@@ -5,7 +5,7 @@ import socket
 import httpx
 import pytest
 
-from tests.e2e.embedded_system import EmbeddedSystem
+from tests.support.systems.embedded_system import EmbeddedSystem
 
 
 def test_a_job_runs_where_the_api_listens_on_ipv6_loopback_alone(system: EmbeddedSystem) -> None:

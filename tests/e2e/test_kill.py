@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from shared.db import Connection, connect
-from tests.e2e.embedded_system import EmbeddedSystem
-from tests.e2e.traces import FIGURES, ZERO
+from shared.postgres.pool import Connection, connect
+from tests.support.systems.embedded_system import EmbeddedSystem
+from tests.support.systems.traces import FIGURES, ZERO
 
 JOBS = 50
 KILLS = 20

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from tests.e2e.embedded_system import EmbeddedSystem
-from tests.e2e.metadata_service import MetadataService
+from tests.support.servers.metadata_service import MetadataService
+from tests.support.systems.embedded_system import EmbeddedSystem
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl on the PATH")
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from services.postgres_host import processes_in
-from tests.e2e.embedded_system import EmbeddedSystem
+from embedded.postgres_host import processes_in
 from tests.e2e.test_docker import image
 from tests.e2e.test_main_job import wait_for_no_agents, wait_for_phase
+from tests.support.systems.embedded_system import EmbeddedSystem
 
 __all__ = ["image"]  # a fixture too
 

@@ -26,7 +26,7 @@ def directory() -> Iterator[Path]:
 
 def rehearse(directory: Path, *options: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "dress_rehearsal", *options],
+        [sys.executable, "-m", "rehearsal", *options],
         cwd=ROOT,
         env={"PATH": "/usr/local/bin:/usr/bin:/bin", "TMPDIR": str(directory)},
         capture_output=True,

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from services.restored import JOB_IDS_LEFT_OUT
-from tests.e2e.api_client import ApiClient
-from tests.e2e.compose_project import (
+from operations.resend import JOB_IDS_LEFT_OUT
+from tests.e2e.test_compose_faults import CLOUD, TRUTH
+from tests.support.systems.api_client import ApiClient
+from tests.support.systems.compose_project import (
     OURS,
     UP_SECONDS,
     BuiltClone,
@@ -26,8 +27,7 @@ from tests.e2e.compose_project import (
     docker,
     until,
 )
-from tests.e2e.embedded_system import ROOT, EmbeddedSystem
-from tests.e2e.test_compose_faults import CLOUD, TRUTH
+from tests.support.systems.embedded_system import ROOT, EmbeddedSystem
 
 LONG = {"SIMULATE_SECONDS": "600"}
 GONE_SECONDS = 150
@@ -76,8 +76,8 @@ def wait_for_status(system: ApiClient, job_id: int, status: str) -> None:
 
 
 def backup(system: EmbeddedSystem, command: str, file: Path) -> str:
-    """What `python -m services.backup` prints."""
-    return run_module(system, "services.backup", command, str(file))
+    """What `python -m embedded.backup` prints."""
+    return run_module(system, "embedded.backup", command, str(file))
 
 
 def run_module(system: EmbeddedSystem, *arguments: str) -> str:
@@ -190,9 +190,9 @@ def test_an_embedded_system_goes_on_with_new_secrets(system: EmbeddedSystem) -> 
     wait_for_status(system, job_id, "RUNNING")
     file = system.data_dir / "data" / "secrets.json"
     before = json.loads(file.read_text())
-    assert "already runs" in run_module(system, "services.rotate")
+    assert "already runs" in run_module(system, "embedded.rotate")
     system.kill()
-    assert "rotated" in run_module(system, "services.rotate", "--secrets-key")
+    assert "rotated" in run_module(system, "embedded.rotate", "--secrets-key")
     after = json.loads(file.read_text())
     assert file.stat().st_mode & 0o077 == 0
     assert after["deployment"] == before["deployment"]

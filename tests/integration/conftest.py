@@ -11,17 +11,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
-from services.migrate import service_dsn
+from operations.migrate import service_dsn
 from shared.bus.memory import MemoryBus
 from shared.clock import VirtualClock
-from shared.db import connect, open_database
-from shared.points import WatchedPoints
-from shared.runtime import Ports
-from shared.wakeups import Wakeups
-from tests.breakable_postgres import postgres
+from shared.crash_points import WatchedPoints
+from shared.postgres.pool import connect, open_database
+from shared.postgres.wakeups import Wakeups
+from shared.runtime.service import Ports
 from tests.conftest import PASSWORDS, at_database
-from tests.integration.api_world import World
-from tests.integration.served_world import SERVED, ServedWorld, served_world
+from tests.support.api.api_world import World
+from tests.support.api.served_world import SERVED, ServedWorld, served_world
+from tests.support.servers.breakable_postgres import postgres
 
 __all__ = ["postgres"]  # a fixture too
 

@@ -20,10 +20,11 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from services.api.server import bind, http_server
+from services.api.http.server import bind, http_server
 from shared.clock import VirtualClock
-from tests.integration.api_world import World, a_config
-from tests.integration.fake_aws import (
+from tests.integration.test_agent import AgentProcess, FakeApi, FakeMetadata, running
+from tests.support.api.api_world import World, a_config
+from tests.support.compute.aws_account import (
     REGION,
     ROLE_ARN,
     FakeSecrets,
@@ -31,7 +32,6 @@ from tests.integration.fake_aws import (
     InstanceMetadata,
     session_of,
 )
-from tests.integration.test_agent import AgentProcess, FakeApi, FakeMetadata, running
 
 INSTANCE = "i-0123456789abcdef0"
 KEY = "0f" * 32

@@ -9,19 +9,13 @@ from typing import Any
 import httpx
 import pytest
 
-from services.api.store import logs
-from services.api.store import steps as store
+from services.api.jobs import unit_of_work
+from services.api.logs import store as log_store
 from shared.clock import VirtualClock
-from shared.db import Connection, Database
-from tests.integration.api_world import (
-    Agent,
-    World,
-    instance_of,
-    message_of,
-    token_of,
-)
-from tests.integration.stage import crashing
+from shared.postgres.pool import Connection, Database
 from tests.integration.test_api_handlers import locked
+from tests.support.api.api_world import Agent, World, instance_of, message_of, token_of
+from tests.support.compute.stage import crashing
 
 FAILED = {"failed": "", "error_message": "Some message", "exit_code": 3}
 STOPPED = {"schedule": "", "stopped": True, "exit_code": 143}
@@ -120,7 +114,12 @@ async def test_what_many_say_while_a_group_is_written_is_one_transaction(
         )
     assert await answers(tasks) == [200] * 3 * MANY
     assert db.transactions == 1
-    for sql in (store.LOCK_FREE_JOBS, store.LOAD_THEIR_ATTEMPTS, store.SAVE, logs.KEEP_BATCHES):
+    for sql in (
+        unit_of_work.LOCK_FREE_JOBS,
+        unit_of_work.LOAD_THEIR_ATTEMPTS,
+        unit_of_work.SAVE,
+        log_store.KEEP_BATCHES,
+    ):
         assert db.statements.count(sql) == 2, "the first one's, and all the others'"
     names = await world.told()
     assert names.count("JobFinished") == MANY

@@ -6,10 +6,11 @@ from typing import Any
 
 import httpx
 
-from services.api.store import jobs, steps
+from services.api.jobs import store as job_store
+from services.api.jobs import unit_of_work
 from shared import tokens
 from shared.clock import VirtualClock
-from tests.integration.api_world import (
+from tests.support.api.api_world import (
     DEPLOYMENT,
     TOKEN_KEY,
     Agent,
@@ -517,10 +518,10 @@ async def test_a_heartbeat_is_not_undone_by_a_fact_that_was_loaded_before_it(
     agent = Agent(job_id, 1, token_of(job_id, 1))
     clock.advance(5)
     async with world.ports.db.transaction() as tx:  # a handler that has loaded the attempt …
-        loaded = await jobs.load_attempt(tx.conn, job_id, 1)
+        loaded = await job_store.load_attempt(tx.conn, job_id, 1)
         assert loaded is not None
         await world.report(agent)  # … is overtaken by a heartbeat, and saves what it had loaded
-        await steps.save_attempt(tx, loaded)
+        await unit_of_work.save_attempt(tx, loaded)
     [saved] = (await world.rows())["attempts"]
     assert saved["heartbeat_at"] == "2026-01-01T00:00:05+00:00"
 

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from services.api.routes.bodies import SMALL_BYTES
-from services.api.server import bind, http_server
+from services.api.http.bodies import SMALL_BYTES
+from services.api.http.server import bind, http_server
 from shared import tokens
 from shared.clock import VirtualClock
-from tests.integration.api_world import DEPLOYMENT, TOKEN_KEY, World, message_of
 from tests.integration.test_api_web_pages import key_of, never_asked_for
+from tests.support.api.api_world import DEPLOYMENT, TOKEN_KEY, World, message_of
 
 MIB = 2**20
 

@@ -6,18 +6,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
-from services.migrate import TOPOLOGY
-from shared import wire
+from operations.migrate import TOPOLOGY
 from shared.bus.port import BusUnavailable
 from shared.bus.rabbitmq import RabbitMQBus, declare_topology
 from shared.clock import VirtualClock
-from shared.db import Database
-from shared.events import JobScheduled
-from shared.points import WatchedPoints
-from shared.runtime import Ports
-from shared.wakeups import Wakeups
-from tests.integration.api_world import World, message_of
-from tests.rabbitmq_server import Brokers, GivenServer, RabbitServer, fresh_vhost
+from shared.crash_points import WatchedPoints
+from shared.events import cloudevents
+from shared.events.events import JobScheduled
+from shared.postgres.pool import Database
+from shared.postgres.wakeups import Wakeups
+from shared.runtime.service import Ports
+from tests.support.api.api_world import World, message_of
+from tests.support.servers.rabbitmq_server import Brokers, GivenServer, RabbitServer, fresh_vhost
 
 JOBS = 20
 
@@ -72,7 +72,7 @@ async def heard(url: str) -> list[int]:
         while len(set(found)) < JOBS:
             for delivery in await subscription.take(100):
                 message = delivery.message
-                for each in wire.decode(message.name, message.body).envelopes:
+                for each in cloudevents.decode(message.name, message.body).envelopes:
                     assert isinstance(each.body, JobScheduled)
                     found.append(each.body.job_id)
                 await delivery.ack()

@@ -11,12 +11,12 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from services.api.access import SCOPES, make_key
-from services.api.openapi.document import text
-from services.api.store import api_keys
+from services.api.http.openapi.document import text
+from services.api.keys import store as key_store
+from services.api.keys.access import SCOPES, make_key
 from shared.clock import VirtualClock
-from tests.integration.api_world import World, a_config
-from tests.integration.described import COMPONENTS, DOCUMENT, check, validator
+from tests.support.api.api_world import World, a_config
+from tests.support.api.described import COMPONENTS, DOCUMENT, check, validator
 
 KEY = "0f" * 32
 RICH: dict[str, Any] = {
@@ -60,7 +60,7 @@ async def test_a_key_needs_the_scope_that_is_described(world: World) -> None:
     keys = {scope: make_key() for scope in SCOPES}
     async with world.ports.db.transaction() as tx:
         for scope, key in keys.items():
-            await api_keys.insert_key(tx, key.prefix, scope, scope, key.hashed)
+            await key_store.insert_key(tx, key.prefix, scope, scope, key.hashed)
     for path, methods in DOCUMENT["paths"].items():
         for method, operation in methods.items():
             asked = [each["apiKey"][0] for each in operation["security"] if "apiKey" in each]

@@ -16,10 +16,10 @@ from schemathesis.config import (
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.core.transport import Response
 
-from services.api.openapi.document import document
+from services.api.http.openapi.document import document
 from shared import tokens
-from tests.integration.api_world import DEPLOYMENT, TOKEN_KEY, Agent, a_config
-from tests.integration.served_world import SERVED, ServedWorld
+from tests.support.api.api_world import DEPLOYMENT, TOKEN_KEY, Agent, a_config
+from tests.support.api.served_world import SERVED, ServedWorld
 
 Case: TypeAlias = schemathesis.Case[Any]
 

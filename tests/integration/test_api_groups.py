@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from services.api.groups import QUIET_TURNS, Groups, Stopping
+from services.api.group_commit import QUIET_TURNS, Groups, Stopping
 
 
 class Writer:

@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 import pytest
 from msgspec import structs
 
-from services.api.handlers import UnknownJob
+from services.api.jobs.handlers import UnknownJob
 from shared.bus.memory import MemoryBus
 from shared.clock import VirtualClock
-from shared.events import AttemptEnded, Event, JobFinished, JobScheduled
-from shared.runtime import Ports
-from tests.integration.api_world import World, message_of
-from tests.messages import TRACE, as_message, wrapped
+from shared.events.events import AttemptEnded, Event, JobFinished, JobScheduled
+from shared.runtime.service import Ports
+from tests.support.api.api_world import World, message_of
+from tests.support.rows.messages import TRACE, as_message, wrapped
 
 # Moments, and which instance it was, differ between two jobs that fared alike.
 OF_ITS_OWN = ("due_at", "phases", "instance_id", "spot_instance_request_id", "error_message")

@@ -11,8 +11,8 @@ from structlog.typing import EventDict
 from shared import tokens
 from shared.bus.memory import MemoryBus
 from shared.clock import VirtualClock
-from shared.db import connect
-from tests.integration.api_world import DEPLOYMENT, TOKEN_KEY, Agent, World, message_of, token_of
+from shared.postgres.pool import connect
+from tests.support.api.api_world import DEPLOYMENT, TOKEN_KEY, Agent, World, message_of, token_of
 
 CANARY = "canary-7f3a9b"
 

@@ -13,13 +13,13 @@ import pytest
 from msgspec import structs
 
 from agent import docker_job_agent as agent
-from services.api.agent_file import PATH
+from services.api.agents.agent_file import PATH
 from shared import tokens
 from shared.clock import VirtualClock
-from tests.integration.api_world import DEPLOYMENT, World, a_config, message_of
-from tests.integration.fake_aws import REGION, ROLE_ARN, FakeSts, session_of
 from tests.integration.test_api_agent_groups import said
 from tests.integration.test_api_handlers import locked
+from tests.support.api.api_world import DEPLOYMENT, World, a_config, message_of
+from tests.support.compute.aws_account import REGION, ROLE_ARN, FakeSts, session_of
 
 INSTANCE = "i-0123456789abcdef0"
 TOKEN = "ab" * 32

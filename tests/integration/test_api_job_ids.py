@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from services.api.job_ids import BLOCK, KEEP_SECONDS, JobIds
+from services.api.submission.job_ids import BLOCK, KEEP_SECONDS, JobIds
 from shared.clock import VirtualClock
-from shared.db import Database
+from shared.postgres.pool import Database
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 from shared.clock import VirtualClock
-from shared.events import JobScheduled, Requirements, Resources
-from tests.integration.api_world import World, message_of
+from shared.events.events import JobScheduled, Requirements, Resources
+from tests.support.api.api_world import World, message_of
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 CURL = '{ "docker_image": "alpine", "scheduled_for": "10:00", "env_vars": { "KEY": "VALUE" } }'

@@ -8,13 +8,13 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from services.api import key_commands
-from services.api.access import REMEMBER_SECONDS, SCOPES, make_key, prefix_of
-from services.api.server import check_exposure
+from services.api.http.server import check_exposure
+from services.api.keys import commands as key_commands
+from services.api.keys.access import REMEMBER_SECONDS, SCOPES, make_key, prefix_of
 from shared import tokens
 from shared.clock import VirtualClock
-from shared.config import BadSetting
-from tests.integration.api_world import DEPLOYMENT, TOKEN_KEY, World, message_of
+from shared.settings import BadSetting
+from tests.support.api.api_world import DEPLOYMENT, TOKEN_KEY, World, message_of
 
 READ, SUBMIT, OPEN, AGENT = "read", "submit", "open", "agent"
 NEEDS = {

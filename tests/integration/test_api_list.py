@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from services.api.store import listing
-from shared.db import connect
-from tests.integration.api_world import World, message_of
+from services.api.jobs import listing
+from shared.postgres.pool import connect
+from tests.support.api.api_world import World, message_of
 
 PROMISED = {
     "id",

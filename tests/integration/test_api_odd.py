@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from services.api import requests
-from tests.integration.described import check_now
-from tests.integration.served_world import ServedWorld
+from services.api.submission import request
+from tests.support.api.described import check_now
+from tests.support.api.served_world import ServedWorld
 
 DEEP = 10_000  # fits into the smallest bound of a body
 
@@ -72,7 +72,7 @@ ODD_FIELDS: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize("field", [*requests.FIELDS, "\0"])
+@pytest.mark.parametrize("field", [*request.FIELDS, "\0"])
 def test_an_odd_field_is_named(served: ServedWorld, field: str) -> None:
     value, named = ODD_FIELDS[field]
     order = {"docker_image": "alpine", "scheduled_for": "now"} | {field: value}

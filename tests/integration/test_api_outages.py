@@ -1,8 +1,8 @@
 """An outage of the API or its database is no silence of the agents, and loses no result."""
 
 from shared.clock import VirtualClock
-from shared.events import AttemptEnded, JobScheduled
-from tests.integration.api_world import Agent, World
+from shared.events.events import AttemptEnded, JobScheduled
+from tests.support.api.api_world import Agent, World
 
 
 async def answer(world: World, clock: VirtualClock, seconds: float) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.api.siblings import Buckets, Siblings, make_siblings
-from services.migrate import service_dsn
-from shared.program import EXIT_CRASH, EXIT_SETTING
+from operations.migrate import service_dsn
+from services.api.processes.siblings import Buckets, Siblings, make_siblings
+from shared.runtime.process import EXIT_CRASH, EXIT_SETTING
 from tests.conftest import PASSWORDS
 from tests.integration.conftest import migrated_database
 

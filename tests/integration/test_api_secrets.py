@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.api_world import World, a_config, message_of
+from tests.support.api.api_world import World, a_config, message_of
 
 CANARY = "canary-5f3a"
 KEY, OTHER_KEY = "0f" * 32, "e1" * 32

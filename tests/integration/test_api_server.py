@@ -10,9 +10,9 @@ import httpx
 import pytest
 import structlog
 
-from services.api.protocol import HEAD_BYTES, JOINED_BYTES, BoundedProtocol, JoiningTransport
-from services.api.server import CannotListen, bind, http_server
-from tests.integration.api_world import World
+from services.api.http.protocol import HEAD_BYTES, JOINED_BYTES, BoundedProtocol, JoiningTransport
+from services.api.http.server import CannotListen, bind, http_server
+from tests.support.api.api_world import World
 
 
 class Hasty(BoundedProtocol):

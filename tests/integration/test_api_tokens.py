@@ -6,7 +6,7 @@ Who else may not speak for an attempt is in `test_api_agents.py`.
 import pytest
 
 from shared.clock import VirtualClock
-from tests.integration.api_world import Agent, World, message_of, token_of
+from tests.support.api.api_world import Agent, World, message_of, token_of
 
 HOUR = 3600
 STOP_SECONDS = 20  # a container's grace and some: until then last lines and the exit code are kept

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from services.api.access import REMEMBER_SECONDS, make_key
-from services.api.store import api_keys
+from services.api.keys import store as key_store
+from services.api.keys.access import REMEMBER_SECONDS, make_key
 from shared.clock import VirtualClock
-from tests.integration.api_world import World, message_of
+from tests.support.api.api_world import World, message_of
 
 JOB = '{"docker_image": "alpine", "scheduled_for": "now"}'
 GUARDED = (
@@ -47,7 +47,7 @@ async def key_of(world: World, clock: VirtualClock) -> dict[str, str]:
     """The header of the first API key, which from now on is needed."""
     key = make_key()
     async with world.ports.db.transaction() as tx:
-        await api_keys.insert_key(tx, key.prefix, "me", "admin", key.hashed)
+        await key_store.insert_key(tx, key.prefix, "me", "admin", key.hashed)
     clock.advance(REMEMBER_SECONDS)
     return {"Authorization": f"Bearer {key.text}"}
 

@@ -1,4 +1,4 @@
-"""`python -m services.backup` and its like, pointed at what is right and at what is not."""
+"""`python -m embedded.backup` and its like, pointed at what is right and at what is not."""
 
 import asyncio
 import fcntl
@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from services.backup import verify
-from services.embedded_postgres import EmbeddedPostgres
-from services.local_secrets import local_secrets
-from services.migrate import SERVICES
-from services.postgres_host import binaries, own_environment
-from shared.db import connect
+from embedded.backup import verify
+from embedded.postgres import EmbeddedPostgres
+from embedded.postgres_host import binaries, own_environment
+from embedded.secrets import local_secrets
+from operations.migrate import SERVICES
+from shared.postgres.pool import connect
 from tests.conftest import at_database
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GOOD = "the good backup of yesterday"
-BACKUP = "services.backup"
+BACKUP = "embedded.backup"
 DUMP_WAITS = "SELECT 1 FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock'"
 
 
@@ -113,10 +113,10 @@ def everything_in(directory: Path) -> list[str]:
     "command",
     [
         (BACKUP, "save", "FILE"),
-        ("services.rotate",),
-        ("services.deadletters", "list"),
-        ("services.deadletters", "drop", "--all", "--service", "api"),
-        ("services.embedded", "keys", "list"),
+        ("embedded.rotate",),
+        ("operations.deadletters", "list"),
+        ("operations.deadletters", "drop", "--all", "--service", "api"),
+        ("embedded.run", "keys", "list"),
     ],
 )
 def test_a_directory_without_a_database_is_refused_and_left_as_it_is(
@@ -135,7 +135,7 @@ def test_a_directory_without_a_database_is_refused_and_left_as_it_is(
 
 def test_a_first_key_may_be_created_before_the_first_start(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    keys = ("services.embedded", "keys")
+    keys = ("embedded.run", "keys")
     made = run(*keys, "create", "--name", "me", DATA_DIR=str(data))
     assert made.stdout.startswith("djk_"), made.stderr
     assert made.stdout.split("_")[1] in run(*keys, "list", DATA_DIR=str(data)).stdout
@@ -164,7 +164,7 @@ def test_a_cluster_in_which_nothing_was_migrated_does_not_replace_a_backup(
 
 
 def test_in_a_cluster_in_which_nothing_was_migrated_no_place_was_looked_into(cluster: Path) -> None:
-    done = run("services.deadletters", "list", DATA_DIR=str(cluster))
+    done = run("operations.deadletters", "list", DATA_DIR=str(cluster))
     assert (done.returncode, done.stdout) == (69, "")
     assert len(done.stderr.splitlines()) == len(SERVICES)
 

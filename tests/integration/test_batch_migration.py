@@ -8,10 +8,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from shared import messaging, parked
-from shared.migrations import MESSAGING_SQL
-from tests.integration.old_schema import old_schema
-from tests.messages import AT, events_in
+from shared.messaging import parked
+from shared.messaging import store as messages
+from shared.postgres.migrations import MESSAGING_SQL
+from tests.support.rows.messages import AT, events_in
+from tests.support.rows.old_schema import old_schema
 
 OLD = (
     b'{"id":"3f2b7c9e-8a55-4d0e-9a53-3b1f3d3c0a11","name":"JobCancelled","at":'
@@ -37,7 +38,7 @@ async def upgraded(database_url: str, tmp_path: Path) -> AsyncIterator[Any]:
 
 
 async def test_what_was_on_its_way_and_what_was_parked_is_still_read(upgraded: Any) -> None:
-    told = await messaging.lease_outbox(upgraded, now=AT, until=AT, token=uuid.uuid4(), limit=10)
+    told = await messages.lease_outbox(upgraded, now=AT, until=AT, token=uuid.uuid4(), limit=10)
     due = await parked.lease_parked(upgraded, now=AT, until=AT, limit=10)
     rows = [{"name": each.message.name, "body": each.message.body} for each in told]
     rows += [{"name": each.name, "body": each.body} for each in due]

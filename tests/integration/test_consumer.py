@@ -13,21 +13,23 @@ from typing import Any
 
 import pytest
 
-from shared import dead_letters, messaging, parked, wire
 from shared.bus.memory import MemoryBus
 from shared.bus.port import SUSPECT, Message
 from shared.clock import VirtualClock
-from shared.consumer import Consumer
-from shared.db import Transaction
-from shared.dead_letters import Which
-from shared.events import Event, JobCancelled, JobFinished
-from shared.inbox import DEATHS, TRIES, Inbox
-from shared.messaging import follow
-from shared.points import WatchedPoints
-from shared.runtime import Ports
-from shared.subscriber import Handler, Subscriber
-from shared.wire import Envelope
-from tests.messages import TRACE, as_message, events_in, wrapped
+from shared.crash_points import WatchedPoints
+from shared.events import cloudevents
+from shared.events.cloudevents import Envelope
+from shared.events.events import Event, JobCancelled, JobFinished
+from shared.messaging import dead_letters, parked
+from shared.messaging import store as messaging
+from shared.messaging.consumer import Consumer
+from shared.messaging.dead_letters import Which
+from shared.messaging.inbox import DEATHS, TRIES, Inbox
+from shared.messaging.store import follow
+from shared.messaging.subscriber import Handler, Subscriber
+from shared.postgres.pool import Transaction
+from shared.runtime.service import Ports
+from tests.support.rows.messages import TRACE, as_message, events_in, wrapped
 
 QUEUE = "scheduler"
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -277,7 +279,7 @@ async def test_an_unreadable_event_that_somebody_redrives_is_dead_again_at_once(
     line: Line,
 ) -> None:
     async with running(line.consumer):
-        await line.bus.publish([Message(name="Any", id=wire.new_id(), body=b"nothing")])
+        await line.bus.publish([Message(name="Any", id=cloudevents.new_id(), body=b"nothing")])
     async with line.ports.db.transaction() as tx:
         await dead_letters.redrive_parked(tx, Which())
     await line.inbox.retry_parked()
@@ -326,7 +328,7 @@ async def test_an_element_that_cannot_be_read_does_not_take_its_batch_along(line
     assert await line.effects() == [1, 3]
     [row] = await line.parked()
     assert row["state"] == "dead"
-    assert row["event_id"] == wire.decode(whole.name, whole.body).envelopes[1].id
+    assert row["event_id"] == cloudevents.decode(whole.name, whole.body).envelopes[1].id
 
 
 def damaged(message: Message, old: bytes, new: bytes) -> Message:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from shared.points import EXIT_STATUS, ExitPoint, NoPoints, WatchedPoints, points_from
+from shared.crash_points import EXIT_STATUS, ExitPoint, NoPoints, WatchedPoints, points_from
 
 
 async def test_a_test_awaits_a_point_instead_of_sleeping() -> None:
@@ -24,7 +24,7 @@ async def test_a_test_awaits_a_point_instead_of_sleeping() -> None:
 @pytest.mark.parametrize(("spec", "passes"), [("here", 1), ("here:3", 3)])
 def test_an_exit_point_ends_the_process_at_once_at_its_nth_passing(spec: str, passes: int) -> None:
     program = (
-        "import sys; from shared.points import points_from\n"
+        "import sys; from shared.crash_points import points_from\n"
         f"points = points_from({spec!r})\n"
         "try:\n"
         "    for number in range(1, 10):\n"

@@ -7,8 +7,8 @@ import asyncpg
 import pytest
 import structlog
 
-from shared.db import Database, connect
 from shared.log import mask, redact
+from shared.postgres.pool import Database, connect
 
 SECRET = "canary9d41f7"
 DIGITS = "4711081547"

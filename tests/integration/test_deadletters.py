@@ -1,4 +1,4 @@
-"""`python -m services.deadletters` on a real Postgres, and on a real RabbitMQ."""
+"""`python -m operations.deadletters` on a real Postgres, and on a real RabbitMQ."""
 
 import asyncio
 import os
@@ -13,25 +13,26 @@ from pathlib import Path
 import aio_pika
 import pytest
 
-from services.deadletters import command_line
-from services.deadletters.__main__ import run
-from services.migrate import TOPOLOGY, service_dsn
-from shared import parked, wire
+from operations.deadletters import command_line
+from operations.deadletters.__main__ import run
+from operations.migrate import TOPOLOGY, service_dsn
 from shared.bus.port import Message, bound_names
 from shared.bus.rabbitmq import RabbitMQBus
 from shared.bus.rabbitmq.topology import DELIVERY_LIMIT, dead_queue
 from shared.clock import RealClock
-from shared.config import BadSetting, Settings
-from shared.db import Database, connect, open_database
-from shared.events import JobCancelled, JobScheduled, Requirements
-from shared.inbox import TRIES
-from shared.parked import Failed
-from shared.points import EXIT_STATUS
-from tests import broker_room
-from tests.broker_room import Room, migrated_room
+from shared.crash_points import EXIT_STATUS
+from shared.events import cloudevents
+from shared.events.events import JobCancelled, JobScheduled, Requirements
+from shared.messaging import parked
+from shared.messaging.inbox import TRIES
+from shared.messaging.parked import Failed
+from shared.postgres.pool import Database, connect, open_database
+from shared.settings import BadSetting, Settings
 from tests.conftest import PASSWORDS, at_database
-from tests.messages import as_message, wrapped
-from tests.rabbitmq_server import RabbitServer, free_port
+from tests.support.bus import broker_room
+from tests.support.bus.broker_room import Room, migrated_room
+from tests.support.rows.messages import as_message, wrapped
+from tests.support.servers.rabbitmq_server import RabbitServer, free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -223,7 +224,7 @@ async def test_drop_deletes_what_is_named_and_nothing_else(
     chosen, other = cancelled(1), cancelled(2)
     for message in (chosen, other):
         await park(dbs["api"], message, "ValueError: no")
-    missing = wire.new_id()
+    missing = cloudevents.new_id()
     assert await tool("drop", chosen.id, missing) == 1
     assert tool.said == [f"dropped api {chosen.id}"]
     assert tool.warned == [f"no dead letter {missing}"]
@@ -265,7 +266,7 @@ def command(environ: dict[str, str], *arguments: str) -> "subprocess.CompletedPr
     """The command as a process of its own."""
     kept = {name: value for name, value in os.environ.items() if "DOCKER_JOB" not in name}
     return subprocess.run(
-        [sys.executable, "-m", "services.deadletters", *arguments],
+        [sys.executable, "-m", "operations.deadletters", *arguments],
         cwd=ROOT, env=kept | environ, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
@@ -343,7 +344,7 @@ async def test_an_id_that_may_be_where_it_could_not_look_is_not_said_to_be_missi
     conn = await connect(database_url)
     await conn.execute("DROP SCHEMA launcher CASCADE")
     await conn.close()
-    missing = wire.new_id()
+    missing = cloudevents.new_id()
     for name in ("show", "redrive", "drop"):
         assert await tool(name, missing) == 69
         assert f"no dead letter {missing} in the places that could be looked into" in tool.warned
@@ -375,7 +376,7 @@ async def test_without_an_address_of_the_database_the_setting_is_named(tool: Too
 
 async def test_without_the_broker_nothing_is_said_to_be_missing(tool: Tool) -> None:
     tool.environ["DOCKER_JOB_BUS_URL"] = f"amqp://127.0.0.1:{free_port()}/"
-    missing = wire.new_id()
+    missing = cloudevents.new_id()
     assert await tool("show", missing) == 69
     assert f"no dead letter {missing} in the places that could be looked into" in tool.warned
     assert await tool("redrive", "--all") == 69

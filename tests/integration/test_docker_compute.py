@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 
 from shared.clock import VirtualClock
-from shared.compute.engine_api import EngineApi, Listed
-from shared.compute.instance_container import LABEL, container_name, container_of, instance_id_of
+from shared.compute.docker.container import LABEL, container_name, container_of, instance_id_of
+from shared.compute.docker.engine import EngineApi, Listed
 from shared.compute.port import InstanceState, LaunchRequest, Rejected
-from tests.contract.compute_adapters import (
+from tests.integration.test_agent import FakeMetadata
+from tests.support.compute.compute_adapters import (
     batch_of,
     eventually,
     launch_one,
     request_for,
     until_state,
 )
-from tests.contract.compute_api import FakeApi, serve
-from tests.contract.compute_docker import HOST, DockerWorld, Isolated, docker, instance_image
-from tests.integration.test_agent import FakeMetadata
+from tests.support.compute.compute_api import FakeApi, serve
+from tests.support.compute.compute_docker import HOST, DockerWorld, Isolated, docker, instance_image
 
 pytestmark = pytest.mark.anyio
 

@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 
 from shared.clock import RealClock
-from shared.compute.docker import DockerCompute
-from shared.compute.instance_container import LABEL, DockerSettings, labels_of
+from shared.compute.docker.adapter import DockerCompute
+from shared.compute.docker.container import LABEL, DockerSettings, labels_of
 from shared.compute.port import (
     ComputeError,
     Instance,
@@ -23,7 +23,7 @@ from shared.compute.port import (
     Throttled,
     Unknown,
 )
-from tests.contract.compute_adapters import batch_of
+from tests.support.compute.compute_adapters import batch_of
 
 pytestmark = pytest.mark.anyio
 

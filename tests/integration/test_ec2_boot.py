@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from rehearsal import Cloud
+from fake_aws import Cloud
 from shared.clock import RealClock
 from shared.compute.ec2.compute import Ec2Compute
 from shared.compute.ec2.user_data import MOST_BYTES, Boot, user_data
 from shared.compute.port import InstanceState
-from tests.contract.compute_adapters import eventually, launch_one, request_for, until_state
-from tests.contract.compute_api import FakeApi, serve
-from tests.contract.compute_ec2 import AGENT, REGION, SETTINGS, Ec2World
+from tests.support.compute.compute_adapters import eventually, launch_one, request_for, until_state
+from tests.support.compute.compute_api import FakeApi, serve
+from tests.support.compute.compute_ec2 import AGENT, REGION, SETTINGS, Ec2World
 
 pytestmark = pytest.mark.anyio
 

@@ -10,20 +10,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from operations.migrate import TOPOLOGY
 from services.launcher.config import LauncherConfig
 from services.launcher.service import build
-from services.migrate import TOPOLOGY
 from shared.bus.memory import MemoryBus
 from shared.bus.port import Message
 from shared.clock import RealClock
 from shared.compute.port import Offer
-from shared.events import InstanceRequested, Requirements
-from shared.runtime import Ports
-from tests.contract.compute_adapters import eventually
-from tests.contract.compute_api import FakeApi
-from tests.contract.compute_ec2 import Ec2World
-from tests.integration.stage import Stage
-from tests.messages import as_message, wrapped
+from shared.events.events import InstanceRequested, Requirements
+from shared.runtime.service import Ports
+from tests.support.compute.compute_adapters import eventually
+from tests.support.compute.compute_api import FakeApi
+from tests.support.compute.compute_ec2 import Ec2World
+from tests.support.compute.stage import Stage
+from tests.support.rows.messages import as_message, wrapped
 
 JOBS = 500
 MOST_SECONDS = 15

@@ -8,9 +8,9 @@ import pytest
 
 from shared.compute.ec2.settings import AMI_PARAMETERS, Ec2Settings
 from shared.compute.port import Offer, Plan, Rejected
-from shared.events import Resources
-from tests.contract.compute_api import FakeApi
-from tests.contract.compute_ec2 import PROFILE, Ec2World
+from shared.events.events import Resources
+from tests.support.compute.compute_api import FakeApi
+from tests.support.compute.compute_ec2 import PROFILE, Ec2World
 
 SETTINGS = Ec2Settings(instance_profile=PROFILE, max_lifetime_seconds=120)
 ACCELERATORS = (

@@ -15,13 +15,13 @@ from services.launcher.service import build
 from shared.clock import VirtualClock
 from shared.compute.ec2.compute import Ec2Compute
 from shared.compute.ec2.settings import Ec2Settings
-from shared.events import InstanceLaunched, InstanceRequested, LaunchDelayed, LaunchRefused
-from shared.runtime import Ports
-from tests.contract.compute_adapters import eventually
-from tests.contract.compute_api import FakeApi
-from tests.contract.compute_ec2 import SETTINGS, Ec2World, make_profile
-from tests.integration.stage import Crash, Stage, crashing
+from shared.events.events import InstanceLaunched, InstanceRequested, LaunchDelayed, LaunchRefused
+from shared.runtime.service import Ports
 from tests.integration.test_launcher import requested
+from tests.support.compute.compute_adapters import eventually
+from tests.support.compute.compute_api import FakeApi
+from tests.support.compute.compute_ec2 import SETTINGS, Ec2World, make_profile
+from tests.support.compute.stage import Crash, Stage, crashing
 
 CONFIG = LauncherConfig(
     deployment="test", api_url="http://api", token_key="key", gather_idle_seconds=0

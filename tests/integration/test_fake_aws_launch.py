@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 
-from rehearsal.settings import Bucket
-from tests.contract.ec2_clouds import (
+from fake_aws.settings import Bucket
+from tests.support.compute.ec2_clouds import (
     TYPES,
     Launcher,
     Strict,

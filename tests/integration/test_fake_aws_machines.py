@@ -17,7 +17,7 @@ import boto3
 import httpx
 import pytest
 
-from tests.contract.ec2_clouds import CONFIG, Launcher, Strict, eventually, strict_cloud
+from tests.support.compute.ec2_clouds import CONFIG, Launcher, Strict, eventually, strict_cloud
 
 IMAGE = "python:3.13-slim"
 STAY = "sleep 600\n"
@@ -224,7 +224,7 @@ def test_nothing_outlives_the_cloud(boot: str) -> None:
     assert processes_with(f"sleep {mark}") == []
     if boot == "container":
         listed = subprocess.run(
-            ["docker", "ps", "--all", "--quiet", "--filter", "label=rehearsal.instance"],
+            ["docker", "ps", "--all", "--quiet", "--filter", "label=fake_aws.instance"],
             capture_output=True,
             text=True,
             check=True,
@@ -386,7 +386,7 @@ def test_containers_that_an_instance_starts_on_the_engine_end_with_it(boot: str)
         launcher.ec2.terminate_instances(InstanceIds=[instance_id])
 
         eventually(lambda: not processes_with("sleep 613.25"))
-        label = f"label=rehearsal.instance={instance_id}"
+        label = f"label=fake_aws.instance={instance_id}"
         eventually(lambda: docker("ps", "--all", "--quiet", "--filter", label) == "")
 
 
@@ -417,7 +417,7 @@ def test_on_a_network_of_its_own_an_instance_alone_has_its_metadata() -> None:
 
 
 def test_a_cloud_that_is_killed_takes_its_machines_with_it(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "rehearsal", "--boot", "process", "--speed", "200"]
+    command = [sys.executable, "-m", "fake_aws", "--boot", "process", "--speed", "200"]
     with subprocess.Popen(
         [*command, "--directory", str(tmp_path)], stdout=subprocess.PIPE, text=True
     ) as cloud:

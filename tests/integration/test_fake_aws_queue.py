@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.ec2_clouds import Strict, strict_cloud
+from tests.support.compute.ec2_clouds import Strict, strict_cloud
 
 WAIT_SECONDS = 20
 

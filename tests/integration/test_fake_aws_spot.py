@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.contract.ec2_clouds import Launcher, Strict, code_of, eventually, strict_cloud
+from tests.support.compute.ec2_clouds import Launcher, Strict, code_of, eventually, strict_cloud
 
 PERSISTENT = {"MarketType": "spot", "SpotOptions": {"SpotInstanceType": "persistent"}}
 

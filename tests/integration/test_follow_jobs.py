@@ -18,17 +18,17 @@ from aiormq.exceptions import ChannelAccessRefused
 from cloudevents.core.base import BaseCloudEvent
 from cloudevents.core.formats.json import JSONFormat
 
-from services.migrate import TOPOLOGY
-from shared import wire
-from shared.address import with_login
+from operations.migrate import TOPOLOGY
 from shared.bus.port import bound_names
 from shared.bus.rabbitmq import RabbitMQBus
 from shared.bus.rabbitmq.topology import EXCHANGE
-from shared.events import JobFinished, LaunchesReported
-from shared.wire import Envelope
-from tests.broker_room import Room, migrated_room
-from tests.messages import AT, SOURCE, TRACE, as_message, as_messages, wrapped
-from tests.rabbitmq_server import RabbitServer
+from shared.events import cloudevents
+from shared.events.cloudevents import Envelope
+from shared.events.events import JobFinished, LaunchesReported
+from shared.url import with_login
+from tests.support.bus.broker_room import Room, migrated_room
+from tests.support.rows.messages import AT, SOURCE, TRACE, as_message, as_messages, wrapped
+from tests.support.servers.rabbitmq_server import RabbitServer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 QUEUE = "follow-jobs"
@@ -141,19 +141,21 @@ async def test_the_public_cloudevents_library_reads_each_element_of_each_batch(
         assert (event.get_type(), event.get_time()) == ("JobFinished", AT)
         assert event.get_subject() == str(envelope.body.job_id)
         assert str(event.get_extension("traceparent")).split("-")[1] == TRACE
-        assert event.get_data() == json.loads(wire.encode([envelope]))[0]["data"]
+        assert event.get_data() == json.loads(cloudevents.encode([envelope]))[0]["data"]
 
 
 async def taken(messages: aio_pika.abc.AbstractQueueIterator) -> list[BaseCloudEvent]:
     """The next message, as docs/events.md tells to read it."""
     message = await anext(messages)
     await message.ack()
-    assert message.content_type == wire.CONTENT_TYPE
+    assert message.content_type == cloudevents.CONTENT_TYPE
     return [JSONFormat().read(None, json.dumps(each)) for each in json.loads(message.body)]
 
 
 def test_an_event_about_no_job_and_of_no_cause_is_a_cloudevent_too() -> None:
-    [element] = json.loads(wire.encode([wrapped(LaunchesReported(before=AT, launch_sequence=7))]))
+    [element] = json.loads(
+        cloudevents.encode([wrapped(LaunchesReported(before=AT, launch_sequence=7))])
+    )
     event = JSONFormat().read(None, json.dumps(element))
     assert (event.get_subject(), event.get_extension("causationid")) == (None, None)
     assert not {"subject", "causationid"} & set(event.get_attributes())

@@ -14,7 +14,8 @@ from services.launcher.config import LauncherConfig
 from services.launcher.service import build
 from shared.clock import VirtualClock
 from shared.compute.port import NoCapacity, QuotaReached, Rejected, Throttled, Unknown
-from shared.events import (
+from shared.crash_points import WatchedPoints
+from shared.events.events import (
     AttemptEnded,
     InstanceLaunched,
     InstanceRequested,
@@ -24,10 +25,9 @@ from shared.events import (
     LaunchRefused,
     Requirements,
 )
-from shared.points import WatchedPoints
-from shared.runtime import Ports
-from tests.integration.scripted_compute import ScriptedCompute
-from tests.integration.stage import Crash, Stage, crashing
+from shared.runtime.service import Ports
+from tests.support.compute.scripted_compute import ScriptedCompute
+from tests.support.compute.stage import Crash, Stage, crashing
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CONFIG = LauncherConfig(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from services.api import NAME
-from tests.integration.old_schema import old_schema
+from tests.support.rows.old_schema import old_schema
 
 SQL = Path(__file__).resolve().parents[2] / "services" / NAME / "sql"
 

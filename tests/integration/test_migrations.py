@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from operations.migrate import SERVICES, migrate_all, schemas
 from services import api
-from services.migrate import SERVICES, migrate_all, schemas
-from shared.address import with_login
-from shared.db import connect
-from shared.migrations import MigrationError, Schema, migrate, read_migrations
+from shared.postgres.migrations import MigrationError, Schema, migrate, read_migrations
+from shared.postgres.pool import connect
+from shared.url import with_login
 from tests.conftest import PASSWORDS
 
 
@@ -40,7 +40,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def schema(name: str, directory: Path, password: str = "secret") -> Schema:
-    return Schema(name=name, password=password, directories=(directory,))
+    return Schema(name=name, password=password, directories={directory.parent.name: directory})
 
 
 async def as_role(database_url: str, name: str, sql: str, password: str = "secret") -> object:
@@ -133,6 +133,13 @@ async def test_a_file_with_another_kind_of_name_is_refused(directory: Path) -> N
 async def test_a_migrated_database_is_migrated_again_without_effect(database_url: str) -> None:
     assert await migrate_all(database_url, PASSWORDS) == []
     assert {each.name for each in schemas(PASSWORDS)} == {each.NAME for each in SERVICES}
+
+
+def test_a_released_file_is_recorded_under_the_same_name_wherever_it_lies() -> None:
+    """Under another name it would be applied to an existing database once more."""
+    for each in schemas(PASSWORDS):
+        recorded = {migration.source.split("/")[0] for migration in read_migrations(each)}
+        assert recorded == {"shared", each.name}
 
 
 async def test_an_upgrade_to_recorded_availability_begins_at_the_last_heartbeat(

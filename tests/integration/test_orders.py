@@ -14,16 +14,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.api.model import TERMINAL
+from operations.migrate import SERVICES
+from services.api.jobs.model import TERMINAL
 from services.launcher import service as launcher
 from services.launcher.config import LauncherConfig
-from services.migrate import SERVICES
 from services.reaper import service as reaper
 from services.reaper.config import ReaperConfig
 from services.scheduler import service as scheduler
 from services.scheduler.config import SchedulerConfig
 from shared.clock import VirtualClock
-from shared.events import (
+from shared.events.cloudevents import Envelope
+from shared.events.events import (
     AttemptEnded,
     Cause,
     Event,
@@ -35,12 +36,11 @@ from shared.events import (
     JobScheduled,
     LaunchesReported,
 )
-from shared.runtime import Ports
-from shared.wire import Envelope
-from tests.integration.api_world import DEPLOYMENT, NEEDS, TOKEN_KEY, Agent, World, token_of
-from tests.integration.scripted_compute import ScriptedCompute
-from tests.integration.stage import Stage
-from tests.messages import events_in, wrapped
+from shared.runtime.service import Ports
+from tests.support.api.api_world import DEPLOYMENT, NEEDS, TOKEN_KEY, Agent, World, token_of
+from tests.support.compute.scripted_compute import ScriptedCompute
+from tests.support.compute.stage import Stage
+from tests.support.rows.messages import events_in, wrapped
 
 HEARS = {service.NAME: service.CONSUMES for service in SERVICES}
 LONG = settings(

@@ -9,21 +9,27 @@ from typing import Any, Literal
 import asyncpg
 import pytest
 
-from services.migrate import TOPOLOGY
+from operations.migrate import TOPOLOGY
 from services.scheduler.config import SchedulerConfig
 from services.scheduler.service import build
 from shared.bus.memory import MemoryBus
 from shared.bus.port import Message
 from shared.clock import RealClock, VirtualClock
-from shared.db import ACQUIRE_SECONDS, CONNECT_SECONDS, connect, is_transient, open_database
-from shared.events import InstanceRequested, JobScheduled, Requirements
-from shared.points import WatchedPoints
-from shared.runtime import Ports, Service
-from shared.wakeups import Wakeups
-from tests.breakable_postgres import BreakablePostgres
-from tests.integration.api_world import World, message_of
-from tests.integration.stage import Stage
-from tests.messages import as_message, events_in, wrapped
+from shared.crash_points import WatchedPoints
+from shared.events.events import InstanceRequested, JobScheduled, Requirements
+from shared.postgres.pool import (
+    ACQUIRE_SECONDS,
+    CONNECT_SECONDS,
+    connect,
+    is_transient,
+    open_database,
+)
+from shared.postgres.wakeups import Wakeups
+from shared.runtime.service import Ports, Service
+from tests.support.api.api_world import World, message_of
+from tests.support.compute.stage import Stage
+from tests.support.rows.messages import as_message, events_in, wrapped
+from tests.support.servers.breakable_postgres import BreakablePostgres
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)

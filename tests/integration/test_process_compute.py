@@ -15,13 +15,13 @@ import msgspec
 import pytest
 
 from shared.clock import VirtualClock
-from shared.compute.containers import ContainerEngine
-from shared.compute.instance_dir import InstanceDir, Launched, Stage
-from shared.compute.local_instances import ProcessSettings
-from shared.compute.local_processes import kill_left_behind
 from shared.compute.port import InstanceState, LaunchBatch, Rejected, Unknown
-from shared.compute.process import ProcessCompute, Runtime, instance_id_of
-from tests.contract.compute_adapters import (
+from shared.compute.process.adapter import ProcessCompute, Runtime, instance_id_of
+from shared.compute.process.directory import InstanceDir, Launched, Stage
+from shared.compute.process.instances import ProcessSettings
+from shared.compute.process.leftovers import ContainerEngine
+from shared.compute.process.processes import kill_left_behind
+from tests.support.compute.compute_adapters import (
     AGENT,
     STUB,
     ProcessWorld,
@@ -31,7 +31,7 @@ from tests.contract.compute_adapters import (
     request_for,
     until_state,
 )
-from tests.contract.compute_api import FakeApi, serve
+from tests.support.compute.compute_api import FakeApi, serve
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ import pytest
 from shared.bus.port import BusUnavailable, Message, bound_names
 from shared.bus.rabbitmq import RabbitMQBus, TopologyError, declare_topology
 from shared.bus.rabbitmq.subscription import Subscription
-from tests.rabbitmq_server import (
+from tests.support.servers.rabbitmq_server import (
     Brokers,
     GivenServer,
     RabbitServer,

@@ -11,8 +11,8 @@ import pytest
 
 from shared.bus.port import BusUnavailable, Message, bound_names
 from shared.bus.rabbitmq import RabbitMQBus, declare_topology
-from tests.cut_wire import CutWire, cut_wire
-from tests.rabbitmq_server import RabbitServer, fresh_vhost
+from tests.support.servers.cut_wire import CutWire, cut_wire
+from tests.support.servers.rabbitmq_server import RabbitServer, fresh_vhost
 
 TOPOLOGY = {"reader": ("Told",)}
 

@@ -11,14 +11,19 @@ from msgspec.structs import replace
 from services.reaper import handlers
 from services.reaper.config import ReaperConfig
 from services.reaper.service import build
-from shared import wire
 from shared.clock import VirtualClock
 from shared.compute.port import Throttled, Unknown
-from shared.events import AttemptEnded, InstanceLaunched, InstanceTerminated, LaunchesReported
-from shared.points import WatchedPoints
-from shared.runtime import Ports
-from tests.integration.scripted_compute import ScriptedCompute
-from tests.integration.stage import Crash, Stage, crashing
+from shared.crash_points import WatchedPoints
+from shared.events import cloudevents
+from shared.events.events import (
+    AttemptEnded,
+    InstanceLaunched,
+    InstanceTerminated,
+    LaunchesReported,
+)
+from shared.runtime.service import Ports
+from tests.support.compute.scripted_compute import ScriptedCompute
+from tests.support.compute.stage import Crash, Stage, crashing
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CONFIG = ReaperConfig(batch=10, prune_batch=10)
@@ -282,8 +287,8 @@ async def test_a_launch_and_an_end_heard_at_once_by_two_replicas_are_joined_by_t
     ports: Ports, cloud: ScriptedCompute, stage: Stage, clock: VirtualClock
 ) -> None:
     cloud.show("i-1")
-    launch = wire.wrap(launched(), source=ports.db.source, at=clock.now(), trace="ab" * 16)
-    end = wire.wrap(ended(), source=ports.db.source, at=clock.now(), trace="ab" * 16)
+    launch = cloudevents.wrap(launched(), source=ports.db.source, at=clock.now(), trace="ab" * 16)
+    end = cloudevents.wrap(ended(), source=ports.db.source, at=clock.now(), trace="ab" * 16)
     async with ports.db.transaction() as one, ports.db.transaction() as other:
         await handlers.on_instance_launched([launch], one)
         await handlers.on_attempt_ended([end], other)

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared import messaging
 from shared.bus.port import BusUnavailable, Message, Subscription
 from shared.clock import VirtualClock
-from shared.db import Database
-from shared.events import JobFinished
-from shared.points import NoPoints
-from shared.relay import BATCH, LEASE_SECONDS, Relay
-from tests.integration.stage import Crash, CrashPoint
+from shared.crash_points import NoPoints
+from shared.events.events import JobFinished
+from shared.messaging import store as messaging
+from shared.messaging.relay import BATCH, LEASE_SECONDS, Relay
+from shared.postgres.pool import Database
+from tests.support.compute.stage import Crash, CrashPoint
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 

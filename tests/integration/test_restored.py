@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from services.migrate import SERVICES
-from services.restored import JOB_IDS_LEFT_OUT, Settled, settle, told
-from shared.db import Connection, connect
-from shared.runtime import Ports
-from shared.wire import new_id
+from operations.migrate import SERVICES
+from operations.resend import JOB_IDS_LEFT_OUT, Settled, settle, told
+from shared.events.cloudevents import new_id
+from shared.postgres.pool import Connection, connect
+from shared.runtime.service import Ports
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -9,8 +9,8 @@ import pytest
 
 from shared.bus.memory import MemoryBus
 from shared.clock import RealClock, VirtualClock
-from shared.program import Part, run_parts
-from shared.runtime import Ports, Service, Sweep
+from shared.runtime.process import Part, run_parts
+from shared.runtime.service import Ports, Service, Sweep
 
 NAME = "scheduler"
 LONG = 3600.0

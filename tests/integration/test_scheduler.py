@@ -11,9 +11,9 @@ from services.scheduler import store
 from services.scheduler.config import SchedulerConfig
 from services.scheduler.service import build
 from shared.clock import VirtualClock
-from shared.events import InstanceRequested, JobCancelled, JobScheduled, Requirements
-from shared.runtime import Ports
-from tests.integration.stage import Crash, Stage, crashing
+from shared.events.events import InstanceRequested, JobCancelled, JobScheduled, Requirements
+from shared.runtime.service import Ports
+from tests.support.compute.stage import Crash, Stage, crashing
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NEEDS = Requirements(max_lifetime_seconds=3600, labels={"team": "a"})

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from services.migrate import service_dsn
-from shared.db import Database, connect
-from shared.wakeups import PAYLOAD_BYTES, Wakeups, notify
+from operations.migrate import service_dsn
+from shared.postgres.pool import Database, connect
+from shared.postgres.wakeups import PAYLOAD_BYTES, Wakeups, notify
 from tests.conftest import PASSWORDS
 
 CHANNEL = "scheduler"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent import docker_job_agent as agent
-from services.api.routes.bodies import SMALL_BYTES
+from services.api.http.bodies import SMALL_BYTES
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 SOURCE = Path(agent.__file__)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent import docker_job_agent as agent
-from tests.aws_signature import BadSignatureError, signer_of
+from tests.support.compute.aws_signature import BadSignatureError, signer_of
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 ROLE = agent.Credentials("ASIAEXAMPLE", "secret-key/+=", "session-token==")

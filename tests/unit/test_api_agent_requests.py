@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from services.api.agents import Callback, Report
-from services.api.claims import Claim
-from services.api.requests import BadRequest
-from services.api.words import MAX_LINE, MAX_LINES, read_callback, read_claim, read_report
+from services.api.agents.calls import Callback, Report
+from services.api.agents.claims import Claim
+from services.api.agents.requests import MAX_LINE, MAX_LINES, read_callback, read_claim, read_report
+from services.api.submission.request import BadRequest
 
 TOKEN = "0123456789abcdef" * 4
 CLAIM = {

@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from agent import docker_job_agent
-from services.api import availability, decisions
-from services.api.availability import (
+from services.api.jobs import availability, decisions
+from services.api.jobs.availability import (
     Outage,
     answered_time,
     decide_answered_until,
@@ -14,8 +14,8 @@ from services.api.availability import (
     record_seconds,
     unsettled_until,
 )
-from services.api.model import Case, Rules
-from tests.unit.api_story import JITTER, NOW, RULES, a_job, after, an_attempt
+from services.api.jobs.model import Case, Rules
+from tests.support.api.api_story import JITTER, NOW, RULES, a_job, after, an_attempt
 
 
 def seconds(*outages: tuple[float, float], since: float = 0, now: float) -> float:

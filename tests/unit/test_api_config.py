@@ -2,9 +2,9 @@
 
 import pytest
 
+from services.api.agents.sts_identity import Role
 from services.api.config import ApiConfig, from_settings
-from services.api.identity import Role
-from shared.config import BadSetting, Settings
+from shared.settings import BadSetting, Settings
 
 ARN = "arn:aws:iam::123456789012:role/team/docker-job-instance"
 

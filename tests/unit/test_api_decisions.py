@@ -7,10 +7,11 @@ from typing import Any, get_args
 import pytest
 from msgspec.structs import replace
 
-from services.api import endings
-from services.api.agents import Callback
-from services.api.decisions import decide_cancel
-from services.api.model import (
+from services.api.agents.calls import Callback
+from services.api.agents.refusals import Refused
+from services.api.jobs import endings
+from services.api.jobs.decisions import decide_cancel
+from services.api.jobs.model import (
     ORDER,
     PHASES,
     Attempt,
@@ -20,9 +21,8 @@ from services.api.model import (
     advance,
     requirements_of,
 )
-from services.api.refused import Refused
-from shared.events import AttemptEnded, Event, JobFinished, JobScheduled, JobStarted
-from tests.unit.api_story import (
+from shared.events.events import AttemptEnded, Event, JobFinished, JobScheduled, JobStarted
+from tests.support.api.api_story import (
     DONE,
     FAILED,
     INTERRUPTED,

@@ -4,8 +4,8 @@ import pytest
 from starlette.datastructures import Headers
 
 from services.api.config import ApiConfig, from_settings
-from services.api.hosts import AllowedHosts
-from shared.config import BadSetting, Settings
+from services.api.http.hosts import AllowedHosts
+from shared.settings import BadSetting, Settings
 
 CONFIGURED = AllowedHosts(frozenset({"api", "jobs.example.com", "192.168.1.5", "fd00::7"}))
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from services.api.agents import Callback
-from services.api.model import Rules
-from services.api.refused import Refused
-from shared.events import AttemptEnded, JobScheduled
-from tests.unit.api_story import (
+from services.api.agents.calls import Callback
+from services.api.agents.refusals import Refused
+from services.api.jobs.model import Rules
+from shared.events.events import AttemptEnded, JobScheduled
+from tests.support.api.api_story import (
     DONE,
     FAILED,
     INTERRUPTED,

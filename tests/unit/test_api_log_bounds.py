@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from services.api.log_bounds import Amount, Line, decide_kept, size_of
-from tests.unit.api_story import an_attempt
+from services.api.logs.bounds import Amount, Line, decide_kept, size_of
+from tests.support.api.api_story import an_attempt
 
 AT = "2026-01-01T00:00:00+00:00"
 batches = st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=8), max_size=12)

@@ -20,11 +20,11 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
-from services.api import render
-from services.api.agents import Callback
-from services.api.refused import Refused
-from shared.events import AttemptEnded, Event, JobFinished, JobScheduled
-from tests.unit.api_story import (
+from services.api.agents.calls import Callback
+from services.api.agents.refusals import Refused
+from services.api.jobs import views
+from shared.events.events import AttemptEnded, Event, JobFinished, JobScheduled
+from tests.support.api.api_story import (
     DONE,
     FAILED,
     INTERRUPTED,
@@ -291,9 +291,9 @@ class OneJob(RuleBasedStateMachine):
     def a_job_is_over_or_at_work_or_says_what_it_waits_for(self) -> None:
         job, attempt = self.story.job, self.story.current
         at_work = attempt.state in ("pulling", "running", "stopping") or attempt.token_hash
-        assert self.story.over or at_work or render.waiting(job, attempt, self.now)[0]
+        assert self.story.over or at_work or views.waiting(job, attempt, self.now)[0]
         attempts = [self.story.attempts[number] for number in sorted(self.story.attempts)]
-        render.detailed(job, attempts, self.now, self.story.rules)
+        views.detailed(job, attempts, self.now, self.story.rules)
 
     @invariant()
     def whoever_may_go_silent_is_looked_at(self) -> None:

@@ -10,14 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from services.api import render
-from services.api.intake import _compose_one
-from services.api.model import TERMINAL, Attempt, Job, Listed, Rules, State, Status
-from services.api.requests import Order
-from shared.events import Architecture, Capacity, Resources
-from shared.wire import new_trace
-from tests.messages import SOURCE
-from tests.unit.api_story import (
+from services.api.jobs import views
+from services.api.jobs.model import TERMINAL, Attempt, Job, Listed, Rules, State, Status
+from services.api.submission.intake import _compose_one
+from services.api.submission.request import Order
+from shared.events.cloudevents import new_trace
+from shared.events.events import Architecture, Capacity, Resources
+from tests.support.api.api_story import (
     DONE,
     INTERRUPTED,
     RULES,
@@ -30,6 +29,7 @@ from tests.unit.api_story import (
     launched,
     terminated,
 )
+from tests.support.rows.messages import SOURCE
 
 STATES: tuple[State, ...] = get_args(State)
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -38,12 +38,12 @@ AS_JSON = ("command", "env_vars", "labels", "secret_env", "secrets")
 
 def shown(story: Story, seconds: float = 0) -> dict[str, Any]:
     attempts = [story.attempts[number] for number in sorted(story.attempts)]
-    answer: dict[str, Any] = render.detailed(story.job, attempts, after(seconds), RULES)
+    answer: dict[str, Any] = views.detailed(story.job, attempts, after(seconds), RULES)
     return answer
 
 
 def test_a_listed_job_has_the_fields_that_were_promised() -> None:
-    listed = render.listed(
+    listed = views.listed(
         a_job(), an_attempt("booting", spot_instance_request_id="sir-1"), after(0)
     )
     promised = {
@@ -106,7 +106,7 @@ def test_a_row_of_the_list_is_shown_as_the_job_and_attempt_that_it_is_of(
         instance_id=draw(TEXTS),
     )
     row, now = as_row(job, attempt), draw(MOMENTS)
-    as_it_is, as_a_row = render.listed(job, attempt, now), render.listed(row, row, now)
+    as_it_is, as_a_row = views.listed(job, attempt, now), views.listed(row, row, now)
     assert list(as_it_is) == list(as_a_row)
     as_it_is, as_a_row = (json.loads(msgspec.json.encode(each)) for each in (as_it_is, as_a_row))
     assert as_it_is == as_a_row
@@ -122,7 +122,7 @@ def test_a_jobs_status_has_the_fields_that_were_promised() -> None:
 def test_no_answer_holds_a_token(state: State) -> None:
     attempt = an_attempt(state, token_hash=b"a-secret-hash")
     job = a_job(status="FAILED", finished_at=after(0)) if state == "ended" else a_job()
-    answer = render.detailed(job, [attempt], after(0), RULES)
+    answer = views.detailed(job, [attempt], after(0), RULES)
     assert b"token" not in msgspec.json.encode(answer)
 
 
@@ -140,20 +140,20 @@ PHASES = {
 
 @pytest.mark.parametrize(("state", "phase"), list(PHASES.items()))
 def test_each_state_is_shown_as_its_phase(state: State, phase: str) -> None:
-    assert render.phase(a_job(), an_attempt(state, due_at=after(1)), after(0)) == phase
+    assert views.phase(a_job(), an_attempt(state, due_at=after(1)), after(0)) == phase
 
 
 @pytest.mark.parametrize("status", ["DONE", "FAILED", "CANCELLED"])
 def test_a_finished_jobs_phase_is_its_status_and_it_waits_for_nothing(status: Any) -> None:
     job = a_job(status=status, finished_at=after(0))
     attempt = an_attempt("ended", waiting_because="something")
-    assert render.phase(job, attempt, after(0)) == status.lower()
-    assert render.waiting(job, attempt, after(0)) == (None, None)
+    assert views.phase(job, attempt, after(0)) == status.lower()
+    assert views.waiting(job, attempt, after(0)) == (None, None)
 
 
 def test_what_a_job_waits_for_is_told_in_plain_words() -> None:
     def because(attempt: Any) -> tuple[str | None, Any]:
-        return render.waiting(a_job(), attempt, after(0))
+        return views.waiting(a_job(), attempt, after(0))
 
     assert because(an_attempt("scheduled", due_at=after(60))) == (
         "it is scheduled for 2026-01-01T00:01:00Z",
@@ -180,16 +180,16 @@ def test_what_is_due_says_since_when_and_no_more_than_is_known(
     state: State, seconds: float, ago: str
 ) -> None:
     attempt, now = an_attempt(state, due_at=after(100)), after(100 + seconds)
-    assert render.phase(a_job(), attempt, now) == "launching"
+    assert views.phase(a_job(), attempt, now) == "launching"
     because = f"due {ago} ago; no launch reported yet"
-    assert render.waiting(a_job(), attempt, now) == (because, None)
+    assert views.waiting(a_job(), attempt, now) == (because, None)
 
 
 def test_an_attempt_is_launching_from_the_moment_at_which_it_is_due() -> None:
     attempt = an_attempt("scheduled", due_at=after(100))
-    assert render.phase(a_job(), attempt, after(99.9)) == "scheduled"
-    assert render.phase(a_job(), attempt, after(100)) == "launching"
-    shown = render.detailed(a_job(), [attempt], after(103), RULES)["attempts"][0]
+    assert views.phase(a_job(), attempt, after(99.9)) == "scheduled"
+    assert views.phase(a_job(), attempt, after(100)) == "launching"
+    shown = views.detailed(a_job(), [attempt], after(103), RULES)["attempts"][0]
     assert shown["phase"] == "launching"
     assert shown["phases"] == [
         {"phase": "scheduled", "entered_at": after(0), "seconds": 100.0},
@@ -199,7 +199,7 @@ def test_an_attempt_is_launching_from_the_moment_at_which_it_is_due() -> None:
 
 def test_an_attempt_of_an_earlier_release_is_launching_from_when_the_api_was_told() -> None:
     attempt = an_attempt("requested", entered={"scheduled": after(0), "requested": after(7)})
-    phases = render.detailed(a_job(), [attempt], after(9), RULES)["attempts"][0]["phases"]
+    phases = views.detailed(a_job(), [attempt], after(9), RULES)["attempts"][0]["phases"]
     assert [(each["phase"], each["seconds"]) for each in phases] == [
         ("scheduled", 7.0),
         ("launching", 2.0),
@@ -265,7 +265,7 @@ def test_moments_are_written_in_utc_with_a_z() -> None:
 @pytest.mark.parametrize("hours", [0, 5])
 def test_a_moment_of_another_zone_is_the_same_moment(hours: int) -> None:
     job = a_job(scheduled_for=after(0) + timedelta(hours=hours))
-    assert render.listed(job, an_attempt(), after(0))["scheduled_for"] == after(hours * 3600)
+    assert views.listed(job, an_attempt(), after(0))["scheduled_for"] == after(hours * 3600)
 
 
 def test_a_job_shows_its_cost_the_wasted_part_and_what_on_demand_would_have_cost() -> None:
@@ -343,12 +343,12 @@ def test_a_fresh_job_is_shown_as_the_general_way_shows_it(
     if at_once:
         order = replace(order, scheduled_for=now)
     written = _compose_one(order, 7, new_trace(), now, rules, None, SOURCE)
-    general = render.detailed(written.job, [written.attempt], now, rules)
+    general = views.detailed(written.job, [written.attempt], now, rules)
     assert written.answer == msgspec.json.encode(general)
 
 
 def test_fresh_jobs_do_not_show_each_others_fields() -> None:
     full = a_job(labels={"team": "data"}, resources=Resources(vcpus=2), scheduled_for=after(9))
-    before = msgspec.json.encode(render.fresh(a_job(), an_attempt(), RULES))
-    render.fresh(full, an_attempt(due_at=after(9)), RULES)
-    assert msgspec.json.encode(render.fresh(a_job(), an_attempt(), RULES)) == before
+    before = msgspec.json.encode(views.fresh(a_job(), an_attempt(), RULES))
+    views.fresh(full, an_attempt(due_at=after(9)), RULES)
+    assert msgspec.json.encode(views.fresh(a_job(), an_attempt(), RULES)) == before

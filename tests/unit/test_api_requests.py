@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from services.api.requests import (
+from services.api.submission.request import (
     MAX_COMMAND_BYTES,
     MAX_ENV_BYTES,
     BadRequest,
@@ -16,7 +16,7 @@ from services.api.requests import (
     read_json,
     read_order,
 )
-from shared.events import Architecture, Resources
+from shared.events.events import Architecture, Resources
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BOUNDS = Bounds(default_timezone="Europe/Berlin", max_lifetime_seconds=3600)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.api.sealing import CannotOpen, Sealed, SecretKeys, open_secrets, read_keys
+from services.api.secrets.sealing import CannotOpen, Sealed, SecretKeys, open_secrets, read_keys
 
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))
 VALUES = {"TOKEN": "canary", "EMPTY": ""}

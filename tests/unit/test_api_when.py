@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.api.when import BadMoment, moment, next_occurrence, zone
+from services.api.submission.when import BadMoment, moment, next_occurrence, zone
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 BERLIN = zone("Europe/Berlin")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.backoff import PARKED, RECONNECT, Backoff
-from shared.inbox import TRIES
+from shared.messaging.inbox import TRIES
 
 
 def test_delays_grow_by_the_factor_up_to_the_longest() -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared import messaging, wire
-from shared.events import InstanceTerminated, JobCancelled, JobFinished
-from shared.wire import Undecodable
-from tests.messages import SOURCE, TRACE, wrapped
+from shared.events import cloudevents
+from shared.events.cloudevents import Undecodable
+from shared.events.events import InstanceTerminated, JobCancelled, JobFinished
+from shared.messaging import store as messaging
+from tests.support.rows.messages import SOURCE, TRACE, wrapped
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 EVENT = JobCancelled(job_id=7, attempt=2)
@@ -54,15 +55,15 @@ def old(**changed: object) -> bytes:
 def test_what_is_written_is_read_again() -> None:
     cause = wrapped(EVENT)
     envelopes = [
-        wire.wrap(EVENT, source=SOURCE, at=AT, trace=TRACE, cause=cause.id) for _ in range(3)
+        cloudevents.wrap(EVENT, source=SOURCE, at=AT, trace=TRACE, cause=cause.id) for _ in range(3)
     ]
-    assert wire.decode(NAME, wire.encode(envelopes)) == wire.Batch(envelopes)
+    assert cloudevents.decode(NAME, cloudevents.encode(envelopes)) == cloudevents.Batch(envelopes)
 
 
 def test_each_element_is_a_cloud_event() -> None:
     cause = wrapped(EVENT)
-    envelope = wire.wrap(EVENT, source=SOURCE, at=AT, trace=TRACE, cause=cause.id)
-    [shown] = msgspec.json.decode(wire.encode([envelope]))
+    envelope = cloudevents.wrap(EVENT, source=SOURCE, at=AT, trace=TRACE, cause=cause.id)
+    [shown] = msgspec.json.decode(cloudevents.encode([envelope]))
     assert shown == {
         "specversion": "1.0",
         "id": str(envelope.id),
@@ -81,13 +82,13 @@ def test_what_is_not_known_is_left_out() -> None:
         instance_id="i-1", terminated_at=AT, cause="orphan", spot_interrupted=False,
         billed_seconds=1, cost_usd=None,
     )  # fmt: skip
-    [shown] = msgspec.json.decode(wire.encode([wrapped(orphan)]))
+    [shown] = msgspec.json.decode(cloudevents.encode([wrapped(orphan)]))
     assert not shown.keys() & {"subject", "causationid"}
 
 
 def test_moments_are_in_utc_whatever_they_were() -> None:
     elsewhere = AT.astimezone(timezone(timedelta(hours=5, minutes=30))).isoformat()
-    [read] = wire.decode(NAME, batch(element(time=elsewhere))).envelopes
+    [read] = cloudevents.decode(NAME, batch(element(time=elsewhere))).envelopes
     assert read.at == AT
 
 
@@ -97,7 +98,7 @@ def test_each_event_has_an_id_of_its_own() -> None:
 
 
 def test_ids_are_of_version_7_and_go_up_with_time() -> None:
-    ids = [wire.new_uuid() for _ in range(1000)]
+    ids = [cloudevents.new_uuid() for _ in range(1000)]
     assert {(each.version, each.variant) for each in ids} == {(7, uuid.RFC_4122)}
     assert len(set(ids)) == len(ids)
     moments = [each.int >> 80 for each in ids]
@@ -108,10 +109,10 @@ def test_ids_are_of_version_7_and_go_up_with_time() -> None:
 def test_processes_that_part_ways_draw_ids_of_their_own() -> None:
     reads, writes = os.pipe()
     if os.fork() == 0:
-        os.write(writes, wire.new_trace().encode())
+        os.write(writes, cloudevents.new_trace().encode())
         os._exit(0)
     os.wait()
-    assert os.read(reads, 32).decode() != wire.new_trace()
+    assert os.read(reads, 32).decode() != cloudevents.new_trace()
     os.close(reads)
     os.close(writes)
 
@@ -119,19 +120,19 @@ def test_processes_that_part_ways_draw_ids_of_their_own() -> None:
 def test_a_trace_is_the_same_however_a_row_of_an_earlier_release_spells_it() -> None:
     spelled = str(uuid.UUID(TRACE))
     assert wrapped(EVENT, trace=spelled).trace == wrapped(EVENT, trace=TRACE).trace == TRACE
-    assert len(wire.new_trace()) == 32
+    assert len(cloudevents.new_trace()) == 32
 
 
 def test_unknown_fields_are_ignored_beside_the_data_and_in_it() -> None:
     data = {"job_id": 7, "attempt": 2, "colour": "red"}
-    [read] = wire.decode(NAME, batch(element(data=data, weather={"wind": [1, 2]}))).envelopes
+    [read] = cloudevents.decode(NAME, batch(element(data=data, weather={"wind": [1, 2]}))).envelopes
     assert read.body == EVENT
 
 
 def test_optional_fields_may_be_absent() -> None:
     data = {"job_id": 7, "status": "DONE", "finished_at": "2026-01-02T03:04:05Z", "attempt": 1}
     raw = batch(element(type="JobFinished", data=data))
-    [read] = wire.decode("JobFinished", raw).envelopes
+    [read] = cloudevents.decode("JobFinished", raw).envelopes
     at = AT.replace(microsecond=0)
     assert read.body == JobFinished(job_id=7, status="DONE", finished_at=at, attempt=1)
     assert (read.cause, read.subject) == (None, None)
@@ -139,7 +140,7 @@ def test_optional_fields_may_be_absent() -> None:
 
 def test_an_id_is_the_same_in_every_spelling() -> None:
     spelled = "3F2B7C9E8A554D0E9A533B1F3D3C0A11"
-    [read] = wire.decode(NAME, batch(element(id=spelled))).envelopes
+    [read] = cloudevents.decode(NAME, batch(element(id=spelled))).envelopes
     assert read.id == uuid.UUID(ID)
 
 
@@ -165,7 +166,7 @@ WHOLE: dict[str, tuple[str, bytes, str]] = {
 def test_what_cannot_be_read_at_all_says_why(what: str) -> None:
     name, raw, why = WHOLE[what]
     with pytest.raises(Undecodable, match=why):
-        wire.decode(name, raw)
+        cloudevents.decode(name, raw)
 
 
 PARTS: dict[str, tuple[object, str]] = {
@@ -188,8 +189,8 @@ PARTS: dict[str, tuple[object, str]] = {
 def test_an_element_that_cannot_be_read_is_told_apart_from_its_batch(what: str) -> None:
     bad, why = PARTS[what]
     good = wrapped(EVENT)
-    encoded: Any = msgspec.Raw(wire.encode([good])[1:-1])
-    read = wire.decode(NAME, batch(encoded, bad, encoded))
+    encoded: Any = msgspec.Raw(cloudevents.encode([good])[1:-1])
+    read = cloudevents.decode(NAME, batch(encoded, bad, encoded))
     assert read.envelopes == [good, good]
     [unreadable] = read.unreadable
     assert why in unreadable.reason
@@ -201,18 +202,20 @@ def test_an_element_that_cannot_be_read_is_told_apart_from_its_batch(what: str) 
 
 def test_one_is_read_where_one_is_expected() -> None:
     first, second = wrapped(EVENT), wrapped(EVENT)
-    assert wire.decode_one(NAME, wire.encode([first])) == first
-    for raw in (wire.encode([first, second]), batch(element(id="no uuid"))):
+    assert cloudevents.decode_one(NAME, cloudevents.encode([first])) == first
+    for raw in (cloudevents.encode([first, second]), batch(element(id="no uuid"))):
         with pytest.raises(Undecodable, match=NAME):
-            wire.decode_one(NAME, raw)
+            cloudevents.decode_one(NAME, raw)
 
 
 def test_what_the_last_release_left_is_read() -> None:
     cause = "9d6c1f0e-1c07-4c3e-8a39-5d0c3f9b7a10"
-    [read] = wire.decode(NAME, old(cause=cause)).envelopes
+    [read] = cloudevents.decode(NAME, old(cause=cause)).envelopes
     assert (read.id, read.body, read.cause) == (uuid.UUID(ID), EVENT, uuid.UUID(cause))
     assert (read.trace, read.subject, read.name) == (TRACE, "7", NAME)
-    assert wire.decode_one(NAME, wire.encode([read])) == read, "it can be parked as any other"
+    assert cloudevents.decode_one(NAME, cloudevents.encode([read])) == read, (
+        "it can be parked as any other"
+    )
 
 
 def test_a_batch_holds_one_name_and_so_many_events() -> None:
@@ -220,10 +223,12 @@ def test_a_batch_holds_one_name_and_so_many_events() -> None:
     envelopes = [wrapped(EVENT if number % 2 else finished) for number in range(1010)]
     messages = messaging.pack(envelopes)
     read = [
-        each for message in messages for each in wire.decode(message.name, message.body).envelopes
+        each
+        for message in messages
+        for each in cloudevents.decode(message.name, message.body).envelopes
     ]
     assert sorted(each.id for each in read) == sorted(each.id for each in envelopes)
-    sizes = [len(wire.decode(each.name, each.body).envelopes) for each in messages]
+    sizes = [len(cloudevents.decode(each.name, each.body).envelopes) for each in messages]
     assert sorted(sizes) == sorted([250, 250, 5] * 2)
     assert len({each.id for each in messages}) == len(messages)
 
@@ -235,7 +240,7 @@ def test_a_batch_is_split_where_its_bytes_are_too_many() -> None:
     )  # fmt: skip
     messages = messaging.pack([wrapped(long) for _ in range(5)])
     assert all(len(each.body) <= messaging.PACK_BYTES for each in messages)
-    assert sum(len(wire.decode(each.name, each.body).envelopes) for each in messages) == 5
+    assert sum(len(cloudevents.decode(each.name, each.body).envelopes) for each in messages) == 5
     huge = msgspec.structs.replace(long, error_message="x" * (2 * messaging.PACK_BYTES))
     assert len(messaging.pack([wrapped(huge), wrapped(huge)])) == 2
 

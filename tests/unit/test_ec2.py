@@ -32,8 +32,8 @@ from shared.compute.port import (
     Throttled,
     Unknown,
 )
-from shared.config import BadSetting, Settings
-from shared.events import Resources
+from shared.events.events import Resources
+from shared.settings import BadSetting, Settings
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 OFFER = Offer(deployment="home", api_url="http://api")

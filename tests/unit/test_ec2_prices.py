@@ -13,7 +13,7 @@ from shared.compute.ec2.prices import AGAIN, LISTED_SECONDS, Prices
 from shared.compute.ec2.settings import PriceSource
 from shared.compute.ec2.shapes import Shown
 from shared.compute.port import ComputeError, Deferred, Instance, InstanceState, Unknown
-from shared.events import Market
+from shared.events.events import Market
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -1,6 +1,6 @@
 """The chances of the rehearsal's faults: a seed's series is the same in every run."""
 
-from rehearsal.faults import Fault, Faults
+from fake_aws.faults import Fault, Faults
 
 
 def faults() -> Faults:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from rehearsal.buckets import Limits
-from rehearsal.errors import AwsError
-from rehearsal.settings import CloudSettings
+from fake_aws.buckets import Limits
+from fake_aws.errors import AwsError
+from fake_aws.settings import CloudSettings
 
 
 class Hand:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rehearsal.policies import Context, allows, statements
+from fake_aws.policies import Context, allows, statements
 
 INSTANCE = "arn:aws:ec2:us-east-1:111122223333:instance/i-1"
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from shared.compute.engine_api import EngineApi
-from shared.compute.instance_container import (
+from shared.compute.docker.container import (
     LABEL,
     DockerSettings,
     container_of,
@@ -15,6 +14,7 @@ from shared.compute.instance_container import (
     parameters_of,
     user_of,
 )
+from shared.compute.docker.engine import EngineApi
 from shared.compute.port import LaunchRequest
 
 REQUEST = LaunchRequest(

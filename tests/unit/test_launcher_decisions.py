@@ -24,8 +24,14 @@ from shared.compute.port import (
     Throttled,
     Unknown,
 )
-from shared.config import BadSetting, Settings
-from shared.events import InstanceLaunched, LaunchDelayed, LaunchRefused, Requirements, Resources
+from shared.events.events import (
+    InstanceLaunched,
+    LaunchDelayed,
+    LaunchRefused,
+    Requirements,
+    Resources,
+)
+from shared.settings import BadSetting, Settings
 from shared.states import settled
 from shared.tokens import bootstrap_token
 

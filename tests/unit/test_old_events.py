@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared import events
-from shared.old_events import RENAMED, upgrade
+from shared.events import events
+from shared.events.old_events import RENAMED, upgrade
 
 OLD = sorted((Path(__file__).parent.parent / "contract" / "golden" / "old").glob("*.json"))
 

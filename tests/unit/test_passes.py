@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from shared.passes import HELD_ELSEWHERE_SECONDS, next_pass
+from shared.runtime.passes import HELD_ELSEWHERE_SECONDS, next_pass
 from shared.states import Transitions, settled, sources
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

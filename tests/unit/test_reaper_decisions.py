@@ -11,8 +11,8 @@ from services.reaper.config import ReaperConfig, from_settings
 from services.reaper.decisions import Rules
 from services.reaper.model import TRANSITIONS, Findings, Stranger, Watched, Watermark
 from shared.compute.port import Instance, InstanceState
-from shared.config import Settings
-from shared.events import Market
+from shared.events.events import Market
+from shared.settings import Settings
 from shared.states import sources
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from dress_rehearsal import table
-from dress_rehearsal.checks import deviations, leaked_seconds
-from dress_rehearsal.play import Played
-from dress_rehearsal.record import Told
-from rehearsal.ledger import INTERRUPTED, Bill
-from shared.events import AttemptEnded, InstanceLaunched
+from fake_aws.ledger import INTERRUPTED, Bill
+from rehearsal import table
+from rehearsal.checks import deviations, leaked_seconds
+from rehearsal.play import Played
+from rehearsal.record import Told
+from shared.events.events import AttemptEnded, InstanceLaunched
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TAKEN, OTHER = "i-0000000000000000a", "i-0000000000000000b"

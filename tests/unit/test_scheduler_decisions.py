@@ -7,9 +7,9 @@ import pytest
 from services.scheduler.config import SchedulerConfig, from_settings
 from services.scheduler.decisions import decide_request
 from services.scheduler.model import TRANSITIONS, Timer
-from shared.config import BadSetting, Settings
-from shared.events import InstanceRequested, Requirements
-from shared.passes import next_pass
+from shared.events.events import InstanceRequested, Requirements
+from shared.runtime.passes import next_pass
+from shared.settings import BadSetting, Settings
 from shared.states import settled, sources
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from services.api.sealing import read_keys
-from services.local_secrets import FILE, local_secrets
-from services.service_secrets import make_secrets_key
-from shared.config import Settings
+from embedded.secrets import FILE, local_secrets
+from operations.service_secrets import make_secrets_key
+from services.api.secrets.sealing import read_keys
+from shared.settings import Settings
 
 ONE, TWO = "0f" * 32, "e1" * 32
 

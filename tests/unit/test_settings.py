@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.config import BadSetting, Settings
+from shared.settings import BadSetting, Settings
 
 
 def settings(**environ: str) -> Settings:

@@ -7,8 +7,6 @@ from datetime import timedelta
 import pytest
 
 from shared.clock import VirtualClock
-from shared.compute.faults import Faults, Pool, faults_of
-from shared.compute.ground_truth import ContainerRun, GroundTruth
 from shared.compute.port import (
     Instance,
     InstanceState,
@@ -17,10 +15,12 @@ from shared.compute.port import (
     Throttled,
     Unknown,
 )
-from shared.compute.simulator import SimulatorCompute
-from shared.compute.virtual_cloud import VirtualCloud
-from tests.contract.compute_adapters import batch_of, launch_one, request_for
-from tests.contract.compute_api import FakeApi
+from shared.compute.simulator.adapter import SimulatorCompute
+from shared.compute.simulator.cloud import VirtualCloud
+from shared.compute.simulator.faults import Faults, Pool, faults_of
+from shared.compute.simulator.ground_truth import ContainerRun, GroundTruth
+from tests.support.compute.compute_adapters import batch_of, launch_one, request_for
+from tests.support.compute.compute_api import FakeApi
 
 pytestmark = pytest.mark.anyio
 

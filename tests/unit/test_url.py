@@ -2,9 +2,9 @@
 
 import pytest
 
-from services.embedded import read_setup
-from shared.address import local_url, without_brackets
-from shared.config import Settings
+from embedded.run import read_setup
+from shared.settings import Settings
+from shared.url import local_url, without_brackets
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-PATH = Path(__file__).resolve().parents[2] / "agent" / "docker_job_agent.py"
+PATH = Path(__file__).resolve().parents[3] / "agent" / "docker_job_agent.py"
 
 
 class AgentFile(Struct, frozen=True):

@@ -13,22 +13,22 @@ from datetime import datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from services.api import decisions
-from services.api.agent_groups import AgentGroups, UnitOfWork, Word, owner_of
+from services.api.agents.groups import AgentGroups, UnitOfWork, Word, owner_of
+from services.api.agents.refusals import NO_TOKEN, Refused
 from services.api.config import ApiConfig
-from services.api.endings import decide_end, decide_exit_code, may_add
-from services.api.log_bounds import Amount, Line, decide_kept
-from services.api.model import TERMINAL, Attempt, Case, Ending, Job, Step
-from services.api.refused import NO_TOKEN, Refused
-from services.api.store import jobs as store
-from services.api.store.jobs import Owner
-from services.api.store.logs import Batch
+from services.api.jobs import decisions
+from services.api.jobs import store as job_store
+from services.api.jobs.endings import decide_end, decide_exit_code, may_add
+from services.api.jobs.model import TERMINAL, Attempt, Case, Ending, Job, Step
+from services.api.jobs.store import Owner
+from services.api.logs.bounds import Amount, Line, decide_kept
+from services.api.logs.store import Batch
 from shared import tokens
 from shared.clock import Clock
-from shared.db import Connection, Database
-from shared.events import Cause
+from shared.crash_points import Points
+from shared.events.events import Cause
 from shared.log import get_logger
-from shared.points import Points
+from shared.postgres.pool import Connection, Database
 
 _log = get_logger(service="api", part="agents")
 
@@ -125,9 +125,9 @@ class AgentDesk:
         """
         async with self.db.transaction() as tx:
             owner = await self._owner(tx.conn, token_hash, job_id)
-            if await store.beat(tx, owner):
+            if await job_store.beat(tx, owner):
                 return
-            attempt = await store.load_attempt(tx.conn, owner.job_id, owner.attempt)
+            attempt = await job_store.load_attempt(tx.conn, owner.job_id, owner.attempt)
             raise Refused(401, NO_TOKEN) if attempt is None else _over(attempt)
 
     def _hear_report(
@@ -237,7 +237,7 @@ class AgentDesk:
     async def _owner(self, conn: Connection, token_hash: bytes, job_id: int) -> Owner:
         lifetime = self.config.rules.max_lifetime_seconds
         now = self.db.clock.now()
-        bearers = await store.find_bearers(conn, [token_hash], now, lifetime)
+        bearers = await job_store.find_bearers(conn, [token_hash], now, lifetime)
         return owner_of(bearers.get(token_hash), job_id)
 
 

@@ -12,21 +12,21 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
-from services.api import decisions
-from services.api.agent_groups import AgentGroups, UnitOfWork, Word
-from services.api.agents import Admitted, must_be_current
+from services.api.agents.calls import Admitted, must_be_current
+from services.api.agents.groups import AgentGroups, UnitOfWork, Word
+from services.api.agents.refusals import NO_TOKEN, Refused
+from services.api.agents.store import Use
+from services.api.agents.sts_identity import Identity, Proof, Shown
 from services.api.config import ApiConfig
-from services.api.identity import Identity, Proof, Shown
-from services.api.model import Attempt, Case, Job, Step
-from services.api.refused import NO_TOKEN, Refused
-from services.api.sealing import CannotOpen, open_secrets
-from services.api.store import secrets
-from services.api.store.jobs import Owner
-from services.api.store.proofs import Use
+from services.api.jobs import decisions
+from services.api.jobs.model import Attempt, Case, Job, Step
+from services.api.jobs.store import Owner
+from services.api.secrets import store as secret_store
+from services.api.secrets.sealing import CannotOpen, open_secrets
 from shared import tokens
-from shared.db import Database
+from shared.crash_points import Points
 from shared.log import get_logger
-from shared.points import Points
+from shared.postgres.pool import Database
 
 _log = get_logger(service="api", part="claims")
 
@@ -146,7 +146,7 @@ class ClaimDesk:
         if not job.secret_env:
             return {}
         async with self.db.connection() as conn:
-            sealed = await secrets.find_secrets(conn, job.id)
+            sealed = await secret_store.find_secrets(conn, job.id)
         if sealed is None:  # it ended between the claim's commit and now
             raise Refused(409, f"job {job.id} is over")
         try:

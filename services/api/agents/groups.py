@@ -12,17 +12,19 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
-from services.api.groups import Groups
-from services.api.model import Case, Job, Step
-from services.api.refused import NO_TOKEN, Refused
-from services.api.store import jobs as store
-from services.api.store import logs, proofs, steps
-from services.api.store.jobs import Bearer, Beat, Owner
-from services.api.store.logs import Batch
-from services.api.store.proofs import Overtaken, Use
-from shared import wire
-from shared.db import Database, Transaction
-from shared.wakeups import Wakeups
+from services.api.agents import store as agent_store
+from services.api.agents.refusals import NO_TOKEN, Refused
+from services.api.agents.store import Overtaken, Use
+from services.api.group_commit import Groups
+from services.api.jobs import store as job_store
+from services.api.jobs import unit_of_work
+from services.api.jobs.model import Case, Job, Step
+from services.api.jobs.store import Bearer, Beat, Owner
+from services.api.logs import store as log_store
+from services.api.logs.store import Batch
+from shared.events import cloudevents
+from shared.postgres.pool import Database, Transaction
+from shared.postgres.wakeups import Wakeups
 
 GROUP = 128
 """Words heard in one transaction, at most; long reports count more than one."""
@@ -61,7 +63,7 @@ class UnitOfWork:
         bearers: dict[bytes, Bearer],
         instances: dict[str, Owner],
         used: dict[bytes, bytes],
-        book: steps.Book,
+        book: unit_of_work.Book,
         *,
         whole: bool,
     ) -> None:
@@ -72,7 +74,7 @@ class UnitOfWork:
         self.before_commit: list[Callable[[], None]] = []
         self.after_commit: list[Callable[[], None]] = []
         self.changed: set[int] = set()
-        self._facts: list[wire.Envelope[Any]] = []
+        self._facts: list[cloudevents.Envelope[Any]] = []
         self._tx = tx
         self._book = book
         self._whole = whole
@@ -94,7 +96,7 @@ class UnitOfWork:
         """Save what a decision changed, and tell its facts under the job's own trace."""
         self._book.take(step)
         self._facts += [
-            wire.wrap(each, source=self._tx.source, at=self.now, trace=before.trace)
+            cloudevents.wrap(each, source=self._tx.source, at=self.now, trace=before.trace)
             for each in step.events
         ]
 
@@ -116,14 +118,14 @@ class UnitOfWork:
 
     async def save(self) -> None:
         """Write all of it. Raises `Overtaken`."""
-        with proofs.noticing_overtakers():
+        with agent_store.noticing_overtakers():
             await self._book.save(self._tx, self._facts)
         if self._uses:
-            await proofs.use_proofs(self._tx, list(self._uses.values()))
+            await agent_store.use_proofs(self._tx, list(self._uses.values()))
         left = self._batches
         while left:  # a second batch of one attempt is rare, and must find the first one written
             first = {each.owner: each for each in reversed(left)}
-            await logs.keep_batches(self._tx, list(first.values()))
+            await log_store.keep_batches(self._tx, list(first.values()))
             left = [each for each in left if first[each.owner] is not each]
 
 
@@ -168,7 +170,7 @@ class AgentGroups:
 
     async def _beat(self, beats: Sequence[Beat]) -> list[bool]:
         async with self._db.connection() as conn:
-            taken = await store.beat_free(conn, beats, self._db.clock.now(), self._lifetime)
+            taken = await job_store.beat_free(conn, beats, self._db.clock.now(), self._lifetime)
         return [each in taken for each in beats]
 
     async def _hear_free(self, words: Sequence[Word[Any]]) -> list[Any]:
@@ -199,15 +201,15 @@ class AgentGroups:
     ) -> UnitOfWork:
         """What *words* need to know; *whole*: wait for their jobs until all are had."""
         hashes = {each.token_hash for each in words}
-        bearers = await store.find_bearers(tx.conn, hashes, tx.now, self._lifetime)
+        bearers = await job_store.find_bearers(tx.conn, hashes, tx.now, self._lifetime)
         named = {each.instance_id for each in words if each.instance_id is not None}
         shown = {each.signature for each in words if each.signature is not None}
-        instances = await proofs.find_instances(tx.conn, named) if named else {}
-        used = await proofs.find_proofs(tx.conn, shown) if shown else {}
+        instances = await agent_store.find_instances(tx.conn, named) if named else {}
+        used = await agent_store.find_proofs(tx.conn, shown) if shown else {}
         jobs = {each.job_id for each in words if _may_lock(each, bearers)}
         jobs |= {each.job_id for each in instances.values()}
         locked = [each for each in jobs if each is not None]
-        book = await (steps.open_book if whole else steps.open_free)(tx, locked)
+        book = await (unit_of_work.open_book if whole else unit_of_work.open_free)(tx, locked)
         return UnitOfWork(tx, bearers, instances, used, book, whole=whole)
 
 

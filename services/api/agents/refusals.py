@@ -1,6 +1,6 @@
 """What an agent is told that may not do what it asks for."""
 
-from shared.events import Cause
+from shared.events.events import Cause
 
 NO_TOKEN = "give the attempt's token as 'Authorization: Bearer …'"  # noqa: S105 - a message
 

@@ -4,12 +4,12 @@ import re
 from datetime import datetime
 from typing import Any
 
-from services.api.agents import Callback, Report
-from services.api.claims import Claim, RoleClaim
-from services.api.identity import Proof
-from services.api.log_bounds import Amount, Line
-from services.api.requests import BadRequest
-from shared.events import Cause
+from services.api.agents.calls import Callback, Report
+from services.api.agents.claims import Claim, RoleClaim
+from services.api.agents.sts_identity import Proof
+from services.api.logs.bounds import Amount, Line
+from services.api.submission.request import BadRequest
+from shared.events.events import Cause
 
 PHASES = ("pulling", "running", "stopping")
 RUNTIMES = ("docker", "simulated")

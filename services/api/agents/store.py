@@ -10,8 +10,8 @@ from datetime import datetime
 import asyncpg
 from msgspec import Struct
 
-from services.api.store.jobs import Owner
-from shared.db import Connection, Transaction
+from services.api.jobs.store import Owner
+from shared.postgres.pool import Connection, Transaction
 
 
 class Overtaken(Exception):

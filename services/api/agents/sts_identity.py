@@ -8,7 +8,7 @@ answers with the role's session, which EC2 names after the instance. What holds,
   signed must be ours. So nobody can have a server of his own answer.
 - The deployment and the hash of the attempt token are signed too: what was made for another
   deployment, or with another token, is refused before STS is asked.
-- The signature is good for five minutes, and remembered until then (`store/proofs.py`).
+- The signature is good for five minutes, and remembered until then (`store.py`).
 - The role's trust policy must name EC2 alone: whoever may assume the role himself can choose the
   session's name.
 """
@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from msgspec import Struct
 
-from services.api.refused import Refused
+from services.api.agents.refusals import Refused
 from shared import tokens
 from shared.clock import Clock
 from shared.log import get_logger

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.api.routes.answers import on_crash
+from services.api.http.responses import on_crash
 
 
 class Application(Starlette):

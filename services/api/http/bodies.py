@@ -16,7 +16,7 @@ from typing import Any, cast
 from starlette.requests import ClientDisconnect, Request
 
 from services.api.config import LARGE_SHARE, BodyBounds
-from services.api.routes.headers import header_of
+from services.api.http.headers import header_of
 
 SMALL_BYTES = 65_536
 """What a small body holds at most; also what a claim and a callback may hold."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.api.access import Access, Denied, RateLimit
-from services.api.hosts import AllowedHosts
-from services.api.routes.answers import bearer_of
+from services.api.http.hosts import AllowedHosts
+from services.api.http.responses import bearer_of
+from services.api.keys.access import Access, Denied, RateLimit
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

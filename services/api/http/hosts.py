@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 
-from services.api.access import Denied
-from shared.address import without_brackets
-from shared.config import PREFIX
+from services.api.keys.access import Denied
+from shared.settings import PREFIX
+from shared.url import without_brackets
 
 HOST = re.compile(
     r"(\[[0-9a-f]*:[0-9a-f:.]*\]|[a-z0-9._-]+)(?::([0-9]{0,5}))?", re.ASCII | re.IGNORECASE

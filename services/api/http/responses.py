@@ -8,18 +8,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from services.api.access import Denied, TooMany
-from services.api.claims import SecretsClosed
-from services.api.groups import Stopping
-from services.api.identity import StsAway
-from services.api.intake import KeyConflict
-from services.api.people import AlreadyOver, NoSuchJob
-from services.api.refused import Refused
-from services.api.requests import BadRequest
-from services.api.routes.bodies import NoRoom, TooLarge, TooSlow
-from services.api.routes.headers import header_of
-from shared.db import is_transient
+from services.api.agents.claims import SecretsClosed
+from services.api.agents.refusals import Refused
+from services.api.agents.sts_identity import StsAway
+from services.api.group_commit import Stopping
+from services.api.http.bodies import NoRoom, TooLarge, TooSlow
+from services.api.http.headers import header_of
+from services.api.jobs.queries import AlreadyOver, NoSuchJob
+from services.api.keys.access import Denied, TooMany
+from services.api.submission.intake import KeyConflict
+from services.api.submission.request import BadRequest
 from shared.log import get_logger
+from shared.postgres.pool import is_transient
 
 _log = get_logger(service="api", part="http")
 _encoder = msgspec.json.Encoder()

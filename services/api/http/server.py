@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
-from services.api.protocol import BoundedProtocol
-from services.api.store import api_keys
-from shared.address import without_brackets
-from shared.config import PREFIX, BadSetting
-from shared.db import Database
+from services.api.http.protocol import BoundedProtocol
+from services.api.keys import store as key_store
+from shared.postgres.pool import Database
+from shared.settings import PREFIX, BadSetting
+from shared.url import without_brackets
 
 KEEP_ALIVE_SECONDS = 30
 GRACEFUL_SECONDS = 3
@@ -72,7 +72,7 @@ async def check_exposure(host: str, db: Database, program: str) -> None:
     if _is_loopback(without_brackets(host)):
         return
     async with db.connection() as conn:
-        if await api_keys.any_good_key(conn):
+        if await key_store.any_good_key(conn):
             return
     raise BadSetting(
         f"{PREFIX}HOST is {host}, which others can reach, and there is no API key: make one first "

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from services.api.model import Attempt, Rules
+from services.api.jobs.model import Attempt, Rules
 
 AGENT_BACKOFF = timedelta(seconds=10)
 """The longest wait of an agent between two tries: `BACKOFF_CAP_SECONDS` in docker_job_agent.py."""

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from services.api.availability import Outage
-from shared.db import Connection, Transaction
+from services.api.jobs.availability import Outage
+from shared.postgres.pool import Connection, Transaction
 
 LOCK_ANSWERED_UNTIL = "SELECT answered_until FROM availability FOR UPDATE"
 LOAD_ANSWERED_UNTIL = "SELECT answered_until FROM availability"

@@ -7,8 +7,8 @@ where what one of them has cost is not known.
 
 from collections.abc import Sequence
 
-from services.api.model import Attempt
-from shared.events import Cause
+from services.api.jobs.model import Attempt
+from shared.events.events import Cause
 
 WASTED: frozenset[Cause] = frozenset({"interrupted", "lost", "pull_failed", "superseded"})
 """Ends for which an instance was paid and no container came to its own end."""

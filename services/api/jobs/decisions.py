@@ -9,10 +9,9 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from services.api.availability import Outage, decide_lost_at, unsettled_until
-from services.api.budgets import next_delay
-from services.api.endings import beside, decide_end, job_scheduled
-from services.api.model import (
+from services.api.jobs.availability import Outage, decide_lost_at, unsettled_until
+from services.api.jobs.endings import beside, decide_end, job_scheduled
+from services.api.jobs.model import (
     ORDER,
     TERMINAL,
     Attempt,
@@ -24,7 +23,8 @@ from services.api.model import (
     advance,
     later,
 )
-from shared.events import (
+from services.api.jobs.retry_limits import next_delay
+from shared.events.events import (
     Cause,
     InstanceInterrupted,
     InstanceLaunched,

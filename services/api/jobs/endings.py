@@ -9,8 +9,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from services.api.budgets import INTERRUPTIONS, next_delay
-from services.api.model import (
+from services.api.jobs.model import (
     TERMINAL,
     Attempt,
     Case,
@@ -23,7 +22,8 @@ from services.api.model import (
     later,
     requirements_of,
 )
-from shared.events import AttemptEnded, Cause, JobFinished, JobScheduled
+from services.api.jobs.retry_limits import INTERRUPTIONS, next_delay
+from shared.events.events import AttemptEnded, Cause, JobFinished, JobScheduled
 
 
 def job_scheduled(job: Job, attempt: Attempt, rules: Rules) -> JobScheduled:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.api import decisions
-from services.api.model import Attempt, Case, Rules, Step
-from services.api.store.steps import Book, open_book
-from shared.db import Transaction
-from shared.events import (
+from services.api.jobs import decisions
+from services.api.jobs.model import Attempt, Case, Rules, Step
+from services.api.jobs.unit_of_work import Book, open_book
+from shared.events.cloudevents import Envelope
+from shared.events.events import (
     Event,
     InstanceInterrupted,
     InstanceLaunched,
@@ -17,9 +17,9 @@ from shared.events import (
     LaunchDelayed,
     LaunchRefused,
 )
-from shared.messaging import follow
-from shared.subscriber import Handler
-from shared.wire import Envelope
+from shared.messaging.store import follow
+from shared.messaging.subscriber import Handler
+from shared.postgres.pool import Transaction
 
 Decide = Callable[[Any, Book, datetime], Sequence[Event]]
 """An event, the book of all jobs that its batch is about, and the moment: what follows."""

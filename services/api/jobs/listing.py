@@ -2,8 +2,8 @@
 
 from msgspec import Raw
 
-from services.api.model import Listed
-from shared.db import Connection
+from services.api.jobs.model import Listed
+from shared.postgres.pool import Connection
 
 # The planner is left no choice: with statistics from before a bulk load, or in a plan made for any
 # arguments, it would walk all jobs for a page of few. So no other index than the meant one fits.

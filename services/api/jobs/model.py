@@ -13,7 +13,7 @@ from typing import Literal
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from shared.events import Capacity, Cause, Event, Market, Requirements, Resources
+from shared.events.events import Capacity, Cause, Event, Market, Requirements, Resources
 
 Status = Literal["SCHEDULED", "RUNNING", "DONE", "FAILED", "CANCELLED"]
 TERMINAL: frozenset[str] = frozenset({"DONE", "FAILED", "CANCELLED"})

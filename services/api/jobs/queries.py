@@ -4,14 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from services.api import decisions, render
-from services.api.model import Rules
-from services.api.store import jobs as store
-from services.api.store import steps
-from shared.db import Database
+from services.api.jobs import decisions, unit_of_work, views
+from services.api.jobs import store as job_store
+from services.api.jobs.model import Rules
+from shared.crash_points import Points
 from shared.log import get_logger
-from shared.points import Points
-from shared.wakeups import Wakeups
+from shared.postgres.pool import Database
+from shared.postgres.wakeups import Wakeups
 
 _log = get_logger(service="api", part="people")
 
@@ -37,16 +36,16 @@ class Desk:
     async def status(self, job_id: int) -> dict[str, Any]:
         """One job with all of its attempts. Raises `NoSuchJob`."""
         async with self.db.connection() as conn:
-            whole = await store.load_whole(conn, job_id)
+            whole = await job_store.load_whole(conn, job_id)
         if whole is None:
             raise NoSuchJob(f"there is no job {job_id}")
         job, attempts = whole
-        return render.detailed(job, attempts, self.db.clock.now(), self.rules)
+        return views.detailed(job, attempts, self.db.clock.now(), self.rules)
 
     async def cancel(self, job_id: int) -> dict[str, Any]:
         """Cancel a job at any stage. Raises `NoSuchJob` and `AlreadyOver`."""
         async with self.db.transaction() as tx:
-            case = await store.lock_case(tx, job_id)
+            case = await job_store.lock_case(tx, job_id)
             if case is None:
                 raise NoSuchJob(f"there is no job {job_id}")
             # Cancelling is final: no delay is drawn, so there is nothing to jitter.
@@ -54,7 +53,7 @@ class Desk:
             if step is None:
                 status = case.job.status
                 raise AlreadyOver(f"job {job_id} is {status} already and cannot be cancelled")
-            await steps.save_and_tell(tx, case.job, step)
+            await unit_of_work.save_and_tell(tx, case.job, step)
         self.points.reached("api.cancelled")
         _log.info("job cancelled", job=job_id, attempt=case.job.attempt)
         self.wakeups.wake("relay_outbox")

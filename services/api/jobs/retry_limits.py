@@ -6,9 +6,9 @@ its container. The counts are those of the attempts themselves: nothing else kee
 
 from msgspec import Struct
 
-from services.api.model import Attempt, Case, Ending, Job, Rules
+from services.api.jobs.model import Attempt, Case, Ending, Job, Rules
 from shared.backoff import Backoff
-from shared.events import Cause
+from shared.events.events import Cause
 
 INTERRUPTIONS: tuple[Cause, ...] = ("interrupted", "lost")
 PULLS: tuple[Cause, ...] = ("pull_failed",)

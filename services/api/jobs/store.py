@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from services.api.model import TERMINAL, Attempt, Case, Job
-from services.api.sealing import Sealed
-from shared import messaging
-from shared.db import Connection, Transaction, json_text
-from shared.wire import Envelope
+from services.api.jobs.model import TERMINAL, Attempt, Case, Job
+from services.api.secrets.sealing import Sealed
+from shared.events.cloudevents import Envelope
+from shared.messaging import store as messages
+from shared.postgres.pool import Connection, Transaction, json_text
 
 NEXT_JOB_IDS = "SELECT nextval('jobs_id_seq') FROM generate_series(1, $1::integer)"
 
@@ -77,7 +77,7 @@ async def accept_jobs(
         [job.trace for job in jobs],
         [job.created_at for job in jobs],
         [json_text(attempt.entered) for attempt in attempts],
-        *messaging.columns(messaging.pack(facts)),
+        *messages.columns(messages.pack(facts)),
         [json_text(job.resources) for job in jobs],
         [job.capacity for job in jobs],
         [job.spot_wait_seconds for job in jobs],

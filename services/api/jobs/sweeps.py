@@ -4,21 +4,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.api import decisions
-from services.api.availability import (
+from services.api.agents import store as agent_store
+from services.api.jobs import availability_store, decisions, unit_of_work
+from services.api.jobs import store as job_store
+from services.api.jobs.availability import (
     Outage,
     decide_answered_until,
     decide_outage,
     record_seconds,
     silent_since,
 )
-from services.api.model import Rules
-from services.api.store import availability, jobs, keys, proofs, steps
-from services.api.store.jobs import Owner
-from shared.db import Database, Transaction, is_transient
+from services.api.jobs.model import Rules
+from services.api.jobs.store import Owner
+from services.api.submission import idempotency_store
+from shared.crash_points import Points
 from shared.log import get_logger
-from shared.passes import next_pass
-from shared.points import Points
+from shared.postgres.pool import Database, Transaction, is_transient
+from shared.runtime.passes import next_pass
 
 _log = get_logger(service="api", part="sweeps")
 
@@ -43,7 +45,7 @@ class Sweeps:
         """End the attempts whose instance or agent has not been heard of for too long."""
         now = self.db.clock.now()
         async with self.db.connection() as conn:
-            owners = await jobs.overdue(conn, now, BATCH)
+            owners = await job_store.overdue(conn, now, BATCH)
         for owner in owners:
             try:
                 await self._look_at(owner)
@@ -52,12 +54,12 @@ class Sweeps:
                     raise
                 _log.exception("attempt cannot be looked at", job=owner.job_id)
         async with self.db.connection() as conn:
-            next_due = await jobs.next_check(conn)
+            next_due = await job_store.next_check(conn)
         return next_pass(now, full=len(owners) == BATCH, next_due=next_due)
 
     async def _look_at(self, owner: Owner) -> None:
         async with self.db.transaction() as tx:
-            case = await jobs.lock_case(tx, owner.job_id)
+            case = await job_store.lock_case(tx, owner.job_id)
             if case is None:
                 return
             attempt = case.attempt(owner.attempt)
@@ -68,7 +70,7 @@ class Sweeps:
             step = decisions.decide_overdue(
                 case, attempt, tx.now, self.jitter(), self.rules, outages
             )
-            await steps.save_and_tell(tx, case.job, step)
+            await unit_of_work.save_and_tell(tx, case.job, step)
         if step.events:
             self.points.reached("api.silent_ended")
             self.changed(owner.job_id)
@@ -77,17 +79,17 @@ class Sweeps:
     async def _outages(self, tx: Transaction, since: datetime) -> Sequence[Outage]:
         """The outages after *since*, with the one that is not recorded yet."""
         # In this order: an outage that is recorded between the two is seen twice, never missed.
-        answered_until = await availability.load_answered_until(tx.conn)
-        recorded = await availability.load_outages(tx.conn, since)
+        answered_until = await availability_store.load_answered_until(tx.conn)
+        recorded = await availability_store.load_outages(tx.conn, since)
         latest = decide_outage(answered_until, tx.now, self.rules)
         return recorded if latest is None else [*recorded, latest]
 
     async def record_availability(self) -> datetime:
         """Record that agents can be answered now; after a gap, that they could not be."""
         async with self.db.transaction() as tx:
-            before = await availability.lock_answered_until(tx)
+            before = await availability_store.lock_answered_until(tx)
             outage = decide_outage(before, tx.now, self.rules)
-            await availability.save_record(tx, decide_answered_until(before, tx.now), outage)
+            await availability_store.save_record(tx, decide_answered_until(before, tx.now), outage)
         if outage is not None:
             _log.warning(
                 "agents could not be answered; their silence in this time does not count",
@@ -101,7 +103,7 @@ class Sweeps:
         """Delete idempotency keys of a week ago, expired proofs of identity, and old outages."""
         now = self.db.clock.now()
         async with self.db.connection() as conn:
-            more = await keys.prune_keys(conn, now - KEEP_KEYS, BATCH * 10)
-            await proofs.prune_proofs(conn, now)
-            await availability.prune_outages(conn, now - KEEP_OUTAGES)
+            more = await idempotency_store.prune_keys(conn, now - KEEP_KEYS, BATCH * 10)
+            await agent_store.prune_proofs(conn, now)
+            await availability_store.prune_outages(conn, now - KEEP_OUTAGES)
         return now if more else None

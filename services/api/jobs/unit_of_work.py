@@ -5,11 +5,12 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from services.api.model import Attempt, Case, Job, Step
-from services.api.store.jobs import as_attempt, as_job
-from shared import messaging, wire
-from shared.db import Transaction
-from shared.wire import Envelope
+from services.api.jobs.model import Attempt, Case, Job, Step
+from services.api.jobs.store import as_attempt, as_job
+from shared.events import cloudevents
+from shared.events.cloudevents import Envelope
+from shared.messaging import store as messages
+from shared.postgres.pool import Transaction
 
 _COLUMNS = ", ".join(Attempt.__struct_fields__)
 # Heartbeats take no lock on the job: one that came since the attempt was loaded must not be undone.
@@ -64,12 +65,12 @@ async def _save(
         [job.error_message for job in jobs],
         [job.finished_at for job in jobs],
         [_as_row(attempt) for attempt in attempts],
-        *messaging.columns(messaging.pack(facts)),
+        *messages.columns(messages.pack(facts)),
         tx.now,
         wiped,
     )
     if facts:
-        tx.wakes.add(messaging.RELAY)
+        tx.wakes.add(messages.RELAY)
 
 
 def _as_row(attempt: Attempt) -> dict[str, Any]:
@@ -88,7 +89,8 @@ async def save_attempt(tx: Transaction, attempt: Attempt) -> None:
 async def save_and_tell(tx: Transaction, before: Job, step: Step) -> None:
     """Write a decision that a request or a sweep made, and its facts under the job's own trace."""
     facts = [
-        wire.wrap(event, source=tx.source, at=tx.now, trace=before.trace) for event in step.events
+        cloudevents.wrap(event, source=tx.source, at=tx.now, trace=before.trace)
+        for event in step.events
     ]
     jobs = [step.job] if step.job != before else []
     await _save(tx, jobs, step.attempts, facts, [step.job.id] if step.wipe_secrets else [])

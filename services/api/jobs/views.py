@@ -6,10 +6,19 @@ from typing import Any
 
 import msgspec
 
-from services.api.budgets import spent
-from services.api.costs import cost_of, cost_of_all
-from services.api.model import PHASES, TERMINAL, Attempt, Case, Job, Listed, Rules, first_attempt
-from shared.events import Resources
+from services.api.jobs.costs import cost_of, cost_of_all
+from services.api.jobs.model import (
+    PHASES,
+    TERMINAL,
+    Attempt,
+    Case,
+    Job,
+    Listed,
+    Rules,
+    first_attempt,
+)
+from services.api.jobs.retry_limits import spent
+from shared.events.events import Resources
 
 _SHOWN_PHASES = (
     "held",

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-from services.api.siblings import Buckets
-from services.api.store import api_keys
-from services.api.store.api_keys import ApiKey
+from services.api.keys import store as key_store
+from services.api.keys.store import ApiKey
+from services.api.processes.siblings import Buckets
 from shared import tokens
-from shared.db import Database
+from shared.postgres.pool import Database
 
 SCOPES = ("read", "submit", "admin")
 """Each may do what the ones before it may: look; schedule and cancel; everything."""
@@ -95,9 +95,9 @@ class Access:
         if remembered is not None and seconds - remembered[0] < REMEMBER_SECONDS:
             return remembered[1]
         async with self.db.connection() as conn:
-            key = await api_keys.find_key(conn, prefix)
+            key = await key_store.find_key(conn, prefix)
             if key is not None:
-                await api_keys.touch_key(conn, prefix, now)
+                await key_store.touch_key(conn, prefix, now)
         if len(self._known) >= REMEMBERED_KEYS:
             self._known.clear()  # guessed prefixes must not fill the memory
         self._known[prefix] = (seconds, key)
@@ -108,7 +108,7 @@ class Access:
         seconds = self.db.clock.now().timestamp()
         if seconds - self._any_key[0] >= REMEMBER_SECONDS:
             async with self.db.connection() as conn:
-                self._any_key = (seconds, await api_keys.any_key(conn))
+                self._any_key = (seconds, await key_store.any_key(conn))
         return self._any_key[1]
 
 

@@ -3,9 +3,9 @@
 import argparse
 from collections.abc import Callable
 
-from services.api import access
-from services.api.store import api_keys
-from shared.db import Database
+from services.api.keys import access
+from services.api.keys import store as key_store
+from shared.postgres.pool import Database
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,21 +35,21 @@ async def run(db: Database, arguments: argparse.Namespace, say: Callable[[str], 
 async def _create(db: Database, name: str, scope: str, say: Callable[[str], None]) -> int:
     key = access.make_key()
     async with db.transaction() as tx:
-        await api_keys.insert_key(tx, key.prefix, name, scope, key.hashed)
+        await key_store.insert_key(tx, key.prefix, name, scope, key.hashed)
     say(key.text)
     return 0
 
 
 async def _revoke(db: Database, prefix: str, say: Callable[[str], None]) -> int:
     async with db.transaction() as tx:
-        revoked = await api_keys.revoke_key(tx, access.prefix_of(prefix) or prefix)
+        revoked = await key_store.revoke_key(tx, access.prefix_of(prefix) or prefix)
     say(f"revoked {prefix}" if revoked else f"there is no good key with the prefix {prefix!r}")
     return 0 if revoked else 1
 
 
 async def _list(db: Database, say: Callable[[str], None]) -> int:
     async with db.connection() as conn:
-        keys = await api_keys.list_keys(conn)
+        keys = await key_store.list_keys(conn)
     if not keys:
         say("no keys: on a loopback address the API is open to all")
         return 0

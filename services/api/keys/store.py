@@ -4,7 +4,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from shared.db import Connection, Transaction
+from shared.postgres.pool import Connection, Transaction
 
 
 class ApiKey(Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from services.api.model import Attempt
+from services.api.jobs.model import Attempt
 
 Line = tuple[str, str, str]
 """Time (ISO 8601), stream ("stdout", "stderr" or "docker-job") and text of one line."""

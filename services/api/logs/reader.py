@@ -2,10 +2,10 @@
 
 from msgspec import Struct
 
-from services.api.log_bounds import Amount, Line, gap_line
-from services.api.store import logs
-from services.api.store.logs import Piece
-from shared.db import Connection
+from services.api.logs import store as log_store
+from services.api.logs.bounds import Amount, Line, gap_line
+from services.api.logs.store import Piece
+from shared.postgres.pool import Connection
 
 Place = tuple[int, int]
 """Attempt and number of a batch: what is behind it is read next."""
@@ -37,7 +37,7 @@ class LogReader:
             await self._resume(conn)
             self._resumed = False
         batches: list[Batch] = []
-        for piece in await logs.read_pieces(conn, self._job_id, after=self._place):
+        for piece in await log_store.read_pieces(conn, self._job_id, after=self._place):
             lines = self._lines_of(piece)
             if batches and (piece.attempt, piece.seq) == self._place:
                 batches[-1].lines.extend(lines)
@@ -47,7 +47,7 @@ class LogReader:
         return batches
 
     async def _resume(self, conn: Connection) -> None:
-        found = await logs.find_pieces(conn, self._job_id, self._place)
+        found = await log_store.find_pieces(conn, self._job_id, self._place)
         self._lost = not found
         if found and found[-1].start is not None:
             self._read_to = found[-1].start.plus(found[-1].lines)

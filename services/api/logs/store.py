@@ -7,10 +7,10 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from services.api.log_bounds import Amount, Kept, Line
-from services.api.model import Attempt
-from services.api.store.jobs import Owner
-from shared.db import Connection, Transaction, json_text
+from services.api.jobs.model import Attempt
+from services.api.jobs.store import Owner
+from services.api.logs.bounds import Amount, Kept, Line
+from shared.postgres.pool import Connection, Transaction, json_text
 
 
 class Piece(Struct, frozen=True, kw_only=True):

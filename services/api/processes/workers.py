@@ -20,9 +20,9 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from services.api import NAME
-from shared.config import Settings
 from shared.log import get_logger
-from shared.program import EXIT_CRASH
+from shared.runtime.process import EXIT_CRASH
+from shared.settings import Settings
 
 CORES = 4
 """With so many there are two by default. With fewer a second one makes the groups smaller in which

@@ -1,7 +1,7 @@
 """SQL of sealed secrets. They are written with their job, see `ACCEPT_JOBS`."""
 
-from services.api.sealing import Sealed
-from shared.db import Connection
+from services.api.secrets.sealing import Sealed
+from shared.postgres.pool import Connection
 
 FIND_SECRETS = "SELECT key_id, sealed FROM job_secrets WHERE job_id = $1"
 

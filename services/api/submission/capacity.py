@@ -6,7 +6,7 @@ Each is read from untrusted JSON; `BadWish` names the field and says what is rig
 import re
 from typing import Any, get_args
 
-from shared.events import Architecture, Capacity, Resources
+from shared.events.events import Architecture, Capacity, Resources
 
 CAPACITIES: tuple[str, ...] = get_args(Capacity)
 ARCHITECTURES: tuple[str, ...] = get_args(Architecture)

@@ -11,21 +11,21 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
-from services.api import endings, render
-from services.api.groups import Groups
-from services.api.job_ids import JobIds
-from services.api.model import Attempt, Job, Rules, first_attempt
-from services.api.requests import BadRequest, Order
-from services.api.sealing import Sealed, SecretKeys
-from services.api.store import jobs as store
-from services.api.store import keys
-from services.api.store.keys import KeptAnswer
-from shared import wire
-from shared.db import Connection, Database
-from shared.events import JobScheduled
+from services.api.group_commit import Groups
+from services.api.jobs import endings, views
+from services.api.jobs import store as job_store
+from services.api.jobs.model import Attempt, Job, Rules, first_attempt
+from services.api.secrets.sealing import Sealed, SecretKeys
+from services.api.submission import idempotency_store as keys
+from services.api.submission.idempotency_store import KeptAnswer
+from services.api.submission.job_ids import JobIds
+from services.api.submission.request import BadRequest, Order
+from shared.crash_points import Points
+from shared.events import cloudevents
+from shared.events.events import JobScheduled
 from shared.log import get_logger
-from shared.points import Points
-from shared.wakeups import Wakeups
+from shared.postgres.pool import Connection, Database
+from shared.postgres.wakeups import Wakeups
 
 _log = get_logger(service="api", part="intake")
 _encode = msgspec.json.Encoder().encode
@@ -155,7 +155,7 @@ class Intake:
 class _Written:
     job: Job
     attempt: Attempt
-    fact: wire.Envelope[JobScheduled]
+    fact: cloudevents.Envelope[JobScheduled]
     answer: bytes
     sealed: Sealed | None
 
@@ -193,8 +193,8 @@ def _compose_one(
     )
     attempt = first_attempt(job_id, order.scheduled_for, now)
     scheduled = endings.job_scheduled(job, attempt, rules)
-    fact = wire.wrap(scheduled, source=source, at=now, trace=trace)
-    shown = render.fresh(job, attempt, rules)
+    fact = cloudevents.wrap(scheduled, source=source, at=now, trace=trace)
+    shown = views.fresh(job, attempt, rules)
     sealed = keys.seal(job_id, order.secret_env) if keys and order.secret_env else None
     return _Written(job, attempt, fact, _encode(shown), sealed)
 
@@ -206,7 +206,7 @@ def _log_accepted(ids: Sequence[int]) -> None:
 
 
 async def _write(conn: Connection, written: Sequence[_Written]) -> None:
-    await store.accept_jobs(
+    await job_store.accept_jobs(
         conn,
         [each.job for each in written],
         [each.attempt for each in written],

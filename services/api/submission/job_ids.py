@@ -3,14 +3,14 @@
 An id is given once, whatever becomes of it: requests that fail, a process that ends, and a flood
 that ebbs leave gaps. A block is kept for `KEEP_SECONDS` only, because `/list` takes the order of
 the ids for that of acceptance, and other processes take ids meanwhile. After a restore no process
-has a block from before it: the services are stopped then (`services/restored.py`).
+has a block from before it: the services are stopped then (`operations/resend.py`).
 """
 
 from datetime import datetime, timedelta
 
-from services.api.store import jobs as store
+from services.api.jobs import store as job_store
 from shared.clock import Clock
-from shared.db import Connection
+from shared.postgres.pool import Connection
 
 BLOCK = 256
 """What is asked for in advance, at most."""
@@ -39,7 +39,7 @@ class JobIds:
         self._ahead = min(BLOCK, 2 * self._ahead) if recent else 1
         self._fetched_at, self._left = now, []
         missing = count - len(left)
-        fetched = await store.next_job_ids(conn, max(missing, self._ahead))
+        fetched = await job_store.next_job_ids(conn, max(missing, self._ahead))
         self._left = fetched[missing:]
         return left + fetched[:missing]
 

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from services.api import capacity, secret_fields, when
-from shared.events import Architecture, Capacity, Resources
+from services.api.submission import capacity, secret_fields, when
+from shared.events.events import Architecture, Capacity, Resources
 
 # The reference grammar of the distribution project:
 # https://pkg.go.dev/github.com/distribution/reference

@@ -6,7 +6,7 @@ No message quotes a value of `secret_env`.
 import re
 from typing import Any
 
-from services.api.capacity import BadWish
+from services.api.submission.capacity import BadWish
 
 MAX_SECRETS = 100
 MAX_PLACE = 2048

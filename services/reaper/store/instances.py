@@ -7,9 +7,9 @@ from datetime import datetime
 import msgspec
 
 from services.reaper.model import Gone, Recorded, Watched
-from shared.db import Transaction
-from shared.events import AttemptEnded, InstanceLaunched
-from shared.wire import Envelope
+from shared.events.cloudevents import Envelope
+from shared.events.events import AttemptEnded, InstanceLaunched
+from shared.postgres.pool import Transaction
 
 # An instance that is there already was adopted as an orphan: it is being ended, and stays so.
 ADD_INSTANCES = """

@@ -7,7 +7,7 @@ import msgspec
 
 from services.reaper.model import Interruption
 from shared.compute.port import Notice
-from shared.db import Transaction
+from shared.postgres.pool import Transaction
 
 HEAR_NOTICES = """
 INSERT INTO notices (instance_id, kind, noticed_at, heard_at)

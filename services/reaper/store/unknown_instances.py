@@ -7,8 +7,8 @@ import msgspec
 
 from services.reaper.model import Watched, Watermark
 from shared.compute.port import Instance
-from shared.db import Transaction
-from shared.events import LaunchesReported
+from shared.events.events import LaunchesReported
+from shared.postgres.pool import Transaction
 
 HEAR_TELLINGS = """
 INSERT INTO heard_tellings (told) SELECT unnest($1::bigint[]) ON CONFLICT DO NOTHING

@@ -22,7 +22,7 @@ from shared.bus.rabbitmq.connection import Link, unavailable
 from shared.bus.rabbitmq.publisher import CONFIRM_SECONDS, Publisher
 from shared.bus.rabbitmq.subscription import id_of
 from shared.bus.rabbitmq.topology import dead_queue, redrive_exchange
-from shared.points import Points
+from shared.crash_points import Points
 
 LOOK_SECONDS = 60.0
 BATCH = 100

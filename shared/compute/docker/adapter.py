@@ -21,9 +21,7 @@ import time
 from collections.abc import Sequence
 
 from shared.clock import Clock
-from shared.compute.docker_instances import DockerInstances
-from shared.compute.engine_api import DEFAULT_HOST, EngineApi
-from shared.compute.instance_container import (
+from shared.compute.docker.container import (
     HOME,
     LABEL,
     STARTED,
@@ -33,6 +31,8 @@ from shared.compute.instance_container import (
     instance_id_of,
     parameters_of,
 )
+from shared.compute.docker.engine import DEFAULT_HOST, EngineApi
+from shared.compute.docker.instances import DockerInstances
 from shared.compute.port import (
     ComputeError,
     Instance,

@@ -24,7 +24,7 @@ from shared.compute.port import (
     Throttled,
     Unknown,
 )
-from shared.events import Market
+from shared.events.events import Market
 
 # Which error of several is told, and decides what comes next: what holds for the whole account
 # first, what cannot be helped only where nothing else is said.

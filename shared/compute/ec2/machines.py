@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from shared.compute.ec2.settings import Ec2Settings
 from shared.compute.port import Rejected
-from shared.events import Market, Resources
+from shared.events.events import Market, Resources
 
 MOST_TYPES = 20
 """A fleet with so many types over a few zones finds capacity, and stays below 300 overrides."""

@@ -30,7 +30,7 @@ from shared.compute.ec2.shapes import filters
 from shared.compute.ec2.template import Contents, Template, Version
 from shared.compute.ec2.user_data import Boot, user_data
 from shared.compute.port import NoCapacity, Offer, Plan, Rejected
-from shared.events import Market
+from shared.events.events import Market
 
 IMAGE_SECONDS = 3600.0
 NETWORK_SECONDS = 600.0

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from shared.events import Market
+from shared.events.events import Market
 
 UNFIT_SECONDS = 86_400.0
 """A type that its zone does not offer at all."""

@@ -16,7 +16,7 @@ from shared.compute.ec2.remembered import Remembered
 from shared.compute.ec2.settings import PriceSource
 from shared.compute.ec2.shapes import Shown
 from shared.compute.port import ComputeError, Instance
-from shared.events import Market
+from shared.events.events import Market
 from shared.log import get_logger
 
 _log = get_logger(part="ec2")

@@ -5,8 +5,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from shared.config import PREFIX, BadSetting, Settings
-from shared.events import Architecture
+from shared.events.events import Architecture
+from shared.settings import PREFIX, BadSetting, Settings
 
 AMI_PARAMETERS: dict[str, str] = {
     "x86_64": "/aws/service/ecs/optimized-ami/amazon-linux-2023/recommended/image_id",

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from shared.compute.port import Instance, InstanceState
-from shared.events import Market
+from shared.events.events import Market
 
 DEPLOYMENT = "docker-job:deployment"
 LAUNCH = "docker-job:launch"

@@ -18,7 +18,7 @@ from shared.compute.ec2.client import Aws
 from shared.compute.ec2.errors import code_of
 from shared.compute.ec2.shapes import DEPLOYMENT
 from shared.compute.port import ComputeError, Stale
-from shared.events import Market
+from shared.events.events import Market
 from shared.log import get_logger
 
 _log = get_logger(part="ec2")

@@ -31,10 +31,6 @@ from typing import Literal, TypeVar, TypeVarTuple
 import msgspec
 
 from shared.clock import Clock
-from shared.compute.containers import ContainerEngine
-from shared.compute.instance_dir import InstanceDir, Launched, Spawned, Stage
-from shared.compute.local_instances import LocalInstances, ProcessSettings
-from shared.compute.local_processes import Children
 from shared.compute.port import (
     ComputeError,
     Instance,
@@ -47,6 +43,10 @@ from shared.compute.port import (
     Rejected,
     Unknown,
 )
+from shared.compute.process.directory import InstanceDir, Launched, Spawned, Stage
+from shared.compute.process.instances import LocalInstances, ProcessSettings
+from shared.compute.process.leftovers import ContainerEngine
+from shared.compute.process.processes import Children
 
 Runtime = Literal["auto", "docker", "simulated"]
 T = TypeVar("T")

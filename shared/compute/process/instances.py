@@ -20,10 +20,10 @@ from pathlib import Path
 import msgspec
 
 from shared.clock import Clock
-from shared.compute.containers import ContainerEngine
-from shared.compute.instance_dir import Ending, InstanceDir, Launched, Stage
-from shared.compute.local_processes import kill_left_behind, signal_group
 from shared.compute.port import Instance, InstanceState
+from shared.compute.process.directory import Ending, InstanceDir, Launched, Stage
+from shared.compute.process.leftovers import ContainerEngine
+from shared.compute.process.processes import kill_left_behind, signal_group
 
 KILL_MARGIN_SECONDS = 5.0
 INSTANCE_ID = re.compile(r"p-[0-9a-f]{17}")

@@ -4,13 +4,12 @@ When the process dies, the virtual cloud is gone with all its instances: a resta
 nothing of them, and the reaper then treats them as vanished. What it sells and what goes wrong in
 it is in `faults.py`; the agents speak the real protocol (`virtual_agent.py`), so everything but the
 cloud itself is real. Services in processes of their own share a cloud that is served
-(`shared/served_cloud.py`).
+(`shared/compute/simulator/serve.py`).
 """
 
 from collections.abc import Sequence
 
 from shared.clock import Clock
-from shared.compute.faults import faults_of
 from shared.compute.port import (
     ComputeError,
     Instance,
@@ -20,7 +19,8 @@ from shared.compute.port import (
     Plan,
     Rejected,
 )
-from shared.compute.virtual_cloud import VirtualCloud
+from shared.compute.simulator.cloud import VirtualCloud
+from shared.compute.simulator.faults import faults_of
 
 
 class SimulatorCompute:

@@ -19,8 +19,8 @@ import msgspec
 
 from shared.backoff import Backoff
 from shared.clock import Clock
-from shared.compute.agent_api import AgentApi, AgentJob, Claimed, MustWait, Over
 from shared.compute.port import LaunchRequest
+from shared.compute.simulator.agent_api import AgentApi, AgentJob, Claimed, MustWait, Over
 
 RETRIED = frozenset({408, 425, 429})
 OVER = frozenset({401, 403, 409})

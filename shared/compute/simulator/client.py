@@ -1,6 +1,6 @@
 """`sim://host:port`: the compute port over a virtual cloud that another process serves.
 
-What is in that cloud and goes wrong in it is said where it is served (`shared/served_cloud.py`).
+The process that serves it sets what it holds and which faults it has: `serve.py`.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
-from shared.compute import cloud_wire as says
 from shared.compute.port import (
     ComputeError,
     Instance,
@@ -20,6 +19,7 @@ from shared.compute.port import (
     Throttled,
     Unknown,
 )
+from shared.compute.simulator import wire
 
 T = TypeVar("T")
 
@@ -49,24 +49,24 @@ class RemoteCloud:
 
     async def launch(self, batch: LaunchBatch) -> Sequence[Instance | ComputeError]:
         """Launch or adopt; a terminated instance is answered as such and never started again."""
-        body = says.Launches(self._deployment, batch)
-        answers = await self._call("/launch", body, list[says.Answer])
+        body = wire.Launches(self._deployment, batch)
+        answers = await self._call("/launch", body, list[wire.Answer])
         if len(answers) != len(batch.requests):
             raise Unknown(f"{len(batch.requests)} launches were given {len(answers)} answers")
         return [_outcome(each) for each in answers]
 
     async def terminate(self, instance_ids: Sequence[str]) -> None:
         """End their agents and them."""
-        await self._call("/terminate", says.Ids(list(instance_ids)), list[str])
+        await self._call("/terminate", wire.Ids(list(instance_ids)), list[str])
 
     async def describe(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
         """The visible ones, the terminated too for a while."""
-        found = await self._call("/describe", says.Ids(list(instance_ids)), list[Instance])
+        found = await self._call("/describe", wire.Ids(list(instance_ids)), list[Instance])
         return {each.instance_id: each for each in found}
 
     async def list_instances(self) -> Sequence[Instance]:
         """The visible ones of this deployment."""
-        return await self._call("/list", says.Listing(self._deployment), list[Instance])
+        return await self._call("/list", wire.Listing(self._deployment), list[Instance])
 
     async def close(self) -> None:
         """Let go of connections. The cloud goes on."""
@@ -84,7 +84,7 @@ class RemoteCloud:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         try:
-            async with self._session.post(self._base + path, data=says.encode(body)) as answer:
+            async with self._session.post(self._base + path, data=wire.encode(body)) as answer:
                 status, raw = answer.status, await answer.read()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise Throttled(f"no cloud answers at {self._base}: {error}") from error
@@ -97,13 +97,13 @@ class RemoteCloud:
 def _read(status: int, raw: bytes, kind: type[T]) -> T:
     try:
         if status != 200:
-            raise msgspec.json.decode(raw, type=says.Refusal).as_error()
+            raise msgspec.json.decode(raw, type=wire.Refusal).as_error()
         return msgspec.json.decode(raw, type=kind)
     except msgspec.DecodeError as error:
         raise Unknown(f"the cloud's answer ({status}) makes no sense: {error}") from error
 
 
-def _outcome(answer: says.Answer) -> Instance | ComputeError:
+def _outcome(answer: wire.Answer) -> Instance | ComputeError:
     if answer.instance is not None:
         return answer.instance
     return answer.refusal.as_error() if answer.refusal else Unknown("the cloud said nothing")

@@ -11,9 +11,6 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from shared.clock import Clock
-from shared.compute.agent_api import AgentApi, HttpAgentApi
-from shared.compute.faults import DEFAULT_POOLS, Faults, Pool
-from shared.compute.ground_truth import Call, GroundTruth
 from shared.compute.port import (
     ComputeError,
     Instance,
@@ -25,8 +22,11 @@ from shared.compute.port import (
     Throttled,
     Unknown,
 )
-from shared.compute.virtual_agent import Surroundings, VirtualAgent
-from shared.compute.virtual_machine import Machine, instance_id_of
+from shared.compute.simulator.agent import Surroundings, VirtualAgent
+from shared.compute.simulator.agent_api import AgentApi, HttpAgentApi
+from shared.compute.simulator.faults import DEFAULT_POOLS, Faults, Pool
+from shared.compute.simulator.ground_truth import Call, GroundTruth
+from shared.compute.simulator.machine import Machine, instance_id_of
 from shared.log import get_logger
 
 _log = get_logger(part="simulator")

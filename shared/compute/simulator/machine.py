@@ -8,9 +8,9 @@ from datetime import datetime
 import msgspec
 
 from shared.clock import Clock
-from shared.compute.faults import Pool
-from shared.compute.ground_truth import ContainerRun
 from shared.compute.port import Instance, InstanceState, LaunchRequest
+from shared.compute.simulator.faults import Pool
+from shared.compute.simulator.ground_truth import ContainerRun
 
 
 class Machine:

@@ -1,6 +1,6 @@
 """A virtual cloud as a process of its own, which services in processes of their own share.
 
-    python -m shared.served_cloud 'sim://0.0.0.0:7000?seed=7&boot_seconds=1'
+    python -m shared.compute.simulator.serve 'sim://0.0.0.0:7000?seed=7&boot_seconds=1'
 
 It outlives launcher and reaper as a real cloud does, and dies with its own process as the simulator
 always does. Whoever reaches it may do anything: it is for tests and for trying out.
@@ -13,11 +13,11 @@ import uvloop
 from aiohttp import web
 
 from shared.clock import RealClock
-from shared.compute.cloud_server import CloudServer
-from shared.compute.faults import faults_of
-from shared.compute.virtual_cloud import VirtualCloud
+from shared.compute.simulator.cloud import VirtualCloud
+from shared.compute.simulator.faults import faults_of
+from shared.compute.simulator.server import CloudServer
 from shared.log import configure, get_logger
-from shared.program import EXIT_SETTING, stop_on_signals
+from shared.runtime.process import EXIT_SETTING, stop_on_signals
 
 
 async def serve(url: str) -> None:

@@ -1,4 +1,4 @@
-"""The routes over which a virtual cloud is served to other processes (`shared/served_cloud.py`)."""
+"""The routes over which `serve.py` offers a virtual cloud to other processes."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -6,10 +6,10 @@ from typing import TypeVar
 import msgspec
 from aiohttp import web
 
-from shared.compute import cloud_wire as says
 from shared.compute.port import ComputeError, Instance
-from shared.compute.simulator import SimulatorCompute
-from shared.compute.virtual_cloud import VirtualCloud
+from shared.compute.simulator import wire
+from shared.compute.simulator.adapter import SimulatorCompute
+from shared.compute.simulator.cloud import VirtualCloud
 
 T = TypeVar("T")
 
@@ -25,38 +25,38 @@ class CloudServer:
     def app(self) -> web.Application:
         """The application; whoever runs it closes the cloud."""
         app = web.Application(client_max_size=BODY_BYTES)
-        app.router.add_post("/launch", _route(says.Launches, self._launch))
-        app.router.add_post("/terminate", _route(says.Ids, self._terminate))
-        app.router.add_post("/describe", _route(says.Ids, self._describe))
-        app.router.add_post("/list", _route(says.Listing, self._list))
+        app.router.add_post("/launch", _route(wire.Launches, self._launch))
+        app.router.add_post("/terminate", _route(wire.Ids, self._terminate))
+        app.router.add_post("/describe", _route(wire.Ids, self._describe))
+        app.router.add_post("/list", _route(wire.Listing, self._list))
         app.router.add_get("/truth", self._truth)
         return app
 
     def _view(self, deployment: str) -> SimulatorCompute:
         return SimulatorCompute(self._cloud, deployment, owns_cloud=False)
 
-    async def _launch(self, body: says.Launches) -> Sequence[says.Answer]:
+    async def _launch(self, body: wire.Launches) -> Sequence[wire.Answer]:
         answers = await self._view(body.deployment).launch(body.batch)
         return [
-            says.Answer(refusal=says.Refusal.of(each))
+            wire.Answer(refusal=wire.Refusal.of(each))
             if isinstance(each, ComputeError)
-            else says.Answer(instance=each)
+            else wire.Answer(instance=each)
             for each in answers
         ]
 
-    async def _terminate(self, body: says.Ids) -> Sequence[str]:
+    async def _terminate(self, body: wire.Ids) -> Sequence[str]:
         self._cloud.terminate(body.instance_ids)
         return []
 
-    async def _describe(self, body: says.Ids) -> Sequence[Instance]:
+    async def _describe(self, body: wire.Ids) -> Sequence[Instance]:
         return self._cloud.describe(body.instance_ids)
 
-    async def _list(self, body: says.Listing) -> Sequence[Instance]:
+    async def _list(self, body: wire.Listing) -> Sequence[Instance]:
         return self._cloud.list_instances(body.deployment)
 
     async def _truth(self, _: web.Request) -> web.Response:
         tokens = self._cloud.truth.instances_by_token
-        truth = says.Truth(
+        truth = wire.Truth(
             launched=tokens.total(),
             living=self._cloud.living,
             doubled=sum(count > 1 for count in tokens.values()),
@@ -72,14 +72,14 @@ def _route(
         try:
             body = msgspec.json.decode(await request.read(), type=kind)
         except msgspec.DecodeError as error:
-            return _answer(says.Refusal("Rejected", str(error)), 400)
+            return _answer(wire.Refusal("Rejected", str(error)), 400)
         try:
             return _answer(await act(body))
         except ComputeError as error:
-            return _answer(says.Refusal.of(error), 503)
+            return _answer(wire.Refusal.of(error), 503)
 
     return handle
 
 
 def _answer(body: object, status: int = 200) -> web.Response:
-    return web.Response(body=says.encode(body), status=status, content_type="application/json")
+    return web.Response(body=wire.encode(body), status=status, content_type="application/json")

@@ -5,11 +5,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from services.api import decisions
-from services.api.agents import Callback, _said_before, must_be_current
-from services.api.claims import _must_wait
-from services.api.endings import decide_end, job_scheduled
-from services.api.model import (
+from services.api.agents.calls import Callback, _said_before, must_be_current
+from services.api.agents.claims import _must_wait
+from services.api.agents.refusals import Refused
+from services.api.jobs import decisions
+from services.api.jobs.endings import decide_end, job_scheduled
+from services.api.jobs.model import (
     TERMINAL,
     Attempt,
     Case,
@@ -20,8 +21,7 @@ from services.api.model import (
     Step,
     first_attempt,
 )
-from services.api.refused import Refused
-from shared.events import (
+from shared.events.events import (
     Event,
     InstanceInterrupted,
     InstanceLaunched,

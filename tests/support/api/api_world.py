@@ -11,8 +11,8 @@ from services.api.config import ApiConfig, from_settings
 from services.api.service import Api, build
 from shared import tokens
 from shared.clock import VirtualClock
-from shared.config import Settings
-from shared.events import (
+from shared.crash_points import WatchedPoints
+from shared.events.events import (
     Event,
     InstanceInterrupted,
     InstanceLaunched,
@@ -21,10 +21,10 @@ from shared.events import (
     LaunchRefused,
     Requirements,
 )
-from shared.points import WatchedPoints
-from shared.runtime import Ports
-from tests.integration.described import check
-from tests.integration.stage import Stage
+from shared.runtime.service import Ports
+from shared.settings import Settings
+from tests.support.api.described import check
+from tests.support.compute.stage import Stage
 
 DEPLOYMENT = "test"
 TOKEN_KEY = "the-bootstrap-key-of-the-tests"

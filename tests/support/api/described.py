@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import jsonschema  # type: ignore[import-untyped]  # its stubs would be one lock entry more
 
-from services.api.openapi.document import document, of_defaults
+from services.api.http.openapi.document import document, of_defaults
 
 DOCUMENT = document(of_defaults())
 ENOUGH = 20

@@ -8,16 +8,16 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from services.api.server import bind, http_server
-from services.migrate import TOPOLOGY, service_dsn
+from operations.migrate import TOPOLOGY, service_dsn
+from services.api.http.server import bind, http_server
 from shared.bus.memory import MemoryBus
 from shared.clock import VirtualClock
-from shared.db import open_database
-from shared.points import WatchedPoints
-from shared.runtime import Ports
-from shared.wakeups import Wakeups
+from shared.crash_points import WatchedPoints
+from shared.postgres.pool import open_database
+from shared.postgres.wakeups import Wakeups
+from shared.runtime.service import Ports
 from tests.conftest import PASSWORDS
-from tests.integration.api_world import World, a_config
+from tests.support.api.api_world import World, a_config
 
 T = TypeVar("T")
 

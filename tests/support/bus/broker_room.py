@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from services.migrate import PUBLISHES, SERVICES, TOPOLOGY
+from operations.migrate import PUBLISHES, SERVICES, TOPOLOGY
 from shared.bus.rabbitmq import declare, service_url
-from tests.rabbitmq_server import GivenServer, RabbitServer, fresh_vhost
+from tests.support.servers.rabbitmq_server import GivenServer, RabbitServer, fresh_vhost
 
 NAMES = tuple(service.NAME for service in SERVICES)
 PASSWORDS = {name: f"bus-{name}" for name in NAMES}

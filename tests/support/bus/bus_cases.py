@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 
 from shared.bus.memory import MemoryBus
 from shared.bus.port import Bus, Delivery, Message, Subscription, Topology
-from tests.contract import bus_rabbitmq
-from tests.contract.bus_room import BusRoom
-from tests.rabbitmq_server import Brokers
+from tests.support.bus import bus_rabbitmq
+from tests.support.bus.bus_room import BusRoom
+from tests.support.servers.rabbitmq_server import Brokers
 
 TOPOLOGY: Topology = {"fruit": ("Apple", "Pear"), "apples": ("Apple",)}
 """Apple has two queues, Pear one, and Plum none."""

@@ -9,9 +9,9 @@ import aio_pika
 from shared.bus.port import Subscription, Topology, bound_names
 from shared.bus.rabbitmq import RabbitMQBus, declare_topology
 from shared.bus.rabbitmq.topology import dead_queue
-from tests.contract.bus_room import BusRoom
-from tests.cut_wire import cut_wire
-from tests.rabbitmq_server import KINDS, Brokers, fresh_vhost
+from tests.support.bus.bus_room import BusRoom
+from tests.support.servers.cut_wire import cut_wire
+from tests.support.servers.rabbitmq_server import KINDS, Brokers, fresh_vhost
 
 ADAPTERS = tuple(f"rabbitmq-{kind}" for kind in KINDS)
 """The suite's names for this adapter, one for each kind of broker."""

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.aws_signature import BadSignatureError, signer_of
 from tests.integration.test_agent import FakeMetadata, Server
+from tests.support.compute.aws_signature import BadSignatureError, signer_of
 
 ACCOUNT = "123456789012"
 ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/service/docker-job-instance"

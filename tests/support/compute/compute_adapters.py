@@ -15,8 +15,6 @@ import msgspec
 from aiohttp import web
 
 from shared.clock import RealClock
-from shared.compute.cloud_server import CloudServer
-from shared.compute.instance_dir import InstanceDir, Stage
 from shared.compute.port import (
     Compute,
     ComputeError,
@@ -26,18 +24,20 @@ from shared.compute.port import (
     LaunchRequest,
     Offer,
 )
-from shared.compute.process import ProcessCompute, Runtime
-from shared.compute.remote_cloud import RemoteCloud
-from shared.compute.simulator import SimulatorCompute
-from shared.compute.virtual_cloud import VirtualCloud
-from tests.contract.compute_api import FakeApi
-from tests.contract.compute_docker import DockerWorld
-from tests.contract.compute_ec2 import Ec2World
+from shared.compute.process.adapter import ProcessCompute, Runtime
+from shared.compute.process.directory import InstanceDir, Stage
+from shared.compute.simulator.adapter import SimulatorCompute
+from shared.compute.simulator.client import RemoteCloud
+from shared.compute.simulator.cloud import VirtualCloud
+from shared.compute.simulator.server import CloudServer
+from tests.support.compute.compute_api import FakeApi
+from tests.support.compute.compute_docker import DockerWorld
+from tests.support.compute.compute_ec2 import Ec2World
 
 T = TypeVar("T")
 
 STUB = Path(__file__).with_name("compute_stub_agent.py")
-AGENT = Path(__file__).parents[2] / "agent" / "docker_job_agent.py"
+AGENT = Path(__file__).parents[3] / "agent" / "docker_job_agent.py"
 EVENTUALLY_SECONDS = 20.0
 LIVING = {Stage.BOOTING, Stage.ALIVE}
 

@@ -29,7 +29,7 @@ SETTINGS = {
 HEARING_SECONDS = 20.0
 
 
-AGENT = Path(__file__).parents[2] / "agent" / "docker_job_agent.py"
+AGENT = Path(__file__).parents[3] / "agent" / "docker_job_agent.py"
 ARN = re.compile(r"<Arn>[^<]*assumed-role/[^/<]+/(i-[0-9a-f]+)</Arn>")
 
 

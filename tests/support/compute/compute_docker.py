@@ -19,12 +19,12 @@ import msgspec
 import pytest
 
 from shared.clock import Clock, RealClock
-from shared.compute.docker import DockerCompute
-from shared.compute.engine_api import EngineApi
-from shared.compute.instance_container import LABEL, DockerSettings
+from shared.compute.docker.adapter import DockerCompute
+from shared.compute.docker.container import LABEL, DockerSettings
+from shared.compute.docker.engine import EngineApi
 from shared.compute.port import ComputeError, Instance, LaunchBatch
 
-AGENT = Path(__file__).parents[2] / "agent" / "docker_job_agent.py"
+AGENT = Path(__file__).parents[3] / "agent" / "docker_job_agent.py"
 HOST = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 BASE = "python:3.13-slim"
 TAG = "docker-job-test-instance"

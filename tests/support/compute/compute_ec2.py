@@ -10,14 +10,14 @@ from pathlib import Path
 import boto3
 import pytest
 
-from rehearsal import CloudSettings, CloudThread
+from fake_aws import CloudSettings, CloudThread
 from shared.clock import RealClock
 from shared.compute.ec2.compute import Ec2Compute
 from shared.compute.ec2.settings import Ec2Settings
 from shared.compute.port import ComputeError, Instance, LaunchBatch
-from tests.contract.compute_api import FakeApi
+from tests.support.compute.compute_api import FakeApi
 
-AGENT = Path(__file__).parents[2] / "agent" / "docker_job_agent.py"
+AGENT = Path(__file__).parents[3] / "agent" / "docker_job_agent.py"
 PROFILE = "docker-job-instance"
 REGION = "us-east-1"
 TRUST = """{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",

@@ -13,7 +13,7 @@ from botocore.config import Config
 from moto.moto_api._internal.models import moto_api_backend
 from moto.server import ThreadedMotoServer
 
-from rehearsal import CloudSettings, CloudThread, start_cloud
+from fake_aws import CloudSettings, CloudThread, start_cloud
 
 AMI = "/aws/service/ecs/optimized-ami/amazon-linux-2023/recommended/image_id"
 EVENTUALLY_SECONDS = 20.0

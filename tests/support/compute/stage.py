@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from shared.events import Event
-from shared.runtime import Ports, Service
-from shared.wire import Envelope
-from tests.messages import TRACE, events_in, wrapped
+from shared.events.cloudevents import Envelope
+from shared.events.events import Event
+from shared.runtime.service import Ports, Service
+from tests.support.rows.messages import TRACE, events_in, wrapped
 
 E = TypeVar("E", bound=Event)
 

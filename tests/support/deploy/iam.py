@@ -16,7 +16,7 @@ from typing import Any
 
 from cfnlint.decode import cfn_yaml  # type: ignore[import-untyped]
 
-TEMPLATE = Path(__file__).resolve().parent.parent.parent / "deploy" / "template.yaml"
+TEMPLATE = Path(__file__).resolve().parents[3] / "deploy" / "template.yaml"
 
 PSEUDO = {
     "AWS::Partition": "aws",

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs
 
 from deploy.place import SERVICES_TAG
 from tests.deploy.conftest import ROOT, MotoCloud
-from tests.e2e.embedded_system import free_port
+from tests.support.systems.embedded_system import free_port
 
 MACHINE = "debian:trixie-slim"
 SUBNET = "{{(index .IPAM.Config 0).Subnet}}"
@@ -101,7 +101,7 @@ class ServedCloud:
         self.host = str(next(ip_network(subnet).hosts()))  # the engine takes the first for itself
         url = f"sim://0.0.0.0:{self.port}?seed=7&boot_seconds=0.5&stop_seconds=0.5"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "shared.served_cloud", url],
+            [sys.executable, "-m", "shared.compute.simulator.serve", url],
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

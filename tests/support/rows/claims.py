@@ -4,18 +4,16 @@ A statement is listed here once: in `PLACES`, to be run, or in `ELSEWHERE`, with
 plan of it can go astray.
 """
 
-import importlib
-import pkgutil
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from services.migrate import SERVICES
-from tests.contract.waiting_rows import BATCH, FIRST, LEASE, NOW
+from operations.migrate import SERVICES
+from tests.support.rows.statements import statements_of, store_modules
+from tests.support.rows.waiting_rows import BATCH, FIRST, LEASE, NOW
 
-SHARED = ("shared.messaging", "shared.parked", "shared.dead_letters")
-STATEMENT = re.compile(r"\s*(WITH|SELECT|INSERT|UPDATE|DELETE)\s")
+SHARED = ("shared.messaging.store", "shared.messaging.parked", "shared.messaging.dead_letters")
 CLAIMS_OR_CHANGES = re.compile(
     r"\bUPDATE\b|\bDELETE\b|\bFOR SHARE\b|SELECT min\(\w+\) FROM|<= \$1\b"
 )
@@ -45,26 +43,12 @@ def literal(value: Value) -> str:
     return f"'{value}'"
 
 
-def store_modules(service: str) -> Iterator[str]:
-    """The modules that hold the SQL of *service*."""
-    package = importlib.import_module(f"services.{service}.store")
-    yield package.__name__
-    for found in pkgutil.iter_modules(getattr(package, "__path__", ())):
-        yield f"{package.__name__}.{found.name}"
-
-
 def statements() -> dict[str, str]:
     """Every SQL constant of the stores and of what they share, by its qualified name."""
-    modules = [*SHARED]
+    found = statements_of(*SHARED)
     for service in SERVICES:
-        modules += store_modules(service.NAME)
-    return {
-        f"{module}.{name}": value
-        for module in modules
-        for name, value in vars(importlib.import_module(module)).items()
-        if name.isupper() and not name.startswith("_") and isinstance(value, str)
-        if STATEMENT.match(value)
-    }
+        found |= statements_of(*store_modules(service.NAME))
+    return found
 
 
 def spread(count: int, start: int = FIRST) -> list[int]:
@@ -81,13 +65,13 @@ IDS = spread(BATCH)
 ONES, TWOS = times(1), times(2)
 
 SHARED_CLAIMS = (
-    Claim("shared.messaging.LEASE_OUTBOX", (NOW, LATER, TOKEN, BATCH)),
-    Claim("shared.messaging.MARK_PUBLISHED", (spread(BATCH, 20_000), NOW)),
-    Claim("shared.messaging.RELEASE_OUTBOX", (spread(BATCH, 20_000), TOKEN)),
-    Claim("shared.messaging.PRUNE_OUTBOX", (NOW, BATCH)),
-    Claim("shared.messaging.PRUNE_INBOX", (NOW, BATCH)),
-    Claim("shared.parked.LEASE_PARKED", (NOW, LATER, 100), batch=100),
-    Claim("shared.parked.NEXT_PARKED", (), batch=1),
+    Claim("shared.messaging.store.LEASE_OUTBOX", (NOW, LATER, TOKEN, BATCH)),
+    Claim("shared.messaging.store.MARK_PUBLISHED", (spread(BATCH, 20_000), NOW)),
+    Claim("shared.messaging.store.RELEASE_OUTBOX", (spread(BATCH, 20_000), TOKEN)),
+    Claim("shared.messaging.store.PRUNE_OUTBOX", (NOW, BATCH)),
+    Claim("shared.messaging.store.PRUNE_INBOX", (NOW, BATCH)),
+    Claim("shared.messaging.parked.LEASE_PARKED", (NOW, LATER, 100), batch=100),
+    Claim("shared.messaging.parked.NEXT_PARKED", (), batch=1),
 )
 
 _SCHEDULER = "services.scheduler.store."
@@ -128,7 +112,7 @@ LAUNCHER_CLAIMS = (
 
 _INSTANCES = "services.reaper.store.instances."
 _NOTICES = "services.reaper.store.notices."
-_STRANGERS = "services.reaper.store.strangers."
+_STRANGERS = "services.reaper.store.unknown_instances."
 RUNNING = [f"running-{id_}" for id_ in IDS]
 ENDING = [f"ending-{id_}" for id_ in IDS]
 REAPER_CLAIMS = (
@@ -152,32 +136,32 @@ REAPER_CLAIMS = (
     Claim(f"{_NOTICES}PRUNE_NOTICES", (NOW, BATCH)),
 )
 
-_API = "services.api.store."
+_API = "services.api."
 TOKENS = ["\\\\x" + sha256(str(id_).encode()).hexdigest() for id_ in IDS]
 API_CLAIMS = (
-    Claim(f"{_API}jobs.OVERDUE", (NOW, BATCH)),
-    Claim(f"{_API}jobs.NEXT_CHECK", (), batch=1),
-    Claim(f"{_API}jobs.LOCK_JOB", (FIRST,), batch=1),
-    Claim(f"{_API}jobs.BEAT", (FIRST, 1, NOW), batch=1),
-    Claim(f"{_API}steps.LOCK_JOBS", (IDS,)),
+    Claim(f"{_API}jobs.store.OVERDUE", (NOW, BATCH)),
+    Claim(f"{_API}jobs.store.NEXT_CHECK", (), batch=1),
+    Claim(f"{_API}jobs.store.LOCK_JOB", (FIRST,), batch=1),
+    Claim(f"{_API}jobs.store.BEAT", (FIRST, 1, NOW), batch=1),
+    Claim(f"{_API}jobs.unit_of_work.LOCK_JOBS", (IDS,)),
     Claim(
-        f"{_API}steps.SAVE",
+        f"{_API}jobs.unit_of_work.SAVE",
         (
             *(IDS, times("RUNNING"), ONES, times("NULL"), times("NULL"), times("NULL")),
             *("[]", [], [], [], NOW, IDS),
         ),
     ),
-    Claim(f"{_API}steps.LOCK_FREE_JOBS", (IDS,)),
-    Claim(f"{_API}jobs.BEAT_FREE", (TOKENS, NOW, 3600, IDS)),
+    Claim(f"{_API}jobs.unit_of_work.LOCK_FREE_JOBS", (IDS,)),
+    Claim(f"{_API}jobs.store.BEAT_FREE", (TOKENS, NOW, 3600, IDS)),
     Claim(
-        f"{_API}logs.KEEP_BATCHES",
+        f"{_API}logs.store.KEEP_BATCHES",
         (
             *(IDS, ONES, TWOS, times("[]"), ONES, ONES, ONES, ONES),
             *(times("NULL"), times(0), times(0), ONES, NOW),
         ),
     ),
-    Claim(f"{_API}keys.PRUNE_KEYS", (NOW, BATCH)),
-    Claim(f"{_API}proofs.PRUNE_PROOFS", (PAST,), batch=1),
+    Claim(f"{_API}submission.idempotency_store.PRUNE_KEYS", (NOW, BATCH)),
+    Claim(f"{_API}agents.store.PRUNE_PROOFS", (PAST,), batch=1),
 )
 
 PLACES: dict[str, tuple[str, tuple[str, ...], Sequence[Claim]]] = {
@@ -198,24 +182,24 @@ PLACES: dict[str, tuple[str, tuple[str, ...], Sequence[Claim]]] = {
 
 ELSEWHERE = {
     # One row, by its primary key.
-    "services.api.store.api_keys.REVOKE_KEY",
-    "services.api.store.api_keys.TOUCH_KEY",
-    "services.api.store.proofs.USE_PROOFS",
-    "shared.parked.BEGIN_TRY",
-    "shared.parked.POSTPONE_PARKED",
-    "shared.parked.UNPARK",
+    "services.api.keys.store.REVOKE_KEY",
+    "services.api.keys.store.TOUCH_KEY",
+    "services.api.agents.store.USE_PROOFS",
+    "shared.messaging.parked.BEGIN_TRY",
+    "shared.messaging.parked.POSTPONE_PARKED",
+    "shared.messaging.parked.UNPARK",
     # Of a table that has one row.
-    "services.api.store.availability.LOCK_ANSWERED_UNTIL",
-    "services.api.store.availability.SAVE_ANSWERED_UNTIL",
+    "services.api.jobs.availability_store.LOCK_ANSWERED_UNTIL",
+    "services.api.jobs.availability_store.SAVE_ANSWERED_UNTIL",
     "services.launcher.store.COUNT_TELLINGS",
     "services.launcher.store.HOLD_TELLINGS",
-    "services.reaper.store.strangers.RAISE_WATERMARK",
+    "services.reaper.store.unknown_instances.RAISE_WATERMARK",
     # All that it names is meant: what was heard since the last pass, or a person's choice.
-    "services.api.store.availability.PRUNE_OUTAGES",
+    "services.api.jobs.availability_store.PRUNE_OUTAGES",
     "services.reaper.store.instances.END_INSTANCES_OF_ENDED",
-    "services.reaper.store.strangers.ADVANCE_HEARD",
-    "services.reaper.store.strangers.FORGET_TELLINGS",
-    "shared.dead_letters.DROP_PARKED",
-    "shared.dead_letters.REDRIVE_PARKED",
+    "services.reaper.store.unknown_instances.ADVANCE_HEARD",
+    "services.reaper.store.unknown_instances.FORGET_TELLINGS",
+    "shared.messaging.dead_letters.DROP_PARKED",
+    "shared.messaging.dead_letters.REDRIVE_PARKED",
 }
 """What no claim is, and why."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared.db import connect
-from shared.migrations import Schema, migrate
+from shared.postgres.migrations import Schema, migrate
+from shared.postgres.pool import connect
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class OldSchema:
 
     async def migrate(self, pattern: str) -> None:
         """Apply the files that fit *pattern* too."""
-        [directory] = self._schema.directories
+        [directory] = self._schema.directories.values()
         for path in self._sql.glob(pattern):
             shutil.copy(path, directory)
         await migrate(self._database_url, [self._schema])
@@ -39,7 +39,9 @@ async def old_schema(
     directory.mkdir(parents=True)
     conn: Any = await connect(database_url)
     try:
-        schema = Schema(name=room, password="secret", directories=(directory,))
+        schema = Schema(
+            name=room, password="secret", directories={directory.parent.name: directory}
+        )
         old = OldSchema(conn, database_url, schema, sql)
         await old.migrate(pattern)
         await conn.execute(f'SET search_path = "{room}"')

@@ -6,7 +6,7 @@ vacuumed, and analyzed only where a test says so.
 
 from collections.abc import Sequence
 
-from shared.db import Connection
+from shared.postgres.pool import Connection
 
 NOW = "2026-01-01T00:00:00Z"
 LEASE = "00000000-0000-0000-0000-000000000001"

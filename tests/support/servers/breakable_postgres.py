@@ -18,9 +18,9 @@ from urllib.parse import parse_qs, quote, urlsplit
 import psutil
 import pytest
 
-from services.embedded_postgres import EmbeddedPostgres
-from services.migrate import migrate_all, service_dsn
-from services.postgres_host import SOCKET_NAME, processes_in
+from embedded.postgres import EmbeddedPostgres
+from embedded.postgres_host import SOCKET_NAME, processes_in
+from operations.migrate import migrate_all, service_dsn
 from tests.conftest import PASSWORDS
 
 COMMIT = b"COMMIT;\0"

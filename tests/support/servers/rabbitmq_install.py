@@ -1,6 +1,6 @@
 """A broker for `make test` where there is none: as root on Debian its rabbitmq-server is installed.
 
-    python -m tests.rabbitmq_install [beside]
+    python -m tests.support.servers.rabbitmq_install [beside]
 
 Does nothing where a Docker engine has RabbitMQ's image or `DOCKER_JOB_TEST_BUS_URL` names a broker
 (CI says "beside": it wants both kinds), or where the server is installed; and nothing where it
@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.rabbitmq_server import GIVEN, engine_answers, server_is_installed
+from tests.support.servers.rabbitmq_server import GIVEN, engine_answers, server_is_installed
 
 PACKAGE = "rabbitmq-server"
 INSTALL_SECONDS = 600

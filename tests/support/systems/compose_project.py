@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.api_client import ApiClient
-from tests.e2e.embedded_system import ROOT, free_port
+from tests.support.systems.api_client import ApiClient
+from tests.support.systems.embedded_system import ROOT, free_port
 
 IMAGES = ("python:3.13-slim", "postgres:17", "rabbitmq:4-management")
 BUILD_SECONDS = 600.0

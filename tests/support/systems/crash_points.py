@@ -3,8 +3,8 @@
 import ast
 from pathlib import Path
 
-from services.migrate import SERVICES
-from tests.e2e.embedded_system import ROOT
+from operations.migrate import SERVICES
+from tests.support.systems.embedded_system import ROOT
 
 NAMES = tuple(service.NAME for service in SERVICES)
 

@@ -11,10 +11,10 @@ import tempfile
 import threading
 from pathlib import Path
 
-from services.embedded_postgres import EmbeddedPostgres
-from tests.e2e.api_client import ApiClient
+from embedded.postgres import EmbeddedPostgres
+from tests.support.systems.api_client import ApiClient
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 START_SECONDS = 60
 
 
@@ -26,7 +26,7 @@ def free_port() -> int:
 
 
 class EmbeddedSystem(ApiClient):
-    """`python -m services.embedded` on a data directory of its own, started and killed at will."""
+    """`python -m embedded.run` on a data directory of its own, started and killed at will."""
 
     def __init__(self, **settings: str) -> None:
         self.data_dir = Path(tempfile.mkdtemp(prefix="docker-job-e2e-"))
@@ -50,7 +50,7 @@ class EmbeddedSystem(ApiClient):
         }
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "services.embedded"],
+                [sys.executable, "-m", "embedded.run"],
                 cwd=ROOT,
                 env=env,
                 stdin=subprocess.DEVNULL,

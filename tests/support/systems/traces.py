@@ -6,9 +6,9 @@ so hide, lost events.
 
 from collections.abc import Sequence
 
-from services.migrate import SERVICES
-from shared.events import LaunchesReported
-from tests.e2e.api_client import TERMINAL
+from operations.migrate import SERVICES
+from shared.events.events import LaunchesReported
+from tests.support.systems.api_client import TERMINAL
 
 ZERO = ("living", "unsent", "lost", "parked", "twice", "doubled", "unreaped")
 """What must be 0 once every job is terminal and the last instance confirmed gone."""

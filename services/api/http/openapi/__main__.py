@@ -1,10 +1,10 @@
-"""`python -m services.api.openapi DIRECTORY` writes openapi.json and api.md anew: `make docs`."""
+"""Write openapi.json and api.md: `python -m services.api.http.openapi DIRECTORY`, by `make docs`."""
 
 import sys
 from pathlib import Path
 
-from services.api.openapi.document import document, of_defaults, text
-from services.api.openapi.page import page
+from services.api.http.openapi.document import document, of_defaults, text
+from services.api.http.openapi.page import page
 
 if __name__ == "__main__":
     directory = Path(sys.argv[1])

@@ -1,8 +1,8 @@
-"""What agents send and get, from the limits of `services/api/words.py`."""
+"""What agents send and get, from the limits of `services/api/agents/requests.py`."""
 
-from services.api import words
+from services.api.agents import requests
 from services.api.config import AgentSettings
-from services.api.openapi.shapes import (
+from services.api.http.openapi.shapes import (
     Schema,
     a_list,
     an_object,
@@ -16,8 +16,8 @@ from services.api.openapi.shapes import (
 
 TEXT: Schema = {"type": "string"}
 FLAG: Schema = {"type": ["boolean", "null"]}
-POSITIVE = whole(1, words.MAX_WHOLE)
-EXIT_CODE = nullable(whole(-words.MAX_WHOLE, words.MAX_WHOLE))
+POSITIVE = whole(1, requests.MAX_WHOLE)
+EXIT_CODE = nullable(whole(-requests.MAX_WHOLE, requests.MAX_WHOLE))
 
 
 def schemas() -> dict[str, Schema]:
@@ -30,20 +30,20 @@ def _claims() -> dict[str, Schema]:
         "token": told(
             "The agent's own secret of 256 bits, made before it claims: from here on it is the "
             "bearer of its calls.",
-            matching(words.TOKEN),
+            matching(requests.TOKEN),
         ),
-        "runtime": told("What runs the container.", one_of(words.RUNTIMES)),
+        "runtime": told("What runs the container.", one_of(requests.RUNTIMES)),
         "interrupted": told("The instance is being taken back: give the attempt back.", FLAG),
     }
     by_token = {
         "job_id": POSITIVE,
         "attempt": POSITIVE,
-        "instance_id": {"type": "string", "minLength": 1, "maxLength": words.MAX_INSTANCE_ID},
+        "instance_id": {"type": "string", "minLength": 1, "maxLength": requests.MAX_INSTANCE_ID},
     }
     signed = {
         "headers": {
             "type": "object",
-            "maxProperties": words.MAX_HEADERS,
+            "maxProperties": requests.MAX_HEADERS,
             "propertyNames": {"pattern": "^[^A-Z]*$"},
             "additionalProperties": TEXT,
         },
@@ -93,13 +93,13 @@ def _assignment() -> dict[str, Schema]:
 def _report() -> dict[str, Schema]:
     line = {
         "at": told("An ISO 8601 moment.", {"type": "string", "format": "date-time"}),
-        "stream": one_of(words.STREAMS),
-        "text": told(f"Kept up to {words.MAX_LINE} characters.", TEXT),
+        "stream": one_of(requests.STREAMS),
+        "text": told(f"Kept up to {requests.MAX_LINE} characters.", TEXT),
     }
-    left_out = whole(1, words.MAX_LEFT_OUT)
+    left_out = whole(1, requests.MAX_LEFT_OUT)
     batch = {
         "seq": told("Counts from 1; the same batch again has no further effect.", POSITIVE),
-        "lines": a_list(ref("LogLine"), maxItems=words.MAX_LINES),
+        "lines": a_list(ref("LogLine"), maxItems=requests.MAX_LINES),
         "left_out": nullable(
             an_object(
                 {"lines": left_out, "bytes": left_out},
@@ -108,7 +108,7 @@ def _report() -> dict[str, Schema]:
         ),
     }
     report = {
-        "phase": nullable(one_of(words.PHASES)),
+        "phase": nullable(one_of(requests.PHASES)),
         "rebalance": told("EC2 recommends to rebalance; goes without a phase.", FLAG),
         "logs": nullable(an_object(batch, "left_out")),
     }
@@ -128,7 +128,7 @@ def _callback() -> dict[str, Schema]:
     }
     failed = {
         "failed": present("the container ended badly, or could not run"),
-        "error_message": told(f"Its last {words.MAX_MESSAGE} characters are kept.", message),
+        "error_message": told(f"Its last {requests.MAX_MESSAGE} characters are kept.", message),
         "exit_code": EXIT_CODE,
         "timed_out": told("The job's time limit passed.", FLAG),
         "pull_failed": told("The image could not be had.", FLAG),

@@ -4,12 +4,12 @@ import json
 from typing import Any
 
 from services.api.config import ApiConfig, from_settings
-from services.api.openapi import answers, orders, words
-from services.api.openapi.paths import JSON, STATUS_OF, paths
-from services.api.openapi.shapes import ref
-from services.api.protocol import HEAD_BYTES, BoundedProtocol
-from services.api.routes.bodies import SMALL_BYTES
-from shared.config import Settings
+from services.api.http.bodies import SMALL_BYTES
+from services.api.http.openapi import agents, responses, submission
+from services.api.http.openapi.paths import JSON, STATUS_OF, paths
+from services.api.http.openapi.shapes import ref
+from services.api.http.protocol import HEAD_BYTES, BoundedProtocol
+from shared.settings import Settings
 
 VERSION = "1.0.0"
 
@@ -42,7 +42,7 @@ def document(config: ApiConfig) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "paths": paths(config),
         "components": {
-            "schemas": answers.schemas() | orders.schemas(config.bounds) | words.schemas(),
+            "schemas": responses.schemas() | submission.schemas(config.bounds) | agents.schemas(),
             "responses": _responses(config),
             "securitySchemes": _security(),
         },

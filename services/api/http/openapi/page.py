@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from services.api.openapi.paths import STATUS_OF
-from services.api.openapi.shapes import Schema
+from services.api.http.openapi.paths import STATUS_OF
+from services.api.http.openapi.shapes import Schema
 
 HEAD = """\
 # The HTTP API

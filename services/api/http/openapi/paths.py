@@ -3,8 +3,8 @@
 from typing import Any
 
 from services.api.config import ApiConfig
-from services.api.openapi.shapes import LARGEST_ID, Schema, one_of, ref, whole
-from services.api.routes.jobs import MAX_KEY_LENGTH, STATUSES
+from services.api.http.openapi.shapes import LARGEST_ID, Schema, one_of, ref, whole
+from services.api.http.routes.jobs import MAX_KEY_LENGTH, STATUSES
 
 JSON = "application/json"
 

@@ -1,8 +1,6 @@
 """What people are answered: the types of the rows, and what each field means."""
 
-from services.api.budgets import LONGEST_SECONDS
-from services.api.model import PHASES, TERMINAL, Attempt, Job
-from services.api.openapi.shapes import (
+from services.api.http.openapi.shapes import (
     Schema,
     a_list,
     an_object,
@@ -12,7 +10,9 @@ from services.api.openapi.shapes import (
     told,
     typed,
 )
-from services.api.routes.jobs import STATUSES
+from services.api.http.routes.jobs import STATUSES
+from services.api.jobs.model import PHASES, TERMINAL, Attempt, Job
+from services.api.jobs.retry_limits import LONGEST_SECONDS
 
 SECONDS: Schema = {"type": "number", "minimum": 0}
 MOMENT: Schema = {"type": "string", "format": "date-time"}

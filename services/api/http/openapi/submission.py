@@ -1,7 +1,6 @@
 """What people send: the body of `POST /schedule`, from the limits of `requests.py`."""
 
-from services.api import capacity, requests, secret_fields, when
-from services.api.openapi.shapes import (
+from services.api.http.openapi.shapes import (
     NO_NUL,
     Schema,
     a_list,
@@ -13,8 +12,9 @@ from services.api.openapi.shapes import (
     told,
     whole,
 )
-from services.api.requests import Bounds
-from services.api.routes.jobs import MAX_ORDERS
+from services.api.http.routes.jobs import MAX_ORDERS
+from services.api.submission import capacity, request, secret_fields, when
+from services.api.submission.request import Bounds
 
 ONE_LINE = r"^[^\n\r\u0000]*$"
 
@@ -34,7 +34,7 @@ def _order(bounds: Bounds) -> Schema:
     required = ("docker_image", "scheduled_for")
     properties = {
         name: described[name] if name in required else _optional(described[name])
-        for name in requests.FIELDS
+        for name in request.FIELDS
     }
     schema = an_object(properties, *(name for name in properties if name not in required))
     return schema | {
@@ -51,13 +51,13 @@ def _optional(schema: Schema) -> Schema:
 def _what(bounds: Bounds) -> dict[str, Schema]:
     """What is run, and when."""
     text = {"type": "string", "pattern": NO_NUL}
-    label = {**text, "maxLength": requests.MAX_LABEL_LENGTH}
+    label = {**text, "maxLength": request.MAX_LABEL_LENGTH}
     return {
         "docker_image": told(
             "An image reference.",
             matching(
-                requests.IMAGE,
-                maxLength=requests.MAX_IMAGE_LENGTH,
+                request.IMAGE,
+                maxLength=request.MAX_IMAGE_LENGTH,
                 examples=["alpine", "python:3.13-slim", "registry.example.com/team/app:1.2"],
             ),
         ),
@@ -78,17 +78,17 @@ def _what(bounds: Bounds) -> dict[str, Schema]:
         },
         "env_vars": told(
             "The container's variables; a number or boolean is passed on as it is written. With "
-            f"`secret_env` at most {requests.MAX_ENV_BYTES} bytes.",
+            f"`secret_env` at most {request.MAX_ENV_BYTES} bytes.",
             {**_variables(), "examples": [{"KEY": "VALUE", "RETRY": 3}]},
         ),
         "command": told(
             "What the container runs instead of its image's own; at most "
-            f"{requests.MAX_COMMAND_BYTES} bytes.",
+            f"{request.MAX_COMMAND_BYTES} bytes.",
             a_list(text, examples=[["echo", "hello"]]),
         ),
         "labels": {
             "type": "object",
-            "maxProperties": requests.MAX_LABELS,
+            "maxProperties": request.MAX_LABELS,
             "propertyNames": {**label, "minLength": 1},
             "additionalProperties": label,
             "description": "For finding jobs again (`GET /list?label=team:data`).",
@@ -101,7 +101,7 @@ def _what(bounds: Bounds) -> dict[str, Schema]:
         "name": {
             "type": "string",
             "pattern": r"^[^\u0000]*[^\u0000\s][^\u0000]*$",
-            "maxLength": requests.MAX_NAME_LENGTH,
+            "maxLength": request.MAX_NAME_LENGTH,
             "description": "What a person calls it.",
             "examples": ["nightly report"],
         },
@@ -124,7 +124,7 @@ def _where(bounds: Bounds) -> dict[str, Schema]:
         "retries": told(
             "Further attempts after the container failed; interruptions and pulls have budgets of "
             f"their own. Default {bounds.default_retries}.",
-            whole(0, requests.MAX_RETRIES, examples=[2]),
+            whole(0, request.MAX_RETRIES, examples=[2]),
         ),
     }
 
@@ -160,7 +160,7 @@ def _variables() -> Schema:
     value = {"type": ["string", "number", "boolean"], "pattern": ONE_LINE}
     return {
         "type": "object",
-        "propertyNames": matching(requests.ENV_NAME),
+        "propertyNames": matching(request.ENV_NAME),
         "additionalProperties": value,
     }
 

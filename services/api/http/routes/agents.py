@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.api import words
-from services.api.agent_file import AgentFile
-from services.api.agents import AgentDesk
-from services.api.claims import ClaimDesk, Wait
-from services.api.refused import NO_TOKEN, Refused
-from services.api.requests import read_json
-from services.api.routes.answers import answer, bearer_of, job_id_of
-from services.api.routes.bodies import SMALL_BYTES, Bodies
+from services.api.agents import requests
+from services.api.agents.agent_file import AgentFile
+from services.api.agents.calls import AgentDesk
+from services.api.agents.claims import ClaimDesk, Wait
+from services.api.agents.refusals import NO_TOKEN, Refused
+from services.api.http.bodies import SMALL_BYTES, Bodies
+from services.api.http.responses import answer, bearer_of, job_id_of
+from services.api.submission.request import read_json
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class AgentRoutes:
         async with self.bodies.read(request, SMALL_BYTES, proven=False) as raw:
             body = read_json(raw)
             if bearer is None:
-                granted = await self.claims.claim_by_role(words.read_role_claim(body))
+                granted = await self.claims.claim_by_role(requests.read_role_claim(body))
             else:
-                granted = await self.claims.claim(bearer, words.read_claim(body))
+                granted = await self.claims.claim(bearer, requests.read_claim(body))
         if isinstance(granted, Wait):
             return answer({"wait": granted.because, "retry_seconds": granted.retry_seconds}, 202)
         return answer(granted)
@@ -49,7 +49,7 @@ class AgentRoutes:
         """`POST /agent/jobs/{id}/report`."""
         bearer, job_id = await self._admitted(request)
         async with self.bodies.read(request) as raw:
-            await self.desk.report(bearer, job_id, words.read_report(read_json(raw)))
+            await self.desk.report(bearer, job_id, requests.read_report(read_json(raw)))
         return answer({})
 
     async def callback(self, request: Request) -> Response:
@@ -58,7 +58,7 @@ class AgentRoutes:
         # An empty body is refused: what was lost on the way must not count as `{}`, which is
         # "done".
         async with self.bodies.read(request, SMALL_BYTES) as raw:
-            job = await self.desk.call_back(bearer, job_id, words.read_callback(read_json(raw)))
+            job = await self.desk.call_back(bearer, job_id, requests.read_callback(read_json(raw)))
         return answer({"id": job.id, "status": job.status})
 
     async def _admitted(self, request: Request) -> tuple[str, int]:

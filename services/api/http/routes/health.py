@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.api.routes.answers import answer
+from services.api.http.responses import answer
 from shared.bus.port import Bus
-from shared.db import Database
+from shared.postgres.pool import Database
 
 
 @dataclass(frozen=True)

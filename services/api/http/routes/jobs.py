@@ -11,18 +11,17 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from services.api import render
 from services.api.config import ApiConfig
-from services.api.intake import Intake
-from services.api.model import TERMINAL
-from services.api.people import Desk
-from services.api.requests import MAX_LABELS, BadRequest, Order, read_json, read_order
-from services.api.routes.answers import answer, job_id_of, raw_answer
-from services.api.routes.bodies import Bodies
-from services.api.routes.headers import header_of
-from services.api.store import listing
-from shared.db import Database
-from shared.wire import new_trace
+from services.api.http.bodies import Bodies
+from services.api.http.headers import header_of
+from services.api.http.responses import answer, job_id_of, raw_answer
+from services.api.jobs import listing, views
+from services.api.jobs.model import TERMINAL
+from services.api.jobs.queries import Desk
+from services.api.submission.intake import Intake
+from services.api.submission.request import MAX_LABELS, BadRequest, Order, read_json, read_order
+from shared.events.cloudevents import new_trace
+from shared.postgres.pool import Database
 
 STATUSES = ("SCHEDULED", "RUNNING", *sorted(TERMINAL))
 MAX_ORDERS = 1000
@@ -103,7 +102,7 @@ class JobRoutes:
             query.append(("cursor", str(page[-1].id)))
             headers["Link"] = f'</list?{urlencode(query)}>; rel="next"'
         now = self.db.clock.now()
-        shown = [render.listed(each, each, now) for each in page]
+        shown = [views.listed(each, each, now) for each in page]
         return answer(shown, headers=headers)
 
     async def _stream(
@@ -124,7 +123,7 @@ class JobRoutes:
                 break
             before = page[-1].id
             now = self.db.clock.now()
-            shown = (_encoder.encode(render.listed(each, each, now)) for each in page)
+            shown = (_encoder.encode(views.listed(each, each, now)) for each in page)
             yield opening + b",\n".join(shown)
             opening = b",\n"
         yield b"[]\n" if opening == b"[" else b"]\n"

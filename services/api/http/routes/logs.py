@@ -8,14 +8,14 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from services.api.followers import Followers
-from services.api.log_reader import Batch, LogReader, Place
-from services.api.model import TERMINAL
-from services.api.people import NoSuchJob
-from services.api.requests import BadRequest
-from services.api.routes.answers import job_id_of
-from services.api.store import jobs
-from shared.db import Database
+from services.api.http.responses import job_id_of
+from services.api.jobs import store as job_store
+from services.api.jobs.model import TERMINAL
+from services.api.jobs.queries import NoSuchJob
+from services.api.logs.followers import Followers
+from services.api.logs.reader import Batch, LogReader, Place
+from services.api.submission.request import BadRequest
+from shared.postgres.pool import Database
 
 KEEP_ALIVE_SECONDS = 15.0
 LOOK_SECONDS = 2.0
@@ -35,7 +35,7 @@ class LogRoutes:
         """Plain text by default; with `?follow=1` events until the job has ended."""
         job_id = job_id_of(request)
         async with self.db.connection() as conn:
-            if await jobs.load_job(conn, job_id) is None:
+            if await job_store.load_job(conn, job_id) is None:
                 raise NoSuchJob(f"there is no job {job_id}")
         after = _place(request.headers.get("last-event-id", "0.0"))
         if not _follows(request):
@@ -64,7 +64,7 @@ class LogRoutes:
             while True:
                 changed.clear()
                 async with self.db.connection() as conn:
-                    job = await jobs.load_job(conn, job_id)
+                    job = await job_store.load_job(conn, job_id)
                 while batches := await self._read(reader):
                     quiet = 0.0
                     yield "".join(_event(batch) for batch in batches)

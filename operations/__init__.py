@@ -1,0 +1,1 @@
+"""Commands of an operator: migrate, make secrets, resend, dead letters, AsyncAPI."""

@@ -1,0 +1,1 @@
+"""The calls of agents: claims, identity, reports and callbacks, and their SQL."""

@@ -1,0 +1,1 @@
+"""The life of a job: model, decisions, endings, retry limits, costs, views and SQL."""

@@ -1,0 +1,1 @@
+"""What containers print: stored within bounds, read and followed."""

@@ -1,0 +1,1 @@
+"""The API as several processes behind one port, and what they share."""

@@ -1,0 +1,1 @@
+"""Secrets at rest: sealed with their job."""

@@ -1,0 +1,1 @@
+"""`POST /schedule`: the request, its times and capacity, intake and idempotency."""

@@ -1,0 +1,1 @@
+"""`docker://`: an instance is a container on the Docker engine."""

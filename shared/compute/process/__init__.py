@@ -1,0 +1,1 @@
+"""`process://`: an instance is an agent process on this machine."""

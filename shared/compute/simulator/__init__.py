@@ -1,0 +1,1 @@
+"""`sim://`: a simulated cloud for tests, benchmarks and simulation."""

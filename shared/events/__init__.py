@@ -1,0 +1,1 @@
+"""The events and their envelope on the wire."""

@@ -1,0 +1,1 @@
+"""Outbox and relay, inbox and consumer, parked events and dead letters."""
