@@ -60,7 +60,7 @@ check: lint types test ## all that CI runs
 docs: $(VENV)/.runtime ## write docs/{asyncapi.json,openapi.json,api.md} anew from the code
 	@$(BIN)/python -m operations.asyncapi > docs/asyncapi.json.new
 	@mv docs/asyncapi.json.new docs/asyncapi.json
-	@$(BIN)/python -m services.api.http.openapi docs
+	@$(BIN)/python -m operations.openapi docs
 
 lock: ## write requirements*.txt anew from requirements*.in (newer versions: make lock UPGRADE=--upgrade)
 	@command -v $(UV) >/dev/null || { echo "Locking needs uv: pip install uv" >&2; exit 1; }

@@ -21,9 +21,10 @@ from shared.adapters import compute_from, open_bus
 from shared.clock import RealClock
 from shared.log import configure
 from shared.postgres.pool import open_database
-from shared.runtime.process import Composed, Part, run_parts, stop_on_signals, worker
+from shared.runtime.process import Composed, Part, run_parts, worker
 from shared.runtime.service import Ports, ports_for
 from shared.settings import Settings
+from shared.signals import stop_on_signals
 from shared.url import with_login
 
 

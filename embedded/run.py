@@ -42,9 +42,10 @@ from shared.crash_points import Points, points_from
 from shared.log import configure, get_logger
 from shared.postgres.migrations import MigrationError
 from shared.postgres.pool import open_database
-from shared.runtime.process import EXIT_CRASH, Part, collect_seldom, run_parts, stop_on_signals
+from shared.runtime.process import EXIT_CRASH, Part, collect_seldom, run_parts
 from shared.runtime.service import Ports, Service, ports_for
 from shared.settings import BadSetting, Settings
+from shared.signals import stop_on_signals
 from shared.url import local_url, without_brackets
 
 AGENT = Path(__file__).resolve().parent.parent / "agent" / "docker_job_agent.py"

@@ -18,8 +18,7 @@ from operations.service_secrets import (
     service_secret,
     share_token_key,
 )
-from shared.runtime.process import EXIT_SETTING
-from shared.settings import BadSetting, Settings
+from shared.settings import EXIT_SETTING, BadSetting, Settings
 
 ADMINS = ("postgres", "rabbitmq")
 CLOUD_READERS = ("launcher", "reaper")

@@ -20,8 +20,8 @@ from shared.bus.rabbitmq.topology import declare
 from shared.log import configure, get_logger
 from shared.postgres.migrations import MESSAGING_SQL, MigrationError, Schema, migrate
 from shared.postgres.pool import is_transient
-from shared.runtime.process import EXIT_CRASH, EXIT_SETTING, login
-from shared.settings import BadSetting, Settings
+from shared.runtime.process import EXIT_CRASH, login
+from shared.settings import EXIT_SETTING, BadSetting, Settings
 from shared.url import with_login
 
 _log = get_logger(service="migrate")

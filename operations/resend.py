@@ -22,14 +22,14 @@ from msgspec import Struct
 
 from operations.migrate import SERVICES
 from shared.postgres.pool import Connection, connect
-from shared.runtime.process import EXIT_SETTING, login
-from shared.settings import BadSetting, Settings
+from shared.runtime.process import login
+from shared.settings import EXIT_SETTING, BadSetting, Settings
 
 JOB_IDS_LEFT_OUT = 1_000_000
 
 # What was heard is in its reader's inbox, or parked there. An inbox is pruned a day after (`KEEP`
-# in shared/messaging/relay.py), so of older events nothing is known; the four hours are for how late
-# a prune may be.
+# in shared/messaging/relay.py), so of older events nothing is known; the four hours are for how
+# late a prune may be.
 RESEND = """
 UPDATE {publisher}.outbox SET published_at = NULL, lease_until = NULL, lease_token = NULL
 WHERE name = ANY ($1::text[])

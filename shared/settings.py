@@ -10,6 +10,9 @@ from typing import overload
 
 PREFIX = "DOCKER_JOB_"
 
+EXIT_SETTING = 78
+"""EX_CONFIG of sysexits.h: an operator must change something before a restart helps."""
+
 
 class BadSetting(Exception):
     """A setting cannot be used. The message names the variable and what would be right."""

@@ -13,8 +13,8 @@ from operations.deadletters.mailboxes import opened
 from shared.crash_points import points_from
 from shared.log import configure, get_logger, mask
 from shared.postgres.pool import is_transient
-from shared.runtime.process import EXIT_CRASH, EXIT_SETTING
-from shared.settings import BadSetting, Settings
+from shared.runtime.process import EXIT_CRASH
+from shared.settings import EXIT_SETTING, BadSetting, Settings
 
 
 async def run(settings: Settings, arguments: argparse.Namespace, say: Say, warn: Say) -> int:

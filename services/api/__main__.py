@@ -21,11 +21,12 @@ from services.api.keys import commands as key_commands
 from services.api.processes import workers
 from services.api.processes.siblings import Siblings, make_siblings
 from services.api.service import build
+from shared.adapters import open_bus
 from shared.clock import RealClock
 from shared.postgres.pool import open_database
-from shared.runtime.process import EXIT_SETTING, Composed, Part, configure_log, database_login, main
+from shared.runtime.process import Composed, Part, configure_log, database_login, main
 from shared.runtime.service import Ports
-from shared.settings import BadSetting, Settings
+from shared.settings import EXIT_SETTING, BadSetting, Settings
 
 IN_COMPOSE = "docker compose run --rm api"
 """Where compose.yaml publishes the port, the process itself knows only its container's address."""
@@ -88,7 +89,7 @@ def _serve_at(place: Place, places: Sequence[Place]) -> int:
     for other in places:
         if other is not place:  # or it would go on listening when its own process stops
             other.sock.close()
-    return main(NAME, CONSUMES, functools.partial(compose, place=place))
+    return main(NAME, CONSUMES, functools.partial(compose, place=place), open_bus)
 
 
 async def keys(arguments: argparse.Namespace) -> int:

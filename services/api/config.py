@@ -1,10 +1,12 @@
 """The API's settings."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from services.api.agents.settings import AgentsConfig, AgentSettings
 from services.api.agents.sts_identity import IdentityConfig, read_role
 from services.api.http.hosts import EVERY_ADDRESS, AllowedHosts, canonical, read_host
+from services.api.http.settings import LARGE_SHARE, BodyBounds, HttpConfig
 from services.api.jobs.model import Rules
 from services.api.secrets.sealing import SecretKeys, read_keys
 from services.api.submission import when
@@ -13,52 +15,23 @@ from services.api.submission.request import MAX_RETRIES, Bounds
 from shared.events.events import Architecture, Capacity
 from shared.settings import PREFIX, BadSetting, Settings
 
-LARGE_SHARE = 2
-"""Large bodies may hold one part of this of what all bodies may: see `http/bodies.py`."""
 REBALANCE = ("note", "replace")
 
 
 @dataclass(frozen=True)
-class AgentSettings:
-    """What an agent is told when it claims its attempt. Durations in seconds, sizes in bytes."""
-
-    heartbeat_seconds: float
-    stop_grace_seconds: int
-    interruption_margin_seconds: int
-    metadata_poll_seconds: float
-    log_batch_seconds: float
-    log_limit_bytes: int
-    error_tail_lines: int
-
-
-@dataclass(frozen=True)
-class BodyBounds:
-    """How large a request's body may be and how long it may take; `total`: of all bodies at once.
-
-    Sizes in bytes.
-    """
-
-    size: int
-    seconds: float
-    total: int
-
-
-@dataclass(frozen=True)
 class ApiConfig:
-    """All of the API's settings, read once."""
+    """All of the API's settings, read once: those of each room."""
 
-    deployment: str
-    token_key: str = field(repr=False)
     rules: Rules
     bounds: Bounds
-    agent: AgentSettings
-    body: BodyBounds
-    hosts: AllowedHosts
-    identity: IdentityConfig | None = None
-    secret_keys: SecretKeys | None = None
-    requests_per_second: float = 0
-    requests_at_once: float = 0
-    list_page: int = 1000
+    agents: AgentsConfig
+    http: HttpConfig
+    secret_keys: SecretKeys | None
+
+
+def default_config() -> ApiConfig:
+    """The settings of a deployment that sets none."""
+    return from_settings(Settings({}), deployment="docker-job", token_key="")
 
 
 def from_settings(
@@ -74,10 +47,9 @@ def from_settings(
     lifetime = settings.integer("MAX_LIFETIME_SECONDS", 86_400, least=60)
     grace = settings.integer("STOP_GRACE_SECONDS", 10)
     heartbeat = settings.number("HEARTBEAT_SECONDS", 5, least=0.1)
+    rules = _rules(settings, lifetime, grace, heartbeat)
     return ApiConfig(
-        deployment=deployment,
-        token_key=token_key,
-        rules=_rules(settings, lifetime, grace, heartbeat),
+        rules=rules,
         bounds=Bounds(
             default_timezone=timezone,
             max_lifetime_seconds=lifetime,
@@ -86,13 +58,22 @@ def from_settings(
             keeps_secrets=secret_keys is not None,
             default_retries=settings.integer("RETRIES", 0, most=MAX_RETRIES),
         ),
-        agent=_for_agents(settings, heartbeat, grace),
-        body=_body(settings),
-        hosts=_hosts(settings),
-        identity=_identity(settings, deployment),
+        agents=AgentsConfig(
+            deployment=deployment,
+            token_key=token_key,
+            rules=rules,
+            agent=_for_agents(settings, heartbeat, grace),
+            identity=_identity(settings, deployment),
+            secret_keys=secret_keys,
+        ),
+        http=HttpConfig(
+            token_key=token_key,
+            body=_body(settings),
+            hosts=_hosts(settings),
+            requests_per_second=settings.number("REQUESTS_PER_SECOND", 0),
+            requests_at_once=settings.number("REQUESTS_AT_ONCE", 100, least=1),
+        ),
         secret_keys=secret_keys,
-        requests_per_second=settings.number("REQUESTS_PER_SECOND", 0),
-        requests_at_once=settings.number("REQUESTS_AT_ONCE", 100, least=1),
     )
 
 

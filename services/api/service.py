@@ -16,7 +16,9 @@ from services.api.agents.agent_file import read_agent_file
 from services.api.agents.calls import Admitted, AgentDesk
 from services.api.agents.claims import ClaimDesk
 from services.api.agents.groups import AgentGroups
+from services.api.agents.settings import AgentsConfig
 from services.api.agents.sts_identity import StsIdentity
+from services.api.agents.sweeps import ProofSweep
 from services.api.config import ApiConfig
 from services.api.http.application import Application, Endpoint
 from services.api.http.bodies import Bodies
@@ -36,6 +38,7 @@ from services.api.keys.access import Access, RateLimit
 from services.api.logs.followers import Followers
 from services.api.processes.siblings import Siblings
 from services.api.submission.intake import Intake
+from services.api.submission.sweeps import KeySweep
 from shared.events import events
 from shared.messaging.subscriber import Subscriber
 from shared.runtime.service import Ports, Service, Sweep
@@ -97,7 +100,9 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
                 sweeps.record_availability,
                 interval_seconds=record_seconds(config.rules),
             ),
-            Sweep("forget_keys", sweeps.forget_keys, interval_seconds=3600),
+            Sweep("prune_outages", sweeps.prune_outages, interval_seconds=3600),
+            Sweep("prune_keys", KeySweep(db).prune_keys, interval_seconds=3600),
+            Sweep("prune_proofs", ProofSweep(db).prune_proofs, interval_seconds=3600),
         ),
     )
     intake = Intake(db, config.rules, wakeups, points, config.secret_keys)
@@ -116,21 +121,21 @@ def _app(
 ) -> ASGIApp:
     db, changed = ports.db, followers.changed
     desk = Desk(db, config.rules, ports.wakeups, ports.points, changed)
-    bodies = Bodies(config.body, siblings.count)
-    jobs = JobRoutes(config, db, intake, desk, bodies)
+    bodies = Bodies(config.http.body, siblings.count)
+    jobs = JobRoutes(config.http, config.bounds, db, intake, desk, bodies)
     rate = RateLimit(
-        config.requests_per_second,
-        config.requests_at_once,
+        config.http.requests_per_second,
+        config.http.requests_at_once,
         lambda: ports.clock.now().timestamp(),
         siblings.buckets,
     )
-    gate = Gate(Access(db), rate, config.hosts)
+    gate = Gate(Access(db), rate, config.http.hosts)
     app = Application(
         routes=[
             *_people_routes(gate, jobs, LogRoutes(db, followers)),
-            *_agent_routes(_agents(config, ports, agents, bodies)),
+            *_agent_routes(_agents(config.agents, ports, agents, bodies)),
             *_health_routes(HealthRoutes(db, ports.bus)),
-            *_description_routes(gate, DescriptionRoute(text(config).encode())),
+            *_description_routes(gate, DescriptionRoute(text(config.http, config.bounds).encode())),
         ],
         exception_handlers=ERROR_HANDLERS,
     )
@@ -139,7 +144,7 @@ def _app(
     return app
 
 
-def _agents(config: ApiConfig, ports: Ports, groups: AgentGroups, bodies: Bodies) -> AgentRoutes:
+def _agents(config: AgentsConfig, ports: Ports, groups: AgentGroups, bodies: Bodies) -> AgentRoutes:
     db, points, jitter = ports.db, ports.points, random.random
     identity = None if config.identity is None else StsIdentity(config.identity, ports.clock)
     admitted = Admitted(ports.clock)

@@ -6,7 +6,7 @@ import sys
 from services.launcher import CONSUMES, NAME
 from services.launcher.config import from_settings
 from services.launcher.service import build
-from shared.adapters import compute_from
+from shared.adapters import compute_from, open_bus
 from shared.runtime.process import Composed, main, worker
 from shared.runtime.service import Ports
 from shared.settings import Settings
@@ -26,4 +26,4 @@ async def compose(settings: Settings, ports: Ports, stack: contextlib.AsyncExitS
 
 
 if __name__ == "__main__":
-    sys.exit(main(NAME, CONSUMES, compose))
+    sys.exit(main(NAME, CONSUMES, compose, open_bus))

@@ -6,7 +6,7 @@ import sys
 from services.reaper import CONSUMES, NAME
 from services.reaper.config import from_settings
 from services.reaper.service import build
-from shared.adapters import compute_from, open_notices
+from shared.adapters import compute_from, open_bus, open_notices
 from shared.runtime.process import Composed, main, worker
 from shared.runtime.service import Ports
 from shared.settings import Settings
@@ -20,4 +20,4 @@ async def compose(settings: Settings, ports: Ports, stack: contextlib.AsyncExitS
 
 
 if __name__ == "__main__":
-    sys.exit(main(NAME, CONSUMES, compose))
+    sys.exit(main(NAME, CONSUMES, compose, open_bus))

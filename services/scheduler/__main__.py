@@ -6,6 +6,7 @@ import sys
 from services.scheduler import CONSUMES, NAME
 from services.scheduler.config import from_settings
 from services.scheduler.service import build
+from shared.adapters import open_bus
 from shared.runtime.process import Composed, main, worker
 from shared.runtime.service import Ports
 from shared.settings import Settings
@@ -17,4 +18,4 @@ async def compose(settings: Settings, ports: Ports, _stack: contextlib.AsyncExit
 
 
 if __name__ == "__main__":
-    sys.exit(main(NAME, CONSUMES, compose))
+    sys.exit(main(NAME, CONSUMES, compose, open_bus))

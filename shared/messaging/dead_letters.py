@@ -1,7 +1,7 @@
 """Dead letters for a person: what is parked in a service's schema, looked at and settled.
 
-`shared.messaging.inbox` writes these rows and retries the waiting ones; here an operator reads them,
-redrives them or drops them.
+`shared.messaging.inbox` writes these rows and retries the waiting ones; here an operator reads,
+redrives or drops them.
 """
 
 from collections.abc import Sequence

@@ -12,7 +12,6 @@ import contextlib
 import gc
 import os
 import random
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -21,9 +20,8 @@ from typing import Any
 
 import uvloop
 
-from shared.adapters import open_bus
 from shared.backoff import RECONNECT
-from shared.bus.port import Topology
+from shared.bus.port import Bus, Topology
 from shared.clock import RealClock
 from shared.crash_points import points_from
 from shared.events.events import Event
@@ -31,13 +29,12 @@ from shared.log import configure, get_logger
 from shared.postgres.pool import Database, is_transient, open_database
 from shared.runtime.readiness import touch_while_ready
 from shared.runtime.service import Ports, Service, ports_for
-from shared.settings import BadSetting, Settings
+from shared.settings import EXIT_SETTING, BadSetting, Settings
+from shared.signals import stop_on_signals
 from shared.url import with_login
 
-EXIT_SETTING = 78
-"""EX_CONFIG of sysexits.h: a person must change something before a restart helps."""
 EXIT_CRASH = 70
-
+"""EX_SOFTWARE of sysexits.h."""
 
 GC_THRESHOLDS = (20_000, 10, 20)
 """Of Python's collector: a batch of 500 events makes that many objects, and frees them itself."""
@@ -85,19 +82,14 @@ def collect_seldom() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
-def stop_on_signals() -> asyncio.Event:
-    """An event that SIGINT and SIGTERM set."""
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
-
-
 Composed = tuple[list[Part], Callable[[], Awaitable[None]]]
 """The parts of a program, and how to drain them."""
 
 Compose = Callable[[Settings, Ports, contextlib.AsyncExitStack], Awaitable[Composed]]
 """What a service's `__main__` gives; what it opens it closes through the stack."""
+
+OpenBus = Callable[[str, Topology], Bus]
+"""From the bus' URL and the queues to the adapter: `shared.adapters.open_bus`."""
 
 
 def worker(settings: Settings, service: Service) -> Composed:
@@ -137,13 +129,13 @@ def configure_log(settings: Settings) -> None:
     configure(settings.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")))
 
 
-def main(name: str, consumes: Sequence[type[Event]], compose: Compose) -> int:
-    """Run the service *name* until a signal comes; returns the exit status."""
+def main(name: str, consumes: Sequence[type[Event]], compose: Compose, open_bus: OpenBus) -> int:
+    """Run the service *name* until a signal comes; return the exit status."""
     settings = Settings(os.environ)
     try:
         configure_log(settings)
         topology = {name: tuple(event.__name__ for event in consumes)}
-        uvloop.run(_serve(name, settings, topology, compose))
+        uvloop.run(_serve(name, settings, topology, compose, open_bus))
     except BadSetting as error:
         print(f"docker-job {name}: {error}", file=sys.stderr)  # noqa: T201 - for a person
         return EXIT_SETTING
@@ -153,7 +145,9 @@ def main(name: str, consumes: Sequence[type[Event]], compose: Compose) -> int:
     return 0
 
 
-async def _serve(name: str, settings: Settings, topology: Topology, compose: Compose) -> None:
+async def _serve(
+    name: str, settings: Settings, topology: Topology, compose: Compose, open_bus: OpenBus
+) -> None:
     stop = stop_on_signals()
     clock = RealClock()
     async with contextlib.AsyncExitStack() as stack:

@@ -9,8 +9,9 @@ import jsonschema  # type: ignore[import-untyped]  # its stubs would be one lock
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from services.api.config import default_config
 from services.api.http.openapi import responses, submission
-from services.api.http.openapi.document import document, of_defaults, text
+from services.api.http.openapi.document import document, text
 from services.api.http.openapi.page import page
 from services.api.http.openapi.paths import STATUS_OF
 from services.api.http.responses import _STATUSES
@@ -18,7 +19,8 @@ from services.api.submission import capacity, request
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ROOT = Path(__file__).resolve().parent.parent.parent
-DOCUMENT = document(of_defaults())
+DEFAULTS = default_config()
+DOCUMENT = document(DEFAULTS.http, DEFAULTS.bounds)
 SCHEMAS = DOCUMENT["components"]["schemas"]
 OPERATIONS = {
     f"{method.upper()} {path}": operation
@@ -34,7 +36,7 @@ def taken(schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
 
 def test_the_document_in_docs_is_what_the_code_says() -> None:
     written = (ROOT / "docs" / "openapi.json").read_text(encoding="utf-8")
-    assert written == text(of_defaults()), "the HTTP API has changed: make docs"
+    assert written == text(DEFAULTS.http, DEFAULTS.bounds), "the HTTP API has changed: make docs"
 
 
 def test_the_page_in_docs_is_what_the_document_says() -> None:
@@ -58,7 +60,7 @@ def test_every_error_of_ours_has_its_status_in_the_document() -> None:
 
 
 def test_a_job_to_schedule_has_the_fields_that_are_read() -> None:
-    described = submission._what(of_defaults().bounds) | submission._where(of_defaults().bounds)
+    described = submission._what(DEFAULTS.bounds) | submission._where(DEFAULTS.bounds)
     described |= submission._secrets()
     assert set(described) == set(request.FIELDS)
     assert tuple(SCHEMAS["Order"]["properties"]) == request.FIELDS
@@ -66,7 +68,7 @@ def test_a_job_to_schedule_has_the_fields_that_are_read() -> None:
 
 
 def test_the_limits_are_those_of_the_deployment() -> None:
-    bounds = of_defaults().bounds
+    bounds = DEFAULTS.bounds
     longer = submission.schemas(
         type(bounds)(default_timezone="Europe/Berlin", max_lifetime_seconds=7)
     )

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from services.api.config import BodyBounds
 from services.api.http.bodies import SMALL_BYTES, Bodies, NoRoom, TooLarge, TooSlow
+from services.api.http.settings import BodyBounds
 
 MIB = 2**20
 BOUNDS = BodyBounds(size=4 * MIB, seconds=20, total=16 * MIB)

@@ -120,7 +120,7 @@ async def test_a_header_of_200_kb_is_refused_and_not_sat_on(world: World) -> Non
 async def test_a_body_of_64_mib_is_refused_at_its_limit_whether_or_not_it_says_its_length(
     world: World,
 ) -> None:
-    limit = world.config.body.size // MIB
+    limit = world.config.http.body.size // MIB
     declared = f"POST /schedule HTTP/1.1\r\nHost: localhost\r\nContent-Length: {64 * MIB}\r\n\r\n"
     chunked = "POST /schedule HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with served(world) as port:

@@ -36,8 +36,9 @@ CHECKS = {
     }
 }
 
+CONFIG = a_config(**SERVED)
 schema = schemathesis.openapi.from_dict(
-    document(a_config(**SERVED)),
+    document(CONFIG.http, CONFIG.bounds),
     config=SchemathesisConfig(
         seed=1,
         projects=ProjectsConfig(

@@ -204,7 +204,7 @@ async def test_a_claim_is_good_for_five_minutes(
     assert (await claim(ec2, late)).status_code == 401
     assert (await claim(ec2, fresh)).status_code == 401
     clock.advance(3600)
-    await ec2.stage.sweep("forget_keys")
+    await ec2.stage.sweep("prune_proofs")
     assert await ec2.stage.rows("SELECT * FROM used_proofs") == []
 
 

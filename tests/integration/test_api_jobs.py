@@ -247,10 +247,10 @@ async def test_an_array_takes_no_key(world: World) -> None:
 async def test_keys_are_forgotten_after_a_week(world: World, clock: VirtualClock) -> None:
     await keyed(world)
     clock.advance(6 * 86_400)
-    await world.stage.sweep("forget_keys")
+    await world.stage.sweep("prune_keys")
     assert len((await world.rows())["idempotency_keys"]) == 1
     clock.advance(2 * 86_400)
-    await world.stage.sweep("forget_keys")
+    await world.stage.sweep("prune_keys")
     assert (await world.rows())["idempotency_keys"] == []
 
 

@@ -135,8 +135,8 @@ async def test_old_outages_are_deleted(world: World, clock: VirtualClock) -> Non
     await world.stage.sweep("record_availability")
     clock.advance(60)
     await world.stage.sweep("record_availability")
-    await world.stage.sweep("forget_keys")
+    await world.stage.sweep("prune_outages")
     assert len(await world.stage.rows("SELECT * FROM outages")) == 1
     clock.advance(31 * 86_400)
-    await world.stage.sweep("forget_keys")
+    await world.stage.sweep("prune_outages")
     assert await world.stage.rows("SELECT * FROM outages") == []

@@ -17,7 +17,8 @@ import pytest
 
 from operations.migrate import service_dsn
 from services.api.processes.siblings import Buckets, Siblings, make_siblings
-from shared.runtime.process import EXIT_CRASH, EXIT_SETTING
+from shared.runtime.process import EXIT_CRASH
+from shared.settings import EXIT_SETTING
 from tests.conftest import PASSWORDS
 from tests.integration.conftest import migrated_database
 

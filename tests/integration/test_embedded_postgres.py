@@ -28,7 +28,7 @@ AS_ROOT = os.geteuid() == 0
 START_AND_WAIT = """
 import sys
 from pathlib import Path
-from services.embedded_postgres import EmbeddedPostgres
+from embedded.postgres import EmbeddedPostgres
 
 EmbeddedPostgres(Path(sys.argv[1]), durable=False).start()
 print("started", flush=True)
@@ -46,7 +46,7 @@ with lock_data_dir(Path(sys.argv[1])):
 START_TWICE_AND_STOP = """
 import json, sys
 from pathlib import Path
-from services.embedded_postgres import EmbeddedPostgres
+from embedded.postgres import EmbeddedPostgres
 
 postgres = EmbeddedPostgres(Path(sys.argv[1]))
 first, adopted_first = postgres.start(), postgres.adopted

@@ -18,7 +18,7 @@ def read(secrets_key: str | None = None, **settings: str) -> ApiConfig:
 
 def test_without_settings_there_is_a_default_for_everything() -> None:
     config = read()
-    assert (config.identity, config.secret_keys) == (None, None)
+    assert (config.agents.identity, config.secret_keys) == (None, None)
     assert (config.bounds.default_capacity, config.bounds.default_retries) == ("spot", 0)
     assert config.rules.interruption_budget == 20
     assert (config.rules.wipe_secrets, config.rules.replace_on_rebalance) == (True, False)
@@ -44,7 +44,7 @@ def test_without_settings_there_is_a_default_for_everything() -> None:
 def test_the_sts_that_is_asked_is_the_one_of_the_settings(
     settings: dict[str, str], url: str, region: str
 ) -> None:
-    identity = read(INSTANCE_ROLE_ARN=ARN, **settings).identity
+    identity = read(INSTANCE_ROLE_ARN=ARN, **settings).agents.identity
     assert identity is not None
     assert (identity.sts_url, identity.region) == (url, region)
     assert identity.role == Role("aws", "123456789012", "docker-job-instance")

@@ -173,7 +173,7 @@ def read(**settings: str) -> ApiConfig:
 def test_configured_are_the_listed_hosts_the_agents_and_where_the_api_listens(
     settings: dict[str, str], names: set[str]
 ) -> None:
-    assert read(**settings).hosts.names == names
+    assert read(**settings).http.hosts.names == names
 
 
 @pytest.mark.parametrize(
@@ -191,8 +191,8 @@ def test_a_host_that_is_none_is_refused_in_words(settings: dict[str, str], messa
 
 
 def test_all_bodies_may_hold_at_least_twice_what_one_may() -> None:
-    assert read().body.total == 32 * 2**20
-    assert read(BODY_LIMIT_BYTES="100000000").body.total == 200_000_000
-    assert read(BODY_LIMIT_BYTES="1024", BODY_BUDGET_BYTES="2048").body.total == 2048
+    assert read().http.body.total == 32 * 2**20
+    assert read(BODY_LIMIT_BYTES="100000000").http.body.total == 200_000_000
+    assert read(BODY_LIMIT_BYTES="1024", BODY_BUDGET_BYTES="2048").http.body.total == 2048
     with pytest.raises(BadSetting, match="BODY_BUDGET_BYTES is 2047: it must be at least 2 times"):
         read(BODY_LIMIT_BYTES="1024", BODY_BUDGET_BYTES="2047")

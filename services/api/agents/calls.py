@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from services.api.agents.groups import AgentGroups, UnitOfWork, Word, owner_of
 from services.api.agents.refusals import NO_TOKEN, Refused
-from services.api.config import ApiConfig
+from services.api.agents.settings import AgentsConfig
 from services.api.jobs import decisions
 from services.api.jobs import store as job_store
 from services.api.jobs.endings import decide_end, decide_exit_code, may_add
@@ -85,7 +85,7 @@ class Admitted:
 class AgentDesk:
     """Serves agents."""
 
-    config: ApiConfig
+    config: AgentsConfig
     db: Database
     groups: AgentGroups
     admitted: Admitted

@@ -15,9 +15,9 @@ from msgspec.structs import replace
 from services.api.agents.calls import Admitted, must_be_current
 from services.api.agents.groups import AgentGroups, UnitOfWork, Word
 from services.api.agents.refusals import NO_TOKEN, Refused
+from services.api.agents.settings import AgentsConfig
 from services.api.agents.store import Use
 from services.api.agents.sts_identity import Identity, Proof, Shown
-from services.api.config import ApiConfig
 from services.api.jobs import decisions
 from services.api.jobs.model import Attempt, Case, Job, Step
 from services.api.jobs.store import Owner
@@ -74,7 +74,7 @@ class SecretsClosed(Exception):
 class ClaimDesk:
     """Hands jobs out."""
 
-    config: ApiConfig
+    config: AgentsConfig
     db: Database
     groups: AgentGroups
     admitted: Admitted
@@ -232,7 +232,7 @@ class ClaimDesk:
 
 
 def _assignment(
-    job: Job, attempt: Attempt, secret_env: dict[str, str], config: ApiConfig
+    job: Job, attempt: Attempt, secret_env: dict[str, str], config: AgentsConfig
 ) -> dict[str, Any]:
     """The job as its agent gets it: the one place where secrets leave, and to whom they belong."""
     given: dict[str, Any] = {

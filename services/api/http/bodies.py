@@ -15,8 +15,8 @@ from typing import Any, cast
 
 from starlette.requests import ClientDisconnect, Request
 
-from services.api.config import LARGE_SHARE, BodyBounds
 from services.api.http.headers import header_of
+from services.api.http.settings import LARGE_SHARE, BodyBounds
 
 SMALL_BYTES = 65_536
 """What a small body holds at most; also what a claim and a callback may hold."""

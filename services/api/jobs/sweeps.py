@@ -1,10 +1,9 @@
-"""What the API must look at by itself: attempts that have gone silent, keys that have grown old."""
+"""The sweeps over jobs: attempts that have gone silent, and when agents could be answered."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.api.agents import store as agent_store
 from services.api.jobs import availability_store, decisions, unit_of_work
 from services.api.jobs import store as job_store
 from services.api.jobs.availability import (
@@ -16,7 +15,6 @@ from services.api.jobs.availability import (
 )
 from services.api.jobs.model import Rules
 from services.api.jobs.store import Owner
-from services.api.submission import idempotency_store
 from shared.crash_points import Points
 from shared.log import get_logger
 from shared.postgres.pool import Database, Transaction, is_transient
@@ -25,7 +23,6 @@ from shared.runtime.passes import next_pass
 _log = get_logger(service="api", part="sweeps")
 
 BATCH = 100
-KEEP_KEYS = timedelta(days=7)
 KEEP_OUTAGES = timedelta(days=30)
 """Longer than any attempt may be watched without a report between two outages."""
 
@@ -99,11 +96,7 @@ class Sweeps:
             )
         return tx.now + timedelta(seconds=record_seconds(self.rules))
 
-    async def forget_keys(self) -> datetime | None:
-        """Delete idempotency keys of a week ago, expired proofs of identity, and old outages."""
-        now = self.db.clock.now()
+    async def prune_outages(self) -> None:
+        """Delete the outages that no attempt needs any more."""
         async with self.db.connection() as conn:
-            more = await idempotency_store.prune_keys(conn, now - KEEP_KEYS, BATCH * 10)
-            await agent_store.prune_proofs(conn, now)
-            await availability_store.prune_outages(conn, now - KEEP_OUTAGES)
-        return now if more else None
+            await availability_store.prune_outages(conn, self.db.clock.now() - KEEP_OUTAGES)

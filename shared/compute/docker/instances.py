@@ -25,10 +25,10 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from shared.clock import Clock
+from shared.compute.agent_end import Ended
 from shared.compute.docker.container import HOME, INSTANCE_ID, LABEL, STARTED, DockerSettings
 from shared.compute.docker.engine import EngineApi, Listed
 from shared.compute.port import ComputeError, Instance, InstanceState
-from shared.compute.process.directory import Ended
 
 KILL_MARGIN_SECONDS = 5.0
 CLEARING_SECONDS = 4.0

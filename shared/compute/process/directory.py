@@ -25,12 +25,13 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
+from shared.compute.agent_end import Ended
 from shared.compute.port import LaunchRequest, Unknown
 
 LOCK_PATIENCE_SECONDS = 5.0
@@ -60,27 +61,6 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 
     at: datetime
     reason: str
-
-
-class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """The agent's own last word. Read leniently: the agent may be older than we are."""
-
-    at: str | float | None = None
-    reason: str = ""
-
-    def by_interruption(self) -> bool:
-        """Whether the Spot market took the instance: the last word was then to schedule again."""
-        return "interrupted" in self.reason or self.reason.startswith("last word schedule")
-
-    def moment(self) -> datetime | None:
-        """The moment that it names, if it names one."""
-        try:
-            if isinstance(self.at, str):
-                moment = datetime.fromisoformat(self.at)
-                return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            return None if self.at is None else datetime.fromtimestamp(self.at, UTC)
-        except (ValueError, OverflowError, OSError):
-            return None
 
 
 class Stage(enum.Enum):

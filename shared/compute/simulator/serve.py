@@ -17,7 +17,8 @@ from shared.compute.simulator.cloud import VirtualCloud
 from shared.compute.simulator.faults import faults_of
 from shared.compute.simulator.server import CloudServer
 from shared.log import configure, get_logger
-from shared.runtime.process import EXIT_SETTING, stop_on_signals
+from shared.settings import EXIT_SETTING
+from shared.signals import stop_on_signals
 
 
 async def serve(url: str) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 import httpx
 import jsonschema  # type: ignore[import-untyped]  # its stubs would be one lock entry more
 
-from services.api.http.openapi.document import document, of_defaults
+from services.api.config import default_config
+from services.api.http.openapi.document import document
 
-DOCUMENT = document(of_defaults())
+DEFAULTS = default_config()
+DOCUMENT = document(DEFAULTS.http, DEFAULTS.bounds)
 ENOUGH = 20
 """Of an array so many are looked at: a thousand jobs have the same fields."""
 

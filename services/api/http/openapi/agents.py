@@ -1,7 +1,7 @@
 """What agents send and get, from the limits of `services/api/agents/requests.py`."""
 
 from services.api.agents import requests
-from services.api.config import AgentSettings
+from services.api.agents.settings import AgentSettings
 from services.api.http.openapi.shapes import (
     Schema,
     a_list,

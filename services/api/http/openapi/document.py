@@ -3,13 +3,13 @@
 import json
 from typing import Any
 
-from services.api.config import ApiConfig, from_settings
 from services.api.http.bodies import SMALL_BYTES
 from services.api.http.openapi import agents, responses, submission
 from services.api.http.openapi.paths import JSON, STATUS_OF, paths
 from services.api.http.openapi.shapes import ref
 from services.api.http.protocol import HEAD_BYTES, BoundedProtocol
-from shared.settings import Settings
+from services.api.http.settings import HttpConfig
+from services.api.submission.request import Bounds
 
 VERSION = "1.0.0"
 
@@ -24,12 +24,7 @@ come to have more fields: ignore what you do not know.\
 """
 
 
-def of_defaults() -> ApiConfig:
-    """The settings of a deployment that sets none."""
-    return from_settings(Settings({}), deployment="docker-job", token_key="")
-
-
-def document(config: ApiConfig) -> dict[str, Any]:
+def document(config: HttpConfig, bounds: Bounds) -> dict[str, Any]:
     """The document of an API with these settings."""
     return {
         "openapi": "3.1.0",
@@ -42,16 +37,16 @@ def document(config: ApiConfig) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "paths": paths(config),
         "components": {
-            "schemas": responses.schemas() | submission.schemas(config.bounds) | agents.schemas(),
+            "schemas": responses.schemas() | submission.schemas(bounds) | agents.schemas(),
             "responses": _responses(config),
             "securitySchemes": _security(),
         },
     }
 
 
-def text(config: ApiConfig) -> str:
+def text(config: HttpConfig, bounds: Bounds) -> str:
     """The document as it is served, and stands in docs/openapi.json."""
-    return json.dumps(document(config), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(document(config, bounds), indent=2, ensure_ascii=False) + "\n"
 
 
 def _security() -> dict[str, Any]:
@@ -73,7 +68,7 @@ def _security() -> dict[str, Any]:
     }
 
 
-def _responses(config: ApiConfig) -> dict[str, Any]:
+def _responses(config: HttpConfig) -> dict[str, Any]:
     """What is answered besides what was asked for; `paths.STATUS_OF` has the statuses."""
     meanings = _meanings(config)
     return {name: _response(name, meanings[name]) for name in STATUS_OF}
@@ -93,7 +88,7 @@ def _response(name: str, meaning: str) -> dict[str, Any]:
     return response | {"content": {JSON: {"schema": ref(schemas.get(name, "Error"))}}}
 
 
-def _meanings(config: ApiConfig) -> dict[str, str]:
+def _meanings(config: HttpConfig) -> dict[str, str]:
     slow = f"The request's head did not come within {BoundedProtocol.head_seconds:g} s"
     return {
         "MalformedRequest": "This is no HTTP.",

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from services.api.config import ApiConfig
 from services.api.http.openapi.shapes import LARGEST_ID, Schema, one_of, ref, whole
 from services.api.http.routes.jobs import MAX_KEY_LENGTH, STATUSES
+from services.api.http.settings import HttpConfig
 
 JSON = "application/json"
 
@@ -40,12 +40,12 @@ STATUS_OF = {
 """The status of each response in the components. Of two at one route the later counts."""
 
 
-def paths(config: ApiConfig) -> dict[str, Any]:
+def paths(config: HttpConfig) -> dict[str, Any]:
     """Every route of `service.py`; HEAD is answered wherever GET is."""
     return _people(config) | _of_a_job() | _agents() | _rest()
 
 
-def _people(config: ApiConfig) -> dict[str, Any]:
+def _people(config: HttpConfig) -> dict[str, Any]:
     order = {"oneOf": [ref("Order"), ref("Orders")]}
     example = {"docker_image": "alpine", "scheduled_for": "10:00", "env_vars": {"KEY": "VALUE"}}
     accepted = {

@@ -11,15 +11,22 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from services.api.config import ApiConfig
 from services.api.http.bodies import Bodies
 from services.api.http.headers import header_of
 from services.api.http.responses import answer, job_id_of, raw_answer
+from services.api.http.settings import HttpConfig
 from services.api.jobs import listing, views
 from services.api.jobs.model import TERMINAL
 from services.api.jobs.queries import Desk
 from services.api.submission.intake import Intake
-from services.api.submission.request import MAX_LABELS, BadRequest, Order, read_json, read_order
+from services.api.submission.request import (
+    MAX_LABELS,
+    BadRequest,
+    Bounds,
+    Order,
+    read_json,
+    read_order,
+)
 from shared.events.cloudevents import new_trace
 from shared.postgres.pool import Database
 
@@ -35,7 +42,8 @@ _encoder = msgspec.json.Encoder()
 class JobRoutes:
     """One method a route."""
 
-    config: ApiConfig
+    config: HttpConfig
+    bounds: Bounds
     db: Database
     intake: Intake
     desk: Desk
@@ -81,7 +89,7 @@ class JobRoutes:
         return raw_answer(b"[" + b",".join(each.answer for each in accepted) + b"]", 201)
 
     def _read(self, body: Any, now: datetime) -> Order:
-        return read_order(body, now, self.config.bounds)
+        return read_order(body, now, self.bounds)
 
     async def list_jobs(self, request: Request) -> Response:
         """`GET /list`: newest first, a page at a time, or all of them as a stream."""

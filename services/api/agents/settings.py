@@ -1,0 +1,32 @@
+"""The settings of the agents' room."""
+
+from dataclasses import dataclass, field
+
+from services.api.agents.sts_identity import IdentityConfig
+from services.api.jobs.model import Rules
+from services.api.secrets.sealing import SecretKeys
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """What an agent gets with its claim. Durations in seconds, sizes in bytes."""
+
+    heartbeat_seconds: float
+    stop_grace_seconds: int
+    interruption_margin_seconds: int
+    metadata_poll_seconds: float
+    log_batch_seconds: float
+    log_limit_bytes: int
+    error_tail_lines: int
+
+
+@dataclass(frozen=True)
+class AgentsConfig:
+    """What the calls of agents need. *identity* is None where instances have bootstrap tokens."""
+
+    deployment: str
+    token_key: str = field(repr=False)
+    rules: Rules
+    agent: AgentSettings
+    identity: IdentityConfig | None
+    secret_keys: SecretKeys | None

@@ -1,0 +1,35 @@
+"""The settings of the HTTP room."""
+
+from dataclasses import dataclass, field
+
+from services.api.http.hosts import AllowedHosts
+
+LARGE_SHARE = 2
+"""Large bodies may hold one part of this of what all bodies may: see `bodies.py`."""
+
+
+@dataclass(frozen=True)
+class BodyBounds:
+    """How large a request's body may be and how long it may take; `total`: of all bodies at once.
+
+    Sizes in bytes.
+    """
+
+    size: int
+    seconds: float
+    total: int
+
+
+@dataclass(frozen=True)
+class HttpConfig:
+    """What the HTTP server and its routes need; *requests_per_second* of 0 sets no rate limit.
+
+    *token_key* keys the hashes of idempotent bodies, *list_page* is the most jobs of one page.
+    """
+
+    token_key: str = field(repr=False)
+    body: BodyBounds
+    hosts: AllowedHosts
+    requests_per_second: float
+    requests_at_once: float
+    list_page: int = 1000
