@@ -13,8 +13,8 @@ from starlette.types import ASGIApp
 
 from services.api import NAME
 from services.api.agents.agent_file import read_agent_file
-from services.api.agents.calls import Admitted, AgentDesk
-from services.api.agents.claims import ClaimDesk
+from services.api.agents.calls import Admitted, AgentService
+from services.api.agents.claims import ClaimService
 from services.api.agents.groups import AgentGroups
 from services.api.agents.settings import AgentsConfig
 from services.api.agents.sts_identity import StsIdentity
@@ -32,7 +32,7 @@ from services.api.http.routes.jobs import JobRoutes
 from services.api.http.routes.logs import LogRoutes
 from services.api.jobs.availability import record_seconds
 from services.api.jobs.handlers import Handlers
-from services.api.jobs.queries import Desk
+from services.api.jobs.queries import JobService
 from services.api.jobs.sweeps import Sweeps
 from services.api.keys.access import Access, RateLimit
 from services.api.logs.followers import Followers
@@ -120,9 +120,9 @@ def _app(
     siblings: Siblings,
 ) -> ASGIApp:
     db, changed = ports.db, followers.changed
-    desk = Desk(db, config.rules, ports.wakeups, ports.points, changed)
+    job_service = JobService(db, config.rules, ports.wakeups, ports.points, changed)
     bodies = Bodies(config.http.body, siblings.count)
-    jobs = JobRoutes(config.http, config.bounds, db, intake, desk, bodies)
+    jobs = JobRoutes(config.http, config.bounds, db, intake, job_service, bodies)
     rate = RateLimit(
         config.http.requests_per_second,
         config.http.requests_at_once,
@@ -149,8 +149,8 @@ def _agents(config: AgentsConfig, ports: Ports, groups: AgentGroups, bodies: Bod
     identity = None if config.identity is None else StsIdentity(config.identity, ports.clock)
     admitted = Admitted(ports.clock)
     return AgentRoutes(
-        AgentDesk(config, db, groups, admitted, points, jitter),
-        ClaimDesk(config, db, groups, admitted, points, jitter, identity),
+        AgentService(config, db, groups, admitted, points, jitter),
+        ClaimService(config, db, groups, admitted, points, jitter, identity),
         bodies,
         read_agent_file(),
     )

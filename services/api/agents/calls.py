@@ -82,7 +82,7 @@ class Admitted:
 
 
 @dataclass(frozen=True)
-class AgentDesk:
+class AgentService:
     """Serves agents."""
 
     config: AgentsConfig

@@ -71,7 +71,7 @@ class SecretsClosed(Exception):
 
 
 @dataclass(frozen=True)
-class ClaimDesk:
+class ClaimService:
     """Hands jobs out."""
 
     config: AgentsConfig

@@ -24,7 +24,7 @@ class AlreadyOver(Exception):
 
 
 @dataclass(frozen=True)
-class Desk:
+class JobService:
     """Serves people."""
 
     db: Database

@@ -7,8 +7,8 @@ from starlette.responses import Response
 
 from services.api.agents import requests
 from services.api.agents.agent_file import AgentFile
-from services.api.agents.calls import AgentDesk
-from services.api.agents.claims import ClaimDesk, Wait
+from services.api.agents.calls import AgentService
+from services.api.agents.claims import ClaimService, Wait
 from services.api.agents.refusals import NO_TOKEN, Refused
 from services.api.http.bodies import SMALL_BYTES, Bodies
 from services.api.http.responses import answer, bearer_of, job_id_of
@@ -19,8 +19,8 @@ from services.api.submission.request import read_json
 class AgentRoutes:
     """One method a route."""
 
-    desk: AgentDesk
-    claims: ClaimDesk
+    service: AgentService
+    claims: ClaimService
     bodies: Bodies
     file: AgentFile
 
@@ -49,7 +49,7 @@ class AgentRoutes:
         """`POST /agent/jobs/{id}/report`."""
         bearer, job_id = await self._admitted(request)
         async with self.bodies.read(request) as raw:
-            await self.desk.report(bearer, job_id, requests.read_report(read_json(raw)))
+            await self.service.report(bearer, job_id, requests.read_report(read_json(raw)))
         return answer({})
 
     async def callback(self, request: Request) -> Response:
@@ -58,7 +58,9 @@ class AgentRoutes:
         # An empty body is refused: what was lost on the way must not count as `{}`, which is
         # "done".
         async with self.bodies.read(request, SMALL_BYTES) as raw:
-            job = await self.desk.call_back(bearer, job_id, requests.read_callback(read_json(raw)))
+            job = await self.service.call_back(
+                bearer, job_id, requests.read_callback(read_json(raw))
+            )
         return answer({"id": job.id, "status": job.status})
 
     async def _admitted(self, request: Request) -> tuple[str, int]:
@@ -67,5 +69,5 @@ class AgentRoutes:
         if bearer is None:
             raise Refused(401, NO_TOKEN)
         job_id = job_id_of(request)
-        await self.desk.admit(bearer, job_id)
+        await self.service.admit(bearer, job_id)
         return bearer, job_id

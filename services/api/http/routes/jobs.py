@@ -17,7 +17,7 @@ from services.api.http.responses import answer, job_id_of, raw_answer
 from services.api.http.settings import HttpConfig
 from services.api.jobs import listing, views
 from services.api.jobs.model import TERMINAL
-from services.api.jobs.queries import Desk
+from services.api.jobs.queries import JobService
 from services.api.submission.intake import Intake
 from services.api.submission.request import (
     MAX_LABELS,
@@ -46,7 +46,7 @@ class JobRoutes:
     bounds: Bounds
     db: Database
     intake: Intake
-    desk: Desk
+    service: JobService
     bodies: Bodies
 
     async def schedule(self, request: Request) -> Response:
@@ -138,11 +138,11 @@ class JobRoutes:
 
     async def status(self, request: Request) -> Response:
         """`GET /status/{id}`."""
-        return answer(await self.desk.status(job_id_of(request)))
+        return answer(await self.service.status(job_id_of(request)))
 
     async def cancel(self, request: Request) -> Response:
         """`DELETE /jobs/{id}`."""
-        return answer(await self.desk.cancel(job_id_of(request)))
+        return answer(await self.service.cancel(job_id_of(request)))
 
 
 def _check_key(key: str) -> None:
