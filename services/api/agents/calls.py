@@ -13,7 +13,7 @@ from datetime import datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from services.api.agents.groups import AgentGroups, UnitOfWork, Word, owner_of
+from services.api.agents.groups import AgentGroups, AgentUnitOfWork, Word, owner_of
 from services.api.agents.refusals import NO_TOKEN, Refused
 from services.api.agents.settings import AgentsConfig
 from services.api.jobs import decisions
@@ -131,7 +131,7 @@ class AgentService:
             raise Refused(401, NO_TOKEN) if attempt is None else _over(attempt)
 
     def _hear_report(
-        self, unit: UnitOfWork, token_hash: bytes, job_id: int, report: Report
+        self, unit: AgentUnitOfWork, token_hash: bytes, job_id: int, report: Report
     ) -> Refused | None:
         case, attempt = _find(unit, unit.owner(token_hash, job_id))
         refused = _refused_as_over(case.job, attempt)
@@ -144,7 +144,9 @@ class AgentService:
         # Raised only after the commit: the lines are kept, and the agent is told to stop.
         return None if refused is None else _over(attempt, kept=True)
 
-    def _take_report(self, unit: UnitOfWork, case: Case, alive: Attempt, report: Report) -> None:
+    def _take_report(
+        self, unit: AgentUnitOfWork, case: Case, alive: Attempt, report: Report
+    ) -> None:
         step = self._decide_report(case, alive, report, unit.now)
         if step is None:
             unit.take(case.job, Step(job=case.job, attempts=(alive,)))
@@ -165,7 +167,7 @@ class AgentService:
             return None
         return decisions.decide_phase(case.job, alive, report.phase, now)
 
-    def _keep_lines(self, unit: UnitOfWork, attempt: Attempt, report: Report) -> None:
+    def _keep_lines(self, unit: AgentUnitOfWork, attempt: Attempt, report: Report) -> None:
         """Keep the lines within the attempt's bound, unless their batch was taken before."""
         if not report.lines or report.seq is None or report.seq <= attempt.log_seq:
             return
@@ -189,7 +191,7 @@ class AgentService:
         )
 
     def _hear_callback(
-        self, unit: UnitOfWork, token_hash: bytes, job_id: int, word: Callback
+        self, unit: AgentUnitOfWork, token_hash: bytes, job_id: int, word: Callback
     ) -> Job | Refused:
         case, attempt = _find(unit, unit.owner(token_hash, job_id))
         job = case.job
@@ -241,14 +243,16 @@ class AgentService:
         return owner_of(bearers.get(token_hash), job_id)
 
 
-def _find(unit: UnitOfWork, owner: Owner) -> tuple[Case, Attempt]:
+def _find(unit: AgentUnitOfWork, owner: Owner) -> tuple[Case, Attempt]:
     case = unit.find(owner.job_id)
     if case is None:
         raise Refused(401, NO_TOKEN)
     return case, case.attempt(owner.attempt)
 
 
-def _keep_exit_code(unit: UnitOfWork, job: Job, attempt: Attempt, word: Callback) -> Refused | None:
+def _keep_exit_code(
+    unit: AgentUnitOfWork, job: Job, attempt: Attempt, word: Callback
+) -> Refused | None:
     """Record how the container of an ended attempt stopped; None where that is not taken."""
     if not word.stopped or word.exit_code is None:
         return None

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from services.api.agents.calls import Admitted, must_be_current
-from services.api.agents.groups import AgentGroups, UnitOfWork, Word
+from services.api.agents.groups import AgentGroups, AgentUnitOfWork, Word
 from services.api.agents.refusals import NO_TOKEN, Refused
 from services.api.agents.settings import AgentsConfig
 from services.api.agents.store import Use
@@ -114,7 +114,7 @@ class ClaimService:
         )
         return await self._answer(await self.groups.hear(word))
 
-    def _bind_shown(self, unit: UnitOfWork, claim: RoleClaim, shown: Shown) -> Bound | Refused:
+    def _bind_shown(self, unit: AgentUnitOfWork, claim: RoleClaim, shown: Shown) -> Bound | Refused:
         owner = unit.instances.get(shown.instance_id)
         if owner is None:
             # Launched a moment ago, and its InstanceLaunched is on its way; or nobody's, and the
@@ -155,7 +155,7 @@ class ClaimService:
             _log.error("secrets cannot be opened: add the key again", job=job.id, error=str(error))
             raise SecretsClosed("the job's secrets cannot be opened now: ask again") from None
 
-    def _bind(self, unit: UnitOfWork, claim: Claim) -> Bound | Refused:
+    def _bind(self, unit: AgentUnitOfWork, claim: Claim) -> Bound | Refused:
         case = unit.find(claim.job_id)
         if case is None or not any(each.number == claim.attempt for each in case.attempts):
             raise Refused(401, NO_BOOTSTRAP)
@@ -177,7 +177,7 @@ class ClaimService:
         unit.after_commit.append(lambda: self._claimed(claim))
         return case.job, claimed
 
-    def _give_back(self, unit: UnitOfWork, case: Case, known: Attempt) -> Refused:
+    def _give_back(self, unit: AgentUnitOfWork, case: Case, known: Attempt) -> Refused:
         """The instance is being taken back, and its agent had no job yet: the attempt is over."""
         rules = self.config.rules
         step = decisions.decide_interrupted(case, known, unit.now, self.jitter(), rules)
@@ -187,7 +187,7 @@ class ClaimService:
         return Refused(409, f"attempt {known.number} is over: interrupted", cause="interrupted")
 
     def _keep_waiting(
-        self, unit: UnitOfWork, claim: Claim, job: Job, attempt: Attempt, because: str
+        self, unit: AgentUnitOfWork, claim: Claim, job: Job, attempt: Attempt, because: str
     ) -> None:
         """A sign of life; at first also where it is, and why it goes no further."""
         waiting = replace(attempt, heartbeat_at=unit.now)
@@ -198,7 +198,9 @@ class ClaimService:
         unit.take(job, Step(job=job, attempts=(waiting,)))
         unit.changed.add(job.id)
 
-    def _bind_token(self, unit: UnitOfWork, claim: Claim, job: Job, attempt: Attempt) -> Attempt:
+    def _bind_token(
+        self, unit: AgentUnitOfWork, claim: Claim, job: Job, attempt: Attempt
+    ) -> Attempt:
         hashed = tokens.token_hash(claim.token)
         if attempt.token_hash == hashed:
             return attempt

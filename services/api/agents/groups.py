@@ -41,7 +41,7 @@ class Word(Struct, Generic[Answer], frozen=True, kw_only=True):
     it returns is raised after the commit, of what the word has changed nevertheless.
     """
 
-    decide: "Callable[[UnitOfWork], Answer | Refused]"
+    decide: "Callable[[AgentUnitOfWork], Answer | Refused]"
     token_hash: bytes
     claims: bool = False
     job_id: int | None = None
@@ -54,7 +54,7 @@ class _Busy(Exception):
     """Somebody else decides about that job just now."""
 
 
-class UnitOfWork:
+class AgentUnitOfWork:
     """One transaction that hears a group: what is known at its start, and what changes."""
 
     def __init__(
@@ -63,7 +63,7 @@ class UnitOfWork:
         bearers: dict[bytes, Bearer],
         instances: dict[str, Owner],
         used: dict[bytes, bytes],
-        book: unit_of_work.Book,
+        work: unit_of_work.UnitOfWork,
         *,
         whole: bool,
     ) -> None:
@@ -76,7 +76,7 @@ class UnitOfWork:
         self.changed: set[int] = set()
         self._facts: list[cloudevents.Envelope[Any]] = []
         self._tx = tx
-        self._book = book
+        self._work = work
         self._whole = whole
         self._uses: dict[bytes, Use] = {}
         self._batches: list[Batch] = []
@@ -87,14 +87,14 @@ class UnitOfWork:
 
     def find(self, job_id: int) -> Case | None:
         """A job with its attempts as they are by now."""
-        case = self._book.find(job_id)
+        case = self._work.find(job_id)
         if case is None and not self._whole:
             raise _Busy
         return case
 
     def take(self, before: Job, step: Step) -> None:
         """Save what a decision changed, and tell its facts under the job's own trace."""
-        self._book.take(step)
+        self._work.take(step)
         self._facts += [
             cloudevents.wrap(each, source=self._tx.source, at=self.now, trace=before.trace)
             for each in step.events
@@ -111,15 +111,15 @@ class UnitOfWork:
 
     def keep(self, batch: Batch) -> None:
         """Keep log lines, and let who speaks next find them counted."""
-        case = self._book.find(batch.owner.job_id)
+        case = self._work.find(batch.owner.job_id)
         if case is not None:
-            self._book.note(batch.counted_in(case.attempt(batch.owner.attempt)))
+            self._work.note(batch.counted_in(case.attempt(batch.owner.attempt)))
         self._batches.append(batch)
 
     async def save(self) -> None:
         """Write all of it. Raises `Overtaken`."""
         with agent_store.noticing_overtakers():
-            await self._book.save(self._tx, self._facts)
+            await self._work.save(self._tx, self._facts)
         if self._uses:
             await agent_store.use_proofs(self._tx, list(self._uses.values()))
         left = self._batches
@@ -198,7 +198,7 @@ class AgentGroups:
 
     async def _load(
         self, tx: Transaction, words: Sequence[Word[Any]], *, whole: bool
-    ) -> UnitOfWork:
+    ) -> AgentUnitOfWork:
         """What *words* need to know; *whole*: wait for their jobs until all are had."""
         hashes = {each.token_hash for each in words}
         bearers = await job_store.find_bearers(tx.conn, hashes, tx.now, self._lifetime)
@@ -209,8 +209,10 @@ class AgentGroups:
         jobs = {each.job_id for each in words if _may_lock(each, bearers)}
         jobs |= {each.job_id for each in instances.values()}
         locked = [each for each in jobs if each is not None]
-        book = await (unit_of_work.open_book if whole else unit_of_work.open_free)(tx, locked)
-        return UnitOfWork(tx, bearers, instances, used, book, whole=whole)
+        work = await (unit_of_work.open_unit_of_work if whole else unit_of_work.open_free)(
+            tx, locked
+        )
+        return AgentUnitOfWork(tx, bearers, instances, used, work, whole=whole)
 
 
 def owner_of(bearer: Bearer | None, job_id: int) -> Owner:
@@ -228,7 +230,7 @@ def _may_lock(word: Word[Any], bearers: dict[bytes, Bearer]) -> bool:
     return word.claims or (bearer is not None and bearer.owner.job_id == word.job_id)
 
 
-def _decide(word: Word[Any], unit: UnitOfWork) -> Any:
+def _decide(word: Word[Any], unit: AgentUnitOfWork) -> Any:
     try:
         return word.decide(unit)
     except Refused as refused:

@@ -7,7 +7,7 @@ from typing import Any
 
 from services.api.jobs import decisions
 from services.api.jobs.model import Attempt, Case, Rules, Step
-from services.api.jobs.unit_of_work import Book, open_book
+from services.api.jobs.unit_of_work import UnitOfWork, open_unit_of_work
 from shared.events.cloudevents import Envelope
 from shared.events.events import (
     Event,
@@ -21,7 +21,7 @@ from shared.messaging.store import follow
 from shared.messaging.subscriber import Handler
 from shared.postgres.pool import Transaction
 
-Decide = Callable[[Any, Book, datetime], Sequence[Event]]
+Decide = Callable[[Any, UnitOfWork, datetime], Sequence[Event]]
 """An event, the book of all jobs that its batch is about, and the moment: what follows."""
 
 
@@ -43,62 +43,66 @@ class Handlers:
         async def handle(events: Sequence[Envelope[Any]], tx: Transaction) -> list[Envelope[Any]]:
             # An orphan's end belongs to no job of ours.
             ids = {each.body.job_id for each in events if each.body.job_id is not None}
-            book = await open_book(tx, ids)
+            work = await open_unit_of_work(tx, ids)
             facts = [
                 follow(each, event, tx)
                 for each in events
-                for event in decide(each.body, book, tx.now)
+                for event in decide(each.body, work, tx.now)
             ]
-            await book.save(tx, facts)
+            await work.save(tx, facts)
             return []  # they are saved with the rows
 
         return handle
 
-    def on_launch_delayed(self, event: LaunchDelayed, book: Book, now: datetime) -> Sequence[Event]:
-        case, attempt = _find(book, event.job_id, event.attempt)
+    def on_launch_delayed(
+        self, event: LaunchDelayed, work: UnitOfWork, now: datetime
+    ) -> Sequence[Event]:
+        case, attempt = _find(work, event.job_id, event.attempt)
         step = decisions.decide_delayed(case.job, attempt, event, now)
-        return self._take(book, step)
+        return self._take(work, step)
 
-    def on_launch_refused(self, event: LaunchRefused, book: Book, now: datetime) -> Sequence[Event]:
-        case, attempt = _find(book, event.job_id, event.attempt)
+    def on_launch_refused(
+        self, event: LaunchRefused, work: UnitOfWork, now: datetime
+    ) -> Sequence[Event]:
+        case, attempt = _find(work, event.job_id, event.attempt)
         step = decisions.decide_refused(case, attempt, event, now, self.jitter(), self.rules)
-        return self._take(book, step)
+        return self._take(work, step)
 
     def on_instance_launched(
-        self, event: InstanceLaunched, book: Book, now: datetime
+        self, event: InstanceLaunched, work: UnitOfWork, now: datetime
     ) -> Sequence[Event]:
-        case, attempt = _find(book, event.job_id, event.attempt)
+        case, attempt = _find(work, event.job_id, event.attempt)
         launched = decisions.decide_launched(attempt, event, self.rules, now)
-        return self._take(book, Step(job=case.job, attempts=(launched,)))
+        return self._take(work, Step(job=case.job, attempts=(launched,)))
 
     def on_instance_interrupted(
-        self, event: InstanceInterrupted, book: Book, now: datetime
+        self, event: InstanceInterrupted, work: UnitOfWork, now: datetime
     ) -> Sequence[Event]:
-        case, attempt = _find(book, event.job_id, event.attempt)
+        case, attempt = _find(work, event.job_id, event.attempt)
         step = decisions.decide_told_interrupted(
             case, attempt, event, now, self.jitter(), self.rules
         )
-        return self._take(book, step)
+        return self._take(work, step)
 
     def on_instance_terminated(
-        self, event: InstanceTerminated, book: Book, now: datetime
+        self, event: InstanceTerminated, work: UnitOfWork, now: datetime
     ) -> Sequence[Event]:
         if event.job_id is None or event.attempt is None:
             return ()  # an orphan that belonged to no job of ours
-        case, attempt = _find(book, event.job_id, event.attempt)
+        case, attempt = _find(work, event.job_id, event.attempt)
         step = decisions.decide_gone(case, attempt, event, now, self.jitter(), self.rules)
-        return self._take(book, step)
+        return self._take(work, step)
 
-    def _take(self, book: Book, step: Step | None) -> Sequence[Event]:
+    def _take(self, work: UnitOfWork, step: Step | None) -> Sequence[Event]:
         if step is None:
             return ()
-        book.take(step)
+        work.take(step)
         self.changed(step.job.id)
         return step.events
 
 
-def _find(book: Book, job_id: int, number: int) -> tuple[Case, Attempt]:
-    case = book.find(job_id)
+def _find(work: UnitOfWork, job_id: int, number: int) -> tuple[Case, Attempt]:
+    case = work.find(job_id)
     if case is None or not any(each.number == number for each in case.attempts):
         raise UnknownJob(f"there is no attempt {number} of job {job_id}")
     return case, case.attempt(number)

@@ -96,7 +96,7 @@ async def save_and_tell(tx: Transaction, before: Job, step: Step) -> None:
     await _save(tx, jobs, step.attempts, facts, [step.job.id] if step.wipe_secrets else [])
 
 
-class Book:
+class UnitOfWork:
     """Locked jobs with all of their attempts, and what decisions have made of them since."""
 
     def __init__(self, cases: Mapping[int, Case]) -> None:
@@ -142,20 +142,20 @@ SELECT * FROM attempts WHERE job_id = ANY ($1::bigint[]) ORDER BY job_id, number
 """
 
 
-async def open_book(tx: Transaction, job_ids: Collection[int]) -> Book:
+async def open_unit_of_work(tx: Transaction, job_ids: Collection[int]) -> UnitOfWork:
     """These jobs, locked until the transaction's end, with all of their attempts."""
     return await _open(tx, await tx.conn.fetch(LOCK_JOBS, list(job_ids)))
 
 
-async def open_free(tx: Transaction, job_ids: Collection[int]) -> Book:
+async def open_free(tx: Transaction, job_ids: Collection[int]) -> UnitOfWork:
     """The same, without those that somebody else has locked now."""
     return await _open(tx, await tx.conn.fetch(LOCK_FREE_JOBS, list(job_ids)))
 
 
-async def _open(tx: Transaction, rows: Iterable[Any]) -> Book:
+async def _open(tx: Transaction, rows: Iterable[Any]) -> UnitOfWork:
     jobs = [as_job(row) for row in rows]
     attempts: dict[int, list[Attempt]] = {job.id: [] for job in jobs}
     for row in await tx.conn.fetch(LOAD_THEIR_ATTEMPTS, list(attempts)):
         attempt = as_attempt(row)
         attempts[attempt.job_id].append(attempt)
-    return Book({job.id: Case(job, tuple(attempts[job.id])) for job in jobs})
+    return UnitOfWork({job.id: Case(job, tuple(attempts[job.id])) for job in jobs})
