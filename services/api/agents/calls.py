@@ -13,7 +13,7 @@ from datetime import datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from services.api.agents.groups import AgentGroups, AgentUnitOfWork, Word, owner_of
+from services.api.agents.groups import AgentCall, AgentGroups, AgentUnitOfWork, owner_of
 from services.api.agents.refusals import NO_TOKEN, Refused
 from services.api.agents.settings import AgentsConfig
 from services.api.jobs import decisions
@@ -108,9 +108,9 @@ class AgentService:
             if not await self.groups.beat(token_hash, job_id):
                 await self._beat_alone(token_hash, job_id)
             return
-        await self.groups.hear(
-            Word(
-                decide=lambda unit: self._hear_report(unit, token_hash, job_id, report),
+        await self.groups.serve(
+            AgentCall(
+                decide=lambda unit: self._take_report(unit, token_hash, job_id, report),
                 token_hash=token_hash,
                 job_id=job_id,
                 size=1 + len(report.lines) // LINES_OF_ONE,
@@ -130,7 +130,7 @@ class AgentService:
             attempt = await job_store.load_attempt(tx.conn, owner.job_id, owner.attempt)
             raise Refused(401, NO_TOKEN) if attempt is None else _over(attempt)
 
-    def _hear_report(
+    def _take_report(
         self, unit: AgentUnitOfWork, token_hash: bytes, job_id: int, report: Report
     ) -> Refused | None:
         case, attempt = _find(unit, unit.owner(token_hash, job_id))
@@ -138,13 +138,13 @@ class AgentService:
         if refused is not None and not (report.lines and may_add(attempt, unit.now)):
             raise refused
         if refused is None:
-            self._take_report(unit, case, replace(attempt, heartbeat_at=unit.now), report)
+            self._apply_report(unit, case, replace(attempt, heartbeat_at=unit.now), report)
         self._keep_lines(unit, attempt, report)
         unit.changed.add(job_id)
         # Raised only after the commit: the lines are kept, and the agent is told to stop.
         return None if refused is None else _over(attempt, kept=True)
 
-    def _take_report(
+    def _apply_report(
         self, unit: AgentUnitOfWork, case: Case, alive: Attempt, report: Report
     ) -> None:
         step = self._decide_report(case, alive, report, unit.now)
@@ -175,64 +175,66 @@ class AgentService:
         kept = decide_kept(attempt, report.lines, report.left_out, limit)
         unit.keep(Batch(Owner(attempt.job_id, attempt.number), report.seq, kept))
 
-    async def call_back(self, bearer: str, job_id: int, word: Callback) -> Job:
+    async def call_back(self, bearer: str, job_id: int, callback: Callback) -> Job:
         """Let the agent's word take effect.
 
         The same word again changes nothing, and is answered alike for as long as no attempt has
         followed.
         """
         token_hash = tokens.token_hash(bearer)
-        return await self.groups.hear(
-            Word(
-                decide=lambda unit: self._hear_callback(unit, token_hash, job_id, word),
+        return await self.groups.serve(
+            AgentCall(
+                decide=lambda unit: self._take_callback(unit, token_hash, job_id, callback),
                 token_hash=token_hash,
                 job_id=job_id,
             )
         )
 
-    def _hear_callback(
-        self, unit: AgentUnitOfWork, token_hash: bytes, job_id: int, word: Callback
+    def _take_callback(
+        self, unit: AgentUnitOfWork, token_hash: bytes, job_id: int, callback: Callback
     ) -> Job | Refused:
         case, attempt = _find(unit, unit.owner(token_hash, job_id))
         job = case.job
-        if attempt.number == job.attempt and _said_before(attempt, word):
+        if attempt.number == job.attempt and _reported_before(attempt, callback):
             return job
         refused = _refused_as_over(job, attempt)
         if refused is not None:
-            refused = _keep_exit_code(unit, job, attempt, word) or refused
-        elif step := self._decide(case, attempt, word, unit.now):
+            refused = _keep_exit_code(unit, job, attempt, callback) or refused
+        elif step := self._decide(case, attempt, callback, unit.now):
             unit.take(job, step)
             job = step.job
-        heard = refused or job
+        outcome = refused or job
         unit.before_commit.append(lambda: self.points.reached("api.callback_before_commit"))
-        unit.after_commit.append(lambda: self._called_back(attempt, word, heard))
+        unit.after_commit.append(lambda: self._called_back(attempt, callback, outcome))
         unit.changed.add(job_id)
-        return heard
+        return outcome
 
-    def _called_back(self, attempt: Attempt, word: Callback, heard: Job | Refused) -> None:
+    def _called_back(self, attempt: Attempt, callback: Callback, outcome: Job | Refused) -> None:
         # A crash here loses the answer only: the agent repeats its word and finds it heard.
         self.points.reached("api.callback_committed")
-        if isinstance(heard, Refused):
+        if isinstance(outcome, Refused):
             return
         _log.info(
             "agent called back",
-            job=heard.id,
+            job=outcome.id,
             attempt=attempt.number,
-            cause=word.cause,
-            exit_code=word.exit_code,
-            status=heard.status,
+            cause=callback.cause,
+            exit_code=callback.exit_code,
+            status=outcome.status,
         )
 
-    def _decide(self, case: Case, attempt: Attempt, word: Callback, now: datetime) -> Step | None:
+    def _decide(
+        self, case: Case, attempt: Attempt, callback: Callback, now: datetime
+    ) -> Step | None:
         rules, jitter = self.config.rules, self.jitter()
-        if word.cause == "interrupted" and not word.stopped:
+        if callback.cause == "interrupted" and not callback.stopped:
             return decisions.decide_interrupted(case, attempt, now, jitter, rules)
         ending = Ending(
-            cause=word.cause,
-            message=word.message,
-            exit_code=word.exit_code,
-            container_stopped=word.stopped,
-            for_good=word.for_good,
+            cause=callback.cause,
+            message=callback.message,
+            exit_code=callback.exit_code,
+            container_stopped=callback.stopped,
+            for_good=callback.for_good,
         )
         return decide_end(case, attempt, ending, now, jitter, rules)
 
@@ -251,12 +253,12 @@ def _find(unit: AgentUnitOfWork, owner: Owner) -> tuple[Case, Attempt]:
 
 
 def _keep_exit_code(
-    unit: AgentUnitOfWork, job: Job, attempt: Attempt, word: Callback
+    unit: AgentUnitOfWork, job: Job, attempt: Attempt, callback: Callback
 ) -> Refused | None:
     """Record how the container of an ended attempt stopped; None where that is not taken."""
-    if not word.stopped or word.exit_code is None:
+    if not callback.stopped or callback.exit_code is None:
         return None
-    step = decide_exit_code(job, attempt, word.exit_code, unit.now)
+    step = decide_exit_code(job, attempt, callback.exit_code, unit.now)
     if step is None:
         return None
     if step.attempts:
@@ -283,8 +285,12 @@ def _over(attempt: Attempt, *, kept: bool = False) -> Refused:
     return Refused(409, message, cause=cause, kept=kept)
 
 
-def _said_before(attempt: Attempt, word: Callback) -> bool:
+def _reported_before(attempt: Attempt, callback: Callback) -> bool:
     """Whether this word has taken effect already."""
     if attempt.state == "ended":
-        return attempt.cause == word.cause and attempt.exit_code == word.exit_code
-    return word.cause == "interrupted" and not word.stopped and attempt.interrupted_at is not None
+        return attempt.cause == callback.cause and attempt.exit_code == callback.exit_code
+    return (
+        callback.cause == "interrupted"
+        and not callback.stopped
+        and attempt.interrupted_at is not None
+    )

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from services.api.agents.calls import Admitted, must_be_current
-from services.api.agents.groups import AgentGroups, AgentUnitOfWork, Word
+from services.api.agents.groups import AgentCall, AgentGroups, AgentUnitOfWork
 from services.api.agents.refusals import NO_TOKEN, Refused
 from services.api.agents.settings import AgentsConfig
 from services.api.agents.store import Use
@@ -92,27 +92,27 @@ class ClaimService:
         )
         if self.identity is not None or not tokens.same(bearer, expected):
             raise Refused(401, NO_BOOTSTRAP)
-        word: Word[Bound] = Word(
+        call: AgentCall[Bound] = AgentCall(
             decide=lambda unit: self._bind(unit, claim),
             token_hash=tokens.token_hash(claim.token),
             claims=True,
             job_id=claim.job_id,
         )
-        return await self._answer(await self.groups.hear(word))
+        return await self._answer(await self.groups.serve(call))
 
     async def claim_by_role(self, claim: RoleClaim) -> dict[str, Any] | Wait:
         """The same for whatever attempt the launcher has assigned to the instance that asks."""
         if self.identity is None:
             raise Refused(401, NO_TOKEN)
         shown = await self.identity.who(claim.proof, claim.token)  # a call: in no transaction
-        word: Word[Bound] = Word(
+        call: AgentCall[Bound] = AgentCall(
             decide=lambda unit: self._bind_shown(unit, claim, shown),
             token_hash=tokens.token_hash(claim.token),
             claims=True,
             instance_id=shown.instance_id,
             signature=shown.signature,
         )
-        return await self._answer(await self.groups.hear(word))
+        return await self._answer(await self.groups.serve(call))
 
     def _bind_shown(self, unit: AgentUnitOfWork, claim: RoleClaim, shown: Shown) -> Bound | Refused:
         owner = unit.instances.get(shown.instance_id)

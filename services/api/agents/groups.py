@@ -34,7 +34,7 @@ _STOPPING = "the service is stopping: say it again"
 Answer = TypeVar("Answer")
 
 
-class Word(Struct, Generic[Answer], frozen=True, kw_only=True):
+class AgentCall(Struct, Generic[Answer], frozen=True, kw_only=True):
     """What one agent says: what must be known for it, and what decides about it.
 
     `decide` raises `Refused` before it has changed anything in the unit of work. A `Refused` that
@@ -143,19 +143,19 @@ class AgentGroups:
         self._lifetime = lifetime_seconds
         self._wakeups = wakeups
         self._changed = changed
-        self._words: Groups[Word[Any], Any] = Groups(
-            self._hear_free, limit=GROUP, size=lambda word: word.size, stopping=_STOPPING
+        self._calls: Groups[AgentCall[Any], Any] = Groups(
+            self._serve_free, limit=GROUP, size=lambda call: call.size, stopping=_STOPPING
         )
         self._beats: Groups[Beat, bool] = Groups(self._beat, limit=GROUP, stopping=_STOPPING)
 
-    async def hear(self, word: Word[Answer]) -> Answer:
-        """Let *word* take effect. Raises `Refused`, and `Stopping`."""
-        heard = await self._words.join(word)
-        if heard is _Busy:
-            [heard] = await self._hear([word], whole=True)
-        if isinstance(heard, Refused):
-            raise heard
-        answer: Answer = heard
+    async def serve(self, call: AgentCall[Answer]) -> Answer:
+        """Let *call* take effect. Raises `Refused`, and `Stopping`."""
+        outcome = await self._calls.join(call)
+        if outcome is _Busy:
+            [outcome] = await self._serve([call], whole=True)
+        if isinstance(outcome, Refused):
+            raise outcome
+        answer: Answer = outcome
         return answer
 
     async def beat(self, token_hash: bytes, job_id: int) -> bool:
@@ -165,7 +165,7 @@ class AgentGroups:
     async def run(self) -> None:
         """Write group after group until cancelled; nobody is left waiting then."""
         async with asyncio.TaskGroup() as loops:
-            loops.create_task(self._words.run())
+            loops.create_task(self._calls.run())
             loops.create_task(self._beats.run())
 
     async def _beat(self, beats: Sequence[Beat]) -> list[bool]:
@@ -173,19 +173,19 @@ class AgentGroups:
             taken = await job_store.beat_free(conn, beats, self._db.clock.now(), self._lifetime)
         return [each in taken for each in beats]
 
-    async def _hear_free(self, words: Sequence[Word[Any]]) -> list[Any]:
-        return await self._hear(words, whole=False)
+    async def _serve_free(self, calls: Sequence[AgentCall[Any]]) -> list[Any]:
+        return await self._serve(calls, whole=False)
 
-    async def _hear(self, words: Sequence[Word[Any]], *, whole: bool) -> list[Any]:
+    async def _serve(self, calls: Sequence[AgentCall[Any]], *, whole: bool) -> list[Any]:
         try:
-            return await self._hear_once(words, whole=whole)
+            return await self._serve_once(calls, whole=whole)
         except Overtaken:  # by another process, which has committed: now that is seen
-            return await self._hear_once(words, whole=whole)
+            return await self._serve_once(calls, whole=whole)
 
-    async def _hear_once(self, words: Sequence[Word[Any]], *, whole: bool) -> list[Any]:
+    async def _serve_once(self, calls: Sequence[AgentCall[Any]], *, whole: bool) -> list[Any]:
         async with self._db.transaction() as tx:
-            unit = await self._load(tx, words, whole=whole)
-            heard = [_decide(word, unit) for word in words]
+            unit = await self._load(tx, calls, whole=whole)
+            outcome = [_decide(call, unit) for call in calls]
             await unit.save()
             for passed in unit.before_commit:
                 passed()
@@ -194,19 +194,19 @@ class AgentGroups:
         self._wakeups.wake(*tx.wakes)
         for job_id in unit.changed:
             self._changed(job_id)
-        return heard
+        return outcome
 
     async def _load(
-        self, tx: Transaction, words: Sequence[Word[Any]], *, whole: bool
+        self, tx: Transaction, calls: Sequence[AgentCall[Any]], *, whole: bool
     ) -> AgentUnitOfWork:
-        """What *words* need to know; *whole*: wait for their jobs until all are had."""
-        hashes = {each.token_hash for each in words}
+        """What *calls* need to know; *whole*: wait for their jobs until all are had."""
+        hashes = {each.token_hash for each in calls}
         bearers = await job_store.find_bearers(tx.conn, hashes, tx.now, self._lifetime)
-        named = {each.instance_id for each in words if each.instance_id is not None}
-        shown = {each.signature for each in words if each.signature is not None}
+        named = {each.instance_id for each in calls if each.instance_id is not None}
+        shown = {each.signature for each in calls if each.signature is not None}
         instances = await agent_store.find_instances(tx.conn, named) if named else {}
         used = await agent_store.find_proofs(tx.conn, shown) if shown else {}
-        jobs = {each.job_id for each in words if _may_lock(each, bearers)}
+        jobs = {each.job_id for each in calls if _may_lock(each, bearers)}
         jobs |= {each.job_id for each in instances.values()}
         locked = [each for each in jobs if each is not None]
         work = await (unit_of_work.open_unit_of_work if whole else unit_of_work.open_free)(
@@ -224,15 +224,15 @@ def owner_of(bearer: Bearer | None, job_id: int) -> Owner:
     return bearer.owner
 
 
-def _may_lock(word: Word[Any], bearers: dict[bytes, Bearer]) -> bool:
+def _may_lock(call: AgentCall[Any], bearers: dict[bytes, Bearer]) -> bool:
     """A stranger locks nothing. Who claims by a bootstrap token has shown it."""
-    bearer = bearers.get(word.token_hash)
-    return word.claims or (bearer is not None and bearer.owner.job_id == word.job_id)
+    bearer = bearers.get(call.token_hash)
+    return call.claims or (bearer is not None and bearer.owner.job_id == call.job_id)
 
 
-def _decide(word: Word[Any], unit: AgentUnitOfWork) -> Any:
+def _decide(call: AgentCall[Any], unit: AgentUnitOfWork) -> Any:
     try:
-        return word.decide(unit)
+        return call.decide(unit)
     except Refused as refused:
         return refused
     except _Busy:

@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from services.api.agents.calls import Callback, _said_before, must_be_current
+from services.api.agents.calls import Callback, _reported_before, must_be_current
 from services.api.agents.claims import _must_wait
 from services.api.agents.refusals import Refused
 from services.api.jobs import decisions
@@ -251,7 +251,7 @@ class Story:
     def call_back(self, word: Callback, number: int = 1, now: datetime = NOW) -> bool:
         """Let an agent's word take effect; False where it had."""
         attempt = self.attempts[number]
-        if number == self.job.attempt and _said_before(attempt, word):
+        if number == self.job.attempt and _reported_before(attempt, word):
             return False
         must_be_current(self.job, attempt)
         if word.cause == "interrupted" and not word.stopped:
