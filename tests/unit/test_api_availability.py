@@ -14,7 +14,7 @@ from services.api.jobs.availability import (
     record_seconds,
     unsettled_until,
 )
-from services.api.jobs.model import Case, Rules
+from services.api.jobs.model import JobWithAttempts, Rules
 from tests.support.api.api_story import JITTER, NOW, RULES, a_job, after, an_attempt
 
 
@@ -88,11 +88,11 @@ def test_in_the_wake_of_an_outage_nothing_is_decided_yet() -> None:
 
 def test_the_maximum_lifetime_that_passes_in_an_outage_waits_for_the_agents_result() -> None:
     attempt = an_attempt("running", dies_by=after(50))
-    case = Case(a_job(status="RUNNING"), (attempt,))
+    whole_job = JobWithAttempts(a_job(status="RUNNING"), (attempt,))
     outage = Outage(after(10), after(75))
-    waits = decisions.decide_overdue(case, attempt, after(76), JITTER, RULES, [outage])
+    waits = decisions.decide_overdue(whole_job, attempt, after(76), JITTER, RULES, [outage])
     assert waits.events == ()
-    ends = decisions.decide_overdue(case, attempt, after(85), JITTER, RULES, [outage])
+    ends = decisions.decide_overdue(whole_job, attempt, after(85), JITTER, RULES, [outage])
     assert ends.attempts[0].cause == "timed_out"
 
 
@@ -108,12 +108,12 @@ def test_a_silent_attempt_is_looked_at_when_its_answered_time_is_used_up() -> No
 
 def test_an_instance_has_its_boot_time_from_when_its_launch_was_recorded() -> None:
     attempt = an_attempt("booting", launch_recorded_at=after(1000))
-    case = Case(a_job(), (attempt,))
-    step = decisions.decide_overdue(case, attempt, after(1050), JITTER, RULES)
+    whole_job = JobWithAttempts(a_job(), (attempt,))
+    step = decisions.decide_overdue(whole_job, attempt, after(1050), JITTER, RULES)
     assert step.attempts[0].check_at == after(1100)
-    lost = decisions.decide_overdue(case, attempt, after(1100), JITTER, RULES)
+    lost = decisions.decide_overdue(whole_job, attempt, after(1100), JITTER, RULES)
     assert lost.attempts[0].cause == "lost"
 
 
-def _case() -> Case:
-    return Case(a_job(status="RUNNING"), (an_attempt("running"),))
+def _case() -> JobWithAttempts:
+    return JobWithAttempts(a_job(status="RUNNING"), (an_attempt("running"),))

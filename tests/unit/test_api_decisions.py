@@ -384,7 +384,7 @@ def test_only_a_container_that_may_run_gets_its_grace(state: State) -> None:
 def test_an_agent_that_is_heard_of_rarely_has_its_grace_too() -> None:
     rules = replace(RULES, heartbeat_seconds=30)
     story = at("running")
-    step = decide_cancel(story.case, after(5), 0.0, rules)
+    step = decide_cancel(story.whole_job, after(5), 0.0, rules)
     assert step is not None
     [over] = [each for each in step.events if isinstance(each, AttemptEnded)]
     assert over.terminate_after == after(5 + 30 + 5 + rules.stop_grace_seconds)

@@ -241,7 +241,7 @@ class OneJob(RuleBasedStateMachine):
     @invariant()
     def beside_the_current_attempt_there_is_at_most_its_replacement(self) -> None:
         live = [each.number for each in self.story.attempts.values() if each.state != "ended"]
-        current, replacement = self.story.current, self.story.case.replacement
+        current, replacement = self.story.current, self.story.whole_job.replacement
         if self.story.over:
             assert live == []
         elif replacement is None:
@@ -255,7 +255,7 @@ class OneJob(RuleBasedStateMachine):
     def the_job_is_handed_out_only_when_every_container_before_has_stopped(self) -> None:
         for each in self.story.attempts.values():
             if each.token_hash is not None:
-                assert self.story.case.unstopped_before(each.number) is None
+                assert self.story.whole_job.unstopped_before(each.number) is None
 
     @invariant()
     def no_two_containers_run_at_once(self) -> None:

@@ -19,7 +19,7 @@ from services.api.agents.settings import AgentsConfig
 from services.api.jobs import decisions
 from services.api.jobs import store as job_store
 from services.api.jobs.endings import decide_end, decide_exit_code, may_add
-from services.api.jobs.model import TERMINAL, Attempt, Case, Ending, Job, Step
+from services.api.jobs.model import TERMINAL, Attempt, Ending, Job, JobWithAttempts, Step
 from services.api.jobs.store import Owner
 from services.api.logs.bounds import Amount, Line, decide_kept
 from services.api.logs.store import Batch
@@ -133,25 +133,25 @@ class AgentService:
     def _take_report(
         self, unit: AgentUnitOfWork, token_hash: bytes, job_id: int, report: Report
     ) -> Refused | None:
-        case, attempt = _find(unit, unit.owner(token_hash, job_id))
-        refused = _refused_as_over(case.job, attempt)
+        whole_job, attempt = _find(unit, unit.owner(token_hash, job_id))
+        refused = _refused_as_over(whole_job.job, attempt)
         if refused is not None and not (report.lines and may_add(attempt, unit.now)):
             raise refused
         if refused is None:
-            self._apply_report(unit, case, replace(attempt, heartbeat_at=unit.now), report)
+            self._apply_report(unit, whole_job, replace(attempt, heartbeat_at=unit.now), report)
         self._keep_lines(unit, attempt, report)
         unit.changed.add(job_id)
         # Raised only after the commit: the lines are kept, and the agent is told to stop.
         return None if refused is None else _over(attempt, kept=True)
 
     def _apply_report(
-        self, unit: AgentUnitOfWork, case: Case, alive: Attempt, report: Report
+        self, unit: AgentUnitOfWork, whole_job: JobWithAttempts, alive: Attempt, report: Report
     ) -> None:
-        step = self._decide_report(case, alive, report, unit.now)
+        step = self._decide_report(whole_job, alive, report, unit.now)
         if step is None:
-            unit.take(case.job, Step(job=case.job, attempts=(alive,)))
+            unit.take(whole_job.job, Step(job=whole_job.job, attempts=(alive,)))
             return
-        unit.take(case.job, step)
+        unit.take(whole_job.job, step)
         unit.after_commit.append(
             lambda: _log.info(
                 "attempt moved", job=alive.job_id, attempt=alive.number, phase=report.phase
@@ -159,13 +159,15 @@ class AgentService:
         )
 
     def _decide_report(
-        self, case: Case, alive: Attempt, report: Report, now: datetime
+        self, whole_job: JobWithAttempts, alive: Attempt, report: Report, now: datetime
     ) -> Step | None:
         if report.rebalance:  # never beside a phase, see `words.read_report`
-            return decisions.decide_rebalance(case, alive, now, self.jitter(), self.config.rules)
+            return decisions.decide_rebalance(
+                whole_job, alive, now, self.jitter(), self.config.rules
+            )
         if report.phase is None:
             return None
-        return decisions.decide_phase(case.job, alive, report.phase, now)
+        return decisions.decide_phase(whole_job.job, alive, report.phase, now)
 
     def _keep_lines(self, unit: AgentUnitOfWork, attempt: Attempt, report: Report) -> None:
         """Keep the lines within the attempt's bound, unless their batch was taken before."""
@@ -193,14 +195,14 @@ class AgentService:
     def _take_callback(
         self, unit: AgentUnitOfWork, token_hash: bytes, job_id: int, callback: Callback
     ) -> Job | Refused:
-        case, attempt = _find(unit, unit.owner(token_hash, job_id))
-        job = case.job
+        whole_job, attempt = _find(unit, unit.owner(token_hash, job_id))
+        job = whole_job.job
         if attempt.number == job.attempt and _reported_before(attempt, callback):
             return job
         refused = _refused_as_over(job, attempt)
         if refused is not None:
             refused = _keep_exit_code(unit, job, attempt, callback) or refused
-        elif step := self._decide(case, attempt, callback, unit.now):
+        elif step := self._decide(whole_job, attempt, callback, unit.now):
             unit.take(job, step)
             job = step.job
         outcome = refused or job
@@ -224,11 +226,11 @@ class AgentService:
         )
 
     def _decide(
-        self, case: Case, attempt: Attempt, callback: Callback, now: datetime
+        self, whole_job: JobWithAttempts, attempt: Attempt, callback: Callback, now: datetime
     ) -> Step | None:
         rules, jitter = self.config.rules, self.jitter()
         if callback.cause == "interrupted" and not callback.stopped:
-            return decisions.decide_interrupted(case, attempt, now, jitter, rules)
+            return decisions.decide_interrupted(whole_job, attempt, now, jitter, rules)
         ending = Ending(
             cause=callback.cause,
             message=callback.message,
@@ -236,7 +238,7 @@ class AgentService:
             container_stopped=callback.stopped,
             for_good=callback.for_good,
         )
-        return decide_end(case, attempt, ending, now, jitter, rules)
+        return decide_end(whole_job, attempt, ending, now, jitter, rules)
 
     async def _owner(self, conn: Connection, token_hash: bytes, job_id: int) -> Owner:
         lifetime = self.config.rules.max_lifetime_seconds
@@ -245,11 +247,11 @@ class AgentService:
         return owner_of(bearers.get(token_hash), job_id)
 
 
-def _find(unit: AgentUnitOfWork, owner: Owner) -> tuple[Case, Attempt]:
-    case = unit.find(owner.job_id)
-    if case is None:
+def _find(unit: AgentUnitOfWork, owner: Owner) -> tuple[JobWithAttempts, Attempt]:
+    whole_job = unit.find(owner.job_id)
+    if whole_job is None:
         raise Refused(401, NO_TOKEN)
-    return case, case.attempt(owner.attempt)
+    return whole_job, whole_job.attempt(owner.attempt)
 
 
 def _keep_exit_code(

@@ -19,7 +19,7 @@ from services.api.agents.settings import AgentsConfig
 from services.api.agents.store import Use
 from services.api.agents.sts_identity import Identity, Proof, Shown
 from services.api.jobs import decisions
-from services.api.jobs.model import Attempt, Case, Job, Step
+from services.api.jobs.model import Attempt, Job, JobWithAttempts, Step
 from services.api.jobs.store import Owner
 from services.api.secrets import store as secret_store
 from services.api.secrets.sealing import CannotOpen, open_secrets
@@ -156,33 +156,37 @@ class ClaimService:
             raise SecretsClosed("the job's secrets cannot be opened now: ask again") from None
 
     def _bind(self, unit: AgentUnitOfWork, claim: Claim) -> Bound | Refused:
-        case = unit.find(claim.job_id)
-        if case is None or not any(each.number == claim.attempt for each in case.attempts):
+        whole_job = unit.find(claim.job_id)
+        if whole_job is None or not any(
+            each.number == claim.attempt for each in whole_job.attempts
+        ):
             raise Refused(401, NO_BOOTSTRAP)
-        attempt = case.attempt(claim.attempt)
-        if case.replacement is not attempt:
-            must_be_current(case.job, attempt)
+        attempt = whole_job.attempt(claim.attempt)
+        if whole_job.replacement is not attempt:
+            must_be_current(whole_job.job, attempt)
         if attempt.state == "held":
             raise Refused(409, f"attempt {attempt.number} waits for the container before it")
         if attempt.instance_id not in (None, claim.instance_id):
             raise Refused(409, f"attempt {attempt.number} has another instance")
         if claim.interrupted and attempt.token_hash is None:
-            return self._give_back(unit, case, replace(attempt, instance_id=claim.instance_id))
-        because = _must_wait(case, attempt)
+            return self._give_back(unit, whole_job, replace(attempt, instance_id=claim.instance_id))
+        because = _must_wait(whole_job, attempt)
         if because is not None:
-            self._keep_waiting(unit, claim, case.job, attempt, because)
+            self._keep_waiting(unit, claim, whole_job.job, attempt, because)
             return Wait(because, min(WAIT_SECONDS, self.config.agent.heartbeat_seconds))
-        claimed = self._bind_token(unit, claim, case.job, attempt)
+        claimed = self._bind_token(unit, claim, whole_job.job, attempt)
         unit.changed.add(claim.job_id)
         unit.after_commit.append(lambda: self._claimed(claim))
-        return case.job, claimed
+        return whole_job.job, claimed
 
-    def _give_back(self, unit: AgentUnitOfWork, case: Case, known: Attempt) -> Refused:
+    def _give_back(
+        self, unit: AgentUnitOfWork, whole_job: JobWithAttempts, known: Attempt
+    ) -> Refused:
         """The instance is being taken back, and its agent had no job yet: the attempt is over."""
         rules = self.config.rules
-        step = decisions.decide_interrupted(case, known, unit.now, self.jitter(), rules)
+        step = decisions.decide_interrupted(whole_job, known, unit.now, self.jitter(), rules)
         if step is not None:
-            unit.take(case.job, step)
+            unit.take(whole_job.job, step)
         unit.changed.add(known.job_id)
         return Refused(409, f"attempt {known.number} is over: interrupted", cause="interrupted")
 
@@ -256,12 +260,12 @@ def _assignment(
     }
 
 
-def _must_wait(case: Case, attempt: Attempt) -> str | None:
+def _must_wait(whole_job: JobWithAttempts, attempt: Attempt) -> str | None:
     """Why the agent of *attempt* may not have the job yet."""
-    before = case.unstopped_before(attempt.number)
-    if before is None and attempt is not case.replacement:
+    before = whole_job.unstopped_before(attempt.number)
+    if before is None and attempt is not whole_job.replacement:
         return None
-    number = case.job.attempt if before is None else before.number
+    number = whole_job.job.attempt if before is None else before.number
     return (
         f"attempt {attempt.number} is ready, and waits until the container of "
         f"attempt {number} is known to have stopped"

@@ -18,7 +18,7 @@ from services.api.agents.store import Overtaken, Use
 from services.api.group_commit import Groups
 from services.api.jobs import store as job_store
 from services.api.jobs import unit_of_work
-from services.api.jobs.model import Case, Job, Step
+from services.api.jobs.model import Job, JobWithAttempts, Step
 from services.api.jobs.store import Bearer, Beat, Owner
 from services.api.logs import store as log_store
 from services.api.logs.store import Batch
@@ -85,12 +85,12 @@ class AgentUnitOfWork:
         """Whose token this is. An unknown job, a wrong and an expired token are answered alike."""
         return owner_of(self.bearers.get(token_hash), job_id)
 
-    def find(self, job_id: int) -> Case | None:
+    def find(self, job_id: int) -> JobWithAttempts | None:
         """A job with its attempts as they are by now."""
-        case = self._work.find(job_id)
-        if case is None and not self._whole:
+        whole_job = self._work.find(job_id)
+        if whole_job is None and not self._whole:
             raise _Busy
-        return case
+        return whole_job
 
     def take(self, before: Job, step: Step) -> None:
         """Save what a decision changed, and tell its facts under the job's own trace."""
@@ -111,9 +111,9 @@ class AgentUnitOfWork:
 
     def keep(self, batch: Batch) -> None:
         """Keep log lines, and let who speaks next find them counted."""
-        case = self._work.find(batch.owner.job_id)
-        if case is not None:
-            self._work.note(batch.counted_in(case.attempt(batch.owner.attempt)))
+        whole_job = self._work.find(batch.owner.job_id)
+        if whole_job is not None:
+            self._work.note(batch.counted_in(whole_job.attempt(batch.owner.attempt)))
         self._batches.append(batch)
 
     async def save(self) -> None:

@@ -15,9 +15,9 @@ from services.api.jobs.model import (
     ORDER,
     TERMINAL,
     Attempt,
-    Case,
     Ending,
     Job,
+    JobWithAttempts,
     Rules,
     Step,
     advance,
@@ -54,14 +54,19 @@ def decide_delayed(job: Job, attempt: Attempt, fact: LaunchDelayed, now: datetim
 
 
 def decide_refused(
-    case: Case, attempt: Attempt, fact: LaunchRefused, now: datetime, jitter: float, rules: Rules
+    whole_job: JobWithAttempts,
+    attempt: Attempt,
+    fact: LaunchRefused,
+    now: datetime,
+    jitter: float,
+    rules: Rules,
 ) -> Step | None:
     """The launcher will not launch it; old news where it has an instance or is over."""
     if ORDER[attempt.state] > ORDER["delayed"]:
         return None
     cause: Cause = "no_capacity" if fact.reason == "no_capacity" else "refused"
     ending = Ending(cause=cause, message=fact.message, container_stopped=True)
-    return decide_end(case, attempt, ending, now, jitter, rules)
+    return decide_end(whole_job, attempt, ending, now, jitter, rules)
 
 
 def decide_launched(
@@ -142,7 +147,7 @@ def decide_phase(job: Job, attempt: Attempt, phase: str, now: datetime) -> Step 
 
 
 def decide_interrupted(
-    case: Case, attempt: Attempt, now: datetime, jitter: float, rules: Rules
+    whole_job: JobWithAttempts, attempt: Attempt, now: datetime, jitter: float, rules: Rules
 ) -> Step | None:
     """The interruption notice: the replacement is launched now, and boots meanwhile.
 
@@ -155,7 +160,7 @@ def decide_interrupted(
         message = "its instance was taken back before its container could start"
         ending = Ending(cause="interrupted", message=message, container_stopped=True)
         warned = replace(attempt, interrupted_at=now)
-        return decide_end(case, warned, ending, now, jitter, rules)
+        return decide_end(whole_job, warned, ending, now, jitter, rules)
     warned = replace(
         advance(attempt, "stopping", now),
         interrupted_at=now,
@@ -165,34 +170,39 @@ def decide_interrupted(
         ),
         waiting_until=later(now, NOTICE_SECONDS + rules.silence_seconds),
     )
-    step = Step(job=replace(case.job, status="SCHEDULED"), attempts=(warned,))
-    return _replaced_early(step, case, attempt, now, jitter, rules)
+    step = Step(job=replace(whole_job.job, status="SCHEDULED"), attempts=(warned,))
+    return _replaced_early(step, whole_job, attempt, now, jitter, rules)
 
 
 def _replaced_early(
-    step: Step, case: Case, attempt: Attempt, now: datetime, jitter: float, rules: Rules
+    step: Step,
+    whole_job: JobWithAttempts,
+    attempt: Attempt,
+    now: datetime,
+    jitter: float,
+    rules: Rules,
 ) -> Step:
-    if case.replacement is not None:
+    if whole_job.replacement is not None:
         return step
     taken = Ending(cause="interrupted", container_stopped=False)
-    delay = next_delay(case, attempt, taken, jitter, rules)
-    return step if delay is None else beside(step, case, now, delay, rules)
+    delay = next_delay(whole_job, attempt, taken, jitter, rules)
+    return step if delay is None else beside(step, whole_job, now, delay, rules)
 
 
 def decide_rebalance(
-    case: Case, attempt: Attempt, now: datetime, jitter: float, rules: Rules
+    whole_job: JobWithAttempts, attempt: Attempt, now: datetime, jitter: float, rules: Rules
 ) -> Step | None:
     """EC2 thinks an interruption likelier than usual: noted, and by a setting replaced early."""
     if attempt.state == "ended" or attempt.rebalance_at is not None:
         return None
-    step = Step(job=case.job, attempts=(replace(attempt, rebalance_at=now),))
+    step = Step(job=whole_job.job, attempts=(replace(attempt, rebalance_at=now),))
     if not rules.replace_on_rebalance or attempt.token_hash is None:
         return step
-    return _replaced_early(step, case, attempt, now, jitter, rules)
+    return _replaced_early(step, whole_job, attempt, now, jitter, rules)
 
 
 def decide_told_interrupted(
-    case: Case,
+    whole_job: JobWithAttempts,
     attempt: Attempt,
     fact: InstanceInterrupted,
     now: datetime,
@@ -204,22 +214,24 @@ def decide_told_interrupted(
         return None
     known = replace(attempt, instance_id=fact.instance_id)
     if fact.kind == "rebalance":
-        return decide_rebalance(case, known, now, jitter, rules)
-    return decide_interrupted(case, known, now, jitter, rules)
+        return decide_rebalance(whole_job, known, now, jitter, rules)
+    return decide_interrupted(whole_job, known, now, jitter, rules)
 
 
-def decide_cancel(case: Case, now: datetime, jitter: float, rules: Rules) -> Step | None:
+def decide_cancel(
+    whole_job: JobWithAttempts, now: datetime, jitter: float, rules: Rules
+) -> Step | None:
     """Somebody wants it no more; None where the job is over already."""
-    job = case.job
+    job = whole_job.job
     if job.status in TERMINAL:
         return None
     ending = Ending(cause="cancelled", message="cancelled", container_stopped=False)
-    step = decide_end(case, case.current, ending, now, jitter, rules)
+    step = decide_end(whole_job, whole_job.current, ending, now, jitter, rules)
     return replace(step, events=(JobCancelled(job_id=job.id, attempt=job.attempt), *step.events))
 
 
 def decide_gone(
-    case: Case,
+    whole_job: JobWithAttempts,
     attempt: Attempt,
     fact: InstanceTerminated,
     now: datetime,
@@ -243,16 +255,18 @@ def decide_gone(
         cause: Cause = "interrupted" if fact.spot_interrupted or attempt.interrupted_at else "lost"
         message = f"instance {fact.instance_id} is gone: {fact.cause}"
         ending = Ending(cause=cause, message=message, container_stopped=True)
-        return decide_end(case, billed, ending, now, jitter, rules)
+        return decide_end(whole_job, billed, ending, now, jitter, rules)
     if attempt.cause == "lost" and fact.spot_interrupted:
         billed = replace(billed, cause="interrupted")  # silent first, and now the cloud says why
-    return _release(Step(job=case.job, attempts=(billed,)), case.with_attempt(billed), now, rules)
+    return _release(
+        Step(job=whole_job.job, attempts=(billed,)), whole_job.with_attempt(billed), now, rules
+    )
 
 
-def _release(step: Step, case: Case, now: datetime, rules: Rules) -> Step:
+def _release(step: Step, whole_job: JobWithAttempts, now: datetime, rules: Rules) -> Step:
     """Schedule the current attempt if it was held, and no container before it may run now."""
-    held = case.current
-    if held.state != "held" or case.unstopped_before(held.number) is not None:
+    held = whole_job.current
+    if held.state != "held" or whole_job.unstopped_before(held.number) is not None:
         return step
     # What it waited for was no launch: it is due from now on.
     scheduled = replace(advance(held, "scheduled", now), due_at=max(held.due_at, now))
@@ -264,7 +278,7 @@ def _release(step: Step, case: Case, now: datetime, rules: Rules) -> Step:
 
 
 def decide_overdue(
-    case: Case,
+    whole_job: JobWithAttempts,
     attempt: Attempt,
     now: datetime,
     jitter: float,
@@ -278,18 +292,18 @@ def decide_overdue(
     it is so); until then the next attempt is held.
     """
     if settled_at := unsettled_until(now, outages):
-        return Step(job=case.job, attempts=(replace(attempt, check_at=settled_at),))
+        return Step(job=whole_job.job, attempts=(replace(attempt, check_at=settled_at),))
     if attempt.dies_by is not None and now >= attempt.dies_by and attempt.token_hash is not None:
         message = "ran into its maximum lifetime"
         ending = Ending(cause="timed_out", message=message, container_stopped=False)
-        return decide_end(case, attempt, ending, now, jitter, rules)
+        return decide_end(whole_job, attempt, ending, now, jitter, rules)
     lost_at = decide_lost_at(attempt, now, rules, outages)
     if lost_at > now:
-        return Step(job=case.job, attempts=(replace(attempt, check_at=lost_at),))
+        return Step(job=whole_job.job, attempts=(replace(attempt, check_at=lost_at),))
     if attempt.heartbeat_at is None:
         message = f"no word from its instance within {rules.boot_seconds} s of its launch"
     else:
         message = f"no word from its agent for {rules.silence_seconds} s"
     cause: Cause = "interrupted" if attempt.interrupted_at else "lost"
     ending = Ending(cause=cause, message=message, container_stopped=False)
-    return decide_end(case, attempt, ending, now, jitter, rules)
+    return decide_end(whole_job, attempt, ending, now, jitter, rules)

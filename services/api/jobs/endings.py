@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from services.api.jobs.model import (
     TERMINAL,
     Attempt,
-    Case,
     Ending,
     Job,
+    JobWithAttempts,
     Rules,
     Status,
     Step,
@@ -37,17 +37,22 @@ def job_scheduled(job: Job, attempt: Attempt, rules: Rules) -> JobScheduled:
 
 
 def decide_end(
-    case: Case, attempt: Attempt, ending: Ending, now: datetime, jitter: float, rules: Rules
+    whole_job: JobWithAttempts,
+    attempt: Attempt,
+    ending: Ending,
+    now: datetime,
+    jitter: float,
+    rules: Rules,
 ) -> Step:
     """*attempt*, which is not over, is over now."""
     ended, over = _ended(attempt, ending, now, rules)
-    if attempt.number != case.job.attempt:
-        return _replacement_ended(case, ended, over, ending, now, jitter, rules)
-    delay = next_delay(case, attempt, ending, jitter, rules)
+    if attempt.number != whole_job.job.attempt:
+        return _replacement_ended(whole_job, ended, over, ending, now, jitter, rules)
+    delay = next_delay(whole_job, attempt, ending, jitter, rules)
     if delay is not None:
-        return _again(case.with_attempt(ended), ended, over, now, delay, rules)
-    step = _finish(case, ended, over, now, ending.message)
-    return replace(step, wipe_secrets=rules.wipe_secrets and bool(case.job.secret_env))
+        return _again(whole_job.with_attempt(ended), ended, over, now, delay, rules)
+    step = _finish(whole_job, ended, over, now, ending.message)
+    return replace(step, wipe_secrets=rules.wipe_secrets and bool(whole_job.job.secret_env))
 
 
 def _ended(
@@ -110,11 +115,11 @@ def decide_exit_code(job: Job, attempt: Attempt, exit_code: int, now: datetime) 
     return Step(job=job, attempts=(stopped,) if stopped != attempt else ())
 
 
-def another(case: Case, now: datetime, delay: float, *, held: bool) -> Attempt:
+def another(whole_job: JobWithAttempts, now: datetime, delay: float, *, held: bool) -> Attempt:
     """A further attempt of the job, after all that there are."""
     return Attempt(
-        job_id=case.job.id,
-        number=case.attempts[-1].number + 1,
+        job_id=whole_job.job.id,
+        number=whole_job.attempts[-1].number + 1,
         state="held" if held else "scheduled",
         due_at=later(now, delay),
         entered={"held" if held else "scheduled": now},
@@ -122,16 +127,21 @@ def another(case: Case, now: datetime, delay: float, *, held: bool) -> Attempt:
 
 
 def _again(
-    case: Case, ended: Attempt, over: AttemptEnded, now: datetime, delay: float, rules: Rules
+    whole_job: JobWithAttempts,
+    ended: Attempt,
+    over: AttemptEnded,
+    now: datetime,
+    delay: float,
+    rules: Rules,
 ) -> Step:
     """The next attempt becomes the current one: the replacement, if there is one."""
-    ready = case.replacement
+    ready = whole_job.replacement
     if ready is not None:
-        job = replace(case.job, status="SCHEDULED", attempt=ready.number)
+        job = replace(whole_job.job, status="SCHEDULED", attempt=ready.number)
         return Step(job=job, attempts=(ended,), events=(over,))
-    blocking = case.unstopped_before(case.attempts[-1].number + 1)
-    following = another(case, now, delay, held=blocking is not None)
-    job = replace(case.job, status="SCHEDULED", attempt=following.number)
+    blocking = whole_job.unstopped_before(whole_job.attempts[-1].number + 1)
+    following = another(whole_job, now, delay, held=blocking is not None)
+    job = replace(whole_job.job, status="SCHEDULED", attempt=following.number)
     if blocking is None:
         events = (over, job_scheduled(job, following, rules))
         return Step(job=job, attempts=(ended, following), events=events)
@@ -148,7 +158,7 @@ def must_be_gone(blocking: Attempt) -> str:
 
 
 def _replacement_ended(
-    case: Case,
+    whole_job: JobWithAttempts,
     ended: Attempt,
     over: AttemptEnded,
     ending: Ending,
@@ -157,16 +167,18 @@ def _replacement_ended(
     rules: Rules,
 ) -> Step:
     """The current attempt does not notice, save that another may be launched beside it."""
-    step = Step(job=case.job, attempts=(ended,), events=(over,))
-    delay = next_delay(case, ended, ending, jitter, rules)
+    step = Step(job=whole_job.job, attempts=(ended,), events=(over,))
+    delay = next_delay(whole_job, ended, ending, jitter, rules)
     if delay is None or ending.cause not in INTERRUPTIONS:
         return step
-    return beside(step, case.with_attempt(ended), now, delay, rules)
+    return beside(step, whole_job.with_attempt(ended), now, delay, rules)
 
 
-def beside(step: Step, case: Case, now: datetime, delay: float, rules: Rules) -> Step:
-    """*step*, and a replacement for the current attempt of *case*, launched while that goes on."""
-    following = another(case, now, delay, held=False)
+def beside(
+    step: Step, whole_job: JobWithAttempts, now: datetime, delay: float, rules: Rules
+) -> Step:
+    """*step*, and a replacement for the current attempt of *whole_job*, launched beside it."""
+    following = another(whole_job, now, delay, held=False)
     return Step(
         job=step.job,
         attempts=(*step.attempts, following),
@@ -178,32 +190,36 @@ _LAST_WORD: dict[Cause, Status] = {"done": "DONE", "cancelled": "CANCELLED"}
 
 
 def _finish(
-    case: Case, ended: Attempt, over: AttemptEnded, now: datetime, message: str | None
+    whole_job: JobWithAttempts,
+    ended: Attempt,
+    over: AttemptEnded,
+    now: datetime,
+    message: str | None,
 ) -> Step:
     cause: Cause = over.cause
     if cause in INTERRUPTIONS:
-        message = _gave_up(len(case.attempts), cause, message)
+        message = _gave_up(len(whole_job.attempts), cause, message)
     status: Status = _LAST_WORD.get(cause, "FAILED")
     finished = replace(
-        case.job,
+        whole_job.job,
         status=status,
         exit_code=ended.exit_code,
         error_message=message,
         finished_at=now,
     )
     last_word = JobFinished(
-        job_id=case.job.id,
+        job_id=whole_job.job.id,
         status=status,  # type: ignore[arg-type]  # the table above holds terminal ones only
         finished_at=now,
         attempt=ended.number,
         exit_code=ended.exit_code,
         error_message=message,
-        name=case.job.name,
-        labels=case.job.labels,
+        name=whole_job.job.name,
+        labels=whole_job.job.labels,
         cause=cause,
     )
     step = Step(job=finished, attempts=(ended,), events=(over, last_word))
-    return _supersede(step, case, ended, now)
+    return _supersede(step, whole_job, ended, now)
 
 
 def _gave_up(attempts: int, cause: Cause, message: str | None) -> str:
@@ -211,9 +227,9 @@ def _gave_up(attempts: int, cause: Cause, message: str | None) -> str:
     return f"{gave_up}: {message}" if message else gave_up
 
 
-def _supersede(step: Step, case: Case, ended: Attempt, now: datetime) -> Step:
+def _supersede(step: Step, whole_job: JobWithAttempts, ended: Attempt, now: datetime) -> Step:
     """The replacement is not needed any more: launcher and reaper are told so."""
-    ready = case.replacement
+    ready = whole_job.replacement
     if ready is None:
         return step
     cause: Cause = "cancelled" if ended.cause == "cancelled" else "superseded"

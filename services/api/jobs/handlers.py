@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from services.api.jobs import decisions
-from services.api.jobs.model import Attempt, Case, Rules, Step
+from services.api.jobs.model import Attempt, JobWithAttempts, Rules, Step
 from services.api.jobs.unit_of_work import UnitOfWork, open_unit_of_work
 from shared.events.cloudevents import Envelope
 from shared.events.events import (
@@ -57,30 +57,30 @@ class Handlers:
     def on_launch_delayed(
         self, event: LaunchDelayed, work: UnitOfWork, now: datetime
     ) -> Sequence[Event]:
-        case, attempt = _find(work, event.job_id, event.attempt)
-        step = decisions.decide_delayed(case.job, attempt, event, now)
+        whole_job, attempt = _find(work, event.job_id, event.attempt)
+        step = decisions.decide_delayed(whole_job.job, attempt, event, now)
         return self._take(work, step)
 
     def on_launch_refused(
         self, event: LaunchRefused, work: UnitOfWork, now: datetime
     ) -> Sequence[Event]:
-        case, attempt = _find(work, event.job_id, event.attempt)
-        step = decisions.decide_refused(case, attempt, event, now, self.jitter(), self.rules)
+        whole_job, attempt = _find(work, event.job_id, event.attempt)
+        step = decisions.decide_refused(whole_job, attempt, event, now, self.jitter(), self.rules)
         return self._take(work, step)
 
     def on_instance_launched(
         self, event: InstanceLaunched, work: UnitOfWork, now: datetime
     ) -> Sequence[Event]:
-        case, attempt = _find(work, event.job_id, event.attempt)
+        whole_job, attempt = _find(work, event.job_id, event.attempt)
         launched = decisions.decide_launched(attempt, event, self.rules, now)
-        return self._take(work, Step(job=case.job, attempts=(launched,)))
+        return self._take(work, Step(job=whole_job.job, attempts=(launched,)))
 
     def on_instance_interrupted(
         self, event: InstanceInterrupted, work: UnitOfWork, now: datetime
     ) -> Sequence[Event]:
-        case, attempt = _find(work, event.job_id, event.attempt)
+        whole_job, attempt = _find(work, event.job_id, event.attempt)
         step = decisions.decide_told_interrupted(
-            case, attempt, event, now, self.jitter(), self.rules
+            whole_job, attempt, event, now, self.jitter(), self.rules
         )
         return self._take(work, step)
 
@@ -89,8 +89,8 @@ class Handlers:
     ) -> Sequence[Event]:
         if event.job_id is None or event.attempt is None:
             return ()  # an orphan that belonged to no job of ours
-        case, attempt = _find(work, event.job_id, event.attempt)
-        step = decisions.decide_gone(case, attempt, event, now, self.jitter(), self.rules)
+        whole_job, attempt = _find(work, event.job_id, event.attempt)
+        step = decisions.decide_gone(whole_job, attempt, event, now, self.jitter(), self.rules)
         return self._take(work, step)
 
     def _take(self, work: UnitOfWork, step: Step | None) -> Sequence[Event]:
@@ -101,8 +101,8 @@ class Handlers:
         return step.events
 
 
-def _find(work: UnitOfWork, job_id: int, number: int) -> tuple[Case, Attempt]:
-    case = work.find(job_id)
-    if case is None or not any(each.number == number for each in case.attempts):
+def _find(work: UnitOfWork, job_id: int, number: int) -> tuple[JobWithAttempts, Attempt]:
+    whole_job = work.find(job_id)
+    if whole_job is None or not any(each.number == number for each in whole_job.attempts):
         raise UnknownJob(f"there is no attempt {number} of job {job_id}")
-    return case, case.attempt(number)
+    return whole_job, whole_job.attempt(number)

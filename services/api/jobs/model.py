@@ -167,7 +167,7 @@ class Listed(Struct, frozen=True):
     secrets: Raw
 
 
-class Case(Struct, frozen=True):
+class JobWithAttempts(Struct, frozen=True):
     """A job with all of its attempts in the order of their numbers, as one moment has them.
 
     One attempt is the job's current one. Beside it there may be its replacement: a later attempt
@@ -196,11 +196,11 @@ class Case(Struct, frozen=True):
                 return each
         raise KeyError(number)
 
-    def with_attempt(self, changed: Attempt) -> "Case":
+    def with_attempt(self, changed: Attempt) -> "JobWithAttempts":
         """The same with *changed* in its place."""
         others = (each for each in self.attempts if each.number != changed.number)
         attempts = sorted((*others, changed), key=lambda each: each.number)
-        return Case(self.job, tuple(attempts))
+        return JobWithAttempts(self.job, tuple(attempts))
 
     def unstopped_before(self, number: int) -> Attempt | None:
         """The earliest attempt before *number* whose container may still run."""

@@ -36,7 +36,7 @@ class JobService:
     async def status(self, job_id: int) -> dict[str, Any]:
         """One job with all of its attempts. Raises `NoSuchJob`."""
         async with self.db.connection() as conn:
-            whole = await job_store.load_whole(conn, job_id)
+            whole = await job_store.load_whole_job(conn, job_id)
         if whole is None:
             raise NoSuchJob(f"there is no job {job_id}")
         job, attempts = whole
@@ -45,17 +45,17 @@ class JobService:
     async def cancel(self, job_id: int) -> dict[str, Any]:
         """Cancel a job at any stage. Raises `NoSuchJob` and `AlreadyOver`."""
         async with self.db.transaction() as tx:
-            case = await job_store.lock_case(tx, job_id)
-            if case is None:
+            whole_job = await job_store.lock_whole_job(tx, job_id)
+            if whole_job is None:
                 raise NoSuchJob(f"there is no job {job_id}")
             # Cancelling is final: no delay is drawn, so there is nothing to jitter.
-            step = decisions.decide_cancel(case, tx.now, 0.0, self.rules)
+            step = decisions.decide_cancel(whole_job, tx.now, 0.0, self.rules)
             if step is None:
-                status = case.job.status
+                status = whole_job.job.status
                 raise AlreadyOver(f"job {job_id} is {status} already and cannot be cancelled")
-            await unit_of_work.save_and_tell(tx, case.job, step)
+            await unit_of_work.save_and_tell(tx, whole_job.job, step)
         self.points.reached("api.cancelled")
-        _log.info("job cancelled", job=job_id, attempt=case.job.attempt)
+        _log.info("job cancelled", job=job_id, attempt=whole_job.job.attempt)
         self.wakeups.wake("relay_outbox")
         self.changed(job_id)
         return await self.status(job_id)

@@ -6,7 +6,7 @@ its container. The counts are those of the attempts themselves: nothing else kee
 
 from msgspec import Struct
 
-from services.api.jobs.model import Attempt, Case, Ending, Job, Rules
+from services.api.jobs.model import Attempt, Ending, Job, JobWithAttempts, Rules
 from shared.backoff import Backoff
 from shared.events.events import Cause
 
@@ -40,15 +40,15 @@ def budget_of(job: Job, ending: Ending, rules: Rules) -> Budget:
 
 
 def next_delay(
-    case: Case, attempt: Attempt, ending: Ending, jitter: float, rules: Rules
+    whole_job: JobWithAttempts, attempt: Attempt, ending: Ending, jitter: float, rules: Rules
 ) -> float | None:
     """Seconds until another attempt may follow *attempt*, or None: the budget is used up.
 
     The first attempt after an interruption starts at once (or after `reschedule_delay_seconds`);
     all others wait, longer and longer.
     """
-    budget = budget_of(case.job, ending, rules)
-    used = 1 + _charged(case, budget.causes, but=attempt.number)
+    budget = budget_of(whole_job.job, ending, rules)
+    used = 1 + _charged(whole_job, budget.causes, but=attempt.number)
     if used > budget.allowed:
         return None
     backoff = Backoff(rules.retry_first_seconds, 2, LONGEST_SECONDS)
@@ -58,22 +58,22 @@ def next_delay(
     return rules.reschedule_delay_seconds + grown
 
 
-def spent(case: Case, rules: Rules) -> dict[str, dict[str, int]]:
+def spent(whole_job: JobWithAttempts, rules: Rules) -> dict[str, dict[str, int]]:
     """What of each budget is used, for a person. The end that finds it used up starts nothing."""
     kinds = {
         "interruptions": (INTERRUPTIONS, rules.interruption_budget),
         "pulls": (PULLS, rules.pull_budget),
-        "retries": (FAILURES, case.job.retries),
+        "retries": (FAILURES, whole_job.job.retries),
     }
     return {
-        name: {"used": min(_charged(case, causes), allowed), "allowed": allowed}
+        name: {"used": min(_charged(whole_job, causes), allowed), "allowed": allowed}
         for name, (causes, allowed) in kinds.items()
     }
 
 
-def _charged(case: Case, causes: tuple[Cause, ...], but: int | None = None) -> int:
+def _charged(whole_job: JobWithAttempts, causes: tuple[Cause, ...], but: int | None = None) -> int:
     """How many attempts *but* one have drawn on the budget of *causes*: at the notice already."""
-    return sum(_cause_of(each) in causes for each in case.attempts if each.number != but)
+    return sum(_cause_of(each) in causes for each in whole_job.attempts if each.number != but)
 
 
 def _cause_of(attempt: Attempt) -> Cause | None:

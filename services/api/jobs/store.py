@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from services.api.jobs.model import TERMINAL, Attempt, Case, Job
+from services.api.jobs.model import TERMINAL, Attempt, Job, JobWithAttempts
 from services.api.secrets.sealing import Sealed
 from shared.events.cloudevents import Envelope
 from shared.messaging import store as messages
@@ -120,13 +120,13 @@ async def load_attempt(conn: Connection, job_id: int, number: int) -> Attempt | 
 LOAD_ATTEMPTS = "SELECT * FROM attempts WHERE job_id = $1 ORDER BY number"
 
 
-async def lock_case(tx: Transaction, job_id: int) -> Case | None:
+async def lock_whole_job(tx: Transaction, job_id: int) -> JobWithAttempts | None:
     """The job, locked as by `lock_job`, with all of its attempts."""
     job = await lock_job(tx, job_id)
     if job is None:
         return None
     rows = await tx.conn.fetch(LOAD_ATTEMPTS, job_id)
-    return Case(job, tuple(as_attempt(row) for row in rows))
+    return JobWithAttempts(job, tuple(as_attempt(row) for row in rows))
 
 
 # One statement sees one moment: read apart, a job and its attempts may contradict each other.
@@ -137,7 +137,7 @@ FROM jobs j WHERE j.id = $1
 """
 
 
-async def load_whole(conn: Connection, job_id: int) -> tuple[Job, list[Attempt]] | None:
+async def load_whole_job(conn: Connection, job_id: int) -> tuple[Job, list[Attempt]] | None:
     """The job with all of its attempts, the first one first, as they are at one moment."""
     row = await conn.fetchrow(LOAD_WHOLE, job_id)
     if row is None:

@@ -56,18 +56,18 @@ class Sweeps:
 
     async def _look_at(self, owner: Owner) -> None:
         async with self.db.transaction() as tx:
-            case = await job_store.lock_case(tx, owner.job_id)
-            if case is None:
+            whole_job = await job_store.lock_whole_job(tx, owner.job_id)
+            if whole_job is None:
                 return
-            attempt = case.attempt(owner.attempt)
+            attempt = whole_job.attempt(owner.attempt)
             # Looked at again under the lock: a heartbeat or a replica may have been faster.
             if attempt.check_at is None or attempt.check_at > tx.now:
                 return
             outages = await self._outages(tx, silent_since(attempt))
             step = decisions.decide_overdue(
-                case, attempt, tx.now, self.jitter(), self.rules, outages
+                whole_job, attempt, tx.now, self.jitter(), self.rules, outages
             )
-            await unit_of_work.save_and_tell(tx, case.job, step)
+            await unit_of_work.save_and_tell(tx, whole_job.job, step)
         if step.events:
             self.points.reached("api.silent_ended")
             self.changed(owner.job_id)

@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from services.api.jobs.model import Attempt, Case, Job, Step
+from services.api.jobs.model import Attempt, Job, JobWithAttempts, Step
 from services.api.jobs.store import as_attempt, as_job
 from shared.events import cloudevents
 from shared.events.cloudevents import Envelope
@@ -99,28 +99,28 @@ async def save_and_tell(tx: Transaction, before: Job, step: Step) -> None:
 class UnitOfWork:
     """Locked jobs with all of their attempts, and what decisions have made of them since."""
 
-    def __init__(self, cases: Mapping[int, Case]) -> None:
+    def __init__(self, cases: Mapping[int, JobWithAttempts]) -> None:
         self._cases = dict(cases)
         self._jobs: dict[int, Job] = {}
         self._attempts: dict[tuple[int, int], Attempt] = {}
         self._wiped: set[int] = set()
 
-    def find(self, job_id: int) -> Case | None:
+    def find(self, job_id: int) -> JobWithAttempts | None:
         """A job with its attempts, as they are by now."""
         return self._cases.get(job_id)
 
     def take(self, step: Step) -> None:
         """Keep what a decision changed."""
-        case = self._cases[step.job.id]
-        if step.job != case.job:
+        whole_job = self._cases[step.job.id]
+        if step.job != whole_job.job:
             self._jobs[step.job.id] = step.job
-            case = Case(step.job, case.attempts)
+            whole_job = JobWithAttempts(step.job, whole_job.attempts)
         for each in step.attempts:
             self._attempts[each.job_id, each.number] = each
-            case = case.with_attempt(each)
+            whole_job = whole_job.with_attempt(each)
         if step.wipe_secrets:
             self._wiped.add(step.job.id)
-        self._cases[step.job.id] = case
+        self._cases[step.job.id] = whole_job
 
     def note(self, attempt: Attempt) -> None:
         """Let what follows see a change of *attempt* that another statement writes."""
@@ -158,4 +158,4 @@ async def _open(tx: Transaction, rows: Iterable[Any]) -> UnitOfWork:
     for row in await tx.conn.fetch(LOAD_THEIR_ATTEMPTS, list(attempts)):
         attempt = as_attempt(row)
         attempts[attempt.job_id].append(attempt)
-    return UnitOfWork({job.id: Case(job, tuple(attempts[job.id])) for job in jobs})
+    return UnitOfWork({job.id: JobWithAttempts(job, tuple(attempts[job.id])) for job in jobs})

@@ -11,8 +11,8 @@ from services.api.jobs.model import (
     PHASES,
     TERMINAL,
     Attempt,
-    Case,
     Job,
+    JobWithAttempts,
     Listed,
     Rules,
     first_attempt,
@@ -80,7 +80,7 @@ def detailed(job: Job, attempts: list[Attempt], now: datetime, rules: Rules) -> 
     """A job as `/status` shows it: with every attempt, the first one first, budgets and costs."""
     current = next(each for each in attempts if each.number == job.attempt)
     shown = listed(job, current, now)
-    shown["budgets"] = spent(Case(job, tuple(attempts)), rules)
+    shown["budgets"] = spent(JobWithAttempts(job, tuple(attempts)), rules)
     shown |= cost_of_all(attempts)
     shown["attempts"] = [_attempt(each, now) for each in attempts]
     return shown

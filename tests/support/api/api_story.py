@@ -13,9 +13,9 @@ from services.api.jobs.endings import decide_end, job_scheduled
 from services.api.jobs.model import (
     TERMINAL,
     Attempt,
-    Case,
     Ending,
     Job,
+    JobWithAttempts,
     Rules,
     State,
     Step,
@@ -178,8 +178,10 @@ class Story:
         return self.attempts[self.job.attempt]
 
     @property
-    def case(self) -> Case:
-        return Case(self.job, tuple(self.attempts[number] for number in sorted(self.attempts)))
+    def whole_job(self) -> JobWithAttempts:
+        return JobWithAttempts(
+            self.job, tuple(self.attempts[number] for number in sorted(self.attempts))
+        )
 
     def save(self, step: Step | None) -> bool:
         """Keep what was decided; False where it was nothing."""
@@ -198,7 +200,9 @@ class Story:
                 return self.save(decisions.decide_delayed(self.job, self._of(fact), fact, now))
             case LaunchRefused():
                 return self.save(
-                    decisions.decide_refused(self.case, self._of(fact), fact, now, JITTER, rules)
+                    decisions.decide_refused(
+                        self.whole_job, self._of(fact), fact, now, JITTER, rules
+                    )
                 )
             case InstanceLaunched():
                 moved = decisions.decide_launched(self._of(fact), fact, rules)
@@ -206,12 +210,12 @@ class Story:
             case InstanceInterrupted():
                 return self.save(
                     decisions.decide_told_interrupted(
-                        self.case, self._of(fact), fact, now, JITTER, rules
+                        self.whole_job, self._of(fact), fact, now, JITTER, rules
                     )
                 )
             case InstanceTerminated():
                 return self.save(
-                    decisions.decide_gone(self.case, self._of(fact), fact, now, JITTER, rules)
+                    decisions.decide_gone(self.whole_job, self._of(fact), fact, now, JITTER, rules)
                 )
         raise AssertionError(fact)
 
@@ -221,11 +225,11 @@ class Story:
     def claim(self, number: int = 1, now: datetime = NOW, instance: str | None = None) -> bool:
         """An agent asks for its job; False where it is told to wait."""
         attempt = self.attempts[number]
-        if attempt is not self.case.replacement:
+        if attempt is not self.whole_job.replacement:
             must_be_current(self.job, attempt)
         if attempt.state == "held":
             raise Refused(409, "held")
-        because = _must_wait(self.case, attempt)
+        because = _must_wait(self.whole_job, attempt)
         instance = instance or f"i-{number}"
         if because is not None:
             self.attempts[number] = decisions.decide_must_wait(
@@ -256,7 +260,7 @@ class Story:
         must_be_current(self.job, attempt)
         if word.cause == "interrupted" and not word.stopped:
             return self.save(
-                decisions.decide_interrupted(self.case, attempt, now, JITTER, self.rules)
+                decisions.decide_interrupted(self.whole_job, attempt, now, JITTER, self.rules)
             )
         ending = Ending(
             cause=word.cause,
@@ -265,23 +269,25 @@ class Story:
             container_stopped=word.stopped,
             for_good=word.for_good,
         )
-        return self.save(decide_end(self.case, attempt, ending, now, JITTER, self.rules))
+        return self.save(decide_end(self.whole_job, attempt, ending, now, JITTER, self.rules))
 
     def rebalance(self, number: int = 1, now: datetime = NOW) -> bool:
         """The agent has been recommended to rebalance."""
         attempt = self.attempts[number]
         must_be_current(self.job, attempt)
-        return self.save(decisions.decide_rebalance(self.case, attempt, now, JITTER, self.rules))
+        return self.save(
+            decisions.decide_rebalance(self.whole_job, attempt, now, JITTER, self.rules)
+        )
 
     def cancel(self, now: datetime = NOW) -> bool:
-        return self.save(decisions.decide_cancel(self.case, now, JITTER, self.rules))
+        return self.save(decisions.decide_cancel(self.whole_job, now, JITTER, self.rules))
 
     def look(self, now: datetime) -> bool:
         """The sweep over silent attempts, for this job."""
         due = [a for a in self.attempts.values() if a.check_at is not None and a.check_at <= now]
         for each in due:
             if self.attempts[each.number] == each:  # else what was decided of another one ended it
-                self.save(decisions.decide_overdue(self.case, each, now, JITTER, self.rules))
+                self.save(decisions.decide_overdue(self.whole_job, each, now, JITTER, self.rules))
         return bool(due)
 
     def told_of(self, *kinds: type[Event]) -> list[Any]:
