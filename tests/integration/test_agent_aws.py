@@ -113,7 +113,7 @@ async def test_an_instance_shows_its_role_waits_to_be_known_and_runs_its_job(
         agent = AgentProcess(At(url), tmp_path / "i", **env, **on_ec2(metadata, secrets))
         await asyncio.to_thread(wait_for_line, agent, "told to wait")
         fact = structs.replace(api.launched(job_id), instance_id=INSTANCE)
-        await api.hear(fact)
+        await api.deliver(fact)
         assert await asyncio.to_thread(agent.wait) == 0
 
     status = await api.status(job_id)
@@ -131,7 +131,7 @@ async def test_an_instance_of_another_role_gets_nothing_and_ends(
 ) -> None:
     api, sts, url = served
     job_id = (await api.post())["id"]
-    await api.hear(structs.replace(api.launched(job_id), instance_id=INSTANCE))
+    await api.deliver(structs.replace(api.launched(job_id), instance_id=INSTANCE))
     other = sts.give(session_of(INSTANCE, role="another-role"))
     metadata = InstanceMetadata(*other)
     with metadata.serving():

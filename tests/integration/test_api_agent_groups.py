@@ -87,7 +87,7 @@ async def answers(tasks: list[asyncio.Task[httpx.Response]]) -> list[int]:
 
 async def launched(world: World) -> int:
     job_id = int((await world.post())["id"])
-    await world.hear(world.launched(job_id))
+    await world.deliver(world.launched(job_id))
     return job_id
 
 

@@ -30,7 +30,7 @@ STOP_SECONDS = 20  # the grace of 10 s, and 10 s to hear of the end and to repor
 async def launched(world: World) -> int:
     """The id of a new job whose instance boots."""
     job_id = int((await world.post())["id"])
-    await world.hear(world.launched(job_id))
+    await world.deliver(world.launched(job_id))
     return job_id
 
 
@@ -39,7 +39,7 @@ async def launched(world: World) -> int:
 
 async def test_a_claim_hands_out_the_job_and_the_settings(world: World) -> None:
     job = await world.post(command=["true"], env_vars={"A": "b"}, timeout_seconds=9)
-    await world.hear(world.launched(job["id"]))
+    await world.deliver(world.launched(job["id"]))
     answer = await world.claim(job["id"])
     assert answer.status_code == 200
     assert answer.json() == {
@@ -155,7 +155,7 @@ async def test_a_claim_may_come_before_anything_is_heard_of_its_launch(world: Wo
     assert (await world.claim(job_id)).status_code == 200
     agent = Agent(job_id, 1, token_of(job_id, 1))
     await world.report(agent, phase="running")
-    await world.hear(world.launched(job_id))
+    await world.deliver(world.launched(job_id))
     status = await world.status(job_id)
     assert (status["status"], status["phase"]) == ("RUNNING", "running")
     assert status["attempts"][0]["zone"] == "us-east-1a"
@@ -750,7 +750,7 @@ async def test_two_attempts_cannot_share_one_token(world: World) -> None:
 
 async def test_the_agent_is_told_how_many_gpus_its_container_is_to_have(world: World) -> None:
     job = await world.post(resources={"gpus": 2})
-    await world.hear(world.launched(job["id"]))
+    await world.deliver(world.launched(job["id"]))
     assert (await world.claim(job["id"])).json()["job"]["gpus"] == 2
     other = await launched(world)
     assert "gpus" not in (await world.claim(other)).json()["job"]

@@ -79,7 +79,7 @@ async def test_a_key_needs_the_scope_that_is_described(world: World) -> None:
 
 async def waiting(world: World) -> int:
     job_id = int((await world.post(**RICH))["id"])
-    await world.hear(world.delayed(job_id))
+    await world.deliver(world.delayed(job_id))
     return job_id
 
 
@@ -90,7 +90,7 @@ async def running(world: World) -> int:
 async def done(world: World) -> int:
     agent = await world.running(**RICH)
     await world.call_back(agent, {"exit_code": 0})
-    await world.hear(world.terminated(agent.job_id))
+    await world.deliver(world.terminated(agent.job_id))
     return agent.job_id
 
 
@@ -102,10 +102,10 @@ async def failed(world: World) -> int:
 
 async def interrupted(world: World) -> int:
     agent = await world.running(**RICH)
-    await world.hear(world.warned(agent.job_id, kind="rebalance"))
-    await world.hear(world.warned(agent.job_id))
+    await world.deliver(world.warned(agent.job_id, kind="rebalance"))
+    await world.deliver(world.warned(agent.job_id))
     await world.call_back(agent, {"schedule": "", "stopped": True, "exit_code": 143})
-    await world.hear(world.terminated(agent.job_id, spot=True))
+    await world.deliver(world.terminated(agent.job_id, spot=True))
     return agent.job_id
 
 
@@ -124,7 +124,7 @@ async def cancelled(world: World) -> int:
 
 async def refused(world: World) -> int:
     job_id = int((await world.post(**RICH))["id"])
-    await world.hear(world.refused(job_id))
+    await world.deliver(world.refused(job_id))
     return job_id
 
 

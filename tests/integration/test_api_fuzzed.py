@@ -141,7 +141,7 @@ def is_valid(case: Case, part: ParameterLocation | None = None) -> bool:
 async def launched(served: ServedWorld) -> int:
     """A job whose instance is there."""
     job_id: int = (await served.world.post())["id"]
-    await served.world.hear(served.world.launched(job_id))
+    await served.world.deliver(served.world.launched(job_id))
     return job_id
 
 

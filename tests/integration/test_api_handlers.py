@@ -28,7 +28,7 @@ async def ends_alike(
         job_id = (await world.post())["id"]
         facts = make(job_id)
         before = len(await world.stage.outbox())
-        await world.hear(*(facts[place] for place in order))
+        await world.deliver(*(facts[place] for place in order))
         told = sorted(each.name for each in (await world.stage.outbox())[before:])
         status = await world.status(job_id)
         attempts = [
@@ -73,9 +73,9 @@ async def test_a_new_event_that_says_the_same_again_changes_no_row(world: World)
     """The inbox drops a repeat; a second event with the same words is another matter."""
     agent = await world.running()
     await world.call_back(agent, {})
-    await world.hear(world.terminated(agent.job_id))
+    await world.deliver(world.terminated(agent.job_id))
     before = await world.rows()
-    await world.hear(world.launched(agent.job_id), world.terminated(agent.job_id))
+    await world.deliver(world.launched(agent.job_id), world.terminated(agent.job_id))
     assert await world.rows() == before
 
 
@@ -99,11 +99,11 @@ async def test_a_fact_about_an_unknown_job_or_attempt_is_an_error_and_an_orphans
     ]
     for fact in unknown:
         with pytest.raises(UnknownJob, match="there is no attempt "):
-            await world.hear(fact)
+            await world.deliver(fact)
     before = await world.rows()
     orphan = world.terminated(job_id)
     fields = {name: getattr(orphan, name) for name in orphan.__struct_fields__}
-    await world.hear(type(orphan)(**{**fields, "job_id": None, "attempt": None}))
+    await world.deliver(type(orphan)(**{**fields, "job_id": None, "attempt": None}))
     assert await world.rows() == before
 
 
@@ -114,14 +114,14 @@ async def test_the_end_of_another_instance_than_the_attempts_own_changes_nothing
     gone = world.terminated(agent.job_id)
     fields = {name: getattr(gone, name) for name in gone.__struct_fields__}
     before = await world.rows()
-    await world.hear(type(gone)(**{**fields, "instance_id": "i-leaked"}))
+    await world.deliver(type(gone)(**{**fields, "instance_id": "i-leaked"}))
     assert await world.rows() == before
     assert (await world.report(agent)).status_code == 200
 
 
 async def test_a_refusal_fails_the_job_in_the_launchers_words(world: World) -> None:
     job_id = (await world.post())["id"]
-    await world.hear(world.refused(job_id))
+    await world.deliver(world.refused(job_id))
     status = await world.status(job_id)
     assert (status["status"], status["error_message"]) == ("FAILED", "bad image id")
     assert await world.told() == ["JobScheduled", "AttemptEnded", "JobFinished"]
@@ -153,7 +153,7 @@ async def test_a_replacement_boots_early_and_waits_for_the_container_before_it(
     await world.call_back(agent, {"schedule": ""})
     [_, early] = await world.stage.told(JobScheduled)
     assert (early.attempt, early.due_at) == (2, clock.now())
-    await world.hear(world.launched(agent.job_id, 2))
+    await world.deliver(world.launched(agent.job_id, 2))
     before = await world.rows()
     answer = await world.claim(agent.job_id, 2)
     assert answer.status_code == 202
@@ -178,7 +178,7 @@ async def test_a_replacement_boots_early_and_waits_for_the_container_before_it(
 async def test_a_replacement_whose_turn_never_comes_is_told_to_stop(world: World) -> None:
     agent = await world.running()
     await world.call_back(agent, {"schedule": ""})
-    await world.hear(world.launched(agent.job_id, 2))
+    await world.deliver(world.launched(agent.job_id, 2))
     await world.claim(agent.job_id, 2)
     await world.call_back(agent, {})
     answer = await world.claim(agent.job_id, 2)
@@ -190,7 +190,7 @@ async def test_a_replacement_whose_turn_never_comes_is_told_to_stop(world: World
 async def test_a_waiting_replacement_that_is_taken_back_itself_is_replaced(world: World) -> None:
     agent = await world.running()
     await world.call_back(agent, {"schedule": ""})
-    await world.hear(world.launched(agent.job_id, 2))
+    await world.deliver(world.launched(agent.job_id, 2))
     assert (await world.claim(agent.job_id, 2)).status_code == 202
     answer = await world.claim(agent.job_id, 2, interrupted=True)
     assert (answer.status_code, answer.json()["cause"]) == (409, "interrupted")
@@ -212,7 +212,7 @@ async def test_who_has_the_job_does_not_give_it_back_by_a_claim(world: World) ->
 
 async def test_the_cloud_may_say_first_that_an_instance_is_taken_back(world: World) -> None:
     agent = await world.running()
-    await world.hear(world.warned(agent.job_id))
+    await world.deliver(world.warned(agent.job_id))
     await world.call_back(agent, {"schedule": ""})
     status = await world.status(agent.job_id)
     assert (status["status"], status["phase"], len(status["attempts"])) == (
@@ -230,7 +230,7 @@ async def test_a_rebalance_recommendation_is_shown_by_whichever_channel_it_comes
         f"/agent/jobs/{by_agent.job_id}/report", json={"rebalance": True}, headers=by_agent.headers
     )
     assert answer.status_code == 200
-    await world.hear(world.warned(by_cloud.job_id, kind="rebalance"))
+    await world.deliver(world.warned(by_cloud.job_id, kind="rebalance"))
     for agent in (by_agent, by_cloud):
         status = await world.status(agent.job_id)
         [attempt] = status["attempts"]
@@ -241,7 +241,7 @@ async def test_a_rebalance_recommendation_is_shown_by_whichever_channel_it_comes
 async def test_a_refused_launch_for_want_of_capacity_is_a_cause_of_its_own(world: World) -> None:
     job_id = (await world.post())["id"]
     refusal = structs.replace(world.refused(job_id), reason="no_capacity", message="no Spot")
-    await world.hear(refusal)
+    await world.deliver(refusal)
     status = await world.status(job_id)
     assert (status["status"], status["attempts"][0]["cause"]) == ("FAILED", "no_capacity")
 
@@ -288,7 +288,7 @@ async def test_a_silent_attempt_is_lost_held_and_scheduled_when_its_instance_is_
     clock.advance(3600)
     await world.stage.sweep("end_silent")
     assert await world.rows() == before  # held for as long as it takes
-    await world.hear(world.terminated(agent.job_id))
+    await world.deliver(world.terminated(agent.job_id))
     released = await world.status(agent.job_id)
     assert (released["phase"], released["attempts"][1]["due_at"]) == (
         "launching",
@@ -316,7 +316,7 @@ async def test_an_instance_that_never_speaks_is_lost_at_the_boot_time_out(
     world: World, clock: VirtualClock
 ) -> None:
     job_id = (await world.post())["id"]
-    await world.hear(world.launched(job_id))
+    await world.deliver(world.launched(job_id))
     clock.advance(899)
     await world.stage.sweep("end_silent")
     assert (await world.status(job_id))["phase"] == "booting"

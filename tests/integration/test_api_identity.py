@@ -82,7 +82,7 @@ async def claim(
 async def launched(world: World, instance: str = INSTANCE) -> int:
     job_id = int((await world.post())["id"])
     fact = structs.replace(world.launched(job_id), instance_id=instance)
-    await world.hear(fact)
+    await world.deliver(fact)
     return job_id
 
 
@@ -127,7 +127,7 @@ async def test_an_instance_that_is_not_known_yet_waits(
         {"wait": f"instance {INSTANCE} is not known yet", "retry_seconds": 2},
     )
     assert await ec2.rows() == before
-    await ec2.hear(structs.replace(ec2.launched(job_id), instance_id=INSTANCE))
+    await ec2.deliver(structs.replace(ec2.launched(job_id), instance_id=INSTANCE))
     assert (await claim(ec2, proof)).status_code == 200
 
 

@@ -282,7 +282,7 @@ async def test_a_status_tells_the_whole_story(world: World, clock: VirtualClock)
     [listed] = (await world.http.get("/list")).json()
     assert (listed["phase"], listed["waiting_because"]) == (due["phase"], due["waiting_because"])
     clock.advance(1)
-    await world.hear(world.delayed(job_id, message="no capacity in 3 pools"))
+    await world.deliver(world.delayed(job_id, message="no capacity in 3 pools"))
     waiting = await world.status(job_id)
     assert (waiting["phase"], waiting["waiting_because"]) == ("waiting", "no capacity in 3 pools")
     clock.advance(4)
@@ -298,7 +298,7 @@ async def test_a_status_tells_the_whole_story(world: World, clock: VirtualClock)
     clock.advance(7)
     await world.call_back(agent, {"failed": "", "error_message": "boom", "exit_code": 3})
     clock.advance(8)
-    await world.hear(world.terminated(job_id))
+    await world.deliver(world.terminated(job_id))
     done = await world.status(job_id)
     assert (done["status"], done["exit_code"], done["error_message"]) == ("FAILED", 3, "boom")
     [attempt] = done["attempts"]
@@ -344,13 +344,13 @@ async def due(world: World) -> int:
 
 async def delayed(world: World) -> int:
     job_id = await due(world)
-    await world.hear(world.delayed(job_id))
+    await world.deliver(world.delayed(job_id))
     return job_id
 
 
 async def booting(world: World) -> int:
     job_id = await due(world)
-    await world.hear(world.launched(job_id))
+    await world.deliver(world.launched(job_id))
     return job_id
 
 
@@ -399,7 +399,7 @@ async def test_what_comes_after_a_cancel_changes_neither_status_nor_outbox(world
         await world.cancel(job_id)
         jobs, outbox = (await world.rows())["jobs"], await world.told()
         attempt = len((await world.status(job_id))["attempts"])
-        await world.hear(
+        await world.deliver(
             world.delayed(job_id, attempt),
             world.launched(job_id, attempt),
             world.refused(job_id, attempt),

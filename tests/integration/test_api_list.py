@@ -75,9 +75,9 @@ async def test_the_status_of_a_job_has_every_field_of_the_list(world: World) -> 
         spot_wait_seconds=60,
     )
     delayed = await world.post()
-    await world.hear(world.delayed(delayed["id"]))
+    await world.deliver(world.delayed(delayed["id"]))
     booting = await world.post()
-    await world.hear(world.launched(booting["id"]))
+    await world.deliver(world.launched(booting["id"]))
     agent = await world.running()
     await world.call_back(agent, {"failed": "", "error_message": "boom", "exit_code": 3})
     agent = await world.running()

@@ -67,7 +67,7 @@ async def test_boot_time_is_counted_in_the_time_that_could_be_answered(
     world: World, clock: VirtualClock
 ) -> None:
     job_id = (await world.post())["id"]
-    await world.hear(world.launched(job_id))
+    await world.deliver(world.launched(job_id))
     await world.stage.sweep("record_availability")
     clock.advance(1000)
     await world.stage.sweep("end_silent")
@@ -83,7 +83,7 @@ async def test_a_launch_that_is_recorded_late_still_has_its_boot_time(
     job_id = (await world.post())["id"]
     launched = world.launched(job_id)
     clock.advance(3600)  # the broker was away, the API was not
-    await world.hear(launched)
+    await world.deliver(launched)
     await world.stage.sweep("end_silent")
     assert await cause(world, job_id) is None
     assert (await world.claim(job_id)).status_code == 200
@@ -96,7 +96,7 @@ async def test_the_clouds_word_ends_the_waiting_at_once(world: World, clock: Vir
     await world.stage.sweep("record_availability")
     await world.stage.sweep("end_silent")
     assert await cause(world, agent.job_id) is None
-    await world.hear(world.terminated(agent.job_id))
+    await world.deliver(world.terminated(agent.job_id))
     assert await cause(world, agent.job_id) == "lost"
     assert len(await world.stage.told(JobScheduled)) == 2
 

@@ -37,7 +37,7 @@ async def everything(world: World) -> str:
 
 async def launched(world: World, **fields: Any) -> int:
     job_id = int((await world.post(**fields))["id"])
-    await world.hear(world.launched(job_id))
+    await world.deliver(world.launched(job_id))
     return job_id
 
 
@@ -92,7 +92,7 @@ async def test_the_values_are_wiped_when_the_job_is_over(keeping: World) -> None
 async def test_they_stay_as_long_as_another_attempt_may_need_them(keeping: World) -> None:
     agent = await keeping.claimed((await keeping.post(**SECRETS))["id"])
     await keeping.call_back(agent, {"schedule": "", "stopped": True})
-    await keeping.hear(keeping.launched(agent.job_id, 2))
+    await keeping.deliver(keeping.launched(agent.job_id, 2))
     answer = await keeping.claim(agent.job_id, 2)
     assert answer.json()["job"]["secret_env"] == SECRETS["secret_env"]
 

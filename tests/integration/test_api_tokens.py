@@ -67,7 +67,7 @@ async def test_an_hour_after_the_maximum_lifetime_a_token_is_unknown_whatever_ha
     if launch_is_heard_of:
         launched = world.launched(job_id)
         lifetime = (launched.dies_by - launched.launched_at).total_seconds()
-        await world.hear(launched)
+        await world.deliver(launched)
     assert (await world.claim(job_id)).status_code == 200
     agent = Agent(job_id, 1, token_of(job_id, 1))
     clock.advance(lifetime + HOUR - 1)
@@ -88,6 +88,6 @@ async def test_an_expired_token_cannot_be_bound_again(world: World, clock: Virtu
     await world.call_back(agent, {})
     clock.advance(2 * HOUR)
     job_id = (await world.post())["id"]
-    await world.hear(world.launched(job_id))
+    await world.deliver(world.launched(job_id))
     answer = await world.claim(job_id, token=agent.token)
     assert (answer.status_code, message_of(answer)) == (409, "this token is another attempt's")

@@ -102,7 +102,7 @@ MOVES: dict[str, tuple[Callable[[], Event], dict[str, str]]] = {
 def test_a_fact_moves_an_attempt_to_the_right_or_not_at_all(fact: str, state: State) -> None:
     make, moves = MOVES[fact]
     story = at(state)
-    story.hear(make(), after(5))
+    story.deliver(make(), after(5))
     assert story.attempts[1].state == moves.get(state, state)
 
 
@@ -110,9 +110,9 @@ def test_a_fact_moves_an_attempt_to_the_right_or_not_at_all(fact: str, state: St
 def test_a_fact_heard_twice_is_heard_once(fact: str, state: State) -> None:
     make, _ = MOVES[fact]
     once, twice = at(state), at(state)
-    once.hear(make(), after(5))
-    twice.hear(make(), after(5))
-    twice.hear(make(), after(9))
+    once.deliver(make(), after(5))
+    twice.deliver(make(), after(5))
+    twice.deliver(make(), after(9))
     assert (twice.job, twice.attempts, twice.told) == (once.job, once.attempts, once.told)
 
 
@@ -121,7 +121,7 @@ def test_a_fact_heard_twice_is_heard_once(fact: str, state: State) -> None:
 def test_no_fact_changes_a_job_that_is_over_or_tells_anything(fact: str, status: Any) -> None:
     job = a_job(status=status, finished_at=NOW, exit_code=0)
     story = Story(job, an_attempt("ended", cause="done"))
-    story.hear(MOVES[fact][0](), after(5))
+    story.deliver(MOVES[fact][0](), after(5))
     assert story.job == job
     assert story.told == []
     assert story.attempts[1].cause == "done"
@@ -129,8 +129,8 @@ def test_no_fact_changes_a_job_that_is_over_or_tells_anything(fact: str, status:
 
 def test_what_is_known_of_an_instance_is_kept_though_its_attempt_is_over() -> None:
     story = Story(a_job(status="CANCELLED", finished_at=NOW), an_attempt("ended", instance_id=None))
-    story.hear(launched())
-    story.hear(terminated(at=after(60)))
+    story.deliver(launched())
+    story.deliver(terminated(at=after(60)))
     attempt = story.attempts[1]
     assert (attempt.instance_id, attempt.zone, attempt.market) == ("i-1", "us-east-1a", "spot")
     assert (attempt.instance_gone_at, attempt.billed_seconds, attempt.cost_usd) == (
@@ -148,9 +148,9 @@ FACTS = (delayed(seconds=30), delayed(seconds=60, message="later"), launched())
 def test_the_launchers_facts_commute(order: tuple[int, ...]) -> None:
     story, straight = Story(), Story()
     for fact in FACTS:
-        straight.hear(fact)
+        straight.deliver(fact)
     for place in order:
-        story.hear(FACTS[place])
+        story.deliver(FACTS[place])
     assert story.job == straight.job
     assert replace(story.current, entered={}) == replace(straight.current, entered={})
     assert story.told == straight.told
@@ -160,7 +160,7 @@ def test_the_launchers_facts_commute(order: tuple[int, ...]) -> None:
 def test_launch_and_claim_commute(order: tuple[int, ...]) -> None:
     story = Story()
     steps: list[Callable[[], Any]] = [
-        lambda: story.hear(launched()),
+        lambda: story.deliver(launched()),
         lambda: story.claim(now=after(7)),
     ]
     for place in order:
@@ -173,15 +173,15 @@ def test_launch_and_claim_commute(order: tuple[int, ...]) -> None:
 
 def test_an_older_telling_of_a_delay_does_not_replace_a_newer_one() -> None:
     story = Story()
-    story.hear(delayed(seconds=60, message="newer"))
-    assert story.hear(delayed(seconds=30, message="older")) is False
+    story.deliver(delayed(seconds=60, message="newer"))
+    assert story.deliver(delayed(seconds=30, message="older")) is False
     assert (story.current.waiting_because, story.current.waiting_until) == ("newer", after(60))
 
 
 def test_a_termination_before_its_launch_is_heard_means_the_instance_never_served() -> None:
     story = Story()
-    story.hear(terminated())
-    story.hear(launched())
+    story.deliver(terminated())
+    story.deliver(launched())
     assert story.attempts[1].cause == "lost"
     assert story.job.attempt == 2
     assert story.attempts[2].state == "scheduled"
@@ -190,26 +190,26 @@ def test_a_termination_before_its_launch_is_heard_means_the_instance_never_serve
 def test_the_end_of_another_instance_than_the_attempts_own_changes_nothing() -> None:
     for state in ("booting", *CLAIMED):
         story = at(state)
-        assert story.hear(terminated(instance="i-leaked")) is False
+        assert story.deliver(terminated(instance="i-leaked")) is False
         assert story.attempts[1].state == state
 
 
 def test_the_end_of_another_instance_does_not_release_what_is_held() -> None:
     story = at("running")
     story.look(after(60))
-    assert story.hear(terminated(instance="i-leaked")) is False
+    assert story.deliver(terminated(instance="i-leaked")) is False
     assert story.attempts[2].state == "held"
 
 
 def test_a_refusal_does_not_end_an_attempt_that_has_an_instance() -> None:
     for state in ("booting", *CLAIMED):
         story = at(state)
-        assert story.hear(refused()) is False
+        assert story.deliver(refused()) is False
 
 
 def test_a_refused_attempt_fails_its_job_in_the_launchers_words() -> None:
     story = Story()
-    story.hear(refused())
+    story.deliver(refused())
     assert (story.job.status, story.job.error_message) == ("FAILED", "bad image id")
     assert story.attempts[1].cause == "refused"
     assert story.names() == ["AttemptEnded", "JobFinished"]
@@ -270,7 +270,7 @@ def test_at_the_notice_the_job_is_scheduled_again_while_the_attempt_goes_on(stat
 
 def test_the_notice_of_an_instance_that_has_not_claimed_ends_its_attempt() -> None:
     story = at("booting")
-    story.hear(warned(), after(5))
+    story.deliver(warned(), after(5))
     assert (story.attempts[1].cause, story.job.attempt) == ("interrupted", 2)
     assert story.names() == ["AttemptEnded", "JobScheduled"]
     with pytest.raises(Refused):
@@ -398,7 +398,7 @@ def test_a_finished_job_cannot_be_cancelled() -> None:
 def test_a_cancelled_attempt_stays_so_whatever_its_instance_does() -> None:
     story = at("running")
     story.cancel(after(5))
-    story.hear(terminated(at=after(9)))
+    story.deliver(terminated(at=after(9)))
     assert (story.job.status, story.job.attempt) == ("CANCELLED", 1)
     assert len(story.told) == 3
 
@@ -423,7 +423,7 @@ def test_a_silent_attempt_is_lost_and_the_next_one_held() -> None:
     assert story.attempts[2].state == "held"
     assert "i-1 of attempt 1" in (story.attempts[2].waiting_because or "")
     assert story.names() == ["AttemptEnded"]
-    story.hear(terminated(at=after(70)), after(71))
+    story.deliver(terminated(at=after(70)), after(71))
     assert story.phases() == ["ended", "scheduled"]
     assert story.names() == ["AttemptEnded", "JobScheduled"]
 
@@ -435,13 +435,13 @@ def test_an_attempt_that_goes_silent_after_the_notice_was_interrupted() -> None:
     assert (story.attempts[1].cause, story.attempts[1].container_stopped) == ("interrupted", False)
     assert (story.job.attempt, story.attempts[2].state) == (2, "scheduled")
     assert story.claim(2, after(66)) is False
-    story.hear(terminated(at=after(70)), after(71))
+    story.deliver(terminated(at=after(70)), after(71))
     assert story.claim(2, after(72))
 
 
 def test_an_instance_that_never_speaks_is_lost_when_its_time_to_boot_is_over() -> None:
     story = Story()
-    story.hear(launched(at=after(10)))
+    story.deliver(launched(at=after(10)))
     assert story.look(after(109)) is False
     assert story.look(after(110))
     assert story.attempts[1].cause == "lost"
@@ -466,7 +466,7 @@ def test_an_instance_that_is_gone_ends_its_attempt_and_schedules_the_next(
     *, spot: bool, cause: str
 ) -> None:
     story = at("running")
-    story.hear(terminated(spot=spot), after(5))
+    story.deliver(terminated(spot=spot), after(5))
     assert story.attempts[1].cause == cause
     assert story.attempts[1].error_message == "instance i-1 is gone: it ended"
     assert story.attempts[2].state == "scheduled"
@@ -476,7 +476,7 @@ def test_an_instance_that_is_gone_ends_its_attempt_and_schedules_the_next(
 def test_an_instance_that_is_gone_after_the_notice_was_interrupted() -> None:
     story = at("running")
     story.call_back(INTERRUPTED)
-    story.hear(terminated(spot=False), after(5))
+    story.deliver(terminated(spot=False), after(5))
     assert story.attempts[1].cause == "interrupted"
 
 
@@ -503,7 +503,7 @@ def test_every_attempt_but_the_last_is_followed_by_another() -> None:
     story = Story()
     for number in (1, 2, 3):
         assert not story.over
-        story.hear(launched(number))
+        story.deliver(launched(number))
         story.claim(number)
         story.call_back(STOPPED, number)
     assert story.job.status == "FAILED"
@@ -513,8 +513,8 @@ def test_every_attempt_but_the_last_is_followed_by_another() -> None:
 def test_a_held_attempt_is_scheduled_once_and_only_when_it_is_held() -> None:
     story = at("running")
     story.look(after(60))
-    story.hear(terminated(), after(70))
-    story.hear(terminated(), after(80))
+    story.deliver(terminated(), after(70))
+    story.deliver(terminated(), after(80))
     [fact] = story.told_of(JobScheduled)
     assert story.attempts[2].due_at == fact.due_at == after(70), "what it waited for was no launch"
 
@@ -523,7 +523,7 @@ def test_a_cancelled_job_is_not_scheduled_by_the_end_of_its_lost_instance() -> N
     story = at("running")
     story.look(after(60))
     story.cancel(after(65))
-    story.hear(terminated(), after(70))
+    story.deliver(terminated(), after(70))
     assert story.told_of(JobScheduled) == []
     assert story.attempts[2].cause == "cancelled"
 

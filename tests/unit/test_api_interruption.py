@@ -37,7 +37,7 @@ def interrupted_story(**fields: Any) -> Story:
     """A job whose attempt 1 runs, has had its notice, and whose replacement is launched."""
     story = Story(a_job(**fields), an_attempt("running"))
     story.call_back(INTERRUPTED, now=after(5))
-    story.hear(launched(2, at=after(8)), after(8))
+    story.deliver(launched(2, at=after(8)), after(8))
     return story
 
 
@@ -108,7 +108,7 @@ def test_a_replacement_that_is_refused_does_not_harm_the_attempt(
 ) -> None:
     story = Story(a_job(), an_attempt("running"))
     story.call_back(INTERRUPTED, now=after(5))
-    story.hear(refusal(2), after(6))
+    story.deliver(refusal(2), after(6))
     assert (story.over, story.job.attempt) == (False, 1)
     assert len(story.attempts) == 2
     story.call_back(STOPPED, now=after(9))
@@ -117,10 +117,10 @@ def test_a_replacement_that_is_refused_does_not_harm_the_attempt(
 
 def test_a_replacement_that_is_taken_back_itself_is_replaced() -> None:
     story = interrupted_story()
-    story.hear(warned(2, at=after(9)), after(9))
+    story.deliver(warned(2, at=after(9)), after(9))
     assert story.attempts[2].cause == "interrupted"
     assert (story.job.attempt, story.attempts[3].state) == (1, "scheduled")
-    story.hear(terminated(2, spot=True), after(12))
+    story.deliver(terminated(2, spot=True), after(12))
     assert len(story.attempts) == 3
 
 
@@ -129,10 +129,10 @@ def test_nothing_runs_while_any_earlier_container_may() -> None:
     story = interrupted_story()
     story.look(after(65))
     assert (story.attempts[1].cause, story.job.attempt) == ("interrupted", 2)
-    story.hear(terminated(2), after(70))
+    story.deliver(terminated(2), after(70))
     assert (story.attempts[2].cause, story.attempts[3].state) == ("lost", "held")
     assert "i-1 of attempt 1" in (story.attempts[3].waiting_because or "")
-    story.hear(terminated(1), after(90))
+    story.deliver(terminated(1), after(90))
     assert story.attempts[3].state == "scheduled"
     assert len(story.told_of(JobScheduled)) == 2
 
@@ -144,18 +144,18 @@ def test_the_notice_by_both_channels_starts_one_replacement() -> None:
             if channel == "agent":
                 story.call_back(INTERRUPTED, now=after(5))
             else:
-                story.hear(warned(), after(5))
+                story.deliver(warned(), after(5))
         assert len(story.told_of(JobScheduled)) == 1
         assert story.phases() == ["stopping", "scheduled"]
 
 
 EVENTS: dict[str, Callable[[Story], Any]] = {
     "notice": lambda story: story.call_back(INTERRUPTED, now=after(10)),
-    "warned": lambda story: story.hear(warned(), after(10)),
-    "launched": lambda story: story.hear(launched(2, at=after(10)), after(10)),
+    "warned": lambda story: story.deliver(warned(), after(10)),
+    "launched": lambda story: story.deliver(launched(2, at=after(10)), after(10)),
     "asked": lambda story: story.claim(2, after(10)),
     "stopped": lambda story: story.call_back(STOPPED, now=after(10)),
-    "gone": lambda story: story.hear(terminated(1, spot=True, at=after(10)), after(10)),
+    "gone": lambda story: story.deliver(terminated(1, spot=True, at=after(10)), after(10)),
 }
 
 
@@ -191,7 +191,7 @@ def test_a_rebalance_recommendation_is_noted_and_nothing_else() -> None:
     story = Story(a_job(), an_attempt("running"))
     assert story.rebalance(now=after(5))
     assert story.rebalance(now=after(6)) is False
-    assert story.hear(warned(rebalance=True), after(7)) is False
+    assert story.deliver(warned(rebalance=True), after(7)) is False
     assert story.current.rebalance_at == after(5)
     assert story.told == []
 
@@ -211,7 +211,7 @@ def test_by_a_setting_a_rebalance_recommendation_launches_the_replacement() -> N
 
 def test_no_capacity_within_the_time_is_a_cause_of_its_own_and_final() -> None:
     story = Story(a_job(retries=5))
-    story.hear(no_capacity())
+    story.deliver(no_capacity())
     assert (story.job.status, story.attempts[1].cause) == ("FAILED", "no_capacity")
     assert story.job.error_message == "no Spot capacity within 600 s"
 
@@ -219,7 +219,7 @@ def test_no_capacity_within_the_time_is_a_cause_of_its_own_and_final() -> None:
 def fail(story: Story, word: Callback) -> None:
     """The current attempt is launched, claims, runs, and ends with *word*."""
     number = story.job.attempt
-    story.hear(launched(number))
+    story.deliver(launched(number))
     story.claim(number)
     story.call_back(word, number, now=after(5))
 
@@ -238,7 +238,7 @@ def test_a_failure_whose_container_may_run_on_holds_the_next_attempt() -> None:
     story = Story(a_job(retries=1))
     fail(story, UNSURE)
     assert (story.attempts[1].container_stopped, story.current.state) == (False, "held")
-    story.hear(terminated(1), after(30))
+    story.deliver(terminated(1), after(30))
     assert story.current.state == "scheduled"
 
 
@@ -288,7 +288,7 @@ def test_a_silent_attempt_that_the_market_took_back_was_interrupted() -> None:
     story = Story(a_job(), an_attempt("running"))
     story.look(after(60))
     causes = [story.attempts[1].cause]
-    story.hear(terminated(spot=True), after(70))
+    story.deliver(terminated(spot=True), after(70))
     causes.append(story.attempts[1].cause)
     assert causes == ["lost", "interrupted"]
     assert story.current.state == "scheduled"

@@ -129,7 +129,7 @@ class OneJob(RuleBasedStateMachine):
     def a_fact_is_delivered(self, fact: Event | None) -> None:
         """In any order, and again."""
         if fact is not None:
-            self.story.hear(fact, self.now)
+            self.story.deliver(fact, self.now)
 
     # -- the agents
 
@@ -139,7 +139,7 @@ class OneJob(RuleBasedStateMachine):
         number = self.story.job.attempt
         fact = self._launch(number)
         if fact is not None and not self.story.over:
-            self.story.hear(fact, self.now)
+            self.story.deliver(fact, self.now)
             if self.story.claim(number, self.now):
                 self.claimed.add(number)
 
@@ -308,7 +308,7 @@ class OneJob(RuleBasedStateMachine):
         for number in sorted(self.alive):
             self._die(number, spot=False)
         for fact in self.undelivered:
-            self.story.hear(fact, self.now)
+            self.story.deliver(fact, self.now)
         assert self.story.over or self.story.current.state in ("scheduled", "delayed")
         self.no_two_containers_run_at_once()
         self.each_end_is_told_once()

@@ -211,17 +211,17 @@ def test_what_ended_or_was_launched_before_it_was_due_was_never_launching() -> N
     story.cancel(after(5))
     assert [each["phase"] for each in shown(story, 500)["attempts"][0]["phases"]] == ["scheduled"]
     early = Story(a_job(), an_attempt("scheduled", due_at=after(100)))
-    early.hear(launched(at=after(99)), after(101))
+    early.deliver(launched(at=after(99)), after(101))
     phases = shown(early, 500)["attempts"][0]["phases"]
     assert [each["phase"] for each in phases] == ["scheduled", "booting"]
 
 
 def test_a_delay_and_a_notice_say_why_they_wait() -> None:
     story = Story()
-    story.hear(delayed(message="no capacity in three pools"))
+    story.deliver(delayed(message="no capacity in three pools"))
     assert shown(story)["waiting_because"] == "no capacity in three pools"
     assert shown(story)["waiting_until"] == after(30)
-    story.hear(launched())
+    story.deliver(launched())
     story.claim()
     story.call_back(INTERRUPTED)
     assert "next one starts when its container has stopped" in shown(story)["waiting_because"]
@@ -229,7 +229,7 @@ def test_a_delay_and_a_notice_say_why_they_wait() -> None:
 
 def test_how_long_each_phase_took_adds_up() -> None:
     story = Story()
-    story.hear(launched(at=after(10)), after(11))
+    story.deliver(launched(at=after(10)), after(11))
     story.claim(now=after(12))
     story.report(phase="pulling", now=after(12.5))
     story.report(phase="running", now=after(20))
@@ -250,7 +250,7 @@ def test_the_last_phase_of_an_attempt_ends_with_it() -> None:
 
 def test_a_cloud_whose_clock_runs_ahead_makes_no_negative_time() -> None:
     story = Story()
-    story.hear(launched(at=after(100)), after(1))
+    story.deliver(launched(at=after(100)), after(1))
     story.claim(now=after(2))
     story.report(phase="pulling", now=after(3))
     phases = shown(story, 4)["attempts"][0]["phases"]
@@ -272,10 +272,10 @@ def test_a_job_shows_its_cost_the_wasted_part_and_what_on_demand_would_have_cost
     """Two attempts of a minute each, at 0.04 an hour on demand: the first was taken back."""
     story = Story()
     for number, word in ((1, STOPPED), (2, DONE)):
-        story.hear(launched(number))
+        story.deliver(launched(number))
         story.claim(number)
         story.call_back(word, number)
-        story.hear(terminated(number, at=after(60)))
+        story.deliver(terminated(number, at=after(60)))
     answer = shown(story)
     assert (answer["cost_usd"], answer["wasted_usd"]) == (0.04, 0.02)
     assert answer["on_demand_usd"] == round(60 * 0.04 / 3600, 6)
@@ -288,12 +288,12 @@ def test_what_is_not_known_of_the_cost_is_null() -> None:
     money = ("cost_usd", "wasted_usd", "on_demand_usd")
     story = Story()
     assert [shown(story)[name] for name in money] == [None, None, None]
-    story.hear(replace(launched(), on_demand_hourly_price_usd=None))
-    story.hear(terminated(spot=True))
+    story.deliver(replace(launched(), on_demand_hourly_price_usd=None))
+    story.deliver(terminated(spot=True))
     assert [shown(story)["attempts"][0][name] for name in money] == [0.02, 0.02, None]
-    story.hear(launched(2))
+    story.deliver(launched(2))
     assert [shown(story)[name] for name in money] == [0.02, 0.02, None]
-    story.hear(replace(terminated(2), cost_usd=None))
+    story.deliver(replace(terminated(2), cost_usd=None))
     assert [shown(story)["attempts"][1][name] for name in money[:2]] == [None, None]
     assert [shown(story)[name] for name in money] == [None, None, None]
 

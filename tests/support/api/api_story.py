@@ -192,7 +192,7 @@ class Story:
         self.told += step.events
         return True
 
-    def hear(self, fact: Event, now: datetime = NOW) -> bool:
+    def deliver(self, fact: Event, now: datetime = NOW) -> bool:
         """Let another service's fact take effect."""
         rules = self.rules
         match fact:

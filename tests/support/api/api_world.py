@@ -128,7 +128,7 @@ class World:
 
     # -- the other services
 
-    async def hear(self, *events: Event) -> None:
+    async def deliver(self, *events: Event) -> None:
         await self.stage.hear(*events)
 
     def delayed(self, job_id: int, attempt: int = 1, message: str = "no capacity") -> LaunchDelayed:
@@ -219,7 +219,7 @@ class World:
 
     async def claimed(self, job_id: int, attempt: int = 1) -> Agent:
         """The agent of an attempt that was launched just now."""
-        await self.hear(self.launched(job_id, attempt))
+        await self.deliver(self.launched(job_id, attempt))
         answer = await self.claim(job_id, attempt)
         assert answer.status_code == 200, answer.text
         return Agent(job_id, attempt, token_of(job_id, attempt))
