@@ -11,7 +11,7 @@ Place = tuple[int, int]
 """Attempt and number of a batch: what is behind it is read next."""
 
 
-class Batch(Struct, frozen=True):
+class LogPage(Struct, frozen=True):
     """Lines that were reported together, behind a line for what was left out before them."""
 
     attempt: int
@@ -31,20 +31,20 @@ class LogReader:
         self._lost = False
         """Whether it is unknown how much of the attempt a reader that resumes has."""
 
-    async def read(self, conn: Connection) -> list[Batch]:
+    async def read(self, conn: Connection) -> list[LogPage]:
         """The next batches in order, empty where there are none (yet)."""
         if self._resumed:
             await self._resume(conn)
             self._resumed = False
-        batches: list[Batch] = []
+        pages: list[LogPage] = []
         for piece in await log_store.read_pieces(conn, self._job_id, after=self._place):
             lines = self._lines_of(piece)
-            if batches and (piece.attempt, piece.seq) == self._place:
-                batches[-1].lines.extend(lines)
+            if pages and (piece.attempt, piece.seq) == self._place:
+                pages[-1].lines.extend(lines)
             else:
-                batches.append(Batch(piece.attempt, piece.seq, lines))
+                pages.append(LogPage(piece.attempt, piece.seq, lines))
             self._place = (piece.attempt, piece.seq)
-        return batches
+        return pages
 
     async def _resume(self, conn: Connection) -> None:
         found = await log_store.find_pieces(conn, self._job_id, self._place)

@@ -13,7 +13,7 @@ from services.api.jobs import store as job_store
 from services.api.jobs.model import TERMINAL
 from services.api.jobs.queries import NoSuchJob
 from services.api.logs.followers import Followers
-from services.api.logs.reader import Batch, LogReader, Place
+from services.api.logs.reader import LogPage, LogReader, Place
 from services.api.submission.request import BadRequest
 from shared.postgres.pool import Database
 
@@ -49,10 +49,10 @@ class LogRoutes:
 
     async def _text(self, job_id: int) -> AsyncIterator[str]:
         reader = LogReader(job_id)
-        while batches := await self._read(reader):
-            yield "".join(f"{text}\n" for batch in batches for _, _, text in batch.lines)
+        while pages := await self._read(reader):
+            yield "".join(f"{text}\n" for page in pages for _, _, text in page.lines)
 
-    async def _read(self, reader: LogReader) -> list[Batch]:
+    async def _read(self, reader: LogReader) -> list[LogPage]:
         async with self.db.connection() as conn:
             return await reader.read(conn)
 
@@ -65,9 +65,9 @@ class LogRoutes:
                 changed.clear()
                 async with self.db.connection() as conn:
                     job = await job_store.load_job(conn, job_id)
-                while batches := await self._read(reader):
+                while pages := await self._read(reader):
                     quiet = 0.0
-                    yield "".join(_event(batch) for batch in batches)
+                    yield "".join(_event(page) for page in pages)
                 if job is None or job.status in TERMINAL:
                     break
                 if quiet >= KEEP_ALIVE_SECONDS:
@@ -79,13 +79,13 @@ class LogRoutes:
         yield f"event: end\ndata: {msgspec.json.encode(last).decode()}\n\n"
 
 
-def _event(batch: Batch) -> str:
+def _event(page: LogPage) -> str:
     """A batch as one event: its id is the place to go on from, each line a JSON `data` line."""
     data = "".join(
         f"data: {msgspec.json.encode({'at': at, 'stream': stream, 'text': text}).decode()}\n"
-        for at, stream, text in batch.lines
+        for at, stream, text in page.lines
     )
-    return f"id: {batch.attempt}.{batch.seq}\n{data}\n" if data else ""
+    return f"id: {page.attempt}.{page.seq}\n{data}\n" if data else ""
 
 
 def _follows(request: Request) -> bool:
