@@ -22,7 +22,7 @@ from services.api.jobs.endings import decide_end, decide_exit_code, may_add
 from services.api.jobs.model import TERMINAL, Attempt, Ending, Job, JobWithAttempts, Step
 from services.api.jobs.store import Owner
 from services.api.logs.bounds import Amount, Line, decide_kept
-from services.api.logs.store import Batch
+from services.api.logs.store import LogBatch
 from shared import tokens
 from shared.clock import Clock
 from shared.crash_points import Points
@@ -175,7 +175,7 @@ class AgentService:
             return
         limit = self.config.agent.log_limit_bytes
         kept = decide_kept(attempt, report.lines, report.left_out, limit)
-        unit.keep(Batch(Owner(attempt.job_id, attempt.number), report.seq, kept))
+        unit.keep(LogBatch(Owner(attempt.job_id, attempt.number), report.seq, kept))
 
     async def call_back(self, bearer: str, job_id: int, callback: Callback) -> Job:
         """Let the agent's word take effect.

@@ -21,7 +21,7 @@ from services.api.jobs import unit_of_work
 from services.api.jobs.model import Job, JobWithAttempts, Step
 from services.api.jobs.store import Bearer, Beat, Owner
 from services.api.logs import store as log_store
-from services.api.logs.store import Batch
+from services.api.logs.store import LogBatch
 from shared.events import cloudevents
 from shared.postgres.pool import Database, Transaction
 from shared.postgres.wakeups import Wakeups
@@ -79,7 +79,7 @@ class AgentUnitOfWork:
         self._work = work
         self._whole = whole
         self._uses: dict[bytes, Use] = {}
-        self._batches: list[Batch] = []
+        self._batches: list[LogBatch] = []
 
     def owner(self, token_hash: bytes, job_id: int) -> Owner:
         """Whose token this is. An unknown job, a wrong and an expired token are answered alike."""
@@ -109,7 +109,7 @@ class AgentUnitOfWork:
         self.used[use.signature] = use.token_hash
         self._uses[use.signature] = use
 
-    def keep(self, batch: Batch) -> None:
+    def keep(self, batch: LogBatch) -> None:
         """Keep log lines, and let who speaks next find them counted."""
         whole_job = self._work.find(batch.owner.job_id)
         if whole_job is not None:

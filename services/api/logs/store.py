@@ -28,7 +28,7 @@ class Piece(Struct, frozen=True, kw_only=True):
     received_at: datetime | None = None
 
 
-class Batch(Struct, frozen=True):
+class LogBatch(Struct, frozen=True):
     """Lines of an attempt as it was decided to keep them."""
 
     owner: Owner
@@ -72,7 +72,7 @@ SELECT job, attempt, seq, tail::jsonb, starts_at, first_line, $13 FROM taken WHE
 """
 
 
-async def keep_batches(tx: Transaction, batches: Sequence[Batch]) -> None:
+async def keep_batches(tx: Transaction, batches: Sequence[LogBatch]) -> None:
     """Keep batches as decided, each unless it was taken before; of an attempt at most one."""
     kept = [each.kept for each in batches]
     await tx.conn.execute(
