@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from operations.migrate import service_dsn
-from services.api.processes.siblings import Buckets, Siblings, make_siblings
+from services.api.processes.siblings import RateBuckets, Siblings, make_siblings
 from shared.runtime.process import EXIT_CRASH
 from shared.settings import EXIT_SETTING
 from tests.conftest import PASSWORDS
@@ -275,7 +275,7 @@ def test_a_sibling_that_reads_nothing_holds_nobody_up(three: list[Siblings]) -> 
 
 
 def test_a_full_table_of_callers_forgets_whoever_has_not_asked_for_longest() -> None:
-    buckets = Buckets()
+    buckets = RateBuckets()
     for moment in range(100_000):
         buckets.write(f"10.0.{moment // 256}.{moment % 256}", 5.0, float(moment))
         buckets.write("busy", 3.0, float(moment))

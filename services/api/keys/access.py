@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from services.api.keys import store as key_store
 from services.api.keys.store import ApiKey
-from services.api.processes.siblings import Buckets
+from services.api.processes.siblings import RateBuckets
 from shared import tokens
 from shared.postgres.pool import Database
 
@@ -119,7 +119,7 @@ class RateLimit:
     per_second: float
     burst: float
     seconds: Callable[[], float]
-    buckets: Buckets
+    buckets: RateBuckets
 
     def take(self, caller: str) -> None:
         """Count one request of *caller*. Raises `TooMany`."""

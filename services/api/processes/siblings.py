@@ -24,7 +24,7 @@ WAYS = 8
 SETS = 1024
 
 
-class Buckets:
+class RateBuckets:
     """What each of the latest callers may still ask: a table of a fixed size, 200 kB."""
 
     def __init__(self) -> None:
@@ -64,11 +64,11 @@ class Siblings:
 
     def __init__(
         self,
-        buckets: Buckets | None = None,
+        buckets: RateBuckets | None = None,
         inbox: socket.socket | None = None,
         others: Sequence[socket.socket] = (),
     ) -> None:
-        self.buckets = buckets or Buckets()
+        self.buckets = buckets or RateBuckets()
         self.count = 1 + len(others)
         self._inbox = inbox
         self._others = others
@@ -108,7 +108,7 @@ def make_siblings(count: int) -> list[Siblings]:
     """The views of *count* processes, each to be used in one of them."""
     if count == 1:
         return [Siblings()]
-    buckets = Buckets()
+    buckets = RateBuckets()
     pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(count)]
     for pair in pairs:
         for end in pair:
