@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from services.api.agents.calls import Callback, Report
-from services.api.agents.claims import Claim
+from services.api.agents.claims import TokenClaim
 from services.api.agents.requests import MAX_LINE, MAX_LINES, read_callback, read_claim, read_report
 from services.api.submission.request import BadRequest
 
@@ -20,7 +20,7 @@ CLAIM = {
 
 
 def test_a_claim_is_read() -> None:
-    assert read_claim(CLAIM) == Claim(
+    assert read_claim(CLAIM) == TokenClaim(
         job_id=1, attempt=2, instance_id="i-1", token=TOKEN, runtime="docker"
     )
 

@@ -36,7 +36,7 @@ WAIT_SECONDS = 1.0
 """How soon an agent that must wait asks again: each second of a replacement is paid for."""
 
 
-class Claim(Struct, frozen=True, kw_only=True):
+class TokenClaim(Struct, frozen=True, kw_only=True):
     """An agent's first words."""
 
     job_id: int
@@ -82,7 +82,7 @@ class ClaimService:
     jitter: Callable[[], float]
     identity: Identity | None
 
-    async def claim(self, bearer: str, claim: Claim) -> dict[str, Any] | Wait:
+    async def claim(self, bearer: str, claim: TokenClaim) -> dict[str, Any] | Wait:
         """Bind the agent's own token to the attempt of its bootstrap token, and hand the job out.
 
         Where instances show who they are by their role, that is the only way.
@@ -123,7 +123,7 @@ class ClaimService:
         hashed = tokens.token_hash(claim.token)
         if unit.used.get(shown.signature, hashed) != hashed:
             raise Refused(401, "the claim's signature was used with another token")
-        whole = Claim(
+        whole = TokenClaim(
             job_id=owner.job_id,
             attempt=owner.attempt,
             instance_id=shown.instance_id,
@@ -155,7 +155,7 @@ class ClaimService:
             _log.error("secrets cannot be opened: add the key again", job=job.id, error=str(error))
             raise SecretsClosed("the job's secrets cannot be opened now: ask again") from None
 
-    def _bind(self, unit: AgentUnitOfWork, claim: Claim) -> Bound | Refused:
+    def _bind(self, unit: AgentUnitOfWork, claim: TokenClaim) -> Bound | Refused:
         whole_job = unit.find(claim.job_id)
         if whole_job is None or not any(
             each.number == claim.attempt for each in whole_job.attempts
@@ -191,7 +191,7 @@ class ClaimService:
         return Refused(409, f"attempt {known.number} is over: interrupted", cause="interrupted")
 
     def _keep_waiting(
-        self, unit: AgentUnitOfWork, claim: Claim, job: Job, attempt: Attempt, because: str
+        self, unit: AgentUnitOfWork, claim: TokenClaim, job: Job, attempt: Attempt, because: str
     ) -> None:
         """A sign of life; at first also where it is, and why it goes no further."""
         waiting = replace(attempt, heartbeat_at=unit.now)
@@ -203,7 +203,7 @@ class ClaimService:
         unit.changed.add(job.id)
 
     def _bind_token(
-        self, unit: AgentUnitOfWork, claim: Claim, job: Job, attempt: Attempt
+        self, unit: AgentUnitOfWork, claim: TokenClaim, job: Job, attempt: Attempt
     ) -> Attempt:
         hashed = tokens.token_hash(claim.token)
         if attempt.token_hash == hashed:
@@ -224,7 +224,7 @@ class ClaimService:
         unit.bind(hashed, Owner(attempt.job_id, attempt.number))
         return claimed
 
-    def _claimed(self, claim: Claim) -> None:
+    def _claimed(self, claim: TokenClaim) -> None:
         # A crash here loses the answer only: the same agent claims again and gets the same one.
         self.points.reached("api.claimed")
         self.admitted.add(tokens.token_hash(claim.token), claim.job_id)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from services.api.agents.calls import Callback, Report
-from services.api.agents.claims import Claim, RoleClaim
+from services.api.agents.claims import RoleClaim, TokenClaim
 from services.api.agents.sts_identity import Proof
 from services.api.logs.bounds import Amount, Line
 from services.api.submission.request import BadRequest
@@ -24,14 +24,14 @@ MAX_LEFT_OUT = 2**53 - 1  # of a log, in bytes: what every JSON reader takes for
 TOKEN = re.compile(r"[0-9a-f]{64}")
 
 
-def read_claim(body: Any) -> Claim:
+def read_claim(body: Any) -> TokenClaim:
     """The body of `POST /agent/claim` with a bootstrap token."""
     fields = _object(body)
     token = _token(fields)
     instance_id = fields.get("instance_id")
     if not isinstance(instance_id, str) or not 1 <= len(instance_id) <= MAX_INSTANCE_ID:
         raise BadRequest(f"instance_id must be a string of 1 to {MAX_INSTANCE_ID} characters")
-    return Claim(
+    return TokenClaim(
         job_id=_whole(fields, "job_id"),
         attempt=_whole(fields, "attempt"),
         instance_id=clean(instance_id),
