@@ -19,7 +19,7 @@ from services.api.agents.settings import AgentsConfig
 from services.api.jobs import decisions
 from services.api.jobs import store as job_store
 from services.api.jobs.endings import decide_end, decide_exit_code, may_add
-from services.api.jobs.model import TERMINAL, Attempt, Ending, Job, JobWithAttempts, Step
+from services.api.jobs.model import TERMINAL, Attempt, AttemptEnding, Job, JobWithAttempts, Step
 from services.api.jobs.store import Owner
 from services.api.logs.bounds import Amount, Line, decide_kept
 from services.api.logs.store import LogBatch
@@ -231,7 +231,7 @@ class AgentService:
         rules, jitter = self.config.rules, self.jitter()
         if callback.cause == "interrupted" and not callback.stopped:
             return decisions.decide_interrupted(whole_job, attempt, now, jitter, rules)
-        ending = Ending(
+        ending = AttemptEnding(
             cause=callback.cause,
             message=callback.message,
             exit_code=callback.exit_code,

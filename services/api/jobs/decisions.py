@@ -15,7 +15,7 @@ from services.api.jobs.model import (
     ORDER,
     TERMINAL,
     Attempt,
-    Ending,
+    AttemptEnding,
     Job,
     JobWithAttempts,
     Rules,
@@ -65,7 +65,7 @@ def decide_refused(
     if ORDER[attempt.state] > ORDER["delayed"]:
         return None
     cause: Cause = "no_capacity" if fact.reason == "no_capacity" else "refused"
-    ending = Ending(cause=cause, message=fact.message, container_stopped=True)
+    ending = AttemptEnding(cause=cause, message=fact.message, container_stopped=True)
     return decide_end(whole_job, attempt, ending, now, jitter, rules)
 
 
@@ -158,7 +158,7 @@ def decide_interrupted(
         return None
     if attempt.token_hash is None:
         message = "its instance was taken back before its container could start"
-        ending = Ending(cause="interrupted", message=message, container_stopped=True)
+        ending = AttemptEnding(cause="interrupted", message=message, container_stopped=True)
         warned = replace(attempt, interrupted_at=now)
         return decide_end(whole_job, warned, ending, now, jitter, rules)
     warned = replace(
@@ -184,7 +184,7 @@ def _replaced_early(
 ) -> Step:
     if whole_job.replacement is not None:
         return step
-    taken = Ending(cause="interrupted", container_stopped=False)
+    taken = AttemptEnding(cause="interrupted", container_stopped=False)
     delay = next_delay(whole_job, attempt, taken, jitter, rules)
     return step if delay is None else beside(step, whole_job, now, delay, rules)
 
@@ -225,7 +225,7 @@ def decide_cancel(
     job = whole_job.job
     if job.status in TERMINAL:
         return None
-    ending = Ending(cause="cancelled", message="cancelled", container_stopped=False)
+    ending = AttemptEnding(cause="cancelled", message="cancelled", container_stopped=False)
     step = decide_end(whole_job, whole_job.current, ending, now, jitter, rules)
     return replace(step, events=(JobCancelled(job_id=job.id, attempt=job.attempt), *step.events))
 
@@ -254,7 +254,7 @@ def decide_gone(
     if attempt.state != "ended":
         cause: Cause = "interrupted" if fact.spot_interrupted or attempt.interrupted_at else "lost"
         message = f"instance {fact.instance_id} is gone: {fact.cause}"
-        ending = Ending(cause=cause, message=message, container_stopped=True)
+        ending = AttemptEnding(cause=cause, message=message, container_stopped=True)
         return decide_end(whole_job, billed, ending, now, jitter, rules)
     if attempt.cause == "lost" and fact.spot_interrupted:
         billed = replace(billed, cause="interrupted")  # silent first, and now the cloud says why
@@ -295,7 +295,7 @@ def decide_overdue(
         return Step(job=whole_job.job, attempts=(replace(attempt, check_at=settled_at),))
     if attempt.dies_by is not None and now >= attempt.dies_by and attempt.token_hash is not None:
         message = "ran into its maximum lifetime"
-        ending = Ending(cause="timed_out", message=message, container_stopped=False)
+        ending = AttemptEnding(cause="timed_out", message=message, container_stopped=False)
         return decide_end(whole_job, attempt, ending, now, jitter, rules)
     lost_at = decide_lost_at(attempt, now, rules, outages)
     if lost_at > now:
@@ -305,5 +305,5 @@ def decide_overdue(
     else:
         message = f"no word from its agent for {rules.silence_seconds} s"
     cause: Cause = "interrupted" if attempt.interrupted_at else "lost"
-    ending = Ending(cause=cause, message=message, container_stopped=False)
+    ending = AttemptEnding(cause=cause, message=message, container_stopped=False)
     return decide_end(whole_job, attempt, ending, now, jitter, rules)

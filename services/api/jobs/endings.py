@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from services.api.jobs.model import (
     TERMINAL,
     Attempt,
-    Ending,
+    AttemptEnding,
     Job,
     JobWithAttempts,
     Rules,
@@ -39,7 +39,7 @@ def job_scheduled(job: Job, attempt: Attempt, rules: Rules) -> JobScheduled:
 def decide_end(
     whole_job: JobWithAttempts,
     attempt: Attempt,
-    ending: Ending,
+    ending: AttemptEnding,
     now: datetime,
     jitter: float,
     rules: Rules,
@@ -56,7 +56,7 @@ def decide_end(
 
 
 def _ended(
-    attempt: Attempt, ending: Ending, now: datetime, rules: Rules
+    attempt: Attempt, ending: AttemptEnding, now: datetime, rules: Rules
 ) -> tuple[Attempt, AttemptEnded]:
     # Nobody got the job out of an attempt that was not claimed, and from now on nobody will: there
     # is no container to wait for.
@@ -161,7 +161,7 @@ def _replacement_ended(
     whole_job: JobWithAttempts,
     ended: Attempt,
     over: AttemptEnded,
-    ending: Ending,
+    ending: AttemptEnding,
     now: datetime,
     jitter: float,
     rules: Rules,

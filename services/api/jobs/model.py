@@ -228,7 +228,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     wipe_secrets: bool = True
 
 
-class Ending(Struct, frozen=True, kw_only=True):
+class AttemptEnding(Struct, frozen=True, kw_only=True):
     """How an attempt ends.
 
     `container_stopped`: its container is known to run no more. `for_good`: trying again will hardly

@@ -6,7 +6,7 @@ its container. The counts are those of the attempts themselves: nothing else kee
 
 from msgspec import Struct
 
-from services.api.jobs.model import Attempt, Ending, Job, JobWithAttempts, Rules
+from services.api.jobs.model import Attempt, AttemptEnding, Job, JobWithAttempts, Rules
 from shared.backoff import Backoff
 from shared.events.events import Cause
 
@@ -24,7 +24,7 @@ class Budget(Struct, frozen=True):
     allowed: int
 
 
-def budget_of(job: Job, ending: Ending, rules: Rules) -> Budget:
+def budget_of(job: Job, ending: AttemptEnding, rules: Rules) -> Budget:
     """The budget that *ending* draws on; one that allows nothing where its cause is final.
 
     A run out of time is final, and not a failure to repeat: the limit is the job's own.
@@ -40,7 +40,7 @@ def budget_of(job: Job, ending: Ending, rules: Rules) -> Budget:
 
 
 def next_delay(
-    whole_job: JobWithAttempts, attempt: Attempt, ending: Ending, jitter: float, rules: Rules
+    whole_job: JobWithAttempts, attempt: Attempt, ending: AttemptEnding, jitter: float, rules: Rules
 ) -> float | None:
     """Seconds until another attempt may follow *attempt*, or None: the budget is used up.
 

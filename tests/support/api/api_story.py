@@ -13,7 +13,7 @@ from services.api.jobs.endings import decide_end, job_scheduled
 from services.api.jobs.model import (
     TERMINAL,
     Attempt,
-    Ending,
+    AttemptEnding,
     Job,
     JobWithAttempts,
     Rules,
@@ -262,7 +262,7 @@ class Story:
             return self.save(
                 decisions.decide_interrupted(self.whole_job, attempt, now, JITTER, self.rules)
             )
-        ending = Ending(
+        ending = AttemptEnding(
             cause=word.cause,
             message=word.message,
             exit_code=word.exit_code,
