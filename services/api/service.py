@@ -31,7 +31,7 @@ from services.api.http.routes.health import HealthRoutes
 from services.api.http.routes.jobs import JobRoutes
 from services.api.http.routes.logs import LogRoutes
 from services.api.jobs.availability import record_seconds
-from services.api.jobs.handlers import Handlers
+from services.api.jobs.handlers import JobHandlers
 from services.api.jobs.queries import JobService
 from services.api.jobs.sweeps import Sweeps
 from services.api.keys.access import Access, RateLimit
@@ -92,7 +92,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
     service = Service(
         NAME,
         ports,
-        subscribers=_subscribers(Handlers(config.rules, changed, jitter)),
+        subscribers=_subscribers(JobHandlers(config.rules, changed, jitter)),
         sweeps=(
             Sweep("end_silent", sweeps.end_silent, interval_seconds=15),
             Sweep(
@@ -156,7 +156,7 @@ def _agents(config: AgentsConfig, ports: Ports, groups: AgentGroups, bodies: Bod
     )
 
 
-def _subscribers(handlers: Handlers) -> dict[type[events.Event], Subscriber]:
+def _subscribers(handlers: JobHandlers) -> dict[type[events.Event], Subscriber]:
     on = handlers.on
     return {
         events.LaunchDelayed: Subscriber(on(handlers.on_launch_delayed)),

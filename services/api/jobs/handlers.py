@@ -30,7 +30,7 @@ class UnknownJob(Exception):
 
 
 @dataclass(frozen=True)
-class Handlers:
+class JobHandlers:
     """One method an event; `changed` is told the id of each job that may look different now."""
 
     rules: Rules
