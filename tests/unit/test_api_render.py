@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from services.api.jobs import views
-from services.api.jobs.model import TERMINAL, Attempt, Job, Listed, Rules, State, Status
+from services.api.jobs.model import TERMINAL, Attempt, Job, ListedJob, Rules, State, Status
 from services.api.submission.intake import _compose_one
 from services.api.submission.request import Order
 from shared.events.cloudevents import new_trace
@@ -70,12 +70,12 @@ WISHES = st.builds(
 )
 
 
-def as_row(job: Job, attempt: Attempt) -> Listed:
+def as_row(job: Job, attempt: Attempt) -> ListedJob:
     """As the database gives it for `/list`."""
     fields = msgspec.structs.asdict(attempt) | msgspec.structs.asdict(job)
     fields |= {name: msgspec.Raw(msgspec.json.encode(fields[name])) for name in AS_JSON}
     fields["resources"] = msgspec.json.encode(job.resources).decode()
-    return Listed(**{name: fields[name] for name in Listed.__struct_fields__})
+    return ListedJob(**{name: fields[name] for name in ListedJob.__struct_fields__})
 
 
 @given(st.data())

@@ -2,13 +2,13 @@
 
 from msgspec import Raw
 
-from services.api.jobs.model import Listed
+from services.api.jobs.model import ListedJob
 from shared.postgres.pool import Connection
 
 # The planner is left no choice: with statistics from before a bulk load, or in a plan made for any
 # arguments, it would walk all jobs for a page of few. So no other index than the meant one fits.
 
-# The fields of `Listed` in their order, those that stay JSON last.
+# The fields of `ListedJob` in their order, those that stay JSON last.
 _COLUMNS = """
 SELECT j.id, j.name, j.docker_image, j.scheduled_for, j.timezone, j.timeout_seconds,
        j.resources::text, j.capacity, j.spot_wait_seconds, j.retries, j.registry_auth, j.status,
@@ -87,7 +87,7 @@ async def list_jobs(
     limit: int,
     status: str | None = None,
     labels: dict[str, str] | None = None,
-) -> list[Listed]:
+) -> list[ListedJob]:
     """Up to *limit* jobs with ids below *before*, newest first, that match the filters."""
     if status is not None and labels:
         rows = await conn.fetch(LIST_BY_STATUS_AND_LABELS, before, limit, labels, status)
@@ -97,4 +97,4 @@ async def list_jobs(
         rows = await conn.fetch(LIST_BY_LABELS, before, limit, labels)
     else:
         rows = await conn.fetch(LIST_ALL, before, limit)
-    return [Listed(*row[:-_OF_JSON], *map(Raw, row[-_OF_JSON:])) for row in rows]
+    return [ListedJob(*row[:-_OF_JSON], *map(Raw, row[-_OF_JSON:])) for row in rows]

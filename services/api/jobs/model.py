@@ -128,7 +128,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     log_head_lines: int = 0
 
 
-class Listed(Struct, frozen=True):
+class ListedJob(Struct, frozen=True):
     """A job and its current attempt as far as `/list` shows them: it renders as either.
 
     What only its reader looks into is the JSON that its column holds, and so are the resources.

@@ -13,7 +13,7 @@ from services.api.jobs.model import (
     Attempt,
     Job,
     JobWithAttempts,
-    Listed,
+    ListedJob,
     Rules,
     first_attempt,
 )
@@ -32,7 +32,7 @@ _SHOWN_PHASES = (
 )
 
 
-def listed(job: Job | Listed, attempt: Attempt | Listed, now: datetime) -> dict[str, Any]:
+def listed(job: Job | ListedJob, attempt: Attempt | ListedJob, now: datetime) -> dict[str, Any]:
     """A job as `/list` shows it: itself and what matters of its current attempt."""
     because, until = waiting(job, attempt, now)
     return {
@@ -154,24 +154,24 @@ def _blank(retries: int, rules: Rules) -> dict[str, Any]:
     return detailed(job, [first_attempt(job.id, at, at)], at, rules)
 
 
-def phase(job: Job | Listed, attempt: Attempt | Listed, now: datetime) -> str:
+def phase(job: Job | ListedJob, attempt: Attempt | ListedJob, now: datetime) -> str:
     """Where the job is, finer than its status; of a finished job, its status in small letters."""
     if job.status in TERMINAL:
         return job.status.lower()
     return _phase(attempt, now)
 
 
-def _phase(attempt: Attempt | Listed, now: datetime) -> str:
+def _phase(attempt: Attempt | ListedJob, now: datetime) -> str:
     return "launching" if _is_due(attempt, now) else PHASES.get(attempt.state, "ended")
 
 
-def _is_due(attempt: Attempt | Listed, now: datetime) -> bool:
+def _is_due(attempt: Attempt | ListedJob, now: datetime) -> bool:
     """Whether its time has come and nothing was heard of a launch: the API is told of no more."""
     return attempt.state == "requested" or (attempt.state == "scheduled" and attempt.due_at <= now)
 
 
 def waiting(
-    job: Job | Listed, attempt: Attempt | Listed, now: datetime
+    job: Job | ListedJob, attempt: Attempt | ListedJob, now: datetime
 ) -> tuple[str | None, datetime | None]:
     """What the job waits for, in plain words, and when it is looked at next."""
     if job.status in TERMINAL:
