@@ -7,7 +7,7 @@ from services.api.agents.settings import AgentsConfig, AgentSettings
 from services.api.agents.sts_identity import IdentityConfig, read_role
 from services.api.http.hosts import EVERY_ADDRESS, AllowedHosts, canonical, read_host
 from services.api.http.settings import LARGE_SHARE, BodyBounds, HttpConfig
-from services.api.jobs.model import Rules
+from services.api.jobs.model import JobRules
 from services.api.secrets.sealing import SecretKeys, read_keys
 from services.api.submission import when
 from services.api.submission.capacity import ARCHITECTURES, CAPACITIES, read_capacity
@@ -22,7 +22,7 @@ REBALANCE = ("note", "replace")
 class ApiConfig:
     """All of the API's settings, read once: those of each room."""
 
-    rules: Rules
+    rules: JobRules
     bounds: Bounds
     agents: AgentsConfig
     http: HttpConfig
@@ -120,14 +120,14 @@ def _host_of(url: str) -> str:
     return canonical(host)
 
 
-def _rules(settings: Settings, lifetime: int, grace: int, heartbeat: float) -> Rules:
+def _rules(settings: Settings, lifetime: int, grace: int, heartbeat: float) -> JobRules:
     silence = settings.integer("SILENCE_SECONDS", 60, least=1)
     if silence < 2 * heartbeat:
         raise BadSetting(
             f"{PREFIX}SILENCE_SECONDS is {silence}: it must be at least twice "
             f"{PREFIX}HEARTBEAT_SECONDS ({heartbeat:g}), or one late heartbeat loses an attempt"
         )
-    return Rules(
+    return JobRules(
         max_lifetime_seconds=lifetime,
         interruption_budget=settings.integer("INTERRUPTION_BUDGET", 20),
         pull_budget=settings.integer("PULL_BUDGET", 3),

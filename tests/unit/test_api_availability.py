@@ -14,7 +14,7 @@ from services.api.jobs.availability import (
     record_seconds,
     unsettled_until,
 )
-from services.api.jobs.model import JobWithAttempts, Rules
+from services.api.jobs.model import JobRules, JobWithAttempts
 from tests.support.api.api_story import JITTER, NOW, RULES, a_job, after, an_attempt
 
 
@@ -67,8 +67,8 @@ def test_a_gap_between_records_is_an_outage_and_a_late_record_is_none() -> None:
 
 @pytest.mark.parametrize(("silence", "expected"), [(60, 2.0), (3600, 2.0), (15, 0.5), (1, 0.2)])
 def test_records_are_as_dense_as_the_shortest_window_needs(silence: int, expected: float) -> None:
-    assert record_seconds(Rules(silence_seconds=silence)) == expected
-    assert record_seconds(Rules(boot_seconds=silence, silence_seconds=3600)) == expected
+    assert record_seconds(JobRules(silence_seconds=silence)) == expected
+    assert record_seconds(JobRules(boot_seconds=silence, silence_seconds=3600)) == expected
 
 
 def test_the_latest_clock_of_the_replicas_counts_save_one_that_was_far_ahead() -> None:

@@ -16,7 +16,7 @@ from services.api.jobs.model import (
     PHASES,
     Attempt,
     Job,
-    Rules,
+    JobRules,
     State,
     advance,
     requirements_of,
@@ -78,7 +78,7 @@ def test_an_attempt_only_moves_to_the_right(old: State, new: State) -> None:
     ("timeout", "lifetime"), [(None, 86_400), (60, 3660), (82_800, 86_400), (86_400, 86_400)]
 )
 def test_a_time_limit_bounds_the_instances_lifetime(timeout: int | None, lifetime: int) -> None:
-    needs = requirements_of(a_job(timeout_seconds=timeout), Rules())
+    needs = requirements_of(a_job(timeout_seconds=timeout), JobRules())
     assert (needs.max_lifetime_seconds, needs.labels) == (lifetime, {})
 
 
@@ -296,7 +296,7 @@ def test_a_container_that_has_stopped_without_a_notice_schedules_the_job_again()
 
 
 def test_a_setting_delays_the_next_attempt() -> None:
-    story = Story(a_job(), an_attempt("running"), rules=Rules(reschedule_delay_seconds=300))
+    story = Story(a_job(), an_attempt("running"), rules=JobRules(reschedule_delay_seconds=300))
     story.call_back(STOPPED, now=after(5))
     assert story.attempts[2].due_at == after(305)
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from services.api.agents.calls import Callback
 from services.api.agents.refusals import Refused
-from services.api.jobs.model import Rules
+from services.api.jobs.model import JobRules
 from shared.events.events import AttemptEnded, JobScheduled
 from tests.support.api.api_story import (
     DONE,
@@ -267,7 +267,7 @@ def test_each_budget_ends_the_job_by_itself() -> None:
 
 
 def test_the_first_attempt_after_an_interruption_starts_at_once_and_others_later() -> None:
-    rules = Rules(retry_first_seconds=8)
+    rules = JobRules(retry_first_seconds=8)
     story = Story(a_job(), rules=rules)
     waits = []
     for _ in range(12):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from services.api.jobs import views
-from services.api.jobs.model import TERMINAL, Attempt, Job, ListedJob, Rules, State, Status
+from services.api.jobs.model import TERMINAL, Attempt, Job, JobRules, ListedJob, State, Status
 from services.api.submission.intake import _compose_one
 from services.api.submission.request import Order
 from shared.events.cloudevents import new_trace
@@ -332,12 +332,12 @@ ORDERS = st.builds(
     secrets=VARIABLES,
     registry_auth=st.none() | TEXTS,
 )
-RULE_SETS = st.builds(Rules, interruption_budget=NUMBERS, pull_budget=NUMBERS)
+RULE_SETS = st.builds(JobRules, interruption_budget=NUMBERS, pull_budget=NUMBERS)
 
 
 @given(order=ORDERS, now=MOMENTS, rules=RULE_SETS, at_once=st.booleans())
 def test_a_fresh_job_is_shown_as_the_general_way_shows_it(
-    order: Order, now: datetime, rules: Rules, *, at_once: bool
+    order: Order, now: datetime, rules: JobRules, *, at_once: bool
 ) -> None:
     """Byte for byte: the order of the fields too."""
     if at_once:

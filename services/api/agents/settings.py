@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from services.api.agents.sts_identity import IdentityConfig
-from services.api.jobs.model import Rules
+from services.api.jobs.model import JobRules
 from services.api.secrets.sealing import SecretKeys
 
 
@@ -26,7 +26,7 @@ class AgentsConfig:
 
     deployment: str
     token_key: str = field(repr=False)
-    rules: Rules
+    rules: JobRules
     agent: AgentSettings
     identity: IdentityConfig | None
     secret_keys: SecretKeys | None

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from services.api.jobs.model import Attempt, Rules
+from services.api.jobs.model import Attempt, JobRules
 
 AGENT_BACKOFF = timedelta(seconds=10)
 """The longest wait of an agent between two tries: `BACKOFF_CAP_SECONDS` in docker_job_agent.py."""
@@ -37,12 +37,12 @@ class Outage(Struct, frozen=True):
         return self.ended_at + min(AGENT_BACKOFF, 2 * (self.ended_at - self.began_at))
 
 
-def record_seconds(rules: Rules) -> float:
+def record_seconds(rules: JobRules) -> float:
     """How often the API records that it answers, in seconds."""
     return min(2.0, max(0.2, min(rules.silence_seconds, rules.boot_seconds) / 30))
 
 
-def decide_outage(answered_until: datetime | None, now: datetime, rules: Rules) -> Outage | None:
+def decide_outage(answered_until: datetime | None, now: datetime, rules: JobRules) -> Outage | None:
     """The outage between the last record and *now*, if more than one record is missing."""
     if answered_until is None:
         return None
@@ -84,7 +84,7 @@ def silent_since(attempt: Attempt) -> datetime:
 
 
 def decide_lost_at(
-    attempt: Attempt, now: datetime, rules: Rules, outages: Sequence[Outage]
+    attempt: Attempt, now: datetime, rules: JobRules, outages: Sequence[Outage]
 ) -> datetime:
     """When *attempt* is lost if it stays silent and agents can be answered from *now* on."""
     allowed = rules.boot_seconds if attempt.heartbeat_at is None else rules.silence_seconds

@@ -17,8 +17,8 @@ from services.api.jobs.model import (
     Attempt,
     AttemptEnding,
     Job,
+    JobRules,
     JobWithAttempts,
-    Rules,
     Step,
     advance,
     later,
@@ -59,7 +59,7 @@ def decide_refused(
     fact: LaunchRefused,
     now: datetime,
     jitter: float,
-    rules: Rules,
+    rules: JobRules,
 ) -> Step | None:
     """The launcher will not launch it; old news where it has an instance or is over."""
     if ORDER[attempt.state] > ORDER["delayed"]:
@@ -70,7 +70,7 @@ def decide_refused(
 
 
 def decide_launched(
-    attempt: Attempt, fact: InstanceLaunched, rules: Rules, recorded_at: datetime | None = None
+    attempt: Attempt, fact: InstanceLaunched, rules: JobRules, recorded_at: datetime | None = None
 ) -> Attempt:
     """An instance exists: its data is worth keeping even if the attempt has ended meanwhile.
 
@@ -105,7 +105,7 @@ def decide_claimed(
     instance_id: str,
     runtime: str,
     now: datetime,
-    rules: Rules,
+    rules: JobRules,
 ) -> Attempt:
     """The agent has shown who it is; from now on its token speaks for the attempt."""
     booted = advance(attempt, "booting", now)
@@ -122,7 +122,7 @@ def decide_claimed(
 
 
 def decide_must_wait(
-    attempt: Attempt, because: str, instance_id: str, now: datetime, rules: Rules
+    attempt: Attempt, because: str, instance_id: str, now: datetime, rules: JobRules
 ) -> Attempt:
     """An agent asks for the job before its time: it lives, and will ask again."""
     return replace(
@@ -147,7 +147,7 @@ def decide_phase(job: Job, attempt: Attempt, phase: str, now: datetime) -> Step 
 
 
 def decide_interrupted(
-    whole_job: JobWithAttempts, attempt: Attempt, now: datetime, jitter: float, rules: Rules
+    whole_job: JobWithAttempts, attempt: Attempt, now: datetime, jitter: float, rules: JobRules
 ) -> Step | None:
     """The interruption notice: the replacement is launched now, and boots meanwhile.
 
@@ -180,7 +180,7 @@ def _replaced_early(
     attempt: Attempt,
     now: datetime,
     jitter: float,
-    rules: Rules,
+    rules: JobRules,
 ) -> Step:
     if whole_job.replacement is not None:
         return step
@@ -190,7 +190,7 @@ def _replaced_early(
 
 
 def decide_rebalance(
-    whole_job: JobWithAttempts, attempt: Attempt, now: datetime, jitter: float, rules: Rules
+    whole_job: JobWithAttempts, attempt: Attempt, now: datetime, jitter: float, rules: JobRules
 ) -> Step | None:
     """EC2 thinks an interruption likelier than usual: noted, and by a setting replaced early."""
     if attempt.state == "ended" or attempt.rebalance_at is not None:
@@ -207,7 +207,7 @@ def decide_told_interrupted(
     fact: InstanceInterrupted,
     now: datetime,
     jitter: float,
-    rules: Rules,
+    rules: JobRules,
 ) -> Step | None:
     """The same as from the agent, for an instance that cannot speak."""
     if attempt.instance_id not in (None, fact.instance_id):
@@ -219,7 +219,7 @@ def decide_told_interrupted(
 
 
 def decide_cancel(
-    whole_job: JobWithAttempts, now: datetime, jitter: float, rules: Rules
+    whole_job: JobWithAttempts, now: datetime, jitter: float, rules: JobRules
 ) -> Step | None:
     """Somebody wants it no more; None where the job is over already."""
     job = whole_job.job
@@ -236,7 +236,7 @@ def decide_gone(
     fact: InstanceTerminated,
     now: datetime,
     jitter: float,
-    rules: Rules,
+    rules: JobRules,
 ) -> Step | None:
     """The cloud confirms that the instance of *attempt* is gone; it need not be the current one.
 
@@ -263,7 +263,7 @@ def decide_gone(
     )
 
 
-def _release(step: Step, whole_job: JobWithAttempts, now: datetime, rules: Rules) -> Step:
+def _release(step: Step, whole_job: JobWithAttempts, now: datetime, rules: JobRules) -> Step:
     """Schedule the current attempt if it was held, and no container before it may run now."""
     held = whole_job.current
     if held.state != "held" or whole_job.unstopped_before(held.number) is not None:
@@ -282,7 +282,7 @@ def decide_overdue(
     attempt: Attempt,
     now: datetime,
     jitter: float,
-    rules: Rules,
+    rules: JobRules,
     outages: Sequence[Outage] = (),
 ) -> Step:
     """`check_at` has passed: the attempt is alive and looked at again later, or it is lost.

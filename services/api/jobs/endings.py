@@ -14,8 +14,8 @@ from services.api.jobs.model import (
     Attempt,
     AttemptEnding,
     Job,
+    JobRules,
     JobWithAttempts,
-    Rules,
     Status,
     Step,
     advance,
@@ -26,7 +26,7 @@ from services.api.jobs.retry_limits import INTERRUPTIONS, next_delay
 from shared.events.events import AttemptEnded, Cause, JobFinished, JobScheduled
 
 
-def job_scheduled(job: Job, attempt: Attempt, rules: Rules) -> JobScheduled:
+def job_scheduled(job: Job, attempt: Attempt, rules: JobRules) -> JobScheduled:
     """The fact that *attempt* is to start at its time."""
     return JobScheduled(
         job_id=job.id,
@@ -42,7 +42,7 @@ def decide_end(
     ending: AttemptEnding,
     now: datetime,
     jitter: float,
-    rules: Rules,
+    rules: JobRules,
 ) -> Step:
     """*attempt*, which is not over, is over now."""
     ended, over = _ended(attempt, ending, now, rules)
@@ -56,7 +56,7 @@ def decide_end(
 
 
 def _ended(
-    attempt: Attempt, ending: AttemptEnding, now: datetime, rules: Rules
+    attempt: Attempt, ending: AttemptEnding, now: datetime, rules: JobRules
 ) -> tuple[Attempt, AttemptEnded]:
     # Nobody got the job out of an attempt that was not claimed, and from now on nobody will: there
     # is no container to wait for.
@@ -87,7 +87,7 @@ _STOPPED_FIRST: frozenset[Cause] = frozenset({"cancelled", "timed_out"})
 """Causes for which a container gets its SIGTERM and grace before its instance is terminated."""
 
 
-def _stop_by(now: datetime, rules: Rules) -> datetime:
+def _stop_by(now: datetime, rules: JobRules) -> datetime:
     """When the stop of a container is over whose attempt ends now.
 
     Its agent learns of the end with its next heartbeat, gives the container its grace after
@@ -132,7 +132,7 @@ def _again(
     over: AttemptEnded,
     now: datetime,
     delay: float,
-    rules: Rules,
+    rules: JobRules,
 ) -> Step:
     """The next attempt becomes the current one: the replacement, if there is one."""
     ready = whole_job.replacement
@@ -164,7 +164,7 @@ def _replacement_ended(
     ending: AttemptEnding,
     now: datetime,
     jitter: float,
-    rules: Rules,
+    rules: JobRules,
 ) -> Step:
     """The current attempt does not notice, save that another may be launched beside it."""
     step = Step(job=whole_job.job, attempts=(ended,), events=(over,))
@@ -175,7 +175,7 @@ def _replacement_ended(
 
 
 def beside(
-    step: Step, whole_job: JobWithAttempts, now: datetime, delay: float, rules: Rules
+    step: Step, whole_job: JobWithAttempts, now: datetime, delay: float, rules: JobRules
 ) -> Step:
     """*step*, and a replacement for the current attempt of *whole_job*, launched beside it."""
     following = another(whole_job, now, delay, held=False)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from services.api.jobs import decisions
-from services.api.jobs.model import Attempt, JobWithAttempts, Rules, Step
+from services.api.jobs.model import Attempt, JobRules, JobWithAttempts, Step
 from services.api.jobs.unit_of_work import UnitOfWork, open_unit_of_work
 from shared.events.cloudevents import Envelope
 from shared.events.events import (
@@ -33,7 +33,7 @@ class UnknownJob(Exception):
 class JobHandlers:
     """One method an event; `changed` is told the id of each job that may look different now."""
 
-    rules: Rules
+    rules: JobRules
     changed: Callable[[int], None]
     jitter: Callable[[], float]
 

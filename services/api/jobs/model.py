@@ -208,7 +208,7 @@ class JobWithAttempts(Struct, frozen=True):
         return next((each for each in earlier if not each.container_stopped), None)
 
 
-class Rules(Struct, frozen=True, kw_only=True):
+class JobRules(Struct, frozen=True, kw_only=True):
     """The settings that decisions need. Durations in seconds.
 
     The budgets say how many further attempts each kind of misfortune may start.
@@ -274,7 +274,7 @@ def first_attempt(job_id: int, due_at: datetime, now: datetime) -> Attempt:
     )
 
 
-def requirements_of(job: Job, rules: Rules) -> Requirements:
+def requirements_of(job: Job, rules: JobRules) -> Requirements:
     """What the job's instance must offer; its lifetime leaves an hour around the time limit."""
     lifetime = rules.max_lifetime_seconds
     if job.timeout_seconds is not None:

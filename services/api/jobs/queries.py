@@ -6,7 +6,7 @@ from typing import Any
 
 from services.api.jobs import decisions, unit_of_work, views
 from services.api.jobs import store as job_store
-from services.api.jobs.model import Rules
+from services.api.jobs.model import JobRules
 from shared.crash_points import Points
 from shared.log import get_logger
 from shared.postgres.pool import Database
@@ -28,7 +28,7 @@ class JobService:
     """Serves people."""
 
     db: Database
-    rules: Rules
+    rules: JobRules
     wakeups: Wakeups
     points: Points
     changed: Callable[[int], None]

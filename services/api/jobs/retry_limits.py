@@ -6,7 +6,7 @@ its container. The counts are those of the attempts themselves: nothing else kee
 
 from msgspec import Struct
 
-from services.api.jobs.model import Attempt, AttemptEnding, Job, JobWithAttempts, Rules
+from services.api.jobs.model import Attempt, AttemptEnding, Job, JobRules, JobWithAttempts
 from shared.backoff import Backoff
 from shared.events.events import Cause
 
@@ -24,7 +24,7 @@ class Budget(Struct, frozen=True):
     allowed: int
 
 
-def budget_of(job: Job, ending: AttemptEnding, rules: Rules) -> Budget:
+def budget_of(job: Job, ending: AttemptEnding, rules: JobRules) -> Budget:
     """The budget that *ending* draws on; one that allows nothing where its cause is final.
 
     A run out of time is final, and not a failure to repeat: the limit is the job's own.
@@ -40,7 +40,11 @@ def budget_of(job: Job, ending: AttemptEnding, rules: Rules) -> Budget:
 
 
 def next_delay(
-    whole_job: JobWithAttempts, attempt: Attempt, ending: AttemptEnding, jitter: float, rules: Rules
+    whole_job: JobWithAttempts,
+    attempt: Attempt,
+    ending: AttemptEnding,
+    jitter: float,
+    rules: JobRules,
 ) -> float | None:
     """Seconds until another attempt may follow *attempt*, or None: the budget is used up.
 
@@ -58,7 +62,7 @@ def next_delay(
     return rules.reschedule_delay_seconds + grown
 
 
-def spent(whole_job: JobWithAttempts, rules: Rules) -> dict[str, dict[str, int]]:
+def spent(whole_job: JobWithAttempts, rules: JobRules) -> dict[str, dict[str, int]]:
     """What of each budget is used, for a person. The end that finds it used up starts nothing."""
     kinds = {
         "interruptions": (INTERRUPTIONS, rules.interruption_budget),

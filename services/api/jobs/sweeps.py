@@ -13,7 +13,7 @@ from services.api.jobs.availability import (
     record_seconds,
     silent_since,
 )
-from services.api.jobs.model import Rules
+from services.api.jobs.model import JobRules
 from services.api.jobs.store import Owner
 from shared.crash_points import Points
 from shared.log import get_logger
@@ -32,7 +32,7 @@ class Sweeps:
     """The API's sweeps over its own rows; they touch nothing outside."""
 
     db: Database
-    rules: Rules
+    rules: JobRules
     points: Points
     changed: Callable[[int], None]
     told: Callable[[], None]

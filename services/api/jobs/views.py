@@ -12,9 +12,9 @@ from services.api.jobs.model import (
     TERMINAL,
     Attempt,
     Job,
+    JobRules,
     JobWithAttempts,
     ListedJob,
-    Rules,
     first_attempt,
 )
 from services.api.jobs.retry_limits import spent
@@ -76,7 +76,7 @@ def _wished(resources: Resources | str) -> dict[str, Any]:
     return {name: value for name, value in fields if value not in (None, ())}
 
 
-def detailed(job: Job, attempts: list[Attempt], now: datetime, rules: Rules) -> dict[str, Any]:
+def detailed(job: Job, attempts: list[Attempt], now: datetime, rules: JobRules) -> dict[str, Any]:
     """A job as `/status` shows it: with every attempt, the first one first, budgets and costs."""
     current = next(each for each in attempts if each.number == job.attempt)
     shown = listed(job, current, now)
@@ -86,7 +86,7 @@ def detailed(job: Job, attempts: list[Attempt], now: datetime, rules: Rules) -> 
     return shown
 
 
-def fresh(job: Job, first: Attempt, rules: Rules) -> dict[str, Any]:
+def fresh(job: Job, first: Attempt, rules: JobRules) -> dict[str, Any]:
     """As `detailed` shows a job that is accepted now, in a fifth of the time.
 
     What every such job has in common is rendered once; the rest is filled in. It shares parts with
@@ -133,7 +133,7 @@ _NO_WISH = Resources()
 
 
 @functools.lru_cache(maxsize=256)
-def _blank(retries: int, rules: Rules) -> dict[str, Any]:
+def _blank(retries: int, rules: JobRules) -> dict[str, Any]:
     at = datetime.fromtimestamp(0, UTC)
     job = Job(
         id=0,

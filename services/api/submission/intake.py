@@ -14,7 +14,7 @@ from msgspec import Struct
 from services.api.group_commit import Groups
 from services.api.jobs import endings, views
 from services.api.jobs import store as job_store
-from services.api.jobs.model import Attempt, Job, Rules, first_attempt
+from services.api.jobs.model import Attempt, Job, JobRules, first_attempt
 from services.api.secrets.sealing import Sealed, SecretKeys
 from services.api.submission import idempotency_store as keys
 from services.api.submission.idempotency_store import KeptAnswer
@@ -65,7 +65,7 @@ class Intake:
     def __init__(
         self,
         db: Database,
-        rules: Rules,
+        rules: JobRules,
         wakeups: Wakeups,
         points: Points,
         keys: SecretKeys | None,
@@ -165,7 +165,7 @@ def _compose_one(
     job_id: int,
     trace: str,
     now: datetime,
-    rules: Rules,
+    rules: JobRules,
     keys: SecretKeys | None,
     source: str,
 ) -> _Written:

@@ -15,8 +15,8 @@ from services.api.jobs.model import (
     Attempt,
     AttemptEnding,
     Job,
+    JobRules,
     JobWithAttempts,
-    Rules,
     State,
     Step,
     first_attempt,
@@ -32,7 +32,7 @@ from shared.events.events import (
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-RULES = Rules(
+RULES = JobRules(
     interruption_budget=2,
     pull_budget=2,
     boot_seconds=100,
@@ -165,7 +165,7 @@ NO_SUCH_IMAGE = replace(PULL_FAILED, message="manifest unknown", for_good=True)
 class Story:
     """One job. What the routes refuse raises `Refused` here too."""
 
-    def __init__(self, job: Job | None = None, *attempts: Attempt, rules: Rules = RULES) -> None:
+    def __init__(self, job: Job | None = None, *attempts: Attempt, rules: JobRules = RULES) -> None:
         self.job = job or a_job()
         self.rules = rules
         self.attempts = {each.number: each for each in attempts} or {1: first_attempt(1, NOW, NOW)}
