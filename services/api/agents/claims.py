@@ -17,7 +17,7 @@ from services.api.agents.groups import AgentCall, AgentGroups, AgentUnitOfWork
 from services.api.agents.refusals import NO_TOKEN, Refused
 from services.api.agents.settings import AgentsConfig
 from services.api.agents.store import Use
-from services.api.agents.sts_identity import Identity, Proof, Shown
+from services.api.agents.sts_identity import Identity, Proof, VerifiedInstance
 from services.api.jobs import decisions
 from services.api.jobs.model import Attempt, Job, JobWithAttempts, Step
 from services.api.jobs.store import Owner
@@ -114,7 +114,9 @@ class ClaimService:
         )
         return await self._answer(await self.groups.serve(call))
 
-    def _bind_shown(self, unit: AgentUnitOfWork, claim: RoleClaim, shown: Shown) -> Bound | Refused:
+    def _bind_shown(
+        self, unit: AgentUnitOfWork, claim: RoleClaim, shown: VerifiedInstance
+    ) -> Bound | Refused:
         owner = unit.instances.get(shown.instance_id)
         if owner is None:
             # Launched a moment ago, and its InstanceLaunched is on its way; or nobody's, and the

@@ -70,7 +70,7 @@ class Proof(Struct, frozen=True):
     body: str
 
 
-class Shown(Struct, frozen=True):
+class VerifiedInstance(Struct, frozen=True):
     """Who showed a proof, and what of it is remembered until it is worth nothing any more."""
 
     instance_id: str
@@ -99,7 +99,7 @@ class IdentityConfig:
 class Identity(Protocol):
     """Port: which instance showed this. The one adapter asks STS."""
 
-    async def who(self, proof: Proof, token: str) -> Shown:
+    async def who(self, proof: Proof, token: str) -> VerifiedInstance:
         """Raises `Refused` and `StsAway`. *token* is the agent's own, which is bound in."""
         ...
 
@@ -110,7 +110,9 @@ def read_role(arn: str) -> Role | None:
     return None if match is None else Role(match["partition"], match["account"], match["name"])
 
 
-def check_proof(proof: Proof, token: str, config: IdentityConfig, now: datetime) -> Shown:
+def check_proof(
+    proof: Proof, token: str, config: IdentityConfig, now: datetime
+) -> VerifiedInstance:
     """Everything that can be told without STS; the instance is not known yet. Raises `Refused`."""
     headers = proof.headers
     match = _AUTHORIZATION.fullmatch(headers.get("authorization", ""))
@@ -132,7 +134,7 @@ def check_proof(proof: Proof, token: str, config: IdentityConfig, now: datetime)
     at = _moment(headers["x-amz-date"], match["day"])
     if at is None or abs(now - at) > SKEW:
         raise Refused(401, "the claim is older than five minutes, or a clock is wrong")
-    return Shown("", hashlib.sha256(match["signature"].encode()).digest(), at + SKEW)
+    return VerifiedInstance("", hashlib.sha256(match["signature"].encode()).digest(), at + SKEW)
 
 
 def read_instance(answer: str, role: Role) -> str:
@@ -165,17 +167,17 @@ class StsIdentity:
 
     config: IdentityConfig
     clock: Clock
-    _known: dict[bytes, Shown] = field(default_factory=dict)
+    _known: dict[bytes, VerifiedInstance] = field(default_factory=dict)
     _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
-    async def who(self, proof: Proof, token: str) -> Shown:
+    async def who(self, proof: Proof, token: str) -> VerifiedInstance:
         """The instance that *proof* is by."""
         checked = check_proof(proof, token, self.config, self.clock.now())
         known = self._known.get(checked.signature)
         if known is not None:
             return known
         answer = await self._ask(proof)
-        shown = Shown(
+        shown = VerifiedInstance(
             read_instance(answer, self.config.role), checked.signature, checked.expires_at
         )
         if len(self._known) >= REMEMBERED:
