@@ -77,7 +77,7 @@ class Api:
 def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> Api:
     """Put the API together from its settings and ports; *siblings*: where it is several."""
     siblings = siblings or Siblings()
-    followers = Followers(siblings.tell_changed)
+    followers = Followers(siblings.announce)
     db, wakeups, points = ports.db, ports.wakeups, ports.points
     changed = followers.changed
     jitter = random.random
@@ -86,7 +86,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
         config.rules,
         points,
         changed,
-        told=lambda: wakeups.wake("relay_outbox"),
+        published=lambda: wakeups.wake("relay_outbox"),
         jitter=jitter,
     )
     service = Service(

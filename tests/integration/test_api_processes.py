@@ -264,14 +264,14 @@ async def test_what_changes_in_one_is_heard_in_all_others(three: list[Siblings])
         second.heard(lambda job_id: heard.put_nowait(("second", job_id))),
         third.heard(lambda job_id: heard.put_nowait(("third", job_id))),
     ):
-        first.tell_changed(2**62)
+        first.announce(2**62)
         assert {await heard.get(), await heard.get()} == {("second", 2**62), ("third", 2**62)}
     assert heard.empty()
 
 
 def test_a_sibling_that_reads_nothing_holds_nobody_up(three: list[Siblings]) -> None:
     for job_id in range(10_000):
-        three[0].tell_changed(job_id)
+        three[0].announce(job_id)
 
 
 def test_a_full_table_of_callers_forgets_whoever_has_not_asked_for_longest() -> None:

@@ -42,20 +42,20 @@ class AllowedHosts:
 
     def refusal(self, scheme: str, headers: Headers) -> Denied | None:
         """Why this request is refused: 421 for its Host, 403 for its origin; None: it is not."""
-        told: dict[bytes, list[str]] = {b"host": [], b"origin": [], b"sec-fetch-site": []}
+        sent: dict[bytes, list[str]] = {b"host": [], b"origin": [], b"sec-fetch-site": []}
         for name, value in headers.raw:
-            if name in told:
-                told[name].append(value.decode("latin-1"))
-        hosts, own = told[b"host"], None
+            if name in sent:
+                sent[name].append(value.decode("latin-1"))
+        hosts, own = sent[b"host"], None
         if hosts:  # no browser leaves it out, and no page can (https://fetch.spec.whatwg.org/)
             found = read_host(hosts[0]) if len(hosts) == 1 else None
             if found is None or not (is_loopback(found[0]) or found[0] in self.names):
                 return Denied(421, _wrong_host(hosts))
             own = (scheme, found[0], found[1] or DEFAULT_PORTS.get(scheme))
-        for origin in told[b"origin"]:
+        for origin in sent[b"origin"]:
             if own is None or _read_origin(origin) != own:
                 return _foreign("Origin", origin)
-        for site in told[b"sec-fetch-site"]:
+        for site in sent[b"sec-fetch-site"]:
             if site not in OWN_SITES:
                 return _foreign("Sec-Fetch-Site", site)
         return None

@@ -53,7 +53,7 @@ class JobService:
             if step is None:
                 status = whole_job.job.status
                 raise AlreadyOver(f"job {job_id} is {status} already and cannot be cancelled")
-            await unit_of_work.save_and_tell(tx, whole_job.job, step)
+            await unit_of_work.save_and_publish(tx, whole_job.job, step)
         self.points.reached("api.cancelled")
         _log.info("job cancelled", job=job_id, attempt=whole_job.job.attempt)
         self.wakeups.wake("relay_outbox")

@@ -35,7 +35,7 @@ class Sweeps:
     rules: JobRules
     points: Points
     changed: Callable[[int], None]
-    told: Callable[[], None]
+    published: Callable[[], None]
     jitter: Callable[[], float]
 
     async def end_silent(self) -> datetime | None:
@@ -67,11 +67,11 @@ class Sweeps:
             step = decisions.decide_overdue(
                 whole_job, attempt, tx.now, self.jitter(), self.rules, outages
             )
-            await unit_of_work.save_and_tell(tx, whole_job.job, step)
+            await unit_of_work.save_and_publish(tx, whole_job.job, step)
         if step.events:
             self.points.reached("api.silent_ended")
             self.changed(owner.job_id)
-            self.told()
+            self.published()
 
     async def _outages(self, tx: Transaction, since: datetime) -> Sequence[Outage]:
         """The outages after *since*, with the one that is not recorded yet."""

@@ -86,7 +86,7 @@ async def save_attempt(tx: Transaction, attempt: Attempt) -> None:
     await _save(tx, [], [attempt])
 
 
-async def save_and_tell(tx: Transaction, before: Job, step: Step) -> None:
+async def save_and_publish(tx: Transaction, before: Job, step: Step) -> None:
     """Write a decision that a request or a sweep made, and its facts under the job's own trace."""
     facts = [
         cloudevents.wrap(event, source=tx.source, at=tx.now, trace=before.trace)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 class Followers:
     """A set of events for each followed job; jobs that nobody follows cost nothing."""
 
-    def __init__(self, tell: Callable[[int], None]) -> None:
-        self._tell = tell
+    def __init__(self, announce: Callable[[int], None]) -> None:
+        self._announce = announce
         self._events: dict[int, set[asyncio.Event]] = {}
 
     @contextlib.contextmanager
@@ -31,7 +31,7 @@ class Followers:
     def changed(self, job_id: int) -> None:
         """The job may look different now: something was done here."""
         self.wake(job_id)
-        self._tell(job_id)
+        self._announce(job_id)
 
     def wake(self, job_id: int) -> None:
         """Wake who follows the job here."""

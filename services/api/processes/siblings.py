@@ -73,7 +73,7 @@ class Siblings:
         self._inbox = inbox
         self._others = others
 
-    def tell_changed(self, job_id: int) -> None:
+    def announce(self, job_id: int) -> None:
         """Tell the others that the job may look different now."""
         for other in self._others:
             with contextlib.suppress(OSError):  # full, or its process has ended
