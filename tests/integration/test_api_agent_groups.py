@@ -121,7 +121,7 @@ async def test_what_many_say_while_a_group_is_written_is_one_transaction(
         log_store.KEEP_BATCHES,
     ):
         assert db.statements.count(sql) == 2, "the first one's, and all the others'"
-    names = await world.told()
+    names = await world.published()
     assert names.count("JobFinished") == MANY
     for each in agents:
         assert await world.logs(each.job_id) == "bye\n"
@@ -172,7 +172,7 @@ async def test_an_agent_whose_word_cannot_be_decided_fails_alone(world: World) -
         if not isinstance(answer, httpx.Response) or answer.status_code != 200
     ]
     assert failed == [poison.job_id]
-    assert (await world.told()).count("JobFinished") == 4
+    assert (await world.published()).count("JobFinished") == 4
 
 
 async def test_who_is_refused_takes_nobody_along_and_is_told_why(world: World) -> None:
@@ -212,7 +212,7 @@ async def test_the_words_of_one_agent_are_decided_in_their_order(world: World) -
     assert await answers(tasks) == [200, 200, 200, 200, 200, 200, 409, 409]
     assert (await tasks[0]).json()["job"]["id"] == agent.job_id
     assert await world.logs(agent.job_id) == "one\ntwo\n"
-    names = await world.told()
+    names = await world.published()
     assert names[names.index("JobStarted", 3) :] == ["JobStarted", "AttemptEnded", "JobFinished"]
     [attempt] = (await world.status(agent.job_id))["attempts"]
     assert attempt["cause"] == "failed"
@@ -264,7 +264,7 @@ async def test_two_processes_hear_many_agents_at_once(world: World) -> None:
     agents = await agents_of(world, MANY)
     tasks = [each.call_back(agent, FAILED) for agent in agents for each in (world, other)]
     assert {each.status_code for each in await asyncio.gather(*tasks)} == {200}
-    assert (await world.told()).count("JobFinished") == MANY
+    assert (await world.published()).count("JobFinished") == MANY
     await other.close()
 
 
@@ -301,7 +301,7 @@ async def test_a_word_about_a_locked_job_waits_alone(world: World) -> None:
         assert (await world.call_back(other, FAILED)).status_code == 200
         assert not waits.done()
     assert (await waits).status_code == 200
-    assert (await world.told()).count("JobFinished") == 2
+    assert (await world.published()).count("JobFinished") == 2
 
 
 # -- ends
@@ -335,9 +335,9 @@ async def test_a_callback_is_heard_once_wherever_the_process_dies(
     dying = World(crashing(world.ports, point), world.clock)
     assert (await dying.call_back(agent, FAILED)).status_code == 500
     await dying.close()
-    assert (await world.told()).count("JobFinished") == ends
+    assert (await world.published()).count("JobFinished") == ends
     assert (await world.call_back(agent, FAILED)).json()["status"] == "FAILED"
-    assert (await world.told()).count("JobFinished") == 1
+    assert (await world.published()).count("JobFinished") == 1
 
 
 async def test_a_claim_whose_answer_died_with_the_process_is_given_again(world: World) -> None:

@@ -302,8 +302,8 @@ async def test_the_same_word_twice_at_once_is_the_same_as_once(world: World) -> 
     agent = await world.running()
     answers = await asyncio.gather(*(world.call_back(agent, FAILED) for _ in range(5)))
     assert {answer.status_code for answer in answers} == {200}
-    assert (await world.told())[-2:] == ["AttemptEnded", "JobFinished"]
-    assert (await world.told()).count("JobFinished") == 1
+    assert (await world.published())[-2:] == ["AttemptEnded", "JobFinished"]
+    assert (await world.published()).count("JobFinished") == 1
 
 
 async def test_after_a_last_word_any_other_is_a_409_and_nothing_changes(world: World) -> None:
@@ -433,11 +433,11 @@ async def test_reports_go_on_after_the_notice_until_the_container_has_stopped(
     status = await world.status(agent.job_id)
     assert (status["status"], status["phase"]) == ("SCHEDULED", "stopping")
     assert "interruption notice" in status["waiting_because"]
-    assert (await world.told()).count("JobScheduled") == 2  # the replacement boots meanwhile
+    assert (await world.published()).count("JobScheduled") == 2  # the replacement boots meanwhile
     await world.call_back(agent, STOPPED)
     status = await world.status(agent.job_id)
     assert (status["phase"], len(status["attempts"])) == ("launching", 2)
-    assert (await world.told()).count("JobScheduled") == 2
+    assert (await world.published()).count("JobScheduled") == 2
 
 
 async def test_a_container_that_exits_0_after_the_notice_is_done(world: World) -> None:
@@ -538,7 +538,7 @@ async def test_phases_only_move_on(world: World) -> None:
     ]:
         assert (await world.report(agent, phase=phase)).status_code == 200
         assert (await world.status(agent.job_id))["phase"] == shown
-    assert (await world.told()).count("JobStarted") == 1
+    assert (await world.published()).count("JobStarted") == 1
 
 
 async def test_a_report_that_is_not_right_is_a_400_and_changes_nothing(world: World) -> None:

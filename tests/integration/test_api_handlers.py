@@ -124,7 +124,7 @@ async def test_a_refusal_fails_the_job_in_the_launchers_words(world: World) -> N
     await world.deliver(world.refused(job_id))
     status = await world.status(job_id)
     assert (status["status"], status["error_message"]) == ("FAILED", "bad image id")
-    assert await world.told() == ["JobScheduled", "AttemptEnded", "JobFinished"]
+    assert await world.published() == ["JobScheduled", "AttemptEnded", "JobFinished"]
 
 
 async def test_what_follows_an_event_bears_its_trace_and_names_it_as_the_cause(
@@ -309,7 +309,7 @@ async def test_heartbeats_keep_an_attempt_alive_and_the_sweep_says_when_it_looks
         await world.report(agent)
         await world.stage.sweep("end_silent")
     assert (await world.status(agent.job_id))["status"] == "RUNNING"
-    assert "AttemptEnded" not in await world.told()
+    assert "AttemptEnded" not in await world.published()
 
 
 async def test_an_instance_that_never_speaks_is_lost_at_the_boot_time_out(
@@ -376,7 +376,7 @@ async def test_more_silent_attempts_than_a_batch_are_ended_pass_by_pass(
     clock.advance(901)
     assert await world.stage.sweep("end_silent") == clock.now()  # there is more
     assert await world.stage.sweep("end_silent") is None
-    assert (await world.told()).count("AttemptEnded") == 150
+    assert (await world.published()).count("AttemptEnded") == 150
 
 
 async def test_one_attempt_that_cannot_be_ended_keeps_no_other_from_it(
@@ -402,7 +402,7 @@ async def test_two_replicas_that_sweep_at_once_end_each_attempt_once(
     other = world.again()
     clock.advance(61)
     await asyncio.gather(*(each.stage.sweep("end_silent") for each in (world, other, world)))
-    assert (await world.told()).count("AttemptEnded") == 5
+    assert (await world.published()).count("AttemptEnded") == 5
     await other.close()
 
 

@@ -157,7 +157,7 @@ async def test_an_array_is_scheduled_in_order_all_of_it(world: World) -> None:
     assert [job["name"] for job in answer.json()] == ["a", "b", "c"]
     ids = [job["id"] for job in answer.json()]
     assert ids == sorted(set(ids))
-    assert await world.told() == ["JobScheduled"] * 3
+    assert await world.published() == ["JobScheduled"] * 3
 
 
 async def test_of_an_array_with_one_wrong_job_none_is_scheduled(world: World) -> None:
@@ -377,7 +377,7 @@ STAGES: list[Any] = [scheduled, due, delayed, booting, running, interrupted, hel
 async def test_a_job_is_cancelled_at_any_stage_and_only_once(world: World) -> None:
     for stage in STAGES:
         job_id = await stage(world)
-        already = len(await world.told())
+        already = len(await world.published())
         answer = await world.cancel(job_id)
         assert answer.status_code == 200, stage
         job = answer.json()
@@ -385,7 +385,7 @@ async def test_a_job_is_cancelled_at_any_stage_and_only_once(world: World) -> No
         assert job["waiting_because"] is None
         assert job["attempts"][-1]["cause"] == "cancelled"
         ends = ["AttemptEnded"] * (2 if stage is interrupted else 1)
-        assert (await world.told())[already:] == ["JobCancelled", *ends, "JobFinished"]
+        assert (await world.published())[already:] == ["JobCancelled", *ends, "JobFinished"]
         before = await world.rows()
         again = await world.cancel(job_id)
         assert again.status_code == 409
@@ -397,7 +397,7 @@ async def test_what_comes_after_a_cancel_changes_neither_status_nor_outbox(world
     for stage in STAGES:
         job_id = await stage(world)
         await world.cancel(job_id)
-        jobs, outbox = (await world.rows())["jobs"], await world.told()
+        jobs, outbox = (await world.rows())["jobs"], await world.published()
         attempt = len((await world.status(job_id))["attempts"])
         await world.deliver(
             world.delayed(job_id, attempt),
@@ -408,7 +408,7 @@ async def test_what_comes_after_a_cancel_changes_neither_status_nor_outbox(world
         world.clock.advance(10_000)
         await world.stage.sweep("end_silent")
         assert (await world.rows())["jobs"] == jobs, stage
-        assert await world.told() == outbox
+        assert await world.published() == outbox
 
 
 async def test_a_finished_job_is_not_cancelled(world: World) -> None:
@@ -426,7 +426,7 @@ async def test_of_two_cancels_at_once_one_is_a_409(world: World) -> None:
     job_id = await running(world)
     answers = await asyncio.gather(world.cancel(job_id), world.cancel(job_id))
     assert sorted(answer.status_code for answer in answers) == [200, 409]
-    assert (await world.told()).count("JobFinished") == 1
+    assert (await world.published()).count("JobFinished") == 1
 
 
 async def test_a_cancel_and_a_last_word_at_once_leave_one_last_word(world: World) -> None:
@@ -436,8 +436,8 @@ async def test_a_cancel_and_a_last_word_at_once_leave_one_last_word(world: World
         *(world.call_back(agent, {}) for agent in agents),
     )
     assert sorted(answer.status_code for answer in answers) == [200] * 8 + [409] * 8
-    assert (await world.told()).count("JobFinished") == 8
-    assert (await world.told()).count("AttemptEnded") == 8
+    assert (await world.published()).count("JobFinished") == 8
+    assert (await world.published()).count("AttemptEnded") == 8
 
 
 # -- methods and paths

@@ -113,7 +113,7 @@ def test_a_fact_heard_twice_is_heard_once(fact: str, state: State) -> None:
     once.deliver(make(), after(5))
     twice.deliver(make(), after(5))
     twice.deliver(make(), after(9))
-    assert (twice.job, twice.attempts, twice.told) == (once.job, once.attempts, once.told)
+    assert (twice.job, twice.attempts, twice.published) == (once.job, once.attempts, once.published)
 
 
 @pytest.mark.parametrize("fact", MOVES)
@@ -123,7 +123,7 @@ def test_no_fact_changes_a_job_that_is_over_or_tells_anything(fact: str, status:
     story = Story(job, an_attempt("ended", cause="done"))
     story.deliver(MOVES[fact][0](), after(5))
     assert story.job == job
-    assert story.told == []
+    assert story.published == []
     assert story.attempts[1].cause == "done"
 
 
@@ -153,7 +153,7 @@ def test_the_launchers_facts_commute(order: tuple[int, ...]) -> None:
         story.deliver(FACTS[place])
     assert story.job == straight.job
     assert replace(story.current, entered={}) == replace(straight.current, entered={})
-    assert story.told == straight.told
+    assert story.published == straight.published
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(2))))
@@ -226,7 +226,7 @@ def test_a_phase_moves_an_attempt_to_the_right_or_not_at_all(state: State, phase
     story.report(phase=phase, now=after(5))
     assert story.current.state == (phase if moved else state)
     running = moved and phase == "running"
-    assert len(story.told_of(JobStarted)) == (1 if running else 0)
+    assert len(story.published_of(JobStarted)) == (1 if running else 0)
     assert story.job.status == ("RUNNING" if running else "SCHEDULED")
 
 
@@ -245,7 +245,7 @@ def test_a_last_word_ends_attempt_and_job_at_once(
     assert job.error_message == word.message
     assert (attempt.state, attempt.cause, attempt.ended_at) == ("ended", word.cause, after(5))
     assert attempt.container_stopped
-    [over, last] = story.told
+    [over, last] = story.published
     assert isinstance(over, AttemptEnded)
     assert (over.cause, over.terminate_after) == (word.cause, after(5))
     assert isinstance(last, JobFinished)
@@ -308,7 +308,7 @@ def test_a_container_that_exits_0_after_the_notice_is_done() -> None:
     assert story.job.status == "DONE"
     assert story.names() == ["JobScheduled", "AttemptEnded", "AttemptEnded", "JobFinished"]
     assert (story.attempts[2].cause, story.attempts[2].container_stopped) == ("superseded", True)
-    assert [each.attempt for each in story.told_of(AttemptEnded)] == [1, 2]
+    assert [each.attempt for each in story.published_of(AttemptEnded)] == [1, 2]
 
 
 def test_a_container_that_fails_after_the_notice_fails_the_job() -> None:
@@ -328,7 +328,7 @@ def test_after_a_last_word_the_same_is_heard_in_silence_and_any_other_refused(
 ) -> None:
     story = at("running")
     story.call_back(WORDS[first], now=after(5))
-    before = (story.job, dict(story.attempts), list(story.told))
+    before = (story.job, dict(story.attempts), list(story.published))
     word = {**WORDS, "stopped": STOPPED}[second]
     if first == second:
         assert story.call_back(word, now=after(6)) is False
@@ -337,7 +337,7 @@ def test_after_a_last_word_the_same_is_heard_in_silence_and_any_other_refused(
             story.call_back(word, now=after(6))
         assert refused_with.value.status == 409
         assert refused_with.value.cause == WORDS[first].cause
-    assert (story.job, story.attempts, story.told) == before
+    assert (story.job, story.attempts, story.published) == before
 
 
 @pytest.mark.parametrize("word", [DONE, FAILED, INTERRUPTED, STOPPED])
@@ -365,7 +365,7 @@ def test_a_job_is_cancelled_at_any_stage(state: State) -> None:
     assert story.cancel(after(5))
     assert (story.job.status, story.job.finished_at) == ("CANCELLED", after(5))
     assert (story.current.state, story.current.cause) == ("ended", "cancelled")
-    assert [type(each).__name__ for each in story.told] == [
+    assert [type(each).__name__ for each in story.published] == [
         "JobCancelled",
         "AttemptEnded",
         "JobFinished",
@@ -376,7 +376,7 @@ def test_a_job_is_cancelled_at_any_stage(state: State) -> None:
 def test_only_a_container_that_may_run_gets_its_grace(state: State) -> None:
     story = at(state)
     story.cancel(after(5))
-    [over] = story.told_of(AttemptEnded)
+    [over] = story.published_of(AttemptEnded)
     grace = RULES.stop_grace_seconds + 10 if state in CLAIMED else 0
     assert over.terminate_after == after(5 + grace)
 
@@ -400,7 +400,7 @@ def test_a_cancelled_attempt_stays_so_whatever_its_instance_does() -> None:
     story.cancel(after(5))
     story.deliver(terminated(at=after(9)))
     assert (story.job.status, story.job.attempt) == ("CANCELLED", 1)
-    assert len(story.told) == 3
+    assert len(story.published) == 3
 
 
 # -- silence, boot time-out, lifetime
@@ -411,7 +411,7 @@ def test_an_attempt_heard_of_is_looked_at_again_when_it_may_be_silent() -> None:
     story.report(now=after(50))
     story.look(after(60))
     assert (story.current.state, story.current.check_at) == ("running", after(110))
-    assert story.told == []
+    assert story.published == []
 
 
 def test_a_silent_attempt_is_lost_and_the_next_one_held() -> None:
@@ -457,7 +457,7 @@ def test_the_maximum_lifetime_ends_an_attempt_however_alive_it_is() -> None:
         "ran into its maximum lifetime",
     )
     assert story.attempts[1].cause == "timed_out"
-    [over] = story.told_of(AttemptEnded)
+    [over] = story.published_of(AttemptEnded)
     assert over.terminate_after == after(80)
 
 
@@ -507,7 +507,7 @@ def test_every_attempt_but_the_last_is_followed_by_another() -> None:
         story.claim(number)
         story.call_back(STOPPED, number)
     assert story.job.status == "FAILED"
-    assert [each.attempt for each in story.told_of(JobScheduled)] == [1, 2, 3]
+    assert [each.attempt for each in story.published_of(JobScheduled)] == [1, 2, 3]
 
 
 def test_a_held_attempt_is_scheduled_once_and_only_when_it_is_held() -> None:
@@ -515,7 +515,7 @@ def test_a_held_attempt_is_scheduled_once_and_only_when_it_is_held() -> None:
     story.look(after(60))
     story.deliver(terminated(), after(70))
     story.deliver(terminated(), after(80))
-    [fact] = story.told_of(JobScheduled)
+    [fact] = story.published_of(JobScheduled)
     assert story.attempts[2].due_at == fact.due_at == after(70), "what it waited for was no launch"
 
 
@@ -524,7 +524,7 @@ def test_a_cancelled_job_is_not_scheduled_by_the_end_of_its_lost_instance() -> N
     story.look(after(60))
     story.cancel(after(65))
     story.deliver(terminated(), after(70))
-    assert story.told_of(JobScheduled) == []
+    assert story.published_of(JobScheduled) == []
     assert story.attempts[2].cause == "cancelled"
 
 

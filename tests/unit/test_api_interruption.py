@@ -83,7 +83,7 @@ def test_whatever_ends_the_job_first_the_replacement_is_given_up(word: Callback)
     assert story.attempts[2].error_message == (
         f"not needed: attempt 1 ended the job ({word.cause})"
     )
-    [_, given_up] = story.told_of(AttemptEnded)
+    [_, given_up] = story.published_of(AttemptEnded)
     assert (given_up.attempt, given_up.terminate_after) == (2, after(10))
     with pytest.raises(Refused):
         story.claim(2)
@@ -134,7 +134,7 @@ def test_nothing_runs_while_any_earlier_container_may() -> None:
     assert "i-1 of attempt 1" in (story.attempts[3].waiting_because or "")
     story.deliver(terminated(1), after(90))
     assert story.attempts[3].state == "scheduled"
-    assert len(story.told_of(JobScheduled)) == 2
+    assert len(story.published_of(JobScheduled)) == 2
 
 
 def test_the_notice_by_both_channels_starts_one_replacement() -> None:
@@ -145,7 +145,7 @@ def test_the_notice_by_both_channels_starts_one_replacement() -> None:
                 story.call_back(INTERRUPTED, now=after(5))
             else:
                 story.deliver(warned(), after(5))
-        assert len(story.told_of(JobScheduled)) == 1
+        assert len(story.published_of(JobScheduled)) == 1
         assert story.phases() == ["stopping", "scheduled"]
 
 
@@ -193,7 +193,7 @@ def test_a_rebalance_recommendation_is_noted_and_nothing_else() -> None:
     assert story.rebalance(now=after(6)) is False
     assert story.deliver(warned(rebalance=True), after(7)) is False
     assert story.current.rebalance_at == after(5)
-    assert story.told == []
+    assert story.published == []
 
 
 def test_by_a_setting_a_rebalance_recommendation_launches_the_replacement() -> None:
@@ -203,7 +203,7 @@ def test_by_a_setting_a_rebalance_recommendation_launches_the_replacement() -> N
     assert (story.job.status, story.phases()) == ("RUNNING", ["running", "scheduled"])
     story.call_back(INTERRUPTED, now=after(60))
     assert (story.job.status, story.phases()) == ("SCHEDULED", ["stopping", "scheduled"])
-    assert len(story.told_of(JobScheduled)) == 1
+    assert len(story.published_of(JobScheduled)) == 1
 
 
 # -- causes and budgets
@@ -279,7 +279,7 @@ def test_the_first_attempt_after_an_interruption_starts_at_once_and_others_later
 def test_a_job_without_a_budget_left_gets_no_replacement_at_the_notice() -> None:
     story = Story(a_job(), an_attempt("running"), rules=replace(RULES, interruption_budget=0))
     story.call_back(INTERRUPTED, now=after(5))
-    assert (story.told, story.job.attempt) == ([], 1)
+    assert (story.published, story.job.attempt) == ([], 1)
     story.call_back(STOPPED, now=after(6))
     assert story.job.error_message == "gave up after 1 attempts, the last one was interrupted"
 

@@ -71,7 +71,7 @@ class OneJob(RuleBasedStateMachine):
         self.undelivered: list[Event] = []
 
     def _scheduled(self, number: int) -> bool:
-        return any(each.attempt == number for each in self.story.told_of(JobScheduled))
+        return any(each.attempt == number for each in self.story.published_of(JobScheduled))
 
     # -- the world
 
@@ -213,10 +213,10 @@ class OneJob(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(sorted(self.finished_agents)))
         if self.story.attempts[number].state != "ended":
             return
-        before = (self.story.job, dict(self.story.attempts), list(self.story.told))
+        before = (self.story.job, dict(self.story.attempts), list(self.story.published))
         with contextlib.suppress(Refused):
             self.story.call_back(word, number, self.now)
-        assert (self.story.job, self.story.attempts, self.story.told) == before
+        assert (self.story.job, self.story.attempts, self.story.published) == before
 
     # -- ourselves and people
 
@@ -269,9 +269,9 @@ class OneJob(RuleBasedStateMachine):
     @invariant()
     def each_end_is_told_once(self) -> None:
         ended = [each.number for each in self.story.attempts.values() if each.state == "ended"]
-        assert sorted(each.attempt for each in self.story.told_of(AttemptEnded)) == ended
-        assert len(self.story.told_of(JobFinished)) == (1 if self.story.over else 0)
-        scheduled = [each.attempt for each in self.story.told_of(JobScheduled)]
+        assert sorted(each.attempt for each in self.story.published_of(AttemptEnded)) == ended
+        assert len(self.story.published_of(JobFinished)) == (1 if self.story.over else 0)
+        scheduled = [each.attempt for each in self.story.published_of(JobScheduled)]
         assert len(scheduled) == len(set(scheduled))
 
     @invariant()

@@ -169,9 +169,9 @@ class Story:
         self.job = job or a_job()
         self.rules = rules
         self.attempts = {each.number: each for each in attempts} or {1: first_attempt(1, NOW, NOW)}
-        self.told: list[Event] = []
+        self.published: list[Event] = []
         if not attempts:
-            self.told.append(job_scheduled(self.job, self.attempts[1], rules))
+            self.published.append(job_scheduled(self.job, self.attempts[1], rules))
 
     @property
     def current(self) -> Attempt:
@@ -189,7 +189,7 @@ class Story:
             return False
         self.job = step.job
         self.attempts.update({each.number: each for each in step.attempts})
-        self.told += step.events
+        self.published += step.events
         return True
 
     def deliver(self, fact: Event, now: datetime = NOW) -> bool:
@@ -290,14 +290,14 @@ class Story:
                 self.save(decisions.decide_overdue(self.whole_job, each, now, JITTER, self.rules))
         return bool(due)
 
-    def told_of(self, *kinds: type[Event]) -> list[Any]:
-        return [each for each in self.told if isinstance(each, kinds)]
+    def published_of(self, *kinds: type[Event]) -> list[Any]:
+        return [each for each in self.published if isinstance(each, kinds)]
 
     def names(self) -> list[str]:
         """The names of all that was told, but for the JobScheduled of attempt 1."""
-        first = next(iter(self.told), None)
+        first = next(iter(self.published), None)
         skipped = 1 if isinstance(first, JobScheduled) and first.attempt == 1 else 0
-        return [type(each).__name__ for each in self.told[skipped:]]
+        return [type(each).__name__ for each in self.published[skipped:]]
 
     def phases(self) -> list[str]:
         """The states of all attempts, the first one first."""

@@ -272,7 +272,7 @@ class World:
                 found[table] = [each["row"] for each in await self.stage.rows(query)]
         return found
 
-    async def told(self) -> list[str]:
+    async def published(self) -> list[str]:
         """The names of all that was told, in order."""
         return [each.name for each in await self.stage.outbox()]
 
