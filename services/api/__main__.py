@@ -73,7 +73,7 @@ def _config(settings: Settings) -> ApiConfig:
 def serve(settings: Settings) -> int:
     """Serve until a signal comes, in as many processes as are set. Raises `BadSetting`."""
     configure_log(settings)
-    count = workers.how_many(settings)
+    count = workers.process_count(settings)
     _config(settings)  # what is wrong with it is said once, not by each
     port = settings.integer("PORT", 8000, least=1, most=65_535)
     try:

@@ -52,7 +52,7 @@ class Api:
     intake: Intake
     agents: AgentGroups
     app: ASGIApp
-    heard: Callable[[], contextlib.AbstractContextManager[None]]
+    listening: Callable[[], contextlib.AbstractContextManager[None]]
 
     async def run(self) -> None:
         """Run until drained; the HTTP server is the caller's."""
@@ -62,7 +62,7 @@ class Api:
             asyncio.create_task(self.agents.run(), name="api.agents"),
         ]
         try:
-            with self.heard():
+            with self.listening():
                 await asyncio.wait({service, *loops}, return_when=asyncio.FIRST_COMPLETED)
             if not service.done():
                 [name, *_] = [each.get_name() for each in loops if each.done()]
@@ -108,7 +108,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
     intake = Intake(db, config.rules, wakeups, points, config.secret_keys)
     agents = AgentGroups(db, config.rules.max_lifetime_seconds, wakeups, changed)
     app = _app(config, ports, intake, agents, followers, siblings)
-    return Api(service, intake, agents, app, lambda: siblings.heard(followers.wake))
+    return Api(service, intake, agents, app, lambda: siblings.listening(followers.wake))
 
 
 def _app(
@@ -132,7 +132,7 @@ def _app(
     gate = Gate(Access(db), rate, config.http.hosts)
     app = Application(
         routes=[
-            *_people_routes(gate, jobs, LogRoutes(db, followers)),
+            *_user_routes(gate, jobs, LogRoutes(db, followers)),
             *_agent_routes(_agents(config.agents, ports, agents, bodies)),
             *_health_routes(HealthRoutes(db, ports.bus)),
             *_description_routes(gate, DescriptionRoute(text(config.http, config.bounds).encode())),
@@ -173,7 +173,7 @@ def _route(method: str, path: str, serve: Callable[[Request], Awaitable[Response
     return Route(path, Endpoint(serve), methods=[method])
 
 
-def _people_routes(gate: Gate, jobs: JobRoutes, logs: LogRoutes) -> list[Route]:
+def _user_routes(gate: Gate, jobs: JobRoutes, logs: LogRoutes) -> list[Route]:
     read, submit = "read", "submit"
     return [
         # Looked through in this order.

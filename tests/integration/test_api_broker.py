@@ -63,7 +63,7 @@ async def drained(world: World) -> None:
                 await world.stage.sweep("relay_outbox")
 
 
-async def heard(url: str) -> list[int]:
+async def received(url: str) -> list[int]:
     """The jobs that the scheduler's queue holds the fact of."""
     bus = RabbitMQBus(url, TOPOLOGY)
     found: list[int] = []
@@ -100,5 +100,5 @@ async def test_while_the_broker_is_away_jobs_are_accepted_and_their_facts_are_to
     finally:
         await asyncio.to_thread(broker.start if fault == "killed" else broker.thaw)
     await drained(world)
-    assert set(await heard(url)) == set(jobs)
+    assert set(await received(url)) == set(jobs)
     assert (await world.http.get("/readyz")).status_code == 200

@@ -31,8 +31,8 @@ async def test_a_result_that_waited_for_the_end_of_an_outage_is_kept(
     clock.advance(135)  # nobody records anything
     await world.stage.sweep("end_silent")  # before the first record, as at a start
     await answer(world, clock, 8)
-    heard = await world.call_back(agent, {"exit_code": 0})
-    assert heard.status_code == 200
+    received = await world.call_back(agent, {"exit_code": 0})
+    assert received.status_code == 200
     status = await world.status(agent.job_id)
     assert (status["status"], len(status["attempts"])) == ("DONE", 1)
     assert [each.cause for each in await world.stage.told(AttemptEnded)] == ["done"]

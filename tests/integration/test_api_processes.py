@@ -107,8 +107,8 @@ def head(method: str, path: str, body: bytes = b"") -> bytes:
 
 
 def answer_of(client: socket.socket) -> tuple[int, bytes]:
-    received = read_to(client, b"\r\n\r\n")
-    start, _, rest = received.partition(b"\r\n\r\n")
+    listening = read_to(client, b"\r\n\r\n")
+    start, _, rest = listening.partition(b"\r\n\r\n")
     fields = dict(line.lower().split(b": ", 1) for line in start.split(b"\r\n")[1:])
     while len(rest) < int(fields[b"content-length"]):
         rest += client.recv(65_536)
@@ -116,12 +116,12 @@ def answer_of(client: socket.socket) -> tuple[int, bytes]:
 
 
 def read_to(client: socket.socket, mark: bytes) -> bytes:
-    received = b""
-    while mark not in received:
+    listening = b""
+    while mark not in listening:
         part = client.recv(65_536)
-        assert part, received
-        received += part
-    return received
+        assert part, listening
+        listening += part
+    return listening
 
 
 @contextlib.contextmanager
@@ -258,15 +258,15 @@ def three() -> Iterator[list[Siblings]]:
 
 async def test_what_changes_in_one_is_heard_in_all_others(three: list[Siblings]) -> None:
     first, second, third = three
-    heard: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
+    received: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
     with (
-        first.heard(lambda job_id: heard.put_nowait(("first", job_id))),
-        second.heard(lambda job_id: heard.put_nowait(("second", job_id))),
-        third.heard(lambda job_id: heard.put_nowait(("third", job_id))),
+        first.listening(lambda job_id: received.put_nowait(("first", job_id))),
+        second.listening(lambda job_id: received.put_nowait(("second", job_id))),
+        third.listening(lambda job_id: received.put_nowait(("third", job_id))),
     ):
         first.announce(2**62)
-        assert {await heard.get(), await heard.get()} == {("second", 2**62), ("third", 2**62)}
-    assert heard.empty()
+        assert {await received.get(), await received.get()} == {("second", 2**62), ("third", 2**62)}
+    assert received.empty()
 
 
 def test_a_sibling_that_reads_nothing_holds_nobody_up(three: list[Siblings]) -> None:

@@ -67,7 +67,7 @@ class OneJob(RuleBasedStateMachine):
         self.finished_agents: set[int] = set()
         self.running: set[int] = set()
         self.exited_0: set[int] = set()
-        self.last_word: Any = None
+        self.final_job: Any = None
         self.undelivered: list[Event] = []
 
     def _scheduled(self, number: int) -> bool:
@@ -227,16 +227,16 @@ class OneJob(RuleBasedStateMachine):
     @rule(times=st.integers(min_value=0, max_value=20))
     def somebody_cancels_rarely(self, times: int) -> None:
         if times == 20:
-            assert self.story.cancel(self.now) is (self.last_word is None)
+            assert self.story.cancel(self.now) is (self.final_job is None)
 
     # -- what must hold
 
     @invariant()
-    def a_last_word_never_changes(self) -> None:
-        if self.last_word is not None:
-            assert self.story.job == self.last_word
+    def a_final_status_never_changes(self) -> None:
+        if self.final_job is not None:
+            assert self.story.job == self.final_job
         elif self.story.over:
-            self.last_word = self.story.job
+            self.final_job = self.story.job
 
     @invariant()
     def beside_the_current_attempt_there_is_at_most_its_replacement(self) -> None:

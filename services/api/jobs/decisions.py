@@ -201,7 +201,7 @@ def decide_rebalance(
     return _replaced_early(step, whole_job, attempt, now, jitter, rules)
 
 
-def decide_told_interrupted(
+def decide_instance_interrupted(
     whole_job: JobWithAttempts,
     attempt: Attempt,
     fact: InstanceInterrupted,
@@ -230,7 +230,7 @@ def decide_cancel(
     return replace(step, events=(JobCancelled(job_id=job.id, attempt=job.attempt), *step.events))
 
 
-def decide_gone(
+def decide_terminated(
     whole_job: JobWithAttempts,
     attempt: Attempt,
     fact: InstanceTerminated,

@@ -145,15 +145,15 @@ def _again(
     if blocking is None:
         events = (over, job_scheduled(job, following, rules))
         return Step(job=job, attempts=(ended, following), events=events)
-    waiting = replace(following, waiting_because=must_be_gone(blocking))
+    waiting = replace(following, waiting_because=must_be_terminated(blocking))
     return Step(job=job, attempts=(ended, waiting), events=(over,))
 
 
-def must_be_gone(blocking: Attempt) -> str:
+def must_be_terminated(blocking: Attempt) -> str:
     """Why another container may not start, in plain words."""
     return (
         f"instance {blocking.instance_id} of attempt {blocking.number} "
-        "must be known to be gone before another container may start"
+        "must be known to be terminated before another container may start"
     )
 
 
@@ -186,7 +186,7 @@ def beside(
     )
 
 
-_LAST_WORD: dict[Cause, Status] = {"done": "DONE", "cancelled": "CANCELLED"}
+_FINAL_STATUS: dict[Cause, Status] = {"done": "DONE", "cancelled": "CANCELLED"}
 
 
 def _finish(
@@ -199,7 +199,7 @@ def _finish(
     cause: Cause = over.cause
     if cause in INTERRUPTIONS:
         message = _gave_up(len(whole_job.attempts), cause, message)
-    status: Status = _LAST_WORD.get(cause, "FAILED")
+    status: Status = _FINAL_STATUS.get(cause, "FAILED")
     finished = replace(
         whole_job.job,
         status=status,
@@ -207,7 +207,7 @@ def _finish(
         error_message=message,
         finished_at=now,
     )
-    last_word = JobFinished(
+    finished_event = JobFinished(
         job_id=whole_job.job.id,
         status=status,  # type: ignore[arg-type]  # the table above holds terminal ones only
         finished_at=now,
@@ -218,7 +218,7 @@ def _finish(
         labels=whole_job.job.labels,
         cause=cause,
     )
-    step = Step(job=finished, attempts=(ended,), events=(over, last_word))
+    step = Step(job=finished, attempts=(ended,), events=(over, finished_event))
     return _supersede(step, whole_job, ended, now)
 
 
@@ -233,7 +233,7 @@ def _supersede(step: Step, whole_job: JobWithAttempts, ended: Attempt, now: date
     if ready is None:
         return step
     cause: Cause = "cancelled" if ended.cause == "cancelled" else "superseded"
-    gone = replace(
+    superseded = replace(
         advance(ready, "ended", now),
         cause=cause,
         error_message=f"not needed: attempt {ended.number} ended the job ({ended.cause})",
@@ -244,5 +244,7 @@ def _supersede(step: Step, whole_job: JobWithAttempts, ended: Attempt, now: date
     over = AttemptEnded(
         job_id=ready.job_id, attempt=ready.number, cause=cause, ended_at=now, terminate_after=now
     )
-    first, last_word = step.events
-    return Step(job=step.job, attempts=(*step.attempts, gone), events=(first, over, last_word))
+    first, finished_event = step.events
+    return Step(
+        job=step.job, attempts=(*step.attempts, superseded), events=(first, over, finished_event)
+    )

@@ -79,7 +79,7 @@ class JobHandlers:
         self, event: InstanceInterrupted, work: UnitOfWork, now: datetime
     ) -> Sequence[Event]:
         whole_job, attempt = _find(work, event.job_id, event.attempt)
-        step = decisions.decide_told_interrupted(
+        step = decisions.decide_instance_interrupted(
             whole_job, attempt, event, now, self.jitter(), self.rules
         )
         return self._take(work, step)
@@ -90,7 +90,9 @@ class JobHandlers:
         if event.job_id is None or event.attempt is None:
             return ()  # an orphan that belonged to no job of ours
         whole_job, attempt = _find(work, event.job_id, event.attempt)
-        step = decisions.decide_gone(whole_job, attempt, event, now, self.jitter(), self.rules)
+        step = decisions.decide_terminated(
+            whole_job, attempt, event, now, self.jitter(), self.rules
+        )
         return self._take(work, step)
 
     def _take(self, work: UnitOfWork, step: Step | None) -> Sequence[Event]:

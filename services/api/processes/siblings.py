@@ -80,7 +80,7 @@ class Siblings:
                 other.send(job_id.to_bytes(8, "big"))
 
     @contextlib.contextmanager
-    def heard(self, changed: Callable[[int], None]) -> Iterator[None]:
+    def listening(self, changed: Callable[[int], None]) -> Iterator[None]:
         """Call *changed* with what the others tell, while the block lasts."""
         if self._inbox is None:
             yield

@@ -38,7 +38,7 @@ _STOPPED = 128 + signal.SIGTERM
 """The status of one that was stopped before it could say how."""
 
 
-def how_many(settings: Settings) -> int:
+def process_count(settings: Settings) -> int:
     """How many processes there shall be. Raises `BadSetting`."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     return settings.integer("API_PROCESSES", 2 if cores >= CORES else 1, least=1, most=MOST)

@@ -209,13 +209,15 @@ class Story:
                 return self.save(Step(job=self.job, attempts=(moved,)))
             case InstanceInterrupted():
                 return self.save(
-                    decisions.decide_told_interrupted(
+                    decisions.decide_instance_interrupted(
                         self.whole_job, self._of(fact), fact, now, JITTER, rules
                     )
                 )
             case InstanceTerminated():
                 return self.save(
-                    decisions.decide_gone(self.whole_job, self._of(fact), fact, now, JITTER, rules)
+                    decisions.decide_terminated(
+                        self.whole_job, self._of(fact), fact, now, JITTER, rules
+                    )
                 )
         raise AssertionError(fact)
 
