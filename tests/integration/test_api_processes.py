@@ -107,8 +107,8 @@ def head(method: str, path: str, body: bytes = b"") -> bytes:
 
 
 def answer_of(client: socket.socket) -> tuple[int, bytes]:
-    listening = read_to(client, b"\r\n\r\n")
-    start, _, rest = listening.partition(b"\r\n\r\n")
+    received = read_to(client, b"\r\n\r\n")
+    start, _, rest = received.partition(b"\r\n\r\n")
     fields = dict(line.lower().split(b": ", 1) for line in start.split(b"\r\n")[1:])
     while len(rest) < int(fields[b"content-length"]):
         rest += client.recv(65_536)
@@ -116,12 +116,12 @@ def answer_of(client: socket.socket) -> tuple[int, bytes]:
 
 
 def read_to(client: socket.socket, mark: bytes) -> bytes:
-    listening = b""
-    while mark not in listening:
+    received = b""
+    while mark not in received:
         part = client.recv(65_536)
-        assert part, listening
-        listening += part
-    return listening
+        assert part, received
+        received += part
+    return received
 
 
 @contextlib.contextmanager
