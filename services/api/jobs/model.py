@@ -1,66 +1,56 @@
-"""Jobs and attempts as values, and the one table of what an attempt may become.
+"""Jobs and attempts as values, and the one declaration of their states and transitions.
 
     held ─▶ scheduled ─▶ delayed ─▶ booting ─▶ pulling ─▶ running ─▶ stopping ─▶ ended
 
-An attempt only ever moves to the right, and may skip: events come in any order, so one that would
-move it to the left is old news and changes nothing. That its time has come is no state: `render.py`
-derives what people see of it. `docs/states.md` draws this with what causes each step.
+An attempt only moves to the right, and may skip states: events arrive in any order, so one that
+would move it to the left is outdated and changes nothing. "Launching" is no state: `views.py`
+derives it from `due_at`. `docs/states.md` draws both machines with the cause of each transition.
 """
 
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from shared.events.events import Capacity, Cause, Event, Market, Requirements, Resources
+from shared.states import Transitions, settled
 
-Status = Literal["SCHEDULED", "RUNNING", "DONE", "FAILED", "CANCELLED"]
-TERMINAL: frozenset[str] = frozenset({"DONE", "FAILED", "CANCELLED"})
+Status = Literal["SCHEDULED", "RUNNING", "CANCELLED", "DONE", "FAILED"]
+STATUSES: tuple[str, ...] = get_args(Status)
+STATUS_TRANSITIONS: Transitions = {
+    "SCHEDULED": frozenset({"RUNNING", "CANCELLED", "DONE", "FAILED"}),
+    "RUNNING": frozenset({"SCHEDULED", "CANCELLED", "DONE", "FAILED"}),
+    "CANCELLED": frozenset(),
+    "DONE": frozenset(),
+    "FAILED": frozenset(),
+}
+TERMINAL = settled(STATUS_TRANSITIONS)
 
 State = Literal[
-    "held",  # the container before it is not yet known to have stopped
-    "scheduled",  # its time has not come
-    "requested",  # an earlier release was told that it is due; read, no longer written
+    "held",  # the container of an earlier attempt is not yet known to have stopped
+    "scheduled",  # not due yet
+    "requested",  # due, as an earlier release recorded it; read, no longer written
     "delayed",  # the launcher is waiting for capacity or quota
     "booting",  # an instance exists
-    "pulling",  # the agent fetches the image
+    "pulling",  # the agent pulls the image
     "running",  # the container runs
-    "stopping",  # the container has been told to stop
+    "stopping",  # the container has been sent SIGTERM
     "ended",
 ]
-ORDER: dict[str, int] = {
-    state: place
-    for place, state in enumerate(
-        (
-            "held",
-            "scheduled",
-            "requested",
-            "delayed",
-            "booting",
-            "pulling",
-            "running",
-            "stopping",
-            "ended",
-        )
-    )
+STATES: tuple[str, ...] = get_args(State)
+ORDER = {state: place for place, state in enumerate(STATES)}
+STATE_TRANSITIONS: Transitions = {
+    state: frozenset(STATES[place + 1 :]) for state, place in ORDER.items()
 }
 
-PHASES: dict[str, str] = {
-    "held": "waiting",
-    "scheduled": "scheduled",
-    "requested": "launching",
-    "delayed": "waiting",
-    "booting": "booting",
-    "pulling": "pulling",
-    "running": "running",
-    "stopping": "stopping",
-}
-"""The word that a person sees for each state of the current attempt."""
+_OTHER_PHASES = {"held": "waiting", "requested": "launching", "delayed": "waiting"}
+PHASES = {state: _OTHER_PHASES.get(state, state) for state in STATES if state != "ended"}
+"""The phase that users see for each state of the current attempt."""
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """A job as its row has it. `attempt` is the number of its current attempt."""
+    """A row of `jobs`. `attempt` is the number of its current attempt."""
 
     id: int
     name: str | None
@@ -88,7 +78,7 @@ class Job(Struct, frozen=True, kw_only=True):
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
-    """One try at running a job. Its columns are described in `sql/`."""
+    """A row of `attempts`: one try at running a job. `sql/` describes its columns."""
 
     job_id: int
     number: int
@@ -129,9 +119,9 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
 
 class ListedJob(Struct, frozen=True):
-    """A job and its current attempt as far as `/list` shows them: it renders as either.
+    """The columns of a job and its current attempt that `/list` shows; it renders as either.
 
-    What only its reader looks into is the JSON that its column holds, and so are the resources.
+    Fields that are only passed on, and the resources, stay the JSON that their column holds.
     """
 
     id: int
@@ -168,10 +158,10 @@ class ListedJob(Struct, frozen=True):
 
 
 class JobWithAttempts(Struct, frozen=True):
-    """A job with all of its attempts in the order of their numbers, as one moment has them.
+    """A job with all of its attempts in the order of their numbers, as of one time.
 
     One attempt is the job's current one. Beside it there may be its replacement: a later attempt
-    that is not over, launched early because the current one's instance is being taken back. It
+    that has not ended, launched early because the current one's instance is being reclaimed. It
     boots, but may not claim the job before every earlier container is known to have stopped.
     """
 
@@ -180,30 +170,30 @@ class JobWithAttempts(Struct, frozen=True):
 
     @property
     def current(self) -> Attempt:
-        """The one attempt whose word counts."""
+        """The one attempt whose reports change the job."""
         return self.attempt(self.job.attempt)
 
     @property
     def replacement(self) -> Attempt | None:
-        """The attempt that takes over where the current one does not finish the job."""
+        """The attempt that takes over if the current one does not finish the job."""
         later_ones = (each for each in self.attempts if each.number > self.job.attempt)
         return next((each for each in later_ones if each.state != "ended"), None)
 
     def attempt(self, number: int) -> Attempt:
-        """Attempt *number*. Raises KeyError."""
+        """Return attempt *number*. Raises KeyError."""
         for each in self.attempts:
             if each.number == number:
                 return each
         raise KeyError(number)
 
     def with_attempt(self, changed: Attempt) -> "JobWithAttempts":
-        """The same with *changed* in its place."""
+        """Return the same job with *changed* in its place."""
         others = (each for each in self.attempts if each.number != changed.number)
         attempts = sorted((*others, changed), key=lambda each: each.number)
         return JobWithAttempts(self.job, tuple(attempts))
 
     def unstopped_before(self, number: int) -> Attempt | None:
-        """The earliest attempt before *number* whose container may still run."""
+        """Return the earliest attempt before *number* whose container may still run."""
         earlier = (each for each in self.attempts if each.number < number)
         return next((each for each in earlier if not each.container_stopped), None)
 
@@ -211,7 +201,7 @@ class JobWithAttempts(Struct, frozen=True):
 class JobRules(Struct, frozen=True, kw_only=True):
     """The settings that decisions need. Durations in seconds.
 
-    The budgets say how many further attempts each kind of misfortune may start.
+    A `…_budget` is a retry limit: how many further attempts one kind of failure may start.
     """
 
     max_lifetime_seconds: int = 86_400
@@ -229,9 +219,9 @@ class JobRules(Struct, frozen=True, kw_only=True):
 
 
 class AttemptEnding(Struct, frozen=True, kw_only=True):
-    """How an attempt ends.
+    """The end of an attempt.
 
-    `container_stopped`: its container is known to run no more. `for_good`: trying again will hardly
+    `container_stopped`: its container is known to have stopped. `for_good`: a retry will hardly
     help (the registry has no such image, or denies it).
     """
 
@@ -243,9 +233,9 @@ class AttemptEnding(Struct, frozen=True, kw_only=True):
 
 
 class Step(Struct, frozen=True, kw_only=True):
-    """What a decision changes: the job, some of its attempts, and what is to be told.
+    """The changes of one decision: the job, some of its attempts, and the events to publish.
 
-    `wipe_secrets`: the job is over, and nobody needs the values of its `secret_env` any more.
+    `wipe_secrets`: the job is over, so the values of its `secret_env` are deleted.
     """
 
     job: Job
@@ -255,7 +245,7 @@ class Step(Struct, frozen=True, kw_only=True):
 
 
 def advance(attempt: Attempt, state: State, now: datetime) -> Attempt:
-    """*attempt* in *state*, if that is to the right of where it is; else unchanged."""
+    """Move *attempt* to *state* if that is to the right of its own; else return it unchanged."""
     if ORDER[state] <= ORDER[attempt.state]:
         return attempt
     return replace(
@@ -268,14 +258,14 @@ def advance(attempt: Attempt, state: State, now: datetime) -> Attempt:
 
 
 def first_attempt(job_id: int, due_at: datetime, now: datetime) -> Attempt:
-    """The attempt that a newly accepted job starts with."""
+    """Make the attempt that a newly accepted job starts with."""
     return Attempt(
         job_id=job_id, number=1, state="scheduled", due_at=due_at, entered={"scheduled": now}
     )
 
 
 def requirements_of(job: Job, rules: JobRules) -> Requirements:
-    """What the job's instance must offer; its lifetime leaves an hour around the time limit."""
+    """Return the needs of the job's instance; its lifetime leaves an hour around the time limit."""
     lifetime = rules.max_lifetime_seconds
     if job.timeout_seconds is not None:
         lifetime = min(lifetime, job.timeout_seconds + 3600)
@@ -288,5 +278,5 @@ def requirements_of(job: Job, rules: JobRules) -> Requirements:
 
 
 def later(now: datetime, seconds: float) -> datetime:
-    """The moment *seconds* after *now*."""
+    """Return the time *seconds* after *now*."""
     return now + timedelta(seconds=seconds)

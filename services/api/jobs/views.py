@@ -20,17 +20,6 @@ from services.api.jobs.model import (
 from services.api.jobs.retry_limits import spent
 from shared.events.events import Resources
 
-_SHOWN_PHASES = (
-    "held",
-    "scheduled",
-    "requested",
-    "delayed",
-    "booting",
-    "pulling",
-    "running",
-    "stopping",
-)
-
 
 def listed(job: Job | ListedJob, attempt: Attempt | ListedJob, now: datetime) -> dict[str, Any]:
     """A job as `/list` shows it: itself and what matters of its current attempt."""
@@ -238,7 +227,7 @@ def _attempt(attempt: Attempt, now: datetime) -> dict[str, Any]:
 def _durations(attempt: Attempt, now: datetime) -> list[dict[str, Any]]:
     """How long each phase took, in the order they came; the one under way up to *now*."""
     entered = _entered(attempt, attempt.ended_at or now)
-    times = [(state, entered[state]) for state in _SHOWN_PHASES if state in entered]
+    times = [(state, entered[state]) for state in PHASES if state in entered]
     ends = [at for _, at in times[1:]] + [attempt.ended_at or now]
     return [
         {

@@ -11,6 +11,8 @@ from services.api.agents.refusals import Refused
 from services.api.jobs import decisions
 from services.api.jobs.endings import decide_end, job_scheduled
 from services.api.jobs.model import (
+    STATE_TRANSITIONS,
+    STATUS_TRANSITIONS,
     TERMINAL,
     Attempt,
     AttemptEnding,
@@ -184,9 +186,14 @@ class Story:
         )
 
     def save(self, step: Step | None) -> bool:
-        """Keep what was decided; False where it was nothing."""
+        """Keep a decision; return False if there is none. Only declared transitions are allowed."""
         if step is None:
             return False
+        status = step.job.status
+        assert status == self.job.status or status in STATUS_TRANSITIONS[self.job.status]
+        for each in step.attempts:
+            known = self.attempts.get(each.number, each).state
+            assert each.state == known or each.state in STATE_TRANSITIONS[known]
         self.job = step.job
         self.attempts.update({each.number: each for each in step.attempts})
         self.published += step.events

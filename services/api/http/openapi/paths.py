@@ -3,8 +3,9 @@
 from typing import Any
 
 from services.api.http.openapi.shapes import LARGEST_ID, Schema, one_of, ref, whole
-from services.api.http.routes.jobs import MAX_KEY_LENGTH, STATUSES
+from services.api.http.routes.jobs import MAX_KEY_LENGTH
 from services.api.http.settings import HttpConfig
+from services.api.jobs.model import STATUSES
 
 JSON = "application/json"
 

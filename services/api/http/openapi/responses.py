@@ -10,8 +10,7 @@ from services.api.http.openapi.shapes import (
     told,
     typed,
 )
-from services.api.http.routes.jobs import STATUSES
-from services.api.jobs.model import PHASES, TERMINAL, Attempt, Job
+from services.api.jobs.model import PHASES, STATUSES, TERMINAL, Attempt, Job
 from services.api.jobs.retry_limits import LONGEST_SECONDS
 
 SECONDS: Schema = {"type": "number", "minimum": 0}

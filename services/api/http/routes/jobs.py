@@ -16,7 +16,7 @@ from services.api.http.headers import header_of
 from services.api.http.responses import answer, job_id_of, raw_answer
 from services.api.http.settings import HttpConfig
 from services.api.jobs import listing, views
-from services.api.jobs.model import TERMINAL
+from services.api.jobs.model import STATUSES
 from services.api.jobs.queries import JobService
 from services.api.submission.intake import Intake
 from services.api.submission.request import (
@@ -30,7 +30,6 @@ from services.api.submission.request import (
 from shared.events.cloudevents import new_trace
 from shared.postgres.pool import Database
 
-STATUSES = ("SCHEDULED", "RUNNING", *sorted(TERMINAL))
 MAX_ORDERS = 1000
 MAX_KEY_LENGTH = 255
 STREAM_PAGE = 500
