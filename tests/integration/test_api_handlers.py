@@ -324,7 +324,7 @@ async def test_an_instance_that_never_speaks_is_lost_at_the_boot_time_out(
     await world.stage.sweep("end_silent")
     status = await world.status(job_id)
     assert status["attempts"][0]["error_message"] == (
-        "no word from its instance within 900 s of its launch"
+        "no claim by its instance within 900 s of its launch"
     )
     # Nobody has the job, and nobody will get it: the next attempt need not wait for the cloud.
     assert (status["attempts"][0]["cause"], status["phase"]) == ("lost", "launching")
@@ -346,7 +346,7 @@ async def test_the_maximum_lifetime_ends_a_job_that_goes_on_and_on(
     status = await world.status(agent.job_id)
     assert (status["status"], status["error_message"]) == (
         "FAILED",
-        "ran into its maximum lifetime",
+        "its maximum lifetime passed",
     )
 
 

@@ -389,7 +389,7 @@ async def test_a_job_is_cancelled_at_any_stage_and_only_once(world: World) -> No
         before = await world.rows()
         again = await world.cancel(job_id)
         assert again.status_code == 409
-        assert message_of(again) == f"job {job_id} is CANCELLED already and cannot be cancelled"
+        assert message_of(again) == f"job {job_id} is already CANCELLED and cannot be cancelled"
         assert await world.rows() == before
 
 
@@ -412,13 +412,15 @@ async def test_what_comes_after_a_cancel_changes_neither_status_nor_outbox(world
 
 
 async def test_a_finished_job_is_not_cancelled(world: World) -> None:
-    for word in ({}, {"failed": "", "error_message": "x"}):
+    ends = (({}, "DONE"), ({"failed": "", "error_message": "x"}, "FAILED"))
+    for callback, status in ends:
         agent = await world.running()
-        await world.call_back(agent, word)
+        await world.call_back(agent, callback)
         before = await world.rows()
         answer = await world.cancel(agent.job_id)
         assert answer.status_code == 409
-        assert message_of(answer).endswith("already and cannot be cancelled")
+        message = f"job {agent.job_id} is already {status} and cannot be cancelled"
+        assert message_of(answer) == message
         assert await world.rows() == before
 
 

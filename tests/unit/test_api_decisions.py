@@ -418,7 +418,7 @@ def test_a_silent_attempt_is_lost_and_the_next_one_held() -> None:
     story = at("running")
     story.look(after(60))
     assert (story.attempts[1].cause, story.attempts[1].ended_at) == ("lost", after(60))
-    assert story.attempts[1].error_message == "no word from its agent for 60 s"
+    assert story.attempts[1].error_message == "no report by its agent for 60 s"
     assert (story.job.status, story.job.attempt) == ("SCHEDULED", 2)
     assert story.attempts[2].state == "held"
     assert "i-1 of attempt 1" in (story.attempts[2].waiting_because or "")
@@ -445,7 +445,7 @@ def test_an_instance_that_never_speaks_is_lost_when_its_time_to_boot_is_over() -
     assert story.look(after(109)) is False
     assert story.look(after(110))
     assert story.attempts[1].cause == "lost"
-    assert story.attempts[1].error_message == "no word from its instance within 100 s of its launch"
+    assert story.attempts[1].error_message == "no claim by its instance within 100 s of its launch"
 
 
 def test_the_maximum_lifetime_ends_an_attempt_however_alive_it_is() -> None:
@@ -454,7 +454,7 @@ def test_the_maximum_lifetime_ends_an_attempt_however_alive_it_is() -> None:
     story.look(after(60))
     assert (story.job.status, story.job.error_message) == (
         "FAILED",
-        "ran into its maximum lifetime",
+        "its maximum lifetime passed",
     )
     assert story.attempts[1].cause == "timed_out"
     [over] = story.published_of(AttemptEnded)
@@ -468,7 +468,7 @@ def test_an_instance_that_is_gone_ends_its_attempt_and_schedules_the_next(
     story = at("running")
     story.deliver(terminated(spot=spot), after(5))
     assert story.attempts[1].cause == cause
-    assert story.attempts[1].error_message == "instance i-1 is gone: it ended"
+    assert story.attempts[1].error_message == "instance i-1 is terminated: it ended"
     assert story.attempts[2].state == "scheduled"
     assert story.names() == ["AttemptEnded", "JobScheduled"]
 

@@ -1,10 +1,10 @@
-"""The times in which agents could be answered. Pure: silence counts in these alone.
+"""The times in which agents could be answered: only these count as silence. Pure.
 
     answered ─▶│◀─ outage: API or database did not answer ─▶│◀─ agents back off ─▶│ answered
 
 The API records every few seconds that it and its database answer (`sweeps.record_availability`).
-A gap between two records is an outage, whatever its cause: a restart, a frozen database, a laptop
-that slept. The records are rows, so replicas agree, and one replica that answers is enough.
+A gap between two records is an outage, whatever its cause: a restart, a frozen database, a
+suspended laptop. The records are rows, so replicas agree, and one replica that answers is enough.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from msgspec import Struct
 from services.api.jobs.model import Attempt, JobRules
 
 AGENT_BACKOFF = timedelta(seconds=10)
-"""The longest wait of an agent between two tries: `BACKOFF_CAP_SECONDS` in docker_job_agent.py."""
+"""The longest wait of an agent between two tries: the agent's `BACKOFF_CAP_SECONDS`."""
 
 CLOCK_JUMP = timedelta(seconds=60)
-"""A record so far in the future was made by a clock that has been set back since."""
+"""A record this far in the future was made by a clock that has been set back since."""
 
 
 class Outage(Struct, frozen=True):
@@ -29,7 +29,7 @@ class Outage(Struct, frozen=True):
 
     @property
     def settled_at(self) -> datetime:
-        """When each agent has tried again.
+        """The time by which each agent has tried again.
 
         An agent's backoff doubles from 0.1 s, so it waits at most twice as long as it has failed
         for, and never longer than its longest backoff.
@@ -38,12 +38,12 @@ class Outage(Struct, frozen=True):
 
 
 def record_seconds(rules: JobRules) -> float:
-    """How often the API records that it answers, in seconds."""
+    """Return the interval in seconds at which the API records that it answers."""
     return min(2.0, max(0.2, min(rules.silence_seconds, rules.boot_seconds) / 30))
 
 
 def decide_outage(answered_until: datetime | None, now: datetime, rules: JobRules) -> Outage | None:
-    """The outage between the last record and *now*, if more than one record is missing."""
+    """Return the outage between the last record and *now*, if more than one record is missing."""
     if answered_until is None:
         return None
     if now - answered_until <= timedelta(seconds=2 * record_seconds(rules)):
@@ -52,20 +52,20 @@ def decide_outage(answered_until: datetime | None, now: datetime, rules: JobRule
 
 
 def decide_answered_until(answered_until: datetime | None, now: datetime) -> datetime:
-    """The next record: the latest of all replicas' clocks, save one that was far ahead."""
+    """Return the next record: the latest of all replicas' clocks, except one that was far ahead."""
     if answered_until is None or answered_until - now > CLOCK_JUMP:
         return now
     return max(answered_until, now)
 
 
 def unsettled_until(now: datetime, outages: Sequence[Outage]) -> datetime | None:
-    """When each agent has had its chance again, or None where *now* is in no outage's wake."""
+    """Return the time by which each agent has tried again; None if no outage is that recent."""
     unsettled = [each.settled_at for each in outages if each.began_at <= now < each.settled_at]
     return max(unsettled, default=None)
 
 
 def answered_time(since: datetime, now: datetime, outages: Sequence[Outage]) -> timedelta:
-    """How much of the time from *since* to *now* agents could be answered in."""
+    """Return the part of the time from *since* to *now* in which agents could be answered."""
     answered, start = timedelta(), since
     for outage in sorted(outages, key=lambda each: each.began_at):
         if outage.ended_at <= since:
@@ -76,7 +76,7 @@ def answered_time(since: datetime, now: datetime, outages: Sequence[Outage]) -> 
 
 
 def silent_since(attempt: Attempt) -> datetime:
-    """The last sign of life of *attempt*, which is watched: a report, or the launch."""
+    """Return the time of the last heartbeat of *attempt*, or of its launch before the first."""
     if attempt.heartbeat_at is not None:
         return attempt.heartbeat_at
     launched_at = attempt.entered["booting"]
@@ -86,6 +86,6 @@ def silent_since(attempt: Attempt) -> datetime:
 def decide_lost_at(
     attempt: Attempt, now: datetime, rules: JobRules, outages: Sequence[Outage]
 ) -> datetime:
-    """When *attempt* is lost if it stays silent and agents can be answered from *now* on."""
+    """Return when *attempt* is lost if it stays silent and agents can be answered from *now* on."""
     allowed = rules.boot_seconds if attempt.heartbeat_at is None else rules.silence_seconds
     return now + timedelta(seconds=allowed) - answered_time(silent_since(attempt), now, outages)

@@ -11,13 +11,13 @@ LOAD_ANSWERED_UNTIL = "SELECT answered_until FROM availability"
 
 
 async def lock_answered_until(tx: Transaction) -> datetime | None:
-    """The time of the last record, as `load_answered_until`, locked until the transaction's end."""
+    """Load the time of the last record, and lock it until the transaction's end."""
     answered_until: datetime | None = await tx.conn.fetchval(LOCK_ANSWERED_UNTIL)
     return answered_until
 
 
 async def load_answered_until(conn: Connection) -> datetime | None:
-    """The time of the last record of any replica; None before the first one."""
+    """Load the time of the last record of any replica; None before the first one."""
     answered_until: datetime | None = await conn.fetchval(LOAD_ANSWERED_UNTIL)
     return answered_until
 
@@ -40,7 +40,7 @@ LOAD_OUTAGES = "SELECT began_at, ended_at FROM outages WHERE ended_at > $1 ORDER
 
 
 async def load_outages(conn: Connection, since: datetime) -> Sequence[Outage]:
-    """The recorded outages that ended after *since*, in order."""
+    """Load the recorded outages that ended after *since*, in order."""
     return [Outage(*row) for row in await conn.fetch(LOAD_OUTAGES, since)]
 
 

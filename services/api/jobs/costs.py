@@ -1,8 +1,8 @@
-"""What a job has cost, what of it was wasted, and what on-demand would have cost. Pure.
+"""The cost of a job, the wasted part of it, and the cost on demand. In USD. Pure.
 
-In USD. What is not known (an instance that is not gone yet, a price that nobody knows) is None and
-never 0, which is what a free instance costs. A sum has the instances that are gone, and is None
-where what one of them has cost is not known.
+An unknown amount (an instance not terminated yet, an unknown price) is None and never 0, which is
+the cost of a free instance. A sum covers the terminated instances, and is None if the cost of one
+of them is unknown.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from services.api.jobs.model import Attempt
 from shared.events.events import Cause
 
 WASTED: frozenset[Cause] = frozenset({"interrupted", "lost", "pull_failed", "superseded"})
-"""Ends for which an instance was paid and no container came to its own end."""
+"""Causes for which an instance was paid and no container exited by itself."""
 
 DIGITS = 6
 
 
 def cost_of(attempt: Attempt) -> dict[str, float | None]:
-    """One attempt's money. `on_demand_usd` is its billed seconds at the on-demand price."""
+    """Return one attempt's costs. `on_demand_usd`: its billed seconds at the on-demand price."""
     cost, wasted = attempt.cost_usd, None
     if cost is not None:
         wasted = cost if attempt.cause in WASTED else 0.0
@@ -32,13 +32,13 @@ def cost_of(attempt: Attempt) -> dict[str, float | None]:
 
 
 def cost_of_all(attempts: Sequence[Attempt]) -> dict[str, float | None]:
-    """A job's money so far.
+    """Return a job's costs so far.
 
-    On-demand instances are not taken back: what they would have cost is that of the attempts that
-    were not wasted, and unknown as long as one of these is.
+    On-demand instances are not interrupted: their cost would be that of the attempts that were not
+    wasted, and is unknown if one of these is.
     """
     costs = [cost_of(each) for each in attempts]
-    gone = [
+    terminated = [
         cost for each, cost in zip(attempts, costs, strict=True) if each.billed_seconds is not None
     ]
     served = [
@@ -47,14 +47,14 @@ def cost_of_all(attempts: Sequence[Attempt]) -> dict[str, float | None]:
         if each.cause not in WASTED and each.instance_id is not None
     ]
     return {
-        "cost_usd": _sum([cost["cost_usd"] for cost in gone]),
-        "wasted_usd": _sum([cost["wasted_usd"] for cost in gone]),
+        "cost_usd": _sum([cost["cost_usd"] for cost in terminated]),
+        "wasted_usd": _sum([cost["wasted_usd"] for cost in terminated]),
         "on_demand_usd": _sum(served),
     }
 
 
 def _sum(amounts: Sequence[float | None]) -> float | None:
-    """None where there is nothing to add, or one amount is not known."""
+    """Return the sum; None if there is nothing to add, or one amount is unknown."""
     known = [each for each in amounts if each is not None]
     return _rounded(sum(known)) if known and len(known) == len(amounts) else None
 

@@ -1,7 +1,7 @@
-"""What becomes of a job: pure functions from rows and a fact to the next rows and what is told.
+"""Decisions about a job: pure functions from its rows and an event to new rows and events.
 
-Each takes the job's rows as they are under the job's lock, and returns a `Step`, or None where the
-fact is old news. None of them reads a clock. How an attempt ends is in `endings.py`.
+Each takes the rows as loaded under the job's lock, and returns a `Step`, or None if the event is
+outdated. None of them reads a clock. The end of an attempt is decided in `endings.py`.
 """
 
 from collections.abc import Sequence
@@ -36,15 +36,15 @@ from shared.events.events import (
 )
 
 NOTICE_SECONDS = 120
-"""What EC2 promises between its notice and the end of the instance."""
+"""The time that EC2 promises between its notice and the end of the instance."""
 
 
 def decide_delayed(job: Job, attempt: Attempt, fact: LaunchDelayed, now: datetime) -> Step | None:
-    """The launcher still waits, and says why."""
+    """Record that the launcher still waits, and its reason."""
     if ORDER[attempt.state] > ORDER["delayed"]:
         return None
     if attempt.waiting_until is not None and fact.next_try_at < attempt.waiting_until:
-        return None  # overtaken by a later telling
+        return None  # a later event was handled before
     moved = replace(
         advance(attempt, "delayed", now),
         waiting_because=fact.message,
@@ -61,7 +61,7 @@ def decide_refused(
     jitter: float,
     rules: JobRules,
 ) -> Step | None:
-    """The launcher will not launch it; old news where it has an instance or is over."""
+    """End an attempt that the launcher will not launch; None if it has an instance or has ended."""
     if ORDER[attempt.state] > ORDER["delayed"]:
         return None
     cause: Cause = "no_capacity" if fact.reason == "no_capacity" else "refused"
@@ -72,9 +72,9 @@ def decide_refused(
 def decide_launched(
     attempt: Attempt, fact: InstanceLaunched, rules: JobRules, recorded_at: datetime | None = None
 ) -> Attempt:
-    """An instance exists: its data is worth keeping even if the attempt has ended meanwhile.
+    """Record the launched instance, even if the attempt has ended meanwhile.
 
-    It has `boot_seconds` from *recorded_at*: an agent that claims by its role is not known before.
+    It has `boot_seconds` from *recorded_at*: an agent that claims by its role is unknown before.
     """
     known = replace(
         attempt,
@@ -107,7 +107,7 @@ def decide_claimed(
     now: datetime,
     rules: JobRules,
 ) -> Attempt:
-    """The agent has shown who it is; from now on its token speaks for the attempt."""
+    """Bind the agent's token to the attempt: its identity is verified."""
     booted = advance(attempt, "booting", now)
     return replace(
         booted,
@@ -124,7 +124,7 @@ def decide_claimed(
 def decide_must_wait(
     attempt: Attempt, because: str, instance_id: str, now: datetime, rules: JobRules
 ) -> Attempt:
-    """An agent asks for the job before its time: it lives, and will ask again."""
+    """Record an agent that claims before its turn; it will ask again."""
     return replace(
         advance(attempt, "booting", now),
         instance_id=instance_id,
@@ -135,8 +135,8 @@ def decide_must_wait(
 
 
 def decide_phase(job: Job, attempt: Attempt, phase: str, now: datetime) -> Step | None:
-    """The agent says where it is: pulling, running or stopping."""
-    moved = advance(attempt, phase, now)  # type: ignore[arg-type]  # the route admits three words
+    """Record the phase that the agent reports: pulling, running or stopping."""
+    moved = advance(attempt, phase, now)  # type: ignore[arg-type]  # the route allows these three
     if moved is attempt:
         return None
     if phase != "running":
@@ -149,15 +149,15 @@ def decide_phase(job: Job, attempt: Attempt, phase: str, now: datetime) -> Step 
 def decide_interrupted(
     whole_job: JobWithAttempts, attempt: Attempt, now: datetime, jitter: float, rules: JobRules
 ) -> Step | None:
-    """The interruption notice: the replacement is launched now, and boots meanwhile.
+    """Take an interruption notice: the replacement is launched now, and boots meanwhile.
 
     Its container starts once this one is known to have stopped; if this one still exits 0, the
-    replacement is superseded. An attempt that nobody has claimed has nothing to finish: it ends.
+    replacement is superseded. An attempt without a claim has nothing to finish: it ends.
     """
     if attempt.state == "ended" or attempt.interrupted_at is not None:
         return None
     if attempt.token_hash is None:
-        message = "its instance was taken back before its container could start"
+        message = "its instance was interrupted before its container could start"
         ending = AttemptEnding(cause="interrupted", message=message, container_stopped=True)
         warned = replace(attempt, interrupted_at=now)
         return decide_end(whole_job, warned, ending, now, jitter, rules)
@@ -184,15 +184,15 @@ def _replaced_early(
 ) -> Step:
     if whole_job.replacement is not None:
         return step
-    taken = AttemptEnding(cause="interrupted", container_stopped=False)
-    delay = next_delay(whole_job, attempt, taken, jitter, rules)
+    ending = AttemptEnding(cause="interrupted", container_stopped=False)
+    delay = next_delay(whole_job, attempt, ending, jitter, rules)
     return step if delay is None else beside(step, whole_job, now, delay, rules)
 
 
 def decide_rebalance(
     whole_job: JobWithAttempts, attempt: Attempt, now: datetime, jitter: float, rules: JobRules
 ) -> Step | None:
-    """EC2 thinks an interruption likelier than usual: noted, and by a setting replaced early."""
+    """Record a rebalance recommendation; `replace_on_rebalance`: launch the replacement too."""
     if attempt.state == "ended" or attempt.rebalance_at is not None:
         return None
     step = Step(job=whole_job.job, attempts=(replace(attempt, rebalance_at=now),))
@@ -209,7 +209,7 @@ def decide_instance_interrupted(
     jitter: float,
     rules: JobRules,
 ) -> Step | None:
-    """The same as from the agent, for an instance that cannot speak."""
+    """Take a notice that the reaper received: the agent may be unable to report it."""
     if attempt.instance_id not in (None, fact.instance_id):
         return None
     known = replace(attempt, instance_id=fact.instance_id)
@@ -221,7 +221,7 @@ def decide_instance_interrupted(
 def decide_cancel(
     whole_job: JobWithAttempts, now: datetime, jitter: float, rules: JobRules
 ) -> Step | None:
-    """Somebody wants it no more; None where the job is over already."""
+    """Cancel the job; return None if it is already terminal."""
     job = whole_job.job
     if job.status in TERMINAL:
         return None
@@ -238,9 +238,9 @@ def decide_terminated(
     jitter: float,
     rules: JobRules,
 ) -> Step | None:
-    """The cloud confirms that the instance of *attempt* is gone; it need not be the current one.
+    """Record that the instance of *attempt*, current or not, is terminated.
 
-    None where it is another than the attempt's own: its container may be running still.
+    None if the attempt has another instance: its container may still run.
     """
     if attempt.instance_id not in (None, fact.instance_id):
         return None
@@ -253,11 +253,11 @@ def decide_terminated(
     )
     if attempt.state != "ended":
         cause: Cause = "interrupted" if fact.spot_interrupted or attempt.interrupted_at else "lost"
-        message = f"instance {fact.instance_id} is gone: {fact.cause}"
+        message = f"instance {fact.instance_id} is terminated: {fact.cause}"
         ending = AttemptEnding(cause=cause, message=message, container_stopped=True)
         return decide_end(whole_job, billed, ending, now, jitter, rules)
     if attempt.cause == "lost" and fact.spot_interrupted:
-        billed = replace(billed, cause="interrupted")  # silent first, and now the cloud says why
+        billed = replace(billed, cause="interrupted")  # the cloud reports the cause of the silence
     return _release(
         Step(job=whole_job.job, attempts=(billed,)), whole_job.with_attempt(billed), now, rules
     )
@@ -268,7 +268,7 @@ def _release(step: Step, whole_job: JobWithAttempts, now: datetime, rules: JobRu
     held = whole_job.current
     if held.state != "held" or whole_job.unstopped_before(held.number) is not None:
         return step
-    # What it waited for was no launch: it is due from now on.
+    # It was held and not launching: it is due from now on.
     scheduled = replace(advance(held, "scheduled", now), due_at=max(held.due_at, now))
     return Step(
         job=step.job,
@@ -285,25 +285,25 @@ def decide_overdue(
     rules: JobRules,
     outages: Sequence[Outage] = (),
 ) -> Step:
-    """`check_at` has passed: the attempt is alive and looked at again later, or it is lost.
+    """Decide on an attempt whose `check_at` has passed: check it again later, or end it as lost.
 
-    Silence counts outside *outages* alone (`availability.py`). A lost attempt's container counts
-    as running until the cloud says that the instance is terminated (the reaper asks for that until
-    it is so); until then the next attempt is held.
+    Only silence outside *outages* counts (`availability.py`). A lost attempt's container counts as
+    running until the cloud reports the instance as terminated (the reaper repeats that request);
+    until then the next attempt is held.
     """
     if settled_at := unsettled_until(now, outages):
         return Step(job=whole_job.job, attempts=(replace(attempt, check_at=settled_at),))
     if attempt.dies_by is not None and now >= attempt.dies_by and attempt.token_hash is not None:
-        message = "ran into its maximum lifetime"
+        message = "its maximum lifetime passed"
         ending = AttemptEnding(cause="timed_out", message=message, container_stopped=False)
         return decide_end(whole_job, attempt, ending, now, jitter, rules)
     lost_at = decide_lost_at(attempt, now, rules, outages)
     if lost_at > now:
         return Step(job=whole_job.job, attempts=(replace(attempt, check_at=lost_at),))
     if attempt.heartbeat_at is None:
-        message = f"no word from its instance within {rules.boot_seconds} s of its launch"
+        message = f"no claim by its instance within {rules.boot_seconds} s of its launch"
     else:
-        message = f"no word from its agent for {rules.silence_seconds} s"
+        message = f"no report by its agent for {rules.silence_seconds} s"
     cause: Cause = "interrupted" if attempt.interrupted_at else "lost"
     ending = AttemptEnding(cause=cause, message=message, container_stopped=False)
     return decide_end(whole_job, attempt, ending, now, jitter, rules)

@@ -1,8 +1,8 @@
-"""How an attempt ends, and what follows: the job's last word, or another attempt. Pure.
+"""The end of an attempt, and what follows: the end of the job, or another attempt. Pure.
 
-the current one ends ──▶ the job's last word; a replacement is superseded
+the current one ends ──▶ the job ends; a replacement is superseded
                     └──▶ the replacement takes over, or else another attempt is made
-a replacement ends  ──▶ the current one goes on; where it was bad luck, another replacement
+a replacement ends  ──▶ the current one goes on; after an interruption, another replacement
 """
 
 from datetime import datetime
@@ -27,7 +27,7 @@ from shared.events.events import AttemptEnded, Cause, JobFinished, JobScheduled
 
 
 def job_scheduled(job: Job, attempt: Attempt, rules: JobRules) -> JobScheduled:
-    """The fact that *attempt* is to start at its time."""
+    """Make the event that *attempt* is to start at its due time."""
     return JobScheduled(
         job_id=job.id,
         attempt=attempt.number,
@@ -44,7 +44,7 @@ def decide_end(
     jitter: float,
     rules: JobRules,
 ) -> Step:
-    """*attempt*, which is not over, is over now."""
+    """End *attempt*, which has not ended yet, and decide what follows."""
     ended, over = _ended(attempt, ending, now, rules)
     if attempt.number != whole_job.job.attempt:
         return _replacement_ended(whole_job, ended, over, ending, now, jitter, rules)
@@ -58,8 +58,7 @@ def decide_end(
 def _ended(
     attempt: Attempt, ending: AttemptEnding, now: datetime, rules: JobRules
 ) -> tuple[Attempt, AttemptEnded]:
-    # Nobody got the job out of an attempt that was not claimed, and from now on nobody will: there
-    # is no container to wait for.
+    # An attempt without a claim has no container, and can no longer be claimed.
     stopped = ending.container_stopped or attempt.container_stopped or attempt.token_hash is None
     waits = not stopped and ending.cause in _STOPPED_FIRST
     stop_by = _stop_by(now, rules) if waits else None
@@ -88,7 +87,7 @@ _STOPPED_FIRST: frozenset[Cause] = frozenset({"cancelled", "timed_out"})
 
 
 def _stop_by(now: datetime, rules: JobRules) -> datetime:
-    """When the stop of a container is over whose attempt ends now.
+    """Return the time by which the container of an attempt that ends now has stopped.
 
     Its agent learns of the end with its next heartbeat, gives the container its grace after
     SIGTERM, and reports the last lines and the exit code.
@@ -97,14 +96,14 @@ def _stop_by(now: datetime, rules: JobRules) -> datetime:
 
 
 def may_add(attempt: Attempt, now: datetime) -> bool:
-    """Whether the agent of an attempt that has ended may still add log lines and the exit code."""
+    """Tell if the agent of an ended attempt may still add log lines and the exit code."""
     return attempt.state == "ended" and attempt.stop_by is not None and now < attempt.stop_by
 
 
 def decide_exit_code(job: Job, attempt: Attempt, exit_code: int, now: datetime) -> Step | None:
-    """The container of an ended attempt has now stopped; None where that may not be added.
+    """Record the exit code of an ended attempt's container; None if it may not be added.
 
-    No status and no cause changes. The job shows the exit code of its last attempt. The same code
+    Status and cause do not change. The job shows the exit code of its last attempt. The same code
     again changes nothing.
     """
     if not may_add(attempt, now) or attempt.exit_code not in (None, exit_code):
@@ -116,7 +115,7 @@ def decide_exit_code(job: Job, attempt: Attempt, exit_code: int, now: datetime) 
 
 
 def another(whole_job: JobWithAttempts, now: datetime, delay: float, *, held: bool) -> Attempt:
-    """A further attempt of the job, after all that there are."""
+    """Make a further attempt of the job."""
     return Attempt(
         job_id=whole_job.job.id,
         number=whole_job.attempts[-1].number + 1,
@@ -134,7 +133,7 @@ def _again(
     delay: float,
     rules: JobRules,
 ) -> Step:
-    """The next attempt becomes the current one: the replacement, if there is one."""
+    """Make the next attempt the current one: the replacement, if there is one."""
     ready = whole_job.replacement
     if ready is not None:
         job = replace(whole_job.job, status="SCHEDULED", attempt=ready.number)
@@ -150,7 +149,7 @@ def _again(
 
 
 def must_be_terminated(blocking: Attempt) -> str:
-    """Why another container may not start, in plain words."""
+    """Return the reason for users why another container may not start."""
     return (
         f"instance {blocking.instance_id} of attempt {blocking.number} "
         "must be known to be terminated before another container may start"
@@ -166,7 +165,7 @@ def _replacement_ended(
     jitter: float,
     rules: JobRules,
 ) -> Step:
-    """The current attempt does not notice, save that another may be launched beside it."""
+    """End the replacement: the current attempt goes on, and another one may replace it."""
     step = Step(job=whole_job.job, attempts=(ended,), events=(over,))
     delay = next_delay(whole_job, ended, ending, jitter, rules)
     if delay is None or ending.cause not in INTERRUPTIONS:
@@ -177,7 +176,7 @@ def _replacement_ended(
 def beside(
     step: Step, whole_job: JobWithAttempts, now: datetime, delay: float, rules: JobRules
 ) -> Step:
-    """*step*, and a replacement for the current attempt of *whole_job*, launched beside it."""
+    """Add a replacement for the current attempt of *whole_job* to *step*."""
     following = another(whole_job, now, delay, held=False)
     return Step(
         job=step.job,
@@ -228,7 +227,7 @@ def _gave_up(attempts: int, cause: Cause, message: str | None) -> str:
 
 
 def _supersede(step: Step, whole_job: JobWithAttempts, ended: Attempt, now: datetime) -> Step:
-    """The replacement is not needed any more: launcher and reaper are told so."""
+    """End the replacement, which is no longer needed; launcher and reaper get its AttemptEnded."""
     ready = whole_job.replacement
     if ready is None:
         return step

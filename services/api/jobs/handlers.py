@@ -1,4 +1,4 @@
-"""What the API makes of the others' facts: load under the jobs' locks, decide, save, tell."""
+"""Handlers of the other services' events: load under the jobs' locks, decide, save, publish."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,26 +22,26 @@ from shared.messaging.subscriber import Handler
 from shared.postgres.pool import Transaction
 
 Decide = Callable[[Any, UnitOfWork, datetime], Sequence[Event]]
-"""An event, the book of all jobs that its batch is about, and the moment: what follows."""
+"""From an event, the unit of work with all jobs of its batch, and the time to new events."""
 
 
 class UnknownJob(Exception):
-    """A fact about a job that is not here: parked, and dead in the end, for a person to see."""
+    """An event about an unknown job. It is parked, and a dead letter in the end, for operators."""
 
 
 @dataclass(frozen=True)
 class JobHandlers:
-    """One method an event; `changed` is told the id of each job that may look different now."""
+    """One method an event; `changed` is called with the id of each job that may have changed."""
 
     rules: JobRules
     changed: Callable[[int], None]
     jitter: Callable[[], float]
 
     def on(self, decide: Decide) -> Handler:
-        """The handler that lets *decide* decide on each event of a batch, and saves once."""
+        """Make a handler that calls *decide* for each event of a batch, and saves once."""
 
         async def handle(events: Sequence[Envelope[Any]], tx: Transaction) -> list[Envelope[Any]]:
-            # An orphan's end belongs to no job of ours.
+            # The end of an orphaned instance belongs to no job.
             ids = {each.body.job_id for each in events if each.body.job_id is not None}
             work = await open_unit_of_work(tx, ids)
             facts = [
@@ -88,7 +88,7 @@ class JobHandlers:
         self, event: InstanceTerminated, work: UnitOfWork, now: datetime
     ) -> Sequence[Event]:
         if event.job_id is None or event.attempt is None:
-            return ()  # an orphan that belonged to no job of ours
+            return ()  # an orphaned instance: it belonged to no job
         whole_job, attempt = _find(work, event.job_id, event.attempt)
         step = decisions.decide_terminated(
             whole_job, attempt, event, now, self.jitter(), self.rules

@@ -5,8 +5,8 @@ from msgspec import Raw
 from services.api.jobs.model import ListedJob
 from shared.postgres.pool import Connection
 
-# The planner is left no choice: with statistics from before a bulk load, or in a plan made for any
-# arguments, it would walk all jobs for a page of few. So no other index than the meant one fits.
+# The statements leave the planner no choice: with statistics from before a bulk load, or in a
+# generic plan, it would walk all jobs for a page of few. So only the intended index fits.
 
 # The fields of `ListedJob` in their order, those that stay JSON last.
 _COLUMNS = """
@@ -88,7 +88,7 @@ async def list_jobs(
     status: str | None = None,
     labels: dict[str, str] | None = None,
 ) -> list[ListedJob]:
-    """Up to *limit* jobs with ids below *before*, newest first, that match the filters."""
+    """Load up to *limit* jobs with ids below *before*, newest first, that match the filters."""
     if status is not None and labels:
         rows = await conn.fetch(LIST_BY_STATUS_AND_LABELS, before, limit, labels, status)
     elif status is not None:

@@ -1,4 +1,4 @@
-"""What people may do with jobs: cancel and look; taking jobs in is `intake`."""
+"""Users' calls about a job: status and cancel. `submission.intake` accepts jobs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from shared.log import get_logger
 from shared.postgres.pool import Database
 from shared.postgres.wakeups import Wakeups
 
-_log = get_logger(service="api", part="people")
+_log = get_logger(service="api", part="jobs")
 
 
 class NoSuchJob(Exception):
@@ -20,12 +20,12 @@ class NoSuchJob(Exception):
 
 
 class AlreadyOver(Exception):
-    """The job has had its last word."""
+    """The job is already terminal."""
 
 
 @dataclass(frozen=True)
 class JobService:
-    """Serves people."""
+    """Status and cancellation of jobs."""
 
     db: Database
     rules: JobRules
@@ -34,7 +34,7 @@ class JobService:
     changed: Callable[[int], None]
 
     async def status(self, job_id: int) -> dict[str, Any]:
-        """One job with all of its attempts. Raises `NoSuchJob`."""
+        """Return one job with all of its attempts. Raises `NoSuchJob`."""
         async with self.db.connection() as conn:
             whole = await job_store.load_whole_job(conn, job_id)
         if whole is None:
@@ -52,7 +52,7 @@ class JobService:
             step = decisions.decide_cancel(whole_job, tx.now, 0.0, self.rules)
             if step is None:
                 status = whole_job.job.status
-                raise AlreadyOver(f"job {job_id} is {status} already and cannot be cancelled")
+                raise AlreadyOver(f"job {job_id} is already {status} and cannot be cancelled")
             await unit_of_work.save_and_publish(tx, whole_job.job, step)
         self.points.reached("api.cancelled")
         _log.info("job cancelled", job=job_id, attempt=whole_job.job.attempt)

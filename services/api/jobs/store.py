@@ -1,4 +1,4 @@
-"""SQL of `jobs` and `attempts`: accept, and load under lock; `steps` saves."""
+"""SQL of `jobs` and `attempts`: accept, and load under lock; `unit_of_work` saves."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -17,11 +17,11 @@ NEXT_JOB_IDS = "SELECT nextval('jobs_id_seq') FROM generate_series(1, $1::intege
 
 
 async def next_job_ids(conn: Connection, count: int) -> list[int]:
-    """Ids for *count* new jobs, in ascending order."""
+    """Draw ids for *count* new jobs, in ascending order."""
     return sorted(row[0] for row in await conn.fetch(NEXT_JOB_IDS, count))
 
 
-# One statement, and so one transaction and one round trip, for job, attempt and fact.
+# One statement, and so one transaction and one round trip, for job, attempt and event.
 ACCEPT_JOBS = """
 WITH new_jobs AS (
     INSERT INTO jobs (id, name, docker_image, command, env_vars, labels, scheduled_for, timezone,
@@ -59,9 +59,9 @@ async def accept_jobs(
     facts: Sequence[Envelope[Any]],
     secrets: Mapping[int, Sealed],
 ) -> None:
-    """Insert new jobs, each with its first attempt and the fact that it is scheduled.
+    """Insert new jobs, each with its first attempt and its JobScheduled.
 
-    *secrets* are those of jobs that have some, by the job's id.
+    *secrets*: the sealed values by the id of their job.
     """
     await conn.execute(
         ACCEPT_JOBS,
@@ -97,13 +97,13 @@ LOAD_JOB = "SELECT * FROM jobs WHERE id = $1"
 
 
 async def lock_job(tx: Transaction, job_id: int) -> Job | None:
-    """The job, locked until the transaction's end: whoever decides about a job holds this lock."""
+    """Load the job, locked until the transaction's end: each decision about a job needs it."""
     row = await tx.conn.fetchrow(LOCK_JOB, job_id)
     return None if row is None else as_job(row)
 
 
 async def load_job(conn: Connection, job_id: int) -> Job | None:
-    """The job as it is now."""
+    """Load the job."""
     row = await conn.fetchrow(LOAD_JOB, job_id)
     return None if row is None else as_job(row)
 
@@ -112,7 +112,7 @@ LOAD_ATTEMPT = "SELECT * FROM attempts WHERE job_id = $1 AND number = $2"
 
 
 async def load_attempt(conn: Connection, job_id: int, number: int) -> Attempt | None:
-    """One attempt of a job."""
+    """Load one attempt of a job."""
     row = await conn.fetchrow(LOAD_ATTEMPT, job_id, number)
     return None if row is None else as_attempt(row)
 
@@ -121,7 +121,7 @@ LOAD_ATTEMPTS = "SELECT * FROM attempts WHERE job_id = $1 ORDER BY number"
 
 
 async def lock_whole_job(tx: Transaction, job_id: int) -> JobWithAttempts | None:
-    """The job, locked as by `lock_job`, with all of its attempts."""
+    """Load the job, locked as by `lock_job`, with all of its attempts."""
     job = await lock_job(tx, job_id)
     if job is None:
         return None
@@ -129,7 +129,7 @@ async def lock_whole_job(tx: Transaction, job_id: int) -> JobWithAttempts | None
     return JobWithAttempts(job, tuple(as_attempt(row) for row in rows))
 
 
-# One statement sees one moment: read apart, a job and its attempts may contradict each other.
+# One statement reads one snapshot: read apart, a job and its attempts may contradict each other.
 LOAD_WHOLE = """
 SELECT j.*, (SELECT jsonb_agg(to_jsonb(a) - 'token_hash' ORDER BY a.number)
              FROM attempts a WHERE a.job_id = j.id) AS attempts
@@ -138,7 +138,7 @@ FROM jobs j WHERE j.id = $1
 
 
 async def load_whole_job(conn: Connection, job_id: int) -> tuple[Job, list[Attempt]] | None:
-    """The job with all of its attempts, the first one first, as they are at one moment."""
+    """Load the job with all of its attempts in the order of their numbers, in one snapshot."""
     row = await conn.fetchrow(LOAD_WHOLE, job_id)
     if row is None:
         return None
@@ -148,13 +148,14 @@ async def load_whole_job(conn: Connection, job_id: int) -> tuple[Job, list[Attem
 
 
 class Owner(Struct, frozen=True):
-    """Whom an attempt token belongs to."""
+    """The attempt that a token or an instance belongs to."""
 
     job_id: int
     attempt: int
 
 
-# A token outlives its attempt for a while: whoever repeats a word whose answer was lost is told so.
+# A token stays valid for a while after its attempt's end, for agents that repeat a call whose
+# response was lost.
 _GOOD = """$2::timestamptz < interval '1 hour' + coalesce(ended_at, dies_by,
     (entered ->> 'booting')::timestamptz + $3::integer * interval '1 second', $2)"""
 
@@ -165,10 +166,10 @@ WHERE token_hash = ANY ($1::bytea[])
 
 
 class Bearer(Struct, frozen=True):
-    """Whom a token belongs to, and whether it still speaks for its attempt.
+    """The owner of a token, and whether the token is still valid.
 
-    It expires an hour after its attempt's end. That is at the latest when its instance must die;
-    where that is not heard of yet, when it has lived as long as an instance may.
+    It expires an hour after its attempt's end, which is at the latest when its instance must be
+    terminated; before that time is known, when an instance's maximum lifetime has passed.
     """
 
     owner: Owner
@@ -178,7 +179,7 @@ class Bearer(Struct, frozen=True):
 async def find_bearers(
     conn: Connection, token_hashes: Collection[bytes], now: datetime, lifetime_seconds: int
 ) -> dict[bytes, Bearer]:
-    """Those of *token_hashes* that are some attempt's."""
+    """Find the owners of those *token_hashes* that belong to an attempt."""
     rows = await conn.fetch(FIND_BEARERS, list(token_hashes), now, lifetime_seconds)
     return {
         row["token_hash"]: Bearer(Owner(row["job_id"], row["number"]), row["good"]) for row in rows
@@ -193,12 +194,12 @@ WHERE job_id = $1 AND number = $2 AND state <> 'ended'
 
 
 async def beat(tx: Transaction, owner: Owner) -> bool:
-    """A sign of life; False where the attempt is over."""
+    """Record a heartbeat; return False if the attempt has ended."""
     return bool(await tx.conn.execute(BEAT, owner.job_id, owner.attempt, tx.now) == "UPDATE 1")
 
 
-# Waits for nobody: who decides about an attempt holds its row until the end of a transaction. By
-# ctid, since the planner might else walk all attempts to find those that were locked.
+# Skips locked rows: a decision about an attempt locks its row until the end of a transaction. By
+# ctid, since the planner might otherwise walk all attempts to find those that were locked.
 BEAT_FREE = f"""
 UPDATE attempts SET heartbeat_at = $2
 WHERE ctid = ANY (ARRAY(
@@ -212,7 +213,7 @@ RETURNING token_hash, job_id
 
 
 class Beat(Struct, frozen=True):
-    """A sign of life of whoever has a token, for the job that it names."""
+    """A heartbeat with a token, for the job that its path names."""
 
     token_hash: bytes
     job_id: int
@@ -221,9 +222,9 @@ class Beat(Struct, frozen=True):
 async def beat_free(
     conn: Connection, beats: Sequence[Beat], now: datetime, lifetime_seconds: int
 ) -> set[Beat]:
-    """Signs of life of many; returns those that were taken.
+    """Record many heartbeats; return those that were recorded.
 
-    The others' attempts are over or locked by somebody, or the token is not good for that job.
+    The others' attempts have ended or are locked, or the token is not valid for that job.
     """
     hashes, jobs = [each.token_hash for each in beats], [each.job_id for each in beats]
     rows = await conn.fetch(BEAT_FREE, hashes, now, lifetime_seconds, jobs)
@@ -238,27 +239,27 @@ NEXT_CHECK = "SELECT min(check_at) FROM attempts WHERE check_at IS NOT NULL"
 
 
 async def overdue(conn: Connection, now: datetime, limit: int) -> list[Owner]:
-    """Attempts that somebody must look at, the longest overdue first."""
+    """Find the attempts whose `check_at` has passed, the longest overdue first."""
     rows = await conn.fetch(OVERDUE, now, limit)
     return [Owner(row["job_id"], row["number"]) for row in rows]
 
 
 async def next_check(conn: Connection) -> datetime | None:
-    """When the next attempt must be looked at."""
-    moment: datetime | None = await conn.fetchval(NEXT_CHECK)
-    return moment
+    """Find the time at which the next attempt must be checked."""
+    check_at: datetime | None = await conn.fetchval(NEXT_CHECK)
+    return check_at
 
 
 def as_job(row: Any) -> Job:
-    """A row of `jobs` as a value."""
+    """Convert a row of `jobs`."""
     return msgspec.convert(dict(row), Job)
 
 
 def as_attempt(row: Any) -> Attempt:
-    """A row of `attempts` as a value; moments inside jsonb become moments again."""
+    """Convert a row of `attempts`; times inside jsonb become datetimes again."""
     return msgspec.convert(dict(row), Attempt)
 
 
 def is_over(job: Job) -> bool:
-    """Whether the job has had its last word."""
+    """Return whether the job is terminal."""
     return job.status in TERMINAL

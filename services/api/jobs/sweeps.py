@@ -1,4 +1,4 @@
-"""The sweeps over jobs: attempts that have gone silent, and when agents could be answered."""
+"""The sweeps over jobs: end silent attempts, and record when agents could be answered."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ KEEP_OUTAGES = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Sweeps:
-    """The API's sweeps over its own rows; they touch nothing outside."""
+    """The API's sweeps over its own rows; they make no call outside the database."""
 
     db: Database
     rules: JobRules
@@ -39,28 +39,28 @@ class Sweeps:
     jitter: Callable[[], float]
 
     async def end_silent(self) -> datetime | None:
-        """End the attempts whose instance or agent has not been heard of for too long."""
+        """End the attempts whose instance or agent has not reported for too long."""
         now = self.db.clock.now()
         async with self.db.connection() as conn:
             owners = await job_store.overdue(conn, now, BATCH)
         for owner in owners:
             try:
-                await self._look_at(owner)
-            except Exception as error:  # one that cannot be looked at must not hide the others
+                await self._check(owner)
+            except Exception as error:  # one that cannot be checked must not block the others
                 if is_transient(error):
                     raise
-                _log.exception("attempt cannot be looked at", job=owner.job_id)
+                _log.exception("cannot check attempt", job=owner.job_id)
         async with self.db.connection() as conn:
             next_due = await job_store.next_check(conn)
         return next_pass(now, full=len(owners) == BATCH, next_due=next_due)
 
-    async def _look_at(self, owner: Owner) -> None:
+    async def _check(self, owner: Owner) -> None:
         async with self.db.transaction() as tx:
             whole_job = await job_store.lock_whole_job(tx, owner.job_id)
             if whole_job is None:
                 return
             attempt = whole_job.attempt(owner.attempt)
-            # Looked at again under the lock: a heartbeat or a replica may have been faster.
+            # Checked again under the lock: a heartbeat or a replica may have been faster.
             if attempt.check_at is None or attempt.check_at > tx.now:
                 return
             outages = await self._outages(tx, silent_since(attempt))
@@ -74,15 +74,15 @@ class Sweeps:
             self.published()
 
     async def _outages(self, tx: Transaction, since: datetime) -> Sequence[Outage]:
-        """The outages after *since*, with the one that is not recorded yet."""
-        # In this order: an outage that is recorded between the two is seen twice, never missed.
+        """Load the outages after *since*, with the one that is not recorded yet."""
+        # In this order: an outage recorded between the two is counted twice, never missed.
         answered_until = await availability_store.load_answered_until(tx.conn)
         recorded = await availability_store.load_outages(tx.conn, since)
         latest = decide_outage(answered_until, tx.now, self.rules)
         return recorded if latest is None else [*recorded, latest]
 
     async def record_availability(self) -> datetime:
-        """Record that agents can be answered now; after a gap, that they could not be."""
+        """Record that agents can be answered now, and an outage after a gap."""
         async with self.db.transaction() as tx:
             before = await availability_store.lock_answered_until(tx)
             outage = decide_outage(before, tx.now, self.rules)

@@ -1,4 +1,4 @@
-"""SQL of decisions: all that one or many of them change, locked by two statements, saved by one."""
+"""The unit of work of decisions about jobs: locked by two statements, saved by one."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from shared.postgres.pool import Transaction
 
 _COLUMNS = ", ".join(Attempt.__struct_fields__)
 # Heartbeats take no lock on the job: one that came since the attempt was loaded must not be undone.
-# What is counted of a log is written by `logs.keep_batches` alone.
+# The counters of a log are written by `logs.keep_batches` alone.
 _WRITTEN_ELSEWHERE = frozenset(
     {"job_id", "number", "heartbeat_at", "log_seq"}
     | {"log_bytes", "log_lines", "log_head_bytes", "log_head_lines"}
@@ -25,8 +25,7 @@ _NEW_VALUES = ", ".join(
     if field not in _WRITTEN_ELSEWHERE
 )
 
-# The transition's guard is the row lock, and the trigger behind it; these columns of a job are all
-# that may change.
+# The row lock guards the transition, and so does a trigger. No other column of a job may change.
 SAVE = f"""
 WITH saved_jobs AS (
     UPDATE jobs SET status = new.status, attempt = new.attempt, exit_code = new.exit_code,
@@ -74,7 +73,7 @@ async def _save(
 
 
 def _as_row(attempt: Attempt) -> dict[str, Any]:
-    """Its columns as Postgres reads them from JSON; what is left out is NULL."""
+    """Render the columns as Postgres reads them from JSON; a column left out is NULL."""
     row = {name: value for name, value in asdict(attempt).items() if value is not None}
     if attempt.token_hash is not None:
         row["token_hash"] = f"\\x{attempt.token_hash.hex()}"
@@ -82,12 +81,12 @@ def _as_row(attempt: Attempt) -> dict[str, Any]:
 
 
 async def save_attempt(tx: Transaction, attempt: Attempt) -> None:
-    """Write all of an attempt, new or known."""
+    """Insert or update an attempt."""
     await _save(tx, [], [attempt])
 
 
 async def save_and_publish(tx: Transaction, before: Job, step: Step) -> None:
-    """Write a decision that a request or a sweep made, and its facts under the job's own trace."""
+    """Write a decision of a request or a sweep, and its events under the job's own trace."""
     facts = [
         cloudevents.wrap(event, source=tx.source, at=tx.now, trace=before.trace)
         for event in step.events
@@ -97,7 +96,7 @@ async def save_and_publish(tx: Transaction, before: Job, step: Step) -> None:
 
 
 class UnitOfWork:
-    """Locked jobs with all of their attempts, and what decisions have made of them since."""
+    """Locked jobs with all of their attempts, and the changes that decisions made since."""
 
     def __init__(self, cases: Mapping[int, JobWithAttempts]) -> None:
         self._cases = dict(cases)
@@ -106,11 +105,11 @@ class UnitOfWork:
         self._wiped: set[int] = set()
 
     def find(self, job_id: int) -> JobWithAttempts | None:
-        """A job with its attempts, as they are by now."""
+        """Return a job with its attempts, as changed so far."""
         return self._cases.get(job_id)
 
     def take(self, step: Step) -> None:
-        """Keep what a decision changed."""
+        """Apply the changes of a decision."""
         whole_job = self._cases[step.job.id]
         if step.job != whole_job.job:
             self._jobs[step.job.id] = step.job
@@ -123,32 +122,32 @@ class UnitOfWork:
         self._cases[step.job.id] = whole_job
 
     def note(self, attempt: Attempt) -> None:
-        """Let what follows see a change of *attempt* that another statement writes."""
+        """Apply a change of *attempt* that another statement writes."""
         self._cases[attempt.job_id] = self._cases[attempt.job_id].with_attempt(attempt)
 
     async def save(self, tx: Transaction, facts: Sequence[Envelope[Any]] = ()) -> None:
-        """Write what has changed, and *facts*, with one statement."""
+        """Write the changes, and the events *facts*, with one statement."""
         if self._jobs or self._attempts or self._wiped or facts:
             jobs, attempts = list(self._jobs.values()), self._attempts.values()
             await _save(tx, jobs, attempts, facts, list(self._wiped))
 
 
-# In the order of the ids, so that two batches never wait for each other.
+# In the order of the ids, so that two batches never deadlock.
 LOCK_JOBS = "SELECT * FROM jobs WHERE id = ANY ($1::bigint[]) ORDER BY id FOR UPDATE"
 LOCK_FREE_JOBS = LOCK_JOBS + " SKIP LOCKED"
-# Apart from the lock: joined to it, attempts would be seen as they were before it was granted.
+# A second statement: joined to the first, it would read the attempts as of before the lock.
 LOAD_THEIR_ATTEMPTS = """
 SELECT * FROM attempts WHERE job_id = ANY ($1::bigint[]) ORDER BY job_id, number
 """
 
 
 async def open_unit_of_work(tx: Transaction, job_ids: Collection[int]) -> UnitOfWork:
-    """These jobs, locked until the transaction's end, with all of their attempts."""
+    """Lock these jobs until the transaction's end, and load all of their attempts."""
     return await _open(tx, await tx.conn.fetch(LOCK_JOBS, list(job_ids)))
 
 
 async def open_free(tx: Transaction, job_ids: Collection[int]) -> UnitOfWork:
-    """The same, without those that somebody else has locked now."""
+    """Lock and load these jobs, except those that are locked now."""
     return await _open(tx, await tx.conn.fetch(LOCK_FREE_JOBS, list(job_ids)))
 
 

@@ -1,4 +1,4 @@
-"""Jobs as the JSON that people read."""
+"""The JSON documents of jobs, as `/schedule`, `/status` and `/list` answer with them."""
 
 import functools
 from datetime import UTC, datetime
@@ -17,12 +17,12 @@ from services.api.jobs.model import (
     ListedJob,
     first_attempt,
 )
-from services.api.jobs.retry_limits import spent
+from services.api.jobs.retry_limits import retries_used
 from shared.events.events import Resources
 
 
 def listed(job: Job | ListedJob, attempt: Attempt | ListedJob, now: datetime) -> dict[str, Any]:
-    """A job as `/list` shows it: itself and what matters of its current attempt."""
+    """Render a job as `/list` shows it, with the main fields of its current attempt."""
     because, until = waiting(job, attempt, now)
     return {
         "id": job.id,
@@ -34,7 +34,7 @@ def listed(job: Job | ListedJob, attempt: Attempt | ListedJob, now: datetime) ->
         "scheduled_for": job.scheduled_for,
         "timezone": job.timezone,
         "timeout_seconds": job.timeout_seconds,
-        "resources": _wished(job.resources),
+        "resources": _requested(job.resources),
         "capacity": job.capacity,
         "spot_wait_seconds": job.spot_wait_seconds,
         "retries": job.retries,
@@ -57,8 +57,8 @@ def listed(job: Job | ListedJob, attempt: Attempt | ListedJob, now: datetime) ->
 
 
 @functools.lru_cache(maxsize=256)
-def _wished(resources: Resources | str) -> dict[str, Any]:
-    """What was asked for; the rest is the deployment's default. Most jobs ask for the same."""
+def _requested(resources: Resources | str) -> dict[str, Any]:
+    """Render the requested resources without defaults. Cached: most jobs request the same."""
     if isinstance(resources, str):
         resources = msgspec.json.decode(resources, type=Resources)
     fields = ((name, getattr(resources, name)) for name in Resources.__struct_fields__)
@@ -66,28 +66,28 @@ def _wished(resources: Resources | str) -> dict[str, Any]:
 
 
 def detailed(job: Job, attempts: list[Attempt], now: datetime, rules: JobRules) -> dict[str, Any]:
-    """A job as `/status` shows it: with every attempt, the first one first, budgets and costs."""
+    """Render a job as `/status` shows it: with every attempt in order, retry limits and costs."""
     current = next(each for each in attempts if each.number == job.attempt)
     shown = listed(job, current, now)
-    shown["budgets"] = spent(JobWithAttempts(job, tuple(attempts)), rules)
+    shown["budgets"] = retries_used(JobWithAttempts(job, tuple(attempts)), rules)
     shown |= cost_of_all(attempts)
     shown["attempts"] = [_attempt(each, now) for each in attempts]
     return shown
 
 
 def fresh(job: Job, first: Attempt, rules: JobRules) -> dict[str, Any]:
-    """As `detailed` shows a job that is accepted now, in a fifth of the time.
+    """Render a job that is accepted now like `detailed`, in a fifth of the time.
 
-    What every such job has in common is rendered once; the rest is filled in. It shares parts with
-    other jobs' documents: only read it.
+    The common parts are rendered once and shared between documents: do not change the result.
     """
     now = job.created_at
     because, until = waiting(job, first, now)
     current = _phase(first, now)
-    blank = _blank(job.retries, rules)
-    [attempt] = blank["attempts"]
+    template = _template(job.retries, rules)
+    [attempt] = template["attempts"]
     [entered] = attempt["phases"]
-    return blank | {
+    started = {"phase": current, "due_at": first.due_at, "phases": [entered | {"entered_at": now}]}
+    return template | {
         "id": job.id,
         "name": job.name,
         "docker_image": job.docker_image,
@@ -97,7 +97,7 @@ def fresh(job: Job, first: Attempt, rules: JobRules) -> dict[str, Any]:
         "scheduled_for": job.scheduled_for,
         "timezone": job.timezone,
         "timeout_seconds": job.timeout_seconds,
-        "resources": {} if job.resources == _NO_WISH else _wished(job.resources),
+        "resources": {} if job.resources == _DEFAULT_RESOURCES else _requested(job.resources),
         "capacity": job.capacity,
         "spot_wait_seconds": job.spot_wait_seconds,
         "secret_env": job.secret_env,
@@ -107,22 +107,15 @@ def fresh(job: Job, first: Attempt, rules: JobRules) -> dict[str, Any]:
         "waiting_because": because,
         "waiting_until": until,
         "created_at": now,
-        "attempts": [
-            attempt
-            | {
-                "phase": current,
-                "due_at": first.due_at,
-                "phases": [entered | {"entered_at": now}],
-            }
-        ],
+        "attempts": [attempt | started],
     }
 
 
-_NO_WISH = Resources()
+_DEFAULT_RESOURCES = Resources()
 
 
 @functools.lru_cache(maxsize=256)
-def _blank(retries: int, rules: JobRules) -> dict[str, Any]:
+def _template(retries: int, rules: JobRules) -> dict[str, Any]:
     at = datetime.fromtimestamp(0, UTC)
     job = Job(
         id=0,
@@ -144,7 +137,7 @@ def _blank(retries: int, rules: JobRules) -> dict[str, Any]:
 
 
 def phase(job: Job | ListedJob, attempt: Attempt | ListedJob, now: datetime) -> str:
-    """Where the job is, finer than its status; of a finished job, its status in small letters."""
+    """Return the job's phase: finer than its status, which it is in lower case once terminal."""
     if job.status in TERMINAL:
         return job.status.lower()
     return _phase(attempt, now)
@@ -155,14 +148,14 @@ def _phase(attempt: Attempt | ListedJob, now: datetime) -> str:
 
 
 def _is_due(attempt: Attempt | ListedJob, now: datetime) -> bool:
-    """Whether its time has come and nothing was heard of a launch: the API is told of no more."""
+    """Return whether it is due and no launch was reported: no event tells the API any more."""
     return attempt.state == "requested" or (attempt.state == "scheduled" and attempt.due_at <= now)
 
 
 def waiting(
     job: Job | ListedJob, attempt: Attempt | ListedJob, now: datetime
 ) -> tuple[str | None, datetime | None]:
-    """What the job waits for, in plain words, and when it is looked at next."""
+    """Return the reason for users why the job waits, and when it is checked next."""
     if job.status in TERMINAL:
         return None, None
     if attempt.waiting_because is not None:
@@ -177,18 +170,18 @@ def waiting(
 
 
 def _seconds(at: datetime) -> str:
-    """A moment in UTC without its fraction; strftime takes ten times as long."""
+    """Render a UTC time without its fraction; strftime takes ten times as long."""
     return f"{msgspec.to_builtins(at)[:19]}Z"
 
 
-@functools.lru_cache(maxsize=256)  # the jobs of one request often have it in common
+@functools.lru_cache(maxsize=256)  # the jobs of one request are often due at the same time
 def _until(due_at: datetime) -> str:
     return f"it is scheduled for {_seconds(due_at)}"
 
 
-def _ago(moment: datetime, now: datetime) -> str:
-    """How long ago *moment* was, in its two greatest units."""
-    seconds = max(0, int((now - moment).total_seconds()))
+def _ago(at: datetime, now: datetime) -> str:
+    """Render the time from *at* to *now* in its two greatest units."""
+    seconds = max(0, int((now - at).total_seconds()))
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86_400
     if days:
         return f"{days} d {hours % 24} h"
@@ -225,7 +218,7 @@ def _attempt(attempt: Attempt, now: datetime) -> dict[str, Any]:
 
 
 def _durations(attempt: Attempt, now: datetime) -> list[dict[str, Any]]:
-    """How long each phase took, in the order they came; the one under way up to *now*."""
+    """Render the duration of each phase in order; the current one lasts up to *now*."""
     entered = _entered(attempt, attempt.ended_at or now)
     times = [(state, entered[state]) for state in PHASES if state in entered]
     ends = [at for _, at in times[1:]] + [attempt.ended_at or now]
@@ -233,7 +226,7 @@ def _durations(attempt: Attempt, now: datetime) -> list[dict[str, Any]]:
         {
             "phase": PHASES[state],
             "entered_at": at,
-            # A launch is told with the cloud's own clock, which may run ahead of ours.
+            # A launch is reported with the cloud's own clock, which may run ahead of ours.
             "seconds": round(max(0.0, (end - at).total_seconds()), 3),
         }
         for (state, at), end in zip(times, ends, strict=True)
@@ -241,9 +234,9 @@ def _durations(attempt: Attempt, now: datetime) -> list[dict[str, Any]]:
 
 
 def _entered(attempt: Attempt, end: datetime) -> dict[str, datetime]:
-    """When each state began; `requested` when its time came, which no event tells of.
+    """Return when each state began; `requested` began at the due time, for which there is no event.
 
-    Attempts of earlier releases have it, from the event that told of it then.
+    Attempts of earlier releases have it from the event that there was then.
     """
     entered = attempt.entered
     if "scheduled" not in entered or "requested" in entered:
