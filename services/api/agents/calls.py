@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from services.api.agents.groups import AgentCall, AgentGroups, AgentUnitOfWork, owner_of
 from services.api.agents.refusals import NO_TOKEN, Refused
 from services.api.agents.settings import AgentsConfig
-from services.api.jobs import decisions
+from services.api.jobs import decisions, interruptions
 from services.api.jobs import store as job_store
 from services.api.jobs.endings import decide_end, decide_exit_code, may_add
 from services.api.jobs.model import TERMINAL, Attempt, AttemptEnding, Job, JobWithAttempts, Step
@@ -162,7 +162,7 @@ class AgentService:
         self, whole_job: JobWithAttempts, alive: Attempt, report: Report, now: datetime
     ) -> Step | None:
         if report.rebalance:  # never beside a phase, see `words.read_report`
-            return decisions.decide_rebalance(
+            return interruptions.decide_rebalance(
                 whole_job, alive, now, self.jitter(), self.config.rules
             )
         if report.phase is None:
@@ -230,7 +230,7 @@ class AgentService:
     ) -> Step | None:
         rules, jitter = self.config.rules, self.jitter()
         if callback.cause == "interrupted" and not callback.stopped:
-            return decisions.decide_interrupted(whole_job, attempt, now, jitter, rules)
+            return interruptions.decide_interrupted(whole_job, attempt, now, jitter, rules)
         ending = AttemptEnding(
             cause=callback.cause,
             message=callback.message,

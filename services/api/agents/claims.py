@@ -18,7 +18,7 @@ from services.api.agents.refusals import NO_TOKEN, Refused
 from services.api.agents.settings import AgentsConfig
 from services.api.agents.store import Use
 from services.api.agents.sts_identity import Identity, Proof, VerifiedInstance
-from services.api.jobs import decisions
+from services.api.jobs import decisions, interruptions
 from services.api.jobs.model import Attempt, Job, JobWithAttempts, Step
 from services.api.jobs.store import Owner
 from services.api.secrets import store as secret_store
@@ -186,7 +186,7 @@ class ClaimService:
     ) -> Refused:
         """The instance is being taken back, and its agent had no job yet: the attempt is over."""
         rules = self.config.rules
-        step = decisions.decide_interrupted(whole_job, known, unit.now, self.jitter(), rules)
+        step = interruptions.decide_interrupted(whole_job, known, unit.now, self.jitter(), rules)
         if step is not None:
             unit.take(whole_job.job, step)
         unit.changed.add(known.job_id)

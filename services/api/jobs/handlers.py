@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.api.jobs import decisions
+from services.api.jobs import decisions, interruptions
 from services.api.jobs.model import Attempt, JobRules, JobWithAttempts, Step
 from services.api.jobs.unit_of_work import UnitOfWork, open_unit_of_work
 from shared.events.cloudevents import Envelope
@@ -79,7 +79,7 @@ class JobHandlers:
         self, event: InstanceInterrupted, work: UnitOfWork, now: datetime
     ) -> Sequence[Event]:
         whole_job, attempt = _find(work, event.job_id, event.attempt)
-        step = decisions.decide_instance_interrupted(
+        step = interruptions.decide_instance_interrupted(
             whole_job, attempt, event, now, self.jitter(), self.rules
         )
         return self._take(work, step)

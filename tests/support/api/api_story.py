@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from services.api.agents.calls import Callback, _reported_before, must_be_current
 from services.api.agents.claims import _must_wait
 from services.api.agents.refusals import Refused
-from services.api.jobs import decisions
+from services.api.jobs import decisions, interruptions
 from services.api.jobs.endings import decide_end, job_scheduled
 from services.api.jobs.model import (
     STATE_TRANSITIONS,
@@ -216,7 +216,7 @@ class Story:
                 return self.save(Step(job=self.job, attempts=(moved,)))
             case InstanceInterrupted():
                 return self.save(
-                    decisions.decide_instance_interrupted(
+                    interruptions.decide_instance_interrupted(
                         self.whole_job, self._of(fact), fact, now, JITTER, rules
                     )
                 )
@@ -269,7 +269,7 @@ class Story:
         must_be_current(self.job, attempt)
         if word.cause == "interrupted" and not word.stopped:
             return self.save(
-                decisions.decide_interrupted(self.whole_job, attempt, now, JITTER, self.rules)
+                interruptions.decide_interrupted(self.whole_job, attempt, now, JITTER, self.rules)
             )
         ending = AttemptEnding(
             cause=word.cause,
@@ -285,7 +285,7 @@ class Story:
         attempt = self.attempts[number]
         must_be_current(self.job, attempt)
         return self.save(
-            decisions.decide_rebalance(self.whole_job, attempt, now, JITTER, self.rules)
+            interruptions.decide_rebalance(self.whole_job, attempt, now, JITTER, self.rules)
         )
 
     def cancel(self, now: datetime = NOW) -> bool:
