@@ -93,5 +93,5 @@ async def test_sts_says_which_instance_has_signed(moto: str, aws: OnInstance) ->
     )
     made = agent.Proof(aws, "ours").bound_to(tokens.token_hash(TOKEN).hex())
     identity = StsIdentity(config, VirtualClock(datetime.now(UTC)))
-    shown = await identity.who(Proof(made["headers"], made["body"]), TOKEN)
+    shown = await identity.verify(Proof(made["headers"], made["body"]), TOKEN)
     assert shown.instance_id == INSTANCE

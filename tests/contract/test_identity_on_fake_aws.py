@@ -53,7 +53,7 @@ def proof_of(aws: agent.Aws, deployment: str = "ours") -> Proof:
 
 
 async def test_an_instance_of_our_role_is_known(cloud: Strict) -> None:
-    shown = await identity_of(cloud).who(proof_of(OnInstance(cloud, ROLE)), TOKEN)
+    shown = await identity_of(cloud).verify(proof_of(OnInstance(cloud, ROLE)), TOKEN)
     assert shown.instance_id == INSTANCE
 
 
@@ -64,13 +64,13 @@ async def test_another_role_account_or_session_is_not_one_of_ours(cloud: Strict)
         (identity_of(cloud, account="000000000000"), OnInstance(cloud, ROLE)),
     ):
         with pytest.raises(Refused) as refused:
-            await identity.who(proof_of(aws), TOKEN)
+            await identity.verify(proof_of(aws), TOKEN)
         assert refused.value.status == 403
 
 
 async def test_a_header_that_was_changed_after_signing_is_refused_by_sts(cloud: Strict) -> None:
     caught = proof_of(OnInstance(cloud, ROLE), deployment="another")
     forged = Proof(caught.headers | {"x-docker-job-deployment": "ours"}, caught.body)
-    with pytest.raises(Refused, match="STS does not take the claim's signature") as refused:
-        await identity_of(cloud).who(forged, TOKEN)
+    with pytest.raises(Refused, match="STS refused the claim's signature") as refused:
+        await identity_of(cloud).verify(forged, TOKEN)
     assert refused.value.status == 401

@@ -189,7 +189,7 @@ async def test_who_is_refused_takes_nobody_along_and_is_told_why(world: World) -
     assert await answers(tasks) == [409, 409, 200, 409]
     over, twice, _, kept = [(await each).json() for each in tasks]
     assert over["message"] == "attempt 1 is over: cancelled"
-    assert twice["message"] == "attempt 1 is claimed already"
+    assert twice["message"] == "attempt 1 is already claimed"
     assert kept["kept"] is True
     assert await world.logs(cancelled.job_id) == "bye\n"
     assert (await world.status(agent.job_id))["status"] == "DONE"
@@ -242,7 +242,7 @@ async def test_of_a_token_in_two_claims_of_one_group_the_second_is_refused(world
             world.claim(two, token=token_of(one, 1), instance=instance_of(two, 1)),
         )
     assert await answers(tasks) == [200, 409]
-    assert message_of(await tasks[1]) == "this token is another attempt's"
+    assert message_of(await tasks[1]) == "this token belongs to another attempt"
 
 
 async def test_a_token_that_another_process_binds_just_now_is_refused(world: World) -> None:
@@ -256,7 +256,7 @@ async def test_a_token_that_another_process_binds_just_now_is_refused(world: Wor
         )
         await locked(world)
     assert (await claim).status_code == 409
-    assert message_of(await claim) == "this token is another attempt's"
+    assert message_of(await claim) == "this token belongs to another attempt"
 
 
 async def test_two_processes_hear_many_agents_at_once(world: World) -> None:
@@ -319,7 +319,7 @@ async def test_who_waits_when_the_service_stops_is_told_so_and_nothing_is_half_d
         rest = await said(world, world.call_back(other, FAILED), world.claim(other.job_id))
         await world.close_groups()
     assert await answers([first, *rest]) == [503, 503, 503]
-    assert message_of(await first) == "the service is stopping: say it again"
+    assert message_of(await first) == "the service is stopping: try again"
     assert (await world.report(agent)).status_code == 503
     assert await world.rows() == before
 

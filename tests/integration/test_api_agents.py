@@ -167,7 +167,7 @@ async def test_a_held_attempt_is_not_claimed(world: World, clock: VirtualClock) 
     await world.stage.sweep("end_silent")
     answer = await world.claim(agent.job_id, 2)
     assert answer.status_code == 409
-    assert message_of(answer) == "attempt 2 waits for the container before it"
+    assert message_of(answer) == "attempt 2 waits for the previous container"
 
 
 async def test_a_claim_that_is_not_right_is_a_400(world: World) -> None:
@@ -745,7 +745,7 @@ async def test_two_attempts_cannot_share_one_token(world: World) -> None:
     await world.claim(one)
     answer = await world.claim(two, token=token_of(one, 1), instance=instance_of(two, 1))
     assert answer.status_code == 409
-    assert message_of(answer) == "this token is another attempt's"
+    assert message_of(answer) == "this token belongs to another attempt"
 
 
 async def test_the_agent_is_told_how_many_gpus_its_container_is_to_have(world: World) -> None:

@@ -141,8 +141,8 @@ REFUSED_BEFORE_STS: dict[str, tuple[dict[str, Any], str]] = {
     "no deployment": ({"without": "x-docker-job-deployment"}, "must be signed over"),
     "no token": ({"without": "x-docker-job-token"}, "must be signed over"),
     "no host": ({"without": "host"}, "must be signed over"),
-    "a header of its own": ({"x_forwarded_host": "evil"}, "no agent of ours sends"),
-    "a line break": ({"content_type": "a\r\nhost: evil"}, "no agent of ours sends"),
+    "a header of its own": ({"x_forwarded_host": "evil"}, "no agent sends"),
+    "a line break": ({"content_type": "a\r\nhost: evil"}, "no agent sends"),
 }
 
 
@@ -188,7 +188,7 @@ async def test_a_caught_claim_is_of_no_use_with_another_token(
     answer = await claim(ec2, proof, OTHER_TOKEN)
     assert (answer.status_code, message_of(answer)) == (401, "the claim is not bound to this token")
     answer = await claim(ec2, Signer(sts, clock).proof(OTHER_TOKEN), OTHER_TOKEN)
-    assert (answer.status_code, message_of(answer)) == (409, "attempt 1 is claimed already")
+    assert (answer.status_code, message_of(answer)) == (409, "attempt 1 is already claimed")
     assert await ec2.rows() == before
 
 

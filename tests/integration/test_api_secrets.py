@@ -121,7 +121,7 @@ async def test_while_the_key_is_missing_the_agent_is_asked_to_try_again(keeping:
     without = await rotated(keeping, OTHER_KEY)
     answer = await without.claim(job_id)
     assert answer.status_code == 503
-    assert message_of(answer) == "the job's secrets cannot be opened now: ask again"
+    assert message_of(answer) == "the job's secrets cannot be opened now: try again"
     assert (await keeping.claim(job_id)).status_code == 200
     await without.close()
 

@@ -90,4 +90,5 @@ async def test_an_expired_token_cannot_be_bound_again(world: World, clock: Virtu
     job_id = (await world.post())["id"]
     await world.deliver(world.launched(job_id))
     answer = await world.claim(job_id, token=agent.token)
-    assert (answer.status_code, message_of(answer)) == (409, "this token is another attempt's")
+    message = "this token belongs to another attempt"
+    assert (answer.status_code, message_of(answer)) == (409, message)

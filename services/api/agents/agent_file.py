@@ -1,4 +1,4 @@
-"""The agent as a file: what an instance fetches, and the hash by which it knows it unaltered."""
+"""The agent as a file that an instance fetches and checks by its hash."""
 
 import hashlib
 from pathlib import Path
@@ -16,6 +16,6 @@ class AgentFile(Struct, frozen=True):
 
 
 def read_agent_file(path: Path = PATH) -> AgentFile:
-    """The agent that came with this program."""
+    """Read the agent that belongs to this release."""
     content = path.read_bytes()
     return AgentFile(content, hashlib.sha256(content).hexdigest())

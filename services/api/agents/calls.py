@@ -1,9 +1,9 @@
-"""What an agent may do for its attempt, and only for it: report and call back (`claims.py`: claim).
+"""Reports and callbacks of agents, each about its own attempt (`claims.py` has the claims).
 
-Whoever holds the attempt's token speaks for the attempt while it is the job's current one. Anybody
-else is answered with `Refused`, and nothing changes; but until the stop of an ended attempt is over
-(`endings.may_add`), its log lines and its exit code are kept. `docs/agent-protocol.md` is the other
-side of this.
+The attempt's token authorizes them while the attempt is the job's current one. Otherwise the call
+is `Refused` and changes nothing; but until the container of an ended attempt has had the time to
+stop (`endings.may_add`), its log lines and exit code are kept. `docs/agent-protocol.md` describes
+the protocol.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ LINES_OF_ONE = 100
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """A heartbeat, and what else there is to tell."""
+    """A heartbeat, with a phase, log lines or a rebalance recommendation if there are any."""
 
     phase: str | None = None
     rebalance: bool = False
@@ -50,7 +50,7 @@ class Report(Struct, frozen=True, kw_only=True):
 
 
 class Callback(Struct, frozen=True, kw_only=True):
-    """An agent's word on how its attempt stands or ended."""
+    """An agent's callback: an interruption notice, or the end of its attempt."""
 
     cause: Cause
     stopped: bool
@@ -60,9 +60,9 @@ class Callback(Struct, frozen=True, kw_only=True):
 
 
 class Admitted:
-    """Tokens that are known to be their job's. It does no harm to remember one for a while.
+    """A cache of tokens that belong to their job: it saves most heartbeats a query.
 
-    What is done with a body checks its token again. So most heartbeats are saved a look-up.
+    An outdated entry is harmless: the token is checked again when the body is processed.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -70,20 +70,20 @@ class Admitted:
         self._since: dict[tuple[bytes, int], float] = {}
 
     def add(self, token_hash: bytes, job_id: int) -> None:
-        """Remember one for `REMEMBER_SECONDS`."""
+        """Add a token for `REMEMBER_SECONDS`."""
         if len(self._since) >= REMEMBERED_TOKENS:
             self._since.clear()
         self._since[token_hash, job_id] = self._clock.now().timestamp()
 
     def has(self, token_hash: bytes, job_id: int) -> bool:
-        """Whether it is remembered."""
+        """Return whether the token is cached."""
         since = self._since.get((token_hash, job_id), float("-inf"))
         return self._clock.now().timestamp() - since < REMEMBER_SECONDS
 
 
 @dataclass(frozen=True)
 class AgentService:
-    """Serves agents."""
+    """Reports and callbacks."""
 
     config: AgentsConfig
     db: Database
@@ -102,7 +102,7 @@ class AgentService:
         self.admitted.add(token_hash, job_id)
 
     async def report(self, bearer: str, job_id: int, report: Report) -> None:
-        """Keep a sign of life, a phase and log lines."""
+        """Record a heartbeat, a phase and log lines."""
         token_hash = tokens.token_hash(bearer)
         if report == Report():
             if not await self.groups.beat(token_hash, job_id):
@@ -118,10 +118,10 @@ class AgentService:
         )
 
     async def _beat_alone(self, token_hash: bytes, job_id: int) -> None:
-        """Wait for whoever has the attempt's row; or say why the heartbeat is not taken.
+        """Record a heartbeat once the attempt's row is unlocked. Raises `Refused`.
 
-        Without the job's lock: the failed beat may hold the attempt's row, and whoever decides
-        takes the two in the other order.
+        Without the job's lock: the failed beat may hold the attempt's row, and decisions lock the
+        two in the other order.
         """
         async with self.db.transaction() as tx:
             owner = await self._owner(tx.conn, token_hash, job_id)
@@ -141,7 +141,7 @@ class AgentService:
             self._apply_report(unit, whole_job, replace(attempt, heartbeat_at=unit.now), report)
         self._keep_lines(unit, attempt, report)
         unit.changed.add(job_id)
-        # Raised only after the commit: the lines are kept, and the agent is told to stop.
+        # Raised only after the commit: the lines are kept, and the response stops the agent.
         return None if refused is None else _over(attempt, kept=True)
 
     def _apply_report(
@@ -161,7 +161,7 @@ class AgentService:
     def _decide_report(
         self, whole_job: JobWithAttempts, alive: Attempt, report: Report, now: datetime
     ) -> Step | None:
-        if report.rebalance:  # never beside a phase, see `words.read_report`
+        if report.rebalance:  # never beside a phase, see `requests.read_report`
             return interruptions.decide_rebalance(
                 whole_job, alive, now, self.jitter(), self.config.rules
             )
@@ -178,10 +178,9 @@ class AgentService:
         unit.keep(LogBatch(Owner(attempt.job_id, attempt.number), report.seq, kept))
 
     async def call_back(self, bearer: str, job_id: int, callback: Callback) -> Job:
-        """Let the agent's word take effect.
+        """Apply a callback. A repeated one changes nothing.
 
-        The same word again changes nothing, and is answered alike for as long as no attempt has
-        followed.
+        It gets the same response as long as no further attempt exists.
         """
         token_hash = tokens.token_hash(bearer)
         return await self.groups.serve(
@@ -212,7 +211,7 @@ class AgentService:
         return outcome
 
     def _called_back(self, attempt: Attempt, callback: Callback, outcome: Job | Refused) -> None:
-        # A crash here loses the answer only: the agent repeats its word and finds it heard.
+        # A crash here loses only the response: the agent repeats the call, which is recorded.
         self.points.reached("api.callback_committed")
         if isinstance(outcome, Refused):
             return
@@ -257,7 +256,7 @@ def _find(unit: AgentUnitOfWork, owner: Owner) -> tuple[JobWithAttempts, Attempt
 def _keep_exit_code(
     unit: AgentUnitOfWork, job: Job, attempt: Attempt, callback: Callback
 ) -> Refused | None:
-    """Record how the container of an ended attempt stopped; None where that is not taken."""
+    """Record the exit code of an ended attempt's container; None if it may not be added."""
     if not callback.stopped or callback.exit_code is None:
         return None
     step = decide_exit_code(job, attempt, callback.exit_code, unit.now)
@@ -269,7 +268,7 @@ def _keep_exit_code(
 
 
 def must_be_current(job: Job, attempt: Attempt) -> None:
-    """Raise `Refused` where *attempt* cannot change anything any more."""
+    """Raise `Refused` if *attempt* can no longer change the job."""
     refused = _refused_as_over(job, attempt)
     if refused is not None:
         raise refused
@@ -288,7 +287,7 @@ def _over(attempt: Attempt, *, kept: bool = False) -> Refused:
 
 
 def _reported_before(attempt: Attempt, callback: Callback) -> bool:
-    """Whether this word has taken effect already."""
+    """Return whether this callback was applied before."""
     if attempt.state == "ended":
         return attempt.cause == callback.cause and attempt.exit_code == callback.exit_code
     return (

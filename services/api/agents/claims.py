@@ -1,8 +1,8 @@
-"""Claiming an attempt: an agent shows who it is and gets the job, once, or is told to wait.
+"""Claims: an agent proves its identity and gets the job of its attempt, once, or must wait.
 
-A replacement's agent may be there before its time, while the container before it still runs. It is
-answered with `Wait`: it lives, it asks again, and it gets the job when that container is known to
-have stopped. So two containers of one job never run at once.
+A replacement's agent may claim before its turn, while the container of the earlier attempt runs. It
+gets `Wait`, claims again, and gets the job when that container is known to have stopped. So two
+containers of one job never run at once.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from services.api.agents.calls import Admitted, must_be_current
 from services.api.agents.groups import AgentCall, AgentGroups, AgentUnitOfWork
 from services.api.agents.refusals import NO_TOKEN, Refused
 from services.api.agents.settings import AgentsConfig
-from services.api.agents.store import Use
+from services.api.agents.store import ProofUse
 from services.api.agents.sts_identity import Identity, Proof, VerifiedInstance
 from services.api.jobs import decisions, interruptions
 from services.api.jobs.model import Attempt, Job, JobWithAttempts, Step
@@ -33,11 +33,11 @@ _log = get_logger(service="api", part="claims")
 NO_BOOTSTRAP = "this is not the bootstrap token of that attempt"
 UNKNOWN_WAIT_SECONDS = 2.0
 WAIT_SECONDS = 1.0
-"""How soon an agent that must wait asks again: each second of a replacement is paid for."""
+"""The time after which a waiting agent claims again: each second of a replacement costs money."""
 
 
 class TokenClaim(Struct, frozen=True, kw_only=True):
-    """An agent's first words."""
+    """An agent's claim with a bootstrap token."""
 
     job_id: int
     attempt: int
@@ -48,7 +48,7 @@ class TokenClaim(Struct, frozen=True, kw_only=True):
 
 
 class RoleClaim(Struct, frozen=True, kw_only=True):
-    """An agent's first words where its role says who it is: it knows no job yet."""
+    """An agent's claim with a proof of its instance's role: it does not know its job yet."""
 
     proof: Proof
     token: str
@@ -57,7 +57,7 @@ class RoleClaim(Struct, frozen=True, kw_only=True):
 
 
 class Wait(Struct, frozen=True):
-    """The job is not to be had yet, and why: ask again."""
+    """The job cannot be claimed yet, and the reason: claim again."""
 
     because: str
     retry_seconds: float
@@ -67,12 +67,12 @@ Bound: TypeAlias = tuple[Job, Attempt] | Wait
 
 
 class SecretsClosed(Exception):
-    """The key of a job's secrets is missing. Its operator can put it back; until then it waits."""
+    """The key of a job's secrets is missing. Agents claim again until an operator restores it."""
 
 
 @dataclass(frozen=True)
 class ClaimService:
-    """Hands jobs out."""
+    """Claims of attempts."""
 
     config: AgentsConfig
     db: Database
@@ -83,9 +83,9 @@ class ClaimService:
     identity: Identity | None
 
     async def claim(self, bearer: str, claim: TokenClaim) -> dict[str, Any] | Wait:
-        """Bind the agent's own token to the attempt of its bootstrap token, and hand the job out.
+        """Bind the agent's own token to the attempt of its bootstrap token; return the job.
 
-        Where instances show who they are by their role, that is the only way.
+        Refused if the deployment identifies instances by their role.
         """
         expected = tokens.bootstrap_token(
             self.config.token_key, self.config.deployment, claim.job_id, claim.attempt
@@ -101,40 +101,40 @@ class ClaimService:
         return await self._answer(await self.groups.serve(call))
 
     async def claim_by_role(self, claim: RoleClaim) -> dict[str, Any] | Wait:
-        """The same for whatever attempt the launcher has assigned to the instance that asks."""
+        """Bind the agent's token to the attempt that was launched on its instance."""
         if self.identity is None:
             raise Refused(401, NO_TOKEN)
-        shown = await self.identity.who(claim.proof, claim.token)  # a call: in no transaction
+        verified = await self.identity.verify(claim.proof, claim.token)  # a call: in no transaction
         call: AgentCall[Bound] = AgentCall(
-            decide=lambda unit: self._bind_shown(unit, claim, shown),
+            decide=lambda unit: self._bind_verified(unit, claim, verified),
             token_hash=tokens.token_hash(claim.token),
             claims=True,
-            instance_id=shown.instance_id,
-            signature=shown.signature,
+            instance_id=verified.instance_id,
+            signature=verified.signature,
         )
         return await self._answer(await self.groups.serve(call))
 
-    def _bind_shown(
-        self, unit: AgentUnitOfWork, claim: RoleClaim, shown: VerifiedInstance
+    def _bind_verified(
+        self, unit: AgentUnitOfWork, claim: RoleClaim, verified: VerifiedInstance
     ) -> Bound | Refused:
-        owner = unit.instances.get(shown.instance_id)
+        owner = unit.instances.get(verified.instance_id)
         if owner is None:
-            # Launched a moment ago, and its InstanceLaunched is on its way; or nobody's, and the
-            # reaper's business. Either way there is no job for it now.
-            return Wait(f"instance {shown.instance_id} is not known yet", UNKNOWN_WAIT_SECONDS)
+            # Just launched, and its InstanceLaunched is on its way; or orphaned, and the reaper
+            # terminates it. Either way there is no job for it now.
+            return Wait(f"instance {verified.instance_id} is not known yet", UNKNOWN_WAIT_SECONDS)
         hashed = tokens.token_hash(claim.token)
-        if unit.used.get(shown.signature, hashed) != hashed:
+        if unit.used.get(verified.signature, hashed) != hashed:
             raise Refused(401, "the claim's signature was used with another token")
-        whole = TokenClaim(
+        known = TokenClaim(
             job_id=owner.job_id,
             attempt=owner.attempt,
-            instance_id=shown.instance_id,
+            instance_id=verified.instance_id,
             token=claim.token,
             runtime=claim.runtime,
             interrupted=claim.interrupted,
         )
-        bound = self._bind(unit, whole)
-        unit.use(Use(shown.signature, hashed, shown.expires_at))
+        bound = self._bind(unit, known)
+        unit.use(ProofUse(verified.signature, hashed, verified.expires_at))
         return bound
 
     async def _answer(self, bound: Bound) -> dict[str, Any] | Wait:
@@ -144,18 +144,18 @@ class ClaimService:
         return _assignment(job, attempt, await self._open_secrets(job), self.config)
 
     async def _open_secrets(self, job: Job) -> dict[str, str]:
-        """The values of `secret_env`. Raises `SecretsClosed`: whoever asks may ask again."""
+        """Open the values of `secret_env`. Raises `SecretsClosed`: the agent may claim again."""
         if not job.secret_env:
             return {}
         async with self.db.connection() as conn:
             sealed = await secret_store.find_secrets(conn, job.id)
-        if sealed is None:  # it ended between the claim's commit and now
+        if sealed is None:  # the job ended between the claim's commit and now
             raise Refused(409, f"job {job.id} is over")
         try:
             return open_secrets(self.config.secret_keys, job.id, sealed)
         except CannotOpen as error:
             _log.error("secrets cannot be opened: add the key again", job=job.id, error=str(error))
-            raise SecretsClosed("the job's secrets cannot be opened now: ask again") from None
+            raise SecretsClosed("the job's secrets cannot be opened now: try again") from None
 
     def _bind(self, unit: AgentUnitOfWork, claim: TokenClaim) -> Bound | Refused:
         whole_job = unit.find(claim.job_id)
@@ -167,7 +167,7 @@ class ClaimService:
         if whole_job.replacement is not attempt:
             must_be_current(whole_job.job, attempt)
         if attempt.state == "held":
-            raise Refused(409, f"attempt {attempt.number} waits for the container before it")
+            raise Refused(409, f"attempt {attempt.number} waits for the previous container")
         if attempt.instance_id not in (None, claim.instance_id):
             raise Refused(409, f"attempt {attempt.number} has another instance")
         if claim.interrupted and attempt.token_hash is None:
@@ -184,7 +184,7 @@ class ClaimService:
     def _give_back(
         self, unit: AgentUnitOfWork, whole_job: JobWithAttempts, known: Attempt
     ) -> Refused:
-        """The instance is being taken back, and its agent had no job yet: the attempt is over."""
+        """End the attempt: its instance is being reclaimed, and its agent has no job yet."""
         rules = self.config.rules
         step = interruptions.decide_interrupted(whole_job, known, unit.now, self.jitter(), rules)
         if step is not None:
@@ -195,7 +195,7 @@ class ClaimService:
     def _keep_waiting(
         self, unit: AgentUnitOfWork, claim: TokenClaim, job: Job, attempt: Attempt, because: str
     ) -> None:
-        """A sign of life; at first also where it is, and why it goes no further."""
+        """Record a heartbeat, and the reason to wait if it is a new one."""
         waiting = replace(attempt, heartbeat_at=unit.now)
         if attempt.waiting_because != because:
             waiting = decisions.decide_must_wait(
@@ -211,9 +211,9 @@ class ClaimService:
         if attempt.token_hash == hashed:
             return attempt
         if attempt.token_hash is not None:
-            raise Refused(409, f"attempt {attempt.number} is claimed already")
+            raise Refused(409, f"attempt {attempt.number} is already claimed")
         if hashed in unit.bearers:
-            raise Refused(409, "this token is another attempt's")
+            raise Refused(409, "this token belongs to another attempt")
         claimed = decisions.decide_claimed(
             attempt,
             token_hash=hashed,
@@ -227,7 +227,7 @@ class ClaimService:
         return claimed
 
     def _claimed(self, claim: TokenClaim) -> None:
-        # A crash here loses the answer only: the same agent claims again and gets the same one.
+        # A crash here loses only the response: the agent claims again and gets the same one.
         self.points.reached("api.claimed")
         self.admitted.add(tokens.token_hash(claim.token), claim.job_id)
         _log.info(
@@ -242,7 +242,7 @@ class ClaimService:
 def _assignment(
     job: Job, attempt: Attempt, secret_env: dict[str, str], config: AgentsConfig
 ) -> dict[str, Any]:
-    """The job as its agent gets it: the one place where secrets leave, and to whom they belong."""
+    """Render the job for its agent: the only response that contains secrets."""
     given: dict[str, Any] = {
         "id": job.id,
         "docker_image": job.docker_image,
@@ -263,7 +263,7 @@ def _assignment(
 
 
 def _must_wait(whole_job: JobWithAttempts, attempt: Attempt) -> str | None:
-    """Why the agent of *attempt* may not have the job yet."""
+    """Return the reason for users why the agent of *attempt* may not get the job yet, or None."""
     before = whole_job.unstopped_before(attempt.number)
     if before is None and attempt is not whole_job.replacement:
         return None

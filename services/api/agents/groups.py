@@ -1,9 +1,9 @@
-"""What many agents say at once, heard in one transaction.
+"""Calls of many agents, served in one transaction.
 
-A group waits for no lock: whose job somebody else decides about just now is heard by itself, and
-waits alone. Jobs are locked first, in the order of their ids, and whoever saves an attempt holds
-its job, so nobody waits for each other. A plain heartbeat locks no job, and is in no transaction
-with what does.
+A group waits for no lock: a call whose job is locked is served again by itself, and waits alone.
+Jobs are locked first, in the order of their ids, and each write of an attempt needs its job's lock,
+so there are no deadlocks. A plain heartbeat locks no job, and shares no transaction with calls that
+do.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from services.api.agents import store as agent_store
 from services.api.agents.refusals import NO_TOKEN, Refused
-from services.api.agents.store import Overtaken, Use
+from services.api.agents.store import Overtaken, ProofUse
 from services.api.group_commit import Groups
 from services.api.jobs import store as job_store
 from services.api.jobs import unit_of_work
@@ -27,18 +27,18 @@ from shared.postgres.pool import Database, Transaction
 from shared.postgres.wakeups import Wakeups
 
 GROUP = 128
-"""Words heard in one transaction, at most; long reports count more than one."""
+"""The most calls of one transaction; long reports count more than one."""
 
-_STOPPING = "the service is stopping: say it again"
+_STOPPING = "the service is stopping: try again"
 
 Answer = TypeVar("Answer")
 
 
 class AgentCall(Struct, Generic[Answer], frozen=True, kw_only=True):
-    """What one agent says: what must be known for it, and what decides about it.
+    """One call of an agent: the rows that it needs, and its decision.
 
     `decide` raises `Refused` before it has changed anything in the unit of work. A `Refused` that
-    it returns is raised after the commit, of what the word has changed nevertheless.
+    it returns is raised after the commit of what the call has changed nevertheless.
     """
 
     decide: "Callable[[AgentUnitOfWork], Answer | Refused]"
@@ -51,11 +51,11 @@ class AgentCall(Struct, Generic[Answer], frozen=True, kw_only=True):
 
 
 class _Busy(Exception):
-    """Somebody else decides about that job just now."""
+    """The job is locked by another transaction."""
 
 
 class AgentUnitOfWork:
-    """One transaction that hears a group: what is known at its start, and what changes."""
+    """One transaction that serves a group: the rows loaded at its start, and the changes."""
 
     def __init__(
         self,
@@ -78,22 +78,22 @@ class AgentUnitOfWork:
         self._tx = tx
         self._work = work
         self._whole = whole
-        self._uses: dict[bytes, Use] = {}
+        self._uses: dict[bytes, ProofUse] = {}
         self._batches: list[LogBatch] = []
 
     def owner(self, token_hash: bytes, job_id: int) -> Owner:
-        """Whose token this is. An unknown job, a wrong and an expired token are answered alike."""
+        """Return the token's owner. Raises the same for unknown jobs, wrong and expired tokens."""
         return owner_of(self.bearers.get(token_hash), job_id)
 
     def find(self, job_id: int) -> JobWithAttempts | None:
-        """A job with its attempts as they are by now."""
+        """Return a job with its attempts, as changed so far."""
         whole_job = self._work.find(job_id)
         if whole_job is None and not self._whole:
             raise _Busy
         return whole_job
 
     def take(self, before: Job, step: Step) -> None:
-        """Save what a decision changed, and tell its facts under the job's own trace."""
+        """Apply a decision, and publish its events under the job's own trace."""
         self._work.take(step)
         self._facts += [
             cloudevents.wrap(each, source=self._tx.source, at=self.now, trace=before.trace)
@@ -101,23 +101,23 @@ class AgentUnitOfWork:
         ]
 
     def bind(self, token_hash: bytes, owner: Owner) -> None:
-        """Let who speaks next find the token bound."""
+        """Bind the token for the group's later calls."""
         self.bearers[token_hash] = Bearer(owner, good=True)
 
-    def use(self, use: Use) -> None:
-        """Remember a signature."""
+    def use(self, use: ProofUse) -> None:
+        """Record a used signature."""
         self.used[use.signature] = use.token_hash
         self._uses[use.signature] = use
 
     def keep(self, batch: LogBatch) -> None:
-        """Keep log lines, and let who speaks next find them counted."""
+        """Keep log lines, counted for the group's later calls."""
         whole_job = self._work.find(batch.owner.job_id)
         if whole_job is not None:
             self._work.note(batch.counted_in(whole_job.attempt(batch.owner.attempt)))
         self._batches.append(batch)
 
     async def save(self) -> None:
-        """Write all of it. Raises `Overtaken`."""
+        """Write all changes. Raises `Overtaken`."""
         with agent_store.noticing_overtakers():
             await self._work.save(self._tx, self._facts)
         if self._uses:
@@ -130,7 +130,7 @@ class AgentUnitOfWork:
 
 
 class AgentGroups:
-    """Hears agents. `run` must be running. `changed` is told the jobs that may look different."""
+    """Serves agents' calls while `run` runs; `changed` gets the ids of jobs that may differ."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class AgentGroups:
         self._beats: Groups[Beat, bool] = Groups(self._beat, limit=GROUP, stopping=_STOPPING)
 
     async def serve(self, call: AgentCall[Answer]) -> Answer:
-        """Let *call* take effect. Raises `Refused`, and `Stopping`."""
+        """Serve *call*. Raises `Refused`, and `Stopping`."""
         outcome = await self._calls.join(call)
         if outcome is _Busy:
             [outcome] = await self._serve([call], whole=True)
@@ -159,11 +159,11 @@ class AgentGroups:
         return answer
 
     async def beat(self, token_hash: bytes, job_id: int) -> bool:
-        """Take a plain sign of life. False where that needs a closer look. Raises `Stopping`."""
+        """Record a plain heartbeat; return False if it was not recorded. Raises `Stopping`."""
         return await self._beats.join(Beat(token_hash, job_id))
 
     async def run(self) -> None:
-        """Write group after group until cancelled; nobody is left waiting then."""
+        """Write group after group until cancelled; the waiting calls fail then."""
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._calls.run())
             loops.create_task(self._beats.run())
@@ -179,7 +179,7 @@ class AgentGroups:
     async def _serve(self, calls: Sequence[AgentCall[Any]], *, whole: bool) -> list[Any]:
         try:
             return await self._serve_once(calls, whole=whole)
-        except Overtaken:  # by another process, which has committed: now that is seen
+        except Overtaken:  # by another process, whose commit is visible now
             return await self._serve_once(calls, whole=whole)
 
     async def _serve_once(self, calls: Sequence[AgentCall[Any]], *, whole: bool) -> list[Any]:
@@ -187,10 +187,10 @@ class AgentGroups:
             unit = await self._load(tx, calls, whole=whole)
             outcome = [_decide(call, unit) for call in calls]
             await unit.save()
-            for passed in unit.before_commit:
-                passed()
-        for passed in unit.after_commit:
-            passed()
+            for act in unit.before_commit:
+                act()
+        for act in unit.after_commit:
+            act()
         self._wakeups.wake(*tx.wakes)
         for job_id in unit.changed:
             self._changed(job_id)
@@ -199,13 +199,13 @@ class AgentGroups:
     async def _load(
         self, tx: Transaction, calls: Sequence[AgentCall[Any]], *, whole: bool
     ) -> AgentUnitOfWork:
-        """What *calls* need to know; *whole*: wait for their jobs until all are had."""
+        """Load the rows that *calls* need; *whole*: wait until all of their jobs are locked."""
         hashes = {each.token_hash for each in calls}
         bearers = await job_store.find_bearers(tx.conn, hashes, tx.now, self._lifetime)
         named = {each.instance_id for each in calls if each.instance_id is not None}
-        shown = {each.signature for each in calls if each.signature is not None}
+        signatures = {each.signature for each in calls if each.signature is not None}
         instances = await agent_store.find_instances(tx.conn, named) if named else {}
-        used = await agent_store.find_proofs(tx.conn, shown) if shown else {}
+        used = await agent_store.find_proofs(tx.conn, signatures) if signatures else {}
         jobs = {each.job_id for each in calls if _may_lock(each, bearers)}
         jobs |= {each.job_id for each in instances.values()}
         locked = [each for each in jobs if each is not None]
@@ -216,16 +216,16 @@ class AgentGroups:
 
 
 def owner_of(bearer: Bearer | None, job_id: int) -> Owner:
-    """Whose token this is, if it is good and for that job. Raises `Refused`."""
+    """Return the token's owner if it is valid and for that job. Raises `Refused`."""
     if bearer is None or not bearer.good:
         raise Refused(401, NO_TOKEN)
     if bearer.owner.job_id != job_id:
-        raise Refused(403, "this token is another job's")
+        raise Refused(403, "this token belongs to another job")
     return bearer.owner
 
 
 def _may_lock(call: AgentCall[Any], bearers: dict[bytes, Bearer]) -> bool:
-    """A stranger locks nothing. Who claims by a bootstrap token has shown it."""
+    """Return whether the caller may lock the job: a claim's bootstrap token is already verified."""
     bearer = bearers.get(call.token_hash)
     return call.claims or (bearer is not None and bearer.owner.job_id == call.job_id)
 

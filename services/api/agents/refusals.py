@@ -1,4 +1,4 @@
-"""What an agent is told that may not do what it asks for."""
+"""The error of a call that an agent may not make."""
 
 from shared.events.events import Cause
 
@@ -6,9 +6,9 @@ NO_TOKEN = "give the attempt's token as 'Authorization: Bearer …'"  # noqa: S1
 
 
 class Refused(Exception):
-    """The agent may not do this. `status` is the HTTP status to say it with.
+    """The agent may not do this. `status` is the HTTP status of the response.
 
-    `kept`: its attempt is over, but the log lines or the exit code of this request were kept.
+    `kept`: its attempt has ended, but the log lines or the exit code of this request were kept.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from services.api.secrets.sealing import SecretKeys
 
 @dataclass(frozen=True)
 class AgentSettings:
-    """What an agent gets with its claim. Durations in seconds, sizes in bytes."""
+    """The settings that an agent gets with its claim. Durations in seconds, sizes in bytes."""
 
     heartbeat_seconds: float
     stop_grace_seconds: int
@@ -22,7 +22,7 @@ class AgentSettings:
 
 @dataclass(frozen=True)
 class AgentsConfig:
-    """What the calls of agents need. *identity* is None where instances have bootstrap tokens."""
+    """The settings of agents' calls. *identity* is None if instances have bootstrap tokens."""
 
     deployment: str
     token_key: str = field(repr=False)

@@ -1,6 +1,6 @@
-"""SQL of claims: which attempt an instance has, tokens bound by others, and proofs of identity.
+"""SQL of claims: the attempts of instances, tokens that are already bound, proofs of identity.
 
-Each signature is good for one agent token, until it expires.
+Each signature is valid for one agent token, until it expires.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ from shared.postgres.pool import Connection, Transaction
 class Overtaken(Exception):
     """Another transaction has just bound the same token or used the same signature.
 
-    It is committed by now: who decides again sees it.
+    It has committed: a repeated decision sees it.
     """
 
 
 @contextlib.contextmanager
 def noticing_overtakers() -> Iterator[None]:
-    """Raise `Overtaken` where what is saved inside binds a token that another attempt has got."""
+    """Raise `Overtaken` if the block binds a token that another attempt has."""
     try:
         yield
     except asyncpg.UniqueViolationError as error:
@@ -39,13 +39,13 @@ WHERE instance_id = ANY ($1::text[]) ORDER BY instance_id, job_id DESC, number D
 
 
 async def find_instances(conn: Connection, instance_ids: Collection[str]) -> dict[str, Owner]:
-    """The attempts that the launcher has assigned to these instances."""
+    """Find the attempts that these instances were launched for."""
     rows = await conn.fetch(FIND_INSTANCES, list(instance_ids))
     return {row["instance_id"]: Owner(row["job_id"], row["number"]) for row in rows}
 
 
-class Use(Struct, frozen=True):
-    """A signature with which an instance has shown who it is, and the token that it was for."""
+class ProofUse(Struct, frozen=True):
+    """A signature that proved an instance's identity, and the token that it was for."""
 
     signature: bytes
     token_hash: bytes
@@ -58,13 +58,13 @@ SELECT signature, token_hash FROM used_proofs WHERE signature = ANY ($1::bytea[]
 
 
 async def find_proofs(conn: Connection, signatures: Collection[bytes]) -> dict[bytes, bytes]:
-    """The token that each of *signatures* was used with, of those that were used."""
+    """Find the tokens that *signatures* were used with; unused ones are left out."""
     rows = await conn.fetch(FIND_PROOFS, list(signatures))
     return {row["signature"]: row["token_hash"] for row in rows}
 
 
 # Of two transactions with one signature the second waits here, and then sees the first one's row;
-# in order, so that they never wait for each other.
+# in order, so that they never deadlock.
 USE_PROOFS = """
 INSERT INTO used_proofs (signature, token_hash, expires_at)
 SELECT signature, token_hash, expires_at
@@ -75,8 +75,8 @@ RETURNING signature, token_hash
 """
 
 
-async def use_proofs(tx: Transaction, uses: Sequence[Use]) -> None:
-    """Remember signatures, each once in *uses*. Raises `Overtaken` for one with another token."""
+async def use_proofs(tx: Transaction, uses: Sequence[ProofUse]) -> None:
+    """Record signatures, each once in *uses*. Raises `Overtaken` for one with another token."""
     signatures = [each.signature for each in uses]
     hashes = [each.token_hash for each in uses]
     expiries = [each.expires_at for each in uses]
@@ -91,5 +91,5 @@ PRUNE_PROOFS = "DELETE FROM used_proofs WHERE expires_at < $1"
 
 
 async def prune_proofs(conn: Connection, now: datetime) -> None:
-    """Forget signatures that nobody takes any more."""
+    """Delete expired signatures: their date refuses them."""
     await conn.execute(PRUNE_PROOFS, now)

@@ -1,15 +1,15 @@
-"""Who an instance is: it shows a signed request that asks AWS STS, and we have STS answer it.
+"""Identity of an instance, verified by AWS STS: the agent sends a signed request for STS to answer.
 
-As HashiCorp Vault's AWS auth method does it. The agent signs `GetCallerIdentity` with the
-credentials of its instance's role and hands us the pieces; only STS can check the signature, and it
-answers with the role's session, which EC2 names after the instance. What holds, and why:
+HashiCorp Vault's AWS auth method works the same way. The agent signs `GetCallerIdentity` with the
+credentials of its instance's role and sends the parts; only STS can check the signature, and it
+answers with the role's session, which EC2 names after the instance. The guarantees:
 
-- We ask the STS of our own settings and no other: the pieces name no URL, and the host that was
-  signed must be ours. So nobody can have a server of his own answer.
-- The deployment and the hash of the attempt token are signed too: what was made for another
-  deployment, or with another token, is refused before STS is asked.
-- The signature is good for five minutes, and remembered until then (`store.py`).
-- The role's trust policy must name EC2 alone: whoever may assume the role himself can choose the
+- Only the STS of the settings is called: the parts contain no URL, and the signed host must be
+  that of the settings. So no other server can answer.
+- The deployment and the hash of the attempt token are signed too: a proof for another deployment or
+  token is refused before STS is called.
+- The signature is valid for five minutes, and recorded until then (`store.py`).
+- The role's trust policy must name EC2 alone: a principal that may assume the role can choose the
   session's name.
 """
 
@@ -35,7 +35,7 @@ BODY = "Action=GetCallerIdentity&Version=2011-06-15"
 SIGNED = frozenset(
     {"host", "x-amz-date", "x-amz-security-token", "x-docker-job-deployment", "x-docker-job-token"}
 )
-"""What must be signed; with `content-type` also all that may be sent."""
+"""The headers that must be signed; only `content-type` may be added."""
 
 MAX_VALUE = 8192
 SKEW = timedelta(minutes=5)
@@ -47,7 +47,7 @@ _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=[A-Z0-9]{16,128}/(?P<day>\d{8})/(?P<region>[a-z0-9-]+)/sts/"
     r"aws4_request, SignedHeaders=(?P<signed>[a-z0-9;-]+), Signature=(?P<signature>[0-9a-f]{64})"
 )
-_MOMENT = re.compile(r"\d{8}T\d{6}Z")
+_TIMESTAMP = re.compile(r"\d{8}T\d{6}Z")
 _ROLE = re.compile(
     r"arn:(?P<partition>aws[a-z-]*):iam::(?P<account>\d{12}):role/(?:.+/)?(?P<name>[\w+=,.@-]+)"
 )
@@ -59,19 +59,19 @@ _INSTANCE = re.compile(r"i-[0-9a-f]{8,17}")
 _ARN = re.compile(r"<Arn>([^<]*)</Arn>")
 
 
-class StsAway(Exception):
-    """STS does not answer now: the agent asks again."""
+class StsUnavailable(Exception):
+    """STS does not answer now: the agent claims again."""
 
 
 class Proof(Struct, frozen=True):
-    """The pieces of a signed request, as an agent hands them over. Names are in small letters."""
+    """The parts of a signed request, as an agent sends them. Header names are in lower case."""
 
     headers: dict[str, str]
     body: str
 
 
 class VerifiedInstance(Struct, frozen=True):
-    """Who showed a proof, and what of it is remembered until it is worth nothing any more."""
+    """The instance of a proof; its signature (hashed) is recorded until it expires."""
 
     instance_id: str
     signature: bytes
@@ -79,7 +79,7 @@ class VerifiedInstance(Struct, frozen=True):
 
 
 class Role(Struct, frozen=True):
-    """The one role that our instances have."""
+    """The IAM role of the instances."""
 
     partition: str
     account: str
@@ -88,7 +88,7 @@ class Role(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class IdentityConfig:
-    """Whom to ask, and what must come out."""
+    """The STS to call, and the role and deployment that a proof must name."""
 
     sts_url: str
     region: str
@@ -97,15 +97,18 @@ class IdentityConfig:
 
 
 class Identity(Protocol):
-    """Port: which instance showed this. The one adapter asks STS."""
+    """Port: verify the instance of a proof. The one adapter calls STS."""
 
-    async def who(self, proof: Proof, token: str) -> VerifiedInstance:
-        """Raises `Refused` and `StsAway`. *token* is the agent's own, which is bound in."""
+    async def verify(self, proof: Proof, token: str) -> VerifiedInstance:
+        """Verify *proof*, which is bound to the agent's *token*.
+
+        Raises `Refused` and `StsUnavailable`.
+        """
         ...
 
 
 def read_role(arn: str) -> Role | None:
-    """The role that an IAM ARN names, or None; sessions do not bear the role's path."""
+    """Parse the ARN of an IAM role, or return None; sessions do not contain the role's path."""
     match = _ROLE.fullmatch(arn)
     return None if match is None else Role(match["partition"], match["account"], match["name"])
 
@@ -113,7 +116,7 @@ def read_role(arn: str) -> Role | None:
 def check_proof(
     proof: Proof, token: str, config: IdentityConfig, now: datetime
 ) -> VerifiedInstance:
-    """Everything that can be told without STS; the instance is not known yet. Raises `Refused`."""
+    """Check all that needs no STS; the instance is not known yet. Raises `Refused`."""
     headers = proof.headers
     match = _AUTHORIZATION.fullmatch(headers.get("authorization", ""))
     if match is None:
@@ -122,7 +125,7 @@ def check_proof(
     if not signed >= SIGNED or signed != headers.keys() - {"authorization"}:
         raise Refused(401, f"the claim must be signed over {', '.join(sorted(SIGNED))} and no more")
     if not signed <= SIGNED | {"content-type"} or not all(map(_is_plain, headers.values())):
-        raise Refused(401, "the claim has headers that no agent of ours sends")
+        raise Refused(401, "the claim has headers that no agent sends")
     if proof.body != BODY:
         raise Refused(401, "the claim must ask for GetCallerIdentity and nothing else")
     if headers["host"] != urlsplit(config.sts_url).netloc or match["region"] != config.region:
@@ -131,18 +134,18 @@ def check_proof(
         raise Refused(401, "the claim is for another deployment")
     if not tokens.same(headers["x-docker-job-token"], tokens.token_hash(token).hex()):
         raise Refused(401, "the claim is not bound to this token")
-    at = _moment(headers["x-amz-date"], match["day"])
+    at = _timestamp(headers["x-amz-date"], match["day"])
     if at is None or abs(now - at) > SKEW:
         raise Refused(401, "the claim is older than five minutes, or a clock is wrong")
     return VerifiedInstance("", hashlib.sha256(match["signature"].encode()).digest(), at + SKEW)
 
 
 def read_instance(answer: str, role: Role) -> str:
-    """The instance in STS's answer. Raises `Refused` where it is not one of ours."""
+    """Read the instance id from STS's answer. Raises `Refused` if it is not of the role."""
     arns = _ARN.findall(answer)
     match = _SESSION.fullmatch(arns[0]) if len(arns) == 1 else None
     if match is None or Role(match["partition"], match["account"], match["name"]) != role:
-        raise Refused(403, "the claim is not by our instances' role")
+        raise Refused(403, "the claim is not by the instances' role")
     if not _INSTANCE.fullmatch(match["session"]):
         raise Refused(403, "the claim is not by an instance")
     return match["session"]
@@ -152,8 +155,8 @@ def _is_plain(value: str) -> bool:
     return len(value) <= MAX_VALUE and value.isascii() and value.isprintable()
 
 
-def _moment(text: str, day: str) -> datetime | None:
-    if not _MOMENT.fullmatch(text) or text[:8] != day:
+def _timestamp(text: str, day: str) -> datetime | None:
+    if not _TIMESTAMP.fullmatch(text) or text[:8] != day:
         return None
     try:
         return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
@@ -163,30 +166,30 @@ def _moment(text: str, day: str) -> datetime | None:
 
 @dataclass
 class StsIdentity:
-    """Asks STS. An answer is remembered as long as its proof is good: who must wait asks often."""
+    """Verifies proofs with STS. Results are cached while the proof is valid: agents claim again."""
 
     config: IdentityConfig
     clock: Clock
     _known: dict[bytes, VerifiedInstance] = field(default_factory=dict)
     _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
-    async def who(self, proof: Proof, token: str) -> VerifiedInstance:
-        """The instance that *proof* is by."""
+    async def verify(self, proof: Proof, token: str) -> VerifiedInstance:
+        """Verify *proof*; return its instance."""
         checked = check_proof(proof, token, self.config, self.clock.now())
         known = self._known.get(checked.signature)
         if known is not None:
             return known
         answer = await self._ask(proof)
-        shown = VerifiedInstance(
+        verified = VerifiedInstance(
             read_instance(answer, self.config.role), checked.signature, checked.expires_at
         )
         if len(self._known) >= REMEMBERED:
             self._known.clear()
-        self._known[shown.signature] = shown
-        return shown
+        self._known[verified.signature] = verified
+        return verified
 
     async def _ask(self, proof: Proof) -> str:
-        """STS's own answer. Raises `Refused` where it refuses and `StsAway` where it has none."""
+        """Call STS; return its answer. Raises `Refused` if STS refuses, else `StsUnavailable`."""
         timeout = aiohttp.ClientTimeout(total=STS_SECONDS)
         try:
             async with (
@@ -203,10 +206,10 @@ class StsIdentity:
                 raw = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             _log.warning("STS does not answer", error=type(error).__name__)
-            raise StsAway("STS does not answer now: ask again") from None
+            raise StsUnavailable("STS does not answer now: try again") from None
         if response.status == 200:
             return raw.decode(errors="replace")
         if response.status >= 500 or response.status == 429:
-            raise StsAway(f"STS answered {response.status}: ask again")
+            raise StsUnavailable(f"STS answered {response.status}: try again")
         _log.warning("STS refused a claim", status=response.status)
-        raise Refused(401, f"STS does not take the claim's signature (status {response.status})")
+        raise Refused(401, f"STS refused the claim's signature (status {response.status})")

@@ -8,7 +8,7 @@ from shared.postgres.pool import Database
 
 @dataclass(frozen=True)
 class ProofSweep:
-    """Deletes the proofs that have expired: their signatures are refused by their date."""
+    """Deletes expired proofs: their date refuses their signatures."""
 
     db: Database
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from services.api.agents.claims import SecretsClosed
 from services.api.agents.refusals import Refused
-from services.api.agents.sts_identity import StsAway
+from services.api.agents.sts_identity import StsUnavailable
 from services.api.group_commit import Stopping
 from services.api.http.bodies import NoRoom, TooLarge, TooSlow
 from services.api.http.headers import header_of
@@ -48,7 +48,7 @@ _STATUSES: dict[type[Exception], int] = {
     TooLarge: 413,
     TooSlow: 408,
     Stopping: 503,
-    StsAway: 503,
+    StsUnavailable: 503,
     SecretsClosed: 503,
 }
 """What each of our own errors is answered with."""
