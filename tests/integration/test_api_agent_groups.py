@@ -71,7 +71,7 @@ async def busy(world: World) -> AsyncIterator[None]:
 
 async def said(world: World, *asked: Asked) -> list[asyncio.Task[httpx.Response]]:
     """What is asked, in this order; all of it waits by now."""
-    waiting = world.api.agents._words._waiting
+    waiting = world.api.agents._calls._waiting
     tasks = []
     for each in asked:
         before = len(waiting)

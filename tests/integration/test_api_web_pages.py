@@ -168,4 +168,4 @@ async def test_no_path_is_redirected_to_the_host_that_a_request_names(
         answer = await world.http.request(method, url, headers=headers)
         assert answer.status_code == 404
         assert "location" not in answer.headers
-        assert message_of(answer) == f"there is nothing at {path}"
+        assert message_of(answer) == f"Not found: {path}"

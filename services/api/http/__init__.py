@@ -1,1 +1,1 @@
-"""What speaks HTTP: the server, its bounds, the gate, the routes and their OpenAPI document."""
+"""HTTP: the server, its bounds, the gate, the routes and their OpenAPI document."""

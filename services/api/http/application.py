@@ -1,7 +1,7 @@
-"""The Starlette application with as few layers around a route as can be: each request pays for all.
+"""The Starlette application with few layers around a route: each costs time in every request.
 
-Starlette's own outermost layer answers in plain text and raises; here it is `Guard`. A function as
-an endpoint gets a second handler of exceptions around it; an `Endpoint` does not.
+Starlette's outermost layer answers in plain text and raises again; here it is `Guard`. Starlette
+wraps a function as an endpoint in a second exception handler, but not an `Endpoint`.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ from services.api.http.responses import on_crash
 
 
 class Application(Starlette):
-    """Routes, and the answers to what they raise."""
+    """Routes and exception handlers."""
 
     def build_middleware_stack(self) -> ASGIApp:
         return Guard(ExceptionMiddleware(self.router, handlers=self.exception_handlers))
@@ -25,7 +25,7 @@ class Application(Starlette):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What a route leads to: *serve* answers a request."""
+    """The endpoint of a route: *serve* answers a request."""
 
     serve: Callable[[Request], Awaitable[Response]]
 
@@ -35,7 +35,7 @@ class Endpoint:
 
 
 class Guard:
-    """ASGI middleware: whatever a route raises unforeseen becomes a JSON answer and a log line."""
+    """ASGI middleware: an unexpected exception of a route becomes a JSON answer and a log line."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -52,6 +52,6 @@ class Guard:
             await self._app(scope, receive, watched)
         except Exception as error:
             if started or scope["type"] != "http":
-                raise  # half an answer is out: only closing the connection tells the truth now
+                raise  # part of an answer is sent: closing the connection signals the error
             response = await on_crash(Request(scope), error)
             await response(scope, receive, send)

@@ -1,11 +1,10 @@
-"""Reading request bodies: how large and slow one may be, and how much memory all of them hold.
+"""Reading request bodies: bounds on the size and time of one, and on the memory of all.
 
-The budget has three shares, so that none of them uses up another's room: large bodies, small ones
-(a heartbeat is one), and the claims, which alone are read before their token can be checked. A
-small body is counted as it arrives, and refused where there is no room. A large one takes all of
-its room before it is read, and waits for that: taken piece by piece, many that come at once could
-fill the share with parts of which none can ever be completed. (uvicorn stops reading a connection
-whose body is not taken, at 64 KiB.)
+The budget has three shares, so that none uses up another's room: large bodies, small ones (such as
+heartbeats), and claims, the only bodies that are read before their token can be checked. A small
+body is counted as it arrives, and refused if there is no room. A large one waits until all of its
+room is free before it is read: otherwise many at once could fill the share with parts, none of
+which could ever be completed. (uvicorn stops reading a connection at 64 KiB of unread body.)
 """
 
 import asyncio
@@ -19,10 +18,10 @@ from services.api.http.headers import header_of
 from services.api.http.settings import LARGE_SHARE, BodyBounds
 
 SMALL_BYTES = 65_536
-"""What a small body holds at most; also what a claim and a callback may hold."""
+"""The size limit of a small body, and of a claim and a callback."""
 
 ROOM_SECONDS = 5.0
-"""How long a large body waits for room."""
+"""The longest time that a large body waits for room."""
 
 OTHER_SHARES = 2 * LARGE_SHARE
 
@@ -32,11 +31,11 @@ class TooLarge(Exception):
 
 
 class TooSlow(Exception):
-    """The body did not come in time."""
+    """The body did not arrive in time."""
 
 
 class NoRoom(Exception):
-    """Other bodies use up the budget: a client may try again at once, or a second later."""
+    """Other bodies use up the budget: the client may try again in a second."""
 
     retry_seconds = 1
 
@@ -53,13 +52,13 @@ class Share:
         self._freed = asyncio.Event()
 
     def take(self, count: int) -> None:
-        """Take room that is there now. Raises `NoRoom`."""
+        """Take room that is free now. Raises `NoRoom`."""
         if self.held + count > self.size:
             raise NoRoom
         self.held += count
 
     async def wait_for(self, count: int, seconds: float) -> None:
-        """Take room, if need be once others have given it back. Raises `NoRoom`."""
+        """Take room; wait until it is free. Raises `NoRoom`."""
         try:
             async with asyncio.timeout(seconds):
                 while self.held + count > self.size:
@@ -70,13 +69,13 @@ class Share:
         self.held += count
 
     def give_back(self, count: int) -> None:
-        """Let others have it."""
+        """Return room."""
         self.held -= count
         self._freed.set()
 
 
 class Held:
-    """What one body holds of the budget."""
+    """The part of the budget that one body holds."""
 
     def __init__(self, share: Share) -> None:
         self.large = False
@@ -89,44 +88,44 @@ class Held:
         self._count += count
 
     async def move(self, share: Share, count: int, seconds: float) -> None:
-        """Hold *count* bytes of *share* in place of what was held. Raises `NoRoom`."""
+        """Hold *count* bytes of *share* instead of the bytes held so far. Raises `NoRoom`."""
         await share.wait_for(count, seconds)
         self.release()
         self.large, self._share, self._count = True, share, count
 
     def release(self) -> None:
-        """Hold nothing."""
+        """Return all room."""
         self._share.give_back(self._count)
         self._count = 0
 
 
 class Bodies:
-    """Reads the bodies of one process; *processes* have the budget among them."""
+    """Reads the bodies of one process; *processes* share the budget."""
 
     def __init__(
         self, bounds: BodyBounds, processes: int = 1, room_seconds: float = ROOM_SECONDS
     ) -> None:
         self._bounds = bounds
         self._room_seconds = room_seconds
-        # Its part of the budget; with room for the largest body, or that could never be read.
+        # This process's part of the budget, with room for the largest body.
         total = max(bounds.total // processes, LARGE_SHARE * bounds.size)
         self.large = Share(total // LARGE_SHARE)
         self.small = Share(total // OTHER_SHARES)
         self.unproven = Share(total // OTHER_SHARES)
 
     def read(self, request: Request, most: int | None = None, *, proven: bool = True) -> "Reading":
-        """The body, of up to *most* bytes; its room is held until the block is left.
+        """Read a body of up to *most* bytes; its room is held until the block is left.
 
-        So leave it when nothing that was read from the body is needed any more: objects take more
-        room than their JSON. *proven*: the caller may send it, which is known. Entering raises
-        `TooLarge`, `TooSlow`, `NoRoom`.
+        Leave it when nothing parsed from the body is needed any more: objects take more memory than
+        their JSON. *proven*: the caller is already authorized. Entering raises `TooLarge`,
+        `TooSlow`, `NoRoom`.
         """
         limit = self._bounds.size if most is None else min(most, self._bounds.size)
         share = self.small if proven else self.unproven
         return Reading(request, limit, Held(share), self)
 
     async def fetch(self, request: Request, limit: int, held: Held) -> bytes:
-        """The body, for which *held* has room then."""
+        """Read the body, and take its room with *held*."""
         length = header_of(request, b"content-length") or "0"
         declared = int(length) if length.isdecimal() else 0
         if declared > limit:
@@ -161,7 +160,7 @@ class Bodies:
 
 
 class Reading:
-    """A block with the body that it is about."""
+    """Context manager that reads a body and holds its room."""
 
     def __init__(self, request: Request, limit: int, held: Held, bodies: Bodies) -> None:
         self._request = request
@@ -181,10 +180,10 @@ class Reading:
 
 
 async def _within(seconds: float, work: Coroutine[Any, Any, bytes]) -> bytes:
-    """What *work* returns. Raises TimeoutError.
+    """Await *work*. Raises TimeoutError.
 
-    Nearly all bodies are there with their heads; so the timer, which costs twice as much as reading
-    one, is set where there is something to wait for.
+    Nearly all bodies arrive with their heads. The timer costs twice as much as reading one, so it
+    is set only if *work* has to wait.
     """
     try:
         waits_for = work.send(None)
@@ -196,7 +195,7 @@ async def _within(seconds: float, work: Coroutine[Any, Any, bytes]) -> bytes:
 
 @types.coroutine
 def _go_on(work: Coroutine[Any, Any, bytes], waits_for: Any) -> Generator[Any, Any, bytes]:
-    """The rest of *work*, which waits for *waits_for*."""
+    """Run the rest of *work*, which waits for *waits_for*."""
     try:
         yield waits_for
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""The gate before the routes that people use: the caller's key or host, its scope, its rate."""
+"""The gate in front of the users' routes: the caller's key or host, its scope, its rate."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Gate:
     hosts: AllowedHosts
 
     def needs(self, scope: str, endpoint: Endpoint) -> Endpoint:
-        """*endpoint*, for callers whose key grants *scope* and who do not ask too often."""
+        """Require a key that grants *scope*, and a request rate within the limit."""
 
         async def guarded(request: Request) -> Response:
             caller = await self.access.check(bearer_of(request), scope)
@@ -36,7 +36,7 @@ class Gate:
         return guarded
 
     def needs_no_key(self, endpoint: Endpoint) -> Endpoint:
-        """*endpoint*, for everybody; while there is no key not for web pages of other origins."""
+        """Require no key; while there is none, refuse web pages of other origins."""
 
         async def guarded(request: Request) -> Response:
             refusal = self._refusal(request)

@@ -4,7 +4,7 @@ from starlette.requests import Request
 
 
 def header_of(request: Request, name: bytes) -> str | None:
-    """The first header *name*, in small letters; Starlette's own lookup takes ten times as long."""
+    """Return the first header *name* (lower case), ten times as fast as Starlette's own lookup."""
     for key, value in request.scope["headers"]:
         if key == name:
             text: str = value.decode("latin-1")

@@ -1,9 +1,9 @@
-"""What a web page must not do: command the API that needs no key, through its visitor's browser.
+"""Protection of an API without keys from web pages, which could call it through a user's browser.
 
 A page has two ways. It may send a request across origins: the browser adds `Origin` and
 `Sec-Fetch-Site`, which the page cannot change. Or its own name may resolve to 127.0.0.1 (DNS
 rebinding): for the browser the API is then the page's own origin, but `Host` still has its name.
-So both are looked at. Clients that are no browser send neither `Origin` nor `Sec-Fetch-Site`.
+So both are checked. Clients other than browsers send neither `Origin` nor `Sec-Fetch-Site`.
 """
 
 import functools
@@ -21,16 +21,16 @@ HOST = re.compile(
     r"(\[[0-9a-f]*:[0-9a-f:.]*\]|[a-z0-9._-]+)(?::([0-9]{0,5}))?", re.ASCII | re.IGNORECASE
 )
 HOST_CHARACTERS = 300
-"""No name and port are longer (RFC 1035: 253 and 6); so what is remembered is small."""
+"""No name and port are longer (RFC 1035: 253 and 6); this bounds the caches."""
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 SHOWN_CHARACTERS = 100
 
 EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not listened on
-"""What a server may listen on, and no client should name."""
+"""Addresses to listen on that no client should name."""
 
 OWN_SITES = frozenset({"none", "same-origin"})
-"""Values of `Sec-Fetch-Site` of what a user typed and of the API's own origin. `same-site` is not
+"""Values of `Sec-Fetch-Site` for typed addresses and the API's own origin. `same-site` is not
 among them: to a browser every port of localhost is one site (https://www.w3.org/TR/fetch-metadata/)."""
 
 
@@ -41,13 +41,13 @@ class AllowedHosts:
     names: frozenset[str]
 
     def refusal(self, scheme: str, headers: Headers) -> Denied | None:
-        """Why this request is refused: 421 for its Host, 403 for its origin; None: it is not."""
+        """Return the reason to refuse this request (421: its Host, 403: its origin), or None."""
         sent: dict[bytes, list[str]] = {b"host": [], b"origin": [], b"sec-fetch-site": []}
         for name, value in headers.raw:
             if name in sent:
                 sent[name].append(value.decode("latin-1"))
         hosts, own = sent[b"host"], None
-        if hosts:  # no browser leaves it out, and no page can (https://fetch.spec.whatwg.org/)
+        if hosts:  # browsers always send it, and pages cannot remove it (fetch.spec.whatwg.org)
             found = read_host(hosts[0]) if len(hosts) == 1 else None
             if found is None or not (is_loopback(found[0]) or found[0] in self.names):
                 return Denied(421, _wrong_host(hosts))
@@ -62,21 +62,21 @@ class AllowedHosts:
 
 
 def read_host(text: str) -> tuple[str, int | None] | None:
-    """Name or address, and port, of a Host header; None where it is malformed.
+    """Parse a Host header into name or address, and port; return None if it is malformed.
 
-    The name is in small letters and without the root's dot, an address in its shortest form.
+    The name is in lower case without the root's dot, an address in its shortest form.
     """
     return _read_host(text) if len(text) <= HOST_CHARACTERS else None
 
 
-@functools.lru_cache(maxsize=256)  # each request has one, and nearly all the same
+@functools.lru_cache(maxsize=256)  # nearly all requests have the same
 def _read_host(text: str) -> tuple[str, int | None] | None:
     match = HOST.fullmatch(text)
     return None if match is None else (canonical(match[1]), int(match[2]) if match[2] else None)
 
 
 def canonical(host: str) -> str:
-    """One spelling of each name and address; IPv6 addresses with or without their brackets."""
+    """Return the one spelling of a name or address; IPv6 with or without its brackets."""
     bare = without_brackets(host)
     try:
         return str(ipaddress.ip_address(bare))
@@ -86,7 +86,7 @@ def canonical(host: str) -> str:
 
 @functools.lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
-    """Whether a canonical *host* can only be this machine (names: RFC 6761, section 6.3)."""
+    """Return whether a canonical *host* is loopback (names: RFC 6761, section 6.3)."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -96,7 +96,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _read_origin(text: str) -> tuple[str, str, int | None] | None:
-    """Scheme, host and port of an Origin header; None of `null`, a list, or anything else."""
+    """Parse scheme, host and port of an Origin header; return None for `null` or a list."""
     scheme, separator, host = text.partition("://")
     found = read_host(host)
     if not separator or found is None:

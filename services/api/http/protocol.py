@@ -1,12 +1,11 @@
-"""uvicorn's HTTP protocol with the bounds that it lacks, and with one write where it takes two.
+"""uvicorn's HTTP protocol with further bounds, and with one write for an answer's head and body.
 
-uvicorn bounds the idle time between two requests alone: a connection that sends nothing or half a
-head stays open for ever, and httptools, unlike h11, takes a head of any size [tried on uvicorn
-0.54]. (A body is bounded where it is read, in `routes/answers.py`.) What is refused here is
-answered in JSON too.
+uvicorn bounds only the idle time between two requests: a connection that sends nothing or half a
+head stays open for ever, and httptools, unlike h11, accepts a head of any size [tried on uvicorn
+0.54]. (Bodies are bounded in `bodies.py`.) Refusals here are JSON too.
 
-It writes an answer's head and its body apart, each with a system call of its own: a fifth of what a
-small request takes here.
+uvicorn writes an answer's head and body apart, each with a system call of its own: a fifth of the
+time of a small request.
 """
 
 import asyncio
@@ -16,15 +15,15 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 HEAD_BYTES = 65_536
-"""What a request line and its headers may hold; one more read of the socket may pass."""
+"""The size limit of a request line and its headers; one more read of the socket may pass."""
 
 
 JOINED_BYTES = 65_536
-"""What waits to be written together; more goes out at once, so that the transport sees it."""
+"""The most bytes that wait to be written together; more is written at once."""
 
 
 class JoiningTransport:
-    """Writes what comes in one turn of the loop together. All else is *transport*'s own."""
+    """Joins the writes of one turn of the event loop. All else is *transport*'s own."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -36,7 +35,7 @@ class JoiningTransport:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Write it before the loop's next turn ends."""
+        """Write *data* before the loop's next turn ends."""
         if not self._parts:
             self._loop.call_soon(self._flush)
         self._parts.append(data)
@@ -45,7 +44,7 @@ class JoiningTransport:
             self._flush()
 
     def close(self) -> None:
-        """Close when all is written."""
+        """Close after all is written."""
         self._flush()
         self._transport.close()
 
@@ -59,7 +58,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
     head_seconds = 20.0
-    """How long a head may take to come, from the connection's or its own first byte on."""
+    """The time in which a head must arrive, from the connection's or its own first byte on."""
 
     _head_bytes = 0
     _in_head = True
@@ -79,7 +78,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._begun = False
         super().data_received(data)
-        # What a later head shares a read with is not its own; it counts from its next read on.
+        # A later head may share a read with other data: it counts from its next read on.
         if self._in_head and not (self._begun and self._asked):
             self._head_bytes += len(data)
         if self.transport.is_closing():
@@ -87,7 +86,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._in_head and self._head_bytes > HEAD_BYTES:
             self._refuse(431, f"the request's head is larger than {HEAD_BYTES} bytes")
         elif self._answered():
-            # Empty lines, or the rest of a body that was refused: not for ever.
+            # Empty lines, or the rest of a refused body: bounded in time as well.
             self._expect_head()
 
     def on_message_begin(self) -> None:
@@ -120,12 +119,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def _too_slow(self) -> None:
         self._head_timer = None
         if not self._head_bytes:
-            self.transport.close()  # nothing was asked, and nobody waits for an answer
+            self.transport.close()  # no request has begun
             return
         self._refuse(408, f"the request's head did not come within {self.head_seconds:g} s")
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answer and close; only close where another answer is under way."""
+        """Answer and close; only close if another answer is being sent."""
         if self._answered() or not (self.cycle.response_started or self.pipeline):
             body = msgspec.json.encode({"message": message}) + b"\n"
             head = (

@@ -1,4 +1,4 @@
-"""How everything is answered: JSON bodies, and errors as JSON with a `message`."""
+"""Responses: JSON bodies, and errors as JSON with a `message`."""
 
 import math
 from typing import Any
@@ -26,12 +26,12 @@ _encoder = msgspec.json.Encoder()
 
 
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """*value* as a JSON answer that ends with a line break, for the sake of terminals."""
+    """Respond with *value* as JSON that ends with a line break, for terminals."""
     return raw_answer(_encoder.encode(value), status, headers)
 
 
 def raw_answer(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """JSON bytes as an answer."""
+    """Respond with JSON bytes."""
     return Response(body + b"\n", status, headers, media_type="application/json")
 
 
@@ -51,16 +51,16 @@ _STATUSES: dict[type[Exception], int] = {
     StsUnavailable: 503,
     SecretsClosed: 503,
 }
-"""What each of our own errors is answered with."""
+"""The HTTP status of each of the API's own errors."""
 
 
 async def on_known_error(_request: Request, error: Exception) -> Response:
-    """One of `_STATUSES`."""
+    """Answer an error of `_STATUSES`."""
     return _message(_STATUSES[type(error)], str(error))
 
 
 async def on_refused(_request: Request, error: Exception) -> Response:
-    """An agent may not do that; a 409 tells it to stop its container."""
+    """Answer a refused agent; a 409 tells it to stop its container."""
     if not isinstance(error, Refused):
         raise error
     if error.status == 409:
@@ -70,22 +70,22 @@ async def on_refused(_request: Request, error: Exception) -> Response:
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
-    """Starlette's own: no such path, wrong method."""
+    """Answer Starlette's own errors: no such path, wrong method."""
     if not isinstance(error, HTTPException):
         raise error
     if error.status_code == 404:
-        return _message(404, f"there is nothing at {request.url.path}")
+        return _message(404, f"Not found: {request.url.path}")
     headers = error.headers or {}
     message = str(error.detail)
     if error.status_code == 405 and "Allow" in headers:
-        message = f"{request.method} is not for {request.url.path}: use {headers['Allow']}"
+        message = f"Method not allowed: use {headers['Allow']}"
     response = _message(error.status_code, message)
     response.headers.update(headers)
     return response
 
 
 async def on_crash(request: Request, error: Exception) -> Response:
-    """Anything else: 503 where the database is away and a retry helps, else 500."""
+    """Answer an unexpected error: 503 if the database is unavailable, else 500."""
     if isinstance(error, ClientDisconnect):
         return Response(status_code=499)
     if is_transient(error):
@@ -98,14 +98,14 @@ async def on_crash(request: Request, error: Exception) -> Response:
 
 
 async def on_denied(_request: Request, error: Exception) -> Response:
-    """The caller's key is missing, unknown, or not for this."""
+    """Answer a caller whose key is missing, unknown, or of too small a scope."""
     if not isinstance(error, Denied):
         raise error
     return _message(error.status, str(error))
 
 
 async def on_too_many(_request: Request, error: Exception) -> Response:
-    """The caller asks too often; the answer says when to come again."""
+    """Answer a caller over its rate limit; `Retry-After` says when to try again."""
     if not isinstance(error, TooMany):
         raise error
     response = _message(429, str(error))
@@ -114,7 +114,7 @@ async def on_too_many(_request: Request, error: Exception) -> Response:
 
 
 async def on_no_room(_request: Request, error: Exception) -> Response:
-    """Other requests' bodies use up the memory that there is for them."""
+    """Answer a request whose body has no room: other bodies use up the memory budget."""
     if not isinstance(error, NoRoom):
         raise error
     response = _message(503, str(error))
@@ -133,7 +133,7 @@ ERROR_HANDLERS: dict[Any, Any] = {
 
 
 def job_id_of(request: Request) -> int:
-    """The id in the path. What is no positive integer is no job."""
+    """Return the job id in the path. Raises `NoSuchJob` if it is no positive integer."""
     raw = request.path_params["id"]
     if not raw.isascii() or not raw.isdecimal() or not 0 < int(raw[:20]) < 2**63 or len(raw) > 19:
         raise NoSuchJob(f"there is no job {raw[:40]!r}: ids are positive whole numbers")
@@ -141,6 +141,6 @@ def job_id_of(request: Request) -> int:
 
 
 def bearer_of(request: Request) -> str | None:
-    """The token in the Authorization header."""
+    """Return the token in the Authorization header, or None."""
     scheme, _, token = (header_of(request, b"authorization") or "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None

@@ -1,4 +1,4 @@
-"""Serving the API over HTTP: uvicorn on a socket that is bound before anything else is started."""
+"""The API's HTTP server: uvicorn on a socket that is bound before anything else is started."""
 
 import contextlib
 import ipaddress
@@ -16,16 +16,16 @@ from shared.url import without_brackets
 
 KEEP_ALIVE_SECONDS = 30
 GRACEFUL_SECONDS = 3
-"""What a request under way may take at shutdown. Followers of logs are cut then; they reconnect."""
+"""The time for running requests at shutdown. Followers of logs are cut then; they reconnect."""
 BACKLOG = 2048
 
 
 class CannotListen(Exception):
-    """The address cannot be had. The message is one sentence for a person."""
+    """The address is unavailable. The message is one sentence for operators."""
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket on *host*:*port*. Raises `CannotListen`."""
+    """Open a listening socket on *host*:*port*. Raises `CannotListen`."""
     host = without_brackets(host)
     bound = None
     try:
@@ -46,12 +46,11 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def bind_for_each(host: str, port: int, count: int) -> list[socket.socket]:
-    """*count* sockets on the same address, for processes that share its connections.
+    """Bind *count* sockets to the same address, for processes that share its connections.
 
-    They do not listen yet: a client is refused as long as nobody can answer it. Raises
-    `CannotListen`.
+    They do not listen yet: clients are refused until a process can answer. Raises `CannotListen`.
     """
-    with bind(host, port) as alone:  # those below would share the address with other programs' too
+    with bind(host, port) as alone:  # SO_REUSEPORT below would share it with other programs too
         address = alone.getsockname()
         family = alone.family
     sockets = []
@@ -65,9 +64,9 @@ def bind_for_each(host: str, port: int, count: int) -> list[socket.socket]:
 
 
 async def check_exposure(host: str, db: Database, program: str) -> None:
-    """Refuse to be open to others: on an address that is not loopback there must be an API key.
+    """Refuse to serve without an API key on an address that is not loopback.
 
-    Raises `BadSetting`, which tells how to make one: *program* is what `keys create` follows.
+    Raises `BadSetting` with the command that makes one: *program* and `keys create`.
     """
     if _is_loopback(without_brackets(host)):
         return
@@ -90,19 +89,19 @@ def _is_loopback(host: str) -> bool:
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn without its signal handlers: who composes the process decides when it stops."""
+    """uvicorn without its signal handlers: the composed process decides when it stops."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     def stop(self) -> None:
-        """Accept nothing new; `serve` returns when the requests under way are answered."""
+        """Accept no new requests; `serve` returns when the running ones are answered."""
         self.should_exit = True
 
 
 def http_server(app: ASGIApp, protocol: type[BoundedProtocol] = BoundedProtocol) -> HttpServer:
-    """A server for *app*; `serve(sockets=[…])` runs it."""
+    """Make a server for *app*; `serve(sockets=[…])` runs it."""
     return HttpServer(
         uvicorn.Config(
             app,
@@ -112,7 +111,7 @@ def http_server(app: ASGIApp, protocol: type[BoundedProtocol] = BoundedProtocol)
             access_log=False,
             lifespan="off",
             server_header=False,
-            proxy_headers=False,  # what a client says of itself is nobody's address
+            proxy_headers=False,  # any client can send them
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACEFUL_SECONDS,
         )

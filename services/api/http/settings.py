@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from services.api.http.hosts import AllowedHosts
 
 LARGE_SHARE = 2
-"""Large bodies may hold one part of this of what all bodies may: see `bodies.py`."""
+"""Large bodies may hold one of this many parts of the budget: see `bodies.py`."""
 
 
 @dataclass(frozen=True)
 class BodyBounds:
-    """How large a request's body may be and how long it may take; `total`: of all bodies at once.
+    """Limits of a request body: size and time; `total`: the size of all bodies at once.
 
     Sizes in bytes.
     """
@@ -22,9 +22,9 @@ class BodyBounds:
 
 @dataclass(frozen=True)
 class HttpConfig:
-    """What the HTTP server and its routes need; *requests_per_second* of 0 sets no rate limit.
+    """The settings of the HTTP server and its routes; *requests_per_second* 0: no rate limit.
 
-    *token_key* keys the hashes of idempotent bodies, *list_page* is the most jobs of one page.
+    *token_key* keys the hashes of idempotent bodies; *list_page* is the most jobs of one page.
     """
 
     token_key: str = field(repr=False)

@@ -1,1 +1,1 @@
-"""The HTTP face: paths, statuses and headers; what happens behind them is in the desks."""
+"""Routes: paths, parameters and headers; the services behind them decide."""

@@ -1,4 +1,4 @@
-"""The routes that only an instance uses, each with a token of its own attempt."""
+"""The routes of agents, each with the token of its own attempt."""
 
 from dataclasses import dataclass
 
@@ -25,11 +25,11 @@ class AgentRoutes:
     file: AgentFile
 
     async def claim(self, request: Request) -> Response:
-        """`POST /agent/claim`."""
+        """Serve `POST /agent/claim`."""
         bearer = bearer_of(request)
         if bearer is None and self.claims.identity is None:
             raise Refused(401, NO_TOKEN)
-        # Which token is right follows from what the body says: it is read first, so it is small.
+        # The body determines the right token: it is read before the check, so it must be small.
         async with self.bodies.read(request, SMALL_BYTES, proven=False) as raw:
             body = read_json(raw)
             if bearer is None:
@@ -41,22 +41,21 @@ class AgentRoutes:
         return answer(granted)
 
     async def agent_file(self, _request: Request) -> Response:
-        """`GET /agent/agent.py`: the agent itself, which is no secret; its hash is in user data."""
+        """Serve `GET /agent/agent.py`: the agent, which is no secret; its hash is in user data."""
         headers = {"ETag": f'"{self.file.sha256}"', "X-Docker-Job-SHA256": self.file.sha256}
         return Response(self.file.content, headers=headers, media_type="text/x-python")
 
     async def report(self, request: Request) -> Response:
-        """`POST /agent/jobs/{id}/report`."""
+        """Serve `POST /agent/jobs/{id}/report`."""
         bearer, job_id = await self._admitted(request)
         async with self.bodies.read(request) as raw:
             await self.service.report(bearer, job_id, requests.read_report(read_json(raw)))
         return answer({})
 
     async def callback(self, request: Request) -> Response:
-        """`PUT /callback/{id}`."""
+        """Serve `PUT /callback/{id}`."""
         bearer, job_id = await self._admitted(request)
-        # An empty body is refused: what was lost on the way must not count as `{}`, which is
-        # "done".
+        # An empty body is refused: a lost body must not count as `{}`, which means "done".
         async with self.bodies.read(request, SMALL_BYTES) as raw:
             job = await self.service.call_back(
                 bearer, job_id, requests.read_callback(read_json(raw))
@@ -64,7 +63,7 @@ class AgentRoutes:
         return answer({"id": job.id, "status": job.status})
 
     async def _admitted(self, request: Request) -> tuple[str, int]:
-        """The token and the job, before the body is read: of a stranger nothing is kept."""
+        """Check token and job before the body is read: no memory for unauthorized callers."""
         bearer = bearer_of(request)
         if bearer is None:
             raise Refused(401, NO_TOKEN)

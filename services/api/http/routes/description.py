@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: what this API is, for machines; it is no secret."""
+"""`GET /openapi.json`: the OpenAPI document of this API; it is no secret."""
 
 from dataclasses import dataclass
 
@@ -13,5 +13,5 @@ class DescriptionRoute:
     document: bytes
 
     async def description(self, _request: Request) -> Response:
-        """OpenAPI 3.1."""
+        """Serve the OpenAPI 3.1 document."""
         return Response(self.document, media_type="application/json")

@@ -12,17 +12,17 @@ from shared.postgres.pool import Database
 
 @dataclass(frozen=True)
 class HealthRoutes:
-    """Alive, and ready."""
+    """Liveness and readiness."""
 
     db: Database
     bus: Bus
 
     async def healthz(self, _request: Request) -> Response:
-        """The process answers: nothing more is claimed."""
+        """Answer that the process is alive, and no more."""
         return answer({"status": "alive"})
 
     async def readyz(self, _request: Request) -> Response:
-        """200 where database and bus answer; 503 names the one that does not."""
+        """Answer 200 if database and bus answer; a 503 names those that do not."""
         parts = {"database": await self.db.ready(), "bus": await self.bus.ready()}
         missing = [name for name, ready in parts.items() if not ready]
         if missing:

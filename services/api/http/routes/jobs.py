@@ -1,4 +1,4 @@
-"""The routes that people use: schedule, list, status, cancel."""
+"""The users' routes about jobs: schedule, list, status, cancel."""
 
 import hmac
 from collections.abc import AsyncIterator
@@ -49,7 +49,7 @@ class JobRoutes:
     bodies: Bodies
 
     async def schedule(self, request: Request) -> Response:
-        """`POST /schedule`: one job, or an array of them, all or none."""
+        """Serve `POST /schedule`: one job, or an array of them, all or none."""
         async with self.bodies.read(request) as raw:
             return await self._schedule(request, raw)
 
@@ -63,7 +63,7 @@ class JobRoutes:
             [accepted] = await self.intake.accept([self._read(body, now)], trace)
         else:
             _check_key(key)
-            # Keyed: a plain hash of a body would let whoever reads the row guess its secrets.
+            # Keyed: a plain hash in the row would allow to guess the secrets of the body.
             keyed = hmac.digest(self.config.token_key.encode(), raw, "sha256")
             accepted = await self.intake.accept_once(
                 key, keyed, lambda: self._read(body, now), trace
@@ -91,7 +91,7 @@ class JobRoutes:
         return read_order(body, now, self.bounds)
 
     async def list_jobs(self, request: Request) -> Response:
-        """`GET /list`: newest first, a page at a time, or all of them as a stream."""
+        """Serve `GET /list`: newest first, a page at a time, or all of them as a stream."""
         status, labels = _filters(request)
         if request.query_params.get("limit") == "all":
             stream = self._stream(status, labels)
@@ -115,7 +115,7 @@ class JobRoutes:
     async def _stream(
         self, status: str | None, labels: dict[str, str] | None
     ) -> AsyncIterator[bytes]:
-        """Every job, a page in memory at a time.
+        """Stream every job, with one page in memory at a time.
 
         Pages rather than a cursor, so that a slow reader holds no transaction open.
         """
@@ -136,11 +136,11 @@ class JobRoutes:
         yield b"[]\n" if opening == b"[" else b"]\n"
 
     async def status(self, request: Request) -> Response:
-        """`GET /status/{id}`."""
+        """Serve `GET /status/{id}`."""
         return answer(await self.service.status(job_id_of(request)))
 
     async def cancel(self, request: Request) -> Response:
-        """`DELETE /jobs/{id}`."""
+        """Serve `DELETE /jobs/{id}`."""
         return answer(await self.service.cancel(job_id_of(request)))
 
 
@@ -152,7 +152,7 @@ def _check_key(key: str) -> None:
 def _filters(request: Request) -> tuple[str | None, dict[str, str] | None]:
     for name in request.query_params:
         if name not in ("limit", "cursor", "status", "label"):
-            raise BadRequest(f"unknown parameter {name!r}: take limit, cursor, status or label")
+            raise BadRequest(f"unknown parameter {name!r}: use limit, cursor, status or label")
     status = request.query_params.get("status")
     if status is not None and status.upper() not in STATUSES:
         raise BadRequest(f"status must be one of {', '.join(STATUSES)}")

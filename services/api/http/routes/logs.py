@@ -1,4 +1,4 @@
-"""`GET /jobs/{id}/logs`: what the container printed, as text, or followed as server-sent events."""
+"""`GET /jobs/{id}/logs`: the container's log as text, or followed as server-sent events."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,21 +18,21 @@ from services.api.submission.request import BadRequest
 from shared.postgres.pool import Database
 
 KEEP_ALIVE_SECONDS = 15.0
-LOOK_SECONDS = 2.0
-"""A follower is woken when this API changes something; this is for what a replica elsewhere did."""
+POLL_SECONDS = 2.0
+"""A follower is woken by this API's own changes; polling finds those of replicas elsewhere."""
 
 FOLLOW = {"1": True, "true": True, "0": False, "false": False}
 
 
 @dataclass(frozen=True)
 class LogRoutes:
-    """The one route, in its two ways."""
+    """The one route: text or events."""
 
     db: Database
     followers: Followers
 
     async def logs(self, request: Request) -> Response:
-        """Plain text by default; with `?follow=1` events until the job has ended."""
+        """Stream plain text by default; with `?follow=1` events until the job has ended."""
         job_id = job_id_of(request)
         async with self.db.connection() as conn:
             if await job_store.load_job(conn, job_id) is None:
@@ -41,7 +41,7 @@ class LogRoutes:
         if not _follows(request):
             return StreamingResponse(self._text(job_id), media_type="text/plain; charset=utf-8")
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        if request.method == "HEAD":  # whose answer would take as long as the job
+        if request.method == "HEAD":  # its answer would take as long as the job
             return Response(media_type="text/event-stream", headers=headers)
         return StreamingResponse(
             self._events(job_id, after), media_type="text/event-stream", headers=headers
@@ -57,7 +57,7 @@ class LogRoutes:
             return await reader.read(conn)
 
     async def _events(self, job_id: int, after: Place) -> AsyncIterator[str]:
-        """Lines as they come. The status is read before the lines: none is missed at the end."""
+        """Stream lines as they come. The status is read before the lines: none is missed."""
         reader = LogReader(job_id, after)
         quiet = 0.0
         with self.followers.follow(job_id) as changed:
@@ -73,14 +73,14 @@ class LogRoutes:
                 if quiet >= KEEP_ALIVE_SECONDS:
                     yield ": still here\n\n"
                     quiet = 0.0
-                quiet += LOOK_SECONDS
-                await _either(changed, LOOK_SECONDS)
+                quiet += POLL_SECONDS
+                await _either(changed, POLL_SECONDS)
         last = {"status": job.status, "exit_code": job.exit_code} if job else {}
         yield f"event: end\ndata: {msgspec.json.encode(last).decode()}\n\n"
 
 
 def _event(page: LogPage) -> str:
-    """A batch as one event: its id is the place to go on from, each line a JSON `data` line."""
+    """Render a page as one event: its id is the place to resume from, each line a `data` line."""
     data = "".join(
         f"data: {msgspec.json.encode({'at': at, 'stream': stream, 'text': text}).decode()}\n"
         for at, stream, text in page.lines
@@ -91,14 +91,14 @@ def _event(page: LogPage) -> str:
 def _follows(request: Request) -> bool:
     raw = request.query_params.get("follow", "0")
     if raw not in FOLLOW:
-        raise BadRequest("follow must be 1 or 0, which streams until the job is over or does not")
+        raise BadRequest("follow must be 1 (stream until the job has ended) or 0")
     return FOLLOW[raw]
 
 
 def _place(raw: str) -> Place:
     attempt, _, seq = raw.partition(".")
     if not (attempt.isdecimal() and seq.isdecimal() and len(raw) < 20):
-        raise BadRequest("Last-Event-ID must be an id that this stream gave")
+        raise BadRequest("Last-Event-ID must be the id of an event of this stream")
     return min(int(attempt), 2**31 - 1), min(int(seq), 2**31 - 1)
 
 
