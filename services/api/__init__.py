@@ -1,4 +1,4 @@
-"""The API: the one face to people and agents, and the only one that decides a job's status.
+"""The API: the HTTP service for users and agents, and the only one that decides a job's status.
 
 It owns jobs, their attempts, their logs and the idempotency keys (schema `api`).
 """

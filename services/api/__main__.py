@@ -1,4 +1,4 @@
-"""The API as a process of its own, and the command that makes its keys.
+"""The API as a process, and the commands for its keys.
 
 python -m services.api                        serve
 python -m services.api keys create --name me  make an API key
@@ -29,33 +29,33 @@ from shared.runtime.service import Ports
 from shared.settings import EXIT_SETTING, BadSetting, Settings
 
 IN_COMPOSE = "docker compose run --rm api"
-"""Where compose.yaml publishes the port, the process itself knows only its container's address."""
+"""Under compose.yaml the process knows only its container's address, not the published one."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """What one process of the API gets from the one that starts it."""
+class Inherited:
+    """The objects that a process of the API inherits from its parent."""
 
     sock: socket.socket
     siblings: Siblings
 
 
 async def compose(
-    settings: Settings, ports: Ports, stack: contextlib.AsyncExitStack, place: Place
+    settings: Settings, ports: Ports, stack: contextlib.AsyncExitStack, inherited: Inherited
 ) -> Composed:
-    """The API's service and its HTTP server."""
+    """Compose the API's service and its HTTP server."""
     host, published = _host(settings), settings.text("PUBLISHED_HOST")
     program = "python -m services.api" if published is None else IN_COMPOSE
     await check_exposure(published or host, ports.db, program)
-    stack.callback(place.siblings.close)
-    api = build(_config(settings), ports, place.siblings)
+    stack.callback(inherited.siblings.close)
+    api = build(_config(settings), ports, inherited.siblings)
     http = http_server(api.app)
 
     async def drain() -> None:
         http.stop()
         api.service.drain()
 
-    return [Part(NAME, api.run()), Part("http", http.serve(sockets=[place.sock]))], drain
+    return [Part(NAME, api.run()), Part("http", http.serve(sockets=[inherited.sock]))], drain
 
 
 def _host(settings: Settings) -> str:
@@ -71,25 +71,25 @@ def _config(settings: Settings) -> ApiConfig:
 
 
 def serve(settings: Settings) -> int:
-    """Serve until a signal comes, in as many processes as are set. Raises `BadSetting`."""
+    """Serve until a signal comes, in the configured number of processes. Raises `BadSetting`."""
     configure_log(settings)
     count = workers.process_count(settings)
-    _config(settings)  # what is wrong with it is said once, not by each
+    _config(settings)  # a bad setting is reported once, not by each process
     port = settings.integer("PORT", 8000, least=1, most=65_535)
     try:
         sockets = bind_for_each(_host(settings), port, count)
     except CannotListen as error:
         raise BadSetting(str(error)) from None
-    places = [Place(*each) for each in zip(sockets, make_siblings(count), strict=True)]
-    programs = [functools.partial(_serve_at, place, places) for place in places]
+    inherited = [Inherited(*each) for each in zip(sockets, make_siblings(count), strict=True)]
+    programs = [functools.partial(_serve_at, each, inherited) for each in inherited]
     return programs[0]() if count == 1 else workers.run_all(programs, sockets)
 
 
-def _serve_at(place: Place, places: Sequence[Place]) -> int:
-    for other in places:
-        if other is not place:  # or it would go on listening when its own process stops
+def _serve_at(inherited: Inherited, of_all: Sequence[Inherited]) -> int:
+    for other in of_all:
+        if other is not inherited:  # otherwise it would still listen after its own process stops
             other.sock.close()
-    return main(NAME, CONSUMES, functools.partial(compose, place=place), open_bus)
+    return main(NAME, CONSUMES, functools.partial(compose, inherited=inherited), open_bus)
 
 
 async def keys(arguments: argparse.Namespace) -> int:
@@ -103,13 +103,13 @@ async def keys(arguments: argparse.Namespace) -> int:
 
 
 def run() -> int:
-    """The command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     try:
         if sys.argv[1:2] != ["keys"]:
             return serve(Settings(os.environ))
         return asyncio.run(keys(key_commands.parser().parse_args(sys.argv[2:])))
     except (BadSetting, OSError) as error:
-        print(f"docker-job {NAME}: {error}", file=sys.stderr)  # noqa: T201 - for a person
+        print(f"docker-job {NAME}: {error}", file=sys.stderr)  # noqa: T201 - for operators
         return EXIT_SETTING
 
 

@@ -20,7 +20,7 @@ REBALANCE = ("note", "replace")
 
 @dataclass(frozen=True)
 class ApiConfig:
-    """All of the API's settings, read once: those of each room."""
+    """All of the API's settings, read once, by package."""
 
     rules: JobRules
     bounds: Bounds
@@ -30,14 +30,14 @@ class ApiConfig:
 
 
 def default_config() -> ApiConfig:
-    """The settings of a deployment that sets none."""
+    """Return the settings of a deployment that sets none."""
     return from_settings(Settings({}), deployment="docker-job", token_key="")
 
 
 def from_settings(
     settings: Settings, *, deployment: str, token_key: str, secrets_key: str | None = None
 ) -> ApiConfig:
-    """Read the settings; *secrets_key* is used where none is set. Raises `BadSetting`."""
+    """Read the settings; *secrets_key* is the default of that setting. Raises `BadSetting`."""
     secret_keys = _secret_keys(settings, deployment, secrets_key)
     timezone = settings.text("TIMEZONE", "UTC")
     try:
@@ -66,20 +66,24 @@ def from_settings(
             identity=_identity(settings, deployment),
             secret_keys=secret_keys,
         ),
-        http=HttpConfig(
-            token_key=token_key,
-            body=_body(settings),
-            hosts=_hosts(settings),
-            requests_per_second=settings.number("REQUESTS_PER_SECOND", 0),
-            requests_at_once=settings.number("REQUESTS_AT_ONCE", 100, least=1),
-        ),
+        http=_http(settings, token_key),
         secret_keys=secret_keys,
+    )
+
+
+def _http(settings: Settings, token_key: str) -> HttpConfig:
+    return HttpConfig(
+        token_key=token_key,
+        body=_body(settings),
+        hosts=_hosts(settings),
+        requests_per_second=settings.number("REQUESTS_PER_SECOND", 0),
+        requests_at_once=settings.number("REQUESTS_AT_ONCE", 100, least=1),
     )
 
 
 def _body(settings: Settings) -> BodyBounds:
     size = settings.integer("BODY_LIMIT_BYTES", 4_194_304, least=1024)
-    least = LARGE_SHARE * size  # or the largest body would never get in
+    least = LARGE_SHARE * size  # otherwise the largest body could never be read
     total = settings.integer("BODY_BUDGET_BYTES", max(33_554_432, least))
     if total < least:
         raise BadSetting(
@@ -91,7 +95,7 @@ def _body(settings: Settings) -> BodyBounds:
 
 
 def _hosts(settings: Settings) -> AllowedHosts:
-    """The hosts that the API is meant to be reached by: listed, the agents', or listened on."""
+    """Collect the hosts of the API: listed ones, the agents' URL, and addresses to listen on."""
     names = set()
     for listed in (settings.text("ALLOWED_HOSTS") or "").split(","):
         found = read_host(listed.strip())
@@ -149,7 +153,7 @@ def _capacity(settings: Settings) -> Capacity:
 
 
 def _default_architecture(settings: Settings) -> Architecture:
-    """The launcher's setting: what a job gets on EC2 that names no architecture."""
+    """Read the launcher's setting: the architecture on EC2 of a job that names none."""
     chosen = settings.choice("EC2_ARCHITECTURE", "x86_64", ARCHITECTURES)
     return "arm64" if chosen == "arm64" else "x86_64"
 
@@ -167,7 +171,7 @@ def _secret_keys(settings: Settings, deployment: str, default: str | None) -> Se
 
 
 def _identity(settings: Settings, deployment: str) -> IdentityConfig | None:
-    """How instances show who they are; None: by a bootstrap token each, as they do off EC2."""
+    """Read how to verify instances' identity; None: by bootstrap tokens, as without EC2."""
     arn = settings.text("INSTANCE_ROLE_ARN")
     if not arn:
         return None
@@ -178,8 +182,8 @@ def _identity(settings: Settings, deployment: str) -> IdentityConfig | None:
             "like arn:aws:iam::123456789012:role/docker-job-instance"
         )
     compute = urlsplit(settings.text("COMPUTE_URL", ""))
-    at_home = compute.netloc if compute.scheme == "ec2" else ""
-    region = settings.text("STS_REGION") or at_home
+    compute_region = compute.netloc if compute.scheme == "ec2" else ""
+    region = settings.text("STS_REGION") or compute_region
     if not region:
         raise BadSetting(
             f"{PREFIX}STS_REGION is not set: with {PREFIX}INSTANCE_ROLE_ARN set it must name the "

@@ -1,8 +1,8 @@
-"""Group commit: what many ask for at once is written together, and each gets an answer of its own.
+"""Group commit: concurrent items are written together, and each gets a result of its own.
 
-While one group is being written the next one gathers by itself, so that whoever comes alone waits
-for nobody and a flood is written by the hundred. In a flood a group is not closed before those have
-joined whose requests have arrived already, see `QUIET_TURNS`.
+While one group is written the next one gathers, so that a single item does not wait and a flood is
+written by the hundred. In a flood a group is closed only after all requests that have already
+arrived have joined, see `QUIET_TURNS`.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from typing import Generic, TypeVar
 from shared.postgres.pool import is_transient
 
 QUIET_TURNS = 5
-"""Turns of the event loop in which nobody joins, after which a group is closed in a flood.
+"""In a flood a group is closed after this many turns of the event loop without a new item.
 
-A request joins a few turns after its bytes have come, so whoever has arrived by then is in the
+A request joins a few turns after its bytes arrive, so the requests that have arrived are in the
 group: groups are twice as large, and there are half as many of them.
 """
 
@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 
 class Stopping(Exception):
-    """The service is going down; whether what was asked for has been done is not known."""
+    """The service is stopping; it is unknown whether the item was written."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,10 @@ class _Waiting(Generic[Item, Result]):
 class Groups(Generic[Item, Result]):
     """Writes items in groups. `run` must be running for `join` to return.
 
-    *write* does all of a group or nothing, and returns a result for each item, in their order.
-    A group takes in what waits until it has the size of *limit*; an item counts *size*. A group of
-    that size may be written beside the one before it, up to *beside* at once; a smaller one never.
+    *write* writes all of a group or nothing, and returns a result for each item, in their order.
+    A group takes waiting items until it has the size of *limit*; an item counts *size*. Up to
+    *beside* groups of that size may be written at once; a smaller one is never written beside
+    another.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Groups(Generic[Item, Result]):
         self._stopped = False
 
     async def join(self, item: Item) -> Result:
-        """Have *item* written; returns when that is durable. Raises `Stopping`, or what failed."""
+        """Write *item*; return its durable result. Raises `Stopping`, or the error of the write."""
         if self._stopped:
             raise Stopping(self._stopping)
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -75,7 +76,7 @@ class Groups(Generic[Item, Result]):
         return await done
 
     async def run(self) -> None:
-        """Write group after group until cancelled; nobody is left waiting then."""
+        """Write group after group until cancelled; the waiting items fail then."""
         try:
             async with asyncio.TaskGroup() as writers:
                 for _ in range(self._beside):
@@ -94,7 +95,7 @@ class Groups(Generic[Item, Result]):
             finally:
                 self._writing -= 1
                 self._changed.set()
-                _fail(group, Stopping(self._stopping))  # where this was cancelled: all else is told
+                _fail(group, Stopping(self._stopping))  # if cancelled: all else has its result
 
     async def _next_group(self) -> list[_Waiting[Item, Result]]:
         while not self._waiting or (self._writing and self._waiting_size < self._limit):
@@ -112,7 +113,7 @@ class Groups(Generic[Item, Result]):
         return group
 
     async def _gather(self) -> None:
-        """Let those join who are on the way. No clock is waited for: a turn ends with its work."""
+        """Let arriving requests join. No timer: a turn of the loop ends with its work."""
         quiet = 0
         while quiet < QUIET_TURNS and (before := self._waiting_size) < self._limit:
             await asyncio.sleep(0)
@@ -121,19 +122,19 @@ class Groups(Generic[Item, Result]):
     async def _write_or_fail(self, group: list[_Waiting[Item, Result]]) -> None:
         try:
             await self._write_group(group)
-        except Exception as error:  # noqa: BLE001 - whoever waits is told
+        except Exception as error:  # noqa: BLE001 - passed on to the callers
             if len(group) == 1 or is_transient(error):
-                # The commit's outcome may be unknown; who asked asks again, or looks.
+                # The commit's outcome may be unknown: the callers must repeat or check.
                 _fail(group, error)
             else:
                 await self._write_singly(group)
 
     async def _write_singly(self, group: list[_Waiting[Item, Result]]) -> None:
-        """One item that cannot be written must not fail the others of its group."""
+        """Write one by one, so that an item that cannot be written does not fail the others."""
         for waiting in group:
             try:
                 await self._write_group([waiting])
-            except Exception as error:  # noqa: BLE001 - whoever waits is told
+            except Exception as error:  # noqa: BLE001 - passed on to the caller
                 _fail([waiting], error)
 
     async def _write_group(self, group: list[_Waiting[Item, Result]]) -> None:

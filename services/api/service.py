@@ -46,7 +46,7 @@ from shared.runtime.service import Ports, Service, Sweep
 
 @dataclass(frozen=True)
 class Api:
-    """The API: the service, the loops that take jobs in and hear agents, and the HTTP face."""
+    """The API: the service, the loops that accept jobs and serve agents, and the HTTP app."""
 
     service: Service
     intake: Intake
@@ -55,7 +55,7 @@ class Api:
     listening: Callable[[], contextlib.AbstractContextManager[None]]
 
     async def run(self) -> None:
-        """Run until drained; the HTTP server is the caller's."""
+        """Run until drained; the caller runs the HTTP server."""
         service = asyncio.create_task(self.service.run(), name="api.service")
         loops = [
             asyncio.create_task(self.intake.run(), name="api.intake"),
@@ -75,7 +75,7 @@ class Api:
 
 
 def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> Api:
-    """Put the API together from its settings and ports; *siblings*: where it is several."""
+    """Compose the API from its settings and ports; *siblings*: the API's other processes."""
     siblings = siblings or Siblings()
     followers = Followers(siblings.announce)
     db, wakeups, points = ports.db, ports.wakeups, ports.points
@@ -176,7 +176,7 @@ def _route(method: str, path: str, serve: Callable[[Request], Awaitable[Response
 def _user_routes(gate: Gate, jobs: JobRoutes, logs: LogRoutes) -> list[Route]:
     read, submit = "read", "submit"
     return [
-        # Looked through in this order.
+        # Matched in this order.
         _route("POST", "/schedule", gate.needs(submit, jobs.schedule)),
         _route("GET", "/status/{id}", gate.needs(read, jobs.status)),
         _route("GET", "/list", gate.needs(read, jobs.list_jobs)),

@@ -1,9 +1,8 @@
-"""Who may do what: API keys with three scopes, and how many requests a caller may make.
+"""Access of users: API keys with three scopes, and a rate limit for each caller.
 
-A key is `djk_<prefix>_<256 bits>`; only its hash is kept. Until the first key is made the API is
-open, which is for a laptop: `server.check_exposure` refuses to start so on an address that others
-reach, and `hosts.AllowedHosts` refuses web pages. The agents' attempt tokens are another matter,
-see `agents.py`.
+A key is `djk_<prefix>_<256 bits>`; only its hash is stored. Until the first key is made the API is
+open, for use on a laptop: `server.check_exposure` refuses to start like that on an address that
+others can reach, and `hosts.AllowedHosts` refuses web pages. Agents have attempt tokens instead.
 """
 
 import secrets
@@ -19,16 +18,16 @@ from shared import tokens
 from shared.postgres.pool import Database
 
 SCOPES = ("read", "submit", "admin")
-"""Each may do what the ones before it may: look; schedule and cancel; everything."""
+"""Each includes the ones before it: read; schedule and cancel; everything."""
 
 REMEMBER_SECONDS = 5.0
-"""How long a key's row is remembered, and so how late a revocation takes effect at most."""
+"""The time for which a key's row is cached: a revocation takes effect within it."""
 
 REMEMBERED_KEYS = 10_000
 
 
 class Denied(Exception):
-    """The caller may not do this. `status` is the HTTP status to say it with."""
+    """The caller may not do this. `status` is the HTTP status of the response."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -44,7 +43,7 @@ class TooMany(Exception):
 
 
 class NewKey(Struct, frozen=True):
-    """A key as it is shown, once, and what is kept of it."""
+    """A new key: its text, which is shown once, and its prefix and hash, which are stored."""
 
     prefix: str
     text: str
@@ -55,27 +54,27 @@ class NewKey(Struct, frozen=True):
 
 
 def make_key() -> NewKey:
-    """A new key of 256 random bits."""
+    """Make a new key of 256 random bits."""
     prefix = secrets.token_hex(4)
     return NewKey(prefix, f"djk_{prefix}_{secrets.token_hex(32)}")
 
 
 def prefix_of(key: str) -> str | None:
-    """The prefix of a key's text, or None where it has not a key's form."""
+    """Return the prefix of a key's text, or None if it does not have a key's form."""
     parts = key.split("_")
     return parts[1] if len(parts) == 3 and parts[0] == "djk" else None
 
 
 @dataclass
 class Access:
-    """Checks keys. Remembers rows for `REMEMBER_SECONDS`, absent ones too."""
+    """Checks keys. Caches rows for `REMEMBER_SECONDS`, absent ones too."""
 
     db: Database
     _known: dict[str, tuple[float, ApiKey | None]] = field(default_factory=dict)
     _any_key: tuple[float, bool] = (float("-inf"), False)
 
     async def check(self, bearer: str | None, scope: str) -> str:
-        """Who the caller is, for the rate limit. Raises `Denied` where *scope* is not granted."""
+        """Return the caller's key prefix, for the rate limit. Raises `Denied` without *scope*."""
         if bearer is None:
             if await self.has_keys():
                 raise Denied(401, "give an API key as 'Authorization: Bearer djk_…'")
@@ -104,7 +103,7 @@ class Access:
         return key
 
     async def has_keys(self) -> bool:
-        """Whether there ever was a key: without one the API is open. Remembered as keys are."""
+        """Return whether there ever was a key: without one the API is open. Cached like keys."""
         seconds = self.db.clock.now().timestamp()
         if seconds - self._any_key[0] >= REMEMBER_SECONDS:
             async with self.db.connection() as conn:
@@ -114,7 +113,7 @@ class Access:
 
 @dataclass
 class RateLimit:
-    """A token bucket a caller: `per_second` on average (0: no limit), `burst` at once."""
+    """A token bucket for each caller: `per_second` on average (0: no limit), `burst` at once."""
 
     per_second: float
     burst: float

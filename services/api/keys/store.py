@@ -8,7 +8,7 @@ from shared.postgres.pool import Connection, Transaction
 
 
 class ApiKey(Struct, frozen=True, kw_only=True):
-    """A key's row: everything but the key."""
+    """A row of `api_keys`, which has the hash of the key and not the key."""
 
     prefix: str
     name: str
@@ -25,7 +25,7 @@ INSERT INTO api_keys (prefix, name, scope, key_hash, created_at) VALUES ($1, $2,
 
 
 async def insert_key(tx: Transaction, prefix: str, name: str, scope: str, key_hash: bytes) -> None:
-    """Keep a new key's hash."""
+    """Store a new key's hash."""
     await tx.conn.execute(INSERT_KEY, prefix, name, scope, key_hash, tx.now)
 
 
@@ -33,7 +33,7 @@ FIND_API_KEY = "SELECT * FROM api_keys WHERE prefix = $1 AND revoked_at IS NULL"
 
 
 async def find_key(conn: Connection, prefix: str) -> ApiKey | None:
-    """The key with this prefix, unless it was revoked."""
+    """Find the key with this prefix, unless it was revoked."""
     row = await conn.fetchrow(FIND_API_KEY, prefix)
     return None if row is None else ApiKey(**row)
 
@@ -42,7 +42,7 @@ ANY_GOOD_KEY = "SELECT EXISTS (SELECT FROM api_keys WHERE revoked_at IS NULL)"
 
 
 async def any_good_key(conn: Connection) -> bool:
-    """Whether anybody has a key that is good."""
+    """Return whether there is a valid key."""
     return bool(await conn.fetchval(ANY_GOOD_KEY))
 
 
@@ -50,7 +50,7 @@ ANY_KEY = "SELECT EXISTS (SELECT FROM api_keys)"
 
 
 async def any_key(conn: Connection) -> bool:
-    """Whether there ever was a key: to revoke the last one must lock the door, not open it."""
+    """Return whether there ever was a key: revoking the last one must not open the API."""
     return bool(await conn.fetchval(ANY_KEY))
 
 
@@ -58,7 +58,7 @@ LIST_KEYS = "SELECT * FROM api_keys ORDER BY created_at, prefix"
 
 
 async def list_keys(conn: Connection) -> list[ApiKey]:
-    """Every key there ever was, the oldest first."""
+    """List all keys, revoked ones too, the oldest first."""
     return [ApiKey(**row) for row in await conn.fetch(LIST_KEYS)]
 
 
@@ -70,7 +70,7 @@ WHERE prefix = $1 AND (last_used_at IS NULL OR last_used_at < $2::timestamptz - 
 
 
 async def touch_key(conn: Connection, prefix: str, now: datetime) -> None:
-    """It was used."""
+    """Record that the key was used."""
     await conn.execute(TOUCH_KEY, prefix, now)
 
 
@@ -78,5 +78,5 @@ REVOKE_KEY = "UPDATE api_keys SET revoked_at = $2 WHERE prefix = $1 AND revoked_
 
 
 async def revoke_key(tx: Transaction, prefix: str) -> bool:
-    """From now on it is good for nothing; False where there is no such good key."""
+    """Revoke a key; return False if there is no valid one with this prefix."""
     return bool(await tx.conn.execute(REVOKE_KEY, prefix, tx.now) == "UPDATE 1")

@@ -1,1 +1,1 @@
-"""What containers print: stored within bounds, read and followed."""
+"""Logs of containers: stored within bounds, read and followed."""

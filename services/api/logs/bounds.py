@@ -1,10 +1,10 @@
-"""How much of an attempt's log is kept: its beginning and its end, within the bound. Pure.
+"""The bound of an attempt's log: its beginning and its end are kept. Pure.
 
     first half of the bound     the end, as much as the bound has left
     ├── log_batches ──┤  ……  ├── log_tails ──┤
 
-Nothing of the beginning is ever deleted. Of the end the oldest batches are deleted as new ones
-come, and one line between the two says how much was left out.
+The beginning is never deleted. Of the end the oldest batches are deleted as new ones arrive, and
+one line between the two says how much was left out.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ Line = tuple[str, str, str]
 """Time (ISO 8601), stream ("stdout", "stderr" or "docker-job") and text of one line."""
 
 LOG_SOURCE = "docker-job"
-"""The stream of the lines that are not the container's own."""
+"""The stream of lines that the container did not print."""
 
 
 class Amount(Struct, frozen=True):
@@ -28,15 +28,15 @@ class Amount(Struct, frozen=True):
     lines: int = 0
 
     def plus(self, lines: Sequence[Line]) -> "Amount":
-        """This and *lines*."""
+        """Add *lines*."""
         return Amount(self.bytes + sum(map(size_of, lines)), self.lines + len(lines))
 
 
 class Kept(Struct, frozen=True, kw_only=True):
-    """What a batch adds to an attempt's log.
+    """The part of a batch that is kept in an attempt's log.
 
-    `tail` is None where all of the batch belongs to the beginning. Else it starts at `tail_start`
-    of the whole log, and older batches of the end that start before `keep_from` bytes are deleted.
+    `tail` is None if all of the batch belongs to the beginning. Else it starts at `tail_start` of
+    the whole log, and older batches of the end that start before `keep_from` bytes are deleted.
     """
 
     head: list[Line]
@@ -48,9 +48,9 @@ class Kept(Struct, frozen=True, kw_only=True):
 
 
 def decide_kept(attempt: Attempt, lines: Sequence[Line], left_out: Amount, limit: int) -> Kept:
-    """What is kept of a batch within *limit* bytes an attempt.
+    """Decide which part of a batch is kept, within *limit* bytes an attempt.
 
-    *left_out* is what the agent has dropped just before these lines, since newer ones alone fill
+    *left_out*: the amount that the agent dropped just before these lines, as newer ones alone fill
     the bound.
     """
     start = Amount(attempt.log_bytes + left_out.bytes, attempt.log_lines + left_out.lines)
@@ -60,7 +60,7 @@ def decide_kept(attempt: Attempt, lines: Sequence[Line], left_out: Amount, limit
         head = _fitting(lines, limit // 2 - attempt.log_head_bytes)
     head_size = Amount().plus(head)
     rest = lines[len(head) :]
-    # A beginning that was kept under a larger bound leaves the end its half nevertheless.
+    # The end has its half even if a beginning was kept under a larger bound.
     room = max(limit - attempt.log_head_bytes - head_size.bytes, limit - limit // 2)
     tail = _fitting(rest[::-1], room)[::-1]
     tail_size = Amount().plus(tail)
@@ -70,26 +70,26 @@ def decide_kept(attempt: Attempt, lines: Sequence[Line], left_out: Amount, limit
         head_size=head_size,
         tail=tail if rest else None,
         tail_start=tail_start,
-        # One gap and not two: what came before the agent's own omission is left out with it.
+        # One gap and not two: the end before the agent's own omission is left out too.
         keep_from=tail_start.bytes if left_out.bytes else total.bytes - room,
         total=total,
     )
 
 
 def gap_line(at: datetime, gap: Amount | None) -> Line:
-    """The line that stands where *gap* was left out; None: an unknown amount."""
+    """Make the line in place of the *gap* that was left out; None: an unknown amount."""
     what = "some lines" if gap is None else f"{gap.lines} lines ({gap.bytes} bytes)"
     text = f"--- {what} left out here: of a long log the beginning and the end are kept ---"
     return at.isoformat(), LOG_SOURCE, text
 
 
 def size_of(line: Line) -> int:
-    """What a line counts: its bytes and its end."""
+    """Return the bytes that a line counts: its text and its end."""
     return len(line[2].encode()) + 1
 
 
 def _fitting(lines: Iterable[Line], room: int) -> list[Line]:
-    """The first of *lines*, as many as fit into *room* bytes."""
+    """Return the first of *lines*, as many as fit into *room* bytes."""
     kept: list[Line] = []
     for line in lines:
         room -= size_of(line)

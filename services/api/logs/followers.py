@@ -1,6 +1,6 @@
-"""Who follows which job in this process, so that a change wakes them and nobody else.
+"""The followers of jobs in this process: a change wakes those of its job and no others.
 
-What changes here is told to the other processes of this API too, since their clients may follow it.
+Changes here are announced to the API's other processes too, since their clients may follow the job.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 
 class Followers:
-    """A set of events for each followed job; jobs that nobody follows cost nothing."""
+    """A set of events for each followed job; other jobs cost nothing."""
 
     def __init__(self, announce: Callable[[int], None]) -> None:
         self._announce = announce
@@ -17,7 +17,7 @@ class Followers:
 
     @contextlib.contextmanager
     def follow(self, job_id: int) -> Iterator[asyncio.Event]:
-        """An event that is set whenever the job may look different, while the block lasts."""
+        """Yield an event that is set whenever the job may have changed, while the block lasts."""
         event = asyncio.Event()
         self._events.setdefault(job_id, set()).add(event)
         try:
@@ -29,11 +29,11 @@ class Followers:
                 del self._events[job_id]
 
     def changed(self, job_id: int) -> None:
-        """The job may look different now: something was done here."""
+        """Wake the followers of a job that was changed here, in all processes."""
         self.wake(job_id)
         self._announce(job_id)
 
     def wake(self, job_id: int) -> None:
-        """Wake who follows the job here."""
+        """Wake the followers of the job in this process."""
         for event in self._events.get(job_id, ()):
             event.set()

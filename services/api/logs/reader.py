@@ -1,4 +1,4 @@
-"""A job's log as it is read: batch by batch, with a line where something was left out."""
+"""Reading a job's log: batch by batch, with a line where something was left out."""
 
 from msgspec import Struct
 
@@ -8,11 +8,11 @@ from services.api.logs.store import Piece
 from shared.postgres.pool import Connection
 
 Place = tuple[int, int]
-"""Attempt and number of a batch: what is behind it is read next."""
+"""Attempt and number of a batch: the reader continues after it."""
 
 
 class LogPage(Struct, frozen=True):
-    """Lines that were reported together, behind a line for what was left out before them."""
+    """Lines of one batch, after a line about the gap before them if there is one."""
 
     attempt: int
     seq: int
@@ -20,19 +20,19 @@ class LogPage(Struct, frozen=True):
 
 
 class LogReader:
-    """Reads the log of one job from a place on. It remembers how far it has read."""
+    """Reads the log of one job from a place on, and keeps its position."""
 
     def __init__(self, job_id: int, after: Place = (0, 0)) -> None:
         self._job_id = job_id
         self._place = after
         self._resumed = after != (0, 0)
         self._read_to: Amount | None = None
-        """How much of the attempt is read or named as left out; None: at most its beginning."""
+        """The amount of the attempt that is read or reported as left out; None: its beginning."""
         self._lost = False
-        """Whether it is unknown how much of the attempt a reader that resumes has."""
+        """True if it is unknown how much of the attempt a resuming reader has."""
 
     async def read(self, conn: Connection) -> list[LogPage]:
-        """The next batches in order, empty where there are none (yet)."""
+        """Read the next batches in order; empty if there are none (yet)."""
         if self._resumed:
             await self._resume(conn)
             self._resumed = False

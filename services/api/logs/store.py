@@ -1,4 +1,4 @@
-"""SQL of what containers printed: batches of lines, the beginning of a log and its end apart."""
+"""SQL of logs: batches of lines, with the beginning and the end of a log in two tables."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,8 +16,8 @@ from shared.postgres.pool import Connection, Transaction, json_text
 class Piece(Struct, frozen=True, kw_only=True):
     """One stored batch, or the part of it that is in the log's beginning or end.
 
-    Of the end: `start` is what the attempt printed before it, `head` how much of that is in the
-    beginning. Both are None for a piece of the beginning.
+    Of the end: `start` is the amount that the attempt printed before it, `head` the part of that in
+    the beginning. Both are None for a piece of the beginning.
     """
 
     attempt: int
@@ -29,14 +29,14 @@ class Piece(Struct, frozen=True, kw_only=True):
 
 
 class LogBatch(Struct, frozen=True):
-    """Lines of an attempt as it was decided to keep them."""
+    """Lines of an attempt that are to be kept."""
 
     owner: Owner
     seq: int
     kept: Kept
 
     def counted_in(self, attempt: Attempt) -> Attempt:
-        """*attempt* as it is once this is kept."""
+        """Count the batch in *attempt*."""
         return replace(
             attempt,
             log_seq=self.seq,
@@ -47,7 +47,7 @@ class LogBatch(Struct, frozen=True):
         )
 
 
-# The guard makes a repeated batch change nothing. Whoever decided `Kept` holds the job's lock.
+# The guard makes a repeated batch change nothing. The caller holds the lock of the job.
 KEEP_BATCHES = """
 WITH taken AS (
     UPDATE attempts SET log_seq = seq, log_head_bytes = log_head_bytes + head_bytes,
@@ -73,7 +73,7 @@ SELECT job, attempt, seq, tail::jsonb, starts_at, first_line, $13 FROM taken WHE
 
 
 async def keep_batches(tx: Transaction, batches: Sequence[LogBatch]) -> None:
-    """Keep batches as decided, each unless it was taken before; of an attempt at most one."""
+    """Keep batches as decided, unless they were kept before; at most one an attempt."""
     kept = [each.kept for each in batches]
     await tx.conn.execute(
         KEEP_BATCHES,
@@ -93,7 +93,7 @@ async def keep_batches(tx: Transaction, batches: Sequence[LogBatch]) -> None:
     )
 
 
-# One snapshot: a batch that moves on from the end to being left out is never missed in between.
+# One snapshot: a batch that is deleted from the end meanwhile is not missed.
 READ_PIECES = """
 (SELECT attempt, seq, 1 AS part, lines, NULL::bigint AS starts_at, NULL::bigint AS first_line,
         NULL::bigint AS log_head_bytes, NULL::bigint AS log_head_lines,
@@ -111,9 +111,9 @@ ORDER BY attempt, seq, part LIMIT $4
 async def read_pieces(
     conn: Connection, job_id: int, *, after: tuple[int, int] = (0, 0), limit: int = 100
 ) -> list[Piece]:
-    """The pieces behind the place *after* (attempt, seq), in order; about *limit* at once.
+    """Load the pieces after the place *after* (attempt, seq), in order; about *limit* at once.
 
-    The two pieces of one batch always come together.
+    The two pieces of one batch are always loaded together.
     """
     rows = await conn.fetch(READ_PIECES, job_id, *after, limit + 1)
     pieces = [_as_piece(row) for row in rows]
@@ -137,7 +137,7 @@ ORDER BY part
 
 
 async def find_pieces(conn: Connection, job_id: int, place: tuple[int, int]) -> list[Piece]:
-    """The pieces of the batch at *place*; none where it was left out meanwhile."""
+    """Load the pieces of the batch at *place*; none if it was left out meanwhile."""
     return [_as_piece(row) for row in await conn.fetch(FIND_PIECES, job_id, *place)]
 
 

@@ -1,1 +1,1 @@
-"""The API as several processes behind one port, and what they share."""
+"""The API as several processes behind one port, and their shared state."""

@@ -1,13 +1,13 @@
-"""What the processes of one API share beside the database: rate limits, and who follows a job.
+"""State that the processes of one API share beside the database: rate limits and changed jobs.
 
-Made before the processes part ways. A process alone shares with nobody.
+Made before the processes fork. A single process shares nothing.
 
-Callers' buckets lie in memory that all of them see, so that a limit holds however a caller's
-connections are spread. No lock guards it: of two requests of one caller at the very same moment one
-may go uncounted, which a limit on average can bear.
+The callers' buckets are in shared memory, so that a limit holds however a caller's connections are
+spread. There is no lock: of two requests of one caller at the same time one may go uncounted, which
+is acceptable for a limit on the average.
 
-Whose job has changed is told in datagrams. They are hints: one that finds its reader's queue full
-is lost, and whoever follows a job looks again by itself.
+Changed jobs are announced in datagrams. They are hints: one is lost if its reader's queue is full,
+and followers also poll.
 """
 
 import asyncio
@@ -18,20 +18,20 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 
 _BUCKET = struct.Struct("@Qdd")
-"""Whose it is (a hash), how many requests are left, and since when; each written at one go."""
+"""The caller (a hash), the requests left, and the time of that; each is written at once."""
 
 WAYS = 8
 SETS = 1024
 
 
 class RateBuckets:
-    """What each of the latest callers may still ask: a table of a fixed size, 200 kB."""
+    """The token buckets of the latest callers: a table of a fixed size, 200 kB."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _BUCKET.size * WAYS * SETS)
 
     def read(self, caller: str) -> tuple[float, float] | None:
-        """What *caller* had left, and when; None of one that is not remembered."""
+        """Return the requests that *caller* had left, and when; None if it is not in the table."""
         owner = _hash(caller)
         for place in self._places(owner):
             found, left, at = _BUCKET.unpack_from(self._memory, place)
@@ -40,7 +40,7 @@ class RateBuckets:
         return None
 
     def write(self, caller: str, left: float, at: float) -> None:
-        """Remember it, in place of whoever has not asked for longest."""
+        """Store a bucket in place of the one that is unused for longest."""
         owner = _hash(caller)
         ages = {}
         for place in self._places(owner):
@@ -54,13 +54,13 @@ class RateBuckets:
 
 
 def _hash(caller: str) -> int:
-    # Python's own is keyed, with a key that forked processes have in common: nobody can choose two
-    # addresses that share a bucket. 0 is an empty place.
+    # Python's own is keyed, with a key that forked processes have in common: clients cannot choose
+    # two addresses that share a bucket. 0 is an empty place.
     return hash(caller) % (2**64 - 1) + 1
 
 
 class Siblings:
-    """One process' view of the others."""
+    """One process's connection to the others."""
 
     def __init__(
         self,
@@ -74,14 +74,14 @@ class Siblings:
         self._others = others
 
     def announce(self, job_id: int) -> None:
-        """Tell the others that the job may look different now."""
+        """Announce to the others that the job may have changed."""
         for other in self._others:
             with contextlib.suppress(OSError):  # full, or its process has ended
                 other.send(job_id.to_bytes(8, "big"))
 
     @contextlib.contextmanager
     def listening(self, changed: Callable[[int], None]) -> Iterator[None]:
-        """Call *changed* with what the others tell, while the block lasts."""
+        """Call *changed* with the jobs that the others announce, while the block lasts."""
         if self._inbox is None:
             yield
             return
@@ -98,14 +98,14 @@ class Siblings:
             loop.remove_reader(inbox)
 
     def close(self) -> None:
-        """Tell and hear nothing more."""
+        """Close the sockets."""
         for end in (self._inbox, *self._others):
             if end is not None:
                 end.close()
 
 
 def make_siblings(count: int) -> list[Siblings]:
-    """The views of *count* processes, each to be used in one of them."""
+    """Connect *count* processes: one value for each of them."""
     if count == 1:
         return [Siblings()]
     buckets = RateBuckets()

@@ -1,12 +1,12 @@
-"""The API as several processes behind one port, for one process uses one core.
+"""The API as several processes behind one port: one process uses one core.
 
     parent: makes the sockets ─▶ forks ─▶ waits
     each child: a replica of the whole API, with a listening socket of its own; the kernel spreads
                 the connections over them (SO_REUSEPORT)
 
-A signal to stop goes to all of them, and the parent ends when they have drained. A child that ends
-by itself ends them all, with its exit status: whoever runs the API starts it again as a whole. So
-does the parent's own death, since nobody could stop its children any more.
+A signal to stop is passed on to all, and the parent exits when they have drained. A child that
+exits unexpectedly stops all, with its exit status: the supervisor restarts the API as a whole. So
+does the parent's own exit, since nothing could stop its children any more.
 
 Each child has database connections of its own, so their number is bounded (`MOST`).
 """
@@ -25,32 +25,32 @@ from shared.runtime.process import EXIT_CRASH
 from shared.settings import Settings
 
 CORES = 4
-"""With so many there are two by default. With fewer a second one makes the groups smaller in which
-jobs are written, and takes its core from Postgres and the other services.
+"""From this number of cores on the default is two processes. With fewer cores a second process
+makes the groups of a commit smaller, and takes its core from Postgres and the other services.
 """
 
 MOST = 4
-"""Four have 36 connections at most, beside the other services' 27: Postgres takes 100 by itself."""
+"""Four have 36 connections at most, beside the other services' 27: Postgres's default is 100."""
 
 _STOP = (signal.SIGINT, signal.SIGTERM)
 _WATCHED = (*_STOP, signal.SIGCHLD)
 _STOPPED = 128 + signal.SIGTERM
-"""The status of one that was stopped before it could say how."""
+"""The exit status of a process that SIGTERM ended before it handled signals."""
 
 
 def process_count(settings: Settings) -> int:
-    """How many processes there shall be. Raises `BadSetting`."""
+    """Read the number of processes. Raises `BadSetting`."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     return settings.integer("API_PROCESSES", 2 if cores >= CORES else 1, least=1, most=MOST)
 
 
 def run_all(programs: Sequence[Callable[[], int]], sockets: Sequence[socket.socket]) -> int:
-    """Run each of *programs* in a child, until all have ended; returns the exit status.
+    """Run each of *programs* in a child until all have exited; return the exit status.
 
-    Each returns its own. The children alone have the *sockets* then. To be called before there are
-    threads or a loop.
+    Each program returns its own. Only the children keep the *sockets*. Call it before there are
+    threads or an event loop.
     """
-    # Blocked before the first fork, or one that comes in between is lost.
+    # Blocked before the first fork: a signal in between would be lost.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
     alive, parent = os.pipe()  # read in the children, it ends with the parent
     children = set()
@@ -79,7 +79,7 @@ def _run_child(program: Callable[[], int], alive: int) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
-        os._exit(status)  # what the parent still has to do is not its child's
+        os._exit(status)  # skips the parent's clean-up code
 
 
 def _end_with_parent(alive: int) -> None:
@@ -107,7 +107,7 @@ def _wait_for(children: set[int]) -> int:
 
 
 def _reap(children: set[int]) -> dict[int, int]:
-    """Those that have ended, and with which status; as of a shell where a signal ended one."""
+    """Collect the exit statuses of ended children; as in a shell, a signal adds 128."""
     ended = {}
     for child in tuple(children):
         pid, how = os.waitpid(child, os.WNOHANG)

@@ -1,11 +1,10 @@
-"""Secrets at rest: AES-256-GCM, each row under a key that it names, keys that can be rotated.
+"""Secrets at rest: AES-256-GCM, each row under a key that it names, with key rotation.
 
     DOCKER_JOB_SECRETS_KEY=<new> <old> …      64 hexadecimal digits each
 
-What is sealed is sealed with the first key; all of them open. A key's id is a hash of it, so that
-rotating is: put a new key in front, restart, and take the old one away once no row names it. The
-deployment and the job are bound in: a sealed value that is moved to another job's row opens for
-nobody.
+The first key seals; all of them open. A key's id is a hash of it. To rotate: put a new key in
+front, restart, and remove the old one once no row names it. The deployment and the job are
+authenticated too: a sealed value that is moved to another job's row cannot be opened.
 """
 
 import hashlib
@@ -22,11 +21,11 @@ _KEY = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class CannotOpen(Exception):
-    """The key is not here, or the row was altered. The message names the key's id alone."""
+    """The key is missing, or the row was altered. The message contains only the key's id."""
 
 
 class Sealed(Struct, frozen=True):
-    """What is kept: the key's id, and nonce, ciphertext and tag in one."""
+    """The stored form: the key's id, and nonce, ciphertext and tag in one."""
 
     key_id: str
     content: bytes
@@ -48,7 +47,7 @@ class SecretKeys:
         return Sealed(self._current, nonce + content)
 
     def open(self, job_id: int, sealed: Sealed) -> dict[str, str]:
-        """The values of a job. Raises `CannotOpen`."""
+        """Open the values of a job. Raises `CannotOpen`."""
         key = self._keys.get(sealed.key_id)
         if key is None:
             raise CannotOpen(f"the secrets of job {job_id} are sealed with key {sealed.key_id}")
@@ -64,20 +63,20 @@ class SecretKeys:
 
 
 def open_secrets(keys: SecretKeys | None, job_id: int, sealed: Sealed) -> dict[str, str]:
-    """The same as `open`, for a deployment that may have lost its keys. Raises `CannotOpen`."""
+    """Open the values of a job; *keys* is None in a deployment without. Raises `CannotOpen`."""
     if keys is None:
         raise CannotOpen(f"the secrets of job {job_id} are sealed, and there is no key")
     return keys.open(job_id, sealed)
 
 
 def key_id(key: bytes) -> str:
-    """The name of a key: of its hash, so that it tells nothing of the key."""
+    """Name a key by its hash, which reveals nothing of the key."""
     return hashlib.sha256(b"docker-job key id" + key).hexdigest()[:12]
 
 
 def read_keys(text: str) -> list[bytes] | None:
-    """The keys in a setting, the current one first; None where one is not 64 hex digits."""
-    words = re.split(r"[\s,]+", text.strip())
-    if not all(_KEY.fullmatch(word) for word in words):
+    """Read the keys of a setting, the current one first; None if one is not 64 hex digits."""
+    keys = re.split(r"[\s,]+", text.strip())
+    if not all(_KEY.fullmatch(key) for key in keys):
         return None
-    return [bytes.fromhex(word) for word in words]
+    return [bytes.fromhex(key) for key in keys]
