@@ -1,4 +1,4 @@
-"""A job and its attempts in memory, moved by the API's own decisions as rows are."""
+"""A job and its attempts in memory, changed by the API's own decisions like rows."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -69,7 +69,7 @@ def a_job(**fields: Any) -> Job:
 
 
 def an_attempt(state: State = "scheduled", **fields: Any) -> Attempt:
-    """An attempt as it would be in *state*: launched from booting on, claimed from pulling on."""
+    """Make an attempt in *state*: launched from booting on, claimed from pulling on."""
     order = ("booting", "pulling", "running", "stopping", "ended")
     known: dict[str, Any] = {
         "job_id": 1,
@@ -158,14 +158,14 @@ INTERRUPTED = Callback(cause="interrupted", stopped=False)
 STOPPED = Callback(cause="interrupted", stopped=True, exit_code=143)
 DONE = Callback(cause="done", stopped=True, exit_code=0)
 FAILED = Callback(cause="failed", stopped=True, exit_code=3, message="it failed")
-UNSURE = Callback(cause="failed", stopped=False, message="the agent lost sight of it")
+UNSURE = Callback(cause="failed", stopped=False, message="the agent lost the container")
 TIMED_OUT = Callback(cause="timed_out", stopped=True, message="too long")
-PULL_FAILED = Callback(cause="pull_failed", stopped=True, message="the registry is away")
+PULL_FAILED = Callback(cause="pull_failed", stopped=True, message="the registry is unavailable")
 NO_SUCH_IMAGE = replace(PULL_FAILED, message="manifest unknown", for_good=True)
 
 
 class Story:
-    """One job. What the routes refuse raises `Refused` here too."""
+    """One job. A call that the routes refuse raises `Refused` here too."""
 
     def __init__(self, job: Job | None = None, *attempts: Attempt, rules: JobRules = RULES) -> None:
         self.job = job or a_job()
@@ -200,7 +200,7 @@ class Story:
         return True
 
     def deliver(self, fact: Event, now: datetime = NOW) -> bool:
-        """Let another service's fact take effect."""
+        """Handle another service's event; return whether it changed anything."""
         rules = self.rules
         match fact:
             case LaunchDelayed():
@@ -232,7 +232,7 @@ class Story:
         return self.attempts[fact.attempt]
 
     def claim(self, number: int = 1, now: datetime = NOW, instance: str | None = None) -> bool:
-        """An agent asks for its job; False where it is told to wait."""
+        """Claim the job; return False if the agent must wait."""
         attempt = self.attempts[number]
         if attempt is not self.whole_job.replacement:
             must_be_current(self.job, attempt)
@@ -261,27 +261,27 @@ class Story:
         if phase is not None:
             self.save(decisions.decide_phase(self.job, self.attempts[number], phase, now))
 
-    def call_back(self, word: Callback, number: int = 1, now: datetime = NOW) -> bool:
-        """Let an agent's word take effect; False where it had."""
+    def call_back(self, callback: Callback, number: int = 1, now: datetime = NOW) -> bool:
+        """Apply an agent's callback; return False if it was applied before."""
         attempt = self.attempts[number]
-        if number == self.job.attempt and _reported_before(attempt, word):
+        if number == self.job.attempt and _reported_before(attempt, callback):
             return False
         must_be_current(self.job, attempt)
-        if word.cause == "interrupted" and not word.stopped:
+        if callback.cause == "interrupted" and not callback.stopped:
             return self.save(
                 interruptions.decide_interrupted(self.whole_job, attempt, now, JITTER, self.rules)
             )
         ending = AttemptEnding(
-            cause=word.cause,
-            message=word.message,
-            exit_code=word.exit_code,
-            container_stopped=word.stopped,
-            for_good=word.for_good,
+            cause=callback.cause,
+            message=callback.message,
+            exit_code=callback.exit_code,
+            container_stopped=callback.stopped,
+            for_good=callback.for_good,
         )
         return self.save(decide_end(self.whole_job, attempt, ending, now, JITTER, self.rules))
 
     def rebalance(self, number: int = 1, now: datetime = NOW) -> bool:
-        """The agent has been recommended to rebalance."""
+        """Report a rebalance recommendation."""
         attempt = self.attempts[number]
         must_be_current(self.job, attempt)
         return self.save(
@@ -292,10 +292,10 @@ class Story:
         return self.save(decisions.decide_cancel(self.whole_job, now, JITTER, self.rules))
 
     def look(self, now: datetime) -> bool:
-        """The sweep over silent attempts, for this job."""
+        """Run the sweep over silent attempts for this job."""
         due = [a for a in self.attempts.values() if a.check_at is not None and a.check_at <= now]
         for each in due:
-            if self.attempts[each.number] == each:  # else what was decided of another one ended it
+            if self.attempts[each.number] == each:  # else the decision about another one ended it
                 self.save(decisions.decide_overdue(self.whole_job, each, now, JITTER, self.rules))
         return bool(due)
 
@@ -303,13 +303,13 @@ class Story:
         return [each for each in self.published if isinstance(each, kinds)]
 
     def names(self) -> list[str]:
-        """The names of all that was told, but for the JobScheduled of attempt 1."""
+        """Return the names of all published events, without the JobScheduled of attempt 1."""
         first = next(iter(self.published), None)
         skipped = 1 if isinstance(first, JobScheduled) and first.attempt == 1 else 0
         return [type(each).__name__ for each in self.published[skipped:]]
 
     def phases(self) -> list[str]:
-        """The states of all attempts, the first one first."""
+        """Return the states of all attempts in order."""
         return [self.attempts[number].state for number in sorted(self.attempts)]
 
     @property

@@ -1,4 +1,4 @@
-"""The API on a real database, as people, agents and the other services meet it."""
+"""The API on a real database, with the calls of users, agents and the other services."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ DEPLOYMENT = "test"
 TOKEN_KEY = "the-bootstrap-key-of-the-tests"
 NEEDS = Requirements(max_lifetime_seconds=3600)
 
-# All that the API writes; log_batches and keys included.
+# All tables that the API writes.
 TABLES = (
     "jobs",
     "job_labels",
@@ -45,7 +45,7 @@ TABLES = (
 
 
 def a_config(**settings: str) -> ApiConfig:
-    """The API's settings, as an environment with *settings* makes them."""
+    """Read the API's settings from an environment with *settings*."""
     environ = {f"DOCKER_JOB_{name}": value for name, value in settings.items()}
     return from_settings(Settings(environ), deployment=DEPLOYMENT, token_key=TOKEN_KEY)
 
@@ -63,7 +63,7 @@ class Agent(Struct, frozen=True):
 
 
 class World:
-    """The API, a client of it, and the others' words. Its groups run; its sweeps when asked."""
+    """The API, a client of it, and the others' events. Its groups run; its sweeps on demand."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class World:
         return points
 
     def again(self, **settings: str) -> "World":
-        """Another process of the same API, with other settings."""
+        """Make another process of the same API, with other settings."""
         return World(self.ports, self.clock, a_config(**settings))
 
     async def close_groups(self) -> None:
@@ -104,7 +104,7 @@ class World:
         await self.close_groups()
         await self.http.aclose()
 
-    # -- people
+    # -- users
 
     async def post(self, **fields: Any) -> dict[str, Any]:
         """Schedule a job, due now; returns it."""
@@ -218,14 +218,14 @@ class World:
         return await self.http.post("/agent/claim", json=body, headers=headers)
 
     async def claimed(self, job_id: int, attempt: int = 1) -> Agent:
-        """The agent of an attempt that was launched just now."""
+        """Launch an attempt and claim it; return its agent."""
         await self.deliver(self.launched(job_id, attempt))
         answer = await self.claim(job_id, attempt)
         assert answer.status_code == 200, answer.text
         return Agent(job_id, attempt, token_of(job_id, attempt))
 
     async def running(self, **fields: Any) -> Agent:
-        """The agent of a new job whose container runs."""
+        """Schedule a job and run it; return its agent."""
         agent = await self.claimed((await self.post(**fields))["id"])
         answer = await self.report(agent, phase="running")
         assert answer.status_code == 200, answer.text
@@ -244,8 +244,8 @@ class World:
         at = self.clock.now().isoformat()
         logs: dict[str, Any] | None = None
         if lines is not None:
-            said = [{"at": at, "stream": "stdout", "text": text} for text in lines]
-            logs = {"seq": seq, "lines": said}
+            sent = [{"at": at, "stream": "stdout", "text": text} for text in lines]
+            logs = {"seq": seq, "lines": sent}
             if left_out is not None:
                 logs["left_out"] = {"lines": left_out[0], "bytes": left_out[1]}
         return await self.http.post(
@@ -261,10 +261,10 @@ class World:
             f"/callback/{job_id or agent.job_id}", json=body, headers=agent.headers
         )
 
-    # -- what is written
+    # -- rows
 
     async def rows(self, *without: str) -> dict[str, list[dict[str, Any]]]:
-        """Every row of every table but *without*, in one order."""
+        """Load every row of every table but *without*, in one order."""
         found = {}
         for table in TABLES:
             if table not in without:
@@ -273,7 +273,7 @@ class World:
         return found
 
     async def published(self) -> list[str]:
-        """The names of all that was told, in order."""
+        """Return the names of all published events, in order."""
         return [each.name for each in await self.stage.outbox()]
 
 
@@ -282,12 +282,12 @@ def instance_of(job_id: int, attempt: int) -> str:
 
 
 def token_of(job_id: int, attempt: int, salt: str = "agent") -> str:
-    """A token of 64 hexadecimal digits that an agent might have made."""
+    """Make a token of 64 hexadecimal digits, as an agent would."""
     return tokens.token_hash(f"{salt}/{job_id}/{attempt}").hex()
 
 
 def message_of(answer: httpx.Response) -> str:
-    """The message of an error, which is JSON whatever happened."""
+    """Return the message of an error, which is always JSON."""
     assert answer.headers["content-type"] == "application/json", answer.text
     message: str = json.loads(answer.text)["message"]
     return message

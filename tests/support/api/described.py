@@ -1,4 +1,4 @@
-"""Every answer that a test gets is one that the OpenAPI document describes, to the last field."""
+"""A check that every answer in a test is described by the OpenAPI document, to the last field."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from services.api.http.openapi.document import document
 DEFAULTS = default_config()
 DOCUMENT = document(DEFAULTS.http, DEFAULTS.bounds)
 ENOUGH = 20
-"""Of an array so many are looked at: a thousand jobs have the same fields."""
+"""The items of an array that are checked: a thousand jobs have the same fields."""
 
 ROUTES = [
     (re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), methods)
@@ -23,7 +23,7 @@ ROUTES = [
 
 
 def closed(schema: Any) -> Any:
-    """*schema* without room for what it does not name."""
+    """Close *schema* to fields that it does not name."""
     if isinstance(schema, list):
         return [closed(each) for each in schema]
     if not isinstance(schema, dict):
@@ -39,13 +39,13 @@ COMPONENTS = {"schemas": closed(DOCUMENT["components"]["schemas"])}
 
 @cache
 def validator(schema: str) -> Any:
-    """A validator for a schema in JSON, closed."""
+    """Make a validator for a schema in JSON, closed."""
     whole = {**closed(json.loads(schema)), "components": COMPONENTS}
     return jsonschema.Draft202012Validator(whole, format_checker=jsonschema.FormatChecker())
 
 
 def response_of(answer: httpx.Response) -> dict[str, Any] | None:
-    """What the document says of this answer; None where it is of no route of the document."""
+    """Find the description of this answer; None if the document has no such route."""
     method = answer.request.method.lower().replace("head", "get")
     for path, methods in ROUTES:
         if path.fullmatch(answer.request.url.path) and method in methods:
@@ -59,14 +59,14 @@ def response_of(answer: httpx.Response) -> dict[str, Any] | None:
 
 
 async def check(answer: httpx.Response) -> None:
-    """Fail where *answer* is not as it is described; of a stream its head alone is looked at."""
+    """Fail if *answer* is not as described; only the head of a stream is checked."""
     if answer.headers.get("content-type") == "application/json":
         await answer.aread()
     check_now(answer)
 
 
 def check_now(answer: httpx.Response) -> None:
-    """The same, of an answer that has come."""
+    """Fail if *answer*, which is complete, is not as described."""
     response = response_of(answer)
     if response is None:
         assert answer.status_code in (404, 405), answer.request.url

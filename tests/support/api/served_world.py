@@ -22,11 +22,11 @@ from tests.support.api.api_world import World, a_config
 T = TypeVar("T")
 
 SERVED = {"SECRETS_KEY": "0f" * 32}
-"""The settings of the one that the tests share."""
+"""The settings of the `World` that tests share."""
 
 
 class ServedWorld:
-    """A `World` that lives in another thread's loop, and where it is served."""
+    """A `World` in another thread's event loop, and its address."""
 
     def __init__(self, world: World, loop: asyncio.AbstractEventLoop, port: int) -> None:
         self.world = world
@@ -35,13 +35,13 @@ class ServedWorld:
         self._loop = loop
 
     def do(self, act: Coroutine[Any, Any, T]) -> T:
-        """What *act* returns, run there."""
+        """Run *act* in that loop; return its result."""
         return asyncio.run_coroutine_threadsafe(act, self._loop).result(timeout=30)
 
 
 @contextlib.contextmanager
 def served_world(database_url: str, **settings: str) -> Iterator[ServedWorld]:
-    """The API with *settings* on the database of an admin's DSN, until the block is left."""
+    """Serve the API with *settings* on the database of an admin's DSN, until the block is left."""
     ready: Future[ServedWorld] = Future()
     leave: Future[None] = Future()
     thread = threading.Thread(target=_serve, args=(database_url, settings, ready, leave))
