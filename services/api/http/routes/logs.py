@@ -91,7 +91,7 @@ def _event(page: LogPage) -> str:
 def _follows(request: Request) -> bool:
     raw = request.query_params.get("follow", "0")
     if raw not in FOLLOW:
-        raise BadRequest("follow must be 1 (stream until the job has ended) or 0")
+        raise BadRequest("follow must be 1 or 0: 1 streams until the job has ended")
     return FOLLOW[raw]
 
 
