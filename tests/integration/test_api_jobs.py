@@ -412,8 +412,11 @@ async def test_what_comes_after_a_cancel_changes_neither_status_nor_outbox(world
 
 
 async def test_a_finished_job_is_not_cancelled(world: World) -> None:
-    ends = (({}, "DONE"), ({"failed": "", "error_message": "x"}, "FAILED"))
-    for callback, status in ends:
+    callbacks: dict[str, dict[str, str]] = {
+        "DONE": {},
+        "FAILED": {"failed": "", "error_message": "x"},
+    }
+    for status, callback in callbacks.items():
         agent = await world.running()
         await world.call_back(agent, callback)
         before = await world.rows()

@@ -1,4 +1,4 @@
-"""The settings of the agents' room."""
+"""The settings of agents' calls."""
 
 from dataclasses import dataclass, field
 
