@@ -1,19 +1,19 @@
-# Three images out of one file: `service` (the default) runs any of the services and the migration,
-# `rehearsal` is a cloud to try them on, `instance` is what the docker adapter makes "instances" of: the agent and Docker's own client.
+# Three images in one file: `service` (the default) runs any of the services and the migration, `rehearsal` is the
+# fake AWS, `instance` is the image of the docker adapter's instances: the agent and Docker's own client.
 #
-# No `# syntax` line and no cache mounts: the builders of every Docker engine since 20.10 take it as it
-# is, and none has to fetch a front end first. What changes seldom comes first, the code last.
+# No `# syntax` line and no cache mounts: the builder of every Docker engine since 20.10 builds it without fetching a
+# front end first. Layers that change seldom come first, the code last.
 
 FROM python:3.13-slim AS base
-# Root file systems are read-only, and the byte code is there already.
+# Root file systems are read-only, and the byte code is compiled at build time.
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /app --shell /usr/sbin/nologin docker-job
 
 FROM base AS dependencies
 COPY requirements.txt /tmp/requirements.txt
-# The environment gets no pip of its own. Wheels alone: no compiler is needed, no package's set-up code
-# runs. The embedded Postgres is for `make run`; here Postgres is a container of its own.
+# The environment has no pip of its own. Wheels only: no compiler is needed, and no package's set-up code
+# runs. The embedded Postgres is for `make run`; here Postgres is a container.
 RUN python -m venv --without-pip /opt/venv \
  && pip --disable-pip-version-check --no-cache-dir --python /opt/venv/bin/python \
       install --quiet --require-hashes --only-binary :all: --no-deps --requirement /tmp/requirements.txt \
@@ -33,7 +33,7 @@ LABEL org.opencontainers.image.title="docker-job instance" \
 USER docker-job
 ENTRYPOINT ["python", "-I", "-S", "/app/agent/docker_job_agent.py"]
 
-# The rehearsal's cloud, for `--profile rehearsal`: an EC2 whose instances are processes in its container.
+# The fake AWS, for `--profile rehearsal`: its EC2 instances are processes in its container.
 FROM base AS rehearsal
 COPY requirements-rehearsal.txt /tmp/requirements.txt
 RUN python -m venv --without-pip /opt/venv \
@@ -50,7 +50,7 @@ EXPOSE 4566
 ENTRYPOINT ["python", "-m", "fake_aws"]
 
 FROM base AS service
-# Where secrets are mounted: a new volume takes over the owner, so that the migration can write.
+# The mount points of secrets: a new volume takes over the owner, so that the migration can write.
 RUN install --directory --owner docker-job --group docker-job /secrets \
       /secrets/api /secrets/scheduler /secrets/launcher /secrets/reaper /secrets/postgres /secrets/rabbitmq
 COPY --from=dependencies /opt/venv /opt/venv
@@ -61,7 +61,7 @@ COPY shared shared
 COPY services services
 COPY operations operations
 COPY embedded embedded
-# Compiled by hash and unchecked: files never change in here, and their times mean nothing.
+# Compiled by hash and unchecked: files never change in an image, and their times mean nothing.
 RUN python -m compileall -q --invalidation-mode unchecked-hash agent shared services operations embedded
 LABEL org.opencontainers.image.title="docker-job" \
       org.opencontainers.image.description="One POST runs a Docker image, at a time of your choice, on the cheapest EC2 Spot capacity" \

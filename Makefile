@@ -1,4 +1,4 @@
-# docker-job: `make` lists what there is to do. Nothing but Python 3.11 or newer is needed.
+# docker-job: `make` lists the targets. It needs only Python 3.11 or newer.
 
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 VENV := .venv
@@ -25,10 +25,10 @@ test: $(VENV)/.dev ## run all tests (some of them: make test ARGS="tests/unit -k
 rehearse: $(VENV)/.dev ## play a Spot interruption on a strict EC2 of our own: no AWS account, half a minute
 	@$(BIN)/python -m rehearsal $(ARGS)
 
-backup: $(VENV)/.runtime ## save the database of `make run`, running or not: make backup FILE=today.backup
+backup: $(VENV)/.runtime ## back up the database of `make run`, running or stopped: make backup FILE=today.backup
 	@$(BIN)/python -m embedded.backup save "$(FILE)"
 
-restore: $(VENV)/.runtime ## put a backup in its place, while it does not run: make restore FILE=today.backup
+restore: $(VENV)/.runtime ## restore a backup, while it is stopped: make restore FILE=today.backup
 	@$(BIN)/python -m embedded.backup restore "$(FILE)"
 
 rotate: $(VENV)/.runtime ## new secrets, while it does not run (secret_env too: make rotate ARGS=--secrets-key)
@@ -40,15 +40,15 @@ restore-test: $(VENV)/.dev ## save, lose and restore, with jobs in flight: embed
 long: $(VENV)/.dev ## the scenarios that take minutes: outages of their true lengths
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
-bench: $(VENV)/.runtime ## measure it beside its ceilings (some of it: make bench ARGS="--only accept --quick")
+bench: $(VENV)/.runtime ## measure performance beside its bounds (some of it: make bench ARGS="--only accept --quick")
 	@$(BIN)/python -m bench $(ARGS)
 
-lint: $(VENV)/.dev ## ruff, its format check, and who may import whom
+lint: $(VENV)/.dev ## ruff, its format check, and the import rules
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check --quiet . || { echo "Run: make format" >&2; exit 1; }
 	@$(BIN)/python -c 'from importlinter.cli import lint_imports_command as l; l()' --no-logo
 
-format: $(VENV)/.dev ## put the code in the house's form
+format: $(VENV)/.dev ## format the code
 	@$(BIN)/python -m ruff format .
 	@$(BIN)/python -m ruff check --fix .
 
@@ -57,36 +57,36 @@ types: $(VENV)/.dev ## mypy --strict
 
 check: lint types test ## all that CI runs
 
-docs: $(VENV)/.runtime ## write docs/{asyncapi.json,openapi.json,api.md} anew from the code
+docs: $(VENV)/.runtime ## regenerate docs/{asyncapi.json,openapi.json,api.md} from the code
 	@$(BIN)/python -m operations.asyncapi > docs/asyncapi.json.new
 	@mv docs/asyncapi.json.new docs/asyncapi.json
 	@$(BIN)/python -m operations.openapi docs
 
-lock: ## write requirements*.txt anew from requirements*.in (newer versions: make lock UPGRADE=--upgrade)
+lock: ## regenerate requirements*.txt from requirements*.in (newer versions: make lock UPGRADE=--upgrade)
 	@command -v $(UV) >/dev/null || { echo "Locking needs uv: pip install uv" >&2; exit 1; }
 	@$(LOCK) requirements.in --output-file requirements.txt
 	@$(LOCK) requirements-dev.in --output-file requirements-dev.txt
 	@$(LOCK) requirements-rehearsal.in --output-file requirements-rehearsal.txt
 
-clean: ## remove what was made here, except the data in .data
+clean: ## remove everything that make created, except the data in .data
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A stamp is younger than its lock once all that the lock names is installed. A Ctrl-C while the
-# environment was made may have left it without pip.
+# A stamp is newer than its lock file once all packages of the lock file are installed. A Ctrl-C while
+# the environment was created may have left it without pip.
 $(VENV)/.runtime: requirements.txt $(BIN)/python
-	@echo "Installing what docker-job needs (once) ..."
+	@echo "Installing the packages that docker-job needs (once) ..."
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@$(PIP) install --require-hashes --requirement requirements.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(BIN)/python
-	@echo "Installing what the tests and checks need (once) ..."
+	@echo "Installing the packages that tests and checks need (once) ..."
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@$(PIP) install --require-hashes --requirement requirements-dev.txt
 	@touch $@
 
-# Also when the Python that it was made of is gone. Debian has Python without venv: one line says so.
+# It is recreated when its Python was removed. Debian's Python may lack venv: the message says so.
 $(BIN)/python:
 	@set -eu; found=; \
 	for python in $(PYTHON); do \
@@ -95,11 +95,11 @@ $(BIN)/python:
 	  fi; \
 	done; \
 	if [ -z "$$found" ]; then \
-	  echo "docker-job needs Python 3.11 or newer, and the PATH has none (make PYTHON=/path/to/python3)." >&2; \
+	  echo "docker-job needs Python 3.11 or newer, and there is none on the PATH (make PYTHON=/path/to/python3)." >&2; \
 	  exit 1; \
 	fi; \
 	if ! "$$found" -c 'import ensurepip, venv' 2>/dev/null; then \
-	  echo "Python cannot make a virtual environment here: apt-get install python3-venv" >&2; \
+	  echo "Python cannot create a virtual environment here: apt-get install python3-venv" >&2; \
 	  exit 1; \
 	fi; \
 	"$$found" -m venv --clear $(VENV)

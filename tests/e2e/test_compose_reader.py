@@ -1,4 +1,4 @@
-"""The reader of docs/events.md where its owner runs it: on compose's network `readers`.
+"""The consumer of docs/how-to/follow-events.md, on compose's network `readers`.
 
 It gets to the broker and to the outside, which is a server of the test's own machine here, and to
 nothing else of ours.
@@ -47,7 +47,7 @@ def project(
     file.write_text(READER)
     with compose_project(clone, file) as project:
         project.up("api")
-        page = (ROOT / "docs" / "events.md").read_text()
+        page = (ROOT / "docs" / "how-to" / "follow-events.md").read_text()
         commands = re.findall(r"^docker compose exec (rabbitmq .*)$", page, re.MULTILINE)
         assert len(commands) == 2
         for command in commands:

@@ -43,7 +43,7 @@ async def room(rabbitmq: RabbitServer) -> AsyncIterator[Room]:
 @pytest.fixture
 async def reader(room: Room, rabbitmq: RabbitServer) -> AsyncIterator[str]:
     """The address of a user made by the commands of the page."""
-    page = (ROOT / "docs" / "events.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "follow-events.md").read_text()
     [permissions] = re.findall(r"rabbitmqctl set_permissions reader (.*)", page)
     name, vhost = f"reader-{uuid.uuid4().hex[:8]}", room.url.rpartition("/")[2]
     await asyncio.to_thread(rabbitmq.ctl, "add_user", name, "secret")
