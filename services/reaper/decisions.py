@@ -10,7 +10,7 @@ from services.reaper.model import (
     Findings,
     Gone,
     Interruption,
-    Stranger,
+    UnknownInstance,
     Watched,
     Watermark,
 )
@@ -87,7 +87,7 @@ def trusted_before(watermark: Watermark) -> datetime | None:
 
 
 def decide_stranger(
-    stranger: Stranger, trusted: datetime | None, now: datetime, rules: Rules
+    stranger: UnknownInstance, trusted: datetime | None, now: datetime, rules: Rules
 ) -> bool:
     """Whether an instance that only the cloud's list shows is ended.
 

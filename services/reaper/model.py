@@ -80,7 +80,7 @@ class Interruption(Struct, frozen=True, kw_only=True):
     trace: str
 
 
-class Stranger(Struct, frozen=True, kw_only=True):
+class UnknownInstance(Struct, frozen=True, kw_only=True):
     """An instance that only the cloud's list shows, and what we know that bears on it."""
 
     instance: Instance

@@ -17,7 +17,7 @@ from typing import Any
 from services.reaper import decisions
 from services.reaper.config import ReaperConfig
 from services.reaper.decisions import Rules
-from services.reaper.model import Gone, Stranger, Watched
+from services.reaper.model import Gone, UnknownInstance, Watched
 from services.reaper.store import instances, notices, unknown_instances
 from shared.compute.port import Compute, ComputeError, Instance, Throttled, Unknown
 from shared.compute.timeouts import answer_within
@@ -153,7 +153,7 @@ class Instances:
         first_seen = await unknown_instances.see(tx, [each.instance_id for each in unknown])
         ended = await unknown_instances.ended_among(tx, unknown)
         seen = [
-            Stranger(
+            UnknownInstance(
                 instance=each,
                 first_seen_at=first_seen[each.instance_id],
                 attempt_ended=(each.job_id, each.attempt) in ended,

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from services.reaper import decisions
 from services.reaper.config import ReaperConfig, from_settings
 from services.reaper.decisions import Rules
-from services.reaper.model import TRANSITIONS, Findings, Stranger, Watched, Watermark
+from services.reaper.model import TRANSITIONS, Findings, UnknownInstance, Watched, Watermark
 from shared.compute.port import Instance, InstanceState
 from shared.events.events import Market
 from shared.settings import Settings
@@ -223,7 +223,7 @@ def test_a_watermark_counts_once_every_telling_it_speaks_of_is_here(
 def test_a_stranger_dies_only_when_nobody_can_claim_it(
     seen: float, launched: float, trusted: datetime | None, *, ended: bool, dies: bool
 ) -> None:
-    stranger = Stranger(
+    stranger = UnknownInstance(
         instance=replace(LISTED, launched_at=ago(launched)),
         first_seen_at=ago(seen),
         attempt_ended=ended,
