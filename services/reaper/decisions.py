@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from services.reaper.model import (
     Findings,
-    Gone,
+    Terminated,
     Interruption,
     UnknownInstance,
     Watched,
@@ -43,7 +43,7 @@ def decide_billed_seconds(
     return 0 if free else max(minimum_seconds, seconds)
 
 
-def decide_gone(watched: Watched, instance: Instance, now: datetime) -> Gone:
+def decide_gone(watched: Watched, instance: Instance, now: datetime) -> Terminated:
     """The end of *watched*, which the cloud shows as terminated."""
     if instance.spot_interrupted:
         cause = "interrupted"
@@ -59,7 +59,7 @@ def decide_gone(watched: Watched, instance: Instance, now: datetime) -> Gone:
     )
 
 
-def decide_absence(watched: Watched, now: datetime, rules: Rules) -> Gone | None:
+def decide_absence(watched: Watched, now: datetime, rules: Rules) -> Terminated | None:
     """The end of *watched* where the cloud's complete lists have not shown it for long enough.
 
     The first list without it proves nothing: a cloud takes a while to show what it has just
@@ -181,7 +181,7 @@ def tell_interruption(interruption: Interruption) -> InstanceInterrupted:
     )
 
 
-def tell_gone(gone: Gone) -> InstanceTerminated:
+def tell_gone(gone: Terminated) -> InstanceTerminated:
     """The event for a recorded end."""
     return InstanceTerminated(
         instance_id=gone.watched.instance_id,
@@ -203,14 +203,14 @@ def _gone(
     hourly_price_usd: float | None,
     minimum_billed_seconds: int,
     spot_interrupted: bool,
-) -> Gone:
+) -> Terminated:
     billed_seconds = decide_billed_seconds(
         watched.market,
         (terminated_at - watched.launched_at).total_seconds(),
         minimum_billed_seconds,
         spot_interrupted=spot_interrupted,
     )
-    return Gone(
+    return Terminated(
         watched=watched,
         cause=cause,
         terminated_at=terminated_at,

@@ -51,7 +51,7 @@ class Watermark(Struct, frozen=True, kw_only=True):
     heard_through: int
 
 
-class Gone(Struct, frozen=True, kw_only=True):
+class Terminated(Struct, frozen=True, kw_only=True):
     """The end of an instance, as it is recorded and told."""
 
     watched: Watched
@@ -91,7 +91,7 @@ class UnknownInstance(Struct, frozen=True, kw_only=True):
 class Findings(Struct, frozen=True, kw_only=True):
     """What one complete list of the cloud says of our rows, and of what has none."""
 
-    gone: tuple[Gone, ...]
+    gone: tuple[Terminated, ...]
     missing: tuple[str, ...]
     back: tuple[str, ...]
     expired: tuple[str, ...]

@@ -17,7 +17,7 @@ from typing import Any
 from services.reaper import decisions
 from services.reaper.config import ReaperConfig
 from services.reaper.decisions import Rules
-from services.reaper.model import Gone, UnknownInstance, Watched
+from services.reaper.model import Terminated, UnknownInstance, Watched
 from services.reaper.store import instances, notices, unknown_instances
 from shared.compute.port import Compute, ComputeError, Instance, Throttled, Unknown
 from shared.compute.timeouts import answer_within
@@ -167,7 +167,7 @@ class Instances:
         ]
         return await unknown_instances.adopt(tx, orphans) if orphans else []
 
-    async def _tell_gone(self, tx: Transaction, gone: Sequence[Gone]) -> bool:
+    async def _tell_gone(self, tx: Transaction, gone: Sequence[Terminated]) -> bool:
         """Record these ends and tell of the new ones; True where there was one."""
         if not gone:
             return False

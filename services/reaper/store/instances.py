@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from services.reaper.model import Gone, Recorded, Watched
+from services.reaper.model import Terminated, Recorded, Watched
 from shared.events.cloudevents import Envelope
 from shared.events.events import AttemptEnded, InstanceLaunched
 from shared.postgres.pool import Transaction
@@ -169,7 +169,7 @@ RETURNING instances.instance_id, instances.leaked_seconds
 """
 
 
-async def record_gone(tx: Transaction, gone: Sequence[Gone]) -> dict[str, Recorded]:
+async def record_gone(tx: Transaction, gone: Sequence[Terminated]) -> dict[str, Recorded]:
     """Record these ends; returns, by instance, those that were not recorded before."""
     ids = [each.watched.instance_id for each in gone]
     living = {row["instance_id"] for row in await tx.conn.fetch(LOCK_LIVING, ids)}
