@@ -23,7 +23,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from shared.events import events, old_envelope
-from shared.events.events import Event, Moment
+from shared.events.events import Event, Timestamp
 
 CONTENT_TYPE = "application/cloudevents-batch+json"
 """The media type of a message's body."""
@@ -61,7 +61,7 @@ class Envelope(
     id: uuid.UUID
     source: Text
     name: str
-    at: Moment
+    at: Timestamp
     traceparent: Traceparent
     body: E
     subject: str | None = None

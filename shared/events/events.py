@@ -25,7 +25,7 @@ Cause = Literal[
     "superseded",  # launched in advance, and the attempt before it finished the job after all
 ]
 
-Moment = Annotated[datetime, Meta(tz=True)]
+Timestamp = Annotated[datetime, Meta(tz=True)]
 """With its offset from UTC: one without is unreadable."""
 
 TerminalStatus = Literal["DONE", "FAILED", "CANCELLED"]
@@ -72,7 +72,7 @@ class JobScheduled(Event, frozen=True, kw_only=True):
 
     job_id: int
     attempt: int
-    due_at: Moment
+    due_at: Timestamp
     requirements: Requirements
 
 
@@ -88,7 +88,7 @@ class InstanceRequested(Event, frozen=True, kw_only=True):
 
     job_id: int
     attempt: int
-    due_at: Moment
+    due_at: Timestamp
     requirements: Requirements
 
 
@@ -103,7 +103,7 @@ class LaunchDelayed(Event, frozen=True, kw_only=True):
     attempt: int
     reason: Literal["no_capacity", "quota_reached", "throttled", "unknown_outcome"]
     message: str
-    next_try_at: Moment
+    next_try_at: Timestamp
 
 
 class LaunchRefused(Event, frozen=True, kw_only=True):
@@ -129,8 +129,8 @@ class InstanceLaunched(Event, frozen=True, kw_only=True):
     zone: str
     market: Market
     hourly_price_usd: float | None
-    launched_at: Moment
-    dies_by: Moment
+    launched_at: Timestamp
+    dies_by: Timestamp
     launch_sequence: int
     spot_instance_request_id: str | None = None
     on_demand_hourly_price_usd: float | None = None
@@ -143,7 +143,7 @@ class InstanceInterrupted(Event, frozen=True, kw_only=True):
     job_id: int
     attempt: int
     kind: Literal["interruption", "rebalance"]
-    noticed_at: Moment
+    noticed_at: Timestamp
 
 
 class LaunchesReported(Event, frozen=True, kw_only=True):
@@ -154,7 +154,7 @@ class LaunchesReported(Event, frozen=True, kw_only=True):
     itself heard each launch up to that number.
     """
 
-    before: Moment
+    before: Timestamp
     launch_sequence: int
 
 
@@ -163,7 +163,7 @@ class JobStarted(Event, frozen=True, kw_only=True):
 
     job_id: int
     attempt: int
-    started_at: Moment
+    started_at: Timestamp
     runtime: Literal["docker", "simulated"]
 
 
@@ -173,8 +173,8 @@ class AttemptEnded(Event, frozen=True, kw_only=True):
     job_id: int
     attempt: int
     cause: Cause
-    ended_at: Moment
-    terminate_after: Moment
+    ended_at: Timestamp
+    terminate_after: Timestamp
 
 
 class JobFinished(Event, frozen=True, kw_only=True):
@@ -186,7 +186,7 @@ class JobFinished(Event, frozen=True, kw_only=True):
 
     job_id: int
     status: TerminalStatus
-    finished_at: Moment
+    finished_at: Timestamp
     attempt: int
     exit_code: int | None = None
     error_message: str | None = None
@@ -202,7 +202,7 @@ class InstanceTerminated(Event, frozen=True, kw_only=True):
     """
 
     instance_id: str
-    terminated_at: Moment
+    terminated_at: Timestamp
     cause: str
     spot_interrupted: bool
     billed_seconds: int

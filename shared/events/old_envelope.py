@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from shared.events import events
-from shared.events.events import Event, Moment
+from shared.events.events import Event, Timestamp
 from shared.events.old_events import upgrade
 
 SOURCE = "/docker-job"
@@ -26,7 +26,7 @@ class _Sealed(Struct, frozen=True, kw_only=True):
 
     id: uuid.UUID
     name: str
-    at: Moment
+    at: Timestamp
     trace: str
     body: msgspec.Raw
     cause: uuid.UUID | None = None
@@ -38,7 +38,7 @@ class OldEnvelope(Struct, frozen=True, kw_only=True):
 
     id: uuid.UUID
     name: str
-    at: Moment
+    at: Timestamp
     trace: uuid.UUID
     body: Event
     cause: uuid.UUID | None
