@@ -33,7 +33,7 @@ from shared.compute.port import (
 from shared.compute.timeouts import answer_within
 from shared.events import cloudevents
 from shared.log import get_logger
-from shared.messaging.store import append_outbox, tell
+from shared.messaging.store import append_outbox, publish
 from shared.postgres.pool import Transaction
 from shared.runtime.passes import next_pass
 from shared.runtime.service import Ports
@@ -239,7 +239,7 @@ class Launches:
             event = decisions.decide_watermark(
                 told, oldest, tx.now, self.config.report_margin_seconds
             )
-            await tell(tx, [event])
+            await publish(tx, [event])
         self.ports.wakeups.wake("relay_outbox")
         return None
 

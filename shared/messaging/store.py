@@ -73,7 +73,7 @@ def columns(messages: Sequence[Message]) -> tuple[list[str], list[str], list[byt
     )
 
 
-async def tell(tx: Transaction, events: Sequence[Event], *, trace: str | None = None) -> None:
+async def publish(tx: Transaction, events: Sequence[Event], *, trace: str | None = None) -> None:
     """Append *events* that no other event caused: a request or a sweep did."""
     trace = trace or cloudevents.new_trace()
     await append_outbox(
