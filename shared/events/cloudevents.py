@@ -81,7 +81,7 @@ class Unreadable(Struct, frozen=True):
     event_id: uuid.UUID | None
 
 
-class Batch(Struct, frozen=True):
+class EventBatch(Struct, frozen=True):
     """What a message holds."""
 
     envelopes: Sequence[Envelope[Any]]
@@ -158,20 +158,20 @@ def encode(envelopes: Sequence[Envelope[Any]]) -> bytes:
     return _encoder.encode(envelopes)
 
 
-def decode(name: str, raw: bytes) -> Batch:
+def decode(name: str, raw: bytes) -> EventBatch:
     """Read the batch of a message that is named *name*.
 
     Raises `Undecodable` where nothing in it can be told apart; of a batch that can, the elements
     that are no such event are told beside those that are.
     """
     if raw.startswith(b"{"):
-        return Batch([_decode_old(name, raw)])
+        return EventBatch([_decode_old(name, raw)])
     if name not in _batches:
         raise Undecodable(f"no event is named {name!r}")
     with contextlib.suppress(*UNREADABLE):
         envelopes: list[Envelope[Any]] = _batches[name].decode(raw)
         if all(each.name == name for each in envelopes):
-            return Batch(envelopes)
+            return EventBatch(envelopes)
     return _decode_singly(name, raw)
 
 
@@ -185,7 +185,7 @@ def decode_one(name: str, raw: bytes) -> Envelope[Any]:
     return batch.envelopes[0]
 
 
-def _decode_singly(name: str, raw: bytes) -> Batch:
+def _decode_singly(name: str, raw: bytes) -> EventBatch:
     try:
         elements = _elements.decode(raw)
     except UNREADABLE as error:
@@ -200,7 +200,7 @@ def _decode_singly(name: str, raw: bytes) -> Batch:
             readable.append(envelope)
         except UNREADABLE as error:
             unreadable.append(Unreadable(bytes(element), f"{name}: {error}", _id_of(element)))
-    return Batch(readable, unreadable)
+    return EventBatch(readable, unreadable)
 
 
 def _id_of(element: msgspec.Raw) -> uuid.UUID | None:

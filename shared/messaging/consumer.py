@@ -17,7 +17,7 @@ from typing import Any
 from shared.backoff import RECONNECT
 from shared.bus.port import SUSPECT, Bus, BusUnavailable, Delivery
 from shared.events import cloudevents
-from shared.events.cloudevents import Batch, Envelope, Undecodable, Unreadable
+from shared.events.cloudevents import EventBatch, Envelope, Undecodable, Unreadable
 from shared.log import get_logger
 from shared.messaging.inbox import Inbox
 from shared.postgres.pool import is_transient
@@ -90,7 +90,7 @@ class Consumer:
         """Settle what was taken and acknowledge it; returns how many events it held."""
         count = 0
         group = _Group()
-        suspects: list[tuple[Delivery, Batch]] = []
+        suspects: list[tuple[Delivery, EventBatch]] = []
         for delivery in deliveries:
             batch = await self._read(delivery)
             count += len(batch.envelopes)
@@ -107,14 +107,14 @@ class Consumer:
             await self._settle_suspect(delivery, batch)
         return count
 
-    async def _read(self, delivery: Delivery) -> Batch:
+    async def _read(self, delivery: Delivery) -> EventBatch:
         """What *delivery* holds; what of it cannot be read is buried."""
         message = delivery.message
         try:
             batch = cloudevents.decode(message.name, message.body)
         except Undecodable as error:
             whole = Unreadable(message.body, str(error), _as_uuid(message.id))
-            batch = Batch((), (whole,))
+            batch = EventBatch((), (whole,))
         if batch.unreadable:
             await self._until_stored(self.inbox.bury, message.name, batch.unreadable)
         return batch
@@ -128,7 +128,7 @@ class Consumer:
                 await each.ack()
             self.inbox.points.reached(f"{self.inbox.service}.acknowledged")
 
-    async def _settle_suspect(self, delivery: Delivery, batch: Batch) -> None:
+    async def _settle_suspect(self, delivery: Delivery, batch: EventBatch) -> None:
         if delivery.returned > SUSPECT and batch.envelopes:
             await self._until_stored(self.inbox.isolate, batch.envelopes, delivery.returned)
             await delivery.ack()
