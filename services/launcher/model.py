@@ -82,7 +82,7 @@ class Launch(Struct, frozen=True, kw_only=True):
         return self.job_id, self.attempt
 
 
-class Batch(Struct, frozen=True, kw_only=True):
+class BatchRecord(Struct, frozen=True, kw_only=True):
     """A batch as its row has it, before it is settled."""
 
     token: str
@@ -96,7 +96,7 @@ class Batch(Struct, frozen=True, kw_only=True):
 class Intent(Struct, frozen=True, kw_only=True):
     """What is about to be asked for, or asked again: a batch and its launches by their place."""
 
-    batch: Batch
+    batch: BatchRecord
     launches: tuple[Launch, ...]
 
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from services.launcher.model import TRANSITIONS, Batch, Intent, Launch, Params
+from services.launcher.model import TRANSITIONS, BatchRecord, Intent, Launch, Params
 from shared.compute.port import LaunchBatch, LaunchRequest, Offer, Plan
 from shared.events.events import Market
 from shared.tokens import bootstrap_token
@@ -154,7 +154,7 @@ def decide_intent(group: Group, plan: Plan, now: datetime) -> Intent:
         for each in group.launches
     ]
     plan_hash = hash_of(plan)
-    batch = Batch(
+    batch = BatchRecord(
         token=batch_token(plan_hash, tokens),
         size=len(tokens),
         plan=plan,
@@ -188,7 +188,7 @@ def _most_with(launch: Launch, limit: int) -> int:
     return max(1, most)
 
 
-def _asked(launch: Launch, offer: Offer, batch: Batch, place: int, token: str) -> Launch:
+def _asked(launch: Launch, offer: Offer, batch: BatchRecord, place: int, token: str) -> Launch:
     if "asked" not in TRANSITIONS[launch.state]:
         raise ValueError(f"a launch that is {launch.state} cannot be asked for")
     return replace(

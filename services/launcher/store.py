@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 from msgspec.structs import replace
 
-from services.launcher.model import Batch, Intent, Launch
+from services.launcher.model import BatchRecord, Intent, Launch
 from shared.events.cloudevents import Envelope
 from shared.events.events import InstanceRequested
 from shared.postgres.pool import Transaction, json_text
@@ -187,7 +187,7 @@ async def claim_batches(
 ) -> list[Intent]:
     """Lease up to *limit* batches that are to be asked again to the holder of *token*."""
     rows = await tx.conn.fetch(CLAIM_BATCHES, tx.now, until, token, limit)
-    batches = [msgspec.convert(dict(row), Batch) for row in rows]
+    batches = [msgspec.convert(dict(row), BatchRecord) for row in rows]
     if not batches:
         return []
     launches: dict[str | None, list[Launch]] = {}
