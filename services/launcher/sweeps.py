@@ -43,7 +43,7 @@ Answers = Mapping[tuple[int, int], Answer]
 
 
 @dataclass(frozen=True)
-class Claim:
+class LaunchClaim:
     """What one pass has taken: batches to ask for again, launches to plan, or when to look next."""
 
     token: uuid.UUID
@@ -84,7 +84,7 @@ class Launches:
         full = limit in (len(claim.wanted), len(claim.again))
         return next_pass(tx.now, full=full, next_due=next_due)
 
-    async def _claim(self) -> Claim:
+    async def _claim(self) -> LaunchClaim:
         config, token = self.config, uuid.uuid4()
         async with self.ports.db.transaction() as tx:
             until = tx.now + timedelta(seconds=config.lease_seconds)
@@ -96,7 +96,7 @@ class Launches:
             elif wanted:
                 planned_by = tx.now + timedelta(seconds=config.plan_lease_seconds)
                 await store.lease_wanted(tx, wanted, planned_by, token)
-        return Claim(token, again, wanted, gathers_until, tx.now)
+        return LaunchClaim(token, again, wanted, gathers_until, tx.now)
 
     def _gathers_until(self, wanted: Sequence[Launch], now: datetime) -> datetime | None:
         growth = offers.decide_growth(wanted, self.growth[0] if self.growth else None, now)
