@@ -24,7 +24,7 @@ from shared.events.events import Event
 from shared.log import get_logger, mask
 from shared.messaging import parked
 from shared.messaging import store as messages
-from shared.messaging.parked import Failed, Parked
+from shared.messaging.parked import FailedEvent, Parked
 from shared.messaging.subscriber import Subscriber
 from shared.postgres.pool import Database, is_transient
 from shared.postgres.wakeups import Wakeups
@@ -111,7 +111,7 @@ class Inbox:
         await self._keep([parked.failed(each, why) for each in envelopes])
         self._log.error("message isolated: its readers died", events=len(envelopes), deaths=deaths)
 
-    async def _keep(self, what: Sequence[Failed]) -> None:
+    async def _keep(self, what: Sequence[FailedEvent]) -> None:
         async with self.db.transaction() as tx:
             due_at = tx.now + timedelta(seconds=PARKED.delay(1, random.random()))
             await parked.park(tx, what, due_at)
@@ -121,7 +121,7 @@ class Inbox:
     async def bury(self, name: str, what: Sequence[Unreadable]) -> None:
         """Keep what cannot be read as dead, with its bytes."""
         dead = [
-            Failed(each.event_id or _id_of_bytes(each.raw), name, each.raw, _unreadable(each))
+            FailedEvent(each.event_id or _id_of_bytes(each.raw), name, each.raw, _unreadable(each))
             for each in what
         ]
         for each in dead:

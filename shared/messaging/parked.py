@@ -23,7 +23,7 @@ ON CONFLICT DO NOTHING
 """
 
 
-class Failed(Struct, frozen=True):
+class FailedEvent(Struct, frozen=True):
     """What is to be parked: an event's id, its name, the bytes of a batch of it alone, and why."""
 
     event_id: uuid.UUID
@@ -32,22 +32,22 @@ class Failed(Struct, frozen=True):
     error: str
 
 
-def failed(envelope: Envelope[Any], error: str) -> Failed:
+def failed(envelope: Envelope[Any], error: str) -> FailedEvent:
     """*envelope*, which could not be handled."""
-    return Failed(envelope.id, envelope.name, cloudevents.encode([envelope]), error)
+    return FailedEvent(envelope.id, envelope.name, cloudevents.encode([envelope]), error)
 
 
-async def park(tx: Transaction, what: Sequence[Failed], due_at: datetime) -> None:
+async def park(tx: Transaction, what: Sequence[FailedEvent], due_at: datetime) -> None:
     """Keep events that are tried again at *due_at*."""
     await _keep(tx, what, "waiting", due_at)
 
 
-async def bury(tx: Transaction, what: Sequence[Failed]) -> None:
+async def bury(tx: Transaction, what: Sequence[FailedEvent]) -> None:
     """Keep what cannot be read as dead at once."""
     await _keep(tx, what, "dead", tx.now)
 
 
-async def _keep(tx: Transaction, what: Sequence[Failed], state: str, due_at: datetime) -> None:
+async def _keep(tx: Transaction, what: Sequence[FailedEvent], state: str, due_at: datetime) -> None:
     await tx.conn.execute(
         PARK,
         [each.event_id for each in what],
