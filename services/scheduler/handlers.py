@@ -15,7 +15,7 @@ FIRE = "fire_due"
 
 
 @dataclass(frozen=True)
-class Handlers:
+class TimerHandlers:
     """One method an event. The sweep looks at the timers each *interval_seconds* at least."""
 
     interval_seconds: float

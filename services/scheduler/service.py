@@ -2,7 +2,7 @@
 
 from services.scheduler import NAME
 from services.scheduler.config import SchedulerConfig
-from services.scheduler.handlers import FIRE, Handlers
+from services.scheduler.handlers import FIRE, TimerHandlers
 from services.scheduler.sweeps import Timers
 from shared.events.events import JobCancelled, JobScheduled
 from shared.messaging.subscriber import Subscriber
@@ -14,7 +14,7 @@ PRUNE_INTERVAL_SECONDS = 600.0
 def build(config: SchedulerConfig, ports: Ports) -> Service:
     """The scheduler, ready to run."""
     timers = Timers(config, ports)
-    handlers = Handlers(config.interval_seconds)
+    handlers = TimerHandlers(config.interval_seconds)
     return Service(
         NAME,
         ports,
