@@ -2,7 +2,7 @@
 
 from services.launcher import NAME, handlers
 from services.launcher.config import LauncherConfig
-from services.launcher.sweeps import Launches
+from services.launcher.sweeps import LaunchSweeps
 from shared.compute.port import Compute
 from shared.events.events import AttemptEnded, InstanceRequested, JobCancelled
 from shared.messaging.subscriber import Subscriber
@@ -13,7 +13,7 @@ PRUNE_INTERVAL_SECONDS = 600.0
 
 def build(config: LauncherConfig, ports: Ports, compute: Compute) -> Service:
     """The launcher, ready to run. It does not close *compute*, which others may share."""
-    launches = Launches(config, ports, compute)
+    launches = LaunchSweeps(config, ports, compute)
     count = config.gathered_lanes if compute.gathers else config.lanes
     lanes = tuple(f"launch_due_{number + 1}" for number in range(count))
     return Service(

@@ -54,7 +54,7 @@ class LaunchClaim:
 
 
 @dataclass(frozen=True)
-class Launches:
+class LaunchSweeps:
     """The sweeps over launches. *jitter* gives numbers in [0, 1)."""
 
     config: LauncherConfig
