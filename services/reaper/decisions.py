@@ -21,7 +21,7 @@ FREE_IF_INTERRUPTED_WITHIN_SECONDS = 3600
 """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/billing-for-interrupted-spot-instances.html"""
 
 
-class Rules(Struct, frozen=True, kw_only=True):
+class ReaperRules(Struct, frozen=True, kw_only=True):
     """The settings that decisions need. Durations in seconds."""
 
     visibility_seconds: float
@@ -59,7 +59,7 @@ def decide_gone(watched: Watched, instance: Instance, now: datetime) -> Terminat
     )
 
 
-def decide_absence(watched: Watched, now: datetime, rules: Rules) -> Terminated | None:
+def decide_absence(watched: Watched, now: datetime, rules: ReaperRules) -> Terminated | None:
     """The end of *watched* where the cloud's complete lists have not shown it for long enough.
 
     The first list without it proves nothing: a cloud takes a while to show what it has just
@@ -87,7 +87,7 @@ def trusted_before(watermark: Watermark) -> datetime | None:
 
 
 def decide_stranger(
-    stranger: UnknownInstance, trusted: datetime | None, now: datetime, rules: Rules
+    stranger: UnknownInstance, trusted: datetime | None, now: datetime, rules: ReaperRules
 ) -> bool:
     """Whether an instance that only the cloud's list shows is ended.
 
@@ -106,7 +106,7 @@ def decide_stranger(
 
 
 def decide_findings(
-    rows: Sequence[Watched], listed: Mapping[str, Instance], now: datetime, rules: Rules
+    rows: Sequence[Watched], listed: Mapping[str, Instance], now: datetime, rules: ReaperRules
 ) -> Findings:
     """What a complete list says of *rows*: all that live, and those of *listed* that do not."""
     known = {row.instance_id for row in rows}
@@ -153,7 +153,7 @@ def is_gone(instance: Instance) -> bool:
     return instance.state is InstanceState.TERMINATED
 
 
-def adopt(instance: Instance, trace: str, rules: Rules) -> Watched:
+def adopt(instance: Instance, trace: str, rules: ReaperRules) -> Watched:
     """A row for an instance that nobody told of, and whose end has been decided."""
     return Watched(
         instance_id=instance.instance_id,
@@ -236,11 +236,11 @@ def _cost(hourly_price_usd: float | None, billed_seconds: int) -> float | None:
     return None if hourly_price_usd is None else hourly_price_usd * billed_seconds / 3600
 
 
-def _dies_by(row: Watched, instance: Instance, rules: Rules) -> datetime:
+def _dies_by(row: Watched, instance: Instance, rules: ReaperRules) -> datetime:
     """Its own time, but never more than any instance may live, whatever the row says."""
     longest = timedelta(seconds=rules.max_lifetime_seconds)
     return min(row.dies_by, instance.launched_at + longest)
 
 
-def _longest(rules: Rules) -> timedelta:
+def _longest(rules: ReaperRules) -> timedelta:
     return timedelta(seconds=rules.max_lifetime_seconds + rules.lifetime_margin_seconds)

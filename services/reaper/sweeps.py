@@ -16,7 +16,7 @@ from typing import Any
 
 from services.reaper import decisions
 from services.reaper.config import ReaperConfig
-from services.reaper.decisions import Rules
+from services.reaper.decisions import ReaperRules
 from services.reaper.model import Terminated, UnknownInstance, Watched
 from services.reaper.store import instances, notices, unknown_instances
 from shared.compute.port import Compute, ComputeError, Instance, Throttled, Unknown
@@ -204,8 +204,8 @@ class Instances:
         return tx.now if more else None
 
     @property
-    def _rules(self) -> Rules:
-        return Rules(
+    def _rules(self) -> ReaperRules:
+        return ReaperRules(
             visibility_seconds=self.config.visibility_seconds,
             orphan_seconds=self.config.orphan_seconds,
             max_lifetime_seconds=self.config.max_lifetime_seconds,

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from services.reaper import decisions
 from services.reaper.config import ReaperConfig, from_settings
-from services.reaper.decisions import Rules
+from services.reaper.decisions import ReaperRules
 from services.reaper.model import TRANSITIONS, Findings, UnknownInstance, Watched, Watermark
 from shared.compute.port import Instance, InstanceState
 from shared.events.events import Market
@@ -16,7 +16,7 @@ from shared.settings import Settings
 from shared.states import sources
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-RULES = Rules(
+RULES = ReaperRules(
     visibility_seconds=60, orphan_seconds=60, max_lifetime_seconds=3600, lifetime_margin_seconds=60
 )
 
