@@ -10,7 +10,7 @@ import pytest
 
 from shared.bus.port import BusUnavailable, Message, bound_names
 from shared.bus.rabbitmq import RabbitMQBus, TopologyError, declare_topology
-from shared.bus.rabbitmq.subscription import Subscription
+from shared.bus.rabbitmq.subscription import QueueSubscription
 from tests.support.servers.rabbitmq_server import (
     Brokers,
     GivenServer,
@@ -50,7 +50,7 @@ def message(name: str = "Told", body: bytes = b"{}") -> Message:
     return Message(name=name, id=str(uuid.uuid4()), body=body)
 
 
-async def take_all(subscription: Subscription, count: int) -> set[str]:
+async def take_all(subscription: QueueSubscription, count: int) -> set[str]:
     """Take and acknowledge until *count* different events have come; returns their ids."""
     taken: set[str] = set()
     async with asyncio.timeout(30):
@@ -153,7 +153,7 @@ async def test_dropped_connections_in_the_middle_of_a_batch_bring_the_rest_again
         assert await take_all(again, 49) >= ids(messages) - {first.message.id}
 
 
-async def _take_forever(subscription: Subscription) -> NoReturn:
+async def _take_forever(subscription: QueueSubscription) -> NoReturn:
     while True:
         await subscription.take(50)
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from shared.bus.port import BusUnavailable, Message
 from shared.bus.rabbitmq.connection import Link, unavailable
 from shared.bus.rabbitmq.publisher import CONFIRM_SECONDS, Publisher
-from shared.bus.rabbitmq.subscription import Subscription, open_subscription
+from shared.bus.rabbitmq.subscription import QueueSubscription, open_subscription
 from shared.bus.rabbitmq.topology import EXCHANGE
 
 PREFETCH = 100
@@ -39,7 +39,7 @@ class RabbitMQBus:
         self._publisher = Publisher(Link(url, "publisher"), EXCHANGE, mandatory, confirm_seconds)
         self._consuming = Link(url, "consumer")
         self._prefetch = prefetch
-        self._subscriptions: dict[str, list[Subscription]] = {}
+        self._subscriptions: dict[str, list[QueueSubscription]] = {}
         self._closed = False
 
     async def publish(self, messages: Sequence[Message]) -> None:
@@ -47,7 +47,7 @@ class RabbitMQBus:
         if messages:
             await self._publisher.publish(messages)
 
-    async def subscribe(self, queue: str) -> Subscription:
+    async def subscribe(self, queue: str) -> QueueSubscription:
         """Raises `BusUnavailable`: also where the queue is missing (has the migration run?)."""
         self._refuse_if_closed()
         consumed = self._subscriptions.setdefault(queue, [])

@@ -74,7 +74,7 @@ def _headers(delivered: DeliveredMessage) -> dict[str, Any]:
     return delivered.header.properties.headers or {}
 
 
-class Subscription:
+class QueueSubscription:
     """Deliveries from one queue. Made by `open_subscription`."""
 
     def __init__(self, channel: AbstractChannel, queue: str) -> None:
@@ -200,9 +200,9 @@ class Subscription:
         return upto, singly
 
 
-async def open_subscription(channel: AbstractChannel, queue: str, prefetch: int) -> Subscription:
+async def open_subscription(channel: AbstractChannel, queue: str, prefetch: int) -> QueueSubscription:
     """Consume from *queue*. Raises `BusUnavailable`: also if it is missing or not ours to read."""
-    subscription = Subscription(channel, queue)
+    subscription = QueueSubscription(channel, queue)
     try:
         await subscription.start(prefetch)
     except BaseException:
