@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from services.reaper.model import (
     Findings,
-    Terminated,
     Interruption,
+    Terminated,
     UnknownInstance,
     Watched,
     Watermark,

@@ -17,7 +17,7 @@ from typing import Any
 from shared.backoff import RECONNECT
 from shared.bus.port import SUSPECT, Bus, BusUnavailable, Delivery
 from shared.events import cloudevents
-from shared.events.cloudevents import EventBatch, Envelope, Undecodable, Unreadable
+from shared.events.cloudevents import Envelope, EventBatch, Undecodable, Unreadable
 from shared.log import get_logger
 from shared.messaging.inbox import Inbox
 from shared.postgres.pool import is_transient

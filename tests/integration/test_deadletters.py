@@ -25,7 +25,7 @@ from shared.events import cloudevents
 from shared.events.events import JobCancelled, JobScheduled, Requirements
 from shared.messaging import parked
 from shared.messaging.inbox import TRIES
-from shared.messaging.parked import Failed
+from shared.messaging.parked import FailedEvent
 from shared.postgres.pool import Database, connect, open_database
 from shared.settings import BadSetting, Settings
 from tests.conftest import PASSWORDS, at_database
@@ -90,7 +90,7 @@ async def park(db: Database, message: Message, error: str, *, dead: bool = True)
     """*message* as its handler leaves it after *error*."""
     async with db.transaction() as tx:
         event_id = uuid.UUID(message.id)
-        what = Failed(event_id, message.name, message.body, error)
+        what = FailedEvent(event_id, message.name, message.body, error)
         await parked.park(tx, [what], tx.now + timedelta(hours=1))
         if dead:
             for _ in range(TRIES - 1):
@@ -100,7 +100,7 @@ async def park(db: Database, message: Message, error: str, *, dead: bool = True)
 async def bury(db: Database, raw: bytes) -> str:
     """*raw* as nobody could read it; returns its id."""
     error = "Undecodable: no event is named 'JobEaten'"
-    dead = Failed(uuid.uuid4(), "JobEaten\x1b[31m", raw, error)
+    dead = FailedEvent(uuid.uuid4(), "JobEaten\x1b[31m", raw, error)
     async with db.transaction() as tx:
         await parked.bury(tx, [dead])
     return str(dead.event_id)

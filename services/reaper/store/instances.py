@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from services.reaper.model import Terminated, Recorded, Watched
+from services.reaper.model import Recorded, Terminated, Watched
 from shared.events.cloudevents import Envelope
 from shared.events.events import AttemptEnded, InstanceLaunched
 from shared.postgres.pool import Transaction

@@ -200,7 +200,9 @@ class QueueSubscription:
         return upto, singly
 
 
-async def open_subscription(channel: AbstractChannel, queue: str, prefetch: int) -> QueueSubscription:
+async def open_subscription(
+    channel: AbstractChannel, queue: str, prefetch: int
+) -> QueueSubscription:
     """Consume from *queue*. Raises `BusUnavailable`: also if it is missing or not ours to read."""
     subscription = QueueSubscription(channel, queue)
     try:
