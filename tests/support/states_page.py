@@ -27,11 +27,10 @@ def drawn_transitions(column: str) -> Transitions:
     }
 
 
-def tabled_states(heading: str) -> list[str]:
-    """The states in the first column of the table under *heading*, in the table's order."""
-    section = PAGE.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
-    return [state for row in rows for state in re.findall(r"`(\w+)`", row)]
+def tabled_states() -> list[str]:
+    """The states in the table whose first column is headed "state", in the table's order."""
+    rows = PAGE.read_text().split("\n| state |")[1].split("\n\n")[0].splitlines()
+    return [state for row in rows[2:] for state in re.findall(r"`(\w+)`", row.split("|")[1])]
 
 
 CHECKS = """
