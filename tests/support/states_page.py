@@ -22,8 +22,7 @@ def drawn_transitions(column: str) -> Transitions:
     assert len(arrows) == block.count("-->"), block
     states = dict.fromkeys(state for arrow in arrows for state in arrow)
     return {
-        state: frozenset(target for source, target in arrows if source == state)
-        for state in states
+        state: frozenset(target for source, target in arrows if source == state) for state in states
     }
 
 
