@@ -17,8 +17,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from shared.compute.port import Plan
-from shared.events.events import Event, Market, Requirements, Resources
+from shared.compute.port import LaunchRequest, Plan
+from shared.events.events import Event, Requirements
 from shared.states import Transitions
 
 State = Literal["wanted", "asked", "launched", "refused", "cancelled"]
@@ -31,23 +31,6 @@ TRANSITIONS: Transitions = {
     "refused": frozenset(),
     "cancelled": frozenset(),
 }
-
-
-class Params(Struct, frozen=True, kw_only=True):
-    """What the cloud is asked for, in full save the bootstrap token, which is never stored.
-
-    `labels` is empty, except in a row of an earlier release: a repeated request is identical.
-    """
-
-    token: str
-    deployment: str
-    job_id: int
-    attempt: int
-    max_lifetime_seconds: int
-    api_url: str
-    market: Market = "spot"
-    resources: Resources = Resources()
-    labels: dict[str, str] = {}
 
 
 class Launch(Struct, frozen=True, kw_only=True):
@@ -63,7 +46,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     wanted_at: datetime
     due_at: datetime | None
     launch_token: str | None = None
-    params: Params | None = None
+    params: LaunchRequest | None = None
     asked_at: datetime | None = None
     batch_token: str | None = None
     batch_place: int | None = None
@@ -83,21 +66,17 @@ class Launch(Struct, frozen=True, kw_only=True):
 
 
 class BatchRecord(Struct, frozen=True, kw_only=True):
-    """A batch as its row has it, before it is settled."""
+    """A batch before it is settled: its row, and those of its launches without an answer, in order.
+
+    *repeated*: an earlier call with this token may have had an effect.
+    """
 
     token: str
-    size: int
     plan: Plan
     plan_hash: str
     asked_at: datetime
     repeated: bool = False
-
-
-class Intent(Struct, frozen=True, kw_only=True):
-    """What is about to be asked for, or asked again: a batch and its launches by their place."""
-
-    batch: BatchRecord
-    launches: tuple[Launch, ...]
+    launches: tuple[Launch, ...] = ()
 
 
 class Verdict(Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """What goes into one call to the cloud, and when. Pure, like `decisions.py`.
 
 due launches ─▶ is it time? (decide_gather) ─▶ what belongs together (decide_groups)
-             ─▶ a plan for each group, made outside ─▶ what is committed (decide_intent)
+             ─▶ a plan for each group, made outside ─▶ what is committed (decide_batch)
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from services.launcher.model import TRANSITIONS, BatchRecord, Intent, Launch, Params
+from services.launcher.model import TRANSITIONS, BatchRecord, Launch
 from shared.compute.port import LaunchBatch, LaunchRequest, Offer, Plan
 from shared.events.events import Market
 from shared.tokens import bootstrap_token
@@ -147,36 +147,34 @@ def decide_groups(due: Sequence[Launch], now: datetime, limit: int, home: Home) 
     return groups
 
 
-def decide_intent(group: Group, plan: Plan, now: datetime) -> Intent:
-    """What is committed before the cloud is asked: a batch, and the place of each launch in it."""
+def decide_batch(group: Group, plan: Plan, now: datetime) -> BatchRecord:
+    """Return what is committed before the cloud is asked: a batch, with its launches in order."""
     tokens = [
         launch_token(group.offer.deployment, each.job_id, each.attempt, each.offer)
         for each in group.launches
     ]
     plan_hash = hash_of(plan)
     batch = BatchRecord(
-        token=batch_token(plan_hash, tokens),
-        size=len(tokens),
-        plan=plan,
-        plan_hash=plan_hash,
-        asked_at=now,
+        token=batch_token(plan_hash, tokens), plan=plan, plan_hash=plan_hash, asked_at=now
     )
     launches = [
         _asked(launch, group.offer, batch, place, token)
         for place, (launch, token) in enumerate(zip(group.launches, tokens, strict=True))
     ]
-    return Intent(batch=batch, launches=tuple(launches))
+    return replace(batch, launches=tuple(launches))
 
 
-def call_of(intent: Intent, token_key: str) -> LaunchBatch:
-    """The call for *intent*: the same every time."""
+def call_of(batch: BatchRecord, token_key: str) -> LaunchBatch:
+    """Return the call for *batch*: the same every time, with the bootstrap tokens."""
     return LaunchBatch(
-        token=intent.batch.token,
+        token=batch.token,
         requests=tuple(
-            _request(each.params, token_key) for each in intent.launches if each.params is not None
+            _with_bootstrap_token(each.params, token_key)
+            for each in batch.launches
+            if each.params is not None
         ),
-        plan=intent.batch.plan,
-        repeated=intent.batch.repeated,
+        plan=batch.plan,
+        repeated=batch.repeated,
     )
 
 
@@ -195,7 +193,7 @@ def _asked(launch: Launch, offer: Offer, batch: BatchRecord, place: int, token: 
         launch,
         state="asked",
         launch_token=token,
-        params=Params(
+        params=LaunchRequest(
             token=token,
             deployment=offer.deployment,
             job_id=launch.job_id,
@@ -211,18 +209,6 @@ def _asked(launch: Launch, offer: Offer, batch: BatchRecord, place: int, token: 
     )
 
 
-def _request(params: Params, token_key: str) -> LaunchRequest:
-    return LaunchRequest(
-        token=params.token,
-        deployment=params.deployment,
-        job_id=params.job_id,
-        attempt=params.attempt,
-        max_lifetime_seconds=params.max_lifetime_seconds,
-        labels=params.labels,
-        api_url=params.api_url,
-        bootstrap_token=bootstrap_token(
-            token_key, params.deployment, params.job_id, params.attempt
-        ),
-        market=params.market,
-        resources=params.resources,
-    )
+def _with_bootstrap_token(request: LaunchRequest, token_key: str) -> LaunchRequest:
+    token = bootstrap_token(token_key, request.deployment, request.job_id, request.attempt)
+    return replace(request, bootstrap_token=token)

@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 from msgspec.structs import replace
 
-from services.launcher.model import BatchRecord, Intent, Launch
+from services.launcher.model import BatchRecord, Launch
 from shared.events.cloudevents import Envelope
 from shared.events.events import InstanceRequested
 from shared.postgres.pool import Transaction, json_text
@@ -135,16 +135,18 @@ WHERE launches.job_id = new.job_id AND launches.attempt = new.attempt
 """
 
 
-async def save_intent(tx: Transaction, intent: Intent, until: datetime, token: uuid.UUID) -> None:
+async def save_intent(
+    tx: Transaction, batch: BatchRecord, until: datetime, token: uuid.UUID
+) -> None:
     """Record what is about to be asked for, and lease it to the holder of *token* until *until*.
 
     This transaction has locked the launches.
     """
-    batch, launches = intent.batch, intent.launches
+    launches = batch.launches
     await tx.conn.execute(
         ADD_BATCH,
         batch.token,
-        batch.size,
+        len(launches),
         batch.plan,
         batch.plan_hash,
         batch.asked_at,
@@ -169,7 +171,7 @@ UPDATE batches SET due_at = $2, lease_token = $3, repeated = true
 WHERE token = ANY (ARRAY(
     SELECT token FROM batches WHERE due_at <= $1 ORDER BY due_at LIMIT (SELECT $4::integer)
     FOR UPDATE SKIP LOCKED))
-RETURNING token, size, plan, plan_hash, asked_at, repeated
+RETURNING token, plan, plan_hash, asked_at, repeated
 """
 
 LAUNCHES_OF = """
@@ -184,7 +186,7 @@ ORDER BY batch_token, batch_place
 
 async def claim_batches(
     tx: Transaction, until: datetime, token: uuid.UUID, limit: int
-) -> list[Intent]:
+) -> list[BatchRecord]:
     """Lease up to *limit* batches that are to be asked again to the holder of *token*."""
     rows = await tx.conn.fetch(CLAIM_BATCHES, tx.now, until, token, limit)
     batches = [msgspec.convert(dict(row), BatchRecord) for row in rows]
@@ -194,7 +196,7 @@ async def claim_batches(
     for row in await tx.conn.fetch(LAUNCHES_OF, [each.token for each in batches]):
         launch = msgspec.convert(dict(row), Launch)
         launches.setdefault(launch.batch_token, []).append(launch)
-    return [Intent(batch=each, launches=tuple(launches.get(each.token, ()))) for each in batches]
+    return [replace(each, launches=tuple(launches.get(each.token, ()))) for each in batches]
 
 
 # Who has definite answers alone is held by nobody: see `CLOSE_BATCH`.
@@ -207,18 +209,18 @@ FOR UPDATE
 """
 
 
-async def lock_batch(tx: Transaction, intent: Intent, token: uuid.UUID) -> list[Launch]:
-    """The launches of *intent* without an answer, locked; none where *token* holds it no more.
+async def lock_batch(tx: Transaction, batch: BatchRecord, token: uuid.UUID) -> list[Launch]:
+    """The launches of *batch* without an answer, locked; none where *token* holds it no more.
 
     Of what is asked for, whoever does not hold the batch changes `unwanted` alone.
     """
-    if await tx.conn.fetchval(HOLD_BATCH, intent.batch.token, token) is None:
+    if await tx.conn.fetchval(HOLD_BATCH, batch.token, token) is None:
         return []
-    rows = await tx.conn.fetch(LOCK_ASKED, intent.batch.token)
+    rows = await tx.conn.fetch(LOCK_ASKED, batch.token)
     unwanted = {(row["job_id"], row["attempt"]): row["unwanted"] for row in rows}
     return [
         replace(each, unwanted=unwanted[each.key])
-        for each in intent.launches
+        for each in batch.launches
         if each.key in unwanted
     ]
 

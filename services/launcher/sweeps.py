@@ -19,7 +19,7 @@ from typing import Any
 from services.launcher import decisions, offers, store
 from services.launcher.config import LauncherConfig
 from services.launcher.decisions import Pace
-from services.launcher.model import Intent, Launch, Verdict
+from services.launcher.model import BatchRecord, Launch, Verdict
 from services.launcher.offers import Gather, Group, Growth, Home
 from shared.compute.port import (
     Compute,
@@ -47,7 +47,7 @@ class LaunchClaim:
     """What one pass has taken: batches to ask for again, launches to plan, or when to look next."""
 
     token: uuid.UUID
-    again: Sequence[Intent]
+    again: Sequence[BatchRecord]
     wanted: Sequence[Launch]
     gathers_until: datetime | None
     now: datetime
@@ -71,8 +71,8 @@ class LaunchSweeps:
         groups = offers.decide_groups(claim.wanted, claim.now, limit, self._home)
         if claim.again or groups:
             self.ports.points.reached("launcher.claimed")
-        calls = [self._ask_again(each, claim.token) for each in claim.again]
-        calls += [self._ask_first(each, claim.token) for each in groups]
+        calls = [self._ask_for_batch(each, claim.token) for each in claim.again]
+        calls += [self._ask_for_group(each, claim.token) for each in groups]
         done = await asyncio.gather(*calls, return_exceptions=True)
         for each in done:
             if isinstance(each, BaseException):
@@ -105,45 +105,44 @@ class LaunchSweeps:
         gather = self._gather if self.compute.gathers else None
         return offers.decide_gather(wanted, growth, now, self._limit, gather)
 
-    async def _ask_first(self, group: Group, token: uuid.UUID) -> None:
+    async def _ask_for_group(self, group: Group, token: uuid.UUID) -> None:
+        """Plan for *group*, commit the batch as an intent, and ask for it."""
         plan = await self._plan(group)
         self.ports.points.reached("launcher.planned")
+        batch = None
         async with self.ports.db.transaction() as tx:
             held = await store.lock_wanted(tx, group.launches, token)
             launches = tuple(each for each in group.launches if each.key in held)
             if isinstance(plan, ComputeError):
                 await self._settle(tx, launches, {each.key: plan for each in launches})
-                intent = None
             elif launches:
                 still = Group(offer=group.offer, launches=launches)
-                intent = offers.decide_intent(still, plan, tx.now)
+                batch = offers.decide_batch(still, plan, tx.now)
                 until = tx.now + timedelta(seconds=self.config.lease_seconds)
-                await store.save_intent(tx, intent, until, token)
-            else:
-                intent = None
-        if intent is None:
+                await store.save_intent(tx, batch, until, token)
+        if batch is None:
             self.ports.wakeups.wake("relay_outbox")
         else:
             self.ports.points.reached("launcher.intent_committed")
-            await self._ask_again(intent, token)
+            await self._ask_for_batch(batch, token)
 
-    async def _ask_again(self, intent: Intent, token: uuid.UUID) -> None:
-        """Ask for what is committed, for the first time or again."""
+    async def _ask_for_batch(self, batch: BatchRecord, token: uuid.UUID) -> None:
+        """Ask the cloud for a committed batch, and record its answers."""
         self.ports.points.reached("launcher.calling")
-        call = offers.call_of(intent, self.config.token_key)
+        call = offers.call_of(batch, self.config.token_key)
         answers = await self._ask(call) if call.requests else {}
         self.ports.points.reached("launcher.called")
         async with self.ports.db.transaction() as tx:
-            held = await store.lock_batch(tx, intent, token)
-            if held or not intent.launches:
-                verdicts = await self._settle(tx, held, answers, repeated=intent.batch.repeated)
+            held = await store.lock_batch(tx, batch, token)
+            if held or not batch.launches:
+                verdicts = await self._settle(tx, held, answers, repeated=batch.repeated)
                 open_until = [
                     each.launch.due_at
                     for each in verdicts
                     if each.launch.state == "asked" and each.launch.due_at is not None
                 ]
                 due_at = max(open_until, default=None)
-                await store.give_back_batch(tx, intent.batch.token, due_at)
+                await store.give_back_batch(tx, batch.token, due_at)
         self.ports.points.reached("launcher.recorded")
         self.ports.wakeups.wake("relay_outbox")
 
