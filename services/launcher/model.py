@@ -1,14 +1,7 @@
-"""A launch as a value, and what may become of it.
+"""Launches and batches as values, and the states of a launch.
 
-    wanted ─▶ asked ─▶ launched    the cloud has shown the instance
-       ▲ │      ├────▶ refused     it can never succeed
-       └─┼──────┤                  a definite refusal: nothing was launched, make a new offer later
-         │      └────▶ cancelled   a definite refusal, and nobody wants it any more
-         ├───────────▶ refused     no plan for it can ever be made
-         └───────────▶ cancelled   before the cloud was asked
-
-A row is `asked` from before the call until a definite answer, in a batch that is one call. In
-between the batch can only be asked again, with the same token, plan and requests, even after its
+A launch is `asked` from before the call until a definite answer, in a batch that is one call. In
+between, the batch can only be repeated with the same token, plan and requests, even after its
 launches were cancelled: instances may exist.
 """
 
@@ -25,16 +18,22 @@ State = Literal["wanted", "asked", "launched", "refused", "cancelled"]
 Reason = Literal["no_capacity", "quota_reached", "throttled", "unknown_outcome"]
 
 TRANSITIONS: Transitions = {
+    # Refused or cancelled before the cloud was asked, or because no plan can be made.
     "wanted": frozenset({"asked", "refused", "cancelled"}),
+    # Wanted again after a definite refusal: nothing was launched, and the next offer comes later.
     "asked": frozenset({"wanted", "launched", "refused", "cancelled"}),
     "launched": frozenset(),
     "refused": frozenset(),
     "cancelled": frozenset(),
 }
+"""`docs/states.md` draws them."""
 
 
 class Launch(Struct, frozen=True, kw_only=True):
-    """A launch that is not settled, as its row has it. Its columns are told in `sql/`."""
+    """A launch that is not settled, as its row has it. `sql/` describes its columns.
+
+    `params` is the request without its bootstrap token, which is never stored.
+    """
 
     job_id: int
     attempt: int
@@ -56,12 +55,12 @@ class Launch(Struct, frozen=True, kw_only=True):
     last_error: str | None = None
     instance_id: str | None = None
     launched_at: datetime | None = None
-    told: int | None = None
+    launch_sequence: int | None = None
     settled_at: datetime | None = None
 
     @property
     def key(self) -> tuple[int, int]:
-        """Job and attempt."""
+        """Return job and attempt."""
         return self.job_id, self.attempt
 
 
@@ -80,7 +79,7 @@ class BatchRecord(Struct, frozen=True, kw_only=True):
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """What an answer makes of a launch, and what is to be told."""
+    """The new state of a launch after an answer, and the events to publish."""
 
     launch: Launch
     events: tuple[Event, ...] = ()

@@ -36,7 +36,7 @@ from shared.states import settled
 from shared.tokens import bootstrap_token
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-PACE = Pace(refused=REFUSED, unknown=UNKNOWN, tell_again_seconds=60, spot_wait_seconds=600)
+PACE = Pace(refused=REFUSED, unknown=UNKNOWN, repeat_delay_seconds=60, spot_wait_seconds=600)
 HOME = Home(deployment="home", api_url="http://api", spot_wait_seconds=600)
 GATHER = Gather(idle_seconds=0.035, longest_seconds=1)
 PLAN: Plan = {"image": "ami-1", "subnets": ["a", "b"]}
