@@ -114,7 +114,7 @@ LAUNCHER_CLAIMS = (
 
 _INSTANCES = "services.reaper.store.instances."
 _NOTICES = "services.reaper.store.notices."
-_STRANGERS = "services.reaper.store.unknown_instances."
+_UNKNOWN = "services.reaper.store.unknown_instances."
 RUNNING = [f"running-{id_}" for id_ in IDS]
 ENDING = [f"ending-{id_}" for id_ in IDS]
 REAPER_CLAIMS = (
@@ -123,7 +123,7 @@ REAPER_CLAIMS = (
     Claim(f"{_INSTANCES}POSTPONE", (ENDING, times(LATER), LEASE)),
     Claim(f"{_INSTANCES}LOCK_LIVING", (ENDING,)),
     Claim(
-        f"{_INSTANCES}RECORD_GONE",
+        f"{_INSTANCES}RECORD_TERMINATED",
         (ENDING, times("done"), times(NOW), times(60), times(0), NOW),
     ),
     Claim(f"{_INSTANCES}NEXT_ENDING", (), batch=1),
@@ -132,9 +132,9 @@ REAPER_CLAIMS = (
     Claim(f"{_INSTANCES}END_LIVES", (RUNNING, NOW, "lifetime")),
     Claim(f"{_INSTANCES}PRUNE_INSTANCES", (NOW, BATCH)),
     Claim(f"{_INSTANCES}PRUNE_ENDED_ATTEMPTS", (NOW, BATCH)),
-    Claim(f"{_STRANGERS}SEE", (RUNNING, NOW)),
-    Claim(f"{_STRANGERS}PRUNE_SIGHTINGS", (NOW, BATCH)),
-    Claim(f"{_NOTICES}TELL_NOTICES", (NOW,)),
+    Claim(f"{_UNKNOWN}ADD_SIGHTINGS", (RUNNING, NOW)),
+    Claim(f"{_UNKNOWN}PRUNE_SIGHTINGS", (NOW, BATCH)),
+    Claim(f"{_NOTICES}CLAIM_UNPUBLISHED", (NOW,)),
     Claim(f"{_NOTICES}PRUNE_NOTICES", (NOW, BATCH)),
 )
 
@@ -196,11 +196,11 @@ ELSEWHERE = {
     "services.launcher.store.watermark.COUNT_LAUNCHES",
     "services.launcher.store.watermark.LOCK_LAUNCH_COUNT",
     "services.reaper.store.unknown_instances.RAISE_WATERMARK",
-    # All that it names is meant: what was heard since the last pass, or a person's choice.
+    # All that it names is meant: what was received since the last pass, or an operator's choice.
     "services.api.jobs.availability_store.PRUNE_OUTAGES",
     "services.reaper.store.instances.END_INSTANCES_OF_ENDED",
-    "services.reaper.store.unknown_instances.ADVANCE_HEARD",
-    "services.reaper.store.unknown_instances.FORGET_TELLINGS",
+    "services.reaper.store.unknown_instances.ADVANCE_RECEIVED",
+    "services.reaper.store.unknown_instances.FORGET_RECEIVED",
     "shared.messaging.dead_letters.DROP_PARKED",
     "shared.messaging.dead_letters.REDRIVE_PARKED",
 }
