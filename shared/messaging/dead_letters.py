@@ -38,7 +38,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     due_at: datetime | None = None
 
 
-class Which(Struct, frozen=True, kw_only=True):
+class LetterFilter(Struct, frozen=True, kw_only=True):
     """Which letters are meant: those that fit all that is said. None: any."""
 
     states: tuple[State, ...] = STATES
@@ -62,7 +62,9 @@ ORDER BY parked_at, event_id LIMIT $4
 """
 
 
-async def find_parked(conn: Connection, service: str, which: Which, limit: int) -> list[DeadLetter]:
+async def find_parked(
+    conn: Connection, service: str, which: LetterFilter, limit: int
+) -> list[DeadLetter]:
     """Up to *limit* parked events of *service*, the oldest first."""
     rows = await conn.fetch(FIND_PARKED, which.states, which.name, which.event_ids, limit)
     return [
@@ -89,7 +91,7 @@ WHERE state = ANY ($1::text[]) AND ($2::text IS NULL OR name = $2)
 """
 
 
-async def count_parked(conn: Connection, which: Which) -> int:
+async def count_parked(conn: Connection, which: LetterFilter) -> int:
     """How many there are."""
     count: int = await conn.fetchval(COUNT_PARKED, which.states, which.name, which.event_ids)
     return count
@@ -107,7 +109,7 @@ RETURNING event_id
 """
 
 
-async def redrive_parked(tx: Transaction, which: Which) -> list[str]:
+async def redrive_parked(tx: Transaction, which: LetterFilter) -> list[str]:
     """Let these be tried again now, as often as at first; returns their ids."""
     rows = await tx.conn.fetch(REDRIVE_PARKED, which.states, which.name, which.event_ids, tx.now)
     return _ids(rows)
@@ -124,7 +126,7 @@ RETURNING event_id
 """
 
 
-async def drop_parked(tx: Transaction, which: Which) -> list[str]:
+async def drop_parked(tx: Transaction, which: LetterFilter) -> list[str]:
     """Give these up for good; returns their ids."""
     rows = await tx.conn.fetch(DROP_PARKED, which.states, which.name, which.event_ids)
     return _ids(rows)
