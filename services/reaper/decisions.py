@@ -1,7 +1,7 @@
 """The reaper's decisions. Pure: time and jitter are arguments."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from msgspec import Struct
@@ -127,20 +127,16 @@ def decide_findings(
     ]
     return Findings(
         terminated=(*ended, *vanished),
-        missing=tuple(row.instance_id for row in absent if row.missing_since is None),
-        visible_again=tuple(row.instance_id for row in present if row.missing_since is not None),
-        expired=tuple(
-            row.instance_id
-            for row in running
-            if now >= _dies_by(row, listed[row.instance_id], rules) + margin
+        missing=_ids(row for row in absent if row.missing_since is None),
+        visible_again=_ids(row for row in present if row.missing_since is not None),
+        expired=_ids(
+            row for row in running if now >= _dies_by(row, listed[row.instance_id], rules) + margin
         ),
-        stopped=tuple(
-            row.instance_id
-            for row in running
-            if listed[row.instance_id].state is InstanceState.STOPPED
+        stopped=_ids(
+            row for row in running if listed[row.instance_id].state is InstanceState.STOPPED
         ),
-        alive_after_end=tuple(
-            row.instance_id
+        alive_after_end=_ids(
+            row
             for row in rows
             if row.state == "terminated" and not is_terminated(listed[row.instance_id])
         ),
@@ -150,6 +146,10 @@ def decide_findings(
             if each.instance_id not in known and not is_terminated(each)
         ),
     )
+
+
+def _ids(rows: Iterable[Watched]) -> tuple[str, ...]:
+    return tuple(row.instance_id for row in rows)
 
 
 def is_terminated(instance: Instance) -> bool:

@@ -308,7 +308,7 @@ async def test_a_queue_that_was_declared_otherwise_is_refused_in_words(
         vhost = empty.rpartition("/")[2]
         body = {"durable": True, "arguments": {"x-queue-type": "classic"}}
         manage(rabbitmq.management_url, "PUT", f"/api/queues/{vhost}/reader", body)
-        with pytest.raises(TopologyError, match="declared otherwise"):
+        with pytest.raises(TopologyError, match="declared differently"):
             await declare_topology(empty, TOPOLOGY)
 
 
