@@ -109,22 +109,19 @@ def decide_findings(
     rows: Sequence[Watched], listed: Mapping[str, Instance], now: datetime, rules: ReaperRules
 ) -> Findings:
     """Compare *rows* (all that live, and all of *listed*) with a complete list of the cloud."""
-    known = {row.instance_id for row in rows}
+    living = {instance_id for instance_id, each in listed.items() if not is_terminated(each)}
+    unknown = living - {row.instance_id for row in rows}
     alive = [row for row in rows if row.state != "terminated"]
     absent = [row for row in alive if row.instance_id not in listed]
     present = [row for row in alive if row.instance_id in listed]
+    running = [row for row in present if row.state == "running" and row.instance_id in living]
     ended = [
         decide_termination(row, listed[row.instance_id], now)
         for row in present
-        if is_terminated(listed[row.instance_id])
+        if row.instance_id not in living
     ]
     vanished = [end for row in absent if (end := decide_absence(row, now, rules))]
     margin = timedelta(seconds=rules.lifetime_margin_seconds)
-    running = [
-        row
-        for row in present
-        if row.state == "running" and not is_terminated(listed[row.instance_id])
-    ]
     return Findings(
         terminated=(*ended, *vanished),
         missing=_ids(row for row in absent if row.missing_since is None),
@@ -136,15 +133,9 @@ def decide_findings(
             row for row in running if listed[row.instance_id].state is InstanceState.STOPPED
         ),
         alive_after_end=_ids(
-            row
-            for row in rows
-            if row.state == "terminated" and not is_terminated(listed[row.instance_id])
+            row for row in rows if row.state == "terminated" and row.instance_id in living
         ),
-        unknown=tuple(
-            each
-            for each in listed.values()
-            if each.instance_id not in known and not is_terminated(each)
-        ),
+        unknown=tuple(each for each in listed.values() if each.instance_id in unknown),
     )
 
 
