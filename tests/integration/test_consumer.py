@@ -98,7 +98,7 @@ class Line:
         return Inbox(QUEUE, subscribers, self.ports.db, self.ports.wakeups, self.ports.points)
 
     def killed_at(self, point: str) -> Consumer:
-        """The same consumer in a process that ends at *point*."""
+        """Return the same consumer in a process that ends at *point*."""
         inbox = dataclasses.replace(self.inbox, points=KillPoint(point))
         return Consumer(inbox, self.bus)
 
@@ -107,7 +107,7 @@ class Line:
             return [dict(row) for row in await conn.fetch(sql, *values)]
 
     async def effects(self) -> list[int]:
-        """The jobs that the handler has taken effect on: as often as it has."""
+        """Return the jobs that the handler has taken effect on: as often as it has."""
         told = [each.body for each in events_in(await self.rows("SELECT name, body FROM outbox"))]
         return sorted(each.job_id for each in told if isinstance(each, JobFinished))
 
@@ -117,7 +117,7 @@ class Line:
 
 @pytest.fixture
 def bus() -> MemoryBus:
-    """A bus with this queue alone: a publish is confirmed when it has acknowledged."""
+    """Make a bus with this queue alone: a publish is confirmed when it has acknowledged."""
     return MemoryBus({QUEUE: ("JobCancelled", "Any")})
 
 

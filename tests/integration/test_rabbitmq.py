@@ -25,7 +25,7 @@ TOPOLOGY = {"reader": ("Told", "Asked"), "other": ("Told",)}
 
 @pytest.fixture
 def broker(brokers: Brokers) -> RabbitServer:
-    """A broker that is ours to break."""
+    """Start a broker that is ours to break."""
     server = brokers.best()
     if isinstance(server, GivenServer):
         pytest.skip("a broker that is given is not ours to break")

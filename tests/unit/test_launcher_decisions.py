@@ -54,7 +54,7 @@ WANTED = Launch(
 
 
 def ask(*launches: Launch, now: datetime = NOW) -> tuple[Launch, ...]:
-    """The launches as they are committed before the cloud is asked."""
+    """Return the launches as they are committed before the cloud is asked."""
     (group,) = offers.decide_groups(launches, now, 100, HOME)
     return offers.decide_batch(group, PLAN, now).launches
 
@@ -73,7 +73,7 @@ def refuse(
 
 
 def wanting(**changes: object) -> Launch:
-    """The wanted launch with other requirements."""
+    """Return the wanted launch with other requirements."""
     return replace(WANTED, requirements=replace(WANTED.requirements, **changes))
 
 
