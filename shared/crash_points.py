@@ -8,7 +8,7 @@ happens in production. A test waits for the point instead of sleeping, or ends t
 import asyncio
 import os
 from collections import Counter
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 # An exit status that no shell or signal uses, so that a test recognises the crash it asked for.
 EXIT_STATUS = 86
@@ -58,11 +58,7 @@ class ExitPoint:
             return
         self._left -= 1
         if self._left == 0:
-            _die()
-
-
-def _die() -> NoReturn:
-    os._exit(EXIT_STATUS)
+            os._exit(EXIT_STATUS)
 
 
 def points_from(spec: str | None) -> Points:

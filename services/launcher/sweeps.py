@@ -104,7 +104,12 @@ class LaunchSweeps:
         growth = offers.decide_growth(wanted, self.growth[0] if self.growth else None, now)
         if growth is not None:
             self.growth[:] = [growth]
-        gather = self._gather if self.compute.gathers else None
+        gather = None
+        if self.compute.gathers:
+            gather = Gather(
+                idle_seconds=self.config.gather_idle_seconds,
+                longest_seconds=self.config.gather_longest_seconds,
+            )
         return offers.decide_gather(wanted, growth, now, self._limit, gather)
 
     async def _ask_for_group(self, group: Group, token: uuid.UUID) -> None:
@@ -262,13 +267,6 @@ class LaunchSweeps:
             deployment=self.config.deployment,
             api_url=self.config.api_url,
             spot_wait_seconds=self.config.spot_wait_seconds,
-        )
-
-    @property
-    def _gather(self) -> Gather:
-        return Gather(
-            idle_seconds=self.config.gather_idle_seconds,
-            longest_seconds=self.config.gather_longest_seconds,
         )
 
     @property

@@ -98,10 +98,11 @@ def decide_orphan(
     if now - unknown.first_seen_at < timedelta(seconds=rules.orphan_seconds):
         return False
     launched_at = unknown.instance.launched_at
+    longest = timedelta(seconds=rules.max_lifetime_seconds + rules.lifetime_margin_seconds)
     return (
         unknown.attempt_ended
         or (trusted is not None and launched_at < trusted)
-        or now >= launched_at + _longest(rules)
+        or now >= launched_at + longest
     )
 
 
@@ -235,7 +236,3 @@ def _dies_by(row: Watched, instance: Instance, rules: ReaperRules) -> datetime:
     """Return the end of its lifetime, never later than any instance may live."""
     longest = timedelta(seconds=rules.max_lifetime_seconds)
     return min(row.dies_by, instance.launched_at + longest)
-
-
-def _longest(rules: ReaperRules) -> timedelta:
-    return timedelta(seconds=rules.max_lifetime_seconds + rules.lifetime_margin_seconds)

@@ -14,11 +14,6 @@ Topology = Mapping[str, Sequence[str]]
 """Queue name -> the event names that it is bound to. Declared before any publish."""
 
 
-def bound_names(topology: Topology) -> frozenset[str]:
-    """Return the event names that some queue of *topology* is bound to."""
-    return frozenset(name for names in topology.values() for name in names)
-
-
 SUSPECT = 3
 """A message that was redelivered this often without an outcome may crash its readers: it is
 delivered and handled alone.

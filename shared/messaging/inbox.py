@@ -94,9 +94,6 @@ class Inbox:
                 return
             except Exception as again:  # noqa: BLE001 - it is kept in the row
                 error = again
-        await self._park(envelope, error)
-
-    async def _park(self, envelope: Envelope[Any], error: Exception) -> None:
         # Parked even if the database may be the cause (a deadlock, a slow statement): repeated
         # here, one event could delay all that come after it.
         await self._keep([parked.failed(envelope, _describe(error))])
@@ -122,7 +119,12 @@ class Inbox:
     async def bury(self, name: str, what: Sequence[Unreadable]) -> None:
         """Park unreadable elements as dead, with their bytes."""
         dead = [
-            FailedEvent(each.event_id or _id_of_bytes(each.raw), name, each.raw, _unreadable(each))
+            FailedEvent(
+                each.event_id or _id_of_bytes(each.raw),
+                name,
+                each.raw,
+                mask(f"Undecodable: {each.reason}")[:2000],
+            )
             for each in what
         ]
         for each in dead:
@@ -178,10 +180,6 @@ class Inbox:
 
 def _describe(error: Exception) -> str:
     return mask(f"{type(error).__name__}: {error}")[:2000]
-
-
-def _unreadable(what: Unreadable) -> str:
-    return mask(f"Undecodable: {what.reason}")[:2000]
 
 
 def _id_of_bytes(raw: bytes) -> uuid.UUID:

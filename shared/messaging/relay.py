@@ -6,7 +6,6 @@ by lease, never by "id greater than last": rows commit in another order than tha
 
 import asyncio
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -51,17 +50,14 @@ class Relay:
             async with asyncio.timeout(PUBLISH_SECONDS):
                 await self.bus.publish([each.message for each in batch])
         except (TimeoutError, BusUnavailable) as error:
-            await self._release([each.id for each in batch], token)
+            async with self.db.connection() as conn:
+                await messages.release_outbox(conn, [each.id for each in batch], token)
             raise BusUnavailable(f"{len(batch)} messages not confirmed: {error}") from error
         self.points.reached("relay.published")
         async with self.db.connection() as conn:
             await messages.mark_published(conn, [each.id for each in batch], now)
         self.points.reached("relay.marked")
         return now if len(batch) == BATCH else None
-
-    async def _release(self, ids: Sequence[int], token: uuid.UUID) -> None:
-        async with self.db.connection() as conn:
-            await messages.release_outbox(conn, ids, token)
 
     async def prune_trace(self) -> datetime | None:
         """Delete events that were published or handled long ago."""

@@ -113,7 +113,9 @@ class Service:
             if self._draining.is_set():
                 await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
         finally:
-            await _cut([*tasks, wakeups, stop])
+            for task in (*tasks, wakeups, stop):
+                task.cancel()
+            await asyncio.gather(*tasks, wakeups, stop, return_exceptions=True)
         if not self._draining.is_set():
             _raise_end(ended.pop())
 
@@ -133,7 +135,7 @@ class Service:
                 await self._pause(RECONNECT.delay(failures, random.random()))
                 continue
             wait = self._seconds_until(next_at, sweep.interval_seconds)
-            await self._wait(woken, wait)
+            await self._either_draining(asyncio.ensure_future(self.ports.clock.wait(woken, wait)))
             if wait > 0 and (early := begun + sweep.gather_seconds - seconds()) > 0:
                 await self._pause(early)
 
@@ -151,10 +153,6 @@ class Service:
             return interval
         return min(interval, max(0.0, (next_at - self.ports.clock.now()).total_seconds()))
 
-    async def _wait(self, woken: asyncio.Event, seconds: float) -> None:
-        wait = asyncio.ensure_future(self.ports.clock.wait(woken, seconds))
-        await self._either_draining(wait)
-
     async def _pause(self, seconds: float) -> None:
         await self._either_draining(asyncio.ensure_future(asyncio.sleep(seconds)))
 
@@ -165,12 +163,6 @@ class Service:
         finally:
             wait.cancel()
             stop.cancel()
-
-
-async def _cut(tasks: "Sequence[asyncio.Task[Any]]") -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _raise_end(task: "asyncio.Task[Any]") -> NoReturn:

@@ -17,8 +17,8 @@ from cloudevents.core.formats.json import JSONFormat
 from msgspec import Struct
 
 from operations.migrate import SERVICES, TOPOLOGY
-from shared.bus.port import bound_names
 from shared.events import cloudevents, events
+from tests.support.bus.bus_room import bound_names
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(GOLDEN.glob("*.json"))

@@ -16,7 +16,7 @@ import pytest
 from operations.deadletters import command_line
 from operations.deadletters.__main__ import run
 from operations.migrate import TOPOLOGY, service_dsn
-from shared.bus.port import Message, bound_names
+from shared.bus.port import Message
 from shared.bus.rabbitmq import RabbitMQBus
 from shared.bus.rabbitmq.topology import DELIVERY_LIMIT, dead_queue
 from shared.clock import RealClock
@@ -31,6 +31,7 @@ from shared.settings import BadSetting, Settings
 from tests.conftest import PASSWORDS, at_database
 from tests.support.bus import broker_room
 from tests.support.bus.broker_room import Room, migrated_room
+from tests.support.bus.bus_room import bound_names
 from tests.support.rows.messages import as_message, wrapped
 from tests.support.servers.rabbitmq_server import RabbitServer, free_port
 

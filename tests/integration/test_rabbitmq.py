@@ -8,9 +8,10 @@ from typing import NoReturn
 
 import pytest
 
-from shared.bus.port import BusUnavailable, Message, bound_names
+from shared.bus.port import BusUnavailable, Message
 from shared.bus.rabbitmq import RabbitMQBus, TopologyError, declare_topology
 from shared.bus.rabbitmq.subscription import QueueSubscription
+from tests.support.bus.bus_room import bound_names
 from tests.support.servers.rabbitmq_server import (
     Brokers,
     GivenServer,

@@ -6,10 +6,10 @@ from functools import partial
 
 import aio_pika
 
-from shared.bus.port import Subscription, Topology, bound_names
+from shared.bus.port import Subscription, Topology
 from shared.bus.rabbitmq import RabbitMQBus, declare_topology
 from shared.bus.rabbitmq.topology import dead_queue
-from tests.support.bus.bus_room import BusRoom
+from tests.support.bus.bus_room import BusRoom, bound_names
 from tests.support.servers.cut_wire import cut_wire
 from tests.support.servers.rabbitmq_server import KINDS, Brokers, fresh_vhost
 
