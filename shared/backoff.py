@@ -1,4 +1,4 @@
-"""The one backoff: exponential, capped, with jitter that the caller supplies."""
+"""Exponential backoff, capped, with jitter that the caller supplies."""
 
 from dataclasses import dataclass
 
@@ -14,17 +14,17 @@ class Backoff:
     def delay(self, tries: int, jitter: float) -> float:
         """Seconds to wait after the *tries*-th failure (from 1).
 
-        *jitter*, in [0, 1), takes up to a quarter off, so that what failed together does not come
-        back together ("equal jitter";
+        *jitter*, in [0, 1), subtracts up to a quarter, so that what failed together is not retried
+        together ("equal jitter";
         https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter).
         """
-        # The exponent is bounded: a float overflows long before a row has been tried so often.
+        # The exponent is bounded, since a float would overflow.
         whole: float = min(self.longest, self.first * self.factor ** min(tries - 1, 64))
         return whole * (1 - jitter / 4)
 
 
 RECONNECT = Backoff(first=0.1, factor=2, longest=5)
-"""For a server that does not answer now: quick at first, then every five seconds."""
+"""For a server that does not answer: quick at first, then every five seconds."""
 
 PARKED = Backoff(first=1, factor=3, longest=600)
 """For a handler that fails: 1, 3, 9, 27, 81 s … so that five retries span two minutes."""

@@ -1,7 +1,7 @@
 """Time as an argument: the port `Clock` and its two adapters.
 
-Nothing that decides reads the wall clock. The runtime asks a clock once per batch and hands the
-answer on, so that a decision can be replayed and a test can move time instead of sleeping.
+No decision reads the wall clock. The runtime reads a clock once per batch and passes the time on,
+so that a decision can be replayed and a test can advance time instead of sleeping.
 """
 
 import asyncio
@@ -10,10 +10,10 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the time is, and how long to wait for an event or a moment, whichever comes first."""
+    """The current time, and waiting for an event or a timeout."""
 
     def now(self) -> datetime:
-        """The present moment, aware, in UTC."""
+        """Return the current time, aware, in UTC."""
         ...
 
     async def wait(self, event: asyncio.Event, timeout: float | None) -> bool:
@@ -37,7 +37,7 @@ class RealClock:
 
 
 class VirtualClock:
-    """A clock that a test moves by hand; waiters wake when it passes their moment."""
+    """A clock that a test advances; waiters wake when it passes their deadline."""
 
     def __init__(self, start: datetime) -> None:
         self._now = start
@@ -47,7 +47,7 @@ class VirtualClock:
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Move time on by *seconds* (negative: a clock that jumped back) and wake every waiter."""
+        """Advance by *seconds* (negative: a clock that jumps back) and wake every waiter."""
         self._now += timedelta(seconds=seconds)
         self._moved.set()
         self._moved = asyncio.Event()

@@ -1,36 +1,34 @@
-"""Named points that a run passes: every crash window has one.
+"""Named crash points: one for every crash window.
 
-River's test signals and a crash harness in one idea. The program calls `reached` at each step of a
-commit, publish, ack, launch or termination; nothing happens in production. A test awaits the point
-instead of sleeping, or ends the process right there (`DOCKER_JOB_EXIT_AT=point[:nth]`) to show that
-the next start goes on.
+The program calls `reached` at each step of a commit, publish, ack, launch or termination; nothing
+happens in production. A test waits for the point instead of sleeping, or ends the process there
+(`DOCKER_JOB_EXIT_AT=point[:nth]`) to show that the next start continues.
 """
 
 import asyncio
 import os
 from collections import Counter
-from typing import NoReturn, Protocol
+from typing import Protocol
 
-# An exit status that no shell or signal uses, so that a test knows the crash was the one it asked
-# for.
+# An exit status that no shell or signal uses, so that a test recognises the crash it asked for.
 EXIT_STATUS = 86
 
 
 class Points(Protocol):
-    """Told of each point as it is passed."""
+    """The observer of crash points."""
 
     def reached(self, point: str) -> None: ...
 
 
 class NoPoints:
-    """Production: nobody watches."""
+    """For production: ignore every point."""
 
     def reached(self, point: str) -> None:
         pass
 
 
 class WatchedPoints:
-    """For tests: count what is passed, and wait for it."""
+    """For tests: count the points, and wait for one."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -42,13 +40,13 @@ class WatchedPoints:
         self._changed = asyncio.Event()
 
     async def wait_for(self, point: str, count: int = 1) -> None:
-        """Return once *point* has been passed *count* times in all."""
+        """Wait until *point* has been reached *count* times in all."""
         while self.counts[point] < count:
             await self._changed.wait()
 
 
 class ExitPoint:
-    """End the process hard, no `finally` run, when *point* is passed for the *nth* time."""
+    """End the process at once, without `finally`, when *point* is reached the *nth* time."""
 
     def __init__(self, spec: str) -> None:
         point, _, nth = spec.partition(":")
@@ -60,13 +58,9 @@ class ExitPoint:
             return
         self._left -= 1
         if self._left == 0:
-            _die()
-
-
-def _die() -> NoReturn:
-    os._exit(EXIT_STATUS)
+            os._exit(EXIT_STATUS)
 
 
 def points_from(spec: str | None) -> Points:
-    """The points of a program: none, or the exit point that *spec* names."""
+    """Return the points of a program: none, or the exit point that *spec* names."""
     return ExitPoint(spec) if spec else NoPoints()

@@ -1,8 +1,8 @@
-"""Logging: structlog, one JSON line an entry, pretty on a terminal, and nothing secret in it.
+"""Logging: structlog, one JSON line per entry, pretty on a terminal, without secrets.
 
-The last processor before the renderer is the redactor: keys that name a secret lose their value, a
-URL loses its password, a database error what it quotes, and control characters are escaped,
-since a log line may quote hostile input. In doubt it hides too much.
+The last processor before the renderer is the redactor: it removes the values of secret keys, the
+passwords of URLs and the quotes of database errors, and escapes control characters, since a log
+line may quote hostile input. In doubt it hides too much.
 """
 
 import functools
@@ -18,12 +18,12 @@ _SECRET_KEY = re.compile(
     r"(token|secret|password|authorization|(api|token)_key|env_vars|env_values|secret_env)s?$",
     re.IGNORECASE,
 )
-# Up to the last @ of the word: a password may hold an @ or a slash that nobody has quoted.
+# Up to the last @ of the word: a password may hold an unquoted @ or slash.
 _URL_PASSWORD = re.compile(r"(\w+://[^\s:/@]*):[^\s\"']+@")
 _QUERY_SECRET = re.compile(r"([?&](?:password|token|secret)=)[^\s&\"']+", re.IGNORECASE)
 _BEARER = re.compile(r"(Bearer\s+)\S+", re.IGNORECASE)
-# Postgres quotes what it refuses, and so does its client: a whole row, a key, one value. No quote's
-# end can be told from what is quoted, so the rest goes.
+# Postgres and its client quote what they refuse: a whole row, a key, one value. The end of a quote
+# cannot be found, so the rest of the text is removed.
 _QUOTED = re.compile(
     r"(DETAIL: +|Failing row contains |invalid input for query argument \$\d+[^:]*: "
     r"|(?:invalid input (?:syntax for type|value for enum) |date/time field value out of range)"
@@ -31,7 +31,7 @@ _QUOTED = re.compile(
     re.DOTALL,
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-# What each of them needs to find anything: one search instead of five for nearly every text.
+# Nearly every text needs this one search instead of five.
 _SUSPICIOUS = re.compile(
     r"://|[?&](?:password|token|secret)=|Bearer\s|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
     r"|DETAIL: |Failing row|invalid input |out of range|not recognized",
@@ -40,7 +40,7 @@ _SUSPICIOUS = re.compile(
 
 
 def mask(text: str) -> str:
-    """*text* without URL passwords, bearer tokens, quoted values and control characters."""
+    """Remove URL passwords, bearer tokens, quoted values and control characters from *text*."""
     if _SUSPICIOUS.search(text) is None:
         return text
     text = _URL_PASSWORD.sub(r"\1:***@", text)
@@ -51,7 +51,7 @@ def mask(text: str) -> str:
 
 
 def redact(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
-    """The structlog processor that keeps secrets out of every line."""
+    """Redact secrets in every line: a structlog processor."""
     return {key: _clean(key, value) for key, value in entry.items()}
 
 
@@ -68,7 +68,7 @@ def _clean(key: str, value: Any) -> Any:
     if isinstance(value, dict):
         return {inner: _clean(str(inner), each) for inner, each in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        # Lists of ids are long, and a number says nothing secret.
+        # Lists of ids are long, and a number is no secret.
         return [each if type(each) is int else _clean("", each) for each in value]
     if value is None or isinstance(value, bool | int | float | logging.LogRecord):
         return value
@@ -78,7 +78,7 @@ def _clean(key: str, value: Any) -> Any:
 def configure(level: str = "info", *, pretty: bool | None = None) -> None:
     """Set up structlog and the standard library's loggers for this process, on standard error.
 
-    *pretty* None means: pretty where standard error is a terminal.
+    *pretty* None means: pretty if standard error is a terminal.
     """
     if pretty is None:
         pretty = sys.stderr.isatty()
@@ -110,6 +110,6 @@ def configure(level: str = "info", *, pretty: bool | None = None) -> None:
 
 
 def get_logger(**bound: Any) -> FilteringBoundLogger:
-    """A logger with *bound* on each of its lines."""
+    """Make a logger with *bound* on each of its lines."""
     logger: FilteringBoundLogger = structlog.get_logger(**bound)
     return logger

@@ -1,7 +1,7 @@
-"""Settings from the environment: one prefix, and `…_FILE` for whatever is better kept in a file.
+"""Settings from the environment: one prefix, and `…_FILE` for a value kept in a file.
 
-A service's `config.py` declares a frozen dataclass and fills it through `Settings`. A value that
-cannot be used raises `BadSetting`, which names the variable, what is wrong and what would be right.
+A service's `config.py` declares a frozen dataclass and fills it through `Settings`. An invalid
+value raises `BadSetting`, which names the variable, the mistake and a valid value.
 """
 
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from typing import overload
 PREFIX = "DOCKER_JOB_"
 
 EXIT_SETTING = 78
-"""EX_CONFIG of sysexits.h: an operator must change something before a restart helps."""
+"""EX_CONFIG of sysexits.h: an operator must change a setting before a restart helps."""
 
 
 class BadSetting(Exception):
-    """A setting cannot be used. The message names the variable and what would be right."""
+    """An invalid setting. The message names the variable and a valid value."""
 
 
 class Settings:
-    """Reads `DOCKER_JOB_<NAME>`, or the file that `DOCKER_JOB_<NAME>_FILE` names."""
+    """The settings `DOCKER_JOB_<NAME>`, or the files that `DOCKER_JOB_<NAME>_FILE` name."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -29,10 +29,10 @@ class Settings:
     @overload
     def text(self, name: str, default: None = None) -> str | None: ...
     def text(self, name: str, default: str | None = None) -> str | None:
-        """The value, or *default* where neither the variable nor its file is set."""
+        """Return the value, or *default* if neither the variable nor its file is set."""
         variable = PREFIX + name
         file = self._environ.get(variable + "_FILE")
-        if file:  # compose passes what is not set as empty
+        if file:  # compose passes an unset variable as empty
             if variable in self._environ:
                 raise BadSetting(f"{variable} and {variable}_FILE are both set: leave one out")
             try:
@@ -44,14 +44,14 @@ class Settings:
         return self._environ.get(variable, default)
 
     def required(self, name: str, example: str) -> str:
-        """The value; missing or empty is an error that shows *example*."""
+        """Return the value; a missing or empty one is an error that shows *example*."""
         value = self.text(name)
         if not value:
             raise BadSetting(f"{PREFIX}{name} is not set: set it, for example to {example}")
         return value
 
     def integer(self, name: str, default: int, *, least: int = 0, most: int = 2**31 - 1) -> int:
-        """A whole number in [*least*, *most*]."""
+        """Return a whole number in [*least*, *most*]."""
         number = self.number(name, default, least=least, most=most)
         if number != int(number):
             raise BadSetting(f"{PREFIX}{name} is {number}: it must be a whole number")
@@ -60,7 +60,7 @@ class Settings:
     def number(
         self, name: str, default: float, *, least: float = 0, most: float = float(2**31 - 1)
     ) -> float:
-        """A number in [*least*, *most*]."""
+        """Return a number in [*least*, *most*]."""
         raw = self.text(name)
         if raw is None or raw == "":
             return default
@@ -73,7 +73,7 @@ class Settings:
         return value
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
-        """One of *choices*."""
+        """Return one of *choices*."""
         value = self.text(name) or default
         if value not in choices:
             raise BadSetting(f"{PREFIX}{name} is {value!r}: it must be one of {', '.join(choices)}")

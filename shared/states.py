@@ -1,4 +1,4 @@
-"""State machines declared once, as data: which states may become which."""
+"""State machines, each declared once as data: the transitions between its states."""
 
 from collections.abc import Mapping
 
@@ -7,10 +7,15 @@ Transitions = Mapping[str, frozenset[str]]
 
 
 def sources(transitions: Transitions, target: str) -> list[str]:
-    """The states that may become *target*: what an UPDATE to it is guarded with."""
+    """Return the states that may become *target*: the guard of an UPDATE to it."""
     return sorted(state for state, following in transitions.items() if target in following)
 
 
 def settled(transitions: Transitions) -> frozenset[str]:
-    """The states that nothing follows."""
+    """Return the states that nothing follows."""
     return frozenset(state for state, following in transitions.items() if not following)
+
+
+def unsettled(transitions: Transitions) -> list[str]:
+    """Return the states that another one may follow."""
+    return sorted(state for state, following in transitions.items() if following)

@@ -1,4 +1,4 @@
-"""Addresses of servers: with a login in them, as sockets take them, and as clients use them."""
+"""Addresses of servers: URLs with a login, and hosts as sockets and clients need them."""
 
 import ipaddress
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -7,7 +7,7 @@ LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 
 
 def with_login(url: str, user: str, password: str) -> str:
-    """*url* as *user* with *password*, whatever login it held before."""
+    """Replace any login in *url* by *user* and *password*."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     login = f"{quote(user, safe='')}:{quote(password, safe='')}"
@@ -15,14 +15,14 @@ def with_login(url: str, user: str, password: str) -> str:
 
 
 def without_brackets(host: str) -> str:
-    """*host* as a socket takes it: an IPv6 address may be given as in a URL, `[::1]`."""
+    """Remove the brackets of an IPv6 address in a URL, `[::1]`, for a socket."""
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
 def local_url(host: str, port: int) -> str:
-    """Where this machine finds the HTTP server that listens on *host*, a name or an address.
+    """Return the URL on this machine of the HTTP server that listens on *host*, a name or address.
 
-    A server on every address is found on loopback; an IPv6 address is bracketed (RFC 3986, 3.2.2).
+    For a server on every address it is loopback; an IPv6 address is bracketed (RFC 3986, 3.2.2).
     """
     try:
         address = ipaddress.ip_address(host)

@@ -4,7 +4,7 @@ import argparse
 import uuid
 
 from operations.migrate import SERVICES
-from shared.messaging.dead_letters import STATES, State, Which
+from shared.messaging.dead_letters import STATES, LetterFilter, State
 
 NAMES = tuple(service.NAME for service in SERVICES)
 
@@ -76,12 +76,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return arguments
 
 
-def which(arguments: argparse.Namespace) -> Which:
+def which(arguments: argparse.Namespace) -> LetterFilter:
     """The letters that are meant. `--all` means the dead: the waiting ones help themselves."""
     states: tuple[State, ...] = ("dead",) if getattr(arguments, "all", False) else STATES
     state: State | None = getattr(arguments, "state", None)
     ids: list[str] = getattr(arguments, "ids", [])
-    return Which(
+    return LetterFilter(
         states=(state,) if state else states,
         name=getattr(arguments, "event", None),
         event_ids=tuple(dict.fromkeys(ids)) or None,

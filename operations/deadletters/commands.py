@@ -15,7 +15,7 @@ from shared.bus.rabbitmq.dead_queue import DeadMessage, DeadQueue, open_dead_que
 from shared.bus.rabbitmq.topology import DELIVERY_LIMIT
 from shared.crash_points import Points
 from shared.messaging import dead_letters
-from shared.messaging.dead_letters import DeadLetter, Which
+from shared.messaging.dead_letters import DeadLetter, LetterFilter
 from shared.postgres.pool import Connection, Database, Transaction, is_not_ours
 from shared.postgres.wakeups import notify
 
@@ -42,7 +42,7 @@ class Desk:
     say: Say
     warn: Say
 
-    async def list_letters(self, which: Which, limit: int) -> int:
+    async def list_letters(self, which: LetterFilter, limit: int) -> int:
         """Up to *limit* of each service and place."""
         letters: list[DeadLetter] = []
         unseen = 0
@@ -70,7 +70,7 @@ class Desk:
             self.say(f"and {unseen} more: see --limit and the filters")
         return status
 
-    async def show(self, which: Which) -> int:
+    async def show(self, which: LetterFilter) -> int:
         """Everything about the letters with these ids."""
         found: set[str] = set()
         status = DONE
@@ -95,7 +95,7 @@ class Desk:
                     self.say(line)
         return self._conclude(which, found, status)
 
-    async def redrive(self, which: Which) -> int:
+    async def redrive(self, which: LetterFilter) -> int:
         """Hand them to their handlers again."""
 
         async def parked(box: Mailbox) -> list[str]:
@@ -110,7 +110,7 @@ class Desk:
 
         return await self._settle(which, "redriven", parked, broker)
 
-    async def drop(self, which: Which) -> int:
+    async def drop(self, which: LetterFilter) -> int:
         """Give them up."""
 
         async def parked(box: Mailbox) -> list[str]:
@@ -121,7 +121,7 @@ class Desk:
 
     async def _settle(
         self,
-        which: Which,
+        which: LetterFilter,
         done: str,
         parked: Callable[[Mailbox], Awaitable[list[str]]],
         broker: Callable[[DeadQueue, Sequence[DeadMessage]], Awaitable[None]],
@@ -168,7 +168,7 @@ class Desk:
         )
         return AWAY
 
-    def _conclude(self, which: Which, found: set[str], status: int) -> int:
+    def _conclude(self, which: LetterFilter, found: set[str], status: int) -> int:
         """Say which ids nothing has; where none was named, say so when there was nothing.
 
         Returns the exit status: *status*, unless an id is missing everywhere.
@@ -230,7 +230,7 @@ async def _dead_queue(box: Mailbox, limit: int) -> AsyncIterator[DeadQueue | Non
 
 
 def _matching(
-    box: Mailbox, queue: DeadQueue | None, which: Which
+    box: Mailbox, queue: DeadQueue | None, which: LetterFilter
 ) -> list[tuple[DeadLetter, DeadMessage]]:
     both = [(_letter(box, each), each) for each in (queue.messages if queue else ())]
     return [(letter, message) for letter, message in both if which.fits(letter)]

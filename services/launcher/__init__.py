@@ -1,4 +1,4 @@
-"""The launcher: which capacity runs this attempt? It owns launches (schema `launcher`)."""
+"""The launcher: asks the cloud for the instance of each attempt. Owns schema `launcher`."""
 
 from shared.events import events
 

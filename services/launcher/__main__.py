@@ -13,7 +13,7 @@ from shared.settings import Settings
 
 
 async def compose(settings: Settings, ports: Ports, stack: contextlib.AsyncExitStack) -> Composed:
-    """The launcher with its cloud, and its readiness."""
+    """Build the launcher with its cloud, and its readiness."""
     config = from_settings(
         settings,
         deployment=settings.required("DEPLOYMENT", "production"),

@@ -9,7 +9,7 @@ REFUSED = Backoff(first=5, factor=2, longest=300)
 """After a definite refusal: no capacity, quota reached, throttled."""
 
 UNKNOWN = Backoff(first=1, factor=2, longest=60)
-"""After an unknown outcome: an instance may be running for nobody, so sooner."""
+"""After an unknown outcome: sooner, since an instance may be running unknown to us."""
 
 
 @dataclass(frozen=True)
@@ -17,41 +17,41 @@ class LauncherConfig:
     """Frozen settings; durations in seconds."""
 
     deployment: str
-    """Tags every instance, so that deployments in one account keep apart."""
+    """Tags every instance, which separates the deployments of one account."""
 
     api_url: str
-    """Where an agent finds the API; part of what is asked of the cloud."""
+    """The API's address for agents; part of each launch request."""
 
     token_key: str = field(repr=False)
-    """The key that bootstrap tokens are derived from; the API has the same."""
+    """The key from which bootstrap tokens are derived; the API has the same."""
 
     interval_seconds: float = 15
     batch: int = 500
-    """Launches that are taken at once, at most."""
+    """Launches claimed at once, at most."""
 
     lanes: int = 2
     """Passes under way at once, so that a slow call does not hold up the next."""
 
     gathered_batch: int = 500
     gathered_lanes: int = 8
-    """The same where a batch is one call: it is no slower for being large, but it waits until the
-    cloud shows all that it has launched, which takes EC2 some seconds."""
+    """The same if a batch is one call: its size does not slow it down, but it waits until the cloud
+    shows all that it has launched, which takes EC2 some seconds."""
 
     call_seconds: float = 30
     """A call without an answer for so long has an unknown outcome."""
 
     plan_seconds: float = 20
-    """What settling a plan may take; it asks the cloud about images, networks and templates."""
+    """Time limit of planning, which asks the cloud about images, networks and templates."""
 
     plan_lease_seconds: float = 35
     """For a plan and the record of it."""
 
     gather_idle_seconds: float = 0.035
     gather_longest_seconds: float = 1
-    """Where a batch is one call: until none came for the first, and for the second at most."""
+    """If a batch is one call: wait until no launch came for the first time, at most the second."""
 
     spot_wait_seconds: float = 600
-    """How long `spot_then_on_demand` waits for Spot where the job does not say."""
+    """How long `spot_then_on_demand` waits for Spot if the job does not say."""
 
     lease_seconds: float = 90
     """For two calls in a row (a batch, then singly) and the records around them. A call that
@@ -60,14 +60,14 @@ class LauncherConfig:
     refused: Backoff = REFUSED
     unknown: Backoff = UNKNOWN
 
-    tell_again_seconds: float = 60
-    """The same delay is told again after so long, not at each try."""
+    repeat_delay_seconds: float = 60
+    """The same delay is published again after this time, not at each try."""
 
     report_seconds: float = 15
-    """How often the watermark is told. It bounds, with the margin, how long an orphan lives."""
+    """How often the watermark is published. With the margin it bounds how long an orphan lives."""
 
     report_margin_seconds: float = 60
-    """How far behind the watermark stays; see `decide_watermark`."""
+    """How far the watermark stays behind; see `decide_watermark`."""
 
     keep_seconds: float = 7 * 86_400
     prune_batch: int = 5000

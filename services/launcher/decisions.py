@@ -1,6 +1,6 @@
-"""What the launcher decides. Pure: time and jitter come in as arguments.
+"""The launcher's decisions after an answer of the cloud. Pure: time and jitter are arguments.
 
-What goes into one call is decided in `offers.py`; this file has what follows an answer.
+`offers.py` decides what goes into a call.
 """
 
 from datetime import datetime, timedelta
@@ -31,43 +31,45 @@ REASONS: dict[type[ComputeError], Reason] = {
     NoCapacity: "no_capacity",
     QuotaReached: "quota_reached",
     Throttled: "throttled",
-    # No word of its own: a reader of the events, or a launcher of the release before, knows these.
+    # No reason of its own: readers of the events, and launchers of the last release, know these.
     Deferred: "unknown_outcome",
     Stale: "unknown_outcome",
     Unknown: "unknown_outcome",
 }
 
-WORDS: dict[Reason, str] = {
+MESSAGES: dict[Reason, str] = {
     "no_capacity": "the cloud has no capacity for this now",
     "quota_reached": "the account's quota is used up",
-    "throttled": "the cloud wants fewer calls",
-    "unknown_outcome": "the cloud has not answered; asking again",
+    "throttled": "the cloud throttles our calls",
+    "unknown_outcome": "the cloud has not answered; repeating the call",
 }
-"""What is told where the error itself says nothing."""
+"""The published message if the error itself has none."""
 
 
 class Pace(Struct, frozen=True, kw_only=True):
-    """The settings for what comes after an answer that is no instance."""
+    """The settings for what follows an answer that is no instance."""
 
     refused: Backoff
     unknown: Backoff
-    tell_again_seconds: float
+    repeat_delay_seconds: float
     spot_wait_seconds: float
 
 
-def decide_launched(launch: Launch, instance: Instance, told: int, now: datetime) -> Verdict:
-    """The cloud has shown the instance: tell of it, wanted or not, alive or not.
+def decide_launched(
+    launch: Launch, instance: Instance, launch_sequence: int, now: datetime
+) -> Verdict:
+    """Publish the instance that the cloud has shown, wanted or not, alive or not.
 
-    The reaper ends what nobody wants, and confirms the end of what is terminated already; but it
-    must have heard of it, since each telling counts.
+    The reaper ends an unwanted instance and confirms the end of a terminated one, but it must know
+    of each: the watermark counts them all.
     """
     if launch.params is None:
-        raise ValueError(f"job {launch.job_id}, attempt {launch.attempt} was launched, never asked")
+        raise ValueError(f"job {launch.job_id}, attempt {launch.attempt} was never asked for")
     settled = replace(
         _become(launch, "launched"),
         instance_id=instance.instance_id,
         launched_at=instance.launched_at,
-        told=told,
+        launch_sequence=launch_sequence,
         due_at=None,
         settled_at=now,
     )
@@ -83,7 +85,7 @@ def decide_launched(launch: Launch, instance: Instance, told: int, now: datetime
         hourly_price_usd=instance.hourly_price_usd,
         launched_at=instance.launched_at,
         dies_by=instance.launched_at + lifetime,
-        launch_sequence=told,
+        launch_sequence=launch_sequence,
         spot_instance_request_id=instance.spot_instance_request_id,
         on_demand_hourly_price_usd=instance.on_demand_hourly_price_usd,
     )
@@ -99,10 +101,10 @@ def decide_refusal(
     *,
     repeated: bool = False,
 ) -> Verdict:
-    """The cloud has shown no instance: what comes next is what the error names.
+    """Decide what follows an answer without an instance; each error names it.
 
     *repeated*: an earlier call of the launch's batch may have had an effect. A launch that is still
-    `wanted` got its error while it was planned, which nothing can have come of.
+    `wanted` got its error while it was planned, which has no effect.
     """
     definite = _is_definite(error, repeated=repeated) or launch.state == "wanted"
     last_error = str(error)[:ERROR_LENGTH]
@@ -112,14 +114,14 @@ def decide_refusal(
             launch=replace(cancelled, due_at=None, settled_at=now, last_error=last_error)
         )
     if isinstance(error, Rejected):
-        message = last_error or "the cloud will not launch this"
+        message = last_error or "the cloud rejects this launch"
         return _refuse(launch, message, "rejected", now)
     if definite and _has_waited_out(launch, now):
-        message = last_error or WORDS["no_capacity"]
+        message = last_error or MESSAGES["no_capacity"]
         return _refuse(launch, message, "no_capacity", now)
     waiting = _postpone(launch, error, now, jitter, pace)
     if definite:
-        # Whatever comes next is a new offer: its call may gather other launches, by another plan.
+        # A new offer comes next: its call may gather other launches, under another plan.
         waiting = replace(
             waiting if launch.state == "wanted" else _become(waiting, "wanted"),
             offer=launch.offer + 1,
@@ -127,31 +129,31 @@ def decide_refusal(
             params=None,
             asked_at=None,
         )
-    return _tell_delay(waiting, launch, now, pace)
+    return _publish_delay(waiting, launch, now, pace)
 
 
 def decide_watermark(
-    told: int, oldest_asked_at: datetime | None, now: datetime, margin_seconds: float
+    launch_sequence: int, oldest_asked_at: datetime | None, now: datetime, margin_seconds: float
 ) -> LaunchesReported:
-    """Each launch asked for before *before* has been told.
+    """Return the watermark: each launch asked for before its *before* is published.
 
-    *told* and *oldest_asked_at* must be of one moment: the counter's row locked, then the rows
-    read. A call that is being recorded then either has its numbers and is in *told*, or its batch
-    is still seen as open and holds the watermark back.
+    *launch_sequence* and *oldest_asked_at* must be consistent: the counter's row is locked, then
+    the batches are read. A call that is being recorded then either has its numbers and is counted,
+    or its batch is still open and holds the watermark back.
 
-    The margin pays for two things that no lock can order. A claim that has read the clock and has
-    not committed yet is not seen; its call comes after its commit, and a transaction is over within
+    The margin covers two things that no lock can order. A claim that has read the clock and has not
+    committed yet is not visible; its call comes after its commit, and a transaction ends within
     30 s (`statement_seconds`). And the reaper compares the watermark with the cloud's own launch
     time, whose clock is not ours.
     """
     before = min(oldest_asked_at or now, now) - timedelta(seconds=margin_seconds)
-    return LaunchesReported(before=before, launch_sequence=told)
+    return LaunchesReported(before=before, launch_sequence=launch_sequence)
 
 
 def _is_definite(error: ComputeError, *, repeated: bool) -> bool:
-    """Whether nothing was launched.
+    """Return whether nothing was launched.
 
-    Throttling comes before the cloud looks at the token: of an earlier call it says nothing.
+    A throttled call is refused before its token is read: it proves nothing about an earlier call.
     """
     if isinstance(error, Throttled):
         return not repeated
@@ -159,7 +161,7 @@ def _is_definite(error: ComputeError, *, repeated: bool) -> bool:
 
 
 def _has_waited_out(launch: Launch, now: datetime) -> bool:
-    """Whether a job that wants Spot alone, and says for how long, has waited so long."""
+    """Return whether a job for Spot only has waited as long as it said it would."""
     wait = launch.requirements.spot_wait_seconds
     if launch.requirements.capacity != "spot" or wait is None:
         return False
@@ -188,25 +190,26 @@ def _postpone(
     due_at = now + timedelta(seconds=backoff.delay(tries, jitter))
     spot_ends = spot_ends_at(launch, pace.spot_wait_seconds)
     if spot_ends is not None and now < spot_ends < due_at:
-        due_at = spot_ends  # the moment from which something else may be asked for
+        due_at = spot_ends  # from then on it may be asked for on demand
     return replace(
         launch, reason=reason, tries=tries, due_at=due_at, last_error=str(error)[:ERROR_LENGTH]
     )
 
 
-def _tell_delay(waiting: Launch, before: Launch, now: datetime, pace: Pace) -> Verdict:
-    """Tell why it waits, at each change of the reason and else once in a while."""
+def _publish_delay(waiting: Launch, before: Launch, now: datetime, pace: Pace) -> Verdict:
+    """Publish why it waits, at each change of the reason and otherwise now and then."""
     if waiting.unwanted or waiting.reason is None or waiting.due_at is None:
         return Verdict(launch=waiting)
-    told_at = before.delay_told_at
-    lately = told_at is not None and now - told_at < timedelta(seconds=pace.tell_again_seconds)
-    if waiting.reason == before.reason and lately:
+    published_at = before.delay_told_at
+    repeat = timedelta(seconds=pace.repeat_delay_seconds)
+    recently = published_at is not None and now - published_at < repeat
+    if waiting.reason == before.reason and recently:
         return Verdict(launch=waiting)
     event = LaunchDelayed(
         job_id=waiting.job_id,
         attempt=waiting.attempt,
         reason=waiting.reason,
-        message=waiting.last_error or WORDS[waiting.reason],
+        message=waiting.last_error or MESSAGES[waiting.reason],
         next_try_at=waiting.due_at,
     )
     return Verdict(launch=replace(waiting, delay_told_at=now), events=(event,))

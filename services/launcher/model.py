@@ -1,14 +1,7 @@
-"""A launch as a value, and what may become of it.
+"""Launches and batches as values, and the states of a launch.
 
-    wanted ─▶ asked ─▶ launched    the cloud has shown the instance
-       ▲ │      ├────▶ refused     it can never succeed
-       └─┼──────┤                  a definite refusal: nothing was launched, make a new offer later
-         │      └────▶ cancelled   a definite refusal, and nobody wants it any more
-         ├───────────▶ refused     no plan for it can ever be made
-         └───────────▶ cancelled   before the cloud was asked
-
-A row is `asked` from before the call until a definite answer, in a batch that is one call. In
-between the batch can only be asked again, with the same token, plan and requests, even after its
+A launch is `asked` from before the call until a definite answer, in a batch that is one call. In
+between, the batch can only be repeated with the same token, plan and requests, even after its
 launches were cancelled: instances may exist.
 """
 
@@ -17,41 +10,30 @@ from typing import Literal
 
 from msgspec import Struct
 
-from shared.compute.port import Plan
-from shared.events.events import Event, Market, Requirements, Resources
+from shared.compute.port import LaunchRequest, Plan
+from shared.events.events import Event, Requirements
 from shared.states import Transitions
 
 State = Literal["wanted", "asked", "launched", "refused", "cancelled"]
 Reason = Literal["no_capacity", "quota_reached", "throttled", "unknown_outcome"]
 
 TRANSITIONS: Transitions = {
+    # Refused or cancelled before the cloud was asked, or because no plan can be made.
     "wanted": frozenset({"asked", "refused", "cancelled"}),
+    # Wanted again after a definite refusal: nothing was launched, and the next offer comes later.
     "asked": frozenset({"wanted", "launched", "refused", "cancelled"}),
     "launched": frozenset(),
     "refused": frozenset(),
     "cancelled": frozenset(),
 }
-
-
-class Params(Struct, frozen=True, kw_only=True):
-    """What the cloud is asked for, in full save the bootstrap token, which is never stored.
-
-    `labels` is empty, except in a row of an earlier release: a repeated request is identical.
-    """
-
-    token: str
-    deployment: str
-    job_id: int
-    attempt: int
-    max_lifetime_seconds: int
-    api_url: str
-    market: Market = "spot"
-    resources: Resources = Resources()
-    labels: dict[str, str] = {}
+"""`docs/states.md` draws them."""
 
 
 class Launch(Struct, frozen=True, kw_only=True):
-    """A launch that is not settled, as its row has it. Its columns are told in `sql/`."""
+    """A launch that is not settled, as its row has it. `sql/` describes its columns.
+
+    `params` is the request without its bootstrap token, which is never stored.
+    """
 
     job_id: int
     attempt: int
@@ -63,7 +45,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     wanted_at: datetime
     due_at: datetime | None
     launch_token: str | None = None
-    params: Params | None = None
+    params: LaunchRequest | None = None
     asked_at: datetime | None = None
     batch_token: str | None = None
     batch_place: int | None = None
@@ -73,35 +55,31 @@ class Launch(Struct, frozen=True, kw_only=True):
     last_error: str | None = None
     instance_id: str | None = None
     launched_at: datetime | None = None
-    told: int | None = None
+    launch_sequence: int | None = None
     settled_at: datetime | None = None
 
     @property
     def key(self) -> tuple[int, int]:
-        """Job and attempt."""
+        """Return job and attempt."""
         return self.job_id, self.attempt
 
 
-class Batch(Struct, frozen=True, kw_only=True):
-    """A batch as its row has it, before it is settled."""
+class BatchRecord(Struct, frozen=True, kw_only=True):
+    """A batch before it is settled: its row, and those of its launches without an answer, in order.
+
+    *repeated*: an earlier call with this token may have had an effect.
+    """
 
     token: str
-    size: int
     plan: Plan
     plan_hash: str
     asked_at: datetime
     repeated: bool = False
-
-
-class Intent(Struct, frozen=True, kw_only=True):
-    """What is about to be asked for, or asked again: a batch and its launches by their place."""
-
-    batch: Batch
-    launches: tuple[Launch, ...]
+    launches: tuple[Launch, ...] = ()
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """What an answer makes of a launch, and what is to be told."""
+    """The new state of a launch after an answer, and the events to publish."""
 
     launch: Launch
     events: tuple[Event, ...] = ()

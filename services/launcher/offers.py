@@ -1,7 +1,7 @@
-"""What goes into one call to the cloud, and when. Pure, like `decisions.py`.
+"""Decisions before a call to the cloud: its contents and its time. Pure, like `decisions.py`.
 
-due launches ─▶ is it time? (decide_gather) ─▶ what belongs together (decide_groups)
-             ─▶ a plan for each group, made outside ─▶ what is committed (decide_intent)
+due launches ─▶ is it time? (decide_gather) ─▶ launches of one offer (decide_groups)
+             ─▶ a plan for each group, made outside ─▶ the batch to commit (decide_batch)
 """
 
 import hashlib
@@ -12,14 +12,14 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from services.launcher.model import TRANSITIONS, Batch, Intent, Launch, Params
+from services.launcher.model import TRANSITIONS, BatchRecord, Launch
 from shared.compute.port import LaunchBatch, LaunchRequest, Offer, Plan
 from shared.events.events import Market
 from shared.tokens import bootstrap_token
 
 
 class Home(Struct, frozen=True, kw_only=True):
-    """The settings that every offer of a deployment has in common."""
+    """The settings that all offers of a deployment share."""
 
     deployment: str
     api_url: str
@@ -27,10 +27,10 @@ class Home(Struct, frozen=True, kw_only=True):
 
 
 class Gather(Struct, frozen=True, kw_only=True):
-    """How long launches are gathered before a call: until none came for *idle*, *longest* at most.
+    """Time to gather launches before a call: until none came for *idle*, *longest* at most.
 
-    Karpenter's figures are 35 ms and 1 s (its `BATCH_IDLE_DURATION` and `BATCH_MAX_DURATION` bear
-    on pods; its calls to CreateFleet are gathered with these).
+    Karpenter's figures for its CreateFleet calls are 35 ms and 1 s (its `BATCH_IDLE_DURATION` and
+    `BATCH_MAX_DURATION` are for pods).
     """
 
     idle_seconds: float
@@ -38,21 +38,21 @@ class Gather(Struct, frozen=True, kw_only=True):
 
 
 class Growth(Struct, frozen=True, kw_only=True):
-    """The newest of the launches that are due, and when a pass first saw it."""
+    """The newest due launch, and when a pass first saw it."""
 
     newest: datetime
     seen_at: datetime
 
 
 class Group(Struct, frozen=True, kw_only=True):
-    """Launches that one call can ask for, in the order in which they came due."""
+    """Launches that one call can ask for, in the order of their due times."""
 
     offer: Offer
     launches: tuple[Launch, ...]
 
 
 def launch_token(deployment: str, job_id: int, attempt: int, offer: int) -> str:
-    """The idempotency key of one offer: derived, so that whoever asks again asks the same.
+    """Derive the idempotency key of one offer, the same for each repeated call.
 
     64 characters, the most that EC2's ClientToken may have.
     """
@@ -61,21 +61,21 @@ def launch_token(deployment: str, job_id: int, attempt: int, offer: int) -> str:
 
 
 def batch_token(plan_hash: str, launch_tokens: Sequence[str]) -> str:
-    """The idempotency key of one call, by what it asks for and for whom."""
+    """Derive the idempotency key of one call from its plan and its launches."""
     text = "/".join(("batch", plan_hash, *launch_tokens))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def hash_of(plan: Plan) -> str:
-    """Equal plans have equal hashes, whatever way they have been through a database."""
+    """Hash *plan*; equal plans have equal hashes, also after they were read from the database."""
     return hashlib.sha256(msgspec.json.encode(plan, order="sorted")).hexdigest()
 
 
 def decide_growth(due: Sequence[Launch], before: Growth | None, now: datetime) -> Growth | None:
-    """When the newest of *due* was first seen; None: nothing is due.
+    """Return when the newest of *due* was first seen; None: nothing is due.
 
-    Seen and not due: a launch is due from the beginning of the transaction that wanted it, and the
-    many that come together come in transactions that take longer than the pause that is waited for.
+    Seen and not due: a launch is due from the beginning of the transaction that added it, and in a
+    burst these transactions take longer than the pause that `decide_gather` waits for.
     """
     newest = max((each.due_at for each in due if each.due_at is not None), default=None)
     if newest is None:
@@ -86,10 +86,10 @@ def decide_growth(due: Sequence[Launch], before: Growth | None, now: datetime) -
 def decide_gather(
     due: Sequence[Launch], growth: Growth | None, now: datetime, limit: int, gather: Gather | None
 ) -> datetime | None:
-    """Until when to wait for more of the same; None: ask now.
+    """Return until when to wait for more launches; None: ask now.
 
-    It pays only where a batch is one call (*gather* is None where it is not), and not once a batch
-    of *limit* is full. One that comes due again, after a refusal, counts from that moment on.
+    Waiting pays only if a batch is one call (*gather* is None if it is not) and is not full with
+    *limit* launches. A launch that is due again after a refusal counts from that due time.
     """
     if gather is None or growth is None or len(due) >= limit:
         return None
@@ -100,7 +100,7 @@ def decide_gather(
 
 
 def spot_ends_at(launch: Launch, spot_wait_seconds: float) -> datetime | None:
-    """Until when a launch waits for Spot; None: for good, or not at all."""
+    """Return until when a launch waits for Spot; None: forever, or not at all."""
     wanted = launch.requirements
     if wanted.capacity == "on_demand" or (
         wanted.capacity == "spot" and wanted.spot_wait_seconds is None
@@ -111,7 +111,7 @@ def spot_ends_at(launch: Launch, spot_wait_seconds: float) -> datetime | None:
 
 
 def decide_market(launch: Launch, now: datetime, spot_wait_seconds: float) -> Market:
-    """Where the next offer for *launch* is made."""
+    """Return the market of the next offer for *launch*."""
     if launch.requirements.capacity == "on_demand":
         return "on-demand"
     if launch.requirements.capacity == "spot":
@@ -121,10 +121,10 @@ def decide_market(launch: Launch, now: datetime, spot_wait_seconds: float) -> Ma
 
 
 def decide_groups(due: Sequence[Launch], now: datetime, limit: int, home: Home) -> list[Group]:
-    """Put together what the same call can ask for, *limit* launches in one at most.
+    """Group launches that one call can ask for, at most *limit* in each group.
 
-    What the cloud has throttled comes back in halves, quarters and so on: a batch may be refused
-    for its size alone (https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html,
+    Throttled launches come back in halves, quarters and so on: a batch may be refused for its size
+    alone (https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html,
     "resource token bucket").
     """
     together: dict[bytes, tuple[Offer, list[Launch]]] = {}
@@ -147,55 +147,53 @@ def decide_groups(due: Sequence[Launch], now: datetime, limit: int, home: Home) 
     return groups
 
 
-def decide_intent(group: Group, plan: Plan, now: datetime) -> Intent:
-    """What is committed before the cloud is asked: a batch, and the place of each launch in it."""
+def decide_batch(group: Group, plan: Plan, now: datetime) -> BatchRecord:
+    """Return what is committed before the cloud is asked: a batch, with its launches in order."""
     tokens = [
         launch_token(group.offer.deployment, each.job_id, each.attempt, each.offer)
         for each in group.launches
     ]
     plan_hash = hash_of(plan)
-    batch = Batch(
-        token=batch_token(plan_hash, tokens),
-        size=len(tokens),
-        plan=plan,
-        plan_hash=plan_hash,
-        asked_at=now,
+    batch = BatchRecord(
+        token=batch_token(plan_hash, tokens), plan=plan, plan_hash=plan_hash, asked_at=now
     )
     launches = [
         _asked(launch, group.offer, batch, place, token)
         for place, (launch, token) in enumerate(zip(group.launches, tokens, strict=True))
     ]
-    return Intent(batch=batch, launches=tuple(launches))
+    return replace(batch, launches=tuple(launches))
 
 
-def call_of(intent: Intent, token_key: str) -> LaunchBatch:
-    """The call for *intent*: the same every time."""
+def call_of(batch: BatchRecord, token_key: str) -> LaunchBatch:
+    """Return the call for *batch*: the same every time, with the bootstrap tokens."""
     return LaunchBatch(
-        token=intent.batch.token,
+        token=batch.token,
         requests=tuple(
-            _request(each.params, token_key) for each in intent.launches if each.params is not None
+            _with_bootstrap_token(each.params, token_key)
+            for each in batch.launches
+            if each.params is not None
         ),
-        plan=intent.batch.plan,
-        repeated=intent.batch.repeated,
+        plan=batch.plan,
+        repeated=batch.repeated,
     )
 
 
 def _most_with(launch: Launch, limit: int) -> int:
-    """How many may be in one call with *launch*."""
+    """Return how many launches may be in one call with *launch*."""
     if launch.reason != "throttled":
         return limit
     most: int = limit >> min(launch.tries, 16)
     return max(1, most)
 
 
-def _asked(launch: Launch, offer: Offer, batch: Batch, place: int, token: str) -> Launch:
+def _asked(launch: Launch, offer: Offer, batch: BatchRecord, place: int, token: str) -> Launch:
     if "asked" not in TRANSITIONS[launch.state]:
         raise ValueError(f"a launch that is {launch.state} cannot be asked for")
     return replace(
         launch,
         state="asked",
         launch_token=token,
-        params=Params(
+        params=LaunchRequest(
             token=token,
             deployment=offer.deployment,
             job_id=launch.job_id,
@@ -211,18 +209,6 @@ def _asked(launch: Launch, offer: Offer, batch: Batch, place: int, token: str) -
     )
 
 
-def _request(params: Params, token_key: str) -> LaunchRequest:
-    return LaunchRequest(
-        token=params.token,
-        deployment=params.deployment,
-        job_id=params.job_id,
-        attempt=params.attempt,
-        max_lifetime_seconds=params.max_lifetime_seconds,
-        labels=params.labels,
-        api_url=params.api_url,
-        bootstrap_token=bootstrap_token(
-            token_key, params.deployment, params.job_id, params.attempt
-        ),
-        market=params.market,
-        resources=params.resources,
-    )
+def _with_bootstrap_token(request: LaunchRequest, token_key: str) -> LaunchRequest:
+    token = bootstrap_token(token_key, request.deployment, request.job_id, request.attempt)
+    return replace(request, bootstrap_token=token)

@@ -2,7 +2,7 @@
 
 from services.launcher import NAME, handlers
 from services.launcher.config import LauncherConfig
-from services.launcher.sweeps import Launches
+from services.launcher.sweeps import LaunchSweeps
 from shared.compute.port import Compute
 from shared.events.events import AttemptEnded, InstanceRequested, JobCancelled
 from shared.messaging.subscriber import Subscriber
@@ -12,8 +12,8 @@ PRUNE_INTERVAL_SECONDS = 600.0
 
 
 def build(config: LauncherConfig, ports: Ports, compute: Compute) -> Service:
-    """The launcher, ready to run. It does not close *compute*, which others may share."""
-    launches = Launches(config, ports, compute)
+    """Build the launcher, ready to run. It does not close *compute*, which may be shared."""
+    launches = LaunchSweeps(config, ports, compute)
     count = config.gathered_lanes if compute.gathers else config.lanes
     lanes = tuple(f"launch_due_{number + 1}" for number in range(count))
     return Service(
@@ -25,8 +25,8 @@ def build(config: LauncherConfig, ports: Ports, compute: Compute) -> Service:
             AttemptEnded: Subscriber(handlers.on_attempt_ended),
         },
         sweeps=(
-            # The same sweep several times: while one call is under way, another lane claims what is
-            # due.
+            # The same sweep several times: while one call is under way, another lane claims due
+            # rows.
             *(Sweep(lane, launches.launch_due, config.interval_seconds) for lane in lanes),
             Sweep("report_launches", launches.report_launches, config.report_seconds),
             Sweep("prune_launches", launches.prune_launches, PRUNE_INTERVAL_SECONDS),

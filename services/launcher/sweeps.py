@@ -1,11 +1,11 @@
-"""The launcher's sweeps: asking the cloud, telling the watermark, forgetting what is settled.
+"""The launcher's sweeps: ask the cloud for instances, publish the watermark, prune settled rows.
 
-    claim ─▶ plan ─▶ commit the intent ─▶ ask the cloud ─▶ record under the lease's token, tell
+    claim ─▶ plan ─▶ commit the intent ─▶ ask the cloud ─▶ record under the lease's token, publish
 
-Killed before the intent is committed: the rows are `wanted`, and claimed again when their lease is
-over. Killed between the commit and the record, or out of time: the batch is open, and when its
-lease is over somebody asks the identical question, which adopts what the first call launched.
-Killed after the record: the InstanceLaunched are in the outbox.
+Killed before the intent is committed: the rows are `wanted`, and claimed again when their lease
+ends. Killed between the commit and the record, or out of time: the batch is open, and when its
+lease ends the identical call is made again, which adopts what the first call launched. Killed after
+the record: the InstanceLaunched are in the outbox.
 """
 
 import asyncio
@@ -16,11 +16,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.launcher import decisions, offers, store
+from services.launcher import decisions, offers
 from services.launcher.config import LauncherConfig
 from services.launcher.decisions import Pace
-from services.launcher.model import Intent, Launch, Verdict
+from services.launcher.model import BatchRecord, Launch, Verdict
 from services.launcher.offers import Gather, Group, Growth, Home
+from services.launcher.store import batches, watermark
+from services.launcher.store import launches as rows
 from shared.compute.port import (
     Compute,
     ComputeError,
@@ -33,7 +35,7 @@ from shared.compute.port import (
 from shared.compute.timeouts import answer_within
 from shared.events import cloudevents
 from shared.log import get_logger
-from shared.messaging.store import append_outbox, tell
+from shared.messaging.store import append_outbox, publish
 from shared.postgres.pool import Transaction
 from shared.runtime.passes import next_pass
 from shared.runtime.service import Ports
@@ -43,18 +45,18 @@ Answers = Mapping[tuple[int, int], Answer]
 
 
 @dataclass(frozen=True)
-class Claim:
-    """What one pass has taken: batches to ask for again, launches to plan, or when to look next."""
+class LaunchClaim:
+    """The rows that one pass has leased: batches to repeat, launches to plan, or a time to wait."""
 
     token: uuid.UUID
-    again: Sequence[Intent]
+    again: Sequence[BatchRecord]
     wanted: Sequence[Launch]
     gathers_until: datetime | None
     now: datetime
 
 
 @dataclass(frozen=True)
-class Launches:
+class LaunchSweeps:
     """The sweeps over launches. *jitter* gives numbers in [0, 1)."""
 
     config: LauncherConfig
@@ -62,17 +64,17 @@ class Launches:
     compute: Compute
     jitter: Callable[[], float] = random.random
     growth: list[Growth] = field(default_factory=list)
-    """What the passes of this process have seen come due last; empty or one."""
+    """The newest due launch that this process has seen; empty or one."""
 
     async def launch_due(self) -> datetime | None:
-        """Sweep: ask the cloud for what is due; due again when the next launch or batch is."""
+        """Ask the cloud for what is due; return when the next launch or batch is due."""
         claim = await self._claim()
         limit = self._limit
         groups = offers.decide_groups(claim.wanted, claim.now, limit, self._home)
         if claim.again or groups:
             self.ports.points.reached("launcher.claimed")
-        calls = [self._ask_again(each, claim.token) for each in claim.again]
-        calls += [self._ask_first(each, claim.token) for each in groups]
+        calls = [self._ask_for_batch(each, claim.token) for each in claim.again]
+        calls += [self._ask_for_group(each, claim.token) for each in groups]
         done = await asyncio.gather(*calls, return_exceptions=True)
         for each in done:
             if isinstance(each, BaseException):
@@ -80,70 +82,74 @@ class Launches:
         if claim.gathers_until is not None:
             return claim.gathers_until
         async with self.ports.db.transaction() as tx:
-            next_due = await store.next_due(tx)
+            next_due = await rows.next_due(tx)
         full = limit in (len(claim.wanted), len(claim.again))
         return next_pass(tx.now, full=full, next_due=next_due)
 
-    async def _claim(self) -> Claim:
+    async def _claim(self) -> LaunchClaim:
         config, token = self.config, uuid.uuid4()
         async with self.ports.db.transaction() as tx:
             until = tx.now + timedelta(seconds=config.lease_seconds)
-            again = await store.claim_batches(tx, until, token, self._limit)
-            wanted = await store.lock_due(tx, self._limit)
+            again = await batches.claim_batches(tx, until, token, self._limit)
+            wanted = await rows.lock_due(tx, self._limit)
             gathers_until = self._gathers_until(wanted, tx.now)
             if gathers_until is not None:
                 wanted = []
             elif wanted:
                 planned_by = tx.now + timedelta(seconds=config.plan_lease_seconds)
-                await store.lease_wanted(tx, wanted, planned_by, token)
-        return Claim(token, again, wanted, gathers_until, tx.now)
+                await rows.lease_wanted(tx, wanted, planned_by, token)
+        return LaunchClaim(token, again, wanted, gathers_until, tx.now)
 
     def _gathers_until(self, wanted: Sequence[Launch], now: datetime) -> datetime | None:
         growth = offers.decide_growth(wanted, self.growth[0] if self.growth else None, now)
         if growth is not None:
             self.growth[:] = [growth]
-        gather = self._gather if self.compute.gathers else None
+        gather = None
+        if self.compute.gathers:
+            gather = Gather(
+                idle_seconds=self.config.gather_idle_seconds,
+                longest_seconds=self.config.gather_longest_seconds,
+            )
         return offers.decide_gather(wanted, growth, now, self._limit, gather)
 
-    async def _ask_first(self, group: Group, token: uuid.UUID) -> None:
+    async def _ask_for_group(self, group: Group, token: uuid.UUID) -> None:
+        """Plan for *group*, commit the batch as an intent, and ask for it."""
         plan = await self._plan(group)
         self.ports.points.reached("launcher.planned")
+        batch = None
         async with self.ports.db.transaction() as tx:
-            held = await store.lock_wanted(tx, group.launches, token)
+            held = await rows.lock_wanted(tx, group.launches, token)
             launches = tuple(each for each in group.launches if each.key in held)
             if isinstance(plan, ComputeError):
                 await self._settle(tx, launches, {each.key: plan for each in launches})
-                intent = None
             elif launches:
                 still = Group(offer=group.offer, launches=launches)
-                intent = offers.decide_intent(still, plan, tx.now)
+                batch = offers.decide_batch(still, plan, tx.now)
                 until = tx.now + timedelta(seconds=self.config.lease_seconds)
-                await store.save_intent(tx, intent, until, token)
-            else:
-                intent = None
-        if intent is None:
+                await batches.save_intent(tx, batch, until, token)
+        if batch is None:
             self.ports.wakeups.wake("relay_outbox")
         else:
             self.ports.points.reached("launcher.intent_committed")
-            await self._ask_again(intent, token)
+            await self._ask_for_batch(batch, token)
 
-    async def _ask_again(self, intent: Intent, token: uuid.UUID) -> None:
-        """Ask for what is committed, for the first time or again."""
+    async def _ask_for_batch(self, batch: BatchRecord, token: uuid.UUID) -> None:
+        """Ask the cloud for a committed batch, and record its answers."""
         self.ports.points.reached("launcher.calling")
-        call = offers.call_of(intent, self.config.token_key)
+        call = offers.call_of(batch, self.config.token_key)
         answers = await self._ask(call) if call.requests else {}
         self.ports.points.reached("launcher.called")
         async with self.ports.db.transaction() as tx:
-            held = await store.lock_batch(tx, intent, token)
-            if held or not intent.launches:
-                verdicts = await self._settle(tx, held, answers, repeated=intent.batch.repeated)
+            held = await batches.lock_batch(tx, batch, token)
+            if held or not batch.launches:
+                verdicts = await self._settle(tx, held, answers, repeated=batch.repeated)
                 open_until = [
                     each.launch.due_at
                     for each in verdicts
                     if each.launch.state == "asked" and each.launch.due_at is not None
                 ]
                 due_at = max(open_until, default=None)
-                await store.give_back_batch(tx, intent.batch.token, due_at)
+                await batches.give_back_batch(tx, batch.token, due_at)
         self.ports.points.reached("launcher.recorded")
         self.ports.wakeups.wake("relay_outbox")
 
@@ -157,7 +163,7 @@ class Launches:
             return Unknown(f"{type(error).__name__}: {error}")
 
     async def _ask(self, batch: LaunchBatch) -> Answers:
-        """The cloud's answer to each request of *batch*, by job and attempt."""
+        """Return the cloud's answer to each request of *batch*, by job and attempt."""
         try:
             answers = await self._call(batch)
         except Exception as error:
@@ -165,7 +171,7 @@ class Launches:
             if self.compute.gathers:
                 answers = [Unknown(f"{type(error).__name__}: {error}")] * len(batch.requests)
             else:
-                # One request that breaks the adapter must not hold up all the others.
+                # One request that breaks the adapter must not delay the others.
                 alone = (self._call_alone(each) for each in batch.requests)
                 answers = await asyncio.gather(*alone)
         return {
@@ -194,9 +200,9 @@ class Launches:
         *,
         repeated: bool = False,
     ) -> list[Verdict]:
-        """Record what the answers make of *launches*, which *tx* has locked, and tell of it."""
+        """Record the answers to *launches*, which *tx* has locked, and publish their events."""
         verdicts = await self._judge(tx, launches, answers, repeated=repeated)
-        await store.save_answers(tx, [each.launch for each in verdicts])
+        await rows.save_answers(tx, [each.launch for each in verdicts])
         envelopes = [
             cloudevents.wrap(event, source=tx.source, at=tx.now, trace=verdict.launch.trace)
             for verdict in verdicts
@@ -209,17 +215,18 @@ class Launches:
         self, tx: Transaction, launches: Sequence[Launch], answers: Answers, *, repeated: bool
     ) -> list[Verdict]:
         launched = sum(isinstance(answers[each.key], Instance) for each in launches)
-        # The counter is held from here to the commit, as briefly as can be: see `report_launches`.
-        told = await store.count_tellings(tx, launched) - launched if launched else 0
-        # One throw for all: a batch is asked again as a whole, and what comes back together is
+        # The counter is locked from here to the commit, as briefly as possible: see
+        # `report_launches`.
+        sequence = await watermark.count_launches(tx, launched) - launched if launched else 0
+        # One jitter for all: a batch is repeated as a whole, and launches that are due together are
         # gathered into one call.
         jitter = self.jitter()
         verdicts = []
         for each in launches:
             answer = answers[each.key]
             if isinstance(answer, Instance):
-                told += 1
-                verdicts.append(decisions.decide_launched(each, answer, told, tx.now))
+                sequence += 1
+                verdicts.append(decisions.decide_launched(each, answer, sequence, tx.now))
             else:
                 verdict = decisions.decide_refusal(
                     each, answer, tx.now, jitter, self._pace, repeated=repeated
@@ -228,26 +235,26 @@ class Launches:
         return verdicts
 
     async def report_launches(self) -> datetime | None:
-        """Sweep: tell the watermark, so that the reaper knows what it must have heard of by now.
+        """Publish the watermark: which launches the reaper must have received by now.
 
-        Told even where nothing has changed, since `before` moves on. The counter is locked first
-        and the rows are read after: `decide_watermark` tells why that order makes the pair true.
+        Published even if nothing has changed, since `before` advances. The counter is locked before
+        the rows are read: `decide_watermark` says why that order makes the pair consistent.
         """
         async with self.ports.db.transaction() as tx:
-            told = await store.hold_tellings(tx)
-            oldest = await store.oldest_asked(tx)
+            sequence = await watermark.lock_launch_count(tx)
+            oldest = await watermark.oldest_asked(tx)
             event = decisions.decide_watermark(
-                told, oldest, tx.now, self.config.report_margin_seconds
+                sequence, oldest, tx.now, self.config.report_margin_seconds
             )
-            await tell(tx, [event])
+            await publish(tx, [event])
         self.ports.wakeups.wake("relay_outbox")
         return None
 
     async def prune_launches(self) -> datetime | None:
-        """Sweep: forget what was settled long ago."""
+        """Delete launches and batches that were settled long ago."""
         async with self.ports.db.transaction() as tx:
             before = tx.now - timedelta(seconds=self.config.keep_seconds)
-            more = await store.prune_settled(tx, before, self.config.prune_batch)
+            more = await rows.prune_settled(tx, before, self.config.prune_batch)
         return tx.now if more else None
 
     @property
@@ -263,18 +270,11 @@ class Launches:
         )
 
     @property
-    def _gather(self) -> Gather:
-        return Gather(
-            idle_seconds=self.config.gather_idle_seconds,
-            longest_seconds=self.config.gather_longest_seconds,
-        )
-
-    @property
     def _pace(self) -> Pace:
         return Pace(
             refused=self.config.refused,
             unknown=self.config.unknown,
-            tell_again_seconds=self.config.tell_again_seconds,
+            repeat_delay_seconds=self.config.repeat_delay_seconds,
             spot_wait_seconds=self.config.spot_wait_seconds,
         )
 

@@ -1,6 +1,6 @@
-"""The reaper: which instances must die, and are they truly dead?
+"""The reaper: terminates instances that must end, until the cloud confirms it.
 
-It owns instances (schema `reaper`).
+Owns schema `reaper`.
 """
 
 from shared.events import events

@@ -13,7 +13,7 @@ from shared.settings import Settings
 
 
 async def compose(settings: Settings, ports: Ports, stack: contextlib.AsyncExitStack) -> Composed:
-    """The reaper with its cloud, and its readiness."""
+    """Build the reaper with its cloud, and its readiness."""
     compute = compute_from(settings, ports.clock)
     stack.push_async_callback(compute.close)
     return worker(settings, build(from_settings(settings), ports, compute, open_notices(settings)))

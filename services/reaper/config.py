@@ -6,8 +6,8 @@ from shared.backoff import Backoff
 from shared.settings import Settings
 
 CONFIRM = Backoff(first=0.25, factor=2, longest=15)
-"""Between asking for an end and asking whether it has come: an agent that powers its machine off is
-gone within a second, EC2 takes up to a minute.
+"""Between a terminate call and the next check: an instance that its agent powers off is terminated
+within a second, EC2 takes up to a minute.
 """
 
 
@@ -23,7 +23,7 @@ class ReaperConfig:
     """Instances in one terminate call, at most."""
 
     call_seconds: float = 15
-    """A call to the cloud without an answer for so long is given up and made again."""
+    """A call to the cloud without an answer in this time is abandoned and repeated."""
 
     lease_seconds: float = 60
     """For three calls in a row (a batch, then singly, then describe) and the records around
@@ -32,17 +32,17 @@ class ReaperConfig:
     confirm: Backoff = CONFIRM
 
     visibility_seconds: float = 60
-    """What complete lists have not shown for so long is gone. A cloud shows a new instance within
-    seconds, and a terminated one for a while (EC2: about an hour)."""
+    """An instance missing from complete lists for this time is terminated. A cloud shows a new
+    instance within seconds, and a terminated one for a while (EC2: about an hour)."""
 
     orphan_seconds: float = 60
-    """Between the first sighting of an instance that nobody knows and the one that may end it."""
+    """Between the first sighting of an unknown instance and the one that may end it."""
 
     max_lifetime_seconds: float = 86_400
-    """What any instance may live. One that is older by the margin is ended, whoever knows it."""
+    """The longest any instance may live. One that is older by the margin is always ended."""
 
     lifetime_margin_seconds: float = 60
-    """So much later than the agent's own timer the reaper ends what has outlived its time."""
+    """How long after the agent's own timer the reaper ends an instance past its lifetime."""
 
     keep_seconds: float = 7 * 86_400
     prune_batch: int = 5000

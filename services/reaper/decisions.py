@@ -1,16 +1,16 @@
-"""What the reaper decides. Pure: time and jitter come in as arguments."""
+"""The reaper's decisions. Pure: time and jitter are arguments."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from msgspec import Struct
 
 from services.reaper.model import (
     Findings,
-    Gone,
     Interruption,
-    Stranger,
+    Terminated,
+    UnknownInstance,
     Watched,
     Watermark,
 )
@@ -21,7 +21,7 @@ FREE_IF_INTERRUPTED_WITHIN_SECONDS = 3600
 """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/billing-for-interrupted-spot-instances.html"""
 
 
-class Rules(Struct, frozen=True, kw_only=True):
+class ReaperRules(Struct, frozen=True, kw_only=True):
     """The settings that decisions need. Durations in seconds."""
 
     visibility_seconds: float
@@ -33,23 +33,23 @@ class Rules(Struct, frozen=True, kw_only=True):
 def decide_billed_seconds(
     market: Market, lived_seconds: float, minimum_seconds: int, *, spot_interrupted: bool
 ) -> int:
-    """What of its life an instance is billed for.
+    """Return the seconds for which an instance is billed.
 
-    By the second, from a minimum on; one that the Spot market took back within its first hour is
-    free.
+    By the second, with a minimum; an instance that the Spot market reclaimed within its first hour
+    is free.
     """
-    seconds = max(0, math.ceil(lived_seconds))  # two clocks of a cloud may disagree
+    seconds = max(0, math.ceil(lived_seconds))  # clocks within a cloud may disagree
     free = spot_interrupted and market == "spot" and seconds < FREE_IF_INTERRUPTED_WITHIN_SECONDS
     return 0 if free else max(minimum_seconds, seconds)
 
 
-def decide_gone(watched: Watched, instance: Instance, now: datetime) -> Gone:
-    """The end of *watched*, which the cloud shows as terminated."""
+def decide_termination(watched: Watched, instance: Instance, now: datetime) -> Terminated:
+    """Return the end of *watched*, which the cloud shows as terminated."""
     if instance.spot_interrupted:
         cause = "interrupted"
     else:
         cause = watched.end_cause or instance.state_reason or "ended by itself"
-    return _gone(
+    return _terminated(
         watched,
         cause,
         instance.terminated_at or now,
@@ -59,16 +59,15 @@ def decide_gone(watched: Watched, instance: Instance, now: datetime) -> Gone:
     )
 
 
-def decide_absence(watched: Watched, now: datetime, rules: Rules) -> Gone | None:
-    """The end of *watched* where the cloud's complete lists have not shown it for long enough.
+def decide_absence(watched: Watched, now: datetime, rules: ReaperRules) -> Terminated | None:
+    """Return the end of *watched* if complete lists have not shown it for long enough.
 
-    The first list without it proves nothing: a cloud takes a while to show what it has just
-    launched.
+    The first list without it proves nothing: a cloud shows a new instance with a delay.
     """
     since = watched.missing_since
     if since is None or now - since < timedelta(seconds=rules.visibility_seconds):
         return None
-    return _gone(
+    return _terminated(
         watched,
         watched.end_cause or "vanished",
         since,
@@ -79,82 +78,79 @@ def decide_absence(watched: Watched, now: datetime, rules: Rules) -> Gone | None
 
 
 def trusted_before(watermark: Watermark) -> datetime | None:
-    """The moment before which each launch has been told *and* heard, or None: not known yet.
+    """Return the time before which each launch is published *and* received; None: not known yet.
 
-    Events come in any order, so the watermark counts only once every telling it speaks of is here.
+    Events come in any order, so the watermark counts only once every launch that it counts is here.
     """
-    return watermark.before if watermark.heard_through >= watermark.told else None
+    complete = watermark.received_through >= watermark.launch_sequence
+    return watermark.before if complete else None
 
 
-def decide_stranger(
-    stranger: Stranger, trusted: datetime | None, now: datetime, rules: Rules
+def decide_orphan(
+    unknown: UnknownInstance, trusted: datetime | None, now: datetime, rules: ReaperRules
 ) -> bool:
-    """Whether an instance that only the cloud's list shows is ended.
+    """Return whether an instance that only the cloud's list shows is orphaned, and so ended.
 
-    Never at first sight. After that only where its attempt has ended, where its telling would have
-    been heard by now, or where it is too old to be anybody's. What is left is a launch that is not
-    heard of yet (the broker down, the launcher slow), and it waits.
+    Never at first sight. Later only if its attempt has ended, if its launch would have been
+    received by now, or if it is past any lifetime. Otherwise its launch may still be on its way
+    (the broker is down, the launcher slow), and it waits.
     """
-    if now - stranger.first_seen_at < timedelta(seconds=rules.orphan_seconds):
+    if now - unknown.first_seen_at < timedelta(seconds=rules.orphan_seconds):
         return False
-    launched_at = stranger.instance.launched_at
+    launched_at = unknown.instance.launched_at
+    longest = timedelta(seconds=rules.max_lifetime_seconds + rules.lifetime_margin_seconds)
     return (
-        stranger.attempt_ended
+        unknown.attempt_ended
         or (trusted is not None and launched_at < trusted)
-        or now >= launched_at + _longest(rules)
+        or now >= launched_at + longest
     )
 
 
 def decide_findings(
-    rows: Sequence[Watched], listed: Mapping[str, Instance], now: datetime, rules: Rules
+    rows: Sequence[Watched], listed: Mapping[str, Instance], now: datetime, rules: ReaperRules
 ) -> Findings:
-    """What a complete list says of *rows*: all that live, and those of *listed* that do not."""
-    known = {row.instance_id for row in rows}
+    """Compare *rows* (all that live, and all of *listed*) with a complete list of the cloud."""
+    living = {instance_id for instance_id, each in listed.items() if not is_terminated(each)}
+    unknown = living - {row.instance_id for row in rows}
     alive = [row for row in rows if row.state != "terminated"]
     absent = [row for row in alive if row.instance_id not in listed]
     present = [row for row in alive if row.instance_id in listed]
+    running = [row for row in present if row.state == "running" and row.instance_id in living]
     ended = [
-        decide_gone(row, listed[row.instance_id], now)
+        decide_termination(row, listed[row.instance_id], now)
         for row in present
-        if is_gone(listed[row.instance_id])
+        if row.instance_id not in living
     ]
-    vanished = [gone for row in absent if (gone := decide_absence(row, now, rules))]
+    vanished = [end for row in absent if (end := decide_absence(row, now, rules))]
     margin = timedelta(seconds=rules.lifetime_margin_seconds)
-    running = [
-        row for row in present if row.state == "running" and not is_gone(listed[row.instance_id])
-    ]
     return Findings(
-        gone=(*ended, *vanished),
-        missing=tuple(row.instance_id for row in absent if row.missing_since is None),
-        back=tuple(row.instance_id for row in present if row.missing_since is not None),
-        expired=tuple(
-            row.instance_id
-            for row in running
-            if now >= _dies_by(row, listed[row.instance_id], rules) + margin
+        terminated=(*ended, *vanished),
+        missing=_ids(row for row in absent if row.missing_since is None),
+        visible_again=_ids(row for row in present if row.missing_since is not None),
+        expired=_ids(
+            row for row in running if now >= _dies_by(row, listed[row.instance_id], rules) + margin
         ),
-        stopped=tuple(
-            row.instance_id
-            for row in running
-            if listed[row.instance_id].state is InstanceState.STOPPED
+        stopped=_ids(
+            row for row in running if listed[row.instance_id].state is InstanceState.STOPPED
         ),
-        revenants=tuple(
-            row.instance_id
-            for row in rows
-            if row.state == "terminated" and not is_gone(listed[row.instance_id])
+        alive_after_end=_ids(
+            row for row in rows if row.state == "terminated" and row.instance_id in living
         ),
-        unknown=tuple(
-            each for each in listed.values() if each.instance_id not in known and not is_gone(each)
-        ),
+        unknown=tuple(each for each in listed.values() if each.instance_id in unknown),
     )
 
 
-def is_gone(instance: Instance) -> bool:
-    """Whether the cloud says that it is terminated: the only word that counts."""
+def _ids(rows: Iterable[Watched]) -> tuple[str, ...]:
+    return tuple(row.instance_id for row in rows)
+
+
+def is_terminated(instance: Instance) -> bool:
+    """Return whether the cloud reports it as terminated: the only proof that counts."""
     return instance.state is InstanceState.TERMINATED
 
 
-def adopt(instance: Instance, trace: str, rules: Rules) -> Watched:
-    """A row for an instance that nobody told of, and whose end has been decided."""
+def adopt(instance: Instance, trace: str, rules: ReaperRules) -> Watched:
+    """Make the row of an orphaned instance, which is to end."""
     return Watched(
         instance_id=instance.instance_id,
         job_id=instance.job_id,
@@ -170,8 +166,8 @@ def adopt(instance: Instance, trace: str, rules: Rules) -> Watched:
     )
 
 
-def tell_interruption(interruption: Interruption) -> InstanceInterrupted:
-    """The event for a notice."""
+def interruption_event(interruption: Interruption) -> InstanceInterrupted:
+    """Make the event of a notice."""
     return InstanceInterrupted(
         instance_id=interruption.instance_id,
         job_id=interruption.job_id,
@@ -181,21 +177,21 @@ def tell_interruption(interruption: Interruption) -> InstanceInterrupted:
     )
 
 
-def tell_gone(gone: Gone) -> InstanceTerminated:
-    """The event for a recorded end."""
+def termination_event(terminated: Terminated) -> InstanceTerminated:
+    """Make the event of a recorded end."""
     return InstanceTerminated(
-        instance_id=gone.watched.instance_id,
-        terminated_at=gone.terminated_at,
-        cause=gone.cause,
-        spot_interrupted=gone.spot_interrupted,
-        billed_seconds=gone.billed_seconds,
-        cost_usd=gone.cost_usd,
-        job_id=gone.watched.job_id,
-        attempt=gone.watched.attempt,
+        instance_id=terminated.watched.instance_id,
+        terminated_at=terminated.terminated_at,
+        cause=terminated.cause,
+        spot_interrupted=terminated.spot_interrupted,
+        billed_seconds=terminated.billed_seconds,
+        cost_usd=terminated.cost_usd,
+        job_id=terminated.watched.job_id,
+        attempt=terminated.watched.attempt,
     )
 
 
-def _gone(
+def _terminated(
     watched: Watched,
     cause: str,
     terminated_at: datetime,
@@ -203,14 +199,14 @@ def _gone(
     hourly_price_usd: float | None,
     minimum_billed_seconds: int,
     spot_interrupted: bool,
-) -> Gone:
+) -> Terminated:
     billed_seconds = decide_billed_seconds(
         watched.market,
         (terminated_at - watched.launched_at).total_seconds(),
         minimum_billed_seconds,
         spot_interrupted=spot_interrupted,
     )
-    return Gone(
+    return Terminated(
         watched=watched,
         cause=cause,
         terminated_at=terminated_at,
@@ -221,26 +217,22 @@ def _gone(
 
 
 def _price_of(watched: Watched, instance: Instance) -> float | None:
-    """The mean over its life, where the cloud's price has moved since the launch; None: unknown."""
+    """Return the mean price over its life, if it changed since the launch; None: unknown."""
     if instance.hourly_price_usd is None:
-        # A cloud that knows the price of a free instance says so. A row that has 0 here is of an
-        # earlier release, which did not tell an unknown price from none.
+        # A cloud reports a price of 0 for a free instance. A row with 0 here is of an earlier
+        # release, which recorded an unknown price as 0.
         return watched.hourly_price_usd or None
     return instance.hourly_price_usd or watched.hourly_price_usd or 0.0
 
 
 def _cost(hourly_price_usd: float | None, billed_seconds: int) -> float | None:
-    """In USD; None where the price is not known, unless nothing is billed at all."""
+    """Return the cost in USD; None if the price is unknown and something is billed."""
     if billed_seconds == 0:
         return 0.0
     return None if hourly_price_usd is None else hourly_price_usd * billed_seconds / 3600
 
 
-def _dies_by(row: Watched, instance: Instance, rules: Rules) -> datetime:
-    """Its own time, but never more than any instance may live, whatever the row says."""
+def _dies_by(row: Watched, instance: Instance, rules: ReaperRules) -> datetime:
+    """Return the end of its lifetime, never later than any instance may live."""
     longest = timedelta(seconds=rules.max_lifetime_seconds)
     return min(row.dies_by, instance.launched_at + longest)
-
-
-def _longest(rules: Rules) -> timedelta:
-    return timedelta(seconds=rules.max_lifetime_seconds + rules.lifetime_margin_seconds)

@@ -1,8 +1,7 @@
-"""What the reaper does on each event. The handlers commute: each adds what it has heard.
+"""The reaper's event handlers. They commute: each adds what it has received.
 
-Whichever comes last of an instance's launch and its attempt's end finds the other's row, and the
-instance is to end. Where both come at once, to two replicas, the sweep `watch_instances` finds the
-pair.
+The later of an instance's launch and its attempt's end finds the other's row, and the instance is
+to end. If both come at once, to two replicas, the sweep `watch_instances` finds the pair.
 """
 
 from collections.abc import Sequence
@@ -17,15 +16,15 @@ from shared.postgres.pool import Transaction
 async def on_instance_launched(
     launched: Sequence[Envelope[InstanceLaunched]], tx: Transaction
 ) -> Follows:
-    """Watch over the instances, and count the launches."""
+    """Watch the instances, and record the launch sequences."""
     await instances.add_instances(tx, launched)
     await instances.end_instances_of(tx, [(e.body.job_id, e.body.attempt) for e in launched])
-    await unknown_instances.hear_tellings(tx, [each.body.launch_sequence for each in launched])
+    await unknown_instances.add_received(tx, [each.body.launch_sequence for each in launched])
     return ()
 
 
 async def on_attempt_ended(ended: Sequence[Envelope[AttemptEnded]], tx: Transaction) -> Follows:
-    """Its instance is to end, the one that is known or the one that will be."""
+    """End the attempt's instance, known already or later."""
     await instances.add_ended_attempts(tx, [each.body for each in ended])
     await instances.end_instances_of(tx, [(e.body.job_id, e.body.attempt) for e in ended])
     return ()

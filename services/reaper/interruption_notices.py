@@ -1,9 +1,9 @@
-"""The reaper's second channel: what the cloud itself says of instances that cannot speak.
+"""The reaper's second channel: the cloud's own notices, also of instances whose agent is silent.
 
-    receive ─▶ record, tell ─▶ delete
+    receive ─▶ record, publish ─▶ delete
 
 Killed before the record is committed: the messages come again. Killed after it: they come again
-too, and each kind is recorded and told once for an instance.
+too, and each kind is recorded and published once for an instance.
 """
 
 from collections.abc import Sequence
@@ -27,35 +27,35 @@ class Channel:
     ports: Ports
     source: Notices
 
-    async def hear_notices(self) -> datetime | None:
-        """Sweep: take what the channel has; due again at once, since receiving waits by itself."""
+    async def receive_notices(self) -> datetime | None:
+        """Receive and record notices; due again at once, since receiving waits by itself."""
         try:
             received = await self.source.receive()
         except ComputeError as error:
-            self._logger.warning("the interruption queue does not answer", error=str(error))
+            self._logger.warning("cannot receive notices", error=str(error))
             return None
         self.ports.points.reached("reaper.noticed")
-        told = await self._record(received)
+        published = await self._record(received)
         self.ports.points.reached("reaper.notices_recorded")
-        wakes = {"relay_outbox"} if told else set()
+        wakes = {"relay_outbox"} if published else set()
         if any(each.kind == "state" for each in received):
-            wakes.add("watch_instances")  # the list tells, not the notice
+            wakes.add("watch_instances")  # the list counts, not the notice
         self.ports.wakeups.wake(*wakes)
         try:
             await self.source.done(received)
         except ComputeError as error:  # they come again, and change nothing
-            self._logger.warning("notices are not deleted", error=str(error))
+            self._logger.warning("cannot delete notices", error=str(error))
         return self.ports.clock.now()
 
     async def _record(self, received: Sequence[Notice]) -> bool:
         async with self.ports.db.transaction() as tx:
-            heard = [each for each in received if each.kind in ("interruption", "rebalance")]
-            if heard:
-                await notices.hear_notices(tx, heard)
-            interruptions = await notices.tell_notices(tx)
+            new = [each for each in received if each.kind in ("interruption", "rebalance")]
+            if new:
+                await notices.add_notices(tx, new)
+            interruptions = await notices.claim_unpublished(tx)
             envelopes = [
                 cloudevents.wrap(
-                    decisions.tell_interruption(each),
+                    decisions.interruption_event(each),
                     source=tx.source,
                     at=tx.now,
                     trace=each.trace,

@@ -1,10 +1,4 @@
-"""An instance as a value, and what may become of it.
-
-    running ─▶ ending ─▶ terminated    the cloud has said so, or has not listed it for long enough
-       └───────────────▶ terminated    it ended by itself, or the market took it
-
-`ending` means that we ask for its end until it has come.
-"""
+"""Instances and their terminations as values, and the states of an instance."""
 
 from datetime import datetime
 from typing import Literal
@@ -18,14 +12,17 @@ from shared.states import Transitions
 State = Literal["running", "ending", "terminated"]
 
 TRANSITIONS: Transitions = {
+    # Terminated directly if it ended by itself or the Spot market reclaimed it.
     "running": frozenset({"ending", "terminated"}),
+    # Terminate calls are repeated until the cloud reports it, or complete lists no longer show it.
     "ending": frozenset({"terminated"}),
     "terminated": frozenset(),
 }
+"""`docs/states.md` draws them."""
 
 
 class Watched(Struct, frozen=True, kw_only=True):
-    """An instance as its row has it. Its columns are told in `sql/`."""
+    """An instance as its row has it. `sql/` describes its columns."""
 
     instance_id: str
     job_id: int | None
@@ -44,15 +41,15 @@ class Watched(Struct, frozen=True, kw_only=True):
 
 
 class Watermark(Struct, frozen=True, kw_only=True):
-    """The launcher's latest, and through which telling we have heard every one."""
+    """The launcher's latest, and the launch sequence through which every launch is received."""
 
     before: datetime | None
-    told: int
-    heard_through: int
+    launch_sequence: int
+    received_through: int
 
 
-class Gone(Struct, frozen=True, kw_only=True):
-    """The end of an instance, as it is recorded and told."""
+class Terminated(Struct, frozen=True, kw_only=True):
+    """The end of an instance, as it is recorded and published."""
 
     watched: Watched
     cause: str
@@ -63,14 +60,14 @@ class Gone(Struct, frozen=True, kw_only=True):
 
 
 class Recorded(Struct, frozen=True, kw_only=True):
-    """An end that is on record now, and how much longer the instance lived than it was needed."""
+    """A newly recorded end, and how much longer the instance lived than it was needed."""
 
     instance_id: str
     leaked_seconds: float
 
 
 class Interruption(Struct, frozen=True, kw_only=True):
-    """A notice of an instance that is known to be somebody's."""
+    """A notice of an instance whose attempt is known."""
 
     instance_id: str
     kind: Literal["interruption", "rebalance"]
@@ -80,8 +77,8 @@ class Interruption(Struct, frozen=True, kw_only=True):
     trace: str
 
 
-class Stranger(Struct, frozen=True, kw_only=True):
-    """An instance that only the cloud's list shows, and what we know that bears on it."""
+class UnknownInstance(Struct, frozen=True, kw_only=True):
+    """An instance that only the cloud's list shows, and what decides whether it ends."""
 
     instance: Instance
     first_seen_at: datetime
@@ -89,12 +86,12 @@ class Stranger(Struct, frozen=True, kw_only=True):
 
 
 class Findings(Struct, frozen=True, kw_only=True):
-    """What one complete list of the cloud says of our rows, and of what has none."""
+    """The differences between one complete list of the cloud and our rows."""
 
-    gone: tuple[Gone, ...]
+    terminated: tuple[Terminated, ...]
     missing: tuple[str, ...]
-    back: tuple[str, ...]
+    visible_again: tuple[str, ...]
     expired: tuple[str, ...]
     stopped: tuple[str, ...]
-    revenants: tuple[str, ...]
+    alive_after_end: tuple[str, ...]
     unknown: tuple[Instance, ...]

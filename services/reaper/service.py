@@ -3,7 +3,7 @@
 from services.reaper import NAME, handlers
 from services.reaper.config import ReaperConfig
 from services.reaper.interruption_notices import Channel
-from services.reaper.sweeps import Instances
+from services.reaper.sweeps import InstanceSweeps
 from shared.compute.port import Compute, Notices
 from shared.events.events import AttemptEnded, InstanceLaunched, LaunchesReported
 from shared.messaging.subscriber import Subscriber
@@ -15,15 +15,15 @@ PRUNE_INTERVAL_SECONDS = 600.0
 def build(
     config: ReaperConfig, ports: Ports, compute: Compute, notices: Notices | None = None
 ) -> Service:
-    """The reaper, ready to run. It does not close *compute*, which others may share.
+    """Build the reaper, ready to run. It does not close *compute*, which may be shared.
 
-    *notices*: the cloud's own channel, where there is one.
+    *notices*: the cloud's own channel, if there is one.
     """
-    instances = Instances(config, ports, compute)
-    listening: tuple[Sweep, ...] = ()
+    instances = InstanceSweeps(config, ports, compute)
+    receiving: tuple[Sweep, ...] = ()
     if notices is not None:
         channel = Channel(ports, notices)
-        listening = (Sweep("hear_notices", channel.hear_notices, config.interval_seconds),)
+        receiving = (Sweep("receive_notices", channel.receive_notices, config.interval_seconds),)
     ends = ("terminate_ending",)
     return Service(
         NAME,
@@ -36,7 +36,7 @@ def build(
         sweeps=(
             Sweep("terminate_ending", instances.terminate_ending, config.interval_seconds),
             Sweep("watch_instances", instances.watch_instances, config.watch_seconds),
-            *listening,
+            *receiving,
             Sweep("prune_instances", instances.prune_instances, PRUNE_INTERVAL_SECONDS),
         ),
     )

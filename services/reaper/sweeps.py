@@ -1,9 +1,9 @@
-"""The reaper's sweeps: asking for ends until they have come, and watching what the cloud lists.
+"""The reaper's sweeps: terminate instances until it is confirmed, and watch the cloud's list.
 
-    claim, commit ─▶ terminate ─▶ describe ─▶ record and tell what is terminated, postpone the rest
+    claim, commit ─▶ terminate ─▶ describe ─▶ record and publish the terminated, postpone the rest
 
-Killed anywhere before the record: the row is `ending`, and when its lease is over somebody asks
-again, which does no harm. Killed after it: the InstanceTerminated is in the outbox.
+Killed before the record: the row is `ending`, and when its lease ends the call is repeated, which
+is harmless. Killed after it: the InstanceTerminated is in the outbox.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from typing import Any
 
 from services.reaper import decisions
 from services.reaper.config import ReaperConfig
-from services.reaper.decisions import Rules
-from services.reaper.model import Gone, Stranger, Watched
+from services.reaper.decisions import ReaperRules
+from services.reaper.model import Terminated, UnknownInstance, Watched
 from services.reaper.store import instances, notices, unknown_instances
 from shared.compute.port import Compute, ComputeError, Instance, Throttled, Unknown
 from shared.compute.timeouts import answer_within
@@ -30,7 +30,7 @@ from shared.runtime.service import Ports
 
 
 @dataclass(frozen=True)
-class Instances:
+class InstanceSweeps:
     """The sweeps over instances. *jitter* gives numbers in [0, 1)."""
 
     config: ReaperConfig
@@ -39,7 +39,7 @@ class Instances:
     jitter: Callable[[], float] = random.random
 
     async def terminate_ending(self) -> datetime | None:
-        """Sweep: ask for every end that is due, and record those that have come."""
+        """Terminate every instance whose end is due, and record confirmed ends."""
         points = self.ports.points
         token = uuid.uuid4()
         async with self.ports.db.transaction() as tx:
@@ -61,7 +61,7 @@ class Instances:
         return next_pass(tx.now, full=len(claimed) == self.config.batch, next_due=next_due)
 
     async def _terminate(self, ids: Sequence[str]) -> None:
-        """Ask for the end of each. What fails is logged, and asked again while it lives on."""
+        """Terminate each. A failure is logged; the sweep repeats the call while it lives."""
         try:
             await answer_within(self.config.call_seconds, self.compute.terminate(ids))
         except (Throttled, Unknown) as error:
@@ -69,11 +69,11 @@ class Instances:
         except Exception:
             self._logger.exception("terminate failed", instances=len(ids))
             if len(ids) > 1:
-                # One bad id and EC2 ends none of the batch: each alone.
+                # With one bad id EC2 ends none of the batch: try each alone.
                 await asyncio.gather(*(self._terminate([each]) for each in ids))
 
     async def _describe(self, ids: Sequence[str]) -> dict[str, Instance]:
-        """What the cloud shows of these now; empty where it does not answer."""
+        """Return what the cloud shows of these now; empty if it does not answer."""
         try:
             return await answer_within(self.config.call_seconds, self.compute.describe(ids))
         except ComputeError as error:
@@ -83,17 +83,19 @@ class Instances:
     async def _record(
         self, claimed: Sequence[Watched], shown: dict[str, Instance], token: uuid.UUID
     ) -> None:
-        """Record the ends that have come. What is not shown is neither alive nor gone."""
+        """Record confirmed ends. An instance that is not shown is neither alive nor terminated."""
         over = {
-            instance_id for instance_id, instance in shown.items() if decisions.is_gone(instance)
+            instance_id
+            for instance_id, instance in shown.items()
+            if decisions.is_terminated(instance)
         }
         async with self.ports.db.transaction() as tx:
-            gone = [
-                decisions.decide_gone(each, shown[each.instance_id], tx.now)
+            terminated = [
+                decisions.decide_termination(each, shown[each.instance_id], tx.now)
                 for each in claimed
                 if each.instance_id in over
             ]
-            told = await self._tell_gone(tx, gone)
+            published = await self._record_terminated(tx, terminated)
             due = {
                 each.instance_id: tx.now
                 + timedelta(seconds=self.config.confirm.delay(each.tries, self.jitter()))
@@ -101,34 +103,33 @@ class Instances:
                 if each.instance_id not in over
             }
             await instances.postpone(tx, due, token)
-        if told:
+        if published:
             self.ports.wakeups.wake("relay_outbox")
 
     async def watch_instances(self) -> datetime | None:
-        """Sweep: compare the cloud's list with our rows.
+        """Compare the cloud's list with our rows.
 
-        It shows what ended by itself, what has vanished or outlived its time, what nobody knows.
+        It shows which instances ended by themselves, vanished, outlived their time, are unknown.
         """
         try:
             call = self.compute.list_instances()
             listing = await answer_within(self.config.call_seconds, call)
         except ComputeError as error:
-            # Without a complete list nothing is concluded, least of all that something is gone.
+            # Without a complete list nothing is concluded, least of all an end.
             self._logger.warning("list failed", error=str(error))
             return None
         listed = {each.instance_id: each for each in listing}
         async with self.ports.db.transaction() as tx:
-            # First, so that what ended by itself is put down to the end of its attempt.
+            # First, so that an end by itself has the cause that ended its attempt.
             if await instances.end_instances_of_ended(tx):
                 tx.wakes.add("terminate_ending")
-            # Our rows are read after the list: one that came in between is missing once at most,
-            # whereas one read before could make an instance that we have heard of look like
-            # nobody's.
+            # Our rows are read after the list: an instance added in between is missing once at
+            # most, whereas rows read before could make a known instance look orphaned.
             rows = await instances.watched(tx, list(listed))
             findings = decisions.decide_findings(rows, listed, tx.now, self._rules)
-            await self._tell_gone(tx, findings.gone)
+            await self._record_terminated(tx, findings.terminated)
             await instances.mark_missing(tx, findings.missing)
-            await instances.clear_missing(tx, findings.back)
+            await instances.clear_missing(tx, findings.visible_again)
             await instances.end_lives(tx, findings.expired, "lifetime")
             await instances.end_lives(tx, findings.stopped, "stopped")
             orphans = await self._adopt_orphans(tx, findings.unknown)
@@ -139,21 +140,23 @@ class Instances:
             )
             tx.wakes.add("terminate_ending")
         self.ports.wakeups.wake(*tx.wakes)
-        if findings.revenants:
-            # Recorded as gone, yet shown alive: told once is enough, but let it live it must not.
-            self._logger.error("alive after its end", instances=findings.revenants)
-            await self._terminate(findings.revenants)
+        if findings.alive_after_end:
+            # Recorded as terminated, but shown alive: its end is not published again.
+            self._logger.error("alive after its end", instances=findings.alive_after_end)
+            await self._terminate(findings.alive_after_end)
         return None
 
     async def _adopt_orphans(self, tx: Transaction, unknown: Sequence[Instance]) -> list[str]:
-        """Take over those of *unknown* that must end; the next list shows the others again."""
+        """Adopt those of *unknown* that are orphaned; the next list shows the others again."""
         trusted = decisions.trusted_before(await unknown_instances.advance_watermark(tx))
         if not unknown:
             return []
-        first_seen = await unknown_instances.see(tx, [each.instance_id for each in unknown])
+        first_seen = await unknown_instances.add_sightings(
+            tx, [each.instance_id for each in unknown]
+        )
         ended = await unknown_instances.ended_among(tx, unknown)
         seen = [
-            Stranger(
+            UnknownInstance(
                 instance=each,
                 first_seen_at=first_seen[each.instance_id],
                 attempt_ended=(each.job_id, each.attempt) in ended,
@@ -163,28 +166,31 @@ class Instances:
         orphans = [
             decisions.adopt(each.instance, cloudevents.new_trace(), self._rules)
             for each in seen
-            if decisions.decide_stranger(each, trusted, tx.now, self._rules)
+            if decisions.decide_orphan(each, trusted, tx.now, self._rules)
         ]
         return await unknown_instances.adopt(tx, orphans) if orphans else []
 
-    async def _tell_gone(self, tx: Transaction, gone: Sequence[Gone]) -> bool:
-        """Record these ends and tell of the new ones; True where there was one."""
-        if not gone:
+    async def _record_terminated(self, tx: Transaction, terminated: Sequence[Terminated]) -> bool:
+        """Record these ends and publish the new ones; return whether there was one."""
+        if not terminated:
             return False
-        recorded = await instances.record_gone(tx, gone)
+        recorded = await instances.record_terminated(tx, terminated)
         envelopes = [
             cloudevents.wrap(
-                decisions.tell_gone(each), source=tx.source, at=tx.now, trace=each.watched.trace
+                decisions.termination_event(each),
+                source=tx.source,
+                at=tx.now,
+                trace=each.watched.trace,
             )
-            for each in gone
+            for each in terminated
             if each.watched.instance_id in recorded
         ]
         await append_outbox(tx, envelopes)
-        for each in gone:
+        for each in terminated:
             known = recorded.get(each.watched.instance_id)
             if known is not None:
                 self._logger.info(
-                    "instance gone",
+                    "instance terminated",
                     instance=known.instance_id,
                     cause=each.cause,
                     billed_seconds=each.billed_seconds,
@@ -194,7 +200,7 @@ class Instances:
         return bool(envelopes)
 
     async def prune_instances(self) -> datetime | None:
-        """Sweep: forget what ended long ago."""
+        """Delete the rows of what ended long ago."""
         limit = self.config.prune_batch
         async with self.ports.db.transaction() as tx:
             before = tx.now - timedelta(seconds=self.config.keep_seconds)
@@ -204,8 +210,8 @@ class Instances:
         return tx.now if more else None
 
     @property
-    def _rules(self) -> Rules:
-        return Rules(
+    def _rules(self) -> ReaperRules:
+        return ReaperRules(
             visibility_seconds=self.config.visibility_seconds,
             orphan_seconds=self.config.orphan_seconds,
             max_lifetime_seconds=self.config.max_lifetime_seconds,

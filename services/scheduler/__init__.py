@@ -1,4 +1,4 @@
-"""The scheduler: what is due now? It owns timers (schema `scheduler`)."""
+"""The scheduler: requests an instance when an attempt is due. Owns schema `scheduler`."""
 
 from shared.events import events
 

@@ -13,7 +13,7 @@ from shared.settings import Settings
 
 
 async def compose(settings: Settings, ports: Ports, _stack: contextlib.AsyncExitStack) -> Composed:
-    """The scheduler and its readiness."""
+    """Build the scheduler and its readiness."""
     return worker(settings, build(from_settings(settings), ports))
 
 

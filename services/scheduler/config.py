@@ -10,13 +10,13 @@ class SchedulerConfig:
     """Frozen settings; durations in seconds."""
 
     interval_seconds: float = 30
-    """The longest sleep: how late a timer fires at most after a lost wake-up or a clock's jump."""
+    """The longest pause between passes, so the lateness after a lost wake-up or a clock jump."""
 
     batch: int = 500
     """Timers fired in one transaction, at most."""
 
     keep_seconds: float = 7 * 86_400
-    """How long settled timers stay. A tombstone must outlive any event that is still on its way."""
+    """How long settled timers are kept. A tombstone must outlive any event still on its way."""
 
     prune_batch: int = 5000
 

@@ -1,4 +1,4 @@
-"""What the scheduler does on each event. The handlers commute: a cancellation wins either way."""
+"""The scheduler's event handlers. They commute: a cancellation wins in either order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ FIRE = "fire_due"
 
 
 @dataclass(frozen=True)
-class Handlers:
-    """One method an event. The sweep looks at the timers each *interval_seconds* at least."""
+class TimerHandlers:
+    """One method per event. The sweep runs every *interval_seconds* at least."""
 
     interval_seconds: float
 
@@ -25,8 +25,8 @@ class Handlers:
     ) -> Follows:
         """Set the attempts' timers."""
         await store.add_timers(tx, scheduled)
-        # What is due later is found by the sweep's own next pass: twice the interval, since a pass
-        # that begins before this commits does not see it.
+        # The sweep's own passes find timers that are due later. Twice the interval, since a pass
+        # that begins before this commit does not see them.
         soon = tx.now + timedelta(seconds=2 * self.interval_seconds)
         if any(each.body.due_at <= soon for each in scheduled):
             tx.wakes.add(FIRE)
@@ -35,6 +35,6 @@ class Handlers:
     async def on_job_cancelled(
         self, cancelled: Sequence[Envelope[JobCancelled]], tx: Transaction
     ) -> Follows:
-        """Stop the attempts' timers. What has fired is the launcher's, which hears of this too."""
+        """Cancel the attempts' timers. If one has fired, the launcher cancels its launch."""
         await store.cancel_timers(tx, {(each.body.job_id, each.body.attempt) for each in cancelled})
         return ()

@@ -1,10 +1,4 @@
-"""A timer as a value, and what may become of it.
-
-    waiting ─▶ fired       its time has come; the InstanceRequested is in the outbox
-       └─────▶ cancelled   nobody wants it any more (or: cancelled before it was heard of)
-
-The two last states are final.
-"""
+"""A timer as a value, and its states."""
 
 from datetime import datetime
 from typing import Literal
@@ -18,13 +12,16 @@ State = Literal["waiting", "fired", "cancelled"]
 
 TRANSITIONS: Transitions = {
     "waiting": frozenset({"fired", "cancelled"}),
+    # Its InstanceRequested is in the outbox.
     "fired": frozenset(),
+    # Its job is cancelled, perhaps before the timer was added.
     "cancelled": frozenset(),
 }
+"""`docs/states.md` draws them."""
 
 
 class Timer(Struct, frozen=True, kw_only=True):
-    """When one attempt is to start. `trace` is that of its JobScheduled."""
+    """The start time of one attempt. `trace` is that of its JobScheduled."""
 
     job_id: int
     attempt: int

@@ -2,8 +2,8 @@
 
 from services.scheduler import NAME
 from services.scheduler.config import SchedulerConfig
-from services.scheduler.handlers import FIRE, Handlers
-from services.scheduler.sweeps import Timers
+from services.scheduler.handlers import FIRE, TimerHandlers
+from services.scheduler.sweeps import TimerSweeps
 from shared.events.events import JobCancelled, JobScheduled
 from shared.messaging.subscriber import Subscriber
 from shared.runtime.service import Ports, Service, Sweep
@@ -12,9 +12,9 @@ PRUNE_INTERVAL_SECONDS = 600.0
 
 
 def build(config: SchedulerConfig, ports: Ports) -> Service:
-    """The scheduler, ready to run."""
-    timers = Timers(config, ports)
-    handlers = Handlers(config.interval_seconds)
+    """Build the scheduler, ready to run."""
+    timers = TimerSweeps(config, ports)
+    handlers = TimerHandlers(config.interval_seconds)
     return Service(
         NAME,
         ports,

@@ -11,7 +11,7 @@ from shared.events.events import JobScheduled
 from shared.postgres.pool import Transaction, json_text
 from shared.states import sources
 
-# A timer that is there already came from the same event, or is the tombstone of its cancellation.
+# An existing timer came from the same event, or is the tombstone of its cancellation.
 ADD_TIMERS = """
 INSERT INTO timers (job_id, attempt, state, due_at, requirements, trace)
 SELECT job_id, attempt, 'waiting', due_at, requirements::jsonb, trace
@@ -22,7 +22,7 @@ ON CONFLICT DO NOTHING
 
 
 async def add_timers(tx: Transaction, scheduled: Sequence[Envelope[JobScheduled]]) -> None:
-    """Wait for each attempt's time, unless it has been cancelled."""
+    """Add a timer for each attempt, unless it is cancelled."""
     await tx.conn.execute(
         ADD_TIMERS,
         [each.body.job_id for each in scheduled],
@@ -33,7 +33,7 @@ async def add_timers(tx: Transaction, scheduled: Sequence[Envelope[JobScheduled]
     )
 
 
-# In the order of the keys, so that two batches never wait for each other.
+# In the order of the keys, so that two batches never deadlock.
 CANCEL_TIMERS = """
 INSERT INTO timers (job_id, attempt, state, settled_at)
 SELECT job_id, attempt, 'cancelled', $3
@@ -45,9 +45,9 @@ WHERE timers.state = ANY ($4::text[])
 
 
 async def cancel_timers(tx: Transaction, attempts: Collection[tuple[int, int]]) -> None:
-    """Cancel what waits of *attempts* (job and number, each once).
+    """Cancel the waiting timers of *attempts* (job and number, each once).
 
-    Where nothing is there yet, a tombstone is left. What has fired stays so.
+    An attempt without a timer gets a tombstone. Fired timers stay fired.
     """
     await tx.conn.execute(
         CANCEL_TIMERS,
@@ -58,10 +58,10 @@ async def cancel_timers(tx: Transaction, attempts: Collection[tuple[int, int]]) 
     )
 
 
-# SKIP LOCKED lets replicas share the work without waiting. What is locked is updated by its place,
-# which cannot be looked up in the index over all that waits, as its key and state can. A row that
-# another transaction has changed between our snapshot and our lock has a place that the snapshot
-# does not show: it stays as it is, and the next pass takes it.
+# SKIP LOCKED lets replicas share the work without waiting. Locked rows are updated by their ctid:
+# by key and state, Postgres might search the index of all that waits. A row that another
+# transaction has changed between our snapshot and our lock has a new ctid: it stays as it is, and
+# the next pass takes it.
 FIRE_DUE = """
 UPDATE timers SET state = 'fired', settled_at = $1
 WHERE ctid = ANY (ARRAY(
@@ -74,7 +74,7 @@ RETURNING job_id, attempt, due_at, requirements, trace
 
 
 async def fire_due(tx: Transaction, limit: int) -> Sequence[Timer]:
-    """Mark up to *limit* due timers as fired and return them, the longest due first."""
+    """Mark up to *limit* due timers as fired; return them, the longest due first."""
     rows = await tx.conn.fetch(FIRE_DUE, tx.now, limit)
     timers = [msgspec.convert(dict(row), Timer) for row in rows]
     return sorted(timers, key=lambda timer: (timer.due_at, timer.job_id))
@@ -84,7 +84,7 @@ NEXT_DUE = "SELECT min(due_at) FROM timers WHERE state = 'waiting'"
 
 
 async def next_due(tx: Transaction) -> datetime | None:
-    """When the next timer is due, or None where none waits."""
+    """Return when the next timer is due, or None if none waits."""
     due_at: datetime | None = await tx.conn.fetchval(NEXT_DUE)
     return due_at
 
@@ -97,6 +97,6 @@ DELETE FROM timers WHERE ctid = ANY (ARRAY(
 
 
 async def prune_settled(tx: Transaction, before: datetime, limit: int) -> bool:
-    """Forget timers settled before *before*; True where there may be more."""
+    """Delete timers settled before *before*; return True if there may be more."""
     result = await tx.conn.execute(PRUNE_SETTLED, before, limit)
     return int(result.removeprefix("DELETE ")) >= limit

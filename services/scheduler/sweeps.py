@@ -1,4 +1,4 @@
-"""The scheduler's sweeps: firing what is due, forgetting what is long settled."""
+"""The scheduler's sweeps: fire due timers, prune settled ones."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,19 +13,19 @@ from shared.runtime.service import Ports
 
 
 @dataclass(frozen=True)
-class Timers:
+class TimerSweeps:
     """The sweeps over timers."""
 
     config: SchedulerConfig
     ports: Ports
 
     async def fire_due(self) -> datetime | None:
-        """Sweep: tell of every attempt whose time has come; due again when the next one's comes.
+        """Fire every due timer and publish its attempt; return when the next timer is due.
 
-        One transaction does it, since nothing outside is touched: a crash before the commit leaves
-        the timers waiting, after it the events are in the outbox. What decides is the clock's time
-        now, so a clock that jumps back makes a timer wait again; after downtime, or behind a slow
-        clock, it fires late. In each case once, since `fired` is final.
+        One transaction, since nothing outside is touched: a crash before the commit leaves the
+        timers waiting, after it the events are in the outbox. The clock's time now decides: after a
+        jump back a timer waits again; after downtime, or with a slow clock, it fires late. It fires
+        once in each case, since `fired` is final.
         """
         async with self.ports.db.transaction() as tx:
             timers = await store.fire_due(tx, self.config.batch)
@@ -46,7 +46,7 @@ class Timers:
         return next_pass(tx.now, full=len(timers) == self.config.batch, next_due=next_due)
 
     async def prune_timers(self) -> datetime | None:
-        """Sweep: forget what was settled long ago."""
+        """Delete timers that were settled long ago."""
         async with self.ports.db.transaction() as tx:
             before = tx.now - timedelta(seconds=self.config.keep_seconds)
             more = await store.prune_settled(tx, before, self.config.prune_batch)

@@ -1,9 +1,9 @@
-"""The bus inside one process: a small sibling of the broker, with the same promises.
+"""The bus inside one process, with the same promises as the broker.
 
 Its messages do not survive the process, and need not: a publish is confirmed only when every bound
-queue has acknowledged the message, so until it has taken effect it stands in the publisher's
-outbox, from where the next start publishes it again. At least once, any order; given a *chaos*
-source it shuffles and doubles deliveries, which is how the tests run.
+queue has acknowledged the message, so until it has taken effect it stays in the publisher's outbox,
+from which the next start publishes it again. At least once, any order; with a *chaos* source it
+shuffles and duplicates deliveries, as in the tests.
 """
 
 import asyncio
@@ -38,12 +38,12 @@ class _Queue:
         self.filled = asyncio.Event()
 
     def put(self, message: Message) -> _Queued:
-        """Enqueue, unless the same event is here still: its publisher only asked again."""
+        """Enqueue, unless the same message is still here: then its publisher only repeats it."""
         queued = self.pending.get(message.id)
         if queued is None:
             queued = self.pending[message.id] = _Queued(message, self)
             self.ready.append(queued)
-            # Doubled once, here: doubling what waits would grow faster than anybody reads.
+            # Duplicated once, here: duplicating the queue would let it grow faster than it is read.
             if self._chaos and self._chaos.random() < 0.2:
                 self.ready.append(queued)
             self.filled.set()
@@ -72,7 +72,7 @@ class _Subscription:
         while not queue.ready and not self._closed:
             queue.filled.clear()
             await queue.filled.wait()
-        if self._closed:  # what it took now, nobody would put back
+        if self._closed:  # a message taken now would not be put back
             raise BusUnavailable("the subscription is closed")
         if self._chaos:
             self._chaos.shuffle(queue.ready)
@@ -83,7 +83,7 @@ class _Subscription:
     async def close(self) -> None:
         self._closed = True
         self._queue.filled.set()
-        for queued in dict.fromkeys(self._taken):  # the same may have been taken twice
+        for queued in dict.fromkeys(self._taken):  # a message may have been taken twice
             self._queue.put_back(queued)
         self._taken = []
 
@@ -125,5 +125,5 @@ class MemoryBus:
         return not self._closed.is_set()
 
     async def close(self) -> None:
-        """Publishers stop waiting; what they have not seen confirmed stays in their outboxes."""
+        """Stop all publishers that wait; unconfirmed messages stay in their outboxes."""
         self._closed.set()

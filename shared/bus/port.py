@@ -1,8 +1,8 @@
-"""The bus port: what every broker adapter promises, and all that a caller may rely on.
+"""The bus port: the promises of every broker adapter, on which callers may rely.
 
 At least once, in any order, again after a crash. `publish` returns when every message has been
-confirmed; an exception means "not known", never "not sent". A delivery that is not acknowledged
-comes again.
+confirmed; an exception means "unknown", never "not sent". A delivery that is not acknowledged is
+redelivered.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,24 +11,19 @@ from typing import Protocol
 from msgspec import Struct
 
 Topology = Mapping[str, Sequence[str]]
-"""Queue name -> the event names that it is bound to. Declared once, before anybody publishes."""
-
-
-def bound_names(topology: Topology) -> frozenset[str]:
-    """The event names that some queue of *topology* is bound to."""
-    return frozenset(name for names in topology.values() for name in names)
+"""Queue name -> the event names that it is bound to. Declared before any publish."""
 
 
 SUSPECT = 3
-"""A message that came back as often with no outcome may be what ends its readers: it is handed out
-and handled alone.
+"""A message that was redelivered this often without an outcome may crash its readers: it is
+delivered and handled alone.
 """
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """A batch of events on the wire: *name*, which all of them have, is the routing key.
+    """A batch of events on the wire; their common *name* is the routing key.
 
-    *id* is its outbox row's, the same for each time that it is published.
+    *id* is that of its outbox row, the same for each publish.
     """
 
     name: str
@@ -44,15 +39,15 @@ class Delivery(Protocol):
 
     @property
     def returned(self) -> int:
-        """How often it was on its way to a reader before and came back with no outcome.
+        """Count its redeliveries: earlier deliveries without an outcome.
 
-        0 the first time. A reader's death counts for all that was on its way to it, the innocent
-        too. A close by the book may count as well: a broker need not tell the two apart.
+        0 the first time. A reader's crash counts for every message that was delivered to it. A
+        regular close may count as well: a broker need not distinguish the two.
         """
         ...
 
     async def ack(self) -> None:
-        """It has taken effect and is committed: never deliver it to this queue again."""
+        """Acknowledge: its effect is committed, and this queue never delivers it again."""
         ...
 
 
@@ -60,25 +55,25 @@ class Subscription(Protocol):
     """One queue's stream of deliveries. Several subscriptions to one queue share its messages."""
 
     async def take(self, limit: int) -> Sequence[Delivery]:
-        """Wait for at least one delivery, then return it with what else is there, *limit* at most.
+        """Wait for a delivery, then return it with others that are ready, at most *limit*.
 
-        Raises `BusUnavailable` where none will come: the subscription was closed or its connection
+        Raises `BusUnavailable` if none will come: the subscription was closed or its connection
         died.
         """
         ...
 
     async def close(self) -> None:
-        """Stop delivering; what is not acknowledged goes to the queue's next subscriber."""
+        """Stop delivering; unacknowledged messages go to the queue's next subscriber."""
         ...
 
 
 class Bus(Protocol):
-    """A topic exchange with one durable queue a service."""
+    """A topic exchange with one durable queue per service."""
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Publish all of *messages* and return when each is confirmed.
 
-        Raises `BusUnavailable` where that is not known; publishing them again is always safe.
+        Raises `BusUnavailable` if that is unknown; publishing them again is always safe.
         """
         ...
 
@@ -87,13 +82,13 @@ class Bus(Protocol):
         ...
 
     async def ready(self) -> bool:
-        """Whether messages can flow now."""
+        """Return whether messages can flow now."""
         ...
 
     async def close(self) -> None:
-        """Let go of every connection. Idempotent."""
+        """Close every connection. Idempotent."""
         ...
 
 
 class BusUnavailable(Exception):
-    """The broker did not confirm: it is down, blocked or slow. What was published is unknown."""
+    """The broker did not confirm: it is down, blocked or slow. The publish is unknown."""

@@ -69,7 +69,7 @@ class LaunchRequest(Struct, frozen=True, kw_only=True):
     """One instance for one attempt. Durable before the cloud is asked; equal ones are one launch.
 
     `bootstrap_token` is what the agent shows to claim its attempt, where the adapter can hand it
-    to one instance alone. It is derived, not stored here at rest, and must never be logged.
+    to one instance alone. It is derived, empty where the request is stored, and never logged.
     `labels` is empty, except where an earlier release has asked for the launch: the repeated
     request must be identical to that one.
     """
@@ -80,7 +80,7 @@ class LaunchRequest(Struct, frozen=True, kw_only=True):
     attempt: int
     max_lifetime_seconds: int
     api_url: str
-    bootstrap_token: str
+    bootstrap_token: str = ""
     market: Market = "spot"
     resources: Resources = Resources()
     labels: dict[str, str] = {}

@@ -5,8 +5,8 @@
       "traceparent": "00-<trace>-<span>-01", "causationid": "…"}, …]
 
 All events of a batch have one `type`, which is the message's name. `causationid` is the id of the
-event whose handling published this one; the trace stays the same from the request that began it
-all. Unknown fields are ignored.
+event whose handling published this one; all events that follow from one request share its trace.
+Unknown fields are ignored.
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
 """
 
@@ -23,7 +23,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from shared.events import events, old_envelope
-from shared.events.events import Event, Moment
+from shared.events.events import Event, Timestamp
 
 CONTENT_TYPE = "application/cloudevents-batch+json"
 """The media type of a message's body."""
@@ -36,15 +36,15 @@ Traceparent = Annotated[str, Meta(pattern="^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f
 
 
 class Undecodable(Exception):
-    """The bytes are no event that this program knows. The message says why."""
+    """The bytes are no event that this program knows. The message gives the reason."""
 
 
 UNREADABLE = (
     msgspec.MsgspecError,
     ValueError,  # not UTF-8
-    RecursionError,  # nested deeper than the decoder follows, in a field that nobody knows too
+    RecursionError,  # nested deeper than the decoder follows, even in an unknown field
 )
-"""What reading bytes that somebody else has written may raise."""
+"""The exceptions that decoding foreign bytes may raise."""
 
 
 class Envelope(
@@ -55,13 +55,13 @@ class Envelope(
     omit_defaults=True,
     rename={"name": "type", "at": "time", "body": "data", "cause": "causationid"},
 ):
-    """An event with what the transport needs to know of it: one CloudEvent."""
+    """An event with its transport data: one CloudEvent."""
 
     specversion: Literal["1.0"]
     id: uuid.UUID
     source: Text
     name: str
-    at: Moment
+    at: Timestamp
     traceparent: Traceparent
     body: E
     subject: str | None = None
@@ -69,20 +69,20 @@ class Envelope(
 
     @property
     def trace(self) -> str:
-        """What all events have in common that go back to one request: 32 hexadecimal digits."""
+        """Return the trace that all events of one request share: 32 hexadecimal digits."""
         return self.traceparent[3:35]
 
 
 class Unreadable(Struct, frozen=True):
-    """An element of a batch that is no event, as it came, and why it is none."""
+    """An element of a batch that is no event, as it came, and the reason."""
 
     raw: bytes
     reason: str
     event_id: uuid.UUID | None
 
 
-class Batch(Struct, frozen=True):
-    """What a message holds."""
+class EventBatch(Struct, frozen=True):
+    """The contents of a message."""
 
     envelopes: Sequence[Envelope[Any]]
     unreadable: Sequence[Unreadable] = ()
@@ -105,19 +105,19 @@ _singles: dict[str, msgspec.json.Decoder[Any]] = {
 }
 
 
-# Ids must be unique and nothing more, and the system's own randomness is a call for each.
+# Ids need only be unique, and the system's randomness would cost a call for each.
 _random = random.Random()
 os.register_at_fork(after_in_child=_random.seed)
 
 
 def new_uuid() -> uuid.UUID:
-    """A fresh UUID of version 7 (RFC 9562): the moment, then random bits.
+    """Make a UUID of version 7 (RFC 9562): the time, then random bits.
 
-    In an index it goes to the end, where a wholly random one goes anywhere.
+    An index appends it at its end, where a random one goes anywhere.
     """
     bits = _random.getrandbits(74)
-    moment = time.time_ns() // 1_000_000
-    return uuid.UUID(int=moment << 80 | 7 << 76 | bits >> 62 << 64 | 2 << 62 | bits & _LOW)
+    milliseconds = time.time_ns() // 1_000_000
+    return uuid.UUID(int=milliseconds << 80 | 7 << 76 | bits >> 62 << 64 | 2 << 62 | bits & _LOW)
 
 
 _LOW = (1 << 62) - 1
@@ -125,12 +125,12 @@ _SPAN = (1 << 64) - 1
 
 
 def new_id() -> str:
-    """A fresh UUID in its usual text form."""
+    """Make a UUID in its usual text form."""
     return str(new_uuid())
 
 
 def new_trace() -> str:
-    """A fresh trace: 32 hexadecimal digits, never all zero."""
+    """Make a trace: 32 hexadecimal digits, never all zero."""
     return f"{_random.getrandbits(128) or 1:032x}"
 
 
@@ -154,29 +154,29 @@ def wrap(
 
 
 def encode(envelopes: Sequence[Envelope[Any]]) -> bytes:
-    """A batch, all of one name, as JSON in UTF-8."""
+    """Encode a batch, all of one name, as JSON in UTF-8."""
     return _encoder.encode(envelopes)
 
 
-def decode(name: str, raw: bytes) -> Batch:
+def decode(name: str, raw: bytes) -> EventBatch:
     """Read the batch of a message that is named *name*.
 
-    Raises `Undecodable` where nothing in it can be told apart; of a batch that can, the elements
-    that are no such event are told beside those that are.
+    Raises `Undecodable` if it is no batch at all. Elements of a batch that are no such event are
+    returned as unreadable beside those that are.
     """
     if raw.startswith(b"{"):
-        return Batch([_decode_old(name, raw)])
+        return EventBatch([_decode_old(name, raw)])
     if name not in _batches:
         raise Undecodable(f"no event is named {name!r}")
     with contextlib.suppress(*UNREADABLE):
         envelopes: list[Envelope[Any]] = _batches[name].decode(raw)
         if all(each.name == name for each in envelopes):
-            return Batch(envelopes)
+            return EventBatch(envelopes)
     return _decode_singly(name, raw)
 
 
 def decode_one(name: str, raw: bytes) -> Envelope[Any]:
-    """Read the one event of *raw*. Raises `Undecodable` where it holds something else."""
+    """Read the one event of *raw*. Raises `Undecodable` if it holds anything else."""
     batch = decode(name, raw)
     if batch.unreadable:
         raise Undecodable(batch.unreadable[0].reason)
@@ -185,7 +185,7 @@ def decode_one(name: str, raw: bytes) -> Envelope[Any]:
     return batch.envelopes[0]
 
 
-def _decode_singly(name: str, raw: bytes) -> Batch:
+def _decode_singly(name: str, raw: bytes) -> EventBatch:
     try:
         elements = _elements.decode(raw)
     except UNREADABLE as error:
@@ -200,7 +200,7 @@ def _decode_singly(name: str, raw: bytes) -> Batch:
             readable.append(envelope)
         except UNREADABLE as error:
             unreadable.append(Unreadable(bytes(element), f"{name}: {error}", _id_of(element)))
-    return Batch(readable, unreadable)
+    return EventBatch(readable, unreadable)
 
 
 def _id_of(element: msgspec.Raw) -> uuid.UUID | None:
@@ -210,7 +210,7 @@ def _id_of(element: msgspec.Raw) -> uuid.UUID | None:
 
 
 def _decode_old(name: str, raw: bytes) -> Envelope[Any]:
-    """Read the envelope that the last release wrote: what it left in its outbox and queues."""
+    """Read an envelope of the last release, which may still be in outboxes and queues."""
     try:
         old = old_envelope.decode(raw)
         if old.name != name:

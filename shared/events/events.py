@@ -1,10 +1,10 @@
-"""Every fact that travels on the broker, and nothing else.
+"""The events: every fact that is published on the broker.
 
-An event is named in the past tense and says what happened, never what to do. The class name is the
-routing key. The set only ever grows by optional fields: a reader ignores fields it does not know,
-and a golden JSON of each event (tests/contract/golden) holds the wire form still.
+An event is named in the past tense and states what happened, never what to do. The class name is
+the routing key. Events only gain optional fields: a reader ignores fields it does not know, and a
+golden JSON of each event (tests/contract/golden) fixes its wire form.
 
-Moments are aware datetimes in UTC, durations end in ``_seconds``, money in ``_usd``.
+Times are aware datetimes in UTC, durations end in ``_seconds``, money in ``_usd``.
 """
 
 from datetime import datetime
@@ -16,17 +16,17 @@ Cause = Literal[
     "done",  # a container of the attempt exited 0
     "failed",  # the container exited otherwise, or the agent could not run it
     "timed_out",  # the job's own time limit passed
-    "interrupted",  # the Spot market took the instance back
-    "pull_failed",  # the image could not be had
-    "no_capacity",  # nobody had an instance for it within the time that it would wait
-    "lost",  # nobody heard from the agent any more
-    "cancelled",  # somebody asked for it
-    "refused",  # the launcher will not launch it
-    "superseded",  # launched in advance, and the attempt before it finished the job after all
+    "interrupted",  # the Spot market reclaimed the instance
+    "pull_failed",  # the image could not be pulled
+    "no_capacity",  # no instance was available within its waiting time
+    "lost",  # the agent stopped reporting
+    "cancelled",  # a user cancelled the job
+    "refused",  # the launch was refused for good
+    "superseded",  # a replacement, and the attempt before it finished the job
 ]
 
-Moment = Annotated[datetime, Meta(tz=True)]
-"""With its offset from UTC: one without is unreadable."""
+Timestamp = Annotated[datetime, Meta(tz=True)]
+"""A time with its offset from UTC; one without it is unreadable."""
 
 TerminalStatus = Literal["DONE", "FAILED", "CANCELLED"]
 
@@ -38,11 +38,11 @@ Architecture = Literal["x86_64", "arm64"]
 
 
 class Event(Struct, frozen=True, kw_only=True):
-    """What all events have in common: being frozen, keyword-only, and read leniently."""
+    """Base of all events: frozen, keyword-only, read leniently."""
 
 
 class Resources(Struct, frozen=True, kw_only=True):
-    """What an instance must have at least; None and empty mean the deployment's default."""
+    """The minimum that an instance must have; None and empty mean the deployment's default."""
 
     vcpus: int | None = None
     memory_mib: int | None = None
@@ -53,11 +53,11 @@ class Resources(Struct, frozen=True, kw_only=True):
 
 
 class Requirements(Struct, frozen=True, kw_only=True):
-    """What an attempt needs of its instance; the scheduler and the events carry it unread.
+    """The requirements of an attempt on its instance; scheduler and events pass them on unread.
 
-    `spot_wait_seconds` is how long Spot is waited for: `spot_then_on_demand` buys on demand then
-    (None: after the setting), `spot` gives up (None: never). `labels` is deprecated: empty, and not
-    read where an earlier release has published it, since a job's labels stay with the API.
+    `spot_wait_seconds` is how long to wait for Spot: then `spot_then_on_demand` buys on demand
+    (None: after the setting's time), `spot` gives up (None: never). `labels` is deprecated: empty,
+    and ignored if an earlier release has published it, since a job's labels stay with the API.
     """
 
     max_lifetime_seconds: int
@@ -68,16 +68,16 @@ class Requirements(Struct, frozen=True, kw_only=True):
 
 
 class JobScheduled(Event, frozen=True, kw_only=True):
-    """Attempt *attempt* of a job is to start at *due_at* (the first time, or again)."""
+    """Attempt *attempt* of a job is to start at *due_at*: the first or a later attempt."""
 
     job_id: int
     attempt: int
-    due_at: Moment
+    due_at: Timestamp
     requirements: Requirements
 
 
 class JobCancelled(Event, frozen=True, kw_only=True):
-    """Nobody wants this job any more; *attempt* was its current attempt."""
+    """The job is cancelled; *attempt* was its current attempt."""
 
     job_id: int
     attempt: int
@@ -88,26 +88,26 @@ class InstanceRequested(Event, frozen=True, kw_only=True):
 
     job_id: int
     attempt: int
-    due_at: Moment
+    due_at: Timestamp
     requirements: Requirements
 
 
 class LaunchDelayed(Event, frozen=True, kw_only=True):
-    """Still waiting for an instance: why (a code and plain words) and when the next try is.
+    """The launch is delayed: the reason (a code and a message) and the time of the next try.
 
-    *reason* is "unknown_outcome" too where the cloud refuses with an error that may pass and has no
-    code of its own here: *message* has the cloud's own code and words.
+    *reason* is "unknown_outcome" also if the cloud refuses with an error that may pass and has no
+    code of its own here: *message* has the cloud's own code and text.
     """
 
     job_id: int
     attempt: int
     reason: Literal["no_capacity", "quota_reached", "throttled", "unknown_outcome"]
     message: str
-    next_try_at: Moment
+    next_try_at: Timestamp
 
 
 class LaunchRefused(Event, frozen=True, kw_only=True):
-    """It will never launch, and why, in the cloud's own words."""
+    """The launch is refused for good; *message* is the cloud's own."""
 
     job_id: int
     attempt: int
@@ -116,9 +116,9 @@ class LaunchRefused(Event, frozen=True, kw_only=True):
 
 
 class InstanceLaunched(Event, frozen=True, kw_only=True):
-    """An instance exists for the attempt. *launch_sequence* counts them, from 1.
+    """An instance exists for the attempt. *launch_sequence* numbers the instances, from 1.
 
-    A price is null where it is not known, and never 0 for that.
+    An unknown price is null, never 0.
     """
 
     job_id: int
@@ -129,32 +129,32 @@ class InstanceLaunched(Event, frozen=True, kw_only=True):
     zone: str
     market: Market
     hourly_price_usd: float | None
-    launched_at: Moment
-    dies_by: Moment
+    launched_at: Timestamp
+    dies_by: Timestamp
     launch_sequence: int
     spot_instance_request_id: str | None = None
     on_demand_hourly_price_usd: float | None = None
 
 
 class InstanceInterrupted(Event, frozen=True, kw_only=True):
-    """The cloud has said that it takes the instance back soon, or (a rebalance) that it may."""
+    """The cloud gave notice that it reclaims the instance soon, or (a rebalance) that it may."""
 
     instance_id: str
     job_id: int
     attempt: int
     kind: Literal["interruption", "rebalance"]
-    noticed_at: Moment
+    noticed_at: Timestamp
 
 
 class LaunchesReported(Event, frozen=True, kw_only=True):
-    """A watermark: each launch asked for before *before* has been told of.
+    """A watermark: each launch asked for before *before* is published.
 
-    *launch_sequence* is that of the last `InstanceLaunched` by then, 0 where there was none. Events
-    arrive in any order, so the moment alone proves nothing: a reader trusts it only when it has
-    itself heard each launch up to that number.
+    *launch_sequence* is that of the last `InstanceLaunched` by then, 0 if there was none. Events
+    arrive in any order, so the time alone proves nothing: a reader trusts it only once it has
+    received each launch up to that number.
     """
 
-    before: Moment
+    before: Timestamp
     launch_sequence: int
 
 
@@ -163,30 +163,30 @@ class JobStarted(Event, frozen=True, kw_only=True):
 
     job_id: int
     attempt: int
-    started_at: Moment
+    started_at: Timestamp
     runtime: Literal["docker", "simulated"]
 
 
 class AttemptEnded(Event, frozen=True, kw_only=True):
-    """The attempt needs its instance no more; until *terminate_after* the agent may tidy up."""
+    """The attempt has ended; its instance ends at *terminate_after*, after the agent's clean-up."""
 
     job_id: int
     attempt: int
     cause: Cause
-    ended_at: Moment
-    terminate_after: Moment
+    ended_at: Timestamp
+    terminate_after: Timestamp
 
 
 class JobFinished(Event, frozen=True, kw_only=True):
-    """The job's last word, with all that a message to a person needs.
+    """The job has reached a terminal status; with all that a notification to a user needs.
 
-    *cause* is why the last attempt ended. The fields after *attempt* are absent in what the release
-    before this one told.
+    *cause* is why the last attempt ended. The fields after *attempt* are absent in events of the
+    release before this one.
     """
 
     job_id: int
     status: TerminalStatus
-    finished_at: Moment
+    finished_at: Timestamp
     attempt: int
     exit_code: int | None = None
     error_message: str | None = None
@@ -196,13 +196,13 @@ class JobFinished(Event, frozen=True, kw_only=True):
 
 
 class InstanceTerminated(Event, frozen=True, kw_only=True):
-    """The cloud confirms that the instance is gone; whose it was is absent where unknown.
+    """The cloud confirms that the instance is terminated; job and attempt are absent if unknown.
 
-    *cost_usd* is null where its price is not known, and never 0 for that.
+    *cost_usd* is null if its price is unknown, never 0 for that.
     """
 
     instance_id: str
-    terminated_at: Moment
+    terminated_at: Timestamp
     cause: str
     spot_interrupted: bool
     billed_seconds: int
@@ -227,9 +227,9 @@ ALL: tuple[type[Event], ...] = (
 )
 
 FOR_ANYONE: frozenset[type[Event]] = frozenset({JobStarted, JobFinished})
-"""No service of ours reads these."""
+"""Events that no service of ours reads."""
 
 MANDATORY = frozenset(event.__name__ for event in ALL if event not in FOR_ANYONE)
-"""The names that must find a reader's queue: without one such an event is not confirmed."""
+"""The events that must reach a queue: without one their publish is not confirmed."""
 
 BY_NAME: dict[str, type[Event]] = {event.__name__: event for event in ALL}

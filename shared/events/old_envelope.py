@@ -14,19 +14,19 @@ import msgspec
 from msgspec import Struct
 
 from shared.events import events
-from shared.events.events import Event, Moment
+from shared.events.events import Event, Timestamp
 from shared.events.old_events import upgrade
 
 SOURCE = "/docker-job"
-"""Where such an event is from: its envelope does not say more."""
+"""The source of such an event: its envelope has no other."""
 
 
 class _Sealed(Struct, frozen=True, kw_only=True):
-    """As it stands there: the body is still bytes, since its type depends on the name."""
+    """The envelope as written: the body is still bytes, since its type depends on the name."""
 
     id: uuid.UUID
     name: str
-    at: Moment
+    at: Timestamp
     trace: str
     body: msgspec.Raw
     cause: uuid.UUID | None = None
@@ -34,11 +34,11 @@ class _Sealed(Struct, frozen=True, kw_only=True):
 
 
 class OldEnvelope(Struct, frozen=True, kw_only=True):
-    """An event, and what its envelope said of it."""
+    """An event with the data of its envelope."""
 
     id: uuid.UUID
     name: str
-    at: Moment
+    at: Timestamp
     trace: uuid.UUID
     body: Event
     cause: uuid.UUID | None
@@ -50,7 +50,7 @@ _bodies = msgspec.json.Decoder(dict[str, Any])
 
 
 def decode(raw: bytes) -> OldEnvelope:
-    """Read it. Raises what msgspec does, and ValueError."""
+    """Decode an envelope. Raises msgspec's errors, and ValueError."""
     sealed = _decoder.decode(raw)
     kind = events.BY_NAME.get(sealed.name)
     if kind is None:
@@ -69,7 +69,7 @@ def decode(raw: bytes) -> OldEnvelope:
 
 
 def _as_uuid(trace: str) -> uuid.UUID:
-    """What it always was; whatever else stands there is no reason to lose the event."""
+    """Read the trace as a UUID; anything else gives another UUID, and the event is kept."""
     try:
         return uuid.UUID(trace)
     except ValueError:

@@ -1,9 +1,9 @@
-"""One service's queue: from `take` to `ack`.
+"""The consumer of one service's queue: from `take` to `ack`.
 
-Messages are batches, so what is taken at once holds many events; it is settled in transactions of
-about `EVENTS` and acknowledged after them. A message that has come back `SUSPECT` times with no
-outcome may be what its readers died of: it is settled alone, and if it comes back once more, its
-events are parked one by one, untried. Only a database that takes no row keeps the queue waiting.
+Messages are batches, so one `take` returns many events; they are settled in transactions of about
+`EVENTS` and acknowledged afterwards. A message that was redelivered `SUSPECT` times without an
+outcome may have crashed its readers: it is settled alone, and after one more redelivery its events
+are parked one by one, untried. Only an unavailable database blocks the queue.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from typing import Any
 from shared.backoff import RECONNECT
 from shared.bus.port import SUSPECT, Bus, BusUnavailable, Delivery
 from shared.events import cloudevents
-from shared.events.cloudevents import Batch, Envelope, Undecodable, Unreadable
+from shared.events.cloudevents import Envelope, EventBatch, Undecodable, Unreadable
 from shared.log import get_logger
 from shared.messaging.inbox import Inbox
 from shared.postgres.pool import is_transient
@@ -29,14 +29,14 @@ EVENTS = 1000
 """About as many events take effect in one transaction."""
 
 GATHER_SECONDS = 0.05
-"""Two batches begin so far apart at least, unless the first was full: an event that comes alone is
-handled at once, and a stream of them shares its statements and commits.
+"""The minimum time between the starts of two batches, unless the first was full: a single event is
+handled at once, and a stream of events shares statements and commits.
 """
 
 
 @dataclass
 class _Group:
-    """What is settled together: the events of some deliveries."""
+    """Deliveries whose events are settled together."""
 
     deliveries: list[Delivery] = field(default_factory=list)
     envelopes: list[Envelope[Any]] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Consumer:
     bus: Bus
 
     async def run(self, draining: asyncio.Event) -> None:
-        """Take and handle until *draining* is set; what was taken by then is finished."""
+        """Take and handle until *draining* is set, then finish what was taken."""
         tries = 0
         progress = asyncio.Event()
         while not draining.is_set():
@@ -83,14 +83,14 @@ class Consumer:
         finally:
             stop.cancel()
             if take is not None:
-                take.cancel()  # however this ends: nobody takes what nobody would handle
+                take.cancel()  # however this ends: a late delivery would not be handled
             await subscription.close()
 
     async def _handle(self, deliveries: Sequence[Delivery]) -> int:
-        """Settle what was taken and acknowledge it; returns how many events it held."""
+        """Settle and acknowledge *deliveries*; return how many events they held."""
         count = 0
         group = _Group()
-        suspects: list[tuple[Delivery, Batch]] = []
+        suspects: list[tuple[Delivery, EventBatch]] = []
         for delivery in deliveries:
             batch = await self._read(delivery)
             count += len(batch.envelopes)
@@ -103,18 +103,18 @@ class Consumer:
                 await self._settle(group)
                 group = _Group()
         await self._settle(group)
-        for delivery, batch in suspects:  # the last: whoever is innocent is settled by now
+        for delivery, batch in suspects:  # last, when the others are settled
             await self._settle_suspect(delivery, batch)
         return count
 
-    async def _read(self, delivery: Delivery) -> Batch:
-        """What *delivery* holds; what of it cannot be read is buried."""
+    async def _read(self, delivery: Delivery) -> EventBatch:
+        """Decode *delivery*, and bury the elements that cannot be read."""
         message = delivery.message
         try:
             batch = cloudevents.decode(message.name, message.body)
         except Undecodable as error:
             whole = Unreadable(message.body, str(error), _as_uuid(message.id))
-            batch = Batch((), (whole,))
+            batch = EventBatch((), (whole,))
         if batch.unreadable:
             await self._until_stored(self.inbox.bury, message.name, batch.unreadable)
         return batch
@@ -128,7 +128,7 @@ class Consumer:
                 await each.ack()
             self.inbox.points.reached(f"{self.inbox.service}.acknowledged")
 
-    async def _settle_suspect(self, delivery: Delivery, batch: Batch) -> None:
+    async def _settle_suspect(self, delivery: Delivery, batch: EventBatch) -> None:
         if delivery.returned > SUSPECT and batch.envelopes:
             await self._until_stored(self.inbox.isolate, batch.envelopes, delivery.returned)
             await delivery.ack()
@@ -136,7 +136,7 @@ class Consumer:
             await self._settle(_Group([delivery], list(batch.envelopes)))
 
     async def _until_stored(self, act: Callable[..., Awaitable[None]], *args: Any) -> None:
-        """Repeat *act* while the database is away: the delivery stays unacknowledged meanwhile."""
+        """Repeat *act* while the database is unavailable; the delivery stays unacknowledged."""
         tries = 0
         while True:
             try:

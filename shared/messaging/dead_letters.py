@@ -1,7 +1,6 @@
-"""Dead letters for a person: what is parked in a service's schema, looked at and settled.
+"""Dead letters for operators: listing, redriving and dropping the parked events of a service.
 
-`shared.messaging.inbox` writes these rows and retries the waiting ones; here an operator reads,
-redrives or drops them.
+`shared.messaging.inbox` writes these rows and retries the waiting ones.
 """
 
 from collections.abc import Sequence
@@ -20,10 +19,10 @@ Place = Literal["parked", "broker"]
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):
-    """One event that has not taken effect here.
+    """One event that has not taken effect.
 
-    *tries* is how often its handler has failed (None: it never came so far), *since* when it came
-    to be here.
+    *tries* counts its handler's failures (None: its handler never ran), *since* is when it was
+    parked or dead-lettered.
     """
 
     service: str
@@ -38,15 +37,15 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     due_at: datetime | None = None
 
 
-class Which(Struct, frozen=True, kw_only=True):
-    """Which letters are meant: those that fit all that is said. None: any."""
+class LetterFilter(Struct, frozen=True, kw_only=True):
+    """A filter of letters: all its conditions must hold. None: any."""
 
     states: tuple[State, ...] = STATES
     name: str | None = None
     event_ids: tuple[str, ...] | None = None
 
     def fits(self, letter: DeadLetter) -> bool:
-        """Whether *letter* is one of them; the statements below say the same in SQL."""
+        """Return whether *letter* passes; the statements below do the same in SQL."""
         return (
             letter.state in self.states
             and self.name in (None, letter.name)
@@ -62,8 +61,10 @@ ORDER BY parked_at, event_id LIMIT $4
 """
 
 
-async def find_parked(conn: Connection, service: str, which: Which, limit: int) -> list[DeadLetter]:
-    """Up to *limit* parked events of *service*, the oldest first."""
+async def find_parked(
+    conn: Connection, service: str, which: LetterFilter, limit: int
+) -> list[DeadLetter]:
+    """Return up to *limit* parked events of *service*, the oldest first."""
     rows = await conn.fetch(FIND_PARKED, which.states, which.name, which.event_ids, limit)
     return [
         DeadLetter(
@@ -89,13 +90,13 @@ WHERE state = ANY ($1::text[]) AND ($2::text IS NULL OR name = $2)
 """
 
 
-async def count_parked(conn: Connection, which: Which) -> int:
-    """How many there are."""
+async def count_parked(conn: Connection, which: LetterFilter) -> int:
+    """Count the parked events that pass the filter."""
     count: int = await conn.fetchval(COUNT_PARKED, which.states, which.name, which.event_ids)
     return count
 
 
-# In the order of the ids, as the retrying sweep locks few rows and this one may lock many.
+# In the order of the ids: this may lock many rows, the retrying sweep locks few.
 REDRIVE_PARKED = """
 UPDATE parked SET state = 'waiting', tries = 0, unfinished = 0, due_at = $4
 WHERE event_id = ANY (ARRAY(
@@ -107,8 +108,8 @@ RETURNING event_id
 """
 
 
-async def redrive_parked(tx: Transaction, which: Which) -> list[str]:
-    """Let these be tried again now, as often as at first; returns their ids."""
+async def redrive_parked(tx: Transaction, which: LetterFilter) -> list[str]:
+    """Make these due now, with all their tries again; return their ids."""
     rows = await tx.conn.fetch(REDRIVE_PARKED, which.states, which.name, which.event_ids, tx.now)
     return _ids(rows)
 
@@ -124,8 +125,8 @@ RETURNING event_id
 """
 
 
-async def drop_parked(tx: Transaction, which: Which) -> list[str]:
-    """Give these up for good; returns their ids."""
+async def drop_parked(tx: Transaction, which: LetterFilter) -> list[str]:
+    """Delete these for good; return their ids."""
     rows = await tx.conn.fetch(DROP_PARKED, which.states, which.name, which.event_ids)
     return _ids(rows)
 

@@ -1,12 +1,11 @@
-"""What becomes of events that a service has taken: each takes effect once, or becomes a row.
+"""The inbox of a service: each event takes effect once, or is parked as a row.
 
     settle ──▶ apply all in one transaction ──▶ committed
                  │ fails: each half by itself, down to the one that fails alone ──▶ parked
-    isolate ──▶ parked one by one, untried: their message has killed its readers
+    isolate ──▶ parked one by one, untried: their message has crashed its readers
     retry_parked ──▶ tried again with growing delay, alone ──▶ committed, or dead after `TRIES`
 
-One event that cannot be handled costs its batch about two transactions for each time that the batch
-can be halved, and delays nobody else.
+A failing event costs its batch about two transactions for each halving, and delays no other batch.
 """
 
 import random
@@ -24,16 +23,16 @@ from shared.events.events import Event
 from shared.log import get_logger, mask
 from shared.messaging import parked
 from shared.messaging import store as messages
-from shared.messaging.parked import Failed, Parked
+from shared.messaging.parked import FailedEvent, Parked
 from shared.messaging.subscriber import Subscriber
 from shared.postgres.pool import Database, is_transient
 from shared.postgres.wakeups import Wakeups
 
 TRIES = 6
-"""How often a handler may fail on one event before it is dead: with `PARKED`, over two minutes."""
+"""A handler's failures on one event before it is dead: with `PARKED`, over two minutes."""
 
 DEATHS = 3
-"""How many readers may die on one event, alone, before it is dead."""
+"""Reader crashes on one event, alone, before it is dead."""
 
 RETRIED = 100
 """Parked events leased at once, at most."""
@@ -43,7 +42,7 @@ PARKED_LEASE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Inbox:
-    """The events of one service, from what was read to rows."""
+    """The inbox of one service."""
 
     service: str
     subscribers: Mapping[type[Event], Subscriber]
@@ -52,7 +51,7 @@ class Inbox:
     points: Points
 
     async def apply(self, envelopes: Sequence[Envelope[Any]]) -> None:
-        """Let *envelopes* take effect, in one transaction; those that have already pass by."""
+        """Apply *envelopes* in one transaction, except those that were applied before."""
         out: list[Envelope[Any]] = []
         async with self.db.transaction() as tx:
             fresh = await messages.claim_inbox(tx, envelopes)
@@ -66,20 +65,20 @@ class Inbox:
     def _by_kind(
         self, envelopes: Sequence[Envelope[Any]], fresh: set[uuid.UUID]
     ) -> dict[type[Event], list[Envelope[Any]]]:
-        """Those that are *fresh* and have a subscriber; the bus promises no order to keep."""
+        """Group those that are *fresh* and have a subscriber; the bus promises no order."""
         groups: dict[type[Event], list[Envelope[Any]]] = {}
         for envelope in envelopes:
             kind = type(envelope.body)
             if kind in self.subscribers and envelope.id in fresh:
-                fresh.discard(envelope.id)  # the same event may stand twice in one batch
+                fresh.discard(envelope.id)  # one batch may hold the same event twice
                 groups.setdefault(kind, []).append(envelope)
         return groups
 
     async def settle(self, envelopes: Sequence[Envelope[Any]]) -> None:
-        """Let each of *envelopes* take effect, or park it. Raises where neither can be written."""
+        """Apply each of *envelopes*, or park it. Raises if neither can be written."""
         try:
             await self.apply(envelopes)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the halves tell whose it is
+        except Exception as error:  # noqa: BLE001 - the halves show which event it is
             if len(envelopes) == 1:
                 await self._apply_again_or_park(envelopes[0], error)
                 return
@@ -88,30 +87,29 @@ class Inbox:
             await self.settle(envelopes[half:])
 
     async def _apply_again_or_park(self, envelope: Envelope[Any], error: Exception) -> None:
-        """Try once more where the database failed: its commit may have taken effect."""
+        """Try once more if the database failed: its commit may have taken effect."""
         if is_transient(error):
             try:
                 await self.apply([envelope])
                 return
             except Exception as again:  # noqa: BLE001 - it is kept in the row
                 error = again
-        await self._park(envelope, error)
-
-    async def _park(self, envelope: Envelope[Any], error: Exception) -> None:
-        # Parked even where it may be the database's fault (a deadlock, a statement that takes too
-        # long): were it repeated here, one event could hold up all that come after it.
+        # Parked even if the database may be the cause (a deadlock, a slow statement): repeated
+        # here, one event could delay all that come after it.
         await self._keep([parked.failed(envelope, _describe(error))])
         self._log.error(
             "handler failed", event_id=str(envelope.id), event_name=envelope.name, exc_info=error
         )
 
     async def isolate(self, envelopes: Sequence[Envelope[Any]], deaths: int) -> None:
-        """Park *envelopes* untried: their message came back *deaths* times with no outcome."""
+        """Park *envelopes* untried: their message was redelivered *deaths* times."""
         why = f"its message came back {deaths} times with no outcome: its reader died"
         await self._keep([parked.failed(each, why) for each in envelopes])
-        self._log.error("message isolated: its readers died", events=len(envelopes), deaths=deaths)
+        self._log.error(
+            "message isolated: its readers crashed", events=len(envelopes), deaths=deaths
+        )
 
-    async def _keep(self, what: Sequence[Failed]) -> None:
+    async def _keep(self, what: Sequence[FailedEvent]) -> None:
         async with self.db.transaction() as tx:
             due_at = tx.now + timedelta(seconds=PARKED.delay(1, random.random()))
             await parked.park(tx, what, due_at)
@@ -119,19 +117,24 @@ class Inbox:
         self.wakeups.wake("retry_parked")
 
     async def bury(self, name: str, what: Sequence[Unreadable]) -> None:
-        """Keep what cannot be read as dead, with its bytes."""
+        """Park unreadable elements as dead, with their bytes."""
         dead = [
-            Failed(each.event_id or _id_of_bytes(each.raw), name, each.raw, _unreadable(each))
+            FailedEvent(
+                each.event_id or _id_of_bytes(each.raw),
+                name,
+                each.raw,
+                mask(f"Undecodable: {each.reason}")[:2000],
+            )
             for each in what
         ]
         for each in dead:
-            self._log.error("event is dead: it cannot be read", reason=each.error, name=name)
+            self._log.error("event is dead: cannot read it", reason=each.error, name=name)
         async with self.db.transaction() as tx:
             await parked.bury(tx, dead)
         self.points.reached(f"{self.service}.buried")
 
     async def retry_parked(self) -> datetime | None:
-        """Sweep: hand parked events that are due to their handlers again."""
+        """Apply parked events that are due again; return when the next is due."""
         now = self.db.clock.now()
         async with self.db.connection() as conn:
             until = now + timedelta(seconds=PARKED_LEASE_SECONDS)
@@ -151,13 +154,13 @@ class Inbox:
         try:
             await self.apply([cloudevents.decode_one(each.name, each.body)])
         except Exception as error:  # noqa: BLE001 - it is kept in the row
-            # An outage is over some day, however long: what it keeps from its effect does not die
-            # of it. What cannot be read (somebody has redriven it) will not be readable later.
+            # An outage ends, so it never makes an event dead. An unreadable event (an operator has
+            # redriven it) stays unreadable.
             again = is_transient(error) or each.tries + 1 < TRIES
             dead = isinstance(error, Undecodable) or not again
             await self._postpone(each, _describe(error), dead=dead)
         else:
-            # A crash before the row is gone only means one more try, which the inbox makes empty.
+            # After a crash before the row is deleted, the next try changes nothing: the inbox.
             self.points.reached(f"{self.service}.retried")
             async with self.db.transaction() as tx:
                 await parked.unpark(tx, each.event_id)
@@ -179,10 +182,6 @@ def _describe(error: Exception) -> str:
     return mask(f"{type(error).__name__}: {error}")[:2000]
 
 
-def _unreadable(what: Unreadable) -> str:
-    return mask(f"Undecodable: {what.reason}")[:2000]
-
-
 def _id_of_bytes(raw: bytes) -> uuid.UUID:
-    """Made of the bytes, so that a repeat is the same row."""
+    """Derive an id from the bytes, so that a repeat is the same row."""
     return uuid.uuid5(uuid.NAMESPACE_OID, raw.hex())

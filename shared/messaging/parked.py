@@ -1,4 +1,4 @@
-"""Parked events: rows of what could not be handled, which are tried again and dead in the end.
+"""Parked events: rows of events that failed, which are retried and finally dead.
 
 `shared.messaging.inbox` writes and retries them; `shared.messaging.dead_letters` is for operators.
 The table is the same in each service's schema (`sql/`).
@@ -23,8 +23,8 @@ ON CONFLICT DO NOTHING
 """
 
 
-class Failed(Struct, frozen=True):
-    """What is to be parked: an event's id, its name, the bytes of a batch of it alone, and why."""
+class FailedEvent(Struct, frozen=True):
+    """An event to park: its id, its name, the bytes of a batch of it alone, and the error."""
 
     event_id: uuid.UUID
     name: str
@@ -32,22 +32,22 @@ class Failed(Struct, frozen=True):
     error: str
 
 
-def failed(envelope: Envelope[Any], error: str) -> Failed:
-    """*envelope*, which could not be handled."""
-    return Failed(envelope.id, envelope.name, cloudevents.encode([envelope]), error)
+def failed(envelope: Envelope[Any], error: str) -> FailedEvent:
+    """Make the parked form of *envelope*, whose handler failed."""
+    return FailedEvent(envelope.id, envelope.name, cloudevents.encode([envelope]), error)
 
 
-async def park(tx: Transaction, what: Sequence[Failed], due_at: datetime) -> None:
-    """Keep events that are tried again at *due_at*."""
+async def park(tx: Transaction, what: Sequence[FailedEvent], due_at: datetime) -> None:
+    """Park events, to be retried at *due_at*."""
     await _keep(tx, what, "waiting", due_at)
 
 
-async def bury(tx: Transaction, what: Sequence[Failed]) -> None:
-    """Keep what cannot be read as dead at once."""
+async def bury(tx: Transaction, what: Sequence[FailedEvent]) -> None:
+    """Park unreadable events, dead at once."""
     await _keep(tx, what, "dead", tx.now)
 
 
-async def _keep(tx: Transaction, what: Sequence[Failed], state: str, due_at: datetime) -> None:
+async def _keep(tx: Transaction, what: Sequence[FailedEvent], state: str, due_at: datetime) -> None:
     await tx.conn.execute(
         PARK,
         [each.event_id for each in what],
@@ -61,7 +61,7 @@ async def _keep(tx: Transaction, what: Sequence[Failed], state: str, due_at: dat
 
 
 def _storable(text: str) -> str:
-    """*text* without what Postgres' text cannot hold; it may quote whatever somebody sent."""
+    """Replace what Postgres' text cannot hold; *text* may quote foreign bytes."""
     return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
@@ -76,7 +76,7 @@ RETURNING event_id, name, body, tries, unfinished
 
 
 class Parked(Struct, frozen=True):
-    """A parked event that is due; *unfinished* tries of it had no outcome."""
+    """A due parked event; *unfinished* of its tries had no outcome."""
 
     event_id: uuid.UUID
     name: str
@@ -88,7 +88,7 @@ class Parked(Struct, frozen=True):
 async def lease_parked(
     conn: Connection, *, now: datetime, until: datetime, limit: int
 ) -> list[Parked]:
-    """Take due parked events; one that is not settled by *until* becomes due again."""
+    """Lease due parked events; one that is not settled by *until* is due again."""
     rows = await conn.fetch(LEASE_PARKED, now, until, limit)
     return [Parked(**dict(row)) for row in rows]
 
@@ -97,7 +97,7 @@ BEGIN_TRY = "UPDATE parked SET unfinished = unfinished + 1 WHERE event_id = $1"
 
 
 async def begin_try(conn: Connection, event_id: uuid.UUID) -> None:
-    """Note that a try begins: should its reader die on it, this is what is left of it."""
+    """Record that a try begins, in case its reader crashes on it."""
     await conn.execute(BEGIN_TRY, event_id)
 
 
@@ -110,7 +110,7 @@ WHERE event_id = $1
 async def postpone_parked(
     tx: Transaction, event_id: uuid.UUID, error: str, due_at: datetime, *, dead: bool
 ) -> None:
-    """It failed again: try later, or never again by itself."""
+    """Record another failure: retry it later, or make it dead."""
     await tx.conn.execute(
         POSTPONE_PARKED, event_id, _storable(error), due_at, "dead" if dead else "waiting"
     )
@@ -120,7 +120,7 @@ UNPARK = "DELETE FROM parked WHERE event_id = $1"
 
 
 async def unpark(tx: Transaction, event_id: uuid.UUID) -> None:
-    """It has taken effect."""
+    """Delete an event that has taken effect."""
     await tx.conn.execute(UNPARK, event_id)
 
 
@@ -128,6 +128,6 @@ NEXT_PARKED = "SELECT min(due_at) FROM parked WHERE state = 'waiting'"
 
 
 async def next_parked(conn: Connection) -> datetime | None:
-    """When the next parked event is due, or None where nothing waits."""
+    """Return when the next parked event is due, or None if none waits."""
     due_at: datetime | None = await conn.fetchval(NEXT_PARKED)
     return due_at

@@ -1,12 +1,11 @@
-"""The outbox relay: a sweep that publishes committed facts and marks what the broker confirmed.
+"""The outbox relay: a sweep that publishes committed events and marks those confirmed.
 
-Killed between publish and mark, it publishes again; the readers' inboxes drop the repeat. Paged by
-lease, never by "id greater than last": rows commit in another order than their ids were drawn.
+Killed between publish and mark, it publishes again; the readers' inboxes drop the repeat. It pages
+by lease, never by "id greater than last": rows commit in another order than that of their ids.
 """
 
 import asyncio
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -20,24 +19,24 @@ BATCH = 50
 
 LEASE_SECONDS = 30.0
 PUBLISH_SECONDS = 20.0
-"""A publish may take this long, well within its lease, before it counts as not known."""
+"""The time limit of a publish, well within its lease; then its outcome is unknown."""
 
 KEEP = timedelta(days=1)
-"""How long sent and handled events stay as the trace; far longer than any event is on its way."""
+"""How long published and handled events are kept, far longer than any event is on its way."""
 
 PRUNE_BATCH = 5000
 
 
 @dataclass(frozen=True)
 class Relay:
-    """Carries one service's outbox to the bus."""
+    """The relay of one service's outbox to the bus."""
 
     db: Database
     bus: Bus
     points: Points
 
     async def relay_outbox(self) -> datetime | None:
-        """Sweep: publish what is unsent, oldest first. Due again at once while there is more."""
+        """Publish what is unpublished, oldest first; due again at once while there is more."""
         now = self.db.clock.now()
         token = uuid.uuid4()
         async with self.db.connection() as conn:
@@ -51,7 +50,8 @@ class Relay:
             async with asyncio.timeout(PUBLISH_SECONDS):
                 await self.bus.publish([each.message for each in batch])
         except (TimeoutError, BusUnavailable) as error:
-            await self._release([each.id for each in batch], token)
+            async with self.db.connection() as conn:
+                await messages.release_outbox(conn, [each.id for each in batch], token)
             raise BusUnavailable(f"{len(batch)} messages not confirmed: {error}") from error
         self.points.reached("relay.published")
         async with self.db.connection() as conn:
@@ -59,12 +59,8 @@ class Relay:
         self.points.reached("relay.marked")
         return now if len(batch) == BATCH else None
 
-    async def _release(self, ids: Sequence[int], token: uuid.UUID) -> None:
-        async with self.db.connection() as conn:
-            await messages.release_outbox(conn, ids, token)
-
     async def prune_trace(self) -> datetime | None:
-        """Sweep: forget the trace of long ago."""
+        """Delete events that were published or handled long ago."""
         now = self.db.clock.now()
         async with self.db.connection() as conn:
             more = await messages.prune(conn, now - KEEP, PRUNE_BATCH)

@@ -1,9 +1,7 @@
-"""Outbox and inbox: the rows behind "no event is lost or acted on twice".
+"""SQL over outbox and inbox, by which no event is lost or acted on twice.
 
-One outbox row is one message, a batch of events; the inbox has a row an event.
-
-Each statement stands beside the one function that runs it. The tables are the same in each
-service's schema (`sql/`).
+One outbox row is one message, a batch of events; the inbox has one row per event. The tables are
+the same in each service's schema (`sql/`).
 """
 
 import uuid
@@ -20,7 +18,7 @@ from shared.events.events import Event
 from shared.postgres.pool import Connection, Transaction
 
 RELAY = "relay_outbox"
-"""The sweep that whoever writes to the outbox wakes."""
+"""The sweep to wake after a write to the outbox."""
 
 APPEND_OUTBOX = """
 INSERT INTO outbox (batch_id, name, body, created_at)
@@ -30,21 +28,21 @@ FROM unnest($1::uuid[], $2::text[], $3::bytea[]) AS new (batch_id, name, body)
 
 
 async def append_outbox(tx: Transaction, envelopes: Sequence[Envelope[Any]]) -> None:
-    """Record facts to be published once this transaction has committed."""
+    """Record events, to be published once this transaction has committed."""
     if envelopes:
         await tx.conn.execute(APPEND_OUTBOX, *columns(pack(envelopes)), tx.now)
         tx.wakes.add(RELAY)
 
 
 PACK_EVENTS = 250
-"""Events in one message, at most: enough that a message's own cost is nothing beside theirs."""
+"""Events in one message, at most: their cost exceeds that of the message by far."""
 
 PACK_BYTES = 1024 * 1024
-"""Bytes in one message, at most, unless one event alone is longer: far below a broker's bound."""
+"""Bytes in one message, at most, unless one event is longer: far below a broker's limit."""
 
 
 def pack(envelopes: Sequence[Envelope[Any]]) -> list[Message]:
-    """The messages that carry *envelopes*: batches of one name each, in the order given."""
+    """Pack *envelopes* into messages: batches of one name each, in the order given."""
     by_name: dict[str, list[Envelope[Any]]] = {}
     for each in envelopes:
         by_name.setdefault(each.name, []).append(each)
@@ -65,7 +63,7 @@ def _within_bytes(name: str, group: Sequence[Envelope[Any]]) -> list[Message]:
 
 
 def columns(messages: Sequence[Message]) -> tuple[list[str], list[str], list[bytes]]:
-    """Ids, names and bodies, as the statements that write the outbox take them."""
+    """Return ids, names and bodies, the arguments of statements that write the outbox."""
     return (
         [each.id for each in messages],
         [each.name for each in messages],
@@ -73,8 +71,8 @@ def columns(messages: Sequence[Message]) -> tuple[list[str], list[str], list[byt
     )
 
 
-async def tell(tx: Transaction, events: Sequence[Event], *, trace: str | None = None) -> None:
-    """Append *events* that no other event caused: a request or a sweep did."""
+async def publish(tx: Transaction, events: Sequence[Event], *, trace: str | None = None) -> None:
+    """Append *events* that a request or a sweep caused, not another event."""
     trace = trace or cloudevents.new_trace()
     await append_outbox(
         tx, [cloudevents.wrap(each, source=tx.source, at=tx.now, trace=trace) for each in events]
@@ -82,18 +80,17 @@ async def tell(tx: Transaction, events: Sequence[Event], *, trace: str | None = 
 
 
 def follow(cause: Envelope[Any], event: Event, tx: Transaction) -> Envelope[Any]:
-    """*event*, which follows from that in *cause*."""
+    """Wrap *event*, which follows from that in *cause*."""
     return cloudevents.wrap(event, source=tx.source, at=tx.now, trace=cause.trace, cause=cause.id)
 
 
-# For a statement whose loss costs a repeat and nothing else: its commit does not wait for the disk.
-# Postgres loses it only when the server itself dies, and then the event is published again.
+# For a statement whose loss costs only a repeat: its commit does not wait for the disk. Postgres
+# loses it only if the server crashes, and then the event is published again.
 _WITHOUT_WAITING = """
 WITH without_waiting AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
 """
 
-# ANY(ARRAY(…)) rather than UPDATE … FROM: twice as fast, and the lock is taken in the order of the
-# ids.
+# ANY(ARRAY(…)) rather than UPDATE … FROM: twice as fast, and it locks in the order of the ids.
 LEASE_OUTBOX = f"""
 {_WITHOUT_WAITING}
 UPDATE outbox SET lease_until = $2, lease_token = $3 FROM without_waiting
@@ -116,7 +113,7 @@ class Outgoing(Struct, frozen=True):
 async def lease_outbox(
     conn: Connection, *, now: datetime, until: datetime, token: uuid.UUID, limit: int
 ) -> list[Outgoing]:
-    """Take up to *limit* unsent rows for this relay alone until *until*, oldest first."""
+    """Lease up to *limit* unpublished rows until *until*, oldest first."""
     rows = await conn.fetch(LEASE_OUTBOX, now, until, token, limit)
     return [
         Outgoing(row["id"], Message(name=row["name"], id=str(row["batch_id"]), body=row["body"]))
@@ -124,7 +121,7 @@ async def lease_outbox(
     ]
 
 
-# Not guarded by the lease's token: the broker's confirmation is true whoever holds the row by now.
+# Not guarded by the lease's token: the broker's confirmation is true without the lease.
 MARK_PUBLISHED = f"""
 {_WITHOUT_WAITING}
 UPDATE outbox SET published_at = $2 FROM without_waiting WHERE id = ANY ($1::bigint[])
@@ -132,11 +129,11 @@ UPDATE outbox SET published_at = $2 FROM without_waiting WHERE id = ANY ($1::big
 
 
 async def mark_published(conn: Connection, ids: Sequence[int], now: datetime) -> None:
-    """The broker has confirmed these rows."""
+    """Mark these rows as published: the broker has confirmed them."""
     await conn.execute(MARK_PUBLISHED, ids, now)
 
 
-# By the ids: looked for by its token, the lease would be found among all that is unsent.
+# By the ids: by the token, Postgres would search all that is unpublished.
 RELEASE_OUTBOX = """
 UPDATE outbox SET lease_until = NULL
 WHERE id = ANY ($1::bigint[]) AND lease_token = $2 AND published_at IS NULL
@@ -144,7 +141,7 @@ WHERE id = ANY ($1::bigint[]) AND lease_token = $2 AND published_at IS NULL
 
 
 async def release_outbox(conn: Connection, ids: Sequence[int], token: uuid.UUID) -> None:
-    """Give back what was leased and not published, so that the next try need not wait."""
+    """Release leased rows that were not published, so that the next try need not wait."""
     await conn.execute(RELEASE_OUTBOX, ids, token)
 
 
@@ -157,9 +154,9 @@ RETURNING event_id
 
 
 async def claim_inbox(tx: Transaction, envelopes: Sequence[Envelope[Any]]) -> set[uuid.UUID]:
-    """The ids among *envelopes* that have not taken effect here before; from now on they have.
+    """Add *envelopes* to the inbox; return the ids of those that were not in it.
 
-    Of two transactions with one event, the second waits here until the first is decided.
+    Of two transactions with one event, the second waits here until the first has ended.
     """
     rows = await tx.conn.fetch(
         CLAIM_INBOX,
@@ -181,9 +178,9 @@ DELETE FROM inbox WHERE event_id = ANY (ARRAY(
 
 
 async def prune(conn: Connection, before: datetime, limit: int) -> bool:
-    """Forget what was sent and handled before *before*; True where there may be more.
+    """Delete what was published or handled before *before*; return True if there may be more.
 
-    Must leave the inbox rows for longer than any event can be on its way.
+    Inbox rows must be kept longer than any event can be on its way.
     """
     results = [await conn.execute(sql, before, limit) for sql in (PRUNE_OUTBOX, PRUNE_INBOX)]
     return any(int(result.removeprefix("DELETE ")) == limit for result in results)

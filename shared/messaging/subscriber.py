@@ -1,4 +1,4 @@
-"""How a service reacts to events of one kind: a handler of batches, and whom its rows wake."""
+"""The subscription of a service to one kind of event: a handler, and the sweeps that it wakes."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from shared.events.cloudevents import Envelope
 from shared.postgres.pool import Transaction
 
 Follows = Sequence[Envelope[Any]]
-"""What follows from events, each made by `messaging.follow`."""
+"""The events that follow from others, each made by `messaging.follow`."""
 
 Handler = Callable[[Sequence[Envelope[Any]], Transaction], Awaitable[Follows]]
-"""Events of one kind and the open transaction in, what follows from them out.
+"""A function of events of one kind and the open transaction; it returns the events that follow.
 
-Called again for the same event only if its transaction was rolled back. No outside I/O.
+It is called again for the same event only if its transaction was rolled back. No outside I/O.
 """
 
 
 @dataclass(frozen=True)
 class Subscriber:
-    """A handler, and the sweeps of its own service that its rows may give work to."""
+    """A handler, and the sweeps of its service that its rows may concern."""
 
     handler: Handler
     wakes: tuple[str, ...] = ()

@@ -1,9 +1,9 @@
-"""Schemas, roles, grants and numbered DDL: what the migrating role does before any service starts.
+"""Migrations: schemas, roles, grants and numbered DDL, applied before any service starts.
 
-Run from anywhere, any number of times, by several at once: an advisory lock lets one go first. Each
-file is applied once, in one transaction with the row that says so; a file that was changed after it
-was applied is refused by its checksum. Each service gets a schema and a login role of its own name
-that sees nothing of the others'.
+They may run any number of times and several at once: an advisory lock serialises them. Each file is
+applied once, in one transaction with the row that records it; a file that changed after it was
+applied is refused by its checksum. Each service gets a schema and a login role of its own name,
+without access to the others'.
 """
 
 import hashlib
@@ -21,15 +21,15 @@ _OURS = "docker-job service role"
 
 
 class MigrationError(Exception):
-    """The database is not as the migrations expect. The message says what to do."""
+    """The database is not as the migrations expect. The message names the remedy."""
 
 
 @dataclass(frozen=True)
 class Schema:
-    """A service's slice: schema and role bear *name*.
+    """The schema of a service; schema and role have the same *name*.
 
     *directories* hold its numbered SQL files. Each file is recorded as applied under the key of its
-    directory, which therefore stays when the directory moves.
+    directory; the key stays the same if the directory moves.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Migration:
 
 
 def read_migrations(schema: Schema) -> list[Migration]:
-    """The files of all of the schema's directories, in order: directory by directory, by number."""
+    """Read the files of the schema, directory by directory, each in the order of their numbers."""
     found = []
     for key, directory in schema.directories.items():
         for path in sorted(directory.glob("*.sql")):
@@ -62,11 +62,11 @@ def read_migrations(schema: Schema) -> list[Migration]:
 
 
 async def migrate(admin_dsn: str, schemas: Sequence[Schema]) -> list[str]:
-    """Bring the database that *admin_dsn* names up to date; returns what was applied, in order.
+    """Migrate the database at *admin_dsn*; return the applied files, in order.
 
     The role in *admin_dsn* must be able to create roles and schemas. Raises `MigrationError`.
     """
-    # Unbounded: the lock may be held by a migration that takes its time, and so may ours.
+    # Unbounded: a migration may take long, and so may the wait for the lock.
     conn = await connect(admin_dsn, command_seconds=None)
     try:
         await conn.execute("SELECT pg_advisory_lock($1)", LOCK)
@@ -100,7 +100,7 @@ async def _prepare(conn: Connection) -> None:
 
 
 async def _ensure_role(conn: Connection, schema: Schema) -> None:
-    """Create the role, or set its password; never take over a role that somebody else made."""
+    """Create the role, or set its password; refuse a role that docker-job did not create."""
     comment = await conn.fetchrow(
         "SELECT shobj_description(oid, 'pg_authid') AS text FROM pg_roles WHERE rolname = $1",
         schema.name,
@@ -113,7 +113,7 @@ async def _ensure_role(conn: Connection, schema: Schema) -> None:
     password = await conn.fetchval("SELECT quote_literal($1)", schema.password)
     if comment is None:
         change = "CREATE", "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOREPLICATION"
-    else:  # to restate NOSUPERUSER takes a superuser, whom a managed Postgres does not give
+    else:  # to repeat NOSUPERUSER takes a superuser, which a managed Postgres does not offer
         change = "ALTER", "LOGIN"
     verb, settings = change
     async with conn.transaction():
@@ -153,7 +153,7 @@ async def _apply(conn: Connection, schema: Schema, migration: Migration) -> None
 
 
 async def _grant(conn: Connection, schema: Schema) -> None:
-    """Reading and writing rows of its own schema, and nothing more."""
+    """Grant the role access to the rows of its own schema, and nothing more."""
     name = schema.name
     async with conn.transaction():
         await conn.execute(f'GRANT USAGE ON SCHEMA "{name}" TO "{name}"')

@@ -1,8 +1,8 @@
-"""Postgres: one pool a service, transactions, and which errors are worth trying again.
+"""Postgres: one pool per service, transactions, and the classes of errors.
 
     Database.transaction()   one connection, one transaction; `now` is fixed when it begins
-    is_transient(error)      the database's fault or another transaction's, never the statement's
-    is_not_ours(error)       a server that answers, without the login or the tables of docker-job
+    is_transient(error)      caused by the database or another transaction, not by the statement
+    is_not_ours(error)       the server answers, but lacks the login or the tables of docker-job
 
 Every statement runs with the service's own role and its schema as the search path, so no SQL names
 a schema.
@@ -25,12 +25,12 @@ Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionPr
 
 CONNECT_SECONDS = 5.0
 ACQUIRE_SECONDS = 10.0
-"""How long a connection may take to be had: where all of them wait for a server that says nothing,
-whoever comes next is told so and tries again, rather than joining them.
+"""Time limit for a connection from the pool: if all of them wait for a silent server, the next
+caller gets an error and tries again, rather than waiting too.
 """
 
 CLOSE_SECONDS = 5.0
-"""How long a pool may take to close by the book before its connections are cut."""
+"""Time limit for closing a pool in order; then its connections are cut."""
 
 _TRANSIENT: tuple[type[BaseException], ...] = (
     OSError,  # includes ConnectionError and TimeoutError
@@ -39,18 +39,18 @@ _TRANSIENT: tuple[type[BaseException], ...] = (
     asyncpg.TransactionRollbackError,  # deadlock, serialization failure
     asyncpg.InsufficientResourcesError,  # too many connections, disk full
     asyncpg.LockNotAvailableError,
-    # A plan cached before a migration changed the table; the retry prepares it anew.
+    # A plan cached before a migration changed the table; the retry prepares it again.
     asyncpg.InvalidCachedStatementError,
     asyncpg.IdleInTransactionSessionTimeoutError,
-    # A connection whose server has said its last word while it lay in the pool: it is cut now.
+    # A connection whose server closed it while it was idle in the pool: it is cut now.
     asyncpg.InternalClientError,
 )
 
 
-# After these a connection is cut, not given back to the pool. A server that is silent (frozen, cut
-# off) would be waited for without a bound, as the client cancels its statement first; and one that
-# has said its last word leaves a connection in the middle of an operation, which fails whoever gets
-# it next [both tried]. Who is cancelled must not wait either.
+# After these a connection is cut, not returned to the pool. For a silent server (frozen, cut off)
+# the client would wait without a limit, as it cancels its statement first; and a server that closed
+# leaves a connection in the middle of an operation, which fails its next user [both tried]. A
+# cancelled task must not wait either.
 _BREAKING: tuple[type[BaseException], ...] = (
     OSError,
     asyncio.CancelledError,
@@ -63,13 +63,12 @@ _BREAKING: tuple[type[BaseException], ...] = (
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same work may succeed later unchanged.
+    """Return whether the same work may succeed later, unchanged.
 
-    A COMMIT that timed out counts: it is *unknown*, and the inbox tells on the next try whether it
-    took effect.
+    A COMMIT that timed out counts: its outcome is *unknown*, and the inbox decides on the next try.
     """
     if isinstance(error, asyncpg.InterfaceError):
-        # Of the client's own complaints only "connection is closed" and "pool is closing" pass.
+        # Of the client's own errors only "connection is closed" and "pool is closing" pass.
         return "clos" in str(error)
     return isinstance(error, _TRANSIENT)
 
@@ -85,19 +84,19 @@ _NOT_OURS: tuple[type[BaseException], ...] = (
 
 
 def is_not_ours(error: BaseException) -> bool:
-    """Whether the server answers, but has not what the migration makes there.
+    """Return whether the server answers, but without what the migration creates.
 
-    The database, role, schema or table is missing, or they are another deployment's.
+    The database, role, schema or table is missing, or belongs to another deployment.
     """
     return isinstance(error, _NOT_OURS)
 
 
 @dataclass(frozen=True)
 class Transaction:
-    """An open transaction: its connection, and the moment that all of it happens at.
+    """An open transaction: its connection, and the time of all that it writes.
 
-    *source* is whose facts it tells, as their CloudEvents say it; *wakes* are the sweeps that its
-    rows give work to once they are committed.
+    *source* is the CloudEvents source of its events; *wakes* are the sweeps to wake once it is
+    committed.
     """
 
     conn: Connection
@@ -117,13 +116,13 @@ class Database:
         self.dsn = dsn
         self.schema = schema
         self.source = f"/docker-job/{quote(deployment, safe='')}/{schema}"
-        """The `source` of what the service tells: a URI reference."""
+        """The `source` of the service's events: a URI reference."""
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """One transaction: committed where the block ends, rolled back where it raises.
+        """Run the block in one transaction: commit at its end, roll back if it raises.
 
-        A COMMIT that raises is *unknown*: only a look at the rows tells whether it took effect.
+        The outcome of a COMMIT that raises is *unknown*: only the rows show whether it took effect.
         """
         async with self.connection() as conn:
             block = conn.transaction()
@@ -131,7 +130,7 @@ class Database:
             try:
                 yield Transaction(conn=conn, now=self.clock.now(), source=self.source)
             except BaseException as error:
-                # What breaks the connection leaves nothing to roll back: `connection` cuts it.
+                # With a broken connection there is nothing to roll back: `connection` cuts it.
                 if not isinstance(error, _BREAKING):
                     await block.rollback()
                 raise
@@ -139,21 +138,21 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection without a transaction: for a single statement, which is one of its own."""
+        """Lend a connection without a transaction: for a single statement, which is its own."""
         async with asyncio.timeout(ACQUIRE_SECONDS):  # acquire's own timeout costs a task each
             conn = await self._pool.acquire()
         try:
             yield conn
         except _BREAKING as error:
             _cut(conn)
-            if _says_it_died(error):
+            if _means_dead_connection(error):
                 raise ConnectionError("the connection died") from error
             raise
         finally:
             await self._pool.release(conn)
 
     async def ready(self) -> bool:
-        """Whether the database answers within a second."""
+        """Return whether the database answers within a second."""
         try:
             async with self._pool.acquire(timeout=1) as conn:
                 try:
@@ -168,7 +167,7 @@ class Database:
         return True
 
     async def close(self) -> None:
-        """Close by the book, within a deadline, then cut."""
+        """Close in order within a time limit, then cut."""
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._pool.close()
@@ -176,11 +175,11 @@ class Database:
             self._pool.terminate()
 
 
-# Every statement of ours finds its rows by an index, and claims walk it in their order. What the
-# planner believes of a table must not matter: a plan may be older than the burst that fills it
-# [tried: analyzed when nothing waited, firing 500 visited a hundred million rows]. Claims say
-# LIMIT (SELECT …), which the planner cannot read: for a limit that it knows it may sort all that
-# waits. JIT would be tempted by the price that Postgres before 18 puts on what is off.
+# Every statement finds its rows by an index, and claims read it in order. The planner's statistics
+# must not matter: a plan may be older than the burst that fills the table [tried: analyzed when
+# nothing waited, firing 500 visited a hundred million rows]. Claims use LIMIT (SELECT …), which the
+# planner cannot evaluate: for a known limit it may sort all that waits. JIT is off since Postgres
+# before 18 adds a high cost to disabled plan types, which would trigger it.
 _BY_INDEX = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
@@ -200,10 +199,9 @@ async def open_database(
 ) -> Database:
     """Connect a pool of up to *connections* to *dsn*, with *schema* as the search path.
 
-    *deployment* is the name that the service's events bear.
+    *deployment* is part of the source of the service's events.
 
-    Raises what asyncpg raises where the server cannot be reached; `is_transient` tells whether
-    waiting helps.
+    Raises asyncpg's errors if the server cannot be reached; see `is_transient`.
     """
     milliseconds = str(int(statement_seconds * 1000))
     pool = await asyncpg.create_pool(
@@ -228,34 +226,33 @@ async def open_database(
 
 
 async def connect(dsn: str, *, command_seconds: float | None = 30) -> "asyncpg.Connection[Any]":
-    """A connection of one's own, outside any pool: for LISTEN and for migrations."""
+    """Open a connection outside any pool: for LISTEN and for migrations."""
     return await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, command_timeout=command_seconds)
 
 
-def _says_it_died(error: BaseException) -> bool:
-    """Two ways of the client to say, while a connection is ours, that it has died."""
+def _means_dead_connection(error: BaseException) -> bool:
+    """Return whether *error* means that a connection in use has died; the client has two."""
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
-        return task is not None and not task.cancelling()  # nobody has cancelled us
+        return task is not None and not task.cancelling()  # not cancelled by a caller
     return isinstance(error, asyncpg.InterfaceError) and "released back" in str(error)
 
 
 def _cut(conn: "asyncpg.pool.PoolConnectionProxy[Any]") -> None:
-    """End it without a word to the server; one that has died is gone from the pool already."""
+    """Close the socket without notice to the server; the pool has dropped a dead one already."""
     with contextlib.suppress(asyncpg.InterfaceError):
         conn.terminate()
 
 
 async def _leave_as_it_is(_conn: object) -> None:
-    """After the pool has rolled back what was left open, there is nothing to reset.
+    """Reset nothing: the pool has rolled back, and no statement of ours changes its session.
 
-    No statement of ours changes its session. asyncpg's own reset (RESET ALL, UNLISTEN and more) is
-    a round trip for each transaction.
+    asyncpg's own reset (RESET ALL, UNLISTEN and more) is a round trip for each transaction.
     """
 
 
 def json_text(value: object) -> str:
-    """*value* as JSON, for an array of text that a statement casts to jsonb.
+    """Encode *value* as JSON, for an array of text that a statement casts to jsonb.
 
     In a jsonb[] a list would be taken for a dimension.
     """

@@ -1,9 +1,9 @@
-"""Wake-ups: a commit here makes a sweep run now, in this process and in its replicas.
+"""Wake-ups: after a commit a sweep runs now, in this process and in its replicas.
 
-A wake-up is only ever a hint. It is given after the commit, so a crash in between loses it, and the
-sweep's own interval makes up for it. In this process it sets an event; to replicas it travels by
-NOTIFY, gathered so that a batch of commits costs one (a NOTIFY in every transaction would serialise
-them all: 8 writers fall from 6,100 to 2,300 commits per second).
+A wake-up is only a hint. It is given after the commit, so a crash in between loses it, and the
+sweep's own interval replaces it. In this process it sets an event; replicas get it by NOTIFY,
+gathered so that a batch of commits costs one (a NOTIFY in every transaction would serialise them
+all: 8 writers fall from 6,100 to 2,300 commits per second).
 """
 
 import asyncio
@@ -20,7 +20,7 @@ GATHER_SECONDS = 0.1
 """How long wake-ups are gathered before one NOTIFY carries them."""
 
 PAYLOAD_BYTES = 7999
-"""What one NOTIFY carries at most (https://www.postgresql.org/docs/current/sql-notify.html)."""
+"""Bytes in one NOTIFY, at most (https://www.postgresql.org/docs/current/sql-notify.html)."""
 
 _log = get_logger(part="wakeups")
 
@@ -29,7 +29,7 @@ NOTIFY = "SELECT pg_notify($1, $2)"
 
 
 async def notify(conn: Connection, channel: str, identity: str, names: Collection[str]) -> None:
-    """Wake *names* in all that listen on *channel*, save the one that bears *identity*."""
+    """Wake *names* in all listeners on *channel*, except the one with *identity*."""
     payload = " ".join([identity, *sorted(names)])
     if len(payload.encode()) > PAYLOAD_BYTES:
         payload = identity  # no name means every name
@@ -49,11 +49,11 @@ class Wakeups:
         self._failures = 0
 
     def event(self, name: str) -> asyncio.Event:
-        """The event that is set when *name* is woken; the waiter clears it before it looks."""
+        """Return the event that a wake-up of *name* sets; the waiter clears it before its pass."""
         return self._events.setdefault(name, asyncio.Event())
 
     def wake(self, *names: str) -> None:
-        """After a commit: run the sweeps *names* now, here and in the replicas."""
+        """Run the sweeps *names* now, here and in the replicas: called after a commit."""
         for name in names:
             self.event(name).set()
         if names:
@@ -61,7 +61,7 @@ class Wakeups:
             self._anything_outgoing.set()
 
     def wake_all(self) -> None:
-        """Set every event here: something may have been missed."""
+        """Set every event here: a wake-up may have been missed."""
         for event in self._events.values():
             event.set()
 
@@ -81,7 +81,7 @@ class Wakeups:
         conn = await connect(self._dsn)
         died = asyncio.Event()
         try:
-            # A LISTEN connection that dies says so only here; nothing else would be heard from it.
+            # The only sign of a LISTEN connection that dies; it would otherwise just stay silent.
             conn.add_termination_listener(lambda _conn: died.set())
             await conn.add_listener(self._channel, self._on_notify)
             self._failures = 0

@@ -1,1 +1,1 @@
-"""What runs a service: its loops, its process, sweep passes and readiness."""
+"""Running a service: its loops, its process, sweep passes and readiness."""

@@ -1,13 +1,13 @@
-"""When a sweep runs again: one rule for all that claim due rows in batches."""
+"""The next pass of a sweep: one rule for all that claim due rows in batches."""
 
 from datetime import datetime, timedelta
 
 HELD_ELSEWHERE_SECONDS = 1.0
-"""A row that is due and was not claimed is locked by another transaction: look again, not spin."""
+"""A due row that was not claimed is locked by another transaction: look again after this time."""
 
 
 def next_pass(now: datetime, *, full: bool, next_due: datetime | None) -> datetime | None:
-    """At once after a *full* batch, else when the next row is due; None where none waits.
+    """Return *now* after a *full* batch, else when the next row is due; None if none waits.
 
     *next_due* is read after the batch was claimed, in the same transaction or a later one.
     """

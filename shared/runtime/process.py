@@ -1,10 +1,9 @@
-"""A service as a process of its own: from settings to a running program, and to its exit status.
+"""A service as its own process: from settings to a running program and its exit status.
 
     settings ─▶ database, bus (waited for, however long) ─▶ compose ─▶ run ─▶ SIGTERM ─▶ drain ─▶
     close
 
-`run_parts` is what every composition runs on, the embedded one too: the end of any part is the end
-of all.
+Every composition, the embedded one too, runs on `run_parts`: the end of any part ends all.
 """
 
 import asyncio
@@ -37,12 +36,12 @@ EXIT_CRASH = 70
 """EX_SOFTWARE of sysexits.h."""
 
 GC_THRESHOLDS = (20_000, 10, 20)
-"""Of Python's collector: a batch of 500 events makes that many objects, and frees them itself."""
+"""Of Python's garbage collector: a batch of 500 events makes and frees about 20,000 objects."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Something that runs until it is told to stop."""
+    """A named part of a program, which runs until it is drained."""
 
     name: str
     run: Awaitable[Any]
@@ -51,9 +50,9 @@ class Part:
 async def run_parts(
     parts: list[Part], stop: asyncio.Event, drain: Callable[[], Awaitable[None]]
 ) -> None:
-    """Run *parts* until *stop* is set; then *drain* tells them to end, and they are awaited.
+    """Run *parts* until *stop* is set; then call *drain* and await their end.
 
-    A part that ends before that ends all of them, with a RuntimeError that names it.
+    A part that ends earlier ends all of them, with a RuntimeError that names it.
     """
     tasks = [asyncio.create_task(_awaited(part.run), name=part.name) for part in parts]
     stopped = asyncio.create_task(stop.wait())
@@ -73,9 +72,9 @@ async def _awaited(awaitable: Awaitable[Any]) -> Any:
 
 
 def collect_seldom() -> None:
-    """Once all is composed: what is there stays, so that no collection looks at it again.
+    """Exclude all objects so far from garbage collection, and collect seldom.
 
-    Nor do collections come often: what we make refers to itself seldom, and goes without them.
+    Called once all is composed. Few of our objects form cycles: reference counting frees them.
     """
     gc.collect()
     gc.freeze()
@@ -83,17 +82,17 @@ def collect_seldom() -> None:
 
 
 Composed = tuple[list[Part], Callable[[], Awaitable[None]]]
-"""The parts of a program, and how to drain them."""
+"""The parts of a program, and the function that drains them."""
 
 Compose = Callable[[Settings, Ports, contextlib.AsyncExitStack], Awaitable[Composed]]
-"""What a service's `__main__` gives; what it opens it closes through the stack."""
+"""The composition of a service, in its `__main__`; the stack closes what it opens."""
 
 OpenBus = Callable[[str, Topology], Bus]
-"""From the bus' URL and the queues to the adapter: `shared.adapters.open_bus`."""
+"""A function of the bus' URL and the queues: `shared.adapters.open_bus`."""
 
 
 def worker(settings: Settings, service: Service) -> Composed:
-    """A service without an HTTP face: itself, and the file that tells of its readiness."""
+    """Compose a service without an HTTP server: itself, and its readiness file."""
     ready = Path(settings.text("READY_FILE", f"/tmp/{service.name}.ready"))  # noqa: S108
     draining = asyncio.Event()
     ports = service.ports
@@ -110,7 +109,7 @@ def worker(settings: Settings, service: Service) -> Composed:
 
 
 def login(settings: Settings, name: str, what: str, example: str) -> str:
-    """The address `DOCKER_JOB_<what>_URL`, as user *name* where `…_PASSWORD` is set apart from it.
+    """Return `DOCKER_JOB_<what>_URL`, with user *name* if `…_PASSWORD` is set separately.
 
     Raises `BadSetting`.
     """
@@ -120,12 +119,12 @@ def login(settings: Settings, name: str, what: str, example: str) -> str:
 
 
 def database_login(settings: Settings, name: str) -> str:
-    """The DSN of service *name*. Raises `BadSetting`."""
+    """Return the DSN of service *name*. Raises `BadSetting`."""
     return login(settings, name, "DATABASE", "postgresql://localhost/docker_job")
 
 
 def configure_log(settings: Settings) -> None:
-    """Log as the settings say. Raises `BadSetting`."""
+    """Configure logging from the settings. Raises `BadSetting`."""
     configure(settings.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")))
 
 
@@ -137,7 +136,7 @@ def main(name: str, consumes: Sequence[type[Event]], compose: Compose, open_bus:
         topology = {name: tuple(event.__name__ for event in consumes)}
         uvloop.run(_serve(name, settings, topology, compose, open_bus))
     except BadSetting as error:
-        print(f"docker-job {name}: {error}", file=sys.stderr)  # noqa: T201 - for a person
+        print(f"docker-job {name}: {error}", file=sys.stderr)  # noqa: T201 - for the operator
         return EXIT_SETTING
     except Exception as error:  # noqa: BLE001 - the last line of defence
         get_logger(service=name).critical("service stops", exc_info=error)
@@ -167,7 +166,7 @@ async def _serve(
 
 
 async def _database(dsn: str, name: str, clock: RealClock, settings: Settings) -> Database:
-    """Wait for Postgres: it may start later than we do, or be migrated later."""
+    """Wait for Postgres: it may start or be migrated later than this process."""
     tries = 0
     connections = settings.integer("DATABASE_CONNECTIONS", 8, least=2)
     deployment = settings.text("DEPLOYMENT", "local")

@@ -1,8 +1,8 @@
-"""Readiness of a service without an HTTP face: a file that is touched while it is ready.
+"""Readiness of a service without an HTTP server: a file that is touched while it is ready.
 
 A container's health check compares the file's age with `STALE_SECONDS`: a process that hangs, or
-that has lost its database or its broker, stops touching it. That costs nothing, where a check that
-starts a Python would cost a second of CPU each time.
+has lost its database or broker, stops touching it. A check that starts Python would cost a second
+of CPU each time.
 """
 
 import asyncio

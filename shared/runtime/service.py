@@ -1,10 +1,10 @@
-"""What runs a service: one loop for its queue, one for each sweep.
+"""The loops of a service: one for its queue, one for each sweep.
 
     take ─▶ decode ─▶ begin ─▶ claim inbox ─▶ handler ─▶ append outbox ─▶ commit ─▶ ack
     wake-up, due time or interval ─▶ claim rows ─▶ act outside ─▶ record under the token    (sweeps)
 
-Handlers and sweeps know nothing of this file. A loop that ends ends the service: a process that has
-lost its relay and goes on looking healthy would be worse than one that restarts.
+Handlers and sweeps do not know this file. The end of one loop ends the service: a restart is better
+than a process without its relay that looks healthy.
 """
 
 import asyncio
@@ -29,16 +29,16 @@ from shared.postgres.pool import Database, is_transient
 from shared.postgres.wakeups import Wakeups
 
 DRAIN_SECONDS = 8.0
-"""What handlers and sweeps may take to finish after SIGTERM; docker gives ten seconds."""
+"""The time for handlers and sweeps to finish after SIGTERM; docker gives ten seconds."""
 
 
 @dataclass(frozen=True)
 class Sweep:
     """A level-triggered, re-entrant pass over due rows.
 
-    `run` returns when it must run next at the latest, or None for "after the interval". It is run
-    on its wake-up too (named as the sweep is), but then not sooner than `gather_seconds` after the
-    last pass began: the first wake-up is followed at once, those of a flood are gathered.
+    `run` returns when it must run next at the latest, or None for "after the interval". It also
+    runs on the wake-up of its name, but not sooner than `gather_seconds` after its last pass began:
+    a single wake-up is followed at once, a burst is gathered.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Ports:
-    """What a service is given from outside, in every composition the same."""
+    """The ports of a service, the same in every composition."""
 
     db: Database
     bus: Bus
@@ -59,13 +59,13 @@ class Ports:
 
 
 def ports_for(db: Database, bus: Bus, clock: Clock, points: Points | None = None) -> Ports:
-    """The ports of the service that *db* belongs to."""
+    """Make the ports of the service that owns *db*."""
     wakeups = Wakeups(db.dsn, channel=db.schema, identity=new_id())
     return Ports(db=db, bus=bus, clock=clock, wakeups=wakeups, points=points or NoPoints())
 
 
 class Service:
-    """A service that can run: its ports, its subscribers, its sweeps."""
+    """A runnable service: its ports, its subscribers, its sweeps."""
 
     def __init__(
         self,
@@ -95,14 +95,14 @@ class Service:
         self._log: Any = get_logger(service=name)
 
     def drain(self) -> None:
-        """Take nothing new; `run` returns when what is under way has finished."""
+        """Start nothing new; `run` returns when the work under way has finished."""
         self._draining.set()
 
     async def run(self) -> None:
-        """Run until drained. Raises the error of the first loop that fails for good."""
+        """Run until drained. Raises the error of the first loop that ends."""
         loops = {f"{self.name}.{sweep.name}": self._run_sweep(sweep) for sweep in self.sweeps}
         loops[f"{self.name}.consumer"] = self._consumer.run(self._draining)
-        # Wake-ups only hint, so they are cut rather than drained.
+        # Wake-ups are only hints, so they are cancelled rather than drained.
         wakeups = asyncio.create_task(self.ports.wakeups.run(), name=f"{self.name}.wakeups")
         tasks = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
         stop = asyncio.create_task(self._draining.wait())
@@ -113,7 +113,9 @@ class Service:
             if self._draining.is_set():
                 await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
         finally:
-            await _cut([*tasks, wakeups, stop])
+            for task in (*tasks, wakeups, stop):
+                task.cancel()
+            await asyncio.gather(*tasks, wakeups, stop, return_exceptions=True)
         if not self._draining.is_set():
             _raise_end(ended.pop())
 
@@ -127,20 +129,20 @@ class Service:
             try:
                 next_at = await sweep.run()
                 failures = 0
-            except Exception as error:  # noqa: BLE001 - reported below, and rows are the truth
+            except Exception as error:  # noqa: BLE001 - logged, and the next pass reads the rows again
                 failures += 1
                 self._report(sweep, error, failures)
                 await self._pause(RECONNECT.delay(failures, random.random()))
                 continue
             wait = self._seconds_until(next_at, sweep.interval_seconds)
-            await self._wait(woken, wait)
+            await self._either_draining(asyncio.ensure_future(self.ports.clock.wait(woken, wait)))
             if wait > 0 and (early := begun + sweep.gather_seconds - seconds()) > 0:
                 await self._pause(early)
 
     def _report(self, sweep: Sweep, error: Exception, failures: int) -> None:
-        """Rows are the truth and the next pass sees them: no failure ends the sweep."""
+        """Log a failed pass. No failure ends the sweep: the next pass reads the rows again."""
         if self._draining.is_set():
-            return  # the bus is closed on purpose, and the next start sees the rows
+            return  # the bus is being closed, and the next start reads the rows
         if is_transient(error) or isinstance(error, BusUnavailable):
             self._log.warning("sweep waits", sweep=sweep.name, error=str(error), failures=failures)
         else:
@@ -150,10 +152,6 @@ class Service:
         if next_at is None:
             return interval
         return min(interval, max(0.0, (next_at - self.ports.clock.now()).total_seconds()))
-
-    async def _wait(self, woken: asyncio.Event, seconds: float) -> None:
-        wait = asyncio.ensure_future(self.ports.clock.wait(woken, seconds))
-        await self._either_draining(wait)
 
     async def _pause(self, seconds: float) -> None:
         await self._either_draining(asyncio.ensure_future(asyncio.sleep(seconds)))
@@ -167,17 +165,11 @@ class Service:
             stop.cancel()
 
 
-async def _cut(tasks: "Sequence[asyncio.Task[Any]]") -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
 def _raise_end(task: "asyncio.Task[Any]") -> NoReturn:
-    """A loop's end is a failure, however quietly it came.
+    """Raise for the end of a loop: every end is a failure, also a cancellation.
 
-    A frozen broker's dying connection raises CancelledError into a publish, and the task then looks
-    as if somebody had cancelled it.
+    The dying connection of a frozen broker raises CancelledError into a publish, and the task then
+    looks cancelled.
     """
     error = None if task.cancelled() else task.exception()
     raise RuntimeError(f"{task.get_name()} ended by itself") from error

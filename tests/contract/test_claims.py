@@ -29,7 +29,7 @@ PER_ROW = 12
 
 
 def visited(plan: dict[str, Any]) -> float:
-    """The rows that all nodes of *plan* took in, those that they threw away included."""
+    """Count the rows that all nodes of *plan* read, including those they discarded."""
     removed = sum(value for key, value in plan.items() if key.startswith("Rows Removed by"))
     own = (plan["Actual Rows"] + removed) * plan["Actual Loops"]
     return float(own + sum(visited(each) for each in plan.get("Plans", ())))
@@ -74,7 +74,7 @@ class Prepared:
 
 
 def call(number: int, claim: Claim) -> str:
-    """What runs the prepared *claim*."""
+    """Return the EXECUTE of the prepared *claim*."""
     arguments = ", ".join(literal(each) for each in claim.args)
     return f"EXECUTE claim_{number}({arguments})" if arguments else f"EXECUTE claim_{number}"
 

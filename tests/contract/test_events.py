@@ -17,8 +17,8 @@ from cloudevents.core.formats.json import JSONFormat
 from msgspec import Struct
 
 from operations.migrate import SERVICES, TOPOLOGY
-from shared.bus.port import bound_names
 from shared.events import cloudevents, events
+from tests.support.bus.bus_room import bound_names
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(GOLDEN.glob("*.json"))
@@ -26,13 +26,13 @@ OLD = sorted((GOLDEN / "old").glob("*.json"))
 
 
 def of(name: str) -> list[Path]:
-    """The files of one event, the oldest first."""
+    """Return the files of one event, the oldest first."""
     found = [path for path in FILES if path.name.split(".")[0] == name]
     return sorted(found, key=lambda path: int(path.name.split(".")[1]))
 
 
 def name_of(path: Path) -> str:
-    """The event that a golden is of."""
+    """Return the event of a golden file."""
     return path.name.split(".")[0]
 
 
@@ -126,7 +126,7 @@ def test_every_event_is_listed_once_and_published_by_one_service() -> None:
 
 
 def _not_shown(kind: type[Struct], body: dict[str, Any], at: str = "") -> list[str]:
-    """The fields of *kind*, and of what it holds, that *body* does not show."""
+    """Return the fields of *kind*, and of its parts, that *body* does not show."""
     hints = get_type_hints(kind)
     found = []
     for field in msgspec.structs.fields(kind):

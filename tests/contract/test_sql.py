@@ -77,7 +77,7 @@ async def refused(conn: Connection, sql: str) -> bool:
 
 
 async def tables_of(database_url: str, schemas: tuple[str, ...]) -> list[str]:
-    """The qualified names of all tables in *schemas*."""
+    """Return the qualified names of all tables in *schemas*."""
     conn = await connect(database_url)
     try:
         rows = await conn.fetch(

@@ -23,7 +23,7 @@ from shared.events.events import Event, JobCancelled, JobFinished
 from shared.messaging import dead_letters, parked
 from shared.messaging import store as messaging
 from shared.messaging.consumer import Consumer
-from shared.messaging.dead_letters import Which
+from shared.messaging.dead_letters import LetterFilter
 from shared.messaging.inbox import DEATHS, TRIES, Inbox
 from shared.messaging.store import follow
 from shared.messaging.subscriber import Handler, Subscriber
@@ -98,7 +98,7 @@ class Line:
         return Inbox(QUEUE, subscribers, self.ports.db, self.ports.wakeups, self.ports.points)
 
     def killed_at(self, point: str) -> Consumer:
-        """The same consumer in a process that ends at *point*."""
+        """Return the same consumer in a process that ends at *point*."""
         inbox = dataclasses.replace(self.inbox, points=KillPoint(point))
         return Consumer(inbox, self.bus)
 
@@ -107,7 +107,7 @@ class Line:
             return [dict(row) for row in await conn.fetch(sql, *values)]
 
     async def effects(self) -> list[int]:
-        """The jobs that the handler has taken effect on: as often as it has."""
+        """Return the jobs that the handler has taken effect on: as often as it has."""
         told = [each.body for each in events_in(await self.rows("SELECT name, body FROM outbox"))]
         return sorted(each.job_id for each in told if isinstance(each, JobFinished))
 
@@ -117,7 +117,7 @@ class Line:
 
 @pytest.fixture
 def bus() -> MemoryBus:
-    """A bus with this queue alone: a publish is confirmed when it has acknowledged."""
+    """Make a bus with this queue alone: a publish is confirmed when it has acknowledged."""
     return MemoryBus({QUEUE: ("JobCancelled", "Any")})
 
 
@@ -281,7 +281,7 @@ async def test_an_unreadable_event_that_somebody_redrives_is_dead_again_at_once(
     async with running(line.consumer):
         await line.bus.publish([Message(name="Any", id=cloudevents.new_id(), body=b"nothing")])
     async with line.ports.db.transaction() as tx:
-        await dead_letters.redrive_parked(tx, Which())
+        await dead_letters.redrive_parked(tx, LetterFilter())
     await line.inbox.retry_parked()
     [row] = await line.parked()
     assert (row["state"], row["tries"]) == ("dead", 1)
@@ -403,7 +403,7 @@ async def test_a_person_who_redrives_what_killed_gives_it_all_its_tries_again(
     [row] = await line.parked()
     assert row["state"] == "dead"
     async with line.ports.db.transaction() as tx:
-        await dead_letters.redrive_parked(tx, Which())
+        await dead_letters.redrive_parked(tx, LetterFilter())
     line.handler.failing = lambda _event: None
     assert await line.inbox.retry_parked() is None
     assert await line.effects() == [13]

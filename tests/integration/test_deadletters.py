@@ -16,7 +16,7 @@ import pytest
 from operations.deadletters import command_line
 from operations.deadletters.__main__ import run
 from operations.migrate import TOPOLOGY, service_dsn
-from shared.bus.port import Message, bound_names
+from shared.bus.port import Message
 from shared.bus.rabbitmq import RabbitMQBus
 from shared.bus.rabbitmq.topology import DELIVERY_LIMIT, dead_queue
 from shared.clock import RealClock
@@ -25,12 +25,13 @@ from shared.events import cloudevents
 from shared.events.events import JobCancelled, JobScheduled, Requirements
 from shared.messaging import parked
 from shared.messaging.inbox import TRIES
-from shared.messaging.parked import Failed
+from shared.messaging.parked import FailedEvent
 from shared.postgres.pool import Database, connect, open_database
 from shared.settings import BadSetting, Settings
 from tests.conftest import PASSWORDS, at_database
 from tests.support.bus import broker_room
 from tests.support.bus.broker_room import Room, migrated_room
+from tests.support.bus.bus_room import bound_names
 from tests.support.rows.messages import as_message, wrapped
 from tests.support.servers.rabbitmq_server import RabbitServer, free_port
 
@@ -60,7 +61,7 @@ class Tool:
 
 @pytest.fixture
 def tool(database_url: str, tmp_path: Path) -> Tool:
-    """The command as in a container: each service's secrets in a directory of their own."""
+    """Make the command as in a container: each service's secrets in its own directory."""
     for name, password in PASSWORDS.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "database_password").write_text(password)
@@ -90,7 +91,7 @@ async def park(db: Database, message: Message, error: str, *, dead: bool = True)
     """*message* as its handler leaves it after *error*."""
     async with db.transaction() as tx:
         event_id = uuid.UUID(message.id)
-        what = Failed(event_id, message.name, message.body, error)
+        what = FailedEvent(event_id, message.name, message.body, error)
         await parked.park(tx, [what], tx.now + timedelta(hours=1))
         if dead:
             for _ in range(TRIES - 1):
@@ -100,7 +101,7 @@ async def park(db: Database, message: Message, error: str, *, dead: bool = True)
 async def bury(db: Database, raw: bytes) -> str:
     """*raw* as nobody could read it; returns its id."""
     error = "Undecodable: no event is named 'JobEaten'"
-    dead = Failed(uuid.uuid4(), "JobEaten\x1b[31m", raw, error)
+    dead = FailedEvent(uuid.uuid4(), "JobEaten\x1b[31m", raw, error)
     async with db.transaction() as tx:
         await parked.bury(tx, [dead])
     return str(dead.event_id)
@@ -263,7 +264,7 @@ async def test_a_secret_that_is_not_there_is_a_setting_to_mend(tool: Tool, tmp_p
 
 
 def command(environ: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """The command as a process of its own."""
+    """Run the command as a process of its own."""
     kept = {name: value for name, value in os.environ.items() if "DOCKER_JOB" not in name}
     return subprocess.run(
         [sys.executable, "-m", "operations.deadletters", *arguments],
@@ -388,7 +389,7 @@ async def test_without_the_broker_nothing_is_said_to_be_missing(tool: Tool) -> N
 
 @pytest.fixture
 async def room(rabbitmq: RabbitServer, tool: Tool) -> AsyncIterator[Room]:
-    """A broker that the tool knows of."""
+    """Make a broker that the tool knows of."""
     async with migrated_room(rabbitmq) as room:
         tool.environ["DOCKER_JOB_BUS_URL"] = room.url
         yield room
@@ -413,7 +414,7 @@ async def kill_readers(room: Room, *messages: Message) -> None:
 
 
 async def in_queue(room: Room, queue: str) -> list[Message]:
-    """What *queue* holds; it is left there."""
+    """Return what *queue* holds; it is left there."""
     found: list[Message] = []
     connection = await aio_pika.connect(room.url, timeout=10)
     async with connection, connection.channel() as channel:

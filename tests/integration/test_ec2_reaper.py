@@ -288,7 +288,7 @@ async def test_the_queue_s_notices_are_told_once_whichever_of_both_words_comes_f
     world.cloud.control.interrupt(other.instance_id)
 
     async def heard() -> bool:
-        await stage.sweep("hear_notices")
+        await stage.sweep("receive_notices")
         return len(await stage.rows("SELECT * FROM notices")) == 3
 
     await eventually(heard)
@@ -301,7 +301,7 @@ async def test_the_queue_s_notices_are_told_once_whichever_of_both_words_comes_f
         "detail": {"instance-id": one.instance_id, "instance-action": "terminate"},
     }
     sqs.send_message(QueueUrl=url, MessageBody=json.dumps(event))  # the same once more
-    await stage.sweep("hear_notices")
+    await stage.sweep("receive_notices")
     words = [(each.job_id, each.kind) for each in await stage.told(InstanceInterrupted)]
     assert sorted(words) == [(1, "interruption"), (1, "rebalance"), (2, "interruption")]
 
@@ -320,12 +320,12 @@ async def test_killed_before_a_notice_is_deleted_it_comes_again_and_is_told_once
     world.cloud.control.rebalance(one.instance_id)
     doomed = Stage(build(CONFIG, crashing(ports, step), compute, queue))
     with pytest.raises(Crash):
-        await doomed.sweep("hear_notices")
+        await doomed.sweep("receive_notices")
 
     async def told() -> bool:
-        await stage.sweep("hear_notices")
+        await stage.sweep("receive_notices")
         return bool(await stage.told(InstanceInterrupted))
 
     await eventually(told)
-    await stage.sweep("hear_notices")
+    await stage.sweep("receive_notices")
     assert [each.kind for each in await stage.told(InstanceInterrupted)] == ["rebalance"]

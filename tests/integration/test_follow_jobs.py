@@ -19,7 +19,6 @@ from cloudevents.core.base import BaseCloudEvent
 from cloudevents.core.formats.json import JSONFormat
 
 from operations.migrate import TOPOLOGY
-from shared.bus.port import bound_names
 from shared.bus.rabbitmq import RabbitMQBus
 from shared.bus.rabbitmq.topology import EXCHANGE
 from shared.events import cloudevents
@@ -27,6 +26,7 @@ from shared.events.cloudevents import Envelope
 from shared.events.events import JobFinished, LaunchesReported
 from shared.url import with_login
 from tests.support.bus.broker_room import Room, migrated_room
+from tests.support.bus.bus_room import bound_names
 from tests.support.rows.messages import AT, SOURCE, TRACE, as_message, as_messages, wrapped
 from tests.support.servers.rabbitmq_server import RabbitServer
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from services.launcher import store
 from services.launcher.config import LauncherConfig
 from services.launcher.service import build
+from services.launcher.store import launches as store
 from shared.clock import VirtualClock
 from shared.compute.port import NoCapacity, QuotaReached, Rejected, Throttled, Unknown
 from shared.crash_points import WatchedPoints

@@ -19,7 +19,7 @@ from tests.conftest import PASSWORDS
 
 @pytest.fixture
 async def name(database_url: str) -> AsyncIterator[str]:
-    """A schema's name that the server has no role of, and has none of afterwards."""
+    """Name a schema that the server has no role of, and has none of afterwards."""
     name = f"room_{uuid.uuid4().hex[:8]}"
     yield name
     conn = await connect(database_url)
@@ -32,7 +32,7 @@ async def name(database_url: str) -> AsyncIterator[str]:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """A directory of migrations with one file in it."""
+    """Make a directory of migrations with one file in it."""
     directory = tmp_path / "room" / "sql"
     directory.mkdir(parents=True)
     (directory / "0001_things.sql").write_text("CREATE TABLE things (id bigint PRIMARY KEY);")
@@ -44,7 +44,7 @@ def schema(name: str, directory: Path, password: str = "secret") -> Schema:
 
 
 async def as_role(database_url: str, name: str, sql: str, password: str = "secret") -> object:
-    """What *sql* gives to the service's own login."""
+    """Return what *sql* gives to the service's own login."""
     conn = await connect(with_login(database_url, name, password))
     try:
         return await conn.fetchval(sql)

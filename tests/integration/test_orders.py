@@ -161,7 +161,7 @@ def deliveries(envelopes: list[Envelope[Any]]) -> list[tuple[str, Envelope[Any]]
 
 
 async def tell(four: Four, story: str, places: list[int] | None) -> dict[str, list[Any]]:
-    """The *story* of a new job: in order and once, or doubled and in the order of *places*."""
+    """Run the *story* of a new job: in order and once, or doubled and in the order of *places*."""
     job_id = int((await four.world.post())["id"])
     now = four.clock.now()
     told = [wrapped(event, at=now) for event in facts(four, job_id, story)]
@@ -264,7 +264,7 @@ class Life:
             assert not needed & set(ids), "the reaper ended an instance that an attempt needs"
 
     async def _agent(self, word: dict[str, Any]) -> None:
-        """The current attempt's agent claims, runs its container and ends, as far as it is let."""
+        """Let the current attempt's agent claim, run its container and end, as far as it is let."""
         world = self.four.world
         attempt = (await world.status(self.job_id))["attempt"]
         for instance_id in self._living(attempt):
@@ -300,7 +300,7 @@ class Life:
         assert len(launched) == len(set(launched)), "an attempt has two instances"
 
     async def prove(self) -> None:
-        """What was told, once all is over."""
+        """Return what was published, once all is over."""
         told: list[Event] = []
         for stage in self.four.stages.values():
             told += [each.body for each in await stage.outbox()]

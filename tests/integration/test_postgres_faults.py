@@ -79,7 +79,7 @@ Open = Callable[..., Awaitable[Ports]]
 async def ports_at(
     postgres: BreakablePostgres, clock: VirtualClock, points: WatchedPoints
 ) -> AsyncIterator[Open]:
-    """Opens a service's ports, at another address where one is given; its bus is its own."""
+    """Open a service's ports, at another address if one is given; its bus is its own."""
     opened = []
 
     async def make(name: str, dsn: str | None = None, *, real_time: bool = False) -> Ports:
@@ -141,7 +141,7 @@ class Books:
             await conn.close()
 
     async def fired(self) -> list[int]:
-        """The jobs whose instance was asked for: as often as it was."""
+        """Return the jobs whose instance was asked for: as often as it was."""
         rows = await self.rows("SELECT name, body FROM scheduler.outbox")
         told = [each.body for each in events_in(rows)]
         return sorted(each.job_id for each in told if isinstance(each, InstanceRequested))

@@ -8,9 +8,10 @@ from typing import NoReturn
 
 import pytest
 
-from shared.bus.port import BusUnavailable, Message, bound_names
+from shared.bus.port import BusUnavailable, Message
 from shared.bus.rabbitmq import RabbitMQBus, TopologyError, declare_topology
-from shared.bus.rabbitmq.subscription import Subscription
+from shared.bus.rabbitmq.subscription import QueueSubscription
+from tests.support.bus.bus_room import bound_names
 from tests.support.servers.rabbitmq_server import (
     Brokers,
     GivenServer,
@@ -25,7 +26,7 @@ TOPOLOGY = {"reader": ("Told", "Asked"), "other": ("Told",)}
 
 @pytest.fixture
 def broker(brokers: Brokers) -> RabbitServer:
-    """A broker that is ours to break."""
+    """Start a broker that is ours to break."""
     server = brokers.best()
     if isinstance(server, GivenServer):
         pytest.skip("a broker that is given is not ours to break")
@@ -50,7 +51,7 @@ def message(name: str = "Told", body: bytes = b"{}") -> Message:
     return Message(name=name, id=str(uuid.uuid4()), body=body)
 
 
-async def take_all(subscription: Subscription, count: int) -> set[str]:
+async def take_all(subscription: QueueSubscription, count: int) -> set[str]:
     """Take and acknowledge until *count* different events have come; returns their ids."""
     taken: set[str] = set()
     async with asyncio.timeout(30):
@@ -153,7 +154,7 @@ async def test_dropped_connections_in_the_middle_of_a_batch_bring_the_rest_again
         assert await take_all(again, 49) >= ids(messages) - {first.message.id}
 
 
-async def _take_forever(subscription: Subscription) -> NoReturn:
+async def _take_forever(subscription: QueueSubscription) -> NoReturn:
     while True:
         await subscription.take(50)
 
@@ -308,7 +309,7 @@ async def test_a_queue_that_was_declared_otherwise_is_refused_in_words(
         vhost = empty.rpartition("/")[2]
         body = {"durable": True, "arguments": {"x-queue-type": "classic"}}
         manage(rabbitmq.management_url, "PUT", f"/api/queues/{vhost}/reader", body)
-        with pytest.raises(TopologyError, match="declared otherwise"):
+        with pytest.raises(TopologyError, match="declared differently"):
             await declare_topology(empty, TOPOLOGY)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import aio_pika
 import pytest
 
-from shared.bus.port import BusUnavailable, Message, bound_names
+from shared.bus.port import BusUnavailable, Message
 from shared.bus.rabbitmq import RabbitMQBus, declare_topology
+from tests.support.bus.bus_room import bound_names
 from tests.support.servers.cut_wire import CutWire, cut_wire
 from tests.support.servers.rabbitmq_server import RabbitServer, fresh_vhost
 

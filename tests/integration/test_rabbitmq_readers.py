@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Iterator
 import aio_pika
 import pytest
 
-from shared.bus.port import Delivery, Message, Subscription, bound_names
+from shared.bus.port import Delivery, Message, Subscription
 from shared.bus.rabbitmq import RabbitMQBus, declare_topology
 from shared.bus.rabbitmq.bus import PREFETCH
 from shared.bus.rabbitmq.connection import Link
 from shared.bus.rabbitmq.subscription import open_subscription
 from shared.bus.rabbitmq.topology import DELIVERY_LIMIT, EXCHANGE
+from tests.support.bus.bus_room import bound_names
 from tests.support.servers.rabbitmq_server import RabbitServer, fresh_vhost, manage
 
 TOPOLOGY = {"reader": ("Told",)}

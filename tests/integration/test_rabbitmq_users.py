@@ -11,12 +11,13 @@ from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ChannelAccessRefused, ProbableAuthenticationError
 
 from operations.migrate import PUBLISHES, TOPOLOGY
-from shared.bus.port import BusUnavailable, Message, bound_names
+from shared.bus.port import BusUnavailable, Message
 from shared.bus.rabbitmq import RabbitMQBus
 from shared.bus.rabbitmq.topology import DEAD_EXCHANGE, EXCHANGE, dead_queue, redrive_exchange
 from shared.events.cloudevents import new_id
 from shared.url import with_login
 from tests.support.bus.broker_room import NAMES, PASSWORDS, Room, migrated_room
+from tests.support.bus.bus_room import bound_names
 from tests.support.servers.rabbitmq_server import RabbitServer, fresh_vhost, manage
 
 Act = Callable[[AbstractChannel], Awaitable[object]]

@@ -72,7 +72,7 @@ async def tell(db: Database, count: int) -> list[str]:
     ]
     async with db.transaction() as tx:
         for event in events:
-            await messaging.tell(tx, [event])
+            await messaging.publish(tx, [event])
     async with db.connection() as conn:
         rows = await conn.fetch("SELECT batch_id FROM outbox ORDER BY id DESC LIMIT $1", count)
     return [str(row["batch_id"]) for row in reversed(rows)]
@@ -101,7 +101,7 @@ async def test_what_is_rolled_back_is_never_published(
     event = JobFinished(job_id=1, status="DONE", finished_at=AT, attempt=1)
     with contextlib.suppress(Crash):
         async with db.transaction() as tx:
-            await messaging.tell(tx, [event])
+            await messaging.publish(tx, [event])
             raise Crash
     await relay.relay_outbox()
     assert recording.published == []
@@ -176,7 +176,7 @@ async def test_a_row_that_commits_later_with_a_smaller_number_is_not_skipped(
 ) -> None:
     event = JobFinished(job_id=1, status="DONE", finished_at=AT, attempt=1)
     async with db.transaction() as slow:
-        await messaging.tell(slow, [event])
+        await messaging.publish(slow, [event])
         [later] = await tell(db, 1)
         await relay.relay_outbox()
         assert recording.published == [later]

@@ -21,7 +21,7 @@ UNSENT = "SELECT id FROM {}.outbox WHERE published_at IS NULL ORDER BY id"
 
 
 async def tell(conn: Connection, publisher: str, name: str, at: datetime) -> tuple[int, str]:
-    """A batch of two events that was published; returns its row's id and that of one event.
+    """Add a published batch of two events; return its row's id and that of one event.
 
     The other one is heard by everybody.
     """
@@ -33,7 +33,7 @@ async def tell(conn: Connection, publisher: str, name: str, at: datetime) -> tup
 
 
 async def hear(conn: Connection, reader: str, event: str) -> None:
-    """It has taken effect there."""
+    """Record that it has taken effect there."""
     sql = f"INSERT INTO {reader}.inbox (event_id, name, handled_at) VALUES ($1, '', $2)"  # noqa: S608
     await conn.execute(sql, event, NOW)
 

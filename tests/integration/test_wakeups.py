@@ -21,7 +21,7 @@ def dsn(database_url: str) -> str:
 
 @contextlib.asynccontextmanager
 async def listening(dsn: str, identity: str) -> AsyncIterator[Wakeups]:
-    """A replica's wake-ups, connected: that sets every event once."""
+    """Connect a replica's wake-ups: that sets every event once."""
     wakeups = Wakeups(dsn, CHANNEL, identity)
     connected = wakeups.event("connected")
     task = asyncio.create_task(wakeups.run())

@@ -57,7 +57,9 @@ def test_what_is_written_is_read_again() -> None:
     envelopes = [
         cloudevents.wrap(EVENT, source=SOURCE, at=AT, trace=TRACE, cause=cause.id) for _ in range(3)
     ]
-    assert cloudevents.decode(NAME, cloudevents.encode(envelopes)) == cloudevents.Batch(envelopes)
+    assert cloudevents.decode(NAME, cloudevents.encode(envelopes)) == cloudevents.EventBatch(
+        envelopes
+    )
 
 
 def test_each_element_is_a_cloud_event() -> None:

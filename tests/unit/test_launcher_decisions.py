@@ -36,7 +36,7 @@ from shared.states import settled
 from shared.tokens import bootstrap_token
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-PACE = Pace(refused=REFUSED, unknown=UNKNOWN, tell_again_seconds=60, spot_wait_seconds=600)
+PACE = Pace(refused=REFUSED, unknown=UNKNOWN, repeat_delay_seconds=60, spot_wait_seconds=600)
 HOME = Home(deployment="home", api_url="http://api", spot_wait_seconds=600)
 GATHER = Gather(idle_seconds=0.035, longest_seconds=1)
 PLAN: Plan = {"image": "ami-1", "subnets": ["a", "b"]}
@@ -54,9 +54,9 @@ WANTED = Launch(
 
 
 def ask(*launches: Launch, now: datetime = NOW) -> tuple[Launch, ...]:
-    """The launches as they are committed before the cloud is asked."""
+    """Return the launches as they are committed before the cloud is asked."""
     (group,) = offers.decide_groups(launches, now, 100, HOME)
-    return offers.decide_intent(group, PLAN, now).launches
+    return offers.decide_batch(group, PLAN, now).launches
 
 
 (ASKED,) = ask(WANTED)
@@ -73,7 +73,7 @@ def refuse(
 
 
 def wanting(**changes: object) -> Launch:
-    """The wanted launch with other requirements."""
+    """Return the wanted launch with other requirements."""
     return replace(WANTED, requirements=replace(WANTED.requirements, **changes))
 
 
@@ -92,7 +92,7 @@ def test_the_intent_has_a_token_of_the_deployment_job_attempt_and_offer() -> Non
 def test_a_batch_s_token_is_that_of_its_plan_and_its_launches_in_order() -> None:
     one, other = WANTED, replace(WANTED, job_id=8)
     tokens = {
-        offers.decide_intent(Group(offer=offer, launches=launches), plan, NOW).batch.token
+        offers.decide_batch(Group(offer=offer, launches=launches), plan, NOW).token
         for plan in (PLAN, {})
         for launches in ((one,), (one, other), (other, one), (replace(one, offer=2),))
         for offer in (offers.decide_groups([one], NOW, 9, HOME)[0].offer,)
@@ -116,10 +116,10 @@ def test_each_launch_of_a_batch_has_its_place_and_its_own_token() -> None:
 
 def test_the_stored_parameters_hold_no_secret_and_the_call_has_it() -> None:
     (group,) = offers.decide_groups([WANTED], NOW, 100, HOME)
-    intent = offers.decide_intent(group, PLAN, NOW)
-    (request,) = offers.call_of(intent, "key").requests
+    batch = offers.decide_batch(group, PLAN, NOW)
+    (request,) = offers.call_of(batch, "key").requests
     assert request.bootstrap_token == bootstrap_token("key", "home", 7, 2)
-    assert request.bootstrap_token not in repr(intent)
+    assert request.bootstrap_token not in repr(batch)
     assert request.max_lifetime_seconds == 3600
 
 
@@ -178,11 +178,11 @@ def test_labels_of_an_event_of_an_earlier_release_have_no_part_in_a_launch() -> 
 
 def test_a_launch_that_an_earlier_release_has_asked_for_is_repeated_with_its_labels() -> None:
     (group,) = offers.decide_groups([WANTED], NOW, 100, HOME)
-    intent = offers.decide_intent(group, PLAN, NOW)
-    (launch,) = intent.launches
+    batch = offers.decide_batch(group, PLAN, NOW)
+    (launch,) = batch.launches
     assert launch.params is not None
     before = replace(launch, params=replace(launch.params, labels={"team": "a"}))
-    (request,) = offers.call_of(replace(intent, launches=(before,)), "key").requests
+    (request,) = offers.call_of(replace(batch, launches=(before,)), "key").requests
     assert request.labels == {"team": "a"}
 
 

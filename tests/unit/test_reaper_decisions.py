@@ -8,15 +8,15 @@ from msgspec.structs import replace
 
 from services.reaper import decisions
 from services.reaper.config import ReaperConfig, from_settings
-from services.reaper.decisions import Rules
-from services.reaper.model import TRANSITIONS, Findings, Stranger, Watched, Watermark
+from services.reaper.decisions import ReaperRules
+from services.reaper.model import TRANSITIONS, Findings, UnknownInstance, Watched, Watermark
 from shared.compute.port import Instance, InstanceState
 from shared.events.events import Market
 from shared.settings import Settings
 from shared.states import sources
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-RULES = Rules(
+RULES = ReaperRules(
     visibility_seconds=60, orphan_seconds=60, max_lifetime_seconds=3600, lifetime_margin_seconds=60
 )
 
@@ -58,18 +58,18 @@ def findings(rows: Sequence[Watched], listed: Sequence[Instance]) -> Findings:
 
 def test_an_end_is_billed_to_the_started_second_at_the_hourly_price() -> None:
     over = replace(OVER, terminated_at=ago(9.5))
-    gone = decisions.decide_gone(WATCHED, over, NOW)
+    gone = decisions.decide_termination(WATCHED, over, NOW)
     assert gone.billed_seconds == 91
     assert gone.cost_usd == pytest.approx(0.00091)
 
 
 def test_an_end_before_its_launch_costs_nothing() -> None:
-    gone = decisions.decide_gone(WATCHED, replace(OVER, terminated_at=ago(200)), NOW)
+    gone = decisions.decide_termination(WATCHED, replace(OVER, terminated_at=ago(200)), NOW)
     assert (gone.billed_seconds, gone.cost_usd) == (0, 0.0)
 
 
 def test_an_end_without_a_time_is_billed_until_now() -> None:
-    gone = decisions.decide_gone(WATCHED, replace(OVER, terminated_at=None), NOW)
+    gone = decisions.decide_termination(WATCHED, replace(OVER, terminated_at=None), NOW)
     assert (gone.terminated_at, gone.billed_seconds) == (NOW, 100)
 
 
@@ -93,9 +93,9 @@ def test_an_instance_is_billed_from_a_minimum_on_and_free_if_soon_interrupted(
 
 def test_the_cost_is_at_the_mean_price_of_its_life_where_the_cloud_knows_it() -> None:
     moved = replace(OVER, hourly_price_usd=0.072)
-    assert decisions.decide_gone(WATCHED, moved, NOW).cost_usd == pytest.approx(0.0018)
+    assert decisions.decide_termination(WATCHED, moved, NOW).cost_usd == pytest.approx(0.0018)
     unknown = replace(OVER, hourly_price_usd=None)
-    assert decisions.decide_gone(WATCHED, unknown, NOW).cost_usd == pytest.approx(0.0009)
+    assert decisions.decide_termination(WATCHED, unknown, NOW).cost_usd == pytest.approx(0.0009)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_what_an_instance_of_unknown_price_has_cost_is_unknown_and_never_0(
 ) -> None:
     watched = replace(WATCHED, hourly_price_usd=at_launch)
     over = replace(OVER, hourly_price_usd=over_its_life)
-    found = decisions.decide_gone(watched, over, NOW).cost_usd
+    found = decisions.decide_termination(watched, over, NOW).cost_usd
     assert found == (None if cost is None else pytest.approx(cost))
     vanished = replace(watched, missing_since=ago(60))
     gone = decisions.decide_absence(vanished, NOW, RULES)
@@ -123,7 +123,7 @@ def test_what_an_instance_of_unknown_price_has_cost_is_unknown_and_never_0(
 def test_what_is_not_billed_costs_nothing_whatever_its_price() -> None:
     taken = replace(OVER, hourly_price_usd=None, spot_interrupted=True)
     unknown = replace(WATCHED, hourly_price_usd=None)
-    assert decisions.decide_gone(unknown, taken, NOW).cost_usd == 0.0
+    assert decisions.decide_termination(unknown, taken, NOW).cost_usd == 0.0
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,10 @@ def test_the_cause_is_the_markets_then_ours_then_the_clouds(
     end_cause: str | None, reason: str, cause: str, *, interrupted: bool
 ) -> None:
     over = replace(OVER, state_reason=reason, spot_interrupted=interrupted)
-    assert decisions.decide_gone(replace(WATCHED, end_cause=end_cause), over, NOW).cause == cause
+    assert (
+        decisions.decide_termination(replace(WATCHED, end_cause=end_cause), over, NOW).cause
+        == cause
+    )
 
 
 def test_what_is_listed_alive_is_left_alone() -> None:
@@ -148,24 +151,24 @@ def test_what_is_listed_alive_is_left_alone() -> None:
 
 @pytest.mark.parametrize("state", ["running", "ending"])
 def test_what_is_listed_as_terminated_is_gone(state: str) -> None:
-    (gone,) = findings([replace(WATCHED, state=state)], [OVER]).gone
+    (gone,) = findings([replace(WATCHED, state=state)], [OVER]).terminated
     assert gone.terminated_at == ago(10)
 
 
 def test_the_first_list_without_an_instance_only_marks_it_missing() -> None:
     found = findings([WATCHED], [])
-    assert (found.missing, found.gone) == (("i-1",), ())
+    assert (found.missing, found.terminated) == (("i-1",), ())
 
 
 def test_a_missing_instance_is_gone_after_the_visibility_time_and_was_since_it_was_missed() -> None:
-    assert findings([replace(WATCHED, missing_since=ago(59))], []).gone == ()
-    (gone,) = findings([replace(WATCHED, missing_since=ago(60))], []).gone
+    assert findings([replace(WATCHED, missing_since=ago(59))], []).terminated == ()
+    (gone,) = findings([replace(WATCHED, missing_since=ago(60))], []).terminated
     assert (gone.cause, gone.terminated_at, gone.billed_seconds) == ("vanished", ago(60), 40)
 
 
 def test_a_missing_instance_that_is_shown_again_is_not_missing_any_more() -> None:
     found = findings([replace(WATCHED, missing_since=ago(500))], [LISTED])
-    assert (found.back, found.gone) == (("i-1",), ())
+    assert (found.visible_again, found.terminated) == (("i-1",), ())
 
 
 def test_what_has_outlived_its_time_by_the_margin_is_ended() -> None:
@@ -174,8 +177,8 @@ def test_what_has_outlived_its_time_by_the_margin_is_ended() -> None:
 
 
 def test_what_is_recorded_as_gone_and_shown_alive_is_found() -> None:
-    assert findings([replace(WATCHED, state="terminated")], [LISTED]).revenants == ("i-1",)
-    assert findings([replace(WATCHED, state="terminated")], [OVER]).revenants == ()
+    assert findings([replace(WATCHED, state="terminated")], [LISTED]).alive_after_end == ("i-1",)
+    assert findings([replace(WATCHED, state="terminated")], [OVER]).alive_after_end == ()
 
 
 def test_what_is_stopped_is_ended() -> None:
@@ -197,13 +200,15 @@ def test_only_what_lives_and_has_no_row_is_unknown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "told", "heard_through", "trusted"),
+    ("before", "launch_sequence", "received_through", "trusted"),
     [(NOW, 5, 4, None), (NOW, 5, 5, NOW), (NOW, 5, 9, NOW), (None, 0, 0, None)],
 )
-def test_a_watermark_counts_once_every_telling_it_speaks_of_is_here(
-    before: datetime | None, told: int, heard_through: int, trusted: datetime | None
+def test_a_watermark_counts_once_every_launch_that_it_counts_is_received(
+    before: datetime | None, launch_sequence: int, received_through: int, trusted: datetime | None
 ) -> None:
-    watermark = Watermark(before=before, told=told, heard_through=heard_through)
+    watermark = Watermark(
+        before=before, launch_sequence=launch_sequence, received_through=received_through
+    )
     assert decisions.trusted_before(watermark) == trusted
 
 
@@ -212,23 +217,23 @@ def test_a_watermark_counts_once_every_telling_it_speaks_of_is_here(
     [
         (0, 500, ago(0), True, False),  # at first sight never
         (59, 500, ago(0), True, False),
-        (60, 500, ago(499), False, True),  # its telling would have been heard
+        (60, 500, ago(499), False, True),  # its launch would have been received
         (60, 500, ago(500), False, False),  # asked for at the watermark: not covered
-        (60, 500, None, False, False),  # we merely have not heard: it waits
+        (60, 500, None, False, False),  # its launch may be on its way: it waits
         (9999, 3659, None, False, False),  # … up to the maximum lifetime
         (60, 3660, None, False, True),
         (60, 500, None, True, True),  # whoever it is, its attempt has ended
     ],
 )
-def test_a_stranger_dies_only_when_nobody_can_claim_it(
+def test_an_unknown_instance_is_ended_only_when_it_is_surely_orphaned(
     seen: float, launched: float, trusted: datetime | None, *, ended: bool, dies: bool
 ) -> None:
-    stranger = Stranger(
+    unknown = UnknownInstance(
         instance=replace(LISTED, launched_at=ago(launched)),
         first_seen_at=ago(seen),
         attempt_ended=ended,
     )
-    assert decisions.decide_stranger(stranger, trusted, NOW, RULES) is dies
+    assert decisions.decide_orphan(unknown, trusted, NOW, RULES) is dies
 
 
 def test_nothing_leads_away_from_terminated() -> None:

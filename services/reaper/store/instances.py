@@ -6,12 +6,12 @@ from datetime import datetime
 
 import msgspec
 
-from services.reaper.model import Gone, Recorded, Watched
+from services.reaper.model import Recorded, Terminated, Watched
 from shared.events.cloudevents import Envelope
 from shared.events.events import AttemptEnded, InstanceLaunched
 from shared.postgres.pool import Transaction
 
-# An instance that is there already was adopted as an orphan: it is being ended, and stays so.
+# An existing instance was adopted as an orphan: it is being ended, and stays so.
 ADD_INSTANCES = """
 INSERT INTO instances (instance_id, job_id, attempt, launch_token, trace, state, market,
     hourly_price_usd, launched_at, dies_by)
@@ -26,7 +26,7 @@ ON CONFLICT DO NOTHING
 
 
 async def add_instances(tx: Transaction, launched: Sequence[Envelope[InstanceLaunched]]) -> None:
-    """Watch over these instances from now on."""
+    """Add these instances, running."""
     events = [each.body for each in launched]
     await tx.conn.execute(
         ADD_INSTANCES,
@@ -52,7 +52,7 @@ ON CONFLICT DO NOTHING
 
 
 async def add_ended_attempts(tx: Transaction, events: Sequence[AttemptEnded]) -> None:
-    """Remember that these attempts need their instances no more."""
+    """Record that these attempts need their instances no more."""
     await tx.conn.execute(
         ADD_ENDED_ATTEMPTS,
         [each.job_id for each in events],
@@ -63,8 +63,8 @@ async def add_ended_attempts(tx: Transaction, events: Sequence[AttemptEnded]) ->
     )
 
 
-# In the order of the ids, as `LOCK_LIVING` locks them. Neither ending nor terminated is running: by
-# its state, here and below, a row would be looked for among all that run.
+# In the order of the ids, as `LOCK_LIVING` locks them. Neither ending nor terminated means running:
+# with a condition on the state, here and below, Postgres might look among all that run.
 END_INSTANCES_OF = """
 WITH found AS MATERIALIZED (
     SELECT instances.instance_id, ended.cause, ended.terminate_after
@@ -81,18 +81,18 @@ WHERE instances.instance_id = found.instance_id
 
 
 async def end_instances_of(tx: Transaction, attempts: Sequence[tuple[int, int]]) -> None:
-    """Those of *attempts* (job and number) that have ended: their instances are to end.
+    """End the instances of those of *attempts* (job and number) that have ended.
 
-    Not before the agent's time to tidy up is over.
+    Not before the agent's time to clean up is over.
     """
     await tx.conn.execute(
         END_INSTANCES_OF, [job_id for job_id, _ in attempts], [number for _, number in attempts]
     )
 
 
-# An attempt's end and its instance's launch come in either order, and at once in two replicas,
-# where neither handler sees the other's row. Such a pair is found by this, at the price of a look
-# at all that run.
+# An attempt's end and its instance's launch come in either order, or at once in two replicas,
+# where neither handler sees the other's row. This finds such a pair, at the price of a scan of all
+# that run.
 END_INSTANCES_OF_ENDED = """
 WITH found AS MATERIALIZED (
     SELECT instances.instance_id, ended.cause, ended.terminate_after
@@ -106,7 +106,7 @@ WHERE instances.instance_id = found.instance_id
 
 
 async def end_instances_of_ended(tx: Transaction) -> bool:
-    """As `end_instances_of`, for all that run; True where there was one."""
+    """Do as `end_instances_of` for all that run; return whether there was one."""
     return bool(await tx.conn.execute(END_INSTANCES_OF_ENDED) != "UPDATE 0")
 
 
@@ -129,9 +129,9 @@ async def claim_ending(
     return [msgspec.convert(dict(row), Watched) for row in rows]
 
 
-# Who bears a token is `ending`: it is given with the claim, and taken away with the end. Of one
-# table alone: joined to a list, the planner may take those that bear the token for few, go through
-# all instances to find them, and then through the list for each.
+# A row with a token is `ending`: the claim sets it, the end clears it. Without a join to a list:
+# the planner might take the rows with the token for few, scan all instances to find them, and then
+# the list for each.
 POSTPONE = """
 UPDATE instances
 SET due_at = ($2::timestamptz[])[array_position($1::text[], instance_id)], lease_token = NULL
@@ -140,11 +140,11 @@ WHERE instance_id = ANY ($1::text[]) AND lease_token = $3
 
 
 async def postpone(tx: Transaction, due: Mapping[str, datetime], token: uuid.UUID) -> None:
-    """Give back what *token* still holds: each is due again at its moment."""
+    """Release what *token* still holds: each is due again at its time in *due*."""
     await tx.conn.execute(POSTPONE, list(due), list(due.values()), token)
 
 
-# Guarded by `terminated_at` and not by a lease: what the cloud says is true whoever has asked it.
+# Guarded by `terminated_at` and not by a lease: the cloud's answer is true without one.
 LOCK_LIVING = """
 SELECT instance_id FROM instances WHERE instance_id = ANY ($1::text[]) AND terminated_at IS NULL
 ORDER BY instance_id
@@ -152,11 +152,11 @@ FOR UPDATE
 """
 
 # By the key alone: see `POSTPONE`.
-RECORD_GONE = """
+RECORD_TERMINATED = """
 UPDATE instances SET state = 'terminated', end_cause = new.cause, terminated_at = new.terminated_at,
     billed_seconds = new.billed_seconds, cost_usd = new.cost_usd, settled_at = $6, due_at = NULL,
     lease_token = NULL,
-    -- From the end of its attempt on, and an orphan for all its life.
+    -- From the end of its attempt on; all its life if it was orphaned.
     leaked_seconds = greatest(0, extract(epoch FROM new.terminated_at - coalesce(
         (SELECT ended_at FROM ended_attempts AS ended
             WHERE (ended.job_id, ended.attempt) = (instances.job_id, instances.attempt)),
@@ -169,15 +169,17 @@ RETURNING instances.instance_id, instances.leaked_seconds
 """
 
 
-async def record_gone(tx: Transaction, gone: Sequence[Gone]) -> dict[str, Recorded]:
-    """Record these ends; returns, by instance, those that were not recorded before."""
-    ids = [each.watched.instance_id for each in gone]
+async def record_terminated(
+    tx: Transaction, terminated: Sequence[Terminated]
+) -> dict[str, Recorded]:
+    """Record these ends; return, by instance, those that were not recorded before."""
+    ids = [each.watched.instance_id for each in terminated]
     living = {row["instance_id"] for row in await tx.conn.fetch(LOCK_LIVING, ids)}
-    new = [each for each in gone if each.watched.instance_id in living]
+    new = [each for each in terminated if each.watched.instance_id in living]
     if not new:
         return {}
     rows = await tx.conn.fetch(
-        RECORD_GONE,
+        RECORD_TERMINATED,
         [each.watched.instance_id for each in new],
         [each.cause for each in new],
         [each.terminated_at for each in new],
@@ -193,7 +195,7 @@ NEXT_ENDING = "SELECT min(due_at) FROM instances WHERE state = 'ending'"
 
 
 async def next_ending(tx: Transaction) -> datetime | None:
-    """When the next end is due, or None where none is."""
+    """Return when the next end is due, or None if none is."""
     due_at: datetime | None = await tx.conn.fetchval(NEXT_ENDING)
     return due_at
 
@@ -207,7 +209,7 @@ WHERE settled_at IS NULL OR instance_id = ANY ($1::text[])
 
 
 async def watched(tx: Transaction, listed: Sequence[str]) -> list[Watched]:
-    """All that live, and those of *listed* that are terminated."""
+    """Return all that live, and those of *listed* that are terminated."""
     rows = await tx.conn.fetch(WATCHED, listed)
     return [msgspec.convert(dict(row), Watched) for row in rows]
 
@@ -219,7 +221,7 @@ WHERE instance_id = ANY ($1::text[]) AND missing_since IS NULL
 
 
 async def mark_missing(tx: Transaction, instance_ids: Sequence[str]) -> None:
-    """A complete list has not shown these."""
+    """Mark these as missing from a complete list."""
     await tx.conn.execute(MARK_MISSING, instance_ids, tx.now)
 
 
@@ -227,7 +229,7 @@ CLEAR_MISSING = "UPDATE instances SET missing_since = NULL WHERE instance_id = A
 
 
 async def clear_missing(tx: Transaction, instance_ids: Sequence[str]) -> None:
-    """The list shows these again."""
+    """Clear the mark of these: the list shows them again."""
     await tx.conn.execute(CLEAR_MISSING, instance_ids)
 
 
@@ -247,7 +249,7 @@ DELETE FROM instances WHERE instance_id = ANY (ARRAY(
     SELECT instance_id FROM instances WHERE settled_at < $1 ORDER BY settled_at LIMIT $2))
 """
 
-# OFFSET 0 keeps Postgres from joining, which it may do by reading all instances.
+# OFFSET 0 prevents a join, for which Postgres might read all instances.
 PRUNE_ENDED_ATTEMPTS = """
 DELETE FROM ended_attempts WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM ended_attempts AS old WHERE ended_at < $1
@@ -259,7 +261,7 @@ DELETE FROM ended_attempts WHERE ctid = ANY (ARRAY(
 
 
 async def prune_instances(tx: Transaction, before: datetime, limit: int) -> bool:
-    """Forget what ended before *before*; True where there may be more."""
+    """Delete what ended before *before*; return True if there may be more."""
     results = [
         await tx.conn.execute(sql, before, limit) for sql in (PRUNE_INSTANCES, PRUNE_ENDED_ATTEMPTS)
     ]

@@ -1,4 +1,4 @@
-"""SQL over what the cloud's own channel has said of instances."""
+"""SQL over the notices of the cloud's own channel."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,7 +9,7 @@ from services.reaper.model import Interruption
 from shared.compute.port import Notice
 from shared.postgres.pool import Transaction
 
-HEAR_NOTICES = """
+ADD_NOTICES = """
 INSERT INTO notices (instance_id, kind, noticed_at, heard_at)
 SELECT instance_id, kind, noticed_at, $4
 FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS new (instance_id, kind, noticed_at)
@@ -17,10 +17,10 @@ ON CONFLICT DO NOTHING
 """
 
 
-async def hear_notices(tx: Transaction, notices: Sequence[Notice]) -> None:
-    """Remember these, each kind once for an instance."""
+async def add_notices(tx: Transaction, notices: Sequence[Notice]) -> None:
+    """Record these, each kind once for an instance."""
     await tx.conn.execute(
-        HEAR_NOTICES,
+        ADD_NOTICES,
         [each.instance_id for each in notices],
         [each.kind for each in notices],
         [each.noticed_at for each in notices],
@@ -28,10 +28,10 @@ async def hear_notices(tx: Transaction, notices: Sequence[Notice]) -> None:
     )
 
 
-# A notice and the launcher's word come in either order, and at once in two replicas: what joins
-# them is this, again and again, and neither of both handlers. Neither ending nor terminated is
-# running. Instances are looked up by their ids: joined, all of them might be gone through.
-TELL_NOTICES = """
+# A notice and its instance's launch come in either order, or at once in two replicas: this joins
+# them on every pass, rather than both handlers. Neither ending nor terminated means running. By the
+# instances' ids: a join might scan all instances.
+CLAIM_UNPUBLISHED = """
 WITH running AS MATERIALIZED (
     SELECT instance_id, job_id, attempt, trace FROM instances
     WHERE instance_id = ANY (ARRAY(SELECT instance_id FROM notices WHERE told_at IS NULL))
@@ -44,9 +44,9 @@ RETURNING notices.instance_id, notices.kind, notices.noticed_at, running.job_id,
 """
 
 
-async def tell_notices(tx: Transaction) -> list[Interruption]:
-    """What is to be told now: notices of running instances that are known to be somebody's."""
-    rows = await tx.conn.fetch(TELL_NOTICES, tx.now)
+async def claim_unpublished(tx: Transaction) -> list[Interruption]:
+    """Return the notices to publish now, marked: of running instances whose attempt is known."""
+    rows = await tx.conn.fetch(CLAIM_UNPUBLISHED, tx.now)
     return [msgspec.convert(dict(row), Interruption) for row in rows]
 
 
@@ -57,6 +57,6 @@ DELETE FROM notices WHERE (instance_id, kind) IN (
 
 
 async def prune_notices(tx: Transaction, before: datetime, limit: int) -> bool:
-    """Forget what was heard before *before*; True where there may be more."""
+    """Delete notices received before *before*; return True if there may be more."""
     result = await tx.conn.execute(PRUNE_NOTICES, before, limit)
     return int(result.removeprefix("DELETE ")) >= limit

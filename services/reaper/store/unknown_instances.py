@@ -1,4 +1,4 @@
-"""SQL over what the launcher has told, and over what only the cloud shows."""
+"""SQL over the launches received, the watermark, and instances that only the cloud shows."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,14 +10,14 @@ from shared.compute.port import Instance
 from shared.events.events import LaunchesReported
 from shared.postgres.pool import Transaction
 
-HEAR_TELLINGS = """
+ADD_RECEIVED = """
 INSERT INTO heard_tellings (told) SELECT unnest($1::bigint[]) ON CONFLICT DO NOTHING
 """
 
 
-async def hear_tellings(tx: Transaction, told: Sequence[int]) -> None:
-    """Remember that the tellings with the numbers *told* are here."""
-    await tx.conn.execute(HEAR_TELLINGS, told)
+async def add_received(tx: Transaction, launch_sequences: Sequence[int]) -> None:
+    """Record that the launches with these numbers are received."""
+    await tx.conn.execute(ADD_RECEIVED, launch_sequences)
 
 
 RAISE_WATERMARK = """
@@ -31,30 +31,29 @@ async def raise_watermark(tx: Transaction, event: LaunchesReported) -> None:
     await tx.conn.execute(RAISE_WATERMARK, event.before, event.launch_sequence)
 
 
-# Told numbers have no gaps, so the n-th beyond heard_through is heard_through + n for as long as
-# none is missing. Done by a sweep and not by the handler, where every launch would queue for the
-# one row.
-ADVANCE_HEARD = """
+# Launch sequences have no gaps, so the n-th beyond heard_through is heard_through + n as long as
+# none is missing. A sweep does it, since in the handler every launch would wait for this one row.
+ADVANCE_RECEIVED = """
 UPDATE watermark SET heard_through = greatest(heard_through, (
     SELECT max(beyond.told) FROM (
         SELECT told, row_number() OVER (ORDER BY told) AS place FROM heard_tellings
         WHERE told > watermark.heard_through) AS beyond
     WHERE beyond.told = watermark.heard_through + beyond.place))
-RETURNING before, told, heard_through
+RETURNING before, told AS launch_sequence, heard_through AS received_through
 """
 
-FORGET_TELLINGS = "DELETE FROM heard_tellings WHERE told <= $1"
+FORGET_RECEIVED = "DELETE FROM heard_tellings WHERE told <= $1"
 
 
 async def advance_watermark(tx: Transaction) -> Watermark:
-    """Count through which telling every one is here; returns the watermark."""
-    row = await tx.conn.fetchrow(ADVANCE_HEARD)
+    """Advance the number through which every launch is received; return the watermark."""
+    row = await tx.conn.fetchrow(ADVANCE_RECEIVED)
     watermark = msgspec.convert(dict(row or {}), Watermark)
-    await tx.conn.execute(FORGET_TELLINGS, watermark.heard_through)
+    await tx.conn.execute(FORGET_RECEIVED, watermark.received_through)
     return watermark
 
 
-SEE = """
+ADD_SIGHTINGS = """
 INSERT INTO sightings (instance_id, first_seen_at, last_seen_at)
 SELECT instance_id, $2, $2 FROM unnest($1::text[]) AS new (instance_id)
 ON CONFLICT (instance_id) DO UPDATE SET last_seen_at = $2
@@ -62,9 +61,9 @@ RETURNING instance_id, first_seen_at
 """
 
 
-async def see(tx: Transaction, instance_ids: Sequence[str]) -> dict[str, datetime]:
-    """These are in the list and nobody knows them; returns when each was first seen so."""
-    rows = await tx.conn.fetch(SEE, sorted(instance_ids), tx.now)
+async def add_sightings(tx: Transaction, instance_ids: Sequence[str]) -> dict[str, datetime]:
+    """Record that the list shows these unknown instances; return when each was first seen."""
+    rows = await tx.conn.fetch(ADD_SIGHTINGS, sorted(instance_ids), tx.now)
     return {row["instance_id"]: row["first_seen_at"] for row in rows}
 
 
@@ -77,16 +76,15 @@ JOIN unnest($1::bigint[], $2::integer[]) AS asked (job_id, attempt) USING (job_i
 async def ended_among(
     tx: Transaction, instances: Sequence[Instance]
 ) -> set[tuple[int | None, int | None]]:
-    """Job and attempt of those *instances* whose attempt has ended."""
-    # An instance that does not say whose it is falls out of the join.
+    """Return job and attempt of those *instances* whose attempt has ended."""
+    # An instance without job and attempt falls out of the join.
     rows = await tx.conn.fetch(
         ENDED_AMONG, [each.job_id for each in instances], [each.attempt for each in instances]
     )
     return {(row["job_id"], row["attempt"]) for row in rows}
 
 
-# Where the launcher's word has come in between, the instance is known, and DO NOTHING leaves it
-# alone.
+# If its launch was received meanwhile, the instance is known, and DO NOTHING leaves it as it is.
 ADOPT = """
 INSERT INTO instances (instance_id, job_id, attempt, launch_token, trace, state, market,
     hourly_price_usd, launched_at, dies_by, end_cause, due_at)
@@ -102,7 +100,7 @@ RETURNING instance_id
 
 
 async def adopt(tx: Transaction, orphans: Sequence[Watched]) -> list[str]:
-    """Take over *orphans*, to be ended now; returns the ids of those that are still nobody's."""
+    """Add *orphans*, to be ended now; return the ids of those that were still unknown."""
     fields = (
         *("instance_id", "job_id", "attempt", "launch_token", "trace", "market"),
         *("hourly_price_usd", "launched_at", "dies_by", "end_cause"),
@@ -119,6 +117,6 @@ DELETE FROM sightings WHERE instance_id = ANY (ARRAY(
 
 
 async def prune_sightings(tx: Transaction, before: datetime, limit: int) -> bool:
-    """Forget what was last seen before *before*; True where there may be more."""
+    """Delete what was last seen before *before*; return True if there may be more."""
     result = await tx.conn.execute(PRUNE_SIGHTINGS, before, limit)
     return int(result.removeprefix("DELETE ")) >= limit

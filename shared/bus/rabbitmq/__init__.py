@@ -1,11 +1,11 @@
-"""The bus on RabbitMQ, and what the migrating user declares for it.
+"""The bus on RabbitMQ, and its topology, which the migrating user declares.
 
-connection     one AMQP connection: opened when wanted, given up when in doubt
+connection     one AMQP connection: opened when needed, replaced when in doubt
 publisher      messages, with all of their confirms in flight
 subscription   one queue's deliveries, acknowledged in batches
-bus            the three together, as the port wants them
+bus            the three together, as the adapter of the port
 topology       exchange, queues, dead letters
-users          one user a service, who may do no more than it must
+users          one user per service, with the fewest permissions
 """
 
 from shared.bus.rabbitmq.bus import RabbitMQBus

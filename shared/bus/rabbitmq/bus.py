@@ -1,8 +1,8 @@
 """The bus port on RabbitMQ: one connection that publishes, one that consumes.
 
-Two, since a broker with an alarm stops reading from whoever publishes, and acknowledgements must go
-on. Connections are opened when wanted. Who gets `BusUnavailable` calls again later, with a growing
-delay (`shared.backoff.RECONNECT`): the relay's sweep and the consumer's loop both do.
+Two, since a broker with an alarm stops reading from publishers, while acknowledgements must go on.
+Connections are opened when needed. After `BusUnavailable` the caller tries again with a growing
+delay (`shared.backoff.RECONNECT`): the relay's sweep and the consumer's loop do.
 """
 
 import asyncio
@@ -11,21 +11,21 @@ from collections.abc import Collection, Sequence
 from shared.bus.port import BusUnavailable, Message
 from shared.bus.rabbitmq.connection import Link, unavailable
 from shared.bus.rabbitmq.publisher import CONFIRM_SECONDS, Publisher
-from shared.bus.rabbitmq.subscription import Subscription, open_subscription
+from shared.bus.rabbitmq.subscription import QueueSubscription, open_subscription
 from shared.bus.rabbitmq.topology import EXCHANGE
 
 PREFETCH = 100
-"""Messages on their way to a reader or being handled by it. Each holds up to 250 events, 1 MiB at
-most: it bounds the reader's memory, and how many innocents share the death of one that kills.
+"""Unacknowledged messages per reader. Each holds up to 250 events, 1 MiB at most: this limits the
+reader's memory, and how many messages are redelivered with one that crashes it.
 """
 
 READY_SECONDS = 2.0
 
 
 class RabbitMQBus:
-    """One process' access to the broker at *url*.
+    """The access of one process to the broker at *url*.
 
-    What has one of the *mandatory* names and finds no queue is not confirmed.
+    A message with one of the *mandatory* names that reaches no queue is not confirmed.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class RabbitMQBus:
         self._publisher = Publisher(Link(url, "publisher"), EXCHANGE, mandatory, confirm_seconds)
         self._consuming = Link(url, "consumer")
         self._prefetch = prefetch
-        self._subscriptions: dict[str, list[Subscription]] = {}
+        self._subscriptions: dict[str, list[QueueSubscription]] = {}
         self._closed = False
 
     async def publish(self, messages: Sequence[Message]) -> None:
@@ -47,8 +47,8 @@ class RabbitMQBus:
         if messages:
             await self._publisher.publish(messages)
 
-    async def subscribe(self, queue: str) -> Subscription:
-        """Raises `BusUnavailable`: also where the queue is missing (has the migration run?)."""
+    async def subscribe(self, queue: str) -> QueueSubscription:
+        """Consume from *queue*. Raises `BusUnavailable`, also if the queue is missing."""
         self._refuse_if_closed()
         consumed = self._subscriptions.setdefault(queue, [])
         channel = await self._consuming.channel()
@@ -57,9 +57,9 @@ class RabbitMQBus:
         return subscription
 
     async def ready(self) -> bool:
-        """Whether the broker takes our messages and lists our consumers on each queue of ours.
+        """Return whether the broker takes our messages and lists our consumers on our queues.
 
-        Asks the broker; False after two seconds without an answer.
+        It asks the broker; False after two seconds without an answer.
         """
         if self._closed:
             return False
@@ -85,7 +85,7 @@ class RabbitMQBus:
         return True
 
     async def close(self) -> None:
-        """No new publish; what is under way is confirmed, and acknowledgements are sent.
+        """Refuse new publishes, wait for confirms under way, and send acknowledgements.
 
         Takes some seconds at most.
         """

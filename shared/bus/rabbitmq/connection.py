@@ -1,9 +1,9 @@
-"""One AMQP connection, opened when somebody wants a channel and given up as soon as it is in doubt.
+"""One AMQP connection, opened for the first channel and replaced as soon as it is in doubt.
 
-Nothing here waits without a bound, and every failure leaves as `BusUnavailable`. That includes
-aiormq's way of telling a waiter that the connection has died, which is a CancelledError although
-nobody cancelled the task: `except Exception` would miss it, and a task group would take the dead
-loop for a finished one.
+Nothing here waits without a limit, and every failure becomes `BusUnavailable`. That includes the
+CancelledError by which aiormq informs a waiter of a dead connection, although the task was not
+cancelled: `except Exception` would miss it, and a task group would take the dead loop for a
+finished one.
 """
 
 import asyncio
@@ -23,28 +23,28 @@ from yarl import URL
 from shared.bus.port import BusUnavailable
 
 HEARTBEAT_SECONDS = 10
-"""A peer that has said nothing for about three of these is dead; aiormq's own 60 would mean
-three minutes."""
+"""A peer that is silent for about three of these is dead; aiormq's default of 60 would mean three
+minutes."""
 
 OPEN_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
-"""How long a connection may take to close by the book before its socket is cut."""
+"""Time limit for closing a connection in order; then its socket is cut."""
 
 
 class TopologyError(Exception):
-    """The broker refuses what the migration declares. The message says what to do."""
+    """The broker refuses the declarations of the migration. The message names the remedy."""
 
 
 def describe(error: BaseException) -> str:
-    """What it says, or, where it says nothing, its name."""
+    """Return the message of *error*, or its name if it has none."""
     return str(error) or type(error).__name__
 
 
 @contextlib.contextmanager
 def unavailable(doing: str) -> Iterator[None]:
-    """Turn whatever the client library raises within into `BusUnavailable`.
+    """Turn the exceptions of the client library into `BusUnavailable`.
 
-    A CancelledError passes only where this very task has been cancelled.
+    A CancelledError passes only if this task itself has been cancelled.
     """
     try:
         yield
@@ -55,20 +55,20 @@ def unavailable(doing: str) -> Iterator[None]:
         raise BusUnavailable(f"{doing}: the connection died") from error
     except TimeoutError as error:
         raise BusUnavailable(f"{doing}: no answer in time") from error
-    # RuntimeError is what the library raises on a channel or connection that is closed already.
+    # The library raises RuntimeError on a channel or connection that is closed already.
     except (AMQPError, OSError, RuntimeError, EOFError) as error:
         raise BusUnavailable(f"{doing}: {describe(error)}") from error
     except Exception as error:
-        # And a bare Exception is how it ends a call whose connection died for no reason given.
+        # And a bare Exception if the connection of a call died without a reason.
         if type(error) is not Exception:
             raise
         raise BusUnavailable(f"{doing}: the connection died") from error
 
 
 class _Transport(TransportFactory):
-    """Opens the socket as the library would, and keeps hold of it.
+    """A factory that opens the socket as the library does, and keeps it.
 
-    A broker that reads no more can be closed only by cutting.
+    If the broker no longer reads, a connection can be closed only by cutting the socket.
     """
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ class _Transport(TransportFactory):
 
 
 class _AMQP(aio_pika.Connection):
-    """aio-pika's connection, which hands a transport of ours on to aiormq's."""
+    """An aio-pika connection that passes our transport to aiormq."""
 
     PARAMETERS = (
         *aio_pika.Connection.PARAMETERS,
@@ -120,18 +120,18 @@ class _Connection:
         return channel
 
     async def is_blocked(self) -> bool:
-        """Whether the broker has said that it takes no messages now: an alarm of its own."""
+        """Return whether the broker has blocked publishing: it has an alarm."""
         if self._amqp.transport is None:
             return False
         try:
-            async with asyncio.timeout(0):  # it is known at once, or it is not so
+            async with asyncio.timeout(0):  # ready at once, or blocked
                 await self._amqp.transport.ready()
         except TimeoutError:
             return self.is_open
         return False
 
     async def close(self) -> None:
-        """By the book where the broker answers, by cutting the socket where it does not."""
+        """Close in order if the broker answers; otherwise cut the socket."""
         closing = asyncio.ensure_future(self._amqp.close())
         try:
             await asyncio.wait({closing}, timeout=CLOSE_SECONDS)
@@ -139,7 +139,7 @@ class _Connection:
             self._transport.cut()
         await asyncio.wait({closing}, timeout=CLOSE_SECONDS)
         if closing.done() and not closing.cancelled():
-            closing.exception()  # seen: a connection that cannot be closed any more is closed
+            closing.exception()  # retrieved: a connection that cannot be closed is closed already
 
 
 class Link:
@@ -154,13 +154,13 @@ class Link:
         self._leaving: set[asyncio.Future[None]] = set()
 
     async def channel(self) -> AbstractChannel:
-        """A new channel, over a new connection where there is none. Raises `BusUnavailable`."""
+        """Open a channel, over a new connection if there is none. Raises `BusUnavailable`."""
         channel = await self._channel(confirms=False)
         with unavailable("connect"):
             return await channel.get_underlay_channel()
 
     async def publishing_channel(self) -> PublishingChannel:
-        """As `channel`, and its publishes wait for confirms and raise what is returned."""
+        """Open a channel whose publishes wait for confirms and raise for returned messages."""
         return await self._channel(confirms=True)
 
     async def _channel(self, *, confirms: bool) -> PublishingChannel:
@@ -179,11 +179,11 @@ class Link:
         return self._connection
 
     async def is_blocked(self) -> bool:
-        """Whether there is a connection, and the broker takes no messages from it now."""
+        """Return whether there is a connection, and the broker has blocked publishing."""
         return self._connection is not None and await self._connection.is_blocked()
 
     def drop(self) -> None:
-        """Use this connection no more: it is closed behind the caller's back."""
+        """Abandon this connection: it is closed in the background."""
         if self._connection is not None:
             leaving = asyncio.ensure_future(self._connection.close())
             self._leaving.add(leaving)

@@ -1,11 +1,11 @@
-"""One `<service>.dead` queue, for a person: looked into, its messages put back or dropped.
+"""One `<service>.dead` queue, for operators: its messages are read, put back or dropped.
 
     <queue>.dead ──look──▶ held here, unacknowledged ──close──▶ back in <queue>.dead
                                 │ put_back: published to <queue>.redrive, confirmed, acknowledged
                                 └ drop: acknowledged
 
-Killed between confirm and acknowledgement, the dead copy stays beside the new one; the reader's
-inbox drops the repeat when somebody puts that back too.
+Killed between confirm and acknowledgement, the dead copy stays beside the new one; if that is put
+back too, the reader's inbox drops the repeat.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ BATCH = 100
 
 @dataclass(frozen=True)
 class DeadMessage:
-    """What lies in the queue: the message as its readers got it, and what the broker says of it."""
+    """A message of the queue as its readers got it, and the broker's reason for its death."""
 
     message: Message
     reason: str
@@ -40,7 +40,7 @@ class DeadMessage:
 
 
 class DeadQueue:
-    """What is held of one dead queue. Made by `open_dead_queue`."""
+    """The messages held of one dead queue. Made by `open_dead_queue`."""
 
     def __init__(
         self,
@@ -51,12 +51,12 @@ class DeadQueue:
     ) -> None:
         self.messages = tuple(messages)
         self.left = left
-        """How many more the queue has, beyond those that were asked for."""
+        """The number of messages in the queue beyond the limit."""
         self._channel = channel
         self._publisher = publisher
 
     async def put_back(self, messages: Sequence[DeadMessage], points: Points) -> None:
-        """Hand *messages* to the queue's readers again. Raises `BusUnavailable`: some may be."""
+        """Publish *messages* to the queue's readers again. Raises `BusUnavailable`: some may be."""
         for start in range(0, len(messages), BATCH):
             batch = messages[start : start + BATCH]
             await self._publisher.publish([each.message for each in batch])
@@ -64,7 +64,7 @@ class DeadQueue:
             await self.drop(batch)
 
     async def drop(self, messages: Sequence[DeadMessage]) -> None:
-        """Let the broker forget *messages*. Raises `BusUnavailable`."""
+        """Remove *messages* from the queue. Raises `BusUnavailable`."""
         with unavailable("acknowledge"):
             for each in messages:
                 await self._channel.basic_ack(each.tag, wait=False)
@@ -72,7 +72,7 @@ class DeadQueue:
 
 @contextlib.asynccontextmanager
 async def open_dead_queue(url: str, queue: str, limit: int) -> AsyncIterator[DeadQueue]:
-    """Hold up to *limit* dead letters of *queue* for this block alone.
+    """Hold up to *limit* dead letters of *queue* for the block.
 
     *url* is the login of the service that reads *queue*. Raises `BusUnavailable`.
     """
@@ -83,7 +83,7 @@ async def open_dead_queue(url: str, queue: str, limit: int) -> AsyncIterator[Dea
         names = {each.message.name for each in messages}
         publisher = Publisher(link, redrive_exchange(queue), names, CONFIRM_SECONDS)
         yield DeadQueue(channel, publisher, messages, left)
-        # By the book, so that the broker has heard each acknowledgement before we say so.
+        # In order, so that the broker has received each acknowledgement before this returns.
         with unavailable("close"):
             await channel.close()
     finally:
@@ -120,14 +120,14 @@ def _dead_message(delivered: DeliveredMessage) -> DeadMessage:
 
 
 def _last_death(headers: dict[str, Any]) -> dict[str, Any]:
-    """The broker's own note of why it is here (https://www.rabbitmq.com/docs/dlx)."""
+    """Return the broker's record of its last death (https://www.rabbitmq.com/docs/dlx)."""
     deaths = headers.get("x-death")
     first = deaths[0] if isinstance(deaths, list) and deaths else {}
     return first if isinstance(first, dict) else {}
 
 
 def _name(delivered: DeliveredMessage, death: dict[str, Any]) -> str:
-    """The name that it was first published under: as a dead letter it bears its queue's."""
+    """Return its original routing key: as a dead letter it has its queue's name."""
     keys = death.get("routing-keys")
     if isinstance(keys, list) and keys:
         return str(keys[0])

@@ -1,7 +1,6 @@
 """Publishing with aio-pika's own publisher: all of a call's confirms in flight together.
 
-A publish is one task, one write and one timer a message: nothing beside the up to 250 events that
-the message carries.
+A publish costs one task, one write and one timer per message of up to 250 events.
 """
 
 import asyncio
@@ -14,10 +13,10 @@ from shared.bus.port import BusUnavailable, Message
 from shared.bus.rabbitmq.connection import Link, unavailable
 
 CONFIRM_SECONDS = 15.0
-"""What is not confirmed by then is not known; within the relay's own bound."""
+"""Time limit for a confirm; then the outcome is unknown. Within the relay's own limit."""
 
 DRAIN_SECONDS = 3.0
-"""How long `close` waits for confirms under way."""
+"""Time limit of `close` for confirms under way."""
 
 CONTENT_TYPE = "application/cloudevents-batch+json"
 
@@ -39,8 +38,8 @@ class Publisher:
     async def publish(self, messages: Sequence[Message]) -> None:
         """Publish, and return when each is confirmed. Raises `BusUnavailable`.
 
-        A message that no queue takes is an error only where our topology has a queue for it:
-        JobStarted and JobFinished go to whoever cares.
+        A message that reaches no queue is an error only if our topology has a queue for it:
+        JobStarted and JobFinished have only outside readers.
         """
         channel = await self._open()
         if await self._link.is_blocked():
@@ -49,12 +48,12 @@ class Publisher:
         try:
             with unavailable(f"publish {len(messages)} messages"):
                 async with asyncio.timeout(self._confirm_seconds):
-                    # A task group would take the CancelledError of a connection that has died for
-                    # a task's own end, and what was never confirmed for published.
+                    # A task group would take the CancelledError of a dead connection for a task's
+                    # own end, and an unconfirmed message for published.
                     await asyncio.gather(*sending)
         except BaseException:
-            # A broker with an alarm reads on when that is over. Otherwise nobody knows what this
-            # connection still carries, or whether it lives.
+            # A broker with an alarm reads on once it is cleared. Otherwise the state of this
+            # connection and of its messages is unknown.
             if not await self._link.is_blocked():
                 self._abandon(channel)
             raise
@@ -64,12 +63,12 @@ class Publisher:
             await asyncio.gather(*sending, return_exceptions=True)
 
     async def ready(self) -> bool:
-        """Whether a publish would be taken now. Raises `BusUnavailable` without a connection."""
+        """Return whether a publish is possible now. Raises `BusUnavailable` if not connected."""
         await self._open()
         return not await self._link.is_blocked()
 
     async def close(self) -> None:
-        """Let what is under way be confirmed, then close."""
+        """Wait for confirms under way, then close."""
         if self._under_way:
             await asyncio.wait(self._under_way.values(), timeout=DRAIN_SECONDS)
         await self._link.close()
@@ -86,8 +85,8 @@ class Publisher:
             self._link.drop()
 
     def _begin(self, channel: AbstractChannel, message: Message) -> "asyncio.Task[None]":
-        # A return names nothing but the `message_id`: of two with one id in flight the library
-        # would call the first confirmed.
+        # A returned message is identified only by its `message_id`: of two with one id in flight
+        # the library would report the first as confirmed.
         earlier = self._under_way.get(message.id)
         task = asyncio.create_task(self._send(channel, message, earlier))
         self._under_way[message.id] = task

@@ -1,8 +1,7 @@
 """One queue's deliveries on a channel of their own.
 
-The library's callback only enqueues: it would be cancelled in the middle of a handler when the
-connection drops. Acknowledgements are gathered and sent as one frame (`multiple`) for all that were
-taken in order.
+The library's callback only enqueues: a handler in it would be cancelled when the connection drops.
+Acknowledgements are gathered and sent as one frame (`multiple`) for all deliveries in order.
 """
 
 import asyncio
@@ -22,11 +21,11 @@ CLOSE_SECONDS = 3.0
 CONSUME_SECONDS = 10.0
 
 _ALL = 0
-"""As a delivery tag: all that this channel has not settled."""
+"""As a delivery tag: all unsettled deliveries of this channel."""
 
 _NO_ID = uuid.NAMESPACE_OID
 _OLD_ID = "event_id"
-"""The header that bore the id before messages were batches; a queue may hold some still."""
+"""The header with the id before messages were batches; a queue may still hold such messages."""
 
 
 class _Delivery:
@@ -36,7 +35,7 @@ class _Delivery:
 
     def __init__(self, delivered: DeliveredMessage, settle: "Callable[[int], None]") -> None:
         self.message = Message(
-            # Both go into columns of Postgres, whoever wrote the message.
+            # Both go into text columns of Postgres, so foreign bytes are replaced.
             name=(delivered.routing_key or "").replace("\0", "\N{REPLACEMENT CHARACTER}"),
             id=id_of(delivered),
             body=delivered.body,
@@ -46,25 +45,25 @@ class _Delivery:
         self._settle = settle
 
     async def ack(self) -> None:
-        """Raises `BusUnavailable` where its channel is gone: the message will come again."""
+        """Acknowledge. Raises `BusUnavailable` if its channel is closed: it is redelivered."""
         self._settle(self.tag)
 
 
 def id_of(delivered: DeliveredMessage) -> str:
-    """The id that its publisher gave it, or one of the bytes, which a repeat has too."""
-    told = _headers(delivered).get(_OLD_ID) or delivered.header.properties.message_id
+    """Return the id that its publisher gave it, or one derived from its bytes."""
+    given = _headers(delivered).get(_OLD_ID) or delivered.header.properties.message_id
     try:
-        return str(uuid.UUID(str(told)))
+        return str(uuid.UUID(str(given)))
     except ValueError:
         return str(uuid.uuid5(_NO_ID, delivered.body.hex()))
 
 
 def _returned(delivered: DeliveredMessage) -> int:
-    """What a quorum queue has counted (https://www.rabbitmq.com/docs/quorum-queues).
+    """Return the delivery count of a quorum queue (https://www.rabbitmq.com/docs/quorum-queues).
 
-    One each time that a channel or connection ended with the message in hand. Before RabbitMQ 4.3
-    a `basic.nack` counts as well (tried on 4.0), so that a reader which closed by the book looks
-    like one that died; since 4.3 it does not.
+    It counts each channel or connection that ended before an acknowledgement. Before RabbitMQ 4.3
+    a `basic.nack` counts as well (tried on 4.0), so that a regular close looks like a crash; since
+    4.3 it does not.
     """
     count = _headers(delivered).get("x-delivery-count")
     return count if isinstance(count, int) else 0
@@ -74,7 +73,7 @@ def _headers(delivered: DeliveredMessage) -> dict[str, Any]:
     return delivered.header.properties.headers or {}
 
 
-class Subscription:
+class QueueSubscription:
     """Deliveries from one queue. Made by `open_subscription`."""
 
     def __init__(self, channel: AbstractChannel, queue: str) -> None:
@@ -82,14 +81,14 @@ class Subscription:
         self._queue = queue
         self._ready: deque[_Delivery] = deque()
         self._changed = asyncio.Event()
-        self._unsettled: deque[int] = deque()  # in the order of delivery, which is that of the tags
+        self._unsettled: deque[int] = deque()  # in the order of delivery, so of the tags
         self._settled: set[int] = set()
         self._flushing: asyncio.Task[None] | None = None
         self._consumer: str | None = None
         self._over: str | None = None
 
     async def start(self, prefetch: int) -> None:
-        """Ask for deliveries, at most *prefetch* of them unacknowledged."""
+        """Start deliveries, at most *prefetch* of them unacknowledged."""
         channel = self._channel
         channel.closing.add_done_callback(lambda _: self._end("the channel was closed"))
         channel.on_consumer_cancel_callbacks.add(
@@ -103,11 +102,11 @@ class Subscription:
 
     @property
     def alive(self) -> bool:
-        """Whether deliveries may still come."""
+        """Return whether deliveries may still come."""
         return self._over is None
 
     async def take(self, limit: int) -> Sequence[_Delivery]:
-        """As the port says. Raises `BusUnavailable` when no more will come."""
+        """Take deliveries, as in the port. Raises `BusUnavailable` when no more will come."""
         while self._over is None and not self._ready:
             self._changed.clear()
             await self._changed.wait()
@@ -118,11 +117,11 @@ class Subscription:
         ]
 
     def _suspect(self) -> list[_Delivery]:
-        """One of those that came back too often, alone and any of them.
+        """Return one delivery at random of those that were redelivered too often, alone.
 
-        A message that ends its reader takes along all that was delivered with it, and at the
-        broker's limit all of it would be dead letters. Handed out singly and in random order each
-        innocent one is soon acknowledged before the guilty one comes up.
+        A message that crashes its reader causes the redelivery of all that was delivered with it,
+        and at the broker's limit all of it would be dead letters. Delivered singly and in random
+        order, each of the others is soon acknowledged before the cause comes up.
         """
         suspects = [each for each in self._ready if each.returned >= SUSPECT]
         if not suspects:
@@ -132,7 +131,7 @@ class Subscription:
         return [chosen]
 
     async def close(self) -> None:
-        """As the port says; never raises. The broker hands on what was not acknowledged."""
+        """Close, as in the port; never raises. The broker redelivers unacknowledged messages."""
         over, self._over = self._over, self._over or "closed"
         self._changed.set()
         if over is not None:
@@ -144,7 +143,7 @@ class Subscription:
                 await self._channel.close()
 
     async def _give_back(self) -> None:
-        """Hand back what is left, said outright: see `_returned`."""
+        """Return the unacknowledged messages explicitly: see `_returned`."""
         if self._consumer is None:
             return
         await self._channel.basic_cancel(self._consumer)  # or it would come straight back
@@ -165,7 +164,7 @@ class Subscription:
             raise BusUnavailable(f"acknowledge to {self._queue}: {self._over}")
         self._settled.add(tag)
         if self._flushing is None:
-            # Begins when this task next waits, so that a loop of acknowledgements becomes one
+            # It starts when this task next waits, so that a loop of acknowledgements becomes one
             # frame.
             self._flushing = asyncio.ensure_future(self._flush_all())
 
@@ -179,9 +178,9 @@ class Subscription:
             self._flushing = None
 
     async def _flush(self) -> None:
-        """Tell the broker what is settled: at once up to the first that is not, the rest singly."""
+        """Acknowledge what is settled: up to the first gap in one frame, the rest singly."""
         while self._settled:
-            # Before anything is awaited: `close` flushes too, maybe while this is under way.
+            # Before any await: `close` flushes too, perhaps while this is under way.
             upto, singly = self._take_settled()
             if upto:
                 await self._channel.basic_ack(upto, multiple=True, wait=False)
@@ -200,9 +199,11 @@ class Subscription:
         return upto, singly
 
 
-async def open_subscription(channel: AbstractChannel, queue: str, prefetch: int) -> Subscription:
-    """Consume from *queue*. Raises `BusUnavailable`: also if it is missing or not ours to read."""
-    subscription = Subscription(channel, queue)
+async def open_subscription(
+    channel: AbstractChannel, queue: str, prefetch: int
+) -> QueueSubscription:
+    """Consume from *queue*. Raises `BusUnavailable`, also if it is missing or access is denied."""
+    subscription = QueueSubscription(channel, queue)
     try:
         await subscription.start(prefetch)
     except BaseException:

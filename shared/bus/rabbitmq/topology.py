@@ -1,13 +1,13 @@
-"""What stands on the broker: declared by the migrating user, before any service starts.
+"""The topology on the broker: declared by the migrating user, before any service starts.
 
     docker-job (topic) ──JobScheduled──▶ scheduler
                                              └─after too many deliveries─▶ docker-job.dead (direct)
                                                                               └─▶ scheduler.dead
-    scheduler.redrive (fanout) ─▶ scheduler       what a person has put back, see `dead_queue`
+    scheduler.redrive (fanout) ─▶ scheduler       what an operator has put back, see `dead_queue`
 
 A handler's failures are rows of its service, not redeliveries. Redeliveries come from readers that
-died, and `DELIVERY_LIMIT` of them mean a message that kills: it goes to `<queue>.dead`, at least
-once, and stays there. Works on RabbitMQ 3.10 and later.
+crashed, and after `DELIVERY_LIMIT` of them the message goes to `<queue>.dead`, at least once, and
+stays there. Works on RabbitMQ 3.10 and later.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ EXCHANGE = "docker-job"
 DEAD_EXCHANGE = "docker-job.dead"
 
 DELIVERY_LIMIT = 100
-"""Far above what restarts and dropped connections add up to, and above the few deaths in which a
-reader finds out which of its messages kills. Said outright: since 4.0 it is 20.
+"""Far above the redeliveries of restarts and dropped connections, and above the few crashes by
+which a reader finds the message that causes them. Set explicitly: since 4.0 the default is 20.
 """
 
 _NEVER = 2**31 - 1
@@ -39,12 +39,12 @@ _QUORUM: FieldTable = {"x-queue-type": "quorum"}
 
 
 def dead_queue(queue: str) -> str:
-    """Where the broker leaves what *queue* delivered too often."""
+    """Return the name of the queue for what *queue* delivered too often."""
     return f"{queue}.dead"
 
 
 def redrive_exchange(queue: str) -> str:
-    """Through which the readers' own user, and nobody else, puts back into *queue*."""
+    """Return the exchange through which only the user of its readers puts back into *queue*."""
     return f"{queue}.redrive"
 
 
@@ -55,11 +55,11 @@ async def declare(
     publishes: Mapping[str, Sequence[str]],
     passwords: Mapping[str, str],
 ) -> None:
-    """Declare the topology and, over the management API, a user for each service.
+    """Declare the topology and, through the management API, a user for each service.
 
     *publishes* and *passwords* are by service; the service reads the queue of its own name. Without
-    *management_url* nobody's rights are touched. Waits up to a minute for a broker that is not up
-    yet. Raises `TopologyError`, `BusUnavailable`.
+    *management_url* no permissions are changed. Waits up to a minute for a broker that is starting.
+    Raises `TopologyError`, `BusUnavailable`.
     """
     await _patiently(lambda: declare_topology(admin_url, topology))
     if management_url is not None:
@@ -93,7 +93,7 @@ async def _patiently(act: Callable[[], Awaitable[None]]) -> None:
 
 
 async def declare_topology(admin_url: str, topology: Topology) -> None:
-    """Exchanges, queues, bindings. Raises `TopologyError`, `BusUnavailable`."""
+    """Declare exchanges, queues and bindings. Raises `TopologyError`, `BusUnavailable`."""
     link = Link(admin_url, "migration")
     try:
         channel = await link.channel()
@@ -112,12 +112,12 @@ async def _declare(channel: AbstractChannel, topology: Topology) -> None:
             await _declare_queue(channel, queue)
             for name in names:
                 await channel.queue_bind(queue, EXCHANGE, name)
-            # What another queue wants and this one wants no more: no error where it never did.
+            # Bindings of other queues that this one no longer has: no error if it never had them.
             for name in {name for each in topology.values() for name in each} - set(names):
                 await channel.queue_unbind(queue, EXCHANGE, name)
     except ChannelPreconditionFailed as error:
         raise TopologyError(
-            f"the broker has one of our queues or exchanges, declared otherwise ({error}): "
+            f"the broker has one of our queues or exchanges, declared differently ({error}): "
             "drain it, delete it, then migrate again"
         ) from error
     except ChannelAccessRefused as error:
@@ -126,7 +126,7 @@ async def _declare(channel: AbstractChannel, topology: Topology) -> None:
 
 async def _declare_queue(channel: AbstractChannel, queue: str) -> None:
     dead = dead_queue(queue)
-    # People look into it and put back what they saw: that must not count towards a limit.
+    # Operators read it and return its messages: that must not count towards a limit.
     unlimited: FieldTable = _QUORUM | {"x-delivery-limit": _NEVER}
     await channel.queue_declare(dead, durable=True, arguments=unlimited)
     await channel.queue_bind(dead, DEAD_EXCHANGE, queue)

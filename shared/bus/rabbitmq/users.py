@@ -1,8 +1,8 @@
-"""One RabbitMQ user a service: it writes its own events, reads its own queue, declares nothing.
+"""One RabbitMQ user per service: it writes its own events, reads its own queue, declares nothing.
 
 It may also put dead letters back into its own queue, and into no other.
 
-Made over the management API by the migrating user, whose login no service ever sees.
+The migrating user creates them through the management API; no service sees its login.
 """
 
 import re
@@ -22,7 +22,7 @@ CALL_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class ServiceUser:
-    """A service's login and what it may do."""
+    """A service's login and its permissions."""
 
     name: str
     password: str
@@ -32,19 +32,19 @@ class ServiceUser:
 
 
 def vhost_of(url: str) -> str:
-    """The virtual host that an AMQP address names."""
+    """Return the virtual host in an AMQP address."""
     return unquote(urlsplit(url).path.removeprefix("/")) or "/"
 
 
 def service_url(admin_url: str, name: str, password: str) -> str:
-    """The same broker and virtual host as *admin_url*, as the user of service *name*."""
+    """Make the URL of service *name*: broker and virtual host of *admin_url*, its own login."""
     parts = urlsplit(admin_url)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{quote(name)}:{quote(password, safe='')}@{host}"))
 
 
 def management_url(admin_url: str) -> str:
-    """Where the management API is unless somebody moved it: same host and login, port 15672."""
+    """Make the default URL of the management API: same host and login, port 15672."""
     parts = urlsplit(admin_url)
     login, at, _ = parts.netloc.rpartition("@")
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
@@ -53,7 +53,7 @@ def management_url(admin_url: str) -> str:
 
 
 async def declare_users(url: str, vhost: str, exchange: str, wanted: Sequence[ServiceUser]) -> None:
-    """Make *wanted*, or set passwords and rights. Raises `TopologyError`, `BusUnavailable`."""
+    """Create *wanted* or update them. Raises `TopologyError`, `BusUnavailable`."""
     parts = urlsplit(url)
     auth = aiohttp.encode_basic_auth(unquote(parts.username or ""), unquote(parts.password or ""))
     base = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
@@ -68,7 +68,7 @@ async def declare_users(url: str, vhost: str, exchange: str, wanted: Sequence[Se
     except aiohttp.ClientResponseError as error:
         if error.status < 500:
             raise TopologyError(
-                f"the management API at {base} refuses to make users ({error.status} "
+                f"the management API at {base} refuses to create users ({error.status} "
                 f"{error.message}): the migrating user needs the tag administrator"
             ) from error
         raise BusUnavailable(f"management API at {base}: {error}") from error
@@ -77,7 +77,7 @@ async def declare_users(url: str, vhost: str, exchange: str, wanted: Sequence[Se
 
 
 def _calls(user: ServiceUser, vhost: str, exchange: str) -> list[tuple[str, dict[str, Any]]]:
-    """What to PUT where."""
+    """Return the paths and bodies to PUT."""
     place = f"{quote(vhost, safe='')}/{quote(user.name, safe='')}"
     return [
         (f"users/{quote(user.name, safe='')}", {"password": user.password, "tags": ""}),
@@ -93,5 +93,5 @@ def _calls(user: ServiceUser, vhost: str, exchange: str) -> list[tuple[str, dict
 
 
 def _exactly(*names: str) -> str:
-    """A pattern that matches each of *names* and nothing else."""
+    """Make a pattern that matches each of *names* and nothing else."""
     return f"^({'|'.join(re.escape(name) for name in names)})$"

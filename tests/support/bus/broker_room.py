@@ -22,13 +22,13 @@ class Room:
     management_url: str
 
     def of(self, name: str) -> str:
-        """The address as the user of service *name*."""
+        """Return the address as the user of service *name*."""
         return service_url(self.url, name, PASSWORDS[name])
 
 
 @contextlib.asynccontextmanager
 async def migrated_room(server: RabbitServer) -> AsyncIterator[Room]:
-    """A room on *server*; skips where making users is not ours to do."""
+    """Make a room on *server*; skip if users cannot be created there."""
     if isinstance(server, GivenServer) or server.management_url is None:
         pytest.skip("a broker that is given is not ours to make users on")
     with fresh_vhost(server) as url:

@@ -24,7 +24,7 @@ CHAOS_SEEDS = range(20)
 
 @contextlib.asynccontextmanager
 async def opened(adapter: str, brokers: Brokers) -> AsyncIterator[BusRoom]:
-    """An empty bus with `TOPOLOGY`. Skips where the machine has no such broker."""
+    """Make an empty bus with `TOPOLOGY`. Skips if the machine has no such broker."""
     if adapter == "memory":
         bus = MemoryBus(TOPOLOGY)
 
@@ -42,7 +42,7 @@ async def opened(adapter: str, brokers: Brokers) -> AsyncIterator[BusRoom]:
 
 
 def message(name: str, body: bytes = b"{}") -> Message:
-    """A message of its own id."""
+    """Make a message with its own id."""
     return Message(name=name, id=str(uuid.uuid4()), body=body)
 
 
@@ -83,7 +83,7 @@ async def ack_all(subscription: Subscription, count: int) -> list[Message]:
 async def crashing_reader(
     bus: Bus, queue: str, chaos: random.Random, seen: list[str], count: int
 ) -> None:
-    """Reads *queue* until *count* events are acknowledged, dying with a batch in hand at times."""
+    """Read *queue* until *count* events are acknowledged, at times dying with a batch in hand."""
     acknowledged: set[str] = set()
     while len(acknowledged) < count:
         subscription = await bus.subscribe(queue)

@@ -6,10 +6,10 @@ from functools import partial
 
 import aio_pika
 
-from shared.bus.port import Subscription, Topology, bound_names
+from shared.bus.port import Subscription, Topology
 from shared.bus.rabbitmq import RabbitMQBus, declare_topology
 from shared.bus.rabbitmq.topology import dead_queue
-from tests.support.bus.bus_room import BusRoom
+from tests.support.bus.bus_room import BusRoom, bound_names
 from tests.support.servers.cut_wire import cut_wire
 from tests.support.servers.rabbitmq_server import KINDS, Brokers, fresh_vhost
 
@@ -21,7 +21,7 @@ ADAPTERS = tuple(f"rabbitmq-{kind}" for kind in KINDS)
 async def rabbitmq_bus(
     adapter: str, brokers: Brokers, topology: Topology
 ) -> AsyncIterator[BusRoom]:
-    """A bus with *topology* on the broker that *adapter* names, empty; skips without one."""
+    """Make a bus with *topology* on the broker that *adapter* names, empty; skip without one."""
     server = brokers.get(adapter.removeprefix("rabbitmq-"))
     with fresh_vhost(server) as url:
         if server.management_url is None:
@@ -36,7 +36,7 @@ async def rabbitmq_bus(
 
 @contextlib.asynccontextmanager
 async def mortal_reader(url: str, queue: str) -> AsyncIterator[Subscription]:
-    """A reader whose connection ends with the block as when its process is killed."""
+    """Open a reader whose connection ends with the block as when its process is killed."""
     async with cut_wire(url) as wire:
         bus = RabbitMQBus(wire.url, ())
         yield await bus.subscribe(queue)

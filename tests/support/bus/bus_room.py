@@ -4,7 +4,12 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from shared.bus.port import Bus, Subscription
+from shared.bus.port import Bus, Subscription, Topology
+
+
+def bound_names(topology: Topology) -> frozenset[str]:
+    """Return the event names that some queue of *topology* is bound to."""
+    return frozenset(name for names in topology.values() for name in names)
 
 
 @dataclass(frozen=True)

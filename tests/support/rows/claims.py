@@ -82,37 +82,39 @@ SCHEDULER_CLAIMS = (
     Claim(f"{_SCHEDULER}PRUNE_SETTLED", (NOW, BATCH)),
 )
 
-_LAUNCHER = "services.launcher.store."
+_LAUNCHES = "services.launcher.store.launches."
+_BATCHES = "services.launcher.store.batches."
+_WATERMARK = "services.launcher.store.watermark."
 LAUNCHER_CLAIMS = (
-    Claim(f"{_LAUNCHER}LOCK_DUE", (NOW, BATCH)),
-    Claim(f"{_LAUNCHER}LEASE_WANTED", (IDS, ONES, LATER, TOKEN)),
-    Claim(f"{_LAUNCHER}LOCK_WANTED", (IDS, ONES)),
+    Claim(f"{_LAUNCHES}LOCK_DUE", (NOW, BATCH)),
+    Claim(f"{_LAUNCHES}LEASE_WANTED", (IDS, ONES, LATER, TOKEN)),
+    Claim(f"{_LAUNCHES}LOCK_WANTED", (IDS, ONES)),
     Claim(
-        f"{_LAUNCHER}SAVE_INTENT",
+        f"{_BATCHES}SAVE_INTENT",
         (IDS, ONES, times("t"), times("{}"), NOW, f"waiting-{FIRST + 10}", LATER),
     ),
-    Claim(f"{_LAUNCHER}GIVE_UP", (IDS, ONES, NOW)),
-    Claim(f"{_LAUNCHER}CLAIM_BATCHES", (NOW, LATER, TOKEN, BATCH)),
-    Claim(f"{_LAUNCHER}LAUNCHES_OF", ([f"waiting-{FIRST + 10 * n}" for n in range(BATCH // 10)],)),
-    Claim(f"{_LAUNCHER}HOLD_BATCH", (f"waiting-{FIRST}", LEASE), batch=1),
-    Claim(f"{_LAUNCHER}LOCK_ASKED", (f"waiting-{FIRST}",), batch=10),
+    Claim(f"{_LAUNCHES}GIVE_UP", (IDS, ONES, NOW, ["wanted", "asked"])),
+    Claim(f"{_BATCHES}CLAIM_BATCHES", (NOW, LATER, TOKEN, BATCH)),
+    Claim(f"{_BATCHES}LAUNCHES_OF", ([f"waiting-{FIRST + 10 * n}" for n in range(BATCH // 10)],)),
+    Claim(f"{_BATCHES}HOLD_BATCH", (f"waiting-{FIRST}", LEASE), batch=1),
+    Claim(f"{_BATCHES}LOCK_ASKED", (f"waiting-{FIRST}",), batch=10),
     Claim(
-        f"{_LAUNCHER}SAVE_ANSWERS",
+        f"{_LAUNCHES}SAVE_ANSWERS",
         (
             *(IDS, TWOS, times("launched"), ONES, times("NULL"), times("NULL"), times(0)),
             *(times("NULL"), times("NULL"), times("i-1"), times(NOW), ONES, times(NOW)),
         ),
     ),
-    Claim(f"{_LAUNCHER}CLOSE_BATCH", (f"waiting-{FIRST}", None, NOW), batch=1),
-    Claim(f"{_LAUNCHER}OLDEST_ASKED", (), batch=1),
-    Claim(f"{_LAUNCHER}NEXT_DUE", (), batch=2),
-    Claim(f"{_LAUNCHER}PRUNE_SETTLED", (NOW, BATCH)),
-    Claim(f"{_LAUNCHER}PRUNE_BATCHES", (NOW, BATCH)),
+    Claim(f"{_BATCHES}CLOSE_BATCH", (f"waiting-{FIRST}", None, NOW), batch=1),
+    Claim(f"{_WATERMARK}OLDEST_ASKED", (), batch=1),
+    Claim(f"{_LAUNCHES}NEXT_DUE", (), batch=2),
+    Claim(f"{_LAUNCHES}PRUNE_SETTLED", (NOW, BATCH)),
+    Claim(f"{_LAUNCHES}PRUNE_BATCHES", (NOW, BATCH)),
 )
 
 _INSTANCES = "services.reaper.store.instances."
 _NOTICES = "services.reaper.store.notices."
-_STRANGERS = "services.reaper.store.unknown_instances."
+_UNKNOWN = "services.reaper.store.unknown_instances."
 RUNNING = [f"running-{id_}" for id_ in IDS]
 ENDING = [f"ending-{id_}" for id_ in IDS]
 REAPER_CLAIMS = (
@@ -121,7 +123,7 @@ REAPER_CLAIMS = (
     Claim(f"{_INSTANCES}POSTPONE", (ENDING, times(LATER), LEASE)),
     Claim(f"{_INSTANCES}LOCK_LIVING", (ENDING,)),
     Claim(
-        f"{_INSTANCES}RECORD_GONE",
+        f"{_INSTANCES}RECORD_TERMINATED",
         (ENDING, times("done"), times(NOW), times(60), times(0), NOW),
     ),
     Claim(f"{_INSTANCES}NEXT_ENDING", (), batch=1),
@@ -130,9 +132,9 @@ REAPER_CLAIMS = (
     Claim(f"{_INSTANCES}END_LIVES", (RUNNING, NOW, "lifetime")),
     Claim(f"{_INSTANCES}PRUNE_INSTANCES", (NOW, BATCH)),
     Claim(f"{_INSTANCES}PRUNE_ENDED_ATTEMPTS", (NOW, BATCH)),
-    Claim(f"{_STRANGERS}SEE", (RUNNING, NOW)),
-    Claim(f"{_STRANGERS}PRUNE_SIGHTINGS", (NOW, BATCH)),
-    Claim(f"{_NOTICES}TELL_NOTICES", (NOW,)),
+    Claim(f"{_UNKNOWN}ADD_SIGHTINGS", (RUNNING, NOW)),
+    Claim(f"{_UNKNOWN}PRUNE_SIGHTINGS", (NOW, BATCH)),
+    Claim(f"{_NOTICES}CLAIM_UNPUBLISHED", (NOW,)),
     Claim(f"{_NOTICES}PRUNE_NOTICES", (NOW, BATCH)),
 )
 
@@ -191,14 +193,14 @@ ELSEWHERE = {
     # Of a table that has one row.
     "services.api.jobs.availability_store.LOCK_ANSWERED_UNTIL",
     "services.api.jobs.availability_store.SAVE_ANSWERED_UNTIL",
-    "services.launcher.store.COUNT_TELLINGS",
-    "services.launcher.store.HOLD_TELLINGS",
+    "services.launcher.store.watermark.COUNT_LAUNCHES",
+    "services.launcher.store.watermark.LOCK_LAUNCH_COUNT",
     "services.reaper.store.unknown_instances.RAISE_WATERMARK",
-    # All that it names is meant: what was heard since the last pass, or a person's choice.
+    # All that it names is meant: what was received since the last pass, or an operator's choice.
     "services.api.jobs.availability_store.PRUNE_OUTAGES",
     "services.reaper.store.instances.END_INSTANCES_OF_ENDED",
-    "services.reaper.store.unknown_instances.ADVANCE_HEARD",
-    "services.reaper.store.unknown_instances.FORGET_TELLINGS",
+    "services.reaper.store.unknown_instances.ADVANCE_RECEIVED",
+    "services.reaper.store.unknown_instances.FORGET_RECEIVED",
     "shared.messaging.dead_letters.DROP_PARKED",
     "shared.messaging.dead_letters.REDRIVE_PARKED",
 }

@@ -21,12 +21,12 @@ def wrapped(event: Event, *, at: datetime = AT, trace: str = TRACE) -> Envelope[
 
 
 def as_message(envelope: Envelope[Any]) -> Message:
-    """A message of this event alone; its id is the event's, so that a test can find it."""
+    """Make a message of this event alone; its id is the event's, so that a test can find it."""
     return Message(name=envelope.name, id=str(envelope.id), body=cloudevents.encode([envelope]))
 
 
 def as_messages(envelopes: Sequence[Envelope[Any]]) -> list[Message]:
-    """The batches that carry *envelopes*."""
+    """Pack *envelopes* into batches."""
     return messages.pack(envelopes)
 
 

@@ -9,7 +9,7 @@ STATEMENT = re.compile(r"\s*(WITH|SELECT|INSERT|UPDATE|DELETE)\s")
 
 
 def statements_of(*modules: str) -> dict[str, str]:
-    """The SQL constants of *modules*, by their qualified names."""
+    """Return the SQL constants of *modules*, by their qualified names."""
     return {
         f"{module}.{name}": value
         for module in modules
@@ -20,7 +20,7 @@ def statements_of(*modules: str) -> dict[str, str]:
 
 
 def store_modules(service: str) -> Iterator[str]:
-    """The modules of *service* that hold SQL."""
+    """Name the modules of *service* that hold SQL."""
     package = importlib.import_module(f"services.{service}")
     for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         if not found.name.endswith("__main__") and statements_of(found.name):

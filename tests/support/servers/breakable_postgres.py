@@ -39,7 +39,7 @@ class BreakablePostgres:
         asyncio.run(migrate_all(self.admin_dsn, PASSWORDS))
 
     def dsn(self, name: str) -> str:
-        """The address as the role of service *name*."""
+        """Return the address as the role of service *name*."""
         return service_dsn(self.admin_dsn, name, PASSWORDS[name])
 
     def _pids(self) -> list[int]:
@@ -76,7 +76,7 @@ class BreakablePostgres:
 
     @contextlib.asynccontextmanager
     async def wire(self) -> AsyncIterator["Wire"]:
-        """A way to the server that can lose the answer to a COMMIT."""
+        """Open a way to the server that can lose the answer to a COMMIT."""
         directory = Path(tempfile.mkdtemp(prefix="docker-job-wire-"))
         real = Path(parse_qs(urlsplit(self.admin_dsn).query)["host"][0]) / SOCKET_NAME
         wire = Wire(real, directory)
@@ -109,7 +109,7 @@ class Wire:
         return dsn.replace(f"host={old}", f"host={new}")
 
     def lose_next_commit(self, how: Literal["silent", "cut"]) -> None:
-        """The server will have committed; the client hears nothing, or its connection ends."""
+        """Lose the answer to the next COMMIT: the client gets none, or its connection ends."""
         self._lose = how
         self.lost.clear()
 
@@ -154,7 +154,7 @@ class Wire:
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[BreakablePostgres]:
-    """A server for one module's tests; each leaves it running, and its rows behind."""
+    """Start a server for one module's tests; each leaves it running, and its rows behind."""
     server = BreakablePostgres()
     yield server
     server.remove()

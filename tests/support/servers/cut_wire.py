@@ -16,14 +16,14 @@ class CutWire:
         self._writers: set[asyncio.StreamWriter] = set()
         self._muted = False
         self.asked = asyncio.Event()
-        """Set when the broker was told something whose answer is lost."""
+        """Set when the broker received something whose answer is lost."""
 
     def mute(self) -> None:
-        """Lose what the broker says from now on."""
+        """Lose the broker's answers from now on."""
         self._muted = True
 
     def cut(self) -> None:
-        """End every connection without a word."""
+        """End every connection without notice."""
         for writer in self._writers:
             writer.transport.abort()
         self._writers.clear()
@@ -58,7 +58,7 @@ class CutWire:
 
 @contextlib.asynccontextmanager
 async def cut_wire(url: str) -> AsyncIterator[CutWire]:
-    """A way to the broker at *url*, open during the block."""
+    """Open a way to the broker at *url* during the block."""
     wire = CutWire(url)
     server = await wire.open()
     try:

@@ -50,7 +50,7 @@ class MetadataService:
         self.thread.start()
 
     def interrupt_first(self) -> None:
-        """From now on the first agent's instance is being taken back."""
+        """From now on the first agent's instance is being interrupted."""
         self.notice_to = "token-0"
 
     def close(self) -> None:
