@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from services.api.submission.request import BadRequest, Bounds, read_json, read_order
+from services.api.submission.request import BadRequest, Bounds, read_job, read_json
 
 GOLDEN = Path(__file__).parent / "golden" / "request_messages.json"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,7 +55,8 @@ FAULTS: dict[str, tuple[Any, ...]] = {
     "spot_wait_seconds": (-1, 2_592_001, FRACTION),
     "retries": (-1, 101, FRACTION),
     "secret_env": (
-        {"1A": "canary"}, {"A": ["canary"]}, {"A": "canary\n"}, {"A": "canary" * 20_000}, ["canary"],
+        {"1A": "canary"}, {"A": ["canary"]}, {"A": "canary\n"}, {"A": "canary" * 20_000},
+        ["canary"],
     ),
     "secrets": (
         {"A B": "/a"}, {"A": "arn:aws:s3:::bucket"}, {"A": "--x y"}, {"A": "/a\0"}, {"A": 1},
@@ -93,7 +94,7 @@ def bodies() -> Iterator[tuple[Any, Bounds]]:
 def outcome(body: Any, bounds: Bounds) -> str:
     """The message that refuses *body*; "accepted" where nothing does."""
     try:
-        read_order(body, NOW, bounds)
+        read_job(body, NOW, bounds)
     except BadRequest as error:
         return str(error)
     return "accepted"

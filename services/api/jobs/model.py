@@ -8,12 +8,13 @@ derives what people see of it. `docs/states.md` draws this with what causes each
 """
 
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
-from msgspec import Raw, Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
-from shared.events.events import Capacity, Cause, Event, Market, Requirements, Resources
+from services.api.jobs.fields import JobFields
+from shared.events.events import Cause, Event, Market, Requirements
 
 Status = Literal["SCHEDULED", "RUNNING", "DONE", "FAILED", "CANCELLED"]
 TERMINAL: frozenset[str] = frozenset({"DONE", "FAILED", "CANCELLED"})
@@ -59,18 +60,11 @@ PHASES: dict[str, str] = {
 """The word that a person sees for each state of the current attempt."""
 
 
-class Job(Struct, frozen=True, kw_only=True):
+class Job(JobFields, frozen=True, kw_only=True):
     """A job as its row has it. `attempt` is the number of its current attempt."""
 
     id: int
-    name: str | None
-    docker_image: str
-    command: list[str] | None
-    env_vars: dict[str, str]
-    labels: dict[str, str]
-    scheduled_for: datetime
-    timezone: str
-    timeout_seconds: int | None
+    secret_env: list[str] = field(default_factory=list)
     status: Status
     attempt: int
     trace: str
@@ -78,13 +72,6 @@ class Job(Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     error_message: str | None = None
     finished_at: datetime | None = None
-    resources: Resources = Resources()
-    capacity: Capacity = "spot"
-    spot_wait_seconds: int | None = None
-    retries: int = 0
-    secret_env: list[str] = []
-    secrets: dict[str, str] = {}
-    registry_auth: str | None = None
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -131,20 +118,10 @@ class Attempt(Struct, frozen=True, kw_only=True):
 class Listed(Struct, frozen=True):
     """A job and its current attempt as far as `/list` shows them: it renders as either.
 
-    What only its reader looks into is the JSON that its column holds, and so are the resources.
+    `given` has the fields of `columns.NAMES`; those that are JSON are left as text.
     """
 
     id: int
-    name: str | None
-    docker_image: str
-    scheduled_for: datetime
-    timezone: str
-    timeout_seconds: int | None
-    resources: str
-    capacity: Capacity
-    spot_wait_seconds: int | None
-    retries: int
-    registry_auth: str | None
     status: Status
     attempt: int
     exit_code: int | None
@@ -160,11 +137,7 @@ class Listed(Struct, frozen=True):
     heartbeat_at: datetime | None
     instance_id: str | None
     spot_instance_request_id: str | None
-    command: Raw
-    env_vars: Raw
-    labels: Raw
-    secret_env: Raw
-    secrets: Raw
+    given: dict[str, Any]
 
 
 class Case(Struct, frozen=True):

@@ -1,11 +1,14 @@
 """Jobs as the JSON that people read."""
 
 import functools
+import operator
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
+from services.api.jobs.columns import NAMES
 from services.api.jobs.costs import cost_of, cost_of_all
 from services.api.jobs.model import (
     PHASES,
@@ -37,21 +40,7 @@ def listed(job: Job | Listed, attempt: Attempt | Listed, now: datetime) -> dict[
     because, until = waiting(job, attempt, now)
     return {
         "id": job.id,
-        "name": job.name,
-        "docker_image": job.docker_image,
-        "command": job.command,
-        "env_vars": job.env_vars,
-        "labels": job.labels,
-        "scheduled_for": job.scheduled_for,
-        "timezone": job.timezone,
-        "timeout_seconds": job.timeout_seconds,
-        "resources": _wished(job.resources),
-        "capacity": job.capacity,
-        "spot_wait_seconds": job.spot_wait_seconds,
-        "retries": job.retries,
-        "secret_env": job.secret_env,
-        "secrets": job.secrets,
-        "registry_auth": job.registry_auth,
+        **_given(job),
         "status": job.status,
         "phase": phase(job, attempt, now),
         "waiting_because": because,
@@ -67,10 +56,22 @@ def listed(job: Job | Listed, attempt: Attempt | Listed, now: datetime) -> dict[
     }
 
 
+_values_of = operator.attrgetter(*NAMES)
+
+
+def _given(job: Job | Listed) -> dict[str, Any]:
+    """The fields that the client gave, in the order of their declaration."""
+    given = job.given if isinstance(job, Listed) else dict(zip(NAMES, _values_of(job), strict=True))
+    asked = given["resources"]
+    # Raw is read here, since its hash would be that of the object.
+    key = bytes(asked) if isinstance(asked, Raw) else asked
+    return {**given, "resources": {} if key == _NO_WISH else _resources(key)}
+
+
 @functools.lru_cache(maxsize=256)
-def _wished(resources: Resources | str) -> dict[str, Any]:
+def _resources(resources: Resources | bytes) -> dict[str, Any]:
     """What was asked for; the rest is the deployment's default. Most jobs ask for the same."""
-    if isinstance(resources, str):
+    if isinstance(resources, bytes):
         resources = msgspec.json.decode(resources, type=Resources)
     fields = ((name, getattr(resources, name)) for name in Resources.__struct_fields__)
     return {name: value for name, value in fields if value not in (None, ())}
@@ -100,20 +101,7 @@ def fresh(job: Job, first: Attempt, rules: Rules) -> dict[str, Any]:
     [entered] = attempt["phases"]
     return blank | {
         "id": job.id,
-        "name": job.name,
-        "docker_image": job.docker_image,
-        "command": job.command,
-        "env_vars": job.env_vars,
-        "labels": job.labels,
-        "scheduled_for": job.scheduled_for,
-        "timezone": job.timezone,
-        "timeout_seconds": job.timeout_seconds,
-        "resources": {} if job.resources == _NO_WISH else _wished(job.resources),
-        "capacity": job.capacity,
-        "spot_wait_seconds": job.spot_wait_seconds,
-        "secret_env": job.secret_env,
-        "secrets": job.secrets,
-        "registry_auth": job.registry_auth,
+        **_given(job),
         "phase": current,
         "waiting_because": because,
         "waiting_until": until,

@@ -5,6 +5,7 @@ from typing import Any
 from services.api.http.openapi.shapes import LARGEST_ID, Schema, one_of, ref, whole
 from services.api.http.routes.jobs import MAX_KEY_LENGTH, STATUSES
 from services.api.http.settings import HttpConfig
+from services.api.submission.request import JobRequest
 
 JSON = "application/json"
 
@@ -46,8 +47,7 @@ def paths(config: HttpConfig) -> dict[str, Any]:
 
 
 def _people(config: HttpConfig) -> dict[str, Any]:
-    order = {"oneOf": [ref("Order"), ref("Orders")]}
-    example = {"docker_image": "alpine", "scheduled_for": "10:00", "env_vars": {"KEY": "VALUE"}}
+    jobs = {"oneOf": [ref("JobRequest"), ref("JobRequests")]}
     accepted = {
         "description": "Accepted and durable. Of an array: all of them, in order.",
         "headers": {
@@ -82,7 +82,7 @@ def _people(config: HttpConfig) -> dict[str, Any]:
                         {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH},
                     )
                 ],
-                requestBody={"required": True, "content": _json(order, example=example)},
+                requestBody={"required": True, "content": _json(jobs, example=JobRequest.EXAMPLE)},
             )
         },
         "/list": {

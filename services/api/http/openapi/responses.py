@@ -11,29 +11,27 @@ from services.api.http.openapi.shapes import (
     typed,
 )
 from services.api.http.routes.jobs import STATUSES
+from services.api.jobs.columns import NAMES
 from services.api.jobs.model import PHASES, TERMINAL, Attempt, Job
 from services.api.jobs.retry_limits import LONGEST_SECONDS
 
 SECONDS: Schema = {"type": "number", "minimum": 0}
 MOMENT: Schema = {"type": "string", "format": "date-time"}
 
-OF_A_JOB = {
-    "id": "Its number.",
-    "name": "As given.",
-    "docker_image": "As given.",
+_GIVEN = dict.fromkeys(NAMES, "As given.") | {
     "command": "As given; null: the image's own.",
     "env_vars": "As given, as texts.",
-    "labels": "As given.",
-    "scheduled_for": "The moment that was meant, in UTC.",
+    "scheduled_for": "The time that was meant, in UTC.",
     "timezone": "As given, or the default.",
-    "timeout_seconds": "As given.",
     "resources": "What was asked for; the rest is the deployment's default.",
     "capacity": "As given, or the default.",
-    "spot_wait_seconds": "As given.",
     "retries": "As given, or the default.",
-    "secret_env": "The names alone.",
-    "secrets": "As given.",
-    "registry_auth": "As given.",
+    "secret_env": "The names only.",
+}
+
+OF_A_JOB = {
+    "id": "Its number.",
+    **_GIVEN,
     "status": "DONE, FAILED and CANCELLED are final.",
     "phase": "Where its current attempt is (launching: due, with no launch reported yet); of a job "
     "that is over, its status in small letters.",
@@ -48,7 +46,7 @@ OF_A_JOB = {
     "created_at": "When it was accepted.",
     "finished_at": "When it came to its last status.",
 }
-"""The fields of `render.listed`, in its order."""
+"""The fields of `views.listed`, in its order."""
 
 OF_AN_ATTEMPT = {
     "number": "Counts from 1.",

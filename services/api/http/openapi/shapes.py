@@ -59,7 +59,8 @@ def told(about: str, schema: Schema) -> Schema:
 
 @cache
 def _hints(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    return get_type_hints(struct, include_extras=True)
+    # Without the limits of requests: an answer may be of a job that had others.
+    return get_type_hints(struct)
 
 
 def typed(struct: type[msgspec.Struct], field: str) -> Schema:
