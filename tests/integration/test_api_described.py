@@ -21,6 +21,7 @@ from tests.support.api.described import COMPONENTS, DOCUMENT, check, validator
 KEY = "0f" * 32
 RICH: dict[str, Any] = {
     "name": "nightly",
+    "entrypoint": ["/bin/sh", "-c"],
     "command": ["echo"],
     "env_vars": {"A": 1},
     "labels": {"team": "data"},

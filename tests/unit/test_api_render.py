@@ -34,7 +34,7 @@ from tests.support.rows.messages import SOURCE
 
 STATES: tuple[State, ...] = get_args(State)
 STATUSES: tuple[Status, ...] = get_args(Status)
-AS_JSON = ("command", "env_vars", "labels", "resources", "secret_env", "secrets")
+AS_JSON = ("command", "entrypoint", "env_vars", "labels", "resources", "secret_env", "secrets")
 
 
 def shown(story: Story, seconds: float = 0) -> dict[str, Any]:

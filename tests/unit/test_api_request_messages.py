@@ -36,6 +36,7 @@ FAULTS: dict[str, tuple[Any, ...]] = {
         {"A": [1]}, {"A": {}}, {"A": "x" * 65_536}, [["A", "x"]],
     ),
     "command": (["a", None], [["a"]], [NUL], ["x" * 65_536, "y"], {"a": "b"}),
+    "entrypoint": (["a", None], [NUL], ["x" * 65_536, "y"], {"a": "b"}, "sh"),
     "labels": (
         {"": "x"}, {"a" * 257: "x"}, {"a": "x" * 257}, {"a": NUL}, {NUL: "a"}, {"team": 1},
         {str(number): "" for number in range(51)},

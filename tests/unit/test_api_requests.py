@@ -57,6 +57,7 @@ def test_every_field_is_taken() -> None:
         scheduled_for="10:00",
         timezone="Asia/Tokyo",
         env_vars={"KEY": "VALUE"},
+        entrypoint=["/bin/sh", "-c"],
         command=["echo", ""],
         labels={"team": "data", "empty": ""},
         timeout_seconds=3600,
@@ -65,6 +66,7 @@ def test_every_field_is_taken() -> None:
     assert order.scheduled_for == datetime(2026, 1, 1, 1, tzinfo=UTC)
     assert order.timezone == "Asia/Tokyo"
     assert order.env_vars == {"KEY": "VALUE"}
+    assert order.entrypoint == ["/bin/sh", "-c"]
     assert order.command == ["echo", ""]
     assert order.labels == {"team": "data", "empty": ""}
     assert order.timeout_seconds == 3600

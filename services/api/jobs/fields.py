@@ -148,6 +148,18 @@ class JobFields(Struct, frozen=True, kw_only=True):
             extra={"written": ANY_SCALAR},
         ),
     ] = {}
+    entrypoint: (
+        Annotated[
+            list[_Argument],
+            Meta(
+                description="Replaces the image's entrypoint, and with it the image's command; an "
+                f"empty array removes both. At most {MAX_COMMAND_BYTES} bytes.",
+                examples=[["/bin/sh", "-c"]],
+                extra={"max_bytes": MAX_COMMAND_BYTES},
+            ),
+        ]
+        | None
+    ) = None
     command: (
         Annotated[
             list[_Argument],

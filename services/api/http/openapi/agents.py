@@ -70,6 +70,7 @@ def _assignment() -> dict[str, Schema]:
         "command": nullable(a_list(TEXT)),
         "env_vars": variables,
         "timeout_seconds": nullable({"type": "integer"}),
+        "entrypoint": told("Instead of the image's entrypoint and command.", a_list(TEXT)),
         "gpus": told("So many GPUs the container is given; absent: none.", POSITIVE),
         "secret_env": told("More variables, whose values are secret.", variables),
         "secrets": told("Where the values of further variables are found.", variables),
@@ -78,7 +79,7 @@ def _assignment() -> dict[str, Schema]:
     number: Schema = {"type": "number"}
     settings = dict.fromkeys(AgentSettings.__dataclass_fields__, number)
     given = {
-        "job": an_object(job, "gpus", "secret_env", "secrets", "registry_auth"),
+        "job": an_object(job, "entrypoint", "gpus", "secret_env", "secrets", "registry_auth"),
         "attempt": POSITIVE,
         "instance_id": TEXT,
         "settings": an_object(settings, about="In seconds, bytes and lines."),
