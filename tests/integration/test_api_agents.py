@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import httpx
+import pytest
 
 from services.api.jobs import store as job_store
 from services.api.jobs import unit_of_work

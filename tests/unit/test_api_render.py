@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from services.api.jobs import views
-from services.api.jobs.columns import NAMES
+from services.api.jobs.columns import COLUMNS, NAMES
 from services.api.jobs.model import TERMINAL, Attempt, Job, Listed, Rules, State, Status
 from services.api.submission.intake import _compose_one
 from services.api.submission.request import JobRequest
@@ -34,7 +34,7 @@ from tests.support.rows.messages import SOURCE
 
 STATES: tuple[State, ...] = get_args(State)
 STATUSES: tuple[Status, ...] = get_args(Status)
-AS_JSON = ("command", "entrypoint", "env_vars", "labels", "resources", "secret_env", "secrets")
+AS_JSON = [column.name for column in COLUMNS if column.is_json]
 
 
 def shown(story: Story, seconds: float = 0) -> dict[str, Any]:
