@@ -80,7 +80,8 @@ TOGETHER: tuple[dict[str, Any], ...] = (
 
 def bodies() -> Iterator[tuple[Any, Bounds]]:
     """Each body with a fault, and the settings that it is read with."""
-    for body in (None, 1, "x", [], True):
+    no_objects: tuple[Any, ...] = (None, 1, "x", [], True)
+    for body in no_objects:
         yield body, BOUNDS
     for field, values in FAULTS.items():
         for value in (*values, *WRONG_TYPES):

@@ -110,4 +110,5 @@ _NAMES = tuple(each.name for each in _GIVEN)
 
 def _listed(row: Any) -> Listed:
     given = (*row[-len(_NAMES) : -_JSON], *map(Raw, row[-_JSON:]))
-    return Listed(*row[: -len(_NAMES)], given=_ORDERED | dict(zip(_NAMES, given, strict=True)))
+    fields = (*row[: -len(_NAMES)], _ORDERED | dict(zip(_NAMES, given, strict=True)))
+    return Listed(*fields)

@@ -127,7 +127,7 @@ class Intake:
         return first
 
     async def run(self) -> None:
-        """Write group after group until cancelled; nobody is left waiting then."""
+        """Write group after group until cancelled; then no request is left waiting."""
         await self._groups.run()
 
     async def _write_group(self, group: Sequence[_Request]) -> list[list[Accepted]]:

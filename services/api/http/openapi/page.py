@@ -1,4 +1,4 @@
-"""The document as a page for a person: docs/api.md."""
+"""The document as a page for users: docs/api.md."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ HEAD = """\
 
 Made by `make docs` from [openapi.json](openapi.json), which each API also serves at
 `GET /openapi.json` for its own settings; the limits here are those of the defaults. What agents
-say is in [agent-protocol.md](agent-protocol.md).
+send is in [agent-protocol.md](agent-protocol.md).
 """
 
 
@@ -123,7 +123,7 @@ def _takes(schema: Schema) -> str:
         kind = kind.replace("array", f"array of {_takes(schema['items'])}")
     elif isinstance(schema.get("additionalProperties"), dict):
         kind = kind.replace("object", f"object of {_takes(schema['additionalProperties'])}")
-    kind = "moment".join(kind.split("string")) if schema.get("format") == "date-time" else kind
+    kind = "time".join(kind.split("string")) if schema.get("format") == "date-time" else kind
     return kind + _limits(schema)
 
 

@@ -1,13 +1,13 @@
-"""What people are answered: the types of the rows, and what each field means."""
+"""The schemas of answers to users: the types of the rows, and a description of each field."""
 
 from services.api.http.openapi.shapes import (
     Schema,
     a_list,
     an_object,
+    described,
     nullable,
     one_of,
     ref,
-    told,
     typed,
 )
 from services.api.http.routes.jobs import STATUSES
@@ -16,7 +16,7 @@ from services.api.jobs.model import PHASES, TERMINAL, Attempt, Job
 from services.api.jobs.retry_limits import LONGEST_SECONDS
 
 SECONDS: Schema = {"type": "number", "minimum": 0}
-MOMENT: Schema = {"type": "string", "format": "date-time"}
+TIMESTAMP: Schema = {"type": "string", "format": "date-time"}
 
 _GIVEN = dict.fromkeys(NAMES, "As given.") | {
     "command": "As given; null: the image's own.",
@@ -35,7 +35,7 @@ OF_A_JOB = {
     "status": "DONE, FAILED and CANCELLED are final.",
     "phase": "Where its current attempt is (launching: due, with no launch reported yet); of a job "
     "that is over, its status in small letters.",
-    "waiting_because": "What it waits for, in plain words.",
+    "waiting_because": "Why it waits.",
     "waiting_until": "When that is looked at next.",
     "attempt": "The number of its current attempt.",
     "runtime": "Of its current attempt.",
@@ -55,7 +55,7 @@ OF_AN_ATTEMPT = {
     "cause": "Why it ended.",
     "exit_code": "The container's; null where there is none, or none yet.",
     "error_message": "What went wrong.",
-    "waiting_because": "What it waits for, in plain words.",
+    "waiting_because": "Why it waits.",
     "runtime": "What runs the container: `simulated` runs none.",
     "instance_id": "Its instance.",
     "instance_type": "Its instance's.",
@@ -64,13 +64,13 @@ OF_AN_ATTEMPT = {
     "hourly_price_usd": "What an hour of its instance cost at the launch; null: not known.",
     "on_demand_hourly_price_usd": "What an hour would have cost on demand; null: not known.",
     "spot_instance_request_id": "Its instance's.",
-    "interrupted_at": "When the interruption notice was heard.",
-    "rebalance_at": "When a rebalance recommendation was heard.",
+    "interrupted_at": "When the interruption notice was received.",
+    "rebalance_at": "When a rebalance recommendation was received.",
     "ended_at": "When it was over.",
-    "instance_gone_at": "When the cloud said that its instance is terminated.",
+    "instance_gone_at": "When the cloud reported its instance as terminated.",
     "billed_seconds": "What is paid for.",
     "cost_usd": "null: not known (yet). Never 0 for that.",
-    "wasted_usd": "Of that: paid for nothing, as the instance was taken back, lost or of no use.",
+    "wasted_usd": "Of that: paid for nothing, as the instance was interrupted, lost or of no use.",
     "on_demand_usd": "What the same seconds would have cost on demand.",
 }
 """The fields of an attempt in `/status`, in its order; `phases` is besides."""
@@ -78,17 +78,17 @@ OF_AN_ATTEMPT = {
 
 def schemas() -> dict[str, Schema]:
     """The schemas by their names."""
-    listed = {name: told(about, _of_a_job(name)) for name, about in OF_A_JOB.items()}
+    listed = {name: described(about, _of_a_job(name)) for name, about in OF_A_JOB.items()}
     return {
         "Job": an_object(listed, about="A job as `GET /list` shows it."),
         "Jobs": a_list(ref("Job")),
         "JobDetail": an_object(
             listed | _detail(), about="A job with its attempts, budgets and costs."
         ),
-        "JobDetails": told("In the order of the request.", a_list(ref("JobDetail"))),
+        "JobDetails": described("In the order of the request.", a_list(ref("JobDetail"))),
         "Attempt": _attempt(),
         "Error": an_object(
-            {"message": told("Names the field and says what is right.", {"type": "string"})},
+            {"message": described("Names the field and says what is right.", {"type": "string"})},
         ),
         **_others(),
     }
@@ -109,21 +109,21 @@ def _detail() -> dict[str, Schema]:
     count: Schema = {"type": "integer", "minimum": 0}
     budget = an_object({"used": count, "allowed": count})
     budgets = {
-        "interruptions": told("Instances taken back or lost.", budget),
-        "pulls": told("Images that could not be had.", budget),
-        "retries": told("Containers that failed: the job's own `retries`.", budget),
+        "interruptions": described("Instances interrupted or lost.", budget),
+        "pulls": described("Images that could not be pulled.", budget),
+        "retries": described("Containers that failed: the job's own `retries`.", budget),
     }
     about = (
-        "Further attempts that each kind of misfortune has started and may start; no delay "
+        "Further attempts that each failure cause has started and may start; no delay "
         f"between two attempts is longer than {LONGEST_SECONDS} s."
     )
-    money = {name: told(f"Of all attempts: {_MONEY[name]}", _usd()) for name in _MONEY}
-    attempts = told("The first one first.", a_list(ref("Attempt"), minItems=1))
+    money = {name: described(f"Of all attempts: {_MONEY[name]}", _usd()) for name in _MONEY}
+    attempts = described("The first one first.", a_list(ref("Attempt"), minItems=1))
     return {"budgets": an_object(budgets, about=about), **money, "attempts": attempts}
 
 
 _MONEY = {
-    "cost_usd": "of the instances that are gone so far; null where the price of one is not known.",
+    "cost_usd": "of the instances terminated so far; null where the price of one is not known.",
     "wasted_usd": "what brought no result.",
     "on_demand_usd": "what those that were not wasted would have cost on demand.",
 }
@@ -139,14 +139,14 @@ def _attempt() -> Schema:
             return one_of((*dict.fromkeys(PHASES.values()), "ended"))
         return _usd() if name.endswith("_usd") else typed(Attempt, name)
 
-    properties = {name: told(about, schema(name)) for name, about in OF_AN_ATTEMPT.items()}
+    properties = {name: described(about, schema(name)) for name, about in OF_AN_ATTEMPT.items()}
     duration = {
         "phase": one_of(tuple(dict.fromkeys(PHASES.values()))),
-        "entered_at": MOMENT,
+        "entered_at": TIMESTAMP,
         "seconds": SECONDS,
     }
     about = "How long each phase took, in their order; the one under way up to now."
-    properties["phases"] = told(about, a_list(an_object(duration)))
+    properties["phases"] = described(about, a_list(an_object(duration)))
     return an_object(properties, about="One try at running a job, on an instance of its own.")
 
 
@@ -159,7 +159,7 @@ def _others() -> dict[str, Schema]:
                 "message": text,
                 "stop": {"const": True},
                 "cause": nullable(typed(Attempt, "cause")),
-                "kept": told("Yet the lines or the exit code were kept.", {"const": True}),
+                "kept": described("Yet the lines or the exit code were kept.", {"const": True}),
             },
             "kept",
             about="The attempt is over: stop its container.",

@@ -52,7 +52,7 @@ def matching(pattern: re.Pattern[str], **more: Any) -> Schema:
     return {"type": "string", "pattern": f"^(?:{pattern.pattern})$", **more}
 
 
-def told(about: str, schema: Schema) -> Schema:
+def described(about: str, schema: Schema) -> Schema:
     """*schema* with what it means; a reference keeps it beside itself, as 3.1 allows."""
     return {**schema, "description": about}
 

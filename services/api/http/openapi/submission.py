@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, inspect
 
-from services.api.http.openapi.shapes import Schema, a_list, nullable, ref, told
+from services.api.http.openapi.shapes import Schema, a_list, described, nullable, ref
 from services.api.http.routes.jobs import MAX_JOBS
 from services.api.submission.capacity import ResourcesRequest
 from services.api.submission.faults import declared, metadata
@@ -21,7 +21,7 @@ def schemas(bounds: Bounds) -> dict[str, Schema]:
     requests = a_list(ref("JobRequest"), minItems=1, maxItems=MAX_JOBS)
     return {
         "JobRequest": _job(bounds),
-        "JobRequests": told("Jobs that are scheduled all or none.", requests),
+        "JobRequests": described("Jobs that are scheduled all or none.", requests),
         "Resources": _resources(),
     }
 
@@ -30,7 +30,7 @@ def _job(bounds: Bounds) -> Schema:
     schema = _of_struct(JobRequest)
     properties = schema["properties"]
     about = properties["resources"]["description"]
-    properties["resources"] = told(about, nullable(ref("Resources")))
+    properties["resources"] = described(about, nullable(ref("Resources")))
     for name, most in bounds.most.items():
         properties[name]["maximum"] = most
     for name, default in bounds.defaults.items():
@@ -71,7 +71,7 @@ def _of_field(schema: Schema, field: inspect.Field) -> Schema:
     if "values" in extra:
         schema |= {"type": "string", "enum": list(extra["values"])}
     about = schema.pop("description")
-    return told(about, schema if field.required else nullable(schema))
+    return described(about, schema if field.required else nullable(schema))
 
 
 def _portable(schema: Any) -> Any:

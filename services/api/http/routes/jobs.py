@@ -1,4 +1,4 @@
-"""The routes that people use: schedule, list, status, cancel."""
+"""The routes of users: schedule, list, status, cancel."""
 
 import hmac
 from collections.abc import AsyncIterator
