@@ -161,6 +161,15 @@ class Job(NamedTuple):
     registry_auth: str | None = None
     login: Login | None = None
     gpus: int = 0
+    entrypoint: list[str] | None = None  # None: the image's own
+
+    def entrypoint_options(self) -> list[str]:
+        """The option that replaces the image's entrypoint, which takes the program alone."""
+        return [] if self.entrypoint is None else ["--entrypoint", "".join(self.entrypoint[:1])]
+
+    def arguments(self) -> list[str]:
+        """What follows the image: the rest of the entrypoint, then the command."""
+        return [*(self.entrypoint or [])[1:], *self.command]
 
 
 class Notice(NamedTuple):
@@ -365,11 +374,17 @@ def read_claim(answer: object) -> tuple[Job, Settings]:
                 secrets=read_texts(job.get("secrets")) or None,
                 registry_auth=job.get("registry_auth"),
                 gpus=int(job.get("gpus") or 0),
+                entrypoint=read_entrypoint(job.get("entrypoint")),
             ),
             read_settings(body.get("settings") or {}),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise CouldNotRunError("the agent could not read its job from the API's answer") from None
+
+
+def read_entrypoint(given: list[Any] | None) -> list[str] | None:
+    """An array of texts; absent is None."""
+    return None if given is None else [str(part) for part in given]
 
 
 def read_texts(given: Mapping[str, Any] | None) -> dict[str, str]:
@@ -428,7 +443,7 @@ def check_job(job: Job) -> None:
     """Raise CouldNotRunError, naming what is wrong, if the job must not get near a command line."""
     if not IMAGE.fullmatch(job.image):
         raise CouldNotRunError(f"{job.image!r} is not an image reference")
-    if any("\0" in part for part in job.command):
+    if any("\0" in part for part in [*(job.entrypoint or []), *job.command]):
         raise CouldNotRunError("the command contains a NUL character")
     for name, value in job.env.items():
         if not ENV_NAME.fullmatch(name):
@@ -1447,9 +1462,12 @@ class Simulated(Runtime):
         """
         check_job(self.job)
         names = [part for name in self.job.env for part in ("--env", name)]
-        options = container_options(self.config, self.job.gpus)
+        options = [
+            *container_options(self.config, self.job.gpus),
+            *self.job.entrypoint_options(),
+        ]
         command = ["docker", "run", *options, *names, self.job.image]
-        plan = {"would_run": [*command, *self.job.command], "env": self.job.env}
+        plan = {"would_run": [*command, *self.job.arguments()], "env": self.job.env}
         self.child = self._spawn(this_file("--simulate"), {}, subprocess.PIPE)
         if self.child.stdin:
             with contextlib.suppress(OSError):  # it died already: its exit says so
@@ -1610,13 +1628,19 @@ class Docker(Runtime):
             write_private_file(self._env_file, content)
             options = [
                 *container_options(self.config, self.job.gpus),
+                *self.job.entrypoint_options(),
                 "--env-file",
                 self._env_file,
                 "--pull",
                 "never",
             ]
             made = docker(
-                "create", *options, "--", self.job.image, *self.job.command, seconds=CREATE_SECONDS
+                "create",
+                *options,
+                "--",
+                self.job.image,
+                *self.job.arguments(),
+                seconds=CREATE_SECONDS,
             )
         finally:
             with contextlib.suppress(FileNotFoundError):

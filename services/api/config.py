@@ -1,17 +1,18 @@
 """The API's settings."""
 
 from dataclasses import dataclass
+from typing import cast, get_args
 from urllib.parse import urlsplit
 
 from services.api.agents.settings import AgentsConfig, AgentSettings
 from services.api.agents.sts_identity import IdentityConfig, read_role
 from services.api.http.hosts import EVERY_ADDRESS, AllowedHosts, canonical, read_host
 from services.api.http.settings import LARGE_SHARE, BodyBounds, HttpConfig
+from services.api.jobs.fields import MAX_RETRIES
 from services.api.jobs.model import JobRules
 from services.api.secrets.sealing import SecretKeys, read_keys
 from services.api.submission import when
-from services.api.submission.capacity import ARCHITECTURES, CAPACITIES, read_capacity
-from services.api.submission.request import MAX_RETRIES, Bounds
+from services.api.submission.request import Bounds
 from shared.events.events import Architecture, Capacity
 from shared.settings import PREFIX, BadSetting, Settings
 
@@ -42,7 +43,7 @@ def from_settings(
     timezone = settings.text("TIMEZONE", "UTC")
     try:
         when.zone(timezone)
-    except when.BadMoment as error:
+    except when.BadTime as error:
         raise BadSetting(f"{PREFIX}TIMEZONE: {error}") from None
     lifetime = settings.integer("MAX_LIFETIME_SECONDS", 86_400, least=60)
     grace = settings.integer("STOP_GRACE_SECONDS", 10)
@@ -148,13 +149,12 @@ def _rules(settings: Settings, lifetime: int, grace: int, heartbeat: float) -> J
 
 
 def _capacity(settings: Settings) -> Capacity:
-    chosen = settings.choice("CAPACITY", "spot", CAPACITIES)
-    return read_capacity(chosen, "spot")
+    return cast("Capacity", settings.choice("CAPACITY", "spot", get_args(Capacity)))
 
 
 def _default_architecture(settings: Settings) -> Architecture:
     """Read the launcher's setting: the architecture on EC2 of a job that names none."""
-    chosen = settings.choice("EC2_ARCHITECTURE", "x86_64", ARCHITECTURES)
+    chosen = settings.choice("EC2_ARCHITECTURE", "x86_64", get_args(Architecture))
     return "arm64" if chosen == "arm64" else "x86_64"
 
 

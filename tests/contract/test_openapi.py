@@ -16,6 +16,7 @@ from services.api.http.openapi.page import page
 from services.api.http.openapi.paths import STATUS_OF
 from services.api.http.responses import _STATUSES
 from services.api.submission import capacity, request
+from shared.events.events import Resources
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -60,11 +61,10 @@ def test_every_error_of_ours_has_its_status_in_the_document() -> None:
 
 
 def test_a_job_to_schedule_has_the_fields_that_are_read() -> None:
-    described = submission._what(DEFAULTS.bounds) | submission._where(DEFAULTS.bounds)
-    described |= submission._secrets()
-    assert set(described) == set(request.FIELDS)
-    assert tuple(SCHEMAS["Order"]["properties"]) == request.FIELDS
-    assert tuple(SCHEMAS["Resources"]["properties"]) == capacity.RESOURCE_FIELDS
+    assert tuple(SCHEMAS["JobRequest"]["properties"]) == request.FIELDS
+    resources = capacity.ResourcesRequest.__struct_fields__
+    assert tuple(SCHEMAS["Resources"]["properties"]) == resources
+    assert set(resources) == set(Resources.__struct_fields__)
 
 
 def test_the_limits_are_those_of_the_deployment() -> None:
@@ -72,14 +72,14 @@ def test_the_limits_are_those_of_the_deployment() -> None:
     longer = submission.schemas(
         type(bounds)(default_timezone="Europe/Berlin", max_lifetime_seconds=7)
     )
-    properties = longer["Order"]["properties"]
+    properties = longer["JobRequest"]["properties"]
     assert properties["timeout_seconds"]["maximum"] == 7
-    assert "Europe/Berlin" in properties["timezone"]["description"]
+    assert properties["timezone"]["default"] == "Europe/Berlin"
 
 
 EXAMPLES = [
     (field, example)
-    for field, schema in SCHEMAS["Order"]["properties"].items()
+    for field, schema in SCHEMAS["JobRequest"]["properties"].items()
     for example in (schema.get("anyOf") or [schema])[0].get("examples", ())
 ]
 
@@ -87,9 +87,9 @@ EXAMPLES = [
 @pytest.mark.parametrize(("field", "example"), EXAMPLES)
 def test_every_example_fits_its_schema_and_is_taken(field: str, example: Any) -> None:
     order = {"docker_image": "alpine", "scheduled_for": "now", field: example}
-    taken({"$ref": "#/components/schemas/Order"}).validate(order)
+    taken({"$ref": "#/components/schemas/JobRequest"}).validate(order)
     bounds = request.Bounds(default_timezone="UTC", max_lifetime_seconds=86_400, keeps_secrets=True)
-    request.read_order(order, NOW, bounds)
+    request.read_job(order, NOW, bounds)
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_what_the_api_refuses_does_not_fit(wrong: dict[str, Any]) -> None:
     order = {"docker_image": "alpine", "scheduled_for": "now"} | wrong
     bounds = request.Bounds(default_timezone="UTC", max_lifetime_seconds=86_400)
     with pytest.raises(request.BadRequest):
-        request.read_order(order, NOW, bounds)
-    assert not taken({"$ref": "#/components/schemas/Order"}).is_valid(order)
+        request.read_job(order, NOW, bounds)
+    assert not taken({"$ref": "#/components/schemas/JobRequest"}).is_valid(order)
 
 
 def test_every_field_of_an_answer_is_told() -> None:

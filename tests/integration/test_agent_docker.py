@@ -89,6 +89,14 @@ def test_the_command_goes_to_the_container_as_it_is(tmp_path: Path) -> None:
     assert api.lines("stdout") == command[2:]
 
 
+def test_the_entrypoint_replaces_that_of_the_image(tmp_path: Path) -> None:
+    api = FakeApi(docker_image=SHELL_IMAGE, entrypoint=["printf", "%s\\n", "a b"], command=["c"])
+    with running_docker(api, tmp_path / "i") as agent:
+        assert agent.wait() == 0
+
+    assert api.lines("stdout") == ["a b", "c"]
+
+
 def test_a_container_fails_with_its_own_code_and_the_last_lines_of_its_stderr(
     tmp_path: Path,
 ) -> None:

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import httpx
+import pytest
 
 from services.api.jobs import store as job_store
 from services.api.jobs import unit_of_work
@@ -62,6 +63,16 @@ async def test_a_claim_hands_out_the_job_and_the_settings(world: World) -> None:
             "error_tail_lines": 20,
         },
     }
+
+
+@pytest.mark.parametrize("entrypoint", [["sh", "-c"], []])
+async def test_a_claim_hands_out_an_entrypoint_that_was_asked_for(
+    world: World, entrypoint: list[str]
+) -> None:
+    job = await world.post(entrypoint=entrypoint)
+    await world.deliver(world.launched(job["id"]))
+    answer = await world.claim(job["id"])
+    assert answer.json()["job"]["entrypoint"] == entrypoint
 
 
 async def test_the_same_agent_claims_again_and_gets_the_same_answer(

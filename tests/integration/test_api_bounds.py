@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from services.api.http.protocol import BoundedProtocol
 from services.api.http.server import bind, http_server
+from services.api.submission.request import FIELDS
 from tests.support.api.api_world import World, message_of
 
 MIB = 2**20
@@ -167,11 +168,6 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     ),
     max_leaves=6,
 )
-FIELDS = (
-    "docker_image", "scheduled_for", "timezone", "env_vars", "command", "labels",
-    "timeout_seconds", "name", "resources", "capacity", "spot_wait_seconds", "retries",
-    "secret_env", "secrets", "registry_auth",
-)  # fmt: skip
 BODIES = st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=4).map(
     lambda chosen: {"docker_image": "alpine", "scheduled_for": "now", **chosen}
 )

@@ -21,6 +21,7 @@ from tests.support.api.described import COMPONENTS, DOCUMENT, check, validator
 KEY = "0f" * 32
 RICH: dict[str, Any] = {
     "name": "nightly",
+    "entrypoint": ["/bin/sh", "-c"],
     "command": ["echo"],
     "env_vars": {"A": 1},
     "labels": {"team": "data"},
@@ -51,7 +52,7 @@ async def test_the_document_is_served_for_the_settings_of_the_process(world: Wor
     short = world.again(MAX_LIFETIME_SECONDS="600")
     answer = await short.http.get("/openapi.json")
     assert (answer.status_code, answer.text) == (200, text(short.config.http, short.config.bounds))
-    order = answer.json()["components"]["schemas"]["Order"]["properties"]
+    order = answer.json()["components"]["schemas"]["JobRequest"]["properties"]
     assert order["timeout_seconds"]["maximum"] == 600
     await short.close()
 

@@ -38,6 +38,7 @@ async def test_every_field_comes_back_as_it_was_given(world: World) -> None:
         "scheduled_for": "+2h",
         "timezone": "Europe/Berlin",
         "env_vars": {"A": "€😀", "N": 1, "B": True, "F": 1.5},
+        "entrypoint": ["env", "A=b"],
         "command": ["sh", "-c", "echo 'a'\n"],
         "labels": {"team": "data", "é": "ü"},
         "timeout_seconds": 90,

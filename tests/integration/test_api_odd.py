@@ -59,6 +59,7 @@ ODD_FIELDS: dict[str, tuple[Any, str]] = {
     "name": ("a\0", "name"),
     "labels": ({"a": "\0"}, "labels"),
     "env_vars": ({"A": "\0"}, "env_vars.A"),
+    "entrypoint": (["\0"], "entrypoint"),
     "command": (["\0"], "command"),
     "retries": (10**400, "retries"),
     "timeout_seconds": (1e308, "timeout_seconds"),

@@ -117,7 +117,26 @@ def test_a_claim_is_read_with_defaults_for_what_it_leaves_out() -> None:
 
     assert job == agent.Job("alpine", [], {}, None)
     assert job.gpus == 0
+    assert job.entrypoint is None
     assert settings == agent.Settings()
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "options", "arguments"),
+    [
+        (None, [], ["run"]),
+        ([], ["--entrypoint", ""], ["run"]),
+        (["sh"], ["--entrypoint", "sh"], ["run"]),
+        (["sh", "-c", "a b"], ["--entrypoint", "sh"], ["-c", "a b", "run"]),
+    ],
+)
+def test_an_entrypoint_is_one_program_and_its_rest_goes_before_the_command(
+    entrypoint: list[str] | None, options: list[str], arguments: list[str]
+) -> None:
+    answer = {"job": {"docker_image": "alpine", "command": ["run"], "entrypoint": entrypoint}}
+    job, _ = agent.read_claim(answer)
+
+    assert (job.entrypoint_options(), job.arguments()) == (options, arguments)
 
 
 def test_senseless_settings_keep_their_defaults() -> None:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from services.api.jobs import views
+from services.api.jobs.columns import COLUMNS, NAMES
 from services.api.jobs.model import TERMINAL, Attempt, Job, JobRules, ListedJob, State, Status
 from services.api.submission.intake import _compose_one
-from services.api.submission.request import Order
+from services.api.submission.request import JobRequest
 from shared.events.cloudevents import new_trace
 from shared.events.events import Architecture, Capacity, Resources
 from tests.support.api.api_story import (
@@ -33,7 +34,7 @@ from tests.support.rows.messages import SOURCE
 
 STATES: tuple[State, ...] = get_args(State)
 STATUSES: tuple[Status, ...] = get_args(Status)
-AS_JSON = ("command", "env_vars", "labels", "secret_env", "secrets")
+AS_JSON = [column.name for column in COLUMNS if column.is_json]
 
 
 def shown(story: Story, seconds: float = 0) -> dict[str, Any]:
@@ -73,9 +74,11 @@ WISHES = st.builds(
 def as_row(job: Job, attempt: Attempt) -> ListedJob:
     """As the database gives it for `/list`."""
     fields = msgspec.structs.asdict(attempt) | msgspec.structs.asdict(job)
-    fields |= {name: msgspec.Raw(msgspec.json.encode(fields[name])) for name in AS_JSON}
-    fields["resources"] = msgspec.json.encode(job.resources).decode()
-    return ListedJob(**{name: fields[name] for name in ListedJob.__struct_fields__})
+    asked = {name: fields[name] for name in NAMES}
+    asked |= {name: msgspec.Raw(msgspec.json.encode(fields[name])) for name in AS_JSON}
+    return ListedJob(
+        **{name: fields.get(name) for name in ListedJob.__struct_fields__} | {"given": asked}
+    )
 
 
 @given(st.data())
@@ -315,7 +318,7 @@ WISHES = st.builds(
     instance_types=st.lists(TEXTS, max_size=2).map(tuple),
 )
 ORDERS = st.builds(
-    Order,
+    JobRequest,
     docker_image=TEXTS,
     scheduled_for=MOMENTS,
     timezone=TEXTS,
@@ -337,7 +340,7 @@ RULE_SETS = st.builds(JobRules, interruption_budget=NUMBERS, pull_budget=NUMBERS
 
 @given(order=ORDERS, now=MOMENTS, rules=RULE_SETS, at_once=st.booleans())
 def test_a_fresh_job_is_shown_as_the_general_way_shows_it(
-    order: Order, now: datetime, rules: JobRules, *, at_once: bool
+    order: JobRequest, now: datetime, rules: JobRules, *, at_once: bool
 ) -> None:
     """Byte for byte: the order of the fields too."""
     if at_once:

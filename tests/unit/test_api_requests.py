@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from services.api.jobs.fields import MAX_COMMAND_BYTES, MAX_ENV_BYTES
 from services.api.submission.request import (
-    MAX_COMMAND_BYTES,
-    MAX_ENV_BYTES,
     BadRequest,
     Bounds,
-    Order,
+    JobRequest,
+    read_job,
     read_json,
-    read_order,
 )
 from shared.events.events import Architecture, Resources
 
@@ -22,9 +21,9 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BOUNDS = Bounds(default_timezone="Europe/Berlin", max_lifetime_seconds=3600)
 
 
-def read(**fields: Any) -> Order:
+def read(**fields: Any) -> JobRequest:
     body = {"docker_image": "alpine", "scheduled_for": "now", **fields}
-    return read_order(body, NOW, BOUNDS)
+    return read_job(body, NOW, BOUNDS)
 
 
 def refusal(**fields: Any) -> str:
@@ -34,7 +33,7 @@ def refusal(**fields: Any) -> str:
 
 
 def test_two_fields_are_enough() -> None:
-    assert read() == Order(
+    assert read() == JobRequest(
         docker_image="alpine",
         scheduled_for=NOW,
         timezone="Europe/Berlin",
@@ -58,6 +57,7 @@ def test_every_field_is_taken() -> None:
         scheduled_for="10:00",
         timezone="Asia/Tokyo",
         env_vars={"KEY": "VALUE"},
+        entrypoint=["/bin/sh", "-c"],
         command=["echo", ""],
         labels={"team": "data", "empty": ""},
         timeout_seconds=3600,
@@ -66,6 +66,7 @@ def test_every_field_is_taken() -> None:
     assert order.scheduled_for == datetime(2026, 1, 1, 1, tzinfo=UTC)
     assert order.timezone == "Asia/Tokyo"
     assert order.env_vars == {"KEY": "VALUE"}
+    assert order.entrypoint == ["/bin/sh", "-c"]
     assert order.command == ["echo", ""]
     assert order.labels == {"team": "data", "empty": ""}
     assert order.timeout_seconds == 3600
@@ -84,13 +85,13 @@ def test_an_empty_time_is_told_to_the_letter(value: Any) -> None:
 
 def test_of_two_missing_fields_the_image_is_told() -> None:
     with pytest.raises(BadRequest, match=r"^docker_image field cannot be empty$"):
-        read_order({}, NOW, BOUNDS)
+        read_job({}, NOW, BOUNDS)
 
 
 @pytest.mark.parametrize("body", [None, 1, "x", [], True])
 def test_a_body_that_is_no_object_is_refused(body: Any) -> None:
     with pytest.raises(BadRequest, match="must be a JSON object"):
-        read_order(body, NOW, BOUNDS)
+        read_job(body, NOW, BOUNDS)
 
 
 def test_an_unknown_field_is_named_with_those_that_there_are() -> None:
@@ -186,7 +187,7 @@ def test_a_time_is_a_string(value: Any) -> None:
 
 
 def test_a_wrong_time_is_quoted() -> None:
-    assert refusal(scheduled_for="24:00").startswith("scheduled_for '24:00' is not a moment")
+    assert refusal(scheduled_for="24:00").startswith("scheduled_for '24:00' is not a time")
 
 
 @pytest.mark.parametrize("value", [1, True, []])
@@ -371,7 +372,7 @@ def test_gpus_with_arm_are_refused_and_what_would_be_right_is_named(
     }
     bounds = replace(BOUNDS, default_architecture=default)
     with pytest.raises(BadRequest, match=re.escape(found)) as refused:
-        read_order(body, NOW, bounds)
+        read_job(body, NOW, bounds)
     assert "set resources.architecture to x86_64" in str(refused.value)
 
 
@@ -383,7 +384,7 @@ def test_gpus_go_with_x86_64(given: str | None) -> None:
         "scheduled_for": "now",
         "resources": {"gpus": 2, "architecture": given},
     }
-    order = read_order(body, NOW, replace(BOUNDS, default_architecture=default))
+    order = read_job(body, NOW, replace(BOUNDS, default_architecture=default))
     assert order.resources.gpus == 2
 
 
@@ -412,7 +413,7 @@ def test_what_is_not_asked_for_is_as_the_settings_say() -> None:
         default_capacity="on_demand",
         default_retries=2,
     )
-    order = read_order({"docker_image": "alpine", "scheduled_for": "now"}, NOW, bounds)
+    order = read_job({"docker_image": "alpine", "scheduled_for": "now"}, NOW, bounds)
     assert (order.capacity, order.retries) == ("on_demand", 2)
 
 
@@ -452,9 +453,9 @@ def test_a_wish_for_an_instance_that_cannot_be_taken_is_named(
 KEEPING = Bounds(default_timezone="UTC", max_lifetime_seconds=60, keeps_secrets=True)
 
 
-def read_secretly(**fields: Any) -> Order:
+def read_secretly(**fields: Any) -> JobRequest:
     body = {"docker_image": "alpine", "scheduled_for": "now", **fields}
-    return read_order(body, NOW, KEEPING)
+    return read_job(body, NOW, KEEPING)
 
 
 def test_secrets_are_taken_in_each_of_their_forms() -> None:

@@ -1,10 +1,10 @@
-"""`scheduled_for`: which moment each form means."""
+"""`scheduled_for`: the time that each form means."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.api.submission.when import BadMoment, moment, next_occurrence, zone
+from services.api.submission.when import BadTime, next_occurrence, time_of, zone
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 BERLIN = zone("Europe/Berlin")
@@ -41,8 +41,8 @@ def at(text: str) -> datetime:
         ("2035-12-31T00:00", "2035-12-31T00:00:00Z"),
     ],
 )
-def test_each_form_means_one_moment(text: str, meant: str) -> None:
-    assert moment(text, WORLD, NOW) == at(meant)
+def test_each_form_means_one_time(text: str, meant: str) -> None:
+    assert time_of(text, WORLD, NOW) == at(meant)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_each_form_means_one_moment(text: str, meant: str) -> None:
     ],
 )
 def test_a_time_without_an_offset_is_the_zones_own(text: str, meant: str) -> None:
-    assert moment(text, BERLIN, NOW) == at(meant)
+    assert time_of(text, BERLIN, NOW) == at(meant)
 
 
 @pytest.mark.parametrize(
@@ -89,15 +89,15 @@ def test_a_time_without_an_offset_is_the_zones_own(text: str, meant: str) -> Non
         "🕙",
     ],
 )
-def test_what_names_no_moment_is_refused_and_the_forms_are_told(text: str) -> None:
-    with pytest.raises(BadMoment, match=r"^scheduled_for .* is not a moment: write 'now'"):
-        moment(text, WORLD, NOW)
+def test_a_text_that_is_no_time_is_refused_with_the_forms(text: str) -> None:
+    with pytest.raises(BadTime, match=r"^scheduled_for .* is not a time: write 'now'"):
+        time_of(text, WORLD, NOW)
 
 
 @pytest.mark.parametrize("text", ["2026-11-24", "20261124", "2026-W48-2"])
 def test_a_date_alone_is_refused(text: str) -> None:
-    with pytest.raises(BadMoment, match="has no time of day"):
-        moment(text, WORLD, NOW)
+    with pytest.raises(BadTime, match="has no time of day"):
+        time_of(text, WORLD, NOW)
 
 
 @pytest.mark.parametrize(
@@ -105,32 +105,32 @@ def test_a_date_alone_is_refused(text: str) -> None:
     ["2026-01-01T11:58:59Z", "2026-01-01T12:00+01:00", "1970-01-01T00:00", "0001-01-01T00:00Z"],
 )
 def test_the_past_is_refused(text: str) -> None:
-    with pytest.raises(BadMoment, match=r"in the past \(it is 2026-01-01T12:00:00Z now\)"):
-        moment(text, WORLD, NOW)
+    with pytest.raises(BadTime, match=r"in the past \(it is 2026-01-01T12:00:00Z now\)"):
+        time_of(text, WORLD, NOW)
 
 
 @pytest.mark.parametrize("text", ["2026-01-01T11:59:00Z", "2026-01-01T11:59:59.999Z"])
 def test_a_minute_past_still_counts_as_now(text: str) -> None:
-    assert moment(text, WORLD, NOW) == at(text)
+    assert time_of(text, WORLD, NOW) == at(text)
 
 
 @pytest.mark.parametrize(
     "text", ["+3661d", "+999999999d", "+999999999h", "2036-01-10T00:00Z", "9999-12-31T23:59:59Z"]
 )
 def test_what_is_more_than_ten_years_away_is_refused(text: str) -> None:
-    with pytest.raises(BadMoment, match="more than ten years away"):
-        moment(text, WORLD, NOW)
+    with pytest.raises(BadTime, match="more than ten years away"):
+        time_of(text, WORLD, NOW)
 
 
 @pytest.mark.parametrize("text", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00+12:00"])
 def test_what_utc_cannot_say_is_refused(text: str) -> None:
-    with pytest.raises(BadMoment, match="out of range"):
-        moment(text, WORLD, NOW)
+    with pytest.raises(BadTime, match="out of range"):
+        time_of(text, WORLD, NOW)
 
 
 def test_a_message_quotes_a_long_text_in_short() -> None:
-    with pytest.raises(BadMoment) as raised:
-        moment("x" * 100_000, WORLD, NOW)
+    with pytest.raises(BadTime) as raised:
+        time_of("x" * 100_000, WORLD, NOW)
     assert len(str(raised.value)) < 400
 
 
@@ -158,11 +158,11 @@ def test_the_next_occurrence_is_of_the_zones_day() -> None:
 @pytest.mark.parametrize("text", ["02:30", "2026-03-29T02:30"])
 @pytest.mark.parametrize("now", ["2026-03-28T23:00:00Z", "2026-03-29T00:45:00Z"])
 def test_a_time_that_the_clock_skips_is_read_with_the_offset_before(text: str, now: str) -> None:
-    assert moment(text, BERLIN, at(now)) == at("2026-03-29T01:30:00Z")  # the clock shows 03:30
+    assert time_of(text, BERLIN, at(now)) == at("2026-03-29T01:30:00Z")  # the clock shows 03:30
 
 
 def test_the_day_after_a_skipped_time_is_as_any_other() -> None:
-    assert moment("02:30", BERLIN, at("2026-03-29T01:30:00Z")) == at("2026-03-30T00:30:00Z")
+    assert time_of("02:30", BERLIN, at("2026-03-29T01:30:00Z")) == at("2026-03-30T00:30:00Z")
 
 
 @pytest.mark.parametrize("text", ["02:30", "2026-10-25T02:30"])
@@ -176,11 +176,11 @@ def test_the_day_after_a_skipped_time_is_as_any_other() -> None:
 def test_a_time_that_comes_twice_is_the_first_that_is_not_past(
     text: str, now: str, meant: str
 ) -> None:
-    assert moment(text, BERLIN, at(now)) == at(meant)
+    assert time_of(text, BERLIN, at(now)) == at(meant)
 
 
 def test_the_day_after_a_doubled_time_is_as_any_other() -> None:
-    assert moment("02:30", BERLIN, at("2026-10-25T01:30:00Z")) == at("2026-10-26T01:30:00Z")
+    assert time_of("02:30", BERLIN, at("2026-10-25T01:30:00Z")) == at("2026-10-26T01:30:00Z")
 
 
 def test_what_is_skipped_at_midnight_is_found_from_both_sides() -> None:
@@ -204,6 +204,6 @@ def test_the_next_occurrence_is_within_25_hours_at_any_minute_of_a_change() -> N
     ["Mars/Olympus", "", "Europe", "../../etc/passwd", "/etc/passwd", "UTC\0", "a" * 5000, "CET\n"],
 )
 def test_what_is_no_time_zone_is_refused(name: str) -> None:
-    with pytest.raises(BadMoment, match="is not an IANA time zone") as raised:
+    with pytest.raises(BadTime, match="is not an IANA time zone") as raised:
         zone(name)
     assert len(str(raised.value)) < 200

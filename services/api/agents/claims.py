@@ -250,6 +250,7 @@ def _assignment(
         "env_vars": job.env_vars,
         "timeout_seconds": job.timeout_seconds,
     }
+    given |= {"entrypoint": job.entrypoint} if job.entrypoint is not None else {}
     given |= {"gpus": job.resources.gpus} if job.resources.gpus else {}
     given |= {"secret_env": secret_env} if secret_env else {}
     given |= {"secrets": job.secrets} if job.secrets else {}

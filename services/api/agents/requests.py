@@ -25,7 +25,7 @@ TOKEN = re.compile(r"[0-9a-f]{64}")
 
 
 def read_claim(body: Any) -> TokenClaim:
-    """The body of `POST /agent/claim` with a bootstrap token."""
+    """Read the body of `POST /agent/claim` with a bootstrap token."""
     fields = _object(body)
     token = _token(fields)
     instance_id = fields.get("instance_id")
@@ -42,7 +42,7 @@ def read_claim(body: Any) -> TokenClaim:
 
 
 def read_role_claim(body: Any) -> RoleClaim:
-    """The body of `POST /agent/claim` of an instance that shows who it is by its role."""
+    """Read the body of `POST /agent/claim` of an instance that is identified by its role."""
     fields = _object(body)
     token = _token(fields)
     runtime = _runtime(fields)
@@ -77,7 +77,7 @@ def _runtime(fields: dict[str, Any]) -> str:
 
 
 def read_report(body: Any) -> Report:
-    """The body of `POST /agent/jobs/{id}/report`."""
+    """Read the body of `POST /agent/jobs/{id}/report`."""
     fields = _object(body)
     phase = fields.get("phase")
     if phase is not None and phase not in PHASES:
@@ -118,12 +118,12 @@ def _line(line: Any) -> Line:
     try:
         datetime.fromisoformat(at if at.isprintable() else "")  # it takes NUL for the T
     except ValueError:
-        raise BadRequest("logs.lines[].at must be an ISO 8601 moment") from None
+        raise BadRequest("logs.lines[].at must be an ISO 8601 time") from None
     return at, stream, clean(text[:MAX_LINE])
 
 
 def read_callback(body: Any) -> Callback:
-    """The body of `PUT /callback/{id}`: a key's presence counts, not its value."""
+    """Read the body of `PUT /callback/{id}`: a key's presence counts, not its value."""
     fields = _object(body)
     if "schedule" in fields and "failed" in fields:
         raise BadRequest("give schedule or failed, not both")
@@ -146,7 +146,7 @@ def read_callback(body: Any) -> Callback:
             for_good=_flag(fields, "for_good"),
         )
     if exit_code not in (None, 0):
-        raise BadRequest("exit_code is not 0: a container that failed is told with failed")
+        raise BadRequest("exit_code is not 0: report a container that failed with failed")
     return Callback(cause="done", stopped=True, exit_code=0)
 
 
@@ -169,7 +169,7 @@ def _object(value: Any, name: str = "the body") -> dict[str, Any]:
 
 
 def _flag(fields: dict[str, Any], name: str, *, default: bool = False) -> bool:
-    """A boolean, null for false, and nothing else: the text "false" must not count as true."""
+    """Read a boolean, null as false; refuse all else: the text "false" must not count as true."""
     value = fields.get(name, default)
     if value is None:
         return False

@@ -1,24 +1,28 @@
 """SQL of `/list`: keyset pages, newest first. A page costs the same at any number of jobs."""
 
+from typing import Any
+
 from msgspec import Raw
 
+from services.api.jobs.columns import COLUMNS, NAMES
 from services.api.jobs.model import ListedJob
 from shared.postgres.pool import Connection
 
 # The statements leave the planner no choice: with statistics from before a bulk load, or in a
 # generic plan, it would walk all jobs for a page of few. So only the intended index fits.
 
-# The fields of `ListedJob` in their order, those that stay JSON last.
-_COLUMNS = """
-SELECT j.id, j.name, j.docker_image, j.scheduled_for, j.timezone, j.timeout_seconds,
-       j.resources::text, j.capacity, j.spot_wait_seconds, j.retries, j.registry_auth, j.status,
-       j.attempt, j.exit_code, j.error_message, j.created_at, j.finished_at,
+# The fields of `ListedJob` in their order, then what the client gave: first what is no JSON.
+_GIVEN = sorted(COLUMNS, key=lambda column: column.is_json)
+_JSON = sum(column.is_json for column in COLUMNS)
+_AS_TEXT = ", ".join(
+    f"coalesce(j.{each.name}, 'null')::text" if each.is_json else f"j.{each.name}"
+    for each in _GIVEN
+)
+_COLUMNS = f"""
+SELECT j.id, j.status, j.attempt, j.exit_code, j.error_message, j.created_at, j.finished_at,
        a.state, a.due_at, a.waiting_because, a.waiting_until, a.check_at, a.runtime,
-       a.heartbeat_at, a.instance_id, a.spot_instance_request_id,
-       coalesce(j.command, 'null')::text, j.env_vars::text, j.labels::text, j.secret_env::text,
-       j.secrets::text
+       a.heartbeat_at, a.instance_id, a.spot_instance_request_id, {_AS_TEXT}
 """
-_OF_JSON = 5
 # Attempts are looked up job by job: joined, Postgres reads all of them for a page of a thousand.
 # OFFSET 0 keeps it from joining.
 _ATTEMPT = """
@@ -97,4 +101,14 @@ async def list_jobs(
         rows = await conn.fetch(LIST_BY_LABELS, before, limit, labels)
     else:
         rows = await conn.fetch(LIST_ALL, before, limit)
-    return [ListedJob(*row[:-_OF_JSON], *map(Raw, row[-_OF_JSON:])) for row in rows]
+    return [_listed(row) for row in rows]
+
+
+_ORDERED = dict.fromkeys(NAMES)
+_NAMES = tuple(each.name for each in _GIVEN)
+
+
+def _listed(row: Any) -> ListedJob:
+    given = (*row[-len(_NAMES) : -_JSON], *map(Raw, row[-_JSON:]))
+    fields = (*row[: -len(_NAMES)], _ORDERED | dict(zip(_NAMES, given, strict=True)))
+    return ListedJob(*fields)

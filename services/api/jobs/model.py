@@ -8,12 +8,13 @@ derives it from `due_at`. `docs/states.md` draws both machines with the cause of
 """
 
 from datetime import datetime, timedelta
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from msgspec import Raw, Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
-from shared.events.events import Capacity, Cause, Event, Market, Requirements, Resources
+from services.api.jobs.fields import JobFields
+from shared.events.events import Cause, Event, Market, Requirements
 from shared.states import Transitions, settled
 
 Status = Literal["SCHEDULED", "RUNNING", "CANCELLED", "DONE", "FAILED"]
@@ -49,18 +50,11 @@ PHASES = {state: _OTHER_PHASES.get(state, state) for state in STATES if state !=
 """The phase that users see for each state of the current attempt."""
 
 
-class Job(Struct, frozen=True, kw_only=True):
+class Job(JobFields, frozen=True, kw_only=True):
     """A row of `jobs`. `attempt` is the number of its current attempt."""
 
     id: int
-    name: str | None
-    docker_image: str
-    command: list[str] | None
-    env_vars: dict[str, str]
-    labels: dict[str, str]
-    scheduled_for: datetime
-    timezone: str
-    timeout_seconds: int | None
+    secret_env: list[str] = field(default_factory=list)
     status: Status
     attempt: int
     trace: str
@@ -68,13 +62,6 @@ class Job(Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     error_message: str | None = None
     finished_at: datetime | None = None
-    resources: Resources = Resources()
-    capacity: Capacity = "spot"
-    spot_wait_seconds: int | None = None
-    retries: int = 0
-    secret_env: list[str] = []
-    secrets: dict[str, str] = {}
-    registry_auth: str | None = None
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -121,20 +108,10 @@ class Attempt(Struct, frozen=True, kw_only=True):
 class ListedJob(Struct, frozen=True):
     """The columns of a job and its current attempt that `/list` shows; it renders as either.
 
-    Fields that are only passed on, and the resources, stay the JSON that their column holds.
+    `given` has the fields of `columns.NAMES`; those that are JSON are left as text.
     """
 
     id: int
-    name: str | None
-    docker_image: str
-    scheduled_for: datetime
-    timezone: str
-    timeout_seconds: int | None
-    resources: str
-    capacity: Capacity
-    spot_wait_seconds: int | None
-    retries: int
-    registry_auth: str | None
     status: Status
     attempt: int
     exit_code: int | None
@@ -150,11 +127,7 @@ class ListedJob(Struct, frozen=True):
     heartbeat_at: datetime | None
     instance_id: str | None
     spot_instance_request_id: str | None
-    command: Raw
-    env_vars: Raw
-    labels: Raw
-    secret_env: Raw
-    secrets: Raw
+    given: dict[str, Any]
 
 
 class JobWithAttempts(Struct, frozen=True):

@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from services.api.jobs.columns import COLUMNS, NAMES
 from services.api.jobs.model import TERMINAL, Attempt, Job, JobWithAttempts
 from services.api.secrets.sealing import Sealed
 from shared.events.cloudevents import Envelope
+from shared.events.events import Resources
 from shared.messaging import store as messages
 from shared.postgres.pool import Connection, Transaction, json_text
 
@@ -21,35 +23,32 @@ async def next_job_ids(conn: Connection, count: int) -> list[int]:
     return sorted(row[0] for row in await conn.fetch(NEXT_JOB_IDS, count))
 
 
+_FIRST_GIVEN = 13
+_NAMES = ", ".join(NAMES)
+_VALUES = ", ".join(column.value for column in COLUMNS)
+_PARAMETERS = ", ".join(
+    column.parameter(number) for number, column in enumerate(COLUMNS, start=_FIRST_GIVEN)
+)
 # One statement, and so one transaction and one round trip, for job, attempt and event.
-ACCEPT_JOBS = """
+ACCEPT_JOBS = f"""
 WITH new_jobs AS (
-    INSERT INTO jobs (id, name, docker_image, command, env_vars, labels, scheduled_for, timezone,
-                      timeout_seconds, status, attempt, trace, created_at, resources, capacity,
-                      spot_wait_seconds, retries, secret_env, secrets, registry_auth)
-    SELECT id, name, docker_image, command::jsonb, env_vars::jsonb, labels::jsonb, scheduled_for,
-           timezone, timeout_seconds, 'SCHEDULED', 1, trace, created_at, resources::jsonb, capacity,
-           spot_wait_seconds, retries, secret_env::jsonb, secrets::jsonb, registry_auth
-    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-                $7::timestamptz[], $8::text[], $9::integer[], $10::text[], $11::timestamptz[],
-                $16::text[], $17::text[], $18::integer[], $19::integer[], $20::text[], $21::text[],
-                $22::text[])
-        AS new (id, name, docker_image, command, env_vars, labels, scheduled_for, timezone,
-                timeout_seconds, trace, created_at, resources, capacity, spot_wait_seconds, retries,
-                secret_env, secrets, registry_auth)
+    INSERT INTO jobs (id, status, attempt, trace, created_at, {_NAMES})
+    SELECT id, 'SCHEDULED', 1, trace, created_at, {_VALUES}
+    FROM unnest($1::bigint[], $2::text[], $3::timestamptz[], {_PARAMETERS})
+        AS new (id, trace, created_at, {_NAMES})
 ), new_secrets AS (
     INSERT INTO job_secrets (job_id, key_id, sealed)
     SELECT job_id, key_id, sealed
-    FROM unnest($23::bigint[], $24::text[], $25::bytea[]) AS new (job_id, key_id, sealed)
+    FROM unnest($9::bigint[], $10::text[], $11::bytea[]) AS new (job_id, key_id, sealed)
 ), new_attempts AS (
     INSERT INTO attempts (job_id, number, state, due_at, entered)
     SELECT job_id, 1, 'scheduled', due_at, entered::jsonb
-    FROM unnest($1::bigint[], $7::timestamptz[], $12::text[]) AS new (job_id, due_at, entered)
+    FROM unnest($1::bigint[], $4::timestamptz[], $5::text[]) AS new (job_id, due_at, entered)
 )
 INSERT INTO outbox (batch_id, name, body, created_at)
-SELECT batch_id, name, body, $26
-FROM unnest($13::uuid[], $14::text[], $15::bytea[]) AS new (batch_id, name, body)
-"""
+SELECT batch_id, name, body, $12
+FROM unnest($6::uuid[], $7::text[], $8::bytea[]) AS new (batch_id, name, body)
+"""  # noqa: S608 - our own columns
 
 
 async def accept_jobs(
@@ -66,29 +65,16 @@ async def accept_jobs(
     await conn.execute(
         ACCEPT_JOBS,
         [job.id for job in jobs],
-        [job.name for job in jobs],
-        [job.docker_image for job in jobs],
-        [None if job.command is None else json_text(job.command) for job in jobs],
-        [json_text(job.env_vars) for job in jobs],
-        [json_text(job.labels) for job in jobs],
-        [job.scheduled_for for job in jobs],
-        [job.timezone for job in jobs],
-        [job.timeout_seconds for job in jobs],
         [job.trace for job in jobs],
         [job.created_at for job in jobs],
+        [attempt.due_at for attempt in attempts],
         [json_text(attempt.entered) for attempt in attempts],
         *messages.columns(messages.pack(facts)),
-        [json_text(job.resources) for job in jobs],
-        [job.capacity for job in jobs],
-        [job.spot_wait_seconds for job in jobs],
-        [job.retries for job in jobs],
-        [json_text(job.secret_env) for job in jobs],
-        [json_text(job.secrets) for job in jobs],
-        [job.registry_auth for job in jobs],
         list(secrets),
         [each.key_id for each in secrets.values()],
         [each.content for each in secrets.values()],
         jobs[0].created_at,
+        *(column.values(jobs) for column in COLUMNS),
     )
 
 
@@ -251,8 +237,9 @@ async def next_check(conn: Connection) -> datetime | None:
 
 
 def as_job(row: Any) -> Job:
-    """Convert a row of `jobs`."""
-    return msgspec.convert(dict(row), Job)
+    """Convert a row of `jobs`, unchecked: it may be of a release with other limits."""
+    values = {name: row[name] for name in Job.__struct_fields__}
+    return Job(**values | {"resources": msgspec.convert(values["resources"], Resources)})
 
 
 def as_attempt(row: Any) -> Attempt:

@@ -1,11 +1,14 @@
 """The JSON documents of jobs, as `/schedule`, `/status` and `/list` answer with them."""
 
 import functools
+import operator
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
+from services.api.jobs.columns import NAMES
 from services.api.jobs.costs import cost_of, cost_of_all
 from services.api.jobs.model import (
     PHASES,
@@ -26,21 +29,7 @@ def listed(job: Job | ListedJob, attempt: Attempt | ListedJob, now: datetime) ->
     because, until = waiting(job, attempt, now)
     return {
         "id": job.id,
-        "name": job.name,
-        "docker_image": job.docker_image,
-        "command": job.command,
-        "env_vars": job.env_vars,
-        "labels": job.labels,
-        "scheduled_for": job.scheduled_for,
-        "timezone": job.timezone,
-        "timeout_seconds": job.timeout_seconds,
-        "resources": _requested(job.resources),
-        "capacity": job.capacity,
-        "spot_wait_seconds": job.spot_wait_seconds,
-        "retries": job.retries,
-        "secret_env": job.secret_env,
-        "secrets": job.secrets,
-        "registry_auth": job.registry_auth,
+        **_given(job),
         "status": job.status,
         "phase": phase(job, attempt, now),
         "waiting_because": because,
@@ -56,10 +45,25 @@ def listed(job: Job | ListedJob, attempt: Attempt | ListedJob, now: datetime) ->
     }
 
 
+_values_of = operator.attrgetter(*NAMES)
+_DEFAULT_RESOURCES = Resources()
+
+
+def _given(job: Job | ListedJob) -> dict[str, Any]:
+    """The fields that the client gave, in the order of their declaration."""
+    given = (
+        job.given if isinstance(job, ListedJob) else dict(zip(NAMES, _values_of(job), strict=True))
+    )
+    asked = given["resources"]
+    # Raw is read here, since its hash would be that of the object.
+    key = bytes(asked) if isinstance(asked, Raw) else asked
+    return {**given, "resources": {} if key == _DEFAULT_RESOURCES else _requested(key)}
+
+
 @functools.lru_cache(maxsize=256)
-def _requested(resources: Resources | str) -> dict[str, Any]:
+def _requested(resources: Resources | bytes) -> dict[str, Any]:
     """Render the requested resources without defaults. Cached: most jobs request the same."""
-    if isinstance(resources, str):
+    if isinstance(resources, bytes):
         resources = msgspec.json.decode(resources, type=Resources)
     fields = ((name, getattr(resources, name)) for name in Resources.__struct_fields__)
     return {name: value for name, value in fields if value not in (None, ())}
@@ -89,29 +93,13 @@ def fresh(job: Job, first: Attempt, rules: JobRules) -> dict[str, Any]:
     started = {"phase": current, "due_at": first.due_at, "phases": [entered | {"entered_at": now}]}
     return template | {
         "id": job.id,
-        "name": job.name,
-        "docker_image": job.docker_image,
-        "command": job.command,
-        "env_vars": job.env_vars,
-        "labels": job.labels,
-        "scheduled_for": job.scheduled_for,
-        "timezone": job.timezone,
-        "timeout_seconds": job.timeout_seconds,
-        "resources": {} if job.resources == _DEFAULT_RESOURCES else _requested(job.resources),
-        "capacity": job.capacity,
-        "spot_wait_seconds": job.spot_wait_seconds,
-        "secret_env": job.secret_env,
-        "secrets": job.secrets,
-        "registry_auth": job.registry_auth,
+        **_given(job),
         "phase": current,
         "waiting_because": because,
         "waiting_until": until,
         "created_at": now,
         "attempts": [attempt | started],
     }
-
-
-_DEFAULT_RESOURCES = Resources()
 
 
 @functools.lru_cache(maxsize=256)

@@ -14,12 +14,14 @@ from msgspec import Struct
 from services.api.group_commit import Groups
 from services.api.jobs import endings, views
 from services.api.jobs import store as job_store
+from services.api.jobs.fields import FIELDS as GIVEN
 from services.api.jobs.model import Attempt, Job, JobRules, first_attempt
 from services.api.secrets.sealing import Sealed, SecretKeys
 from services.api.submission import idempotency_store as keys
+from services.api.submission.faults import BadRequest
 from services.api.submission.idempotency_store import KeptAnswer
 from services.api.submission.job_ids import JobIds
-from services.api.submission.request import BadRequest, Order
+from services.api.submission.request import JobRequest
 from shared.crash_points import Points
 from shared.events import cloudevents
 from shared.events.events import JobScheduled
@@ -55,7 +57,7 @@ class Accepted(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class _Request:
-    orders: Sequence[Order]
+    orders: Sequence[JobRequest]
     trace: str
 
 
@@ -84,12 +86,12 @@ class Intake:
             stopping=_STOPPING,
         )
 
-    async def accept(self, orders: Sequence[Order], trace: str) -> list[Accepted]:
+    async def accept(self, orders: Sequence[JobRequest], trace: str) -> list[Accepted]:
         """Commit *orders*, all or none; returns when they are durable. Raises `Stopping`."""
         return await self._groups.join(_Request(orders, trace))
 
     async def accept_once(
-        self, key: str, body: bytes, read: Callable[[], Order], trace: str
+        self, key: str, body: bytes, read: Callable[[], JobRequest], trace: str
     ) -> Accepted:
         """Commit the order that *read* reads, unless *key* was used: its first answer again.
 
@@ -107,7 +109,7 @@ class Intake:
             )
         return Accepted(kept.job_id, kept.answer)
 
-    async def _claim(self, key: str, body_hash: bytes, order: Order, trace: str) -> KeptAnswer:
+    async def _claim(self, key: str, body_hash: bytes, order: JobRequest, trace: str) -> KeptAnswer:
         async with self._db.transaction() as tx:
             [job_id] = await self._ids.take(tx.conn, 1)
             written = self._compose([order], [job_id], trace, tx.now)
@@ -125,7 +127,7 @@ class Intake:
         return first
 
     async def run(self) -> None:
-        """Write group after group until cancelled; nobody is left waiting then."""
+        """Write group after group until cancelled; then no request is left waiting."""
         await self._groups.run()
 
     async def _write_group(self, group: Sequence[_Request]) -> list[list[Accepted]]:
@@ -143,7 +145,7 @@ class Intake:
         return [[Accepted(each.job.id, each.answer) for each in written] for written in composed]
 
     def _compose(
-        self, orders: Sequence[Order], ids: Sequence[int], trace: str, now: datetime
+        self, orders: Sequence[JobRequest], ids: Sequence[int], trace: str, now: datetime
     ) -> "list[_Written]":
         return [
             _compose_one(order, job_id, trace, now, self._rules, self._keys, self._db.source)
@@ -161,7 +163,7 @@ class _Written:
 
 
 def _compose_one(
-    order: Order,
+    order: JobRequest,
     job_id: int,
     trace: str,
     now: datetime,
@@ -170,22 +172,9 @@ def _compose_one(
     source: str,
 ) -> _Written:
     job = Job(
+        **{name: getattr(order, name) for name in GIVEN},
         id=job_id,
-        name=order.name,
-        docker_image=order.docker_image,
-        command=order.command,
-        env_vars=order.env_vars,
-        labels=order.labels,
-        scheduled_for=order.scheduled_for,
-        timezone=order.timezone,
-        timeout_seconds=order.timeout_seconds,
-        resources=order.resources,
-        capacity=order.capacity,
-        spot_wait_seconds=order.spot_wait_seconds,
-        retries=order.retries,
         secret_env=sorted(order.secret_env),
-        secrets=order.secrets,
-        registry_auth=order.registry_auth,
         status="SCHEDULED",
         attempt=1,
         trace=trace,

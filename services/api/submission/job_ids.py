@@ -28,14 +28,14 @@ class JobIds:
         self._ahead = 1
 
     async def take(self, conn: Connection, count: int) -> list[int]:
-        """*count* ids in ascending order, which nobody has had."""
+        """Take *count* new ids, in ascending order."""
         now = self._clock.now()
         recent = self._is_recent(now)
         left = self._left if recent else []
         if len(left) >= count:
             self._left = left[count:]
             return left[:count]
-        # Twice as many each time: people read these numbers, and a few requests make few gaps.
+        # Twice as many each time: users read these numbers, and a few requests make few gaps.
         self._ahead = min(BLOCK, 2 * self._ahead) if recent else 1
         self._fetched_at, self._left = now, []
         missing = count - len(left)

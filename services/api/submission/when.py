@@ -1,6 +1,6 @@
-"""`scheduled_for`: what a person may write, and which moment it means.
+"""`scheduled_for`: the forms in which a time may be written, and the time that each means.
 
-2026-11-24T10:00:00+01:00   that moment
+2026-11-24T10:00:00+01:00   that time
 2026-11-24T10:00:00         that local time in the job's time zone
 10:00, 10:00:30             its next occurrence in the job's time zone
 now                         at once
@@ -13,36 +13,36 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 FORMS = (
     "write 'now', a time of day like '10:00', a delay like '+90s', '+10m', '+2h' or '+3d', "
-    "or an ISO 8601 moment like '2026-11-24T10:00:00Z'"
+    "or an ISO 8601 time like '2026-11-24T10:00:00Z'"
 )
 _CLOCK_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?", re.ASCII)
 _DELAY = re.compile(r"\+(\d{1,9})([smhd])", re.ASCII)
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 LATEST = timedelta(days=3660)
-"""Ten years: what is further away is a slip of the pen."""
+"""Ten years: a time further away is taken for a typing error."""
 
 LENIENCE = timedelta(seconds=60)
-"""A moment this little past counts as now still: a client's clock and the way here take time."""
+"""A time that is past by no more than this is taken: clients' clocks differ, requests take time."""
 
 
-class BadMoment(ValueError):
-    """The text names no moment that a job can have. The message says what is right."""
+class BadTime(ValueError):
+    """The text is not a time that a job can have. The message says what is right."""
 
 
 def zone(name: str) -> ZoneInfo:
-    """The IANA zone *name*. Raises `BadMoment`."""
+    """The IANA zone *name*. Raises `BadTime`."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise BadMoment(
+        raise BadTime(
             f"timezone {_short(name)} is not an IANA time zone: "
             "write one like 'Europe/Berlin' or 'UTC'"
         ) from None
 
 
-def moment(text: str, tz: ZoneInfo, now: datetime) -> datetime:
-    """The moment, in UTC, that *text* means at *now* in the time zone *tz*. Raises `BadMoment`."""
+def time_of(text: str, tz: ZoneInfo, now: datetime) -> datetime:
+    """The time, in UTC, that *text* means at *now* in the time zone *tz*. Raises `BadTime`."""
     text = text.strip()
     if text == "now":
         return now
@@ -56,7 +56,7 @@ def moment(text: str, tz: ZoneInfo, now: datetime) -> datetime:
 
 def _from_now(text: str, seconds: int, now: datetime) -> datetime:
     if seconds > LATEST.total_seconds():  # before it is added: a timedelta has its own limits
-        raise BadMoment(f"scheduled_for {_short(text)} is more than ten years away: {FORMS}")
+        raise BadTime(f"scheduled_for {_short(text)} is more than ten years away: {FORMS}")
     return now + timedelta(seconds=seconds)
 
 
@@ -64,38 +64,38 @@ def _iso(text: str, tz: ZoneInfo, now: datetime) -> datetime:
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:
-        raise BadMoment(f"scheduled_for {_short(text)} is not a moment: {FORMS}") from None
+        raise BadTime(f"scheduled_for {_short(text)} is not a time: {FORMS}") from None
     if "T" not in text.upper() and " " not in text:
-        raise BadMoment(f"scheduled_for {_short(text)} has no time of day: {FORMS}")
+        raise BadTime(f"scheduled_for {_short(text)} has no time of day: {FORMS}")
     try:
         at = parsed.astimezone(UTC) if parsed.tzinfo else _local(parsed, tz, now - LENIENCE)
     except OverflowError:
-        raise BadMoment(f"scheduled_for {_short(text)} is out of range: {FORMS}") from None
+        raise BadTime(f"scheduled_for {_short(text)} is out of range: {FORMS}") from None
     if at < now - LENIENCE:
-        raise BadMoment(
+        raise BadTime(
             f"scheduled_for {_short(text)} is in the past (it is {now:%Y-%m-%dT%H:%M:%SZ} now): "
             f"{FORMS}"
         )
     if at - now > LATEST:
-        raise BadMoment(f"scheduled_for {_short(text)} is more than ten years away: {FORMS}")
+        raise BadTime(f"scheduled_for {_short(text)} is more than ten years away: {FORMS}")
     return at
 
 
 def _local(wall: datetime, tz: ZoneInfo, least: datetime) -> datetime:
-    """The first moment from *least* on at which a clock in *tz* shows *wall*, or the last such one.
+    """The first time from *least* on at which a clock in *tz* shows *wall*, or the last such one.
 
-    A time that the change to summer time skips is read with the offset from before the change, as
-    RFC 5545 has it: 02:30 is then 03:30.
+    A time that the change to summer time skips is read with the offset from before the change (RFC
+    5545): 02:30 becomes 03:30.
     """
     first, second = (wall.replace(tzinfo=tz, fold=fold).astimezone(UTC) for fold in (0, 1))
     return second if first < least and second > first else first
 
 
 def next_occurrence(hour: int, minute: int, second: int, tz: ZoneInfo, now: datetime) -> datetime:
-    """The next time, after *now*, that a wall clock in *tz* shows this.
+    """The next time, after *now*, at which a wall clock in *tz* shows this.
 
-    A time that a change to summer time skips is read with the offset from before the change (02:30
-    is then 03:30); one that comes twice counts the first time, or the second where the first is
+    A time that the change to summer time skips is read with the offset from before the change:
+    02:30 becomes 03:30. Of a time that occurs twice the first counts, or the second if the first is
     past.
     """
     midnight = datetime.combine(now.astimezone(tz).date(), time())

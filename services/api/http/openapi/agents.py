@@ -1,4 +1,4 @@
-"""What agents send and get, from the limits of `services/api/agents/requests.py`."""
+"""The schemas of agents' requests and answers, with the limits of `agents/requests.py`."""
 
 from services.api.agents import requests
 from services.api.agents.settings import AgentSettings
@@ -6,11 +6,11 @@ from services.api.http.openapi.shapes import (
     Schema,
     a_list,
     an_object,
+    described,
     matching,
     nullable,
     one_of,
     ref,
-    told,
     whole,
 )
 
@@ -27,13 +27,13 @@ def schemas() -> dict[str, Schema]:
 
 def _claims() -> dict[str, Schema]:
     common = {
-        "token": told(
+        "token": described(
             "The agent's own secret of 256 bits, made before it claims: from here on it is the "
             "bearer of its calls.",
             matching(requests.TOKEN),
         ),
-        "runtime": told("What runs the container.", one_of(requests.RUNTIMES)),
-        "interrupted": told("The instance is being taken back: give the attempt back.", FLAG),
+        "runtime": described("What runs the container.", one_of(requests.RUNTIMES)),
+        "interrupted": described("The instance gets interrupted: end the attempt.", FLAG),
     }
     by_token = {
         "job_id": POSITIVE,
@@ -70,35 +70,36 @@ def _assignment() -> dict[str, Schema]:
         "command": nullable(a_list(TEXT)),
         "env_vars": variables,
         "timeout_seconds": nullable({"type": "integer"}),
-        "gpus": told("So many GPUs the container is given; absent: none.", POSITIVE),
-        "secret_env": told("More variables, whose values are secret.", variables),
-        "secrets": told("Where the values of further variables are found.", variables),
-        "registry_auth": told("`ecr`, or which variable is the registry's login.", TEXT),
+        "entrypoint": described("Instead of the image's entrypoint and command.", a_list(TEXT)),
+        "gpus": described("So many GPUs the container is given; absent: none.", POSITIVE),
+        "secret_env": described("More variables, whose values are secret.", variables),
+        "secrets": described("Where the values of further variables are found.", variables),
+        "registry_auth": described("`ecr`, or which variable is the registry's login.", TEXT),
     }
     number: Schema = {"type": "number"}
     settings = dict.fromkeys(AgentSettings.__dataclass_fields__, number)
     given = {
-        "job": an_object(job, "gpus", "secret_env", "secrets", "registry_auth"),
+        "job": an_object(job, "entrypoint", "gpus", "secret_env", "secrets", "registry_auth"),
         "attempt": POSITIVE,
         "instance_id": TEXT,
         "settings": an_object(settings, about="In seconds, bytes and lines."),
     }
-    wait = {"wait": told("Why.", TEXT), "retry_seconds": {"type": "number", "minimum": 0}}
+    wait = {"wait": described("Why.", TEXT), "retry_seconds": {"type": "number", "minimum": 0}}
     return {
         "Assignment": an_object(given, about="The job, handed to its agent."),
-        "Wait": an_object(wait, about="The job is not to be had yet: ask again after a while."),
+        "Wait": an_object(wait, about="The job is not available yet: ask again after a while."),
     }
 
 
 def _report() -> dict[str, Schema]:
     line = {
-        "at": told("An ISO 8601 moment.", {"type": "string", "format": "date-time"}),
+        "at": described("An ISO 8601 time.", {"type": "string", "format": "date-time"}),
         "stream": one_of(requests.STREAMS),
-        "text": told(f"Kept up to {requests.MAX_LINE} characters.", TEXT),
+        "text": described(f"Kept up to {requests.MAX_LINE} characters.", TEXT),
     }
     left_out = whole(1, requests.MAX_LEFT_OUT)
     batch = {
-        "seq": told("Counts from 1; the same batch again has no further effect.", POSITIVE),
+        "seq": described("Counts from 1; the same batch again has no further effect.", POSITIVE),
         "lines": a_list(ref("LogLine"), maxItems=requests.MAX_LINES),
         "left_out": nullable(
             an_object(
@@ -109,7 +110,7 @@ def _report() -> dict[str, Schema]:
     }
     report = {
         "phase": nullable(one_of(requests.PHASES)),
-        "rebalance": told("EC2 recommends to rebalance; goes without a phase.", FLAG),
+        "rebalance": described("EC2 recommends to rebalance; goes without a phase.", FLAG),
         "logs": nullable(an_object(batch, "left_out")),
     }
     about = "A heartbeat; perhaps a phase and a batch of log lines with it."
@@ -118,22 +119,24 @@ def _report() -> dict[str, Schema]:
 
 def _callback() -> dict[str, Schema]:
     def present(name: str) -> Schema:
-        return told(f"That it is there counts, not its value: `{name}`.", {})
+        return described(f"That it is there counts, not its value: `{name}`.", {})
 
     message = {"type": ["string", "null"]}
     interrupted = {
         "schedule": present("the interruption notice has come"),
-        "stopped": told("Its container is known to have stopped.", FLAG),
+        "stopped": described("Its container is known to have stopped.", FLAG),
         "exit_code": EXIT_CODE,
     }
     failed = {
         "failed": present("the container ended badly, or could not run"),
-        "error_message": told(f"Its last {requests.MAX_MESSAGE} characters are kept.", message),
+        "error_message": described(
+            f"Its last {requests.MAX_MESSAGE} characters are kept.", message
+        ),
         "exit_code": EXIT_CODE,
-        "timed_out": told("The job's time limit passed.", FLAG),
-        "pull_failed": told("The image could not be had.", FLAG),
-        "for_good": told("The registry has no such image, or denies it.", FLAG),
-        "stopped": told("Left out: true. Else the container may run on.", FLAG),
+        "timed_out": described("The job's time limit passed.", FLAG),
+        "pull_failed": described("The image could not be pulled.", FLAG),
+        "for_good": described("The registry has no such image, or denies it.", FLAG),
+        "stopped": described("Left out: true. Else the container may run on.", FLAG),
     }
     done: dict[str, Schema] = {"exit_code": {"enum": [0, None]}, "error_message": message}
     neither = {"not": {"anyOf": [{"required": ["schedule"]}, {"required": ["failed"]}]}}
@@ -143,5 +146,5 @@ def _callback() -> dict[str, Schema]:
         "Failed": an_object(failed, *(name for name in failed if name != "failed"))
         | {"not": {"required": ["schedule"]}},
         "Done": an_object(done, *done, about="The container exited 0.") | neither,
-        "Heard": an_object({"id": POSITIVE, "status": {"type": "string"}}),
+        "CallbackRecorded": an_object({"id": POSITIVE, "status": {"type": "string"}}),
     }

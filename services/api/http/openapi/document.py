@@ -15,11 +15,11 @@ VERSION = "1.0.0"
 
 ABOUT = """\
 POST a Docker image and a time: an instance comes up then, runs the container, survives a Spot \
-interruption, and is terminated the moment the job is over.
+interruption, and is terminated as soon as the job is over.
 
 Every error is JSON with a `message` that names the field and says what is right; a path that is \
 not here is a 404, another method a 405 with `Allow`. A body is read as JSON whatever its \
-Content-Type says. Moments are in UTC, durations end in `_seconds`, money in `_usd`. Answers may \
+Content-Type says. Times are in UTC, durations end in `_seconds`, money in `_usd`. Answers may \
 come to have more fields: ignore what you do not know.\
 """
 
@@ -56,7 +56,7 @@ def _security() -> dict[str, Any]:
     return {
         "apiKey": bearer(
             "djk_…",
-            "A person's key; its scope (`read`, `submit`, `admin`) grants what the ones before it "
+            "A user's key; its scope (`read`, `submit`, `admin`) grants what the ones before it "
             "do. Until the first key is made the API is open.",
         ),
         "bootstrapToken": bearer(
@@ -69,7 +69,7 @@ def _security() -> dict[str, Any]:
 
 
 def _responses(config: HttpConfig) -> dict[str, Any]:
-    """What is answered besides what was asked for; `paths.STATUS_OF` has the statuses."""
+    """Build the responses other than success; `paths.STATUS_OF` has the statuses."""
     meanings = _meanings(config)
     return {name: _response(name, meanings[name]) for name in STATUS_OF}
 

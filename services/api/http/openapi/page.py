@@ -1,4 +1,4 @@
-"""The document as a page for a person: docs/api.md."""
+"""The document as a page for users: docs/api.md."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ HEAD = """\
 
 Made by `make docs` from [openapi.json](openapi.json), which each API also serves at
 `GET /openapi.json` for its own settings; the limits here are those of the defaults. What agents
-say is in [agent-protocol.md](agent-protocol.md).
+send is in [agent-protocol.md](agent-protocol.md).
 """
 
 
@@ -21,7 +21,7 @@ def page(document: dict[str, Any]) -> str:
     schemas = document["components"]["schemas"]
     lines = [HEAD, document["info"]["description"], "", "## Routes", *_routes(document)]
     lines += ["", "## Parameters", *_parameters(document)]
-    lines += ["", "## A job to schedule", *_fields(schemas["Order"], "field")]
+    lines += ["", "## A job to schedule", *_fields(schemas["JobRequest"], "field")]
     lines += ["", "`resources`:", "", *_fields(schemas["Resources"], "field")[1:]]
     lines += ["", "## A job as it is shown", *_fields(schemas["Job"], "`GET /list`")]
     detail = schemas["JobDetail"]["properties"]
@@ -82,16 +82,19 @@ def _fields(schema: Schema, head: str) -> list[str]:
         shown = f"`{name}` (required)" if name in required else f"`{name}`"
         lines.append(
             _row(
-                shown, _takes(_given(each) if asked else each), each["description"] + _example(each)
+                shown,
+                _takes(_given(each) if asked else each),
+                each["description"] + _default_and_examples(each),
             )
         )
     return lines
 
 
-def _example(schema: Schema) -> str:
+def _default_and_examples(schema: Schema) -> str:
     inner = next((each for each in schema.get("anyOf", ()) if "examples" in each), schema)
     examples = [f"`{json.dumps(each)}`" for each in inner.get("examples", ())]
-    return f" E.g. {', '.join(examples)}." if examples else ""
+    default = f" Default `{schema['default']}`." if "default" in schema else ""
+    return default + (f" E.g. {', '.join(examples)}." if examples else "")
 
 
 def _given(schema: Schema) -> Schema:
@@ -120,7 +123,7 @@ def _takes(schema: Schema) -> str:
         kind = kind.replace("array", f"array of {_takes(schema['items'])}")
     elif isinstance(schema.get("additionalProperties"), dict):
         kind = kind.replace("object", f"object of {_takes(schema['additionalProperties'])}")
-    kind = "moment".join(kind.split("string")) if schema.get("format") == "date-time" else kind
+    kind = "time".join(kind.split("string")) if schema.get("format") == "date-time" else kind
     return kind + _limits(schema)
 
 

@@ -6,13 +6,14 @@ from services.api.http.openapi.shapes import LARGEST_ID, Schema, one_of, ref, wh
 from services.api.http.routes.jobs import MAX_KEY_LENGTH
 from services.api.http.settings import HttpConfig
 from services.api.jobs.model import STATUSES
+from services.api.submission.request import JobRequest
 
 JSON = "application/json"
 
 EVERYWHERE = ("MalformedRequest", "HeadTooSlow", "HeadTooLarge", "Crashed", "Unavailable")
 WITH_BODY = ("BadRequest", "TooSlow", "TooLarge")
 WITH_SMALL_BODY = ("BadRequest", "TooSlow", "LargerThanSmall")
-PEOPLE = ("Unauthorized", "Forbidden", "WrongHost", "TooMany")
+USERS = ("Unauthorized", "Forbidden", "WrongHost", "TooMany")
 AGENTS = ("NoAgent", "NotYours", "AttemptOver")
 
 STATUS_OF = {
@@ -43,12 +44,11 @@ STATUS_OF = {
 
 def paths(config: HttpConfig) -> dict[str, Any]:
     """Every route of `service.py`; HEAD is answered wherever GET is."""
-    return _people(config) | _of_a_job() | _agents() | _rest()
+    return _jobs(config) | _of_a_job() | _agents() | _rest()
 
 
-def _people(config: HttpConfig) -> dict[str, Any]:
-    order = {"oneOf": [ref("Order"), ref("Orders")]}
-    example = {"docker_image": "alpine", "scheduled_for": "10:00", "env_vars": {"KEY": "VALUE"}}
+def _jobs(config: HttpConfig) -> dict[str, Any]:
+    jobs = {"oneOf": [ref("JobRequest"), ref("JobRequests")]}
     accepted = {
         "description": "Accepted and durable. Of an array: all of them, in order.",
         "headers": {
@@ -72,7 +72,7 @@ def _people(config: HttpConfig) -> dict[str, Any]:
                 "schedule",
                 "Schedule one job, or an array of jobs, all or none.",
                 "submit",
-                ("KeyConflict", *WITH_BODY, *PEOPLE),
+                ("KeyConflict", *WITH_BODY, *USERS),
                 {"201": accepted},
                 parameters=[
                     _parameter(
@@ -83,7 +83,7 @@ def _people(config: HttpConfig) -> dict[str, Any]:
                         {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH},
                     )
                 ],
-                requestBody={"required": True, "content": _json(order, example=example)},
+                requestBody={"required": True, "content": _json(jobs, example=JobRequest.EXAMPLE)},
             )
         },
         "/list": {
@@ -91,7 +91,7 @@ def _people(config: HttpConfig) -> dict[str, Any]:
                 "list",
                 "Jobs, newest first.",
                 "read",
-                ("BadRequest", *PEOPLE),
+                ("BadRequest", *USERS),
                 {"200": listed},
                 parameters=[
                     _parameter("query", "limit", "A page's size; `all` streams everything.", limit),
@@ -117,7 +117,7 @@ def _of_a_job() -> dict[str, Any]:
         "`exit_code`.",
         "content": {
             "text/plain; charset=utf-8": {"schema": {"type": "string"}},
-            "text/event-stream; charset=utf-8": {},  # 3.1 has no word for an event
+            "text/event-stream; charset=utf-8": {},  # 3.1 cannot describe an event
         },
     }
     return {
@@ -126,7 +126,7 @@ def _of_a_job() -> dict[str, Any]:
                 "status",
                 "One job with each of its attempts.",
                 "read",
-                ("NoSuchJob", *PEOPLE),
+                ("NoSuchJob", *USERS),
                 shown,
                 parameters=[_job_id()],
             )
@@ -136,7 +136,7 @@ def _of_a_job() -> dict[str, Any]:
                 "cancel",
                 "Cancel a job at any stage.",
                 "submit",
-                ("NoSuchJob", "AlreadyOver", *PEOPLE),
+                ("NoSuchJob", "AlreadyOver", *USERS),
                 shown,
                 parameters=[_job_id()],
             )
@@ -146,7 +146,7 @@ def _of_a_job() -> dict[str, Any]:
                 "logs",
                 "What the container printed.",
                 "read",
-                ("NoSuchJob", "BadRequest", *PEOPLE),
+                ("NoSuchJob", "BadRequest", *USERS),
                 {"200": text},
                 parameters=[
                     _job_id(),
@@ -165,7 +165,7 @@ def _of_a_job() -> dict[str, Any]:
 
 def _agents() -> dict[str, Any]:
     claim = {"oneOf": [ref("Claim"), ref("RoleClaim")]}
-    word = {"oneOf": [ref("Interrupted"), ref("Failed"), ref("Done")]}
+    callback = {"oneOf": [ref("Interrupted"), ref("Failed"), ref("Done")]}
     claimed = {
         "200": _answer(
             "The job is the agent's; the same claim again is answered alike.", "Assignment"
@@ -184,7 +184,7 @@ def _agents() -> dict[str, Any]:
         "/agent/claim": {
             "post": _operation(
                 "claim",
-                "An agent shows whose instance it is, and gets the job.",
+                "Claim the attempt of the agent's instance; get the job.",
                 None,
                 (*WITH_SMALL_BODY, *AGENTS),
                 claimed,
@@ -198,7 +198,7 @@ def _agents() -> dict[str, Any]:
                 "A heartbeat, a phase and log lines in one.",
                 None,
                 ("NoSuchJob", *WITH_BODY, *AGENTS),
-                {"200": {"description": "Heard.", "content": _json({"type": "object"})}},
+                {"200": {"description": "Recorded.", "content": _json({"type": "object"})}},
                 security=[{"attemptToken": []}],
                 parameters=[_job_id()],
                 requestBody={"required": True, "content": _json(ref("Report"))},
@@ -207,13 +207,17 @@ def _agents() -> dict[str, Any]:
         "/callback/{id}": {
             "put": _operation(
                 "callback",
-                "An agent's word on how its attempt stands or ended.",
+                "Report an interruption notice or the end of an attempt.",
                 None,
                 ("NoSuchJob", *WITH_SMALL_BODY, *AGENTS),
-                {"200": _answer("Heard; the same word again changes nothing.", "Heard")},
+                {
+                    "200": _answer(
+                        "Recorded; the same callback again changes nothing.", "CallbackRecorded"
+                    )
+                },
                 security=[{"attemptToken": []}],
                 parameters=[_job_id()],
-                requestBody={"required": True, "content": _json(word)},
+                requestBody={"required": True, "content": _json(callback)},
             )
         },
         "/agent/agent.py": {

@@ -1,42 +1,40 @@
-"""What people are answered: the types of the rows, and what each field means."""
+"""The schemas of answers to users: the types of the rows, and a description of each field."""
 
 from services.api.http.openapi.shapes import (
     Schema,
     a_list,
     an_object,
+    described,
     nullable,
     one_of,
     ref,
-    told,
     typed,
 )
+from services.api.jobs.columns import NAMES
 from services.api.jobs.model import PHASES, STATUSES, TERMINAL, Attempt, Job
 from services.api.jobs.retry_limits import LONGEST_SECONDS
 
 SECONDS: Schema = {"type": "number", "minimum": 0}
-MOMENT: Schema = {"type": "string", "format": "date-time"}
+TIMESTAMP: Schema = {"type": "string", "format": "date-time"}
+
+_GIVEN = dict.fromkeys(NAMES, "As given.") | {
+    "command": "As given; null: the image's own.",
+    "env_vars": "As given, as texts.",
+    "scheduled_for": "The time that was meant, in UTC.",
+    "timezone": "As given, or the default.",
+    "resources": "What was asked for; the rest is the deployment's default.",
+    "capacity": "As given, or the default.",
+    "retries": "As given, or the default.",
+    "secret_env": "The names only.",
+}
 
 OF_A_JOB = {
     "id": "Its number.",
-    "name": "As given.",
-    "docker_image": "As given.",
-    "command": "As given; null: the image's own.",
-    "env_vars": "As given, as texts.",
-    "labels": "As given.",
-    "scheduled_for": "The moment that was meant, in UTC.",
-    "timezone": "As given, or the default.",
-    "timeout_seconds": "As given.",
-    "resources": "What was asked for; the rest is the deployment's default.",
-    "capacity": "As given, or the default.",
-    "spot_wait_seconds": "As given.",
-    "retries": "As given, or the default.",
-    "secret_env": "The names alone.",
-    "secrets": "As given.",
-    "registry_auth": "As given.",
+    **_GIVEN,
     "status": "DONE, FAILED and CANCELLED are final.",
     "phase": "Where its current attempt is (launching: due, with no launch reported yet); of a job "
     "that is over, its status in small letters.",
-    "waiting_because": "What it waits for, in plain words.",
+    "waiting_because": "Why it waits.",
     "waiting_until": "When that is looked at next.",
     "attempt": "The number of its current attempt.",
     "runtime": "Of its current attempt.",
@@ -47,7 +45,7 @@ OF_A_JOB = {
     "created_at": "When it was accepted.",
     "finished_at": "When it came to its last status.",
 }
-"""The fields of `render.listed`, in its order."""
+"""The fields of `views.listed`, in its order."""
 
 OF_AN_ATTEMPT = {
     "number": "Counts from 1.",
@@ -56,7 +54,7 @@ OF_AN_ATTEMPT = {
     "cause": "Why it ended.",
     "exit_code": "The container's; null where there is none, or none yet.",
     "error_message": "What went wrong.",
-    "waiting_because": "What it waits for, in plain words.",
+    "waiting_because": "Why it waits.",
     "runtime": "What runs the container: `simulated` runs none.",
     "instance_id": "Its instance.",
     "instance_type": "Its instance's.",
@@ -65,13 +63,13 @@ OF_AN_ATTEMPT = {
     "hourly_price_usd": "What an hour of its instance cost at the launch; null: not known.",
     "on_demand_hourly_price_usd": "What an hour would have cost on demand; null: not known.",
     "spot_instance_request_id": "Its instance's.",
-    "interrupted_at": "When the interruption notice was heard.",
-    "rebalance_at": "When a rebalance recommendation was heard.",
+    "interrupted_at": "When the interruption notice was received.",
+    "rebalance_at": "When a rebalance recommendation was received.",
     "ended_at": "When it was over.",
-    "instance_gone_at": "When the cloud said that its instance is terminated.",
+    "instance_gone_at": "When the cloud reported its instance as terminated.",
     "billed_seconds": "What is paid for.",
     "cost_usd": "null: not known (yet). Never 0 for that.",
-    "wasted_usd": "Of that: paid for nothing, as the instance was taken back, lost or of no use.",
+    "wasted_usd": "Of that: paid for nothing, as the instance was interrupted, lost or of no use.",
     "on_demand_usd": "What the same seconds would have cost on demand.",
 }
 """The fields of an attempt in `/status`, in its order; `phases` is besides."""
@@ -79,17 +77,17 @@ OF_AN_ATTEMPT = {
 
 def schemas() -> dict[str, Schema]:
     """The schemas by their names."""
-    listed = {name: told(about, _of_a_job(name)) for name, about in OF_A_JOB.items()}
+    listed = {name: described(about, _of_a_job(name)) for name, about in OF_A_JOB.items()}
     return {
         "Job": an_object(listed, about="A job as `GET /list` shows it."),
         "Jobs": a_list(ref("Job")),
         "JobDetail": an_object(
             listed | _detail(), about="A job with its attempts, budgets and costs."
         ),
-        "JobDetails": told("In the order of the request.", a_list(ref("JobDetail"))),
+        "JobDetails": described("In the order of the request.", a_list(ref("JobDetail"))),
         "Attempt": _attempt(),
         "Error": an_object(
-            {"message": told("Names the field and says what is right.", {"type": "string"})},
+            {"message": described("Names the field and says what is right.", {"type": "string"})},
         ),
         **_others(),
     }
@@ -110,21 +108,21 @@ def _detail() -> dict[str, Schema]:
     count: Schema = {"type": "integer", "minimum": 0}
     budget = an_object({"used": count, "allowed": count})
     budgets = {
-        "interruptions": told("Instances taken back or lost.", budget),
-        "pulls": told("Images that could not be had.", budget),
-        "retries": told("Containers that failed: the job's own `retries`.", budget),
+        "interruptions": described("Instances interrupted or lost.", budget),
+        "pulls": described("Images that could not be pulled.", budget),
+        "retries": described("Containers that failed: the job's own `retries`.", budget),
     }
     about = (
-        "Further attempts that each kind of misfortune has started and may start; no delay "
+        "Further attempts that each failure cause has started and may start; no delay "
         f"between two attempts is longer than {LONGEST_SECONDS} s."
     )
-    money = {name: told(f"Of all attempts: {_MONEY[name]}", _usd()) for name in _MONEY}
-    attempts = told("The first one first.", a_list(ref("Attempt"), minItems=1))
+    money = {name: described(f"Of all attempts: {_MONEY[name]}", _usd()) for name in _MONEY}
+    attempts = described("The first one first.", a_list(ref("Attempt"), minItems=1))
     return {"budgets": an_object(budgets, about=about), **money, "attempts": attempts}
 
 
 _MONEY = {
-    "cost_usd": "of the instances that are gone so far; null where the price of one is not known.",
+    "cost_usd": "of the instances terminated so far; null where the price of one is not known.",
     "wasted_usd": "what brought no result.",
     "on_demand_usd": "what those that were not wasted would have cost on demand.",
 }
@@ -140,14 +138,14 @@ def _attempt() -> Schema:
             return one_of((*dict.fromkeys(PHASES.values()), "ended"))
         return _usd() if name.endswith("_usd") else typed(Attempt, name)
 
-    properties = {name: told(about, schema(name)) for name, about in OF_AN_ATTEMPT.items()}
+    properties = {name: described(about, schema(name)) for name, about in OF_AN_ATTEMPT.items()}
     duration = {
         "phase": one_of(tuple(dict.fromkeys(PHASES.values()))),
-        "entered_at": MOMENT,
+        "entered_at": TIMESTAMP,
         "seconds": SECONDS,
     }
     about = "How long each phase took, in their order; the one under way up to now."
-    properties["phases"] = told(about, a_list(an_object(duration)))
+    properties["phases"] = described(about, a_list(an_object(duration)))
     return an_object(properties, about="One try at running a job, on an instance of its own.")
 
 
@@ -160,7 +158,7 @@ def _others() -> dict[str, Schema]:
                 "message": text,
                 "stop": {"const": True},
                 "cause": nullable(typed(Attempt, "cause")),
-                "kept": told("Yet the lines or the exit code were kept.", {"const": True}),
+                "kept": described("Yet the lines or the exit code were kept.", {"const": True}),
             },
             "kept",
             about="The attempt is over: stop its container.",

@@ -52,14 +52,15 @@ def matching(pattern: re.Pattern[str], **more: Any) -> Schema:
     return {"type": "string", "pattern": f"^(?:{pattern.pattern})$", **more}
 
 
-def told(about: str, schema: Schema) -> Schema:
+def described(about: str, schema: Schema) -> Schema:
     """*schema* with what it means; a reference keeps it beside itself, as 3.1 allows."""
     return {**schema, "description": about}
 
 
 @cache
 def _hints(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    return get_type_hints(struct, include_extras=True)
+    # Without the limits of requests: an answer may be of a job that had others.
+    return get_type_hints(struct)
 
 
 def typed(struct: type[msgspec.Struct], field: str) -> Schema:

@@ -16,21 +16,15 @@ from services.api.http.headers import header_of
 from services.api.http.responses import answer, job_id_of, raw_answer
 from services.api.http.settings import HttpConfig
 from services.api.jobs import listing, views
+from services.api.jobs.fields import MAX_LABELS
 from services.api.jobs.model import STATUSES
 from services.api.jobs.queries import JobService
 from services.api.submission.intake import Intake
-from services.api.submission.request import (
-    MAX_LABELS,
-    BadRequest,
-    Bounds,
-    Order,
-    read_json,
-    read_order,
-)
+from services.api.submission.request import BadRequest, Bounds, JobRequest, read_job, read_json
 from shared.events.cloudevents import new_trace
 from shared.postgres.pool import Database
 
-MAX_ORDERS = 1000
+MAX_JOBS = 1000
 MAX_KEY_LENGTH = 255
 STREAM_PAGE = 500
 
@@ -76,8 +70,8 @@ class JobRoutes:
     ) -> Response:
         if key is not None:
             raise BadRequest("Idempotency-Key goes with a single job, not with an array")
-        if not 1 <= len(body) <= MAX_ORDERS:
-            raise BadRequest(f"an array must hold 1 to {MAX_ORDERS} jobs, this one has {len(body)}")
+        if not 1 <= len(body) <= MAX_JOBS:
+            raise BadRequest(f"an array must hold 1 to {MAX_JOBS} jobs, this one has {len(body)}")
         orders = []
         for place, each in enumerate(body):
             try:
@@ -87,8 +81,8 @@ class JobRoutes:
         accepted = await self.intake.accept(orders, trace)
         return raw_answer(b"[" + b",".join(each.answer for each in accepted) + b"]", 201)
 
-    def _read(self, body: Any, now: datetime) -> Order:
-        return read_order(body, now, self.bounds)
+    def _read(self, body: Any, now: datetime) -> JobRequest:
+        return read_job(body, now, self.bounds)
 
     async def list_jobs(self, request: Request) -> Response:
         """Serve `GET /list`: newest first, a page at a time, or all of them as a stream."""
