@@ -1,5 +1,6 @@
 """The strict EC2, who asks: checked signatures, known roles, policies that bind."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -80,6 +81,21 @@ def test_a_signed_body_cannot_be_changed(cloud: Strict) -> None:
     headers = signed(cloud, role_session(cloud))
 
     assert "SignatureDoesNotMatch" in ask(cloud, headers, BODY + b"&Extra=1")
+
+
+def test_a_hash_in_a_signed_header_does_not_stand_for_the_body(cloud: Strict) -> None:
+    hashed = hashlib.sha256(BODY).hexdigest()
+    headers = signed(cloud, role_session(cloud), **{"X-Amz-Content-SHA256": hashed})
+
+    assert "<Arn>" in ask(cloud, headers)
+    assert "SignatureDoesNotMatch" in ask(cloud, headers, BODY + b"&Extra=1")
+
+
+def test_the_host_must_be_signed(cloud: Strict) -> None:
+    headers = signed(cloud, role_session(cloud))
+    headers["Authorization"] = headers["Authorization"].replace("host;", "")
+
+    assert "SignatureDoesNotMatch" in ask(cloud, headers)
 
 
 def test_a_signature_for_another_host_is_refused(cloud: Strict) -> None:
