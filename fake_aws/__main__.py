@@ -12,6 +12,7 @@ import sys
 import msgspec
 
 from fake_aws.cloud import Cloud
+from fake_aws.control import routes
 from fake_aws.settings import CloudSettings
 
 
@@ -35,7 +36,7 @@ async def serve(settings: CloudSettings) -> None:
         loop.add_signal_handler(number, asked.set)
     cloud = Cloud(settings)
     try:
-        await cloud.start()
+        await cloud.start(routes(cloud))
         for name, value in cloud.environment().items():
             print(f"{name}={value}", flush=True)
         await asked.wait()

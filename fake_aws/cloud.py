@@ -1,11 +1,11 @@
-"""The cloud, put together from its parts. Closing it ends all that it started."""
+"""The composition root: one cloud, made of its parts. Closing it ends all that it started."""
 
 import asyncio
 import random
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from aiohttp import web
@@ -13,8 +13,7 @@ from aiohttp import web
 from fake_aws.booting import open_shell
 from fake_aws.bridge import Bridge
 from fake_aws.buckets import Limits
-from fake_aws.calls import Calls, Desks
-from fake_aws.control import routes
+from fake_aws.calls import CallGroups, Calls
 from fake_aws.credentials import Credential, Keys
 from fake_aws.endings import Endings
 from fake_aws.faults import Faults
@@ -70,68 +69,60 @@ class Cloud:
             self.registry,
         )
         self.endings = Endings(
-            settings,
-            self.later,
-            self.pools,
-            self.limits,
-            self.spot,
-            self.registry,
-            self.launching,
+            settings, self.later, self.pools, self.limits, self.spot, self.registry, self.launching
         )
+        self.front = self._make_front()
+        self.url = ""
+        self.port = 0
+        self.boots = "none"
+        """The kind of an instance: "none", "process" or "container"."""
+        self.machines: Machines | None = None
+        self._directory = Path(settings.directory or tempfile.mkdtemp(prefix="rehearsal-"))
+        self._runner: web.AppRunner | None = None
+
+    def _make_front(self) -> Front:
+        settings, registry, launching = self.settings, self.registry, self.launching
         plans = Plans(self.moto, self.templates)
         permissions = Permissions(
             self.moto,
-            self.registry,
+            registry,
             self.spot,
             self.templates,
             enforced=settings.enforce_policies,
         )
         fleets = Fleets(
             settings,
-            self.registry,
-            self.launching,
+            registry,
+            launching,
             plans,
             self.pools,
             self.prices,
             self.limits,
             permissions,
         )
-        runs = Runs(settings.region, self.registry, self.launching, plans, self.limits, permissions)
-        desks = Desks(
+        groups = CallGroups(
             endings=self.endings,
-            looks=Looks(self.registry, settings.region),
+            looks=Looks(registry, settings.region),
             fleets=fleets,
-            runs=runs,
+            runs=Runs(settings.region, registry, launching, plans, self.limits, permissions),
             spot=self.spot,
             templates=self.templates,
-            tags=TagCalls(self.registry, self.spot, self.templates),
+            tags=TagCalls(registry, self.spot, self.templates),
             prices=PriceCalls(self.prices, self.moto),
         )
-        self.front = Front(
-            settings,
-            self.keys,
-            self.limits,
-            self.faults,
-            Calls(self.account, desks),
-            self.moto,
-            permissions.check,
+        calls = Calls(self.account, groups)
+        return Front(
+            settings, self.keys, self.limits, self.faults, calls, self.moto, permissions.check
         )
-        self.url = ""
-        self.port = 0
-        self.boots = "none"
-        """What instances are: "none", "process" or "container"."""
-        self.machines: Machines | None = None
-        self._directory = Path(settings.directory or tempfile.mkdtemp(prefix="rehearsal-"))
-        self._runner: web.AppRunner | None = None
 
-    async def start(self) -> None:
-        """Listen."""
+    async def start(self, routes: Iterable[web.RouteDef] = ()) -> None:
+        """Listen; *routes* come before those of AWS."""
         await self.moto.prepare(self.settings.instance_role)
         if self.settings.event_queue:
             self.bridge.queues.add(await self.moto.make_queue(self.settings.event_queue))
         await self._prepare_machines()
         app = web.Application(client_max_size=MOST_BYTES)
-        app.add_routes(routes(self))
+        app.add_routes(routes)
         app.router.add_route("*", "/{rest:.*}", self.front.handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()

@@ -6,20 +6,18 @@ what it returns; GET is allowed for those that only look.
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from fake_aws import ledger
+from fake_aws.cloud import Cloud
 from fake_aws.errors import AwsError
 from fake_aws.faults import Fault
 from fake_aws.front import Logged
 from fake_aws.ledger import Bill
 from fake_aws.pools import ANY, Pool
-
-if TYPE_CHECKING:
-    from fake_aws.cloud import Cloud
 
 T = TypeVar("T")
 PREFIX = "/rehearsal/"
@@ -28,7 +26,7 @@ PREFIX = "/rehearsal/"
 class Do(Protocol):
     """Does something to the cloud, in the cloud's own thread."""
 
-    def __call__(self, work: "Callable[[Cloud], T]", /) -> T:
+    def __call__(self, work: Callable[[Cloud], T], /) -> T:
         """Answers what *work* does."""
         ...
 
@@ -75,7 +73,7 @@ class Control:
     def reveal(self) -> None:
         """Show at once whatever was launched and is not seen yet."""
 
-        def show(cloud: "Cloud") -> None:
+        def show(cloud: Cloud) -> None:
             now = datetime.now(UTC)
             for instance in cloud.registry.all.values():
                 instance.visible_at = min(instance.visible_at, now)
@@ -87,7 +85,7 @@ class Control:
     def crash(self, instance_id: str) -> None:
         """Its hardware fails: nothing runs on it any more, and EC2 still says "running"."""
 
-        def end(cloud: "Cloud") -> None:
+        def end(cloud: Cloud) -> None:
             if cloud.machines is not None:
                 cloud.machines.kill(instance_id)
 
@@ -100,7 +98,7 @@ class Control:
     def ignore_terminations(self, count: int) -> None:
         """Accept so many terminations to come, and do nothing."""
 
-        def set_deaf(cloud: "Cloud") -> None:
+        def set_deaf(cloud: Cloud) -> None:
             cloud.endings.deaf = count
 
         self._do(set_deaf)
@@ -116,7 +114,7 @@ class Control:
     def ledger(self) -> list[Bill]:
         """What each instance has cost until now."""
 
-        def bills(cloud: "Cloud") -> list[Bill]:
+        def bills(cloud: Cloud) -> list[Bill]:
             now = datetime.now(UTC)
             return [
                 ledger.bill(each, cloud.prices, cloud.settings, now)
@@ -156,7 +154,7 @@ COMMANDS = (
 LOOKS = {"instances", "running", "ledger", "calls"}
 
 
-def routes(cloud: "Cloud") -> list[web.RouteDef]:
+def routes(cloud: Cloud) -> list[web.RouteDef]:
     """The same over HTTP."""
     control = Control(lambda work: work(cloud))
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from fake_aws.cloud import Cloud
-from fake_aws.control import Control
+from fake_aws.control import Control, routes
 from fake_aws.credentials import Credential
 from fake_aws.settings import CloudSettings
 
@@ -80,7 +80,7 @@ class CloudThread:
     async def _start(self) -> None:
         self.cloud = Cloud(self._settings)
         self.control = Control(self.call)
-        await self.cloud.start()
+        await self.cloud.start(routes(self.cloud))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(START_SECONDS)

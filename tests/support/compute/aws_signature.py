@@ -1,4 +1,4 @@
-"""AWS's side of Signature Version 4 for the tests of the agent: botocore's signer, as in fake_aws."""
+"""AWS's side of Signature Version 4 for the agent's tests: by botocore, as the fake AWS."""
 
 import re
 from collections.abc import Mapping
