@@ -19,9 +19,9 @@ from fake_aws.endings import Endings
 from fake_aws.faults import Faults
 from fake_aws.fleets import Fleets
 from fake_aws.front import MOST_BYTES, Front
-from fake_aws.later import Later
+from fake_aws.timers import Later
 from fake_aws.launching import Launching
-from fake_aws.looks import Looks
+from fake_aws.instance_queries import Looks
 from fake_aws.machines import Machines
 from fake_aws.metadata import Metadata
 from fake_aws.moto_side import MotoSide

@@ -6,7 +6,7 @@ from typing import Any
 from fake_aws.buckets import Limits
 from fake_aws.errors import AwsError, invalid
 from fake_aws.instance import OVER, Instance, State
-from fake_aws.later import Later
+from fake_aws.timers import Later
 from fake_aws.launching import Launching
 from fake_aws.ledger import INTERRUPTED
 from fake_aws.pools import Pools

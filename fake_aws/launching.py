@@ -8,7 +8,7 @@ from typing import Protocol
 
 from fake_aws.errors import AwsError
 from fake_aws.instance import Instance, Plan, State
-from fake_aws.later import Later
+from fake_aws.timers import Later
 from fake_aws.pools import Pools
 from fake_aws.prices import Prices
 from fake_aws.registry import Registry

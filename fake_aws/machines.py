@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fake_aws.instance import Instance
-from fake_aws.later import Later
+from fake_aws.timers import Later
 from fake_aws.metadata import Metadata
 from fake_aws.settings import CloudSettings
 

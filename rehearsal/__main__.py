@@ -16,8 +16,8 @@ from fake_aws import CloudSettings
 from fake_aws.as_container import NoEngineError
 from rehearsal import table
 from rehearsal.checks import deviations
-from rehearsal.play import Deviation, Played, Script, instances_left, play
-from rehearsal.record import read_told
+from rehearsal.scenario import Deviation, Played, Script, instances_left, play
+from rehearsal.outboxes import read_told
 from rehearsal.stage import Stage, open_stage
 from rehearsal.system import NotRunning
 

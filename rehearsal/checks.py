@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from fake_aws.ledger import INTERRUPTED, Bill, total
-from rehearsal.play import Job, Played
+from rehearsal.scenario import Job, Played
 
 LEAK_BOUND_SECONDS = 60.0
 """So much longer than its attempt an instance may live when all is well (docs/architecture.md)."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from rehearsal.checks import leaked_seconds
-from rehearsal.play import Played
+from rehearsal.scenario import Played
 from shared.events.events import (
     AttemptEnded,
     Event,

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from fake_aws.ledger import INTERRUPTED, Bill
 from rehearsal import table
 from rehearsal.checks import deviations, leaked_seconds
-from rehearsal.play import Played
-from rehearsal.record import Told
+from rehearsal.scenario import Played
+from rehearsal.outboxes import Told
 from shared.events.events import AttemptEnded, InstanceLaunched
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

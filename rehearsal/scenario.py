@@ -9,7 +9,7 @@ import boto3
 from msgspec import Struct
 
 from fake_aws.ledger import Bill
-from rehearsal.record import Told
+from rehearsal.outboxes import Told
 from rehearsal.stage import Stage
 
 STEP_SECONDS = 0.1
