@@ -4,8 +4,7 @@ import json
 import time
 from dataclasses import dataclass
 
-from bench.bare import Ceiling as BareServer
-from bench.bare import run_ceiling
+from bench.bare import BareServer, run_ceiling
 from bench.client import Ask, Outcome
 from bench.cpu import us_a_job
 from bench.report import Ceiling, Figure, Goal, at_least, of_ceiling
@@ -16,16 +15,16 @@ PART = "accept"
 FIRST_SYSTEM = 238.0
 """Jobs that the first system accepted a second, with 32 clients."""
 
-ORDER = {"docker_image": "alpine:3.20", "scheduled_for": "+3d", "env_vars": {"KEY": "VALUE"}}
-ONE = Ask(kind="accept", method="POST", paths=["/schedule"], body=json.dumps(ORDER))
-THOUSAND = Ask(kind="accept", method="POST", paths=["/schedule"], body=json.dumps([ORDER] * 1000))
+JOB = {"docker_image": "alpine:3.20", "scheduled_for": "+3d", "env_vars": {"KEY": "VALUE"}}
+ONE = Ask(kind="accept", method="POST", paths=["/schedule"], body=json.dumps(JOB))
+THOUSAND = Ask(kind="accept", method="POST", paths=["/schedule"], body=json.dumps([JOB] * 1000))
 JOBS = "SELECT count(*) FROM api.jobs"
 NEWEST = "SELECT id FROM api.jobs ORDER BY id DESC LIMIT 1000"
-ECHO = Ask(kind="echo", method="POST", paths=["/echo"], body=json.dumps(ORDER))
+ECHO = Ask(kind="echo", method="POST", paths=["/echo"], body=json.dumps(JOB))
 
 
 @dataclass(frozen=True)
-class Taken:
+class Acceptance:
     """What came of a load of orders."""
 
     outcome: Outcome
@@ -65,7 +64,7 @@ async def _one_at_a_time(
 ) -> None:
     echo = await bare.load(clients, seconds / 2, ECHO)
     before = await bare.load(clients, seconds / 2, ONE)
-    ours = await _take(system, clients, seconds, ONE)
+    ours = await _accept_load(system, clients, seconds, ONE)
     after = await bare.load(clients, seconds / 2, ONE)
     group = (before.rate + after.rate) / 2  # around it, since the machine is not always the same
     goals: tuple[Goal, ...] = ()
@@ -112,7 +111,7 @@ async def _mixed(run: Run, system: System, seconds: float) -> None:
 
 async def _thousands(run: Run, system: System, bare: BareServer, seconds: float) -> None:
     before = await bare.load(2, seconds / 4, THOUSAND)
-    ours = await _take(system, 2, seconds, THOUSAND)
+    ours = await _accept_load(system, 2, seconds, THOUSAND)
     after = await bare.load(2, seconds / 4, THOUSAND)
     run.add(
         Figure(
@@ -128,7 +127,7 @@ async def _thousands(run: Run, system: System, bare: BareServer, seconds: float)
     )
 
 
-async def _take(system: System, clients: int, seconds: float, ask: Ask) -> Taken:
+async def _accept_load(system: System, clients: int, seconds: float, ask: Ask) -> Acceptance:
     """Put load on the API, and wait until the scheduler has all that was accepted."""
     jobs = await system.count(JOBS)
     cpu = system.meter.read()
@@ -137,7 +136,7 @@ async def _take(system: System, clients: int, seconds: float, ask: Ask) -> Taken
     settling = await system.settled(seconds=300)
     took = time.monotonic() - begun
     taken = await system.count(JOBS) - jobs
-    return Taken(outcome, taken, took, settling, us_a_job(cpu, system.meter.read(), taken))
+    return Acceptance(outcome, taken, took, settling, us_a_job(cpu, system.meter.read(), taken))
 
 
 def _clients(count: int) -> str:

@@ -42,7 +42,7 @@ class Load(Struct, frozen=True, kw_only=True):
     warm_up_seconds: float = 0.5
 
 
-class Taken(Struct, frozen=True, kw_only=True):
+class RequestStats(Struct, frozen=True, kw_only=True):
     """What came of one kind of request; times in milliseconds."""
 
     count: int
@@ -55,7 +55,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     """What came of a load; *statuses* count the answers."""
 
     statuses: dict[int, int]
-    kinds: dict[str, Taken]
+    kinds: dict[str, RequestStats]
 
     @property
     def rate(self) -> float:
@@ -87,7 +87,7 @@ class _Run:
         kinds = {}
         for kind, seconds in self.seconds.items():
             seconds.sort()
-            kinds[kind] = Taken(
+            kinds[kind] = RequestStats(
                 count=len(seconds),
                 rate=len(seconds) / load.seconds,
                 p50_ms=1000 * _quantile(seconds, 0.5),

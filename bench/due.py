@@ -42,7 +42,7 @@ async def measure(run: Run) -> None:
     async with run_system(run.servers) as system:
         await _idle(run, system, int(run.pick(100, 20)))
         p99s = [
-            await crowd(run, system, jobs, f"burst {number} on one system", peer, GOALS)
+            await burst(run, system, jobs, f"burst {number} on one system", peer, GOALS)
             for number in range(1, BURSTS + 1)
         ]
         run.keep_peaks(named(system.peak_bytes))
@@ -95,7 +95,7 @@ def named(peaks: dict[str, int]) -> dict[str, int]:
     return {CLOUD_HOLDER if name == "launcher" else name: held for name, held in peaks.items()}
 
 
-def orders(due: list[datetime]) -> bytes:
+def job_array(due: list[datetime]) -> bytes:
     """An array of jobs that are due at these moments."""
     return json.dumps(
         [{"docker_image": "alpine:3.20", "scheduled_for": each.isoformat()} for each in due]
@@ -106,7 +106,7 @@ async def _idle(run: Run, system: System, jobs: int) -> None:
     newest = await system.count("SELECT max(id) FROM api.jobs")
     first = datetime.now(UTC) + timedelta(seconds=2)
     due = [first + timedelta(seconds=SPACING_SECONDS * place) for place in range(jobs)]
-    await system.accept(orders(due))
+    await system.accept(job_array(due))
     await system.until(LAUNCHED, jobs, seconds=SPACING_SECONDS * jobs + 30)
     rows = await system.admin.fetch(CALLED_AT, newest)
     late = [
@@ -128,7 +128,7 @@ async def _until_due(system: System, jobs: int) -> datetime:
     """Have *jobs* accepted and told to the scheduler well before they are due; returns then."""
     due_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=5 + jobs / 1000)
     for _ in range(jobs // ARRAY):
-        await system.accept(orders([due_at] * ARRAY))
+        await system.accept(job_array([due_at] * ARRAY))
     await system.settled()
     early = (due_at - datetime.now(UTC)).total_seconds()
     if early < 0.5:
@@ -137,7 +137,7 @@ async def _until_due(system: System, jobs: int) -> datetime:
     return due_at
 
 
-async def crowd(
+async def burst(
     run: Run,
     system: System,
     jobs: int,

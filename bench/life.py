@@ -43,15 +43,15 @@ async def measure(run: Run) -> None:
     """Some thousands of jobs at once, until the last instance is confirmed to be gone."""
     jobs = int(run.pick(5000, 1000))
     if run.number == 1:  # the server's first files are made, and every program is in memory
-        run.say("life: once to warm up")
-        await _live(run, ARRAY, OURS)
+        run.log("life: once to warm up")
+        await _run_lives(run, ARRAY, OURS)
     trees = [OURS] if run.baseline is None else [run.baseline.tree, OURS]
     if ours_first(run.number):
         trees.reverse()
     lives = {}
     for tree in trees:
-        lives[tree] = await _live(run, jobs, tree)
-        run.say(f"life: {lives[tree].rate:.1f} jobs/s, {'ours' if tree == OURS else 'baseline'}")
+        lives[tree] = await _run_lives(run, jobs, tree)
+        run.log(f"life: {lives[tree].rate:.1f} jobs/s, {'ours' if tree == OURS else 'baseline'}")
     ours = lives[OURS]
     theirs = None if run.baseline is None else lives[run.baseline.tree]
     _show(run, f"{jobs:,} jobs at once, from accepted to instance gone", ours, theirs)
@@ -97,11 +97,11 @@ def _show(run: Run, name: str, ours: Life, theirs: Life | None) -> None:
     )
 
 
-async def _live(run: Run, jobs: int, tree: Path) -> Life:
+async def _run_lives(run: Run, jobs: int, tree: Path) -> Life:
     await checkpoint(run.servers)  # what was written before is not written out meanwhile
     async with run_system(run.servers, ONE_CLOUD, CLOUD, tree) as system:
-        order = {"docker_image": "alpine:3.20", "scheduled_for": "now"}
-        body = json.dumps([order] * ARRAY).encode()
+        job = {"docker_image": "alpine:3.20", "scheduled_for": "now"}
+        body = json.dumps([job] * ARRAY).encode()
         before = system.meter.read()
         begun, began_at = time.monotonic(), datetime.now(UTC)
         for _ in range(jobs // ARRAY):

@@ -48,9 +48,9 @@ class Peer:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        out, said = await process.communicate()
+        out, errors = await process.communicate()
         if process.returncode:
-            raise RuntimeError(f"{self.name} ended: {said.decode()[-2000:]}")
+            raise RuntimeError(f"{self.name} ended: {errors.decode()[-2000:]}")
         return sorted(float(each) / 1000 for each in json.loads(out))
 
 
@@ -75,9 +75,9 @@ async def _ask(*command: str, cwd: Path | None = None) -> str:
         process = await asyncio.create_subprocess_exec(
             *command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        out, said = await asyncio.wait_for(process.communicate(), INSTALL_SECONDS)
+        out, errors = await asyncio.wait_for(process.communicate(), INSTALL_SECONDS)
     except (OSError, TimeoutError) as error:
         raise Missing(f"{why}: {str(error) or 'no answer'}") from error
     if process.returncode:
-        raise Missing(f"{why}: {said.decode().strip()}")
+        raise Missing(f"{why}: {errors.decode().strip()}")
     return out.decode().strip()

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 from bench.accept import ONE
-from bench.bare import Ceiling as BareServer
-from bench.bare import run_ceiling
+from bench.bare import BareServer, run_ceiling
 from bench.client import Ask
-from bench.due import AS_FAST, crowd, named
+from bench.due import AS_FAST, burst, named
 from bench.report import Ceiling, Figure, Goal, at_most_of_ceiling, of_ceiling
 from bench.run import Run
 from bench.system import System, run_system
@@ -49,7 +48,7 @@ async def measure(run: Run) -> None:
     few: Work | None = None
     async with run_system(run.servers) as system, run_ceiling(system.database_url) as bare:
         for size in sizes:
-            run.say(f"reads: filling up to {size:,} jobs")
+            run.log(f"reads: filling up to {size:,} jobs")
             await _fill(system, size)
             await _read(run, system, bare, size)
             work = await _work(run, system, size, few)
@@ -121,6 +120,6 @@ async def _work(run: Run, system: System, size: int, few: Work | None) -> Work:
     )
     goals = (at_most_of_ceiling(AS_FAST),) if few else ()
     against = few.fired_late if few else None
-    late = await crowd(run, system, 1000, f"{size:,} waiting", against, goals)
+    late = await burst(run, system, 1000, f"{size:,} waiting", against, goals)
     name = f"with {size:,} waiting"
     return Work(Ceiling(name, ours.rate), Ceiling(name, late))

@@ -25,7 +25,7 @@ class Run:
     peak_bytes: dict[str, int] = field(default_factory=dict)
     begun: float = field(default_factory=time.monotonic)
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Progress, for whoever waits."""
         elapsed = time.monotonic() - self.begun
         print(f"run {self.number}, {elapsed:6.1f} s  {text}", file=sys.stderr, flush=True)
@@ -35,7 +35,7 @@ class Run:
         for each in figures:
             self.figures.append(each)
             bound = "" if each.ratio is None else f" ({each.ratio:.2f} of {each.ceiling.name})"  # type: ignore[union-attr]
-            self.say(f"{each.part}: {each.name}: {each.value:,.4g} {each.unit}{bound}")
+            self.log(f"{each.part}: {each.name}: {each.value:,.4g} {each.unit}{bound}")
 
     def keep_peaks(self, peaks: dict[str, int]) -> None:
         """Keep the most that each process has held in any part."""

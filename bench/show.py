@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bench.summary import Spread, Summary, Verdict
 
-WORDS = {True: "met", False: "NOT MET", None: "not measured"}
+VERDICTS = {True: "met", False: "NOT MET", None: "not measured"}
 
 
 def number(value: float) -> str:
@@ -62,7 +62,7 @@ def _goal_line(summary: Summary, verdict: Verdict) -> str:
         )
     else:
         target = f"{goal.sign} {goal.limit:,.6g} {first.unit}"
-    line = f"{WORDS[verdict.is_met]}: {first.part}: {first.name}: {target}"
+    line = f"{VERDICTS[verdict.is_met]}: {first.part}: {first.name}: {target}"
     if verdict.found is not None:
         found = spread_words(verdict.found, digits=2 if goal.is_ratio else None)
         line += f": {found}, in {verdict.met} of {verdict.runs}"

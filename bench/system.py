@@ -66,10 +66,10 @@ class System:
             Load(host=HOST, port=self.port, clients=clients, seconds=seconds, asks=asks)
         )
 
-    async def accept(self, orders: bytes) -> None:
+    async def accept(self, job_array: bytes) -> None:
         """POST *orders* once."""
         request = urllib.request.Request(
-            f"http://{HOST}:{self.port}/schedule", data=orders, method="POST"
+            f"http://{HOST}:{self.port}/schedule", data=job_array, method="POST"
         )
         with await asyncio.to_thread(urllib.request.urlopen, request) as answer:
             answer.read()
@@ -150,9 +150,9 @@ async def _migrate(servers: Servers, database_url: str, bus_url: str, tree: Path
         stdout=PIPE,
         stderr=STDOUT,
     )
-    said, _ = await process.communicate()
+    output, _ = await process.communicate()
     if process.returncode:
-        raise RuntimeError(f"the migration of {tree} failed: {said.decode()[-2000:]}")
+        raise RuntimeError(f"the migration of {tree} failed: {output.decode()[-2000:]}")
 
 
 def _environment(

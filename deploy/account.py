@@ -28,7 +28,7 @@ class Account:
     account_id: str
     region: str
     partition: str
-    who: str
+    caller: str
 
     def client(self, service: str, **more: Any) -> Any:
         """A client of *service* in this region."""
@@ -58,7 +58,7 @@ def open_account(profile: str | None, region: str | None) -> Account:
         account_id=identity["Account"],
         region=chosen,
         partition=identity["Arn"].split(":")[1],
-        who=identity["Arn"].rpartition(":")[2],
+        caller=identity["Arn"].rpartition(":")[2],
     )
 
 
@@ -69,7 +69,7 @@ class SpotQuota:
     vcpus: float | None
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """For the table of checks."""
         if self.vcpus is None:
             return "not known (AWS did not say; a new account has 5)"

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from deploy import place, zone
 from deploy.account import Account, open_account
 from deploy.progress import Progress
-from deploy.refusal import Refusal, code_of, plainly
+from deploy.refusal import Refusal, as_refusals, code_of
 from deploy.source import bucket_name
 from deploy.stack import POLL_SECONDS, Stack, Waiting, find_stack, first_failure, last_event
 from deploy.up import add_where
@@ -90,7 +90,7 @@ class Removal:
 
     def _until_none(self, what: str, tag: str) -> None:
         while ids := self._instances(tag):
-            self.progress.say(f"waiting for {what} to end: {len(ids)}")
+            self.progress.show(f"waiting for {what} to end: {len(ids)}")
             self.sleep(POLL_SECONDS)
 
     def _instances(self, tag: str) -> list[str]:
@@ -201,7 +201,7 @@ def emptiable_zone(account: Account, stack: Stack | None) -> str | None:
 
 def run(options: argparse.Namespace, out: TextIO) -> None:
     """All of it. Raises `Refusal`."""
-    with plainly():
+    with as_refusals():
         account = open_account(options.profile, options.region)
         stack = find_stack(account, options.stack)
         removal = Removal(account, options.stack, Progress(out))

@@ -21,21 +21,21 @@ class Progress:
     def __post_init__(self) -> None:
         self._began = self.seconds()
 
-    def say(self, words: str) -> None:
+    def show(self, text: str) -> None:
         """Where it is now. Off a terminal, what was said last is not said again."""
         if self.out.isatty():
-            line = f"  {self._elapsed()}  {words}"[:WIDTH]
+            line = f"  {self._elapsed()}  {text}"[:WIDTH]
             self.out.write(f"\r{line:<{WIDTH}}")
             self.out.flush()
             self._open = True
-        elif words != self._last:
-            self.out.write(f"  {self._elapsed()}  {words}\n")
+        elif text != self._last:
+            self.out.write(f"  {self._elapsed()}  {text}\n")
             self.out.flush()
-        self._last = words
+        self._last = text
 
-    def done(self, words: str) -> None:
+    def done(self, text: str) -> None:
         """The last word; the line is ended."""
-        self.say(words)
+        self.show(text)
         if self._open:
             self.out.write("\n")
             self._open = False

@@ -43,7 +43,7 @@ def code_of(error: ClientError) -> str:
 
 
 @contextlib.contextmanager
-def plainly() -> Iterator[None]:
+def as_refusals() -> Iterator[None]:
     """Turns what the SDK raises within the block into a `Refusal`."""
     try:
         yield

@@ -88,8 +88,8 @@ def bucket_name(account: Account, stack: str) -> str:
 
     Bucket names are short and small-lettered, stack names need not be: hence the hash.
     """
-    told = hashlib.sha256(f"{account.account_id}/{account.region}/{stack}".encode()).hexdigest()
-    return f"docker-job-{account.account_id}-{told[:16]}"
+    digest = hashlib.sha256(f"{account.account_id}/{account.region}/{stack}".encode()).hexdigest()
+    return f"docker-job-{account.account_id}-{digest[:16]}"
 
 
 def upload(account: Account, stack: str, source: Source) -> str:

@@ -119,19 +119,19 @@ class Waiting:
         """
         seen: set[str] = set()
         while True:
-            self._tell(name, since, seen)
+            self._show_events(name, since, seen)
             stack = find_stack(self.account, name)
             if stack is None or not stack.status.endswith("_IN_PROGRESS"):
                 return stack
             self.sleep(POLL_SECONDS)
 
-    def _tell(self, name: str, since: str | None, seen: set[str]) -> None:
+    def _show_events(self, name: str, since: str | None, seen: set[str]) -> None:
         for event in reversed(events(self.account, name, since)):
             if event["EventId"] in seen:
                 continue
             seen.add(event["EventId"])
             state = event["ResourceStatus"].replace("_", " ").lower()
-            self.progress.say(f"{event['LogicalResourceId']}: {state}")
+            self.progress.show(f"{event['LogicalResourceId']}: {state}")
 
 
 def events(account: Account, name: str, since: str | None) -> list[dict[str, Any]]:

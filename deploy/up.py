@@ -17,7 +17,7 @@ from deploy.account import (
     spot_quota,
 )
 from deploy.progress import Progress
-from deploy.refusal import Refusal, code_of, plainly
+from deploy.refusal import Refusal, as_refusals, code_of
 from deploy.source import Source, bucket_name, pack, upload
 from deploy.stack import (
     READY,
@@ -136,7 +136,7 @@ def make_plan(account: Account, options: argparse.Namespace) -> Plan:
     if options.from_snapshot:
         parameters["DataVolume"] = ""
     kept = parameters["DataVolume"] if volume else None
-    return Plan(account, options.stack, old, parameters, source, quota.words, kept)
+    return Plan(account, options.stack, old, parameters, source, quota.text, kept)
 
 
 def _place(
@@ -174,7 +174,7 @@ def show(plan: Plan, out: TextIO) -> None:
     )
     out.write(
         f"docker-job: stack {plan.name} in {account.region}, account {account.account_id}, "
-        f"as {account.who}\n  Spot quota: {plan.quota}\n"
+        f"as {account.caller}\n  Spot quota: {plan.quota}\n"
     )
     if plan.old is None:
         out.write(MAKES.format(face=face, **parameters) + "\n")
@@ -220,7 +220,7 @@ def carry_out(plan: Plan, out: TextIO) -> Stack:
     return stack
 
 
-def tell(plan: Plan, stack: Stack, out: TextIO) -> None:
+def print_access(plan: Plan, stack: Stack, out: TextIO) -> None:
     """Where it is, the first API key once, and what to try."""
     url = stack.outputs["Url"]
     out.write(f"\n  Address:  {url}\n")
@@ -262,7 +262,7 @@ def take_first_key(account: Account, stack: str) -> str | None:
 
 def run(options: argparse.Namespace, out: TextIO) -> None:
     """All of it. Raises `Refusal`."""
-    with plainly():
+    with as_refusals():
         account = open_account(options.profile, options.region)
         plan = make_plan(account, options)
         show(plan, out)
@@ -272,7 +272,7 @@ def run(options: argparse.Namespace, out: TextIO) -> None:
         if options.dry_run:
             out.write("  Dry run: nothing was changed.\n")
             return
-        tell(plan, carry_out(plan, out), out)
+        print_access(plan, carry_out(plan, out), out)
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ from fake_aws.instance import Instance
 from fake_aws.machine import TOOL_NAMES, TOOLS
 from fake_aws.metadata import Metadata
 
-OWN = re.compile(
+MACHINE_PATHS = re.compile(
     rb"(?<![\w./$}-])/(opt|srv|root|var/lib|var/log|etc/ecs|etc/docker)(?=[/\s\"';]|$)"
 )
 INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "DOCKER_HOST")
@@ -41,7 +41,9 @@ class AsProcess:
         """The tools, and the user data with its paths moved."""
         put_tools(home, sys.executable, str(TOOLS), self._docker, instance.id)
         data = home / "user-data"
-        data.write_bytes(OWN.sub(str(home / "root").encode() + rb"/\1", data.read_bytes()))
+        data.write_bytes(
+            MACHINE_PATHS.sub(str(home / "root").encode() + rb"/\1", data.read_bytes())
+        )
         for name in ("opt", "var/lib", "var/log", "etc/ecs"):
             (home / "root" / name).mkdir(parents=True)
 

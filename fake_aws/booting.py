@@ -2,11 +2,11 @@
 
 from fake_aws.as_container import AsContainer, NoEngineError
 from fake_aws.as_process import AsProcess
-from fake_aws.machines import Shell
+from fake_aws.machines import MachineRuntime
 from fake_aws.settings import CloudSettings
 
 
-async def open_shell(settings: CloudSettings) -> tuple[str, Shell | None]:
+async def open_runtime(settings: CloudSettings) -> tuple[str, MachineRuntime | None]:
     """What instances are, and how they are made; None: they are never booted.
 
     "auto" takes containers where a Docker engine answers and processes otherwise; whoever insists

@@ -31,7 +31,7 @@ class Bridge:
         self.queues: set[str] = set()
         """URLs of queues that get every event."""
 
-    def tell(self, kind: str, instance: Instance, detail: Params) -> None:
+    def publish(self, kind: str, instance: Instance, detail: Params) -> None:
         """Something has happened to *instance*."""
         event = self._event(kind, instance, detail)
         self._spawn(self._moto.put_event(event))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from fake_aws.credentials import Credential
 from fake_aws.endings import Endings
 from fake_aws.fleets import Fleets
-from fake_aws.instance_queries import Looks
+from fake_aws.instance_queries import InstanceQueries
 from fake_aws.pricing import PriceCalls
 from fake_aws.runs import Runs
 from fake_aws.spot import SpotRequests
@@ -21,7 +21,7 @@ class CallGroups(NamedTuple):
     """The objects that answer the calls, one for each kind of resource."""
 
     endings: Endings
-    looks: Looks
+    looks: InstanceQueries
     fleets: Fleets
     runs: Runs
     spot: SpotRequests

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from fake_aws.booting import open_shell
+from fake_aws.booting import open_runtime
 from fake_aws.bridge import Bridge
 from fake_aws.buckets import Limits
 from fake_aws.calls import CallGroups, Calls
@@ -19,9 +19,8 @@ from fake_aws.endings import Endings
 from fake_aws.faults import Faults
 from fake_aws.fleets import Fleets
 from fake_aws.front import MOST_BYTES, Front
-from fake_aws.timers import Later
+from fake_aws.instance_queries import InstanceQueries
 from fake_aws.launching import Launching
-from fake_aws.instance_queries import Looks
 from fake_aws.machines import Machines
 from fake_aws.metadata import Metadata
 from fake_aws.moto_side import MotoSide
@@ -36,6 +35,7 @@ from fake_aws.settings import CloudSettings
 from fake_aws.spot import SpotRequests
 from fake_aws.tags import TagCalls
 from fake_aws.templates import Templates
+from fake_aws.timers import Timers
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - compared with
 
@@ -47,7 +47,7 @@ class Cloud:
         self.settings = settings
         self.account = settings.account or _account()
         loop = asyncio.get_running_loop()
-        self.later = Later(settings)
+        self.timers = Timers(settings)
         self.keys = Keys(self.account, settings.access_key, settings.secret_key)
         self.moto = MotoSide(self.account, settings.region)
         self.limits = Limits(settings, loop.time)
@@ -58,18 +58,18 @@ class Cloud:
         self.templates = Templates(self.keys.operator.arn)
         self.bridge = Bridge(self.moto)
         self.registry = Registry()
-        self.registry.tell = self.bridge.tell
+        self.registry.publish = self.bridge.publish
         self.launching = Launching(
             settings,
             self.account,
-            self.later,
+            self.timers,
             self.pools,
             self.prices,
             self.spot,
             self.registry,
         )
         self.endings = Endings(
-            settings, self.later, self.pools, self.limits, self.spot, self.registry, self.launching
+            settings, self.timers, self.pools, self.limits, self.spot, self.registry, self.launching
         )
         self.front = self._make_front()
         self.url = ""
@@ -102,7 +102,7 @@ class Cloud:
         )
         groups = CallGroups(
             endings=self.endings,
-            looks=Looks(registry, settings.region),
+            looks=InstanceQueries(registry, settings.region),
             fleets=fleets,
             runs=Runs(settings.region, registry, launching, plans, self.limits, permissions),
             spot=self.spot,
@@ -134,7 +134,7 @@ class Cloud:
 
     async def close(self) -> None:
         """Stop listening, end every machine, forget every plan."""
-        self.later.close()
+        self.timers.close()
         if self.machines is not None:
             await self.machines.close()
         await self.bridge.close()
@@ -146,25 +146,25 @@ class Cloud:
 
     def environment(self, credential: Credential | None = None) -> dict[str, str]:
         """What a program needs to take this for AWS; without a *credential*, the operator's."""
-        who = credential or self.keys.operator
+        caller = credential or self.keys.operator
         names = {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_REGION": self.settings.region,
             "AWS_DEFAULT_REGION": self.settings.region,
-            "AWS_ACCESS_KEY_ID": who.access_key,
-            "AWS_SECRET_ACCESS_KEY": who.secret,
+            "AWS_ACCESS_KEY_ID": caller.access_key,
+            "AWS_SECRET_ACCESS_KEY": caller.secret,
         }
-        return names | ({"AWS_SESSION_TOKEN": who.session_token} if who.session_token else {})
+        return names | ({"AWS_SESSION_TOKEN": caller.session_token} if caller.session_token else {})
 
     async def _prepare_machines(self) -> None:
-        self.boots, shell = await open_shell(self.settings)
-        if shell is None:
+        self.boots, runtime = await open_runtime(self.settings)
+        if runtime is None:
             return
         self.machines = Machines(
             self.settings,
             self._directory,
-            shell,
-            self.later,
+            runtime,
+            self.timers,
             lambda instance: Metadata(instance, self.keys, self.moto.role_of, self.settings.region),
             self._machine_environment,
             self.endings.on_machine_off,

@@ -15,7 +15,7 @@ from fake_aws import ledger
 from fake_aws.cloud import Cloud
 from fake_aws.errors import AwsError
 from fake_aws.faults import Fault
-from fake_aws.front import Logged
+from fake_aws.front import LoggedCall
 from fake_aws.ledger import Bill
 from fake_aws.pools import ANY, Pool
 
@@ -98,10 +98,10 @@ class Control:
     def ignore_terminations(self, count: int) -> None:
         """Accept so many terminations to come, and do nothing."""
 
-        def set_deaf(cloud: Cloud) -> None:
-            cloud.endings.deaf = count
+        def ignore(cloud: Cloud) -> None:
+            cloud.endings.ignored_terminations = count
 
-        self._do(set_deaf)
+        self._do(ignore)
 
     def instances(self) -> list[dict[str, Any]]:
         """The truth about all instances ever launched, seen or not, the oldest first."""
@@ -123,7 +123,7 @@ class Control:
 
         return self._do(bills)
 
-    def calls(self, action: str | None = None) -> list[Logged]:
+    def calls(self, action: str | None = None) -> list[LoggedCall]:
         """The calls that came, in order; of one action, or of all."""
         log = self._do(lambda cloud: list(cloud.front.log))
         return [each for each in log if action in (None, each.action)]
@@ -132,7 +132,7 @@ class Control:
 def _truth(instance: Any) -> dict[str, Any]:
     return {
         "id": instance.id,
-        "state": instance.state.words,
+        "state": instance.state.label,
         "market": instance.plan.market,
         "instance_type": instance.plan.kind.name,
         "zone": instance.plan.subnet.zone,

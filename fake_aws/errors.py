@@ -13,14 +13,14 @@ class AwsError(Exception):
 
 def not_found(kind: str, ids: list[str]) -> AwsError:
     """*kind* is EC2's: InvalidInstanceID, InvalidSpotInstanceRequestID, and the like."""
-    words = {
+    text = {
         "InvalidInstanceID": "instance ID",
         "InvalidSpotInstanceRequestID": "spot instance request ID",
     }.get(kind, "ID")
     if len(ids) == 1:
-        return AwsError(f"{kind}.NotFound", f"The {words} '{ids[0]}' does not exist")
+        return AwsError(f"{kind}.NotFound", f"The {text} '{ids[0]}' does not exist")
     listed = ", ".join(ids)
-    return AwsError(f"{kind}.NotFound", f"The {words}s '{listed}' do not exist")
+    return AwsError(f"{kind}.NotFound", f"The {text}s '{listed}' do not exist")
 
 
 def malformed(kind: str, given: str) -> AwsError:

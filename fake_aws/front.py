@@ -29,7 +29,7 @@ MOST_BYTES = 2 * 1024 * 1024
 Allow = Callable[[Credential, str, str, dict[str, Any]], None]
 
 
-class Logged(msgspec.Struct, frozen=True, kw_only=True):
+class LoggedCall(msgspec.Struct, frozen=True, kw_only=True):
     """A call that came, and what became of it. *outcome* is "ok", an error code, or "lost"."""
 
     at: float
@@ -63,7 +63,7 @@ class Front:
         self._calls = calls
         self._moto = moto
         self._allow = allow
-        self.log: list[Logged] = []
+        self.log: list[LoggedCall] = []
 
     async def handle(self, http: web.Request) -> web.StreamResponse:
         """One HTTP request."""
@@ -160,7 +160,7 @@ class Front:
         instances: int = 0,
     ) -> None:
         self.log.append(
-            Logged(
+            LoggedCall(
                 at=time.monotonic(),
                 service=call.service,
                 action=call.action,

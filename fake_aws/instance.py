@@ -21,13 +21,13 @@ class State(IntEnum):
     STOPPED = 80
 
     @property
-    def words(self) -> str:
+    def label(self) -> str:
         """As EC2 writes it."""
         return self.name.lower().replace("_", "-")
 
     def shown(self) -> dict[str, Any]:
         """As an answer holds it."""
-        return {"Code": int(self), "Name": self.words}
+        return {"Code": int(self), "Name": self.label}
 
 
 BILLED = {State.RUNNING}
@@ -159,7 +159,7 @@ class Instance:
 
 FILTERS: dict[str, Callable[[Instance], str | None]] = {
     "instance-id": lambda it: it.id,
-    "instance-state-name": lambda it: it.state.words,
+    "instance-state-name": lambda it: it.state.label,
     "instance-state-code": lambda it: str(int(it.state)),
     "instance-type": lambda it: it.plan.kind.name,
     "instance-lifecycle": lambda it: "spot" if it.spot_request else None,

@@ -13,7 +13,7 @@ Params = dict[str, Any]
 FEWEST_A_PAGE = 5
 
 
-class Looks:
+class InstanceQueries:
     """The calls that only look at instances."""
 
     def __init__(self, registry: Registry, region: str) -> None:

@@ -8,12 +8,12 @@ from typing import Protocol
 
 from fake_aws.errors import AwsError
 from fake_aws.instance import Instance, Plan, State
-from fake_aws.timers import Later
 from fake_aws.pools import Pools
 from fake_aws.prices import Prices
 from fake_aws.registry import Registry
 from fake_aws.settings import CloudSettings
 from fake_aws.spot import SpotRequest, SpotRequests
+from fake_aws.timers import Timers
 
 NETWORK = ipaddress.ip_network("10.0.0.0/8")
 
@@ -37,7 +37,7 @@ class Launching:
         self,
         settings: CloudSettings,
         account: str,
-        later: Later,
+        timers: Timers,
         pools: Pools,
         prices: Prices,
         spot: SpotRequests,
@@ -45,7 +45,7 @@ class Launching:
     ) -> None:
         self._settings = settings
         self._account = account
-        self._later = later
+        self._timers = timers
         self._pools = pools
         self._prices = prices
         self._spot = spot
@@ -66,7 +66,7 @@ class Launching:
             )
         self._pools.take(plan.pool, plan.kind.vcpus)
         delay = self._delays.random() * self._settings.visible_after_seconds
-        visible_at = now + timedelta(seconds=self._later.real(delay))
+        visible_at = now + timedelta(seconds=self._timers.real(delay))
         request = self._spot.open(plan, now, visible_at) if plan.market == "spot" else None
         return self._make(plan, reservation, visible_at, request, dict(plan.instance_tags))
 
@@ -88,7 +88,7 @@ class Launching:
         try:
             self._pools.take(request.plan.pool, request.plan.kind.vcpus)
         except AwsError:
-            self._later(self._settings.respawn_seconds, lambda: self.respawn(request))
+            self._timers.after(self._settings.respawn_seconds, lambda: self.respawn(request))
             return
         request.state, request.status = "active", "fulfilled"
         self._make(request.plan, new_id("r"), datetime.now(UTC), request, {})
@@ -116,14 +116,14 @@ class Launching:
         if request:
             request.instance_id = instance.id
         self._registry.add(instance)
-        self._later(self._settings.pending_seconds, lambda: self._run(instance))
+        self._timers.after(self._settings.pending_seconds, lambda: self._run(instance))
         return instance
 
     def _run(self, instance: Instance) -> None:
         if instance.state is State.PENDING:
             instance.running_at = datetime.now(UTC)
             self._registry.enter(instance, State.RUNNING)
-            self._later(self._settings.boot_seconds, lambda: self._boot(instance))
+            self._timers.after(self._settings.boot_seconds, lambda: self._boot(instance))
 
     def _boot(self, instance: Instance) -> None:
         if instance.state is State.RUNNING and self.machines is not None:

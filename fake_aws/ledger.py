@@ -57,7 +57,7 @@ def bill(instance: Instance, prices: Prices, settings: CloudSettings, now: datet
         launched_at=instance.launched_at,
         running_at=begin,
         ended_at=instance.ended_at,
-        state=instance.state.words,
+        state=instance.state.label,
         cause=instance.reason_code,
         seconds=seconds,
         billed_seconds=billed,

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fake_aws.instance import Instance
-from fake_aws.timers import Later
 from fake_aws.metadata import Metadata
 from fake_aws.settings import CloudSettings
+from fake_aws.timers import Timers
 
 MOST_CONSOLE = 64 * 1024
 GRACE_SECONDS = 8.0
 """Longer than boot.py takes to end what is deaf."""
 
 
-class Shell(Protocol):
+class MachineRuntime(Protocol):
     """How a machine is made: as a process here, or in a container."""
 
     metadata_host: str
@@ -77,8 +77,8 @@ class Machines:
         self,
         settings: CloudSettings,
         directory: Path,
-        shell: Shell,
-        later: Later,
+        runtime: MachineRuntime,
+        timers: Timers,
         metadata_for: Callable[[Instance], Metadata],
         environment: Environment,
         on_off: Callable[[str], None],
@@ -86,8 +86,8 @@ class Machines:
         """*on_off* hears of each machine that has powered itself off."""
         self._settings = settings
         self._directory = directory
-        self._shell = shell
-        self._later = later
+        self._runtime = runtime
+        self._timers = timers
         self._metadata_for = metadata_for
         self._environment = environment
         self._on_off = on_off
@@ -120,31 +120,31 @@ class Machines:
     async def _live(self, machine: Machine) -> None:
         instance = machine.instance
         try:
-            await machine.metadata.start(self._shell.metadata_host)
+            await machine.metadata.start(self._runtime.metadata_host)
             await self._prepare(machine)
-            process = await self._shell.start(
+            process = await self._runtime.start(
                 machine.home,
                 instance,
                 machine.metadata,
-                self._environment(self._shell.reach, machine.metadata),
+                self._environment(self._runtime.reach, machine.metadata),
             )
             machine.process = process
             await self._until_off(machine, process)
         except OSError as error:
             instance.console += f"the machine could not be started: {error}\n"
         finally:
-            await self._shell.clean(machine.home, instance.id)
+            await self._runtime.clean(machine.home, instance.id)
             await machine.metadata.close()
             del self.running[instance.id]
         if not machine.wanted_off.is_set():
-            self._later(self._settings.shutdown_seconds, lambda: self._on_off(instance.id))
+            self._timers.after(self._settings.shutdown_seconds, lambda: self._on_off(instance.id))
 
     async def _prepare(self, machine: Machine) -> None:
         machine.home.mkdir(mode=0o700, parents=True)
         (machine.home / "root").mkdir()
         data = base64.b64decode(machine.instance.plan.user_data)
         (machine.home / "user-data").write_bytes(data)
-        await self._shell.prepare(machine.home, machine.instance)
+        await self._runtime.prepare(machine.home, machine.instance)
 
     async def _until_off(self, machine: Machine, process: asyncio.subprocess.Process) -> None:
         reader = asyncio.create_task(_read(process, machine.instance))
@@ -157,7 +157,7 @@ class Machines:
                     process.stdin.close()  # boot.py takes it for the power button
                 await asyncio.wait({ended}, timeout=GRACE_SECONDS)
             if not ended.done():
-                await self._shell.kill(machine.instance.id, process)
+                await self._runtime.kill(machine.instance.id, process)
             await ended
             await asyncio.wait({reader}, timeout=1.0)
         finally:

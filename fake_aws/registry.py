@@ -12,7 +12,7 @@ from fake_aws.errors import malformed, not_found
 from fake_aws.instance import Instance, State
 
 Params = dict[str, Any]
-Tell = Callable[[str, Instance, Params], None]
+Publish = Callable[[str, Instance, Params], None]
 ID_DIGITS = (8, 17)
 
 
@@ -23,18 +23,18 @@ class Registry:
         self.all: dict[str, Instance] = {}
         """The gone ones too: the ledger's."""
         self._gone: set[str] = set()
-        self.tell: Tell = _tell_nobody
+        self.publish: Publish = _publish_nothing
         """Hears of changes of state, warnings and recommendations."""
 
     def add(self, instance: Instance) -> None:
         """A new one."""
         self.all[instance.id] = instance
-        self.tell("state", instance, {"state": instance.state.words})
+        self.publish("state", instance, {"state": instance.state.label})
 
     def enter(self, instance: Instance, state: State) -> None:
         """It changes its state."""
         instance.state = state
-        self.tell("state", instance, {"state": state.words})
+        self.publish("state", instance, {"state": state.label})
 
     def forget(self, instance: Instance) -> None:
         """It is shown no more."""
@@ -76,5 +76,5 @@ def _is_hex(text: str) -> bool:
     return len(text) in ID_DIGITS and all(each in "0123456789abcdef" for each in text)
 
 
-def _tell_nobody(_kind: str, _instance: Instance, _detail: Params) -> None:
+def _publish_nothing(_kind: str, _instance: Instance, _detail: Params) -> None:
     pass

@@ -60,13 +60,13 @@ class CloudThread:
 
     def client_arguments(self, credential: Credential | None = None) -> dict[str, Any]:
         """The same for `boto3.client(service, **…)`."""
-        who = credential or self.cloud.keys.operator
+        caller = credential or self.cloud.keys.operator
         return {
             "endpoint_url": self.endpoint_url,
             "region_name": self._settings.region,
-            "aws_access_key_id": who.access_key,
-            "aws_secret_access_key": who.secret,
-            "aws_session_token": who.session_token or None,
+            "aws_access_key_id": caller.access_key,
+            "aws_secret_access_key": caller.secret,
+            "aws_session_token": caller.session_token or None,
         }
 
     def call(self, work: Callable[[Cloud], T]) -> T:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from fake_aws.settings import CloudSettings
 
 
-class Later:
+class Timers:
     """Timers on the cloud's own loop; durations are AWS's, divided by the cloud's speed."""
 
     def __init__(self, settings: CloudSettings) -> None:
@@ -14,7 +14,7 @@ class Later:
         self._loop = asyncio.get_running_loop()
         self._handles: set[asyncio.TimerHandle] = set()
 
-    def __call__(self, seconds: float, act: Callable[[], None]) -> None:
+    def after(self, seconds: float, act: Callable[[], None]) -> None:
         """Do it after *seconds*."""
 
         def run() -> None:

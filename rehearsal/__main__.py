@@ -16,8 +16,8 @@ from fake_aws import CloudSettings
 from fake_aws.as_container import NoEngineError
 from rehearsal import table
 from rehearsal.checks import deviations
-from rehearsal.scenario import Deviation, Played, Script, instances_left, play
-from rehearsal.outboxes import read_told
+from rehearsal.outboxes import read_outboxes
+from rehearsal.scenario import Deviation, Outcome, Scenario, instances_left, run_scenario
 from rehearsal.stage import Stage, open_stage
 from rehearsal.system import NotRunning
 
@@ -32,7 +32,9 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m rehearsal", description=__doc__)
     parser.add_argument("--boot", choices=("process", "container", "auto"), default="process")
     parser.add_argument("--image", help="the job's, which this machine's Docker engine runs")
-    parser.add_argument("--played", action="store_true", help="no engine: the container is played")
+    parser.add_argument(
+        *("--simulated", "--played"), action="store_true", help="simulate the job's container"
+    )
     parser.add_argument("--seconds", type=int, default=9, help="how long the job's container runs")
     parser.add_argument("--seed", type=int, default=1, help="of prices and delays")
     return parser.parse_args(arguments)
@@ -65,27 +67,27 @@ def rehearse(options: argparse.Namespace) -> list[str]:
     """Play and tell it; answers the deviations."""
     began = time.monotonic()
     given = (options.image,) if options.image else IMAGES
-    image = None if options.played else local_image(given)
-    script = Script(image=image or given[0], seconds=options.seconds)
+    image = None if options.simulated else local_image(given)
+    scenario = Scenario(image=image or given[0], seconds=options.seconds)
 
-    def say(words: str) -> None:
-        print(f"[{time.monotonic() - began:5.1f} s] {words}", flush=True)
+    def report(text: str) -> None:
+        print(f"[{time.monotonic() - began:5.1f} s] {text}", flush=True)
 
-    say("a cloud, an account and the four services are set up")
+    report("a cloud, an account and the four services are set up")
     with open_stage(settings_for(options, engine=image is not None)) as stage:
         runs = f"is {image} on this machine's Docker engine" if image else "is played"
-        say(f"an instance is a {stage.cloud.cloud.boots}, the job's container {runs}")
+        report(f"an instance is a {stage.cloud.cloud.boots}, the job's container {runs}")
         try:
-            job_id, taken = play(stage, script, say)
+            job_id, interrupted = run_scenario(stage, scenario, report)
         except (Deviation, NotRunning) as error:
             keep(stage)
             return [str(error)]
-        played = _look(stage, job_id)
-        found = deviations(played, taken)
+        outcome = _look(stage, job_id)
+        found = deviations(outcome, interrupted)
         if found:
             keep(stage)
-        print(f"\nWhat happened\n\n{table.happened(played)}")
-        print(f"\nWhat it cost\n\n{table.billed(played)}\n\n{table.summed_up(played)}\n")
+        print(f"\nWhat happened\n\n{table.event_table(outcome)}")
+        print(f"\nWhat it cost\n\n{table.bill_table(outcome)}\n\n{table.summary(outcome)}\n")
     return found
 
 
@@ -95,12 +97,12 @@ def keep(stage: Stage) -> None:
     print(f"The system's log is {stage.system.log}", file=sys.stderr)
 
 
-def _look(stage: Stage, job_id: int) -> Played:
+def _look(stage: Stage, job_id: int) -> Outcome:
     job = stage.system.ask("GET", f"/status/{job_id}")
-    return Played(
+    return Outcome(
         posted_at=datetime.fromisoformat(job["created_at"]),
         job=job,
-        told=asyncio.run(read_told(stage.system.admin_dsn())),
+        events=asyncio.run(read_outboxes(stage.system.admin_dsn())),
         bills=stage.cloud.control.ledger(),
         left=sorted({*instances_left(stage), *stage.cloud.control.running()}),
     )

@@ -64,8 +64,8 @@ def policy(name: str, account: Account, deployment: str) -> dict[str, Any]:
         "SECURITY_GROUP": account.security_group,
         "QUEUE": QUEUE,
     }
-    for word, value in values.items():
-        text = text.replace(f"<{word}>", value)
+    for placeholder, value in values.items():
+        text = text.replace(f"<{placeholder}>", value)
     filled: dict[str, Any] = json.loads(text)
     return filled
 

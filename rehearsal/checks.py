@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from fake_aws.ledger import INTERRUPTED, Bill, total
-from rehearsal.scenario import Job, Played
+from rehearsal.scenario import Job, Outcome
 
 LEAK_BOUND_SECONDS = 60.0
 """So much longer than its attempt an instance may live when all is well (docs/architecture.md)."""
@@ -13,13 +13,13 @@ CENT = 1e-6
 """What the API rounds to, in USD."""
 
 
-def deviations(played: Played, taken: str) -> list[str]:
+def deviations(outcome: Outcome, interrupted: str) -> list[str]:
     """All of them; none is a success."""
     return [
-        *_of_the_story(played.job, taken),
-        *_of_instances(played),
-        *_of_the_bill(played),
-        *(f"instance {each} is left, says EC2" for each in played.left),
+        *_of_the_job(outcome.job, interrupted),
+        *_of_instances(outcome),
+        *_of_the_bill(outcome),
+        *(f"instance {each} is left, says EC2" for each in outcome.left),
     ]
 
 
@@ -31,41 +31,41 @@ def leaked_seconds(bill: Bill, job: Job) -> float:
     return max(0.0, (bill.ended_at - datetime.fromisoformat(ends[0])).total_seconds())
 
 
-def _of_the_story(job: Job, taken: str) -> Iterator[str]:
+def _of_the_job(job: Job, interrupted: str) -> Iterator[str]:
     causes = [each["cause"] for each in job["attempts"]]
     if job["status"] != "DONE":
         yield f"the job is {job['status']}, not DONE: {job['error_message']}"
     if causes != ["interrupted", "done"]:
         yield f"its attempts ended {causes}, not interrupted and done"
     instances = [each["instance_id"] for each in job["attempts"]]
-    if instances[0] != taken or len(set(instances)) != len(instances):
-        yield f"its attempts were on {instances}, of which the market took {taken}"
+    if instances[0] != interrupted or len(set(instances)) != len(instances):
+        yield f"its attempts were on {instances}, of which the market took {interrupted}"
 
 
-def _of_instances(played: Played) -> Iterator[str]:
-    known = {each["instance_id"] for each in played.job["attempts"]}
-    for bill in played.bills:
+def _of_instances(outcome: Outcome) -> Iterator[str]:
+    known = {each["instance_id"] for each in outcome.job["attempts"]}
+    for bill in outcome.bills:
         if bill.instance_id not in known:
             yield f"instance {bill.instance_id} was launched for no attempt"
         if bill.market != "spot":
             yield f"instance {bill.instance_id} is {bill.market}, and Spot was asked for"
-        leaked = leaked_seconds(bill, played.job)
+        leaked = leaked_seconds(bill, outcome.job)
         if leaked > LEAK_BOUND_SECONDS:
             yield f"instance {bill.instance_id} ran {leaked:.0f} s longer than its attempt"
 
 
-def _of_the_bill(played: Played) -> Iterator[str]:
-    ours = {each["instance_id"]: each["cost_usd"] for each in played.job["attempts"]}
-    for bill in played.bills:
+def _of_the_bill(outcome: Outcome) -> Iterator[str]:
+    ours = {each["instance_id"]: each["cost_usd"] for each in outcome.job["attempts"]}
+    for bill in outcome.bills:
         cost = ours.get(bill.instance_id)
         if cost is None or abs(cost - bill.cost_usd) > CENT:
             yield (
                 f"instance {bill.instance_id} costs {cost} USD by our sum and "
                 f"{bill.cost_usd:.6f} by the cloud's ledger"
             )
-    whole = played.job["cost_usd"]
-    if whole is None or abs(whole - total(played.bills)) > CENT * len(played.bills):
-        yield f"the job costs {whole} USD, the account is billed {total(played.bills):.6f}"
-    free = [each for each in played.bills if each.cause == INTERRUPTED]
+    whole = outcome.job["cost_usd"]
+    if whole is None or abs(whole - total(outcome.bills)) > CENT * len(outcome.bills):
+        yield f"the job costs {whole} USD, the account is billed {total(outcome.bills):.6f}"
+    free = [each for each in outcome.bills if each.cause == INTERRUPTED]
     if any(each.cost_usd for each in free):
         yield "an instance that the market took within its first hour was billed"

@@ -12,7 +12,7 @@ from shared.postgres.pool import connect
 OUTBOX = "SELECT name, body FROM {schema}.outbox ORDER BY id"
 
 
-class Told(Struct, frozen=True, kw_only=True):
+class PublishedEvent(Struct, frozen=True, kw_only=True):
     """One event, and which service told it when."""
 
     at: datetime
@@ -20,18 +20,18 @@ class Told(Struct, frozen=True, kw_only=True):
     event: Event
 
 
-async def read_told(admin_dsn: str) -> list[Told]:
+async def read_outboxes(admin_dsn: str) -> list[PublishedEvent]:
     """All events in the order of their times, the launcher's watermarks apart."""
-    told: list[Told] = []
+    events: list[PublishedEvent] = []
     conn = await connect(admin_dsn)
     try:
         for service in SERVICES:
             for row in await conn.fetch(OUTBOX.format(schema=service.NAME)):
-                told += [
-                    Told(at=each.at, by=service.NAME, event=each.body)
+                events += [
+                    PublishedEvent(at=each.at, by=service.NAME, event=each.body)
                     for each in cloudevents.decode(row["name"], row["body"]).envelopes
                     if not isinstance(each.body, LaunchesReported)
                 ]
     finally:
         await conn.close()
-    return sorted(told, key=lambda each: each.at)
+    return sorted(events, key=lambda each: each.at)

@@ -9,11 +9,11 @@ import boto3
 from msgspec import Struct
 
 from fake_aws.ledger import Bill
-from rehearsal.outboxes import Told
+from rehearsal.outboxes import PublishedEvent
 from rehearsal.stage import Stage
 
 STEP_SECONDS = 0.1
-GONE = "terminated"
+TERMINATED_STATE = "terminated"
 
 Job = dict[str, Any]
 """As `GET /status/{id}` shows it."""
@@ -23,16 +23,16 @@ class Deviation(Exception):
     """The story has taken another turn. The message is one line for a person."""
 
 
-class Script(Struct, frozen=True, kw_only=True):
+class Scenario(Struct, frozen=True, kw_only=True):
     """What is played."""
 
     image: str
     seconds: int
     """How long the container runs where nobody stops it."""
-    patience_seconds: float = 45.0
+    step_timeout_seconds: float = 45.0
     """How long any one turn of the story may take."""
 
-    def order(self) -> dict[str, Any]:
+    def job_request(self) -> dict[str, Any]:
         """The body of `POST /schedule`."""
         steps = f"i=0; while [ $i -lt {self.seconds} ]; do sleep 1; i=$((i+1)); done"
         return {
@@ -45,31 +45,33 @@ class Script(Struct, frozen=True, kw_only=True):
         }
 
 
-class Played(Struct, frozen=True, kw_only=True):
+class Outcome(Struct, frozen=True, kw_only=True):
     """What came of it, from both sides: the system's words, and the cloud's."""
 
     posted_at: datetime
     job: Job
-    told: list[Told]
+    events: list[PublishedEvent]
     bills: list[Bill]
     left: list[str]
     """Ids of instances that EC2 shows and does not call terminated."""
 
 
-def play(stage: Stage, script: Script, say: Callable[[str], None]) -> tuple[int, str]:
+def run_scenario(
+    stage: Stage, scenario: Scenario, report: Callable[[str], None]
+) -> tuple[int, str]:
     """Play it; answers the job's id and the instance that was taken. Raises `Deviation`."""
-    job_id = int(stage.system.ask("POST", "/schedule", script.order())["id"])
-    say(f"job {job_id} is posted")
-    job = _until(stage, job_id, script, "it runs", lambda job: job["phase"] == "running")
-    taken = str(job["instance_id"])
-    say(f"it runs on {taken}: the Spot market takes that back, with notice")
-    stage.cloud.control.interrupt(taken)
-    _until(stage, job_id, script, "it comes back elsewhere", _came_back)
-    say("it has come back on another instance")
-    _until(stage, job_id, script, "it is over", lambda job: job["finished_at"] is not None)
-    _until(stage, job_id, script, "its instances are gone", _are_gone)
-    say("it is over, and the cloud has confirmed the end of its instances")
-    return job_id, taken
+    job_id = int(stage.system.ask("POST", "/schedule", scenario.job_request())["id"])
+    report(f"job {job_id} is posted")
+    job = _until(stage, job_id, scenario, "it runs", lambda job: job["phase"] == "running")
+    interrupted = str(job["instance_id"])
+    report(f"it runs on {interrupted}: the Spot market takes that back, with notice")
+    stage.cloud.control.interrupt(interrupted)
+    _until(stage, job_id, scenario, "it comes back elsewhere", _is_replaced)
+    report("it has come back on another instance")
+    _until(stage, job_id, scenario, "it is over", lambda job: job["finished_at"] is not None)
+    _until(stage, job_id, scenario, "its instances are gone", _are_terminated)
+    report("it is over, and the cloud has confirmed the end of its instances")
+    return job_id, interrupted
 
 
 def instances_left(stage: Stage) -> list[str]:
@@ -81,33 +83,33 @@ def instances_left(stage: Stage) -> list[str]:
         for page in pages
         for group in page["Reservations"]
         for each in group["Instances"]
-        if each["State"]["Name"] != GONE
+        if each["State"]["Name"] != TERMINATED_STATE
     ]
 
 
-def _came_back(job: Job) -> bool:
+def _is_replaced(job: Job) -> bool:
     return bool(job["attempt"] > 1 and job["phase"] == "running")
 
 
-def _are_gone(job: Job) -> bool:
+def _are_terminated(job: Job) -> bool:
     launched = [each for each in job["attempts"] if each["instance_id"] is not None]
     return all(each["instance_gone_at"] is not None for each in launched)
 
 
 def _until(
-    stage: Stage, job_id: int, script: Script, words: str, holds: Callable[[Job], bool]
+    stage: Stage, job_id: int, scenario: Scenario, text: str, holds: Callable[[Job], bool]
 ) -> Job:
-    deadline = time.monotonic() + script.patience_seconds
+    deadline = time.monotonic() + scenario.step_timeout_seconds
     while True:
         job: Job = stage.system.ask("GET", f"/status/{job_id}")
         if holds(job):
             return job
-        if job["finished_at"] is not None and not words.startswith(("it is over", "its instances")):
-            raise Deviation(f"the job ended {job['status']} before {words}: {job['error_message']}")
+        if job["finished_at"] is not None and not text.startswith(("it is over", "its instances")):
+            raise Deviation(f"the job ended {job['status']} before {text}: {job['error_message']}")
         if time.monotonic() > deadline:
             because = f" ({job['waiting_because']})" if job["waiting_because"] else ""
             raise Deviation(
-                f"{script.patience_seconds:g} s have passed before {words}: the job is "
+                f"{scenario.step_timeout_seconds:g} s have passed before {text}: the job is "
                 f"{job['phase']}{because}"
             )
         time.sleep(STEP_SECONDS)

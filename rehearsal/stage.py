@@ -15,7 +15,7 @@ from rehearsal.system import System
 LIFETIME_SECONDS = 900
 
 # In the cloud's haste: what takes AWS minutes takes it seconds, and the system looks accordingly.
-HASTE = {
+SPED_UP = {
     "HEARTBEAT_SECONDS": "0.5",
     "INTERRUPTION_MARGIN_SECONDS": "2",
     "METADATA_POLL_SECONDS": "0.25",
@@ -42,7 +42,7 @@ def open_stage(settings: CloudSettings, **changes: str) -> Iterator[Stage]:
         account = prepare(cloud)
         deployment = _deployment(system.data)
         credential = make_user(cloud, account, deployment)
-        ours = {f"DOCKER_JOB_{name}": value for name, value in {**HASTE, **changes}.items()}
+        ours = {f"DOCKER_JOB_{name}": value for name, value in {**SPED_UP, **changes}.items()}
         system.start(
             {
                 **cloud.environment(credential),

@@ -64,7 +64,7 @@ class System:
         deadline = time.monotonic() + START_SECONDS
         while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise NotRunning(f"the system did not start:\n{self._last_words()}")
+                raise NotRunning(f"the system did not start:\n{self._log_tail()}")
             time.sleep(STEP_SECONDS)
 
     def close(self) -> None:
@@ -92,10 +92,10 @@ class System:
             with urllib.request.urlopen(request, timeout=CALL_SECONDS) as answer:  # noqa: S310
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
-            said = error.read().decode(errors="replace")
-            raise NotRunning(f"{method} {path} is answered {error.code}: {said}") from error
+            body = error.read().decode(errors="replace")
+            raise NotRunning(f"{method} {path} is answered {error.code}: {body}") from error
         except OSError as error:
-            raise NotRunning(f"{method} {path}: {error}\n{self._last_words()}") from error
+            raise NotRunning(f"{method} {path}: {error}\n{self._log_tail()}") from error
 
     def admin_dsn(self) -> str:
         """Its database, while it runs."""
@@ -108,7 +108,7 @@ class System:
         except OSError:
             return False
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()
         return "\n".join(lines[-TAIL_LINES:])
 

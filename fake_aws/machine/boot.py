@@ -39,13 +39,13 @@ def main(directory: str) -> int:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     write(os.path.join(directory, "pid"), str(os.getpid()))
-    say("boot: " + time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    log("boot: " + time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     for script in scripts_of(directory):
         run(script, directory)
     with open(os.path.join(directory, "console"), "ab+", buffering=0) as console:
         while not asked:
             reap()
-            tell(console)
+            copy_tool_output(console)
             left = seconds_left(directory)
             if left is not None and left <= 0:
                 break
@@ -53,11 +53,11 @@ def main(directory: str) -> int:
             if wake_read in ready:
                 os.read(wake_read, 4096)
             if 0 in ready and not os.read(0, 4096):
-                say("boot: switched off")
+                log("boot: switched off")
                 break
         end_all()
-        tell(console)
-    say("boot: powered off")
+        copy_tool_output(console)
+    log("boot: powered off")
     return 0
 
 
@@ -87,7 +87,7 @@ def scripts_of(directory: str) -> list[str]:
             os.chmod(path, 0o700)
             paths.append(path)
         elif part.strip():
-            say("boot: a part of the user data is no script, and is not run")
+            log("boot: a part of the user data is no script, and is not run")
     return paths
 
 
@@ -107,7 +107,7 @@ def run(script: str, directory: str) -> None:
             start_new_session=True,
         )
     except OSError as error:
-        say(f"boot: the user data cannot be run: {error}")
+        log(f"boot: the user data cannot be run: {error}")
 
 
 def seconds_left(directory: str) -> float | None:
@@ -131,7 +131,7 @@ def reap() -> None:
 def end_all() -> None:
     """SIGTERM to all that runs, and SIGKILL to what still does after the grace."""
     deadline = time.monotonic() + GRACE_SECONDS
-    told: set[int] = set()
+    signalled: set[int] = set()
     while True:
         reap()
         left = descendants()
@@ -139,8 +139,8 @@ def end_all() -> None:
             return
         late = time.monotonic() > deadline
         for pid in left:
-            if late or pid not in told:
-                told.add(pid)
+            if late or pid not in signalled:
+                signalled.add(pid)
                 try:
                     os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
                 except OSError:
@@ -190,19 +190,19 @@ def write(path: str, text: str) -> None:
     os.replace(path + ".new", path)
 
 
-def tell(console: IO[bytes]) -> None:
+def copy_tool_output(console: IO[bytes]) -> None:
     """Print what the machine's tools have written since."""
     data = console.read()
     if data:
-        put(data)
+        write_console(data)
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     """A line on the console."""
-    put(text.encode() + b"\n")
+    write_console(text.encode() + b"\n")
 
 
-def put(data: bytes) -> None:
+def write_console(data: bytes) -> None:
     """On the console, if anybody still reads it."""
     try:
         os.write(1, data)

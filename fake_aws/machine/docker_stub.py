@@ -54,22 +54,22 @@ def main(arguments: list[str]) -> int:
     if command == "image" and rest[:1] == ["inspect"]:
         return 0
     known: dict[str, Callable[[], int]] = {
-        "create": lambda: say(create(rest)),
+        "create": lambda: output(create(rest)),
         "run": lambda: run(rest),
         "start": lambda: start(rest),
-        "attach": lambda: attach(words(rest)[-1]),
+        "attach": lambda: attach(positional(rest)[-1]),
         "inspect": lambda: inspect(rest),
         "kill": lambda: kill(rest),
-        "stop": lambda: kill(["--signal", "TERM", words(rest)[-1]]),
-        "wait": lambda: wait(words(rest)[-1]),
-        "logs": lambda: say(read(words(rest)[-1]).get("output", "")),
-        "rm": lambda: remove(words(rest)),
-        "ps": lambda: say("\n".join(sorted(os.listdir(home())))),
-        "version": lambda: say("0.0-rehearsal"),
-        "--version": lambda: say("Docker version 0.0-rehearsal"),
+        "stop": lambda: kill(["--signal", "TERM", positional(rest)[-1]]),
+        "wait": lambda: wait(positional(rest)[-1]),
+        "logs": lambda: output(read(positional(rest)[-1]).get("output", "")),
+        "rm": lambda: remove(positional(rest)),
+        "ps": lambda: output("\n".join(sorted(os.listdir(home())))),
+        "version": lambda: output("0.0-rehearsal"),
+        "--version": lambda: output("Docker version 0.0-rehearsal"),
         "info": lambda: 0,
         "login": lambda: 0,
-        "pull": lambda: say("Status: played, not pulled: " + words(rest)[-1]),
+        "pull": lambda: output("Status: played, not pulled: " + positional(rest)[-1]),
     }
     if command not in known:
         return fail("unknown command: docker " + command)
@@ -112,7 +112,7 @@ def run(arguments: list[str]) -> int:
     name = create(arguments)
     code = start([name] if detached else ["--attach", name])
     if detached:
-        say(name)
+        output(name)
     elif "--rm" in arguments:
         remove([name])
     return code
@@ -120,7 +120,7 @@ def run(arguments: list[str]) -> int:
 
 def start(arguments: list[str]) -> int:
     """Have it play, in a session of its own; with --attach stay until it has ended."""
-    name = words(arguments)[-1]
+    name = positional(arguments)[-1]
     read(name)
     player = subprocess.Popen(
         [sys.executable, os.path.abspath(__file__), "--play", name], start_new_session=True
@@ -140,9 +140,9 @@ def play(name: str) -> NoReturn:
     container["pid"] = os.getpid()  # written by this process alone: nobody overtakes it
     write(name, container)
     environment = container["env"]
-    say("played, not run: " + " ".join(container["would_run"]))
+    output("played, not run: " + " ".join(container["would_run"]))
     if container["gpus"]:
-        say("played GPUs: " + container["gpus"])
+        output("played GPUs: " + container["gpus"])
     try:
         seconds = float(environment.get("SIMULATE_SECONDS") or 0)
         code = int(environment.get("SIMULATE_EXIT_CODE") or 0)
@@ -152,7 +152,7 @@ def play(name: str) -> NoReturn:
     while time.monotonic() < deadline:
         time.sleep(max(0.0, min(60.0, deadline - time.monotonic())))
     if "SIMULATE_OUTPUT" in environment:
-        say(environment["SIMULATE_OUTPUT"])
+        output(environment["SIMULATE_OUTPUT"])
     if "SIMULATE_ERROR" in environment:
         os.write(2, environment["SIMULATE_ERROR"].encode() + b"\n")
     end(name, code)
@@ -175,21 +175,21 @@ def attach(name: str) -> int:
 
 def wait(name: str) -> int:
     """Stay until it has ended, and say how."""
-    return say(str(attach(name)))
+    return output(str(attach(name)))
 
 
 def inspect(arguments: list[str]) -> int:
     """Its state, whatever the format asks for."""
-    container = read(words(arguments)[-1])
+    container = read(positional(arguments)[-1])
     if container["state"]["Running"] and not alive(container):
         container["state"].update(Status="exited", Running=False, ExitCode=137)
     state = json.dumps(container["state"])
-    return say(state if "{{json .State}}" in arguments else f'[{{"State":{state}}}]')
+    return output(state if "{{json .State}}" in arguments else f'[{{"State":{state}}}]')
 
 
 def kill(arguments: list[str]) -> int:
     """Signal it."""
-    name = words(arguments)[-1]
+    name = positional(arguments)[-1]
     given = "KILL"
     for option in ("-s", "--signal"):
         if option in arguments:
@@ -215,7 +215,7 @@ def remove(names: list[str]) -> int:
             except OSError:
                 pass
         os.unlink(path(name))
-        say(name)
+        output(name)
     return 0
 
 
@@ -228,7 +228,7 @@ def alive(container: dict[str, Any]) -> bool:
     return bool(container["state"]["Running"])
 
 
-def words(arguments: list[str]) -> list[str]:
+def positional(arguments: list[str]) -> list[str]:
     """What is no option."""
     found: list[str] = []
     skip = False
@@ -274,7 +274,7 @@ def write(name: str, container: dict[str, Any]) -> None:
     os.replace(temporary, path(name))
 
 
-def say(text: str) -> int:
+def output(text: str) -> int:
     """On standard output, at once."""
     if text:
         os.write(1, text.encode() + b"\n")

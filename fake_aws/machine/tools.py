@@ -23,8 +23,8 @@ def main(name: str, arguments: list[str]) -> int:
         return power_off_in(0.0)
     if name in {"iptables", "ip6tables"} and {"-C", "--check"} & set(arguments):
         return 1  # no such rule yet, so that whoever wants it adds it
-    say(" ".join([name, *arguments]))
-    return tell()
+    log(" ".join([name, *arguments]))
+    return notify_boot()
 
 
 def shutdown(arguments: list[str]) -> int:
@@ -34,27 +34,27 @@ def shutdown(arguments: list[str]) -> int:
             os.unlink(here("power"))
         except OSError:
             pass
-        return tell()
+        return notify_boot()
     when = [each for each in arguments if not each.startswith("-")][:1] or ["+1"]
     if when[0] == "now":
         return power_off_in(0.0)
     try:
         return power_off_in(float(when[0].lstrip("+")) * 60)
     except ValueError:
-        say("shutdown: cannot read the time " + when[0])
+        log("shutdown: cannot read the time " + when[0])
         return 1
 
 
 def power_off_in(seconds: float) -> int:
     """The machine is off after so long; an earlier plan is replaced, as systemd does it."""
-    say(f"power off in {seconds:g} s")
+    log(f"power off in {seconds:g} s")
     with open(here("power.new"), "w") as file:
         file.write(repr(time.time() + seconds))
     os.replace(here("power.new"), here("power"))
-    return tell()
+    return notify_boot()
 
 
-def tell() -> int:
+def notify_boot() -> int:
     """Have the first process look again. A machine without one is off: nothing goes on running."""
     try:
         with open(here("pid")) as file:
@@ -69,7 +69,7 @@ def here(name: str) -> str:
     return os.path.join(os.environ["REHEARSAL_MACHINE"], name)
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     """A line on the console."""
     try:
         with open(here("console"), "a") as file:

@@ -11,7 +11,7 @@ from moto.cloudformation.models import cloudformation_backends
 
 from deploy import place, up
 from deploy.account import Account, SpotQuota, refuse_no_spot
-from deploy.refusal import Refusal, plainly
+from deploy.refusal import Refusal, as_refusals
 from deploy.stack import apply, find_stack
 from tests.deploy.conftest import ACCOUNT, REGION, MotoCloud
 
@@ -20,11 +20,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse")
 ALLOW = ("--allow", "203.0.113.0/24")
 
 
-def refusal_of(run: Any, who: str = "deploy") -> str:
+def refusal_of(run: Any, prog: str = "deploy") -> str:
     """The one line that *run* ended with."""
     assert run.returncode == 1, run.stdout
     [line] = run.stderr.splitlines()
-    assert line.startswith(f"{who}: ")
+    assert line.startswith(f"{prog}: ")
     return str(line)
 
 
@@ -59,7 +59,7 @@ def test_an_endpoint_that_does_not_answer_is_the_network_or_the_region(aws: Moto
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("code", "text"),
     [
         ("ExpiredToken", "have expired"),
         ("RequestExpired", "have expired"),
@@ -68,9 +68,9 @@ def test_an_endpoint_that_does_not_answer_is_the_network_or_the_region(aws: Moto
         ("Throttling", "refuses DescribeVpcs"),
     ],
 )
-def test_what_aws_says_of_the_credentials_is_told_in_our_words(code: str, words: str) -> None:
+def test_what_aws_says_of_the_credentials_is_shown_in_our_words(code: str, text: str) -> None:
     answer: Any = {"Error": {"Code": code, "Message": "two\nlines"}}
-    with pytest.raises(Refusal, match=words) as caught, plainly():
+    with pytest.raises(Refusal, match=text) as caught, as_refusals():
         raise ClientError(answer, "DescribeVpcs")
     assert "\n" not in str(caught.value)
 
@@ -152,9 +152,9 @@ def test_a_quota_of_no_spot_vcpus_is_refused_and_a_small_one_told() -> None:
     with pytest.raises(Refusal, match="quota of Spot vCPUs is 0"):
         refuse_no_spot(SpotQuota(0))
     refuse_no_spot(SpotQuota(5))
-    assert SpotQuota(5).words.startswith("5 vCPUs at once: few")
-    assert SpotQuota(64).words == "64 vCPUs at once"
-    assert "not known" in SpotQuota(None).words
+    assert SpotQuota(5).text.startswith("5 vCPUs at once: few")
+    assert SpotQuota(64).text == "64 vCPUs at once"
+    assert "not known" in SpotQuota(None).text
 
 
 def stubbed(service: str) -> tuple[Account, Stubber]:

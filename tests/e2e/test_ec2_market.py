@@ -81,19 +81,19 @@ def until(holds: Callable[[], bool], words: str) -> None:
 
 def live_through(stage: Stage, client: ApiClient) -> None:
     """Until each job is over and each of its instances gone; the first that run are taken back."""
-    taken: set[str] = set()
+    interrupted: set[str] = set()
 
     def all_over() -> bool:
         jobs = client.jobs()
         for job in jobs:
             runs = job["phase"] == "running" and job["attempt"] == 1
-            if runs and len(taken) < TAKEN and job["instance_id"] not in taken:
-                taken.add(job["instance_id"])
+            if runs and len(interrupted) < TAKEN and job["instance_id"] not in interrupted:
+                interrupted.add(job["instance_id"])
                 stage.cloud.control.interrupt(job["instance_id"])
         return all(job["status"] in TERMINAL for job in jobs)
 
     until(all_over, "every job is over")
-    assert len(taken) == TAKEN
+    assert len(interrupted) == TAKEN
     until(lambda: not instances_left(stage), "every instance is terminated")
     until(lambda: all(gone(client.job(job["id"])) for job in client.jobs()), "that is known")
 
