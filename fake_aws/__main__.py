@@ -1,4 +1,4 @@
-"""`python -m fake_aws`: the cloud as a program of its own, until it is told to end.
+"""`python -m fake_aws`: the cloud as a program of its own, until SIGTERM or SIGINT.
 
 Settings are options, named as in `settings.py`: `--port 4566 --speed 20 --boot container`. Once it
 answers, it prints the environment that points a program at it, a line a variable.
@@ -17,7 +17,7 @@ from fake_aws.settings import CloudSettings
 
 
 def read_settings(arguments: list[str]) -> CloudSettings:
-    """The settings that the command line gives. Exits with words where one makes no sense."""
+    """Read the settings from the command line. Exits with a message where one is not valid."""
     parser = argparse.ArgumentParser(prog="python -m fake_aws", description=__doc__)
     for name in CloudSettings.__struct_fields__:
         parser.add_argument("--" + name.replace("_", "-"), dest=name)
@@ -29,7 +29,7 @@ def read_settings(arguments: list[str]) -> CloudSettings:
 
 
 async def serve(settings: CloudSettings) -> None:
-    """Serve until SIGTERM or SIGINT, and end all that runs on it."""
+    """Serve until SIGTERM or SIGINT, then end every instance."""
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -133,7 +133,7 @@ class Cloud:
         self.url = f"http://{host}:{self.port}"
 
     async def close(self) -> None:
-        """Stop listening, end every machine, forget every plan."""
+        """Stop listening, end every machine, cancel every timer."""
         self.timers.close()
         if self.machines is not None:
             await self.machines.close()
@@ -145,7 +145,7 @@ class Cloud:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def environment(self, credential: Credential | None = None) -> dict[str, str]:
-        """What a program needs to take this for AWS; without a *credential*, the operator's."""
+        """Return the variables that point an AWS SDK here; by default with the operator's keys."""
         caller = credential or self.keys.operator
         names = {
             "AWS_ENDPOINT_URL": self.url,

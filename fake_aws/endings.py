@@ -1,4 +1,4 @@
-"""How instances end: terminated, stopped, shut down from within, or taken back by the cloud."""
+"""The ends of instances: termination, stop, shutdown from within, Spot interruption."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,7 +20,7 @@ BY_ITSELF = "Client.InstanceInitiatedShutdown"
 
 
 class Endings:
-    """The calls and the accidents that end an instance."""
+    """The calls and failures that end an instance."""
 
     def __init__(
         self,
@@ -40,10 +40,10 @@ class Endings:
         self._registry = registry
         self._launching = launching
         self.ignored_terminations = 0
-        """So many terminations to come are accepted and have no effect."""
+        """The number of terminations to come that are accepted and have no effect."""
 
     def terminate(self, params: Params) -> Params:
-        """TerminateInstances: all of them, or none if one is unknown."""
+        """TerminateInstances: end all of them, or none if one is unknown."""
         found = self._registry.named(params["InstanceIds"])
         self._limits.instances("TerminateInstances", len(found))
         changes = []
@@ -71,7 +71,7 @@ class Endings:
         return {"StoppingInstances": changes}
 
     def on_machine_off(self, instance_id: str) -> None:
-        """The machine has powered itself off: what its shutdown behaviour says follows."""
+        """Terminate or stop an instance that has powered itself off, by its shutdown behaviour."""
         instance = self._registry.all.get(instance_id)
         if instance is None or instance.state is not State.RUNNING:
             return
@@ -82,7 +82,7 @@ class Endings:
             self._stop(instance, BY_ITSELF, text)
 
     def interrupt(self, instance_id: str, *, notice: bool) -> datetime:
-        """The cloud takes it back, after the notice if there is one. Answers when."""
+        """Interrupt a Spot instance, after the notice if there is one; return when."""
         instance = self._registry.one(instance_id)
         if not instance.spot_request:
             raise invalid(f"{instance_id} is no Spot instance")
@@ -95,7 +95,7 @@ class Endings:
         return at
 
     def rebalance(self, instance_id: str) -> None:
-        """The cloud recommends to leave it: a raised risk, and no promise of a notice."""
+        """Recommend to leave the instance: the risk is raised, and no notice is promised."""
         instance = self._registry.one(instance_id)
         instance.rebalance_at = datetime.now(UTC)
         self._registry.publish("rebalance", instance, {})
@@ -124,7 +124,7 @@ class Endings:
         self._halt(instance, give_back=True)
         request = self._spot.by_id.get(instance.spot_request or "")
         if request:
-            # A stop makes a Spot request persistent, and what it then brings nobody has tagged.
+            # A stop makes a Spot request persistent; its next instance has no tags.
             request.persistent = True
             request.state, request.status = "open", "instance-stopped-by-user"
             self._timers.after(

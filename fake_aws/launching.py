@@ -1,4 +1,4 @@
-"""From a plan to an instance: its place in a pool, its Spot request, and when it boots."""
+"""Launches: from a plan to an instance, with its capacity, its Spot request and its boot."""
 
 import ipaddress
 import random
@@ -19,19 +19,19 @@ NETWORK = ipaddress.ip_network("10.0.0.0/8")
 
 
 class Machines(Protocol):
-    """What runs an instance's user data."""
+    """The machines that run the instances' user data."""
 
     def start(self, instance: Instance) -> None:
-        """Boot it. Answers at once."""
+        """Begin to boot the instance."""
         ...
 
     def kill(self, instance_id: str) -> None:
-        """End all that runs on it. Answers at once; that nothing does is no error."""
+        """Begin to end all that runs on the instance; nothing running is no error."""
         ...
 
 
 class Launching:
-    """Launches instances, and has them run and boot in their own time."""
+    """Launches instances; each later enters running and boots."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Launching:
         self.machines: Machines | None = None
 
     def launch(self, plan: Plan, reservation: str, *, max_price: float | None = None) -> Instance:
-        """One instance more. Raises what EC2 says when it cannot be."""
+        """Launch one instance. Raises AwsError, EC2's refusal."""
         now = datetime.now(UTC)
         most = max_price if max_price is not None else plan.max_price
         if plan.market == "spot" and most is not None and most < self._prices.now(plan):
@@ -71,18 +71,18 @@ class Launching:
         return self._make(plan, reservation, visible_at, request, dict(plan.instance_tags))
 
     def room(self, plan: Plan) -> int | None:
-        """How many more its pool has room for; None: any number."""
+        """Return the free capacity of the plan's pool, in instances; None: no limit."""
         return self._pools.room(plan.pool)
 
     def undo(self, instance: Instance) -> None:
-        """A launch of several has failed as a whole: this one was never there."""
+        """Remove an instance of a launch that has failed as a whole."""
         del self._registry.all[instance.id]
         self._pools.give_back(instance.plan.pool, instance.plan.kind.vcpus)
         self._spot.by_id.pop(instance.spot_request or "", None)
-        instance.state = State.TERMINATED  # its timers find nothing to do
+        instance.state = State.TERMINATED  # its timers then have no effect
 
     def respawn(self, request: SpotRequest) -> None:
-        """A Spot request that asks again gets another instance, which nobody has tagged."""
+        """Launch a new instance for a persistent Spot request, without tags."""
         if request.state != "open":
             return
         try:
@@ -131,5 +131,5 @@ class Launching:
 
 
 def new_id(kind: str) -> str:
-    """An id as EC2 draws them."""
+    """Return a random id in EC2's form."""
     return f"{kind}-{secrets.token_hex(9)[:17]}"

@@ -52,7 +52,7 @@ def verify(request: Request, service: str, keys: Keys, now: datetime) -> Credent
 
 
 def is_signed(request: Request, given: re.Match[str], secret: str) -> bool:
-    """Whether *secret* makes the signature that *given*, an `AUTHORIZATION`, has for *request*.
+    """Check that *secret* makes the signature that *given*, an `AUTHORIZATION`, has for *request*.
 
     Only the headers that it names count; Host must be one of them.
     """

@@ -1,4 +1,4 @@
-"""What the cloud will do by itself, after a while. Closed, it does nothing more."""
+"""Timers of the cloud's own actions. After `close` none fires."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from fake_aws.settings import CloudSettings
 
 
 class Timers:
-    """Timers on the cloud's own loop; durations are AWS's, divided by the cloud's speed."""
+    """Timers on the cloud's own event loop; durations are AWS's, divided by the cloud's speed."""
 
     def __init__(self, settings: CloudSettings) -> None:
         self._speed = settings.speed
@@ -15,7 +15,7 @@ class Timers:
         self._handles: set[asyncio.TimerHandle] = set()
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
-        """Do it after *seconds*."""
+        """Call *act* after *seconds* of AWS's time."""
 
         def run() -> None:
             self._handles.discard(handle)
@@ -25,11 +25,11 @@ class Timers:
         self._handles.add(handle)
 
     def real(self, seconds: float) -> float:
-        """How long AWS's *seconds* take here."""
+        """Convert AWS's *seconds* to real seconds."""
         return seconds / self._speed
 
     def close(self) -> None:
-        """Forget all that was planned."""
+        """Cancel all timers."""
         for handle in self._handles:
             handle.cancel()
         self._handles.clear()

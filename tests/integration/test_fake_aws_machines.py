@@ -160,7 +160,9 @@ def test_paths_of_a_machine_are_its_own(cloud: Strict, launcher: Launcher) -> No
     assert not Path("/opt/mine").exists()
 
 
-def test_a_played_docker_plays_a_container(cloud: Strict, launcher: Launcher) -> None:
+def test_docker_is_simulated_where_the_instance_has_no_engine(
+    cloud: Strict, launcher: Launcher
+) -> None:
     script = (
         "docker pull -- alpine && docker create --name c --env SIMULATE_EXIT_CODE=7"
         " --env SIMULATE_OUTPUT=hello -- alpine echo && docker start --attach c; echo code $?\n"
