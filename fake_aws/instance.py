@@ -117,7 +117,6 @@ class Instance:
     """The end of billing."""
     interrupt_at: datetime | None = None
     """The time of the interruption; None: no notice was given."""
-    interrupt_action: str = "terminate"
     rebalance_at: datetime | None = None
     console: str = ""
 

@@ -64,11 +64,6 @@ class Machine:
         self.process: asyncio.subprocess.Process | None = None
         self.wanted_off = asyncio.Event()
 
-    @property
-    def process_id(self) -> int | None:
-        """The id of its first process."""
-        return self.process.pid if self.process else None
-
 
 class Machines:
     """All machines of the cloud."""

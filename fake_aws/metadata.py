@@ -114,10 +114,6 @@ class Metadata:
     def _is_good(self, token: str) -> bool:
         return time.monotonic() < self._tokens.get(token, 0.0)
 
-    def forget_tokens(self) -> None:
-        """Invalidate every token, as a restart of the service does."""
-        self._tokens.clear()
-
     def _find(self, path: str) -> bytes | None:
         if path == "/latest/user-data":
             return base64.b64decode(self._instance.plan.user_data) or None

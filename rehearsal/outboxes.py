@@ -1,4 +1,4 @@
-"""What happened, from the events that the services themselves have told: their outboxes."""
+"""The events that the services have published, read from their outboxes."""
 
 from datetime import datetime
 
@@ -13,7 +13,7 @@ OUTBOX = "SELECT name, body FROM {schema}.outbox ORDER BY id"
 
 
 class PublishedEvent(Struct, frozen=True, kw_only=True):
-    """One event, and which service told it when."""
+    """One event, with its time and its service."""
 
     at: datetime
     by: str
@@ -21,7 +21,7 @@ class PublishedEvent(Struct, frozen=True, kw_only=True):
 
 
 async def read_outboxes(admin_dsn: str) -> list[PublishedEvent]:
-    """All events in the order of their times, the launcher's watermarks apart."""
+    """Read all events in the order of their times, without the launcher's watermarks."""
     events: list[PublishedEvent] = []
     conn = await connect(admin_dsn)
     try:

@@ -1,4 +1,4 @@
-"""The story: a job is posted, runs, is taken back by the Spot market, runs elsewhere, is done."""
+"""The scenario: a job is posted, runs, is interrupted, runs on another instance, is done."""
 
 import time
 from collections.abc import Callable
@@ -16,24 +16,24 @@ STEP_SECONDS = 0.1
 TERMINATED_STATE = "terminated"
 
 Job = dict[str, Any]
-"""As `GET /status/{id}` shows it."""
+"""A job in the form of `GET /status/{id}`."""
 
 
 class Deviation(Exception):
-    """The story has taken another turn. The message is one line for a person."""
+    """The scenario did not go as it must. The message is one line of text."""
 
 
 class Scenario(Struct, frozen=True, kw_only=True):
-    """What is played."""
+    """The parameters of the scenario."""
 
     image: str
     seconds: int
-    """How long the container runs where nobody stops it."""
+    """The container's run time, unless it is stopped."""
     step_timeout_seconds: float = 45.0
-    """How long any one turn of the story may take."""
+    """The time limit of one step."""
 
     def job_request(self) -> dict[str, Any]:
-        """The body of `POST /schedule`."""
+        """Return the body of `POST /schedule`."""
         steps = f"i=0; while [ $i -lt {self.seconds} ]; do sleep 1; i=$((i+1)); done"
         return {
             "docker_image": self.image,
@@ -46,36 +46,36 @@ class Scenario(Struct, frozen=True, kw_only=True):
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """What came of it, from both sides: the system's words, and the cloud's."""
+    """The result of the scenario, from the system and from the cloud."""
 
     posted_at: datetime
     job: Job
     events: list[PublishedEvent]
     bills: list[Bill]
     left: list[str]
-    """Ids of instances that EC2 shows and does not call terminated."""
+    """The ids of instances that are not terminated in EC2."""
 
 
 def run_scenario(
     stage: Stage, scenario: Scenario, report: Callable[[str], None]
 ) -> tuple[int, str]:
-    """Play it; answers the job's id and the instance that was taken. Raises `Deviation`."""
+    """Run it; return the ids of the job and of the interrupted instance. Raises `Deviation`."""
     job_id = int(stage.system.ask("POST", "/schedule", scenario.job_request())["id"])
     report(f"job {job_id} is posted")
     job = _until(stage, job_id, scenario, "it runs", lambda job: job["phase"] == "running")
     interrupted = str(job["instance_id"])
-    report(f"it runs on {interrupted}: the Spot market takes that back, with notice")
+    report(f"it runs on {interrupted}: interrupting that instance, with notice")
     stage.cloud.control.interrupt(interrupted)
-    _until(stage, job_id, scenario, "it comes back elsewhere", _is_replaced)
-    report("it has come back on another instance")
-    _until(stage, job_id, scenario, "it is over", lambda job: job["finished_at"] is not None)
-    _until(stage, job_id, scenario, "its instances are gone", _are_terminated)
-    report("it is over, and the cloud has confirmed the end of its instances")
+    _until(stage, job_id, scenario, "it runs again", _runs_again)
+    report("it runs again, on another instance")
+    _until(stage, job_id, scenario, "it is finished", lambda job: job["finished_at"] is not None)
+    _until(stage, job_id, scenario, "its instances are terminated", _are_terminated)
+    report("it is finished, and the cloud has confirmed that its instances are terminated")
     return job_id, interrupted
 
 
 def instances_left(stage: Stage) -> list[str]:
-    """What EC2 shows of this account and does not call terminated."""
+    """List the instances of this account that are not terminated in EC2."""
     ec2 = boto3.client("ec2", **stage.cloud.client_arguments())
     pages = ec2.get_paginator("describe_instances").paginate()
     return [
@@ -87,7 +87,7 @@ def instances_left(stage: Stage) -> list[str]:
     ]
 
 
-def _is_replaced(job: Job) -> bool:
+def _runs_again(job: Job) -> bool:
     return bool(job["attempt"] > 1 and job["phase"] == "running")
 
 
@@ -97,19 +97,19 @@ def _are_terminated(job: Job) -> bool:
 
 
 def _until(
-    stage: Stage, job_id: int, scenario: Scenario, text: str, holds: Callable[[Job], bool]
+    stage: Stage, job_id: int, scenario: Scenario, step: str, holds: Callable[[Job], bool]
 ) -> Job:
     deadline = time.monotonic() + scenario.step_timeout_seconds
     while True:
         job: Job = stage.system.ask("GET", f"/status/{job_id}")
         if holds(job):
             return job
-        if job["finished_at"] is not None and not text.startswith(("it is over", "its instances")):
-            raise Deviation(f"the job ended {job['status']} before {text}: {job['error_message']}")
+        if job["finished_at"] is not None and step.startswith("it runs"):
+            raise Deviation(f"the job ended {job['status']} before {step}: {job['error_message']}")
         if time.monotonic() > deadline:
             because = f" ({job['waiting_because']})" if job["waiting_because"] else ""
             raise Deviation(
-                f"{scenario.step_timeout_seconds:g} s have passed before {text}: the job is "
+                f"{scenario.step_timeout_seconds:g} s have passed before {step}: the job is "
                 f"{job['phase']}{because}"
             )
         time.sleep(STEP_SECONDS)

@@ -1,4 +1,4 @@
-"""A stage: the cloud, an account in it, and the system on it. Left, nothing of any is there."""
+"""The stage of the scenario: a cloud, an account in it, and the system, removed after the block."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from rehearsal.system import System
 
 LIFETIME_SECONDS = 900
 
-# In the cloud's haste: what takes AWS minutes takes it seconds, and the system looks accordingly.
+# The cloud is sped up, so that AWS's minutes are seconds: the system's intervals are shorter too.
 SPED_UP = {
     "HEARTBEAT_SECONDS": "0.5",
     "INTERRUPTION_MARGIN_SECONDS": "2",
@@ -28,7 +28,7 @@ SPED_UP = {
 
 @dataclass(frozen=True)
 class Stage:
-    """What there is to play with."""
+    """A running system on a cloud, with the cloud's control API."""
 
     cloud: CloudThread
     account: Account
@@ -37,7 +37,7 @@ class Stage:
 
 @contextlib.contextmanager
 def open_stage(settings: CloudSettings, **changes: str) -> Iterator[Stage]:
-    """The system runs when the block begins. *changes* are its settings, without the prefix."""
+    """Run the system for the length of the block. *changes* are settings without the prefix."""
     with start_cloud(settings) as cloud, contextlib.closing(System()) as system:
         account = prepare(cloud)
         deployment = _deployment(system.data)
@@ -61,6 +61,6 @@ def open_stage(settings: CloudSettings, **changes: str) -> Iterator[Stage]:
 
 
 def _deployment(data: Path) -> str:
-    """The name that the system will have, for policies that name it."""
+    """Return the name of the deployment, which policies contain."""
     make_private_dir(data)
     return local_secrets(data, tuple(service.NAME for service in SERVICES)).deployment

@@ -1,4 +1,4 @@
-"""What a person reads: when what happened, and what it cost. Pure."""
+"""The tables of the report: the events with their times, and the costs. Pure."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -19,24 +19,17 @@ from shared.events.events import (
     LaunchRefused,
 )
 
-EVENT_COLUMNS = ("seconds", "event", "told by", "job", "attempt", "instance", "what")
+EVENT_COLUMNS = ("seconds", "event", "service", "job", "attempt", "instance", "what")
 DIGITS = 6
-"""Decimals of US dollars, where an hour is not meant."""
+"""Decimals of US dollars, except for hourly prices."""
 
 BILL_COLUMNS = (
-    "instance",
-    "attempt",
-    "what",
-    "lived",
-    "billed",
-    "ours USD",
-    "ledger USD",
-    "leaked",
+    *("instance", "attempt", "what", "lived", "billed", "API USD", "ledger USD", "leaked"),
 )
 
 
 def event_table(outcome: Outcome) -> str:
-    """The events, each with its distance from the post."""
+    """Return the table of events, each with the seconds since the POST."""
     places: dict[tuple[int | None, int | None], str] = {}
     rows = []
     for each in outcome.events:
@@ -60,7 +53,7 @@ def event_table(outcome: Outcome) -> str:
 
 
 def describe_event(event: Event) -> str:
-    """What an event says beside whom it is about."""
+    """Return an event's content, without the ids."""
     match event:
         case JobScheduled():
             text = f"due {event.due_at:%H:%M:%S.%f}"[:-4]
@@ -89,7 +82,7 @@ def describe_event(event: Event) -> str:
 
 
 def bill_table(outcome: Outcome) -> str:
-    """Each instance, as we and as the cloud reckon it."""
+    """Return the table of instances, each with its cost in the API and in the ledger."""
     attempts = {each["instance_id"]: each for each in outcome.job["attempts"]}
     rows = []
     for bill in outcome.bills:
@@ -110,23 +103,23 @@ def bill_table(outcome: Outcome) -> str:
 
 
 def summary(outcome: Outcome) -> str:
-    """The job's money, and what the account is billed."""
+    """Return the job's costs beside the account's bill."""
     job = outcome.job
-    # Of the lines as they are shown, as `cost_usd` is: a reader adds up the column above.
+    # The sum of the rounded lines, as `cost_usd` is: a reader adds up the column above.
     ledger = sum(round(each.cost_usd, DIGITS) for each in outcome.bills)
     leaked = sum(leaked_seconds(each, outcome.job) for each in outcome.bills)
     lines = {
         "cost_usd": _usd(job["cost_usd"]),
         "of that wasted": _usd(job["wasted_usd"]),
-        "on demand": f"{_usd(job['on_demand_usd'])}, what it would have cost",
-        "ledger": f"{_usd(ledger)}, what the cloud bills this account",
-        "leaked": f"{leaked:.1f} s, in which instances ran for nobody",
+        "on demand": f"{_usd(job['on_demand_usd'])}, the price without Spot",
+        "ledger": f"{_usd(ledger)}, the cloud's bill for this account",
+        "leaked": f"{leaked:.1f} s, in which instances ran without an attempt",
     }
     return "\n".join(f"  {name:<15} {text}" for name, text in lines.items())
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns as wide as what stands in them."""
+    """Format rows as a table with aligned columns."""
     lines = [tuple(head), *(tuple(row) for row in rows)]
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     return "\n".join(

@@ -81,14 +81,14 @@ def test_the_scenario_as_it_must_be_has_no_deviation() -> None:
     [
         ({"job": job(status="FAILED", error_message="no")}, "the job is FAILED, not DONE: no"),
         ({"job": job(cost_usd=0.003)}, "the job costs 0.003 USD, the account is billed 0.002000"),
-        ({"left": [OTHER]}, f"instance {OTHER} is left, says EC2"),
+        ({"left": [OTHER]}, f"instance {OTHER} is not terminated in EC2"),
         (
             {"bills": [*OUTCOME.bills, bill("i-c", 62, 0.0)]},
-            "instance i-c was launched for no attempt",
+            "instance i-c belongs to no attempt",
         ),
         (
             {"bills": [OUTCOME.bills[0], bill(OTHER, 62, 0.0021)]},
-            f"instance {OTHER} costs 0.002 USD by our sum and 0.002100 by the cloud's ledger",
+            f"instance {OTHER} costs 0.002 USD in the API and 0.002100 in the cloud's ledger",
         ),
         (
             {"bills": [OUTCOME.bills[0], bill(OTHER, 160, 0.002)]},
@@ -96,7 +96,7 @@ def test_the_scenario_as_it_must_be_has_no_deviation() -> None:
         ),
         (
             {"bills": [OUTCOME.bills[0], bill(OTHER, 62, 0.002, market="on-demand")]},
-            f"instance {OTHER} is on-demand, and Spot was asked for",
+            f"instance {OTHER} is on-demand, not Spot",
         ),
     ],
 )
@@ -113,7 +113,7 @@ def test_an_attempt_that_ended_otherwise_is_a_deviation() -> None:
 def test_two_attempts_on_one_instance_are_a_deviation() -> None:
     deviation = deviations(OUTCOME, OTHER)
     assert deviation == [
-        f"its attempts were on ['{INTERRUPTED_ID}', '{OTHER}'], of which the market took {OTHER}"
+        f"its attempts were on ['{INTERRUPTED_ID}', '{OTHER}'], of which {OTHER} was interrupted"
     ]
 
 
