@@ -1,4 +1,4 @@
-"""What is going on: one line that moves on a terminal, a line for each change elsewhere."""
+"""Progress output: one updated line on a terminal, a line for each change elsewhere."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ WIDTH = 78
 
 @dataclass
 class Progress:
-    """Says how far something is. `seconds` is a monotonic clock."""
+    """Prints the progress of an operation. `seconds` is a monotonic clock."""
 
     out: TextIO
     seconds: Callable[[], float] = time.monotonic
@@ -22,7 +22,7 @@ class Progress:
         self._began = self.seconds()
 
     def show(self, text: str) -> None:
-        """Where it is now. Off a terminal, what was said last is not said again."""
+        """Print the current step. Off a terminal, an unchanged step is not printed again."""
         if self.out.isatty():
             line = f"  {self._elapsed()}  {text}"[:WIDTH]
             self.out.write(f"\r{line:<{WIDTH}}")
@@ -34,7 +34,7 @@ class Progress:
         self._last = text
 
     def done(self, text: str) -> None:
-        """The last word; the line is ended."""
+        """Print the result, and end the line."""
         self.show(text)
         if self._open:
             self.out.write("\n")

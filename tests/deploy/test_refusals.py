@@ -95,7 +95,7 @@ def test_a_vpc_that_is_not_there_or_has_no_public_subnet_is_named(aws: MotoCloud
 
 def test_an_instance_type_that_ec2_does_not_know_is_named(aws: MotoCloud) -> None:
     line = refusal_of(aws.deploy(*ALLOW, "--instance-type", "t99.small"))
-    assert "t99.small is not to be had in" in line
+    assert "t99.small is not offered in" in line
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_an_instance_type_that_ec2_does_not_know_is_named(aws: MotoCloud) -> Non
         ("ROLLBACK_FAILED", "deploy/destroy.sh --stack docker-job"),
         ("DELETE_FAILED", "deploy/destroy.sh --stack docker-job"),
         ("UPDATE_ROLLBACK_FAILED", "continue-update-rollback"),
-        ("UPDATE_IN_PROGRESS", "Wait until that is over"),
+        ("UPDATE_IN_PROGRESS", "Wait until that has ended"),
     ],
 )
 def test_a_stack_that_cannot_be_updated_is_refused_with_the_way_out(
@@ -145,7 +145,7 @@ def test_https_needs_both_its_halves(aws: MotoCloud) -> None:
 
 
 def test_a_network_that_is_none_is_refused(aws: MotoCloud) -> None:
-    assert "--allow wants an IPv4 network" in refusal_of(aws.deploy("--allow", "everybody"))
+    assert "--allow needs an IPv4 network" in refusal_of(aws.deploy("--allow", "everybody"))
 
 
 def test_a_quota_of_no_spot_vcpus_is_refused_and_a_small_one_told() -> None:

@@ -213,7 +213,7 @@ def test_destroy_that_keeps_the_data_says_what_remains_and_the_next_deploy_goes_
     assert f"data volume {volume}" in run.stdout
     again = aws.deploy(*ALLOW)
     assert again.returncode == 0, again.stderr
-    assert f"goes on with the data on {volume}" in again.stdout
+    assert f"continues with the data on {volume}" in again.stdout
     assert f"DATA_VOLUME={volume}\n" in user_data(aws)
 
 
@@ -221,7 +221,7 @@ def test_destroy_asks_and_without_anybody_to_ask_refuses(aws: MotoCloud) -> None
     assert aws.deploy(*ALLOW).returncode == 0
     run = aws.destroy()
     assert run.returncode == 1
-    assert run.stderr == "destroy: There is nobody to ask: add --yes to remove it.\n"
+    assert run.stderr == "destroy: Standard input is not a terminal: add --yes to remove it.\n"
     assert len(aws.instances(SERVICES_TAG)) == 1
 
 
