@@ -1,4 +1,4 @@
-"""Accepting jobs: one at a time, mixed with reads, by the thousand; all services running."""
+"""The rate of accepted jobs: one a request, mixed with reads, by the thousand."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from bench.system import System, run_system
 
 PART = "accept"
 FIRST_SYSTEM = 238.0
-"""Jobs that the first system accepted a second, with 32 clients."""
+"""Accepted jobs a second of the first system, with 32 clients."""
 
 JOB = {"docker_image": "alpine:3.20", "scheduled_for": "+3d", "env_vars": {"KEY": "VALUE"}}
 ONE = Ask(kind="accept", method="POST", paths=["/schedule"], body=json.dumps(JOB))
@@ -25,20 +25,20 @@ ECHO = Ask(kind="echo", method="POST", paths=["/echo"], body=json.dumps(JOB))
 
 @dataclass(frozen=True)
 class Acceptance:
-    """What came of a load of orders."""
+    """The result of a load of job requests."""
 
     outcome: Outcome
     jobs: int
-    """All that were accepted, those of the warm-up too."""
+    """All accepted jobs, those of the warm-up included."""
     seconds: float
-    """Until the scheduler had all of them."""
+    """The time until the scheduler had all of them."""
     settling: float
-    """How much of it came behind the load."""
+    """The part of it after the end of the load."""
     cpu_us: dict[str, float]
 
     @property
     def detail(self) -> dict[str, float]:
-        """What is told beside the rate."""
+        """The details that are reported with the rate."""
         taken = self.outcome.kinds["accept"]
         return {
             "p50_ms": taken.p50_ms,
@@ -48,7 +48,7 @@ class Acceptance:
 
 
 async def measure(run: Run) -> None:
-    """All of it. The ceilings run alone, since they have no services of their own."""
+    """Measure every kind of load, each between two loads of its ceiling."""
     seconds = run.pick(5, 2)
     async with run_system(run.servers) as system:
         async with run_ceiling(system.database_url) as bare:
@@ -85,7 +85,7 @@ async def _one_at_a_time(
 
 
 async def _mixed(run: Run, system: System, seconds: float) -> None:
-    newest = await system.admin.fetch(NEWEST)  # their numbers have gaps
+    newest = await system.admin.fetch(NEWEST)  # ids have gaps
     reads = Ask(kind="status", method="GET", paths=[f"/status/{row['id']}" for row in newest])
     pages = Ask(kind="list", method="GET", paths=["/list?limit=100"], weight=0.1)
     ours = await system.load(32, seconds, ONE, reads, pages)
@@ -128,7 +128,7 @@ async def _thousands(run: Run, system: System, bare: BareServer, seconds: float)
 
 
 async def _accept_load(system: System, clients: int, seconds: float, ask: Ask) -> Acceptance:
-    """Put load on the API, and wait until the scheduler has all that was accepted."""
+    """Put load on the API, and wait until the scheduler has all accepted jobs."""
     jobs = await system.count(JOBS)
     cpu = system.meter.read()
     begun = time.monotonic()

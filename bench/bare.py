@@ -1,6 +1,6 @@
-"""The ceilings: what the same work costs without our code around it.
+"""The ceilings: the same work without our code around it.
 
-python -m bench.bare PORT DSN     the HTTP ones, as a server in a process of its own
+python -m bench.bare PORT DSN     serve the ceilings in a process of its own
 
 POST /echo          Starlette, msgspec in and out, no database
 POST /schedule      the same, and a job row and an outbox row, inserted in groups of up to 256
@@ -67,7 +67,7 @@ JOIN api.attempts a ON a.job_id = j.id AND a.number = j.attempt ORDER BY j.id DE
 
 
 class JobRequest(Struct):
-    """What comes in."""
+    """A request's body."""
 
     docker_image: str
     scheduled_for: str
@@ -75,7 +75,7 @@ class JobRequest(Struct):
 
 
 class AcceptedJob(Struct):
-    """What goes out."""
+    """An answer."""
 
     id: int
     job: JobRequest
@@ -167,12 +167,12 @@ async def _healthy(_request: Request) -> Response:
 
 @dataclass(frozen=True)
 class BareServer:
-    """The running server of the ceilings."""
+    """The running bare server."""
 
     port: int
 
     async def load(self, clients: int, seconds: float, *asks: Ask) -> Outcome:
-        """Put load on it."""
+        """Put load on the server."""
         return await put_load(
             Load(host=HOST, port=self.port, clients=clients, seconds=seconds, asks=asks)
         )
@@ -180,7 +180,7 @@ class BareServer:
 
 @contextlib.asynccontextmanager
 async def run_ceiling(dsn: str) -> AsyncIterator[BareServer]:
-    """The bare server on the database that *dsn* names."""
+    """Run the bare server on the database that *dsn* names."""
     port = free_port()
     with _log() as log, running("bench.bare", os.environ, log, str(port), dsn) as process:
         while not await answers(port, "/healthz"):

@@ -1,4 +1,4 @@
-"""Reading, and everything else, with 10³, 10⁵ and 10⁶ jobs waiting: it must all stay as it was."""
+"""Reads, accepts and starts with 10³, 10⁵ and 10⁶ jobs waiting: they must stay as fast."""
 
 from dataclasses import dataclass
 
@@ -36,14 +36,14 @@ NEXT_ID = "SELECT setval(pg_get_serial_sequence('api.jobs', 'id'), $1)"
 
 @dataclass(frozen=True)
 class Work:
-    """How fast it works with the few jobs of the first size, which it is to keep with many."""
+    """The figures with the few jobs of the first size, as ceilings for the others."""
 
     accepted: Ceiling
     fired_late: Ceiling
 
 
 async def measure(run: Run) -> None:
-    """Each size in turn, in one growing system."""
+    """Measure each size in turn, in one growing system."""
     sizes = (1000, 10_000) if run.quick else (1000, 100_000, 1_000_000)
     few: Work | None = None
     async with run_system(run.servers) as system, run_ceiling(system.database_url) as bare:
@@ -103,7 +103,7 @@ async def _read(run: Run, system: System, bare: BareServer, size: int) -> None:
 
 
 async def _work(run: Run, system: System, size: int, few: Work | None) -> Work:
-    """Accept and fire, as fast as with *few* jobs."""
+    """Measure accepting and starting jobs, against the figures with *few* jobs."""
     ours = await system.load(32, run.pick(3, 1), ONE)
     await system.settled()
     taken = ours.kinds["accept"]
