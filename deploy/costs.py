@@ -102,7 +102,7 @@ def table(lines: list[Line]) -> str:
         f"  {line.part:<42}{'not known' if line.usd is None else f'{line.usd:.2f}':>10}"
         for line in lines
     ]
-    total = f"{sum(known):.2f}" + (" + unknown prices" if len(known) < len(lines) else "")
+    total = f"{sum(known):.2f}" + (" + not known" if len(known) < len(lines) else "")
     pages = sorted({SOURCES[line.source] for line in lines})
     return "\n".join(
         [
