@@ -209,7 +209,7 @@ def carry_out(plan: Plan, out: TextIO) -> Stack:
             return plan.old
     stack = Waiting(account, progress).until_settled(plan.name, since)
     if stack is None or stack.status not in READY or "ROLLBACK" in stack.status:
-        progress.done("it has failed")
+        progress.done("failed")
         status = stack.status if stack else "deleted"
         why = first_failure(account, stack, since) if stack else "It was deleted meanwhile."
         raise Refusal(

@@ -1,4 +1,4 @@
-"""What deploy.sh and destroy.sh refuse: each is one line, and says what to do."""
+"""The refusals of deploy.sh and destroy.sh: each is one line, and says what to do."""
 
 from typing import Any
 from unittest.mock import Mock
@@ -21,7 +21,7 @@ ALLOW = ("--allow", "203.0.113.0/24")
 
 
 def refusal_of(run: Any, prog: str = "deploy") -> str:
-    """The one line that *run* ended with."""
+    """Return the one line that *run* ended with."""
     assert run.returncode == 1, run.stdout
     [line] = run.stderr.splitlines()
     assert line.startswith(f"{prog}: ")
@@ -29,7 +29,7 @@ def refusal_of(run: Any, prog: str = "deploy") -> str:
 
 
 def make_stack(aws: MotoCloud, status: str) -> None:
-    """A stack of our name in *status*, which moto is told behind its back."""
+    """Make a stack of our name in *status*, written into moto's state."""
     aws.client("cloudformation").create_stack(
         StackName="docker-job",
         TemplateBody='{"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}',
@@ -158,7 +158,7 @@ def test_a_quota_of_no_spot_vcpus_is_refused_and_a_small_one_told() -> None:
 
 
 def stubbed(service: str) -> tuple[Account, Stubber]:
-    """An account whose one client answers what it is told to."""
+    """Make an account whose one client has stubbed answers."""
     client: Any = boto3.client(
         service,
         region_name=REGION,

@@ -1,7 +1,7 @@
-"""Thirty jobs on a hard market: answers lost, calls throttled, capacity and quota at their ends.
+"""Thirty jobs under faults: answers lost, calls throttled, capacity and quota exhausted.
 
-The whole system on the strict cloud, every instance booting its user data. The cloud's register,
-calls and ledger are the witnesses.
+The whole system runs on the fake AWS, and every instance boots its user data. The cloud's registry,
+calls and ledger are the evidence.
 """
 
 import time
@@ -80,7 +80,7 @@ def until(holds: Callable[[], bool], words: str) -> None:
 
 
 def live_through(stage: Stage, client: ApiClient) -> None:
-    """Until each job is over and each of its instances gone; the first that run are taken back."""
+    """Wait until each job has ended with its instances; interrupt the first running ones."""
     interrupted: set[str] = set()
 
     def all_over() -> bool:
@@ -144,7 +144,7 @@ def test_no_attempt_holds_two_instances_none_is_forgotten_and_the_bill_is_the_cl
     assert [each["cause"] for each in attempts].count("done") == JOBS
     assert outcomes["CreateFleet", "lost"] > 0
     assert outcomes["CreateFleet", "RequestLimitExceeded"] > 0
-    # One instance an attempt, one attempt an instance, and no instance that nobody knows.
+    # One instance an attempt, one attempt an instance, and no unknown instance.
     assert sorted(each.instance_id for each in bills) == sorted(held)
     assert control.running() == []
     assert max(seconds) <= LEAK_BOUND_SECONDS

@@ -1,4 +1,4 @@
-"""The strict EC2, who asks: checked signatures, known roles, policies that bind."""
+"""Identity on the fake AWS: checked signatures, known roles, enforced policies."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ def cloud() -> Iterator[Strict]:
 
 
 def signed(cloud: Strict, credential: Credential, **headers: str) -> dict[str, str]:
-    """The headers of a signed GetCallerIdentity."""
+    """Sign a GetCallerIdentity; return its headers."""
     request = AWSRequest(
         "POST",
         cloud.thread.endpoint_url + "/",
@@ -52,12 +52,12 @@ def signed(cloud: Strict, credential: Credential, **headers: str) -> dict[str, s
 
 
 def ask(cloud: Strict, headers: dict[str, str], body: bytes = BODY) -> str:
-    """What STS answers, refusals too."""
+    """Return STS's answer, also a refusal."""
     return httpx.post(cloud.thread.endpoint_url + "/", content=body, headers=headers).text
 
 
 def role_session(cloud: Strict, seconds: float = 3600.0) -> Credential:
-    """Credentials as an instance's metadata service gives them."""
+    """Issue credentials as an instance's metadata service does."""
     now = datetime.now(UTC)
     return cloud.thread.call(lambda c: c.keys.for_role("worker", "i-0abc", seconds, now))
 
@@ -149,7 +149,7 @@ def test_ec2_refuses_in_its_own_words(cloud: Strict) -> None:
 
 
 def user(cloud: Strict, name: str, *rules: dict[str, Any]) -> Credential:
-    """A user with one inline policy, and its keys."""
+    """Create a user with one inline policy; return its keys."""
     iam = cloud.client("iam")
     iam.create_user(UserName=name)
     document = json.dumps({"Version": "2012-10-17", "Statement": list(rules)})

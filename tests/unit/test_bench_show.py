@@ -1,4 +1,4 @@
-"""What `make bench` prints and keeps."""
+"""The printed tables and the JSON of `make bench`."""
 
 import msgspec
 
