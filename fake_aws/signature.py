@@ -59,7 +59,7 @@ def is_signed(request: Request, given: re.Match[str], secret: str) -> bool:
     headers, names = request.headers, given["signed"].split(";")
     if "host" not in names or not headers.keys() >= set(names):
         return False
-    # botocore takes a given hash of the body for the body's own.
+    # botocore signs a hash that this header gives, without hashing the body.
     if headers.get(BODY_HASH, hashed := hashlib.sha256(request.body).hexdigest()) != hashed:
         return False
     url = f"http://{headers['host']}{request.path}" + (request.query and f"?{request.query}")
