@@ -117,7 +117,7 @@ def test_a_volume_with_data_that_nobody_knows_is_left_alone(device: Path) -> Non
         file.write(b"somebody's data")
     run = step("format_if_empty", str(device))
     assert run.returncode == 1
-    assert "is left alone" in run.stderr
+    assert "is left unchanged" in run.stderr
     assert b"somebody's data" in device.read_bytes()
 
 
