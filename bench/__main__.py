@@ -32,30 +32,32 @@ NO_BASELINE = "none"
 
 
 def arguments_from(given: list[str]) -> argparse.Namespace:
-    """What *given* asks for; exits with what is wrong with it."""
-    parser = argparse.ArgumentParser(prog="make bench", description="Measure, and say so.")
+    """Parse the command line. Exits with a message for a wrong argument."""
+    parser = argparse.ArgumentParser(prog="make bench", description="Measure docker-job.")
     names = ",".join(PARTS)
     parser.add_argument("--only", default=names, help=f"some of {names}")
-    parser.add_argument("--runs", type=int, help=f"how often to measure all of it ({RUNS})")
-    parser.add_argument("--quick", action="store_true", help="small and once, while working")
-    parser.add_argument("--peer", choices=peer.NAMES, help="beside `due`: it needs Node and npm")
+    parser.add_argument("--runs", type=int, help=f"number of runs ({RUNS})")
+    parser.add_argument("--quick", action="store_true", help="one small run, for development")
     parser.add_argument(
-        "--baseline", help=f"the commit beside `life` ({BASELINE}), or {NO_BASELINE}"
+        "--peer", choices=peer.NAMES, help="compare `due` with it; needs Node and npm"
     )
-    parser.add_argument("--out", type=Path, help="where the results go, a .json file")
+    parser.add_argument(
+        "--baseline", help=f"the commit to compare `life` with ({BASELINE}), or {NO_BASELINE}"
+    )
+    parser.add_argument("--out", type=Path, help="the results' file (.json)")
     arguments = parser.parse_args(given)
     arguments.only = [name for name in PARTS if name in (only := arguments.only.split(","))]
     if unknown := set(only) - set(PARTS):
-        parser.error(f"there is no part {', '.join(sorted(unknown))}: take some of {names}")
+        parser.error(f"there is no part {', '.join(sorted(unknown))}: choose from {names}")
     if arguments.runs is None:
         arguments.runs = 1 if arguments.quick else RUNS
     if arguments.runs < 1:
-        parser.error("--runs: one at least")
+        parser.error("--runs: at least 1")
     return arguments
 
 
 def _baseline(arguments: argparse.Namespace, stack: contextlib.AsyncExitStack) -> Baseline | None:
-    """The one that was asked for, or the usual one where it can be had. Raises `NoBaseline`."""
+    """Check out the given baseline, or the default one if possible. Raises `NoBaseline`."""
     if "life" not in arguments.only or arguments.baseline == NO_BASELINE:
         return None
     try:
@@ -66,7 +68,7 @@ def _baseline(arguments: argparse.Namespace, stack: contextlib.AsyncExitStack) -
         print(f"bench: no baseline: {error}", file=sys.stderr)
         return None
     if not found.same_packages:
-        print(f"bench: {found.commit} asks for other packages than these", file=sys.stderr)
+        print(f"bench: {found.commit} requires other packages than the installed", file=sys.stderr)
     return found
 
 
@@ -87,11 +89,11 @@ async def _measure(arguments: argparse.Namespace, kept: Kept) -> None:
             load = machine.load()
             for name in arguments.only:
                 await PARTS[name](run)
-            kept.add(run, load)  # so that a later run's failure takes nothing along
+            kept.add(run, load)  # at once, so that a later failure does not lose it
 
 
 def main() -> int:
-    """Run, and return the exit status. A missed goal is no failure: the report says it."""
+    """Run the measurements; return the exit status. A missed goal is not an error."""
     arguments = arguments_from(sys.argv[1:])
     machine.warn_if_busy()
     whole = len(arguments.only) == len(PARTS) and not arguments.quick
@@ -104,9 +106,9 @@ def main() -> int:
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
         return 130
-    finally:  # whatever ended it, the whole runs before count
+    finally:  # completed runs are reported in any case
         if kept.runs:
-            print(f"{kept.report()}\n\n{time.monotonic() - begun:.0f} s; kept in {kept.out}")
+            print(f"{kept.report()}\n\n{time.monotonic() - begun:.0f} s; results in {kept.out}")
     return 0
 
 

@@ -1,11 +1,10 @@
-"""Accepting jobs: one at a time, mixed with reads, by the thousand; all services running."""
+"""The rate of accepted jobs: one a request, mixed with reads, by the thousand."""
 
 import json
 import time
 from dataclasses import dataclass
 
-from bench.bare import Ceiling as BareServer
-from bench.bare import run_ceiling
+from bench.bare import BareServer, run_ceiling
 from bench.client import Ask, Outcome
 from bench.cpu import us_a_job
 from bench.report import Ceiling, Figure, Goal, at_least, of_ceiling
@@ -14,32 +13,32 @@ from bench.system import System, run_system
 
 PART = "accept"
 FIRST_SYSTEM = 238.0
-"""Jobs that the first system accepted a second, with 32 clients."""
+"""Accepted jobs a second of the first system, with 32 clients."""
 
-ORDER = {"docker_image": "alpine:3.20", "scheduled_for": "+3d", "env_vars": {"KEY": "VALUE"}}
-ONE = Ask(kind="accept", method="POST", paths=["/schedule"], body=json.dumps(ORDER))
-THOUSAND = Ask(kind="accept", method="POST", paths=["/schedule"], body=json.dumps([ORDER] * 1000))
+JOB = {"docker_image": "alpine:3.20", "scheduled_for": "+3d", "env_vars": {"KEY": "VALUE"}}
+ONE = Ask(kind="accept", method="POST", paths=["/schedule"], body=json.dumps(JOB))
+THOUSAND = Ask(kind="accept", method="POST", paths=["/schedule"], body=json.dumps([JOB] * 1000))
 JOBS = "SELECT count(*) FROM api.jobs"
 NEWEST = "SELECT id FROM api.jobs ORDER BY id DESC LIMIT 1000"
-ECHO = Ask(kind="echo", method="POST", paths=["/echo"], body=json.dumps(ORDER))
+ECHO = Ask(kind="echo", method="POST", paths=["/echo"], body=json.dumps(JOB))
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What came of a load of orders."""
+class Acceptance:
+    """The result of a load of job requests."""
 
     outcome: Outcome
     jobs: int
-    """All that were accepted, those of the warm-up too."""
+    """All accepted jobs, those of the warm-up included."""
     seconds: float
-    """Until the scheduler had all of them."""
+    """The time until the scheduler had all of them."""
     settling: float
-    """How much of it came behind the load."""
+    """The part of it after the end of the load."""
     cpu_us: dict[str, float]
 
     @property
     def detail(self) -> dict[str, float]:
-        """What is told beside the rate."""
+        """The details that are reported with the rate."""
         taken = self.outcome.kinds["accept"]
         return {
             "p50_ms": taken.p50_ms,
@@ -49,7 +48,7 @@ class Taken:
 
 
 async def measure(run: Run) -> None:
-    """All of it. The ceilings run alone, since they have no services of their own."""
+    """Measure every kind of load, each between two loads of its ceiling."""
     seconds = run.pick(5, 2)
     async with run_system(run.servers) as system:
         async with run_ceiling(system.database_url) as bare:
@@ -65,7 +64,7 @@ async def _one_at_a_time(
 ) -> None:
     echo = await bare.load(clients, seconds / 2, ECHO)
     before = await bare.load(clients, seconds / 2, ONE)
-    ours = await _take(system, clients, seconds, ONE)
+    ours = await _accept_load(system, clients, seconds, ONE)
     after = await bare.load(clients, seconds / 2, ONE)
     group = (before.rate + after.rate) / 2  # around it, since the machine is not always the same
     goals: tuple[Goal, ...] = ()
@@ -86,7 +85,7 @@ async def _one_at_a_time(
 
 
 async def _mixed(run: Run, system: System, seconds: float) -> None:
-    newest = await system.admin.fetch(NEWEST)  # their numbers have gaps
+    newest = await system.admin.fetch(NEWEST)  # ids have gaps
     reads = Ask(kind="status", method="GET", paths=[f"/status/{row['id']}" for row in newest])
     pages = Ask(kind="list", method="GET", paths=["/list?limit=100"], weight=0.1)
     ours = await system.load(32, seconds, ONE, reads, pages)
@@ -112,7 +111,7 @@ async def _mixed(run: Run, system: System, seconds: float) -> None:
 
 async def _thousands(run: Run, system: System, bare: BareServer, seconds: float) -> None:
     before = await bare.load(2, seconds / 4, THOUSAND)
-    ours = await _take(system, 2, seconds, THOUSAND)
+    ours = await _accept_load(system, 2, seconds, THOUSAND)
     after = await bare.load(2, seconds / 4, THOUSAND)
     run.add(
         Figure(
@@ -128,8 +127,8 @@ async def _thousands(run: Run, system: System, bare: BareServer, seconds: float)
     )
 
 
-async def _take(system: System, clients: int, seconds: float, ask: Ask) -> Taken:
-    """Put load on the API, and wait until the scheduler has all that was accepted."""
+async def _accept_load(system: System, clients: int, seconds: float, ask: Ask) -> Acceptance:
+    """Put load on the API, and wait until the scheduler has all accepted jobs."""
     jobs = await system.count(JOBS)
     cpu = system.meter.read()
     begun = time.monotonic()
@@ -137,7 +136,7 @@ async def _take(system: System, clients: int, seconds: float, ask: Ask) -> Taken
     settling = await system.settled(seconds=300)
     took = time.monotonic() - begun
     taken = await system.count(JOBS) - jobs
-    return Taken(outcome, taken, took, settling, us_a_job(cpu, system.meter.read(), taken))
+    return Acceptance(outcome, taken, took, settling, us_a_job(cpu, system.meter.read(), taken))
 
 
 def _clients(count: int) -> str:

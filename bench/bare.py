@@ -1,6 +1,6 @@
-"""The ceilings: what the same work costs without our code around it.
+"""The ceilings: the same work without our code around it.
 
-python -m bench.bare PORT DSN     the HTTP ones, as a server in a process of its own
+python -m bench.bare PORT DSN     serve the ceilings in a process of its own
 
 POST /echo          Starlette, msgspec in and out, no database
 POST /schedule      the same, and a job row and an outbox row, inserted in groups of up to 256
@@ -66,24 +66,24 @@ JOIN api.attempts a ON a.job_id = j.id AND a.number = j.attempt ORDER BY j.id DE
 """
 
 
-class Order(Struct):
-    """What comes in."""
+class JobRequest(Struct):
+    """A request's body."""
 
     docker_image: str
     scheduled_for: str
     env_vars: dict[str, str]
 
 
-class Taken(Struct):
-    """What goes out."""
+class AcceptedJob(Struct):
+    """An answer."""
 
     id: int
-    order: Order
+    job: JobRequest
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Order).decode
-_decode_many = msgspec.json.Decoder(list[Order]).decode
+_decode = msgspec.json.Decoder(JobRequest).decode
+_decode_many = msgspec.json.Decoder(list[JobRequest]).decode
 
 
 class Bare:
@@ -91,39 +91,41 @@ class Bare:
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
-        self._waiting: asyncio.Queue[tuple[Order, asyncio.Future[int]]] = asyncio.Queue()
+        self._waiting: asyncio.Queue[tuple[JobRequest, asyncio.Future[int]]] = asyncio.Queue()
 
     async def echo(self, request: Request) -> Response:
-        return _json(_encode(Taken(1, _decode(await request.body()))), 201)
+        return _json(_encode(AcceptedJob(1, _decode(await request.body()))), 201)
 
     async def schedule(self, request: Request) -> Response:
         body = await request.body()
         if body[:1] == b"[":
-            orders = _decode_many(body)
-            ids = await self._insert(orders)
-            return _json(_encode([Taken(*each) for each in zip(ids, orders, strict=True)]), 201)
-        order = _decode(body)
+            requests = _decode_many(body)
+            ids = await self._insert(requests)
+            return _json(
+                _encode([AcceptedJob(*each) for each in zip(ids, requests, strict=True)]), 201
+            )
+        job = _decode(body)
         done = asyncio.get_running_loop().create_future()
-        self._waiting.put_nowait((order, done))
-        return _json(_encode(Taken(await done, order)), 201)
+        self._waiting.put_nowait((job, done))
+        return _json(_encode(AcceptedJob(await done, job)), 201)
 
     async def group_inserts(self) -> None:
         while True:
             group = [await self._waiting.get()]
             while len(group) < GROUP and not self._waiting.empty():
                 group.append(self._waiting.get_nowait())
-            ids = await self._insert([order for order, _ in group])
+            ids = await self._insert([job for job, _ in group])
             for job_id, (_, done) in zip(ids, group, strict=True):
                 done.set_result(job_id)
 
-    async def _insert(self, orders: list[Order]) -> list[int]:
+    async def _insert(self, requests: list[JobRequest]) -> list[int]:
         rows = await self._pool.fetch(
             INSERT,
-            [each.docker_image for each in orders],
-            [each.scheduled_for for each in orders],
-            [_encode(each.env_vars).decode() for each in orders],
-            [uuid.uuid4() for _ in orders],
-            [_encode(each) for each in orders],
+            [each.docker_image for each in requests],
+            [each.scheduled_for for each in requests],
+            [_encode(each.env_vars).decode() for each in requests],
+            [uuid.uuid4() for _ in requests],
+            [_encode(each) for each in requests],
             datetime.now(UTC),
         )
         return [row[0] for row in rows]
@@ -164,28 +166,28 @@ async def _healthy(_request: Request) -> Response:
 
 
 @dataclass(frozen=True)
-class Ceiling:
-    """The running server of the ceilings."""
+class BareServer:
+    """The running bare server."""
 
     port: int
 
     async def load(self, clients: int, seconds: float, *asks: Ask) -> Outcome:
-        """Put load on it."""
+        """Put load on the server."""
         return await put_load(
             Load(host=HOST, port=self.port, clients=clients, seconds=seconds, asks=asks)
         )
 
 
 @contextlib.asynccontextmanager
-async def run_ceiling(dsn: str) -> AsyncIterator[Ceiling]:
-    """The bare server on the database that *dsn* names."""
+async def run_ceiling(dsn: str) -> AsyncIterator[BareServer]:
+    """Run the bare server on the database that *dsn* names."""
     port = free_port()
     with _log() as log, running("bench.bare", os.environ, log, str(port), dsn) as process:
         while not await answers(port, "/healthz"):
             if process.poll() is not None:
                 raise RuntimeError(f"the bare server ended: {log.read_text()}")
             await asyncio.sleep(0.05)
-        yield Ceiling(port)
+        yield BareServer(port)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,7 @@
-"""An older commit's code beside ours: checked out aside, run with the same Python.
+"""An older commit's code to compare with: in a worktree of its own, run with the same Python.
 
-Whatever else differs between the two trees is a bias, and was one: where modules are not kept
-compiled (PYTHONDONTWRITEBYTECODE), our processes compiled their own and the older ones did not. So
-both are compiled before.
+Any other difference between the two trees is a bias. One was that with PYTHONDONTWRITEBYTECODE our
+processes compiled their modules and the older ones did not, so both are compiled first.
 """
 
 import contextlib
@@ -19,21 +18,21 @@ LOCK = "requirements.txt"
 
 
 class NoBaseline(Exception):
-    """The commit cannot be had. The message says why."""
+    """The commit is unavailable. The message says why."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A commit, and the tree that it is checked out in."""
+    """A commit and its checked-out tree."""
 
     commit: str
     tree: Path
     same_packages: bool
-    """Whether it asks for the packages that are installed; nothing is installed for it."""
+    """Whether it requires the installed packages; none are installed for it."""
 
 
 def compile_all(tree: Path) -> None:
-    """Compile the modules of *tree*; no process started later has to compile its own."""
+    """Compile the modules of *tree*, so that no process started later has to."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-m", "compileall", "-q", *COMPILED]
     subprocess.run(command, cwd=tree, capture_output=True, check=False)
@@ -41,7 +40,7 @@ def compile_all(tree: Path) -> None:
 
 @contextlib.contextmanager
 def checked_out(commit: str, repository: Path) -> Iterator[Baseline]:
-    """*commit* of *repository* in a worktree that is gone behind the block. Raises `NoBaseline`."""
+    """Check out *commit* in a worktree for the length of the block. Raises `NoBaseline`."""
     with tempfile.TemporaryDirectory(prefix="docker-job-baseline-") as directory:
         tree = Path(directory) / "tree"
         _git(repository, "worktree", "add", "--quiet", "--detach", str(tree), commit)
@@ -57,9 +56,9 @@ def checked_out(commit: str, repository: Path) -> Iterator[Baseline]:
 
 
 def ours_first(run: int) -> bool:
-    """Whether ours goes first in this *run*: they take turns, since the second finds warm files.
+    """Return True if ours goes first in this *run*: they alternate, since the second is warm.
 
-    So neither a drift of the machine nor the place in the pair falls on one of them alone.
+    So neither a drift of the machine nor the order affects one of them alone.
     """
     return run % 2 == 0
 
@@ -70,7 +69,7 @@ def _git(tree: Path, *arguments: str) -> str:
             ["git", *arguments], cwd=tree, capture_output=True, text=True, check=False
         )
     except OSError as error:
-        raise NoBaseline(f"git cannot be run: {error}") from error
+        raise NoBaseline(f"cannot run git: {error}") from error
     if asked.returncode:
         raise NoBaseline(f"git {arguments[0]}: {asked.stderr.strip()}")
     return asked.stdout.strip()

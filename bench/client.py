@@ -1,9 +1,9 @@
-"""The load generator: closed-loop clients that speak raw HTTP/1.1, in a process of their own.
+"""The load generator: closed-loop clients on raw HTTP/1.1, in a process of their own.
 
-python -m bench.client < load.json      prints what came of it as JSON
+python -m bench.client < load.json      prints the outcome as JSON
 
-A client sends its next request when the answer to the last one is complete. Requests are ready made
-bytes and answers are measured, not parsed: the generator takes a tenth of what it puts load on.
+A client sends its next request when the answer to the last one is complete. Requests are prepared
+bytes and answers are measured, not parsed: the generator takes a tenth of the server's CPU time.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ LENGTH = b"content-length: "
 
 
 class Ask(Struct, frozen=True, kw_only=True):
-    """One kind of request: each time one of *paths*, *weight* times as often as weight 1."""
+    """One kind of request, to one of *paths* each time, *weight* times as often as weight 1."""
 
     kind: str
     method: str
@@ -32,7 +32,7 @@ class Ask(Struct, frozen=True, kw_only=True):
 
 
 class Load(Struct, frozen=True, kw_only=True):
-    """What to do: *clients* in parallel for *seconds*, after a warm-up that does not count."""
+    """A load: *clients* in parallel for *seconds*, after a warm-up that does not count."""
 
     host: str
     port: int
@@ -42,8 +42,8 @@ class Load(Struct, frozen=True, kw_only=True):
     warm_up_seconds: float = 0.5
 
 
-class Taken(Struct, frozen=True, kw_only=True):
-    """What came of one kind of request; times in milliseconds."""
+class RequestStats(Struct, frozen=True, kw_only=True):
+    """The statistics of one kind of request; times in milliseconds."""
 
     count: int
     rate: float
@@ -52,19 +52,19 @@ class Taken(Struct, frozen=True, kw_only=True):
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """What came of a load; *statuses* count the answers."""
+    """The result of a load; *statuses* are counts of answers by status."""
 
     statuses: dict[int, int]
-    kinds: dict[str, Taken]
+    kinds: dict[str, RequestStats]
 
     @property
     def rate(self) -> float:
-        """Answers a second, of all kinds."""
+        """The answers a second, of all kinds."""
         return sum(each.rate for each in self.kinds.values())
 
 
 class _Run:
-    """What all clients of a load share."""
+    """The state that all clients of a load share."""
 
     def __init__(self, load: Load) -> None:
         self._asks = [(each.kind, _requests(load, each)) for each in load.asks]
@@ -75,7 +75,7 @@ class _Run:
         self.statuses: dict[int, int] = {}
 
     def draw(self) -> tuple[str, bytes]:
-        """The next request, and its kind."""
+        """Draw the next request; return its kind and its bytes."""
         if len(self._asks) == 1:
             kind, requests = self._asks[0]
         else:
@@ -83,11 +83,11 @@ class _Run:
         return kind, requests[0] if len(requests) == 1 else random.choice(requests)
 
     def outcome(self, load: Load) -> Outcome:
-        """What came of it."""
+        """Return the result."""
         kinds = {}
         for kind, seconds in self.seconds.items():
             seconds.sort()
-            kinds[kind] = Taken(
+            kinds[kind] = RequestStats(
                 count=len(seconds),
                 rate=len(seconds) / load.seconds,
                 p50_ms=1000 * _quantile(seconds, 0.5),
@@ -166,7 +166,7 @@ async def _put(load: Load) -> Outcome:
 
 
 async def put_load(load: Load) -> Outcome:
-    """Put *load* on a server, from a process of its own. Raises RuntimeError."""
+    """Put *load* on a server, from a process of its own. Raises RuntimeError for errors."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.client"),
         stdin=asyncio.subprocess.PIPE,

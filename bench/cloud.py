@@ -1,8 +1,8 @@
-"""Launcher and reaper in one process over one virtual cloud: for jobs on simulated instances.
+"""Launcher and reaper in one process on one virtual cloud, for jobs on simulated instances.
 
-The simulator lives in its process' memory, so apart they would each have a cloud of their own.
-Each still has its own login, slice of the database and queue. The virtual agents speak to the API
-over HTTP from here, so this process bears their load too.
+The simulator is in its process' memory, so in two processes each would have a cloud of its own.
+Each service keeps its own login, schema and queue. The virtual agents call the API over HTTP from
+here, so this process' load includes theirs.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""CPU time by process: what a figure costs, which hardly depends on what else the machine does."""
+"""CPU time by process: a cost that hardly depends on the machine's other load."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -10,24 +10,24 @@ import psutil
 
 @dataclass(frozen=True)
 class Meter:
-    """Reads the CPU time of some processes, each with all that descends from it."""
+    """Reads the CPU time of some processes, each with its descendants."""
 
     pids: Mapping[str, int]
 
     def read(self) -> dict[str, float]:
-        """Seconds since each began."""
+        """Return the seconds of CPU time since each process began."""
         return {name: family_seconds(pid) for name, pid in self.pids.items()}
 
 
 def us_a_job(
     before: Mapping[str, float], after: Mapping[str, float], jobs: int
 ) -> dict[str, float]:
-    """What each process took between two readings, in µs for each of *jobs*."""
+    """Return each process' CPU time between two readings, in µs a job."""
     return {name: 1e6 * (after[name] - since) / jobs for name, since in before.items()}
 
 
 def family_seconds(pid: int) -> float:
-    """The CPU time of *pid* and all of its descendants, those included that have ended."""
+    """Return the CPU time of *pid* and its descendants, ended ones included."""
     try:
         root = psutil.Process(pid)
         family = [root, *root.children(recursive=True)]
@@ -44,7 +44,7 @@ def _seconds(process: psutil.Process) -> float:
 
 
 def find(name: str, pid: int) -> psutil.Process | None:
-    """The process *name* of this machine that calls itself *pid*, maybe within a container."""
+    """Find the process *name* of this machine by the pid that it has in its own namespace."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.name() == name and _own_pid(process.pid) == pid:
@@ -53,7 +53,7 @@ def find(name: str, pid: int) -> psutil.Process | None:
 
 
 def _own_pid(pid: int) -> int:
-    """Its number in the innermost namespace, which it knows itself by."""
+    """Return its pid in its innermost namespace."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
     return next(_numbers(status), pid)
 

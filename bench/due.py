@@ -1,7 +1,7 @@
-"""How late a job starts: 10,000 due in the same second, and one alone on an idle system.
+"""The lateness of due jobs: 10,000 in the same second, and one alone on an idle system.
 
-A launcher has handled an `InstanceRequested` when the transaction with its inbox row has committed:
-the server itself tells when that was (track_commit_timestamp).
+A launcher has handled an `InstanceRequested` when the transaction with its inbox row has committed;
+the time comes from the server (track_commit_timestamp).
 """
 
 import asyncio
@@ -22,7 +22,7 @@ SPACING_SECONDS = 0.13
 BURSTS = 3
 GOALS = (at_most_of_ceiling(0.5), at_most(1, aside=True))
 AS_FAST = 1.2
-"""The share of another's time that counts as just as fast: they vary so much by themselves."""
+"""The ratio that counts as equally fast: the figures vary that much by themselves."""
 
 HANDLED_COUNT = "SELECT count(*) FROM launcher.inbox WHERE name = 'InstanceRequested'"
 HANDLED_AT = """
@@ -36,13 +36,13 @@ KNOWN = "SELECT count(*) FROM api.attempts WHERE state = 'booting'"
 
 
 async def measure(run: Run) -> None:
-    """A peer, the idle system, and crowds, each of which leaves it with 10,000 instances more."""
+    """Measure the peer, the idle system, and bursts, each of which adds 10,000 instances."""
     jobs = int(run.pick(10_000, 1000))
     peer = await _peer(run, jobs)
     async with run_system(run.servers) as system:
         await _idle(run, system, int(run.pick(100, 20)))
         p99s = [
-            await crowd(run, system, jobs, f"burst {number} on one system", peer, GOALS)
+            await burst(run, system, jobs, f"burst {number} on one system", peer, GOALS)
             for number in range(1, BURSTS + 1)
         ]
         run.keep_peaks(named(system.peak_bytes))
@@ -59,7 +59,7 @@ async def measure(run: Run) -> None:
 
 
 async def _peer(run: Run, jobs: int) -> Ceiling | None:
-    """How late the peer has as many, at p99, wherever in its poll they are due."""
+    """Measure the peer's p99 lateness for as many jobs, due at several places in its poll."""
     if run.peer is None:
         return None
     late: list[float] = []
@@ -91,12 +91,12 @@ async def _peer(run: Run, jobs: int) -> Ceiling | None:
 
 
 def named(peaks: dict[str, int]) -> dict[str, int]:
-    """The launcher's process holds the virtual cloud too, with all that it has launched."""
+    """Rename the launcher's process, which also holds the virtual cloud and its instances."""
     return {CLOUD_HOLDER if name == "launcher" else name: held for name, held in peaks.items()}
 
 
-def orders(due: list[datetime]) -> bytes:
-    """An array of jobs that are due at these moments."""
+def job_array(due: list[datetime]) -> bytes:
+    """Return the body of a request for jobs that are due at these times."""
     return json.dumps(
         [{"docker_image": "alpine:3.20", "scheduled_for": each.isoformat()} for each in due]
     ).encode()
@@ -106,7 +106,7 @@ async def _idle(run: Run, system: System, jobs: int) -> None:
     newest = await system.count("SELECT max(id) FROM api.jobs")
     first = datetime.now(UTC) + timedelta(seconds=2)
     due = [first + timedelta(seconds=SPACING_SECONDS * place) for place in range(jobs)]
-    await system.accept(orders(due))
+    await system.accept(job_array(due))
     await system.until(LAUNCHED, jobs, seconds=SPACING_SECONDS * jobs + 30)
     rows = await system.admin.fetch(CALLED_AT, newest)
     late = [
@@ -125,10 +125,10 @@ async def _idle(run: Run, system: System, jobs: int) -> None:
 
 
 async def _until_due(system: System, jobs: int) -> datetime:
-    """Have *jobs* accepted and told to the scheduler well before they are due; returns then."""
+    """Have *jobs* accepted and scheduled well before they are due; return when they are due."""
     due_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=5 + jobs / 1000)
     for _ in range(jobs // ARRAY):
-        await system.accept(orders([due_at] * ARRAY))
+        await system.accept(job_array([due_at] * ARRAY))
     await system.settled()
     early = (due_at - datetime.now(UTC)).total_seconds()
     if early < 0.5:
@@ -137,7 +137,7 @@ async def _until_due(system: System, jobs: int) -> datetime:
     return due_at
 
 
-async def crowd(
+async def burst(
     run: Run,
     system: System,
     jobs: int,
@@ -145,9 +145,8 @@ async def crowd(
     against: Ceiling | None = None,
     goals: tuple[Goal, ...] = (),
 ) -> float:
-    """*jobs* due at one moment, and how late the launcher had each; returns the p99."""
-    before = await system.count(HANDLED_COUNT)
-    launched = await system.count(LAUNCHED)
+    """Measure the launcher's lateness for *jobs* due at one time; return the p99, in seconds."""
+    before, launched = await system.count(HANDLED_COUNT), await system.count(LAUNCHED)
     due_at = await _until_due(system, jobs)
     cpu = system.meter.read()
     await system.until(HANDLED_COUNT, before + jobs, seconds=120, every=0.25)

@@ -1,4 +1,4 @@
-"""The results: a JSON file with the machine and its load, and the report as it is printed."""
+"""The results: a JSON file with the machine and its load, and the printed report."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,12 +14,12 @@ from bench.summary import runs_with_all_met, summarize
 from bench.system import OURS
 
 RESULTS = Path(__file__).parent / "results"
-TITLE = "Jobs due at one moment: which share was handed on after how long"
+TITLE = "Jobs due at one time: the share handed on after a number of seconds"
 
 
 @dataclass
 class Kept:
-    """What was measured so far, in *out* after every run."""
+    """The results so far, written to *out* after every run."""
 
     out: Path
     quick: bool
@@ -33,7 +33,7 @@ class Kept:
 
     @classmethod
     def begun(cls, out: Path | None, *, quick: bool, whole: bool) -> "Kept":
-        """Nothing yet, on the machine as it is before. *whole*: all parts, in full size."""
+        """Begin without results, on the machine as it is now. *whole*: all parts, in full size."""
         now = datetime.now(UTC)
         name = f"{now:%Y-%m-%d}{'' if whole else '-partial'}.json"
         return cls(
@@ -46,13 +46,13 @@ class Kept:
         )
 
     def add(self, run: Run, load: list[float]) -> None:
-        """Keep *run*, before which the machine had *load*."""
+        """Add *run*, before which the machine had *load*."""
         self.runs.append(run)
         self.loads.append({"before": load, "after": machine.load()})
         self._write()
 
     def report(self) -> str:
-        """What is printed: the figures, their CPU time, the goals."""
+        """Return the printed report: the figures, their CPU time, the goals."""
         figures = [run.figures for run in self.runs]
         summaries = summarize(figures)
         runs = len(self.runs)

@@ -1,10 +1,10 @@
-"""The whole life of jobs: accepted, due, launched, claimed, run, ended, terminated, confirmed.
+"""The rate of whole jobs: accepted, due, launched, claimed, run, ended, terminated, confirmed.
 
-Instances are simulated and their containers print a line and exit at once; their agents speak the
-real protocol over HTTP. A virtual cloud lives in one process, so launcher and reaper share one.
+Instances are simulated and their containers print a line and exit at once; their agents use the
+real protocol over HTTP. A virtual cloud is in one process, so launcher and reaper share one.
 
-An older commit's services live through the same jobs, on the same servers, put to work and watched
-by the same code: each run has both, in turns.
+An older commit's services run the same jobs, on the same servers, driven and measured by the same
+code: each run has both, alternately.
 """
 
 import json
@@ -24,14 +24,14 @@ from bench.system import ONE_CLOUD, OURS, run_system
 PART = "life"
 ARRAY = 1000
 CLOUD = {"COMPUTE_URL": "sim://?seed=7", "REAP_WATCH_SECONDS": "5"}
-"""Its own machine's cores bound it, not the cloud: instances boot and end at once."""
+"""Instances boot and end at once, so that the machine's cores are the bound, not the cloud."""
 GONE = "SELECT count(*) FROM api.attempts WHERE instance_gone_at IS NOT NULL"
 GONE_AT = "SELECT instance_gone_at FROM api.attempts WHERE instance_gone_at IS NOT NULL"
 DONE = "SELECT count(*) FROM api.jobs WHERE status = 'DONE'"
 
 
 class Life(Struct, frozen=True, kw_only=True):
-    """What came of some jobs."""
+    """The result of some jobs."""
 
     rate: float
     cpu_us: dict[str, float]
@@ -40,18 +40,18 @@ class Life(Struct, frozen=True, kw_only=True):
 
 
 async def measure(run: Run) -> None:
-    """Some thousands of jobs at once, until the last instance is confirmed to be gone."""
+    """Run thousands of jobs at once, until the last instance is confirmed as terminated."""
     jobs = int(run.pick(5000, 1000))
-    if run.number == 1:  # the server's first files are made, and every program is in memory
-        run.say("life: once to warm up")
-        await _live(run, ARRAY, OURS)
+    if run.number == 1:  # so that the server has its files, and every program is in memory
+        run.log("life: warming up")
+        await _run_lives(run, ARRAY, OURS)
     trees = [OURS] if run.baseline is None else [run.baseline.tree, OURS]
     if ours_first(run.number):
         trees.reverse()
     lives = {}
     for tree in trees:
-        lives[tree] = await _live(run, jobs, tree)
-        run.say(f"life: {lives[tree].rate:.1f} jobs/s, {'ours' if tree == OURS else 'baseline'}")
+        lives[tree] = await _run_lives(run, jobs, tree)
+        run.log(f"life: {lives[tree].rate:.1f} jobs/s, {'ours' if tree == OURS else 'baseline'}")
     ours = lives[OURS]
     theirs = None if run.baseline is None else lives[run.baseline.tree]
     _show(run, f"{jobs:,} jobs at once, from accepted to instance gone", ours, theirs)
@@ -97,11 +97,11 @@ def _show(run: Run, name: str, ours: Life, theirs: Life | None) -> None:
     )
 
 
-async def _live(run: Run, jobs: int, tree: Path) -> Life:
-    await checkpoint(run.servers)  # what was written before is not written out meanwhile
+async def _run_lives(run: Run, jobs: int, tree: Path) -> Life:
+    await checkpoint(run.servers)  # so that earlier writes are not flushed meanwhile
     async with run_system(run.servers, ONE_CLOUD, CLOUD, tree) as system:
-        order = {"docker_image": "alpine:3.20", "scheduled_for": "now"}
-        body = json.dumps([order] * ARRAY).encode()
+        job = {"docker_image": "alpine:3.20", "scheduled_for": "now"}
+        body = json.dumps([job] * ARRAY).encode()
         before = system.meter.read()
         begun, began_at = time.monotonic(), datetime.now(UTC)
         for _ in range(jobs // ARRAY):

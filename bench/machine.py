@@ -1,4 +1,4 @@
-"""The machine that the figures are of: what it is, and what else it did."""
+"""The measured machine: its description and its load."""
 
 import platform
 import subprocess
@@ -10,11 +10,11 @@ import psutil
 
 PACKAGES = ("aio-pika", "aiormq", "asyncpg", "msgspec", "starlette", "uvicorn", "uvloop")
 AT_REST = 0.3
-"""The load a core below which a machine counts as at rest."""
+"""A machine with a lower load a core counts as at rest."""
 
 
 def describe() -> dict[str, object]:
-    """What it is."""
+    """Describe the machine: processors, memory, versions."""
     memory = psutil.virtual_memory()
     return {
         "processors": psutil.cpu_count(),
@@ -28,19 +28,19 @@ def describe() -> dict[str, object]:
 
 
 def load() -> list[float]:
-    """How many processes ran or waited to, over the last 1, 5 and 15 minutes."""
+    """Return the load averages over the last 1, 5 and 15 minutes."""
     return [round(each, 2) for each in psutil.getloadavg()]
 
 
 def warn_if_busy() -> None:
-    """Say that the figures will be of a busy machine, where it is one."""
+    """Print a warning where the machine is busy."""
     [last_minute, *_] = load()
     if last_minute > AT_REST * (psutil.cpu_count() or 1):
         print(f"bench: the machine is not at rest (load {last_minute:g})", file=sys.stderr)
 
 
 def commit(tree: Path) -> str:
-    """What is measured, where *tree* is a checkout."""
+    """Return the commit of *tree*, or "" where it is not a checkout."""
     asked = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=tree,

@@ -1,10 +1,10 @@
-"""Proportional set size: a process' own memory, and its share of what it shares."""
+"""Proportional set size: a process' own memory, and its share of shared memory."""
 
 from pathlib import Path
 
 
 def pss_bytes(pid: int) -> int:
-    """What process *pid* holds; 0 where it has just ended."""
+    """Return the memory of process *pid*, in bytes; 0 where it has just ended."""
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     except OSError:
@@ -14,12 +14,12 @@ def pss_bytes(pid: int) -> int:
 
 
 def tree_bytes(pid: int) -> int:
-    """What *pid* and all of its descendants hold."""
+    """Return the memory of *pid* and all of its descendants, in bytes."""
     return pss_bytes(pid) + sum(tree_bytes(child) for child in children(pid))
 
 
 def children(pid: int) -> list[int]:
-    """The processes that *pid* has started; no other is looked at, since this is asked in a run."""
+    """Return the children of *pid*; it reads no other process, since it is called in a run."""
     found: list[int] = []
     for file in Path(f"/proc/{pid}/task").glob("*/children"):
         try:

@@ -1,15 +1,15 @@
-// node peer.mjs JOBS PLACE: how many milliseconds late graphile-worker had each of JOBS jobs that are
-// due at one moment, as a JSON array. DATABASE_URL names an empty database. PLACE, from 0 to 1, is how
-// much of its poll has passed when they are due: it asks for what is due at moments of its own.
+// node peer.mjs JOBS PLACE: print the lateness of graphile-worker for each of JOBS jobs that are due
+// at one time, in milliseconds, as a JSON array. DATABASE_URL names an empty database. PLACE, from 0 to
+// 1, is the share of its poll interval that has passed when they are due.
 import { performance } from "node:perf_hooks";
 import { Logger, makeWorkerUtils, run } from "graphile-worker";
 
 const jobs = Number(process.argv[2]);
 const place = Number(process.argv[3]);
-const KNOWN_MS = 6000; // by when all are known and the worker has come to rest
+const KNOWN_MS = 6000; // until all jobs are added and the worker is idle
 const POLL_MS = 2000; // its default
 
-// As its documentation's page on performance has it: https://worker.graphile.org/docs/performance
+// From its documentation's page on performance: https://worker.graphile.org/docs/performance
 const worker = {
   connectionString: process.env.DATABASE_URL,
   concurrentJobs: 24,
@@ -25,7 +25,7 @@ const now = () => performance.timeOrigin + performance.now();
 const utils = await makeWorkerUtils({ preset: { worker } });
 await utils.migrate();
 const due = now() + KNOWN_MS;
-// It asks when it begins, and each POLL_MS from then on.
+// It polls when it begins, and each POLL_MS from then on.
 const begins = due - (1 + place) * POLL_MS;
 const spec = `json_populate_recordset(null::graphile_worker.job_spec, $1::json)`;
 await utils.withPgClient((client) =>

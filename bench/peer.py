@@ -1,9 +1,9 @@
-"""A peer beside us: graphile-worker, a queue in Postgres for Node, from npm.
+"""A peer to compare with: graphile-worker, a queue in Postgres for Node, from npm.
 
-What is due at one moment is asked of it as of us, on the same server: jobs that are known before,
-and how long after that moment each is handed on. Its settings are those of its own page on
-performance (peer.mjs): they hand the jobs on in batches, and ask for what is due each two seconds.
-Nobody chooses where between two of its questions a job is due, so several places count alike.
+It gets the same work as docker-job, on the same server: jobs known in advance and due at one time,
+and the figure is how long after that time each is handed on. Its settings are those of its own page
+on performance (peer.mjs): it hands on jobs in batches, and polls for due jobs every two seconds.
+The due time may fall anywhere between two polls, so several places count alike.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ NAMES = ("graphile-worker",)
 PACKAGE = "graphile-worker@0.17.3"
 """The last that runs on the Node of today's distributions: 0.18 asks for Node 22.18."""
 PLACES = (0.125, 0.375, 0.625, 0.875)
-"""How much of the time between two of its questions has passed when the jobs are due."""
+"""The shares of a poll interval that have passed when the jobs are due."""
 
 PROGRAM = Path(__file__).with_name("peer.mjs")
 INSTALL_SECONDS = 180
@@ -37,7 +37,7 @@ class Peer:
     versions: dict[str, str]
 
     async def lateness(self, dsn: str, jobs: int, place: float) -> list[float]:
-        """How many seconds late it had each of *jobs* due at one moment. Raises RuntimeError.
+        """Return the sorted lateness, in seconds, of *jobs* due at one time. Raises RuntimeError.
 
         *place* is one of `PLACES`.
         """
@@ -48,15 +48,15 @@ class Peer:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        out, said = await process.communicate()
+        out, errors = await process.communicate()
         if process.returncode:
-            raise RuntimeError(f"{self.name} ended: {said.decode()[-2000:]}")
+            raise RuntimeError(f"{self.name} ended: {errors.decode()[-2000:]}")
         return sorted(float(each) / 1000 for each in json.loads(out))
 
 
 @asynccontextmanager
 async def installed(name: str) -> AsyncIterator[Peer]:
-    """The peer *name*, in a directory that is gone behind the block. Raises `Missing`."""
+    """Install the peer *name* for the length of the block. Raises `Missing`."""
     node = await _ask("node", "--version")
     await _ask("npm", "--version")
     with tempfile.TemporaryDirectory(prefix="docker-job-peer-") as directory:
@@ -69,15 +69,15 @@ async def installed(name: str) -> AsyncIterator[Peer]:
 
 
 async def _ask(*command: str, cwd: Path | None = None) -> str:
-    """What *command* prints. Raises `Missing`."""
+    """Return the output of *command*. Raises `Missing`."""
     why = f"--peer needs Node and npm, and its package from npm: {' '.join(command)}"
     try:
         process = await asyncio.create_subprocess_exec(
             *command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        out, said = await asyncio.wait_for(process.communicate(), INSTALL_SECONDS)
+        out, errors = await asyncio.wait_for(process.communicate(), INSTALL_SECONDS)
     except (OSError, TimeoutError) as error:
         raise Missing(f"{why}: {str(error) or 'no answer'}") from error
     if process.returncode:
-        raise Missing(f"{why}: {said.decode().strip()}")
+        raise Missing(f"{why}: {errors.decode().strip()}")
     return out.decode().strip()

@@ -1,12 +1,11 @@
-"""Reading, and everything else, with 10³, 10⁵ and 10⁶ jobs waiting: it must all stay as it was."""
+"""Reads, accepts and starts with 10³, 10⁵ and 10⁶ jobs waiting: they must stay as fast."""
 
 from dataclasses import dataclass
 
 from bench.accept import ONE
-from bench.bare import Ceiling as BareServer
-from bench.bare import run_ceiling
+from bench.bare import BareServer, run_ceiling
 from bench.client import Ask
-from bench.due import AS_FAST, crowd, named
+from bench.due import AS_FAST, burst, named
 from bench.report import Ceiling, Figure, Goal, at_most_of_ceiling, of_ceiling
 from bench.run import Run
 from bench.system import System, run_system
@@ -37,19 +36,19 @@ NEXT_ID = "SELECT setval(pg_get_serial_sequence('api.jobs', 'id'), $1)"
 
 @dataclass(frozen=True)
 class Work:
-    """How fast it works with the few jobs of the first size, which it is to keep with many."""
+    """The figures with the few jobs of the first size, as ceilings for the others."""
 
     accepted: Ceiling
     fired_late: Ceiling
 
 
 async def measure(run: Run) -> None:
-    """Each size in turn, in one growing system."""
+    """Measure each size in turn, in one growing system."""
     sizes = (1000, 10_000) if run.quick else (1000, 100_000, 1_000_000)
     few: Work | None = None
     async with run_system(run.servers) as system, run_ceiling(system.database_url) as bare:
         for size in sizes:
-            run.say(f"reads: filling up to {size:,} jobs")
+            run.log(f"reads: filling up to {size:,} jobs")
             await _fill(system, size)
             await _read(run, system, bare, size)
             work = await _work(run, system, size, few)
@@ -104,7 +103,7 @@ async def _read(run: Run, system: System, bare: BareServer, size: int) -> None:
 
 
 async def _work(run: Run, system: System, size: int, few: Work | None) -> Work:
-    """Accept and fire, as fast as with *few* jobs."""
+    """Measure accepting and starting jobs, against the figures with *few* jobs."""
     ours = await system.load(32, run.pick(3, 1), ONE)
     await system.settled()
     taken = ours.kinds["accept"]
@@ -121,6 +120,6 @@ async def _work(run: Run, system: System, size: int, few: Work | None) -> Work:
     )
     goals = (at_most_of_ceiling(AS_FAST),) if few else ()
     against = few.fired_late if few else None
-    late = await crowd(run, system, 1000, f"{size:,} waiting", against, goals)
+    late = await burst(run, system, 1000, f"{size:,} waiting", against, goals)
     name = f"with {size:,} waiting"
     return Work(Ceiling(name, ours.rate), Ceiling(name, late))

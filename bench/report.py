@@ -1,4 +1,4 @@
-"""Figures of one run, and what they are held against."""
+"""The figures of one run, their ceilings and goals."""
 
 from typing import Literal
 
@@ -6,9 +6,9 @@ from msgspec import Struct
 
 
 class Ceiling(Struct, frozen=True):
-    """What a figure is held against: a figure for the same work, in its unit, of the same run.
+    """The figure to compare with: for the same work, in the same unit, of the same run.
 
-    A bare loop's, as a rule; a peer's, an older commit's, or our own under other conditions.
+    It is usually a bare loop's; else a peer's, an older commit's, or ours under other conditions.
     """
 
     name: str
@@ -16,9 +16,9 @@ class Ceiling(Struct, frozen=True):
 
 
 class Goal(Struct, frozen=True, kw_only=True):
-    """What a figure is to reach: by itself, or as a share of its ceiling.
+    """A limit for a figure: for its value, or for its share of the ceiling.
 
-    One that is *aside* is told and decides nothing: it is the machine's as much as ours.
+    One that is *aside* is reported and decides nothing, since it depends on the machine too.
     """
 
     limit: float
@@ -27,11 +27,11 @@ class Goal(Struct, frozen=True, kw_only=True):
     aside: bool = False
 
     def subject(self, figure: "Figure") -> float | None:
-        """What of *figure* it is about; None where that was not measured."""
+        """Return the value that the goal limits; None where it was not measured."""
         return figure.ratio if self.is_ratio else figure.value
 
     def is_met(self, figure: "Figure") -> bool | None:
-        """Whether *figure* reaches it; None where it was not measured."""
+        """Return True if *figure* reaches it; None where it was not measured."""
         found = self.subject(figure)
         if found is None:
             return None
@@ -39,7 +39,7 @@ class Goal(Struct, frozen=True, kw_only=True):
 
 
 class Figure(Struct, frozen=True, kw_only=True):
-    """One measured figure. Those of the same part and name in several runs are one figure's."""
+    """One measured figure, identified over several runs by part and name."""
 
     part: str
     name: str
@@ -53,25 +53,25 @@ class Figure(Struct, frozen=True, kw_only=True):
 
     @property
     def ratio(self) -> float | None:
-        """The share of its ceiling that it reaches."""
+        """The figure divided by its ceiling."""
         return self.value / self.ceiling.value if self.ceiling and self.ceiling.value else None
 
 
 def at_least(limit: float, *, aside: bool = False) -> Goal:
-    """A goal for the figure itself."""
+    """Make a goal for the figure: *limit* or more."""
     return Goal(limit=limit, sign="≥", aside=aside)
 
 
 def at_most(limit: float, *, aside: bool = False) -> Goal:
-    """A goal for the figure itself."""
+    """Make a goal for the figure: *limit* or less."""
     return Goal(limit=limit, sign="≤", aside=aside)
 
 
 def of_ceiling(limit: float) -> Goal:
-    """A goal for the ratio: *limit* or more."""
+    """Make a goal for the ratio: *limit* or more."""
     return Goal(limit=limit, sign="≥", is_ratio=True)
 
 
 def at_most_of_ceiling(limit: float) -> Goal:
-    """A goal for the ratio, where less is better."""
+    """Make a goal for the ratio: *limit* or less."""
     return Goal(limit=limit, sign="≤", is_ratio=True)

@@ -1,4 +1,4 @@
-"""What the services hold in memory: at rest, at the most of all parts, and the embedded whole."""
+"""The services' memory: at rest, their peak in all parts, and the embedded system."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ REST_SECONDS = 3.0
 
 
 async def measure(run: Run) -> None:
-    """Last of all parts, since it tells the peaks of those before it."""
+    """Measure the memory. This part is the last, since it reports the peaks of the others."""
     async with run_system(run.servers) as system:
         await asyncio.sleep(REST_SECONDS)
         at_rest = system.memory()
@@ -52,7 +52,7 @@ async def measure(run: Run) -> None:
 
 
 async def _embedded(run: Run) -> None:
-    """All four services, the bus and Postgres: one process and its children."""
+    """Measure all four services, the bus and Postgres: one process and its children."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         environment = dict(os.environ) | {

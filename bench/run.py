@@ -1,4 +1,4 @@
-"""What every part of a run is given, and what it gathers."""
+"""The inputs of every part of a run, and its results."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ from bench.servers import Servers
 
 @dataclass
 class Run:
-    """One run of several: *quick* is a small one, for a look while working."""
+    """One run of several: a *quick* one is small, for development."""
 
     servers: Servers
     quick: bool
@@ -25,29 +25,29 @@ class Run:
     peak_bytes: dict[str, int] = field(default_factory=dict)
     begun: float = field(default_factory=time.monotonic)
 
-    def say(self, text: str) -> None:
-        """Progress, for whoever waits."""
+    def log(self, text: str) -> None:
+        """Print progress on standard error."""
         elapsed = time.monotonic() - self.begun
         print(f"run {self.number}, {elapsed:6.1f} s  {text}", file=sys.stderr, flush=True)
 
     def add(self, *figures: Figure) -> None:
-        """Keep *figures*, and say them."""
+        """Add *figures*, and log them."""
         for each in figures:
             self.figures.append(each)
             bound = "" if each.ratio is None else f" ({each.ratio:.2f} of {each.ceiling.name})"  # type: ignore[union-attr]
-            self.say(f"{each.part}: {each.name}: {each.value:,.4g} {each.unit}{bound}")
+            self.log(f"{each.part}: {each.name}: {each.value:,.4g} {each.unit}{bound}")
 
     def keep_peaks(self, peaks: dict[str, int]) -> None:
-        """Keep the most that each process has held in any part."""
+        """Keep the peak memory of each process over all parts."""
         for name, held in peaks.items():
             self.peak_bytes[name] = max(held, self.peak_bytes.get(name, 0))
 
     def pick(self, whole: float, quick: float) -> float:
-        """The size for this run."""
+        """Return the size for this run."""
         return quick if self.quick else whole
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that *share* of *values* do not exceed."""
+    """Return the value that *share* of *values* do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

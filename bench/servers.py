@@ -1,10 +1,10 @@
-"""Postgres and RabbitMQ for a run: given by URL, or containers that are gone afterwards.
+"""Postgres and RabbitMQ for a run: given by URL, or temporary containers.
 
 DOCKER_JOB_BENCH_DATABASE_URL                   a superuser's DSN, with track_commit_timestamp on
 DOCKER_JOB_BENCH_BUS_URL, …_BUS_MANAGEMENT_URL  an administrator of the broker, AMQP and HTTP
 
-Without them a Docker engine of this machine runs both. Without an engine the embedded Postgres
-serves, and the broker must be given. A container is spoken to at its own address: a published port
+Without them a Docker engine of this machine runs both. Without an engine the embedded Postgres is
+used, and the broker must be given. Containers are reached at their own addresses: a published port
 would add the engine's proxy to each figure.
 """
 
@@ -38,12 +38,12 @@ START_SECONDS = 120.0
 
 
 class Missing(Exception):
-    """A server cannot be had. The message says what to set."""
+    """A server is unavailable. The message says what to set."""
 
 
 @dataclass(frozen=True)
 class Servers:
-    """Administrators' addresses, and which servers stand behind them."""
+    """The administrators' addresses, and the servers' versions."""
 
     database_url: str
     bus_url: str
@@ -53,7 +53,7 @@ class Servers:
 
 @contextlib.asynccontextmanager
 async def open_servers() -> AsyncIterator[Servers]:
-    """Both servers, answering. Raises `Missing`."""
+    """Run both servers for the length of the block. Raises `Missing`."""
     async with _rabbitmq() as (bus_url, management_url), _postgres() as database_url:
         postgres = await _patiently(lambda: _postgres_version(database_url))
         rabbitmq = await _patiently(lambda: _rabbitmq_version(management_url))
@@ -119,7 +119,7 @@ async def _engine_answers() -> bool:
 async def _container(
     image: str, environment: dict[str, str], command: list[str]
 ) -> AsyncIterator[str]:
-    """A container of *image*; its own address."""
+    """Run a container of *image* for the length of the block; yield its address."""
     name = f"docker-job-bench-{uuid.uuid4().hex[:8]}"
     variables = [part for key, value in environment.items() for part in ("-e", f"{key}={value}")]
     await _docker("run", "--detach", "--rm", "--name", name, *variables, image, *command)
@@ -146,7 +146,7 @@ async def _patiently(ask: Callable[[], Awaitable[str]]) -> str:
     while True:
         try:
             return await ask()
-        except Exception as error:  # whatever a server says while it starts
+        except Exception as error:  # any error is possible while a server starts
             if asyncio.get_running_loop().time() > deadline:
                 raise Missing(f"a server does not answer: {error}") from error
             await asyncio.sleep(0.5)
@@ -166,7 +166,7 @@ async def _rabbitmq_version(management_url: str) -> str:
 
 
 async def manage(url: str, method: str, path: str, body: object = None) -> Any:
-    """One call of the broker's management API."""
+    """Call the broker's management API; return the decoded answer."""
     parts = urlsplit(url)
     auth = aiohttp.encode_basic_auth(parts.username or "", parts.password or "")
     base = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
@@ -178,7 +178,7 @@ async def manage(url: str, method: str, path: str, body: object = None) -> Any:
 
 
 async def server_pids(servers: Servers, admin: Connection) -> dict[str, int]:
-    """The servers' processes, those that run on this machine, be it in containers."""
+    """Return the servers' processes on this machine, also those in containers."""
     pids = {}
     backend = find("postgres", int(await admin.fetchval("SELECT pg_backend_pid()")))
     if backend is not None and (postmaster := backend.parent()) is not None:
@@ -191,7 +191,7 @@ async def server_pids(servers: Servers, admin: Connection) -> dict[str, int]:
 
 @contextlib.asynccontextmanager
 async def fresh_database(servers: Servers) -> AsyncIterator[str]:
-    """The superuser's DSN of an empty database, which is gone behind the block."""
+    """Make an empty database for the length of the block; yield the superuser's DSN."""
     name = f"bench_{uuid.uuid4().hex[:8]}"
     await _administer(servers, f"CREATE DATABASE {name}")
     try:
@@ -201,7 +201,7 @@ async def fresh_database(servers: Servers) -> AsyncIterator[str]:
 
 
 async def checkpoint(servers: Servers) -> None:
-    """Write out what was written to Postgres."""
+    """Flush earlier writes of Postgres to disk."""
     await _administer(servers, "CHECKPOINT")
 
 
@@ -215,7 +215,7 @@ async def _administer(servers: Servers, statement: str) -> None:
 
 @contextlib.asynccontextmanager
 async def fresh_vhost(servers: Servers) -> AsyncIterator[str]:
-    """The administrator's URL of an empty virtual host, which is gone behind the block."""
+    """Make an empty virtual host for the length of the block; yield the administrator's URL."""
     name = f"bench-{uuid.uuid4().hex[:8]}"
     user = quote(urlsplit(servers.bus_url).username or "guest", safe="")
     await manage(servers.management_url, "PUT", f"vhosts/{name}")

@@ -1,19 +1,19 @@
-"""Summaries as they are printed and kept."""
+"""Summaries as tables and as JSON."""
 
 from collections.abc import Sequence
 
 from bench.summary import Spread, Summary, Verdict
 
-WORDS = {True: "met", False: "NOT MET", None: "not measured"}
+VERDICTS = {True: "met", False: "NOT MET", None: "not measured"}
 
 
 def number(value: float) -> str:
-    """Four digits, or the whole number where it has more."""
+    """Format with four digits, or as a whole number where it has more."""
     return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def spread_words(spread: Spread, *, digits: int | None = None) -> str:
-    """The median, and the range where there is one."""
+    """Format the median, and the range where there is one."""
     median, least, most = (
         number(value) if digits is None else f"{value:,.{digits}f}"
         for value in (spread.median, spread.least, spread.most)
@@ -22,7 +22,7 @@ def spread_words(spread: Spread, *, digits: int | None = None) -> str:
 
 
 def figures_table(summaries: Sequence[Summary]) -> str:
-    """A line a figure: the median of all runs (least to most), and what it is held against."""
+    """Format one line a figure: the median of all runs (least to most), and its ceiling."""
     rows = [["", "figure", "found", "", "ratio", "of"]]
     for each in summaries:
         ceiling = each.ceiling
@@ -34,7 +34,7 @@ def figures_table(summaries: Sequence[Summary]) -> str:
 
 
 def cpu_table(summaries: Sequence[Summary]) -> str:
-    """CPU time in µs a job, a line a figure that has it, a column a process; "" where none has."""
+    """Format CPU time in µs a job, one line a figure, one column a process; "" for none."""
     with_cpu = [each for each in summaries if each.cpu_us]
     if not with_cpu:
         return ""
@@ -48,7 +48,7 @@ def cpu_table(summaries: Sequence[Summary]) -> str:
 
 
 def goal_lines(summaries: Sequence[Summary]) -> list[str]:
-    """A line a goal: those that decide, then those aside."""
+    """Format one line a goal: those that decide, then those aside."""
     judged = [(each, verdict) for each in summaries for verdict in each.verdicts]
     judged.sort(key=lambda pair: pair[1].goal.aside)
     return [_goal_line(each, verdict) for each, verdict in judged]
@@ -57,12 +57,11 @@ def goal_lines(summaries: Sequence[Summary]) -> list[str]:
 def _goal_line(summary: Summary, verdict: Verdict) -> str:
     goal, first = verdict.goal, summary.first
     if goal.is_ratio:
-        target = (
-            f"ratio {goal.sign} {goal.limit:.3g} of {summary.ceiling_name or 'what was not run'}"
-        )
+        ceiling = summary.ceiling_name or "a ceiling that was not run"
+        target = f"ratio {goal.sign} {goal.limit:.3g} of {ceiling}"
     else:
         target = f"{goal.sign} {goal.limit:,.6g} {first.unit}"
-    line = f"{WORDS[verdict.is_met]}: {first.part}: {first.name}: {target}"
+    line = f"{VERDICTS[verdict.is_met]}: {first.part}: {first.name}: {target}"
     if verdict.found is not None:
         found = spread_words(verdict.found, digits=2 if goal.is_ratio else None)
         line += f": {found}, in {verdict.met} of {verdict.runs}"
@@ -70,7 +69,7 @@ def _goal_line(summary: Summary, verdict: Verdict) -> str:
 
 
 def as_json(summaries: Sequence[Summary]) -> list[dict[str, object]]:
-    """The figures as they are kept."""
+    """Return the figures for the results' file."""
     return [
         {
             "part": each.first.part,

@@ -1,4 +1,4 @@
-"""Several runs of the same figures: medians, ranges, and which goals are met."""
+"""Several runs of the same figures: medians, ranges, and goals met."""
 
 from collections.abc import Iterable, Sequence
 from statistics import median
@@ -17,7 +17,7 @@ class Spread(Struct, frozen=True):
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """A goal, and in how many of the runs that measured it it was met."""
+    """A goal, and the number of runs that met it, of those that measured it."""
 
     goal: Goal
     found: Spread | None
@@ -26,65 +26,65 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
     @property
     def is_met(self) -> bool | None:
-        """Met in more than half of the runs; None where no run measured it."""
+        """True if more than half of the runs met it; None where no run measured it."""
         return 2 * self.met > self.runs if self.runs else None
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """One figure of all runs."""
+    """One figure over all runs."""
 
     figures: tuple[Figure, ...]
 
     @property
     def first(self) -> Figure:
-        """What is the same in all runs."""
+        """The first run's figure, for the fields that are the same in all runs."""
         return self.figures[0]
 
     @property
     def value(self) -> Spread:
-        """The figure itself."""
+        """The spread of the figure."""
         return spread([each.value for each in self.figures])
 
     @property
     def ceiling(self) -> Spread | None:
-        """What it is held against."""
+        """The spread of its ceiling."""
         values = [each.ceiling.value for each in self.figures if each.ceiling is not None]
         return spread(values) if values else None
 
     @property
     def ceiling_name(self) -> str:
-        """What it is held against, by name."""
+        """The name of its ceiling."""
         return next((each.ceiling.name for each in self.figures if each.ceiling), "")
 
     @property
     def ratio(self) -> Spread | None:
-        """Each run's figure by that run's ceiling: a ratio of medians would mix the runs."""
+        """The spread of each run's ratio: a ratio of medians would mix the runs."""
         values = [each.ratio for each in self.figures if each.ratio is not None]
         return spread(values) if values else None
 
     @property
     def cpu_us(self) -> dict[str, float]:
-        """CPU time a job by process: the medians."""
+        """The medians of CPU time a job, by process."""
         return medians(each.cpu_us for each in self.figures)
 
     @property
     def detail(self) -> dict[str, float]:
-        """The medians."""
+        """The medians of the details."""
         return medians(each.detail for each in self.figures)
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """One for each goal."""
+        """One verdict for each goal."""
         return [_verdict(goal, self.figures) for goal in self.first.goals]
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """The spread of *values*, one at least."""
+    """Return the spread of *values*, which are not empty."""
     return Spread(median(values), min(values), max(values))
 
 
 def medians(dicts: Iterable[dict[str, float]]) -> dict[str, float]:
-    """The median of each key's values, in the order in which the keys first come."""
+    """Return the median of each key's values, in order of first appearance."""
     values: dict[str, list[float]] = {}
     for each in dicts:
         for key, value in each.items():
@@ -99,7 +99,7 @@ def _verdict(goal: Goal, figures: Sequence[Figure]) -> Verdict:
 
 
 def summarize(runs: Sequence[Sequence[Figure]]) -> list[Summary]:
-    """The figures of *runs*, those of the same part and name together, in order of appearance."""
+    """Group the figures of *runs* by part and name, in order of appearance."""
     named: dict[tuple[str, str], list[Figure]] = {}
     for figure in (figure for run in runs for figure in run):
         named.setdefault((figure.part, figure.name), []).append(figure)
@@ -107,7 +107,7 @@ def summarize(runs: Sequence[Sequence[Figure]]) -> list[Summary]:
 
 
 def runs_with_all_met(runs: Sequence[Sequence[Figure]]) -> int:
-    """How many of *runs* met all goals that decide and were measured there."""
+    """Count the *runs* that met all of their measured goals that decide."""
     return sum(
         all(
             goal.is_met(figure) is not False

@@ -1,4 +1,4 @@
-"""The four services as processes of their own, on a database and a virtual host of their own."""
+"""The four services as processes, on a fresh database and virtual host."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ NAMES = tuple(service.NAME for service in SERVICES)
 LOGIN = "bench"
 """Every service's password."""
 OURS = Path(__file__).parents[1]
-"""The tree that this is part of."""
+"""The tree that this file is part of."""
 READY_SECONDS = 60.0
 SAMPLE_SECONDS = 0.5
 HOST = "127.0.0.1"
@@ -36,12 +36,12 @@ EACH_ALONE = {name: f"services.{name}" for name in NAMES}
 """Process -> the module that it runs."""
 
 ONE_CLOUD = {"api": "services.api", "scheduler": "services.scheduler", "cloud": "bench.cloud"}
-"""A virtual cloud lives in one process, so launcher and reaper share theirs."""
+"""A virtual cloud is in one process, so launcher and reaper share one."""
 
 
 @dataclass
 class System:
-    """A running system. *admin* sees all of its database."""
+    """A running system. *admin* has access to the whole database."""
 
     admin: Connection
     bus_url: str
@@ -53,11 +53,11 @@ class System:
     peak_bytes: dict[str, int] = field(default_factory=dict)
 
     def memory(self) -> dict[str, int]:
-        """What each service holds now, in bytes, in all of its processes."""
+        """Return each service's memory now, in bytes, of all its processes."""
         return {name: tree_bytes(pid) for name, pid in self.pids.items()}
 
     def processes(self, name: str) -> int:
-        """How many processes share the work of service *name*."""
+        """Return the number of processes that share the work of service *name*."""
         return max(1, len(children(self.pids[name])))
 
     async def load(self, clients: int, seconds: float, *asks: Ask) -> Outcome:
@@ -66,20 +66,20 @@ class System:
             Load(host=HOST, port=self.port, clients=clients, seconds=seconds, asks=asks)
         )
 
-    async def accept(self, orders: bytes) -> None:
+    async def accept(self, job_array: bytes) -> None:
         """POST *orders* once."""
         request = urllib.request.Request(
-            f"http://{HOST}:{self.port}/schedule", data=orders, method="POST"
+            f"http://{HOST}:{self.port}/schedule", data=job_array, method="POST"
         )
         with await asyncio.to_thread(urllib.request.urlopen, request) as answer:
             answer.read()
 
     async def count(self, sql: str, *args: object) -> int:
-        """The number that *sql* selects."""
+        """Return the number that *sql* selects."""
         return int(await self.admin.fetchval(sql, *args) or 0)
 
     async def until(self, sql: str, least: int, *, seconds: float, every: float = 0.1) -> None:
-        """Wait until *sql* selects *least* or more. Raises TimeoutError, which says how many."""
+        """Wait until *sql* selects *least* or more. Raises TimeoutError with the number found."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while (found := await self.count(sql)) < least:
@@ -88,7 +88,7 @@ class System:
             await asyncio.sleep(every)
 
     async def settled(self, *, seconds: float = 120) -> float:
-        """Wait until every accepted job has its timer; returns for how long it took."""
+        """Wait until every accepted job has its timer; return the time it took, in seconds."""
         begun = datetime.now(UTC)
         jobs = await self.count("SELECT count(*) FROM api.jobs")
         await self.until("SELECT count(*) FROM scheduler.timers", jobs, seconds=seconds)
@@ -102,7 +102,7 @@ async def run_system(
     settings: Mapping[str, str] | None = None,
     tree: Path = OURS,
 ) -> AsyncIterator[System]:
-    """A fresh system, ready, of the code in *tree*.
+    """Run a fresh system of the code in *tree* for the length of the block.
 
     *settings* are environment variables without their prefix.
     """
@@ -131,7 +131,7 @@ async def run_system(
 
 
 async def _migrate(servers: Servers, database_url: str, bus_url: str, tree: Path) -> None:
-    """As an operator does it, by the command, which an older tree has too."""
+    """Migrate by the operator's command, which an older tree has too."""
     bus = urlsplit(servers.bus_url)
     settings = {
         "DATABASE_URL": database_url,
@@ -150,9 +150,9 @@ async def _migrate(servers: Servers, database_url: str, bus_url: str, tree: Path
         stdout=PIPE,
         stderr=STDOUT,
     )
-    said, _ = await process.communicate()
+    output, _ = await process.communicate()
     if process.returncode:
-        raise RuntimeError(f"the migration of {tree} failed: {said.decode()[-2000:]}")
+        raise RuntimeError(f"the migration of {tree} failed: {output.decode()[-2000:]}")
 
 
 def _environment(
@@ -168,9 +168,9 @@ def _environment(
         "API_URL": f"http://{HOST}:{port}",
         "HOST": HOST,
         "PORT": str(port),
-        # Its agents never say a word: what is measured ends with the launch.
+        # Its agents never call: the measurement ends with the launch.
         "COMPUTE_URL": "sim://?boot_seconds=86400",
-        # The reaper's own cloud is an empty one, and it must not miss the launcher's instances.
+        # The reaper's own cloud is empty: it must not take the launcher's instances for lost.
         "REAP_WATCH_SECONDS": "3600",
         **settings,
     }
@@ -190,7 +190,7 @@ def _without_login(url: str) -> str:
 def running(
     module: str, environment: Mapping[str, str], log: Path, *arguments: str, tree: Path = OURS
 ) -> "Iterator[subprocess.Popen[bytes]]":
-    """*module* of *tree* as a process, ended behind the block."""
+    """Run *module* of *tree* as a process for the length of the block."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -211,7 +211,7 @@ def running(
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
@@ -226,7 +226,7 @@ async def _until_ready(port: int, files: list[Path]) -> None:
 
 
 async def answers(port: int, path: str) -> bool:
-    """Whether a GET of *path* is answered well."""
+    """Return True if a GET of *path* is answered with 200."""
 
     def ask() -> bool:
         try:
@@ -239,7 +239,7 @@ async def answers(port: int, path: str) -> bool:
 
 
 async def _sample(system: System) -> None:
-    """Keep the most that each process has held."""
+    """Record the peak memory of each process."""
     while True:
         for name, held in system.memory().items():
             system.peak_bytes[name] = max(held, system.peak_bytes.get(name, 0))

@@ -1,4 +1,4 @@
-"""Whose account it is, in which region, and whether it may run Spot instances at all."""
+"""The account, its region, and its quota of Spot instances."""
 
 import os
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ SPOT_QUOTA = "L-34B43A08"
 COMFORTABLE_VCPUS = 32
 
 LINKED_ROLES = ("spot.amazonaws.com", "ec2fleet.amazonaws.com")
-"""EC2 needs a role of its own for each, once an account. Made here, so that the launcher need not
-be allowed to."""
+"""EC2 needs a service-linked role for each, once an account. They are made here, so that the
+launcher needs no permission to make them."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """An account and a region that answer, through *session*."""
+    """An account and a region, reached through *session*."""
 
     session: Any
     account_id: str
     region: str
     partition: str
-    who: str
+    caller: str
 
     def client(self, service: str, **more: Any) -> Any:
-        """A client of *service* in this region."""
+        """Return a client of *service* in this region."""
         config = Config(
             retries={"mode": "standard", "max_attempts": 8}, user_agent_extra="docker-job"
         )
@@ -39,18 +39,18 @@ class Account:
 
 
 def open_account(profile: str | None, region: str | None) -> Account:
-    """The account that the standard chain of credentials leads to. Raises `Refusal`."""
+    """Open the account of the standard chain of credentials. Raises `Refusal`."""
     try:
         session: Any = boto3.Session(profile_name=profile)
     except ProfileNotFound as error:
         known = ", ".join(boto3.Session().available_profiles) or "none is configured"
         raise Refusal(
-            f"There is no AWS profile {profile!r}: name one that there is ({known})."
+            f"There is no AWS profile {profile!r}: name an existing one ({known})."
         ) from error
     chosen = region or os.environ.get("AWS_REGION") or session.region_name
     if not chosen:
         raise Refusal("No region is named: add --region us-east-1, or set AWS_REGION.")
-    # The SDK's own timeout is a minute a try; a person waits for this one.
+    # The SDK's own timeout is a minute a try, too long for an interactive command.
     config = Config(connect_timeout=5, read_timeout=15, retries={"max_attempts": 2})
     identity = session.client("sts", region_name=chosen, config=config).get_caller_identity()
     return Account(
@@ -58,21 +58,21 @@ def open_account(profile: str | None, region: str | None) -> Account:
         account_id=identity["Account"],
         region=chosen,
         partition=identity["Arn"].split(":")[1],
-        who=identity["Arn"].rpartition(":")[2],
+        caller=identity["Arn"].rpartition(":")[2],
     )
 
 
 @dataclass(frozen=True)
 class SpotQuota:
-    """How many vCPUs of Spot instances may run at once; None where AWS did not say."""
+    """The limit of running Spot vCPUs; None where AWS does not return it."""
 
     vcpus: float | None
 
     @property
-    def words(self) -> str:
-        """For the table of checks."""
+    def text(self) -> str:
+        """The quota in words, for the table of checks."""
         if self.vcpus is None:
-            return "not known (AWS did not say; a new account has 5)"
+            return "not known (AWS did not return it; a new account has 5)"
         few = self.vcpus < COMFORTABLE_VCPUS
         return f"{self.vcpus:g} vCPUs at once" + (
             f": few; jobs beyond it wait. Ask for more in Service Quotas, {SPOT_QUOTA}"
@@ -82,7 +82,7 @@ class SpotQuota:
 
 
 def spot_quota(account: Account) -> SpotQuota:
-    """The account's quota, where it may be read."""
+    """Read the account's quota, where that is allowed."""
     try:
         answer = account.client("service-quotas").get_service_quota(
             ServiceCode="ec2", QuotaCode=SPOT_QUOTA
@@ -93,7 +93,7 @@ def spot_quota(account: Account) -> SpotQuota:
 
 
 def refuse_no_spot(quota: SpotQuota) -> None:
-    """Raises `Refusal` where no Spot instance could ever run."""
+    """Raise `Refusal` where no Spot instance can run."""
     if quota.vcpus == 0:
         raise Refusal(
             f"The account's quota of Spot vCPUs is 0, so no job could run: ask for more in Service "
@@ -102,13 +102,13 @@ def refuse_no_spot(quota: SpotQuota) -> None:
 
 
 def ensure_linked_roles(account: Account) -> None:
-    """Make the roles that EC2 needs for Spot and fleets, unless the account has them."""
+    """Make the roles that EC2 needs for Spot and fleets, unless they exist."""
     iam = account.client("iam")
     for service in LINKED_ROLES:
         try:
             iam.create_service_linked_role(AWSServiceName=service)
         except ClientError as error:
-            # IAM says InvalidInput, "has been taken in this account", where the role is there.
+            # IAM answers InvalidInput, "has been taken in this account", where the role exists.
             taken = code_of(error) == "InvalidInput" and "has been taken" in str(error)
             if not taken and code_of(error) != "EntityAlreadyExists":
                 raise

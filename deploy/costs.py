@@ -1,8 +1,8 @@
-"""What it costs a month, roughly: the parts of template.yaml times AWS's list prices.
+"""The approximate monthly costs: the parts of template.yaml times AWS's list prices.
 
-Prices are USD, Linux, on demand, without tax, from the pages named with them, noted by hand in
+Prices are in USD, Linux, on demand, without tax, copied by hand from the pages in `SOURCES` at
 `PRICED_AT`; a region or an instance type that is not in the tables is "not known", never guessed.
-Job instances are not in it: they cost what the jobs cost, and /status shows each.
+Job instances are not included: /status shows the cost of each job.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 PRICED_AT = "mid-2025"
 HOURS = 730
 LOG_GIB = 0.5
-"""What the services log in a month when not much is going on; a guess, and shown as one."""
+"""An estimate of the services' logs in a quiet month."""
 
 SOURCES = {
     "instance": "https://aws.amazon.com/ec2/pricing/on-demand/",
@@ -27,7 +27,7 @@ ZONE_MONTH = 0.50
 
 @dataclass(frozen=True)
 class Prices:
-    """A region's: an hour of t4g.small and of a balancer, a GiB-month of disk, a GiB of logs."""
+    """A region's prices: hours of t4g.small and a balancer, GiB-months of disk, GiB of logs."""
 
     t4g_small: float | None = None
     gp3: float | None = None
@@ -48,14 +48,14 @@ REGIONS = {
 UNKNOWN = Prices()
 
 TIMES_SMALL = {"t4g.micro": 0.5, "t4g.small": 1.0, "t4g.medium": 2.0, "t4g.large": 4.0}
-"""Within the family a size costs twice the one below it."""
+"""Within the family a size costs twice the next smaller one."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One part and its price; None where it is not known."""
+    """One part and its monthly price; None where it is not known."""
 
-    what: str
+    part: str
     usd: float | None
     source: str
 
@@ -63,7 +63,7 @@ class Line:
 def monthly(
     region: str, instance_type: str, *, data_gib: int, root_gib: int, balancer: bool
 ) -> list[Line]:
-    """The parts of a month's bill."""
+    """Return the parts of a month's bill."""
     prices = REGIONS.get(region, UNKNOWN)
     times = TIMES_SMALL.get(instance_type)
     instance = _times(prices.t4g_small, times and times * HOURS)
@@ -91,25 +91,25 @@ def monthly(
     return lines
 
 
-def _times(price: float | None, how_many: float | None) -> float | None:
-    return None if price is None or how_many is None else price * how_many
+def _times(price: float | None, count: float | None) -> float | None:
+    return None if price is None or count is None else price * count
 
 
 def table(lines: list[Line]) -> str:
-    """The lines with their sum, in text."""
+    """Format the lines with their sum."""
     known = [line.usd for line in lines if line.usd is not None]
     rows = [
-        f"  {line.what:<42}{'not known' if line.usd is None else f'{line.usd:.2f}':>10}"
+        f"  {line.part:<42}{'not known' if line.usd is None else f'{line.usd:.2f}':>10}"
         for line in lines
     ]
-    total = f"{sum(known):.2f}" + (" + what is not known" if len(known) < len(lines) else "")
+    total = f"{sum(known):.2f}" + (" + not known" if len(known) < len(lines) else "")
     pages = sorted({SOURCES[line.source] for line in lines})
     return "\n".join(
         [
             "  USD a month, about (job instances not counted)",
             *rows,
-            f"  {'in all':<42}{total:>10}",
-            f"  list prices of {PRICED_AT}, to be checked at:",
+            f"  {'total':<42}{total:>10}",
+            f"  list prices of {PRICED_AT}; check them at:",
             *(f"    {page}" for page in pages),
         ]
     )

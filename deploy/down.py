@@ -1,8 +1,8 @@
-"""`destroy.sh`: end job instances, delete the stack, delete or keep the data, tell what remains.
+"""`destroy.sh`: end job instances, delete the stack, delete or keep the data, list what remains.
 
-The services go first, or they would replace what is ended; then job instances, which no stack
-knows; then the record that the services' instance made in the stack's zone, which the stack does
-not know either; then the stack; then what outlives it.
+The services end first, or they would replace terminated instances; then job instances, which are
+in no stack; then the record that the services' instance has made in the stack's zone, which is not
+in the stack either; then the stack; then the resources that outlive it.
 """
 
 import argparse
@@ -17,19 +17,19 @@ from botocore.exceptions import ClientError
 from deploy import place, zone
 from deploy.account import Account, open_account
 from deploy.progress import Progress
-from deploy.refusal import Refusal, code_of, plainly
+from deploy.refusal import Refusal, as_refusals, code_of
 from deploy.source import bucket_name
 from deploy.stack import POLL_SECONDS, Stack, Waiting, find_stack, first_failure, last_event
 from deploy.up import add_where
 
 DEPLOYMENT_TAG = "docker-job:deployment"
-"""What the launcher puts on job instances, their requests and its launch templates."""
+"""The launcher's tag on job instances, their Spot requests and its launch templates."""
 
 ALIVE = ["pending", "running", "shutting-down", "stopping", "stopped"]
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Define the command line."""
     top = argparse.ArgumentParser(
         prog="deploy/destroy.sh", description="Removes docker-job from AWS, its data included."
     )
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True)
 class Removal:
-    """Removing one stack and all that belongs to it."""
+    """The removal of one stack and of all that belongs to it."""
 
     account: Account
     stack: str
@@ -49,7 +49,7 @@ class Removal:
     sleep: Callable[[float], None] = time.sleep
 
     def end_services(self) -> None:
-        """Let the group run nothing, and wait until its instance is gone: it would launch anew."""
+        """Set the group's size to 0, and wait until its instance is terminated."""
         scaling = self.account.client("autoscaling")
         for group in self._groups(scaling):
             scaling.update_auto_scaling_group(
@@ -67,7 +67,7 @@ class Removal:
         ]
 
     def end_jobs(self) -> int:
-        """End every job instance and cancel its request; returns how many there were."""
+        """Terminate every job instance and cancel its request; return their number."""
         ec2 = self.account.client("ec2")
         ids = self._instances(DEPLOYMENT_TAG)
         for start in range(0, len(ids), 100):
@@ -90,7 +90,7 @@ class Removal:
 
     def _until_none(self, what: str, tag: str) -> None:
         while ids := self._instances(tag):
-            self.progress.say(f"waiting for {what} to end: {len(ids)}")
+            self.progress.show(f"waiting for {what} to end: {len(ids)}")
             self.sleep(POLL_SECONDS)
 
     def _instances(self, tag: str) -> list[str]:
@@ -115,7 +115,7 @@ class Removal:
         return {"Name": f"tag:{tag}", "Values": [self.stack]}
 
     def delete_stack(self) -> None:
-        """Delete it and wait. Raises `Refusal` with what is in the way."""
+        """Delete the stack and wait. Raises `Refusal` with CloudFormation's reason."""
         stack = find_stack(self.account, self.stack)
         if stack is None:
             return
@@ -166,7 +166,7 @@ class Removal:
                 raise
 
     def remaining(self) -> list[str]:
-        """What is still there and has our name on it, each in words."""
+        """List the remaining resources of the deployment, each as a line of text."""
         found = [f"instance {each}" for each in self._instances(DEPLOYMENT_TAG)]
         found += [f"instance {each}" for each in self._instances(place.SERVICES_TAG)]
         found += [
@@ -180,19 +180,19 @@ class Removal:
 
 
 def confirm(options: argparse.Namespace, account: Account) -> None:
-    """Have the person type the stack's name. Raises `Refusal`."""
+    """Have the operator type the stack's name. Raises `Refusal`."""
     if options.yes:
         return
     if not sys.stdin.isatty():
-        raise Refusal("There is nobody to ask: add --yes to remove it.")
-    data = "Its data stays." if options.keep_data else "Its DATA goes too (--keep-data keeps it)."
+        raise Refusal("Standard input is not a terminal: add --yes to remove it.")
+    data = "Its data is kept." if options.keep_data else "Its DATA too (--keep-data keeps it)."
     print(f"This removes {options.stack} in {account.region}, account {account.account_id}. {data}")
     if input("Type the stack's name to go on: ").strip() != options.stack:
         raise Refusal("Nothing was removed.")
 
 
 def emptiable_zone(account: Account, stack: Stack | None) -> str | None:
-    """The stack's hosted zone, if there is one. Raises `Refusal` where it holds foreign records."""
+    """Return the stack's hosted zone, or None. Raises `Refusal` where it holds foreign records."""
     zone_id = zone.find_zone(account, stack) if stack else None
     if stack is not None and zone_id is not None:
         zone.refuse_foreign_records(account, zone_id, stack.name)
@@ -200,17 +200,17 @@ def emptiable_zone(account: Account, stack: Stack | None) -> str | None:
 
 
 def run(options: argparse.Namespace, out: TextIO) -> None:
-    """All of it. Raises `Refusal`."""
-    with plainly():
+    """Remove the deployment. Raises `Refusal`."""
+    with as_refusals():
         account = open_account(options.profile, options.region)
         stack = find_stack(account, options.stack)
         removal = Removal(account, options.stack, Progress(out))
         if stack is None and not removal.remaining():
-            out.write(f"{account.region} has no stack {options.stack}, nor anything of one.\n")
+            out.write(f"{account.region} has no stack {options.stack}, nor resources of one.\n")
             return
         if stack is not None and stack.status == "UPDATE_IN_PROGRESS":
             raise Refusal(
-                f"The stack {options.stack} is being updated now: wait until that is over."
+                f"The stack {options.stack} is being updated now: wait until that has ended."
             )
         zone_id = emptiable_zone(account, stack)
         confirm(options, account)
@@ -228,18 +228,20 @@ def run(options: argparse.Namespace, out: TextIO) -> None:
         out.write("Nothing remains.\n" if not left else "What remains:\n")
         out.writelines(f"  {each}\n" for each in left)
         if left and options.keep_data:
-            out.write("deploy/deploy.sh with the same --stack and region goes on with that data.\n")
+            out.write(
+                "deploy/deploy.sh with the same --stack and region continues with that data.\n"
+            )
 
 
 def main() -> int:
-    """The command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     try:
         run(parser().parse_args(), sys.stdout)
     except Refusal as refusal:
         print(f"destroy: {refusal}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ndestroy: stopped half-way; run it again to go on", file=sys.stderr)
+        print("\ndestroy: stopped half-way; run it again to continue", file=sys.stderr)
         return 130
     return 0
 

@@ -1,4 +1,4 @@
-"""Where it goes: the VPC, its public subnets, the zone, the image, the data that is there."""
+"""The place of a deployment: the VPC, its public subnets, the zone, the image, existing data."""
 
 import ipaddress
 import urllib.error
@@ -13,7 +13,7 @@ from deploy.account import Account
 from deploy.refusal import Refusal, code_of
 
 IMAGE = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{}/hvm/ebs-gp3/ami-id"
-"""Canonical's parameter for the newest Ubuntu 24.04 LTS; docs/adr/0009-deployment.md says why."""
+"""Canonical's parameter for the newest Ubuntu 24.04 LTS (reasons: docs/adr/0009-deployment.md)."""
 
 ARCHITECTURES = {"arm64": "arm64", "x86_64": "amd64"}
 SERVICES_TAG = "docker-job:services"
@@ -30,7 +30,7 @@ class Subnet:
 
 
 def find_vpc(account: Account, wanted: str | None) -> str:
-    """*wanted*, if it is there; else the default VPC. Raises `Refusal`."""
+    """Return *wanted* if it exists, by default the region's default VPC. Raises `Refusal`."""
     ec2 = account.client("ec2")
     if wanted:
         try:
@@ -42,17 +42,17 @@ def find_vpc(account: Account, wanted: str | None) -> str:
     found = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
     if not found:
         raise Refusal(
-            f"{account.region} has no default VPC: name one with --vpc vpc-…, or make it "
+            f"{account.region} has no default VPC: name one with --vpc vpc-…, or create it "
             "with `aws ec2 create-default-vpc`."
         )
     return str(found[0]["VpcId"])
 
 
 def public_subnets(account: Account, vpc_id: str) -> list[Subnet]:
-    """The subnets of *vpc_id* that give public addresses, by zone. Raises `Refusal`.
+    """Return the subnets of *vpc_id* with public addresses, sorted by zone. Raises `Refusal`.
 
-    Instances pull images and call the API of AWS; without a NAT gateway, which costs more than all
-    of docker-job, they need an address of their own for that.
+    Instances pull images and call AWS's APIs; without a NAT gateway, which costs more than all of
+    docker-job, they need public addresses for that.
     """
     pages = account.client("ec2").get_paginator("describe_subnets")
     found = [
@@ -72,7 +72,7 @@ def public_subnets(account: Account, vpc_id: str) -> list[Subnet]:
 def choose_subnet(
     account: Account, subnets: Sequence[Subnet], instance_type: str, zone: str | None
 ) -> Subnet:
-    """A subnet whose zone has *instance_type*, in *zone* if one is named. Raises `Refusal`."""
+    """Choose a subnet whose zone has *instance_type*, in *zone* if given. Raises `Refusal`."""
     answer = account.client("ec2").describe_instance_type_offerings(
         LocationType="availability-zone",
         Filters=[{"Name": "instance-type", "Values": [instance_type]}],
@@ -82,13 +82,13 @@ def choose_subnet(
     if not good:
         where = zone or f"the zones of the public subnets ({', '.join(s.zone for s in subnets)})"
         raise Refusal(
-            f"{instance_type} is not to be had in {where}: choose another with --instance-type."
+            f"{instance_type} is not offered in {where}: choose another with --instance-type."
         )
     return good[0]
 
 
 def one_a_zone(subnets: Sequence[Subnet]) -> list[str]:
-    """For a load balancer: one subnet in each zone. Raises `Refusal` for fewer than two."""
+    """Return one subnet in each zone, for a load balancer. Raises `Refusal` for fewer than two."""
     by_zone = {each.zone: each.subnet_id for each in reversed(subnets)}
     if len(by_zone) < 2:
         raise Refusal(
@@ -98,7 +98,7 @@ def one_a_zone(subnets: Sequence[Subnet]) -> list[str]:
 
 
 def newest_image(account: Account, instance_type: str) -> str:
-    """The AMI for the architecture of *instance_type*. Raises `Refusal`."""
+    """Return the AMI for the architecture of *instance_type*. Raises `Refusal`."""
     try:
         [answer] = account.client("ec2").describe_instance_types(InstanceTypes=[instance_type])[
             "InstanceTypes"
@@ -106,7 +106,7 @@ def newest_image(account: Account, instance_type: str) -> str:
     except ClientError as error:
         if code_of(error) != "InvalidInstanceType":
             raise
-        raise Refusal(f"EC2 knows no instance type {instance_type!r} (--instance-type).") from error
+        raise Refusal(f"EC2 has no instance type {instance_type!r} (--instance-type).") from error
     known = answer["ProcessorInfo"]["SupportedArchitectures"]
     architecture = next((ARCHITECTURES[each] for each in known if each in ARCHITECTURES), None)
     if architecture is None:
@@ -121,14 +121,14 @@ def newest_image(account: Account, instance_type: str) -> str:
 
 
 def data_volumes(account: Account, stack: str) -> list[dict[str, Any]]:
-    """The data volumes of *stack*, those that an earlier one of this name has left included."""
+    """Return the data volumes of *stack* and of earlier stacks with its name."""
     pages = account.client("ec2").get_paginator("describe_volumes")
     tagged = [{"Name": f"tag:{tag}", "Values": [stack]} for tag in (SERVICES_TAG, DATA_TAG)]
     return [each for page in pages.paginate(Filters=tagged) for each in page["Volumes"]]
 
 
 def kept_volume(account: Account, stack: str) -> dict[str, Any] | None:
-    """The volume to go on with where the stack is new. Raises `Refusal` where there are several."""
+    """Return the volume that a new stack continues with. Raises `Refusal` for several."""
     found = [each for each in data_volumes(account, stack) if each["State"] == "available"]
     if len(found) > 1:
         ids = ", ".join(str(each["VolumeId"]) for each in found)
@@ -140,9 +140,9 @@ def kept_volume(account: Account, stack: str) -> dict[str, Any] | None:
 
 
 def refuse_no_snapshot(account: Account, snapshot: str) -> None:
-    """Raises `Refusal` unless *snapshot* is there and complete.
+    """Raise `Refusal` unless *snapshot* exists and is complete.
 
-    Whether docker-job's data is on it shows only when the instance starts (start.sh).
+    Its content is checked when the instance starts (start.sh).
     """
     try:
         [found] = account.client("ec2").describe_snapshots(SnapshotIds=[snapshot])["Snapshots"]
@@ -155,7 +155,7 @@ def refuse_no_snapshot(account: Account, snapshot: str) -> None:
 
 
 def allowed_cidr(given: str | None) -> str:
-    """Who may reach the API: *given*, or this machine alone. Raises `Refusal`."""
+    """Return the network that may reach the API: *given*, or this machine. Raises `Refusal`."""
     try:
         if given:
             return str(ipaddress.IPv4Network(given))
@@ -163,8 +163,8 @@ def allowed_cidr(given: str | None) -> str:
             return f"{ipaddress.IPv4Address(answer.read().decode('ascii').strip())}/32"
     except (urllib.error.URLError, TimeoutError) as error:
         raise Refusal(
-            "This machine's public address could not be found out: say who may reach the API, "
+            "This machine's public address is unknown: name the network that may reach the API, "
             "with --allow 203.0.113.7/32"
         ) from error
     except ValueError as error:
-        raise Refusal(f"--allow wants an IPv4 network like 203.0.113.0/24: {error}") from error
+        raise Refusal(f"--allow needs an IPv4 network like 203.0.113.0/24: {error}") from error

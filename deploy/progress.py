@@ -1,4 +1,4 @@
-"""What is going on: one line that moves on a terminal, a line for each change elsewhere."""
+"""Progress output: one updated line on a terminal, a line for each change elsewhere."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ WIDTH = 78
 
 @dataclass
 class Progress:
-    """Says how far something is. `seconds` is a monotonic clock."""
+    """Prints the progress of an operation. `seconds` is a monotonic clock."""
 
     out: TextIO
     seconds: Callable[[], float] = time.monotonic
@@ -21,21 +21,21 @@ class Progress:
     def __post_init__(self) -> None:
         self._began = self.seconds()
 
-    def say(self, words: str) -> None:
-        """Where it is now. Off a terminal, what was said last is not said again."""
+    def show(self, text: str) -> None:
+        """Print the current step. Off a terminal, an unchanged step is not printed again."""
         if self.out.isatty():
-            line = f"  {self._elapsed()}  {words}"[:WIDTH]
+            line = f"  {self._elapsed()}  {text}"[:WIDTH]
             self.out.write(f"\r{line:<{WIDTH}}")
             self.out.flush()
             self._open = True
-        elif words != self._last:
-            self.out.write(f"  {self._elapsed()}  {words}\n")
+        elif text != self._last:
+            self.out.write(f"  {self._elapsed()}  {text}\n")
             self.out.flush()
-        self._last = words
+        self._last = text
 
-    def done(self, words: str) -> None:
-        """The last word; the line is ended."""
-        self.say(words)
+    def done(self, text: str) -> None:
+        """Print the result, and end the line."""
+        self.show(text)
         if self._open:
             self.out.write("\n")
             self._open = False

@@ -1,4 +1,4 @@
-"""What goes wrong, said in one line that tells what to do about it."""
+"""Errors as one line that says what to do."""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ NO_CREDENTIALS = (
     "--profile, or set AWS_PROFILE. This script never asks for keys."
 )
 EXPIRED = (
-    "The AWS credentials have expired: get new ones (`aws sso login`, or from whoever gave them to "
-    "you) and run this again."
+    "The AWS credentials have expired: get new ones (`aws sso login`, or from their issuer) and "
+    "run this again."
 )
 WRONG = "AWS does not know these credentials ({code}): check the profile, or make a new access key."
 
@@ -34,17 +34,17 @@ DENIED_CODES = frozenset({"AccessDenied", "AccessDeniedException", "Unauthorized
 
 
 class Refusal(Exception):
-    """It cannot be done. The message is one line for a person, and says what to do."""
+    """An expected failure. The message is one line for the operator, and says what to do."""
 
 
 def code_of(error: ClientError) -> str:
-    """AWS's own name for the error."""
+    """Return AWS's code of the error."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 @contextlib.contextmanager
-def plainly() -> Iterator[None]:
-    """Turns what the SDK raises within the block into a `Refusal`."""
+def as_refusals() -> Iterator[None]:
+    """Turn the SDK's exceptions within the block into `Refusal`."""
     try:
         yield
     except (NoCredentialsError, PartialCredentialsError) as error:
@@ -58,7 +58,7 @@ def plainly() -> Iterator[None]:
     except ClientError as error:
         raise _from_code(error) from error
     except BotoCoreError as error:
-        raise Refusal(f"The AWS SDK gives up: {_one_line(error)}") from error
+        raise Refusal(f"The AWS SDK has failed: {_one_line(error)}") from error
 
 
 def _from_code(error: ClientError) -> Refusal:
@@ -70,7 +70,7 @@ def _from_code(error: ClientError) -> Refusal:
     if code in DENIED_CODES:
         return Refusal(
             f"These credentials may not call {error.operation_name}: use an administrator's, or "
-            f"have it allowed. AWS says: {_one_line(error)}"
+            f"have the call allowed. AWS's answer: {_one_line(error)}"
         )
     return Refusal(f"AWS refuses {error.operation_name}: {_one_line(error)}")
 

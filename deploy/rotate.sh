@@ -1,7 +1,7 @@
 #!/bin/bash
 # Makes new passwords under compose, for the admins of Postgres and RabbitMQ and for each service at both, while
-# jobs run: deploy/rotate.sh [--token-key]. With --token-key also the key of the first tokens of instances: one
-# that has not called yet is then lost, and its attempt made again. The project is chosen as for backup.sh.
+# jobs run: deploy/rotate.sh [--token-key]. With --token-key also the key of instances' bootstrap tokens: an
+# instance that has not called yet is then lost, and its job gets a new attempt. Project: see backup.sh.
 set -euo pipefail
 
 read -ra compose <<<"${COMPOSE:-docker compose}"
@@ -20,8 +20,8 @@ inside() { "${compose[@]}" exec -T "$@" </dev/null; }
 echo "making new secrets"
 one_shot --no-deps --entrypoint sh secrets -c "$forget"
 one_shot --no-deps secrets
-# The servers still know the admins' old ones; these two need none. What the services have open stays open, and
-# from the migration on what they open anew fails until they are started anew, a few seconds later.
+# The servers still have the admins' old passwords; these two commands need none. The services' open connections
+# stay open, and from the migration on new ones fail until the services restart, a few seconds later.
 inside postgres sh -c \
   'printf "ALTER ROLE postgres PASSWORD \047%s\047;" "$(cat /secrets/password)" |
     psql -qX -v ON_ERROR_STOP=1 -U postgres -d docker_job'

@@ -6,6 +6,6 @@ python=.venv/bin/python
 if ! "$python" -c 'import boto3' 2>/dev/null; then
   command -v make >/dev/null || { echo "deploy: make is needed, to set up Python's packages" >&2; exit 1; }
   make --no-print-directory .venv/.runtime >&2 ||
-    { echo "deploy: Python 3.11 or newer with the AWS SDK is needed; make has said what is missing" >&2; exit 1; }
+    { echo "deploy: Python 3.11 or newer with the AWS SDK is needed; see make's message above" >&2; exit 1; }
 fi
 exec "$python" -m "$@"

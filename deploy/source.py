@@ -1,7 +1,7 @@
-"""This checkout as an archive, named by its hash, and the bucket from which the instance takes it.
+"""This checkout as an archive, named by its hash, and the bucket that the instance fetches it from.
 
-Nothing of docker-job is published anywhere, so what is deployed is what lies here. The archive of
-the same files is the same byte for byte: an unchanged checkout is an unchanged stack.
+docker-job is not published, so the deployment is of this checkout. The archive of the same files is
+the same byte for byte: an unchanged checkout gives an unchanged stack.
 """
 
 import gzip
@@ -32,30 +32,30 @@ PARTS = (
     ),
     *("deploy/backup.sh", "deploy/rotate.sh", "deploy/instance"),
 )
-"""What the instance needs: what its images are built of, and how they are started."""
+"""The files that the instance needs: to build the images and to start them."""
 
 LEFT_OUT = ("__pycache__", ".pyc")
 
 
 @dataclass(frozen=True)
 class Source:
-    """The archive's bytes and what they are called."""
+    """The archive's bytes and their names."""
 
     body: bytes
 
     @property
     def sha256(self) -> str:
-        """Its name."""
+        """The hash of the archive."""
         return hashlib.sha256(self.body).hexdigest()
 
     @property
     def key(self) -> str:
-        """Where it lies in the bucket."""
+        """The key in the bucket."""
         return f"source/{self.sha256}.tar.gz"
 
 
 def pack(root: Path = ROOT) -> Source:
-    """The archive. Raises `Refusal` where a part is missing."""
+    """Make the archive. Raises `Refusal` where a part is missing."""
     packed = io.BytesIO()
     # No time in the gzip header, none in the entries: the bytes depend on the files alone.
     with (
@@ -84,20 +84,20 @@ def _files(root: Path) -> list[Path]:
 
 
 def bucket_name(account: Account, stack: str) -> str:
-    """The stack's bucket: the same each time, and nobody else's by account and region.
+    """Return the name of the stack's bucket: a function of account, region and stack.
 
-    Bucket names are short and small-lettered, stack names need not be: hence the hash.
+    Bucket names are short and in lower case, stack names need not be, hence the hash.
     """
-    told = hashlib.sha256(f"{account.account_id}/{account.region}/{stack}".encode()).hexdigest()
-    return f"docker-job-{account.account_id}-{told[:16]}"
+    digest = hashlib.sha256(f"{account.account_id}/{account.region}/{stack}".encode()).hexdigest()
+    return f"docker-job-{account.account_id}-{digest[:16]}"
 
 
 def upload(account: Account, stack: str, source: Source) -> str:
-    """Put the archive where the instance finds it; returns the bucket."""
+    """Upload the archive for the instance; return the bucket."""
     bucket = bucket_name(account, stack)
     s3 = account.client("s3")
     _ensure_bucket(account, s3, bucket)
-    owner = account.account_id  # a bucket of that name that is somebody else's is refused
+    owner = account.account_id  # a bucket of that name in another account is refused
     try:
         s3.head_object(Bucket=bucket, Key=source.key, ExpectedBucketOwner=owner)
     except ClientError as error:

@@ -1,4 +1,4 @@
-"""The CloudFormation stack: what state it is in, changing it, and waiting for it."""
+"""The CloudFormation stack: its state, changing it, and waiting for it."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ READY = frozenset(
         *("IMPORT_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"),
     }
 )
-"""From these a stack can be updated."""
+"""The states from which a stack can be updated."""
 
 DEAD = frozenset(
     {
@@ -29,12 +29,12 @@ DEAD = frozenset(
         "REVIEW_IN_PROGRESS",
     }
 )
-"""From these it can only be deleted."""
+"""The states from which it can only be deleted."""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A stack that is there."""
+    """An existing stack."""
 
     name: str
     stack_id: str
@@ -44,7 +44,7 @@ class Stack:
 
 
 def find_stack(account: Account, name: str) -> Stack | None:
-    """The stack of that name or id, or None."""
+    """Return the stack with that name or id, or None."""
     try:
         [found] = account.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
     except ClientError as error:
@@ -64,13 +64,13 @@ def find_stack(account: Account, name: str) -> Stack | None:
 
 
 def refuse_unusable(stack: Stack, region: str) -> None:
-    """Raises `Refusal` where the stack cannot be updated, with the way out."""
+    """Raise `Refusal`, with a remedy, where the stack cannot be updated."""
     here = f"The stack {stack.name} is in {stack.status}"
     if stack.status in READY:
         return
     if stack.status in DEAD:
         raise Refusal(
-            f"{here}, from which it can only be deleted: deploy/destroy.sh --stack {stack.name} "
+            f"{here} and can only be deleted: deploy/destroy.sh --stack {stack.name} "
             f"--region {region} --keep-data, then run this again."
         )
     if stack.status == "UPDATE_ROLLBACK_FAILED":
@@ -78,11 +78,11 @@ def refuse_unusable(stack: Stack, region: str) -> None:
             f"{here}: run `aws cloudformation continue-update-rollback --stack-name {stack.name} "
             f"--region {region}`, then this again."
         )
-    raise Refusal(f"{here}: somebody is changing it now. Wait until that is over.")
+    raise Refusal(f"{here}: it is being changed now. Wait until that has ended.")
 
 
 def apply(account: Account, name: str, parameters: Mapping[str, str], old: Stack | None) -> bool:
-    """Ask for the stack with *parameters*; False where there is nothing to change."""
+    """Create or update the stack; return False where there is nothing to change."""
     call: dict[str, Any] = {
         "StackName": name,
         "TemplateBody": TEMPLATE.read_text(encoding="utf-8"),
@@ -106,36 +106,36 @@ def apply(account: Account, name: str, parameters: Mapping[str, str], old: Stack
 
 @dataclass(frozen=True)
 class Waiting:
-    """How one waits for a stack."""
+    """Waits for a stack and shows its progress."""
 
     account: Account
     progress: Progress
     sleep: Callable[[float], None] = time.sleep
 
     def until_settled(self, name: str, since: str | None) -> Stack | None:
-        """Tell of each change until the stack is at rest; *since* is the last event before.
+        """Show each change until none is in progress; *since* is the last event before.
 
-        None where the stack is gone. Does not judge: the caller looks at the status.
+        Return the stack in any state, or None where it is deleted: the caller checks the status.
         """
         seen: set[str] = set()
         while True:
-            self._tell(name, since, seen)
+            self._show_events(name, since, seen)
             stack = find_stack(self.account, name)
             if stack is None or not stack.status.endswith("_IN_PROGRESS"):
                 return stack
             self.sleep(POLL_SECONDS)
 
-    def _tell(self, name: str, since: str | None, seen: set[str]) -> None:
+    def _show_events(self, name: str, since: str | None, seen: set[str]) -> None:
         for event in reversed(events(self.account, name, since)):
             if event["EventId"] in seen:
                 continue
             seen.add(event["EventId"])
             state = event["ResourceStatus"].replace("_", " ").lower()
-            self.progress.say(f"{event['LogicalResourceId']}: {state}")
+            self.progress.show(f"{event['LogicalResourceId']}: {state}")
 
 
 def events(account: Account, name: str, since: str | None) -> list[dict[str, Any]]:
-    """The stack's events after the one named *since*, newest first."""
+    """Return the stack's events after the one with the id *since*, newest first."""
     found: list[dict[str, Any]] = []
     pages = account.client("cloudformation").get_paginator("describe_stack_events")
     try:
@@ -151,13 +151,13 @@ def events(account: Account, name: str, since: str | None) -> list[dict[str, Any
 
 
 def last_event(account: Account, stack: Stack | None) -> str | None:
-    """The newest event's id, from which to tell news apart."""
+    """Return the id of the newest event, or None."""
     found = events(account, stack.stack_id, None) if stack else []
     return str(found[0]["EventId"]) if found else None
 
 
 def first_failure(account: Account, stack: Stack, since: str | None) -> str:
-    """What went wrong first: the rest is its consequence."""
+    """Return the first failure, as a line of text: later ones are its consequence."""
     for event in reversed(events(account, stack.stack_id, since)):
         reason = event.get("ResourceStatusReason", "")
         if event["ResourceStatus"].endswith("_FAILED") and "cancelled" not in reason:

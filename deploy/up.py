@@ -1,4 +1,4 @@
-"""`deploy.sh`: check, show, upload, create or update, wait, tell."""
+"""`deploy.sh`: check, show, upload, create or update, wait, print the address and the first key."""
 
 import argparse
 import sys
@@ -17,7 +17,7 @@ from deploy.account import (
     spot_quota,
 )
 from deploy.progress import Progress
-from deploy.refusal import Refusal, code_of, plainly
+from deploy.refusal import Refusal, as_refusals, code_of
 from deploy.source import Source, bucket_name, pack, upload
 from deploy.stack import (
     READY,
@@ -31,10 +31,10 @@ from deploy.stack import (
 )
 
 ROOT_GIB = 16
-"""As template.yaml has it; a test holds the two together."""
+"""The size in template.yaml; a test compares both."""
 
 MAKES = """\
-  It makes: one instance ({InstanceType}) in an Auto Scaling group of one, in {AvailabilityZone};
+  It creates: one instance ({InstanceType}) in an Auto Scaling group of one, in {AvailabilityZone};
   a data volume of {DataVolumeGib} GiB with daily snapshots ({SnapshotsKept} kept); roles for
   services and jobs; security groups, the API open to {AllowedCidr} alone; a queue for
   interruptions; a private DNS zone; {face}; logs kept {LogRetentionDays} days;
@@ -49,33 +49,33 @@ IN_CLEAR = (
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Define the command line."""
     top = argparse.ArgumentParser(
         prog="deploy/deploy.sh",
-        description="Puts docker-job on AWS, or brings it up to date there.",
+        description="Deploys docker-job to AWS, or updates the deployment.",
     )
     add_where(top)
     top.add_argument("--dry-run", action="store_true", help="check and show, change nothing")
     top.add_argument(
-        "--allow", metavar="CIDR", help="who may reach the API (default: this machine)"
+        "--allow", metavar="CIDR", help="network that may reach the API (default: this machine)"
     )
     top.add_argument("--vpc", help="default: the region's default VPC")
     top.add_argument("--instance-type", help="of the services' instance (default: t4g.small)")
     top.add_argument("--data-gib", type=int, help="size of a new data volume (default: 20)")
-    top.add_argument("--from-snapshot", metavar="SNAP", help="go on with the data of a snapshot")
+    top.add_argument("--from-snapshot", metavar="SNAP", help="start with the data of a snapshot")
     top.add_argument("--domain", help="with --certificate: the API's name, for HTTPS")
     top.add_argument("--certificate", metavar="ARN", help="an ACM certificate of --domain")
     top.add_argument(
-        "--job-policy", metavar="ARN", help="what jobs may do on AWS (default: nothing)"
+        "--job-policy", metavar="ARN", help="policy of jobs on AWS (default: no permissions)"
     )
     top.add_argument(
-        "--ignore-quota", action="store_true", help="although no Spot instance may run"
+        "--ignore-quota", action="store_true", help="deploy even if the Spot quota is 0"
     )
     return top
 
 
 def add_where(top: argparse.ArgumentParser) -> None:
-    """What deploy.sh and destroy.sh have in common."""
+    """Add the options that deploy.sh and destroy.sh share."""
     top.add_argument("--stack", default="docker-job", help="the stack's name (default: docker-job)")
     top.add_argument("--region", help="default: AWS_REGION, or the profile's")
     top.add_argument("--profile", help="default: AWS_PROFILE, or the standard chain")
@@ -83,7 +83,7 @@ def add_where(top: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be, and what is."""
+    """The stack's new parameters beside its present state."""
 
     account: Account
     name: str
@@ -95,13 +95,13 @@ class Plan:
 
     @property
     def changed(self) -> list[str]:
-        """Names of the parameters that differ from the stack's."""
+        """The names of the parameters that differ from the stack's."""
         before = self.old.parameters if self.old else {}
         return [key for key, value in self.parameters.items() if before.get(key, "") != value]
 
 
 def make_plan(account: Account, options: argparse.Namespace) -> Plan:
-    """Look at the account and decide on each parameter. Raises `Refusal`."""
+    """Inspect the account and decide on each parameter. Raises `Refusal`."""
     old = find_stack(account, options.stack)
     if old is not None:
         refuse_unusable(old, account.region)
@@ -115,7 +115,7 @@ def make_plan(account: Account, options: argparse.Namespace) -> Plan:
     before = old.parameters if old else {}
     volume = place.kept_volume(account, options.stack) if old is None else None
     source = pack()
-    # What was chosen once stays, unless it is chosen anew: a stack that is updated keeps its place.
+    # An earlier choice is kept unless an option changes it: an updated stack keeps its place.
     parameters = _place(account, options, before, volume) | {
         "AllowedCidr": before.get("AllowedCidr") or "",
         "Domain": options.domain or before.get("Domain", ""),
@@ -136,7 +136,7 @@ def make_plan(account: Account, options: argparse.Namespace) -> Plan:
     if options.from_snapshot:
         parameters["DataVolume"] = ""
     kept = parameters["DataVolume"] if volume else None
-    return Plan(account, options.stack, old, parameters, source, quota.words, kept)
+    return Plan(account, options.stack, old, parameters, source, quota.text, kept)
 
 
 def _place(
@@ -145,7 +145,7 @@ def _place(
     before: Mapping[str, str],
     volume: Mapping[str, str] | None,
 ) -> dict[str, str]:
-    """The parameters that say where."""
+    """Return the parameters of the place."""
     if before and options.vpc not in (None, before["VpcId"]):
         raise Refusal("A stack cannot move to another VPC: deploy a second one with --stack.")
     instance_type = options.instance_type or before.get("InstanceType", "t4g.small")
@@ -166,7 +166,7 @@ def _place(
 
 
 def show(plan: Plan, out: TextIO) -> None:
-    """What will be made or changed, and what it costs."""
+    """Print the resources or changes, and the costs."""
     account, parameters = plan.account, plan.parameters
     with_balancer = bool(parameters["CertificateArn"])
     face = (
@@ -174,14 +174,14 @@ def show(plan: Plan, out: TextIO) -> None:
     )
     out.write(
         f"docker-job: stack {plan.name} in {account.region}, account {account.account_id}, "
-        f"as {account.who}\n  Spot quota: {plan.quota}\n"
+        f"as {account.caller}\n  Spot quota: {plan.quota}\n"
     )
     if plan.old is None:
         out.write(MAKES.format(face=face, **parameters) + "\n")
         if plan.kept:
-            out.write(f"  It goes on with the data on {plan.kept}, which an earlier stack left.\n")
+            out.write(f"  It continues with the data on {plan.kept}, left by an earlier stack.\n")
     else:
-        out.write(f"  It is there. To change: {', '.join(plan.changed) or 'nothing'}\n")
+        out.write(f"  It exists. To change: {', '.join(plan.changed) or 'nothing'}\n")
     out.write(
         costs.table(
             costs.monthly(
@@ -197,7 +197,7 @@ def show(plan: Plan, out: TextIO) -> None:
 
 
 def carry_out(plan: Plan, out: TextIO) -> Stack:
-    """Upload, create or update, wait. Raises `Refusal` with what went wrong first."""
+    """Upload, create or update, wait. Raises `Refusal` with the first failure."""
     account, progress = plan.account, Progress(out)
     ensure_linked_roles(account)
     progress.done(f"source {plan.source.sha256[:12]}, {len(plan.source.body) // 1024} KiB")
@@ -209,19 +209,19 @@ def carry_out(plan: Plan, out: TextIO) -> Stack:
             return plan.old
     stack = Waiting(account, progress).until_settled(plan.name, since)
     if stack is None or stack.status not in READY or "ROLLBACK" in stack.status:
-        progress.done("it has failed")
-        status = stack.status if stack else "gone"
-        why = first_failure(account, stack, since) if stack else "it was deleted meanwhile"
+        progress.done("failed")
+        status = stack.status if stack else "deleted"
+        why = first_failure(account, stack, since) if stack else "It was deleted meanwhile."
         raise Refusal(
-            f"The stack is {status}. {why} (what the instance said is in the log group "
+            f"The stack is {status}. {why} (the instance's log is in the log group "
             f"/docker-job/{plan.name}, streams start/…: docs/operations.md)"
         )
     progress.done("the services are ready")
     return stack
 
 
-def tell(plan: Plan, stack: Stack, out: TextIO) -> None:
-    """Where it is, the first API key once, and what to try."""
+def print_access(plan: Plan, stack: Stack, out: TextIO) -> None:
+    """Print the address, the first API key once, and an example call."""
     url = stack.outputs["Url"]
     out.write(f"\n  Address:  {url}\n")
     if "BalancerName" in stack.outputs:
@@ -231,9 +231,7 @@ def tell(plan: Plan, stack: Stack, out: TextIO) -> None:
     if key is None:
         out.write("  API key:  was shown before (docs/operations.md, 'API keys', for another)\n")
     else:
-        out.write(
-            f"  API key:  {key}\n            shown this once, and kept nowhere: note it now\n"
-        )
+        out.write(f"  API key:  {key}\n            shown only now, and stored nowhere: note it\n")
     out.write(
         f"  Try:      curl -H 'Authorization: Bearer {key or '<key>'}' -d "
         '\'{"docker_image": "alpine", "scheduled_for": "now"}\' '
@@ -242,12 +240,12 @@ def tell(plan: Plan, stack: Stack, out: TextIO) -> None:
 
 
 def first_key_name(stack: str) -> str:
-    """The parameter in which the start script leaves the first API key."""
+    """Return the name of the parameter that holds the first API key for deploy.sh."""
     return f"/docker-job/{stack}/first_api_key"
 
 
 def take_first_key(account: Account, stack: str) -> str | None:
-    """The key that the start script has left; whoever takes it removes it."""
+    """Return the key that the start script has left, and delete it there; None: there is none."""
     ssm = account.client("ssm")
     name = first_key_name(stack)
     try:
@@ -261,29 +259,29 @@ def take_first_key(account: Account, stack: str) -> str | None:
 
 
 def run(options: argparse.Namespace, out: TextIO) -> None:
-    """All of it. Raises `Refusal`."""
-    with plainly():
+    """Deploy or update. Raises `Refusal`."""
+    with as_refusals():
         account = open_account(options.profile, options.region)
         plan = make_plan(account, options)
         show(plan, out)
-        if not plan.parameters["CertificateArn"]:  # whoever may reach it: the way there is open
+        if not plan.parameters["CertificateArn"]:
             out.flush()
             print(IN_CLEAR, file=sys.stderr, flush=True)
         if options.dry_run:
             out.write("  Dry run: nothing was changed.\n")
             return
-        tell(plan, carry_out(plan, out), out)
+        print_access(plan, carry_out(plan, out), out)
 
 
 def main() -> int:
-    """The command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     try:
         run(parser().parse_args(), sys.stdout)
     except Refusal as refusal:
         print(f"deploy: {refusal}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ndeploy: stopped; what CloudFormation has begun goes on", file=sys.stderr)
+        print("\ndeploy: stopped; CloudFormation continues what it has begun", file=sys.stderr)
         return 130
     return 0
 

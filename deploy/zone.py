@@ -1,10 +1,10 @@
 """The stack's private hosted zone: emptied before CloudFormation deletes it.
 
-The instance makes a record in it at each start (`cloud.py name`), which the stack does not know.
-Route 53 deletes no zone that holds records other than its own SOA and NS (`HostedZoneNotEmpty`,
+The instance makes a record in it at each start (`cloud.py name`), which is not in the stack. Route
+53 does not delete a zone with records other than its own SOA and NS (`HostedZoneNotEmpty`,
 https://docs.aws.amazon.com/Route53/latest/APIReference/API_DeleteHostedZone.html), and the stack
-would end in DELETE_FAILED. Only the zone that the stack itself lists is touched, and in it only the
-record that the instance makes.
+would end in DELETE_FAILED. Only the zone in the stack's resources is changed, and in it only the
+instance's record.
 """
 
 from collections.abc import Callable
@@ -17,26 +17,26 @@ from deploy.refusal import Refusal, code_of
 from deploy.stack import POLL_SECONDS, Stack
 
 LOGICAL_ID = "Zone"
-"""Its name in template.yaml."""
+"""The zone's name in template.yaml."""
 
 TRIES = 5
 NAMED = 5
-"""How many foreign records a refusal names."""
+"""The number of foreign records that a refusal names."""
 
 
 def find_zone(account: Account, stack: Stack) -> str | None:
-    """The id of the zone that *stack* owns; None where it has none (any more)."""
+    """Return the id of the zone that *stack* owns, or None."""
     pages = account.client("cloudformation").get_paginator("list_stack_resources")
     for page in pages.paginate(StackName=stack.stack_id):
         for each in page["StackResourceSummaries"]:
-            gone = each["ResourceStatus"] == "DELETE_COMPLETE"
-            if each["LogicalResourceId"] == LOGICAL_ID and not gone:
+            is_deleted = each["ResourceStatus"] == "DELETE_COMPLETE"
+            if each["LogicalResourceId"] == LOGICAL_ID and not is_deleted:
                 return each.get("PhysicalResourceId") or None
     return None
 
 
 def refuse_foreign_records(account: Account, zone: str, stack: str) -> None:
-    """Raises `Refusal` where the zone holds a record that docker-job does not make."""
+    """Raise `Refusal` where the zone holds a record that docker-job does not make."""
     records = _records(account, zone)
     apex = {_name(each) for each in records if each["Type"] == "SOA"}
     foreign = [
@@ -48,17 +48,17 @@ def refuse_foreign_records(account: Account, zone: str, stack: str) -> None:
         more = f" and {len(foreign) - NAMED} more" if len(foreign) > NAMED else ""
         raise Refusal(
             f"The hosted zone {zone} of the stack holds {', '.join(foreign[:NAMED])}{more}, which "
-            "docker-job has not made, and Route 53 deletes no zone with such records: move or "
-            "delete them, then run this again. Nothing was removed."
+            "docker-job has not made, and Route 53 does not delete a zone with such records: move "
+            "or delete them, then run this again. Nothing was removed."
         )
 
 
 def delete_own_record(
     account: Account, zone: str, stack: str, sleep: Callable[[float], None]
 ) -> None:
-    """Delete the record of the API's name, if it is there. Raises `Refusal`.
+    """Delete the record of the API's name, if it exists. Raises `Refusal`.
 
-    To be called when the services' instance is terminated: it would make the record again.
+    Call it after the services' instance is terminated: it would make the record again.
     """
     route53 = account.client("route53")
     for _ in range(TRIES):
@@ -71,7 +71,7 @@ def delete_own_record(
                 HostedZoneId=zone, ChangeBatch={"Changes": changes}
             )
         except ClientError as error:
-            # Every value has to be given as it is: it was changed or deleted since it was listed.
+            # The record was changed or deleted since it was listed: list it again.
             if code_of(error) != "InvalidChangeBatch":
                 raise
             sleep(POLL_SECONDS)
@@ -81,7 +81,7 @@ def delete_own_record(
             sleep(POLL_SECONDS)
     raise Refusal(
         f"The record {_own_name(stack)} in the hosted zone {zone} is made again each time it is "
-        "deleted: find out by whom, then run this again."
+        "deleted: find and stop its maker, then run this again."
     )
 
 
@@ -104,7 +104,7 @@ def _own_name(stack: str) -> str:
 
 
 def _is_own(record: dict[str, Any], stack: str) -> bool:
-    """Whether it is the record that `cloud.py name` makes, whichever address it bears."""
+    """Return True for the record that `cloud.py name` makes, with any address."""
     return (
         _name(record) == _own_name(stack).lower()  # Route 53 keeps names in lower case
         and record["Type"] == "A"

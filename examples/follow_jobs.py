@@ -1,4 +1,4 @@
-"""Prints each job's end. AMQP_URL is a user that may declare and read the queue `follow-jobs`."""
+"""Print each job's end. AMQP_URL is a user that may declare and read the queue `follow-jobs`."""
 
 import asyncio
 import json
@@ -6,8 +6,8 @@ import os
 
 import aio_pika
 
-KEPT = {"x-expires": 7 * 24 * 3600 * 1000}  # ms: whoever stays away for longer has no queue then
-REMEMBERED = 100_000  # ids, since an event may come twice: better keep them beside your effects
+KEPT = {"x-expires": 7 * 24 * 3600 * 1000}  # ms: an unused queue is deleted after this time
+REMEMBERED = 100_000  # ids, since an event may arrive twice: better store them with your effects
 
 
 async def main() -> None:

@@ -1,7 +1,7 @@
-"""A strict EC2 to rehearse on: AWS's wire, AWS's rules, no AWS.
+"""A fake AWS with a strict EC2: AWS's protocols and AWS's rules, without AWS.
 
-It is a cloud, and knows nothing of docker-job. `thread.py` tells how to start one in a test,
-`settings.py` what can be set, `control.py` what the hand behind it can do.
+It knows nothing of docker-job. `thread.py` shows how to start one in a test, `settings.py` has all
+settings, `control.py` the commands of the control API.
 """
 
 from fake_aws.cloud import Cloud

@@ -1,4 +1,4 @@
-"""`python -m fake_aws`: the cloud as a program of its own, until it is told to end.
+"""`python -m fake_aws`: the cloud as a program of its own, until SIGTERM or SIGINT.
 
 Settings are options, named as in `settings.py`: `--port 4566 --speed 20 --boot container`. Once it
 answers, it prints the environment that points a program at it, a line a variable.
@@ -12,11 +12,12 @@ import sys
 import msgspec
 
 from fake_aws.cloud import Cloud
+from fake_aws.control import routes
 from fake_aws.settings import CloudSettings
 
 
 def read_settings(arguments: list[str]) -> CloudSettings:
-    """The settings that the command line gives. Exits with words where one makes no sense."""
+    """Read the settings from the command line. Exits with a message where one is not valid."""
     parser = argparse.ArgumentParser(prog="python -m fake_aws", description=__doc__)
     for name in CloudSettings.__struct_fields__:
         parser.add_argument("--" + name.replace("_", "-"), dest=name)
@@ -28,14 +29,14 @@ def read_settings(arguments: list[str]) -> CloudSettings:
 
 
 async def serve(settings: CloudSettings) -> None:
-    """Serve until SIGTERM or SIGINT, and end all that runs on it."""
+    """Serve until SIGTERM or SIGINT, then end every instance."""
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
     cloud = Cloud(settings)
     try:
-        await cloud.start()
+        await cloud.start(routes(cloud))
         for name, value in cloud.environment().items():
             print(f"{name}={value}", flush=True)
         await asked.wait()

@@ -1,9 +1,9 @@
-"""Machines that are containers: a root file system, processes, and a network if asked for.
+"""Machines as containers: a root file system, processes, and a network if asked for.
 
-They are made by the Docker client, and what they need is copied into them, so that the engine may
-be anywhere. On the engine's "host" network an instance reaches all that this machine does, a
-control plane on 127.0.0.1 too, and its metadata service is on 127.0.0.1, where no container on a
-bridge comes. On another network the service answers nothing but the instance's own address.
+The Docker client makes them and copies into them what they need, so that the engine may be
+anywhere. On the engine's "host" network an instance reaches all that this machine reaches, a
+control plane on 127.0.0.1 too, and its metadata service is on 127.0.0.1, which no container on a
+bridge reaches. On another network the service answers only the instance's own address.
 """
 
 import asyncio
@@ -21,31 +21,31 @@ MACHINE = "/opt/rehearsal"
 CLIENT = "/usr/local/bin/docker"
 SOCKET = "/var/run/docker.sock"
 PULL_SECONDS = 300.0
-# What an instance may have of this machine. Its processes are root's, as on EC2, in a container
-# that can do little with it.
+# An instance's share of this machine. Its processes run as root, as on EC2, in a container that
+# has few rights.
 LIMITS = ("--memory", "512m", "--pids-limit", "512", "--security-opt", "no-new-privileges")
 
 
 class NoEngineError(Exception):
-    """No container engine answers, or it cannot get the image."""
+    """No container engine answers, or the image is unavailable."""
 
 
 class AsContainer:
-    """Makes machines of containers. With *engine*, the engine's socket is in them."""
+    """Runs each machine as a container. With *engine*, the engine's socket is mounted into it."""
 
     def __init__(self, image: str, network: str, address: str, *, engine: bool) -> None:
-        """*address* is where instances reach this process; empty: it is found out."""
+        """*address* is where instances reach this process; empty: the network's gateway."""
         found = shutil.which("docker")
         self._docker = str(Path(found).resolve()) if found else ""
         self._image = image
         self._network = network
         self._address = "127.0.0.1" if network == "host" else address
         self._engine = engine
-        # Each service asks who it is that asks.
+        # Each metadata service checks the address of its caller.
         self.metadata_host = "127.0.0.1" if network == "host" else "0.0.0.0"  # noqa: S104
 
     async def open(self) -> None:
-        """See that the engine answers and has the image. Raises NoEngineError."""
+        """Check that the engine answers and has the image. Raises NoEngineError."""
         if not self._docker:
             raise NoEngineError("there is no docker on the PATH")
         code, out = await run(self._docker, "version", "--format", "{{.Server.Version}}")
@@ -62,11 +62,11 @@ class AsContainer:
             self._address = _gateway(out)
 
     def reach(self, port: int) -> str:
-        """A port of this process, as an instance reaches it."""
+        """Return the URL of a port of this process, as an instance reaches it."""
         return f"http://{self._address}:{port}"
 
     async def prepare(self, home: Path, instance: Instance) -> None:
-        """The tools, for another root."""
+        """Copy the tools into *home*, for the container's file system."""
         docker = CLIENT if self._engine else None
         shutil.copytree(TOOLS, home / "tools", ignore=shutil.ignore_patterns("__pycache__"))
         put_tools(home, "python3", f"{MACHINE}/tools", docker, instance.id)
@@ -105,14 +105,14 @@ class AsContainer:
         return process
 
     async def kill(self, instance_id: str, process: asyncio.subprocess.Process) -> None:
-        """The container at once; its client ends with it."""
+        """Remove the container at once; its client process ends with it."""
         await run(self._docker, "rm", "--force", "--volumes", container_name(instance_id))
         await asyncio.wait({asyncio.ensure_future(process.wait())}, timeout=5.0)
         if process.returncode is None:
             process.kill()
 
     async def clean(self, _home: Path, instance_id: str) -> None:
-        """Its container, and those that it has started beside itself."""
+        """Remove its container, and the containers that it has started on the engine."""
         await remove_containers(self._docker, f"{LABEL}={instance_id}")
 
     async def _copy(self, source: str, target: str) -> None:
@@ -121,7 +121,7 @@ class AsContainer:
             raise OSError(out)
 
     async def _addresses(self, name: str) -> set[str]:
-        # The engine gives it one when it starts, which the client's start does not tell of.
+        # The engine assigns an address at the start, which the client does not wait for.
         for _ in range(100):
             _, out = await run(
                 self._docker, "inspect", "--format", "{{json .NetworkSettings.Networks}}", name
@@ -134,7 +134,7 @@ class AsContainer:
 
 
 def _gateway(configuration: str) -> str:
-    """The engine's own address on a network. Raises NoEngineError."""
+    """Return the engine's own address on a network. Raises NoEngineError."""
     try:
         [given, *_] = json.loads(configuration)
         first = next(ipaddress.ip_network(given["Subnet"]).hosts())
@@ -144,12 +144,12 @@ def _gateway(configuration: str) -> str:
 
 
 def container_name(instance_id: str) -> str:
-    """The name of an instance's container."""
+    """Return the name of an instance's container."""
     return f"rehearsal-{instance_id}"
 
 
 async def run(*command: str) -> tuple[int, str]:
-    """Its exit code, and what it printed."""
+    """Run *command*; return its exit code and its output."""
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,

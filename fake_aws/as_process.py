@@ -1,8 +1,8 @@
-"""Machines that are processes of this machine, where no container engine is at hand.
+"""Machines as processes of this machine, where no container engine is available.
 
-Each has a directory, and a PATH on which the programs that would touch the machine underneath are
-played (`machine/tools.py`). A directory is no jail: paths in the user data that belong to a machine
-(/opt, /var/lib …) are moved into the instance's own, which is as much as can be done without one.
+Each has a directory, and a PATH on which the programs that would change the host are simulated
+(`machine/tools.py`). A directory does not isolate: paths in the user data that belong to a machine
+(/opt, /var/lib …) are moved into the instance's directory, and that is all that is possible here.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from fake_aws.instance import Instance
 from fake_aws.machine import TOOL_NAMES, TOOLS
 from fake_aws.metadata import Metadata
 
-OWN = re.compile(
+MACHINE_PATHS = re.compile(
     rb"(?<![\w./$}-])/(opt|srv|root|var/lib|var/log|etc/ecs|etc/docker)(?=[/\s\"';]|$)"
 )
 INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "DOCKER_HOST")
@@ -26,7 +26,7 @@ LABEL = "fake_aws.instance"
 
 
 class AsProcess:
-    """Makes machines of processes. With *engine*, they have this machine's container engine."""
+    """Runs each machine as a process. With *engine*, it may use this machine's container engine."""
 
     metadata_host = "127.0.0.1"
 
@@ -34,21 +34,23 @@ class AsProcess:
         self._docker = shutil.which("docker") if engine else None
 
     def reach(self, port: int) -> str:
-        """On the loopback, where no container on a bridge comes."""
+        """Return the URL of a port on the loopback, which no container on a bridge reaches."""
         return f"http://{self.metadata_host}:{port}"
 
     async def prepare(self, home: Path, instance: Instance) -> None:
-        """The tools, and the user data with its paths moved."""
+        """Write the tools, and move the paths in the user data into *home*."""
         put_tools(home, sys.executable, str(TOOLS), self._docker, instance.id)
         data = home / "user-data"
-        data.write_bytes(OWN.sub(str(home / "root").encode() + rb"/\1", data.read_bytes()))
+        data.write_bytes(
+            MACHINE_PATHS.sub(str(home / "root").encode() + rb"/\1", data.read_bytes())
+        )
         for name in ("opt", "var/lib", "var/log", "etc/ecs"):
             (home / "root" / name).mkdir(parents=True)
 
     async def start(
         self, home: Path, _instance: Instance, metadata: Metadata, environment: dict[str, str]
     ) -> asyncio.subprocess.Process:
-        """boot.py, in a session of its own."""
+        """Start boot.py in a session of its own."""
         metadata.allow({self.metadata_host})
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         return await asyncio.create_subprocess_exec(
@@ -62,18 +64,18 @@ class AsProcess:
         )
 
     async def kill(self, _instance_id: str, process: asyncio.subprocess.Process) -> None:
-        """boot.py did not come to its end: it goes, and its group with it."""
+        """Kill boot.py, which did not end in time, and its process group."""
         os.killpg(process.pid, signal.SIGKILL)
 
     async def clean(self, home: Path, instance_id: str) -> None:
-        """What boot.py could not end, and the containers that it has started on the engine."""
+        """Kill the processes that boot.py has left, and remove its containers on the engine."""
         await asyncio.to_thread(kill_strays, home)
         if self._docker:
             await remove_containers(self._docker, f"{LABEL}={instance_id}")
 
 
 def put_tools(home: Path, python: str, tools: str, docker: str | None, instance_id: str) -> None:
-    """The programs that go before the machine's own, in `bin`; *tools* is where ours are there."""
+    """Write into `bin` the programs that shadow the machine's; *tools* is our directory there."""
     programs = home / "bin"
     programs.mkdir()
     if Path(python).is_absolute():
@@ -83,7 +85,7 @@ def put_tools(home: Path, python: str, tools: str, docker: str | None, instance_
     if docker is None:
         _script(programs / "docker", f'exec {python} -I -S {tools}/docker_stub.py "$@"')
     else:
-        # The engine is not the instance's alone: by this label its containers are found again.
+        # The engine is shared: the label marks this instance's containers.
         labelled = f'c="$1"; shift; exec {docker} "$c" --label {LABEL}={instance_id} "$@"'
         body = f'case "$1" in create|run) {labelled};; esac; exec {docker} "$@"'
         _script(programs / "docker", body)
@@ -93,13 +95,13 @@ def kill_strays(home: Path) -> None:
     """SIGKILL every process that has *home* in its environment, where there is a /proc."""
     mark = b"REHEARSAL_MACHINE=" + os.fsencode(home)
     for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile, or is somebody else's
+        with contextlib.suppress(OSError):  # it has ended meanwhile, or belongs to another user
             if mark in (entry / "environ").read_bytes().split(b"\0"):
                 os.kill(int(entry.name), signal.SIGKILL)
 
 
 async def remove_containers(docker: str, label: str) -> None:
-    """Kill and remove all with this label."""
+    """Kill and remove all containers with this label."""
     ids = await _output(docker, "ps", "--all", "--quiet", "--filter", f"label={label}")
     if ids:
         await _output(docker, "rm", "--force", "--volumes", *ids.split())

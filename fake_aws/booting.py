@@ -1,16 +1,16 @@
-"""Which way of booting this machine allows."""
+"""The choice of how instances boot on this machine."""
 
 from fake_aws.as_container import AsContainer, NoEngineError
 from fake_aws.as_process import AsProcess
-from fake_aws.machines import Shell
+from fake_aws.machines import MachineRuntime
 from fake_aws.settings import CloudSettings
 
 
-async def open_shell(settings: CloudSettings) -> tuple[str, Shell | None]:
-    """What instances are, and how they are made; None: they are never booted.
+async def open_runtime(settings: CloudSettings) -> tuple[str, MachineRuntime | None]:
+    """Return the kind of an instance and the runtime that makes it; None: instances do not boot.
 
-    "auto" takes containers where a Docker engine answers and processes otherwise; whoever insists
-    on containers gets NoEngineError instead.
+    "auto" takes containers where a Docker engine answers and processes otherwise; "container"
+    raises NoEngineError where none answers.
     """
     if settings.boot == "none":
         return "none", None

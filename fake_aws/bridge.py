@@ -1,7 +1,7 @@
-"""EventBridge: what happens to instances, told to whoever has a rule for it.
+"""EventBridge: publishes the events of instances to the targets of matching rules.
 
 Rules and their targets are moto's, made with boto3 as on AWS; a queue may also be named directly.
-Delivery is at least once and in no order, as the real one's.
+Delivery is at least once and in no order, as on AWS.
 """
 
 import asyncio
@@ -23,28 +23,28 @@ TYPES = {
 
 
 class Bridge:
-    """Writes the events and hands them on."""
+    """Builds the events and delivers them."""
 
     def __init__(self, moto: MotoSide) -> None:
         self._moto = moto
         self._tasks: set[asyncio.Task[None]] = set()
         self.queues: set[str] = set()
-        """URLs of queues that get every event."""
+        """URLs of queues that receive every event."""
 
-    def tell(self, kind: str, instance: Instance, detail: Params) -> None:
-        """Something has happened to *instance*."""
+    def publish(self, kind: str, instance: Instance, detail: Params) -> None:
+        """Publish an event of *instance*; *kind* is a key of `TYPES`."""
         event = self._event(kind, instance, detail)
         self._spawn(self._moto.put_event(event))
         for queue in self.queues:
             self._spawn(self._moto.send_message(queue, json.dumps(event)))
 
     async def close(self) -> None:
-        """Let what is under way come to its end."""
+        """Wait until every event under way is delivered."""
         if self._tasks:
             await asyncio.wait(self._tasks)
 
     def _event(self, kind: str, instance: Instance, detail: Params) -> Params:
-        # The warning's ARN names the zone, the others' the region and the account: as AWS has it.
+        # As on AWS, the warning's ARN names the zone, the others' the region and the account.
         place = f"{self._moto.region}:{self._moto.account}"
         if kind == "interruption":
             place = instance.plan.subnet.zone

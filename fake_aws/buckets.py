@@ -1,4 +1,4 @@
-"""Token buckets: how many calls, and how many instances, an account may ask for."""
+"""Token buckets: the rate limits of an account, for calls and for instances."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from fake_aws.settings import Bucket, CloudSettings
 
 
 class TokenBucket:
-    """Full at first; every second brings some tokens back."""
+    """A token bucket: full at first, refilled every second."""
 
     def __init__(self, bucket: Bucket, now: Callable[[], float]) -> None:
         self._bucket = bucket
@@ -16,7 +16,7 @@ class TokenBucket:
         self._at = now()
 
     def take(self, count: float) -> bool:
-        """Take *count* tokens, or none and say False."""
+        """Take *count* tokens, or take none and return False."""
         now = self._now()
         refill = (now - self._at) * self._bucket.per_second
         self._left, self._at = min(self._bucket.size, self._left + refill), now
@@ -27,7 +27,7 @@ class TokenBucket:
 
 
 class Limits:
-    """The buckets of one account; each action's is made when it is first asked for."""
+    """The buckets of one account; an action's bucket is made at its first call."""
 
     def __init__(self, settings: CloudSettings, now: Callable[[], float]) -> None:
         self._settings = settings
@@ -36,7 +36,7 @@ class Limits:
         self._instances: dict[str, TokenBucket] = {}
 
     def request(self, action: str) -> None:
-        """One call more. Raises RequestLimitExceeded."""
+        """Take a token for a call. Raises RequestLimitExceeded."""
         if not self._settings.throttle:
             return
         if action not in self._requests:
@@ -46,7 +46,7 @@ class Limits:
             raise throttled()
 
     def instances(self, action: str, count: int) -> None:
-        """So many instances. Raises RequestLimitExceeded."""
+        """Take a token for each of *count* instances. Raises RequestLimitExceeded."""
         bucket = self._settings.instance_buckets.get(action)
         if not self._settings.throttle or bucket is None:
             return

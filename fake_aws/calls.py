@@ -1,4 +1,4 @@
-"""Which calls are answered here, in moto's place, and by what. All that is not named is moto's."""
+"""The calls that are answered here in moto's place. Every other call is passed on to moto."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from fake_aws.credentials import Credential
 from fake_aws.endings import Endings
 from fake_aws.fleets import Fleets
-from fake_aws.looks import Looks
+from fake_aws.instance_queries import InstanceQueries
 from fake_aws.pricing import PriceCalls
 from fake_aws.runs import Runs
 from fake_aws.spot import SpotRequests
@@ -17,11 +17,11 @@ Params = dict[str, Any]
 Handler = Callable[[Params], Params]
 
 
-class Desks(NamedTuple):
-    """Who answers what."""
+class CallGroups(NamedTuple):
+    """The objects that answer the calls, one for each kind of resource."""
 
     endings: Endings
-    looks: Looks
+    looks: InstanceQueries
     fleets: Fleets
     runs: Runs
     spot: SpotRequests
@@ -33,8 +33,8 @@ class Desks(NamedTuple):
 class Calls:
     """The strict part of the cloud, by service and action."""
 
-    def __init__(self, account: str, desks: Desks) -> None:
-        endings, looks, fleets, runs, spot, templates, tags, prices = desks
+    def __init__(self, account: str, groups: CallGroups) -> None:
+        endings, looks, fleets, runs, spot, templates, tags, prices = groups
         self._account = account
         self._tags = tags
         self._handlers: dict[tuple[str, str], Handler] = {
@@ -62,11 +62,11 @@ class Calls:
         }
 
     def find(self, service: str, action: str, params: Params) -> Handler | None:
-        """Who answers it here; None: moto does."""
+        """Return the handler of a call; None: moto answers it."""
         if action in {"CreateTags", "DeleteTags"} and not self._tags.concerns(params):
             return None
         return self._handlers.get((service, action))
 
     def caller_identity(self, caller: Credential) -> Params:
-        """GetCallerIdentity of STS: whoever has signed, and nothing else."""
+        """GetCallerIdentity of STS: the identity that signed the call."""
         return {"UserId": caller.user_id, "Account": self._account, "Arn": caller.arn}

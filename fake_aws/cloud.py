@@ -1,28 +1,26 @@
-"""The cloud, put together from its parts. Closing it ends all that it started."""
+"""The composition root: one cloud, made of its parts. Closing it ends all that it started."""
 
 import asyncio
 import random
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from aiohttp import web
 
-from fake_aws.booting import open_shell
+from fake_aws.booting import open_runtime
 from fake_aws.bridge import Bridge
 from fake_aws.buckets import Limits
-from fake_aws.calls import Calls, Desks
-from fake_aws.control import routes
+from fake_aws.calls import CallGroups, Calls
 from fake_aws.credentials import Credential, Keys
 from fake_aws.endings import Endings
 from fake_aws.faults import Faults
 from fake_aws.fleets import Fleets
 from fake_aws.front import MOST_BYTES, Front
-from fake_aws.later import Later
+from fake_aws.instance_queries import InstanceQueries
 from fake_aws.launching import Launching
-from fake_aws.looks import Looks
 from fake_aws.machines import Machines
 from fake_aws.metadata import Metadata
 from fake_aws.moto_side import MotoSide
@@ -37,6 +35,7 @@ from fake_aws.settings import CloudSettings
 from fake_aws.spot import SpotRequests
 from fake_aws.tags import TagCalls
 from fake_aws.templates import Templates
+from fake_aws.timers import Timers
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - compared with
 
@@ -48,7 +47,7 @@ class Cloud:
         self.settings = settings
         self.account = settings.account or _account()
         loop = asyncio.get_running_loop()
-        self.later = Later(settings)
+        self.timers = Timers(settings)
         self.keys = Keys(self.account, settings.access_key, settings.secret_key)
         self.moto = MotoSide(self.account, settings.region)
         self.limits = Limits(settings, loop.time)
@@ -59,79 +58,71 @@ class Cloud:
         self.templates = Templates(self.keys.operator.arn)
         self.bridge = Bridge(self.moto)
         self.registry = Registry()
-        self.registry.tell = self.bridge.tell
+        self.registry.publish = self.bridge.publish
         self.launching = Launching(
             settings,
             self.account,
-            self.later,
+            self.timers,
             self.pools,
             self.prices,
             self.spot,
             self.registry,
         )
         self.endings = Endings(
-            settings,
-            self.later,
-            self.pools,
-            self.limits,
-            self.spot,
-            self.registry,
-            self.launching,
+            settings, self.timers, self.pools, self.limits, self.spot, self.registry, self.launching
         )
+        self.front = self._make_front()
+        self.url = ""
+        self.port = 0
+        self.boots = "none"
+        """The kind of an instance: "none", "process" or "container"."""
+        self.machines: Machines | None = None
+        self._directory = Path(settings.directory or tempfile.mkdtemp(prefix="rehearsal-"))
+        self._runner: web.AppRunner | None = None
+
+    def _make_front(self) -> Front:
+        settings, registry, launching = self.settings, self.registry, self.launching
         plans = Plans(self.moto, self.templates)
         permissions = Permissions(
             self.moto,
-            self.registry,
+            registry,
             self.spot,
             self.templates,
             enforced=settings.enforce_policies,
         )
         fleets = Fleets(
             settings,
-            self.registry,
-            self.launching,
+            registry,
+            launching,
             plans,
             self.pools,
             self.prices,
             self.limits,
             permissions,
         )
-        runs = Runs(settings.region, self.registry, self.launching, plans, self.limits, permissions)
-        desks = Desks(
+        groups = CallGroups(
             endings=self.endings,
-            looks=Looks(self.registry, settings.region),
+            looks=InstanceQueries(registry, settings.region),
             fleets=fleets,
-            runs=runs,
+            runs=Runs(settings.region, registry, launching, plans, self.limits, permissions),
             spot=self.spot,
             templates=self.templates,
-            tags=TagCalls(self.registry, self.spot, self.templates),
+            tags=TagCalls(registry, self.spot, self.templates),
             prices=PriceCalls(self.prices, self.moto),
         )
-        self.front = Front(
-            settings,
-            self.keys,
-            self.limits,
-            self.faults,
-            Calls(self.account, desks),
-            self.moto,
-            permissions.check,
+        calls = Calls(self.account, groups)
+        return Front(
+            settings, self.keys, self.limits, self.faults, calls, self.moto, permissions.check
         )
-        self.url = ""
-        self.port = 0
-        self.boots = "none"
-        """What instances are: "none", "process" or "container"."""
-        self.machines: Machines | None = None
-        self._directory = Path(settings.directory or tempfile.mkdtemp(prefix="rehearsal-"))
-        self._runner: web.AppRunner | None = None
 
-    async def start(self) -> None:
-        """Listen."""
+    async def start(self, routes: Iterable[web.RouteDef] = ()) -> None:
+        """Listen; *routes* come before those of AWS."""
         await self.moto.prepare(self.settings.instance_role)
         if self.settings.event_queue:
             self.bridge.queues.add(await self.moto.make_queue(self.settings.event_queue))
         await self._prepare_machines()
         app = web.Application(client_max_size=MOST_BYTES)
-        app.add_routes(routes(self))
+        app.add_routes(routes)
         app.router.add_route("*", "/{rest:.*}", self.front.handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
@@ -142,8 +133,8 @@ class Cloud:
         self.url = f"http://{host}:{self.port}"
 
     async def close(self) -> None:
-        """Stop listening, end every machine, forget every plan."""
-        self.later.close()
+        """Stop listening, end every machine, cancel every timer."""
+        self.timers.close()
         if self.machines is not None:
             await self.machines.close()
         await self.bridge.close()
@@ -154,26 +145,26 @@ class Cloud:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def environment(self, credential: Credential | None = None) -> dict[str, str]:
-        """What a program needs to take this for AWS; without a *credential*, the operator's."""
-        who = credential or self.keys.operator
+        """Return the variables that point an AWS SDK here; by default with the operator's keys."""
+        caller = credential or self.keys.operator
         names = {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_REGION": self.settings.region,
             "AWS_DEFAULT_REGION": self.settings.region,
-            "AWS_ACCESS_KEY_ID": who.access_key,
-            "AWS_SECRET_ACCESS_KEY": who.secret,
+            "AWS_ACCESS_KEY_ID": caller.access_key,
+            "AWS_SECRET_ACCESS_KEY": caller.secret,
         }
-        return names | ({"AWS_SESSION_TOKEN": who.session_token} if who.session_token else {})
+        return names | ({"AWS_SESSION_TOKEN": caller.session_token} if caller.session_token else {})
 
     async def _prepare_machines(self) -> None:
-        self.boots, shell = await open_shell(self.settings)
-        if shell is None:
+        self.boots, runtime = await open_runtime(self.settings)
+        if runtime is None:
             return
         self.machines = Machines(
             self.settings,
             self._directory,
-            shell,
-            self.later,
+            runtime,
+            self.timers,
             lambda instance: Metadata(instance, self.keys, self.moto.role_of, self.settings.region),
             self._machine_environment,
             self.endings.on_machine_off,

@@ -1,50 +1,48 @@
-"""The hand behind the cloud: what no caller of AWS can do, in process and under `/rehearsal/…`.
+"""The control API of the cloud, for what no caller of AWS can do: in process and over HTTP.
 
-Each method is one POST of `/rehearsal/<name>` with its arguments as a JSON object, answered with
-what it returns; GET is allowed for those that only look.
+Each method is one POST of `/rehearsal/<name>` with its arguments as a JSON object; the answer is
+its result. GET is allowed for those that only read.
 """
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from fake_aws import ledger
+from fake_aws.cloud import Cloud
 from fake_aws.errors import AwsError
 from fake_aws.faults import Fault
-from fake_aws.front import Logged
+from fake_aws.front import LoggedCall
 from fake_aws.ledger import Bill
 from fake_aws.pools import ANY, Pool
-
-if TYPE_CHECKING:
-    from fake_aws.cloud import Cloud
 
 T = TypeVar("T")
 PREFIX = "/rehearsal/"
 
 
 class Do(Protocol):
-    """Does something to the cloud, in the cloud's own thread."""
+    """Runs a function on the cloud, in the cloud's own thread."""
 
-    def __call__(self, work: "Callable[[Cloud], T]", /) -> T:
-        """Answers what *work* does."""
+    def __call__(self, work: Callable[[Cloud], T], /) -> T:
+        """Return the result of *work*."""
         ...
 
 
 class Control:
-    """Commands and looks. Raises AwsError for an instance that there is not."""
+    """Commands and queries. Raises AwsError for an instance that does not exist."""
 
     def __init__(self, do: Do) -> None:
         self._do = do
 
     def interrupt(self, instance_id: str, *, notice: bool = True) -> datetime:
-        """Take the Spot instance back, with two minutes' notice (sped up) or none. Answers when."""
+        """Interrupt the Spot instance, after two minutes' notice (sped up) or none; return when."""
         return self._do(lambda cloud: cloud.endings.interrupt(instance_id, notice=notice))
 
     def rebalance(self, instance_id: str) -> None:
-        """Recommend to leave it."""
+        """Publish a rebalance recommendation for the instance."""
         self._do(lambda cloud: cloud.endings.rebalance(instance_id))
 
     def set_capacity(
@@ -55,16 +53,16 @@ class Control:
         instance_type: str = ANY,
         zone: str = ANY,
     ) -> None:
-        """Give a pool, or all of them, room for *size* instances; None: for any number."""
+        """Set the capacity of a pool, or of all pools, in instances; None: no limit."""
         pool = Pool(market, instance_type, zone)
         self._do(lambda cloud: cloud.pools.set_size(pool, size))
 
     def set_quota(self, vcpus: int | None, *, market: str = "spot") -> None:
-        """The account's limit of running vCPUs."""
+        """Set the account's limit of running vCPUs; None: no limit."""
         self._do(lambda cloud: cloud.pools.quotas.update({market: vcpus}))
 
     def fail(self, action: str = "*", kind: str = "error", **details: Any) -> Fault:
-        """Arm a fault; `faults.Fault` tells the details."""
+        """Arm a fault; *details* are the fields of `faults.Fault`."""
         fault = msgspec.convert({"action": action, "kind": kind, **details}, Fault)
         return self._do(lambda cloud: cloud.faults.add(fault))
 
@@ -73,9 +71,9 @@ class Control:
         self._do(lambda cloud: cloud.faults.clear())
 
     def reveal(self) -> None:
-        """Show at once whatever was launched and is not seen yet."""
+        """Make every launched instance and Spot request visible at once."""
 
-        def show(cloud: "Cloud") -> None:
+        def show(cloud: Cloud) -> None:
             now = datetime.now(UTC)
             for instance in cloud.registry.all.values():
                 instance.visible_at = min(instance.visible_at, now)
@@ -85,38 +83,38 @@ class Control:
         self._do(show)
 
     def crash(self, instance_id: str) -> None:
-        """Its hardware fails: nothing runs on it any more, and EC2 still says "running"."""
+        """Fail the hardware: nothing runs on the instance, and EC2 still shows it as running."""
 
-        def end(cloud: "Cloud") -> None:
+        def end(cloud: Cloud) -> None:
             if cloud.machines is not None:
                 cloud.machines.kill(instance_id)
 
         self._do(end)
 
     def send_events_to(self, queue_url: str) -> None:
-        """Every event into this queue, as by a rule of EventBridge for all of them."""
+        """Deliver every event to this queue, as a rule of EventBridge would."""
         self._do(lambda cloud: cloud.bridge.queues.add(queue_url))
 
     def ignore_terminations(self, count: int) -> None:
-        """Accept so many terminations to come, and do nothing."""
+        """Accept the next *count* terminations without effect."""
 
-        def set_deaf(cloud: "Cloud") -> None:
-            cloud.endings.deaf = count
+        def ignore(cloud: Cloud) -> None:
+            cloud.endings.ignored_terminations = count
 
-        self._do(set_deaf)
+        self._do(ignore)
 
     def instances(self) -> list[dict[str, Any]]:
-        """The truth about all instances ever launched, seen or not, the oldest first."""
+        """Return the true state of every instance ever launched, visible or not, oldest first."""
         return self._do(lambda cloud: [_truth(each) for each in cloud.registry.all.values()])
 
     def running(self) -> list[str]:
-        """The ids of those that cost money, or soon will."""
+        """Return the ids of the instances that are pending or running."""
         return [each["id"] for each in self.instances() if each["state"] in {"pending", "running"}]
 
     def ledger(self) -> list[Bill]:
-        """What each instance has cost until now."""
+        """Return each instance's bill until now."""
 
-        def bills(cloud: "Cloud") -> list[Bill]:
+        def bills(cloud: Cloud) -> list[Bill]:
             now = datetime.now(UTC)
             return [
                 ledger.bill(each, cloud.prices, cloud.settings, now)
@@ -125,8 +123,8 @@ class Control:
 
         return self._do(bills)
 
-    def calls(self, action: str | None = None) -> list[Logged]:
-        """The calls that came, in order; of one action, or of all."""
+    def calls(self, action: str | None = None) -> list[LoggedCall]:
+        """Return the received calls in order, of one action or of all."""
         log = self._do(lambda cloud: list(cloud.front.log))
         return [each for each in log if action in (None, each.action)]
 
@@ -134,7 +132,7 @@ class Control:
 def _truth(instance: Any) -> dict[str, Any]:
     return {
         "id": instance.id,
-        "state": instance.state.words,
+        "state": instance.state.label,
         "market": instance.plan.market,
         "instance_type": instance.plan.kind.name,
         "zone": instance.plan.subnet.zone,
@@ -153,16 +151,16 @@ COMMANDS = (
     *("interrupt", "rebalance", "set_capacity", "set_quota", "fail", "heal", "reveal", "crash"),
     *("send_events_to", "ignore_terminations", "instances", "running", "ledger", "calls"),
 )
-LOOKS = {"instances", "running", "ledger", "calls"}
+QUERIES = {"instances", "running", "ledger", "calls"}
 
 
-def routes(cloud: "Cloud") -> list[web.RouteDef]:
-    """The same over HTTP."""
+def routes(cloud: Cloud) -> list[web.RouteDef]:
+    """Return the routes of the control API of *cloud*."""
     control = Control(lambda work: work(cloud))
 
     async def command(request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        if name not in COMMANDS or (request.method == "GET" and name not in LOOKS):
+        if name not in COMMANDS or (request.method == "GET" and name not in QUERIES):
             return web.json_response({"error": f"no command {name}"}, status=404)
         try:
             arguments = msgspec.json.decode(await request.read() or b"{}")

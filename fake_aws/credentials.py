@@ -1,4 +1,4 @@
-"""The access keys that this account knows, and who they belong to."""
+"""The access keys of the account and their owners."""
 
 import secrets
 import string
@@ -12,7 +12,7 @@ ALPHABET = string.ascii_uppercase + "234567"
 
 
 class Credential(NamedTuple):
-    """A key pair. *arn* and *user_id* are what GetCallerIdentity answers."""
+    """A key pair. *arn* and *user_id* are the identity in GetCallerIdentity's answer."""
 
     access_key: str
     secret: str
@@ -22,16 +22,16 @@ class Credential(NamedTuple):
     arn: str
     user_id: str
     role: str = ""
-    """The role's name, of a session; a user's name otherwise stands in the ARN."""
+    """The role's name, for a session; a user's name is in the ARN."""
     is_operator: bool = False
-    """Whether it may do all, whatever policies say."""
+    """Whether every call is allowed, without a policy."""
 
 
 class Keys:
-    """The operator's keys, those of instances' roles, and those that IAM and STS have made."""
+    """The keys of the operator, of instances' roles, and those that IAM and STS have issued."""
 
     def __init__(self, account: str, access_key: str = "", secret: str = "") -> None:
-        """The operator's keys are drawn where none are given."""
+        """Take the operator's keys as given, or draw random ones."""
         self._account = account
         self._known: dict[str, Credential] = {}
         self.operator = self._add(
@@ -47,7 +47,7 @@ class Keys:
         )
 
     def for_role(self, role: str, session: str, seconds: float, now: datetime) -> Credential:
-        """New credentials of a session of *role*, good for *seconds*."""
+        """Issue credentials for a session of *role*, valid for *seconds*."""
         return self._add(
             Credential(
                 access_key="ASIA" + _letters(16),
@@ -61,7 +61,7 @@ class Keys:
         )
 
     def find(self, access_key: str) -> Credential | None:
-        """Whose key it is; None: nobody's."""
+        """Return the credential with this access key; None: the key is unknown."""
         return self._known.get(access_key) or self._made_by_moto(access_key)
 
     def _add(self, credential: Credential) -> Credential:

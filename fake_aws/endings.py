@@ -1,4 +1,4 @@
-"""How instances end: terminated, stopped, shut down from within, or taken back by the cloud."""
+"""The ends of instances: termination, stop, shutdown from within, Spot interruption."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 from fake_aws.buckets import Limits
 from fake_aws.errors import AwsError, invalid
 from fake_aws.instance import OVER, Instance, State
-from fake_aws.later import Later
 from fake_aws.launching import Launching
 from fake_aws.ledger import INTERRUPTED
 from fake_aws.pools import Pools
 from fake_aws.registry import Registry
 from fake_aws.settings import CloudSettings
 from fake_aws.spot import SpotRequests
+from fake_aws.timers import Timers
 
 Params = dict[str, Any]
 BY_USER = "Client.UserInitiatedShutdown"
@@ -20,12 +20,12 @@ BY_ITSELF = "Client.InstanceInitiatedShutdown"
 
 
 class Endings:
-    """The calls and the accidents that end an instance."""
+    """The calls and failures that end an instance."""
 
     def __init__(
         self,
         settings: CloudSettings,
-        later: Later,
+        timers: Timers,
         pools: Pools,
         limits: Limits,
         spot: SpotRequests,
@@ -33,24 +33,24 @@ class Endings:
         launching: Launching,
     ) -> None:
         self._settings = settings
-        self._later = later
+        self._timers = timers
         self._pools = pools
         self._limits = limits
         self._spot = spot
         self._registry = registry
         self._launching = launching
-        self.deaf = 0
-        """So many terminations to come are accepted and have no effect."""
+        self.ignored_terminations = 0
+        """The number of terminations to come that are accepted and have no effect."""
 
     def terminate(self, params: Params) -> Params:
-        """TerminateInstances: all of them, or none if one is unknown."""
+        """TerminateInstances: end all of them, or none if one is unknown."""
         found = self._registry.named(params["InstanceIds"])
         self._limits.instances("TerminateInstances", len(found))
         changes = []
         for instance in found:
             before = instance.state
-            if self.deaf and before not in OVER:
-                self.deaf -= 1
+            if self.ignored_terminations and before not in OVER:
+                self.ignored_terminations -= 1
                 changes.append(_change(instance, before, State.SHUTTING_DOWN))
                 continue
             self._end(instance, BY_USER, "User initiated shutdown", "User initiated")
@@ -71,36 +71,36 @@ class Endings:
         return {"StoppingInstances": changes}
 
     def on_machine_off(self, instance_id: str) -> None:
-        """The machine has powered itself off: what its shutdown behaviour says follows."""
+        """Terminate or stop an instance that has powered itself off, by its shutdown behaviour."""
         instance = self._registry.all.get(instance_id)
         if instance is None or instance.state is not State.RUNNING:
             return
-        words = "Instance initiated shutdown"
+        text = "Instance initiated shutdown"
         if instance.plan.shutdown_behavior == "terminate":
-            self._end(instance, BY_ITSELF, words, words)
+            self._end(instance, BY_ITSELF, text, text)
         else:
-            self._stop(instance, BY_ITSELF, words)
+            self._stop(instance, BY_ITSELF, text)
 
     def interrupt(self, instance_id: str, *, notice: bool) -> datetime:
-        """The cloud takes it back, after the notice if there is one. Answers when."""
+        """Interrupt a Spot instance, after the notice if there is one; return when."""
         instance = self._registry.one(instance_id)
         if not instance.spot_request:
             raise invalid(f"{instance_id} is no Spot instance")
         seconds = self._settings.notice_seconds if notice else 0.0
-        at = datetime.now(UTC) + timedelta(seconds=self._later.real(seconds))
+        at = datetime.now(UTC) + timedelta(seconds=self._timers.real(seconds))
         if notice:
             instance.interrupt_at = at
-            self._registry.tell("interruption", instance, {"instance-action": "terminate"})
-        self._later(seconds, lambda: self._take(instance))
+            self._registry.publish("interruption", instance, {"instance-action": "terminate"})
+        self._timers.after(seconds, lambda: self._reclaim(instance))
         return at
 
     def rebalance(self, instance_id: str) -> None:
-        """The cloud recommends to leave it: a raised risk, and no promise of a notice."""
+        """Recommend to leave the instance: the risk is raised, and no notice is promised."""
         instance = self._registry.one(instance_id)
         instance.rebalance_at = datetime.now(UTC)
-        self._registry.tell("rebalance", instance, {})
+        self._registry.publish("rebalance", instance, {})
 
-    def _take(self, instance: Instance) -> None:
+    def _reclaim(self, instance: Instance) -> None:
         self._end(instance, INTERRUPTED, "Spot instance termination", "Service initiated")
 
     def _end(self, instance: Instance, code: str, message: str, transition: str) -> None:
@@ -110,11 +110,13 @@ class Endings:
         _explain(instance, code, message, transition)
         self._registry.enter(instance, State.SHUTTING_DOWN)
         self._halt(instance, give_back=had_place)
-        status, words = _spot_status(code)
-        again = self._spot.on_end(instance.spot_request, status, words)
+        status, text = _spot_status(code)
+        again = self._spot.on_end(instance.spot_request, status, text)
         if again:
-            self._later(self._settings.respawn_seconds, lambda: self._launching.respawn(again))
-        self._later(self._settings.shutting_down_seconds, lambda: self._bury(instance))
+            self._timers.after(
+                self._settings.respawn_seconds, lambda: self._launching.respawn(again)
+            )
+        self._timers.after(self._settings.shutting_down_seconds, lambda: self._terminated(instance))
 
     def _stop(self, instance: Instance, code: str, message: str) -> None:
         _explain(instance, code, message, "User initiated")
@@ -122,11 +124,13 @@ class Endings:
         self._halt(instance, give_back=True)
         request = self._spot.by_id.get(instance.spot_request or "")
         if request:
-            # A stop makes a Spot request persistent, and what it then brings nobody has tagged.
+            # A stop makes a Spot request persistent; its next instance has no tags.
             request.persistent = True
             request.state, request.status = "open", "instance-stopped-by-user"
-            self._later(self._settings.respawn_seconds, lambda: self._launching.respawn(request))
-        self._later(self._settings.stopping_seconds, lambda: self._stopped(instance))
+            self._timers.after(
+                self._settings.respawn_seconds, lambda: self._launching.respawn(request)
+            )
+        self._timers.after(self._settings.stopping_seconds, lambda: self._stopped(instance))
 
     def _stopped(self, instance: Instance) -> None:
         if instance.state is State.STOPPING:
@@ -138,10 +142,10 @@ class Endings:
         if self._launching.machines is not None:
             self._launching.machines.kill(instance.id)
 
-    def _bury(self, instance: Instance) -> None:
+    def _terminated(self, instance: Instance) -> None:
         self._registry.enter(instance, State.TERMINATED)
         seconds = self._settings.terminated_shown_seconds
-        self._later(seconds, lambda: self._registry.forget(instance))
+        self._timers.after(seconds, lambda: self._registry.forget(instance))
 
     def _check_stoppable(self, instance: Instance) -> None:
         request = self._spot.by_id.get(instance.spot_request or "")
@@ -176,9 +180,9 @@ def _change(instance: Instance, before: State, after: State) -> Params:
 
 def _spot_status(code: str) -> tuple[str, str]:
     if code == INTERRUPTED:
-        words = (
+        text = (
             "Your instance was terminated because there is no longer enough Spot capacity "
             "available for the instance."
         )
-        return "instance-terminated-no-capacity", words
+        return "instance-terminated-no-capacity", text
     return "instance-terminated-by-user", "The instance was terminated by the user."

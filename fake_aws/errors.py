@@ -1,8 +1,8 @@
-"""Errors as AWS says them: a code that programs read, words for people, an HTTP status."""
+"""Errors in AWS's form: a code for programs, a message for users, an HTTP status."""
 
 
 class AwsError(Exception):
-    """Refuses one call. *code* is the one that boto3's `error.response["Error"]["Code"]` shows."""
+    """Refusal of one call. *code* is `error.response["Error"]["Code"]` in boto3."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(f"{code}: {message}")
@@ -12,44 +12,44 @@ class AwsError(Exception):
 
 
 def not_found(kind: str, ids: list[str]) -> AwsError:
-    """*kind* is EC2's: InvalidInstanceID, InvalidSpotInstanceRequestID, and the like."""
-    words = {
+    """Build the error for unknown *ids*; *kind* is EC2's, such as InvalidInstanceID."""
+    text = {
         "InvalidInstanceID": "instance ID",
         "InvalidSpotInstanceRequestID": "spot instance request ID",
     }.get(kind, "ID")
     if len(ids) == 1:
-        return AwsError(f"{kind}.NotFound", f"The {words} '{ids[0]}' does not exist")
+        return AwsError(f"{kind}.NotFound", f"The {text} '{ids[0]}' does not exist")
     listed = ", ".join(ids)
-    return AwsError(f"{kind}.NotFound", f"The {words}s '{listed}' do not exist")
+    return AwsError(f"{kind}.NotFound", f"The {text}s '{listed}' do not exist")
 
 
 def malformed(kind: str, given: str) -> AwsError:
-    """An id that cannot be one."""
+    """Build the error for an id of the wrong form."""
     return AwsError(f"{kind}.Malformed", f'Invalid id: "{given}"')
 
 
 def invalid(message: str) -> AwsError:
-    """A value that EC2 does not take."""
+    """Build the error for a value that EC2 does not accept."""
     return AwsError("InvalidParameterValue", message)
 
 
 def combination(message: str) -> AwsError:
-    """Values that do not go together."""
+    """Build the error for values that exclude each other."""
     return AwsError("InvalidParameterCombination", message)
 
 
 def missing(name: str) -> AwsError:
-    """A parameter that must be there."""
+    """Build the error for a missing parameter."""
     return AwsError("MissingParameter", f"The request must contain the parameter {name}")
 
 
 def throttled() -> AwsError:
-    """A bucket is empty."""
+    """Build the error for an empty token bucket."""
     return AwsError("RequestLimitExceeded", "Request limit exceeded.", 503)
 
 
 def unauthorized() -> AwsError:
-    """A policy does not allow it, in EC2's words."""
+    """Build EC2's error for a call that no policy allows."""
     return AwsError(
         "UnauthorizedOperation", "You are not authorized to perform this operation.", 403
     )

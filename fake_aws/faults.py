@@ -1,8 +1,8 @@
-"""Faults, on command or by chance: throttled, 5xx, an answer lost before or after its effect.
+"""Faults, on command or by chance: throttling, 5xx, an answer lost before or after its effect.
 
-A fault names the actions that it strikes (`*` is a wildcard), how often, and with what chance. The
-first that strikes is the one. Each action draws its chances from a series of its own, made of the
-cloud's seed: what its nth call meets does not depend on which other calls came between.
+A fault names the actions that it strikes (`*` is a wildcard), how often, and with what chance; of
+several, the first one strikes. Each action draws its chances from a series of its own, seeded by
+the cloud's seed: the fault of its nth call does not depend on the calls of other actions.
 """
 
 import fnmatch
@@ -15,11 +15,11 @@ Kind = Literal["error", "lost_before", "lost_after", "error_after", "delay"]
 
 
 class Fault(msgspec.Struct, kw_only=True):
-    """What goes wrong.
+    """A fault.
 
-    "error": the call is refused with *code* and *status*, and has no effect. "error_after": it is
-    answered so, and has had its effect. "lost_before" and "lost_after": the connection is cut, and
-    the caller cannot know which of both it was. "delay": it takes *seconds* longer.
+    "error": the call is refused with *code* and *status*, and has no effect. "error_after": the
+    same answer, after the effect. "lost_before" and "lost_after": the connection is cut before or
+    after the effect, and the caller cannot know which. "delay": it takes *seconds* longer.
     """
 
     action: str = "*"
@@ -29,7 +29,7 @@ class Fault(msgspec.Struct, kw_only=True):
     status: int = 500
     seconds: float = 0.0
     times: int | None = 1
-    """None: until it is taken away."""
+    """None: until it is disarmed."""
     chance: float = 1.0
     struck: int = 0
 
@@ -43,16 +43,16 @@ class Faults:
         self.armed: list[Fault] = []
 
     def add(self, fault: Fault) -> Fault:
-        """From now on."""
+        """Arm *fault*."""
         self.armed.append(fault)
         return fault
 
     def clear(self) -> None:
-        """All is well again."""
+        """Disarm every fault."""
         self.armed.clear()
 
     def strike(self, action: str) -> Fault | None:
-        """What goes wrong with this call."""
+        """Return the fault of this call, or None."""
         chances = self._series.setdefault(action, random.Random(f"{self._seed} {action}"))
         for fault in self.armed:
             if not fnmatch.fnmatchcase(action, fault.action):

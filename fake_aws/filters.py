@@ -1,7 +1,7 @@
-"""Filters and pages of the Describe calls, as EC2 takes them.
+"""Filters and pages of the Describe calls, in EC2's form.
 
-Values of a filter are alternatives, filters add up; `*` and `?` are wildcards; a filter that the
-call does not know is an error and never ignored.
+An item must pass every filter, by one of the filter's values; `*` and `?` are wildcards; an unknown
+filter is an error, never ignored.
 """
 
 import base64
@@ -13,7 +13,7 @@ from fake_aws.errors import AwsError, invalid
 
 T = TypeVar("T")
 Fields = Mapping[str, Callable[[T], str | None]]
-"""The filters that a call knows besides tags, and what each looks at."""
+"""The filters that a call has besides tags, each with the field that it reads."""
 
 
 def select(
@@ -22,7 +22,7 @@ def select(
     fields: Fields[T],
     tags: Callable[[T], Mapping[str, str]] = lambda _: {},
 ) -> list[T]:
-    """Those of *items* that pass all filters of a call. Raises AwsError."""
+    """Return the *items* that pass all filters of a call. Raises AwsError."""
     filters = params.get("Filters", [])
     for each in filters:
         name = each["Name"]
@@ -52,7 +52,7 @@ def _any_of(value: str, patterns: list[str]) -> bool:
 def paginate(
     items: list[T], params: Mapping[str, Any], *, least: int = 1, most: int = 1000
 ) -> tuple[list[T], str | None]:
-    """The page that a call asks for, and the token of the next one; None: it is the last."""
+    """Return the page that a call asks for and the next page's token; None: it is the last."""
     size = params.get("MaxResults")
     if size is not None and not least <= size <= most:
         raise invalid(

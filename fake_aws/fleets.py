@@ -1,4 +1,4 @@
-"""CreateFleet, of type instant: what came, beside what did not and why, in one answer."""
+"""CreateFleet of type instant: launched instances and errors in one answer."""
 
 import itertools
 import uuid
@@ -21,12 +21,12 @@ from fake_aws.tokens import ClientTokens, terminated
 Params = dict[str, Any]
 TAGGABLE = {"fleet", "instance", "volume", "network-interface"}
 MOST_OVERRIDES = 300
-# The account as a whole is at its end: no other pool is worth a try.
+# Limits of the whole account: another pool would be refused too.
 ACCOUNT_WIDE = {"MaxSpotInstanceCountExceeded", "VcpuLimitExceeded", "RequestLimitExceeded"}
 
 
 class Offer(NamedTuple):
-    """A pool that the call names: a plan, or the error that says why there is none."""
+    """A pool that the call names: a plan, or the error that refuses it."""
 
     shown: Params
     """LaunchTemplateAndOverrides, as the answer repeats it."""
@@ -36,7 +36,7 @@ class Offer(NamedTuple):
 
 
 class Fleets:
-    """The call, with the memory of its tokens."""
+    """The call and its client tokens."""
 
     def __init__(
         self,

@@ -1,8 +1,7 @@
-"""The one door: every call of every service comes in here, as boto3 sends it.
+"""The HTTP server: receives every call of every service, as boto3 sends it.
 
-In this order, as at AWS: what goes wrong before anybody has looked (faults), who asks (the
-signature), may it ask so often (buckets), may it do this (policies), and only then the call itself.
-A lost answer is a connection cut without a byte.
+The order is AWS's: faults, the signature, the rate limits, the policies, then the call itself. A
+lost answer is a connection that is cut before its first byte.
 """
 
 import asyncio
@@ -29,8 +28,8 @@ MOST_BYTES = 2 * 1024 * 1024
 Allow = Callable[[Credential, str, str, dict[str, Any]], None]
 
 
-class Logged(msgspec.Struct, frozen=True, kw_only=True):
-    """A call that came, and what became of it. *outcome* is "ok", an error code, or "lost"."""
+class LoggedCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A received call and its outcome: "ok", an error code, or "lost"."""
 
     at: float
     """`time.monotonic()`."""
@@ -40,7 +39,7 @@ class Logged(msgspec.Struct, frozen=True, kw_only=True):
     caller: str
     params: dict[str, Any]
     instances: int
-    """How many instances the answer names."""
+    """The number of instances in the answer."""
 
 
 class Front:
@@ -63,10 +62,10 @@ class Front:
         self._calls = calls
         self._moto = moto
         self._allow = allow
-        self.log: list[Logged] = []
+        self.log: list[LoggedCall] = []
 
     async def handle(self, http: web.Request) -> web.StreamResponse:
-        """One HTTP request."""
+        """Answer one HTTP request."""
         request = Request(
             method=http.method,
             path=http.rel_url.raw_path,
@@ -160,7 +159,7 @@ class Front:
         instances: int = 0,
     ) -> None:
         self.log.append(
-            Logged(
+            LoggedCall(
                 at=time.monotonic(),
                 service=call.service,
                 action=call.action,

@@ -1,4 +1,4 @@
-"""One instance: what it was launched as, how it stands, and how Describe shows it."""
+"""One instance: its launch plan, its state, and its form in Describe calls."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,22 +21,21 @@ class State(IntEnum):
     STOPPED = 80
 
     @property
-    def words(self) -> str:
-        """As EC2 writes it."""
+    def label(self) -> str:
+        """EC2's name of the state."""
         return self.name.lower().replace("_", "-")
 
     def shown(self) -> dict[str, Any]:
-        """As an answer holds it."""
-        return {"Code": int(self), "Name": self.words}
+        """Return the state in the form of EC2's answers."""
+        return {"Code": int(self), "Name": self.label}
 
 
-BILLED = {State.RUNNING}
 OVER = {State.SHUTTING_DOWN, State.TERMINATED}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What an instance is launched as: the template's data and the call's, put together."""
+    """The launch plan of an instance: the template's data merged with the call's."""
 
     image: Image
     kind: InstanceType
@@ -44,10 +43,10 @@ class Plan:
     market: str
     """"spot" or "on-demand"."""
     persistent: bool = False
-    """Whether the Spot request asks again after its instance has ended."""
+    """Whether the Spot request launches again after its instance has ended."""
     max_price: float | None = None
     user_data: str = ""
-    """In base64, as it came."""
+    """In base64, as received."""
     shutdown_behavior: str = "stop"
     profile: str | None = None
     """The name or ARN of the instance profile."""
@@ -62,13 +61,40 @@ class Plan:
 
     @property
     def pool(self) -> Pool:
-        """Where its capacity is taken from."""
+        """The pool that the capacity comes from."""
         return Pool(self.market, self.kind.name, self.subnet.zone)
+
+    def shown(self) -> dict[str, Any]:
+        """Return the fields of DescribeInstances that never change."""
+        shown: dict[str, Any] = {
+            "ImageId": self.image.id,
+            "InstanceType": self.kind.name,
+            "Placement": {
+                "AvailabilityZone": self.subnet.zone,
+                "GroupName": "",
+                "Tenancy": "default",
+            },
+            "Architecture": self.kind.architectures[0],
+            "RootDeviceName": self.image.root_device,
+            "RootDeviceType": "ebs",
+            "VirtualizationType": "hvm",
+            "Hypervisor": "xen",
+            "EnaSupport": True,
+            "EbsOptimized": False,
+            "AmiLaunchIndex": 0,
+            "Monitoring": {"State": "disabled"},
+            "ClientToken": self.client_token,
+            "MetadataOptions": {"State": "applied", "HttpEndpoint": "enabled", **self.metadata},
+            "SecurityGroups": [{"GroupId": each} for each in self.security_groups],
+            "CpuOptions": {"CoreCount": self.kind.vcpus, "ThreadsPerCore": 1},
+            "UsageOperation": "RunInstances",
+        }
+        return shown | ({"KeyName": self.key_name} if self.key_name else {})
 
 
 @dataclass(kw_only=True)
 class Instance:
-    """An instance, from its launch until nobody is shown it any more."""
+    """An instance, from its launch until Describe no longer shows it."""
 
     id: str
     plan: Plan
@@ -88,48 +114,26 @@ class Instance:
     """StateTransitionReason."""
     running_at: datetime | None = None
     ended_at: datetime | None = None
-    """When the cloud stopped billing it."""
+    """The end of billing."""
     interrupt_at: datetime | None = None
-    """When the cloud will take it; None: no notice was given."""
-    interrupt_action: str = "terminate"
+    """The time of the interruption; None: no notice was given."""
     rebalance_at: datetime | None = None
     console: str = ""
 
     def shown(self, region: str) -> dict[str, Any]:
-        """As DescribeInstances shows it."""
+        """Return the instance in the form of DescribeInstances."""
         plan = self.plan
         over = self.state is State.TERMINATED
+        dns_name = f"ip-{self.address.replace('.', '-')}.{region}.internal"
         shown: dict[str, Any] = {
             "InstanceId": self.id,
-            "ImageId": plan.image.id,
-            "InstanceType": plan.kind.name,
             "State": self.state.shown(),
             "StateTransitionReason": self.transition,
             "LaunchTime": self.launched_at,
-            "Placement": {
-                "AvailabilityZone": plan.subnet.zone,
-                "GroupName": "",
-                "Tenancy": "default",
-            },
-            "Architecture": plan.kind.architectures[0],
-            "RootDeviceName": plan.image.root_device,
-            "RootDeviceType": "ebs",
-            "VirtualizationType": "hvm",
-            "Hypervisor": "xen",
-            "EnaSupport": True,
-            "EbsOptimized": False,
-            "AmiLaunchIndex": 0,
-            "Monitoring": {"State": "disabled"},
-            "ClientToken": plan.client_token,
             "Tags": [{"Key": key, "Value": value} for key, value in self.tags.items()],
-            "MetadataOptions": {"State": "applied", "HttpEndpoint": "enabled", **plan.metadata},
-            "PrivateDnsName": ""
-            if over
-            else f"ip-{self.address.replace('.', '-')}.{region}.internal",
+            "PrivateDnsName": "" if over else dns_name,
             "BlockDeviceMappings": [] if over else [self._root_volume()],
-            "SecurityGroups": [{"GroupId": each} for each in plan.security_groups],
-            "CpuOptions": {"CoreCount": plan.kind.vcpus, "ThreadsPerCore": 1},
-            "UsageOperation": "RunInstances",
+            **plan.shown(),
         }
         if not over:
             shown |= {
@@ -143,8 +147,6 @@ class Instance:
             shown["IamInstanceProfile"] = {"Arn": plan.profile, "Id": "AIPA" + self.id[2:].upper()}
         if self.reason_code:
             shown["StateReason"] = {"Code": self.reason_code, "Message": self.reason}
-        if plan.key_name:
-            shown["KeyName"] = plan.key_name
         return shown
 
     def _root_volume(self) -> dict[str, Any]:
@@ -159,7 +161,7 @@ class Instance:
 
 FILTERS: dict[str, Callable[[Instance], str | None]] = {
     "instance-id": lambda it: it.id,
-    "instance-state-name": lambda it: it.state.words,
+    "instance-state-name": lambda it: it.state.label,
     "instance-state-code": lambda it: str(int(it.state)),
     "instance-type": lambda it: it.plan.kind.name,
     "instance-lifecycle": lambda it: "spot" if it.spot_request else None,
@@ -175,4 +177,4 @@ FILTERS: dict[str, Callable[[Instance], str | None]] = {
     "iam-instance-profile.arn": lambda it: it.plan.profile,
     "state-reason-code": lambda it: it.reason_code or None,
 }
-"""Those of DescribeInstances."""
+"""The filters of DescribeInstances."""

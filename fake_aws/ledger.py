@@ -1,4 +1,4 @@
-"""What the account is billed: the truth to which everybody else's sums are compared."""
+"""The account's bill: the figures that other sums are compared with."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -13,7 +13,7 @@ INTERRUPTED = "Server.SpotInstanceTermination"
 
 
 class Bill(msgspec.Struct, frozen=True, kw_only=True):
-    """One instance: *seconds* ran, *billed_seconds* count."""
+    """The bill of one instance: it ran for *seconds*, and *billed_seconds* are charged."""
 
     instance_id: str
     market: str
@@ -28,12 +28,12 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
     billed_seconds: float
     cost_usd: float
     on_demand_usd: float
-    """What the billed seconds would have cost on demand."""
+    """The on-demand price of the billed seconds."""
     tags: dict[str, str]
 
 
 def bill(instance: Instance, prices: Prices, settings: CloudSettings, now: datetime) -> Bill:
-    """What *instance* has cost until *now*."""
+    """Compute the bill of *instance* until *now*."""
     begin = instance.running_at
     end = instance.ended_at or now
     seconds = 0.0 if begin is None else max(0.0, (end - begin).total_seconds())
@@ -57,7 +57,7 @@ def bill(instance: Instance, prices: Prices, settings: CloudSettings, now: datet
         launched_at=instance.launched_at,
         running_at=begin,
         ended_at=instance.ended_at,
-        state=instance.state.words,
+        state=instance.state.label,
         cause=instance.reason_code,
         seconds=seconds,
         billed_seconds=billed,
@@ -68,5 +68,5 @@ def bill(instance: Instance, prices: Prices, settings: CloudSettings, now: datet
 
 
 def total(bills: Iterable[Bill]) -> float:
-    """US dollars."""
+    """Sum up the bills, in US dollars."""
     return sum(each.cost_usd for each in bills)

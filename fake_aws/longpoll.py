@@ -1,4 +1,4 @@
-"""SQS's long polling: moto waits in the one thread that answers all, here nobody is held up."""
+"""SQS's long polling without blocking: moto would wait in the one thread that answers all calls."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ STEP_SECONDS = 0.1
 
 
 async def receive(moto: MotoSide, request: Request, params: dict[str, Any]) -> Answer:
-    """moto's answer to ReceiveMessage once it names a message, or the time to wait is over."""
+    """Return moto's answer to ReceiveMessage once it has a message or the wait time is over."""
     seconds = params.get("WaitTimeSeconds")
     if not seconds:
         return await moto.answer(request)

@@ -1,8 +1,8 @@
-"""Instances that run: each takes its user data from EC2 and runs it for real.
+"""The machines of running instances: each runs its instance's user data.
 
 A machine is one child process, `machine/boot.py`, here or in a container, with a directory and a
-metadata service of its own. What it prints is the console. When the child has ended the machine
-is off, whoever wanted it; when the cloud ends it, it gets the time of an orderly shutdown first.
+metadata service of its own. Its output is the console. When the child has ended the machine is
+off; when the cloud ends it, it first gets the time for an orderly shutdown.
 """
 
 import asyncio
@@ -12,50 +12,50 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fake_aws.instance import Instance
-from fake_aws.later import Later
 from fake_aws.metadata import Metadata
 from fake_aws.settings import CloudSettings
+from fake_aws.timers import Timers
 
 MOST_CONSOLE = 64 * 1024
 GRACE_SECONDS = 8.0
-"""Longer than boot.py takes to end what is deaf."""
+"""Longer than boot.py takes to kill processes that ignore SIGTERM."""
 
 
-class Shell(Protocol):
-    """How a machine is made: as a process here, or in a container."""
+class MachineRuntime(Protocol):
+    """The port of the two ways to make a machine: as a process here, or in a container."""
 
     metadata_host: str
-    """Where its metadata service listens."""
+    """The address on which its metadata service listens."""
 
     def reach(self, port: int) -> str:
-        """The URL of a port of this process, as the machine reaches it."""
+        """Return the URL of a port of this process, as the machine reaches it."""
         ...
 
     async def prepare(self, home: Path, instance: Instance) -> None:
-        """Put into *home* what the machine needs."""
+        """Write the machine's files into *home*."""
         ...
 
     async def start(
         self, home: Path, instance: Instance, metadata: Metadata, environment: dict[str, str]
     ) -> asyncio.subprocess.Process:
-        """Start its first process, its standard input and output being pipes."""
+        """Start its first process, with pipes for standard input and output."""
         ...
 
     async def kill(self, instance_id: str, process: asyncio.subprocess.Process) -> None:
-        """End it at once, with all that is in it."""
+        """Kill the machine with all of its processes."""
         ...
 
     async def clean(self, home: Path, instance_id: str) -> None:
-        """Remove what is left when its first process has ended."""
+        """Remove the remains after its first process has ended."""
         ...
 
 
 Environment = Callable[[Callable[[int], str], Metadata], dict[str, str]]
-"""Of a machine, by how it reaches a port of this process, and its metadata service."""
+"""Builds a machine's variables from `MachineRuntime.reach` and its metadata service."""
 
 
 class Machine:
-    """One instance that runs."""
+    """The machine of one running instance."""
 
     def __init__(self, instance: Instance, home: Path, metadata: Metadata) -> None:
         self.instance = instance
@@ -63,11 +63,6 @@ class Machine:
         self.metadata = metadata
         self.process: asyncio.subprocess.Process | None = None
         self.wanted_off = asyncio.Event()
-
-    @property
-    def process_id(self) -> int | None:
-        """Of its first process."""
-        return self.process.pid if self.process else None
 
 
 class Machines:
@@ -77,17 +72,17 @@ class Machines:
         self,
         settings: CloudSettings,
         directory: Path,
-        shell: Shell,
-        later: Later,
+        runtime: MachineRuntime,
+        timers: Timers,
         metadata_for: Callable[[Instance], Metadata],
         environment: Environment,
         on_off: Callable[[str], None],
     ) -> None:
-        """*on_off* hears of each machine that has powered itself off."""
+        """*on_off* is called with the id of each instance that has powered itself off."""
         self._settings = settings
         self._directory = directory
-        self._shell = shell
-        self._later = later
+        self._runtime = runtime
+        self._timers = timers
         self._metadata_for = metadata_for
         self._environment = environment
         self._on_off = on_off
@@ -96,7 +91,7 @@ class Machines:
         self._closed = False
 
     def start(self, instance: Instance) -> None:
-        """Boot it. Answers at once."""
+        """Begin to boot the instance."""
         if self._closed or instance.id in self.running:
             return
         machine = Machine(instance, self._directory / instance.id, self._metadata_for(instance))
@@ -104,13 +99,13 @@ class Machines:
         self._spawn(self._live(machine))
 
     def kill(self, instance_id: str) -> None:
-        """End all that runs on it. Answers at once."""
+        """Begin to end the instance's machine."""
         machine = self.running.get(instance_id)
         if machine is not None:
             machine.wanted_off.set()
 
     async def close(self) -> None:
-        """End every machine, and answer when nothing of any is left."""
+        """End every machine; return when all of them are removed."""
         self._closed = True
         for machine in list(self.running.values()):
             machine.wanted_off.set()
@@ -120,31 +115,31 @@ class Machines:
     async def _live(self, machine: Machine) -> None:
         instance = machine.instance
         try:
-            await machine.metadata.start(self._shell.metadata_host)
+            await machine.metadata.start(self._runtime.metadata_host)
             await self._prepare(machine)
-            process = await self._shell.start(
+            process = await self._runtime.start(
                 machine.home,
                 instance,
                 machine.metadata,
-                self._environment(self._shell.reach, machine.metadata),
+                self._environment(self._runtime.reach, machine.metadata),
             )
             machine.process = process
             await self._until_off(machine, process)
         except OSError as error:
-            instance.console += f"the machine could not be started: {error}\n"
+            instance.console += f"cannot start the machine: {error}\n"
         finally:
-            await self._shell.clean(machine.home, instance.id)
+            await self._runtime.clean(machine.home, instance.id)
             await machine.metadata.close()
             del self.running[instance.id]
         if not machine.wanted_off.is_set():
-            self._later(self._settings.shutdown_seconds, lambda: self._on_off(instance.id))
+            self._timers.after(self._settings.shutdown_seconds, lambda: self._on_off(instance.id))
 
     async def _prepare(self, machine: Machine) -> None:
         machine.home.mkdir(mode=0o700, parents=True)
         (machine.home / "root").mkdir()
         data = base64.b64decode(machine.instance.plan.user_data)
         (machine.home / "user-data").write_bytes(data)
-        await self._shell.prepare(machine.home, machine.instance)
+        await self._runtime.prepare(machine.home, machine.instance)
 
     async def _until_off(self, machine: Machine, process: asyncio.subprocess.Process) -> None:
         reader = asyncio.create_task(_read(process, machine.instance))
@@ -154,10 +149,10 @@ class Machines:
             await asyncio.wait({ended, wanted}, return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
                 if process.stdin is not None:
-                    process.stdin.close()  # boot.py takes it for the power button
+                    process.stdin.close()  # boot.py then powers off
                 await asyncio.wait({ended}, timeout=GRACE_SECONDS)
             if not ended.done():
-                await self._shell.kill(machine.instance.id, process)
+                await self._runtime.kill(machine.instance.id, process)
             await ended
             await asyncio.wait({reader}, timeout=1.0)
         finally:

@@ -1,9 +1,9 @@
-"""The instance metadata service, IMDSv2: one for each instance, on an address of its own.
+"""The instance metadata service (IMDSv2): one for each instance, on an address of its own.
 
-A question needs a session token, asked for by PUT and good for the seconds asked; without one it is
-401, as everywhere where HttpTokens is "required". The hop limit is kept by its effect: only the
-instance itself is answered, and whoever asks from another address (a job's container) has its
-connection cut. Role credentials are real ones: this cloud's STS knows them.
+A request needs a session token, which a PUT issues for a number of seconds; without one the answer
+is 401, as for HttpTokens "required". The effect of the hop limit is kept: only the instance itself
+gets answers, and a connection from another address (a job's container) is cut. Role credentials are
+valid at this cloud's STS.
 
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-categories.html
 """
@@ -30,7 +30,7 @@ META = "/latest/meta-data"
 
 
 class Metadata:
-    """What one instance may know of itself."""
+    """The metadata service of one instance."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Metadata:
         role: Callable[[str], str | None],
         region: str,
     ) -> None:
-        """*role* names the role of an instance profile."""
+        """*role* returns the name of an instance profile's role."""
         self._instance = instance
         self._keys = keys
         self._role = role
@@ -51,7 +51,7 @@ class Metadata:
         self._runner: web.AppRunner | None = None
         self.port = 0
         self.refused = 0
-        """Connections from elsewhere."""
+        """The number of connections from other addresses."""
 
     async def start(self, host: str) -> None:
         """Listen on a free port of *host*."""
@@ -63,12 +63,12 @@ class Metadata:
         self.port = self._runner.addresses[0][1]
 
     def allow(self, addresses: Collection[str]) -> None:
-        """These are the instance's, and answered; until this is known everybody waits."""
+        """Set the instance's addresses, which get answers; until then every request waits."""
         self._allowed = addresses
         self._known.set()
 
     async def close(self) -> None:
-        """Answer no more."""
+        """Stop listening."""
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -102,7 +102,7 @@ class Metadata:
 
     def _issue(self, request: web.Request) -> web.Response:
         disabled = self._instance.plan.metadata.get("HttpEndpoint") == "disabled"
-        if disabled or "X-Forwarded-For" in request.headers:  # a proxy asks for somebody else
+        if disabled or "X-Forwarded-For" in request.headers:  # the caller is behind a proxy
             return web.Response(status=403)
         ttl = request.headers.get(TTL, "")
         if not ttl.isdecimal() or not 1 <= int(ttl) <= LONGEST_TTL:
@@ -113,10 +113,6 @@ class Metadata:
 
     def _is_good(self, token: str) -> bool:
         return time.monotonic() < self._tokens.get(token, 0.0)
-
-    def forget_tokens(self) -> None:
-        """As after a restart of the service: 401 to every token it has given."""
-        self._tokens.clear()
 
     def _find(self, path: str) -> bytes | None:
         if path == "/latest/user-data":

@@ -1,7 +1,7 @@
-"""What moto does right it does: everything that is no instance, and what an account has by nature.
+"""The part of the cloud that moto serves: all services but instances, and an account's defaults.
 
-The calls that nobody here answers are handed to moto's own WSGI application, in one thread, since
-moto's state is not made for several. Its state is the process's; the account id keeps clouds apart.
+Calls without a handler here go to moto's own WSGI application, in one thread, since moto's state is
+not thread-safe. The state is global in the process; the account id keeps clouds apart.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from fake_aws.other_types import add_other_types
 from fake_aws.wire import Answer, Request
 
 T = TypeVar("T")
-# The front has checked the signature already, and says by this whose account it is.
+# The front has checked the signature already; the header passes the account on.
 ACCOUNT_HEADER = "x-moto-account-id"
 EC2_ALONE = {
     "Version": "2012-10-17",
@@ -39,7 +39,7 @@ EC2_ALONE = {
 
 
 class Subnet(NamedTuple):
-    """Where an instance stands."""
+    """A subnet, with its VPC and zone."""
 
     id: str
     vpc: str
@@ -47,7 +47,7 @@ class Subnet(NamedTuple):
 
 
 class Image(NamedTuple):
-    """What it boots; *platform* is empty for Linux."""
+    """An AMI; *platform* is empty for Linux."""
 
     id: str
     architecture: str
@@ -56,7 +56,7 @@ class Image(NamedTuple):
 
 
 class InstanceType(NamedTuple):
-    """How big it is."""
+    """The size and features of an instance type."""
 
     name: str
     vcpus: int
@@ -70,7 +70,7 @@ class InstanceType(NamedTuple):
 
 
 class MotoSide:
-    """One account in one region, as moto keeps it."""
+    """One account in one region, in moto's state."""
 
     def __init__(self, account: str, region: str) -> None:
         self.account = account
@@ -80,13 +80,13 @@ class MotoSide:
         self._app = DomainDispatcherApplication(create_backend_app)
 
     async def answer(self, request: Request) -> Answer:
-        """moto's answer to a request of any service."""
+        """Return moto's answer to a request of any service."""
         return await self._in_thread(lambda: self._answer(request))
 
     async def prepare(self, role: str = "") -> None:
-        """Make what an account has from the beginning, so that the first call need not wait.
+        """Create an account's defaults, so that the first call need not wait.
 
-        With *role*, also a role that EC2 alone may take on, and a profile of that name.
+        With *role*, also create a role that only EC2 may assume, and a profile of that name.
         """
         await self._in_thread(self._ec2.describe_subnets)
         if role:
@@ -99,22 +99,22 @@ class MotoSide:
         iam.add_role_to_instance_profile(name, name)
 
     async def make_queue(self, name: str) -> str:
-        """A queue of SQS; answers its URL."""
+        """Create an SQS queue; return its URL."""
         sqs = sqs_backends[self.account][self.region]
         return str((await self._in_thread(lambda: sqs.create_queue(name))).name)
 
     async def send_message(self, queue_url: str, body: str) -> None:
-        """Into a queue of this account, as EventBridge does."""
+        """Send a message to a queue of this account, as EventBridge does."""
         name = queue_url.rpartition("/")[2]
         await self._in_thread(lambda: self._send(name, body))
 
     def _send(self, queue: str, body: str) -> None:
         queues = sqs_backends[self.account][self.region]
-        if queue in queues.queues:  # a target that is gone loses its events, as at AWS
+        if queue in queues.queues:  # a deleted target loses its events, as on AWS
             queues.send_message(queue, body)
 
     async def put_event(self, event: Any) -> None:
-        """To the targets of every rule of the default bus that it matches."""
+        """Deliver an event to the targets of every matching rule of the default bus."""
         await self._in_thread(lambda: self._put_event(event))
 
     def _put_event(self, event: Any) -> None:
@@ -127,7 +127,7 @@ class MotoSide:
                         self._send(name, json.dumps(event))
 
     def close(self) -> None:
-        """Let go of the thread."""
+        """Stop the thread."""
         self._thread.shutdown()
 
     @property
@@ -150,7 +150,7 @@ class MotoSide:
         return Answer(int(status.split()[0]), kind, b"".join(body))
 
     def subnet(self, subnet_id: str) -> Subnet:
-        """Raises AwsError."""
+        """Return the subnet. Raises AwsError."""
         try:
             found = self._ec2.get_subnet(subnet_id)
         except EC2ClientError as error:
@@ -160,7 +160,7 @@ class MotoSide:
         return Subnet(found.id, found.vpc_id, found.availability_zone)
 
     def default_subnets(self) -> list[Subnet]:
-        """The default VPC's, a zone each."""
+        """Return the subnets of the default VPC, one in each zone."""
         return [
             Subnet(each.id, each.vpc_id, each.availability_zone)
             for each in self._ec2.describe_subnets()
@@ -168,11 +168,11 @@ class MotoSide:
         ]
 
     def has_security_group(self, group_id: str) -> bool:
-        """Whether there is such a group."""
+        """Return True if the security group exists."""
         return self._ec2.get_security_group_from_id(group_id) is not None
 
     def image(self, image_id: str) -> Image:
-        """Raises AwsError."""
+        """Return the image. Raises AwsError."""
         if not image_id.startswith("ami-"):
             raise AwsError("InvalidAMIID.Malformed", f'Invalid id: "{image_id}"')
         found = self._ec2.amis.get(image_id)
@@ -183,7 +183,7 @@ class MotoSide:
         )
 
     def profile(self, name: str, arn: str) -> str:
-        """The ARN of the instance profile with this name or ARN. Raises AwsError."""
+        """Return the ARN of the instance profile with this name or ARN. Raises AwsError."""
         for each in list(iam_backends[self.account]["aws"].instance_profiles.values()):
             if (each.name if name else each.arn) == (name or arn):
                 return str(each.arn)
@@ -195,20 +195,20 @@ class MotoSide:
         )
 
     def role_of(self, profile_arn: str) -> str | None:
-        """The name of the role in an instance profile."""
+        """Return the name of the role in an instance profile, or None."""
         for each in list(iam_backends[self.account]["aws"].instance_profiles.values()):
             if each.arn == profile_arn and each.roles:
                 return str(each.roles[0].name)
         return None
 
     def types_in(self, zone: str) -> frozenset[str]:
-        """The names of the instance types that the zone offers."""
+        """Return the names of the instance types that the zone offers."""
         offered = INSTANCE_TYPE_OFFERINGS["availability-zone"][self.region]
         return frozenset(each["InstanceType"] for each in offered if each["Location"] == zone)
 
 
 def instance_type(name: str) -> InstanceType:
-    """Raises AwsError."""
+    """Return the instance type. Raises AwsError."""
     found = INSTANCE_TYPES.get(name)
     if found is None:
         raise AwsError("InvalidParameterValue", f"Invalid value '{name}' for InstanceType.")
@@ -226,5 +226,5 @@ def instance_type(name: str) -> InstanceType:
 
 
 def all_instance_types() -> list[InstanceType]:
-    """Every type there is, by name."""
+    """Return every instance type, sorted by name."""
     return [instance_type(name) for name in sorted(INSTANCE_TYPES)]

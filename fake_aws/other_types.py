@@ -1,4 +1,4 @@
-"""Instance types that EC2 has and moto's list lacks: GPUs that are not NVIDIA's.
+"""Instance types that are missing from moto's list: those with GPUs of AMD and Habana.
 
 https://docs.aws.amazon.com/ec2/latest/instancetypes/ac.html
 """
@@ -16,7 +16,7 @@ from moto.ec2.models.instance_types import (
 Shown = dict[str, Any]
 
 LIKE = "g6.xlarge"
-"""What else they are shown with is this one's."""
+"""The type whose other properties they copy."""
 
 
 def _gpus(maker: str, name: str, count: int, mib: int) -> Shown:
@@ -39,7 +39,7 @@ OTHER_TYPES: dict[str, Shown] = {
 
 
 def add_other_types(region: str) -> None:
-    """Have moto show and offer them, where it does the type that they are like."""
+    """Add them to moto's types, and to its offerings wherever `LIKE` is offered."""
     for name, differs in OTHER_TYPES.items():
         if name not in INSTANCE_TYPES:
             INSTANCE_TYPES[name] = copy.deepcopy(INSTANCE_TYPES[LIKE]) | differs

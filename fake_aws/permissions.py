@@ -1,9 +1,9 @@
-"""Which permissions a call needs: actions, the resources they touch, and what is known of those.
+"""The permissions that a call needs: actions, resources, and the condition keys of both.
 
-As the Service Authorization Reference lists them, for the calls that a launcher, a reaper and an
-instance make. CreateFleet needs its own action on the fleet; what it launches, RunInstances on each
-part of an instance; tags at a launch, CreateTags with the call's name; a role, iam:PassRole. Of all
-other services' calls the action alone is asked, on `*` unless a resource is named below.
+They follow the Service Authorization Reference, for the calls of a launcher, a reaper and an
+instance. CreateFleet needs its own action on the fleet, RunInstances on each part of an instance
+that it launches, CreateTags with the call's name for tags at the launch, iam:PassRole for a role.
+A call of another service needs its action alone, on `*` unless a resource is named below.
 
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html
 """
@@ -25,14 +25,14 @@ from fake_aws.tag_rules import tags_for
 from fake_aws.templates import Templates
 
 Params = dict[str, Any]
-# They are allowed to everybody.
+# Allowed to every caller.
 FREE = {("sts", "GetCallerIdentity")}
 TEMPLATE_CALLS = {
     *("CreateLaunchTemplateVersion", "ModifyLaunchTemplate", "DeleteLaunchTemplate"),
     *("DeleteLaunchTemplateVersions",),
 }
 INSTANCE_CALLS = {"TerminateInstances", "StopInstances", "GetConsoleOutput"}
-# A batch needs the permission of its parts.
+# A batch needs the permission of the single call.
 SAME_PERMISSION = {
     "DeleteMessageBatch": "DeleteMessage",
     "SendMessageBatch": "SendMessage",
@@ -45,7 +45,7 @@ TAGGED_AT_CREATION = {
 
 
 class Need(NamedTuple):
-    """One permission."""
+    """One needed permission."""
 
     action: str
     resource: str
@@ -53,7 +53,7 @@ class Need(NamedTuple):
 
 
 class Permissions:
-    """Checks each call against the policies of whoever makes it."""
+    """Checks each call against its caller's policies."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Permissions:
         self._caller: ContextVar[Credential | None] = ContextVar("caller", default=None)
 
     def check(self, caller: Credential, service: str, action: str, params: Params) -> None:
-        """Raises UnauthorizedOperation, or AccessDenied of the other services."""
+        """Check a call. Raises UnauthorizedOperation, or AccessDenied for services but EC2."""
         self._caller.set(caller)
         if (service, action) in FREE or not self._binds(caller):
             return
@@ -82,7 +82,7 @@ class Permissions:
                 raise _refusal(caller, service, need)
 
     def check_launch(self, plan: Plan, call: str, template: str = "") -> None:
-        """For one instance of *plan*, launched by *call* (from *template*, its ARN)."""
+        """Check the launch of *plan* by *call*, from the template with the ARN *template*."""
         caller = self._caller.get()
         if caller is None or not self._binds(caller):
             return
@@ -92,7 +92,7 @@ class Permissions:
                 raise unauthorized()
 
     def template_arn(self, template_id: str) -> str:
-        """A launch template's."""
+        """Return the ARN of a launch template."""
         return self._arn("launch-template", template_id)
 
     def _binds(self, caller: Credential) -> bool:
@@ -128,7 +128,7 @@ class Permissions:
             if given:
                 yield self._tagging(kind, given, action)
         elif action == "RunInstances":
-            return  # with the plan
+            return  # `check_launch` does, with the plan
         elif action in {"CreateTags", "DeleteTags"}:
             given = {each["Key"]: each.get("Value", "") for each in params.get("Tags", ())}
             for resource in params["Resources"]:
@@ -163,7 +163,7 @@ class Permissions:
         for kind, (context, tags) in made.items():
             yield Need("ec2:RunInstances", self._arn(kind, "*"), context)
             if tags:
-                # AWS does not say which of both names a fleet's instances are tagged under.
+                # AWS does not document which of both names tags a fleet's instances.
                 yield from (self._tagging(kind, tags, each) for each in {call, "RunInstances"})
         image = f"arn:aws:ec2:{self._moto.region}::image/{plan.image.id}"
         used = [image, self._arn("subnet", plan.subnet.id)]

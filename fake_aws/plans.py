@@ -1,4 +1,4 @@
-"""From a call's parameters to what is launched: templates, overrides, and what EC2 checks first."""
+"""From a call's parameters to a launch plan: templates, overrides, and EC2's validation."""
 
 import base64
 import binascii
@@ -17,21 +17,21 @@ OVERRIDDEN = ("InstanceType", "SubnetId", "ImageId", "InstanceRequirements")
 
 
 class Plans:
-    """Reads what is to be launched. Everything here raises AwsError, and changes nothing."""
+    """Builds launch plans. Every method may raise AwsError, and none changes anything."""
 
     def __init__(self, moto: MotoSide, templates: Templates) -> None:
         self._moto = moto
         self._templates = templates
 
     def template(self, given: Params) -> tuple[Params, Params]:
-        """The data of the version that a call names, and its name as an answer repeats it."""
+        """Return the data of the named template version, and the reference for the answer."""
         template = self._templates.find(given)
         number = template.number(given.get("Version"))
         data: Params = template.versions[number]["LaunchTemplateData"]
         return data, {"LaunchTemplateId": template.id, "Version": str(number)}
 
     def subnet(self, data: Params) -> Subnet:
-        """Where it is launched: in the subnet, in the zone's default one, or in any default."""
+        """Choose the subnet: the given one, the zone's default one, or any default one."""
         interfaces = data.get("NetworkInterfaces") or [{}]
         subnet_id = data.get("SubnetId") or interfaces[0].get("SubnetId")
         if subnet_id:
@@ -43,7 +43,7 @@ class Plans:
         raise invalid(f"Invalid availability zone: [{zone}]")
 
     def plan(self, data: Params, *, market: str, specifications: list[Params], token: str) -> Plan:
-        """An instance of *data*, a template's with the call's own on top."""
+        """Build the plan from *data*, a template's merged with the call's own."""
         if not data.get("ImageId"):
             raise missing("ImageId")
         kind = instance_type(data.get("InstanceType") or "m1.small")
@@ -78,7 +78,7 @@ class Plans:
         )
 
     def matching_types(self, wanted: Params) -> list[str]:
-        """The types that InstanceRequirements allow, the smallest first."""
+        """Return the types that match InstanceRequirements, smallest first."""
         found = [kind for kind in all_instance_types() if _allowed(kind, wanted)]
         found.sort(key=lambda kind: (kind.vcpus, kind.memory_mib, kind.name))
         return [kind.name for kind in found]
@@ -116,7 +116,7 @@ class Plans:
 
 
 def overridden(data: Params, override: Params) -> Params:
-    """A template's *data* with a fleet's override on top."""
+    """Merge a fleet's override into a template's *data*."""
     merged = data | {name: override[name] for name in OVERRIDDEN if override.get(name)}
     if override.get("SubnetId") and data.get("NetworkInterfaces"):
         first, *rest = data["NetworkInterfaces"]

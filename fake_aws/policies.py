@@ -1,7 +1,7 @@
-"""What IAM policies allow: statements, resources and conditions, evaluated as IAM does.
+"""The evaluation of IAM policies: statements, resources and conditions, by IAM's rules.
 
-An explicit Deny outweighs every Allow, and without an Allow nothing is allowed. Where the same key
-stands in several operators all must hold; its values are alternatives.
+An explicit Deny outweighs every Allow, and without an Allow nothing is allowed. All operators of a
+condition must hold; one of a key's values must match.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
 """
@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 Context = Mapping[str, str | list[str]]
-"""Condition keys, in lower case, with what the request says of them."""
+"""Condition keys, in lower case, with their values in the request."""
 Statement = dict[str, Any]
 
 VARIABLE = re.compile(r"\$\{([^}]+)\}")
 
 
 def statements(documents: Iterable[str | dict[str, Any]]) -> list[Statement]:
-    """All statements of the policy documents."""
+    """Return all statements of the policy documents."""
     found: list[Statement] = []
     for document in documents:
         read = json.loads(document) if isinstance(document, str) else document
@@ -30,7 +30,7 @@ def statements(documents: Iterable[str | dict[str, Any]]) -> list[Statement]:
 
 
 def allows(rules: Iterable[Statement], action: str, resource: str, context: Context) -> bool:
-    """Whether *rules* let the caller do *action* (`ec2:RunInstances`) to *resource*, an ARN."""
+    """Return True if *rules* allow *action* (`ec2:RunInstances`) on *resource*, an ARN."""
     matching = [each for each in rules if _applies(each, action, resource, context)]
     return bool(matching) and all(each["Effect"] == "Allow" for each in matching)
 
@@ -69,7 +69,7 @@ def _test(operator: str, key: str, wanted: list[str], context: Context) -> bool:
     if quantifier == "ForAnyValue":
         return any(_compare(name, value, wanted) for value in values)
     if given is None:
-        # A negated operator holds for a key that is not there.
+        # A negated operator holds for a missing key.
         return rest.endswith("IfExists") or "Not" in name
     return any(_compare(name, value, wanted) for value in values)
 
@@ -80,7 +80,7 @@ def _compare(operator: str, value: str, wanted: list[str]) -> bool:
         return any(NUMERIC[positive](float(value), float(each)) for each in wanted)
     test = TESTS.get(positive)
     if test is None:
-        message = f"this cloud does not know the condition operator {operator}"
+        message = f"the fake AWS does not support the condition operator {operator}"
         raise ValueError(message)
     met = any(test(value, each) for each in wanted)
     return met if positive == operator else not met

@@ -1,7 +1,7 @@
-"""How much there is: capacity by pool, and the account's quotas.
+"""Capacity by pool, and the account's quotas.
 
-A pool is a market, an instance type and a zone. It has room for so many instances and no more; an
-instance that ends gives its place back.
+A pool is a market, an instance type and a zone. Its size limits the number of its instances; an
+instance that ends returns its place.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ ANY = "*"
 
 
 class Pool(NamedTuple):
-    """Where an instance is taken from; *market* is "spot" or "on-demand"."""
+    """A capacity pool; *market* is "spot" or "on-demand"."""
 
     market: str
     instance_type: str
@@ -22,7 +22,7 @@ class Pool(NamedTuple):
 
 
 class Pools:
-    """The capacity of every pool. What is set for `*` holds for all that nothing closer names."""
+    """The capacity of every pool. A size for `*` holds where none is set more specifically."""
 
     def __init__(self, settings: CloudSettings) -> None:
         self._settings = settings
@@ -35,16 +35,16 @@ class Pools:
         }
 
     def set_size(self, pool: Pool, size: int | None) -> None:
-        """From now on *pool* has room for *size* instances (None: any number)."""
+        """Set the size of *pool*, in instances; None: no limit."""
         self._sizes[pool] = size
 
     def room(self, pool: Pool) -> int | None:
-        """How many more it has room for; None: any number."""
+        """Return the free capacity of *pool*, in instances; None: no limit."""
         size = self._size(pool)
         return None if size is None else max(0, size - self._used[pool])
 
     def take(self, pool: Pool, vcpus: int) -> None:
-        """One instance more. Raises what EC2 says when there is no room, or the quota is met."""
+        """Take a place for one instance. Raises AwsError without capacity, or above the quota."""
         quota = self.quotas[pool.market]
         if quota is not None and self._vcpus[pool.market] + vcpus > quota:
             raise _over_quota(pool.market, quota)
@@ -55,7 +55,7 @@ class Pools:
         self._vcpus[pool.market] += vcpus
 
     def give_back(self, pool: Pool, vcpus: int) -> None:
-        """An instance has ended."""
+        """Return the place of an ended instance."""
         self._used[pool] -= 1
         self._vcpus[pool.market] -= vcpus
 

@@ -1,7 +1,7 @@
-"""What an hour costs. Invented, but in AWS's order: bigger costs more, and Spot moves.
+"""Hourly prices. Invented, but plausible: bigger types cost more, and Spot prices change.
 
 On-demand is a rate for each vCPU, GiB and GPU; the Spot price of a pool is a share of it that
-differs by zone and changes with time, the same for the same seed whenever it is asked.
+differs by zone and changes with time. It is a function of the seed and the time.
 """
 
 import hashlib
@@ -21,20 +21,20 @@ LOWEST_SHARE, HIGHEST_SHARE = 0.22, 0.58
 
 
 class Prices:
-    """US dollars an hour."""
+    """Prices in US dollars an hour."""
 
     def __init__(self, settings: CloudSettings) -> None:
         self._seed = settings.seed
         self._step = timedelta(seconds=settings.price_step_seconds)
 
     def on_demand(self, kind: InstanceType) -> float:
-        """The same in every zone, for ever."""
+        """Return the on-demand price, which is the same in every zone and at every time."""
         share = ARM_SHARE if "arm64" in kind.architectures else 1.0
         usd = kind.vcpus * VCPU_USD + kind.memory_mib / 1024 * GIB_USD
         return round(usd * share + kind.gpus * GPU_USD, 4)
 
     def spot(self, kind: InstanceType, zone: str, at: datetime) -> float:
-        """A pool's price at a moment."""
+        """Return the Spot price of a pool at a time."""
         step = self._steps(at)
         level = self._chance(kind.name, zone, -1)
         wave = 0.5 + 0.5 * math.sin(step / 7 + 6.28 * level)
@@ -45,7 +45,7 @@ class Prices:
         return round(self.on_demand(kind) * share, 4)
 
     def now(self, plan: Plan) -> float:
-        """What an instance of *plan* costs at this moment."""
+        """Return the current price of an instance of *plan*."""
         if plan.market == "spot":
             return self.spot(plan.kind, plan.subnet.zone, datetime.now(UTC))
         return self.on_demand(plan.kind)
@@ -53,13 +53,13 @@ class Prices:
     def changes(
         self, kind: InstanceType, zone: str, since: datetime, until: datetime
     ) -> Iterator[tuple[datetime, float]]:
-        """When a pool's price changed to what, the newest first; the last one held at *since*."""
+        """Yield a pool's price changes, newest first; the last one held at *since*."""
         for step in range(self._steps(until), self._steps(since) - 1, -1):
             at = datetime.fromtimestamp(step * self._step.total_seconds(), UTC)
             yield at, self.spot(kind, zone, at)
 
     def cost(self, kind: InstanceType, zone: str, since: datetime, until: datetime) -> float:
-        """What a Spot instance has cost from *since* to *until*."""
+        """Compute the cost of a Spot instance from *since* to *until*."""
         usd, end = 0.0, until
         for at, price in self.changes(kind, zone, since, until):
             begin = max(at, since)

@@ -1,4 +1,4 @@
-"""What prices are asked for: DescribeSpotPriceHistory, and the price list's GetProducts."""
+"""The calls that return prices: DescribeSpotPriceHistory, and the price list's GetProducts."""
 
 import json
 from collections.abc import Callable
@@ -21,14 +21,14 @@ FILTERS: dict[str, Callable[[Params], str | None]] = {
 
 
 class PriceCalls:
-    """The calls that tell prices."""
+    """The calls that return prices."""
 
     def __init__(self, prices: Prices, moto: MotoSide) -> None:
         self._prices = prices
         self._moto = moto
 
     def spot_history(self, params: Params) -> Params:
-        """DescribeSpotPriceHistory: each change in the span, and the price that held before it."""
+        """DescribeSpotPriceHistory: each change in the period, and the price at its start."""
         now = datetime.now(UTC)
         until = min(_aware(params.get("EndTime"), now), now)
         since = max(min(_aware(params.get("StartTime"), now - LONGEST), until), now - LONGEST)
@@ -56,7 +56,7 @@ class PriceCalls:
         return {"SpotPriceHistory": page, "NextToken": token or ""}
 
     def products(self, params: Params) -> Params:
-        """GetProducts of AmazonEC2: what an instance type costs an hour on demand."""
+        """GetProducts of AmazonEC2: the hourly on-demand price of instance types."""
         asked = {each["Field"]: each["Value"] for each in params.get("Filters", [])}
         name = asked.get("instanceType")
         kinds = [instance_type(name)] if name else all_instance_types()
@@ -90,5 +90,5 @@ class PriceCalls:
 
 
 def _aware(given: datetime | None, otherwise: datetime) -> datetime:
-    """moto's parser reads times as naive ones in UTC."""
+    """Return *given* in UTC, since moto's parser yields naive times; *otherwise* for None."""
     return otherwise if given is None else given.replace(tzinfo=UTC)

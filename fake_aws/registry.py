@@ -1,7 +1,7 @@
-"""Every instance that was ever launched, and which of them the cloud shows.
+"""Every instance that was ever launched, and whether the cloud shows it.
 
-A launch is not seen at once, a terminated instance is shown for a while, and then it is gone: EC2
-is eventually consistent, and whoever believes its first answer finds out here.
+A launched instance is not visible at once, and a terminated one only for a while, since EC2 is
+eventually consistent: a caller that trusts its first answer fails here.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from fake_aws.errors import malformed, not_found
 from fake_aws.instance import Instance, State
 
 Params = dict[str, Any]
-Tell = Callable[[str, Instance, Params], None]
+Publish = Callable[[str, Instance, Params], None]
 ID_DIGITS = (8, 17)
 
 
@@ -21,42 +21,42 @@ class Registry:
 
     def __init__(self) -> None:
         self.all: dict[str, Instance] = {}
-        """The gone ones too: the ledger's."""
+        """By id, with those no longer shown: the ledger needs them."""
         self._gone: set[str] = set()
-        self.tell: Tell = _tell_nobody
-        """Hears of changes of state, warnings and recommendations."""
+        self.publish: Publish = _publish_nothing
+        """Receives changes of state, interruption warnings and recommendations."""
 
     def add(self, instance: Instance) -> None:
-        """A new one."""
+        """Add a new instance."""
         self.all[instance.id] = instance
-        self.tell("state", instance, {"state": instance.state.words})
+        self.publish("state", instance, {"state": instance.state.label})
 
     def enter(self, instance: Instance, state: State) -> None:
-        """It changes its state."""
+        """Change an instance's state."""
         instance.state = state
-        self.tell("state", instance, {"state": state.words})
+        self.publish("state", instance, {"state": state.label})
 
     def forget(self, instance: Instance) -> None:
-        """It is shown no more."""
+        """Hide the instance from now on."""
         self._gone.add(instance.id)
 
     def is_visible(self, instance: Instance, now: datetime) -> bool:
-        """Whether the cloud shows it."""
+        """Return True if the cloud shows the instance."""
         return instance.visible_at <= now and instance.id not in self._gone
 
     def visible(self) -> list[Instance]:
-        """What the cloud shows now, in the order of launching."""
+        """Return the visible instances, in the order of their launches."""
         now = datetime.now(UTC)
         return [each for each in self.all.values() if self.is_visible(each, now)]
 
     def one(self, instance_id: str) -> Instance:
-        """The truth about one, visible or not. Raises AwsError."""
+        """Return an instance, visible or not. Raises AwsError."""
         if instance_id not in self.all:
             raise not_found("InvalidInstanceID", [instance_id])
         return self.all[instance_id]
 
     def named(self, ids: list[str]) -> list[Instance]:
-        """Those that a call names, each once; one that is not visible fails the whole call."""
+        """Return the named instances, each once. Raises AwsError if one is not visible."""
         for each in ids:
             if not (each.startswith("i-") and _is_hex(each[2:])):
                 raise malformed("InvalidInstanceID", each)
@@ -76,5 +76,5 @@ def _is_hex(text: str) -> bool:
     return len(text) in ID_DIGITS and all(each in "0123456789abcdef" for each in text)
 
 
-def _tell_nobody(_kind: str, _instance: Instance, _detail: Params) -> None:
+def _publish_nothing(_kind: str, _instance: Instance, _detail: Params) -> None:
     pass

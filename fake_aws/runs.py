@@ -1,4 +1,4 @@
-"""RunInstances."""
+"""RunInstances, with its client tokens."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ Params = dict[str, Any]
 
 
 class Runs:
-    """The call, with the memory of its tokens."""
+    """The call and its client tokens."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Runs:
     def _launch(self, plan: Plan, reservation: str, least: int, most: int) -> tuple[str, ...]:
         room = self._launching.room(plan)
         if room is not None and room < least:
-            most = least  # let the pool say in its words that it has no room
+            most = least  # the pool then raises its own error
         ids: list[str] = []
         for _ in range(most):
             try:

@@ -1,7 +1,7 @@
-"""What this cloud is like: its clock's haste, its limits, and how it treats who asks too much.
+"""The settings of the cloud: its speed, its limits, its throttling.
 
-All durations are AWS's own, in seconds; the cloud's own doings (booting, showing, the notice before
-an interruption) take them divided by `speed`. What is billed, and every time told, is real time.
+All durations are AWS's own, in seconds; the cloud's own actions (boot, visibility, the notice
+before an interruption) take them divided by `speed`. Bills and timestamps are in real time.
 """
 
 from typing import Literal
@@ -10,7 +10,7 @@ import msgspec
 
 
 class Bucket(msgspec.Struct, frozen=True):
-    """A token bucket: how much it holds, and how many tokens a second it gets back."""
+    """The size of a token bucket, and its refill in tokens a second."""
 
     size: float
     per_second: float
@@ -41,36 +41,36 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     region: str = "us-east-1"
     account: str = ""
-    """Twelve digits; empty: drawn, so that two clouds of one process do not meet."""
+    """Twelve digits; empty: random, so that two clouds of one process stay apart."""
     seed: int = 1
-    """Of prices, of delays between none and the longest, and of faults given as a chance."""
+    """Of prices, of random delays, and of faults with a chance."""
     speed: float = 1.0
     host: str = "127.0.0.1"
     port: int = 0
-    """0: a free one."""
+    """0: a free port."""
     endpoint: str = ""
-    """The address that instances are told is AWS's; empty: this process, as each reaches it."""
+    """AWS's address for instances; empty: this process, as each reaches it."""
 
     access_key: str = ""
     secret_key: str = ""
-    """The operator's; empty: drawn."""
+    """The operator's; empty: random."""
     instance_role: str = ""
-    """A role that EC2 alone may take on, with a profile of that name, is there from the start."""
+    """The name of a role that only EC2 may assume, created at the start, with its profile."""
     event_queue: str = ""
-    """An SQS queue of this name is there from the start, and gets every event."""
+    """The name of an SQS queue, created at the start, that receives every event."""
 
     boot: Boot = "none"
-    """What runs the user data; "auto" is a container where a Docker engine answers."""
+    """The kind of an instance; "auto" is a container where a Docker engine answers."""
     image: str = "python:3.13-slim"
-    """Of instances that are containers; it needs python3 and a shell."""
+    """The image of instances that are containers; it needs python3 and a shell."""
     network: str = "host"
     """The engine's network of instances that are containers."""
     address: str = ""
-    """Where instances on another network reach this process; empty: at the network's gateway."""
+    """The address of this process for another network; empty: the network's gateway."""
     engine: bool = False
-    """Whether instances get the machine's own Docker engine; otherwise `docker` is played."""
+    """Whether instances use this machine's Docker engine; otherwise `docker` is simulated."""
     directory: str = ""
-    """Where instances keep their files; empty: a temporary one, removed at the end."""
+    """The directory of instances' files; empty: a temporary one, removed at the end."""
 
     pending_seconds: float = 8.0
     boot_seconds: float = 10.0
@@ -78,9 +78,9 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     shutting_down_seconds: float = 20.0
     stopping_seconds: float = 20.0
     shutdown_seconds: float = 3.0
-    """From the machine's own `shutdown` to the cloud's noticing it."""
+    """From the machine's own `shutdown` until the cloud notices it."""
     visible_after_seconds: float = 5.0
-    """At most so long after its launch an instance is not shown: each one draws its own."""
+    """The longest time that a launched instance stays invisible; each draws its own."""
     terminated_shown_seconds: float = 3600.0
     notice_seconds: float = 120.0
     respawn_seconds: float = 30.0
@@ -91,17 +91,17 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     instance_buckets: dict[str, Bucket] = msgspec.field(default_factory=INSTANCE_BUCKETS.copy)
     verify_signatures: bool = True
     enforce_policies: bool = True
-    """Of IAM users and roles that were made here; the operator may do all."""
+    """Of IAM users and roles created here; the operator is allowed every call."""
 
     spot_vcpus: int | None = None
     """The account's quota of running Spot vCPUs (a new account has 5); None: no limit."""
     on_demand_vcpus: int | None = None
     pool_size: int | None = None
-    """Instances that each pool (market, type, zone) has room for, unless set; None: no limit."""
+    """The size of each pool (market, type, zone) in instances, unless set; None: no limit."""
     minimum_billed_seconds: float = 60.0
     free_if_interrupted_within_seconds: float = 3600.0
     price_step_seconds: float = 900.0
-    """How long a Spot price holds."""
+    """The time between two changes of a Spot price."""
     fleet_token_outlives_instances: bool = False
-    """What CreateFleet answers to a token whose instances are all terminated: False, as
-    RunInstances, IdempotentInstanceTerminated; True, its first answer."""
+    """CreateFleet's answer to a token whose instances are all terminated. False: as RunInstances,
+    IdempotentInstanceTerminated; True: its first answer."""

@@ -1,4 +1,6 @@
-"""Signature Version 4, checked as AWS checks it: over what arrived, with the secret of who signed.
+"""Signature Version 4, checked as AWS checks it: over what arrived, with the secret of the signer.
+
+The canonical request and the signature are botocore's: the code that signs boto3's calls.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 """
@@ -7,43 +9,65 @@ import hashlib
 import hmac
 import re
 from datetime import UTC, datetime, timedelta
-from urllib.parse import parse_qsl, quote
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from fake_aws.credentials import Credential, Keys
 from fake_aws.errors import AwsError
-from fake_aws.wire import SCOPE, Request
+from fake_aws.wire import Request
 
+AUTHORIZATION = re.compile(
+    r"AWS4-HMAC-SHA256 Credential=(?P<key>[^/,\s]+)/(?P<day>\d{8})/(?P<region>[^/,\s]+)/"
+    r"(?P<service>[^/,\s]+)/aws4_request,\s*SignedHeaders=(?P<signed>[^,\s]+),\s*"
+    r"Signature=(?P<signature>[0-9a-f]{64})"
+)
 SKEW = timedelta(minutes=5)
-SIGNED = re.compile(r"SignedHeaders=([^,\s]+)")
-SIGNATURE = re.compile(r"Signature=([0-9a-f]{64})")
+TIME_FORMAT = "%Y%m%dT%H%M%SZ"
+BODY_HASH = "x-amz-content-sha256"
 
 
 def verify(request: Request, service: str, keys: Keys, now: datetime) -> Credential:
-    """Who signed *request*. Raises AwsError in AWS's words for each way in which it is not true."""
-    authorization = request.headers.get("authorization", "")
-    scope, signed, signature = (
-        pattern.search(authorization) for pattern in (SCOPE, SIGNED, SIGNATURE)
-    )
-    if not (authorization.startswith("AWS4-HMAC-SHA256 ") and scope and signed and signature):
+    """Return the credential that signed *request*. Raises AwsError, with AWS's code and message."""
+    given = AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
+    if given is None:
         raise AwsError("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
-    credential = keys.find(scope.group(1))
+    credential = keys.find(given["key"])
     if credential is None:
         raise _refusal(service, "The security token included in the request is invalid.")
     if request.headers.get("x-amz-security-token", "") != credential.session_token:
         raise _refusal(service, "The security token included in the request is invalid")
     if credential.expires_at is not None and now >= credential.expires_at:
         raise AwsError("ExpiredToken", "The security token included in the request is expired", 403)
-    _check_time(request, scope.group(2), now)
-    names = signed.group(1).split(";")
-    if "host" not in names or scope.group(4) != service:
+    _check_time(request, given["day"], now)
+    if given["service"] != service:
         raise _mismatch("Credential should be scoped to correct service.")
-    expected = _signature(request, names, credential.secret, scope)
-    if not hmac.compare_digest(expected, signature.group(1)):
+    if not is_signed(request, given, credential.secret):
         raise _mismatch(
             "The request signature we calculated does not match the signature you provided. "
             "Check your AWS Secret Access Key and signing method."
         )
     return credential
+
+
+def is_signed(request: Request, given: re.Match[str], secret: str) -> bool:
+    """Check that *secret* makes the signature that *given*, an `AUTHORIZATION`, has for *request*.
+
+    Only the headers that it names count; Host must be one of them.
+    """
+    headers, names = request.headers, given["signed"].split(";")
+    if "host" not in names or not headers.keys() >= set(names):
+        return False
+    # botocore signs a hash that this header gives, without hashing the body.
+    if headers.get(BODY_HASH, hashed := hashlib.sha256(request.body).hexdigest()) != hashed:
+        return False
+    url = f"http://{headers['host']}{request.path}" + (request.query and f"?{request.query}")
+    arrived = AWSRequest(request.method, url, {name: headers[name] for name in names}, request.body)
+    arrived.context["timestamp"] = headers["x-amz-date"]
+    signer = SigV4Auth(Credentials(given["key"], secret), given["service"], given["region"])
+    text = signer.string_to_sign(arrived, signer.canonical_request(arrived))
+    return hmac.compare_digest(signer.signature(text, arrived), given["signature"])
 
 
 def _refusal(service: str, message: str) -> AwsError:
@@ -63,45 +87,11 @@ def _mismatch(message: str) -> AwsError:
 def _check_time(request: Request, day: str, now: datetime) -> None:
     stamp = request.headers.get("x-amz-date", "")
     try:
-        signed_at = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        signed_at = datetime.strptime(stamp, TIME_FORMAT).replace(tzinfo=UTC)
     except ValueError as error:
         raise AwsError("IncompleteSignature", f"Date {stamp!r} makes no sense", 400) from error
     if not stamp.startswith(day):
         raise _mismatch("Date in Credential scope does not match YYYYMMDD from ISO-8601 version")
     if abs(now - signed_at) > SKEW:
-        word = "expired" if signed_at < now else "not yet current"
-        raise _mismatch(f"Signature {word}: {stamp} is not within 5 min. of {now:%Y%m%dT%H%M%SZ}")
-
-
-def _signature(request: Request, names: list[str], secret: str, scope: re.Match[str]) -> str:
-    _, day, region, service = scope.groups()
-    hashed = hashlib.sha256(request.body).hexdigest()
-    canonical = "\n".join(
-        [
-            request.method,
-            quote(request.path, safe="/-_.~%"),
-            _canonical_query(request.query),
-            *(f"{name}:{' '.join(request.headers.get(name, '').split())}" for name in names),
-            "",
-            ";".join(names),
-            hashed,
-        ]
-    )
-    to_sign = "\n".join(
-        [
-            "AWS4-HMAC-SHA256",
-            request.headers["x-amz-date"],
-            f"{day}/{region}/{service}/aws4_request",
-            hashlib.sha256(canonical.encode()).hexdigest(),
-        ]
-    )
-    key = f"AWS4{secret}".encode()
-    for part in (day, region, service, "aws4_request"):
-        key = hmac.digest(key, part.encode(), "sha256")
-    return hmac.digest(key, to_sign.encode(), "sha256").hex()
-
-
-def _canonical_query(query: str) -> str:
-    pairs = parse_qsl(query, keep_blank_values=True)
-    encoded = sorted((quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in pairs)
-    return "&".join(f"{name}={value}" for name, value in encoded)
+        age = "expired" if signed_at < now else "not yet current"
+        raise _mismatch(f"Signature {age}: {stamp} is not within 5 min. of {now:{TIME_FORMAT}}")

@@ -1,8 +1,8 @@
-"""Spot requests: one beside every Spot instance, with a life of its own.
+"""Spot requests: one for every Spot instance, with a state of its own.
 
-A one-time request ends with its instance. A persistent one asks again: when its instance was
-stopped or interrupted, another comes, without the tags of the first. Cancelling a request leaves
-its instance running.
+A one-time request ends with its instance. A persistent one launches again when its instance was
+stopped or interrupted, without the tags of the first. Cancelling a request leaves its instance
+running.
 """
 
 import secrets
@@ -36,11 +36,11 @@ class SpotRequest:
 
     @property
     def kind(self) -> str:
-        """As EC2 names it."""
+        """EC2's name of the type."""
         return "persistent" if self.persistent else "one-time"
 
     def shown(self) -> Params:
-        """As DescribeSpotInstanceRequests shows it."""
+        """Return the request in the form of DescribeSpotInstanceRequests."""
         shown: Params = {
             "SpotInstanceRequestId": self.id,
             "Type": self.kind,
@@ -70,7 +70,7 @@ FILTERS: dict[str, Callable[[SpotRequest], str | None]] = {
     "launched-availability-zone": lambda it: it.plan.subnet.zone,
     "launch.instance-type": lambda it: it.plan.kind.name,
 }
-"""Those of DescribeSpotInstanceRequests."""
+"""The filters of DescribeSpotInstanceRequests."""
 
 
 class SpotRequests:
@@ -80,7 +80,7 @@ class SpotRequests:
         self.by_id: dict[str, SpotRequest] = {}
 
     def open(self, plan: Plan, now: datetime, visible_at: datetime) -> SpotRequest:
-        """A request for *plan*, fulfilled with the instance that is launched now."""
+        """Open a request for *plan*, fulfilled by the instance that is launched now."""
         request = SpotRequest(
             id=f"sir-{secrets.token_hex(4)}",
             plan=plan,
@@ -93,7 +93,7 @@ class SpotRequests:
         return request
 
     def on_end(self, request_id: str | None, status: str, message: str) -> SpotRequest | None:
-        """Its instance has ended; answers the request if it asks for another one."""
+        """Record the end of its instance; return the request if it launches again."""
         request = self.by_id.get(request_id or "")
         if request is None:
             return None
@@ -112,7 +112,7 @@ class SpotRequests:
         return {"SpotInstanceRequests": page, "NextToken": token}
 
     def cancel(self, params: Params) -> Params:
-        """CancelSpotInstanceRequests: all of them, or none if one is unknown."""
+        """CancelSpotInstanceRequests: cancel all of them, or none if one is unknown."""
         now = datetime.now(UTC)
         found = self._named(params["SpotInstanceRequestIds"], now)
         for request in found:

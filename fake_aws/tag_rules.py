@@ -1,4 +1,4 @@
-"""What EC2 takes for a tag, and how it refuses the rest.
+"""EC2's rules for tags, and its errors.
 
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions
 """
@@ -17,7 +17,7 @@ RESERVED = "aws:"
 
 
 def checked(tags: Iterable[Params]) -> dict[str, str]:
-    """The tags that a call gives, by key. Raises AwsError."""
+    """Return a call's tags by key. Raises AwsError for one that EC2 does not accept."""
     found: dict[str, str] = {}
     for tag in tags:
         key, value = tag["Key"], tag.get("Value") or ""
@@ -37,13 +37,13 @@ def checked(tags: Iterable[Params]) -> dict[str, str]:
 
 
 def check_count(tags: Iterable[str]) -> None:
-    """Refuse a resource with more tags than one may have; those of AWS itself do not count."""
+    """Check the number of a resource's tags; those of AWS itself do not count. Raises AwsError."""
     if sum(not key.lower().startswith(RESERVED) for key in tags) > MOST:
         raise AwsError("TagLimitExceeded", f"The maximum number of Tags is {MOST}.")
 
 
 def tags_for(resource: str, specifications: Iterable[Params]) -> dict[str, str]:
-    """The tags that a call gives to resources of this type. Raises AwsError."""
+    """Return the tags of a call for resources of this type. Raises AwsError."""
     return checked(
         tag
         for specification in specifications

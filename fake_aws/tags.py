@@ -1,4 +1,4 @@
-"""CreateTags, DeleteTags and DescribeTags, of what is ours; the tags of the rest are moto's."""
+"""CreateTags, DeleteTags and DescribeTags for our resources; moto has the tags of all others."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,11 +29,11 @@ class TagCalls:
         self._templates = templates
 
     def concerns(self, params: Params) -> bool:
-        """Whether a call is about resources of ours."""
+        """Return True if all resources of a call are ours."""
         return all(each.startswith(OURS) for each in params["Resources"])
 
     def create(self, params: Params) -> Params:
-        """CreateTags: on all resources, or on none."""
+        """CreateTags: tag all resources, or none."""
         found = [self._tags_of(each) for each in params["Resources"]]
         given = checked(params["Tags"])
         for tags in found:

@@ -1,4 +1,4 @@
-"""Launch templates and their versions. Ours, since moto cannot delete a version."""
+"""Launch templates and their versions, since moto cannot delete a version."""
 
 import secrets
 from collections.abc import Callable
@@ -27,11 +27,11 @@ class Template:
 
     @property
     def latest(self) -> int:
-        """The number of its newest version."""
+        """The number of the newest version."""
         return max(self.versions)
 
     def add(self, data: Params, description: str | None) -> Params:
-        """A new version, as it is shown."""
+        """Add a version; return it in the form of Describe calls."""
         number = max(self.versions, default=0) + 1
         self.versions[number] = {
             "LaunchTemplateId": self.id,
@@ -45,7 +45,7 @@ class Template:
         return self.version_shown(number)
 
     def number(self, version: str | None) -> int:
-        """What a version's name stands for. Raises AwsError."""
+        """Return the number of a version, given by number or name. Raises AwsError."""
         names = {"$Latest": self.latest, "$Default": self.default, None: self.default}
         if version in names:
             return names[version]
@@ -58,11 +58,11 @@ class Template:
         return int(version)
 
     def version_shown(self, number: int) -> Params:
-        """A version, as Describe shows it."""
+        """Return a version in the form of Describe calls."""
         return {**self.versions[number], "DefaultVersion": number == self.default}
 
     def shown(self) -> Params:
-        """The template, as Describe shows it."""
+        """Return the template in the form of Describe calls."""
         return {
             "LaunchTemplateId": self.id,
             "LaunchTemplateName": self.name,
@@ -83,7 +83,7 @@ class Templates:
         self._tokens = ClientTokens()
 
     def find(self, given: Params) -> Template:
-        """The template that a call names by id or by name. Raises AwsError."""
+        """Find the template that a call names by id or by name. Raises AwsError."""
         if given.get("LaunchTemplateId"):
             found = self.by_id.get(given["LaunchTemplateId"])
             if found is None:
@@ -151,7 +151,7 @@ class Templates:
         return {"LaunchTemplate": template.shown()}
 
     def delete_versions(self, params: Params) -> Params:
-        """DeleteLaunchTemplateVersions: those that can be, beside those that cannot."""
+        """DeleteLaunchTemplateVersions: delete the deletable ones; the answer lists the others."""
         template = self.find(params)
         done, failed = [], []
         for version in params["Versions"]:

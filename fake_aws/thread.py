@@ -1,7 +1,7 @@
-"""A cloud in a thread of its own, with its own event loop: for tests, and programs of one process.
+"""A cloud in a thread of its own, with its own event loop, for tests and programs of one process.
 
-A cloud is elsewhere: nothing that a program does to its own loop holds it up, and plain boto3 calls
-from the thread that started it are answered.
+The caller's event loop cannot block it, and it answers plain boto3 calls from the thread that
+started it.
 
     with start_cloud(CloudSettings(seed=7, speed=100)) as cloud:
         ec2 = boto3.client("ec2", **cloud.client_arguments())
@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from fake_aws.cloud import Cloud
-from fake_aws.control import Control
+from fake_aws.control import Control, routes
 from fake_aws.credentials import Credential
 from fake_aws.settings import CloudSettings
 
@@ -24,7 +24,7 @@ START_SECONDS = 60.0
 
 
 class CloudThread:
-    """A cloud in a thread; what is here may be called from any other."""
+    """A cloud in a thread; every method may be called from any other thread."""
 
     def __init__(self, settings: CloudSettings) -> None:
         self._settings = settings
@@ -34,7 +34,7 @@ class CloudThread:
         self.control: Control
 
     def start(self) -> None:
-        """Answers when it listens."""
+        """Start the thread; return when the cloud listens."""
         self._thread.start()
         try:
             self._run(self._start())
@@ -43,7 +43,7 @@ class CloudThread:
             raise
 
     def close(self) -> None:
-        """Answers when nothing of it is left."""
+        """Stop the cloud; return when nothing of it is left."""
         try:
             self._run(self.cloud.close())
         finally:
@@ -55,22 +55,22 @@ class CloudThread:
         return self.cloud.url
 
     def environment(self, credential: Credential | None = None) -> dict[str, str]:
-        """What a program needs to take this for AWS; without a *credential*, the operator's."""
+        """Return the variables that point an AWS SDK here; by default with the operator's keys."""
         return self.cloud.environment(credential)
 
     def client_arguments(self, credential: Credential | None = None) -> dict[str, Any]:
-        """The same for `boto3.client(service, **…)`."""
-        who = credential or self.cloud.keys.operator
+        """Return the same as arguments for `boto3.client(service, **…)`."""
+        caller = credential or self.cloud.keys.operator
         return {
             "endpoint_url": self.endpoint_url,
             "region_name": self._settings.region,
-            "aws_access_key_id": who.access_key,
-            "aws_secret_access_key": who.secret,
-            "aws_session_token": who.session_token or None,
+            "aws_access_key_id": caller.access_key,
+            "aws_secret_access_key": caller.secret,
+            "aws_session_token": caller.session_token or None,
         }
 
     def call(self, work: Callable[[Cloud], T]) -> T:
-        """Have *work* done in the cloud's own thread."""
+        """Run *work* in the cloud's own thread; return its result."""
 
         async def run() -> T:
             return work(self.cloud)
@@ -80,7 +80,7 @@ class CloudThread:
     async def _start(self) -> None:
         self.cloud = Cloud(self._settings)
         self.control = Control(self.call)
-        await self.cloud.start()
+        await self.cloud.start(routes(self.cloud))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(START_SECONDS)
@@ -93,7 +93,7 @@ class CloudThread:
 
 @contextlib.contextmanager
 def start_cloud(settings: CloudSettings | None = None) -> Iterator[CloudThread]:
-    """A cloud that answers, for the length of the block."""
+    """Run a cloud for the length of the block."""
     cloud = CloudThread(settings or CloudSettings())
     cloud.start()
     try:

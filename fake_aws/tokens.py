@@ -1,9 +1,9 @@
-"""Client tokens, as EC2 documents them: a call repeated with its token has no further effect.
+"""Client tokens by EC2's documentation: a call repeated with its token has no further effect.
 
-Same token and parameters: the first answer again, with what is current in it. Other parameters:
+Same token and parameters: the first answer again, with the current states. Other parameters:
 IdempotentParameterMismatch. All of its instances terminated: IdempotentInstanceTerminated. A token
-of RunInstances with a subnet or a zone counts in that zone alone: the same token launches again in
-another one. A call that was refused leaves no trace of its token.
+of RunInstances with a subnet or a zone is valid in that zone alone: the same token launches again
+in another one. A refused call does not use up its token.
 
 https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html
 """
@@ -17,7 +17,7 @@ LONGEST = 64
 
 
 class Remembered(NamedTuple):
-    """What a token has brought about: the answer, in boto3's words, and the ids in it."""
+    """The effect of a token's first call: the answer in boto3's form, and its instance ids."""
 
     parameters: str
     answer: dict[str, Any]
@@ -31,7 +31,7 @@ class ClientTokens:
         self._known: dict[tuple[str, str], Remembered] = {}
 
     def find(self, scope: str, params: dict[str, Any]) -> Remembered | None:
-        """What the call's token has brought about within *scope*. Raises on other parameters."""
+        """Return the effect of the call's token within *scope*. Raises on other parameters."""
         token = _token(params)
         found = self._known.get((scope, token)) if token else None
         if found is not None and found.parameters != _canonical(params):
@@ -45,14 +45,14 @@ class ClientTokens:
     def remember(
         self, scope: str, params: dict[str, Any], answer: dict[str, Any], ids: tuple[str, ...] = ()
     ) -> None:
-        """The call with this token has had its effect."""
+        """Record the effect of the call with its token."""
         token = _token(params)
         if token:
             self._known[scope, token] = Remembered(_canonical(params), answer, ids)
 
 
 def terminated() -> AwsError:
-    """The token's instances are no more."""
+    """Build the error for a token whose instances are all terminated."""
     return AwsError(
         "IdempotentInstanceTerminated",
         "The request to launch an instance uses the same client token as a previous request for "

@@ -1,8 +1,8 @@
-"""AWS's wire: what a request asks for, and how an answer is written.
+"""AWS's protocols: parses requests and writes answers.
 
 EC2 and STS speak the Query protocol (a form in, XML out), SSM, SQS and the price list JSON. The
-shapes are botocore's own service models, read by moto's parsers and serializers: the same data that
-boto3 writes and reads by, so nothing of it is repeated here.
+shapes are botocore's own service models, read by moto's parsers and serializers: the same data as
+boto3's.
 """
 
 import json
@@ -22,7 +22,7 @@ from fake_aws.errors import AwsError
 
 SCOPE = re.compile(r"Credential=([^/,\s]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request")
 FORM = "application/x-www-form-urlencoded"
-# X-Amz-Target names the service by another name than botocore does.
+# The service's name in X-Amz-Target, and botocore's name.
 TARGETS = {
     "AmazonSSM": "ssm",
     "AmazonSQS": "sqs",
@@ -39,7 +39,7 @@ VERSIONS = {
 
 
 class Request(NamedTuple):
-    """One HTTP request, as it came."""
+    """One HTTP request, as it arrived."""
 
     method: str
     path: str
@@ -58,7 +58,7 @@ class Answer(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What a request asks for. *params* are as boto3's caller wrote them."""
+    """The call in a request."""
 
     service: str
     action: str
@@ -67,7 +67,7 @@ class Call(NamedTuple):
     request_id: str
 
     def params(self) -> dict[str, Any]:
-        """The parameters, read by the service's model."""
+        """Parse the parameters by the service's model, into the form of boto3's arguments."""
         model = get_service_model(self.service).operation_model(self.action)
         form = parse_qsl(self.request.body.decode() or self.request.query, keep_blank_values=True)
         try:
@@ -88,7 +88,7 @@ class Call(NamedTuple):
 
 
 def read_call(request: Request) -> Call:
-    """Which action of which service is asked for. Raises AwsError."""
+    """Read the service and the action of a request. Raises AwsError."""
     target = request.headers.get("x-amz-target", "")
     request_id = str(uuid.uuid4())
     if target:
@@ -104,7 +104,7 @@ def read_call(request: Request) -> Call:
 
 
 def write_result(call: Call, result: dict[str, Any]) -> Answer:
-    """*result*, in boto3's words, as the answer to *call*."""
+    """Write *result*, in boto3's form, as the answer to *call*."""
     model = get_service_model(call.service).operation_model(call.action)
     kind = get_serializer_class(call.service, call.protocol)
     written = kind(model, SerializationContext(call.request_id)).serialize(result)
@@ -117,7 +117,7 @@ def write_result(call: Call, result: dict[str, Any]) -> Answer:
 
 
 def write_error(protocol: str, error: AwsError, request_id: str) -> Answer:
-    """*error* as this protocol says it."""
+    """Write *error* in the form of the protocol."""
     code, message = escape(error.code), escape(error.message)
     if protocol == "json":
         text = json.dumps({"__type": error.code, "message": error.message})
@@ -137,7 +137,7 @@ def write_error(protocol: str, error: AwsError, request_id: str) -> Answer:
 
 
 def knows(service: str, action: str) -> bool:
-    """Whether the service has such an action."""
+    """Return True if the service has the action."""
     try:
         get_service_model(service).operation_model(action)
     except OperationNotFoundError:

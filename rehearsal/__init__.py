@@ -1,6 +1,6 @@
-"""The whole system on the rehearsal's cloud, playing one job from its post to its bill.
+"""The rehearsal: the whole system on the fake AWS, with one job from its POST to its bill.
 
-The system is `python -m embedded.run`, a process of its own that knows nothing of this: its
-settings say `ec2://` and its AWS is the cloud that `rehearsal` makes here. What is told of it comes
-from its own outboxes and its API, and is held against the cloud's ledger.
+The system is `python -m embedded.run`, an unchanged process of its own: its settings name `ec2://`,
+and its AWS endpoint is a cloud of `fake_aws`. The report is read from the services' outboxes and
+the API, and compared with the cloud's ledger.
 """

@@ -1,7 +1,7 @@
-"""`make rehearse`: the story of one job, with no AWS account. The exit status is 0 if all was well.
+"""`make rehearse`: run the scenario without an AWS account. Exit status 0 if nothing deviates.
 
 An instance is a process, or with `--boot container` a container. The job's own container runs on
-this machine's Docker engine where one answers and has an image for it, and is played otherwise.
+this machine's Docker engine where one answers and has an image for it, and is simulated otherwise.
 """
 
 import argparse
@@ -16,30 +16,32 @@ from fake_aws import CloudSettings
 from fake_aws.as_container import NoEngineError
 from rehearsal import table
 from rehearsal.checks import deviations
-from rehearsal.play import Deviation, Played, Script, instances_left, play
-from rehearsal.record import read_told
+from rehearsal.outboxes import read_outboxes
+from rehearsal.scenario import Deviation, Outcome, Scenario, instances_left, run_scenario
 from rehearsal.stage import Stage, open_stage
 from rehearsal.system import NotRunning
 
 SPEED = 20.0
 DAY_SECONDS = 86_400.0
 IMAGES = ("alpine", "busybox", "debian:trixie-slim", "debian", "ubuntu", "python:3.13-slim")
-"""Any with a shell."""
+"""The images to try: any with a shell."""
 
 
 def read_options(arguments: list[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m rehearsal", description=__doc__)
     parser.add_argument("--boot", choices=("process", "container", "auto"), default="process")
-    parser.add_argument("--image", help="the job's, which this machine's Docker engine runs")
-    parser.add_argument("--played", action="store_true", help="no engine: the container is played")
+    parser.add_argument("--image", help="the job's image, run by this machine's Docker engine")
+    parser.add_argument(
+        *("--simulated", "--played"), action="store_true", help="simulate the job's container"
+    )
     parser.add_argument("--seconds", type=int, default=9, help="how long the job's container runs")
     parser.add_argument("--seed", type=int, default=1, help="of prices and delays")
     return parser.parse_args(arguments)
 
 
 def local_image(names: tuple[str, ...]) -> str | None:
-    """The first of these that a Docker engine has here: nothing is fetched for a rehearsal."""
+    """Return the first image that this machine's Docker engine has; none is pulled."""
     docker = shutil.which("docker")
     if docker is None:
         return None
@@ -51,7 +53,7 @@ def local_image(names: tuple[str, ...]) -> str | None:
 
 
 def settings_for(options: argparse.Namespace, *, engine: bool) -> CloudSettings:
-    """The cloud: a Spot price holds for the day, so that both sums meet to the last digit."""
+    """Return the cloud's settings: a Spot price holds for a day, so that both bills are equal."""
     return CloudSettings(
         seed=options.seed,
         speed=SPEED,
@@ -62,52 +64,52 @@ def settings_for(options: argparse.Namespace, *, engine: bool) -> CloudSettings:
 
 
 def rehearse(options: argparse.Namespace) -> list[str]:
-    """Play and tell it; answers the deviations."""
+    """Run the scenario and print its report; return the deviations."""
     began = time.monotonic()
     given = (options.image,) if options.image else IMAGES
-    image = None if options.played else local_image(given)
-    script = Script(image=image or given[0], seconds=options.seconds)
+    image = None if options.simulated else local_image(given)
+    scenario = Scenario(image=image or given[0], seconds=options.seconds)
 
-    def say(words: str) -> None:
-        print(f"[{time.monotonic() - began:5.1f} s] {words}", flush=True)
+    def report(text: str) -> None:
+        print(f"[{time.monotonic() - began:5.1f} s] {text}", flush=True)
 
-    say("a cloud, an account and the four services are set up")
+    report("setting up a cloud, an account and the four services")
     with open_stage(settings_for(options, engine=image is not None)) as stage:
-        runs = f"is {image} on this machine's Docker engine" if image else "is played"
-        say(f"an instance is a {stage.cloud.cloud.boots}, the job's container {runs}")
+        runs = f"is {image} on this machine's Docker engine" if image else "is simulated"
+        report(f"an instance is a {stage.cloud.cloud.boots}, the job's container {runs}")
         try:
-            job_id, taken = play(stage, script, say)
+            job_id, interrupted = run_scenario(stage, scenario, report)
         except (Deviation, NotRunning) as error:
             keep(stage)
             return [str(error)]
-        played = _look(stage, job_id)
-        found = deviations(played, taken)
+        outcome = _read_outcome(stage, job_id)
+        found = deviations(outcome, interrupted)
         if found:
             keep(stage)
-        print(f"\nWhat happened\n\n{table.happened(played)}")
-        print(f"\nWhat it cost\n\n{table.billed(played)}\n\n{table.summed_up(played)}\n")
+        print(f"\nEvents\n\n{table.event_table(outcome)}")
+        print(f"\nCosts\n\n{table.bill_table(outcome)}\n\n{table.summary(outcome)}\n")
     return found
 
 
 def keep(stage: Stage) -> None:
-    """Have the system's directory outlive the rehearsal, and say where its log is."""
+    """Keep the system's directory after the rehearsal, and print the path of its log."""
     stage.system.keep = True
     print(f"The system's log is {stage.system.log}", file=sys.stderr)
 
 
-def _look(stage: Stage, job_id: int) -> Played:
+def _read_outcome(stage: Stage, job_id: int) -> Outcome:
     job = stage.system.ask("GET", f"/status/{job_id}")
-    return Played(
+    return Outcome(
         posted_at=datetime.fromisoformat(job["created_at"]),
         job=job,
-        told=asyncio.run(read_told(stage.system.admin_dsn())),
+        events=asyncio.run(read_outboxes(stage.system.admin_dsn())),
         bills=stage.cloud.control.ledger(),
         left=sorted({*instances_left(stage), *stage.cloud.control.running()}),
     )
 
 
 def main(arguments: list[str]) -> int:
-    """Answers the exit status."""
+    """Run the command line; return the exit status."""
     try:
         found = rehearse(read_options(arguments))
     except (Deviation, NotRunning, NoEngineError) as error:

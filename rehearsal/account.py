@@ -1,7 +1,7 @@
-"""What an account must have before docker-job can run in it, made as on AWS, by boto3.
+"""The set-up of an account for docker-job, made with boto3 as on AWS.
 
-The instances' role with its profile, the queue of EC2's notices, and a user for the services whose
-policies are those of `docs/iam`: that these suffice is part of what is shown.
+It is the instances' role with its profile, the queue of EC2's notices, and a user for the services
+with the policies of `docs/iam`: the rehearsal shows that these suffice.
 """
 
 import json
@@ -22,7 +22,7 @@ SERVICES = ("launcher", "reaper")
 
 @dataclass(frozen=True)
 class Account:
-    """What was made, and where."""
+    """The account, its region, and the resources made in it."""
 
     number: str
     region: str
@@ -32,7 +32,7 @@ class Account:
 
 
 def prepare(cloud: CloudThread) -> Account:
-    """Make the role, its profile and the queue; the cloud's events go into the queue."""
+    """Make the role, its profile, and the queue that receives the cloud's events."""
     arguments = cloud.client_arguments()
     iam = boto3.client("iam", **arguments)
     trust = (POLICIES / "instance-trust.json").read_text()
@@ -54,7 +54,7 @@ def prepare(cloud: CloudThread) -> Account:
 
 
 def policy(name: str, account: Account, deployment: str) -> dict[str, Any]:
-    """`docs/iam/<name>.json`, filled in."""
+    """Return `docs/iam/<name>.json` with its placeholders filled in."""
     text = (POLICIES / f"{name}.json").read_text()
     values = {
         "REGION": account.region,
@@ -64,8 +64,8 @@ def policy(name: str, account: Account, deployment: str) -> dict[str, Any]:
         "SECURITY_GROUP": account.security_group,
         "QUEUE": QUEUE,
     }
-    for word, value in values.items():
-        text = text.replace(f"<{word}>", value)
+    for placeholder, value in values.items():
+        text = text.replace(f"<{placeholder}>", value)
     filled: dict[str, Any] = json.loads(text)
     return filled
 
@@ -73,7 +73,7 @@ def policy(name: str, account: Account, deployment: str) -> dict[str, Any]:
 def make_user(
     cloud: CloudThread, account: Account, deployment: str, policies: tuple[str, ...] = SERVICES
 ) -> Credential:
-    """The keys of a user who may do what these policies say, and nothing else."""
+    """Make a user with these policies alone; return its keys."""
     iam = boto3.client("iam", **cloud.client_arguments())
     name = f"{deployment}-{'-'.join(policies)}"
     user = iam.create_user(UserName=name)["User"]

@@ -1,71 +1,71 @@
-"""Where what was played differs from what must be. Pure: each deviation is a line for a person."""
+"""The checks of an outcome. Pure: each deviation is one line of text."""
 
 from collections.abc import Iterator
 from datetime import datetime
 
 from fake_aws.ledger import INTERRUPTED, Bill, total
-from rehearsal.play import Job, Played
+from rehearsal.scenario import Job, Outcome
 
 LEAK_BOUND_SECONDS = 60.0
-"""So much longer than its attempt an instance may live when all is well (docs/architecture.md)."""
+"""The longest life of an instance after its attempt without a fault (docs/architecture.md)."""
 
 CENT = 1e-6
-"""What the API rounds to, in USD."""
+"""The rounding of the API, in USD."""
 
 
-def deviations(played: Played, taken: str) -> list[str]:
-    """All of them; none is a success."""
+def deviations(outcome: Outcome, interrupted: str) -> list[str]:
+    """Return all deviations of *outcome*; an empty list is a success."""
     return [
-        *_of_the_story(played.job, taken),
-        *_of_instances(played),
-        *_of_the_bill(played),
-        *(f"instance {each} is left, says EC2" for each in played.left),
+        *_of_the_job(outcome.job, interrupted),
+        *_of_instances(outcome),
+        *_of_the_bill(outcome),
+        *(f"instance {each} is not terminated in EC2" for each in outcome.left),
     ]
 
 
 def leaked_seconds(bill: Bill, job: Job) -> float:
-    """How much longer the instance ran, by the cloud's clock, than its attempt."""
+    """Return the seconds that the instance ran after its attempt, by the cloud's clock."""
     ends = [each["ended_at"] for each in job["attempts"] if each["instance_id"] == bill.instance_id]
     if not ends or ends[0] is None or bill.ended_at is None:
         return bill.seconds
     return max(0.0, (bill.ended_at - datetime.fromisoformat(ends[0])).total_seconds())
 
 
-def _of_the_story(job: Job, taken: str) -> Iterator[str]:
+def _of_the_job(job: Job, interrupted: str) -> Iterator[str]:
     causes = [each["cause"] for each in job["attempts"]]
     if job["status"] != "DONE":
         yield f"the job is {job['status']}, not DONE: {job['error_message']}"
     if causes != ["interrupted", "done"]:
         yield f"its attempts ended {causes}, not interrupted and done"
     instances = [each["instance_id"] for each in job["attempts"]]
-    if instances[0] != taken or len(set(instances)) != len(instances):
-        yield f"its attempts were on {instances}, of which the market took {taken}"
+    if instances[0] != interrupted or len(set(instances)) != len(instances):
+        yield f"its attempts were on {instances}, of which {interrupted} was interrupted"
 
 
-def _of_instances(played: Played) -> Iterator[str]:
-    known = {each["instance_id"] for each in played.job["attempts"]}
-    for bill in played.bills:
+def _of_instances(outcome: Outcome) -> Iterator[str]:
+    known = {each["instance_id"] for each in outcome.job["attempts"]}
+    for bill in outcome.bills:
         if bill.instance_id not in known:
-            yield f"instance {bill.instance_id} was launched for no attempt"
+            yield f"instance {bill.instance_id} belongs to no attempt"
         if bill.market != "spot":
-            yield f"instance {bill.instance_id} is {bill.market}, and Spot was asked for"
-        leaked = leaked_seconds(bill, played.job)
+            yield f"instance {bill.instance_id} is {bill.market}, not Spot"
+        leaked = leaked_seconds(bill, outcome.job)
         if leaked > LEAK_BOUND_SECONDS:
             yield f"instance {bill.instance_id} ran {leaked:.0f} s longer than its attempt"
 
 
-def _of_the_bill(played: Played) -> Iterator[str]:
-    ours = {each["instance_id"]: each["cost_usd"] for each in played.job["attempts"]}
-    for bill in played.bills:
+def _of_the_bill(outcome: Outcome) -> Iterator[str]:
+    ours = {each["instance_id"]: each["cost_usd"] for each in outcome.job["attempts"]}
+    for bill in outcome.bills:
         cost = ours.get(bill.instance_id)
         if cost is None or abs(cost - bill.cost_usd) > CENT:
             yield (
-                f"instance {bill.instance_id} costs {cost} USD by our sum and "
-                f"{bill.cost_usd:.6f} by the cloud's ledger"
+                f"instance {bill.instance_id} costs {cost} USD in the API and "
+                f"{bill.cost_usd:.6f} in the cloud's ledger"
             )
-    whole = played.job["cost_usd"]
-    if whole is None or abs(whole - total(played.bills)) > CENT * len(played.bills):
-        yield f"the job costs {whole} USD, the account is billed {total(played.bills):.6f}"
-    free = [each for each in played.bills if each.cause == INTERRUPTED]
+    whole = outcome.job["cost_usd"]
+    if whole is None or abs(whole - total(outcome.bills)) > CENT * len(outcome.bills):
+        yield f"the job costs {whole} USD, the account is billed {total(outcome.bills):.6f}"
+    free = [each for each in outcome.bills if each.cause == INTERRUPTED]
     if any(each.cost_usd for each in free):
-        yield "an instance that the market took within its first hour was billed"
+        yield "an instance was billed that was interrupted within its first hour"

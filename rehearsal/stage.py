@@ -1,4 +1,4 @@
-"""A stage: the cloud, an account in it, and the system on it. Left, nothing of any is there."""
+"""The stage of the scenario: a cloud, an account in it, and the system, removed after the block."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ from rehearsal.system import System
 
 LIFETIME_SECONDS = 900
 
-# In the cloud's haste: what takes AWS minutes takes it seconds, and the system looks accordingly.
-HASTE = {
+# The cloud is sped up, so that AWS's minutes are seconds: the system's intervals are shorter too.
+SPED_UP = {
     "HEARTBEAT_SECONDS": "0.5",
     "INTERRUPTION_MARGIN_SECONDS": "2",
     "METADATA_POLL_SECONDS": "0.25",
@@ -28,7 +28,7 @@ HASTE = {
 
 @dataclass(frozen=True)
 class Stage:
-    """What there is to play with."""
+    """A running system on a cloud, with the cloud's control API."""
 
     cloud: CloudThread
     account: Account
@@ -37,12 +37,12 @@ class Stage:
 
 @contextlib.contextmanager
 def open_stage(settings: CloudSettings, **changes: str) -> Iterator[Stage]:
-    """The system runs when the block begins. *changes* are its settings, without the prefix."""
+    """Run the system for the length of the block. *changes* are settings without the prefix."""
     with start_cloud(settings) as cloud, contextlib.closing(System()) as system:
         account = prepare(cloud)
         deployment = _deployment(system.data)
         credential = make_user(cloud, account, deployment)
-        ours = {f"DOCKER_JOB_{name}": value for name, value in {**HASTE, **changes}.items()}
+        ours = {f"DOCKER_JOB_{name}": value for name, value in {**SPED_UP, **changes}.items()}
         system.start(
             {
                 **cloud.environment(credential),
@@ -61,6 +61,6 @@ def open_stage(settings: CloudSettings, **changes: str) -> Iterator[Stage]:
 
 
 def _deployment(data: Path) -> str:
-    """The name that the system will have, for policies that name it."""
+    """Return the name of the deployment, which policies contain."""
     make_private_dir(data)
     return local_secrets(data, tuple(service.NAME for service in SERVICES)).deployment

@@ -1,4 +1,4 @@
-"""The system itself: `python -m embedded.run`, in a directory that goes with it."""
+"""The system under rehearsal: `python -m embedded.run`, in a temporary directory."""
 
 import json
 import os
@@ -26,15 +26,15 @@ TAIL_LINES = 15
 
 
 class NotRunning(Exception):
-    """It did not start, or has ended by itself. The message has its last words."""
+    """The system did not start, or has ended. The message has the end of its log."""
 
 
 class System:
-    """One embedded system; closed, nothing of it is left, unless it is to be kept."""
+    """One embedded system. `close` removes its directory, unless `keep` is set."""
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="docker-job-rehearse-"))
-        # As root the embedded Postgres is another user's, who must be able to pass through.
+        # As root the embedded Postgres runs as another user, who must be able to enter.
         self.directory.chmod(0o711)
         self.data = self.directory / "data"
         self.log = self.directory / "log"
@@ -44,7 +44,7 @@ class System:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, environment: dict[str, str]) -> None:
-        """Answers when the API does. Raises `NotRunning`."""
+        """Start the process; return when the API is ready. Raises `NotRunning`."""
         kept = {name: value for name, value in os.environ.items() if not _is_ours(name)}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -64,11 +64,11 @@ class System:
         deadline = time.monotonic() + START_SECONDS
         while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise NotRunning(f"the system did not start:\n{self._last_words()}")
+                raise NotRunning(f"the system did not start:\n{self._log_tail()}")
             time.sleep(STEP_SECONDS)
 
     def close(self) -> None:
-        """End it, and remove its directory."""
+        """Stop the process, and remove its directory."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             try:
@@ -81,7 +81,7 @@ class System:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """One call of the API. Raises `NotRunning` where it does not answer."""
+        """Call the API; return the decoded answer. Raises `NotRunning` for an error."""
         request = urllib.request.Request(  # noqa: S310 - our own address
             self.url + path,
             method=method,
@@ -92,13 +92,13 @@ class System:
             with urllib.request.urlopen(request, timeout=CALL_SECONDS) as answer:  # noqa: S310
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
-            said = error.read().decode(errors="replace")
-            raise NotRunning(f"{method} {path} is answered {error.code}: {said}") from error
+            body = error.read().decode(errors="replace")
+            raise NotRunning(f"{method} {path} is answered {error.code}: {body}") from error
         except OSError as error:
-            raise NotRunning(f"{method} {path}: {error}\n{self._last_words()}") from error
+            raise NotRunning(f"{method} {path}: {error}\n{self._log_tail()}") from error
 
     def admin_dsn(self) -> str:
-        """Its database, while it runs."""
+        """Return the address of its database, while it runs."""
         return EmbeddedPostgres(self.data / POSTGRES).dsn()
 
     def _is_ready(self) -> bool:
@@ -108,13 +108,13 @@ class System:
         except OSError:
             return False
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()
         return "\n".join(lines[-TAIL_LINES:])
 
 
 def _is_ours(name: str) -> bool:
-    """Settings and credentials of whoever runs this: the play has its own."""
+    """Return True for settings and credentials of the environment, which are not passed on."""
     return name.startswith(("DOCKER_JOB_", "AWS_"))
 
 

@@ -1,10 +1,10 @@
-"""What a person reads: when what happened, and what it cost. Pure."""
+"""The tables of the report: the events with their times, and the costs. Pure."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from rehearsal.checks import leaked_seconds
-from rehearsal.play import Played
+from rehearsal.scenario import Outcome
 from shared.events.events import (
     AttemptEnded,
     Event,
@@ -19,18 +19,20 @@ from shared.events.events import (
     LaunchRefused,
 )
 
-HAPPENED = ("seconds", "event", "told by", "job", "attempt", "instance", "what")
+EVENT_COLUMNS = ("seconds", "event", "service", "job", "attempt", "instance", "what")
 DIGITS = 6
-"""Decimals of US dollars, where an hour is not meant."""
+"""Decimals of US dollars, except for hourly prices."""
 
-BILLED = ("instance", "attempt", "what", "lived", "billed", "ours USD", "ledger USD", "leaked")
+BILL_COLUMNS = (
+    *("instance", "attempt", "what", "lived", "billed", "API USD", "ledger USD", "leaked"),
+)
 
 
-def happened(played: Played) -> str:
-    """The events, each with its distance from the post."""
+def event_table(outcome: Outcome) -> str:
+    """Return the table of events, each with the seconds since the POST."""
     places: dict[tuple[int | None, int | None], str] = {}
     rows = []
-    for each in played.told:
+    for each in outcome.events:
         event = each.event
         job, attempt = getattr(event, "job_id", None), getattr(event, "attempt", None)
         instance = getattr(event, "instance_id", None)
@@ -38,52 +40,52 @@ def happened(played: Played) -> str:
             places[job, attempt] = event.instance_id
         rows.append(
             (
-                f"{_since(played.posted_at, each.at):7.2f}",
+                f"{_since(outcome.posted_at, each.at):7.2f}",
                 type(event).__name__,
                 each.by,
                 _text(job),
                 _text(attempt),
                 instance or places.get((job, attempt), ""),
-                in_words(event),
+                describe_event(event),
             )
         )
-    return table(HAPPENED, rows)
+    return table(EVENT_COLUMNS, rows)
 
 
-def in_words(event: Event) -> str:
-    """What an event says beside whom it is about."""
+def describe_event(event: Event) -> str:
+    """Return an event's content, without the ids."""
     match event:
         case JobScheduled():
-            words = f"due {event.due_at:%H:%M:%S.%f}"[:-4]
+            text = f"due {event.due_at:%H:%M:%S.%f}"[:-4]
         case InstanceRequested():
-            words = f"capacity: {event.requirements.capacity}"
+            text = f"capacity: {event.requirements.capacity}"
         case InstanceLaunched():
-            words = (
+            text = (
                 f"{event.market} {event.instance_type} in {event.zone} at "
                 f"{_usd(event.hourly_price_usd, digits=4)} USD an hour"
             )
         case LaunchDelayed() | LaunchRefused():
-            words = event.message
+            text = event.message
         case JobStarted():
-            words = "its container runs"
+            text = "its container runs"
         case InstanceInterrupted():
-            words = f"EC2's notice: {event.kind}"
+            text = f"EC2's notice: {event.kind}"
         case AttemptEnded():
-            words = event.cause
+            text = event.cause
         case InstanceTerminated():
-            words = f"{event.cause}; {event.billed_seconds} s billed, {_usd(event.cost_usd)} USD"
+            text = f"{event.cause}; {event.billed_seconds} s billed, {_usd(event.cost_usd)} USD"
         case JobFinished():
-            words = f"{event.status}, exit code {event.exit_code}"
+            text = f"{event.status}, exit code {event.exit_code}"
         case _:
-            words = ""
-    return words
+            text = ""
+    return text
 
 
-def billed(played: Played) -> str:
-    """Each instance, as we and as the cloud reckon it."""
-    attempts = {each["instance_id"]: each for each in played.job["attempts"]}
+def bill_table(outcome: Outcome) -> str:
+    """Return the table of instances, each with its cost in the API and in the ledger."""
+    attempts = {each["instance_id"]: each for each in outcome.job["attempts"]}
     rows = []
-    for bill in played.bills:
+    for bill in outcome.bills:
         ours = attempts.get(bill.instance_id, {})
         rows.append(
             (
@@ -94,30 +96,30 @@ def billed(played: Played) -> str:
                 f"{bill.billed_seconds:.0f} s",
                 _usd(ours.get("cost_usd")),
                 _usd(bill.cost_usd),
-                f"{leaked_seconds(bill, played.job):.1f} s",
+                f"{leaked_seconds(bill, outcome.job):.1f} s",
             )
         )
-    return table(BILLED, rows)
+    return table(BILL_COLUMNS, rows)
 
 
-def summed_up(played: Played) -> str:
-    """The job's money, and what the account is billed."""
-    job = played.job
-    # Of the lines as they are shown, as `cost_usd` is: a reader adds up the column above.
-    ledger = sum(round(each.cost_usd, DIGITS) for each in played.bills)
-    leaked = sum(leaked_seconds(each, played.job) for each in played.bills)
+def summary(outcome: Outcome) -> str:
+    """Return the job's costs beside the account's bill."""
+    job = outcome.job
+    # The sum of the rounded lines, as `cost_usd` is: a reader adds up the column above.
+    ledger = sum(round(each.cost_usd, DIGITS) for each in outcome.bills)
+    leaked = sum(leaked_seconds(each, outcome.job) for each in outcome.bills)
     lines = {
         "cost_usd": _usd(job["cost_usd"]),
         "of that wasted": _usd(job["wasted_usd"]),
-        "on demand": f"{_usd(job['on_demand_usd'])}, what it would have cost",
-        "ledger": f"{_usd(ledger)}, what the cloud bills this account",
-        "leaked": f"{leaked:.1f} s, in which instances ran for nobody",
+        "on demand": f"{_usd(job['on_demand_usd'])}, the price without Spot",
+        "ledger": f"{_usd(ledger)}, the cloud's bill for this account",
+        "leaked": f"{leaked:.1f} s, in which instances ran without an attempt",
     }
     return "\n".join(f"  {name:<15} {text}" for name, text in lines.items())
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns as wide as what stands in them."""
+    """Format rows as a table with aligned columns."""
     lines = [tuple(head), *(tuple(row) for row in rows)]
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     return "\n".join(

@@ -1,1 +1,1 @@
-"""What runs on the services' instance: `start.sh`, and `cloud.py` for what it asks of AWS."""
+"""The programs on the services' instance: `start.sh`, and `cloud.py` for its calls of AWS."""

@@ -1,14 +1,14 @@
-"""What `start.sh` asks of AWS. Runs on the instance's own Python with its package of boto3.
+"""The calls of AWS for `start.sh`, run by the instance's own Python with its package of boto3.
 
-    cloud.py instance-id             who am I
-    cloud.py attach VOLUME           have the volume, and print its device
-    cloud.py secrets STACK DIRECTORY write each secret into a file there; make those that are not
-    cloud.py session ROLE NAME FILE  take on a role, and write its session for a container to read
+    cloud.py instance-id             print this instance's id
+    cloud.py attach VOLUME           attach the volume, and print its device
+    cloud.py secrets STACK DIRECTORY write each secret into a file; make those that are missing
+    cloud.py session ROLE NAME FILE  assume a role, and write its session for a container to read
     cloud.py keep-first-key STACK    keep the API key on standard input for deploy.sh to show
-    cloud.py address ALLOCATION      take the fixed public address
-    cloud.py name ZONE NAME          make the API's name inside the VPC mean this instance
-    cloud.py signal STACK STATUS     tell CloudFormation how it went: SUCCESS or FAILURE
-    cloud.py note GROUP              keep standard input's last lines in the log
+    cloud.py address ALLOCATION      associate the fixed public address with this instance
+    cloud.py name ZONE NAME          point the API's name inside the VPC to this instance
+    cloud.py signal STACK STATUS     signal SUCCESS or FAILURE to CloudFormation
+    cloud.py note GROUP              write the end of standard input to the log
 
 Each may be run again at any time.
 """
@@ -35,14 +35,14 @@ SECRETS = ("postgres_password", "rabbitmq_password", "secrets_key", "token_key")
 """Parameters under /docker-job/<stack>/, named as compose.yaml's secrets are."""
 
 CONTAINERS_USER = 10001
-"""As the Dockerfile makes it."""
+"""The user id of the Dockerfile."""
 
 NOTE_BYTES = 200_000
-"""PutLogEvents takes a little more than this in one call."""
+"""A little less than the limit of one PutLogEvents call."""
 
 
 def metadata(path: str) -> str:
-    """What the metadata service says of this instance."""
+    """Read a value of this instance from its metadata service."""
     token = _ask("PUT", "api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"})
     return _ask("GET", f"meta-data/{path}", {"X-aws-ec2-metadata-token": token})
 
@@ -56,12 +56,12 @@ def _ask(method: str, path: str, headers: dict[str, str]) -> str:
 
 
 def client(service: str) -> Any:
-    """A client for this region."""
+    """Return a client for this region."""
     return boto3.client(service, region_name=os.environ["AWS_REGION"])
 
 
 def until(what: str, happened: Callable[[], Any]) -> Any:
-    """What *happened* returns once it is true. Raises TimeoutError."""
+    """Repeat *happened* until its result is true; return it. Raises TimeoutError."""
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
         if found := happened():
@@ -76,7 +76,7 @@ def instance_id() -> None:
 
 
 def attach(volume: str, devices: str = "/dev") -> None:
-    """Attach the volume and print its device. The instance before this one lets go of it first."""
+    """Attach the volume and print its device, once the instance before has released it."""
     ec2, me = client("ec2"), metadata("instance-id")
 
     def attachment() -> str:
@@ -93,13 +93,13 @@ def attach(volume: str, devices: str = "/dev") -> None:
 
 
 def device_of(volume: str, devices: Path) -> Path | None:
-    """The device of an attached volume: NVMe bears its id, Xen the name that was asked for."""
+    """Find the device of an attached volume: by its id on NVMe, by the requested name on Xen."""
     nvme = devices / "disk/by-id" / f"nvme-Amazon_Elastic_Block_Store_{volume.replace('-', '')}"
     return next((each for each in (nvme, devices / "xvdf") if each.exists()), None)
 
 
 def write_secrets(stack: str, directory: str) -> None:
-    """Write every secret; make those that are not there yet. What is not new is left alone."""
+    """Write every secret's file, unless it is up to date; make the secrets that are missing."""
     ssm = client("ssm")
     for name in SECRETS:
         path, value = Path(directory) / name, secret(ssm, f"/docker-job/{stack}/{name}")
@@ -112,7 +112,7 @@ def write_secrets(stack: str, directory: str) -> None:
 
 
 def secret(ssm: Any, name: str) -> str:
-    """The secret of that name. Of two who make it at once the first one's stays."""
+    """Return the secret of that name, or make it. Of two made at once the first one is kept."""
     made = secrets.token_hex(32)
     try:
         ssm.put_parameter(Name=name, Type="SecureString", Value=made, Overwrite=False)
@@ -124,9 +124,9 @@ def secret(ssm: Any, name: str) -> str:
 
 
 def session(role: str, name: str, file: str) -> None:
-    """Write a session of *role*, as the SDK's `credential_process` wants it.
+    """Write a session of *role* in the form of the SDK's `credential_process`.
 
-    The SDK reads it again well before its end. For the containers' user alone.
+    The SDK reads it again well before its end. Only the containers' user may read it.
     """
     given = client("sts").assume_role(RoleArn=role, RoleSessionName=name)["Credentials"]
     keys = ("AccessKeyId", "SecretAccessKey", "SessionToken")
@@ -140,7 +140,7 @@ def session(role: str, name: str, file: str) -> None:
 
 
 def keep_first_key(stack: str) -> None:
-    """Keep the key for deploy.sh, which shows and removes it."""
+    """Store the key for deploy.sh, which shows and deletes it."""
     client("ssm").put_parameter(
         Name=f"/docker-job/{stack}/first_api_key",
         Type="SecureString",
@@ -150,14 +150,14 @@ def keep_first_key(stack: str) -> None:
 
 
 def address(allocation: str) -> None:
-    """Take the address, whoever had it."""
+    """Associate the address with this instance, also if another one has it."""
     client("ec2").associate_address(
         AllocationId=allocation, InstanceId=metadata("instance-id"), AllowReassociation=True
     )
 
 
 def name(zone: str, fully: str) -> None:
-    """Agents ask for the name again at each call, so ten seconds after this they are here."""
+    """Point the name to this instance. Agents resolve it at each call: the TTL is ten seconds."""
     record = {
         "Name": fully,
         "Type": "A",
@@ -171,7 +171,7 @@ def name(zone: str, fully: str) -> None:
 
 
 def signal(stack: str, status: str) -> None:
-    """Tell CloudFormation. Where it waits for no signal (a reboot), that is no error."""
+    """Signal the status to CloudFormation; ignore that it waits for none (a reboot)."""
     try:
         client("cloudformation").signal_resource(
             StackName=stack,
@@ -185,10 +185,10 @@ def signal(stack: str, status: str) -> None:
 
 
 def note(group: str) -> None:
-    """Keep the end of standard input in a stream of its own."""
+    """Write the end of standard input to a log stream of its own."""
     logs, stream = client("logs"), f"start/{metadata('instance-id')}/{int(time.time())}"
     logs.create_log_stream(logGroupName=group, logStreamName=stream)
-    text = sys.stdin.read()[-NOTE_BYTES:] or "it said nothing"
+    text = sys.stdin.read()[-NOTE_BYTES:] or "no output"
     event = {"timestamp": int(time.time() * 1000), "message": text}
     logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=[event])
 

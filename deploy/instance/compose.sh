@@ -1,5 +1,5 @@
 #!/bin/bash
-# `docker compose` on the services' instance, with all that start.sh sets: compose.sh ps, compose.sh logs api …
+# `docker compose` on the services' instance, with start.sh's settings: compose.sh ps, compose.sh logs api …
 set -euo pipefail
 # shellcheck disable=SC1091
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/start.sh"

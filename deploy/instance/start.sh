@@ -1,7 +1,6 @@
 #!/bin/bash
-# Brings the services up on this instance: at its first boot the user data runs it, at every later one
-# systemd. Each step leaves alone what is as it should be. Settings: /etc/docker-job/instance.env, which
-# the user data has written.
+# Starts the services on this instance: the user data runs it at the first boot, systemd at every later one.
+# Each step is idempotent. Settings: /etc/docker-job/instance.env, written by the user data.
 set -euo pipefail
 
 release_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -49,14 +48,14 @@ install_packages() {
     --no-install-recommends "${wanted[@]}" >/dev/null
 }
 
-# A volume is formatted once in its life: when it is new, which is to say all zeros at its head.
+# Format a volume only when it is new: all zeros at its head.
 format_if_empty() {
   local device=$1
   if blkid -p "$device" >/dev/null 2>&1; then
     return
   fi
   if ! cmp -s -n $((16 << 20)) "$device" /dev/zero; then
-    say "$device has data on it that is no file system we know: it is left alone" >&2
+    say "$device has data on it, but no known file system: it is left unchanged" >&2
     return 1
   fi
   say "formatting $device, which is empty"
@@ -74,10 +73,10 @@ mount_data() {
   grep -qs " $DATA_DIR " /etc/fstab ||
     echo "LABEL=docker-job $DATA_DIR ext4 defaults,nofail,x-systemd.device-timeout=300 0 2" >>/etc/fstab
   mount "$device" "$DATA_DIR"
-  resize2fs "$device" >/dev/null 2>&1 || true # larger than it was, perhaps
+  resize2fs "$device" >/dev/null 2>&1 || true # it may have grown
 }
 
-# On the volume of a snapshot that is of something else, Postgres would begin anew with an empty database.
+# On the volume of another snapshot, Postgres would start with an empty database.
 refuse_snapshot_without_data() {
   if [[ -z ${DATA_SNAPSHOT:-} || -s $DATA_DIR/postgres/PG_VERSION ]]; then
     return
@@ -94,19 +93,19 @@ make_directories() {
 write_secrets() {
   install -d -m 0700 "$RUN_DIR/secrets"
   cloud secrets "$STACK" "$RUN_DIR/secrets"
-  # No secret, but given on the same way: where the launcher and the reaper find the session of their role.
+  # Not a secret, but passed on the same way: the place of the launcher's and the reaper's sessions.
   printf '[%s]\ncredential_process = /bin/cat /secrets/aws_session\n' launcher reaper \
     >"$RUN_DIR/secrets/aws_credentials"
 }
 
-# A session lasts an hour, and is made anew every twenty minutes. No container reaches the instance's own
-# credentials: the metadata service's answers go no further than the instance itself.
+# A session lasts an hour, and is renewed every twenty minutes. No container reaches the instance's own
+# credentials: the metadata service answers only the instance itself.
 write_sessions() {
   cloud session "$LAUNCHER_ROLE" launcher "$DATA_DIR/secrets/launcher/aws_session"
   cloud session "$REAPER_ROLE" reaper "$DATA_DIR/secrets/reaper/aws_session"
 }
 
-# What credentials the person at the keyboard may have are not the services' affair.
+# An operator's own credentials are not passed on to the services.
 compose() {
   local files=(-f "$release_dir/compose.yaml" -f "$release_dir/deploy/compose.aws.yaml")
   [[ -z ${LOG_GROUP:-} ]] || files+=(-f "$release_dir/deploy/compose.logs.yaml")
@@ -114,9 +113,9 @@ compose() {
     docker compose --project-directory "$release_dir" "${files[@]}" "$@"
 }
 
-# The admins' passwords are what the secrets say, whatever they were: so a secret is rotated by making it
-# anew, and a kept volume goes on under a new stack. Each is in its container as /secrets/password, and leaves
-# it on no command line but RabbitMQ's inside (its tool, given none, may wait for a terminal for ever).
+# Set the admins' passwords to the secrets, whatever they were: so a deleted secret is rotated, and a kept volume
+# works under a new stack. Each is in its container as /secrets/password, and appears on no command line but
+# RabbitMQ's inside the container (without an argument its tool may wait for a terminal for ever).
 set_admin_passwords() {
   printf "ALTER ROLE postgres PASSWORD '%s';\n" "$(<"$RUN_DIR/secrets/postgres_password")" |
     compose exec -T postgres psql -qX -v ON_ERROR_STOP=1 -U postgres -d docker_job
@@ -138,14 +137,14 @@ start_services() {
   compose up -d --wait --remove-orphans api scheduler launcher reaper
 }
 
-# Once for a volume that was made from a snapshot: database and broker are of one moment, but the world has
-# gone on since (operations/resend.py).
+# Run once for a volume made from a snapshot: database and broker are of the same time, but instances and
+# consumers have moved on since (operations/resend.py).
 settle_restored() {
   local mark=$DATA_DIR/restored-from
   if [[ -z ${DATA_SNAPSHOT:-} || $(cat "$mark" 2>/dev/null) == "$DATA_SNAPSHOT" ]]; then
     return
   fi
-  say "the data is of $DATA_SNAPSHOT"
+  say "the data comes from $DATA_SNAPSHOT"
   compose run --rm -T migrate operations.resend
   echo "$DATA_SNAPSHOT" >"$mark"
 }
@@ -172,8 +171,8 @@ wait_until_ready() {
 }
 
 # Systemd runs this again at every boot, and renews the sessions. Docker starts our containers before that, so
-# it has to have waited for the volume: Postgres on an empty directory would begin anew.
-stay() {
+# it must wait for the volume: Postgres on an empty directory would start with an empty database.
+install_units() {
   [[ -d /run/systemd/system ]] || return 0
   local units=/etc/systemd/system start=/opt/docker-job/current/deploy/instance/start.sh
   mkdir -p "$units/docker.service.d"
@@ -221,7 +220,7 @@ forget_old_images() {
 }
 
 failed() {
-  say "it has failed" >&2
+  say "failed" >&2
   [[ -n ${LOG_GROUP:-} ]] && tail -c 100000 "$RUN_DIR/start.log" | cloud note "$LOG_GROUP" || true
   cloud signal "$STACK" FAILURE || true
 }
@@ -233,7 +232,7 @@ main() {
   trap 'status=$?; ((status == 0)) || failed' EXIT
   install_packages
   mount_data
-  stay
+  install_units
   refuse_snapshot_without_data
   make_directories
   write_secrets

@@ -1,11 +1,11 @@
-"""The instance's first process: runs the user data as cloud-init would, and ends all with itself.
+"""The instance's first process: runs the user data as cloud-init does, and ends all with itself.
 
     boot.py DIRECTORY
 
 DIRECTORY holds `user-data`; `bin/`, whose programs go before the machine's own; and `root/`, the
-home. The machine is off when this process has ended, and then nothing that it started is left. It
-powers off at the time that `power` holds (written by the `shutdown` of `tools.py`, told by
-SIGUSR1), on SIGTERM, and when its standard input closes: the power button, or the cloud is gone.
+home. The machine is off when this process has ended, and then no process that it started is left.
+It powers off at the time in the file `power` (written by the `shutdown` of `tools.py`, which sends
+SIGUSR1), on SIGTERM, and when its standard input closes: a power-off by the cloud, or its end.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def main(directory: str) -> int:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     write(os.path.join(directory, "pid"), str(os.getpid()))
-    say("boot: " + time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    log("boot: " + time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     for script in scripts_of(directory):
         run(script, directory)
     with open(os.path.join(directory, "console"), "ab+", buffering=0) as console:
         while not asked:
             reap()
-            tell(console)
+            copy_tool_output(console)
             left = seconds_left(directory)
             if left is not None and left <= 0:
                 break
@@ -53,16 +53,16 @@ def main(directory: str) -> int:
             if wake_read in ready:
                 os.read(wake_read, 4096)
             if 0 in ready and not os.read(0, 4096):
-                say("boot: switched off")
+                log("boot: switched off")
                 break
         end_all()
-        tell(console)
-    say("boot: powered off")
+        copy_tool_output(console)
+    log("boot: powered off")
     return 0
 
 
 def adopt_orphans() -> None:
-    """Whatever loses its parent becomes our child, where the kernel can do that."""
+    """Make orphaned processes children of this one, where the kernel supports it."""
     try:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     except (OSError, AttributeError):
@@ -70,7 +70,7 @@ def adopt_orphans() -> None:
 
 
 def scripts_of(directory: str) -> list[str]:
-    """The paths of the scripts in the user data, in their order."""
+    """Write the scripts of the user data to files; return their paths in order."""
     with open(os.path.join(directory, "user-data"), "rb") as file:
         data = file.read()
     parts = [data]
@@ -87,12 +87,12 @@ def scripts_of(directory: str) -> list[str]:
             os.chmod(path, 0o700)
             paths.append(path)
         elif part.strip():
-            say("boot: a part of the user data is no script, and is not run")
+            log("boot: a part of the user data is not a script, and is not run")
     return paths
 
 
 def run(script: str, directory: str) -> None:
-    """Start a script of the user data; it runs as long as it likes."""
+    """Start a script of the user data, without a time limit."""
     environment = dict(os.environ)
     path = environment.get("PATH") or "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     environment["PATH"] = os.path.join(directory, "bin") + os.pathsep + path
@@ -107,11 +107,11 @@ def run(script: str, directory: str) -> None:
             start_new_session=True,
         )
     except OSError as error:
-        say(f"boot: the user data cannot be run: {error}")
+        log(f"boot: the user data cannot be run: {error}")
 
 
 def seconds_left(directory: str) -> float | None:
-    """Until the power-off that somebody has asked for; None: nobody has."""
+    """Return the seconds until the scheduled power-off; None: none is scheduled."""
     try:
         with open(os.path.join(directory, "power")) as file:
             return float(file.read()) - time.time()
@@ -120,7 +120,7 @@ def seconds_left(directory: str) -> float | None:
 
 
 def reap() -> None:
-    """Take ended children out of the process table."""
+    """Remove ended children from the process table."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -129,9 +129,9 @@ def reap() -> None:
 
 
 def end_all() -> None:
-    """SIGTERM to all that runs, and SIGKILL to what still does after the grace."""
+    """Send SIGTERM to all descendants, and SIGKILL to those left after the grace period."""
     deadline = time.monotonic() + GRACE_SECONDS
-    told: set[int] = set()
+    signalled: set[int] = set()
     while True:
         reap()
         left = descendants()
@@ -139,8 +139,8 @@ def end_all() -> None:
             return
         late = time.monotonic() > deadline
         for pid in left:
-            if late or pid not in told:
-                told.add(pid)
+            if late or pid not in signalled:
+                signalled.add(pid)
                 try:
                     os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
                 except OSError:
@@ -149,7 +149,7 @@ def end_all() -> None:
 
 
 def descendants() -> list[int]:
-    """The ids of all processes below us."""
+    """Return the ids of all processes below this one."""
     children: dict[int, list[int]] = {}
     for pid, parent, state in processes():
         if state != "Z":
@@ -164,7 +164,7 @@ def descendants() -> list[int]:
 
 
 def processes() -> Iterator[tuple[int, int, str]]:
-    """(pid, parent, state) of every process."""
+    """Yield (pid, parent, state) of every process."""
     if not os.path.isdir("/proc/self"):
         listed = subprocess.run(
             ["ps", "-A", "-o", "pid=,ppid=,state="], stdout=subprocess.PIPE, check=False
@@ -184,26 +184,26 @@ def processes() -> Iterator[tuple[int, int, str]]:
 
 
 def write(path: str, text: str) -> None:
-    """Write a whole file at once."""
+    """Write a file atomically."""
     with open(path + ".new", "w") as file:
         file.write(text)
     os.replace(path + ".new", path)
 
 
-def tell(console: IO[bytes]) -> None:
-    """Print what the machine's tools have written since."""
+def copy_tool_output(console: IO[bytes]) -> None:
+    """Copy the new output of the machine's tools to the console."""
     data = console.read()
     if data:
-        put(data)
+        write_console(data)
 
 
-def say(text: str) -> None:
-    """A line on the console."""
-    put(text.encode() + b"\n")
+def log(text: str) -> None:
+    """Write a line to the console."""
+    write_console(text.encode() + b"\n")
 
 
-def put(data: bytes) -> None:
-    """On the console, if anybody still reads it."""
+def write_console(data: bytes) -> None:
+    """Write to the console; ignore a closed pipe."""
     try:
         os.write(1, data)
     except OSError:

@@ -1,9 +1,9 @@
-"""A `docker` for instances without an engine: containers that are only played.
+"""A `docker` for instances without an engine: containers are simulated.
 
-Understood are version, info, login, pull, image inspect, create, start, attach, run, inspect,
-kill, stop, wait, logs, rm and ps. A played container says what would have run, then does as its
-environment tells: SIMULATE_SECONDS (how long), SIMULATE_OUTPUT and SIMULATE_ERROR (what it prints),
-SIMULATE_EXIT_CODE. SIGTERM ends it with 143. It lives in `docker/` of the instance.
+It knows version, info, login, pull, image inspect, create, start, attach, run, inspect, kill,
+stop, wait, logs, rm and ps. A simulated container prints the command that it would have run, then
+follows its environment: SIMULATE_SECONDS (duration), SIMULATE_OUTPUT and SIMULATE_ERROR (output),
+SIMULATE_EXIT_CODE. SIGTERM ends it with 143. Its state is a file in `docker/` of the instance.
 """
 
 from __future__ import annotations
@@ -49,27 +49,27 @@ VALUED = {
 
 
 def main(arguments: list[str]) -> int:
-    """One docker command."""
+    """Run one docker command; return its exit status."""
     command, rest = (arguments[0], arguments[1:]) if arguments else ("version", [])
     if command == "image" and rest[:1] == ["inspect"]:
         return 0
     known: dict[str, Callable[[], int]] = {
-        "create": lambda: say(create(rest)),
+        "create": lambda: output(create(rest)),
         "run": lambda: run(rest),
         "start": lambda: start(rest),
-        "attach": lambda: attach(words(rest)[-1]),
+        "attach": lambda: attach(positional(rest)[-1]),
         "inspect": lambda: inspect(rest),
         "kill": lambda: kill(rest),
-        "stop": lambda: kill(["--signal", "TERM", words(rest)[-1]]),
-        "wait": lambda: wait(words(rest)[-1]),
-        "logs": lambda: say(read(words(rest)[-1]).get("output", "")),
-        "rm": lambda: remove(words(rest)),
-        "ps": lambda: say("\n".join(sorted(os.listdir(home())))),
-        "version": lambda: say("0.0-rehearsal"),
-        "--version": lambda: say("Docker version 0.0-rehearsal"),
+        "stop": lambda: kill(["--signal", "TERM", positional(rest)[-1]]),
+        "wait": lambda: wait(positional(rest)[-1]),
+        "logs": lambda: output(read(positional(rest)[-1]).get("output", "")),
+        "rm": lambda: remove(positional(rest)),
+        "ps": lambda: output("\n".join(sorted(os.listdir(home())))),
+        "version": lambda: output("0.0-rehearsal"),
+        "--version": lambda: output("Docker version 0.0-rehearsal"),
         "info": lambda: 0,
         "login": lambda: 0,
-        "pull": lambda: say("Status: played, not pulled: " + words(rest)[-1]),
+        "pull": lambda: output("Status: simulated, not pulled: " + positional(rest)[-1]),
     }
     if command not in known:
         return fail("unknown command: docker " + command)
@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> int:
 
 
 def create(arguments: list[str]) -> str:
-    """Write down what a container would be, and answer its name."""
+    """Record a container's settings in its file; return its name."""
     name = gpus = ""
     environment: dict[str, str] = {}
     rest = list(arguments)
@@ -98,7 +98,7 @@ def create(arguments: list[str]) -> str:
             with open(value, encoding="utf-8") as file:
                 lines = file.read().splitlines()
             environment.update(dict(line.split("=", 1) for line in lines if "=" in line))
-    name = name or f"played-{time.time_ns():x}"
+    name = name or f"simulated-{time.time_ns():x}"
     if os.path.exists(path(name)):
         sys.exit(fail(f"Conflict. The container name {name} is already in use"))
     state = {"Status": "created", "Running": False, "ExitCode": 0, "Error": "", "OOMKilled": False}
@@ -107,42 +107,42 @@ def create(arguments: list[str]) -> str:
 
 
 def run(arguments: list[str]) -> int:
-    """create and start; with --rm also rm."""
+    """Create and start a container; with --rm also remove it."""
     detached = bool({"-d", "--detach"} & set(arguments))
     name = create(arguments)
     code = start([name] if detached else ["--attach", name])
     if detached:
-        say(name)
+        output(name)
     elif "--rm" in arguments:
         remove([name])
     return code
 
 
 def start(arguments: list[str]) -> int:
-    """Have it play, in a session of its own; with --attach stay until it has ended."""
-    name = words(arguments)[-1]
+    """Start its process in a session of its own; with --attach wait until it has ended."""
+    name = positional(arguments)[-1]
     read(name)
-    player = subprocess.Popen(
-        [sys.executable, os.path.abspath(__file__), "--play", name], start_new_session=True
+    process = subprocess.Popen(
+        [sys.executable, os.path.abspath(__file__), "--simulate", name], start_new_session=True
     )
     if {"-a", "--attach"} & set(arguments):
-        return player.wait()
-    while read(name)["state"]["Status"] == "created" and player.poll() is None:
+        return process.wait()
+    while read(name)["state"]["Status"] == "created" and process.poll() is None:
         time.sleep(STEP_SECONDS)
     return 0
 
 
-def play(name: str) -> NoReturn:
-    """The played container itself: no output but its own."""
+def simulate(name: str) -> NoReturn:
+    """Run as the container's process: print only its output."""
     signal.signal(signal.SIGTERM, lambda *_: end(name, 143))
     container = read(name)
     container["state"].update(Status="running", Running=True)
-    container["pid"] = os.getpid()  # written by this process alone: nobody overtakes it
+    container["pid"] = os.getpid()  # only this process writes it, so there is no race
     write(name, container)
     environment = container["env"]
-    say("played, not run: " + " ".join(container["would_run"]))
+    output("simulated, not run: " + " ".join(container["would_run"]))
     if container["gpus"]:
-        say("played GPUs: " + container["gpus"])
+        output("simulated GPUs: " + container["gpus"])
     try:
         seconds = float(environment.get("SIMULATE_SECONDS") or 0)
         code = int(environment.get("SIMULATE_EXIT_CODE") or 0)
@@ -152,14 +152,14 @@ def play(name: str) -> NoReturn:
     while time.monotonic() < deadline:
         time.sleep(max(0.0, min(60.0, deadline - time.monotonic())))
     if "SIMULATE_OUTPUT" in environment:
-        say(environment["SIMULATE_OUTPUT"])
+        output(environment["SIMULATE_OUTPUT"])
     if "SIMULATE_ERROR" in environment:
         os.write(2, environment["SIMULATE_ERROR"].encode() + b"\n")
     end(name, code)
 
 
 def end(name: str, code: int) -> NoReturn:
-    """It has ended."""
+    """Record the exit code and exit."""
     container = read(name)
     container["state"].update(Status="exited", Running=False, ExitCode=code)
     write(name, container)
@@ -167,29 +167,29 @@ def end(name: str, code: int) -> NoReturn:
 
 
 def attach(name: str) -> int:
-    """Stay until it has ended."""
+    """Wait until it has ended; return its exit code."""
     while alive(read(name)):
         time.sleep(STEP_SECONDS)
     return int(read(name)["state"]["ExitCode"])
 
 
 def wait(name: str) -> int:
-    """Stay until it has ended, and say how."""
-    return say(str(attach(name)))
+    """Wait until it has ended, and print its exit code."""
+    return output(str(attach(name)))
 
 
 def inspect(arguments: list[str]) -> int:
-    """Its state, whatever the format asks for."""
-    container = read(words(arguments)[-1])
+    """Print its state, in the two formats that callers use."""
+    container = read(positional(arguments)[-1])
     if container["state"]["Running"] and not alive(container):
         container["state"].update(Status="exited", Running=False, ExitCode=137)
     state = json.dumps(container["state"])
-    return say(state if "{{json .State}}" in arguments else f'[{{"State":{state}}}]')
+    return output(state if "{{json .State}}" in arguments else f'[{{"State":{state}}}]')
 
 
 def kill(arguments: list[str]) -> int:
-    """Signal it."""
-    name = words(arguments)[-1]
+    """Send it a signal."""
+    name = positional(arguments)[-1]
     given = "KILL"
     for option in ("-s", "--signal"):
         if option in arguments:
@@ -206,7 +206,7 @@ def kill(arguments: list[str]) -> int:
 
 
 def remove(names: list[str]) -> int:
-    """Away with it, however it stands."""
+    """Remove containers in any state."""
     for name in names:
         container = read(name)
         if alive(container):
@@ -215,12 +215,12 @@ def remove(names: list[str]) -> int:
             except OSError:
                 pass
         os.unlink(path(name))
-        say(name)
+        output(name)
     return 0
 
 
 def alive(container: dict[str, Any]) -> bool:
-    """Whether its process runs."""
+    """Return True if its process runs."""
     try:
         os.kill(container["pid"], 0)
     except (OSError, KeyError):
@@ -228,8 +228,8 @@ def alive(container: dict[str, Any]) -> bool:
     return bool(container["state"]["Running"])
 
 
-def words(arguments: list[str]) -> list[str]:
-    """What is no option."""
+def positional(arguments: list[str]) -> list[str]:
+    """Return the arguments that are not options."""
     found: list[str] = []
     skip = False
     for each in arguments:
@@ -245,19 +245,19 @@ def words(arguments: list[str]) -> list[str]:
 
 
 def home() -> str:
-    """Where the played containers are."""
+    """Return the directory of the simulated containers."""
     directory = os.path.join(os.environ["REHEARSAL_MACHINE"], "docker")
     os.makedirs(directory, exist_ok=True)
     return directory
 
 
 def path(name: str) -> str:
-    """A container's file."""
+    """Return the path of a container's file."""
     return os.path.join(home(), os.path.basename(name))
 
 
 def read(name: str) -> dict[str, Any]:
-    """A container; it must be there."""
+    """Read a container; exit where there is none."""
     try:
         with open(path(name), encoding="utf-8") as file:
             container: dict[str, Any] = json.load(file)
@@ -267,27 +267,27 @@ def read(name: str) -> dict[str, Any]:
 
 
 def write(name: str, container: dict[str, Any]) -> None:
-    """Write it down at once."""
+    """Write a container's file atomically."""
     temporary = os.path.join(os.environ["REHEARSAL_MACHINE"], f"docker.{os.getpid()}")
     with open(temporary, "w", encoding="utf-8") as file:
         json.dump(container, file)
     os.replace(temporary, path(name))
 
 
-def say(text: str) -> int:
-    """On standard output, at once."""
+def output(text: str) -> int:
+    """Print unbuffered; return exit status 0."""
     if text:
         os.write(1, text.encode() + b"\n")
     return 0
 
 
 def fail(text: str) -> int:
-    """As docker's client does."""
+    """Print an error as docker's client does; return exit status 1."""
     os.write(2, ("Error response from daemon: " + text + "\n").encode())
     return 1
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--play"]:
-        play(sys.argv[2])
+    if sys.argv[1:2] == ["--simulate"]:
+        simulate(sys.argv[2])
     sys.exit(main(sys.argv[1:]))

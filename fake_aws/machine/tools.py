@@ -1,8 +1,8 @@
-"""Programs of a machine, for instances that are none: `shutdown`, `systemctl` and their kin.
+"""Programs of a machine, for instances that are not one: `shutdown`, `systemctl` and similar.
 
-One file under many names (its first argument), called by scripts in the instance's `bin/`. What
-would touch the machine underneath (its power, services, packet filter, packages) is written on the
-console instead, and only the power has an effect: on the instance.
+One file under many names (its first argument), called by scripts in the instance's `bin/`. A
+command that would change the host (power, services, packet filter, packages) is printed on the
+console instead; only power commands have an effect, on the instance.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 
 
 def main(name: str, arguments: list[str]) -> int:
-    """What the program *name* does."""
+    """Run the program *name*; return its exit status."""
     if name == "shutdown":
         return shutdown(arguments)
     if name in {"poweroff", "halt"} or (
@@ -22,40 +22,40 @@ def main(name: str, arguments: list[str]) -> int:
     ):
         return power_off_in(0.0)
     if name in {"iptables", "ip6tables"} and {"-C", "--check"} & set(arguments):
-        return 1  # no such rule yet, so that whoever wants it adds it
-    say(" ".join([name, *arguments]))
-    return tell()
+        return 1  # no such rule yet, so that the caller adds it
+    log(" ".join([name, *arguments]))
+    return notify_boot()
 
 
 def shutdown(arguments: list[str]) -> int:
-    """`shutdown [-h|-P|-H] now|+MINUTES`, and `-c`."""
+    """Run `shutdown [-h|-P|-H] now|+MINUTES`, or `shutdown -c`."""
     if "-c" in arguments:
         try:
             os.unlink(here("power"))
         except OSError:
             pass
-        return tell()
+        return notify_boot()
     when = [each for each in arguments if not each.startswith("-")][:1] or ["+1"]
     if when[0] == "now":
         return power_off_in(0.0)
     try:
         return power_off_in(float(when[0].lstrip("+")) * 60)
     except ValueError:
-        say("shutdown: cannot read the time " + when[0])
+        log("shutdown: cannot read the time " + when[0])
         return 1
 
 
 def power_off_in(seconds: float) -> int:
-    """The machine is off after so long; an earlier plan is replaced, as systemd does it."""
-    say(f"power off in {seconds:g} s")
+    """Schedule the power-off; it replaces an earlier one, as under systemd."""
+    log(f"power off in {seconds:g} s")
     with open(here("power.new"), "w") as file:
         file.write(repr(time.time() + seconds))
     os.replace(here("power.new"), here("power"))
-    return tell()
+    return notify_boot()
 
 
-def tell() -> int:
-    """Have the first process look again. A machine without one is off: nothing goes on running."""
+def notify_boot() -> int:
+    """Wake boot.py to read the files again; where it has ended, kill the caller."""
     try:
         with open(here("pid")) as file:
             os.kill(int(file.read()), signal.SIGUSR1)
@@ -65,12 +65,12 @@ def tell() -> int:
 
 
 def here(name: str) -> str:
-    """A file of this instance."""
+    """Return the path of a file of this instance."""
     return os.path.join(os.environ["REHEARSAL_MACHINE"], name)
 
 
-def say(text: str) -> None:
-    """A line on the console."""
+def log(text: str) -> None:
+    """Write a line to the console."""
     try:
         with open(here("console"), "a") as file:
             file.write(text + "\n")

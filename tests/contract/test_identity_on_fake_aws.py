@@ -1,4 +1,4 @@
-"""The claim by role on the strict cloud, which checks signatures and gives instances their keys."""
+"""The claim by role on the fake AWS, which checks signatures and issues instances' keys."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ def cloud() -> Iterator[Strict]:
 
 
 class OnInstance(agent.Aws):
-    """AWS as an instance of *role* sees it; its metadata service gives it these keys."""
+    """AWS from an instance of *role*, with keys from its metadata service."""
 
     def __init__(self, cloud: Strict, role: str, session: str = INSTANCE) -> None:
         now = datetime.now(UTC)
@@ -39,7 +39,7 @@ class OnInstance(agent.Aws):
 
 
 def identity_of(cloud: Strict, account: str | None = None) -> StsIdentity:
-    """The API's side, asking the strict cloud's STS."""
+    """Make the API's side, which asks the fake STS."""
     role = Role("aws", account or cloud.thread.cloud.account, ROLE)
     config = IdentityConfig(
         sts_url=cloud.thread.endpoint_url, region=REGION, role=role, deployment="ours"

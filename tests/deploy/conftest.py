@@ -1,4 +1,4 @@
-"""An AWS of the test's own: moto behind a socket, so that the scripts run as they are."""
+"""The tests' AWS: moto behind a socket, so that the scripts run unchanged."""
 
 import logging
 import os
@@ -40,7 +40,7 @@ class MotoCloud:
         }
 
     def client(self, service: str) -> Any:
-        """A client of ours, to look and to prepare."""
+        """Make a client, to inspect and to prepare."""
         client: Any = boto3.client(
             service,
             region_name=REGION,
@@ -51,7 +51,7 @@ class MotoCloud:
         return client
 
     def run(self, script: str, *arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
-        """Run deploy/*script*; an empty variable of *env* is taken out."""
+        """Run deploy/*script*; an empty variable of *env* is removed."""
         merged = {name: value for name, value in {**self.env, **env}.items() if value}
         return subprocess.run(
             [ROOT / "deploy" / script, *arguments],
@@ -73,7 +73,7 @@ class MotoCloud:
         return self.run("destroy.sh", *arguments, **env)
 
     def instances(self, tag: str) -> list[dict[str, Any]]:
-        """The instances that bear *tag* and are not terminated."""
+        """List the instances with *tag* that are not terminated."""
         found = self.client("ec2").describe_instances(
             Filters=[
                 {"Name": "tag-key", "Values": [tag]},
@@ -85,7 +85,7 @@ class MotoCloud:
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[MotoCloud]:
-    """An empty account with a default VPC, and Canonical's images, which moto does not know."""
+    """An empty account with a default VPC, and Canonical's images, which moto lacks."""
     be_strict(monkeypatch)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -118,7 +118,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[MotoCloud]:
 
 
 class Unsupported(logging.Handler):
-    """Collects the resource types that moto's CloudFormation says it does not know."""
+    """Collects the resource types that moto's CloudFormation does not support."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class Unsupported(logging.Handler):
 
 @pytest.fixture
 def unsupported() -> Iterator[set[str]]:
-    """The types that moto has passed over so far in this test."""
+    """The types that moto has skipped so far in this test."""
     handler, logger = Unsupported(), logging.getLogger("moto")
     logger.addHandler(handler)
     yield handler.types

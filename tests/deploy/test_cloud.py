@@ -1,4 +1,4 @@
-"""What start.sh asks of AWS, step by step, as it runs it."""
+"""The calls of AWS for start.sh, one by one."""
 
 import subprocess
 import sys

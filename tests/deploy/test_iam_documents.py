@@ -1,7 +1,7 @@
-"""`docs/iam`: the template's policies for whoever sets them up himself, and what proves them.
+"""`docs/iam`: the template's policies for a manual set-up, and their proofs.
 
-The rehearsal's cloud enforces policies. What it never asks for it cannot prove: those entries are
-found here, and docs/ec2.md must name the very same.
+The fake AWS enforces policies. It cannot prove entries that it never checks: those are found here,
+and docs/ec2.md must list the same.
 """
 
 import json
@@ -39,7 +39,7 @@ FILES = {"LauncherRole": "launcher", "ReaperRole": "reaper"}
 
 
 def document(name: str) -> dict[str, Any]:
-    """One file of docs/iam."""
+    """Read one file of docs/iam."""
     read: dict[str, Any] = json.loads((DOCS / "iam" / f"{name}.json").read_text())
     return read
 
@@ -59,7 +59,7 @@ def test_the_instances_role_is_trusted_to_ec2_alone() -> None:
 
 @pytest.fixture
 def needs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Need, dict[str, Any]]]:
-    """What the cloud has asked of policies, with all that it knew."""
+    """The permissions that the cloud has checked, with their contexts."""
     asked: list[tuple[Need, dict[str, Any]]] = []
     grants = Permissions._grants
 
@@ -94,7 +94,7 @@ async def test_what_no_rehearsal_can_prove_of_the_policies_is_named_in_the_docs(
 
 
 async def play_launcher(stack: Stack) -> None:
-    """Whatever a launcher ever does, with a template that takes another's place."""
+    """Make every call of a launcher, with a template that replaces another."""
     launcher = stack.become("LauncherRole")
     await launch(launcher, "spot")
     await launch(launcher, "on-demand")
@@ -109,7 +109,7 @@ async def play_launcher(stack: Stack) -> None:
 
 
 async def play_reaper(stack: Stack) -> None:
-    """Whatever a reaper ever does."""
+    """Make every call of a reaper."""
     reaper = stack.become("ReaperRole")
     await reaper.terminate([each.instance_id for each in await reaper.list_instances()])
     stack.client("sqs").send_message(QueueUrl=stack.queue, MessageBody="notice")
@@ -121,7 +121,7 @@ async def play_reaper(stack: Stack) -> None:
 
 
 def entries(statements: list[Statement]) -> Iterator[tuple[str, str, str, Statement]]:
-    """Statements taken apart: each action on each kind of resource, as a statement of its own."""
+    """Split statements: each action on each kind of resource is a statement of its own."""
     for statement in statements:
         for action in iam.many(statement["Action"]):
             for resource in iam.many(statement["Resource"]):

@@ -31,7 +31,7 @@ def recorded() -> list[dict[str, Any]]:
 
 
 def allowing(role: str, action: str, resource: str, context: dict[str, str]) -> list[Statement]:
-    """The statements that allow it; none is a denial."""
+    """Return the statements that allow it; none is a denial."""
     return [
         each for each in policies() if each.role == role and each.allows(action, resource, context)
     ]

@@ -1,4 +1,4 @@
-"""The template's policies under the EC2 adapter: what the launcher and the reaper do, they may.
+"""The template's policies under the EC2 adapter: the launcher's and the reaper's calls are allowed.
 
 The rehearsal's cloud enforces them, as far as its `permissions.py` tells which permissions a call
 needs.
@@ -41,7 +41,7 @@ TRUST = json.dumps(
 
 
 class Account:
-    """The rehearsal's account with what the stack makes for the launcher and the reaper."""
+    """An account of the fake AWS with the stack's resources for the launcher and the reaper."""
 
     def __init__(self, cloud: CloudThread, environment: pytest.MonkeyPatch) -> None:
         self._cloud = cloud
@@ -72,7 +72,7 @@ class Account:
         )
 
     def client(self, service: str) -> Any:
-        """The operator's, who may do all."""
+        """Make a client of the operator, without limits."""
         made: Any = boto3.client(service, **self._cloud.client_arguments())
         return made
 
@@ -106,7 +106,7 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
 
 
 async def launch(launcher: Ec2Compute, market: Market) -> Instance:
-    """One instance, by the calls that the launcher makes."""
+    """Launch one instance by the launcher's calls."""
     asked = Offer(deployment=STACK, api_url=NOBODY, market=market)
     plan = await launcher.plan(asked)
     request = LaunchRequest(

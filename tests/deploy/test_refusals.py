@@ -1,4 +1,4 @@
-"""What deploy.sh and destroy.sh refuse: each is one line, and says what to do."""
+"""The refusals of deploy.sh and destroy.sh: each is one line, and says what to do."""
 
 from typing import Any
 from unittest.mock import Mock
@@ -11,7 +11,7 @@ from moto.cloudformation.models import cloudformation_backends
 
 from deploy import place, up
 from deploy.account import Account, SpotQuota, refuse_no_spot
-from deploy.refusal import Refusal, plainly
+from deploy.refusal import Refusal, as_refusals
 from deploy.stack import apply, find_stack
 from tests.deploy.conftest import ACCOUNT, REGION, MotoCloud
 
@@ -20,16 +20,16 @@ pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse")
 ALLOW = ("--allow", "203.0.113.0/24")
 
 
-def refusal_of(run: Any, who: str = "deploy") -> str:
-    """The one line that *run* ended with."""
+def refusal_of(run: Any, prog: str = "deploy") -> str:
+    """Return the one line that *run* ended with."""
     assert run.returncode == 1, run.stdout
     [line] = run.stderr.splitlines()
-    assert line.startswith(f"{who}: ")
+    assert line.startswith(f"{prog}: ")
     return str(line)
 
 
 def make_stack(aws: MotoCloud, status: str) -> None:
-    """A stack of our name in *status*, which moto is told behind its back."""
+    """Make a stack of our name in *status*, written into moto's state."""
     aws.client("cloudformation").create_stack(
         StackName="docker-job",
         TemplateBody='{"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}',
@@ -59,7 +59,7 @@ def test_an_endpoint_that_does_not_answer_is_the_network_or_the_region(aws: Moto
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("code", "text"),
     [
         ("ExpiredToken", "have expired"),
         ("RequestExpired", "have expired"),
@@ -68,9 +68,9 @@ def test_an_endpoint_that_does_not_answer_is_the_network_or_the_region(aws: Moto
         ("Throttling", "refuses DescribeVpcs"),
     ],
 )
-def test_what_aws_says_of_the_credentials_is_told_in_our_words(code: str, words: str) -> None:
+def test_what_aws_says_of_the_credentials_is_shown_in_our_words(code: str, text: str) -> None:
     answer: Any = {"Error": {"Code": code, "Message": "two\nlines"}}
-    with pytest.raises(Refusal, match=words) as caught, plainly():
+    with pytest.raises(Refusal, match=text) as caught, as_refusals():
         raise ClientError(answer, "DescribeVpcs")
     assert "\n" not in str(caught.value)
 
@@ -95,7 +95,7 @@ def test_a_vpc_that_is_not_there_or_has_no_public_subnet_is_named(aws: MotoCloud
 
 def test_an_instance_type_that_ec2_does_not_know_is_named(aws: MotoCloud) -> None:
     line = refusal_of(aws.deploy(*ALLOW, "--instance-type", "t99.small"))
-    assert "t99.small is not to be had in" in line
+    assert "t99.small is not offered in" in line
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_an_instance_type_that_ec2_does_not_know_is_named(aws: MotoCloud) -> Non
         ("ROLLBACK_FAILED", "deploy/destroy.sh --stack docker-job"),
         ("DELETE_FAILED", "deploy/destroy.sh --stack docker-job"),
         ("UPDATE_ROLLBACK_FAILED", "continue-update-rollback"),
-        ("UPDATE_IN_PROGRESS", "Wait until that is over"),
+        ("UPDATE_IN_PROGRESS", "Wait until that has ended"),
     ],
 )
 def test_a_stack_that_cannot_be_updated_is_refused_with_the_way_out(
@@ -145,20 +145,20 @@ def test_https_needs_both_its_halves(aws: MotoCloud) -> None:
 
 
 def test_a_network_that_is_none_is_refused(aws: MotoCloud) -> None:
-    assert "--allow wants an IPv4 network" in refusal_of(aws.deploy("--allow", "everybody"))
+    assert "--allow needs an IPv4 network" in refusal_of(aws.deploy("--allow", "everybody"))
 
 
 def test_a_quota_of_no_spot_vcpus_is_refused_and_a_small_one_told() -> None:
     with pytest.raises(Refusal, match="quota of Spot vCPUs is 0"):
         refuse_no_spot(SpotQuota(0))
     refuse_no_spot(SpotQuota(5))
-    assert SpotQuota(5).words.startswith("5 vCPUs at once: few")
-    assert SpotQuota(64).words == "64 vCPUs at once"
-    assert "not known" in SpotQuota(None).words
+    assert SpotQuota(5).text.startswith("5 vCPUs at once: few")
+    assert SpotQuota(64).text == "64 vCPUs at once"
+    assert "not known" in SpotQuota(None).text
 
 
 def stubbed(service: str) -> tuple[Account, Stubber]:
-    """An account whose one client answers what it is told to."""
+    """Make an account whose one client has stubbed answers."""
     client: Any = boto3.client(
         service,
         region_name=REGION,

@@ -1,4 +1,4 @@
-"""deploy.sh and destroy.sh, as they are, against moto's CloudFormation."""
+"""deploy.sh and destroy.sh, unchanged, against moto's CloudFormation."""
 
 import base64
 import json
@@ -29,14 +29,14 @@ PASSED_OVER = {
 
 
 def leave_a_key(aws: MotoCloud) -> None:
-    """What the instance's start script does."""
+    """Leave the first API key, as the instance's start script does."""
     aws.client("ssm").put_parameter(
         Name="/docker-job/docker-job/first_api_key", Type="SecureString", Value=KEY
     )
 
 
 def tag_volume(aws: MotoCloud) -> str:
-    """The tags that moto's CloudFormation leaves out; returns the volume's id."""
+    """Set the tags that moto's CloudFormation omits; return the volume's id."""
     [stack] = aws.client("cloudformation").describe_stacks(StackName="docker-job")["Stacks"]
     outputs = {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
     tags = [{"Key": tag, "Value": "docker-job"} for tag in (SERVICES_TAG, DATA_TAG)]
@@ -45,7 +45,7 @@ def tag_volume(aws: MotoCloud) -> str:
 
 
 def run_a_job_instance(aws: MotoCloud) -> str:
-    """What the launcher does; returns the instance's id."""
+    """Launch a job instance as the launcher does; return its id."""
     started = aws.client("ec2").run_instances(
         ImageId="ami-0123456789abcdef0",
         MinCount=1,
@@ -61,7 +61,7 @@ def run_a_job_instance(aws: MotoCloud) -> str:
 
 
 def user_data(aws: MotoCloud) -> str:
-    """What the services' instance runs at its first boot, by the newest template."""
+    """Return the user data of the services' instance, from the newest template."""
     ec2 = aws.client("ec2")
     [template] = ec2.describe_launch_templates()["LaunchTemplates"]
     [version] = ec2.describe_launch_template_versions(
@@ -213,7 +213,7 @@ def test_destroy_that_keeps_the_data_says_what_remains_and_the_next_deploy_goes_
     assert f"data volume {volume}" in run.stdout
     again = aws.deploy(*ALLOW)
     assert again.returncode == 0, again.stderr
-    assert f"goes on with the data on {volume}" in again.stdout
+    assert f"continues with the data on {volume}" in again.stdout
     assert f"DATA_VOLUME={volume}\n" in user_data(aws)
 
 
@@ -221,7 +221,7 @@ def test_destroy_asks_and_without_anybody_to_ask_refuses(aws: MotoCloud) -> None
     assert aws.deploy(*ALLOW).returncode == 0
     run = aws.destroy()
     assert run.returncode == 1
-    assert run.stderr == "destroy: There is nobody to ask: add --yes to remove it.\n"
+    assert run.stderr == "destroy: Standard input is not a terminal: add --yes to remove it.\n"
     assert len(aws.instances(SERVICES_TAG)) == 1
 
 

@@ -58,7 +58,7 @@ def test_the_first_boot_brings_readyz_to_200_leaves_a_key_and_signals(
 
 
 def check(aws: MotoCloud, boot: FirstBoot, caller: httpx.Client) -> None:
-    """What must be so after the first boot, and after a reboot."""
+    """Check the state after the first boot, and after a reboot."""
     job = caller.post("/schedule", json={"docker_image": "alpine", "scheduled_for": "now"}).json()
     with caller.stream("GET", f"/jobs/{job['id']}/logs?follow=1", timeout=60) as lines:
         assert any(line == "event: end" for line in lines.iter_lines())
@@ -75,13 +75,13 @@ def check(aws: MotoCloud, boot: FirstBoot, caller: httpx.Client) -> None:
         assert boot.access_key_of(service) == boot.session_of(service)["AccessKeyId"]
     assert boot.access_key_of("launcher") != boot.access_key_of("reaper")
 
-    boot.run_start_again()  # a reboot: nothing is made anew, and the job is still there
+    boot.run_start_again()  # a reboot: nothing is recreated, and the job still exists
     assert caller.get(f"/status/{job['id']}").json()["status"] == "DONE"
     assert "making the first API key" not in boot.output
 
 
 def step(function: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """One function of the start script, by itself."""
+    """Run one function of the start script."""
     script = f'source "{START}"; {function} "$@"'
     return subprocess.run(
         ["bash", "-c", script, "start", *arguments], capture_output=True, text=True, check=False
@@ -90,7 +90,7 @@ def step(function: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture
 def device() -> Iterator[Path]:
-    """A file of 64 MiB of zeros: as good as an empty volume for mkfs and blkid."""
+    """A file of 64 MiB of zeros: an empty volume for mkfs and blkid."""
     if shutil.which("mkfs.ext4", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None:
         pytest.skip("needs mkfs.ext4 (e2fsprogs)")
     directory = Path(tempfile.mkdtemp())
@@ -117,7 +117,7 @@ def test_a_volume_with_data_that_nobody_knows_is_left_alone(device: Path) -> Non
         file.write(b"somebody's data")
     run = step("format_if_empty", str(device))
     assert run.returncode == 1
-    assert "is left alone" in run.stderr
+    assert "is left unchanged" in run.stderr
     assert b"somebody's data" in device.read_bytes()
 
 

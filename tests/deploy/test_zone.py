@@ -41,7 +41,7 @@ def record(name: str = NAME, value: str = "10.0.0.7", kind: str = "A", ttl: int 
 
 
 def put(aws: MotoCloud, zone: str, *records: Any) -> None:
-    """What `cloud.py name` does on the instance."""
+    """Make the record, as `cloud.py name` does on the instance."""
     changes = [{"Action": "UPSERT", "ResourceRecordSet": each} for each in records]
     aws.client("route53").change_resource_record_sets(
         HostedZoneId=zone, ChangeBatch={"Changes": changes}
@@ -49,7 +49,7 @@ def put(aws: MotoCloud, zone: str, *records: Any) -> None:
 
 
 def names(aws: MotoCloud, zone: str) -> set[str]:
-    """Names of all records of *zone* but its own SOA and NS."""
+    """List the names of all records of *zone* but its own SOA and NS."""
     found = aws.client("route53").list_resource_record_sets(HostedZoneId=zone)
     return {
         each["Name"] for each in found["ResourceRecordSets"] if each["Type"] not in ("NS", "SOA")
@@ -139,7 +139,7 @@ def test_a_zone_of_somebody_else_with_the_same_name_is_left_as_it_is(aws: MotoCl
 
 @pytest.fixture
 def stubbed() -> tuple[Account, Stubber]:
-    """An account whose Route 53 answers what it is told to."""
+    """Make an account whose Route 53 has stubbed answers."""
     client: Any = boto3.client(
         "route53", region_name=REGION, aws_access_key_id="a", aws_secret_access_key="b"
     )

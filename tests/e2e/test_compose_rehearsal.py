@@ -1,4 +1,4 @@
-"""The compose profile `rehearsal`: the four containers on a cloud of their own, a container too."""
+"""The compose profile `rehearsal`: the four services on the fake AWS, all in containers."""
 
 import subprocess
 import time
@@ -23,7 +23,7 @@ STORY_SECONDS = 90
 
 
 class RehearsedProject(ComposeProject):
-    """A project with the settings of rehearsal.env, and the hand behind its cloud."""
+    """A project with the settings of rehearsal.env, and the control API of its cloud."""
 
     def __init__(self, clone: BuiltClone) -> None:
         port = free_port()

@@ -1,7 +1,7 @@
-"""Thirty jobs on a hard market: answers lost, calls throttled, capacity and quota at their ends.
+"""Thirty jobs under faults: answers lost, calls throttled, capacity and quota exhausted.
 
-The whole system on the strict cloud, every instance booting its user data. The cloud's register,
-calls and ledger are the witnesses.
+The whole system runs on the fake AWS, and every instance boots its user data. The cloud's registry,
+calls and ledger are the evidence.
 """
 
 import time
@@ -16,7 +16,7 @@ from fake_aws import CloudSettings
 from fake_aws.ledger import Bill, total
 from fake_aws.settings import REQUEST_BUCKETS, Bucket
 from rehearsal.checks import CENT, LEAK_BOUND_SECONDS
-from rehearsal.play import instances_left
+from rehearsal.scenario import instances_left
 from rehearsal.stage import Stage, open_stage
 from tests.support.systems.api_client import TERMINAL, ApiClient
 
@@ -80,20 +80,20 @@ def until(holds: Callable[[], bool], words: str) -> None:
 
 
 def live_through(stage: Stage, client: ApiClient) -> None:
-    """Until each job is over and each of its instances gone; the first that run are taken back."""
-    taken: set[str] = set()
+    """Wait until each job has ended with its instances; interrupt the first running ones."""
+    interrupted: set[str] = set()
 
     def all_over() -> bool:
         jobs = client.jobs()
         for job in jobs:
             runs = job["phase"] == "running" and job["attempt"] == 1
-            if runs and len(taken) < TAKEN and job["instance_id"] not in taken:
-                taken.add(job["instance_id"])
+            if runs and len(interrupted) < TAKEN and job["instance_id"] not in interrupted:
+                interrupted.add(job["instance_id"])
                 stage.cloud.control.interrupt(job["instance_id"])
         return all(job["status"] in TERMINAL for job in jobs)
 
     until(all_over, "every job is over")
-    assert len(taken) == TAKEN
+    assert len(interrupted) == TAKEN
     until(lambda: not instances_left(stage), "every instance is terminated")
     until(lambda: all(gone(client.job(job["id"])) for job in client.jobs()), "that is known")
 
@@ -144,7 +144,7 @@ def test_no_attempt_holds_two_instances_none_is_forgotten_and_the_bill_is_the_cl
     assert [each["cause"] for each in attempts].count("done") == JOBS
     assert outcomes["CreateFleet", "lost"] > 0
     assert outcomes["CreateFleet", "RequestLimitExceeded"] > 0
-    # One instance an attempt, one attempt an instance, and no instance that nobody knows.
+    # One instance an attempt, one attempt an instance, and no unknown instance.
     assert sorted(each.instance_id for each in bills) == sorted(held)
     assert control.running() == []
     assert max(seconds) <= LEAK_BOUND_SECONDS

@@ -1,4 +1,4 @@
-"""`make rehearse`'s program: the story of one job on the strict cloud, told with its bill."""
+"""`make rehearse`'s program: the scenario of one job on the fake AWS, reported with its bill."""
 
 import re
 import subprocess
@@ -44,16 +44,16 @@ def test_one_job_is_interrupted_comes_back_and_finishes_and_the_bill_is_the_clou
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("No instance is running: EC2 says so.\n")
     rows = [line.split() for line in done.stdout.splitlines()]
-    told = [row[1] for row in rows if len(row) > 1 and row[1] in EVENTS]
-    assert set(told) == set(EVENTS)
-    assert told.count("InstanceLaunched") == told.count("InstanceTerminated") == 2
+    events = [row[1] for row in rows if len(row) > 1 and row[1] in EVENTS]
+    assert set(events) == set(EVENTS)
+    assert events.count("InstanceLaunched") == events.count("InstanceTerminated") == 2
     figures = dict(re.findall(r"^  (cost_usd|ledger) +([0-9.]+)", done.stdout, re.MULTILINE))
     assert float(figures["cost_usd"]) == float(figures["ledger"]) > 0
     assert list(directory.iterdir()) == []
 
 
 def test_a_job_that_ends_before_it_is_taken_is_a_deviation_and_no_success(directory: Path) -> None:
-    done = rehearse(directory, "--played", "--seconds", "1")
+    done = rehearse(directory, "--simulated", "--seconds", "1")
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "DEVIATION: the job ended DONE before it comes back elsewhere" in done.stderr
+    assert "DEVIATION: the job ended DONE before it runs again" in done.stderr
     assert "No instance is running" not in done.stdout

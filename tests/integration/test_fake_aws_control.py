@@ -1,4 +1,4 @@
-"""The hand behind the strict EC2, over HTTP, as a rehearsal in another process uses it."""
+"""The control API of the fake AWS over HTTP, for callers in another process."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,5 +1,6 @@
-"""The strict EC2, who asks: checked signatures, known roles, policies that bind."""
+"""Identity on the fake AWS: checked signatures, known roles, enforced policies."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -37,7 +38,7 @@ def cloud() -> Iterator[Strict]:
 
 
 def signed(cloud: Strict, credential: Credential, **headers: str) -> dict[str, str]:
-    """The headers of a signed GetCallerIdentity."""
+    """Sign a GetCallerIdentity; return its headers."""
     request = AWSRequest(
         "POST",
         cloud.thread.endpoint_url + "/",
@@ -51,12 +52,12 @@ def signed(cloud: Strict, credential: Credential, **headers: str) -> dict[str, s
 
 
 def ask(cloud: Strict, headers: dict[str, str], body: bytes = BODY) -> str:
-    """What STS answers, refusals too."""
+    """Return STS's answer, also a refusal."""
     return httpx.post(cloud.thread.endpoint_url + "/", content=body, headers=headers).text
 
 
 def role_session(cloud: Strict, seconds: float = 3600.0) -> Credential:
-    """Credentials as an instance's metadata service gives them."""
+    """Issue credentials as an instance's metadata service does."""
     now = datetime.now(UTC)
     return cloud.thread.call(lambda c: c.keys.for_role("worker", "i-0abc", seconds, now))
 
@@ -80,6 +81,21 @@ def test_a_signed_body_cannot_be_changed(cloud: Strict) -> None:
     headers = signed(cloud, role_session(cloud))
 
     assert "SignatureDoesNotMatch" in ask(cloud, headers, BODY + b"&Extra=1")
+
+
+def test_a_hash_in_a_signed_header_does_not_stand_for_the_body(cloud: Strict) -> None:
+    hashed = hashlib.sha256(BODY).hexdigest()
+    headers = signed(cloud, role_session(cloud), **{"X-Amz-Content-SHA256": hashed})
+
+    assert "<Arn>" in ask(cloud, headers)
+    assert "SignatureDoesNotMatch" in ask(cloud, headers, BODY + b"&Extra=1")
+
+
+def test_the_host_must_be_signed(cloud: Strict) -> None:
+    headers = signed(cloud, role_session(cloud))
+    headers["Authorization"] = headers["Authorization"].replace("host;", "")
+
+    assert "SignatureDoesNotMatch" in ask(cloud, headers)
 
 
 def test_a_signature_for_another_host_is_refused(cloud: Strict) -> None:
@@ -133,7 +149,7 @@ def test_ec2_refuses_in_its_own_words(cloud: Strict) -> None:
 
 
 def user(cloud: Strict, name: str, *rules: dict[str, Any]) -> Credential:
-    """A user with one inline policy, and its keys."""
+    """Create a user with one inline policy; return its keys."""
     iam = cloud.client("iam")
     iam.create_user(UserName=name)
     document = json.dumps({"Version": "2012-10-17", "Statement": list(rules)})

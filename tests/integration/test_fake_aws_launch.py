@@ -1,4 +1,4 @@
-"""The strict EC2, launching: what is seen when, what runs out, who is throttled, what is lost."""
+"""Launches on the fake AWS: visibility, capacity and quotas, throttling, lost answers."""
 
 from collections.abc import Iterator
 

@@ -1,6 +1,6 @@
-"""The strict EC2, booting: user data that runs for real, its metadata service, and its end.
+"""Machines of the fake AWS: user data that really runs, the metadata service, and the end.
 
-Each story is told with processes, and with containers where a Docker engine answers.
+Each test runs with processes, and with containers where a Docker engine answers.
 """
 
 import functools
@@ -39,7 +39,7 @@ END
 
 @functools.cache
 def why_no_engine() -> str:
-    """Empty where a Docker engine answers and has the image."""
+    """Return the reason to skip; empty where a Docker engine answers and has the image."""
     client = shutil.which("docker")
     if client is None:
         return "there is no docker client"
@@ -52,7 +52,7 @@ def why_no_engine() -> str:
 
 @pytest.fixture(params=["process", "container"])
 def boot(request: pytest.FixtureRequest) -> str:
-    """What instances are."""
+    """The kind of an instance."""
     if request.param == "container" and why_no_engine():
         pytest.skip(f"no Docker engine with {IMAGE}: {why_no_engine()}")
     return str(request.param)
@@ -70,7 +70,7 @@ def launcher(cloud: Strict) -> Launcher:
 
 
 def boots(launcher: Launcher, script: str, **changes: Any) -> str:
-    """An instance that runs this with bash; it terminates when it shuts down."""
+    """Launch an instance that runs this with bash; it terminates when it shuts down."""
     given = {"InstanceInitiatedShutdownBehavior": "terminate", **changes}
     answer = launcher.run(UserData=f"#!/bin/bash\n{script}", **given)
     return str(answer["Instances"][0]["InstanceId"])
@@ -86,7 +86,7 @@ def until_printed(cloud: Strict, instance_id: str, text: str) -> None:
 
 
 def processes_with(mark: str) -> list[str]:
-    """The command lines of this machine's processes that hold *mark*; containers' too."""
+    """List the command lines with *mark* of this machine's processes, containers' included."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -160,7 +160,9 @@ def test_paths_of_a_machine_are_its_own(cloud: Strict, launcher: Launcher) -> No
     assert not Path("/opt/mine").exists()
 
 
-def test_a_played_docker_plays_a_container(cloud: Strict, launcher: Launcher) -> None:
+def test_docker_is_simulated_where_the_instance_has_no_engine(
+    cloud: Strict, launcher: Launcher
+) -> None:
     script = (
         "docker pull -- alpine && docker create --name c --env SIMULATE_EXIT_CODE=7"
         " --env SIMULATE_OUTPUT=hello -- alpine echo && docker start --attach c; echo code $?\n"
@@ -236,7 +238,7 @@ def test_nothing_outlives_the_cloud(boot: str) -> None:
 
 
 class Asker:
-    """Questions to a machine's metadata service, asked from here."""
+    """Requests to a machine's metadata service, made from here."""
 
     def __init__(self, cloud: Strict, instance_id: str) -> None:
         def port(c: Any) -> int:
@@ -370,7 +372,7 @@ def test_a_container_on_a_bridge_cannot_reach_the_metadata_of_its_instance(asked
 
 
 def docker(*arguments: str) -> str:
-    """What the command printed."""
+    """Return the output of the command."""
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True)
     return done.stdout
 
@@ -434,7 +436,7 @@ def test_a_cloud_that_is_killed_takes_its_machines_with_it(tmp_path: Path) -> No
 
 
 class ByEnvironment:
-    """A cloud that only its environment tells of."""
+    """A cloud reached by its environment variables alone."""
 
     def __init__(self, given: dict[str, str]) -> None:
         self.given = given

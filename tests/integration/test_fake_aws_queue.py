@@ -1,4 +1,4 @@
-"""The strict cloud's SQS: who waits for a message holds up nobody, and is told at once."""
+"""SQS on the fake AWS: a long poll blocks no other call, and returns a message at once."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""The strict EC2, Spot: requests, interruptions, events, and what everything has cost."""
+"""Spot on the fake AWS: requests, interruptions, events, and costs."""
 
 import json
 from collections.abc import Iterator

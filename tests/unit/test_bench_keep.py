@@ -1,4 +1,4 @@
-"""The results' file of `make bench`: it is there after every run."""
+"""The results' file of `make bench`: it is written after every run."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The parts of `make bench` that measure nothing: its command, CPU times, turns, the baseline."""
+"""The parts of `make bench` around the measurements: command, CPU times, order, baseline."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What `make bench` prints and keeps."""
+"""The printed tables and the JSON of `make bench`."""
 
 import msgspec
 
@@ -48,7 +48,7 @@ def test_goals_that_decide_come_before_those_aside() -> None:
 
 def test_a_goal_beside_something_that_was_not_run_says_so() -> None:
     line = goal_lines(runs(50, ceiling=None))[0]
-    assert line == "not measured: accept: one at a time: ratio ≥ 0.5 of what was not run"
+    assert line == "not measured: accept: one at a time: ratio ≥ 0.5 of a ceiling that was not run"
 
 
 def test_cpu_time_has_a_column_a_process_and_their_sum() -> None:

@@ -1,4 +1,4 @@
-"""What `make bench` makes of several runs: medians, ranges, ratios and goals."""
+"""The summary of several runs of `make bench`: medians, ranges, ratios and goals."""
 
 import pytest
 

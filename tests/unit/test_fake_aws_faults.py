@@ -1,4 +1,4 @@
-"""The chances of the rehearsal's faults: a seed's series is the same in every run."""
+"""The chances of the fake AWS's faults: a seed's series is the same in every run."""
 
 from fake_aws.faults import Fault, Faults
 

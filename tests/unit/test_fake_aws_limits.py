@@ -1,4 +1,4 @@
-"""The rehearsal's token buckets, on a clock moved by hand, with EC2's published figures."""
+"""The token buckets of the fake AWS, on a virtual clock, with EC2's published figures."""
 
 import pytest
 
@@ -17,7 +17,7 @@ class Hand:
 
 
 def taken(limits: Limits, action: str) -> int:
-    """How many calls pass before one is throttled."""
+    """Count the calls before one is throttled."""
     for count in range(10_000):
         try:
             limits.request(action)

@@ -1,4 +1,4 @@
-"""IAM policies, as the rehearsal evaluates them."""
+"""The evaluation of IAM policies by the fake AWS."""
 
 from typing import Any
 

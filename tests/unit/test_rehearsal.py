@@ -1,4 +1,4 @@
-"""What `make rehearse` takes for a deviation, and how it tells what it saw."""
+"""The deviations that `make rehearse` finds, and the tables that it prints."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,12 +9,12 @@ from msgspec.structs import replace
 from fake_aws.ledger import INTERRUPTED, Bill
 from rehearsal import table
 from rehearsal.checks import deviations, leaked_seconds
-from rehearsal.play import Played
-from rehearsal.record import Told
+from rehearsal.outboxes import PublishedEvent
+from rehearsal.scenario import Outcome
 from shared.events.events import AttemptEnded, InstanceLaunched
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-TAKEN, OTHER = "i-0000000000000000a", "i-0000000000000000b"
+INTERRUPTED_ID, OTHER = "i-0000000000000000a", "i-0000000000000000b"
 
 
 def attempt(number: int, instance_id: str, cause: str, cost: float) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def job(**changes: Any) -> dict[str, Any]:
         "wasted_usd": 0.0,
         "on_demand_usd": 0.004,
         "attempts": [
-            attempt(1, TAKEN, "interrupted", 0.0),
+            attempt(1, INTERRUPTED_ID, "interrupted", 0.0),
             attempt(2, OTHER, "done", 0.002),
         ],
         **changes,
@@ -63,75 +63,75 @@ def bill(instance_id: str, ended: float, cost: float, **changes: Any) -> Bill:
     return replace(made, **changes)
 
 
-PLAYED = Played(
+OUTCOME = Outcome(
     posted_at=START,
     job=job(),
-    told=[],
-    bills=[bill(TAKEN, 31, 0.0, cause=INTERRUPTED), bill(OTHER, 62, 0.002)],
+    events=[],
+    bills=[bill(INTERRUPTED_ID, 31, 0.0, cause=INTERRUPTED), bill(OTHER, 62, 0.002)],
     left=[],
 )
 
 
-def test_the_story_as_it_must_be_has_no_deviation() -> None:
-    assert deviations(PLAYED, TAKEN) == []
+def test_the_scenario_as_it_must_be_has_no_deviation() -> None:
+    assert deviations(OUTCOME, INTERRUPTED_ID) == []
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "deviation"),
     [
         ({"job": job(status="FAILED", error_message="no")}, "the job is FAILED, not DONE: no"),
         ({"job": job(cost_usd=0.003)}, "the job costs 0.003 USD, the account is billed 0.002000"),
-        ({"left": [OTHER]}, f"instance {OTHER} is left, says EC2"),
+        ({"left": [OTHER]}, f"instance {OTHER} is not terminated in EC2"),
         (
-            {"bills": [*PLAYED.bills, bill("i-c", 62, 0.0)]},
-            "instance i-c was launched for no attempt",
+            {"bills": [*OUTCOME.bills, bill("i-c", 62, 0.0)]},
+            "instance i-c belongs to no attempt",
         ),
         (
-            {"bills": [PLAYED.bills[0], bill(OTHER, 62, 0.0021)]},
-            f"instance {OTHER} costs 0.002 USD by our sum and 0.002100 by the cloud's ledger",
+            {"bills": [OUTCOME.bills[0], bill(OTHER, 62, 0.0021)]},
+            f"instance {OTHER} costs 0.002 USD in the API and 0.002100 in the cloud's ledger",
         ),
         (
-            {"bills": [PLAYED.bills[0], bill(OTHER, 160, 0.002)]},
+            {"bills": [OUTCOME.bills[0], bill(OTHER, 160, 0.002)]},
             f"instance {OTHER} ran 100 s longer than its attempt",
         ),
         (
-            {"bills": [PLAYED.bills[0], bill(OTHER, 62, 0.002, market="on-demand")]},
-            f"instance {OTHER} is on-demand, and Spot was asked for",
+            {"bills": [OUTCOME.bills[0], bill(OTHER, 62, 0.002, market="on-demand")]},
+            f"instance {OTHER} is on-demand, not Spot",
         ),
     ],
 )
-def test_whatever_differs_is_said(changes: dict[str, Any], said: str) -> None:
-    assert said in deviations(replace(PLAYED, **changes), TAKEN)
+def test_whatever_differs_is_a_deviation(changes: dict[str, Any], deviation: str) -> None:
+    assert deviation in deviations(replace(OUTCOME, **changes), INTERRUPTED_ID)
 
 
 def test_an_attempt_that_ended_otherwise_is_a_deviation() -> None:
-    lost = [attempt(1, TAKEN, "lost", 0.0), attempt(2, OTHER, "done", 0.002)]
-    [said] = deviations(replace(PLAYED, job=job(attempts=lost)), TAKEN)
-    assert said == "its attempts ended ['lost', 'done'], not interrupted and done"
+    lost = [attempt(1, INTERRUPTED_ID, "lost", 0.0), attempt(2, OTHER, "done", 0.002)]
+    [deviation] = deviations(replace(OUTCOME, job=job(attempts=lost)), INTERRUPTED_ID)
+    assert deviation == "its attempts ended ['lost', 'done'], not interrupted and done"
 
 
 def test_two_attempts_on_one_instance_are_a_deviation() -> None:
-    said = deviations(PLAYED, OTHER)
-    assert said == [
-        f"its attempts were on ['{TAKEN}', '{OTHER}'], of which the market took {OTHER}"
+    deviation = deviations(OUTCOME, OTHER)
+    assert deviation == [
+        f"its attempts were on ['{INTERRUPTED_ID}', '{OTHER}'], of which {OTHER} was interrupted"
     ]
 
 
-def test_an_instance_that_is_nobodys_leaks_all_its_life() -> None:
-    assert leaked_seconds(bill("i-c", 62, 0.0), PLAYED.job) == 62
-    assert leaked_seconds(PLAYED.bills[1], PLAYED.job) == pytest.approx(2)
+def test_an_orphaned_instance_leaks_all_its_life() -> None:
+    assert leaked_seconds(bill("i-c", 62, 0.0), OUTCOME.job) == 62
+    assert leaked_seconds(OUTCOME.bills[1], OUTCOME.job) == pytest.approx(2)
 
 
 def test_an_event_that_names_no_instance_gets_its_attempts() -> None:
-    told = [
-        Told(
+    events = [
+        PublishedEvent(
             at=START + timedelta(seconds=1),
             by="launcher",
             event=InstanceLaunched(
                 job_id=1,
                 attempt=1,
                 launch_token="t",
-                instance_id=TAKEN,
+                instance_id=INTERRUPTED_ID,
                 instance_type="m5.large",
                 zone="us-east-1a",
                 market="spot",
@@ -141,7 +141,7 @@ def test_an_event_that_names_no_instance_gets_its_attempts() -> None:
                 launch_sequence=1,
             ),
         ),
-        Told(
+        PublishedEvent(
             at=START + timedelta(seconds=2.5),
             by="api",
             event=AttemptEnded(
@@ -149,11 +149,18 @@ def test_an_event_that_names_no_instance_gets_its_attempts() -> None:
             ),
         ),
     ]
-    lines = table.happened(replace(PLAYED, told=told)).splitlines()
-    assert lines[1].split()[:6] == ["1.00", "InstanceLaunched", "launcher", "1", "1", TAKEN]
-    assert lines[2].split() == ["2.50", "AttemptEnded", "api", "1", "1", TAKEN, "done"]
+    lines = table.event_table(replace(OUTCOME, events=events)).splitlines()
+    assert lines[1].split()[:6] == [
+        "1.00",
+        "InstanceLaunched",
+        "launcher",
+        "1",
+        "1",
+        INTERRUPTED_ID,
+    ]
+    assert lines[2].split() == ["2.50", "AttemptEnded", "api", "1", "1", INTERRUPTED_ID, "done"]
 
 
 def test_the_ledgers_sum_is_that_of_its_lines_as_they_are_shown() -> None:
-    bills = [bill(each, 60, 0.0187 / 60) for each in (TAKEN, OTHER)]
-    assert "ledger          0.000624, " in table.summed_up(replace(PLAYED, bills=bills))
+    bills = [bill(each, 60, 0.0187 / 60) for each in (INTERRUPTED_ID, OTHER)]
+    assert "ledger          0.000624, " in table.summary(replace(OUTCOME, bills=bills))

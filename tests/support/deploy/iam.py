@@ -1,9 +1,9 @@
-"""Just enough of IAM to say whether a policy of template.yaml allows a call.
+"""The part of IAM that decides whether a policy of template.yaml allows a call.
 
 Evaluated: Effect, Action and Resource with `*` and `?`, and the condition operators of `OPERATORS`;
 a condition whose key the call does not carry fails, as in IAM. Anything else in a statement is an
-error of the test, so nothing is passed over in silence. What it cannot check is whether AWS sets
-those keys on those calls: that is the recording's business (deploy/calls.json).
+error of the test, so nothing is ignored. It cannot check whether AWS sets those keys on those
+calls: the recording says so (deploy/calls.json).
 """
 
 import contextlib
@@ -29,7 +29,7 @@ CONDITIONS = {"OwnVolume": True, "WithoutCertificate": True, "WithCertificate": 
 
 
 def matches(given: str, pattern: str) -> bool:
-    """IAM's wildcards; brackets mean themselves."""
+    """Match IAM's wildcards; brackets are literal."""
     return fnmatch.fnmatchcase(given, pattern.replace("[", "[[]"))
 
 
@@ -76,7 +76,7 @@ def template() -> dict[str, Any]:
 
 
 def resolve(value: Any) -> Any:
-    """*value* with its intrinsic functions worked out; what only AWS knows bears its own name."""
+    """Evaluate the intrinsic functions in *value*; values that only AWS has are named for it."""
     if isinstance(value, list):
         return [resolve(each) for each in value]
     if not isinstance(value, dict):
@@ -103,7 +103,7 @@ def _sub(argument: str | list[Any]) -> str:
 
 
 def stand_in(name: str) -> str:
-    """What stands for a parameter, a resource or its ARN: the same in policies and in the calls."""
+    """Return the stand-in of a parameter, a resource or its ARN, for policies and calls alike."""
     short = name.removesuffix(".Arn").removesuffix(".GroupId")
     return PSEUDO.get(name, PSEUDO.get(short, short))
 
@@ -117,7 +117,7 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
 
 
 def documents(names: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each role's policy documents; *names* stand for resources in place of their own names."""
+    """Return each role's policy documents; *names* replace the names of resources."""
     for resource in template()["Resources"].values():
         if resource["Type"] == "AWS::IAM::Policy":
             properties = resource["Properties"]
@@ -139,7 +139,7 @@ def _standing_in(names: Mapping[str, str]) -> Iterator[None]:
 
 
 def statements() -> Iterator[Statement]:
-    """Every statement of every policy of a role, those of AWS's own policies apart."""
+    """Return every statement of every policy of a role, but those of AWS's own policies."""
     for resource in template()["Resources"].values():
         if resource["Type"] != "AWS::IAM::Policy":
             continue
@@ -150,7 +150,7 @@ def statements() -> Iterator[Statement]:
 
 
 def read(role: str, given: dict[str, Any]) -> Statement:
-    """A statement, of which nothing is passed over."""
+    """Read a statement; an unknown part is an error."""
     assert given["Effect"] == "Allow"
     assert set(given) <= {"Sid", "Effect", "Action", "Resource", "Condition"}, given
     conditions = given.get("Condition", {})

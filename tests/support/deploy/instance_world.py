@@ -1,4 +1,4 @@
-"""What surrounds the services' instance at its first boot: metadata, CloudFormation, a machine."""
+"""The world of the services' instance at its first boot: metadata, CloudFormation, a machine."""
 
 import base64
 import contextlib
@@ -62,7 +62,7 @@ class SmallServer:
 
 
 class MetadataOfTheInstance(SmallServer):
-    """IMDSv2, as far as the start script asks."""
+    """IMDSv2, as far as the start script needs it."""
 
     def __init__(self, instance_id: str, address: str) -> None:
         self.facts = {"instance-id": instance_id, "local-ipv4": address}
@@ -161,7 +161,7 @@ class FirstBoot:
         return changed.replace("/opt/docker-job", f"{self._disk}/opt")
 
     def run(self) -> None:
-        """The first boot. Raises AssertionError with what it said where it fails."""
+        """Run the first boot. Raises AssertionError with its output where it fails."""
         mounts = ["/var/run/docker.sock", str(self._disk), f"{self._disk}/data"]
         env = {
             "AWS_ENDPOINT_URL": self._aws.url,
@@ -179,7 +179,7 @@ class FirstBoot:
         self._exec(f"{self._disk}/user-data")
 
     def run_start_again(self) -> None:
-        """What systemd does at a reboot."""
+        """Run the start script again, as systemd does at a reboot."""
         self._exec(f"{self._disk}/opt/current/deploy/instance/start.sh")
 
     def _exec(self, script: str) -> None:
@@ -194,12 +194,12 @@ class FirstBoot:
         assert done.returncode == 0, self.output[-6000:]
 
     def access_key_of(self, service: str) -> str:
-        """Whose key the AWS SDK finds in a service's container."""
+        """Return the access key that the AWS SDK finds in a service's container."""
         ask = "import boto3; print(boto3.Session().get_credentials().access_key)"
         return docker("exec", f"{self._name}-{service}-1", "python", "-c", ask).strip()
 
     def session_of(self, service: str) -> dict[str, str]:
-        """The session that the start script has written for a service."""
+        """Return the session that the start script has written for a service."""
         path = f"{self._disk}/data/secrets/{service}/aws_session"
         found: dict[str, str] = json.loads(docker("exec", self._name, "cat", path))
         return found
@@ -240,7 +240,7 @@ class FirstBoot:
 
 
 def docker(*arguments: str) -> str:
-    """What docker prints. Raises AssertionError where it fails."""
+    """Run docker; return its output. Raises AssertionError where it fails."""
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -1,4 +1,4 @@
-"""moto where it is too lenient, made as strict as AWS: deleting a stack with a hosted zone.
+"""A stricter moto, as strict as AWS: for deleting a stack with a hosted zone.
 
 Route 53 deletes no zone that holds records other than its own SOA and NS (`HostedZoneNotEmpty`,
 https://docs.aws.amazon.com/Route53/latest/APIReference/API_DeleteHostedZone.html). CloudFormation
@@ -74,7 +74,7 @@ def _fail(stack: Stack, error: Exception) -> None:
 
 
 def _require_exactly(zone: FakeZone, wanted: dict[str, Any]) -> None:
-    """Raises as Route 53 does where no record of *zone* has all of these values."""
+    """Raise as Route 53 does where no record of *zone* has all of these values."""
     name = wanted["Name"].rstrip(".") + "."
     values = sorted(each["Value"] for each in wanted.get("ResourceRecords", []))
     if not any(_values(each) == (name, wanted["Type"], values) for each in zone.rrsets):

@@ -1,4 +1,4 @@
-"""What the cloud will do by itself, after a while. Closed, it does nothing more."""
+"""Timers of the cloud's own actions. After `close` none fires."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,16 +6,16 @@ from collections.abc import Callable
 from fake_aws.settings import CloudSettings
 
 
-class Later:
-    """Timers on the cloud's own loop; durations are AWS's, divided by the cloud's speed."""
+class Timers:
+    """Timers on the cloud's own event loop; durations are AWS's, divided by the cloud's speed."""
 
     def __init__(self, settings: CloudSettings) -> None:
         self._speed = settings.speed
         self._loop = asyncio.get_running_loop()
         self._handles: set[asyncio.TimerHandle] = set()
 
-    def __call__(self, seconds: float, act: Callable[[], None]) -> None:
-        """Do it after *seconds*."""
+    def after(self, seconds: float, act: Callable[[], None]) -> None:
+        """Call *act* after *seconds* of AWS's time."""
 
         def run() -> None:
             self._handles.discard(handle)
@@ -25,11 +25,11 @@ class Later:
         self._handles.add(handle)
 
     def real(self, seconds: float) -> float:
-        """How long AWS's *seconds* take here."""
+        """Convert AWS's *seconds* to real seconds."""
         return seconds / self._speed
 
     def close(self) -> None:
-        """Forget all that was planned."""
+        """Cancel all timers."""
         for handle in self._handles:
             handle.cancel()
         self._handles.clear()

@@ -1,4 +1,4 @@
-"""What may be looked at: DescribeInstances, DescribeInstanceStatus, GetConsoleOutput."""
+"""The calls that read instances: DescribeInstances, DescribeInstanceStatus, GetConsoleOutput."""
 
 import base64
 from datetime import UTC, datetime
@@ -13,8 +13,8 @@ Params = dict[str, Any]
 FEWEST_A_PAGE = 5
 
 
-class Looks:
-    """The calls that only look at instances."""
+class InstanceQueries:
+    """The calls that only read instances."""
 
     def __init__(self, registry: Registry, region: str) -> None:
         self._registry = registry
@@ -34,7 +34,7 @@ class Looks:
         return {"Reservations": list(reservations.values()), "NextToken": token}
 
     def status(self, params: Params) -> Params:
-        """DescribeInstanceStatus: of running ones, unless all are asked for."""
+        """DescribeInstanceStatus: running instances, unless all are requested."""
         found = self._found(params)
         if not params.get("IncludeAllInstances"):
             found = [each for each in found if each.state is State.RUNNING]
@@ -42,7 +42,7 @@ class Looks:
         return {"InstanceStatuses": page, "NextToken": token}
 
     def console(self, params: Params) -> Params:
-        """GetConsoleOutput: what the machine has printed so far."""
+        """GetConsoleOutput: the machine's output so far."""
         [instance] = self._registry.named([params["InstanceId"]])
         return {
             "InstanceId": instance.id,

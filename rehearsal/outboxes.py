@@ -1,4 +1,4 @@
-"""What happened, from the events that the services themselves have told: their outboxes."""
+"""The events that the services have published, read from their outboxes."""
 
 from datetime import datetime
 
@@ -12,26 +12,26 @@ from shared.postgres.pool import connect
 OUTBOX = "SELECT name, body FROM {schema}.outbox ORDER BY id"
 
 
-class Told(Struct, frozen=True, kw_only=True):
-    """One event, and which service told it when."""
+class PublishedEvent(Struct, frozen=True, kw_only=True):
+    """One event, with its time and its service."""
 
     at: datetime
     by: str
     event: Event
 
 
-async def read_told(admin_dsn: str) -> list[Told]:
-    """All events in the order of their times, the launcher's watermarks apart."""
-    told: list[Told] = []
+async def read_outboxes(admin_dsn: str) -> list[PublishedEvent]:
+    """Read all events in the order of their times, without the launcher's watermarks."""
+    events: list[PublishedEvent] = []
     conn = await connect(admin_dsn)
     try:
         for service in SERVICES:
             for row in await conn.fetch(OUTBOX.format(schema=service.NAME)):
-                told += [
-                    Told(at=each.at, by=service.NAME, event=each.body)
+                events += [
+                    PublishedEvent(at=each.at, by=service.NAME, event=each.body)
                     for each in cloudevents.decode(row["name"], row["body"]).envelopes
                     if not isinstance(each.body, LaunchesReported)
                 ]
     finally:
         await conn.close()
-    return sorted(told, key=lambda each: each.at)
+    return sorted(events, key=lambda each: each.at)
