@@ -69,7 +69,7 @@ class AgentJob(msgspec.Struct, frozen=True):
     timeout_seconds: float | None = None
 
 
-class AgentSettings(msgspec.Struct, frozen=True):
+class SimulatedAgentSettings(msgspec.Struct, frozen=True):
     """The settings as the claim's answer gives them, in seconds and lines."""
 
     heartbeat_seconds: float = 5
@@ -82,7 +82,7 @@ class Claimed(msgspec.Struct, frozen=True):
 
     job: AgentJob
     attempt: int
-    settings: AgentSettings = AgentSettings()
+    settings: SimulatedAgentSettings = SimulatedAgentSettings()
 
 
 class MustWait(msgspec.Struct, frozen=True):
