@@ -22,7 +22,7 @@ from shared.clock import Clock
 from shared.compute.ec2 import fleet
 from shared.compute.ec2.client import Aws
 from shared.compute.ec2.errors import UNFIT, code_of
-from shared.compute.ec2.fleet import Answer, Came
+from shared.compute.ec2.fleet import FleetAnswer, Came
 from shared.compute.ec2.listing import Listing
 from shared.compute.ec2.planner import Planner
 from shared.compute.ec2.pools import RestingPools
@@ -194,7 +194,7 @@ class Ec2Compute:
         ]
         return await self._prices.price(_sorted(shown))
 
-    def _rest_pools(self, answer: Answer) -> None:
+    def _rest_pools(self, answer: FleetAnswer) -> None:
         now = self._clock.now()
         for each in answer.failed:
             unfit = each.code in UNFIT

@@ -50,7 +50,7 @@ class Failed(Struct, frozen=True, kw_only=True):
     message: str
 
 
-class Answer(Struct, frozen=True, kw_only=True):
+class FleetAnswer(Struct, frozen=True, kw_only=True):
     """A fleet's answer: both may be there at once."""
 
     came: tuple[Came, ...]
@@ -78,7 +78,7 @@ def call_of(batch: LaunchBatch) -> dict[str, Any]:
     }
 
 
-def read_answer(shown: Mapping[str, Any], plan: Plan) -> Answer:
+def read_answer(shown: Mapping[str, Any], plan: Plan) -> FleetAnswer:
     """EC2's answer to the call for *plan*."""
     market: Market = "spot" if plan["market"] == "spot" else "on-demand"
     came = [
@@ -98,7 +98,7 @@ def read_answer(shown: Mapping[str, Any], plan: Plan) -> Answer:
         )
         for each in shown.get("Errors") or []
     ]
-    return Answer(came=tuple(came), failed=tuple(failed))
+    return FleetAnswer(came=tuple(came), failed=tuple(failed))
 
 
 def shortfall(failed: Sequence[Failed], market: Market) -> ComputeError:
