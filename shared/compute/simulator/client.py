@@ -50,7 +50,7 @@ class RemoteCloud:
     async def launch(self, batch: LaunchBatch) -> Sequence[Instance | ComputeError]:
         """Launch or adopt; a terminated instance is answered as such and never started again."""
         body = wire.Launches(self._deployment, batch)
-        answers = await self._call("/launch", body, list[wire.Answer])
+        answers = await self._call("/launch", body, list[wire.CloudAnswer])
         if len(answers) != len(batch.requests):
             raise Unknown(f"{len(batch.requests)} launches were given {len(answers)} answers")
         return [_outcome(each) for each in answers]
@@ -103,7 +103,7 @@ def _read(status: int, raw: bytes, kind: type[T]) -> T:
         raise Unknown(f"the cloud's answer ({status}) makes no sense: {error}") from error
 
 
-def _outcome(answer: wire.Answer) -> Instance | ComputeError:
+def _outcome(answer: wire.CloudAnswer) -> Instance | ComputeError:
     if answer.instance is not None:
         return answer.instance
     return answer.refusal.as_error() if answer.refusal else Unknown("the cloud said nothing")

@@ -35,12 +35,12 @@ class CloudServer:
     def _view(self, deployment: str) -> SimulatorCompute:
         return SimulatorCompute(self._cloud, deployment, owns_cloud=False)
 
-    async def _launch(self, body: wire.Launches) -> Sequence[wire.Answer]:
+    async def _launch(self, body: wire.Launches) -> Sequence[wire.CloudAnswer]:
         answers = await self._view(body.deployment).launch(body.batch)
         return [
-            wire.Answer(refusal=wire.Refusal.of(each))
+            wire.CloudAnswer(refusal=wire.Refusal.of(each))
             if isinstance(each, ComputeError)
-            else wire.Answer(instance=each)
+            else wire.CloudAnswer(instance=each)
             for each in answers
         ]
 

@@ -57,7 +57,7 @@ class Refusal(Struct, frozen=True):
         return Refusal(type(error).__name__, str(error))
 
 
-class Answer(Struct, frozen=True):
+class CloudAnswer(Struct, frozen=True):
     """What became of one launch: exactly one of the two is set."""
 
     instance: Instance | None = None
