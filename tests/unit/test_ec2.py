@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError, ConnectTimeoutError, ParamValidatio
 from msgspec.structs import replace
 
 from shared.compute.ec2 import fleet
-from shared.compute.ec2.buckets import Bucket, Buckets, Rate
+from shared.compute.ec2.buckets import Bucket, CallBuckets, Rate
 from shared.compute.ec2.errors import error_of, named
 from shared.compute.ec2.machines import Machine, choose, read_machine, wanted_by
 from shared.compute.ec2.planner import Subnet, fleet_of, one_a_zone, overrides_for
@@ -124,7 +124,7 @@ def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:
 
 
 def test_a_call_that_would_wait_too_long_takes_nothing_and_each_action_has_its_own() -> None:
-    buckets = Buckets()
+    buckets = CallBuckets()
     assert buckets.take("CreateFleet", 1000, now=0, longest=5) == 0
     assert buckets.take("CreateFleet", 100, now=0, longest=5) is None
     assert buckets.take("CreateFleet", 10, now=0, longest=5) == 5

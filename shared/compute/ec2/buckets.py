@@ -52,7 +52,7 @@ class Bucket:
         self._tokens += count
 
 
-class Buckets:
+class CallBuckets:
     """One account's buckets for one service's calls."""
 
     def __init__(self) -> None:

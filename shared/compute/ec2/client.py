@@ -18,7 +18,7 @@ from botocore import xform_name
 from botocore.config import Config
 
 from shared.backoff import Backoff
-from shared.compute.ec2.buckets import Buckets
+from shared.compute.ec2.buckets import CallBuckets
 from shared.compute.ec2.errors import error_of
 from shared.compute.port import ComputeError, Throttled, Unknown
 
@@ -49,7 +49,7 @@ class Aws:
         self._clients: dict[str, Any] = {}
         self._making = threading.Lock()
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._buckets = Buckets()
+        self._buckets = CallBuckets()
 
     async def call(
         self, action: str, *, service: str = "ec2", instances: int = 0, **parameters: Any
