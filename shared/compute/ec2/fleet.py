@@ -42,7 +42,7 @@ class Came(Struct, frozen=True, kw_only=True):
     zone: str
 
 
-class Failed(Struct, frozen=True, kw_only=True):
+class LaunchFailure(Struct, frozen=True, kw_only=True):
     """A pool that did not give what it was asked for."""
 
     pool: Pool
@@ -54,7 +54,7 @@ class FleetAnswer(Struct, frozen=True, kw_only=True):
     """A fleet's answer: both may be there at once."""
 
     came: tuple[Came, ...]
-    failed: tuple[Failed, ...]
+    failed: tuple[LaunchFailure, ...]
 
 
 def call_of(batch: LaunchBatch) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def read_answer(shown: Mapping[str, Any], plan: Plan) -> FleetAnswer:
         for instance_id in each.get("InstanceIds") or []
     ]
     failed = [
-        Failed(
+        LaunchFailure(
             pool=Pool(market, _override(each).get("InstanceType", ""), _zone(each, plan)),
             code=each.get("ErrorCode") or "",
             message=each.get("ErrorMessage") or "",
@@ -101,7 +101,7 @@ def read_answer(shown: Mapping[str, Any], plan: Plan) -> FleetAnswer:
     return FleetAnswer(came=tuple(came), failed=tuple(failed))
 
 
-def shortfall(failed: Sequence[Failed], market: Market) -> ComputeError:
+def shortfall(failed: Sequence[LaunchFailure], market: Market) -> ComputeError:
     """Why there are fewer instances than were asked for, in words."""
     errors = [_error(each) for each in failed]
     worst = next(
@@ -121,7 +121,7 @@ def shortfall(failed: Sequence[Failed], market: Market) -> ComputeError:
     return worst(str(said))
 
 
-def _error(failed: Failed) -> ComputeError:
+def _error(failed: LaunchFailure) -> ComputeError:
     if failed.code in UNFIT:
         return Rejected(f"{failed.code}: {failed.message}")
     # An answer of a fleet is definite, even where what it tells of is a server's error.
