@@ -10,7 +10,7 @@ import pytest
 
 from shared.clock import VirtualClock
 from shared.compute.docker.container import LABEL, container_name, container_of, instance_id_of
-from shared.compute.docker.engine import EngineApi, Listed
+from shared.compute.docker.engine import EngineApi, ListedContainer
 from shared.compute.port import InstanceState, LaunchRequest, Rejected
 from tests.integration.test_agent import FakeMetadata
 from tests.support.compute.compute_adapters import (
@@ -58,12 +58,12 @@ async def engine() -> AsyncIterator[EngineApi]:
     await engine.close()
 
 
-async def containers(engine: EngineApi, compute: Isolated) -> list[Listed]:
+async def containers(engine: EngineApi, compute: Isolated) -> list[ListedContainer]:
     """All that the engine has of a deployment."""
     return await engine.containers(f"{LABEL}deployment={compute.deployment}")
 
 
-async def jobs_containers(engine: EngineApi, compute: Isolated) -> list[Listed]:
+async def jobs_containers(engine: EngineApi, compute: Isolated) -> list[ListedContainer]:
     """The containers of its jobs alone."""
     return [each for each in await containers(engine, compute) if not each.label(f"{LABEL}role")]
 

@@ -49,7 +49,7 @@ LAUNCH_ERRORS: dict[int, type[ComputeError]] = {
 }
 
 
-class Listed(msgspec.Struct, frozen=True, rename="pascal"):
+class ListedContainer(msgspec.Struct, frozen=True, rename="pascal"):
     """A container in a list; `created` is in seconds since the epoch."""
 
     id: str
@@ -116,11 +116,11 @@ class EngineApi:
         self._slots = asyncio.Semaphore(CALLS_AT_ONCE)
         self._version = ""
 
-    async def containers(self, label: str) -> list[Listed]:
+    async def containers(self, label: str) -> list[ListedContainer]:
         """Every container with this `name=value` label, in whatever state, at one moment."""
         query = {"all": "true", "filters": msgspec.json.encode({"label": [label]}).decode()}
         answer = await self._call("GET", "/containers/json", query, seconds=LIST_SECONDS)
-        return _decode(answer.body, list[Listed])
+        return _decode(answer.body, list[ListedContainer])
 
     async def create(self, name: str, container: Mapping[str, Any]) -> bool:
         """Create it. False: the name is taken, if only by a creation that is under way.

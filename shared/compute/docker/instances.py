@@ -27,7 +27,7 @@ import msgspec
 from shared.clock import Clock
 from shared.compute.agent_end import Ended
 from shared.compute.docker.container import HOME, INSTANCE_ID, LABEL, STARTED, DockerSettings
-from shared.compute.docker.engine import EngineApi, Listed
+from shared.compute.docker.engine import EngineApi, ListedContainer
 from shared.compute.port import ComputeError, Instance, InstanceState
 
 KILL_MARGIN_SECONDS = 5.0
@@ -41,7 +41,7 @@ LAST_WORD = re.compile(rb'\{"at": .*"event": "ended".*\}')
 class Seen:
     """What the engine showed of a deployment at one moment, by instance id."""
 
-    instances: dict[str, Listed] = field(default_factory=dict)
+    instances: dict[str, ListedContainer] = field(default_factory=dict)
     jobs: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
@@ -134,7 +134,7 @@ class DockerInstances:
 
     # --- ending --------------------------------------------------------------------------------
 
-    async def _end(self, instance_id: str, container: Listed) -> None:
+    async def _end(self, instance_id: str, container: ListedContainer) -> None:
         if container.state in OVER | {"removing"}:
             return
         now = self._clock.now()
@@ -193,7 +193,7 @@ class DockerInstances:
         )
         return [self._instance(each, seen.instances[each], epitaphs.get(each)) for each in ids]
 
-    def _instance(self, instance_id: str, container: Listed, gone: Epitaph | None) -> Instance:
+    def _instance(self, instance_id: str, container: ListedContainer, gone: Epitaph | None) -> Instance:
         memory = self._memories.get(instance_id) or Memory()
         if gone:
             memory = self._memory(instance_id)
@@ -219,7 +219,7 @@ class DockerInstances:
             spot_interrupted=gone is not None and gone.spot_interrupted,
         )
 
-    async def _epitaph(self, instance_id: str, container: Listed) -> Epitaph | None:
+    async def _epitaph(self, instance_id: str, container: ListedContainer) -> Epitaph | None:
         """How it ended; None: it has not, or the engine does not say so now.
 
         A created container is asked only where we want its end: the question waits for the
@@ -236,7 +236,7 @@ class DockerInstances:
                 memory.epitaph = await self._read_epitaph(container, memory)
         return memory.epitaph
 
-    async def _read_epitaph(self, container: Listed, memory: Memory) -> Epitaph | None:
+    async def _read_epitaph(self, container: ListedContainer, memory: Memory) -> Epitaph | None:
         ended_by_us = memory.ending_since is not None
         if container.state == "created":
             at = await self._engine.modified_at(container.id, f"{HOME}/{STARTED}")
