@@ -23,7 +23,7 @@ from shared.compute.ec2 import fleet
 from shared.compute.ec2.client import Aws
 from shared.compute.ec2.errors import UNFIT, code_of
 from shared.compute.ec2.fleet import FleetAnswer, Came
-from shared.compute.ec2.listing import Listing
+from shared.compute.ec2.listing import InstanceListing
 from shared.compute.ec2.planner import Planner
 from shared.compute.ec2.pools import RestingPools
 from shared.compute.ec2.prices import Prices
@@ -80,7 +80,7 @@ class Ec2Compute:
         self._aws = Aws(region)
         self._resting = RestingPools(settings.pool_rest_seconds)
         self._planner = Planner(self._aws, clock, settings, self._resting, deployment, agent_path)
-        self._listing = Listing(self._aws, deployment)
+        self._listing = InstanceListing(self._aws, deployment)
         self._prices = Prices(self._aws, clock, settings.prices)
 
     async def plan(self, offer: Offer) -> Plan:

@@ -28,7 +28,7 @@ launched. https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-request-statu
 """
 
 
-class Listing:
+class InstanceListing:
     """Reads what EC2 shows of a deployment. Raises `Throttled` or `Unknown`, never half a list.
 
     A stopped Spot instance makes its request persistent, and what such a request launches later
