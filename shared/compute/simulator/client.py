@@ -66,7 +66,7 @@ class RemoteCloud:
 
     async def list_instances(self) -> Sequence[Instance]:
         """The visible ones of this deployment."""
-        return await self._call("/list", wire.Listing(self._deployment), list[Instance])
+        return await self._call("/list", wire.ListRequest(self._deployment), list[Instance])
 
     async def close(self) -> None:
         """Let go of connections. The cloud goes on."""

@@ -28,7 +28,7 @@ class CloudServer:
         app.router.add_post("/launch", _route(wire.Launches, self._launch))
         app.router.add_post("/terminate", _route(wire.Ids, self._terminate))
         app.router.add_post("/describe", _route(wire.Ids, self._describe))
-        app.router.add_post("/list", _route(wire.Listing, self._list))
+        app.router.add_post("/list", _route(wire.ListRequest, self._list))
         app.router.add_get("/truth", self._truth)
         return app
 
@@ -51,7 +51,7 @@ class CloudServer:
     async def _describe(self, body: wire.Ids) -> Sequence[Instance]:
         return self._cloud.describe(body.instance_ids)
 
-    async def _list(self, body: wire.Listing) -> Sequence[Instance]:
+    async def _list(self, body: wire.ListRequest) -> Sequence[Instance]:
         return self._cloud.list_instances(body.deployment)
 
     async def _truth(self, _: web.Request) -> web.Response:

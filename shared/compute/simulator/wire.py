@@ -35,7 +35,7 @@ class Ids(Struct, frozen=True):
     instance_ids: list[str]
 
 
-class Listing(Struct, frozen=True):
+class ListRequest(Struct, frozen=True):
     """The body of `POST /list`."""
 
     deployment: str
