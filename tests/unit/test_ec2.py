@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from shared.compute.ec2 import fleet
 from shared.compute.ec2.buckets import Bucket, CallBuckets, Rate
 from shared.compute.ec2.errors import error_of, named
-from shared.compute.ec2.machines import Machine, choose, read_machine, wanted_by
+from shared.compute.ec2.machines import InstanceType, choose, read_machine, wanted_by
 from shared.compute.ec2.planner import Subnet, fleet_of, one_a_zone, overrides_for
 from shared.compute.ec2.pools import Pool, RestingPools, say
 from shared.compute.ec2.prices import Change, mean_price, table_price
@@ -37,7 +37,7 @@ from shared.settings import BadSetting, Settings
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 OFFER = Offer(deployment="home", api_url="http://api")
-M5 = Machine(
+M5 = InstanceType(
     name="m5.large",
     vcpus=2,
     memory_mib=8192,
@@ -190,7 +190,7 @@ def test_our_tags_win_over_the_labels_of_an_earlier_release() -> None:
     }
 
 
-def machine(name: str, vcpus: int, memory: int, **changes: object) -> Machine:
+def machine(name: str, vcpus: int, memory: int, **changes: object) -> InstanceType:
     return replace(M5, name=name, vcpus=vcpus, memory_mib=memory, **changes)
 
 

@@ -29,7 +29,7 @@ https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceTypeInfo.html
 """
 
 
-class Machine(Struct, frozen=True, kw_only=True):
+class InstanceType(Struct, frozen=True, kw_only=True):
     """An instance type. `gpus` are whole ones of NVIDIA; `accelerated` is one with any device."""
 
     name: str
@@ -55,10 +55,10 @@ class Wanted(Struct, frozen=True, kw_only=True):
     architecture_given: bool
 
 
-def read_machine(shown: Mapping[str, Any]) -> Machine:
+def read_machine(shown: Mapping[str, Any]) -> InstanceType:
     """A type as DescribeInstanceTypes shows it."""
     gpus = (shown.get("GpuInfo") or {}).get("Gpus") or []
-    return Machine(
+    return InstanceType(
         name=shown["InstanceType"],
         vcpus=shown["VCpuInfo"]["DefaultVCpus"],
         memory_mib=shown["MemoryInfo"]["SizeInMiB"],
@@ -97,8 +97,8 @@ def wanted_by(resources: Resources, settings: Ec2Settings) -> Wanted:
 
 
 def choose(
-    machines: Mapping[str, Machine], wanted: Wanted, market: Market, most: int = MOST_TYPES
-) -> list[Machine]:
+    machines: Mapping[str, InstanceType], wanted: Wanted, market: Market, most: int = MOST_TYPES
+) -> list[InstanceType]:
     """The types that will do, the smallest first. Raises `Rejected` where none will ever."""
     if wanted.names:
         return _named(machines, wanted)
@@ -116,7 +116,7 @@ def choose(
     return _near(fitting)[:most]
 
 
-def _near(fitting: list[Machine]) -> list[Machine]:
+def _near(fitting: list[InstanceType]) -> list[InstanceType]:
     least_vcpus = min(each.vcpus for each in fitting)
     least_memory = min(each.memory_mib for each in fitting)
     return [
@@ -127,7 +127,7 @@ def _near(fitting: list[Machine]) -> list[Machine]:
     ] or fitting[:1]
 
 
-def _fits(machine: Machine, wanted: Wanted, market: Market) -> bool:
+def _fits(machine: InstanceType, wanted: Wanted, market: Market) -> bool:
     return (
         machine.current
         and not machine.burstable  # slow once its credits are used up, or paid for extra
@@ -140,13 +140,13 @@ def _fits(machine: Machine, wanted: Wanted, market: Market) -> bool:
     )
 
 
-def _has_gpus(machine: Machine, wanted: Wanted) -> bool:
+def _has_gpus(machine: InstanceType, wanted: Wanted) -> bool:
     if wanted.gpus:
         return machine.gpus >= wanted.gpus
     return machine.gpus == 0 and not machine.accelerated
 
 
-def _named(machines: Mapping[str, Machine], wanted: Wanted) -> list[Machine]:
+def _named(machines: Mapping[str, InstanceType], wanted: Wanted) -> list[InstanceType]:
     """The named ones, all of one architecture, since they boot one image."""
     unknown = [each for each in wanted.names if each not in machines]
     if unknown:
@@ -161,11 +161,11 @@ def _named(machines: Mapping[str, Machine], wanted: Wanted) -> list[Machine]:
     return chosen
 
 
-def _of(machines: Iterable[Machine], architecture: str) -> list[Machine]:
+def _of(machines: Iterable[InstanceType], architecture: str) -> list[InstanceType]:
     return [each for each in machines if architecture in each.architectures]
 
 
-def architecture_of(chosen: list[Machine], wanted: Wanted) -> str:
+def architecture_of(chosen: list[InstanceType], wanted: Wanted) -> str:
     """The architecture of the image that all of *chosen* boot."""
     first = chosen[0].architectures
     return wanted.architecture if wanted.architecture in first else first[-1]

@@ -16,7 +16,7 @@ from shared.clock import Clock
 from shared.compute.ec2.client import Aws
 from shared.compute.ec2.machines import (
     MOST_TYPES,
-    Machine,
+    InstanceType,
     Wanted,
     architecture_of,
     choose,
@@ -67,8 +67,8 @@ def one_a_zone(subnets: Sequence[Subnet]) -> list[Subnet]:
 
 
 def overrides_for(
-    machines: Sequence[Machine], subnets: Sequence[Subnet], resting: set[Pool], market: Market
-) -> list[tuple[Machine, Subnet]]:
+    machines: Sequence[InstanceType], subnets: Sequence[Subnet], resting: set[Pool], market: Market
+) -> list[tuple[InstanceType, Subnet]]:
     """Every pool that does not rest."""
     return [
         (machine, subnet)
@@ -81,7 +81,7 @@ def overrides_for(
 def fleet_of(
     offer: Offer,
     version: Version,
-    pools: Sequence[tuple[Machine, Subnet]],
+    pools: Sequence[tuple[InstanceType, Subnet]],
     max_price_usd: float | None,
 ) -> Plan:
     """The parameters of CreateFleet, save what belongs to one batch (token, count, its tag)."""
@@ -223,7 +223,7 @@ class Planner:
             )
         return one_a_zone(subnets)
 
-    async def _machines(self, wanted: Wanted, market: Market) -> dict[str, Machine]:
+    async def _machines(self, wanted: Wanted, market: Market) -> dict[str, InstanceType]:
         """The types that a job names, or all that might do."""
         if wanted.names:
             key = "machines " + " ".join(sorted(wanted.names))
@@ -239,7 +239,7 @@ class Planner:
             }
             asked = {"Filters": [{"Name": name, "Values": [each]} for name, each in only.items()]}
 
-        async def ask() -> dict[str, Machine]:
+        async def ask() -> dict[str, InstanceType]:
             shown = await self._aws.look_at_all("DescribeInstanceTypes", "InstanceTypes", **asked)
             machines = [read_machine(each) for each in shown]
             return {each.name: each for each in machines}
