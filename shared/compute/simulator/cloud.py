@@ -26,7 +26,7 @@ from shared.compute.simulator.agent import Surroundings, VirtualAgent
 from shared.compute.simulator.agent_api import AgentApi, HttpAgentApi
 from shared.compute.simulator.faults import DEFAULT_POOLS, Faults, Pool
 from shared.compute.simulator.ground_truth import Call, GroundTruth
-from shared.compute.simulator.machine import Machine, instance_id_of
+from shared.compute.simulator.machine import VirtualMachine, instance_id_of
 from shared.log import get_logger
 
 _log = get_logger(part="simulator")
@@ -54,7 +54,7 @@ class VirtualCloud:
         self._pools = sorted(pools, key=lambda pool: pool.hourly_price_usd)
         self._used: dict[Pool, int] = dict.fromkeys(pools, 0)
         self._dry_until: dict[Pool, datetime] = {}
-        self._machines: dict[str, Machine] = {}  # the terminated ones in the order of their end
+        self._machines: dict[str, VirtualMachine] = {}  # the terminated ones in the order of their end
 
     # --- what a deployment asks ------------------------------------------------------------------
 
@@ -173,8 +173,8 @@ class VirtualCloud:
                 return pool
         return None
 
-    def _create(self, request: LaunchRequest, instance_id: str, pool: Pool) -> Machine:
-        machine = Machine(request, instance_id, pool, self._clock.now())
+    def _create(self, request: LaunchRequest, instance_id: str, pool: Pool) -> VirtualMachine:
+        machine = VirtualMachine(request, instance_id, pool, self._clock.now())
         self._machines[instance_id] = machine
         self._used[pool] += 1
         self.truth.instances_by_token[request.token] += 1
@@ -182,7 +182,7 @@ class VirtualCloud:
         self._draw_fate(machine)
         return machine
 
-    def _draw_fate(self, machine: Machine) -> None:
+    def _draw_fate(self, machine: VirtualMachine) -> None:
         instance_id = machine.instance.instance_id
         if self._happens(self.faults.interrupted) and machine.instance.market == "spot":
             seconds = self._rng.uniform(0, self.faults.interrupted_within_seconds)
@@ -193,7 +193,7 @@ class VirtualCloud:
 
     # --- living ----------------------------------------------------------------------------------
 
-    async def _live(self, machine: Machine, request: LaunchRequest) -> None:
+    async def _live(self, machine: VirtualMachine, request: LaunchRequest) -> None:
         if self.faults.boot_seconds > 0:
             await self._clock.wait(asyncio.Event(), self.faults.boot_seconds)
         machine.show(state=InstanceState.RUNNING)
@@ -227,7 +227,7 @@ class VirtualCloud:
 
     # --- ending ----------------------------------------------------------------------------------
 
-    def _stop(self, machine: Machine) -> None:
+    def _stop(self, machine: VirtualMachine) -> None:
         """Terminate was heard: at once, or after a while in which it is STOPPING."""
         reason = "Client.UserInitiatedShutdown"
         if self.faults.stop_seconds <= 0:
@@ -240,7 +240,7 @@ class VirtualCloud:
             seconds = self.faults.stop_seconds
             machine.later("stop", self._clock, seconds, lambda: self._end(machine, reason))
 
-    def _end(self, machine: Machine, reason: str, *, taken: bool = False) -> None:
+    def _end(self, machine: VirtualMachine, reason: str, *, taken: bool = False) -> None:
         if machine.is_gone:
             return
         now = self._clock.now()
@@ -281,7 +281,7 @@ class VirtualCloud:
             self._note(name, "", "Throttled")
             raise Throttled("RequestLimitExceeded")
 
-    def _is_visible(self, machine: Machine) -> bool:
+    def _is_visible(self, machine: VirtualMachine) -> bool:
         hidden = timedelta(seconds=self.faults.invisible_seconds)
         return self._clock.now() >= machine.instance.launched_at + hidden
 

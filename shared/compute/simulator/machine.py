@@ -13,7 +13,7 @@ from shared.compute.simulator.faults import Pool
 from shared.compute.simulator.ground_truth import ContainerRun
 
 
-class Machine:
+class VirtualMachine:
     """A virtual instance; small once it is terminated, when its tasks are gone."""
 
     __slots__ = ("container", "instance", "notice", "pool", "request", "taken_back_at", "tasks")
