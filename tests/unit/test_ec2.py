@@ -13,7 +13,7 @@ from shared.compute.ec2.buckets import Bucket, CallBuckets, Rate
 from shared.compute.ec2.errors import error_of, named
 from shared.compute.ec2.machines import InstanceType, choose, read_machine, wanted_by
 from shared.compute.ec2.planner import Subnet, fleet_of, one_a_zone, overrides_for
-from shared.compute.ec2.pools import Pool, RestingPools, say
+from shared.compute.ec2.pools import CapacityPool, RestingPools, say
 from shared.compute.ec2.prices import Change, mean_price, table_price
 from shared.compute.ec2.settings import Ec2Settings, ec2_settings
 from shared.compute.ec2.shapes import read_instance, read_request, tags
@@ -288,7 +288,7 @@ def test_a_job_that_names_nothing_gets_the_deployment_s_types() -> None:
 
 
 def test_a_pool_that_had_no_capacity_rests_and_comes_back() -> None:
-    pools = [Pool("spot", "m5.large", zone) for zone in ("zone-a", "zone-b")]
+    pools = [CapacityPool("spot", "m5.large", zone) for zone in ("zone-a", "zone-b")]
     resting = RestingPools(180)
     resting.rest(pools[0], NOW)
     assert resting.among(pools, NOW + seconds(179)) == {pools[0]}
@@ -297,7 +297,7 @@ def test_a_pool_that_had_no_capacity_rests_and_comes_back() -> None:
 
 
 def test_many_pools_are_named_in_part() -> None:
-    said = say(Pool("spot", "m5.large", f"zone-{each}") for each in range(20))
+    said = say(CapacityPool("spot", "m5.large", f"zone-{each}") for each in range(20))
     assert said.startswith("m5.large in zone-0, ")
     assert said.endswith(" and 12 more")
 
@@ -399,7 +399,7 @@ def test_instances_and_errors_of_one_answer_are_both_read() -> None:
         ("i-2", "zone-a"),
         ("i-1", "zone-a"),
     ]
-    assert [each.pool for each in answer.failed] == [Pool("spot", "m5.large", "zone-b")]
+    assert [each.pool for each in answer.failed] == [CapacityPool("spot", "m5.large", "zone-b")]
 
 
 def contents(**changes: object) -> Contents:

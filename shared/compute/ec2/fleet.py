@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from shared.compute.ec2.errors import UNFIT, named
-from shared.compute.ec2.pools import Pool, say
+from shared.compute.ec2.pools import CapacityPool, say
 from shared.compute.ec2.shapes import tags
 from shared.compute.port import (
     ComputeError,
@@ -45,7 +45,7 @@ class Came(Struct, frozen=True, kw_only=True):
 class LaunchFailure(Struct, frozen=True, kw_only=True):
     """A pool that did not give what it was asked for."""
 
-    pool: Pool
+    pool: CapacityPool
     code: str
     message: str
 
@@ -92,7 +92,7 @@ def read_answer(shown: Mapping[str, Any], plan: Plan) -> FleetAnswer:
     ]
     failed = [
         LaunchFailure(
-            pool=Pool(market, _override(each).get("InstanceType", ""), _zone(each, plan)),
+            pool=CapacityPool(market, _override(each).get("InstanceType", ""), _zone(each, plan)),
             code=each.get("ErrorCode") or "",
             message=each.get("ErrorMessage") or "",
         )

@@ -23,7 +23,7 @@ from shared.compute.ec2.machines import (
     read_machine,
     wanted_by,
 )
-from shared.compute.ec2.pools import Pool, RestingPools, say
+from shared.compute.ec2.pools import CapacityPool, RestingPools, say
 from shared.compute.ec2.remembered import Remembered
 from shared.compute.ec2.settings import AMI_PARAMETERS, Ec2Settings
 from shared.compute.ec2.shapes import filters
@@ -67,14 +67,14 @@ def one_a_zone(subnets: Sequence[Subnet]) -> list[Subnet]:
 
 
 def overrides_for(
-    machines: Sequence[InstanceType], subnets: Sequence[Subnet], resting: set[Pool], market: Market
+    machines: Sequence[InstanceType], subnets: Sequence[Subnet], resting: set[CapacityPool], market: Market
 ) -> list[tuple[InstanceType, Subnet]]:
     """Every pool that does not rest."""
     return [
         (machine, subnet)
         for machine in machines
         for subnet in subnets
-        if Pool(market, machine.name, subnet.zone) not in resting
+        if CapacityPool(market, machine.name, subnet.zone) not in resting
     ]
 
 
@@ -139,7 +139,7 @@ class Planner:
         )
         most = min(MOST_TYPES, MOST_OVERRIDES // len(subnets))
         chosen = choose(machines, wanted, offer.market, most)
-        pools = [Pool(offer.market, each.name, at.zone) for each in chosen for at in subnets]
+        pools = [CapacityPool(offer.market, each.name, at.zone) for each in chosen for at in subnets]
         resting = self._resting.among(pools, self._clock.now())
         places = overrides_for(chosen, subnets, resting, offer.market)
         if not places:

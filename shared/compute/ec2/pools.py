@@ -14,7 +14,7 @@ NAMED = 8
 """Pools that a message names; the rest is counted."""
 
 
-class Pool(Struct, frozen=True, order=True):
+class CapacityPool(Struct, frozen=True, order=True):
     """Capacity that runs out by itself: an instance type in a zone, on a market."""
 
     market: Market
@@ -30,20 +30,20 @@ class RestingPools:
 
     def __init__(self, rest_seconds: float) -> None:
         self._seconds = rest_seconds
-        self._until: dict[Pool, datetime] = {}
+        self._until: dict[CapacityPool, datetime] = {}
 
-    def rest(self, pool: Pool, now: datetime, *, unfit: bool = False) -> None:
+    def rest(self, pool: CapacityPool, now: datetime, *, unfit: bool = False) -> None:
         """Leave *pool* alone for a while."""
         seconds = UNFIT_SECONDS if unfit else self._seconds
         self._until[pool] = now + timedelta(seconds=seconds)
 
-    def among(self, pools: Iterable[Pool], now: datetime) -> set[Pool]:
+    def among(self, pools: Iterable[CapacityPool], now: datetime) -> set[CapacityPool]:
         """Those of *pools* that rest now."""
         self._until = {pool: until for pool, until in self._until.items() if until > now}
         return {pool for pool in pools if pool in self._until}
 
 
-def say(pools: Iterable[Pool]) -> str:
+def say(pools: Iterable[CapacityPool]) -> str:
     """*pools* in words, of which there may be a hundred."""
     names = sorted({str(each) for each in pools})
     rest = len(names) - NAMED
