@@ -24,7 +24,7 @@ from shared.compute.port import (
 )
 from shared.compute.simulator.agent import Surroundings, VirtualAgent
 from shared.compute.simulator.agent_api import AgentApi, HttpAgentApi
-from shared.compute.simulator.faults import DEFAULT_POOLS, Faults, Pool
+from shared.compute.simulator.faults import DEFAULT_POOLS, Faults, SimulatedPool
 from shared.compute.simulator.ground_truth import Call, GroundTruth
 from shared.compute.simulator.machine import VirtualMachine, instance_id_of
 from shared.log import get_logger
@@ -44,7 +44,7 @@ class VirtualCloud:
         faults: Faults | None = None,
         *,
         api: AgentApi | None = None,
-        pools: Sequence[Pool] = DEFAULT_POOLS,
+        pools: Sequence[SimulatedPool] = DEFAULT_POOLS,
     ) -> None:
         self.truth = GroundTruth()
         self.faults = faults or Faults()
@@ -52,8 +52,8 @@ class VirtualCloud:
         self._api = api or HttpAgentApi()
         self._rng = random.Random(self.faults.seed)
         self._pools = sorted(pools, key=lambda pool: pool.hourly_price_usd)
-        self._used: dict[Pool, int] = dict.fromkeys(pools, 0)
-        self._dry_until: dict[Pool, datetime] = {}
+        self._used: dict[SimulatedPool, int] = dict.fromkeys(pools, 0)
+        self._dry_until: dict[SimulatedPool, datetime] = {}
         self._machines: dict[str, VirtualMachine] = {}  # the terminated ones in the order of their end
 
     # --- what a deployment asks ------------------------------------------------------------------
@@ -160,7 +160,7 @@ class VirtualCloud:
         lost = self._happens(self.faults.unknown_after_effect)
         return Unknown("the answer was lost") if lost else machine.instance
 
-    def _pool(self) -> Pool | None:
+    def _pool(self) -> SimulatedPool | None:
         """The cheapest pool that has room. The cheapest of all may run dry just now."""
         now = self._clock.now()
         if self._happens(self.faults.no_capacity):
@@ -173,7 +173,7 @@ class VirtualCloud:
                 return pool
         return None
 
-    def _create(self, request: LaunchRequest, instance_id: str, pool: Pool) -> VirtualMachine:
+    def _create(self, request: LaunchRequest, instance_id: str, pool: SimulatedPool) -> VirtualMachine:
         machine = VirtualMachine(request, instance_id, pool, self._clock.now())
         self._machines[instance_id] = machine
         self._used[pool] += 1

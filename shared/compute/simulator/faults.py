@@ -50,7 +50,7 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """…at a moment in so many seconds after its launch."""
 
 
-class Pool(msgspec.Struct, frozen=True, kw_only=True):
+class SimulatedPool(msgspec.Struct, frozen=True, kw_only=True):
     """Capacity of one instance type in one zone, at one price an hour."""
 
     instance_type: str
@@ -62,7 +62,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
 # Rounded from public Spot prices of mid 2025, us-east-1, Linux: their order matters here, nothing
 # else.
 DEFAULT_POOLS = tuple(
-    Pool(instance_type=instance_type, zone=zone, hourly_price_usd=round(price * factor, 5))
+    SimulatedPool(instance_type=instance_type, zone=zone, hourly_price_usd=round(price * factor, 5))
     for instance_type, price in (("t3.micro", 0.0035), ("t3.small", 0.0070), ("m6i.large", 0.0380))
     for zone, factor in (("sim-1a", 1.0), ("sim-1b", 1.1), ("sim-1c", 1.2))
 )

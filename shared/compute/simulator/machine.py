@@ -9,7 +9,7 @@ import msgspec
 
 from shared.clock import Clock
 from shared.compute.port import Instance, InstanceState, LaunchRequest
-from shared.compute.simulator.faults import Pool
+from shared.compute.simulator.faults import SimulatedPool
 from shared.compute.simulator.ground_truth import ContainerRun
 
 
@@ -18,7 +18,7 @@ class VirtualMachine:
 
     __slots__ = ("container", "instance", "notice", "pool", "request", "taken_back_at", "tasks")
 
-    def __init__(self, request: LaunchRequest, instance_id: str, pool: Pool, now: datetime) -> None:
+    def __init__(self, request: LaunchRequest, instance_id: str, pool: SimulatedPool, now: datetime) -> None:
         self.request = msgspec.structs.replace(request, bootstrap_token="")
         self.pool = pool
         self.tasks: dict[str, asyncio.Task[None]] = {}
