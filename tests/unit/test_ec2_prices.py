@@ -11,7 +11,7 @@ from shared.clock import VirtualClock
 from shared.compute.ec2.client import Aws
 from shared.compute.ec2.prices import AGAIN, LISTED_SECONDS, Prices
 from shared.compute.ec2.settings import PriceSource
-from shared.compute.ec2.shapes import Shown
+from shared.compute.ec2.shapes import DescribedInstance
 from shared.compute.port import ComputeError, Deferred, Instance, InstanceState, Unknown
 from shared.events.events import Market
 
@@ -57,8 +57,8 @@ class Answering(Aws):
         ]
 
 
-def shown(market: Market) -> Shown:
-    return Shown(
+def shown(market: Market) -> DescribedInstance:
+    return DescribedInstance(
         instance_id="i-1",
         state=InstanceState.RUNNING,
         launch_token="t",

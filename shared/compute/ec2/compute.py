@@ -28,7 +28,7 @@ from shared.compute.ec2.planner import Planner
 from shared.compute.ec2.pools import RestingPools
 from shared.compute.ec2.prices import Prices
 from shared.compute.ec2.settings import Ec2Settings
-from shared.compute.ec2.shapes import Shown, is_request
+from shared.compute.ec2.shapes import DescribedInstance, is_request
 from shared.compute.port import (
     ComputeError,
     Instance,
@@ -165,7 +165,7 @@ class Ec2Compute:
         self, batch: LaunchBatch, came: Sequence[Came], asked_at: datetime
     ) -> list[Instance]:
         """The instances as EC2 shows them; what it does not show in time as the fleet told it."""
-        seen: dict[str, Shown] = {}
+        seen: dict[str, DescribedInstance] = {}
         for tries in range(1, VISIBLE_TRIES + 1):
             missing = [each.instance_id for each in came if each.instance_id not in seen]
             if not missing:
@@ -181,7 +181,7 @@ class Ec2Compute:
         market = "spot" if batch.plan["market"] == "spot" else "on-demand"
         shown = [
             seen.get(each.instance_id)
-            or Shown(
+            or DescribedInstance(
                 instance_id=each.instance_id,
                 state=InstanceState.PENDING,
                 launch_token=batch.token,
@@ -258,7 +258,7 @@ def _code_in(error: ComputeError, codes: frozenset[str]) -> bool:
     return isinstance(cause, Exception) and code_of(cause) in codes
 
 
-def _sorted(shown: Sequence[Shown]) -> list[Shown]:
+def _sorted(shown: Sequence[DescribedInstance]) -> list[DescribedInstance]:
     return sorted(shown, key=lambda each: each.instance_id)
 
 

@@ -8,7 +8,7 @@ from shared.compute.ec2.shapes import (
     DEPLOYMENT,
     LAUNCH,
     OPEN_REQUESTS,
-    Shown,
+    DescribedInstance,
     filters,
     is_request,
     read_instance,
@@ -42,7 +42,7 @@ class InstanceListing:
         """The Spot request of each instance that was seen."""
         self._over: set[str] = set()  # terminated, of requests that EC2 still shows
 
-    async def all(self) -> list[Shown]:
+    async def all(self) -> list[DescribedInstance]:
         """Every instance of the deployment, and each Spot request that may become one."""
         ours = tag_filter(DEPLOYMENT, self._deployment)
         found = await self._instances([ours])
@@ -61,12 +61,12 @@ class InstanceListing:
         )
         return self._remember(found)
 
-    async def of(self, ids: Sequence[str]) -> list[Shown]:
+    async def of(self, ids: Sequence[str]) -> list[DescribedInstance]:
         """What EC2 shows of these instances and Spot requests; the rest is not visible now.
 
         By a filter and not by their names: one that is not visible yet would fail the whole call.
         """
-        found: list[Shown] = []
+        found: list[DescribedInstance] = []
         instances = [each for each in ids if not is_request(each)]
         for chunk in _chunks(instances):
             found += await self._instances(filters(instance_id=chunk))
@@ -75,12 +75,12 @@ class InstanceListing:
             found += [read_request(each) for each in requests]
         return self._remember(found)
 
-    async def launched_by(self, token: str) -> list[Shown]:
+    async def launched_by(self, token: str) -> list[DescribedInstance]:
         """The instances that bear the tag of a launch."""
         by_launch = [tag_filter(LAUNCH, token), tag_filter(DEPLOYMENT, self._deployment)]
         return self._remember(await self._instances(by_launch))
 
-    async def _instances(self, wanted: list[dict[str, Any]]) -> list[Shown]:
+    async def _instances(self, wanted: list[dict[str, Any]]) -> list[DescribedInstance]:
         reservations = await self._aws.look_at_all(
             "DescribeInstances", "Reservations", Filters=wanted, MaxResults=PAGE
         )
@@ -91,7 +91,7 @@ class InstanceListing:
             "DescribeSpotInstanceRequests", "SpotInstanceRequests", Filters=wanted, MaxResults=PAGE
         )
 
-    def _remember(self, found: list[Shown]) -> list[Shown]:
+    def _remember(self, found: list[DescribedInstance]) -> list[DescribedInstance]:
         self.requests |= {
             each.instance_id: each.spot_instance_request_id
             for each in found

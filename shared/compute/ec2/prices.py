@@ -14,7 +14,7 @@ from shared.clock import Clock
 from shared.compute.ec2.client import Aws
 from shared.compute.ec2.remembered import Remembered
 from shared.compute.ec2.settings import PriceSource
-from shared.compute.ec2.shapes import Shown
+from shared.compute.ec2.shapes import DescribedInstance
 from shared.compute.port import ComputeError, Instance
 from shared.events.events import Market
 from shared.log import get_logger
@@ -104,7 +104,7 @@ class Prices:
         self._listed = Remembered(clock)
         self._failed: dict[str, tuple[int, datetime]] = {}  # type or SPOT: how often, next try
 
-    async def price(self, shown: Sequence[Shown]) -> list[Instance]:
+    async def price(self, shown: Sequence[DescribedInstance]) -> list[Instance]:
         """These instances, each with the mean price of its life so far."""
         now = self._clock.now()
         names = {each.instance_type for each in shown if each.instance_type}
@@ -114,7 +114,7 @@ class Prices:
         )
         return [self._priced(each, now) for each in shown]
 
-    def _priced(self, shown: Shown, now: datetime) -> Instance:
+    def _priced(self, shown: DescribedInstance, now: datetime) -> Instance:
         on_demand = self._on_demand.get(shown.instance_type)
         usd = on_demand
         if shown.market == "spot":
@@ -122,7 +122,7 @@ class Prices:
             usd = mean_price(changes, shown.launched_at, shown.terminated_at or now)
         return shown.priced(usd, on_demand)
 
-    async def _read_spot(self, shown: Sequence[Shown], now: datetime) -> None:
+    async def _read_spot(self, shown: Sequence[DescribedInstance], now: datetime) -> None:
         since: dict[str, datetime] = {}
         for each in shown:
             if not each.instance_type:

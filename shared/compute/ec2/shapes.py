@@ -38,7 +38,7 @@ https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
 _ENDED = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
 
 
-class Shown(Struct, frozen=True, kw_only=True):
+class DescribedInstance(Struct, frozen=True, kw_only=True):
     """An instance as EC2 shows it, or a Spot request that may still become one; without a price."""
 
     instance_id: str
@@ -91,7 +91,7 @@ def tag_filter(key: str, value: str) -> dict[str, Any]:
     return {"Name": f"tag:{key}", "Values": [value]}
 
 
-def read_instance(shown: Mapping[str, Any]) -> Shown:
+def read_instance(shown: Mapping[str, Any]) -> DescribedInstance:
     """An instance as DescribeInstances shows it."""
     state = STATES.get(shown["State"]["Name"], InstanceState.PENDING)
     transition = shown.get("StateTransitionReason") or ""
@@ -99,7 +99,7 @@ def read_instance(shown: Mapping[str, Any]) -> Shown:
     code = reason.get("Code") or ""
     ended = _ENDED.search(transition)
     gone = state is InstanceState.TERMINATED
-    return Shown(
+    return DescribedInstance(
         instance_id=shown["InstanceId"],
         state=state,
         launch_token=_tag(shown, LAUNCH),
@@ -114,11 +114,11 @@ def read_instance(shown: Mapping[str, Any]) -> Shown:
     )
 
 
-def read_request(shown: Mapping[str, Any]) -> Shown:
+def read_request(shown: Mapping[str, Any]) -> DescribedInstance:
     """A Spot request that has no instance, as if it were one that is about to come."""
     open_still = shown["State"] in OPEN_REQUESTS
     asked = shown.get("LaunchSpecification") or {}
-    return Shown(
+    return DescribedInstance(
         instance_id=shown["SpotInstanceRequestId"],
         state=InstanceState.PENDING if open_still else InstanceState.TERMINATED,
         launch_token=_tag(shown, LAUNCH),
