@@ -45,7 +45,7 @@ class Seen:
     jobs: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
-class Epitaph(msgspec.Struct, frozen=True):
+class Termination(msgspec.Struct, frozen=True):
     """When and why an instance ended."""
 
     at: datetime
@@ -58,7 +58,7 @@ class Memory:
     """What this process knows of an instance besides what the engine shows."""
 
     ending_since: datetime | None = None
-    epitaph: Epitaph | None = None
+    epitaph: Termination | None = None
     told_gone_at: datetime | None = None
 
 
@@ -193,7 +193,7 @@ class DockerInstances:
         )
         return [self._instance(each, seen.instances[each], epitaphs.get(each)) for each in ids]
 
-    def _instance(self, instance_id: str, container: ListedContainer, gone: Epitaph | None) -> Instance:
+    def _instance(self, instance_id: str, container: ListedContainer, gone: Termination | None) -> Instance:
         memory = self._memories.get(instance_id) or Memory()
         if gone:
             memory = self._memory(instance_id)
@@ -219,7 +219,7 @@ class DockerInstances:
             spot_interrupted=gone is not None and gone.spot_interrupted,
         )
 
-    async def _epitaph(self, instance_id: str, container: ListedContainer) -> Epitaph | None:
+    async def _epitaph(self, instance_id: str, container: ListedContainer) -> Termination | None:
         """How it ended; None: it has not, or the engine does not say so now.
 
         A created container is asked only where we want its end: the question waits for the
@@ -236,14 +236,14 @@ class DockerInstances:
                 memory.epitaph = await self._read_epitaph(container, memory)
         return memory.epitaph
 
-    async def _read_epitaph(self, container: ListedContainer, memory: Memory) -> Epitaph | None:
+    async def _read_epitaph(self, container: ListedContainer, memory: Memory) -> Termination | None:
         ended_by_us = memory.ending_since is not None
         if container.state == "created":
             at = await self._engine.modified_at(container.id, f"{HOME}/{STARTED}")
-            return Epitaph(at, f"{ON_REQUEST}, never started") if at else None
+            return Termination(at, f"{ON_REQUEST}, never started") if at else None
         inspected = await self._engine.inspect(container.id)
         if inspected is None:  # another replica has had it long enough, and removed it just now
-            return Epitaph(self._clock.now(), "its container was removed")
+            return Termination(self._clock.now(), "its container was removed")
         state = inspected.state
         said = LAST_WORD.findall(await self._engine.last_errors(container.id))
         ended = Ended()
@@ -254,7 +254,7 @@ class DockerInstances:
             reason += ", out of memory"
         if state.exit_code:
             reason += f", exit code {state.exit_code}"
-        return Epitaph(state.finished_at, reason, ended.by_interruption())
+        return Termination(state.finished_at, reason, ended.by_interruption())
 
 
 def _state(engine_says: str, *, gone: bool, ending: bool) -> InstanceState:
