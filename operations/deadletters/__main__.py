@@ -8,7 +8,7 @@ import sys
 from embedded.data_dir import DataDirError
 from embedded.postgres import EmbeddedPostgresError
 from operations.deadletters import command_line
-from operations.deadletters.commands import AWAY, Desk, Say
+from operations.deadletters.commands import AWAY, DeadLetterService, Say
 from operations.deadletters.mailboxes import opened
 from shared.crash_points import points_from
 from shared.log import configure, get_logger, mask
@@ -22,7 +22,7 @@ async def run(settings: Settings, arguments: argparse.Namespace, say: Say, warn:
     names = command_line.NAMES if arguments.service is None else (arguments.service,)
     which = command_line.which(arguments)
     async with opened(settings, names) as boxes:
-        desk = Desk(boxes, points_from(settings.text("EXIT_AT")), say, warn)
+        desk = DeadLetterService(boxes, points_from(settings.text("EXIT_AT")), say, warn)
         match arguments.command:
             case "list":
                 return await desk.list_letters(which, arguments.limit)

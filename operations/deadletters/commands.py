@@ -34,7 +34,7 @@ class NotLookedInto(Exception):
 
 
 @dataclass(frozen=True)
-class Desk:
+class DeadLetterService:
     """*say* tells what was asked for, *warn* what went wrong."""
 
     boxes: Sequence[Mailbox]
