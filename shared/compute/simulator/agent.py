@@ -39,7 +39,7 @@ class LogLine(msgspec.Struct, frozen=True):
     text: str
 
 
-class Plan(msgspec.Struct, frozen=True):
+class SimulatedRun(msgspec.Struct, frozen=True):
     """What a simulated container is to do, read as the real agent's simulated runtime reads it."""
 
     seconds: float
@@ -60,11 +60,11 @@ class Plan(msgspec.Struct, frozen=True):
             seconds = code = -1
         if not (0 <= seconds < MAX_SECONDS and 0 <= code <= MAX_EXIT_CODE):
             wrong = "SIMULATE_SECONDS must be a number, SIMULATE_EXIT_CODE one from 0 to 255"
-            return Plan(0, 2, intro, [LogLine("stderr", f"simulated: {wrong}")])
+            return SimulatedRun(0, 2, intro, [LogLine("stderr", f"simulated: {wrong}")])
         output = [LogLine("stdout", each) for each in env.get("SIMULATE_OUTPUT", "").splitlines()]
         error = env.get("SIMULATE_ERROR", f"simulated: exit code {code}" if code else "")
         output += [LogLine("stderr", each) for each in error.splitlines()]
-        return Plan(seconds, code, intro, output)
+        return SimulatedRun(seconds, code, intro, output)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +139,7 @@ class VirtualAgent:
         return True
 
     async def _work(self, claimed: Claimed) -> None:
-        plan = Plan.of(claimed.job)
+        plan = SimulatedRun.of(claimed.job)
         started_at = self._clock.now()
         self._around.container_started()
         if plan.seconds <= 0:
@@ -223,7 +223,7 @@ class VirtualAgent:
             return None
         return taken_back_at - timedelta(seconds=claimed.settings.interruption_margin_seconds)
 
-    async def _call_back(self, claimed: Claimed, outcome: Outcome, plan: Plan) -> None:
+    async def _call_back(self, claimed: Claimed, outcome: Outcome, plan: SimulatedRun) -> None:
         code = plan.exit_code
         body: dict[str, object] = {"exit_code": 0}
         if outcome == "timed out":
