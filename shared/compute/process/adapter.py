@@ -44,7 +44,7 @@ from shared.compute.port import (
     Unknown,
 )
 from shared.compute.process.directory import InstanceDir, Launched, Spawned, Stage
-from shared.compute.process.instances import LocalInstances, ProcessSettings
+from shared.compute.process.instances import ProcessInstances, ProcessSettings
 from shared.compute.process.leftovers import ContainerEngine
 from shared.compute.process.processes import Children
 
@@ -107,7 +107,7 @@ class ProcessCompute:
         self._engine = engine or ContainerEngine()
         self._engine_seen = False
         self._engine_asked_at = float("-inf")
-        self._instances = LocalInstances(
+        self._instances = ProcessInstances(
             self._root, deployment, clock, self._engine, self._settings
         )
         self._children = Children()

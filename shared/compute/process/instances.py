@@ -44,7 +44,7 @@ class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How many terminated instances stay visible at most."""
 
 
-class LocalInstances:
+class ProcessInstances:
     """The instances of one deployment below one root."""
 
     def __init__(
