@@ -62,7 +62,7 @@ class ListedContainer(msgspec.Struct, frozen=True, rename="pascal"):
         return (self.labels or {}).get(name, "")
 
 
-class State(msgspec.Struct, frozen=True, rename="pascal"):
+class ContainerState(msgspec.Struct, frozen=True, rename="pascal"):
     """How a container stands. `finished_at` is in the year 1 for one that has never run."""
 
     status: str
@@ -78,7 +78,7 @@ class _Config(msgspec.Struct, frozen=True, rename="pascal"):
 class Inspected(msgspec.Struct, frozen=True, rename="pascal"):
     """One container, looked at closely."""
 
-    state: State
+    state: ContainerState
     config: _Config
 
     def label(self, name: str) -> str:
