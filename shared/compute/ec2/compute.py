@@ -22,7 +22,7 @@ from shared.clock import Clock
 from shared.compute.ec2 import fleet
 from shared.compute.ec2.client import Aws
 from shared.compute.ec2.errors import UNFIT, code_of
-from shared.compute.ec2.fleet import FleetAnswer, Came
+from shared.compute.ec2.fleet import FleetAnswer, FleetInstance
 from shared.compute.ec2.listing import InstanceListing
 from shared.compute.ec2.planner import Planner
 from shared.compute.ec2.pools import RestingPools
@@ -162,7 +162,7 @@ class Ec2Compute:
         return [error] * len(batch.requests)
 
     async def _look_at_new(
-        self, batch: LaunchBatch, came: Sequence[Came], asked_at: datetime
+        self, batch: LaunchBatch, came: Sequence[FleetInstance], asked_at: datetime
     ) -> list[Instance]:
         """The instances as EC2 shows them; what it does not show in time as the fleet told it."""
         seen: dict[str, DescribedInstance] = {}

@@ -34,7 +34,7 @@ GRAVITY: tuple[type[ComputeError], ...] = (
 )
 
 
-class Came(Struct, frozen=True, kw_only=True):
+class FleetInstance(Struct, frozen=True, kw_only=True):
     """An instance as a fleet's answer tells of it."""
 
     instance_id: str
@@ -53,7 +53,7 @@ class LaunchFailure(Struct, frozen=True, kw_only=True):
 class FleetAnswer(Struct, frozen=True, kw_only=True):
     """A fleet's answer: both may be there at once."""
 
-    came: tuple[Came, ...]
+    came: tuple[FleetInstance, ...]
     failed: tuple[LaunchFailure, ...]
 
 
@@ -82,7 +82,7 @@ def read_answer(shown: Mapping[str, Any], plan: Plan) -> FleetAnswer:
     """EC2's answer to the call for *plan*."""
     market: Market = "spot" if plan["market"] == "spot" else "on-demand"
     came = [
-        Came(
+        FleetInstance(
             instance_id=instance_id,
             instance_type=each.get("InstanceType") or _override(each).get("InstanceType", ""),
             zone=_zone(each, plan),
