@@ -193,7 +193,9 @@ class DockerInstances:
         )
         return [self._instance(each, seen.instances[each], epitaphs.get(each)) for each in ids]
 
-    def _instance(self, instance_id: str, container: ListedContainer, gone: Termination | None) -> Instance:
+    def _instance(
+        self, instance_id: str, container: ListedContainer, gone: Termination | None
+    ) -> Instance:
         memory = self._memories.get(instance_id) or Memory()
         if gone:
             memory = self._memory(instance_id)

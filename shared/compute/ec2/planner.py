@@ -67,7 +67,10 @@ def one_a_zone(subnets: Sequence[Subnet]) -> list[Subnet]:
 
 
 def overrides_for(
-    machines: Sequence[InstanceType], subnets: Sequence[Subnet], resting: set[CapacityPool], market: Market
+    machines: Sequence[InstanceType],
+    subnets: Sequence[Subnet],
+    resting: set[CapacityPool],
+    market: Market,
 ) -> list[tuple[InstanceType, Subnet]]:
     """Every pool that does not rest."""
     return [
@@ -139,7 +142,9 @@ class Planner:
         )
         most = min(MOST_TYPES, MOST_OVERRIDES // len(subnets))
         chosen = choose(machines, wanted, offer.market, most)
-        pools = [CapacityPool(offer.market, each.name, at.zone) for each in chosen for at in subnets]
+        pools = [
+            CapacityPool(offer.market, each.name, at.zone) for each in chosen for at in subnets
+        ]
         resting = self._resting.among(pools, self._clock.now())
         places = overrides_for(chosen, subnets, resting, offer.market)
         if not places:

@@ -54,7 +54,9 @@ class VirtualCloud:
         self._pools = sorted(pools, key=lambda pool: pool.hourly_price_usd)
         self._used: dict[SimulatedPool, int] = dict.fromkeys(pools, 0)
         self._dry_until: dict[SimulatedPool, datetime] = {}
-        self._machines: dict[str, VirtualMachine] = {}  # the terminated ones in the order of their end
+        self._machines: dict[
+            str, VirtualMachine
+        ] = {}  # the terminated ones in the order of their end
 
     # --- what a deployment asks ------------------------------------------------------------------
 
@@ -173,7 +175,9 @@ class VirtualCloud:
                 return pool
         return None
 
-    def _create(self, request: LaunchRequest, instance_id: str, pool: SimulatedPool) -> VirtualMachine:
+    def _create(
+        self, request: LaunchRequest, instance_id: str, pool: SimulatedPool
+    ) -> VirtualMachine:
         machine = VirtualMachine(request, instance_id, pool, self._clock.now())
         self._machines[instance_id] = machine
         self._used[pool] += 1

@@ -18,7 +18,9 @@ class VirtualMachine:
 
     __slots__ = ("container", "instance", "notice", "pool", "request", "taken_back_at", "tasks")
 
-    def __init__(self, request: LaunchRequest, instance_id: str, pool: SimulatedPool, now: datetime) -> None:
+    def __init__(
+        self, request: LaunchRequest, instance_id: str, pool: SimulatedPool, now: datetime
+    ) -> None:
         self.request = msgspec.structs.replace(request, bootstrap_token="")
         self.pool = pool
         self.tasks: dict[str, asyncio.Task[None]] = {}
