@@ -48,7 +48,7 @@ class SimulatedRun(msgspec.Struct, frozen=True):
     output: list[LogLine]
 
     @staticmethod
-    def of(job: AgentJob) -> "Plan":
+    def of(job: AgentJob) -> "SimulatedRun":
         """The plan in a job's environment; a senseless one exits with 2 and says so."""
         command = shlex.join([job.docker_image, *(job.command or [])])
         intro = [LogLine("stdout", f"simulated, no container engine: would run {command}")]
