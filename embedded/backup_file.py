@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from embedded.data_dir import sync_directory
 from operations.migrate import SERVICES
+from shared.files import sync_directory
 
 PART = ".part"
 

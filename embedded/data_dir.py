@@ -32,15 +32,6 @@ def make_private_dir(path: Path) -> None:
     path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, exist_ok=True)
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names in the directory *path* durable: those of files that were moved there."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def refuse_without(data_dir: Path, needed: Path, what: str) -> None:
     """Raises `DataDirError` unless *needed*, a file within `data_dir`, is there: it holds *what*.
 

@@ -7,7 +7,6 @@ server.log           what the server says: no statement, no value, no row
 initdb-*/            a cluster in the making; what a crash left of one is swept before the next
 """
 
-import os
 import secrets
 import shutil
 import tempfile
@@ -15,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from embedded.data_dir import sync_directory
 from embedded.postgres_host import PORT, POSTGRES_MAJOR, EmbeddedPostgresError, ServerUser
+from shared.files import sync_directory, write_whole
 
 SUPERUSER: Final = "postgres"
 LOG_KEEP_BYTES: Final = 1 << 20
@@ -115,11 +114,12 @@ class Cluster:
         for remains in self.directory.glob("initdb-*"):
             shutil.rmtree(remains, ignore_errors=True)
         if not self._password_file.exists():
-            _write_secret(self._password_file, secrets.token_hex(32))
+            write_whole(self._password_file, f"{secrets.token_hex(32)}\n".encode())
         workshop = Path(tempfile.mkdtemp(prefix="initdb-", dir=self.directory))
         draft, password, log = workshop / "pgdata", workshop / "password", workshop / "log"
         draft.mkdir(mode=0o700)
-        _write_secret(password, self.password)  # a copy, which the server's user may read
+        # A copy, which the server's user may read.
+        write_whole(password, f"{self.password}\n".encode())
         user.give(workshop, draft, password)
         user.prove_access(bin_dir, draft)
         command: list[str | Path] = [
@@ -149,15 +149,3 @@ def failure(what: str, log: Path, offset: int = 0) -> EmbeddedPostgresError:
         line.partition(mark)[2] for line in said for mark in ("FATAL:", "error:") if mark in line
     ]
     return EmbeddedPostgresError(f"{what}: {(telling or said)[-1].strip()} (see {log}).")
-
-
-def _write_secret(path: Path, text: str) -> None:
-    """Whole or not at all: written beside, synced, then moved."""
-    draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)
-    sync_directory(path.parent)

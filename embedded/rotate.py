@@ -16,6 +16,7 @@ from typing import Any
 
 from embedded.data_dir import DataDirError, lock_data_dir, refuse_without
 from embedded.secrets import FILE
+from shared.files import write_whole
 from shared.settings import Settings
 
 
@@ -34,14 +35,7 @@ def rotated(kept: dict[str, Any], *, secrets_key: bool) -> dict[str, Any]:
 def rotate(path: Path, *, secrets_key: bool) -> None:
     """Write *path* anew: whole or not at all."""
     made = rotated(json.loads(path.read_bytes()), secrets_key=secrets_key)
-    aside = path.with_suffix(".new")
-    aside.unlink(missing_ok=True)
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(made, file)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)
+    write_whole(path, json.dumps(made).encode())
 
 
 def main() -> int:

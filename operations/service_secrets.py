@@ -6,11 +6,11 @@ is kept; what the environment gives (`DOCKER_JOB_<SERVICE>_DATABASE_PASSWORD` an
 `…_FILE`) wins.
 """
 
-import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
+from shared.files import write_whole
 from shared.settings import Settings
 
 TOKEN_KEY_READERS = ("api", "launcher")
@@ -71,14 +71,6 @@ def _read(directory: Path | None, service: str, name: str) -> str | None:
 
 
 def _write(path: Path, value: str) -> None:
-    """Aside and renamed: a crash leaves none or all of it.
-
-    Readable for whatever user the service runs as: the volume is mounted nowhere else.
-    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".new")
-    aside.write_text(value, encoding="utf-8")
-    aside.chmod(0o444)
-    with aside.open("rb") as file:
-        os.fsync(file.fileno())
-    aside.rename(path)
+    # Readable for whatever user the service runs as: the volume is mounted nowhere else.
+    write_whole(path, value.encode(), mode=0o444)
