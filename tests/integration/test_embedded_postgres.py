@@ -37,7 +37,7 @@ sys.stdin.read()
 LOCK_AND_WAIT = """
 import sys
 from pathlib import Path
-from services.data_dir import lock_data_dir
+from embedded.data_dir import lock_data_dir
 
 with lock_data_dir(Path(sys.argv[1])):
     print("locked", flush=True)
