@@ -15,8 +15,7 @@ from shared.compute.docker.engine import DEFAULT_HOST
 from shared.compute.ec2.settings import Ec2Settings, ec2_settings
 from shared.compute.port import Compute, Notices
 from shared.compute.process.adapter import ProcessCompute, Runtime
-from shared.compute.simulator.adapter import SimulatorCompute
-from shared.compute.simulator.client import RemoteCloud
+from shared.compute.simulator.adapter import RemoteCloud, SimulatorCompute
 from shared.events.events import MANDATORY
 from shared.settings import BadSetting, Settings
 

@@ -18,7 +18,7 @@ from shared.compute.port import (
 from shared.compute.simulator.adapter import SimulatorCompute
 from shared.compute.simulator.cloud import VirtualCloud
 from shared.compute.simulator.faults import Faults, SimulatedPool, faults_of
-from shared.compute.simulator.ground_truth import ContainerRun, GroundTruth
+from shared.compute.simulator.machine import ContainerRun, GroundTruth
 from tests.support.compute.compute_adapters import batch_of, launch_one, request_for
 from tests.support.compute.compute_api import FakeApi
 

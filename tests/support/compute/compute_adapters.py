@@ -26,10 +26,9 @@ from shared.compute.port import (
 )
 from shared.compute.process.adapter import ProcessCompute, Runtime
 from shared.compute.process.directory import InstanceDir, Stage
-from shared.compute.simulator.adapter import SimulatorCompute
-from shared.compute.simulator.client import RemoteCloud
+from shared.compute.simulator.adapter import RemoteCloud, SimulatorCompute
 from shared.compute.simulator.cloud import VirtualCloud
-from shared.compute.simulator.server import CloudServer
+from shared.compute.simulator.serve import CloudServer
 from tests.support.compute.compute_api import FakeApi
 from tests.support.compute.compute_docker import DockerWorld
 from tests.support.compute.compute_ec2 import Ec2World
