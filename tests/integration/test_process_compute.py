@@ -42,7 +42,7 @@ from pathlib import Path
 import msgspec
 from shared.clock import RealClock
 from shared.compute.port import LaunchBatch
-from shared.compute.process import ProcessCompute
+from shared.compute.process.adapter import ProcessCompute
 
 async def main():
     root, agent, then = sys.argv[1:]
@@ -240,7 +240,7 @@ def test_nobody_looks_while_somebody_starts_and_many_may_look_at_once(tmp_path: 
 
 def test_a_directory_in_which_a_process_lives_takes_no_second_one(tmp_path: Path) -> None:
     home = InstanceDir(tmp_path)
-    with home.life(), pytest.raises(Unknown), home.life():
+    with home.process_lock(), pytest.raises(Unknown), home.process_lock():
         pass
 
 
@@ -285,7 +285,7 @@ async def test_a_process_that_never_speaks_is_ended_after_the_boot_time(
     assert shown.state is InstanceState.PENDING
     now.advance(21)
     gone = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
-    assert gone.state_reason == "its agent did not speak within 20 s"
+    assert gone.state_reason == "its agent did not start within 20 s"
 
 
 async def test_an_agent_killed_by_somebody_else_is_terminated_and_leaves_no_zombie(
@@ -300,7 +300,7 @@ async def test_an_agent_killed_by_somebody_else_is_terminated_and_leaves_no_zomb
     assert processes_named(home_of(world, 1))
     os.kill(pid, signal.SIGKILL)
     gone = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
-    assert gone.state_reason == "its agent died without a word"
+    assert gone.state_reason == "its agent ended without a report"
     assert processes_named(home_of(world, 1)) == []
 
 
