@@ -149,7 +149,7 @@ async def test_what_a_killed_instance_left_is_removed_before_it_is_called_termin
     assert [each.state for each in await jobs_containers(engine, compute)] == ["running"]
     gone = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
     assert await jobs_containers(engine, compute) == []
-    assert gone.state_reason == "its agent died without a word, exit code 137"
+    assert gone.state_reason == "its agent ended without a report, exit code 137"
 
 
 async def test_terminate_stops_a_stubborn_container_and_its_agent(
