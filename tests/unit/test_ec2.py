@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from shared.compute.ec2 import fleet
 from shared.compute.ec2.buckets import Bucket, CallBuckets, Rate
 from shared.compute.ec2.errors import error_of, named
-from shared.compute.ec2.machines import InstanceType, choose, read_machine, wanted_by
+from shared.compute.ec2.instance_types import InstanceType, choose, read_machine, wanted_by
 from shared.compute.ec2.planner import Subnet, fleet_of, one_a_zone, overrides_for
 from shared.compute.ec2.pools import CapacityPool, RestingPools, say
 from shared.compute.ec2.prices import Change, mean_price, table_price

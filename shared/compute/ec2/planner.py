@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from shared.clock import Clock
 from shared.compute.ec2.client import Aws
-from shared.compute.ec2.machines import (
+from shared.compute.ec2.instance_types import (
     MOST_TYPES,
     InstanceType,
     Wanted,
@@ -24,7 +24,7 @@ from shared.compute.ec2.machines import (
     wanted_by,
 )
 from shared.compute.ec2.pools import CapacityPool, RestingPools, say
-from shared.compute.ec2.remembered import Remembered
+from shared.compute.ec2.cache import Remembered
 from shared.compute.ec2.settings import AMI_PARAMETERS, Ec2Settings
 from shared.compute.ec2.shapes import filters
 from shared.compute.ec2.template import Contents, Template, Version

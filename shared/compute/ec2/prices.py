@@ -12,7 +12,7 @@ from msgspec import Struct
 from shared.backoff import Backoff
 from shared.clock import Clock
 from shared.compute.ec2.client import Aws
-from shared.compute.ec2.remembered import Remembered
+from shared.compute.ec2.cache import Remembered
 from shared.compute.ec2.settings import PriceSource
 from shared.compute.ec2.shapes import DescribedInstance
 from shared.compute.port import ComputeError, Instance
