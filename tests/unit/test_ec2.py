@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from shared.compute.ec2 import fleet
 from shared.compute.ec2.buckets import Bucket, CallBuckets, Rate
 from shared.compute.ec2.errors import error_of, named
-from shared.compute.ec2.instance_types import InstanceType, choose, read_machine, wanted_by
+from shared.compute.ec2.instance_types import InstanceType, choose, read_instance_type, wanted_by
 from shared.compute.ec2.planner import Subnet, fleet_of, one_a_zone, overrides_for
-from shared.compute.ec2.pools import CapacityPool, RestingPools, say
+from shared.compute.ec2.pools import CapacityPool, RestingPools, summarize
 from shared.compute.ec2.prices import Change, mean_price, table_price
 from shared.compute.ec2.settings import Ec2Settings, ec2_settings
 from shared.compute.ec2.shapes import read_instance, read_request, tags
@@ -272,7 +272,7 @@ def test_gpus_of_nvidia_count_and_any_accelerator_is_seen(shows: dict[str, Any],
         "SupportedUsageClasses": ["spot"],
         "CurrentGeneration": True,
     }
-    found = read_machine(shown | shows)
+    found = read_instance_type(shown | shows)
     assert (found.gpus, found.accelerated) == (gpus, bool(shows))
     for_no_gpus = wanted_by(Resources(vcpus=2), Ec2Settings())
     if shows:
@@ -297,7 +297,7 @@ def test_a_pool_that_had_no_capacity_rests_and_comes_back() -> None:
 
 
 def test_many_pools_are_named_in_part() -> None:
-    said = say(CapacityPool("spot", "m5.large", f"zone-{each}") for each in range(20))
+    said = summarize(CapacityPool("spot", "m5.large", f"zone-{each}") for each in range(20))
     assert said.startswith("m5.large in zone-0, ")
     assert said.endswith(" and 12 more")
 
@@ -395,7 +395,7 @@ def test_instances_and_errors_of_one_answer_are_both_read() -> None:
     }
     shown = {"Instances": [came], "Errors": [failed("InsufficientInstanceCapacity", "b")]}
     answer = fleet.read_answer(shown, batch(3).plan)
-    assert [(each.instance_id, each.zone) for each in answer.came] == [
+    assert [(each.instance_id, each.zone) for each in answer.launched] == [
         ("i-2", "zone-a"),
         ("i-1", "zone-a"),
     ]

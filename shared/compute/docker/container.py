@@ -29,8 +29,8 @@ SOCKET = "/var/run/docker.sock"
 HOME = "/var/lib/docker-job"
 STARTED = "started"
 # The engine starts an exited container again on request, and a replica that saw it before it ran
-# may still request that. A volume outlives the end, and a directory can be made only once: so the agent
-# runs once at most. To forbid the start, make the directory first.
+# may still request that. A volume outlives the end, and a directory can be made only once: so the
+# agent runs once at most. To forbid the start, make the directory first.
 ENTRYPOINT = ["sh", "-c", f'mkdir "$0/{STARTED}" && exec "$@"', HOME]
 AGENT = ["python3", "-I", "-S", "/app/agent/docker_job_agent.py"]
 
