@@ -13,7 +13,7 @@ FILE = "secrets.json"
 
 
 class LocalSecrets(Struct, frozen=True, kw_only=True):
-    """What the embedded services share. `deployment` is no secret, but is made at the same time."""
+    """The secrets of the embedded services. `deployment` is none, but is made at the same time."""
 
     deployment: str
     token_key: str
