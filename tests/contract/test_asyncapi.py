@@ -26,7 +26,7 @@ DOCUMENT = document()
 
 
 def an_object(required: list[str], **properties: object) -> dict[str, Any]:
-    """An object of the specification: it may be extended by x-… fields, and by no others."""
+    """Build an object of the specification: x-… fields may extend it, and no others."""
     return {
         "type": "object",
         "required": required,
@@ -37,7 +37,7 @@ def an_object(required: list[str], **properties: object) -> dict[str, Any]:
 
 
 def named(value: object) -> dict[str, Any]:
-    """A map whose keys fit the specification's pattern for names."""
+    """Build a map whose keys fit the specification's pattern for names."""
     return {
         "type": "object",
         "patternProperties": {r"^[A-Za-z0-9_\-]+$": value},
@@ -134,7 +134,7 @@ def references(value: object) -> Iterator[str]:
 
 
 def payload_of(name: str) -> jsonschema.Draft7Validator:
-    """A validator for the messages of one event."""
+    """Return a validator for the messages of one event."""
     payload = DOCUMENT["components"]["messages"][name]["payload"]
     return jsonschema.Draft7Validator(
         {**payload, "components": DOCUMENT["components"]},

@@ -60,7 +60,7 @@ class Tool:
 
 @pytest.fixture
 def tool(database_url: str, tmp_path: Path) -> Tool:
-    """The command as in a container: each service's secrets in a directory of their own."""
+    """Set up the command as in a container: each service's secrets in a directory of their own."""
     for name, password in PASSWORDS.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "database_password").write_text(password)
@@ -263,7 +263,7 @@ async def test_a_secret_that_is_not_there_is_a_setting_to_mend(tool: Tool, tmp_p
 
 
 def command(environ: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """The command as a process of its own."""
+    """Run the command as a process of its own."""
     kept = {name: value for name, value in os.environ.items() if "DOCKER_JOB" not in name}
     return subprocess.run(
         [sys.executable, "-m", "operations.deadletters", *arguments],
@@ -388,7 +388,7 @@ async def test_without_the_broker_nothing_is_reported_missing(tool: Tool) -> Non
 
 @pytest.fixture
 async def room(rabbitmq: RabbitServer, tool: Tool) -> AsyncIterator[Room]:
-    """A broker that the tool knows of."""
+    """Give the tool a broker."""
     async with migrated_room(rabbitmq) as room:
         tool.environ["DOCKER_JOB_BUS_URL"] = room.url
         yield room
@@ -413,7 +413,7 @@ async def kill_readers(room: Room, *messages: Message) -> None:
 
 
 async def in_queue(room: Room, queue: str) -> list[Message]:
-    """What *queue* holds; it is left there."""
+    """Read what *queue* holds; it stays there."""
     found: list[Message] = []
     connection = await aio_pika.connect(room.url, timeout=10)
     async with connection, connection.channel() as channel:

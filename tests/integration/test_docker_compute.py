@@ -38,7 +38,7 @@ async def api() -> AsyncIterator[FakeApi]:
 
 @pytest.fixture
 async def make() -> AsyncIterator[Callable[..., DockerWorld]]:
-    """Makes worlds, whose jobs run in real containers unless told otherwise."""
+    """Make worlds, whose jobs run in real containers by default."""
     worlds: list[DockerWorld] = []
 
     def make(runtime: str = "docker", **settings: object) -> DockerWorld:
@@ -64,17 +64,17 @@ async def containers(engine: EngineApi, compute: Isolated) -> list[ListedContain
 
 
 async def jobs_containers(engine: EngineApi, compute: Isolated) -> list[ListedContainer]:
-    """The containers of its jobs alone."""
+    """List the containers of its jobs alone."""
     return [each for each in await containers(engine, compute) if not each.label(f"{LABEL}role")]
 
 
 def request_of(compute: Isolated, api: FakeApi, job_id: int) -> LaunchRequest:
-    """The request as the adapter gets it, past the renaming of deployments."""
+    """Build the request as the adapter gets it, past the renaming of deployments."""
     return request_for(api, job_id, deployment=compute.deployment)
 
 
 async def create_only(engine: EngineApi, compute: Isolated, api: FakeApi, job_id: int) -> str:
-    """What a launch leaves that was cut off between creation and start; the instance's id."""
+    """Make the leftover of a launch cut off between creation and start; return its id."""
     request = request_of(compute, api, job_id)
     instance_id = instance_id_of(request.deployment, request.token)
     body = container_of(request, compute._settings, engine.host, engine.socket)

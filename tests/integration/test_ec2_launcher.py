@@ -51,7 +51,7 @@ Staging = Callable[..., Stage]
 
 @pytest.fixture
 def staging(ports: Ports, world: Ec2World) -> Staging:
-    """Makes a launcher, as another process would be."""
+    """Make a launcher, as another process would be."""
 
     def make(settings: Ec2Settings = SETTINGS, at: str = "", compute: Any = None) -> Stage:
         compute = compute or world.adapter(settings=settings)

@@ -80,7 +80,7 @@ async def launched(compute: Ec2Compute, count: int) -> list[Instance]:
 
 
 def telling(instances: Sequence[Instance]) -> list[InstanceLaunched]:
-    """The launcher's word of them."""
+    """Build the launcher's events about them."""
     return [
         InstanceLaunched(
             job_id=number,

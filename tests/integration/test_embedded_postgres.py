@@ -94,7 +94,7 @@ def embed() -> Iterator[Embed]:
 
 @pytest.fixture
 def open_dir() -> Iterator[Path]:
-    """A directory that every user can enter."""
+    """Make a directory that every user can enter."""
     with tempfile.TemporaryDirectory(prefix="docker-job-test-", dir="/tmp") as name:
         directory = Path(name)
         directory.chmod(0o755)
@@ -120,7 +120,7 @@ def wait_for_line(process: subprocess.Popen[str]) -> str:
 
 
 def ask(dsn: str, *statements: str) -> Any:
-    """The first value that the last statement returns."""
+    """Return the first value of the last statement."""
 
     async def conversation() -> object:
         connection = await asyncpg.connect(dsn)
@@ -371,7 +371,7 @@ def test_a_server_that_will_not_start_says_why(embed: Embed, data_dir: Path) -> 
 
 
 def run_elsewhere(code: Path, data_dir: Path, **options: Any) -> list[Any]:
-    """Starts (twice) and stops from the copy at `code`, with a Python that any user can run."""
+    """Start (twice) and stop from the copy at `code`, with a Python that any user can run."""
     python = shutil.which("python3", path=os.defpath)
     version = [python or "false", "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
     if subprocess.run(version, check=False).returncode != 0:

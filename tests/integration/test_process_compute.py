@@ -103,12 +103,12 @@ async def make(
 
 
 def home_of(world: ProcessWorld, job_id: int) -> InstanceDir:
-    """The directory of a job's instance."""
+    """Return the directory of a job's instance."""
     return InstanceDir(world.root / "instances" / instance_id_of("test", f"token-{job_id}"))
 
 
 def record_without_start(world: ProcessWorld, api: FakeApi, now: VirtualClock) -> InstanceDir:
-    """What a launcher leaves that dies after it wrote launch.json and before it started."""
+    """Make the leftover of a launcher that ended between launch.json and the start."""
     home = home_of(world, 1)
     home.make()
     request = request_for(api, 1, bootstrap_token="")
@@ -119,7 +119,7 @@ def record_without_start(world: ProcessWorld, api: FakeApi, now: VirtualClock) -
 
 
 def processes_named(home: InstanceDir) -> list[str]:
-    """The lines of `ps` that show a process, zombie or not, started for *home*."""
+    """List the lines of `ps` of processes, zombie or not, started for *home*."""
     ps = subprocess.run(
         ("ps", "-e", "-o", "pid=,ppid=,stat=,args="), capture_output=True, text=True, check=True
     )
@@ -128,7 +128,7 @@ def processes_named(home: InstanceDir) -> list[str]:
 
 
 def children_left(world: ProcessWorld) -> dict[int, bool]:
-    """The ids that agents wrote to files named `child`, and whether each runs (not as a zombie)."""
+    """Return the ids in files named `child`, and whether each runs (not as a zombie)."""
     found = {}
     for file in world.root.glob("instances/*/child"):
         stat = Path(f"/proc/{file.read_text()}/stat")

@@ -21,7 +21,7 @@ UNSENT = "SELECT id FROM {}.outbox WHERE published_at IS NULL ORDER BY id"
 
 
 async def publish(conn: Connection, publisher: str, name: str, at: datetime) -> tuple[int, str]:
-    """A batch of two events that was published; returns its row's id and that of one event.
+    """Insert a published batch of two events; return its row's id and the id of one event.
 
     The other one is consumed by all services.
     """
