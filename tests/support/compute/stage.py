@@ -41,7 +41,7 @@ class Stage:
         self.ports = service.ports
         self._sweeps = {sweep.name: sweep.run for sweep in service.sweeps}
 
-    async def hear(self, *events: Event, trace: str = TRACE) -> None:
+    async def deliver(self, *events: Event, trace: str = TRACE) -> None:
         """Deliver each event twice, as a broker may."""
         for event in events:
             envelope = wrapped(event, at=self.ports.clock.now(), trace=trace)
@@ -52,7 +52,7 @@ class Stage:
         """Run a sweep once; return the time of its next run."""
         return await self._sweeps[name]()
 
-    async def told(self, kind: type[E]) -> list[E]:
+    async def published(self, kind: type[E]) -> list[E]:
         """Return what the service has published so far of this kind, in order."""
         return [each.body for each in await self.outbox() if isinstance(each.body, kind)]
 
