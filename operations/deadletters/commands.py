@@ -29,7 +29,7 @@ IDENTITY = "deadletters"
 Print = Callable[[str], None]
 
 
-class Unreadable(Exception):
+class MailboxUnreadable(Exception):
     """A service's parked rows cannot be read. The message is one line for the operator."""
 
 
@@ -53,7 +53,7 @@ class DeadLetterService:
                     parked = await dead_letters.find_parked(conn, box.service, which, limit)
                     unseen += await dead_letters.count_parked(conn, which) - len(parked)
                 letters += parked
-            except Unreadable as error:
+            except MailboxUnreadable as error:
                 status = self._unreadable(error)
             try:
                 async with _dead_queue(box, limit) as queue:
@@ -79,7 +79,7 @@ class DeadLetterService:
             try:
                 async with _connection(box) as conn:
                     letters += await dead_letters.find_parked(conn, box.service, which, SEARCHED)
-            except Unreadable as error:
+            except MailboxUnreadable as error:
                 status = self._unreadable(error)
             try:
                 async with _dead_queue(box, SEARCHED) as queue:
@@ -132,7 +132,7 @@ class DeadLetterService:
         for box in self.boxes:
             try:
                 found.update(self._report(done, box, await parked(box)))
-            except Unreadable as error:
+            except MailboxUnreadable as error:
                 status = self._unreadable(error)
             try:
                 async with _dead_queue(box, SEARCHED) as queue:
@@ -154,7 +154,7 @@ class DeadLetterService:
         self.warn(f"the broker's {box.service}.dead is unavailable: {showing.plain(str(error))}")
         return UNAVAILABLE
 
-    def _unreadable(self, error: Unreadable) -> int:
+    def _unreadable(self, error: MailboxUnreadable) -> int:
         self.warn(str(error))
         return UNAVAILABLE
 
@@ -186,19 +186,19 @@ class DeadLetterService:
 
 @contextlib.contextmanager
 def _reading(box: Mailbox) -> Iterator[Database]:
-    """Yield the database of *box*. Raises `Unreadable`."""
+    """Yield the database of *box*. Raises `MailboxUnreadable`."""
     if isinstance(box.db, Exception):
-        raise _unreadable_error(box, box.db) from box.db
+        raise _mailbox_unreadable(box, box.db) from box.db
     try:
         yield box.db
     except Exception as error:
         if not is_not_ours(error):
             raise
-        raise _unreadable_error(box, error) from error
+        raise _mailbox_unreadable(box, error) from error
 
 
-def _unreadable_error(box: Mailbox, error: Exception) -> Unreadable:
-    return Unreadable(
+def _mailbox_unreadable(box: Mailbox, error: Exception) -> MailboxUnreadable:
+    return MailboxUnreadable(
         f"the parked events of {box.service} could not be read "
         f"({showing.plain(str(error))}): is this the database of docker-job, and has its "
         "migration run?"

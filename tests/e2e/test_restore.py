@@ -135,7 +135,7 @@ def test_what_is_no_backup_is_refused_and_changes_nothing(
     job_id = system.schedule("+3d")
     system.interrupt()
     file = tmp_path / "no-backup"
-    assert f"error: {file} is not there" in backup(system, "restore", file)
+    assert f"error: {file} does not exist" in backup(system, "restore", file)
     file.write_text("something else")
     assert "pg_restore: error: input file" in backup(system, "restore", file)
     system.start()

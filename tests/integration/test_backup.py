@@ -128,7 +128,7 @@ def test_a_directory_without_a_database_is_refused_and_left_as_it_is(
     arguments = [str(good) if each == "FILE" else each for each in command]
     line = one_line(run(*arguments, DATA_DIR=str(data)))
     assert f"in the data directory {data} (" in line
-    assert "is not there): set DOCKER_JOB_DATA_DIR" in line
+    assert "does not exist): set DOCKER_JOB_DATA_DIR" in line
     assert everything_in(tmp_path) == before
     assert untouched(good)
 
@@ -163,7 +163,7 @@ def test_a_cluster_in_which_nothing_was_migrated_does_not_replace_a_backup(
     assert untouched(good)
 
 
-def test_in_a_cluster_in_which_nothing_was_migrated_no_place_was_looked_into(cluster: Path) -> None:
+def test_in_a_cluster_in_which_nothing_was_migrated_no_place_was_read(cluster: Path) -> None:
     done = run("operations.deadletters", "list", DATA_DIR=str(cluster))
     assert (done.returncode, done.stdout) == (69, "")
     assert len(done.stderr.splitlines()) == len(SERVICES)

@@ -289,7 +289,7 @@ def test_where_nothing_has_run_it_says_so_and_makes_nothing(tmp_path: Path) -> N
 # -- places that cannot be read --------------------------------------------------------------------
 
 
-def not_looked_into(tool: Tool, *services: str) -> bool:
+def not_read(tool: Tool, *services: str) -> bool:
     """Whether these were named, each in one line, and nobody was told that there is nothing."""
     named = [each.split(" could not be read")[0] for each in tool.warned]
     nothing = [each for each in tool.printed if each.startswith("no dead letters")]
@@ -314,7 +314,7 @@ async def test_a_service_that_was_not_migrated_is_named(
     await conn.execute(statement)
     await conn.close()
     assert await tool(*arguments) == 69
-    assert not_looked_into(tool, "launcher")
+    assert not_read(tool, "launcher")
     assert "has its migration run?" in tool.warned[0]
 
 
@@ -353,18 +353,18 @@ async def test_an_id_that_may_be_where_it_could_not_look_is_not_reported_missing
 
 
 @pytest.mark.parametrize("name", ["template1", "there_is_none"])
-async def test_in_the_wrong_database_no_place_was_looked_into(
+async def test_in_the_wrong_database_no_place_was_read(
     tool: Tool, database_url: str, name: str
 ) -> None:
     tool.environ["DOCKER_JOB_DATABASE_URL"] = at_database(database_url, name)
     assert await tool("list") == 69
-    assert not_looked_into(tool, *PASSWORDS)
+    assert not_read(tool, *PASSWORDS)
 
 
 async def test_a_login_that_the_database_refuses_is_named(tool: Tool, tmp_path: Path) -> None:
     (tmp_path / "reaper" / "database_password").write_text("of-another-deployment")
     assert await tool("list") == 69
-    assert not_looked_into(tool, "reaper")
+    assert not_read(tool, "reaper")
     assert "of-another-deployment" not in tool.warned[0]
 
 

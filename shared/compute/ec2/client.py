@@ -10,7 +10,7 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import boto3
@@ -37,8 +37,6 @@ BUCKET_SECONDS = 5.0
 RETRY = Backoff(first=0.3, factor=2, longest=3)
 TRIES = 4
 """Of a read call that was throttled."""
-
-Page = Mapping[str, Any]
 
 
 class Aws:
