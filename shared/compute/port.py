@@ -68,8 +68,8 @@ class Unknown(ComputeError):
 class LaunchRequest(Struct, frozen=True, kw_only=True):
     """One instance for one attempt. Durable before the cloud is asked; equal ones are one launch.
 
-    `bootstrap_token` is the agent's credential to claim its attempt, where the adapter can pass it
-    to one instance alone. It is derived, never stored, and must never be logged.
+    `bootstrap_token` is what the agent shows to claim its attempt, where the adapter can hand it
+    to one instance alone. It is derived, not stored here at rest, and must never be logged.
     `labels` is empty, except where an earlier release has made the first request: the repeated
     one must be identical to it.
     """

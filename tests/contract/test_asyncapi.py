@@ -26,7 +26,7 @@ DOCUMENT = document()
 
 
 def an_object(required: list[str], **properties: object) -> dict[str, Any]:
-    """Build an object of the specification: x-… fields may extend it, and no others."""
+    """Make a schema of an object of the specification: extended by x-… fields alone."""
     return {
         "type": "object",
         "required": required,
@@ -37,7 +37,7 @@ def an_object(required: list[str], **properties: object) -> dict[str, Any]:
 
 
 def named(value: object) -> dict[str, Any]:
-    """Build a map whose keys fit the specification's pattern for names."""
+    """Make a schema of a map whose keys fit the specification's pattern for names."""
     return {
         "type": "object",
         "patternProperties": {r"^[A-Za-z0-9_\-]+$": value},
@@ -134,7 +134,7 @@ def references(value: object) -> Iterator[str]:
 
 
 def payload_of(name: str) -> jsonschema.Draft7Validator:
-    """Return a validator for the messages of one event."""
+    """Make a validator for the messages of one event."""
     payload = DOCUMENT["components"]["messages"][name]["payload"]
     return jsonschema.Draft7Validator(
         {**payload, "components": DOCUMENT["components"]},

@@ -162,7 +162,7 @@ def test_under_compose_a_project_is_saved_while_it_runs_and_restored(
 
 
 def run_script(project: ComposeProject, script: str, *arguments: str | Path) -> str:
-    """Run deploy/*script* for this project; return its output."""
+    """What deploy/*script* prints for this project."""
     files = " ".join(f"--file {each}" for each in project._files)
     done = subprocess.run(
         [ROOT / "deploy" / script, *arguments],

@@ -60,7 +60,7 @@ class Tool:
 
 @pytest.fixture
 def tool(database_url: str, tmp_path: Path) -> Tool:
-    """Set up the command as in a container: each service's secrets in a directory of their own."""
+    """Make the command as in a container: each service's secrets in its own directory."""
     for name, password in PASSWORDS.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "database_password").write_text(password)
@@ -388,7 +388,7 @@ async def test_without_the_broker_nothing_is_reported_missing(tool: Tool) -> Non
 
 @pytest.fixture
 async def room(rabbitmq: RabbitServer, tool: Tool) -> AsyncIterator[Room]:
-    """Give the tool a broker."""
+    """Make a broker that the tool knows of."""
     async with migrated_room(rabbitmq) as room:
         tool.environ["DOCKER_JOB_BUS_URL"] = room.url
         yield room
@@ -413,7 +413,7 @@ async def kill_readers(room: Room, *messages: Message) -> None:
 
 
 async def in_queue(room: Room, queue: str) -> list[Message]:
-    """Read what *queue* holds; it stays there."""
+    """Return what *queue* holds; it is left there."""
     found: list[Message] = []
     connection = await aio_pika.connect(room.url, timeout=10)
     async with connection, connection.channel() as channel:

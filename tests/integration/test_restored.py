@@ -21,7 +21,7 @@ UNSENT = "SELECT id FROM {}.outbox WHERE published_at IS NULL ORDER BY id"
 
 
 async def publish(conn: Connection, publisher: str, name: str, at: datetime) -> tuple[int, str]:
-    """Insert a published batch of two events; return its row's id and the id of one event.
+    """Add a published batch of two events; return its row's id and that of one event.
 
     The other one is consumed by all services.
     """
@@ -42,7 +42,7 @@ async def unsent(conn: Connection, publisher: str) -> list[int]:
     return [row["id"] for row in await conn.fetch(UNSENT.format(publisher))]
 
 
-async def test_a_batch_not_consumed_by_every_reader_is_sent_again(database_url: str) -> None:
+async def test_what_was_told_and_not_heard_by_every_reader_is_sent_again(database_url: str) -> None:
     conn = await connect(database_url)
     consumed, event = await publish(conn, "launcher", "InstanceLaunched", NOW)
     await consume(conn, "reaper", event)

@@ -61,7 +61,7 @@ _ID = re.compile(r"i-[0-9a-f]{8,17}")
 
 
 class Ec2Compute:
-    """One deployment's instances in one region. *agent_path* is the file of their agent."""
+    """One deployment's instances in one region. *agent_path* is the agent that they run."""
 
     name = "ec2"
     gathers = True

@@ -114,7 +114,7 @@ def fleet_of(
 
 
 class Planner:
-    """The maker of plans. *agent_path* is the agent's file, whose hash every instance checks."""
+    """Makes plans. *agent_path* is the agent's file, whose hash every instance is told."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""The parts of AWS that an instance calls, as small and strict HTTP servers.
+"""The parts of AWS that an instance speaks to, as small and strict HTTP servers.
 
-Each checks the signature of requests, with botocore as the oracle, on the test's clock. Answers are
-in the form of AWS's own documentation.
+Each checks the signature of what it is asked, with botocore as the oracle, and the clock is the
+test's. What it answers is in the form of AWS's own documentation.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def wall_clock() -> datetime:
 def session_of(
     instance_id: str, *, role: str = "docker-job-instance", account: str = ACCOUNT
 ) -> str:
-    """Return the ARN of the session that EC2 gives an instance."""
+    """The ARN of the session that EC2 gives an instance."""
     return f"arn:aws:sts::{account}:assumed-role/{role}/{instance_id}"
 
 
 class FakeSts(Server):
-    """STS: answers GetCallerIdentity signed with one of its keys."""
+    """STS: answers GetCallerIdentity to whoever signs with a key that it has given out."""
 
     def __init__(self, now: Callable[[], datetime] = wall_clock) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class FakeSts(Server):
         self.away = False
 
     def give(self, arn: str) -> tuple[str, str]:
-        """Create an access key and its secret for the session *arn*."""
+        """An access key and its secret for the session *arn*."""
         key = f"ASIA{len(self.sessions):016d}"
         secret = f"secret-{len(self.sessions)}-canary"
         self.sessions[key] = (secret, arn)
@@ -103,7 +103,7 @@ class InstanceMetadata(FakeMetadata):
 
 
 class FakeSecrets(Server):
-    """SSM, Secrets Manager and ECR: what a role may read, signed with its key."""
+    """SSM, Secrets Manager and ECR: what a role may read, for whoever signs with its key."""
 
     def __init__(self, key: str, secret: str) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class FakeSecrets(Server):
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of an agent for all three."""
+        """How an agent finds all three."""
         return {"AWS_ENDPOINT_URL": self.url}
 
     def answer(

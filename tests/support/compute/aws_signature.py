@@ -17,15 +17,15 @@ SKEW = timedelta(minutes=15)
 
 
 class BadSignatureError(Exception):
-    """AWS would refuse the request. The text is AWS's error code."""
+    """AWS would not take the request. The text is AWS's error code."""
 
 
 def signer_of(
     headers: Mapping[str, str], url: str, body: bytes, secrets: Mapping[str, str], now: datetime
 ) -> re.Match[str]:
-    """Check a POST as AWS does; return its Authorization. *secrets* are by access key.
+    """Check a POST as AWS does; returns what its Authorization says. *secrets* are by access key.
 
-    Raises `BadSignatureError`. Only the signed headers count.
+    Raises `BadSignatureError`. Only the signed headers count, as they came.
     """
     given = {name.lower(): value for name, value in headers.items()}
     match = AUTHORIZATION.fullmatch(given.get("authorization", ""))

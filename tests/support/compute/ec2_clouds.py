@@ -1,6 +1,6 @@
-"""The two fakes of EC2 under the contract, called by plain boto3, and the resources of a launch.
+"""The two fakes of EC2 under the contract, spoken to by plain boto3, and what a launch needs.
 
-moto checks the shape of requests and answers, the strict cloud their meaning too.
+moto is there for the shape of requests and answers, the rehearsal's cloud for their meaning too.
 """
 
 import time
@@ -23,10 +23,10 @@ CONFIG = Config(retries={"total_max_attempts": 1, "mode": "standard"}, read_time
 
 
 class Ec2Cloud(Protocol):
-    """A cloud to make clients of."""
+    """Where clients come from."""
 
     def client(self, service: str) -> Any:
-        """Make a boto3 client."""
+        """A boto3 client."""
         ...
 
 
@@ -48,7 +48,7 @@ class Moto:
 
 
 class Strict:
-    """The strict cloud, with its control API."""
+    """The rehearsal's cloud, and the hand behind it."""
 
     def __init__(self, thread: CloudThread) -> None:
         self.thread = thread
@@ -73,13 +73,13 @@ def moto_cloud() -> Iterator[Moto]:
 
 @contextmanager
 def strict_cloud(**settings: Any) -> Iterator[Strict]:
-    """Start the strict cloud, faster than real time by default."""
+    """The rehearsal's cloud, in haste unless told otherwise."""
     with start_cloud(CloudSettings(**{"speed": 200.0, **settings})) as thread:
         yield Strict(thread)
 
 
 class Launcher:
-    """The resources of a launch (image, subnets, template) and the calls with them."""
+    """What a launch needs: an image, subnets, a template; and the calls with it."""
 
     def __init__(self, cloud: Ec2Cloud) -> None:
         self.ec2 = cloud.client("ec2")
@@ -129,7 +129,7 @@ class Launcher:
         return self.ec2.create_fleet(**(request | changes))
 
     def launch(self, count: int = 1) -> list[str]:
-        """Launch a fleet; return the ids of its instances."""
+        """The ids of instances of a fleet."""
         return ids_of(self.fleet(count))
 
     def run(self, zone: str = "us-east-1a", token: str = "", **changes: Any) -> Any:
@@ -146,29 +146,29 @@ class Launcher:
         return self.ec2.run_instances(**(request | changes))
 
     def shown(self, ids: list[str] | None = None) -> list[dict[str, Any]]:
-        """List what DescribeInstances shows: of these, or of all."""
+        """What DescribeInstances shows: of these, or of all."""
         answer = self.ec2.describe_instances(**({"InstanceIds": ids} if ids else {}))
         return [each for group in answer["Reservations"] for each in group["Instances"]]
 
     def state(self, instance_id: str) -> str:
-        """Return the state that is shown, or "hidden"."""
+        """As it is shown; "hidden" when it is not."""
         found = [each for each in self.shown() if each["InstanceId"] == instance_id]
         return str(found[0]["State"]["Name"]) if found else "hidden"
 
 
 def ids_of(fleet: Any) -> list[str]:
-    """Return the ids of all instances in CreateFleet's answer."""
+    """The ids of all instances in CreateFleet's answer."""
     return [each for group in fleet["Instances"] for each in group["InstanceIds"]]
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    """Wait for an effect of the cloud's own clock."""
+    """Wait for what only the cloud's own clock brings about."""
     deadline = time.monotonic() + EVENTUALLY_SECONDS
     while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, "it did not come about in time"
         time.sleep(0.01)
 
 
 def code_of(error: Any) -> str:
-    """Return the code of a ClientError."""
+    """The code of a ClientError."""
     return str(error.value.response["Error"]["Code"])
