@@ -70,8 +70,8 @@ class LaunchRequest(Struct, frozen=True, kw_only=True):
 
     `bootstrap_token` is what the agent shows to claim its attempt, where the adapter can hand it
     to one instance alone. It is derived, not stored here at rest, and must never be logged.
-    `labels` is empty, except where an earlier release has made the first request: the repeated
-    one must be identical to it.
+    `labels` is empty, except where an earlier release has asked for the launch: the repeated
+    request must be identical to that one.
     """
 
     token: str
