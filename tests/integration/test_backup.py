@@ -276,7 +276,7 @@ def test_a_file_that_can_be_none_is_refused(tmp_path: Path, command: str) -> Non
         ("", "name the file"),
         (str(tmp_path), "director" if command == "save" else "is not a regular file"),
         (str(pipe), "is not a regular file"),
-        (str(tmp_path / "no" / "file"), "is not"),
+        (str(tmp_path / "no" / "file"), "directory" if command == "save" else "does not exist"),
     ):
         done = run(BACKUP, command, file, DATABASE_URL="postgresql://127.0.0.1:1/none")
         assert done.returncode == 2
