@@ -1,12 +1,12 @@
 """Backup and restore where all services are one process: `python -m embedded.backup save FILE`.
 
-`save` dumps the database as it is at one moment, while the system runs or not, verifies the dump
-and only then puts it in the place of FILE. `restore`, while it does not run, verifies the dump,
-loads it beside the present database, puts it in its place once it is whole, and keeps the former
-one until the next restore. Neither creates a database where there is none. Under compose
+`save` dumps a snapshot of the database, while the system runs or not, verifies the dump and only
+then replaces FILE with it. `restore`, while the system does not run, verifies the dump, loads it
+beside the present database, replaces that once the new one is complete, and keeps the former one
+until the next restore. Neither creates a database where there is none. Under compose
 `deploy/backup.sh` does the same with the programs of the Postgres container.
 
-The file holds the jobs with their env_vars, and hashes of keys: it is written for its owner alone.
+The file holds the jobs with their env_vars, and hashes of keys: it is readable for its owner alone.
 The data directory's `secrets.json` is not in it.
 """
 
@@ -36,7 +36,7 @@ from embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError
 from embedded.postgres_host import binaries, own_environment
 from embedded.secrets import FILE, local_secrets
 from operations.migrate import SERVICES, migrate_all
-from operations.resend import Settled, settle, told
+from operations.resend import Settled, settle, summary
 from shared.log import mask
 from shared.postgres.migrations import MigrationError
 from shared.postgres.pool import Connection, connect, is_not_ours, is_transient
@@ -45,7 +45,7 @@ from shared.settings import Settings
 INCOMING = "docker_job_incoming"
 FORMER = "docker_job_former"
 MAINTENANCE = "template1"
-"""The database to be connected to while the one in use is renamed."""
+"""The database to connect to while the one in use is renamed."""
 
 OTHERS = "set DOCKER_JOB_DATABASE_URL, or DOCKER_JOB_DATA_DIR, to those that docker-job runs on"
 
@@ -56,12 +56,12 @@ WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
 
 
 async def read_tables(conn: Connection) -> set[Table]:
-    """Every table of the database, by schema and name."""
+    """List every table of the database, by schema and name."""
     return {(row["schemaname"], row["tablename"]) for row in await conn.fetch(TABLES)}
 
 
 async def save(dsn: str, file: Path) -> None:
-    """Dump the database of *dsn* to *file*: whole and verified, or not at all."""
+    """Dump the database of *dsn* to *file*: complete and verified, or not at all."""
     conn = await connect(dsn)
     try:
         tables = await read_tables(conn)
@@ -71,22 +71,22 @@ async def save(dsn: str, file: Path) -> None:
     schemas = {schema for schema, _ in NEEDED}
     flags = ("--format=custom", "--no-owner", "--no-privileges")
     with written_beside(file) as (descriptor, beside):
-        # By name: to a standard output that is a file pg_dump writes the list twice. It holds the
-        # descriptor, and with it the lock, should it outlive us.
+        # By name: to a standard output that is a file pg_dump writes the list twice. It inherits
+        # the descriptor, and with it the lock, in case it outlives us.
         await _program("pg_dump", dsn, *flags, f"--file={beside}", held=(descriptor,))
         await verify(beside, {each for each in tables if each[0] in schemas})
 
 
 async def verify(file: Path, needed: AbstractSet[Table] = NEEDED) -> None:
-    """Read all of a dump. Raises `BackupError` unless it is whole and has the *needed* tables."""
+    """Read all of a dump. Raises `BackupError` if it is incomplete or lacks a *needed* table."""
     listing = await _program("pg_restore", "", "--list", file)
     refuse_missing(f"{file} is not a backup of docker-job", needed, tables_listed(listing))
-    # The list is at its head: only reading all of it shows that nothing is cut off.
+    # The list is at the start: only reading all of it shows that nothing is cut off.
     await _program("pg_restore", "", "--file=/dev/null", file)
 
 
 async def restore(dsn: str, file: Path, passwords: dict[str, str]) -> Settled:
-    """Put the dump in the place of the database of *dsn*, and make it ready for the services."""
+    """Replace the database of *dsn* with the dump, and prepare it for the services."""
     await verify(file)
     await _refuse_foreign(dsn)
     name = urlsplit(dsn).path.removeprefix("/")
@@ -96,7 +96,7 @@ async def restore(dsn: str, file: Path, passwords: dict[str, str]) -> Settled:
         await conn.execute(f'CREATE DATABASE "{INCOMING}" TEMPLATE template0')
         try:
             settled = await _load(at_database(dsn, INCOMING), file, passwords)
-        except BaseException:  # a half of it would only fill the disk
+        except BaseException:  # an incomplete one would only fill the disk
             with contextlib.suppress(Exception):
                 await conn.execute(f'DROP DATABASE IF EXISTS "{INCOMING}" WITH (FORCE)')
             raise
@@ -129,21 +129,21 @@ async def _load(dsn: str, file: Path, passwords: dict[str, str]) -> Settled:
 
 
 def at_database(dsn: str, database: str) -> str:
-    """*dsn* with another database's name."""
+    """Return *dsn* with another database's name."""
     parts = urlsplit(dsn)
     return urlunsplit((parts.scheme, parts.netloc, f"/{database}", parts.query, ""))
 
 
 async def _program(name: str, dsn: str, *arguments: str | Path, held: tuple[int, ...] = ()) -> str:
-    """Run one of Postgres' programs on the database of *dsn*; returns what it prints.
+    """Run one of Postgres' programs on the database of *dsn*; return its output.
 
-    Its login goes by environment. It inherits the descriptors *held*.
+    The login is in its environment. It inherits the descriptors *held*.
     """
     parts = urlsplit(dsn)
-    asked = {key: values[0] for key, values in parse_qs(parts.query).items()}
+    query = {key: values[0] for key, values in parse_qs(parts.query).items()}
     env = own_environment() | {
-        "PGHOST": asked.get("host", parts.hostname or "localhost"),
-        "PGPORT": asked.get("port", str(parts.port or 5432)),
+        "PGHOST": query.get("host", parts.hostname or "localhost"),
+        "PGPORT": query.get("port", str(parts.port or 5432)),
         "PGUSER": unquote(parts.username or "postgres"),
         "PGPASSWORD": unquote(parts.password or ""),
         "PGDATABASE": parts.path.removeprefix("/"),
@@ -161,12 +161,12 @@ async def _program(name: str, dsn: str, *arguments: str | Path, held: tuple[int,
     try:
         printed, errors = await process.communicate()
     finally:
-        if process.returncode is None:  # we are stopped: so is it
+        if process.returncode is None:  # this process is being stopped
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
     if process.returncode != 0:
-        lines = errors.decode(errors="replace").strip().splitlines() or ["it gives no reason"]
+        lines = errors.decode(errors="replace").strip().splitlines() or ["no reason given"]
         raise BackupError(f"{name}: {lines[0]}")
     return printed.decode(errors="replace")
 
@@ -187,9 +187,9 @@ def _make_place(data_dir: Path) -> None:
 
 
 async def _restore(data_dir: Path, url: str | None, file: Path) -> Settled:
-    """Restore into *data_dir*, which is made where it is missing: after a loss it is.
+    """Restore into *data_dir*, which is created if it is missing, as after a loss.
 
-    Raises `DataDirError` where the system runs, and for a directory that holds something else.
+    Raises `DataDirError` if the system runs, and for a directory with other contents.
     """
     if url is None:
         await verify(file)  # before anything is made
@@ -228,7 +228,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """The command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     options = _arguments()
     settings = Settings(os.environ)
     data_dir = Path(settings.text("DATA_DIR", ".data")).absolute()
@@ -238,7 +238,7 @@ def main() -> int:
             asyncio.run(_save(data_dir, url, file))
             print(f"saved to {file}")
         else:
-            print(f"restored; {told(asyncio.run(_restore(data_dir, url, file)))}")
+            print(f"restored; {summary(asyncio.run(_restore(data_dir, url, file)))}")
     except (BackupError, DataDirError, EmbeddedPostgresError, MigrationError) as error:
         print(f"docker-job backup: {error}", file=sys.stderr)
         return 1

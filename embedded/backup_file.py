@@ -1,7 +1,7 @@
 """The file of a backup: written beside its place, verified, then moved there in one step.
 
-A save that fails, is interrupted or killed leaves the former file as it was. What a killed one has
-left beside it bears the name `<file>.<random>.part`, and the next save of that file removes it.
+A save that fails, is interrupted or killed leaves the former file as it was. The leftover of a
+killed one has the name `<file>.<random>.part`, and the next save of that file removes it.
 """
 
 import contextlib
@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from embedded.data_dir import sync_directory
 from operations.migrate import SERVICES
+from shared.files import sync_directory
 
 PART = ".part"
 
@@ -23,18 +23,18 @@ Table = tuple[str, str]
 NEEDED: frozenset[Table] = frozenset(
     (service.NAME, table) for service in SERVICES for table in ("outbox", "inbox", "parked")
 ) | {("migrations", "applied")}
-"""What a database of docker-job has had since its first release."""
+"""The tables of a docker-job database since the first release."""
 
 # A line of `pg_restore --list`: id; two object ids, the kind, schema, name, owner.
 _TABLE_DATA = re.compile(r"^\d+; \d+ \d+ TABLE DATA (\S+) (\S+)(?: |$)", re.MULTILINE)
 
 
 class BackupError(Exception):
-    """It cannot be saved or restored. The message is one sentence for a person."""
+    """It cannot be saved or restored. The message is one sentence for the operator."""
 
 
 def refuse_no_place(file: Path) -> None:
-    """Raise `BackupError` where no file can be put at *file*."""
+    """Raise `BackupError` if no file can be written at *file*."""
     if file.is_dir():
         raise BackupError(f"{file} is a directory: name a file in it")
     if file.exists() and not file.is_file():
@@ -44,9 +44,9 @@ def refuse_no_place(file: Path) -> None:
 
 
 def refuse_no_file(file: Path) -> None:
-    """Raise `BackupError` where *file* cannot be a backup at all."""
+    """Raise `BackupError` if *file* cannot be a backup at all."""
     if not file.exists():
-        raise BackupError(f"{file} is not there")
+        raise BackupError(f"{file} does not exist")
     if not file.is_file():
         raise BackupError(f"{file} is not a regular file")
     if file.stat().st_size == 0:
@@ -55,10 +55,10 @@ def refuse_no_file(file: Path) -> None:
 
 @contextlib.contextmanager
 def written_beside(file: Path) -> Iterator[tuple[int, Path]]:
-    """The descriptor and path of a new file beside *file*, for its owner alone.
+    """Open a new file beside *file*, for its owner alone; yield its descriptor and path.
 
-    It is synced and takes the place of *file* where the block ends, and is removed where it raises.
-    Raises `BackupError` where it cannot be written.
+    It is synced and replaces *file* when the block ends, and is removed if the block raises.
+    Raises `BackupError` if it cannot be written.
     """
     _remove_leftovers(file)
     try:
@@ -79,7 +79,7 @@ def written_beside(file: Path) -> Iterator[tuple[int, Path]]:
 
 
 def _remove_leftovers(file: Path) -> None:
-    """Remove what killed saves of *file* have left, but not what another one writes just now."""
+    """Remove the leftovers of killed saves of *file*, but not what another one writes now."""
     leftover = re.compile(re.escape(f"{file.name}.") + r"\w{8}" + re.escape(PART))
     for each in [each for each in file.parent.iterdir() if leftover.fullmatch(each.name)]:
         with contextlib.suppress(OSError):
@@ -92,12 +92,12 @@ def _remove_leftovers(file: Path) -> None:
 
 
 def tables_listed(listing: str) -> set[Table]:
-    """The tables whose rows are in the dump that `pg_restore --list` described so."""
+    """Read the tables with rows in a dump from its `pg_restore --list`."""
     return {(schema, name) for schema, name in _TABLE_DATA.findall(listing)}
 
 
 def refuse_missing(what: str, needed: Iterable[Table], found: set[Table]) -> None:
-    """Raise `BackupError`, with what is missing, unless *found* has all that is *needed*."""
+    """Raise `BackupError` with the missing tables unless *found* has all that are *needed*."""
     missing = sorted(set(needed) - found)
     if missing:
         schemas = ", ".join(dict.fromkeys(schema for schema, _ in missing))

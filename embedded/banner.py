@@ -1,4 +1,4 @@
-"""What `make run` prints when it is ready: where, on what, and what to try."""
+"""The text that `make run` prints when it is ready: address, data, compute, first commands."""
 
 import asyncio
 import shlex
@@ -13,7 +13,7 @@ ENGINE_SECONDS = 3.0
 async def start_block(
     address: str, data_dir: Path, postgres: EmbeddedPostgres | None, compute_url: str, runtime: str
 ) -> str:
-    """One plain block of text for a person."""
+    """Build one plain block of text for the terminal."""
     database = f"embedded Postgres {postgres.version}" if postgres else "your Postgres"
     lines = {
         "address": address,
@@ -32,12 +32,12 @@ async def start_block(
 
 def _compute(url: str) -> str:
     scheme, _, rest = url.partition("://")
-    words = {
-        "sim": "simulator: instances and what runs on them are made up",
+    texts = {
+        "sim": "simulator: instances and containers are simulated",
         "docker": "docker: an instance is a container of this machine's engine",
         "ec2": f"ec2: instances are bought in {rest}",
     }
-    return words.get(scheme, "process: an instance is a process on this machine")
+    return texts.get(scheme, "process: an instance is a process on this machine")
 
 
 async def _containers(compute_url: str, runtime: str) -> str:
@@ -47,7 +47,7 @@ async def _containers(compute_url: str, runtime: str) -> str:
     if compute_url.startswith("ec2:"):
         return "docker, on the instance"
     if runtime == "simulated":
-        return simulated.format("as DOCKER_JOB_RUNTIME says")
+        return simulated.format("DOCKER_JOB_RUNTIME is simulated")
     version = await engine_version()
     if version is None:
         return simulated.format("no Docker engine answers")
@@ -55,7 +55,7 @@ async def _containers(compute_url: str, runtime: str) -> str:
 
 
 async def engine_version() -> str | None:
-    """The version of the Docker engine that answers here, or None."""
+    """Return the version of the Docker engine that answers here, or None."""
     if shutil.which("docker") is None:
         return None
     process = await asyncio.create_subprocess_exec(

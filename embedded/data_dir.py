@@ -1,8 +1,8 @@
-"""The directory a run of docker-job keeps its data in, and the lock that makes it the only run.
+"""The data directory of a run of docker-job, and the lock that makes it the only run.
 
-Two runs on one data directory would both believe that they own every row and every instance. The
-lock is the kernel's (`flock`), so it goes with the process however that ends: there is no stale
-lock to clear after a `kill -9`. The file itself stays; removing it would let two runs lock two
+Two runs on one data directory would both take every row and every instance for theirs. The lock is
+the kernel's (`flock`), so it ends with the process in any case: there is no stale lock to clear
+after a `kill -9`. The file itself stays; removing it would let two runs lock two
 different files of the same name.
 """
 
@@ -16,11 +16,11 @@ LOCK_FILE = "lock"
 
 
 class DataDirError(Exception):
-    """This data directory cannot be used now. The message is one sentence for a person."""
+    """This data directory cannot be used now. The message is one sentence for the user."""
 
 
 def make_private_dir(path: Path) -> None:
-    """Creates `path` (and its parents) unless it is there; what is there keeps its mode and owner.
+    """Create `path` (and its parents) unless it exists; an existing one keeps mode and owner.
 
     As root the new directory may be passed through but not listed by others: the embedded Postgres
     runs as another user there and must reach its own part. The secrets inside are files of mode
@@ -32,20 +32,11 @@ def make_private_dir(path: Path) -> None:
     path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, exist_ok=True)
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names in the directory *path* durable: those of files that were moved there."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def refuse_without(data_dir: Path, needed: Path, what: str) -> None:
-    """Raises `DataDirError` unless *needed*, a file within `data_dir`, is there: it holds *what*.
+    """Raise `DataDirError` unless *needed*, a file of `data_dir` that holds *what*, exists.
 
-    Creates nothing. For commands that work on what `make run` has made, and would otherwise make
-    an empty one where they are pointed at a wrong directory.
+    Creates nothing. For commands that work on the data of `make run`, and would otherwise create
+    empty data in a wrong directory.
     """
     try:
         if needed.is_file():
@@ -54,7 +45,7 @@ def refuse_without(data_dir: Path, needed: Path, what: str) -> None:
         raise DataDirError(f"{needed} cannot be read: {error.strerror}.") from error
     missing = needed if data_dir.is_dir() else data_dir
     message = (
-        f"There is no {what} in the data directory {data_dir} ({missing} is not there): set "
+        f"There is no {what} in the data directory {data_dir} ({missing} does not exist): set "
         "DOCKER_JOB_DATA_DIR to the directory that docker-job runs on, or start docker-job once "
         "to make it."
     )
@@ -63,10 +54,10 @@ def refuse_without(data_dir: Path, needed: Path, what: str) -> None:
 
 @contextmanager
 def lock_data_dir(data_dir: Path) -> Iterator[None]:
-    """Holds `data_dir` for this process alone until the block (or the process) ends.
+    """Lock `data_dir` for this process alone until the block (or the process) ends.
 
-    Raises `DataDirError` at once, without waiting, when another process holds it or it cannot be
-    written. The lock's descriptor is closed on exec, so neither Postgres nor an agent can keep it
+    Raises `DataDirError` at once, without waiting, if another process holds it or it cannot be
+    written. The lock's descriptor is closed on exec, so neither Postgres nor an agent keeps it
     after us.
     """
     try:

@@ -1,11 +1,11 @@
 """A Postgres server of our own, from the binaries of a wheel: started, adopted, recovered, stopped.
 
-Which wheel, and why none of its own code: docs/adr/0001-embedded-postgres.md. Its files are
-described in `postgres_cluster`, its user, socket and processes in `postgres_host`.
+The wheel, and the reason to run none of its own code: docs/adr/0001-embedded-postgres.md. The files
+are described in `postgres_cluster`, user, socket and processes in `postgres_host`.
 
-The server is in a session of its own: neither Ctrl-C nor the death of this process reaches it, and
+The server is in a session of its own: neither Ctrl-C nor the end of this process reaches it, and
 the next start adopts it. All calls block; from a coroutine use `asyncio.to_thread`. The caller
-holds `embedded.data_dir.lock_data_dir`, so that nobody else starts or stops the same cluster
+holds `embedded.data_dir.lock_data_dir`, so that no other process starts or stops the same cluster
 meanwhile.
 """
 
@@ -45,10 +45,10 @@ DATABASE: Final = "postgres"
 
 
 class EmbeddedPostgres:
-    """One cluster and its server. What fails is an `EmbeddedPostgresError` of one sentence."""
+    """One cluster and its server. A failure is an `EmbeddedPostgresError` of one sentence."""
 
     def __init__(self, data_dir: Path, *, durable: bool = True) -> None:
-        """Touches nothing yet. `durable=False`, for tests, is faster and survives no power cut."""
+        """Change nothing yet. `durable=False`, for tests, is faster and survives no power cut."""
         self._cluster = Cluster(data_dir.resolve(), durable)
         self._socket_dir = choose_socket_dir(self._cluster.directory)
         self._server: subprocess.Popen[bytes] | None = None
@@ -56,9 +56,9 @@ class EmbeddedPostgres:
         self.adopted = False  # whether `start` found the server running
 
     def start(self) -> str:
-        """Returns the superuser's DSN, for asyncpg, of a server that answers.
+        """Start or adopt the server; return the superuser's DSN, for asyncpg, once it answers.
 
-        The server may be a new one, on a new cluster or on the one that is there (after a crash it
+        The server may be a new one, on a new cluster or on the existing one (after a crash it
         recovers first), or the one that an earlier process of ours left running.
         """
         try:
@@ -75,14 +75,14 @@ class EmbeddedPostgres:
     def dsn(
         self, user: str = SUPERUSER, password: str | None = None, database: str = DATABASE
     ) -> str:
-        """The address of `database` for a login role; by default the superuser's."""
+        """Return the address of `database` for a login role; by default the superuser's."""
         secret = self._cluster.password if password is None else password
         query = urlencode({"host": str(self._socket_dir), "port": PORT}, safe="/")
         login = f"{quote(user, safe='')}:{quote(secret, safe='')}"
         return f"postgresql://{login}@/{quote(database)}?{query}"
 
     def stop(self) -> None:
-        """Stops the server and waits until it is gone; does nothing if none runs.
+        """Stop the server and wait until it has ended; do nothing if none runs.
 
         Fast (sessions are cut, a checkpoint is written); after `FAST_STOP_SECONDS` immediate (the
         next start recovers from the log); then killed, which loses nothing either.
@@ -103,17 +103,15 @@ class EmbeddedPostgres:
                 return
 
     def _postmaster_pid(self) -> int | None:
-        """The pid of the server on our cluster, or None if there is none.
+        """Return the pid of the server on our cluster, or None if there is none.
 
-        postmaster.pid alone proves nothing: after a crash it stays, and its number may by now be
-        anybody's (Postgres itself then refuses to start, where that somebody has the same user).
-        The server's working directory is the cluster: only a process of which that holds is ours.
+        postmaster.pid alone proves nothing: after a crash it stays, and its number may by now
+        belong to another process (Postgres itself then refuses to start if that has the same
+        user). Only a process whose working directory is the cluster is our server.
         """
         if self._server is not None and self._server.poll() is None:
             return self._server.pid
-        self._server = (
-            None  # `poll` has waited for it: an ended child of ours is no zombie any more
-        )
+        self._server = None  # `poll` has waited for it: an ended child is no zombie any more
         lines = self._pid_file_lines()
         if not lines or not lines[0].strip().isdigit():
             return None
@@ -121,7 +119,7 @@ class EmbeddedPostgres:
         return pid if processes_in(self._cluster.pgdata, [pid]) else None
 
     def _pid_file_lines(self) -> list[str]:
-        """postmaster.pid: pid, directory, start time, port, socket, address, shm key, state."""
+        """Read postmaster.pid: pid, directory, start time, port, socket, address, key, state."""
         try:
             return (self._cluster.pgdata / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
@@ -131,11 +129,11 @@ class EmbeddedPostgres:
         return [line.strip() for line in self._pid_file_lines()[7:8]] == ["ready"]
 
     def _adopt(self, bin_dir: Path) -> bool:
-        """True if a server runs on our cluster, with our settings, and answers on our socket.
+        """Adopt a server that runs on our cluster with our settings and answers on our socket.
 
-        It may be one that recovers still, or one that is on its way out: wait for either. One that
-        is up but has other settings (they changed since), or does not answer (its socket was moved
-        or cleaned away), is stopped, to be started anew.
+        It may still be recovering or stopping: wait for either. One that runs but has other
+        settings (they changed since), or does not answer (its socket was moved or removed), is
+        stopped, to be started again. Returns True if one was adopted.
         """
         self.adopted = False
         if self._postmaster_pid() is None:
@@ -148,7 +146,7 @@ class EmbeddedPostgres:
         return self.adopted
 
     def _has_our_settings(self, bin_dir: Path) -> bool:
-        """postmaster.opts holds the server's command line: the program, each argument in quotes."""
+        """Compare postmaster.opts, the server's command line with each argument in quotes."""
         options = "".join(
             f' "{option}"' for option in self._cluster.server_options(self._socket_dir)
         )
@@ -157,7 +155,7 @@ class EmbeddedPostgres:
         ).read_text().strip() == f"{bin_dir}/postgres{options}"
 
     def _answers(self, bin_dir: Path) -> bool:
-        """Whether the server on our socket takes our password and has our cluster."""
+        """Return True if the server on our socket accepts our password and has our cluster."""
         query = "SHOW data_directory; SHOW server_version"
         command: list[str | Path] = [
             *(bin_dir / "psql", "-XAtw", "-h", self._socket_dir, "-p", str(PORT)),
@@ -187,23 +185,23 @@ class EmbeddedPostgres:
         self._cluster.rotate_log()
         options = self._cluster.server_options(self._socket_dir)
         with log_file.open("ab") as log:
-            said_before = log.tell()
+            log_offset = log_file.stat().st_size
             self._server = user.spawn([bin_dir / "postgres", *options], output=log)
         _wait_until(lambda: self._has_ended() or self._is_ready(), START_SECONDS)
         if self._has_ended() or not self._is_ready() or not self._answers(bin_dir):
             self.stop()
-            raise failure("The embedded Postgres did not start", log_file, said_before)
+            raise failure("The embedded Postgres did not start", log_file, log_offset)
 
     def _has_ended(self) -> bool:
         return self._server is None or self._server.poll() is not None
 
     def _clear_stale_locks(self) -> None:
-        """No postmaster runs (see `_adopt`): lets its children go, then removes the locks it left.
+        """Wait for the children of a dead postmaster (see `_adopt`), then remove its locks.
 
         The children of a killed server end by themselves, but not at once, and hold the shared
-        memory until then. Removing the pid file takes away Postgres' own check for them, so nobody
-        may be left first. The socket's lock holds a pid too, and Postgres refuses to start while a
-        process, or a zombie that nobody has waited for, has that number.
+        memory until then. Removing the pid file disables Postgres' own check for them, so they
+        must have ended first. The socket's lock holds a pid too, and Postgres refuses to start
+        while a process, or a zombie, has that number.
         """
         pgdata = self._cluster.pgdata
         pid_file, socket = pgdata / "postmaster.pid", self._socket_dir / SOCKET_NAME

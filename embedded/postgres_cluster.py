@@ -1,13 +1,12 @@
-"""The embedded Postgres' files, its settings, and how a new cluster is made: whole or not at all.
+"""The files and settings of the embedded Postgres, and the creation of a cluster in one step.
 
-superuser-password   0600, belongs to whoever runs docker-job; on disk before the cluster is
+superuser-password   0600, belongs to the user that runs docker-job; written before the cluster
 pgdata/              the cluster, belongs to the user that the server runs as
 run/                 the socket, unless the path is too long for one (see `postgres_host`)
-server.log           what the server says: no statement, no value, no row
-initdb-*/            a cluster in the making; what a crash left of one is swept before the next
+server.log           the server's log: no statement, no value, no row
+initdb-*/            a cluster in creation; leftovers of a crash are removed before the next
 """
 
-import os
 import secrets
 import shutil
 import tempfile
@@ -15,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from embedded.data_dir import sync_directory
 from embedded.postgres_host import PORT, POSTGRES_MAJOR, EmbeddedPostgresError, ServerUser
+from shared.files import sync_directory, write_whole
 
 SUPERUSER: Final = "postgres"
 LOG_KEEP_BYTES: Final = 1 << 20
 
-# The whole embedded system is to stay under 350 MB, and one small host serves one small database.
+# The whole embedded system stays under 350 MB, and one small host serves one small database.
 SETTINGS: Final = {
-    "listen_addresses": "",  # the socket is the only door
+    "listen_addresses": "",  # reachable by the socket alone
     "port": str(PORT),
     "unix_socket_permissions": "0700",
     "max_connections": "100",
@@ -35,14 +34,14 @@ SETTINGS: Final = {
     "io_method": "sync",  # 18's default keeps three more processes for asynchronous reads
     "max_parallel_workers_per_gather": "0",  # needs /dev/shm, which is 64 MB in a container
     "autovacuum_max_workers": "2",
-    "wal_level": "minimal",  # nobody replicates an embedded database
+    "wal_level": "minimal",  # an embedded database is not replicated
     "max_wal_senders": "0",
     "wal_buffers": "4MB",
     "min_wal_size": "64MB",
     "max_wal_size": "256MB",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    # LOG, FATAL and PANIC alone: an error may quote somebody's value (its client gets it anyway).
+    # LOG, FATAL and PANIC alone: an error may quote a value (its client gets it anyway).
     "log_min_messages": "log",
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
@@ -61,17 +60,17 @@ class Cluster:
 
     @property
     def pgdata(self) -> Path:
-        """Where the server keeps its files."""
+        """The directory of the server's files."""
         return self.directory / "pgdata"
 
     @property
     def log_file(self) -> Path:
-        """Where the server writes what it has to say."""
+        """The server's log."""
         return self.directory / "server.log"
 
     @property
     def password(self) -> str:
-        """The superuser's."""
+        """The superuser's password."""
         return self._password_file.read_text().strip()
 
     @property
@@ -79,13 +78,13 @@ class Cluster:
         return self.directory / "superuser-password"
 
     def server_options(self, socket_dir: Path) -> list[str]:
-        """The server's arguments. All settings are among them: an old cluster gets new ones."""
+        """Build the server's arguments, with all settings: an old cluster gets new ones."""
         settings = SETTINGS | ({} if self.durable else NOT_DURABLE)
         settings |= {"unix_socket_directories": str(socket_dir)}
         return ["-D", str(self.pgdata), *(f"--{name}={value}" for name, value in settings.items())]
 
     def refuse_foreign(self) -> None:
-        """Raises for a cluster of another major version, or one that we cannot read."""
+        """Raise `EmbeddedPostgresError` if it is of another major version or unreadable."""
         if not self.pgdata.exists():
             return
         try:
@@ -106,20 +105,22 @@ class Cluster:
             raise EmbeddedPostgresError(message)
 
     def make(self, bin_dir: Path, user: ServerUser) -> None:
-        """Makes the cluster beside its place and moves it there whole.
+        """Make the cluster beside its place and move it there in one step.
 
-        Killed before the move, nothing is taken for a cluster and the next start sweeps the remains
-        (an initdb that still runs then finds its directory gone and ends). Killed after it, all is
-        there: the password was on disk before, and initdb syncs what it writes.
+        If it is killed before the move, there is no cluster, and the next start removes the
+        leftovers (an initdb that still runs then finds its directory removed and ends). If it is
+        killed after it, all is complete: the password was on disk before, and initdb syncs its
+        files.
         """
         for remains in self.directory.glob("initdb-*"):
             shutil.rmtree(remains, ignore_errors=True)
         if not self._password_file.exists():
-            _write_secret(self._password_file, secrets.token_hex(32))
+            write_whole(self._password_file, f"{secrets.token_hex(32)}\n".encode())
         workshop = Path(tempfile.mkdtemp(prefix="initdb-", dir=self.directory))
         draft, password, log = workshop / "pgdata", workshop / "password", workshop / "log"
         draft.mkdir(mode=0o700)
-        _write_secret(password, self.password)  # a copy, which the server's user may read
+        # A copy, which the server's user may read.
+        write_whole(password, f"{self.password}\n".encode())
         user.give(workshop, draft, password)
         user.prove_access(bin_dir, draft)
         command: list[str | Path] = [
@@ -137,27 +138,17 @@ class Cluster:
         shutil.rmtree(workshop, ignore_errors=True)
 
     def rotate_log(self) -> None:
-        """Keeps one older log beside the current one, each of about `LOG_KEEP_BYTES`."""
+        """Keep one older log beside the current one, each of about `LOG_KEEP_BYTES`."""
         if self.log_file.exists() and self.log_file.stat().st_size > LOG_KEEP_BYTES:
             self.log_file.replace(self.log_file.with_suffix(".log.1"))
 
 
 def failure(what: str, log: Path, offset: int = 0) -> EmbeddedPostgresError:
-    """The error that says `what`, and the most telling line of `log` after `offset`."""
-    said = log.read_bytes()[offset:].decode("utf-8", "replace").splitlines() or ["it said nothing"]
-    telling = [
-        line.partition(mark)[2] for line in said for mark in ("FATAL:", "error:") if mark in line
+    """Build the error of *what*, with the last error line of *log* after *offset*."""
+    lines = log.read_bytes()[offset:].decode("utf-8", "replace").splitlines() or [
+        "its log is empty"
     ]
-    return EmbeddedPostgresError(f"{what}: {(telling or said)[-1].strip()} (see {log}).")
-
-
-def _write_secret(path: Path, text: str) -> None:
-    """Whole or not at all: written beside, synced, then moved."""
-    draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)
-    sync_directory(path.parent)
+    errors = [
+        line.partition(mark)[2] for line in lines for mark in ("FATAL:", "error:") if mark in line
+    ]
+    return EmbeddedPostgresError(f"{what}: {(errors or lines)[-1].strip()} (see {log}).")

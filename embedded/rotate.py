@@ -1,9 +1,9 @@
 """New secrets where all services are one process: `python -m embedded.rotate`, while it is stopped.
 
-The services' passwords for Postgres and the key of the instances' first tokens are made anew; the
-next start gives them to Postgres. With `--secrets-key` a new key is put in front of those that
-`secret_env` is sealed with: what the old ones have sealed stays readable. The deployment's name is
-no secret and stays, or its running instances would be nobody's. Under compose: `deploy/rotate.sh`.
+The services' passwords for Postgres and the key of the bootstrap tokens are replaced; the next
+start sets them in Postgres. With `--secrets-key` a new key is put in front of those that
+`secret_env` is sealed with: values sealed with the old ones stay readable. The deployment's name is
+no secret and stays, or its running instances would be orphaned. Under compose: `deploy/rotate.sh`.
 """
 
 import argparse
@@ -16,11 +16,12 @@ from typing import Any
 
 from embedded.data_dir import DataDirError, lock_data_dir, refuse_without
 from embedded.secrets import FILE
+from shared.files import write_whole
 from shared.settings import Settings
 
 
 def rotated(kept: dict[str, Any], *, secrets_key: bool) -> dict[str, Any]:
-    """*kept* with new secrets."""
+    """Return *kept* with new secrets."""
     made = {
         **kept,
         "token_key": secrets.token_hex(32),
@@ -32,20 +33,13 @@ def rotated(kept: dict[str, Any], *, secrets_key: bool) -> dict[str, Any]:
 
 
 def rotate(path: Path, *, secrets_key: bool) -> None:
-    """Write *path* anew: whole or not at all."""
+    """Replace the secrets in *path* by new ones, all or none."""
     made = rotated(json.loads(path.read_bytes()), secrets_key=secrets_key)
-    aside = path.with_suffix(".new")
-    aside.unlink(missing_ok=True)
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(made, file)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)
+    write_whole(path, json.dumps(made).encode())
 
 
 def main() -> int:
-    """The command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     top = argparse.ArgumentParser(prog="python -m embedded.rotate", description="New secrets.")
     top.add_argument("--secrets-key", action="store_true", help="of secret_env too")
     options = top.parse_args()

@@ -1,7 +1,7 @@
 """All four services in one process, on an embedded Postgres and the memory bus: `make run`.
 
 The same code as in production, composed otherwise: each service has its own schema and login role,
-its own outbox and inbox, and hears of the others only through the bus.
+its own outbox and inbox, and the bus is its only connection to the others.
 """
 
 import argparse
@@ -67,7 +67,7 @@ class Setup:
 
     @property
     def address(self) -> str:
-        """Where a person on this machine, and each agent, finds the API."""
+        """The API's address for users of this machine and for each agent."""
         return local_url(self.host, self.port)
 
 
@@ -113,7 +113,7 @@ class System:
 def compose(
     setup: Setup, secrets: LocalSecrets, ports: dict[str, Ports], compute: Compute
 ) -> System:
-    """Put the four services together; *ports* are by service name."""
+    """Compose the four services; *ports* are by service name."""
     settings, deployment, key = setup.settings, secrets.deployment, secrets.token_key
     api = api_service.build(
         api_config.from_settings(
@@ -124,7 +124,7 @@ def compose(
     launcher = launcher_config.from_settings(
         settings,
         deployment=deployment,
-        # Instances elsewhere need another way to us than this machine's own.
+        # Instances elsewhere need another address than this machine's own.
         api_url=settings.text("API_URL") or setup.address,
         token_key=key,
     )
@@ -148,7 +148,7 @@ def compose(
 async def opened(
     setup: Setup, secrets: LocalSecrets, admin_dsn: str, clock: Clock, points: Points
 ) -> AsyncIterator[tuple[System, Compute]]:
-    """The system on a migrated database; everything that was opened is closed behind the block."""
+    """Open the system on a migrated database; close everything after the block."""
     await migrate_all(admin_dsn, secrets.passwords)
     place = ComputePlace(
         secrets.deployment,
@@ -173,8 +173,8 @@ async def opened(
         yield compose(setup, secrets, ports, compute), compute
 
 
-async def serve(setup: Setup, sock: socket.socket, say: Callable[[str], None]) -> None:
-    """Start everything, say so, and run until a signal comes."""
+async def serve(setup: Setup, sock: socket.socket, announce: Callable[[str], None]) -> None:
+    """Start everything, announce it, and run until a signal comes."""
     stop = stop_on_signals()
     secrets = local_secrets(setup.data_dir, tuple(service.NAME for service in SERVICES))
     postgres = EmbeddedPostgres(setup.data_dir / POSTGRES) if not setup.database_url else None
@@ -188,7 +188,7 @@ async def serve(setup: Setup, sock: socket.socket, say: Callable[[str], None]) -
             http = http_server(system.api.app)
             collect_seldom()
             running = asyncio.create_task(system.run(http, sock, stop))
-            say(
+            announce(
                 await start_block(
                     setup.address, setup.data_dir, postgres, setup.compute_url, setup.runtime
                 )
@@ -223,7 +223,7 @@ async def keys(setup: Setup, arguments: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Run, and return the exit status. What a person can mend is said in one line."""
+    """Run, and return the exit status. An error that the user can correct is one line."""
     settings = Settings(os.environ)
     try:
         configure(settings.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")))
@@ -235,7 +235,7 @@ def main() -> int:
     except (BadSetting, CannotListen, DataDirError, EmbeddedPostgresError, MigrationError) as error:
         print(f"docker-job: {error}", file=sys.stderr)
         return 1
-    except Exception as error:  # noqa: BLE001 - the last line of defence
+    except Exception as error:  # noqa: BLE001 - any other error is logged
         get_logger().critical("docker-job stops", exc_info=error)
         return EXIT_CRASH
     return 0

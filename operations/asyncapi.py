@@ -1,7 +1,7 @@
 """The events as an AsyncAPI 3 document, made from the code: `make docs` writes docs/asyncapi.json.
 
-An application's document says what it sends: each event has a channel of its own, which on RabbitMQ
-is a routing key of one exchange (https://www.asyncapi.com/docs/reference/specification/v3.0.0).
+An application's document describes what it sends: each event has a channel of its own, which on
+RabbitMQ is a routing key of one exchange (https://www.asyncapi.com/docs/reference/specification/v3.0.0).
 """
 
 import inspect
@@ -21,31 +21,31 @@ BINDING_VERSION = "0.3.0"  # of the AMQP 0-9-1 bindings
 VERSION = "2.0.0"  # 1 was an event a message, in an envelope of our own
 
 ABOUT = """\
-What happened in docker-job, as facts. Bind a queue of your own to the topic exchange: \
-docs/events.md tells how.
+The events of docker-job: facts, in the past tense. Bind a queue of your own to the topic \
+exchange, as described in docs/events.md.
 
 A message is a batch: a JSON array of CloudEvents 1.0 of one type, which is the routing key. The \
 AMQP binding of CloudEvents knows no batches: this is a convention of our own.
 
-An event comes at least once and in any order: its `id` tells a repeat, which may come in another \
-batch. Events only ever grow by optional fields, so a reader ignores what it does not know.\
+An event comes at least once and in any order: its `id` identifies a repeat, which may come in \
+another batch. Events only ever grow by optional fields: a reader ignores fields it does not know.\
 """
 
 
 CLOUD_EVENT = "A CloudEvent 1.0 in its JSON format, with two extensions."
 ATTRIBUTES = {
-    "id": "Tells a repeat.",
-    "source": "Who tells it: /docker-job/<deployment>/<service>.",
+    "id": "The same in each repeat.",
+    "source": "The publisher: /docker-job/<deployment>/<service>.",
     "type": "The event's name, which is the message's routing key too.",
     "subject": "The job's id, where the event is about a job.",
-    "time": "When it was told.",
+    "time": "The time of its publication.",
     "traceparent": "W3C trace context: the trace is the same for all that one request led to.",
     "causationid": "The id of the event that led to this one.",
 }
 
 
 def document() -> dict[str, Any]:
-    """The whole document."""
+    """Build the whole document."""
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -65,7 +65,7 @@ def document() -> dict[str, Any]:
         },
         "channels": {name: _channel(kind) for name, kind in events.BY_NAME.items()},
         "operations": {
-            f"tell{name}": _operation(name) for name in events.BY_NAME if _publisher(name)
+            f"publish{name}": _operation(name) for name in events.BY_NAME if _publisher(name)
         },
         "components": {
             "messages": {name: _message(kind) for name, kind in events.BY_NAME.items()},
@@ -98,19 +98,19 @@ def _channel(kind: type[Event]) -> dict[str, Any]:
 
 def _operation(name: str) -> dict[str, Any]:
     readers = [each.NAME for each in SERVICES if events.BY_NAME[name] in each.CONSUMES]
-    heard = f"the {' and the '.join(readers)}" if readers else "nobody but outside readers"
+    consumers = f"the {' and the '.join(readers)}" if readers else "outside readers alone"
     return {
         "action": "send",
         "channel": {"$ref": f"#/channels/{name}"},
-        "summary": f"The {_publisher(name)} tells it; {heard} reads it.",
+        "summary": f"Published by the {_publisher(name)}, read by {consumers}.",
         "messages": [{"$ref": f"#/channels/{name}/messages/{name}"}],
         "bindings": {"amqp": {"deliveryMode": 2, "bindingVersion": BINDING_VERSION}},
     }
 
 
 def _publisher(name: str) -> str | None:
-    tells = (each.NAME for each in SERVICES if events.BY_NAME[name] in each.PUBLISHES)
-    return next(tells, None)
+    publishers = (each.NAME for each in SERVICES if events.BY_NAME[name] in each.PUBLISHES)
+    return next(publishers, None)
 
 
 def _message(kind: type[Event]) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _message(kind: type[Event]) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    """The JSON Schema of each event, of what they hold, and of the CloudEvent around them."""
+    """Build the JSON Schema of each event, of its parts, and of the CloudEvent around it."""
     _, schemas = msgspec.json.schema_components(
         [cloudevents.Envelope, *events.ALL], ref_template="#/components/schemas/{name}"
     )
@@ -158,7 +158,7 @@ def _schemas() -> dict[str, Any]:
 
 
 def _given(schema: dict[str, Any]) -> dict[str, Any]:
-    """*schema* of an attribute that is absent, and never null, where it is not known."""
+    """Return *schema* without null: an unknown attribute is absent."""
     known = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
     return known[0] if known else schema
 
@@ -168,7 +168,7 @@ def _about(kind: type[Event]) -> str:
 
 
 def text() -> str:
-    """The document as it stands in docs/asyncapi.json."""
+    """Return the text of docs/asyncapi.json."""
     return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
 
 

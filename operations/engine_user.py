@@ -1,11 +1,11 @@
-"""Starts a service in a container as nobody's user, with the group of the engine's socket.
+"""Start a service in a container as an unprivileged user with the group of the engine's socket.
 
     python -m operations.engine_user services.launcher
 
-Which group may use the socket differs from machine to machine, and no compose file can ask. So
-launcher and reaper start as root, with no capability but the two that changing user takes. After
-that nothing of root is left: setuid clears the capabilities, and no-new-privileges keeps them gone.
-Only where the socket is for its owner alone do they stay root, without capabilities all the same.
+The group of the socket differs from machine to machine, and a compose file cannot find it out. So
+launcher and reaper start as root, with only the two capabilities needed to change user. After that
+no right of root is left: setuid clears the capabilities, and no-new-privileges keeps them cleared.
+Only if the socket is for its owner alone do they stay root, still without capabilities.
 """
 
 import os
@@ -17,7 +17,7 @@ HOME = "/app"
 
 
 def become_engine_user(socket: str) -> None:
-    """Change to the user that may use *socket*; nothing to do for who is not root."""
+    """Change to the user that may use *socket*; do nothing if this user is not root."""
     if os.geteuid() != 0:
         return
     user, groups = user_of(socket)
@@ -29,7 +29,7 @@ def become_engine_user(socket: str) -> None:
 
 
 def main() -> None:
-    """Become that user, then the module that the first argument names."""
+    """Become that user, then run the module that the first argument names."""
     become_engine_user(SOCKET)
     os.execv(sys.executable, [sys.executable, "-m", *sys.argv[1:]])  # noqa: S606 - no shell wanted
 

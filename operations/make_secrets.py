@@ -1,9 +1,9 @@
 """The one-shot that makes every secret of a set-up in containers, before anything else starts.
 
-What is given (a compose secret, mounted as a file) is taken, what was made before is kept, the rest
-is made now. Each is put into the directory, in compose a volume, that its readers alone mount: the
+A given one (a compose secret, mounted as a file) is used, an existing one is kept, the others are
+made. Each is written to the directory, in compose a volume, that its readers alone mount: the
 admins' passwords of Postgres and RabbitMQ, each service's logins, the token key, and the AWS
-credentials file for the two services that ask the cloud.
+credentials file for the two services that use the cloud.
 """
 
 import os
@@ -25,7 +25,7 @@ CLOUD_READERS = ("launcher", "reaper")
 
 
 def make_secrets(settings: Settings) -> None:
-    """Make what is missing under `DOCKER_JOB_SECRETS_DIR`. Raises `BadSetting`."""
+    """Make the missing secrets in `DOCKER_JOB_SECRETS_DIR`. Raises `BadSetting`."""
     directory = Path(settings.required("SECRETS_DIR", "/secrets"))
     for admin in ADMINS:
         service_secret(settings, directory, admin, "password")
@@ -34,7 +34,7 @@ def make_secrets(settings: Settings) -> None:
     passwords(settings, directory, names, "bus_password")
     share_token_key(settings, directory)
     make_secrets_key(settings, directory)
-    # Empty where none is given, so that one which was taken away is gone.
+    # Empty if none is given, so that a former one is removed.
     credentials = settings.text("AWS_CREDENTIALS", "")
     for service in CLOUD_READERS:
         give_file(directory, service, "aws_credentials", credentials)

@@ -1,8 +1,7 @@
-"""The one-shot migration, with the admins' logins: all that must be there before a service starts.
+"""The one-shot migration, with the admins' logins, before any service starts.
 
 Schemas, roles, grants and DDL in Postgres; exchange, queues and users on the broker; the services'
-secrets where a directory for them is named (`service_secrets`). Run from anywhere, any number of
-times.
+secrets if a directory for them is named (`service_secrets`). It may be run any number of times.
 """
 
 import asyncio
@@ -34,13 +33,13 @@ SERVICES = (api, scheduler, launcher, reaper)
 TOPOLOGY: Topology = {
     service.NAME: tuple(event.__name__ for event in service.CONSUMES) for service in SERVICES
 }
-"""One queue a service, bound to what it consumes."""
+"""One queue a service, bound to the events that it consumes."""
 
 _SERVICES = Path(__file__).resolve().parent.parent / "services"
 
 
 def schemas(by_service: dict[str, str]) -> list[Schema]:
-    """Each service's schema; the passwords are *by_service* name."""
+    """Build each service's schema; the passwords are *by_service* name."""
     return [
         Schema(
             name=service.NAME,
@@ -52,23 +51,23 @@ def schemas(by_service: dict[str, str]) -> list[Schema]:
 
 
 async def migrate_all(admin_dsn: str, by_service: dict[str, str]) -> list[str]:
-    """Migrate every service's schema; returns what was applied. *by_service* are the passwords."""
+    """Migrate every service's schema; return what was applied. *by_service* are the passwords."""
     return await migrate(admin_dsn, schemas(by_service))
 
 
 def service_dsn(admin_dsn: str, name: str, password: str) -> str:
-    """The same server and database as *admin_dsn*, as the login role of service *name*."""
+    """Return *admin_dsn* with the login role of service *name*."""
     return with_login(admin_dsn, name, password)
 
 
 PUBLISHES = {
     service.NAME: tuple(event.__name__ for event in service.PUBLISHES) for service in SERVICES
 }
-"""What each service may tell the broker."""
+"""The events that each service may publish."""
 
 
 async def run(settings: Settings) -> None:
-    """Migrate what the settings name. Raises `BadSetting`, `MigrationError`, `TopologyError`."""
+    """Migrate database and broker. Raises `BadSetting`, `MigrationError`, `TopologyError`."""
     directory = settings.text("SECRETS_DIR")
     secrets_dir = Path(directory) if directory else None
     names = tuple(service.NAME for service in SERVICES)
@@ -94,7 +93,7 @@ async def run(settings: Settings) -> None:
 
 
 async def _patiently(dsn: str, kept: dict[str, str]) -> list[str]:
-    """Migrate the database, waiting up to a minute for one that is not up yet."""
+    """Migrate the database, waiting up to a minute for one that is not ready yet."""
     for tries in range(1, WAIT_TRIES):
         try:
             return await migrate_all(dsn, kept)
@@ -114,7 +113,7 @@ def main() -> int:
     except (BadSetting, MigrationError, TopologyError) as error:
         print(f"docker-job migrate: {error}", file=sys.stderr)
         return EXIT_SETTING
-    except Exception as error:  # noqa: BLE001 - the last line of defence
+    except Exception as error:  # noqa: BLE001 - any other error is logged
         _log.critical("migration failed", exc_info=error)
         return EXIT_CRASH
     return 0

@@ -1,17 +1,17 @@
-"""What a restored database needs before the services start on it: `python -m operations.resend`.
+"""Preparation of a restored database for the services: `python -m operations.resend`.
 
-A dump is one consistent moment of all four schemas. Two things lie outside it:
+A dump is one consistent snapshot of all four schemas. Two things are outside of it:
 
-- **The broker.** A batch of which an event was not yet heard at that moment is in no queue now
-  (the memory bus has none after a stop, RabbitMQ's are purged, since they hold events of jobs that
-  the restored tables do not know). It is marked as unsent again, for the relay.
-- **The world after it.** Jobs that were accepted later are gone, but their ids are in the hands of
-  clients, and of instances whose tokens and tags bear them. No id is given twice: the next job's is
-  far beyond any that there can have been.
+- **The broker.** A batch with an event that was not yet consumed at the time of the dump is in no
+  queue now (the memory bus has none after a stop, RabbitMQ's are purged, since they hold events of
+  jobs that the restored tables do not have). It is marked as unsent again, for the relay.
+- **Later jobs.** Jobs that were accepted after the dump are lost, but clients know their ids, and
+  instances have them in tokens and tags. No id is used twice: the next job's is far beyond any
+  former one.
 
-Instances of those jobs are nobody's now: an agent that calls is told to stop, and the reaper ends
-what only the cloud's list shows. Attempts that have ended meanwhile are found lost, and run again.
-Run as the admin, with the services stopped; run twice it does no harm.
+Instances of those jobs are orphaned: the API answers their agents with a stop, and the reaper ends
+instances that only the cloud's list shows. Attempts that have ended meanwhile are found lost, and
+run again. Run it as the admin, with the services stopped; it may be repeated.
 """
 
 import asyncio
@@ -27,9 +27,8 @@ from shared.settings import EXIT_SETTING, BadSetting, Settings
 
 JOB_IDS_LEFT_OUT = 1_000_000
 
-# What was heard is in its reader's inbox, or parked there. An inbox is pruned a day after (`KEEP`
-# in shared/messaging/relay.py), so of older events nothing is known; the four hours are for how
-# late a prune may be.
+# A consumed event is in its reader's inbox, or parked there. An inbox is pruned after a day (`KEEP`
+# in shared/messaging/relay.py), so older events are left out; a prune may be four hours late.
 RESEND = """
 UPDATE {publisher}.outbox SET published_at = NULL, lease_until = NULL, lease_token = NULL
 WHERE name = ANY ($1::text[])
@@ -40,9 +39,9 @@ WHERE name = ANY ($1::text[])
             -- What the release before wrote is one event, and no array.
             SELECT CASE json_typeof(whole) WHEN 'array' THEN whole ELSE json_build_array(whole) END
             FROM (SELECT convert_from(body, 'UTF8')::json AS whole) AS read) AS read (batch),
-            json_array_elements(batch) AS event) AS told
-    WHERE NOT EXISTS (SELECT FROM {reader}.inbox WHERE event_id = told.id)
-      AND NOT EXISTS (SELECT FROM {reader}.parked WHERE event_id = told.id))
+            json_array_elements(batch) AS event) AS published
+    WHERE NOT EXISTS (SELECT FROM {reader}.inbox WHERE event_id = published.id)
+      AND NOT EXISTS (SELECT FROM {reader}.parked WHERE event_id = published.id))
 """
 
 LEAVE_OUT_IDS = """
@@ -53,14 +52,14 @@ WHERE pg_sequence_last_value(sequence::regclass) IS NOT NULL
 
 
 class Settled(Struct, frozen=True):
-    """What was done: events to be sent again, and the id after which jobs go on (None: no job)."""
+    """The result: batches to be sent again, and the id after which jobs go on (None: no job)."""
 
     resent: int
     ids_after: int | None
 
 
 async def settle(admin_dsn: str) -> Settled:
-    """Make the restored database ready for the services. All of it or nothing."""
+    """Prepare the restored database for the services, in one transaction."""
     conn = await connect(admin_dsn, command_seconds=None)
     try:
         async with conn.transaction():
@@ -71,7 +70,7 @@ async def settle(admin_dsn: str) -> Settled:
 
 
 def _pairs() -> list[tuple[str, str, list[str]]]:
-    """Publisher, reader, and the events that go from the one to the other."""
+    """List publisher, reader, and the events from the one to the other."""
     return [
         (publisher.NAME, reader.NAME, names)
         for publisher in SERVICES
@@ -85,8 +84,8 @@ async def _resend(conn: Connection, publisher: str, reader: str, names: list[str
     return int(result.removeprefix("UPDATE "))
 
 
-def told(settled: Settled) -> str:
-    """For a person."""
+def summary(settled: Settled) -> str:
+    """Describe the result in one line."""
     ids = (
         "" if settled.ids_after is None else f"; new jobs have ids from {settled.ids_after + 1} on"
     )
@@ -94,12 +93,12 @@ def told(settled: Settled) -> str:
 
 
 def main() -> int:
-    """Run on the database of the settings, as `operations.migrate` finds it."""
+    """Run on the database of the settings, like `operations.migrate`."""
     settings = Settings(os.environ)
     try:
         admin = settings.text("DATABASE_USER", "postgres")
         dsn = login(settings, admin, "DATABASE", "postgresql://localhost/docker_job")
-        print(told(asyncio.run(settle(dsn))))
+        print(summary(asyncio.run(settle(dsn))))
     except (BadSetting, OSError) as error:
         print(f"docker-job restored: {error}", file=sys.stderr)
         return EXIT_SETTING

@@ -1,24 +1,23 @@
 """The services' secrets in containers: made once, each in a directory of its own.
 
 The directory of a service is a volume that only the one-shots (`make_secrets`, `migrate`) and that
-service (reading) mount, so a service sees its own secrets and nobody else's. What is there already
-is kept; what the environment gives (`DOCKER_JOB_<SERVICE>_DATABASE_PASSWORD` and so on, or
-`…_FILE`) wins.
+service (reading) mount, so a service sees its own secrets alone. An existing one is kept; one that
+the environment gives (`DOCKER_JOB_<SERVICE>_DATABASE_PASSWORD` and so on, or `…_FILE`) wins.
 """
 
-import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
+from shared.files import write_whole
 from shared.settings import Settings
 
 TOKEN_KEY_READERS = ("api", "launcher")
-"""Who derives and checks bootstrap tokens."""
+"""The services that derive and check bootstrap tokens."""
 
 
 def service_secret(settings: Settings, directory: Path | None, service: str, name: str) -> str:
-    """The secret *name* (like "database_password") of *service*: given, kept, or made now."""
+    """Return the secret *name* (like "database_password") of *service*: given, kept or new."""
     value = known_secret(settings, directory, service, name) or secrets.token_hex(24)
     if directory is not None and value != _read(directory, service, name):
         _write(directory / service / name, value)
@@ -26,13 +25,13 @@ def service_secret(settings: Settings, directory: Path | None, service: str, nam
 
 
 def known_secret(settings: Settings, directory: Path | None, service: str, name: str) -> str | None:
-    """The secret *name* of *service* where it is given or was made; nothing is made here."""
+    """Return the secret *name* of *service* if it is given or was made; make nothing."""
     given = settings.text(f"{service.upper()}_{name.upper()}")
     return given or _read(directory, service, name)
 
 
 def share_token_key(settings: Settings, directory: Path | None) -> None:
-    """The one key that two services share; the first that is known is given to both."""
+    """Write the one key that two services share: the first known one, or a new one."""
     if directory is None:
         return
     kept = [_read(directory, service, "token_key") for service in TOKEN_KEY_READERS]
@@ -43,7 +42,7 @@ def share_token_key(settings: Settings, directory: Path | None) -> None:
 
 
 def make_secrets_key(settings: Settings, directory: Path | None) -> None:
-    """The API's key for secrets at rest; given ones are passed on, old ones behind the new."""
+    """Write the API's key for secrets at rest: given ones (new before old), kept or new."""
     if directory is None:
         return
     kept = _read(directory, "api", "secrets_key")
@@ -55,12 +54,12 @@ def make_secrets_key(settings: Settings, directory: Path | None) -> None:
 def passwords(
     settings: Settings, directory: Path | None, services: Sequence[str], name: str
 ) -> dict[str, str]:
-    """The secret *name* of each of *services*."""
+    """Return the secret *name* of each of *services*."""
     return {each: service_secret(settings, directory, each, name) for each in services}
 
 
 def give_file(directory: Path, service: str, name: str, content: str) -> None:
-    """Put *content* there for *service*, whatever was there before."""
+    """Write *content* for *service*, replacing the former content."""
     if content != _read(directory, service, name):
         _write(directory / service / name, content)
 
@@ -71,14 +70,6 @@ def _read(directory: Path | None, service: str, name: str) -> str | None:
 
 
 def _write(path: Path, value: str) -> None:
-    """Aside and renamed: a crash leaves none or all of it.
-
-    Readable for whatever user the service runs as: the volume is mounted nowhere else.
-    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".new")
-    aside.write_text(value, encoding="utf-8")
-    aside.chmod(0o444)
-    with aside.open("rb") as file:
-        os.fsync(file.fileno())
-    aside.rename(path)
+    # Readable for whatever user the service runs as: the volume is mounted nowhere else.
+    write_whole(path, value.encode(), mode=0o444)

@@ -1,4 +1,4 @@
-"""From a URL to the adapter of a port: the one place that knows which schemes there are."""
+"""The adapter of a port by its URL: the one place that knows all schemes."""
 
 import os
 from dataclasses import dataclass, field
@@ -15,15 +15,14 @@ from shared.compute.docker.engine import DEFAULT_HOST
 from shared.compute.ec2.settings import Ec2Settings, ec2_settings
 from shared.compute.port import Compute, Notices
 from shared.compute.process.adapter import ProcessCompute, Runtime
-from shared.compute.simulator.adapter import SimulatorCompute
-from shared.compute.simulator.client import RemoteCloud
+from shared.compute.simulator.adapter import RemoteCloud, SimulatorCompute
 from shared.events.events import MANDATORY
 from shared.settings import BadSetting, Settings
 
 
 @dataclass(frozen=True)
 class ComputePlace:
-    """What the adapters of the compute port need of their surroundings."""
+    """The deployment and this machine, as the adapters of the compute port need them."""
 
     deployment: str
     data_dir: Path
@@ -35,7 +34,7 @@ class ComputePlace:
 
 
 def open_bus(url: str, topology: Topology) -> Bus:
-    """The bus at *url*. Raises `BadSetting`."""
+    """Open the bus at *url*. Raises `BadSetting`."""
     scheme = urlsplit(url).scheme
     if scheme == "memory":
         return MemoryBus(topology)
@@ -45,7 +44,7 @@ def open_bus(url: str, topology: Topology) -> Bus:
 
 
 def open_compute(url: str, place: ComputePlace, clock: Clock) -> Compute:
-    """The compute at *url*. Raises `BadSetting`."""
+    """Open the compute at *url*. Raises `BadSetting`."""
     scheme = urlsplit(url).scheme
     if scheme == "process":
         return ProcessCompute(
@@ -71,7 +70,7 @@ def open_compute(url: str, place: ComputePlace, clock: Clock) -> Compute:
 
 
 def region_of(url: str) -> str:
-    """The region in `ec2://<region>`. Raises `BadSetting`."""
+    """Read the region in `ec2://<region>`. Raises `BadSetting`."""
     region = urlsplit(url).netloc
     if not region:
         raise BadSetting(f"DOCKER_JOB_COMPUTE_URL is {url!r}: it must be like ec2://us-east-1")
@@ -79,7 +78,7 @@ def region_of(url: str) -> str:
 
 
 def open_notices(settings: Settings) -> Notices | None:
-    """The queue that DOCKER_JOB_INTERRUPTION_QUEUE_URL names, if any. Raises `BadSetting`."""
+    """Open the queue that DOCKER_JOB_INTERRUPTION_QUEUE_URL names, if any. Raises `BadSetting`."""
     url = settings.text("INTERRUPTION_QUEUE_URL")
     if not url:
         return None
@@ -94,7 +93,7 @@ def open_notices(settings: Settings) -> Notices | None:
 
 
 def compute_from(settings: Settings, clock: Clock) -> Compute:
-    """The compute of a service that runs as a process of its own. Raises `BadSetting`."""
+    """Open the compute of a service that runs as a process of its own. Raises `BadSetting`."""
     place = ComputePlace(
         deployment=settings.required("DEPLOYMENT", "production"),
         data_dir=Path(settings.text("DATA_DIR", ".data")).absolute(),
@@ -108,7 +107,7 @@ def compute_from(settings: Settings, clock: Clock) -> Compute:
 
 
 def read_runtime(settings: Settings) -> Runtime:
-    """What runs the containers: an engine, nothing, or an engine where one answers."""
+    """Read the container runtime: an engine, none, or an engine where one answers."""
     runtime = settings.choice("RUNTIME", "auto", ("auto", "docker", "simulated"))
     return "docker" if runtime == "docker" else "simulated" if runtime == "simulated" else "auto"
 

@@ -1,8 +1,8 @@
-"""Dead letters of all four services, for a person: list, show, redrive, drop.
+"""An operator's commands for the dead letters of all four services: list, show, redrive, drop.
 
-    parked   rows: a handler failed on the event ('waiting' is tried again by itself, 'dead' is
-             not), or nobody could read it ('dead' at once, with its raw bytes)
+    parked   rows: a handler failed on the event ('waiting' is retried automatically, 'dead' is
+             not), or it could not be read ('dead' at once, with its raw bytes)
     broker   `<service>.dead` on RabbitMQ: the event ended its readers again and again
 
-It uses each service's own login, so it can do no more than the services together.
+It uses each service's own login, so it has no more rights than the services together.
 """

@@ -1,4 +1,4 @@
-"""What may be asked: the arguments, and what of the letters they mean."""
+"""The command line: its arguments, and the letters that they select."""
 
 import argparse
 import uuid
@@ -11,9 +11,9 @@ NAMES = tuple(service.NAME for service in SERVICES)
 DESCRIPTION = """\
 Events that have not taken effect, in all four services.
 
-A handler that fails has its event parked: `waiting` is tried again by itself, `dead` is not (it
+A handler that fails has its event parked: `waiting` is retried automatically, `dead` is not (it
 failed too often, or cannot be read). With RabbitMQ, `broker` letters are those that ended their
-readers again and again; they lie in the queue <service>.dead.
+readers again and again; they are in the queue <service>.dead.
 """
 
 EPILOG = """\
@@ -24,14 +24,14 @@ EPILOG = """\
 
 under compose: docker compose run --rm deadletters list
 
-exit status: 0 done, 1 nothing fits an id, 2 wrong arguments, 69 not every place could be looked
-into (database or broker out of reach, schema missing), 78 a setting is missing or wrong, or there
-is no data directory
+exit status: 0 done, 1 no letter has an id, 2 wrong arguments, 69 not every place could be read
+(database or broker unavailable, schema missing), 78 a setting is missing or wrong, or there is no
+data directory
 """
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the parser of the command line."""
     top = argparse.ArgumentParser(
         prog="python -m operations.deadletters",
         description=DESCRIPTION,
@@ -39,15 +39,13 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    listing = commands.add_parser("list", help="what there is, the oldest first")
+    listing = commands.add_parser("list", help="all dead letters, the oldest first")
     listing.add_argument("--limit", type=_positive, default=100, help="per service (default: 100)")
-    show = commands.add_parser("show", help="everything about one event, its content too")
+    show = commands.add_parser("show", help="everything about one event, with its content")
     redrive = commands.add_parser(
-        "redrive", help="hand events to their handlers again, now, with all their tries"
+        "redrive", help="pass events to their handlers again, now, with all their tries"
     )
-    drop = commands.add_parser(
-        "drop", help="give events up: they are deleted and never take effect"
-    )
+    drop = commands.add_parser("drop", help="delete events: they never take effect")
     for command in (listing, show, redrive, drop):
         command.add_argument("--service", choices=NAMES, help="of this service alone")
     for command in (listing, redrive, drop):
@@ -66,18 +64,18 @@ def parser() -> argparse.ArgumentParser:
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """Read the arguments; ends the process with status 2 and a word of why where they are wrong."""
+    """Read the arguments; end the process with status 2 and a message if they are wrong."""
     top = parser()
     arguments = top.parse_args(argv)
     if arguments.command in ("redrive", "drop") and bool(arguments.ids) == arguments.all:
-        top.error(f"{arguments.command}: name the ids, or say --all")
+        top.error(f"{arguments.command}: name the ids, or use --all")
     if arguments.command == "drop" and arguments.all and arguments.service is None:
-        top.error("drop --all: say of which --service")
+        top.error("drop --all: name the --service")
     return arguments
 
 
 def which(arguments: argparse.Namespace) -> LetterFilter:
-    """The letters that are meant. `--all` means the dead: the waiting ones help themselves."""
+    """Return the selection. `--all` selects the dead: waiting ones are retried anyway."""
     states: tuple[State, ...] = ("dead",) if getattr(arguments, "all", False) else STATES
     state: State | None = getattr(arguments, "state", None)
     ids: list[str] = getattr(arguments, "ids", [])
@@ -92,10 +90,10 @@ def _event_id(text: str) -> str:
     try:
         return str(uuid.UUID(text))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no event id") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not an event id") from None
 
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
     return int(text)

@@ -1,7 +1,7 @@
 """The four commands over the mailboxes of the services.
 
-A place that cannot be looked into (a schema that is missing, the broker) is named, the rest is
-done, and the exit status tells. That there is nothing is said only after a look into every place.
+A place that cannot be read (a missing schema, the broker) is named, the others are handled, and the
+exit status shows it. "No dead letters" is printed only if every place was read.
 """
 
 import contextlib
@@ -19,31 +19,31 @@ from shared.messaging.dead_letters import DeadLetter, LetterFilter
 from shared.postgres.pool import Connection, Database, Transaction, is_not_ours
 from shared.postgres.wakeups import notify
 
-DONE, NOT_FOUND, AWAY = 0, 1, 69  # 69 is EX_UNAVAILABLE of sysexits.h
+DONE, NOT_FOUND, UNAVAILABLE = 0, 1, 69  # 69 is EX_UNAVAILABLE of sysexits.h
 
 SEARCHED = 100_000
-"""Messages of a dead queue that are looked through for an id, at most."""
+"""Messages of a dead queue that are searched for an id, at most."""
 
 IDENTITY = "deadletters"
 
-Say = Callable[[str], None]
+Print = Callable[[str], None]
 
 
-class NotLookedInto(Exception):
-    """A service's parked rows cannot be read. The message is one line for a person."""
+class MailboxUnreadable(Exception):
+    """A service's parked rows cannot be read. The message is one line for the operator."""
 
 
 @dataclass(frozen=True)
-class Desk:
-    """*say* tells what was asked for, *warn* what went wrong."""
+class DeadLetterService:
+    """The commands; *out* prints results, *warn* errors."""
 
     boxes: Sequence[Mailbox]
     points: Points
-    say: Say
-    warn: Say
+    out: Print
+    warn: Print
 
     async def list_letters(self, which: LetterFilter, limit: int) -> int:
-        """Up to *limit* of each service and place."""
+        """List up to *limit* of each service and place."""
         letters: list[DeadLetter] = []
         unseen = 0
         status = DONE
@@ -53,25 +53,25 @@ class Desk:
                     parked = await dead_letters.find_parked(conn, box.service, which, limit)
                     unseen += await dead_letters.count_parked(conn, which) - len(parked)
                 letters += parked
-            except NotLookedInto as error:
-                status = self._not_looked_into(error)
+            except MailboxUnreadable as error:
+                status = self._unreadable(error)
             try:
                 async with _dead_queue(box, limit) as queue:
                     letters += [each for each, _ in _matching(box, queue, which)]
                     unseen += queue.left if queue else 0
             except BusUnavailable as error:
-                status = self._away(box, error)
+                status = self._unavailable(box, error)
         if letters:
             for line in showing.table(letters):
-                self.say(line)
+                self.out(line)
         elif status == DONE and not unseen:
-            self.say("no dead letters")
+            self.out("no dead letters")
         if unseen:
-            self.say(f"and {unseen} more: see --limit and the filters")
+            self.out(f"and {unseen} more: see --limit and the filters")
         return status
 
     async def show(self, which: LetterFilter) -> int:
-        """Everything about the letters with these ids."""
+        """Show everything about the letters with these ids."""
         found: set[str] = set()
         status = DONE
         for box in self.boxes:
@@ -79,29 +79,29 @@ class Desk:
             try:
                 async with _connection(box) as conn:
                     letters += await dead_letters.find_parked(conn, box.service, which, SEARCHED)
-            except NotLookedInto as error:
-                status = self._not_looked_into(error)
+            except MailboxUnreadable as error:
+                status = self._unreadable(error)
             try:
                 async with _dead_queue(box, SEARCHED) as queue:
                     letters += [each for each, _ in _matching(box, queue, which)]
-                    status = self._searched(box, queue) or status
+                    status = self._check_limit(box, queue) or status
             except BusUnavailable as error:
-                status = self._away(box, error)
+                status = self._unavailable(box, error)
             for letter in letters:
                 if found:
-                    self.say("")
+                    self.out("")
                 found.add(letter.event_id)
                 for line in showing.details(letter):
-                    self.say(line)
+                    self.out(line)
         return self._conclude(which, found, status)
 
     async def redrive(self, which: LetterFilter) -> int:
-        """Hand them to their handlers again."""
+        """Pass them to their handlers again."""
 
         async def parked(box: Mailbox) -> list[str]:
             async with _transaction(box) as tx:
                 ids = await dead_letters.redrive_parked(tx, which)
-                if ids:  # sent with the commit: the service looks at once, not after its interval
+                if ids:  # sent with the commit: the service reads at once, not after its interval
                     await notify(tx.conn, box.service, IDENTITY, ("retry_parked",))
             return ids
 
@@ -111,7 +111,7 @@ class Desk:
         return await self._settle(which, "redriven", parked, broker)
 
     async def drop(self, which: LetterFilter) -> int:
-        """Give them up."""
+        """Delete them: they never take effect."""
 
         async def parked(box: Mailbox) -> list[str]:
             async with _transaction(box) as tx:
@@ -126,80 +126,80 @@ class Desk:
         parked: Callable[[Mailbox], Awaitable[list[str]]],
         broker: Callable[[DeadQueue, Sequence[DeadMessage]], Awaitable[None]],
     ) -> int:
-        """Do *parked* and *broker* in every mailbox, and tell of each letter that it is *done*."""
+        """Call *parked* and *broker* for every mailbox, and print that each letter is *done*."""
         found: set[str] = set()
         status = DONE
         for box in self.boxes:
             try:
-                found.update(self._told(done, box, await parked(box)))
-            except NotLookedInto as error:
-                status = self._not_looked_into(error)
+                found.update(self._report(done, box, await parked(box)))
+            except MailboxUnreadable as error:
+                status = self._unreadable(error)
             try:
                 async with _dead_queue(box, SEARCHED) as queue:
                     chosen = _matching(box, queue, which)
                     if queue and chosen:
                         await broker(queue, [each for _, each in chosen])
-                    status = self._searched(box, queue) or status
-                found.update(self._told(done, box, [each.event_id for each, _ in chosen]))
+                    status = self._check_limit(box, queue) or status
+                found.update(self._report(done, box, [each.event_id for each, _ in chosen]))
             except BusUnavailable as error:
-                status = self._away(box, error)
+                status = self._unavailable(box, error)
         return self._conclude(which, found, status)
 
-    def _told(self, done: str, box: Mailbox, ids: Sequence[str]) -> Sequence[str]:
+    def _report(self, done: str, box: Mailbox, ids: Sequence[str]) -> Sequence[str]:
         for event_id in ids:
-            self.say(f"{done} {box.service} {event_id}")
+            self.out(f"{done} {box.service} {event_id}")
         return ids
 
-    def _away(self, box: Mailbox, error: BusUnavailable) -> int:
-        self.warn(f"the broker's {box.service}.dead is out of reach: {showing.plain(str(error))}")
-        return AWAY
+    def _unavailable(self, box: Mailbox, error: BusUnavailable) -> int:
+        self.warn(f"the broker's {box.service}.dead is unavailable: {showing.plain(str(error))}")
+        return UNAVAILABLE
 
-    def _not_looked_into(self, error: NotLookedInto) -> int:
+    def _unreadable(self, error: MailboxUnreadable) -> int:
         self.warn(str(error))
-        return AWAY
+        return UNAVAILABLE
 
-    def _searched(self, box: Mailbox, queue: DeadQueue | None) -> int:
-        """Say so where the dead queue holds more than was looked through."""
+    def _check_limit(self, box: Mailbox, queue: DeadQueue | None) -> int:
+        """Warn if the dead queue holds more than was searched; return the status."""
         if queue is None or not queue.left:
             return DONE
         self.warn(
-            f"the broker's {box.service}.dead was looked into as far as {SEARCHED} messages, and "
+            f"the broker's {box.service}.dead was searched up to {SEARCHED} messages, and "
             f"holds {queue.left} more"
         )
-        return AWAY
+        return UNAVAILABLE
 
     def _conclude(self, which: LetterFilter, found: set[str], status: int) -> int:
-        """Say which ids nothing has; where none was named, say so when there was nothing.
+        """Name the ids that were not found; without ids, report if there was no letter.
 
         Returns the exit status: *status*, unless an id is missing everywhere.
         """
         if which.event_ids is None:
             if not found and status == DONE:
-                self.say("no dead letters that fit")
+                self.out("no dead letters match")
             return status
         missing = [each for each in which.event_ids if each not in found]
-        where = "" if status == DONE else " in the places that could be looked into"
+        where = "" if status == DONE else " in the places that could be read"
         for event_id in missing:
             self.warn(f"no dead letter {event_id}{where}")
         return NOT_FOUND if missing and status == DONE else status
 
 
 @contextlib.contextmanager
-def _looking(box: Mailbox) -> Iterator[Database]:
-    """The database of *box*. Raises `NotLookedInto`."""
+def _reading(box: Mailbox) -> Iterator[Database]:
+    """Yield the database of *box*. Raises `MailboxUnreadable`."""
     if isinstance(box.db, Exception):
-        raise _not_looked_into(box, box.db) from box.db
+        raise _mailbox_unreadable(box, box.db) from box.db
     try:
         yield box.db
     except Exception as error:
         if not is_not_ours(error):
             raise
-        raise _not_looked_into(box, error) from error
+        raise _mailbox_unreadable(box, error) from error
 
 
-def _not_looked_into(box: Mailbox, error: Exception) -> NotLookedInto:
-    return NotLookedInto(
-        f"the parked events of {box.service} could not be looked into "
+def _mailbox_unreadable(box: Mailbox, error: Exception) -> MailboxUnreadable:
+    return MailboxUnreadable(
+        f"the parked events of {box.service} could not be read "
         f"({showing.plain(str(error))}): is this the database of docker-job, and has its "
         "migration run?"
     )
@@ -207,21 +207,21 @@ def _not_looked_into(box: Mailbox, error: Exception) -> NotLookedInto:
 
 @contextlib.asynccontextmanager
 async def _connection(box: Mailbox) -> AsyncIterator[Connection]:
-    with _looking(box) as db:
+    with _reading(box) as db:
         async with db.connection() as conn:
             yield conn
 
 
 @contextlib.asynccontextmanager
 async def _transaction(box: Mailbox) -> AsyncIterator[Transaction]:
-    with _looking(box) as db:
+    with _reading(box) as db:
         async with db.transaction() as tx:
             yield tx
 
 
 @contextlib.asynccontextmanager
 async def _dead_queue(box: Mailbox, limit: int) -> AsyncIterator[DeadQueue | None]:
-    """What the broker holds for *box*; None where the bus has no such queue."""
+    """Open the dead queue of *box*; None if the bus has none."""
     if box.bus_url is None:
         yield None
         return
@@ -246,6 +246,6 @@ def _letter(box: Mailbox, dead: DeadMessage) -> DeadLetter:
         name=dead.message.name,
         raw=dead.message.body,
         tries=None,
-        error=why.get(dead.reason, f"the broker gave it up: {dead.reason}"),
+        error=why.get(dead.reason, f"dead-lettered by the broker: {dead.reason}"),
         since=dead.dead_since,
     )

@@ -1,8 +1,8 @@
-"""Where each service's letters are, and the login to reach them: the service's own.
+"""The places of each service's letters, reached with the service's own login.
 
 in containers   DOCKER_JOB_SECRETS_DIR holds each service's secrets (as the migration wrote them),
                 or DOCKER_JOB_<SERVICE>_DATABASE_PASSWORD and …_BUS_PASSWORD give them
-on one machine  otherwise: the data directory of `make run`, whether it runs now or not
+on one machine  otherwise: the data directory of `make run`, running or not
 """
 
 import contextlib
@@ -28,7 +28,7 @@ RABBITMQ = ("amqp", "amqps")
 class Mailbox:
     """One service's parked rows and, where the bus is RabbitMQ, its dead queue.
 
-    *db* is the error where the database does not let the service in.
+    *db* is the error if the database refuses the service's login.
     """
 
     service: str
@@ -38,10 +38,10 @@ class Mailbox:
 
 @contextlib.asynccontextmanager
 async def opened(settings: Settings, names: Sequence[str]) -> AsyncIterator[list[Mailbox]]:
-    """The mailboxes of *names*, all of them.
+    """Open the mailboxes of *names*.
 
-    Raises `DataDirError` where nothing has ever run here, `BadSetting`, `EmbeddedPostgresError`,
-    and what asyncpg raises where the database is out of reach.
+    Raises `DataDirError` if docker-job has never run here, `BadSetting`, `EmbeddedPostgresError`,
+    and asyncpg's error if the database is unavailable.
     """
     async with contextlib.AsyncExitStack() as stack:
         if _in_containers(settings, names):
@@ -64,7 +64,7 @@ async def _open(dsn: str, name: str) -> Database | Exception:
     except Exception as error:
         if not is_not_ours(error):
             raise
-        return error  # the others may let us in
+        return error  # the others may accept their logins
 
 
 Login = tuple[str, str, str | None]
@@ -115,7 +115,7 @@ async def _local_logins(
     data_dir, admin_dsn = _data_dir(settings), settings.text("DATABASE_URL")
     if not admin_dsn:
         refuse_no_database(data_dir)
-    refuse_without(data_dir, data_dir / FILE, FILE)  # looking makes nothing
+    refuse_without(data_dir, data_dir / FILE, FILE)  # reading creates nothing
     passwords = local_secrets(data_dir, tuple(names)).passwords
     if not admin_dsn:
         admin_dsn = await stack.enter_async_context(borrowed_database(data_dir))

@@ -1,4 +1,4 @@
-"""A letter as text for a terminal: nothing secret, nothing that the terminal would obey."""
+"""A letter as text for a terminal: without secrets and control characters."""
 
 import re
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from shared.log import mask, redact
 from shared.messaging.dead_letters import DeadLetter
 
 RAW_BYTES = 4096
-"""How much is shown of what is no JSON."""
+"""Bytes shown of content that is not JSON."""
 
 ERROR_CHARACTERS = 80
-"""How much of the error stands in a line of the list."""
+"""Characters of the error in a line of the list."""
 
 _COLUMNS = "{:<10} {:<8} {:>5}  {:<20} {:<20}  {:<36}  {}"
 
-# What is not quite JSON may hold secrets all the same; a whole JSON is redacted by its keys.
+# Broken JSON may hold secrets all the same; valid JSON is redacted by its keys.
 _JSON_SECRET = re.compile(
     r'("[^"]*(?:token|secret|password|authorization|_key|env_vars)s?"\s*:\s*)'
     r'("(?:[^"\\]|\\.)*"?|\{[^}]*\}?|[^\s,}]+)',
@@ -27,7 +27,7 @@ _JSON_SECRET = re.compile(
 
 
 def table(letters: Sequence[DeadLetter]) -> list[str]:
-    """One line a letter, under a line of titles."""
+    """Format one line a letter, below a line of titles."""
     titles = ("SERVICE", "STATE", "TRIES", "EVENT", "SINCE", "ID", "ERROR")
     return [_COLUMNS.format(*titles), *(_line(each) for each in letters)]
 
@@ -39,20 +39,20 @@ def _line(letter: DeadLetter) -> str:
         "broker" if letter.place == "broker" else letter.state,
         "-" if letter.tries is None else letter.tries,
         plain(letter.name)[:40],
-        _moment(letter.since),
+        _time(letter.since),
         letter.event_id,
         error if len(error) <= ERROR_CHARACTERS else f"{error[: ERROR_CHARACTERS - 1]}…",
     )
 
 
 def details(letter: DeadLetter) -> list[str]:
-    """All of one letter."""
+    """Format all of one letter."""
     fields = {
         "service": letter.service,
         "event": plain(letter.name),
         "id": letter.event_id,
         "state": _state(letter),
-        "since": _moment(letter.since),
+        "since": _time(letter.since),
         "error": plain(letter.error),
     }
     return [*(f"{name + ':':<9}{text}" for name, text in fields.items()), *_content(letter.raw)]
@@ -63,7 +63,7 @@ def _state(letter: DeadLetter) -> str:
         return f"dead, in the broker's queue {letter.service}.dead"
     tries = f"its handler failed {letter.tries} times"
     if letter.state == "waiting":
-        return f"waiting: {tries}, next try {_moment(letter.due_at)}"
+        return f"waiting: {tries}, next try {_time(letter.due_at)}"
     return f"dead: {tries}" if letter.tries and letter.tries > 1 else "dead"
 
 
@@ -75,7 +75,7 @@ def _content(raw: bytes) -> list[str]:
         more = f", the first {RAW_BYTES} of them" if len(raw) > RAW_BYTES else ""
         lines = shown.splitlines() or [""]
         return [
-            f"content: {len(raw)} bytes, no JSON{more}",
+            f"content: {len(raw)} bytes, not JSON{more}",
             *(f"  {plain(each)}" for each in lines),
         ]
     clean: Any = redact(None, "", {"content": content})["content"]
@@ -84,9 +84,9 @@ def _content(raw: bytes) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """*text* in one line of printable characters, without secrets.
+    """Return *text* in one line of printable characters, without secrets.
 
-    Escaped is also what would turn the reading direction or hide what follows.
+    Characters that change the reading direction or hide what follows are escaped too.
     """
     masked = mask(_JSON_SECRET.sub(r'\1"***"', text))
     return "".join(
@@ -94,5 +94,5 @@ def plain(text: str) -> str:
     )
 
 
-def _moment(at: datetime | None) -> str:
+def _time(at: datetime | None) -> str:
     return f"{at:%Y-%m-%dT%H:%M:%SZ}" if at else "-"

@@ -1,1 +1,1 @@
-"""Compute: a port (`port`) and its adapters, one module each."""
+"""Compute: a port (`port`) and its adapters, one package each."""

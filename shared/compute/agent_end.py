@@ -1,26 +1,30 @@
 """The end of an instance as its agent reports it: in its `ended` file and in its log."""
 
+import re
 from datetime import UTC, datetime
 
 import msgspec
 
+# The agent's final callback asked for another attempt. Agents of earlier releases used other words.
+_SCHEDULED = re.compile(r"(final callback|last[ ]word) schedule")
+
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """The agent's own last word. Read leniently: the agent may be older than we are."""
+    """The agent's report of its end. Read leniently: the agent may be of an earlier release."""
 
     at: str | float | None = None
     reason: str = ""
 
     def by_interruption(self) -> bool:
-        """Whether the Spot market took the instance: the last word was then to schedule again."""
-        return "interrupted" in self.reason or self.reason.startswith("last word schedule")
+        """Return True if a Spot interruption ended the instance."""
+        return "interrupted" in self.reason or _SCHEDULED.match(self.reason) is not None
 
-    def moment(self) -> datetime | None:
-        """The moment that it names, if it names one."""
+    def time(self) -> datetime | None:
+        """Return the time of the end; None if there is none or it cannot be read."""
         try:
             if isinstance(self.at, str):
-                moment = datetime.fromisoformat(self.at)
-                return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+                at = datetime.fromisoformat(self.at)
+                return at if at.tzinfo else at.replace(tzinfo=UTC)
             return None if self.at is None else datetime.fromtimestamp(self.at, UTC)
         except (ValueError, OverflowError, OSError):
             return None

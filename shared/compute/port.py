@@ -1,20 +1,20 @@
-"""The compute port: asking some cloud for instances, seeing them, ending them.
+"""The compute port: launching, describing and terminating instances of some cloud.
 
     ComputeError
     ├── NoCapacity     these pools have none now: make another offer
-    ├── QuotaReached   the account may not have more: wait, and say so
+    ├── QuotaReached   the account may not have more: wait, and report it
     ├── Throttled      too many calls: back off
-    ├── Deferred       refused for a reason that may pass: wait longer each time, and say so
-    ├── Stale          what was planned is not there any more: plan anew
+    ├── Deferred       refused for a reason that may pass: wait longer each time, and report it
+    ├── Stale          what the plan names does not exist any more: plan again
     ├── Rejected       it can never succeed: do not retry
     └── Unknown        a timeout or 5xx after a possible effect: repeat the identical call
 
 Each error names what the caller does next; an adapter maps its vendor's errors to these in one
-table. A launch has two steps: `plan` settles what exactly will be asked for and has no effect that
-matters; the caller makes the plan durable; `launch` then asks for just that. `launch` is idempotent
-by the tokens of its batch: asked again with the same batch it returns the instances that exist,
-whoever asked first and however the answer was lost. One that has ended meanwhile is returned as
-STOPPING or TERMINATED, and never started again.
+table. A launch has two steps: `plan` decides the exact request and has no effect that matters; the
+caller makes the plan durable; `launch` then makes just that request. `launch` is idempotent
+by the tokens of its batch: called again with the same batch it returns the instances that exist,
+even if another replica made the first call or its answer was lost. One that has ended meanwhile is
+returned as STOPPING or TERMINATED, and never started again.
 """
 
 import enum
@@ -28,7 +28,7 @@ from shared.events.events import Market, Resources
 
 
 class ComputeError(Exception):
-    """Base of what `Compute` reports; never raised as itself."""
+    """Base of the errors of `Compute`; never raised as itself."""
 
 
 class NoCapacity(ComputeError):
@@ -40,7 +40,7 @@ class QuotaReached(ComputeError):
 
 
 class Throttled(ComputeError):
-    """The cloud wants fewer calls. A definite refusal."""
+    """The cloud limits calls. A definite refusal."""
 
 
 class Deferred(ComputeError):
@@ -51,9 +51,9 @@ class Deferred(ComputeError):
 
 
 class Stale(ComputeError):
-    """What the plan names is gone, or its token is spent, and nothing lives of it: plan anew.
+    """The plan names what does not exist any more, or its token is spent: plan again.
 
-    A definite refusal.
+    A definite refusal; no instance of it runs.
     """
 
 
@@ -87,7 +87,7 @@ class LaunchRequest(Struct, frozen=True, kw_only=True):
 
 
 class Offer(Struct, frozen=True, kw_only=True):
-    """What the requests of one batch have in common, and all that a plan may depend on."""
+    """The values common to the requests of one batch: all that a plan may depend on."""
 
     deployment: str
     api_url: str
@@ -96,7 +96,7 @@ class Offer(Struct, frozen=True, kw_only=True):
 
 
 Plan: TypeAlias = dict[str, Any]
-"""What exactly the cloud will be asked for, as JSON; only the adapter that made it reads it."""
+"""The exact request to the cloud, as JSON; only the adapter that made it reads it."""
 
 
 class LaunchBatch(Struct, frozen=True, kw_only=True):
@@ -114,13 +114,13 @@ class LaunchBatch(Struct, frozen=True, kw_only=True):
 
 
 class InstanceState(enum.Enum):
-    """What the cloud says of an instance now."""
+    """The state of an instance as the cloud reports it."""
 
     PENDING = "pending"
     RUNNING = "running"
     STOPPING = "stopping"
     STOPPED = "stopped"
-    """It does not run, is paid for in part, and may come back: to be ended like a running one."""
+    """It does not run, costs in part, and may start again: terminate it like a running one."""
 
     TERMINATED = "terminated"
 
@@ -128,10 +128,10 @@ class InstanceState(enum.Enum):
 class Instance(Struct, frozen=True, kw_only=True):
     """An instance as the cloud shows it.
 
-    `launch_token` is the token that launched it, of its request or of its batch. Whose it is it
-    bears itself (`job_id`, `attempt`) only where each is launched by itself. `hourly_price_usd` is
-    the mean over its life so far. A price is None where it is not known; 0 is that of a free one.
-    However short it lived, `minimum_billed_seconds` are billed.
+    `launch_token` is the token that launched it, of its request or of its batch. `job_id` and
+    `attempt` are known only where each instance is launched by itself. `hourly_price_usd` is
+    the mean over its life so far. A price is None where it is not known; 0 is free.
+    At least `minimum_billed_seconds` are billed.
     """
 
     instance_id: str
@@ -156,9 +156,9 @@ NoticeKind = Literal["interruption", "rebalance", "state"]
 
 
 class Notice(Struct, frozen=True, kw_only=True):
-    """What a cloud's own channel says of an instance, anybody's.
+    """A notice of a cloud's own channel about any instance of the account.
 
-    "state" only means that it is worth a look. *kind* is None where it tells nothing of use.
+    "state" only means that its state changed. *kind* is None for one without use.
     """
 
     handle: str
@@ -171,11 +171,11 @@ class Notices(Protocol):
     """A cloud's channel of notices: at least once, in any order."""
 
     async def receive(self) -> Sequence[Notice]:
-        """Wait a moment for notices, and take some. Raises a `ComputeError`."""
+        """Wait a short time for notices, and return some. Raises a `ComputeError`."""
         ...
 
     async def done(self, notices: Sequence[Notice]) -> None:
-        """These need not come again. Raises a `ComputeError`."""
+        """Acknowledge these: they do not come again. Raises a `ComputeError`."""
         ...
 
 
@@ -185,38 +185,41 @@ class Compute(Protocol):
     name: str
 
     gathers: bool
-    """Whether a batch is one call, so that it pays to wait a moment for more of the same."""
+    """True if a batch is one call, so that it pays to wait shortly for more of the same."""
 
     async def plan(self, offer: Offer) -> Plan:
-        """Settle what exactly will be asked for. Raises a `ComputeError`; nothing was launched."""
+        """Decide the exact request. Raises a `ComputeError`; nothing was launched."""
         ...
 
     async def launch(self, batch: LaunchBatch) -> Sequence[Instance | ComputeError]:
-        """Launch or adopt one instance a request; the answers are in the order of the requests.
+        """Launch or adopt one instance a request; return the outcomes in the order of requests.
 
-        An error that is raised is the answer to each of them.
+        An error that is raised is the outcome of each.
         """
         ...
 
     async def terminate(self, instance_ids: Sequence[str]) -> None:
-        """Ask for the end of each. Says nothing about whether it has come: `describe` does.
+        """Ask for the end of each; `describe` shows whether it has come.
 
-        Ending what is ended, or was never there, is no error. Raises `Throttled` or `Unknown`.
+        An instance that has ended, or never existed, is no error. Raises `Throttled` or `Unknown`.
         """
         ...
 
     async def describe(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
-        """What the cloud shows of these.
+        """Return what the cloud shows of these, by id.
 
-        An id that is absent from the answer is *not visible now*: neither alive nor gone. A
+        An id that is absent from the answer is *not visible now*: neither alive nor terminated. A
         terminated instance stays visible for a while, as `TERMINATED`.
         """
         ...
 
     async def list_instances(self) -> Sequence[Instance]:
-        """Every instance of this deployment that the cloud shows, complete or raised `Unknown`."""
+        """List every instance of this deployment that the cloud shows.
+
+        Complete, or raises `Unknown`.
+        """
         ...
 
     async def close(self) -> None:
-        """Let go of connections and threads. Instances live on."""
+        """Close connections and threads. Instances go on."""
         ...

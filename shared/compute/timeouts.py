@@ -1,4 +1,4 @@
-"""A deadline on a call to a cloud: no answer in time is an unknown outcome, and nothing else."""
+"""A deadline on a call to a cloud: no answer in time is an unknown outcome."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 async def answer_within(seconds: float, call: Awaitable[T]) -> T:
-    """What *call* returns. Raises `Unknown` after *seconds*: it may still take effect."""
+    """Await *call* and return its result. Raises `Unknown` after *seconds*: it may take effect."""
     try:
         async with asyncio.timeout(seconds):
             return await call

@@ -164,8 +164,8 @@ def test_every_event_has_its_channel_on_the_exchange_that_is_declared() -> None:
     for name, channel in DOCUMENT["channels"].items():
         assert channel["address"] == name
         assert channel["bindings"]["amqp"]["exchange"]["name"] == EXCHANGE
-    told = {event.__name__ for service in SERVICES for event in service.PUBLISHES}
-    assert {f"tell{name}" for name in told} == set(DOCUMENT["operations"])
+    published = {event.__name__ for service in SERVICES for event in service.PUBLISHES}
+    assert {f"publish{name}" for name in published} == set(DOCUMENT["operations"])
 
 
 @pytest.mark.parametrize("name", DOCUMENT["components"]["schemas"])

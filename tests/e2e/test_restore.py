@@ -47,7 +47,7 @@ class Before:
         self.lost: list[int] = []
 
     def go_on(self) -> None:
-        """What happens after the backup."""
+        """Simulate what happens after the backup."""
         self._system.http.delete(f"/jobs/{self.waiting}")
         self.lost = [self._system.schedule(env_vars=LONG) for _ in range(2)]
         for each in self.lost:
@@ -76,12 +76,12 @@ def wait_for_status(system: ApiClient, job_id: int, status: str) -> None:
 
 
 def backup(system: EmbeddedSystem, command: str, file: Path) -> str:
-    """What `python -m embedded.backup` prints."""
+    """Run `python -m embedded.backup`; return its output."""
     return run_module(system, "embedded.backup", command, str(file))
 
 
 def run_module(system: EmbeddedSystem, *arguments: str) -> str:
-    """What a module prints that is run on the system's data."""
+    """Run a module on the system's data; return its output."""
     env = {**os.environ, "DOCKER_JOB_DATA_DIR": str(system.data_dir / "data")}
     done = subprocess.run(
         [sys.executable, "-m", *arguments],
@@ -135,7 +135,7 @@ def test_what_is_no_backup_is_refused_and_changes_nothing(
     job_id = system.schedule("+3d")
     system.interrupt()
     file = tmp_path / "no-backup"
-    assert f"error: {file} is not there" in backup(system, "restore", file)
+    assert f"error: {file} does not exist" in backup(system, "restore", file)
     file.write_text("something else")
     assert "pg_restore: error: input file" in backup(system, "restore", file)
     system.start()

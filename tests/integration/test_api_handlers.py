@@ -151,7 +151,7 @@ async def test_a_replacement_boots_early_and_waits_for_the_container_before_it(
 ) -> None:
     agent = await world.running()
     await world.call_back(agent, {"schedule": ""})
-    [_, early] = await world.stage.told(JobScheduled)
+    [_, early] = await world.stage.published(JobScheduled)
     assert (early.attempt, early.due_at) == (2, clock.now())
     await world.deliver(world.launched(agent.job_id, 2))
     before = await world.rows()
@@ -183,7 +183,7 @@ async def test_a_replacement_whose_turn_never_comes_is_told_to_stop(world: World
     await world.call_back(agent, {})
     answer = await world.claim(agent.job_id, 2)
     assert (answer.status_code, answer.json()["cause"]) == (409, "superseded")
-    over = await world.stage.told(AttemptEnded)
+    over = await world.stage.published(AttemptEnded)
     assert [(each.attempt, each.cause) for each in over] == [(1, "done"), (2, "superseded")]
 
 
@@ -199,7 +199,7 @@ async def test_a_waiting_replacement_that_is_taken_back_itself_is_replaced(world
         1,
         [None, "interrupted", None],
     )
-    assert [each.attempt for each in await world.stage.told(JobScheduled)] == [1, 2, 3]
+    assert [each.attempt for each in await world.stage.published(JobScheduled)] == [1, 2, 3]
     assert (await world.report(agent)).status_code == 200
 
 
@@ -281,9 +281,9 @@ async def test_a_silent_attempt_is_lost_held_and_scheduled_when_its_instance_is_
     assert (status["status"], status["phase"], status["attempt"]) == ("SCHEDULED", "waiting", 2)
     assert f"instance i-{agent.job_id}-1 of attempt 1" in status["waiting_because"]
     assert status["attempts"][0]["cause"] == "lost"
-    [over] = await world.stage.told(AttemptEnded)
+    [over] = await world.stage.published(AttemptEnded)
     assert (over.cause, over.terminate_after) == ("lost", clock.now())
-    assert len(await world.stage.told(JobScheduled)) == 1
+    assert len(await world.stage.published(JobScheduled)) == 1
     before = await world.rows()
     clock.advance(3600)
     await world.stage.sweep("end_silent")
@@ -295,7 +295,7 @@ async def test_a_silent_attempt_is_lost_held_and_scheduled_when_its_instance_is_
         clock.now().isoformat().replace("+00:00", "Z"),
     )
     assert released["waiting_because"] == "due 0 s ago; no launch reported yet"
-    [_, again] = await world.stage.told(JobScheduled)
+    [_, again] = await world.stage.published(JobScheduled)
     assert (again.job_id, again.attempt) == (agent.job_id, 2)
 
 
@@ -361,7 +361,7 @@ async def test_a_job_gives_up_after_its_last_attempt(world: World) -> None:
         "FAILED",
         "gave up after 2 attempts, the last one was interrupted",
     )
-    assert len(await twice.stage.told(JobFinished)) == 1
+    assert len(await twice.stage.published(JobFinished)) == 1
     await twice.close()
 
 

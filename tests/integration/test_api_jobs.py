@@ -25,7 +25,7 @@ async def test_the_curl_of_the_first_description_works_word_for_word(world: Worl
 
 async def test_an_accepted_job_has_an_attempt_and_its_fact_in_the_outbox(world: World) -> None:
     job = await world.post(timeout_seconds=60, labels={"team": "a"})
-    [fact] = await world.stage.told(JobScheduled)
+    [fact] = await world.stage.published(JobScheduled)
     assert (fact.job_id, fact.attempt, fact.due_at) == (job["id"], 1, world.clock.now())
     assert fact.requirements.max_lifetime_seconds == 3660
     [attempt] = (await world.status(job["id"]))["attempts"]
@@ -54,7 +54,7 @@ async def test_every_field_comes_back_as_it_was_given(world: World) -> None:
     assert {name: job[name] for name in given} == expected
     [listed] = (await world.http.get("/list")).json()
     assert {name: listed[name] for name in given} == expected
-    [fact] = await world.stage.told(JobScheduled)
+    [fact] = await world.stage.published(JobScheduled)
     assert fact.requirements == Requirements(
         max_lifetime_seconds=3690,
         resources=Resources(vcpus=2, architecture="arm64", disk_gib=50),
@@ -138,7 +138,7 @@ async def test_50_posts_at_once_give_50_jobs_each_with_its_attempt_and_its_fact(
     assert len(rows["jobs"]) == len(rows["attempts"]) == 50
     names = {job["id"]: job["name"] for job in jobs}
     assert {row["id"]: row["name"] for row in rows["jobs"]} == names
-    facts = await world.stage.told(JobScheduled)
+    facts = await world.stage.published(JobScheduled)
     assert sorted(fact.job_id for fact in facts) == sorted(names)
 
 

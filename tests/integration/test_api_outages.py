@@ -35,7 +35,7 @@ async def test_a_result_that_waited_for_the_end_of_an_outage_is_kept(
     assert received.status_code == 200
     status = await world.status(agent.job_id)
     assert (status["status"], len(status["attempts"])) == ("DONE", 1)
-    assert [each.cause for each in await world.stage.told(AttemptEnded)] == ["done"]
+    assert [each.cause for each in await world.stage.published(AttemptEnded)] == ["done"]
 
 
 async def test_an_agent_that_stays_silent_after_an_outage_is_lost_when_its_window_is_used_up(
@@ -49,7 +49,7 @@ async def test_an_agent_that_stays_silent_after_an_outage_is_lost_when_its_windo
     assert await cause(world, agent.job_id) is None
     await answer(world, clock, 4)
     assert await cause(world, agent.job_id) == "lost"
-    assert len(await world.stage.told(AttemptEnded)) == 1
+    assert len(await world.stage.published(AttemptEnded)) == 1
 
 
 async def test_a_silent_agent_is_lost_though_the_api_restarts_every_minute(
@@ -98,7 +98,7 @@ async def test_the_clouds_word_ends_the_waiting_at_once(world: World, clock: Vir
     assert await cause(world, agent.job_id) is None
     await world.deliver(world.terminated(agent.job_id))
     assert await cause(world, agent.job_id) == "lost"
-    assert len(await world.stage.told(JobScheduled)) == 2
+    assert len(await world.stage.published(JobScheduled)) == 2
 
 
 async def test_while_one_replica_answers_there_is_no_outage(

@@ -32,7 +32,7 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 def run(*arguments: str | Path, **settings: str) -> "subprocess.CompletedProcess[str]":
-    """A module of ours as a process."""
+    """Run a module of ours as a process."""
     return subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=ROOT, env=environment(**settings), capture_output=True, text=True, timeout=90,
@@ -41,7 +41,7 @@ def run(*arguments: str | Path, **settings: str) -> "subprocess.CompletedProcess
 
 
 def one_line(done: "subprocess.CompletedProcess[str]") -> str:
-    """What a command that refuses says: one line, and nothing on standard output."""
+    """Run a command that refuses; return its one line, with nothing on standard output."""
     assert done.returncode != 0
     assert done.stdout == ""
     [line] = [each for each in done.stderr.splitlines() if not each.startswith("usage: ")]
@@ -62,7 +62,7 @@ def sql(dsn: str, *statements: str) -> None:
 
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
-    """A file that must not be lost."""
+    """Make a file that must not be lost."""
     file = tmp_path / "files" / "saved"
     file.parent.mkdir()
     file.write_text(GOOD)
@@ -78,7 +78,7 @@ def is_dump(file: Path) -> bool:
 
 
 def write_half(*files: Path) -> None:
-    """What a save that was killed leaves."""
+    """Make the leftover of a save that was killed."""
     for each in files:
         each.write_text("half")
 
@@ -91,7 +91,7 @@ def mode(file: Path) -> int:
 
 
 def nothing(_: Path) -> None:
-    """The directory itself is missing."""
+    """Make no directory at all."""
 
 
 def empty(directory: Path) -> None:
@@ -99,7 +99,7 @@ def empty(directory: Path) -> None:
 
 
 def half_made(directory: Path) -> None:
-    """A first start that was killed before it had made the cluster."""
+    """Make the data of a first start that was killed before it had made the cluster."""
     (directory / "postgres" / "initdb-1").mkdir(parents=True)
     (directory / "postgres" / "superuser-password").write_text("secret")
 
@@ -128,7 +128,7 @@ def test_a_directory_without_a_database_is_refused_and_left_as_it_is(
     arguments = [str(good) if each == "FILE" else each for each in command]
     line = one_line(run(*arguments, DATA_DIR=str(data)))
     assert f"in the data directory {data} (" in line
-    assert "is not there): set DOCKER_JOB_DATA_DIR" in line
+    assert "does not exist): set DOCKER_JOB_DATA_DIR" in line
     assert everything_in(tmp_path) == before
     assert untouched(good)
 
@@ -143,7 +143,7 @@ def test_a_first_key_may_be_created_before_the_first_start(tmp_path: Path) -> No
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data directory with secrets and a cluster, in which nothing was migrated yet."""
+    """Make a data directory with secrets and a cluster, in which nothing was migrated yet."""
     data = tmp_path_factory.mktemp("cluster") / "data"
     data.mkdir()
     local_secrets(data, tuple(service.NAME for service in SERVICES))
@@ -163,7 +163,7 @@ def test_a_cluster_in_which_nothing_was_migrated_does_not_replace_a_backup(
     assert untouched(good)
 
 
-def test_in_a_cluster_in_which_nothing_was_migrated_no_place_was_looked_into(cluster: Path) -> None:
+def test_in_a_cluster_in_which_nothing_was_migrated_no_place_was_read(cluster: Path) -> None:
     done = run("operations.deadletters", "list", DATA_DIR=str(cluster))
     assert (done.returncode, done.stdout) == (69, "")
     assert len(done.stderr.splitlines()) == len(SERVICES)
@@ -276,7 +276,7 @@ def test_a_file_that_can_be_none_is_refused(tmp_path: Path, command: str) -> Non
         ("", "name the file"),
         (str(tmp_path), "director" if command == "save" else "is not a regular file"),
         (str(pipe), "is not a regular file"),
-        (str(tmp_path / "no" / "file"), "is not"),
+        (str(tmp_path / "no" / "file"), "directory" if command == "save" else "does not exist"),
     ):
         done = run(BACKUP, command, file, DATABASE_URL="postgresql://127.0.0.1:1/none")
         assert done.returncode == 2
@@ -288,20 +288,20 @@ def test_a_file_that_can_be_none_is_refused(tmp_path: Path, command: str) -> Non
 
 
 def dump(dsn: str, file: Path) -> None:
-    """What pg_dump itself makes of any database."""
+    """Dump a database with pg_dump's own defaults."""
     done = run(BACKUP, "save", file, DATABASE_URL=dsn)
     assert done.returncode == 0, done.stderr
 
 
 def dump_part(dsn: str, file: Path, *flags: str) -> None:
-    """A dump of a part of the database, which `save` would refuse."""
+    """Dump a part of the database, which `save` would refuse."""
     arguments = ("--format=custom", f"--dbname={dsn}", f"--file={file}", *flags)
     subprocess.run([binaries() / "pg_dump", *arguments], env=own_environment(), check=True)
 
 
 @pytest.fixture
 def passable(tmp_path: Path) -> Path:
-    """A directory that root's server, which runs as another user, may pass through."""
+    """Make a directory that root's server, which runs as another user, may pass through."""
     tmp_path.chmod(0o711)
     return tmp_path
 

@@ -42,21 +42,21 @@ ESCAPE = b'\x1b[2J\x00 \xff not json: amqp://u:s3cret@h {"api_key": "s3cret"} \x
 
 @dataclass
 class Tool:
-    """The command, its settings, and what it said."""
+    """The command, its settings, and its output."""
 
     environ: dict[str, str]
-    said: list[str] = field(default_factory=list)
+    printed: list[str] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)
 
     async def __call__(self, *arguments: str) -> int:
-        self.said.clear()
+        self.printed.clear()
         self.warned.clear()
         parsed = command_line.parse(list(arguments))
-        return await run(Settings(self.environ), parsed, self.said.append, self.warned.append)
+        return await run(Settings(self.environ), parsed, self.printed.append, self.warned.append)
 
     @property
     def text(self) -> str:
-        return "\n".join(self.said)
+        return "\n".join(self.printed)
 
 
 @pytest.fixture
@@ -115,10 +115,10 @@ async def states(db: Database) -> dict[str, tuple[str, int]]:
 
 async def test_where_nothing_is_dead_it_says_so(tool: Tool) -> None:
     assert await tool("list") == 0
-    assert tool.said == ["no dead letters"]
+    assert tool.printed == ["no dead letters"]
     assert await tool("redrive", "--all") == 0
     assert await tool("drop", "--all", "--service", "api") == 0
-    assert tool.said == ["no dead letters that fit"]
+    assert tool.printed == ["no dead letters match"]
 
 
 async def test_list_shows_all_four_services_and_the_filters_narrow_it(
@@ -128,21 +128,21 @@ async def test_list_shows_all_four_services_and_the_filters_narrow_it(
     for name, db in dbs.items():
         await park(db, messages[name], "ValueError: no", dead=name != "api")
     assert await tool("list") == 0
-    assert len(tool.said) == 1 + len(dbs)
+    assert len(tool.printed) == 1 + len(dbs)
     for name, message in messages.items():
-        [line] = [each for each in tool.said if message.id in each]
+        [line] = [each for each in tool.printed if message.id in each]
         assert line.startswith(name)
         assert "JobCancelled" in line
         assert "ValueError: no" in line
         assert ("waiting" if name == "api" else "dead") in line
     assert await tool("list", "--service", "reaper") == 0
     assert messages["reaper"].id in tool.text
-    assert len(tool.said) == 2
+    assert len(tool.printed) == 2
     assert await tool("list", "--state", "waiting") == 0
     assert messages["api"].id in tool.text
-    assert len(tool.said) == 2
+    assert len(tool.printed) == 2
     assert await tool("list", "--event", "JobScheduled") == 0
-    assert tool.said == ["no dead letters"]
+    assert tool.printed == ["no dead letters"]
 
 
 async def test_a_long_list_says_how_many_it_does_not_show(
@@ -151,8 +151,8 @@ async def test_a_long_list_says_how_many_it_does_not_show(
     for number in range(5):
         await park(dbs["reaper"], cancelled(number), "ValueError: no")
     assert await tool("list", "--limit", "2") == 0
-    assert len(tool.said) == 4
-    assert tool.said[-1] == "and 3 more: see --limit and the filters"
+    assert len(tool.printed) == 4
+    assert tool.printed[-1] == "and 3 more: see --limit and the filters"
 
 
 async def test_show_prints_the_whole_event_without_what_is_secret(
@@ -167,7 +167,7 @@ async def test_show_prints_the_whole_event_without_what_is_secret(
     assert '"due_at": "2026-01-01T00:00:00Z"' in tool.text
     assert '"team"' in tool.text
     assert f"its handler failed {TRIES} times" in tool.text
-    assert all(each.isprintable() for line in tool.said for each in line)
+    assert all(each.isprintable() for line in tool.printed for each in line)
 
 
 async def test_show_prints_raw_bytes_that_no_terminal_obeys(
@@ -176,11 +176,11 @@ async def test_show_prints_raw_bytes_that_no_terminal_obeys(
     event_id = await bury(dbs["launcher"], ESCAPE)
     assert await tool("show", event_id) == 0
     assert "s3cret" not in tool.text
-    assert f"{len(ESCAPE)} bytes, no JSON" in tool.text
+    assert f"{len(ESCAPE)} bytes, not JSON" in tool.text
     assert r"\x1b[2J\x00 \xff not json" in tool.text
-    assert all(each.isprintable() for line in tool.said for each in line)
+    assert all(each.isprintable() for line in tool.printed for each in line)
     assert await tool("list") == 0
-    assert all(each.isprintable() for line in tool.said for each in line)
+    assert all(each.isprintable() for line in tool.printed for each in line)
 
 
 async def test_a_redriven_event_is_due_now_with_all_its_tries_and_the_service_hears_of_it(
@@ -196,7 +196,7 @@ async def test_a_redriven_event_is_due_now_with_all_its_tries_and_the_service_he
     async with asyncio.timeout(20):
         assert (await heard.get()).split()[1:] == ["retry_parked"]
     await conn.close()
-    assert tool.said == [f"redriven launcher {chosen.id}"]
+    assert tool.printed == [f"redriven launcher {chosen.id}"]
     assert await states(dbs["launcher"]) == {
         chosen.id: ("waiting", 0),
         other.id: ("dead", TRIES),
@@ -227,7 +227,7 @@ async def test_drop_deletes_what_is_named_and_nothing_else(
         await park(dbs["api"], message, "ValueError: no")
     missing = cloudevents.new_id()
     assert await tool("drop", chosen.id, missing) == 1
-    assert tool.said == [f"dropped api {chosen.id}"]
+    assert tool.printed == [f"dropped api {chosen.id}"]
     assert tool.warned == [f"no dead letter {missing}"]
     assert list(await states(dbs["api"])) == [other.id]
 
@@ -276,7 +276,7 @@ async def test_a_database_that_is_away_is_one_line_and_status_69(tool: Tool) -> 
     tool.environ["DOCKER_JOB_DATABASE_URL"] = f"postgresql://127.0.0.1:{free_port()}/x"
     done = await asyncio.to_thread(command, tool.environ, "list")
     assert done.returncode == 69
-    assert done.stderr.startswith("docker-job deadletters: the database is out of reach")
+    assert done.stderr.startswith("docker-job deadletters: the database is unavailable")
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -287,13 +287,13 @@ def test_where_nothing_has_run_it_says_so_and_makes_nothing(tmp_path: Path) -> N
     assert not (tmp_path / "data").exists()
 
 
-# -- places that cannot be looked into -------------------------------------------------------------
+# -- places that cannot be read --------------------------------------------------------------------
 
 
-def not_looked_into(tool: Tool, *services: str) -> bool:
+def not_read(tool: Tool, *services: str) -> bool:
     """Whether these were named, each in one line, and nobody was told that there is nothing."""
-    named = [each.split(" could not be looked into")[0] for each in tool.warned]
-    nothing = [each for each in tool.said if each.startswith("no dead letters")]
+    named = [each.split(" could not be read")[0] for each in tool.warned]
+    nothing = [each for each in tool.printed if each.startswith("no dead letters")]
     return named == [f"the parked events of {name}" for name in services] and not nothing
 
 
@@ -315,7 +315,7 @@ async def test_a_service_that_was_not_migrated_is_named(
     await conn.execute(statement)
     await conn.close()
     assert await tool(*arguments) == 69
-    assert not_looked_into(tool, "launcher")
+    assert not_read(tool, "launcher")
     assert "has its migration run?" in tool.warned[0]
 
 
@@ -332,14 +332,14 @@ async def test_what_the_other_services_have_is_shown_all_the_same(
     assert await tool("show", message.id) == 69
     assert message.id in tool.text
     assert await tool("list", "--service", "reaper") == 0
-    assert tool.said == ["no dead letters"]
+    assert tool.printed == ["no dead letters"]
     assert await tool("redrive", message.id) == 69
-    assert tool.said == [f"redriven api {message.id}"]
+    assert tool.printed == [f"redriven api {message.id}"]
     assert await tool("drop", message.id) == 69
-    assert tool.said == [f"dropped api {message.id}"]
+    assert tool.printed == [f"dropped api {message.id}"]
 
 
-async def test_an_id_that_may_be_where_it_could_not_look_is_not_said_to_be_missing(
+async def test_an_id_that_may_be_where_it_could_not_look_is_not_reported_missing(
     tool: Tool, database_url: str
 ) -> None:
     conn = await connect(database_url)
@@ -348,24 +348,24 @@ async def test_an_id_that_may_be_where_it_could_not_look_is_not_said_to_be_missi
     missing = cloudevents.new_id()
     for name in ("show", "redrive", "drop"):
         assert await tool(name, missing) == 69
-        assert f"no dead letter {missing} in the places that could be looked into" in tool.warned
+        assert f"no dead letter {missing} in the places that could be read" in tool.warned
     assert await tool("show", missing, "--service", "api") == 1
     assert tool.warned == [f"no dead letter {missing}"]
 
 
 @pytest.mark.parametrize("name", ["template1", "there_is_none"])
-async def test_in_the_wrong_database_no_place_was_looked_into(
+async def test_in_the_wrong_database_no_place_was_read(
     tool: Tool, database_url: str, name: str
 ) -> None:
     tool.environ["DOCKER_JOB_DATABASE_URL"] = at_database(database_url, name)
     assert await tool("list") == 69
-    assert not_looked_into(tool, *PASSWORDS)
+    assert not_read(tool, *PASSWORDS)
 
 
 async def test_a_login_that_the_database_refuses_is_named(tool: Tool, tmp_path: Path) -> None:
     (tmp_path / "reaper" / "database_password").write_text("of-another-deployment")
     assert await tool("list") == 69
-    assert not_looked_into(tool, "reaper")
+    assert not_read(tool, "reaper")
     assert "of-another-deployment" not in tool.warned[0]
 
 
@@ -375,13 +375,13 @@ async def test_without_an_address_of_the_database_the_setting_is_named(tool: Too
         await tool("list")
 
 
-async def test_without_the_broker_nothing_is_said_to_be_missing(tool: Tool) -> None:
+async def test_without_the_broker_nothing_is_reported_missing(tool: Tool) -> None:
     tool.environ["DOCKER_JOB_BUS_URL"] = f"amqp://127.0.0.1:{free_port()}/"
     missing = cloudevents.new_id()
     assert await tool("show", missing) == 69
-    assert f"no dead letter {missing} in the places that could be looked into" in tool.warned
+    assert f"no dead letter {missing} in the places that could be read" in tool.warned
     assert await tool("redrive", "--all") == 69
-    assert tool.said == []
+    assert tool.printed == []
 
 
 # -- the broker's own dead letters -----------------------------------------------------------------
@@ -431,15 +431,15 @@ async def test_what_ended_its_readers_is_listed_shown_and_put_back(room: Room, t
     await kill_readers(room, poison, other)
     for _ in range(2):  # looking leaves everything where it is
         assert await tool("list") == 0
-        [line] = [each for each in tool.said if poison.id in each]
+        [line] = [each for each in tool.printed if poison.id in each]
         assert line.split()[:4] == ["scheduler", "broker", "-", "JobCancelled"]
         assert f"its readers ended {DELIVERY_LIMIT} times" in line
-        assert len(tool.said) == 3
+        assert len(tool.printed) == 3
     assert await tool("show", poison.id) == 0
     assert "in the broker's queue scheduler.dead" in tool.text
     assert '"job_id": 1' in tool.text
     assert await tool("redrive", poison.id) == 0
-    assert tool.said == [f"redriven scheduler {poison.id}"]
+    assert tool.printed == [f"redriven scheduler {poison.id}"]
     assert await in_queue(room, "scheduler") == [poison]
     assert await in_queue(room, "launcher") == [poison, other], "nobody else gets it again"
     assert [each.id for each in await in_queue(room, "scheduler.dead")] == [other.id]
@@ -452,7 +452,7 @@ async def test_what_is_dropped_is_gone_from_the_brokers_queue(room: Room, tool: 
     assert await tool("drop", poison.id) == 0
     assert [each.id for each in await in_queue(room, "scheduler.dead")] == [other.id]
     assert await tool("drop", "--all", "--service", "scheduler", "--event", "JobScheduled") == 0
-    assert tool.said == ["no dead letters that fit"]
+    assert tool.printed == ["no dead letters match"]
     assert await tool("drop", "--all", "--service", "scheduler") == 0
     assert await in_queue(room, "scheduler.dead") == []
     assert await in_queue(room, "scheduler") == []
@@ -481,6 +481,6 @@ async def test_without_the_broker_the_parked_rows_are_shown_and_the_status_tells
     assert await tool("list") == 69
     assert message.id in tool.text
     assert [each.split(":")[0] for each in tool.warned] == [
-        f"the broker's {name}.dead is out of reach" for name in PASSWORDS
+        f"the broker's {name}.dead is unavailable" for name in PASSWORDS
     ]
     assert "s3cret" not in "".join(tool.warned)

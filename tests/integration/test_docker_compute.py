@@ -10,7 +10,7 @@ import pytest
 
 from shared.clock import VirtualClock
 from shared.compute.docker.container import LABEL, container_name, container_of, instance_id_of
-from shared.compute.docker.engine import EngineApi, Listed
+from shared.compute.docker.engine import EngineApi, ListedContainer
 from shared.compute.port import InstanceState, LaunchRequest, Rejected
 from tests.integration.test_agent import FakeMetadata
 from tests.support.compute.compute_adapters import (
@@ -38,7 +38,7 @@ async def api() -> AsyncIterator[FakeApi]:
 
 @pytest.fixture
 async def make() -> AsyncIterator[Callable[..., DockerWorld]]:
-    """Makes worlds, whose jobs run in real containers unless told otherwise."""
+    """Make worlds, whose jobs run in real containers by default."""
     worlds: list[DockerWorld] = []
 
     def make(runtime: str = "docker", **settings: object) -> DockerWorld:
@@ -58,23 +58,23 @@ async def engine() -> AsyncIterator[EngineApi]:
     await engine.close()
 
 
-async def containers(engine: EngineApi, compute: Isolated) -> list[Listed]:
+async def containers(engine: EngineApi, compute: Isolated) -> list[ListedContainer]:
     """All that the engine has of a deployment."""
     return await engine.containers(f"{LABEL}deployment={compute.deployment}")
 
 
-async def jobs_containers(engine: EngineApi, compute: Isolated) -> list[Listed]:
-    """The containers of its jobs alone."""
+async def jobs_containers(engine: EngineApi, compute: Isolated) -> list[ListedContainer]:
+    """List the containers of its jobs alone."""
     return [each for each in await containers(engine, compute) if not each.label(f"{LABEL}role")]
 
 
 def request_of(compute: Isolated, api: FakeApi, job_id: int) -> LaunchRequest:
-    """The request as the adapter gets it, past the renaming of deployments."""
+    """Build the request as the adapter gets it, past the renaming of deployments."""
     return request_for(api, job_id, deployment=compute.deployment)
 
 
 async def create_only(engine: EngineApi, compute: Isolated, api: FakeApi, job_id: int) -> str:
-    """What a launch leaves that was cut off between creation and start; the instance's id."""
+    """Make the leftover of a launch cut off between creation and start; return its id."""
     request = request_of(compute, api, job_id)
     instance_id = instance_id_of(request.deployment, request.token)
     body = container_of(request, compute._settings, engine.host, engine.socket)
@@ -149,7 +149,7 @@ async def test_what_a_killed_instance_left_is_removed_before_it_is_called_termin
     assert [each.state for each in await jobs_containers(engine, compute)] == ["running"]
     gone = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
     assert await jobs_containers(engine, compute) == []
-    assert gone.state_reason == "its agent died without a word, exit code 137"
+    assert gone.state_reason == "its agent ended without a report, exit code 137"
 
 
 async def test_terminate_stops_a_stubborn_container_and_its_agent(

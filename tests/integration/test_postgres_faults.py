@@ -187,7 +187,7 @@ async def test_a_sweep_whose_commit_has_an_unknown_outcome_does_nothing_twice(
         stage = Stage(
             build(SchedulerConfig(), await ports_at(QUEUE, way.through(postgres.dsn(QUEUE))))
         )
-        await stage.hear(fact(7))
+        await stage.deliver(fact(7))
         way.lose_next_commit("cut")
         with pytest.raises(Exception, match="connection") as caught:
             await stage.sweep("fire_due")

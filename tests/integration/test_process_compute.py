@@ -42,7 +42,7 @@ from pathlib import Path
 import msgspec
 from shared.clock import RealClock
 from shared.compute.port import LaunchBatch
-from shared.compute.process import ProcessCompute
+from shared.compute.process.adapter import ProcessCompute
 
 async def main():
     root, agent, then = sys.argv[1:]
@@ -103,12 +103,12 @@ async def make(
 
 
 def home_of(world: ProcessWorld, job_id: int) -> InstanceDir:
-    """The directory of a job's instance."""
+    """Return the directory of a job's instance."""
     return InstanceDir(world.root / "instances" / instance_id_of("test", f"token-{job_id}"))
 
 
 def record_without_start(world: ProcessWorld, api: FakeApi, now: VirtualClock) -> InstanceDir:
-    """What a launcher leaves that dies after it wrote launch.json and before it started."""
+    """Make the leftover of a launcher that ended between launch.json and the start."""
     home = home_of(world, 1)
     home.make()
     request = request_for(api, 1, bootstrap_token="")
@@ -119,7 +119,7 @@ def record_without_start(world: ProcessWorld, api: FakeApi, now: VirtualClock) -
 
 
 def processes_named(home: InstanceDir) -> list[str]:
-    """The lines of `ps` that show a process, zombie or not, started for *home*."""
+    """List the lines of `ps` of processes, zombie or not, started for *home*."""
     ps = subprocess.run(
         ("ps", "-e", "-o", "pid=,ppid=,stat=,args="), capture_output=True, text=True, check=True
     )
@@ -128,7 +128,7 @@ def processes_named(home: InstanceDir) -> list[str]:
 
 
 def children_left(world: ProcessWorld) -> dict[int, bool]:
-    """The ids that agents wrote to files named `child`, and whether each runs (not as a zombie)."""
+    """Return the ids in files named `child`, and whether each runs (not as a zombie)."""
     found = {}
     for file in world.root.glob("instances/*/child"):
         stat = Path(f"/proc/{file.read_text()}/stat")
@@ -240,7 +240,7 @@ def test_nobody_looks_while_somebody_starts_and_many_may_look_at_once(tmp_path: 
 
 def test_a_directory_in_which_a_process_lives_takes_no_second_one(tmp_path: Path) -> None:
     home = InstanceDir(tmp_path)
-    with home.life(), pytest.raises(Unknown), home.life():
+    with home.process_lock(), pytest.raises(Unknown), home.process_lock():
         pass
 
 
@@ -285,7 +285,7 @@ async def test_a_process_that_never_speaks_is_ended_after_the_boot_time(
     assert shown.state is InstanceState.PENDING
     now.advance(21)
     gone = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
-    assert gone.state_reason == "its agent did not speak within 20 s"
+    assert gone.state_reason == "its agent did not start within 20 s"
 
 
 async def test_an_agent_killed_by_somebody_else_is_terminated_and_leaves_no_zombie(
@@ -300,7 +300,7 @@ async def test_an_agent_killed_by_somebody_else_is_terminated_and_leaves_no_zomb
     assert processes_named(home_of(world, 1))
     os.kill(pid, signal.SIGKILL)
     gone = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
-    assert gone.state_reason == "its agent died without a word"
+    assert gone.state_reason == "its agent ended without a report"
     assert processes_named(home_of(world, 1)) == []
 
 

@@ -94,9 +94,9 @@ async def test_an_ended_attempts_instance_is_ended_and_told_once(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.show("i-1")
-    await stage.hear(launched(), trace="ab" * 16)
+    await stage.deliver(launched(), trace="ab" * 16)
     clock.advance(90)
-    await stage.hear(ended())
+    await stage.deliver(ended())
     assert await stage.sweep(TERMINATE) is None
     await watch_for(stage, clock, 10)
     (envelope,) = await stage.outbox()
@@ -117,7 +117,7 @@ async def test_a_current_attempts_instance_is_left_alone(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.show("i-1")
-    await stage.hear(launched(), reported(3000, 1))
+    await stage.deliver(launched(), reported(3000, 1))
     await watch_for(stage, clock, 600)
     assert cloud.terminated == []
     assert await states(stage) == {"i-1": "running"}
@@ -136,7 +136,7 @@ async def test_events_in_every_order_leave_the_same_rows(
             reported(number, number),
             reported(number - 0.5, number - 1),
         )
-        await stage.hear(*(story[index] for index in order))
+        await stage.deliver(*(story[index] for index in order))
         await stage.sweep(TERMINATE)
     await stage.sweep(WATCH)
     rows = await stage.rows("SELECT state, end_cause, due_at FROM instances")
@@ -149,7 +149,7 @@ async def test_the_agent_has_its_time_to_tidy_up(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.show("i-1")
-    await stage.hear(launched(), ended(tidies=30))
+    await stage.deliver(launched(), ended(tidies=30))
     assert await stage.sweep(TERMINATE) == after(30)
     await watch_for(stage, clock, 25)
     assert cloud.terminated == []
@@ -162,11 +162,11 @@ async def test_an_end_that_comes_by_itself_is_seen_and_told(
 ) -> None:
     cloud.show("i-1")
     cloud.show("i-2", 2)
-    await stage.hear(launched(1), ended(1, tidies=30), launched(2))
+    await stage.deliver(launched(1), ended(1, tidies=30), launched(2))
     cloud.end("i-1", reason="Client.InstanceInitiatedShutdown")
     cloud.end("i-2", reason="Server.SpotInstanceTermination", interrupted=True)
     await watch_for(stage, clock, 60)
-    told = {each.instance_id: each for each in await stage.told(InstanceTerminated)}
+    told = {each.instance_id: each for each in await stage.published(InstanceTerminated)}
     assert told["i-1"].cause == "done"
     assert (told["i-2"].cause, told["i-2"].spot_interrupted) == ("interrupted", True)
     assert cloud.terminated == []
@@ -177,7 +177,7 @@ async def test_an_end_without_effect_is_asked_for_until_the_cloud_says_terminate
 ) -> None:
     cloud.show("i-1")
     cloud.ends_at_once = False
-    await stage.hear(launched(), ended())
+    await stage.deliver(launched(), ended())
     waits = []
     for _ in range(9):
         next_at = await stage.sweep(TERMINATE)
@@ -186,10 +186,10 @@ async def test_an_end_without_effect_is_asked_for_until_the_cloud_says_terminate
         clock.advance(15)
     assert waits[0] <= 0.25
     assert 11 <= waits[-1] <= 15
-    assert await stage.told(InstanceTerminated) == []
+    assert await stage.published(InstanceTerminated) == []
     cloud.ends_at_once = True
     await stage.sweep(TERMINATE)
-    assert len(await stage.told(InstanceTerminated)) == 1
+    assert len(await stage.published(InstanceTerminated)) == 1
 
 
 async def test_an_instance_that_is_not_visible_is_neither_alive_nor_gone(
@@ -197,18 +197,18 @@ async def test_an_instance_that_is_not_visible_is_neither_alive_nor_gone(
 ) -> None:
     cloud.show("i-1")
     cloud.invisible.add("i-1")
-    await stage.hear(launched(), ended())
+    await stage.deliver(launched(), ended())
     await watch_for(stage, clock, 60)
-    assert await stage.told(InstanceTerminated) == []
+    assert await stage.published(InstanceTerminated) == []
     await watch_for(stage, clock, 5)
-    (gone,) = await stage.told(InstanceTerminated)
+    (gone,) = await stage.published(InstanceTerminated)
     assert gone.terminated_at == after(5)
 
 
 async def test_an_incomplete_list_lets_nothing_vanish(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
-    await stage.hear(launched())
+    await stage.deliver(launched())
     cloud.list_error = Unknown("page 2 did not come")
     await watch_for(stage, clock, 300)
     assert await states(stage) == {"i-1": "running"}
@@ -219,7 +219,7 @@ async def test_one_bad_id_in_a_batch_holds_up_none_of_the_others(
 ) -> None:
     for number in (1, 2, 3):
         cloud.show(f"i-{number}", number)
-        await stage.hear(launched(number), ended(number))
+        await stage.deliver(launched(number), ended(number))
     cloud.refuses_to_end.add("i-2")
     await stage.sweep(TERMINATE)
     assert await states(stage) == {"i-1": "terminated", "i-2": "ending", "i-3": "terminated"}
@@ -231,7 +231,7 @@ async def test_a_failed_terminate_call_is_made_again(
 ) -> None:
     cloud.show("i-1")
     cloud.terminate_error = error
-    await stage.hear(launched(), ended())
+    await stage.deliver(launched(), ended())
     await stage.sweep(TERMINATE)
     assert len(cloud.terminated) == 1
     cloud.terminate_error = None
@@ -245,27 +245,27 @@ async def test_a_crash_before_the_record_is_made_good_after_the_lease(
     ports: Ports, cloud: ScriptedCompute, stage: Stage, clock: VirtualClock, point: str
 ) -> None:
     cloud.show("i-1")
-    await stage.hear(launched(), ended())
+    await stage.deliver(launched(), ended())
     doomed = Stage(build(CONFIG, crashing(ports, point), cloud))
     with pytest.raises(Crash):
         await doomed.sweep(TERMINATE)
     assert await stage.sweep(TERMINATE) == after(CONFIG.lease_seconds)
-    assert await stage.told(InstanceTerminated) == []
+    assert await stage.published(InstanceTerminated) == []
     clock.advance(CONFIG.lease_seconds)
     await stage.sweep(TERMINATE)
-    assert len(await stage.told(InstanceTerminated)) == 1
+    assert len(await stage.published(InstanceTerminated)) == 1
 
 
 async def test_a_crash_after_the_record_has_told_for_good(
     ports: Ports, cloud: ScriptedCompute, stage: Stage, clock: VirtualClock
 ) -> None:
     cloud.show("i-1")
-    await stage.hear(launched(), ended())
+    await stage.deliver(launched(), ended())
     doomed = Stage(build(CONFIG, crashing(ports, "reaper.recorded"), cloud))
     with pytest.raises(Crash):
         await doomed.sweep(TERMINATE)
     await watch_for(stage, clock, 120)
-    assert len(await stage.told(InstanceTerminated)) == 1
+    assert len(await stage.published(InstanceTerminated)) == 1
 
 
 async def test_replicas_and_both_sweeps_at_once_tell_each_end_once(
@@ -274,12 +274,12 @@ async def test_replicas_and_both_sweeps_at_once_tell_each_end_once(
     one, two = (Stage(build(CONFIG, ports, cloud)) for _ in range(2))
     for number in range(1, 26):
         cloud.show(f"i-{number}", number)
-        await one.hear(launched(number), ended(number))
+        await one.deliver(launched(number), ended(number))
     for _ in range(3):
         await asyncio.gather(
             *(stage.sweep(name) for stage in (one, two) for name in (TERMINATE, WATCH))
         )
-    told = [each.instance_id for each in await one.told(InstanceTerminated)]
+    told = [each.instance_id for each in await one.published(InstanceTerminated)]
     assert sorted(told) == sorted(f"i-{number}" for number in range(1, 26))
 
 
@@ -303,7 +303,7 @@ async def test_an_end_that_both_sweeps_see_is_told_by_the_first_alone(
     stage: Stage, cloud: ScriptedCompute, points: WatchedPoints
 ) -> None:
     cloud.show("i-1")
-    await stage.hear(launched(), ended())
+    await stage.deliver(launched(), ended())
     cloud.answering.clear()
     terminating = asyncio.create_task(stage.sweep(TERMINATE))
     await points.wait_for("reaper.called")
@@ -311,29 +311,29 @@ async def test_an_end_that_both_sweeps_see_is_told_by_the_first_alone(
     assert await states(stage) == {"i-1": "terminated"}
     cloud.answering.set()
     await terminating
-    assert len(await stage.told(InstanceTerminated)) == 1
+    assert len(await stage.published(InstanceTerminated)) == 1
 
 
 async def test_what_outlives_its_time_is_ended(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.show("i-1")
-    await stage.hear(launched())
+    await stage.deliver(launched())
     clock.advance(3600 + CONFIG.lifetime_margin_seconds)
     await stage.sweep(WATCH)
     await stage.sweep(TERMINATE)
-    assert [each.cause for each in await stage.told(InstanceTerminated)] == ["lifetime"]
+    assert [each.cause for each in await stage.published(InstanceTerminated)] == ["lifetime"]
 
 
 async def test_an_orphan_is_ended_on_a_later_sighting_once_the_watermark_has_passed_it(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.show("i-9", 9)
-    await stage.hear(reported(30, 0))
+    await stage.deliver(reported(30, 0))
     await watch_for(stage, clock, 60)
     assert cloud.terminated == []
     await watch_for(stage, clock, 5)
-    (gone,) = await stage.told(InstanceTerminated)
+    (gone,) = await stage.published(InstanceTerminated)
     assert (gone.instance_id, gone.job_id, gone.cause) == ("i-9", 9, "orphan")
 
 
@@ -343,10 +343,10 @@ async def test_a_launch_that_is_not_heard_of_yet_is_never_taken_for_an_orphan(
     cloud.show("i-2", 2)
     cloud.show("i-3", 3)
     # Three tellings in all; the second is late, and a count of those heard would not miss it.
-    await stage.hear(launched(1), launched(3), launched(4), reported(3000, 3))
+    await stage.deliver(launched(1), launched(3), launched(4), reported(3000, 3))
     await watch_for(stage, clock, 900)
     assert cloud.terminated == []
-    await stage.hear(launched(2))
+    await stage.deliver(launched(2))
     await watch_for(stage, clock, 900)
     assert cloud.terminated == []
 
@@ -365,9 +365,9 @@ async def test_a_stranger_whose_attempt_has_ended_needs_no_watermark(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.show("i-9", 9)
-    await stage.hear(ended(9))
+    await stage.deliver(ended(9))
     await watch_for(stage, clock, 65)
-    assert [each.instance_id for each in await stage.told(InstanceTerminated)] == ["i-9"]
+    assert [each.instance_id for each in await stage.published(InstanceTerminated)] == ["i-9"]
 
 
 async def test_what_was_given_up_for_gone_and_shows_up_again_is_ended_and_not_told_twice(
@@ -375,12 +375,12 @@ async def test_what_was_given_up_for_gone_and_shows_up_again_is_ended_and_not_to
 ) -> None:
     cloud.show("i-1")
     cloud.invisible.add("i-1")
-    await stage.hear(launched())
+    await stage.deliver(launched())
     await watch_for(stage, clock, 70)
     cloud.invisible.clear()
     await watch_for(stage, clock, 10)
     assert cloud.terminated == [["i-1"]]
-    assert len(await stage.told(InstanceTerminated)) == 1
+    assert len(await stage.published(InstanceTerminated)) == 1
 
 
 async def test_what_ended_is_forgotten_after_a_week_and_what_lives_never(
@@ -390,7 +390,7 @@ async def test_what_ended_is_forgotten_after_a_week_and_what_lives_never(
     cloud.show("i-2", 2)
     cloud.ends_at_once = False
     cloud.end("i-2")
-    await stage.hear(launched(1), ended(1), launched(2), ended(2))
+    await stage.deliver(launched(1), ended(1), launched(2), ended(2))
     await stage.sweep(TERMINATE)
     clock.advance(7 * 86_400 + 1)
     await stage.sweep("prune_instances")
@@ -403,11 +403,11 @@ async def test_an_instance_of_unknown_price_is_ended_and_its_cost_is_told_as_unk
 ) -> None:
     cloud.show("i-1")
     cloud.instances["i-1"] = replace(cloud.instances["i-1"], hourly_price_usd=None)
-    await stage.hear(replace(launched(), hourly_price_usd=None))
+    await stage.deliver(replace(launched(), hourly_price_usd=None))
     clock.advance(90)
-    await stage.hear(ended())
+    await stage.deliver(ended())
     await stage.sweep(TERMINATE)
-    (gone,) = await stage.told(InstanceTerminated)
+    (gone,) = await stage.published(InstanceTerminated)
     assert (gone.billed_seconds, gone.cost_usd) == (90, None)
     (row,) = await stage.rows("SELECT state, hourly_price_usd, cost_usd FROM instances")
     assert row == {"state": "terminated", "hourly_price_usd": None, "cost_usd": None}
@@ -419,5 +419,5 @@ async def test_an_orphan_of_unknown_price_is_adopted(
     cloud.show("i-1", age=CONFIG.max_lifetime_seconds + 60)
     cloud.instances["i-1"] = replace(cloud.instances["i-1"], hourly_price_usd=None)
     await watch_for(stage, clock, 120)
-    (gone,) = await stage.told(InstanceTerminated)
+    (gone,) = await stage.published(InstanceTerminated)
     assert (gone.cause, gone.cost_usd) == ("orphan", None)

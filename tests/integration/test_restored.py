@@ -6,33 +6,33 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from operations.migrate import SERVICES
-from operations.resend import JOB_IDS_LEFT_OUT, Settled, settle, told
+from operations.resend import JOB_IDS_LEFT_OUT, Settled, settle, summary
 from shared.events.cloudevents import new_id
 from shared.postgres.pool import Connection, connect
 from shared.runtime.service import Ports
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
-TELL = """
+PUBLISH = """
 INSERT INTO {}.outbox (batch_id, name, body, created_at, published_at)
 VALUES ($1, $2, $3, $4, $4) RETURNING id
 """
 UNSENT = "SELECT id FROM {}.outbox WHERE published_at IS NULL ORDER BY id"
 
 
-async def tell(conn: Connection, publisher: str, name: str, at: datetime) -> tuple[int, str]:
+async def publish(conn: Connection, publisher: str, name: str, at: datetime) -> tuple[int, str]:
     """Add a published batch of two events; return its row's id and that of one event.
 
-    The other one is heard by everybody.
+    The other one is consumed by all services.
     """
-    heard, event = new_id(), new_id()
+    consumed, event = new_id(), new_id()
     for service in SERVICES:
-        await hear(conn, service.NAME, heard)
-    body = msgspec.json.encode([{"id": heard}, {"id": event}])
-    return int(await conn.fetchval(TELL.format(publisher), new_id(), name, body, at)), event
+        await consume(conn, service.NAME, consumed)
+    body = msgspec.json.encode([{"id": consumed}, {"id": event}])
+    return int(await conn.fetchval(PUBLISH.format(publisher), new_id(), name, body, at)), event
 
 
-async def hear(conn: Connection, reader: str, event: str) -> None:
+async def consume(conn: Connection, reader: str, event: str) -> None:
     """Record that it has taken effect there."""
     sql = f"INSERT INTO {reader}.inbox (event_id, name, handled_at) VALUES ($1, '', $2)"  # noqa: S608
     await conn.execute(sql, event, NOW)
@@ -44,30 +44,30 @@ async def unsent(conn: Connection, publisher: str) -> list[int]:
 
 async def test_what_was_told_and_not_heard_by_every_reader_is_sent_again(database_url: str) -> None:
     conn = await connect(database_url)
-    heard, event = await tell(conn, "launcher", "InstanceLaunched", NOW)
-    await hear(conn, "reaper", event)
-    await hear(conn, "api", event)
-    half, event = await tell(conn, "launcher", "InstanceLaunched", NOW)
-    await hear(conn, "api", event)
-    lost, _ = await tell(conn, "api", "JobScheduled", NOW)
-    nobodys, _ = await tell(conn, "api", "JobStarted", NOW)
+    consumed, event = await publish(conn, "launcher", "InstanceLaunched", NOW)
+    await consume(conn, "reaper", event)
+    await consume(conn, "api", event)
+    half, event = await publish(conn, "launcher", "InstanceLaunched", NOW)
+    await consume(conn, "api", event)
+    lost, _ = await publish(conn, "api", "JobScheduled", NOW)
+    unread, _ = await publish(conn, "api", "JobStarted", NOW)
     assert (await settle(database_url)).resent == 2
     assert await unsent(conn, "launcher") == [half]
     assert await unsent(conn, "api") == [lost]
-    assert heard
-    assert nobodys, "an event without a reader of ours was heard by all of them"
+    assert consumed
+    assert unread, "an event without a reader of ours was consumed by all of them"
     await conn.close()
 
 
-async def test_what_the_last_release_told_is_sent_again_too(database_url: str) -> None:
+async def test_an_event_of_the_last_release_is_sent_again_too(database_url: str) -> None:
     conn = await connect(database_url)
-    heard, lost = new_id(), new_id()
-    await hear(conn, "scheduler", heard)
+    consumed, lost = new_id(), new_id()
+    await consume(conn, "scheduler", consumed)
     rows = {
         event: await conn.fetchval(
-            TELL.format("api"), event, "JobScheduled", b'{"id":"%s"}' % event.encode(), NOW
+            PUBLISH.format("api"), event, "JobScheduled", b'{"id":"%s"}' % event.encode(), NOW
         )
-        for event in (heard, lost)
+        for event in (consumed, lost)
     }
     assert (await settle(database_url)).resent == 1
     assert await unsent(conn, "api") == [rows[lost]]
@@ -76,8 +76,8 @@ async def test_what_the_last_release_told_is_sent_again_too(database_url: str) -
 
 async def test_what_is_so_old_that_inboxes_forget_it_is_left_alone(database_url: str) -> None:
     conn = await connect(database_url)
-    await tell(conn, "api", "JobScheduled", NOW - timedelta(hours=23))
-    young, _ = await tell(conn, "api", "JobScheduled", NOW)
+    await publish(conn, "api", "JobScheduled", NOW - timedelta(hours=23))
+    young, _ = await publish(conn, "api", "JobScheduled", NOW)
     await settle(database_url)
     assert await unsent(conn, "api") == [young]
     await conn.close()
@@ -93,5 +93,5 @@ async def test_no_id_of_a_job_that_is_lost_is_given_again(
     assert settled.ids_after == 1 + JOB_IDS_LEFT_OUT
     following = await conn.fetchval("SELECT nextval(pg_get_serial_sequence('api.jobs', 'id'))")
     assert following == 2 + JOB_IDS_LEFT_OUT
-    assert told(settled).endswith(f"new jobs have ids from {following} on")
+    assert summary(settled).endswith(f"new jobs have ids from {following} on")
     await conn.close()

@@ -43,13 +43,13 @@ async def states(stage: Stage) -> list[tuple[int, int, str]]:
 async def test_a_timer_fires_when_its_time_comes_and_only_once(
     stage: Stage, clock: VirtualClock
 ) -> None:
-    await stage.hear(scheduled(seconds=30))
+    await stage.deliver(scheduled(seconds=30))
     assert await stage.sweep("fire_due") == START + timedelta(seconds=30)
-    assert await stage.told(InstanceRequested) == []
+    assert await stage.published(InstanceRequested) == []
     clock.advance(30)
     assert await stage.sweep("fire_due") is None
     await stage.sweep("fire_due")
-    assert await stage.told(InstanceRequested) == [
+    assert await stage.published(InstanceRequested) == [
         InstanceRequested(
             job_id=1, attempt=1, due_at=START + timedelta(seconds=30), requirements=NEEDS
         )
@@ -62,7 +62,7 @@ async def test_only_what_is_due_soon_wakes_the_sweep(
 ) -> None:
     wake = ports.wakeups.event("fire_due")
     wake.clear()
-    await stage.hear(scheduled(seconds=seconds))
+    await stage.deliver(scheduled(seconds=seconds))
     assert wake.is_set() == woken
     assert await states(stage) == [(1, 1, "waiting")]
     # Later ones are found by the sweep's next pass, which comes after the interval at the latest.
@@ -77,7 +77,7 @@ WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT
 async def test_a_timer_that_changes_while_it_is_claimed_fires_in_the_next_pass(
     stage: Stage, ports: Ports, clock: VirtualClock
 ) -> None:
-    await stage.hear(scheduled())
+    await stage.deliver(scheduled())
     claims = store.FIRE_DUE.replace("state = 'waiting'", WAITS_FOR_A_LOCK)
     async with ports.db.connection() as other, ports.db.connection() as claimer:
         await other.execute("SELECT pg_advisory_lock(7)")
@@ -88,14 +88,14 @@ async def test_a_timer_that_changes_while_it_is_claimed_fires_in_the_next_pass(
         await other.execute("SELECT pg_advisory_unlock(7)")
         assert await claiming == []
     await stage.sweep("fire_due")
-    assert len(await stage.told(InstanceRequested)) == 1
+    assert len(await stage.published(InstanceRequested)) == 1
 
 
 PERSONS = "ab" * 16
 
 
 async def test_the_request_keeps_the_trace_that_began_with_the_job(stage: Stage) -> None:
-    await stage.hear(scheduled(), trace=PERSONS)
+    await stage.deliver(scheduled(), trace=PERSONS)
     await stage.sweep("fire_due")
     assert [each.trace for each in await stage.outbox()] == [PERSONS]
 
@@ -111,7 +111,7 @@ async def test_events_in_every_order_leave_the_same_timers(
             scheduled(job_id, 2),
             scheduled(job_id, 3),
         )
-        await stage.hear(*(story[index] for index in order))
+        await stage.deliver(*(story[index] for index in order))
     found = await states(stage)
     expected = [(1, "waiting"), (2, "cancelled"), (3, "waiting")]
     assert found == [
@@ -120,87 +120,87 @@ async def test_events_in_every_order_leave_the_same_timers(
 
 
 async def test_a_cancellation_that_comes_first_wins(stage: Stage) -> None:
-    await stage.hear(JobCancelled(job_id=1, attempt=1), scheduled())
+    await stage.deliver(JobCancelled(job_id=1, attempt=1), scheduled())
     await stage.sweep("fire_due")
-    assert await stage.told(InstanceRequested) == []
+    assert await stage.published(InstanceRequested) == []
 
 
 async def test_a_cancellation_after_the_firing_changes_nothing_here(stage: Stage) -> None:
-    await stage.hear(scheduled())
+    await stage.deliver(scheduled())
     await stage.sweep("fire_due")
-    await stage.hear(JobCancelled(job_id=1, attempt=1))
+    await stage.deliver(JobCancelled(job_id=1, attempt=1))
     assert await states(stage) == [(1, 1, "fired")]
 
 
 async def test_a_crash_before_the_commit_fires_nothing_and_the_next_start_fires(
     ports: Ports, stage: Stage
 ) -> None:
-    await stage.hear(scheduled())
+    await stage.deliver(scheduled())
     doomed = Stage(build(CONFIG, crashing(ports, "scheduler.fired_before_commit")))
     with pytest.raises(Crash):
         await doomed.sweep("fire_due")
-    assert await stage.told(InstanceRequested) == []
+    assert await stage.published(InstanceRequested) == []
     await stage.sweep("fire_due")
-    assert len(await stage.told(InstanceRequested)) == 1
+    assert len(await stage.published(InstanceRequested)) == 1
 
 
 async def test_a_crash_after_the_commit_has_fired_for_good(ports: Ports, stage: Stage) -> None:
-    await stage.hear(scheduled())
+    await stage.deliver(scheduled())
     doomed = Stage(build(CONFIG, crashing(ports, "scheduler.fired")))
     with pytest.raises(Crash):
         await doomed.sweep("fire_due")
     await stage.sweep("fire_due")
-    assert len(await stage.told(InstanceRequested)) == 1
+    assert len(await stage.published(InstanceRequested)) == 1
 
 
 @pytest.mark.parametrize("jump", [3600, -3600])
 async def test_a_clock_that_jumps_an_hour_fires_once(
     stage: Stage, clock: VirtualClock, jump: float
 ) -> None:
-    await stage.hear(scheduled(seconds=60))
+    await stage.deliver(scheduled(seconds=60))
     clock.advance(jump)
     await stage.sweep("fire_due")
     clock.advance(-jump)
     await stage.sweep("fire_due")
     clock.advance(3700)
     await stage.sweep("fire_due")
-    assert len(await stage.told(InstanceRequested)) == 1
+    assert len(await stage.published(InstanceRequested)) == 1
 
 
 async def test_what_came_due_while_it_was_down_fires_late_and_once(
     stage: Stage, clock: VirtualClock
 ) -> None:
-    await stage.hear(scheduled(seconds=5))
+    await stage.deliver(scheduled(seconds=5))
     clock.advance(86_400)
     await stage.sweep("fire_due")
     await stage.sweep("fire_due")
-    assert len(await stage.told(InstanceRequested)) == 1
+    assert len(await stage.published(InstanceRequested)) == 1
 
 
 async def test_replicas_share_the_work_and_fire_nothing_twice(
     ports: Ports, stage: Stage, clock: VirtualClock
 ) -> None:
     replica = Stage(build(CONFIG, ports))
-    await stage.hear(*(scheduled(job_id) for job_id in range(1, 36)))
+    await stage.deliver(*(scheduled(job_id) for job_id in range(1, 36)))
     assert await stage.sweep("fire_due") == clock.now()  # full: more at once
     for _ in range(3):
         await asyncio.gather(stage.sweep("fire_due"), replica.sweep("fire_due"))
-    told = await stage.told(InstanceRequested)
+    told = await stage.published(InstanceRequested)
     assert sorted(each.job_id for each in told) == list(range(1, 36))
 
 
 async def test_the_longest_due_fires_first(stage: Stage, clock: VirtualClock) -> None:
-    await stage.hear(scheduled(1, seconds=3), scheduled(2, seconds=1), scheduled(3, seconds=2))
+    await stage.deliver(scheduled(1, seconds=3), scheduled(2, seconds=1), scheduled(3, seconds=2))
     clock.advance(10)
     await stage.sweep("fire_due")
-    assert [each.job_id for each in await stage.told(InstanceRequested)] == [2, 3, 1]
+    assert [each.job_id for each in await stage.published(InstanceRequested)] == [2, 3, 1]
 
 
 async def test_settled_timers_are_forgotten_after_a_week_and_waiting_ones_never(
     stage: Stage, clock: VirtualClock
 ) -> None:
-    await stage.hear(*(JobCancelled(job_id=job_id, attempt=1) for job_id in range(1, 16)))
-    await stage.hear(scheduled(99, seconds=30 * 86_400))
+    await stage.deliver(*(JobCancelled(job_id=job_id, attempt=1) for job_id in range(1, 16)))
+    await stage.deliver(scheduled(99, seconds=30 * 86_400))
     clock.advance(7 * 86_400)
     assert await stage.sweep("prune_timers") is None
     assert len(await states(stage)) == 16

@@ -9,11 +9,11 @@ from botocore.exceptions import ClientError, ConnectTimeoutError, ParamValidatio
 from msgspec.structs import replace
 
 from shared.compute.ec2 import fleet
-from shared.compute.ec2.buckets import Bucket, Buckets, Rate
+from shared.compute.ec2.buckets import Bucket, CallBuckets, Rate
 from shared.compute.ec2.errors import error_of, named
-from shared.compute.ec2.machines import Machine, choose, read_machine, wanted_by
+from shared.compute.ec2.instance_types import InstanceType, choose, read_instance_type, wanted_by
 from shared.compute.ec2.planner import Subnet, fleet_of, one_a_zone, overrides_for
-from shared.compute.ec2.pools import Pool, RestingPools, say
+from shared.compute.ec2.pools import CapacityPool, RestingPools, summarize
 from shared.compute.ec2.prices import Change, mean_price, table_price
 from shared.compute.ec2.settings import Ec2Settings, ec2_settings
 from shared.compute.ec2.shapes import read_instance, read_request, tags
@@ -37,7 +37,7 @@ from shared.settings import BadSetting, Settings
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 OFFER = Offer(deployment="home", api_url="http://api")
-M5 = Machine(
+M5 = InstanceType(
     name="m5.large",
     vcpus=2,
     memory_mib=8192,
@@ -124,7 +124,7 @@ def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:
 
 
 def test_a_call_that_would_wait_too_long_takes_nothing_and_each_action_has_its_own() -> None:
-    buckets = Buckets()
+    buckets = CallBuckets()
     assert buckets.take("CreateFleet", 1000, now=0, longest=5) == 0
     assert buckets.take("CreateFleet", 100, now=0, longest=5) is None
     assert buckets.take("CreateFleet", 10, now=0, longest=5) == 5
@@ -190,7 +190,7 @@ def test_our_tags_win_over_the_labels_of_an_earlier_release() -> None:
     }
 
 
-def machine(name: str, vcpus: int, memory: int, **changes: object) -> Machine:
+def machine(name: str, vcpus: int, memory: int, **changes: object) -> InstanceType:
     return replace(M5, name=name, vcpus=vcpus, memory_mib=memory, **changes)
 
 
@@ -272,7 +272,7 @@ def test_gpus_of_nvidia_count_and_any_accelerator_is_seen(shows: dict[str, Any],
         "SupportedUsageClasses": ["spot"],
         "CurrentGeneration": True,
     }
-    found = read_machine(shown | shows)
+    found = read_instance_type(shown | shows)
     assert (found.gpus, found.accelerated) == (gpus, bool(shows))
     for_no_gpus = wanted_by(Resources(vcpus=2), Ec2Settings())
     if shows:
@@ -288,7 +288,7 @@ def test_a_job_that_names_nothing_gets_the_deployment_s_types() -> None:
 
 
 def test_a_pool_that_had_no_capacity_rests_and_comes_back() -> None:
-    pools = [Pool("spot", "m5.large", zone) for zone in ("zone-a", "zone-b")]
+    pools = [CapacityPool("spot", "m5.large", zone) for zone in ("zone-a", "zone-b")]
     resting = RestingPools(180)
     resting.rest(pools[0], NOW)
     assert resting.among(pools, NOW + seconds(179)) == {pools[0]}
@@ -297,7 +297,7 @@ def test_a_pool_that_had_no_capacity_rests_and_comes_back() -> None:
 
 
 def test_many_pools_are_named_in_part() -> None:
-    said = say(Pool("spot", "m5.large", f"zone-{each}") for each in range(20))
+    said = summarize(CapacityPool("spot", "m5.large", f"zone-{each}") for each in range(20))
     assert said.startswith("m5.large in zone-0, ")
     assert said.endswith(" and 12 more")
 
@@ -395,11 +395,11 @@ def test_instances_and_errors_of_one_answer_are_both_read() -> None:
     }
     shown = {"Instances": [came], "Errors": [failed("InsufficientInstanceCapacity", "b")]}
     answer = fleet.read_answer(shown, batch(3).plan)
-    assert [(each.instance_id, each.zone) for each in answer.came] == [
+    assert [(each.instance_id, each.zone) for each in answer.launched] == [
         ("i-2", "zone-a"),
         ("i-1", "zone-a"),
     ]
-    assert [each.pool for each in answer.failed] == [Pool("spot", "m5.large", "zone-b")]
+    assert [each.pool for each in answer.failed] == [CapacityPool("spot", "m5.large", "zone-b")]
 
 
 def contents(**changes: object) -> Contents:

@@ -9,9 +9,9 @@ import pytest
 
 from shared.clock import VirtualClock
 from shared.compute.ec2.client import Aws
-from shared.compute.ec2.prices import AGAIN, LISTED_SECONDS, Prices
+from shared.compute.ec2.prices import LISTED_SECONDS, RETRY, Prices
 from shared.compute.ec2.settings import PriceSource
-from shared.compute.ec2.shapes import Shown
+from shared.compute.ec2.shapes import DescribedInstance
 from shared.compute.port import ComputeError, Deferred, Instance, InstanceState, Unknown
 from shared.events.events import Market
 
@@ -32,7 +32,7 @@ class Answering(Aws):
         if self.errors:
             raise self.errors.pop(0)
 
-    async def look(self, action: str, *, service: str = "ec2", **parameters: Any) -> dict[str, Any]:
+    async def read(self, action: str, *, service: str = "ec2", **parameters: Any) -> dict[str, Any]:
         assert (service, bool(parameters)) == ("pricing", True)
         self._ask(action)
         if self.listed is None:
@@ -41,7 +41,7 @@ class Answering(Aws):
         offer = {"terms": {"OnDemand": {"x": {"priceDimensions": {"y": price}}}}}
         return {"PriceList": [msgspec.json.encode(offer).decode()]}
 
-    async def look_at_all(
+    async def read_all(
         self, action: str, key: str, *, service: str = "ec2", **parameters: Any
     ) -> list[dict[str, Any]]:
         assert (key, service) == ("SpotPriceHistory", "ec2")
@@ -57,8 +57,8 @@ class Answering(Aws):
         ]
 
 
-def shown(market: Market) -> Shown:
-    return Shown(
+def shown(market: Market) -> DescribedInstance:
+    return DescribedInstance(
         instance_id="i-1",
         state=InstanceState.RUNNING,
         launch_token="t",
@@ -109,10 +109,10 @@ async def test_a_failed_call_for_prices_is_made_again_later_each_time_until_it_s
     for tries in range(1, 4):
         assert (await priced(prices, market)).hourly_price_usd is None
         assert len(aws.asked) == tries
-        clock.advance(AGAIN.delay(tries, 0) / 2)
+        clock.advance(RETRY.delay(tries, 0) / 2)
         assert (await priced(prices, market)).hourly_price_usd is None
         assert len(aws.asked) == tries  # not at every launch
-        clock.advance(AGAIN.delay(tries, 0) / 2)
+        clock.advance(RETRY.delay(tries, 0) / 2)
     assert (await priced(prices, market)).hourly_price_usd == (0.03 if market == "spot" else 0.096)
 
 

@@ -17,8 +17,8 @@ from shared.compute.port import (
 )
 from shared.compute.simulator.adapter import SimulatorCompute
 from shared.compute.simulator.cloud import VirtualCloud
-from shared.compute.simulator.faults import Faults, Pool, faults_of
-from shared.compute.simulator.ground_truth import ContainerRun, GroundTruth
+from shared.compute.simulator.faults import Faults, SimulatedPool, faults_of
+from shared.compute.simulator.machine import ContainerRun, GroundTruth
 from tests.support.compute.compute_adapters import batch_of, launch_one, request_for
 from tests.support.compute.compute_api import FakeApi
 
@@ -254,8 +254,8 @@ async def test_a_full_pool_gives_way_to_the_next_cheapest_and_then_there_is_no_c
 ) -> None:
     api.env_vars = {each: {"SIMULATE_SECONDS": "60"} for each in range(1, 4)}
     pools = [
-        Pool(instance_type="dear", zone="z", hourly_price_usd=2.0, capacity=1),
-        Pool(instance_type="cheap", zone="z", hourly_price_usd=1.0, capacity=1),
+        SimulatedPool(instance_type="dear", zone="z", hourly_price_usd=2.0, capacity=1),
+        SimulatedPool(instance_type="cheap", zone="z", hourly_price_usd=1.0, capacity=1),
     ]
     compute = SimulatorCompute(VirtualCloud(clock, api=api, pools=pools), "test")
     answers = await compute.launch(batch_of(*(request_for(api, each) for each in (1, 2, 3))))

@@ -1,18 +1,19 @@
 """`docker://`: an instance is a container that holds the agent, on the engine that runs us too.
 
-All state is the engine's own: labels say what an instance is, its name is derived from the launch
-token, and the engine has but one container of a name. So several replicas need not know each other,
-and nothing is lost with a process.
+All state is the engine's own: labels describe an instance, its name is derived from the launch
+token, and the engine has only one container of a name. So several replicas need not know each
+other, and nothing is lost with a process.
 
 What keeps "one launch, one agent" true in each crash window:
-- before the container is created: nothing has happened; the repeated launch begins anew.
+- before the container is created: nothing has happened; the repeated launch starts from the
+  beginning.
 - between creation and start: PENDING; the repeated launch starts it, terminate forbids it by making
-  the directory without which the agent does not run (`instance_container.py`).
+  the directory that the agent's entrypoint must make (`container.py`).
 - two replicas at once: one creates, the other finds the name taken, compares the parameters' hash
-  and adopts; a second start is nothing to a running container, and to an ended one a refusal by the
-  same directory.
-- after the end: the exited container answers for its token until it is removed. A launch repeated
-  later than that makes an instance of the same id, whose claim the API answers with 409, since the
+  and adopts; a second start has no effect on a running container, and an ended one does not run
+  again because of the same directory.
+- after the end: the exited container is found by its token until it is removed. A launch repeated
+  after that makes an instance of the same id, whose claim the API answers with 409, since the
   attempt has been claimed or is over: it ends before it has run anything.
 """
 
@@ -46,8 +47,8 @@ from shared.compute.port import (
 )
 
 # A launch is a creation and a start, a third of a second's work for an engine of two cores; more of
-# them at once take no less time together. What a batch does not get to in its time is refused, not
-# begun, so that the caller's own limit (30 s) does not make unknowns of all of it.
+# them at once take no less time together. Launches that a batch does not begin in its time are
+# refused, so that the caller's own limit (30 s) does not make all of them `Unknown`.
 LAUNCHES_AT_ONCE = 8
 TURN_SECONDS = 12.0
 LAUNCH_SECONDS = 14.0
@@ -77,13 +78,13 @@ class DockerCompute:
         self._turns = asyncio.Semaphore(LAUNCHES_AT_ONCE)
 
     async def plan(self, offer: Offer) -> Plan:  # noqa: ARG002 - the port's
-        """Nothing to settle: a request says it all."""
+        """Return an empty plan: the request has all that a launch needs."""
         return {}
 
     async def launch(self, batch: LaunchBatch) -> Sequence[Instance | ComputeError]:
-        """Create and start, or adopt; an ended instance is answered as such, never started again.
+        """Create and start, or adopt; an ended instance is returned as such, never started again.
 
-        One look at the end shows them all.
+        One list of the engine at the end shows them all.
         """
         requests = batch.requests
         until = time.monotonic() + TURN_SECONDS
@@ -95,7 +96,7 @@ class DockerCompute:
         try:
             shown = await self.describe(wanted) if wanted else {}
         except ComputeError as error:
-            lost = Unknown(str(error))  # whatever it is, of these launches it says nothing
+            lost = Unknown(str(error))  # it does not concern the launches
         return [
             shown.get(each, lost) if error is None else error
             for each, error in zip(ids, errors, strict=True)
@@ -104,20 +105,20 @@ class DockerCompute:
     async def terminate(self, instance_ids: Sequence[str]) -> None:
         """Signal the agents. SIGKILL comes with a call after the grace: repeat until TERMINATED."""
         if instance_ids:
-            await self._instances.end(instance_ids)
+            await self._instances.terminate(instance_ids)
 
     async def describe(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
-        """What the engine shows of these; removes the job's containers that an ended one left."""
+        """Describe these; remove the job's containers that an ended one left."""
         if not instance_ids:
             return {}
-        return {each.instance_id: each for each in await self._instances.look(instance_ids)}
+        return {each.instance_id: each for each in await self._instances.describe(instance_ids)}
 
     async def list_instances(self) -> Sequence[Instance]:
-        """The same for all of this deployment; removes ended ones after their retention."""
-        return await self._instances.look_at_all()
+        """List all of this deployment; remove ended ones after their retention."""
+        return await self._instances.list_all()
 
     async def close(self) -> None:
-        """Let go of connections. Instances live on."""
+        """Close the connections. Instances go on."""
         await self._engine.close()
 
     async def _launch_in_turn(self, request: LaunchRequest, until: float) -> ComputeError | None:
@@ -148,10 +149,10 @@ class DockerCompute:
             if await self._adopt(name, instance_id, request):
                 return
             await asyncio.sleep(pause)
-        raise Unknown(f"{name}: somebody has been creating it for too long")
+        raise Unknown(f"{name}: another caller has been creating it for too long")
 
     async def _adopt(self, name: str, instance_id: str, request: LaunchRequest) -> bool:
-        """Take what has the name for ours, and start it if nobody did; False: it is not there."""
+        """Adopt the container of that name, and start it if it is not; False: there is none."""
         found = await self._engine.inspect(name)
         if found is None:
             return False
@@ -159,7 +160,7 @@ class DockerCompute:
             raise Rejected(f"{name} was launched with the same token and other parameters")
         if found.state.status == "created":
             if await self._engine.modified_at(name, f"{HOME}/{STARTED}"):
-                self._instances.remember_ending(instance_id)
+                self._instances.note_ending(instance_id)
             else:
                 await self._start(name)
         return True

@@ -1,13 +1,13 @@
-"""What an instance of the docker adapter is made of: a container's name, labels and limits.
+"""The container of an instance: its name, labels, limits and environment.
 
-The container runs the agent alone. It talks to the engine through its socket, so whoever breaks out
-of the agent has the engine; all that can be taken from the container without that is taken: a
-read-only root, no capabilities, no new privileges, bounds on memory, processes and log. It runs as
-nobody's user with the group of the socket; only where the socket is for its owner alone as root.
+The container runs the agent alone. It uses the engine through its socket, so code that takes over
+the agent controls the engine; every other right is taken from the container: a read-only root, no
+capabilities, no new privileges, bounds on memory, processes and log. It runs as an unprivileged
+user with the group of the socket; as root only where the socket is for its owner alone.
 
-The bootstrap token is in the container's environment, where `docker inspect` shows it: to those
-who have the socket, and so everything, already. The agent takes it out of its own environment, and
-it is good for one claim.
+The bootstrap token is in the container's environment, where `docker inspect` shows it: to users of
+the socket, who control everything already. The agent removes it from its own environment, and it
+is good for one claim.
 """
 
 import hashlib
@@ -28,55 +28,55 @@ SOCKET = "/var/run/docker.sock"
 
 HOME = "/var/lib/docker-job"
 STARTED = "started"
-# The engine starts an exited container again when asked to, and somebody who looked before it ran
-# and was held up may ask. A volume outlives the end, and a directory is made but once: so the agent
-# runs once at most. Whoever wants that it never runs makes the directory first.
+# The engine starts an exited container again on request, and a replica that saw it before it ran
+# may still request that. A volume outlives the end, and a directory can be made only once: so the
+# agent runs once at most. To forbid the start, make the directory first.
 ENTRYPOINT = ["sh", "-c", f'mkdir "$0/{STARTED}" && exec "$@"', HOME]
 AGENT = ["python3", "-I", "-S", "/app/agent/docker_job_agent.py"]
 
 
 class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What instances are made of, and bounds; durations in seconds."""
+    """Image, network, price and bounds of instances; durations in seconds."""
 
     image: str = "docker-job-instance:local"
     """The Dockerfile's target `instance`. It is never pulled: an absent one is a refusal."""
     network: str = "bridge"
     """The engine's network on which instances reach the API; "host" is the machine's own."""
     socket: str = SOCKET
-    """Where the engine's socket is on the engine's machine, to be mounted into instances."""
+    """Path of the engine's socket on the engine's machine, to be mounted into instances."""
     runtime: Literal["docker", "simulated"] = "docker"
     metadata_url: str | None = None
-    """Where the agent asks for Spot notices; None: nowhere."""
+    """The agent's source of Spot notices; None: no source."""
     hourly_price_usd: float = 0.0
     memory_bytes: int = 256 * 1024 * 1024
     """For the agent and up to three Docker clients; a job's container is not in it."""
     pids: int = 512
     terminate_grace_seconds: float = 10.0
-    """What the agent gives its container after our SIGTERM. We SIGKILL 5 s after that."""
+    """The container's time after our SIGTERM. We send SIGKILL 5 s after that."""
     retention_seconds: float = 15.0
-    """How long an instance is shown as terminated before its container is removed: three of the
-    reaper's looks, and after 20 s `docker ps -a` shows nothing of the job."""
+    """Time that an instance is shown as terminated before its container is removed: three of the
+    reaper's sweeps, and after 20 s `docker ps -a` shows nothing of the job."""
 
 
 def instance_id_of(deployment: str, token: str) -> str:
-    """The id that a launch token gives, the same for whoever asks."""
+    """Derive the instance id from the deployment and the launch token."""
     digest = hashlib.sha256(f"{deployment}\0{token}".encode()).hexdigest()
     return f"d-{digest[:17]}"
 
 
 def container_name(instance_id: str) -> str:
-    """The name of an instance's container; the engine has but one of each name."""
+    """Return the name of an instance's container; the engine has only one of each name."""
     return f"docker-job-instance-{instance_id.removeprefix('d-')}"
 
 
 def parameters_of(request: LaunchRequest) -> str:
-    """A hash of all that makes two requests one launch: all but the token that is derived."""
+    """Hash the parameters that two equal launches have in common: all but the derived token."""
     stored = msgspec.structs.replace(request, bootstrap_token="")
     return hashlib.sha256(msgspec.json.encode(stored, order="sorted")).hexdigest()
 
 
 def labels_of(request: LaunchRequest, settings: DockerSettings) -> dict[str, str]:
-    """All that is known of an instance, so that a list of containers tells it."""
+    """Build the labels: all about the instance, so that a list of containers shows it."""
     found = {
         "role": "instance",
         "deployment": request.deployment,
@@ -91,10 +91,10 @@ def labels_of(request: LaunchRequest, settings: DockerSettings) -> dict[str, str
 
 
 def user_of(socket: str | None) -> tuple[str, list[str]]:
-    """The user, and the groups besides, with which an instance may use the engine's *socket*."""
+    """Return the user and the extra groups that may use the engine's *socket*."""
     try:
         found = Path(socket).stat() if socket else None
-    except OSError:  # then there is no engine either, as the next call will say
+    except OSError:  # then there is no engine either, and the next call fails
         found = None
     if found is None or _allows(found.st_mode, stat.S_IROTH | stat.S_IWOTH):
         return USER, []
@@ -110,9 +110,9 @@ def _allows(mode: int, wanted: int) -> bool:
 def container_of(
     request: LaunchRequest, settings: DockerSettings, host: str, socket: str | None
 ) -> dict[str, Any]:
-    """The body of the engine's create call for this launch.
+    """Build the body of the engine's create call for this launch.
 
-    *host* is the engine's address and *socket* our own path to it, None where it is none.
+    *host* is the engine's address and *socket* our path to its socket, None over TCP.
     """
     user, groups = user_of(socket)
     return {
@@ -126,9 +126,9 @@ def container_of(
         "Volumes": {HOME: {}},
         "HostConfig": {
             "NetworkMode": settings.network,
-            "Init": True,  # reaps what the Docker clients leave, and hands SIGTERM on
+            "Init": True,  # reaps what the Docker clients leave, and forwards SIGTERM
             "ReadonlyRootfs": True,
-            # The env file of a job lies here for a moment: in memory, never on a disk.
+            # The env file of a job is here for a short time: in memory, never on a disk.
             "Tmpfs": {"/tmp": "rw,noexec,nosuid,nodev,size=64m,mode=1777"},  # noqa: S108
             "Mounts": _mounts(settings) if socket else [],
             "GroupAdd": groups,

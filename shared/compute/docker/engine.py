@@ -1,13 +1,13 @@
-"""The Docker engine's HTTP API: the calls that the docker adapter makes, and what its errors mean.
+"""A client of the Docker engine's HTTP API: the adapter's calls, and the meaning of their errors.
 
-Spoken over the engine's unix socket, or over plain tcp:// (a socket proxy), with engines from 20.10
-on. The version is the engine's own, as `/_ping` tells it, since each refuses those that are too old
-or too new for it; what is used here is the same in all of them (1.41 to 1.51).
+It uses the engine's unix socket, or plain tcp:// (a socket proxy), with engines from 20.10 on. The
+version is the engine's own, from `/_ping`, since each refuses those that are too old or too new for
+it; the calls made here are the same in all of them (1.41 to 1.51).
 
     https://docs.docker.com/reference/api/engine/
 
-Each call has a connection of its own: on a local socket that costs nothing, and a kept one that the
-engine's restart has cut would make an "unknown" of what was never sent.
+Each call has a connection of its own: on a local socket that costs nothing, and on a kept one that
+the engine's restart has cut, a call that was never sent would be `Unknown`.
 """
 
 import asyncio
@@ -31,25 +31,25 @@ T = TypeVar("T")
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 CALLS_AT_ONCE = 16
 
-# Seconds that each call may take. None of them waits for a container to end, save `remove`, for
-# which the engine allows a killed one ten.
+# Seconds that each call may take. None of them waits for a container to end but `remove`, for which
+# the engine allows a killed one ten.
 SHORT_SECONDS = 5.0
 LIST_SECONDS = 8.0
 WORK_SECONDS = 14.0
 
-# What a status says to whoever launches. What is not listed (5xx before all) is `Unknown`, since
-# the engine may have done it all the same; and so is every failure of another call. That a name is
-# taken, or a container not there or not running, is an answer, and told by the call's own result.
+# The error of a status for a launch. A status that is not listed (5xx above all) is `Unknown`, as
+# the engine may have done it all the same, and so is every failure of another call. A name that is
+# taken, or a container that does not exist or does not run, is no error but the call's own result.
 LAUNCH_ERRORS: dict[int, type[ComputeError]] = {
     400: Rejected,  # a value that it will never take: a mount's source that is not there
     401: Rejected,  # a proxy in front of the engine…
     403: Rejected,  # …does not allow this
     404: Rejected,  # no such image, no such network
-    429: Throttled,  # a proxy again; the engine itself never says so
+    429: Throttled,  # a proxy again; the engine itself never answers this
 }
 
 
-class Listed(msgspec.Struct, frozen=True, rename="pascal"):
+class ListedContainer(msgspec.Struct, frozen=True, rename="pascal"):
     """A container in a list; `created` is in seconds since the epoch."""
 
     id: str
@@ -58,12 +58,12 @@ class Listed(msgspec.Struct, frozen=True, rename="pascal"):
     labels: dict[str, str] | None = None
 
     def label(self, name: str) -> str:
-        """The label's value; empty where it has none."""
+        """Return the label's value; empty if it has none."""
         return (self.labels or {}).get(name, "")
 
 
-class State(msgspec.Struct, frozen=True, rename="pascal"):
-    """How a container stands. `finished_at` is in the year 1 for one that has never run."""
+class ContainerState(msgspec.Struct, frozen=True, rename="pascal"):
+    """The state of a container. `finished_at` is in the year 1 for one that has never run."""
 
     status: str
     exit_code: int
@@ -76,13 +76,13 @@ class _Config(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 class Inspected(msgspec.Struct, frozen=True, rename="pascal"):
-    """One container, looked at closely."""
+    """One container, in detail."""
 
-    state: State
+    state: ContainerState
     config: _Config
 
     def label(self, name: str) -> str:
-        """The label's value; empty where it has none."""
+        """Return the label's value; empty if it has none."""
         return (self.config.labels or {}).get(name, "")
 
 
@@ -116,14 +116,14 @@ class EngineApi:
         self._slots = asyncio.Semaphore(CALLS_AT_ONCE)
         self._version = ""
 
-    async def containers(self, label: str) -> list[Listed]:
-        """Every container with this `name=value` label, in whatever state, at one moment."""
+    async def containers(self, label: str) -> list[ListedContainer]:
+        """List all containers with this `name=value` label, in any state: one snapshot."""
         query = {"all": "true", "filters": msgspec.json.encode({"label": [label]}).decode()}
         answer = await self._call("GET", "/containers/json", query, seconds=LIST_SECONDS)
-        return _decode(answer.body, list[Listed])
+        return _decode(answer.body, list[ListedContainer])
 
     async def create(self, name: str, container: Mapping[str, Any]) -> bool:
-        """Create it. False: the name is taken, if only by a creation that is under way.
+        """Create it. False: the name is taken, maybe by a creation that is under way.
 
         Raises `Rejected` too, like `start`.
         """
@@ -139,7 +139,7 @@ class EngineApi:
         return answer.status != 409
 
     async def start(self, name: str) -> None:
-        """Start it; that it runs already is no error."""
+        """Start it; one that runs already is no error."""
         await self._call(
             "POST",
             f"/containers/{name}/start",
@@ -149,32 +149,32 @@ class EngineApi:
         )
 
     async def inspect(self, name: str) -> Inspected | None:
-        """What it is; None: there is none of that name."""
+        """Return its details; None: there is none of that name."""
         answer = await self._call("GET", f"/containers/{name}/json", takes={404})
         return None if answer.status == 404 else _decode(answer.body, Inspected)
 
     async def kill(self, name: str, signal: str) -> None:
-        """Signal its first process; that it does not run, or is not there, is no error."""
+        """Signal its first process; one that does not run or exist is no error."""
         query = {"signal": signal}
         await self._call("POST", f"/containers/{name}/kill", query, takes={404, 409})
 
     async def unpause(self, name: str) -> None:
-        """Let it go on; that it was not paused (409 or 500, by the engine's age) is no error."""
+        """Resume it; one that is not paused (409 or 500, by the engine's version) is no error."""
         await self._call("POST", f"/containers/{name}/unpause", takes={404, 409, 500})
 
     async def remove(self, name: str, *, force: bool) -> bool:
-        """Remove it and its volumes, killed before if *force*. True: it is there no more."""
+        """Remove it and its volumes, killed before if *force*. True: it does not exist any more."""
         query = {"v": "true", "force": str(force).lower()}
         answer = await self._call(
             "DELETE", f"/containers/{name}", query, takes={404, 409}, seconds=WORK_SECONDS
         )
-        return answer.status != 409  # it runs, or somebody else is removing it just now
+        return answer.status != 409  # it runs, or another call is removing it now
 
     async def make_directory(self, name: str, parent: str, path: str, at: datetime) -> None:
-        """Make *path* in *parent*, in a container that need not run; that it is there is no error.
+        """Make *path* in *parent*, in a container that need not run; an existing one is no error.
 
-        A container that is not there is no error either. With a read-only root file system *parent*
-        must be a volume.
+        A container that does not exist is no error either. With a read-only root file system
+        *parent* must be a volume.
         """
         tar = io.BytesIO()
         with tarfile.open(fileobj=tar, mode="w") as archive:
@@ -185,7 +185,7 @@ class EngineApi:
         await self._call("PUT", f"/containers/{name}/archive", query, tar.getvalue(), takes={404})
 
     async def modified_at(self, name: str, path: str) -> datetime | None:
-        """When *path* in the container was last changed; None: there is no such path."""
+        """Return the time of the last change of *path* in the container; None: no such path."""
         query = {"path": path}
         answer = await self._call("HEAD", f"/containers/{name}/archive", query, takes={404})
         if answer.status == 404:
@@ -193,17 +193,17 @@ class EngineApi:
         try:
             stat = base64.b64decode(answer.headers.get("X-Docker-Container-Path-Stat", ""))
         except binascii.Error as error:
-            raise Unknown(f"the Docker engine's answer makes no sense: {error}") from error
+            raise Unknown(f"the Docker engine's answer cannot be read: {error}") from error
         return _decode(stat, _PathStat).mtime
 
     async def last_errors(self, name: str, lines: int = 20) -> bytes:
-        """The last lines of its standard error, in the frames of a log stream; empty: none left."""
+        """Return the last lines of standard error, in a log stream's frames; empty: none left."""
         query = {"stderr": "true", "tail": str(lines)}
         answer = await self._call("GET", f"/containers/{name}/logs", query, takes={404, 409})
         return answer.body if answer.status == 200 else b""
 
     async def close(self) -> None:
-        """Let go of the session."""
+        """Close the session."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -222,17 +222,17 @@ class EngineApi:
         """One call under the engine's own version; *takes* are the statuses that are no errors."""
         if not self._version:
             answer = await self._exchange("GET", "/_ping", None, None, SHORT_SECONDS)
-            if answer.status >= 300:  # a proxy without its engine: nothing was asked yet
-                raise Throttled(_words("GET", "/_ping", answer))
+            if answer.status >= 300:  # a proxy without its engine: nothing was requested yet
+                raise Throttled(_error_text("GET", "/_ping", answer))
             self._version = answer.headers.get("Api-Version", "1.41")
         answer = await self._exchange(method, f"/v{self._version}{path}", query, body, seconds)
         if answer.status < 300 or answer.status in takes:
             return answer
-        words = _words(method, path, answer)
-        if answer.status == 400 and "client version" in words:
-            self._version = ""  # an older engine than before: it has refused to listen
-            raise Throttled(words)
-        raise errors.get(answer.status, Unknown)(words)
+        text = _error_text(method, path, answer)
+        if answer.status == 400 and "client version" in text:
+            self._version = ""  # an older engine than before: it has refused the call
+            raise Throttled(text)
+        raise errors.get(answer.status, Unknown)(text)
 
     async def _exchange(
         self,
@@ -243,12 +243,17 @@ class EngineApi:
         seconds: float,
     ) -> _Answer:
         if self._session is None:  # not in __init__: a session belongs to a running loop
+            connector = (
+                aiohttp.UnixConnector(self.socket, force_close=True, limit=0)
+                if self.socket
+                else aiohttp.TCPConnector(force_close=True, limit=0)
+            )
             self._session = aiohttp.ClientSession(
-                connector=self._connector(), cookie_jar=aiohttp.DummyCookieJar()
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar()
             )
         kind = "application/x-tar" if method == "PUT" else "application/json"
         try:
-            # The slot is waited for outside of the time limit: what was not sent cannot be overdue.
+            # The wait for the slot is outside of the time limit: nothing was sent yet.
             async with (
                 self._slots,
                 self._session.request(
@@ -262,21 +267,16 @@ class EngineApi:
             ):
                 return _Answer(answer.status, await answer.read(), dict(answer.headers))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            # No connection, so nothing was asked: a definite refusal. Not `Rejected`, for engines
-            # restart; not `Unknown`, which would have the caller hold on to a launch that is none.
-            self._version = ""  # whoever answers next may be a newer engine
+            # No connection, so nothing was sent: a definite refusal. Not `Rejected`, for engines
+            # restart; not `Unknown`, which would keep the caller from launching elsewhere.
+            self._version = ""  # the next engine that answers may be a newer one
             raise Throttled(f"no Docker engine answers at {self.host}: {error}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             reason = str(error) or type(error).__name__
             raise Unknown(f"the Docker engine did not answer {method} {path}: {reason}") from error
 
-    def _connector(self) -> aiohttp.BaseConnector:
-        if self.socket:
-            return aiohttp.UnixConnector(self.socket, force_close=True, limit=0)
-        return aiohttp.TCPConnector(force_close=True, limit=0)
 
-
-def _words(method: str, path: str, answer: _Answer) -> str:
+def _error_text(method: str, path: str, answer: _Answer) -> str:
     try:
         message = msgspec.json.decode(answer.body, type=_Refusal).message
     except msgspec.DecodeError:
@@ -288,4 +288,4 @@ def _decode(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.DecodeError as error:
-        raise Unknown(f"the Docker engine's answer makes no sense: {error}") from error
+        raise Unknown(f"the Docker engine's answer cannot be read: {error}") from error

@@ -1,17 +1,16 @@
-"""Looking at the instances of the docker adapter, and ending them.
+"""Describing and terminating the instances of the docker adapter.
 
-TERMINATED promises that the instance's container *and* the job's are gone. A cloud's machine takes
-its containers along; here they are siblings on one engine, so whoever finds an ended instance
-removes what it has left, and says STOPPING until the engine has confirmed that. The job's
+TERMINATED promises that neither the instance's container *nor* the job's is left. A cloud's machine
+ends its containers with it; here they are siblings on one engine, so `describe` removes what an
+ended instance has left, and returns STOPPING until the engine has confirmed that. The job's
 containers are known by the labels that the agent gives them.
 
-One list of the engine shows instances and their jobs' containers at one moment, which settles the
-order of things: a job's container that has no living instance in that list never gets one. One
-whose creation was under way when its client was killed turns up late, was never started, and is
-removed by a later look.
+One list of the engine shows instances and their jobs' containers in one snapshot, which orders
+events: a job's container that has no running instance in that list never gets one. A container
+whose creation was under way when its client was killed appears later, was never started, and is
+removed by a later call.
 
-What is remembered here is lost with the process, and costs a longer grace or another question then,
-no more.
+The memory of this process is lost when it ends; that costs a longer grace or another call, no more.
 """
 
 import asyncio
@@ -27,26 +26,26 @@ import msgspec
 from shared.clock import Clock
 from shared.compute.agent_end import Ended
 from shared.compute.docker.container import HOME, INSTANCE_ID, LABEL, STARTED, DockerSettings
-from shared.compute.docker.engine import EngineApi, Listed
+from shared.compute.docker.engine import EngineApi, ListedContainer
 from shared.compute.port import ComputeError, Instance, InstanceState
 
 KILL_MARGIN_SECONDS = 5.0
 CLEARING_SECONDS = 4.0
 ON_REQUEST = "terminated on request"
 OVER = {"exited", "dead"}
-LAST_WORD = re.compile(rb'\{"at": .*"event": "ended".*\}')
+ENDED_LINE = re.compile(rb'\{"at": .*"event": "ended".*\}')
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the engine showed of a deployment at one moment, by instance id."""
+class Snapshot:
+    """The containers of a deployment in one list of the engine, by instance id."""
 
-    instances: dict[str, Listed] = field(default_factory=dict)
+    instances: dict[str, ListedContainer] = field(default_factory=dict)
     jobs: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
-class Epitaph(msgspec.Struct, frozen=True):
-    """When and why an instance ended."""
+class Termination(msgspec.Struct, frozen=True):
+    """The end of an instance: time and reason."""
 
     at: datetime
     reason: str
@@ -55,11 +54,11 @@ class Epitaph(msgspec.Struct, frozen=True):
 
 @dataclass
 class Memory:
-    """What this process knows of an instance besides what the engine shows."""
+    """The memory of this process about an instance, besides what the engine shows."""
 
     ending_since: datetime | None = None
-    epitaph: Epitaph | None = None
-    told_gone_at: datetime | None = None
+    termination: Termination | None = None
+    shown_terminated_at: datetime | None = None
 
 
 class DockerInstances:
@@ -74,23 +73,23 @@ class DockerInstances:
         self._settings = settings
         self._memories: dict[str, Memory] = {}
 
-    async def look(self, instance_ids: Collection[str]) -> list[Instance]:
-        """What is known of these; the unknown are left out."""
-        seen = await self._see()
+    async def describe(self, instance_ids: Collection[str]) -> list[Instance]:
+        """Return the known ones of these; remove leftovers of ended ones."""
+        seen = await self._take_snapshot()
         wanted = seen.instances.keys() & set(instance_ids)
-        return await self._show(seen, wanted, await self._clear_away(seen, wanted))
+        return await self._show(seen, wanted, await self._remove_leftovers(seen, wanted))
 
-    async def look_at_all(self) -> list[Instance]:
-        """Every instance. Those that were told of as terminated for long enough are removed.
+    async def list_all(self) -> list[Instance]:
+        """List every instance; remove those shown as terminated for long enough.
 
-        The time runs from when *this process* said so first, not from the end: a reaper that was
-        down for longer still hears of it.
+        The time runs from when *this process* first showed it, not from the end: a reaper that
+        was down for longer still sees it.
         """
-        seen = await self._see()
-        left = await self._clear_away(seen, seen.instances.keys() | seen.jobs.keys())
+        seen = await self._take_snapshot()
+        left = await self._remove_leftovers(seen, seen.instances.keys() | seen.jobs.keys())
         shown = await self._show(seen, seen.instances.keys(), left)
         past = {each.instance_id for each in shown if self._is_past_retention(each)}
-        with contextlib.suppress(TimeoutError):  # then the next look removes the rest
+        with contextlib.suppress(TimeoutError):  # then the next call removes the rest
             async with asyncio.timeout(CLEARING_SECONDS):
                 removals = [
                     self._engine.remove(seen.instances[each].id, force=False) for each in past
@@ -98,25 +97,25 @@ class DockerInstances:
                 await asyncio.gather(*removals, return_exceptions=True)
         return [each for each in shown if each.instance_id not in past]
 
-    async def end(self, instance_ids: Collection[str]) -> None:
-        """Forbid the start of each, or signal its agent; SIGKILL, once it has had its time.
+    async def terminate(self, instance_ids: Collection[str]) -> None:
+        """Forbid the start of each, or signal its agent; SIGKILL after the grace.
 
-        The end of each is tried whatever becomes of the others; then the first error is raised.
+        Each is tried, even if others fail; then the first error is raised.
         """
-        seen = await self._see()
+        seen = await self._take_snapshot()
         known = seen.instances.keys() & set(instance_ids)
         ends = [self._end(each, seen.instances[each]) for each in known]
         for result in await asyncio.gather(*ends, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
 
-    def remember_ending(self, instance_id: str) -> None:
-        """Somebody wants its end, as its container shows."""
+    def note_ending(self, instance_id: str) -> None:
+        """Record that its container shows a termination request."""
         memory = self._memory(instance_id)
         memory.ending_since = memory.ending_since or self._clock.now()
 
-    async def _see(self) -> Seen:
-        seen = Seen()
+    async def _take_snapshot(self) -> Snapshot:
+        seen = Snapshot()
         for each in await self._engine.containers(f"{LABEL}deployment={self._deployment}"):
             instance_id = each.label(f"{LABEL}instance")
             if not INSTANCE_ID.fullmatch(instance_id):
@@ -134,27 +133,27 @@ class DockerInstances:
 
     # --- ending --------------------------------------------------------------------------------
 
-    async def _end(self, instance_id: str, container: Listed) -> None:
+    async def _end(self, instance_id: str, container: ListedContainer) -> None:
         if container.state in OVER | {"removing"}:
             return
         now = self._clock.now()
         memory = self._memory(instance_id)
         since = memory.ending_since = memory.ending_since or now
         if container.state == "created":
-            # Whoever starts it after this starts nothing. Whoever did so in between is signalled
-            # by the repeated call.
+            # A start after this has no effect. A start in between is signalled by the repeated
+            # call.
             await self._engine.make_directory(container.id, HOME, STARTED, now)
         else:
             if container.state == "paused":
-                await self._engine.unpause(container.id)  # else no signal gets to it
+                await self._engine.unpause(container.id)  # else no signal reaches it
             grace = timedelta(seconds=self._settings.terminate_grace_seconds + KILL_MARGIN_SECONDS)
-            # A clock that was set back must not keep an instance alive: a moment in the future has
-            # passed.
+            # A clock that was set back must not keep an instance alive: a time in the future
+            # counts as past.
             signal = "SIGTERM" if since <= now < since + grace else "SIGKILL"
             await self._engine.kill(container.id, signal)
 
-    async def _clear_away(self, seen: Seen, instance_ids: Iterable[str]) -> set[str]:
-        """Remove the containers that ended instances left; those instances that still have one."""
+    async def _remove_leftovers(self, seen: Snapshot, instance_ids: Iterable[str]) -> set[str]:
+        """Remove the containers that ended instances left; return instances that still have one."""
         strays = {
             container: instance_id
             for instance_id in instance_ids
@@ -167,7 +166,7 @@ class DockerInstances:
                 del strays[container]
 
         if strays:
-            with contextlib.suppress(TimeoutError):  # the engine goes on, and a later look confirms
+            with contextlib.suppress(TimeoutError):  # the engine goes on, and a later call confirms
                 async with asyncio.timeout(CLEARING_SECONDS):
                     await asyncio.gather(*map(remove, tuple(strays)), return_exceptions=True)
         return set(strays.values())
@@ -176,35 +175,37 @@ class DockerInstances:
         if instance.state is not InstanceState.TERMINATED:
             return False
         now = self._clock.now()
-        told = self._memory(instance.instance_id).told_gone_at or now
-        return not told <= now < told + timedelta(seconds=self._settings.retention_seconds)
+        shown_at = self._memory(instance.instance_id).shown_terminated_at or now
+        return not shown_at <= now < shown_at + timedelta(seconds=self._settings.retention_seconds)
 
     # --- showing -------------------------------------------------------------------------------
 
     async def _show(
-        self, seen: Seen, instance_ids: Iterable[str], left: Collection[str]
+        self, seen: Snapshot, instance_ids: Iterable[str], left: Collection[str]
     ) -> list[Instance]:
         ids = sorted(instance_ids)
-        gone = [self._epitaph(each, seen.instances[each]) for each in ids if each not in left]
-        epitaphs = dict(
-            zip(
-                (each for each in ids if each not in left), await asyncio.gather(*gone), strict=True
-            )
+        ends = await asyncio.gather(
+            *(self._termination(each, seen.instances[each]) for each in ids if each not in left)
         )
-        return [self._instance(each, seen.instances[each], epitaphs.get(each)) for each in ids]
+        by_id = dict(zip((each for each in ids if each not in left), ends, strict=True))
+        return [self._instance(each, seen.instances[each], by_id.get(each)) for each in ids]
 
-    def _instance(self, instance_id: str, container: Listed, gone: Epitaph | None) -> Instance:
+    def _instance(
+        self, instance_id: str, container: ListedContainer, end: Termination | None
+    ) -> Instance:
         memory = self._memories.get(instance_id) or Memory()
-        if gone:
+        if end:
             memory = self._memory(instance_id)
-            memory.told_gone_at = memory.told_gone_at or self._clock.now()
+            memory.shown_terminated_at = memory.shown_terminated_at or self._clock.now()
         launched_at = datetime.fromtimestamp(container.created, UTC)
         reason = ON_REQUEST if memory.ending_since else ""
         if container.state in OVER:
             reason = "its container may be left"
         return Instance(
             instance_id=instance_id,
-            state=_state(container.state, gone=gone is not None, ending=bool(memory.ending_since)),
+            state=_state(
+                container.state, terminated=end is not None, ending=bool(memory.ending_since)
+            ),
             launch_token=container.label(f"{LABEL}launch-token"),
             job_id=int(container.label(f"{LABEL}job")),
             attempt=int(container.label(f"{LABEL}attempt")),
@@ -214,52 +215,56 @@ class DockerInstances:
             market="spot",
             hourly_price_usd=float(container.label(f"{LABEL}hourly-price-usd")),
             spot_instance_request_id=f"local-{instance_id}",
-            terminated_at=max(gone.at, launched_at) if gone else None,
-            state_reason=gone.reason if gone else reason,
-            spot_interrupted=gone is not None and gone.spot_interrupted,
+            terminated_at=max(end.at, launched_at) if end else None,
+            state_reason=end.reason if end else reason,
+            spot_interrupted=end is not None and end.spot_interrupted,
         )
 
-    async def _epitaph(self, instance_id: str, container: Listed) -> Epitaph | None:
-        """How it ended; None: it has not, or the engine does not say so now.
+    async def _termination(
+        self, instance_id: str, container: ListedContainer
+    ) -> Termination | None:
+        """Return its end; None: it has not ended, or the engine does not answer now.
 
-        A created container is asked only where we want its end: the question waits for the
-        engine's lock on it, so for the end of a start that is under way.
+        A created container is inspected only after a termination request: the call waits for the
+        engine's lock on it, so for a start that is under way.
         """
         memory = self._memories.get(instance_id) or Memory()
         if container.state == "created" and memory.ending_since is None:
             return None
         if container.state not in OVER | {"created"}:
             return None
-        if memory.epitaph is None:
-            with contextlib.suppress(ComputeError):  # one that is busy must not hide all the others
+        if memory.termination is None:
+            with contextlib.suppress(ComputeError):  # one that is busy must not hide the others
                 memory = self._memory(instance_id)
-                memory.epitaph = await self._read_epitaph(container, memory)
-        return memory.epitaph
+                memory.termination = await self._read_termination(container, memory)
+        return memory.termination
 
-    async def _read_epitaph(self, container: Listed, memory: Memory) -> Epitaph | None:
+    async def _read_termination(
+        self, container: ListedContainer, memory: Memory
+    ) -> Termination | None:
         ended_by_us = memory.ending_since is not None
         if container.state == "created":
             at = await self._engine.modified_at(container.id, f"{HOME}/{STARTED}")
-            return Epitaph(at, f"{ON_REQUEST}, never started") if at else None
+            return Termination(at, f"{ON_REQUEST}, never started") if at else None
         inspected = await self._engine.inspect(container.id)
-        if inspected is None:  # another replica has had it long enough, and removed it just now
-            return Epitaph(self._clock.now(), "its container was removed")
+        if inspected is None:  # another replica has removed it now, after its retention
+            return Termination(self._clock.now(), "its container was removed")
         state = inspected.state
-        said = LAST_WORD.findall(await self._engine.last_errors(container.id))
+        reported = ENDED_LINE.findall(await self._engine.last_errors(container.id))
         ended = Ended()
         with contextlib.suppress(IndexError, msgspec.DecodeError):
-            ended = msgspec.json.decode(said[-1], type=Ended)
-        reason = ended.reason or (ON_REQUEST if ended_by_us else "its agent died without a word")
+            ended = msgspec.json.decode(reported[-1], type=Ended)
+        reason = ended.reason or (ON_REQUEST if ended_by_us else "its agent ended without a report")
         if state.oom_killed:
             reason += ", out of memory"
         if state.exit_code:
             reason += f", exit code {state.exit_code}"
-        return Epitaph(state.finished_at, reason, ended.by_interruption())
+        return Termination(state.finished_at, reason, ended.by_interruption())
 
 
-def _state(engine_says: str, *, gone: bool, ending: bool) -> InstanceState:
-    if gone:
+def _state(shown: str, *, terminated: bool, ending: bool) -> InstanceState:
+    if terminated:
         return InstanceState.TERMINATED
-    if ending or engine_says in OVER | {"removing"}:
+    if ending or shown in OVER | {"removing"}:
         return InstanceState.STOPPING
-    return InstanceState.PENDING if engine_says == "created" else InstanceState.RUNNING
+    return InstanceState.PENDING if shown == "created" else InstanceState.RUNNING

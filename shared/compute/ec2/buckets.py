@@ -1,16 +1,15 @@
-"""EC2's token buckets, kept on our side too, so that we seldom hear that a call was one too many.
+"""EC2's token buckets, kept on our side too, so that EC2 seldom throttles a call.
 
 The figures are those that AWS publishes for an account in a region
-(https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html). Another replica, and
-whoever else uses the account, draws on the same buckets: they are a courtesy, and `Throttled` is
-handled all the same.
+(https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html). Other replicas and
+other users of the account draw on the same buckets, so `Throttled` is handled all the same.
 """
 
 from msgspec import Struct
 
 
 class Rate(Struct, frozen=True):
-    """How many tokens a bucket holds, and how many come back each second."""
+    """The size of a bucket in tokens, and the tokens added each second."""
 
     burst: float
     per_second: float
@@ -33,7 +32,7 @@ INSTANCES: dict[str, Rate] = {
 
 
 class Bucket:
-    """Tokens by time. *now* is any clock's seconds, always the same one's."""
+    """A token bucket. *now* is in seconds of any clock, always the same one."""
 
     def __init__(self, rate: Rate, now: float) -> None:
         self._rate = rate
@@ -41,25 +40,25 @@ class Bucket:
         self._at = now
 
     def take(self, now: float, count: float = 1) -> float:
-        """Take *count* tokens; returns the seconds to wait until they are there."""
+        """Take *count* tokens; return the seconds to wait until they are available."""
         held = self._tokens + max(0.0, now - self._at) * self._rate.per_second
         self._at = max(now, self._at)
         self._tokens = min(self._rate.burst, held) - count
         return max(0.0, -self._tokens / self._rate.per_second)
 
     def give_back(self, count: float = 1) -> None:
-        """They were not used after all."""
+        """Return tokens that were not used."""
         self._tokens += count
 
 
-class Buckets:
+class CallBuckets:
     """One account's buckets for one service's calls."""
 
     def __init__(self) -> None:
         self._buckets: dict[tuple[str, str], Bucket] = {}
 
     def take(self, action: str, instances: int, now: float, longest: float) -> float | None:
-        """Seconds to wait before *action* on so many *instances*; None: more than *longest*."""
+        """Return the seconds to wait before *action*; None: more than *longest*."""
         taken: list[tuple[Bucket, float]] = [(self._requests(action, now), 1.0)]
         rate = INSTANCES.get(action)
         if rate is not None and instances:

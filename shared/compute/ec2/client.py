@@ -1,8 +1,8 @@
-"""boto3 in threads: one call at a time a thread, with deadlines and without retries of its own.
+"""boto3 in threads: one call at a time a thread, with deadlines and without its own retries.
 
 A thread that waits for AWS cannot be cancelled, so it is a daemon and the deadline is ours: the
-caller goes on, and the process can end. The SDK does not retry, since a launch that is repeated
-behind our back burns the quota; what may be repeated is repeated here, where it is seen.
+caller goes on, and the process can end. The SDK does not retry, since a launch that it repeats
+unseen uses up the quota; calls that may be repeated are repeated here.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import boto3
@@ -18,7 +18,7 @@ from botocore import xform_name
 from botocore.config import Config
 
 from shared.backoff import Backoff
-from shared.compute.ec2.buckets import Buckets
+from shared.compute.ec2.buckets import CallBuckets
 from shared.compute.ec2.errors import error_of
 from shared.compute.port import ComputeError, Throttled, Unknown
 
@@ -26,35 +26,33 @@ T = TypeVar("T")
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 20.0
-"""CreateFleet answers when its launches are decided, which takes some seconds for hundreds."""
+"""CreateFleet answers when its launches are decided: after some seconds for hundreds."""
 
 DEADLINE_SECONDS = 24.0
 AT_ONCE = 16
 
 BUCKET_SECONDS = 5.0
-"""A call that would wait longer for our own buckets is throttled, by us."""
+"""A call that would wait longer for our own buckets raises `Throttled`."""
 
-AGAIN = Backoff(first=0.3, factor=2, longest=3)
+RETRY = Backoff(first=0.3, factor=2, longest=3)
 TRIES = 4
-"""Of a call that only looks, when it was throttled."""
-
-Page = Mapping[str, Any]
+"""Of a read call that was throttled."""
 
 
 class Aws:
-    """AWS's services in one region, as this process's credentials may use them."""
+    """AWS's services in one region, with this process's credentials."""
 
     def __init__(self, region: str) -> None:
         self.region = region
         self._clients: dict[str, Any] = {}
         self._making = threading.Lock()
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._buckets = Buckets()
+        self._buckets = CallBuckets()
 
     async def call(
         self, action: str, *, service: str = "ec2", instances: int = 0, **parameters: Any
     ) -> dict[str, Any]:
-        """One call, made once. Raises a `ComputeError`; AWS's own error is its cause."""
+        """Make one call, once. Raises a `ComputeError`; AWS's own error is its cause."""
         if service == "ec2":
             await self._own_limit(action, instances)
         async with self._turns:
@@ -68,24 +66,24 @@ class Aws:
             except Exception as error:
                 raise error_of(error) from error
 
-    async def look(self, action: str, *, service: str = "ec2", **parameters: Any) -> dict[str, Any]:
-        """A call that changes nothing: made again where it was throttled."""
+    async def read(self, action: str, *, service: str = "ec2", **parameters: Any) -> dict[str, Any]:
+        """Make a call that changes nothing; repeat it while it is throttled."""
         for tries in range(1, TRIES):
             try:
                 return await self.call(action, service=service, **parameters)
             except Throttled:
-                await asyncio.sleep(AGAIN.delay(tries, random.random()))
+                await asyncio.sleep(RETRY.delay(tries, random.random()))
         return await self.call(action, service=service, **parameters)
 
-    async def look_at_all(
+    async def read_all(
         self, action: str, key: str, *, service: str = "ec2", **parameters: Any
     ) -> list[dict[str, Any]]:
-        """All pages of *key*: complete, or an error."""
+        """Read all pages of *key*: complete, or an error."""
         found: list[dict[str, Any]] = []
         token: str | None = None
         while True:
             more = {"NextToken": token} if token else {}
-            page = await self.look(action, service=service, **parameters, **more)
+            page = await self.read(action, service=service, **parameters, **more)
             found += page.get(key) or []
             token = page.get("NextToken")
             if not token:
@@ -104,9 +102,9 @@ class Aws:
         return answer
 
     def _client(self, service: str) -> Any:
-        with self._making:  # making one reads files and is not made for several threads
+        with self._making:  # making one reads files and is not thread-safe
             if service not in self._clients:
-                # The price list answers in few regions, with the prices of all.
+                # The price list API is in few regions, with the prices of all.
                 region = "us-east-1" if service == "pricing" else self.region
                 self._clients[service] = boto3.session.Session().client(
                     service,
@@ -122,12 +120,12 @@ class Aws:
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    """What *work* returns, from a thread that nobody waits for at the process's end."""
+    """Run *work* in a daemon thread, for which the process does not wait at its end."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
-    def tell(settle: Callable[[], None]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there to be told
+    def on_loop(settle: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing awaits the result
             loop.call_soon_threadsafe(lambda: None if future.done() else settle())
 
     def run() -> None:
@@ -135,9 +133,9 @@ async def _in_thread(work: Callable[[], T]) -> T:
             result = work()
         except BaseException as error:  # noqa: BLE001 - it is raised where the call was made
             failure = error
-            tell(lambda: future.set_exception(failure))
+            on_loop(lambda: future.set_exception(failure))
         else:
-            tell(lambda: future.set_result(result))
+            on_loop(lambda: future.set_result(result))
 
     threading.Thread(target=run, name="aws", daemon=True).start()
     return await future

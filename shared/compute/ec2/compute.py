@@ -1,14 +1,14 @@
 """The compute port on EC2.
 
-What keeps "one launch, one instance for each" true in each crash window:
+What keeps "one launch, one instance for each request" true in each crash window:
 - before CreateFleet: nothing has happened; a plan and a template's version cost nothing.
 - after it, with the answer lost: the identical call has the same ClientToken, and EC2 answers with
-  the instances of the first one. Where it says instead that the token is spent, or refuses the call
-  for another reason by now, the instances that bear the launch's tag are asked for and adopted.
+  the instances of the first one. If it answers that the token is spent, or now refuses the call for
+  another reason, the instances with the launch's tag are read and adopted.
 - two replicas at once: the same, since both make the same call.
-- an instance that no request is left for (a batch that was given up as spent, whose instances were
-  not visible yet) bears the deployment's tag and no attempt: the API gives it no job, and the
-  reaper ends it once the launcher's watermark has passed it.
+- an instance without a request (of a batch that was given up as spent while its instances were not
+  visible yet) has the deployment's tag and no attempt: the API gives it no job, and the reaper ends
+  it once the launcher's watermark has passed it.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from shared.clock import Clock
 from shared.compute.ec2 import fleet
 from shared.compute.ec2.client import Aws
 from shared.compute.ec2.errors import UNFIT, code_of
-from shared.compute.ec2.fleet import Answer, Came
-from shared.compute.ec2.listing import Listing
+from shared.compute.ec2.fleet import FleetAnswer, FleetInstance
+from shared.compute.ec2.listing import InstanceListing
 from shared.compute.ec2.planner import Planner
 from shared.compute.ec2.pools import RestingPools
 from shared.compute.ec2.prices import Prices
 from shared.compute.ec2.settings import Ec2Settings
-from shared.compute.ec2.shapes import Shown, is_request
+from shared.compute.ec2.shapes import DescribedInstance, is_request
 from shared.compute.port import (
     ComputeError,
     Instance,
@@ -48,10 +48,10 @@ _log = get_logger(part="ec2")
 
 VISIBLE = Backoff(first=0.1, factor=1.7, longest=2)
 VISIBLE_TRIES = 9
-"""With `VISIBLE` about nine seconds, in which EC2 shows nearly every new instance."""
+"""With `VISIBLE` about nine seconds; EC2 shows nearly every new instance within them."""
 
 MOST_IDS = 500
-"""Instances that one TerminateInstances names."""
+"""Instances in one TerminateInstances call."""
 
 NOT_FOUND = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"})
 NO_REQUEST = frozenset(
@@ -80,18 +80,18 @@ class Ec2Compute:
         self._aws = Aws(region)
         self._resting = RestingPools(settings.pool_rest_seconds)
         self._planner = Planner(self._aws, clock, settings, self._resting, deployment, agent_path)
-        self._listing = Listing(self._aws, deployment)
+        self._listing = InstanceListing(self._aws, deployment)
         self._prices = Prices(self._aws, clock, settings.prices)
 
     async def plan(self, offer: Offer) -> Plan:
-        """The parameters of the call, with which pools rest left out."""
+        """Decide the parameters of the call, without the pools that rest."""
         if offer.deployment != self._deployment:
             message = f"deployment {offer.deployment!r} is not {self._deployment!r}"
             raise Rejected(message)
         return await self._planner.plan(offer)
 
     async def launch(self, batch: LaunchBatch) -> Sequence[Instance | ComputeError]:
-        """One CreateFleet. The instances that came go to the first requests, in their order."""
+        """Call CreateFleet once. Its instances go to the first requests, in their order."""
         if any(each.deployment != self._deployment for each in batch.requests):
             raise Rejected(f"a request is not for deployment {self._deployment!r}")
         asked_at = self._clock.now()
@@ -103,14 +103,14 @@ class Ec2Compute:
             return await self._after_refusal(batch, error)
         answer = fleet.read_answer(shown, batch.plan)
         self._rest_pools(answer)
-        instances = await self._look_at_new(batch, answer.came, asked_at)
+        instances = await self._read_new(batch, answer.launched, asked_at)
         short: ComputeError = NoCapacity("")
         if len(instances) < len(batch.requests):
             short = fleet.shortfall(answer.failed, batch.plan["market"])
         return _in_places(instances, len(batch.requests), short)
 
     async def terminate(self, instance_ids: Sequence[str]) -> None:
-        """End these, and cancel their Spot requests before, so that none asks again."""
+        """Cancel the Spot requests of these, so that none launches again, then end them."""
         ids = [each for each in instance_ids if _ID.fullmatch(each)]
         requests = [each for each in instance_ids if is_request(each)]
         failure = await self._cancel([*requests, *await self._requests_of(ids)])
@@ -120,13 +120,13 @@ class Ec2Compute:
             raise failure
 
     async def describe(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
-        """What EC2 shows of these: a terminated one for about an hour."""
+        """Describe these; EC2 shows a terminated one for about an hour."""
         ids = [each for each in instance_ids if _ID.fullmatch(each) or is_request(each)]
         found = await self._prices.price(await self._listing.of(ids))
         return {each.instance_id: each for each in found}
 
     async def list_instances(self) -> Sequence[Instance]:
-        """All that bears the deployment's tag, and what its Spot requests have launched."""
+        """List all with the deployment's tag, and what its Spot requests have launched."""
         try:
             shown = await self._listing.all()
         except Throttled as error:
@@ -137,7 +137,7 @@ class Ec2Compute:
         return await self._prices.price(shown)
 
     async def close(self) -> None:
-        """Nothing to let go of: threads that still wait for AWS are left to the process's end."""
+        """Do nothing: threads that still wait for AWS end with the process."""
 
     # --- launching -------------------------------------------------------------------------------
 
@@ -148,12 +148,11 @@ class Ec2Compute:
             self._planner.forget()
         definite = not isinstance(error, (Unknown, Throttled))
         if definite and (batch.repeated or isinstance(error, Stale)):
-            # What an earlier call has launched bears the launch's tag, whatever is said of the
-            # token now.
+            # The instances of an earlier call have the launch's tag, whatever the answer says now.
             try:
                 found = await self._listing.launched_by(batch.token)
             except ComputeError as failure:
-                # Whatever was refused here is this look: of the launch nothing is known.
+                # This error is about the read: of the launch nothing is known.
                 raise Unknown(str(failure)) from failure
             if found:
                 _log.warning("adopted by tag", launch=batch.token, instances=len(found))
@@ -161,13 +160,13 @@ class Ec2Compute:
             return _in_places(instances, len(batch.requests), error)
         return [error] * len(batch.requests)
 
-    async def _look_at_new(
-        self, batch: LaunchBatch, came: Sequence[Came], asked_at: datetime
+    async def _read_new(
+        self, batch: LaunchBatch, launched: Sequence[FleetInstance], asked_at: datetime
     ) -> list[Instance]:
-        """The instances as EC2 shows them; what it does not show in time as the fleet told it."""
-        seen: dict[str, Shown] = {}
+        """Read the new instances; those that EC2 does not show in time are as in its answer."""
+        seen: dict[str, DescribedInstance] = {}
         for tries in range(1, VISIBLE_TRIES + 1):
-            missing = [each.instance_id for each in came if each.instance_id not in seen]
+            missing = [each.instance_id for each in launched if each.instance_id not in seen]
             if not missing:
                 break
             if tries > 1:
@@ -175,13 +174,13 @@ class Ec2Compute:
             try:
                 found = await self._listing.of(missing)
             except ComputeError as error:
-                _log.warning("new instances cannot be looked at", error=str(error))
+                _log.warning("cannot read new instances", error=str(error))
                 continue
             seen |= {each.instance_id: each for each in found}
         market = "spot" if batch.plan["market"] == "spot" else "on-demand"
         shown = [
             seen.get(each.instance_id)
-            or Shown(
+            or DescribedInstance(
                 instance_id=each.instance_id,
                 state=InstanceState.PENDING,
                 launch_token=batch.token,
@@ -190,11 +189,11 @@ class Ec2Compute:
                 zone=each.zone,
                 market="spot" if market == "spot" else "on-demand",
             )
-            for each in came
+            for each in launched
         ]
         return await self._prices.price(_sorted(shown))
 
-    def _rest_pools(self, answer: Answer) -> None:
+    def _rest_pools(self, answer: FleetAnswer) -> None:
         now = self._clock.now()
         for each in answer.failed:
             unfit = each.code in UNFIT
@@ -212,7 +211,7 @@ class Ec2Compute:
         return [known[each] for each in ids if each in known]
 
     async def _cancel(self, requests: Sequence[str]) -> ComputeError | None:
-        """Cancel these; what fails is returned, since ending the instances must not wait for it."""
+        """Cancel these; return a failure, since ending the instances must not wait for it."""
         if not requests:
             return None
         try:
@@ -222,9 +221,9 @@ class Ec2Compute:
         except Rejected as error:
             if not _code_in(error, NO_REQUEST):
                 return error
-            # One that EC2 has forgotten fails them all.
+            # One that EC2 does not know any more fails them all.
             if len(requests) == 1:
-                _log.info("a Spot request is not there any more", error=str(error))
+                _log.info("Spot request does not exist any more", error=str(error))
                 return None
             failures = [await self._cancel([each]) for each in requests]
             return next((each for each in failures if each is not None), None)
@@ -233,7 +232,7 @@ class Ec2Compute:
         return None
 
     async def _terminate(self, ids: Sequence[str]) -> None:
-        """End *ids*; one that EC2 does not know would spare all the others, so it is left out."""
+        """End *ids*; one that EC2 does not know would fail the whole call, so it is left out."""
         if not ids:
             return
         try:
@@ -242,7 +241,7 @@ class Ec2Compute:
             if not _code_in(error, NOT_FOUND):
                 raise
             if len(ids) == 1:
-                return  # not visible now, or gone: `describe` tells
+                return  # not visible now, or terminated: `describe` shows which
             named = set(_ID.findall(str(error)))
             rest = [each for each in ids if each not in named]
             if named & set(ids):
@@ -258,13 +257,13 @@ def _code_in(error: ComputeError, codes: frozenset[str]) -> bool:
     return isinstance(cause, Exception) and code_of(cause) in codes
 
 
-def _sorted(shown: Sequence[Shown]) -> list[Shown]:
+def _sorted(shown: Sequence[DescribedInstance]) -> list[DescribedInstance]:
     return sorted(shown, key=lambda each: each.instance_id)
 
 
 def _in_places(
     instances: Sequence[Instance], places: int, short: ComputeError
 ) -> list[Instance | ComputeError]:
-    """An instance for each of the first *places*, and for the rest the reason why not."""
-    had: list[Instance | ComputeError] = list(instances[:places])
-    return had + [short] * (places - len(had))
+    """Return an instance for each of the first *places*, and *short* for the rest."""
+    found: list[Instance | ComputeError] = list(instances[:places])
+    return found + [short] * (places - len(found))

@@ -1,8 +1,8 @@
-"""EC2's errors and what the caller does next: the one table.
+"""The table of EC2's errors as errors of the port.
 
 The codes are those of https://docs.aws.amazon.com/ec2/latest/devguide/errors-overview.html. Codes
-that are final are listed: what the call asks for is wrong or forbidden. Any other client's error
-(4xx) is a definite refusal that may pass, such as an account that is still being verified
+that are final are listed: the request is wrong or forbidden. Any other client error (4xx) is a
+definite refusal that may pass, such as an account that is still being verified
 (`PendingVerification`), activated (`OptInRequired`) or unblocked. A server's error (5xx), a timeout
 and a connection cut are `Unknown`, since the call may have had its effect.
 """
@@ -59,13 +59,13 @@ CODES: dict[str, type[ComputeError]] = {
 
 FINAL = frozenset(
     {
-        # What is asked for cannot be read, or does not go together.
+        # The request cannot be read, or its values contradict each other.
         *("InvalidParameter", "InvalidParameterValue", "InvalidParameterCombination"),
         *("InvalidParameterDependency", "MissingParameter", "UnknownParameter"),
         *("ValidationError", "ValidationException", "InvalidUserData.Malformed"),
         *("InvalidLaunchTemplateConfig", "InvalidFleetConfig", "InvalidFleetConfiguration"),
         *("InvalidBlockDeviceMapping", "TagLimitExceeded", "InvalidTagKey.Malformed"),
-        # It names what is not there.
+        # It names what does not exist.
         *("InvalidAMIID.NotFound", "InvalidAMIID.Malformed", "InvalidAMIID.Unavailable"),
         *("InvalidSubnet", "InvalidSubnetID.NotFound", "InvalidSubnetID.Malformed"),
         *("InvalidGroup.NotFound", "InvalidGroupId.Malformed", "InvalidSecurityGroupID.NotFound"),
@@ -77,22 +77,20 @@ FINAL = frozenset(
         *("Unsupported", "UnsupportedOperation", "InvalidAction"),
     }
 )
-"""With these no repeat of the call succeeds, as long as nobody changes what it asks for."""
+"""With these no repetition of the same call succeeds."""
 
 PROFILE = "IAM Instance Profile"
-"""In the message of an `InvalidParameterValue` that is not final: EC2 comes to know an instance
-profile, or the role in it, some seconds after it was made.
+"""In the message of an `InvalidParameterValue` that is not final: an instance profile, or
+the role in it, is visible to EC2 some seconds after it was made.
 https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html#troubleshoot_general_eventual-consistency
 """
 
 UNFIT = frozenset({"Unsupported", "InvalidFleetConfiguration"})
-"""Of one pool of a fleet: this type cannot be had in this zone at all."""
-
-SPENT_TOKEN = frozenset({"IdempotentInstanceTerminated", "IdempotentParameterMismatch"})
+"""Of one pool of a fleet: this zone does not offer this type at all."""
 
 
 def error_of(error: Exception) -> ComputeError:
-    """What the port calls *error*, with AWS's own message."""
+    """Return the port's error for *error*, with AWS's own message."""
     if isinstance(error, ComputeError):
         return error
     if isinstance(error, ClientError):
@@ -108,7 +106,7 @@ def error_of(error: Exception) -> ComputeError:
 
 
 def named(code: str, message: str, *, status: int = 400) -> ComputeError:
-    """The port's error for one of AWS's."""
+    """Return the port's error for a code of AWS."""
     return _kind_of(code, message, status)(f"{code}: {message}")
 
 
@@ -117,12 +115,12 @@ def _kind_of(code: str, message: str, status: int) -> type[ComputeError]:
         return CODES[code]
     if status >= 500:
         return Unknown
-    not_spread_yet = code == "InvalidParameterValue" and PROFILE.lower() in message.lower()
-    return Rejected if code in FINAL and not not_spread_yet else Deferred
+    is_not_visible_yet = code == "InvalidParameterValue" and PROFILE.lower() in message.lower()
+    return Rejected if code in FINAL and not is_not_visible_yet else Deferred
 
 
 def code_of(error: Exception) -> str:
-    """AWS's code, or none."""
+    """Return AWS's code, or an empty text."""
     if not isinstance(error, ClientError):
         return ""
     return str(error.response.get("Error", {}).get("Code", ""))

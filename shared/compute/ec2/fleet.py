@@ -1,8 +1,8 @@
-"""One CreateFleet for a batch: what is asked, and what its answer says of each request.
+"""One CreateFleet for a batch: its parameters, and the outcome of each request.
 
 The batch's token is the ClientToken, so that the identical call finds what the first one launched.
-Which instance is whose is settled by order alone: the ids sorted, the requests in their places.
-Instances that came are used, however many failed beside them.
+Instances are assigned by order alone: the ids sorted, the requests in their places. The instances
+of an answer are used, however many others failed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from shared.compute.ec2.errors import UNFIT, named
-from shared.compute.ec2.pools import Pool, say
+from shared.compute.ec2.pools import CapacityPool, summarize
 from shared.compute.ec2.shapes import tags
 from shared.compute.port import (
     ComputeError,
@@ -26,43 +26,43 @@ from shared.compute.port import (
 )
 from shared.events.events import Market
 
-# Which error of several is told, and decides what comes next: what holds for the whole account
-# first, what cannot be helped only where nothing else is said.
+# The order in which one of several errors is reported, and decides what comes next: errors of the
+# whole account first, final ones only if there is no other.
 GRAVITY: tuple[type[ComputeError], ...] = (
     *(QuotaReached, Throttled, Deferred, NoCapacity),
     *(Unknown, Rejected),
 )
 
 
-class Came(Struct, frozen=True, kw_only=True):
-    """An instance as a fleet's answer tells of it."""
+class FleetInstance(Struct, frozen=True, kw_only=True):
+    """An instance in a fleet's answer."""
 
     instance_id: str
     instance_type: str
     zone: str
 
 
-class Failed(Struct, frozen=True, kw_only=True):
-    """A pool that did not give what it was asked for."""
+class LaunchFailure(Struct, frozen=True, kw_only=True):
+    """A pool that launched fewer instances than requested."""
 
-    pool: Pool
+    pool: CapacityPool
     code: str
     message: str
 
 
-class Answer(Struct, frozen=True, kw_only=True):
-    """A fleet's answer: both may be there at once."""
+class FleetAnswer(Struct, frozen=True, kw_only=True):
+    """A fleet's answer: it may have instances and failures at once."""
 
-    came: tuple[Came, ...]
-    failed: tuple[Failed, ...]
+    launched: tuple[FleetInstance, ...]
+    failed: tuple[LaunchFailure, ...]
 
 
 def call_of(batch: LaunchBatch) -> dict[str, Any]:
-    """The parameters of CreateFleet for *batch*: the same every time."""
+    """Build the parameters of CreateFleet for *batch*: the same every time."""
     plan = batch.plan
     market = "spot" if plan["market"] == "spot" else "on-demand"
-    # Only a plan of an earlier release has labels. Its call may have had an effect, and EC2 finds
-    # that again for a call with the same token and the same parameters alone.
+    # Only a plan of an earlier release has labels. Its call may have had an effect, which EC2 finds
+    # again only for the same token and the same parameters.
     labels = plan.get("labels") or {}
     ours = tags(deployment=batch.requests[0].deployment, launch=batch.token, labels=labels)
     return {
@@ -78,11 +78,11 @@ def call_of(batch: LaunchBatch) -> dict[str, Any]:
     }
 
 
-def read_answer(shown: Mapping[str, Any], plan: Plan) -> Answer:
-    """EC2's answer to the call for *plan*."""
+def read_answer(shown: Mapping[str, Any], plan: Plan) -> FleetAnswer:
+    """Read EC2's answer to the call for *plan*."""
     market: Market = "spot" if plan["market"] == "spot" else "on-demand"
-    came = [
-        Came(
+    launched = [
+        FleetInstance(
             instance_id=instance_id,
             instance_type=each.get("InstanceType") or _override(each).get("InstanceType", ""),
             zone=_zone(each, plan),
@@ -91,23 +91,23 @@ def read_answer(shown: Mapping[str, Any], plan: Plan) -> Answer:
         for instance_id in each.get("InstanceIds") or []
     ]
     failed = [
-        Failed(
-            pool=Pool(market, _override(each).get("InstanceType", ""), _zone(each, plan)),
+        LaunchFailure(
+            pool=CapacityPool(market, _override(each).get("InstanceType", ""), _zone(each, plan)),
             code=each.get("ErrorCode") or "",
             message=each.get("ErrorMessage") or "",
         )
         for each in shown.get("Errors") or []
     ]
-    return Answer(came=tuple(came), failed=tuple(failed))
+    return FleetAnswer(launched=tuple(launched), failed=tuple(failed))
 
 
-def shortfall(failed: Sequence[Failed], market: Market) -> ComputeError:
-    """Why there are fewer instances than were asked for, in words."""
+def shortfall(failed: Sequence[LaunchFailure], market: Market) -> ComputeError:
+    """Return the reason why there are fewer instances than requested, with its message."""
     errors = [_error(each) for each in failed]
     worst = next(
         (kind for kind in GRAVITY if any(isinstance(each, kind) for each in errors)), NoCapacity
     )
-    words = "Spot" if market == "spot" else "on-demand"
+    named_market = "Spot" if market == "spot" else "on-demand"
     if worst is NoCapacity:
         without = [
             each.pool
@@ -115,16 +115,16 @@ def shortfall(failed: Sequence[Failed], market: Market) -> ComputeError:
             if isinstance(error, NoCapacity)
         ]
         codes = sorted({each.code for each in failed})
-        where = f" for {say(without)} ({', '.join(codes)})" if without else ""
-        return NoCapacity(f"EC2 has no more {words} capacity now{where}")
-    said = next(error for error in errors if isinstance(error, worst))
-    return worst(str(said))
+        where = f" for {summarize(without)} ({', '.join(codes)})" if without else ""
+        return NoCapacity(f"EC2 has no more {named_market} capacity now{where}")
+    first = next(error for error in errors if isinstance(error, worst))
+    return worst(str(first))
 
 
-def _error(failed: Failed) -> ComputeError:
+def _error(failed: LaunchFailure) -> ComputeError:
     if failed.code in UNFIT:
         return Rejected(f"{failed.code}: {failed.message}")
-    # An answer of a fleet is definite, even where what it tells of is a server's error.
+    # An answer of a fleet is definite, even if it reports a server error.
     error = named(failed.code, failed.message)
     return NoCapacity(str(error)) if isinstance(error, Unknown) else error
 

@@ -1,7 +1,7 @@
-"""The interruption queue: what EventBridge says of instances, read from SQS.
+"""The interruption queue: EventBridge's events about instances, read from SQS.
 
-A second channel, for an instance that cannot speak itself. A rule of EventBridge sends three kinds
-of EC2's events into the queue (docs/ec2.md); they tell of every instance in the account, ours or
+A second channel, for an instance whose agent does not report. A rule of EventBridge sends three
+kinds of EC2's events into the queue (docs/ec2.md), about every instance in the account, ours or
 not, at least once and in any order.
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
 """
@@ -19,7 +19,7 @@ from shared.log import get_logger
 _log = get_logger(part="notices")
 
 WAIT_SECONDS = 5
-"""How long one call waits for a message; a service that is told to stop waits no longer."""
+"""Time that one call waits for a message, and a stopping service at most."""
 
 BATCH = 10
 
@@ -31,14 +31,14 @@ KINDS: dict[str, NoticeKind] = {
 
 
 class InterruptionQueue:
-    """Reads one queue."""
+    """One queue."""
 
     def __init__(self, url: str, region: str) -> None:
         self._url = url
         self._aws = Aws(_region_of(url) or region)
 
     async def receive(self) -> Sequence[Notice]:
-        """Up to ten notices, each given again unless `done` is told of it in time."""
+        """Receive up to ten notices; each comes again unless `done` acknowledges it in time."""
         answer = await self._aws.call(
             "ReceiveMessage",
             service="sqs",
@@ -49,7 +49,7 @@ class InterruptionQueue:
         return [read_notice(each) for each in answer.get("Messages") or []]
 
     async def done(self, notices: Sequence[Notice]) -> None:
-        """These need not be given again."""
+        """Acknowledge these: they do not come again."""
         if notices:
             await self._aws.call(
                 "DeleteMessageBatch",
@@ -63,7 +63,7 @@ class InterruptionQueue:
 
 
 def read_notice(message: dict[str, Any]) -> Notice:
-    """A message of the queue; one that tells nothing of an instance has no kind."""
+    """Read a message of the queue; one that is not about an instance has no kind."""
     handle = message["ReceiptHandle"]
     try:
         body = json.loads(message.get("Body") or "")
@@ -81,6 +81,6 @@ def read_notice(message: dict[str, Any]) -> Notice:
 
 
 def _region_of(url: str) -> str | None:
-    """`https://sqs.<region>.amazonaws.com/…` names it; an endpoint of a test does not."""
+    """Read the region of `https://sqs.<region>.amazonaws.com/…`; a test's endpoint has none."""
     parts = (urlsplit(url).hostname or "").split(".")
     return parts[1] if parts[0] == "sqs" and len(parts) > 2 else None

@@ -1,7 +1,7 @@
-"""Settles what exactly a batch will ask for: the parameters of its CreateFleet, as JSON.
+"""The plan of a batch: the parameters of its CreateFleet, as JSON.
 
-It asks EC2 and SSM what it must know (which image, which types, which subnets, which template) and
-remembers the answers for a while; the call itself is `fleet.py`'s, with just these parameters.
+The planner reads image, types, subnets and template from EC2 and SSM and keeps the answers for a
+while; `fleet.py` makes the call, with just these parameters.
 """
 
 import asyncio
@@ -13,18 +13,18 @@ from typing import Any
 from msgspec import Struct
 
 from shared.clock import Clock
+from shared.compute.ec2.cache import Cache
 from shared.compute.ec2.client import Aws
-from shared.compute.ec2.machines import (
+from shared.compute.ec2.instance_types import (
     MOST_TYPES,
-    Machine,
+    InstanceType,
     Wanted,
     architecture_of,
     choose,
-    read_machine,
+    read_instance_type,
     wanted_by,
 )
-from shared.compute.ec2.pools import Pool, RestingPools, say
-from shared.compute.ec2.remembered import Remembered
+from shared.compute.ec2.pools import CapacityPool, RestingPools, summarize
 from shared.compute.ec2.settings import AMI_PARAMETERS, Ec2Settings
 from shared.compute.ec2.shapes import filters
 from shared.compute.ec2.template import Contents, Template, Version
@@ -34,14 +34,14 @@ from shared.events.events import Market
 
 IMAGE_SECONDS = 3600.0
 NETWORK_SECONDS = 600.0
-MACHINES_SECONDS = 86_400.0
+TYPES_SECONDS = 86_400.0
 
 MOST_OVERRIDES = 300
 """Of one fleet: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/fleet-quotas.html"""
 
 
 class Subnet(Struct, frozen=True, kw_only=True):
-    """Where instances may stand."""
+    """A subnet for instances."""
 
     id: str
     zone: str
@@ -49,7 +49,7 @@ class Subnet(Struct, frozen=True, kw_only=True):
 
 
 class Image(Struct, frozen=True, kw_only=True):
-    """What instances boot."""
+    """The image that instances boot."""
 
     id: str
     root_device: str
@@ -57,7 +57,7 @@ class Image(Struct, frozen=True, kw_only=True):
 
 
 def one_a_zone(subnets: Sequence[Subnet]) -> list[Subnet]:
-    """The subnet with the most free addresses in each zone, since a pool is a type in a zone."""
+    """Choose the subnet with most free addresses in each zone; a pool is a type in a zone."""
     best: dict[str, Subnet] = {}
     for each in subnets:
         known = best.get(each.zone)
@@ -67,24 +67,27 @@ def one_a_zone(subnets: Sequence[Subnet]) -> list[Subnet]:
 
 
 def overrides_for(
-    machines: Sequence[Machine], subnets: Sequence[Subnet], resting: set[Pool], market: Market
-) -> list[tuple[Machine, Subnet]]:
-    """Every pool that does not rest."""
+    types: Sequence[InstanceType],
+    subnets: Sequence[Subnet],
+    resting: set[CapacityPool],
+    market: Market,
+) -> list[tuple[InstanceType, Subnet]]:
+    """Return every pool that does not rest."""
     return [
-        (machine, subnet)
-        for machine in machines
+        (kind, subnet)
+        for kind in types
         for subnet in subnets
-        if Pool(market, machine.name, subnet.zone) not in resting
+        if CapacityPool(market, kind.name, subnet.zone) not in resting
     ]
 
 
 def fleet_of(
     offer: Offer,
     version: Version,
-    pools: Sequence[tuple[Machine, Subnet]],
+    pools: Sequence[tuple[InstanceType, Subnet]],
     max_price_usd: float | None,
 ) -> Plan:
-    """The parameters of CreateFleet, save what belongs to one batch (token, count, its tag)."""
+    """Build the parameters of CreateFleet, without those of one batch (token, count, tag)."""
     price = {"MaxPrice": f"{max_price_usd:g}"} if max_price_usd and offer.market == "spot" else {}
     strategy = "price-capacity-optimized" if offer.market == "spot" else "lowest-price"
     options = "SpotOptions" if offer.market == "spot" else "OnDemandOptions"
@@ -101,8 +104,8 @@ def fleet_of(
                         "Version": version.number,
                     },
                     "Overrides": [
-                        {"InstanceType": machine.name, "SubnetId": subnet.id, **price}
-                        for machine, subnet in pools
+                        {"InstanceType": kind.name, "SubnetId": subnet.id, **price}
+                        for kind, subnet in pools
                     ],
                 }
             ],
@@ -127,25 +130,27 @@ class Planner:
         self._settings = settings
         self._resting = resting
         self._agent_path = agent_path
-        self._remembered = Remembered(clock)
+        self._cache = Cache(clock)
         self.template = Template(aws, clock, deployment)
 
     async def plan(self, offer: Offer) -> Plan:
-        """Raises `Rejected` where it can never succeed, `NoCapacity` where every pool rests."""
+        """Make a plan. Raises `Rejected` if it can never succeed, `NoCapacity` if pools rest."""
         wanted = wanted_by(offer.resources, self._settings)
-        subnets, machines = await asyncio.gather(
-            self._remembered.get("subnets", NETWORK_SECONDS, self._subnets),
-            self._machines(wanted, offer.market),
+        subnets, types = await asyncio.gather(
+            self._cache.get("subnets", NETWORK_SECONDS, self._subnets),
+            self._instance_types(wanted, offer.market),
         )
         most = min(MOST_TYPES, MOST_OVERRIDES // len(subnets))
-        chosen = choose(machines, wanted, offer.market, most)
-        pools = [Pool(offer.market, each.name, at.zone) for each in chosen for at in subnets]
+        chosen = choose(types, wanted, offer.market, most)
+        pools = [
+            CapacityPool(offer.market, each.name, at.zone) for each in chosen for at in subnets
+        ]
         resting = self._resting.among(pools, self._clock.now())
         places = overrides_for(chosen, subnets, resting, offer.market)
         if not places:
             raise NoCapacity(
-                f"EC2 has no {_words(offer.market)} capacity now for {say(pools)}; asking again "
-                f"once they have rested for {self._settings.pool_rest_seconds:g} s"
+                f"EC2 has no {_market_name(offer.market)} capacity now for {summarize(pools)}; "
+                f"next try after a rest of {self._settings.pool_rest_seconds:g} s"
             )
         architecture = architecture_of(chosen, wanted)
         image = await self._image(architecture, gpus=max(each.gpus for each in chosen))
@@ -153,8 +158,8 @@ class Planner:
         return fleet_of(offer, version, places, self._settings.max_price_usd)
 
     def forget(self) -> None:
-        """What was planned was refused as stale: ask for everything again."""
-        self._remembered.forget()
+        """Forget all answers: a plan was refused as stale."""
+        self._cache.forget()
         self.template.forget()
 
     async def _contents(self, offer: Offer, image: Image) -> Contents:
@@ -180,18 +185,16 @@ class Planner:
 
     async def _image(self, architecture: str, *, gpus: int) -> Image:
         kind = "gpu" if gpus and architecture == "x86_64" else architecture
-        return await self._remembered.get(
-            f"image {kind}", IMAGE_SECONDS, lambda: self._read_image(kind)
-        )
+        return await self._cache.get(f"image {kind}", IMAGE_SECONDS, lambda: self._read_image(kind))
 
     async def _read_image(self, kind: str) -> Image:
         image_id = self._settings.image_id
         if not image_id:
             if kind not in AMI_PARAMETERS:
                 raise Rejected(f"there is no image for {kind}: set DOCKER_JOB_EC2_IMAGE_ID")
-            answer = await self._aws.look("GetParameter", service="ssm", Name=AMI_PARAMETERS[kind])
+            answer = await self._aws.read("GetParameter", service="ssm", Name=AMI_PARAMETERS[kind])
             image_id = answer["Parameter"]["Value"]
-        answer = await self._aws.look("DescribeImages", ImageIds=[image_id])
+        answer = await self._aws.read("DescribeImages", ImageIds=[image_id])
         if not answer["Images"]:
             raise Rejected(f"the image {image_id} does not exist")
         shown = answer["Images"][0]
@@ -208,7 +211,7 @@ class Planner:
             asked: dict[str, Any] = {"SubnetIds": list(self._settings.subnets)}
         else:
             asked = {"Filters": filters(default_for_az=["true"])}
-        shown = await self._aws.look_at_all("DescribeSubnets", "Subnets", **asked)
+        shown = await self._aws.read_all("DescribeSubnets", "Subnets", **asked)
         subnets = [
             Subnet(
                 id=each["SubnetId"],
@@ -223,13 +226,13 @@ class Planner:
             )
         return one_a_zone(subnets)
 
-    async def _machines(self, wanted: Wanted, market: Market) -> dict[str, Machine]:
-        """The types that a job names, or all that might do."""
+    async def _instance_types(self, wanted: Wanted, market: Market) -> dict[str, InstanceType]:
+        """Read the types that a job names, or all that may fit."""
         if wanted.names:
-            key = "machines " + " ".join(sorted(wanted.names))
+            key = "types " + " ".join(sorted(wanted.names))
             asked: dict[str, Any] = {"InstanceTypes": sorted(wanted.names)}
         else:
-            key = f"machines {wanted.architecture} {market}"
+            key = f"types {wanted.architecture} {market}"
             only = {
                 "current-generation": "true",
                 "bare-metal": "false",
@@ -239,13 +242,13 @@ class Planner:
             }
             asked = {"Filters": [{"Name": name, "Values": [each]} for name, each in only.items()]}
 
-        async def ask() -> dict[str, Machine]:
-            shown = await self._aws.look_at_all("DescribeInstanceTypes", "InstanceTypes", **asked)
-            machines = [read_machine(each) for each in shown]
-            return {each.name: each for each in machines}
+        async def ask() -> dict[str, InstanceType]:
+            shown = await self._aws.read_all("DescribeInstanceTypes", "InstanceTypes", **asked)
+            types = [read_instance_type(each) for each in shown]
+            return {each.name: each for each in types}
 
-        return await self._remembered.get(key, MACHINES_SECONDS, ask)
+        return await self._cache.get(key, TYPES_SECONDS, ask)
 
 
-def _words(market: Market) -> str:
+def _market_name(market: Market) -> str:
     return "Spot" if market == "spot" else "on-demand"

@@ -1,4 +1,4 @@
-"""What an instance costs an hour: Spot by the price history of its zone, on-demand by a list."""
+"""Prices an hour: Spot by the price history of the zone, on-demand by a list."""
 
 import asyncio
 import contextlib
@@ -11,12 +11,11 @@ from msgspec import Struct
 
 from shared.backoff import Backoff
 from shared.clock import Clock
+from shared.compute.ec2.cache import Cache
 from shared.compute.ec2.client import Aws
-from shared.compute.ec2.remembered import Remembered
 from shared.compute.ec2.settings import PriceSource
-from shared.compute.ec2.shapes import Shown
+from shared.compute.ec2.shapes import DescribedInstance
 from shared.compute.port import ComputeError, Instance
-from shared.events.events import Market
 from shared.log import get_logger
 
 _log = get_logger(part="ec2")
@@ -28,14 +27,14 @@ FRESH_SECONDS = 300.0
 LISTED_SECONDS = 86_400.0
 """List prices change a few times a year."""
 
-AGAIN = Backoff(first=60, factor=2, longest=3600)
+RETRY = Backoff(first=60, factor=2, longest=3600)
 """After a call for prices that failed."""
 
 WAIT_SECONDS = 8.0
-"""A launch waits no longer for prices: it must be recorded within its own limit."""
+"""The longest wait of a launch for prices: it must be recorded within its own limit."""
 
 NO_PRICE = (ComputeError, TimeoutError, LookupError, TypeError, ValueError)
-"""A call that fails, takes too long, or answers with what cannot be read."""
+"""Errors of a call that fails, takes too long, or has an unreadable answer."""
 
 SPOT = "Spot"
 PRODUCT = "Linux/UNIX"
@@ -58,16 +57,16 @@ SIZES: dict[str, float] = {"medium": 0.5, "large": 1, "xlarge": 2} | {
 
 
 class Change(Struct, frozen=True, order=True):
-    """From *at* on an hour costs *usd*."""
+    """The price *usd* of an hour, from *at* on."""
 
     at: datetime
     usd: float
 
 
 def mean_price(changes: Sequence[Change], since: datetime, until: datetime) -> float | None:
-    """The mean of a price that *changes* (the oldest first), from *since* to *until*.
+    """Return the mean of a price that *changes* (the oldest first), from *since* to *until*.
 
-    What held before the first change that is known is taken to be that one's.
+    The price before the first known change is taken to be that one's.
     """
     if not changes:
         return None
@@ -83,7 +82,7 @@ def mean_price(changes: Sequence[Change], since: datetime, until: datetime) -> f
 
 
 def table_price(instance_type: str, region: str) -> float | None:
-    """The on-demand price by the table above."""
+    """Return the on-demand price by the table above."""
     family, _, size = instance_type.partition(".")
     large, times = LARGE_USD.get(family), SIZES.get(size)
     if region not in TABLE_REGIONS or large is None or times is None:
@@ -92,20 +91,20 @@ def table_price(instance_type: str, region: str) -> float | None:
 
 
 class Prices:
-    """Prices with a memory. One that is not known is None, and that it is fails no caller."""
+    """Prices, cached. An unknown one is None; no caller fails because of it."""
 
     def __init__(self, aws: Aws, clock: Clock, source: PriceSource) -> None:
         self._aws = aws
         self._clock = clock
         self._source = source
         self._spot: dict[tuple[str, str], list[Change]] = {}
-        self._spot_read: dict[str, tuple[datetime, datetime]] = {}  # type: since when, and when
+        self._spot_read: dict[str, tuple[datetime, datetime]] = {}  # type: start of the history, time read
         self._on_demand: dict[str, float | None] = {}
-        self._listed = Remembered(clock)
-        self._failed: dict[str, tuple[int, datetime]] = {}  # type or SPOT: how often, next try
+        self._listed = Cache(clock)
+        self._failed: dict[str, tuple[int, datetime]] = {}  # type or SPOT: tries, next try
 
-    async def price(self, shown: Sequence[Shown]) -> list[Instance]:
-        """These instances, each with the mean price of its life so far."""
+    async def price(self, shown: Sequence[DescribedInstance]) -> list[Instance]:
+        """Return these instances, each with the mean price of its life so far."""
         now = self._clock.now()
         names = {each.instance_type for each in shown if each.instance_type}
         await asyncio.gather(
@@ -114,7 +113,7 @@ class Prices:
         )
         return [self._priced(each, now) for each in shown]
 
-    def _priced(self, shown: Shown, now: datetime) -> Instance:
+    def _priced(self, shown: DescribedInstance, now: datetime) -> Instance:
         on_demand = self._on_demand.get(shown.instance_type)
         usd = on_demand
         if shown.market == "spot":
@@ -122,7 +121,7 @@ class Prices:
             usd = mean_price(changes, shown.launched_at, shown.terminated_at or now)
         return shown.priced(usd, on_demand)
 
-    async def _read_spot(self, shown: Sequence[Shown], now: datetime) -> None:
+    async def _read_spot(self, shown: Sequence[DescribedInstance], now: datetime) -> None:
         since: dict[str, datetime] = {}
         for each in shown:
             if not each.instance_type:
@@ -135,7 +134,7 @@ class Prices:
         oldest = min(stale.values())
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                found = await self._aws.look_at_all(
+                found = await self._aws.read_all(
                     "DescribeSpotPriceHistory",
                     "SpotPriceHistory",
                     InstanceTypes=sorted(stale),
@@ -171,11 +170,11 @@ class Prices:
         if self._rests(name):
             return
         with contextlib.suppress(*NO_PRICE):
-            async with asyncio.timeout(WAIT_SECONDS):  # the answer is there for the next caller
+            async with asyncio.timeout(WAIT_SECONDS):  # the next caller finds the answer
                 await self._listed.get(name, LISTED_SECONDS, lambda: self._read_listed(name))
 
     async def _read_listed(self, name: str) -> None:
-        """Ask for one price; the one that was known before holds where that fails."""
+        """Read one price; if that fails, the former one stays."""
         try:
             self._on_demand[name] = await self._listed_price(name)
         except NO_PRICE as error:
@@ -188,12 +187,12 @@ class Prices:
 
     def _fail(self, name: str, error: Exception) -> None:
         tries = self._failed.get(name, (0, None))[0] + 1
-        seconds = AGAIN.delay(tries, random.random())
+        seconds = RETRY.delay(tries, random.random())
         self._failed[name] = tries, self._clock.now() + timedelta(seconds=seconds)
         _log.warning("no price", of=name, error=str(error) or type(error).__name__)
 
     async def _listed_price(self, name: str) -> float | None:
-        """By the Price List API.
+        """Read it from the Price List API.
 
         https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/price-changes.html
         """
@@ -205,7 +204,7 @@ class Prices:
             "preInstalledSw": "NA",
             "capacitystatus": "Used",
         }
-        answer = await self._aws.look(
+        answer = await self._aws.read(
             "GetProducts",
             service="pricing",
             ServiceCode="AmazonEC2",
@@ -221,10 +220,3 @@ class Prices:
             for dimension in offer["priceDimensions"].values()
         ]
         return max(prices, default=None) or None  # no instance is free
-
-
-def market_options(market: Market) -> dict[str, dict[str, str]]:
-    """How a fleet picks among its pools: for Spot, where capacity is likely to last, then price."""
-    if market == "spot":
-        return {"SpotOptions": {"AllocationStrategy": "price-capacity-optimized"}}
-    return {"OnDemandOptions": {"AllocationStrategy": "lowest-price"}}

@@ -1,4 +1,4 @@
-"""The settings of the EC2 adapter: `DOCKER_JOB_EC2_…`, told in docs/ec2.md."""
+"""The settings of the EC2 adapter: `DOCKER_JOB_EC2_…`, described in docs/ec2.md."""
 
 import re
 from typing import Literal
@@ -13,7 +13,7 @@ AMI_PARAMETERS: dict[str, str] = {
     "arm64": "/aws/service/ecs/optimized-ami/amazon-linux-2023/arm64/recommended/image_id",
     "gpu": "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id",
 }
-"""Images with Docker and Python on them: what is installed at boot is paid for.
+"""Images with Docker and Python on them: time to install them at boot is paid for.
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/retrieve-ecs-optimized_AMI.html
 """
 
@@ -23,10 +23,10 @@ _INSTANCE_TYPE = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
 
 
 class Ec2Settings(Struct, frozen=True, kw_only=True):
-    """Frozen settings; empty means what AWS has by itself."""
+    """Frozen settings; an empty one means AWS's own default."""
 
     instance_profile: str = ""
-    """The name or ARN of the profile whose role shows which instance asks for a job."""
+    """Name or ARN of the profile whose role identifies the instance that claims a job."""
 
     subnets: tuple[str, ...] = ()
     """Empty: those of the default VPC, one a zone."""
@@ -35,33 +35,33 @@ class Ec2Settings(Struct, frozen=True, kw_only=True):
     """Empty: the VPC's default group."""
 
     instance_types: tuple[str, ...] = ()
-    """What a job gets that names nothing; empty: what `vcpus` and `memory_mib` find."""
+    """The types for a job that names none; empty: by `vcpus` and `memory_mib`."""
 
     vcpus: int = 2
     memory_mib: int = 4096
-    """What an instance has at least where a job does not say."""
+    """The least of an instance for a job that names no size."""
 
     architecture: Architecture = "x86_64"
     disk_gib: int = 30
     """Of the root volume; never less than the image's own."""
 
     image_id: str = ""
-    """Instead of the ones that AWS names in `AMI_PARAMETERS`; of the architecture above."""
+    """Instead of those in `AMI_PARAMETERS`; of the architecture above."""
 
     key_name: str = ""
-    """An SSH key pair, for looking into an instance."""
+    """An SSH key pair, to log in to an instance."""
 
     max_price_usd: float | None = None
     """An hour. None: up to the on-demand price, which interrupts least."""
 
     pool_rest_seconds: float = 180
-    """For how long a pool that had no capacity is not asked."""
+    """The rest of a pool that had no capacity."""
 
     prices: PriceSource = "table"
-    """Where on-demand prices come from: a table that ships with us, or the Price List API."""
+    """The source of on-demand prices: a table in the code, or the Price List API."""
 
     max_lifetime_seconds: int = 86_400
-    """After which every instance powers itself off, whatever happens."""
+    """Every instance powers itself off after it, whatever happens."""
 
 
 def ec2_settings(settings: Settings) -> Ec2Settings:
@@ -89,12 +89,12 @@ def ec2_settings(settings: Settings) -> Ec2Settings:
 
 
 def _names(settings: Settings, name: str, form: re.Pattern[str]) -> tuple[str, ...]:
-    """A list parted by commas or blanks, each of the *form* that such a name has."""
+    """Read a list separated by commas or blanks, each of the *form* of such a name."""
     names = tuple((settings.text(name) or "").replace(",", " ").split())
     wrong = [each for each in names if not form.fullmatch(each)]
     if wrong:
         raise BadSetting(
             f"{PREFIX}{name} has {wrong[0]!r}: it must be a list like {form.pattern}, "
-            "parted by commas"
+            "separated by commas"
         )
     return names

@@ -1,4 +1,4 @@
-"""From EC2's words to the port's, and back. Pure."""
+"""EC2's values as the port's, and back. Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from shared.events.events import Market
 
 DEPLOYMENT = "docker-job:deployment"
 LAUNCH = "docker-job:launch"
-"""The tags by which instances, volumes and Spot requests are known as ours."""
+"""The tags of our instances, volumes and Spot requests."""
 
 STATES: dict[str, InstanceState] = {
     "pending": InstanceState.PENDING,
@@ -26,20 +26,20 @@ STATES: dict[str, InstanceState] = {
 MINIMUM_BILLED_SECONDS = 60
 """Of Linux: https://aws.amazon.com/ec2/pricing/on-demand/"""
 
-# Of Spot requests: while one of these, an instance may still come of it.
+# States of a Spot request that may still launch an instance.
 OPEN_REQUESTS = ("open", "active")
 
 INTERRUPTIONS = frozenset({"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown"})
-"""StateReason codes of an instance that the Spot market took back.
+"""StateReason codes of an interrupted Spot instance.
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
 """
 
-# "User initiated (2026-01-01 12:00:00 GMT)": the only place where EC2 says when it ended.
+# "User initiated (2026-01-01 12:00:00 GMT)": the only place with the time of the end.
 _ENDED = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
 
 
-class Shown(Struct, frozen=True, kw_only=True):
-    """An instance as EC2 shows it, or a Spot request that may still become one; without a price."""
+class DescribedInstance(Struct, frozen=True, kw_only=True):
+    """An instance in EC2, or a Spot request that may still become one; without a price."""
 
     instance_id: str
     state: InstanceState
@@ -54,7 +54,7 @@ class Shown(Struct, frozen=True, kw_only=True):
     spot_interrupted: bool = False
 
     def priced(self, hourly_price_usd: float | None, on_demand_usd: float | None) -> Instance:
-        """The port's instance, whose attempt EC2 does not know."""
+        """Return the port's instance, whose attempt EC2 does not know."""
         return Instance(
             instance_id=self.instance_id,
             state=self.state,
@@ -74,32 +74,32 @@ class Shown(Struct, frozen=True, kw_only=True):
 
 
 def tags(*, deployment: str, launch: str, labels: Mapping[str, str]) -> list[dict[str, str]]:
-    """The tags of an instance and its volume: ours before *labels* of an earlier release."""
+    """Build the tags of an instance and its volume: ours override *labels*."""
     found = dict(labels) | {DEPLOYMENT: deployment, LAUNCH: launch}
     return [{"Key": key, "Value": value} for key, value in sorted(found.items())]
 
 
 def filters(**named: Sequence[str]) -> list[dict[str, Any]]:
-    """EC2's filters; `_` stands for `-` in a name."""
+    """Build EC2's filters; `_` stands for `-` in a name."""
     return [
         {"Name": name.replace("_", "-"), "Values": list(values)} for name, values in named.items()
     ]
 
 
 def tag_filter(key: str, value: str) -> dict[str, Any]:
-    """The filter for a tag."""
+    """Build the filter for a tag."""
     return {"Name": f"tag:{key}", "Values": [value]}
 
 
-def read_instance(shown: Mapping[str, Any]) -> Shown:
-    """An instance as DescribeInstances shows it."""
+def read_instance(shown: Mapping[str, Any]) -> DescribedInstance:
+    """Read an instance of DescribeInstances."""
     state = STATES.get(shown["State"]["Name"], InstanceState.PENDING)
     transition = shown.get("StateTransitionReason") or ""
     reason = shown.get("StateReason") or {}
     code = reason.get("Code") or ""
     ended = _ENDED.search(transition)
-    gone = state is InstanceState.TERMINATED
-    return Shown(
+    terminated = state is InstanceState.TERMINATED
+    return DescribedInstance(
         instance_id=shown["InstanceId"],
         state=state,
         launch_token=_tag(shown, LAUNCH),
@@ -108,17 +108,17 @@ def read_instance(shown: Mapping[str, Any]) -> Shown:
         zone=shown["Placement"]["AvailabilityZone"],
         market="spot" if shown.get("InstanceLifecycle") == "spot" else "on-demand",
         spot_instance_request_id=shown.get("SpotInstanceRequestId") or None,
-        terminated_at=_moment(ended.group(1)) if ended and gone else None,
+        terminated_at=_time(ended.group(1)) if ended and terminated else None,
         state_reason=code or transition,
         spot_interrupted=code in INTERRUPTIONS,
     )
 
 
-def read_request(shown: Mapping[str, Any]) -> Shown:
-    """A Spot request that has no instance, as if it were one that is about to come."""
+def read_request(shown: Mapping[str, Any]) -> DescribedInstance:
+    """Read a Spot request without an instance as an instance that is pending."""
     open_still = shown["State"] in OPEN_REQUESTS
     asked = shown.get("LaunchSpecification") or {}
-    return Shown(
+    return DescribedInstance(
         instance_id=shown["SpotInstanceRequestId"],
         state=InstanceState.PENDING if open_still else InstanceState.TERMINATED,
         launch_token=_tag(shown, LAUNCH),
@@ -133,7 +133,7 @@ def read_request(shown: Mapping[str, Any]) -> Shown:
 
 
 def is_request(instance_id: str) -> bool:
-    """Whether an id is that of a Spot request."""
+    """Return True for the id of a Spot request."""
     return instance_id.startswith("sir-")
 
 
@@ -142,5 +142,5 @@ def _tag(shown: Mapping[str, Any], key: str) -> str:
     return next(found, "")
 
 
-def _moment(text: str) -> datetime:
+def _time(text: str) -> datetime:
     return datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)

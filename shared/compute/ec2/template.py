@@ -1,7 +1,7 @@
-"""The deployment's launch template: a version for each contents, known by the hash of them.
+"""The deployment's launch template: a version for each contents, identified by their hash.
 
-Made on demand. Versions of contents that nobody has asked for in a day are removed; a plan that
-still names one is `Stale`, and made anew.
+Made on demand. Versions that were not used for a day are removed; a plan that still names one is
+`Stale`, and made again.
 """
 
 import base64
@@ -29,7 +29,7 @@ ALREADY_THERE = "InvalidLaunchTemplateName.AlreadyExistsException"
 
 
 class Contents(Struct, frozen=True, kw_only=True):
-    """All that a version of the template depends on."""
+    """The contents of a version of the template."""
 
     deployment: str
     market: Market
@@ -43,19 +43,19 @@ class Contents(Struct, frozen=True, kw_only=True):
 
 
 class Version(Struct, frozen=True):
-    """A version that exists."""
+    """An existing version."""
 
     template_id: str
     number: str
 
 
 def name_of(deployment: str) -> str:
-    """The name of the deployment's template."""
+    """Return the name of the deployment's template."""
     return f"docker-job-{deployment}"
 
 
 def data_of(contents: Contents) -> dict[str, Any]:
-    """The template's data, as EC2 takes it."""
+    """Build the template's data for EC2."""
     volume = {
         "VolumeSize": contents.disk_gib,
         "VolumeType": "gp3",
@@ -83,19 +83,19 @@ def data_of(contents: Contents) -> dict[str, Any]:
     if contents.key_name:
         data["KeyName"] = contents.key_name
     if contents.market == "spot":
-        # Only here can a fleet's Spot requests be tagged, and only where there are some.
+        # Only here can a fleet's Spot requests be tagged, and only if it has some.
         ours = {"Key": DEPLOYMENT, "Value": contents.deployment}
         data["TagSpecifications"] = [{"ResourceType": "spot-instances-request", "Tags": [ours]}]
     return data
 
 
 def hash_of(data: Mapping[str, Any]) -> str:
-    """What a version of the template is known by."""
+    """Hash the data: the identity of a version, in its description."""
     return hashlib.sha256(msgspec.json.encode(data, order="sorted")).hexdigest()[:40]
 
 
 class Template:
-    """The template in the account, and what this process knows of it."""
+    """The template in the account, and its versions as this process knows them."""
 
     def __init__(self, aws: Aws, clock: Clock, deployment: str) -> None:
         self._aws = aws
@@ -106,7 +106,7 @@ class Template:
         self._used_at: dict[str, datetime] = {}
 
     async def version(self, contents: Contents) -> Version:
-        """The version with these contents, made if there is none. Raises a `ComputeError`."""
+        """Find the version with these contents, or make it. Raises a `ComputeError`."""
         data = data_of(contents)
         key = hash_of(data)
         self._used_at[key] = self._clock.now()
@@ -115,7 +115,7 @@ class Template:
         return self._known[key]
 
     def forget(self) -> None:
-        """What is known of it may be wrong: look again."""
+        """Forget the known versions: the next call reads them again."""
         self._known.clear()
 
     async def _find_or_make(self, key: str, data: dict[str, Any]) -> Version:
@@ -130,12 +130,12 @@ class Template:
                 return await self._create(key, data)
             except ComputeError as error:
                 if error.__cause__ is None or not _is_there_already(error):
-                    raise  # else another replica was faster: look at what it has made
-        raise Stale(f"launch template {self._name} comes and goes")
+                    raise  # else another replica was faster: read its template
+        raise Stale(f"launch template {self._name} appears and disappears")
 
     async def _versions(self) -> list[dict[str, Any]]:
         try:
-            return await self._aws.look_at_all(
+            return await self._aws.read_all(
                 "DescribeLaunchTemplateVersions",
                 "LaunchTemplateVersions",
                 LaunchTemplateName=self._name,
@@ -174,7 +174,7 @@ class Template:
     async def _remove_superseded(
         self, newest: Version, versions: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Remove what nobody has used for a day; the default cannot be, so it is the newest."""
+        """Remove versions not used for a day; the default cannot be, so it is the newest."""
         oldest = self._clock.now() - timedelta(seconds=KEEP_SECONDS)
         used = {key for key, at in self._used_at.items() if at > oldest}
         numbers = [
@@ -191,7 +191,7 @@ class Template:
             await self._aws.call(
                 "DeleteLaunchTemplateVersions",
                 LaunchTemplateId=newest.template_id,
-                Versions=numbers[:200],  # what one call takes
+                Versions=numbers[:200],  # the limit of one call
             )
 
 

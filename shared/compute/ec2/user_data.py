@@ -1,10 +1,10 @@
-"""The first words of every instance of a deployment: the same for all, and no secret.
+"""The boot script of every instance of a deployment: the same for all, without secrets.
 
-In order, since each step guards against what may go wrong in the next: a timer that powers the
-machine off at the maximum lifetime; no way for containers to the metadata service; the ECS agent,
-which the image brings, kept from starting; Docker running; the agent, fetched from the API and
-refused unless its hash is the one below; and when the agent has ended, for whatever reason, the
-machine is switched off.
+In order, since each step guards against failures of the next: a timer that powers the machine off
+at the maximum lifetime; a packet filter that keeps containers from the metadata service; the ECS
+agent of the image, kept from starting; Docker running; the agent, fetched from the API and refused
+unless its hash is the one below; and when the agent has ended, for whatever reason, the machine is
+powered off.
 """
 
 import shlex
@@ -15,10 +15,10 @@ MOST_BYTES = 16 * 1024
 """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/user-data.html"""
 
 FETCH_SECONDS = 900
-"""For how long an API that does not answer is asked for the agent, before the machine gives up."""
+"""Time in which the agent is requested from an API that does not answer, before power-off."""
 
-# `raw` comes before all that Docker puts into the packet filter, whenever it does so. The hop limit
-# of 1 keeps bridged containers out too; this holds where somebody has raised it.
+# `raw` comes before all rules of Docker in the packet filter. The hop limit of 1 keeps bridged
+# containers out too; this holds where a user has raised it.
 SCRIPT = """\
 #!/bin/sh
 # docker-job: what an instance does first. It holds no secret.
@@ -82,7 +82,7 @@ off "the agent has ended with status $?"
 
 
 class Boot(Struct, frozen=True, kw_only=True):
-    """What differs from deployment to deployment."""
+    """The values of a deployment in the script."""
 
     api_url: str
     deployment: str
@@ -91,7 +91,7 @@ class Boot(Struct, frozen=True, kw_only=True):
 
 
 def user_data(boot: Boot) -> str:
-    """The script, as EC2 runs it. Raises ValueError where it would be too long."""
+    """Build the script for EC2. Raises ValueError if it is too long."""
     script = SCRIPT.format(
         api_url=shlex.quote(boot.api_url),
         deployment=shlex.quote(boot.deployment),

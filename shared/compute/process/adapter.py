@@ -1,9 +1,8 @@
 """`process://`: an instance is an agent process on this machine, in a session of its own.
 
-The state is a directory per instance (`instance_dir.py` tells what is in it and why), so instances
-are found again after a restart, even after `kill -9` of everything but the agents; several replicas
-may share one root. The instance id is derived from the launch token: asking twice finds the first
-directory.
+The state is a directory per instance (see `directory.py`), so instances are found again after a
+restart, even after `kill -9` of everything but the agents; several replicas may share one root. The
+instance id is derived from the launch token: a repeated launch finds the first directory.
 
 What keeps "one launch, one agent" true in each crash window:
 - before launch.json is written: nothing has happened; the repeated launch starts from the
@@ -12,7 +11,7 @@ What keeps "one launch, one agent" true in each crash window:
   forbids it.
 - between the start and spawned.json: the process holds `process.lock`, so the repeated launch
   adopts it.
-- two replicas at once: the start happens under `spawn.lock`, after looking again.
+- two replicas at once: the start happens under `spawn.lock`, after another check.
 - terminate against launch: the marker is written first and read again under `spawn.lock`; a start
   that came earlier is seen by its lock, and the repeated terminate reaches it.
 """
@@ -44,7 +43,7 @@ from shared.compute.port import (
     Unknown,
 )
 from shared.compute.process.directory import InstanceDir, Launched, Spawned, Stage
-from shared.compute.process.instances import LocalInstances, ProcessSettings
+from shared.compute.process.instances import ProcessInstances, ProcessSettings
 from shared.compute.process.leftovers import ContainerEngine
 from shared.compute.process.processes import Children
 
@@ -55,15 +54,15 @@ Arguments = TypeVarTuple("Arguments")
 THREADS = 4
 ENGINE_RETRY_SECONDS = 10.0
 
-# All that an agent is given of our environment; the rest holds secrets of ours.
+# The variables of our environment that an agent gets; the others hold our secrets.
 INHERITED = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "XDG_RUNTIME_DIR", "SSL_CERT_FILE"),
     *("DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY"),
     *("DOCKER_API_VERSION", "AWS_EC2_METADATA_SERVICE_ENDPOINT"),
 )
 
-# What the machine says when a process cannot be started, and what the caller does next. In each of
-# these cases nothing was started; what is not listed is `Unknown`.
+# The errors of a process that cannot be started, and what the caller does next. In each of these
+# cases nothing was started; all others are `Unknown`.
 START_ERRORS: dict[int, type[ComputeError]] = {
     errno.EAGAIN: QuotaReached,
     errno.EMFILE: QuotaReached,
@@ -78,7 +77,7 @@ class ProcessCompute:
     """The compute port on this machine.
 
     *root* holds the state, *agent_path* is the agent's file, run by *python*. A *runtime* of "auto"
-    is settled here for each launch, so that it is on record which instances can have containers:
+    is decided here for each launch, so that it is recorded which instances can have containers:
     docker from the first time an engine has answered.
     """
 
@@ -107,24 +106,24 @@ class ProcessCompute:
         self._engine = engine or ContainerEngine()
         self._engine_seen = False
         self._engine_asked_at = float("-inf")
-        self._instances = LocalInstances(
+        self._instances = ProcessInstances(
             self._root, deployment, clock, self._engine, self._settings
         )
         self._children = Children()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="process-compute")
 
     async def container_runtime(self) -> Literal["docker", "simulated"]:
-        """What an agent launched now would run its container with."""
+        """Return the runtime of an agent launched now."""
         return await self._in_thread(self._choose_runtime)
 
     async def plan(self, offer: Offer) -> Plan:  # noqa: ARG002 - the port's
-        """Nothing to settle: a request says it all."""
+        """Return an empty plan: the request has all that a launch needs."""
         return {}
 
     async def launch(self, batch: LaunchBatch) -> Sequence[Instance | ComputeError]:
         """Start or adopt.
 
-        A terminated instance is answered as such and never started again, like EC2's
+        A terminated instance is returned as such and never started again, like EC2's
         IdempotentInstanceTerminated.
         """
         loop = asyncio.get_running_loop()
@@ -137,19 +136,19 @@ class ProcessCompute:
         await self._in_thread(self._instances.terminate, instance_ids)
 
     async def describe(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
-        """What the directories and locks of these show; clears away what a dead agent has left."""
-        seen = await self._in_thread(self._instances.look, instance_ids)
+        """Describe these by directories and locks; remove the leftovers of dead agents."""
+        seen = await self._in_thread(self._instances.describe, instance_ids)
         self._children.wait_for_ended()
         return {each.instance_id: each for each in seen}
 
     async def list_instances(self) -> Sequence[Instance]:
-        """The same for all of this deployment; forgets terminated ones after their retention."""
-        seen = await self._in_thread(self._instances.look_at_all)
+        """List all of this deployment; remove terminated ones after their retention."""
+        seen = await self._in_thread(self._instances.list_all)
         self._children.wait_for_ended()
         return seen
 
     async def close(self) -> None:
-        """Let go of threads. Agents live on; the next adapter over this root adopts them."""
+        """Close the threads. Agents go on; the next adapter over this root adopts them."""
         await asyncio.to_thread(self._threads.shutdown)
         self._children.close()
 
@@ -183,7 +182,7 @@ class ProcessCompute:
                 launched = self._record_once(home, request, runtime)
                 if home.stage_while_locked() is Stage.NEW:
                     self._start(home, launched, request.bootstrap_token, loop)
-            return self._instances.look([home.instance_id])[0]
+            return self._instances.describe([home.instance_id])[0]
         except ComputeError as error:
             return error
         except (OSError, IndexError) as error:  # a full disk; retention was removing it just now
@@ -211,13 +210,13 @@ class ProcessCompute:
     ) -> None:
         log = home.open_log()
         try:
-            with home.life() as life:
+            with home.process_lock() as lock:
                 pid = self._children.spawn(
                     self._command,
                     env=self._environment(home, launched, secret),
                     cwd=home.path,
                     log=log,
-                    keep=life,
+                    keep=lock,
                     loop=loop,
                 )
         except OSError as error:
@@ -249,6 +248,6 @@ class ProcessCompute:
 
 
 def instance_id_of(deployment: str, token: str) -> str:
-    """The id that a launch token gives, the same for whoever asks."""
+    """Derive the instance id from the deployment and the launch token."""
     digest = hashlib.sha256(f"{deployment}\0{token}".encode()).hexdigest()
     return f"p-{digest[:17]}"

@@ -1,21 +1,22 @@
-"""The state of one local instance: a directory of small files that outlives every process of ours.
+"""The state of one local instance: a directory of small files that outlives all our processes.
 
-    launch.json     what was asked, and when: written before anything is started
-    spawn.lock      held exclusively while somebody starts the agent, shared while somebody looks
-    process.lock    held by the agent's process from its birth to its death: it inherits the
-    descriptor spawned.json    the process id, written after the start alive.lock, pid, ended
-    the agent's own words (docs/agent-protocol.md) terminate.json  since when it is to end, and why:
-    nothing is ever started where this stands gone.json       process and containers are known to be
-    gone: the last word agent.log       what the agent printed
+    launch.json     the request and its time: written before anything is started
+    spawn.lock      held exclusively to start the agent, shared to read the stage
+    process.lock    held by the agent's process from start to end: it inherits the descriptor
+    spawned.json    the process id, written after the start
+    alive.lock, pid, ended    the agent's own files (docs/agent-protocol.md)
+    terminate.json  time and reason of the termination request: nothing is started after it
+    gone.json       time and reason of the end: neither process nor container is left
+    agent.log       the agent's output
 
-Liveness is `process.lock`, not the agent's `alive.lock`, for two reasons. Asking whether a lock is
-held means taking it for an instant, and an agent that wants `alive.lock` in that instant would
-think itself the second one and exit. And an inherited lock has no gap between the start of a
-process and its first word, so a starting agent can never be mistaken for a dead one, nor a reused
+An agent is alive while `process.lock` is held, not its own `alive.lock`, for two reasons. To check
+a lock means to take it for an instant, and an agent that wants `alive.lock` in that instant would
+take itself for the second one and exit. And an inherited lock has no gap between the start of a
+process and its first action, so a starting agent is never mistaken for a dead one, nor a reused
 process id for a live one.
 
-Nothing is flushed to disk: these files must survive our own death, not the machine's (which ends
-the agents too). A file that cannot be read counts as not written.
+Nothing is flushed to disk: these files must survive the death of our processes, not of the machine
+(which ends the agents too). A file that cannot be read counts as not written.
 """
 
 import contextlib
@@ -41,7 +42,7 @@ T = TypeVar("T")
 
 
 class Launched(msgspec.Struct, frozen=True, kw_only=True):
-    """What was launched. `request` is without its bootstrap token, which is never stored."""
+    """A launch. `request` is without its bootstrap token, which is never stored."""
 
     request: LaunchRequest
     launched_at: datetime
@@ -50,31 +51,31 @@ class Launched(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Spawned(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent process was started: its id (also its group's and its session's), and when."""
+    """The start of an agent process: its id (also of its group and session), and the time."""
 
     pid: int
     at: datetime
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
-    """A moment and a reason: of the wish to end, or of the end."""
+    """Time and reason of a termination request, or of the end."""
 
     at: datetime
     reason: str
 
 
 class Stage(enum.Enum):
-    """How far an instance has come, as its directory and its lock show it."""
+    """The stage of an instance, as its directory and its lock show it."""
 
-    NEW = "asked for, never started"
-    BOOTING = "its process lives, the agent has not spoken yet"
+    NEW = "requested, not started"
+    BOOTING = "its process runs, the agent has not written its pid yet"
     ALIVE = "its agent runs"
-    DEAD = "its process is gone; whether its containers are, is not known yet"
-    GONE = "nothing of it is left"
+    DEAD = "its process has ended; its containers may be left"
+    TERMINATED = "neither process nor container is left"
 
 
 class InstanceDir:
-    """One instance's directory. Every method may block for a moment: call it in a thread."""
+    """One instance's directory. Every method may block shortly: call it in a thread."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -85,23 +86,23 @@ class InstanceDir:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def launched(self) -> Launched | None:
-        """What was launched here; None: nothing yet."""
+        """Read the launch; None: nothing was launched yet."""
         return self._read("launch.json", Launched)
 
     def spawned(self) -> Spawned | None:
-        """The start of its process, if that was recorded."""
+        """Read the start of its process, if that was recorded."""
         return self._read("spawned.json", Spawned)
 
     def ended(self) -> Ended | None:
-        """The agent's last word, if it had time for one."""
+        """Read the agent's report of its end, if it had time for one."""
         return self._read("ended", Ended)
 
     def ending(self) -> Ending | None:
-        """Since when somebody wants its end, and why."""
+        """Read the termination request, if there is one."""
         return self._read("terminate.json", Ending)
 
-    def gone(self) -> Ending | None:
-        """When it was seen to be gone, and why it ended."""
+    def termination(self) -> Ending | None:
+        """Read the recorded end, if there is one."""
         return self._read("gone.json", Ending)
 
     def write_launched(self, launched: Launched) -> None:
@@ -113,34 +114,34 @@ class InstanceDir:
         self._write("spawned.json", spawned)
 
     def write_ending(self, ending: Ending) -> Ending:
-        """Record the wish to end it. The first one stands, and is returned."""
+        """Record a termination request. The first one stands, and is returned."""
         self._write("terminate.json", ending, replace=False)
         return self.ending() or ending
 
-    def write_gone(self, gone: Ending) -> Ending:
-        """Record that nothing is left. The first one stands, and is returned."""
-        self._write("gone.json", gone, replace=False)
-        return self.gone() or gone
+    def write_termination(self, end: Ending) -> Ending:
+        """Record that nothing is left. The first record stands, and is returned."""
+        self._write("gone.json", end, replace=False)
+        return self.termination() or end
 
     def pid(self) -> int | None:
-        """The agent's process id by its own word or ours. Signal it only while it is alive."""
+        """Read the agent's process id from its file or ours. Signal it only while it is alive."""
         with contextlib.suppress(OSError, ValueError):
             return _sane(int((self.path / "pid").read_text()))
         spawned = self.spawned()
         return None if spawned is None else _sane(spawned.pid)
 
     def stage(self) -> Stage:
-        """How far it has come. Raises `Unknown` when somebody sits on the lock."""
+        """Determine the stage. Raises `Unknown` if another process holds the lock for too long."""
         if (self.path / "gone.json").exists():
-            return Stage.GONE
+            return Stage.TERMINATED
         with self.lock(shared=True):
             return self.stage_while_locked()
 
     def stage_while_locked(self) -> Stage:
-        """The same for one who holds `spawn.lock`, so that no start is under way."""
+        """Determine the stage while holding `spawn.lock`, so that no start is under way."""
         if (self.path / "gone.json").exists():
-            return Stage.GONE
-        if self._process_lives():
+            return Stage.TERMINATED
+        if self._is_process_alive():
             return Stage.ALIVE if (self.path / "pid").exists() else Stage.BOOTING
         traces = ("spawned.json", "pid", "ended", "terminate.json")
         if any((self.path / name).exists() for name in traces):
@@ -149,7 +150,7 @@ class InstanceDir:
 
     @contextlib.contextmanager
     def lock(self, *, shared: bool = False) -> Iterator[None]:
-        """Hold `spawn.lock`. Raises `Unknown` if it is not to be had in 5 s (a stopped replica)."""
+        """Hold `spawn.lock`. Raises `Unknown` if it stays held for 5 s (by a stopped replica)."""
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
         while True:
@@ -166,29 +167,29 @@ class InstanceDir:
             time.sleep(LOCK_STEP_SECONDS)
 
     @contextlib.contextmanager
-    def life(self) -> Iterator[int]:
-        """The locked descriptor of `process.lock`, for a child to inherit. Raises `Unknown`.
+    def process_lock(self) -> Iterator[int]:
+        """Lock `process.lock` and yield its descriptor for a child to inherit. Raises `Unknown`.
 
-        Under `spawn.lock` only: whoever looks holds that one too, so that nobody is in the way.
+        The caller holds `spawn.lock`, as do all who check the process's lock.
         """
         descriptor = self._open("process.lock")
         try:
             if not self._try_lock(descriptor, fcntl.LOCK_EX):
-                raise Unknown(f"{self.instance_id}: a process lives here already")
+                raise Unknown(f"{self.instance_id}: a process of this instance runs already")
             yield descriptor
         finally:
             os.close(descriptor)
 
     def open_log(self) -> int:
-        """A descriptor that appends to `agent.log`."""
+        """Open `agent.log` for appending; return the descriptor."""
         return self._open("agent.log", os.O_APPEND)
 
     def remove(self) -> None:
-        """Forget the instance. `launch.json` goes first: a half removed directory shows nothing."""
+        """Remove the directory. `launch.json` goes first: a half removed one shows nothing."""
         (self.path / "launch.json").unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def _process_lives(self) -> bool:
+    def _is_process_alive(self) -> bool:
         try:
             descriptor = os.open(self.path / "process.lock", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -202,7 +203,7 @@ class InstanceDir:
         return os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, 0o600)
 
     def _is_current(self, descriptor: int, name: str) -> bool:
-        # The directory may have been removed (and made anew) between our open and our lock.
+        # The directory may have been removed (and recreated) between our open and our lock.
         with contextlib.suppress(FileNotFoundError):
             return os.fstat(descriptor).st_ino == (self.path / name).stat().st_ino
         return False

@@ -1,11 +1,11 @@
-"""Looking at the instances of this machine, and ending them.
+"""Describing and terminating the instances of this machine.
 
-TERMINATED promises that process *and* containers are gone. A cloud's machine takes its containers
-along when it powers off, asked or not; here the looker has to do it: whoever finds a dead agent
-kills what is left of its session (a `docker` client would start the container it is still pulling),
-removes its containers, and says STOPPING until a later look finds none. Doing it while looking
-needs no other caller, no task in the background, and costs one `docker ps` a call, only while there
-is a fresh death to confirm.
+TERMINATED promises that neither process *nor* container is left. A cloud's machine ends its
+containers when it powers off; here `describe` does it: if it finds a dead agent, it kills what is
+left of its session (a `docker` client would start the container it is still pulling), removes its
+containers, and returns STOPPING until a later call finds none. That needs no other caller and no
+task in the background, and costs one `docker ps` a call, only while there is a new death to
+confirm.
 
 Everything here blocks: call it in a thread.
 """
@@ -30,21 +30,21 @@ INSTANCE_ID = re.compile(r"p-[0-9a-f]{17}")
 
 
 class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of local instances, in seconds save where said, and what they are said to cost."""
+    """Price and bounds of local instances; durations in seconds."""
 
     hourly_price_usd: float = 0.0
 
     terminate_grace_seconds: float = 10.0
-    """What the agent gives its container after our SIGTERM. We SIGKILL 5 s after that."""
+    """The container's time after our SIGTERM. We send SIGKILL 5 s after that."""
     boot_seconds: float = 20.0
-    """A process that has not spoken for so long is ended."""
+    """Time from the start of a process to its pid file; after it the process is ended."""
     retention_seconds: float = 3600.0
-    """How long a terminated instance stays visible, and its token remembered."""
+    """Time that a terminated instance stays visible, and its token known."""
     retained_count: int = 1000
-    """How many terminated instances stay visible at most."""
+    """Terminated instances that stay visible, at most."""
 
 
-class LocalInstances:
+class ProcessInstances:
     """The instances of one deployment below one root."""
 
     def __init__(
@@ -62,36 +62,36 @@ class LocalInstances:
         self._settings = settings
 
     def at(self, instance_id: str) -> InstanceDir:
-        """The directory of an instance, whether or not there is one."""
+        """Return the directory of an instance, which need not exist."""
         if not INSTANCE_ID.fullmatch(instance_id):
             raise ValueError(instance_id)
         return InstanceDir(self._root / instance_id)
 
     def terminate(self, instance_ids: Iterable[str]) -> None:
-        """Forbid the start of each and signal its agent; SIGKILL, once it has had its time."""
+        """Forbid the start of each and signal its agent; SIGKILL after the grace."""
         for home, _ in self._known(instance_ids):
             with contextlib.suppress(FileNotFoundError):  # retention has removed it meanwhile
                 self._end(home, "terminated on request")
 
-    def look(self, instance_ids: Iterable[str]) -> list[Instance]:
-        """What is known of these; the unknown are left out."""
-        sightings: list[tuple[InstanceDir, Launched, Stage]] = []
+    def describe(self, instance_ids: Iterable[str]) -> list[Instance]:
+        """Return the known ones of these; remove leftovers of dead agents."""
+        found: list[tuple[InstanceDir, Launched, Stage]] = []
         for home, launched in self._known(instance_ids):
             with contextlib.suppress(FileNotFoundError):  # retention has removed it meanwhile
-                sightings.append((home, launched, self._stage(home, launched)))
-        left = self._clear_away(sightings)
-        return [self._instance(home, launched, stage, left) for home, launched, stage in sightings]
+                found.append((home, launched, self._stage(home, launched)))
+        left = self._remove_leftovers(found)
+        return [self._instance(home, launched, stage, left) for home, launched, stage in found]
 
-    def look_at_all(self) -> list[Instance]:
-        """Every instance. Terminated ones that are too old or too many are removed for good."""
+    def list_all(self) -> list[Instance]:
+        """List every instance. Terminated ones that are too old or too many are removed."""
         try:
-            seen = self.look(sorted(each.name for each in self._root.iterdir()))
+            seen = self.describe(sorted(each.name for each in self._root.iterdir()))
         except FileNotFoundError:
             return []
         past = self._past_retention(seen)
         for instance_id in past:
             home = self.at(instance_id)
-            with contextlib.suppress(FileNotFoundError), home.lock():  # another looker was first
+            with contextlib.suppress(FileNotFoundError), home.lock():  # another caller was first
                 home.remove()
         return [each for each in seen if each.instance_id not in past]
 
@@ -107,13 +107,13 @@ class LocalInstances:
         now = self._clock.now()
         since = home.write_ending(Ending(at=now, reason=reason)).at
         if home.stage() not in {Stage.BOOTING, Stage.ALIVE}:
-            return  # it cannot be started any more, and the next look settles the rest
+            return  # it cannot be started any more, and the next `describe` does the rest
         pid = home.pid()
         if pid is None:
             return  # its starter has not written the id yet; the caller repeats until TERMINATED
         grace = timedelta(seconds=self._settings.terminate_grace_seconds + KILL_MARGIN_SECONDS)
-        # A clock that was set back must not keep an instance alive: a moment in the future has
-        # passed.
+        # A clock that was set back must not keep an instance alive: a time in the future counts
+        # as past.
         if since <= now < since + grace:
             signal_group(pid, signal.SIGTERM)
         else:
@@ -126,10 +126,10 @@ class LocalInstances:
             spawned = home.spawned()
             since = launched.launched_at if spawned is None else spawned.at
             bound = self._settings.boot_seconds
-            reason = f"its agent did not speak within {bound:g} s"
+            reason = f"its agent did not start within {bound:g} s"
         elif stage is Stage.NEW:
-            # Its launch was cut off. It costs nothing and waits for the repeated one, but not for
-            # ever.
+            # Its launch was cut off. It costs nothing and waits for the repeated one, up to its
+            # maximum lifetime.
             since, bound = launched.launched_at, launched.request.max_lifetime_seconds
             reason = "its launch was cut off and never repeated"
         else:
@@ -139,18 +139,18 @@ class LocalInstances:
             return home.stage()
         return stage
 
-    def _clear_away(
-        self, sightings: Sequence[tuple[InstanceDir, Launched, Stage]]
+    def _remove_leftovers(
+        self, found: Sequence[tuple[InstanceDir, Launched, Stage]]
     ) -> dict[str, str]:
-        """Remove what dead agents left; by instance id, why one is not known to be gone yet."""
-        dead = [(home, launched) for home, launched, stage in sightings if stage is Stage.DEAD]
+        """Remove what dead agents left; return, by instance id, what could not be removed."""
+        dead = [(home, launched) for home, launched, stage in found if stage is Stage.DEAD]
         killed = kill_left_behind({home.path for home, _ in dead})
         left = {path.name: "processes of its agent are left" for path in killed}
         dockers = {home.instance_id for home, launched in dead if launched.runtime == "docker"}
         if dockers:
-            # One that was being created while its client was killed may turn up late, and never
-            # runs.
-            late = {home.instance_id for home, _, stage in sightings if stage is Stage.GONE}
+            # A container that was being created while its client was killed may appear later; it
+            # never runs.
+            late = {home.instance_id for home, _, stage in found if stage is Stage.TERMINATED}
             left |= self._remove_containers(dockers, late)
         return left
 
@@ -169,16 +169,16 @@ class LocalInstances:
         self, home: InstanceDir, launched: Launched, stage: Stage, left: dict[str, str]
     ) -> Instance:
         ending, ended = home.ending(), home.ended()
-        wanted = ending.reason if ending else ended.reason if ended else ""
-        gone = home.gone() if stage is Stage.GONE else None
+        reason = ending.reason if ending else ended.reason if ended else ""
+        end = home.termination() if stage is Stage.TERMINATED else None
         if stage is Stage.DEAD and home.instance_id not in left:
-            at = (ended.moment() if ended else None) or self._clock.now()
-            reason = wanted or "its agent died without a word"
-            gone = home.write_gone(Ending(at=max(at, launched.launched_at), reason=reason))
+            at = (ended.time() if ended else None) or self._clock.now()
+            why = reason or "its agent ended without a report"
+            end = home.write_termination(Ending(at=max(at, launched.launched_at), reason=why))
         request = launched.request
         return Instance(
             instance_id=home.instance_id,
-            state=_state(stage, gone=gone is not None, ending=ending is not None),
+            state=_state(stage, terminated=end is not None, ending=ending is not None),
             launch_token=request.token,
             job_id=request.job_id,
             attempt=request.attempt,
@@ -188,8 +188,8 @@ class LocalInstances:
             market="spot",
             hourly_price_usd=launched.hourly_price_usd,
             spot_instance_request_id=f"local-{home.instance_id}",
-            terminated_at=gone.at if gone else None,
-            state_reason=gone.reason if gone else left.get(home.instance_id, wanted),
+            terminated_at=end.at if end else None,
+            state_reason=end.reason if end else left.get(home.instance_id, reason),
             spot_interrupted=ended is not None and ended.by_interruption(),
         )
 
@@ -204,8 +204,8 @@ class LocalInstances:
         }
 
 
-def _state(stage: Stage, *, gone: bool, ending: bool) -> InstanceState:
-    if gone:
+def _state(stage: Stage, *, terminated: bool, ending: bool) -> InstanceState:
+    if terminated:
         return InstanceState.TERMINATED
     if stage is Stage.DEAD or ending:
         return InstanceState.STOPPING

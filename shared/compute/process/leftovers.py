@@ -16,19 +16,19 @@ WORK_SECONDS = 20.0
 
 
 class ContainerEngine:
-    """What the local engine runs for our instances, and its removal."""
+    """The local engine's containers of our instances, and their removal."""
 
     def __init__(self, client: str = "docker") -> None:
         self._client = client
 
     def answers(self) -> bool:
-        """Whether there is a client and an engine behind it now."""
+        """Return True if there is a client and an engine answers it now."""
         if shutil.which(self._client) is None:
             return False
         return self._ask(("version", "--format", "{{.Server.Version}}"), ANSWER_SECONDS) is not None
 
     def by_instance(self) -> dict[str, list[str]] | None:
-        """Ids of all containers, running or not, by their instance; None: no answer."""
+        """List the ids of all containers, running or not, by instance; None: no answer."""
         template = f'{{{{.ID}}}} {{{{.Label "{INSTANCE_LABEL}"}}}}'
         arguments = ("ps", "--all", "--no-trunc", "--filter", f"label={INSTANCE_LABEL}")
         answer = self._ask((*arguments, "--format", template), WORK_SECONDS)
@@ -41,7 +41,7 @@ class ContainerEngine:
         return dict(found)
 
     def remove(self, container_ids: Sequence[str]) -> None:
-        """Kill and remove them. Whether that came to pass, `by_instance` tells."""
+        """Kill and remove them; `by_instance` shows the outcome."""
         if container_ids:
             self._ask(("rm", "--force", "--volumes", *container_ids), WORK_SECONDS)
 

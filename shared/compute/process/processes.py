@@ -1,8 +1,8 @@
 """Starting, waiting for and killing the processes of local instances.
 
-An agent is a child only of the process that happened to start it. A child that ends stays in the
-process table until its parent has waited for it, so whoever starts agents waits for each: woken by
-a `pidfd` where the kernel has them, at the next call where it has not. No SIGCHLD handler: the
+An agent is a child only of the process that started it. A child that ends stays in the process
+table until its parent has waited for it, so a process that starts agents waits for each: woken by a
+`pidfd` where the kernel has them, at the next call where it has not. No SIGCHLD handler: the
 process may have its own.
 """
 
@@ -40,8 +40,8 @@ class Children:
     ) -> int:
         """Start *command* in a session of its own and return its id. Called in a thread of *loop*.
 
-        It inherits the descriptor *keep* and nothing else; what it prints goes to the descriptor
-        *log*. Raises OSError when it cannot be started: then there is no process.
+        It inherits the descriptor *keep* and no other; its output goes to the descriptor *log*.
+        Raises OSError when it cannot be started: then there is no process.
         """
         child = subprocess.Popen(
             command,
@@ -67,14 +67,12 @@ class Children:
             self._wait_for(pid)
 
     def close(self) -> None:
-        """Stop waiting. The processes live on, and are init's as soon as we are gone."""
+        """Stop waiting. The processes go on, and become init's children when we end."""
         self.wait_for_ended()
         for pid in tuple(self._watched):
             self._unwatch(pid)
         for child in self._children.values():
-            child.returncode = (
-                0  # tells Popen that nobody will ask again, so that it warns of nothing
-            )
+            child.returncode = 0  # so that Popen does not warn of a child that is still running
         self._children.clear()
 
     def _watch(self, loop: asyncio.AbstractEventLoop, pid: int) -> None:
@@ -106,18 +104,18 @@ class Children:
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:
-    """Signal the process group *pid*; that nobody is there any more is no error."""
+    """Signal the process group *pid*; one that does not exist any more is no error."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
 
 
 def kill_left_behind(homes: Collection[Path]) -> set[Path]:
-    """SIGKILL what belongs to any of *homes*; those that still have a process half a second later.
+    """SIGKILL the processes of *homes*; return the homes that still have one after 0.5 s.
 
-    What an agent started (`docker` clients, a simulated container, the guard) may outlive it by a
-    moment, in sessions of their own. Process ids are reused, so a process is known by its working
-    directory, which it inherits, or by its environment; a person's shell in that directory is
-    known by its terminal, and left alone. Where there is no /proc, nothing is found.
+    What an agent started (`docker` clients, a simulated container, the guard) may outlive it
+    shortly, in sessions of their own. Process ids are reused, so a process is known by its working
+    directory, which it inherits, or by its environment; a user's shell in that directory is
+    known by its terminal, and not killed. Where there is no /proc, nothing is found.
     """
     deadline = time.monotonic() + KILLED_SECONDS
     while homes:

@@ -1,26 +1,47 @@
-"""`sim://?seed=7&…`: the compute port over a virtual cloud in this very process.
+"""`sim://`: the compute port over a virtual cloud, in this process or served by another one.
 
-When the process dies, the virtual cloud is gone with all its instances: a restarted simulator knows
-nothing of them, and the reaper then treats them as vanished. What it sells and what goes wrong in
-it is in `faults.py`; the agents speak the real protocol (`virtual_agent.py`), so everything but the
-cloud itself is real. Services in processes of their own share a cloud that is served
-(`shared/compute/simulator/serve.py`).
+`sim://?seed=7&…` makes a cloud in this process: when the process dies, the cloud and its instances
+end with it, a restarted simulator does not know them, and the reaper treats them as vanished.
+`sim://host:port` is a cloud that `serve.py` runs for several processes. Capacity and faults are in
+`faults.py`; the agents (`agent.py`) use the real protocol, so only the cloud itself is simulated.
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+from msgspec import Struct
 
 from shared.clock import Clock
 from shared.compute.port import (
     ComputeError,
+    Deferred,
     Instance,
     LaunchBatch,
     LaunchRequest,
+    NoCapacity,
     Offer,
     Plan,
+    QuotaReached,
     Rejected,
+    Stale,
+    Throttled,
+    Unknown,
 )
 from shared.compute.simulator.cloud import VirtualCloud
 from shared.compute.simulator.faults import faults_of
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 60.0
+
+ERRORS: dict[str, type[ComputeError]] = {
+    error.__name__: error
+    for error in (NoCapacity, QuotaReached, Throttled, Deferred, Stale, Rejected, Unknown)
+}
 
 
 class SimulatorCompute:
@@ -36,27 +57,27 @@ class SimulatorCompute:
 
     @classmethod
     def from_url(cls, url: str, deployment: str, clock: Clock) -> "SimulatorCompute":
-        """A view of a new cloud by a `sim://?…` URL. Raises ValueError that names what is wrong."""
+        """Make a cloud by a `sim://?…` URL, and a view of it. Raises ValueError."""
         return cls(VirtualCloud(clock, faults_of(url)), deployment)
 
     async def plan(self, offer: Offer) -> Plan:  # noqa: ARG002 - the port's
-        """Nothing to settle: a request says it all."""
+        """Return an empty plan: the request has all that a launch needs."""
         return {}
 
     async def launch(self, batch: LaunchBatch) -> Sequence[Instance | ComputeError]:
-        """Launch or adopt; a terminated instance is answered as such and never started again."""
+        """Launch or adopt; a terminated instance is returned as such and never started again."""
         return [self._launch(each) for each in batch.requests]
 
     async def terminate(self, instance_ids: Sequence[str]) -> None:
-        """Cancel the virtual agents and end their instances, save where a fault is asked for."""
+        """Cancel the virtual agents and end their instances, unless a fault says otherwise."""
         self.cloud.terminate(instance_ids)
 
     async def describe(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
-        """The visible ones, the terminated too: for an hour, the last 10,000 of them."""
+        """Return the visible ones, and for an hour the last 10,000 terminated ones."""
         return {each.instance_id: each for each in self.cloud.describe(instance_ids)}
 
     async def list_instances(self) -> Sequence[Instance]:
-        """The visible ones of this deployment."""
+        """List the visible instances of this deployment."""
         return self.cloud.list_instances(self._deployment)
 
     async def close(self) -> None:
@@ -69,3 +90,131 @@ class SimulatorCompute:
             message = f"deployment {request.deployment!r} is not {self._deployment!r}"
             return Rejected(message)
         return self.cloud.launch(request)
+
+
+# --- a served cloud: JSON bodies, one path a method ----------------------------------------------
+
+
+class LaunchBody(Struct, frozen=True):
+    """The body of `POST /launch`."""
+
+    deployment: str
+    batch: LaunchBatch
+
+
+class IdsBody(Struct, frozen=True):
+    """The body of `POST /terminate` and `POST /describe`."""
+
+    instance_ids: list[str]
+
+
+class ListBody(Struct, frozen=True):
+    """The body of `POST /list`."""
+
+    deployment: str
+
+
+class Refusal(Struct, frozen=True):
+    """An error of the port, by its name."""
+
+    error: str
+    message: str
+
+    def as_error(self) -> ComputeError:
+        """Return the error itself."""
+        return ERRORS.get(self.error, Unknown)(self.message)
+
+    @staticmethod
+    def of(error: ComputeError) -> "Refusal":
+        """Return the refusal that stands for *error*."""
+        return Refusal(type(error).__name__, str(error))
+
+
+class CloudAnswer(Struct, frozen=True):
+    """The outcome of one launch: exactly one of the two is set."""
+
+    instance: Instance | None = None
+    refusal: Refusal | None = None
+
+
+class RemoteCloud:
+    """One deployment's view of a served cloud."""
+
+    name = "simulator"
+    gathers = False
+
+    def __init__(self, url: str, deployment: str) -> None:
+        """*url* is `sim://host:port`. Raises ValueError."""
+        parts = urlsplit(url)
+        if parts.port is None or parts.query:
+            message = f"{url!r}: a served cloud is sim://host:port, its faults are set where it is"
+            raise ValueError(message)
+        self._base = f"http://{parts.netloc}"
+        self._deployment = deployment
+        self._session: aiohttp.ClientSession | None = None
+
+    async def plan(self, offer: Offer) -> Plan:  # noqa: ARG002 - the port's
+        """Return an empty plan: the request has all that a launch needs."""
+        return {}
+
+    async def launch(self, batch: LaunchBatch) -> Sequence[Instance | ComputeError]:
+        """Launch or adopt; a terminated instance is returned as such and never started again."""
+        body = LaunchBody(self._deployment, batch)
+        answers = await self._call("/launch", body, list[CloudAnswer])
+        if len(answers) != len(batch.requests):
+            raise Unknown(f"{len(batch.requests)} launches were given {len(answers)} answers")
+        return [_outcome(each) for each in answers]
+
+    async def terminate(self, instance_ids: Sequence[str]) -> None:
+        """End the agents and their instances."""
+        await self._call("/terminate", IdsBody(list(instance_ids)), list[str])
+
+    async def describe(self, instance_ids: Sequence[str]) -> dict[str, Instance]:
+        """Return the visible ones, terminated ones too for a while."""
+        found = await self._call("/describe", IdsBody(list(instance_ids)), list[Instance])
+        return {each.instance_id: each for each in found}
+
+    async def list_instances(self) -> Sequence[Instance]:
+        """List the visible instances of this deployment."""
+        return await self._call("/list", ListBody(self._deployment), list[Instance])
+
+    async def close(self) -> None:
+        """Close the connections. The cloud goes on."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _call(self, path: str, body: object, kind: type[T]) -> T:
+        if self._session is None:  # not in __init__: a session belongs to a running loop
+            self._session = aiohttp.ClientSession(
+                # On a kept connection that the cloud's restart has cut, a call that was never sent
+                # would be `Unknown`.
+                connector=aiohttp.TCPConnector(force_close=True),
+                timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS, connect=CONNECT_SECONDS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        data = msgspec.json.encode(body)
+        try:
+            async with self._session.post(self._base + path, data=data) as answer:
+                status, raw = answer.status, await answer.read()
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise Throttled(f"no cloud answers at {self._base}: {error}") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            reason = str(error) or type(error).__name__
+            raise Unknown(f"the cloud did not answer {path}: {reason}") from error
+        return _read(status, raw, kind)
+
+
+def _read(status: int, raw: bytes, kind: type[T]) -> T:
+    try:
+        if status != 200:
+            raise msgspec.json.decode(raw, type=Refusal).as_error()
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.DecodeError as error:
+        raise Unknown(f"the cloud's answer ({status}) cannot be read: {error}") from error
+
+
+def _outcome(answer: CloudAnswer) -> Instance | ComputeError:
+    if answer.instance is not None:
+        return answer.instance
+    return answer.refusal.as_error() if answer.refusal else Unknown("the cloud's answer is empty")

@@ -1,4 +1,4 @@
-"""How virtual agents reach the API: a small port, and its adapter over HTTP.
+"""The API for virtual agents: a small port, and its adapter over HTTP.
 
 All agents of a virtual cloud share one session and a bounded number of kept connections: two
 thousand instances must not open two thousand sockets.
@@ -18,11 +18,11 @@ class AgentApi(Protocol):
     """The API as agents see it (docs/agent-protocol.md)."""
 
     async def call(self, method: str, url: str, token: str, body: object) -> tuple[int, bytes]:
-        """Send *body* as JSON; the answer's status and body. Raises OSError when there is none."""
+        """Send *body* as JSON; return the answer's status and body. Raises OSError without one."""
         ...
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         ...
 
 
@@ -34,7 +34,7 @@ class HttpAgentApi:
         self._session: aiohttp.ClientSession | None = None
 
     async def call(self, method: str, url: str, token: str, body: object) -> tuple[int, bytes]:
-        """One request. Waiting for a free connection is not limited, everything after that is."""
+        """Send one request. The wait for a free connection has no time limit, all after it has."""
         if self._session is None:  # not in __init__: a session belongs to a running loop
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._connections),
@@ -69,7 +69,7 @@ class AgentJob(msgspec.Struct, frozen=True):
     timeout_seconds: float | None = None
 
 
-class AgentSettings(msgspec.Struct, frozen=True):
+class SimulatedAgentSettings(msgspec.Struct, frozen=True):
     """The settings as the claim's answer gives them, in seconds and lines."""
 
     heartbeat_seconds: float = 5
@@ -82,7 +82,7 @@ class Claimed(msgspec.Struct, frozen=True):
 
     job: AgentJob
     attempt: int
-    settings: AgentSettings = AgentSettings()
+    settings: SimulatedAgentSettings = SimulatedAgentSettings()
 
 
 class MustWait(msgspec.Struct, frozen=True):
@@ -92,6 +92,6 @@ class MustWait(msgspec.Struct, frozen=True):
 
 
 class Over(msgspec.Struct, frozen=True):
-    """The answer where the attempt is over: for what, if the API still listens to this token."""
+    """The answer for an attempt that is over, with its cause if the token is still accepted."""
 
     cause: str | None = None

@@ -1,6 +1,6 @@
-"""A cloud of thin air: pools, prices, instances with virtual agents, and faults drawn from a seed.
+"""A simulated cloud: pools, prices, instances with virtual agents, and faults drawn from a seed.
 
-It lives in this process and dies with it: after a restart nobody remembers its instances, and the
+It lives in this process and ends with it: after a restart its instances are unknown, and the
 reaper treats them as vanished. Its methods change state between two awaits of the event loop, so
 they need no lock; time is the clock's, so a test may move it.
 """
@@ -22,11 +22,15 @@ from shared.compute.port import (
     Throttled,
     Unknown,
 )
-from shared.compute.simulator.agent import Surroundings, VirtualAgent
+from shared.compute.simulator.agent import AgentContext, VirtualAgent
 from shared.compute.simulator.agent_api import AgentApi, HttpAgentApi
-from shared.compute.simulator.faults import DEFAULT_POOLS, Faults, Pool
-from shared.compute.simulator.ground_truth import Call, GroundTruth
-from shared.compute.simulator.machine import Machine, instance_id_of
+from shared.compute.simulator.faults import DEFAULT_POOLS, Faults, SimulatedPool
+from shared.compute.simulator.machine import (
+    CallRecord,
+    GroundTruth,
+    VirtualMachine,
+    instance_id_of,
+)
 from shared.log import get_logger
 
 _log = get_logger(part="simulator")
@@ -44,7 +48,7 @@ class VirtualCloud:
         faults: Faults | None = None,
         *,
         api: AgentApi | None = None,
-        pools: Sequence[Pool] = DEFAULT_POOLS,
+        pools: Sequence[SimulatedPool] = DEFAULT_POOLS,
     ) -> None:
         self.truth = GroundTruth()
         self.faults = faults or Faults()
@@ -52,14 +56,16 @@ class VirtualCloud:
         self._api = api or HttpAgentApi()
         self._rng = random.Random(self.faults.seed)
         self._pools = sorted(pools, key=lambda pool: pool.hourly_price_usd)
-        self._used: dict[Pool, int] = dict.fromkeys(pools, 0)
-        self._dry_until: dict[Pool, datetime] = {}
-        self._machines: dict[str, Machine] = {}  # the terminated ones in the order of their end
+        self._used: dict[SimulatedPool, int] = dict.fromkeys(pools, 0)
+        self._dry_until: dict[SimulatedPool, datetime] = {}
+        self._machines: dict[
+            str, VirtualMachine
+        ] = {}  # the terminated ones in the order of their end
 
-    # --- what a deployment asks ------------------------------------------------------------------
+    # --- calls of a deployment -------------------------------------------------------------------
 
     def launch(self, request: LaunchRequest) -> Instance | ComputeError:
-        """Launch or adopt one. Needs a running event loop, on which its agent then lives."""
+        """Launch or adopt one. Needs a running event loop, on which its agent then runs."""
         answer = self._launch(request)
         outcome = type(answer).__name__ if isinstance(answer, ComputeError) else answer.instance_id
         self._note("launch", request.token, outcome)
@@ -70,7 +76,7 @@ class VirtualCloud:
         self._maybe_throttle("terminate")
         for instance_id in instance_ids:
             machine = self._machines.get(instance_id)
-            if machine is None or machine.is_gone or not self._is_visible(machine):
+            if machine is None or machine.is_terminated or not self._is_visible(machine):
                 outcome = "not there"
             elif self._happens(self.faults.terminate_ignored):
                 outcome = "accepted without effect"
@@ -80,13 +86,13 @@ class VirtualCloud:
             self._note("terminate", instance_id, outcome)
 
     def describe(self, instance_ids: Iterable[str]) -> list[Instance]:
-        """The visible ones of these. Raises `Throttled`."""
+        """Return the visible ones of these. Raises `Throttled`."""
         self._maybe_throttle("describe")
         found = [self._machines[each] for each in instance_ids if each in self._machines]
         return [machine.instance for machine in found if self._is_visible(machine)]
 
     def list_instances(self, deployment: str) -> list[Instance]:
-        """The visible ones of a deployment. Raises `Throttled`."""
+        """List the visible ones of a deployment. Raises `Throttled`."""
         self._maybe_throttle("list")
         self._forget_old()
         return [
@@ -97,30 +103,28 @@ class VirtualCloud:
 
     @property
     def living(self) -> int:
-        """How many instances are not terminated."""
+        """The number of instances that are not terminated."""
         return sum(self._used.values())
 
-    # --- what a test does to it ------------------------------------------------------------------
+    # --- faults that a test triggers -------------------------------------------------------------
 
     def interrupt(self, instance_id: str, notice_seconds: float | None = None) -> None:
-        """The Spot market takes an instance back: notice now, the end after *notice_seconds*."""
+        """Interrupt an instance: notice now, the end after *notice_seconds*."""
         machine = self._machines[instance_id]
-        if machine.is_gone or machine.taken_back_at is not None:
+        if machine.is_terminated or machine.interrupted_at is not None:
             return
         seconds = self.faults.notice_seconds if notice_seconds is None else notice_seconds
-        machine.taken_back_at = self._clock.now() + timedelta(seconds=seconds)
+        machine.interrupted_at = self._clock.now() + timedelta(seconds=seconds)
         if machine.notice is not None:
             machine.notice.set()
         reason = "Server.SpotInstanceTermination"
-        machine.later(
-            "taken back", self._clock, seconds, lambda: self._end(machine, reason, taken=True)
-        )
+        machine.later("interrupted", self._clock, seconds, lambda: self._end(machine, reason))
 
     def kill_agent(self, instance_id: str) -> None:
-        """The agent dies; the machine and its container go on, up to the maximum lifetime."""
+        """Kill the agent; the machine and its container go on, up to the maximum lifetime."""
         machine = self._machines[instance_id]
         agent = machine.tasks.pop("agent", None)
-        if agent is None or machine.is_gone:
+        if agent is None or machine.is_terminated:
             return
         agent.cancel()
         seconds = float(machine.request.max_lifetime_seconds)
@@ -129,12 +133,12 @@ class VirtualCloud:
         )
 
     def run_dry(self, seconds: float) -> None:
-        """No pool has capacity for *seconds*."""
+        """Leave all pools without capacity for *seconds*."""
         until = self._clock.now() + timedelta(seconds=seconds)
         self._dry_until = dict.fromkeys(self._pools, until)
 
     async def close(self) -> None:
-        """The end of this world: every agent is gone without a word."""
+        """End the cloud: every agent ends without a callback."""
         tasks = [task for each in self._machines.values() for task in each.tasks.values()]
         for task in tasks:
             task.cancel()
@@ -160,8 +164,8 @@ class VirtualCloud:
         lost = self._happens(self.faults.unknown_after_effect)
         return Unknown("the answer was lost") if lost else machine.instance
 
-    def _pool(self) -> Pool | None:
-        """The cheapest pool that has room. The cheapest of all may run dry just now."""
+    def _pool(self) -> SimulatedPool | None:
+        """Choose the cheapest pool that has room. The first may run dry just now."""
         now = self._clock.now()
         if self._happens(self.faults.no_capacity):
             self._dry_until[self._pools[0]] = now + timedelta(seconds=self.faults.dry_seconds)
@@ -173,16 +177,18 @@ class VirtualCloud:
                 return pool
         return None
 
-    def _create(self, request: LaunchRequest, instance_id: str, pool: Pool) -> Machine:
-        machine = Machine(request, instance_id, pool, self._clock.now())
+    def _create(
+        self, request: LaunchRequest, instance_id: str, pool: SimulatedPool
+    ) -> VirtualMachine:
+        machine = VirtualMachine(request, instance_id, pool, self._clock.now())
         self._machines[instance_id] = machine
         self._used[pool] += 1
         self.truth.instances_by_token[request.token] += 1
-        machine.start("agent", self._live(machine, request))
-        self._draw_fate(machine)
+        machine.start("agent", self._run(machine, request))
+        self._draw_faults(machine)
         return machine
 
-    def _draw_fate(self, machine: Machine) -> None:
+    def _draw_faults(self, machine: VirtualMachine) -> None:
         instance_id = machine.instance.instance_id
         if self._happens(self.faults.interrupted) and machine.instance.market == "spot":
             seconds = self._rng.uniform(0, self.faults.interrupted_within_seconds)
@@ -191,44 +197,44 @@ class VirtualCloud:
             seconds = self._rng.uniform(0, self.faults.agent_death_within_seconds)
             machine.later("death", self._clock, seconds, lambda: self.kill_agent(instance_id))
 
-    # --- living ----------------------------------------------------------------------------------
+    # --- running ---------------------------------------------------------------------------------
 
-    async def _live(self, machine: Machine, request: LaunchRequest) -> None:
+    async def _run(self, machine: VirtualMachine, request: LaunchRequest) -> None:
         if self.faults.boot_seconds > 0:
             await self._clock.wait(asyncio.Event(), self.faults.boot_seconds)
         machine.show(state=InstanceState.RUNNING)
         machine.notice = asyncio.Event()
-        if machine.taken_back_at is not None:
+        if machine.interrupted_at is not None:
             machine.notice.set()
         instance_id = machine.instance.instance_id
 
         def started() -> None:
             self.truth.containers.append(machine.container_started(self._clock.now()))
 
-        around = Surroundings(
+        context = AgentContext(
             instance_id=instance_id,
             api=self._api,
             clock=self._clock,
             rng=random.Random(f"{self.faults.seed}/{instance_id}"),
             notice=machine.notice,
-            taken_back_at=lambda: machine.taken_back_at,
+            interrupted_at=lambda: machine.interrupted_at,
             container_started=started,
             container_stopped=machine.container_stopped,
             pull_seconds=self.faults.pull_seconds,
         )
         try:
-            await VirtualAgent(request, around).run()
-        except Exception:  # noqa: BLE001 - a dead agent on a living machine: just what the reaper is for
+            await VirtualAgent(request, context).run()
+        except Exception:  # noqa: BLE001 - a dead agent on a running machine: the reaper's task
             _log.exception("virtual agent died", instance=instance_id)
             machine.tasks.pop("agent", None)
             return
-        machine.tasks.pop("agent", None)  # it ends itself below, and must not cancel itself
+        machine.tasks.pop("agent", None)  # `_end` must not cancel this task
         self._end(machine, "Client.InstanceInitiatedShutdown")
 
     # --- ending ----------------------------------------------------------------------------------
 
-    def _stop(self, machine: Machine) -> None:
-        """Terminate was heard: at once, or after a while in which it is STOPPING."""
+    def _stop(self, machine: VirtualMachine) -> None:
+        """Terminate: at once, or after a while in which it is STOPPING."""
         reason = "Client.UserInitiatedShutdown"
         if self.faults.stop_seconds <= 0:
             self._end(machine, reason)
@@ -240,15 +246,15 @@ class VirtualCloud:
             seconds = self.faults.stop_seconds
             machine.later("stop", self._clock, seconds, lambda: self._end(machine, reason))
 
-    def _end(self, machine: Machine, reason: str, *, taken: bool = False) -> None:
-        if machine.is_gone:
+    def _end(self, machine: VirtualMachine, reason: str) -> None:
+        if machine.is_terminated:
             return
         now = self._clock.now()
         machine.show(
             state=InstanceState.TERMINATED,
             terminated_at=now,
             state_reason=reason,
-            spot_interrupted=taken or machine.taken_back_at is not None,
+            spot_interrupted=machine.interrupted_at is not None,
         )
         machine.container_stopped(now, None)
         machine.cancel_all()
@@ -262,18 +268,18 @@ class VirtualCloud:
             self._forget_old()
 
     def _forget_old(self) -> None:
-        """Let go of terminated ones that are too old or too many; their tokens go with them."""
+        """Remove terminated ones that are too old or too many, and their tokens with them."""
         oldest = self._clock.now() - timedelta(seconds=RETAINED_SECONDS)
-        gone = [machine for machine in self._machines.values() if machine.is_gone]
-        for index, machine in enumerate(gone):
+        ended = [machine for machine in self._machines.values() if machine.is_terminated]
+        for index, machine in enumerate(ended):
             at = machine.instance.terminated_at
-            if index < len(gone) - RETAINED_COUNT or (at is not None and at < oldest):
+            if index < len(ended) - RETAINED_COUNT or (at is not None and at < oldest):
                 del self._machines[machine.instance.instance_id]
 
     # --- chance, time and tasks ------------------------------------------------------------------
 
     def _happens(self, chance: float) -> bool:
-        # What is off draws nothing, so that turning one fault on leaves the others' dice alone.
+        # A fault that is off draws nothing, so that turning one on does not change the others.
         return chance > 0 and self._rng.random() < chance
 
     def _maybe_throttle(self, name: str) -> None:
@@ -281,9 +287,9 @@ class VirtualCloud:
             self._note(name, "", "Throttled")
             raise Throttled("RequestLimitExceeded")
 
-    def _is_visible(self, machine: Machine) -> bool:
+    def _is_visible(self, machine: VirtualMachine) -> bool:
         hidden = timedelta(seconds=self.faults.invisible_seconds)
         return self._clock.now() >= machine.instance.launched_at + hidden
 
     def _note(self, name: str, subject: str, outcome: str) -> None:
-        self.truth.calls.append(Call(self._clock.now(), name, subject, outcome))
+        self.truth.calls.append(CallRecord(self._clock.now(), name, subject, outcome))

@@ -1,6 +1,6 @@
-"""What the virtual cloud sells, and what goes wrong in it: every figure of `sim://?seed=7&…`.
+"""The virtual cloud's capacity and faults: every parameter of `sim://?seed=7&…`.
 
-Chances are between 0 and 1 and drawn from the seed; all is off and instant unless asked for.
+Chances are between 0 and 1 and drawn from the seed; by default there are no faults and no delays.
 """
 
 from typing import Annotated
@@ -14,7 +14,7 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The parameters of a virtual cloud, each of which may stand in its URL."""
+    """The parameters of a virtual cloud; each may be in its URL."""
 
     seed: int = 0
     capacity: Count | None = None
@@ -26,31 +26,30 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dry_seconds: Seconds = 60.0
     """…and for how long it stays so."""
     throttled: Chance = 0.0
-    """Chance that a call is refused as one too many."""
+    """Chance that a call is throttled."""
     unknown_after_effect: Chance = 0.0
     """Chance that a launch takes effect and its answer is lost."""
     invisible_seconds: Seconds = 0.0
-    """For how long after its launch an instance is not shown, and terminate does not reach it."""
+    """Time after its launch in which an instance is not shown, and terminate has no effect."""
     boot_seconds: Seconds = 0.0
     pull_seconds: Seconds = 0.0
     stop_seconds: Seconds = 0.0
-    """How long an instance is STOPPING after terminate; its container is stopped at the end of it.
-    """
+    """Time in STOPPING after terminate; the container is stopped at its end."""
     terminate_ignored: Chance = 0.0
     """Chance, for each instance named, that terminate is accepted and has no effect."""
     interrupted: Chance = 0.0
-    """Chance that the Spot market takes an instance back…"""
+    """Chance that an instance is interrupted…"""
     interrupted_within_seconds: Seconds = 60.0
-    """…at a moment in so many seconds after its launch…"""
+    """…within so many seconds after its launch…"""
     notice_seconds: Seconds = 120.0
-    """…and how long before the end its notice comes."""
+    """…and its notice comes so long before the end."""
     agent_death: Chance = 0.0
     """Chance that an agent dies on a living instance, with the container going on…"""
     agent_death_within_seconds: Seconds = 60.0
-    """…at a moment in so many seconds after its launch."""
+    """…within so many seconds after its launch."""
 
 
-class Pool(msgspec.Struct, frozen=True, kw_only=True):
+class SimulatedPool(msgspec.Struct, frozen=True, kw_only=True):
     """Capacity of one instance type in one zone, at one price an hour."""
 
     instance_type: str
@@ -59,17 +58,16 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     capacity: int | None = None
 
 
-# Rounded from public Spot prices of mid 2025, us-east-1, Linux: their order matters here, nothing
-# else.
+# Rounded from public Spot prices of mid 2025, us-east-1, Linux: only their order matters here.
 DEFAULT_POOLS = tuple(
-    Pool(instance_type=instance_type, zone=zone, hourly_price_usd=round(price * factor, 5))
+    SimulatedPool(instance_type=instance_type, zone=zone, hourly_price_usd=round(price * factor, 5))
     for instance_type, price in (("t3.micro", 0.0035), ("t3.small", 0.0070), ("m6i.large", 0.0380))
     for zone, factor in (("sim-1a", 1.0), ("sim-1b", 1.1), ("sim-1c", 1.2))
 )
 
 
 def faults_of(url: str) -> Faults:
-    """The parameters in a `sim://?…` URL. Raises ValueError that names the one that is wrong."""
+    """Read the parameters of a `sim://?…` URL. Raises ValueError that names a wrong one."""
     pairs = parse_qsl(urlsplit(url).query, keep_blank_values=True, strict_parsing=False)
     try:
         return msgspec.convert(dict(pairs), Faults, strict=False)

@@ -1,7 +1,8 @@
-"""One virtual instance: what the cloud shows of it, and what goes on in it."""
+"""One virtual instance, and the record of what really happened in the virtual cloud."""
 
 import asyncio
 import hashlib
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Coroutine
 from datetime import datetime
 
@@ -9,21 +10,73 @@ import msgspec
 
 from shared.clock import Clock
 from shared.compute.port import Instance, InstanceState, LaunchRequest
-from shared.compute.simulator.faults import Pool
-from shared.compute.simulator.ground_truth import ContainerRun
+from shared.compute.simulator.faults import SimulatedPool
+
+RETAINED_RECORDS = 100_000
 
 
-class Machine:
-    """A virtual instance; small once it is terminated, when its tasks are gone."""
+class CallRecord(msgspec.Struct, frozen=True):
+    """One call to the cloud: its name, the token or instance id it named, and its outcome."""
 
-    __slots__ = ("container", "instance", "notice", "pool", "request", "taken_back_at", "tasks")
+    at: datetime
+    name: str
+    subject: str
+    outcome: str
 
-    def __init__(self, request: LaunchRequest, instance_id: str, pool: Pool, now: datetime) -> None:
+
+class ContainerRun(msgspec.Struct, kw_only=True):
+    """One container's life; `stopped_at` is None while it runs."""
+
+    job_id: int
+    attempt: int
+    instance_id: str
+    started_at: datetime
+    stopped_at: datetime | None = None
+    exit_code: int | None = None
+
+
+class GroundTruth:
+    """The last 100,000 calls and containers, and sums over all; for tests and `GET /truth`."""
+
+    def __init__(self) -> None:
+        self.calls: deque[CallRecord] = deque(maxlen=RETAINED_RECORDS)
+        self.containers: deque[ContainerRun] = deque(maxlen=RETAINED_RECORDS)
+        self.instances_by_token: Counter[str] = Counter()
+        self.billed_seconds = 0.0
+        self.cost_usd = 0.0
+
+    def overlaps(self) -> list[tuple[ContainerRun, ContainerRun]]:
+        """Return each container that started while an earlier one of its job ran, after that."""
+        by_job: defaultdict[int, list[ContainerRun]] = defaultdict(list)
+        for run in self.containers:
+            by_job[run.job_id].append(run)
+        found: list[tuple[ContainerRun, ContainerRun]] = []
+        for runs in by_job.values():
+            runs.sort(key=lambda run: run.started_at)
+            longest = runs[0]
+            for run in runs[1:]:
+                if longest.stopped_at is None or longest.stopped_at > run.started_at:
+                    found.append((longest, run))
+                if longest.stopped_at is not None and (
+                    run.stopped_at is None or run.stopped_at > longest.stopped_at
+                ):
+                    longest = run
+        return found
+
+
+class VirtualMachine:
+    """A virtual instance. A terminated one has no tasks and takes little memory."""
+
+    __slots__ = ("container", "instance", "interrupted_at", "notice", "pool", "request", "tasks")
+
+    def __init__(
+        self, request: LaunchRequest, instance_id: str, pool: SimulatedPool, now: datetime
+    ) -> None:
         self.request = msgspec.structs.replace(request, bootstrap_token="")
         self.pool = pool
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.notice: asyncio.Event | None = None
-        self.taken_back_at: datetime | None = None
+        self.interrupted_at: datetime | None = None
         self.container: ContainerRun | None = None
         self.instance = Instance(
             instance_id=instance_id,
@@ -42,20 +95,20 @@ class Machine:
         )
 
     @property
-    def is_gone(self) -> bool:
-        """Whether it is terminated."""
+    def is_terminated(self) -> bool:
+        """True if its state is TERMINATED."""
         return self.instance.state is InstanceState.TERMINATED
 
     def is_for(self, request: LaunchRequest) -> bool:
-        """Whether *request* is the one that launched it."""
+        """Return True if *request* is the one that launched it."""
         return self.request == msgspec.structs.replace(request, bootstrap_token="")
 
     def show(self, **changes: object) -> None:
-        """Let the cloud show it differently from now on."""
+        """Change what the cloud shows of it from now on."""
         self.instance = msgspec.structs.replace(self.instance, **changes)
 
     def container_started(self, at: datetime) -> ContainerRun:
-        """Its container runs from *at* on."""
+        """Record that its container runs from *at* on."""
         self.container = ContainerRun(
             job_id=self.request.job_id,
             attempt=self.request.attempt,
@@ -65,18 +118,18 @@ class Machine:
         return self.container
 
     def container_stopped(self, at: datetime, exit_code: int | None) -> None:
-        """Its container, if there is one, runs no more; None: it went with the machine."""
+        """Record the end of its container, if it has one; None: it ended with the machine."""
         if self.container is not None:
             self.container.stopped_at = at
             self.container.exit_code = exit_code
             self.container = None
 
     def start(self, name: str, work: Coroutine[None, None, None]) -> None:
-        """Let *work* go on in it until it ends."""
+        """Run *work* in it until it ends."""
         self.tasks[name] = asyncio.create_task(work)
 
     def later(self, name: str, clock: Clock, seconds: float, act: Callable[[], None]) -> None:
-        """Let *act* happen to it after *seconds*, if it has not ended by then."""
+        """Call *act* after *seconds*, if it has not ended by then."""
 
         async def wait_and_act() -> None:
             await clock.wait(asyncio.Event(), seconds)
@@ -85,7 +138,7 @@ class Machine:
         self.start(name, wait_and_act())
 
     def cancel_all(self) -> None:
-        """End all that goes on in it, save what is calling."""
+        """Cancel all its tasks but the calling one."""
         for task in self.tasks.values():
             if task is not asyncio.current_task():
                 task.cancel()
@@ -94,6 +147,6 @@ class Machine:
 
 
 def instance_id_of(request: LaunchRequest) -> str:
-    """The id that a launch token gives within a deployment, the same for whoever asks."""
+    """Derive the instance id from the deployment and the launch token."""
     digest = hashlib.sha256(f"{request.deployment}\0{request.token}".encode()).hexdigest()
     return f"i-{digest[:17]}"

@@ -1,24 +1,119 @@
-"""A virtual cloud as a process of its own, which services in processes of their own share.
+"""A virtual cloud as a process of its own, shared by services in other processes.
 
     python -m shared.compute.simulator.serve 'sim://0.0.0.0:7000?seed=7&boot_seconds=1'
 
-It outlives launcher and reaper as a real cloud does, and dies with its own process as the simulator
-always does. Whoever reaches it may do anything: it is for tests and for trying out.
+It outlives launcher and reaper as a real cloud does, and ends with its own process. It checks no
+credentials: it is for tests and for trying out.
 """
 
 import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 from urllib.parse import urlsplit
 
+import msgspec
 import uvloop
 from aiohttp import web
+from msgspec import Struct
 
 from shared.clock import RealClock
+from shared.compute.port import ComputeError, Instance
+from shared.compute.simulator.adapter import (
+    CloudAnswer,
+    IdsBody,
+    LaunchBody,
+    ListBody,
+    Refusal,
+    SimulatorCompute,
+)
 from shared.compute.simulator.cloud import VirtualCloud
 from shared.compute.simulator.faults import faults_of
-from shared.compute.simulator.server import CloudServer
 from shared.log import configure, get_logger
 from shared.settings import EXIT_SETTING
 from shared.signals import stop_on_signals
+
+T = TypeVar("T")
+
+BODY_BYTES = 16 * 1024 * 1024
+
+
+class Truth(Struct, frozen=True):
+    """The answer of `GET /truth`: counts over all that the cloud has launched."""
+
+    launched: int
+    """Instances in all."""
+    living: int
+    doubled: int
+    """Launch tokens that gave more than one instance."""
+    overlapping: int
+    """Containers that started while another one of their job ran."""
+
+
+class CloudServer:
+    """The routes of one virtual cloud."""
+
+    def __init__(self, cloud: VirtualCloud) -> None:
+        self._cloud = cloud
+
+    def app(self) -> web.Application:
+        """Return the application; its caller closes the cloud."""
+        app = web.Application(client_max_size=BODY_BYTES)
+        app.router.add_post("/launch", _route(LaunchBody, self._launch))
+        app.router.add_post("/terminate", _route(IdsBody, self._terminate))
+        app.router.add_post("/describe", _route(IdsBody, self._describe))
+        app.router.add_post("/list", _route(ListBody, self._list))
+        app.router.add_get("/truth", self._truth)
+        return app
+
+    async def _launch(self, body: LaunchBody) -> Sequence[CloudAnswer]:
+        view = SimulatorCompute(self._cloud, body.deployment, owns_cloud=False)
+        return [
+            CloudAnswer(refusal=Refusal.of(each))
+            if isinstance(each, ComputeError)
+            else CloudAnswer(instance=each)
+            for each in await view.launch(body.batch)
+        ]
+
+    async def _terminate(self, body: IdsBody) -> Sequence[str]:
+        self._cloud.terminate(body.instance_ids)
+        return []
+
+    async def _describe(self, body: IdsBody) -> Sequence[Instance]:
+        return self._cloud.describe(body.instance_ids)
+
+    async def _list(self, body: ListBody) -> Sequence[Instance]:
+        return self._cloud.list_instances(body.deployment)
+
+    async def _truth(self, _: web.Request) -> web.Response:
+        tokens = self._cloud.truth.instances_by_token
+        truth = Truth(
+            launched=tokens.total(),
+            living=self._cloud.living,
+            doubled=sum(count > 1 for count in tokens.values()),
+            overlapping=len(self._cloud.truth.overlaps()),
+        )
+        return _answer(truth)
+
+
+def _route(
+    kind: type[T], act: Callable[[T], Awaitable[object]]
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(request: web.Request) -> web.Response:
+        try:
+            body = msgspec.json.decode(await request.read(), type=kind)
+        except msgspec.DecodeError as error:
+            return _answer(Refusal("Rejected", str(error)), 400)
+        try:
+            return _answer(await act(body))
+        except ComputeError as error:
+            return _answer(Refusal.of(error), 503)
+
+    return handle
+
+
+def _answer(body: object, status: int = 200) -> web.Response:
+    encoded = msgspec.json.encode(body)
+    return web.Response(body=encoded, status=status, content_type="application/json")
 
 
 async def serve(url: str) -> None:
@@ -46,7 +141,7 @@ def main() -> int:
     try:
         uvloop.run(serve(sys.argv[1] if len(sys.argv) > 1 else ""))
     except (ValueError, OSError) as error:
-        print(f"docker-job cloud: {error}", file=sys.stderr)  # noqa: T201 - for a person
+        print(f"docker-job cloud: {error}", file=sys.stderr)  # noqa: T201 - an operator reads it
         return EXIT_SETTING
     return 0
 

@@ -129,7 +129,7 @@ class World:
     # -- the other services
 
     async def deliver(self, *events: Event) -> None:
-        await self.stage.hear(*events)
+        await self.stage.deliver(*events)
 
     def delayed(self, job_id: int, attempt: int = 1, message: str = "no capacity") -> LaunchDelayed:
         return LaunchDelayed(

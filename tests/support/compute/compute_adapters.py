@@ -1,4 +1,4 @@
-"""The adapters under the contract: how to make one, and how to make it again as after a restart.
+"""The adapters under the contract, made and made again as after a restart.
 
 To add an adapter, add a `…World` here and its name to WORLDS.
 """
@@ -26,10 +26,9 @@ from shared.compute.port import (
 )
 from shared.compute.process.adapter import ProcessCompute, Runtime
 from shared.compute.process.directory import InstanceDir, Stage
-from shared.compute.simulator.adapter import SimulatorCompute
-from shared.compute.simulator.client import RemoteCloud
+from shared.compute.simulator.adapter import RemoteCloud, SimulatorCompute
 from shared.compute.simulator.cloud import VirtualCloud
-from shared.compute.simulator.server import CloudServer
+from shared.compute.simulator.serve import CloudServer
 from tests.support.compute.compute_api import FakeApi
 from tests.support.compute.compute_docker import DockerWorld
 from tests.support.compute.compute_ec2 import Ec2World
@@ -49,7 +48,7 @@ class World(Protocol):
     """Why a restart finds nothing, in words; empty: it finds everything."""
 
     def adapter(self, deployment: str = "test") -> Compute:
-        """A new adapter object, as another process would make it."""
+        """Make a new adapter object, as another process would."""
         ...
 
     async def close(self) -> None:
@@ -74,7 +73,7 @@ class ProcessWorld:
         return compute
 
     def homes(self) -> list[InstanceDir]:
-        """The directory of each instance."""
+        """Return the directory of each instance."""
         instances = self.root / "instances"
         return [InstanceDir(path) for path in instances.iterdir()] if instances.exists() else []
 
@@ -83,19 +82,19 @@ class ProcessWorld:
             pid = home.pid()
             if pid is not None and home.stage() in LIVING:
                 os.killpg(pid, signal.SIGKILL)
-        await eventually(self.nobody_lives)
+        await eventually(self.no_agent_runs)
         for compute in self.made:
             await compute.close()
 
-    async def nobody_lives(self) -> bool:
-        """Whether every agent has ended."""
+    async def no_agent_runs(self) -> bool:
+        """Return True if every agent has ended."""
         return not any(home.stage() in LIVING for home in self.homes())
 
 
 class SimulatorWorld:
     """One virtual cloud; every adapter is a view of it."""
 
-    forgets = "the simulator's cloud dies with its process: a restart knows nothing, and says so"
+    forgets = "the simulator's cloud dies with its process: a restart knows none of its instances"
 
     def __init__(self) -> None:
         self.cloud = VirtualCloud(RealClock())
@@ -156,7 +155,7 @@ WORLDS: dict[str, Callable[[Path, FakeApi], World]] = {
 
 
 def request_for(api: FakeApi, job_id: int, **changes: object) -> LaunchRequest:
-    """A launch request of a job whose agent talks to *api*."""
+    """Build a launch request of a job whose agent calls *api*."""
     request = LaunchRequest(
         token=f"token-{job_id}",
         deployment="test",
@@ -170,13 +169,13 @@ def request_for(api: FakeApi, job_id: int, **changes: object) -> LaunchRequest:
 
 
 def batch_of(*requests: LaunchRequest) -> LaunchBatch:
-    """A batch whose token is its requests', so that the same requests are the same batch."""
+    """Build a batch whose token is its requests', so that the same requests are the same batch."""
     token = "+".join(f"{each.deployment}/{each.token}" for each in requests)
     return LaunchBatch(token=token, requests=requests)
 
 
 async def launch(compute: Compute, *requests: LaunchRequest) -> Sequence[Instance | ComputeError]:
-    """Plan and launch *requests* in one batch; what no plan can be made for is answered so."""
+    """Plan and launch *requests* in one batch; the error of a plan is the outcome of each."""
     first = requests[0]
     offer = Offer(
         deployment=first.deployment,
@@ -192,16 +191,16 @@ async def launch(compute: Compute, *requests: LaunchRequest) -> Sequence[Instanc
 
 
 async def launch_one(compute: Compute, request: LaunchRequest) -> Instance:
-    """Launch it, and be sure that it was."""
+    """Launch it, and assert that it was."""
     [answer] = await launch(compute, request)
     assert isinstance(answer, Instance), answer
     return answer
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for what only another process can bring about, and of which nobody tells."""
+    """Wait for an effect of another process that sends no signal."""
     async with asyncio.timeout(EVENTUALLY_SECONDS):
-        while not await holds():  # noqa: ASYNC110 - nobody could set an event: it is another process
+        while not await holds():  # noqa: ASYNC110 - another process cannot set an event
             await asyncio.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""A tiny API for agents: answers claims, takes reports and callbacks, and remembers them all.
+"""A small API for agents: answers claims, records reports and callbacks.
 
 `FakeApi` is the API without HTTP, which virtual agents may call directly; `serve` puts it on a real
 socket for real agents.
@@ -26,7 +26,7 @@ SETTINGS = {
     "error_tail_lines": 20,
 }
 
-HEARING_SECONDS = 20.0
+CALL_SECONDS = 20.0
 
 
 AGENT = Path(__file__).parents[3] / "agent" / "docker_job_agent.py"
@@ -34,7 +34,7 @@ ARN = re.compile(r"<Arn>[^<]*assumed-role/[^/<]+/(i-[0-9a-f]+)</Arn>")
 
 
 class FakeApi:
-    """What agents said, by job, and what they are to be answered."""
+    """The calls of agents, by job, and the settings of the answers."""
 
     def __init__(self) -> None:
         self.url = "http://api.invalid"
@@ -47,34 +47,34 @@ class FakeApi:
         self.command: dict[int, list[str]] = {}
         self.failures: list[int] = []  # statuses to answer the next calls with
         self.over: set[int] = set()  # jobs whose attempt is over
-        self.sts_url = ""  # who answers agents that show their role
+        self.sts_url = ""  # the STS of agents that identify by role
         self.assigned: dict[str, tuple[int, int]] = {}  # job and attempt of those instances
         self.agent = AGENT.read_bytes()
         self.requests = 0
-        self._heard = asyncio.Condition()
+        self._called = asyncio.Condition()
 
     async def call(self, method: str, url: str, token: str, body: Any) -> tuple[int, bytes]:
-        """One call of an agent (the transport of virtual agents)."""
+        """Serve one call of an agent (the transport of virtual agents)."""
         self.requests += 1
         path = url.removeprefix(self.url)
         body = json.loads(json.dumps(body))
         if "identity" in body:
             body |= {"instance_id": await self._identify(body["identity"])}
         status, answer = self._answer(f"{method} {path}", token, body)
-        async with self._heard:
-            self._heard.notify_all()
+        async with self._called:
+            self._called.notify_all()
         return status, json.dumps(answer).encode()
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing."""
 
-    async def until(self, heard: Callable[[], object]) -> None:
-        """Wait until what was heard makes *heard* true."""
-        async with asyncio.timeout(HEARING_SECONDS), self._heard:
-            await self._heard.wait_for(lambda: bool(heard()))
+    async def until(self, holds: Callable[[], object]) -> None:
+        """Wait until *holds*; it is checked after each call."""
+        async with asyncio.timeout(CALL_SECONDS), self._called:
+            await self._called.wait_for(lambda: bool(holds()))
 
     def lines(self, job_id: int) -> list[str]:
-        """The text of every log line of a job."""
+        """Return the text of every log line of a job."""
         batches = [each["logs"] for each in self.reports[job_id] if each.get("logs")]
         return [line["text"] for batch in batches for line in batch["lines"]]
 
@@ -92,7 +92,7 @@ class FakeApi:
         return 200, {}
 
     async def _identify(self, proof: dict[str, Any]) -> str:
-        """The instance whose role signed this, as STS says; empty: STS does not know him."""
+        """Return the instance whose role signed this, by STS; empty: unknown to STS."""
         async with (
             aiohttp.ClientSession() as session,
             session.post(self.sts_url, data=proof["body"], headers=proof["headers"]) as answer,
@@ -103,7 +103,7 @@ class FakeApi:
     def _claim(self, token: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if "identity" in body:
             if body["instance_id"] not in self.assigned:
-                return 202, {"wait": "not heard of yet", "retry_seconds": 0.05}
+                return 202, {"wait": "unknown yet", "retry_seconds": 0.05}
             body["job_id"], body["attempt"] = self.assigned[body["instance_id"]]
         elif token != f"bootstrap-{body['job_id']}":
             return 401, {"message": "unknown token"}
@@ -126,7 +126,7 @@ class FakeApi:
 
 @asynccontextmanager
 async def serve(api: FakeApi) -> AsyncIterator[FakeApi]:
-    """*api* on a free port of 127.0.0.1; its `url` is set."""
+    """Serve *api* on a free port of 127.0.0.1; set its `url`."""
 
     async def handle(request: web.Request) -> web.Response:
         if request.path == "/agent/agent.py":

@@ -1,7 +1,7 @@
 """The docker adapter under the contract: real containers with the real agent, on a real engine.
 
-What the machine lacks (an engine, the base image) is said in a skip. The image is built once a
-session, and taken from the engine's cache after that. Instances use the machine's own network,
+A missing engine or base image skips the tests. The image is built once a session, and cached by the
+engine after that. Instances use the machine's own network,
 since the API of the tests listens on 127.0.0.1.
 """
 
@@ -38,7 +38,7 @@ COPY docker_job_agent.py /app/agent/docker_job_agent.py
 
 
 def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command of the Docker client."""
+    """Run a command of the Docker client."""
     return subprocess.run(
         ["docker", *arguments], capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
     )
@@ -46,7 +46,7 @@ def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @functools.cache
 def instance_image() -> str:
-    """The id of an image with the agent and this machine's Docker client; skips where it cannot be.
+    """Build an image with the agent and this machine's Docker client; return its id, or skip.
 
     The client is this machine's own, so that building needs no network.
     """
@@ -65,7 +65,7 @@ def instance_image() -> str:
 
 
 class Isolated(DockerCompute):
-    """The adapter with its deployments renamed, so that runs at the same time do not meet."""
+    """The adapter with its deployments renamed, so that runs at the same time do not interfere."""
 
     def __init__(
         self, prefix: str, deployment: str, settings: DockerSettings, clock: Clock | None = None

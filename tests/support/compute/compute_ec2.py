@@ -1,7 +1,7 @@
 """The EC2 adapter under the contract: on the strict cloud, whose instances boot their user data.
 
-Agents show who they are by their role, as on EC2: the API of the tests has the cloud's STS answer
-what they signed, and gives out what the launch has assigned to the instance.
+Agents identify by their role, as on EC2: the API of the tests sends their signed request to the
+cloud's STS, and gives them the job that the launch has assigned to the instance.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ SETTINGS = Ec2Settings(
 
 
 def make_profile(cloud: CloudThread, name: str = PROFILE) -> None:
-    """An instance profile with a role that may do nothing, both of this name."""
+    """Create an instance profile with a role that may do nothing, both of this name."""
     iam = boto3.client("iam", **cloud.client_arguments())
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=TRUST)
     iam.create_instance_profile(InstanceProfileName=name)
@@ -36,7 +36,7 @@ def make_profile(cloud: CloudThread, name: str = PROFILE) -> None:
 
 
 class Assigning(Ec2Compute):
-    """The adapter with a launcher's word behind it: the API hears whose each instance is."""
+    """The adapter, which assigns each launched instance to its job in the API."""
 
     def __init__(self, api: FakeApi, deployment: str, settings: Ec2Settings) -> None:
         super().__init__(REGION, deployment, RealClock(), AGENT, settings)

@@ -1,6 +1,6 @@
 """The smallest program that keeps the agent's side of the process adapter's contract.
 
-It works for the job's SIMULATE_SECONDS; a job with STUB_DEAF in its environment makes it deaf to
+It works for the job's SIMULATE_SECONDS; a job with STUB_DEAF in its environment makes it ignore
 SIGTERM.
 """
 
@@ -27,7 +27,7 @@ def end(reason: str) -> None:
     os._exit(0)
 
 
-def say(method: str, path: str, token: str, body: dict[str, object]) -> dict[str, object]:
+def call(method: str, path: str, token: str, body: dict[str, object]) -> dict[str, object]:
     request = urllib.request.Request(  # noqa: S310 - the address that we were started with
         os.environ["DOCKER_JOB_API_URL"] + path,
         data=json.dumps(body).encode(),
@@ -35,8 +35,8 @@ def say(method: str, path: str, token: str, body: dict[str, object]) -> dict[str
         headers={"Authorization": f"Bearer {token}"},
     )
     with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
-        said: dict[str, object] = json.loads(answer.read())
-    return said
+        read: dict[str, object] = json.loads(answer.read())
+    return read
 
 
 def main() -> None:
@@ -55,16 +55,16 @@ def main() -> None:
             "token": "t" * 64,
             "environment": sorted(os.environ),
         }
-        claimed = say("POST", "/agent/claim", os.environ["DOCKER_JOB_BOOTSTRAP_TOKEN"], claim)
+        claimed = call("POST", "/agent/claim", os.environ["DOCKER_JOB_BOOTSTRAP_TOKEN"], claim)
         job = claimed["job"]
         assert isinstance(job, dict)
         env = job["env_vars"]
         if "STUB_DEAF" in env:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        say("POST", f"/agent/jobs/{job_id}/report", "t" * 64, {"phase": "running", "logs": None})
+        call("POST", f"/agent/jobs/{job_id}/report", "t" * 64, {"phase": "running", "logs": None})
         time.sleep(float(env.get("SIMULATE_SECONDS", 0)))
-        say("PUT", f"/callback/{job_id}", "t" * 64, {"exit_code": 0})
-        end("last word heard")
+        call("PUT", f"/callback/{job_id}", "t" * 64, {"exit_code": 0})
+        end("final callback accepted")
 
 
 main()

@@ -1,4 +1,4 @@
-"""A cloud in memory that keeps the port's promises, and fails where its script says so."""
+"""A cloud in memory that keeps the port's promises, with failures by script."""
 
 import asyncio
 from collections import deque
@@ -23,7 +23,7 @@ from shared.compute.port import (
 
 
 class ScriptedCompute:
-    """Its failures are attributes that a test sets; without them it is a well-behaved cloud."""
+    """Its failures are attributes that a test sets."""
 
     name = "scripted"
     gathers = False
@@ -54,7 +54,7 @@ class ScriptedCompute:
 
     @property
     def questions(self) -> list[LaunchRequest]:
-        """The different requests among all that it was asked, in order."""
+        """The different requests among all, in order."""
         return [each for place, each in enumerate(self.asked) if each not in self.asked[:place]]
 
     async def plan(self, offer: Offer) -> Plan:
@@ -95,7 +95,7 @@ class ScriptedCompute:
         token: str | None = None,
         age: float = 0,
     ) -> Instance:
-        """There is an instance, launched *age* seconds ago."""
+        """Add an instance, launched *age* seconds ago."""
         self.instances[instance_id] = Instance(
             instance_id=instance_id,
             state=InstanceState.RUNNING,
@@ -111,7 +111,7 @@ class ScriptedCompute:
         return self.instances[instance_id]
 
     def end(self, instance_id: str, *, reason: str = "", interrupted: bool = False) -> None:
-        """The instance ends now."""
+        """End the instance now."""
         instance = self.instances[instance_id]
         if instance.state is not InstanceState.TERMINATED:
             self.instances[instance_id] = replace(

@@ -1,4 +1,4 @@
-"""One service on a real database: hand it events, run its sweeps, read its rows and its words."""
+"""One service on a real database: deliver events, run its sweeps, read its rows and events."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -29,38 +29,38 @@ class CrashPoint:
 
 
 def crashing(ports: Ports, point: str) -> Ports:
-    """The same ports for a process that crashes at *point*."""
+    """Return the same ports for a process that crashes at *point*."""
     return dataclasses.replace(ports, points=CrashPoint(point))
 
 
 class Stage:
-    """*service* as a test drives it."""
+    """A service under test."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
         self.ports = service.ports
         self._sweeps = {sweep.name: sweep.run for sweep in service.sweeps}
 
-    async def hear(self, *events: Event, trace: str = TRACE) -> None:
-        """Each event takes effect, and is then delivered once more, as a broker may."""
+    async def deliver(self, *events: Event, trace: str = TRACE) -> None:
+        """Deliver each event twice, as a broker may."""
         for event in events:
             envelope = wrapped(event, at=self.ports.clock.now(), trace=trace)
             await self.service.inbox.apply([envelope])
             await self.service.inbox.apply([envelope])
 
     async def sweep(self, name: str) -> datetime | None:
-        """Run a sweep once; returns when it wants to run next."""
+        """Run a sweep once; return the time of its next run."""
         return await self._sweeps[name]()
 
-    async def told(self, kind: type[E]) -> list[E]:
-        """What the service has told so far of this kind, in order."""
+    async def published(self, kind: type[E]) -> list[E]:
+        """Return what the service has published so far of this kind, in order."""
         return [each.body for each in await self.outbox() if isinstance(each.body, kind)]
 
     async def outbox(self) -> list[Envelope[Any]]:
-        """All events that stand in the outbox, in order."""
+        """Read all events in the outbox, in order."""
         return events_in(await self.rows("SELECT name, body FROM outbox ORDER BY id"))
 
     async def rows(self, sql: str) -> Sequence[dict[str, Any]]:
-        """Rows of the service's own tables."""
+        """Read rows of the service's own tables."""
         async with self.ports.db.connection() as conn:
             return [dict(row) for row in await conn.fetch(sql)]

@@ -1,4 +1,4 @@
-"""Answers of AWS that this process keeps for a while."""
+"""A cache of AWS's answers."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -10,10 +10,10 @@ from shared.clock import Clock
 T = TypeVar("T")
 
 
-class Remembered:
-    """Answers that hold for a while.
+class Cache:
+    """Answers that are valid for a while.
 
-    Two callers at once ask once, and a caller that cannot wait so long finds the answer next time.
+    Two callers at once make one call, and a caller that stops waiting finds the answer next time.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -22,7 +22,7 @@ class Remembered:
         self._asking: dict[str, asyncio.Task[Any]] = {}
 
     async def get(self, name: str, seconds: float, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """The value of *name*, not older than *seconds*."""
+        """Return the value of *name*, not older than *seconds*."""
         known = self._values.get(name)
         if known is not None and self._clock.now() - known[0] < timedelta(seconds=seconds):
             held: T = known[1]
@@ -30,7 +30,7 @@ class Remembered:
         task = self._asking.get(name)
         if task is None:
             task = asyncio.create_task(self._ask(name, ask))
-            # Retrieved here, in case that nobody waits for it any more.
+            # Retrieved here, in case that no caller waits for it any more.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._asking[name] = task
         value: T = await asyncio.shield(task)
@@ -45,5 +45,5 @@ class Remembered:
             del self._asking[name]
 
     def forget(self) -> None:
-        """Ask again next time."""
+        """Forget all values: the next `get` reads again."""
         self._values.clear()

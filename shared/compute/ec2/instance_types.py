@@ -1,4 +1,4 @@
-"""Instance types: what EC2 tells of each, and which will do for a job."""
+"""Instance types as EC2 describes them, and the choice for a job."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,26 +10,26 @@ from shared.compute.port import Rejected
 from shared.events.events import Market, Resources
 
 MOST_TYPES = 20
-"""A fleet with so many types over a few zones finds capacity, and stays below 300 overrides."""
+"""So many types over a few zones find capacity, and stay below 300 overrides of a fleet."""
 
 TIMES_VCPUS = 2
 TIMES_MEMORY = 4
-"""What is so much larger than wanted is not offered: it would be paid for and not used."""
+"""Types larger than this times the smallest are not offered: paid for and not used."""
 
 
 GPU_MAKER = "NVIDIA"
-"""Docker's `--gpus` is for these alone: https://docs.docker.com/engine/containers/gpu/"""
+"""Docker's `--gpus` supports these alone: https://docs.docker.com/engine/containers/gpu/"""
 
 ACCELERATORS = (
     *("GpuInfo", "FpgaInfo", "InferenceAcceleratorInfo"),
     *("MediaAcceleratorInfo", "NeuronInfo"),
 )
-"""Of InstanceTypeInfo: what a job would pay for that has asked for none.
+"""Of InstanceTypeInfo: devices that a job without GPUs would pay for in vain.
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceTypeInfo.html
 """
 
 
-class Machine(Struct, frozen=True, kw_only=True):
+class InstanceType(Struct, frozen=True, kw_only=True):
     """An instance type. `gpus` are whole ones of NVIDIA; `accelerated` is one with any device."""
 
     name: str
@@ -45,7 +45,7 @@ class Machine(Struct, frozen=True, kw_only=True):
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    """What a job wants, with the deployment's defaults in the gaps; or types by their names."""
+    """The resources of a job, with the deployment's defaults; or types by their names."""
 
     names: tuple[str, ...]
     vcpus: int
@@ -55,10 +55,10 @@ class Wanted(Struct, frozen=True, kw_only=True):
     architecture_given: bool
 
 
-def read_machine(shown: Mapping[str, Any]) -> Machine:
-    """A type as DescribeInstanceTypes shows it."""
+def read_instance_type(shown: Mapping[str, Any]) -> InstanceType:
+    """Read a type of DescribeInstanceTypes."""
     gpus = (shown.get("GpuInfo") or {}).get("Gpus") or []
-    return Machine(
+    return InstanceType(
         name=shown["InstanceType"],
         vcpus=shown["VCpuInfo"]["DefaultVCpus"],
         memory_mib=shown["MemoryInfo"]["SizeInMiB"],
@@ -77,7 +77,7 @@ def read_machine(shown: Mapping[str, Any]) -> Machine:
 
 
 def wanted_by(resources: Resources, settings: Ec2Settings) -> Wanted:
-    """What *resources* come to in this deployment.
+    """Complete *resources* with the deployment's defaults.
 
     A job that names types gets one of them; one that names sizes gets what has them; one that
     names nothing gets the deployment's types, or what has the deployment's sizes.
@@ -97,15 +97,15 @@ def wanted_by(resources: Resources, settings: Ec2Settings) -> Wanted:
 
 
 def choose(
-    machines: Mapping[str, Machine], wanted: Wanted, market: Market, most: int = MOST_TYPES
-) -> list[Machine]:
-    """The types that will do, the smallest first. Raises `Rejected` where none will ever."""
+    types: Mapping[str, InstanceType], wanted: Wanted, market: Market, most: int = MOST_TYPES
+) -> list[InstanceType]:
+    """Choose the types that fit, the smallest first. Raises `Rejected` if none exists."""
     if wanted.names:
-        return _named(machines, wanted)
+        return _named(types, wanted)
     if wanted.gpus and wanted.architecture != "x86_64":
         raise Rejected(f"GPUs go with x86_64 alone, and the architecture is {wanted.architecture}")
     fitting = sorted(
-        (each for each in machines.values() if _fits(each, wanted, market)),
+        (each for each in types.values() if _fits(each, wanted, market)),
         key=lambda each: (each.gpus, each.vcpus, each.memory_mib, each.name),
     )
     if not fitting:
@@ -116,7 +116,7 @@ def choose(
     return _near(fitting)[:most]
 
 
-def _near(fitting: list[Machine]) -> list[Machine]:
+def _near(fitting: list[InstanceType]) -> list[InstanceType]:
     least_vcpus = min(each.vcpus for each in fitting)
     least_memory = min(each.memory_mib for each in fitting)
     return [
@@ -127,31 +127,31 @@ def _near(fitting: list[Machine]) -> list[Machine]:
     ] or fitting[:1]
 
 
-def _fits(machine: Machine, wanted: Wanted, market: Market) -> bool:
+def _fits(kind: InstanceType, wanted: Wanted, market: Market) -> bool:
     return (
-        machine.current
-        and not machine.burstable  # slow once its credits are used up, or paid for extra
-        and not machine.bare_metal  # minutes to boot
-        and market in machine.markets
-        and wanted.architecture in machine.architectures
-        and machine.vcpus >= wanted.vcpus
-        and machine.memory_mib >= wanted.memory_mib
-        and _has_gpus(machine, wanted)
+        kind.current
+        and not kind.burstable  # slow once its credits are used up, or paid for extra
+        and not kind.bare_metal  # minutes to boot
+        and market in kind.markets
+        and wanted.architecture in kind.architectures
+        and kind.vcpus >= wanted.vcpus
+        and kind.memory_mib >= wanted.memory_mib
+        and _has_gpus(kind, wanted)
     )
 
 
-def _has_gpus(machine: Machine, wanted: Wanted) -> bool:
+def _has_gpus(kind: InstanceType, wanted: Wanted) -> bool:
     if wanted.gpus:
-        return machine.gpus >= wanted.gpus
-    return machine.gpus == 0 and not machine.accelerated
+        return kind.gpus >= wanted.gpus
+    return kind.gpus == 0 and not kind.accelerated
 
 
-def _named(machines: Mapping[str, Machine], wanted: Wanted) -> list[Machine]:
-    """The named ones, all of one architecture, since they boot one image."""
-    unknown = [each for each in wanted.names if each not in machines]
+def _named(types: Mapping[str, InstanceType], wanted: Wanted) -> list[InstanceType]:
+    """Choose the named ones, all of one architecture, since they boot one image."""
+    unknown = [each for each in wanted.names if each not in types]
     if unknown:
         raise Rejected(f"unknown instance types: {', '.join(unknown)}")
-    named = [machines[each] for each in wanted.names]
+    named = [types[each] for each in wanted.names]
     architecture = wanted.architecture
     if not wanted.architecture_given and not _of(named, architecture):
         architecture = named[0].architectures[-1]  # "i386, x86_64" of some old ones
@@ -161,11 +161,11 @@ def _named(machines: Mapping[str, Machine], wanted: Wanted) -> list[Machine]:
     return chosen
 
 
-def _of(machines: Iterable[Machine], architecture: str) -> list[Machine]:
-    return [each for each in machines if architecture in each.architectures]
+def _of(types: Iterable[InstanceType], architecture: str) -> list[InstanceType]:
+    return [each for each in types if architecture in each.architectures]
 
 
-def architecture_of(chosen: list[Machine], wanted: Wanted) -> str:
-    """The architecture of the image that all of *chosen* boot."""
+def architecture_of(chosen: list[InstanceType], wanted: Wanted) -> str:
+    """Return the architecture of the image that all of *chosen* boot."""
     first = chosen[0].architectures
     return wanted.architecture if wanted.architecture in first else first[-1]
