@@ -1,0 +1,126 @@
+"""The API's calls, and what its answers mean."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+from .environment import Config
+from .errors import UnreachableError
+from .http_client import Answer, Http
+from .log import log
+from .retries import backoff_seconds, jitter
+
+API_TIMEOUT_SECONDS = 10.0
+
+
+def is_heard(status: int) -> bool:
+    """Whether an answer of this status is the API's word, or only a reason to ask again."""
+    return status < 500 and status not in (408, 425, 429)
+
+
+def is_outage(status: int) -> bool:
+    """Whether an answer says that the API cannot work now, so that no other call would be heard."""
+    return status in (408, 425, 429, 502, 503, 504)
+
+
+def is_over(status: int) -> bool:
+    """Whether the API says that this attempt, or our token, counts no more."""
+    return status in (401, 403, 409)
+
+
+def read_over(answer: object) -> tuple[str | None, bool]:
+    """What the attempt ended for, and whether lines or exit code were kept nevertheless.
+
+    Without a cause nothing is kept: the token counts no more.
+    """
+    body: dict[str, Any] = answer if isinstance(answer, dict) else {}
+    cause = body.get("cause")
+    return (cause if isinstance(cause, str) else None), body.get("kept") is True
+
+
+class Api:
+    """The API's calls of one attempt. Each thread that calls has its own (`for_another_thread`)."""
+
+    def __init__(self, config: Config, token: str) -> None:
+        self._config = config
+        self._token = token
+        self._http = Http(config.api_url, API_TIMEOUT_SECONDS)
+
+    def of_attempt(self, config: Config) -> Api:
+        """The same agent's, now that the claim has told which attempt it is for."""
+        return Api(config, self._token)
+
+    def for_another_thread(self) -> Api:
+        """The same API on a connection of its own."""
+        return Api(self._config, self._token)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._http.close()
+
+    def claim(self, bootstrap_token: str, runtime: str, *, interrupted: bool = False) -> Answer:
+        """Claim the attempt, showing the token that we shall use from now on.
+
+        `interrupted`: or rather give it back, since this instance is being taken.
+        """
+        body: dict[str, Any] = {
+            "job_id": self._config.job_id,
+            "attempt": self._config.attempt,
+            "instance_id": self._config.instance_id,
+            "token": self._token,
+            "runtime": runtime,
+        }
+        if interrupted:
+            body["interrupted"] = True
+        return self._call("POST", "/agent/claim", bootstrap_token, body)
+
+    def claim_by_role(
+        self, proof: Callable[[str], dict[str, Any]], runtime: str, *, interrupted: bool = False
+    ) -> Answer:
+        """Claim whatever this instance is for; `proof` makes one that is bound to our token."""
+        identity = proof(hashlib.sha256(self._token.encode()).hexdigest())
+        body: dict[str, Any] = {"identity": identity, "token": self._token, "runtime": runtime}
+        if interrupted:
+            body["interrupted"] = True
+        return self._http.request("POST", "/agent/claim", {}, body)
+
+    def recommend_rebalance(self) -> Answer:
+        """EC2 thinks that this instance will be taken back sooner than others."""
+        path = f"/agent/jobs/{self._config.job_id}/report"
+        body = {"phase": None, "logs": None, "rebalance": True}
+        return self._call("POST", path, self._token, body)
+
+    def report(self, phase: str | None, logs: dict[str, Any] | None) -> Answer:
+        """A heartbeat, with a phase or log lines or neither."""
+        path = f"/agent/jobs/{self._config.job_id}/report"
+        return self._call("POST", path, self._token, {"phase": phase, "logs": logs})
+
+    def callback(self, body: dict[str, Any]) -> Answer:
+        """Say how it went."""
+        return self._call("PUT", f"/callback/{self._config.job_id}", self._token, body)
+
+    def _call(self, method: str, path: str, token: str, body: dict[str, Any]) -> Answer:
+        return self._http.request(method, path, {"Authorization": f"Bearer {token}"}, body)
+
+
+def call_until_heard(
+    what: str, call: Callable[[], Answer], pause: Callable[[float], object]
+) -> Answer | None:
+    """Repeat `call` with backoff until the API has heard it; None if `pause` says true: give up."""
+    failures = 0
+    while True:
+        try:
+            answer = call()
+            if is_heard(answer.status):
+                if answer.status != 202 or failures:  # "wait" comes each second
+                    log("heard", what=what, status=answer.status, tries=failures + 1)
+                return answer
+            trouble = f"status {answer.status}"
+        except UnreachableError as error:
+            trouble = str(error)
+        failures += 1
+        log("not heard yet", what=what, trouble=trouble, tries=failures)
+        if pause(backoff_seconds(failures, jitter())):
+            return None

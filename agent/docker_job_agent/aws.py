@@ -1,0 +1,166 @@
+"""AWS's JSON APIs, signed with the instance role's credentials."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from .environment import PREFIX, Config
+from .errors import AwsError, UnreachableError
+from .http_client import Http
+from .log import now_utc
+from .metadata import METADATA_TIMEOUT_SECONDS, Metadata
+from .retries import backoff_seconds, jitter
+
+AWS_TRIES = 4
+AWS_TIMEOUT_SECONDS = 10.0
+
+
+class Credentials(NamedTuple):
+    """The instance role's, good for some hours."""
+
+    access_key: str
+    secret_key: str
+    session_token: str
+
+
+class Request(NamedTuple):
+    """A POST to an AWS service, before it is signed. Header names are in small letters."""
+
+    service: str
+    region: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def sign(request: Request, credentials: Credentials, now: datetime) -> dict[str, str]:
+    """The headers with which AWS takes the request: Signature Version 4, every header signed.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+    """
+    moment = f"{now:%Y%m%dT%H%M%SZ}"
+    headers = {**request.headers, "x-amz-date": moment}
+    headers["x-amz-security-token"] = credentials.session_token
+    names = ";".join(sorted(headers))
+    lines = "".join(f"{name}:{' '.join(headers[name].split())}\n" for name in sorted(headers))
+    payload = hashlib.sha256(request.body).hexdigest()
+    canonical = f"POST\n/\n\n{lines}\n{names}\n{payload}"
+    scope = f"{moment[:8]}/{request.region}/{request.service}/aws4_request"
+    hashed = hashlib.sha256(canonical.encode()).hexdigest()
+    key = f"AWS4{credentials.secret_key}".encode()
+    for part in scope.split("/"):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashed}"
+    signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    credential = f"Credential={credentials.access_key}/{scope}"
+    headers["authorization"] = (
+        f"AWS4-HMAC-SHA256 {credential}, SignedHeaders={names}, Signature={signature}"
+    )
+    return headers
+
+
+class Aws:
+    """AWS as the instance's role sees it. For one thread at a time."""
+
+    ROLE_PATH = "/latest/meta-data/iam/security-credentials/"
+    REGION_PATH = "/latest/meta-data/placement/region"
+    HOSTS: Mapping[str, str] = {"ecr": "api.ecr"}  # the others are called as they sign
+    TARGETS: Mapping[str, str] = {
+        "ssm": "AmazonSSM",
+        "secretsmanager": "secretsmanager",
+        "ecr": "AmazonEC2ContainerRegistry_V20150921",
+    }
+    ENDPOINTS: Mapping[str, str] = {"secretsmanager": "SECRETS_MANAGER"}
+
+    def __init__(self, metadata: Metadata, environment: Mapping[str, str]) -> None:
+        self._metadata = metadata
+        self._environment = environment
+        self._region: str | None = None
+
+    def region(self) -> str:
+        """Where this instance is; raises UnreachableError."""
+        if self._region is None:
+            self._region = self._known(self.REGION_PATH).strip()
+        return self._region
+
+    def credentials(self) -> Credentials:
+        """The role's credentials as the metadata service has them now; raises UnreachableError."""
+        role = self._known(self.ROLE_PATH).split("\n")[0].strip()
+        try:
+            given = json.loads(self._known(self.ROLE_PATH + role))
+            return Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["Token"])
+        except (ValueError, KeyError, TypeError):
+            raise UnreachableError("the metadata service has no credentials of a role") from None
+
+    def url(self, service: str, region: str) -> str:
+        """Where a service answers: the usual place, unless the environment names another."""
+        name = self.ENDPOINTS.get(service, service.upper())
+        for variable in (f"AWS_ENDPOINT_URL_{name}", "AWS_ENDPOINT_URL"):
+            if self._environment.get(variable):
+                return self._environment[variable]
+        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        return f"https://{self.HOSTS.get(service, service)}.{region}.{suffix}"
+
+    def sts_host(self) -> str:
+        """The host that the API has answer who we are; it is signed, and never asked by us."""
+        url = self._environment.get(PREFIX + "STS_URL") or self.url("sts", self.region())
+        return url.partition("://")[2].split("/")[0]
+
+    def call(self, service: str, action: str, region: str | None, body: object) -> dict[str, Any]:
+        """One call in the JSON protocol, tried again where that may help; raises AwsError."""
+        failures = 0
+        while True:
+            try:
+                return self._call(service, action, region or self.region(), body)
+            except UnreachableError as error:
+                trouble = AwsError(f"{service} does not answer ({error})", for_good=False)
+            except AwsError as error:
+                trouble = error
+            failures += 1
+            if trouble.for_good or failures >= AWS_TRIES:
+                raise trouble
+            time.sleep(backoff_seconds(failures + 2, jitter()))
+
+    def _call(self, service: str, action: str, region: str, body: object) -> dict[str, Any]:
+        url = self.url(service, region)
+        headers = {
+            "host": url.partition("://")[2].split("/")[0],
+            "content-type": "application/x-amz-json-1.1",
+            "x-amz-target": f"{self.TARGETS[service]}.{action}",
+        }
+        request = Request(service, region, headers, json.dumps(body).encode())
+        signed = sign(request, self.credentials(), now_utc())
+        answer = Http(url, AWS_TIMEOUT_SECONDS).request("POST", "/", signed, request.body)
+        given: Any = answer.json()
+        if answer.status == 200 and isinstance(given, dict):
+            return given
+        raise aws_error(answer.status, given)
+
+    def _known(self, path: str) -> str:
+        text = self._metadata.get(path)
+        if not text:
+            raise UnreachableError(f"the metadata service has nothing at {path}")
+        return text
+
+
+def make_aws(config: Config) -> Aws | None:
+    """AWS by the instance's role, or None where no metadata service says that there is one."""
+    if config.metadata_url is None:
+        return None
+    metadata = Metadata(Http(config.metadata_url, METADATA_TIMEOUT_SECONDS))
+    return Aws(metadata, os.environ)
+
+
+def aws_error(status: int, answer: object) -> AwsError:
+    """What AWS said, in its own words; 5xx and throttling are worth another try."""
+    given: dict[str, Any] = answer if isinstance(answer, dict) else {}
+    code = str(given.get("__type", "")).rpartition("#")[2] or f"status {status}"
+    message = str(given.get("message") or given.get("Message") or "")[:500]
+    again = status >= 500 or "Throttl" in code or "TooManyRequests" in code
+    return AwsError(f"{code}: {message}" if message else code, for_good=not again)

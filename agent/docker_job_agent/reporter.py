@@ -1,0 +1,230 @@
+"""Heartbeats, phases and log lines."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from .api import Api, is_heard, is_outage, is_over, read_over
+from .errors import UnreachableError
+from .http_client import Answer
+from .job import Settings
+from .log import log, now_utc
+from .logs import Line, LogBuffer
+from .retries import backoff_seconds, jitter
+
+FLUSH_TRIES = 8  # last logs: answers that name no outage before the callback goes first
+BACK_PRESSURE_SECONDS = 30.0  # how long an API that takes no reports may keep a container waiting
+ROOM_LOOK_SECONDS = 1.0  # how often whoever waits for room looks whether its child has ended
+IDLE_SECONDS = 3600.0
+
+
+class Reporter:
+    """Heartbeats, phases and log lines in one thread: whatever the container does, a beat goes out.
+
+    A batch keeps its number until it is heard, so a repeat after a lost answer has no further
+    effect.
+
+    While the API takes reports, whoever reads the container's output waits here when too many
+    lines are unsent, and so the container waits too: docker holds about 1 MB for an attached
+    client and then blocks the container's writes (docker/cli, container_attach.md). An API that
+    has taken none for `BACK_PRESSURE_SECONDS` stops no container: then the oldest lines are
+    dropped.
+
+    Where the API says that the attempt is over, it may still keep lines until the container's stop
+    is over (`kept`).
+    """
+
+    def __init__(self, api: Api, settings: Settings, on_over: Callable[[], None]) -> None:
+        self._api = api
+        self._settings = settings
+        self._on_over = on_over
+        self._logs = LogBuffer(settings.log_limit_bytes, settings.error_tail_lines)
+        self._wake = threading.Condition()  # guards all below
+        self._phases: deque[str] = deque()
+        self._batch: list[Line] = []  # taken out of the buffer, not heard yet
+        self._left_out: dict[str, int] | None = None  # just before that batch
+        self._seq = 0
+        self._first_unsent_at: float | None = None
+        self._next_beat_at = time.monotonic() + settings.heartbeat_seconds
+        self._not_before = 0.0
+        self._taken_at = time.monotonic()  # when the API last took a report
+        self._failures = 0  # since the API last heard us
+        self._refusals = 0  # of these, the ones that name no outage
+        self._over = False  # the attempt is over …
+        self._ended = False  # … and nothing of it is kept any more
+        self._closing = False
+        self._relieved = False
+        self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def phase(self, name: str) -> None:
+        """Report a phase at once."""
+        with self._wake:
+            if not self._over:
+                self._phases.append(name)
+                self._wake.notify_all()
+
+    def line(self, stream: str, text: str) -> None:
+        """Report a line with the next batch, at once where that is full."""
+        line = Line(now_utc().isoformat(), stream, text)
+        with self._wake:
+            was_full = self._logs.has_full_batch
+            self._logs.add(line)
+            if self._first_unsent_at is None:
+                self._first_unsent_at = time.monotonic()
+                self._wake.notify_all()
+            elif self._logs.has_full_batch and not was_full:
+                self._wake.notify_all()
+
+    def wait_for_room(self, give_up: Callable[[], bool]) -> None:
+        """Wait while too many lines are unsent and the API takes reports, until `give_up()`."""
+        with self._wake:
+            while self._logs.is_full and self._makes_wait() and not give_up():
+                self._wake.wait(ROOM_LOOK_SECONDS)
+
+    def relieve(self) -> None:
+        """End the back-pressure: an engine cannot end a container whose output is not read.
+
+        https://github.com/moby/moby/issues/41827
+        """
+        with self._wake:
+            self._relieved = True
+            self._logs.trouble = "the container was being killed"
+            self._wake.notify_all()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the API has said that nothing of the attempt is kept any more."""
+        with self._wake:
+            return self._ended
+
+    def tail(self) -> list[str]:
+        """The last lines printed, for an error message."""
+        with self._wake:
+            return self._logs.tail()
+
+    def finish(self, seconds: float | None = None) -> None:
+        """Send what is left; returns when it is heard, hopeless, or `seconds` have passed."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify_all()
+        self._thread.join(seconds)
+
+    def _makes_wait(self) -> bool:
+        silent = time.monotonic() - self._taken_at
+        return not (self._ended or self._relieved) and silent < BACK_PRESSURE_SECONDS
+
+    def _run(self) -> None:
+        while True:
+            try:
+                if not self._send_next():
+                    self._api.close()
+                    return
+            except Exception as error:  # noqa: BLE001 - a fault here must not silence the heartbeat
+                log("reporter fault", error=type(error).__name__)
+                self._note_failure("the agent failed")
+
+    def _send_next(self) -> bool:
+        """Wait until something is due and send it; False when there is nothing more to do."""
+        with self._wake:
+            while (left := self._due_at() - time.monotonic()) > 0:
+                self._wake.wait(left)
+            if self._closing and self._is_done():
+                unsent = len(self._batch) + len(self._logs)
+                if unsent:
+                    log("the last lines were not taken", lines=unsent)
+                return False
+            self._fill_batch()
+            phase = self._phases[0] if self._phases else None
+            logs = self._logs_body()
+        try:
+            answer = self._api.report(phase, logs)
+        except UnreachableError as error:
+            log("report not heard", trouble=str(error))
+            self._note_failure("the API did not answer", counts=False)
+            return True
+        return self._take_answer(answer, phase)
+
+    def _due_at(self) -> float:
+        due = time.monotonic() + IDLE_SECONDS if self._over else self._next_beat_at
+        if self._phases or self._closing or self._logs.has_full_batch:
+            due = 0.0
+        elif self._batch or self._first_unsent_at is not None:
+            due = min(due, (self._first_unsent_at or 0.0) + self._settings.log_batch_seconds)
+        return max(due, self._not_before)
+
+    def _is_done(self) -> bool:
+        return not (self._phases or self._batch or len(self._logs)) or self._refusals >= FLUSH_TRIES
+
+    def _fill_batch(self) -> None:
+        if self._batch:
+            return
+        self._batch = self._logs.take()
+        if self._batch:
+            self._left_out = self._logs.take_left_out()
+            self._seq += 1
+        self._first_unsent_at = time.monotonic() if len(self._logs) else None
+        self._wake.notify_all()
+
+    def _logs_body(self) -> dict[str, Any] | None:
+        if not self._batch:
+            return None
+        body = {"seq": self._seq, "lines": [line._asdict() for line in self._batch]}
+        return {**body, "left_out": self._left_out} if self._left_out else body
+
+    def _take_answer(self, answer: Answer, phase: str | None) -> bool:
+        status = answer.status
+        if is_over(status):
+            return self._take_over(answer)
+        if not is_heard(status):
+            log("report not heard", trouble=f"status {status}")
+            self._note_failure(f"the API answered {status}", counts=not is_outage(status))
+            return True
+        with self._wake:
+            if status >= 300:  # heard but refused: repeating it would change nothing
+                log("report refused", status=status, lines=len(self._batch))
+                self._logs.note_lost(len(self._batch), f"the API refused them with {status}")
+            if phase is not None:
+                self._phases.popleft()
+            self._note_taken()
+        return True
+
+    def _take_over(self, answer: Answer) -> bool:
+        """Tell that the attempt is over; False where nothing of it is kept any more."""
+        cause, kept = read_over(answer.json())
+        with self._wake:
+            if not self._over:
+                log("the attempt is over", status=answer.status, cause=cause)
+            self._over = True
+            self._ended = cause is None or (bool(self._batch) and not kept)
+            self._phases.clear()
+            self._note_taken()
+        self._on_over()
+        return not self._ended
+
+    def _note_taken(self) -> None:
+        self._batch = []
+        self._failures, self._refusals, self._not_before = 0, 0, 0.0
+        self._taken_at = time.monotonic()
+        self._next_beat_at = self._taken_at + self._settings.heartbeat_seconds
+        self._wake.notify_all()
+
+    def _note_failure(self, trouble: str, *, counts: bool = True) -> None:
+        """Wait longer before the next try.
+
+        Only answers that name no outage count towards giving up the last logs: while the API or its
+        database is away, the callback behind them could not be heard either.
+        """
+        with self._wake:
+            self._failures += 1
+            self._refusals += counts
+            self._logs.trouble = trouble
+            wait = backoff_seconds(self._failures, jitter())
+            self._not_before = time.monotonic() + min(wait, self._settings.heartbeat_seconds)

@@ -1,0 +1,52 @@
+"""The life of one container, whatever runs it."""
+
+from __future__ import annotations
+
+from .children import Child
+from .decisions import Outcome
+from .environment import Config
+from .job import Job, Settings
+from .reporter import Reporter
+from .situation import Situation
+
+
+class Runtime:
+    """One container's life: a real one in `Docker`, a child that plays it in `Simulated`."""
+
+    def __init__(
+        self, config: Config, job: Job, settings: Settings, reporter: Reporter, situation: Situation
+    ) -> None:
+        self.config = config
+        self.job = job
+        self.settings = settings
+        self.reporter = reporter
+        self.situation = situation
+        self.child: Child | None = None
+
+    def prepare(self) -> None:
+        """Get ready to start; raises CouldNotRunError or StoppedBeforeRunningError."""
+
+    def start(self) -> None:
+        """Start the container and return when it runs (or already ended)."""
+        raise NotImplementedError
+
+    def has_ended(self) -> bool:
+        """Whether the container surely runs no more."""
+        return self.child is None or self.child.exited
+
+    def send(self, number: int) -> None:
+        """Send the container a signal."""
+        raise NotImplementedError
+
+    def outcome(self) -> Outcome:
+        """How it ended, once it has."""
+        raise NotImplementedError
+
+    def destroy(self) -> bool:
+        """Kill and remove it, from any thread, however often; False if it may still be there."""
+        raise NotImplementedError
+
+    def _spawn(self, command: list[str], environment: dict[str, str], stdin: int) -> Child:
+        reporter = self.reporter
+        wake = self.situation.wake
+        return Child(command, environment, reporter.line, wake, stdin, reporter.wait_for_room)

@@ -1,0 +1,50 @@
+"""A child process that stands for the container where there is no engine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+
+from .children import this_file
+from .decisions import Outcome
+from .engine import container_options
+from .job import check_job
+from .runtime import Runtime
+
+
+class Simulated(Runtime):
+    """No engine: a child process under the same supervision prints what would have run."""
+
+    def start(self) -> None:
+        """Start the child, handing it the job's environment through a pipe.
+
+        So nothing can look at it, and no name in it (LD_PRELOAD …) means anything to the child.
+        """
+        check_job(self.job)
+        names = [part for name in self.job.env for part in ("--env", name)]
+        options = container_options(self.config, self.job.gpus)
+        command = ["docker", "run", *options, *names, self.job.image]
+        plan = {"would_run": [*command, *self.job.command], "env": self.job.env}
+        self.child = self._spawn(this_file("--simulate"), {}, subprocess.PIPE)
+        if self.child.stdin:
+            with contextlib.suppress(OSError):  # it died already: its exit says so
+                self.child.stdin.write(json.dumps(plan).encode() + b"\n")
+                self.child.stdin.flush()
+
+    def send(self, number: int) -> None:
+        """Signal the child."""
+        if self.child:
+            self.child.send(number)
+
+    def outcome(self) -> Outcome:
+        """Its exit code."""
+        if self.child is None or not self.child.exited:
+            return Outcome(None, "the simulated container could not be stopped", stopped=False)
+        return Outcome(self.child.exit_code)
+
+    def destroy(self) -> bool:
+        """Kill the child."""
+        self.send(signal.SIGKILL)
+        return True
