@@ -8,6 +8,7 @@ permissions and system; and no byte code, which is one version's.
     python -m agent.build FILE
 """
 
+import hashlib
 import io
 import os
 import sys
@@ -53,6 +54,20 @@ def write(content: bytes, path: Path) -> None:
     except BaseException:
         os.unlink(made)
         raise
+
+
+def keep(directory: Path) -> Path:
+    """Build the agent into *directory* unless it is there; return its path.
+
+    The file's name holds its hash: an agent that runs imports from its own file, and starts it
+    again for its guard, whatever is built after an upgrade.
+    """
+    content = build()
+    path = directory / f"docker_job_agent-{hashlib.sha256(content).hexdigest()[:16]}.pyz"
+    if not path.exists():
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write(content, path)
+    return path
 
 
 def main(arguments: list[str]) -> int:

@@ -1,10 +1,12 @@
 """From a URL to the adapter of a port: the one place that knows which schemes there are."""
 
+import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from agent.build import build, keep
 from shared.bus.memory import MemoryBus
 from shared.bus.port import Bus, Topology
 from shared.bus.rabbitmq import RabbitMQBus
@@ -27,7 +29,8 @@ class ComputePlace:
 
     deployment: str
     data_dir: Path
-    agent_path: Path
+    agent_path: Path | None
+    """The agent's built file; None: the one that is built from the sources beside ours."""
     runtime: Runtime
     docker: DockerSettings = field(default_factory=DockerSettings)
     engine: str = DEFAULT_HOST
@@ -49,7 +52,11 @@ def open_compute(url: str, place: ComputePlace, clock: Clock) -> Compute:
     scheme = urlsplit(url).scheme
     if scheme == "process":
         return ProcessCompute(
-            place.data_dir, place.deployment, clock, place.agent_path, place.runtime
+            place.data_dir,
+            place.deployment,
+            clock,
+            place.agent_path or keep(place.data_dir / "agent"),
+            place.runtime,
         )
     if scheme == "sim":
         try:
@@ -63,7 +70,9 @@ def open_compute(url: str, place: ComputePlace, clock: Clock) -> Compute:
     if scheme == "ec2":
         from shared.compute.ec2.compute import Ec2Compute  # noqa: PLC0415 - see shared.compute.ec2
 
-        return Ec2Compute(region_of(url), place.deployment, clock, place.agent_path, place.ec2)
+        agent = place.agent_path.read_bytes() if place.agent_path else build()
+        sha256 = hashlib.sha256(agent).hexdigest()
+        return Ec2Compute(region_of(url), place.deployment, clock, sha256, place.ec2)
     raise BadSetting(
         f"DOCKER_JOB_COMPUTE_URL is {url!r}: it must begin with ec2://, docker://, process:// "
         "or sim://"
@@ -95,10 +104,11 @@ def open_notices(settings: Settings) -> Notices | None:
 
 def compute_from(settings: Settings, clock: Clock) -> Compute:
     """The compute of a service that runs as a process of its own. Raises `BadSetting`."""
+    agent_path = settings.text("AGENT_PATH", "")
     place = ComputePlace(
         deployment=settings.required("DEPLOYMENT", "production"),
         data_dir=Path(settings.text("DATA_DIR", ".data")).absolute(),
-        agent_path=Path(settings.text("AGENT_PATH", "agent/docker_job_agent.py")).absolute(),
+        agent_path=Path(agent_path).absolute() if agent_path else None,
         runtime=read_runtime(settings),
         docker=_docker_settings(settings),
         engine=settings.text("DOCKER_HOST", os.environ.get("DOCKER_HOST") or DEFAULT_HOST),

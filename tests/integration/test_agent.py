@@ -26,9 +26,14 @@ from typing import Any, NamedTuple, Protocol
 
 import pytest
 
-from agent import docker_job_agent as program
+from agent.docker_job_agent.api import Api
+from agent.docker_job_agent.children import Child
+from agent.docker_job_agent.environment import Config
+from agent.docker_job_agent.job import read_settings
+from agent.docker_job_agent.reporter import Reporter
+from tests.support.agent_file import agent_file
 
-AGENT = Path(__file__).parents[2] / "agent" / "docker_job_agent.py"
+AGENT = agent_file()
 BOOTSTRAP_TOKEN = "bootstrap-canary"
 QUICK = {
     "heartbeat_seconds": 0.2,
@@ -413,7 +418,7 @@ def test_a_batch_that_was_not_heard_comes_again_under_its_number(tmp_path: Path)
 
 def report_all(api: FakeApi, script: str, limit_bytes: int = 1024 * 1024) -> float:
     """Run a Python program under the agent's log pump alone; returns the seconds that it ran."""
-    config = program.Config(
+    config = Config(
         api_url=api.url,
         job_id=7,
         attempt=1,
@@ -423,13 +428,13 @@ def report_all(api: FakeApi, script: str, limit_bytes: int = 1024 * 1024) -> flo
         metadata_url=None,
         terminate_grace_seconds=1,
     )
-    settings = program.read_settings({**QUICK, "log_limit_bytes": limit_bytes})
+    settings = read_settings({**QUICK, "log_limit_bytes": limit_bytes})
     ended = threading.Event()
     with api.serving():
-        reporter = program.Reporter(program.Api(config, "token"), settings, lambda: None)
+        reporter = Reporter(Api(config, "token"), settings, lambda: None)
         reporter.start()
         started = time.monotonic()
-        program.Child(
+        Child(
             [sys.executable, "-c", script],
             {},
             reporter.line,

@@ -1,11 +1,10 @@
 """The agent as a file: what an instance fetches, and the hash by which it knows it unaltered."""
 
 import hashlib
-from pathlib import Path
 
 from msgspec import Struct
 
-PATH = Path(__file__).resolve().parents[3] / "agent" / "docker_job_agent.py"
+from agent.build import build
 
 
 class AgentFile(Struct, frozen=True):
@@ -15,7 +14,7 @@ class AgentFile(Struct, frozen=True):
     sha256: str
 
 
-def read_agent_file(path: Path = PATH) -> AgentFile:
+def read_agent_file() -> AgentFile:
     """The agent that came with this program."""
-    content = path.read_bytes()
+    content = build()
     return AgentFile(content, hashlib.sha256(content).hexdigest())

@@ -15,7 +15,7 @@ from msgspec import Struct
 from services.api.jobs.model import Attempt, Rules
 
 AGENT_BACKOFF = timedelta(seconds=10)
-"""The longest wait of an agent between two tries: `BACKOFF_CAP_SECONDS` in docker_job_agent.py."""
+"""The longest wait of an agent between two tries: `BACKOFF_CAP_SECONDS` of the agent."""
 
 CLOCK_JUMP = timedelta(seconds=60)
 """A record so far in the future was made by a clock that has been set back since."""

@@ -32,7 +32,7 @@ STARTED = "started"
 # and was held up may ask. A volume outlives the end, and a directory is made but once: so the agent
 # runs once at most. Whoever wants that it never runs makes the directory first.
 ENTRYPOINT = ["sh", "-c", f'mkdir "$0/{STARTED}" && exec "$@"', HOME]
-AGENT = ["python3", "-I", "-S", "/app/agent/docker_job_agent.py"]
+AGENT = ["python3", "-I", "-S", "/app/agent/docker_job_agent.pyz"]
 
 
 class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,6 +30,7 @@ from shared.compute.simulator.adapter import SimulatorCompute
 from shared.compute.simulator.client import RemoteCloud
 from shared.compute.simulator.cloud import VirtualCloud
 from shared.compute.simulator.server import CloudServer
+from tests.support.agent_file import agent_file
 from tests.support.compute.compute_api import FakeApi
 from tests.support.compute.compute_docker import DockerWorld
 from tests.support.compute.compute_ec2 import Ec2World
@@ -37,7 +38,7 @@ from tests.support.compute.compute_ec2 import Ec2World
 T = TypeVar("T")
 
 STUB = Path(__file__).with_name("compute_stub_agent.py")
-AGENT = Path(__file__).parents[3] / "agent" / "docker_job_agent.py"
+AGENT = agent_file()
 EVENTUALLY_SECONDS = 20.0
 LIVING = {Stage.BOOTING, Stage.ALIVE}
 
