@@ -23,7 +23,7 @@ RUN python -m venv --without-pip /opt/venv \
 # The agent's one file: the same bytes as the API builds for instances that fetch it.
 FROM base AS agent
 COPY agent agent
-RUN python -m agent.build docker_job_agent.pyzz
+RUN python -m agent.build docker_job_agent.pyz
 
 FROM base AS instance
 RUN apt-get update \
@@ -36,7 +36,7 @@ LABEL org.opencontainers.image.title="docker-job instance" \
       org.opencontainers.image.description="The agent of docker-job, which runs one attempt of one job" \
       org.opencontainers.image.licenses="MIT"
 USER docker-job
-ENTRYPOINT ["python", "-I", "-S", "/app/agent/docker_job_agent.py"]
+ENTRYPOINT ["python", "-I", "-S", "/app/agent/docker_job_agent.pyz"]
 
 # The rehearsal's cloud, for `--profile rehearsal`: an EC2 whose instances are processes in its container.
 FROM base AS rehearsal

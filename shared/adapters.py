@@ -70,13 +70,21 @@ def open_compute(url: str, place: ComputePlace, clock: Clock) -> Compute:
     if scheme == "ec2":
         from shared.compute.ec2.compute import Ec2Compute  # noqa: PLC0415 - see shared.compute.ec2
 
-        agent = place.agent_path.read_bytes() if place.agent_path else build()
-        sha256 = hashlib.sha256(agent).hexdigest()
+        sha256 = agent_sha256(place.agent_path)
         return Ec2Compute(region_of(url), place.deployment, clock, sha256, place.ec2)
     raise BadSetting(
         f"DOCKER_JOB_COMPUTE_URL is {url!r}: it must begin with ec2://, docker://, process:// "
         "or sim://"
     )
+
+
+def agent_sha256(path: Path | None) -> str:
+    """The hash of the agent at *path*, or of the one that is built here. Raises `BadSetting`."""
+    try:
+        content = path.read_bytes() if path else build()
+    except OSError as error:
+        raise BadSetting(f"DOCKER_JOB_AGENT_PATH is {str(path)!r}: {error.strerror}") from None
+    return hashlib.sha256(content).hexdigest()
 
 
 def region_of(url: str) -> str:
