@@ -15,7 +15,7 @@ from .retries import backoff_seconds, jitter
 API_TIMEOUT_SECONDS = 10.0
 
 
-def is_heard(status: int) -> bool:
+def is_definite(status: int) -> bool:
     """Whether an answer of this status is the API's word, or only a reason to ask again."""
     return status < 500 and status not in (408, 425, 429)
 
@@ -30,7 +30,7 @@ def is_over(status: int) -> bool:
     return status in (401, 403, 409)
 
 
-def read_over(answer: object) -> tuple[str | None, bool]:
+def read_attempt_over(answer: object) -> tuple[str | None, bool]:
     """What the attempt ended for, and whether lines or exit code were kept nevertheless.
 
     Without a cause nothing is kept: the token counts no more.
@@ -105,7 +105,7 @@ class Api:
         return self._http.request(method, path, {"Authorization": f"Bearer {token}"}, body)
 
 
-def call_until_heard(
+def call_until_answered(
     what: str, call: Callable[[], Answer], pause: Callable[[float], object]
 ) -> Answer | None:
     """Repeat `call` with backoff until the API has heard it; None if `pause` says true: give up."""
@@ -113,7 +113,7 @@ def call_until_heard(
     while True:
         try:
             answer = call()
-            if is_heard(answer.status):
+            if is_definite(answer.status):
                 if answer.status != 202 or failures:  # "wait" comes each second
                     log("heard", what=what, status=answer.status, tries=failures + 1)
                 return answer

@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .api import Api, call_until_heard, read_over
+from .api import Api, call_until_answered, read_attempt_over
 from .aws import make_aws
-from .container import Docker
-from .decisions import Outcome, decide_exit_word, decide_last_word
+from .container import Container
+from .decisions import Outcome, decide_exit_callback, decide_final_callback
+from .docker_container import DockerContainer
 from .engine import choose_runtime
 from .environment import Config
 from .errors import (
@@ -24,7 +25,7 @@ from .errors import (
 )
 from .http_client import Answer, Http
 from .identity import PROOF_TRIES, Proof
-from .instance_dir import Home
+from .instance_dir import InstanceDirectory
 from .job import Job, Settings, read_claim, read_wait
 from .job_secrets import with_secrets
 from .lifetime import Lifetime
@@ -33,8 +34,7 @@ from .metadata import METADATA_TIMEOUT_SECONDS, Metadata, parse_notice
 from .notices import NoticeWatcher
 from .reporter import Reporter
 from .retries import backoff_seconds, jitter
-from .runtime import Runtime
-from .simulated import Simulated
+from .simulated_container import SimulatedContainer
 from .situation import INTERRUPTED, OVER, Situation
 
 KILL_SECONDS = 15.0  # from SIGKILL until we no longer wait to see the container gone
@@ -44,7 +44,7 @@ LAST_LINES_SECONDS = 10.0  # for the last lines and the exit code of an attempt 
 class Agent:
     """The flow of one attempt, in the main thread."""
 
-    def __init__(self, config: Config, home: Home, lifetime: Lifetime) -> None:
+    def __init__(self, config: Config, home: InstanceDirectory, lifetime: Lifetime) -> None:
         self._config = config
         self._home = home
         self._lifetime = lifetime
@@ -67,14 +67,14 @@ class Agent:
             job, settings = read_claim(answer.json())
         except CouldNotRunError as error:
             return self._call_back({"failed": "", "error_message": str(error)})
-        reporter = Reporter(self._api.for_another_thread(), settings, self._situation.tell_over)
+        reporter = Reporter(self._api.for_another_thread(), settings, self._situation.record_over)
         reporter.start()
         watcher = self._start_watcher(settings)
-        runtime = self._make_runtime(runtime_name, job, settings, reporter)
-        cause, outcome = self._run_container(runtime)
+        container = self._make_container(runtime_name, job, settings, reporter)
+        cause, outcome = self._run_container(container)
         if watcher:
             watcher.close()
-        return self._say_last_word(cause, outcome, runtime)
+        return self._send_final_callback(cause, outcome, container)
 
     def _claim(self, bootstrap_token: str, runtime: str) -> Answer:
         """Ask for the job until it is given or refused, for as long as it takes.
@@ -92,7 +92,7 @@ class Agent:
             return self._api.claim(bootstrap_token, runtime, interrupted=interrupted)
 
         while True:
-            answer = call_until_heard("claim", ask, pause_for) or Answer(0, "")
+            answer = call_until_answered("claim", ask, pause_for) or Answer(0, "")
             if answer.status == 401 and proof is not None and refusals < PROOF_TRIES:
                 refusals += 1
                 proof.renew()
@@ -150,82 +150,88 @@ class Agent:
         watcher.start()
         return watcher
 
-    def _make_runtime(self, name: str, job: Job, settings: Settings, reporter: Reporter) -> Runtime:
+    def _make_container(
+        self, name: str, job: Job, settings: Settings, reporter: Reporter
+    ) -> Container:
         if name == "docker":
-            return Docker(self._config, job, settings, reporter, self._situation, self._home)
-        return Simulated(self._config, job, settings, reporter, self._situation)
+            return DockerContainer(
+                self._config, job, settings, reporter, self._situation, self._home
+            )
+        return SimulatedContainer(self._config, job, settings, reporter, self._situation)
 
-    def _run_container(self, runtime: Runtime) -> tuple[str | None, Outcome]:
+    def _run_container(self, container: Container) -> tuple[str | None, Outcome]:
         """Run it under supervision; returns what it was stopped for, if so, and how it ended."""
         stopped_for = None
         self._container_may_exist = True
-        self._lifetime.destroy_container = lambda: void(runtime.destroy())
+        self._lifetime.destroy_container = lambda: void(container.destroy())
         try:
             if not self._situation.cause_not_to_start():
-                runtime.job = with_secrets(runtime.job, self._aws)
-                runtime.prepare()
-                runtime.start()
-                runtime.reporter.phase("running")
+                container.job = with_secrets(container.job, self._aws)
+                container.prepare()
+                container.start()
+                container.reporter.report_phase("running")
                 log("container runs")
-                stopped_for = self._supervise(runtime)
-                outcome = runtime.outcome()
+                stopped_for = self._supervise(container)
+                outcome = container.outcome()
             else:
                 outcome = Outcome(None)
         except StoppedBeforeRunningError:
             outcome = Outcome(None)
         except PullFailedError as error:
-            outcome = Outcome(None, str(error), pull="refused" if error.for_good else "failed")
+            outcome = Outcome(None, str(error), pull="refused" if error.permanent else "failed")
         except CouldNotRunError as error:
             outcome = Outcome(None, str(error))
         except Exception as error:  # noqa: BLE001 - a fault of ours too must end in a word
             log("agent fault", error=type(error).__name__)
             outcome = Outcome(None, f"the agent failed: {type(error).__name__}", stopped=False)
         finally:
-            destroyed = runtime.destroy()
+            destroyed = container.destroy()
             self._container_may_exist = False
         return self._situation.final_cause(stopped_for), outcome._replace(
             stopped=outcome.stopped or destroyed
         )
 
-    def _supervise(self, runtime: Runtime) -> str | None:
+    def _supervise(self, container: Container) -> str | None:
         """Wait until the container ends, and stop it if there is a cause; returns that cause."""
-        limit = runtime.job.timeout_seconds
+        limit = container.job.timeout_seconds
         timeout_at = None if limit is None else time.monotonic() + limit
-        while not runtime.has_ended():
+        while not container.has_ended():
             now = time.monotonic()
             cause = self._situation.cause_to_stop(timeout_at, now)
             if cause:
-                self._stop(runtime, cause)
+                self._stop(container, cause)
                 return cause
             # An exit of the client that the engine has not confirmed is asked about again each
             # second.
-            latest = now + (1.0 if runtime.child and runtime.child.exited else 3600.0)
+            latest = now + (1.0 if container.child and container.child.exited else 3600.0)
             moments = (timeout_at, self._situation.stop_for_notice_at, latest)
             self._situation.wait(min(at for at in moments if at is not None) - now)
         return None
 
-    def _stop(self, runtime: Runtime, cause: str) -> None:
+    def _stop(self, container: Container, cause: str) -> None:
         """SIGTERM, grace, SIGKILL. Whoever ends the agent meanwhile shortens the grace."""
         log("stopping the container", cause=cause)
-        runtime.reporter.phase("stopping")
+        container.reporter.report_phase("stopping")
         situation = self._situation
-        runtime.send(signal.SIGTERM)
+        container.send(signal.SIGTERM)
         if not situation.terminated:
             situation.wait_until(
-                lambda: runtime.has_ended() or situation.terminated,
-                runtime.settings.stop_grace_seconds,
+                lambda: container.has_ended() or situation.terminated,
+                container.settings.stop_grace_seconds,
             )
         if situation.terminated:
-            situation.wait_until(runtime.has_ended, self._config.terminate_grace_seconds)
-        if not runtime.has_ended():
+            situation.wait_until(container.has_ended, self._config.terminate_grace_seconds)
+        if not container.has_ended():
             log("killing the container")
-            runtime.reporter.relieve()
-            runtime.send(signal.SIGKILL)
-            situation.wait_until(runtime.has_ended, KILL_SECONDS)
+            container.reporter.end_back_pressure()
+            container.send(signal.SIGKILL)
+            situation.wait_until(container.has_ended, KILL_SECONDS)
 
-    def _say_last_word(self, cause: str | None, outcome: Outcome, runtime: Runtime) -> str:
-        reporter = runtime.reporter
-        word = decide_last_word(cause, outcome, reporter.tail(), runtime.job.timeout_seconds)
+    def _send_final_callback(
+        self, cause: str | None, outcome: Outcome, container: Container
+    ) -> str:
+        reporter = container.reporter
+        word = decide_final_callback(cause, outcome, reporter.tail(), container.job.timeout_seconds)
         if cause == OVER:
             return self._add_exit_code(outcome, reporter)
         if word is None:
@@ -243,7 +249,7 @@ class Agent:
         """
         deadline = time.monotonic() + LAST_LINES_SECONDS
         reporter.finish(LAST_LINES_SECONDS)
-        word = decide_exit_word(outcome)
+        word = decide_exit_callback(outcome)
         if word is None or reporter.has_ended:
             return f"no last word: {OVER}"
 
@@ -251,19 +257,19 @@ class Agent:
             time.sleep(max(0.0, min(seconds, deadline - time.monotonic())))
             return time.monotonic() >= deadline
 
-        answer = call_until_heard("exit code", lambda: self._api.callback(word), pause)
-        kept = answer is not None and read_over(answer.json())[1]
+        answer = call_until_answered("exit code", lambda: self._api.callback(word), pause)
+        kept = answer is not None and read_attempt_over(answer.json())[1]
         return f"the attempt was over, its exit code was {'kept' if kept else 'not kept'}"
 
     def _call_back(self, word: dict[str, Any]) -> str:
         # Until the maximum lifetime ends us.
-        answer = call_until_heard("callback", lambda: self._api.callback(word), pause_for)
+        answer = call_until_answered("callback", lambda: self._api.callback(word), pause_for)
         status = answer.status if answer else 0
         return f"last word {'/'.join(word)} heard with status {status}"
 
     def _on_terminate(self, _number: int, _frame: object) -> None:
         """SIGTERM: the main thread stops the container; without one, nothing is to wait for."""
-        self._situation.tell_terminated()
+        self._situation.record_terminated()
         if not self._container_may_exist:
             raise Terminated
 
@@ -273,5 +279,5 @@ def void(_value: object) -> None:
 
 
 def pause_for(seconds: float) -> None:
-    """Sleep, and say "go on" to `call_until_heard`."""
+    """Sleep, and say "go on" to `call_until_answered`."""
     time.sleep(seconds)

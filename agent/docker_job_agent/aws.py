@@ -119,11 +119,11 @@ class Aws:
             try:
                 return self._call(service, action, region or self.region(), body)
             except UnreachableError as error:
-                trouble = AwsError(f"{service} does not answer ({error})", for_good=False)
+                trouble = AwsError(f"{service} does not answer ({error})", permanent=False)
             except AwsError as error:
                 trouble = error
             failures += 1
-            if trouble.for_good or failures >= AWS_TRIES:
+            if trouble.permanent or failures >= AWS_TRIES:
                 raise trouble
             time.sleep(backoff_seconds(failures + 2, jitter()))
 
@@ -163,4 +163,4 @@ def aws_error(status: int, answer: object) -> AwsError:
     code = str(given.get("__type", "")).rpartition("#")[2] or f"status {status}"
     message = str(given.get("message") or given.get("Message") or "")[:500]
     again = status >= 500 or "Throttl" in code or "TooManyRequests" in code
-    return AwsError(f"{code}: {message}" if message else code, for_good=not again)
+    return AwsError(f"{code}: {message}" if message else code, permanent=not again)

@@ -27,7 +27,7 @@ def error_message(tail: Iterable[str], outcome: Outcome) -> str:
     return f"{outcome.note}\n{text}" if outcome.note else text
 
 
-def decide_last_word(
+def decide_final_callback(
     cause: str | None, outcome: Outcome, tail: Iterable[str], timeout_seconds: float | None
 ) -> dict[str, Any] | None:
     """The body of the last callback; None if nobody waits for one.
@@ -56,7 +56,7 @@ def decide_last_word(
     return {"failed": "", "error_message": error_message(tail, outcome), **code}
 
 
-def decide_exit_word(outcome: Outcome) -> dict[str, Any] | None:
+def decide_exit_callback(outcome: Outcome) -> dict[str, Any] | None:
     """The callback of an attempt that is over: how its container exited; None if unknown."""
     if outcome.exit_code is None or not outcome.stopped:
         return None

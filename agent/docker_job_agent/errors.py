@@ -12,19 +12,19 @@ class CouldNotRunError(Exception):
 
 
 class PullFailedError(CouldNotRunError):
-    """The image could not be had; `for_good` if asking again cannot help."""
+    """The image could not be had; `permanent` if asking again cannot help."""
 
-    def __init__(self, message: str, *, for_good: bool) -> None:
+    def __init__(self, message: str, *, permanent: bool) -> None:
         super().__init__(message)
-        self.for_good = for_good
+        self.permanent = permanent
 
 
 class AwsError(Exception):
     """An AWS call was refused or not answered; the text names the error and holds no secret."""
 
-    def __init__(self, message: str, *, for_good: bool) -> None:
+    def __init__(self, message: str, *, permanent: bool) -> None:
         super().__init__(message)
-        self.for_good = for_good
+        self.permanent = permanent
 
 
 class StoppedBeforeRunningError(Exception):

@@ -12,7 +12,7 @@ import tempfile
 from .log import now_utc
 
 
-class Home:
+class InstanceDirectory:
     """The instance's directory: proof of life for the compute adapter, and room for our files."""
 
     def __init__(self, directory: str | None) -> None:
@@ -20,7 +20,7 @@ class Home:
         self.path = directory or tempfile.mkdtemp(prefix="docker-job-")
         self._lock: int | None = None
 
-    def take(self) -> bool:
+    def lock(self) -> bool:
         """Become the one agent of this directory; False if another is.
 
         The adapter knows that we live by this lock, so it stays open until the process ends, and no
@@ -37,7 +37,7 @@ class Home:
         self._write("pid", str(os.getpid()))
         return True
 
-    def leave(self, reason: str) -> None:
+    def record_end(self, reason: str) -> None:
         """Write down why we ended, or remove the directory if it was only ours."""
         with contextlib.suppress(OSError):  # a full disk must not keep the instance alive
             if self._given:

@@ -81,8 +81,8 @@ def ecr_login(region: str, aws: Aws) -> Login:
         given = aws.call("ecr", "GetAuthorizationToken", region, {})
         token = base64.b64decode(given["authorizationData"][0]["authorizationToken"]).decode()
     except AwsError as error:
-        raise PullFailedError(f"no login at ECR: {error}", for_good=error.for_good) from None
+        raise PullFailedError(f"no login at ECR: {error}", permanent=error.permanent) from None
     except (KeyError, TypeError, IndexError, ValueError):
-        raise PullFailedError("no login at ECR: it gave no token", for_good=False) from None
+        raise PullFailedError("no login at ECR: it gave no token", permanent=False) from None
     username, _, password = token.partition(":")
     return Login(username, password)

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from .environment import Bounds
-from .instance_dir import Home
+from .instance_dir import InstanceDirectory
 from .log import log
 
 EXIT_ENDED = 0
 EXIT_INSTANCE_TAKEN = 75  # EX_TEMPFAIL: another agent holds this instance directory
 EXIT_BAD_CONFIGURATION = 78  # EX_CONFIG
-LAST_RESORT_SECONDS = 30.0  # after the maximum lifetime: the kernel ends this process
+KERNEL_TIMER_SECONDS = 30.0  # after the maximum lifetime: the kernel ends this process
 
 
 def run_quietly(command: list[str], seconds: float) -> bool:
@@ -67,14 +67,14 @@ def power_off(
 class Ending:
     """The last act: leave a note, then end the process or power the machine off."""
 
-    def __init__(self, home: Home, *, by_power_off: bool) -> None:
+    def __init__(self, home: InstanceDirectory, *, by_power_off: bool) -> None:
         self._home = home
         self._by_power_off = by_power_off
 
     def __call__(self, reason: str, code: int = EXIT_ENDED) -> NoReturn:
         """End now. `os._exit` because a hung helper thread must not hold the process."""
         log("ended", reason=reason)
-        self._home.leave(reason)
+        self._home.record_end(reason)
         if self._by_power_off:
             power_off()
         os._exit(code)
@@ -99,7 +99,7 @@ class Lifetime:
         seconds = self._bounds.max_lifetime_seconds
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
-        signal.setitimer(signal.ITIMER_REAL, seconds + LAST_RESORT_SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, seconds + KERNEL_TIMER_SECONDS)
         threading.Thread(target=self._expire, args=(seconds,), daemon=True).start()
         if self._bounds.power_off and not schedule_power_off(seconds):
             log("could not schedule the machine's shutdown")

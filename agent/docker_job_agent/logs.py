@@ -70,7 +70,7 @@ class LogBuffer:
         self._bytes = 0
         self._left_out = (0, 0)  # lines and bytes
         self._dropped = 0
-        self.trouble = "the API did not answer"  # why lines are dropped, if they are
+        self.drop_reason = "the API did not answer"  # why lines are dropped, if they are
         self._tails = {name: deque[str](maxlen=max(1, tail_lines)) for name in ("stdout", "stderr")}
 
     def __len__(self) -> int:
@@ -99,7 +99,7 @@ class LogBuffer:
             self._remove_oldest()
             self._dropped += 1
 
-    def take(self) -> list[Line]:
+    def take_batch(self) -> list[Line]:
         """Take the next batch out, oldest first; a note stands where lines had to be dropped."""
         batch: list[Line] = []
         size = 0
@@ -110,7 +110,7 @@ class LogBuffer:
         self._bytes -= size
         self._head_left -= size
         if batch and self._dropped:
-            note = f"[docker-job: {self._dropped} lines dropped, {self.trouble}]"
+            note = f"[docker-job: {self._dropped} lines dropped, {self.drop_reason}]"
             batch.insert(0, Line(batch[0].at, OWN_STREAM, note))
             self._dropped = 0
         return batch
@@ -120,10 +120,10 @@ class LogBuffer:
         (lines, size), self._left_out = self._left_out, (0, 0)
         return {"lines": lines, "bytes": size} if lines else None
 
-    def note_lost(self, lines: int, trouble: str) -> None:
+    def record_lost(self, lines: int, trouble: str) -> None:
         """Count *lines* that were taken and will not be kept."""
         self._dropped += lines
-        self.trouble = trouble
+        self.drop_reason = trouble
 
     def tail(self) -> list[str]:
         """The last lines of stderr, of stdout if there are none."""

@@ -13,7 +13,7 @@ import sys
 def main(arguments: list[str]) -> int:
     """Run the role that the arguments name: the agent itself, unless they say otherwise."""
     if arguments == ["--simulate"]:
-        from .simulation import simulate  # noqa: PLC0415
+        from .simulate import simulate  # noqa: PLC0415
 
         return simulate()
     if arguments[:1] == ["--guard"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from .api import Api, call_until_heard, is_heard, is_over
+from .api import Api, call_until_answered, is_definite, is_over
 from .job import Settings
 from .log import log, now_utc
 from .metadata import Metadata, Notice, parse_notice, seconds_until_stop
@@ -62,15 +62,15 @@ class NoticeWatcher:
     def _look_for_rebalance(self) -> None:
         """Say it once; what was not heard is said again at the next look."""
         if self._metadata.get(Metadata.REBALANCE_PATH):
-            self._rebalance_seen = is_heard(self._api.recommend_rebalance().status)
+            self._rebalance_seen = is_definite(self._api.recommend_rebalance().status)
             log("rebalance recommended", heard=self._rebalance_seen)
 
     def _tell(self, notice: Notice) -> None:
         left = seconds_until_stop(notice, self._settings.interruption_margin_seconds, now_utc())
         log("interruption notice", action=notice.action, time=notice.at, stop_in_seconds=left)
-        self._situation.tell_notice(notice, left)
-        answer = call_until_heard(
+        self._situation.record_notice(notice, left)
+        answer = call_until_answered(
             "interruption", lambda: self._api.callback({"schedule": ""}), self._closed.wait
         )
         if answer is not None and is_over(answer.status):
-            self._situation.tell_over()
+            self._situation.record_over()

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .api import Api, is_heard, is_outage, is_over, read_over
+from .api import Api, is_definite, is_outage, is_over, read_attempt_over
 from .errors import UnreachableError
 from .http_client import Answer
 from .job import Settings
@@ -51,27 +51,27 @@ class Reporter:
         self._first_unsent_at: float | None = None
         self._next_beat_at = time.monotonic() + settings.heartbeat_seconds
         self._not_before = 0.0
-        self._taken_at = time.monotonic()  # when the API last took a report
+        self._accepted_at = time.monotonic()  # when the API last took a report
         self._failures = 0  # since the API last heard us
         self._refusals = 0  # of these, the ones that name no outage
         self._over = False  # the attempt is over …
         self._ended = False  # … and nothing of it is kept any more
         self._closing = False
-        self._relieved = False
+        self._back_pressure_ended = False
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
 
     def start(self) -> None:
         """Begin to beat."""
         self._thread.start()
 
-    def phase(self, name: str) -> None:
+    def report_phase(self, name: str) -> None:
         """Report a phase at once."""
         with self._wake:
             if not self._over:
                 self._phases.append(name)
                 self._wake.notify_all()
 
-    def line(self, stream: str, text: str) -> None:
+    def add_line(self, stream: str, text: str) -> None:
         """Report a line with the next batch, at once where that is full."""
         line = Line(now_utc().isoformat(), stream, text)
         with self._wake:
@@ -86,17 +86,17 @@ class Reporter:
     def wait_for_room(self, give_up: Callable[[], bool]) -> None:
         """Wait while too many lines are unsent and the API takes reports, until `give_up()`."""
         with self._wake:
-            while self._logs.is_full and self._makes_wait() and not give_up():
+            while self._logs.is_full and self._applies_back_pressure() and not give_up():
                 self._wake.wait(ROOM_LOOK_SECONDS)
 
-    def relieve(self) -> None:
+    def end_back_pressure(self) -> None:
         """End the back-pressure: an engine cannot end a container whose output is not read.
 
         https://github.com/moby/moby/issues/41827
         """
         with self._wake:
-            self._relieved = True
-            self._logs.trouble = "the container was being killed"
+            self._back_pressure_ended = True
+            self._logs.drop_reason = "the container was being killed"
             self._wake.notify_all()
 
     @property
@@ -117,9 +117,9 @@ class Reporter:
             self._wake.notify_all()
         self._thread.join(seconds)
 
-    def _makes_wait(self) -> bool:
-        silent = time.monotonic() - self._taken_at
-        return not (self._ended or self._relieved) and silent < BACK_PRESSURE_SECONDS
+    def _applies_back_pressure(self) -> bool:
+        silent = time.monotonic() - self._accepted_at
+        return not (self._ended or self._back_pressure_ended) and silent < BACK_PRESSURE_SECONDS
 
     def _run(self) -> None:
         while True:
@@ -129,7 +129,7 @@ class Reporter:
                     return
             except Exception as error:  # noqa: BLE001 - a fault here must not silence the heartbeat
                 log("reporter fault", error=type(error).__name__)
-                self._note_failure("the agent failed")
+                self._record_failure("the agent failed")
 
     def _send_next(self) -> bool:
         """Wait until something is due and send it; False when there is nothing more to do."""
@@ -148,9 +148,9 @@ class Reporter:
             answer = self._api.report(phase, logs)
         except UnreachableError as error:
             log("report not heard", trouble=str(error))
-            self._note_failure("the API did not answer", counts=False)
+            self._record_failure("the API did not answer", counts=False)
             return True
-        return self._take_answer(answer, phase)
+        return self._handle_answer(answer, phase)
 
     def _due_at(self) -> float:
         due = time.monotonic() + IDLE_SECONDS if self._over else self._next_beat_at
@@ -166,7 +166,7 @@ class Reporter:
     def _fill_batch(self) -> None:
         if self._batch:
             return
-        self._batch = self._logs.take()
+        self._batch = self._logs.take_batch()
         if self._batch:
             self._left_out = self._logs.take_left_out()
             self._seq += 1
@@ -179,44 +179,44 @@ class Reporter:
         body = {"seq": self._seq, "lines": [line._asdict() for line in self._batch]}
         return {**body, "left_out": self._left_out} if self._left_out else body
 
-    def _take_answer(self, answer: Answer, phase: str | None) -> bool:
+    def _handle_answer(self, answer: Answer, phase: str | None) -> bool:
         status = answer.status
         if is_over(status):
-            return self._take_over(answer)
-        if not is_heard(status):
+            return self._handle_over(answer)
+        if not is_definite(status):
             log("report not heard", trouble=f"status {status}")
-            self._note_failure(f"the API answered {status}", counts=not is_outage(status))
+            self._record_failure(f"the API answered {status}", counts=not is_outage(status))
             return True
         with self._wake:
             if status >= 300:  # heard but refused: repeating it would change nothing
                 log("report refused", status=status, lines=len(self._batch))
-                self._logs.note_lost(len(self._batch), f"the API refused them with {status}")
+                self._logs.record_lost(len(self._batch), f"the API refused them with {status}")
             if phase is not None:
                 self._phases.popleft()
-            self._note_taken()
+            self._record_accepted()
         return True
 
-    def _take_over(self, answer: Answer) -> bool:
+    def _handle_over(self, answer: Answer) -> bool:
         """Tell that the attempt is over; False where nothing of it is kept any more."""
-        cause, kept = read_over(answer.json())
+        cause, kept = read_attempt_over(answer.json())
         with self._wake:
             if not self._over:
                 log("the attempt is over", status=answer.status, cause=cause)
             self._over = True
             self._ended = cause is None or (bool(self._batch) and not kept)
             self._phases.clear()
-            self._note_taken()
+            self._record_accepted()
         self._on_over()
         return not self._ended
 
-    def _note_taken(self) -> None:
+    def _record_accepted(self) -> None:
         self._batch = []
         self._failures, self._refusals, self._not_before = 0, 0, 0.0
-        self._taken_at = time.monotonic()
-        self._next_beat_at = self._taken_at + self._settings.heartbeat_seconds
+        self._accepted_at = time.monotonic()
+        self._next_beat_at = self._accepted_at + self._settings.heartbeat_seconds
         self._wake.notify_all()
 
-    def _note_failure(self, trouble: str, *, counts: bool = True) -> None:
+    def _record_failure(self, trouble: str, *, counts: bool = True) -> None:
         """Wait longer before the next try.
 
         Only answers that name no outage count towards giving up the last logs: while the API or its
@@ -225,6 +225,6 @@ class Reporter:
         with self._wake:
             self._failures += 1
             self._refusals += counts
-            self._logs.trouble = trouble
+            self._logs.drop_reason = trouble
             wait = backoff_seconds(self._failures, jitter())
             self._not_before = time.monotonic() + min(wait, self._settings.heartbeat_seconds)

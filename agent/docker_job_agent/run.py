@@ -8,7 +8,7 @@ import signal
 from .attempt import Agent
 from .environment import read_bounds, read_config, take_bootstrap_token
 from .errors import ConfigError, Terminated
-from .instance_dir import Home
+from .instance_dir import InstanceDirectory
 from .lifetime import (
     EXIT_BAD_CONFIGURATION,
     EXIT_ENDED,
@@ -25,8 +25,8 @@ def run_agent() -> int:
     bootstrap_token = take_bootstrap_token(os.environ)
     bounds = read_bounds(os.environ)
     try:
-        home = Home(bounds.instance_dir)
-        if not home.take():
+        home = InstanceDirectory(bounds.instance_dir)
+        if not home.lock():
             log("another agent has this instance directory")
             return EXIT_INSTANCE_TAKEN
     except OSError as error:  # no such directory, a full disk: nothing can run here

@@ -35,17 +35,17 @@ class Situation:
         """Have the main thread look again."""
         self._wakes.put(None)
 
-    def tell_over(self) -> None:
+    def record_over(self) -> None:
         """The API says that the attempt is over."""
         self.over = True
         self.wake()
 
-    def tell_terminated(self) -> None:
+    def record_terminated(self) -> None:
         """Somebody ends this agent."""
         self.terminated = True
         self.wake()
 
-    def tell_notice(self, notice: Notice, seconds_left: float) -> None:
+    def record_notice(self, notice: Notice, seconds_left: float) -> None:
         """The instance will be taken; the container may run on for `seconds_left`."""
         self.stop_for_notice_at = time.monotonic() + seconds_left
         self.notice = notice

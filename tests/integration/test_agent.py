@@ -437,7 +437,7 @@ def report_all(api: FakeApi, script: str, limit_bytes: int = 1024 * 1024) -> flo
         Child(
             [sys.executable, "-c", script],
             {},
-            reporter.line,
+            reporter.add_line,
             ended.set,
             wait_for_room=reporter.wait_for_room,
         )

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from agent.build import PACKAGE
-from agent.docker_job_agent.api import is_heard, read_over
+from agent.docker_job_agent.api import is_definite, read_attempt_over
 from agent.docker_job_agent.children import READ_BYTES
 from agent.docker_job_agent.decisions import (
     Outcome,
-    decide_exit_word,
-    decide_last_word,
+    decide_exit_callback,
+    decide_final_callback,
     error_message,
 )
 from agent.docker_job_agent.engine import render_env_file
@@ -98,12 +98,12 @@ def test_half_of_a_backoff_is_left_to_chance() -> None:
 
 @pytest.mark.parametrize("status", [200, 301, 400, 401, 404, 409])
 def test_the_apis_word_is_heard_once(status: int) -> None:
-    assert is_heard(status)
+    assert is_definite(status)
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
 def test_an_answer_that_means_not_now_is_not_hearing(status: int) -> None:
-    assert not is_heard(status)
+    assert not is_definite(status)
 
 
 # -- the environment
@@ -259,12 +259,12 @@ def test_behind_the_first_half_of_the_limit_what_newer_lines_push_out_is_left_ou
     for text in ("1234", "123", "12", "x", "y"):
         logs.add(line(text))
     # Nothing is left out before the first half is taken: it is the part that is always kept.
-    assert texts(logs.take()) == ["1234", "123", "12", "x", "y"]
+    assert texts(logs.take_batch()) == ["1234", "123", "12", "x", "y"]
     assert logs.take_left_out() is None
 
     for number in range(10):
         logs.add(line(f"no {number}"))
-    assert texts(logs.take()) == ["no 8", "no 9"]
+    assert texts(logs.take_batch()) == ["no 8", "no 9"]
     assert logs.take_left_out() == {"lines": 8, "bytes": 40}
     assert logs.take_left_out() is None
     assert logs.tail() == ["no 8", "no 9"]
@@ -276,9 +276,9 @@ def test_of_a_log_that_fits_its_limit_nothing_is_left_out() -> None:
     for number in range(10, 20):
         logs.add(line(str(number)))
         if number % 3 == 0:
-            sent += texts(logs.take())
+            sent += texts(logs.take_batch())
 
-    assert sent + texts(logs.take()) == [str(number) for number in range(10, 20)]
+    assert sent + texts(logs.take_batch()) == [str(number) for number in range(10, 20)]
     assert logs.take_left_out() is None
 
 
@@ -287,7 +287,7 @@ def test_a_limit_of_nothing_leaves_out_all_but_the_newest_line() -> None:
     for text in ("a", "b", "c"):
         logs.add(line(text))
 
-    assert texts(logs.take()) == ["c"]
+    assert texts(logs.take_batch()) == ["c"]
     assert logs.take_left_out() == {"lines": 2, "bytes": 4}
 
 
@@ -298,15 +298,15 @@ def test_a_buffer_is_full_long_before_lines_are_dropped() -> None:
     for _ in range(2 * READ_BYTES):  # what both pipes may bring at once
         logs.add(line(""))
 
-    assert "dropped" not in texts(logs.take())[0]
+    assert "dropped" not in texts(logs.take_batch())[0]
 
 
 def test_the_note_about_dropped_lines_tells_what_the_trouble_was() -> None:
     logs = LogBuffer(limit_bytes=10**9, tail_lines=2)
-    logs.note_lost(3, "the API refused them with 413")
+    logs.record_lost(3, "the API refused them with 413")
     logs.add(line("next"))
 
-    [note, kept] = logs.take()
+    [note, kept] = logs.take_batch()
     assert (note.stream, note.text) == (
         "docker-job",
         "[docker-job: 3 lines dropped, the API refused them with 413]",
@@ -320,7 +320,10 @@ def test_unsent_lines_are_bounded_and_the_gap_is_named() -> None:
         logs.add(line(str(number)))
 
     assert len(logs) == MAX_UNSENT_LINES
-    assert texts(logs.take())[:2] == ["[docker-job: 5 lines dropped, the API did not answer]", "5"]
+    assert texts(logs.take_batch())[:2] == [
+        "[docker-job: 5 lines dropped, the API did not answer]",
+        "5",
+    ]
 
 
 def test_a_batch_is_bounded() -> None:
@@ -328,7 +331,7 @@ def test_a_batch_is_bounded() -> None:
     for _ in range(2000):
         logs.add(line("x" * 1000))
 
-    assert 100 < len(logs.take()) < 200
+    assert 100 < len(logs.take_batch()) < 200
 
 
 def test_the_tail_is_stderr_or_stdout_where_stderr_is_empty() -> None:
@@ -376,17 +379,17 @@ EXITED_3 = Outcome(3)
 
 def test_exit_0_is_done_with_or_without_a_notice() -> None:
     for cause in (None, INTERRUPTED):
-        assert decide_last_word(cause, Outcome(0), [], None) == {"exit_code": 0}
+        assert decide_final_callback(cause, Outcome(0), [], None) == {"exit_code": 0}
 
 
 def test_a_failure_bears_the_tail_and_the_code() -> None:
-    word = decide_last_word(None, EXITED_3, ["a", "b"], None)
+    word = decide_final_callback(None, EXITED_3, ["a", "b"], None)
 
     assert word == {"failed": "", "error_message": "a\nb", "exit_code": 3}
 
 
 def test_a_failure_that_said_nothing_is_named_by_its_code() -> None:
-    word = decide_last_word(None, EXITED_3, [], None)
+    word = decide_final_callback(None, EXITED_3, [], None)
 
     assert word == {"failed": "", "error_message": "exited with code 3", "exit_code": 3}
 
@@ -396,12 +399,12 @@ def test_a_failure_that_said_nothing_is_named_by_its_code() -> None:
 def test_the_last_word_is_as_small_as_the_api_takes_it(text: str, outcome: Outcome) -> None:
     noted = Outcome(None, text)
     for each in (outcome, noted):
-        word = decide_last_word(None, each, [text] * 20, None)
+        word = decide_final_callback(None, each, [text] * 20, None)
         assert len(json.dumps(word, ensure_ascii=False).encode()) < SMALL_BYTES
 
 
 def test_an_interrupted_container_is_scheduled_again() -> None:
-    word = decide_last_word(INTERRUPTED, Outcome(143), [], None)
+    word = decide_final_callback(INTERRUPTED, Outcome(143), [], None)
 
     assert word == {"schedule": "", "stopped": True, "exit_code": 143}
 
@@ -409,11 +412,11 @@ def test_an_interrupted_container_is_scheduled_again() -> None:
 def test_nobody_is_promised_a_stop_that_is_not_known() -> None:
     outcome = Outcome(None, stopped=False)
 
-    assert decide_last_word(INTERRUPTED, outcome, [], None) is None
+    assert decide_final_callback(INTERRUPTED, outcome, [], None) is None
 
 
 def test_a_job_past_its_time_failed_even_if_it_exited_0() -> None:
-    word = decide_last_word(TIMED_OUT, Outcome(0), [], 90.0)
+    word = decide_final_callback(TIMED_OUT, Outcome(0), [], 90.0)
 
     assert word == {
         "failed": "",
@@ -434,7 +437,7 @@ def test_a_job_past_its_time_failed_even_if_it_exited_0() -> None:
 def test_of_an_attempt_that_is_over_the_exit_code_is_told(
     outcome: Outcome, word: dict[str, object] | None
 ) -> None:
-    assert decide_exit_word(outcome) == word
+    assert decide_exit_callback(outcome) == word
 
 
 @pytest.mark.parametrize(
@@ -450,16 +453,16 @@ def test_of_an_attempt_that_is_over_the_exit_code_is_told(
 def test_what_an_attempt_ended_for_is_read_from_the_answer(
     answer: object, read: tuple[str | None, bool]
 ) -> None:
-    assert read_over(answer) == read
+    assert read_attempt_over(answer) == read
 
 
 @pytest.mark.parametrize("cause", [OVER, TERMINATED])
 def test_an_attempt_that_is_over_has_no_last_word(cause: str) -> None:
-    assert decide_last_word(cause, EXITED_3, [], None) is None
+    assert decide_final_callback(cause, EXITED_3, [], None) is None
 
 
 def test_a_container_that_could_not_run_fails_with_the_reason_and_no_code() -> None:
-    word = decide_last_word(None, Outcome(None, "no such image"), [], None)
+    word = decide_final_callback(None, Outcome(None, "no such image"), [], None)
 
     assert word == {"failed": "", "error_message": "no such image"}
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent.docker_job_agent.aws import Aws, Credentials, Request, aws_error, sign
-from agent.docker_job_agent.decisions import Outcome, decide_last_word
+from agent.docker_job_agent.decisions import Outcome, decide_final_callback
 from agent.docker_job_agent.environment import read_config
 from agent.docker_job_agent.errors import ConfigError, CouldNotRunError
 from agent.docker_job_agent.job import Job, Login, read_wait
@@ -102,7 +102,7 @@ def test_an_error_of_aws_is_told_in_its_own_words(
     status: int, answer: Any, text: str, *, again: bool
 ) -> None:
     error = aws_error(status, answer)
-    assert (str(error), error.for_good) == (text, not again)
+    assert (str(error), error.permanent) == (text, not again)
 
 
 def test_a_secret_without_a_role_says_what_is_missing() -> None:
@@ -197,7 +197,7 @@ def test_how_soon_to_ask_again_is_bounded(answer: object, seconds: float) -> Non
 
 def test_a_container_that_may_run_on_is_not_told_as_stopped() -> None:
     outcome = Outcome(None, "the agent lost sight of the container", stopped=False)
-    word = decide_last_word(None, outcome, [], None)
+    word = decide_final_callback(None, outcome, [], None)
     assert word is not None
     assert word["stopped"] is False
 
@@ -208,9 +208,9 @@ def test_a_container_that_may_run_on_is_not_told_as_stopped() -> None:
 )
 def test_a_failed_pull_is_told_apart(pull: str, more: dict[str, bool]) -> None:
     outcome = Outcome(None, "denied", pull=pull)
-    word = decide_last_word(None, outcome, [], None)
+    word = decide_final_callback(None, outcome, [], None)
     assert word == {"failed": "", "error_message": "denied", **more}
-    interrupted = decide_last_word(INTERRUPTED, outcome, [], None)
+    interrupted = decide_final_callback(INTERRUPTED, outcome, [], None)
     assert interrupted == {"schedule": "", "stopped": True}
 
 

@@ -20,23 +20,25 @@ def simulate() -> int:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
     plan = json.loads(read_line(0))
     env = plan["env"]
-    say(1, "simulated, no container engine: would run " + shlex.join(plan["would_run"]))
+    write_line(1, "simulated, no container engine: would run " + shlex.join(plan["would_run"]))
     try:
         seconds = float(env.get("SIMULATE_SECONDS") or 0)
         code = int(env.get("SIMULATE_EXIT_CODE") or 0)
     except ValueError:
         seconds, code = -1.0, -1
     if not (0 <= seconds < threading.TIMEOUT_MAX and 0 <= code <= 255):
-        say(2, "simulated: SIMULATE_SECONDS must be a number, SIMULATE_EXIT_CODE one from 0 to 255")
+        write_line(
+            2, "simulated: SIMULATE_SECONDS must be a number, SIMULATE_EXIT_CODE one from 0 to 255"
+        )
         return 2
     if seconds and select.select([0], [], [], seconds)[0]:
         return 128 + signal.SIGKILL
     if "SIMULATE_OUTPUT" in env:
-        say(1, env["SIMULATE_OUTPUT"])
+        write_line(1, env["SIMULATE_OUTPUT"])
     if "SIMULATE_ERROR" in env:
-        say(2, env["SIMULATE_ERROR"])
+        write_line(2, env["SIMULATE_ERROR"])
     elif code:
-        say(2, f"simulated: exit code {code}")
+        write_line(2, f"simulated: exit code {code}")
     return code
 
 
@@ -51,7 +53,7 @@ def read_line(descriptor: int) -> bytes:
     return data or b"{}"
 
 
-def say(descriptor: int, text: str) -> None:
+def write_line(descriptor: int, text: str) -> None:
     """Print a line at once, whatever the locale."""
     data = text.encode("utf-8", "replace") + b"\n"
     while data:

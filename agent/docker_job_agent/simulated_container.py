@@ -8,13 +8,13 @@ import signal
 import subprocess
 
 from .children import this_file
+from .container import Container
 from .decisions import Outcome
 from .engine import container_options
 from .job import check_job
-from .runtime import Runtime
 
 
-class Simulated(Runtime):
+class SimulatedContainer(Container):
     """No engine: a child process under the same supervision prints what would have run."""
 
     def start(self) -> None:
