@@ -1,4 +1,4 @@
-"""The API's calls, and what its answers mean."""
+"""Calls of the API, and the meaning of its status codes."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ API_TIMEOUT_SECONDS = 10.0
 
 
 def is_definite(status: int) -> bool:
-    """Whether an answer of this status is the API's word, or only a reason to ask again."""
+    """Return whether a status is the API's decision, and no reason to repeat the call."""
     return status < 500 and status not in (408, 425, 429)
 
 
 def is_outage(status: int) -> bool:
-    """Whether an answer says that the API cannot work now, so that no other call would be heard."""
+    """Return whether a status means that the API answers no call at present."""
     return status in (408, 425, 429, 502, 503, 504)
 
 
 def is_over(status: int) -> bool:
-    """Whether the API says that this attempt, or our token, counts no more."""
+    """Return whether a status means that this attempt, or its token, is no longer valid."""
     return status in (401, 403, 409)
 
 
 def read_attempt_over(answer: object) -> tuple[str | None, bool]:
-    """What the attempt ended for, and whether lines or exit code were kept nevertheless.
+    """Return why the attempt is over, and whether its lines or exit code were kept.
 
-    Without a cause nothing is kept: the token counts no more.
+    Without a cause nothing is kept: the token is no longer valid.
     """
     body: dict[str, Any] = answer if isinstance(answer, dict) else {}
     cause = body.get("cause")
@@ -41,7 +41,7 @@ def read_attempt_over(answer: object) -> tuple[str | None, bool]:
 
 
 class Api:
-    """The API's calls of one attempt. Each thread that calls has its own (`for_another_thread`)."""
+    """Calls of one attempt. Each thread that calls has its own instance (`for_another_thread`)."""
 
     def __init__(self, config: Config, token: str) -> None:
         self._config = config
@@ -49,21 +49,21 @@ class Api:
         self._http = Http(config.api_url, API_TIMEOUT_SECONDS)
 
     def of_attempt(self, config: Config) -> Api:
-        """The same agent's, now that the claim has told which attempt it is for."""
+        """Return the same agent's calls for the attempt that the claim's answer has named."""
         return Api(config, self._token)
 
     def for_another_thread(self) -> Api:
-        """The same API on a connection of its own."""
+        """Return the same calls on a connection of their own."""
         return Api(self._config, self._token)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._http.close()
 
     def claim(self, bootstrap_token: str, runtime: str, *, interrupted: bool = False) -> Answer:
-        """Claim the attempt, showing the token that we shall use from now on.
+        """Claim the attempt, and show the token of all later calls.
 
-        `interrupted`: or rather give it back, since this instance is being taken.
+        With `interrupted`, give the attempt back: this instance has an interruption notice.
         """
         body: dict[str, Any] = {
             "job_id": self._config.job_id,
@@ -79,7 +79,7 @@ class Api:
     def claim_by_role(
         self, proof: Callable[[str], dict[str, Any]], runtime: str, *, interrupted: bool = False
     ) -> Answer:
-        """Claim whatever this instance is for; `proof` makes one that is bound to our token."""
+        """Claim the attempt that is assigned to this instance; `proof` binds it to our token."""
         identity = proof(hashlib.sha256(self._token.encode()).hexdigest())
         body: dict[str, Any] = {"identity": identity, "token": self._token, "runtime": runtime}
         if interrupted:
@@ -87,18 +87,18 @@ class Api:
         return self._http.request("POST", "/agent/claim", {}, body)
 
     def recommend_rebalance(self) -> Answer:
-        """EC2 thinks that this instance will be taken back sooner than others."""
+        """Report EC2's rebalance recommendation."""
         path = f"/agent/jobs/{self._config.job_id}/report"
         body = {"phase": None, "logs": None, "rebalance": True}
         return self._call("POST", path, self._token, body)
 
     def report(self, phase: str | None, logs: dict[str, Any] | None) -> Answer:
-        """A heartbeat, with a phase or log lines or neither."""
+        """Send a heartbeat, with a phase or log lines or neither."""
         path = f"/agent/jobs/{self._config.job_id}/report"
         return self._call("POST", path, self._token, {"phase": phase, "logs": logs})
 
     def callback(self, body: dict[str, Any]) -> Answer:
-        """Say how it went."""
+        """Send a callback: the final one, or an interruption notice."""
         return self._call("PUT", f"/callback/{self._config.job_id}", self._token, body)
 
     def _call(self, method: str, path: str, token: str, body: dict[str, Any]) -> Answer:
@@ -108,7 +108,7 @@ class Api:
 def call_until_answered(
     what: str, call: Callable[[], Answer], pause: Callable[[float], object]
 ) -> Answer | None:
-    """Repeat `call` with backoff until the API has heard it; None if `pause` says true: give up."""
+    """Repeat `call` with backoff until its answer is definite; None once `pause` returns true."""
     failures = 0
     while True:
         try:

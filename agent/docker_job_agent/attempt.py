@@ -1,16 +1,15 @@
-"""The flow of one attempt."""
+"""The flow of one attempt, from the claim to the final callback."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
 from typing import Any
 
 from .api import Api, call_until_answered, read_attempt_over
 from .aws import make_aws
+from .claim import Claim, with_attempt
 from .container import Container
 from .decisions import Outcome, decide_exit_callback, decide_final_callback
 from .docker_container import DockerContainer
@@ -21,28 +20,24 @@ from .errors import (
     PullFailedError,
     StoppedBeforeRunningError,
     Terminated,
-    UnreachableError,
 )
-from .http_client import Answer, Http
-from .identity import PROOF_TRIES, Proof
 from .instance_dir import InstanceDirectory
-from .job import Job, Settings, read_claim, read_wait
+from .job import Job, Settings, read_claim
 from .job_secrets import with_secrets
 from .lifetime import Lifetime
-from .log import log, now_utc
-from .metadata import METADATA_TIMEOUT_SECONDS, Metadata, parse_notice
+from .log import log
+from .metadata import metadata_service
 from .notices import NoticeWatcher
 from .reporter import Reporter
-from .retries import backoff_seconds, jitter
 from .simulated_container import SimulatedContainer
 from .situation import INTERRUPTED, OVER, Situation
 
-KILL_SECONDS = 15.0  # from SIGKILL until we no longer wait to see the container gone
+KILL_SECONDS = 15.0  # from SIGKILL until its end is no longer awaited
 LAST_LINES_SECONDS = 10.0  # for the last lines and the exit code of an attempt that is over
 
 
 class Agent:
-    """The flow of one attempt, in the main thread."""
+    """One attempt, in the main thread, which takes every decision."""
 
     def __init__(self, config: Config, home: InstanceDirectory, lifetime: Lifetime) -> None:
         self._config = config
@@ -50,120 +45,62 @@ class Agent:
         self._lifetime = lifetime
         self._situation = Situation()
         self._aws = make_aws(config)
-        # 256 bits, as secrets.token_hex(32) takes them, made before the claim: see the protocol.
+        # 256 bits, as of secrets.token_hex(32); made before the claim, as the protocol says.
         self._api = Api(config, os.urandom(32).hex())
         self._container_may_exist = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_terminate)
 
     def run(self, bootstrap_token: str) -> str:
-        """Run the attempt to its end; returns why it ended, in words."""
-        runtime_name = choose_runtime(self._config.runtime)
-        answer = self._claim(bootstrap_token, runtime_name)
+        """Run the attempt to its end; return the reason, for the log and the instance directory."""
+        runtime = choose_runtime(self._config.runtime)
+        answer = Claim(self._config, self._api, self._aws).send(bootstrap_token, runtime)
         if answer.status != 200:
             return f"the claim was refused with status {answer.status}"
         try:
-            self._learn_attempt(answer.json())
+            if self._config.identity == "sts":
+                self._use_attempt(with_attempt(self._config, answer.json()))
             job, settings = read_claim(answer.json())
         except CouldNotRunError as error:
             return self._call_back({"failed": "", "error_message": str(error)})
         reporter = Reporter(self._api.for_another_thread(), settings, self._situation.record_over)
         reporter.start()
         watcher = self._start_watcher(settings)
-        container = self._make_container(runtime_name, job, settings, reporter)
+        container = self._make_container(runtime, job, settings, reporter)
         cause, outcome = self._run_container(container)
         if watcher:
             watcher.close()
         return self._send_final_callback(cause, outcome, container)
 
-    def _claim(self, bootstrap_token: str, runtime: str) -> Answer:
-        """Ask for the job until it is given or refused, for as long as it takes.
-
-        SIGTERM and the maximum lifetime end this, nothing else: whoever is told to wait may be
-        needed at any second.
-        """
-        proof = Proof(self._aws, self._config.deployment) if self._aws else None
-        look = self._make_look()
-        refusals, interrupted, waiting = 0, False, False
-
-        def ask() -> Answer:
-            if self._config.identity == "sts" and proof is not None:
-                return self._api.claim_by_role(proof.bound_to, runtime, interrupted=interrupted)
-            return self._api.claim(bootstrap_token, runtime, interrupted=interrupted)
-
-        while True:
-            answer = call_until_answered("claim", ask, pause_for) or Answer(0, "")
-            if answer.status == 401 and proof is not None and refusals < PROOF_TRIES:
-                refusals += 1
-                proof.renew()
-                pause_for(backoff_seconds(refusals + 3, jitter()))
-                continue
-            if answer.status != 202:
-                return answer
-            if not waiting:
-                log("told to wait")
-                waiting = True
-            pause_for(read_wait(answer.json()))
-            interrupted = look()
-
-    def _make_look(self) -> Callable[[], bool]:
-        """For who waits: has this instance had its notice? Asked every few seconds at most."""
-        url, asked_at, seen = self._config.metadata_url, 0.0, False
-        metadata = Metadata(Http(url, METADATA_TIMEOUT_SECONDS)) if url else None
-
-        def look() -> bool:
-            nonlocal asked_at, seen
-            due = time.monotonic() - asked_at >= Settings().metadata_poll_seconds
-            if metadata is None or seen or not due:
-                return seen
-            asked_at = time.monotonic()
-            with contextlib.suppress(UnreachableError):
-                seen = parse_notice(metadata.get(Metadata.NOTICE_PATH) or "", now_utc()) is not None
-            if seen:
-                log("interruption notice while waiting")
-            return seen
-
-        return look
-
-    def _learn_attempt(self, answer: object) -> None:
-        """Whose instance this is, where only the claim's answer tells."""
-        if self._config.identity != "sts":
-            return
-        try:
-            body: Any = answer
-            self._config = self._config._replace(
-                job_id=int(body["job"]["id"]),
-                attempt=int(body["attempt"]),
-                instance_id=str(body["instance_id"]),
-            )
-        except (KeyError, TypeError, ValueError):
-            raise CouldNotRunError("the claim's answer does not say whose it is") from None
-        self._api = self._api.of_attempt(self._config)
-        log("attempt learned", job=self._config.job_id, attempt=self._config.attempt)
+    def _use_attempt(self, config: Config) -> None:
+        """Use the attempt that the claim's answer has named."""
+        self._config = config
+        self._api = self._api.of_attempt(config)
+        log("attempt learned", job=config.job_id, attempt=config.attempt)
 
     def _start_watcher(self, settings: Settings) -> NoticeWatcher | None:
-        if self._config.metadata_url is None:
+        metadata = metadata_service(self._config.metadata_url)
+        if metadata is None:
             return None
-        metadata = Metadata(Http(self._config.metadata_url, METADATA_TIMEOUT_SECONDS))
         api = self._api.for_another_thread()
         watcher = NoticeWatcher(metadata, api, settings, self._situation)
         watcher.start()
         return watcher
 
     def _make_container(
-        self, name: str, job: Job, settings: Settings, reporter: Reporter
+        self, runtime: str, job: Job, settings: Settings, reporter: Reporter
     ) -> Container:
-        if name == "docker":
+        if runtime == "docker":
             return DockerContainer(
                 self._config, job, settings, reporter, self._situation, self._home
             )
         return SimulatedContainer(self._config, job, settings, reporter, self._situation)
 
     def _run_container(self, container: Container) -> tuple[str | None, Outcome]:
-        """Run it under supervision; returns what it was stopped for, if so, and how it ended."""
+        """Run it under supervision; return the cause for which it was stopped, and how it ended."""
         stopped_for = None
         self._container_may_exist = True
-        self._lifetime.destroy_container = lambda: void(container.destroy())
+        self._lifetime.destroy_container = container.destroy
         try:
             if not self._situation.cause_not_to_start():
                 container.job = with_secrets(container.job, self._aws)
@@ -181,7 +118,7 @@ class Agent:
             outcome = Outcome(None, str(error), pull="refused" if error.permanent else "failed")
         except CouldNotRunError as error:
             outcome = Outcome(None, str(error))
-        except Exception as error:  # noqa: BLE001 - a fault of ours too must end in a word
+        except Exception as error:  # noqa: BLE001 - a fault of the agent is reported too
             log("agent fault", error=type(error).__name__)
             outcome = Outcome(None, f"the agent failed: {type(error).__name__}", stopped=False)
         finally:
@@ -192,7 +129,7 @@ class Agent:
         )
 
     def _supervise(self, container: Container) -> str | None:
-        """Wait until the container ends, and stop it if there is a cause; returns that cause."""
+        """Wait until the container ends, and stop it if there is a cause; return that cause."""
         limit = container.job.timeout_seconds
         timeout_at = None if limit is None else time.monotonic() + limit
         while not container.has_ended():
@@ -201,15 +138,14 @@ class Agent:
             if cause:
                 self._stop(container, cause)
                 return cause
-            # An exit of the client that the engine has not confirmed is asked about again each
-            # second.
+            # While the engine has not confirmed the end of an exited client, ask it each second.
             latest = now + (1.0 if container.child and container.child.exited else 3600.0)
-            moments = (timeout_at, self._situation.stop_for_notice_at, latest)
-            self._situation.wait(min(at for at in moments if at is not None) - now)
+            times = (timeout_at, self._situation.stop_for_notice_at, latest)
+            self._situation.wait(min(at for at in times if at is not None) - now)
         return None
 
     def _stop(self, container: Container, cause: str) -> None:
-        """SIGTERM, grace, SIGKILL. Whoever ends the agent meanwhile shortens the grace."""
+        """Send SIGTERM, and SIGKILL after the grace, which a SIGTERM to the agent shortens."""
         log("stopping the container", cause=cause)
         container.reporter.report_phase("stopping")
         situation = self._situation
@@ -230,54 +166,46 @@ class Agent:
     def _send_final_callback(
         self, cause: str | None, outcome: Outcome, container: Container
     ) -> str:
+        """Send what is due after the container's end; return the reason of the agent's end."""
         reporter = container.reporter
-        word = decide_final_callback(cause, outcome, reporter.tail(), container.job.timeout_seconds)
+        body = decide_final_callback(cause, outcome, reporter.tail(), container.job.timeout_seconds)
         if cause == OVER:
             return self._add_exit_code(outcome, reporter)
-        if word is None:
+        if body is None:
             return f"no last word: {cause}"
-        # A taken instance has seconds left, and the word matters more than the lines.
+        # An interrupted instance has seconds left: the callback matters more than the lines.
         reporter.finish(5.0 if cause == INTERRUPTED else None)
-        if self._situation.over:  # the last report's answer may have said so
+        if self._situation.over:  # by the answer to the last report
             return self._add_exit_code(outcome, reporter)
-        return self._call_back(word)
+        return self._call_back(body)
 
     def _add_exit_code(self, outcome: Outcome, reporter: Reporter) -> str:
         """Report the last lines and the exit code of an attempt that is over, within seconds.
 
-        The instance is terminated soon, whether they are heard or not.
+        The instance is terminated soon, whether the API receives them or not.
         """
         deadline = time.monotonic() + LAST_LINES_SECONDS
         reporter.finish(LAST_LINES_SECONDS)
-        word = decide_exit_callback(outcome)
-        if word is None or reporter.has_ended:
+        body = decide_exit_callback(outcome)
+        if body is None or reporter.has_ended:
             return f"no last word: {OVER}"
 
         def pause(seconds: float) -> bool:
             time.sleep(max(0.0, min(seconds, deadline - time.monotonic())))
             return time.monotonic() >= deadline
 
-        answer = call_until_answered("exit code", lambda: self._api.callback(word), pause)
+        answer = call_until_answered("exit code", lambda: self._api.callback(body), pause)
         kept = answer is not None and read_attempt_over(answer.json())[1]
         return f"the attempt was over, its exit code was {'kept' if kept else 'not kept'}"
 
-    def _call_back(self, word: dict[str, Any]) -> str:
-        # Until the maximum lifetime ends us.
-        answer = call_until_answered("callback", lambda: self._api.callback(word), pause_for)
+    def _call_back(self, body: dict[str, Any]) -> str:
+        # Repeated until the maximum lifetime.
+        answer = call_until_answered("callback", lambda: self._api.callback(body), time.sleep)
         status = answer.status if answer else 0
-        return f"last word {'/'.join(word)} heard with status {status}"
+        return f"last word {'/'.join(body)} heard with status {status}"
 
     def _on_terminate(self, _number: int, _frame: object) -> None:
-        """SIGTERM: the main thread stops the container; without one, nothing is to wait for."""
+        """Have the main thread stop the container; without one, end the agent at once."""
         self._situation.record_terminated()
         if not self._container_may_exist:
             raise Terminated
-
-
-def void(_value: object) -> None:
-    """Drop a value."""
-
-
-def pause_for(seconds: float) -> None:
-    """Sleep, and say "go on" to `call_until_answered`."""
-    time.sleep(seconds)

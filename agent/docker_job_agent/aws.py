@@ -1,4 +1,4 @@
-"""AWS's JSON APIs, signed with the instance role's credentials."""
+"""AWS APIs, called with the credentials of the instance's role."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .environment import PREFIX, Config
 from .errors import AwsError, UnreachableError
 from .http_client import Http
 from .log import now_utc
-from .metadata import METADATA_TIMEOUT_SECONDS, Metadata
+from .metadata import Metadata, metadata_service
 from .retries import backoff_seconds, jitter
 
 AWS_TRIES = 4
@@ -23,7 +23,7 @@ AWS_TIMEOUT_SECONDS = 10.0
 
 
 class Credentials(NamedTuple):
-    """The instance role's, good for some hours."""
+    """Credentials of the instance's role, valid for some hours."""
 
     access_key: str
     secret_key: str
@@ -31,7 +31,7 @@ class Credentials(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A POST to an AWS service, before it is signed. Header names are in small letters."""
+    """A POST to an AWS service, before it is signed. Header names are in lower case."""
 
     service: str
     region: str
@@ -40,23 +40,23 @@ class Request(NamedTuple):
 
 
 def sign(request: Request, credentials: Credentials, now: datetime) -> dict[str, str]:
-    """The headers with which AWS takes the request: Signature Version 4, every header signed.
+    """Return the headers with Signature Version 4; every header is signed.
 
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
     """
-    moment = f"{now:%Y%m%dT%H%M%SZ}"
-    headers = {**request.headers, "x-amz-date": moment}
+    timestamp = f"{now:%Y%m%dT%H%M%SZ}"
+    headers = {**request.headers, "x-amz-date": timestamp}
     headers["x-amz-security-token"] = credentials.session_token
     names = ";".join(sorted(headers))
     lines = "".join(f"{name}:{' '.join(headers[name].split())}\n" for name in sorted(headers))
     payload = hashlib.sha256(request.body).hexdigest()
     canonical = f"POST\n/\n\n{lines}\n{names}\n{payload}"
-    scope = f"{moment[:8]}/{request.region}/{request.service}/aws4_request"
+    scope = f"{timestamp[:8]}/{request.region}/{request.service}/aws4_request"
     hashed = hashlib.sha256(canonical.encode()).hexdigest()
     key = f"AWS4{credentials.secret_key}".encode()
     for part in scope.split("/"):
         key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-    text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashed}"
+    text = f"AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n{hashed}"
     signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
     credential = f"Credential={credentials.access_key}/{scope}"
     headers["authorization"] = (
@@ -66,11 +66,11 @@ def sign(request: Request, credentials: Credentials, now: datetime) -> dict[str,
 
 
 class Aws:
-    """AWS as the instance's role sees it. For one thread at a time."""
+    """AWS APIs for the instance's role. Not thread-safe."""
 
     ROLE_PATH = "/latest/meta-data/iam/security-credentials/"
     REGION_PATH = "/latest/meta-data/placement/region"
-    HOSTS: Mapping[str, str] = {"ecr": "api.ecr"}  # the others are called as they sign
+    HOSTS: Mapping[str, str] = {"ecr": "api.ecr"}  # other hosts begin with the service's name
     TARGETS: Mapping[str, str] = {
         "ssm": "AmazonSSM",
         "secretsmanager": "secretsmanager",
@@ -84,22 +84,22 @@ class Aws:
         self._region: str | None = None
 
     def region(self) -> str:
-        """Where this instance is; raises UnreachableError."""
+        """Return the region of this instance; raises UnreachableError."""
         if self._region is None:
-            self._region = self._known(self.REGION_PATH).strip()
+            self._region = self._metadata_text(self.REGION_PATH).strip()
         return self._region
 
     def credentials(self) -> Credentials:
-        """The role's credentials as the metadata service has them now; raises UnreachableError."""
-        role = self._known(self.ROLE_PATH).split("\n")[0].strip()
+        """Return the role's present credentials; raises UnreachableError."""
+        role = self._metadata_text(self.ROLE_PATH).split("\n")[0].strip()
         try:
-            given = json.loads(self._known(self.ROLE_PATH + role))
+            given = json.loads(self._metadata_text(self.ROLE_PATH + role))
             return Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["Token"])
         except (ValueError, KeyError, TypeError):
             raise UnreachableError("the metadata service has no credentials of a role") from None
 
     def url(self, service: str, region: str) -> str:
-        """Where a service answers: the usual place, unless the environment names another."""
+        """Return a service's URL: AWS's own, unless the environment names another."""
         name = self.ENDPOINTS.get(service, service.upper())
         for variable in (f"AWS_ENDPOINT_URL_{name}", "AWS_ENDPOINT_URL"):
             if self._environment.get(variable):
@@ -108,12 +108,12 @@ class Aws:
         return f"https://{self.HOSTS.get(service, service)}.{region}.{suffix}"
 
     def sts_host(self) -> str:
-        """The host that the API has answer who we are; it is signed, and never asked by us."""
+        """Return the host of the STS that the API calls; the agent only signs it."""
         url = self._environment.get(PREFIX + "STS_URL") or self.url("sts", self.region())
         return url.partition("://")[2].split("/")[0]
 
     def call(self, service: str, action: str, region: str | None, body: object) -> dict[str, Any]:
-        """One call in the JSON protocol, tried again where that may help; raises AwsError."""
+        """Call an action in the JSON protocol, with retries if they may help; raises AwsError."""
         failures = 0
         while True:
             try:
@@ -142,7 +142,7 @@ class Aws:
             return given
         raise aws_error(answer.status, given)
 
-    def _known(self, path: str) -> str:
+    def _metadata_text(self, path: str) -> str:
         text = self._metadata.get(path)
         if not text:
             raise UnreachableError(f"the metadata service has nothing at {path}")
@@ -150,15 +150,13 @@ class Aws:
 
 
 def make_aws(config: Config) -> Aws | None:
-    """AWS by the instance's role, or None where no metadata service says that there is one."""
-    if config.metadata_url is None:
-        return None
-    metadata = Metadata(Http(config.metadata_url, METADATA_TIMEOUT_SECONDS))
-    return Aws(metadata, os.environ)
+    """Return the AWS APIs for the instance's role, None if there is no metadata service."""
+    metadata = metadata_service(config.metadata_url)
+    return Aws(metadata, os.environ) if metadata else None
 
 
 def aws_error(status: int, answer: object) -> AwsError:
-    """What AWS said, in its own words; 5xx and throttling are worth another try."""
+    """Return AWS's error with its own code and message; 5xx and throttling are not permanent."""
     given: dict[str, Any] = answer if isinstance(answer, dict) else {}
     code = str(given.get("__type", "")).rpartition("#")[2] or f"status {status}"
     message = str(given.get("message") or given.get("Message") or "")[:500]

@@ -1,4 +1,4 @@
-"""Child processes."""
+"""Child processes: containers' clients, and this file in another role."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ READ_BYTES = 16 * 1024
 
 
 class Child:
-    """A child process with its output read line by line, in threads of its own.
+    """A child process whose output is read line by line, in threads of its own.
 
-    It gets a session of its own, so that a signal to the agent's group reaches the agent alone,
-    which then decides about the container.
+    It gets a session of its own: a signal to the agent's group reaches the agent alone, which then
+    decides about the container. While `wait_for_room` waits, its output is not read.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class Child:
 
     @property
     def exit_code(self) -> int:
-        """As a shell would give it: 128 + signal if one killed it."""
+        """Exit code as a shell gives it: 128 + signal if a signal killed it."""
         code = self._process.returncode
         return 128 - code if code < 0 else code
 
     def send(self, number: int) -> None:
-        """Send a signal, if it still lives."""
+        """Send a signal, unless the process has ended."""
         with contextlib.suppress(OSError):
             self._process.send_signal(number)
 
@@ -77,20 +77,21 @@ class Child:
                 for text in lines.feed(data):
                     self._on_line(stream, text)
                 if self._wait_for_room is not None:
-                    # What its pipes still hold once it has ended is little, and is read at once.
+                    # Once it has ended, its pipes hold little, which is read at once.
                     self._wait_for_room(lambda: self._process.returncode is not None)
         for text in lines.close():
             self._on_line(stream, text)
 
     def _await_exit(self) -> None:
         self._process.wait()
-        for reader in self._readers:  # all output is read before anybody hears of the exit
+        for reader in self._readers:  # all output is read before the exit is reported
             reader.join(5.0)
         self.exited = True
         self._on_exit()
 
 
 def this_file(*arguments: str) -> list[str]:
-    """The command that runs this very file in another role; it minds no PYTHON* variable."""
+    """Return the command that runs this file in another role, whatever PYTHON* variables say."""
+    # A module's path in the built file is FILE/docker_job_agent/<module>.py.
     archive = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     return [sys.executable, "-I", "-S", archive, *arguments]

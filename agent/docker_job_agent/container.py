@@ -1,4 +1,4 @@
-"""The life of one container, whatever runs it."""
+"""The container of a job, whatever runs it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .situation import Situation
 
 
 class Container:
-    """Life of one container: a real one in `DockerContainer`, a child in `SimulatedContainer`."""
+    """The container of a job: a real one or, in `SimulatedContainer`, a child process."""
 
     def __init__(
         self, config: Config, job: Job, settings: Settings, reporter: Reporter, situation: Situation
@@ -24,14 +24,14 @@ class Container:
         self.child: Child | None = None
 
     def prepare(self) -> None:
-        """Get ready to start; raises CouldNotRunError or StoppedBeforeRunningError."""
+        """Prepare the start; raises CouldNotRunError or StoppedBeforeRunningError."""
 
     def start(self) -> None:
         """Start the container and return when it runs (or already ended)."""
         raise NotImplementedError
 
     def has_ended(self) -> bool:
-        """Whether the container surely runs no more."""
+        """Return whether the container is known to have ended."""
         return self.child is None or self.child.exited
 
     def send(self, number: int) -> None:
@@ -39,11 +39,11 @@ class Container:
         raise NotImplementedError
 
     def outcome(self) -> Outcome:
-        """How it ended, once it has."""
+        """Return how it ended, once it has."""
         raise NotImplementedError
 
     def destroy(self) -> bool:
-        """Kill and remove it, from any thread, however often; False if it may still be there."""
+        """Kill and remove it; return False if it may still exist. Thread-safe, repeatable."""
         raise NotImplementedError
 
     def _spawn(self, command: list[str], environment: dict[str, str], stdin: int) -> Child:

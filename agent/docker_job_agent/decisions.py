@@ -1,25 +1,30 @@
-"""How a container ended, and what the last callback says of it."""
+"""Decisions about the final callback: no I/O, no clock."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from .engine import MAX_ERROR_CHARACTERS
-from .situation import INTERRUPTED, OVER, TERMINATED, TIMED_OUT
+from .errors import MAX_ERROR_CHARACTERS
+
+# The causes for which a container is stopped before it ends by itself.
+OVER = "over"
+TERMINATED = "terminated"
+TIMED_OUT = "timed out"
+INTERRUPTED = "interrupted"
 
 
 class Outcome(NamedTuple):
-    """How the container ended. `exit_code` is None if it never ran or nobody can say."""
+    """How the container ended; `exit_code` is None if it never ran or the code is unknown."""
 
     exit_code: int | None
     note: str = ""
-    stopped: bool = True  # False: we could not make sure that it runs no more
-    pull: str = ""  # "failed" or "refused" (asking again cannot help) if there was no image to run
+    stopped: bool = True  # False: it may still run
+    pull: str = ""  # "failed", or "refused" (another try cannot help), if the image is unavailable
 
 
 def error_message(tail: Iterable[str], outcome: Outcome) -> str:
-    """What the job's owner reads: why it could not run, or the last lines that it printed."""
+    """Return the text for the job's owner: why it could not run, or its last lines."""
     text = "\n".join(tail).strip()[-MAX_ERROR_CHARACTERS:]
     if outcome.exit_code is None:  # an engine's error may quote a whole command
         return outcome.note[-MAX_ERROR_CHARACTERS:] or text or "the container could not run"
@@ -30,10 +35,10 @@ def error_message(tail: Iterable[str], outcome: Outcome) -> str:
 def decide_final_callback(
     cause: str | None, outcome: Outcome, tail: Iterable[str], timeout_seconds: float | None
 ) -> dict[str, Any] | None:
-    """The body of the last callback; None if nobody waits for one.
+    """Return the body of the final callback, None if none is due.
 
-    After an interruption "stopped" is a promise that a replacement may start its container, so we
-    say nothing if we could not make sure; the cloud will confirm that the instance is gone.
+    After an interruption, `stopped` promises that a replacement may start its container. If the
+    container may still run, there is no callback: the cloud confirms the instance's termination.
     """
     if cause in (OVER, TERMINATED):
         return None
@@ -48,7 +53,7 @@ def decide_final_callback(
     if outcome.pull == "refused":
         code["for_good"] = True
     if not outcome.stopped:
-        code["stopped"] = False  # another attempt must wait until the instance is gone
+        code["stopped"] = False  # another attempt must wait for the instance's termination
     if cause == INTERRUPTED:
         code.pop("pull_failed", None)
         code.pop("for_good", None)
@@ -57,7 +62,7 @@ def decide_final_callback(
 
 
 def decide_exit_callback(outcome: Outcome) -> dict[str, Any] | None:
-    """The callback of an attempt that is over: how its container exited; None if unknown."""
+    """Return the callback with the exit code of an attempt that is over, None if it is unknown."""
     if outcome.exit_code is None or not outcome.stopped:
         return None
     if outcome.exit_code == 0:

@@ -1,4 +1,4 @@
-"""Short commands to the container engine, through Docker's own client."""
+"""The container engine: short commands through Docker's own client, and what they are made of."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from .environment import Config, environment_for_children
-from .errors import CouldNotRunError
+from .errors import MAX_ERROR_CHARACTERS, CouldNotRunError
 
 ENGINE_PROBE_SECONDS = 3.0  # how long `auto` waits for a Docker engine to answer
 ENGINE_CALL_SECONDS = 15.0  # one short docker command
-MAX_ERROR_CHARACTERS = 8 * 1024
 PIDS_LIMIT = 4096
 
 # docker reads env files with Go's bufio.Scanner, whose lines end at 64 KiB
@@ -23,12 +22,12 @@ MAX_ENV_LINE_BYTES = 65_000
 
 
 def render_env_file(env: Mapping[str, str]) -> bytes:
-    r"""The env file through which docker hands every value over verbatim.
+    r"""Return the content of an env file from which docker takes every value verbatim.
 
     docker takes all after the first `=` as it is: quotes, `#`, spaces and backslashes mean nothing.
-    But its line reader drops one `\r` before the newline, so a value that ends in `\r` gets one to
-    lose; and a name without `=` would mean "take it from the client's environment", so `=` is
-    always there.
+    But its line reader drops one `\r` before the newline, so a value that ends in `\r` gets another
+    one; and a name without `=` would mean "take it from the client's environment", so every name
+    has its `=`. Raises CouldNotRunError for a value that docker does not take.
     """
     lines = []
     for name, value in env.items():
@@ -43,12 +42,12 @@ def render_env_file(env: Mapping[str, str]) -> bytes:
 
 
 def container_name(config: Config) -> str:
-    """The container's name: the instance's, in the letters that docker allows."""
+    """Return the container's name: the instance's id, in the characters that docker allows."""
     return "docker-job-" + re.sub(r"[^A-Za-z0-9_.-]", "-", config.instance_id)
 
 
 def container_options(config: Config, gpus: int = 0) -> list[str]:
-    """The options of `docker create`, save the environment."""
+    """Return the options of `docker create`, without the environment."""
     labels = {
         "deployment": config.deployment,
         "job": config.job_id,
@@ -62,7 +61,7 @@ def container_options(config: Config, gpus: int = 0) -> list[str]:
     # theirs.
     options += ["--init", "--security-opt", "no-new-privileges", "--pids-limit", str(PIDS_LIMIT)]
     if gpus:
-        # As many as the job asked for, since the machine may have more and be for others too.
+        # As many as the job asked for: the machine may have more, for other jobs.
         # https://docs.docker.com/reference/cli/docker/container/run/#gpus
         options += ["--gpus", str(gpus)]
     # The lines go to the API; a second copy on the instance's disk could fill it.
@@ -70,7 +69,7 @@ def container_options(config: Config, gpus: int = 0) -> list[str]:
 
 
 class Finished(NamedTuple):
-    """A short docker command that ended, or did not in its time (`code` None)."""
+    """Result of a short docker command; `code` is None if it did not end in time."""
 
     code: int | None
     out: str
@@ -80,14 +79,14 @@ class Finished(NamedTuple):
 def docker(
     *arguments: str,
     seconds: float = ENGINE_CALL_SECONDS,
-    said: bytes = b"",
+    stdin: bytes = b"",
     environment: dict[str, str] | None = None,
 ) -> Finished:
-    """Run one short docker command, as an argument list; `said` goes to its stdin."""
+    """Run one short docker command."""
     try:
         done = subprocess.run(  # an argument list, never a shell
             ["docker", *arguments],  # whichever docker the machine's PATH names
-            input=said,
+            input=stdin,
             capture_output=True,
             timeout=seconds,
             env=environment or environment_for_children(os.environ),
@@ -103,12 +102,12 @@ def docker(
 
 
 def clean_error(raw: bytes) -> str:
-    """What docker said on stderr, fit for a message."""
+    """Return docker's stderr as the text of an error message."""
     return raw.decode("utf-8", "replace").replace("\0", "").strip()[-MAX_ERROR_CHARACTERS:]
 
 
 def choose_runtime(wanted: str) -> str:
-    """`docker` or `simulated`; `auto` is docker where an engine answers soon."""
+    """Return `docker` or `simulated`; `auto` is docker where an engine answers in time."""
     if wanted != "auto":
         return wanted
     if shutil.which("docker") is None:

@@ -1,4 +1,4 @@
-"""The environment that the agent is started with, and what its children get of it."""
+"""Configuration: read from the environment, most of which no child inherits."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ EC2_METADATA_URL = "http://169.254.169.254"
 
 
 class Config(NamedTuple):
-    """What the environment told us. Holds no secret: the bootstrap token is taken out before."""
+    """Configuration from the environment, without the bootstrap token, which is a secret."""
 
     api_url: str
-    job_id: int  # 0 until the claim has told, where the instance shows who it is by its role
+    job_id: int  # 0 until the claim's answer names it, where the instance's role is its identity
     attempt: int
     instance_id: str
     deployment: str
@@ -27,7 +27,7 @@ class Config(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """What must hold even if the rest of the configuration is broken."""
+    """Configuration that must hold even if the rest is broken."""
 
     max_lifetime_seconds: float
     power_off: bool
@@ -35,7 +35,7 @@ class Bounds(NamedTuple):
 
 
 def take_bootstrap_token(environment: MutableMapping[str, str]) -> str:
-    """Return the bootstrap token and take it out of `environment`, so that no child inherits it."""
+    """Remove the bootstrap token from `environment`, so no child inherits it, and return it."""
     return environment.pop(PREFIX + "BOOTSTRAP_TOKEN", "")
 
 
@@ -52,7 +52,7 @@ def read_bounds(environment: Mapping[str, str]) -> Bounds:
 
 
 def read_config(environment: Mapping[str, str]) -> Config:
-    """Read the rest of the environment; raises ConfigError that names the variable."""
+    """Read the rest of the configuration; raises ConfigError that names the variable."""
 
     def required(name: str) -> str:
         value = environment.get(PREFIX + name, "")
@@ -73,7 +73,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
     identity = environment.get(PREFIX + "IDENTITY") or "token"
     if identity not in ("token", "sts"):
         raise ConfigError(f"{PREFIX}IDENTITY is none of token, sts")
-    named = identity == "token"  # else the instance's role says who it is, and the claim the rest
+    named = identity == "token"  # else the claim's answer names the job, attempt and instance
     grace = environment.get(PREFIX + "TERMINATE_GRACE_SECONDS") or "5"
     return Config(
         api_url=required("API_URL"),
@@ -89,7 +89,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
 
 
 def read_metadata_url(environment: Mapping[str, str]) -> str | None:
-    """Where the instance metadata service answers, or None if nothing says that there is one."""
+    """Return the URL of the instance metadata service, None if nothing says that there is one."""
     if environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"):
         return environment["AWS_EC2_METADATA_SERVICE_ENDPOINT"]
     on_ec2 = environment.get(PREFIX + "METADATA") == "ec2"
@@ -97,5 +97,5 @@ def read_metadata_url(environment: Mapping[str, str]) -> str | None:
 
 
 def environment_for_children(environment: Mapping[str, str]) -> dict[str, str]:
-    """What the docker client may inherit: everything but what is ours."""
+    """Return the environment without our variables, for docker clients and the guard."""
     return {name: value for name, value in environment.items() if not name.startswith(PREFIX)}

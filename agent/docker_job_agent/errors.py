@@ -1,18 +1,31 @@
-"""What can go wrong: one exception for each thing that the flow tells apart."""
+"""Exceptions: one for each failure that the flow distinguishes.
+
+Exception
+├── ConfigError                  the environment is incomplete: exit code 78
+├── CouldNotRunError             the job fails, with this text for its owner
+│   └── PullFailedError          … because its image could not be pulled
+├── AwsError                     AWS refused a call, or did not answer
+├── StoppedBeforeRunningError    a cause to stop came before the container ran
+└── UnreachableError             no HTTP answer
+BaseException
+└── Terminated                   SIGTERM while no container can exist: end at once
+"""
 
 from __future__ import annotations
 
+MAX_ERROR_CHARACTERS = 8 * 1024  # of a text for the job's owner
+
 
 class ConfigError(Exception):
-    """The environment does not say what it must."""
+    """A variable of the environment is missing or has no valid value; the text names it."""
 
 
 class CouldNotRunError(Exception):
-    """The container could not be made to run; the text is for the job's owner."""
+    """The container could not be run; the text is for the job's owner."""
 
 
 class PullFailedError(CouldNotRunError):
-    """The image could not be had; `permanent` if asking again cannot help."""
+    """The image could not be pulled; `permanent` if another try cannot help."""
 
     def __init__(self, message: str, *, permanent: bool) -> None:
         super().__init__(message)
@@ -28,12 +41,12 @@ class AwsError(Exception):
 
 
 class StoppedBeforeRunningError(Exception):
-    """A cause to stop came while the container did not run yet."""
+    """A cause to stop came before the container ran."""
 
 
 class UnreachableError(Exception):
-    """No HTTP answer came: refused, reset, timed out, or not HTTP."""
+    """No HTTP answer: refused, reset, timed out, or not HTTP."""
 
 
 class Terminated(BaseException):  # like KeyboardInterrupt: no error, and nothing may swallow it
-    """SIGTERM came while no container could exist: end at once."""
+    """SIGTERM came while no container can exist: end at once."""

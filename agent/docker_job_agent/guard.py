@@ -1,4 +1,4 @@
-"""The role of the container's guard."""
+"""Role of the guard: the process that removes the container of a killed agent."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .log import log
 
 
 def guard(name: str, env_file: str) -> int:
-    """The container's guard: if the agent dies without "done", kill and remove what it left behind.
+    """Wait for the agent's end, and remove its container unless the agent has reported it removed.
 
-    It has a session of its own, so that what kills the agent's group does not kill it, and ends
-    with the agent. A `docker create` may still be under way when the agent dies, hence more than
-    one try.
+    The guard has a session of its own, so that a signal to the agent's group does not reach it. Its
+    stdin closes when the agent ends, and holds "done" if the container is removed. A `docker
+    create` may still be under way when the agent dies, hence more than one try.
     """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    said = b""
+    received = b""
     while data := os.read(0, 64):
-        said += data
-    if said == b"done":
+        received += data
+    if received == b"done":
         return EXIT_ENDED
     log("the agent is gone, its container goes too", container=name)
     with contextlib.suppress(OSError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from .errors import UnreachableError
 
@@ -11,13 +13,13 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 
 class Answer(NamedTuple):
-    """An HTTP answer."""
+    """An HTTP response, its body as text."""
 
     status: int
     text: str
 
     def json(self) -> object:
-        """The body as JSON, None if it is none."""
+        """Return the body's JSON, None if it is none."""
         try:
             return json.loads(self.text)
         except ValueError:
@@ -28,11 +30,6 @@ class Http:
     """One kept-alive connection to one server, for one thread at a time."""
 
     def __init__(self, base_url: str, timeout_seconds: float) -> None:
-        # http.client takes half of our start-up time, and the simulated job and the guard, which
-        # are this same file, have no use for it: so it is imported where it is first needed.
-        import http.client  # noqa: PLC0415
-        from urllib.parse import urlsplit  # noqa: PLC0415
-
         url = urlsplit(base_url)
         kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(url.hostname or "", url.port, timeout=timeout_seconds)
@@ -42,10 +39,10 @@ class Http:
     def request(
         self, method: str, path: str, headers: dict[str, str], body: object = None
     ) -> Answer:
-        """One exchange; raises UnreachableError.
+        """Send a request and return its response; raises UnreachableError.
 
-        A kept connection may have been closed by the server just now, so a failure on one is
-        followed by one try on a new one. All calls of ours may be repeated.
+        The server may just have closed a kept connection, so a failure on one is followed by one
+        try on a new one. Every call of the agent is idempotent.
         """
         kept = self._connection.sock is not None
         try:
@@ -61,7 +58,7 @@ class Http:
             raise UnreachableError(f"{type(error).__name__}: {error}") from None
 
     def close(self) -> None:
-        """Let go of the connection; the next request makes another."""
+        """Close the connection; the next request opens another."""
         self._connection.close()
 
     def _exchange(self, method: str, path: str, headers: dict[str, str], body: object) -> Answer:
@@ -72,6 +69,6 @@ class Http:
         self._connection.request(method, self._prefix + path, content, headers)
         response = self._connection.getresponse()
         raw = response.read(MAX_ANSWER_BYTES)
-        if not response.isclosed():  # longer than we take: the rest would be the next answer's head
+        if not response.isclosed():  # too long: the rest would be read as the next response
             self._connection.close()
         return Answer(response.status, raw.decode("utf-8", "replace"))

@@ -1,4 +1,4 @@
-"""The proof of which instance this is."""
+"""Proof of the instance's identity, by its role."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ PROOF_TRIES = 5  # a clock that is not set yet, a role that is not known everywh
 
 
 class Proof:
-    """Signed requests that ask STS who we are. Whoever has one can ask for us, for some minutes.
+    """Signed GetCallerIdentity requests, which the API sends to STS.
 
-    So each is bound by signed headers to one deployment and one attempt token: another
-    deployment's API refuses it, and whoever catches it on its way cannot use it with a token of
-    his own.
+    Who holds one can send it for some minutes. So signed headers bind it to one deployment and one
+    attempt token: another deployment's API refuses it, and an eavesdropper cannot use it with a
+    token of his own.
     """
 
     BODY = "Action=GetCallerIdentity&Version=2011-06-15"
@@ -29,11 +29,11 @@ class Proof:
         self._made_at = 0.0
 
     def renew(self) -> None:
-        """Make another one next time."""
+        """Discard the signed request: the next one is signed anew."""
         self._made = None
 
     def bound_to(self, token_hash: str) -> dict[str, Any]:
-        """Headers and body of such a request; raises UnreachableError."""
+        """Return headers and body of a request bound to the token; raises UnreachableError."""
         if self._made is None or time.monotonic() - self._made_at > PROOF_SECONDS:
             headers = {
                 "host": self._aws.sts_host(),

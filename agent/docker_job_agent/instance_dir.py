@@ -1,4 +1,4 @@
-"""The instance's directory."""
+"""Files in the instance's directory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .log import now_utc
 
 
 class InstanceDirectory:
-    """The instance's directory: proof of life for the compute adapter, and room for our files."""
+    """The instance's directory: its lock is the compute adapter's liveness check."""
 
     def __init__(self, directory: str | None) -> None:
         self._given = directory is not None
@@ -21,10 +21,10 @@ class InstanceDirectory:
         self._lock: int | None = None
 
     def lock(self) -> bool:
-        """Become the one agent of this directory; False if another is.
+        """Lock the directory; return False if another agent holds the lock.
 
-        The adapter knows that we live by this lock, so it stays open until the process ends, and no
-        child inherits it (Python opens files close-on-exec).
+        The adapter sees by this lock that the agent runs, so the file stays open until the process
+        ends, and no child inherits it (Python opens files close-on-exec).
         """
         if not self._given:
             return True
@@ -38,7 +38,7 @@ class InstanceDirectory:
         return True
 
     def record_end(self, reason: str) -> None:
-        """Write down why we ended, or remove the directory if it was only ours."""
+        """Write the reason of the end, or remove the directory if it is a temporary one."""
         with contextlib.suppress(OSError):  # a full disk must not keep the instance alive
             if self._given:
                 self._write("ended", json.dumps({"at": now_utc().isoformat(), "reason": reason}))
@@ -53,7 +53,7 @@ class InstanceDirectory:
 
 
 def write_private_file(path: str, content: bytes) -> None:
-    """Create a file that only we may read; never follow or reuse one that is there."""
+    """Create a file that its owner alone may read; never follow or reuse an existing one."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with open(descriptor, "wb") as file:
         file.write(content)

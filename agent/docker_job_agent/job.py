@@ -1,4 +1,4 @@
-"""The job and the settings, as a claim's answer holds them."""
+"""The job and its settings, read from a claim's answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*")
 
 
 class Settings(NamedTuple):
-    """How to supervise, as the API says with the job; all `_seconds` are seconds."""
+    """Settings of the supervision, which the API sends with the job."""
 
     heartbeat_seconds: float = 5.0
     stop_grace_seconds: float = 10.0
@@ -27,27 +27,27 @@ class Settings(NamedTuple):
 
 
 class Login(NamedTuple):
-    """What a registry asks for. Never logged, never an argument."""
+    """Credentials for a registry. Never logged, never an argument of a command."""
 
     username: str
     password: str
 
 
 class Job(NamedTuple):
-    """What to run."""
+    """The job to run."""
 
     image: str
     command: list[str]
     env: dict[str, str]
     timeout_seconds: float | None
-    secrets: dict[str, str] | None = None  # name of a variable -> where its value is kept
+    secrets: dict[str, str] | None = None  # name of a variable -> SSM name, or ARN, of its value
     registry_auth: str | None = None
     login: Login | None = None
     gpus: int = 0
 
 
 def read_claim(answer: object) -> tuple[Job, Settings]:
-    """The job and the settings out of a claim's answer; raises CouldNotRunError."""
+    """Return the job and the settings in a claim's answer; raises CouldNotRunError."""
     try:
         body: Any = answer
         job = body["job"]
@@ -69,12 +69,12 @@ def read_claim(answer: object) -> tuple[Job, Settings]:
 
 
 def read_texts(given: Mapping[str, Any] | None) -> dict[str, str]:
-    """An object of texts; absent is empty."""
+    """Return an object's names and values as text; an absent object is empty."""
     return {str(name): str(value) for name, value in (given or {}).items()}
 
 
 def read_wait(answer: object) -> float:
-    """How soon to ask again, as the API says; a second where it does not."""
+    """Return the seconds until the next claim, within bounds; one where the answer has none."""
     try:
         body: Any = answer
         return min(60.0, max(0.05, float(body["retry_seconds"])))
@@ -83,21 +83,21 @@ def read_wait(answer: object) -> float:
 
 
 def read_settings(given: Mapping[str, Any]) -> Settings:
-    """The settings that we know of those given; senseless numbers keep their defaults."""
+    """Return the known settings among those given; invalid numbers keep their defaults."""
     known = {
         name: type(default)(given[name])
         for name, default in Settings()._asdict().items()
         if isinstance(given.get(name), (int, float)) and given[name] >= 0
     }
     settings = Settings(**known)
-    return settings._replace(  # never a busy loop, whatever is given
+    return settings._replace(  # no busy loop, whatever is given
         heartbeat_seconds=max(0.05, settings.heartbeat_seconds),
         metadata_poll_seconds=max(0.05, settings.metadata_poll_seconds),
     )
 
 
 def check_job(job: Job) -> None:
-    """Raise CouldNotRunError, naming what is wrong, if the job must not get near a command line."""
+    """Refuse a job with anything that is unsafe on a command line; raises CouldNotRunError."""
     if not IMAGE.fullmatch(job.image):
         raise CouldNotRunError(f"{job.image!r} is not an image reference")
     if any("\0" in part for part in job.command):

@@ -15,9 +15,9 @@ ECR_REGISTRY = re.compile(r"[0-9]{12}\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazona
 
 
 def read_login(text: str) -> Login:
-    """A registry's login as a secret holds it: `{"username": …, "password": …}` or `user:password`.
+    """Return the login in a secret: `{"username": …, "password": …}` or `user:password`.
 
-    Raises CouldNotRunError, which does not quote it.
+    Raises CouldNotRunError, which does not quote the secret.
     """
     try:
         body: Any = json.loads(text)
@@ -32,14 +32,14 @@ def read_login(text: str) -> Login:
 
 
 def registry_of(image: str) -> str | None:
-    """The registry's host that an image reference names; None is Docker Hub."""
+    """Return the registry's host in an image reference, None for Docker Hub."""
     first, slash, _ = image.partition("/")
     named = slash and ("." in first or ":" in first or first == "localhost")
     return first if named else None
 
 
 def with_secrets(job: Job, aws: Aws | None) -> Job:
-    """The job with its secrets fetched and its registry's login ready; raises CouldNotRunError."""
+    """Return the job with its secrets and its registry's login; raises CouldNotRunError."""
     env = dict(job.env)
     for name, place in (job.secrets or {}).items():
         env[name] = fetch_secret(name, place, aws)
@@ -57,7 +57,7 @@ def with_secrets(job: Job, aws: Aws | None) -> Job:
 
 
 def fetch_secret(name: str, place: str, aws: Aws | None) -> str:
-    """The value of an SSM parameter or a Secrets Manager secret; raises CouldNotRunError."""
+    """Return an SSM parameter's or Secrets Manager secret's value; raises CouldNotRunError."""
     if aws is None:
         raise CouldNotRunError(f"secret {name} needs an instance with a role, and this has none")
     region = place.split(":")[3] if place.startswith("arn:") else None
@@ -76,7 +76,7 @@ def fetch_secret(name: str, place: str, aws: Aws | None) -> str:
 
 
 def ecr_login(region: str, aws: Aws) -> Login:
-    """The login that ECR gives the role for twelve hours; raises PullFailedError."""
+    """Return ECR's login for the role, valid for twelve hours; raises PullFailedError."""
     try:
         given = aws.call("ecr", "GetAuthorizationToken", region, {})
         token = base64.b64decode(given["authorizationData"][0]["authorizationToken"]).decode()

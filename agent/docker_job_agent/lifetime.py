@@ -1,4 +1,4 @@
-"""The maximum lifetime, and the end of the process or the machine."""
+"""Maximum lifetime, and the end of the process or of the machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KERNEL_TIMER_SECONDS = 30.0  # after the maximum lifetime: the kernel ends this 
 
 
 def run_quietly(command: list[str], seconds: float) -> bool:
-    """Run a command of the machine; False if it failed, is not there, or took too long."""
+    """Run a command; return False if it failed, is missing, or took too long."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False
@@ -33,7 +33,7 @@ def run_quietly(command: list[str], seconds: float) -> bool:
 
 
 def press_sysrq(path: str = "/proc/sysrq-trigger") -> bool:
-    """Ask the kernel itself to power off: nothing is left that could refuse."""
+    """Have the kernel itself power the machine off; return False if that is denied."""
     try:
         with open(path, "w", encoding="ascii") as trigger:
             trigger.write("o")
@@ -45,7 +45,7 @@ def press_sysrq(path: str = "/proc/sysrq-trigger") -> bool:
 def schedule_power_off(
     seconds: float, run: Callable[[list[str], float], bool] = run_quietly
 ) -> bool:
-    """Have the machine power itself off at the maximum lifetime, whether we live or not."""
+    """Schedule the machine's shutdown at the maximum lifetime, independent of this process."""
     return run(["shutdown", "-h", f"+{max(1, math.ceil(seconds / 60))}"], 30.0)
 
 
@@ -54,7 +54,7 @@ def power_off(
     sysrq: Callable[[], bool] = press_sysrq,
     wait: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Power the machine off, harder and harder. Returns only if nothing worked."""
+    """Power the machine off, by ever stronger means; return only if none worked."""
     for command in (["shutdown", "-h", "now"], ["systemctl", "poweroff", "-ff"]):
         log("powering off", command=command)
         if run(command, 30.0):
@@ -65,14 +65,14 @@ def power_off(
 
 
 class Ending:
-    """The last act: leave a note, then end the process or power the machine off."""
+    """The end: record the reason, then end the process or power the machine off."""
 
     def __init__(self, home: InstanceDirectory, *, by_power_off: bool) -> None:
         self._home = home
         self._by_power_off = by_power_off
 
     def __call__(self, reason: str, code: int = EXIT_ENDED) -> NoReturn:
-        """End now. `os._exit` because a hung helper thread must not hold the process."""
+        """End now, by `os._exit`: a hung thread must not hold the process."""
         log("ended", reason=reason)
         self._home.record_end(reason)
         if self._by_power_off:
@@ -81,21 +81,21 @@ class Ending:
 
 
 class Lifetime:
-    """The maximum lifetime: three guards, each working if the ones before it do not.
+    """The maximum lifetime: three timers, each of which works if those before it do not.
 
-    A thread ends container and process in an orderly way; if no thread of ours gets to run any
-    more, the kernel ends the process by SIGALRM (its default action needs no Python) and the
-    container's guard process sees that; where the machine is ours, its own scheduled shutdown needs
-    none of us.
+    A thread removes the container and ends the process. If no thread gets to run, the kernel ends
+    the process by SIGALRM (its default action needs no Python), and the guard process then removes
+    the container. Where the agent may power the machine off, the shutdown scheduled at the start
+    needs no process of the agent.
     """
 
     def __init__(self, bounds: Bounds, ending: Ending) -> None:
         self._bounds = bounds
         self._ending = ending
-        self.destroy_container: Callable[[], None] = lambda: None
+        self.destroy_container: Callable[[], object] = lambda: None
 
     def arm(self) -> None:
-        """Start the clock. Called before anything that could hang."""
+        """Start the timers; called before anything that could hang."""
         seconds = self._bounds.max_lifetime_seconds
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])

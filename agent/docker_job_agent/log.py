@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 
 
 def now_utc() -> datetime:
-    """The wall clock, aware."""
+    """Return the current time, aware."""
     return datetime.now(timezone.utc)
 
 
@@ -19,5 +19,5 @@ def log(event: str, **fields: object) -> None:
     One `write` and no lock: the lifetime guard must be able to log while any other thread hangs.
     """
     line = json.dumps({"at": now_utc().isoformat(), "event": event, **fields}, default=str)
-    with contextlib.suppress(OSError):  # nobody reads: no reason to stop a job
+    with contextlib.suppress(OSError):  # a closed stderr is no reason to stop a job
         os.write(2, line.encode() + b"\n")

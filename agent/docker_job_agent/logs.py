@@ -1,4 +1,4 @@
-"""The container's output: cut into lines, buffered within bounds."""
+"""The container's output: decoded into lines, and buffered within bounds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_BATCH_LINES = 1000
 MAX_BATCH_BYTES = 128 * 1024
 MAX_UNSENT_LINES = 100_000
 MAX_UNSENT_BYTES = 4 * 1024 * 1024
-OWN_STREAM = "docker-job"  # of the lines that are not the container's
+OWN_STREAM = "docker-job"  # of lines that are the agent's own
 
 
 class Line(NamedTuple):
@@ -23,14 +23,14 @@ class Line(NamedTuple):
 
 
 class LineReader:
-    """Cuts one stream's bytes into lines of bounded length that every database will take."""
+    """Decoder of one stream's bytes into lines of bounded length, valid in every database."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._rest = ""
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that these bytes complete; an overlong one comes in pieces."""
+        """Return the lines that these bytes complete; a line over the limit comes in pieces."""
         text = self._rest + self._decoder.decode(data, final=not data)
         *lines, self._rest = text.split("\n")
         pieces = [piece for line in lines for piece in self._pieces(line.rstrip("\r"))]
@@ -40,7 +40,7 @@ class LineReader:
         return pieces
 
     def close(self) -> list[str]:
-        """The last line, if the stream ended without a newline."""
+        """Return the last line, if the stream ended without a newline."""
         lines = self.feed(b"")
         lines += self._pieces(self._rest) if self._rest else []
         self._rest = ""
@@ -54,13 +54,13 @@ class LineReader:
 
 
 class LogBuffer:
-    """The lines not yet sent, within bounds, and the last ones of each stream. Not thread-safe.
+    """Lines not yet sent, within bounds, and the last lines of each stream. Not thread-safe.
 
     The API keeps the first half of `limit_bytes` and, of the rest, the end. So once the first half
-    is taken, lines are left out where newer ones alone fill the limit: the API would not keep them
-    either. The other bound is what we hold in memory. Whoever reads the container's output waits
-    while `is_full`; where that may not be, the oldest lines are dropped beyond twice as much,
-    since errors come last.
+    is sent, a line is left out if newer ones alone fill the limit: the API would not keep it
+    either. The other bound is on memory: reading of the container's output should pause while
+    `is_full`. Where it cannot, the oldest lines beyond twice as much are dropped, because errors
+    come last.
     """
 
     def __init__(self, limit_bytes: int, tail_lines: int) -> None:
@@ -78,16 +78,16 @@ class LogBuffer:
 
     @property
     def is_full(self) -> bool:
-        """Whether no more should be read. The room above is for what a read may bring."""
+        """Return whether reading should pause; the rest of the memory is for reads under way."""
         return len(self._lines) >= MAX_UNSENT_LINES // 2 or self._bytes >= MAX_UNSENT_BYTES // 2
 
     @property
     def has_full_batch(self) -> bool:
-        """Whether there is no reason to wait for more lines before a report."""
+        """Return whether the next report would be full."""
         return len(self._lines) >= MAX_BATCH_LINES or self._bytes >= MAX_BATCH_BYTES
 
     def add(self, line: Line) -> None:
-        """Take one line in."""
+        """Add one line."""
         self._tails[line.stream].append(line.text)
         size = size_of(line)
         self._lines.append((size, line))
@@ -100,7 +100,7 @@ class LogBuffer:
             self._dropped += 1
 
     def take_batch(self) -> list[Line]:
-        """Take the next batch out, oldest first; a note stands where lines had to be dropped."""
+        """Remove and return the next batch, oldest first, with a note where lines were dropped."""
         batch: list[Line] = []
         size = 0
         while self._lines and len(batch) < MAX_BATCH_LINES and size < MAX_BATCH_BYTES:
@@ -116,19 +116,19 @@ class LogBuffer:
         return batch
 
     def take_left_out(self) -> dict[str, int] | None:
-        """What was left out just before the batch that was taken now."""
+        """Return, once, how much was left out just before the batch that was taken last."""
         (lines, size), self._left_out = self._left_out, (0, 0)
         return {"lines": lines, "bytes": size} if lines else None
 
-    def record_lost(self, lines: int, trouble: str) -> None:
-        """Count *lines* that were taken and will not be kept."""
+    def record_lost(self, lines: int, reason: str) -> None:
+        """Count lines of a batch that the API has not kept."""
         self._dropped += lines
-        self.drop_reason = trouble
+        self.drop_reason = reason
 
     def tail(self) -> list[str]:
-        """The last lines of stderr, of stdout if there are none."""
-        said = [text for text in self._tails["stderr"] if text.strip()]
-        return list(self._tails["stderr"] if said else self._tails["stdout"])
+        """Return the last lines of stderr, of stdout if stderr is empty."""
+        has_text = any(text.strip() for text in self._tails["stderr"])
+        return list(self._tails["stderr" if has_text else "stdout"])
 
     def _remove_oldest(self) -> int:
         size, _ = self._lines.popleft()
@@ -137,5 +137,5 @@ class LogBuffer:
 
 
 def size_of(line: Line) -> int:
-    """What a line counts against the limits: its bytes and its newline."""
+    """Return what a line counts against the limits: its bytes and its newline."""
     return len(line.text.encode("utf-8", "replace")) + 1

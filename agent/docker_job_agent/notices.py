@@ -1,4 +1,4 @@
-"""The watch for the Spot interruption notice."""
+"""Polling for the Spot interruption notice."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from .situation import Situation
 
 
 class NoticeWatcher:
-    """Asks for the spot notice until it comes, tells the main thread, then the API until it hears.
+    """A thread that polls for the interruption notice and reports it.
 
-    Both from this thread: nothing that the container or the logs do may delay the word.
+    It informs the main thread, then calls the API itself: nothing that the container or the logs
+    do may delay the call.
     """
 
     def __init__(
@@ -25,47 +26,47 @@ class NoticeWatcher:
         self._settings = settings
         self._situation = situation
         self._closed = threading.Event()
-        self._rebalance_seen = False
-        self._troubled = False
+        self._rebalance_reported = False
+        self._failing = False
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start polling."""
         threading.Thread(target=self._run, name="notice", daemon=True).start()
 
     def close(self) -> None:
-        """Watch no more, and leave the word about the end to the last callback."""
+        """Stop polling, and leave the report of the end to the final callback."""
         self._closed.set()
 
     def _run(self) -> None:
         while not self._closed.is_set():
-            notice = self._look()
+            notice = self._poll()
             if notice is not None and not self._closed.is_set():
-                self._tell(notice)
+                self._report(notice)
                 return
             self._closed.wait(self._settings.metadata_poll_seconds)
 
-    def _look(self) -> Notice | None:
-        """Ask once. Whatever goes wrong, there is a next time."""
+    def _poll(self) -> Notice | None:
+        """Return the notice, if there is one; after any failure there is a next poll."""
         try:
             text = self._metadata.get(Metadata.NOTICE_PATH)
             notice = parse_notice(text, now_utc()) if text else None
-            if notice is None and not self._rebalance_seen:
-                self._look_for_rebalance()
-            self._troubled = False
-        except Exception as error:  # noqa: BLE001 - a missed notice costs the job; never die
-            if not self._troubled:  # said once, not every poll
+            if notice is None and not self._rebalance_reported:
+                self._report_rebalance()
+            self._failing = False
+        except Exception as error:  # noqa: BLE001 - polling must go on
+            if not self._failing:  # logged once, not at every poll
                 log("metadata service does not answer", error=type(error).__name__)
-            self._troubled = True
+            self._failing = True
             return None
         return notice
 
-    def _look_for_rebalance(self) -> None:
-        """Say it once; what was not heard is said again at the next look."""
+    def _report_rebalance(self) -> None:
+        """Report a rebalance recommendation, at each poll until the API has received it."""
         if self._metadata.get(Metadata.REBALANCE_PATH):
-            self._rebalance_seen = is_definite(self._api.recommend_rebalance().status)
-            log("rebalance recommended", heard=self._rebalance_seen)
+            self._rebalance_reported = is_definite(self._api.recommend_rebalance().status)
+            log("rebalance recommended", heard=self._rebalance_reported)
 
-    def _tell(self, notice: Notice) -> None:
+    def _report(self, notice: Notice) -> None:
         left = seconds_until_stop(notice, self._settings.interruption_margin_seconds, now_utc())
         log("interruption notice", action=notice.action, time=notice.at, stop_in_seconds=left)
         self._situation.record_notice(notice, left)

@@ -1,4 +1,4 @@
-"""Heartbeats, phases and log lines."""
+"""Reports to the API: heartbeats, phases and log lines."""
 
 from __future__ import annotations
 
@@ -16,26 +16,25 @@ from .log import log, now_utc
 from .logs import Line, LogBuffer
 from .retries import backoff_seconds, jitter
 
-FLUSH_TRIES = 8  # last logs: answers that name no outage before the callback goes first
-BACK_PRESSURE_SECONDS = 30.0  # how long an API that takes no reports may keep a container waiting
-ROOM_LOOK_SECONDS = 1.0  # how often whoever waits for room looks whether its child has ended
+FLUSH_TRIES = 8  # last lines: refusals without an outage before the final callback goes ahead
+BACK_PRESSURE_SECONDS = 30.0  # for which an API that accepts no report may block a container
+ROOM_POLL_SECONDS = 1.0  # between two checks whether the child of a waiting reader has ended
 IDLE_SECONDS = 3600.0
 
 
 class Reporter:
-    """Heartbeats, phases and log lines in one thread: whatever the container does, a beat goes out.
+    """A thread that sends heartbeats, phases and log lines, whatever the container does.
 
-    A batch keeps its number until it is heard, so a repeat after a lost answer has no further
-    effect.
+    A batch keeps its number until the API has answered, so a repeat after a lost answer has no
+    further effect.
 
-    While the API takes reports, whoever reads the container's output waits here when too many
-    lines are unsent, and so the container waits too: docker holds about 1 MB for an attached
-    client and then blocks the container's writes (docker/cli, container_attach.md). An API that
-    has taken none for `BACK_PRESSURE_SECONDS` stops no container: then the oldest lines are
-    dropped.
+    Back-pressure: while the API accepts reports, a reader of the container's output waits here when
+    too many lines are unsent, and so the container waits: docker holds about 1 MB for an attached
+    client and then blocks the container's writes (docker/cli, container_attach.md). If the API has
+    accepted no report for `BACK_PRESSURE_SECONDS`, the oldest lines are dropped instead.
 
-    Where the API says that the attempt is over, it may still keep lines until the container's stop
-    is over (`kept`).
+    Once the API has answered that the attempt is over, it may still keep lines until the container
+    is stopped (`kept`).
     """
 
     def __init__(self, api: Api, settings: Settings, on_over: Callable[[], None]) -> None:
@@ -45,23 +44,23 @@ class Reporter:
         self._logs = LogBuffer(settings.log_limit_bytes, settings.error_tail_lines)
         self._wake = threading.Condition()  # guards all below
         self._phases: deque[str] = deque()
-        self._batch: list[Line] = []  # taken out of the buffer, not heard yet
+        self._batch: list[Line] = []  # out of the buffer, without an answer yet
         self._left_out: dict[str, int] | None = None  # just before that batch
         self._seq = 0
         self._first_unsent_at: float | None = None
         self._next_beat_at = time.monotonic() + settings.heartbeat_seconds
         self._not_before = 0.0
-        self._accepted_at = time.monotonic()  # when the API last took a report
-        self._failures = 0  # since the API last heard us
-        self._refusals = 0  # of these, the ones that name no outage
+        self._accepted_at = time.monotonic()  # when the API last accepted a report
+        self._failures = 0  # since the API last accepted a report
+        self._refusals = 0  # of these, those without an outage
         self._over = False  # the attempt is over …
-        self._ended = False  # … and nothing of it is kept any more
+        self._ended = False  # … and nothing more of it is kept
         self._closing = False
         self._back_pressure_ended = False
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
 
     def start(self) -> None:
-        """Begin to beat."""
+        """Start the thread."""
         self._thread.start()
 
     def report_phase(self, name: str) -> None:
@@ -72,7 +71,7 @@ class Reporter:
                 self._wake.notify_all()
 
     def add_line(self, stream: str, text: str) -> None:
-        """Report a line with the next batch, at once where that is full."""
+        """Add a line to the next batch, which is sent at once if it is full."""
         line = Line(now_utc().isoformat(), stream, text)
         with self._wake:
             was_full = self._logs.has_full_batch
@@ -83,14 +82,14 @@ class Reporter:
             elif self._logs.has_full_batch and not was_full:
                 self._wake.notify_all()
 
-    def wait_for_room(self, give_up: Callable[[], bool]) -> None:
-        """Wait while too many lines are unsent and the API takes reports, until `give_up()`."""
+    def wait_for_room(self, stop_waiting: Callable[[], bool]) -> None:
+        """Wait while too many lines are unsent, unless the API accepts none or `stop_waiting()`."""
         with self._wake:
-            while self._logs.is_full and self._applies_back_pressure() and not give_up():
-                self._wake.wait(ROOM_LOOK_SECONDS)
+            while self._logs.is_full and self._applies_back_pressure() and not stop_waiting():
+                self._wake.wait(ROOM_POLL_SECONDS)
 
     def end_back_pressure(self) -> None:
-        """End the back-pressure: an engine cannot end a container whose output is not read.
+        """End the back-pressure: an engine cannot kill a container whose output is not read.
 
         https://github.com/moby/moby/issues/41827
         """
@@ -101,17 +100,17 @@ class Reporter:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the API has said that nothing of the attempt is kept any more."""
+        """Return whether the API keeps nothing more of the attempt."""
         with self._wake:
             return self._ended
 
     def tail(self) -> list[str]:
-        """The last lines printed, for an error message."""
+        """Return the last lines of the output, for an error message."""
         with self._wake:
             return self._logs.tail()
 
     def finish(self, seconds: float | None = None) -> None:
-        """Send what is left; returns when it is heard, hopeless, or `seconds` have passed."""
+        """Send the remaining lines, until they are accepted, given up, or `seconds` have passed."""
         with self._wake:
             self._closing = True
             self._wake.notify_all()
@@ -127,12 +126,12 @@ class Reporter:
                 if not self._send_next():
                     self._api.close()
                     return
-            except Exception as error:  # noqa: BLE001 - a fault here must not silence the heartbeat
+            except Exception as error:  # noqa: BLE001 - heartbeats must go on
                 log("reporter fault", error=type(error).__name__)
                 self._record_failure("the agent failed")
 
     def _send_next(self) -> bool:
-        """Wait until something is due and send it; False when there is nothing more to do."""
+        """Wait until a report is due, and send it; return False when no other will be."""
         with self._wake:
             while (left := self._due_at() - time.monotonic()) > 0:
                 self._wake.wait(left)
@@ -188,7 +187,7 @@ class Reporter:
             self._record_failure(f"the API answered {status}", counts=not is_outage(status))
             return True
         with self._wake:
-            if status >= 300:  # heard but refused: repeating it would change nothing
+            if status >= 300:  # refused: a repeat would be refused too
                 log("report refused", status=status, lines=len(self._batch))
                 self._logs.record_lost(len(self._batch), f"the API refused them with {status}")
             if phase is not None:
@@ -197,7 +196,7 @@ class Reporter:
         return True
 
     def _handle_over(self, answer: Answer) -> bool:
-        """Tell that the attempt is over; False where nothing of it is kept any more."""
+        """Record that the attempt is over; return False if nothing more of it is kept."""
         cause, kept = read_attempt_over(answer.json())
         with self._wake:
             if not self._over:
@@ -216,15 +215,15 @@ class Reporter:
         self._next_beat_at = self._accepted_at + self._settings.heartbeat_seconds
         self._wake.notify_all()
 
-    def _record_failure(self, trouble: str, *, counts: bool = True) -> None:
+    def _record_failure(self, reason: str, *, counts: bool = True) -> None:
         """Wait longer before the next try.
 
-        Only answers that name no outage count towards giving up the last logs: while the API or its
-        database is away, the callback behind them could not be heard either.
+        Only refusals without an outage count towards giving up the last lines: during an outage of
+        the API or its database, the final callback behind them would not be accepted either.
         """
         with self._wake:
             self._failures += 1
             self._refusals += counts
-            self._logs.drop_reason = trouble
+            self._logs.drop_reason = reason
             wait = backoff_seconds(self._failures, jitter())
             self._not_before = time.monotonic() + min(wait, self._settings.heartbeat_seconds)

@@ -1,4 +1,4 @@
-"""How long to wait before the next try."""
+"""Backoff between tries."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ BACKOFF_CAP_SECONDS = 10.0
 
 
 def backoff_seconds(failures: int, chance: float) -> float:
-    """How long to wait after so many failures (from 1); `chance` in [0, 1) is the jitter.
+    """Return the seconds to wait after so many failures (from 1); `chance` is in [0, 1).
 
-    Doubles from 0.1 s up to 10 s, of which the upper half is left to chance, so that many agents
-    which lost the API at one moment do not come back at one moment.
+    They double from 0.1 s up to 10 s. The upper half is random, so that agents which lost the API
+    at the same time do not all call it again at the same time.
     """
     ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2 ** min(failures - 1, 30))
     return float(ceiling * (0.5 + chance / 2))
 
 
 def jitter() -> float:
-    """The chance in a backoff."""
+    """Return the random part of a backoff, in [0, 1)."""
     return random.random()  # it keeps no secret

@@ -1,4 +1,4 @@
-"""The agent's own role, from start to end."""
+"""The agent's own role, from its start to its end."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def run_agent() -> int:
         reason, code = "terminated", EXIT_ENDED
     except ConfigError as error:
         reason, code = f"bad configuration: {error}", EXIT_BAD_CONFIGURATION
-    except Exception as error:  # noqa: BLE001 - whatever it is, the instance must end
+    except Exception as error:  # noqa: BLE001 - the instance must end
         reason, code = f"agent fault: {type(error).__name__}", 1
-    for number in (signal.SIGTERM, signal.SIGINT):  # we are ending: nothing to add to that
+    for number in (signal.SIGTERM, signal.SIGINT):  # it ends already
         signal.signal(number, signal.SIG_IGN)
     return ending(reason, code)

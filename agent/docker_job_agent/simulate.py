@@ -1,4 +1,4 @@
-"""The role of the simulated container: what the child process does."""
+"""Role of the simulated container: the child process that stands for one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import threading
 
 
 def simulate() -> int:
-    """The simulated container: say what would have run, then do as SIMULATE_* say.
+    """Print what would have run, then wait, print and exit as the SIMULATE_* variables say.
 
-    The plan comes as one line on stdin. The pipe then stays open as a lifeline: when it closes, the
-    agent is gone, and so are we.
+    The plan comes as one line on stdin. The pipe then stays open: it closes when the agent dies,
+    and the simulated container then ends as if by SIGKILL.
     """
-    # `os._exit`: the handler may strike in the middle of anything.
+    # `os._exit`: the handler may run in the middle of anything.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
     plan = json.loads(read_line(0))
     env = plan["env"]
@@ -43,7 +43,7 @@ def simulate() -> int:
 
 
 def read_line(descriptor: int) -> bytes:
-    """One line, read without buffering: what follows must stay visible to `select`."""
+    """Read one line without buffering: `select` must see what follows it."""
     data = b""
     while not data.endswith(b"\n"):
         piece = os.read(descriptor, 65536)

@@ -1,4 +1,4 @@
-"""A child process that stands for the container where there is no engine."""
+"""The simulated container: a child process, where there is no container engine."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .job import check_job
 
 
 class SimulatedContainer(Container):
-    """No engine: a child process under the same supervision prints what would have run."""
+    """A child process, under the same supervision, that prints what would have run."""
 
     def start(self) -> None:
-        """Start the child, handing it the job's environment through a pipe.
+        """Start the child, and pass it the job's environment through a pipe.
 
-        So nothing can look at it, and no name in it (LD_PRELOAD …) means anything to the child.
+        So no other process can read it, and no name in it (LD_PRELOAD …) affects the child.
         """
         check_job(self.job)
         names = [part for name in self.job.env for part in ("--env", name)]
@@ -29,7 +29,7 @@ class SimulatedContainer(Container):
         plan = {"would_run": [*command, *self.job.command], "env": self.job.env}
         self.child = self._spawn(this_file("--simulate"), {}, subprocess.PIPE)
         if self.child.stdin:
-            with contextlib.suppress(OSError):  # it died already: its exit says so
+            with contextlib.suppress(OSError):  # it has ended already: its exit code says so
                 self.child.stdin.write(json.dumps(plan).encode() + b"\n")
                 self.child.stdin.flush()
 
@@ -39,7 +39,7 @@ class SimulatedContainer(Container):
             self.child.send(number)
 
     def outcome(self) -> Outcome:
-        """Its exit code."""
+        """Return its exit code."""
         if self.child is None or not self.child.exited:
             return Outcome(None, "the simulated container could not be stopped", stopped=False)
         return Outcome(self.child.exit_code)
