@@ -66,7 +66,7 @@ class NoticeCheck:
 
     def __init__(self, metadata: Metadata | None) -> None:
         self._metadata = metadata
-        self._polled_at = 0.0
+        self._polled_at = float("-inf")
         self.seen = False
 
     def poll(self) -> None:

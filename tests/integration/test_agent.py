@@ -11,7 +11,6 @@ import json
 import os
 import re
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from agent.docker_job_agent.children import Child
 from agent.docker_job_agent.environment import Config
 from agent.docker_job_agent.job import read_settings
 from agent.docker_job_agent.reporter import Reporter
-from tests.support.agent_file import agent_file
+from tests.support.agent_file import agent_file, python_of
 
 AGENT = agent_file()
 BOOTSTRAP_TOKEN = "bootstrap-canary"
@@ -367,10 +366,7 @@ def test_a_job_with_a_bad_variable_name_fails_and_is_told_why(tmp_path: Path) ->
 
 
 def test_an_old_python_runs_it_too(tmp_path: Path) -> None:
-    found = sorted(Path.home().glob(".pyenv/versions/3.9.*/bin/python3.9"))
-    python = str(found[0]) if found else shutil.which("python3.9")
-    if python is None:
-        pytest.skip("this machine has no Python 3.9")
+    python = python_of("3.9")
     api = FakeApi(env_vars={"SIMULATE_OUTPUT": "old"})
     with running(api, tmp_path / "i", python=python) as agent:
         assert agent.wait() == 0

@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 
 from agent.build import MAIN, PACKAGE, build, keep, main
+from services.api.agents.agent_file import read_agent_file
+from shared.adapters import agent_sha256
+from shared.settings import BadSetting
+from tests.support.agent_file import python_of
 
 
 def run(*command: str, directory: Path) -> subprocess.CompletedProcess[str]:
@@ -35,23 +39,31 @@ def another_tree(root: Path) -> Path:
     return package
 
 
+def built_by(python: str, directory: Path) -> bytes:
+    """The file that this Python builds in a process of its own, with a umask of its own."""
+    code = (
+        "import os, sys; os.umask(0o077); sys.path.insert(0, sys.argv[1]);"
+        "from agent.build import main; sys.exit(main(sys.argv[2:]))"
+    )
+    command = (python, "-O", "-I", "-S", "-B", "-c", code, str(PACKAGE.parents[1]), "other.pyz")
+    done = run(*command, directory=directory)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (directory / "other.pyz").stat().st_mode & 0o777 == 0o644
+    return (directory / "other.pyz").read_bytes()
+
+
 def test_two_trees_with_the_same_sources_give_the_same_bytes(tmp_path: Path) -> None:
     assert build(another_tree(tmp_path)) == build()
 
 
 def test_another_process_with_another_umask_gives_the_same_bytes(tmp_path: Path) -> None:
-    code = (
-        "import os, sys; os.umask(0o077); sys.path.insert(0, sys.argv[1]);"
-        "from agent.build import main; sys.exit(main(sys.argv[2:]))"
-    )
-    done = run(
-        *(sys.executable, "-O", "-I", "-S", "-c", code, str(PACKAGE.parents[1]), "other.pyz"),
-        directory=tmp_path,
-    )
+    assert built_by(sys.executable, tmp_path) == build()
 
-    assert (done.returncode, done.stderr) == (0, "")
-    assert (tmp_path / "other.pyz").read_bytes() == build()
-    assert (tmp_path / "other.pyz").stat().st_mode & 0o777 == 0o644
+
+@pytest.mark.parametrize("version", ["3.9", "3.12", "3.13"])
+def test_other_versions_of_python_give_the_same_bytes(tmp_path: Path, version: str) -> None:
+    assert built_by(python_of(version), tmp_path) == build()
 
 
 def test_a_changed_source_gives_other_bytes(tmp_path: Path) -> None:
@@ -114,3 +126,19 @@ def test_a_kept_file_is_named_by_its_hash_and_written_once(tmp_path: Path) -> No
 def test_a_build_without_a_place_says_how_it_is_used(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 64
     assert "usage: python -m agent.build FILE" in capsys.readouterr().err
+
+
+def test_the_launcher_knows_the_hash_of_the_file_that_the_api_serves() -> None:
+    served = read_agent_file()
+
+    assert agent_sha256(None) == served.sha256
+    assert hashlib.sha256(served.content).hexdigest() == served.sha256
+
+
+def test_a_setting_names_another_file(tmp_path: Path) -> None:
+    path = tmp_path / "agent.pyz"
+    path.write_bytes(b"another")
+
+    assert agent_sha256(path) == hashlib.sha256(b"another").hexdigest()
+    with pytest.raises(BadSetting, match=r"DOCKER_JOB_AGENT_PATH is .*missing.*No such file"):
+        agent_sha256(tmp_path / "missing")
