@@ -1,9 +1,9 @@
 """Build the agent: its package in one file, which `python3 -I -S FILE` runs.
 
-The launcher names the file's hash and the API serves its bytes, from other images and perhaps
-other versions of Python. So nothing but the sources may have a say in the bytes: they are stored,
-since each zlib compresses in its own way, in the order of their names, with fixed times,
-permissions and system; and no byte code, which is one version's.
+The launcher gives instances the file's hash and the API serves its bytes, from different images and
+perhaps different versions of Python. So the bytes depend on the sources alone: these are stored,
+because each zlib compresses in its own way, in the order of their names, with fixed times,
+permissions and system; and without byte code, which only one version of Python reads.
 
     python -m agent.build FILE
 """
@@ -44,7 +44,7 @@ def build(package: Path = PACKAGE) -> bytes:
 
 
 def write(content: bytes, path: Path) -> None:
-    """Write a built file so that whoever finds it there finds it whole."""
+    """Write a built file atomically: a reader finds all of it or nothing."""
     descriptor, made = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
         with open(descriptor, "wb") as file:

@@ -45,7 +45,7 @@ class Agent:
         self._lifetime = lifetime
         self._situation = Situation()
         self._aws = make_aws(config)
-        # 256 bits, as of secrets.token_hex(32); made before the claim, as the protocol says.
+        # 256 bits, like secrets.token_hex(32); made before the claim, for the protocol's sake.
         self._api = Api(config, os.urandom(32).hex())
         self._container_may_exist = False
         for number in (signal.SIGTERM, signal.SIGINT):

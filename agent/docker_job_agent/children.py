@@ -91,7 +91,7 @@ class Child:
 
 
 def this_file(*arguments: str) -> list[str]:
-    """Return the command that runs this file in another role, whatever PYTHON* variables say."""
+    """Return the command that runs this file in another role, whatever its environment."""
     # A module's path in the built file is FILE/docker_job_agent/<module>.py.
     archive = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     return [sys.executable, "-I", "-S", archive, *arguments]

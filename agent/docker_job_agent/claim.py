@@ -21,8 +21,8 @@ from .retries import backoff_seconds, jitter
 class Claim:
     """The claim of an attempt, repeated until the API gives or refuses the job.
 
-    SIGTERM and the maximum lifetime end it, and nothing else: an instance that is told to wait may
-    be needed at any time.
+    SIGTERM and the maximum lifetime end it, and nothing else: an instance that waits may be needed
+    at any time.
     """
 
     def __init__(self, config: Config, api: Api, aws: Aws | None) -> None:

@@ -89,7 +89,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
 
 
 def read_metadata_url(environment: Mapping[str, str]) -> str | None:
-    """Return the URL of the instance metadata service, None if nothing says that there is one."""
+    """Return the URL of the instance metadata service, None without one."""
     if environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"):
         return environment["AWS_EC2_METADATA_SERVICE_ENDPOINT"]
     on_ec2 = environment.get(PREFIX + "METADATA") == "ec2"

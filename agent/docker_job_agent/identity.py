@@ -29,7 +29,7 @@ class Proof:
         self._made_at = 0.0
 
     def renew(self) -> None:
-        """Discard the signed request: the next one is signed anew."""
+        """Discard the signed request, so that the next one has a new signature."""
         self._made = None
 
     def bound_to(self, token_hash: str) -> dict[str, Any]:

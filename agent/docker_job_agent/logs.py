@@ -116,7 +116,7 @@ class LogBuffer:
         return batch
 
     def take_left_out(self) -> dict[str, int] | None:
-        """Return, once, how much was left out just before the batch that was taken last."""
+        """Return, once, how much was left out just before the last batch."""
         (lines, size), self._left_out = self._left_out, (0, 0)
         return {"lines": lines, "bytes": size} if lines else None
 

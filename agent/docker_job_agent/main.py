@@ -1,8 +1,8 @@
 """The roles of the built file.
 
 Each role imports its own modules: the simulated container and the guard need few of them, and
-each start compiles what it imports. A role imports all that it needs before it begins, so that a
-file that is replaced meanwhile does no harm.
+every start compiles what it imports. A role imports all of its modules before it begins, so that
+it does not depend on a file that is replaced meanwhile.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 
 
 def main(arguments: list[str]) -> int:
-    """Run the role that the arguments name: the agent itself, unless they say otherwise."""
+    """Run the role that the arguments name: without arguments, the agent itself."""
     if arguments == ["--simulate"]:
         from .simulate import simulate  # noqa: PLC0415
 
