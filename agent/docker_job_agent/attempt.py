@@ -11,7 +11,7 @@ from .api import Api, call_until_answered, read_attempt_over
 from .aws import make_aws
 from .claim import Claim, with_attempt
 from .container import Container
-from .decisions import Outcome, decide_exit_callback, decide_final_callback
+from .decisions import INTERRUPTED, OVER, Outcome, decide_exit_callback, decide_final_callback
 from .docker_container import DockerContainer
 from .engine import choose_runtime
 from .environment import Config
@@ -30,7 +30,7 @@ from .metadata import metadata_service
 from .notices import NoticeWatcher
 from .reporter import Reporter
 from .simulated_container import SimulatedContainer
-from .situation import INTERRUPTED, OVER, Situation
+from .situation import Situation
 
 KILL_SECONDS = 15.0  # from SIGKILL until its end is no longer awaited
 LAST_LINES_SECONDS = 10.0  # for the last lines and the exit code of an attempt that is over

@@ -13,6 +13,10 @@ from agent.build import PACKAGE
 from agent.docker_job_agent.api import is_definite, read_attempt_over
 from agent.docker_job_agent.children import READ_BYTES
 from agent.docker_job_agent.decisions import (
+    INTERRUPTED,
+    OVER,
+    TERMINATED,
+    TIMED_OUT,
     Outcome,
     decide_exit_callback,
     decide_final_callback,
@@ -40,7 +44,6 @@ from agent.docker_job_agent.logs import (
 )
 from agent.docker_job_agent.metadata import Notice, parse_notice, seconds_until_stop
 from agent.docker_job_agent.retries import backoff_seconds
-from agent.docker_job_agent.situation import INTERRUPTED, OVER, TERMINATED, TIMED_OUT
 from services.api.http.bodies import SMALL_BYTES
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from agent.docker_job_agent.aws import Aws, Credentials, Request, aws_error, sign
-from agent.docker_job_agent.decisions import Outcome, decide_final_callback
+from agent.docker_job_agent.decisions import INTERRUPTED, Outcome, decide_final_callback
 from agent.docker_job_agent.environment import read_config
 from agent.docker_job_agent.errors import ConfigError, CouldNotRunError
 from agent.docker_job_agent.job import Job, Login, read_wait
 from agent.docker_job_agent.job_secrets import fetch_secret, read_login, registry_of, with_secrets
-from agent.docker_job_agent.situation import INTERRUPTED
 from tests.support.compute.aws_signature import BadSignatureError, signer_of
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
