@@ -100,7 +100,12 @@ class Agent:
         """Run it under supervision; return the cause for which it was stopped, and how it ended."""
         stopped_for = None
         self._container_may_exist = True
-        self._lifetime.destroy_container = container.destroy
+
+        def destroy_for_lifetime() -> None:
+            self._situation.record_terminated()  # no callback blames the job for this end
+            container.destroy()
+
+        self._lifetime.destroy_container = destroy_for_lifetime
         try:
             if not self._situation.cause_not_to_start():
                 container.job = with_secrets(container.job, self._aws)

@@ -70,9 +70,11 @@ class Ending:
     def __init__(self, home: InstanceDirectory, *, by_power_off: bool) -> None:
         self._home = home
         self._by_power_off = by_power_off
+        self.overriding_reason: str | None = None
 
     def __call__(self, reason: str, code: int = EXIT_ENDED) -> NoReturn:
         """End now, by `os._exit`: a hung thread must not hold the process."""
+        reason = self.overriding_reason or reason
         log("ended", reason=reason)
         self._home.record_end(reason)
         if self._by_power_off:
@@ -107,6 +109,8 @@ class Lifetime:
     def _expire(self, seconds: float) -> None:
         time.sleep(seconds)
         log("maximum lifetime reached", seconds=seconds)
+        # The main thread sees the container's end too, and may end the process first.
+        self._ending.overriding_reason = "maximum lifetime"
         try:
             self.destroy_container()
         finally:
