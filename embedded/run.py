@@ -48,7 +48,6 @@ from shared.settings import BadSetting, Settings
 from shared.signals import stop_on_signals
 from shared.url import local_url, without_brackets
 
-AGENT = Path(__file__).resolve().parent.parent / "agent" / "docker_job_agent.py"
 CONNECTIONS = {"api": 8, "scheduler": 4, "launcher": 4, "reaper": 4}
 
 
@@ -153,7 +152,7 @@ async def opened(
     place = ComputePlace(
         secrets.deployment,
         setup.data_dir,
-        AGENT,
+        None,
         setup.runtime,
         ec2=ec2_settings(setup.settings),
     )

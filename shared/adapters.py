@@ -1,10 +1,12 @@
 """The adapter of a port by its URL: the one place that knows all schemes."""
 
+import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from agent.build import build, keep
 from shared.bus.memory import MemoryBus
 from shared.bus.port import Bus, Topology
 from shared.bus.rabbitmq import RabbitMQBus
@@ -26,7 +28,8 @@ class ComputePlace:
 
     deployment: str
     data_dir: Path
-    agent_path: Path
+    agent_path: Path | None
+    """The agent's built file; None: the one that is built from the sources beside ours."""
     runtime: Runtime
     docker: DockerSettings = field(default_factory=DockerSettings)
     engine: str = DEFAULT_HOST
@@ -48,7 +51,11 @@ def open_compute(url: str, place: ComputePlace, clock: Clock) -> Compute:
     scheme = urlsplit(url).scheme
     if scheme == "process":
         return ProcessCompute(
-            place.data_dir, place.deployment, clock, place.agent_path, place.runtime
+            place.data_dir,
+            place.deployment,
+            clock,
+            place.agent_path or keep(place.data_dir / "agent"),
+            place.runtime,
         )
     if scheme == "sim":
         try:
@@ -62,11 +69,21 @@ def open_compute(url: str, place: ComputePlace, clock: Clock) -> Compute:
     if scheme == "ec2":
         from shared.compute.ec2.compute import Ec2Compute  # noqa: PLC0415 - see shared.compute.ec2
 
-        return Ec2Compute(region_of(url), place.deployment, clock, place.agent_path, place.ec2)
+        sha256 = agent_sha256(place.agent_path)
+        return Ec2Compute(region_of(url), place.deployment, clock, sha256, place.ec2)
     raise BadSetting(
         f"DOCKER_JOB_COMPUTE_URL is {url!r}: it must begin with ec2://, docker://, process:// "
         "or sim://"
     )
+
+
+def agent_sha256(path: Path | None) -> str:
+    """The hash of the agent at *path*, or of the one that is built here. Raises `BadSetting`."""
+    try:
+        content = path.read_bytes() if path else build()
+    except OSError as error:
+        raise BadSetting(f"DOCKER_JOB_AGENT_PATH is {str(path)!r}: {error.strerror}") from None
+    return hashlib.sha256(content).hexdigest()
 
 
 def region_of(url: str) -> str:
@@ -94,10 +111,11 @@ def open_notices(settings: Settings) -> Notices | None:
 
 def compute_from(settings: Settings, clock: Clock) -> Compute:
     """Open the compute of a service that runs as a process of its own. Raises `BadSetting`."""
+    agent_path = settings.text("AGENT_PATH", "")
     place = ComputePlace(
         deployment=settings.required("DEPLOYMENT", "production"),
         data_dir=Path(settings.text("DATA_DIR", ".data")).absolute(),
-        agent_path=Path(settings.text("AGENT_PATH", "agent/docker_job_agent.py")).absolute(),
+        agent_path=Path(agent_path).absolute() if agent_path else None,
         runtime=read_runtime(settings),
         docker=_docker_settings(settings),
         engine=settings.text("DOCKER_HOST", os.environ.get("DOCKER_HOST") or DEFAULT_HOST),

@@ -12,7 +12,10 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from agent import docker_job_agent as agent
+from agent.docker_job_agent.aws import Aws, Credentials
+from agent.docker_job_agent.errors import CouldNotRunError
+from agent.docker_job_agent.identity import Proof as SignedProof
+from agent.docker_job_agent.job_secrets import ecr_login, fetch_secret
 from services.api.agents.sts_identity import IdentityConfig, Proof, Role, StsIdentity
 from shared import tokens
 from shared.clock import VirtualClock
@@ -42,15 +45,15 @@ def client(service: str, url: str) -> Any:
     )
 
 
-class OnInstance(agent.Aws):
+class OnInstance(Aws):
     """AWS as an instance with these credentials sees it."""
 
-    def __init__(self, url: str, credentials: agent.Credentials) -> None:
+    def __init__(self, url: str, credentials: Credentials) -> None:
         self._environment = {"AWS_ENDPOINT_URL": url}
         self._credentials = credentials
         self._region = REGION
 
-    def credentials(self) -> agent.Credentials:
+    def credentials(self) -> Credentials:
         return self._credentials
 
 
@@ -61,27 +64,27 @@ def aws(moto: str) -> OnInstance:
     )["Credentials"]
     return OnInstance(
         moto,
-        agent.Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"]),
+        Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"]),
     )
 
 
 def test_parameters_and_secrets_are_read(moto: str, aws: OnInstance) -> None:
     client("ssm", moto).put_parameter(Name="/team/key", Value="p-value", Type="SecureString")
     made = client("secretsmanager", moto).create_secret(Name="db", SecretString="s-value")
-    assert agent.fetch_secret("A", "/team/key", aws) == "p-value"
-    assert agent.fetch_secret("B", made["ARN"], aws) == "s-value"
+    assert fetch_secret("A", "/team/key", aws) == "p-value"
+    assert fetch_secret("B", made["ARN"], aws) == "s-value"
 
 
 def test_what_is_not_there_is_named(aws: OnInstance) -> None:
-    with pytest.raises(agent.CouldNotRunError, match=r"secret A \(/nowhere\).*ParameterNotFound"):
-        agent.fetch_secret("A", "/nowhere", aws)
+    with pytest.raises(CouldNotRunError, match=r"secret A \(/nowhere\).*ParameterNotFound"):
+        fetch_secret("A", "/nowhere", aws)
     arn = f"arn:aws:secretsmanager:{REGION}:123456789012:secret:nothing-AbCdEf"
-    with pytest.raises(agent.CouldNotRunError, match="ResourceNotFoundException"):
-        agent.fetch_secret("B", arn, aws)
+    with pytest.raises(CouldNotRunError, match="ResourceNotFoundException"):
+        fetch_secret("B", arn, aws)
 
 
 def test_ecr_gives_a_login(aws: OnInstance) -> None:
-    assert agent.ecr_login(REGION, aws).username == "AWS"
+    assert ecr_login(REGION, aws).username == "AWS"
 
 
 async def test_sts_says_which_instance_has_signed(moto: str, aws: OnInstance) -> None:
@@ -91,7 +94,7 @@ async def test_sts_says_which_instance_has_signed(moto: str, aws: OnInstance) ->
         role=Role("aws", "123456789012", ROLE),
         deployment="ours",
     )
-    made = agent.Proof(aws, "ours").bound_to(tokens.token_hash(TOKEN).hex())
+    made = SignedProof(aws, "ours").bound_to(tokens.token_hash(TOKEN).hex())
     identity = StsIdentity(config, VirtualClock(datetime.now(UTC)))
     shown = await identity.verify(Proof(made["headers"], made["body"]), TOKEN)
     assert shown.instance_id == INSTANCE

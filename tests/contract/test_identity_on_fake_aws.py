@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from agent import docker_job_agent as agent
+from agent.docker_job_agent.aws import Aws, Credentials
+from agent.docker_job_agent.identity import Proof as SignedProof
 from services.api.agents.refusals import Refused
 from services.api.agents.sts_identity import IdentityConfig, Proof, Role, StsIdentity
 from shared import tokens
@@ -24,7 +25,7 @@ def cloud() -> Iterator[Strict]:
         yield made
 
 
-class OnInstance(agent.Aws):
+class OnInstance(Aws):
     """AWS from an instance of *role*, with keys from its metadata service."""
 
     def __init__(self, cloud: Strict, role: str, session: str = INSTANCE) -> None:
@@ -32,9 +33,9 @@ class OnInstance(agent.Aws):
         given = cloud.thread.call(lambda c: c.keys.for_role(role, session, 3600.0, now))
         self._environment = {"AWS_ENDPOINT_URL": cloud.thread.endpoint_url}
         self._region = REGION
-        self._given = agent.Credentials(given.access_key, given.secret, given.session_token)
+        self._given = Credentials(given.access_key, given.secret, given.session_token)
 
-    def credentials(self) -> agent.Credentials:
+    def credentials(self) -> Credentials:
         return self._given
 
 
@@ -47,8 +48,8 @@ def identity_of(cloud: Strict, account: str | None = None) -> StsIdentity:
     return StsIdentity(config, VirtualClock(datetime.now(UTC)))
 
 
-def proof_of(aws: agent.Aws, deployment: str = "ours") -> Proof:
-    made = agent.Proof(aws, deployment).bound_to(tokens.token_hash(TOKEN).hex())
+def proof_of(aws: Aws, deployment: str = "ours") -> Proof:
+    made = SignedProof(aws, deployment).bound_to(tokens.token_hash(TOKEN).hex())
     return Proof(made["headers"], made["body"])
 
 

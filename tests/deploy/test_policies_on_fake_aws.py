@@ -4,16 +4,17 @@ The rehearsal's cloud enforces them, as far as its `permissions.py` tells which 
 needs.
 """
 
+import hashlib
 import json
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
+from agent.build import build
 from fake_aws import CloudSettings, CloudThread, start_cloud
 from shared.clock import RealClock
 from shared.compute.ec2.compute import Ec2Compute
@@ -24,7 +25,7 @@ from tests.support.deploy import iam
 
 REGION = "us-east-1"
 STACK = "docker-job"
-AGENT = Path(__file__).parents[2] / "agent" / "docker_job_agent.py"
+AGENT = hashlib.sha256(build()).hexdigest()
 NOBODY = "http://127.0.0.1:1"
 TRUST = json.dumps(
     {

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,9 +25,14 @@ from typing import Any, NamedTuple, Protocol
 
 import pytest
 
-from agent import docker_job_agent as program
+from agent.docker_job_agent.api import Api
+from agent.docker_job_agent.children import Child
+from agent.docker_job_agent.environment import Config
+from agent.docker_job_agent.job import read_settings
+from agent.docker_job_agent.reporter import Reporter
+from tests.support.agent_file import agent_file, python_of
 
-AGENT = Path(__file__).parents[2] / "agent" / "docker_job_agent.py"
+AGENT = agent_file()
 BOOTSTRAP_TOKEN = "bootstrap-canary"
 QUICK = {
     "heartbeat_seconds": 0.2,
@@ -362,10 +366,7 @@ def test_a_job_with_a_bad_variable_name_fails_and_is_told_why(tmp_path: Path) ->
 
 
 def test_an_old_python_runs_it_too(tmp_path: Path) -> None:
-    found = sorted(Path.home().glob(".pyenv/versions/3.9.*/bin/python3.9"))
-    python = str(found[0]) if found else shutil.which("python3.9")
-    if python is None:
-        pytest.skip("this machine has no Python 3.9")
+    python = python_of("3.9")
     api = FakeApi(env_vars={"SIMULATE_OUTPUT": "old"})
     with running(api, tmp_path / "i", python=python) as agent:
         assert agent.wait() == 0
@@ -413,7 +414,7 @@ def test_a_batch_that_was_not_heard_comes_again_under_its_number(tmp_path: Path)
 
 def report_all(api: FakeApi, script: str, limit_bytes: int = 1024 * 1024) -> float:
     """Run a Python program under the agent's log pump alone; returns the seconds that it ran."""
-    config = program.Config(
+    config = Config(
         api_url=api.url,
         job_id=7,
         attempt=1,
@@ -423,16 +424,16 @@ def report_all(api: FakeApi, script: str, limit_bytes: int = 1024 * 1024) -> flo
         metadata_url=None,
         terminate_grace_seconds=1,
     )
-    settings = program.read_settings({**QUICK, "log_limit_bytes": limit_bytes})
+    settings = read_settings({**QUICK, "log_limit_bytes": limit_bytes})
     ended = threading.Event()
     with api.serving():
-        reporter = program.Reporter(program.Api(config, "token"), settings, lambda: None)
+        reporter = Reporter(Api(config, "token"), settings, lambda: None)
         reporter.start()
         started = time.monotonic()
-        program.Child(
+        Child(
             [sys.executable, "-c", script],
             {},
-            reporter.line,
+            reporter.add_line,
             ended.set,
             wait_for_room=reporter.wait_for_room,
         )

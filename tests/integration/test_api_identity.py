@@ -12,8 +12,9 @@ import httpx
 import pytest
 from msgspec import structs
 
-from agent import docker_job_agent as agent
-from services.api.agents.agent_file import PATH
+from agent.build import build
+from agent.docker_job_agent.aws import Credentials, Request, sign
+from agent.docker_job_agent.identity import Proof
 from shared import tokens
 from shared.clock import VirtualClock
 from tests.integration.test_api_agent_groups import said
@@ -54,7 +55,7 @@ class Signer:
         self,
         token: str = TOKEN,
         *,
-        body: str = agent.Proof.BODY,
+        body: str = Proof.BODY,
         region: str = REGION,
         service: str = "sts",
         without: str | None = None,
@@ -67,9 +68,9 @@ class Signer:
             "x-docker-job-token": tokens.token_hash(token).hex(),
         } | {name.replace("_", "-"): value for name, value in changed.items()}
         headers.pop(without or "", None)
-        request = agent.Request(service, region, headers, body.encode())
-        role = agent.Credentials(self.key, self.secret, "session-token")
-        return {"headers": agent.sign(request, role, self.clock.now()), "body": body}
+        request = Request(service, region, headers, body.encode())
+        role = Credentials(self.key, self.secret, "session-token")
+        return {"headers": sign(request, role, self.clock.now()), "body": body}
 
 
 async def claim(
@@ -137,7 +138,7 @@ REFUSED_BEFORE_STS: dict[str, tuple[dict[str, Any], str]] = {
     "another region": ({"region": "us-east-1"}, "not signed for the STS of"),
     "another service": ({"service": "iam"}, "not that of a signed STS request"),
     "another action": ({"body": "Action=GetSessionToken&Version=2011-06-15"}, "nothing else"),
-    "two actions": ({"body": agent.Proof.BODY + "&Action=AssumeRole"}, "nothing else"),
+    "two actions": ({"body": Proof.BODY + "&Action=AssumeRole"}, "nothing else"),
     "no deployment": ({"without": "x-docker-job-deployment"}, "must be signed over"),
     "no token": ({"without": "x-docker-job-token"}, "must be signed over"),
     "no host": ({"without": "host"}, "must be signed over"),
@@ -340,7 +341,7 @@ async def test_a_claim_that_is_not_right_is_a_400(ec2: World) -> None:
 
 async def test_the_agent_is_served_with_its_hash(world: World) -> None:
     answer = await world.http.get("/agent/agent.py")
-    assert answer.content == PATH.read_bytes()
+    assert answer.content == build()
     digest = hashlib.sha256(answer.content).hexdigest()
     assert answer.headers["x-docker-job-sha256"] == digest
     assert answer.headers["etag"] == f'"{digest}"'

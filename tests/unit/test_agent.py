@@ -9,63 +9,104 @@ from pathlib import Path
 
 import pytest
 
-from agent import docker_job_agent as agent
+from agent.build import PACKAGE
+from agent.docker_job_agent.api import is_definite, read_attempt_over
+from agent.docker_job_agent.children import READ_BYTES
+from agent.docker_job_agent.decisions import (
+    INTERRUPTED,
+    OVER,
+    TERMINATED,
+    TIMED_OUT,
+    Outcome,
+    decide_exit_callback,
+    decide_final_callback,
+    error_message,
+)
+from agent.docker_job_agent.engine import render_env_file
+from agent.docker_job_agent.environment import (
+    Bounds,
+    environment_for_children,
+    read_bounds,
+    read_config,
+    read_metadata_url,
+    take_bootstrap_token,
+)
+from agent.docker_job_agent.errors import ConfigError, CouldNotRunError
+from agent.docker_job_agent.instance_dir import write_private_file
+from agent.docker_job_agent.job import Job, Settings, check_job, read_claim, read_settings
+from agent.docker_job_agent.lifetime import power_off, schedule_power_off
+from agent.docker_job_agent.logs import (
+    MAX_LINE_CHARACTERS,
+    MAX_UNSENT_LINES,
+    Line,
+    LineReader,
+    LogBuffer,
+)
+from agent.docker_job_agent.metadata import Notice, parse_notice, seconds_until_stop
+from agent.docker_job_agent.retries import backoff_seconds
 from services.api.http.bodies import SMALL_BYTES
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
-SOURCE = Path(agent.__file__)
+SOURCES = sorted(PACKAGE.glob("*.py"))
 
 
-def line(text: str, stream: str = "stdout") -> agent.Line:
-    return agent.Line("2030-01-02T03:04:05+00:00", stream, text)
+def line(text: str, stream: str = "stdout") -> Line:
+    return Line("2030-01-02T03:04:05+00:00", stream, text)
 
 
-def texts(lines: list[agent.Line]) -> list[str]:
+def texts(lines: list[Line]) -> list[str]:
     return [each.text for each in lines]
 
 
-def a_job(image: str = "alpine", env: dict[str, str] | None = None) -> agent.Job:
-    return agent.Job(image, [], env or {}, None)
+def a_job(image: str = "alpine", env: dict[str, str] | None = None) -> Job:
+    return Job(image, [], env or {}, None)
 
 
 # -- the file itself
 
 
 def test_the_agent_parses_as_python_3_9() -> None:
-    ast.parse(SOURCE.read_text(), feature_version=(3, 9))
+    for source in SOURCES:
+        ast.parse(source.read_text(), feature_version=(3, 9))
 
 
 def test_no_function_of_the_agent_is_longer_than_40_lines() -> None:
     functions = [
         node
-        for node in ast.walk(ast.parse(SOURCE.read_text()))
+        for source in SOURCES
+        for node in ast.walk(ast.parse(source.read_text()))
         if isinstance(node, ast.FunctionDef)
     ]
 
     assert [f.name for f in functions if (f.end_lineno or 0) - f.lineno >= 40] == []
 
 
+def test_no_module_of_the_agent_is_longer_than_300_lines() -> None:
+    assert SOURCES
+    assert [s.name for s in SOURCES if len(s.read_text().splitlines()) > 300] == []
+
+
 # -- backoff, and what counts as heard
 
 
 def test_backoff_doubles_up_to_its_cap() -> None:
-    waits = [agent.backoff_seconds(failures, 1.0) for failures in (1, 2, 3, 50)]
+    waits = [backoff_seconds(failures, 1.0) for failures in (1, 2, 3, 50)]
 
     assert waits == [0.1, 0.2, 0.4, 10.0]
 
 
 def test_half_of_a_backoff_is_left_to_chance() -> None:
-    assert agent.backoff_seconds(3, 0.0) == pytest.approx(0.2)
+    assert backoff_seconds(3, 0.0) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("status", [200, 301, 400, 401, 404, 409])
 def test_the_apis_word_is_heard_once(status: int) -> None:
-    assert agent.is_heard(status)
+    assert is_definite(status)
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
 def test_an_answer_that_means_not_now_is_not_hearing(status: int) -> None:
-    assert not agent.is_heard(status)
+    assert not is_definite(status)
 
 
 # -- the environment
@@ -74,14 +115,14 @@ def test_an_answer_that_means_not_now_is_not_hearing(status: int) -> None:
 def test_the_bootstrap_token_is_taken_out_of_the_environment() -> None:
     environment = {"DOCKER_JOB_BOOTSTRAP_TOKEN": "t", "PATH": "/bin"}
 
-    assert agent.take_bootstrap_token(environment) == "t"
+    assert take_bootstrap_token(environment) == "t"
     assert environment == {"PATH": "/bin"}
 
 
 def test_children_inherit_nothing_of_ours() -> None:
     environment = {"DOCKER_JOB_API_URL": "http://x", "PATH": "/bin", "DOCKER_HOST": "unix:///x"}
 
-    assert agent.environment_for_children(environment) == {
+    assert environment_for_children(environment) == {
         "PATH": "/bin",
         "DOCKER_HOST": "unix:///x",
     }
@@ -89,36 +130,36 @@ def test_children_inherit_nothing_of_ours() -> None:
 
 @pytest.mark.parametrize("lifetime", ["", "soon", "-1", "inf", "nan"])
 def test_a_senseless_lifetime_becomes_one_hour(lifetime: str) -> None:
-    bounds = agent.read_bounds({"DOCKER_JOB_MAX_LIFETIME_SECONDS": lifetime})
+    bounds = read_bounds({"DOCKER_JOB_MAX_LIFETIME_SECONDS": lifetime})
 
-    assert bounds == agent.Bounds(3600.0, power_off=False, instance_dir=None)
+    assert bounds == Bounds(3600.0, power_off=False, instance_dir=None)
 
 
 def test_a_missing_variable_is_named() -> None:
-    with pytest.raises(agent.ConfigError, match="DOCKER_JOB_API_URL is not set"):
-        agent.read_config({"DOCKER_JOB_MAX_LIFETIME_SECONDS": "60"})
+    with pytest.raises(ConfigError, match="DOCKER_JOB_API_URL is not set"):
+        read_config({"DOCKER_JOB_MAX_LIFETIME_SECONDS": "60"})
 
 
 def test_the_metadata_service_is_asked_only_where_something_says_that_there_is_one() -> None:
     endpoint = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"}
 
-    assert agent.read_metadata_url({}) is None
-    assert agent.read_metadata_url(endpoint) == "http://127.0.0.1:1"
-    assert agent.read_metadata_url({"DOCKER_JOB_METADATA": "ec2"}) == "http://169.254.169.254"
+    assert read_metadata_url({}) is None
+    assert read_metadata_url(endpoint) == "http://127.0.0.1:1"
+    assert read_metadata_url({"DOCKER_JOB_METADATA": "ec2"}) == "http://169.254.169.254"
 
 
 # -- the job
 
 
 def test_a_claim_is_read_with_defaults_for_what_it_leaves_out() -> None:
-    job, settings = agent.read_claim(
+    job, settings = read_claim(
         {"job": {"id": 1, "docker_image": "alpine", "command": None}, "settings": {"new": 1}}
     )
 
-    assert job == agent.Job("alpine", [], {}, None)
+    assert job == Job("alpine", [], {}, None)
     assert job.gpus == 0
     assert job.entrypoint is None
-    assert settings == agent.Settings()
+    assert settings == Settings()
 
 
 @pytest.mark.parametrize(
@@ -134,48 +175,48 @@ def test_an_entrypoint_is_one_program_and_its_rest_goes_before_the_command(
     entrypoint: list[str] | None, options: list[str], arguments: list[str]
 ) -> None:
     answer = {"job": {"docker_image": "alpine", "command": ["run"], "entrypoint": entrypoint}}
-    job, _ = agent.read_claim(answer)
+    job, _ = read_claim(answer)
 
     assert (job.entrypoint_options(), job.arguments()) == (options, arguments)
 
 
 def test_senseless_settings_keep_their_defaults() -> None:
-    settings = agent.read_settings({"heartbeat_seconds": -1, "log_limit_bytes": "x"})
+    settings = read_settings({"heartbeat_seconds": -1, "log_limit_bytes": "x"})
 
-    assert settings == agent.Settings()
+    assert settings == Settings()
 
 
 def test_a_heartbeat_of_zero_seconds_is_no_busy_loop() -> None:
-    assert agent.read_settings({"heartbeat_seconds": 0}).heartbeat_seconds == 0.05
+    assert read_settings({"heartbeat_seconds": 0}).heartbeat_seconds == 0.05
 
 
 @pytest.mark.parametrize("answer", [None, [], {}, {"job": {}}, {"job": None}])
 def test_a_claim_without_a_job_cannot_run(answer: object) -> None:
-    with pytest.raises(agent.CouldNotRunError):
-        agent.read_claim(answer)
+    with pytest.raises(CouldNotRunError):
+        read_claim(answer)
 
 
 @pytest.mark.parametrize("image", ["", "-v", "--privileged", "a b", "a\nb", "$(id)", "a;b", "é"])
 def test_what_is_no_image_reference_is_refused(image: str) -> None:
-    with pytest.raises(agent.CouldNotRunError, match="is not an image reference"):
-        agent.check_job(a_job(image=image))
+    with pytest.raises(CouldNotRunError, match="is not an image reference"):
+        check_job(a_job(image=image))
 
 
 def test_image_references_of_every_form_are_taken() -> None:
     for image in ("alpine", "host:5000/a/b_c:1.2-x", "a/b@sha256:" + "0" * 64):
-        agent.check_job(a_job(image=image))
+        check_job(a_job(image=image))
 
 
 @pytest.mark.parametrize("name", ["", "1A", "A-B", "A B", "A=B", "É", "A\n"])
 def test_what_is_no_variable_name_is_refused(name: str) -> None:
-    with pytest.raises(agent.CouldNotRunError, match="does not name an environment variable"):
-        agent.check_job(a_job(env={name: "x"}))
+    with pytest.raises(CouldNotRunError, match="does not name an environment variable"):
+        check_job(a_job(env={name: "x"}))
 
 
 @pytest.mark.parametrize("value", ["a\nb", "a\0b"])
 def test_a_refused_value_is_not_in_the_message(value: str) -> None:
-    with pytest.raises(agent.CouldNotRunError, match=r"^the value of KEY contains") as refused:
-        agent.check_job(a_job(env={"KEY": value}))
+    with pytest.raises(CouldNotRunError, match=r"^the value of KEY contains") as refused:
+        check_job(a_job(env={"KEY": value}))
 
     assert value not in str(refused.value)
 
@@ -186,37 +227,37 @@ def test_a_refused_value_is_not_in_the_message(value: str) -> None:
 def test_env_values_stand_in_the_file_as_they_are() -> None:
     env = {"A": ' "q" # \\n $HOME ', "EMPTY": "", "B": "a=b", "C": "é"}
 
-    assert agent.render_env_file(env) == 'A= "q" # \\n $HOME \nEMPTY=\nB=a=b\nC=é\n'.encode()
+    assert render_env_file(env) == 'A= "q" # \\n $HOME \nEMPTY=\nB=a=b\nC=é\n'.encode()
 
 
 def test_a_value_that_ends_in_a_carriage_return_gets_one_for_docker_to_drop() -> None:
-    assert agent.render_env_file({"A": "x\r"}) == b"A=x\r\r\n"
+    assert render_env_file({"A": "x\r"}) == b"A=x\r\r\n"
 
 
 def test_a_value_too_long_for_docker_is_refused_by_name() -> None:
-    with pytest.raises(agent.CouldNotRunError, match="the value of BIG is longer"):
-        agent.render_env_file({"BIG": "x" * 70_000})
+    with pytest.raises(CouldNotRunError, match="the value of BIG is longer"):
+        render_env_file({"BIG": "x" * 70_000})
 
 
 def test_a_value_that_is_no_unicode_is_refused_by_name() -> None:
-    with pytest.raises(agent.CouldNotRunError, match="the value of ODD is not valid Unicode"):
-        agent.render_env_file({"ODD": "\ud800"})
+    with pytest.raises(CouldNotRunError, match="the value of ODD is not valid Unicode"):
+        render_env_file({"ODD": "\ud800"})
 
 
 def test_the_env_file_is_ours_alone_and_never_an_old_one(tmp_path: Path) -> None:
     path = tmp_path / "env"
-    agent.write_private_file(str(path), b"A=1\n")
+    write_private_file(str(path), b"A=1\n")
 
     assert path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(FileExistsError):
-        agent.write_private_file(str(path), b"A=2\n")
+        write_private_file(str(path), b"A=2\n")
 
 
 # -- lines
 
 
 def test_lines_are_cut_wherever_the_bytes_come_apart() -> None:
-    reader = agent.LineReader()
+    reader = LineReader()
     data = "one\r\ntwo é\n\nlast".encode()
     lines = [text for byte in data for text in reader.feed(bytes([byte]))]
 
@@ -224,70 +265,70 @@ def test_lines_are_cut_wherever_the_bytes_come_apart() -> None:
 
 
 def test_nul_and_invalid_utf8_never_reach_the_database() -> None:
-    assert agent.LineReader().feed(b"a\0b\xffc\n") == ["ab\ufffdc"]
+    assert LineReader().feed(b"a\0b\xffc\n") == ["ab\ufffdc"]
 
 
 def test_an_overlong_line_comes_in_pieces_and_complete() -> None:
-    reader = agent.LineReader()
+    reader = LineReader()
     lines = reader.feed(b"x" * 40_000) + reader.feed(b"y\n") + reader.close()
 
     assert "".join(lines) == "x" * 40_000 + "y"
-    assert max(map(len, lines)) <= agent.MAX_LINE_CHARACTERS
+    assert max(map(len, lines)) <= MAX_LINE_CHARACTERS
 
 
 def test_behind_the_first_half_of_the_limit_what_newer_lines_push_out_is_left_out() -> None:
-    logs = agent.LogBuffer(limit_bytes=10, tail_lines=2)
+    logs = LogBuffer(limit_bytes=10, tail_lines=2)
     for text in ("1234", "123", "12", "x", "y"):
         logs.add(line(text))
     # Nothing is left out before the first half is taken: it is the part that is always kept.
-    assert texts(logs.take()) == ["1234", "123", "12", "x", "y"]
+    assert texts(logs.take_batch()) == ["1234", "123", "12", "x", "y"]
     assert logs.take_left_out() is None
 
     for number in range(10):
         logs.add(line(f"no {number}"))
-    assert texts(logs.take()) == ["no 8", "no 9"]
+    assert texts(logs.take_batch()) == ["no 8", "no 9"]
     assert logs.take_left_out() == {"lines": 8, "bytes": 40}
     assert logs.take_left_out() is None
     assert logs.tail() == ["no 8", "no 9"]
 
 
 def test_of_a_log_that_fits_its_limit_nothing_is_left_out() -> None:
-    logs = agent.LogBuffer(limit_bytes=30, tail_lines=2)
+    logs = LogBuffer(limit_bytes=30, tail_lines=2)
     sent = []
     for number in range(10, 20):
         logs.add(line(str(number)))
         if number % 3 == 0:
-            sent += texts(logs.take())
+            sent += texts(logs.take_batch())
 
-    assert sent + texts(logs.take()) == [str(number) for number in range(10, 20)]
+    assert sent + texts(logs.take_batch()) == [str(number) for number in range(10, 20)]
     assert logs.take_left_out() is None
 
 
 def test_a_limit_of_nothing_leaves_out_all_but_the_newest_line() -> None:
-    logs = agent.LogBuffer(limit_bytes=0, tail_lines=2)
+    logs = LogBuffer(limit_bytes=0, tail_lines=2)
     for text in ("a", "b", "c"):
         logs.add(line(text))
 
-    assert texts(logs.take()) == ["c"]
+    assert texts(logs.take_batch()) == ["c"]
     assert logs.take_left_out() == {"lines": 2, "bytes": 4}
 
 
 def test_a_buffer_is_full_long_before_lines_are_dropped() -> None:
-    logs = agent.LogBuffer(limit_bytes=10**9, tail_lines=2)
+    logs = LogBuffer(limit_bytes=10**9, tail_lines=2)
     while not logs.is_full:
         logs.add(line(""))
-    for _ in range(2 * agent.READ_BYTES):  # what both pipes may bring at once
+    for _ in range(2 * READ_BYTES):  # what both pipes may bring at once
         logs.add(line(""))
 
-    assert "dropped" not in texts(logs.take())[0]
+    assert "dropped" not in texts(logs.take_batch())[0]
 
 
 def test_the_note_about_dropped_lines_tells_what_the_trouble_was() -> None:
-    logs = agent.LogBuffer(limit_bytes=10**9, tail_lines=2)
-    logs.note_lost(3, "the API refused them with 413")
+    logs = LogBuffer(limit_bytes=10**9, tail_lines=2)
+    logs.record_lost(3, "the API refused them with 413")
     logs.add(line("next"))
 
-    [note, kept] = logs.take()
+    [note, kept] = logs.take_batch()
     assert (note.stream, note.text) == (
         "docker-job",
         "[docker-job: 3 lines dropped, the API refused them with 413]",
@@ -296,24 +337,27 @@ def test_the_note_about_dropped_lines_tells_what_the_trouble_was() -> None:
 
 
 def test_unsent_lines_are_bounded_and_the_gap_is_named() -> None:
-    logs = agent.LogBuffer(limit_bytes=10**9, tail_lines=2)
-    for number in range(agent.MAX_UNSENT_LINES + 5):
+    logs = LogBuffer(limit_bytes=10**9, tail_lines=2)
+    for number in range(MAX_UNSENT_LINES + 5):
         logs.add(line(str(number)))
 
-    assert len(logs) == agent.MAX_UNSENT_LINES
-    assert texts(logs.take())[:2] == ["[docker-job: 5 lines dropped, the API did not answer]", "5"]
+    assert len(logs) == MAX_UNSENT_LINES
+    assert texts(logs.take_batch())[:2] == [
+        "[docker-job: 5 lines dropped, the API did not answer]",
+        "5",
+    ]
 
 
 def test_a_batch_is_bounded() -> None:
-    logs = agent.LogBuffer(limit_bytes=10**9, tail_lines=2)
+    logs = LogBuffer(limit_bytes=10**9, tail_lines=2)
     for _ in range(2000):
         logs.add(line("x" * 1000))
 
-    assert 100 < len(logs.take()) < 200
+    assert 100 < len(logs.take_batch()) < 200
 
 
 def test_the_tail_is_stderr_or_stdout_where_stderr_is_empty() -> None:
-    logs = agent.LogBuffer(limit_bytes=100, tail_lines=2)
+    logs = LogBuffer(limit_bytes=100, tail_lines=2)
     for text in ("1", "2", "3"):
         logs.add(line(text))
     assert logs.tail() == ["2", "3"]
@@ -328,73 +372,73 @@ def test_the_tail_is_stderr_or_stdout_where_stderr_is_empty() -> None:
 def test_a_notice_is_read_with_its_time() -> None:
     text = json.dumps({"action": "terminate", "time": "2030-01-02T03:06:05Z"})
 
-    assert agent.parse_notice(text, NOW) == agent.Notice("terminate", NOW + timedelta(minutes=2))
+    assert parse_notice(text, NOW) == Notice("terminate", NOW + timedelta(minutes=2))
 
 
 @pytest.mark.parametrize("time", [None, "", "soon", 7])
 def test_a_notice_of_unreadable_time_is_due_in_two_minutes(time: object) -> None:
     text = json.dumps({"action": "stop", "time": time})
 
-    assert agent.parse_notice(text, NOW) == agent.Notice("stop", NOW + timedelta(minutes=2))
+    assert parse_notice(text, NOW) == Notice("stop", NOW + timedelta(minutes=2))
 
 
 @pytest.mark.parametrize("text", ["", "<html>", "[]", "3", "{}", "null"])
 def test_what_is_no_notice_is_none(text: str) -> None:
-    assert agent.parse_notice(text, NOW) is None
+    assert parse_notice(text, NOW) is None
 
 
 def test_the_container_keeps_the_notice_save_the_margin() -> None:
-    notice = agent.Notice("terminate", NOW + timedelta(seconds=120))
+    notice = Notice("terminate", NOW + timedelta(seconds=120))
 
-    assert agent.seconds_until_stop(notice, 30, NOW) == 90
-    assert agent.seconds_until_stop(notice, 30, NOW + timedelta(seconds=100)) == 0
+    assert seconds_until_stop(notice, 30, NOW) == 90
+    assert seconds_until_stop(notice, 30, NOW + timedelta(seconds=100)) == 0
 
 
 # -- the last word
 
-EXITED_3 = agent.Outcome(3)
+EXITED_3 = Outcome(3)
 
 
 def test_exit_0_is_done_with_or_without_a_notice() -> None:
-    for cause in (None, agent.INTERRUPTED):
-        assert agent.decide_last_word(cause, agent.Outcome(0), [], None) == {"exit_code": 0}
+    for cause in (None, INTERRUPTED):
+        assert decide_final_callback(cause, Outcome(0), [], None) == {"exit_code": 0}
 
 
 def test_a_failure_bears_the_tail_and_the_code() -> None:
-    word = agent.decide_last_word(None, EXITED_3, ["a", "b"], None)
+    word = decide_final_callback(None, EXITED_3, ["a", "b"], None)
 
     assert word == {"failed": "", "error_message": "a\nb", "exit_code": 3}
 
 
 def test_a_failure_that_said_nothing_is_named_by_its_code() -> None:
-    word = agent.decide_last_word(None, EXITED_3, [], None)
+    word = decide_final_callback(None, EXITED_3, [], None)
 
     assert word == {"failed": "", "error_message": "exited with code 3", "exit_code": 3}
 
 
 @pytest.mark.parametrize("text", ["\x01" * 20_000, "\U0001f600" * 20_000, "x" * 200_000])
-@pytest.mark.parametrize("outcome", [EXITED_3, agent.Outcome(None), agent.Outcome(3, "killed")])
-def test_the_last_word_is_as_small_as_the_api_takes_it(text: str, outcome: agent.Outcome) -> None:
-    noted = agent.Outcome(None, text)
+@pytest.mark.parametrize("outcome", [EXITED_3, Outcome(None), Outcome(3, "killed")])
+def test_the_last_word_is_as_small_as_the_api_takes_it(text: str, outcome: Outcome) -> None:
+    noted = Outcome(None, text)
     for each in (outcome, noted):
-        word = agent.decide_last_word(None, each, [text] * 20, None)
+        word = decide_final_callback(None, each, [text] * 20, None)
         assert len(json.dumps(word, ensure_ascii=False).encode()) < SMALL_BYTES
 
 
 def test_an_interrupted_container_is_scheduled_again() -> None:
-    word = agent.decide_last_word(agent.INTERRUPTED, agent.Outcome(143), [], None)
+    word = decide_final_callback(INTERRUPTED, Outcome(143), [], None)
 
     assert word == {"schedule": "", "stopped": True, "exit_code": 143}
 
 
 def test_nobody_is_promised_a_stop_that_is_not_known() -> None:
-    outcome = agent.Outcome(None, stopped=False)
+    outcome = Outcome(None, stopped=False)
 
-    assert agent.decide_last_word(agent.INTERRUPTED, outcome, [], None) is None
+    assert decide_final_callback(INTERRUPTED, outcome, [], None) is None
 
 
 def test_a_job_past_its_time_failed_even_if_it_exited_0() -> None:
-    word = agent.decide_last_word(agent.TIMED_OUT, agent.Outcome(0), [], 90.0)
+    word = decide_final_callback(TIMED_OUT, Outcome(0), [], 90.0)
 
     assert word == {
         "failed": "",
@@ -406,16 +450,16 @@ def test_a_job_past_its_time_failed_even_if_it_exited_0() -> None:
 @pytest.mark.parametrize(
     ("outcome", "word"),
     [
-        (agent.Outcome(0), {"exit_code": 0}),
-        (agent.Outcome(7), {"failed": "", "error_message": "stopped", "exit_code": 7}),
-        (agent.Outcome(None), None),
-        (agent.Outcome(None, stopped=False), None),
+        (Outcome(0), {"exit_code": 0}),
+        (Outcome(7), {"failed": "", "error_message": "stopped", "exit_code": 7}),
+        (Outcome(None), None),
+        (Outcome(None, stopped=False), None),
     ],
 )
 def test_of_an_attempt_that_is_over_the_exit_code_is_told(
-    outcome: agent.Outcome, word: dict[str, object] | None
+    outcome: Outcome, word: dict[str, object] | None
 ) -> None:
-    assert agent.decide_exit_word(outcome) == word
+    assert decide_exit_callback(outcome) == word
 
 
 @pytest.mark.parametrize(
@@ -431,24 +475,22 @@ def test_of_an_attempt_that_is_over_the_exit_code_is_told(
 def test_what_an_attempt_ended_for_is_read_from_the_answer(
     answer: object, read: tuple[str | None, bool]
 ) -> None:
-    assert agent.read_over(answer) == read
+    assert read_attempt_over(answer) == read
 
 
-@pytest.mark.parametrize("cause", [agent.OVER, agent.TERMINATED])
+@pytest.mark.parametrize("cause", [OVER, TERMINATED])
 def test_an_attempt_that_is_over_has_no_last_word(cause: str) -> None:
-    assert agent.decide_last_word(cause, EXITED_3, [], None) is None
+    assert decide_final_callback(cause, EXITED_3, [], None) is None
 
 
 def test_a_container_that_could_not_run_fails_with_the_reason_and_no_code() -> None:
-    word = agent.decide_last_word(None, agent.Outcome(None, "no such image"), [], None)
+    word = decide_final_callback(None, Outcome(None, "no such image"), [], None)
 
     assert word == {"failed": "", "error_message": "no such image"}
 
 
 def test_out_of_memory_is_said_before_the_tail() -> None:
-    assert agent.error_message(["last"], agent.Outcome(137, "out of memory")) == (
-        "out of memory\nlast"
-    )
+    assert error_message(["last"], Outcome(137, "out of memory")) == ("out of memory\nlast")
 
 
 # -- the machine's end
@@ -465,7 +507,7 @@ def test_the_machine_is_powered_off_harder_and_harder() -> None:
         tried.append("sysrq")
         return True
 
-    agent.power_off(fails, sysrq, lambda _: None)
+    power_off(fails, sysrq, lambda _: None)
 
     assert tried == ["shutdown -h now", "systemctl poweroff -ff", "sysrq"]
 
@@ -478,6 +520,6 @@ def test_the_shutdown_is_scheduled_in_whole_minutes_rounded_up() -> None:
         return True
 
     for seconds in (1.0, 3601.0):
-        assert agent.schedule_power_off(seconds, works)
+        assert schedule_power_off(seconds, works)
 
     assert commands == [["shutdown", "-h", "+1"], ["shutdown", "-h", "+61"]]

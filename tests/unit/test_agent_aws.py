@@ -6,11 +6,16 @@ from typing import Any
 
 import pytest
 
-from agent import docker_job_agent as agent
+from agent.docker_job_agent.aws import Aws, Credentials, Request, aws_error, sign
+from agent.docker_job_agent.decisions import INTERRUPTED, Outcome, decide_final_callback
+from agent.docker_job_agent.environment import read_config
+from agent.docker_job_agent.errors import ConfigError, CouldNotRunError
+from agent.docker_job_agent.job import Job, Login, read_wait
+from agent.docker_job_agent.job_secrets import fetch_secret, read_login, registry_of, with_secrets
 from tests.support.compute.aws_signature import BadSignatureError, signer_of
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
-ROLE = agent.Credentials("ASIAEXAMPLE", "secret-key/+=", "session-token==")
+ROLE = Credentials("ASIAEXAMPLE", "secret-key/+=", "session-token==")
 SECRETS = {"ASIAEXAMPLE": "secret-key/+="}
 URL = "https://sts.eu-west-1.amazonaws.com/"
 
@@ -18,8 +23,8 @@ URL = "https://sts.eu-west-1.amazonaws.com/"
 def signed(**headers: str) -> dict[str, str]:
     host = {"host": "sts.eu-west-1.amazonaws.com"}
     body = b"Action=GetCallerIdentity"
-    request = agent.Request("sts", "eu-west-1", {**host, **headers}, body)
-    return agent.sign(request, ROLE, NOW)
+    request = Request("sts", "eu-west-1", {**host, **headers}, body)
+    return sign(request, ROLE, NOW)
 
 
 def test_a_signature_is_the_one_that_aws_computes() -> None:
@@ -54,13 +59,13 @@ def test_nothing_that_is_signed_can_be_changed(
     ],
 )
 def test_a_registrys_login_is_an_object_or_a_pair(text: str, login: tuple[str, str]) -> None:
-    assert agent.read_login(text) == agent.Login(*login)
+    assert read_login(text) == Login(*login)
 
 
 @pytest.mark.parametrize("text", ["", "canary", ":canary", "canary:", '{"username": "canary"}'])
 def test_a_login_that_is_none_is_an_error_that_does_not_quote_it(text: str) -> None:
-    with pytest.raises(agent.CouldNotRunError) as raised:
-        agent.read_login(text)
+    with pytest.raises(CouldNotRunError) as raised:
+        read_login(text)
     assert "canary" not in str(raised.value)
     assert "registry_auth" in str(raised.value)
 
@@ -80,7 +85,7 @@ def test_a_login_that_is_none_is_an_error_that_does_not_quote_it(text: str) -> N
     ],
 )
 def test_the_registry_is_what_docker_takes_it_for(image: str, registry: str | None) -> None:
-    assert agent.registry_of(image) == registry
+    assert registry_of(image) == registry
 
 
 @pytest.mark.parametrize(
@@ -95,29 +100,29 @@ def test_the_registry_is_what_docker_takes_it_for(image: str, registry: str | No
 def test_an_error_of_aws_is_told_in_its_own_words(
     status: int, answer: Any, text: str, *, again: bool
 ) -> None:
-    error = agent.aws_error(status, answer)
-    assert (str(error), error.for_good) == (text, not again)
+    error = aws_error(status, answer)
+    assert (str(error), error.permanent) == (text, not again)
 
 
 def test_a_secret_without_a_role_says_what_is_missing() -> None:
-    job = agent.Job("alpine", [], {}, None, secrets={"TOKEN": "/team/token"})
-    with pytest.raises(agent.CouldNotRunError, match="secret TOKEN needs an instance with a role"):
-        agent.with_secrets(job, None)
+    job = Job("alpine", [], {}, None, secrets={"TOKEN": "/team/token"})
+    with pytest.raises(CouldNotRunError, match="secret TOKEN needs an instance with a role"):
+        with_secrets(job, None)
 
 
 def test_a_registrys_secret_is_for_the_login_and_not_for_the_container() -> None:
     env = {"KEY": "v", "REGISTRY": "user:canary"}
-    job = agent.with_secrets(agent.Job("alpine", [], env, None, registry_auth="REGISTRY"), None)
-    assert (job.env, job.login) == ({"KEY": "v"}, agent.Login("user", "canary"))
+    job = with_secrets(Job("alpine", [], env, None, registry_auth="REGISTRY"), None)
+    assert (job.env, job.login) == ({"KEY": "v"}, Login("user", "canary"))
 
 
 def test_ecr_is_asked_only_for_images_of_ecr() -> None:
-    job = agent.Job("ghcr.io/a/b", [], {}, None, registry_auth="ecr")
-    with pytest.raises(agent.CouldNotRunError, match="names no ECR registry"):
-        agent.with_secrets(job, None)
+    job = Job("ghcr.io/a/b", [], {}, None, registry_auth="ecr")
+    with pytest.raises(CouldNotRunError, match="names no ECR registry"):
+        with_secrets(job, None)
 
 
-class CannedAws(agent.Aws):
+class CannedAws(Aws):
     """AWS that gives one answer; keeps what it was asked."""
 
     def __init__(self, answer: dict[str, Any]) -> None:
@@ -133,9 +138,7 @@ def test_an_image_of_ecr_gets_its_login_by_the_role() -> None:
     token = base64.b64encode(b"AWS:canary").decode()
     aws = CannedAws({"authorizationData": [{"authorizationToken": token}]})
     image = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/app"
-    assert agent.with_secrets(agent.Job(image, [], {}, None), aws).login == agent.Login(
-        "AWS", "canary"
-    )
+    assert with_secrets(Job(image, [], {}, None), aws).login == Login("AWS", "canary")
     assert aws.asked == [("ecr", "GetAuthorizationToken", "eu-west-1", {})]
 
 
@@ -173,14 +176,14 @@ def test_a_secret_is_asked_for_where_it_is_kept(
     place: str, asked: tuple[Any, ...], answer: dict[str, Any]
 ) -> None:
     aws = CannedAws(answer)
-    assert agent.fetch_secret("KEY", place, aws) == "v"
+    assert fetch_secret("KEY", place, aws) == "v"
     assert aws.asked == [asked]
 
 
 def test_a_secret_that_is_no_text_says_so() -> None:
     place = "arn:aws:secretsmanager:us-east-1:1:secret:key-AbCdEf"
-    with pytest.raises(agent.CouldNotRunError, match="holds no text"):
-        agent.fetch_secret("KEY", place, CannedAws({"SecretBinary": "AA=="}))
+    with pytest.raises(CouldNotRunError, match="holds no text"):
+        fetch_secret("KEY", place, CannedAws({"SecretBinary": "AA=="}))
 
 
 @pytest.mark.parametrize(
@@ -188,12 +191,12 @@ def test_a_secret_that_is_no_text_says_so() -> None:
     [({"retry_seconds": 2}, 2.0), ({"retry_seconds": 0}, 0.05), (None, 1.0), ({}, 1.0)],
 )
 def test_how_soon_to_ask_again_is_bounded(answer: object, seconds: float) -> None:
-    assert agent.read_wait(answer) == seconds
+    assert read_wait(answer) == seconds
 
 
 def test_a_container_that_may_run_on_is_not_told_as_stopped() -> None:
-    outcome = agent.Outcome(None, "the agent lost sight of the container", stopped=False)
-    word = agent.decide_last_word(None, outcome, [], None)
+    outcome = Outcome(None, "the agent lost sight of the container", stopped=False)
+    word = decide_final_callback(None, outcome, [], None)
     assert word is not None
     assert word["stopped"] is False
 
@@ -203,10 +206,10 @@ def test_a_container_that_may_run_on_is_not_told_as_stopped() -> None:
     [("failed", {"pull_failed": True}), ("refused", {"pull_failed": True, "for_good": True})],
 )
 def test_a_failed_pull_is_told_apart(pull: str, more: dict[str, bool]) -> None:
-    outcome = agent.Outcome(None, "denied", pull=pull)
-    word = agent.decide_last_word(None, outcome, [], None)
+    outcome = Outcome(None, "denied", pull=pull)
+    word = decide_final_callback(None, outcome, [], None)
     assert word == {"failed": "", "error_message": "denied", **more}
-    interrupted = agent.decide_last_word(agent.INTERRUPTED, outcome, [], None)
+    interrupted = decide_final_callback(INTERRUPTED, outcome, [], None)
     assert interrupted == {"schedule": "", "stopped": True}
 
 
@@ -216,8 +219,8 @@ def test_an_instance_that_shows_its_role_is_told_the_rest_by_the_claim() -> None
         "DOCKER_JOB_MAX_LIFETIME_SECONDS": "60",
         "DOCKER_JOB_IDENTITY": "sts",
     }
-    with pytest.raises(agent.ConfigError, match="DOCKER_JOB_DEPLOYMENT is not set"):
-        agent.read_config(environment)
-    config = agent.read_config({**environment, "DOCKER_JOB_DEPLOYMENT": "ours"})
+    with pytest.raises(ConfigError, match="DOCKER_JOB_DEPLOYMENT is not set"):
+        read_config(environment)
+    config = read_config({**environment, "DOCKER_JOB_DEPLOYMENT": "ours"})
     assert (config.job_id, config.instance_id, config.identity) == (0, "", "sts")
     assert config.metadata_url == "http://169.254.169.254"

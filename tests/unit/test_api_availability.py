@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from agent import docker_job_agent
+from agent.docker_job_agent.api import API_TIMEOUT_SECONDS
+from agent.docker_job_agent.retries import BACKOFF_CAP_SECONDS
 from services.api.jobs import availability, decisions
 from services.api.jobs.availability import (
     Outage,
@@ -55,8 +56,8 @@ def test_an_api_that_restarts_every_minute_still_counts_towards_silence() -> Non
 
 
 def test_the_agents_longest_backoff_is_the_agents() -> None:
-    assert timedelta(seconds=docker_job_agent.BACKOFF_CAP_SECONDS) == availability.AGENT_BACKOFF
-    assert RULES.silence_seconds > docker_job_agent.API_TIMEOUT_SECONDS
+    assert timedelta(seconds=BACKOFF_CAP_SECONDS) == availability.AGENT_BACKOFF
+    assert RULES.silence_seconds > API_TIMEOUT_SECONDS
 
 
 def test_a_gap_between_records_is_an_outage_and_a_late_record_is_none() -> None:

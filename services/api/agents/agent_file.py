@@ -1,11 +1,10 @@
 """The agent as a file that an instance fetches and checks by its hash."""
 
 import hashlib
-from pathlib import Path
 
 from msgspec import Struct
 
-PATH = Path(__file__).resolve().parents[3] / "agent" / "docker_job_agent.py"
+from agent.build import build
 
 
 class AgentFile(Struct, frozen=True):
@@ -15,7 +14,7 @@ class AgentFile(Struct, frozen=True):
     sha256: str
 
 
-def read_agent_file(path: Path = PATH) -> AgentFile:
-    """Read the agent that belongs to this release."""
-    content = path.read_bytes()
+def read_agent_file() -> AgentFile:
+    """Build the agent that belongs to this release."""
+    content = build()
     return AgentFile(content, hashlib.sha256(content).hexdigest())

@@ -32,7 +32,7 @@ STARTED = "started"
 # may still request that. A volume outlives the end, and a directory can be made only once: so the
 # agent runs once at most. To forbid the start, make the directory first.
 ENTRYPOINT = ["sh", "-c", f'mkdir "$0/{STARTED}" && exec "$@"', HOME]
-AGENT = ["python3", "-I", "-S", "/app/agent/docker_job_agent.py"]
+AGENT = ["python3", "-I", "-S", "/app/agent/docker_job_agent.pyz"]
 
 
 class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,6 @@ import asyncio
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 
 from shared.backoff import Backoff
 from shared.clock import Clock
@@ -61,7 +60,7 @@ _ID = re.compile(r"i-[0-9a-f]{8,17}")
 
 
 class Ec2Compute:
-    """One deployment's instances in one region. *agent_path* is the agent that they run."""
+    """One deployment's instances in one region; *agent_sha256* is the hash of their agent."""
 
     name = "ec2"
     gathers = True
@@ -71,7 +70,7 @@ class Ec2Compute:
         region: str,
         deployment: str,
         clock: Clock,
-        agent_path: Path,
+        agent_sha256: str,
         settings: Ec2Settings | None = None,
     ) -> None:
         settings = settings or Ec2Settings()
@@ -79,7 +78,7 @@ class Ec2Compute:
         self._clock = clock
         self._aws = Aws(region)
         self._resting = RestingPools(settings.pool_rest_seconds)
-        self._planner = Planner(self._aws, clock, settings, self._resting, deployment, agent_path)
+        self._planner = Planner(self._aws, clock, settings, self._resting, deployment, agent_sha256)
         self._listing = InstanceListing(self._aws, deployment)
         self._prices = Prices(self._aws, clock, settings.prices)
 

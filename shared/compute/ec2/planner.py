@@ -5,9 +5,7 @@ while; `fleet.py` makes the call, with just these parameters.
 """
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
@@ -114,7 +112,7 @@ def fleet_of(
 
 
 class Planner:
-    """Makes plans. *agent_path* is the agent's file, whose hash every instance is told."""
+    """Makes plans. *agent_sha256* is the hash by which instances know the agent."""
 
     def __init__(
         self,
@@ -123,13 +121,13 @@ class Planner:
         settings: Ec2Settings,
         resting: RestingPools,
         deployment: str,
-        agent_path: Path,
+        agent_sha256: str,
     ) -> None:
         self._aws = aws
         self._clock = clock
         self._settings = settings
         self._resting = resting
-        self._agent_path = agent_path
+        self._agent_sha256 = agent_sha256
         self._cache = Cache(clock)
         self.template = Template(aws, clock, deployment)
 
@@ -164,11 +162,10 @@ class Planner:
 
     async def _contents(self, offer: Offer, image: Image) -> Contents:
         settings = self._settings
-        agent = await asyncio.to_thread(self._agent_path.read_bytes)
         boot = Boot(
             api_url=offer.api_url,
             deployment=offer.deployment,
-            agent_sha256=hashlib.sha256(agent).hexdigest(),
+            agent_sha256=self._agent_sha256,
             max_lifetime_seconds=settings.max_lifetime_seconds,
         )
         return Contents(

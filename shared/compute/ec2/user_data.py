@@ -45,8 +45,9 @@ until docker version > /dev/null 2>&1; do
   sleep 1
 done
 
+agent=/opt/docker-job/docker_job_agent.pyz
 mkdir -p /opt/docker-job
-python3 -I - {url} {sha256} /opt/docker-job/agent.py <<'END' || off 'no agent that can be trusted'
+python3 -I - {url} {sha256} "$agent" <<'END' || off 'no agent that can be trusted'
 import hashlib, sys, time, urllib.request
 url, sha256, path = sys.argv[1:]
 until = time.monotonic() + {fetch_seconds}
@@ -76,7 +77,7 @@ export DOCKER_JOB_METADATA=ec2
 export DOCKER_JOB_POWER_OFF=shutdown
 export DOCKER_JOB_RUNTIME=docker
 export DOCKER_JOB_MAX_LIFETIME_SECONDS={seconds}
-python3 -I -S /opt/docker-job/agent.py
+python3 -I -S "$agent"
 off "the agent has ended with status $?"
 """
 

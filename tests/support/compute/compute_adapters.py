@@ -29,6 +29,7 @@ from shared.compute.process.directory import InstanceDir, Stage
 from shared.compute.simulator.adapter import RemoteCloud, SimulatorCompute
 from shared.compute.simulator.cloud import VirtualCloud
 from shared.compute.simulator.serve import CloudServer
+from tests.support.agent_file import agent_file
 from tests.support.compute.compute_api import FakeApi
 from tests.support.compute.compute_docker import DockerWorld
 from tests.support.compute.compute_ec2 import Ec2World
@@ -36,7 +37,7 @@ from tests.support.compute.compute_ec2 import Ec2World
 T = TypeVar("T")
 
 STUB = Path(__file__).with_name("compute_stub_agent.py")
-AGENT = Path(__file__).parents[3] / "agent" / "docker_job_agent.py"
+AGENT = agent_file()
 EVENTUALLY_SECONDS = 20.0
 LIVING = {Stage.BOOTING, Stage.ALIVE}
 

@@ -10,11 +10,12 @@ import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 from aiohttp import web
+
+from agent.build import build
 
 SETTINGS = {
     "heartbeat_seconds": 5,
@@ -29,7 +30,6 @@ SETTINGS = {
 CALL_SECONDS = 20.0
 
 
-AGENT = Path(__file__).parents[3] / "agent" / "docker_job_agent.py"
 ARN = re.compile(r"<Arn>[^<]*assumed-role/[^/<]+/(i-[0-9a-f]+)</Arn>")
 
 
@@ -49,7 +49,7 @@ class FakeApi:
         self.over: set[int] = set()  # jobs whose attempt is over
         self.sts_url = ""  # the STS of agents that identify by role
         self.assigned: dict[str, tuple[int, int]] = {}  # job and attempt of those instances
-        self.agent = AGENT.read_bytes()
+        self.agent = build()
         self.requests = 0
         self._called = asyncio.Condition()
 

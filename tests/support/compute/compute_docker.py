@@ -18,13 +18,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from agent.build import build, write
 from shared.clock import Clock, RealClock
 from shared.compute.docker.adapter import DockerCompute
 from shared.compute.docker.container import LABEL, DockerSettings
 from shared.compute.docker.engine import EngineApi
 from shared.compute.port import ComputeError, Instance, LaunchBatch
 
-AGENT = Path(__file__).parents[3] / "agent" / "docker_job_agent.py"
 HOST = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 BASE = "python:3.13-slim"
 TAG = "docker-job-test-instance"
@@ -33,7 +33,7 @@ DOCKERFILE = f"""\
 FROM {BASE}
 RUN install --directory --mode 1777 /var/lib/docker-job
 COPY docker /usr/local/bin/docker
-COPY docker_job_agent.py /app/agent/docker_job_agent.py
+COPY docker_job_agent.pyz /app/agent/
 """
 
 
@@ -56,7 +56,7 @@ def instance_image() -> str:
     if docker("image", "inspect", BASE).returncode != 0:
         pytest.skip(f"the Docker engine has no {BASE}")
     with tempfile.TemporaryDirectory() as context:
-        shutil.copy(AGENT, context)
+        write(build(), Path(context) / "docker_job_agent.pyz")
         shutil.copy(client, Path(context) / "docker")
         (Path(context) / "Dockerfile").write_text(DOCKERFILE)
         built = docker("build", "--quiet", "--tag", TAG, context)

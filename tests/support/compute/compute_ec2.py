@@ -4,12 +4,13 @@ Agents identify by their role, as on EC2: the API of the tests sends their signe
 cloud's STS, and gives them the job that the launch has assigned to the instance.
 """
 
+import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 import boto3
 import pytest
 
+from agent.build import build
 from fake_aws import CloudSettings, CloudThread
 from shared.clock import RealClock
 from shared.compute.ec2.compute import Ec2Compute
@@ -17,7 +18,7 @@ from shared.compute.ec2.settings import Ec2Settings
 from shared.compute.port import ComputeError, Instance, LaunchBatch
 from tests.support.compute.compute_api import FakeApi
 
-AGENT = Path(__file__).parents[3] / "agent" / "docker_job_agent.py"
+AGENT = hashlib.sha256(build()).hexdigest()
 PROFILE = "docker-job-instance"
 REGION = "us-east-1"
 TRUST = """{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",

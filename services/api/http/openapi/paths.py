@@ -178,7 +178,7 @@ def _agents() -> dict[str, Any]:
             "ETag": _header("The hash, quoted.", {"type": "string"}),
             "X-Docker-Job-SHA256": _header("The file's hash.", {"type": "string"}),
         },
-        "content": {"text/x-python; charset=utf-8": {"schema": {"type": "string"}}},
+        "content": {"application/zip": {"schema": {"contentMediaType": "application/zip"}}},
     }
     return {
         "/agent/claim": {

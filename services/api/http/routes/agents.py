@@ -43,7 +43,7 @@ class AgentRoutes:
     async def agent_file(self, _request: Request) -> Response:
         """Serve `GET /agent/agent.py`: the agent, which is no secret; its hash is in user data."""
         headers = {"ETag": f'"{self.file.sha256}"', "X-Docker-Job-SHA256": self.file.sha256}
-        return Response(self.file.content, headers=headers, media_type="text/x-python")
+        return Response(self.file.content, headers=headers, media_type="application/zip")
 
     async def report(self, request: Request) -> Response:
         """Serve `POST /agent/jobs/{id}/report`."""

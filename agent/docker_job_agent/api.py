@@ -1,0 +1,126 @@
+"""Calls of the API, and the meaning of its status codes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+from .environment import Config
+from .errors import UnreachableError
+from .http_client import Answer, Http
+from .log import log
+from .retries import backoff_seconds, jitter
+
+API_TIMEOUT_SECONDS = 10.0
+
+
+def is_definite(status: int) -> bool:
+    """Return whether a status is the API's decision, and no reason to repeat the call."""
+    return status < 500 and status not in (408, 425, 429)
+
+
+def is_outage(status: int) -> bool:
+    """Return whether a status means that the API answers no call at present."""
+    return status in (408, 425, 429, 502, 503, 504)
+
+
+def is_over(status: int) -> bool:
+    """Return whether a status means that this attempt, or its token, is no longer valid."""
+    return status in (401, 403, 409)
+
+
+def read_attempt_over(answer: object) -> tuple[str | None, bool]:
+    """Return why the attempt is over, and whether its lines or exit code were kept.
+
+    Without a cause nothing is kept: the token is no longer valid.
+    """
+    body: dict[str, Any] = answer if isinstance(answer, dict) else {}
+    cause = body.get("cause")
+    return (cause if isinstance(cause, str) else None), body.get("kept") is True
+
+
+class Api:
+    """Calls of one attempt. Each thread that calls has its own instance (`for_another_thread`)."""
+
+    def __init__(self, config: Config, token: str) -> None:
+        self._config = config
+        self._token = token
+        self._http = Http(config.api_url, API_TIMEOUT_SECONDS)
+
+    def of_attempt(self, config: Config) -> Api:
+        """Return the same agent's calls for the attempt that the claim's answer has named."""
+        return Api(config, self._token)
+
+    def for_another_thread(self) -> Api:
+        """Return the same calls on a connection of their own."""
+        return Api(self._config, self._token)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def claim(self, bootstrap_token: str, runtime: str, *, interrupted: bool = False) -> Answer:
+        """Claim the attempt, and show the token of all later calls.
+
+        With `interrupted`, give the attempt back: this instance has an interruption notice.
+        """
+        body: dict[str, Any] = {
+            "job_id": self._config.job_id,
+            "attempt": self._config.attempt,
+            "instance_id": self._config.instance_id,
+            "token": self._token,
+            "runtime": runtime,
+        }
+        if interrupted:
+            body["interrupted"] = True
+        return self._call("POST", "/agent/claim", bootstrap_token, body)
+
+    def claim_by_role(
+        self, proof: Callable[[str], dict[str, Any]], runtime: str, *, interrupted: bool = False
+    ) -> Answer:
+        """Claim the attempt that is assigned to this instance; `proof` binds it to our token."""
+        identity = proof(hashlib.sha256(self._token.encode()).hexdigest())
+        body: dict[str, Any] = {"identity": identity, "token": self._token, "runtime": runtime}
+        if interrupted:
+            body["interrupted"] = True
+        return self._http.request("POST", "/agent/claim", {}, body)
+
+    def recommend_rebalance(self) -> Answer:
+        """Report EC2's rebalance recommendation."""
+        path = f"/agent/jobs/{self._config.job_id}/report"
+        body = {"phase": None, "logs": None, "rebalance": True}
+        return self._call("POST", path, self._token, body)
+
+    def report(self, phase: str | None, logs: dict[str, Any] | None) -> Answer:
+        """Send a heartbeat, with a phase or log lines or neither."""
+        path = f"/agent/jobs/{self._config.job_id}/report"
+        return self._call("POST", path, self._token, {"phase": phase, "logs": logs})
+
+    def callback(self, body: dict[str, Any]) -> Answer:
+        """Send a callback: the final one, or an interruption notice."""
+        return self._call("PUT", f"/callback/{self._config.job_id}", self._token, body)
+
+    def _call(self, method: str, path: str, token: str, body: dict[str, Any]) -> Answer:
+        return self._http.request(method, path, {"Authorization": f"Bearer {token}"}, body)
+
+
+def call_until_answered(
+    what: str, call: Callable[[], Answer], pause: Callable[[float], object]
+) -> Answer | None:
+    """Repeat `call` with backoff until its answer is definite; None once `pause` returns true."""
+    failures = 0
+    while True:
+        try:
+            answer = call()
+            if is_definite(answer.status):
+                if answer.status != 202 or failures:  # "wait" comes each second
+                    log("heard", what=what, status=answer.status, tries=failures + 1)
+                return answer
+            trouble = f"status {answer.status}"
+        except UnreachableError as error:
+            trouble = str(error)
+        failures += 1
+        log("not heard yet", what=what, trouble=trouble, tries=failures)
+        if pause(backoff_seconds(failures, jitter())):
+            return None

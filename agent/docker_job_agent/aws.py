@@ -1,0 +1,164 @@
+"""AWS APIs, called with the credentials of the instance's role."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from .environment import PREFIX, Config
+from .errors import AwsError, UnreachableError
+from .http_client import Http
+from .log import now_utc
+from .metadata import Metadata, metadata_service
+from .retries import backoff_seconds, jitter
+
+AWS_TRIES = 4
+AWS_TIMEOUT_SECONDS = 10.0
+
+
+class Credentials(NamedTuple):
+    """Credentials of the instance's role, valid for some hours."""
+
+    access_key: str
+    secret_key: str
+    session_token: str
+
+
+class Request(NamedTuple):
+    """A POST to an AWS service, before it is signed. Header names are in lower case."""
+
+    service: str
+    region: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def sign(request: Request, credentials: Credentials, now: datetime) -> dict[str, str]:
+    """Return the headers with Signature Version 4; every header is signed.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+    """
+    timestamp = f"{now:%Y%m%dT%H%M%SZ}"
+    headers = {**request.headers, "x-amz-date": timestamp}
+    headers["x-amz-security-token"] = credentials.session_token
+    names = ";".join(sorted(headers))
+    lines = "".join(f"{name}:{' '.join(headers[name].split())}\n" for name in sorted(headers))
+    payload = hashlib.sha256(request.body).hexdigest()
+    canonical = f"POST\n/\n\n{lines}\n{names}\n{payload}"
+    scope = f"{timestamp[:8]}/{request.region}/{request.service}/aws4_request"
+    hashed = hashlib.sha256(canonical.encode()).hexdigest()
+    key = f"AWS4{credentials.secret_key}".encode()
+    for part in scope.split("/"):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    text = f"AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n{hashed}"
+    signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    credential = f"Credential={credentials.access_key}/{scope}"
+    headers["authorization"] = (
+        f"AWS4-HMAC-SHA256 {credential}, SignedHeaders={names}, Signature={signature}"
+    )
+    return headers
+
+
+class Aws:
+    """AWS APIs for the instance's role. Not thread-safe."""
+
+    ROLE_PATH = "/latest/meta-data/iam/security-credentials/"
+    REGION_PATH = "/latest/meta-data/placement/region"
+    HOSTS: Mapping[str, str] = {"ecr": "api.ecr"}  # other hosts begin with the service's name
+    TARGETS: Mapping[str, str] = {
+        "ssm": "AmazonSSM",
+        "secretsmanager": "secretsmanager",
+        "ecr": "AmazonEC2ContainerRegistry_V20150921",
+    }
+    ENDPOINTS: Mapping[str, str] = {"secretsmanager": "SECRETS_MANAGER"}
+
+    def __init__(self, metadata: Metadata, environment: Mapping[str, str]) -> None:
+        self._metadata = metadata
+        self._environment = environment
+        self._region: str | None = None
+
+    def region(self) -> str:
+        """Return the region of this instance; raises UnreachableError."""
+        if self._region is None:
+            self._region = self._metadata_text(self.REGION_PATH).strip()
+        return self._region
+
+    def credentials(self) -> Credentials:
+        """Return the role's present credentials; raises UnreachableError."""
+        role = self._metadata_text(self.ROLE_PATH).split("\n")[0].strip()
+        try:
+            given = json.loads(self._metadata_text(self.ROLE_PATH + role))
+            return Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["Token"])
+        except (ValueError, KeyError, TypeError):
+            raise UnreachableError("the metadata service has no credentials of a role") from None
+
+    def url(self, service: str, region: str) -> str:
+        """Return a service's URL: AWS's own, unless the environment names another."""
+        name = self.ENDPOINTS.get(service, service.upper())
+        for variable in (f"AWS_ENDPOINT_URL_{name}", "AWS_ENDPOINT_URL"):
+            if self._environment.get(variable):
+                return self._environment[variable]
+        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        return f"https://{self.HOSTS.get(service, service)}.{region}.{suffix}"
+
+    def sts_host(self) -> str:
+        """Return the host of the STS that the API calls; the agent only signs it."""
+        url = self._environment.get(PREFIX + "STS_URL") or self.url("sts", self.region())
+        return url.partition("://")[2].split("/")[0]
+
+    def call(self, service: str, action: str, region: str | None, body: object) -> dict[str, Any]:
+        """Call an action in the JSON protocol, with retries if they may help; raises AwsError."""
+        failures = 0
+        while True:
+            try:
+                return self._call(service, action, region or self.region(), body)
+            except UnreachableError as error:
+                trouble = AwsError(f"{service} does not answer ({error})", permanent=False)
+            except AwsError as error:
+                trouble = error
+            failures += 1
+            if trouble.permanent or failures >= AWS_TRIES:
+                raise trouble
+            time.sleep(backoff_seconds(failures + 2, jitter()))
+
+    def _call(self, service: str, action: str, region: str, body: object) -> dict[str, Any]:
+        url = self.url(service, region)
+        headers = {
+            "host": url.partition("://")[2].split("/")[0],
+            "content-type": "application/x-amz-json-1.1",
+            "x-amz-target": f"{self.TARGETS[service]}.{action}",
+        }
+        request = Request(service, region, headers, json.dumps(body).encode())
+        signed = sign(request, self.credentials(), now_utc())
+        answer = Http(url, AWS_TIMEOUT_SECONDS).request("POST", "/", signed, request.body)
+        given: Any = answer.json()
+        if answer.status == 200 and isinstance(given, dict):
+            return given
+        raise aws_error(answer.status, given)
+
+    def _metadata_text(self, path: str) -> str:
+        text = self._metadata.get(path)
+        if not text:
+            raise UnreachableError(f"the metadata service has nothing at {path}")
+        return text
+
+
+def make_aws(config: Config) -> Aws | None:
+    """Return the AWS APIs for the instance's role, None if there is no metadata service."""
+    metadata = metadata_service(config.metadata_url)
+    return Aws(metadata, os.environ) if metadata else None
+
+
+def aws_error(status: int, answer: object) -> AwsError:
+    """Return AWS's error with its own code and message; 5xx and throttling are not permanent."""
+    given: dict[str, Any] = answer if isinstance(answer, dict) else {}
+    code = str(given.get("__type", "")).rpartition("#")[2] or f"status {status}"
+    message = str(given.get("message") or given.get("Message") or "")[:500]
+    again = status >= 500 or "Throttl" in code or "TooManyRequests" in code
+    return AwsError(f"{code}: {message}" if message else code, permanent=not again)

@@ -1,0 +1,52 @@
+"""The container of a job, whatever runs it."""
+
+from __future__ import annotations
+
+from .children import Child
+from .decisions import Outcome
+from .environment import Config
+from .job import Job, Settings
+from .reporter import Reporter
+from .situation import Situation
+
+
+class Container:
+    """The container of a job: a real one or, in `SimulatedContainer`, a child process."""
+
+    def __init__(
+        self, config: Config, job: Job, settings: Settings, reporter: Reporter, situation: Situation
+    ) -> None:
+        self.config = config
+        self.job = job
+        self.settings = settings
+        self.reporter = reporter
+        self.situation = situation
+        self.child: Child | None = None
+
+    def prepare(self) -> None:
+        """Prepare the start; raises CouldNotRunError or StoppedBeforeRunningError."""
+
+    def start(self) -> None:
+        """Start the container and return when it runs (or already ended)."""
+        raise NotImplementedError
+
+    def has_ended(self) -> bool:
+        """Return whether the container is known to have ended."""
+        return self.child is None or self.child.exited
+
+    def send(self, number: int) -> None:
+        """Send the container a signal."""
+        raise NotImplementedError
+
+    def outcome(self) -> Outcome:
+        """Return how it ended, once it has."""
+        raise NotImplementedError
+
+    def destroy(self) -> bool:
+        """Kill and remove it; return False if it may still exist. Thread-safe, repeatable."""
+        raise NotImplementedError
+
+    def _spawn(self, command: list[str], environment: dict[str, str], stdin: int) -> Child:
+        reporter = self.reporter
+        wake = self.situation.wake
+        return Child(command, environment, reporter.add_line, wake, stdin, reporter.wait_for_room)

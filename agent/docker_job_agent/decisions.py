@@ -1,0 +1,70 @@
+"""Decisions about the final callback: no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from .errors import MAX_ERROR_CHARACTERS
+
+# The causes for which a container is stopped before it ends by itself.
+OVER = "over"
+TERMINATED = "terminated"
+TIMED_OUT = "timed out"
+INTERRUPTED = "interrupted"
+
+
+class Outcome(NamedTuple):
+    """How the container ended; `exit_code` is None if it never ran or the code is unknown."""
+
+    exit_code: int | None
+    note: str = ""
+    stopped: bool = True  # False: it may still run
+    pull: str = ""  # "failed", or "refused" (another try cannot help), if the image is unavailable
+
+
+def error_message(tail: Iterable[str], outcome: Outcome) -> str:
+    """Return the text for the job's owner: why it could not run, or its last lines."""
+    text = "\n".join(tail).strip()[-MAX_ERROR_CHARACTERS:]
+    if outcome.exit_code is None:  # an engine's error may quote a whole command
+        return outcome.note[-MAX_ERROR_CHARACTERS:] or text or "the container could not run"
+    text = text or f"exited with code {outcome.exit_code}"
+    return f"{outcome.note}\n{text}" if outcome.note else text
+
+
+def decide_final_callback(
+    cause: str | None, outcome: Outcome, tail: Iterable[str], timeout_seconds: float | None
+) -> dict[str, Any] | None:
+    """Return the body of the final callback, None if none is due.
+
+    After an interruption, `stopped` promises that a replacement may start its container. If the
+    container may still run, there is no callback: the cloud confirms the instance's termination.
+    """
+    if cause in (OVER, TERMINATED):
+        return None
+    if cause == TIMED_OUT:
+        message = f"timed out after {timeout_seconds or 0:g} seconds"
+        return {"failed": "", "error_message": message, "timed_out": True}
+    if outcome.exit_code == 0:
+        return {"exit_code": 0}
+    code: dict[str, Any] = {} if outcome.exit_code is None else {"exit_code": outcome.exit_code}
+    if outcome.pull:
+        code["pull_failed"] = True
+    if outcome.pull == "refused":
+        code["for_good"] = True
+    if not outcome.stopped:
+        code["stopped"] = False  # another attempt must wait for the instance's termination
+    if cause == INTERRUPTED:
+        code.pop("pull_failed", None)
+        code.pop("for_good", None)
+        return {"schedule": "", "stopped": True, **code} if outcome.stopped else None
+    return {"failed": "", "error_message": error_message(tail, outcome), **code}
+
+
+def decide_exit_callback(outcome: Outcome) -> dict[str, Any] | None:
+    """Return the callback with the exit code of an attempt that is over, None if it is unknown."""
+    if outcome.exit_code is None or not outcome.stopped:
+        return None
+    if outcome.exit_code == 0:
+        return {"exit_code": 0}
+    return {"failed": "", "error_message": "stopped", "exit_code": outcome.exit_code}

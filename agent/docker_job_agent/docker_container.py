@@ -1,0 +1,178 @@
+"""A real container, run through Docker's client."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from typing import Any
+
+from .children import Child, this_file
+from .container import Container
+from .decisions import Outcome
+from .engine import container_name, container_options, docker, render_env_file
+from .environment import Config, environment_for_children
+from .errors import CouldNotRunError, StoppedBeforeRunningError
+from .instance_dir import InstanceDirectory, write_private_file
+from .job import Job, Settings, check_job
+from .log import log
+from .pull import Pull
+from .reporter import Reporter
+from .situation import Situation
+
+CREATE_SECONDS = 120.0  # docker create may unpack layers
+
+
+class DockerContainer(Container):
+    """A real container, run through Docker's client.
+
+    `create` and `start` are separate, so that the env file exists only while `create` runs, and an
+    error of docker's own differs from an exit code of the container.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        job: Job,
+        settings: Settings,
+        reporter: Reporter,
+        situation: Situation,
+        home: InstanceDirectory,
+    ) -> None:
+        super().__init__(config, job, settings, reporter, situation)
+        self.name = container_name(config)
+        self._env_file = os.path.join(home.path, "env")
+        self._login_directory = os.path.join(home.path, "docker-config")
+        self._state: dict[str, Any] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    # -- before it runs
+
+    def prepare(self) -> None:
+        """Pull the image; raises as `Pull.run` does."""
+        check_job(self.job)
+        self.reporter.report_phase("pulling")
+        Pull(self.job, self.settings, self.situation, self._login_directory).run()
+
+    def _create(self) -> None:
+        """Create the container from an env file that is removed when this returns."""
+        content = render_env_file(self.job.env)
+        try:
+            write_private_file(self._env_file, content)
+            options = [
+                *container_options(self.config, self.job.gpus),
+                *self.job.entrypoint_options(),
+                "--env-file",
+                self._env_file,
+                "--pull",
+                "never",
+            ]
+            made = docker(
+                "create",
+                *options,
+                "--",
+                self.job.image,
+                *self.job.arguments(),
+                seconds=CREATE_SECONDS,
+            )
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._env_file)
+        if made.code != 0:
+            raise CouldNotRunError(made.error or "docker create failed")
+
+    # -- while it runs
+
+    def start(self) -> None:
+        """Create and start it, and wait until it has left the engine's state `created`."""
+        self._guard = self._start_guard()
+        self._create()
+        if self.situation.cause_not_to_start():  # the last check before anything runs
+            raise StoppedBeforeRunningError
+        self.child = self._client("start", "--attach", self.name)
+        started = self.child
+        while not started.exited and self._is_only_created():
+            if self.situation.over or self.situation.terminated:
+                return  # if the engine hangs, the supervision stops it
+            self.situation.wait_until(lambda: started.exited, 0.02)
+
+    def _is_only_created(self) -> bool:
+        state = self._inspect()
+        return state is None or state.get("Status") == "created"
+
+    def has_ended(self) -> bool:
+        """Return whether the engine reports that it has ended.
+
+        The client's exit alone is no proof: an engine that restarts disconnects the client while
+        the container runs on. The agent then attaches again.
+        """
+        if self.child is None:
+            return True
+        if not self.child.exited:
+            return False
+        if self._state is None:
+            state = self._inspect()
+            if state is None:
+                return False
+            if state.get("Running"):
+                log("lost the container's output, attaching again")
+                self.child = self._client("attach", "--no-stdin", self.name)
+                return False
+            self._state = state
+        return True
+
+    def send(self, number: int) -> None:
+        """Send a signal to the container's init, which forwards it."""
+        done = docker("kill", "--signal", signal.Signals(number).name, "--", self.name)
+        if done.code != 0:
+            log("docker kill failed", error=done.error)
+
+    # -- after it ran
+
+    def outcome(self) -> Outcome:
+        """Return the exit code that the engine has recorded, with its explanation."""
+        state = self._state
+        if state is None:
+            return Outcome(None, "the agent lost sight of the container", stopped=False)
+        if state.get("Status") == "created":
+            return Outcome(None, str(state.get("Error") or "docker could not start the container"))
+        if state.get("Status") == "gone":
+            return Outcome(None, "the container was removed while it ran")
+        note = "out of memory: the kernel killed the container" if state.get("OOMKilled") else ""
+        return Outcome(int(state.get("ExitCode", -1)), note)
+
+    def destroy(self) -> bool:
+        """Remove the container in any state, and end the guard; return False if that failed."""
+        done = docker("rm", "--force", "--volumes", "--", self.name)
+        removed = done.code == 0 or "No such container" in done.error
+        log("container removed" if removed else "container not removed", error=done.error)
+        if removed and self._guard and self._guard.stdin:
+            with contextlib.suppress(OSError, ValueError):
+                self._guard.stdin.write(b"done")
+                self._guard.stdin.close()
+        return removed
+
+    def _client(self, *arguments: str) -> Child:
+        environment = environment_for_children(os.environ)
+        return self._spawn(["docker", *arguments], environment, subprocess.DEVNULL)
+
+    def _inspect(self) -> dict[str, Any] | None:
+        """Return the engine's state of the container, None if it does not answer."""
+        seen = docker(
+            "inspect", "--type", "container", "--format", "{{json .State}}", "--", self.name
+        )
+        if seen.code == 0:
+            with contextlib.suppress(ValueError):
+                return dict(json.loads(seen.out))
+        return {"Status": "gone"} if "No such container" in seen.error else None
+
+    def _start_guard(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # this file
+            this_file("--guard", self.name, self._env_file),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            env=environment_for_children(os.environ),
+            start_new_session=True,
+        )

@@ -1,0 +1,101 @@
+"""Configuration: read from the environment, most of which no child inherits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, MutableMapping
+from typing import NamedTuple
+
+from .errors import ConfigError
+
+PREFIX = "DOCKER_JOB_"
+EC2_METADATA_URL = "http://169.254.169.254"
+
+
+class Config(NamedTuple):
+    """Configuration from the environment, without the bootstrap token, which is a secret."""
+
+    api_url: str
+    job_id: int  # 0 until the claim's answer names it, where the instance's role is its identity
+    attempt: int
+    instance_id: str
+    deployment: str
+    runtime: str
+    metadata_url: str | None
+    terminate_grace_seconds: float
+    identity: str = "token"
+
+
+class Bounds(NamedTuple):
+    """Configuration that must hold even if the rest is broken."""
+
+    max_lifetime_seconds: float
+    power_off: bool
+    instance_dir: str | None
+
+
+def take_bootstrap_token(environment: MutableMapping[str, str]) -> str:
+    """Remove the bootstrap token from `environment`, so no child inherits it, and return it."""
+    return environment.pop(PREFIX + "BOOTSTRAP_TOKEN", "")
+
+
+def read_bounds(environment: Mapping[str, str]) -> Bounds:
+    """Read lifetime, power-off mode and directory; a broken lifetime becomes one hour."""
+    try:
+        lifetime = float(environment[PREFIX + "MAX_LIFETIME_SECONDS"])
+    except (KeyError, ValueError):
+        lifetime = math.nan
+    if not (lifetime > 0 and math.isfinite(lifetime)):
+        lifetime = 3600.0
+    power_off = environment.get(PREFIX + "POWER_OFF", "exit") == "shutdown"
+    return Bounds(lifetime, power_off, environment.get(PREFIX + "INSTANCE_DIR") or None)
+
+
+def read_config(environment: Mapping[str, str]) -> Config:
+    """Read the rest of the configuration; raises ConfigError that names the variable."""
+
+    def required(name: str) -> str:
+        value = environment.get(PREFIX + name, "")
+        if not value:
+            raise ConfigError(f"{PREFIX}{name} is not set")
+        return value
+
+    def number(name: str, text: str) -> float:
+        try:
+            return float(text)
+        except ValueError:
+            raise ConfigError(f"{PREFIX}{name} is not a number") from None
+
+    runtime = environment.get(PREFIX + "RUNTIME") or "auto"
+    if runtime not in ("docker", "simulated", "auto"):
+        raise ConfigError(f"{PREFIX}RUNTIME is none of docker, simulated, auto")
+    required("MAX_LIFETIME_SECONDS")
+    identity = environment.get(PREFIX + "IDENTITY") or "token"
+    if identity not in ("token", "sts"):
+        raise ConfigError(f"{PREFIX}IDENTITY is none of token, sts")
+    named = identity == "token"  # else the claim's answer names the job, attempt and instance
+    grace = environment.get(PREFIX + "TERMINATE_GRACE_SECONDS") or "5"
+    return Config(
+        api_url=required("API_URL"),
+        job_id=int(number("JOB_ID", required("JOB_ID"))) if named else 0,
+        attempt=int(number("ATTEMPT", required("ATTEMPT"))) if named else 0,
+        instance_id=required("INSTANCE_ID") if named else "",
+        deployment=environment.get(PREFIX + "DEPLOYMENT", "") if named else required("DEPLOYMENT"),
+        runtime=runtime,
+        metadata_url=read_metadata_url(environment),
+        terminate_grace_seconds=number("TERMINATE_GRACE_SECONDS", grace),
+        identity=identity,
+    )
+
+
+def read_metadata_url(environment: Mapping[str, str]) -> str | None:
+    """Return the URL of the instance metadata service, None without one."""
+    if environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"):
+        return environment["AWS_EC2_METADATA_SERVICE_ENDPOINT"]
+    on_ec2 = environment.get(PREFIX + "METADATA") == "ec2"
+    return EC2_METADATA_URL if on_ec2 or environment.get(PREFIX + "IDENTITY") == "sts" else None
+
+
+def environment_for_children(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without our variables, for docker clients and the guard."""
+    return {name: value for name, value in environment.items() if not name.startswith(PREFIX)}

@@ -1,0 +1,59 @@
+"""Files in the instance's directory."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+
+from .log import now_utc
+
+
+class InstanceDirectory:
+    """The instance's directory: its lock is the compute adapter's liveness check."""
+
+    def __init__(self, directory: str | None) -> None:
+        self._given = directory is not None
+        self.path = directory or tempfile.mkdtemp(prefix="docker-job-")
+        self._lock: int | None = None
+
+    def lock(self) -> bool:
+        """Lock the directory; return False if another agent holds the lock.
+
+        The adapter sees by this lock that the agent runs, so the file stays open until the process
+        ends, and no child inherits it (Python opens files close-on-exec).
+        """
+        if not self._given:
+            return True
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        self._lock = os.open(os.path.join(self.path, "alive.lock"), flags, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        self._write("pid", str(os.getpid()))
+        return True
+
+    def record_end(self, reason: str) -> None:
+        """Write the reason of the end, or remove the directory if it is a temporary one."""
+        with contextlib.suppress(OSError):  # a full disk must not keep the instance alive
+            if self._given:
+                self._write("ended", json.dumps({"at": now_utc().isoformat(), "reason": reason}))
+            else:
+                shutil.rmtree(self.path, ignore_errors=True)
+
+    def _write(self, name: str, text: str) -> None:
+        path = os.path.join(self.path, name)
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(path + ".new", path)
+
+
+def write_private_file(path: str, content: bytes) -> None:
+    """Create a file that its owner alone may read; never follow or reuse an existing one."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(content)

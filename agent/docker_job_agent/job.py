@@ -1,0 +1,124 @@
+"""The job and its settings, read from a claim's answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from .errors import CouldNotRunError
+
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*")
+
+
+class Settings(NamedTuple):
+    """Settings of the supervision, which the API sends with the job."""
+
+    heartbeat_seconds: float = 5.0
+    stop_grace_seconds: float = 10.0
+    interruption_margin_seconds: float = 30.0
+    metadata_poll_seconds: float = 5.0
+    log_batch_seconds: float = 1.0
+    log_limit_bytes: int = 1024 * 1024
+    error_tail_lines: int = 20
+    pull_timeout_seconds: float = 3600.0
+    pull_silence_seconds: float = 900.0
+
+
+class Login(NamedTuple):
+    """Credentials for a registry. Never logged, never an argument of a command."""
+
+    username: str
+    password: str
+
+
+class Job(NamedTuple):
+    """The job to run."""
+
+    image: str
+    command: list[str]
+    env: dict[str, str]
+    timeout_seconds: float | None
+    secrets: dict[str, str] | None = None  # name of a variable -> SSM name, or ARN, of its value
+    registry_auth: str | None = None
+    login: Login | None = None
+    gpus: int = 0
+    entrypoint: list[str] | None = None  # None: the image's own
+
+    def entrypoint_options(self) -> list[str]:
+        """Return the option that replaces the image's entrypoint; it takes one program alone."""
+        return [] if self.entrypoint is None else ["--entrypoint", "".join(self.entrypoint[:1])]
+
+    def arguments(self) -> list[str]:
+        """Return what follows the image: the rest of the entrypoint, then the command."""
+        return [*(self.entrypoint or [])[1:], *self.command]
+
+
+def read_claim(answer: object) -> tuple[Job, Settings]:
+    """Return the job and the settings in a claim's answer; raises CouldNotRunError."""
+    try:
+        body: Any = answer
+        job = body["job"]
+        timeout = job.get("timeout_seconds")
+        return (
+            Job(
+                image=str(job["docker_image"]),
+                command=[str(part) for part in job.get("command") or []],
+                env={**read_texts(job.get("env_vars")), **read_texts(job.get("secret_env"))},
+                timeout_seconds=None if timeout is None else float(timeout),
+                secrets=read_texts(job.get("secrets")) or None,
+                registry_auth=job.get("registry_auth"),
+                gpus=int(job.get("gpus") or 0),
+                entrypoint=read_entrypoint(job.get("entrypoint")),
+            ),
+            read_settings(body.get("settings") or {}),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise CouldNotRunError("the agent could not read its job from the API's answer") from None
+
+
+def read_entrypoint(given: list[Any] | None) -> list[str] | None:
+    """Return an array of texts; an absent one is None."""
+    return None if given is None else [str(part) for part in given]
+
+
+def read_texts(given: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return an object's names and values as text; an absent object is empty."""
+    return {str(name): str(value) for name, value in (given or {}).items()}
+
+
+def read_wait(answer: object) -> float:
+    """Return the seconds until the next claim, within bounds; one where the answer has none."""
+    try:
+        body: Any = answer
+        return min(60.0, max(0.05, float(body["retry_seconds"])))
+    except (KeyError, TypeError, ValueError):
+        return 1.0
+
+
+def read_settings(given: Mapping[str, Any]) -> Settings:
+    """Return the known settings among those given; invalid numbers keep their defaults."""
+    known = {
+        name: type(default)(given[name])
+        for name, default in Settings()._asdict().items()
+        if isinstance(given.get(name), (int, float)) and given[name] >= 0
+    }
+    settings = Settings(**known)
+    return settings._replace(  # no busy loop, whatever is given
+        heartbeat_seconds=max(0.05, settings.heartbeat_seconds),
+        metadata_poll_seconds=max(0.05, settings.metadata_poll_seconds),
+    )
+
+
+def check_job(job: Job) -> None:
+    """Refuse a job with anything that is unsafe on a command line; raises CouldNotRunError."""
+    if not IMAGE.fullmatch(job.image):
+        raise CouldNotRunError(f"{job.image!r} is not an image reference")
+    if any("\0" in part for part in [*(job.entrypoint or []), *job.command]):
+        raise CouldNotRunError("the command contains a NUL character")
+    for name, value in job.env.items():
+        if not ENV_NAME.fullmatch(name):
+            raise CouldNotRunError(f"{name!r} does not name an environment variable")
+        if "\n" in value or "\0" in value:
+            raise CouldNotRunError(f"the value of {name} contains a newline or a NUL character")
