@@ -15,14 +15,14 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/.runtime ## set up what is missing, then serve on http://127.0.0.1:8000
+run: $(VENV)/.runtime ## set up what is missing, and serve on http://127.0.0.1:8000
 	@exec $(BIN)/python -m embedded.run
 
 test: $(VENV)/.dev ## run all tests (some of them: make test ARGS="tests/unit -k backoff")
 	@$(if $(ARGS),,$(BIN)/python -m tests.support.servers.rabbitmq_install)
 	@$(BIN)/python -m pytest $(ARGS)
 
-rehearse: $(VENV)/.dev ## play a Spot interruption on a strict EC2 of our own: no AWS account, half a minute
+rehearse: $(VENV)/.dev ## run a Spot interruption on a strict fake EC2: no AWS account, half a minute
 	@$(BIN)/python -m rehearsal $(ARGS)
 
 backup: $(VENV)/.runtime ## back up the database of `make run`, running or stopped: make backup FILE=today.backup
@@ -31,10 +31,10 @@ backup: $(VENV)/.runtime ## back up the database of `make run`, running or stopp
 restore: $(VENV)/.runtime ## restore a backup, while it is stopped: make restore FILE=today.backup
 	@$(BIN)/python -m embedded.backup restore "$(FILE)"
 
-rotate: $(VENV)/.runtime ## new secrets, while it does not run (secret_env too: make rotate ARGS=--secrets-key)
+rotate: $(VENV)/.runtime ## make new secrets, while it is stopped (secret_env too: make rotate ARGS=--secrets-key)
 	@$(BIN)/python -m embedded.rotate $(ARGS)
 
-restore-test: $(VENV)/.dev ## save, lose and restore, with jobs in flight: embedded and under compose
+restore-test: $(VENV)/.dev ## test backup and restore with jobs in flight: embedded and under compose
 	@$(BIN)/python -m pytest tests/e2e/test_restore.py tests/integration/test_restored.py $(ARGS)
 
 long: $(VENV)/.dev ## the scenarios that take minutes: outages of their true lengths
