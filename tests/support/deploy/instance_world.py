@@ -18,7 +18,7 @@ from urllib.parse import parse_qs
 
 from deploy.place import SERVICES_TAG
 from tests.deploy.conftest import ROOT, MotoCloud
-from tests.support.systems.embedded_system import free_port
+from tests.support.run.ports import free_port
 
 MACHINE = "debian:trixie-slim"
 SUBNET = "{{(index .IPAM.Config 0).Subnet}}"
