@@ -42,7 +42,7 @@ from pathlib import Path
 import msgspec
 from shared.clock import RealClock
 from shared.compute.port import LaunchBatch
-from shared.compute.process import ProcessCompute
+from shared.compute.process.adapter import ProcessCompute
 
 async def main():
     root, agent, then = sys.argv[1:]
