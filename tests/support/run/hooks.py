@@ -8,6 +8,7 @@ import fcntl
 import os
 import re
 import shutil
+import sys
 import tempfile
 from typing import Any
 
@@ -15,6 +16,11 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.run.state import ALIVE, ENDING, begin, make_directory, this_run
+
+# The environment may forbid bytecode, as in images. Hundreds of processes of these tests would then
+# compile every module, and each worker rewrite every assertion, anew in each run.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 LONGEST_FIRST = ("e2e", "deploy", "integration", "contract", "unit")
 SHARD = re.compile(r"\[shard \d+")
