@@ -13,7 +13,15 @@ from tests.support.systems.embedded_system import EmbeddedSystem
 @pytest.fixture
 def system() -> Iterator[EmbeddedSystem]:
     """A system with the simulated runtime, not started yet."""
-    system = EmbeddedSystem(RUNTIME="simulated", HEARTBEAT_SECONDS="1", METADATA_POLL_SECONDS="0.2")
+    system = EmbeddedSystem(
+        RUNTIME="simulated",
+        HEARTBEAT_SECONDS="1",
+        METADATA_POLL_SECONDS="0.2",
+        # What a killed process has claimed is due again after a few of these.
+        LAUNCH_CALL_SECONDS="5",
+        LAUNCH_PLAN_SECONDS="5",
+        REAP_CALL_SECONDS="3",
+    )
     yield system
     system.close()
 

@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Join the run, which pytest's main process makes."""
     given = getattr(config, "workerinput", None)
     if given is not None:
-        begin(given["run"])
+        begin(Path(given["run"]))
         return
     run = begin(make_directory())
     alive = (run.directory / ALIVE).open("w")
