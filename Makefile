@@ -9,18 +9,22 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help run rehearse test long bench backup restore rotate restore-test lint format types check docs lock clean
+.PHONY: help run rehearse test test-campaign long bench backup restore rotate restore-test lint format types check docs lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.runtime ## set up what is missing, and serve on http://127.0.0.1:8000
 	@exec $(BIN)/python -m embedded.run
 
 test: $(VENV)/.dev ## run all tests (some of them: make test ARGS="tests/unit -k backoff")
 	@$(if $(ARGS),,$(BIN)/python -m tests.support.servers.rabbitmq_install)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n auto)
+
+test-campaign: $(VENV)/.dev ## what make test asks in a short form: twenty kills, compose faults, first boot
+	@$(if $(ARGS),,$(BIN)/python -m tests.support.servers.rabbitmq_install beside)
+	@$(BIN)/python -m pytest -m campaign $(if $(ARGS),$(ARGS),-n auto)
 
 rehearse: $(VENV)/.dev ## run a Spot interruption on a strict fake EC2: no AWS account, half a minute
 	@$(BIN)/python -m rehearsal $(ARGS)
@@ -35,7 +39,7 @@ rotate: $(VENV)/.runtime ## make new secrets, while it is stopped (secret_env to
 	@$(BIN)/python -m embedded.rotate $(ARGS)
 
 restore-test: $(VENV)/.dev ## test backup and restore with jobs in flight: embedded and under compose
-	@$(BIN)/python -m pytest tests/e2e/test_restore.py tests/integration/test_restored.py $(ARGS)
+	@$(BIN)/python -m pytest tests/e2e/test_restore.py tests/integration/test_restored.py -m "not long" $(ARGS)
 
 long: $(VENV)/.dev ## the scenarios that take minutes: outages of their true lengths
 	@$(BIN)/python -m pytest -m long $(ARGS)
@@ -55,7 +59,7 @@ format: $(VENV)/.dev ## format the code
 types: $(VENV)/.dev ## mypy --strict
 	@$(BIN)/python -m mypy --strict
 
-check: lint types test ## all that CI runs
+check: lint types test ## lint, types and all tests but the long ones and the campaign
 
 docs: $(VENV)/.runtime ## regenerate docs/{asyncapi.json,openapi.json,api.md} from the code
 	@$(BIN)/python -m operations.asyncapi > docs/asyncapi.json.new

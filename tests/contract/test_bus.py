@@ -27,8 +27,16 @@ from tests.support.bus.bus_cases import (
 from tests.support.bus.bus_room import BusRoom
 from tests.support.servers.rabbitmq_server import Brokers
 
+SECOND_VERSION = "rabbitmq-installed"
+"""Debian's broker, where there is another one too: the whole suite over it is for the campaign."""
 
-@pytest.fixture(params=ADAPTERS)
+
+@pytest.fixture(
+    params=[
+        pytest.param(each, marks=pytest.mark.campaign) if each == SECOND_VERSION else each
+        for each in ADAPTERS
+    ]
+)
 async def room(request: pytest.FixtureRequest, brokers: Brokers) -> AsyncIterator[BusRoom]:
     async with opened(request.param, brokers) as room:
         yield room
@@ -238,6 +246,16 @@ async def test_a_closed_bus_publishes_nothing(bus: Bus) -> None:
     await bus.close()
     with pytest.raises(BusUnavailable):
         await bus.publish([message("Apple")])
+
+
+async def test_the_second_version_of_the_broker_counts_deaths_and_hands_out_as_the_first(
+    brokers: Brokers,
+) -> None:
+    """Where versions have differed. All of the suite over it is in the campaign."""
+    async with opened(SECOND_VERSION, brokers) as room:
+        await test_a_delivery_says_how_often_it_came_back_from_readers_that_died(room)
+    async with opened(SECOND_VERSION, brokers) as room:
+        await test_each_bound_queue_gets_each_message_as_it_was_sent(room.bus)
 
 
 # -- memory alone ----------------------------------------------------------------------------------

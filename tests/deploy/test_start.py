@@ -24,6 +24,8 @@ import pytest
 
 from tests.deploy.conftest import ROOT, MotoCloud
 from tests.support.deploy.instance_world import FirstBoot
+from tests.support.deploy.noting_program import KEY
+from tests.support.deploy.without_engine import FirstBootWithoutEngine
 from tests.support.systems.compose_project import what_is_missing
 
 START = ROOT / "deploy" / "instance" / "start.sh"
@@ -41,6 +43,52 @@ def boot(aws: MotoCloud) -> Iterator[FirstBoot]:
     boot.close()
 
 
+@pytest.fixture
+def noted_boot(aws: MotoCloud) -> Iterator[FirstBootWithoutEngine]:
+    """One whose engine only notes what it is told to do."""
+    if missing := what_is_missing():
+        pytest.skip(missing)
+    assert aws.deploy(*ALLOW).returncode == 0
+    boot = FirstBootWithoutEngine(aws)
+    yield boot
+    boot.close()
+
+
+@pytest.mark.filterwarnings("ignore:Tried to parse")
+def test_the_first_boot_does_each_step_in_its_order_and_a_reboot_makes_nothing_anew(
+    aws: MotoCloud, noted_boot: FirstBootWithoutEngine
+) -> None:
+    """The short form of the next one, which has an engine, builds, and runs a job."""
+    boot = noted_boot
+    boot.run()
+    assert boot.signals.received == [("docker-job", "Services", boot.instance_id, "SUCCESS")]
+    calls = boot.calls("docker")
+    steps = [
+        next(number for number, call in enumerate(calls) if call.endswith(step)) for step in STEPS
+    ]
+    assert steps == sorted(steps)
+    assert boot.secret_in_clear() is None
+    assert KEY in aws.deploy().stdout
+    check_aws(aws, boot)
+
+    boot.run_start_again()
+    assert [call.endswith(CREATE) for call in boot.calls("docker")].count(True) == 1
+    assert boot.signals.received[1:] == boot.signals.received[:1]
+
+
+CREATE = "keys create --name first --scope admin"
+STEPS = (
+    "build --quiet secrets",
+    "up --quiet-pull -d --wait postgres rabbitmq",
+    "psql -qX -v ON_ERROR_STOP=1 -U postgres -d docker_job",
+    "run --rm -T migrate",
+    "keys list",
+    CREATE,
+    "up -d --wait --remove-orphans api scheduler launcher reaper",
+)
+
+
+@pytest.mark.campaign
 @pytest.mark.timeout(1200)
 @pytest.mark.filterwarnings("ignore:Tried to parse")
 def test_the_first_boot_brings_readyz_to_200_leaves_a_key_and_signals(
@@ -64,12 +112,7 @@ def check(aws: MotoCloud, boot: FirstBoot, caller: httpx.Client) -> None:
         assert any(line == "event: end" for line in lines.iter_lines())
     assert caller.get(f"/status/{job['id']}").json()["status"] == "DONE"
 
-    zone = aws.client("route53").list_hosted_zones()["HostedZones"][0]["Id"]
-    records = aws.client("route53").list_resource_record_sets(HostedZoneId=zone)
-    [named] = [each for each in records["ResourceRecordSets"] if each["Type"] == "A"]
-    assert named["Name"].startswith("api.docker-job.docker-job.internal")
-    [address] = aws.client("ec2").describe_addresses()["Addresses"]
-    assert address["InstanceId"] == boot.instance_id
+    check_aws(aws, boot)
     assert boot.secret_in_clear() is None
     for service in ("launcher", "reaper"):
         assert boot.access_key_of(service) == boot.session_of(service)["AccessKeyId"]
@@ -78,6 +121,16 @@ def check(aws: MotoCloud, boot: FirstBoot, caller: httpx.Client) -> None:
     boot.run_start_again()  # a reboot: nothing is recreated, and the job still exists
     assert caller.get(f"/status/{job['id']}").json()["status"] == "DONE"
     assert "making the first API key" not in boot.output
+
+
+def check_aws(aws: MotoCloud, boot: FirstBoot) -> None:
+    """The API's name in the VPC and the public address are this instance's."""
+    zone = aws.client("route53").list_hosted_zones()["HostedZones"][0]["Id"]
+    records = aws.client("route53").list_resource_record_sets(HostedZoneId=zone)
+    [named] = [each for each in records["ResourceRecordSets"] if each["Type"] == "A"]
+    assert named["Name"].startswith("api.docker-job.docker-job.internal")
+    [address] = aws.client("ec2").describe_addresses()["Addresses"]
+    assert address["InstanceId"] == boot.instance_id
 
 
 def step(function: str, *arguments: str) -> "subprocess.CompletedProcess[str]":

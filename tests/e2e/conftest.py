@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.run.state import this_run
 from tests.support.servers.metadata_service import MetadataService
 from tests.support.systems.compose_project import BuiltClone, what_is_missing
 from tests.support.systems.embedded_system import EmbeddedSystem
@@ -12,7 +13,15 @@ from tests.support.systems.embedded_system import EmbeddedSystem
 @pytest.fixture
 def system() -> Iterator[EmbeddedSystem]:
     """A system with the simulated runtime, not started yet."""
-    system = EmbeddedSystem(RUNTIME="simulated", HEARTBEAT_SECONDS="1", METADATA_POLL_SECONDS="0.2")
+    system = EmbeddedSystem(
+        RUNTIME="simulated",
+        HEARTBEAT_SECONDS="1",
+        METADATA_POLL_SECONDS="0.2",
+        # What a killed process has claimed is due again after a few of these.
+        LAUNCH_CALL_SECONDS="5",
+        LAUNCH_PLAN_SECONDS="5",
+        REAP_CALL_SECONDS="3",
+    )
     yield system
     system.close()
 
@@ -26,11 +35,9 @@ def metadata() -> Iterator[MetadataService]:
 
 
 @pytest.fixture(scope="session")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BuiltClone]:
+def clone() -> BuiltClone:
     """A fresh clone with built images, where this machine can run compose at all."""
     missing = what_is_missing()
     if missing is not None:
         pytest.skip(missing)
-    clone = BuiltClone(tmp_path_factory.mktemp("clone"))
-    yield clone
-    clone.remove()
+    return BuiltClone(this_run().shared("clone", lambda: BuiltClone.make().facts))

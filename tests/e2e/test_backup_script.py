@@ -14,8 +14,9 @@ import pytest
 
 from operations.migrate import migrate_all
 from tests.conftest import PASSWORDS
+from tests.support.run.ports import free_port
 from tests.support.systems.compose_project import docker, what_is_missing
-from tests.support.systems.embedded_system import ROOT, free_port
+from tests.support.systems.embedded_system import ROOT
 
 GOOD = "the good backup of yesterday"
 PROJECT = """

@@ -1,4 +1,4 @@
-"""What is killed, restarted or cut off under `docker compose`, with 200 jobs in flight each time.
+"""What is killed, restarted or cut off under `docker compose`, with jobs in flight each time.
 
 Instances are virtual, in a cloud that is served in a container of its own: it outlives launcher and
 reaper as a real one does, its agents speak the real protocol, and it knows what really happened.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.systems.compose_cloud import CLOUD, TRUTH, run_script
 from tests.support.systems.compose_project import (
     OURS,
     BuiltClone,
@@ -26,26 +27,11 @@ from tests.support.systems.traces import ALL_FIGURES, ZERO
 pytestmark = pytest.mark.timeout(900)
 
 JOBS = 200
+A_FEW_JOBS = 40
 SEED = 20261124
 CUT_SECONDS = 20
 END_SECONDS = 150
 WORKERS = ("scheduler", "launcher", "reaper")
-
-CLOUD = """\
-services:
-  cloud:
-    image: ${DOCKER_JOB_IMAGE}
-    pull_policy: never
-    entrypoint: [python, -m, shared.compute.simulator.serve]
-    command: ["sim://0.0.0.0:7000?seed=7&boot_seconds=0.5&stop_seconds=0.5"]
-    networks: [inside]
-    depends_on:
-      secrets: { condition: service_completed_successfully }
-"""
-
-TRUTH = (
-    "import urllib.request as u; print(u.urlopen('http://localhost:7000/truth').read().decode())"
-)
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +114,34 @@ FAULTS: dict[str, Callable[[ComposeProject], None]] = {
 }
 
 
+def test_with_40_jobs_in_flight_each_kind_of_fault_loses_doubles_and_leaks_nothing(
+    project: ComposeProject, told: Told
+) -> None:
+    """A service, the broker and the database: the campaign has each of them, and each alone."""
+    fault = "launcher, broker and database killed"
+    first = post_jobs(project, fault, A_FEW_JOBS)
+    for service in ("launcher", "rabbitmq", "postgres"):
+        kill(service)(project)
+    prove(project, told, fault, first, A_FEW_JOBS)
+
+
+def test_what_a_backup_knows_is_there_after_the_restore_and_nothing_else(
+    project: ComposeProject, tmp_path: Path
+) -> None:
+    """The short form of test_restore.py's story, which has jobs in flight."""
+    known = project.schedule(env_vars={"SIMULATE_SECONDS": "0"})
+    assert project.follow(known)["status"] == "DONE"
+    run_script(project, "backup.sh", "save", tmp_path / "saved")
+    lost = project.schedule("+3d")
+    assert "restored" in run_script(project, "backup.sh", "restore", tmp_path / "saved")
+    assert project.job(known)["status"] == "DONE"
+    assert project.http.get(f"/status/{lost}").status_code == 404
+    new = project.schedule(env_vars={"SIMULATE_SECONDS": "0"})
+    assert new > lost
+    assert project.follow(new)["status"] == "DONE"
+
+
+@pytest.mark.campaign
 @pytest.mark.parametrize("fault", FAULTS)
 def test_with_200_jobs_in_flight_nothing_is_lost_doubled_or_leaked(
     project: ComposeProject, told: Told, fault: str
@@ -137,6 +151,7 @@ def test_with_200_jobs_in_flight_nothing_is_lost_doubled_or_leaked(
     prove(project, told, fault, first)
 
 
+@pytest.mark.campaign
 def test_with_two_replicas_of_each_worker_one_of_them_can_be_killed_for_good(
     project: ComposeProject, told: Told
 ) -> None:
@@ -150,8 +165,8 @@ def test_with_two_replicas_of_each_worker_one_of_them_can_be_killed_for_good(
     assert all(project.healthy(worker, 2) for worker in WORKERS)
 
 
-def post_jobs(project: ComposeProject, fault: str) -> int:
-    """Post 200 jobs; returns the first's id when the first ones run and none has ended."""
+def post_jobs(project: ComposeProject, fault: str, jobs: int = JOBS) -> int:
+    """Post so many; returns the first's id when the first ones run and none has ended."""
     chance = random.Random(f"{SEED} {fault}")
     orders = [
         {
@@ -159,13 +174,13 @@ def post_jobs(project: ComposeProject, fault: str) -> int:
             "scheduled_for": f"+{chance.randrange(5)}s",
             "env_vars": {"SIMULATE_SECONDS": f"{4 + 2 * chance.random():.1f}"},
         }
-        for _ in range(JOBS)
+        for _ in range(jobs)
     ]
     answer = project.http.post("/schedule", json=orders)
     assert answer.status_code == 201, answer.text
     first = int(answer.json()[0]["id"])
-    until(lambda: count(project, first, "= 'RUNNING'") >= JOBS // 10, 30)
-    assert count(project, first, "NOT IN ('DONE', 'FAILED', 'CANCELLED')") == JOBS
+    until(lambda: count(project, first, "= 'RUNNING'") >= jobs // 10, 30)
+    assert count(project, first, "NOT IN ('DONE', 'FAILED', 'CANCELLED')") == jobs
     return first
 
 
@@ -175,16 +190,16 @@ def count(project: ComposeProject, first: int, status: str) -> int:
     return int(project.sql(statement))
 
 
-def prove(project: ComposeProject, told: Told, fault: str, first: int) -> None:
+def prove(project: ComposeProject, told: Told, fault: str, first: int, jobs: int = JOBS) -> None:
     """Every job is DONE, and what was told was heard, launched and ended exactly once."""
     until(project.database_answers, 60)
-    until(lambda: count(project, first, "= 'DONE'") == JOBS, END_SECONDS)
+    until(lambda: count(project, first, "= 'DONE'") == jobs, END_SECONDS)
     until(lambda: not any(figures(project).values()), END_SECONDS)
     now = figures(project)
-    lost = now["lost"] + now["unsent"] + now["parked"] + JOBS - count(project, first, "= 'DONE'")
+    lost = now["lost"] + now["unsent"] + now["parked"] + jobs - count(project, first, "= 'DONE'")
     doubled = now["twice"] + now["doubled"] + now["launched twice"] + now["overlapping"]
     leaked = now["living"] + now["unreaped"] + now["living in the cloud"]
-    told.rows.append((fault, JOBS, lost, doubled, leaked))
+    told.rows.append((fault, jobs, lost, doubled, leaked))
     assert (lost, doubled, leaked) == (0, 0, 0), now
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.run.ports import free_port
 from tests.support.systems.compose_project import (
     BuiltClone,
     ComposeProject,
@@ -15,7 +16,6 @@ from tests.support.systems.compose_project import (
     succeeds,
     until,
 )
-from tests.support.systems.embedded_system import free_port
 
 pytestmark = pytest.mark.timeout(900)  # images may have to be built
 

@@ -1,6 +1,6 @@
 """The process ends hard at every point that the code names, and the next start goes on.
 
-One system goes through all of them, one start a point, with jobs coming due all the while. Most
+A system goes through a share of them, one start a point, with jobs coming due all the while. Most
 points are on the way of any job; the others need something to happen first (`STAGED`).
 """
 
@@ -34,8 +34,11 @@ from tests.support.systems.embedded_system import EmbeddedSystem
 from tests.support.systems.traces import FIGURES, ZERO
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
-BACKGROUND = 30
-"""Jobs that come due one after the other while the points are gone through."""
+SHARDS = 4
+"""Workers go through the points side by side: each shard has every fourth and its own system."""
+
+BACKGROUND = 10
+"""Jobs of a shard that come due one after the other while its points are gone through."""
 
 POINT_SECONDS = 40.0
 NOBODY = 2**62
@@ -158,12 +161,18 @@ SETTINGS = {"api.silent_ended": {"DOCKER_JOB_SILENCE_SECONDS": "2"}}
 # -- the story -------------------------------------------------------------------------------------
 
 
-@pytest.mark.timeout(900)
+def test_there_are_points_to_be_killed_at() -> None:
+    assert len(all_points()) > 40
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "shard", range(SHARDS), ids=[f"shard {number} of {SHARDS}" for number in range(1, SHARDS + 1)]
+)
 def test_killed_at_each_point_the_next_start_goes_on_and_every_job_ends_once(
-    system: EmbeddedSystem,
+    system: EmbeddedSystem, shard: int
 ) -> None:
-    points = all_points()
-    assert len(points) > 40
+    points = all_points()[shard::SHARDS]
     system.start()
     for number in range(BACKGROUND):
         background(system, number)
@@ -178,9 +187,10 @@ def test_killed_at_each_point_the_next_start_goes_on_and_every_job_ends_once(
     ends = [system.follow(job["id"], seconds=120) for job in system.jobs()]
     assert len(ends) == len(points) + BACKGROUND, "each that was accepted, and each once"
     cancelled = [job for job in ends if job["status"] == "CANCELLED"]
-    assert {job["status"] for job in ends} == {"DONE", "CANCELLED"}
-    assert [job["attempts"][-1]["cause"] for job in cancelled] == ["cancelled"]
-    asyncio.run(prove(system, jobs=len(ends), points=len(points)))
+    assert {job["status"] for job in ends} <= {"DONE", "CANCELLED"}
+    causes = [job["attempts"][-1]["cause"] for job in cancelled]
+    assert causes == ["cancelled"] * ("api.cancelled" in points)
+    asyncio.run(prove(system, points, jobs=len(ends)))
     _no_agents(system)
 
 
@@ -226,9 +236,9 @@ def post_again(system: EmbeddedSystem, point: str) -> None:
         post(system, point)
 
 
-async def prove(system: EmbeddedSystem, *, jobs: int, points: int) -> None:
+async def prove(system: EmbeddedSystem, points: list[str], *, jobs: int) -> None:
     """What was told against what was heard, once the last instance is confirmed gone."""
-    expected = dict.fromkeys(ZERO, 0) | {"parked": _stay_parked()}
+    expected = dict.fromkeys(ZERO, 0) | {"parked": _stay_parked(points)}
     conn = await connect(system.admin_dsn())
     try:
         deadline = time.monotonic() + 90  # a lease that the last kill left
@@ -238,13 +248,14 @@ async def prove(system: EmbeddedSystem, *, jobs: int, points: int) -> None:
             figures = await _figures(conn)
     finally:
         await conn.close()
-    print(f"\ncrash points {points} of {points}: {figures}")
+    print(f"\ncrash points {len(points)} of {len(all_points())}: {figures}")
     assert figures["jobs"] == figures["finished"] == jobs
     assert {name: figures[name] for name in expected} == expected
     assert set(figures) == set(FIGURES)
 
 
-def _stay_parked() -> int:
-    """An unreadable and an unbearable event for each service, at each of the event's readers."""
-    kinds = [type(heard(NOBODY)) for heard in HEARD.values()]
-    return 2 * sum(kind in service.CONSUMES for kind in kinds for service in SERVICES)
+def _stay_parked(points: list[str]) -> int:
+    """What is unreadable or unbearable at such a point, at each of the event's readers."""
+    told = [name for name in NAMES for step in ("buried", "parked") if f"{name}.{step}" in points]
+    kinds = [type(HEARD[name](NOBODY)) for name in told]
+    return sum(kind in service.CONSUMES for kind in kinds for service in SERVICES)

@@ -1,4 +1,4 @@
-"""`kill -9` loses nothing: fifty jobs, twenty kills, and the traces afterwards."""
+"""`kill -9` loses nothing: jobs in flight, kills at random moments, and the traces afterwards."""
 
 import asyncio
 import random
@@ -10,24 +10,35 @@ from shared.postgres.pool import Connection, connect
 from tests.support.systems.embedded_system import EmbeddedSystem
 from tests.support.systems.traces import FIGURES, ZERO
 
-JOBS = 50
-KILLS = 20
 SEED = 20261123
 
 
+def test_three_kills_with_ten_jobs_in_flight_lose_and_double_nothing(
+    system: EmbeddedSystem,
+) -> None:
+    be_killed(system, kills=3, jobs=10)
+
+
+@pytest.mark.campaign
 @pytest.mark.timeout(420)
 def test_twenty_kills_with_fifty_jobs_in_flight_lose_and_double_nothing(
     system: EmbeddedSystem,
 ) -> None:
+    be_killed(system, kills=20, jobs=50)
+
+
+def be_killed(system: EmbeddedSystem, kills: int, jobs: int) -> None:
+    """Kill it so often while so many jobs are in flight, and look at what came of them."""
     chance = random.Random(SEED)
     system.start()
     ids = [
         system.schedule(
-            f"+{chance.randrange(35)}s", env_vars={"SIMULATE_SECONDS": str(chance.random() * 8)}
+            f"+{chance.randrange(1 + kills * 7 // 4)}s",
+            env_vars={"SIMULATE_SECONDS": str(chance.random() * 8)},
         )
-        for _ in range(JOBS)
+        for _ in range(jobs)
     ]
-    for _ in range(KILLS):
+    for _ in range(kills):
         assert system.process is not None
         with pytest.raises(Exception, match="timed out"):
             system.process.wait(chance.random() * 2)  # a random moment, unless it ends by itself
@@ -35,11 +46,11 @@ def test_twenty_kills_with_fifty_jobs_in_flight_lose_and_double_nothing(
         system.start()
     ends = [system.follow(job_id, seconds=120) for job_id in ids]
     assert {job["status"] for job in ends} == {"DONE"}
-    asyncio.run(_prove(system))
+    asyncio.run(_prove(system, kills, jobs))
     _no_agents(system)
 
 
-async def _prove(system: EmbeddedSystem) -> None:
+async def _prove(system: EmbeddedSystem, kills: int, jobs: int) -> None:
     """What was told against what was heard, once the last instance is confirmed gone."""
     conn = await connect(system.admin_dsn())
     try:
@@ -51,8 +62,8 @@ async def _prove(system: EmbeddedSystem) -> None:
             figures = await _figures(conn)
     finally:
         await conn.close()
-    print(f"\n{KILLS} kills, seed {SEED}: {figures}")
-    assert figures["jobs"] == figures["finished"] == JOBS
+    print(f"\n{kills} kills, seed {SEED}: {figures}")
+    assert figures["jobs"] == figures["finished"] == jobs
     assert {name: figures[name] for name in ZERO} == dict.fromkeys(ZERO, 0)
 
 

@@ -16,15 +16,13 @@ from pathlib import Path
 import pytest
 
 from operations.resend import JOB_IDS_LEFT_OUT
-from tests.e2e.test_compose_faults import CLOUD, TRUTH
 from tests.support.systems.api_client import ApiClient
+from tests.support.systems.compose_cloud import CLOUD, living, run_script
 from tests.support.systems.compose_project import (
     OURS,
-    UP_SECONDS,
     BuiltClone,
     ComposeProject,
     compose_project,
-    docker,
     until,
 )
 from tests.support.systems.embedded_system import ROOT, EmbeddedSystem
@@ -142,6 +140,7 @@ def test_what_is_no_backup_is_refused_and_changes_nothing(
     assert system.job(job_id)["status"] == "SCHEDULED"
 
 
+@pytest.mark.campaign
 @pytest.mark.timeout(900)
 def test_under_compose_a_project_is_saved_while_it_runs_and_restored(
     clone: BuiltClone, tmp_path: Path
@@ -159,29 +158,6 @@ def test_under_compose_a_project_is_saved_while_it_runs_and_restored(
         before.check()
         # The virtual agents of the lost jobs hear that nobody knows them; the reaper sees them off.
         until(lambda: living(project) == 0, 2 * GONE_SECONDS)
-
-
-def run_script(project: ComposeProject, script: str, *arguments: str | Path) -> str:
-    """What deploy/*script* prints for this project."""
-    files = " ".join(f"--file {each}" for each in project._files)
-    done = subprocess.run(
-        [ROOT / "deploy" / script, *arguments],
-        cwd=project._clone.directory,
-        env=project._environ | {"COMPOSE": f"docker compose --project-name {project.name} {files}"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=UP_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def living(project: ComposeProject) -> int:
-    """How many instances the served cloud knows to be alive."""
-    said = docker("exec", project.container("cloud"), "python", "-ISc", TRUTH)
-    return int(json.loads(said)["living"])
 
 
 def test_an_embedded_system_goes_on_with_new_secrets(system: EmbeddedSystem) -> None:
@@ -210,6 +186,7 @@ PASSWORDS = (
 )
 
 
+@pytest.mark.campaign
 @pytest.mark.timeout(600)
 def test_every_secret_is_rotated_while_a_job_runs(clone: BuiltClone, tmp_path: Path) -> None:
     cloud = tmp_path / "cloud.yaml"

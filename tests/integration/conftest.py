@@ -18,7 +18,7 @@ from shared.crash_points import WatchedPoints
 from shared.postgres.pool import connect, open_database
 from shared.postgres.wakeups import Wakeups
 from shared.runtime.service import Ports
-from tests.conftest import PASSWORDS, at_database
+from tests.conftest import PASSWORDS, at_database, at_server, clone_of
 from tests.support.api.api_world import World
 from tests.support.api.served_world import SERVED, ServedWorld, served_world
 from tests.support.servers.breakable_postgres import postgres
@@ -43,16 +43,9 @@ def migrated_database(postgres_server: str, template_database: str) -> Iterator[
     """The admin's DSN of a migrated database, until the block is left."""
     name = f"shared_{uuid.uuid4().hex[:12]}"
 
-    async def run(sql: str) -> None:
-        conn = await connect(postgres_server)
-        try:
-            await conn.execute(sql)
-        finally:
-            await conn.close()
-
-    asyncio.run(run(f"CREATE DATABASE {name} TEMPLATE {template_database}"))
+    asyncio.run(at_server(postgres_server, clone_of(template_database, name)))
     yield at_database(postgres_server, name)
-    asyncio.run(run(f"DROP DATABASE {name} WITH (FORCE)"))
+    asyncio.run(at_server(postgres_server, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture(scope="session")

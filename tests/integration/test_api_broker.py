@@ -17,18 +17,15 @@ from shared.postgres.pool import Database
 from shared.postgres.wakeups import Wakeups
 from shared.runtime.service import Ports
 from tests.support.api.api_world import World, message_of
-from tests.support.servers.rabbitmq_server import Brokers, GivenServer, RabbitServer, fresh_vhost
+from tests.support.servers.rabbitmq_kinds import RabbitServer
+from tests.support.servers.rabbitmq_server import fresh_vhost
 
 JOBS = 20
 
 
 @pytest.fixture
-def broker(brokers: Brokers) -> RabbitServer:
-    """A broker that is ours to break."""
-    server = brokers.best()
-    if isinstance(server, GivenServer):
-        pytest.skip("a broker that is given is not ours to break")
-    return server
+def broker(broker_to_break: RabbitServer) -> RabbitServer:
+    return broker_to_break
 
 
 @pytest.fixture

@@ -37,18 +37,29 @@ CHECKS = {
 }
 
 CONFIG = a_config(**SERVED)
-schema = schemathesis.openapi.from_dict(
-    document(CONFIG.http, CONFIG.bounds),
-    config=SchemathesisConfig(
-        seed=1,
-        projects=ProjectsConfig(
-            default=ProjectConfig(
-                generation=GenerationConfig(deterministic=True),
-                checks=ChecksConfig.from_dict(CHECKS),
-            )
+schema = schemathesis.pytest.from_fixture("described")  # made late: every worker collects this file
+
+
+@pytest.fixture(scope="module")
+def described() -> Any:
+    return schemathesis.openapi.from_dict(
+        document(CONFIG.http, CONFIG.bounds),
+        config=SchemathesisConfig(
+            seed=1,
+            projects=ProjectsConfig(
+                default=ProjectConfig(
+                    generation=GenerationConfig(deterministic=True),
+                    checks=ChecksConfig.from_dict(CHECKS),
+                )
+            ),
         ),
-    ),
-)
+    )
+
+
+@pytest.fixture(autouse=True)
+def node_id(request: pytest.FixtureRequest) -> None:
+    """Give the node the attribute that schemathesis changes and pytest 9.2 has no longer."""
+    request.node._nodeid = request.node.nodeid
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +160,7 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
+@pytest.mark.timeout(300)  # all operations, each a subtest
 @schema.parametrize()
 @settings(
     max_examples=50,

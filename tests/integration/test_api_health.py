@@ -68,7 +68,10 @@ async def test_a_request_whose_connection_is_cut_is_a_503_and_the_next_one_is_se
     async with admin.transaction():
         await admin.execute("SELECT * FROM api.jobs WHERE id = $1 FOR UPDATE", agent.job_id)
         waiting = asyncio.create_task(world.call_back(agent, {}))
-        cut = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted"
+        cut = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_locks USING (pid)"
+            " WHERE NOT granted AND datname = current_database()"
+        )
         while await admin.fetchval(cut) is None:  # noqa: ASYNC110 - the event is Postgres's
             await asyncio.sleep(0)
         answer = await waiting

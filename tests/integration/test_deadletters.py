@@ -33,7 +33,8 @@ from tests.support.bus import broker_room
 from tests.support.bus.broker_room import Room, migrated_room
 from tests.support.bus.bus_room import bound_names
 from tests.support.rows.messages import as_message, wrapped
-from tests.support.servers.rabbitmq_server import RabbitServer, free_port
+from tests.support.run.ports import free_port
+from tests.support.servers.rabbitmq_kinds import RabbitServer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 AT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -28,7 +28,7 @@ from shared.url import with_login
 from tests.support.bus.broker_room import Room, migrated_room
 from tests.support.bus.bus_room import bound_names
 from tests.support.rows.messages import AT, SOURCE, TRACE, as_message, as_messages, wrapped
-from tests.support.servers.rabbitmq_server import RabbitServer
+from tests.support.servers.rabbitmq_kinds import RabbitServer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 QUEUE = "follow-jobs"

@@ -12,30 +12,24 @@ from shared.bus.port import BusUnavailable, Message
 from shared.bus.rabbitmq import RabbitMQBus, TopologyError, declare_topology
 from shared.bus.rabbitmq.subscription import QueueSubscription
 from tests.support.bus.bus_room import bound_names
-from tests.support.servers.rabbitmq_server import (
-    Brokers,
-    GivenServer,
-    RabbitServer,
-    free_port,
-    fresh_vhost,
-    manage,
-)
+from tests.support.run.ports import free_port
+from tests.support.servers.rabbitmq_kinds import RabbitServer
+from tests.support.servers.rabbitmq_server import fresh_vhost, manage
 
 TOPOLOGY = {"reader": ("Told", "Asked"), "other": ("Told",)}
 
 
 @pytest.fixture
-def broker(brokers: Brokers) -> RabbitServer:
-    """Start a broker that is ours to break."""
-    server = brokers.best()
-    if isinstance(server, GivenServer):
-        pytest.skip("a broker that is given is not ours to break")
-    return server
+def broker(broker_to_break: RabbitServer) -> RabbitServer:
+    """Return a broker that the test may break."""
+    return broker_to_break
 
 
 @pytest.fixture
-def url(rabbitmq: RabbitServer) -> Iterator[str]:
-    with fresh_vhost(rabbitmq) as vhost_url:
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """On the broker that the test breaks, if it does, and else on the one that all share."""
+    name = "broker" if "broker" in request.fixturenames else "rabbitmq"
+    with fresh_vhost(request.getfixturevalue(name)) as vhost_url:
         asyncio.run(declare_topology(vhost_url, TOPOLOGY))
         yield vhost_url
 

@@ -13,7 +13,8 @@ from shared.bus.port import BusUnavailable, Message
 from shared.bus.rabbitmq import RabbitMQBus, declare_topology
 from tests.support.bus.bus_room import bound_names
 from tests.support.servers.cut_wire import CutWire, cut_wire
-from tests.support.servers.rabbitmq_server import RabbitServer, fresh_vhost
+from tests.support.servers.rabbitmq_kinds import RabbitServer
+from tests.support.servers.rabbitmq_server import fresh_vhost
 
 TOPOLOGY = {"reader": ("Told",)}
 

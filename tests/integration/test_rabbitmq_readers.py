@@ -15,7 +15,8 @@ from shared.bus.rabbitmq.connection import Link
 from shared.bus.rabbitmq.subscription import open_subscription
 from shared.bus.rabbitmq.topology import DELIVERY_LIMIT, EXCHANGE
 from tests.support.bus.bus_room import bound_names
-from tests.support.servers.rabbitmq_server import RabbitServer, fresh_vhost, manage
+from tests.support.servers.rabbitmq_kinds import RabbitServer
+from tests.support.servers.rabbitmq_server import fresh_vhost, manage
 
 TOPOLOGY = {"reader": ("Told",)}
 NACKS_ARE_NO_DEATHS = (4, 3)

@@ -18,7 +18,8 @@ from shared.events.cloudevents import new_id
 from shared.url import with_login
 from tests.support.bus.broker_room import NAMES, PASSWORDS, Room, migrated_room
 from tests.support.bus.bus_room import bound_names
-from tests.support.servers.rabbitmq_server import RabbitServer, fresh_vhost, manage
+from tests.support.servers.rabbitmq_kinds import RabbitServer
+from tests.support.servers.rabbitmq_server import fresh_vhost, manage
 
 Act = Callable[[AbstractChannel], Awaitable[object]]
 

@@ -8,7 +8,8 @@ import pytest
 
 from operations.migrate import PUBLISHES, SERVICES, TOPOLOGY
 from shared.bus.rabbitmq import declare, service_url
-from tests.support.servers.rabbitmq_server import GivenServer, RabbitServer, fresh_vhost
+from tests.support.servers.rabbitmq_kinds import GivenServer, RabbitServer
+from tests.support.servers.rabbitmq_server import fresh_vhost
 
 NAMES = tuple(service.NAME for service in SERVICES)
 PASSWORDS = {name: f"bus-{name}" for name in NAMES}

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs
 
 from deploy.place import SERVICES_TAG
 from tests.deploy.conftest import ROOT, MotoCloud
-from tests.support.systems.embedded_system import free_port
+from tests.support.run.ports import free_port
 
 MACHINE = "debian:trixie-slim"
 SUBNET = "{{(index .IPAM.Config 0).Subnet}}"
@@ -31,7 +31,7 @@ SIGNALLED = (
 class SmallServer:
     """An HTTP server on a thread; `answer` gives status and body."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -48,7 +48,7 @@ class SmallServer:
             def log_message(self, *_args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -115,6 +115,8 @@ class ServedCloud:
 class FirstBoot:
     """The services' instance: a Debian container beside the engine, with the stack's user data."""
 
+    machine = MACHINE
+
     def __init__(self, aws: MotoCloud) -> None:
         [instance] = aws.instances(SERVICES_TAG)
         self.instance_id = str(instance["InstanceId"])
@@ -127,13 +129,13 @@ class FirstBoot:
         self._disk.chmod(0o755)
         (self._disk / "data").mkdir()
         self._cloud = ServedCloud()
-        port = free_port()
-        self.api = f"http://127.0.0.1:{port}"
+        self.port = free_port()
+        self.api = f"http://127.0.0.1:{self.port}"
         self.output = ""
-        script = self._user_data(instance, port)
+        script = self._user_data(instance)
         (self._disk / "user-data").write_text(script)
 
-    def _user_data(self, instance: dict[str, str], port: int) -> str:
+    def _user_data(self, instance: dict[str, str]) -> str:
         """The stack's, with what the test's docstring says changed."""
         ec2 = self._aws.client("ec2")
         [template] = ec2.describe_launch_templates()["LaunchTemplates"]
@@ -150,7 +152,7 @@ class FirstBoot:
                 "LOG_GROUP=",
                 f"DATA_DIR={self._disk}/data",
                 f"RUN_DIR={self._disk}/run",
-                f"DOCKER_JOB_PORT={port}",
+                f"DOCKER_JOB_PORT={self.port}",
                 f"COMPOSE_PROJECT_NAME={self._name}",
                 f"AWS_ENDPOINT_URL={self._aws.url}",
             )
@@ -162,21 +164,26 @@ class FirstBoot:
 
     def run(self) -> None:
         """Run the first boot. Raises AssertionError with its output where it fails."""
-        mounts = ["/var/run/docker.sock", str(self._disk), f"{self._disk}/data"]
-        env = {
+        mounts, env = self._mounts(), self._env()
+        docker(
+            *("run", "--detach", "--name", self._name, "--network", "host", "--init"),
+            *(part for each in mounts for part in ("--volume", f"{each}:{each}")),
+            *(part for name, value in env.items() for part in ("--env", f"{name}={value}")),
+            *(self.machine, "sleep", "infinity"),
+        )
+        self._exec(f"{self._disk}/user-data")
+
+    def _mounts(self) -> list[str]:
+        return ["/var/run/docker.sock", str(self._disk), f"{self._disk}/data"]
+
+    def _env(self) -> dict[str, str]:
+        return {
             "AWS_ENDPOINT_URL": self._aws.url,
             "AWS_ENDPOINT_URL_CLOUDFORMATION": self.signals.url,
             "AWS_EC2_METADATA_SERVICE_ENDPOINT": self._metadata.url,
             "AWS_ACCESS_KEY_ID": "of-the-instances-role",
             "AWS_SECRET_ACCESS_KEY": "likewise",
         }
-        docker(
-            *("run", "--detach", "--name", self._name, "--network", "host", "--init"),
-            *(part for each in mounts for part in ("--volume", f"{each}:{each}")),
-            *(part for name, value in env.items() for part in ("--env", f"{name}={value}")),
-            *(MACHINE, "sleep", "infinity"),
-        )
-        self._exec(f"{self._disk}/user-data")
 
     def run_start_again(self) -> None:
         """Run the start script again, as systemd does at a reboot."""

@@ -13,7 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.servers.rabbitmq_server import GIVEN, engine_answers, server_is_installed
+from tests.support.servers.rabbitmq_kinds import GIVEN
+from tests.support.servers.rabbitmq_server import engine_answers, server_is_installed
 
 PACKAGE = "rabbitmq-server"
 INSTALL_SECONDS = 600

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,9 +20,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.run.ports import free_port
+from tests.support.run.state import ROOT, Facts, this_run
 from tests.support.systems.api_client import ApiClient
-from tests.support.systems.embedded_system import ROOT, free_port
 
+BUILT = {"DOCKER_JOB_IMAGE": "docker-job", "DOCKER_JOB_INSTANCE_IMAGE": "docker-job-instance"}
 IMAGES = ("python:3.13-slim", "postgres:17", "rabbitmq:4-management")
 BUILD_SECONDS = 600.0
 UP_SECONDS = 150.0
@@ -85,25 +88,28 @@ def fresh_clone(directory: Path) -> Path:
 class BuiltClone:
     """A clone with its two images, built once for all projects of a test run."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = fresh_clone(directory)
+    def __init__(self, facts: Facts) -> None:
+        self.directory = Path(facts["directory"])
+        self.images = {name: facts[name] for name in BUILT}
+
+    @classmethod
+    def make(cls) -> "BuiltClone":
+        """Copy and build. The run's keeper removes it."""
         tag = uuid.uuid4().hex[:8]
-        self.images = {
-            "DOCKER_JOB_IMAGE": f"docker-job:test-{tag}",
-            "DOCKER_JOB_INSTANCE_IMAGE": f"docker-job-instance:test-{tag}",
-        }
-        self.projects: list[str] = []
-        project = ComposeProject(self)
+        directory = fresh_clone(Path(tempfile.mkdtemp(prefix="clone-")))
+        images = {name: f"{image}:test-{tag}" for name, image in BUILT.items()}
+        for image in images.values():
+            this_run().note("image", image)
+        clone = cls({"directory": str(directory), **images})
+        project = ComposeProject(clone)
         project.compose("build", "--quiet", seconds=BUILD_SECONDS)
         project.http.close()
+        return clone
 
-    def remove(self) -> None:
-        """Remove the images, of which compose has made one a project, labelled with its name."""
-        for image in self.images.values():
-            succeeds("image", "rm", image)
-        for project in self.projects:
-            label = f"label=com.docker.compose.project={project}"
-            succeeds("image", "prune", "--force", "--filter", label)
+    @property
+    def facts(self) -> Facts:
+        """What another worker makes it of."""
+        return {"directory": str(self.directory), **self.images}
 
 
 class ComposeProject(ApiClient):
@@ -114,7 +120,7 @@ class ComposeProject(ApiClient):
         port = free_port()
         super().__init__(f"http://127.0.0.1:{port}")
         self._clone = clone
-        clone.projects.append(self.name)
+        this_run().note("project", self.name)
         self._files = [clone.directory / "compose.yaml", *files]
         inherited = {name: each for name, each in os.environ.items() if not SETTINGS.match(name)}
         ours = {f"DOCKER_JOB_{name}": value for name, value in settings.items()}
@@ -187,10 +193,14 @@ class ComposeProject(ApiClient):
     def close(self) -> None:
         """Leave nothing behind."""
         self.http.close()
-        self.compose("down", "--volumes", "--remove-orphans", "--timeout", "5")
+        self.compose("down", "--volumes", "--remove-orphans", "--timeout", "1")
         left = self.instances()
         if left:
             docker("rm", "--force", "--volumes", *left)
+        # Compose has made an image a project too, labelled with its name.
+        label = f"label=com.docker.compose.project={self.name}"
+        succeeds("image", "prune", "--force", "--filter", label)
+        this_run().forget("project", self.name)
 
 
 @contextlib.contextmanager

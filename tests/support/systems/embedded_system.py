@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,23 +11,20 @@ import threading
 from pathlib import Path
 
 from embedded.postgres import EmbeddedPostgres
+from tests.support.run.ports import free_port
+from tests.support.run.state import ROOT, this_run
 from tests.support.systems.api_client import ApiClient
 
-ROOT = Path(__file__).resolve().parents[3]
+__all__ = ["ROOT", "EmbeddedSystem"]
+
 START_SECONDS = 60
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class EmbeddedSystem(ApiClient):
     """`python -m embedded.run` on a data directory of its own, started and killed at will."""
 
     def __init__(self, **settings: str) -> None:
+        this_run().start_keeper()  # which ends it if this worker does not
         self.data_dir = Path(tempfile.mkdtemp(prefix="docker-job-e2e-"))
         # The embedded Postgres of a root runs as another user, who must be able to pass through.
         self.data_dir.chmod(0o711)

@@ -1,0 +1,92 @@
+"""pytest's hooks for a run in several processes: `tests/conftest.py` has them.
+
+A file is the unit that a worker takes, since its tests share fixtures; what is long and can be
+divided is parametrised by shards, each of which is a unit of its own.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+from tests.support.run.state import ALIVE, ENDING, begin, make_directory, this_run
+
+# The environment may forbid bytecode, as in images. Hundreds of processes of these tests would then
+# compile every module, and each worker rewrite every assertion, anew in each run.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+LONGEST_FIRST = ("e2e", "deploy", "integration", "contract", "unit")
+SHARD = re.compile(r"\[shard \d+")
+_alive: list[Any] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Join the run, which pytest's main process makes."""
+    given = getattr(config, "workerinput", None)
+    if given is not None:
+        begin(Path(given["run"]))
+        return
+    run = begin(make_directory())
+    alive = (run.directory / ALIVE).open("w")
+    fcntl.flock(alive, fcntl.LOCK_EX)
+    _alive.append(alive)
+    os.environ["TMPDIR"] = str(run.directory)
+    tempfile.tempdir = None  # to be looked up anew
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of the run."""
+    node.workerinput["run"] = str(this_run().directory)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The run is over: the keeper removes what is left; wait for it."""
+    if hasattr(config, "workerinput"):
+        return
+    directory = this_run().directory
+    _alive.pop().close()
+    try:
+        with (directory / ENDING).open() as ending:
+            fcntl.flock(ending, fcntl.LOCK_SH)
+    except FileNotFoundError:  # nobody has needed a keeper
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker a core that this process may use, and two where there is one."""
+    return max(2, len(os.sched_getaffinity(0)))
+
+
+class Scheduling(LoadScopeScheduling):
+    """Files as a whole, and shards each by itself, in the order of the collection."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if SHARD.search(nodeid) else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    """Whatever `--dist` says."""
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that the workers end at about the same time."""
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    parts = item.path.parts
+    return next((n for n, name in enumerate(LONGEST_FIRST) if name in parts), 0)
