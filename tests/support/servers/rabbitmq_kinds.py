@@ -1,6 +1,6 @@
 """The kinds of RabbitMQ that tests can have, each started here or found again by another worker.
 
-    RabbitContainer      rabbitmq:4-management on the Docker engine
+    RabbitContainer      rabbitmq:4-management through testcontainers
     PrivateNode          the installed `rabbitmq-server` (Debian's is 3.10), in a directory of its
     own
     GivenServer          whatever `DOCKER_JOB_TEST_BUS_URL` names: it is nobody's to stop
@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Protocol
 
 import psutil
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer
 
 from tests.support.run.ports import free_port
 from tests.support.run.state import Facts, this_run
@@ -109,10 +111,15 @@ class RabbitContainer:
         # Its queues write each message to the disk: in the run's directory, which is fast.
         data = Path(tempfile.mkdtemp(prefix="rabbitmq-"))
         data.chmod(0o777)  # for the user of the image
-        published = (f"{made.facts['amqp']}:5672", f"{made.facts['http']}:15672")
-        ports = [part for each in published for part in ("--publish", f"127.0.0.1:{each}")]
-        volume = ["--volume", f"{data}:/var/lib/rabbitmq"]
-        made._docker("run", "--detach", "--name", name, *ports, *volume, IMAGE)
+        testcontainers_config.ryuk_disabled = True  # the run's keeper removes it
+        container = DockerContainer(IMAGE).with_name(name)
+        container.with_volume_mapping(str(data), "/var/lib/rabbitmq", "rw")
+        # `with_bind_ports` would listen on every address.
+        container.ports = {
+            "5672": ("127.0.0.1", int(made.facts["amqp"])),  # type: ignore[dict-item]  # docker takes
+            "15672": ("127.0.0.1", int(made.facts["http"])),  # type: ignore[dict-item]  # an address
+        }
+        container.start()
         made._await_listener()
         return made
 
