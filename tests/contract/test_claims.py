@@ -79,7 +79,7 @@ def call(number: int, claim: Claim) -> str:
     return f"EXECUTE claim_{number}({arguments})" if arguments else f"EXECUTE claim_{number}"
 
 
-@pytest.mark.parametrize("rows", [5_000, 100_000])
+@pytest.mark.parametrize("rows", [5_000, pytest.param(100_000, marks=pytest.mark.campaign)])
 @pytest.mark.parametrize("place", PLACES)
 async def test_no_claim_visits_more_than_its_batch(
     place: str, rows: int, database_url: str, service_db: OpenDatabase

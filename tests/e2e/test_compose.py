@@ -17,10 +17,10 @@ from tests.support.systems.compose_project import (
     ComposeProject,
     compose_project,
     docker,
-    until,
 )
 from tests.support.systems.embedded_system import ROOT
 from tests.support.systems.traces import ALL_FIGURES, ZERO
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(900)  # the images are built by the first test that wants them
 

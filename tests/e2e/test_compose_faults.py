@@ -20,9 +20,9 @@ from tests.support.systems.compose_project import (
     ComposeProject,
     compose_project,
     docker,
-    until,
 )
 from tests.support.systems.traces import ALL_FIGURES, ZERO
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(900)
 

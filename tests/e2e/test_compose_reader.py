@@ -16,9 +16,9 @@ from tests.support.systems.compose_project import (
     ComposeProject,
     compose_project,
     docker,
-    until,
 )
 from tests.support.systems.embedded_system import ROOT
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(900)  # the images are built by the first test that wants them
 
@@ -49,13 +49,16 @@ def project(
         project.up("api")
         page = (ROOT / "docs" / "how-to" / "follow-events.md").read_text()
         commands = re.findall(r"^docker compose exec (rabbitmq .*)$", page, re.MULTILINE)
-        assert len(commands) == 2
-        for command in commands:
+        *let_in, clean_up = commands
+        assert len(let_in) == 2
+        for command in let_in:
             project.compose("exec", "-T", *(word.strip("'") for word in command.split()))
         project.compose("up", "--detach", "--no-deps", "reader")
         queues = ("exec", "-T", "rabbitmq", "rabbitmqctl", "-q", "list_queues", "name", "consumers")
         until_heard(project, lambda: "follow-jobs\t1" in project.compose(*queues).stdout)
         yield project
+        project.compose("stop", "--timeout", "1", "reader")
+        project.compose("exec", "-T", *clean_up.split())
 
 
 def until_heard(project: ComposeProject, holds: Callable[[], object]) -> None:

@@ -14,8 +14,8 @@ from tests.support.systems.compose_project import (
     ComposeProject,
     docker,
     succeeds,
-    until,
 )
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(900)  # images may have to be built
 

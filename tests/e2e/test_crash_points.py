@@ -32,6 +32,7 @@ from tests.support.rows.messages import as_message, wrapped
 from tests.support.systems.crash_points import NAMES, all_points
 from tests.support.systems.embedded_system import EmbeddedSystem
 from tests.support.systems.traces import FIGURES, ZERO
+from tests.support.waiting import until
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 SHARDS = 4
@@ -77,9 +78,7 @@ def cancel(system: EmbeddedSystem, point: str) -> None:
 def silence(system: EmbeddedSystem, point: str) -> None:
     """Its agent is killed as soon as it runs."""
     job_id = post(system, point, seconds=SILENT_SECONDS)
-    deadline = time.monotonic() + POINT_SECONDS
-    while system.job(job_id)["status"] != "RUNNING":
-        assert time.monotonic() < deadline
+    until(lambda: system.job(job_id)["status"] == "RUNNING", POINT_SECONDS)
     for pid in system.agents():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -4,7 +4,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 
 from embedded.postgres import EmbeddedPostgres
@@ -12,6 +11,7 @@ from shared.events.events import JobCancelled
 from shared.postgres.pool import connect
 from tests.support.rows.messages import as_message, wrapped
 from tests.support.systems.embedded_system import ROOT, EmbeddedSystem
+from tests.support.waiting import until
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -74,9 +74,9 @@ def test_dead_letters_are_seen_and_redriven_whether_the_system_runs_or_not(
     system.start()
     redriven = deadletters(system, "redrive", event_id)
     assert redriven.stdout == f"redriven scheduler {event_id}\n", redriven.stderr
-    deadline = time.monotonic() + 20  # woken at once; its interval alone would be 30 s
-    while asyncio.run(count(system.admin_dsn(), "SELECT count(*) FROM scheduler.parked")):
-        assert time.monotonic() < deadline
+    parked = "SELECT count(*) FROM scheduler.parked"
+    # Woken at once: its interval alone would be 30 s.
+    until(lambda: not asyncio.run(count(system.admin_dsn(), parked)), seconds=20)
     heard = f"SELECT count(*) FROM scheduler.inbox WHERE event_id = '{event_id}'"  # noqa: S608
     assert asyncio.run(count(system.admin_dsn(), heard)) == 1
     assert deadletters(system, "list").stdout == "no dead letters\n"

@@ -4,9 +4,8 @@ The whole system runs on the fake AWS, and every instance boots its user data. T
 calls and ledger are the evidence.
 """
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +18,7 @@ from rehearsal.checks import CENT, LEAK_BOUND_SECONDS
 from rehearsal.scenario import instances_left
 from rehearsal.stage import Stage, open_stage
 from tests.support.systems.api_client import TERMINAL, ApiClient
+from tests.support.waiting import until
 
 JOBS = 30
 TAKEN = 5
@@ -72,13 +72,6 @@ def client(stage: Stage) -> Iterator[ApiClient]:
     client.http.close()
 
 
-def until(holds: Callable[[], bool], words: str) -> None:
-    """Ask until it holds; what is asked takes its own time."""
-    deadline = time.monotonic() + STORY_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, f"after {STORY_SECONDS} s not yet: {words}"
-
-
 def live_through(stage: Stage, client: ApiClient) -> None:
     """Wait until each job has ended with its instances; interrupt the first running ones."""
     interrupted: set[str] = set()
@@ -92,10 +85,14 @@ def live_through(stage: Stage, client: ApiClient) -> None:
                 stage.cloud.control.interrupt(job["instance_id"])
         return all(job["status"] in TERMINAL for job in jobs)
 
-    until(all_over, "every job is over")
+    until(all_over, STORY_SECONDS, "every job is over")
     assert len(interrupted) == TAKEN
-    until(lambda: not instances_left(stage), "every instance is terminated")
-    until(lambda: all(gone(client.job(job["id"])) for job in client.jobs()), "that is known")
+    until(lambda: not instances_left(stage), STORY_SECONDS, "every instance is terminated")
+    until(
+        lambda: all(gone(client.job(job["id"])) for job in client.jobs()),
+        STORY_SECONDS,
+        "that is known",
+    )
 
 
 def gone(job: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.systems.embedded_system import EmbeddedSystem
+from tests.support.waiting import until
 
 JOBS = 60
 MARKET = "sim://?seed=11&interrupted=0.5&interrupted_within_seconds=4&notice_seconds=2.2"
@@ -26,12 +27,13 @@ def running_since(attempt: dict[str, Any]) -> datetime | None:
 
 def when_all_are_gone(system: EmbeddedSystem, job_id: int) -> dict[str, Any]:
     """The job, once the cloud has said of each of its instances that it is gone."""
-    for _ in range(20_000):  # the request's own time is the pause
-        job = system.job(job_id)
-        launched = [each for each in job["attempts"] if each["instance_id"] is not None]
-        if all(each["instance_gone_at"] is not None for each in launched):
-            return job
-    raise AssertionError(f"an instance is left: {job}")
+    until(lambda: all_gone(system.job(job_id)), what=f"{job_id}: an instance is left")
+    return system.job(job_id)
+
+
+def all_gone(job: dict[str, Any]) -> bool:
+    launched = [each for each in job["attempts"] if each["instance_id"] is not None]
+    return all(each["instance_gone_at"] is not None for each in launched)
 
 
 @pytest.mark.timeout(180)

@@ -9,6 +9,7 @@ import pytest
 from shared.postgres.pool import Connection, connect
 from tests.support.systems.embedded_system import EmbeddedSystem
 from tests.support.systems.traces import FIGURES, ZERO
+from tests.support.waiting import until
 
 SEED = 20261123
 
@@ -72,7 +73,4 @@ async def _figures(conn: Connection) -> dict[str, int]:
 
 
 def _no_agents(system: EmbeddedSystem) -> None:
-    for _ in range(2_000):
-        if not system.agents():
-            return
-    raise AssertionError(f"agents are left: {system.agents()}")
+    until(lambda: not system.agents(), what="agents are left")

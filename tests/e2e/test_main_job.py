@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.servers.metadata_service import MetadataService
 from tests.support.systems.embedded_system import EmbeddedSystem
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl on the PATH")
 
@@ -97,18 +98,16 @@ def test_a_taken_port_is_one_clear_line(system: EmbeddedSystem) -> None:
 
 
 def wait_for_phase(system: EmbeddedSystem, job_id: int, phase: str) -> None:
-    """Ask until the job is in *phase*; the request's own time is the pause."""
-    for _ in range(20_000):
+    """Wait until the job is in *phase*."""
+
+    def is_there() -> bool:
         job = system.job(job_id)
-        if job["phase"] == phase:
-            return
-        assert job["status"] in ("SCHEDULED", "RUNNING"), job
-    raise AssertionError(f"never {phase}: {job}")
+        assert job["phase"] == phase or job["status"] in ("SCHEDULED", "RUNNING"), job
+        return bool(job["phase"] == phase)
+
+    until(is_there, what=f"{job_id} {phase}")
 
 
 def wait_for_no_agents(system: EmbeddedSystem) -> None:
-    """Look until no agent process is left, zombies included."""
-    for _ in range(2_000):
-        if not system.agents():
-            return
-    raise AssertionError(f"agents are left: {system.agents()}")
+    """Wait until no agent process is left, zombies included."""
+    until(lambda: not system.agents(), what="agents are left")

@@ -44,7 +44,7 @@ def length(request: pytest.FixtureRequest) -> Length:
     return found
 
 
-@pytest.fixture(params=["simulated", "docker"])
+@pytest.fixture(params=["simulated", pytest.param("docker", marks=pytest.mark.campaign)])
 def runtime(request: pytest.FixtureRequest) -> str:
     if request.param == "docker":
         request.getfixturevalue("image")  # skips where no engine answers

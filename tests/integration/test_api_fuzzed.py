@@ -8,7 +8,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from schemathesis.config import (
     ChecksConfig,
+    CoveragePhaseConfig,
     GenerationConfig,
+    PhasesConfig,
     ProjectConfig,
     ProjectsConfig,
     SchemathesisConfig,
@@ -37,11 +39,24 @@ CHECKS = {
 }
 
 CONFIG = a_config(**SERVED)
-schema = schemathesis.pytest.from_fixture("described")  # made late: every worker collects this file
+# Made within the tests: every worker collects this file.
+schema = schemathesis.pytest.from_fixture("described")
+schema_in_short = schemathesis.pytest.from_fixture("described_in_short")
 
 
 @pytest.fixture(scope="module")
 def described() -> Any:
+    return described_with(PhasesConfig())
+
+
+@pytest.fixture(scope="module")
+def described_in_short() -> Any:
+    """Without the cases that stand for each keyword of the document: there are a thousand."""
+    return described_with(PhasesConfig(coverage=CoveragePhaseConfig(enabled=False)))
+
+
+def described_with(phases: PhasesConfig) -> Any:
+    """The document, asked in these ways."""
     return schemathesis.openapi.from_dict(
         document(CONFIG.http, CONFIG.bounds),
         config=SchemathesisConfig(
@@ -50,6 +65,7 @@ def described() -> Any:
                 default=ProjectConfig(
                     generation=GenerationConfig(deterministic=True),
                     checks=ChecksConfig.from_dict(CHECKS),
+                    phases=phases,
                 )
             ),
         ),
@@ -160,18 +176,37 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
+def settings_for(examples: int) -> settings:
+    """So many examples an operation, the same in every run."""
+    return settings(
+        max_examples=examples,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@schema_in_short.parametrize()
+@settings_for(examples=12)
+def test_some_answers_are_ones_that_the_document_has(
+    case: Case, served: ServedWorld, reporter: Agent, finished: int
+) -> None:
+    hold_to_the_document(case, served, reporter, finished)
+
+
+@pytest.mark.campaign
 @pytest.mark.timeout(300)  # all operations, each a subtest
 @schema.parametrize()
-@settings(
-    max_examples=50,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+@settings_for(examples=50)
 def test_every_answer_is_one_that_the_document_has(
     case: Case, served: ServedWorld, reporter: Agent, finished: int
 ) -> None:
+    hold_to_the_document(case, served, reporter, finished)
+
+
+def hold_to_the_document(case: Case, served: ServedWorld, reporter: Agent, finished: int) -> None:
+    """Ask what *case* says, as somebody who may."""
     if is_valid(case):
         case.body = whole_again(case.body)
     case.call_and_validate(

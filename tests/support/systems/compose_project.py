@@ -12,9 +12,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +47,6 @@ def succeeds(*arguments: str, seconds: float = 60) -> bool:
     except (AssertionError, OSError, subprocess.TimeoutExpired):
         return False
     return True
-
-
-def until(holds: Callable[[], object], seconds: float) -> None:
-    """Wait for what only other processes can bring about, and of which nobody tells."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not so after {seconds:g} s"
-        time.sleep(0.1)  # between two questions: each costs what is being tested some time
 
 
 @functools.cache
