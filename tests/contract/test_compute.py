@@ -1,4 +1,4 @@
-"""What every adapter of the compute port promises, under one suite (shared/compute/port.py)."""
+"""The promises of every adapter of the compute port (shared/compute/port.py), under one suite."""
 
 import asyncio
 from collections.abc import AsyncIterator

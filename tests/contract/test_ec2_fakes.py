@@ -1,4 +1,4 @@
-"""What whoever speaks EC2 relies on, over both fakes: moto for its shape, the strict one for all.
+"""EC2's behaviour that its callers rely on, on both fakes: moto for shape, the strict one for all.
 
 Where moto does otherwise than EC2, MOTO_CANNOT says what it does instead, and the strict xfail
 tells when it has learned it.
