@@ -25,7 +25,7 @@ class Instance:
         self._env = aws.env | {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.metadata.url}
 
     def cloud(self, *arguments: str, said: str = "") -> "subprocess.CompletedProcess[str]":
-        """Run cloud.py, with *said* on its standard input."""
+        """Run cloud.py, with *stdin* on its standard input."""
         return subprocess.run(
             [sys.executable, ROOT / "deploy" / "instance" / "cloud.py", *arguments],
             env=self._env,

@@ -1,4 +1,4 @@
-"""The refusals of deploy.sh and destroy.sh: each is one line, and says what to do."""
+"""The refusals of deploy.sh and destroy.sh: each is one line that names the remedy."""
 
 from typing import Any
 from unittest.mock import Mock

@@ -25,7 +25,7 @@ NAME = "api.docker-job.docker-job.internal"
 
 
 def zone_id(aws: MotoCloud) -> str:
-    """The zone that the stack owns."""
+    """Return the zone that the stack owns."""
     listed = aws.client("cloudformation").list_stack_resources(StackName="docker-job")
     [found] = [
         each["PhysicalResourceId"]
@@ -165,7 +165,7 @@ def page(*records: Any, following: Any = None) -> dict[str, Any]:
 
 
 def deletion(stub: Stubber, own: Any, code: str | None = None) -> None:
-    """The next call deletes *own*, with all its values."""
+    """Expect the next call to delete *own*, with all its values."""
     wanted = {
         "HostedZoneId": "Z1",
         "ChangeBatch": {"Changes": [{"Action": "DELETE", "ResourceRecordSet": own}]},
