@@ -14,14 +14,14 @@ IMAGES = ("debian:trixie-slim", "python:3.13-slim", "alpine:latest", "busybox:la
 
 
 def docker(*arguments: str) -> str:
-    """What docker prints; empty where it fails."""
+    """Return docker's output; empty if it fails."""
     run = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     return run.stdout.strip() if run.returncode == 0 else ""
 
 
 @pytest.fixture(scope="module")
 def image() -> str:
-    """An image with a shell that this machine's engine has already."""
+    """Return an image with a shell that this machine's engine has already."""
     if shutil.which("docker") is None or not docker("version", "--format", "{{.Server.Version}}"):
         pytest.skip("needs a Docker engine that answers")
     for name in IMAGES:
@@ -38,7 +38,7 @@ def system() -> Iterator[EmbeddedSystem]:
 
 
 def containers_of(job_id: int, system: EmbeddedSystem) -> str:
-    """The ids of the job's containers, stopped ones too; others may share the engine."""
+    """Return the ids of the job's containers, stopped ones too; others may share the engine."""
     deployment = (system.data_dir / "data" / "secrets.json").read_text().split('"')[3]
     return docker(
         "ps", "-aq",

@@ -1,4 +1,4 @@
-"""Jobs whose instances are taken back: each ends once, and no two of its containers overlap."""
+"""Jobs whose instances are interrupted: each ends once, and no two of its containers overlap."""
 
 from collections import Counter
 from datetime import datetime
@@ -25,7 +25,7 @@ def running_since(attempt: dict[str, Any]) -> datetime | None:
 
 
 def when_all_are_gone(system: EmbeddedSystem, job_id: int) -> dict[str, Any]:
-    """The job, once the cloud has said of each of its instances that it is gone."""
+    """Return the job, once the cloud has confirmed that each of its instances is terminated."""
     for _ in range(20_000):  # the request's own time is the pause
         job = system.job(job_id)
         launched = [each for each in job["attempts"] if each["instance_id"] is not None]

@@ -1,4 +1,4 @@
-"""The main job, as the README tells it, on the simulated runtime."""
+"""The main job, as the README describes it, on the simulated runtime."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl
 
 
 def curl(*arguments: str) -> str:
-    """What curl prints."""
+    """Return curl's output."""
     run = subprocess.run(["curl", "-sS", *arguments], capture_output=True, text=True, check=True)
     return run.stdout
 
@@ -107,7 +107,7 @@ def wait_for_phase(system: EmbeddedSystem, job_id: int, phase: str) -> None:
 
 
 def wait_for_no_agents(system: EmbeddedSystem) -> None:
-    """Look until no agent process is left, zombies included."""
+    """Wait until no agent process is left, zombies included."""
     for _ in range(2_000):
         if not system.agents():
             return
