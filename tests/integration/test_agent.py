@@ -50,7 +50,7 @@ PATIENCE = 20.0
 
 
 class Call(NamedTuple):
-    """One request that the agent made; `heard` is whether it was answered below 500."""
+    """One request that the agent made; `answered` is whether the answer was below 500."""
 
     kind: str
     token: str
@@ -174,7 +174,7 @@ class FakeApi(Server):
         return [phase for phase in reports if phase]
 
     def lines(self, stream: str) -> list[str]:
-        """The lines heard, each batch once."""
+        """Return the received lines, each batch once."""
         batches = {
             call.body["logs"]["seq"]: call.body["logs"]["lines"]
             for call in self.of("report")
@@ -218,7 +218,7 @@ class FakeMetadata(Server):
 
 
 class Addressed(Protocol):
-    """An API, wherever it is."""
+    """API at a given address."""
 
     url: str
 
@@ -265,19 +265,19 @@ class AgentProcess:
         return str(json.loads((self.directory / "ended").read_text())["reason"])
 
     def children(self) -> list[int]:
-        """The process ids of the children that its main thread started."""
+        """Return the process ids of the children that its main thread started."""
         pid = self.process.pid
         return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def child(self) -> int:
-        """The process id of its one child."""
+        """Return the process id of its one child."""
         [child] = self.children()
         return child
 
 
 @contextmanager
 def running(api: FakeApi, directory: Path, **env: str) -> Iterator[AgentProcess]:
-    """An agent before an API that serves; killed at the end, if it still lives."""
+    """Run an agent before an API that serves; kill it at the end, if it is still alive."""
     with api.serving():
         agent = AgentProcess(api, directory, **env)
         try:
@@ -288,7 +288,7 @@ def running(api: FakeApi, directory: Path, **env: str) -> Iterator[AgentProcess]
 
 
 def wait_until_gone(descriptor: int) -> bool:
-    """Whether the process of a pidfd ended in time."""
+    """Return whether the process of a pidfd ended in time."""
     try:
         return bool(select.select([descriptor], [], [], PATIENCE)[0])
     finally:

@@ -1,4 +1,4 @@
-"""The agent on an instance with a role: it shows who it is, fetches secrets, logs in at registries.
+"""The agent on an instance with a role: it shows its identity, gets secrets, logs in at registries.
 
 It is the real agent, before a real API (or the small one of test_agent.py), small servers that
 check AWS's signatures, and a `docker` that writes down what it is told.
@@ -49,20 +49,20 @@ esac
 
 @pytest.fixture
 def clock() -> VirtualClock:
-    """The agent signs by the wall clock."""
+    """Return a wall clock: the agent signs by it."""
     return VirtualClock(datetime.now(UTC))
 
 
 @dataclass
 class At:
-    """An API at an address."""
+    """API at an address."""
 
     url: str
 
 
 @contextmanager
 def role(sts: FakeSts | None = None) -> Iterator[tuple[InstanceMetadata, FakeSecrets]]:
-    """An instance's metadata service and the secrets that its role may read."""
+    """Make an instance's metadata service and the secrets that its role may read."""
     key, secret = sts.give(session_of(INSTANCE)) if sts else ("ASIA0000000000000000", "s")
     metadata, secrets = InstanceMetadata(key, secret), FakeSecrets(key, secret)
     with metadata.serving(), secrets.serving():
@@ -78,7 +78,7 @@ def on_ec2(metadata: FakeMetadata, secrets: FakeSecrets) -> dict[str, str]:
 
 @pytest.fixture
 async def served(world: World) -> AsyncIterator[tuple[World, FakeSts, str]]:
-    """The API of a deployment whose instances have a role, over HTTP, and its STS."""
+    """Serve the API of a deployment whose instances have a role, over HTTP, and its STS."""
     sts = FakeSts()
     config = a_config(
         INSTANCE_ROLE_ARN=ROLE_ARN, STS_REGION=REGION, STS_URL=sts.url, SECRETS_KEY=KEY
@@ -96,7 +96,7 @@ async def served(world: World) -> AsyncIterator[tuple[World, FakeSts, str]]:
 async def test_an_instance_shows_its_role_waits_to_be_known_and_runs_its_job(
     served: tuple[World, FakeSts, str], tmp_path: Path
 ) -> None:
-    """From the signature to the last word, with a secret of each kind on the way."""
+    """Covers the way from the signature to the final callback, with a secret of each kind."""
     api, sts, url = served
     job_id = (
         await api.post(
@@ -257,7 +257,7 @@ def test_a_secret_that_cannot_be_had_fails_the_job_and_says_which(
 
 
 def a_docker(directory: Path, *, login: str = "exit 0", pull: str = "exit 0") -> dict[str, Any]:
-    """A `docker` on the PATH that writes down what it is told."""
+    """Put a `docker` on the PATH that records its commands."""
     directory.mkdir()
     program = directory / "docker"
     program.write_text(DOCKER.format(record=directory / "told", login=login, pull=pull))

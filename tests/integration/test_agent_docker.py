@@ -46,7 +46,7 @@ def _engine() -> None:
 
 @contextmanager
 def running_docker(api: FakeApi, directory: Path, **env: str) -> Iterator[AgentProcess]:
-    """An agent on the docker runtime, which must leave neither container nor env file behind."""
+    """Run an agent on the docker runtime; it must leave neither container nor env file behind."""
     with running(api, directory, DOCKER_JOB_RUNTIME="docker", **env) as agent:
         yield agent
     listed = docker("ps", "-aq", "--filter", f"label=docker-job.instance={agent.instance_id}")

@@ -1,4 +1,4 @@
-"""Many agents at once: one transaction hears them, and each is answered as if it were alone."""
+"""Many agents at once: one transaction serves them, and each is answered as if it were alone."""
 
 import asyncio
 import contextlib
@@ -50,7 +50,7 @@ class CountedDatabase(Database):
 
 @pytest.fixture
 async def counted(world: World) -> AsyncIterator[tuple[World, CountedDatabase]]:
-    """A process of the API, and what it asks of the database."""
+    """Make a process of the API that counts its statements."""
     db = CountedDatabase(world.ports.db)
     counted = World(dataclasses.replace(world.ports, db=db), world.clock)
     yield counted, db
@@ -59,7 +59,7 @@ async def counted(world: World) -> AsyncIterator[tuple[World, CountedDatabase]]:
 
 @contextlib.asynccontextmanager
 async def busy(world: World) -> AsyncIterator[None]:
-    """Within the block a group of one is being written: who speaks is of the next group."""
+    """Hold a group of one in its write during the block: later calls join the next group."""
     agent = await world.running()
     async with world.ports.db.transaction() as tx:
         await tx.conn.execute("LOCK TABLE jobs IN EXCLUSIVE MODE")
@@ -70,7 +70,7 @@ async def busy(world: World) -> AsyncIterator[None]:
 
 
 async def said(world: World, *asked: Asked) -> list[asyncio.Task[httpx.Response]]:
-    """What is asked, in this order; all of it waits by now."""
+    """Start these requests, in this order; all of them wait on return."""
     waiting = world.api.agents._calls._waiting
     tasks = []
     for each in asked:

@@ -1,4 +1,4 @@
-"""Over HTTP: what an agent may do for its attempt, and that nobody else may."""
+"""An agent's calls over HTTP: allowed for its own attempt, and refused to any other caller."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ STOP_SECONDS = 20  # the grace of 10 s, and 10 s to hear of the end and to repor
 
 
 async def launched(world: World) -> int:
-    """The id of a new job whose instance boots."""
+    """Return the id of a new job whose instance boots."""
     job_id = int((await world.post())["id"])
     await world.deliver(world.launched(job_id))
     return job_id
@@ -196,7 +196,7 @@ async def test_a_claim_that_is_not_right_is_a_400(world: World) -> None:
 async def everything_said_by(
     world: World, headers: dict[str, str], job_id: int
 ) -> list[tuple[int, str]]:
-    """The answers to every call of an agent, with these headers."""
+    """Return the answers to every call of an agent, with these headers."""
     calls: list[tuple[str, str, Any]] = [
         ("POST", f"/agent/jobs/{job_id}/report", {}),
         ("POST", f"/agent/jobs/{job_id}/report", {"phase": "running"}),
@@ -595,7 +595,7 @@ async def test_the_lines_of_every_attempt_are_kept(world: World) -> None:
 
 
 def gap(lines: int, size: int) -> str:
-    """The line that stands where something was left out."""
+    """Return the line that stands for omitted lines."""
     return (
         f"--- {lines} lines ({size} bytes) left out here: "
         "of a long log the beginning and the end are kept ---"
@@ -672,7 +672,7 @@ async def test_a_job_without_output_has_an_empty_log(world: World) -> None:
 
 
 def events_of(answer: httpx.Response) -> list[dict[str, Any]]:
-    """The server-sent events of a stream that has ended: id, event and the data lines as JSON."""
+    """Return the server-sent events of a finished stream: id, event and the data lines as JSON."""
     events = []
     for block in answer.text.strip().split("\n\n"):
         event: dict[str, Any] = {"data": []}

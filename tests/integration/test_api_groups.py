@@ -1,4 +1,4 @@
-"""Group commit: who comes while a group is written is the next group, and each gets his own."""
+"""Group commit: requests during a write form the next group, and each gets its own result."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -9,7 +9,7 @@ from services.api.group_commit import QUIET_TURNS, Groups, Stopping
 
 
 class Writer:
-    """Writes numbers, and gives each doubled. What is `poison` fails whatever group it is in."""
+    """Writes numbers, and returns each doubled. `poison` fails whatever group it is in."""
 
     def __init__(self) -> None:
         self.groups: list[list[int]] = []
@@ -43,14 +43,14 @@ async def groups(writer: Writer) -> AsyncIterator[Groups[int, int]]:
 
 
 async def joined(groups: Groups[int, int], *numbers: int) -> list[asyncio.Task[int]]:
-    """Tasks that have joined by now, in this order."""
+    """Start tasks that have joined on return, in this order."""
     tasks = [asyncio.create_task(groups.join(number)) for number in numbers]
     await asyncio.sleep(0)
     return tasks
 
 
 async def held(writer: Writer, groups: Groups[int, int]) -> asyncio.Task[int]:
-    """A group of one that is being written until `writer.free` is set."""
+    """Hold a group of one in its write until `writer.free` is set."""
     writer.free.clear()
     [first] = await joined(groups, 0)
     await writer.began.wait()

@@ -1,4 +1,4 @@
-"""What the API makes of the others' facts, and of silence, on real rows."""
+"""The API's handling of other services' events, and of silence, on real rows."""
 
 import asyncio
 import itertools
@@ -22,7 +22,7 @@ OF_ITS_OWN = ("due_at", "phases", "instance_id", "spot_instance_request_id", "er
 async def ends_alike(
     world: World, orders: list[tuple[int, ...]], make: Callable[[int], list[Event]]
 ) -> None:
-    """Tell the same facts of a new job each, in every order; `hear` delivers each of them twice."""
+    """Deliver the same events of a new job in every order, each of them twice."""
     results = []
     for order in orders:
         job_id = (await world.post())["id"]
@@ -70,7 +70,7 @@ async def test_the_facts_of_a_refusal_converge_in_every_order(world: World) -> N
 
 
 async def test_a_new_event_that_says_the_same_again_changes_no_row(world: World) -> None:
-    """The inbox drops a repeat; a second event with the same words is another matter."""
+    """The inbox drops a repeat; a second event with the same content is another matter."""
     agent = await world.running()
     await world.call_back(agent, {})
     await world.deliver(world.terminated(agent.job_id))

@@ -1,4 +1,4 @@
-"""An instance shows by its role which it is: who gets the job, and who gets nothing."""
+"""Identification of an instance by its role: the right one gets the job, any other nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def sts(clock: VirtualClock) -> Any:
 
 @pytest.fixture
 async def ec2(world: World, sts: FakeSts) -> AsyncIterator[World]:
-    """The API of a deployment whose instances have a role."""
+    """Make the API of a deployment whose instances have a role."""
     config = a_config(INSTANCE_ROLE_ARN=ROLE_ARN, STS_REGION=REGION, STS_URL=sts.url)
     ec2 = World(world.ports, world.clock, config)
     yield ec2
@@ -44,7 +44,7 @@ async def ec2(world: World, sts: FakeSts) -> AsyncIterator[World]:
 
 
 class Signer:
-    """An instance (or whoever) that signs as the agent does; every part can be another."""
+    """Signs as the agent does; every part can be replaced."""
 
     def __init__(self, sts: FakeSts, clock: VirtualClock, arn: str | None = None) -> None:
         self.sts = sts

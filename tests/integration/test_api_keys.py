@@ -1,4 +1,4 @@
-"""API keys: what each scope may do on each route, how keys are kept, and what revoking one does."""
+"""API keys: each scope's rights on each route, storage, and revocation."""
 
 import argparse
 import itertools
@@ -43,7 +43,7 @@ REFUSED = {401, 403}
 
 
 async def a_key(world: World, scope: str) -> str:
-    """A new key's text."""
+    """Make a new key's text."""
     said: list[str] = []
     command = key_commands.parser().parse_args(["create", "--name", scope, "--scope", scope])
     assert await key_commands.run(world.ports.db, command, said.append) == 0

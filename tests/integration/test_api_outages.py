@@ -1,4 +1,4 @@
-"""An outage of the API or its database is no silence of the agents, and loses no result."""
+"""An outage of the API or its database does not count as silence of agents, and loses no result."""
 
 from shared.clock import VirtualClock
 from shared.events.events import AttemptEnded, JobScheduled
@@ -6,7 +6,7 @@ from tests.support.api.api_world import Agent, World
 
 
 async def answer(world: World, clock: VirtualClock, seconds: float) -> None:
-    """Let the API answer for so long, with all of its sweeps; no agent speaks."""
+    """Let the API answer for so long, with all of its sweeps; no agent calls."""
     for _ in range(round(seconds / 2)):
         clock.advance(2)
         await world.stage.sweep("record_availability")

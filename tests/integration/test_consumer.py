@@ -1,4 +1,4 @@
-"""What happens to an event between `take` and `ack`: on a real Postgres, with the memory bus.
+"""An event's way between `take` and `ack`: on a real Postgres, with the memory bus.
 
 The queue is the scheduler's, since a consumer has to be some service's; the handlers are the
 tests'.
@@ -40,7 +40,7 @@ class Killed(BaseException):
 
 
 class KillPoint:
-    """Points that kill at one of them."""
+    """Points that kill the process at one of them."""
 
     def __init__(self, point: str) -> None:
         self._point = point
@@ -51,7 +51,7 @@ class KillPoint:
 
 
 class Handled:
-    """A handler that tells of each effect, and fails where the test says so."""
+    """A handler that records each effect, and fails as the test demands."""
 
     def __init__(self) -> None:
         self.calls: list[int] = []
@@ -107,7 +107,7 @@ class Line:
             return [dict(row) for row in await conn.fetch(sql, *values)]
 
     async def effects(self) -> list[int]:
-        """Return the jobs that the handler has taken effect on: as often as it has."""
+        """Return the jobs that the handler has taken effect on, one entry per effect."""
         told = [each.body for each in events_in(await self.rows("SELECT name, body FROM outbox"))]
         return sorted(each.job_id for each in told if isinstance(each, JobFinished))
 
@@ -128,7 +128,7 @@ async def line(ports_of: Callable[[str], Awaitable[Ports]], bus: MemoryBus) -> L
 
 @contextlib.asynccontextmanager
 async def running(consumer: Consumer) -> AsyncIterator[None]:
-    """*consumer* at its queue."""
+    """Run *consumer* at its queue."""
     draining = asyncio.Event()
     task = asyncio.create_task(consumer.run(draining))
     try:
@@ -147,7 +147,7 @@ def cancelled(job_id: int) -> Message:
 
 
 def batch(*job_ids: int) -> Message:
-    """One message with the cancellations of all of these."""
+    """Make one message with the cancellations of all of these."""
     [message] = messaging.pack([fact(job_id) for job_id in job_ids])
     return message
 

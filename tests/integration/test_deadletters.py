@@ -89,7 +89,7 @@ def cancelled(job_id: int) -> Message:
 
 
 async def park(db: Database, message: Message, error: str, *, dead: bool = True) -> None:
-    """*message* as its handler leaves it after *error*."""
+    """Park *message* as its handler leaves it after *error*."""
     async with db.transaction() as tx:
         event_id = uuid.UUID(message.id)
         what = FailedEvent(event_id, message.name, message.body, error)
@@ -100,7 +100,7 @@ async def park(db: Database, message: Message, error: str, *, dead: bool = True)
 
 
 async def bury(db: Database, raw: bytes) -> str:
-    """*raw* as nobody could read it; returns its id."""
+    """Bury *raw*, which no version can read; return its id."""
     error = "Undecodable: no event is named 'JobEaten'"
     dead = FailedEvent(uuid.uuid4(), "JobEaten\x1b[31m", raw, error)
     async with db.transaction() as tx:
@@ -292,7 +292,7 @@ def test_where_nothing_has_run_it_says_so_and_makes_nothing(tmp_path: Path) -> N
 
 
 def not_read(tool: Tool, *services: str) -> bool:
-    """Whether these were named, each in one line, and nobody was told that there is nothing."""
+    """Return whether these were named, each in one line, without a report of emptiness."""
     named = [each.split(" could not be read")[0] for each in tool.warned]
     nothing = [each for each in tool.printed if each.startswith("no dead letters")]
     return named == [f"the parked events of {name}" for name in services] and not nothing
@@ -390,14 +390,14 @@ async def test_without_the_broker_nothing_is_reported_missing(tool: Tool) -> Non
 
 @pytest.fixture
 async def room(rabbitmq: RabbitServer, tool: Tool) -> AsyncIterator[Room]:
-    """Make a broker that the tool knows of."""
+    """Make a broker that the tool is configured for."""
     async with migrated_room(rabbitmq) as room:
         tool.environ["DOCKER_JOB_BUS_URL"] = room.url
         yield room
 
 
 async def kill_readers(room: Room, *messages: Message) -> None:
-    """*messages*, as they end among the scheduler's dead letters: by deliveries without an end."""
+    """Leave *messages* among the scheduler's dead letters: by deliveries without an end."""
     bus = RabbitMQBus(room.of("api"), bound_names(TOPOLOGY))
     await bus.publish(messages)
     await bus.close()
@@ -415,7 +415,7 @@ async def kill_readers(room: Room, *messages: Message) -> None:
 
 
 async def in_queue(room: Room, queue: str) -> list[Message]:
-    """Return what *queue* holds; it is left there."""
+    """Return the contents of *queue*, which stay there."""
     found: list[Message] = []
     connection = await aio_pika.connect(room.url, timeout=10)
     async with connection, connection.channel() as channel:

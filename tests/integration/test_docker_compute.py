@@ -59,7 +59,7 @@ async def engine() -> AsyncIterator[EngineApi]:
 
 
 async def containers(engine: EngineApi, compute: Isolated) -> list[ListedContainer]:
-    """All that the engine has of a deployment."""
+    """Return all containers that the engine has of a deployment."""
     return await engine.containers(f"{LABEL}deployment={compute.deployment}")
 
 

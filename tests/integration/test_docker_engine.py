@@ -1,4 +1,4 @@
-"""What the docker adapter makes of an engine's answers, with one that is told what to say."""
+"""The docker adapter's reading of an engine's answers, with an engine that answers by script."""
 
 import asyncio
 import json
@@ -81,7 +81,7 @@ class ScriptedEngine:
 
 @asynccontextmanager
 async def serving(engine: ScriptedEngine, path: Path | None) -> AsyncIterator[str]:
-    """*engine* on a socket at *path*, or on a port; yields its address as in DOCKER_HOST."""
+    """Serve *engine* on a socket at *path*, or on a port; yield its address as in DOCKER_HOST."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", engine.handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)

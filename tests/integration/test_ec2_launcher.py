@@ -70,7 +70,7 @@ async def until_settled(stage: Stage, clock: VirtualClock, rounds: int = 40) -> 
 
 
 async def assert_each_has_one(stage: Stage, world: Ec2World, jobs: int) -> None:
-    """Each job has an instance of its own, was told of once, and there is no other instance."""
+    """Check that each job has one instance, published once, and that there is no other instance."""
     told = await stage.published(InstanceLaunched)
     assert sorted(each.job_id for each in told) == list(range(1, jobs + 1))
     ids = [each.instance_id for each in told]
@@ -321,5 +321,5 @@ async def test_instances_whose_launch_is_refused_afterwards_are_adopted_by_their
 
 
 async def visible(world: Ec2World, count: int) -> bool:
-    """Whether EC2 shows so many instances."""
+    """Return whether EC2 shows so many instances."""
     return len(await world.adapter().list_instances()) == count

@@ -73,7 +73,7 @@ def stage(ports: Ports, compute: Ec2Compute) -> Stage:
 
 
 async def launched(compute: Ec2Compute, count: int) -> list[Instance]:
-    """Instances of the first attempts of so many jobs, from job 1 on."""
+    """Launch instances of the first attempts of so many jobs, from job 1 on."""
     api = FakeApi()
     answers = await launch(compute, *(request_for(api, job_id + 1) for job_id in range(count)))
     return [each for each in answers if isinstance(each, Instance)]
@@ -106,7 +106,7 @@ def ended(ports: Ports, job_id: int) -> AttemptEnded:
 
 
 async def until_all_are_gone(stage: Stage, world: Ec2World) -> None:
-    """Sweep until the reaper has told of every instance that ever was."""
+    """Sweep until the reaper has published the end of every instance that ever was."""
 
     async def over() -> bool:
         await stage.sweep(TERMINATE)
@@ -226,7 +226,7 @@ async def test_another_deployment_s_instances_are_never_touched(
 async def test_a_stopped_instance_is_ended_and_what_its_request_launches_after_it_too(
     ports: Ports, compute: Ec2Compute, stage: Stage, world: Ec2World
 ) -> None:
-    """Somebody made a request persistent: it launches again, without a tag of ours."""
+    """A user made a request persistent: it launches again, without a tag of ours."""
     ec2 = boto3.client("ec2", **world.cloud.client_arguments())
     ours = [{"Key": DEPLOYMENT, "Value": "test"}]
     image = (await compute.plan(Offer(deployment="test", api_url="http://api")))["fleet"][

@@ -1,4 +1,4 @@
-"""The embedded Postgres: it starts wherever a newcomer runs us, and outlives whatever kills us."""
+"""The embedded Postgres: it starts on any newcomer's machine, and outlives any kill of ours."""
 
 import asyncio
 import json
@@ -71,7 +71,7 @@ class Embed(Protocol):
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """Where pytest puts it nobody else may enter: as root this is the case of a clone in /root."""
+    """Return a directory in pytest's own, closed to other users: as root, like a clone in /root."""
     return tmp_path / "postgres"
 
 
@@ -103,7 +103,7 @@ def open_dir() -> Iterator[Path]:
 
 @contextmanager
 def running(script: str, *arguments: Path, path: Path = ROOT) -> Iterator[subprocess.Popen[str]]:
-    """Our code in a process of its own that can be killed; it is up when it has printed a line."""
+    """Run our code in a process that can be killed; it is up when it has printed a line."""
     command = [sys.executable, "-c", script, *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": f"{path}:{ROOT}"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}

@@ -52,7 +52,7 @@ def why_no_engine() -> str:
 
 @pytest.fixture(params=["process", "container"])
 def boot(request: pytest.FixtureRequest) -> str:
-    """The kind of an instance."""
+    """Return the kind of an instance."""
     if request.param == "container" and why_no_engine():
         pytest.skip(f"no Docker engine with {IMAGE}: {why_no_engine()}")
     return str(request.param)
@@ -262,7 +262,7 @@ class Asker:
 
 @pytest.fixture
 def asked() -> Iterator[tuple[Strict, Launcher, Asker, str]]:
-    """A Spot machine with a role, and its metadata service."""
+    """Run a Spot machine with a role, and its metadata service."""
     with strict_cloud(boot="process") as cloud:
         launcher = Launcher(cloud)
         iam = cloud.client("iam")

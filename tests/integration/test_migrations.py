@@ -1,4 +1,4 @@
-"""Migrations on a real Postgres: once, in order, one at a time, never over somebody's work."""
+"""Migrations on a real Postgres: once, in order, one at a time, never over existing data."""
 
 import asyncio
 import shutil
@@ -44,7 +44,7 @@ def schema(name: str, directory: Path, password: str = "secret") -> Schema:
 
 
 async def as_role(database_url: str, name: str, sql: str, password: str = "secret") -> object:
-    """Return what *sql* gives to the service's own login."""
+    """Return the result of *sql* under the service's own login."""
     conn = await connect(with_login(database_url, name, password))
     try:
         return await conn.fetchval(sql)

@@ -79,7 +79,7 @@ def now() -> VirtualClock:
 async def make(
     world: ProcessWorld, now: VirtualClock
 ) -> AsyncIterator[Callable[..., ProcessCompute]]:
-    """Adapters over the world's root, on a clock moved by hand."""
+    """Make adapters over the world's root, on a clock moved by hand."""
     made: list[ProcessCompute] = []
 
     def make_one(
@@ -460,7 +460,7 @@ async def test_terminate_stops_a_real_container_and_its_agent(
 
 
 async def containers_of(instance_id: str) -> list[str]:
-    """Ids of the containers that the engine has of an instance."""
+    """Return ids of the containers that the engine has of an instance."""
     found = await asyncio.to_thread(ContainerEngine().by_instance)
     assert found is not None
     return found.get(instance_id, [])

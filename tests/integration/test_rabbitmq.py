@@ -1,4 +1,4 @@
-"""The RabbitMQ adapter against what brokers do: be away, restart, freeze, block, cut off."""
+"""The RabbitMQ adapter against the faults of brokers: absence, restart, freeze, block, cut."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ def broker(broker_to_break: RabbitServer) -> RabbitServer:
 
 @pytest.fixture
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """On the broker that the test breaks, if it does, and else on the one that all share."""
+    """Return a virtual host of the broker that the test breaks, or else of the shared one."""
     name = "broker" if "broker" in request.fixturenames else "rabbitmq"
     with fresh_vhost(request.getfixturevalue(name)) as vhost_url:
         asyncio.run(declare_topology(vhost_url, TOPOLOGY))

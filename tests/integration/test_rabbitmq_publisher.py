@@ -1,4 +1,4 @@
-"""RabbitMQ's publisher: what it writes, what comes back, and a connection that dies meanwhile."""
+"""RabbitMQ's publisher: its frames, its returns, and a connection that dies meanwhile."""
 
 import asyncio
 import gc

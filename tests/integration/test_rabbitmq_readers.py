@@ -1,4 +1,4 @@
-"""Readers of RabbitMQ that die and readers that close, and what the queue counts of either."""
+"""Readers of RabbitMQ that die and readers that close, and the queue's delivery count of either."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The reaper on a real database: ends what must end, until the cloud says so, and nothing else."""
+"""The reaper on a real database: it ends due instances until confirmed terminated, no others."""
 
 import asyncio
 import itertools
@@ -36,7 +36,7 @@ def after(seconds: float) -> datetime:
 
 
 def launched(number: int = 1, *, told: int | None = None) -> InstanceLaunched:
-    """Instance i-*number* of attempt 1 of job *number*."""
+    """Build instance i-*number* of attempt 1 of job *number*."""
     return InstanceLaunched(
         job_id=number,
         attempt=1,
@@ -83,7 +83,7 @@ async def states(stage: Stage) -> dict[str, str]:
 
 
 async def watch_for(stage: Stage, clock: VirtualClock, seconds: float) -> None:
-    """Watch every five seconds, ending what is to end, for *seconds*."""
+    """Watch every five seconds, ending due instances, for *seconds*."""
     for _ in range(int(seconds / 5)):
         clock.advance(5)
         await stage.sweep(WATCH)
