@@ -1,4 +1,4 @@
-"""What the agent says to AWS, and what it makes of secrets: the pure parts."""
+"""The agent's requests to AWS, and its reading of secrets: the pure parts."""
 
 import base64
 from datetime import UTC, datetime, timedelta
@@ -123,7 +123,7 @@ def test_ecr_is_asked_only_for_images_of_ecr() -> None:
 
 
 class CannedAws(Aws):
-    """AWS that gives one answer; keeps what it was asked."""
+    """AWS with one answer; keeps the requests."""
 
     def __init__(self, answer: dict[str, Any]) -> None:
         self.answer = answer

@@ -1,4 +1,4 @@
-"""What becomes of a job, fact by fact: every event at every state."""
+"""A job's course, event by event: every event at every state."""
 
 import itertools
 from collections.abc import Callable
@@ -47,7 +47,7 @@ CLAIMED: tuple[State, ...] = ("pulling", "running", "stopping")
 
 
 def at(state: State, **fields: Any) -> Story:
-    """A job whose only attempt is in *state*; ended: it failed."""
+    """Make a job whose only attempt is in *state*; ended: it failed."""
     if state == "ended":
         job = a_job(status="FAILED", finished_at=NOW)
         return Story(job, an_attempt("ended", cause="failed", container_stopped=True, **fields))

@@ -78,7 +78,7 @@ def git(repository: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A repository with two commits, which pin different packages."""
+    """Make a repository with two commits, which pin different packages."""
     here = tmp_path / "repository"
     here.mkdir()
     git(here, "init", "--quiet")

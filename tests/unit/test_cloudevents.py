@@ -1,4 +1,4 @@
-"""Batches of CloudEvents: what is written is read again, and what cannot be read says why."""
+"""Batches of CloudEvents: written ones are read again, and an unreadable one gets a reason."""
 
 import os
 import time
@@ -22,7 +22,7 @@ ID = "3f2b7c9e-8a55-4d0e-9a53-3b1f3d3c0a11"
 
 
 def element(**changed: object) -> dict[str, object]:
-    """A readable CloudEvent, with some attributes changed (None: left out)."""
+    """Make a readable CloudEvent, with some attributes changed (None: left out)."""
     whole: dict[str, object] = {
         "specversion": "1.0",
         "id": ID,
@@ -40,7 +40,7 @@ def batch(*elements: object) -> bytes:
 
 
 def old(**changed: object) -> bytes:
-    """The single envelope that the last release wrote."""
+    """Return the single envelope that the last release wrote."""
     whole: dict[str, object] = {
         "id": ID,
         "name": NAME,

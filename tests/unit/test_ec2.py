@@ -1,4 +1,4 @@
-"""The EC2 adapter's pure parts: EC2's words and the port's, buckets, pools, types, prices."""
+"""The EC2 adapter's pure parts: EC2's terms and the port's, buckets, pools, types, prices."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta

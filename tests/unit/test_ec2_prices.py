@@ -1,4 +1,4 @@
-"""Prices on EC2: what is not known is None, and a call that failed is made again after a while."""
+"""Prices on EC2: an unknown one is None, and a failed call is repeated after a while."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The launcher's decisions: which answer leads where, and what is told of it."""
+"""The launcher's decisions: the transition for each answer, and its event."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

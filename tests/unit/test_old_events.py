@@ -1,4 +1,4 @@
-"""What the last release told can be read by this one."""
+"""Events of the last release can be read by this one."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ OLD = sorted((Path(__file__).parent.parent / "contract" / "golden" / "old").glob
 
 
 def says(now: Any, then: Any) -> bool:
-    """Whether *now* has all that *then* has."""
+    """Return whether *now* has all that *then* has."""
     if isinstance(then, dict):
         return all(says(now[field], value) for field, value in then.items())
     return bool(now == then)

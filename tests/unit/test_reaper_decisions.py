@@ -1,4 +1,4 @@
-"""The reaper's decisions: what is gone, what vanished, what is nobody's, and what it has cost."""
+"""The reaper's decisions: terminated, vanished and orphaned instances, and their costs."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta

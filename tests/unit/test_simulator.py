@@ -55,7 +55,7 @@ async def settle() -> None:
 
 
 async def pass_time(clock: VirtualClock, seconds: float, step: float = 1.0) -> None:
-    """Move the clock on in steps, so that each waiter sees its moment."""
+    """Move the clock on in steps, so that each waiter sees its time."""
     await settle()
     for _ in range(round(seconds / step)):
         clock.advance(step)
