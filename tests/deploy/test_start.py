@@ -55,7 +55,7 @@ def noted_boot(aws: MotoCloud) -> Iterator[FirstBootWithoutEngine]:
 
 
 @pytest.mark.filterwarnings("ignore:Tried to parse")
-def test_the_first_boot_does_each_step_in_its_order_and_a_reboot_makes_nothing_anew(
+def test_the_first_boot_does_each_step_in_its_order_and_a_reboot_recreates_nothing(
     aws: MotoCloud, noted_boot: FirstBootWithoutEngine
 ) -> None:
     """Short form of the next one, which has an engine, builds, and runs a job."""
@@ -164,7 +164,7 @@ def test_an_empty_volume_is_formatted_and_one_with_data_is_never_again(device: P
     assert device.read_bytes() == before
 
 
-def test_a_volume_with_data_that_nobody_knows_is_left_alone(device: Path) -> None:
+def test_a_volume_with_unknown_data_is_left_alone(device: Path) -> None:
     with device.open("r+b") as file:
         file.seek(5 << 20)
         file.write(b"somebody's data")

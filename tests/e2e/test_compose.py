@@ -96,7 +96,7 @@ def test_the_readmes_curls_run_a_container_whose_output_is_in_the_logs_and_which
     until(lambda: not project.instances(), GONE_SECONDS)
 
 
-def test_a_container_that_fails_fails_its_job_and_is_gone(
+def test_a_container_that_fails_fails_its_job_and_is_removed(
     project: ComposeProject, image: str
 ) -> None:
     command = ["sh", "-c", "echo 'disk is full' >&2; exit 3"]

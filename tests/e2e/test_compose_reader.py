@@ -89,7 +89,7 @@ def in_the_reader(project: ComposeProject, program: str, *, fails: bool = False)
     return project.compose(*command, fails=fails).stdout.strip()
 
 
-def test_a_reader_hears_of_a_jobs_end(project: ComposeProject) -> None:
+def test_a_reader_receives_a_jobs_end(project: ComposeProject) -> None:
     job_id = project.schedule("+1h", name="nightly")
     project.http.delete(f"/jobs/{job_id}").raise_for_status()
     line = f"job {job_id} (nightly) is CANCELLED"

@@ -47,7 +47,7 @@ def containers_of(job_id: int, system: EmbeddedSystem) -> str:
     )  # fmt: skip
 
 
-def test_a_real_container_runs_prints_and_is_gone(system: EmbeddedSystem, image: str) -> None:
+def test_a_real_container_runs_prints_and_is_removed(system: EmbeddedSystem, image: str) -> None:
     assert "docker" in system.start()
     command = ["sh", "-c", 'echo "out: $KEY"; echo err >&2']
     job = system.follow(
@@ -71,7 +71,7 @@ def test_a_real_container_that_exits_3_fails_its_job(system: EmbeddedSystem, ima
     assert containers_of(job["id"], system) == ""
 
 
-def test_an_image_that_cannot_be_had_fails_its_job_in_dockers_words(
+def test_an_image_that_cannot_be_pulled_fails_its_job_in_dockers_words(
     system: EmbeddedSystem, image: str
 ) -> None:
     system.start()

@@ -167,7 +167,7 @@ def test_an_agent_that_must_wait_asks_until_it_gets_the_job(tmp_path: Path) -> N
     assert api.callbacks == [{"exit_code": 0}]
 
 
-def test_an_agent_that_waits_in_vain_ends_when_it_is_told_so(tmp_path: Path) -> None:
+def test_an_agent_that_waits_in_vain_ends_when_it_is_refused(tmp_path: Path) -> None:
     api = FakeApi()
     api.first_answers["claim"] = [202, 409]
     with running(api, tmp_path / "i") as agent:
@@ -190,7 +190,7 @@ def test_an_agent_that_waits_on_an_instance_that_is_taken_gives_its_attempt_back
     assert [call.body.get("interrupted") for call in api.of("claim")] == [None, True]
 
 
-def test_a_rebalance_recommendation_is_reported_once_it_is_heard(tmp_path: Path) -> None:
+def test_a_rebalance_recommendation_is_reported_once(tmp_path: Path) -> None:
     api = FakeApi(env_vars={"SIMULATE_SECONDS": "60"})
     with role() as (metadata, secrets):
         metadata.rebalance = True
@@ -239,7 +239,7 @@ def test_secrets_are_fetched_with_the_role_and_only_names_are_shown(tmp_path: Pa
         ),
     ],
 )
-def test_a_secret_that_cannot_be_had_fails_the_job_and_says_which(
+def test_an_unavailable_secret_fails_the_job_and_is_named(
     tmp_path: Path, place: str, message: str
 ) -> None:
     api = FakeApi(secrets={"KEY": place})
@@ -310,7 +310,7 @@ def test_ecr_gives_the_login_to_the_role(tmp_path: Path) -> None:
         ({"login": "echo 'connection refused' >&2; exit 1"}, {}),
     ],
 )
-def test_a_failed_pull_is_told_apart_and_quotes_no_password(
+def test_a_failed_pull_is_reported_apart_and_quotes_no_password(
     tmp_path: Path, how: dict[str, str], word: dict[str, bool]
 ) -> None:
     api = FakeApi(

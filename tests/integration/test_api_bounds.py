@@ -137,7 +137,7 @@ async def test_a_body_of_64_mib_is_refused_at_its_limit_whether_or_not_it_says_i
             assert (await http.get("/healthz")).status_code == 200
 
 
-async def test_connections_that_ask_nothing_hold_up_nobody_and_are_closed_in_time(
+async def test_idle_connections_hold_up_no_other_and_are_closed_in_time(
     world: World,
 ) -> None:
     async with served(world) as port:
@@ -218,7 +218,7 @@ async def test_no_body_of_a_job_is_a_server_error(world: World, body: Any) -> No
 
 @FUZZ
 @given(word=WORDS)
-async def test_no_word_of_an_agent_is_a_server_error(world: World, word: Any) -> None:
+async def test_no_call_of_an_agent_is_a_server_error(world: World, word: Any) -> None:
     agent = await world.running()
     for method, path in (
         ("POST", f"/agent/jobs/{agent.job_id}/report"),

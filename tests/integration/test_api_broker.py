@@ -79,7 +79,7 @@ async def received(url: str) -> list[int]:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("fault", ["killed", "frozen"])
-async def test_while_the_broker_is_away_jobs_are_accepted_and_their_facts_are_told_afterwards(
+async def test_while_the_broker_is_away_jobs_are_accepted_and_their_events_published_afterwards(
     broker: RabbitServer, told_world: World, url: str, fault: str
 ) -> None:
     world = told_world

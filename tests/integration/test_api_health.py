@@ -147,7 +147,7 @@ async def a_whole_story(world: World, clock: VirtualClock) -> list[str]:
     return [agent.token, second.token, done.token, bootstrap, TOKEN_KEY, "0" * 64, "1" * 64]
 
 
-async def test_no_secret_is_logged_or_told(
+async def test_no_secret_is_logged_or_published(
     fresh_world: World, clock: VirtualClock, database_url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     world = fresh_world

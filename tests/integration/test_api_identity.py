@@ -252,7 +252,7 @@ async def test_whoever_is_not_an_instance_of_ours_gets_nothing(
     assert await ec2.rows() == before
 
 
-async def test_an_instance_whose_attempt_is_over_is_told_to_stop(
+async def test_an_instance_whose_attempt_is_over_is_asked_to_stop(
     ec2: World, sts: FakeSts, clock: VirtualClock
 ) -> None:
     job_id = await launched(ec2)
@@ -298,7 +298,7 @@ async def test_of_two_agents_of_one_instance_at_once_one_gets_the_job(
     assert sorted(answer.status_code for answer in answers) == [200, 409]
 
 
-async def test_claims_by_role_that_are_heard_in_one_group_get_each_their_own_job(
+async def test_claims_by_role_that_are_served_in_one_group_get_each_their_own_job(
     ec2: World, sts: FakeSts, clock: VirtualClock
 ) -> None:
     instances = [f"i-{number:017x}" for number in range(4)]

@@ -181,7 +181,7 @@ async def test_an_address_that_others_reach_is_refused_without_a_key(world: Worl
         await check_exposure("::", db, "program")
 
 
-async def test_each_caller_has_its_own_rate_and_is_told_when_to_come_again(
+async def test_each_caller_has_its_own_rate_and_gets_the_time_to_try_again(
     world: World, clock: VirtualClock
 ) -> None:
     busy = world.again(REQUESTS_PER_SECOND="1", REQUESTS_AT_ONCE="3")

@@ -89,7 +89,7 @@ async def test_a_launch_that_is_recorded_late_still_has_its_boot_time(
     assert (await world.claim(job_id)).status_code == 200
 
 
-async def test_the_clouds_word_ends_the_waiting_at_once(world: World, clock: VirtualClock) -> None:
+async def test_the_clouds_event_ends_the_waiting_at_once(world: World, clock: VirtualClock) -> None:
     agent = await world.running()
     await beat(world, agent)
     clock.advance(75)

@@ -231,7 +231,7 @@ def test_one_that_ends_by_itself_ends_both(database: str, number: signal.Signals
         assert is_gone(second)
 
 
-def test_with_their_parent_both_are_gone_and_the_port_is_free(database: str) -> None:
+def test_with_their_parent_both_end_and_the_port_is_free(database: str) -> None:
     with started(database) as api:
         children = api.children
         api.process.kill()
@@ -239,7 +239,7 @@ def test_with_their_parent_both_are_gone_and_the_port_is_free(database: str) -> 
         socket.create_server(("127.0.0.1", api.port)).close()
 
 
-def test_a_port_that_another_listens_on_is_told_in_one_line(database: str) -> None:
+def test_a_port_that_another_listens_on_is_reported_in_one_line(database: str) -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
         process = start(database, {"PORT": str(taken.getsockname()[1])}, subprocess.PIPE)
         _, said = process.communicate(timeout=SECONDS)
@@ -256,7 +256,7 @@ def three() -> Iterator[list[Siblings]]:
         each.close()
 
 
-async def test_what_changes_in_one_is_heard_in_all_others(three: list[Siblings]) -> None:
+async def test_what_changes_in_one_reaches_all_others(three: list[Siblings]) -> None:
     first, second, third = three
     received: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
     with (
@@ -269,7 +269,7 @@ async def test_what_changes_in_one_is_heard_in_all_others(three: list[Siblings])
     assert received.empty()
 
 
-def test_a_sibling_that_reads_nothing_holds_nobody_up(three: list[Siblings]) -> None:
+def test_a_sibling_that_reads_nothing_holds_up_no_other(three: list[Siblings]) -> None:
     for job_id in range(10_000):
         three[0].announce(job_id)
 

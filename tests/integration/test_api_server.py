@@ -112,7 +112,7 @@ async def test_all_jobs_are_streamed_over_a_socket(world: World) -> None:
     assert len(answer.json()) == 600
 
 
-async def test_an_error_nobody_foresaw_is_a_json_500_and_the_server_goes_on(world: World) -> None:
+async def test_an_unexpected_error_is_a_json_500_and_the_server_goes_on(world: World) -> None:
     async with world.ports.db.connection() as conn:
         job_id = (await world.post())["id"]
         await conn.execute("UPDATE attempts SET runtime = 'podman'")
@@ -122,7 +122,7 @@ async def test_an_error_nobody_foresaw_is_a_json_500_and_the_server_goes_on(worl
         assert (await http.get("/healthz")).status_code == 200
 
 
-async def test_nobody_takes_on_another_address_to_ask_more_often(world: World) -> None:
+async def test_a_forwarded_address_does_not_raise_the_rate(world: World) -> None:
     limited = world.again(REQUESTS_PER_SECOND="0.001", REQUESTS_AT_ONCE="1")
     async with served(limited) as port, client(port) as http:
         statuses = [

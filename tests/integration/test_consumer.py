@@ -152,7 +152,7 @@ def batch(*job_ids: int) -> Message:
     return message
 
 
-async def test_an_event_takes_effect_once_and_what_it_causes_is_told_under_its_trace(
+async def test_an_event_takes_effect_once_and_its_effects_are_published_under_its_trace(
     line: Line,
 ) -> None:
     message = cancelled(7)
@@ -275,7 +275,7 @@ async def test_what_cannot_be_read_is_dead_at_once_with_its_bytes_and_stops_noth
     assert row["error"].startswith("Undecodable: ")
 
 
-async def test_an_unreadable_event_that_somebody_redrives_is_dead_again_at_once(
+async def test_an_unreadable_event_that_is_redriven_is_dead_again_at_once(
     line: Line,
 ) -> None:
     async with running(line.consumer):
@@ -287,7 +287,9 @@ async def test_an_unreadable_event_that_somebody_redrives_is_dead_again_at_once(
     assert (row["state"], row["tries"]) == ("dead", 1)
 
 
-async def test_an_event_of_nobody_here_is_acknowledged_and_stays_in_the_inbox(line: Line) -> None:
+async def test_an_event_without_a_handler_is_acknowledged_and_stays_in_the_inbox(
+    line: Line,
+) -> None:
     other = JobFinished(job_id=1, status="DONE", finished_at=AT, attempt=1)
     await line.inbox.apply([wrapped(other)])
     assert await line.effects() == []
@@ -298,7 +300,7 @@ async def test_an_event_of_nobody_here_is_acknowledged_and_stays_in_the_inbox(li
 
 
 @pytest.mark.parametrize("place", range(16))
-async def test_poison_at_any_place_of_a_batch_is_found_by_halves_and_costs_nobody_else(
+async def test_poison_at_any_place_of_a_batch_is_found_by_halves_and_costs_no_other(
     line: Line, place: int
 ) -> None:
     line.handler.failing = lambda event: ValueError("never") if event.job_id == place else None
@@ -388,7 +390,7 @@ async def test_others_taken_with_a_batch_that_kills_take_effect(line: Line) -> N
     assert all(row["state"] == "waiting" for row in await line.parked())
 
 
-async def test_a_person_who_redrives_what_killed_gives_it_all_its_tries_again(
+async def test_an_operator_who_redrives_what_killed_gives_it_all_its_tries_again(
     line: Line, clock: VirtualClock
 ) -> None:
     envelope = fact(13)

@@ -184,7 +184,7 @@ async def test_show_prints_raw_bytes_that_no_terminal_obeys(
     assert all(each.isprintable() for line in tool.printed for each in line)
 
 
-async def test_a_redriven_event_is_due_now_with_all_its_tries_and_the_service_hears_of_it(
+async def test_a_redriven_event_is_due_now_with_all_its_tries_and_the_service_is_notified(
     tool: Tool, dbs: dict[str, Database], database_url: str
 ) -> None:
     chosen, other = cancelled(1), cancelled(2)
@@ -247,7 +247,7 @@ async def test_drop_deletes_what_is_named_and_nothing_else(
         ["drop", "--all", "3f2b7c9e-8a55-4d0e-9a53-3b1f3d3c0a11", "--service", "api"],
     ],
 )
-def test_wrong_arguments_end_with_a_word_of_why_and_status_two(
+def test_wrong_arguments_end_with_a_reason_and_status_two(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -446,7 +446,7 @@ async def test_what_ended_its_readers_is_listed_shown_and_put_back(room: Room, t
     assert [each.id for each in await in_queue(room, "scheduler.dead")] == [other.id]
 
 
-async def test_what_is_dropped_is_gone_from_the_brokers_queue(room: Room, tool: Tool) -> None:
+async def test_what_is_dropped_is_removed_from_the_brokers_queue(room: Room, tool: Tool) -> None:
     poison, other = cancelled(1), cancelled(2)
     await kill_readers(room, poison, other)
     assert await tool("drop", poison.id, "--service", "launcher") == 1
@@ -473,7 +473,7 @@ async def test_killed_between_confirm_and_acknowledgement_nothing_is_lost(
     assert await in_queue(room, "scheduler.dead") == []
 
 
-async def test_without_the_broker_the_parked_rows_are_shown_and_the_status_tells(
+async def test_without_the_broker_the_parked_rows_are_shown_and_the_status_is_an_error(
     tool: Tool, dbs: dict[str, Database]
 ) -> None:
     tool.environ["DOCKER_JOB_BUS_URL"] = f"amqp://127.0.0.1:{free_port()}/"

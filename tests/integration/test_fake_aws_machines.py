@@ -193,7 +193,7 @@ def test_termination_ends_all_that_runs(cloud: Strict, launcher: Launcher) -> No
     eventually(lambda: not processes_with(f"sleep {mark}"))
 
 
-def test_a_machine_hears_of_its_end(cloud: Strict, launcher: Launcher) -> None:
+def test_a_machine_receives_a_signal_at_its_end(cloud: Strict, launcher: Launcher) -> None:
     script = "trap 'echo last words; exit' TERM; echo up; while :; do sleep 0.05; done\n"
     instance_id = boots(launcher, script)
     until_printed(cloud, instance_id, "up")
@@ -281,7 +281,7 @@ def asked() -> Iterator[tuple[Strict, Launcher, Asker, str]]:
 Asked = tuple[Strict, Launcher, Asker, str]
 
 
-def test_metadata_is_told_to_whoever_has_a_token(asked: Asked) -> None:
+def test_metadata_is_served_to_any_caller_with_a_token(asked: Asked) -> None:
     _, _, asker, instance_id = asked
 
     assert asker.get("instance-id").status_code == 401

@@ -99,7 +99,7 @@ def finished(job_id: int) -> Envelope[Any]:
     )
 
 
-async def test_the_example_hears_of_each_jobs_end_once_and_goes_on_where_it_stopped(
+async def test_the_example_receives_each_jobs_end_once_and_goes_on_where_it_stopped(
     room: Room, reader: str
 ) -> None:
     bus = RabbitMQBus(room.of("api"), bound_names(TOPOLOGY))

@@ -103,7 +103,7 @@ async def test_several_at_once_apply_each_file_once(
     assert sorted(len(applied) for applied in runs) == [0, 0, 0, 5]
 
 
-async def test_a_role_that_somebody_else_made_is_never_taken_over(
+async def test_a_role_that_was_made_elsewhere_is_never_taken_over(
     database_url: str, name: str, directory: Path
 ) -> None:
     conn = await connect(database_url)

@@ -60,7 +60,7 @@ def ids(messages: Sequence[Message]) -> set[str]:
     return {each.id for each in messages}
 
 
-async def test_with_nobody_listening_every_call_says_unavailable_and_readiness_no() -> None:
+async def test_without_a_listener_every_call_is_unavailable_and_readiness_false() -> None:
     bus = RabbitMQBus(f"amqp://guest:guest@127.0.0.1:{free_port()}/", bound_names(TOPOLOGY))
     assert not await bus.ready()
     with pytest.raises(BusUnavailable, match="connect"):
@@ -70,7 +70,7 @@ async def test_with_nobody_listening_every_call_says_unavailable_and_readiness_n
     await bus.close()
 
 
-async def test_a_missing_topology_is_unavailable_until_somebody_has_migrated(
+async def test_a_missing_topology_is_unavailable_until_a_migration(
     rabbitmq: RabbitServer,
 ) -> None:
     with fresh_vhost(rabbitmq) as empty:
@@ -105,7 +105,7 @@ async def test_a_message_larger_than_a_frame_arrives_whole(rabbit: RabbitMQBus) 
     assert sizes == {300_000, 0}
 
 
-async def test_a_message_of_a_stranger_gets_an_id_made_of_its_bytes(
+async def test_a_message_of_another_publisher_gets_an_id_made_of_its_bytes(
     rabbit: RabbitMQBus,
 ) -> None:
     subscription = await rabbit.subscribe("reader")

@@ -58,7 +58,7 @@ async def test_the_properties_say_what_the_message_is(url: str) -> None:
         assert not got.headers
 
 
-async def test_each_of_two_publishes_with_one_id_hears_that_nobody_took_it(url: str) -> None:
+async def test_each_of_two_unrouted_publishes_with_one_id_fails(url: str) -> None:
     bus = RabbitMQBus(url, {"Missing"})
     same = message("Missing")
     told = await asyncio.gather(

@@ -196,7 +196,7 @@ async def test_the_end_of_one_part_ends_all_of_a_program_and_is_named() -> None:
     assert isinstance(raised.value.__cause__, ValueError)
 
 
-async def test_a_program_that_is_told_to_stop_drains_and_returns() -> None:
+async def test_a_program_that_is_asked_to_stop_drains_and_returns() -> None:
     stop, draining = asyncio.Event(), asyncio.Event()
 
     async def runs() -> None:

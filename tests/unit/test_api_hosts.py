@@ -185,7 +185,7 @@ def test_configured_are_the_listed_hosts_the_agents_and_where_the_api_listens(
         ({"API_URL": "http://[::1:8000"}, "it must be a URL, like http://api:8000"),
     ],
 )
-def test_a_host_that_is_none_is_refused_in_words(settings: dict[str, str], message: str) -> None:
+def test_an_invalid_host_is_refused_with_a_message(settings: dict[str, str], message: str) -> None:
     with pytest.raises(BadSetting, match=message):
         read(**settings)
 

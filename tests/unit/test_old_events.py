@@ -30,7 +30,7 @@ def test_each_body_of_the_last_release_is_read_with_all_that_it_says(path: Path)
     assert says(json.loads(msgspec.json.encode(event)), upgrade(name, body))
 
 
-def test_what_was_told_is_the_launch_sequence_now() -> None:
+def test_the_field_of_the_last_release_is_the_launch_sequence_now() -> None:
     assert upgrade("LaunchesReported", {"told": 7}) == {"launch_sequence": 7}
     assert upgrade("InstanceLaunched", {"told": 7})["launch_sequence"] == 7
 
