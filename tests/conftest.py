@@ -55,7 +55,7 @@ def anyio_backend() -> str:
 
 
 def at_database(dsn: str, database: str) -> str:
-    """*dsn* with another database's name."""
+    """Return *dsn* with another database's name."""
     before, _, query = dsn.partition("?")
     server = before.rpartition("/")[0]
     return f"{server}/{database}" + (f"?{query}" if query else "")
@@ -63,13 +63,13 @@ def at_database(dsn: str, database: str) -> str:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> str:
-    """The admin's DSN of a Postgres that the tests may fill."""
+    """Return the admin's DSN of a Postgres that the tests may fill."""
     given = os.environ.get("DOCKER_JOB_TEST_DATABASE_URL")
     return given or this_run().shared("postgres", start_postgres)["dsn"]
 
 
 def start_postgres() -> Facts:
-    """A server for all workers. The run's keeper ends it."""
+    """Start one server for all workers. The run's keeper ends it."""
     directory = Path(tempfile.mkdtemp(prefix="docker-job-test-"))
     server = EmbeddedPostgres(directory / "postgres", durable=False)
     this_run().hold(server)
@@ -78,7 +78,7 @@ def start_postgres() -> Facts:
 
 @pytest.fixture(scope="session")
 def template_database(postgres_server: str) -> str:
-    """The name of a migrated database to clone."""
+    """Return the name of a migrated database to clone."""
     return this_run().shared("template", lambda: make_template(postgres_server))["name"]
 
 
@@ -106,7 +106,7 @@ async def at_server(server: str, statement: str) -> None:
 
 @pytest.fixture
 async def database_url(postgres_server: str, template_database: str) -> AsyncIterator[str]:
-    """The admin's DSN of a fresh migrated database."""
+    """Return the admin's DSN of a fresh migrated database."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     await at_server(postgres_server, clone_of(template_database, name))
     yield at_database(postgres_server, name)
@@ -114,13 +114,13 @@ async def database_url(postgres_server: str, template_database: str) -> AsyncIte
 
 
 def clone_of(template: str, name: str) -> str:
-    """The statement that clones a database. As files: through the log it takes three times that."""
+    """Return the statement that clones a database: by files, in a third of the log's time."""
     return f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY"
 
 
 @pytest.fixture
 def clock() -> VirtualClock:
-    """A clock that stands still until the test moves it."""
+    """Return a clock that stands still until the test moves it."""
     return VirtualClock(datetime(2026, 1, 1, tzinfo=UTC))
 
 
@@ -128,7 +128,7 @@ def clock() -> VirtualClock:
 async def service_db(
     database_url: str, clock: VirtualClock
 ) -> AsyncIterator[Callable[[str], Awaitable[Database]]]:
-    """Opens the database of a service, by its name, under that service's own role."""
+    """Return a function that opens the database of a service, by name, under its own role."""
     opened: list[Database] = []
 
     async def open_for(name: str) -> Database:
@@ -143,13 +143,13 @@ async def service_db(
 
 @pytest.fixture
 def points() -> WatchedPoints:
-    """The points that the code under test passes."""
+    """Return the points that the code under test passes."""
     return WatchedPoints()
 
 
 @pytest.fixture
 def bus() -> MemoryBus:
-    """A bus with every service's queue, which nobody reads."""
+    """Make a bus with every service's queue, which nothing reads."""
     return MemoryBus(TOPOLOGY)
 
 
@@ -160,7 +160,7 @@ def ports_of(
     bus: MemoryBus,
     points: WatchedPoints,
 ) -> Callable[[str], Awaitable[Ports]]:
-    """The ports of a service, by its name; its wake-ups do not travel."""
+    """Return a function that makes a service's ports; its wake-ups do not travel."""
 
     async def make(name: str) -> Ports:
         db = await service_db(name)

@@ -1,4 +1,4 @@
-"""What the agent says to AWS, and what the API makes of STS, on moto: its shapes are not ours.
+"""The agent's calls of AWS, and the API's reading of STS, on moto, whose shapes are not ours.
 
 moto checks no signature (`support/compute/aws_account.py` does); it knows the protocols, the
 targets and the answers.

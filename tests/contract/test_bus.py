@@ -1,4 +1,4 @@
-"""What every bus promises.
+"""The promises of every bus.
 
 Memory's own promise, that a confirmation waits for the readers, is at the end.
 """
@@ -251,7 +251,7 @@ async def test_a_closed_bus_publishes_nothing(bus: Bus) -> None:
 async def test_the_second_version_of_the_broker_counts_deaths_and_hands_out_as_the_first(
     brokers: Brokers,
 ) -> None:
-    """Where versions have differed. All of the suite over it is in the campaign."""
+    """The versions have differed here. The campaign runs the whole suite on the second one."""
     async with opened(SECOND_VERSION, brokers) as room:
         await test_a_delivery_says_how_often_it_came_back_from_readers_that_died(room)
     async with opened(SECOND_VERSION, brokers) as room:

@@ -1,4 +1,4 @@
-"""What each claim visits among very many waiting rows of which the planner knows nothing.
+"""The rows that each claim visits among very many waiting rows unknown to the planner.
 
 A claim that names its rows by a key and by a state too may be answered from the index over all that
 is in that state: right, and as slow as there are many. It is seen only in a burst, when statistics
@@ -44,7 +44,7 @@ class Prepared:
         self._prepared = False
 
     async def plan(self, kind: str) -> None:
-        """Prepare all of them anew, for plans of this *kind*, and run each once."""
+        """Prepare all of them again, for plans of this *kind*, and run each once."""
         await self._conn.execute(f"SET plan_cache_mode = force_{kind}_plan")
         for number, claim in enumerate(self._claims):
             if self._prepared:
@@ -54,7 +54,7 @@ class Prepared:
         self._prepared = True
 
     async def too_many(self) -> dict[str, float]:
-        """How many rows each claim visits that visits too many."""
+        """Return how many rows each claim visits that visits too many."""
         counts = {}
         for number, claim in enumerate(self._claims):
             sql = f"EXPLAIN (ANALYZE, TIMING OFF, BUFFERS OFF, FORMAT JSON) {call(number, claim)}"
@@ -97,7 +97,7 @@ async def test_no_claim_visits_more_than_its_batch_among_a_million(
 
 
 async def check(place: str, database_url: str, service_db: OpenDatabase, rows: int) -> None:
-    """Look at each claim's plan, of either kind, under each kind of old statistics."""
+    """Check each claim's plan, of either kind, under each kind of old statistics."""
     schema, tables, claims = PLACES[place]
     wrong: dict[str, dict[str, float]] = {}
     admin = await connect(database_url, command_seconds=None)

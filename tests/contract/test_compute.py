@@ -1,4 +1,4 @@
-"""What every adapter of the compute port promises, under one suite (shared/compute/port.py)."""
+"""The promises of every adapter of the compute port (shared/compute/port.py), under one suite."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -201,7 +201,7 @@ async def test_terminate_reaches_an_instance_that_has_only_just_been_launched(
     await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
 
 
-async def test_terminating_what_was_never_there_is_no_error_and_spares_nobody_else(
+async def test_terminating_what_was_never_there_is_no_error_and_the_rest_is_terminated(
     compute: Compute, api: FakeApi
 ) -> None:
     api.env_vars[1] = {"SIMULATE_SECONDS": "30"}
@@ -224,7 +224,7 @@ async def test_terminating_one_instance_leaves_the_others_alone(
     assert found[other.instance_id].state is InstanceState.RUNNING
 
 
-async def test_an_instance_whose_agent_has_said_its_last_word_is_terminated_by_itself(
+async def test_an_instance_whose_agent_has_made_its_final_callback_is_terminated_by_itself(
     compute: Compute, api: FakeApi
 ) -> None:
     instance = await launch_one(compute, request_for(api, 1))

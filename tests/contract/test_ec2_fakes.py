@@ -1,4 +1,4 @@
-"""What whoever speaks EC2 relies on, over both fakes: moto for its shape, the strict one for all.
+"""EC2's behaviour that its callers rely on, on both fakes: moto for shape, the strict one for all.
 
 Where moto does otherwise than EC2, MOTO_CANNOT says what it does instead, and the strict xfail
 tells when it has learned it.
@@ -306,7 +306,7 @@ def test_an_unknown_instance_is_not_found(launcher: Launcher) -> None:
     assert code_of(refused) == "InvalidInstanceID.NotFound"
 
 
-def test_instance_types_and_what_they_have_are_told(cloud: Ec2Cloud) -> None:
+def test_instance_types_are_described_with_their_resources(cloud: Ec2Cloud) -> None:
     shown = cloud.client("ec2").describe_instance_types(InstanceTypes=["c7g.large"])
 
     [kind] = shown["InstanceTypes"]
@@ -315,7 +315,7 @@ def test_instance_types_and_what_they_have_are_told(cloud: Ec2Cloud) -> None:
     assert kind["ProcessorInfo"]["SupportedArchitectures"] == ["arm64"]
 
 
-def test_the_caller_is_told_who_it_is(cloud: Ec2Cloud) -> None:
+def test_the_caller_gets_its_identity(cloud: Ec2Cloud) -> None:
     assert cloud.client("sts").get_caller_identity()["Arn"].startswith("arn:aws:")
 
 

@@ -31,7 +31,7 @@ OPERATIONS = {
 
 
 def taken(schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
-    """A validator for *schema*, which may refer to others of the document."""
+    """Make a validator for *schema*, which may refer to others of the document."""
     return jsonschema.Draft202012Validator({**schema, "components": DOCUMENT["components"]})
 
 

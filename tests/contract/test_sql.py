@@ -1,4 +1,4 @@
-"""Every statement against a migrated database, under the role that runs it; and what that may not.
+"""Every statement against a migrated database, under the role that runs it; and that role's limits.
 
 `PREPARE` finds a table or column that a migration no longer has, a type that does not fit, and a
 right that is missing, without running anything.
@@ -66,7 +66,7 @@ def test_no_store_runs_a_statement_that_has_no_name() -> None:
 
 
 async def refused(conn: Connection, sql: str) -> bool:
-    """Whether the server itself says no to *sql* for want of a right."""
+    """Return whether the server refuses *sql* for want of a right."""
     try:
         await conn.execute(sql)
     except asyncpg.InsufficientPrivilegeError:

@@ -1,4 +1,4 @@
-"""The states of timers, launches and instances: one declaration, which all else agrees with.
+"""The states of timers, launches and instances: one declaration, with which all else agrees.
 
 The declaration is the service's TRANSITIONS. A type, a check constraint, a diagram and the
 statements name the same states.

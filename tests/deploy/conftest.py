@@ -85,7 +85,7 @@ class MotoCloud:
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[MotoCloud]:
-    """An empty account with a default VPC, and Canonical's images, which moto lacks."""
+    """Make an empty account with a default VPC, and Canonical's images, which moto lacks."""
     be_strict(monkeypatch)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -131,7 +131,7 @@ class Unsupported(logging.Handler):
 
 @pytest.fixture
 def unsupported() -> Iterator[set[str]]:
-    """The types that moto has skipped so far in this test."""
+    """Return the types that moto has skipped so far in this test."""
     handler, logger = Unsupported(), logging.getLogger("moto")
     logger.addHandler(handler)
     yield handler.types

@@ -25,7 +25,7 @@ class Instance:
         self._env = aws.env | {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.metadata.url}
 
     def cloud(self, *arguments: str, said: str = "") -> "subprocess.CompletedProcess[str]":
-        """Run cloud.py, with *said* on its standard input."""
+        """Run cloud.py, with *stdin* on its standard input."""
         return subprocess.run(
             [sys.executable, ROOT / "deploy" / "instance" / "cloud.py", *arguments],
             env=self._env,
@@ -73,7 +73,7 @@ def test_secrets_are_made_once_and_each_lies_in_a_file_for_its_owner_alone(
     assert {each.name: each.read_text() for each in tmp_path.iterdir()} == made
 
 
-def test_a_secret_that_was_removed_is_made_anew(
+def test_a_secret_that_was_removed_is_recreated(
     aws: MotoCloud, instance: Instance, tmp_path: Path
 ) -> None:
     instance.cloud("secrets", "docker-job", str(tmp_path))
@@ -84,7 +84,7 @@ def test_a_secret_that_was_removed_is_made_anew(
     assert [name for name in before if after[name] != before[name]] == ["token_key"]
 
 
-def test_the_last_words_of_a_start_that_failed_are_kept_in_the_log(
+def test_the_last_lines_of_a_start_that_failed_are_kept_in_the_log(
     aws: MotoCloud, instance: Instance
 ) -> None:
     logs = aws.client("logs")
@@ -98,7 +98,7 @@ def test_the_last_words_of_a_start_that_failed_are_kept_in_the_log(
     assert event["message"] == "no room"
 
 
-def test_the_key_for_the_person_who_deploys_is_kept_encrypted(
+def test_the_key_for_the_operator_who_deploys_is_kept_encrypted(
     aws: MotoCloud, instance: Instance
 ) -> None:
     assert instance.cloud("keep-first-key", "docker-job", said="djk_1_2\n").returncode == 0

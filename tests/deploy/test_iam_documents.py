@@ -59,7 +59,7 @@ def test_the_instances_role_is_trusted_to_ec2_alone() -> None:
 
 @pytest.fixture
 def needs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Need, dict[str, Any]]]:
-    """The permissions that the cloud has checked, with their contexts."""
+    """Return the permissions that the cloud has checked, with their contexts."""
     asked: list[tuple[Need, dict[str, Any]]] = []
     grants = Permissions._grants
 
@@ -135,7 +135,7 @@ def entries(statements: list[Statement]) -> Iterator[tuple[str, str, str, Statem
 
 
 def told_unproven() -> list[str]:
-    """The list in docs/ec2.md."""
+    """Return the list in docs/ec2.md."""
     found = re.search(r"```unproven\n(.*?)```", (DOCS / "ec2.md").read_text(), re.DOTALL)
     assert found is not None
     return found[1].splitlines()

@@ -78,7 +78,7 @@ class Account:
         return made
 
     def become(self, role: str) -> Ec2Compute:
-        """From now on this process is a session of *role*; returns an adapter under it."""
+        """Make this process a session of *role* from now on; return an adapter under it."""
         now = datetime.now(UTC)
         keys = self._cloud.call(lambda cloud: cloud.keys.for_role(role, "test", 3600.0, now))
         for name, value in {

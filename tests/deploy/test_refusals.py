@@ -1,4 +1,4 @@
-"""The refusals of deploy.sh and destroy.sh: each is one line, and says what to do."""
+"""The refusals of deploy.sh and destroy.sh: each is one line that names the remedy."""
 
 from typing import Any
 from unittest.mock import Mock
@@ -148,7 +148,7 @@ def test_a_network_that_is_none_is_refused(aws: MotoCloud) -> None:
     assert "--allow needs an IPv4 network" in refusal_of(aws.deploy("--allow", "everybody"))
 
 
-def test_a_quota_of_no_spot_vcpus_is_refused_and_a_small_one_told() -> None:
+def test_a_quota_of_no_spot_vcpus_is_refused_and_a_small_one_reported() -> None:
     with pytest.raises(Refusal, match="quota of Spot vCPUs is 0"):
         refuse_no_spot(SpotQuota(0))
     refuse_no_spot(SpotQuota(5))
@@ -178,7 +178,7 @@ def test_nothing_to_update_is_success() -> None:
         assert apply(account, "docker-job", {}, old) is False
 
 
-def test_a_stack_that_is_not_there_is_told_from_one_that_may_not_be_seen() -> None:
+def test_a_missing_stack_is_distinguished_from_one_that_may_not_be_seen() -> None:
     account, stub = stubbed("cloudformation")
     message = "Stack with id docker-job does not exist"
     stub.add_client_error("describe_stacks", "ValidationError", message)
@@ -189,7 +189,7 @@ def test_a_stack_that_is_not_there_is_told_from_one_that_may_not_be_seen() -> No
             find_stack(account, "docker-job")
 
 
-def test_several_volumes_left_by_earlier_stacks_are_for_a_person_to_choose_from() -> None:
+def test_several_volumes_left_by_earlier_stacks_are_for_an_operator_to_choose_from() -> None:
     account, stub = stubbed("ec2")
     volumes = [{"VolumeId": f"vol-{n}", "State": "available"} for n in (1, 2)]
     stub.add_response("describe_volumes", {"Volumes": volumes})

@@ -34,7 +34,7 @@ ALLOW = ("--allow", "203.0.113.0/24")
 
 @pytest.fixture
 def boot(aws: MotoCloud) -> Iterator[FirstBoot]:
-    """An instance whose user data has not run yet."""
+    """Make an instance whose user data has not run yet."""
     if missing := what_is_missing():
         pytest.skip(missing)
     assert aws.deploy(*ALLOW).returncode == 0
@@ -45,7 +45,7 @@ def boot(aws: MotoCloud) -> Iterator[FirstBoot]:
 
 @pytest.fixture
 def noted_boot(aws: MotoCloud) -> Iterator[FirstBootWithoutEngine]:
-    """One whose engine only notes what it is told to do."""
+    """Make an instance whose engine only notes its commands."""
     if missing := what_is_missing():
         pytest.skip(missing)
     assert aws.deploy(*ALLOW).returncode == 0
@@ -55,10 +55,10 @@ def noted_boot(aws: MotoCloud) -> Iterator[FirstBootWithoutEngine]:
 
 
 @pytest.mark.filterwarnings("ignore:Tried to parse")
-def test_the_first_boot_does_each_step_in_its_order_and_a_reboot_makes_nothing_anew(
+def test_the_first_boot_does_each_step_in_its_order_and_a_reboot_recreates_nothing(
     aws: MotoCloud, noted_boot: FirstBootWithoutEngine
 ) -> None:
-    """The short form of the next one, which has an engine, builds, and runs a job."""
+    """Short form of the next one, which has an engine, builds, and runs a job."""
     boot = noted_boot
     boot.run()
     assert boot.signals.received == [("docker-job", "Services", boot.instance_id, "SUCCESS")]
@@ -124,7 +124,7 @@ def check(aws: MotoCloud, boot: FirstBoot, caller: httpx.Client) -> None:
 
 
 def check_aws(aws: MotoCloud, boot: FirstBoot) -> None:
-    """The API's name in the VPC and the public address are this instance's."""
+    """Check that the API's name in the VPC and the public address are this instance's."""
     zone = aws.client("route53").list_hosted_zones()["HostedZones"][0]["Id"]
     records = aws.client("route53").list_resource_record_sets(HostedZoneId=zone)
     [named] = [each for each in records["ResourceRecordSets"] if each["Type"] == "A"]
@@ -143,7 +143,7 @@ def step(function: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture
 def device() -> Iterator[Path]:
-    """A file of 64 MiB of zeros: an empty volume for mkfs and blkid."""
+    """Make a file of 64 MiB of zeros: an empty volume for mkfs and blkid."""
     if shutil.which("mkfs.ext4", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None:
         pytest.skip("needs mkfs.ext4 (e2fsprogs)")
     directory = Path(tempfile.mkdtemp())
@@ -164,7 +164,7 @@ def test_an_empty_volume_is_formatted_and_one_with_data_is_never_again(device: P
     assert device.read_bytes() == before
 
 
-def test_a_volume_with_data_that_nobody_knows_is_left_alone(device: Path) -> None:
+def test_a_volume_with_unknown_data_is_left_alone(device: Path) -> None:
     with device.open("r+b") as file:
         file.seek(5 << 20)
         file.write(b"somebody's data")

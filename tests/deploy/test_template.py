@@ -40,7 +40,7 @@ def test_the_stack_succeeds_only_when_the_instance_says_that_it_is_ready() -> No
     assert rolling["MinInstancesInService"] == 0, "one volume, so one instance at a time"
 
 
-def test_job_instances_are_reached_by_nobody_and_of_ours_reach_the_api_alone() -> None:
+def test_job_instances_accept_no_connection_and_of_ours_reach_the_api_alone() -> None:
     resources = template()["Resources"]
     group = resources["JobSecurityGroup"]["Properties"]
     assert "SecurityGroupIngress" not in group

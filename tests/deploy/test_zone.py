@@ -25,7 +25,7 @@ NAME = "api.docker-job.docker-job.internal"
 
 
 def zone_id(aws: MotoCloud) -> str:
-    """The zone that the stack owns."""
+    """Return the zone that the stack owns."""
     listed = aws.client("cloudformation").list_stack_resources(StackName="docker-job")
     [found] = [
         each["PhysicalResourceId"]
@@ -91,7 +91,7 @@ def test_a_stack_whose_deletion_failed_at_the_record_is_deleted_when_destroy_is_
     assert aws.client("cloudformation").describe_stacks()["Stacks"] == []
 
 
-def test_a_zone_that_is_gone_already_is_not_in_the_way(aws: MotoCloud) -> None:
+def test_a_zone_that_is_deleted_already_is_not_in_the_way(aws: MotoCloud) -> None:
     assert aws.deploy(*ALLOW).returncode == 0
     aws.client("route53").delete_hosted_zone(Id=zone_id(aws))
     run = aws.destroy("--yes", "--keep-data")
@@ -120,7 +120,7 @@ def test_a_record_that_docker_job_has_not_made_is_named_and_nothing_is_removed(
     assert len(aws.instances(SERVICES_TAG)) == 1
 
 
-def test_a_zone_of_somebody_else_with_the_same_name_is_left_as_it_is(aws: MotoCloud) -> None:
+def test_another_owners_zone_with_the_same_name_is_left_as_it_is(aws: MotoCloud) -> None:
     assert aws.deploy(*ALLOW).returncode == 0
     made = aws.client("route53").create_hosted_zone(
         Name="docker-job.docker-job.internal", CallerReference="another"
@@ -165,7 +165,7 @@ def page(*records: Any, following: Any = None) -> dict[str, Any]:
 
 
 def deletion(stub: Stubber, own: Any, code: str | None = None) -> None:
-    """The next call deletes *own*, with all its values."""
+    """Expect the next call to delete *own*, with all its values."""
     wanted = {
         "HostedZoneId": "Z1",
         "ChangeBatch": {"Changes": [{"Action": "DELETE", "ResourceRecordSet": own}]},
@@ -220,7 +220,7 @@ def test_a_record_that_changes_after_it_was_listed_is_deleted_with_its_new_value
     assert len(slept) == 2, "before it looks again, and until the change is everywhere"
 
 
-def test_a_record_that_is_made_again_each_time_is_said_in_the_end(
+def test_a_record_that_is_recreated_each_time_is_reported_in_the_end(
     stubbed: tuple[Account, Stubber],
 ) -> None:
     account, stub = stubbed

@@ -1,4 +1,4 @@
-"""Fixtures for whole stories."""
+"""Fixtures for whole scenarios."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from tests.support.systems.embedded_system import EmbeddedSystem
 
 @pytest.fixture
 def system() -> Iterator[EmbeddedSystem]:
-    """A system with the simulated runtime, not started yet."""
+    """Make a system with the simulated runtime, not started yet."""
     system = EmbeddedSystem(
         RUNTIME="simulated",
         HEARTBEAT_SECONDS="1",
@@ -28,7 +28,7 @@ def system() -> Iterator[EmbeddedSystem]:
 
 @pytest.fixture
 def metadata() -> Iterator[MetadataService]:
-    """A metadata service of its own."""
+    """Make a metadata service for this test alone."""
     service = MetadataService()
     yield service
     service.close()
@@ -36,7 +36,7 @@ def metadata() -> Iterator[MetadataService]:
 
 @pytest.fixture(scope="session")
 def clone() -> BuiltClone:
-    """A fresh clone with built images, where this machine can run compose at all."""
+    """Make a fresh clone with built images; skip if this machine cannot run compose."""
     missing = what_is_missing()
     if missing is not None:
         pytest.skip(missing)

@@ -1,4 +1,4 @@
-"""deploy/backup.sh on what is no database and no backup: it refuses, and keeps what is there.
+"""deploy/backup.sh on what is no database and no backup: it refuses, and keeps the existing files.
 
 On a project of a Postgres alone; the whole story under compose is in test_restore.py.
 """
@@ -65,7 +65,7 @@ class Project:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """Down at first; the tests bring it up."""
+    """Make a project that is down at first; the tests start it."""
     if missing := what_is_missing():
         pytest.skip(missing)
     project = Project(tmp_path_factory.mktemp("project"))
@@ -87,7 +87,7 @@ def migrated(running: Project) -> Project:
 
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
-    """A file that must not be lost."""
+    """Make a file that must not be lost."""
     file = tmp_path / "files" / "saved"
     file.parent.mkdir()
     file.write_text(GOOD)
@@ -99,7 +99,7 @@ def untouched(good: Path) -> bool:
 
 
 def refusal(done: "subprocess.CompletedProcess[str]") -> str:
-    """The last line, which says why."""
+    """Return the last line, which gives the reason."""
     assert done.returncode == 1, done.stdout
     line = done.stderr.splitlines()[-1]
     assert line.startswith("backup: ")
@@ -153,7 +153,7 @@ def test_a_save_that_fails_half_way_leaves_the_former_one(migrated: Project, goo
 
 
 def dump_of(project: Project, database: str) -> bytes:
-    """What pg_dump itself makes of any database."""
+    """Return pg_dump's own dump of any database."""
     compose = (
         "docker",
         "compose",

@@ -33,7 +33,7 @@ async def rows_of(dsn: str) -> dict[str, str]:
 
 
 def logs_of(system: EmbeddedSystem) -> str:
-    """What the services and the agents have logged."""
+    """Return the logs of the services and the agents."""
     instances = system.data_dir / "data" / "instances"
     files = [system.log, *(each for each in instances.rglob("*") if each.is_file())]
     return "\n".join(_text(each) for each in files)
@@ -44,7 +44,7 @@ def _text(path: Path) -> str:
 
 
 def answers_of(system: EmbeddedSystem, job_id: int) -> str:
-    """What a person can get, errors included."""
+    """Return all that a user can get, errors included."""
     paths = ("/list", f"/status/{job_id}", f"/jobs/{job_id}/logs", "/readyz", "/nothing")
     answers = [system.http.get(path) for path in paths]
     wrong: list[dict[str, object]] = [
@@ -59,7 +59,7 @@ def answers_of(system: EmbeddedSystem, job_id: int) -> str:
 
 
 def bad_claim(system: EmbeddedSystem, job_id: int) -> httpx.Response:
-    """A stranger's claim, with a token that must not be quoted."""
+    """Claim as an unknown caller, with a token that must not be quoted."""
     body = {"job_id": job_id, "attempt": 1, "instance_id": "i", "token": "ab" * 32}
     headers = {"Authorization": f"Bearer {SECRET}"}
     return system.http.post("/agent/claim", json={**body, "runtime": "docker"}, headers=headers)

@@ -1,4 +1,4 @@
-"""`docker compose up` on a fresh clone, as the README's second part tells it."""
+"""`docker compose up` on a fresh clone, as the README's second part describes it."""
 
 import json
 import os
@@ -34,13 +34,13 @@ EVERY = (*OURS, "postgres", "rabbitmq")
 
 @pytest.fixture(scope="module")
 def started() -> dict[str, float]:
-    """How long the project took to be healthy."""
+    """Return the time that the project took to be healthy."""
     return {}
 
 
 @pytest.fixture(scope="module")
 def project(clone: BuiltClone, started: dict[str, float]) -> Iterator[ComposeProject]:
-    """The project, up and healthy; its calls time out sooner, so that a dead one's leases do."""
+    """Start the project, healthy; its calls time out sooner, so that a dead one's leases do."""
     with compose_project(clone, LAUNCH_CALL_SECONDS="15", REAP_CALL_SECONDS="8") as project:
         begun = time.monotonic()
         project.up()
@@ -50,13 +50,13 @@ def project(clone: BuiltClone, started: dict[str, float]) -> Iterator[ComposePro
 
 @pytest.fixture(scope="module")
 def image() -> str:
-    """An image with a shell that the engine has."""
+    """Return an image with a shell that the engine has."""
     found = docker("image", "ls", "--quiet", IMAGE)
     return IMAGE if found else FALLBACK_IMAGE
 
 
 def readme_commands() -> list[str]:
-    """The lines that the README's second part has one type."""
+    """Return the commands of the README's second part."""
     part = (ROOT / "README.md").read_text().partition("## Four containers")[2]
     return [line.partition("  #")[0].strip() for line in part.split("```")[1].splitlines() if line]
 
@@ -96,7 +96,7 @@ def test_the_readmes_curls_run_a_container_whose_output_is_in_the_logs_and_which
     until(lambda: not project.instances(), GONE_SECONDS)
 
 
-def test_a_container_that_fails_fails_its_job_and_is_gone(
+def test_a_container_that_fails_fails_its_job_and_is_removed(
     project: ComposeProject, image: str
 ) -> None:
     command = ["sh", "-c", "echo 'disk is full' >&2; exit 3"]
@@ -215,7 +215,7 @@ def test_real_containers_outlive_a_kill_of_launcher_and_reaper_and_none_is_left(
 
 
 def figures(project: ComposeProject) -> dict[str, int]:
-    """Of outbox and inbox, launches and instances."""
+    """Figures of outbox and inbox, launches and instances."""
     found: dict[str, int] = json.loads(project.sql(ALL_FIGURES))
     return found
 
@@ -238,7 +238,7 @@ GIVEN = {"TOKEN_KEY": "k" * 64, "AWS_CREDENTIALS": "[default]", "POSTGRES_PASSWO
 def exposed(
     clone: BuiltClone, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ComposeProject]:
-    """A project that others can reach, with secrets of one's own; nothing of it is up yet."""
+    """Make a project that others can reach, with secrets of its own; nothing of it is up yet."""
     directory = tmp_path_factory.mktemp("given")
     files = {f"{name}_FILE": str(directory / name) for name in GIVEN}
     for name, value in GIVEN.items():
@@ -266,7 +266,7 @@ def test_what_others_reach_needs_a_key_which_can_be_made_before_and_after_up(
 
 
 def create_key(project: ComposeProject) -> str:
-    """As the README says; the key is the last that is printed."""
+    """Create a key as the README describes; the key is the last line printed."""
     command = ("run", "--rm", "api", "keys", "create", "--name", "me", "--scope", "admin")
     key = project.compose(*command).stdout.split()[-1]
     assert key.startswith("djk_")
@@ -274,7 +274,7 @@ def create_key(project: ComposeProject) -> str:
 
 
 def with_key(project: ComposeProject, key: str) -> Any:
-    """The list, asked for with that key."""
+    """Request the list with that key."""
     return project.http.get("/list", headers={"Authorization": f"Bearer {key}"})
 
 

@@ -1,4 +1,4 @@
-"""What is killed, restarted or cut off under `docker compose`, with jobs in flight each time.
+"""Services killed, restarted or cut off under `docker compose`, with jobs in flight each time.
 
 Instances are virtual, in a cloud that is served in a container of its own: it outlives launcher and
 reaper as a real one does, its agents speak the real protocol, and it knows what really happened.
@@ -38,7 +38,7 @@ WORKERS = ("scheduler", "launcher", "reaper")
 def project(
     clone: BuiltClone, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ComposeProject]:
-    """The project with a virtual cloud, whose calls time out soon: leases are a few of those."""
+    """Start the project with a virtual cloud; its calls time out soon, and with them leases."""
     file = tmp_path_factory.mktemp("cloud") / "cloud.yaml"
     file.write_text(CLOUD)
     with compose_project(
@@ -61,7 +61,7 @@ class Told:
         self.rows: list[tuple[str, int, int, int, int]] = []
 
     def print(self) -> None:
-        """A row a fault, and the sum."""
+        """Print a row for each fault, and the sum."""
         print(f"\n{'fault':<34}{'in flight':>10}{'lost':>6}{'doubled':>9}{'leaked':>8}")
         for fault, jobs, lost, doubled, leaked in self.rows:
             print(f"{fault:<34}{jobs:>10}{lost:>6}{doubled:>9}{leaked:>8}")
@@ -73,14 +73,14 @@ class Told:
 
 @pytest.fixture(scope="module")
 def told() -> Iterator[Told]:
-    """The table, printed behind the last fault."""
+    """Make the table, printed after the last fault."""
     told = Told()
     yield told
     told.print()
 
 
 def kill(service: str) -> Callable[[ComposeProject], None]:
-    """`docker kill`, and the start that a person would make after it."""
+    """Run `docker kill`, and the start that an operator would make after it."""
 
     def act(project: ComposeProject) -> None:
         docker("kill", project.container(service))
@@ -90,7 +90,7 @@ def kill(service: str) -> Callable[[ComposeProject], None]:
 
 
 def restart(service: str) -> Callable[[ComposeProject], None]:
-    """`docker restart`."""
+    """Run `docker restart`."""
 
     def act(project: ComposeProject) -> None:
         docker("restart", project.container(service))
@@ -117,7 +117,7 @@ FAULTS: dict[str, Callable[[ComposeProject], None]] = {
 def test_with_40_jobs_in_flight_each_kind_of_fault_loses_doubles_and_leaks_nothing(
     project: ComposeProject, told: Told
 ) -> None:
-    """A service, the broker and the database: the campaign has each of them, and each alone."""
+    """Kill a service, the broker and the database at once: the campaign has each of them alone."""
     fault = "launcher, broker and database killed"
     first = post_jobs(project, fault, A_FEW_JOBS)
     for service in ("launcher", "rabbitmq", "postgres"):
@@ -128,7 +128,7 @@ def test_with_40_jobs_in_flight_each_kind_of_fault_loses_doubles_and_leaks_nothi
 def test_what_a_backup_knows_is_there_after_the_restore_and_nothing_else(
     project: ComposeProject, tmp_path: Path
 ) -> None:
-    """The short form of test_restore.py's story, which has jobs in flight."""
+    """Short form of test_restore.py's scenario, which has jobs in flight."""
     known = project.schedule(env_vars={"SIMULATE_SECONDS": "0"})
     assert project.follow(known)["status"] == "DONE"
     run_script(project, "backup.sh", "save", tmp_path / "saved")
@@ -166,7 +166,7 @@ def test_with_two_replicas_of_each_worker_one_of_them_can_be_killed_for_good(
 
 
 def post_jobs(project: ComposeProject, fault: str, jobs: int = JOBS) -> int:
-    """Post so many; returns the first's id when the first ones run and none has ended."""
+    """Post *count* jobs; return the first's id when the first ones run and none has ended."""
     chance = random.Random(f"{SEED} {fault}")
     orders = [
         {
@@ -185,13 +185,13 @@ def post_jobs(project: ComposeProject, fault: str, jobs: int = JOBS) -> int:
 
 
 def count(project: ComposeProject, first: int, status: str) -> int:
-    """How many of the jobs from *first* on are so."""
+    """Count the jobs from *first* on in this status."""
     statement = f"SELECT count(*) FROM api.jobs WHERE id >= {first} AND status {status}"  # noqa: S608
     return int(project.sql(statement))
 
 
 def prove(project: ComposeProject, told: Told, fault: str, first: int, jobs: int = JOBS) -> None:
-    """Every job is DONE, and what was told was heard, launched and ended exactly once."""
+    """Check that every job is DONE, and nothing lost, doubled or left running; note the figures."""
     until(project.database_answers, 60)
     until(lambda: count(project, first, "= 'DONE'") == jobs, END_SECONDS)
     until(lambda: not any(figures(project).values()), END_SECONDS)
@@ -204,7 +204,7 @@ def prove(project: ComposeProject, told: Told, fault: str, first: int, jobs: int
 
 
 def figures(project: ComposeProject) -> dict[str, int]:
-    """All that must become 0: of our traces, and of what the cloud knows to be true."""
+    """Return all figures that must become 0: of our traces, and of the cloud's own records."""
     traces = json.loads(project.sql(ALL_FIGURES))
     said = docker("exec", project.container("cloud"), "python", "-ISc", TRUTH)
     truth = json.loads(said)

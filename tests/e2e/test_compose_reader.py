@@ -42,7 +42,7 @@ HEARD_SECONDS = 30
 def project(
     clone: BuiltClone, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ComposeProject]:
-    """The API and what it needs, with a reader that was let in as the page tells."""
+    """Start the API and its dependencies, with a reader that was admitted as the page describes."""
     file = tmp_path_factory.mktemp("reader") / "reader.yaml"
     file.write_text(READER)
     with compose_project(clone, file) as project:
@@ -62,7 +62,7 @@ def project(
 
 
 def until_heard(project: ComposeProject, holds: Callable[[], object]) -> None:
-    """Wait until that holds. Raises AssertionError with what the reader has logged."""
+    """Wait until that holds. Raises AssertionError with the reader's log."""
     try:
         until(holds, HEARD_SECONDS)
     except AssertionError as error:
@@ -70,7 +70,7 @@ def until_heard(project: ComposeProject, holds: Callable[[], object]) -> None:
 
 
 class Outside(http.server.BaseHTTPRequestHandler):
-    """Answers whoever gets there."""
+    """Answers every request from a container with a way out."""
 
     def do_GET(self) -> None:
         self.send_response(204)
@@ -79,7 +79,7 @@ class Outside(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def port_outside() -> Iterator[int]:
-    """The port of a server that only a container with a way out reaches."""
+    """Return the port of a server that only a container with a way out reaches."""
     with http.server.ThreadingHTTPServer(("0.0.0.0", 0), Outside) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_port
@@ -87,12 +87,12 @@ def port_outside() -> Iterator[int]:
 
 
 def in_the_reader(project: ComposeProject, program: str, *, fails: bool = False) -> str:
-    """What *program* prints there."""
+    """Return the output of *program* there."""
     command = ("exec", "-T", "reader", "python", "-c", program)
     return project.compose(*command, fails=fails).stdout.strip()
 
 
-def test_a_reader_hears_of_a_jobs_end(project: ComposeProject) -> None:
+def test_a_reader_receives_a_jobs_end(project: ComposeProject) -> None:
     job_id = project.schedule("+1h", name="nightly")
     project.http.delete(f"/jobs/{job_id}").raise_for_status()
     line = f"job {job_id} (nightly) is CANCELLED"
@@ -102,7 +102,7 @@ def test_a_reader_hears_of_a_jobs_end(project: ComposeProject) -> None:
 def test_a_reader_gets_to_the_outside_and_what_is_inside_does_not(
     project: ComposeProject, port_outside: int
 ) -> None:
-    """An engine may let what is inside get to its own machine, so that this asks for the flag."""
+    """Read the network's flag, since an engine may let internal networks reach its own machine."""
     assert in_the_reader(project, FETCH.format(port_outside)) == "204"
     internal = ("network", "inspect", "--format", "{{.Internal}}")
     assert docker(*internal, f"{project.name}_readers") == "false"

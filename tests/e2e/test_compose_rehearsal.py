@@ -32,11 +32,11 @@ class RehearsedProject(ComposeProject):
         self.cloud = httpx.Client(base_url=f"http://127.0.0.1:{port}/rehearsal", timeout=30)
 
     def compose(self, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-        """`docker compose --env-file rehearsal.env …`."""
+        """Run `docker compose --env-file rehearsal.env …`."""
         return super().compose("--env-file", "rehearsal.env", *arguments, **options)
 
     def ask(self, command: str, **arguments: Any) -> Any:
-        """A command to the cloud."""
+        """Send a command to the cloud's control API."""
         answer = self.cloud.post(f"/{command}", json=arguments)
         assert answer.status_code == 200, answer.text
         return answer.json()
@@ -84,6 +84,6 @@ def test_a_job_is_interrupted_comes_back_and_finishes_and_nothing_is_left(
 
 
 def are_gone(job: dict[str, Any]) -> bool:
-    """Whether the end of each of its instances is known."""
+    """Return whether the end of each of its instances is recorded."""
     launched = [each for each in job["attempts"] if each["instance_id"] is not None]
     return all(each["instance_gone_at"] is not None for each in launched)

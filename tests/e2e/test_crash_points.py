@@ -1,4 +1,4 @@
-"""The process ends hard at every point that the code names, and the next start goes on.
+"""The process ends hard at every point that the code names, and the next start continues.
 
 A system goes through a share of them, one start a point, with jobs coming due all the while. Most
 points are on the way of any job; the others need something to happen first (`STAGED`).
@@ -76,7 +76,7 @@ def cancel(system: EmbeddedSystem, point: str) -> None:
 
 
 def silence(system: EmbeddedSystem, point: str) -> None:
-    """Its agent is killed as soon as it runs."""
+    """Kill its agent as soon as it runs."""
     job_id = post(system, point, seconds=SILENT_SECONDS)
     until(lambda: system.job(job_id)["status"] == "RUNNING", POINT_SECONDS)
     for pid in system.agents():
@@ -117,7 +117,7 @@ async def tell_unbearable(conn: Connection, service: str) -> None:
 
 
 async def tell(conn: Connection, name: str, batch_id: str, body: bytes) -> None:
-    """Have somebody publish it whose outbox the figures do not ask for events of its name."""
+    """Publish it for a service whose outbox the figures do not check for events of its name."""
     await conn.execute(
         "INSERT INTO scheduler.outbox (batch_id, name, body, created_at) VALUES ($1, $2, $3, $4)",
         batch_id,
@@ -128,7 +128,7 @@ async def tell(conn: Connection, name: str, batch_id: str, body: bytes) -> None:
 
 
 async def park(conn: Connection, service: str) -> None:
-    """An event that its handler failed on, is due, and will take no offence this time."""
+    """Park an event whose handler failed; it is due, and will succeed this time."""
     event = ORPHAN if service == "api" else HEARD[service](NOBODY)
     message = as_message(wrapped(event, at=AT))
     await conn.execute(f"SET search_path TO {service}")
@@ -198,7 +198,7 @@ def background(system: EmbeddedSystem, number: int) -> None:
 
 
 def die_at(system: EmbeddedSystem, point: str) -> None:
-    """Start, let happen what leads to *point*, and see the process end there."""
+    """Start, cause the steps that lead to *point*, and check that the process ends there."""
     service, _, step = point.partition(".")
     if step in STAGED and service in NAMES:
         asyncio.run(laid(system, STAGED[step], service))
@@ -226,7 +226,7 @@ async def laid(
 
 
 def post_again(system: EmbeddedSystem, point: str) -> None:
-    """The job of *point*: as its client asks who never got an answer."""
+    """Post the job of *point* again, as a client does that never got an answer."""
     if point == "api.cancelled":
         post(system, point, scheduled_for="+1h")
     elif point == "api.silent_ended":
@@ -236,7 +236,7 @@ def post_again(system: EmbeddedSystem, point: str) -> None:
 
 
 async def prove(system: EmbeddedSystem, points: list[str], *, jobs: int) -> None:
-    """What was told against what was heard, once the last instance is confirmed gone."""
+    """Compare published and received events, once the last instance is confirmed terminated."""
     expected = dict.fromkeys(ZERO, 0) | {"parked": _stay_parked(points)}
     conn = await connect(system.admin_dsn())
     try:
@@ -254,7 +254,7 @@ async def prove(system: EmbeddedSystem, points: list[str], *, jobs: int) -> None
 
 
 def _stay_parked(points: list[str]) -> int:
-    """What is unreadable or unbearable at such a point, at each of the event's readers."""
+    """Count the unreadable and failing events of such points, at each of the event's readers."""
     told = [name for name in NAMES for step in ("buried", "parked") if f"{name}.{step}" in points]
     kinds = [type(HEARD[name](NOBODY)) for name in told]
     return sum(kind in service.CONSUMES for kind in kinds for service in SERVICES)

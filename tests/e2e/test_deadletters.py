@@ -17,7 +17,7 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def deadletters(system: EmbeddedSystem, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """The command on this system's data."""
+    """Run the command on this system's data."""
     kept = {name: value for name, value in os.environ.items() if "DOCKER_JOB" not in name}
     return subprocess.run(
         [sys.executable, "-m", "operations.deadletters", *arguments],
@@ -31,7 +31,7 @@ def deadletters(system: EmbeddedSystem, *arguments: str) -> "subprocess.Complete
 
 
 async def leave_dead(dsn: str) -> str:
-    """A cancellation that the scheduler has given up; returns its id."""
+    """Leave a cancellation that the scheduler has given up; return its id."""
     message = as_message(wrapped(JobCancelled(job_id=999, attempt=1), at=AT))
     conn = await connect(dsn)
     try:

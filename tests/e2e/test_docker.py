@@ -14,14 +14,14 @@ IMAGES = ("debian:trixie-slim", "python:3.13-slim", "alpine:latest", "busybox:la
 
 
 def docker(*arguments: str) -> str:
-    """What docker prints; empty where it fails."""
+    """Return docker's output; empty if it fails."""
     run = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     return run.stdout.strip() if run.returncode == 0 else ""
 
 
 @pytest.fixture(scope="module")
 def image() -> str:
-    """An image with a shell that this machine's engine has already."""
+    """Return an image with a shell that this machine's engine has already."""
     if shutil.which("docker") is None or not docker("version", "--format", "{{.Server.Version}}"):
         pytest.skip("needs a Docker engine that answers")
     for name in IMAGES:
@@ -38,7 +38,7 @@ def system() -> Iterator[EmbeddedSystem]:
 
 
 def containers_of(job_id: int, system: EmbeddedSystem) -> str:
-    """The ids of the job's containers, stopped ones too; others may share the engine."""
+    """Return the ids of the job's containers, stopped ones too; others may share the engine."""
     deployment = (system.data_dir / "data" / "secrets.json").read_text().split('"')[3]
     return docker(
         "ps", "-aq",
@@ -47,7 +47,7 @@ def containers_of(job_id: int, system: EmbeddedSystem) -> str:
     )  # fmt: skip
 
 
-def test_a_real_container_runs_prints_and_is_gone(system: EmbeddedSystem, image: str) -> None:
+def test_a_real_container_runs_prints_and_is_removed(system: EmbeddedSystem, image: str) -> None:
     assert "docker" in system.start()
     command = ["sh", "-c", 'echo "out: $KEY"; echo err >&2']
     job = system.follow(
@@ -71,7 +71,7 @@ def test_a_real_container_that_exits_3_fails_its_job(system: EmbeddedSystem, ima
     assert containers_of(job["id"], system) == ""
 
 
-def test_an_image_that_cannot_be_had_fails_its_job_in_dockers_words(
+def test_an_image_that_cannot_be_pulled_fails_its_job_in_dockers_words(
     system: EmbeddedSystem, image: str
 ) -> None:
     system.start()

@@ -96,13 +96,13 @@ def live_through(stage: Stage, client: ApiClient) -> None:
 
 
 def gone(job: dict[str, Any]) -> bool:
-    """Whether the system knows of the end of each of its instances."""
+    """Return whether the system has recorded the end of each of its instances."""
     launched = [each for each in job["attempts"] if each["instance_id"] is not None]
     return all(each["instance_gone_at"] is not None for each in launched)
 
 
 def leaked(bill: Bill, ended: dict[str, str]) -> float:
-    """How much longer than its attempt it ran, by the cloud's clock."""
+    """Return how much longer than its attempt it ran, by the cloud's clock."""
     assert bill.ended_at is not None
     end = datetime.fromisoformat(ended[bill.instance_id])
     return max(0.0, (bill.ended_at - end).total_seconds())

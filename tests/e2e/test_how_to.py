@@ -25,7 +25,7 @@ EXPECTED = {"200", "201", "409"}
 
 
 def curl_blocks(page: str) -> list[str]:
-    """The blocks of *page* that are curls alone."""
+    """Return the blocks of *page* that consist of curls."""
     blocks = re.findall(r"^```\n(.*?)^```", (GUIDES / page).read_text(), re.MULTILINE | re.DOTALL)
     return [block for block in blocks if block.startswith("curl ")]
 

@@ -1,4 +1,4 @@
-"""Jobs whose instances are taken back: each ends once, and no two of its containers overlap."""
+"""Jobs whose instances are interrupted: each ends once, and no two of its containers overlap."""
 
 from collections import Counter
 from datetime import datetime
@@ -26,12 +26,12 @@ def running_since(attempt: dict[str, Any]) -> datetime | None:
 
 
 def when_all_are_gone(system: EmbeddedSystem, job_id: int) -> dict[str, Any]:
-    """The job, once the cloud has said of each of its instances that it is gone."""
-    until(lambda: all_gone(system.job(job_id)), what=f"{job_id}: an instance is left")
+    """Return the job, once the cloud has confirmed that each of its instances is terminated."""
+    until(lambda: all_terminated(system.job(job_id)), what=f"{job_id}: an instance is left")
     return system.job(job_id)
 
 
-def all_gone(job: dict[str, Any]) -> bool:
+def all_terminated(job: dict[str, Any]) -> bool:
     launched = [each for each in job["attempts"] if each["instance_id"] is not None]
     return all(each["instance_gone_at"] is not None for each in launched)
 

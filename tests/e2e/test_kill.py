@@ -1,4 +1,4 @@
-"""`kill -9` loses nothing: jobs in flight, kills at random moments, and the traces afterwards."""
+"""`kill -9` loses nothing: jobs in flight, kills at random times, and the traces afterwards."""
 
 import asyncio
 import random
@@ -29,7 +29,7 @@ def test_twenty_kills_with_fifty_jobs_in_flight_lose_and_double_nothing(
 
 
 def be_killed(system: EmbeddedSystem, kills: int, jobs: int) -> None:
-    """Kill it so often while so many jobs are in flight, and look at what came of them."""
+    """Kill it *kills* times while *jobs* jobs are in flight, and check the results."""
     chance = random.Random(SEED)
     system.start()
     ids = [
@@ -52,7 +52,7 @@ def be_killed(system: EmbeddedSystem, kills: int, jobs: int) -> None:
 
 
 async def _prove(system: EmbeddedSystem, kills: int, jobs: int) -> None:
-    """What was told against what was heard, once the last instance is confirmed gone."""
+    """Compare published and received events, once the last instance is confirmed terminated."""
     conn = await connect(system.admin_dsn())
     try:
         # What the last kill left under a lease is due again when that has run out.

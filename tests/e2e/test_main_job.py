@@ -1,4 +1,4 @@
-"""The main job, as the README tells it, on the simulated runtime."""
+"""The main job, as the README describes it, on the simulated runtime."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl
 
 
 def curl(*arguments: str) -> str:
-    """What curl prints."""
+    """Return curl's output."""
     run = subprocess.run(["curl", "-sS", *arguments], capture_output=True, text=True, check=True)
     return run.stdout
 
@@ -51,7 +51,7 @@ def test_a_job_posted_for_now_is_done_within_five_seconds(system: EmbeddedSystem
     assert "alpine" in logs, "the simulated runtime tells what it would have run"
 
 
-def test_a_container_that_fails_fails_its_job_with_its_last_words(system: EmbeddedSystem) -> None:
+def test_a_container_that_fails_fails_its_job_with_its_last_lines(system: EmbeddedSystem) -> None:
     system.start()
     env = {"SIMULATE_EXIT_CODE": "3", "SIMULATE_ERROR": "no such table: users"}
     job = system.follow(system.schedule(env_vars=env))

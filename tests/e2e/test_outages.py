@@ -26,7 +26,7 @@ LONG = pytest.mark.long
 
 @dataclass(frozen=True)
 class Length:
-    """How long an outage is, in seconds, and by which settings."""
+    """Length of an outage, in seconds, and the settings that bound it."""
 
     kill: float
     stop: float
@@ -59,7 +59,7 @@ def system(length: Length, runtime: str) -> Iterator[EmbeddedSystem]:
 
 
 class Jobs:
-    """Three running jobs: one ends well during the outage, one badly, one goes on behind it."""
+    """Three running jobs: one succeeds during the outage, one fails, one continues after it."""
 
     def __init__(self, system: EmbeddedSystem, runtime: str, image: str, outage: float) -> None:
         self._system = system
@@ -89,7 +89,7 @@ class Jobs:
             wait_for_phase(system, job_id, "running")
 
     def prove(self) -> None:
-        """One attempt each; results and output are those of the containers."""
+        """Check that each has one attempt, and the result and output of its container."""
         ends = [self._system.follow(job_id) for job_id in self.ids]
         assert [(job["status"], job["exit_code"]) for job in ends] == [
             ("DONE", 0),
@@ -107,7 +107,7 @@ class Jobs:
 
 
 def pass_by(seconds: float) -> None:
-    """The outage itself: this much time must really pass."""
+    """Let the outage pass: this much time must really elapse."""
     threading.Event().wait(seconds)
 
 

@@ -32,7 +32,7 @@ GONE_SECONDS = 150
 
 
 class Before:
-    """The jobs that the backup knows, and those that it does not."""
+    """Jobs that the backup has, and jobs that it has not."""
 
     def __init__(self, system: ApiClient) -> None:
         self._system = system
@@ -44,14 +44,14 @@ class Before:
         self.lost: list[int] = []
 
     def go_on(self) -> None:
-        """Simulate what happens after the backup."""
+        """Simulate events after the backup."""
         self._system.http.delete(f"/jobs/{self.waiting}")
         self.lost = [self._system.schedule(env_vars=LONG) for _ in range(2)]
         for each in self.lost:
             wait_for_status(self._system, each, "RUNNING")
 
     def check(self) -> None:
-        """After the restore: what the backup knows is as it was, and goes on."""
+        """Check after the restore that the backup's jobs are as they were, and continue."""
         system = self._system
         assert system.job(self.done)["status"] == "DONE"
         assert "hello" in system.http.get(f"/jobs/{self.done}/logs").text
@@ -210,7 +210,7 @@ def test_every_secret_is_rotated_while_a_job_runs(clone: BuiltClone, tmp_path: P
 
 
 def secrets_of(project: ComposeProject) -> dict[str, str]:
-    """Every secret, by service and name."""
+    """Return every secret, by service and name."""
     shell = "cd /secrets && for f in */*; do echo $f $(cat $f); done"
     said = project.compose(
         "run", "--rm", "-T", "--no-deps", "--entrypoint", "sh", "secrets", "-c", shell

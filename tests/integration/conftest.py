@@ -40,7 +40,7 @@ END $$
 
 @contextlib.contextmanager
 def migrated_database(postgres_server: str, template_database: str) -> Iterator[str]:
-    """The admin's DSN of a migrated database, until the block is left."""
+    """Return the admin's DSN of a migrated database, until the block is left."""
     name = f"shared_{uuid.uuid4().hex[:12]}"
 
     asyncio.run(at_server(postgres_server, clone_of(template_database, name)))
@@ -50,7 +50,7 @@ def migrated_database(postgres_server: str, template_database: str) -> Iterator[
 
 @pytest.fixture(scope="session")
 def shared_database(postgres_server: str, template_database: str) -> Iterator[str]:
-    """The admin's DSN of a migrated database that many tests use, one after the other."""
+    """Return the admin's DSN of a migrated database that many tests use, one after the other."""
     with migrated_database(postgres_server, template_database) as dsn:
         yield dsn
 
@@ -59,7 +59,7 @@ def shared_database(postgres_server: str, template_database: str) -> Iterator[st
 async def world(
     shared_database: str, clock: VirtualClock, bus: MemoryBus, points: WatchedPoints
 ) -> AsyncIterator[World]:
-    """The API with its client, and no rows."""
+    """Make the API with its client, and no rows."""
     db = await open_database(service_dsn(shared_database, "api", PASSWORDS["api"]), "api", clock)
     wakeups = Wakeups(db.dsn, channel="api", identity="test")
     world = World(Ports(db=db, bus=bus, clock=clock, wakeups=wakeups, points=points), clock)
@@ -75,7 +75,7 @@ async def world(
 async def fresh_world(
     ports_of: Callable[[str], Awaitable[Ports]], clock: VirtualClock
 ) -> AsyncIterator[World]:
-    """The API with its client, on the database of `database_url`."""
+    """Make the API with its client, on the database of `database_url`."""
     world = World(await ports_of("api"), clock)
     yield world
     await world.close()
@@ -83,7 +83,7 @@ async def fresh_world(
 
 @pytest.fixture(scope="module")
 def served(postgres_server: str, template_database: str) -> Iterator[ServedWorld]:
-    """The API behind its real server on a database of its own, for clients that block."""
+    """Serve the API by its real server on a database of its own, for clients that block."""
     with (
         migrated_database(postgres_server, template_database) as database,
         served_world(database, **SERVED) as served,

@@ -50,7 +50,7 @@ PATIENCE = 20.0
 
 
 class Call(NamedTuple):
-    """One request that the agent made; `heard` is whether it was answered below 500."""
+    """One request that the agent made; `answered` is whether the answer was below 500."""
 
     kind: str
     token: str
@@ -174,7 +174,7 @@ class FakeApi(Server):
         return [phase for phase in reports if phase]
 
     def lines(self, stream: str) -> list[str]:
-        """The lines heard, each batch once."""
+        """Return the received lines, each batch once."""
         batches = {
             call.body["logs"]["seq"]: call.body["logs"]["lines"]
             for call in self.of("report")
@@ -218,7 +218,7 @@ class FakeMetadata(Server):
 
 
 class Addressed(Protocol):
-    """An API, wherever it is."""
+    """API at a given address."""
 
     url: str
 
@@ -265,19 +265,19 @@ class AgentProcess:
         return str(json.loads((self.directory / "ended").read_text())["reason"])
 
     def children(self) -> list[int]:
-        """The process ids of the children that its main thread started."""
+        """Return the process ids of the children that its main thread started."""
         pid = self.process.pid
         return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def child(self) -> int:
-        """The process id of its one child."""
+        """Return the process id of its one child."""
         [child] = self.children()
         return child
 
 
 @contextmanager
 def running(api: FakeApi, directory: Path, **env: str) -> Iterator[AgentProcess]:
-    """An agent before an API that serves; killed at the end, if it still lives."""
+    """Run an agent before an API that serves; kill it at the end, if it is still alive."""
     with api.serving():
         agent = AgentProcess(api, directory, **env)
         try:
@@ -288,7 +288,7 @@ def running(api: FakeApi, directory: Path, **env: str) -> Iterator[AgentProcess]
 
 
 def wait_until_gone(descriptor: int) -> bool:
-    """Whether the process of a pidfd ended in time."""
+    """Return whether the process of a pidfd ended in time."""
     try:
         return bool(select.select([descriptor], [], [], PATIENCE)[0])
     finally:
@@ -339,7 +339,7 @@ def test_the_attempt_token_is_the_agents_own_and_no_token_is_ever_logged(tmp_pat
     assert BOOTSTRAP_TOKEN not in agent.log
 
 
-def test_a_job_that_exits_3_fails_with_its_code_and_its_last_words(tmp_path: Path) -> None:
+def test_a_job_that_exits_3_fails_with_its_code_and_its_last_lines(tmp_path: Path) -> None:
     api = FakeApi(env_vars={"SIMULATE_EXIT_CODE": "3", "SIMULATE_ERROR": "it broke"})
     with running(api, tmp_path / "i") as agent:
         assert agent.wait() == 0
@@ -356,7 +356,7 @@ def test_a_failure_that_prints_nothing_names_its_code(tmp_path: Path) -> None:
     assert api.callbacks[0]["error_message"] == "simulated: exit code 3"
 
 
-def test_a_job_with_a_bad_variable_name_fails_and_is_told_why(tmp_path: Path) -> None:
+def test_a_job_with_a_bad_variable_name_fails_with_the_reason(tmp_path: Path) -> None:
     api = FakeApi(env_vars={"BAD-NAME": "x"})
     with running(api, tmp_path / "i") as agent:
         assert agent.wait() == 0
@@ -378,7 +378,7 @@ def test_an_old_python_runs_it_too(tmp_path: Path) -> None:
 # -- an API that is slow to hear
 
 
-def test_a_claim_is_repeated_with_the_same_token_until_it_is_heard(tmp_path: Path) -> None:
+def test_a_claim_is_repeated_with_the_same_token_until_it_is_received(tmp_path: Path) -> None:
     api = FakeApi()
     api.first_answers["claim"] = [503, 429]
     with running(api, tmp_path / "i") as agent:
@@ -389,7 +389,7 @@ def test_a_claim_is_repeated_with_the_same_token_until_it_is_heard(tmp_path: Pat
     assert api.callbacks == [{"exit_code": 0}]
 
 
-def test_a_callback_is_repeated_until_it_is_heard(tmp_path: Path) -> None:
+def test_a_callback_is_repeated_until_it_is_received(tmp_path: Path) -> None:
     api = FakeApi()
     api.first_answers["callback"] = [503, 503, 429]
     with running(api, tmp_path / "i") as agent:
@@ -398,7 +398,7 @@ def test_a_callback_is_repeated_until_it_is_heard(tmp_path: Path) -> None:
     assert [call.body for call in api.of("callback")] == [{"exit_code": 0}] * 4
 
 
-def test_a_batch_that_was_not_heard_comes_again_under_its_number(tmp_path: Path) -> None:
+def test_a_batch_that_was_not_received_comes_again_under_its_number(tmp_path: Path) -> None:
     api = FakeApi(env_vars={"SIMULATE_OUTPUT": "kept"})
     api.first_answers["report"] = [503, 503, 503]
     with running(api, tmp_path / "i") as agent:
@@ -515,7 +515,7 @@ def test_a_report_that_is_refused_leaves_a_note_that_says_so() -> None:
     assert api.lines("stdout") == numbers(1500)[1000:]
 
 
-def test_logs_that_the_api_cannot_take_do_not_hold_back_the_last_word(tmp_path: Path) -> None:
+def test_logs_that_the_api_cannot_take_do_not_hold_back_the_final_callback(tmp_path: Path) -> None:
     api = FakeApi()
     api.first_answers["report"] = [500] * 100
     with running(api, tmp_path / "i") as agent:
@@ -563,7 +563,7 @@ def test_a_job_past_its_time_limit_is_stopped_and_fails(tmp_path: Path) -> None:
     assert api.phases == ["running", "stopping"]
 
 
-def test_an_attempt_that_is_over_is_stopped_without_a_last_word(tmp_path: Path) -> None:
+def test_an_attempt_that_is_over_is_stopped_without_a_final_callback(tmp_path: Path) -> None:
     api = FakeApi(env_vars={"SIMULATE_SECONDS": "60"})
     with running(api, tmp_path / "i") as agent:
         api.wait_for(lambda: "running" in api.phases)
@@ -649,7 +649,7 @@ def test_a_metadata_service_that_is_not_there_costs_nothing(tmp_path: Path) -> N
 # -- an agent that is ended
 
 
-def test_sigterm_stops_the_job_and_ends_the_agent_without_a_last_word(tmp_path: Path) -> None:
+def test_sigterm_stops_the_job_and_ends_the_agent_without_a_final_callback(tmp_path: Path) -> None:
     api = FakeApi(env_vars={"SIMULATE_SECONDS": "60"})
     with running(api, tmp_path / "i") as agent:
         api.wait_for(lambda: "running" in api.phases)
@@ -695,7 +695,7 @@ def test_a_second_agent_for_the_same_instance_is_refused(tmp_path: Path) -> None
         assert agent.process.poll() is None
 
 
-def test_the_lock_is_held_by_the_agent_alone_and_free_when_it_is_gone(tmp_path: Path) -> None:
+def test_the_lock_is_held_by_the_agent_alone_and_free_when_it_has_ended(tmp_path: Path) -> None:
     api = FakeApi(env_vars={"SIMULATE_SECONDS": "60"})
     with running(api, tmp_path / "i") as agent:
         api.wait_for(lambda: "running" in api.phases)

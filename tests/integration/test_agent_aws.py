@@ -1,4 +1,4 @@
-"""The agent on an instance with a role: it shows who it is, fetches secrets, logs in at registries.
+"""The agent on an instance with a role: it shows its identity, gets secrets, logs in at registries.
 
 It is the real agent, before a real API (or the small one of test_agent.py), small servers that
 check AWS's signatures, and a `docker` that writes down what it is told.
@@ -49,20 +49,20 @@ esac
 
 @pytest.fixture
 def clock() -> VirtualClock:
-    """The agent signs by the wall clock."""
+    """Return a wall clock: the agent signs by it."""
     return VirtualClock(datetime.now(UTC))
 
 
 @dataclass
 class At:
-    """An API at an address."""
+    """API at an address."""
 
     url: str
 
 
 @contextmanager
 def role(sts: FakeSts | None = None) -> Iterator[tuple[InstanceMetadata, FakeSecrets]]:
-    """An instance's metadata service and the secrets that its role may read."""
+    """Make an instance's metadata service and the secrets that its role may read."""
     key, secret = sts.give(session_of(INSTANCE)) if sts else ("ASIA0000000000000000", "s")
     metadata, secrets = InstanceMetadata(key, secret), FakeSecrets(key, secret)
     with metadata.serving(), secrets.serving():
@@ -78,7 +78,7 @@ def on_ec2(metadata: FakeMetadata, secrets: FakeSecrets) -> dict[str, str]:
 
 @pytest.fixture
 async def served(world: World) -> AsyncIterator[tuple[World, FakeSts, str]]:
-    """The API of a deployment whose instances have a role, over HTTP, and its STS."""
+    """Serve the API of a deployment whose instances have a role, over HTTP, and its STS."""
     sts = FakeSts()
     config = a_config(
         INSTANCE_ROLE_ARN=ROLE_ARN, STS_REGION=REGION, STS_URL=sts.url, SECRETS_KEY=KEY
@@ -96,7 +96,7 @@ async def served(world: World) -> AsyncIterator[tuple[World, FakeSts, str]]:
 async def test_an_instance_shows_its_role_waits_to_be_known_and_runs_its_job(
     served: tuple[World, FakeSts, str], tmp_path: Path
 ) -> None:
-    """From the signature to the last word, with a secret of each kind on the way."""
+    """Covers the way from the signature to the final callback, with a secret of each kind."""
     api, sts, url = served
     job_id = (
         await api.post(
@@ -167,7 +167,7 @@ def test_an_agent_that_must_wait_asks_until_it_gets_the_job(tmp_path: Path) -> N
     assert api.callbacks == [{"exit_code": 0}]
 
 
-def test_an_agent_that_waits_in_vain_ends_when_it_is_told_so(tmp_path: Path) -> None:
+def test_an_agent_that_waits_in_vain_ends_when_it_is_refused(tmp_path: Path) -> None:
     api = FakeApi()
     api.first_answers["claim"] = [202, 409]
     with running(api, tmp_path / "i") as agent:
@@ -190,7 +190,7 @@ def test_an_agent_that_waits_on_an_instance_that_is_taken_gives_its_attempt_back
     assert [call.body.get("interrupted") for call in api.of("claim")] == [None, True]
 
 
-def test_a_rebalance_recommendation_is_reported_once_it_is_heard(tmp_path: Path) -> None:
+def test_a_rebalance_recommendation_is_reported_once(tmp_path: Path) -> None:
     api = FakeApi(env_vars={"SIMULATE_SECONDS": "60"})
     with role() as (metadata, secrets):
         metadata.rebalance = True
@@ -239,7 +239,7 @@ def test_secrets_are_fetched_with_the_role_and_only_names_are_shown(tmp_path: Pa
         ),
     ],
 )
-def test_a_secret_that_cannot_be_had_fails_the_job_and_says_which(
+def test_an_unavailable_secret_fails_the_job_and_is_named(
     tmp_path: Path, place: str, message: str
 ) -> None:
     api = FakeApi(secrets={"KEY": place})
@@ -257,7 +257,7 @@ def test_a_secret_that_cannot_be_had_fails_the_job_and_says_which(
 
 
 def a_docker(directory: Path, *, login: str = "exit 0", pull: str = "exit 0") -> dict[str, Any]:
-    """A `docker` on the PATH that writes down what it is told."""
+    """Put a `docker` on the PATH that records its commands."""
     directory.mkdir()
     program = directory / "docker"
     program.write_text(DOCKER.format(record=directory / "told", login=login, pull=pull))
@@ -310,7 +310,7 @@ def test_ecr_gives_the_login_to_the_role(tmp_path: Path) -> None:
         ({"login": "echo 'connection refused' >&2; exit 1"}, {}),
     ],
 )
-def test_a_failed_pull_is_told_apart_and_quotes_no_password(
+def test_a_failed_pull_is_reported_apart_and_quotes_no_password(
     tmp_path: Path, how: dict[str, str], word: dict[str, bool]
 ) -> None:
     api = FakeApi(

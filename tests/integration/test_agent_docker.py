@@ -46,7 +46,7 @@ def _engine() -> None:
 
 @contextmanager
 def running_docker(api: FakeApi, directory: Path, **env: str) -> Iterator[AgentProcess]:
-    """An agent on the docker runtime, which must leave neither container nor env file behind."""
+    """Run an agent on the docker runtime; it must leave neither container nor env file behind."""
     with running(api, directory, DOCKER_JOB_RUNTIME="docker", **env) as agent:
         yield agent
     listed = docker("ps", "-aq", "--filter", f"label=docker-job.instance={agent.instance_id}")
@@ -272,7 +272,7 @@ def test_the_container_of_a_killed_agent_is_removed_by_its_guard(tmp_path: Path)
     assert state.stdout.strip() in ("", "false")
 
 
-def test_a_container_whose_client_is_cut_off_runs_on_and_is_heard_again(tmp_path: Path) -> None:
+def test_a_container_whose_client_is_cut_off_runs_on_and_is_attached_again(tmp_path: Path) -> None:
     script = "echo ready; sleep 2; echo still here; exit 3"
     api = FakeApi(docker_image=SHELL_IMAGE, command=["sh", "-c", script])
     with running_docker(api, tmp_path / "i") as agent:

@@ -1,4 +1,4 @@
-"""Many agents at once: one transaction hears them, and each is answered as if it were alone."""
+"""Many agents at once: one transaction serves them, and each is answered as if it were alone."""
 
 import asyncio
 import contextlib
@@ -50,7 +50,7 @@ class CountedDatabase(Database):
 
 @pytest.fixture
 async def counted(world: World) -> AsyncIterator[tuple[World, CountedDatabase]]:
-    """A process of the API, and what it asks of the database."""
+    """Make a process of the API that counts its statements."""
     db = CountedDatabase(world.ports.db)
     counted = World(dataclasses.replace(world.ports, db=db), world.clock)
     yield counted, db
@@ -59,7 +59,7 @@ async def counted(world: World) -> AsyncIterator[tuple[World, CountedDatabase]]:
 
 @contextlib.asynccontextmanager
 async def busy(world: World) -> AsyncIterator[None]:
-    """Within the block a group of one is being written: who speaks is of the next group."""
+    """Hold a group of one in its write during the block: later calls join the next group."""
     agent = await world.running()
     async with world.ports.db.transaction() as tx:
         await tx.conn.execute("LOCK TABLE jobs IN EXCLUSIVE MODE")
@@ -70,7 +70,7 @@ async def busy(world: World) -> AsyncIterator[None]:
 
 
 async def said(world: World, *asked: Asked) -> list[asyncio.Task[httpx.Response]]:
-    """What is asked, in this order; all of it waits by now."""
+    """Start these requests, in this order; all of them wait on return."""
     waiting = world.api.agents._calls._waiting
     tasks = []
     for each in asked:
@@ -98,7 +98,7 @@ async def agents_of(world: World, count: int) -> list[Agent]:
 # -- how many transactions
 
 
-async def test_what_many_say_while_a_group_is_written_is_one_transaction(
+async def test_calls_that_come_while_a_group_is_written_are_one_transaction(
     counted: tuple[World, CountedDatabase],
 ) -> None:
     world, db = counted
@@ -128,7 +128,7 @@ async def test_what_many_say_while_a_group_is_written_is_one_transaction(
         assert (await world.status(each.job_id))["status"] == "FAILED"
 
 
-async def test_one_agent_alone_waits_for_nobody(
+async def test_one_agent_alone_waits_for_no_other(
     counted: tuple[World, CountedDatabase],
 ) -> None:
     world, db = counted
@@ -157,7 +157,7 @@ async def test_plain_heartbeats_of_many_are_one_statement_and_no_transaction(
 # -- each for himself
 
 
-async def test_an_agent_whose_word_cannot_be_decided_fails_alone(world: World) -> None:
+async def test_an_agent_whose_call_cannot_be_decided_fails_alone(world: World) -> None:
     agents = await agents_of(world, 5)
     poison = agents[2]
     async with world.ports.db.connection() as conn:
@@ -175,7 +175,7 @@ async def test_an_agent_whose_word_cannot_be_decided_fails_alone(world: World) -
     assert (await world.published()).count("JobFinished") == 4
 
 
-async def test_who_is_refused_takes_nobody_along_and_is_told_why(world: World) -> None:
+async def test_a_refused_agent_takes_no_other_along_and_gets_the_reason(world: World) -> None:
     agent, cancelled, claimed = await agents_of(world, 3)
     await world.cancel(cancelled.job_id)
     async with busy(world):
@@ -195,7 +195,7 @@ async def test_who_is_refused_takes_nobody_along_and_is_told_why(world: World) -
     assert (await world.status(agent.job_id))["status"] == "DONE"
 
 
-async def test_the_words_of_one_agent_are_decided_in_their_order(world: World) -> None:
+async def test_the_calls_of_one_agent_are_decided_in_their_order(world: World) -> None:
     agent = await world.claimed((await world.post())["id"])
     async with busy(world):
         tasks = await said(
@@ -259,7 +259,7 @@ async def test_a_token_that_another_process_binds_just_now_is_refused(world: Wor
     assert message_of(await claim) == "this token belongs to another attempt"
 
 
-async def test_two_processes_hear_many_agents_at_once(world: World) -> None:
+async def test_two_processes_serve_many_agents_at_once(world: World) -> None:
     other = world.again()
     agents = await agents_of(world, MANY)
     tasks = [each.call_back(agent, FAILED) for agent in agents for each in (world, other)]
@@ -292,7 +292,7 @@ async def test_a_heartbeat_waits_for_whoever_saves_its_attempt_and_alone(world: 
     assert (await waits).status_code == 200
 
 
-async def test_a_word_about_a_locked_job_waits_alone(world: World) -> None:
+async def test_a_call_about_a_locked_job_waits_alone(world: World) -> None:
     agent, other = await agents_of(world, 2)
     async with world.ports.db.transaction() as tx:
         await tx.conn.execute("SELECT 1 FROM jobs WHERE id = $1 FOR UPDATE", agent.job_id)
@@ -307,7 +307,7 @@ async def test_a_word_about_a_locked_job_waits_alone(world: World) -> None:
 # -- ends
 
 
-async def test_who_waits_when_the_service_stops_is_told_so_and_nothing_is_half_done(
+async def test_a_call_that_waits_when_the_service_stops_is_answered_and_nothing_is_half_done(
     world: World,
 ) -> None:
     agent, other = await agents_of(world, 2)
@@ -328,7 +328,7 @@ async def test_who_waits_when_the_service_stops_is_told_so_and_nothing_is_half_d
     ("point", "ends"),
     [("api.callback_before_commit", 0), ("api.callback_committed", 1)],
 )
-async def test_a_callback_is_heard_once_wherever_the_process_dies(
+async def test_a_callback_is_recorded_once_wherever_the_process_dies(
     world: World, point: str, ends: int
 ) -> None:
     agent = await world.running()

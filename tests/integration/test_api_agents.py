@@ -1,4 +1,4 @@
-"""Over HTTP: what an agent may do for its attempt, and that nobody else may."""
+"""An agent's calls over HTTP: allowed for its own attempt, and refused to any other caller."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ STOP_SECONDS = 20  # the grace of 10 s, and 10 s to hear of the end and to repor
 
 
 async def launched(world: World) -> int:
-    """The id of a new job whose instance boots."""
+    """Return the id of a new job whose instance boots."""
     job_id = int((await world.post())["id"])
     await world.deliver(world.launched(job_id))
     return job_id
@@ -161,7 +161,7 @@ async def test_an_attempt_that_is_over_is_not_claimed(world: World) -> None:
     }
 
 
-async def test_a_claim_may_come_before_anything_is_heard_of_its_launch(world: World) -> None:
+async def test_a_claim_may_come_before_the_event_of_its_launch(world: World) -> None:
     job_id = (await world.post())["id"]
     assert (await world.claim(job_id)).status_code == 200
     agent = Agent(job_id, 1, token_of(job_id, 1))
@@ -196,7 +196,7 @@ async def test_a_claim_that_is_not_right_is_a_400(world: World) -> None:
 async def everything_said_by(
     world: World, headers: dict[str, str], job_id: int
 ) -> list[tuple[int, str]]:
-    """The answers to every call of an agent, with these headers."""
+    """Return the answers to every call of an agent, with these headers."""
     calls: list[tuple[str, str, Any]] = [
         ("POST", f"/agent/jobs/{job_id}/report", {}),
         ("POST", f"/agent/jobs/{job_id}/report", {"phase": "running"}),
@@ -230,7 +230,7 @@ async def test_without_a_token_every_call_is_a_401_and_nothing_changes(world: Wo
     assert await world.rows() == before
 
 
-async def test_a_wrong_token_and_an_unknown_job_are_told_alike(world: World) -> None:
+async def test_a_wrong_token_and_an_unknown_job_are_answered_alike(world: World) -> None:
     agent = await world.running()
     before = await world.rows()
     known = await everything_said_by(world, STRANGER.headers, agent.job_id)
@@ -272,7 +272,7 @@ async def test_a_bootstrap_token_speaks_for_no_attempt(world: World) -> None:
 # -- calling back
 
 
-async def test_each_word_has_its_effect(world: World) -> None:
+async def test_each_callback_has_its_effect(world: World) -> None:
     for word, status in [({}, "DONE"), (FAILED, "FAILED"), (STOPPED, "SCHEDULED")]:
         agent = await world.running()
         answer = await world.call_back(agent, word)
@@ -297,7 +297,9 @@ async def test_the_curls_of_the_first_description_are_understood(world: World) -
         assert (answer.status_code, answer.json()["status"]) == (200, status)
 
 
-async def test_the_same_word_twice_is_the_same_as_once(world: World, clock: VirtualClock) -> None:
+async def test_the_same_callback_twice_is_the_same_as_once(
+    world: World, clock: VirtualClock
+) -> None:
     words: list[dict[str, Any]] = [{}, {"schedule": ""}, FAILED, {**FAILED, "timed_out": True}]
     for word in words:
         agent = await world.running()
@@ -309,7 +311,7 @@ async def test_the_same_word_twice_is_the_same_as_once(world: World, clock: Virt
         assert await world.rows() == before
 
 
-async def test_the_same_word_twice_at_once_is_the_same_as_once(world: World) -> None:
+async def test_the_same_callback_twice_at_once_is_the_same_as_once(world: World) -> None:
     agent = await world.running()
     answers = await asyncio.gather(*(world.call_back(agent, FAILED) for _ in range(5)))
     assert {answer.status_code for answer in answers} == {200}
@@ -317,7 +319,7 @@ async def test_the_same_word_twice_at_once_is_the_same_as_once(world: World) -> 
     assert (await world.published()).count("JobFinished") == 1
 
 
-async def test_after_a_last_word_any_other_is_a_409_and_nothing_changes(world: World) -> None:
+async def test_after_a_final_callback_any_other_is_a_409_and_nothing_changes(world: World) -> None:
     last_words: list[dict[str, Any]] = [{}, FAILED]
     for last in last_words:
         agent = await world.running()
@@ -334,7 +336,7 @@ async def test_after_a_last_word_any_other_is_a_409_and_nothing_changes(world: W
         assert await world.rows() == before
 
 
-async def test_after_a_cancel_every_word_is_a_409_that_tells_to_stop(
+async def test_after_a_cancel_every_call_is_a_409_that_asks_to_stop(
     world: World, clock: VirtualClock
 ) -> None:
     agent = await world.running()
@@ -461,7 +463,7 @@ async def test_a_container_that_exits_0_after_the_notice_is_done(world: World) -
     ]
 
 
-async def test_a_word_that_is_not_right_is_a_400_and_changes_nothing(world: World) -> None:
+async def test_an_invalid_callback_is_a_400_and_changes_nothing(world: World) -> None:
     agent = await world.running()
     before = await world.rows()
     bodies: list[bytes] = [
@@ -595,7 +597,7 @@ async def test_the_lines_of_every_attempt_are_kept(world: World) -> None:
 
 
 def gap(lines: int, size: int) -> str:
-    """The line that stands where something was left out."""
+    """Return the line that stands for omitted lines."""
     return (
         f"--- {lines} lines ({size} bytes) left out here: "
         "of a long log the beginning and the end are kept ---"
@@ -672,7 +674,7 @@ async def test_a_job_without_output_has_an_empty_log(world: World) -> None:
 
 
 def events_of(answer: httpx.Response) -> list[dict[str, Any]]:
-    """The server-sent events of a stream that has ended: id, event and the data lines as JSON."""
+    """Return the server-sent events of a finished stream: id, event and the data lines as JSON."""
     events = []
     for block in answer.text.strip().split("\n\n"):
         event: dict[str, Any] = {"data": []}
@@ -721,7 +723,9 @@ async def test_a_finished_jobs_log_is_followed_to_its_end_and_resumed_by_event_i
     assert events_of(resumed) == [end]
 
 
-async def test_who_resumes_a_long_log_is_told_what_was_left_out_meanwhile(world: World) -> None:
+async def test_who_resumes_a_long_log_gets_a_line_for_what_was_left_out_meanwhile(
+    world: World,
+) -> None:
     agent = await world.running()
     bounded = world.again(LOG_LIMIT_BYTES="20")
     for seq, line in enumerate(["123456789", "one", "two", "three", "four"], 1):
@@ -759,7 +763,7 @@ async def test_two_attempts_cannot_share_one_token(world: World) -> None:
     assert message_of(answer) == "this token belongs to another attempt"
 
 
-async def test_the_agent_is_told_how_many_gpus_its_container_is_to_have(world: World) -> None:
+async def test_the_agent_gets_the_number_of_gpus_of_its_container(world: World) -> None:
     job = await world.post(resources={"gpus": 2})
     await world.deliver(world.launched(job["id"]))
     assert (await world.claim(job["id"])).json()["job"]["gpus"] == 2

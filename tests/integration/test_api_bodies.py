@@ -1,4 +1,4 @@
-"""What request bodies can take of the API's memory: the token comes before the body."""
+"""The API's memory under request bodies: the token is checked before the body is read."""
 
 import asyncio
 import json
@@ -50,7 +50,7 @@ async def test_without_a_bootstrap_token_nothing_of_a_claim_is_read(world: World
     assert answer.status_code == 401
 
 
-async def test_without_its_key_nothing_of_an_order_is_read(
+async def test_without_its_key_nothing_of_a_request_is_read(
     world: World, clock: VirtualClock
 ) -> None:
     await key_of(world, clock)
@@ -59,7 +59,7 @@ async def test_without_its_key_nothing_of_an_order_is_read(
         assert answer.status_code == 401
 
 
-async def test_a_token_that_was_good_a_moment_ago_is_checked_again_with_the_body(
+async def test_a_token_that_was_good_before_is_checked_again_with_the_body(
     world: World, clock: VirtualClock
 ) -> None:
     agent = await world.running()
@@ -103,12 +103,12 @@ async def test_a_claim_and_a_callback_are_small_and_a_report_may_be_large(
 
 
 def padded(size: int) -> bytes:
-    """An empty object with so many bytes."""
+    """Make an empty object padded to so many bytes."""
     return b"{" + b" " * (size - 2) + b"}"
 
 
 async def in_pieces(size: int) -> AsyncIterator[bytes]:
-    """The same, of no declared length."""
+    """Send the same without a declared length."""
     body = padded(size)
     for place in range(0, size, 10_000):
         yield body[place : place + 10_000]

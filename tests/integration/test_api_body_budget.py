@@ -1,4 +1,4 @@
-"""The budget of all request bodies: who waits, who is refused, and when room is given back."""
+"""The budget of all request bodies: waiting, refusal, and the release of room."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ BOUNDS = BodyBounds(size=4 * MIB, seconds=20, total=16 * MIB)
 
 
 class Sender:
-    """A client whose body comes when it is told to."""
+    """A client whose body is sent on demand."""
 
     def __init__(self, declared: int | None = None) -> None:
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -36,7 +36,7 @@ class Sender:
 
 
 class Reading:
-    """A route that reads a sender's body, and works with it until it is told to be done."""
+    """A route that reads a sender's body, and holds it until it is released."""
 
     def __init__(self, bodies: Bodies, sender: Sender, **how: Any) -> None:
         self.read = asyncio.Event()

@@ -1,4 +1,4 @@
-"""What nobody can make the API do: wait for ever, take in without end, fail at what it is sent."""
+"""The API's bounds against any client: no endless wait or input, no failure on bad input."""
 
 import asyncio
 import contextlib
@@ -20,14 +20,14 @@ DRIP_SECONDS = 0.02
 
 
 class Hasty(BoundedProtocol):
-    """The bounds of production, but for the time."""
+    """Bounds of production with shorter times."""
 
     head_seconds = 0.3
 
 
 @contextlib.asynccontextmanager
 async def served(world: World) -> AsyncIterator[int]:
-    """The port at which *world* is served."""
+    """Return the port at which *world* is served."""
     with bind("127.0.0.1", 0) as sock:
         server = http_server(world.api.app, Hasty)
         serving = asyncio.create_task(server.serve(sockets=[sock]))
@@ -39,7 +39,7 @@ async def served(world: World) -> AsyncIterator[int]:
 
 
 async def drip(port: int, at_once: bytes, then: bytes) -> bytes:
-    """Send *at_once*, and then a byte of *then* now and again; returns what is answered.
+    """Send *at_once*, and then a byte of *then* at intervals; return the answer.
 
     A byte that crosses the close resets the connection, and may take the answer along: then again.
     """
@@ -72,7 +72,7 @@ async def _drip_once(port: int, at_once: bytes, then: bytes) -> bytes:
 
 
 async def flood(port: int, head: bytes, chunk: bytes, times: int) -> tuple[bytes, int]:
-    """Send *head* and then *chunk* again and again; returns the answer and how often it went."""
+    """Send *head* and then *chunk* repeatedly; return the answer and the number of chunks."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     answering = asyncio.ensure_future(reader.read(65_536))
     sent = 0
@@ -137,7 +137,7 @@ async def test_a_body_of_64_mib_is_refused_at_its_limit_whether_or_not_it_says_i
             assert (await http.get("/healthz")).status_code == 200
 
 
-async def test_connections_that_ask_nothing_hold_up_nobody_and_are_closed_in_time(
+async def test_idle_connections_hold_up_no_other_and_are_closed_in_time(
     world: World,
 ) -> None:
     async with served(world) as port:
@@ -200,7 +200,7 @@ FUZZ = settings(
 
 
 def as_json(value: Any) -> bytes:
-    """As a careless client writes it: lone surrogates and NaN included."""
+    """Write JSON as a careless client does: lone surrogates and NaN included."""
     return json.dumps(value).encode()
 
 
@@ -218,7 +218,7 @@ async def test_no_body_of_a_job_is_a_server_error(world: World, body: Any) -> No
 
 @FUZZ
 @given(word=WORDS)
-async def test_no_word_of_an_agent_is_a_server_error(world: World, word: Any) -> None:
+async def test_no_call_of_an_agent_is_a_server_error(world: World, word: Any) -> None:
     agent = await world.running()
     for method, path in (
         ("POST", f"/agent/jobs/{agent.job_id}/report"),

@@ -1,4 +1,4 @@
-"""While the broker is away: the API takes jobs, their facts wait, and are told once it is back."""
+"""The API while the broker is away: it takes jobs, and publishes their events once it is back."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ async def told_world(
     points: WatchedPoints,
     url: str,
 ) -> AsyncIterator[World]:
-    """The API on that broker."""
+    """Make the API on that broker."""
     db = await service_db("api")
     bus = RabbitMQBus(url, TOPOLOGY)
     wakeups = Wakeups(db.dsn, channel="api", identity="test")
@@ -53,7 +53,7 @@ async def told_world(
 
 
 async def drained(world: World) -> None:
-    """Relay until all is told, as the service does: a failed pass is made again."""
+    """Relay until all is published, as the service does: a failed pass is repeated."""
     async with asyncio.timeout(60):
         while await world.stage.rows("SELECT 1 FROM outbox WHERE published_at IS NULL LIMIT 1"):
             with contextlib.suppress(BusUnavailable):
@@ -61,7 +61,7 @@ async def drained(world: World) -> None:
 
 
 async def received(url: str) -> list[int]:
-    """The jobs that the scheduler's queue holds the fact of."""
+    """Return the jobs whose event is in the scheduler's queue."""
     bus = RabbitMQBus(url, TOPOLOGY)
     found: list[int] = []
     subscription = await bus.subscribe("scheduler")
@@ -79,7 +79,7 @@ async def received(url: str) -> list[int]:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("fault", ["killed", "frozen"])
-async def test_while_the_broker_is_away_jobs_are_accepted_and_their_facts_are_told_afterwards(
+async def test_while_the_broker_is_away_jobs_are_accepted_and_their_events_published_afterwards(
     broker: RabbitServer, told_world: World, url: str, fault: str
 ) -> None:
     world = told_world

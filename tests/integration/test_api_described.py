@@ -1,4 +1,4 @@
-"""The OpenAPI document and the API are of one mind: routes, scopes, and every field of an answer.
+"""The OpenAPI document and the API agree: routes, scopes, and every field of an answer.
 
 What is answered anywhere in these tests is held against the document too: see `described.py`.
 """

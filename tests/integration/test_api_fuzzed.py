@@ -1,4 +1,4 @@
-"""The API holds what its OpenAPI document says, whatever comes: schemathesis asks."""
+"""The API keeps to its OpenAPI document under any request: schemathesis makes them."""
 
 from typing import Any, TypeAlias
 
@@ -80,13 +80,13 @@ def node_id(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="module")
 def reporter(served: ServedWorld) -> Agent:
-    """An agent whose container runs on and on."""
+    """Make an agent whose container does not end."""
     return served.do(served.world.running())
 
 
 @pytest.fixture(scope="module")
 def finished(served: ServedWorld) -> int:
-    """A job that has printed something and is over: only then a stream of its log ends."""
+    """Make a job that has printed something and is terminal: only then a stream of its log ends."""
     agent = served.do(served.world.running())
     served.do(served.world.report(agent, lines=["hello"]))
     served.do(served.world.call_back(agent, {}))
@@ -107,7 +107,7 @@ BEYOND_A_SCHEMA = (
 def errors_name_what_is_wrong(
     _context: schemathesis.CheckContext, response: Response, _case: Case
 ) -> None:
-    """Every refusal is JSON with a message, HEAD's apart."""
+    """Check that every refusal is JSON with a message, except HEAD's."""
     if response.status_code >= 400 and response.request.method != "HEAD":
         assert response.headers["content-type"] == ["application/json"]
         message = response.json()["message"]
@@ -116,14 +116,14 @@ def errors_name_what_is_wrong(
 
 
 def valid_is_taken(_context: schemathesis.CheckContext, response: Response, case: Case) -> None:
-    """What the document calls valid is taken, or refused for one of `BEYOND_A_SCHEMA`."""
+    """Check that a valid request by the document is taken, or refused as `BEYOND_A_SCHEMA`."""
     if response.status_code == 400 and is_valid(case):
         message = response.json()["message"]
         assert any(each in message for each in BEYOND_A_SCHEMA), message
 
 
 def whole_again(value: Any) -> Any:
-    """*value* with 46.0 as 46: JSON Schema takes the two for one, and the API does not."""
+    """Return *value* with 46.0 as 46: JSON Schema equates the two, and the API does not."""
     if isinstance(value, dict):
         return {name: whole_again(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -132,7 +132,7 @@ def whole_again(value: Any) -> Any:
 
 
 def authorized(case: Case, served: ServedWorld, reporter: Agent, finished: int) -> dict[str, str]:
-    """Headers of somebody who may do this, to a job that is there to do it with."""
+    """Make headers with every right, for an existing job."""
     world, path, fields = served.world, case.operation.path, case.path_parameters
     valid = is_valid(case, ParameterLocation.BODY)
     if path == "/agent/claim":
@@ -157,7 +157,7 @@ def authorized(case: Case, served: ServedWorld, reporter: Agent, finished: int) 
 
 
 def is_valid(case: Case, part: ParameterLocation | None = None) -> bool:
-    """Whether the document takes *case*, or that part of it."""
+    """Return whether the document allows *case*, or that part of it."""
     if case.meta is None:
         return True
     if part is None:
@@ -166,7 +166,7 @@ def is_valid(case: Case, part: ParameterLocation | None = None) -> bool:
 
 
 async def launched(served: ServedWorld) -> int:
-    """A job whose instance is there."""
+    """Make a job whose instance is launched."""
     job_id: int = (await served.world.post())["id"]
     await served.world.deliver(served.world.launched(job_id))
     return job_id

@@ -1,4 +1,4 @@
-"""Group commit: who comes while a group is written is the next group, and each gets his own."""
+"""Group commit: requests during a write form the next group, and each gets its own result."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -9,7 +9,7 @@ from services.api.group_commit import QUIET_TURNS, Groups, Stopping
 
 
 class Writer:
-    """Writes numbers, and gives each doubled. What is `poison` fails whatever group it is in."""
+    """Writes numbers, and returns each doubled. `poison` fails whatever group it is in."""
 
     def __init__(self) -> None:
         self.groups: list[list[int]] = []
@@ -43,14 +43,14 @@ async def groups(writer: Writer) -> AsyncIterator[Groups[int, int]]:
 
 
 async def joined(groups: Groups[int, int], *numbers: int) -> list[asyncio.Task[int]]:
-    """Tasks that have joined by now, in this order."""
+    """Start tasks that have joined on return, in this order."""
     tasks = [asyncio.create_task(groups.join(number)) for number in numbers]
     await asyncio.sleep(0)
     return tasks
 
 
 async def held(writer: Writer, groups: Groups[int, int]) -> asyncio.Task[int]:
-    """A group of one that is being written until `writer.free` is set."""
+    """Hold a group of one in its write until `writer.free` is set."""
     writer.free.clear()
     [first] = await joined(groups, 0)
     await writer.began.wait()
@@ -90,7 +90,7 @@ async def test_in_a_flood_who_is_on_the_way_joins(writer: Writer, groups: Groups
     assert writer.groups == [[0], [1, 2], [3, 4]]
 
 
-async def test_in_a_flood_nobody_waits_for_who_does_not_come(
+async def test_in_a_flood_no_request_waits_for_one_that_does_not_come(
     writer: Writer, groups: Groups[int, int]
 ) -> None:
     first = await held(writer, groups)
@@ -137,7 +137,9 @@ async def test_a_full_group_is_written_beside_the_one_before_and_a_smaller_one_i
     assert writer.groups == [[0], [4, 5, 1], [7, 2]]
 
 
-async def test_at_a_stop_whoever_is_written_beside_another_is_told_too(writer: Writer) -> None:
+async def test_at_a_stop_a_request_that_is_written_beside_another_is_answered_too(
+    writer: Writer,
+) -> None:
     groups = Groups(writer.write, limit=10, size=lambda number: number, stopping="bye", beside=2)
     running = asyncio.create_task(groups.run())
     first = await held(writer, groups)
@@ -160,7 +162,7 @@ async def test_what_cannot_be_written_fails_alone(writer: Writer, groups: Groups
     assert writer.groups == [[0], [1, 2, 3], [1], [2], [3]]
 
 
-async def test_where_the_database_is_away_the_whole_group_is_told_at_once(
+async def test_where_the_database_is_away_the_whole_group_is_answered_at_once(
     writer: Writer, groups: Groups[int, int]
 ) -> None:
     first = await held(writer, groups)
@@ -173,7 +175,7 @@ async def test_where_the_database_is_away_the_whole_group_is_told_at_once(
     assert await groups.join(5) == 10  # and the next one is tried
 
 
-async def test_who_has_gone_away_takes_nobody_along(
+async def test_a_cancelled_request_takes_no_other_along(
     writer: Writer, groups: Groups[int, int]
 ) -> None:
     first = await held(writer, groups)
@@ -184,7 +186,9 @@ async def test_who_has_gone_away_takes_nobody_along(
     assert await other == 4
 
 
-async def test_at_a_stop_whoever_waits_is_told_and_nobody_waits_after_it(writer: Writer) -> None:
+async def test_at_a_stop_waiting_requests_are_answered_and_none_waits_after_it(
+    writer: Writer,
+) -> None:
     groups = Groups(writer.write, limit=10, stopping="bye")
     running = asyncio.create_task(groups.run())
     first = await held(writer, groups)

@@ -1,4 +1,4 @@
-"""What the API makes of the others' facts, and of silence, on real rows."""
+"""The API's handling of other services' events, and of silence, on real rows."""
 
 import asyncio
 import itertools
@@ -22,7 +22,7 @@ OF_ITS_OWN = ("due_at", "phases", "instance_id", "spot_instance_request_id", "er
 async def ends_alike(
     world: World, orders: list[tuple[int, ...]], make: Callable[[int], list[Event]]
 ) -> None:
-    """Tell the same facts of a new job each, in every order; `hear` delivers each of them twice."""
+    """Deliver the same events of a new job in every order, each of them twice."""
     results = []
     for order in orders:
         job_id = (await world.post())["id"]
@@ -70,7 +70,7 @@ async def test_the_facts_of_a_refusal_converge_in_every_order(world: World) -> N
 
 
 async def test_a_new_event_that_says_the_same_again_changes_no_row(world: World) -> None:
-    """The inbox drops a repeat; a second event with the same words is another matter."""
+    """The inbox drops a repeat; a second event with the same content is another matter."""
     agent = await world.running()
     await world.call_back(agent, {})
     await world.deliver(world.terminated(agent.job_id))
@@ -175,7 +175,7 @@ async def test_a_replacement_boots_early_and_waits_for_the_container_before_it(
     assert (await world.status(agent.job_id))["attempt"] == 2
 
 
-async def test_a_replacement_whose_turn_never_comes_is_told_to_stop(world: World) -> None:
+async def test_a_replacement_whose_turn_never_comes_is_asked_to_stop(world: World) -> None:
     agent = await world.running()
     await world.call_back(agent, {"schedule": ""})
     await world.deliver(world.launched(agent.job_id, 2))
@@ -210,7 +210,7 @@ async def test_who_has_the_job_does_not_give_it_back_by_a_claim(world: World) ->
     assert (await world.status(agent.job_id))["status"] == "RUNNING"
 
 
-async def test_the_cloud_may_say_first_that_an_instance_is_taken_back(world: World) -> None:
+async def test_the_cloud_may_be_the_first_to_report_an_interruption(world: World) -> None:
     agent = await world.running()
     await world.deliver(world.warned(agent.job_id))
     await world.call_back(agent, {"schedule": ""})
@@ -268,7 +268,7 @@ async def test_a_pull_that_failed_is_tried_again_from_a_budget_that_status_shows
 # -- silence
 
 
-async def test_a_silent_attempt_is_lost_held_and_scheduled_when_its_instance_is_gone(
+async def test_a_silent_attempt_is_lost_held_and_scheduled_when_its_instance_is_terminated(
     world: World, clock: VirtualClock
 ) -> None:
     agent = await world.running()
@@ -430,7 +430,7 @@ async def test_the_service_takes_in_relays_consumes_and_drains(
     await world.close()
 
 
-async def test_a_request_that_waits_when_the_service_stops_is_told_so(world: World) -> None:
+async def test_a_request_that_waits_when_the_service_stops_is_answered_so(world: World) -> None:
     body = {"docker_image": "alpine", "scheduled_for": "now"}
     # Nobody else may write: the group that the post is in waits for this lock.
     async with world.ports.db.transaction() as tx:

@@ -106,7 +106,7 @@ async def test_one_job_that_cannot_be_written_fails_no_neighbour_of_its_group(
 
 
 def written(entries: list[EventDict]) -> str:
-    """All that *entries* would write before anything is redacted, tracebacks included."""
+    """Return all that *entries* would log before redaction, tracebacks included."""
     parts = []
     for entry in entries:
         error = entry.get("exc_info")
@@ -117,7 +117,7 @@ def written(entries: list[EventDict]) -> str:
 
 
 async def a_whole_story(world: World, clock: VirtualClock) -> list[str]:
-    """Everything that people and agents do, right and wrong; returns the tokens that were used."""
+    """Make every call of users and agents, right and wrong; return the tokens that were used."""
     secret: dict[str, Any] = {"env_vars": {"SECRET": CANARY}}
     headers = {"Idempotency-Key": "k"}
     body = {"docker_image": "alpine", "scheduled_for": "now", **secret}
@@ -147,7 +147,7 @@ async def a_whole_story(world: World, clock: VirtualClock) -> list[str]:
     return [agent.token, second.token, done.token, bootstrap, TOKEN_KEY, "0" * 64, "1" * 64]
 
 
-async def test_no_secret_is_logged_or_told(
+async def test_no_secret_is_logged_or_published(
     fresh_world: World, clock: VirtualClock, database_url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     world = fresh_world

@@ -1,4 +1,4 @@
-"""An instance shows by its role which it is: who gets the job, and who gets nothing."""
+"""Identification of an instance by its role: the right one gets the job, any other nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def sts(clock: VirtualClock) -> Any:
 
 @pytest.fixture
 async def ec2(world: World, sts: FakeSts) -> AsyncIterator[World]:
-    """The API of a deployment whose instances have a role."""
+    """Make the API of a deployment whose instances have a role."""
     config = a_config(INSTANCE_ROLE_ARN=ROLE_ARN, STS_REGION=REGION, STS_URL=sts.url)
     ec2 = World(world.ports, world.clock, config)
     yield ec2
@@ -44,7 +44,7 @@ async def ec2(world: World, sts: FakeSts) -> AsyncIterator[World]:
 
 
 class Signer:
-    """An instance (or whoever) that signs as the agent does; every part can be another."""
+    """Signs as the agent does; every part can be replaced."""
 
     def __init__(self, sts: FakeSts, clock: VirtualClock, arn: str | None = None) -> None:
         self.sts = sts
@@ -252,7 +252,7 @@ async def test_whoever_is_not_an_instance_of_ours_gets_nothing(
     assert await ec2.rows() == before
 
 
-async def test_an_instance_whose_attempt_is_over_is_told_to_stop(
+async def test_an_instance_whose_attempt_is_over_is_asked_to_stop(
     ec2: World, sts: FakeSts, clock: VirtualClock
 ) -> None:
     job_id = await launched(ec2)
@@ -298,7 +298,7 @@ async def test_of_two_agents_of_one_instance_at_once_one_gets_the_job(
     assert sorted(answer.status_code for answer in answers) == [200, 409]
 
 
-async def test_claims_by_role_that_are_heard_in_one_group_get_each_their_own_job(
+async def test_claims_by_role_that_are_served_in_one_group_get_each_their_own_job(
     ec2: World, sts: FakeSts, clock: VirtualClock
 ) -> None:
     instances = [f"i-{number:017x}" for number in range(4)]

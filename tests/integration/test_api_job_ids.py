@@ -57,7 +57,7 @@ async def test_two_processes_and_many_tasks_never_have_the_same_id(
 async def test_a_block_of_before_is_not_used_when_others_have_gone_on(
     db: Database, clock: VirtualClock
 ) -> None:
-    """Or a job of now would stand behind all of theirs in `/list`."""
+    """Otherwise a new job would stand behind all of theirs in `/list`."""
     one, other = JobIds(clock), JobIds(clock)
     for _ in range(10):
         await take(db, one, 1)

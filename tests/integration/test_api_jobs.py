@@ -273,7 +273,7 @@ async def test_an_unknown_id_is_a_404(world: World) -> None:
             assert message_of(answer).startswith("there is no job ")
 
 
-async def test_a_status_tells_the_whole_story(world: World, clock: VirtualClock) -> None:
+async def test_a_status_shows_all_that_happened(world: World, clock: VirtualClock) -> None:
     job_id = (await world.post(scheduled_for="+2s"))["id"]
     assert (await world.status(job_id))["phase"] == "scheduled"
     clock.advance(4)
@@ -316,7 +316,7 @@ async def test_a_status_tells_the_whole_story(world: World, clock: VirtualClock)
     ]
 
 
-async def test_a_status_is_of_one_moment_however_the_job_moves(world: World) -> None:
+async def test_a_status_is_of_one_time_however_the_job_moves(world: World) -> None:
     """Read in two statements it would now and then show a job with an attempt that is over."""
     agents = [await world.running() for _ in range(10)]
 
@@ -435,7 +435,7 @@ async def test_of_two_cancels_at_once_one_is_a_409(world: World) -> None:
     assert (await world.published()).count("JobFinished") == 1
 
 
-async def test_a_cancel_and_a_last_word_at_once_leave_one_last_word(world: World) -> None:
+async def test_a_cancel_and_a_final_callback_at_once_leave_one_end(world: World) -> None:
     agents = [await world.running() for _ in range(8)]
     answers = await asyncio.gather(
         *(world.cancel(agent.job_id) for agent in agents),

@@ -1,4 +1,4 @@
-"""API keys: what each scope may do on each route, how keys are kept, and what revoking one does."""
+"""API keys: each scope's rights on each route, storage, and revocation."""
 
 import argparse
 import itertools
@@ -43,7 +43,7 @@ REFUSED = {401, 403}
 
 
 async def a_key(world: World, scope: str) -> str:
-    """A new key's text."""
+    """Make a new key's text."""
     said: list[str] = []
     command = key_commands.parser().parse_args(["create", "--name", scope, "--scope", scope])
     assert await key_commands.run(world.ports.db, command, said.append) == 0
@@ -181,7 +181,7 @@ async def test_an_address_that_others_reach_is_refused_without_a_key(world: Worl
         await check_exposure("::", db, "program")
 
 
-async def test_each_caller_has_its_own_rate_and_is_told_when_to_come_again(
+async def test_each_caller_has_its_own_rate_and_gets_the_time_to_try_again(
     world: World, clock: VirtualClock
 ) -> None:
     busy = world.again(REQUESTS_PER_SECOND="1", REQUESTS_AT_ONCE="3")

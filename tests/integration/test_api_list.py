@@ -37,7 +37,7 @@ async def ids(world: World, query: str = "") -> list[int]:
 
 
 async def some_jobs(world: World, count: int, **fields: Any) -> list[int]:
-    """The ids of *count* new jobs, newest first."""
+    """Make *count* jobs; return their ids, newest first."""
     body = [{"docker_image": "alpine", "scheduled_for": "+1h", **fields}] * count
     answer = await world.http.post("/schedule", json=body)
     return [job["id"] for job in reversed(answer.json())]
@@ -143,7 +143,7 @@ async def test_jobs_are_filtered_by_status_and_by_labels(world: World) -> None:
 
 
 async def test_any_filters_find_what_matches_all_of_them(world: World) -> None:
-    """Page by page, where each of the filters has ids that the others have not."""
+    """Read page by page, where each of the filters has ids that the others have not."""
     draw = random.Random(7)
     names, values = ("a", "b"), ("x", "y")
     body = [
@@ -305,7 +305,7 @@ async def test_with_100_000_jobs_every_page_is_quick_and_read_by_an_index(
 async def test_right_after_100_000_jobs_came_every_page_is_still_read_by_an_index(
     fresh_world: World, database_url: str, mode: str
 ) -> None:
-    """Postgres believes in 1,000 jobs that wait, all with the one label that few have now."""
+    """Postgres assumes 1,000 waiting jobs, all with the one label that few have now."""
     conn = await connect(database_url)
     await conn.execute(BELIEVED)
     await conn.execute(FILL.format(count=100_000))
@@ -332,7 +332,7 @@ async def _pages_use_indexes(world: World, last: int, mode: str = "auto") -> Non
 
 
 async def _read(world: World, mode: str, sql: str, *args: Any) -> int:
-    """How many rows the busiest node of the plan has looked at."""
+    """Return how many rows the busiest node of the plan has read."""
     plan = await plan_of(world, sql, *args, mode=mode)
     scans = [node["Node Type"] for node in plan if "Scan" in node["Node Type"]]
     assert "Seq Scan" not in scans, (args, scans)

@@ -1,4 +1,4 @@
-"""Requests that no client of ours makes: each is answered, and no fault of the API's."""
+"""Requests that no client of ours makes: each is answered without a server error."""
 
 import json
 import socket
@@ -157,7 +157,7 @@ def test_an_odd_target_makes_no_fault(served: ServedWorld, target: bytes) -> Non
 def spoken(
     served: ServedWorld, line: bytes, headers: dict[str, bytes], body: bytes = b""
 ) -> tuple[int, Any]:
-    """Status and JSON of the answer to these very bytes."""
+    """Return status and JSON of the answer to these bytes."""
     head = b"".join(b"%s: %s\r\n" % (name.encode(), each) for name, each in headers.items())
     with socket.create_connection(("127.0.0.1", served.port), timeout=30) as speaking:
         speaking.sendall(line + b"\r\n" + head + b"Connection: close\r\n\r\n" + body)

@@ -1,4 +1,4 @@
-"""An outage of the API or its database is no silence of the agents, and loses no result."""
+"""An outage of the API or its database does not count as silence of agents, and loses no result."""
 
 from shared.clock import VirtualClock
 from shared.events.events import AttemptEnded, JobScheduled
@@ -6,7 +6,7 @@ from tests.support.api.api_world import Agent, World
 
 
 async def answer(world: World, clock: VirtualClock, seconds: float) -> None:
-    """Let the API answer for so long, with all of its sweeps; no agent speaks."""
+    """Let the API answer for so long, with all of its sweeps; no agent calls."""
     for _ in range(round(seconds / 2)):
         clock.advance(2)
         await world.stage.sweep("record_availability")
@@ -89,7 +89,7 @@ async def test_a_launch_that_is_recorded_late_still_has_its_boot_time(
     assert (await world.claim(job_id)).status_code == 200
 
 
-async def test_the_clouds_word_ends_the_waiting_at_once(world: World, clock: VirtualClock) -> None:
+async def test_the_clouds_event_ends_the_waiting_at_once(world: World, clock: VirtualClock) -> None:
     agent = await world.running()
     await beat(world, agent)
     clock.advance(75)

@@ -29,13 +29,13 @@ ORDER = json.dumps({"docker_image": "alpine", "scheduled_for": "+1d"}).encode()
 
 @pytest.fixture(scope="module")
 def database(postgres_server: str, template_database: str) -> Iterator[str]:
-    """An admin's DSN of a migrated database."""
+    """Make a migrated database; return an admin's DSN of it."""
     with migrated_database(postgres_server, template_database) as dsn:
         yield dsn
 
 
 def until(happened: Callable[[], object]) -> None:
-    """Wait until *happened* says so."""
+    """Wait until *happened* returns true."""
     deadline = time.monotonic() + SECONDS
     while not happened():
         assert time.monotonic() < deadline
@@ -43,7 +43,7 @@ def until(happened: Callable[[], object]) -> None:
 
 
 class Running:
-    """The API, and connections of which it is known who serves them."""
+    """API with its connections, each to a known process."""
 
     def __init__(self, process: "subprocess.Popen[str]", port: int) -> None:
         self.process = process
@@ -53,11 +53,11 @@ class Running:
 
     @property
     def children(self) -> list[psutil.Process]:
-        """The processes that serve."""
+        """Return the processes that serve."""
         return self.parent.children()
 
     def connect(self, child: psutil.Process) -> socket.socket:
-        """A connection that *child* serves: the kernel alone says which one gets it."""
+        """Open a connection that *child* serves: the kernel alone decides which one gets it."""
         for _ in range(200):
             client = socket.create_connection(("127.0.0.1", self.port), timeout=SECONDS)
             self._clients.append(client)
@@ -90,13 +90,13 @@ class Running:
         self.process.wait(SECONDS)
 
     def end(self) -> int:
-        """SIGTERM; returns the exit status."""
+        """Send SIGTERM; return the exit status."""
         self.process.terminate()
         return self.process.wait(SECONDS)
 
 
 def ask(client: socket.socket, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-    """Status and body of one answer, over a connection that stays open."""
+    """Return status and body of one answer, over a connection that stays open."""
     client.sendall(head(method, path, body) + body)
     return answer_of(client)
 
@@ -126,7 +126,7 @@ def read_to(client: socket.socket, mark: bytes) -> bytes:
 
 @contextlib.contextmanager
 def started(database: str, **settings: str) -> Iterator[Running]:
-    """The API with two processes, both of which serve."""
+    """Start the API with two processes, both of which serve."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     process = start(database, settings | {"PORT": str(port)})
@@ -173,7 +173,7 @@ def listens(process: psutil.Process, port: int) -> bool:
 
 
 def is_gone(process: psutil.Process) -> bool:
-    """Whether it runs no more, be it that nobody has asked yet how it ended."""
+    """Return whether it no longer runs, reaped or not."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return bool(process.status() == psutil.STATUS_ZOMBIE)
     return True
@@ -223,7 +223,7 @@ def test_a_callers_limit_is_one_limit_whoever_serves_it(database: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_one_that_ends_by_itself_ends_both(database: str, number: signal.Signals) -> None:
-    """And whoever runs the API starts it again as a whole."""
+    """The supervisor then restarts the API as a whole."""
     with started(database) as api:
         first, second = api.children
         first.send_signal(number)
@@ -231,7 +231,7 @@ def test_one_that_ends_by_itself_ends_both(database: str, number: signal.Signals
         assert is_gone(second)
 
 
-def test_with_their_parent_both_are_gone_and_the_port_is_free(database: str) -> None:
+def test_with_their_parent_both_end_and_the_port_is_free(database: str) -> None:
     with started(database) as api:
         children = api.children
         api.process.kill()
@@ -239,7 +239,7 @@ def test_with_their_parent_both_are_gone_and_the_port_is_free(database: str) -> 
         socket.create_server(("127.0.0.1", api.port)).close()
 
 
-def test_a_port_that_another_listens_on_is_told_in_one_line(database: str) -> None:
+def test_a_port_that_another_listens_on_is_reported_in_one_line(database: str) -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
         process = start(database, {"PORT": str(taken.getsockname()[1])}, subprocess.PIPE)
         _, said = process.communicate(timeout=SECONDS)
@@ -256,7 +256,7 @@ def three() -> Iterator[list[Siblings]]:
         each.close()
 
 
-async def test_what_changes_in_one_is_heard_in_all_others(three: list[Siblings]) -> None:
+async def test_what_changes_in_one_reaches_all_others(three: list[Siblings]) -> None:
     first, second, third = three
     received: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
     with (
@@ -269,7 +269,7 @@ async def test_what_changes_in_one_is_heard_in_all_others(three: list[Siblings])
     assert received.empty()
 
 
-def test_a_sibling_that_reads_nothing_holds_nobody_up(three: list[Siblings]) -> None:
+def test_a_sibling_that_reads_nothing_holds_up_no_other(three: list[Siblings]) -> None:
     for job_id in range(10_000):
         three[0].announce(job_id)
 

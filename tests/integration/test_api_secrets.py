@@ -1,4 +1,4 @@
-"""Secrets of a job: taken, sealed, handed to its agent alone, shown by name, and wiped."""
+"""Secrets of a job: taken, sealed, given to its agent alone, shown by name, and wiped."""
 
 import json
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ SECRETS: dict[str, Any] = {
 
 @pytest.fixture
 async def keeping(world: World) -> AsyncIterator[World]:
-    """The API of a deployment that has a key for secrets."""
+    """Make the API of a deployment that has a key for secrets."""
     keeping = World(world.ports, world.clock, a_config(SECRETS_KEY=KEY))
     yield keeping
     await keeping.close()
@@ -30,7 +30,7 @@ async def rotated(world: World, key: str) -> World:
 
 
 async def everything(world: World) -> str:
-    """Every row, as text; sealed bytes are hexadecimal there."""
+    """Return every row, as text; sealed bytes are hexadecimal there."""
     rows = {**await world.rows(), "secrets": await world.stage.rows("SELECT * FROM job_secrets")}
     return json.dumps(rows, default=str)
 

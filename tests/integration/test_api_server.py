@@ -1,4 +1,4 @@
-"""The API behind its real HTTP server: streams, limits, and what is no HTTP."""
+"""The API behind its real HTTP server: streams, limits, and invalid HTTP."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from tests.support.api.api_world import World
 
 
 class Hasty(BoundedProtocol):
-    """The bounds of production, but for the time."""
+    """Bounds of production with shorter times."""
 
     head_seconds = 0.2
 
@@ -25,7 +25,7 @@ class Hasty(BoundedProtocol):
 async def served(
     world: World, protocol: type[BoundedProtocol] = BoundedProtocol
 ) -> AsyncIterator[int]:
-    """The port at which *world* is served."""
+    """Return the port at which *world* is served."""
     with bind("127.0.0.1", 0) as sock:
         server = http_server(world.api.app, protocol)
         serving = asyncio.create_task(server.serve(sockets=[sock]))
@@ -41,7 +41,7 @@ def client(port: int) -> httpx.AsyncClient:
 
 
 async def raw(port: int, *parts: bytes) -> tuple[int | None, dict[str, str]]:
-    """What these bytes are answered with: status and JSON; None where the connection is closed."""
+    """Return the answer to these bytes: status and JSON; None if the connection is closed."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         with contextlib.suppress(ConnectionError):
@@ -112,7 +112,7 @@ async def test_all_jobs_are_streamed_over_a_socket(world: World) -> None:
     assert len(answer.json()) == 600
 
 
-async def test_an_error_nobody_foresaw_is_a_json_500_and_the_server_goes_on(world: World) -> None:
+async def test_an_unexpected_error_is_a_json_500_and_the_server_goes_on(world: World) -> None:
     async with world.ports.db.connection() as conn:
         job_id = (await world.post())["id"]
         await conn.execute("UPDATE attempts SET runtime = 'podman'")
@@ -122,7 +122,7 @@ async def test_an_error_nobody_foresaw_is_a_json_500_and_the_server_goes_on(worl
         assert (await http.get("/healthz")).status_code == 200
 
 
-async def test_nobody_takes_on_another_address_to_ask_more_often(world: World) -> None:
+async def test_a_forwarded_address_does_not_raise_the_rate(world: World) -> None:
     limited = world.again(REQUESTS_PER_SECOND="0.001", REQUESTS_AT_ONCE="1")
     async with served(limited) as port, client(port) as http:
         statuses = [
@@ -194,7 +194,7 @@ async def test_a_long_answer_outlives_the_time_for_a_head(world: World) -> None:
 
 
 def _wait_closed(port: int) -> None:
-    """Returns when the server has closed an idle connection: the time for a head is over."""
+    """Return when the server has closed an idle connection: the time for a head is over."""
     with socket.create_connection(("127.0.0.1", port)) as idle:
         idle.recv(1)
 
@@ -238,7 +238,7 @@ async def test_a_taken_port_is_one_clear_line() -> None:
 
 
 class Written(asyncio.Transport):
-    """A transport that keeps what it is told to do."""
+    """A transport that records its calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -272,7 +272,7 @@ async def test_nothing_is_lost_or_changes_places_when_it_is_closed() -> None:
 
 
 async def test_what_is_much_goes_out_at_once() -> None:
-    """Or a stream that never waits would fill the memory: its transport alone says when to wait."""
+    """Otherwise a stream that never waits fills the memory: only its transport makes it wait."""
     kept = Written()
     transport = JoiningTransport(kept, asyncio.get_running_loop())
     much = b"x" * JOINED_BYTES

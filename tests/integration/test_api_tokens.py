@@ -1,4 +1,4 @@
-"""How long an attempt's token is good: while its attempt lives, and never for longer than it can.
+"""The lifetime of an attempt's token: while its attempt lives, and no longer than it can.
 
 Who else may not speak for an attempt is in `test_api_agents.py`.
 """
@@ -15,7 +15,7 @@ ENDS = ["its own last word", "a cancel", "its silence"]
 
 
 async def end(world: World, clock: VirtualClock, agent: Agent, how: str) -> None:
-    """The attempt of *agent* ends, and the stop of its container is over."""
+    """End the attempt of *agent*, and its container's time to stop."""
     if how == "a cancel":
         await world.cancel(agent.job_id)
         clock.advance(STOP_SECONDS)
@@ -61,7 +61,7 @@ async def test_an_hour_after_its_attempts_end_a_token_is_unknown(
 async def test_an_hour_after_the_maximum_lifetime_a_token_is_unknown_whatever_has_not_happened(
     world: World, clock: VirtualClock, *, launch_is_heard_of: bool
 ) -> None:
-    """The sweep that ends what outlives its time has not run, and the agent went on and on."""
+    """The sweep that enforces the maximum lifetime has not run, and the agent kept reporting."""
     job_id = (await world.post())["id"]
     lifetime = float(world.config.rules.max_lifetime_seconds)
     if launch_is_heard_of:

@@ -26,7 +26,7 @@ EVIL = {"Host": "evil.example"}
 async def call(
     world: World, route: tuple[str, str], job_id: int, headers: dict[str, str]
 ) -> httpx.Response:
-    """The route's answer for that job; a body is what a page's form can send."""
+    """Return the route's answer for that job; a body is one that a page's form can send."""
     method, path = route
     content = JOB if method == "POST" else None
     return await world.http.request(
@@ -35,7 +35,7 @@ async def call(
 
 
 async def never_asked_for() -> AsyncIterator[bytes]:
-    """A body of which nothing may be read."""
+    """Make a body that must not be read."""
     yield _read()
 
 
@@ -44,7 +44,7 @@ def _read() -> bytes:
 
 
 async def key_of(world: World, clock: VirtualClock) -> dict[str, str]:
-    """The header of the first API key, which from now on is needed."""
+    """Create the first API key, needed from now on; return its header."""
     key = make_key()
     async with world.ports.db.transaction() as tx:
         await key_store.insert_key(tx, key.prefix, "me", "admin", key.hashed)

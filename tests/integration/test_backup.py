@@ -1,4 +1,4 @@
-"""`python -m embedded.backup` and its like, pointed at what is right and at what is not."""
+"""`python -m embedded.backup` and its like, given right and wrong directories."""
 
 import asyncio
 import fcntl
@@ -336,7 +336,7 @@ async def test_a_restore_that_cannot_be_makes_nothing(
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """One whose database is elsewhere."""
+    """Make a data directory whose database is elsewhere."""
     data = tmp_path / "data"
     data.mkdir()
     local_secrets(data, tuple(service.NAME for service in SERVICES))

@@ -1,4 +1,4 @@
-"""What a deployment that is upgraded to batches has in its tables, and what still runs on them."""
+"""Tables of a deployment that is upgraded to batches, and the statements that still run on them."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ VALUES ($1, 'JobCancelled', $2, 'waiting', 1, 'ValueError: once', $3, $3)
 
 @pytest.fixture
 async def upgraded(database_url: str, tmp_path: Path) -> AsyncIterator[Any]:
-    """A connection to a schema that had an event on its way and one parked before the upgrade."""
+    """Open a connection to a schema that had one event on its way and one parked before."""
     async with old_schema(database_url, tmp_path, MESSAGING_SQL, "0001_*.sql") as old:
         await old.conn.execute(TELL, uuid.uuid4(), OLD, AT)
         await old.conn.execute(PARK, uuid.uuid4(), OLD, AT)

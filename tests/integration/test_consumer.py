@@ -1,4 +1,4 @@
-"""What happens to an event between `take` and `ack`: on a real Postgres, with the memory bus.
+"""An event's way between `take` and `ack`: on a real Postgres, with the memory bus.
 
 The queue is the scheduler's, since a consumer has to be some service's; the handlers are the
 tests'.
@@ -40,7 +40,7 @@ class Killed(BaseException):
 
 
 class KillPoint:
-    """Points that kill at one of them."""
+    """Points that kill the process at one of them."""
 
     def __init__(self, point: str) -> None:
         self._point = point
@@ -51,7 +51,7 @@ class KillPoint:
 
 
 class Handled:
-    """A handler that tells of each effect, and fails where the test says so."""
+    """A handler that records each effect, and fails as the test demands."""
 
     def __init__(self) -> None:
         self.calls: list[int] = []
@@ -107,7 +107,7 @@ class Line:
             return [dict(row) for row in await conn.fetch(sql, *values)]
 
     async def effects(self) -> list[int]:
-        """Return the jobs that the handler has taken effect on: as often as it has."""
+        """Return the jobs that the handler has taken effect on, one entry per effect."""
         told = [each.body for each in events_in(await self.rows("SELECT name, body FROM outbox"))]
         return sorted(each.job_id for each in told if isinstance(each, JobFinished))
 
@@ -128,7 +128,7 @@ async def line(ports_of: Callable[[str], Awaitable[Ports]], bus: MemoryBus) -> L
 
 @contextlib.asynccontextmanager
 async def running(consumer: Consumer) -> AsyncIterator[None]:
-    """*consumer* at its queue."""
+    """Run *consumer* at its queue."""
     draining = asyncio.Event()
     task = asyncio.create_task(consumer.run(draining))
     try:
@@ -147,12 +147,12 @@ def cancelled(job_id: int) -> Message:
 
 
 def batch(*job_ids: int) -> Message:
-    """One message with the cancellations of all of these."""
+    """Make one message with the cancellations of all of these."""
     [message] = messaging.pack([fact(job_id) for job_id in job_ids])
     return message
 
 
-async def test_an_event_takes_effect_once_and_what_it_causes_is_told_under_its_trace(
+async def test_an_event_takes_effect_once_and_its_effects_are_published_under_its_trace(
     line: Line,
 ) -> None:
     message = cancelled(7)
@@ -275,7 +275,7 @@ async def test_what_cannot_be_read_is_dead_at_once_with_its_bytes_and_stops_noth
     assert row["error"].startswith("Undecodable: ")
 
 
-async def test_an_unreadable_event_that_somebody_redrives_is_dead_again_at_once(
+async def test_an_unreadable_event_that_is_redriven_is_dead_again_at_once(
     line: Line,
 ) -> None:
     async with running(line.consumer):
@@ -287,7 +287,9 @@ async def test_an_unreadable_event_that_somebody_redrives_is_dead_again_at_once(
     assert (row["state"], row["tries"]) == ("dead", 1)
 
 
-async def test_an_event_of_nobody_here_is_acknowledged_and_stays_in_the_inbox(line: Line) -> None:
+async def test_an_event_without_a_handler_is_acknowledged_and_stays_in_the_inbox(
+    line: Line,
+) -> None:
     other = JobFinished(job_id=1, status="DONE", finished_at=AT, attempt=1)
     await line.inbox.apply([wrapped(other)])
     assert await line.effects() == []
@@ -298,7 +300,7 @@ async def test_an_event_of_nobody_here_is_acknowledged_and_stays_in_the_inbox(li
 
 
 @pytest.mark.parametrize("place", range(16))
-async def test_poison_at_any_place_of_a_batch_is_found_by_halves_and_costs_nobody_else(
+async def test_poison_at_any_place_of_a_batch_is_found_by_halves_and_costs_no_other(
     line: Line, place: int
 ) -> None:
     line.handler.failing = lambda event: ValueError("never") if event.job_id == place else None
@@ -388,7 +390,7 @@ async def test_others_taken_with_a_batch_that_kills_take_effect(line: Line) -> N
     assert all(row["state"] == "waiting" for row in await line.parked())
 
 
-async def test_a_person_who_redrives_what_killed_gives_it_all_its_tries_again(
+async def test_an_operator_who_redrives_what_killed_gives_it_all_its_tries_again(
     line: Line, clock: VirtualClock
 ) -> None:
     envelope = fact(13)

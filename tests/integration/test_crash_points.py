@@ -41,7 +41,7 @@ def test_an_exit_point_ends_the_process_at_once_at_its_nth_passing(spec: str, pa
     assert run.stdout.split() == [str(number) for number in range(1, passes + 1)]
 
 
-def test_without_a_spec_nobody_watches() -> None:
+def test_without_a_spec_nothing_watches() -> None:
     assert isinstance(points_from(None), NoPoints)
     assert isinstance(points_from(""), NoPoints)
     assert isinstance(points_from("here"), ExitPoint)

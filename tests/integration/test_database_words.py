@@ -1,4 +1,4 @@
-"""What Postgres and its client say when something is wrong: they quote values, and we do not."""
+"""Errors of Postgres and its client: their messages quote values, and ours do not."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any

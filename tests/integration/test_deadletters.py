@@ -89,7 +89,7 @@ def cancelled(job_id: int) -> Message:
 
 
 async def park(db: Database, message: Message, error: str, *, dead: bool = True) -> None:
-    """*message* as its handler leaves it after *error*."""
+    """Park *message* as its handler leaves it after *error*."""
     async with db.transaction() as tx:
         event_id = uuid.UUID(message.id)
         what = FailedEvent(event_id, message.name, message.body, error)
@@ -100,7 +100,7 @@ async def park(db: Database, message: Message, error: str, *, dead: bool = True)
 
 
 async def bury(db: Database, raw: bytes) -> str:
-    """*raw* as nobody could read it; returns its id."""
+    """Bury *raw*, which no version can read; return its id."""
     error = "Undecodable: no event is named 'JobEaten'"
     dead = FailedEvent(uuid.uuid4(), "JobEaten\x1b[31m", raw, error)
     async with db.transaction() as tx:
@@ -184,7 +184,7 @@ async def test_show_prints_raw_bytes_that_no_terminal_obeys(
     assert all(each.isprintable() for line in tool.printed for each in line)
 
 
-async def test_a_redriven_event_is_due_now_with_all_its_tries_and_the_service_hears_of_it(
+async def test_a_redriven_event_is_due_now_with_all_its_tries_and_the_service_is_notified(
     tool: Tool, dbs: dict[str, Database], database_url: str
 ) -> None:
     chosen, other = cancelled(1), cancelled(2)
@@ -247,7 +247,7 @@ async def test_drop_deletes_what_is_named_and_nothing_else(
         ["drop", "--all", "3f2b7c9e-8a55-4d0e-9a53-3b1f3d3c0a11", "--service", "api"],
     ],
 )
-def test_wrong_arguments_end_with_a_word_of_why_and_status_two(
+def test_wrong_arguments_end_with_a_reason_and_status_two(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -292,7 +292,7 @@ def test_where_nothing_has_run_it_says_so_and_makes_nothing(tmp_path: Path) -> N
 
 
 def not_read(tool: Tool, *services: str) -> bool:
-    """Whether these were named, each in one line, and nobody was told that there is nothing."""
+    """Return whether these were named, each in one line, without a report of emptiness."""
     named = [each.split(" could not be read")[0] for each in tool.warned]
     nothing = [each for each in tool.printed if each.startswith("no dead letters")]
     return named == [f"the parked events of {name}" for name in services] and not nothing
@@ -390,14 +390,14 @@ async def test_without_the_broker_nothing_is_reported_missing(tool: Tool) -> Non
 
 @pytest.fixture
 async def room(rabbitmq: RabbitServer, tool: Tool) -> AsyncIterator[Room]:
-    """Make a broker that the tool knows of."""
+    """Make a broker that the tool is configured for."""
     async with migrated_room(rabbitmq) as room:
         tool.environ["DOCKER_JOB_BUS_URL"] = room.url
         yield room
 
 
 async def kill_readers(room: Room, *messages: Message) -> None:
-    """*messages*, as they end among the scheduler's dead letters: by deliveries without an end."""
+    """Leave *messages* among the scheduler's dead letters: by deliveries without an end."""
     bus = RabbitMQBus(room.of("api"), bound_names(TOPOLOGY))
     await bus.publish(messages)
     await bus.close()
@@ -415,7 +415,7 @@ async def kill_readers(room: Room, *messages: Message) -> None:
 
 
 async def in_queue(room: Room, queue: str) -> list[Message]:
-    """Return what *queue* holds; it is left there."""
+    """Return the contents of *queue*, which stay there."""
     found: list[Message] = []
     connection = await aio_pika.connect(room.url, timeout=10)
     async with connection, connection.channel() as channel:
@@ -446,7 +446,7 @@ async def test_what_ended_its_readers_is_listed_shown_and_put_back(room: Room, t
     assert [each.id for each in await in_queue(room, "scheduler.dead")] == [other.id]
 
 
-async def test_what_is_dropped_is_gone_from_the_brokers_queue(room: Room, tool: Tool) -> None:
+async def test_what_is_dropped_is_removed_from_the_brokers_queue(room: Room, tool: Tool) -> None:
     poison, other = cancelled(1), cancelled(2)
     await kill_readers(room, poison, other)
     assert await tool("drop", poison.id, "--service", "launcher") == 1
@@ -473,7 +473,7 @@ async def test_killed_between_confirm_and_acknowledgement_nothing_is_lost(
     assert await in_queue(room, "scheduler.dead") == []
 
 
-async def test_without_the_broker_the_parked_rows_are_shown_and_the_status_tells(
+async def test_without_the_broker_the_parked_rows_are_shown_and_the_status_is_an_error(
     tool: Tool, dbs: dict[str, Database]
 ) -> None:
     tool.environ["DOCKER_JOB_BUS_URL"] = f"amqp://127.0.0.1:{free_port()}/"

@@ -59,7 +59,7 @@ async def engine() -> AsyncIterator[EngineApi]:
 
 
 async def containers(engine: EngineApi, compute: Isolated) -> list[ListedContainer]:
-    """All that the engine has of a deployment."""
+    """Return all containers that the engine has of a deployment."""
     return await engine.containers(f"{LABEL}deployment={compute.deployment}")
 
 
@@ -171,7 +171,7 @@ async def test_terminate_stops_a_stubborn_container_and_its_agent(
 
 
 @pytest.mark.parametrize("set_back", [False, True], ids=["in time", "the clock was set back"])
-async def test_an_instance_that_hears_nothing_is_killed_after_its_grace(
+async def test_an_instance_that_ignores_signals_is_killed_after_its_grace(
     make: Callable[..., DockerWorld], api: FakeApi, engine: EngineApi, *, set_back: bool
 ) -> None:
     clock = VirtualClock(datetime(2026, 1, 1, tzinfo=UTC))
@@ -270,7 +270,7 @@ async def test_an_image_that_the_engine_lacks_is_a_refusal(
     assert "no-such-image" in str(answer)
 
 
-async def test_a_container_whose_instance_is_not_there_is_removed_but_nobody_else_s(
+async def test_a_container_whose_instance_is_missing_is_removed_and_no_other_is(
     make: Callable[..., DockerWorld], engine: EngineApi
 ) -> None:
     compute = make().adapter()

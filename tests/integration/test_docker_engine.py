@@ -1,4 +1,4 @@
-"""What the docker adapter makes of an engine's answers, with one that is told what to say."""
+"""The docker adapter's reading of an engine's answers, with an engine that answers by script."""
 
 import asyncio
 import json
@@ -81,7 +81,7 @@ class ScriptedEngine:
 
 @asynccontextmanager
 async def serving(engine: ScriptedEngine, path: Path | None) -> AsyncIterator[str]:
-    """*engine* on a socket at *path*, or on a port; yields its address as in DOCKER_HOST."""
+    """Serve *engine* on a socket at *path*, or on a port; yield its address as in DOCKER_HOST."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", engine.handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -113,7 +113,7 @@ async def launch(compute: DockerCompute) -> Instance | ComputeError:
     return answer
 
 
-async def test_where_no_engine_answers_nothing_was_launched_and_the_words_say_where(
+async def test_where_no_engine_answers_nothing_was_launched_and_the_message_says_where(
     compute: DockerCompute, tmp_path: Path
 ) -> None:
     answer = await launch(compute)
@@ -162,7 +162,7 @@ async def test_a_refused_start_removes_what_was_created(
     assert [kind for kind in engine.calls if kind.startswith("DELETE")]
 
 
-async def test_a_container_that_somebody_removed_before_its_start_is_asked_for_again(
+async def test_a_container_removed_before_its_start_is_requested_again(
     engine: ScriptedEngine, compute: DockerCompute
 ) -> None:
     engine.script[START] = [(404, {"message": "No such container"})]
@@ -227,7 +227,7 @@ async def test_a_batch_asks_for_one_list(engine: ScriptedEngine, compute: Docker
     assert engine.calls["list"] == 1
 
 
-async def test_the_error_of_one_end_is_raised_and_spares_nobody(
+async def test_the_error_of_one_end_is_raised_and_the_others_are_ended(
     engine: ScriptedEngine, compute: DockerCompute
 ) -> None:
     second = LABELS | {f"{LABEL}instance": "d-00000000000000002"}

@@ -50,7 +50,7 @@ def boot(request: pytest.FixtureRequest) -> str:
 
 
 def has_engine(image: str | None = None) -> bool:
-    """Whether a Docker engine answers, and has *image* if one is named."""
+    """Return whether a Docker engine answers, and has *image* if one is named."""
     docker = shutil.which("docker")
     asked = ["image", "inspect", image] if image else ["version"]
     return (
@@ -135,7 +135,7 @@ async def test_a_job_s_container_that_asks_the_metadata_service_gets_no_answer(
 
 
 async def metadata_port(world: Ec2World, instance_id: str) -> int:
-    """Where the instance finds its metadata service, once it is there."""
+    """Wait for the port at which the instance finds its metadata service."""
     found: list[int] = []
 
     async def known() -> bool:

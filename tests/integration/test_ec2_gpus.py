@@ -1,4 +1,4 @@
-"""Which types are offered to jobs with and without GPUs, of all that the strict EC2 shows."""
+"""Instance types offered to jobs with and without GPUs, of all that the strict EC2 shows."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -40,7 +40,7 @@ def types_of(world: Ec2World, plan: Plan) -> list[dict[str, Any]]:
 
 
 def boots(world: Ec2World, plan: Plan, kind: str) -> bool:
-    """Whether the plan's template has the image of this kind."""
+    """Return whether the plan's template has the image of this kind."""
     (config,) = plan["fleet"]["LaunchTemplateConfigs"]
     template = config["LaunchTemplateSpecification"]
     arguments = world.cloud.client_arguments()

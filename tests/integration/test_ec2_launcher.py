@@ -70,7 +70,7 @@ async def until_settled(stage: Stage, clock: VirtualClock, rounds: int = 40) -> 
 
 
 async def assert_each_has_one(stage: Stage, world: Ec2World, jobs: int) -> None:
-    """Each job has an instance of its own, was told of once, and there is no other instance."""
+    """Check that each job has one instance, published once, and that there is no other instance."""
     told = await stage.published(InstanceLaunched)
     assert sorted(each.job_id for each in told) == list(range(1, jobs + 1))
     ids = [each.instance_id for each in told]
@@ -82,7 +82,7 @@ def jobs(count: int, **wants: Any) -> list[InstanceRequested]:
     return [requested(job_id, **wants) for job_id in range(1, count + 1)]
 
 
-async def test_a_batch_is_one_call_and_all_is_told_of_each_instance(
+async def test_a_batch_is_one_call_and_each_instance_is_published_in_full(
     staging: Staging, world: Ec2World, clock: VirtualClock
 ) -> None:
     stage = staging()
@@ -264,7 +264,7 @@ async def test_an_instance_profile_that_ec2_does_not_know_yet_is_waited_for(
     await assert_each_has_one(stage, world, 1)
 
 
-async def test_what_a_refused_look_says_is_not_said_of_the_launch_before_it(
+async def test_the_error_of_a_refused_look_is_not_taken_for_that_of_the_launch_before_it(
     staging: Staging, world: Ec2World, clock: VirtualClock
 ) -> None:
     stage = staging()
@@ -293,7 +293,7 @@ async def test_an_offer_whose_token_is_spent_is_followed_by_another_and_never_lo
     assert row["offer"] == 3
 
 
-async def test_a_template_whose_version_was_removed_is_made_anew(
+async def test_a_template_whose_version_was_removed_is_recreated(
     staging: Staging, world: Ec2World, clock: VirtualClock
 ) -> None:
     compute: Ec2Compute = world.adapter()
@@ -321,5 +321,5 @@ async def test_instances_whose_launch_is_refused_afterwards_are_adopted_by_their
 
 
 async def visible(world: Ec2World, count: int) -> bool:
-    """Whether EC2 shows so many instances."""
+    """Return whether EC2 shows so many instances."""
     return len(await world.adapter().list_instances()) == count

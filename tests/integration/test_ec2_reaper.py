@@ -73,7 +73,7 @@ def stage(ports: Ports, compute: Ec2Compute) -> Stage:
 
 
 async def launched(compute: Ec2Compute, count: int) -> list[Instance]:
-    """Instances of the first attempts of so many jobs, from job 1 on."""
+    """Launch instances of the first attempts of so many jobs, from job 1 on."""
     api = FakeApi()
     answers = await launch(compute, *(request_for(api, job_id + 1) for job_id in range(count)))
     return [each for each in answers if isinstance(each, Instance)]
@@ -106,7 +106,7 @@ def ended(ports: Ports, job_id: int) -> AttemptEnded:
 
 
 async def until_all_are_gone(stage: Stage, world: Ec2World) -> None:
-    """Sweep until the reaper has told of every instance that ever was."""
+    """Sweep until the reaper has published the end of every instance that ever was."""
 
     async def over() -> bool:
         await stage.sweep(TERMINATE)
@@ -186,7 +186,7 @@ async def test_a_current_attempt_s_instance_lives_and_its_neighbours_of_the_batc
     assert world.cloud.control.running() == [one.instance_id]
 
 
-async def test_a_launch_that_is_not_told_of_yet_is_left_alone(
+async def test_a_launch_that_is_not_published_yet_is_left_alone(
     ports: Ports, compute: Ec2Compute, stage: Stage, world: Ec2World
 ) -> None:
     instances = await launched(compute, 2)
@@ -226,7 +226,7 @@ async def test_another_deployment_s_instances_are_never_touched(
 async def test_a_stopped_instance_is_ended_and_what_its_request_launches_after_it_too(
     ports: Ports, compute: Ec2Compute, stage: Stage, world: Ec2World
 ) -> None:
-    """Somebody made a request persistent: it launches again, without a tag of ours."""
+    """A user made a request persistent: it launches again, without a tag of ours."""
     ec2 = boto3.client("ec2", **world.cloud.client_arguments())
     ours = [{"Key": DEPLOYMENT, "Value": "test"}]
     image = (await compute.plan(Offer(deployment="test", api_url="http://api")))["fleet"][
@@ -272,7 +272,7 @@ async def test_a_stopped_instance_is_ended_and_what_its_request_launches_after_i
     assert {each["State"] for each in requests} <= {"cancelled", "closed"}
 
 
-async def test_the_queue_s_notices_are_told_once_whichever_of_both_words_comes_first(
+async def test_the_queue_s_notices_are_published_once_whichever_of_both_comes_first(
     ports: Ports, compute: Ec2Compute, world: Ec2World
 ) -> None:
     sqs = boto3.client("sqs", **world.cloud.client_arguments())
@@ -307,7 +307,7 @@ async def test_the_queue_s_notices_are_told_once_whichever_of_both_words_comes_f
 
 
 @pytest.mark.parametrize("step", ["reaper.noticed", "reaper.notices_recorded"])
-async def test_killed_before_a_notice_is_deleted_it_comes_again_and_is_told_once(
+async def test_killed_before_a_notice_is_deleted_it_comes_again_and_is_published_once(
     ports: Ports, compute: Ec2Compute, world: Ec2World, step: str
 ) -> None:
     sqs = boto3.client("sqs", **world.cloud.client_arguments())

@@ -1,4 +1,4 @@
-"""The embedded Postgres: it starts wherever a newcomer runs us, and outlives whatever kills us."""
+"""The embedded Postgres: it starts on any newcomer's machine, and outlives any kill of ours."""
 
 import asyncio
 import json
@@ -71,7 +71,7 @@ class Embed(Protocol):
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """Where pytest puts it nobody else may enter: as root this is the case of a clone in /root."""
+    """Return a directory in pytest's own, closed to other users: as root, like a clone in /root."""
     return tmp_path / "postgres"
 
 
@@ -103,7 +103,7 @@ def open_dir() -> Iterator[Path]:
 
 @contextmanager
 def running(script: str, *arguments: Path, path: Path = ROOT) -> Iterator[subprocess.Popen[str]]:
-    """Our code in a process of its own that can be killed; it is up when it has printed a line."""
+    """Run our code in a process that can be killed; it is up when it has printed a line."""
     command = [sys.executable, "-c", script, *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": f"{path}:{ROOT}"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -254,7 +254,9 @@ def test_a_killed_server_recovers_what_was_committed(embed: Embed, data_dir: Pat
     assert not again.adopted
 
 
-def test_a_pid_that_is_somebody_elses_by_now_does_not_stop_us(embed: Embed, data_dir: Path) -> None:
+def test_a_pid_that_another_process_has_by_now_does_not_stop_us(
+    embed: Embed, data_dir: Path
+) -> None:
     postgres = embed(data_dir)
     postgres.start()
     pid_file = data_dir / "pgdata/postmaster.pid"
@@ -269,7 +271,7 @@ def test_a_pid_that_is_somebody_elses_by_now_does_not_stop_us(embed: Embed, data
         assert bystander.poll() is None
 
 
-def test_a_server_with_other_settings_is_started_anew(embed: Embed, data_dir: Path) -> None:
+def test_a_server_with_other_settings_is_restarted(embed: Embed, data_dir: Path) -> None:
     hasty = embed(data_dir)
     assert ask(hasty.start(), "SHOW fsync") == "off"
     careful = embed(data_dir, durable=True)
@@ -277,9 +279,7 @@ def test_a_server_with_other_settings_is_started_anew(embed: Embed, data_dir: Pa
     assert not careful.adopted
 
 
-def test_a_server_whose_socket_was_cleaned_away_is_started_anew(
-    embed: Embed, data_dir: Path
-) -> None:
+def test_a_server_whose_socket_was_cleaned_away_is_restarted(embed: Embed, data_dir: Path) -> None:
     postgres = embed(data_dir)
     postgres.start()
     shutil.rmtree(choose_socket_dir(data_dir.resolve()))
@@ -331,7 +331,7 @@ def test_a_path_that_lists_and_shells_would_split_works(embed: Embed, data_dir: 
 
 
 @pytest.mark.parametrize("trap", ["link", "open to others", "file"])
-def test_a_socket_directory_prepared_by_somebody_else_is_refused(
+def test_a_socket_directory_prepared_by_another_user_is_refused(
     embed: Embed, data_dir: Path, trap: str
 ) -> None:
     deep = data_dir.joinpath(*["deeper"] * 20)

@@ -170,7 +170,7 @@ def as_user(cloud: Strict, launcher: Launcher, credential: Credential) -> Launch
     return launcher
 
 
-def test_who_may_not_create_a_fleet_is_told_so(cloud: Strict) -> None:
+def test_a_fleet_without_the_right_to_create_it_is_refused(cloud: Strict) -> None:
     launcher = as_user(cloud, Launcher(cloud), user(cloud, "reader", allow("ec2:Describe*")))
 
     with pytest.raises(ClientError) as refused:
@@ -179,7 +179,9 @@ def test_who_may_not_create_a_fleet_is_told_so(cloud: Strict) -> None:
     assert launcher.shown() == []
 
 
-def test_who_may_not_run_instances_is_told_so_within_the_fleet(cloud: Strict) -> None:
+def test_a_fleet_without_the_right_to_run_instances_is_refused_within_its_answer(
+    cloud: Strict,
+) -> None:
     launcher = as_user(cloud, Launcher(cloud), user(cloud, "half", allow("ec2:CreateFleet")))
 
     answer = launcher.fleet()

@@ -55,7 +55,7 @@ def test_a_launch_is_not_seen_at_once() -> None:
         eventually(lambda: launcher.state(instance_id) == "running")
 
 
-def test_a_terminated_instance_is_shown_for_a_while_and_then_gone() -> None:
+def test_a_terminated_instance_is_shown_for_a_while_and_then_no_more() -> None:
     with strict_cloud(terminated_shown_seconds=60.0) as cloud:
         launcher = Launcher(cloud)
         [instance_id] = launcher.launch()
@@ -144,7 +144,9 @@ def test_what_a_pool_has_no_room_for_comes_from_the_next(cloud: Strict, launcher
     assert len({str(each["LaunchTemplateAndOverrides"]) for each in answer["Instances"]}) == 3
 
 
-def test_a_fleet_tells_what_it_lacked_beside_what_came(cloud: Strict, launcher: Launcher) -> None:
+def test_a_fleet_reports_its_missing_capacity_beside_its_instances(
+    cloud: Strict, launcher: Launcher
+) -> None:
     cloud.control.set_capacity(1)
 
     answer = launcher.fleet(6)

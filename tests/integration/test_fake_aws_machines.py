@@ -52,7 +52,7 @@ def why_no_engine() -> str:
 
 @pytest.fixture(params=["process", "container"])
 def boot(request: pytest.FixtureRequest) -> str:
-    """The kind of an instance."""
+    """Return the kind of an instance."""
     if request.param == "container" and why_no_engine():
         pytest.skip(f"no Docker engine with {IMAGE}: {why_no_engine()}")
     return str(request.param)
@@ -193,7 +193,7 @@ def test_termination_ends_all_that_runs(cloud: Strict, launcher: Launcher) -> No
     eventually(lambda: not processes_with(f"sleep {mark}"))
 
 
-def test_a_machine_hears_of_its_end(cloud: Strict, launcher: Launcher) -> None:
+def test_a_machine_receives_a_signal_at_its_end(cloud: Strict, launcher: Launcher) -> None:
     script = "trap 'echo last words; exit' TERM; echo up; while :; do sleep 0.05; done\n"
     instance_id = boots(launcher, script)
     until_printed(cloud, instance_id, "up")
@@ -262,7 +262,7 @@ class Asker:
 
 @pytest.fixture
 def asked() -> Iterator[tuple[Strict, Launcher, Asker, str]]:
-    """A Spot machine with a role, and its metadata service."""
+    """Run a Spot machine with a role, and its metadata service."""
     with strict_cloud(boot="process") as cloud:
         launcher = Launcher(cloud)
         iam = cloud.client("iam")
@@ -281,7 +281,7 @@ def asked() -> Iterator[tuple[Strict, Launcher, Asker, str]]:
 Asked = tuple[Strict, Launcher, Asker, str]
 
 
-def test_metadata_is_told_to_whoever_has_a_token(asked: Asked) -> None:
+def test_metadata_is_served_to_any_caller_with_a_token(asked: Asked) -> None:
     _, _, asker, instance_id = asked
 
     assert asker.get("instance-id").status_code == 401

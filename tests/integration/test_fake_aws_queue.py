@@ -19,7 +19,7 @@ def cloud() -> Iterator[Strict]:
 
 
 def waiting(sqs: Any, url: str, found: list[str]) -> threading.Thread:
-    """A thread that waits for a message."""
+    """Start a thread that waits for a message."""
 
     def wait() -> None:
         answer = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=WAIT_SECONDS)

@@ -246,7 +246,7 @@ def test_the_bill_follows_the_price_history() -> None:
         assert min(asked) * hours <= bill.cost_usd <= max(asked) * hours
 
 
-def test_the_price_list_tells_what_on_demand_costs(cloud: Strict) -> None:
+def test_the_price_list_has_the_on_demand_prices(cloud: Strict) -> None:
     answer = cloud.client("pricing").get_products(
         ServiceCode="AmazonEC2",
         Filters=[{"Type": "TERM_MATCH", "Field": "instanceType", "Value": "c7i.large"}],

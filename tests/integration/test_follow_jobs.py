@@ -1,4 +1,4 @@
-"""What docs/events.md says to an outside reader, done word for word on a real RabbitMQ."""
+"""The instructions of docs/events.md to an outside reader, followed on a real RabbitMQ."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ async def room(rabbitmq: RabbitServer) -> AsyncIterator[Room]:
 
 @pytest.fixture
 async def reader(room: Room, rabbitmq: RabbitServer) -> AsyncIterator[str]:
-    """The address of a user made by the commands of the page."""
+    """Return the address of a user made by the commands of the page."""
     page = (ROOT / "docs" / "how-to" / "follow-events.md").read_text()
     [permissions] = re.findall(r"rabbitmqctl set_permissions reader (.*)", page)
     name, vhost = f"reader-{uuid.uuid4().hex[:8]}", room.url.rpartition("/")[2]
@@ -55,7 +55,7 @@ async def reader(room: Room, rabbitmq: RabbitServer) -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def example(url: str) -> AsyncIterator[asyncio.StreamReader]:
-    """What the example prints."""
+    """Return the output of the example."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "examples/follow_jobs.py",
@@ -99,7 +99,7 @@ def finished(job_id: int) -> Envelope[Any]:
     )
 
 
-async def test_the_example_hears_of_each_jobs_end_once_and_goes_on_where_it_stopped(
+async def test_the_example_receives_each_jobs_end_once_and_goes_on_where_it_stopped(
     room: Room, reader: str
 ) -> None:
     bus = RabbitMQBus(room.of("api"), bound_names(TOPOLOGY))
@@ -145,7 +145,7 @@ async def test_the_public_cloudevents_library_reads_each_element_of_each_batch(
 
 
 async def taken(messages: aio_pika.abc.AbstractQueueIterator) -> list[BaseCloudEvent]:
-    """The next message, as docs/events.md tells to read it."""
+    """Take the next message, as docs/events.md describes."""
     message = await anext(messages)
     await message.ack()
     assert message.content_type == cloudevents.CONTENT_TYPE

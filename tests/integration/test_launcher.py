@@ -72,7 +72,7 @@ async def states(stage: Stage) -> list[tuple[str, bool]]:
     return [(row["state"], row["unwanted"]) for row in rows]
 
 
-async def test_a_request_becomes_an_instance_and_is_told_once(
+async def test_a_request_becomes_an_instance_and_is_published_once(
     stage: Stage, cloud: ScriptedCompute
 ) -> None:
     await stage.deliver(requested(), trace="ab" * 16)
@@ -105,7 +105,7 @@ async def test_an_end_leaves_the_next_attempt_alone(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("point", ["launcher.claimed", "launcher.planned"])
-async def test_a_crash_before_the_intent_is_committed_leads_to_a_plan_anew(
+async def test_a_crash_before_the_intent_is_committed_leads_to_another_plan(
     ports: Ports, cloud: ScriptedCompute, stage: Stage, clock: VirtualClock, point: str
 ) -> None:
     await stage.deliver(requested())
@@ -140,7 +140,7 @@ async def test_a_crash_around_the_call_leads_to_the_identical_call_and_one_insta
     assert len(await stage.published(InstanceLaunched)) == 1
 
 
-async def test_a_crash_after_the_record_has_told_for_good(
+async def test_a_crash_after_the_record_has_published_for_good(
     ports: Ports, cloud: ScriptedCompute, stage: Stage, clock: VirtualClock
 ) -> None:
     await stage.deliver(requested())
@@ -298,7 +298,7 @@ async def test_quota_and_throttling_wait_and_can_be_cancelled(
     assert await states(stage) == [("cancelled", True)]
 
 
-async def test_a_rejection_is_told_and_never_tried_again(
+async def test_a_rejection_is_published_and_never_tried_again(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.refusals.append(Rejected("no such image"))
@@ -311,7 +311,7 @@ async def test_a_rejection_is_told_and_never_tried_again(
     assert len(cloud.asked) == 1
 
 
-async def test_a_cancel_while_the_call_is_under_way_still_tells_of_the_instance(
+async def test_a_cancel_while_the_call_is_under_way_still_publishes_the_instance(
     stage: Stage, cloud: ScriptedCompute, points: WatchedPoints
 ) -> None:
     await stage.deliver(requested())
@@ -325,7 +325,7 @@ async def test_a_cancel_while_the_call_is_under_way_still_tells_of_the_instance(
     assert len(await stage.published(InstanceLaunched)) == 1
 
 
-async def test_what_nobody_wants_is_asked_for_until_the_answer_is_definite(
+async def test_an_unwanted_launch_is_asked_for_until_the_answer_is_definite(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.refusals += [Unknown("timeout"), Throttled("slow down"), NoCapacity("none")]
@@ -340,7 +340,7 @@ async def test_what_nobody_wants_is_asked_for_until_the_answer_is_definite(
     assert [each.reason for each in await stage.published(LaunchDelayed)] == ["unknown_outcome"]
 
 
-async def test_a_call_that_outlives_its_lease_is_repeated_elsewhere_and_told_once(
+async def test_a_call_that_outlives_its_lease_is_repeated_elsewhere_and_published_once(
     ports: Ports, cloud: ScriptedCompute, points: WatchedPoints, clock: VirtualClock
 ) -> None:
     slow, fast = (Stage(build(CONFIG, ports, cloud)) for _ in range(2))
@@ -357,7 +357,7 @@ async def test_a_call_that_outlives_its_lease_is_repeated_elsewhere_and_told_onc
     assert len(await fast.published(InstanceLaunched)) == 1
 
 
-async def test_replicas_share_the_work_and_number_their_tellings_without_a_gap(
+async def test_replicas_share_the_work_and_number_their_launches_without_a_gap(
     ports: Ports, cloud: ScriptedCompute
 ) -> None:
     one, two = (Stage(build(CONFIG, ports, cloud)) for _ in range(2))
@@ -386,7 +386,7 @@ async def test_a_request_that_breaks_the_adapter_delays_only_itself(
     assert [state for state, _ in await states(stage)] == ["launched", "asked", "launched"]
 
 
-async def test_an_instance_that_has_ended_already_is_told_all_the_same(
+async def test_an_instance_that_has_ended_already_is_published_all_the_same(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.lose_answers = True
@@ -399,7 +399,7 @@ async def test_an_instance_that_has_ended_already_is_told_all_the_same(
     assert len(await stage.published(InstanceLaunched)) == 1
 
 
-async def test_the_watermark_waits_for_the_open_call_and_counts_what_was_told(
+async def test_the_watermark_waits_for_the_open_call_and_counts_what_was_published(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     await stage.deliver(requested(1))
@@ -432,7 +432,7 @@ async def test_settled_launches_are_forgotten_after_a_week_and_open_ones_never(
     assert await states(stage) == [("asked", False)]
 
 
-async def test_no_secret_is_stored_or_told(stage: Stage, cloud: ScriptedCompute) -> None:
+async def test_no_secret_is_stored_or_published(stage: Stage, cloud: ScriptedCompute) -> None:
     await stage.deliver(requested())
     await stage.sweep(LAUNCH)
     (request,) = cloud.asked

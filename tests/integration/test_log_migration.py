@@ -1,4 +1,4 @@
-"""Logs of a deployment that is upgraded: what was kept before 0004_logs.sql, and what follows."""
+"""Logs of a deployment that is upgraded: rows from before 0004_logs.sql, and later ones."""
 
 from pathlib import Path
 

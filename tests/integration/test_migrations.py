@@ -1,4 +1,4 @@
-"""Migrations on a real Postgres: once, in order, one at a time, never over somebody's work."""
+"""Migrations on a real Postgres: once, in order, one at a time, never over existing data."""
 
 import asyncio
 import shutil
@@ -44,7 +44,7 @@ def schema(name: str, directory: Path, password: str = "secret") -> Schema:
 
 
 async def as_role(database_url: str, name: str, sql: str, password: str = "secret") -> object:
-    """Return what *sql* gives to the service's own login."""
+    """Return the result of *sql* under the service's own login."""
     conn = await connect(with_login(database_url, name, password))
     try:
         return await conn.fetchval(sql)
@@ -103,7 +103,7 @@ async def test_several_at_once_apply_each_file_once(
     assert sorted(len(applied) for applied in runs) == [0, 0, 0, 5]
 
 
-async def test_a_role_that_somebody_else_made_is_never_taken_over(
+async def test_a_role_that_was_made_elsewhere_is_never_taken_over(
     database_url: str, name: str, directory: Path
 ) -> None:
     conn = await connect(database_url)

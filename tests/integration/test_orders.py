@@ -1,4 +1,4 @@
-"""All four services on one Postgres: whatever order their events come in, and however often.
+"""All four services on one Postgres, with their events in any order and repeated.
 
 First the handlers alone, which must commute; then the whole, sweeps, agent and cloud included, with
 a bus that delivers what it likes, when it likes, and twice.
@@ -84,7 +84,7 @@ async def four(ports_of: Callable[[str], Awaitable[Ports]], clock: VirtualClock)
 
 
 def facts(four: Four, job_id: int, story: str) -> list[Event]:
-    """All that is told in a *story* of one job, by whomever, in the order in which it happened."""
+    """Return every event of a *scenario* of one job, of every publisher, in the true order."""
     world, now = four.world, four.clock.now()
     scheduled = JobScheduled(job_id=job_id, attempt=1, due_at=now, requirements=NEEDS)
     launched = world.launched(job_id)
@@ -152,7 +152,7 @@ async def outcome(four: Four, job_id: int) -> dict[str, list[Any]]:
 
 
 def deliveries(envelopes: list[Envelope[Any]]) -> list[tuple[str, Envelope[Any]]]:
-    """Each event to each of its readers."""
+    """List each event for each of its readers."""
     return [
         (name, envelope)
         for name, envelope in itertools.product(HEARS, envelopes)
@@ -161,7 +161,7 @@ def deliveries(envelopes: list[Envelope[Any]]) -> list[tuple[str, Envelope[Any]]
 
 
 async def tell(four: Four, story: str, places: list[int] | None) -> dict[str, list[Any]]:
-    """Run the *story* of a new job: in order and once, or doubled and in the order of *places*."""
+    """Deliver a new job's *scenario*: in order and once, or doubled in the order of *places*."""
     job_id = int((await four.world.post())["id"])
     now = four.clock.now()
     told = [wrapped(event, at=now) for event in facts(four, job_id, story)]
@@ -203,7 +203,7 @@ ROUNDS = 200
 
 
 class Life:
-    """One job's: carries what is told, plays agent and Spot market, and looks on at every step."""
+    """One job's run: carries events, acts as agent and Spot market, and checks every step."""
 
     def __init__(self, four: Four, job_id: int) -> None:
         self.four = four
@@ -245,7 +245,7 @@ class Life:
         raise AssertionError(f"after {ROUNDS} rounds: {await self.four.world.status(self.job_id)}")
 
     def _untold(self) -> bool:
-        """Whether anything but the watermark, which is told again and again, is on its way."""
+        """Return whether an event is on its way, besides the ever repeated watermark."""
         return any(not isinstance(each.body, LaunchesReported) for _, each in self.waiting)
 
     async def _deliver(self, delivery: tuple[str, Envelope[Any]]) -> None:
@@ -264,7 +264,7 @@ class Life:
             assert not needed & set(ids), "the reaper ended an instance that an attempt needs"
 
     async def _agent(self, word: dict[str, Any]) -> None:
-        """Let the current attempt's agent claim, run its container and end, as far as it is let."""
+        """Let the current attempt's agent claim, run its container and end, if it is allowed to."""
         world = self.four.world
         attempt = (await world.status(self.job_id))["attempt"]
         for instance_id in self._living(attempt):
@@ -285,7 +285,7 @@ class Life:
         ]
 
     async def _look(self) -> None:
-        """Collect what was told, and hold it against what must always be."""
+        """Collect the published events, and check the invariants."""
         for name, stage in self.four.stages.items():
             async with stage.ports.db.connection() as conn:
                 rows = await conn.fetch(NEW, self.read[name])
@@ -300,7 +300,7 @@ class Life:
         assert len(launched) == len(set(launched)), "an attempt has two instances"
 
     async def prove(self) -> None:
-        """Return what was published, once all is over."""
+        """Return the published events, once all is over."""
         told: list[Event] = []
         for stage in self.four.stages.values():
             told += [each.body for each in await stage.outbox()]

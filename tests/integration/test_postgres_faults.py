@@ -66,7 +66,7 @@ FOR EACH ROW EXECUTE FUNCTION {schema}.disk_is_full();
 
 @pytest.fixture(autouse=True)
 async def empty(postgres: BreakablePostgres) -> None:
-    """No rows."""
+    """Empty table."""
     conn = await connect(postgres.admin_dsn)
     await conn.execute(EMPTY)
     await conn.close()
@@ -106,7 +106,7 @@ def scheduled(job_id: int) -> Message:
 
 @contextlib.asynccontextmanager
 async def running(service: Service) -> AsyncIterator["asyncio.Task[None]"]:
-    """*service*, all of it, until the block ends; it must not have ended before."""
+    """Run *service*, all of it, until the block ends; it must not have ended before."""
     task = asyncio.create_task(service.run())
     try:
         async with asyncio.timeout(90):
@@ -118,7 +118,7 @@ async def running(service: Service) -> AsyncIterator["asyncio.Task[None]"]:
 
 
 async def until(found: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
-    """Return once *found* finds it; what cannot be asked now is asked again."""
+    """Return once *found* finds it; a failed query is repeated."""
     async with asyncio.timeout(seconds):
         while True:
             with contextlib.suppress(Exception):
@@ -128,7 +128,7 @@ async def until(found: Callable[[], Awaitable[bool]], seconds: float = 60) -> No
 
 
 class Books:
-    """What stands in the scheduler's tables, as the admin reads it."""
+    """Contents of the scheduler's tables, as the admin reads them."""
 
     def __init__(self, postgres: BreakablePostgres) -> None:
         self._postgres = postgres
@@ -141,7 +141,7 @@ class Books:
             await conn.close()
 
     async def fired(self) -> list[int]:
-        """Return the jobs whose instance was asked for: as often as it was."""
+        """Return the jobs whose instance was requested, one entry per request."""
         rows = await self.rows("SELECT name, body FROM scheduler.outbox")
         told = [each.body for each in events_in(rows)]
         return sorted(each.job_id for each in told if isinstance(each, InstanceRequested))
@@ -408,7 +408,7 @@ async def test_a_transaction_that_is_left_open_is_ended_by_the_server_and_may_be
 
 @contextlib.asynccontextmanager
 async def full_disk(postgres: BreakablePostgres, schema: str, *tables: str) -> AsyncIterator[None]:
-    """Postgres refuses each row of *tables* as it does where the disk is full (53100)."""
+    """Make Postgres refuse each row of *tables* as it does if the disk is full (53100)."""
     conn = await connect(postgres.admin_dsn)
     try:
         await conn.execute(FULL.format(schema=schema))

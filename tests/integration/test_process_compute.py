@@ -79,7 +79,7 @@ def now() -> VirtualClock:
 async def make(
     world: ProcessWorld, now: VirtualClock
 ) -> AsyncIterator[Callable[..., ProcessCompute]]:
-    """Adapters over the world's root, on a clock moved by hand."""
+    """Make adapters over the world's root, on a clock moved by hand."""
     made: list[ProcessCompute] = []
 
     def make_one(
@@ -205,7 +205,7 @@ async def test_a_launch_cut_off_before_the_start_can_be_terminated_and_then_neve
     assert home.spawned() is None
 
 
-async def test_a_launch_cut_off_and_never_repeated_is_gone_after_its_maximum_lifetime(
+async def test_a_launch_cut_off_and_never_repeated_is_terminated_after_its_maximum_lifetime(
     world: ProcessWorld, api: FakeApi, now: VirtualClock, make: Callable[..., ProcessCompute]
 ) -> None:
     record_without_start(world, api, now)
@@ -227,7 +227,7 @@ async def test_a_start_that_was_not_recorded_is_adopted_by_its_lock(
     assert len(api.claims[1]) == 1
 
 
-def test_nobody_looks_while_somebody_starts_and_many_may_look_at_once(tmp_path: Path) -> None:
+def test_a_start_excludes_readers_and_many_may_read_at_once(tmp_path: Path) -> None:
     home = InstanceDir(tmp_path)
     with (tmp_path / "spawn.lock").open("w") as other:
         with home.lock(), pytest.raises(BlockingIOError):
@@ -288,7 +288,7 @@ async def test_a_process_that_never_speaks_is_ended_after_the_boot_time(
     assert gone.state_reason == "its agent did not start within 20 s"
 
 
-async def test_an_agent_killed_by_somebody_else_is_terminated_and_leaves_no_zombie(
+async def test_an_agent_killed_from_outside_is_terminated_and_leaves_no_zombie(
     world: ProcessWorld, api: FakeApi, make: Callable[..., ProcessCompute]
 ) -> None:
     api.env_vars[1] = LONG
@@ -423,7 +423,7 @@ async def test_an_automatic_runtime_is_simulated_without_a_client(
 
 
 @needs_engine
-async def test_terminated_means_that_the_container_of_a_killed_agent_is_gone(
+async def test_terminated_means_that_the_container_of_a_killed_agent_is_removed(
     world: ProcessWorld, api: FakeApi, make: Callable[..., ProcessCompute]
 ) -> None:
     api.command[1] = ["sleep", "300"]
@@ -460,7 +460,7 @@ async def test_terminate_stops_a_real_container_and_its_agent(
 
 
 async def containers_of(instance_id: str) -> list[str]:
-    """Ids of the containers that the engine has of an instance."""
+    """Return ids of the containers that the engine has of an instance."""
     found = await asyncio.to_thread(ContainerEngine().by_instance)
     assert found is not None
     return found.get(instance_id, [])

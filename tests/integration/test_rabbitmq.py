@@ -1,4 +1,4 @@
-"""The RabbitMQ adapter against what brokers do: be away, restart, freeze, block, cut off."""
+"""The RabbitMQ adapter against the faults of brokers: absence, restart, freeze, block, cut."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ def broker(broker_to_break: RabbitServer) -> RabbitServer:
 
 @pytest.fixture
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """On the broker that the test breaks, if it does, and else on the one that all share."""
+    """Return a virtual host of the broker that the test breaks, or else of the shared one."""
     name = "broker" if "broker" in request.fixturenames else "rabbitmq"
     with fresh_vhost(request.getfixturevalue(name)) as vhost_url:
         asyncio.run(declare_topology(vhost_url, TOPOLOGY))
@@ -60,7 +60,7 @@ def ids(messages: Sequence[Message]) -> set[str]:
     return {each.id for each in messages}
 
 
-async def test_with_nobody_listening_every_call_says_unavailable_and_readiness_no() -> None:
+async def test_without_a_listener_every_call_is_unavailable_and_readiness_false() -> None:
     bus = RabbitMQBus(f"amqp://guest:guest@127.0.0.1:{free_port()}/", bound_names(TOPOLOGY))
     assert not await bus.ready()
     with pytest.raises(BusUnavailable, match="connect"):
@@ -70,7 +70,7 @@ async def test_with_nobody_listening_every_call_says_unavailable_and_readiness_n
     await bus.close()
 
 
-async def test_a_missing_topology_is_unavailable_until_somebody_has_migrated(
+async def test_a_missing_topology_is_unavailable_until_a_migration(
     rabbitmq: RabbitServer,
 ) -> None:
     with fresh_vhost(rabbitmq) as empty:
@@ -105,7 +105,7 @@ async def test_a_message_larger_than_a_frame_arrives_whole(rabbit: RabbitMQBus) 
     assert sizes == {300_000, 0}
 
 
-async def test_a_message_of_a_stranger_gets_an_id_made_of_its_bytes(
+async def test_a_message_of_another_publisher_gets_an_id_made_of_its_bytes(
     rabbit: RabbitMQBus,
 ) -> None:
     subscription = await rabbit.subscribe("reader")

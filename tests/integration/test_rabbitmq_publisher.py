@@ -1,4 +1,4 @@
-"""RabbitMQ's publisher: what it writes, what comes back, and a connection that dies meanwhile."""
+"""RabbitMQ's publisher: its frames, its returns, and a connection that dies meanwhile."""
 
 import asyncio
 import gc
@@ -58,7 +58,7 @@ async def test_the_properties_say_what_the_message_is(url: str) -> None:
         assert not got.headers
 
 
-async def test_each_of_two_publishes_with_one_id_hears_that_nobody_took_it(url: str) -> None:
+async def test_each_of_two_unrouted_publishes_with_one_id_fails(url: str) -> None:
     bus = RabbitMQBus(url, {"Missing"})
     same = message("Missing")
     told = await asyncio.gather(

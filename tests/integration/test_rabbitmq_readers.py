@@ -1,4 +1,4 @@
-"""Readers of RabbitMQ that die and readers that close, and what the queue counts of either."""
+"""Readers of RabbitMQ that die and readers that close, and the queue's delivery count of either."""
 
 import asyncio
 import contextlib
@@ -93,7 +93,7 @@ async def _handle_until_poison(subscription: Subscription) -> set[str]:
     return handled
 
 
-async def test_what_a_reader_hands_back_counts_as_its_death_only_before_the_broker_can_tell(
+async def test_what_a_reader_hands_back_counts_as_its_death_only_with_older_brokers(
     rabbitmq: RabbitServer, rabbit: RabbitMQBus
 ) -> None:
     if rabbitmq.management_url is None:

@@ -1,4 +1,4 @@
-"""One RabbitMQ user a service: the broker itself refuses whatever is not its own."""
+"""One RabbitMQ user a service: the broker itself refuses access to other services' queues."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ async def room(rabbitmq: RabbitServer) -> AsyncIterator[Room]:
 
 
 async def let_in(url: str, acts: dict[str, Act]) -> list[str]:
-    """Those of *acts* that the broker does not refuse; each has a channel of its own."""
+    """Return those of *acts* that the broker does not refuse; each has a channel of its own."""
     allowed = []
     connection = await aio_pika.connect(url, timeout=10)
     async with connection:

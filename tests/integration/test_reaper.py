@@ -1,4 +1,4 @@
-"""The reaper on a real database: ends what must end, until the cloud says so, and nothing else."""
+"""The reaper on a real database: it ends due instances until confirmed terminated, no others."""
 
 import asyncio
 import itertools
@@ -36,7 +36,7 @@ def after(seconds: float) -> datetime:
 
 
 def launched(number: int = 1, *, told: int | None = None) -> InstanceLaunched:
-    """Instance i-*number* of attempt 1 of job *number*."""
+    """Build instance i-*number* of attempt 1 of job *number*."""
     return InstanceLaunched(
         job_id=number,
         attempt=1,
@@ -83,14 +83,14 @@ async def states(stage: Stage) -> dict[str, str]:
 
 
 async def watch_for(stage: Stage, clock: VirtualClock, seconds: float) -> None:
-    """Watch every five seconds, ending what is to end, for *seconds*."""
+    """Watch every five seconds, ending due instances, for *seconds*."""
     for _ in range(int(seconds / 5)):
         clock.advance(5)
         await stage.sweep(WATCH)
         await stage.sweep(TERMINATE)
 
 
-async def test_an_ended_attempts_instance_is_ended_and_told_once(
+async def test_an_ended_attempts_instance_is_ended_and_published_once(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.show("i-1")
@@ -157,7 +157,7 @@ async def test_the_agent_has_its_time_to_tidy_up(
     assert cloud.terminated == [["i-1"]]
 
 
-async def test_an_end_that_comes_by_itself_is_seen_and_told(
+async def test_an_end_that_comes_by_itself_is_seen_and_published(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.show("i-1")
@@ -172,7 +172,7 @@ async def test_an_end_that_comes_by_itself_is_seen_and_told(
     assert cloud.terminated == []
 
 
-async def test_an_end_without_effect_is_asked_for_until_the_cloud_says_terminated(
+async def test_an_end_without_effect_is_requested_until_the_cloud_reports_terminated(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.show("i-1")
@@ -192,7 +192,7 @@ async def test_an_end_without_effect_is_asked_for_until_the_cloud_says_terminate
     assert len(await stage.published(InstanceTerminated)) == 1
 
 
-async def test_an_instance_that_is_not_visible_is_neither_alive_nor_gone(
+async def test_an_instance_that_is_not_visible_is_neither_alive_nor_terminated(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.show("i-1")
@@ -256,7 +256,7 @@ async def test_a_crash_before_the_record_is_made_good_after_the_lease(
     assert len(await stage.published(InstanceTerminated)) == 1
 
 
-async def test_a_crash_after_the_record_has_told_for_good(
+async def test_a_crash_after_the_record_has_published_for_good(
     ports: Ports, cloud: ScriptedCompute, stage: Stage, clock: VirtualClock
 ) -> None:
     cloud.show("i-1")
@@ -268,7 +268,7 @@ async def test_a_crash_after_the_record_has_told_for_good(
     assert len(await stage.published(InstanceTerminated)) == 1
 
 
-async def test_replicas_and_both_sweeps_at_once_tell_each_end_once(
+async def test_replicas_and_both_sweeps_at_once_publish_each_end_once(
     ports: Ports, cloud: ScriptedCompute
 ) -> None:
     one, two = (Stage(build(CONFIG, ports, cloud)) for _ in range(2))
@@ -283,7 +283,7 @@ async def test_replicas_and_both_sweeps_at_once_tell_each_end_once(
     assert sorted(told) == sorted(f"i-{number}" for number in range(1, 26))
 
 
-async def test_a_launch_and_an_end_heard_at_once_by_two_replicas_are_joined_by_the_next_watch(
+async def test_a_launch_and_an_end_received_at_once_by_two_replicas_are_joined_by_the_next_watch(
     ports: Ports, cloud: ScriptedCompute, stage: Stage, clock: VirtualClock
 ) -> None:
     cloud.show("i-1")
@@ -299,7 +299,7 @@ async def test_a_launch_and_an_end_heard_at_once_by_two_replicas_are_joined_by_t
     assert ports.wakeups.event(TERMINATE).is_set()
 
 
-async def test_an_end_that_both_sweeps_see_is_told_by_the_first_alone(
+async def test_an_end_that_both_sweeps_see_is_published_by_the_first_alone(
     stage: Stage, cloud: ScriptedCompute, points: WatchedPoints
 ) -> None:
     cloud.show("i-1")
@@ -337,7 +337,7 @@ async def test_an_orphan_is_ended_on_a_later_sighting_once_the_watermark_has_pas
     assert (gone.instance_id, gone.job_id, gone.cause) == ("i-9", 9, "orphan")
 
 
-async def test_a_launch_that_is_not_heard_of_yet_is_never_taken_for_an_orphan(
+async def test_a_launch_that_is_not_recorded_yet_is_never_taken_for_an_orphan(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.show("i-2", 2)
@@ -351,7 +351,7 @@ async def test_a_launch_that_is_not_heard_of_yet_is_never_taken_for_an_orphan(
     assert cloud.terminated == []
 
 
-async def test_without_any_watermark_a_stranger_lives_up_to_the_maximum_lifetime(
+async def test_without_any_watermark_an_unknown_instance_lives_up_to_the_maximum_lifetime(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.show("i-9", 9, age=CONFIG.max_lifetime_seconds - 60)
@@ -361,7 +361,7 @@ async def test_without_any_watermark_a_stranger_lives_up_to_the_maximum_lifetime
     assert cloud.terminated == [["i-9"]]
 
 
-async def test_a_stranger_whose_attempt_has_ended_needs_no_watermark(
+async def test_an_unknown_instance_whose_attempt_has_ended_needs_no_watermark(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.show("i-9", 9)
@@ -370,7 +370,7 @@ async def test_a_stranger_whose_attempt_has_ended_needs_no_watermark(
     assert [each.instance_id for each in await stage.published(InstanceTerminated)] == ["i-9"]
 
 
-async def test_what_was_given_up_for_gone_and_shows_up_again_is_ended_and_not_told_twice(
+async def test_what_was_taken_for_terminated_and_shows_up_again_is_ended_and_not_published_twice(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.show("i-1")
@@ -398,7 +398,7 @@ async def test_what_ended_is_forgotten_after_a_week_and_what_lives_never(
     assert await stage.rows("SELECT job_id FROM ended_attempts") == [{"job_id": 1}]
 
 
-async def test_an_instance_of_unknown_price_is_ended_and_its_cost_is_told_as_unknown(
+async def test_an_instance_of_unknown_price_is_ended_and_its_cost_is_published_as_unknown(
     stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
 ) -> None:
     cloud.show("i-1")

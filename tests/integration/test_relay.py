@@ -1,4 +1,4 @@
-"""The outbox relay: what is committed is published, whatever happens in between."""
+"""The outbox relay: committed events are published, whatever happens in between."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class RecordingBus:
-    """A bus that remembers what was published, and answers as it is told to."""
+    """A bus that records published messages, and answers by script."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -65,7 +65,7 @@ def relay(db: Database, recording: RecordingBus) -> Relay:
 
 
 async def tell(db: Database, count: int) -> list[str]:
-    """Facts in the outbox, in one commit; returns their ids in order."""
+    """Put events into the outbox, in one commit; return their ids in order."""
     events = [
         JobFinished(job_id=number, status="DONE", finished_at=AT, attempt=1)
         for number in range(count)

@@ -42,7 +42,9 @@ async def unsent(conn: Connection, publisher: str) -> list[int]:
     return [row["id"] for row in await conn.fetch(UNSENT.format(publisher))]
 
 
-async def test_what_was_told_and_not_heard_by_every_reader_is_sent_again(database_url: str) -> None:
+async def test_what_was_published_and_not_received_by_every_reader_is_sent_again(
+    database_url: str,
+) -> None:
     conn = await connect(database_url)
     consumed, event = await publish(conn, "launcher", "InstanceLaunched", NOW)
     await consume(conn, "reaper", event)

@@ -1,4 +1,4 @@
-"""The loops of a service: what ends them, what does not, and what wakes them."""
+"""The loops of a service: their ends, their survivals, and their wake-ups."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ async def ports(ports_of: Callable[[str], Awaitable[Ports]]) -> Ports:
 
 
 class Counted:
-    """A sweep that tells how often it has run, and does what the test gives it to do."""
+    """A sweep that counts its runs, and runs the test's function."""
 
     def __init__(self) -> None:
         self.runs = 0
@@ -70,7 +70,7 @@ async def test_a_loop_that_ends_ends_the_service_by_name(ports: Ports) -> None:
     counted = Counted()
 
     async def cancelled_by_nobody() -> datetime | None:
-        """As a publish says it whose frozen broker's connection dies."""
+        """Raise as a publish does whose frozen broker's connection dies."""
         raise asyncio.CancelledError
 
     counted.act = cancelled_by_nobody
@@ -196,7 +196,7 @@ async def test_the_end_of_one_part_ends_all_of_a_program_and_is_named() -> None:
     assert isinstance(raised.value.__cause__, ValueError)
 
 
-async def test_a_program_that_is_told_to_stop_drains_and_returns() -> None:
+async def test_a_program_that_is_asked_to_stop_drains_and_returns() -> None:
     stop, draining = asyncio.Event(), asyncio.Event()
 
     async def runs() -> None:

@@ -1,4 +1,4 @@
-"""The scheduler on a real database: fires once, whatever order, crash, clock or replica."""
+"""The scheduler on a real database: fires once, in any order, after any crash, by any replica."""
 
 import asyncio
 import itertools

@@ -16,7 +16,7 @@ _LITERAL = re.compile(r"'(\w+)'")
 
 
 def drawn_transitions(column: str) -> Transitions:
-    """The transitions in the diagram of *column* ("schema.table.column")."""
+    """Return the transitions in the diagram of *column* ("schema.table.column")."""
     [block] = [each for each in _BLOCK.findall(PAGE.read_text()) if f"%% {column}\n" in each]
     arrows = _ARROW.findall(block)
     assert len(arrows) == block.count("-->"), block
@@ -27,7 +27,7 @@ def drawn_transitions(column: str) -> Transitions:
 
 
 def tabled_states() -> list[str]:
-    """The states in the table whose first column is headed "state", in the table's order."""
+    """Return the states in the table whose first column is headed "state", in the table's order."""
     rows = PAGE.read_text().split("\n| state |")[1].split("\n\n")[0].splitlines()
     return [state for row in rows[2:] for state in re.findall(r"`(\w+)`", row.split("|")[1])]
 
@@ -40,11 +40,11 @@ WHERE con.contype = 'c' AND con.conrelid = $1::text::regclass AND att.attname = 
 
 
 async def checked_states(conn: Connection, table: str, column: str) -> set[str]:
-    """The values that the check constraint on *column* of *table* allows."""
+    """Return the values that the check constraint on *column* of *table* allows."""
     [check] = [row[0] for row in await conn.fetch(CHECKS, table, column)]
     return literals(check)
 
 
 def literals(sql: str) -> set[str]:
-    """The quoted words in *sql*."""
+    """Return the quoted strings in *sql*."""
     return set(_LITERAL.findall(sql))

@@ -100,12 +100,12 @@ def test_half_of_a_backoff_is_left_to_chance() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 301, 400, 401, 404, 409])
-def test_the_apis_word_is_heard_once(status: int) -> None:
+def test_the_apis_definite_answer_ends_the_call(status: int) -> None:
     assert is_definite(status)
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
-def test_an_answer_that_means_not_now_is_not_hearing(status: int) -> None:
+def test_an_answer_that_means_not_now_is_not_definite(status: int) -> None:
     assert not is_definite(status)
 
 
@@ -323,7 +323,7 @@ def test_a_buffer_is_full_long_before_lines_are_dropped() -> None:
     assert "dropped" not in texts(logs.take_batch())[0]
 
 
-def test_the_note_about_dropped_lines_tells_what_the_trouble_was() -> None:
+def test_the_note_about_dropped_lines_gives_the_reason() -> None:
     logs = LogBuffer(limit_bytes=10**9, tail_lines=2)
     logs.record_lost(3, "the API refused them with 413")
     logs.add(line("next"))
@@ -410,7 +410,7 @@ def test_a_failure_bears_the_tail_and_the_code() -> None:
     assert word == {"failed": "", "error_message": "a\nb", "exit_code": 3}
 
 
-def test_a_failure_that_said_nothing_is_named_by_its_code() -> None:
+def test_a_failure_without_output_is_named_by_its_code() -> None:
     word = decide_final_callback(None, EXITED_3, [], None)
 
     assert word == {"failed": "", "error_message": "exited with code 3", "exit_code": 3}
@@ -418,7 +418,7 @@ def test_a_failure_that_said_nothing_is_named_by_its_code() -> None:
 
 @pytest.mark.parametrize("text", ["\x01" * 20_000, "\U0001f600" * 20_000, "x" * 200_000])
 @pytest.mark.parametrize("outcome", [EXITED_3, Outcome(None), Outcome(3, "killed")])
-def test_the_last_word_is_as_small_as_the_api_takes_it(text: str, outcome: Outcome) -> None:
+def test_the_final_callback_is_as_small_as_the_api_takes_it(text: str, outcome: Outcome) -> None:
     noted = Outcome(None, text)
     for each in (outcome, noted):
         word = decide_final_callback(None, each, [text] * 20, None)
@@ -431,7 +431,7 @@ def test_an_interrupted_container_is_scheduled_again() -> None:
     assert word == {"schedule": "", "stopped": True, "exit_code": 143}
 
 
-def test_nobody_is_promised_a_stop_that_is_not_known() -> None:
+def test_a_stop_that_is_not_known_is_not_promised() -> None:
     outcome = Outcome(None, stopped=False)
 
     assert decide_final_callback(INTERRUPTED, outcome, [], None) is None
@@ -456,7 +456,7 @@ def test_a_job_past_its_time_failed_even_if_it_exited_0() -> None:
         (Outcome(None, stopped=False), None),
     ],
 )
-def test_of_an_attempt_that_is_over_the_exit_code_is_told(
+def test_of_an_attempt_that_is_over_the_exit_code_is_reported(
     outcome: Outcome, word: dict[str, object] | None
 ) -> None:
     assert decide_exit_callback(outcome) == word
@@ -479,7 +479,7 @@ def test_what_an_attempt_ended_for_is_read_from_the_answer(
 
 
 @pytest.mark.parametrize("cause", [OVER, TERMINATED])
-def test_an_attempt_that_is_over_has_no_last_word(cause: str) -> None:
+def test_an_attempt_that_is_over_has_no_final_callback(cause: str) -> None:
     assert decide_final_callback(cause, EXITED_3, [], None) is None
 
 
@@ -489,7 +489,7 @@ def test_a_container_that_could_not_run_fails_with_the_reason_and_no_code() -> N
     assert word == {"failed": "", "error_message": "no such image"}
 
 
-def test_out_of_memory_is_said_before_the_tail() -> None:
+def test_out_of_memory_is_reported_before_the_tail() -> None:
     assert error_message(["last"], Outcome(137, "out of memory")) == ("out of memory\nlast")
 
 

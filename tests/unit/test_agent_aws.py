@@ -1,4 +1,4 @@
-"""What the agent says to AWS, and what it makes of secrets: the pure parts."""
+"""The agent's requests to AWS, and its reading of secrets: the pure parts."""
 
 import base64
 from datetime import UTC, datetime, timedelta
@@ -97,7 +97,7 @@ def test_the_registry_is_what_docker_takes_it_for(image: str, registry: str | No
         (503, None, "status 503", True),
     ],
 )
-def test_an_error_of_aws_is_told_in_its_own_words(
+def test_an_error_of_aws_is_reported_in_its_own_words(
     status: int, answer: Any, text: str, *, again: bool
 ) -> None:
     error = aws_error(status, answer)
@@ -123,7 +123,7 @@ def test_ecr_is_asked_only_for_images_of_ecr() -> None:
 
 
 class CannedAws(Aws):
-    """AWS that gives one answer; keeps what it was asked."""
+    """AWS with one answer; keeps the requests."""
 
     def __init__(self, answer: dict[str, Any]) -> None:
         self.answer = answer
@@ -194,7 +194,7 @@ def test_how_soon_to_ask_again_is_bounded(answer: object, seconds: float) -> Non
     assert read_wait(answer) == seconds
 
 
-def test_a_container_that_may_run_on_is_not_told_as_stopped() -> None:
+def test_a_container_that_may_run_on_is_not_reported_as_stopped() -> None:
     outcome = Outcome(None, "the agent lost sight of the container", stopped=False)
     word = decide_final_callback(None, outcome, [], None)
     assert word is not None
@@ -205,7 +205,7 @@ def test_a_container_that_may_run_on_is_not_told_as_stopped() -> None:
     ("pull", "more"),
     [("failed", {"pull_failed": True}), ("refused", {"pull_failed": True, "for_good": True})],
 )
-def test_a_failed_pull_is_told_apart(pull: str, more: dict[str, bool]) -> None:
+def test_a_failed_pull_is_reported_apart(pull: str, more: dict[str, bool]) -> None:
     outcome = Outcome(None, "denied", pull=pull)
     word = decide_final_callback(None, outcome, [], None)
     assert word == {"failed": "", "error_message": "denied", **more}
@@ -213,7 +213,7 @@ def test_a_failed_pull_is_told_apart(pull: str, more: dict[str, bool]) -> None:
     assert interrupted == {"schedule": "", "stopped": True}
 
 
-def test_an_instance_that_shows_its_role_is_told_the_rest_by_the_claim() -> None:
+def test_an_instance_that_shows_its_role_gets_the_rest_by_the_claim() -> None:
     environment = {
         "DOCKER_JOB_API_URL": "http://x",
         "DOCKER_JOB_MAX_LIFETIME_SECONDS": "60",

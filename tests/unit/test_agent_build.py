@@ -25,7 +25,7 @@ def run(*command: str, directory: Path) -> subprocess.CompletedProcess[str]:
 
 
 def another_tree(root: Path) -> Path:
-    """A copy of the package, with other times and permissions, made in another order."""
+    """Copy the package, with other times and permissions, made in another order."""
     package = root / PACKAGE.name
     package.mkdir(mode=0o700)
     for number, source in enumerate(sorted(PACKAGE.glob("*.py"), reverse=True)):
@@ -40,7 +40,7 @@ def another_tree(root: Path) -> Path:
 
 
 def built_by(python: str, directory: Path) -> bytes:
-    """The file that this Python builds in a process of its own, with a umask of its own."""
+    """Return the file that this Python builds in a process of its own, with a umask of its own."""
     code = (
         "import os, sys; os.umask(0o077); sys.path.insert(0, sys.argv[1]);"
         "from agent.build import main; sys.exit(main(sys.argv[2:]))"

@@ -1,4 +1,4 @@
-"""The agent's decisions about when a container starts and stops."""
+"""The agent's decisions about the start and the stop of a container."""
 
 from datetime import UTC, datetime
 

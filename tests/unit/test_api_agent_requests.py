@@ -1,4 +1,4 @@
-"""What agents say: claims, reports, callbacks."""
+"""Agents' requests: claims, reports, callbacks."""
 
 from typing import Any
 

@@ -20,7 +20,7 @@ from tests.support.api.api_story import JITTER, NOW, RULES, a_job, after, an_att
 
 
 def seconds(*outages: tuple[float, float], since: float = 0, now: float) -> float:
-    """The answered seconds from *since* to *now* beside these outages."""
+    """Return the answered seconds from *since* to *now* beside these outages."""
     rows = [Outage(after(began), after(ended)) for began, ended in outages]
     return answered_time(after(since), after(now), rows).total_seconds()
 

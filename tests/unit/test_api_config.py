@@ -1,4 +1,4 @@
-"""The API's settings: what is read, and what is refused in which words."""
+"""The API's settings: the accepted values, and the messages of refusals."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What becomes of a job, fact by fact: every event at every state."""
+"""A job's course, event by event: every event at every state."""
 
 import itertools
 from collections.abc import Callable
@@ -47,7 +47,7 @@ CLAIMED: tuple[State, ...] = ("pulling", "running", "stopping")
 
 
 def at(state: State, **fields: Any) -> Story:
-    """A job whose only attempt is in *state*; ended: it failed."""
+    """Make a job whose only attempt is in *state*; ended: it failed."""
     if state == "ended":
         job = a_job(status="FAILED", finished_at=NOW)
         return Story(job, an_attempt("ended", cause="failed", container_stopped=True, **fields))
@@ -107,7 +107,7 @@ def test_a_fact_moves_an_attempt_to_the_right_or_not_at_all(fact: str, state: St
 
 
 @pytest.mark.parametrize(("fact", "state"), list(itertools.product(MOVES, STATES)))
-def test_a_fact_heard_twice_is_heard_once(fact: str, state: State) -> None:
+def test_an_event_delivered_twice_takes_effect_once(fact: str, state: State) -> None:
     make, _ = MOVES[fact]
     once, twice = at(state), at(state)
     once.deliver(make(), after(5))
@@ -118,7 +118,7 @@ def test_a_fact_heard_twice_is_heard_once(fact: str, state: State) -> None:
 
 @pytest.mark.parametrize("fact", MOVES)
 @pytest.mark.parametrize("status", ["DONE", "FAILED", "CANCELLED"])
-def test_no_fact_changes_a_job_that_is_over_or_tells_anything(fact: str, status: Any) -> None:
+def test_no_event_changes_a_job_that_is_over_or_publishes_anything(fact: str, status: Any) -> None:
     job = a_job(status=status, finished_at=NOW, exit_code=0)
     story = Story(job, an_attempt("ended", cause="done"))
     story.deliver(MOVES[fact][0](), after(5))
@@ -171,14 +171,14 @@ def test_launch_and_claim_commute(order: tuple[int, ...]) -> None:
     assert attempt.token_hash == b"token-1"
 
 
-def test_an_older_telling_of_a_delay_does_not_replace_a_newer_one() -> None:
+def test_an_older_event_of_a_delay_does_not_replace_a_newer_one() -> None:
     story = Story()
     story.deliver(delayed(seconds=60, message="newer"))
     assert story.deliver(delayed(seconds=30, message="older")) is False
     assert (story.current.waiting_because, story.current.waiting_until) == ("newer", after(60))
 
 
-def test_a_termination_before_its_launch_is_heard_means_the_instance_never_served() -> None:
+def test_a_termination_before_its_launch_is_received_means_the_instance_never_served() -> None:
     story = Story()
     story.deliver(terminated())
     story.deliver(launched())
@@ -235,7 +235,7 @@ def test_a_phase_moves_an_attempt_to_the_right_or_not_at_all(state: State, phase
     ("word", "status", "exit_code"),
     [(DONE, "DONE", 0), (FAILED, "FAILED", 3), (TIMED_OUT, "FAILED", None)],
 )
-def test_a_last_word_ends_attempt_and_job_at_once(
+def test_a_final_callback_ends_attempt_and_job_at_once(
     state: State, word: Callback, status: str, exit_code: int | None
 ) -> None:
     story = at(state)
@@ -323,7 +323,7 @@ WORDS = {"done": DONE, "failed": FAILED, "timed_out": TIMED_OUT, "notice": INTER
 
 @pytest.mark.parametrize("first", ["done", "failed", "timed_out"])
 @pytest.mark.parametrize("second", [*WORDS, "stopped"])
-def test_after_a_last_word_the_same_is_heard_in_silence_and_any_other_refused(
+def test_after_a_final_callback_the_same_has_no_effect_and_any_other_is_refused(
     first: str, second: str
 ) -> None:
     story = at("running")
@@ -341,7 +341,7 @@ def test_after_a_last_word_the_same_is_heard_in_silence_and_any_other_refused(
 
 
 @pytest.mark.parametrize("word", [DONE, FAILED, INTERRUPTED, STOPPED])
-def test_an_older_attempts_word_is_refused(word: Callback) -> None:
+def test_an_older_attempts_callback_is_refused(word: Callback) -> None:
     story = at("running")
     story.call_back(STOPPED, now=after(5))
     with pytest.raises(Refused) as refused_with:
@@ -381,7 +381,7 @@ def test_only_a_container_that_may_run_gets_its_grace(state: State) -> None:
     assert over.terminate_after == after(5 + grace)
 
 
-def test_an_agent_that_is_heard_of_rarely_has_its_grace_too() -> None:
+def test_an_agent_that_reports_rarely_has_its_grace_too() -> None:
     rules = replace(RULES, heartbeat_seconds=30)
     story = at("running")
     step = decide_cancel(story.whole_job, after(5), 0.0, rules)
@@ -406,7 +406,7 @@ def test_a_cancelled_attempt_stays_so_whatever_its_instance_does() -> None:
 # -- silence, boot time-out, lifetime
 
 
-def test_an_attempt_heard_of_is_looked_at_again_when_it_may_be_silent() -> None:
+def test_an_attempt_that_reported_is_checked_again_when_it_may_be_silent() -> None:
     story = at("running")
     story.report(now=after(50))
     story.look(after(60))
@@ -462,7 +462,7 @@ def test_the_maximum_lifetime_ends_an_attempt_however_alive_it_is() -> None:
 
 
 @pytest.mark.parametrize(("spot", "cause"), [(True, "interrupted"), (False, "lost")])
-def test_an_instance_that_is_gone_ends_its_attempt_and_schedules_the_next(
+def test_a_terminated_instance_ends_its_attempt_and_schedules_the_next(
     *, spot: bool, cause: str
 ) -> None:
     story = at("running")
@@ -473,7 +473,7 @@ def test_an_instance_that_is_gone_ends_its_attempt_and_schedules_the_next(
     assert story.names() == ["AttemptEnded", "JobScheduled"]
 
 
-def test_an_instance_that_is_gone_after_the_notice_was_interrupted() -> None:
+def test_an_instance_that_is_terminated_after_the_notice_was_interrupted() -> None:
     story = at("running")
     story.call_back(INTERRUPTED)
     story.deliver(terminated(spot=False), after(5))
@@ -528,7 +528,7 @@ def test_a_cancelled_job_is_not_scheduled_by_the_end_of_its_lost_instance() -> N
     assert story.attempts[2].cause == "cancelled"
 
 
-def test_what_the_scheduler_is_told_carries_the_instances_needs() -> None:
+def test_the_schedulers_event_carries_the_instances_needs() -> None:
     job: Job = a_job(timeout_seconds=60)
     attempt: Attempt = an_attempt()
     fact = endings.job_scheduled(job, attempt, RULES)

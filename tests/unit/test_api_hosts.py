@@ -1,4 +1,4 @@
-"""Which requests an API without a key refuses, since a web page may be behind them."""
+"""Requests that an API without a key refuses, since a web page may be behind them."""
 
 import pytest
 from starlette.datastructures import Headers
@@ -11,7 +11,7 @@ CONFIGURED = AllowedHosts(frozenset({"api", "jobs.example.com", "192.168.1.5", "
 
 
 def status(*headers: tuple[str, str], scheme: str = "http") -> int | None:
-    """The status that a request with these headers is refused with; None: it is not refused."""
+    """Return the status that refuses a request with these headers; None: it is not refused."""
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
     refusal = CONFIGURED.refusal(scheme, Headers(raw=raw))
     return None if refusal is None else refusal.status
@@ -185,7 +185,7 @@ def test_configured_are_the_listed_hosts_the_agents_and_where_the_api_listens(
         ({"API_URL": "http://[::1:8000"}, "it must be a URL, like http://api:8000"),
     ],
 )
-def test_a_host_that_is_none_is_refused_in_words(settings: dict[str, str], message: str) -> None:
+def test_an_invalid_host_is_refused_with_a_message(settings: dict[str, str], message: str) -> None:
     with pytest.raises(BadSetting, match=message):
         read(**settings)
 

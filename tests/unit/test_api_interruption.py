@@ -1,4 +1,4 @@
-"""Interruptions: the replacement that boots early, who may run, and what each misfortune costs."""
+"""Interruptions: the early replacement, the right to run, and the retry that each cause uses."""
 
 import itertools
 from collections.abc import Callable
@@ -34,7 +34,7 @@ from tests.support.api.api_story import (
 
 
 def interrupted_story(**fields: Any) -> Story:
-    """A job whose attempt 1 runs, has had its notice, and whose replacement is launched."""
+    """Make a job whose attempt 1 runs, has had its notice, and whose replacement is launched."""
     story = Story(a_job(**fields), an_attempt("running"))
     story.call_back(INTERRUPTED, now=after(5))
     story.deliver(launched(2, at=after(8)), after(8))
@@ -161,7 +161,7 @@ EVENTS: dict[str, Callable[[Story], Any]] = {
 
 @pytest.mark.parametrize("doubled", [False, True])
 def test_the_facts_of_an_interruption_converge_in_every_order(*, doubled: bool) -> None:
-    """What cannot be yet (a second attempt that is not scheduled) is told again at the end."""
+    """An event that comes too early (attempt 2 is not scheduled) is delivered again at the end."""
     ends = set()
     for order in itertools.permutations(EVENTS):
         story = Story(a_job(), an_attempt("running"))
@@ -217,7 +217,7 @@ def test_no_capacity_within_the_time_is_a_cause_of_its_own_and_final() -> None:
 
 
 def fail(story: Story, word: Callback) -> None:
-    """The current attempt is launched, claims, runs, and ends with *word*."""
+    """Launch the current attempt, claim it, run it, and end it with *report*."""
     number = story.job.attempt
     story.deliver(launched(number))
     story.claim(number)

@@ -12,12 +12,12 @@ batches = st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=8), max_siz
 
 
 def lines_of(sizes: list[int], first: int) -> list[Line]:
-    """Lines of these lengths, each of which tells its place in the log."""
+    """Lines of these lengths, each of which names its place in the log."""
     return [(AT, "stdout", str(first + place).rjust(size, ".")) for place, size in enumerate(sizes)]
 
 
 def keep(batches: list[list[int]], limit: int) -> tuple[list[Line], list[Line], list[Line]]:
-    """All that was printed, and of it the beginning and the end that rows would have."""
+    """Return all printed lines, and their beginning and end that rows would have."""
     attempt = an_attempt("running")
     printed: list[Line] = []
     head: list[Line] = []

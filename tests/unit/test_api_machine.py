@@ -1,4 +1,4 @@
-"""One job under every order of facts, words, silences and crashes that Hypothesis finds.
+"""One job under every order of events, calls, silences and crashes that Hypothesis finds.
 
 The machine keeps the truth beside what the API believes: which containers run, which instances
 live. The invariants compare the two.
@@ -87,7 +87,7 @@ class OneJob(RuleBasedStateMachine):
 
     @rule(target=facts, number=numbers)
     def the_launcher_launches(self, number: int) -> Event | None:
-        """It may not have heard yet that the attempt is over."""
+        """Launch, even an attempt that is over: that event may not have arrived yet."""
         return self._launch(number)
 
     def _launch(self, number: int) -> Event | None:
@@ -127,7 +127,7 @@ class OneJob(RuleBasedStateMachine):
 
     @rule(fact=facts)
     def a_fact_is_delivered(self, fact: Event | None) -> None:
-        """In any order, and again."""
+        """Deliver in any order, and again."""
         if fact is not None:
             self.story.deliver(fact, self.now)
 
@@ -135,7 +135,7 @@ class OneJob(RuleBasedStateMachine):
 
     @rule()
     def all_goes_well_up_to_the_claim(self) -> None:
-        """What the single rules find by luck alone, in one step, so that more is seen behind it."""
+        """Take in one step the path that single rules find by luck alone, so that more is seen."""
         number = self.story.job.attempt
         fact = self._launch(number)
         if fact is not None and not self.story.over:
@@ -160,7 +160,7 @@ class OneJob(RuleBasedStateMachine):
     @precondition(lambda self: self.claimed)
     @rule(data=st.data())
     def an_agent_starts_its_container(self, data: st.DataObject) -> None:
-        """Whatever has been decided meanwhile: it knows only what it is answered."""
+        """Start it on the last answer alone, whatever has been decided meanwhile."""
         number = self._agent(data)
         if number is not None and number not in self.exited_0:
             self.running.add(number)
@@ -302,7 +302,7 @@ class OneJob(RuleBasedStateMachine):
             assert (each.check_at is not None) == watched
 
     def teardown(self) -> None:
-        """All faults healed, no job is stuck: it is over, or its next attempt is under way."""
+        """Heal all faults; check that the job is over, or its next attempt is due."""
         if not hasattr(self, "story"):
             return
         for number in sorted(self.alive):

@@ -1,4 +1,4 @@
-"""Jobs as people read them."""
+"""Jobs as the API shows them."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -72,7 +72,7 @@ WISHES = st.builds(
 
 
 def as_row(job: Job, attempt: Attempt) -> ListedJob:
-    """As the database gives it for `/list`."""
+    """Return it as the database gives it for `/list`."""
     fields = msgspec.structs.asdict(attempt) | msgspec.structs.asdict(job)
     asked = {name: fields[name] for name in NAMES}
     asked |= {name: msgspec.Raw(msgspec.json.encode(fields[name])) for name in AS_JSON}
@@ -272,7 +272,7 @@ def test_a_moment_of_another_zone_is_the_same_moment(hours: int) -> None:
 
 
 def test_a_job_shows_its_cost_the_wasted_part_and_what_on_demand_would_have_cost() -> None:
-    """Two attempts of a minute each, at 0.04 an hour on demand: the first was taken back."""
+    """Two attempts of a minute each, at 0.04 an hour on demand: the first was interrupted."""
     story = Story()
     for number, word in ((1, STOPPED), (2, DONE)):
         story.deliver(launched(number))
@@ -342,7 +342,7 @@ RULE_SETS = st.builds(JobRules, interruption_budget=NUMBERS, pull_budget=NUMBERS
 def test_a_fresh_job_is_shown_as_the_general_way_shows_it(
     order: JobRequest, now: datetime, rules: JobRules, *, at_once: bool
 ) -> None:
-    """Byte for byte: the order of the fields too."""
+    """Compare byte for byte: the order of the fields too."""
     if at_once:
         order = replace(order, scheduled_for=now)
     written = _compose_one(order, 7, new_trace(), now, rules, None, SOURCE)

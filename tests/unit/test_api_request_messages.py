@@ -94,7 +94,7 @@ def bodies() -> Iterator[tuple[Any, Bounds]]:
 
 
 def outcome(body: Any, bounds: Bounds) -> str:
-    """The message that refuses *body*; "accepted" where nothing does."""
+    """Return the message that refuses *body*; "accepted" if nothing does."""
     try:
         read_job(body, NOW, bounds)
     except BadRequest as error:
@@ -103,7 +103,7 @@ def outcome(body: Any, bounds: Bounds) -> str:
 
 
 def short(body: Any) -> str:
-    """What tells a body from the others, for the file to be read."""
+    """Return a body without the parts that all have in common, for the reader of the file."""
     if isinstance(body, dict):
         body = {key: each for key, each in body.items() if each not in ("alpine", "now")} or body
     text = repr(body)
@@ -111,7 +111,7 @@ def short(body: Any) -> str:
 
 
 def found() -> dict[str, str]:
-    """The outcome of each body, by how it is written."""
+    """Return the outcome of each body, by its text."""
     return {short(body): outcome(body, bounds) for body, bounds in bodies()}
 
 

@@ -1,4 +1,4 @@
-"""The body of `POST /schedule`: what is taken, what is refused, and in which words."""
+"""The body of `POST /schedule`: the accepted values, and the messages of refusals."""
 
 import re
 from datetime import UTC, datetime

@@ -42,7 +42,7 @@ def test_cpu_time_a_job_is_of_the_time_between_two_readings() -> None:
     }
 
 
-def test_a_meter_reads_this_process_and_nothing_of_one_that_is_gone() -> None:
+def test_a_meter_reads_this_process_and_nothing_of_one_that_has_ended() -> None:
     reading = Meter({"this": os.getpid(), "gone": 2**22 + 1}).read()
     assert reading["this"] > 0
     assert reading["gone"] == 0
@@ -78,7 +78,7 @@ def git(repository: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A repository with two commits, which pin different packages."""
+    """Make a repository with two commits, which pin different packages."""
     here = tmp_path / "repository"
     here.mkdir()
     git(here, "init", "--quiet")
@@ -124,7 +124,7 @@ def test_without_node_a_line_says_what_a_peer_needs(
         asyncio.run(install())
 
 
-def test_a_commit_that_is_not_there_is_said_in_a_line(repository: Path) -> None:
+def test_a_missing_commit_is_reported_in_a_line(repository: Path) -> None:
     with (
         pytest.raises(NoBaseline, match="nowhere"),
         checked_out("nowhere", repository),

@@ -1,4 +1,4 @@
-"""Batches of CloudEvents: what is written is read again, and what cannot be read says why."""
+"""Batches of CloudEvents: written ones are read again, and an unreadable one gets a reason."""
 
 import os
 import time
@@ -22,7 +22,7 @@ ID = "3f2b7c9e-8a55-4d0e-9a53-3b1f3d3c0a11"
 
 
 def element(**changed: object) -> dict[str, object]:
-    """A readable CloudEvent, with some attributes changed (None: left out)."""
+    """Make a readable CloudEvent, with some attributes changed (None: left out)."""
     whole: dict[str, object] = {
         "specversion": "1.0",
         "id": ID,
@@ -40,7 +40,7 @@ def batch(*elements: object) -> bytes:
 
 
 def old(**changed: object) -> bytes:
-    """The single envelope that the last release wrote."""
+    """Return the single envelope that the last release wrote."""
     whole: dict[str, object] = {
         "id": ID,
         "name": NAME,
@@ -88,7 +88,7 @@ def test_what_is_not_known_is_left_out() -> None:
     assert not shown.keys() & {"subject", "causationid"}
 
 
-def test_moments_are_in_utc_whatever_they_were() -> None:
+def test_times_are_in_utc_whatever_their_zone_was() -> None:
     elsewhere = AT.astimezone(timezone(timedelta(hours=5, minutes=30))).isoformat()
     [read] = cloudevents.decode(NAME, batch(element(time=elsewhere))).envelopes
     assert read.at == AT
@@ -188,7 +188,7 @@ PARTS: dict[str, tuple[object, str]] = {
 
 
 @pytest.mark.parametrize("what", PARTS)
-def test_an_element_that_cannot_be_read_is_told_apart_from_its_batch(what: str) -> None:
+def test_an_unreadable_element_is_kept_apart_from_its_batch(what: str) -> None:
     bad, why = PARTS[what]
     good = wrapped(EVENT)
     encoded: Any = msgspec.Raw(cloudevents.encode([good])[1:-1])

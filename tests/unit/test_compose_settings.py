@@ -13,14 +13,14 @@ GIVEN = {"COMPOSE_PROJECT_NAME"}
 
 
 def offered() -> set[str]:
-    """What compose.yaml takes from the environment: by interpolation, or passed on as it is."""
+    """Return the settings that compose.yaml reads from the environment or passes on."""
     interpolated = re.findall(r"(?<!\$)\$\{([A-Z0-9_]+)", COMPOSE)
     passed_on = re.findall(r"^ +([A-Z][A-Z0-9_]+):$", COMPOSE, re.MULTILINE)
     return {*interpolated, *passed_on} - GIVEN
 
 
 def explained() -> list[str]:
-    """The settings of .env.example, in their order."""
+    """Return the settings of .env.example, in their order."""
     return re.findall(r"^#([A-Z0-9_]+)=", EXAMPLE, re.MULTILINE)
 
 

@@ -19,13 +19,13 @@ MODULE = re.compile(r"python -m ([\w.]+)")
 
 
 def anchors(page: Path) -> set[str]:
-    """The headings of *page* as a link names them."""
+    """Return the headings of *page* as a link names them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
 def missing(page: Path) -> Iterator[str]:
-    """The places that *page* names and that are not there."""
+    """Return the places that *page* names and that do not exist."""
     text = page.read_text()
     for target, anchor in LINK.findall(text):
         linked = (page.parent / target).resolve() if target else page

@@ -1,4 +1,4 @@
-"""The EC2 adapter's pure parts: EC2's words and the port's, buckets, pools, types, prices."""
+"""The EC2 adapter's pure parts: EC2's terms and the port's, buckets, pools, types, prices."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -378,7 +378,7 @@ def failed(code: str, zone: str = "a") -> dict[str, Any]:
         ([], NoCapacity, "no more Spot capacity now"),
     ],
 )
-def test_what_a_batch_did_not_get_is_told_by_the_gravest_of_its_errors(
+def test_a_batch_that_got_too_little_is_explained_by_the_gravest_of_its_errors(
     codes: list[str], kind: type[ComputeError], said: str
 ) -> None:
     answer = fleet.read_answer({"Errors": [failed(each) for each in codes]}, batch(2).plan)

@@ -1,4 +1,4 @@
-"""Prices on EC2: what is not known is None, and a call that failed is made again after a while."""
+"""Prices on EC2: an unknown one is None, and a failed call is repeated after a while."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -76,7 +76,7 @@ async def priced(prices: Prices, market: Market) -> Instance:
 
 @pytest.mark.parametrize("source", ["table", "none"])
 @pytest.mark.parametrize("market", ["spot", "on-demand"])
-async def test_a_price_that_nobody_knows_is_none(source: PriceSource, market: Market) -> None:
+async def test_an_unknown_price_is_none(source: PriceSource, market: Market) -> None:
     aws = Answering(Unknown("no answer"))
     instance = await priced(Prices(aws, VirtualClock(NOW), source), market)
     assert (instance.hourly_price_usd, instance.on_demand_hourly_price_usd) == (None, None)

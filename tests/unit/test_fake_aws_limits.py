@@ -26,7 +26,7 @@ def taken(limits: Limits, action: str) -> int:
     return 10_000
 
 
-def test_a_throttled_call_is_told_so_in_ec2s_words() -> None:
+def test_a_throttled_call_is_refused_in_ec2s_words() -> None:
     limits = Limits(CloudSettings(), Hand())
     taken(limits, "RunInstances")
 

@@ -1,4 +1,4 @@
-"""What an instance of the docker adapter is made of."""
+"""The container of an instance of the docker adapter."""
 
 import json
 from pathlib import Path

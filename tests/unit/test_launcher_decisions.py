@@ -1,4 +1,4 @@
-"""The launcher's decisions: which answer leads where, and what is told of it."""
+"""The launcher's decisions: the transition for each answer, and its event."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -135,7 +135,7 @@ def test_the_stored_parameters_hold_no_secret_and_the_call_has_it() -> None:
         ((0.001,) * 5, 0, None),  # a full batch
     ],
 )
-def test_launches_are_gathered_until_none_comes_for_a_moment_or_the_oldest_has_waited_enough(
+def test_launches_are_gathered_until_none_comes_or_the_oldest_has_waited_enough(
     due: tuple[float, ...], seen: float, until: float | None
 ) -> None:
     launches = [replace(WANTED, due_at=NOW - seconds(each)) for each in due]
@@ -217,7 +217,7 @@ def test_the_market_is_spot_until_the_wait_for_it_is_over(
     assert offers.decide_market(launch, NOW + seconds(after), 600) == market
 
 
-def test_the_next_try_is_not_later_than_the_moment_from_which_on_demand_may_be_had() -> None:
+def test_the_next_try_is_not_later_than_the_time_from_which_on_demand_is_allowed() -> None:
     (asked,) = ask(wanting(capacity="spot_then_on_demand", spot_wait_seconds=3))
     assert refuse(asked, NoCapacity("none")).launch.due_at == NOW + seconds(3)
 
@@ -242,7 +242,7 @@ def test_an_error_while_it_is_planned_is_definite_whatever_it_is() -> None:
 
 @pytest.mark.parametrize("state", list(InstanceState))
 @pytest.mark.parametrize("unwanted", [False, True])
-def test_an_instance_is_told_wanted_or_not_alive_or_not(
+def test_an_instance_is_published_wanted_or_not_alive_or_not(
     state: InstanceState, *, unwanted: bool
 ) -> None:
     instance = Instance(
@@ -309,7 +309,7 @@ def test_any_other_refusal_after_an_unknown_outcome_is_the_token_speaking(
     assert refuse(ASKED, kind("no"), repeated=True).launch.offer == 2
 
 
-def test_a_rejection_is_told_in_the_clouds_own_words() -> None:
+def test_a_rejection_is_published_in_the_clouds_own_words() -> None:
     verdict = refuse(ASKED, Rejected("InvalidAMIID.NotFound"))
     assert verdict.launch.state == "refused"
     assert verdict.launch.due_at is None
@@ -317,7 +317,7 @@ def test_a_rejection_is_told_in_the_clouds_own_words() -> None:
 
 
 @pytest.mark.parametrize("kind", [NoCapacity, QuotaReached, Throttled, Deferred, Stale, Rejected])
-def test_a_definite_refusal_of_what_nobody_wants_ends_it_without_a_word(
+def test_a_definite_refusal_of_an_unwanted_launch_ends_it_without_an_event(
     kind: Callable[[str], ComputeError],
 ) -> None:
     verdict = refuse(replace(ASKED, unwanted=True), kind("no"))
@@ -325,14 +325,14 @@ def test_a_definite_refusal_of_what_nobody_wants_ends_it_without_a_word(
     assert verdict.events == ()
 
 
-def test_an_unknown_outcome_of_what_nobody_wants_goes_on_being_asked() -> None:
+def test_an_unknown_outcome_of_an_unwanted_launch_is_asked_again() -> None:
     verdict = refuse(replace(ASKED, unwanted=True), Unknown("timeout"))
     assert verdict.launch.state == "asked"
     assert verdict.events == ()
 
 
 @pytest.mark.parametrize("kind", [QuotaReached, Deferred])
-def test_waiting_grows_while_the_reason_stays_and_begins_anew_when_it_changes(
+def test_waiting_grows_while_the_reason_stays_and_starts_over_when_it_changes(
     kind: Callable[[str], ComputeError],
 ) -> None:
     launch, waits = ASKED, []
@@ -344,7 +344,7 @@ def test_waiting_grows_while_the_reason_stays_and_begins_anew_when_it_changes(
     assert waits == [5, 10, 20, 40, 80, 160, 300, 300, 5]
 
 
-def test_a_delay_is_told_when_the_reason_changes_and_else_once_a_minute() -> None:
+def test_a_delay_is_published_when_the_reason_changes_and_else_once_a_minute() -> None:
     launch, told = ASKED, []
     for at, error in (
         (0, Unknown("a")),

@@ -1,4 +1,4 @@
-"""Nothing secret, and nothing that a terminal obeys, gets into a log line."""
+"""No secret, and no control sequence of a terminal, gets into a log line."""
 
 import logging
 from typing import Any

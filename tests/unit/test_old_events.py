@@ -1,4 +1,4 @@
-"""What the last release told can be read by this one."""
+"""Events of the last release can be read by this one."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ OLD = sorted((Path(__file__).parent.parent / "contract" / "golden" / "old").glob
 
 
 def says(now: Any, then: Any) -> bool:
-    """Whether *now* has all that *then* has."""
+    """Return whether *now* has all that *then* has."""
     if isinstance(then, dict):
         return all(says(now[field], value) for field, value in then.items())
     return bool(now == then)
@@ -30,7 +30,7 @@ def test_each_body_of_the_last_release_is_read_with_all_that_it_says(path: Path)
     assert says(json.loads(msgspec.json.encode(event)), upgrade(name, body))
 
 
-def test_what_was_told_is_the_launch_sequence_now() -> None:
+def test_the_field_of_the_last_release_is_the_launch_sequence_now() -> None:
     assert upgrade("LaunchesReported", {"told": 7}) == {"launch_sequence": 7}
     assert upgrade("InstanceLaunched", {"told": 7})["launch_sequence"] == 7
 

@@ -1,4 +1,4 @@
-"""When a sweep runs again, and what a machine of states allows."""
+"""The time of a sweep's next run, and the transitions that a state machine allows."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""Whatever the AMQP library raises where a connection is in doubt leaves as `BusUnavailable`."""
+"""Every error of the AMQP library on a connection in doubt leaves as `BusUnavailable`."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The reaper's decisions: what is gone, what vanished, what is nobody's, and what it has cost."""
+"""The reaper's decisions: terminated, vanished and orphaned instances, and their costs."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -150,7 +150,7 @@ def test_what_is_listed_alive_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("state", ["running", "ending"])
-def test_what_is_listed_as_terminated_is_gone(state: str) -> None:
+def test_what_is_listed_as_terminated_is_terminated(state: str) -> None:
     (gone,) = findings([replace(WATCHED, state=state)], [OVER]).terminated
     assert gone.terminated_at == ago(10)
 
@@ -160,7 +160,7 @@ def test_the_first_list_without_an_instance_only_marks_it_missing() -> None:
     assert (found.missing, found.terminated) == (("i-1",), ())
 
 
-def test_a_missing_instance_is_gone_after_the_visibility_time_and_was_since_it_was_missed() -> None:
+def test_a_missing_instance_is_terminated_after_the_visibility_time_as_of_its_first_miss() -> None:
     assert findings([replace(WATCHED, missing_since=ago(59))], []).terminated == ()
     (gone,) = findings([replace(WATCHED, missing_since=ago(60))], []).terminated
     assert (gone.cause, gone.terminated_at, gone.billed_seconds) == ("vanished", ago(60), 40)
@@ -176,7 +176,7 @@ def test_what_has_outlived_its_time_by_the_margin_is_ended() -> None:
     assert findings([replace(WATCHED, dies_by=ago(60))], [LISTED]).expired == ("i-1",)
 
 
-def test_what_is_recorded_as_gone_and_shown_alive_is_found() -> None:
+def test_what_is_recorded_as_terminated_and_shown_alive_is_found() -> None:
     assert findings([replace(WATCHED, state="terminated")], [LISTED]).alive_after_end == ("i-1",)
     assert findings([replace(WATCHED, state="terminated")], [OVER]).alive_after_end == ()
 

@@ -1,4 +1,4 @@
-"""docs/reliability.md names a test for each promise: each of them is there."""
+"""docs/reliability.md names a test for each promise: each of them exists."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ NAMED = re.compile(r"`([a-z0-9_/]+\.py)::(\w+)`")
 
 
 def names_in(path: Path) -> set[str]:
-    """The tests of a file: functions, classes, and what a state machine is named."""
+    """Return the tests of a file: functions, classes, and the name of a state machine."""
     found = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

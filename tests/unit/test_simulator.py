@@ -55,7 +55,7 @@ async def settle() -> None:
 
 
 async def pass_time(clock: VirtualClock, seconds: float, step: float = 1.0) -> None:
-    """Move the clock on in steps, so that each waiter sees its moment."""
+    """Move the clock on in steps, so that each waiter sees its time."""
     await settle()
     for _ in range(round(seconds / step)):
         clock.advance(step)
@@ -98,7 +98,7 @@ async def test_a_failing_job_says_its_code_and_the_last_lines_of_its_stderr(
     assert api.callbacks[1] == [{"failed": "", "error_message": message, "exit_code": 3}]
 
 
-async def test_a_senseless_simulation_fails_with_a_word_about_it(
+async def test_a_senseless_simulation_fails_with_a_message(
     make: Callable[[Faults], SimulatorCompute], api: FakeApi
 ) -> None:
     api.env_vars[1] = {"SIMULATE_SECONDS": "soon"}
@@ -135,7 +135,7 @@ async def test_a_job_past_its_time_limit_is_stopped_and_says_so(
     assert api.callbacks[1] == [word]
 
 
-async def test_a_silent_api_is_asked_again_until_it_hears(
+async def test_a_silent_api_is_asked_again_until_it_answers(
     make: Callable[[Faults], SimulatorCompute], api: FakeApi, clock: VirtualClock
 ) -> None:
     api.failures = [503, 429, 425, 500]
@@ -145,7 +145,7 @@ async def test_a_silent_api_is_asked_again_until_it_hears(
     assert api.callbacks[1] == [{"exit_code": 0}]
 
 
-async def test_an_agent_that_is_never_heard_ends_with_its_maximum_lifetime(
+async def test_an_agent_that_is_never_answered_ends_with_its_maximum_lifetime(
     make: Callable[[Faults], SimulatorCompute], api: FakeApi, clock: VirtualClock
 ) -> None:
     api.failures = [503] * 1000
@@ -187,7 +187,7 @@ async def test_a_container_that_is_done_after_the_notice_is_done(
     assert api.callbacks[1] == [{"schedule": ""}, {"exit_code": 0}]
 
 
-async def test_a_notice_that_is_not_heard_is_said_again(
+async def test_a_notice_that_is_not_received_is_repeated(
     make: Callable[[Faults], SimulatorCompute], api: FakeApi, clock: VirtualClock
 ) -> None:
     api.env_vars[1] = {"SIMULATE_SECONDS": "1000"}
@@ -200,7 +200,7 @@ async def test_a_notice_that_is_not_heard_is_said_again(
     assert api.callbacks[1] == [{"schedule": ""}]
 
 
-async def test_an_agent_that_dies_leaves_machine_and_container_until_somebody_ends_them(
+async def test_an_agent_that_dies_leaves_machine_and_container_until_they_are_ended(
     make: Callable[[Faults], SimulatorCompute], api: FakeApi, clock: VirtualClock
 ) -> None:
     api.env_vars[1] = {"SIMULATE_SECONDS": "5"}
@@ -238,7 +238,7 @@ async def test_an_answer_lost_after_the_effect_is_found_by_the_same_token(
     assert compute.cloud.truth.instances_by_token == {"token-1": 1}
 
 
-async def test_the_quota_refuses_and_is_free_again_when_an_instance_is_gone(
+async def test_the_quota_refuses_and_is_free_again_when_an_instance_is_terminated(
     make: Callable[[Faults], SimulatorCompute], api: FakeApi
 ) -> None:
     api.env_vars[1] = {"SIMULATE_SECONDS": "60"}

@@ -1,4 +1,4 @@
-"""The adapters under the bus contract, and what the suite says over each of them.
+"""The adapters under the bus contract, and the helpers of the suite.
 
 To add an adapter, teach `opened` its name and put it into `ADAPTERS`.
 """

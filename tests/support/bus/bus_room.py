@@ -1,4 +1,4 @@
-"""What the bus contract suite gets of each adapter."""
+"""The bus of one adapter, as the contract suite uses it."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -14,7 +14,7 @@ def bound_names(topology: Topology) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class BusRoom:
-    """An empty bus, and what only its adapter knows how to do to it."""
+    """An empty bus, and the operations that only its adapter can do."""
 
     bus: Bus
     mortal_reader: Callable[[str], AbstractAsyncContextManager[Subscription]]

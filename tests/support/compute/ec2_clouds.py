@@ -26,7 +26,7 @@ class Ec2Cloud(Protocol):
     """A source of clients."""
 
     def client(self, service: str) -> Any:
-        """A boto3 client."""
+        """Make a boto3 client."""
         ...
 
 
@@ -129,7 +129,7 @@ class Launcher:
         return self.ec2.create_fleet(**(request | changes))
 
     def launch(self, count: int = 1) -> list[str]:
-        """The ids of instances of a fleet."""
+        """Launch a fleet; return the ids of its instances."""
         return ids_of(self.fleet(count))
 
     def run(self, zone: str = "us-east-1a", token: str = "", **changes: Any) -> Any:
@@ -170,5 +170,5 @@ def eventually(holds: Callable[[], bool]) -> None:
 
 
 def code_of(error: Any) -> str:
-    """The code of a ClientError."""
+    """Return the code of a ClientError."""
     return str(error.value.response["Error"]["Code"])

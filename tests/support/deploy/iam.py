@@ -57,7 +57,7 @@ class Statement:
     conditions: Mapping[str, Mapping[str, tuple[str, ...]]]
 
     def allows(self, action: str, resource: str, context: Mapping[str, str]) -> bool:
-        """Whether this statement allows it."""
+        """Return whether this statement allows it."""
         return (
             any(matches(action.lower(), each.lower()) for each in self.actions)
             and any(matches(resource, each) for each in self.resources)
@@ -70,7 +70,7 @@ class Statement:
 
 
 def template() -> dict[str, Any]:
-    """The template with its intrinsic functions in their long form."""
+    """Return the template with its intrinsic functions in their long form."""
     loaded: dict[str, Any] = cfn_yaml.load(str(TEMPLATE))
     return loaded
 

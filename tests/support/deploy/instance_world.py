@@ -136,7 +136,7 @@ class FirstBoot:
         (self._disk / "user-data").write_text(script)
 
     def _user_data(self, instance: dict[str, str]) -> str:
-        """The stack's, with what the test's docstring says changed."""
+        """Return the stack's user data, with the changes that the test's docstring lists."""
         ec2 = self._aws.client("ec2")
         [template] = ec2.describe_launch_templates()["LaunchTemplates"]
         [version] = ec2.describe_launch_template_versions(
@@ -212,7 +212,7 @@ class FirstBoot:
         return found
 
     def secret_in_clear(self) -> str | None:
-        """Where one of the secrets stands in what the start has said or been given, if it does."""
+        """Return a secret that is in the start's output or user data, if there is one."""
         secrets = [each.read_text() for each in (self._disk / "run" / "secrets").glob("*_*")]
         assert len(secrets) >= 3
         said = self.output + (self._disk / "user-data").read_text()

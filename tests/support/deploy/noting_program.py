@@ -1,4 +1,4 @@
-"""Plays apt-get, curl or docker, by the name that it is called by: notes its call and does nothing.
+"""A stand-in for apt-get, curl or docker, by the name of its call: it only notes the call.
 
 What the start script asks for is answered as by a new installation: no key until it makes one.
 """

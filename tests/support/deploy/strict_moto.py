@@ -50,7 +50,7 @@ def _delete_zone(zone: FakeZone, account_id: str, _region: str) -> None:
 
 
 def _fail(stack: Stack, error: Exception) -> None:
-    """What could not be deleted stays, and says why; the rest of the stack is gone."""
+    """Keep the undeletable resource, with the reason; delete the rest of the stack."""
     resources = stack.resource_map
     left = [name for name in resources._resource_json_map if name in resources._parsed_resources]
     resources._resource_json_map = {name: resources._resource_json_map[name] for name in left}
@@ -74,7 +74,7 @@ def _fail(stack: Stack, error: Exception) -> None:
 
 
 def _require_exactly(zone: FakeZone, wanted: dict[str, Any]) -> None:
-    """Raise as Route 53 does where no record of *zone* has all of these values."""
+    """Raise as Route 53 does if no record of *zone* has all of these values."""
     name = wanted["Name"].rstrip(".") + "."
     values = sorted(each["Value"] for each in wanted.get("ResourceRecords", []))
     if not any(_values(each) == (name, wanted["Type"], values) for each in zone.rrsets):

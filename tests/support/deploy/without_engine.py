@@ -53,7 +53,7 @@ class FirstBootWithoutEngine(FirstBoot):
         }
 
     def calls(self, program: str) -> list[str]:
-        """The calls of *program*, each as one line without the options that name files."""
+        """Return the calls of *program*, each as one line without the options that name files."""
         lines = (self._programs / "calls").read_text().splitlines()
         return [" ".join(words[1:]) for words in map(json.loads, lines) if words[0] == program]
 

@@ -1,4 +1,4 @@
-"""Every statement that claims or changes rows among many, and what it is run with.
+"""Every statement that claims or changes rows among many, and its arguments.
 
 A statement is listed here once: in `PLACES`, to be run, or in `ELSEWHERE`, with the reason why no
 plan of it can go astray.

@@ -1,4 +1,4 @@
-"""The SQL of the services: constants in upper case, in whichever of their modules."""
+"""The SQL of the services: constants in upper case, in any of their modules."""
 
 import importlib
 import pkgutil

@@ -50,7 +50,7 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """The run is over: the keeper removes what is left; wait for it."""
+    """End the run: the keeper removes the leftovers; wait for it."""
     if hasattr(config, "workerinput"):
         return
     directory = this_run().directory
@@ -64,7 +64,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """A worker a core that this process may use, and two where there is one."""
+    """Return a worker for each core that this process may use, and two if there is one core."""
     return max(2, len(os.sched_getaffinity(0)))
 
 
@@ -77,13 +77,13 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no typ
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
-    """Whatever `--dist` says."""
+    """Ignore `--dist`."""
     config.option.loadscopereorder = False
     return Scheduling(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, so that the workers end at about the same time."""
+    """Sort the longest first, so that the workers end at about the same time."""
     items.sort(key=_rank)
 
 

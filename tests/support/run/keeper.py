@@ -1,4 +1,4 @@
-"""Ends what a test run has left, however it ended: by itself, by Ctrl-C, by a crash, by `kill -9`.
+"""Removes the leftovers of a test run, however it ended: by itself, Ctrl-C, a crash, `kill -9`.
 
     python -m tests.support.run.keeper DIRECTORY
 

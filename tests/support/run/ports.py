@@ -1,4 +1,4 @@
-"""Ports for servers that are told theirs beforehand."""
+"""Ports for servers that need theirs beforehand."""
 
 import random
 import socket
@@ -10,7 +10,7 @@ FIRST, LAST = 10_000, 32_000
 
 
 def free_port() -> int:
-    """A port that nobody listens on now, and that no other test of this run has been given."""
+    """Return a port that is free now, and that no other test of this run has been given."""
     while True:
         port = random.randrange(FIRST, LAST)
         with socket.socket() as probe:

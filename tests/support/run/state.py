@@ -1,4 +1,4 @@
-"""What the workers of one test run share: a directory, locks, servers, and notes of what must end.
+"""State that the workers of a test run share: a directory, locks, servers, and notes of leftovers.
 
 The directory is the run's TMPDIR too, in memory where that is possible: databases are made in it.
 """
@@ -33,13 +33,13 @@ class Run:
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Exclude the other workers from what has this name."""
+        """Exclude the other workers from blocks of the same name."""
         with (self.directory / f"{name}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def shared(self, name: str, make: Callable[[], Facts]) -> Facts:
-        """The facts of what all workers share: made by the first that asks for it."""
+        """Return the facts of a shared thing, which the first worker that asks for it makes."""
         self.start_keeper()
         with self.lock(name):
             path = self.directory / f"{name}.json"
@@ -54,7 +54,7 @@ class Run:
         self._held.append(value)
 
     def take(self, kind: str, name: str) -> bool:
-        """Whether *name* was free in this run; it is taken from now on."""
+        """Return whether *name* was free in this run; it is taken from now on."""
         directory = self.directory / kind
         directory.mkdir(exist_ok=True)
         try:
@@ -64,26 +64,26 @@ class Run:
         return True
 
     def note(self, kind: str, name: str) -> None:
-        """Have the keeper remove what is about to be made, unless `forget` comes first."""
+        """Have the keeper remove the thing about to be made, unless `forget` comes first."""
         self.start_keeper()
         path = self.directory / LEFTOVERS / f"{kind}-{uuid.uuid4().hex}"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps([kind, name]))
 
     def forget(self, kind: str, name: str) -> None:
-        """It is gone."""
+        """Forget a thing that is removed."""
         for path, found in self.leftovers():
             if found == (kind, name):
                 path.unlink()
 
     def leftovers(self) -> list[tuple[Path, tuple[str, str]]]:
-        """What was noted and not forgotten, the latest first."""
+        """Return the notes that are not forgotten, the latest first."""
         paths = (self.directory / LEFTOVERS).glob("*")
         ordered = sorted(paths, key=lambda path: -path.stat().st_mtime_ns)
         return [(path, tuple(json.loads(path.read_text()))) for path in ordered]
 
     def start_keeper(self) -> None:
-        """The first who may leave something starts a process that outlives every worker."""
+        """Start the keeper, which outlives every worker, unless a worker has started it already."""
         with self.lock("keeper"):
             if (self.directory / ENDING).exists():
                 return
@@ -110,7 +110,7 @@ class Run:
 
 
 def make_directory() -> Path:
-    """A directory for one run, in memory where there is enough of it and programs may run there."""
+    """Make a directory for one run, in memory if there is enough and programs may run there."""
     base = MEMORY if _is_roomy(MEMORY) else Path(tempfile.gettempdir())
     directory = Path(tempfile.mkdtemp(prefix="docker-job-run-", dir=base))
     directory.chmod(0o711)  # root's Postgres is another user's, who must pass through
@@ -128,7 +128,7 @@ _this: list[Run] = []
 
 
 def this_run() -> Run:
-    """The run that this process belongs to."""
+    """Return the run that this process belongs to."""
     return _this[0]
 
 

@@ -1,4 +1,4 @@
-"""A Postgres that is a test's to kill, freeze and start again, and a wire to it that can fail.
+"""A Postgres that a test may kill, freeze and start again, and a wire to it that can fail.
 
 Its binaries and its socket are those of the embedded server; so are the roles and schemas of
 production.
@@ -46,7 +46,7 @@ class BreakablePostgres:
         return list(processes_in(self._data / "pgdata"))
 
     def kill(self) -> None:
-        """`kill -9` of the server and each of its backends: as a power cut, but for the disk."""
+        """Send `kill -9` to the server and each of its backends: a power cut, but for the disk."""
         pids = self._pids()
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
@@ -59,12 +59,12 @@ class BreakablePostgres:
         self._server.start()
 
     def freeze(self) -> None:
-        """Let it hang: its sockets stay open, take connections, and say nothing."""
+        """Let it hang: its sockets stay open, take connections, and answer nothing."""
         for pid in self._pids():
             os.kill(pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         for pid in self._pids():
             os.kill(pid, signal.SIGCONT)
 
@@ -91,7 +91,7 @@ class BreakablePostgres:
 
 
 class Wire:
-    """Carries connections to the server, and loses what it is told to lose."""
+    """Carries connections to the server, and loses the chosen answers."""
 
     def __init__(self, real: Path, directory: Path) -> None:
         self._real = real
@@ -102,7 +102,7 @@ class Wire:
         """Set when a COMMIT has taken effect and its answer was lost."""
 
     def through(self, dsn: str) -> str:
-        """*dsn* by this way."""
+        """Return *dsn* by this way."""
         old = parse_qs(urlsplit(dsn).query)["host"][0]
         new = quote(str(self._directory), safe="/")
         assert old in dsn
@@ -119,7 +119,7 @@ class Wire:
             writer.close()
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One client's connection, until either side ends it."""
+        """Carry one client's connection, until either side ends it."""
         up_reader, up_writer = await asyncio.open_unix_connection(str(self._real))
         self._writers |= {writer, up_writer}
         how: Literal["silent", "cut"] | None = None

@@ -24,14 +24,14 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 def is_wanted(*, beside: bool) -> bool:
-    """Whether there is no broker (or this one is wanted *beside* it), and it can be had."""
+    """Return whether no broker is there (or one is wanted *beside* it), and it can be installed."""
     if server_is_installed() or (not beside and (os.environ.get(GIVEN) or engine_answers())):
         return False
     return os.geteuid() == 0 and shutil.which("apt-get") is not None
 
 
 def install() -> bool:
-    """Install it without starting it; whether that succeeded."""
+    """Install it without starting it; return whether that succeeded."""
     ours = not POLICY.exists()
     if ours:
         POLICY.write_text("#!/bin/sh\nexit 101\n")

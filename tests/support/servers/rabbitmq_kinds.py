@@ -57,7 +57,7 @@ class RabbitServer(Protocol):
         ...
 
     def stop(self) -> None:
-        """Stop the broker by the book; its data stays."""
+        """Stop the broker cleanly; its data stays."""
         ...
 
     def start(self) -> None:
@@ -73,7 +73,7 @@ class RabbitServer(Protocol):
         ...
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         ...
 
     def remove(self) -> None:
@@ -82,7 +82,7 @@ class RabbitServer(Protocol):
 
 
 def run_command(command: list[str], environment: dict[str, str] | None = None) -> str:
-    """What *command* prints. Raises RuntimeError where it fails."""
+    """Return the output of *command*. Raises RuntimeError if it fails."""
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
@@ -244,7 +244,7 @@ class PrivateNode:
             each.send_signal(number)
 
     def _processes(self) -> list[psutil.Process]:
-        """The node's, by their home; epmd, which a killed node leaves, is among them."""
+        """Return the node's processes, by their home: also epmd, which a killed node leaves."""
         found = []
         for each in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -258,7 +258,7 @@ class PrivateNode:
 
 
 class GivenServer:
-    """A broker that somebody else runs."""
+    """A broker that is not started by the tests."""
 
     name = "the broker of DOCKER_JOB_TEST_BUS_URL"
 
@@ -269,7 +269,7 @@ class GivenServer:
 
     @classmethod
     def make(cls) -> "GivenServer":
-        """It is there."""
+        """Use the given broker."""
         return cls({"url": os.environ[GIVEN]})
 
     def ctl(self, *arguments: str) -> str:
@@ -321,5 +321,5 @@ def _speaks_http(port: int) -> bool:
 
 
 def _installed_programs() -> Path:
-    """Where the server's own scripts are: Debian's wrappers in /usr/sbin change the user."""
+    """Find the server's own scripts: Debian's wrappers in /usr/sbin change the user."""
     return next(INSTALLED.glob("rabbitmq_server-*/sbin"))

@@ -34,7 +34,7 @@ from tests.support.servers.rabbitmq_kinds import (
 
 @cache
 def engine_answers() -> bool:
-    """Whether there is a Docker engine that has the image or can pull it."""
+    """Return whether there is a Docker engine that has the image or can pull it."""
     if not _succeeds(["docker", "version"]):
         return False
     return _succeeds(["docker", "image", "inspect", IMAGE]) or _succeeds(["docker", "pull", IMAGE])
@@ -50,13 +50,13 @@ def _succeeds(command: list[str]) -> bool:
 
 @cache
 def server_is_installed() -> bool:
-    """Whether a rabbitmq-server is installed on this machine."""
+    """Return whether a rabbitmq-server is installed on this machine."""
     return next(INSTALLED.glob("rabbitmq_server-*/sbin/rabbitmq-server"), None) is not None
 
 
 @contextlib.contextmanager
 def fresh_vhost(server: RabbitServer) -> Iterator[str]:
-    """The address of a virtual host that is empty, and gone behind the block.
+    """Return the address of an empty virtual host, which is removed after the block.
 
     A broker that somebody else runs without a management API has only its own: it is used as it is.
     """
@@ -73,7 +73,7 @@ def fresh_vhost(server: RabbitServer) -> Iterator[str]:
 
 
 def manage(management_url: str, method: str, path: str, body: object = None) -> object:
-    """One call of the management API; returns what it answered, decoded."""
+    """Call the management API once; return its answer, decoded."""
     parts = urlsplit(management_url)
     login = b64encode(f"{parts.username}:{parts.password}".encode()).decode()
     request = urllib.request.Request(  # noqa: S310  # a broker of this test run
@@ -91,7 +91,7 @@ class Brokers:
     """The brokers of one test run, each started when it is first asked for."""
 
     def get(self, kind: str) -> RabbitServer:
-        """The broker of this *kind*, one of `KINDS`; skips the test where it cannot be had."""
+        """Return the broker of this *kind*, one of `KINDS`; skip the test if it is unavailable."""
         made, why_not = KINDS[kind]
         reason = why_not()
         if reason is not None:
@@ -100,11 +100,11 @@ class Brokers:
         return made(facts)
 
     def best(self) -> RabbitServer:
-        """The first kind that can be had."""
+        """Return the first available kind."""
         return self.get(self._best_kind())
 
     def own(self) -> RabbitServer:
-        """Another of that kind, for whoever breaks it, and to be removed by him."""
+        """Start another of that kind, for a test that breaks and removes it."""
         made, _ = KINDS[self._best_kind()]
         if made is GivenServer:
             pytest.skip("a broker that is given is not ours to break")
@@ -144,19 +144,19 @@ first."""
 
 @pytest.fixture(scope="session")
 def brokers() -> Brokers:
-    """The brokers of this run."""
+    """Return the brokers of this run."""
     return Brokers()
 
 
 @pytest.fixture
 def rabbitmq(brokers: Brokers) -> RabbitServer:
-    """A broker for what is the same on each: the best that there is."""
+    """Return the best broker that there is, for tests that are the same on each."""
     return brokers.best()
 
 
 @pytest.fixture(scope="session")
 def broker_to_break(brokers: Brokers) -> Iterator[RabbitServer]:
-    """A broker of this worker's own; each test leaves it running."""
+    """Return a broker of this worker's own; each test leaves it running."""
     server = brokers.own()
     yield server
     server.remove()

@@ -25,7 +25,7 @@ TRUTH = (
 
 
 def run_script(project: ComposeProject, script: str, *arguments: str | Path) -> str:
-    """What deploy/*script* prints for this project."""
+    """Return the output of deploy/*script* for this project."""
     files = " ".join(f"--file {each}" for each in project._files)
     done = subprocess.run(
         [ROOT / "deploy" / script, *arguments],
@@ -42,6 +42,6 @@ def run_script(project: ComposeProject, script: str, *arguments: str | Path) -> 
 
 
 def living(project: ComposeProject) -> int:
-    """How many instances the served cloud knows to be alive."""
+    """Count the served cloud's running instances."""
     said = docker("exec", project.container("cloud"), "python", "-ISc", TRUTH)
     return int(json.loads(said)["living"])

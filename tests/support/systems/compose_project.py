@@ -32,7 +32,7 @@ SETTINGS = re.compile("DOCKER_JOB_|AWS_|COMPOSE_|POSTGRES_|RABBITMQ_")
 
 
 def docker(*arguments: str, seconds: float = 60) -> str:
-    """What docker prints. Raises AssertionError where it fails."""
+    """Return docker's output. Raises AssertionError if it fails."""
     done = subprocess.run(
         ["docker", *arguments], capture_output=True, text=True, timeout=seconds, check=False
     )
@@ -41,7 +41,7 @@ def docker(*arguments: str, seconds: float = 60) -> str:
 
 
 def succeeds(*arguments: str, seconds: float = 60) -> bool:
-    """Whether docker does that."""
+    """Return whether docker succeeds."""
     try:
         docker(*arguments, seconds=seconds)
     except (AssertionError, OSError, subprocess.TimeoutExpired):
@@ -51,7 +51,7 @@ def succeeds(*arguments: str, seconds: float = 60) -> bool:
 
 @functools.cache
 def what_is_missing() -> str | None:
-    """Why compose cannot be tried on this machine, in words."""
+    """Return why compose cannot be tried on this machine."""
     if shutil.which("docker") is None or not succeeds("version"):
         return "needs a Docker engine that answers"
     if not succeeds("compose", "version"):
@@ -63,7 +63,7 @@ def what_is_missing() -> str | None:
 
 
 def fresh_clone(directory: Path) -> Path:
-    """Copy to *directory* what a clone of the present state would have: no more than git knows."""
+    """Copy to *directory* the files of a clone of the present state: no more than git tracks."""
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     done = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -99,7 +99,7 @@ class BuiltClone:
 
     @property
     def facts(self) -> Facts:
-        """What another worker makes it of."""
+        """Return the facts from which another worker makes it."""
         return {"directory": str(self.directory), **self.images}
 
 
@@ -120,7 +120,7 @@ class ComposeProject(ApiClient):
     def compose(
         self, *arguments: str, seconds: float = UP_SECONDS, fails: bool = False
     ) -> "subprocess.CompletedProcess[str]":
-        """`docker compose …`; asserts that it succeeds, or that it *fails*."""
+        """Run `docker compose …`; assert that it succeeds, or that it *fails*."""
         files = [argument for file in self._files for argument in ("--file", str(file))]
         done = subprocess.run(
             ["docker", "compose", "--project-name", self.name, *files, *arguments],
@@ -136,48 +136,48 @@ class ComposeProject(ApiClient):
         return done
 
     def up(self, *arguments: str) -> None:
-        """Up, and healthy. Raises AssertionError with the logs where it is not."""
+        """Start it, and wait until healthy. Raises AssertionError with the logs if it is not."""
         try:
             self.compose("up", "--detach", "--wait", *arguments)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.logs()[-6000:]}") from None
 
     def logs(self, *services: str) -> str:
-        """What the services have logged."""
+        """Return the services' logs."""
         return self.compose("logs", "--no-color", *services).stdout
 
     def container(self, service: str, number: int = 1) -> str:
-        """The name of a service's container."""
+        """Return the name of a service's container."""
         return f"{self.name}-{service}-{number}"
 
     def inspect(self, service: str) -> dict[str, Any]:
-        """What the engine knows of a service's container."""
+        """Return the engine's description of a service's container."""
         [found] = json.loads(docker("inspect", self.container(service)))
         assert isinstance(found, dict)
         return found
 
     def healthy(self, service: str, number: int = 1) -> bool:
-        """Whether its health check says so now."""
+        """Return whether its health check passes now."""
         template = "{{.State.Status}} {{.State.Health.Status}}"
         said = docker("inspect", "--format", template, self.container(service, number))
         return said == "running healthy"
 
     def read_inside(self, service: str, path: str) -> str:
-        """A file as the service's container sees it."""
+        """Read a file as the service's container sees it."""
         return docker("exec", self.container(service), "cat", path)
 
     def sql(self, statement: str, seconds: float = 30) -> str:
-        """What Postgres answers its superuser: the server itself is not published."""
+        """Return Postgres' answer to its superuser: the server itself is not published."""
         psql = ("psql", "-XqtA", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "docker_job")
         container = self.container("postgres")
         return docker("exec", container, *psql, "-c", statement, seconds=seconds)
 
     def database_answers(self) -> bool:
-        """Whether Postgres is up, which after a restart takes a moment."""
+        """Return whether Postgres is up, which after a restart takes a while."""
         return succeeds("exec", self.container("postgres"), "pg_isready", "-q", "-U", "postgres")
 
     def instances(self) -> list[str]:
-        """The containers, ended ones too, of this project's instances and of their jobs."""
+        """List the containers, ended ones too, of this project's instances and of their jobs."""
         label = f"label=docker-job.deployment={self.name}"
         return docker("ps", "--all", "--quiet", "--filter", label).split()
 
@@ -196,7 +196,7 @@ class ComposeProject(ApiClient):
 
 @contextlib.contextmanager
 def compose_project(clone: BuiltClone, *files: Path, **settings: str) -> Iterator[ComposeProject]:
-    """A project that is gone behind the block."""
+    """Make a project that is removed after the block."""
     project = ComposeProject(clone, *files, **settings)
     try:
         yield project

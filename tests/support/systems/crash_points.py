@@ -18,7 +18,7 @@ reaper there."""
 
 
 def all_points() -> list[str]:
-    """The points of the services, in the order of the files and lines that name them."""
+    """Return the points of the services, in the order of the files and lines that name them."""
     found: dict[str, None] = {}
     for directory in ("shared", "services"):
         for path in sorted((ROOT / directory).rglob("*.py")):
@@ -37,7 +37,7 @@ def _reaches(node: ast.AST) -> bool:
 
 
 def _points(path: Path, node: ast.AST) -> list[str]:
-    """The names in one call: one, or that of each queue's own."""
+    """Return the names in one call: one, or that of each queue's own."""
     assert isinstance(node, ast.Call)
     match node.args:
         case [ast.Constant(value=str(point))]:

@@ -1,4 +1,4 @@
-"""The embedded system as its user meets it: a process, an address, curl, a kill."""
+"""The embedded system as its user runs it: a process, an address, curl, a kill."""
 
 import contextlib
 import os
@@ -75,13 +75,13 @@ class EmbeddedSystem(ApiClient):
         raise AssertionError(f"it did not start:\n{''.join(lines)}\n{self.log.read_text()[-4000:]}")
 
     def kill(self) -> None:
-        """`kill -9`: no `finally` runs; Postgres and the agents live on."""
+        """Send `kill -9`: no `finally` runs; Postgres and the agents live on."""
         assert self.process is not None
         self.process.kill()
         self._wait(10)
 
     def interrupt(self) -> int:
-        """Ctrl-C; returns the exit status."""
+        """Press Ctrl-C; return the exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
         return self._wait(30)
@@ -109,7 +109,7 @@ class EmbeddedSystem(ApiClient):
         shutil.rmtree(self.data_dir, ignore_errors=True)
 
     def agents(self) -> list[int]:
-        """The pids of this system's agents, zombies included."""
+        """Return the pids of this system's agents, zombies included."""
         root = str(self.data_dir / "data" / "instances")
         found = []
         for entry in Path("/proc").iterdir():
@@ -123,5 +123,5 @@ class EmbeddedSystem(ApiClient):
         return found
 
     def admin_dsn(self) -> str:
-        """The superuser's DSN of the embedded Postgres, while it runs."""
+        """Return the superuser's DSN of the embedded Postgres, while it runs."""
         return EmbeddedPostgres(self.data_dir / "data" / "postgres").dsn()

@@ -1,4 +1,4 @@
-"""What was told against what was heard: the figures that prove that nothing was lost or doubled.
+"""Published against received events: the figures that prove that nothing was lost or doubled.
 
 Of outbox and inbox, of launches and instances, and never of the end state alone: sweeps heal, and
 so hide, lost events.
@@ -15,7 +15,7 @@ ZERO = ("living", "unsent", "lost", "parked", "twice", "doubled", "unreaped")
 
 
 def told(publisher: str, names: Sequence[str]) -> str:
-    """The events of these names that stand in the outbox of *publisher*, as a table `(event)`."""
+    """Select the events of these names in the outbox of *publisher*, as a table `(event)`."""
     named = ", ".join(f"'{name}'" for name in names)
     return f"""(SELECT event FROM {publisher}.outbox,
         jsonb_array_elements(convert_from(body, 'UTF8')::jsonb) AS event
