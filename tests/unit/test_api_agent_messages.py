@@ -28,19 +28,30 @@ READERS: dict[str, Callable[[Any], Any]] = {
 TOKEN = "0123456789abcdef" * 4
 LINE = {"at": "2026-01-01T00:00:00Z", "stream": "stdout", "text": "hello"}
 BY_TOKEN = {
-    **{"job_id": 1, "attempt": 2, "instance_id": "i-1", "token": TOKEN},
-    **{"runtime": "docker", "interrupted": False},
+    "job_id": 1,
+    "attempt": 2,
+    "instance_id": "i-1",
+    "token": TOKEN,
+    "runtime": "docker",
+    "interrupted": False,
 }
 BY_ROLE = {
     "identity": {"headers": {"host": "sts"}, "body": "Action"},
-    **{"token": TOKEN, "runtime": "docker", "interrupted": False},
+    "token": TOKEN,
+    "runtime": "docker",
+    "interrupted": False,
 }
 LOGS = {"seq": 1, "lines": [LINE], "left_out": {"bytes": 7, "lines": 1}}
 REPORT = {"phase": "running", "rebalance": False, "logs": LOGS}
 INTERRUPTED = {"schedule": "", "stopped": True, "exit_code": 143}
 FAILED = {
-    **{"failed": "", "error_message": "no", "exit_code": 3, "stopped": True},
-    **{"timed_out": False, "pull_failed": False, "for_good": False},
+    "failed": "",
+    "error_message": "no",
+    "exit_code": 3,
+    "stopped": True,
+    "timed_out": False,
+    "pull_failed": False,
+    "for_good": False,
 }
 DONE = {"exit_code": 0, "error_message": None}
 WHOLE = (

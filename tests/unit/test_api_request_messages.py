@@ -75,6 +75,8 @@ TOGETHER: tuple[dict[str, Any], ...] = (
     {"secret_env": {"A": "x"}, "secrets": {"A": "/a"}},
     {"env_vars": {"A": "x" * 40_000}, "secret_env": {"B": "y" * 40_000}},
     {"docker_image": "", "scheduled_for": ""},
+    {"resources": {"vcpus": 2}, "retries": -1},
+    {"resources": {"vcpus": None, "gpus": 65}},
 )
 
 
