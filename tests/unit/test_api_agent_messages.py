@@ -11,15 +11,14 @@ from typing import Any
 import pytest
 
 from services.api.agents import requests
-from services.api.submission.request import BadRequest, read_json
+from services.api.submission.request import BadRequest
 
 GOLDEN = Path(__file__).parent / "golden" / "agent_messages.json"
-FRACTION = read_json(b"1.5")
 VALUES: tuple[Any, ...] = (
-    *(None, True, False, 0, 1, -1, 2**31, 2**53, 10**30, FRACTION, "", "1", "a\0", [], [7], {}),
+    *(None, True, False, 0, 1, -1, 2**31, 2**53, 10**30, 1.5, "", "1", "a\0", [], [7], {}),
     *({"a": 7}, "x" * 300),
 )
-READERS: dict[str, Callable[[Any], Any]] = {
+READERS: dict[str, Callable[[bytes], Any]] = {
     "claim": requests.read_claim,
     "role claim": requests.read_role_claim,
     "report": requests.read_report,
@@ -117,6 +116,13 @@ def faults() -> Iterator[tuple[str, str, Any]]:
     yield "report", "an unknown field", {**REPORT, "mood": "good"}
 
 
+@pytest.mark.parametrize("raw", [b"", b"{", b"\xff", b"[" * 100_000, b'{"a": 1}{}'])
+@pytest.mark.parametrize("kind", READERS)
+def test_a_body_that_is_not_json_is_refused(kind: str, raw: bytes) -> None:
+    with pytest.raises(BadRequest, match=r"^the body is (not JSON: |nested too deeply)"):
+        READERS[kind](raw)
+
+
 def short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:40]}… ({len(text)} characters)"
@@ -125,7 +131,7 @@ def short(value: Any) -> str:
 def outcome(kind: str, body: Any) -> str:
     """The message that refuses *body*; "accepted" where nothing does."""
     try:
-        READERS[kind](body)
+        READERS[kind](json.dumps(body).encode())
     except BadRequest as error:
         return str(error)
     return "accepted"

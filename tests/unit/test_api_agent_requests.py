@@ -1,12 +1,13 @@
-"""What agents say: claims, reports, callbacks."""
+"""The bodies that agents send: claims, reports, callbacks."""
 
+import json
 from typing import Any
 
 import pytest
 
+from services.api.agents import requests
 from services.api.agents.calls import Callback, Report
-from services.api.agents.claims import TokenClaim
-from services.api.agents.requests import MAX_LINE, MAX_LINES, read_callback, read_claim, read_report
+from services.api.agents.requests import MAX_LINE, MAX_LINES, TokenClaim
 from services.api.submission.request import BadRequest
 
 TOKEN = "0123456789abcdef" * 4
@@ -17,6 +18,18 @@ CLAIM = {
     "token": TOKEN,
     "runtime": "docker",
 }
+
+
+def read_claim(body: Any) -> TokenClaim:
+    return requests.read_claim(json.dumps(body).encode())
+
+
+def read_report(body: Any) -> Report:
+    return requests.read_report(json.dumps(body).encode())
+
+
+def read_callback(body: Any) -> Callback:
+    return requests.read_callback(json.dumps(body).encode())
 
 
 def test_a_claim_is_read() -> None:
