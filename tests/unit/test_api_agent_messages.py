@@ -53,7 +53,7 @@ FAILED = {
     "for_good": False,
 }
 DONE = {"exit_code": 0, "error_message": None}
-WHOLE = (
+WHOLE: tuple[tuple[str, dict[str, Any]], ...] = (
     *(("claim", BY_TOKEN), ("role claim", BY_ROLE), ("report", REPORT)),
     *(("callback", INTERRUPTED), ("callback", FAILED), ("callback", DONE)),
 )
@@ -100,9 +100,10 @@ def changed(body: Any, path: str, value: Any) -> Any:
 
 def faults() -> Iterator[tuple[str, str, Any]]:
     """Each kind of body, its fields and a name for the fault, and the body with it."""
+    no_objects: tuple[Any, ...] = (None, [], "x", 1, True)
     for kind in READERS:
-        for body in (None, [], "x", 1, True):
-            yield kind, repr(body), body
+        for no_object in no_objects:
+            yield kind, repr(no_object), no_object
     for kind, body in WHOLE:
         name = f"{kind}: {next(iter(body))}…"
         for path in paths(body):

@@ -1,8 +1,8 @@
 """Messages for values that a declaration refuses, made from the declaration itself.
 
-msgspec checks a value in one pass and reports the first error in its own words, without the keys of
-objects. So a value that is refused is walked once more, field by field in the order of the
-declaration: the message names the field by its path and says what would be right. It is made from
+msgspec checks a value in one pass; its message for the first error lacks the keys of objects. So a
+value that is refused is walked once more, field by field in the order of the declaration: the
+message names the field by its path and says what would be right. It is made from
 the bounds of `Meta`, or comes with the declaration in `Meta.extra`: `wrong`, for another type
 `wrong_type`, for a text that is too long or too short `wrong_length`. In it {path} is the value's
 path and {value} the value, shortened. No message of a secret has {value}.
@@ -47,7 +47,7 @@ def check(value: Any, struct: type[_S], path: str = "", most: Mapping[str, int] 
 
 
 def has_plain_texts(value: Any) -> bool:
-    """Whether *value* is below all limits of bytes, and no text has a character that JSON escapes.
+    """Check that *value* is below all limits of bytes and no text has characters to escape in JSON.
 
     Most bodies are so, and then `check_texts` would find nothing.
     """
@@ -56,9 +56,9 @@ def has_plain_texts(value: Any) -> bool:
 
 
 def check_texts(value: Any, read: Struct) -> None:
-    """Check what patterns would be too slow for: msgspec calls `re` for each text that has one.
+    """Check the characters that the texts of *read* must lack, and their bytes.
 
-    These are the characters that the texts of *read* must lack, and their bytes.
+    Patterns would be too slow for that: msgspec calls `re` for each text that has one.
     """
     for name, lacks, max_bytes in _text_rules(type(read)):
         text = _joined(getattr(read, name) or "")
@@ -263,6 +263,6 @@ def _join(path: str, name: str) -> str:
 
 
 def short(value: object) -> str:
-    """*value* as a message quotes it."""
+    """Quote *value* for a message, shortened."""
     text = str(value)
     return repr(text if len(text) <= 80 else text[:77] + "…")

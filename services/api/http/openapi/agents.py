@@ -37,11 +37,13 @@ def _assignment() -> dict[str, Schema]:
         "command": nullable(a_list(TEXT)),
         "env_vars": variables,
         "timeout_seconds": nullable({"type": "integer"}),
-        "entrypoint": described("Instead of the image's entrypoint and command.", a_list(TEXT)),
-        "gpus": described("So many GPUs the container is given; absent: none.", POSITIVE),
-        "secret_env": described("More variables, whose values are secret.", variables),
-        "secrets": described("Where the values of further variables are found.", variables),
-        "registry_auth": described("`ecr`, or which variable is the registry's login.", TEXT),
+        "entrypoint": described("Replaces the image's entrypoint and command.", a_list(TEXT)),
+        "gpus": described("The container's number of GPUs; absent: none.", POSITIVE),
+        "secret_env": described("Further variables with secret values.", variables),
+        "secrets": described(
+            "Further variables; the values are names of secrets on AWS.", variables
+        ),
+        "registry_auth": described("`ecr`, or the variable that holds the registry's login.", TEXT),
     }
     number: Schema = {"type": "number"}
     settings = dict.fromkeys(AgentSettings.__dataclass_fields__, number)
@@ -51,8 +53,13 @@ def _assignment() -> dict[str, Schema]:
         "instance_id": TEXT,
         "settings": an_object(settings, about="In seconds, bytes and lines."),
     }
-    wait = {"wait": described("Why.", TEXT), "retry_seconds": {"type": "number", "minimum": 0}}
+    wait = {
+        "wait": described("The reason.", TEXT),
+        "retry_seconds": {"type": "number", "minimum": 0},
+    }
     return {
-        "Assignment": an_object(given, about="The job, handed to its agent."),
-        "Wait": an_object(wait, about="The job is not available yet: ask again after a while."),
+        "Assignment": an_object(given, about="The job, for its agent."),
+        "Wait": an_object(
+            wait, about="The job cannot be claimed yet: claim again after `retry_seconds`."
+        ),
     }

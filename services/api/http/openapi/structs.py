@@ -38,8 +38,9 @@ def _of_field(schema: Schema, field: inspect.Field) -> Schema:
         schema = schema.pop("anyOf")[0] | schema
     extra = metadata(field.type)
     schema = _merged(schema, extra.get("written", {}))
-    if all(isinstance(each, str) for each in schema.get("enum", (None,))):
-        schema |= {"type": "string", "enum": list(extra.get("values", schema["enum"]))}
+    values = schema.get("enum", ())
+    if values and all(isinstance(each, str) for each in values):
+        schema |= {"type": "string", "enum": list(extra.get("values", values))}
     about = schema.pop("description")
     return described(about, schema if field.required else nullable(schema))
 

@@ -8,11 +8,11 @@ from services.api.submission.request import Bounds, JobRequest
 
 
 def schemas(bounds: Bounds) -> dict[str, Schema]:
-    """The schemas by their names."""
+    """Return the schemas by their names."""
     requests = a_list(ref("JobRequest"), minItems=1, maxItems=MAX_JOBS)
     return {
         "JobRequest": _job(bounds),
-        "JobRequests": described("Jobs that are scheduled all or none.", requests),
+        "JobRequests": described("Jobs to schedule, all or none.", requests),
         "Resources": _resources(),
     }
 
