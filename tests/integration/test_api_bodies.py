@@ -50,7 +50,7 @@ async def test_without_a_bootstrap_token_nothing_of_a_claim_is_read(world: World
     assert answer.status_code == 401
 
 
-async def test_without_its_key_nothing_of_an_order_is_read(
+async def test_without_its_key_nothing_of_a_request_is_read(
     world: World, clock: VirtualClock
 ) -> None:
     await key_of(world, clock)
@@ -59,7 +59,7 @@ async def test_without_its_key_nothing_of_an_order_is_read(
         assert answer.status_code == 401
 
 
-async def test_a_token_that_was_good_a_moment_ago_is_checked_again_with_the_body(
+async def test_a_token_that_was_good_before_is_checked_again_with_the_body(
     world: World, clock: VirtualClock
 ) -> None:
     agent = await world.running()

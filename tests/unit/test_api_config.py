@@ -1,4 +1,4 @@
-"""The API's settings: what is read, and what is refused in which words."""
+"""The API's settings: values that are read, and messages for those that are refused."""
 
 import pytest
 

@@ -1,6 +1,6 @@
 """Each field of `POST /schedule` with each kind of fault: the message, held by a golden file.
 
-`python -m tests.unit.test_api_request_messages` writes the file anew: read the difference, since
+`python -m tests.unit.test_api_request_messages` writes the file again: read the difference, since
 users act on these messages.
 """
 
@@ -105,7 +105,7 @@ def outcome(body: Any, bounds: Bounds) -> str:
 
 
 def short(body: Any) -> str:
-    """What tells a body from the others, for the file to be read."""
+    """Return the part of a body that differs from the others, shortened."""
     if isinstance(body, dict):
         body = {key: each for key, each in body.items() if each not in ("alpine", "now")} or body
     text = repr(body)

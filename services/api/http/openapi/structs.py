@@ -40,7 +40,7 @@ def _of_field(schema: Schema, field: inspect.Field) -> Schema:
     schema = _merged(schema, extra.get("written", {}))
     values = schema.get("enum", ())
     if values and all(isinstance(each, str) for each in values):
-        schema |= {"type": "string", "enum": list(extra.get("values", values))}
+        schema |= {"type": "string", "enum": list(extra["values"] if "values" in extra else values)}
     about = schema.pop("description")
     return described(about, schema if field.required else nullable(schema))
 
