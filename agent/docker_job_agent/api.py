@@ -115,12 +115,12 @@ def call_until_answered(
             answer = call()
             if is_definite(answer.status):
                 if answer.status != 202 or failures:  # "wait" comes each second
-                    log("heard", what=what, status=answer.status, tries=failures + 1)
+                    log("answered", what=what, status=answer.status, tries=failures + 1)
                 return answer
             trouble = f"status {answer.status}"
         except UnreachableError as error:
             trouble = str(error)
         failures += 1
-        log("not heard yet", what=what, trouble=trouble, tries=failures)
+        log("not answered yet", what=what, trouble=trouble, tries=failures)
         if pause(backoff_seconds(failures, jitter())):
             return None

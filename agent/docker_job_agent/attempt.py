@@ -177,7 +177,7 @@ class Agent:
         if cause == OVER:
             return self._add_exit_code(outcome, reporter)
         if body is None:
-            return f"no last word: {cause}"
+            return f"no final callback: {cause}"
         # An interrupted instance has seconds left: the callback matters more than the lines.
         reporter.finish(5.0 if cause == INTERRUPTED else None)
         if self._situation.over:  # by the answer to the last report
@@ -193,7 +193,7 @@ class Agent:
         reporter.finish(LAST_LINES_SECONDS)
         body = decide_exit_callback(outcome)
         if body is None or reporter.has_ended:
-            return f"no last word: {OVER}"
+            return f"no final callback: {OVER}"
 
         def pause(seconds: float) -> bool:
             time.sleep(max(0.0, min(seconds, deadline - time.monotonic())))
@@ -207,7 +207,7 @@ class Agent:
         # Repeated until the maximum lifetime.
         answer = call_until_answered("callback", lambda: self._api.callback(body), time.sleep)
         status = answer.status if answer else 0
-        return f"last word {'/'.join(body)} heard with status {status}"
+        return f"final callback {'/'.join(body)} answered with status {status}"
 
     def _on_terminate(self, _number: int, _frame: object) -> None:
         """Have the main thread stop the container; without one, end the agent at once."""

@@ -15,7 +15,7 @@ INTERRUPTED = "interrupted"
 
 
 class Outcome(NamedTuple):
-    """How the container ended; `exit_code` is None if it never ran or the code is unknown."""
+    """The container's end; `exit_code` is None if it never ran or the code is unknown."""
 
     exit_code: int | None
     note: str = ""

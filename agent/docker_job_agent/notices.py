@@ -64,7 +64,7 @@ class NoticeWatcher:
         """Report a rebalance recommendation, at each poll until the API has received it."""
         if self._metadata.get(Metadata.REBALANCE_PATH):
             self._rebalance_reported = is_definite(self._api.recommend_rebalance().status)
-            log("rebalance recommended", heard=self._rebalance_reported)
+            log("rebalance recommended", reported=self._rebalance_reported)
 
     def _report(self, notice: Notice) -> None:
         left = seconds_until_stop(notice, self._settings.interruption_margin_seconds, now_utc())

@@ -146,7 +146,7 @@ class Reporter:
         try:
             answer = self._api.report(phase, logs)
         except UnreachableError as error:
-            log("report not heard", trouble=str(error))
+            log("report not received", trouble=str(error))
             self._record_failure("the API did not answer", counts=False)
             return True
         return self._handle_answer(answer, phase)
@@ -183,7 +183,7 @@ class Reporter:
         if is_over(status):
             return self._handle_over(answer)
         if not is_definite(status):
-            log("report not heard", trouble=f"status {status}")
+            log("report not received", trouble=f"status {status}")
             self._record_failure(f"the API answered {status}", counts=not is_outage(status))
             return True
         with self._wake:

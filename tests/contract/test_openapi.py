@@ -86,10 +86,10 @@ EXAMPLES = [
 
 @pytest.mark.parametrize(("field", "example"), EXAMPLES)
 def test_every_example_fits_its_schema_and_is_taken(field: str, example: Any) -> None:
-    order = {"docker_image": "alpine", "scheduled_for": "now", field: example}
-    taken({"$ref": "#/components/schemas/JobRequest"}).validate(order)
+    job = {"docker_image": "alpine", "scheduled_for": "now", field: example}
+    taken({"$ref": "#/components/schemas/JobRequest"}).validate(job)
     bounds = request.Bounds(default_timezone="UTC", max_lifetime_seconds=86_400, keeps_secrets=True)
-    request.read_job(order, NOW, bounds)
+    request.read_job(job, NOW, bounds)
 
 
 @pytest.mark.parametrize(
@@ -117,14 +117,14 @@ def test_every_example_fits_its_schema_and_is_taken(field: str, example: Any) ->
     ids=str,
 )
 def test_what_the_api_refuses_does_not_fit(wrong: dict[str, Any]) -> None:
-    order = {"docker_image": "alpine", "scheduled_for": "now"} | wrong
+    job = {"docker_image": "alpine", "scheduled_for": "now"} | wrong
     bounds = request.Bounds(default_timezone="UTC", max_lifetime_seconds=86_400)
     with pytest.raises(request.BadRequest):
-        request.read_job(order, NOW, bounds)
-    assert not taken({"$ref": "#/components/schemas/JobRequest"}).is_valid(order)
+        request.read_job(job, NOW, bounds)
+    assert not taken({"$ref": "#/components/schemas/JobRequest"}).is_valid(job)
 
 
-def test_every_field_of_an_answer_is_told() -> None:
+def test_every_field_of_a_response_is_described() -> None:
     assert list(SCHEMAS["Job"]["properties"]) == list(responses.OF_A_JOB)
     assert list(SCHEMAS["Attempt"]["properties"]) == [*responses.OF_AN_ATTEMPT, "phases"]
 

@@ -314,7 +314,7 @@ def test_a_job_that_exits_0_is_done_and_its_output_is_kept(tmp_path: Path) -> No
     )
     assert "value-canary" not in would_run
     assert "value-canary" not in agent.log
-    assert agent.reason == "last word exit_code heard with status 200"
+    assert agent.reason == "final callback exit_code answered with status 200"
     assert (agent.directory / "pid").read_text() == str(agent.process.pid)
 
 
@@ -547,7 +547,7 @@ def test_a_kept_connection_that_the_api_has_closed_costs_nothing(tmp_path: Path)
         assert agent.wait() == 0
 
     assert api.callbacks == [{"exit_code": 0}]
-    assert "not heard" not in agent.log
+    assert "not answered" not in agent.log
 
 
 # -- a job that is stopped
@@ -573,7 +573,7 @@ def test_an_attempt_that_is_over_is_stopped_without_a_final_callback(tmp_path: P
         assert wait_until_gone(child)
 
     assert api.of("callback") == []
-    assert agent.reason == "no last word: over"
+    assert agent.reason == "no final callback: over"
 
 
 def test_what_an_attempt_that_is_over_still_prints_and_how_it_exits_is_reported(
@@ -659,7 +659,7 @@ def test_sigterm_stops_the_job_and_ends_the_agent_without_a_final_callback(tmp_p
         assert wait_until_gone(child)
 
     assert api.of("callback") == []
-    assert agent.reason == "no last word: terminated"
+    assert agent.reason == "no final callback: terminated"
 
 
 def test_sigterm_ends_an_agent_whose_claim_hangs(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def whole_again(value: Any) -> Any:
 
 
 def authorized(case: Case, served: ServedWorld, reporter: Agent, finished: int) -> dict[str, str]:
-    """Make headers with every right, for an existing job."""
+    """Return headers that are authorized for this, and a job that exists."""
     world, path, fields = served.world, case.operation.path, case.path_parameters
     valid = is_valid(case, ParameterLocation.BODY)
     if path == "/agent/claim":

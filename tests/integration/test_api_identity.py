@@ -17,7 +17,7 @@ from agent.docker_job_agent.aws import Credentials, Request, sign
 from agent.docker_job_agent.identity import Proof
 from shared import tokens
 from shared.clock import VirtualClock
-from tests.integration.test_api_agent_groups import said
+from tests.integration.test_api_agent_groups import start_calls
 from tests.integration.test_api_handlers import locked
 from tests.support.api.api_world import DEPLOYMENT, World, a_config, message_of
 from tests.support.compute.aws_account import REGION, ROLE_ARN, FakeSts, session_of
@@ -309,7 +309,7 @@ async def test_claims_by_role_that_are_served_in_one_group_get_each_their_own_jo
         await tx.conn.execute("LOCK TABLE jobs IN EXCLUSIVE MODE")
         first = asyncio.create_task(claim(ec2, signers[0].proof()))
         await locked(ec2)
-        others = await said(
+        others = await start_calls(
             ec2,
             claim(ec2, nobody.proof()),
             claim(ec2, signers[1].proof()),  # with the first one's token

@@ -99,7 +99,7 @@ async def test_a_job_runs_beside_its_instance_and_nothing_is_left_after_the_rete
     assert api.callbacks[1] == [{"exit_code": 0}]
     assert api.lines(1) == ["hello from a container", "a 'b' #c"]
     gone = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
-    assert gone.state_reason == "last word exit_code heard with status 200"
+    assert gone.state_reason == "final callback exit_code answered with status 200"
     clock.advance(14)
     assert [each.state for each in await compute.list_instances()] == [InstanceState.TERMINATED]
     clock.advance(1)
@@ -167,7 +167,7 @@ async def test_terminate_stops_a_stubborn_container_and_its_agent(
     )
     gone = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
     assert await jobs_containers(engine, compute) == []
-    assert gone.state_reason == "no last word: terminated"
+    assert gone.state_reason == "no final callback: terminated"
 
 
 @pytest.mark.parametrize("set_back", [False, True], ids=["in time", "the clock was set back"])

@@ -394,7 +394,7 @@ def test_the_container_keeps_the_notice_save_the_margin() -> None:
     assert seconds_until_stop(notice, 30, NOW + timedelta(seconds=100)) == 0
 
 
-# -- the last word
+# -- the final callback
 
 EXITED_3 = Outcome(3)
 

@@ -1,12 +1,13 @@
-"""Agents' requests: claims, reports, callbacks."""
+"""The bodies that agents send: claims, reports, callbacks."""
 
+import json
 from typing import Any
 
 import pytest
 
+from services.api.agents import requests
 from services.api.agents.calls import Callback, Report
-from services.api.agents.claims import TokenClaim
-from services.api.agents.requests import MAX_LINE, MAX_LINES, read_callback, read_claim, read_report
+from services.api.agents.requests import MAX_LINE, MAX_LINES, TokenClaim
 from services.api.submission.request import BadRequest
 
 TOKEN = "0123456789abcdef" * 4
@@ -17,6 +18,18 @@ CLAIM = {
     "token": TOKEN,
     "runtime": "docker",
 }
+
+
+def read_claim(body: Any) -> TokenClaim:
+    return requests.read_claim(json.dumps(body).encode())
+
+
+def read_report(body: Any) -> Report:
+    return requests.read_report(json.dumps(body).encode())
+
+
+def read_callback(body: Any) -> Callback:
+    return requests.read_callback(json.dumps(body).encode())
 
 
 def test_a_claim_is_read() -> None:
@@ -140,12 +153,12 @@ def test_the_presence_of_failed_counts_and_not_its_value(value: Any) -> None:
     assert read == Callback(cause="failed", stopped=True, exit_code=3, message="Some message")
 
 
-def test_a_stopped_container_is_told_with_the_notice() -> None:
+def test_a_notice_may_report_the_container_stopped() -> None:
     read = read_callback({"schedule": "", "stopped": True, "exit_code": 143})
     assert read == Callback(cause="interrupted", stopped=True, exit_code=143)
 
 
-def test_a_time_limit_is_told_with_the_failure() -> None:
+def test_a_failure_may_report_the_time_limit() -> None:
     read = read_callback({"failed": "", "error_message": "too long", "timed_out": True})
     assert read == Callback(cause="timed_out", stopped=True, message="too long")
 
@@ -174,12 +187,12 @@ def test_of_a_long_message_the_end_is_kept_and_a_nul_is_not() -> None:
         {"failed": "", "exit_code": 1.5},
     ],
 )
-def test_a_word_that_contradicts_itself_is_refused(body: Any) -> None:
+def test_a_callback_that_contradicts_itself_is_refused(body: Any) -> None:
     with pytest.raises(BadRequest):
         read_callback(body)
 
 
-def test_a_failed_pull_is_told_apart_and_whether_it_will_fail_again() -> None:
+def test_a_failed_pull_is_a_cause_and_may_be_for_good() -> None:
     body = {"failed": "", "error_message": "denied", "pull_failed": True}
     read = read_callback(body)
     assert (read.cause, read.stopped, read.for_good) == ("pull_failed", True, False)
@@ -206,7 +219,7 @@ def test_a_flag_is_a_boolean_and_nothing_like_one(name: str, value: Any) -> None
         read_callback({"failed": "", name: value})
 
 
-def test_of_a_container_that_is_not_said_to_have_stopped_it_is_not_taken_for_granted() -> None:
+def test_a_container_counts_as_stopped_only_if_that_is_reported() -> None:
     assert read_callback({"failed": ""}).stopped
     for value in (False, None):
         assert not read_callback({"failed": "", "stopped": value}).stopped

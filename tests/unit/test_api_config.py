@@ -1,4 +1,4 @@
-"""The API's settings: the accepted values, and the messages of refusals."""
+"""The API's settings: values that are read, and messages for those that are refused."""
 
 import pytest
 

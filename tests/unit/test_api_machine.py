@@ -1,4 +1,4 @@
-"""One job under every order of events, calls, silences and crashes that Hypothesis finds.
+"""One job under every order of facts, callbacks, silences and crashes that Hypothesis finds.
 
 The machine keeps the truth beside what the API believes: which containers run, which instances
 live. The invariants compare the two.
@@ -47,7 +47,7 @@ from tests.support.api.api_story import (
 numbers = st.integers(min_value=1, max_value=4)
 
 
-WORDS = [INTERRUPTED, STOPPED, DONE, FAILED, UNSURE, TIMED_OUT, PULL_FAILED, NO_SUCH_IMAGE]
+CALLBACKS = [INTERRUPTED, STOPPED, DONE, FAILED, UNSURE, TIMED_OUT, PULL_FAILED, NO_SUCH_IMAGE]
 
 
 class OneJob(RuleBasedStateMachine):
@@ -87,7 +87,7 @@ class OneJob(RuleBasedStateMachine):
 
     @rule(target=facts, number=numbers)
     def the_launcher_launches(self, number: int) -> Event | None:
-        """Launch, even an attempt that is over: that event may not have arrived yet."""
+        """Its agent may not know yet that the attempt is over."""
         return self._launch(number)
 
     def _launch(self, number: int) -> Event | None:
@@ -183,21 +183,21 @@ class OneJob(RuleBasedStateMachine):
         self.finished_agents.add(number)
 
     @precondition(lambda self: self.claimed)
-    @rule(data=st.data(), word=st.sampled_from(WORDS))
-    def an_agent_calls_back(self, data: st.DataObject, word: Callback) -> None:
+    @rule(data=st.data(), callback=st.sampled_from(CALLBACKS))
+    def an_agent_calls_back(self, data: st.DataObject, callback: Callback) -> None:
         number = self._agent(data)
         if number is None:
             return
-        if word == DONE:
+        if callback == DONE:
             if number not in self.running:
                 return
             self.exited_0.add(number)
-        if word == UNSURE:
+        if callback == UNSURE:
             self.finished_agents.add(number)  # and its container may go on
-        elif word != INTERRUPTED:
+        elif callback != INTERRUPTED:
             self._stop(number)
         with contextlib.suppress(Refused):
-            self.story.call_back(word, number, self.now)
+            self.story.call_back(callback, number, self.now)
 
     @precondition(lambda self: self.claimed)
     @rule(data=st.data())
@@ -208,14 +208,16 @@ class OneJob(RuleBasedStateMachine):
                 self.story.rebalance(number, self.now)
 
     @precondition(lambda self: self.finished_agents)
-    @rule(data=st.data(), word=st.sampled_from([INTERRUPTED, STOPPED, DONE, FAILED]))
-    def a_late_or_forged_word_changes_nothing(self, data: st.DataObject, word: Callback) -> None:
+    @rule(data=st.data(), callback=st.sampled_from([INTERRUPTED, STOPPED, DONE, FAILED]))
+    def a_late_or_forged_callback_changes_nothing(
+        self, data: st.DataObject, callback: Callback
+    ) -> None:
         number = data.draw(st.sampled_from(sorted(self.finished_agents)))
         if self.story.attempts[number].state != "ended":
             return
         before = (self.story.job, dict(self.story.attempts), list(self.story.published))
         with contextlib.suppress(Refused):
-            self.story.call_back(word, number, self.now)
+            self.story.call_back(callback, number, self.now)
         assert (self.story.job, self.story.attempts, self.story.published) == before
 
     # -- ourselves and people
@@ -225,7 +227,7 @@ class OneJob(RuleBasedStateMachine):
         self.story.look(self.now)
 
     @rule(times=st.integers(min_value=0, max_value=20))
-    def somebody_cancels_rarely(self, times: int) -> None:
+    def a_user_cancels_rarely(self, times: int) -> None:
         if times == 20:
             assert self.story.cancel(self.now) is (self.final_job is None)
 
@@ -267,7 +269,7 @@ class OneJob(RuleBasedStateMachine):
         assert not stopped & self.running
 
     @invariant()
-    def each_end_is_told_once(self) -> None:
+    def each_end_is_published_once(self) -> None:
         ended = [each.number for each in self.story.attempts.values() if each.state == "ended"]
         assert sorted(each.attempt for each in self.story.published_of(AttemptEnded)) == ended
         assert len(self.story.published_of(JobFinished)) == (1 if self.story.over else 0)
@@ -311,7 +313,7 @@ class OneJob(RuleBasedStateMachine):
             self.story.deliver(fact, self.now)
         assert self.story.over or self.story.current.state in ("scheduled", "delayed")
         self.no_two_containers_run_at_once()
-        self.each_end_is_told_once()
+        self.each_end_is_published_once()
 
 
 OneJob.TestCase.settings = settings(

@@ -62,8 +62,8 @@ def test_a_listed_job_has_the_fields_that_were_promised() -> None:
 
 TEXTS = st.none() | st.text(max_size=5)
 PAIRS = st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2)
-MOMENTS = st.datetimes(timezones=st.just(UTC))
-WISHES = st.builds(
+TIMES = st.datetimes(timezones=st.just(UTC))
+RESOURCES = st.builds(
     Resources,
     vcpus=st.none() | st.integers(0, 9),
     architecture=st.sampled_from([None, "arm64"]),
@@ -91,24 +91,24 @@ def test_a_row_of_the_list_is_shown_as_the_job_and_attempt_that_it_is_of(
         command=draw(st.none() | st.lists(st.text(max_size=3), max_size=2)),
         env_vars=draw(PAIRS),
         labels=draw(PAIRS),
-        scheduled_for=draw(MOMENTS),
+        scheduled_for=draw(TIMES),
         status=status,
         error_message=draw(TEXTS),
-        finished_at=draw(MOMENTS) if status in TERMINAL else None,
-        resources=draw(WISHES),
+        finished_at=draw(TIMES) if status in TERMINAL else None,
+        resources=draw(RESOURCES),
         secret_env=draw(st.lists(st.text(max_size=3), max_size=2)),
         secrets=draw(PAIRS),
     )
     state = "ended" if status in TERMINAL else draw(st.sampled_from(STATES[:-1]))
     attempt = an_attempt(
         state,
-        due_at=draw(MOMENTS),
+        due_at=draw(TIMES),
         waiting_because=draw(TEXTS),
-        waiting_until=draw(st.none() | MOMENTS),
-        heartbeat_at=draw(st.none() | MOMENTS),
+        waiting_until=draw(st.none() | TIMES),
+        heartbeat_at=draw(st.none() | TIMES),
         instance_id=draw(TEXTS),
     )
-    row, now = as_row(job, attempt), draw(MOMENTS)
+    row, now = as_row(job, attempt), draw(TIMES)
     as_it_is, as_a_row = views.listed(job, attempt, now), views.listed(row, row, now)
     assert list(as_it_is) == list(as_a_row)
     as_it_is, as_a_row = (json.loads(msgspec.json.encode(each)) for each in (as_it_is, as_a_row))
@@ -154,7 +154,7 @@ def test_a_finished_jobs_phase_is_its_status_and_it_waits_for_nothing(status: An
     assert views.waiting(job, attempt, after(0)) == (None, None)
 
 
-def test_what_a_job_waits_for_is_told_in_plain_words() -> None:
+def test_the_reason_for_waiting_is_in_plain_words() -> None:
     def because(attempt: Any) -> tuple[str | None, Any]:
         return views.waiting(a_job(), attempt, after(0))
 
@@ -188,7 +188,7 @@ def test_what_is_due_says_since_when_and_no_more_than_is_known(
     assert views.waiting(a_job(), attempt, now) == (because, None)
 
 
-def test_an_attempt_is_launching_from_the_moment_at_which_it_is_due() -> None:
+def test_an_attempt_is_launching_from_the_time_at_which_it_is_due() -> None:
     attempt = an_attempt("scheduled", due_at=after(100))
     assert views.phase(a_job(), attempt, after(99.9)) == "scheduled"
     assert views.phase(a_job(), attempt, after(100)) == "launching"
@@ -200,7 +200,7 @@ def test_an_attempt_is_launching_from_the_moment_at_which_it_is_due() -> None:
     ]
 
 
-def test_an_attempt_of_an_earlier_release_is_launching_from_when_the_api_was_told() -> None:
+def test_an_attempt_of_an_earlier_release_is_launching_from_its_recorded_request() -> None:
     attempt = an_attempt("requested", entered={"scheduled": after(0), "requested": after(7)})
     phases = views.detailed(a_job(), [attempt], after(9), RULES)["attempts"][0]["phases"]
     assert [(each["phase"], each["seconds"]) for each in phases] == [
@@ -266,7 +266,7 @@ def test_moments_are_written_in_utc_with_a_z() -> None:
 
 
 @pytest.mark.parametrize("hours", [0, 5])
-def test_a_moment_of_another_zone_is_the_same_moment(hours: int) -> None:
+def test_a_time_of_another_zone_is_the_same_time(hours: int) -> None:
     job = a_job(scheduled_for=after(0) + timedelta(hours=hours))
     assert views.listed(job, an_attempt(), after(0))["scheduled_for"] == after(hours * 3600)
 
@@ -274,10 +274,10 @@ def test_a_moment_of_another_zone_is_the_same_moment(hours: int) -> None:
 def test_a_job_shows_its_cost_the_wasted_part_and_what_on_demand_would_have_cost() -> None:
     """Two attempts of a minute each, at 0.04 an hour on demand: the first was interrupted."""
     story = Story()
-    for number, word in ((1, STOPPED), (2, DONE)):
+    for number, callback in ((1, STOPPED), (2, DONE)):
         story.deliver(launched(number))
         story.claim(number)
-        story.call_back(word, number)
+        story.call_back(callback, number)
         story.deliver(terminated(number, at=after(60)))
     answer = shown(story)
     assert (answer["cost_usd"], answer["wasted_usd"]) == (0.04, 0.02)
@@ -306,9 +306,9 @@ def test_what_is_not_known_of_the_cost_is_null() -> None:
 TEXTS = st.text(max_size=8)
 VARIABLES = st.dictionaries(TEXTS, TEXTS, max_size=3)
 LEAST = datetime(1000, 1, 1)  # noqa: DTZ001 - `timezones` below has the zone
-MOMENTS = st.datetimes(LEAST, timezones=st.just(UTC))
+TIMES = st.datetimes(LEAST, timezones=st.just(UTC))
 NUMBERS = st.integers(0, 2**31 - 1)
-WISHES = st.builds(
+RESOURCES = st.builds(
     Resources,
     vcpus=st.none() | NUMBERS,
     memory_mib=st.none() | NUMBERS,
@@ -317,17 +317,17 @@ WISHES = st.builds(
     disk_gib=st.none() | NUMBERS,
     instance_types=st.lists(TEXTS, max_size=2).map(tuple),
 )
-ORDERS = st.builds(
+JOB_REQUESTS = st.builds(
     JobRequest,
     docker_image=TEXTS,
-    scheduled_for=MOMENTS,
+    scheduled_for=TIMES,
     timezone=TEXTS,
     env_vars=VARIABLES,
     command=st.none() | st.lists(TEXTS, max_size=3),
     labels=VARIABLES,
     timeout_seconds=st.none() | NUMBERS,
     name=st.none() | TEXTS,
-    resources=st.just(Resources()) | WISHES,
+    resources=st.just(Resources()) | RESOURCES,
     capacity=st.sampled_from(get_args(Capacity)),
     spot_wait_seconds=st.none() | NUMBERS,
     retries=NUMBERS,
@@ -338,14 +338,14 @@ ORDERS = st.builds(
 RULE_SETS = st.builds(JobRules, interruption_budget=NUMBERS, pull_budget=NUMBERS)
 
 
-@given(order=ORDERS, now=MOMENTS, rules=RULE_SETS, at_once=st.booleans())
+@given(job_request=JOB_REQUESTS, now=TIMES, rules=RULE_SETS, at_once=st.booleans())
 def test_a_fresh_job_is_shown_as_the_general_way_shows_it(
-    order: JobRequest, now: datetime, rules: JobRules, *, at_once: bool
+    job_request: JobRequest, now: datetime, rules: JobRules, *, at_once: bool
 ) -> None:
     """Compare byte for byte: the order of the fields too."""
     if at_once:
-        order = replace(order, scheduled_for=now)
-    written = _compose_one(order, 7, new_trace(), now, rules, None, SOURCE)
+        job_request = replace(job_request, scheduled_for=now)
+    written = _compose_one(job_request, 7, new_trace(), now, rules, None, SOURCE)
     general = views.detailed(written.job, [written.attempt], now, rules)
     assert written.answer == msgspec.json.encode(general)
 

@@ -1,6 +1,6 @@
 """Each field of `POST /schedule` with each kind of fault: the message, held by a golden file.
 
-`python -m tests.unit.test_api_request_messages` writes the file anew: read the difference, since
+`python -m tests.unit.test_api_request_messages` writes the file again: read the difference, since
 users act on these messages.
 """
 
@@ -75,6 +75,8 @@ TOGETHER: tuple[dict[str, Any], ...] = (
     {"secret_env": {"A": "x"}, "secrets": {"A": "/a"}},
     {"env_vars": {"A": "x" * 40_000}, "secret_env": {"B": "y" * 40_000}},
     {"docker_image": "", "scheduled_for": ""},
+    {"resources": {"vcpus": 2}, "retries": -1},
+    {"resources": {"vcpus": None, "gpus": 65}},
 )
 
 
@@ -103,7 +105,7 @@ def outcome(body: Any, bounds: Bounds) -> str:
 
 
 def short(body: Any) -> str:
-    """Return a body without the parts that all have in common, for the reader of the file."""
+    """Return the part of a body that differs from the others, shortened."""
     if isinstance(body, dict):
         body = {key: each for key, each in body.items() if each not in ("alpine", "now")} or body
     text = repr(body)

@@ -1,4 +1,4 @@
-"""The body of `POST /schedule`: the accepted values, and the messages of refusals."""
+"""The body of `POST /schedule`: values that are taken, and messages for those that are not."""
 
 import re
 from datetime import UTC, datetime
@@ -53,7 +53,7 @@ def test_two_fields_are_enough() -> None:
 
 
 def test_every_field_is_taken() -> None:
-    order = read(
+    job = read(
         scheduled_for="10:00",
         timezone="Asia/Tokyo",
         env_vars={"KEY": "VALUE"},
@@ -63,27 +63,27 @@ def test_every_field_is_taken() -> None:
         timeout_seconds=3600,
         name="nightly",
     )
-    assert order.scheduled_for == datetime(2026, 1, 1, 1, tzinfo=UTC)
-    assert order.timezone == "Asia/Tokyo"
-    assert order.env_vars == {"KEY": "VALUE"}
-    assert order.entrypoint == ["/bin/sh", "-c"]
-    assert order.command == ["echo", ""]
-    assert order.labels == {"team": "data", "empty": ""}
-    assert order.timeout_seconds == 3600
-    assert order.name == "nightly"
+    assert job.scheduled_for == datetime(2026, 1, 1, 1, tzinfo=UTC)
+    assert job.timezone == "Asia/Tokyo"
+    assert job.env_vars == {"KEY": "VALUE"}
+    assert job.entrypoint == ["/bin/sh", "-c"]
+    assert job.command == ["echo", ""]
+    assert job.labels == {"team": "data", "empty": ""}
+    assert job.timeout_seconds == 3600
+    assert job.name == "nightly"
 
 
 @pytest.mark.parametrize("value", [None, "", "  ", "\n"])
-def test_an_empty_image_is_told_to_the_letter(value: Any) -> None:
+def test_the_message_for_an_empty_image_is_exact(value: Any) -> None:
     assert refusal(docker_image=value) == "docker_image field cannot be empty"
 
 
 @pytest.mark.parametrize("value", [None, "", "  ", "\t"])
-def test_an_empty_time_is_told_to_the_letter(value: Any) -> None:
+def test_the_message_for_an_empty_time_is_exact(value: Any) -> None:
     assert refusal(scheduled_for=value) == "scheduled_for field cannot be empty"
 
 
-def test_of_two_missing_fields_the_image_is_told() -> None:
+def test_of_two_missing_fields_the_image_is_named() -> None:
     with pytest.raises(BadRequest, match=r"^docker_image field cannot be empty$"):
         read_job({}, NOW, BOUNDS)
 
@@ -384,19 +384,19 @@ def test_gpus_go_with_x86_64(given: str | None) -> None:
         "scheduled_for": "now",
         "resources": {"gpus": 2, "architecture": given},
     }
-    order = read_job(body, NOW, replace(BOUNDS, default_architecture=default))
-    assert order.resources.gpus == 2
+    job = read_job(body, NOW, replace(BOUNDS, default_architecture=default))
+    assert job.resources.gpus == 2
 
 
 def test_what_the_instance_must_have_is_taken() -> None:
-    order = read(
+    job = read(
         resources={"vcpus": 2, "memory_mib": 4096, "gpus": 1, "architecture": "x86_64"},
         capacity="spot_then_on_demand",
         spot_wait_seconds=0,
         retries=3,
     )
-    assert order.resources == Resources(vcpus=2, memory_mib=4096, gpus=1, architecture="x86_64")
-    assert (order.capacity, order.spot_wait_seconds, order.retries) == (
+    assert job.resources == Resources(vcpus=2, memory_mib=4096, gpus=1, architecture="x86_64")
+    assert (job.capacity, job.spot_wait_seconds, job.retries) == (
         "spot_then_on_demand",
         0,
         3,
@@ -413,8 +413,8 @@ def test_what_is_not_asked_for_is_as_the_settings_say() -> None:
         default_capacity="on_demand",
         default_retries=2,
     )
-    order = read_job({"docker_image": "alpine", "scheduled_for": "now"}, NOW, bounds)
-    assert (order.capacity, order.retries) == ("on_demand", 2)
+    job = read_job({"docker_image": "alpine", "scheduled_for": "now"}, NOW, bounds)
+    assert (job.capacity, job.retries) == ("on_demand", 2)
 
 
 @pytest.mark.parametrize(
@@ -444,7 +444,7 @@ def test_what_is_not_asked_for_is_as_the_settings_say() -> None:
         ({"retries": 1.5}, "retries must be a whole number from 0 to 100"),
     ],
 )
-def test_a_wish_for_an_instance_that_cannot_be_taken_is_named(
+def test_a_wrong_field_of_resources_or_capacity_is_named(
     fields: dict[str, Any], message: str
 ) -> None:
     assert refusal(**fields).startswith(message)
@@ -465,9 +465,9 @@ def test_secrets_are_taken_in_each_of_their_forms() -> None:
         "C": "arn:aws:ssm:eu-west-1:123456789012:parameter/prod/db",
         "D": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db-AbCdEf",
     }
-    order = read_secretly(secret_env={"TOKEN": "v", "LOGIN": "u:p"}, secrets=places)
-    assert order.secret_env == {"TOKEN": "v", "LOGIN": "u:p"}
-    assert order.secrets == places
+    job = read_secretly(secret_env={"TOKEN": "v", "LOGIN": "u:p"}, secrets=places)
+    assert job.secret_env == {"TOKEN": "v", "LOGIN": "u:p"}
+    assert job.secrets == places
     assert read(registry_auth="ecr").registry_auth == "ecr"
     assert read(registry_auth="A", secrets=places).registry_auth == "A"
     assert read_secretly(registry_auth="L", secret_env={"L": "u:p"}).registry_auth == "L"

@@ -15,9 +15,10 @@ from msgspec.structs import replace
 from services.api.agents.calls import Admitted, must_be_current
 from services.api.agents.groups import AgentCall, AgentGroups, AgentUnitOfWork
 from services.api.agents.refusals import NO_TOKEN, Refused
+from services.api.agents.requests import RoleClaim, TokenClaim
 from services.api.agents.settings import AgentsConfig
 from services.api.agents.store import ProofUse
-from services.api.agents.sts_identity import Identity, Proof, VerifiedInstance
+from services.api.agents.sts_identity import Identity, VerifiedInstance
 from services.api.jobs import decisions, interruptions
 from services.api.jobs.model import Attempt, Job, JobWithAttempts, Step
 from services.api.jobs.store import Owner
@@ -34,26 +35,6 @@ NO_BOOTSTRAP = "this is not the bootstrap token of that attempt"
 UNKNOWN_WAIT_SECONDS = 2.0
 WAIT_SECONDS = 1.0
 """The time after which a waiting agent claims again: each second of a replacement costs money."""
-
-
-class TokenClaim(Struct, frozen=True, kw_only=True):
-    """An agent's claim with a bootstrap token."""
-
-    job_id: int
-    attempt: int
-    instance_id: str
-    token: str
-    runtime: str
-    interrupted: bool = False
-
-
-class RoleClaim(Struct, frozen=True, kw_only=True):
-    """An agent's claim with a proof of its instance's role: it does not know its job yet."""
-
-    proof: Proof
-    token: str
-    runtime: str
-    interrupted: bool = False
 
 
 class Wait(Struct, frozen=True):
@@ -104,7 +85,7 @@ class ClaimService:
         """Bind the agent's token to the attempt that was launched on its instance."""
         if self.identity is None:
             raise Refused(401, NO_TOKEN)
-        verified = await self.identity.verify(claim.proof, claim.token)  # a call: in no transaction
+        verified = await self.identity.verify(claim.identity, claim.token)  # in no transaction
         call: AgentCall[Bound] = AgentCall(
             decide=lambda unit: self._bind_verified(unit, claim, verified),
             token_hash=tokens.token_hash(claim.token),

@@ -1,189 +1,277 @@
-"""The bodies that agents send: from untrusted bytes to a value, or an error that names a field."""
+"""The bodies that agents send, each field declared once, and how they are read.
 
-import re
+From the declarations come the limits, the messages (see `submission/faults.py`) and the OpenAPI
+schemas. A field that is not declared is ignored: an agent may be of a later release.
+"""
+
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from msgspec import DecodeError, Meta, Struct
+from msgspec.json import Decoder
+from msgspec.structs import replace
 
 from services.api.agents.calls import Callback, Report
-from services.api.agents.claims import RoleClaim, TokenClaim
 from services.api.agents.sts_identity import Proof
+from services.api.jobs.fields import whole
 from services.api.logs.bounds import Amount, Line
-from services.api.submission.request import BadRequest
+from services.api.submission.faults import BadRequest, check
+from services.api.submission.request import read_json
 from shared.events.events import Cause
 
-PHASES = ("pulling", "running", "stopping")
-RUNTIMES = ("docker", "simulated")
-STREAMS = ("stdout", "stderr", "docker-job")
 MAX_MESSAGE = 16_384
 MAX_LINE = 65_536
 MAX_LINES = 10_000
-MAX_HEADERS = 20
-MAX_INSTANCE_ID = 200
 MAX_WHOLE = 2**31 - 1
-MAX_LEFT_OUT = 2**53 - 1  # of a log, in bytes: what every JSON reader takes for a whole number
-TOKEN = re.compile(r"[0-9a-f]{64}")
+MAX_LEFT_OUT = 2**53 - 1  # of a log, in bytes: every JSON reader takes it for a whole number
+
+Phase = Literal["pulling", "running", "stopping"]
+PHASES = get_args(Phase)
+Runtime = Literal["docker", "simulated"]
+Stream = Literal["stdout", "stderr", "docker-job"]
+
+_POSITIVE = {"wrong": "{path} must be a positive whole number"}
+_Flag = bool | None
+"""Null is false."""
+
+_Positive = Annotated[int, Meta(ge=1, le=MAX_WHOLE, extra=_POSITIVE)]
+_LeftOut = Annotated[int, Meta(ge=1, le=MAX_LEFT_OUT, extra=_POSITIVE)]
+_NOT_64_DIGITS = "{path} must be 64 hexadecimal digits of the agent's own making"
 
 
-def read_claim(body: Any) -> TokenClaim:
-    """Read the body of `POST /agent/claim` with a bootstrap token."""
-    fields = _object(body)
-    token = _token(fields)
-    instance_id = fields.get("instance_id")
-    if not isinstance(instance_id, str) or not 1 <= len(instance_id) <= MAX_INSTANCE_ID:
-        raise BadRequest(f"instance_id must be a string of 1 to {MAX_INSTANCE_ID} characters")
-    return TokenClaim(
-        job_id=_whole(fields, "job_id"),
-        attempt=_whole(fields, "attempt"),
-        instance_id=clean(instance_id),
-        token=token,
-        runtime=_runtime(fields),
-        interrupted=_flag(fields, "interrupted"),
-    )
+class _AnyClaim(Struct, frozen=True, kw_only=True):
+    token: Annotated[
+        str,
+        Meta(
+            pattern=whole("[0-9a-f]{64}"),
+            description="The agent's own secret of 256 bits, made before it claims; afterwards it "
+            "is the bearer of the agent's calls.",
+            extra={"wrong": _NOT_64_DIGITS, "wrong_type": _NOT_64_DIGITS},
+        ),
+    ]
+    runtime: Annotated[Runtime, Meta(description="What runs the container.")]
+    interrupted: Annotated[
+        _Flag, Meta(description="The instance is being interrupted: end the attempt.")
+    ] = False
 
 
-def read_role_claim(body: Any) -> RoleClaim:
+class TokenClaim(_AnyClaim, frozen=True, kw_only=True):
+    """By the attempt's bootstrap token, the bearer."""
+
+    job_id: Annotated[_Positive, Meta(description="The job's number.")]
+    attempt: Annotated[_Positive, Meta(description="The attempt's number.")]
+    instance_id: Annotated[
+        str, Meta(min_length=1, max_length=200, description="The agent's instance.")
+    ]
+
+
+class RoleClaim(_AnyClaim, frozen=True, kw_only=True):
+    """By the instance's role, where the API's `DOCKER_JOB_INSTANCE_ROLE_ARN` is set."""
+
+    # Such an agent does not know its job yet.
+
+    identity: Annotated[Proof, Meta(description="The parts of a signed request to AWS STS.")]
+
+
+class LogLine(Struct, frozen=True):
+    """A line of the container's log."""
+
+    at: Annotated[
+        str,
+        Meta(
+            description="An ISO 8601 time.",
+            extra_json_schema={"format": "date-time"},
+            extra={"wrong_type": "{path} must be an ISO 8601 time"},
+        ),
+    ]
+    stream: Annotated[
+        Stream,
+        Meta(
+            description="`docker-job`: not printed by the container.",
+            extra={"values": get_args(Stream)},
+        ),
+    ]
+    text: Annotated[str, Meta(description=f"Kept up to {MAX_LINE} characters.")]
+
+
+class LogOmission(Struct, frozen=True):
+    """The part of a log that the agent left out, since newer lines fill the bound."""
+
+    lines: Annotated[_LeftOut, Meta(description="How many lines.")]
+    bytes: Annotated[_LeftOut, Meta(description="Their bytes in UTF-8, with one for each end.")]
+
+
+class LogLines(Struct, frozen=True, kw_only=True):
+    """A batch of log lines."""
+
+    seq: Annotated[
+        _Positive, Meta(description="Counts from 1; a repeated batch has no further effect.")
+    ]
+    lines: Annotated[
+        list[LogLine],
+        Meta(
+            max_length=MAX_LINES,
+            description="In the order in which they were printed.",
+            extra={"wrong_type": f"{{path}} must be an array of at most {MAX_LINES} lines"},
+        ),
+    ]
+    left_out: Annotated[
+        LogOmission | None, Meta(description="What was left out just before these lines.")
+    ] = None
+
+
+class ReportRequest(Struct, frozen=True, kw_only=True):
+    """A heartbeat; perhaps a phase and a batch of log lines with it."""
+
+    phase: Annotated[
+        Phase | None,
+        Meta(
+            description="The phase that the attempt has entered.",
+            extra={"wrong": f"{{path}} must be null or one of {', '.join(PHASES)}"},
+        ),
+    ] = None
+    rebalance: Annotated[
+        _Flag, Meta(description="EC2 recommends to rebalance; not with a phase.")
+    ] = False
+    logs: Annotated[LogLines | None, Meta(description="Log lines, if there are any.")] = None
+
+
+_ExitCode = Annotated[
+    Annotated[
+        int,
+        Meta(ge=-MAX_WHOLE, le=MAX_WHOLE, extra={"wrong": "{path} must be a whole number"}),
+    ]
+    | None,
+    Meta(description="The container's; null if it has none."),
+]
+
+
+class Interrupted(Struct, frozen=True, kw_only=True):
+    """The instance is being interrupted."""
+
+    schedule: Annotated[
+        Any, Meta(description="Its presence counts, not its value: an interruption notice came.")
+    ]
+    stopped: Annotated[_Flag, Meta(description="The container is known to have stopped.")] = False
+    exit_code: _ExitCode = None
+
+
+class Failed(Struct, frozen=True, kw_only=True):
+    """The container failed, or could not run."""
+
+    failed: Annotated[
+        Any, Meta(description="Its presence counts, not its value: the attempt failed.")
+    ]
+    error_message: Annotated[
+        str | None, Meta(description=f"Its last {MAX_MESSAGE} characters are kept.")
+    ] = None
+    exit_code: _ExitCode = None
+    timed_out: Annotated[_Flag, Meta(description="The job's time limit passed.")] = False
+    pull_failed: Annotated[_Flag, Meta(description="The image could not be pulled.")] = False
+    for_good: Annotated[
+        _Flag, Meta(description="The registry has no such image, or denies it.")
+    ] = False
+    stopped: Annotated[
+        _Flag, Meta(description="Left out: true. False or null: the container may still run.")
+    ] = True
+
+
+class Done(Struct, frozen=True, kw_only=True):
+    """The container exited with 0."""
+
+    exit_code: Annotated[
+        Literal[0] | None,
+        Meta(
+            description="The container's.",
+            extra={
+                "wrong": "{path} is not 0: report a container that failed with failed",
+                "wrong_type": "{path} must be a whole number",
+            },
+        ),
+    ] = None
+    error_message: Annotated[str | None, Meta(description="Ignored.")] = None
+
+
+_Body = TypeVar("_Body", bound=Struct)
+_decode_claim = Decoder(TokenClaim)
+_decode_role_claim = Decoder(RoleClaim)
+_decode_report = Decoder(ReportRequest)
+
+
+def read_claim(raw: bytes) -> TokenClaim:
+    """Read the body of `POST /agent/claim` with a bootstrap token. Raises `BadRequest`."""
+    claim = _read(raw, _decode_claim)
+    return replace(claim, instance_id=clean(claim.instance_id))
+
+
+def read_role_claim(raw: bytes) -> RoleClaim:
     """Read the body of `POST /agent/claim` of an instance that is identified by its role."""
-    fields = _object(body)
-    token = _token(fields)
-    runtime = _runtime(fields)
-    identity = _object(fields.get("identity"), "identity")
-    headers, signed = identity.get("headers"), identity.get("body")
-    if not isinstance(headers, dict) or not all(isinstance(each, str) for each in headers.values()):
-        raise BadRequest("identity.headers must be an object of strings")
-    if len(headers) > MAX_HEADERS or any(name != name.lower() for name in headers):
-        raise BadRequest("identity.headers must have names in small letters, and few of them")
-    if not isinstance(signed, str):
-        raise BadRequest("identity.body must be a string")
-    return RoleClaim(
-        proof=Proof(headers, signed),
-        token=token,
-        runtime=runtime,
-        interrupted=_flag(fields, "interrupted"),
-    )
+    return _read(raw, _decode_role_claim)
 
 
-def _token(fields: dict[str, Any]) -> str:
-    token = fields.get("token")
-    if not isinstance(token, str) or not TOKEN.fullmatch(token):
-        raise BadRequest("token must be 64 hexadecimal digits of the agent's own making")
-    return token
-
-
-def _runtime(fields: dict[str, Any]) -> str:
-    runtime = fields.get("runtime")
-    if runtime not in RUNTIMES:
-        raise BadRequest(f"runtime must be one of {', '.join(RUNTIMES)}")
-    return str(runtime)
-
-
-def read_report(body: Any) -> Report:
-    """Read the body of `POST /agent/jobs/{id}/report`."""
-    fields = _object(body)
-    phase = fields.get("phase")
-    if phase is not None and phase not in PHASES:
-        raise BadRequest(f"phase must be null or one of {', '.join(PHASES)}")
-    rebalance = _flag(fields, "rebalance")
-    if rebalance and phase is not None:
+def read_report(raw: bytes) -> Report:
+    """Read the body of `POST /agent/jobs/{id}/report`. Raises `BadRequest`."""
+    read = _read(raw, _decode_report)
+    rebalance, logs = bool(read.rebalance), read.logs
+    if rebalance and read.phase is not None:
         raise BadRequest("rebalance goes without a phase: report that by itself")
-    batch = fields.get("logs")
-    if batch is None:
-        return Report(phase=phase, rebalance=rebalance)
-    batch = _object(batch, "logs")
-    lines = batch.get("lines")
-    if not isinstance(lines, list) or len(lines) > MAX_LINES:
-        raise BadRequest(f"logs.lines must be an array of at most {MAX_LINES} lines")
+    if logs is None:
+        return Report(phase=read.phase, rebalance=rebalance)
+    left_out = logs.left_out
     return Report(
-        phase=phase,
+        phase=read.phase,
         rebalance=rebalance,
-        seq=_whole(batch, "seq"),
-        lines=tuple(_line(line) for line in lines),
-        left_out=_left_out(batch),
+        seq=logs.seq,
+        lines=tuple(map(_line, logs.lines)),
+        left_out=Amount(left_out.bytes, left_out.lines) if left_out else Amount(),
     )
 
 
-def _left_out(batch: dict[str, Any]) -> Amount:
-    if batch.get("left_out") is None:
-        return Amount()
-    fields = _object(batch["left_out"], "logs.left_out")
-    return Amount(
-        bytes=_whole(fields, "bytes", MAX_LEFT_OUT), lines=_whole(fields, "lines", MAX_LEFT_OUT)
-    )
-
-
-def _line(line: Any) -> Line:
-    fields = _object(line, "logs.lines[]")
-    at, stream, text = fields.get("at"), fields.get("stream"), fields.get("text")
-    if stream not in STREAMS or not isinstance(text, str) or not isinstance(at, str):
-        raise BadRequest("logs.lines[] must have at (ISO 8601), stream (stdout, stderr) and text")
+def _line(line: LogLine) -> Line:
+    at = line.at
     try:
         datetime.fromisoformat(at if at.isprintable() else "")  # it takes NUL for the T
     except ValueError:
         raise BadRequest("logs.lines[].at must be an ISO 8601 time") from None
-    return at, stream, clean(text[:MAX_LINE])
+    return at, line.stream, clean(line.text[:MAX_LINE])
 
 
-def read_callback(body: Any) -> Callback:
-    """Read the body of `PUT /callback/{id}`: a key's presence counts, not its value."""
-    fields = _object(body)
-    if "schedule" in fields and "failed" in fields:
+def read_callback(raw: bytes) -> Callback:
+    """Read the body of `PUT /callback/{id}`. Raises `BadRequest`."""
+    body = read_json(raw)
+    given = body if isinstance(body, dict) else {}
+    if "schedule" in given and "failed" in given:
         raise BadRequest("give schedule or failed, not both")
-    exit_code = fields.get("exit_code")
-    if exit_code is not None and not _is_whole(exit_code):
-        raise BadRequest("exit_code must be a whole number")
-    message = fields.get("error_message")
-    if message is not None and not isinstance(message, str):
-        raise BadRequest("error_message must be a string")
-    if "schedule" in fields:
-        stopped = _flag(fields, "stopped")
-        return Callback(cause="interrupted", stopped=stopped, exit_code=exit_code)
-    if "failed" in fields:
-        text = clean(message or "the container failed")[-MAX_MESSAGE:]
+    if "schedule" in given:
+        notice = check(body, Interrupted)
         return Callback(
-            cause=_failure(fields),
-            stopped=_flag(fields, "stopped", default=True),
-            exit_code=exit_code,
-            message=text,
-            for_good=_flag(fields, "for_good"),
+            cause="interrupted", stopped=bool(notice.stopped), exit_code=notice.exit_code
         )
-    if exit_code not in (None, 0):
-        raise BadRequest("exit_code is not 0: report a container that failed with failed")
+    if "failed" in given:
+        return _failure(check(body, Failed))
+    check(body, Done)
     return Callback(cause="done", stopped=True, exit_code=0)
 
 
-def _failure(fields: dict[str, Any]) -> Cause:
-    pull_failed, timed_out = _flag(fields, "pull_failed"), _flag(fields, "timed_out")
-    if pull_failed:
-        return "pull_failed"
-    return "timed_out" if timed_out else "failed"
+def _failure(failed: Failed) -> Callback:
+    cause: Cause = "timed_out" if failed.timed_out else "failed"
+    return Callback(
+        cause="pull_failed" if failed.pull_failed else cause,
+        stopped=bool(failed.stopped),
+        exit_code=failed.exit_code,
+        message=clean(failed.error_message or "the container failed")[-MAX_MESSAGE:],
+        for_good=bool(failed.for_good),
+    )
+
+
+def _read(raw: bytes, decoder: Decoder[_Body]) -> _Body:
+    """Decode a body in one pass; walk it once more for the message if it is refused."""
+    try:
+        return decoder.decode(raw)
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        return check(read_json(raw), decoder.type)
 
 
 def clean(text: str) -> str:
-    """*text* without NUL, which Postgres refuses."""
+    """Replace NUL, which Postgres refuses."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def _object(value: Any, name: str = "the body") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise BadRequest(f"{name} must be a JSON object")
-    return value
-
-
-def _flag(fields: dict[str, Any], name: str, *, default: bool = False) -> bool:
-    """Read a boolean, null as false; refuse all else: the text "false" must not count as true."""
-    value = fields.get(name, default)
-    if value is None:
-        return False
-    if not isinstance(value, bool):
-        raise BadRequest(f"{name} must be true or false")
-    return value
-
-
-def _whole(fields: dict[str, Any], name: str, most: int = MAX_WHOLE) -> int:
-    value = fields.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-        raise BadRequest(f"{name} must be a positive whole number")
-    return value
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_WHOLE

@@ -18,13 +18,14 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Annotated, Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from services.api.agents.refusals import Refused
+from services.api.jobs.fields import whole
 from shared import tokens
 from shared.clock import Clock
 from shared.log import get_logger
@@ -63,11 +64,22 @@ class StsUnavailable(Exception):
     """STS does not answer now: the agent claims again."""
 
 
-class Proof(Struct, frozen=True):
-    """The parts of a signed request, as an agent sends them. Header names are in lower case."""
+HeaderName = Annotated[
+    str,
+    Meta(
+        pattern=whole("[^A-Z]*"),
+        extra={"wrong": "{path} must have names in small letters"},
+    ),
+]
 
-    headers: dict[str, str]
-    body: str
+
+class Proof(Struct, frozen=True):
+    """The parts of a signed request, as an agent sends them."""
+
+    headers: Annotated[
+        dict[HeaderName, str], Meta(max_length=20, description="Names are in small letters.")
+    ]
+    body: Annotated[str, Meta(description="The request's body.")]
 
 
 class VerifiedInstance(Struct, frozen=True):

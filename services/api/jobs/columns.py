@@ -22,7 +22,7 @@ class Column(Struct, frozen=True):
 
     @property
     def is_json(self) -> bool:
-        """Whether it holds JSON: a list, an object."""
+        """Its values are JSON: lists or objects."""
         return self.sql_type == "jsonb"
 
     def parameter(self, number: int) -> str:
@@ -35,7 +35,7 @@ class Column(Struct, frozen=True):
         return f"{self.name}::jsonb" if self.is_json else self.name
 
     def values(self, jobs: Sequence[Any]) -> list[Any]:
-        """The values of *jobs*, as `parameter` takes them."""
+        """Return the values of *jobs*, as `parameter` takes them."""
         found = map(attrgetter(self.name), jobs)
         if not self.is_json:
             return list(found)

@@ -79,7 +79,7 @@ VariableValue = Annotated[
 Variables = dict[VariableName, VariableValue]
 
 ANY_SCALAR = {"additionalProperties": {"type": ["string", "number", "boolean"]}}
-"""How the values of variables may be written; they are kept as texts."""
+"""The types as which values of variables may be written; they are kept as texts."""
 
 _Argument = Annotated[
     str, Meta(extra_json_schema={"pattern": NO_NUL}, extra={"lacks": "\0", "wrong": _NUL})
@@ -175,7 +175,7 @@ class JobFields(Struct, frozen=True, kw_only=True):
         dict[_LabelName, _LabelValue],
         Meta(
             max_length=MAX_LABELS,
-            description="For finding jobs (`GET /list?label=team:data`).",
+            description="Labels to find jobs by (`GET /list?label=team:data`).",
             examples=[{"team": "data"}],
             extra={"written": {"propertyNames": {"pattern": NO_NUL}}},
         ),
@@ -186,7 +186,7 @@ class JobFields(Struct, frozen=True, kw_only=True):
             Meta(
                 ge=1,
                 le=2**31 - 1,
-                description="How long the container may run; then the job is FAILED.",
+                description="The longest time that the container may run; then the job is FAILED.",
                 examples=[3600],
             ),
         ]
@@ -212,7 +212,7 @@ class JobFields(Struct, frozen=True, kw_only=True):
     capacity: Annotated[
         Capacity,
         Meta(
-            description="How the instance is bought.",
+            description="The market on which the instance is bought.",
             examples=["spot"],
             extra={"values": get_args(Capacity)},
         ),
@@ -223,8 +223,8 @@ class JobFields(Struct, frozen=True, kw_only=True):
             Meta(
                 ge=0,
                 le=30 * 86_400,
-                description="How long Spot is tried before on-demand is bought "
-                "(`spot_then_on_demand`) or the job fails for want of capacity (`spot`). Not with "
+                description="The time for which Spot is tried before on-demand is bought "
+                "(`spot_then_on_demand`) or the job fails without capacity (`spot`). Not with "
                 "`on_demand`.",
                 examples=[600],
             ),
@@ -254,7 +254,7 @@ class JobFields(Struct, frozen=True, kw_only=True):
         Annotated[
             str,
             Meta(
-                description="How to log in to the registry: `ecr`, or the name in `secret_env` or "
+                description="The login to the registry: `ecr`, or the name in `secret_env` or "
                 "`secrets` that holds the login.",
                 examples=["ecr"],
                 extra={"wrong_type": BAD_LOGIN},

@@ -50,7 +50,7 @@ _DEFAULT_RESOURCES = Resources()
 
 
 def _given(job: Job | ListedJob) -> dict[str, Any]:
-    """The fields that the client gave, in the order of their declaration."""
+    """Return the fields that the client gave, in the order of their declaration."""
     given = (
         job.given if isinstance(job, ListedJob) else dict(zip(NAMES, _values_of(job), strict=True))
     )

@@ -1,4 +1,4 @@
-"""The bounds of `resources`, and how they go together with the kind of instance."""
+"""The bounds of `resources`, and the checks of resources and capacity together."""
 
 from typing import Annotated, ClassVar, get_args
 
@@ -11,7 +11,7 @@ from shared.events.events import Architecture, Capacity, Resources
 
 GPU_ARCHITECTURE: Architecture = "x86_64"
 """EC2's one family with GPUs and ARM processors (g5g) is left out: it would need an image of its
-own, and what is built for GPUs is hardly ever built for ARM."""
+own, and images for GPUs are hardly ever built for ARM."""
 
 _InstanceType = Annotated[
     str,
@@ -32,24 +32,24 @@ class ResourcesRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     vcpus: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | None,
-        Meta(description="At least; the deployment's default where it is left out."),
+        Meta(description="The least number; left out: the deployment's default."),
     ] = None
     memory_mib: Annotated[
         Annotated[int, Meta(ge=1, le=33_554_432)] | None,
-        Meta(description="At least in MiB; the deployment's default where it is left out."),
+        Meta(description="The least memory in MiB; left out: the deployment's default."),
     ] = None
     gpus: Annotated[
         Annotated[int, Meta(ge=1, le=64)] | None,
-        Meta(description="At least; the deployment's default where it is left out."),
+        Meta(description="The least number; left out: the deployment's default."),
     ] = None
     disk_gib: Annotated[
         Annotated[int, Meta(ge=1, le=65_536)] | None,
-        Meta(description="At least in GiB; the deployment's default where it is left out."),
+        Meta(description="The smallest disk in GiB; left out: the deployment's default."),
     ] = None
     architecture: Annotated[
         Architecture | None,
         Meta(
-            description="Of the processor; default: the deployment's. With gpus x86_64 only.",
+            description="The processor's; left out: the deployment's. With gpus x86_64 only.",
             extra={"values": get_args(Architecture)},
         ),
     ] = None
@@ -57,7 +57,7 @@ class ResourcesRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Annotated[list[_InstanceType], Meta(max_length=40, examples=[["m7g.medium", "m7g.large"]])]
         | None,
         Meta(
-            description="These types only; not with vcpus, memory_mib or gpus, which choose types."
+            description="The allowed types. Not with vcpus, memory_mib or gpus, which choose types."
         ),
     ] = None
 
@@ -91,6 +91,6 @@ def _check_gpus(given: Architecture | None, default: Architecture) -> None:
 
 
 def check_spot_wait(seconds: int | None, capacity: Capacity) -> None:
-    """Refuse `spot_wait_seconds` where no Spot instance is tried. Raises `BadRequest`."""
+    """Refuse `spot_wait_seconds` with on-demand capacity. Raises `BadRequest`."""
     if seconds is not None and capacity == "on_demand":
         raise BadRequest("spot_wait_seconds goes with Spot: leave it out with capacity on_demand")

@@ -1,8 +1,8 @@
 """Messages for values that a declaration refuses, made from the declaration itself.
 
-msgspec checks a value in one pass and reports the first error in its own words, without the keys of
-objects. So a value that is refused is walked once more, field by field in the order of the
-declaration: the message names the field by its path and says what would be right. It is made from
+msgspec checks a value in one pass; its message for the first error lacks the keys of objects. So a
+value that is refused is walked once more, field by field in the order of the declaration: the
+message names the field by its path and says what would be right. It is made from
 the bounds of `Meta`, or comes with the declaration in `Meta.extra`: `wrong`, for another type
 `wrong_type`, for a text that is too long or too short `wrong_length`. In it {path} is the value's
 path and {value} the value, shortened. No message of a secret has {value}.
@@ -10,13 +10,14 @@ path and {value} the value, shortened. No message of a secret has {value}.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from math import inf
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct, inspect
+from msgspec.structs import replace
 
 _S = TypeVar("_S", bound=Struct)
 _encode = msgspec.json.Encoder().encode
@@ -46,7 +47,7 @@ def check(value: Any, struct: type[_S], path: str = "", most: Mapping[str, int] 
 
 
 def has_plain_texts(value: Any) -> bool:
-    """Whether *value* is below all limits of bytes, and no text has a character that JSON escapes.
+    """Check that *value* is below all limits of bytes and no text has characters to escape in JSON.
 
     Most bodies are so, and then `check_texts` would find nothing.
     """
@@ -55,9 +56,9 @@ def has_plain_texts(value: Any) -> bool:
 
 
 def check_texts(value: Any, read: Struct) -> None:
-    """Check what patterns would be too slow for: msgspec calls `re` for each text that has one.
+    """Check the characters that the texts of *read* must lack, and their bytes.
 
-    These are the characters that the texts of *read* must lack, and their bytes.
+    Patterns would be too slow for that: msgspec calls `re` for each text that has one.
     """
     for name, lacks, max_bytes in _text_rules(type(read)):
         text = _joined(getattr(read, name) or "")
@@ -76,18 +77,19 @@ def _joined(value: str | list[str] | dict[str, str]) -> str:
 def fault(value: Any, struct: type[Struct], path: str, most: Mapping[str, int]) -> str | None:
     """Find the first field of *value* that *struct* refuses; return the message, None if none."""
     if not isinstance(value, dict):
-        return f"{path} must be an object, like {json.dumps(getattr(struct, 'EXAMPLE', {}))}"
+        example = getattr(struct, "EXAMPLE", None)
+        right = f"an object, like {json.dumps(example)}" if example else "a JSON object"
+        return f"{path or 'the body'} must be {right}"
     fields = declared(struct)
-    for name in value:
-        if name not in fields:
-            return unknown_field(name, struct, path)
+    if struct.__struct_config__.forbid_unknown_fields:
+        for name in value:
+            if name not in fields:
+                return unknown_field(name, struct, path)
     for name, field in fields.items():
-        if name in value:
-            found = _fault(value[name], field.type, _join(path, name), most.get(name))
+        if name in value or field.required:
+            found = _fault(value.get(name), field.type, _join(path, name), most.get(name))
             if found is not None:
                 return found
-        elif field.required:
-            return f"{_join(path, name)} field cannot be empty"
     return None
 
 
@@ -101,16 +103,16 @@ def unknown_field(name: str, struct: type[Struct], path: str = "") -> str:
 
 @cache
 def declared(struct: type[Struct]) -> dict[str, inspect.Field]:
-    """The fields of *struct* by their names."""
+    """Return the fields of *struct* by their names."""
     return {field.name: field for field in inspect.type_info(struct).fields}  # type: ignore[attr-defined]  # of a Struct
 
 
 @cache
 def _text_rules(struct: type[Struct]) -> list[tuple[str, str, float]]:
-    """Of fields that are made of texts: the characters they must lack, and the most bytes."""
+    """Return the fields made of texts, the characters that each must lack, and its most bytes."""
     rules = []
     for name, field in declared(struct).items():
-        bare, extra, _ = _bare(field.type)
+        bare, extra = _bare(field.type).info, metadata(field.type)
         if isinstance(bare, inspect.ListType):
             extra |= {"lacks": metadata(bare.item_type).get("lacks", "")}
         elif isinstance(bare, inspect.DictType):
@@ -120,81 +122,110 @@ def _text_rules(struct: type[Struct]) -> list[tuple[str, str, float]]:
     return rules
 
 
-def _fault(value: Any, info: inspect.Type, path: str, most: int | None = None) -> str | None:
-    """Find the message for *value*; *most* is over the declared greatest number."""
-    info, extra, example = _bare(info)
-    match info:
-        case inspect.IntType():
-            return _of_number(value, info, path, most)
-        case inspect.LiteralType():
-            right = isinstance(value, str) and value in info.values
-            values = extra.get("values", info.values)  # msgspec sorts its own
-            return None if right else f"{path} must be one of {', '.join(values)}"
-        case inspect.StrType():
-            return _of_text(value, info, path, extra, example)
-        case inspect.ListType():
-            return _of_list(value, info, path, example)
-        case inspect.DictType():
-            return _of_object(value, info, path, example)
-    return None
+class _Bare(Struct, frozen=True):
+    """A type without its metadata and null, and beside it what these say."""
+
+    info: Any
+    nullable: bool
+    extra: dict[str, Any]
+    example: Any
+
+    def like(self) -> str:
+        """Return the first example, for the end of a message."""
+        return "" if self.example is None else f", like {json.dumps(self.example)}"
+
+    def message(self, name: str, path: str, value: Any) -> str | None:
+        """Return the declared message *name*, filled in; None if there is none."""
+        message: str | None = self.extra.get(name)
+        return message and message.replace("{path}", path).replace("{value}", short(value))
 
 
-def metadata(info: inspect.Type) -> dict[str, Any]:
-    """The `extra` of a field's declaration."""
-    return _bare(info)[1]
-
-
-def _bare(info: inspect.Type) -> tuple[inspect.Type, dict[str, Any], Any]:
-    """*info* without its metadata and null, then the messages and the first example of it."""
+def _bare(info: inspect.Type) -> _Bare:
     extra: dict[str, Any] = {}
-    example = None
+    example, nullable = None, False
     while isinstance(info, inspect.Metadata | inspect.UnionType):
         if isinstance(info, inspect.UnionType):  # of something and null
+            nullable = True
             info = next(each for each in info.types if not isinstance(each, inspect.NoneType))
             continue
         extra |= info.extra or {}
         example = next(iter((info.extra_json_schema or {}).get("examples", ())), example)
         info = info.type
-    return info, extra, example
+    return _Bare(info, nullable, extra, example)
 
 
-def _of_number(value: Any, info: inspect.IntType, path: str, most: int | None) -> str | None:
-    least, most = info.ge, info.le if most is None else most
+def metadata(info: inspect.Type) -> dict[str, Any]:
+    """Return the `extra` of a field's declaration."""
+    return _bare(info).extra
+
+
+def _fault(value: Any, info: inspect.Type, path: str, most: int | None = None) -> str | None:
+    """Find the message for *value*; *most* is over the declared greatest number."""
+    bare = _bare(info)
+    if value is None and bare.nullable:
+        return None
+    if most is not None:
+        bare = replace(bare, info=replace(bare.info, le=most))
+    find = _FINDERS.get(type(bare.info))
+    return find(value, bare, path) if find else None
+
+
+def _of_flag(value: Any, _: _Bare, path: str) -> str | None:
+    return None if isinstance(value, bool) else f"{path} must be true or false"
+
+
+def _of_number(value: Any, bare: _Bare, path: str) -> str | None:
+    least, most = bare.info.ge, bare.info.le
     whole = isinstance(value, int) and not isinstance(value, bool)
     if whole and (least is None or least <= value) and (most is None or value <= most):
         return None
-    return f"{path} must be a whole number from {least} to {most}"
+    right = f"{path} must be a whole number from {least} to {most}"
+    return bare.message("wrong", path, value) or right
 
 
-def _of_text(
-    value: Any, info: inspect.StrType, path: str, extra: dict[str, Any], example: Any
-) -> str | None:
-    least, most = info.min_length or 0, info.max_length
+def _of_choice(value: Any, bare: _Bare, path: str) -> str | None:
+    of_type = type(value) in map(type, bare.info.values)
+    if of_type and value in bare.info.values:
+        return None
+    values = bare.extra.get("values", bare.info.values)  # msgspec sorts its own
+    message = None if of_type else bare.message("wrong_type", path, value)
+    message = message or bare.message("wrong", path, value)
+    return message or f"{path} must be one of {', '.join(values)}"
+
+
+def _of_text(value: Any, bare: _Bare, path: str) -> str | None:
+    least, most = bare.info.min_length or 0, bare.info.max_length
     between = f"{path} must be a string of {least} to {most} characters" if least else None
-    message: str | None = None
     if not isinstance(value, str):
-        right = f"{path} must be a string, like {example!r}"
-        message = extra.get("wrong_type") or between or right
-    elif len(value) < least or (most is not None and len(value) > most):
-        message = extra.get("wrong_length") or between or extra.get("wrong")
-    elif any(each in value for each in extra.get("lacks", "")):
-        message = extra.get("wrong")
-    elif info.pattern is not None and not re.search(info.pattern, value):
-        message = between if between and not value.strip() else extra.get("wrong")
-    return message and message.replace("{path}", path).replace("{value}", short(value))
+        like = "" if bare.example is None else f", like {bare.example!r}"
+        right = f"{path} must be a string{like}"
+        return bare.message("wrong_type", path, value) or between or right
+    wrong = bare.message("wrong", path, value)
+    if len(value) < least or (most is not None and len(value) > most):
+        return bare.message("wrong_length", path, value) or between or wrong
+    if any(each in value for each in bare.extra.get("lacks", "")):
+        return wrong
+    if bare.info.pattern is not None and not re.search(bare.info.pattern, value):
+        return between if between and not value.strip() else wrong
+    return None
 
 
-def _of_list(value: Any, info: inspect.ListType, path: str, example: Any) -> str | None:
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        return f"{path} must be an array of strings, like {json.dumps(example)}"
-    if info.max_length is not None and len(value) > info.max_length:
-        return f"{path} has {len(value)} entries, at most {info.max_length} are taken"
-    faults = (_fault(each, info.item_type, path) for each in value)
+def _of_list(value: Any, bare: _Bare, path: str) -> str | None:
+    texts = isinstance(_bare(bare.info.item_type).info, inspect.StrType)
+    right = bare.message("wrong_type", path, value)
+    right = right or f"{path} must be an array of strings{bare.like()}"
+    if not isinstance(value, list) or (texts and not all(isinstance(each, str) for each in value)):
+        return right
+    if bare.info.max_length is not None and len(value) > bare.info.max_length:
+        return f"{path} has {len(value)} entries, at most {bare.info.max_length} are taken"
+    inner = path if texts else f"{path}[]"
+    faults = (_fault(each, bare.info.item_type, inner) for each in value)
     return next((each for each in faults if each is not None), None)
 
 
-def _of_object(value: Any, info: inspect.DictType, path: str, example: Any) -> str | None:
-    right = f"{path} must be an object of strings, like {json.dumps(example)}"
+def _of_object(value: Any, bare: _Bare, path: str) -> str | None:
+    info = bare.info
+    right = f"{path} must be an object of strings{bare.like()}"
     if not isinstance(value, dict):
         return right
     if info.max_length is not None and len(value) > info.max_length:
@@ -210,12 +241,28 @@ def _of_object(value: Any, info: inspect.DictType, path: str, example: Any) -> s
     return None
 
 
+def _of_struct(value: Any, bare: _Bare, path: str) -> str | None:
+    read = isinstance(value, bare.info.cls)  # and checked before
+    return None if read else fault(value, bare.info.cls, path, {})
+
+
+_FINDERS: dict[type, Callable[[Any, _Bare, str], str | None]] = {
+    inspect.BoolType: _of_flag,
+    inspect.IntType: _of_number,
+    inspect.LiteralType: _of_choice,
+    inspect.StrType: _of_text,
+    inspect.ListType: _of_list,
+    inspect.DictType: _of_object,
+    inspect.StructType: _of_struct,
+}
+
+
 def _join(path: str, name: str) -> str:
     name = name if len(name) <= 80 else f"{name[:77]}…"
     return f"{path}.{name}" if path else name
 
 
 def short(value: object) -> str:
-    """*value* as a message quotes it."""
+    """Quote *value* for a message, shortened."""
     text = str(value)
     return repr(text if len(text) <= 80 else text[:77] + "…")

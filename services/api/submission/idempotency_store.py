@@ -8,7 +8,7 @@ from shared.postgres.pool import Connection, Transaction
 
 
 class KeptAnswer(Struct, frozen=True):
-    """What was answered first, and to what."""
+    """The first answer to a key, and the hash of the body that it answers."""
 
     body_hash: bytes
     job_id: int
@@ -25,7 +25,7 @@ ON CONFLICT DO NOTHING
 
 
 async def claim_key(tx: Transaction, key: str, kept: KeptAnswer) -> bool:
-    """Keep *kept* as the answer to *key*; False where there is one already."""
+    """Keep *kept* as the answer to *key*; return False if there is one already."""
     result = await tx.conn.execute(CLAIM_KEY, key, kept.body_hash, kept.job_id, kept.answer, tx.now)
     return bool(result == "INSERT 0 1")
 
@@ -34,7 +34,7 @@ FIND_KEY = "SELECT body_hash, job_id, answer FROM idempotency_keys WHERE key = $
 
 
 async def find_key(conn: Connection, key: str) -> KeptAnswer | None:
-    """The answer that *key* got first."""
+    """Find the first answer to *key*."""
     row = await conn.fetchrow(FIND_KEY, key)
     return None if row is None else KeptAnswer(row["body_hash"], row["job_id"], row["answer"])
 
@@ -46,5 +46,5 @@ DELETE FROM idempotency_keys WHERE key = ANY (ARRAY(
 
 
 async def prune_keys(conn: Connection, before: datetime, limit: int) -> bool:
-    """Forget keys of before *before*; True where there may be more."""
+    """Delete keys older than *before*, up to *limit*; return True if there may be more."""
     return bool(await conn.execute(PRUNE_KEYS, before, limit) == f"DELETE {limit}")

@@ -1,6 +1,6 @@
-"""Taking jobs in: many requests, one statement.
+"""Acceptance of jobs: many requests, one statement.
 
-Each request waits for the group that it joins to be committed, see `groups`.
+Each request waits for the commit of the group that it joins, see `group_commit.py`.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ BESIDE = 2
 """Full groups written at once: the next one is composed while the database writes the last."""
 
 LOGGED = 100
-"""Jobs that one log line tells of, at most."""
+"""The most jobs that one log line names."""
 
 _STOPPING = "the service is stopping: send the request again, with an Idempotency-Key"
 
@@ -56,13 +56,13 @@ class Accepted(Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class _Request:
-    orders: Sequence[JobRequest]
+class _Submission:
+    job_requests: Sequence[JobRequest]
     trace: str
 
 
 class Intake:
-    """Accepts orders. `run` must be running for `accept` to return."""
+    """Accepts jobs. `run` must be running for `accept` to return."""
 
     def __init__(
         self,
@@ -78,25 +78,25 @@ class Intake:
         self._rules = rules
         self._wakeups = wakeups
         self._points = points
-        self._groups: Groups[_Request, list[Accepted]] = Groups(
+        self._groups: Groups[_Submission, list[Accepted]] = Groups(
             self._write_group,
             limit=GROUP,
-            size=lambda request: len(request.orders),
+            size=lambda submission: len(submission.job_requests),
             beside=BESIDE,
             stopping=_STOPPING,
         )
 
-    async def accept(self, orders: Sequence[JobRequest], trace: str) -> list[Accepted]:
-        """Commit *orders*, all or none; returns when they are durable. Raises `Stopping`."""
-        return await self._groups.join(_Request(orders, trace))
+    async def accept(self, job_requests: Sequence[JobRequest], trace: str) -> list[Accepted]:
+        """Commit the jobs, all or none; return when they are durable. Raises `Stopping`."""
+        return await self._groups.join(_Submission(job_requests, trace))
 
     async def accept_once(
         self, key: str, body: bytes, read: Callable[[], JobRequest], trace: str
     ) -> Accepted:
-        """Commit the order that *read* reads, unless *key* was used: its first answer again.
+        """Commit the job that *read* reads; return the first answer again if *key* was used.
 
-        *body* is read only now, since what was right at first may be in the past when it is
-        repeated. Raises `KeyConflict` where the key came with another body, and what *read* raises.
+        *body* is read only if *key* is new: when it is repeated its time may be in the past.
+        Raises `KeyConflict` if the key was used with another body, and what *read* raises.
         """
         body_hash = hashlib.sha256(body).digest()
         async with self._db.connection() as conn:
@@ -109,17 +109,19 @@ class Intake:
             )
         return Accepted(kept.job_id, kept.answer)
 
-    async def _claim(self, key: str, body_hash: bytes, order: JobRequest, trace: str) -> KeptAnswer:
+    async def _claim(
+        self, key: str, body_hash: bytes, job_request: JobRequest, trace: str
+    ) -> KeptAnswer:
         async with self._db.transaction() as tx:
             [job_id] = await self._ids.take(tx.conn, 1)
-            written = self._compose([order], [job_id], trace, tx.now)
+            written = self._compose([job_request], [job_id], trace, tx.now)
             kept = KeptAnswer(body_hash, job_id, written[0].answer)
             ours = await keys.claim_key(tx, key, kept)
             if ours:
                 await _write(tx.conn, written)
             first = kept if ours else await keys.find_key(tx.conn, key)
         if ours:
-            # A crash here loses the answer only: its client repeats the key, and gets it then.
+            # A crash here loses only the answer: its client repeats the key, and gets it then.
             self._points.reached("api.accepted_once")
             self._wakeups.wake("relay_outbox")
         if first is None:
@@ -127,17 +129,18 @@ class Intake:
         return first
 
     async def run(self) -> None:
-        """Write group after group until cancelled; then no request is left waiting."""
+        """Write group after group until cancelled; the waiting requests fail then."""
         await self._groups.run()
 
-    async def _write_group(self, group: Sequence[_Request]) -> list[list[Accepted]]:
+    async def _write_group(self, group: Sequence[_Submission]) -> list[list[Accepted]]:
         now = self._db.clock.now()
         async with self._db.connection() as conn:
-            ids = await self._ids.take(conn, sum(len(each.orders) for each in group))
+            ids = await self._ids.take(conn, sum(len(each.job_requests) for each in group))
             composed = []
-            for request in group:
-                own, ids = ids[: len(request.orders)], ids[len(request.orders) :]
-                composed.append(self._compose(request.orders, own, request.trace, now))
+            for each in group:
+                count = len(each.job_requests)
+                own, ids = ids[:count], ids[count:]
+                composed.append(self._compose(each.job_requests, own, each.trace, now))
             await _write(conn, [each for written in composed for each in written])
         self._points.reached("api.accepted")
         _log_accepted([each.job.id for written in composed for each in written])
@@ -145,11 +148,11 @@ class Intake:
         return [[Accepted(each.job.id, each.answer) for each in written] for written in composed]
 
     def _compose(
-        self, orders: Sequence[JobRequest], ids: Sequence[int], trace: str, now: datetime
+        self, job_requests: Sequence[JobRequest], ids: Sequence[int], trace: str, now: datetime
     ) -> "list[_Written]":
         return [
-            _compose_one(order, job_id, trace, now, self._rules, self._keys, self._db.source)
-            for order, job_id in zip(orders, ids, strict=True)
+            _compose_one(each, job_id, trace, now, self._rules, self._keys, self._db.source)
+            for each, job_id in zip(job_requests, ids, strict=True)
         ]
 
 
@@ -163,7 +166,7 @@ class _Written:
 
 
 def _compose_one(
-    order: JobRequest,
+    job_request: JobRequest,
     job_id: int,
     trace: str,
     now: datetime,
@@ -172,19 +175,20 @@ def _compose_one(
     source: str,
 ) -> _Written:
     job = Job(
-        **{name: getattr(order, name) for name in GIVEN},
+        **{name: getattr(job_request, name) for name in GIVEN},
         id=job_id,
-        secret_env=sorted(order.secret_env),
+        secret_env=sorted(job_request.secret_env),
         status="SCHEDULED",
         attempt=1,
         trace=trace,
         created_at=now,
     )
-    attempt = first_attempt(job_id, order.scheduled_for, now)
+    attempt = first_attempt(job_id, job_request.scheduled_for, now)
     scheduled = endings.job_scheduled(job, attempt, rules)
     fact = cloudevents.wrap(scheduled, source=source, at=now, trace=trace)
     shown = views.fresh(job, attempt, rules)
-    sealed = keys.seal(job_id, order.secret_env) if keys and order.secret_env else None
+    secrets = job_request.secret_env
+    sealed = keys.seal(job_id, secrets) if keys and secrets else None
     return _Written(job, attempt, fact, _encode(shown), sealed)
 
 

@@ -1,9 +1,9 @@
-"""Ids for new jobs, in a flood by the block: one round trip for many groups.
+"""Ids for new jobs, taken in blocks under load: one round trip for many groups.
 
-An id is given once, whatever becomes of it: requests that fail, a process that ends, and a flood
-that ebbs leave gaps. A block is kept for `KEEP_SECONDS` only, because `/list` takes the order of
-the ids for that of acceptance, and other processes take ids meanwhile. After a restore no process
-has a block from before it: the services are stopped then (`operations/resend.py`).
+An id is used at most once: failed requests, a process that ends, and an unfinished block leave
+gaps. A block is kept for `KEEP_SECONDS` only, because `/list` takes the order of the ids for that
+of acceptance, and other processes take ids meanwhile. After a restore no process has a block from
+before it: the services are stopped then (`operations/resend.py`).
 """
 
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ from shared.clock import Clock
 from shared.postgres.pool import Connection
 
 BLOCK = 256
-"""What is asked for in advance, at most."""
+"""The most ids that are taken in advance."""
 
 KEEP_SECONDS = 1.0
 

@@ -38,9 +38,9 @@ class JobRequest(JobFields, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         datetime,
         Meta(
             tz=True,
-            description=f"When: {when.FORMS}. A time of day is its next occurrence; it and a time "
-            f"without an offset from UTC are read in `timezone`. At most {when.LATEST.days} days "
-            "away.",
+            description=f"The time: {when.FORMS}. A time of day is its next occurrence; it and a "
+            f"time without an offset from UTC are read in `timezone`. At most {when.LATEST.days} "
+            "days away.",
             examples=["now", "10:00", "+90s", "+3d", "2030-11-24T10:00:00+01:00"],
             extra={"written": {"format": "scheduled-for", "minLength": 1}},
         ),
@@ -73,7 +73,7 @@ class Bounds(Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def most(self) -> dict[str, int]:
-        """The greatest numbers that are taken, by the names of fields."""
+        """The greatest allowed numbers, by the names of fields."""
         return {"timeout_seconds": self.max_lifetime_seconds}
 
     @cached_property
@@ -135,7 +135,7 @@ def read_job(body: Any, now: datetime, bounds: Bounds) -> JobRequest:
 
 
 def _in_one_form(body: dict[str, Any], now: datetime, bounds: Bounds) -> dict[str, Any]:
-    """The fields of *body*, in the form in which each is kept, and the deployment's defaults.
+    """Convert the fields of *body* to the forms in which they are kept; add the defaults.
 
     A value of another type is left as it is, for `check` to refuse.
     """

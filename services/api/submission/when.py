@@ -31,7 +31,7 @@ class BadTime(ValueError):
 
 
 def zone(name: str) -> ZoneInfo:
-    """The IANA zone *name*. Raises `BadTime`."""
+    """Find the IANA time zone *name*. Raises `BadTime`."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -42,7 +42,7 @@ def zone(name: str) -> ZoneInfo:
 
 
 def time_of(text: str, tz: ZoneInfo, now: datetime) -> datetime:
-    """The time, in UTC, that *text* means at *now* in the time zone *tz*. Raises `BadTime`."""
+    """Read the time, in UTC, that *text* means at *now* in time zone *tz*. Raises `BadTime`."""
     text = text.strip()
     if text == "now":
         return now
@@ -82,7 +82,7 @@ def _iso(text: str, tz: ZoneInfo, now: datetime) -> datetime:
 
 
 def _local(wall: datetime, tz: ZoneInfo, least: datetime) -> datetime:
-    """The first time from *least* on at which a clock in *tz* shows *wall*, or the last such one.
+    """Find the first time from *least* on at which a clock in *tz* shows *wall*, or the last one.
 
     A time that the change to summer time skips is read with the offset from before the change (RFC
     5545): 02:30 becomes 03:30.
@@ -92,7 +92,7 @@ def _local(wall: datetime, tz: ZoneInfo, least: datetime) -> datetime:
 
 
 def next_occurrence(hour: int, minute: int, second: int, tz: ZoneInfo, now: datetime) -> datetime:
-    """The next time, after *now*, at which a wall clock in *tz* shows this.
+    """Find the next time, after *now*, at which a wall clock in *tz* shows this.
 
     A time that the change to summer time skips is read with the offset from before the change:
     02:30 becomes 03:30. Of a time that occurs twice the first counts, or the second if the first is

@@ -32,7 +32,7 @@ INTERRUPTED_EXIT_CODE = 143  # 128 + SIGTERM
 Outcome = Literal["ended", "timed out", "interrupted", "over", "lifetime over"]
 
 
-class LogLine(msgspec.Struct, frozen=True):
+class PrintedLine(msgspec.Struct, frozen=True):
     """One line of a container."""
 
     stream: Literal["stdout", "stderr"]
@@ -44,14 +44,14 @@ class SimulatedRun(msgspec.Struct, frozen=True):
 
     seconds: float
     exit_code: int
-    intro: list[LogLine]
-    output: list[LogLine]
+    intro: list[PrintedLine]
+    output: list[PrintedLine]
 
     @staticmethod
     def of(job: AgentJob) -> "SimulatedRun":
         """Read them from a job's environment; wrong ones make it exit with 2 and an error line."""
         command = shlex.join([job.docker_image, *(job.command or [])])
-        intro = [LogLine("stdout", f"simulated, no container engine: would run {command}")]
+        intro = [PrintedLine("stdout", f"simulated, no container engine: would run {command}")]
         env = job.env_vars
         try:
             seconds = float(env.get("SIMULATE_SECONDS") or 0)
@@ -60,10 +60,12 @@ class SimulatedRun(msgspec.Struct, frozen=True):
             seconds = code = -1
         if not (0 <= seconds < MAX_SECONDS and 0 <= code <= MAX_EXIT_CODE):
             wrong = "SIMULATE_SECONDS must be a number, SIMULATE_EXIT_CODE one from 0 to 255"
-            return SimulatedRun(0, 2, intro, [LogLine("stderr", f"simulated: {wrong}")])
-        output = [LogLine("stdout", each) for each in env.get("SIMULATE_OUTPUT", "").splitlines()]
+            return SimulatedRun(0, 2, intro, [PrintedLine("stderr", f"simulated: {wrong}")])
+        output = [
+            PrintedLine("stdout", each) for each in env.get("SIMULATE_OUTPUT", "").splitlines()
+        ]
         error = env.get("SIMULATE_ERROR", f"simulated: exit code {code}" if code else "")
-        output += [LogLine("stderr", each) for each in error.splitlines()]
+        output += [PrintedLine("stderr", each) for each in error.splitlines()]
         return SimulatedRun(seconds, code, intro, output)
 
 
@@ -166,7 +168,7 @@ class VirtualAgent:
         await self._call_back(claimed, outcome, plan)
 
     async def _watch(
-        self, claimed: Claimed, started_at: datetime, ends_at: datetime, intro: list[LogLine]
+        self, claimed: Claimed, started_at: datetime, ends_at: datetime, intro: list[PrintedLine]
     ) -> Outcome:
         """Send reports, heartbeats and the notice until the container ends or is to be stopped.
 
@@ -237,7 +239,7 @@ class VirtualAgent:
             body = {"failed": "", "error_message": message, "exit_code": code}
         await self._send("PUT", f"/callback/{claimed.job.id}", self._token, body)
 
-    def _logs(self, phase: str | None, lines: list[LogLine]) -> dict[str, object]:
+    def _logs(self, phase: str | None, lines: list[PrintedLine]) -> dict[str, object]:
         """Build a report of a phase and of *lines*, all printed now."""
         at = self._clock.now().isoformat()
         self._seq += 1

@@ -1,4 +1,4 @@
-"""The whole document, for a deployment's settings."""
+"""The OpenAPI document for a deployment's settings."""
 
 import json
 from typing import Any
@@ -14,18 +14,19 @@ from services.api.submission.request import Bounds
 VERSION = "1.0.0"
 
 ABOUT = """\
-POST a Docker image and a time: an instance comes up then, runs the container, survives a Spot \
-interruption, and is terminated as soon as the job is over.
+POST a Docker image and a time. At that time an EC2 Spot instance is launched and runs the \
+container; after a Spot interruption another one does. The instance is terminated as soon as the \
+job is over.
 
-Every error is JSON with a `message` that names the field and says what is right; a path that is \
-not here is a 404, another method a 405 with `Allow`. A body is read as JSON whatever its \
-Content-Type says. Times are in UTC, durations end in `_seconds`, money in `_usd`. Answers may \
-come to have more fields: ignore what you do not know.\
+Every error is JSON with a `message` that names the field and says what is right. An unknown path \
+is answered with 404, another method with 405 and `Allow`. A body is read as JSON whatever its \
+Content-Type is. Times are in UTC; names of durations end in `_seconds`, of money in `_usd`. \
+Responses may get more fields: ignore those that you do not know.\
 """
 
 
 def document(config: HttpConfig, bounds: Bounds) -> dict[str, Any]:
-    """The document of an API with these settings."""
+    """Make the document of an API with these settings."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -45,7 +46,7 @@ def document(config: HttpConfig, bounds: Bounds) -> dict[str, Any]:
 
 
 def text(config: HttpConfig, bounds: Bounds) -> str:
-    """The document as it is served, and stands in docs/openapi.json."""
+    """Encode the document, as it is served and written to docs/openapi.json."""
     return json.dumps(document(config, bounds), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -56,20 +57,20 @@ def _security() -> dict[str, Any]:
     return {
         "apiKey": bearer(
             "djk_…",
-            "A user's key; its scope (`read`, `submit`, `admin`) grants what the ones before it "
-            "do. Until the first key is made the API is open.",
+            "A user's key. Its scope (`read`, `submit`, `admin`) includes the scopes before it. "
+            "Until the first key is made the API is open.",
         ),
         "bootstrapToken": bearer(
-            "64 hexadecimal digits", "Of one attempt, given to its instance: good for its claim."
+            "64 hexadecimal digits", "For the claim of one attempt; its instance has it."
         ),
         "attemptToken": bearer(
-            "64 hexadecimal digits", "The one that the agent made and claimed its attempt with."
+            "64 hexadecimal digits", "Made by the agent, which claimed its attempt with it."
         ),
     }
 
 
 def _responses(config: HttpConfig) -> dict[str, Any]:
-    """Build the responses other than success; `paths.STATUS_OF` has the statuses."""
+    """Make the responses other than success; `paths.STATUS_OF` has the statuses."""
     meanings = _meanings(config)
     return {name: _response(name, meanings[name]) for name in STATUS_OF}
 
@@ -91,27 +92,28 @@ def _response(name: str, meaning: str) -> dict[str, Any]:
 def _meanings(config: HttpConfig) -> dict[str, str]:
     slow = f"The request's head did not come within {BoundedProtocol.head_seconds:g} s"
     return {
-        "MalformedRequest": "This is no HTTP.",
-        "BadRequest": "It cannot be taken: the message names the field and says what is right.",
+        "MalformedRequest": "The request is not HTTP.",
+        "BadRequest": "A field is wrong: the message names it and says what is right.",
         "Unauthorized": "The API key is missing, unknown or revoked.",
-        "NoAgent": "The token is missing or unknown, or the signature is not taken.",
+        "NoAgent": "The token is missing or unknown, or the signature is invalid.",
         "Forbidden": "The API key's scope does not grant this; or there is no key yet, and a web "
         "page of another origin sent the request (`Origin`, `Sec-Fetch-Site`).",
         "WebPage": "There is no API key yet, and a web page of another origin sent the request.",
-        "NotYours": "The token is another job's, or the signature not by an instance of ours.",
-        "NoSuchJob": "There is no such job.",
+        "NotYours": "The token is another job's, or the signature not that of an instance of this "
+        "deployment.",
+        "NoSuchJob": "There is no job with this id.",
         "HeadTooSlow": f"{slow}.",
-        "TooSlow": f"{slow}, or its body not within {config.body.seconds:g} s.",
+        "TooSlow": f"{slow}, or its body did not within {config.body.seconds:g} s.",
         "AlreadyOver": "The job is over and cannot be cancelled.",
-        "AttemptOver": "The attempt is over, or another's: stop the container.",
+        "AttemptOver": "The attempt is over, or another agent has it: stop the container.",
         "KeyConflict": "The Idempotency-Key was used with another body.",
         "TooLarge": f"The body is larger than {config.body.size} bytes.",
         "LargerThanSmall": f"The body is larger than {min(SMALL_BYTES, config.body.size)} bytes.",
         "WrongHost": "There is no API key yet, and `Host` is neither loopback nor configured.",
-        "TooMany": "The caller asks too often: wait for `Retry-After` seconds.",
+        "TooMany": "Too many requests: wait for `Retry-After` seconds.",
         "HeadTooLarge": f"The request's head is larger than {HEAD_BYTES} bytes.",
-        "Crashed": "A fault of ours; it is logged.",
-        "Unavailable": "The database or STS does not answer, the service stops, or too many "
+        "Crashed": "An internal error; it is logged.",
+        "Unavailable": "The database or STS does not answer, the service is stopping, or too many "
         "request bodies are being read: try again.",
-        "NotReady": "What cannot be reached is named.",
+        "NotReady": "`missing` names the dependencies that do not answer.",
     }

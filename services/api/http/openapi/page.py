@@ -11,22 +11,22 @@ HEAD = """\
 # The HTTP API
 
 Made by `make docs` from [openapi.json](openapi.json), which each API also serves at
-`GET /openapi.json` for its own settings; the limits here are those of the defaults. What agents
-send is in [agent-protocol.md](agent-protocol.md).
+`GET /openapi.json` for its own settings; the limits here are those of the defaults. The requests
+of agents are in [agent-protocol.md](agent-protocol.md).
 """
 
 
 def page(document: dict[str, Any]) -> str:
-    """The page, in Markdown."""
+    """Make the page, in Markdown."""
     schemas = document["components"]["schemas"]
     lines = [HEAD, document["info"]["description"], "", "## Routes", *_routes(document)]
     lines += ["", "## Parameters", *_parameters(document)]
     lines += ["", "## A job to schedule", *_fields(schemas["JobRequest"], "field")]
     lines += ["", "`resources`:", "", *_fields(schemas["Resources"], "field")[1:]]
-    lines += ["", "## A job as it is shown", *_fields(schemas["Job"], "`GET /list`")]
+    lines += ["", "## A job in responses", *_fields(schemas["Job"], "`GET /list`")]
     detail = schemas["JobDetail"]["properties"]
     more = {name: each for name, each in detail.items() if name not in schemas["Job"]["properties"]}
-    lines += _fields({"properties": more}, "and `GET /status/{id}`")
+    lines += _fields({"properties": more}, "besides in `GET /status/{id}`")
     lines += ["", "Each of its `attempts`:", "", *_fields(schemas["Attempt"], "field")[1:]]
     lines += ["", "## Errors", *_errors(document)]
     return "\n".join(lines) + "\n"
@@ -47,13 +47,17 @@ def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]
 
 
 def _routes(document: dict[str, Any]) -> list[str]:
-    lines = _table("call", "what it does", "key's scope", "answers")
+    lines = _table("call", "summary", "key's scope", "statuses")
     found = [set(operation["responses"]) for _, operation in _operations(document)]
     anywhere = sorted(set.intersection(*found) - {"200"})
     for call, operation in _operations(document):
         statuses = ", ".join(each for each in operation["responses"] if each not in anywhere)
         lines.append(_row(call, operation["summary"], _bearer(operation), statuses))
-    return [*lines, "", f"Besides, anywhere: {', '.join(anywhere)}; see [Errors](#errors)."]
+    return [
+        *lines,
+        "",
+        f"Every call may also be answered with {', '.join(anywhere)}; see [Errors](#errors).",
+    ]
 
 
 def _bearer(operation: dict[str, Any]) -> str:
@@ -65,7 +69,7 @@ def _bearer(operation: dict[str, Any]) -> str:
 
 
 def _parameters(document: dict[str, Any]) -> list[str]:
-    lines = _table("of", "parameter", "takes", "meaning")
+    lines = _table("call", "parameter", "type", "description")
     for call, operation in _operations(document):
         for each in operation.get("parameters", ()):
             if each["in"] != "path":
@@ -75,7 +79,7 @@ def _parameters(document: dict[str, Any]) -> list[str]:
 
 
 def _fields(schema: Schema, head: str) -> list[str]:
-    lines = _table(head, "type", "meaning")
+    lines = _table(head, "type", "description")
     asked = "additionalProperties" in schema
     required = schema["required"] if asked and "required" in schema else ()
     for name, each in schema["properties"].items():
@@ -98,7 +102,7 @@ def _default_and_examples(schema: Schema) -> str:
 
 
 def _given(schema: Schema) -> Schema:
-    """*schema* where it is given: null is as good as left out."""
+    """Return *schema* without null, which counts as left out in requests."""
     either = schema.get("anyOf", ())
     if either and either[-1] == {"type": "null"}:
         return {**either[0], "description": schema["description"]}
@@ -108,7 +112,7 @@ def _given(schema: Schema) -> Schema:
 
 
 def _takes(schema: Schema) -> str:
-    """The type of *schema* and its limits, in a few words."""
+    """Summarise the type of *schema* and its limits."""
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2].lower()
     if "anyOf" in schema:
@@ -138,7 +142,7 @@ def _limits(schema: Schema) -> str:
 
 
 def _errors(document: dict[str, Any]) -> list[str]:
-    lines = _table("status", "when")
+    lines = _table("status", "meaning")
     for name, status in sorted(STATUS_OF.items(), key=lambda each: each[1]):
         lines.append(_row(status, document["components"]["responses"][name]["description"]))
     return lines

@@ -1,14 +1,15 @@
-"""The routes: what each takes, and with which statuses it answers."""
+"""The routes: the parameters, body and responses of each."""
 
 from typing import Any
 
-from services.api.http.openapi.shapes import LARGEST_ID, Schema, one_of, ref, whole
+from services.api.http.openapi.shapes import LARGEST_ID, Schema, a_list, one_of, ref, whole
 from services.api.http.routes.jobs import MAX_KEY_LENGTH
 from services.api.http.settings import HttpConfig
 from services.api.jobs.model import STATUSES
 from services.api.submission.request import JobRequest
 
 JSON = "application/json"
+TEXT: Schema = {"type": "string"}
 
 EVERYWHERE = ("MalformedRequest", "HeadTooSlow", "HeadTooLarge", "Crashed", "Unavailable")
 WITH_BODY = ("BadRequest", "TooSlow", "TooLarge")
@@ -39,206 +40,190 @@ STATUS_OF = {
     "Unavailable": "503",
     "NotReady": "503",
 }
-"""The status of each response in the components. Of two at one route the later counts."""
+"""The statuses of the responses in the components; of two with one status the later counts."""
 
 
 def paths(config: HttpConfig) -> dict[str, Any]:
-    """Every route of `service.py`; HEAD is answered wherever GET is."""
-    return _jobs(config) | _of_a_job() | _agents() | _rest()
+    """Describe the routes of `service.py`; HEAD is answered like GET."""
+    return {
+        "/schedule": {"post": _schedule()},
+        "/list": {"get": _list(config.list_page)},
+        "/status/{id}": {"get": _status()},
+        "/jobs/{id}": {"delete": _cancel()},
+        "/jobs/{id}/logs": {"get": _logs()},
+        "/agent/claim": {"post": _claim()},
+        "/agent/jobs/{id}/report": {"post": _report()},
+        "/callback/{id}": {"put": _callback()},
+        "/agent/agent.py": {"get": _agent_file()},
+        "/healthz": {"get": _health("alive", "Check that the process answers.", "Alive")},
+        "/readyz": {"get": _health("ready", "Check readiness.", "Ready", "NotReady")},
+        "/openapi.json": {"get": _description()},
+    }
 
 
-def _jobs(config: HttpConfig) -> dict[str, Any]:
+def _schedule() -> dict[str, Any]:
     jobs = {"oneOf": [ref("JobRequest"), ref("JobRequests")]}
-    accepted = {
-        "description": "Accepted and durable. Of an array: all of them, in order.",
-        "headers": {
-            "Location": _header("Where the job's status is (of a single job).", {"type": "string"})
-        },
+    created = {
+        "description": "Accepted and durable. For an array: all jobs, in the same order.",
+        "headers": {"Location": _header("The path of the job's status (of a single job).")},
         "content": _json({"oneOf": [ref("JobDetail"), ref("JobDetails")]}),
     }
+    about = (
+        "Makes a repeat safe: the same key and body get the first response again, for a week. "
+        "With a single job only."
+    )
+    key = {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH}
+    return _operation(
+        "schedule",
+        "Schedule one job, or an array of jobs, all or none.",
+        "submit",
+        ("KeyConflict", *WITH_BODY, *USERS),
+        {"201": created},
+        parameters=[_parameter("header", "Idempotency-Key", about, key)],
+        requestBody={"required": True, "content": _json(jobs, example=JobRequest.EXAMPLE)},
+    )
+
+
+def _list(most: int) -> dict[str, Any]:
     listed = {
         "description": "Newest first.",
-        "headers": {
-            "Link": _header('`rel="next"`: the next page, where there is one.', {"type": "string"})
-        },
+        "headers": {"Link": _header('`rel="next"`: the next page, if there is one.')},
         "content": _json(ref("Jobs")),
     }
-    most = config.list_page
     limit = {"anyOf": [whole(1, most), {"const": "all"}], "default": most}
-    label = {"type": "array", "items": {"type": "string", "pattern": r"^[^:\u0000]+:[^\u0000]*$"}}
-    return {
-        "/schedule": {
-            "post": _operation(
-                "schedule",
-                "Schedule one job, or an array of jobs, all or none.",
-                "submit",
-                ("KeyConflict", *WITH_BODY, *USERS),
-                {"201": accepted},
-                parameters=[
-                    _parameter(
-                        "header",
-                        "Idempotency-Key",
-                        "Makes repeating safe: the same key and body get the first answer again, "
-                        "for a week. Goes with a single job.",
-                        {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH},
-                    )
-                ],
-                requestBody={"required": True, "content": _json(jobs, example=JobRequest.EXAMPLE)},
-            )
-        },
-        "/list": {
-            "get": _operation(
-                "list",
-                "Jobs, newest first.",
-                "read",
-                ("BadRequest", *USERS),
-                {"200": listed},
-                parameters=[
-                    _parameter("query", "limit", "A page's size; `all` streams everything.", limit),
-                    _parameter(
-                        "query", "cursor", "Jobs before this id: see `Link`.", whole(1, LARGEST_ID)
-                    ),
-                    _parameter("query", "status", "In any case.", one_of(STATUSES)),
-                    _parameter(
-                        "query", "label", "`name:value`; several must all fit, at most 50.", label
-                    ),
-                ],
-            )
-        },
-    }
+    label = a_list({"type": "string", "pattern": r"^[^:\u0000]+:[^\u0000]*$"})
+    return _operation(
+        "list",
+        "List jobs, newest first.",
+        "read",
+        ("BadRequest", *USERS),
+        {"200": listed},
+        parameters=[
+            _parameter("query", "limit", "A page's size; `all` streams all jobs.", limit),
+            _parameter("query", "cursor", "Jobs before this id: see `Link`.", whole(1, LARGEST_ID)),
+            _parameter("query", "status", "In upper or lower case.", one_of(STATUSES)),
+            _parameter(
+                "query", "label", "`name:value`; of several, at most 50, all must match.", label
+            ),
+        ],
+    )
 
 
-def _of_a_job() -> dict[str, Any]:
-    shown = {"200": _answer("The job.", "JobDetail")}
+def _status() -> dict[str, Any]:
+    return _operation(
+        "status",
+        "Show a job with its attempts.",
+        "read",
+        ("NoSuchJob", *USERS),
+        {"200": _answer("The job.", "JobDetail")},
+        parameters=[_job_id()],
+    )
+
+
+def _cancel() -> dict[str, Any]:
+    return _operation(
+        "cancel",
+        "Cancel a job at any stage.",
+        "submit",
+        ("NoSuchJob", "AlreadyOver", *USERS),
+        {"200": _answer("The job.", "JobDetail")},
+        parameters=[_job_id()],
+    )
+
+
+def _logs() -> dict[str, Any]:
     follow: Schema = {"anyOf": [whole(0, 1), {"type": "boolean"}], "default": 0}
-    text = {
-        "description": "The lines as they were printed; with `follow` server-sent events: `data` "
-        "is a `LogLine` in JSON, `id` where to go on from, and the event `end` brings `status` and "
-        "`exit_code`.",
+    last: Schema = {"type": "string", "pattern": r"^[0-9]{1,9}\.[0-9]{1,9}$"}
+    lines = {
+        "description": "The lines as printed. With `follow` server-sent events: `data` is a "
+        "`LogLine` in JSON, `id` the position to continue after; the last event, `end`, has "
+        "`status` and `exit_code`.",
         "content": {
-            "text/plain; charset=utf-8": {"schema": {"type": "string"}},
+            "text/plain; charset=utf-8": {"schema": TEXT},
             "text/event-stream; charset=utf-8": {},  # 3.1 cannot describe an event
         },
     }
-    return {
-        "/status/{id}": {
-            "get": _operation(
-                "status",
-                "One job with each of its attempts.",
-                "read",
-                ("NoSuchJob", *USERS),
-                shown,
-                parameters=[_job_id()],
-            )
-        },
-        "/jobs/{id}": {
-            "delete": _operation(
-                "cancel",
-                "Cancel a job at any stage.",
-                "submit",
-                ("NoSuchJob", "AlreadyOver", *USERS),
-                shown,
-                parameters=[_job_id()],
-            )
-        },
-        "/jobs/{id}/logs": {
-            "get": _operation(
-                "logs",
-                "What the container printed.",
-                "read",
-                ("NoSuchJob", "BadRequest", *USERS),
-                {"200": text},
-                parameters=[
-                    _job_id(),
-                    _parameter("query", "follow", "Stream until the job is over.", follow),
-                    _parameter(
-                        "header",
-                        "Last-Event-ID",
-                        "With `follow`: go on behind this one.",
-                        {"type": "string", "pattern": r"^[0-9]{1,9}\.[0-9]{1,9}$"},
-                    ),
-                ],
-            )
-        },
-    }
+    return _operation(
+        "logs",
+        "Show the container's log.",
+        "read",
+        ("NoSuchJob", "BadRequest", *USERS),
+        {"200": lines},
+        parameters=[
+            _job_id(),
+            _parameter("query", "follow", "Stream until the job is over.", follow),
+            _parameter(
+                "header", "Last-Event-ID", "With `follow`: continue after this event.", last
+            ),
+        ],
+    )
 
 
-def _agents() -> dict[str, Any]:
+def _claim() -> dict[str, Any]:
     claim = {"oneOf": [ref("Claim"), ref("RoleClaim")]}
+    return _operation(
+        "claim",
+        "Claim the attempt of the agent's instance; get the job.",
+        None,
+        (*WITH_SMALL_BODY, *AGENTS),
+        {
+            "200": _answer("The job; a repeated claim gets it again.", "Assignment"),
+            "202": _answer("Not yet; the claim counts as a heartbeat.", "Wait"),
+        },
+        security=[{"bootstrapToken": []}, {}],
+        requestBody={"required": True, "content": _json(claim)},
+    )
+
+
+def _report() -> dict[str, Any]:
+    return _operation(
+        "report",
+        "Report a heartbeat, with a phase and log lines.",
+        None,
+        ("NoSuchJob", *WITH_BODY, *AGENTS),
+        {"200": {"description": "Recorded.", "content": _json({"type": "object"})}},
+        security=[{"attemptToken": []}],
+        parameters=[_job_id()],
+        requestBody={"required": True, "content": _json(ref("Report"))},
+    )
+
+
+def _callback() -> dict[str, Any]:
     callback = {"oneOf": [ref("Interrupted"), ref("Failed"), ref("Done")]}
-    claimed = {
-        "200": _answer(
-            "The job is the agent's; the same claim again is answered alike.", "Assignment"
-        ),
-        "202": _answer("Not yet; asking counts as a heartbeat.", "Wait"),
-    }
+    recorded = "Recorded; a repeated callback changes nothing."
+    return _operation(
+        "callback",
+        "Report an interruption notice or the end of an attempt.",
+        None,
+        ("NoSuchJob", *WITH_SMALL_BODY, *AGENTS),
+        {"200": _answer(recorded, "CallbackRecorded")},
+        security=[{"attemptToken": []}],
+        parameters=[_job_id()],
+        requestBody={"required": True, "content": _json(callback)},
+    )
+
+
+def _agent_file() -> dict[str, Any]:
     file = {
-        "description": "The agent itself, which is no secret.",
+        "description": "The agent, which is not secret.",
         "headers": {
-            "ETag": _header("The hash, quoted.", {"type": "string"}),
-            "X-Docker-Job-SHA256": _header("The file's hash.", {"type": "string"}),
+            "ETag": _header("The hash, quoted."),
+            "X-Docker-Job-SHA256": _header("The file's hash."),
         },
         "content": {"application/zip": {"schema": {"contentMediaType": "application/zip"}}},
     }
-    return {
-        "/agent/claim": {
-            "post": _operation(
-                "claim",
-                "Claim the attempt of the agent's instance; get the job.",
-                None,
-                (*WITH_SMALL_BODY, *AGENTS),
-                claimed,
-                security=[{"bootstrapToken": []}, {}],
-                requestBody={"required": True, "content": _json(claim)},
-            )
-        },
-        "/agent/jobs/{id}/report": {
-            "post": _operation(
-                "report",
-                "A heartbeat, a phase and log lines in one.",
-                None,
-                ("NoSuchJob", *WITH_BODY, *AGENTS),
-                {"200": {"description": "Recorded.", "content": _json({"type": "object"})}},
-                security=[{"attemptToken": []}],
-                parameters=[_job_id()],
-                requestBody={"required": True, "content": _json(ref("Report"))},
-            )
-        },
-        "/callback/{id}": {
-            "put": _operation(
-                "callback",
-                "Report an interruption notice or the end of an attempt.",
-                None,
-                ("NoSuchJob", *WITH_SMALL_BODY, *AGENTS),
-                {
-                    "200": _answer(
-                        "Recorded; the same callback again changes nothing.", "CallbackRecorded"
-                    )
-                },
-                security=[{"attemptToken": []}],
-                parameters=[_job_id()],
-                requestBody={"required": True, "content": _json(callback)},
-            )
-        },
-        "/agent/agent.py": {
-            "get": _operation("agentFile", "The agent as a file.", None, (), {"200": file})
-        },
-    }
+    return _operation("agentFile", "Get the agent as a file.", None, (), {"200": file})
 
 
-def _rest() -> dict[str, Any]:
+def _health(name: str, summary: str, schema: str, *refusals: str) -> dict[str, Any]:
+    about = {"alive": "The process answers.", "ready": "Database and bus answer."}[name]
+    return _operation(name, summary, None, refusals, {"200": _answer(about, schema)})
+
+
+def _description() -> dict[str, Any]:
     own = {"description": "OpenAPI 3.1.", "content": _json({"type": "object"})}
-    ready = {"200": _answer("Database and bus answer.", "Ready")}
-    alive = {"200": _answer("The process answers: nothing more is claimed.", "Alive")}
-    return {
-        "/healthz": {"get": _operation("alive", "Is the process alive?", None, (), alive)},
-        "/readyz": {"get": _operation("ready", "Is it ready?", None, ("NotReady",), ready)},
-        "/openapi.json": {
-            "get": _operation(
-                "description", "This document.", None, ("WebPage", "WrongHost"), {"200": own}
-            )
-        },
-    }
+    summary = "Get this document."
+    return _operation("description", summary, None, ("WebPage", "WrongHost"), {"200": own})
 
 
 def _operation(
@@ -249,7 +234,7 @@ def _operation(
     answers: dict[str, Any],
     **more: Any,
 ) -> dict[str, Any]:
-    """One method of a route; *scope* is the API key's, None where none is asked for."""
+    """Describe a method of a route; *scope* is the API key's, None if it needs none."""
     security = more.pop("security", []) if scope is None else [{"apiKey": [scope]}, {}]
     refused = {STATUS_OF[each]: _response(each) for each in (*EVERYWHERE, *refusals)}
     return {
@@ -273,8 +258,8 @@ def _json(schema: Schema, **more: Any) -> dict[str, Any]:
     return {JSON: {"schema": schema, **more}}
 
 
-def _header(about: str, schema: Schema) -> dict[str, Any]:
-    return {"description": about, "schema": schema}
+def _header(about: str) -> dict[str, Any]:
+    return {"description": about, "schema": TEXT}
 
 
 def _parameter(place: str, name: str, about: str, schema: Schema) -> dict[str, Any]:

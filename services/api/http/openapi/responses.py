@@ -1,4 +1,4 @@
-"""The schemas of answers to users: the types of the rows, and a description of each field."""
+"""The schemas of responses to users: the rows' types, and a description of each field."""
 
 from services.api.http.openapi.shapes import (
     Schema,
@@ -20,69 +20,70 @@ TIMESTAMP: Schema = {"type": "string", "format": "date-time"}
 _GIVEN = dict.fromkeys(NAMES, "As given.") | {
     "command": "As given; null: the image's own.",
     "env_vars": "As given, as texts.",
-    "scheduled_for": "The time that was meant, in UTC.",
+    "scheduled_for": "The time that the given one meant, in UTC.",
     "timezone": "As given, or the default.",
-    "resources": "What was asked for; the rest is the deployment's default.",
+    "resources": "As given; the rest is the deployment's default.",
     "capacity": "As given, or the default.",
     "retries": "As given, or the default.",
     "secret_env": "The names only.",
 }
 
 OF_A_JOB = {
-    "id": "Its number.",
+    "id": "The job's number.",
     **_GIVEN,
     "status": "DONE, FAILED and CANCELLED are final.",
-    "phase": "Where its current attempt is (launching: due, with no launch reported yet); of a job "
-    "that is over, its status in small letters.",
-    "waiting_because": "Why it waits.",
-    "waiting_until": "When that is looked at next.",
-    "attempt": "The number of its current attempt.",
-    "runtime": "Of its current attempt.",
-    "instance_id": "Of its current attempt.",
-    "spot_instance_request_id": "Of its current attempt.",
-    "exit_code": "The container's, once the job is over; null where there was none.",
-    "error_message": "Why it failed; the container's last lines where it was that.",
-    "created_at": "When it was accepted.",
-    "finished_at": "When it came to its last status.",
+    "phase": "The phase of the current attempt (`launching`: due, with no launch reported yet); of "
+    "a job that is over, its status in lower case.",
+    "waiting_because": "The reason why it waits.",
+    "waiting_until": "The time of the next check of that reason.",
+    "attempt": "The current attempt's number.",
+    "runtime": "The current attempt's.",
+    "instance_id": "The current attempt's.",
+    "spot_instance_request_id": "The current attempt's.",
+    "exit_code": "The container's, once the job is over; null: it has none.",
+    "error_message": "The reason of the failure; the last log lines if the container failed.",
+    "created_at": "The time when it was accepted.",
+    "finished_at": "The time when it got its final status.",
 }
-"""The fields of `views.listed`, in its order."""
+"""The fields of `views.listed`, in the same order."""
 
 OF_AN_ATTEMPT = {
     "number": "Counts from 1.",
-    "phase": "Where it is; `ended` when it is over.",
-    "due_at": "When its instance is to be launched.",
-    "cause": "Why it ended.",
-    "exit_code": "The container's; null where there is none, or none yet.",
-    "error_message": "What went wrong.",
-    "waiting_because": "Why it waits.",
-    "runtime": "What runs the container: `simulated` runs none.",
-    "instance_id": "Its instance.",
-    "instance_type": "Its instance's.",
-    "zone": "Its instance's availability zone.",
-    "market": "How its instance was bought.",
-    "hourly_price_usd": "What an hour of its instance cost at the launch; null: not known.",
-    "on_demand_hourly_price_usd": "What an hour would have cost on demand; null: not known.",
-    "spot_instance_request_id": "Its instance's.",
-    "interrupted_at": "When the interruption notice was received.",
-    "rebalance_at": "When a rebalance recommendation was received.",
-    "ended_at": "When it was over.",
-    "instance_gone_at": "When the cloud reported its instance as terminated.",
-    "billed_seconds": "What is paid for.",
-    "cost_usd": "null: not known (yet). Never 0 for that.",
-    "wasted_usd": "Of that: paid for nothing, as the instance was interrupted, lost or of no use.",
-    "on_demand_usd": "What the same seconds would have cost on demand.",
+    "phase": "Its phase; `ended` when it is over.",
+    "due_at": "The time at which its instance is to be launched.",
+    "cause": "The cause of its end.",
+    "exit_code": "The container's; null: it has none, or none yet.",
+    "error_message": "The reason of the failure.",
+    "waiting_because": "The reason why it waits.",
+    "runtime": "The agent's runtime: `simulated` runs no container.",
+    "instance_id": "The instance.",
+    "instance_type": "The instance's type.",
+    "zone": "The instance's availability zone.",
+    "market": "The market on which the instance was bought.",
+    "hourly_price_usd": "The instance's price for an hour at the launch; null: not known.",
+    "on_demand_hourly_price_usd": "The on-demand price for an hour; null: not known.",
+    "spot_instance_request_id": "The instance's Spot request.",
+    "interrupted_at": "The time when the interruption notice was received.",
+    "rebalance_at": "The time when a rebalance recommendation was received.",
+    "ended_at": "The time when it ended.",
+    "instance_gone_at": "The time when the cloud reported the instance as terminated.",
+    "billed_seconds": "The seconds that are paid for.",
+    "cost_usd": "The cost of these seconds; null, and never 0, if it is not known (yet).",
+    "wasted_usd": "The part of the cost that brought no result: the instance was interrupted, lost "
+    "or not needed.",
+    "on_demand_usd": "The on-demand cost of the same seconds.",
 }
-"""The fields of an attempt in `/status`, in its order; `phases` is besides."""
+"""The fields of an attempt in `/status`, in the same order, but for `phases`."""
 
 
 def schemas() -> dict[str, Schema]:
-    """The schemas by their names."""
+    """Return the schemas by their names."""
     listed = {name: described(about, _of_a_job(name)) for name, about in OF_A_JOB.items()}
     return {
         "Job": an_object(listed, about="A job as `GET /list` shows it."),
         "Jobs": a_list(ref("Job")),
         "JobDetail": an_object(
-            listed | _detail(), about="A job with its attempts, budgets and costs."
+            listed | _detail(), about="A job with its attempts, retry limits and costs."
         ),
         "JobDetails": described("In the order of the request.", a_list(ref("JobDetail"))),
         "Attempt": _attempt(),
@@ -113,18 +114,18 @@ def _detail() -> dict[str, Schema]:
         "retries": described("Containers that failed: the job's own `retries`.", budget),
     }
     about = (
-        "Further attempts that each failure cause has started and may start; no delay "
+        "The retry limits: further attempts, used and allowed, by failure cause. No delay "
         f"between two attempts is longer than {LONGEST_SECONDS} s."
     )
     money = {name: described(f"Of all attempts: {_MONEY[name]}", _usd()) for name in _MONEY}
-    attempts = described("The first one first.", a_list(ref("Attempt"), minItems=1))
+    attempts = described("In the order of their numbers.", a_list(ref("Attempt"), minItems=1))
     return {"budgets": an_object(budgets, about=about), **money, "attempts": attempts}
 
 
 _MONEY = {
-    "cost_usd": "of the instances terminated so far; null where the price of one is not known.",
-    "wasted_usd": "what brought no result.",
-    "on_demand_usd": "what those that were not wasted would have cost on demand.",
+    "cost_usd": "the cost of the instances terminated so far; null if a price is not known.",
+    "wasted_usd": "the part of the cost that brought no result.",
+    "on_demand_usd": "the on-demand cost of those that were not wasted.",
 }
 
 
@@ -144,9 +145,9 @@ def _attempt() -> Schema:
         "entered_at": TIMESTAMP,
         "seconds": SECONDS,
     }
-    about = "How long each phase took, in their order; the one under way up to now."
+    about = "The phases in their order with their durations; the current one up to now."
     properties["phases"] = described(about, a_list(an_object(duration)))
-    return an_object(properties, about="One try at running a job, on an instance of its own.")
+    return an_object(properties, about="One run of a job, on an instance of its own.")
 
 
 def _others() -> dict[str, Schema]:
@@ -158,7 +159,9 @@ def _others() -> dict[str, Schema]:
                 "message": text,
                 "stop": {"const": True},
                 "cause": nullable(typed(Attempt, "cause")),
-                "kept": described("Yet the lines or the exit code were kept.", {"const": True}),
+                "kept": described(
+                    "The lines or the exit code were kept all the same.", {"const": True}
+                ),
             },
             "kept",
             about="The attempt is over: stop its container.",

@@ -12,7 +12,6 @@ from services.api.agents.claims import ClaimService, Wait
 from services.api.agents.refusals import NO_TOKEN, Refused
 from services.api.http.bodies import SMALL_BYTES, Bodies
 from services.api.http.responses import answer, bearer_of, job_id_of
-from services.api.submission.request import read_json
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,10 @@ class AgentRoutes:
             raise Refused(401, NO_TOKEN)
         # The body determines the right token: it is read before the check, so it must be small.
         async with self.bodies.read(request, SMALL_BYTES, proven=False) as raw:
-            body = read_json(raw)
             if bearer is None:
-                granted = await self.claims.claim_by_role(requests.read_role_claim(body))
+                granted = await self.claims.claim_by_role(requests.read_role_claim(raw))
             else:
-                granted = await self.claims.claim(bearer, requests.read_claim(body))
+                granted = await self.claims.claim(bearer, requests.read_claim(raw))
         if isinstance(granted, Wait):
             return answer({"wait": granted.because, "retry_seconds": granted.retry_seconds}, 202)
         return answer(granted)
@@ -49,7 +47,7 @@ class AgentRoutes:
         """Serve `POST /agent/jobs/{id}/report`."""
         bearer, job_id = await self._admitted(request)
         async with self.bodies.read(request) as raw:
-            await self.service.report(bearer, job_id, requests.read_report(read_json(raw)))
+            await self.service.report(bearer, job_id, requests.read_report(raw))
         return answer({})
 
     async def callback(self, request: Request) -> Response:
@@ -57,9 +55,7 @@ class AgentRoutes:
         bearer, job_id = await self._admitted(request)
         # An empty body is refused: a lost body must not count as `{}`, which means "done".
         async with self.bodies.read(request, SMALL_BYTES) as raw:
-            job = await self.service.call_back(
-                bearer, job_id, requests.read_callback(read_json(raw))
-            )
+            job = await self.service.call_back(bearer, job_id, requests.read_callback(raw))
         return answer({"id": job.id, "status": job.status})
 
     async def _admitted(self, request: Request) -> tuple[str, int]:

@@ -72,13 +72,13 @@ class JobRoutes:
             raise BadRequest("Idempotency-Key goes with a single job, not with an array")
         if not 1 <= len(body) <= MAX_JOBS:
             raise BadRequest(f"an array must hold 1 to {MAX_JOBS} jobs, this one has {len(body)}")
-        orders = []
+        job_requests = []
         for place, each in enumerate(body):
             try:
-                orders.append(self._read(each, now))
+                job_requests.append(self._read(each, now))
             except BadRequest as error:
                 raise BadRequest(f"job [{place}]: {error}; none was scheduled") from None
-        accepted = await self.intake.accept(orders, trace)
+        accepted = await self.intake.accept(job_requests, trace)
         return raw_answer(b"[" + b",".join(each.answer for each in accepted) + b"]", 201)
 
     def _read(self, body: Any, now: datetime) -> JobRequest:
