@@ -123,7 +123,7 @@ def test_a_database_in_which_nothing_was_migrated_does_not_replace_a_backup(
     assert untouched(good)
 
 
-@pytest.mark.parametrize(("file", "why"), [(".", "is a directory"), ("no/file", "cannot be")])
+@pytest.mark.parametrize(("file", "why"), [(".", "is a directory"), ("no/file", "cannot write")])
 def test_a_file_that_can_be_none_is_refused(
     migrated: Project, tmp_path: Path, file: str, why: str
 ) -> None:
