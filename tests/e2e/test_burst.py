@@ -15,9 +15,9 @@ def test_two_thousand_jobs_due_at_the_same_second_are_all_done_within_a_minute()
     try:
         assert "simulator" in system.start()
         due_at = datetime.now(UTC) + timedelta(seconds=5)
-        order = {"docker_image": "alpine", "scheduled_for": due_at.isoformat()}
+        body = {"docker_image": "alpine", "scheduled_for": due_at.isoformat()}
         for _ in range(JOBS // 1000):
-            assert system.http.post("/schedule", json=[order] * 1000).status_code == 201
+            assert system.http.post("/schedule", json=[body] * 1000).status_code == 201
         last = due_at
         for job in system.jobs():
             ended = system.follow(job["id"], seconds=60)

@@ -43,7 +43,7 @@ FAULTS: tuple[dict[str, Any], ...] = (
     {"action": "TerminateInstances", "code": "RequestLimitExceeded", "status": 503, "chance": 0.2},
     {"action": "DescribeInstances", "code": "Unavailable", "status": 503, "chance": 0.1},
 )
-ORDER = {
+JOB = {
     "docker_image": "alpine",
     "scheduled_for": "now",
     "capacity": "spot",
@@ -72,11 +72,11 @@ def client(stage: Stage) -> Iterator[ApiClient]:
     client.http.close()
 
 
-def until(holds: Callable[[], bool], words: str) -> None:
+def until(holds: Callable[[], bool], condition: str) -> None:
     """Ask until it holds; what is asked takes its own time."""
     deadline = time.monotonic() + STORY_SECONDS
     while not holds():
-        assert time.monotonic() < deadline, f"after {STORY_SECONDS} s not yet: {words}"
+        assert time.monotonic() < deadline, f"after {STORY_SECONDS} s not yet: {condition}"
 
 
 def live_through(stage: Stage, client: ApiClient) -> None:
@@ -95,10 +95,12 @@ def live_through(stage: Stage, client: ApiClient) -> None:
     until(all_over, "every job is over")
     assert len(interrupted) == TAKEN
     until(lambda: not instances_left(stage), "every instance is terminated")
-    until(lambda: all(gone(client.job(job["id"])) for job in client.jobs()), "that is known")
+    until(
+        lambda: all(all_terminated(client.job(job["id"])) for job in client.jobs()), "that is known"
+    )
 
 
-def gone(job: dict[str, Any]) -> bool:
+def all_terminated(job: dict[str, Any]) -> bool:
     """Return whether the system has recorded the end of each of its instances."""
     launched = [each for each in job["attempts"] if each["instance_id"] is not None]
     return all(each["instance_gone_at"] is not None for each in launched)
@@ -118,7 +120,7 @@ def test_no_attempt_holds_two_instances_none_is_forgotten_and_the_bill_is_the_cl
     control = stage.cloud.control
     for fault in FAULTS:
         control.fail(**{"times": None, **fault})
-    assert client.http.post("/schedule", json=[ORDER] * JOBS).status_code == 201
+    assert client.http.post("/schedule", json=[JOB] * JOBS).status_code == 201
     live_through(stage, client)
 
     jobs = [client.job(job["id"]) for job in client.jobs()]

@@ -69,7 +69,7 @@ async def busy(world: World) -> AsyncIterator[None]:
     assert (await first).status_code == 200
 
 
-async def said(world: World, *asked: Asked) -> list[asyncio.Task[httpx.Response]]:
+async def queued(world: World, *asked: Asked) -> list[asyncio.Task[httpx.Response]]:
     """Start these requests, in this order; all of them wait on return."""
     waiting = world.api.agents._calls._waiting
     tasks = []
@@ -106,7 +106,7 @@ async def test_calls_that_come_while_a_group_is_written_are_one_transaction(
     claims = [await launched(world) for _ in range(MANY)]
     async with busy(world):
         db.statements.clear()
-        tasks = await said(
+        tasks = await queued(
             world,
             *(world.claim(job_id) for job_id in claims),
             *(world.report(each, phase="stopping", lines=["bye"]) for each in agents),
@@ -164,7 +164,7 @@ async def test_an_agent_whose_call_cannot_be_decided_fails_alone(world: World) -
         spoil = "UPDATE attempts SET entered = '[]' WHERE job_id = $1"
         await conn.execute(spoil, poison.job_id)
     async with busy(world):
-        tasks = await said(world, *(world.call_back(each, FAILED) for each in agents))
+        tasks = await queued(world, *(world.call_back(each, FAILED) for each in agents))
     results = await asyncio.gather(*tasks, return_exceptions=True)
     failed = [
         each.job_id
@@ -179,7 +179,7 @@ async def test_a_refused_agent_takes_no_other_along_and_gets_the_reason(world: W
     agent, cancelled, claimed = await agents_of(world, 3)
     await world.cancel(cancelled.job_id)
     async with busy(world):
-        tasks = await said(
+        tasks = await queued(
             world,
             world.call_back(cancelled, {}),
             world.claim(claimed.job_id, token=token_of(claimed.job_id, 1, "another")),
@@ -198,7 +198,7 @@ async def test_a_refused_agent_takes_no_other_along_and_gets_the_reason(world: W
 async def test_the_calls_of_one_agent_are_decided_in_their_order(world: World) -> None:
     agent = await world.claimed((await world.post())["id"])
     async with busy(world):
-        tasks = await said(
+        tasks = await queued(
             world,
             world.claim(agent.job_id),  # its answer was lost
             world.report(agent, phase="running", lines=["one"], seq=1),
@@ -222,7 +222,7 @@ async def test_a_replacement_is_made_and_claimed_in_one_group(world: World) -> N
     agent = await world.running()
     await world.call_back(agent, {"schedule": ""})
     async with busy(world):
-        tasks = await said(
+        tasks = await queued(
             world,
             world.claim(agent.job_id, 2),
             world.call_back(agent, STOPPED),
@@ -236,7 +236,7 @@ async def test_a_replacement_is_made_and_claimed_in_one_group(world: World) -> N
 async def test_of_a_token_in_two_claims_of_one_group_the_second_is_refused(world: World) -> None:
     one, two = await launched(world), await launched(world)
     async with busy(world):
-        tasks = await said(
+        tasks = await queued(
             world,
             world.claim(one),
             world.claim(two, token=token_of(one, 1), instance=instance_of(two, 1)),
@@ -316,7 +316,7 @@ async def test_a_call_that_waits_when_the_service_stops_is_answered_and_nothing_
         await tx.conn.execute("LOCK TABLE jobs IN EXCLUSIVE MODE")
         first = asyncio.create_task(world.report(agent, phase="stopping", lines=["bye"]))
         await locked(world)
-        rest = await said(world, world.call_back(other, FAILED), world.claim(other.job_id))
+        rest = await queued(world, world.call_back(other, FAILED), world.claim(other.job_id))
         await world.close_groups()
     assert await answers([first, *rest]) == [503, 503, 503]
     assert message_of(await first) == "the service is stopping: try again"

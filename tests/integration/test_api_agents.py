@@ -23,9 +23,9 @@ from tests.support.api.api_world import (
 
 FAILED = {"failed": "", "error_message": "Some message", "exit_code": 3}
 STOPPED = {"schedule": "", "stopped": True, "exit_code": 143}
-WORDS: list[dict[str, Any]] = [{}, {"schedule": ""}, STOPPED, FAILED]
-STRANGER = Agent(1, 1, "f" * 64)
-STOP_SECONDS = 20  # the grace of 10 s, and 10 s to hear of the end and to report
+CALLBACKS: list[dict[str, Any]] = [{}, {"schedule": ""}, STOPPED, FAILED]
+UNKNOWN = Agent(1, 1, "f" * 64)
+STOP_SECONDS = 20  # the grace of 10 s, and 10 s to notice the end and to report
 
 
 async def launched(world: World) -> int:
@@ -193,7 +193,7 @@ async def test_a_claim_that_is_not_right_is_a_400(world: World) -> None:
 # -- who may speak
 
 
-async def everything_said_by(
+async def answers_to_all_calls(
     world: World, headers: dict[str, str], job_id: int
 ) -> list[tuple[int, str]]:
     """Return the answers to every call of an agent, with these headers."""
@@ -205,7 +205,7 @@ async def everything_said_by(
             f"/agent/jobs/{job_id}/report",
             {"logs": {"seq": 9, "lines": [{"at": "2026-01-01", "stream": "stdout", "text": "x"}]}},
         ),
-        *(("PUT", f"/callback/{job_id}", word) for word in WORDS),
+        *(("PUT", f"/callback/{job_id}", callback) for callback in CALLBACKS),
     ]
     answers = [await world.http.request(m, p, json=b, headers=headers) for m, p, b in calls]
     return [(answer.status_code, message_of(answer)) for answer in answers]
@@ -222,8 +222,8 @@ async def test_without_a_token_every_call_is_a_401_and_nothing_changes(world: Wo
         {"Authorization": f"Basic {agent.token}"},
         {"Authorization": agent.token},
     ):
-        said = await everything_said_by(world, headers, agent.job_id)
-        assert {status for status, _ in said} == {401}, headers
+        answers = await answers_to_all_calls(world, headers, agent.job_id)
+        assert {status for status, _ in answers} == {401}, headers
     # A token is taken from the header alone.
     answer = await world.http.put(f"/callback/{agent.job_id}?token={agent.token}", json={})
     assert answer.status_code == 401
@@ -233,8 +233,8 @@ async def test_without_a_token_every_call_is_a_401_and_nothing_changes(world: Wo
 async def test_a_wrong_token_and_an_unknown_job_are_answered_alike(world: World) -> None:
     agent = await world.running()
     before = await world.rows()
-    known = await everything_said_by(world, STRANGER.headers, agent.job_id)
-    unknown = await everything_said_by(world, STRANGER.headers, agent.job_id + 1000)
+    known = await answers_to_all_calls(world, UNKNOWN.headers, agent.job_id)
+    unknown = await answers_to_all_calls(world, UNKNOWN.headers, agent.job_id + 1000)
     assert {status for status, _ in known} == {401}
     assert known == unknown
     assert await world.rows() == before
@@ -243,8 +243,8 @@ async def test_a_wrong_token_and_an_unknown_job_are_answered_alike(world: World)
 async def test_another_jobs_token_is_a_403_whether_or_not_the_job_is_known(world: World) -> None:
     agent, other = await world.running(), await world.running()
     before = await world.rows()
-    known = await everything_said_by(world, agent.headers, other.job_id)
-    unknown = await everything_said_by(world, agent.headers, other.job_id + 1000)
+    known = await answers_to_all_calls(world, agent.headers, other.job_id)
+    unknown = await answers_to_all_calls(world, agent.headers, other.job_id + 1000)
     assert {status for status, _ in known} == {403}
     assert known == unknown
     assert await world.rows() == before
@@ -256,8 +256,8 @@ async def test_an_older_attempts_token_is_a_409_and_nothing_changes(world: World
     current = await world.claimed(agent.job_id, 2)
     await world.report(current, phase="running")
     before = await world.rows()
-    said = await everything_said_by(world, agent.headers, agent.job_id)
-    assert set(said) == {(409, "attempt 1 is over: interrupted")}
+    answers = await answers_to_all_calls(world, agent.headers, agent.job_id)
+    assert set(answers) == {(409, "attempt 1 is over: interrupted")}
     assert await world.rows() == before
     assert (await world.call_back(current, {})).json()["status"] == "DONE"
 
@@ -265,17 +265,17 @@ async def test_an_older_attempts_token_is_a_409_and_nothing_changes(world: World
 async def test_a_bootstrap_token_speaks_for_no_attempt(world: World) -> None:
     agent = await world.running()
     bearer = tokens.bootstrap_token(TOKEN_KEY, DEPLOYMENT, agent.job_id, 1)
-    said = await everything_said_by(world, {"Authorization": f"Bearer {bearer}"}, agent.job_id)
-    assert {status for status, _ in said} == {401}
+    answers = await answers_to_all_calls(world, {"Authorization": f"Bearer {bearer}"}, agent.job_id)
+    assert {status for status, _ in answers} == {401}
 
 
 # -- calling back
 
 
 async def test_each_callback_has_its_effect(world: World) -> None:
-    for word, status in [({}, "DONE"), (FAILED, "FAILED"), (STOPPED, "SCHEDULED")]:
+    for callback, status in [({}, "DONE"), (FAILED, "FAILED"), (STOPPED, "SCHEDULED")]:
         agent = await world.running()
-        answer = await world.call_back(agent, word)
+        answer = await world.call_back(agent, callback)
         assert (answer.status_code, answer.json()) == (
             200,
             {"id": agent.job_id, "status": status},
@@ -300,14 +300,14 @@ async def test_the_curls_of_the_first_description_are_understood(world: World) -
 async def test_the_same_callback_twice_is_the_same_as_once(
     world: World, clock: VirtualClock
 ) -> None:
-    words: list[dict[str, Any]] = [{}, {"schedule": ""}, FAILED, {**FAILED, "timed_out": True}]
-    for word in words:
+    callbacks: list[dict[str, Any]] = [{}, {"schedule": ""}, FAILED, {**FAILED, "timed_out": True}]
+    for callback in callbacks:
         agent = await world.running()
-        first = await world.call_back(agent, word)
+        first = await world.call_back(agent, callback)
         before = await world.rows()
         clock.advance(1)
-        second = await world.call_back(agent, word)
-        assert (second.status_code, second.content) == (200, first.content), word
+        second = await world.call_back(agent, callback)
+        assert (second.status_code, second.content) == (200, first.content), callback
         assert await world.rows() == before
 
 
@@ -320,16 +320,16 @@ async def test_the_same_callback_twice_at_once_is_the_same_as_once(world: World)
 
 
 async def test_after_a_final_callback_any_other_is_a_409_and_nothing_changes(world: World) -> None:
-    last_words: list[dict[str, Any]] = [{}, FAILED]
-    for last in last_words:
+    final_callbacks: list[dict[str, Any]] = [{}, FAILED]
+    for last in final_callbacks:
         agent = await world.running()
         await world.call_back(agent, last)
         before = await world.rows()
-        for word in WORDS:
-            if word == last:
+        for callback in CALLBACKS:
+            if callback == last:
                 continue
-            answer = await world.call_back(agent, word)
-            assert answer.status_code == 409, (last, word)
+            answer = await world.call_back(agent, callback)
+            assert answer.status_code == 409, (last, callback)
             assert answer.json()["stop"] is True
         assert (await world.report(agent)).status_code == 409
         assert (await world.report(agent, phase="stopping", lines=["x"])).status_code == 409
@@ -350,8 +350,8 @@ async def test_after_a_cancel_every_call_is_a_409_that_asks_to_stop(
         "cause": "cancelled",
     }
     clock.advance(STOP_SECONDS)
-    said = await everything_said_by(world, agent.headers, agent.job_id)
-    assert set(said) == {(409, "attempt 1 is over: cancelled")}
+    answers = await answers_to_all_calls(world, agent.headers, agent.job_id)
+    assert set(answers) == {(409, "attempt 1 is over: cancelled")}
     assert await world.rows() == before
 
 
@@ -363,7 +363,7 @@ async def test_until_its_stop_is_over_a_cancelled_attempt_may_add_lines_and_its_
     await world.cancel(agent.job_id)
     before = await world.rows("jobs", "attempts", "log_batches")
     clock.advance(STOP_SECONDS - 1)
-    for _ in range(2):  # the agent repeats what was not heard
+    for _ in range(2):  # the agent repeats what was not received
         answer = await world.report(agent, phase="stopping", lines=["bye"], seq=2)
         assert (answer.status_code, answer.json()) == (
             409,
@@ -393,10 +393,10 @@ async def test_an_ended_attempts_exit_code_is_recorded_once_and_a_heartbeat_neve
     await world.call_back(agent, {"exit_code": 0})
     before = await world.rows()
     clock.advance(1)
-    words: list[dict[str, Any]] = [FAILED, STOPPED, {"schedule": ""}]
-    words.append({**FAILED, "exit_code": 0, "stopped": False})
-    for word in words:
-        answer = await world.call_back(agent, word)
+    callbacks: list[dict[str, Any]] = [FAILED, STOPPED, {"schedule": ""}]
+    callbacks.append({**FAILED, "exit_code": 0, "stopped": False})
+    for callback in callbacks:
+        answer = await world.call_back(agent, callback)
         assert (answer.status_code, "kept" in answer.json()) == (409, False)
     for phase in (None, "running"):
         answer = await world.report(agent, phase=phase)
@@ -410,13 +410,13 @@ async def test_who_is_not_the_ended_attempts_agent_adds_nothing(
     agent, other = await world.running(), await world.running()
     await world.cancel(agent.job_id)
     before = await world.rows()
-    for headers, status in ((STRANGER.headers, 401), (other.headers, 403)):
-        said = await everything_said_by(world, headers, agent.job_id)
-        assert {code for code, _ in said} == {status}
+    for headers, status in ((UNKNOWN.headers, 401), (other.headers, 403)):
+        answers = await answers_to_all_calls(world, headers, agent.job_id)
+        assert {code for code, _ in answers} == {status}
     assert await world.rows() == before
     clock.advance(3600 + STOP_SECONDS)
-    said = await everything_said_by(world, agent.headers, agent.job_id)
-    assert {code for code, _ in said} == {401}
+    answers = await answers_to_all_calls(world, agent.headers, agent.job_id)
+    assert {code for code, _ in answers} == {401}
     assert await world.rows() == before
 
 

@@ -171,7 +171,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 BODIES = st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=4).map(
     lambda chosen: {"docker_image": "alpine", "scheduled_for": "now", **chosen}
 )
-WORDS = st.dictionaries(
+AGENT_BODIES = st.dictionaries(
     st.sampled_from(
         [
             "schedule", "failed", "error_message", "exit_code", "stopped", "timed_out",
@@ -217,8 +217,8 @@ async def test_no_body_of_a_job_is_a_server_error(world: World, body: Any) -> No
 
 
 @FUZZ
-@given(word=WORDS)
-async def test_no_call_of_an_agent_is_a_server_error(world: World, word: Any) -> None:
+@given(body=AGENT_BODIES)
+async def test_no_call_of_an_agent_is_a_server_error(world: World, body: Any) -> None:
     agent = await world.running()
     for method, path in (
         ("POST", f"/agent/jobs/{agent.job_id}/report"),
@@ -226,7 +226,7 @@ async def test_no_call_of_an_agent_is_a_server_error(world: World, word: Any) ->
         ("POST", "/agent/claim"),
     ):
         is_answered(
-            await world.http.request(method, path, content=as_json(word), headers=agent.headers)
+            await world.http.request(method, path, content=as_json(body), headers=agent.headers)
         )
 
 

@@ -52,8 +52,8 @@ async def test_the_document_is_served_for_the_settings_of_the_process(world: Wor
     short = world.again(MAX_LIFETIME_SECONDS="600")
     answer = await short.http.get("/openapi.json")
     assert (answer.status_code, answer.text) == (200, text(short.config.http, short.config.bounds))
-    order = answer.json()["components"]["schemas"]["JobRequest"]["properties"]
-    assert order["timeout_seconds"]["maximum"] == 600
+    properties = answer.json()["components"]["schemas"]["JobRequest"]["properties"]
+    assert properties["timeout_seconds"]["maximum"] == 600
     await short.close()
 
 
@@ -73,9 +73,9 @@ async def test_a_key_needs_the_scope_that_is_described(world: World) -> None:
                 )
                 too_little = any(SCOPES.index(scope) < SCOPES.index(each) for each in asked)
                 assert (answer.status_code == 403) == too_little, (method, path, scope)
-            stranger = await world.http.request(method, path.replace("{id}", "1"))
+            anonymous = await world.http.request(method, path.replace("{id}", "1"))
             unguarded = {} in operation["security"] or not operation["security"]
-            assert stranger.status_code == 401 or (unguarded and not asked), (method, path)
+            assert anonymous.status_code == 401 or (unguarded and not asked), (method, path)
 
 
 async def waiting(world: World) -> int:

@@ -17,7 +17,7 @@ from agent.docker_job_agent.aws import Credentials, Request, sign
 from agent.docker_job_agent.identity import Proof
 from shared import tokens
 from shared.clock import VirtualClock
-from tests.integration.test_api_agent_groups import said
+from tests.integration.test_api_agent_groups import queued
 from tests.integration.test_api_handlers import locked
 from tests.support.api.api_world import DEPLOYMENT, World, a_config, message_of
 from tests.support.compute.aws_account import REGION, ROLE_ARN, FakeSts, session_of
@@ -304,14 +304,14 @@ async def test_claims_by_role_that_are_served_in_one_group_get_each_their_own_jo
     instances = [f"i-{number:017x}" for number in range(4)]
     ids = [await launched(ec2, each) for each in instances]
     signers = [Signer(sts, clock, session_of(each)) for each in instances]
-    nobody = Signer(sts, clock, session_of("i-00000000000000099"))
+    unknown = Signer(sts, clock, session_of("i-00000000000000099"))
     async with ec2.ports.db.transaction() as tx:
         await tx.conn.execute("LOCK TABLE jobs IN EXCLUSIVE MODE")
         first = asyncio.create_task(claim(ec2, signers[0].proof()))
         await locked(ec2)
-        others = await said(
+        others = await queued(
             ec2,
-            claim(ec2, nobody.proof()),
+            claim(ec2, unknown.proof()),
             claim(ec2, signers[1].proof()),  # with the first one's token
             claim(ec2, signers[2].proof("2" * 64), "2" * 64),
             claim(ec2, signers[3].proof("3" * 64), "3" * 64),

@@ -76,8 +76,8 @@ ODD_FIELDS: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("field", [*request.FIELDS, "\0"])
 def test_an_odd_field_is_named(served: ServedWorld, field: str) -> None:
     value, named = ODD_FIELDS[field]
-    order = {"docker_image": "alpine", "scheduled_for": "now"} | {field: value}
-    answer = httpx.post(f"{served.base_url}/schedule", json=order, timeout=10)
+    body = {"docker_image": "alpine", "scheduled_for": "now"} | {field: value}
+    answer = httpx.post(f"{served.base_url}/schedule", json=body, timeout=10)
     check_now(answer)
     assert answer.status_code == 400
     assert named in answer.json()["message"]
