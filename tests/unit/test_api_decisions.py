@@ -232,25 +232,25 @@ def test_a_phase_moves_an_attempt_to_the_right_or_not_at_all(state: State, phase
 
 @pytest.mark.parametrize("state", ["booting", *CLAIMED])
 @pytest.mark.parametrize(
-    ("word", "status", "exit_code"),
+    ("callback", "status", "exit_code"),
     [(DONE, "DONE", 0), (FAILED, "FAILED", 3), (TIMED_OUT, "FAILED", None)],
 )
 def test_a_final_callback_ends_attempt_and_job_at_once(
-    state: State, word: Callback, status: str, exit_code: int | None
+    state: State, callback: Callback, status: str, exit_code: int | None
 ) -> None:
     story = at(state)
-    assert story.call_back(word, now=after(5))
+    assert story.call_back(callback, now=after(5))
     job, attempt = story.job, story.attempts[1]
     assert (job.status, job.exit_code, job.finished_at) == (status, exit_code, after(5))
-    assert job.error_message == word.message
-    assert (attempt.state, attempt.cause, attempt.ended_at) == ("ended", word.cause, after(5))
+    assert job.error_message == callback.message
+    assert (attempt.state, attempt.cause, attempt.ended_at) == ("ended", callback.cause, after(5))
     assert attempt.container_stopped
     [over, last] = story.published
     assert isinstance(over, AttemptEnded)
-    assert (over.cause, over.terminate_after) == (word.cause, after(5))
+    assert (over.cause, over.terminate_after) == (callback.cause, after(5))
     assert isinstance(last, JobFinished)
     assert (last.status, last.exit_code, last.attempt) == (status, exit_code, 1)
-    assert (last.name, last.labels, last.cause) == (job.name, job.labels, word.cause)
+    assert (last.name, last.labels, last.cause) == (job.name, job.labels, callback.cause)
 
 
 @pytest.mark.parametrize("state", CLAIMED)
@@ -318,34 +318,34 @@ def test_a_container_that_fails_after_the_notice_fails_the_job() -> None:
     assert story.job.status == "FAILED"
 
 
-WORDS = {"done": DONE, "failed": FAILED, "timed_out": TIMED_OUT, "notice": INTERRUPTED}
+CALLBACKS = {"done": DONE, "failed": FAILED, "timed_out": TIMED_OUT, "notice": INTERRUPTED}
 
 
 @pytest.mark.parametrize("first", ["done", "failed", "timed_out"])
-@pytest.mark.parametrize("second", [*WORDS, "stopped"])
+@pytest.mark.parametrize("second", [*CALLBACKS, "stopped"])
 def test_after_a_final_callback_the_same_has_no_effect_and_any_other_is_refused(
     first: str, second: str
 ) -> None:
     story = at("running")
-    story.call_back(WORDS[first], now=after(5))
+    story.call_back(CALLBACKS[first], now=after(5))
     before = (story.job, dict(story.attempts), list(story.published))
-    word = {**WORDS, "stopped": STOPPED}[second]
+    callback = {**CALLBACKS, "stopped": STOPPED}[second]
     if first == second:
-        assert story.call_back(word, now=after(6)) is False
+        assert story.call_back(callback, now=after(6)) is False
     else:
         with pytest.raises(Refused) as refused_with:
-            story.call_back(word, now=after(6))
+            story.call_back(callback, now=after(6))
         assert refused_with.value.status == 409
-        assert refused_with.value.cause == WORDS[first].cause
+        assert refused_with.value.cause == CALLBACKS[first].cause
     assert (story.job, story.attempts, story.published) == before
 
 
-@pytest.mark.parametrize("word", [DONE, FAILED, INTERRUPTED, STOPPED])
-def test_an_older_attempts_callback_is_refused(word: Callback) -> None:
+@pytest.mark.parametrize("callback", [DONE, FAILED, INTERRUPTED, STOPPED])
+def test_an_older_attempts_callback_is_refused(callback: Callback) -> None:
     story = at("running")
     story.call_back(STOPPED, now=after(5))
     with pytest.raises(Refused) as refused_with:
-        story.call_back(word, 1, now=after(6))
+        story.call_back(callback, 1, now=after(6))
     assert refused_with.value.status == 409
 
 
@@ -481,7 +481,7 @@ def test_an_instance_that_is_terminated_after_the_notice_was_interrupted() -> No
 
 
 @pytest.mark.parametrize(
-    ("word", "message"),
+    ("callback", "message"),
     [
         (STOPPED, "gave up after 3 attempts, the last one was interrupted"),
         (
@@ -490,11 +490,11 @@ def test_an_instance_that_is_terminated_after_the_notice_was_interrupted() -> No
         ),
     ],
 )
-def test_a_job_gives_up_after_its_last_attempt(word: Callback, message: str) -> None:
+def test_a_job_gives_up_after_its_last_attempt(callback: Callback, message: str) -> None:
     ended = [an_attempt("ended", number=number, cause="lost") for number in (1, 2)]
     ended = [replace(each, container_stopped=True) for each in ended]
     story = Story(a_job(attempt=3), *ended, an_attempt("running", number=3))
-    story.call_back(word, 3, now=after(5))
+    story.call_back(callback, 3, now=after(5))
     assert (story.job.status, story.job.error_message) == ("FAILED", message)
     assert story.names() == ["AttemptEnded", "JobFinished"]
 

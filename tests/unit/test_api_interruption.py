@@ -73,15 +73,15 @@ def test_a_replacement_that_stops_asking_is_lost_and_replaced() -> None:
     assert story.job.attempt == 3
 
 
-@pytest.mark.parametrize("word", [DONE, FAILED, TIMED_OUT])
-def test_whatever_ends_the_job_first_the_replacement_is_given_up(word: Callback) -> None:
+@pytest.mark.parametrize("callback", [DONE, FAILED, TIMED_OUT])
+def test_whatever_ends_the_job_first_the_replacement_is_given_up(callback: Callback) -> None:
     story = interrupted_story()
     story.claim(2, after(9))
-    story.call_back(word, now=after(10))
+    story.call_back(callback, now=after(10))
     assert story.over
     assert story.attempts[2].cause == "superseded"
     assert story.attempts[2].error_message == (
-        f"not needed: attempt 1 ended the job ({word.cause})"
+        f"not needed: attempt 1 ended the job ({callback.cause})"
     )
     [_, given_up] = story.published_of(AttemptEnded)
     assert (given_up.attempt, given_up.terminate_after) == (2, after(10))
@@ -216,12 +216,12 @@ def test_no_capacity_within_the_time_is_a_cause_of_its_own_and_final() -> None:
     assert story.job.error_message == "no Spot capacity within 600 s"
 
 
-def fail(story: Story, word: Callback) -> None:
-    """Launch the current attempt, claim it, run it, and end it with *report*."""
+def fail(story: Story, callback: Callback) -> None:
+    """Launch the current attempt, claim it, run it, and end it with *callback*."""
     number = story.job.attempt
     story.deliver(launched(number))
     story.claim(number)
-    story.call_back(word, number, now=after(5))
+    story.call_back(callback, number, now=after(5))
 
 
 def test_a_failing_container_is_run_again_as_often_as_the_job_says_later_and_later() -> None:
@@ -250,19 +250,19 @@ def test_a_run_out_of_time_is_not_run_again() -> None:
 
 def test_interruptions_and_pulls_use_nothing_of_the_jobs_own_retries() -> None:
     story = Story(a_job(retries=1))
-    for word in (STOPPED, PULL_FAILED, STOPPED, PULL_FAILED, FAILED):
-        fail(story, word)
-        assert not story.over, word
+    for callback in (STOPPED, PULL_FAILED, STOPPED, PULL_FAILED, FAILED):
+        fail(story, callback)
+        assert not story.over, callback
     fail(story, FAILED)
     assert (story.job.status, len(story.attempts)) == ("FAILED", 6)
 
 
 def test_each_budget_ends_the_job_by_itself() -> None:
-    for word, further in ((STOPPED, 2), (PULL_FAILED, 2), (NO_SUCH_IMAGE, 1), (FAILED, 0)):
+    for callback, further in ((STOPPED, 2), (PULL_FAILED, 2), (NO_SUCH_IMAGE, 1), (FAILED, 0)):
         story = Story(a_job())
         while not story.over:
-            fail(story, word)
-        assert len(story.attempts) == further + 1, word
+            fail(story, callback)
+        assert len(story.attempts) == further + 1, callback
         assert story.job.status == "FAILED"
 
 

@@ -47,7 +47,7 @@ from tests.support.api.api_story import (
 numbers = st.integers(min_value=1, max_value=4)
 
 
-WORDS = [INTERRUPTED, STOPPED, DONE, FAILED, UNSURE, TIMED_OUT, PULL_FAILED, NO_SUCH_IMAGE]
+CALLBACKS = [INTERRUPTED, STOPPED, DONE, FAILED, UNSURE, TIMED_OUT, PULL_FAILED, NO_SUCH_IMAGE]
 
 
 class OneJob(RuleBasedStateMachine):
@@ -61,7 +61,7 @@ class OneJob(RuleBasedStateMachine):
         rules = replace(RULES, replace_on_rebalance=early)
         self.story = Story(a_job(retries=retries), rules=rules)
         self.alive: set[int] = set()
-        self.gone: set[int] = set()
+        self.terminated: set[int] = set()
         self.refused: set[int] = set()
         self.claimed: set[int] = set()
         self.finished_agents: set[int] = set()
@@ -81,7 +81,7 @@ class OneJob(RuleBasedStateMachine):
 
     @rule(target=facts, number=numbers, seconds=st.integers(min_value=1, max_value=99))
     def the_launcher_waits(self, number: int, seconds: int) -> Event | None:
-        if not self._scheduled(number) or number in self.alive | self.gone | self.refused:
+        if not self._scheduled(number) or number in self.alive | self.terminated | self.refused:
             return None
         return delayed(number, seconds=seconds)
 
@@ -91,14 +91,14 @@ class OneJob(RuleBasedStateMachine):
         return self._launch(number)
 
     def _launch(self, number: int) -> Event | None:
-        if not self._scheduled(number) or number in self.alive | self.gone | self.refused:
+        if not self._scheduled(number) or number in self.alive | self.terminated | self.refused:
             return None
         self.alive.add(number)
         return self._owed(launched(number, at=self.now))
 
     @rule(target=facts, number=numbers)
     def the_launcher_refuses(self, number: int) -> Event | None:
-        if not self._scheduled(number) or number in self.alive | self.gone | self.refused:
+        if not self._scheduled(number) or number in self.alive | self.terminated | self.refused:
             return None
         self.refused.add(number)
         return self._owed(refused(number))
@@ -117,7 +117,7 @@ class OneJob(RuleBasedStateMachine):
 
     def _die(self, number: int, *, spot: bool) -> Event:
         self.alive.discard(number)
-        self.gone.add(number)
+        self.terminated.add(number)
         self.running.discard(number)
         return self._owed(terminated(number, spot=spot, at=self.now))
 
@@ -183,21 +183,21 @@ class OneJob(RuleBasedStateMachine):
         self.finished_agents.add(number)
 
     @precondition(lambda self: self.claimed)
-    @rule(data=st.data(), word=st.sampled_from(WORDS))
-    def an_agent_calls_back(self, data: st.DataObject, word: Callback) -> None:
+    @rule(data=st.data(), callback=st.sampled_from(CALLBACKS))
+    def an_agent_calls_back(self, data: st.DataObject, callback: Callback) -> None:
         number = self._agent(data)
         if number is None:
             return
-        if word == DONE:
+        if callback == DONE:
             if number not in self.running:
                 return
             self.exited_0.add(number)
-        if word == UNSURE:
+        if callback == UNSURE:
             self.finished_agents.add(number)  # and its container may go on
-        elif word != INTERRUPTED:
+        elif callback != INTERRUPTED:
             self._stop(number)
         with contextlib.suppress(Refused):
-            self.story.call_back(word, number, self.now)
+            self.story.call_back(callback, number, self.now)
 
     @precondition(lambda self: self.claimed)
     @rule(data=st.data())
@@ -208,24 +208,26 @@ class OneJob(RuleBasedStateMachine):
                 self.story.rebalance(number, self.now)
 
     @precondition(lambda self: self.finished_agents)
-    @rule(data=st.data(), word=st.sampled_from([INTERRUPTED, STOPPED, DONE, FAILED]))
-    def a_late_or_forged_word_changes_nothing(self, data: st.DataObject, word: Callback) -> None:
+    @rule(data=st.data(), callback=st.sampled_from([INTERRUPTED, STOPPED, DONE, FAILED]))
+    def a_late_or_forged_callback_changes_nothing(
+        self, data: st.DataObject, callback: Callback
+    ) -> None:
         number = data.draw(st.sampled_from(sorted(self.finished_agents)))
         if self.story.attempts[number].state != "ended":
             return
         before = (self.story.job, dict(self.story.attempts), list(self.story.published))
         with contextlib.suppress(Refused):
-            self.story.call_back(word, number, self.now)
+            self.story.call_back(callback, number, self.now)
         assert (self.story.job, self.story.attempts, self.story.published) == before
 
-    # -- ourselves and people
+    # -- ourselves and users
 
     @rule()
     def the_silent_are_looked_at(self) -> None:
         self.story.look(self.now)
 
     @rule(times=st.integers(min_value=0, max_value=20))
-    def somebody_cancels_rarely(self, times: int) -> None:
+    def a_user_cancels_rarely(self, times: int) -> None:
         if times == 20:
             assert self.story.cancel(self.now) is (self.final_job is None)
 
@@ -267,7 +269,7 @@ class OneJob(RuleBasedStateMachine):
         assert not stopped & self.running
 
     @invariant()
-    def each_end_is_told_once(self) -> None:
+    def each_end_is_published_once(self) -> None:
         ended = [each.number for each in self.story.attempts.values() if each.state == "ended"]
         assert sorted(each.attempt for each in self.story.published_of(AttemptEnded)) == ended
         assert len(self.story.published_of(JobFinished)) == (1 if self.story.over else 0)
@@ -281,14 +283,14 @@ class OneJob(RuleBasedStateMachine):
         assert set(done) <= self.exited_0
 
     @invariant()
-    def each_misfortune_draws_on_its_own_budget(self) -> None:
+    def each_cause_has_its_own_limit(self) -> None:
         causes = [each.cause for each in self.story.attempts.values()]
         rules, job = self.story.rules, self.story.job
         assert causes.count("failed") <= job.retries + 1
         assert causes.count("pull_failed") <= rules.pull_budget + 1
 
     @invariant()
-    def a_job_is_over_or_at_work_or_says_what_it_waits_for(self) -> None:
+    def a_job_is_over_or_at_work_or_shows_what_it_waits_for(self) -> None:
         job, attempt = self.story.job, self.story.current
         at_work = attempt.state in ("pulling", "running", "stopping") or attempt.token_hash
         assert self.story.over or at_work or views.waiting(job, attempt, self.now)[0]
@@ -311,7 +313,7 @@ class OneJob(RuleBasedStateMachine):
             self.story.deliver(fact, self.now)
         assert self.story.over or self.story.current.state in ("scheduled", "delayed")
         self.no_two_containers_run_at_once()
-        self.each_end_is_told_once()
+        self.each_end_is_published_once()
 
 
 OneJob.TestCase.settings = settings(

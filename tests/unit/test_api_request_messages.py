@@ -1,6 +1,6 @@
 """Each field of `POST /schedule` with each kind of fault: the message, held by a golden file.
 
-`python -m tests.unit.test_api_request_messages` writes the file anew: read the difference, since
+`python -m tests.unit.test_api_request_messages` rewrites the file: read the difference, since
 users act on these messages.
 """
 
