@@ -183,12 +183,12 @@ async def test_terminate_leads_to_terminated_and_may_be_repeated(
     await api.until(lambda: api.reports[1])
     await compute.terminate([instance.instance_id])
     await compute.terminate([instance.instance_id])
-    gone = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
+    terminated = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
     await compute.terminate([instance.instance_id])
-    assert gone.terminated_at is not None
-    assert gone.terminated_at >= gone.launched_at
-    assert gone.state_reason
-    assert await compute.describe([instance.instance_id]) == {instance.instance_id: gone}
+    assert terminated.terminated_at is not None
+    assert terminated.terminated_at >= terminated.launched_at
+    assert terminated.state_reason
+    assert await compute.describe([instance.instance_id]) == {instance.instance_id: terminated}
     assert api.callbacks[1] == []
 
 
@@ -229,9 +229,9 @@ async def test_an_instance_whose_agent_has_made_its_final_callback_is_terminated
 ) -> None:
     instance = await launch_one(compute, request_for(api, 1))
     await api.until(lambda: api.callbacks[1])
-    gone = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
-    assert gone.terminated_at is not None
-    assert not gone.spot_interrupted
+    terminated = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
+    assert terminated.terminated_at is not None
+    assert not terminated.spot_interrupted
     assert [each.state for each in await compute.list_instances()] == [InstanceState.TERMINATED]
 
 

@@ -1,7 +1,7 @@
 """EC2's behaviour that its callers rely on, on both fakes: moto for shape, the strict one for all.
 
 Where moto does otherwise than EC2, MOTO_CANNOT says what it does instead, and the strict xfail
-tells when it has learned it.
+fails when it has learned it.
 """
 
 from collections.abc import Iterator

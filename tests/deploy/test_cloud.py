@@ -24,12 +24,12 @@ class Instance:
         self.metadata = MetadataOfTheInstance(self.instance_id, found["PrivateIpAddress"])
         self._env = aws.env | {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.metadata.url}
 
-    def cloud(self, *arguments: str, said: str = "") -> "subprocess.CompletedProcess[str]":
+    def cloud(self, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
         """Run cloud.py, with *stdin* on its standard input."""
         return subprocess.run(
             [sys.executable, ROOT / "deploy" / "instance" / "cloud.py", *arguments],
             env=self._env,
-            input=said,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=60,
@@ -89,7 +89,7 @@ def test_the_last_lines_of_a_start_that_failed_are_kept_in_the_log(
 ) -> None:
     logs = aws.client("logs")
     logs.create_log_group(logGroupName="/docker-job/docker-job")
-    assert instance.cloud("note", "/docker-job/docker-job", said="no room").returncode == 0
+    assert instance.cloud("note", "/docker-job/docker-job", stdin="no room").returncode == 0
     [stream] = logs.describe_log_streams(logGroupName="/docker-job/docker-job")["logStreams"]
     assert stream["logStreamName"].startswith(f"start/{instance.instance_id}/")
     [event] = logs.get_log_events(
@@ -101,7 +101,7 @@ def test_the_last_lines_of_a_start_that_failed_are_kept_in_the_log(
 def test_the_key_for_the_operator_who_deploys_is_kept_encrypted(
     aws: MotoCloud, instance: Instance
 ) -> None:
-    assert instance.cloud("keep-first-key", "docker-job", said="djk_1_2\n").returncode == 0
+    assert instance.cloud("keep-first-key", "docker-job", stdin="djk_1_2\n").returncode == 0
     name = "/docker-job/docker-job/first_api_key"
     kept = aws.client("ssm").get_parameter(Name=name, WithDecryption=True)["Parameter"]
     assert (kept["Type"], kept["Value"]) == ("SecureString", "djk_1_2")

@@ -90,7 +90,7 @@ async def test_what_no_rehearsal_can_prove_of_the_policies_is_named_in_the_docs(
             for sid, action, kind, alone in entries(statements)
             if not any(allows([alone], need.action, need.resource, known) for need, known in needs)
         ]
-    assert unproven == told_unproven()
+    assert unproven == documented_unproven()
 
 
 async def play_launcher(stack: Stack) -> None:
@@ -134,7 +134,7 @@ def entries(statements: list[Statement]) -> Iterator[tuple[str, str, str, Statem
                 )
 
 
-def told_unproven() -> list[str]:
+def documented_unproven() -> list[str]:
     """Return the list in docs/ec2.md."""
     found = re.search(r"```unproven\n(.*?)```", (DOCS / "ec2.md").read_text(), re.DOTALL)
     assert found is not None

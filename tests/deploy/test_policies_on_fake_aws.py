@@ -1,7 +1,6 @@
 """The template's policies under the EC2 adapter: the launcher's and the reaper's calls are allowed.
 
-The rehearsal's cloud enforces them, as far as its `permissions.py` tells which permissions a call
-needs.
+The rehearsal's cloud enforces them, as far as its `permissions.py` knows the permissions of a call.
 """
 
 import hashlib
@@ -26,7 +25,7 @@ from tests.support.deploy import iam
 REGION = "us-east-1"
 STACK = "docker-job"
 AGENT = hashlib.sha256(build()).hexdigest()
-NOBODY = "http://127.0.0.1:1"
+UNREACHABLE = "http://127.0.0.1:1"
 TRUST = json.dumps(
     {
         "Version": "2012-10-17",
@@ -108,7 +107,7 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
 
 async def launch(launcher: Ec2Compute, market: Market) -> Instance:
     """Launch one instance by the launcher's calls."""
-    asked = Offer(deployment=STACK, api_url=NOBODY, market=market)
+    asked = Offer(deployment=STACK, api_url=UNREACHABLE, market=market)
     plan = await launcher.plan(asked)
     request = LaunchRequest(
         token=uuid.uuid4().hex,
@@ -116,7 +115,7 @@ async def launch(launcher: Ec2Compute, market: Market) -> Instance:
         job_id=1,
         attempt=1,
         max_lifetime_seconds=3600,
-        api_url=NOBODY,
+        api_url=UNREACHABLE,
         bootstrap_token="none",
         market=market,
     )

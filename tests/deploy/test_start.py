@@ -97,7 +97,7 @@ def test_the_first_boot_brings_readyz_to_200_leaves_a_key_and_signals(
     boot.run()
     assert httpx.get(f"{boot.api}/readyz").status_code == 200
     assert boot.signals.received == [("docker-job", "Services", boot.instance_id, "SUCCESS")]
-    assert httpx.get(f"{boot.api}/list").status_code == 401, "it is open to nobody without a key"
+    assert httpx.get(f"{boot.api}/list").status_code == 401, "it is closed without a key"
 
     deployed = aws.deploy()
     key = next(line.split()[-1] for line in deployed.stdout.splitlines() if "API key:" in line)
@@ -167,11 +167,11 @@ def test_an_empty_volume_is_formatted_and_one_with_data_is_never_again(device: P
 def test_a_volume_with_unknown_data_is_left_alone(device: Path) -> None:
     with device.open("r+b") as file:
         file.seek(5 << 20)
-        file.write(b"somebody's data")
+        file.write(b"another's data")
     run = step("format_if_empty", str(device))
     assert run.returncode == 1
     assert "is left unchanged" in run.stderr
-    assert b"somebody's data" in device.read_bytes()
+    assert b"another's data" in device.read_bytes()
 
 
 def test_a_snapshot_without_a_database_of_ours_is_refused(tmp_path: Path) -> None:

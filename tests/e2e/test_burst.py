@@ -25,9 +25,9 @@ def be_done_in_time(jobs: int) -> None:
     try:
         assert "simulator" in system.start()
         due_at = datetime.now(UTC) + timedelta(seconds=5)
-        order = {"docker_image": "alpine", "scheduled_for": due_at.isoformat()}
+        body = {"docker_image": "alpine", "scheduled_for": due_at.isoformat()}
         for _ in range(jobs // 500):
-            assert system.http.post("/schedule", json=[order] * 500).status_code == 201
+            assert system.http.post("/schedule", json=[body] * 500).status_code == 201
         last = due_at
         for job in system.jobs():
             ended = system.follow(job["id"], seconds=60)

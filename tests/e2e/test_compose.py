@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(900)  # the images are built by the first test 
 IMAGE = "debian:trixie-slim"
 FALLBACK_IMAGE = "python:3.13-slim"  # which the build itself needs
 HEALTHY_SECONDS = 90
-GONE_SECONDS = 60
+TERMINATED_SECONDS = 60
 STOP_SECONDS = 15
 EVERY = (*OURS, "postgres", "rabbitmq")
 
@@ -93,7 +93,7 @@ def test_the_readmes_curls_run_a_container_whose_output_is_in_the_logs_and_which
     job = project.job(job_id)
     assert (job["status"], job["exit_code"], job["runtime"]) == ("DONE", 0, "docker")
     assert project.http.get(f"/jobs/{job_id}/logs").text.splitlines() == ["hello"]
-    until(lambda: not project.instances(), GONE_SECONDS)
+    until(lambda: not project.instances(), TERMINATED_SECONDS)
 
 
 def test_a_container_that_fails_fails_its_job_and_is_removed(
@@ -178,8 +178,8 @@ def test_a_service_whose_broker_hangs_becomes_unhealthy_and_then_healthy_again(
     try:
         until(lambda: project.http.get("/readyz").status_code == 503, 40)
         until(lambda: not any(project.healthy(service) for service in OURS), 60)
-        order = {"docker_image": "alpine", "scheduled_for": "+1d"}
-        assert project.http.post("/schedule", json=order).status_code == 201, "still accepted"
+        body = {"docker_image": "alpine", "scheduled_for": "+1d"}
+        assert project.http.post("/schedule", json=body).status_code == 201, "still accepted"
     finally:
         docker("unpause", project.container("rabbitmq"))
     until(lambda: all(project.healthy(service) for service in OURS), 60)

@@ -54,7 +54,7 @@ def project(
         yield project
 
 
-class Told:
+class FaultTable:
     """The figures of each fault, printed at the end as a table."""
 
     def __init__(self) -> None:
@@ -72,11 +72,11 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told() -> Iterator[Told]:
+def table() -> Iterator[FaultTable]:
     """Make the table, printed after the last fault."""
-    told = Told()
-    yield told
-    told.print()
+    table = FaultTable()
+    yield table
+    table.print()
 
 
 def kill(service: str) -> Callable[[ComposeProject], None]:
@@ -115,14 +115,14 @@ FAULTS: dict[str, Callable[[ComposeProject], None]] = {
 
 
 def test_with_40_jobs_in_flight_each_kind_of_fault_loses_doubles_and_leaks_nothing(
-    project: ComposeProject, told: Told
+    project: ComposeProject, table: FaultTable
 ) -> None:
     """Kill a service, the broker and the database at once: the campaign has each of them alone."""
     fault = "launcher, broker and database killed"
     first = post_jobs(project, fault, A_FEW_JOBS)
     for service in ("launcher", "rabbitmq", "postgres"):
         kill(service)(project)
-    prove(project, told, fault, first, A_FEW_JOBS)
+    prove(project, table, fault, first, A_FEW_JOBS)
 
 
 def test_what_a_backup_knows_is_there_after_the_restore_and_nothing_else(
@@ -144,16 +144,16 @@ def test_what_a_backup_knows_is_there_after_the_restore_and_nothing_else(
 @pytest.mark.campaign
 @pytest.mark.parametrize("fault", FAULTS)
 def test_with_200_jobs_in_flight_nothing_is_lost_doubled_or_leaked(
-    project: ComposeProject, told: Told, fault: str
+    project: ComposeProject, table: FaultTable, fault: str
 ) -> None:
     first = post_jobs(project, fault)
     FAULTS[fault](project)
-    prove(project, told, fault, first)
+    prove(project, table, fault, first)
 
 
 @pytest.mark.campaign
 def test_with_two_replicas_of_each_worker_one_of_them_can_be_killed_for_good(
-    project: ComposeProject, told: Told
+    project: ComposeProject, table: FaultTable
 ) -> None:
     scale = [argument for worker in WORKERS for argument in ("--scale", f"{worker}=2")]
     project.up("--no-recreate", *scale)
@@ -161,14 +161,14 @@ def test_with_two_replicas_of_each_worker_one_of_them_can_be_killed_for_good(
     first = post_jobs(project, fault)
     for worker in WORKERS:
         docker("kill", project.container(worker))
-    prove(project, told, fault, first)
+    prove(project, table, fault, first)
     assert all(project.healthy(worker, 2) for worker in WORKERS)
 
 
 def post_jobs(project: ComposeProject, fault: str, jobs: int = JOBS) -> int:
     """Post *count* jobs; return the first's id when the first ones run and none has ended."""
     chance = random.Random(f"{SEED} {fault}")
-    orders = [
+    requests = [
         {
             "docker_image": "alpine",
             "scheduled_for": f"+{chance.randrange(5)}s",
@@ -176,7 +176,7 @@ def post_jobs(project: ComposeProject, fault: str, jobs: int = JOBS) -> int:
         }
         for _ in range(jobs)
     ]
-    answer = project.http.post("/schedule", json=orders)
+    answer = project.http.post("/schedule", json=requests)
     assert answer.status_code == 201, answer.text
     first = int(answer.json()[0]["id"])
     until(lambda: count(project, first, "= 'RUNNING'") >= jobs // 10, 30)
@@ -190,7 +190,9 @@ def count(project: ComposeProject, first: int, status: str) -> int:
     return int(project.sql(statement))
 
 
-def prove(project: ComposeProject, told: Told, fault: str, first: int, jobs: int = JOBS) -> None:
+def prove(
+    project: ComposeProject, table: FaultTable, fault: str, first: int, jobs: int = JOBS
+) -> None:
     """Check that every job is DONE, and nothing lost, doubled or left running; note the figures."""
     until(project.database_answers, 60)
     until(lambda: count(project, first, "= 'DONE'") == jobs, END_SECONDS)
@@ -199,15 +201,15 @@ def prove(project: ComposeProject, told: Told, fault: str, first: int, jobs: int
     lost = now["lost"] + now["unsent"] + now["parked"] + jobs - count(project, first, "= 'DONE'")
     doubled = now["twice"] + now["doubled"] + now["launched twice"] + now["overlapping"]
     leaked = now["living"] + now["unreaped"] + now["living in the cloud"]
-    told.rows.append((fault, jobs, lost, doubled, leaked))
+    table.rows.append((fault, jobs, lost, doubled, leaked))
     assert (lost, doubled, leaked) == (0, 0, 0), now
 
 
 def figures(project: ComposeProject) -> dict[str, int]:
     """Return all figures that must become 0: of our traces, and of the cloud's own records."""
     traces = json.loads(project.sql(ALL_FIGURES))
-    said = docker("exec", project.container("cloud"), "python", "-ISc", TRUTH)
-    truth = json.loads(said)
+    output = docker("exec", project.container("cloud"), "python", "-ISc", TRUTH)
+    truth = json.loads(output)
     return {name: traces[name] for name in ZERO} | {
         "launched twice": truth["doubled"],
         "overlapping": truth["overlapping"],

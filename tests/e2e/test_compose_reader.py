@@ -35,7 +35,7 @@ services:
 """
 FETCH = "import urllib.request as u; print(u.urlopen('http://the-outside:{}', timeout=5).status)"
 LOOK_UP = "import socket; socket.getaddrinfo('{}', None)"
-HEARD_SECONDS = 30
+RECEIVED_SECONDS = 30
 
 
 @pytest.fixture(scope="module")
@@ -52,19 +52,19 @@ def project(
         *let_in, clean_up = commands
         assert len(let_in) == 2
         for command in let_in:
-            project.compose("exec", "-T", *(word.strip("'") for word in command.split()))
+            project.compose("exec", "-T", *(part.strip("'") for part in command.split()))
         project.compose("up", "--detach", "--no-deps", "reader")
         queues = ("exec", "-T", "rabbitmq", "rabbitmqctl", "-q", "list_queues", "name", "consumers")
-        until_heard(project, lambda: "follow-jobs\t1" in project.compose(*queues).stdout)
+        until_received(project, lambda: "follow-jobs\t1" in project.compose(*queues).stdout)
         yield project
         project.compose("stop", "--timeout", "1", "reader")
         project.compose("exec", "-T", *clean_up.split())
 
 
-def until_heard(project: ComposeProject, holds: Callable[[], object]) -> None:
+def until_received(project: ComposeProject, holds: Callable[[], object]) -> None:
     """Wait until that holds. Raises AssertionError with the reader's log."""
     try:
-        until(holds, HEARD_SECONDS)
+        until(holds, RECEIVED_SECONDS)
     except AssertionError as error:
         raise AssertionError(f"{error}\n{project.logs('reader')[-4000:]}") from None
 
@@ -96,7 +96,7 @@ def test_a_reader_receives_a_jobs_end(project: ComposeProject) -> None:
     job_id = project.schedule("+1h", name="nightly")
     project.http.delete(f"/jobs/{job_id}").raise_for_status()
     line = f"job {job_id} (nightly) is CANCELLED"
-    until_heard(project, lambda: line in project.logs("reader"))
+    until_received(project, lambda: line in project.logs("reader"))
 
 
 def test_a_reader_gets_to_the_outside_and_what_is_inside_does_not(

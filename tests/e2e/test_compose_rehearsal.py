@@ -67,7 +67,7 @@ def test_a_job_is_interrupted_comes_back_and_finishes_and_nothing_is_left(
     taken = project.job(job_id)["instance_id"]
     project.ask("interrupt", instance_id=taken)
     until(lambda: project.job(job_id)["finished_at"] is not None, STORY_SECONDS)
-    until(lambda: are_gone(project.job(job_id)), STORY_SECONDS)
+    until(lambda: are_terminated(project.job(job_id)), STORY_SECONDS)
 
     job = project.job(job_id)
     ledger = project.ask("ledger")
@@ -83,7 +83,7 @@ def test_a_job_is_interrupted_comes_back_and_finishes_and_nothing_is_left(
     assert "docker.sock" not in mounts
 
 
-def are_gone(job: dict[str, Any]) -> bool:
+def are_terminated(job: dict[str, Any]) -> bool:
     """Return whether the end of each of its instances is recorded."""
     launched = [each for each in job["attempts"] if each["instance_id"] is not None]
     return all(each["instance_gone_at"] is not None for each in launched)

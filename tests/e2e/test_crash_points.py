@@ -42,7 +42,7 @@ BACKGROUND = 10
 """Jobs of a shard that come due one after the other while its points are gone through."""
 
 POINT_SECONDS = 40.0
-NOBODY = 2**62
+UNKNOWN_JOB = 2**62
 SILENT_SECONDS = 2.0
 TOO_LARGE = 2**63  # for a bigint: the handler fails on it
 
@@ -84,7 +84,7 @@ def silence(system: EmbeddedSystem, point: str) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-HEARD: dict[str, Callable[[int], Event]] = {
+CONSUMED: dict[str, Callable[[int], Event]] = {
     "api": lambda job_id: LaunchDelayed(
         job_id=job_id, attempt=1, reason="throttled", message="", next_try_at=AT
     ),
@@ -94,7 +94,7 @@ HEARD: dict[str, Callable[[int], Event]] = {
         job_id=job_id, attempt=1, cause="done", ended_at=AT, terminate_after=AT
     ),
 }
-"""An event that each service hears."""
+"""An event that each service consumes."""
 
 ORPHAN = InstanceTerminated(
     instance_id="of no job",
@@ -107,16 +107,16 @@ ORPHAN = InstanceTerminated(
 """What the API can do with an event of a job that it does not know."""
 
 
-async def tell_unreadable(conn: Connection, service: str) -> None:
-    await tell(conn, type(HEARD[service](0)).__name__, cloudevents.new_id(), b"poison")
+async def publish_unreadable(conn: Connection, service: str) -> None:
+    await publish(conn, type(CONSUMED[service](0)).__name__, cloudevents.new_id(), b"poison")
 
 
-async def tell_unbearable(conn: Connection, service: str) -> None:
-    message = as_message(wrapped(HEARD[service](TOO_LARGE), at=AT))
-    await tell(conn, message.name, message.id, message.body)
+async def publish_failing(conn: Connection, service: str) -> None:
+    message = as_message(wrapped(CONSUMED[service](TOO_LARGE), at=AT))
+    await publish(conn, message.name, message.id, message.body)
 
 
-async def tell(conn: Connection, name: str, batch_id: str, body: bytes) -> None:
+async def publish(conn: Connection, name: str, batch_id: str, body: bytes) -> None:
     """Publish it for a service whose outbox the figures do not check for events of its name."""
     await conn.execute(
         "INSERT INTO scheduler.outbox (batch_id, name, body, created_at) VALUES ($1, $2, $3, $4)",
@@ -129,7 +129,7 @@ async def tell(conn: Connection, name: str, batch_id: str, body: bytes) -> None:
 
 async def park(conn: Connection, service: str) -> None:
     """Park an event whose handler failed; it is due, and will succeed this time."""
-    event = ORPHAN if service == "api" else HEARD[service](NOBODY)
+    event = ORPHAN if service == "api" else CONSUMED[service](UNKNOWN_JOB)
     message = as_message(wrapped(event, at=AT))
     await conn.execute(f"SET search_path TO {service}")
     await conn.execute(
@@ -143,8 +143,8 @@ async def park(conn: Connection, service: str) -> None:
 
 
 STAGED: dict[str, Callable[[Connection, str], Awaitable[None]]] = {
-    "buried": tell_unreadable,
-    "parked": tell_unbearable,
+    "buried": publish_unreadable,
+    "parked": publish_failing,
     "retried": park,
 }
 """What is laid in the database before the start, by the last part of the point's name."""
@@ -255,6 +255,8 @@ async def prove(system: EmbeddedSystem, points: list[str], *, jobs: int) -> None
 
 def _stay_parked(points: list[str]) -> int:
     """Count the unreadable and failing events of such points, at each of the event's readers."""
-    told = [name for name in NAMES for step in ("buried", "parked") if f"{name}.{step}" in points]
-    kinds = [type(HEARD[name](NOBODY)) for name in told]
+    readers = [
+        name for name in NAMES for step in ("buried", "parked") if f"{name}.{step}" in points
+    ]
+    kinds = [type(CONSUMED[name](UNKNOWN_JOB)) for name in readers]
     return sum(kind in service.CONSUMES for kind in kinds for service in SERVICES)

@@ -77,7 +77,7 @@ def test_dead_letters_are_seen_and_redriven_whether_the_system_runs_or_not(
     parked = "SELECT count(*) FROM scheduler.parked"
     # Woken at once: its interval alone would be 30 s.
     until(lambda: not asyncio.run(count(system.admin_dsn(), parked)), seconds=20)
-    heard = f"SELECT count(*) FROM scheduler.inbox WHERE event_id = '{event_id}'"  # noqa: S608
-    assert asyncio.run(count(system.admin_dsn(), heard)) == 1
+    received = f"SELECT count(*) FROM scheduler.inbox WHERE event_id = '{event_id}'"  # noqa: S608
+    assert asyncio.run(count(system.admin_dsn(), received)) == 1
     assert deadletters(system, "list").stdout == "no dead letters\n"
     assert deadletters(system, "show", event_id).returncode == 1

@@ -106,7 +106,7 @@ def test_a_kill_in_the_middle_loses_neither_the_job_nor_its_container(
     system.start()
     job = system.follow(job_id)
     assert job["status"] == "DONE"
-    assert len(job["attempts"]) == 1, "the agent went on alone, and was heard after the restart"
+    assert len(job["attempts"]) == 1, "the agent went on alone, and reported after the restart"
     assert "survived" in system.http.get(f"/jobs/{job_id}/logs").text
     wait_for_no_agents(system)
     assert containers_of(job_id, system) == ""

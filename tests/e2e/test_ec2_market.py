@@ -43,7 +43,7 @@ FAULTS: tuple[dict[str, Any], ...] = (
     {"action": "TerminateInstances", "code": "RequestLimitExceeded", "status": 503, "chance": 0.2},
     {"action": "DescribeInstances", "code": "Unavailable", "status": 503, "chance": 0.1},
 )
-ORDER = {
+JOB = {
     "docker_image": "alpine",
     "scheduled_for": "now",
     "capacity": "spot",
@@ -89,13 +89,13 @@ def live_through(stage: Stage, client: ApiClient) -> None:
     assert len(interrupted) == TAKEN
     until(lambda: not instances_left(stage), STORY_SECONDS, "every instance is terminated")
     until(
-        lambda: all(gone(client.job(job["id"])) for job in client.jobs()),
+        lambda: all(all_terminated(client.job(job["id"])) for job in client.jobs()),
         STORY_SECONDS,
         "that is known",
     )
 
 
-def gone(job: dict[str, Any]) -> bool:
+def all_terminated(job: dict[str, Any]) -> bool:
     """Return whether the system has recorded the end of each of its instances."""
     launched = [each for each in job["attempts"] if each["instance_id"] is not None]
     return all(each["instance_gone_at"] is not None for each in launched)
@@ -115,7 +115,7 @@ def test_no_attempt_holds_two_instances_none_is_forgotten_and_the_bill_is_the_cl
     control = stage.cloud.control
     for fault in FAULTS:
         control.fail(**{"times": None, **fault})
-    assert client.http.post("/schedule", json=[ORDER] * JOBS).status_code == 201
+    assert client.http.post("/schedule", json=[JOB] * JOBS).status_code == 201
     live_through(stage, client)
 
     jobs = [client.job(job["id"]) for job in client.jobs()]

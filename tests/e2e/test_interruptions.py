@@ -14,18 +14,18 @@ JOBS = 60
 MARKET = "sim://?seed=11&interrupted=0.5&interrupted_within_seconds=4&notice_seconds=2.2"
 
 
-def moment(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
 def running_since(attempt: dict[str, Any]) -> datetime | None:
     for phase in attempt["phases"]:
         if phase["phase"] == "running":
-            return moment(phase["entered_at"])
+            return parse_time(phase["entered_at"])
     return None
 
 
-def when_all_are_gone(system: EmbeddedSystem, job_id: int) -> dict[str, Any]:
+def when_all_are_terminated(system: EmbeddedSystem, job_id: int) -> dict[str, Any]:
     """Return the job, once the cloud has confirmed that each of its instances is terminated."""
     until(lambda: all_terminated(system.job(job_id)), what=f"{job_id}: an instance is left")
     return system.job(job_id)
@@ -47,14 +47,14 @@ def test_interrupted_jobs_are_all_done_and_never_run_twice_at_once() -> None:
     )
     try:
         system.start()
-        order = {
+        body = {
             "docker_image": "alpine",
             "scheduled_for": "now",
             "env_vars": {"SIMULATE_SECONDS": "2.5"},
         }
-        assert system.http.post("/schedule", json=[order] * JOBS).status_code == 201
+        assert system.http.post("/schedule", json=[body] * JOBS).status_code == 201
         jobs = [system.follow(job["id"], seconds=120) for job in system.jobs()]
-        jobs = [when_all_are_gone(system, job["id"]) for job in jobs]
+        jobs = [when_all_are_terminated(system, job["id"]) for job in jobs]
     finally:
         system.close()
 
@@ -71,4 +71,4 @@ def test_interrupted_jobs_are_all_done_and_never_run_twice_at_once() -> None:
         for before, after in pairwise(ran):
             since = running_since(after)
             assert since is not None
-            assert since >= moment(before["ended_at"])
+            assert since >= parse_time(before["ended_at"])

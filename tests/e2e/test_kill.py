@@ -42,7 +42,7 @@ def be_killed(system: EmbeddedSystem, kills: int, jobs: int) -> None:
     for _ in range(kills):
         assert system.process is not None
         with pytest.raises(Exception, match="timed out"):
-            system.process.wait(chance.random() * 2)  # a random moment, unless it ends by itself
+            system.process.wait(chance.random() * 2)  # a random time, unless it ends by itself
         system.kill()
         system.start()
     ends = [system.follow(job_id, seconds=120) for job_id in ids]

@@ -25,8 +25,8 @@ def test_the_three_curls_of_the_first_description_work_word_for_word(
     block = system.start()
     assert "simulated" in block
     assert json.loads(curl(f"{system.address}/list")) == []
-    order = '{ "docker_image": "alpine", "scheduled_for": "10:00", "env_vars": { "KEY": "VALUE" } }'
-    job = json.loads(curl("-X", "POST", "-d", order, f"{system.address}/schedule"))
+    body = '{ "docker_image": "alpine", "scheduled_for": "10:00", "env_vars": { "KEY": "VALUE" } }'
+    job = json.loads(curl("-X", "POST", "-d", body, f"{system.address}/schedule"))
     assert job["status"] == "SCHEDULED"
     assert job["scheduled_for"].endswith("T10:00:00Z")
     shown = json.loads(curl(f"{system.address}/status/{job['id']}"))
@@ -48,7 +48,7 @@ def test_a_job_posted_for_now_is_done_within_five_seconds(system: EmbeddedSystem
     assert job["spot_instance_request_id"]
     logs = system.http.get(f"/jobs/{job['id']}/logs").text
     assert "hello" in logs.splitlines()
-    assert "alpine" in logs, "the simulated runtime tells what it would have run"
+    assert "alpine" in logs, "the simulated runtime logs what it would have run"
 
 
 def test_a_container_that_fails_fails_its_job_with_its_last_lines(system: EmbeddedSystem) -> None:

@@ -27,7 +27,7 @@ from tests.support.systems.embedded_system import ROOT, EmbeddedSystem
 from tests.support.waiting import until
 
 LONG = {"SIMULATE_SECONDS": "600"}
-GONE_SECONDS = 150
+TERMINATED_SECONDS = 150
 """The launcher's watermark trails by a minute, and the reaper trusts nothing younger."""
 
 
@@ -110,19 +110,19 @@ def test_an_embedded_system_is_saved_while_it_runs_and_restored_after_it_was_los
         assert "saved to" in backup(system, "save", file)
         assert file.stat().st_mode & 0o077 == 0, "the jobs' env_vars are in it"
         before.go_on()
-        strangers = set(system.agents()) - known
-        assert len(strangers) == len(before.lost)
+        unknown = set(system.agents()) - known
+        assert len(unknown) == len(before.lost)
         refused = backup(system, "restore", file)
         assert "already runs" in refused, "it is not replaced under a running system"
-        # An agent hears that nobody knows it, and ends. One that hangs the reaper has to find in
-        # the cloud's list alone, for which it waits until the launcher's reports go so far.
+        # An agent is answered that it is unknown, and ends. One that hangs the reaper has to find
+        # in the cloud's list alone, for which it waits until the launcher's reports go so far.
         if hangs:
-            os.kill(next(iter(strangers)), signal.SIGSTOP)
+            os.kill(next(iter(unknown)), signal.SIGSTOP)
         system.kill()
         assert "restored; events to be sent again" in backup(system, "restore", file)
         system.start()
         before.check()
-        until(lambda: not system.agents(), GONE_SECONDS)
+        until(lambda: not system.agents(), TERMINATED_SECONDS)
     finally:
         system.close()
 
@@ -157,8 +157,8 @@ def test_under_compose_a_project_is_saved_while_it_runs_and_restored(
         before.go_on()
         assert "restored" in run_script(project, "backup.sh", "restore", file)
         before.check()
-        # The virtual agents of the lost jobs hear that nobody knows them; the reaper sees them off.
-        until(lambda: living(project) == 0, 2 * GONE_SECONDS)
+        # The lost jobs' virtual agents are answered that they are unknown; the reaper ends them.
+        until(lambda: living(project) == 0, 2 * TERMINATED_SECONDS)
 
 
 def test_an_embedded_system_goes_on_with_new_secrets(system: EmbeddedSystem) -> None:
@@ -212,8 +212,8 @@ def test_every_secret_is_rotated_while_a_job_runs(clone: BuiltClone, tmp_path: P
 def secrets_of(project: ComposeProject) -> dict[str, str]:
     """Return every secret, by service and name."""
     shell = "cd /secrets && for f in */*; do echo $f $(cat $f); done"
-    said = project.compose(
+    output = project.compose(
         "run", "--rm", "-T", "--no-deps", "--entrypoint", "sh", "secrets", "-c", shell
     ).stdout
     # What compose says of its build comes on the same stream.
-    return dict(re.findall(r"^(\w+/\w+) ([0-9a-f]+)$", said, re.MULTILINE))
+    return dict(re.findall(r"^(\w+/\w+) ([0-9a-f]+)$", output, re.MULTILINE))

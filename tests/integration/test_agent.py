@@ -55,7 +55,7 @@ class Call(NamedTuple):
     kind: str
     token: str
     body: dict[str, Any]
-    heard: bool
+    answered: bool
 
 
 class Server:
@@ -138,18 +138,18 @@ class FakeApi(Server):
             status = first.pop(0) if first else 409 if self.over and kind == "report" else 200
             token = headers["Authorization"].removeprefix("Bearer ")
             self.calls.append(
-                Call(kind, token, body, heard=status < 500 and status not in (413, 429))
+                Call(kind, token, body, answered=status < 500 and status not in (413, 429))
             )
             self._changed.notify_all()
-            said: dict[str, Any] = {}
+            reply: dict[str, Any] = {}
             if self.over and self.keeps and kind != "claim":
                 adds = kind == "callback" or body["logs"] is not None
-                status, said = 409, {"stop": True, "cause": "cancelled"}
-                said |= {"kept": True} if adds else {}
+                status, reply = 409, {"stop": True, "cause": "cancelled"}
+                reply |= {"kept": True} if adds else {}
         if self.hang:
             self.hang.wait(PATIENCE)
         claimed = {"job": self.job, "attempt": 1, "settings": self.settings}
-        return status, json.dumps(claimed if kind == "claim" and status == 200 else said)
+        return status, json.dumps(claimed if kind == "claim" and status == 200 else reply)
 
     def wait_for(self, what: Callable[[], object]) -> None:
         """Wait until a call makes `what` true."""
@@ -166,11 +166,11 @@ class FakeApi(Server):
 
     @property
     def callbacks(self) -> list[dict[str, Any]]:
-        return [call.body for call in self.of("callback") if call.heard]
+        return [call.body for call in self.of("callback") if call.answered]
 
     @property
     def phases(self) -> list[str]:
-        reports = [call.body["phase"] for call in self.of("report") if call.heard]
+        reports = [call.body["phase"] for call in self.of("report") if call.answered]
         return [phase for phase in reports if phase]
 
     def lines(self, stream: str) -> list[str]:
@@ -178,7 +178,7 @@ class FakeApi(Server):
         batches = {
             call.body["logs"]["seq"]: call.body["logs"]["lines"]
             for call in self.of("report")
-            if call.heard and call.body["logs"]
+            if call.answered and call.body["logs"]
         }
         return [
             line["text"]
@@ -287,7 +287,7 @@ def running(api: FakeApi, directory: Path, **env: str) -> Iterator[AgentProcess]
             agent.wait()
 
 
-def wait_until_gone(descriptor: int) -> bool:
+def wait_until_ended(descriptor: int) -> bool:
     """Return whether the process of a pidfd ended in time."""
     try:
         return bool(select.select([descriptor], [], [], PATIENCE)[0])
@@ -375,7 +375,7 @@ def test_an_old_python_runs_it_too(tmp_path: Path) -> None:
     assert api.lines("stdout")[1:] == ["old"]
 
 
-# -- an API that is slow to hear
+# -- an API that is slow to answer
 
 
 def test_a_claim_is_repeated_with_the_same_token_until_it_is_received(tmp_path: Path) -> None:
@@ -570,7 +570,7 @@ def test_an_attempt_that_is_over_is_stopped_without_a_final_callback(tmp_path: P
         child = os.pidfd_open(agent.child())
         api.change(over=True)
         assert agent.wait() == 0
-        assert wait_until_gone(child)
+        assert wait_until_ended(child)
 
     assert api.of("callback") == []
     assert agent.reason == "no final callback: over"
@@ -586,8 +586,8 @@ def test_what_an_attempt_that_is_over_still_prints_and_how_it_exits_is_reported(
         api.change(over=True)
         assert agent.wait() == 0
 
-    word = {"failed": "", "error_message": "stopped", "exit_code": 143}
-    assert [call.body for call in api.of("callback")] == [word]
+    callback = {"failed": "", "error_message": "stopped", "exit_code": 143}
+    assert [call.body for call in api.of("callback")] == [callback]
     assert agent.reason == "the attempt was over, its exit code was kept"
 
 
@@ -656,7 +656,7 @@ def test_sigterm_stops_the_job_and_ends_the_agent_without_a_final_callback(tmp_p
         child = os.pidfd_open(agent.child())
         agent.process.terminate()
         assert agent.wait() == 0
-        assert wait_until_gone(child)
+        assert wait_until_ended(child)
 
     assert api.of("callback") == []
     assert agent.reason == "no final callback: terminated"
@@ -680,7 +680,7 @@ def test_a_killed_agent_takes_its_simulated_container_with_it(tmp_path: Path) ->
         api.wait_for(lambda: "running" in api.phases)
         child = os.pidfd_open(agent.child())
         os.killpg(agent.process.pid, signal.SIGKILL)
-        assert wait_until_gone(child)
+        assert wait_until_ended(child)
 
 
 def test_a_second_agent_for_the_same_instance_is_refused(tmp_path: Path) -> None:
@@ -716,7 +716,7 @@ def test_the_maximum_lifetime_ends_job_and_agent(tmp_path: Path) -> None:
         api.wait_for(lambda: "running" in api.phases)
         child = os.pidfd_open(agent.child())
         assert agent.wait() == 0
-        assert wait_until_gone(child)
+        assert wait_until_ended(child)
 
     assert agent.reason == "maximum lifetime"
 

@@ -1,7 +1,7 @@
 """The agent on an instance with a role: it shows its identity, gets secrets, logs in at registries.
 
 It is the real agent, before a real API (or the small one of test_agent.py), small servers that
-check AWS's signatures, and a `docker` that writes down what it is told.
+check AWS's signatures, and a `docker` that records its commands.
 """
 
 from __future__ import annotations
@@ -199,8 +199,8 @@ def test_a_rebalance_recommendation_is_reported_once(tmp_path: Path) -> None:
             beats = len(api.of("report"))
             api.wait_for(lambda: len(api.of("report")) >= beats + 3)
 
-    said = [call.body for call in api.of("report") if "rebalance" in call.body]
-    assert said == [{"phase": None, "logs": None, "rebalance": True}]
+    reported = [call.body for call in api.of("report") if "rebalance" in call.body]
+    assert reported == [{"phase": None, "logs": None, "rebalance": True}]
     assert api.callbacks == []
 
 
@@ -260,7 +260,7 @@ def a_docker(directory: Path, *, login: str = "exit 0", pull: str = "exit 0") ->
     """Put a `docker` on the PATH that records its commands."""
     directory.mkdir()
     program = directory / "docker"
-    program.write_text(DOCKER.format(record=directory / "told", login=login, pull=pull))
+    program.write_text(DOCKER.format(record=directory / "commands", login=login, pull=pull))
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     return {"PATH": f"{directory}:{os.environ['PATH']}", "DOCKER_JOB_RUNTIME": "docker"}
 
@@ -276,12 +276,12 @@ def test_a_login_goes_through_stdin_and_is_forgotten(tmp_path: Path) -> None:
     with running(api, tmp_path / "i", **docker) as agent:
         assert agent.wait() == 0
 
-    told = (tmp_path / "bin" / "told").read_text()
-    assert "login --username=robot --password-stdin registry.example.com\n" in told
-    assert "with-login" in told
-    assert "canary" not in told + agent.log
-    assert (tmp_path / "bin" / "told.stdin").read_text() == "login-canary"
-    config = Path((tmp_path / "bin" / "told.config").read_text().strip())
+    commands = (tmp_path / "bin" / "commands").read_text()
+    assert "login --username=robot --password-stdin registry.example.com\n" in commands
+    assert "with-login" in commands
+    assert "canary" not in commands + agent.log
+    assert (tmp_path / "bin" / "commands.stdin").read_text() == "login-canary"
+    config = Path((tmp_path / "bin" / "commands.config").read_text().strip())
     assert config.is_relative_to(tmp_path / "i")
     assert not config.exists()
 
@@ -296,14 +296,14 @@ def test_ecr_gives_the_login_to_the_role(tmp_path: Path) -> None:
     ):
         assert agent.wait() == 0
 
-    told = (tmp_path / "bin" / "told").read_text()
-    assert f"login --username=AWS --password-stdin {registry}\n" in told
-    assert (tmp_path / "bin" / "told.stdin").read_text() == "ecr-canary"
-    assert "ecr-canary" not in told + agent.log
+    commands = (tmp_path / "bin" / "commands").read_text()
+    assert f"login --username=AWS --password-stdin {registry}\n" in commands
+    assert (tmp_path / "bin" / "commands.stdin").read_text() == "ecr-canary"
+    assert "ecr-canary" not in commands + agent.log
 
 
 @pytest.mark.parametrize(
-    ("how", "word"),
+    ("how", "flags"),
     [
         ({"pull": "echo 'manifest unknown' >&2; exit 1"}, {"for_good": True}),
         ({"login": "echo 'unauthorized: login-canary' >&2; exit 1"}, {"for_good": True}),
@@ -311,7 +311,7 @@ def test_ecr_gives_the_login_to_the_role(tmp_path: Path) -> None:
     ],
 )
 def test_a_failed_pull_is_reported_apart_and_quotes_no_password(
-    tmp_path: Path, how: dict[str, str], word: dict[str, bool]
+    tmp_path: Path, how: dict[str, str], flags: dict[str, bool]
 ) -> None:
     api = FakeApi(
         docker_image="registry.example.com/app",
@@ -322,8 +322,8 @@ def test_a_failed_pull_is_reported_apart_and_quotes_no_password(
     with running(api, tmp_path / "i", **docker) as agent:
         assert agent.wait() == 0
 
-    [said] = api.callbacks
-    message = said.pop("error_message")
-    assert said == {"failed": "", "pull_failed": True, **word}
+    [reported] = api.callbacks
+    message = reported.pop("error_message")
+    assert reported == {"failed": "", "pull_failed": True, **flags}
     assert message
     assert "canary" not in message + agent.log

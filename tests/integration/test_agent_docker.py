@@ -115,9 +115,9 @@ def test_a_command_that_is_not_in_the_image_fails_and_is_named(tmp_path: Path) -
     with running_docker(api, tmp_path / "i") as agent:
         assert agent.wait() == 0
 
-    [word] = api.callbacks
-    assert word["exit_code"] == 127
-    assert "nosuchcommand" in word["error_message"]
+    [callback] = api.callbacks
+    assert callback["exit_code"] == 127
+    assert "nosuchcommand" in callback["error_message"]
 
 
 def test_an_image_that_is_nowhere_fails_with_dockers_words(tmp_path: Path) -> None:
@@ -125,10 +125,10 @@ def test_an_image_that_is_nowhere_fails_with_dockers_words(tmp_path: Path) -> No
     with running_docker(api, tmp_path / "i") as agent:
         assert agent.wait() == 0
 
-    [word] = api.callbacks
-    assert word["failed"] == ""
-    assert "127.0.0.1:9" in word["error_message"]
-    assert "exit_code" not in word
+    [callback] = api.callbacks
+    assert callback["failed"] == ""
+    assert "127.0.0.1:9" in callback["error_message"]
+    assert "exit_code" not in callback
 
 
 def test_a_container_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:
@@ -137,8 +137,8 @@ def test_a_container_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Pa
     with running_docker(api, tmp_path / "i") as agent:
         assert agent.wait() == 0
 
-    [word] = api.callbacks
-    assert word["timed_out"] is True
+    [callback] = api.callbacks
+    assert callback["timed_out"] is True
     assert "killing the container" in agent.log
 
 

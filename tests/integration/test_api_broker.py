@@ -36,7 +36,7 @@ def url(broker: RabbitServer) -> Iterator[str]:
 
 
 @pytest.fixture
-async def told_world(
+async def world_at_broker(
     service_db: Callable[[str], Awaitable[Database]],
     clock: VirtualClock,
     points: WatchedPoints,
@@ -80,9 +80,9 @@ async def received(url: str) -> list[int]:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("fault", ["killed", "frozen"])
 async def test_while_the_broker_is_away_jobs_are_accepted_and_their_events_published_afterwards(
-    broker: RabbitServer, told_world: World, url: str, fault: str
+    broker: RabbitServer, world_at_broker: World, url: str, fault: str
 ) -> None:
-    world = told_world
+    world = world_at_broker
     assert (await world.http.get("/readyz")).status_code == 200
     await asyncio.to_thread(broker.kill if fault == "killed" else broker.freeze)
     try:

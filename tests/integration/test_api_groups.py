@@ -179,9 +179,9 @@ async def test_a_cancelled_request_takes_no_other_along(
     writer: Writer, groups: Groups[int, int]
 ) -> None:
     first = await held(writer, groups)
-    gone, other = await joined(groups, 1, 2)
+    cancelled, other = await joined(groups, 1, 2)
     first.cancel()
-    gone.cancel()
+    cancelled.cancel()
     writer.free.set()
     assert await other == 4
 

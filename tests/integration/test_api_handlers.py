@@ -29,7 +29,7 @@ async def ends_alike(
         facts = make(job_id)
         before = len(await world.stage.outbox())
         await world.deliver(*(facts[place] for place in order))
-        told = sorted(each.name for each in (await world.stage.outbox())[before:])
+        published = sorted(each.name for each in (await world.stage.outbox())[before:])
         status = await world.status(job_id)
         attempts = [
             {
@@ -38,7 +38,7 @@ async def ends_alike(
             }
             for attempt in status["attempts"]
         ]
-        results.append((status["status"], status["phase"], attempts, told))
+        results.append((status["status"], status["phase"], attempts, published))
     for result in results[1:]:
         assert result == results[0]
 
@@ -111,10 +111,10 @@ async def test_the_end_of_another_instance_than_the_attempts_own_changes_nothing
     world: World,
 ) -> None:
     agent = await world.running()
-    gone = world.terminated(agent.job_id)
-    fields = {name: getattr(gone, name) for name in gone.__struct_fields__}
+    terminated = world.terminated(agent.job_id)
+    fields = {name: getattr(terminated, name) for name in terminated.__struct_fields__}
     before = await world.rows()
-    await world.deliver(type(gone)(**{**fields, "instance_id": "i-leaked"}))
+    await world.deliver(type(terminated)(**{**fields, "instance_id": "i-leaked"}))
     assert await world.rows() == before
     assert (await world.report(agent)).status_code == 200
 
@@ -250,8 +250,8 @@ async def test_a_pull_that_failed_is_tried_again_from_a_budget_that_status_shows
     world: World,
 ) -> None:
     agent = await world.running(retries=1)
-    word = {"failed": "", "pull_failed": True, "error_message": "registry away"}
-    await world.call_back(agent, word)
+    callback = {"failed": "", "pull_failed": True, "error_message": "registry away"}
+    await world.call_back(agent, callback)
     status = await world.status(agent.job_id)
     assert (status["attempts"][0]["cause"], status["attempt"]) == ("pull_failed", 2)
     assert status["budgets"] == {
@@ -260,7 +260,9 @@ async def test_a_pull_that_failed_is_tried_again_from_a_budget_that_status_shows
         "retries": {"used": 0, "allowed": 1},
     }
     second = await world.claimed(agent.job_id, 2)
-    await world.call_back(second, {**word, "for_good": True, "error_message": "manifest unknown"})
+    await world.call_back(
+        second, {**callback, "for_good": True, "error_message": "manifest unknown"}
+    )
     status = await world.status(agent.job_id)
     assert (status["status"], status["error_message"]) == ("FAILED", "manifest unknown")
 
@@ -326,7 +328,7 @@ async def test_an_instance_that_never_speaks_is_lost_at_the_boot_time_out(
     assert status["attempts"][0]["error_message"] == (
         "no claim by its instance within 900 s of its launch"
     )
-    # Nobody has the job, and nobody will get it: the next attempt need not wait for the cloud.
+    # No instance has the job, and none will get it: the next attempt need not wait for the cloud.
     assert (status["attempts"][0]["cause"], status["phase"]) == ("lost", "launching")
     assert (await world.claim(job_id)).status_code == 409
 

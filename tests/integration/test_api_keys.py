@@ -44,10 +44,10 @@ REFUSED = {401, 403}
 
 async def a_key(world: World, scope: str) -> str:
     """Make a new key's text."""
-    said: list[str] = []
+    printed: list[str] = []
     command = key_commands.parser().parse_args(["create", "--name", scope, "--scope", scope])
-    assert await key_commands.run(world.ports.db, command, said.append) == 0
-    return said[0]
+    assert await key_commands.run(world.ports.db, command, printed.append) == 0
+    return printed[0]
 
 
 def bearer(text: str | None) -> dict[str, str]:
@@ -93,7 +93,7 @@ async def test_each_caller_may_do_what_its_key_says_and_nothing_else(
     if allowed(caller, NEEDS[route], path):
         assert answer.status_code not in REFUSED, answer.text
         return
-    # A key of ours whose scope is not enough is told so; anybody else learns nothing.
+    # A key of ours whose scope is not enough gets the reason; any other caller learns nothing.
     known = caller in SCOPES and NEEDS[route] in (READ, SUBMIT)
     assert answer.status_code == (403 if known else 401), answer.text
     assert message_of(answer)

@@ -28,7 +28,7 @@ async def test_a_result_that_waited_for_the_end_of_an_outage_is_kept(
 ) -> None:
     agent = await world.running()
     await beat(world, agent)
-    clock.advance(135)  # nobody records anything
+    clock.advance(135)  # nothing is recorded
     await world.stage.sweep("end_silent")  # before the first record, as at a start
     await answer(world, clock, 8)
     received = await world.call_back(agent, {"exit_code": 0})

@@ -24,7 +24,7 @@ from tests.integration.conftest import migrated_database
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 30.0
-ORDER = json.dumps({"docker_image": "alpine", "scheduled_for": "+1d"}).encode()
+JOB = json.dumps({"docker_image": "alpine", "scheduled_for": "+1d"}).encode()
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def listens(process: psutil.Process, port: int) -> bool:
     return False
 
 
-def is_gone(process: psutil.Process) -> bool:
+def has_ended(process: psutil.Process) -> bool:
     """Return whether it no longer runs, reaped or not."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return bool(process.status() == psutil.STATUS_ZOMBIE)
@@ -182,29 +182,29 @@ def is_gone(process: psutil.Process) -> bool:
 def test_both_serve_the_same_jobs_and_a_sigterm_lets_both_answer(database: str) -> None:
     with started(database) as api:
         one, other = (api.connect(child) for child in api.children)
-        status, body = ask(one, "POST", "/schedule", ORDER)
+        status, body = ask(one, "POST", "/schedule", JOB)
         assert status == 201
         job_id = json.loads(body)["id"]
         status, body = ask(other, "GET", f"/status/{job_id}")
         assert (status, json.loads(body)["phase"]) == (200, "scheduled")
 
         for client in (one, other):  # a request under way in each
-            client.sendall(head("POST", "/schedule", ORDER) + ORDER[:10])
+            client.sendall(head("POST", "/schedule", JOB) + JOB[:10])
         children = api.children
         api.process.terminate()
         until(lambda: not any(listens(child, api.port) for child in children))
         for client in (one, other):
-            client.sendall(ORDER[10:])
+            client.sendall(JOB[10:])
         # Neither is cut; whether a job is still taken depends on how fast all else has drained.
         assert {answer_of(client)[0] for client in (one, other)} <= {201, 503}
         assert api.process.wait(SECONDS) == 0
-        assert all(is_gone(child) for child in children)
+        assert all(has_ended(child) for child in children)
 
 
 def test_a_log_is_followed_through_the_one_while_the_other_ends_the_job(database: str) -> None:
     with started(database) as api:
         one, other = (api.connect(child) for child in api.children)
-        _, body = ask(one, "POST", "/schedule", ORDER)
+        _, body = ask(one, "POST", "/schedule", JOB)
         job_id = json.loads(body)["id"]
         one.sendall(head("GET", f"/jobs/{job_id}/logs?follow=1"))
         read_to(one, b"\r\n\r\n")
@@ -228,24 +228,24 @@ def test_one_that_ends_by_itself_ends_both(database: str, number: signal.Signals
         first, second = api.children
         first.send_signal(number)
         assert api.process.wait(SECONDS) == (137 if number == signal.SIGKILL else EXIT_CRASH)
-        assert is_gone(second)
+        assert has_ended(second)
 
 
 def test_with_their_parent_both_end_and_the_port_is_free(database: str) -> None:
     with started(database) as api:
         children = api.children
         api.process.kill()
-        until(lambda: all(is_gone(child) for child in children))
+        until(lambda: all(has_ended(child) for child in children))
         socket.create_server(("127.0.0.1", api.port)).close()
 
 
 def test_a_port_that_another_listens_on_is_reported_in_one_line(database: str) -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
         process = start(database, {"PORT": str(taken.getsockname()[1])}, subprocess.PIPE)
-        _, said = process.communicate(timeout=SECONDS)
+        _, output = process.communicate(timeout=SECONDS)
     assert process.returncode == EXIT_SETTING
-    assert said.startswith("docker-job api: Cannot listen on 127.0.0.1 port ")
-    assert len(said.splitlines()) == 1
+    assert output.startswith("docker-job api: Cannot listen on 127.0.0.1 port ")
+    assert len(output.splitlines()) == 1
 
 
 @pytest.fixture
@@ -276,9 +276,9 @@ def test_a_sibling_that_reads_nothing_holds_up_no_other(three: list[Siblings]) -
 
 def test_a_full_table_of_callers_forgets_whoever_has_not_asked_for_longest() -> None:
     buckets = RateBuckets()
-    for moment in range(100_000):
-        buckets.write(f"10.0.{moment // 256}.{moment % 256}", 5.0, float(moment))
-        buckets.write("busy", 3.0, float(moment))
+    for tick in range(100_000):
+        buckets.write(f"10.0.{tick // 256}.{tick % 256}", 5.0, float(tick))
+        buckets.write("busy", 3.0, float(tick))
     assert buckets.read("busy") == (3.0, 99_999.0)
     assert buckets.read("10.0.390.159") == (5.0, 99_999.0)
     assert buckets.read("10.0.0.0") is None

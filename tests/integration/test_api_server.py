@@ -265,10 +265,10 @@ async def test_what_is_written_in_one_turn_is_one_write() -> None:
 async def test_nothing_is_lost_or_changes_places_when_it_is_closed() -> None:
     kept = Written()
     transport = JoiningTransport(kept, asyncio.get_running_loop())
-    transport.write(b"last words")
+    transport.write(b"last bytes")
     transport.close()
     await asyncio.sleep(0)
-    assert kept.done == [b"last words", "closed"]
+    assert kept.done == [b"last bytes", "closed"]
 
 
 async def test_what_is_much_goes_out_at_once() -> None:

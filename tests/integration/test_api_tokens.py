@@ -11,7 +11,7 @@ from tests.support.api.api_world import Agent, World, message_of, token_of
 HOUR = 3600
 STOP_SECONDS = 20  # a container's grace and some: until then last lines and the exit code are kept
 NO_TOKEN = "give the attempt's token as 'Authorization: Bearer …'"
-ENDS = ["its own last word", "a cancel", "its silence"]
+ENDS = ["its own final callback", "a cancel", "its silence"]
 
 
 async def end(world: World, clock: VirtualClock, agent: Agent, how: str) -> None:
@@ -49,7 +49,7 @@ async def test_an_hour_after_its_attempts_end_a_token_is_unknown(
     agent = await world.running()
     await end(world, clock, agent, how)
     clock.advance(HOUR - 1 - (STOP_SECONDS if how == "a cancel" else 0))
-    # One whose answer was lost is still told what it wants to know: that it was heard.
+    # One whose answer was lost still gets the confirmation that it was received.
     status = (await world.call_back(agent, {})).status_code
     assert status == (200 if how == ENDS[0] else 409)
     clock.advance(1)
@@ -57,14 +57,14 @@ async def test_an_hour_after_its_attempts_end_a_token_is_unknown(
         assert (answer.status_code, message_of(answer)) == (401, NO_TOKEN)
 
 
-@pytest.mark.parametrize("launch_is_heard_of", [True, False])
+@pytest.mark.parametrize("launch_is_recorded", [True, False])
 async def test_an_hour_after_the_maximum_lifetime_a_token_is_unknown_whatever_has_not_happened(
-    world: World, clock: VirtualClock, *, launch_is_heard_of: bool
+    world: World, clock: VirtualClock, *, launch_is_recorded: bool
 ) -> None:
     """The sweep that enforces the maximum lifetime has not run, and the agent kept reporting."""
     job_id = (await world.post())["id"]
     lifetime = float(world.config.rules.max_lifetime_seconds)
-    if launch_is_heard_of:
+    if launch_is_recorded:
         launched = world.launched(job_id)
         lifetime = (launched.dies_by - launched.launched_at).total_seconds()
         await world.deliver(launched)

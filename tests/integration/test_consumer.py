@@ -108,8 +108,10 @@ class Line:
 
     async def effects(self) -> list[int]:
         """Return the jobs that the handler has taken effect on, one entry per effect."""
-        told = [each.body for each in events_in(await self.rows("SELECT name, body FROM outbox"))]
-        return sorted(each.job_id for each in told if isinstance(each, JobFinished))
+        published = [
+            each.body for each in events_in(await self.rows("SELECT name, body FROM outbox"))
+        ]
+        return sorted(each.job_id for each in published if isinstance(each, JobFinished))
 
     async def parked(self) -> list[dict[str, Any]]:
         return await self.rows("SELECT * FROM parked ORDER BY parked_at, event_id")
@@ -160,8 +162,12 @@ async def test_an_event_takes_effect_once_and_its_effects_are_published_under_it
         await line.bus.publish([message])  # confirmed: every reader has acknowledged
         await line.bus.publish([message])
     assert await line.effects() == [7]
-    [told] = events_in(await line.rows("SELECT name, body FROM outbox"))
-    assert (told.name, str(told.cause), told.trace) == ("JobFinished", message.id, TRACE)
+    [published] = events_in(await line.rows("SELECT name, body FROM outbox"))
+    assert (published.name, str(published.cause), published.trace) == (
+        "JobFinished",
+        message.id,
+        TRACE,
+    )
     assert line.ports.wakeups.event("fire_due").is_set()
     assert line.ports.wakeups.event("relay_outbox").is_set()
 
@@ -200,7 +206,7 @@ async def test_a_handler_that_fails_is_tried_five_times_more_over_a_minute_and_t
     assert row["body"] == message.body
     clock.advance(100_000)
     assert await line.inbox.retry_parked() is None
-    assert len(line.handler.calls) - calls == retries, "what is dead is left to a person"
+    assert len(line.handler.calls) - calls == retries, "what is dead is left to an operator"
 
 
 async def test_one_event_that_cannot_be_handled_delays_only_itself(line: Line) -> None:

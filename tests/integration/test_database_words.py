@@ -24,13 +24,13 @@ WRONG: dict[str, tuple[str, tuple[Any, ...]]] = {
         (SECRET,),
     ),
     "a value that is no number": (f"SELECT '{SECRET}'::integer", ()),
-    "a value that is no moment": ("SELECT $1::text::timestamptz", (SECRET,)),
+    "a value that is no time": ("SELECT $1::text::timestamptz", (SECRET,)),
     "a value that is no uuid": ("SELECT $1::text::uuid", (SECRET,)),
     "a value that is no JSON": ("SELECT $1::text::jsonb", (f'{{"A": {SECRET}',)),
     "an argument of the wrong kind": ("SELECT $1::integer", (SECRET,)),
     "an argument that is no bytes": ("SELECT $1::bytea", ([SECRET],)),
     "an argument in a list": ("SELECT $1::integer[]", ([1, SECRET],)),
-    "a moment that cannot be": ("SELECT ('2026-13-45 ' || $1::text)::timestamptz", (SECRET,)),
+    "a time that cannot be": ("SELECT ('2026-13-45 ' || $1::text)::timestamptz", (SECRET,)),
     "a number that is too large": ("SELECT $1::text::smallint", (f"99999{DIGITS}",)),
     "what a function raises": (
         f"DO $$ BEGIN RAISE EXCEPTION 'no' USING DETAIL = 'password={SECRET}'; END $$",
@@ -56,7 +56,7 @@ async def test_no_error_of_the_database_quotes_a_value_in_a_log_line_or_a_parked
     line = redact(None, "error", traced)
     for shown in (str(line), mask(f"{type(error).__name__}: {error}"), mask(repr(error))):
         assert secret not in shown
-        assert type(error).__name__ in shown, "what kind of error it was is still told"
+        assert type(error).__name__ in shown, "what kind of error it was is still shown"
 
 
 async def test_a_refused_login_does_not_quote_the_password(database_url: str) -> None:

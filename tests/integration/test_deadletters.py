@@ -190,12 +190,12 @@ async def test_a_redriven_event_is_due_now_with_all_its_tries_and_the_service_is
     chosen, other = cancelled(1), cancelled(2)
     for message in (chosen, other):
         await park(dbs["launcher"], message, "ValueError: no")
-    heard: asyncio.Queue[str] = asyncio.Queue()
+    received: asyncio.Queue[str] = asyncio.Queue()
     conn = await connect(service_dsn(database_url, "launcher", PASSWORDS["launcher"]))
-    await conn.add_listener("launcher", lambda *told: heard.put_nowait(str(told[-1])))
+    await conn.add_listener("launcher", lambda *notice: received.put_nowait(str(notice[-1])))
     assert await tool("redrive", chosen.id) == 0
     async with asyncio.timeout(20):
-        assert (await heard.get()).split()[1:] == ["retry_parked"]
+        assert (await received.get()).split()[1:] == ["retry_parked"]
     await conn.close()
     assert tool.printed == [f"redriven launcher {chosen.id}"]
     assert await states(dbs["launcher"]) == {
@@ -442,7 +442,7 @@ async def test_what_ended_its_readers_is_listed_shown_and_put_back(room: Room, t
     assert await tool("redrive", poison.id) == 0
     assert tool.printed == [f"redriven scheduler {poison.id}"]
     assert await in_queue(room, "scheduler") == [poison]
-    assert await in_queue(room, "launcher") == [poison, other], "nobody else gets it again"
+    assert await in_queue(room, "launcher") == [poison, other], "no other service gets it again"
     assert [each.id for each in await in_queue(room, "scheduler.dead")] == [other.id]
 
 

@@ -98,8 +98,8 @@ async def test_a_job_runs_beside_its_instance_and_nothing_is_left_after_the_rete
     await api.until(lambda: api.callbacks[1])
     assert api.callbacks[1] == [{"exit_code": 0}]
     assert api.lines(1) == ["hello from a container", "a 'b' #c"]
-    gone = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
-    assert gone.state_reason == "final callback exit_code answered with status 200"
+    terminated = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
+    assert terminated.state_reason == "final callback exit_code answered with status 200"
     clock.advance(14)
     assert [each.state for each in await compute.list_instances()] == [InstanceState.TERMINATED]
     clock.advance(1)
@@ -147,9 +147,9 @@ async def test_what_a_killed_instance_left_is_removed_before_it_is_called_termin
 
     await eventually(died)
     assert [each.state for each in await jobs_containers(engine, compute)] == ["running"]
-    gone = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
+    terminated = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
     assert await jobs_containers(engine, compute) == []
-    assert gone.state_reason == "its agent ended without a report, exit code 137"
+    assert terminated.state_reason == "its agent ended without a report, exit code 137"
 
 
 async def test_terminate_stops_a_stubborn_container_and_its_agent(
@@ -165,9 +165,9 @@ async def test_terminate_stops_a_stubborn_container_and_its_agent(
         InstanceState.STOPPING,
         "terminated on request",
     )
-    gone = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
+    terminated = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
     assert await jobs_containers(engine, compute) == []
-    assert gone.state_reason == "no final callback: terminated"
+    assert terminated.state_reason == "no final callback: terminated"
 
 
 @pytest.mark.parametrize("set_back", [False, True], ids=["in time", "the clock was set back"])
@@ -187,8 +187,8 @@ async def test_an_instance_that_ignores_signals_is_killed_after_its_grace(
     assert seen.state is InstanceState.STOPPING
     clock.advance(-3600 if set_back else 1)
     await compute.terminate([instance.instance_id])
-    gone = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
-    assert gone.state_reason == "terminated on request, exit code 137"
+    terminated = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
+    assert terminated.state_reason == "terminated on request, exit code 137"
     assert await jobs_containers(engine, compute) == []
 
 
@@ -224,10 +224,10 @@ async def test_what_was_terminated_before_its_start_never_runs_whoever_starts_it
     compute = world.adapter(clock=clock)
     instance_id = await create_only(engine, compute, api, 1)
     await compute.terminate([instance_id])
-    [gone] = await compute.list_instances()
-    assert gone.state is InstanceState.TERMINATED
-    assert gone.terminated_at
-    assert gone.terminated_at >= gone.launched_at
+    [terminated] = await compute.list_instances()
+    assert terminated.state is InstanceState.TERMINATED
+    assert terminated.terminated_at
+    assert terminated.terminated_at >= terminated.launched_at
     assert (await launch_one(compute, request_for(api, 1))).state is InstanceState.TERMINATED
     replica = world.adapter(clock=clock)
     assert (await launch_one(replica, request_for(api, 1))).state is InstanceState.TERMINATED
@@ -244,10 +244,10 @@ async def test_an_ended_instance_that_is_started_again_runs_nothing(
 ) -> None:
     compute = make("simulated").adapter()
     instance = await launch_one(compute, request_for(api, 1))
-    gone = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
+    terminated = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
     await engine.start(container_name(instance.instance_id))
     again = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
-    assert again == gone
+    assert again == terminated
     assert len(api.claims[1]) == 1
 
 
@@ -300,6 +300,6 @@ async def test_an_interruption_shows_in_the_instance(
         compute = make("simulated", metadata_url=notices.url).adapter()
         api.env_vars[1] = {"SIMULATE_SECONDS": "60"}
         instance = await launch_one(compute, request_for(api, 1))
-        gone = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
-    assert gone.spot_interrupted
+        terminated = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
+    assert terminated.spot_interrupted
     assert api.callbacks[1][0] == {"schedule": ""}

@@ -85,8 +85,8 @@ async def test_an_instance_boots_claims_its_attempt_and_powers_itself_off(
 ) -> None:
     instance = await launch_one(world.adapter(), request_for(api, 1))
     await api.until(lambda: api.callbacks[1])
-    gone = await until_state(world.adapter(), instance.instance_id, InstanceState.TERMINATED)
-    assert gone.state_reason == "Client.InstanceInitiatedShutdown"
+    terminated = await until_state(world.adapter(), instance.instance_id, InstanceState.TERMINATED)
+    assert terminated.state_reason == "Client.InstanceInitiatedShutdown"
     lines = console(world)
     first = next(index for index, line in enumerate(lines) if line.startswith("power off in 120"))
     agent = next(index for index, line in enumerate(lines) if "agent started" in line)

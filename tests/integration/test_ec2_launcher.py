@@ -71,9 +71,9 @@ async def until_settled(stage: Stage, clock: VirtualClock, rounds: int = 40) -> 
 
 async def assert_each_has_one(stage: Stage, world: Ec2World, jobs: int) -> None:
     """Check that each job has one instance, published once, and that there is no other instance."""
-    told = await stage.published(InstanceLaunched)
-    assert sorted(each.job_id for each in told) == list(range(1, jobs + 1))
-    ids = [each.instance_id for each in told]
+    published = await stage.published(InstanceLaunched)
+    assert sorted(each.job_id for each in published) == list(range(1, jobs + 1))
+    ids = [each.instance_id for each in published]
     assert sorted(ids) == sorted(each["id"] for each in world.cloud.control.instances())
     assert len(set(ids)) == jobs
 
@@ -90,17 +90,17 @@ async def test_a_batch_is_one_call_and_each_instance_is_published_in_full(
     await until_settled(stage, clock)
     assert len(world.cloud.control.calls("CreateFleet")) == 1
     await assert_each_has_one(stage, world, 5)
-    told = (await stage.published(InstanceLaunched))[0]
-    assert told.instance_type in SETTINGS.instance_types
-    assert told.zone.startswith("us-east-1")
-    assert told.market == "spot"
-    assert told.on_demand_hourly_price_usd == pytest.approx(0.09, abs=0.01)
-    assert told.hourly_price_usd is not None
-    assert 0 < told.hourly_price_usd < 0.096
-    assert (told.spot_instance_request_id or "").startswith("sir-")
+    published = (await stage.published(InstanceLaunched))[0]
+    assert published.instance_type in SETTINGS.instance_types
+    assert published.zone.startswith("us-east-1")
+    assert published.market == "spot"
+    assert published.on_demand_hourly_price_usd == pytest.approx(0.09, abs=0.01)
+    assert published.hourly_price_usd is not None
+    assert 0 < published.hourly_price_usd < 0.096
+    assert (published.spot_instance_request_id or "").startswith("sir-")
     (first, *_) = world.cloud.control.instances()
     ours = {key: value for key, value in first["tags"].items() if not key.startswith("aws:")}
-    assert ours == {"docker-job:deployment": "test", "docker-job:launch": told.launch_token}
+    assert ours == {"docker-job:deployment": "test", "docker-job:launch": published.launch_token}
 
 
 HARD_LABELS = (
@@ -197,7 +197,7 @@ async def test_a_quota_is_named_and_on_demand_comes_after_the_wait_for_spot(
 
 
 @pytest.mark.parametrize(
-    ("settings", "wants", "said"),
+    ("settings", "wants", "message"),
     [
         (replace(SETTINGS, image_id="ami-00000000"), {}, "InvalidAMIID.NotFound"),
         (replace(SETTINGS, instance_types=("zz.large",)), {}, "zz.large"),
@@ -205,13 +205,13 @@ async def test_a_quota_is_named_and_on_demand_comes_after_the_wait_for_spot(
     ],
 )
 async def test_what_can_never_succeed_is_refused_at_once_in_aws_s_own_words(
-    staging: Staging, clock: VirtualClock, settings: Ec2Settings, wants: Any, said: str
+    staging: Staging, clock: VirtualClock, settings: Ec2Settings, wants: Any, message: str
 ) -> None:
     stage = staging(settings)
     await stage.deliver(*jobs(1, **wants))
     assert await stage.sweep(LAUNCH) is None
     (refused,) = await stage.published(LaunchRefused)
-    assert said in refused.message
+    assert message in refused.message
 
 
 async def test_a_launch_that_is_not_allowed_is_refused_at_once(

@@ -79,7 +79,7 @@ async def launched(compute: Ec2Compute, count: int) -> list[Instance]:
     return [each for each in answers if isinstance(each, Instance)]
 
 
-def telling(instances: Sequence[Instance]) -> list[InstanceLaunched]:
+def launch_events(instances: Sequence[Instance]) -> list[InstanceLaunched]:
     """Build the launcher's events about them."""
     return [
         InstanceLaunched(
@@ -105,14 +105,14 @@ def ended(ports: Ports, job_id: int) -> AttemptEnded:
     return AttemptEnded(job_id=job_id, attempt=1, cause="done", ended_at=now, terminate_after=now)
 
 
-async def until_all_are_gone(stage: Stage, world: Ec2World) -> None:
+async def until_all_are_terminated(stage: Stage, world: Ec2World) -> None:
     """Sweep until the reaper has published the end of every instance that ever was."""
 
     async def over() -> bool:
         await stage.sweep(TERMINATE)
         await stage.sweep(WATCH)
-        told = {each.instance_id for each in await stage.published(InstanceTerminated)}
-        return told == {each["id"] for each in world.cloud.control.instances()}
+        published = {each.instance_id for each in await stage.published(InstanceTerminated)}
+        return published == {each["id"] for each in world.cloud.control.instances()}
 
     await eventually(over)
     assert world.cloud.control.running() == []
@@ -129,7 +129,7 @@ async def test_killed_at_any_step_with_answers_lost_and_calls_throttled_nothing_
 ) -> None:
     control = world.cloud.control
     instances = await launched(compute, 4)
-    await stage.deliver(*telling(instances), *(ended(ports, each) for each in (1, 2, 3, 4)))
+    await stage.deliver(*launch_events(instances), *(ended(ports, each) for each in (1, 2, 3, 4)))
     control.ignore_terminations(1)
     control.fail("TerminateInstances", "lost_after")
     control.fail("TerminateInstances", times=1, **THROTTLED)
@@ -138,10 +138,10 @@ async def test_killed_at_any_step_with_answers_lost_and_calls_throttled_nothing_
     doomed = Stage(build(CONFIG, crashing(ports, step), world.adapter()))
     with pytest.raises(Crash):
         await doomed.sweep(TERMINATE)
-    await until_all_are_gone(stage, world)
-    told = await stage.published(InstanceTerminated)
-    assert len(told) == 4
-    assert {each.cause for each in told} == {"done"}
+    await until_all_are_terminated(stage, world)
+    published = await stage.published(InstanceTerminated)
+    assert len(published) == 4
+    assert {each.cause for each in published} == {"done"}
     seconds = await leaked(stage)
     print(f"killed at {step}: leaked_instance_seconds {seconds:.1f} of 4 instances")
     assert seconds <= 4 * 60  # the bound in health, at 200 times the speed
@@ -151,38 +151,38 @@ async def test_what_was_billed_and_what_it_cost_are_as_in_the_cloud_s_own_ledger
     ports: Ports, compute: Ec2Compute, stage: Stage, world: Ec2World
 ) -> None:
     instances = await launched(compute, 3)
-    await stage.deliver(*telling(instances), ended(ports, 1), ended(ports, 2))
+    await stage.deliver(*launch_events(instances), ended(ports, 1), ended(ports, 2))
     world.cloud.control.interrupt(instances[2].instance_id)
-    await until_all_are_gone(stage, world)
-    told = {each.instance_id: each for each in await stage.published(InstanceTerminated)}
+    await until_all_are_terminated(stage, world)
+    published = {each.instance_id: each for each in await stage.published(InstanceTerminated)}
     for bill in world.cloud.control.ledger():
-        gone = told[bill.instance_id]
-        assert gone.billed_seconds == bill.billed_seconds  # the minimum, or nothing
-        # EC2 tells prices in six digits.
-        assert gone.cost_usd == pytest.approx(bill.cost_usd, rel=0.02)
-    interrupted = told[instances[2].instance_id]
+        termination = published[bill.instance_id]
+        assert termination.billed_seconds == bill.billed_seconds  # the minimum, or nothing
+        # EC2 gives prices in six digits.
+        assert termination.cost_usd == pytest.approx(bill.cost_usd, rel=0.02)
+    interrupted = published[instances[2].instance_id]
     assert (interrupted.cause, interrupted.spot_interrupted) == ("interrupted", True)
     assert interrupted.cost_usd == 0.0  # within its first hour
-    assert told[instances[0].instance_id].cause == "done"
+    assert published[instances[0].instance_id].cause == "done"
 
 
 async def test_a_current_attempt_s_instance_lives_and_its_neighbours_of_the_batch_end(
     ports: Ports, compute: Ec2Compute, stage: Stage, world: Ec2World
 ) -> None:
-    one, stranger = await launched(compute, 2)
-    await stage.deliver(*telling([one]))
+    one, unknown = await launched(compute, 2)
+    await stage.deliver(*launch_events([one]))
     before = ports.clock.now() + timedelta(hours=1)
     await stage.deliver(LaunchesReported(before=before, launch_sequence=1))
 
-    async def stranger_ended() -> bool:
+    async def unknown_ended() -> bool:
         await stage.sweep(WATCH)
         await stage.sweep(TERMINATE)
-        told = await stage.published(InstanceTerminated)
-        return [each.instance_id for each in told] == [stranger.instance_id]
+        published = await stage.published(InstanceTerminated)
+        return [each.instance_id for each in published] == [unknown.instance_id]
 
-    await eventually(stranger_ended)
-    (gone,) = await stage.published(InstanceTerminated)
-    assert (gone.cause, gone.job_id) == ("orphan", None)
+    await eventually(unknown_ended)
+    (termination,) = await stage.published(InstanceTerminated)
+    assert (termination.cause, termination.job_id) == ("orphan", None)
     assert world.cloud.control.running() == [one.instance_id]
 
 
@@ -191,8 +191,10 @@ async def test_a_launch_that_is_not_published_yet_is_left_alone(
 ) -> None:
     instances = await launched(compute, 2)
     before = ports.clock.now() + timedelta(hours=1)
-    # Two tellings in all, and one is still on its way.
-    await stage.deliver(*telling(instances)[1:], LaunchesReported(before=before, launch_sequence=2))
+    # Two launches in all, and one is still on its way.
+    await stage.deliver(
+        *launch_events(instances)[1:], LaunchesReported(before=before, launch_sequence=2)
+    )
 
     async def seen_twice() -> bool:
         await stage.sweep(WATCH)
@@ -260,12 +262,12 @@ async def test_a_stopped_instance_is_ended_and_what_its_request_launches_after_i
 
     await eventually(running)
     (instance,) = (await compute.describe([instance_id])).values()
-    await stage.deliver(*telling([instance]))
+    await stage.deliver(*launch_events([instance]))
     ec2.stop_instances(InstanceIds=[instance_id])
     await stage.deliver(
         LaunchesReported(before=ports.clock.now() + timedelta(hours=1), launch_sequence=1)
     )
-    await until_all_are_gone(stage, world)
+    await until_all_are_terminated(stage, world)
     causes = {each.instance_id: each.cause for each in await stage.published(InstanceTerminated)}
     assert causes[instance_id] == "stopped"
     requests = ec2.describe_spot_instance_requests()["SpotInstanceRequests"]
@@ -281,19 +283,19 @@ async def test_the_queue_s_notices_are_published_once_whichever_of_both_comes_fi
     stage = Stage(build(CONFIG, ports, compute, InterruptionQueue(url, REGION)))
     sqs.send_message(QueueUrl=url, MessageBody="not an event")
     one, other = await launched(compute, 2)
-    first, second = telling([one, other])
+    first, second = launch_events([one, other])
     await stage.deliver(first)
     world.cloud.control.rebalance(one.instance_id)
     world.cloud.control.interrupt(one.instance_id)
     world.cloud.control.interrupt(other.instance_id)
 
-    async def heard() -> bool:
+    async def received() -> bool:
         await stage.sweep("receive_notices")
         return len(await stage.rows("SELECT * FROM notices")) == 3
 
-    await eventually(heard)
-    told = {(each.job_id, each.kind) for each in await stage.published(InstanceInterrupted)}
-    assert told == {(1, "interruption"), (1, "rebalance")}
+    await eventually(received)
+    published = {(each.job_id, each.kind) for each in await stage.published(InstanceInterrupted)}
+    assert published == {(1, "interruption"), (1, "rebalance")}
     await stage.deliver(second)
     event = {
         "detail-type": "EC2 Spot Instance Interruption Warning",
@@ -302,8 +304,8 @@ async def test_the_queue_s_notices_are_published_once_whichever_of_both_comes_fi
     }
     sqs.send_message(QueueUrl=url, MessageBody=json.dumps(event))  # the same once more
     await stage.sweep("receive_notices")
-    words = [(each.job_id, each.kind) for each in await stage.published(InstanceInterrupted)]
-    assert sorted(words) == [(1, "interruption"), (1, "rebalance"), (2, "interruption")]
+    kinds = [(each.job_id, each.kind) for each in await stage.published(InstanceInterrupted)]
+    assert sorted(kinds) == [(1, "interruption"), (1, "rebalance"), (2, "interruption")]
 
 
 @pytest.mark.parametrize("step", ["reaper.noticed", "reaper.notices_recorded"])
@@ -316,16 +318,16 @@ async def test_killed_before_a_notice_is_deleted_it_comes_again_and_is_published
     world.cloud.control.send_events_to(url["QueueUrl"])
     [one] = await launched(compute, 1)
     stage = Stage(build(CONFIG, ports, compute, queue))
-    await stage.deliver(*telling([one]))
+    await stage.deliver(*launch_events([one]))
     world.cloud.control.rebalance(one.instance_id)
     doomed = Stage(build(CONFIG, crashing(ports, step), compute, queue))
     with pytest.raises(Crash):
         await doomed.sweep("receive_notices")
 
-    async def told() -> bool:
+    async def published() -> bool:
         await stage.sweep("receive_notices")
         return bool(await stage.published(InstanceInterrupted))
 
-    await eventually(told)
+    await eventually(published)
     await stage.sweep("receive_notices")
     assert [each.kind for each in await stage.published(InstanceInterrupted)] == ["rebalance"]

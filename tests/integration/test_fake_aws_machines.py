@@ -172,10 +172,10 @@ def test_docker_is_simulated_where_the_instance_has_no_engine(
     instance_id = boots(launcher, script + STAY)
 
     until_printed(cloud, instance_id, "No such container")
-    said = console(cloud, instance_id)
-    assert "hello" in said
-    assert "code 7" in said
-    assert '"Status": "exited"' in said
+    printed = console(cloud, instance_id)
+    assert "hello" in printed
+    assert "code 7" in printed
+    assert '"Status": "exited"' in printed
 
 
 # -- ending
@@ -194,13 +194,13 @@ def test_termination_ends_all_that_runs(cloud: Strict, launcher: Launcher) -> No
 
 
 def test_a_machine_receives_a_signal_at_its_end(cloud: Strict, launcher: Launcher) -> None:
-    script = "trap 'echo last words; exit' TERM; echo up; while :; do sleep 0.05; done\n"
+    script = "trap 'echo last line; exit' TERM; echo up; while :; do sleep 0.05; done\n"
     instance_id = boots(launcher, script)
     until_printed(cloud, instance_id, "up")
 
     launcher.ec2.terminate_instances(InstanceIds=[instance_id])
 
-    until_printed(cloud, instance_id, "last words")
+    until_printed(cloud, instance_id, "last line")
 
 
 def test_a_machine_whose_hardware_fails_runs_nothing_and_is_still_shown_as_running(
@@ -395,9 +395,9 @@ def test_containers_that_an_instance_starts_on_the_engine_end_with_it(boot: str)
 def test_on_a_network_of_its_own_an_instance_alone_has_its_metadata() -> None:
     if why_no_engine():
         pytest.skip(f"no Docker engine with {IMAGE}: {why_no_engine()}")
-    say = "echo at $AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/api/token\n"
+    show = "echo at $AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/api/token\n"
     with strict_cloud(boot="container", image=IMAGE, network="bridge") as cloud:
-        instance_id = boots(Launcher(cloud), ASK + say + STAY)
+        instance_id = boots(Launcher(cloud), ASK + show + STAY)
         until_printed(cloud, instance_id, f"I am {instance_id}")
         until_printed(cloud, instance_id, "/api/token")
         [url] = [
@@ -413,9 +413,9 @@ def test_on_a_network_of_its_own_an_instance_alone_has_its_metadata() -> None:
             "except OSError as error: print('cut off', type(error).__name__)\n"
         )
 
-        said = docker("run", "--rm", IMAGE, "python3", "-c", ask)
+        printed = docker("run", "--rm", IMAGE, "python3", "-c", ask)
 
-        assert said.startswith("cut off"), said
+        assert printed.startswith("cut off"), printed
 
 
 def test_a_cloud_that_is_killed_takes_its_machines_with_it(tmp_path: Path) -> None:

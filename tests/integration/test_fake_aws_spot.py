@@ -164,11 +164,11 @@ def test_a_rule_of_eventbridge_brings_the_warning_into_a_queue(
 
     found: list[dict[str, Any]] = []
 
-    def told() -> bool:
+    def reported() -> bool:
         found.extend(messages(sqs, url))
         return bool(found)
 
-    eventually(told)
+    eventually(reported)
     [event] = found
     assert event["detail-type"] == "EC2 Spot Instance Interruption Warning"
     assert event["detail"] == {"instance-id": instance_id, "instance-action": "terminate"}
@@ -183,17 +183,17 @@ def test_a_queue_can_have_every_event(cloud: Strict, launcher: Launcher) -> None
     cloud.control.rebalance(instance_id)
     launcher.ec2.terminate_instances(InstanceIds=[instance_id])
 
-    told: list[tuple[str, str]] = []
+    reported: list[tuple[str, str]] = []
 
-    def all_told() -> bool:
-        told.extend(
+    def all_reported() -> bool:
+        reported.extend(
             (each["detail-type"], each["detail"].get("state", "")) for each in messages(sqs, url)
         )
-        return ("EC2 Instance State-change Notification", "terminated") in told
+        return ("EC2 Instance State-change Notification", "terminated") in reported
 
-    eventually(all_told)
-    assert ("EC2 Instance Rebalance Recommendation", "") in told
-    states = {state for _, state in told}
+    eventually(all_reported)
+    assert ("EC2 Instance Rebalance Recommendation", "") in reported
+    states = {state for _, state in reported}
     assert {"pending", "running", "shutting-down", "terminated"} <= states
 
 

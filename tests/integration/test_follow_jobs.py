@@ -110,7 +110,7 @@ async def test_the_example_receives_each_jobs_end_once_and_goes_on_where_it_stop
         await bus.publish([batch, batch, as_message(second), as_message(finished(9))])
         for job_id in (7, 8, 9):
             assert await printed.readline() == b"job %d (nightly) is DONE\n" % job_id
-    await bus.publish([as_message(finished(10))])  # nobody reads: the queue keeps it
+    await bus.publish([as_message(finished(10))])  # no consumer reads: the queue keeps it
     async with example(reader) as printed, asyncio.timeout(60):
         line = await printed.readline()
         while line != b"job 10 (nightly) is DONE\n":  # killed before it had acknowledged the others
@@ -128,14 +128,14 @@ async def test_the_public_cloudevents_library_reads_each_element_of_each_batch(
         channel = await connection.channel()
         queue = await channel.declare_queue("follow-all", auto_delete=True)
         await queue.bind(EXCHANGE, "#")
-        told = [finished(job_id) for job_id in range(1, 301)]
-        await bus.publish(as_messages(told))
+        events = [finished(job_id) for job_id in range(1, 301)]
+        await bus.publish(as_messages(events))
         async with queue.iterator() as messages:  # one: it may have taken both at once
             batches = [await taken(messages) for _ in range(2)]
     await bus.close()
     assert sorted(len(batch) for batch in batches) == [50, 250]
     read = {str(each.get_id()): each for batch in batches for each in batch}
-    for envelope in told:
+    for envelope in events:
         event = read[str(envelope.id)]
         assert (event.get_specversion(), event.get_source()) == ("1.0", SOURCE)
         assert (event.get_type(), event.get_time()) == ("JobFinished", AT)

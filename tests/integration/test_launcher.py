@@ -364,9 +364,9 @@ async def test_replicas_share_the_work_and_number_their_launches_without_a_gap(
     await one.deliver(*(requested(job_id) for job_id in range(1, 36)))
     for _ in range(2):
         await asyncio.gather(one.sweep(LAUNCH), two.sweep(LAUNCH), two.sweep("launch_due_2"))
-    told = await one.published(InstanceLaunched)
-    assert sorted(each.job_id for each in told) == list(range(1, 36))
-    assert sorted(each.launch_sequence for each in told) == list(range(1, 36))
+    published = await one.published(InstanceLaunched)
+    assert sorted(each.job_id for each in published) == list(range(1, 36))
+    assert sorted(each.launch_sequence for each in published) == list(range(1, 36))
     assert len(cloud.instances) == 35
 
 

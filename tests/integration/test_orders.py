@@ -42,7 +42,7 @@ from tests.support.compute.scripted_compute import ScriptedCompute
 from tests.support.compute.stage import Stage
 from tests.support.rows.messages import events_in, wrapped
 
-HEARS = {service.NAME: service.CONSUMES for service in SERVICES}
+CONSUMES = {service.NAME: service.CONSUMES for service in SERVICES}
 LONG = settings(
     max_examples=15,
     deadline=None,
@@ -75,7 +75,7 @@ class Four:
 
 @pytest.fixture
 async def four(ports_of: Callable[[str], Awaitable[Ports]], clock: VirtualClock) -> Any:
-    made = Four({name: await ports_of(name) for name in HEARS}, clock)
+    made = Four({name: await ports_of(name) for name in CONSUMES}, clock)
     yield made
     await made.world.close()
 
@@ -83,14 +83,14 @@ async def four(ports_of: Callable[[str], Awaitable[Ports]], clock: VirtualClock)
 # -- the handlers alone
 
 
-def facts(four: Four, job_id: int, story: str) -> list[Event]:
+def facts(four: Four, job_id: int, scenario: str) -> list[Event]:
     """Return every event of a *scenario* of one job, of every publisher, in the true order."""
     world, now = four.world, four.clock.now()
     scheduled = JobScheduled(job_id=job_id, attempt=1, due_at=now, requirements=NEEDS)
-    launched = world.launched(job_id)
-    told = InstanceLaunched(
+    launch = world.launched(job_id)
+    launched = InstanceLaunched(
         **{
-            **{n: getattr(launched, n) for n in launched.__struct_fields__},
+            **{n: getattr(launch, n) for n in launch.__struct_fields__},
             "launch_sequence": job_id,
         }
     )
@@ -105,25 +105,25 @@ def facts(four: Four, job_id: int, story: str) -> list[Event]:
     begun: list[Event] = [scheduled, requested, world.delayed(job_id)]
     cancelled = JobCancelled(job_id=job_id, attempt=1)
     return {
-        "done": [*begun, told, reported, ended("done"), world.terminated(job_id)],
+        "done": [*begun, launched, reported, ended("done"), world.terminated(job_id)],
         "interrupted": [
-            *begun, told, world.warned(job_id, kind="rebalance"), ended("interrupted"),
+            *begun, launched, world.warned(job_id, kind="rebalance"), ended("interrupted"),
             world.terminated(job_id, spot=True),
         ],
-        "taken back": [
-            *begun, told, world.warned(job_id), ended("interrupted"),
+        "reclaimed": [
+            *begun, launched, world.warned(job_id), ended("interrupted"),
             world.terminated(job_id, spot=True),
         ],
-        "cancelled": [*begun, cancelled, told, ended("cancelled"), world.terminated(job_id)],
+        "cancelled": [*begun, cancelled, launched, ended("cancelled"), world.terminated(job_id)],
         "cancelled early": [scheduled, cancelled, ended("cancelled")],
         "refused": [*begun, world.refused(job_id), ended("refused")],
-    }[story]  # fmt: skip
+    }[scenario]  # fmt: skip
 
 
 MOST = 30
-"""Deliveries of the longest story, each made twice; there may be fewer."""
+"""Deliveries of the longest scenario, each made twice; there may be fewer."""
 
-STORIES = ["done", "interrupted", "taken back", "cancelled", "cancelled early", "refused"]
+SCENARIOS = ["done", "interrupted", "reclaimed", "cancelled", "cancelled early", "refused"]
 NEW = "SELECT id, name, body FROM outbox WHERE id > $1 ORDER BY id"
 CHOSEN = {
     "api": """SELECT j.status, j.attempt, (SELECT jsonb_agg(jsonb_build_array(
@@ -131,7 +131,7 @@ CHOSEN = {
             a.container_stopped, a.instance_gone_at IS NOT NULL)
             ORDER BY a.number) FROM attempts a WHERE a.job_id = j.id) AS attempts,
         (SELECT jsonb_agg(name ORDER BY name) FROM outbox
-            WHERE (convert_from(body, 'UTF8')::jsonb #>> '{body,job_id}')::bigint = j.id) AS told
+            WHERE (convert_from(body, 'UTF8')::jsonb #>> '{body,job_id}')::bigint = j.id) AS events
         FROM jobs j WHERE j.id = $1""",
     "scheduler": "SELECT attempt, state FROM timers WHERE job_id = $1 ORDER BY 1",
     "launcher": "SELECT attempt, state, unwanted FROM launches WHERE job_id = $1 ORDER BY 1",
@@ -139,7 +139,7 @@ CHOSEN = {
         FULL JOIN ended_attempts e USING (job_id) WHERE job_id = $1 ORDER BY 1""",
 }
 """What must come out alike. Moments, what was waited for meanwhile, and a recommendation that is
-heard only when the attempt is over, are each order's own.
+delivered only when the attempt is over, are each order's own.
 """
 
 
@@ -155,17 +155,19 @@ def deliveries(envelopes: list[Envelope[Any]]) -> list[tuple[str, Envelope[Any]]
     """List each event for each of its readers."""
     return [
         (name, envelope)
-        for name, envelope in itertools.product(HEARS, envelopes)
-        if isinstance(envelope.body, HEARS[name])
+        for name, envelope in itertools.product(CONSUMES, envelopes)
+        if isinstance(envelope.body, CONSUMES[name])
     ]
 
 
-async def tell(four: Four, story: str, places: list[int] | None) -> dict[str, list[Any]]:
+async def deliver_scenario(
+    four: Four, scenario: str, places: list[int] | None
+) -> dict[str, list[Any]]:
     """Deliver a new job's *scenario*: in order and once, or doubled in the order of *places*."""
     job_id = int((await four.world.post())["id"])
     now = four.clock.now()
-    told = [wrapped(event, at=now) for event in facts(four, job_id, story)]
-    order = deliveries(told)
+    published = [wrapped(event, at=now) for event in facts(four, job_id, scenario)]
+    order = deliveries(published)
     if places is not None:
         twice = [*order, *order]
         order = [twice[place] for place in places if place < len(twice)]
@@ -176,11 +178,13 @@ async def tell(four: Four, story: str, places: list[int] | None) -> dict[str, li
 
 
 @settings(LONG, max_examples=40)
-@given(story=st.sampled_from(STORIES), places=st.permutations(range(MOST)))
+@given(scenario=st.sampled_from(SCENARIOS), places=st.permutations(range(MOST)))
 async def test_the_events_of_a_job_in_any_order_and_doubled_lead_all_four_services_to_the_same_rows(
-    four: Four, story: str, places: list[int]
+    four: Four, scenario: str, places: list[int]
 ) -> None:
-    assert await tell(four, story, places) == await tell(four, story, None)
+    assert await deliver_scenario(four, scenario, places) == await deliver_scenario(
+        four, scenario, None
+    )
 
 
 # -- the whole
@@ -193,7 +197,7 @@ SWEEPS = [
     ("reaper", "watch_instances"),
     ("api", "end_silent"),
 ]
-LAST_WORDS: list[dict[str, Any]] = [
+FINAL_CALLBACKS: list[dict[str, Any]] = [
     {"exit_code": 0},
     {"failed": "", "error_message": "it broke", "exit_code": 3},
     {"schedule": "", "stopped": True, "exit_code": 143},
@@ -208,7 +212,7 @@ class Life:
     def __init__(self, four: Four, job_id: int) -> None:
         self.four = four
         self.job_id = job_id
-        self.read = dict.fromkeys(HEARS, 0)
+        self.read = dict.fromkeys(CONSUMES, 0)
         self.waiting: list[tuple[str, Envelope[Any]]] = []
         self.delivered: list[tuple[str, Envelope[Any]]] = []
         self.exited_0: set[int] = set()
@@ -222,7 +226,7 @@ class Life:
         elif kind == "sweep":
             await self._sweep(*SWEEPS[number % len(SWEEPS)])
         elif kind == "agent":
-            await self._agent(LAST_WORDS[number % len(LAST_WORDS)])
+            await self._agent(FINAL_CALLBACKS[number % len(FINAL_CALLBACKS)])
         elif kind == "interrupt" and self._living():
             self.four.cloud.end(self._living()[number % len(self._living())], interrupted=True)
         elif kind == "cancel" and number == 0:
@@ -239,12 +243,12 @@ class Life:
             for place in range(len(SWEEPS)):
                 await self.step("sweep", place)
             await self.step("agent", 0)
-            if self.last_status in TERMINAL and not self._living() and not self._untold():
+            if self.last_status in TERMINAL and not self._living() and not self._undelivered():
                 return
             self.four.clock.advance(5)
         raise AssertionError(f"after {ROUNDS} rounds: {await self.four.world.status(self.job_id)}")
 
-    def _untold(self) -> bool:
+    def _undelivered(self) -> bool:
         """Return whether an event is on its way, besides the ever repeated watermark."""
         return any(not isinstance(each.body, LaunchesReported) for _, each in self.waiting)
 
@@ -263,7 +267,7 @@ class Life:
         for ids in self.four.cloud.terminated[asked:]:
             assert not needed & set(ids), "the reaper ended an instance that an attempt needs"
 
-    async def _agent(self, word: dict[str, Any]) -> None:
+    async def _agent(self, callback: dict[str, Any]) -> None:
         """Let the current attempt's agent claim, run its container and end, if it is allowed to."""
         world = self.four.world
         attempt = (await world.status(self.job_id))["attempt"]
@@ -272,9 +276,9 @@ class Life:
             if claim.status_code == 200:
                 agent = Agent(self.job_id, attempt, token_of(self.job_id, attempt))
                 await world.report(agent, phase="running")
-                if word.get("exit_code") == 0:
+                if callback.get("exit_code") == 0:
                     self.exited_0.add(attempt)
-                await world.call_back(agent, word)
+                await world.call_back(agent, callback)
 
     def _living(self, attempt: int | None = None) -> list[str]:
         return [
@@ -301,10 +305,10 @@ class Life:
 
     async def prove(self) -> None:
         """Return the published events, once all is over."""
-        told: list[Event] = []
+        published: list[Event] = []
         for stage in self.four.stages.values():
-            told += [each.body for each in await stage.outbox()]
-        mine = [each for each in told if getattr(each, "job_id", None) == self.job_id]
+            published += [each.body for each in await stage.outbox()]
+        mine = [each for each in published if getattr(each, "job_id", None) == self.job_id]
         kinds = Counter(type(each) for each in mine)
         assert kinds[JobFinished] == 1
         status = await self.four.world.status(self.job_id)

@@ -127,7 +127,7 @@ async def until(found: Callable[[], Awaitable[bool]], seconds: float = 60) -> No
             await asyncio.sleep(0.02)
 
 
-class Books:
+class Tables:
     """Contents of the scheduler's tables, as the admin reads them."""
 
     def __init__(self, postgres: BreakablePostgres) -> None:
@@ -143,16 +143,16 @@ class Books:
     async def fired(self) -> list[int]:
         """Return the jobs whose instance was requested, one entry per request."""
         rows = await self.rows("SELECT name, body FROM scheduler.outbox")
-        told = [each.body for each in events_in(rows)]
-        return sorted(each.job_id for each in told if isinstance(each, InstanceRequested))
+        published = [each.body for each in events_in(rows)]
+        return sorted(each.job_id for each in published if isinstance(each, InstanceRequested))
 
     async def parked(self) -> list[dict[str, Any]]:
         return await self.rows("SELECT * FROM scheduler.parked")
 
 
 @pytest.fixture
-def books(postgres: BreakablePostgres) -> Books:
-    return Books(postgres)
+def tables(postgres: BreakablePostgres) -> Tables:
+    return Tables(postgres)
 
 
 # -- COMMIT: did it, or did it not?
@@ -160,7 +160,7 @@ def books(postgres: BreakablePostgres) -> Books:
 
 @pytest.mark.parametrize("how", ["cut", "silent"])
 async def test_an_event_whose_commit_has_an_unknown_outcome_is_not_acknowledged_and_counts_once(
-    postgres: BreakablePostgres, ports_at: Open, books: Books, how: Literal["cut", "silent"]
+    postgres: BreakablePostgres, ports_at: Open, tables: Tables, how: Literal["cut", "silent"]
 ) -> None:
     async with postgres.wire() as way:
         ports = await ports_at(QUEUE, way.through(postgres.dsn(QUEUE)), real_time=True)
@@ -170,18 +170,18 @@ async def test_an_event_whose_commit_has_an_unknown_outcome_is_not_acknowledged_
         consuming = asyncio.create_task(service._consumer.run(draining))
         publishing = asyncio.create_task(ports.bus.publish([scheduled(7)]))
         await way.lost.wait()
-        assert len(await books.rows("SELECT * FROM scheduler.timers")) == 1, "it had committed"
-        assert not publishing.done(), "and nobody here knows: no acknowledgement"
+        assert len(await tables.rows("SELECT * FROM scheduler.timers")) == 1, "it had committed"
+        assert not publishing.done(), "and it is unknown here: no acknowledgement"
         async with asyncio.timeout(3 * SILENT_SECONDS):
             await publishing
         draining.set()
         await consuming
-    assert len(await books.rows("SELECT * FROM scheduler.timers")) == 1
-    assert await books.parked() == []
+    assert len(await tables.rows("SELECT * FROM scheduler.timers")) == 1
+    assert await tables.parked() == []
 
 
 async def test_a_sweep_whose_commit_has_an_unknown_outcome_does_nothing_twice(
-    postgres: BreakablePostgres, ports_at: Open, books: Books
+    postgres: BreakablePostgres, ports_at: Open, tables: Tables
 ) -> None:
     async with postgres.wire() as way:
         stage = Stage(
@@ -192,9 +192,9 @@ async def test_a_sweep_whose_commit_has_an_unknown_outcome_does_nothing_twice(
         with pytest.raises(Exception, match="connection") as caught:
             await stage.sweep("fire_due")
         assert is_transient(caught.value)
-        assert await books.fired() == [7], "it had committed"
+        assert await tables.fired() == [7], "it had committed"
         await stage.sweep("fire_due")
-    assert await books.fired() == [7]
+    assert await tables.fired() == [7]
 
 
 async def test_a_job_whose_commit_has_an_unknown_outcome_is_a_503_and_its_key_finds_it(
@@ -220,7 +220,7 @@ async def test_a_job_whose_commit_has_an_unknown_outcome_is_a_503_and_its_key_fi
 
 @pytest.mark.timeout(240)
 async def test_a_database_that_is_killed_under_load_loses_and_doubles_nothing(
-    postgres: BreakablePostgres, ports_at: Open, books: Books
+    postgres: BreakablePostgres, ports_at: Open, tables: Tables
 ) -> None:
     ports = await ports_at(QUEUE, real_time=True)
     every = list(range(1, 601))
@@ -230,13 +230,13 @@ async def test_a_database_that_is_killed_under_load_loses_and_doubles_nothing(
             for number in every:
                 group.create_task(ports.bus.publish([scheduled(number)]))
                 if number % 20 == 0:
-                    await books_hold(number // 3)
+                    await tables_hold(number // 3)
 
-    async def books_hold(count: int) -> None:
+    async def tables_hold(count: int) -> None:
         """Let the load come as it is handled, so that the kills meet it on the way."""
 
         async def enough() -> bool:
-            [row] = await books.rows("SELECT count(*) AS n FROM scheduler.timers")
+            [row] = await tables.rows("SELECT count(*) AS n FROM scheduler.timers")
             return bool(row["n"] >= count)
 
         await until(enough)
@@ -244,22 +244,22 @@ async def test_a_database_that_is_killed_under_load_loses_and_doubles_nothing(
     async with running(build(SchedulerConfig(), ports)):
         loading = asyncio.create_task(load())
         for count in (50, 200):
-            await books_hold(count)
+            await tables_hold(count)
             await asyncio.to_thread(postgres.kill)
             assert not await ports.db.ready()
             await asyncio.to_thread(postgres.start)
         await loading  # each event is acknowledged, or its publisher would wait still
 
         async def all_fired() -> bool:
-            return len(await books.fired()) >= len(every)
+            return len(await tables.fired()) >= len(every)
 
         await until(all_fired)
-    assert await books.fired() == every
-    assert await books.parked() == []
+    assert await tables.fired() == every
+    assert await tables.parked() == []
 
 
 async def test_every_backend_cut_at_once_is_survived(
-    postgres: BreakablePostgres, ports_at: Open, books: Books
+    postgres: BreakablePostgres, ports_at: Open, tables: Tables
 ) -> None:
     ports = await ports_at(QUEUE, real_time=True)
     cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'scheduler'"
@@ -267,14 +267,14 @@ async def test_every_backend_cut_at_once_is_survived(
     async with running(build(SchedulerConfig(), ports)):
         for number in range(1, 21):
             publishing = asyncio.create_task(ports.bus.publish([scheduled(number)]))
-            cuts += len(await books.rows(cut))
+            cuts += len(await tables.rows(cut))
             await publishing
 
         async def all_fired() -> bool:
-            return len(await books.fired()) >= 20
+            return len(await tables.fired()) >= 20
 
         await until(all_fired)
-    assert await books.fired() == list(range(1, 21))
+    assert await tables.fired() == list(range(1, 21))
     assert cuts >= 20
 
 
@@ -314,7 +314,7 @@ async def test_a_frozen_database_is_a_503_in_time_readiness_names_it_and_thawed_
 
 
 async def test_an_event_that_meets_a_frozen_database_takes_effect_once_when_it_thaws(
-    postgres: BreakablePostgres, ports_at: Open, books: Books
+    postgres: BreakablePostgres, ports_at: Open, tables: Tables
 ) -> None:
     ports = await ports_at(QUEUE, real_time=True)
     async with running(build(SchedulerConfig(), ports)):
@@ -330,10 +330,10 @@ async def test_an_event_that_meets_a_frozen_database_takes_effect_once_when_it_t
             await publishing
 
         async def both_fired() -> bool:
-            return len(await books.fired()) >= 2
+            return len(await tables.fired()) >= 2
 
         await until(both_fired)
-    assert await books.fired() == [1, 2]
+    assert await tables.fired() == [1, 2]
 
 
 async def test_a_service_stops_in_time_though_the_database_is_frozen(
@@ -383,7 +383,7 @@ async def test_what_takes_too_long_is_ended_by_the_server_and_may_be_tried_again
 
 
 async def test_a_transaction_that_is_left_open_is_ended_by_the_server_and_may_be_tried_again(
-    postgres: BreakablePostgres, ports_at: Open, books: Books
+    postgres: BreakablePostgres, ports_at: Open, tables: Tables
 ) -> None:
     ports = await ports_at(QUEUE)
 
@@ -391,10 +391,10 @@ async def test_a_transaction_that_is_left_open_is_ended_by_the_server_and_may_be
         async with ports.db.transaction() as tx:
             pid = await tx.conn.fetchval("SELECT pg_backend_pid()")
 
-            async def is_gone() -> bool:
-                return not await books.rows(f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid}")  # noqa: S608
+            async def has_ended() -> bool:
+                return not await tables.rows(f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid}")  # noqa: S608
 
-            await until(is_gone)
+            await until(has_ended)
             await tx.conn.execute("SELECT 1")
 
     with pytest.raises(Exception, match=r"clos|idle|died") as caught:
@@ -421,7 +421,7 @@ async def full_disk(postgres: BreakablePostgres, schema: str, *tables: str) -> A
 
 
 async def test_while_the_disk_is_full_nothing_is_acknowledged_and_afterwards_all_takes_effect(
-    postgres: BreakablePostgres, ports_at: Open, books: Books
+    postgres: BreakablePostgres, ports_at: Open, tables: Tables
 ) -> None:
     ports = await ports_at(QUEUE, real_time=True)
     async with running(build(SchedulerConfig(), ports)):
@@ -435,11 +435,11 @@ async def test_while_the_disk_is_full_nothing_is_acknowledged_and_afterwards_all
             await publishing
 
         async def all_fired() -> bool:
-            return len(await books.fired()) >= 5
+            return len(await tables.fired()) >= 5
 
         await until(all_fired)
-    assert await books.fired() == [1, 2, 3, 4, 5]
-    assert await books.parked() == []
+    assert await tables.fired() == [1, 2, 3, 4, 5]
+    assert await tables.parked() == []
 
 
 async def test_while_the_disk_is_full_no_job_is_accepted_and_what_is_there_is_still_shown(

@@ -284,8 +284,8 @@ async def test_a_process_that_never_speaks_is_ended_after_the_boot_time(
     shown = (await compute.describe([instance.instance_id]))[instance.instance_id]
     assert shown.state is InstanceState.PENDING
     now.advance(21)
-    gone = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
-    assert gone.state_reason == "its agent did not start within 20 s"
+    terminated = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
+    assert terminated.state_reason == "its agent did not start within 20 s"
 
 
 async def test_an_agent_killed_from_outside_is_terminated_and_leaves_no_zombie(
@@ -299,8 +299,8 @@ async def test_an_agent_killed_from_outside_is_terminated_and_leaves_no_zombie(
     assert pid is not None
     assert processes_named(home_of(world, 1))
     os.kill(pid, signal.SIGKILL)
-    gone = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
-    assert gone.state_reason == "its agent ended without a report"
+    terminated = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
+    assert terminated.state_reason == "its agent ended without a report"
     assert processes_named(home_of(world, 1)) == []
 
 
@@ -310,10 +310,10 @@ async def test_a_launcher_that_is_never_asked_again_leaves_no_zombie(
     await launch_one(make(), request_for(api, 1))
     await api.until(lambda: api.callbacks[1])
 
-    async def nobody_is_left() -> bool:
+    async def none_is_left() -> bool:
         return processes_named(home_of(world, 1)) == []
 
-    await eventually(nobody_is_left)
+    await eventually(none_is_left)
 
 
 async def test_a_process_that_an_agent_left_behind_goes_with_the_instance(
@@ -382,11 +382,11 @@ async def test_fifty_launches_at_once_all_run(
     await compute.launch(batch_of(*(request_for(api, each) for each in range(1, 51))))
     await api.until(lambda: all(api.callbacks[each] for each in range(1, 51)))
 
-    async def all_are_gone() -> bool:
+    async def all_have_ended() -> bool:
         states = [each.state for each in await compute.list_instances()]
         return states == [InstanceState.TERMINATED] * 50
 
-    await eventually(all_are_gone)
+    await eventually(all_have_ended)
 
 
 # --- containers ----------------------------------------------------------------------------------
@@ -433,7 +433,7 @@ async def test_terminated_means_that_the_container_of_a_killed_agent_is_removed(
     await api.until(lambda: any(each["phase"] == "running" for each in api.reports[1]))
     home = home_of(world, 1)
     assert await containers_of(instance.instance_id)
-    # The agent, its docker clients and its guard, all at once: nobody is left to clean up but us.
+    # The agent, its docker clients and its guard, all at once: only we are left to clean up.
     assert await asyncio.to_thread(kill_left_behind, {home.path}) == set()
     assert home.stage() is Stage.DEAD
     assert await containers_of(instance.instance_id)

@@ -81,9 +81,9 @@ async def test_a_missing_topology_is_unavailable_until_a_migration(
             await bus.subscribe("reader")
         await declare_topology(empty, TOPOLOGY)
         subscription = await bus.subscribe("reader")
-        told = message()
-        await bus.publish([told])
-        assert await take_all(subscription, 1) == {told.id}
+        sent = message()
+        await bus.publish([sent])
+        assert await take_all(subscription, 1) == {sent.id}
         await bus.close()
 
 

@@ -61,10 +61,10 @@ async def test_the_properties_say_what_the_message_is(url: str) -> None:
 async def test_each_of_two_unrouted_publishes_with_one_id_fails(url: str) -> None:
     bus = RabbitMQBus(url, {"Missing"})
     same = message("Missing")
-    told = await asyncio.gather(
+    results = await asyncio.gather(
         *(bus.publish([same]) for _ in range(3)), bus.publish([same, same]), return_exceptions=True
     )
-    assert [type(each) for each in told] == [BusUnavailable] * 4
+    assert [type(each) for each in results] == [BusUnavailable] * 4
     await bus.close()
 
 

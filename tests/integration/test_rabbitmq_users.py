@@ -42,7 +42,7 @@ async def let_in(url: str, acts: dict[str, Act]) -> list[str]:
             except ChannelAccessRefused:
                 continue
             except aio_pika.exceptions.ChannelClosed as error:
-                # A refusal may be told to whoever waits on the channel as its end.
+                # A refusal may reach a waiter on the channel as its end.
                 if "ACCESS_REFUSED" in str(error):
                     continue
                 raise
@@ -105,10 +105,10 @@ async def test_each_service_is_refused_the_others_queues_events_and_every_declar
     forbidden: dict[str, Act] = {}
     for other in others:
         forbidden |= {f"read {queue}": read(queue) for queue in (other, dead_queue(other))}
-        forbidden |= {f"tell {event}": publish(EXCHANGE, event) for event in PUBLISHES[other]}
+        forbidden |= {f"publish {event}": publish(EXCHANGE, event) for event in PUBLISHES[other]}
         forbidden[f"put back to {other}"] = publish(redrive_exchange(other), "JobScheduled")
     forbidden |= {
-        "tell what nobody tells": publish(EXCHANGE, "JobEaten"),
+        "publish an unknown event": publish(EXCHANGE, "JobEaten"),
         "a name that only begins like its own": publish(EXCHANGE, f"{PUBLISHES[name][0]}.more"),
         "the default exchange": publish("", others[0]),
         "the dead exchange": publish(DEAD_EXCHANGE, others[0]),
@@ -128,7 +128,7 @@ async def test_each_service_is_refused_the_others_queues_events_and_every_declar
         "its own queue": read(name),
         "back into its own queue": publish(redrive_exchange(name), "JobScheduled"),
     }
-    assert await let_in(room.of(name), own) == list(own), "the test can tell the difference"
+    assert await let_in(room.of(name), own) == list(own), "the test can see the difference"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -35,7 +35,7 @@ def after(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
-def launched(number: int = 1, *, told: int | None = None) -> InstanceLaunched:
+def launched(number: int = 1, *, sequence: int | None = None) -> InstanceLaunched:
     """Build instance i-*number* of attempt 1 of job *number*."""
     return InstanceLaunched(
         job_id=number,
@@ -48,7 +48,7 @@ def launched(number: int = 1, *, told: int | None = None) -> InstanceLaunched:
         hourly_price_usd=0.036,
         launched_at=START,
         dies_by=after(3600),
-        launch_sequence=told or number,
+        launch_sequence=sequence or number,
     )
 
 
@@ -58,8 +58,8 @@ def ended(number: int = 1, *, tidies: float = 0) -> AttemptEnded:
     )
 
 
-def reported(before: float, told: int) -> LaunchesReported:
-    return LaunchesReported(before=after(before), launch_sequence=told)
+def reported(before: float, sequence: int) -> LaunchesReported:
+    return LaunchesReported(before=after(before), launch_sequence=sequence)
 
 
 @pytest.fixture
@@ -166,9 +166,9 @@ async def test_an_end_that_comes_by_itself_is_seen_and_published(
     cloud.end("i-1", reason="Client.InstanceInitiatedShutdown")
     cloud.end("i-2", reason="Server.SpotInstanceTermination", interrupted=True)
     await watch_for(stage, clock, 60)
-    told = {each.instance_id: each for each in await stage.published(InstanceTerminated)}
-    assert told["i-1"].cause == "done"
-    assert (told["i-2"].cause, told["i-2"].spot_interrupted) == ("interrupted", True)
+    published = {each.instance_id: each for each in await stage.published(InstanceTerminated)}
+    assert published["i-1"].cause == "done"
+    assert (published["i-2"].cause, published["i-2"].spot_interrupted) == ("interrupted", True)
     assert cloud.terminated == []
 
 
@@ -201,8 +201,8 @@ async def test_an_instance_that_is_not_visible_is_neither_alive_nor_terminated(
     await watch_for(stage, clock, 60)
     assert await stage.published(InstanceTerminated) == []
     await watch_for(stage, clock, 5)
-    (gone,) = await stage.published(InstanceTerminated)
-    assert gone.terminated_at == after(5)
+    (termination,) = await stage.published(InstanceTerminated)
+    assert termination.terminated_at == after(5)
 
 
 async def test_an_incomplete_list_lets_nothing_vanish(
@@ -279,8 +279,8 @@ async def test_replicas_and_both_sweeps_at_once_publish_each_end_once(
         await asyncio.gather(
             *(stage.sweep(name) for stage in (one, two) for name in (TERMINATE, WATCH))
         )
-    told = [each.instance_id for each in await one.published(InstanceTerminated)]
-    assert sorted(told) == sorted(f"i-{number}" for number in range(1, 26))
+    published = [each.instance_id for each in await one.published(InstanceTerminated)]
+    assert sorted(published) == sorted(f"i-{number}" for number in range(1, 26))
 
 
 async def test_a_launch_and_an_end_received_at_once_by_two_replicas_are_joined_by_the_next_watch(
@@ -333,8 +333,8 @@ async def test_an_orphan_is_ended_on_a_later_sighting_once_the_watermark_has_pas
     await watch_for(stage, clock, 60)
     assert cloud.terminated == []
     await watch_for(stage, clock, 5)
-    (gone,) = await stage.published(InstanceTerminated)
-    assert (gone.instance_id, gone.job_id, gone.cause) == ("i-9", 9, "orphan")
+    (termination,) = await stage.published(InstanceTerminated)
+    assert (termination.instance_id, termination.job_id, termination.cause) == ("i-9", 9, "orphan")
 
 
 async def test_a_launch_that_is_not_recorded_yet_is_never_taken_for_an_orphan(
@@ -342,7 +342,7 @@ async def test_a_launch_that_is_not_recorded_yet_is_never_taken_for_an_orphan(
 ) -> None:
     cloud.show("i-2", 2)
     cloud.show("i-3", 3)
-    # Three tellings in all; the second is late, and a count of those heard would not miss it.
+    # Three launches in all; the second is late, and a count of those received would not miss it.
     await stage.deliver(launched(1), launched(3), launched(4), reported(3000, 3))
     await watch_for(stage, clock, 900)
     assert cloud.terminated == []
@@ -407,8 +407,8 @@ async def test_an_instance_of_unknown_price_is_ended_and_its_cost_is_published_a
     clock.advance(90)
     await stage.deliver(ended())
     await stage.sweep(TERMINATE)
-    (gone,) = await stage.published(InstanceTerminated)
-    assert (gone.billed_seconds, gone.cost_usd) == (90, None)
+    (termination,) = await stage.published(InstanceTerminated)
+    assert (termination.billed_seconds, termination.cost_usd) == (90, None)
     (row,) = await stage.rows("SELECT state, hourly_price_usd, cost_usd FROM instances")
     assert row == {"state": "terminated", "hourly_price_usd": None, "cost_usd": None}
 
@@ -419,5 +419,5 @@ async def test_an_orphan_of_unknown_price_is_adopted(
     cloud.show("i-1", age=CONFIG.max_lifetime_seconds + 60)
     cloud.instances["i-1"] = replace(cloud.instances["i-1"], hourly_price_usd=None)
     await watch_for(stage, clock, 120)
-    (gone,) = await stage.published(InstanceTerminated)
-    assert (gone.cause, gone.cost_usd) == ("orphan", None)
+    (termination,) = await stage.published(InstanceTerminated)
+    assert (termination.cause, termination.cost_usd) == ("orphan", None)

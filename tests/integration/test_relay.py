@@ -64,7 +64,7 @@ def relay(db: Database, recording: RecordingBus) -> Relay:
     return Relay(db=db, bus=recording, points=NoPoints())
 
 
-async def tell(db: Database, count: int) -> list[str]:
+async def append(db: Database, count: int) -> list[str]:
     """Put events into the outbox, in one commit; return their ids in order."""
     events = [
         JobFinished(job_id=number, status="DONE", finished_at=AT, attempt=1)
@@ -87,7 +87,7 @@ async def unsent(db: Database) -> int:
 async def test_what_is_committed_is_published_in_order_and_marked(
     relay: Relay, recording: RecordingBus, db: Database
 ) -> None:
-    ids = await tell(db, 5)
+    ids = await append(db, 5)
     assert await relay.relay_outbox() is None
     assert recording.batches == [ids]
     assert await unsent(db) == 0
@@ -110,7 +110,7 @@ async def test_what_is_rolled_back_is_never_published(
 async def test_more_than_a_batch_is_due_again_at_once(
     relay: Relay, recording: RecordingBus, db: Database, clock: VirtualClock
 ) -> None:
-    ids = await tell(db, BATCH + 3)
+    ids = await append(db, BATCH + 3)
     assert await relay.relay_outbox() == clock.now()
     assert await relay.relay_outbox() is None
     assert recording.published == ids
@@ -119,7 +119,7 @@ async def test_more_than_a_batch_is_due_again_at_once(
 async def test_killed_between_publish_and_mark_it_publishes_again_when_the_lease_is_over(
     relay: Relay, recording: RecordingBus, db: Database, clock: VirtualClock
 ) -> None:
-    ids = await tell(db, 3)
+    ids = await append(db, 3)
     killed = dataclasses.replace(relay, points=CrashPoint("relay.published"))
     with pytest.raises(Crash):
         await killed.relay_outbox()
@@ -134,7 +134,7 @@ async def test_killed_between_publish_and_mark_it_publishes_again_when_the_lease
 async def test_killed_after_the_mark_it_publishes_nothing_again(
     relay: Relay, recording: RecordingBus, db: Database, clock: VirtualClock
 ) -> None:
-    ids = await tell(db, 3)
+    ids = await append(db, 3)
     killed = dataclasses.replace(relay, points=CrashPoint("relay.marked"))
     with pytest.raises(Crash):
         await killed.relay_outbox()
@@ -146,7 +146,7 @@ async def test_killed_after_the_mark_it_publishes_nothing_again(
 async def test_two_relays_at_once_share_the_outbox(
     relay: Relay, recording: RecordingBus, db: Database
 ) -> None:
-    ids = await tell(db, BATCH + 10)
+    ids = await append(db, BATCH + 10)
     recording.gate = asyncio.Event()
     first = asyncio.create_task(relay.relay_outbox())
     second = asyncio.create_task(relay.relay_outbox())
@@ -161,7 +161,7 @@ async def test_two_relays_at_once_share_the_outbox(
 async def test_what_the_bus_does_not_confirm_is_given_back_at_once(
     relay: Relay, recording: RecordingBus, db: Database
 ) -> None:
-    ids = await tell(db, 3)
+    ids = await append(db, 3)
     recording.available = False
     with pytest.raises(BusUnavailable, match="3 messages not confirmed"):
         await relay.relay_outbox()
@@ -177,7 +177,7 @@ async def test_a_row_that_commits_later_with_a_smaller_number_is_not_skipped(
     event = JobFinished(job_id=1, status="DONE", finished_at=AT, attempt=1)
     async with db.transaction() as slow:
         await messaging.publish(slow, [event])
-        [later] = await tell(db, 1)
+        [later] = await append(db, 1)
         await relay.relay_outbox()
         assert recording.published == [later]
     await relay.relay_outbox()

@@ -69,11 +69,11 @@ async def test_a_service_runs_until_it_is_drained(ports: Ports) -> None:
 async def test_a_loop_that_ends_ends_the_service_by_name(ports: Ports) -> None:
     counted = Counted()
 
-    async def cancelled_by_nobody() -> datetime | None:
+    async def cancelled_by_itself() -> datetime | None:
         """Raise as a publish does whose frozen broker's connection dies."""
         raise asyncio.CancelledError
 
-    counted.act = cancelled_by_nobody
+    counted.act = cancelled_by_itself
     with pytest.raises(RuntimeError, match=r"scheduler\.count ended by itself"):
         await service_with(ports, counted).run()
 

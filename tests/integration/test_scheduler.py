@@ -91,13 +91,13 @@ async def test_a_timer_that_changes_while_it_is_claimed_fires_in_the_next_pass(
     assert len(await stage.published(InstanceRequested)) == 1
 
 
-PERSONS = "ab" * 16
+USERS = "ab" * 16
 
 
 async def test_the_request_keeps_the_trace_that_began_with_the_job(stage: Stage) -> None:
-    await stage.deliver(scheduled(), trace=PERSONS)
+    await stage.deliver(scheduled(), trace=USERS)
     await stage.sweep("fire_due")
-    assert [each.trace for each in await stage.outbox()] == [PERSONS]
+    assert [each.trace for each in await stage.outbox()] == [USERS]
 
 
 async def test_events_in_every_order_leave_the_same_timers(
@@ -185,8 +185,8 @@ async def test_replicas_share_the_work_and_fire_nothing_twice(
     assert await stage.sweep("fire_due") == clock.now()  # full: more at once
     for _ in range(3):
         await asyncio.gather(stage.sweep("fire_due"), replica.sweep("fire_due"))
-    told = await stage.published(InstanceRequested)
-    assert sorted(each.job_id for each in told) == list(range(1, 36))
+    published = await stage.published(InstanceRequested)
+    assert sorted(each.job_id for each in published) == list(range(1, 36))
 
 
 async def test_the_longest_due_fires_first(stage: Stage, clock: VirtualClock) -> None:

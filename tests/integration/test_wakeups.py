@@ -26,14 +26,14 @@ async def listening(dsn: str, identity: str) -> AsyncIterator[Wakeups]:
     connected = wakeups.event("connected")
     task = asyncio.create_task(wakeups.run())
     try:
-        await heard(connected)
+        await woken(connected)
         yield wakeups
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def heard(event: asyncio.Event) -> None:
+async def woken(event: asyncio.Event) -> None:
     async with asyncio.timeout(20):
         await event.wait()
     event.clear()
@@ -46,11 +46,11 @@ async def test_a_wake_up_reaches_this_process_at_once_and_its_replicas_by_name(d
         one.wake("fire_due")
         assert mine.is_set()
         mine.clear()
-        await heard(theirs)
+        await woken(theirs)
         assert not other.is_set()
         two.wake("prune")
-        await heard(one.event("prune"))
-        assert not mine.is_set(), "nobody hears himself"
+        await woken(one.event("prune"))
+        assert not mine.is_set(), "no replica wakes itself"
 
 
 async def test_a_burst_of_wake_ups_travels_as_one_notify(dsn: str) -> None:
@@ -58,18 +58,18 @@ async def test_a_burst_of_wake_ups_travels_as_one_notify(dsn: str) -> None:
     payloads: list[str] = []
     end = asyncio.Event()
 
-    def hear(_conn: object, _pid: int, _channel: str, payload: object) -> None:
+    def receive(_conn: object, _pid: int, _channel: str, payload: object) -> None:
         payloads.append(str(payload))
         if "end" in str(payload):
             end.set()
 
-    await conn.add_listener(CHANNEL, hear)
+    await conn.add_listener(CHANNEL, receive)
     try:
         async with listening(dsn, "one") as one:
             for _ in range(100):
                 one.wake("fire_due", "relay_outbox")
             one.wake("end")
-            await heard(end)
+            await woken(end)
     finally:
         await conn.close()
     assert payloads == ["one end fire_due relay_outbox"]
@@ -89,10 +89,10 @@ async def test_a_connection_that_dies_is_replaced_and_every_event_is_set(
             )
         finally:
             await admin.close()
-        await heard(event)  # something may have been missed
+        await woken(event)  # something may have been missed
         async with listening(dsn, "two") as two:
             two.wake("fire_due")
-            await heard(event)
+            await woken(event)
 
 
 async def test_more_names_than_a_notify_carries_mean_every_name(
@@ -104,4 +104,4 @@ async def test_more_names_than_a_notify_carries_mean_every_name(
         names = [f"sweep_{number}" for number in range(PAYLOAD_BYTES // 5)]
         async with db.connection() as conn:
             await notify(conn, CHANNEL, "two", names)
-        await heard(event)
+        await woken(event)

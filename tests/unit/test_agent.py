@@ -86,7 +86,7 @@ def test_no_module_of_the_agent_is_longer_than_300_lines() -> None:
     assert [s.name for s in SOURCES if len(s.read_text().splitlines()) > 300] == []
 
 
-# -- backoff, and what counts as heard
+# -- backoff, and what counts as received
 
 
 def test_backoff_doubles_up_to_its_cap() -> None:
@@ -405,15 +405,15 @@ def test_exit_0_is_done_with_or_without_a_notice() -> None:
 
 
 def test_a_failure_bears_the_tail_and_the_code() -> None:
-    word = decide_final_callback(None, EXITED_3, ["a", "b"], None)
+    callback = decide_final_callback(None, EXITED_3, ["a", "b"], None)
 
-    assert word == {"failed": "", "error_message": "a\nb", "exit_code": 3}
+    assert callback == {"failed": "", "error_message": "a\nb", "exit_code": 3}
 
 
 def test_a_failure_without_output_is_named_by_its_code() -> None:
-    word = decide_final_callback(None, EXITED_3, [], None)
+    callback = decide_final_callback(None, EXITED_3, [], None)
 
-    assert word == {"failed": "", "error_message": "exited with code 3", "exit_code": 3}
+    assert callback == {"failed": "", "error_message": "exited with code 3", "exit_code": 3}
 
 
 @pytest.mark.parametrize("text", ["\x01" * 20_000, "\U0001f600" * 20_000, "x" * 200_000])
@@ -421,14 +421,14 @@ def test_a_failure_without_output_is_named_by_its_code() -> None:
 def test_the_final_callback_is_as_small_as_the_api_takes_it(text: str, outcome: Outcome) -> None:
     noted = Outcome(None, text)
     for each in (outcome, noted):
-        word = decide_final_callback(None, each, [text] * 20, None)
-        assert len(json.dumps(word, ensure_ascii=False).encode()) < SMALL_BYTES
+        callback = decide_final_callback(None, each, [text] * 20, None)
+        assert len(json.dumps(callback, ensure_ascii=False).encode()) < SMALL_BYTES
 
 
 def test_an_interrupted_container_is_scheduled_again() -> None:
-    word = decide_final_callback(INTERRUPTED, Outcome(143), [], None)
+    callback = decide_final_callback(INTERRUPTED, Outcome(143), [], None)
 
-    assert word == {"schedule": "", "stopped": True, "exit_code": 143}
+    assert callback == {"schedule": "", "stopped": True, "exit_code": 143}
 
 
 def test_a_stop_that_is_not_known_is_not_promised() -> None:
@@ -438,9 +438,9 @@ def test_a_stop_that_is_not_known_is_not_promised() -> None:
 
 
 def test_a_job_past_its_time_failed_even_if_it_exited_0() -> None:
-    word = decide_final_callback(TIMED_OUT, Outcome(0), [], 90.0)
+    callback = decide_final_callback(TIMED_OUT, Outcome(0), [], 90.0)
 
-    assert word == {
+    assert callback == {
         "failed": "",
         "error_message": "timed out after 90 seconds",
         "timed_out": True,
@@ -448,7 +448,7 @@ def test_a_job_past_its_time_failed_even_if_it_exited_0() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "word"),
+    ("outcome", "callback"),
     [
         (Outcome(0), {"exit_code": 0}),
         (Outcome(7), {"failed": "", "error_message": "stopped", "exit_code": 7}),
@@ -457,9 +457,9 @@ def test_a_job_past_its_time_failed_even_if_it_exited_0() -> None:
     ],
 )
 def test_of_an_attempt_that_is_over_the_exit_code_is_reported(
-    outcome: Outcome, word: dict[str, object] | None
+    outcome: Outcome, callback: dict[str, object] | None
 ) -> None:
-    assert decide_exit_callback(outcome) == word
+    assert decide_exit_callback(outcome) == callback
 
 
 @pytest.mark.parametrize(
@@ -484,9 +484,9 @@ def test_an_attempt_that_is_over_has_no_final_callback(cause: str) -> None:
 
 
 def test_a_container_that_could_not_run_fails_with_the_reason_and_no_code() -> None:
-    word = decide_final_callback(None, Outcome(None, "no such image"), [], None)
+    callback = decide_final_callback(None, Outcome(None, "no such image"), [], None)
 
-    assert word == {"failed": "", "error_message": "no such image"}
+    assert callback == {"failed": "", "error_message": "no such image"}
 
 
 def test_out_of_memory_is_reported_before_the_tail() -> None:

@@ -196,9 +196,9 @@ def test_how_soon_to_ask_again_is_bounded(answer: object, seconds: float) -> Non
 
 def test_a_container_that_may_run_on_is_not_reported_as_stopped() -> None:
     outcome = Outcome(None, "the agent lost sight of the container", stopped=False)
-    word = decide_final_callback(None, outcome, [], None)
-    assert word is not None
-    assert word["stopped"] is False
+    callback = decide_final_callback(None, outcome, [], None)
+    assert callback is not None
+    assert callback["stopped"] is False
 
 
 @pytest.mark.parametrize(
@@ -207,8 +207,8 @@ def test_a_container_that_may_run_on_is_not_reported_as_stopped() -> None:
 )
 def test_a_failed_pull_is_reported_apart(pull: str, more: dict[str, bool]) -> None:
     outcome = Outcome(None, "denied", pull=pull)
-    word = decide_final_callback(None, outcome, [], None)
-    assert word == {"failed": "", "error_message": "denied", **more}
+    callback = decide_final_callback(None, outcome, [], None)
+    assert callback == {"failed": "", "error_message": "denied", **more}
     interrupted = decide_final_callback(INTERRUPTED, outcome, [], None)
     assert interrupted == {"schedule": "", "stopped": True}
 

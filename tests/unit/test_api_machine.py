@@ -61,7 +61,7 @@ class OneJob(RuleBasedStateMachine):
         rules = replace(RULES, replace_on_rebalance=early)
         self.story = Story(a_job(retries=retries), rules=rules)
         self.alive: set[int] = set()
-        self.gone: set[int] = set()
+        self.terminated: set[int] = set()
         self.refused: set[int] = set()
         self.claimed: set[int] = set()
         self.finished_agents: set[int] = set()
@@ -81,7 +81,7 @@ class OneJob(RuleBasedStateMachine):
 
     @rule(target=facts, number=numbers, seconds=st.integers(min_value=1, max_value=99))
     def the_launcher_waits(self, number: int, seconds: int) -> Event | None:
-        if not self._scheduled(number) or number in self.alive | self.gone | self.refused:
+        if not self._scheduled(number) or number in self.alive | self.terminated | self.refused:
             return None
         return delayed(number, seconds=seconds)
 
@@ -91,14 +91,14 @@ class OneJob(RuleBasedStateMachine):
         return self._launch(number)
 
     def _launch(self, number: int) -> Event | None:
-        if not self._scheduled(number) or number in self.alive | self.gone | self.refused:
+        if not self._scheduled(number) or number in self.alive | self.terminated | self.refused:
             return None
         self.alive.add(number)
         return self._owed(launched(number, at=self.now))
 
     @rule(target=facts, number=numbers)
     def the_launcher_refuses(self, number: int) -> Event | None:
-        if not self._scheduled(number) or number in self.alive | self.gone | self.refused:
+        if not self._scheduled(number) or number in self.alive | self.terminated | self.refused:
             return None
         self.refused.add(number)
         return self._owed(refused(number))
@@ -117,7 +117,7 @@ class OneJob(RuleBasedStateMachine):
 
     def _die(self, number: int, *, spot: bool) -> Event:
         self.alive.discard(number)
-        self.gone.add(number)
+        self.terminated.add(number)
         self.running.discard(number)
         return self._owed(terminated(number, spot=spot, at=self.now))
 
@@ -220,7 +220,7 @@ class OneJob(RuleBasedStateMachine):
             self.story.call_back(callback, number, self.now)
         assert (self.story.job, self.story.attempts, self.story.published) == before
 
-    # -- ourselves and people
+    # -- ourselves and users
 
     @rule()
     def the_silent_are_looked_at(self) -> None:
@@ -283,14 +283,14 @@ class OneJob(RuleBasedStateMachine):
         assert set(done) <= self.exited_0
 
     @invariant()
-    def each_misfortune_draws_on_its_own_budget(self) -> None:
+    def each_cause_has_its_own_limit(self) -> None:
         causes = [each.cause for each in self.story.attempts.values()]
         rules, job = self.story.rules, self.story.job
         assert causes.count("failed") <= job.retries + 1
         assert causes.count("pull_failed") <= rules.pull_budget + 1
 
     @invariant()
-    def a_job_is_over_or_at_work_or_says_what_it_waits_for(self) -> None:
+    def a_job_is_over_or_at_work_or_shows_what_it_waits_for(self) -> None:
         job, attempt = self.story.job, self.story.current
         at_work = attempt.state in ("pulling", "running", "stopping") or attempt.token_hash
         assert self.story.over or at_work or views.waiting(job, attempt, self.now)[0]

@@ -103,9 +103,9 @@ def test_ids_are_of_version_7_and_go_up_with_time() -> None:
     ids = [cloudevents.new_uuid() for _ in range(1000)]
     assert {(each.version, each.variant) for each in ids} == {(7, uuid.RFC_4122)}
     assert len(set(ids)) == len(ids)
-    moments = [each.int >> 80 for each in ids]
-    assert moments == sorted(moments)
-    assert abs(moments[-1] / 1000 - time.time()) < 60
+    times = [each.int >> 80 for each in ids]
+    assert times == sorted(times)
+    assert abs(times[-1] / 1000 - time.time()) < 60
 
 
 def test_processes_that_part_ways_draw_ids_of_their_own() -> None:

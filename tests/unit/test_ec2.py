@@ -233,7 +233,7 @@ def test_the_types_that_will_do_are_offered_the_smallest_first(
 
 
 @pytest.mark.parametrize(
-    ("resources", "said"),
+    ("resources", "expected"),
     [
         (Resources(vcpus=999), "no instance type has 999 vCPUs"),
         (Resources(gpus=1, architecture="arm64"), "GPUs go with x86_64 alone"),
@@ -244,8 +244,10 @@ def test_the_types_that_will_do_are_offered_the_smallest_first(
         ),
     ],
 )
-def test_what_no_type_will_ever_do_is_rejected_in_words(resources: Resources, said: str) -> None:
-    with pytest.raises(Rejected, match=said):
+def test_what_no_type_will_ever_do_is_rejected_in_words(
+    resources: Resources, expected: str
+) -> None:
+    with pytest.raises(Rejected, match=expected):
         choose(MACHINES, wanted_by(resources, Ec2Settings()), "spot")
 
 
@@ -297,9 +299,9 @@ def test_a_pool_that_had_no_capacity_rests_and_comes_back() -> None:
 
 
 def test_many_pools_are_named_in_part() -> None:
-    said = summarize(CapacityPool("spot", "m5.large", f"zone-{each}") for each in range(20))
-    assert said.startswith("m5.large in zone-0, ")
-    assert said.endswith(" and 12 more")
+    expected = summarize(CapacityPool("spot", "m5.large", f"zone-{each}") for each in range(20))
+    assert expected.startswith("m5.large in zone-0, ")
+    assert expected.endswith(" and 12 more")
 
 
 def test_one_subnet_a_zone_is_used_the_one_with_the_most_room() -> None:
@@ -362,7 +364,7 @@ def failed(code: str, zone: str = "a") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("codes", "kind", "said"),
+    ("codes", "kind", "expected"),
     [
         (["InsufficientInstanceCapacity"], NoCapacity, "no more Spot capacity now for m5.large in"),
         (["InsufficientInstanceCapacity", "MaxSpotInstanceCountExceeded"], QuotaReached, "MaxSpot"),
@@ -379,12 +381,12 @@ def failed(code: str, zone: str = "a") -> dict[str, Any]:
     ],
 )
 def test_a_batch_that_got_too_little_is_explained_by_the_gravest_of_its_errors(
-    codes: list[str], kind: type[ComputeError], said: str
+    codes: list[str], kind: type[ComputeError], expected: str
 ) -> None:
     answer = fleet.read_answer({"Errors": [failed(each) for each in codes]}, batch(2).plan)
     error = fleet.shortfall(answer.failed, "spot")
     assert type(error) is kind
-    assert said in str(error)
+    assert expected in str(error)
 
 
 def test_instances_and_errors_of_one_answer_are_both_read() -> None:
@@ -450,7 +452,7 @@ def test_other_contents_are_another_version() -> None:
         ([(-7200, 0.9), (-3600, 0.1)], 0.1),  # what was before counts no more
         ([(0, 0.1), (900, 0.2)], 0.175),
         ([(-60, 0.1), (1800, 0.2), (7200, 9.0)], 0.15),
-        ([(1800, 0.2)], 0.2),  # nobody knows what was before: the first that is known
+        ([(1800, 0.2)], 0.2),  # it is unknown what was before: the first that is known
     ],
 )
 def test_the_price_of_a_life_is_the_mean_over_it(

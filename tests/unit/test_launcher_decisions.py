@@ -345,7 +345,7 @@ def test_waiting_grows_while_the_reason_stays_and_starts_over_when_it_changes(
 
 
 def test_a_delay_is_published_when_the_reason_changes_and_else_once_a_minute() -> None:
-    launch, told = ASKED, []
+    launch, published = ASKED, []
     for at, error in (
         (0, Unknown("a")),
         (1, Unknown("b")),
@@ -357,9 +357,9 @@ def test_a_delay_is_published_when_the_reason_changes_and_else_once_a_minute() -
         now = NOW + seconds(at)
         asked = launch if launch.state == "asked" else ask(launch, now=now)[0]
         verdict = refuse(asked, error, now)
-        told += [at for _ in verdict.events]
+        published += [at for _ in verdict.events]
         launch = verdict.launch
-    assert told == [0, 2, 62]
+    assert published == [0, 2, 62]
 
 
 def test_the_watermark_stays_behind_the_oldest_open_call_and_the_clock_by_its_margin() -> None:

@@ -13,10 +13,10 @@ from shared.events.old_events import RENAMED, upgrade
 OLD = sorted((Path(__file__).parent.parent / "contract" / "golden" / "old").glob("*.json"))
 
 
-def says(now: Any, then: Any) -> bool:
+def has_all(now: Any, then: Any) -> bool:
     """Return whether *now* has all that *then* has."""
     if isinstance(then, dict):
-        return all(says(now[field], value) for field, value in then.items())
+        return all(has_all(now[field], value) for field, value in then.items())
     return bool(now == then)
 
 
@@ -27,7 +27,7 @@ def test_each_body_of_the_last_release_is_read_with_all_that_it_says(path: Path)
     event = msgspec.convert(upgrade(name, body), events.BY_NAME[name])
     renamed = {RENAMED.get(name, {}).get(field, field) for field in body}
     assert renamed <= set(event.__struct_fields__)
-    assert says(json.loads(msgspec.json.encode(event)), upgrade(name, body))
+    assert has_all(json.loads(msgspec.json.encode(event)), upgrade(name, body))
 
 
 def test_the_field_of_the_last_release_is_the_launch_sequence_now() -> None:

@@ -16,7 +16,7 @@ from shared.bus.rabbitmq.connection import unavailable
         ChannelInvalidStateError("closed"),
         ConnectionResetError("reset"),
         TimeoutError(),
-        asyncio.CancelledError(),  # though nobody cancelled this task
+        asyncio.CancelledError(),  # though this task was not cancelled
         Exception(),
     ],
 )

@@ -58,19 +58,19 @@ def findings(rows: Sequence[Watched], listed: Sequence[Instance]) -> Findings:
 
 def test_an_end_is_billed_to_the_started_second_at_the_hourly_price() -> None:
     over = replace(OVER, terminated_at=ago(9.5))
-    gone = decisions.decide_termination(WATCHED, over, NOW)
-    assert gone.billed_seconds == 91
-    assert gone.cost_usd == pytest.approx(0.00091)
+    termination = decisions.decide_termination(WATCHED, over, NOW)
+    assert termination.billed_seconds == 91
+    assert termination.cost_usd == pytest.approx(0.00091)
 
 
 def test_an_end_before_its_launch_costs_nothing() -> None:
-    gone = decisions.decide_termination(WATCHED, replace(OVER, terminated_at=ago(200)), NOW)
-    assert (gone.billed_seconds, gone.cost_usd) == (0, 0.0)
+    termination = decisions.decide_termination(WATCHED, replace(OVER, terminated_at=ago(200)), NOW)
+    assert (termination.billed_seconds, termination.cost_usd) == (0, 0.0)
 
 
 def test_an_end_without_a_time_is_billed_until_now() -> None:
-    gone = decisions.decide_termination(WATCHED, replace(OVER, terminated_at=None), NOW)
-    assert (gone.terminated_at, gone.billed_seconds) == (NOW, 100)
+    termination = decisions.decide_termination(WATCHED, replace(OVER, terminated_at=None), NOW)
+    assert (termination.terminated_at, termination.billed_seconds) == (NOW, 100)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +115,9 @@ def test_what_an_instance_of_unknown_price_has_cost_is_unknown_and_never_0(
     found = decisions.decide_termination(watched, over, NOW).cost_usd
     assert found == (None if cost is None else pytest.approx(cost))
     vanished = replace(watched, missing_since=ago(60))
-    gone = decisions.decide_absence(vanished, NOW, RULES)
-    assert gone is not None
-    assert gone.cost_usd == at_launch
+    termination = decisions.decide_absence(vanished, NOW, RULES)
+    assert termination is not None
+    assert termination.cost_usd == at_launch
 
 
 def test_what_is_not_billed_costs_nothing_whatever_its_price() -> None:
@@ -151,8 +151,8 @@ def test_what_is_listed_alive_is_left_alone() -> None:
 
 @pytest.mark.parametrize("state", ["running", "ending"])
 def test_what_is_listed_as_terminated_is_terminated(state: str) -> None:
-    (gone,) = findings([replace(WATCHED, state=state)], [OVER]).terminated
-    assert gone.terminated_at == ago(10)
+    (termination,) = findings([replace(WATCHED, state=state)], [OVER]).terminated
+    assert termination.terminated_at == ago(10)
 
 
 def test_the_first_list_without_an_instance_only_marks_it_missing() -> None:
@@ -162,8 +162,12 @@ def test_the_first_list_without_an_instance_only_marks_it_missing() -> None:
 
 def test_a_missing_instance_is_terminated_after_the_visibility_time_as_of_its_first_miss() -> None:
     assert findings([replace(WATCHED, missing_since=ago(59))], []).terminated == ()
-    (gone,) = findings([replace(WATCHED, missing_since=ago(60))], []).terminated
-    assert (gone.cause, gone.terminated_at, gone.billed_seconds) == ("vanished", ago(60), 40)
+    (termination,) = findings([replace(WATCHED, missing_since=ago(60))], []).terminated
+    assert (termination.cause, termination.terminated_at, termination.billed_seconds) == (
+        "vanished",
+        ago(60),
+        40,
+    )
 
 
 def test_a_missing_instance_that_is_shown_again_is_not_missing_any_more() -> None:

@@ -131,8 +131,8 @@ async def test_a_job_past_its_time_limit_is_stopped_and_says_so(
     api.timeout_seconds[1] = 3
     await launch_one(make(Faults()), request_for(api, 1))
     await pass_time(clock, 3)
-    word = {"failed": "", "error_message": "timed out after 3 seconds", "timed_out": True}
-    assert api.callbacks[1] == [word]
+    callback = {"failed": "", "error_message": "timed out after 3 seconds", "timed_out": True}
+    assert api.callbacks[1] == [callback]
 
 
 async def test_a_silent_api_is_asked_again_until_it_answers(
@@ -171,8 +171,8 @@ async def test_a_notice_is_passed_on_and_the_container_gets_all_of_it_but_the_ma
     assert api.callbacks[1] == [{"schedule": ""}]
     await pass_time(clock, 1)
     assert api.callbacks[1][1] == {"schedule": "", "stopped": True, "exit_code": 143}
-    gone = await shown(compute, instance.instance_id)
-    assert (gone.state, gone.spot_interrupted) == (TERMINATED, True)
+    ended = await shown(compute, instance.instance_id)
+    assert (ended.state, ended.spot_interrupted) == (TERMINATED, True)
 
 
 async def test_a_container_that_is_done_after_the_notice_is_done(

@@ -32,7 +32,7 @@ async def opened(adapter: str, brokers: Brokers) -> AsyncIterator[BusRoom]:
         async def mortal_reader(queue: str) -> AsyncIterator[Subscription]:
             subscription = await bus.subscribe(queue)
             yield subscription
-            await subscription.close()  # in one process nobody dies alone
+            await subscription.close()  # in one process no reader dies alone
 
         yield BusRoom(bus, mortal_reader)
         await bus.close()

@@ -215,8 +215,8 @@ class FirstBoot:
         """Return a secret that is in the start's output or user data, if there is one."""
         secrets = [each.read_text() for each in (self._disk / "run" / "secrets").glob("*_*")]
         assert len(secrets) >= 3
-        said = self.output + (self._disk / "user-data").read_text()
-        return next((each for each in secrets if each in said), None)
+        text = self.output + (self._disk / "user-data").read_text()
+        return next((each for each in secrets if each in text), None)
 
     def close(self) -> None:
         """Leave nothing behind."""

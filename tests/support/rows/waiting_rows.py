@@ -17,7 +17,7 @@ FIRST = 1_000_000
 
 SETTLED_ROWS = 10_000
 FEW_ROWS = 60
-"""What a quiet day leaves, of which autovacuum tells the planner."""
+"""Rows of a quiet day, which autovacuum has analyzed."""
 
 BATCH = 500
 
@@ -131,7 +131,7 @@ SELECT id, 3, 'cancelled', at, at FROM waiting
 """,
     "notices": """
 INSERT INTO notices (instance_id, kind, noticed_at, heard_at)
-SELECT 'nobody-' || id, 'interruption', at, at FROM waiting LIMIT 500
+SELECT 'unknown-' || id, 'interruption', at, at FROM waiting LIMIT 500
 """,
     "jobs": """
 INSERT INTO jobs (id, docker_image, env_vars, labels, scheduled_for, timezone, status, attempt,

@@ -19,7 +19,7 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 from tests.support.run.state import ALIVE, ENDING, begin, make_directory, this_run
 
 # The environment may forbid bytecode, as in images. Hundreds of processes of these tests would then
-# compile every module, and each worker rewrite every assertion, anew in each run.
+# compile every module, and each worker rewrite every assertion, in each run.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     fcntl.flock(alive, fcntl.LOCK_EX)
     _alive.append(alive)
     os.environ["TMPDIR"] = str(run.directory)
-    tempfile.tempdir = None  # to be looked up anew
+    tempfile.tempdir = None  # to be looked up again
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -58,7 +58,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     try:
         with (directory / ENDING).open() as ending:
             fcntl.flock(ending, fcntl.LOCK_SH)
-    except FileNotFoundError:  # nobody has needed a keeper
+    except FileNotFoundError:  # no worker has needed a keeper
         shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -42,7 +42,7 @@ def end_processes(directory: Path) -> None:
     for each in found:
         with contextlib.suppress(psutil.Error):
             each.terminate()
-            each.resume()  # a stopped one would not hear it
+            each.resume()  # a stopped one would not receive it
     _, living = psutil.wait_procs(found, timeout=LEAVE_SECONDS)
     for each in living:
         with contextlib.suppress(psutil.Error):

@@ -28,8 +28,8 @@ class MetadataService:
                     self._answer(401, "")
                 elif token == outer.notice_to and self.path.endswith("spot/instance-action"):
                     at = datetime.now(UTC) + timedelta(seconds=120)
-                    moment = at.strftime("%Y-%m-%dT%H:%M:%SZ")
-                    self._answer(200, json.dumps({"action": "terminate", "time": moment}))
+                    time = at.strftime("%Y-%m-%dT%H:%M:%SZ")
+                    self._answer(200, json.dumps({"action": "terminate", "time": time}))
                 else:
                     self._answer(404, "")
 

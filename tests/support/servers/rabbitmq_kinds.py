@@ -3,7 +3,7 @@
     RabbitContainer      rabbitmq:4-management through testcontainers
     PrivateNode          the installed `rabbitmq-server` (Debian's is 3.10), in a directory of its
     own
-    GivenServer          whatever `DOCKER_JOB_TEST_BUS_URL` names: it is nobody's to stop
+    GivenServer          the one of `DOCKER_JOB_TEST_BUS_URL`, which no test may stop
 
 `facts` are all that another process needs to make the same object: `Kind(facts)`.
 """
@@ -194,7 +194,7 @@ class PrivateNode:
             "HOME": str(here),
             "ERL_EPMD_PORT": epmd,
             "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "ERL_EPMD_RELAXED_COMMAND_CHECK": "1",  # may be told to end while it remembers a node
+            "ERL_EPMD_RELAXED_COMMAND_CHECK": "1",  # may be stopped while it remembers a node
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_CONFIG_FILE": str(here / "rabbitmq.conf"),
             "RABBITMQ_DIST_PORT": self.facts["dist"],

@@ -1,7 +1,7 @@
 """RabbitMQ for tests: one broker for all workers of a run, started when a test first asks.
 
 Which kinds there are: `rabbitmq_kinds`. Each test takes a virtual host of its own (`fresh_vhost`),
-so that nobody meets another's queues; whoever stops or freezes a broker takes one of its own
+so that no test meets another's queues; one that stops or freezes a broker takes one of its own
 (`broker_to_break`).
 """
 
@@ -58,7 +58,7 @@ def server_is_installed() -> bool:
 def fresh_vhost(server: RabbitServer) -> Iterator[str]:
     """Return the address of an empty virtual host, which is removed after the block.
 
-    A broker that somebody else runs without a management API has only its own: it is used as it is.
+    A given broker without a management API has only its own: it is used as it is.
     """
     if server.management_url is None:
         yield server.url

@@ -43,5 +43,5 @@ def run_script(project: ComposeProject, script: str, *arguments: str | Path) -> 
 
 def living(project: ComposeProject) -> int:
     """Count the served cloud's running instances."""
-    said = docker("exec", project.container("cloud"), "python", "-ISc", TRUTH)
-    return int(json.loads(said)["living"])
+    output = docker("exec", project.container("cloud"), "python", "-ISc", TRUTH)
+    return int(json.loads(output)["living"])

@@ -159,8 +159,8 @@ class ComposeProject(ApiClient):
     def healthy(self, service: str, number: int = 1) -> bool:
         """Return whether its health check passes now."""
         template = "{{.State.Status}} {{.State.Health.Status}}"
-        said = docker("inspect", "--format", template, self.container(service, number))
-        return said == "running healthy"
+        state = docker("inspect", "--format", template, self.container(service, number))
+        return state == "running healthy"
 
     def read_inside(self, service: str, path: str) -> str:
         """Read a file as the service's container sees it."""

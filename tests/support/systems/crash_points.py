@@ -9,7 +9,7 @@ from tests.support.systems.embedded_system import ROOT
 NAMES = tuple(service.NAME for service in SERVICES)
 
 OF_COMMANDS = {"deadletters.put_back"}
-"""Passed by a command for a person, not by a service; tests/integration/test_deadletters.py ends it
+"""Passed by an operator's command, not by a service; tests/integration/test_deadletters.py ends it
 there."""
 
 OF_NOTICES = {"reaper.noticed", "reaper.notices_recorded"}

@@ -14,21 +14,21 @@ ZERO = ("living", "unsent", "lost", "parked", "twice", "doubled", "unreaped")
 """What must be 0 once every job is terminal and the last instance confirmed gone."""
 
 
-def told(publisher: str, names: Sequence[str]) -> str:
+def published(publisher: str, names: Sequence[str]) -> str:
     """Select the events of these names in the outbox of *publisher*, as a table `(event)`."""
     named = ", ".join(f"'{name}'" for name in names)
     return f"""(SELECT event FROM {publisher}.outbox,
         jsonb_array_elements(convert_from(body, 'UTF8')::jsonb) AS event
-        WHERE name IN ({named})) AS told"""  # noqa: S608 - our own text
+        WHERE name IN ({named})) AS events"""  # noqa: S608 - our own text
 
 
-def _unheard(publisher: str, reader: str, names: Sequence[str]) -> str:
-    return f"""(SELECT count(*) FROM {told(publisher, names)} WHERE NOT EXISTS (
+def _unreceived(publisher: str, reader: str, names: Sequence[str]) -> str:
+    return f"""(SELECT count(*) FROM {published(publisher, names)} WHERE NOT EXISTS (
         SELECT FROM {reader}.inbox WHERE event_id = (event ->> 'id')::uuid))"""  # noqa: S608
 
 
 _LOST = [
-    _unheard(publisher.NAME, reader.NAME, names)
+    _unreceived(publisher.NAME, reader.NAME, names)
     for publisher in SERVICES
     for reader in SERVICES
     if (
@@ -56,15 +56,15 @@ FIGURES = {
         + (SELECT count(*) FROM reaper.outbox WHERE published_at IS NULL)""",
     "parked": """SELECT (SELECT count(*) FROM api.parked) + (SELECT count(*) FROM scheduler.parked)
         + (SELECT count(*) FROM launcher.parked) + (SELECT count(*) FROM reaper.parked)""",
-    # Told and not heard: by each reader of the event. The watermark is told again and again.
+    # Published and not received, by each reader of the event. The watermark is repeated.
     "lost": "SELECT " + " + ".join(_LOST),
-    # The same fact told twice under two ids: an effect that happened twice.
+    # The same fact published twice under two ids: an effect that happened twice.
     "twice": f"""SELECT count(*) FROM (
-        SELECT event -> 'data' -> 'job_id' FROM {told("api", ["JobFinished"])}
+        SELECT event -> 'data' -> 'job_id' FROM {published("api", ["JobFinished"])}
         GROUP BY 1 HAVING count(*) > 1) x""",  # noqa: S608
     "doubled": f"""SELECT count(*) FROM (
         SELECT event -> 'data' -> 'job_id', event -> 'data' -> 'attempt'
-        FROM {told("launcher", ["InstanceLaunched"])} GROUP BY 1, 2 HAVING count(*) > 1)
+        FROM {published("launcher", ["InstanceLaunched"])} GROUP BY 1, 2 HAVING count(*) > 1)
         x""",  # noqa: S608
 }
 
