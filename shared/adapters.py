@@ -78,7 +78,7 @@ def open_compute(url: str, place: ComputePlace, clock: Clock) -> Compute:
 
 
 def agent_sha256(path: Path | None) -> str:
-    """The hash of the agent at *path*, or of the one that is built here. Raises `BadSetting`."""
+    """Return the hash of the agent at *path*, or of the one built here. Raises `BadSetting`."""
     try:
         content = path.read_bytes() if path else build()
     except OSError as error:
