@@ -260,7 +260,7 @@ def test_a_cloud_whose_clock_runs_ahead_makes_no_negative_time() -> None:
     assert [each["seconds"] for each in phases] == [0.0, 100.0, 0.0, 1.0]
 
 
-def test_moments_are_written_in_utc_with_a_z() -> None:
+def test_times_are_written_in_utc_with_a_z() -> None:
     text = msgspec.json.encode(shown(Story())).decode()
     assert '"scheduled_for":"2026-01-01T00:00:00Z"' in text
 

@@ -7,7 +7,7 @@ schemas. A field that is not declared is ignored: an agent may be of a later rel
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from msgspec import DecodeError, Meta, Struct
+from msgspec import Meta, Struct, ValidationError
 from msgspec.json import Decoder
 from msgspec.structs import replace
 
@@ -265,10 +265,11 @@ def _failure(failed: Failed) -> Callback:
 
 
 def _read(raw: bytes, decoder: Decoder[_Body]) -> _Body:
-    """Decode a body in one pass; walk it once more for the message if it is refused."""
+    """Decode a body with its declaration; walk it for the message only if it is refused."""
+    read_json(raw)  # and dropped: the declaration's decoder skips unknown fields, JSON or not
     try:
         return decoder.decode(raw)
-    except (DecodeError, UnicodeDecodeError, RecursionError):
+    except ValidationError:
         return check(read_json(raw), decoder.type)
 
 
