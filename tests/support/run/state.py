@@ -112,9 +112,19 @@ class Run:
 def make_directory() -> Path:
     """Make a directory for one run, in memory if there is enough and programs may run there."""
     base = MEMORY if _is_roomy(MEMORY) else Path(tempfile.gettempdir())
+    for each in base.glob("docker-job-run-*"):
+        _remove_if_left(each)
     directory = Path(tempfile.mkdtemp(prefix="docker-job-run-", dir=base))
     directory.chmod(0o711)  # root's Postgres is another user's, who must pass through
     return directory
+
+
+def _remove_if_left(directory: Path) -> None:
+    """Remove the directory of a run that was killed before it had a keeper."""
+    with contextlib.suppress(OSError), (directory / ALIVE).open() as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not (directory / ENDING).exists():
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _is_roomy(directory: Path) -> bool:

@@ -34,7 +34,7 @@ def run_script(project: ComposeProject, script: str, *arguments: str | Path) -> 
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=UP_SECONDS,
+        timeout=2 * UP_SECONDS,  # it stops, restores, and brings all of it up again
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
