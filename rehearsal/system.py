@@ -16,6 +16,7 @@ from typing import Any
 
 from embedded.database import POSTGRES
 from embedded.postgres import EmbeddedPostgres
+from embedded.postgres_host import choose_socket_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 90.0
@@ -77,6 +78,9 @@ class System:
                 self._process.kill()
                 self._process.wait()
         EmbeddedPostgres(self.data / POSTGRES).stop()
+        # It is outside of the directory where that would make a path too long for a socket.
+        sockets = choose_socket_dir((self.data / POSTGRES).resolve())
+        shutil.rmtree(sockets, ignore_errors=True)
         if not self.keep:
             shutil.rmtree(self.directory, ignore_errors=True)
 

@@ -43,7 +43,8 @@ BACKGROUND = 10
 
 POINT_SECONDS = 40.0
 UNKNOWN_JOB = 2**62
-SILENT_SECONDS = 2.0
+SILENT_SECONDS = 10.0
+"""Long enough for its agent to be killed before it is over, on a busy machine too."""
 TOO_LARGE = 2**63  # for a bigint: the handler fails on it
 
 
