@@ -348,9 +348,16 @@ async def restore(database_url: str, file: Path, data_dir: Path) -> str:
     return one_line(await asyncio.to_thread(run, BACKUP, "restore", file, **settings))
 
 
+DATABASES = """
+SELECT datname FROM pg_database
+WHERE datname = current_database() OR datname !~ '^(test|shared|template)_'
+"""
+"""Without those of tests that run beside this one, on the same server."""
+
+
 async def databases(database_url: str) -> set[str]:
     conn = await connect(database_url)
-    found = {row["datname"] for row in await conn.fetch("SELECT datname FROM pg_database")}
+    found = {row["datname"] for row in await conn.fetch(DATABASES)}
     await conn.close()
     return found
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import tempfile
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -95,15 +96,22 @@ async def serving(engine: ScriptedEngine, path: Path | None) -> AsyncIterator[st
 
 
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[ScriptedEngine]:
+def socket() -> Iterator[Path]:
+    """Make a path that is short enough for a socket; `tmp_path` has the test's name in it."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory) / "docker.sock"
+
+
+@pytest.fixture
+async def engine(socket: Path) -> AsyncIterator[ScriptedEngine]:
     engine = ScriptedEngine()
-    async with serving(engine, tmp_path / "docker.sock"):
+    async with serving(engine, socket):
         yield engine
 
 
 @pytest.fixture
-async def compute(tmp_path: Path) -> AsyncIterator[DockerCompute]:
-    compute = DockerCompute("test", RealClock(), host=f"unix://{tmp_path}/docker.sock")
+async def compute(socket: Path) -> AsyncIterator[DockerCompute]:
+    compute = DockerCompute("test", RealClock(), host=f"unix://{socket}")
     yield compute
     await compute.close()
 
@@ -114,11 +122,11 @@ async def launch(compute: DockerCompute) -> Instance | ComputeError:
 
 
 async def test_where_no_engine_answers_nothing_was_launched_and_the_message_says_where(
-    compute: DockerCompute, tmp_path: Path
+    compute: DockerCompute, socket: Path
 ) -> None:
     answer = await launch(compute)
     assert isinstance(answer, Throttled)
-    assert f"no Docker engine answers at unix://{tmp_path}/docker.sock" in str(answer)
+    assert f"no Docker engine answers at unix://{socket}" in str(answer)
     for call in (compute.list_instances(), compute.terminate(["d-1"]), compute.describe(["d-1"])):
         with pytest.raises(Throttled):
             await call
