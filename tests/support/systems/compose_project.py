@@ -26,7 +26,7 @@ from tests.support.systems.api_client import ApiClient
 BUILT = {"DOCKER_JOB_IMAGE": "docker-job", "DOCKER_JOB_INSTANCE_IMAGE": "docker-job-instance"}
 IMAGES = ("python:3.13-slim", "postgres:17", "rabbitmq:4-management")
 BUILD_SECONDS = 600.0
-UP_SECONDS = 150.0
+UP_SECONDS = 300.0
 OURS = ("api", "scheduler", "launcher", "reaper")
 SETTINGS = re.compile("DOCKER_JOB_|AWS_|COMPOSE_|POSTGRES_|RABBITMQ_")
 
