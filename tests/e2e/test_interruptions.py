@@ -36,7 +36,7 @@ def all_terminated(job: dict[str, Any]) -> bool:
     return all(each["instance_gone_at"] is not None for each in launched)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_interrupted_jobs_are_all_done_and_never_run_twice_at_once() -> None:
     system = EmbeddedSystem(
         COMPUTE_URL=MARKET,
