@@ -24,7 +24,7 @@ test: $(VENV)/.dev ## run all tests (some of them: make test ARGS="tests/unit -k
 
 test-campaign: $(VENV)/.dev ## what make test asks in a short form: twenty kills, compose faults, first boot
 	@$(if $(ARGS),,$(BIN)/python -m tests.support.servers.rabbitmq_install beside)
-	@$(BIN)/python -m pytest -m campaign $(if $(ARGS),$(ARGS),-n auto)
+	@$(BIN)/python -m pytest -m "campaign and not long" $(if $(ARGS),$(ARGS),-n auto)
 
 rehearse: $(VENV)/.dev ## run a Spot interruption on a strict fake EC2: no AWS account, half a minute
 	@$(BIN)/python -m rehearsal $(ARGS)
