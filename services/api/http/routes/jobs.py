@@ -151,13 +151,14 @@ def _filters(request: Request) -> tuple[str | None, dict[str, str] | None]:
     if status is not None and status.upper() not in STATUSES:
         raise BadRequest(f"status must be one of {', '.join(STATUSES)}")
     labels = {}
-    for label in request.query_params.getlist("label"):
+    wanted = request.query_params.getlist("label")
+    if len(wanted) > MAX_LABELS:
+        raise BadRequest(f"label is given {len(wanted)} times: a job has at most {MAX_LABELS}")
+    for label in wanted:
         name, colon, value = label.partition(":")
         if not name or not colon or "\0" in label:
             raise BadRequest("label must be name:value, like label=team:data")
         labels[name] = value
-    if len(labels) > MAX_LABELS:
-        raise BadRequest(f"label names {len(labels)} labels, a job has at most {MAX_LABELS}")
     return (None if status is None else status.upper()), labels or None
 
 
