@@ -5,6 +5,7 @@ from typing import Any
 from services.api.http.openapi.shapes import LARGEST_ID, Schema, a_list, one_of, ref, whole
 from services.api.http.routes.jobs import MAX_KEY_LENGTH
 from services.api.http.settings import HttpConfig
+from services.api.jobs.fields import MAX_LABELS
 from services.api.jobs.model import STATUSES
 from services.api.submission.request import JobRequest
 
@@ -92,6 +93,7 @@ def _list(most: int) -> dict[str, Any]:
     }
     limit = {"anyOf": [whole(1, most), {"const": "all"}], "default": most}
     label = a_list({"type": "string", "pattern": r"^[^:\u0000]+:[^\u0000]*$"})
+    label |= {"maxItems": MAX_LABELS}
     return _operation(
         "list",
         "List jobs, newest first.",
