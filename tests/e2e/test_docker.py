@@ -74,10 +74,12 @@ def test_a_real_container_that_exits_3_fails_its_job(system: EmbeddedSystem, ima
 def test_an_image_that_cannot_be_pulled_fails_its_job_in_dockers_words(
     system: EmbeddedSystem, image: str
 ) -> None:
-    system.start()
+    system.start(DOCKER_JOB_RETRY_FIRST_SECONDS="0.5")
     job = system.follow(system.schedule(docker_image="localhost:1/no/such-image:1"))
     assert job["status"] == "FAILED"
     assert "localhost:1" in job["error_message"]
+    assert {each["cause"] for each in job["attempts"]} == {"pull_failed"}
+    assert len(job["attempts"]) == 1 + job["budgets"]["pulls"]["allowed"]
 
 
 def test_an_interrupted_container_is_stopped_before_the_next_one_starts(

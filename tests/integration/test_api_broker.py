@@ -30,7 +30,7 @@ def broker(broker_to_break: RabbitServer) -> RabbitServer:
 
 @pytest.fixture
 def url(broker: RabbitServer) -> Iterator[str]:
-    with fresh_vhost(broker) as vhost_url:
+    with fresh_vhost(broker, remove=False) as vhost_url:
         asyncio.run(declare_topology(vhost_url, TOPOLOGY))
         yield vhost_url
 

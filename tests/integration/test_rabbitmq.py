@@ -28,8 +28,9 @@ def broker(broker_to_break: RabbitServer) -> RabbitServer:
 @pytest.fixture
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """Return a virtual host of the broker that the test breaks, or else of the shared one."""
-    name = "broker" if "broker" in request.fixturenames else "rabbitmq"
-    with fresh_vhost(request.getfixturevalue(name)) as vhost_url:
+    breaks = "broker" in request.fixturenames
+    server = request.getfixturevalue("broker" if breaks else "rabbitmq")
+    with fresh_vhost(server, remove=not breaks) as vhost_url:
         asyncio.run(declare_topology(vhost_url, TOPOLOGY))
         yield vhost_url
 

@@ -64,8 +64,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return a worker for each core that this process may use, and two if there is one core."""
-    return max(2, len(os.sched_getaffinity(0)))
+    """Return a worker for each core that this process may use, and one that waits for servers."""
+    return 1 + len(os.sched_getaffinity(0))
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types

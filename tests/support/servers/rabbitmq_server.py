@@ -55,10 +55,13 @@ def server_is_installed() -> bool:
 
 
 @contextlib.contextmanager
-def fresh_vhost(server: RabbitServer) -> Iterator[str]:
+def fresh_vhost(server: RabbitServer, *, remove: bool = True) -> Iterator[str]:
     """Return the address of an empty virtual host, which is removed after the block.
 
-    A given broker without a management API has only its own: it is used as it is.
+    *remove* is false on a broker that was restarted: to delete a queue that is just recovering can
+    end the supervisor of all dead-letter workers there, after which no queue of ours can be declared
+    (rabbitmq-server issue 16652). A given broker without a management API has only its own virtual
+    host, which is used as it is.
     """
     if server.management_url is None:
         yield server.url
@@ -69,7 +72,8 @@ def fresh_vhost(server: RabbitServer) -> Iterator[str]:
     manage(server.management_url, "PUT", f"/api/vhosts/{name}", {})
     manage(server.management_url, "PUT", f"/api/permissions/{name}/{user}", everything)
     yield server.url.rstrip("/") + "/" + name
-    manage(server.management_url, "DELETE", f"/api/vhosts/{name}")
+    if remove:
+        manage(server.management_url, "DELETE", f"/api/vhosts/{name}")
 
 
 def manage(management_url: str, method: str, path: str, body: object = None) -> object:
