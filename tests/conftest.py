@@ -23,6 +23,7 @@ from shared.postgres.pool import Database, connect, open_database
 from shared.postgres.wakeups import Wakeups
 from shared.runtime.service import Ports
 from tests.support.run.hooks import (
+    pytest_collection_finish,
     pytest_collection_modifyitems,
     pytest_configure,
     pytest_configure_node,
@@ -36,6 +37,7 @@ from tests.support.servers.rabbitmq_server import broker_to_break, brokers, rabb
 __all__ = [
     "broker_to_break",
     "brokers",
+    "pytest_collection_finish",
     "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_configure_node",

@@ -25,7 +25,7 @@ from shared.messaging import parked
 from shared.messaging import store as messages
 from shared.messaging.parked import FailedEvent, Parked
 from shared.messaging.subscriber import Subscriber
-from shared.postgres.pool import Database, is_transient
+from shared.postgres.pool import Database, is_lost, is_transient
 from shared.postgres.wakeups import Wakeups
 
 TRIES = 6
@@ -33,6 +33,9 @@ TRIES = 6
 
 DEATHS = 3
 """Reader crashes on one event, alone, before it is dead."""
+
+LOST_CONNECTIONS = 10
+"""Tries of one event over lost connections before it is parked: more than a pool has."""
 
 RETRIED = 100
 """Parked events leased at once, at most."""
@@ -87,13 +90,20 @@ class Inbox:
             await self.settle(envelopes[half:])
 
     async def _apply_again_or_park(self, envelope: Envelope[Any], error: Exception) -> None:
-        """Try once more if the database failed: its commit may have taken effect."""
-        if is_transient(error):
+        """Try again if the database failed: its commit may have taken effect.
+
+        Once for what may be the event's own doing; more often for lost connections.
+        """
+        for _ in range(LOST_CONNECTIONS):
+            if not is_transient(error):
+                break
             try:
                 await self.apply([envelope])
                 return
             except Exception as again:  # noqa: BLE001 - it is kept in the row
                 error = again
+            if not is_lost(error):
+                break
         # Parked even if the database may be the cause (a deadlock, a slow statement): repeated
         # here, one event could delay all that come after it.
         await self._keep([parked.failed(envelope, _describe(error))])

@@ -2,6 +2,7 @@
 
     Database.transaction()   one connection, one transaction; `now` is fixed when it begins
     is_transient(error)      caused by the database or another transaction, not by the statement
+    is_lost(error)           the connection was lost, and others of the pool may be too
     is_not_ours(error)       the server answers, but lacks the login or the tables of docker-job
 
 Every statement runs with the service's own role and its schema as the search path, so no SQL names
@@ -71,6 +72,25 @@ def is_transient(error: BaseException) -> bool:
         # Of the client's own errors only "connection is closed" and "pool is closing" pass.
         return "clos" in str(error)
     return isinstance(error, _TRANSIENT)
+
+
+_LOST: tuple[type[BaseException], ...] = (
+    ConnectionError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InternalClientError,
+)
+
+
+def is_lost(error: BaseException) -> bool:
+    """Return whether the server or the network has ended the connection.
+
+    The pool's other connections may be lost too; each shows it to its next user.
+    """
+    if isinstance(error, asyncpg.InterfaceError):
+        return is_transient(error)
+    return isinstance(error, _LOST)
 
 
 _NOT_OURS: tuple[type[BaseException], ...] = (

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import asyncpg
 import pytest
 
 from shared.bus.memory import MemoryBus
@@ -248,6 +249,29 @@ async def test_an_outage_never_makes_an_event_dead(line: Line, clock: VirtualClo
     [row] = await line.parked()
     assert row["state"] == "waiting"
     assert row["tries"] > TRIES
+
+
+async def test_an_event_is_not_parked_for_the_lost_connections_of_a_whole_pool(line: Line) -> None:
+    lost = [ConnectionError("reset"), asyncpg.AdminShutdownError("cut")] * 3
+    line.handler.failing = lambda _event: lost.pop() if lost else None
+    async with running(line.consumer):
+        await line.bus.publish([cancelled(7)])
+    assert await line.effects() == [7]
+    assert await line.parked() == []
+
+
+async def test_an_event_that_meets_its_second_deadlock_is_parked_and_delays_no_other(
+    line: Line,
+) -> None:
+    deadlock = asyncpg.DeadlockDetectedError("deadlock detected")
+    line.handler.failing = lambda event: deadlock if event.job_id == 7 else None
+    async with running(line.consumer):
+        await line.bus.publish([cancelled(7)])
+        await line.bus.publish([cancelled(8)])
+    assert line.handler.calls == [1, 1, 1]
+    assert await line.effects() == [8]
+    [row] = await line.parked()
+    assert row["error"] == "DeadlockDetectedError: deadlock detected"
 
 
 def renamed(message: Message, old: bytes, new: bytes) -> bytes:

@@ -5,6 +5,8 @@ divided is parametrised by shards, each of which is a unit of its own.
 """
 
 import fcntl
+import functools
+import gc
 import os
 import re
 import shutil
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tests.support.run.state import ALIVE, ENDING, begin, make_directory, this_run
@@ -26,6 +29,15 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 LONGEST_FIRST = ("e2e", "deploy", "integration", "contract", "unit")
 SHARD = re.compile(r"\[shard \d+")
 _alive: list[Any] = []
+
+# Its default draws a traceback's local variables, which took a second for some failing events.
+structlog.configure(
+    [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -80,6 +92,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
     """Ignore `--dist`."""
     config.option.loadscopereorder = False
     return Scheduling(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the tests of this process what each would pay for again."""
+    session = sys.modules.get("botocore.session")
+    if session is not None:
+        # Each session of boto3 reads EC2's model of ten megabytes: a second each.
+        session.create_loader = functools.cache(session.create_loader)  # type: ignore[attr-defined]
+    gc.freeze()  # so that collecting garbage does not go through all modules each time
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -43,11 +44,27 @@ def end_processes(directory: Path) -> None:
         with contextlib.suppress(psutil.Error):
             each.terminate()
             each.resume()  # a stopped one would not receive it
-    _, living = psutil.wait_procs(found, timeout=LEAVE_SECONDS)
-    for each in living:
+    for each in still_running(found):
         with contextlib.suppress(psutil.Error):
             each.kill()
-    psutil.wait_procs(living, timeout=LEAVE_SECONDS)
+    still_running(found)
+
+
+def still_running(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Wait a while for *processes* to end, and return those that have not.
+
+    One that has ended is a zombie for as long as its parent lives, which may wait for this keeper.
+    """
+    deadline = time.monotonic() + LEAVE_SECONDS
+    while time.monotonic() < deadline and any(_runs(each) for each in processes):
+        time.sleep(0.02)
+    return [each for each in processes if _runs(each)]
+
+
+def _runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _is_of(process: psutil.Process, text: str) -> bool:
