@@ -11,6 +11,7 @@ import pytest
 from shared.bus.port import BusUnavailable, Message
 from shared.bus.rabbitmq import RabbitMQBus, TopologyError, declare_topology
 from shared.bus.rabbitmq.subscription import QueueSubscription
+from tests.support.bus.bus_rabbitmq import take
 from tests.support.bus.bus_room import bound_names
 from tests.support.run.ports import free_port
 from tests.support.servers.rabbitmq_kinds import RabbitServer
@@ -136,7 +137,7 @@ async def test_dropped_connections_in_the_middle_of_a_batch_bring_the_rest_again
     messages = [message() for _ in range(50)]
     subscription = await rabbit.subscribe("reader")
     await rabbit.publish(messages)
-    first, *rest = await subscription.take(50)
+    first, *rest = await take(subscription, 50)
     await first.ack()
     await asyncio.to_thread(broker.ctl, "close_all_connections", "--global", "a test")
     with pytest.raises(BusUnavailable):

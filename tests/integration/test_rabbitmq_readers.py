@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Iterator
 import aio_pika
 import pytest
 
-from shared.bus.port import Delivery, Message, Subscription
+from shared.bus.port import Message
 from shared.bus.rabbitmq import RabbitMQBus, declare_topology
 from shared.bus.rabbitmq.bus import PREFETCH
 from shared.bus.rabbitmq.connection import Link
 from shared.bus.rabbitmq.subscription import open_subscription
 from shared.bus.rabbitmq.topology import DELIVERY_LIMIT, EXCHANGE
+from tests.support.bus.bus_rabbitmq import take
 from tests.support.bus.bus_room import bound_names
 from tests.support.servers.rabbitmq_kinds import RabbitServer
 from tests.support.servers.rabbitmq_server import fresh_vhost, manage
@@ -39,14 +40,6 @@ async def rabbit(url: str) -> AsyncIterator[RabbitMQBus]:
 
 def message(body: bytes = b"[]") -> Message:
     return Message(name="Told", id=str(uuid.uuid4()), body=body)
-
-
-async def take(subscription: Subscription, count: int) -> list[Delivery]:
-    taken: list[Delivery] = []
-    async with asyncio.timeout(30):
-        while len(taken) < count:
-            taken += await subscription.take(count - len(taken))
-    return taken
 
 
 def version(server: RabbitServer) -> tuple[int, int]:

@@ -1,12 +1,13 @@
 """The RabbitMQ adapter for the bus contract suite: on each broker that the machine can have."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
 
 import aio_pika
 
-from shared.bus.port import Subscription, Topology
+from shared.bus.port import Delivery, Subscription, Topology
 from shared.bus.rabbitmq import RabbitMQBus, declare_topology
 from shared.bus.rabbitmq.topology import dead_queue
 from tests.support.bus.bus_room import BusRoom, bound_names
@@ -51,3 +52,12 @@ async def _clear(url: str, topology: Topology) -> None:
         for queue in topology:
             await channel.queue_delete(queue)
             await channel.queue_delete(dead_queue(queue))
+
+
+async def take(subscription: Subscription, count: int) -> list[Delivery]:
+    """Take *count* deliveries: one call may return fewer, if not all are here yet."""
+    taken: list[Delivery] = []
+    async with asyncio.timeout(30):
+        while len(taken) < count:
+            taken += await subscription.take(count - len(taken))
+    return taken
