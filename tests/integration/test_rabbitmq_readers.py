@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import aio_pika
 import pytest
 
-from shared.bus.port import Message
+from shared.bus.port import Message, Subscription
 from shared.bus.rabbitmq import RabbitMQBus, declare_topology
 from shared.bus.rabbitmq.bus import PREFETCH
 from shared.bus.rabbitmq.connection import Link
