@@ -35,7 +35,7 @@ DEATHS = 3
 """Reader crashes on one event, alone, before it is dead."""
 
 LOST_CONNECTIONS = 10
-"""Tries of one event over lost connections before it is parked: more than a pool has."""
+"""Tries of one event, each over a lost connection, before it is parked. A pool has fewer of them."""
 
 RETRIED = 100
 """Parked events leased at once, at most."""
@@ -92,7 +92,7 @@ class Inbox:
     async def _apply_again_or_park(self, envelope: Envelope[Any], error: Exception) -> None:
         """Try again if the database failed: its commit may have taken effect.
 
-        Once for what may be the event's own doing; more often for lost connections.
+        Once if the event itself may be the cause; more often if connections are lost.
         """
         for _ in range(LOST_CONNECTIONS):
             if not is_transient(error):

@@ -33,9 +33,18 @@ caller gets an error and tries again, rather than waiting too.
 CLOSE_SECONDS = 5.0
 """Time limit for closing a pool in order; then its connections are cut."""
 
-_TRANSIENT: tuple[type[BaseException], ...] = (
-    OSError,  # includes ConnectionError and TimeoutError
+_LOST: tuple[type[BaseException], ...] = (
+    ConnectionError,
     asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    # A connection whose server closed it while it was idle in the pool: it is cut now.
+    asyncpg.InternalClientError,
+)
+
+_TRANSIENT: tuple[type[BaseException], ...] = (
+    *_LOST,
+    OSError,  # includes TimeoutError
     asyncpg.OperatorInterventionError,  # admin shutdown, crash shutdown, query cancelled
     asyncpg.TransactionRollbackError,  # deadlock, serialization failure
     asyncpg.InsufficientResourcesError,  # too many connections, disk full
@@ -43,8 +52,6 @@ _TRANSIENT: tuple[type[BaseException], ...] = (
     # A plan cached before a migration changed the table; the retry prepares it again.
     asyncpg.InvalidCachedStatementError,
     asyncpg.IdleInTransactionSessionTimeoutError,
-    # A connection whose server closed it while it was idle in the pool: it is cut now.
-    asyncpg.InternalClientError,
 )
 
 
@@ -74,19 +81,10 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, _TRANSIENT)
 
 
-_LOST: tuple[type[BaseException], ...] = (
-    ConnectionError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.InternalClientError,
-)
-
-
 def is_lost(error: BaseException) -> bool:
-    """Return whether the server or the network has ended the connection.
+    """Return whether the server or the network has ended the connection: such errors are transient.
 
-    The pool's other connections may be lost too; each shows it to its next user.
+    The pool's other connections may be lost too; the next user of each gets the error.
     """
     if isinstance(error, asyncpg.InterfaceError):
         return is_transient(error)

@@ -30,7 +30,7 @@ LONGEST_FIRST = ("e2e", "deploy", "integration", "contract", "unit")
 SHARD = re.compile(r"\[shard \d+")
 _alive: list[Any] = []
 
-# Its default draws a traceback's local variables, which took a second for some failing events.
+# structlog's default shows a traceback's local variables, which took a second for some errors.
 structlog.configure(
     [
         structlog.contextvars.merge_contextvars,
@@ -76,7 +76,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return a worker for each core that this process may use, and one that waits for servers."""
+    """Return a worker for each core that this process may use, and one more: tests wait a lot."""
     return 1 + len(os.sched_getaffinity(0))
 
 
@@ -95,10 +95,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
 
 
 def pytest_collection_finish() -> None:
-    """Spare the tests of this process what each would pay for again."""
+    """Do once for all tests of this process what each would do again."""
     session = sys.modules.get("botocore.session")
     if session is not None:
-        # Each session of boto3 reads EC2's model of ten megabytes: a second each.
+        # Each session of boto3 would read EC2's model of ten megabytes, which takes a second.
         session.create_loader = functools.cache(session.create_loader)  # type: ignore[attr-defined]
     gc.freeze()  # so that collecting garbage does not go through all modules each time
 

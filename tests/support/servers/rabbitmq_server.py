@@ -58,9 +58,9 @@ def server_is_installed() -> bool:
 def fresh_vhost(server: RabbitServer, *, remove: bool = True) -> Iterator[str]:
     """Return the address of an empty virtual host, which is removed after the block.
 
-    *remove* is false on a broker that was restarted. To delete a queue there that is just
-    recovering can end the supervisor of all dead-letter workers, after which no queue of ours can
-    be declared (rabbitmq-server issue 16652).
+    Pass *remove* as false for a broker that the test restarts: deleting a queue that is recovering
+    can end the supervisor of all dead-letter workers there, and then no queue of ours can be
+    declared (rabbitmq-server issue 16652).
 
     A given broker without a management API has only its own virtual host, which is used as it is.
     """
