@@ -35,7 +35,7 @@ DEATHS = 3
 """Reader crashes on one event, alone, before it is dead."""
 
 LOST_CONNECTIONS = 10
-"""Tries of one event, each over a lost connection, before it is parked. A pool has fewer of them."""
+"""Lost connections on which an event is tried before it is parked; a pool holds 8 by default."""
 
 RETRIED = 100
 """Parked events leased at once, at most."""
