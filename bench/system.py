@@ -20,7 +20,7 @@ from bench.client import Ask, Load, Outcome, put_load
 from bench.cpu import Meter
 from bench.memory import children, tree_bytes
 from bench.servers import Servers, fresh_database, fresh_vhost, server_pids
-from operations.migrate import SERVICES
+from operations.wiring import SERVICES
 from shared.postgres.pool import Connection, connect
 
 NAMES = tuple(service.NAME for service in SERVICES)

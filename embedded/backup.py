@@ -35,8 +35,9 @@ from embedded.database import POSTGRES, borrowed_database, refuse_no_database
 from embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError
 from embedded.postgres_host import binaries, own_environment
 from embedded.secrets import FILE, local_secrets
-from operations.migrate import SERVICES, migrate_all
+from operations.migrate import migrate_all
 from operations.resend import Settled, settle, summary
+from operations.wiring import SERVICES
 from shared.log import mask
 from shared.postgres.migrations import MigrationError
 from shared.postgres.pool import Connection, connect, is_not_ours, is_transient

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from operations.migrate import SERVICES
+from operations.wiring import SERVICES
 from shared.files import sync_directory
 
 PART = ".part"

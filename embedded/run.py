@@ -29,7 +29,8 @@ from embedded.data_dir import DataDirError, lock_data_dir, make_private_dir, ref
 from embedded.database import POSTGRES, borrowed_database
 from embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError
 from embedded.secrets import FILE, LocalSecrets, local_secrets
-from operations.migrate import SERVICES, TOPOLOGY, migrate_all, service_dsn
+from operations.migrate import migrate_all, service_dsn
+from operations.wiring import SERVICES, TOPOLOGY
 from services.api.http.server import CannotListen, HttpServer, bind, check_exposure, http_server
 from services.api.keys import commands as key_commands
 from shared.adapters import ComputePlace, open_bus, open_compute, open_notices, read_runtime

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from operations.migrate import SERVICES
+from operations.wiring import SERVICES
 from shared.bus.rabbitmq.topology import EXCHANGE
 from shared.events import cloudevents, events
 from shared.events.events import Event

@@ -10,7 +10,6 @@ import os
 import sys
 from pathlib import Path
 
-from operations.migrate import SERVICES
 from operations.service_secrets import (
     give_file,
     make_secrets_key,
@@ -18,6 +17,7 @@ from operations.service_secrets import (
     service_secret,
     share_token_key,
 )
+from operations.wiring import SERVICES
 from shared.settings import EXIT_SETTING, BadSetting, Settings
 
 ADMINS = ("postgres", "rabbitmq")

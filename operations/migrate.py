@@ -8,12 +8,13 @@ import asyncio
 import os
 import random
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from operations.lost_events import resend_to
 from operations.service_secrets import make_secrets_key, passwords, share_token_key
-from services import api, launcher, reaper, scheduler
+from operations.wiring import PUBLISHES, SERVICES, TOPOLOGY
 from shared.backoff import RECONNECT
-from shared.bus.port import Topology
 from shared.bus.rabbitmq.connection import TopologyError
 from shared.bus.rabbitmq.topology import declare
 from shared.log import configure, get_logger
@@ -27,13 +28,6 @@ _log = get_logger(service="migrate")
 
 WAIT_TRIES = 18
 """With `RECONNECT`, about a minute."""
-
-SERVICES = (api, scheduler, launcher, reaper)
-
-TOPOLOGY: Topology = {
-    service.NAME: tuple(event.__name__ for event in service.CONSUMES) for service in SERVICES
-}
-"""One queue a service, bound to the events that it consumes."""
 
 _SERVICES = Path(__file__).resolve().parent.parent / "services"
 
@@ -60,12 +54,6 @@ def service_dsn(admin_dsn: str, name: str, password: str) -> str:
     return with_login(admin_dsn, name, password)
 
 
-PUBLISHES = {
-    service.NAME: tuple(event.__name__ for event in service.PUBLISHES) for service in SERVICES
-}
-"""The events that each service may publish."""
-
-
 async def run(settings: Settings) -> None:
     """Migrate database and broker. Raises `BadSetting`, `MigrationError`, `TopologyError`."""
     directory = settings.text("SECRETS_DIR")
@@ -88,8 +76,20 @@ async def run(settings: Settings) -> None:
         TOPOLOGY,
         PUBLISHES,
         passwords(settings, secrets_dir, names, "bus_password"),
+        lambda queues: _resend(dsn, queues),
     )
     _log.info("migrated")
+
+
+async def _resend(dsn: str, queues: Sequence[str]) -> None:
+    """Let the events of queues that were missing be published again."""
+    messages = await resend_to(dsn, queues)
+    _log.warning(
+        "queues were missing and are declared; the last day's events that their readers have not "
+        "consumed are published again",
+        queues=list(queues),
+        messages=messages,
+    )
 
 
 async def _patiently(dsn: str, kept: dict[str, str]) -> list[str]:

@@ -20,29 +20,13 @@ import sys
 
 from msgspec import Struct
 
-from operations.migrate import SERVICES
-from shared.postgres.pool import Connection, connect
+from operations.lost_events import resend
+from operations.wiring import PAIRS
+from shared.postgres.pool import connect
 from shared.runtime.process import login
 from shared.settings import EXIT_SETTING, BadSetting, Settings
 
 JOB_IDS_LEFT_OUT = 1_000_000
-
-# A consumed event is in its reader's inbox, or parked there. An inbox is pruned after a day (`KEEP`
-# in shared/messaging/relay.py), so older events are left out; a prune may be four hours late.
-RESEND = """
-UPDATE {publisher}.outbox SET published_at = NULL, lease_until = NULL, lease_token = NULL
-WHERE name = ANY ($1::text[])
-  AND published_at > (SELECT max(published_at) FROM {publisher}.outbox) - interval '20 hours'
-  AND EXISTS (
-    SELECT FROM (
-        SELECT (event ->> 'id')::uuid AS id FROM (
-            -- What the release before wrote is one event, and no array.
-            SELECT CASE json_typeof(whole) WHEN 'array' THEN whole ELSE json_build_array(whole) END
-            FROM (SELECT convert_from(body, 'UTF8')::json AS whole) AS read) AS read (batch),
-            json_array_elements(batch) AS event) AS published
-    WHERE NOT EXISTS (SELECT FROM {reader}.inbox WHERE event_id = published.id)
-      AND NOT EXISTS (SELECT FROM {reader}.parked WHERE event_id = published.id))
-"""
 
 LEAVE_OUT_IDS = """
 SELECT setval(sequence::regclass, pg_sequence_last_value(sequence::regclass) + $1)
@@ -63,25 +47,10 @@ async def settle(admin_dsn: str) -> Settled:
     conn = await connect(admin_dsn, command_seconds=None)
     try:
         async with conn.transaction():
-            resent = sum([await _resend(conn, *pair) for pair in _pairs()])
+            resent = await resend(conn, PAIRS)
             return Settled(resent, await conn.fetchval(LEAVE_OUT_IDS, JOB_IDS_LEFT_OUT))
     finally:
         await conn.close(timeout=5)
-
-
-def _pairs() -> list[tuple[str, str, list[str]]]:
-    """List publisher, reader, and the events from the one to the other."""
-    return [
-        (publisher.NAME, reader.NAME, names)
-        for publisher in SERVICES
-        for reader in SERVICES
-        if (names := [event.__name__ for event in publisher.PUBLISHES if event in reader.CONSUMES])
-    ]
-
-
-async def _resend(conn: Connection, publisher: str, reader: str, names: list[str]) -> int:
-    result = await conn.execute(RESEND.format(publisher=publisher, reader=reader), names)
-    return int(result.removeprefix("UPDATE "))
 
 
 def summary(settled: Settled) -> str:

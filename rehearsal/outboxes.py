@@ -4,7 +4,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from operations.migrate import SERVICES
+from operations.wiring import SERVICES
 from shared.events import cloudevents
 from shared.events.events import Event, LaunchesReported
 from shared.postgres.pool import connect

@@ -8,7 +8,7 @@ from pathlib import Path
 from embedded.data_dir import make_private_dir
 from embedded.secrets import local_secrets
 from fake_aws import CloudSettings, CloudThread, start_cloud
-from operations.migrate import SERVICES
+from operations.wiring import SERVICES
 from rehearsal.account import ROLE, Account, make_user, prepare
 from rehearsal.system import System
 

@@ -28,3 +28,7 @@ RECONNECT = Backoff(first=0.1, factor=2, longest=5)
 
 PARKED = Backoff(first=1, factor=3, longest=600)
 """For a handler that fails: 1, 3, 9, 27, 81 s … so that five retries span two minutes."""
+
+UNCONFIRMED = Backoff(first=1, factor=2, longest=60)
+"""For an event that the broker does not take though it answers: its queue is missing, for example.
+"""

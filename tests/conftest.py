@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from embedded.postgres import EmbeddedPostgres
-from operations.migrate import SERVICES, TOPOLOGY, migrate_all, service_dsn
+from operations.migrate import migrate_all, service_dsn
+from operations.wiring import SERVICES, TOPOLOGY
 from shared.bus.memory import MemoryBus
 from shared.clock import VirtualClock
 from shared.crash_points import WatchedPoints

@@ -3,7 +3,7 @@
 import argparse
 import uuid
 
-from operations.migrate import SERVICES
+from operations.wiring import SERVICES
 from shared.messaging.dead_letters import STATES, LetterFilter, State
 
 NAMES = tuple(service.NAME for service in SERVICES)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from services.api import NAME
+from services.api import NAME, PUBLISHES
 from services.api.agents.agent_file import read_agent_file
 from services.api.agents.calls import Admitted, AgentService
 from services.api.agents.claims import ClaimService
@@ -104,21 +104,23 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
             Sweep("prune_keys", KeySweep(db).prune_keys, interval_seconds=3600),
             Sweep("prune_proofs", ProofSweep(db).prune_proofs, interval_seconds=3600),
         ),
+        publishes=PUBLISHES,
     )
     intake = Intake(db, config.rules, wakeups, points, config.secret_keys)
     agents = AgentGroups(db, config.rules.max_lifetime_seconds, wakeups, changed)
-    app = _app(config, ports, intake, agents, followers, siblings)
+    app = _app(config, service, intake, agents, followers, siblings)
     return Api(service, intake, agents, app, lambda: siblings.listening(followers.wake))
 
 
 def _app(
     config: ApiConfig,
-    ports: Ports,
+    service: Service,
     intake: Intake,
     agents: AgentGroups,
     followers: Followers,
     siblings: Siblings,
 ) -> ASGIApp:
+    ports = service.ports
     db, changed = ports.db, followers.changed
     job_service = JobService(db, config.rules, ports.wakeups, ports.points, changed)
     bodies = Bodies(config.http.body, siblings.count)
@@ -134,7 +136,7 @@ def _app(
         routes=[
             *_user_routes(gate, jobs, LogRoutes(db, followers)),
             *_agent_routes(_agents(config.agents, ports, agents, bodies)),
-            *_health_routes(HealthRoutes(db, ports.bus)),
+            *_health_routes(HealthRoutes(service.look)),
             *_description_routes(gate, DescriptionRoute(text(config.http, config.bounds).encode())),
         ],
         exception_handlers=ERROR_HANDLERS,

@@ -1,6 +1,6 @@
 """The launcher's composition root."""
 
-from services.launcher import NAME, handlers
+from services.launcher import NAME, PUBLISHES, handlers
 from services.launcher.config import LauncherConfig
 from services.launcher.sweeps import LaunchSweeps
 from shared.compute.port import Compute
@@ -31,4 +31,5 @@ def build(config: LauncherConfig, ports: Ports, compute: Compute) -> Service:
             Sweep("report_launches", launches.report_launches, config.report_seconds),
             Sweep("prune_launches", launches.prune_launches, PRUNE_INTERVAL_SECONDS),
         ),
+        publishes=PUBLISHES,
     )

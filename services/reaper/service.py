@@ -1,6 +1,6 @@
 """The reaper's composition root."""
 
-from services.reaper import NAME, handlers
+from services.reaper import NAME, PUBLISHES, handlers
 from services.reaper.config import ReaperConfig
 from services.reaper.interruption_notices import Channel
 from services.reaper.sweeps import InstanceSweeps
@@ -39,4 +39,5 @@ def build(
             *receiving,
             Sweep("prune_instances", instances.prune_instances, PRUNE_INTERVAL_SECONDS),
         ),
+        publishes=PUBLISHES,
     )

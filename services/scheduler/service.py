@@ -1,6 +1,6 @@
 """The scheduler's composition root."""
 
-from services.scheduler import NAME
+from services.scheduler import NAME, PUBLISHES
 from services.scheduler.config import SchedulerConfig
 from services.scheduler.handlers import FIRE, TimerHandlers
 from services.scheduler.sweeps import TimerSweeps
@@ -26,4 +26,5 @@ def build(config: SchedulerConfig, ports: Ports) -> Service:
             Sweep(FIRE, timers.fire_due, config.interval_seconds),
             Sweep("prune_timers", timers.prune_timers, PRUNE_INTERVAL_SECONDS),
         ),
+        publishes=PUBLISHES,
     )

@@ -9,10 +9,10 @@ shuffles and duplicates deliveries, as in the tests.
 import asyncio
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from shared.bus.port import BusUnavailable, Message, Topology
+from shared.bus.port import BusState, BusUnavailable, Message, QueueMissing, Topology
 
 
 class _Queued:
@@ -36,6 +36,7 @@ class _Queue:
         self.ready: deque[_Queued] = deque()
         self.pending: dict[str, _Queued] = {}
         self.filled = asyncio.Event()
+        self.readers = 0
 
     def put(self, message: Message) -> _Queued:
         """Enqueue, unless the same message is still here: then its publisher only repeats it."""
@@ -66,6 +67,7 @@ class _Subscription:
         self._chaos = chaos
         self._taken: list[_Queued] = []
         self._closed = False
+        queue.readers += 1
 
     async def take(self, limit: int) -> Sequence[_Queued]:
         queue = self._queue
@@ -81,6 +83,7 @@ class _Subscription:
         return batch
 
     async def close(self) -> None:
+        self._queue.readers -= not self._closed
         self._closed = True
         self._queue.filled.set()
         for queued in dict.fromkeys(self._taken):  # a message may have been taken twice
@@ -100,7 +103,7 @@ class MemoryBus:
         self._chaos = chaos
         self._closed = asyncio.Event()
 
-    async def publish(self, messages: Sequence[Message]) -> None:
+    async def publish(self, messages: Sequence[Message]) -> Mapping[str, str]:
         """Enqueue, and return when every queue has acknowledged every message."""
         waiting = [
             queue.put(message).acknowledged
@@ -117,12 +120,22 @@ class MemoryBus:
                 raise BusUnavailable("the bus is closing")
         finally:
             closed.cancel()
+        return {}
 
     async def subscribe(self, queue: str) -> _Subscription:
+        if queue not in self._queues:
+            raise QueueMissing(queue)
         return _Subscription(self._queues[queue], self._chaos)
 
+    async def state(self, queues: Collection[str] = ()) -> BusState:
+        if self._closed.is_set():
+            return BusState(trouble="it is closed")
+        found = {name: self._queues.get(name) for name in queues}
+        readers = {name: None if each is None else each.readers for name, each in found.items()}
+        return BusState(trouble=None, readers=readers)
+
     async def ready(self) -> bool:
-        return not self._closed.is_set()
+        return (await self.state()).trouble is None
 
     async def close(self) -> None:
         """Stop all publishers that wait; unconfirmed messages stay in their outboxes."""

@@ -1,11 +1,11 @@
 """The bus port: the promises of every broker adapter, on which callers may rely.
 
-At least once, in any order, again after a crash. `publish` returns when every message has been
-confirmed; an exception means "unknown", never "not sent". A delivery that is not acknowledged is
-redelivered.
+At least once, in any order, again after a crash. `publish` returns which messages are not
+confirmed; an exception means "unknown" for all of them, never "not sent". A delivery that is not
+acknowledged is redelivered.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -67,18 +67,47 @@ class Subscription(Protocol):
         ...
 
 
+class BusState(Struct, frozen=True, kw_only=True):
+    """What an adapter finds of the broker now.
+
+    *trouble* is what keeps this process's messages from flowing, as a clause about the broker ("it
+    cannot be reached: …"), or None. *readers* has how many consumers each queue has that was asked
+    for; None: there is no such queue. It is empty if the broker does not answer.
+    """
+
+    trouble: str | None
+    readers: Mapping[str, int | None] = {}
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The queues that do not exist: until a migration declares them, their events wait."""
+        return tuple(queue for queue, count in self.readers.items() if count is None)
+
+
 class Bus(Protocol):
     """A topic exchange with one durable queue per service."""
 
-    async def publish(self, messages: Sequence[Message]) -> None:
-        """Publish all of *messages* and return when each is confirmed.
+    async def publish(self, messages: Sequence[Message]) -> Mapping[str, str]:
+        """Publish *messages*, and wait until each is confirmed or refused.
 
-        Raises `BusUnavailable` if that is unknown; publishing them again is always safe.
+        Returns why, by the id of each message that is not confirmed: no queue takes it, or the
+        broker refuses it; the others are confirmed. Raises `BusUnavailable` if none is confirmed
+        since the broker does not answer. Publishing again is always safe.
         """
         ...
 
     async def subscribe(self, queue: str) -> Subscription:
-        """Consume from *queue*, which the topology has declared."""
+        """Consume from *queue*, which the topology has declared.
+
+        Raises `QueueMissing`, and `BusUnavailable`.
+        """
+        ...
+
+    async def state(self, queues: Collection[str] = ()) -> BusState:
+        """Ask the broker whether messages flow now, and for the consumers of *queues*.
+
+        Within some seconds; raises nothing.
+        """
         ...
 
     async def ready(self) -> bool:
@@ -92,3 +121,14 @@ class Bus(Protocol):
 
 class BusUnavailable(Exception):
     """The broker did not confirm: it is down, blocked or slow. The publish is unknown."""
+
+
+class QueueMissing(BusUnavailable):
+    """The queue does not exist. Services declare none: the migration does."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(f"the broker has no queue {queue!r}: {REMEDY}")
+
+
+REMEDY = "run the migration (python -m operations.migrate; docker compose up does)"
+"""How a queue that is missing comes back."""

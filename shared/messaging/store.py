@@ -5,7 +5,7 @@ the same in each service's schema (`sql/`).
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -99,15 +99,16 @@ WHERE id = ANY (ARRAY(
     WHERE published_at IS NULL AND (lease_until IS NULL OR lease_until <= $1)
     ORDER BY id LIMIT (SELECT $4::integer)
     FOR UPDATE SKIP LOCKED))
-RETURNING id, name, batch_id, body
+RETURNING id, name, batch_id, body, tries
 """  # noqa: S608 - our own text
 
 
 class Outgoing(Struct, frozen=True):
-    """One leased outbox row."""
+    """One leased outbox row; *tries*: how often the broker answered and did not confirm it."""
 
     id: int
     message: Message
+    tries: int
 
 
 async def lease_outbox(
@@ -116,7 +117,11 @@ async def lease_outbox(
     """Lease up to *limit* unpublished rows until *until*, oldest first."""
     rows = await conn.fetch(LEASE_OUTBOX, now, until, token, limit)
     return [
-        Outgoing(row["id"], Message(name=row["name"], id=str(row["batch_id"]), body=row["body"]))
+        Outgoing(
+            row["id"],
+            Message(name=row["name"], id=str(row["batch_id"]), body=row["body"]),
+            row["tries"],
+        )
         for row in sorted(rows, key=lambda row: row["id"])
     ]
 
@@ -143,6 +148,20 @@ WHERE id = ANY ($1::bigint[]) AND lease_token = $2 AND published_at IS NULL
 async def release_outbox(conn: Connection, ids: Sequence[int], token: uuid.UUID) -> None:
     """Release leased rows that were not published, so that the next try need not wait."""
     await conn.execute(RELEASE_OUTBOX, ids, token)
+
+
+POSTPONE_OUTBOX = """
+UPDATE outbox SET lease_until = new.due_at, tries = tries + 1
+FROM unnest($1::bigint[], $2::timestamptz[]) AS new (id, due_at)
+WHERE outbox.id = new.id AND lease_token = $3 AND published_at IS NULL
+"""
+
+
+async def postpone_outbox(
+    conn: Connection, due_at: Mapping[int, datetime], token: uuid.UUID
+) -> None:
+    """Try these leased rows again at the given times: the broker did not confirm them."""
+    await conn.execute(POSTPONE_OUTBOX, list(due_at), list(due_at.values()), token)
 
 
 CLAIM_INBOX = """

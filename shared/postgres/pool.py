@@ -184,6 +184,10 @@ class Database:
             raise
         return True
 
+    async def trouble(self) -> str | None:
+        """Return what is wrong with the database, as a clause; None if it works."""
+        return None if await self.ready() else "does not answer"
+
     async def close(self) -> None:
         """Close in order within a time limit, then cut."""
         try:

@@ -26,6 +26,7 @@ from shared.crash_points import points_from
 from shared.events.events import Event
 from shared.log import configure, get_logger
 from shared.postgres.pool import Database, is_transient, open_database
+from shared.runtime.health import bind_health, serve_health
 from shared.runtime.readiness import touch_while_ready
 from shared.runtime.service import Ports, Service, ports_for
 from shared.settings import EXIT_SETTING, BadSetting, Settings
@@ -92,10 +93,13 @@ OpenBus = Callable[[str, Topology], Bus]
 
 
 def worker(settings: Settings, service: Service) -> Composed:
-    """Compose a service without an HTTP server: itself, and its readiness file."""
+    """Compose a service without an API: itself, its readiness file, and `/readyz` on a port.
+
+    Raises `BadSetting`.
+    """
     ready = Path(settings.text("READY_FILE", f"/tmp/{service.name}.ready"))  # noqa: S108
     draining = asyncio.Event()
-    ports = service.ports
+    sock = bind_health(settings)
 
     async def drain() -> None:
         draining.set()
@@ -103,8 +107,10 @@ def worker(settings: Settings, service: Service) -> Composed:
 
     parts = [
         Part(service.name, service.run()),
-        Part("readiness", touch_while_ready(ready, ports.db, ports.bus, draining)),
+        Part("readiness", touch_while_ready(ready, service.look, service.name, draining)),
     ]
+    if sock is not None:
+        parts.append(Part("health", serve_health(sock, service.look, draining)))
     return parts, drain
 
 

@@ -20,6 +20,7 @@ from shared.clock import Clock
 from shared.crash_points import NoPoints, Points
 from shared.events.cloudevents import new_id
 from shared.events.events import Event
+from shared.events.readers import queues_of
 from shared.log import get_logger
 from shared.messaging.consumer import GATHER_SECONDS, Consumer
 from shared.messaging.inbox import Inbox
@@ -27,6 +28,7 @@ from shared.messaging.relay import Relay
 from shared.messaging.subscriber import Subscriber
 from shared.postgres.pool import Database, is_transient
 from shared.postgres.wakeups import Wakeups
+from shared.runtime.readiness import Readiness, check
 
 DRAIN_SECONDS = 8.0
 """The time for handlers and sweeps to finish after SIGTERM; docker gives ten seconds."""
@@ -65,7 +67,7 @@ def ports_for(db: Database, bus: Bus, clock: Clock, points: Points | None = None
 
 
 class Service:
-    """A runnable service: its ports, its subscribers, its sweeps."""
+    """A runnable service: its ports, its subscribers, its sweeps, and the events it publishes."""
 
     def __init__(
         self,
@@ -74,9 +76,11 @@ class Service:
         *,
         subscribers: Mapping[type[Event], Subscriber],
         sweeps: Sequence[Sweep],
+        publishes: Sequence[type[Event]],
     ) -> None:
         self.name = name
         self.ports = ports
+        self._queues = queues_of(name, publishes)
         self.inbox = Inbox(name, subscribers, ports.db, ports.wakeups, ports.points)
         self._consumer = Consumer(self.inbox, ports.bus)
         relay = Relay(db=ports.db, bus=ports.bus, points=ports.points)
@@ -93,6 +97,10 @@ class Service:
         )
         self._draining = asyncio.Event()
         self._log: Any = get_logger(service=name)
+
+    async def look(self) -> Readiness:
+        """Look whether database, broker and queues are there, also those it publishes to."""
+        return await check(self.ports.db, self.ports.bus, self._queues)
 
     def drain(self) -> None:
         """Start nothing new; `run` returns when the work under way has finished."""

@@ -15,7 +15,7 @@ import jsonschema  # type: ignore[import-untyped]  # its stubs would be one lock
 import pytest
 
 from operations.asyncapi import document, text
-from operations.migrate import SERVICES
+from operations.wiring import SERVICES
 from shared.bus.rabbitmq.topology import EXCHANGE
 from shared.events import events
 

@@ -16,7 +16,7 @@ import pytest
 from cloudevents.core.formats.json import JSONFormat
 from msgspec import Struct
 
-from operations.migrate import SERVICES, TOPOLOGY
+from operations.wiring import SERVICES, TOPOLOGY
 from shared.events import cloudevents, events
 from tests.support.bus.bus_room import bound_names
 

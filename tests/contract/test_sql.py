@@ -11,7 +11,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from operations.migrate import SERVICES, service_dsn
+from operations.migrate import service_dsn
+from operations.wiring import SERVICES
 from shared.messaging import dead_letters
 from shared.messaging import store as messages
 from shared.postgres import wakeups

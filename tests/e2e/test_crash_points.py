@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from operations.migrate import SERVICES
+from operations.wiring import SERVICES
 from shared.crash_points import EXIT_STATUS
 from shared.events import cloudevents
 from shared.events.events import (

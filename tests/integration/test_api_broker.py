@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
-from operations.migrate import TOPOLOGY
+from operations.wiring import TOPOLOGY
 from shared.bus.port import BusUnavailable
 from shared.bus.rabbitmq import RabbitMQBus, declare_topology
 from shared.clock import VirtualClock

@@ -16,7 +16,7 @@ from embedded.backup import verify
 from embedded.postgres import EmbeddedPostgres
 from embedded.postgres_host import binaries, own_environment
 from embedded.secrets import local_secrets
-from operations.migrate import SERVICES
+from operations.wiring import SERVICES
 from shared.postgres.pool import connect
 from tests.conftest import at_database
 

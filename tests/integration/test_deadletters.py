@@ -15,7 +15,8 @@ import pytest
 
 from operations.deadletters import command_line
 from operations.deadletters.__main__ import run
-from operations.migrate import TOPOLOGY, service_dsn
+from operations.migrate import service_dsn
+from operations.wiring import TOPOLOGY
 from shared.bus.port import Message
 from shared.bus.rabbitmq import RabbitMQBus
 from shared.bus.rabbitmq.topology import DELIVERY_LIMIT, dead_queue

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from operations.migrate import TOPOLOGY
+from operations.wiring import TOPOLOGY
 from services.launcher.config import LauncherConfig
 from services.launcher.service import build
 from shared.bus.memory import MemoryBus

@@ -18,7 +18,7 @@ from aiormq.exceptions import ChannelAccessRefused
 from cloudevents.core.base import BaseCloudEvent
 from cloudevents.core.formats.json import JSONFormat
 
-from operations.migrate import TOPOLOGY
+from operations.wiring import TOPOLOGY
 from shared.bus.rabbitmq import RabbitMQBus
 from shared.bus.rabbitmq.topology import EXCHANGE
 from shared.events import cloudevents

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from operations.migrate import SERVICES, migrate_all, schemas
+from operations.migrate import migrate_all, schemas
+from operations.wiring import SERVICES
 from services import api
 from shared.postgres.migrations import MigrationError, Schema, migrate, read_migrations
 from shared.postgres.pool import connect

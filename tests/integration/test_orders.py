@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from operations.migrate import SERVICES
+from operations.wiring import SERVICES
 from services.api.jobs.model import TERMINAL
 from services.launcher import service as launcher
 from services.launcher.config import LauncherConfig

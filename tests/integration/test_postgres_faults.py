@@ -9,7 +9,7 @@ from typing import Any, Literal
 import asyncpg
 import pytest
 
-from operations.migrate import TOPOLOGY
+from operations.wiring import TOPOLOGY
 from services.scheduler.config import SchedulerConfig
 from services.scheduler.service import build
 from shared.bus.memory import MemoryBus

@@ -10,7 +10,7 @@ import pytest
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ChannelAccessRefused, ProbableAuthenticationError
 
-from operations.migrate import PUBLISHES, TOPOLOGY
+from operations.wiring import PUBLISHES, TOPOLOGY
 from shared.bus.port import BusUnavailable, Message
 from shared.bus.rabbitmq import RabbitMQBus
 from shared.bus.rabbitmq.topology import DEAD_EXCHANGE, EXCHANGE, dead_queue, redrive_exchange

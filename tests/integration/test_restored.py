@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from operations.migrate import SERVICES
 from operations.resend import JOB_IDS_LEFT_OUT, Settled, settle, summary
+from operations.wiring import SERVICES
 from shared.events.cloudevents import new_id
 from shared.postgres.pool import Connection, connect
 from shared.runtime.service import Ports

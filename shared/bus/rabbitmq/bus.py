@@ -6,9 +6,11 @@ delay (`shared.backoff.RECONNECT`): the relay's sweep and the consumer's loop do
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from shared.bus.port import BusUnavailable, Message
+from aiormq.exceptions import ChannelNotFoundEntity
+
+from shared.bus.port import BusState, BusUnavailable, Message
 from shared.bus.rabbitmq.connection import Link, unavailable
 from shared.bus.rabbitmq.publisher import CONFIRM_SECONDS, Publisher
 from shared.bus.rabbitmq.subscription import QueueSubscription, open_subscription
@@ -42,13 +44,12 @@ class RabbitMQBus:
         self._subscriptions: dict[str, list[QueueSubscription]] = {}
         self._closed = False
 
-    async def publish(self, messages: Sequence[Message]) -> None:
+    async def publish(self, messages: Sequence[Message]) -> Mapping[str, str]:
         self._refuse_if_closed()
-        if messages:
-            await self._publisher.publish(messages)
+        return await self._publisher.publish(messages) if messages else {}
 
     async def subscribe(self, queue: str) -> QueueSubscription:
-        """Consume from *queue*. Raises `BusUnavailable`, also if the queue is missing."""
+        """Consume from *queue*. Raises `QueueMissing`, `BusUnavailable`."""
         self._refuse_if_closed()
         consumed = self._subscriptions.setdefault(queue, [])
         channel = await self._consuming.channel()
@@ -56,33 +57,47 @@ class RabbitMQBus:
         consumed[:] = [each for each in consumed if each.alive] + [subscription]
         return subscription
 
-    async def ready(self) -> bool:
-        """Return whether the broker takes our messages and lists our consumers on our queues.
-
-        It asks the broker; False after two seconds without an answer.
-        """
+    async def state(self, queues: Collection[str] = ()) -> BusState:
+        """Ask the broker, as in the port; it has two seconds to answer."""
         if self._closed:
-            return False
+            return BusState(trouble="it is closed")
         try:
             async with asyncio.timeout(READY_SECONDS):
-                return await self._publisher.ready() and await self._consumers_listed()
-        except (BusUnavailable, TimeoutError):
-            return False
+                trouble = await self._publisher.trouble()
+                readers = await self._count_readers({*queues, *self._subscriptions})
+        except BusUnavailable as error:
+            return BusState(trouble=f"it cannot be reached: {error}")
+        except TimeoutError:
+            return BusState(trouble=f"it does not answer within {READY_SECONDS:g} s")
+        return BusState(trouble=trouble or self._unread(readers), readers=readers)
 
-    async def _consumers_listed(self) -> bool:
-        for subscriptions in self._subscriptions.values():
-            if not any(each.alive for each in subscriptions):
-                return False
-        channel = await self._consuming.channel()
-        with unavailable("ready"):
-            try:
-                for queue in self._subscriptions:
+    async def ready(self) -> bool:
+        """Return whether the broker takes our messages and lists our consumers on our queues."""
+        return (await self.state()).trouble is None
+
+    async def _count_readers(self, queues: Collection[str]) -> dict[str, int | None]:
+        # A passive declaration needs no permission (https://www.rabbitmq.com/docs/access-control).
+        readers: dict[str, int | None] = {}
+        channel = None
+        for queue in sorted(queues):
+            channel = channel or await self._consuming.channel()
+            with unavailable("ask for a queue"):
+                try:
                     declared = await channel.queue_declare(queue, passive=True)
-                    if not declared.consumer_count:
-                        return False
-            finally:
+                    readers[queue] = declared.consumer_count
+                except ChannelNotFoundEntity:  # and the broker has closed the channel
+                    readers[queue], channel = None, None
+        if channel is not None:
+            with unavailable("ask for a queue"):
                 await channel.close()
-        return True
+        return readers
+
+    def _unread(self, readers: Mapping[str, int | None]) -> str | None:
+        """Return that one of the queues that this process reads has no consumer; None: all have."""
+        for queue, subscriptions in self._subscriptions.items():
+            if not readers[queue] or not any(each.alive for each in subscriptions):
+                return f"our consumer is not on the queue {queue!r}"
+        return None
 
     async def close(self) -> None:
         """Refuse new publishes, wait for confirms under way, and send acknowledgements.

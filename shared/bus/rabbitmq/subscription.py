@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.exceptions import ChannelNotFoundEntity
 
-from shared.bus.port import SUSPECT, BusUnavailable, Message
+from shared.bus.port import SUSPECT, BusUnavailable, Message, QueueMissing
 from shared.bus.rabbitmq.connection import unavailable
 
 CLOSE_SECONDS = 3.0
@@ -97,7 +98,10 @@ class QueueSubscription:
         with unavailable(f"consume from {self._queue}"):
             async with asyncio.timeout(CONSUME_SECONDS):
                 await channel.basic_qos(prefetch_count=prefetch)
-                consuming = await channel.basic_consume(self._queue, self._on_message)
+                try:
+                    consuming = await channel.basic_consume(self._queue, self._on_message)
+                except ChannelNotFoundEntity:
+                    raise QueueMissing(self._queue) from None
                 self._consumer = consuming.consumer_tag
 
     @property
@@ -202,7 +206,7 @@ class QueueSubscription:
 async def open_subscription(
     channel: AbstractChannel, queue: str, prefetch: int
 ) -> QueueSubscription:
-    """Consume from *queue*. Raises `BusUnavailable`, also if it is missing or access is denied."""
+    """Consume from *queue*. Raises `QueueMissing`, and `BusUnavailable`, also if it is denied."""
     subscription = QueueSubscription(channel, queue)
     try:
         await subscription.start(prefetch)

@@ -5,17 +5,26 @@
                                                                               └─▶ scheduler.dead
     scheduler.redrive (fanout) ─▶ scheduler       what an operator has put back, see `dead_queue`
 
+With a queue that is missing its events are lost: they are published again, once it is declared.
+The redrive exchange is declared after that, so that a migration that was killed in between does it
+again.
+
 A handler's failures are rows of its service, not redeliveries. Redeliveries come from readers that
 crashed, and after `DELIVERY_LIMIT` of them the message goes to `<queue>.dead`, at least once, and
 stays there. Works on RabbitMQ 3.10 and later.
 """
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from aiormq.abc import AbstractChannel
-from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
+from aiormq.exceptions import (
+    ChannelAccessRefused,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+)
 from pamqp.common import FieldTable
 
 from shared.backoff import RECONNECT
@@ -48,20 +57,29 @@ def redrive_exchange(queue: str) -> str:
     return f"{queue}.redrive"
 
 
+Resend = Callable[[Sequence[str]], Awaitable[None]]
+"""A function of the queues that were missing: it makes their events be published again."""
+
+
+async def _nothing_to_resend(_queues: Sequence[str]) -> None:
+    """Do nothing: for a broker whose publishers have no outbox yet."""
+
+
 async def declare(
     admin_url: str,
     management_url: str | None,
     topology: Topology,
     publishes: Mapping[str, Sequence[str]],
     passwords: Mapping[str, str],
+    resend: Resend = _nothing_to_resend,
 ) -> None:
     """Declare the topology and, through the management API, a user for each service.
 
     *publishes* and *passwords* are by service; the service reads the queue of its own name. Without
-    *management_url* no permissions are changed. Waits up to a minute for a broker that is starting.
-    Raises `TopologyError`, `BusUnavailable`.
+    *management_url* no permissions are changed. *resend* is called if queues were missing. Waits up
+    to a minute for a broker that is starting. Raises `TopologyError`, `BusUnavailable`.
     """
-    await _patiently(lambda: declare_topology(admin_url, topology))
+    await _patiently(lambda: declare_topology(admin_url, topology, resend))
     if management_url is not None:
         wanted = [
             users.ServiceUser(
@@ -92,36 +110,75 @@ async def _patiently(act: Callable[[], Awaitable[None]]) -> None:
             return
 
 
-async def declare_topology(admin_url: str, topology: Topology) -> None:
+async def declare_topology(
+    admin_url: str, topology: Topology, resend: Resend = _nothing_to_resend
+) -> None:
     """Declare exchanges, queues and bindings. Raises `TopologyError`, `BusUnavailable`."""
     link = Link(admin_url, "migration")
     try:
-        channel = await link.channel()
-        with unavailable("declare the topology"):
-            async with asyncio.timeout(DECLARE_SECONDS):
-                await _declare(channel, topology)
+        async with _declaring():
+            missing = await _missing(link, topology)
+            channel = await link.channel()
+            for queue in missing:
+                await channel.exchange_delete(redrive_exchange(queue))
+            await _declare(channel, topology)
+        if missing:
+            await resend(missing)
+        async with _declaring():
+            for queue in topology:
+                redrive = redrive_exchange(queue)
+                await channel.exchange_declare(redrive, exchange_type="fanout", durable=True)
+                await channel.queue_bind(queue, redrive)
     finally:
         await link.close()
 
 
-async def _declare(channel: AbstractChannel, topology: Topology) -> None:
+@contextlib.asynccontextmanager
+async def _declaring() -> AsyncIterator[None]:
+    """Turn the broker's refusals into `TopologyError`, and limit the time."""
     try:
-        await channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)
-        await channel.exchange_declare(DEAD_EXCHANGE, exchange_type="direct", durable=True)
-        for queue, names in topology.items():
-            await _declare_queue(channel, queue)
-            for name in names:
-                await channel.queue_bind(queue, EXCHANGE, name)
-            # Bindings of other queues that this one no longer has: no error if it never had them.
-            for name in {name for each in topology.values() for name in each} - set(names):
-                await channel.queue_unbind(queue, EXCHANGE, name)
-    except ChannelPreconditionFailed as error:
-        raise TopologyError(
-            f"the broker has one of our queues or exchanges, declared differently ({error}): "
-            "drain it, delete it, then migrate again"
-        ) from error
-    except ChannelAccessRefused as error:
-        raise TopologyError(f"the migrating user may not declare the topology: {error}") from error
+        with unavailable("declare the topology"):
+            async with asyncio.timeout(DECLARE_SECONDS):
+                yield
+    except BusUnavailable as error:
+        if isinstance(error.__cause__, ChannelPreconditionFailed):
+            raise TopologyError(
+                f"the broker has one of our queues or exchanges, declared differently ({error}): "
+                "drain it, delete it, then migrate again"
+            ) from error
+        if isinstance(error.__cause__, ChannelAccessRefused):
+            raise TopologyError(
+                f"the migrating user may not declare the topology: {error}"
+            ) from error
+        raise
+
+
+async def _missing(link: Link, topology: Topology) -> list[str]:
+    """Find the queues that are missing, or whose events have not been sent again yet."""
+    return [queue for queue in topology if not await _is_complete(link, queue)]
+
+
+async def _is_complete(link: Link, queue: str) -> bool:
+    channel = await link.channel()
+    try:
+        await channel.queue_declare(queue, passive=True)
+        await channel.exchange_declare(redrive_exchange(queue), passive=True)
+    except ChannelNotFoundEntity:  # and the broker has closed the channel
+        return False
+    await channel.close()
+    return True
+
+
+async def _declare(channel: AbstractChannel, topology: Topology) -> None:
+    await channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)
+    await channel.exchange_declare(DEAD_EXCHANGE, exchange_type="direct", durable=True)
+    for queue, names in topology.items():
+        await _declare_queue(channel, queue)
+        for name in names:
+            await channel.queue_bind(queue, EXCHANGE, name)
+        # Bindings of other queues that this one no longer has: no error if it never had them.
+        for name in {name for each in topology.values() for name in each} - set(names):
+            await channel.queue_unbind(queue, EXCHANGE, name)
 
 
 async def _declare_queue(channel: AbstractChannel, queue: str) -> None:
@@ -139,6 +196,3 @@ async def _declare_queue(channel: AbstractChannel, queue: str) -> None:
         "x-overflow": "reject-publish",
     }
     await channel.queue_declare(queue, durable=True, arguments=arguments)
-    redrive = redrive_exchange(queue)
-    await channel.exchange_declare(redrive, exchange_type="fanout", durable=True)
-    await channel.queue_bind(queue, redrive)

@@ -8,7 +8,8 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from operations.migrate import TOPOLOGY, service_dsn
+from operations.migrate import service_dsn
+from operations.wiring import TOPOLOGY
 from services.api.http.server import bind, http_server
 from shared.bus.memory import MemoryBus
 from shared.clock import VirtualClock

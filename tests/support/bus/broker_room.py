@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from operations.migrate import PUBLISHES, SERVICES, TOPOLOGY
+from operations.wiring import PUBLISHES, SERVICES, TOPOLOGY
 from shared.bus.rabbitmq import declare, service_url
 from tests.support.servers.rabbitmq_kinds import GivenServer, RabbitServer
 from tests.support.servers.rabbitmq_server import fresh_vhost

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from operations.migrate import SERVICES
+from operations.wiring import SERVICES
 from tests.support.rows.statements import statements_of, store_modules
 from tests.support.rows.waiting_rows import BATCH, FIRST, LEASE, NOW
 

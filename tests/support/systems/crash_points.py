@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-from operations.migrate import SERVICES
+from operations.wiring import SERVICES
 from tests.support.systems.embedded_system import ROOT
 
 NAMES = tuple(service.NAME for service in SERVICES)

@@ -6,7 +6,7 @@ so hide, lost events.
 
 from collections.abc import Sequence
 
-from operations.migrate import SERVICES
+from operations.wiring import SERVICES
 from shared.events.events import LaunchesReported
 from tests.support.systems.api_client import TERMINAL
 

@@ -1,0 +1,31 @@
+"""Which of our services reads each event: so the queue of which service must exist for it.
+
+A publisher is told only that *no* queue takes a message, not that one of several is missing. So
+each service looks whether the queues exist that its events need (`shared.runtime.readiness`).
+"""
+
+from collections.abc import Iterable, Mapping
+
+from shared.events import events
+from shared.events.events import Event
+
+READERS: Mapping[type[Event], tuple[str, ...]] = {
+    events.JobScheduled: ("scheduler",),
+    events.JobCancelled: ("scheduler", "launcher"),
+    events.InstanceRequested: ("launcher",),
+    events.LaunchDelayed: ("api",),
+    events.LaunchRefused: ("api",),
+    events.InstanceLaunched: ("api", "reaper"),
+    events.InstanceInterrupted: ("api",),
+    events.LaunchesReported: ("reaper",),
+    events.JobStarted: (),
+    events.AttemptEnded: ("reaper", "launcher"),
+    events.JobFinished: (),
+    events.InstanceTerminated: ("api",),
+}
+"""The services by event; none for events that only outside consumers read."""
+
+
+def queues_of(service: str, publishes: Iterable[type[Event]]) -> tuple[str, ...]:
+    """Return the queues that *service* needs: its own, and those of its events' readers."""
+    return tuple(sorted({service, *(reader for event in publishes for reader in READERS[event])}))

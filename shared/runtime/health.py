@@ -1,0 +1,68 @@
+"""`/healthz` and `/readyz` of a service that has no other HTTP server."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from shared.runtime.readiness import Readiness, answer
+from shared.settings import PREFIX, BadSetting, Settings
+
+
+def bind_health(settings: Settings) -> socket.socket | None:
+    """Bind `DOCKER_JOB_HEALTH_PORT`; None without one. Raises `BadSetting`."""
+    port = settings.integer("HEALTH_PORT", 0, least=0, most=65_535)
+    if port == 0:
+        return None
+    host = settings.text("HEALTH_HOST", "127.0.0.1")
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        raise BadSetting(
+            f"{PREFIX}HEALTH_PORT is {port}: cannot listen on {host} ({error.strerror}); choose "
+            "a port that is free"
+        ) from error
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the composed process decides when it stops."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve_health(
+    sock: socket.socket, look: Callable[[], Awaitable[Readiness]], stop: asyncio.Event
+) -> None:
+    """Serve on *sock* until *stop* is set."""
+
+    async def healthz(_request: Request) -> Response:
+        return _as_json(200, {"status": "alive"})
+
+    async def readyz(_request: Request) -> Response:
+        return _as_json(*answer(await look()))
+
+    app = Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz)])
+    server = _Server(
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
+    )
+    serving = asyncio.ensure_future(server.serve(sockets=[sock]))
+    await asyncio.wait(
+        {serving, stopping := asyncio.ensure_future(stop.wait())},
+        return_when=asyncio.FIRST_COMPLETED,
+    )
+    stopping.cancel()
+    server.should_exit = True
+    await serving
+
+
+def _as_json(status: int, body: dict[str, object]) -> Response:
+    return Response(msgspec.json.encode(body) + b"\n", status, media_type="application/json")
