@@ -157,10 +157,11 @@ make_first_key() {
 }
 
 wait_until_ready() {
-  local deadline=$((SECONDS + ready_seconds)) url=http://127.0.0.1:$DOCKER_JOB_PORT/readyz
-  until curl -fsS -m 5 -o /dev/null "$url" 2>/dev/null; do
+  local deadline=$((SECONDS + ready_seconds)) url=http://127.0.0.1:$DOCKER_JOB_PORT/readyz found
+  # The API is ready without the broker; a new instance is not.
+  until found=$(curl -fsS -m 5 "$url" 2>/dev/null) && [[ $found != *'"degraded"'* ]]; do
     if ((SECONDS >= deadline)); then
-      say "$url does not answer with 200:" >&2
+      say "$url does not answer with 200, or names something as degraded:" >&2
       curl -sS -m 5 "$url" >&2 || true
       compose ps >&2
       return 1

@@ -68,7 +68,7 @@ class Subscription(Protocol):
 
 
 class BusState(Struct, frozen=True, kw_only=True):
-    """What an adapter finds of the broker now.
+    """The broker as an adapter finds it now.
 
     *trouble* is what keeps this process's messages from flowing, as a clause about the broker ("it
     cannot be reached: …"), or None. *readers* has how many consumers each queue has that was asked

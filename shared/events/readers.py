@@ -1,7 +1,7 @@
-"""Which of our services reads each event: so the queue of which service must exist for it.
+"""The services that read each event: their queues must exist for it.
 
-A publisher is told only that *no* queue takes a message, not that one of several is missing. So
-each service looks whether the queues exist that its events need (`shared.runtime.readiness`).
+The broker reports only that *no* queue takes a message, not that one of several is missing. So each
+service looks whether the queues exist that its events need (`shared.runtime.readiness`).
 """
 
 from collections.abc import Iterable, Mapping

@@ -23,7 +23,7 @@ STALE_SECONDS = 15
 
 
 class Readiness(Struct, frozen=True):
-    """What a service finds now.
+    """The dependencies of a service as it finds them now.
 
     *troubles* has a sentence by the part that is missing: "database", "bus", or "queue <name>".
     *readers* has how many consumers each queue has that the service needs.

@@ -29,11 +29,12 @@ async def test_readiness_names_what_is_missing(world: World, bus: MemoryBus) -> 
     assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
     await bus.close()
     answer = await world.http.get("/readyz")
-    assert (answer.status_code, answer.json()["missing"]) == (503, ["bus"])
-    assert message_of(answer) == "not ready: bus cannot be reached"
+    assert (answer.status_code, answer.json()["degraded"]) == (200, ["bus"])
+    assert message_of(answer) == "requests are served; the broker: it is closed"
     await world.ports.db.close()
     answer = await world.http.get("/readyz")
     assert (answer.status_code, answer.json()["missing"]) == (503, ["database", "bus"])
+    assert message_of(answer) == "not ready: the database does not answer; the broker: it is closed"
 
 
 async def test_without_a_database_every_route_is_a_503_that_says_so(world: World) -> None:

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
 import pytest
+import structlog
 
-from shared.bus.port import BusUnavailable, Message, Subscription
+from shared.bus.port import BusState, BusUnavailable, Message, Subscription
 from shared.clock import VirtualClock
 from shared.crash_points import NoPoints
 from shared.events.events import JobFinished
@@ -26,21 +27,26 @@ class RecordingBus:
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
         self.available = True
+        self.refused: set[str] = set()
         self.gate: asyncio.Event | None = None
 
     @property
     def published(self) -> list[str]:
         return [each for batch in self.batches for each in batch]
 
-    async def publish(self, messages: Sequence[Message]) -> None:
+    async def publish(self, messages: Sequence[Message]) -> Mapping[str, str]:
         if not self.available:
             raise BusUnavailable("away")
         self.batches.append([each.id for each in messages])
         if self.gate is not None:
             await self.gate.wait()
+        return {each.id: "no queue takes it" for each in messages if each.id in self.refused}
 
     async def subscribe(self, queue: str) -> Subscription:
         raise NotImplementedError
+
+    async def state(self, queues: Collection[str] = ()) -> BusState:
+        return BusState(trouble=None if self.available else "away")
 
     async def ready(self) -> bool:
         return self.available
@@ -169,6 +175,35 @@ async def test_what_the_bus_does_not_confirm_is_given_back_at_once(
     recording.available = True
     await relay.relay_outbox()
     assert recording.batches == [ids]
+
+
+async def test_messages_that_no_queue_takes_hold_up_no_other_and_are_tried_ever_more_seldom(
+    relay: Relay, recording: RecordingBus, db: Database, clock: VirtualClock
+) -> None:
+    lost = await append(db, BATCH + 10)  # more than a batch, and the oldest of all
+    recording.refused = set(lost)
+    with structlog.testing.capture_logs() as lines:
+        while await relay.relay_outbox() is not None:
+            pass
+    good = await append(db, 3)
+    await relay.relay_outbox()
+    assert recording.published[-3:] == good
+    assert await unsent(db) == len(lost)
+    said = [each for each in lines if each["log_level"] == "error"]
+    assert [each["messages"] for each in said] == [BATCH, 10]
+    assert {each["because"] for each in said} == {"no queue takes it"}
+    before = len(recording.published)
+    for _ in range(120):
+        clock.advance(1)
+        while await relay.relay_outbox() is not None:
+            pass
+    tries = (len(recording.published) - before) / len(lost)
+    assert 5 <= tries <= 8  # after 1, 2, 4, 8, 16, 32, 60 s, each up to a quarter sooner
+    recording.refused = set()
+    clock.advance(60)
+    while await relay.relay_outbox() is not None:
+        pass
+    assert await unsent(db) == 0
 
 
 async def test_a_row_that_commits_later_with_a_smaller_number_is_not_skipped(

@@ -48,7 +48,9 @@ async def turns() -> None:
 
 
 def service_with(ports: Ports, counted: Counted, interval: float = LONG) -> Service:
-    return Service(NAME, ports, subscribers={}, sweeps=(Sweep("count", counted.run, interval),))
+    return Service(
+        NAME, ports, subscribers={}, sweeps=(Sweep("count", counted.run, interval),), publishes=()
+    )
 
 
 async def drained(service: Service, running: "asyncio.Task[None]") -> None:

@@ -3,7 +3,7 @@
 A publish costs one task, one write and one timer per message of up to 250 events.
 
 A message that no queue takes is returned, and fails alone. One that the broker refuses (no
-permission, too large) makes it close the channel, with all that is under way on it: the rest is
+permission, too large) makes it close the channel, with all that is under way on it: these are
 published again by halves, so that the refused message is found and fails alone too.
 """
 
@@ -77,7 +77,7 @@ class Publisher:
         try:
             _, late = await asyncio.wait(tasks, timeout=self._confirm_seconds)
         except asyncio.CancelledError:
-            self._abandon(channel, keep_connection=False)
+            self._abandon(channel)
             raise
         finally:
             for task in tasks:
@@ -86,9 +86,10 @@ class Publisher:
         sent = _sent(messages, tasks, late)
         if sent.trouble is not None or sent.refusal is not None:
             # A broker with an alarm reads on once it is cleared. Otherwise the state of this
-            # connection and of its messages is unknown.
+            # connection and of its messages is unknown; and on a channel that the broker has closed
+            # a message that is still sent ends the connection [tried].
             if not await self._link.is_blocked():
-                self._abandon(channel, keep_connection=sent.refusal is not None)
+                self._abandon(channel)
             if sent.refusal is None and not sent.confirmed:
                 raise BusUnavailable(f"publish {len(messages)} messages: {sent.trouble}")
         return sent
@@ -111,11 +112,10 @@ class Publisher:
                 self._channel = await self._link.publishing_channel()
             return self._channel
 
-    def _abandon(self, channel: AbstractChannel, *, keep_connection: bool) -> None:
+    def _abandon(self, channel: AbstractChannel) -> None:
         if self._channel is channel:
             self._channel = None
-            if not keep_connection:
-                self._link.drop()
+            self._link.drop()
 
     def _begin(self, channel: AbstractChannel, message: Message) -> "asyncio.Task[None]":
         # A returned message is identified only by its `message_id`: of two with one id in flight

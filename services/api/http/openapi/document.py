@@ -115,5 +115,5 @@ def _meanings(config: HttpConfig) -> dict[str, str]:
         "Crashed": "An internal error; it is logged.",
         "Unavailable": "The database or STS does not answer, the service is stopping, or too many "
         "request bodies are being read: try again.",
-        "NotReady": "`missing` names the dependencies that do not answer.",
+        "NotReady": "`message` says what is wrong, `missing` names the parts.",
     }

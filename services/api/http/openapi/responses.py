@@ -152,7 +152,7 @@ def _attempt() -> Schema:
 
 def _others() -> dict[str, Schema]:
     text: Schema = {"type": "string"}
-    missing = a_list(one_of(("database", "bus")), minItems=1)
+    parts = described('"database", "bus", or "queue <name>".', a_list(text, minItems=1))
     return {
         "Over": an_object(
             {
@@ -167,8 +167,13 @@ def _others() -> dict[str, Schema]:
             about="The attempt is over: stop its container.",
         ),
         "Alive": an_object({"status": {"const": "alive"}}),
-        "Ready": an_object({"status": {"const": "ready"}}),
+        "Ready": an_object(
+            {"status": {"const": "ready"}, "message": text, "degraded": parts},
+            "message",
+            "degraded",
+            about="Requests are served. `degraded` names what does not work meanwhile.",
+        ),
         "NotReady": an_object(
-            {"status": {"const": "not ready"}, "message": text, "missing": missing}
+            {"status": {"const": "not ready"}, "message": text, "missing": parts}
         ),
     }
