@@ -7,7 +7,7 @@ tests'.
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -379,7 +379,7 @@ class Deaths:
 
         line.handler.failing = failing
 
-    async def until(self, done: "asyncio.Task[None]") -> None:
+    async def until(self, done: "asyncio.Task[Mapping[str, str]]") -> None:
         """Start consumer after consumer until *done*."""
         while not done.done():
             draining = asyncio.Event()

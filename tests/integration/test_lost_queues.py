@@ -1,9 +1,14 @@
 """A queue that is lost with its events: the migration brings both back."""
 
 import asyncio
+import contextlib
+import os
+import sys
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import aio_pika
+import httpx
 import pytest
 import structlog
 
@@ -29,6 +34,7 @@ from tests.support.api.api_world import NEEDS
 from tests.support.bus.broker_room import PASSWORDS as BUS_PASSWORDS
 from tests.support.bus.broker_room import Room, migrated_room
 from tests.support.bus.bus_room import bound_names
+from tests.support.run.ports import free_port
 from tests.support.servers.rabbitmq_kinds import RabbitServer
 from tests.support.servers.rabbitmq_server import fresh_vhost
 from tests.support.waiting import until_it_holds
@@ -189,5 +195,48 @@ async def test_a_reader_without_its_queue_waits_and_says_so_and_then_gets_what_w
     assert (await service.look()).troubles == {}
     service.drain()
     await running
-    for each in (*bus.values(), *db.values()):
-        await each.close()
+    for opened in (*bus.values(), *db.values()):
+        await closed(opened)
+
+
+async def closed(what: RabbitMQBus | Database) -> None:
+    await what.close()
+
+
+async def test_a_worker_process_names_over_http_the_queue_that_its_events_need(
+    room: Room, database_url: str, tmp_path: Path
+) -> None:
+    port = free_port()
+    settings = {
+        "DOCKER_JOB_DATABASE_URL": service_dsn(database_url, "scheduler", PASSWORDS["scheduler"]),
+        "DOCKER_JOB_BUS_URL": room.of("scheduler"),
+        "DOCKER_JOB_HEALTH_PORT": str(port),
+        "DOCKER_JOB_READY_FILE": str(tmp_path / "ready"),
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.scheduler", env=os.environ | settings
+    )
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+
+            async def found() -> httpx.Response | None:
+                with contextlib.suppress(httpx.TransportError):
+                    return await http.get("/readyz")
+                return None
+
+            async def ready() -> bool:
+                answer = await found()
+                return answer is not None and answer.status_code == 200
+
+            await until_it_holds(ready)
+            assert (await http.get("/healthz")).json() == {"status": "alive"}
+            await delete_queue(room.url, "launcher")
+            answer = await http.get("/readyz")
+            assert answer.status_code == 503
+            assert answer.json()["missing"] == ["queue launcher"]
+            assert "run the migration" in answer.json()["message"]
+            await migrate(settings_of(room, database_url))
+            assert await ready()
+    finally:
+        process.terminate()
+        assert await process.wait() == 0
