@@ -23,7 +23,7 @@ ALL = {"api": 1, "scheduler": 1, "launcher": 2, "reaper": 1}
         (
             {"bus": "…"},
             {},
-            "the broker does not work now, and no service hears of it until it does",
+            "the broker does not work now: events wait until it does",
         ),
         ({"database": "…"}, ALL, None),
     ],

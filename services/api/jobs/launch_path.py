@@ -33,7 +33,7 @@ class LaunchPath:
 def decide_trouble(readiness: Readiness) -> str | None:
     """Return what interrupts the way from a due job to its launch, as a clause."""
     if "bus" in readiness.troubles:
-        return "the broker does not work now, and no service hears of it until it does"
+        return "the broker does not work now: events wait until it does"
     for queue in ON_THE_WAY:
         if queue in readiness.readers and not readiness.readers[queue]:
             return _WITHOUT_READER[readiness.readers[queue]].format(queue)
