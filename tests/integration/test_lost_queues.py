@@ -20,6 +20,7 @@ from services import api, scheduler
 from services.scheduler import service as scheduler_service
 from services.scheduler.config import SchedulerConfig
 from shared.bus.rabbitmq import RabbitMQBus, declare_topology
+from shared.bus.rabbitmq.topology import EXCHANGE
 from shared.clock import RealClock
 from shared.events.events import JobScheduled
 from shared.events.readers import READERS, queues_of
@@ -101,6 +102,20 @@ async def test_the_migration_lets_the_events_of_a_lost_queue_be_published_again(
     with structlog.testing.capture_logs() as lines:
         await migrate(settings_of(room, database_url))  # as at each start
     assert not [each for each in lines if "published again" in each["event"]]
+    await conn.close()
+
+
+async def test_a_binding_that_is_gone_has_lost_events_too(room: Room, database_url: str) -> None:
+    conn = await connect(database_url)
+    lost, _ = await publish(conn, "launcher", "InstanceLaunched", NOW)  # the API's queue took it
+    await publish(conn, "api", "JobScheduled", NOW)
+    connection = await aio_pika.connect(room.url, timeout=10)
+    async with connection, connection.channel() as channel:
+        queue = await channel.get_queue("reaper", ensure=False)
+        await queue.unbind(EXCHANGE, "InstanceLaunched")
+    await migrate(settings_of(room, database_url))
+    assert await unsent(conn, "launcher") == [lost]
+    assert await unsent(conn, "api") == []
     await conn.close()
 
 

@@ -17,7 +17,8 @@ stays there. Works on RabbitMQ 3.10 and later.
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from typing import TypeVar
 
 from aiormq.abc import AbstractChannel
 from aiormq.exceptions import (
@@ -57,6 +58,8 @@ def redrive_exchange(queue: str) -> str:
     return f"{queue}.redrive"
 
 
+Result = TypeVar("Result")
+
 Resend = Callable[[Sequence[str]], Awaitable[None]]
 """A function of the queues that were missing: it makes their events be published again."""
 
@@ -79,45 +82,57 @@ async def declare(
     *management_url* no permissions are changed. *resend* is called if queues were missing. Waits up
     to a minute for a broker that is starting. Raises `TopologyError`, `BusUnavailable`.
     """
-    await _patiently(lambda: declare_topology(admin_url, topology, resend))
-    if management_url is not None:
-        wanted = [
-            users.ServiceUser(
-                name=name,
-                password=passwords[name],
-                queues=(name, dead_queue(name)),
-                events=tuple(events),
-                exchanges=(EXCHANGE, redrive_exchange(name)),
-            )
-            for name, events in publishes.items()
-        ]
-        vhost = users.vhost_of(admin_url)
-        await _patiently(lambda: users.declare_users(management_url, vhost, EXCHANGE, wanted))
+    if management_url is None:
+        await _patiently(lambda: declare_topology(admin_url, topology, resend))
+        return
+    vhost = users.vhost_of(admin_url)
+    bound = await _patiently(lambda: users.bindings_of(management_url, vhost, EXCHANGE))
+    unbound = [queue for queue, names in topology.items() if set(names) - bound.get(queue, set())]
+    await _patiently(lambda: declare_topology(admin_url, topology, resend, unbound))
+    wanted = [
+        users.ServiceUser(
+            name=name,
+            password=passwords[name],
+            queues=(name, dead_queue(name)),
+            events=tuple(events),
+            exchanges=(EXCHANGE, redrive_exchange(name)),
+        )
+        for name, events in publishes.items()
+    ]
+    await _patiently(lambda: users.declare_users(management_url, vhost, EXCHANGE, wanted))
 
 
-async def _patiently(act: Callable[[], Awaitable[None]]) -> None:
+async def _patiently(act: Callable[[], Awaitable[Result]]) -> Result:
     tries = 0
     deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
     while True:
         try:
-            await act()
+            return await act()
         except BusUnavailable:
             if asyncio.get_running_loop().time() > deadline:
                 raise
             tries += 1
             await asyncio.sleep(RECONNECT.delay(tries, random.random()))
-        else:
-            return
 
 
 async def declare_topology(
-    admin_url: str, topology: Topology, resend: Resend = _nothing_to_resend
+    admin_url: str,
+    topology: Topology,
+    resend: Resend = _nothing_to_resend,
+    unbound: Collection[str] = (),
 ) -> None:
-    """Declare exchanges, queues and bindings. Raises `TopologyError`, `BusUnavailable`."""
+    """Declare exchanges, queues and bindings. Raises `TopologyError`, `BusUnavailable`.
+
+    *unbound* are queues that lack a binding: they have missed events as if they had been missing.
+    """
     link = Link(admin_url, "migration")
     try:
         async with _declaring():
-            missing = await _missing(link, topology)
+            missing = [
+                queue
+                for queue in topology
+                if queue in unbound or not await _is_complete(link, queue)
+            ]
             channel = await link.channel()
             for queue in missing:
                 await channel.exchange_delete(redrive_exchange(queue))
@@ -153,12 +168,8 @@ async def _declaring() -> AsyncIterator[None]:
         raise
 
 
-async def _missing(link: Link, topology: Topology) -> list[str]:
-    """Find the queues that are missing, or whose events have not been sent again yet."""
-    return [queue for queue in topology if not await _is_complete(link, queue)]
-
-
 async def _is_complete(link: Link, queue: str) -> bool:
+    """Return whether the queue exists, and its lost events, if any, were made due again."""
     channel = await link.channel()
     try:
         await channel.queue_declare(queue, passive=True)

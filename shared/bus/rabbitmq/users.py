@@ -5,8 +5,9 @@ It may also put dead letters back into its own queue, and into no other.
 The migrating user creates them through the management API; no service sees its login.
 """
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -54,6 +55,32 @@ def management_url(admin_url: str) -> str:
 
 async def declare_users(url: str, vhost: str, exchange: str, wanted: Sequence[ServiceUser]) -> None:
     """Create *wanted* or update them. Raises `TopologyError`, `BusUnavailable`."""
+    async with _management(url) as (session, base):
+        for user in wanted:
+            for path, body in _calls(user, vhost, exchange):
+                await session.put(f"{base}/api/{path}", json=body)
+
+
+async def bindings_of(url: str, vhost: str, exchange: str) -> dict[str, set[str]]:
+    """Return the names that each queue is bound to at *exchange*; empty if there is no such.
+
+    Raises `TopologyError`, `BusUnavailable`.
+    """
+    place = f"{quote(vhost, safe='')}/{quote(exchange, safe='')}"
+    found: dict[str, set[str]] = {}
+    async with _management(url) as (session, base):
+        path = f"{base}/api/exchanges/{place}/bindings/source"
+        async with session.get(path, raise_for_status=False) as answer:
+            if answer.status != 404:
+                answer.raise_for_status()
+                for each in await answer.json():
+                    found.setdefault(each["destination"], set()).add(each["routing_key"])
+    return found
+
+
+@contextlib.asynccontextmanager
+async def _management(url: str) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
+    """Yield a session and the address of the management API; turn its errors into the bus' own."""
     parts = urlsplit(url)
     auth = aiohttp.encode_basic_auth(unquote(parts.username or ""), unquote(parts.password or ""))
     base = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
@@ -62,9 +89,7 @@ async def declare_users(url: str, vhost: str, exchange: str, wanted: Sequence[Se
         async with aiohttp.ClientSession(
             headers={"Authorization": auth}, timeout=timeout, raise_for_status=True
         ) as session:
-            for user in wanted:
-                for path, body in _calls(user, vhost, exchange):
-                    await session.put(f"{base}/api/{path}", json=body)
+            yield session, base
     except aiohttp.ClientResponseError as error:
         if error.status < 500:
             raise TopologyError(
