@@ -210,12 +210,10 @@ async def test_a_reader_without_its_queue_waits_and_says_so_and_then_gets_what_w
     assert (await service.look()).troubles == {}
     service.drain()
     await running
-    for opened in (*bus.values(), *db.values()):
-        await closed(opened)
-
-
-async def closed(what: RabbitMQBus | Database) -> None:
-    await what.close()
+    for each in bus.values():
+        await each.close()
+    for opened in db.values():
+        await opened.close()
 
 
 async def test_a_worker_process_names_over_http_the_queue_that_its_events_need(
