@@ -12,12 +12,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.postgres import poolers
 from shared.postgres.pool import Connection, connect
+from shared.settings import BadSetting
 
 LOCK = 0x646F636B6A6F62  # "dockjob"
 MESSAGING_SQL = Path(__file__).resolve().parent.parent / "messaging" / "sql"
 _FILE_NAME = re.compile(r"(\d{4})_\w+\.sql")
 _OURS = "docker-job service role"
+
+_SESSION = {"search_path": "migrations"}
+"""Each file sets its own. This one shows whether Postgres itself answers: the lock of the session
+would not hold through a pooler that gives each transaction another session.
+"""
 
 
 class MigrationError(Exception):
@@ -66,9 +73,9 @@ async def migrate(admin_dsn: str, schemas: Sequence[Schema]) -> list[str]:
 
     The role in *admin_dsn* must be able to create roles and schemas. Raises `MigrationError`.
     """
-    # Unbounded: a migration may take long, and so may the wait for the lock.
-    conn = await connect(admin_dsn, command_seconds=None)
+    conn = await _connect(admin_dsn)
     try:
+        await _refuse_pooler(conn)
         await conn.execute("SELECT pg_advisory_lock($1)", LOCK)
         await _prepare(conn)
         applied: list[str] = []
@@ -79,6 +86,23 @@ async def migrate(admin_dsn: str, schemas: Sequence[Schema]) -> list[str]:
         return applied
     finally:
         await conn.close(timeout=5)  # ends the session and with it the lock
+
+
+async def _connect(admin_dsn: str) -> Connection:
+    # Unbounded: a migration may take long, and so may the wait for the lock.
+    try:
+        return await connect(admin_dsn, command_seconds=None, settings=_SESSION)
+    except Exception as error:
+        if poolers.refuses_settings(error):
+            raise MigrationError(str(poolers.refused(error))) from error
+        raise
+
+
+async def _refuse_pooler(conn: Connection) -> None:
+    try:
+        await poolers.check_settings(conn, _SESSION)
+    except BadSetting as error:
+        raise MigrationError(str(error)) from error
 
 
 async def _prepare(conn: Connection) -> None:

@@ -10,22 +10,21 @@ import asyncio
 import contextlib
 import gc
 import os
-import random
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import uvloop
 
-from shared.backoff import RECONNECT
 from shared.bus.port import Bus, Topology
 from shared.clock import RealClock
 from shared.crash_points import points_from
 from shared.events.events import Event
 from shared.log import configure, get_logger
-from shared.postgres.pool import Database, is_transient, open_database
+from shared.postgres.pool import Database, open_database
+from shared.postgres.waiting import wait_for_database
 from shared.runtime.readiness import touch_while_ready
 from shared.runtime.service import Ports, Service, ports_for
 from shared.settings import EXIT_SETTING, BadSetting, Settings
@@ -34,6 +33,8 @@ from shared.url import with_login
 
 EXIT_CRASH = 70
 """EX_SOFTWARE of sysexits.h."""
+
+Result = TypeVar("Result")
 
 GC_THRESHOLDS = (20_000, 10, 20)
 """Of Python's garbage collector: a batch of 500 events makes and frees about 20,000 objects."""
@@ -158,7 +159,10 @@ async def _serve(
         bus = open_bus(login(settings, name, "BUS", "amqp://localhost"), topology)
         stack.push_async_callback(bus.close)
         ports = ports_for(db, bus, clock, points_from(settings.text("EXIT_AT")))
-        parts, drain = await compose(settings, ports, stack)
+        composed = await _until_stopped(compose(settings, ports, stack), stop)
+        if composed is None:
+            return
+        parts, drain = composed
         collect_seldom()
         get_logger(service=name).info("service runs")
         await run_parts(parts, stop, drain)
@@ -167,28 +171,22 @@ async def _serve(
 
 async def _database(dsn: str, name: str, clock: RealClock, settings: Settings) -> Database:
     """Wait for Postgres: it may start or be migrated later than this process."""
-    tries = 0
     connections = settings.integer("DATABASE_CONNECTIONS", 8, least=2)
     deployment = settings.text("DEPLOYMENT", "local")
-    while True:
-        try:
-            return await open_database(
-                dsn, name, clock, connections=connections, deployment=deployment
-            )
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            tries += 1
-            get_logger(service=name).warning("waiting for the database", error=str(error))
-            await asyncio.sleep(RECONNECT.delay(tries, random.random()))
+    return await wait_for_database(
+        lambda: open_database(dsn, name, clock, connections=connections, deployment=deployment),
+        get_logger(service=name),
+    )
 
 
-async def _until_stopped(work: Awaitable[Database], stop: asyncio.Event) -> Database | None:
-    opening = asyncio.ensure_future(work)
+async def _until_stopped(work: Awaitable[Result], stop: asyncio.Event) -> Result | None:
+    """Await *work*; return None, and cancel it, if *stop* is set before."""
+    working = asyncio.ensure_future(work)
     stopped = asyncio.ensure_future(stop.wait())
-    await asyncio.wait({opening, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
-    if opening.done():
-        return opening.result()
-    opening.cancel()
+    if working.done():
+        return working.result()
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
     return None
