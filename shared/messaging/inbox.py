@@ -46,13 +46,16 @@ RETRIED = 100
 PARKED_LEASE_SECONDS = 60.0
 
 
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
 @dataclass
 class _Retries:
     """The memory of this process about parked events, which an outage leaves between two states."""
 
     left: list[Parked] = field(default_factory=list)
     """Leased until `until`, and not settled."""
-    until: datetime = datetime.min.replace(tzinfo=UTC)
+    until: datetime = _LONG_AGO
     survived: set[uuid.UUID] = field(default_factory=set)
     """Tries recorded as begun that have ended without an outcome, and not by a crash."""
 
@@ -101,7 +104,7 @@ class Inbox:
         """Apply each of *envelopes*, or park it. Raises if neither can be written."""
         try:
             await self.apply(envelopes)
-        except Exception as error:  # the halves show which event it is
+        except Exception as error:  # noqa: BLE001 - the halves show which event it is
             await self._raise_outage(error)
             if len(envelopes) == 1:
                 await self._apply_again_or_park(envelopes[0], error)
@@ -121,7 +124,7 @@ class Inbox:
             try:
                 await self.apply([envelope])
                 return
-            except Exception as again:  # it is kept in the row
+            except Exception as again:  # noqa: BLE001 - it is kept in the row
                 await self._raise_outage(again)
                 error = again
             if not is_lost(error):
@@ -204,10 +207,17 @@ class Inbox:
                 return
             async with self.db.connection() as conn:
                 await parked.begin_try(conn, each.event_id)
+        survived.discard(each.event_id)  # from here a crash counts
+        try:
+            await self._try(each)
+        except Exception:
             survived.add(each.event_id)
+            raise
+
+    async def _try(self, each: Parked) -> None:
         try:
             await self.apply([cloudevents.decode_one(each.name, each.body)])
-        except Exception as error:  # it is kept in the row
+        except Exception as error:  # noqa: BLE001 - it is kept in the row
             await self._raise_outage(error)
             # An outage ends, so it never makes an event dead. An unreadable event (an operator has
             # redriven it) stays unreadable.
@@ -219,7 +229,6 @@ class Inbox:
             self.points.reached(f"{self.service}.retried")
             async with self.db.transaction() as tx:
                 await parked.unpark(tx, each.event_id)
-        survived.discard(each.event_id)
 
     async def _postpone(self, each: Parked, error: str, *, dead: bool) -> None:
         async with self.db.transaction() as tx:

@@ -60,7 +60,7 @@ TROUBLE_SECONDS = 1.5
 READ_ONLY_SECONDS = 1.0
 """The shortest time between two replacements of all connections to a server that is read-only."""
 
-MISSING_SECONDS = 10.0
+MISSING_SECONDS = 6.0
 """How long a missing table or column counts as trouble after a statement has failed for it: longer
 than a sweep or a consumer waits before it tries again.
 """

@@ -12,7 +12,9 @@ from shared.log import mask
 from shared.postgres.errors import code_of
 from shared.settings import PREFIX, BadSetting
 
-SETTINGS = "SELECT name, setting FROM pg_settings WHERE name = ANY ($1::text[])"
+SETTINGS = """
+SELECT lower(name) AS name, setting FROM pg_settings WHERE lower(name) = ANY ($1::text[])
+"""
 
 
 def refuses_settings(error: BaseException) -> bool:
@@ -28,7 +30,7 @@ def refused(error: BaseException) -> BadSetting:
 async def check_settings(conn: Any, wanted: Mapping[str, str]) -> None:
     """Raise `BadSetting` if *conn* lacks its settings: a connection pooler has dropped them."""
     rows = await conn.fetch(SETTINGS, [*wanted])
-    found = {row["name"].lower(): row["setting"] for row in rows}  # one of them is TimeZone
+    found = {row["name"]: row["setting"] for row in rows}
     for name, value in wanted.items():
         if found.get(name) != value:
             raise _bad_setting(f"drops docker-job's settings ({name} is {found.get(name)!r})")
