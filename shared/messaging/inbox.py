@@ -142,7 +142,7 @@ class Inbox:
         Asked after one failure: a whole batch must not wait for one time limit after another.
         """
         if is_transient(error) and (trouble := await self.db.trouble()) is not None:
-            raise DatabaseUnavailable(f"the database {trouble}") from error
+            raise DatabaseUnavailable(trouble) from error
 
     async def isolate(self, envelopes: Sequence[Envelope[Any]], deaths: int) -> None:
         """Park *envelopes* untried: their message was redelivered *deaths* times."""

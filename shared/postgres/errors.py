@@ -50,6 +50,8 @@ _TRANSIENT = (
 _ENDED = ("08", "25P03", "25P04", "57")
 """After these the connection is closed, or in the middle of an operation."""
 
+LACKS = "lacks what the migration creates"
+
 _TROUBLES = (
     ("25006", "is read-only"),
     ("28", "refuses logins"),
@@ -58,7 +60,7 @@ _TROUBLES = (
     ("53300", "has no free connection"),
     ("55000", "accepts no connections"),
     ("57P03", "is starting or stopping"),
-    *((code, "lacks what the migration creates") for code in _SCHEMA),
+    *((code, LACKS) for code in _SCHEMA),
 )
 """What is wrong, by the first code that fits."""
 
@@ -66,7 +68,11 @@ SILENT = "does not answer"
 
 
 class DatabaseUnavailable(ConnectionError):
-    """The database itself is in trouble, and not the work; the text says how."""
+    """The database itself is in trouble, and not the work. *trouble* is a clause for operators."""
+
+    def __init__(self, trouble: str) -> None:
+        super().__init__(f"the database {trouble}")
+        self.trouble = trouble
 
 
 def code_of(error: BaseException) -> str:
@@ -140,6 +146,8 @@ def means_dead_connection(error: BaseException) -> bool:
 
 def trouble_of(error: BaseException) -> str:
     """Return a clause about the database for operators, with the server's text: "refuses …: …"."""
+    if isinstance(error, DatabaseUnavailable):
+        return error.trouble
     found = _trouble(error)
     if not code_of(error) or is_read_only(error) or is_lost(error):
         return found

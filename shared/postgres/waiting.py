@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from shared.backoff import RECONNECT
-from shared.postgres.errors import is_not_ours, is_transient, trouble_of
+from shared.postgres.errors import DatabaseUnavailable, is_not_ours, is_transient, trouble_of
 
 Result = TypeVar("Result")
 
@@ -28,7 +28,8 @@ async def wait_for_database(act: Callable[[], Awaitable[Result]], log: Any) -> R
             if not is_transient(error):
                 raise
             tries += 1
-            needs_operator = is_not_ours(error) and tries % REMINDER_TRIES == 3
+            lasting = is_not_ours(error) or isinstance(error, DatabaseUnavailable)
+            needs_operator = lasting and tries % REMINDER_TRIES == 3
             (log.error if needs_operator else log.warning)(
                 "waiting for the database",
                 database=trouble_of(error),

@@ -23,6 +23,7 @@ from shared.clock import RealClock
 from shared.crash_points import points_from
 from shared.events.events import Event
 from shared.log import configure, get_logger
+from shared.postgres.migrations import MESSAGING_SQL, Schema, refuse_unmigrated
 from shared.postgres.pool import Database, open_database
 from shared.postgres.waiting import wait_for_database
 from shared.runtime.readiness import touch_while_ready
@@ -129,13 +130,18 @@ def configure_log(settings: Settings) -> None:
     configure(settings.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")))
 
 
-def main(name: str, consumes: Sequence[type[Event]], compose: Compose, open_bus: OpenBus) -> int:
-    """Run the service *name* until a signal comes; return the exit status."""
+def main(
+    name: str, consumes: Sequence[type[Event]], compose: Compose, open_bus: OpenBus, sql: Path
+) -> int:
+    """Run the service *name* until a signal comes; return the exit status.
+
+    *sql* has the migrations that it waits for.
+    """
     settings = Settings(os.environ)
     try:
         configure_log(settings)
         topology = {name: tuple(event.__name__ for event in consumes)}
-        uvloop.run(_serve(name, settings, topology, compose, open_bus))
+        uvloop.run(_serve(name, settings, topology, compose, open_bus, sql))
     except BadSetting as error:
         print(f"docker-job {name}: {error}", file=sys.stderr)  # noqa: T201 - for the operator
         return EXIT_SETTING
@@ -146,13 +152,18 @@ def main(name: str, consumes: Sequence[type[Event]], compose: Compose, open_bus:
 
 
 async def _serve(
-    name: str, settings: Settings, topology: Topology, compose: Compose, open_bus: OpenBus
+    name: str,
+    settings: Settings,
+    topology: Topology,
+    compose: Compose,
+    open_bus: OpenBus,
+    sql: Path,
 ) -> None:
     stop = stop_on_signals()
     clock = RealClock()
     async with contextlib.AsyncExitStack() as stack:
         dsn = database_login(settings, name)
-        db = await _until_stopped(_database(dsn, name, clock, settings), stop)
+        db = await _until_stopped(_database(dsn, name, clock, settings, sql), stop)
         if db is None:
             return
         stack.push_async_callback(db.close)
@@ -169,14 +180,26 @@ async def _serve(
         get_logger(service=name).info("service has drained")
 
 
-async def _database(dsn: str, name: str, clock: RealClock, settings: Settings) -> Database:
+async def _database(
+    dsn: str, name: str, clock: RealClock, settings: Settings, sql: Path
+) -> Database:
     """Wait for Postgres: it may start or be migrated later than this process."""
     connections = settings.integer("DATABASE_CONNECTIONS", 8, least=2)
     deployment = settings.text("DEPLOYMENT", "local")
-    return await wait_for_database(
-        lambda: open_database(dsn, name, clock, connections=connections, deployment=deployment),
-        get_logger(service=name),
-    )
+
+    async def opened() -> Database:
+        db = await open_database(dsn, name, clock, connections=connections, deployment=deployment)
+        try:
+            async with db.connection() as conn:
+                await refuse_unmigrated(
+                    conn, Schema(name, "", {"shared": MESSAGING_SQL, name: sql})
+                )
+        except BaseException:
+            await db.close()
+            raise
+        return db
+
+    return await wait_for_database(opened, get_logger(service=name))
 
 
 async def _until_stopped(work: Awaitable[Result], stop: asyncio.Event) -> Result | None:
