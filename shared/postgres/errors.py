@@ -149,9 +149,13 @@ def trouble_of(error: BaseException) -> str:
     if isinstance(error, DatabaseUnavailable):
         return error.trouble
     found = _trouble(error)
-    if not code_of(error) or is_read_only(error) or is_lost(error):
+    if not code_of(error) or is_read_only(error):
         return found
-    return f"{'fails' if found == SILENT else found}: {mask(str(error.args[0]))}"
+    if found == SILENT:
+        if is_lost(error):
+            return found
+        found = "fails"
+    return f"{found}: {mask(str(error.args[0]))}"
 
 
 def advice_of(error: BaseException) -> str:
