@@ -80,7 +80,6 @@ async def migrate(admin_dsn: str, schemas: Sequence[Schema]) -> list[str]:
     """
     conn = await _connect(admin_dsn)
     try:
-        await _refuse_pooler(conn)
         await conn.execute("SELECT pg_advisory_lock($1)", LOCK)
         await _prepare(conn)
         applied: list[str] = []
@@ -94,20 +93,14 @@ async def migrate(admin_dsn: str, schemas: Sequence[Schema]) -> list[str]:
 
 
 async def _connect(admin_dsn: str) -> Connection:
-    # Unbounded: a migration may take long, and so may the wait for the lock.
     try:
-        return await connect(admin_dsn, command_seconds=None, settings=_SESSION)
-    except Exception as error:
-        if poolers.refuses_settings(error):
-            raise MigrationError(str(poolers.refused(error))) from error
-        raise
-
-
-async def _refuse_pooler(conn: Connection) -> None:
-    try:
+        with poolers.refused():
+            # Unbounded: a migration may take long, and so may the wait for the lock.
+            conn = await connect(admin_dsn, command_seconds=None, settings=_SESSION)
         await poolers.check_settings(conn, _SESSION)
     except BadSetting as error:
         raise MigrationError(str(error)) from error
+    return conn
 
 
 async def _prepare(conn: Connection) -> None:

@@ -223,16 +223,8 @@ async def open_database(
     Raises asyncpg's errors if the server cannot be reached, see `is_transient`; and `BadSetting` if
     a connection pooler stands before it that does not pass on the settings of a session.
     """
-    milliseconds = str(int(statement_seconds * 1000))
-    settings = {
-        "search_path": schema,
-        "timezone": "UTC",
-        "statement_timeout": milliseconds,
-        "lock_timeout": milliseconds,
-        "idle_in_transaction_session_timeout": milliseconds,
-        **_BY_INDEX,
-    }
-    try:
+    settings = _session(schema, statement_seconds)
+    with poolers.refused():
         pool = await asyncpg.create_pool(
             dsn,
             min_size=1,
@@ -243,10 +235,6 @@ async def open_database(
             reset=_leave_as_it_is,
             server_settings={"application_name": f"docker-job {schema}", **settings},
         )
-    except asyncpg.PostgresError as error:
-        if poolers.refuses_settings(error):
-            raise poolers.refused(error) from error
-        raise
     try:
         async with asyncio.timeout(CONNECT_SECONDS), pool.acquire() as conn:
             await poolers.check_settings(conn, settings)
@@ -254,6 +242,18 @@ async def open_database(
         pool.terminate()
         raise
     return Database(pool, clock, dsn, schema, deployment)
+
+
+def _session(schema: str, statement_seconds: float) -> dict[str, str]:
+    milliseconds = str(int(statement_seconds * 1000))
+    return {
+        "search_path": schema,
+        "timezone": "UTC",
+        "statement_timeout": milliseconds,
+        "lock_timeout": milliseconds,
+        "idle_in_transaction_session_timeout": milliseconds,
+        **_BY_INDEX,
+    }
 
 
 async def connect(

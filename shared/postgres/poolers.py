@@ -5,7 +5,8 @@ refuses them (pgbouncer: https://www.pgbouncer.org/config.html) or, told to igno
 Then statements would run without the schema, without time limits and with other plans.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from shared.log import mask
@@ -17,14 +18,16 @@ SELECT lower(name) AS name, setting FROM pg_settings WHERE lower(name) = ANY ($1
 """
 
 
-def refuses_settings(error: BaseException) -> bool:
-    """Return whether a connection pooler has answered, which refuses the settings of a session."""
-    return code_of(error) == "08P01" and "startup parameter" in str(error)
-
-
-def refused(error: BaseException) -> BadSetting:
-    """Return the error for operators."""
-    return _bad_setting(f"refuses docker-job's settings ({mask(str(error))})")
+@contextlib.contextmanager
+def refused() -> Iterator[None]:
+    """Raise `BadSetting` if a connection pooler refuses the settings of the session opened here."""
+    try:
+        yield
+    except Exception as error:
+        if code_of(error) == "08P01" and "startup parameter" in str(error):
+            text = f"refuses docker-job's settings ({mask(str(error))})"
+            raise _bad_setting(text) from error
+        raise
 
 
 async def check_settings(conn: Any, wanted: Mapping[str, str]) -> None:
