@@ -97,7 +97,11 @@ async def _connect(admin_dsn: str) -> Connection:
         with poolers.refused():
             # Unbounded: a migration may take long, and so may the wait for the lock.
             conn = await connect(admin_dsn, command_seconds=None, settings=_SESSION)
-        await poolers.check_settings(conn, _SESSION)
+        try:
+            await poolers.check_settings(conn, _SESSION)
+        except BaseException:
+            conn.terminate()
+            raise
     except BadSetting as error:
         raise MigrationError(str(error)) from error
     return conn
