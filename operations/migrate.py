@@ -19,7 +19,7 @@ from shared.bus.rabbitmq.connection import TopologyError
 from shared.bus.rabbitmq.topology import declare
 from shared.log import configure, get_logger
 from shared.postgres.migrations import MESSAGING_SQL, MigrationError, Schema, migrate
-from shared.postgres.pool import is_transient
+from shared.postgres.pool import is_not_ours, is_transient
 from shared.runtime.process import EXIT_CRASH, login
 from shared.settings import EXIT_SETTING, BadSetting, Settings
 from shared.url import with_login
@@ -98,7 +98,7 @@ async def _patiently(dsn: str, kept: dict[str, str]) -> list[str]:
         try:
             return await migrate_all(dsn, kept)
         except Exception as error:
-            if not is_transient(error):
+            if not is_transient(error) or is_not_ours(error):  # waiting does not correct a login
                 raise
             _log.warning("waiting for the database", error=str(error))
             await asyncio.sleep(RECONNECT.delay(tries, random.random()))

@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from services.api import CONSUMES, NAME
 from services.api.config import ApiConfig, from_settings
@@ -27,6 +28,8 @@ from shared.postgres.pool import open_database
 from shared.runtime.process import Composed, Part, configure_log, database_login, main
 from shared.runtime.service import Ports
 from shared.settings import EXIT_SETTING, BadSetting, Settings
+
+SQL = Path(__file__).parent / "sql"
 
 IN_COMPOSE = "docker compose run --rm api"
 """Under compose.yaml the process knows only its container's address, not the published one."""
@@ -89,7 +92,7 @@ def _serve_at(inherited: Inherited, of_all: Sequence[Inherited]) -> int:
     for other in of_all:
         if other is not inherited:  # otherwise it would still listen after its own process stops
             other.sock.close()
-    return main(NAME, CONSUMES, functools.partial(compose, inherited=inherited), open_bus)
+    return main(NAME, CONSUMES, functools.partial(compose, inherited=inherited), open_bus, SQL)
 
 
 async def keys(arguments: argparse.Namespace) -> int:

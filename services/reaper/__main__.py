@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from pathlib import Path
 
 from services.reaper import CONSUMES, NAME
 from services.reaper.config import from_settings
@@ -10,6 +11,8 @@ from shared.adapters import compute_from, open_bus, open_notices
 from shared.runtime.process import Composed, main, worker
 from shared.runtime.service import Ports
 from shared.settings import Settings
+
+SQL = Path(__file__).parent / "sql"
 
 
 async def compose(settings: Settings, ports: Ports, stack: contextlib.AsyncExitStack) -> Composed:
@@ -20,4 +23,4 @@ async def compose(settings: Settings, ports: Ports, stack: contextlib.AsyncExitS
 
 
 if __name__ == "__main__":
-    sys.exit(main(NAME, CONSUMES, compose, open_bus))
+    sys.exit(main(NAME, CONSUMES, compose, open_bus, SQL))

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from pathlib import Path
 
 from services.scheduler import CONSUMES, NAME
 from services.scheduler.config import from_settings
@@ -11,6 +12,8 @@ from shared.runtime.process import Composed, main, worker
 from shared.runtime.service import Ports
 from shared.settings import Settings
 
+SQL = Path(__file__).parent / "sql"
+
 
 async def compose(settings: Settings, ports: Ports, _stack: contextlib.AsyncExitStack) -> Composed:
     """Build the scheduler and its readiness."""
@@ -18,4 +21,4 @@ async def compose(settings: Settings, ports: Ports, _stack: contextlib.AsyncExit
 
 
 if __name__ == "__main__":
-    sys.exit(main(NAME, CONSUMES, compose, open_bus))
+    sys.exit(main(NAME, CONSUMES, compose, open_bus, SQL))

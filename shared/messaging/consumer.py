@@ -3,7 +3,8 @@
 Messages are batches, so one `take` returns many events; they are settled in transactions of about
 `EVENTS` and acknowledged afterwards. A message that was redelivered `SUSPECT` times without an
 outcome may have crashed its readers: it is settled alone, and after one more redelivery its events
-are parked one by one, untried. Only an unavailable database blocks the queue.
+are parked one by one, untried. Only an unavailable database blocks the queue: deliveries wait
+unacknowledged, and none comes back.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from shared.events import cloudevents
 from shared.events.cloudevents import Envelope, EventBatch, Undecodable, Unreadable
 from shared.log import get_logger
 from shared.messaging.inbox import Inbox
-from shared.postgres.pool import is_transient
+from shared.postgres.errors import is_transient
 
 MESSAGES = 100
 """Messages taken at once, at most."""
@@ -136,17 +137,22 @@ class Consumer:
             await self._settle(_Group([delivery], list(batch.envelopes)))
 
     async def _until_stored(self, act: Callable[..., Awaitable[None]], *args: Any) -> None:
-        """Repeat *act* while the database is unavailable; the delivery stays unacknowledged."""
+        """Repeat *act* until it succeeds; the delivery stays unacknowledged.
+
+        No error ends it: the delivery would come back with a higher count, as if its reader had
+        crashed, and meet the same error.
+        """
         tries = 0
         while True:
             try:
                 return await act(*args)
-            except Exception as error:
-                if not is_transient(error):
-                    raise
+            except Exception as error:  # noqa: BLE001 - reported, and repeated
                 tries += 1
-                self._log.warning("database unavailable", error=str(error), tries=tries)
-                await asyncio.sleep(RECONNECT.delay(tries, random.random()))
+                if is_transient(error):
+                    self._log.warning("database unavailable", error=str(error), tries=tries)
+                else:
+                    self._log.error("events cannot be stored", exc_info=error, tries=tries)
+            await asyncio.sleep(RECONNECT.delay(tries, random.random()))
 
     @property
     def _log(self) -> Any:

@@ -6,13 +6,15 @@
     retry_parked ──▶ tried again with growing delay, alone ──▶ committed, or dead after `TRIES`
 
 A failing event costs its batch about two transactions for each halving, and delays no other batch.
+While the database itself is in trouble no event is at fault: nothing is halved, parked or counted,
+`DatabaseUnavailable` is raised, and the caller repeats.
 """
 
 import random
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from shared.backoff import PARKED
@@ -25,7 +27,8 @@ from shared.messaging import parked
 from shared.messaging import store as messages
 from shared.messaging.parked import FailedEvent, Parked
 from shared.messaging.subscriber import Subscriber
-from shared.postgres.pool import Database, is_lost, is_transient
+from shared.postgres.errors import DatabaseUnavailable, is_lost, is_transient
+from shared.postgres.pool import Database
 from shared.postgres.wakeups import Wakeups
 
 TRIES = 6
@@ -43,6 +46,25 @@ RETRIED = 100
 PARKED_LEASE_SECONDS = 60.0
 
 
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass
+class _Retries:
+    """The memory of this process about parked events, which an outage leaves between two states."""
+
+    left: list[Parked] = field(default_factory=list)
+    """Leased until `until`, and not settled."""
+    until: datetime = _LONG_AGO
+    survived: set[uuid.UUID] = field(default_factory=set)
+    """Tries recorded as begun that have ended without an outcome, and not by a crash."""
+
+    def take(self, now: datetime) -> list[Parked]:
+        """Take what is left, if it is still leased."""
+        left, self.left = self.left, []
+        return left if now < self.until else []
+
+
 @dataclass(frozen=True)
 class Inbox:
     """The inbox of one service."""
@@ -52,6 +74,7 @@ class Inbox:
     db: Database
     wakeups: Wakeups
     points: Points
+    _retries: _Retries = field(default_factory=_Retries)
 
     async def apply(self, envelopes: Sequence[Envelope[Any]]) -> None:
         """Apply *envelopes* in one transaction, except those that were applied before."""
@@ -82,6 +105,7 @@ class Inbox:
         try:
             await self.apply(envelopes)
         except Exception as error:  # noqa: BLE001 - the halves show which event it is
+            await self._raise_outage(error)
             if len(envelopes) == 1:
                 await self._apply_again_or_park(envelopes[0], error)
                 return
@@ -101,6 +125,7 @@ class Inbox:
                 await self.apply([envelope])
                 return
             except Exception as again:  # noqa: BLE001 - it is kept in the row
+                await self._raise_outage(again)
                 error = again
             if not is_lost(error):
                 break
@@ -110,6 +135,14 @@ class Inbox:
         self._log.error(
             "handler failed", event_id=str(envelope.id), event_name=envelope.name, exc_info=error
         )
+
+    async def _raise_outage(self, error: Exception) -> None:
+        """Raise `DatabaseUnavailable` if the database, and no event, is the cause of *error*.
+
+        Asked after one failure: a whole batch must not wait for one time limit after another.
+        """
+        if is_transient(error) and (trouble := await self.db.trouble()) is not None:
+            raise DatabaseUnavailable(trouble) from error
 
     async def isolate(self, envelopes: Sequence[Envelope[Any]], deaths: int) -> None:
         """Park *envelopes* untried: their message was redelivered *deaths* times."""
@@ -144,26 +177,48 @@ class Inbox:
         self.points.reached(f"{self.service}.buried")
 
     async def retry_parked(self) -> datetime | None:
-        """Apply parked events that are due again; return when the next is due."""
+        """Apply parked events that are due again; return when the next is due.
+
+        An outage postpones none of them: the next pass goes on with those that are still leased.
+        """
         now = self.db.clock.now()
-        async with self.db.connection() as conn:
+        due, until = self._retries.take(now), self._retries.until
+        if not due:
             until = now + timedelta(seconds=PARKED_LEASE_SECONDS)
-            due = await parked.lease_parked(conn, now=now, until=until, limit=RETRIED)
-        for each in due:
-            await self._retry(each)
+            async with self.db.connection() as conn:
+                due = await parked.lease_parked(conn, now=now, until=until, limit=RETRIED)
+        while due:
+            each = due.pop(0)
+            try:
+                await self._retry(each)
+            except Exception:
+                self._retries.left, self._retries.until = [*due, each], until
+                raise
         async with self.db.connection() as conn:
             return await parked.next_parked(conn)
 
     async def _retry(self, each: Parked) -> None:
-        if each.unfinished >= DEATHS:
-            error = f"its reader died on it {each.unfinished} times"
-            await self._postpone(each, error, dead=True)
-            return
-        async with self.db.connection() as conn:
-            await parked.begin_try(conn, each.event_id)
+        survived = self._retries.survived
+        # A try that an outage has interrupted is on record already.
+        if each.event_id not in survived:
+            if each.unfinished >= DEATHS:
+                error = f"its reader died on it {each.unfinished} times"
+                await self._postpone(each, error, dead=True)
+                return
+            async with self.db.connection() as conn:
+                await parked.begin_try(conn, each.event_id)
+        survived.discard(each.event_id)  # from here a crash counts
+        try:
+            await self._try(each)
+        except Exception:
+            survived.add(each.event_id)
+            raise
+
+    async def _try(self, each: Parked) -> None:
         try:
             await self.apply([cloudevents.decode_one(each.name, each.body)])
         except Exception as error:  # noqa: BLE001 - it is kept in the row
+            await self._raise_outage(error)
             # An outage ends, so it never makes an event dead. An unreadable event (an operator has
             # redriven it) stays unreadable.
             again = is_transient(error) or each.tries + 1 < TRIES

@@ -12,12 +12,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.postgres import poolers
+from shared.postgres.errors import LACKS, DatabaseUnavailable
 from shared.postgres.pool import Connection, connect
+from shared.settings import BadSetting
 
 LOCK = 0x646F636B6A6F62  # "dockjob"
 MESSAGING_SQL = Path(__file__).resolve().parent.parent / "messaging" / "sql"
 _FILE_NAME = re.compile(r"(\d{4})_\w+\.sql")
 _OURS = "docker-job service role"
+
+_MIGRATED = "migrated: "
+
+APPLIED = "SELECT obj_description(to_regnamespace($1)::oid, 'pg_namespace')"
+
+_SESSION = {"search_path": "migrations"}
+"""Each file sets its own. This one shows whether Postgres itself answers: the lock of the session
+would not hold through a pooler that gives each transaction another session.
+"""
 
 
 class MigrationError(Exception):
@@ -29,7 +41,7 @@ class Schema:
     """The schema of a service; schema and role have the same *name*.
 
     *directories* hold its numbered SQL files. Each file is recorded as applied under the key of its
-    directory; the key stays the same if the directory moves.
+    directory; the key stays the same if the directory moves. Only migrating needs the *password*.
     """
 
     name: str
@@ -66,8 +78,7 @@ async def migrate(admin_dsn: str, schemas: Sequence[Schema]) -> list[str]:
 
     The role in *admin_dsn* must be able to create roles and schemas. Raises `MigrationError`.
     """
-    # Unbounded: a migration may take long, and so may the wait for the lock.
-    conn = await connect(admin_dsn, command_seconds=None)
+    conn = await _connect(admin_dsn)
     try:
         await conn.execute("SELECT pg_advisory_lock($1)", LOCK)
         await _prepare(conn)
@@ -79,6 +90,21 @@ async def migrate(admin_dsn: str, schemas: Sequence[Schema]) -> list[str]:
         return applied
     finally:
         await conn.close(timeout=5)  # ends the session and with it the lock
+
+
+async def _connect(admin_dsn: str) -> Connection:
+    try:
+        with poolers.refused():
+            # Unbounded: a migration may take long, and so may the wait for the lock.
+            conn = await connect(admin_dsn, command_seconds=None, settings=_SESSION)
+        try:
+            await poolers.check_settings(conn, _SESSION)
+        except BaseException:
+            conn.terminate()
+            raise
+    except BadSetting as error:
+        raise MigrationError(str(error)) from error
+    return conn
 
 
 async def _prepare(conn: Connection) -> None:
@@ -153,11 +179,31 @@ async def _apply(conn: Connection, schema: Schema, migration: Migration) -> None
 
 
 async def _grant(conn: Connection, schema: Schema) -> None:
-    """Grant the role access to the rows of its own schema, and nothing more."""
+    """Grant the role access to the rows of its own schema, and nothing more.
+
+    The schema's comment names the applied files for the service, which may not read their table.
+    """
     name = schema.name
+    rows = await conn.fetch(
+        "SELECT source FROM migrations.applied WHERE schema = $1 ORDER BY source", name
+    )
+    applied = [row["source"] for row in rows]
     async with conn.transaction():
         await conn.execute(f'GRANT USAGE ON SCHEMA "{name}" TO "{name}"')
         await conn.execute(
             f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "{name}" TO "{name}"'
         )
+        await conn.execute(f"COMMENT ON SCHEMA \"{name}\" IS '{_MIGRATED}{' '.join(applied)}'")
         await conn.execute(f'GRANT USAGE ON ALL SEQUENCES IN SCHEMA "{name}" TO "{name}"')
+
+
+async def refuse_unmigrated(conn: Connection, schema: Schema) -> None:
+    """Raise `DatabaseUnavailable` if a file of *schema* is not applied yet.
+
+    Asked before a service's first statement: what a missing column does depends on the statement.
+    """
+    text: str | None = await conn.fetchval(APPLIED, schema.name)
+    applied = set((text or "").removeprefix(_MIGRATED).split())
+    missing = [each.source for each in read_migrations(schema) if each.source not in applied]
+    if missing:
+        raise DatabaseUnavailable(f"{LACKS}: {', '.join(missing)}: `migrate` must run")

@@ -1,9 +1,7 @@
-"""Postgres: one pool per service, transactions, and the classes of errors.
+"""Postgres: one pool per service, and transactions; `errors` has the classes of errors.
 
     Database.transaction()   one connection, one transaction; `now` is fixed when it begins
-    is_transient(error)      caused by the database or another transaction, not by the statement
-    is_lost(error)           the connection was lost, and others of the pool may be too
-    is_not_ours(error)       the server answers, but lacks the login or the tables of docker-job
+    Database.trouble()       what is wrong with the database now, or None
 
 Every statement runs with the service's own role and its schema as the search path, so no SQL names
 a schema.
@@ -11,7 +9,7 @@ a schema.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -21,6 +19,29 @@ import asyncpg
 import msgspec
 
 from shared.clock import Clock
+from shared.postgres import poolers
+from shared.postgres.errors import (
+    is_breaking,
+    is_lost,
+    is_not_ours,
+    is_read_only,
+    is_transient,
+    means_dead_connection,
+    needs_migration,
+    trouble_of,
+)
+
+__all__ = [
+    "Connection",
+    "Database",
+    "Transaction",
+    "connect",
+    "is_lost",
+    "is_not_ours",
+    "is_transient",
+    "json_text",
+    "open_database",
+]
 
 Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
 
@@ -33,80 +54,21 @@ caller gets an error and tries again, rather than waiting too.
 CLOSE_SECONDS = 5.0
 """Time limit for closing a pool in order; then its connections are cut."""
 
-_LOST: tuple[type[BaseException], ...] = (
-    ConnectionError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    # A connection whose server closed it while it was idle in the pool: it is cut now.
-    asyncpg.InternalClientError,
-)
+TROUBLE_SECONDS = 1.5
+"""Time limit for asking what is wrong with the database."""
 
-_TRANSIENT: tuple[type[BaseException], ...] = (
-    *_LOST,
-    OSError,  # includes TimeoutError
-    asyncpg.OperatorInterventionError,  # admin shutdown, crash shutdown, query cancelled
-    asyncpg.TransactionRollbackError,  # deadlock, serialization failure
-    asyncpg.InsufficientResourcesError,  # too many connections, disk full
-    asyncpg.LockNotAvailableError,
-    # A plan cached before a migration changed the table; the retry prepares it again.
-    asyncpg.InvalidCachedStatementError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-)
+READ_ONLY_SECONDS = 1.0
+"""The shortest time between two replacements of all connections to a server that is read-only."""
 
+MISSING_SECONDS = 6.0
+"""How long a missing table or column counts as trouble after a statement has failed for it: longer
+than a sweep or a consumer waits before it tries again.
+"""
 
-# After these a connection is cut, not returned to the pool. For a silent server (frozen, cut off)
-# the client would wait without a limit, as it cancels its statement first; and a server that closed
-# leaves a connection in the middle of an operation, which fails its next user [both tried]. A
-# cancelled task must not wait either.
-_BREAKING: tuple[type[BaseException], ...] = (
-    OSError,
-    asyncio.CancelledError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-)
-
-
-def is_transient(error: BaseException) -> bool:
-    """Return whether the same work may succeed later, unchanged.
-
-    A COMMIT that timed out counts: its outcome is *unknown*, and the inbox decides on the next try.
-    """
-    if isinstance(error, asyncpg.InterfaceError):
-        # Of the client's own errors only "connection is closed" and "pool is closing" pass.
-        return "clos" in str(error)
-    return isinstance(error, _TRANSIENT)
-
-
-def is_lost(error: BaseException) -> bool:
-    """Return whether the server or the network has ended the connection: such errors are transient.
-
-    The pool's other connections may be lost too; the next user of each gets the error.
-    """
-    if isinstance(error, asyncpg.InterfaceError):
-        return is_transient(error)
-    return isinstance(error, _LOST)
-
-
-_NOT_OURS: tuple[type[BaseException], ...] = (
-    asyncpg.InvalidAuthorizationSpecificationError,  # no such role, or another password
-    asyncpg.InvalidCatalogNameError,  # no such database
-    asyncpg.InvalidSchemaNameError,
-    asyncpg.UndefinedTableError,
-    asyncpg.UndefinedColumnError,
-    asyncpg.InsufficientPrivilegeError,
-)
-
-
-def is_not_ours(error: BaseException) -> bool:
-    """Return whether the server answers, but without what the migration creates.
-
-    The database, role, schema or table is missing, or belongs to another deployment.
-    """
-    return isinstance(error, _NOT_OURS)
+STATE = """
+SELECT current_setting('transaction_read_only') = 'on' AS read_only,
+    to_regclass('outbox') IS NULL AS empty
+"""
 
 
 @dataclass(frozen=True)
@@ -135,6 +97,8 @@ class Database:
         self.schema = schema
         self.source = f"/docker-job/{quote(deployment, safe='')}/{schema}"
         """The `source` of the service's events: a URI reference."""
+        self._missing = (float("-inf"), "")
+        self._expired_at = float("-inf")
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -149,7 +113,7 @@ class Database:
                 yield Transaction(conn=conn, now=self.clock.now(), source=self.source)
             except BaseException as error:
                 # With a broken connection there is nothing to roll back: `connection` cuts it.
-                if not isinstance(error, _BREAKING):
+                if not is_breaking(error):
                     await block.rollback()
                 raise
             await block.commit()
@@ -161,28 +125,65 @@ class Database:
             conn = await self._pool.acquire()
         try:
             yield conn
-        except _BREAKING as error:
-            _cut(conn)
-            if _means_dead_connection(error):
+        except BaseException as error:
+            died = means_dead_connection(error)
+            if is_breaking(error):
+                _cut(conn)
+            await self._note(error, lost=died or is_lost(error))
+            if died:
                 raise ConnectionError("the connection died") from error
             raise
         finally:
-            await self._pool.release(conn)
+            # One that expired meanwhile is closed here. The outcome of the work stays as it is.
+            with contextlib.suppress(TimeoutError):
+                await self._pool.release(conn, timeout=CLOSE_SECONDS)
+
+    async def _note(self, error: BaseException, *, lost: bool) -> None:
+        """Replace the pool's other connections if they may be dead or lead to the wrong server.
+
+        Each is replaced when it is used next, so that requests do not meet them one by one.
+        """
+        seconds = asyncio.get_running_loop().time()
+        if needs_migration(error):
+            self._missing = (seconds, trouble_of(error))
+        # After a failover an old connection may stay on the server that is read-only now, or keep
+        # the setting with which it began.
+        stale = is_read_only(error) and seconds - self._expired_at >= READ_ONLY_SECONDS
+        if lost or stale:
+            self._expired_at = seconds
+            await self._pool.expire_connections()
+
+    async def trouble(self) -> str | None:
+        """Return None if the database answers and takes writes, else a clause about what is wrong.
+
+        It is for operators, such as "refuses logins: …", and comes within `TROUBLE_SECONDS`. The
+        pool's connections are asked: what counts is whether the service's own work succeeds.
+        """
+        try:
+            async with asyncio.timeout(TROUBLE_SECONDS):
+                try:
+                    return await self._ask()
+                except Exception as error:
+                    if not is_lost(error):
+                        raise
+                return await self._ask()  # over a new connection
+        except Exception as error:  # noqa: BLE001 - whatever it is, the database cannot be used
+            return trouble_of(error)
+
+    async def _ask(self) -> str | None:
+        async with self.connection() as conn:
+            state = await conn.fetchrow(STATE)
+            if state is None or state["read_only"]:
+                raise asyncpg.ReadOnlySQLTransactionError("read-only")
+            if state["empty"]:
+                raise asyncpg.UndefinedTableError('relation "outbox" does not exist')
+        seconds, missing = self._missing
+        now = asyncio.get_running_loop().time()
+        return missing if now - seconds < MISSING_SECONDS else None
 
     async def ready(self) -> bool:
-        """Return whether the database answers within a second."""
-        try:
-            async with self._pool.acquire(timeout=1) as conn:
-                try:
-                    await conn.execute("SELECT 1", timeout=1)
-                except TimeoutError:
-                    _cut(conn)
-                    raise
-        except Exception as error:
-            if is_transient(error):
-                return False
-            raise
-        return True
+        """Return whether the database answers and takes writes: see `trouble`."""
+        return await self.trouble() is None
 
     async def trouble(self) -> str | None:
         """Return what is wrong with the database, as a clause; None if it works."""
@@ -223,41 +224,52 @@ async def open_database(
 
     *deployment* is part of the source of the service's events.
 
-    Raises asyncpg's errors if the server cannot be reached; see `is_transient`.
+    Raises asyncpg's errors if the server cannot be reached, see `is_transient`; and `BadSetting` if
+    a connection pooler stands before it that does not pass on the settings of a session.
     """
-    milliseconds = str(int(statement_seconds * 1000))
-    pool = await asyncpg.create_pool(
-        dsn,
-        min_size=1,
-        max_size=connections,
-        timeout=CONNECT_SECONDS,
-        command_timeout=statement_seconds + 5,
-        init=_set_codecs,
-        reset=_leave_as_it_is,
-        server_settings={
-            "search_path": schema,
-            "application_name": f"docker-job {schema}",
-            "timezone": "UTC",
-            "statement_timeout": milliseconds,
-            "lock_timeout": milliseconds,
-            "idle_in_transaction_session_timeout": milliseconds,
-            **_BY_INDEX,
-        },
-    )
+    settings = _session(schema, statement_seconds)
+    with poolers.refused():
+        pool = await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=connections,
+            timeout=CONNECT_SECONDS,
+            command_timeout=statement_seconds + 5,
+            init=_set_codecs,
+            reset=_leave_as_it_is,
+            server_settings={"application_name": f"docker-job {schema}", **settings},
+        )
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS), pool.acquire() as conn:
+            await poolers.check_settings(conn, settings)
+    except BaseException:
+        pool.terminate()
+        raise
     return Database(pool, clock, dsn, schema, deployment)
 
 
-async def connect(dsn: str, *, command_seconds: float | None = 30) -> "asyncpg.Connection[Any]":
+def _session(schema: str, statement_seconds: float) -> dict[str, str]:
+    milliseconds = str(int(statement_seconds * 1000))
+    return {
+        "search_path": schema,
+        "timezone": "UTC",
+        "statement_timeout": milliseconds,
+        "lock_timeout": milliseconds,
+        "idle_in_transaction_session_timeout": milliseconds,
+        **_BY_INDEX,
+    }
+
+
+async def connect(
+    dsn: str, *, command_seconds: float | None = 30, settings: Mapping[str, str] | None = None
+) -> "asyncpg.Connection[Any]":
     """Open a connection outside any pool: for LISTEN and for migrations."""
-    return await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, command_timeout=command_seconds)
-
-
-def _means_dead_connection(error: BaseException) -> bool:
-    """Return whether *error* means that a connection in use has died; the client has two."""
-    if isinstance(error, asyncio.CancelledError):
-        task = asyncio.current_task()
-        return task is not None and not task.cancelling()  # not cancelled by a caller
-    return isinstance(error, asyncpg.InterfaceError) and "released back" in str(error)
+    return await asyncpg.connect(
+        dsn,
+        timeout=CONNECT_SECONDS,
+        command_timeout=command_seconds,
+        server_settings=dict(settings or {}),
+    )
 
 
 def _cut(conn: "asyncpg.pool.PoolConnectionProxy[Any]") -> None:

@@ -14,7 +14,8 @@ from typing import Any
 
 from shared.backoff import RECONNECT
 from shared.log import get_logger
-from shared.postgres.pool import Connection, connect, is_transient
+from shared.postgres.errors import is_transient, means_dead_connection
+from shared.postgres.pool import Connection, connect
 
 GATHER_SECONDS = 0.1
 """How long wake-ups are gathered before one NOTIFY carries them."""
@@ -66,14 +67,18 @@ class Wakeups:
             event.set()
 
     async def run(self) -> None:
-        """Listen and notify until cancelled, over a connection that is replaced when it dies."""
+        """Listen and notify until cancelled, over a connection that is replaced when it dies.
+
+        No error ends it: a service must not end for its wake-ups, which are only hints.
+        """
         while True:
             try:
                 await self._run_connected()
-            except Exception as error:
-                if not is_transient(error):
+            except (Exception, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and not means_dead_connection(error):
                     raise
-                _log.warning("wake-ups disconnected", channel=self._channel, error=str(error))
+                report = _log.warning if is_transient(error) else _log.error
+                report("wake-ups disconnected", channel=self._channel, error=str(error))
             self._failures += 1
             await asyncio.sleep(RECONNECT.delay(self._failures, random.random()))
 

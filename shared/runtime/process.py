@@ -10,22 +10,22 @@ import asyncio
 import contextlib
 import gc
 import os
-import random
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import uvloop
 
-from shared.backoff import RECONNECT
 from shared.bus.port import Bus, Topology
 from shared.clock import RealClock
 from shared.crash_points import points_from
 from shared.events.events import Event
 from shared.log import configure, get_logger
-from shared.postgres.pool import Database, is_transient, open_database
+from shared.postgres.migrations import MESSAGING_SQL, Schema, refuse_unmigrated
+from shared.postgres.pool import Database, open_database
+from shared.postgres.waiting import wait_for_database
 from shared.runtime.health import bind_health, serve_health
 from shared.runtime.readiness import touch_while_ready
 from shared.runtime.service import Ports, Service, ports_for
@@ -35,6 +35,8 @@ from shared.url import with_login
 
 EXIT_CRASH = 70
 """EX_SOFTWARE of sysexits.h."""
+
+Result = TypeVar("Result")
 
 GC_THRESHOLDS = (20_000, 10, 20)
 """Of Python's garbage collector: a batch of 500 events makes and frees about 20,000 objects."""
@@ -134,13 +136,18 @@ def configure_log(settings: Settings) -> None:
     configure(settings.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")))
 
 
-def main(name: str, consumes: Sequence[type[Event]], compose: Compose, open_bus: OpenBus) -> int:
-    """Run the service *name* until a signal comes; return the exit status."""
+def main(
+    name: str, consumes: Sequence[type[Event]], compose: Compose, open_bus: OpenBus, sql: Path
+) -> int:
+    """Run the service *name* until a signal comes; return the exit status.
+
+    *sql* has the migrations that it waits for.
+    """
     settings = Settings(os.environ)
     try:
         configure_log(settings)
         topology = {name: tuple(event.__name__ for event in consumes)}
-        uvloop.run(_serve(name, settings, topology, compose, open_bus))
+        uvloop.run(_serve(name, settings, topology, compose, open_bus, sql))
     except BadSetting as error:
         print(f"docker-job {name}: {error}", file=sys.stderr)  # noqa: T201 - for the operator
         return EXIT_SETTING
@@ -151,50 +158,64 @@ def main(name: str, consumes: Sequence[type[Event]], compose: Compose, open_bus:
 
 
 async def _serve(
-    name: str, settings: Settings, topology: Topology, compose: Compose, open_bus: OpenBus
+    name: str,
+    settings: Settings,
+    topology: Topology,
+    compose: Compose,
+    open_bus: OpenBus,
+    sql: Path,
 ) -> None:
     stop = stop_on_signals()
     clock = RealClock()
     async with contextlib.AsyncExitStack() as stack:
         dsn = database_login(settings, name)
-        db = await _until_stopped(_database(dsn, name, clock, settings), stop)
+        db = await _until_stopped(_database(dsn, name, clock, settings, sql), stop)
         if db is None:
             return
         stack.push_async_callback(db.close)
         bus = open_bus(login(settings, name, "BUS", "amqp://localhost"), topology)
         stack.push_async_callback(bus.close)
         ports = ports_for(db, bus, clock, points_from(settings.text("EXIT_AT")))
-        parts, drain = await compose(settings, ports, stack)
+        composed = await _until_stopped(compose(settings, ports, stack), stop)
+        if composed is None:
+            return
+        parts, drain = composed
         collect_seldom()
         get_logger(service=name).info("service runs")
         await run_parts(parts, stop, drain)
         get_logger(service=name).info("service has drained")
 
 
-async def _database(dsn: str, name: str, clock: RealClock, settings: Settings) -> Database:
+async def _database(
+    dsn: str, name: str, clock: RealClock, settings: Settings, sql: Path
+) -> Database:
     """Wait for Postgres: it may start or be migrated later than this process."""
-    tries = 0
     connections = settings.integer("DATABASE_CONNECTIONS", 8, least=2)
     deployment = settings.text("DEPLOYMENT", "local")
-    while True:
+
+    async def opened() -> Database:
+        db = await open_database(dsn, name, clock, connections=connections, deployment=deployment)
         try:
-            return await open_database(
-                dsn, name, clock, connections=connections, deployment=deployment
-            )
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            tries += 1
-            get_logger(service=name).warning("waiting for the database", error=str(error))
-            await asyncio.sleep(RECONNECT.delay(tries, random.random()))
+            async with db.connection() as conn:
+                await refuse_unmigrated(
+                    conn, Schema(name, "", {"shared": MESSAGING_SQL, name: sql})
+                )
+        except BaseException:
+            await db.close()
+            raise
+        return db
+
+    return await wait_for_database(opened, get_logger(service=name))
 
 
-async def _until_stopped(work: Awaitable[Database], stop: asyncio.Event) -> Database | None:
-    opening = asyncio.ensure_future(work)
+async def _until_stopped(work: Awaitable[Result], stop: asyncio.Event) -> Result | None:
+    """Await *work*; return None, and cancel it, if *stop* is set before."""
+    working = asyncio.ensure_future(work)
     stopped = asyncio.ensure_future(stop.wait())
-    await asyncio.wait({opening, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
-    if opening.done():
-        return opening.result()
-    opening.cancel()
+    if working.done():
+        return working.result()
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
     return None

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import structlog
+from starlette.requests import Request
 from structlog.typing import EventDict
 
+from services.api.http.responses import _STATUSES, on_known_error
 from shared import tokens
 from shared.bus.memory import MemoryBus
 from shared.clock import VirtualClock
@@ -58,6 +60,13 @@ async def test_without_a_database_every_route_is_a_503_that_says_so(world: World
         assert answer.status_code == 503, answer.request.url
         assert message_of(answer) == "the database does not answer now: try again"
         assert answer.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("error", [each for each in _STATUSES if _STATUSES[each] == 503])
+async def test_every_503_says_when_to_try_again(error: type[Exception]) -> None:
+    request = Request({"type": "http"})
+    answer = await on_known_error(request, error("not now"))
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
 
 async def test_a_request_whose_connection_is_cut_is_a_503_and_the_next_one_is_served(

@@ -28,7 +28,7 @@ from shared.messaging.dead_letters import LetterFilter
 from shared.messaging.inbox import DEATHS, TRIES, Inbox
 from shared.messaging.store import follow
 from shared.messaging.subscriber import Handler, Subscriber
-from shared.postgres.pool import Transaction
+from shared.postgres.pool import Transaction, connect
 from shared.runtime.service import Ports
 from tests.support.rows.messages import TRACE, as_message, events_in, wrapped
 
@@ -272,6 +272,23 @@ async def test_an_event_that_meets_its_second_deadlock_is_parked_and_delays_no_o
     assert await line.effects() == [8]
     [row] = await line.parked()
     assert row["error"] == "DeadlockDetectedError: deadlock detected"
+
+
+async def test_an_event_that_can_be_neither_handled_nor_parked_waits_and_ends_nothing(
+    line: Line, database_url: str
+) -> None:
+    line.handler.failing = lambda _event: ValueError("never")
+    admin = await connect(database_url)
+    await admin.execute("ALTER TABLE scheduler.parked ADD CONSTRAINT full_up CHECK (tries > 99)")
+    async with running(line.consumer):
+        publishing = asyncio.create_task(line.bus.publish([cancelled(7)]))
+        await asyncio.wait({publishing}, timeout=0.5)
+        assert not publishing.done()
+        await admin.execute("ALTER TABLE scheduler.parked DROP CONSTRAINT full_up")
+        await publishing
+    await admin.close()
+    [row] = await line.parked()
+    assert row["state"] == "waiting"
 
 
 def renamed(message: Message, old: bytes, new: bytes) -> bytes:

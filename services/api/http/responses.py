@@ -19,10 +19,13 @@ from services.api.keys.access import Denied, TooMany
 from services.api.submission.intake import KeyConflict
 from services.api.submission.request import BadRequest
 from shared.log import get_logger
-from shared.postgres.pool import is_transient
+from shared.postgres.errors import advice_of, is_transient
 
 _log = get_logger(service="api", part="http")
 _encoder = msgspec.json.Encoder()
+
+RETRY_SECONDS = "1"
+"""After a 503, if nothing more is known."""
 
 
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -31,7 +34,9 @@ def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None)
 
 
 def raw_answer(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Respond with JSON bytes."""
+    """Respond with JSON bytes; a 503 says when to try again."""
+    if status == 503:
+        headers = {"Retry-After": RETRY_SECONDS, **(headers or {})}
     return Response(body + b"\n", status, headers, media_type="application/json")
 
 
@@ -85,14 +90,12 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def on_crash(request: Request, error: Exception) -> Response:
-    """Answer an unexpected error: 503 if the database is unavailable, else 500."""
+    """Answer an unexpected error: a 503 that says how the database is unavailable, else a 500."""
     if isinstance(error, ClientDisconnect):
         return Response(status_code=499)
     if is_transient(error):
         _log.warning("request failed", path=request.url.path, error=str(error))
-        response = _message(503, "the database does not answer now: try again")
-        response.headers["Retry-After"] = "1"
-        return response
+        return _message(503, advice_of(error))
     _log.error("request failed", path=request.url.path, exc_info=error)
     return _message(500, "internal error")
 

@@ -10,7 +10,9 @@ from starlette.types import ASGIApp
 
 from services.api.http.protocol import BoundedProtocol
 from services.api.keys import store as key_store
+from shared.log import get_logger
 from shared.postgres.pool import Database
+from shared.postgres.waiting import wait_for_database
 from shared.settings import PREFIX, BadSetting
 from shared.url import without_brackets
 
@@ -66,17 +68,22 @@ def bind_for_each(host: str, port: int, count: int) -> list[socket.socket]:
 async def check_exposure(host: str, db: Database, program: str) -> None:
     """Refuse to serve without an API key on an address that is not loopback.
 
-    Raises `BadSetting` with the command that makes one: *program* and `keys create`.
+    Waits for a database that cannot be asked now. Raises `BadSetting` with the command that makes
+    one: *program* and `keys create`.
     """
     if _is_loopback(without_brackets(host)):
         return
-    async with db.connection() as conn:
-        if await key_store.any_good_key(conn):
-            return
+    if await wait_for_database(lambda: _any_good_key(db), get_logger(service="api", part="http")):
+        return
     raise BadSetting(
         f"{PREFIX}HOST is {host}, which others can reach, and there is no API key: make one first "
         f"({program} keys create --name me --scope admin), or listen on 127.0.0.1"
     )
+
+
+async def _any_good_key(db: Database) -> bool:
+    async with db.connection() as conn:
+        return await key_store.any_good_key(conn)
 
 
 def _is_loopback(host: str) -> bool:

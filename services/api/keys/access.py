@@ -8,6 +8,7 @@ others can reach, and `hosts.AllowedHosts` refuses web pages. Agents have attemp
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from msgspec import Struct
 
@@ -15,7 +16,10 @@ from services.api.keys import store as key_store
 from services.api.keys.store import ApiKey
 from services.api.processes.siblings import RateBuckets
 from shared import tokens
-from shared.postgres.pool import Database
+from shared.log import get_logger
+from shared.postgres.pool import Database, is_transient
+
+_log = get_logger(service="api", part="keys")
 
 SCOPES = ("read", "submit", "admin")
 """Each includes the ones before it: read; schedule and cancel; everything."""
@@ -95,12 +99,22 @@ class Access:
             return remembered[1]
         async with self.db.connection() as conn:
             key = await key_store.find_key(conn, prefix)
-            if key is not None:
-                await key_store.touch_key(conn, prefix, now)
+        if key is not None:
+            await self._touch(prefix, now)
         if len(self._known) >= REMEMBERED_KEYS:
             self._known.clear()  # guessed prefixes must not fill the memory
         self._known[prefix] = (seconds, key)
         return key
+
+    async def _touch(self, prefix: str, now: datetime) -> None:
+        """Record the use of a key, if the database takes writes: reading must not need it."""
+        try:
+            async with self.db.connection() as conn:
+                await key_store.touch_key(conn, prefix, now)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            _log.warning("the use of a key is not recorded", prefix=prefix, error=str(error))
 
     async def has_keys(self) -> bool:
         """Return whether there ever was a key: without one the API is open. Cached like keys."""
