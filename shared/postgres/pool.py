@@ -185,10 +185,6 @@ class Database:
         """Return whether the database answers and takes writes: see `trouble`."""
         return await self.trouble() is None
 
-    async def trouble(self) -> str | None:
-        """Return what is wrong with the database, as a clause; None if it works."""
-        return None if await self.ready() else "does not answer"
-
     async def close(self) -> None:
         """Close in order within a time limit, then cut."""
         try:
