@@ -114,6 +114,7 @@ LAUNCHER_CLAIMS = (
 
 _INSTANCES = "services.reaper.store.instances."
 _NOTICES = "services.reaper.store.notices."
+_LISTINGS = "services.reaper.store.listings."
 _UNKNOWN = "services.reaper.store.unknown_instances."
 RUNNING = [f"running-{id_}" for id_ in IDS]
 ENDING = [f"ending-{id_}" for id_ in IDS]
@@ -133,6 +134,7 @@ REAPER_CLAIMS = (
     Claim(f"{_INSTANCES}PRUNE_INSTANCES", (NOW, BATCH)),
     Claim(f"{_INSTANCES}PRUNE_ENDED_ATTEMPTS", (NOW, BATCH)),
     Claim(f"{_UNKNOWN}ADD_SIGHTINGS", (RUNNING, NOW)),
+    Claim(f"{_LISTINGS}POSTPONE_SIGHTINGS", ("1 minute", NOW), batch=1),
     Claim(f"{_UNKNOWN}PRUNE_SIGHTINGS", (NOW, BATCH)),
     Claim(f"{_NOTICES}CLAIM_UNPUBLISHED", (NOW,)),
     Claim(f"{_NOTICES}PRUNE_NOTICES", (NOW, BATCH)),
@@ -196,9 +198,12 @@ ELSEWHERE = {
     "services.launcher.store.watermark.COUNT_LAUNCHES",
     "services.launcher.store.watermark.LOCK_LAUNCH_COUNT",
     "services.reaper.store.unknown_instances.RAISE_WATERMARK",
+    "services.reaper.store.listings.LOCK_LISTING",
+    "services.reaper.store.listings.SAVE_LISTING",
     # All that it names is meant: what was received since the last pass, or an operator's choice.
     "services.api.jobs.availability_store.PRUNE_OUTAGES",
     "services.reaper.store.instances.END_INSTANCES_OF_ENDED",
+    "services.reaper.store.listings.POSTPONE_MISSING",
     "services.reaper.store.unknown_instances.ADVANCE_RECEIVED",
     "services.reaper.store.unknown_instances.FORGET_RECEIVED",
     "shared.messaging.dead_letters.DROP_PARKED",
