@@ -114,7 +114,6 @@ LAUNCHER_CLAIMS = (
 
 _INSTANCES = "services.reaper.store.instances."
 _NOTICES = "services.reaper.store.notices."
-_LISTINGS = "services.reaper.store.listings."
 _UNKNOWN = "services.reaper.store.unknown_instances."
 RUNNING = [f"running-{id_}" for id_ in IDS]
 ENDING = [f"ending-{id_}" for id_ in IDS]
@@ -134,7 +133,6 @@ REAPER_CLAIMS = (
     Claim(f"{_INSTANCES}PRUNE_INSTANCES", (NOW, BATCH)),
     Claim(f"{_INSTANCES}PRUNE_ENDED_ATTEMPTS", (NOW, BATCH)),
     Claim(f"{_UNKNOWN}ADD_SIGHTINGS", (RUNNING, NOW)),
-    Claim(f"{_LISTINGS}POSTPONE_SIGHTINGS", ("1 minute", NOW), batch=1),
     Claim(f"{_UNKNOWN}PRUNE_SIGHTINGS", (NOW, BATCH)),
     Claim(f"{_NOTICES}CLAIM_UNPUBLISHED", (NOW,)),
     Claim(f"{_NOTICES}PRUNE_NOTICES", (NOW, BATCH)),
@@ -204,6 +202,7 @@ ELSEWHERE = {
     "services.api.jobs.availability_store.PRUNE_OUTAGES",
     "services.reaper.store.instances.END_INSTANCES_OF_ENDED",
     "services.reaper.store.listings.POSTPONE_MISSING",
+    "services.reaper.store.listings.POSTPONE_SIGHTINGS",
     "services.reaper.store.unknown_instances.ADVANCE_RECEIVED",
     "services.reaper.store.unknown_instances.FORGET_RECEIVED",
     "shared.messaging.dead_letters.DROP_PARKED",
