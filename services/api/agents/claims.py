@@ -78,6 +78,7 @@ class ClaimService:
             token_hash=tokens.token_hash(claim.token),
             claims=True,
             job_id=claim.job_id,
+            claimant=claim.instance_id,
         )
         return await self._answer(await self.groups.serve(call))
 
@@ -91,6 +92,7 @@ class ClaimService:
             token_hash=tokens.token_hash(claim.token),
             claims=True,
             instance_id=verified.instance_id,
+            claimant=verified.instance_id,
             signature=verified.signature,
         )
         return await self._answer(await self.groups.serve(call))
@@ -189,8 +191,10 @@ class ClaimService:
         self, unit: AgentUnitOfWork, claim: TokenClaim, job: Job, attempt: Attempt
     ) -> Attempt:
         hashed = tokens.token_hash(claim.token)
-        if attempt.token_hash == hashed:
-            return attempt
+        if attempt.token_hash == hashed:  # claimed before, and its answer was lost or failed
+            alive = replace(attempt, heartbeat_at=unit.now)
+            unit.take(job, Step(job=job, attempts=(alive,)))
+            return alive
         if attempt.token_hash is not None:
             raise Refused(409, f"attempt {attempt.number} is already claimed")
         if hashed in unit.bearers:
