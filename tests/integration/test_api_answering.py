@@ -138,7 +138,7 @@ async def test_while_the_key_of_its_secrets_is_missing_an_agent_that_claims_is_n
     await settle(without)
     for _ in range(95):
         assert (await without.claim(job_id)).status_code == 503
-        await answer(without, clock, 10)
+        await answer(keeping, clock, 10)  # the other replica, which receives no agent
     assert await cause(without, job_id) is None
     assert (await keeping.claim(job_id)).status_code == 200
     await without.close()

@@ -16,7 +16,7 @@ from services.api.jobs.answering import (
     Record,
     decide_failing,
     decide_record,
-    hearing_seconds,
+    unreceived_seconds,
 )
 from services.api.jobs.availability import Outage
 from services.api.jobs.model import JobRules
@@ -118,9 +118,9 @@ def test_several_agents_that_are_silent_at_once_are_not_received(
 
 
 def test_agents_are_missed_before_they_are_lost() -> None:
-    assert hearing_seconds(RULES) == 20
-    assert hearing_seconds(JobRules(heartbeat_seconds=0.5, silence_seconds=4)) == 3
-    assert hearing_seconds(JobRules(heartbeat_seconds=25, silence_seconds=60)) == 45
+    assert unreceived_seconds(RULES) == 20
+    assert unreceived_seconds(JobRules(heartbeat_seconds=0.5, silence_seconds=4)) == 3
+    assert unreceived_seconds(JobRules(heartbeat_seconds=25, silence_seconds=60)) == 45
 
 
 def test_a_failure_begins_anew_after_a_pause() -> None:
@@ -145,9 +145,9 @@ def test_arrivals_are_kept_for_a_while_and_not_for_ever() -> None:
     arrivals.note(b"token")
     clock.advance(1)
     arrivals.note("i-1")
-    assert arrivals.heard_at(b"token") == NOW
-    assert arrivals.heard_at(b"token", "i-1", None) == after(1)
+    assert arrivals.latest_of(b"token") == NOW
+    assert arrivals.latest_of(b"token", "i-1", None) == after(1)
     for _ in range(3):
         clock.advance((KEPT + timedelta(seconds=1)).total_seconds())
         arrivals.note(b"other")
-    assert arrivals.heard_at(b"token", "i-1") is None
+    assert arrivals.latest_of(b"token", "i-1") is None

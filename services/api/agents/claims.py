@@ -124,7 +124,13 @@ class ClaimService:
         if isinstance(bound, Wait):
             return bound
         job, attempt = bound
-        return _assignment(job, attempt, await self._open_secrets(job), self.config)
+        try:
+            secret_env = await self._open_secrets(job)
+        except SecretsClosed:
+            if attempt.token_hash is not None:  # its agent is alive, and claims again
+                await self.groups.beat(attempt.token_hash, job.id)
+            raise
+        return _assignment(job, attempt, secret_env, self.config)
 
     async def _open_secrets(self, job: Job) -> dict[str, str]:
         """Open the values of `secret_env`. Raises `SecretsClosed`: the agent may claim again."""
@@ -191,10 +197,8 @@ class ClaimService:
         self, unit: AgentUnitOfWork, claim: TokenClaim, job: Job, attempt: Attempt
     ) -> Attempt:
         hashed = tokens.token_hash(claim.token)
-        if attempt.token_hash == hashed:  # claimed before, and its answer was lost or failed
-            alive = replace(attempt, heartbeat_at=unit.now)
-            unit.take(job, Step(job=job, attempts=(alive,)))
-            return alive
+        if attempt.token_hash == hashed:
+            return attempt
         if attempt.token_hash is not None:
             raise Refused(409, f"attempt {attempt.number} is already claimed")
         if hashed in unit.bearers:

@@ -1,11 +1,11 @@
-"""Whether agents can be answered now. Pure.
+"""Decisions whether agents can be answered now. Pure.
 
 A record (`availability_sweeps.py`) shows that the database answers. That is not enough: no record
 is made while one of these is in doubt, so the time becomes a gap, which does not count as silence.
 
 - Calls of agents fail for a fault of ours (5xx: STS does not answer, a key is missing, a bug).
 - No agent at all is received, though there are several: a load balancer, a firewall or a network
-  is down, and not all agents at once. With a single agent this cannot be told from its death.
+  is down, and not all agents at once. With a single agent this looks the same as its death.
 
 Each doubt ends after `LONGEST_DOUBT`: then silence counts, although it may be our own fault.
 """
@@ -55,7 +55,7 @@ class Liveness(Struct, frozen=True):
     """The live attempts that have reported before, and the latest heartbeat of any of them."""
 
     attempts: int = 0
-    heard_at: datetime | None = None
+    received_at: datetime | None = None
 
 
 class Availability(Struct, frozen=True, kw_only=True):
@@ -91,7 +91,7 @@ class Failing(Struct, frozen=True):
     until: datetime
 
 
-def hearing_seconds(rules: JobRules) -> float:
+def unreceived_seconds(rules: JobRules) -> float:
     """Return how long no agent may be received before that is taken for a fault of ours.
 
     Three heartbeats and some seconds, and less than the silence for which an attempt is lost.
@@ -101,10 +101,10 @@ def hearing_seconds(rules: JobRules) -> float:
 
 def is_deaf(live: Liveness, now: datetime, rules: JobRules) -> bool:
     """Return whether it is our side that receives no agent."""
-    if live.attempts < MANY or live.heard_at is None:
+    if live.attempts < MANY or live.received_at is None:
         return False
-    silent = now - live.heard_at
-    return timedelta(seconds=hearing_seconds(rules)) < silent <= LONGEST_DOUBT
+    silent = now - live.received_at
+    return timedelta(seconds=unreceived_seconds(rules)) < silent <= LONGEST_DOUBT
 
 
 def decide_failing(

@@ -43,18 +43,18 @@ def _availability(row: object) -> Availability:
 
 
 # Stops at the first that was received, which is nearly always the first of all.
-IS_ANY_HEARD = """
+IS_ANY_RECEIVED = """
 SELECT EXISTS (SELECT FROM attempts WHERE check_at IS NOT NULL AND heartbeat_at > $1)
 """
 LOAD_LIVENESS = """
-SELECT count(*) AS attempts, max(heartbeat_at) AS heard_at FROM attempts
+SELECT count(*) AS attempts, max(heartbeat_at) AS received_at FROM attempts
 WHERE check_at IS NOT NULL AND heartbeat_at IS NOT NULL
 """
 
 
-async def load_liveness(conn: Connection, heard_after: datetime) -> Liveness:
-    """Load how many live attempts have reported, and when; empty if one did after *heard_after*."""
-    if await conn.fetchval(IS_ANY_HEARD, heard_after):
+async def load_liveness(conn: Connection, lately: datetime) -> Liveness:
+    """Load how many live attempts have reported, and when; empty if one did lately."""
+    if await conn.fetchval(IS_ANY_RECEIVED, lately):
         return Liveness()
     row = await conn.fetchrow(LOAD_LIVENESS)
     return msgspec.convert(dict(row or {}), Liveness)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from services.api.jobs import availability_store
-from services.api.jobs.answering import Doubt, Record, decide_record, hearing_seconds
+from services.api.jobs.answering import Doubt, Record, decide_record, unreceived_seconds
 from services.api.jobs.availability import Outage, record_seconds
 from services.api.jobs.model import JobRules
 from services.api.jobs.reception import Reception
@@ -33,8 +33,8 @@ class AvailabilitySweeps:
         async with self.db.transaction() as tx:
             await availability_store.touch_what_reports_write(tx)
             before = await availability_store.lock_availability(tx)
-            heard_after = tx.now - timedelta(seconds=hearing_seconds(self.rules))
-            live = await availability_store.load_liveness(tx.conn, heard_after)
+            lately = tx.now - timedelta(seconds=unreceived_seconds(self.rules))
+            live = await availability_store.load_liveness(tx.conn, lately)
             record = decide_record(before, received, live, tx.now, self.rules)
             await availability_store.save_record(tx, record)
         self._log_record(record)

@@ -50,7 +50,7 @@ class Arrivals:
             self._older, self._latest, self._since = self._latest, {}, now
         self._latest[key] = now
 
-    def heard_at(self, *keys: Hashable) -> datetime | None:
+    def latest_of(self, *keys: Hashable) -> datetime | None:
         """Return when the last call of one of *keys* arrived; None: not lately."""
         found = (self._latest.get(key) or self._older.get(key) for key in keys)
         return max((at for at in found if at is not None), default=None)

@@ -28,7 +28,7 @@ _log = get_logger(service="api", part="sweeps")
 BATCH = 100
 
 
-class Heard(Exception):
+class CalledMeanwhile(Exception):
     """The agent of an attempt that was to be ended has called meanwhile."""
 
 
@@ -52,7 +52,7 @@ class Sweeps:
         for owner in owners:
             try:
                 await self._check(owner)
-            except Heard:
+            except CalledMeanwhile:
                 _log.info("an agent called at the last moment", job=owner.job_id)
             except Exception as error:  # one that cannot be checked must not block the others
                 if is_transient(error):
@@ -71,7 +71,7 @@ class Sweeps:
             self.published()
 
     async def _decide(self, tx: Transaction, owner: Owner) -> Step | None:
-        """Decide on an attempt, and save that. Raises `Heard`: roll back."""
+        """Decide on an attempt, and save that. Raises `CalledMeanwhile`: roll back."""
         whole_job = await job_store.lock_whole_job(tx, owner.job_id)
         if whole_job is None:
             return None
@@ -89,11 +89,11 @@ class Sweeps:
         )
         await unit_of_work.save_and_publish(tx, whole_job.job, step)
         if step.events and self._arrived_at(loaded) != arrived_at:
-            raise Heard
+            raise CalledMeanwhile
         return step
 
     def _arrived_at(self, attempt: Attempt) -> datetime | None:
-        return self.arrivals.heard_at(attempt.token_hash, attempt.instance_id)
+        return self.arrivals.latest_of(attempt.token_hash, attempt.instance_id)
 
     async def _outages(self, tx: Transaction, attempt: Attempt) -> Sequence[Outage]:
         """Load the outages of the attempt's window, with the one that is not recorded yet."""
