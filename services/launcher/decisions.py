@@ -37,7 +37,7 @@ REASONS: dict[type[ComputeError], Reason] = {
     Unknown: "unknown_outcome",
 }
 
-NO_INSTANCE = (NoCapacity, QuotaReached)
+NO_INSTANCE = (NoCapacity, QuotaReached, Deferred)
 """Answers that there is no instance now. Only these end a job's wait for Spot: a launcher that was
 down, and a cloud that throttles or does not answer, prove nothing about capacity.
 """
