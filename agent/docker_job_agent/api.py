@@ -1,4 +1,8 @@
-"""Calls of the API, and the meaning of its status codes."""
+"""Calls of the API, and the meaning of its answers.
+
+What stands between agent and API (a load balancer, a proxy, a login page) answers too. Only the
+API's own answers decide anything: a page of a proxy must not stop a container or lose a result.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +29,27 @@ def is_outage(status: int) -> bool:
     return status in (408, 425, 429, 502, 503, 504)
 
 
-def is_over(status: int) -> bool:
-    """Return whether a status means that this attempt, or its token, is no longer valid."""
-    return status in (401, 403, 409)
+def is_ours(answer: Answer) -> bool:
+    """Return whether an answer is the API's own.
+
+    That is a JSON object; an error has a `message`, and a 409 has `stop`. The API never redirects.
+    """
+    body = answer.json()
+    if not isinstance(body, dict) or 300 <= answer.status < 400:
+        return False
+    if answer.status == 409:
+        return body.get("stop") is True
+    return answer.status < 400 or isinstance(body.get("message"), str)
+
+
+def is_decided(answer: Answer) -> bool:
+    """Return whether an answer is the API's own decision, and no reason to repeat the call."""
+    return is_definite(answer.status) and is_ours(answer)
+
+
+def is_over(answer: Answer) -> bool:
+    """Return whether the API answers that this attempt, or its token, is no longer valid."""
+    return answer.status in (401, 403, 409) and is_ours(answer)
 
 
 def read_attempt_over(answer: object) -> tuple[str | None, bool]:
@@ -113,11 +135,11 @@ def call_until_answered(
     while True:
         try:
             answer = call()
-            if is_definite(answer.status):
+            if is_decided(answer):
                 if answer.status != 202 or failures:  # "wait" comes each second
                     log("answered", what=what, status=answer.status, tries=failures + 1)
                 return answer
-            trouble = f"status {answer.status}"
+            trouble = f"status {answer.status}" + ("" if is_ours(answer) else ", not of the API")
         except UnreachableError as error:
             trouble = str(error)
         failures += 1

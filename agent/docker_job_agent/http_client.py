@@ -22,7 +22,7 @@ class Answer(NamedTuple):
         """Return the body's JSON, None if it is none."""
         try:
             return json.loads(self.text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
 
@@ -34,7 +34,8 @@ class Http:
         kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(url.hostname or "", url.port, timeout=timeout_seconds)
         self._prefix = url.path.rstrip("/")
-        self._errors = (OSError, http.client.HTTPException)
+        # ValueError: what is no HTTP, and a name that no DNS query can have.
+        self._errors = (OSError, http.client.HTTPException, ValueError)
 
     def request(
         self, method: str, path: str, headers: dict[str, str], body: object = None

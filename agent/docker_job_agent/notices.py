@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from .api import Api, call_until_answered, is_definite, is_over
+from .api import Api, call_until_answered, is_decided, is_over
 from .job import Settings
 from .log import log, now_utc
 from .metadata import Metadata, Notice, parse_notice, seconds_until_stop
@@ -63,7 +63,7 @@ class NoticeWatcher:
     def _report_rebalance(self) -> None:
         """Report a rebalance recommendation, at each poll until the API has received it."""
         if self._metadata.get(Metadata.REBALANCE_PATH):
-            self._rebalance_reported = is_definite(self._api.recommend_rebalance().status)
+            self._rebalance_reported = is_decided(self._api.recommend_rebalance())
             log("rebalance recommended", reported=self._rebalance_reported)
 
     def _report(self, notice: Notice) -> None:
@@ -73,5 +73,5 @@ class NoticeWatcher:
         answer = call_until_answered(
             "interruption", lambda: self._api.callback({"schedule": ""}), self._closed.wait
         )
-        if answer is not None and is_over(answer.status):
+        if answer is not None and is_over(answer):
             self._situation.record_over()

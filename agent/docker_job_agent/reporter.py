@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .api import Api, is_definite, is_outage, is_over, read_attempt_over
+from .api import Api, is_decided, is_ours, is_outage, is_over, read_attempt_over
 from .errors import UnreachableError
 from .http_client import Answer
 from .job import Settings
@@ -180,11 +180,11 @@ class Reporter:
 
     def _handle_answer(self, answer: Answer, phase: str | None) -> bool:
         status = answer.status
-        if is_over(status):
+        if is_over(answer):
             return self._handle_over(answer)
-        if not is_definite(status):
-            log("report not received", trouble=f"status {status}")
-            self._record_failure(f"the API answered {status}", counts=not is_outage(status))
+        if not is_decided(answer):
+            log("report not received", trouble=f"status {status}", by_the_api=is_ours(answer))
+            self._record_failure(f"the API answered {status}", counts=_is_refusal(answer))
             return True
         with self._wake:
             if status >= 300:  # refused: a repeat would be refused too
@@ -227,3 +227,8 @@ class Reporter:
             self._logs.drop_reason = reason
             wait = backoff_seconds(self._failures, jitter())
             self._not_before = time.monotonic() + min(wait, self._settings.heartbeat_seconds)
+
+
+def _is_refusal(answer: Answer) -> bool:
+    """Return whether the API itself cannot take this report, and answers others."""
+    return is_ours(answer) and not is_outage(answer.status)

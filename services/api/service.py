@@ -24,6 +24,7 @@ from services.api.http.application import Application, Endpoint
 from services.api.http.bodies import Bodies
 from services.api.http.gate import Gate
 from services.api.http.openapi.document import text
+from services.api.http.reception import counted
 from services.api.http.responses import ERROR_HANDLERS
 from services.api.http.routes.agents import AgentRoutes
 from services.api.http.routes.description import DescriptionRoute
@@ -31,8 +32,10 @@ from services.api.http.routes.health import HealthRoutes
 from services.api.http.routes.jobs import JobRoutes
 from services.api.http.routes.logs import LogRoutes
 from services.api.jobs.availability import record_seconds
+from services.api.jobs.availability_sweeps import AvailabilitySweeps
 from services.api.jobs.handlers import JobHandlers
 from services.api.jobs.queries import JobService
+from services.api.jobs.reception import Reception
 from services.api.jobs.sweeps import Sweeps
 from services.api.keys.access import Access, RateLimit
 from services.api.logs.followers import Followers
@@ -81,10 +84,13 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
     db, wakeups, points = ports.db, ports.wakeups, ports.points
     changed = followers.changed
     jitter = random.random
+    reception = Reception(ports.clock)
+    availability = AvailabilitySweeps(db, config.rules, reception)
     sweeps = Sweeps(
         db,
         config.rules,
         points,
+        reception.arrivals,
         changed,
         published=lambda: wakeups.wake("relay_outbox"),
         jitter=jitter,
@@ -97,18 +103,19 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
             Sweep("end_silent", sweeps.end_silent, interval_seconds=15),
             Sweep(
                 "record_availability",
-                sweeps.record_availability,
+                availability.record_availability,
                 interval_seconds=record_seconds(config.rules),
             ),
-            Sweep("prune_outages", sweeps.prune_outages, interval_seconds=3600),
+            Sweep("prune_outages", availability.prune_outages, interval_seconds=3600),
             Sweep("prune_keys", KeySweep(db).prune_keys, interval_seconds=3600),
             Sweep("prune_proofs", ProofSweep(db).prune_proofs, interval_seconds=3600),
         ),
         publishes=PUBLISHES,
     )
     intake = Intake(db, config.rules, wakeups, points, config.secret_keys)
-    agents = AgentGroups(db, config.rules.max_lifetime_seconds, wakeups, changed)
-    app = _app(config, service, intake, agents, followers, siblings)
+    lifetime_seconds = config.rules.max_lifetime_seconds
+    agents = AgentGroups(db, lifetime_seconds, wakeups, changed, reception.arrivals)
+    app = _app(config, service, intake, agents, reception, followers, siblings)
     return Api(service, intake, agents, app, lambda: siblings.listening(followers.wake))
 
 
@@ -117,6 +124,7 @@ def _app(
     service: Service,
     intake: Intake,
     agents: AgentGroups,
+    reception: Reception,
     followers: Followers,
     siblings: Siblings,
 ) -> ASGIApp:
@@ -135,7 +143,7 @@ def _app(
     app = Application(
         routes=[
             *_user_routes(gate, jobs, LogRoutes(db, followers)),
-            *_agent_routes(_agents(config.agents, ports, agents, bodies)),
+            *_agent_routes(_agents(config.agents, ports, agents, bodies), reception),
             *_health_routes(HealthRoutes(service.look)),
             *_description_routes(gate, DescriptionRoute(text(config.http, config.bounds).encode())),
         ],
@@ -187,12 +195,13 @@ def _user_routes(gate: Gate, jobs: JobRoutes, logs: LogRoutes) -> list[Route]:
     ]
 
 
-def _agent_routes(agents: AgentRoutes) -> list[Route]:
+def _agent_routes(agents: AgentRoutes, reception: Reception) -> list[Route]:
+    reports, claims = reception.reports, reception.claims
     return [
-        _route("PUT", "/callback/{id}", agents.callback),
+        _route("PUT", "/callback/{id}", counted(agents.callback, reports)),
         _route("GET", "/agent/agent.py", agents.agent_file),
-        _route("POST", "/agent/claim", agents.claim),
-        _route("POST", "/agent/jobs/{id}/report", agents.report),
+        _route("POST", "/agent/claim", counted(agents.claim, claims)),
+        _route("POST", "/agent/jobs/{id}/report", counted(agents.report, reports)),
     ]
 
 

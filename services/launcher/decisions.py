@@ -37,6 +37,11 @@ REASONS: dict[type[ComputeError], Reason] = {
     Unknown: "unknown_outcome",
 }
 
+NO_INSTANCE = (NoCapacity, QuotaReached, Deferred)
+"""Answers that there is no instance now. Only these end a job's wait for Spot: a launcher that was
+down, and a cloud that throttles or does not answer, prove nothing about capacity.
+"""
+
 MESSAGES: dict[Reason, str] = {
     "no_capacity": "the cloud has no capacity for this now",
     "quota_reached": "the account's quota is used up",
@@ -116,7 +121,7 @@ def decide_refusal(
     if isinstance(error, Rejected):
         message = last_error or "the cloud rejects this launch"
         return _refuse(launch, message, "rejected", now)
-    if definite and _has_waited_out(launch, now):
+    if isinstance(error, NO_INSTANCE) and _has_waited_out(launch, now):
         message = last_error or MESSAGES["no_capacity"]
         return _refuse(launch, message, "no_capacity", now)
     waiting = _postpone(launch, error, now, jitter, pace)

@@ -33,10 +33,12 @@ class ReaperConfig:
 
     visibility_seconds: float = 60
     """An instance missing from complete lists for this time is terminated. A cloud shows a new
-    instance within seconds, and a terminated one for a while (EC2: about an hour)."""
+    instance within seconds, and a terminated one for a while (EC2: about an hour). Of the time
+    between two lists a few intervals count at most (`decisions.decide_unlisted`)."""
 
     orphan_seconds: float = 60
-    """Between the first sighting of an unknown instance and the one that may end it."""
+    """Between the first sighting of an unknown instance and the one that may end it; counted as
+    above."""
 
     max_lifetime_seconds: float = 86_400
     """The longest any instance may live. One that is older by the margin is always ended."""

@@ -28,6 +28,24 @@ class ReaperRules(Struct, frozen=True, kw_only=True):
     orphan_seconds: float
     max_lifetime_seconds: float
     lifetime_margin_seconds: float
+    watch_seconds: float = 5
+
+
+COUNTED_INTERVALS = 3
+"""Watch intervals that count between two lists, however far apart they are: a reaper that is slow
+or restarts often still finds what is missing or orphaned, after more lists.
+"""
+
+
+def decide_unlisted(listed_at: datetime | None, now: datetime, rules: ReaperRules) -> timedelta:
+    """Return the part of the time since the last complete list that counts against no instance.
+
+    In it the reaper was down, or the cloud or the database did not answer: nothing was seen.
+    """
+    if listed_at is None:
+        return timedelta()
+    counted = timedelta(seconds=COUNTED_INTERVALS * rules.watch_seconds)
+    return max(timedelta(), now - listed_at - counted)
 
 
 def decide_billed_seconds(
@@ -62,10 +80,12 @@ def decide_termination(watched: Watched, instance: Instance, now: datetime) -> T
 def decide_absence(watched: Watched, now: datetime, rules: ReaperRules) -> Terminated | None:
     """Return the end of *watched* if complete lists have not shown it for long enough.
 
-    The first list without it proves nothing: a cloud shows a new instance with a delay.
+    The first list without it proves nothing: a cloud shows a new instance with a delay. Nor does
+    the time without any list (`decide_unlisted`).
     """
     since = watched.missing_since
-    if since is None or now - since < timedelta(seconds=rules.visibility_seconds):
+    needed = timedelta(seconds=rules.visibility_seconds + watched.unlisted_seconds)
+    if since is None or now - since < needed:
         return None
     return _terminated(
         watched,

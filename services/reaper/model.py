@@ -38,6 +38,7 @@ class Watched(Struct, frozen=True, kw_only=True):
     due_at: datetime | None = None
     tries: int = 0
     missing_since: datetime | None = None
+    unlisted_seconds: float = 0
 
 
 class Watermark(Struct, frozen=True, kw_only=True):

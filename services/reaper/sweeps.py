@@ -18,7 +18,7 @@ from services.reaper import decisions
 from services.reaper.config import ReaperConfig
 from services.reaper.decisions import ReaperRules
 from services.reaper.model import Terminated, UnknownInstance, Watched
-from services.reaper.store import instances, notices, unknown_instances
+from services.reaper.store import instances, listings, notices, unknown_instances
 from shared.compute.port import Compute, ComputeError, Instance, Throttled, Unknown
 from shared.compute.timeouts import answer_within
 from shared.events import cloudevents
@@ -120,6 +120,7 @@ class InstanceSweeps:
             return None
         listed = {each.instance_id: each for each in listing}
         async with self.ports.db.transaction() as tx:
+            await self._count_listing(tx)
             # First, so that an end by itself has the cause that ended its attempt.
             if await instances.end_instances_of_ended(tx):
                 tx.wakes.add("terminate_ending")
@@ -145,6 +146,18 @@ class InstanceSweeps:
             self._logger.error("alive after its end", instances=findings.alive_after_end)
             await self._terminate(findings.alive_after_end)
         return None
+
+    async def _count_listing(self, tx: Transaction) -> None:
+        """Record this list; the time without one counts neither as missing nor as unknown."""
+        listed_at = await listings.lock_listing(tx)
+        unlisted = decisions.decide_unlisted(listed_at, tx.now, self._rules)
+        if listed_at is not None and unlisted:
+            await listings.postpone_judgements(tx, unlisted, listed_at)
+            self._logger.warning(
+                "no complete list for a while; this time counts against no instance",
+                seconds=round((tx.now - listed_at).total_seconds(), 1),
+            )
+        await listings.save_listing(tx)
 
     async def _adopt_orphans(self, tx: Transaction, unknown: Sequence[Instance]) -> list[str]:
         """Adopt those of *unknown* that are orphaned; the next list shows the others again."""
@@ -216,6 +229,7 @@ class InstanceSweeps:
             orphan_seconds=self.config.orphan_seconds,
             max_lifetime_seconds=self.config.max_lifetime_seconds,
             lifetime_margin_seconds=self.config.lifetime_margin_seconds,
+            watch_seconds=self.config.watch_seconds,
         )
 
     @property

@@ -117,6 +117,7 @@ class FakeApi(Server):
         self.job |= {"timeout_seconds": None, **job}
         self.settings: dict[str, float] = dict(QUICK)
         self.first_answers: dict[str, list[int]] = {"claim": [], "report": [], "callback": []}
+        self.pages: dict[str, list[tuple[int, str]]] = {}  # what a proxy answers first
         self.over = False
         self.keeps = False  # lines and exit code of an attempt that is over
         self.hang: threading.Event | None = None
@@ -134,6 +135,8 @@ class FakeApi(Server):
         kind = kinds[path]
         body = json.loads(raw)
         with self._changed:
+            if pages := self.pages.get(kind):
+                return pages.pop(0)
             first = self.first_answers[kind]
             status = first.pop(0) if first else 409 if self.over and kind == "report" else 200
             token = headers["Authorization"].removeprefix("Bearer ")
@@ -141,10 +144,11 @@ class FakeApi(Server):
                 Call(kind, token, body, answered=status < 500 and status not in (413, 429))
             )
             self._changed.notify_all()
-            reply: dict[str, Any] = {}
+            reply: dict[str, Any] = {"message": "staged"} if status >= 400 else {}
+            reply |= {"stop": True, "cause": None} if status == 409 else {}
             if self.over and self.keeps and kind != "claim":
                 adds = kind == "callback" or body["logs"] is not None
-                status, reply = 409, {"stop": True, "cause": "cancelled"}
+                status, reply = 409, {"message": "over", "stop": True, "cause": "cancelled"}
                 reply |= {"kept": True} if adds else {}
         if self.hang:
             self.hang.wait(PATIENCE)
@@ -548,6 +552,58 @@ def test_a_kept_connection_that_the_api_has_closed_costs_nothing(tmp_path: Path)
 
     assert api.callbacks == [{"exit_code": 0}]
     assert "not answered" not in agent.log
+
+
+# -- what stands between agent and API
+
+HTML = "<html><body>Service</body></html>"
+PAGES = [
+    (200, HTML),
+    (200, '{"id": 7, "sta'),  # cut off
+    (302, ""),
+    (401, '{"error": "login"}'),
+    (403, HTML),
+    (404, HTML),
+    (409, '{"message": "conflict"}'),
+    (500, HTML),
+]
+
+
+@pytest.mark.parametrize("kind", ["claim", "callback"])
+@pytest.mark.parametrize("half", [0, 1])
+def test_the_answers_of_a_proxy_decide_nothing(tmp_path: Path, kind: str, half: int) -> None:
+    api = FakeApi()
+    api.pages[kind] = PAGES[half::2]
+    with running(api, tmp_path / "i") as agent:
+        assert agent.wait() == 0
+
+    assert api.pages[kind] == []
+    assert api.phases == ["running"]
+    assert api.callbacks == [{"exit_code": 0}]
+
+
+def test_a_proxy_that_answers_reports_neither_stops_the_container_nor_loses_lines(
+    tmp_path: Path,
+) -> None:
+    api = FakeApi(env_vars={"SIMULATE_SECONDS": "1", "SIMULATE_OUTPUT": "kept"})
+    with running(api, tmp_path / "i") as agent:
+        api.wait_for(lambda: "running" in api.phases)
+        api.change(pages={"report": [*PAGES, *PAGES]})
+        assert agent.wait() == 0
+
+    assert api.pages["report"] == []
+    assert api.lines("stdout")[1:] == ["kept"]
+    assert api.callbacks == [{"exit_code": 0}]
+
+
+def test_an_api_that_is_away_when_the_container_ends_gets_the_result_later(tmp_path: Path) -> None:
+    api = FakeApi(env_vars={"SIMULATE_EXIT_CODE": "4"})
+    api.first_answers["callback"] = [500, 502, 504]
+    with running(api, tmp_path / "i") as agent:
+        assert agent.wait() == 0
+
+    [result] = api.callbacks
+    assert result["exit_code"] == 4
 
 
 # -- a job that is stopped

@@ -214,6 +214,48 @@ async def test_an_incomplete_list_lets_nothing_vanish(
     assert await states(stage) == {"i-1": "running"}
 
 
+async def test_the_time_without_a_list_makes_nothing_vanish(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    await stage.deliver(launched())
+    await watch_for(stage, clock, 5)
+    clock.advance(3600)  # the reaper, the cloud or the database was down
+    await stage.sweep(WATCH)
+    assert await states(stage) == {"i-1": "running"}
+    cloud.show("i-1")  # and its list was not complete for the first time
+    await watch_for(stage, clock, 5)
+    cloud.instances.clear()
+    await watch_for(stage, clock, 60)
+    assert await states(stage) == {"i-1": "running"}
+    await watch_for(stage, clock, 5)
+    assert await states(stage) == {"i-1": "terminated"}
+
+
+async def test_a_reaper_that_restarts_every_minute_still_finds_what_vanished_and_orphans(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    cloud.show("i-9", 9)
+    await stage.deliver(launched(), ended(9))
+    for _ in range(7):
+        clock.advance(60)
+        await stage.sweep(WATCH)
+        await stage.sweep(TERMINATE)
+    assert await states(stage) == {"i-1": "terminated", "i-9": "terminated"}
+
+
+async def test_an_orphan_is_not_ended_on_the_first_list_after_an_outage_of_the_reaper(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    cloud.show("i-9", 9)
+    await stage.deliver(reported(30, 0))
+    await watch_for(stage, clock, 5)
+    clock.advance(3600)
+    await watch_for(stage, clock, 40)
+    assert cloud.terminated == []
+    await watch_for(stage, clock, 10)
+    assert cloud.terminated == [["i-9"]]
+
+
 async def test_one_bad_id_in_a_batch_holds_up_none_of_the_others(
     stage: Stage, cloud: ScriptedCompute
 ) -> None:

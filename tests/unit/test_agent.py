@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.build import PACKAGE
-from agent.docker_job_agent.api import is_definite, read_attempt_over
+from agent.docker_job_agent.api import is_decided, is_definite, is_over, read_attempt_over
 from agent.docker_job_agent.children import READ_BYTES
 from agent.docker_job_agent.decisions import (
     INTERRUPTED,
@@ -32,6 +32,7 @@ from agent.docker_job_agent.environment import (
     take_bootstrap_token,
 )
 from agent.docker_job_agent.errors import ConfigError, CouldNotRunError
+from agent.docker_job_agent.http_client import Answer
 from agent.docker_job_agent.instance_dir import write_private_file
 from agent.docker_job_agent.job import Job, Settings, check_job, read_claim, read_settings
 from agent.docker_job_agent.lifetime import power_off, schedule_power_off
@@ -107,6 +108,33 @@ def test_the_apis_definite_answer_ends_the_call(status: int) -> None:
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
 def test_an_answer_that_means_not_now_is_not_definite(status: int) -> None:
     assert not is_definite(status)
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "decided", "over"),
+    [
+        (200, "{}", True, False),
+        (200, "<html>", False, False),
+        (200, '{"id": 1', False, False),
+        (200, "[]", False, False),
+        (204, "", False, False),
+        (301, "{}", False, False),
+        (400, '{"message": "no"}', True, False),
+        (401, '{"message": "no"}', True, True),
+        (401, "Unauthorized", False, False),
+        (403, '{"error": "no"}', False, False),
+        (404, "<html>", False, False),
+        (409, '{"message": "over", "stop": true, "cause": "lost"}', True, True),
+        (409, '{"message": "conflict"}', False, False),
+        (500, '{"message": "internal error"}', False, False),
+    ],
+)
+def test_only_the_apis_own_answer_decides(
+    status: int, text: str, *, decided: bool, over: bool
+) -> None:
+    answer = Answer(status, text)
+
+    assert (is_decided(answer), is_over(answer)) == (decided, over)
 
 
 # -- the environment

@@ -3,11 +3,14 @@
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.docker_job_agent.api import API_TIMEOUT_SECONDS
 from agent.docker_job_agent.retries import BACKOFF_CAP_SECONDS
 from services.api.jobs import availability, decisions
 from services.api.jobs.availability import (
+    MOST_SETTLING,
     Outage,
     answered_time,
     decide_answered_until,
@@ -118,3 +121,43 @@ def test_an_instance_has_its_boot_time_from_when_its_launch_was_recorded() -> No
 
 def _case() -> JobWithAttempts:
     return JobWithAttempts(a_job(status="RUNNING"), (an_attempt("running"),))
+
+
+# -- the bound of the backoff
+
+
+def flapping(down: float, up: float, *, of: float) -> list[Outage]:
+    """Return the outages of an API that is *down* and *up* by turns for *of* seconds."""
+    period = down + up
+    starts = [number * period for number in range(int(of / period))]
+    return [Outage(after(start), after(start + down)) for start in starts]
+
+
+LENGTHS = st.floats(min_value=0.5, max_value=120)
+
+
+@given(down=LENGTHS, up=LENGTHS)
+def test_an_api_that_fails_again_and_again_finds_the_lost_after_the_window_and_the_bound(
+    down: float, up: float
+) -> None:
+    bound = (60 + MOST_SETTLING.total_seconds()) / up * (down + up) + down + up
+    outages = flapping(down, up, of=bound)
+    assert answered_time(NOW, after(bound), outages).total_seconds() >= 59.9
+
+
+@given(down=LENGTHS, up=LENGTHS)
+def test_a_time_of_an_outage_never_counts(down: float, up: float) -> None:
+    outages = flapping(down, up, of=1000)
+    counted = answered_time(NOW, after(1000), outages).total_seconds()
+    assert counted <= 1000 - len(outages) * down + 0.1
+
+
+def test_once_the_bound_is_used_up_an_outage_postpones_nothing_more() -> None:
+    outages = flapping(10, 10, of=120)
+    assert unsettled_until(after(115), outages) == after(120)
+    assert unsettled_until(after(135), flapping(10, 10, of=140)) is None
+
+
+def test_a_short_outage_while_agents_still_back_off_from_a_long_one_cuts_no_backoff_short() -> None:
+    outages = [Outage(after(0), after(60)), Outage(after(61), after(62))]
+    assert unsettled_until(after(65), outages) == after(70)

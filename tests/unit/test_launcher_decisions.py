@@ -232,6 +232,20 @@ def test_a_job_that_waits_for_spot_alone_and_so_long_is_refused_after_that() -> 
     )
 
 
+@pytest.mark.parametrize(
+    "error", [Throttled("slow down"), Unknown("timeout"), Stale("the plan is too old")]
+)
+def test_a_wait_for_spot_ends_only_with_an_answer_that_there_is_no_instance(
+    error: ComputeError,
+) -> None:
+    waiting = wanting(capacity="spot", spot_wait_seconds=60)
+    (asked,) = ask(waiting)
+    for launch in (waiting, asked):  # while it is planned, and of the call
+        assert refuse(launch, error, NOW + seconds(3600)).launch.settled_at is None
+    for answer in (NoCapacity("none"), QuotaReached("64 vCPUs"), Deferred("not verified yet")):
+        assert refuse(asked, answer, NOW + seconds(3600)).launch.state == "refused"
+
+
 def test_an_error_while_it_is_planned_is_definite_whatever_it_is() -> None:
     for error in (Unknown("timeout"), Throttled("slow down"), NoCapacity("all pools rest")):
         verdict = refuse(WANTED, error)

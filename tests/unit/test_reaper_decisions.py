@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from services.reaper import decisions
 from services.reaper.config import ReaperConfig, from_settings
-from services.reaper.decisions import ReaperRules
+from services.reaper.decisions import ReaperRules, decide_unlisted
 from services.reaper.model import TRANSITIONS, Findings, UnknownInstance, Watched, Watermark
 from shared.compute.port import Instance, InstanceState
 from shared.events.events import Market
@@ -247,3 +247,19 @@ def test_nothing_leads_away_from_terminated() -> None:
 
 def test_settings_left_out_have_the_defaults_of_the_class() -> None:
     assert from_settings(Settings({})) == ReaperConfig()
+
+
+def test_between_two_lists_a_few_intervals_count_and_no_more() -> None:
+    assert decide_unlisted(None, NOW, RULES) == timedelta()
+    assert decide_unlisted(ago(5), NOW, RULES) == timedelta()
+    assert decide_unlisted(ago(15), NOW, RULES) == timedelta()
+    assert decide_unlisted(ago(615), NOW, RULES) == timedelta(seconds=600)
+    assert decide_unlisted(ago(-10), NOW, RULES) == timedelta()  # a clock was set back
+
+
+def test_the_time_without_a_list_does_not_make_an_instance_vanish() -> None:
+    missing = replace(WATCHED, missing_since=ago(75), unlisted_seconds=20)
+    assert decisions.decide_absence(missing, NOW, RULES) is None
+    end = decisions.decide_absence(replace(missing, unlisted_seconds=15), NOW, RULES)
+    assert end is not None
+    assert end.terminated_at == ago(75)  # billed until it was last seen

@@ -78,6 +78,7 @@ class ClaimService:
             token_hash=tokens.token_hash(claim.token),
             claims=True,
             job_id=claim.job_id,
+            claimant=claim.instance_id,
         )
         return await self._answer(await self.groups.serve(call))
 
@@ -91,6 +92,7 @@ class ClaimService:
             token_hash=tokens.token_hash(claim.token),
             claims=True,
             instance_id=verified.instance_id,
+            claimant=verified.instance_id,
             signature=verified.signature,
         )
         return await self._answer(await self.groups.serve(call))
@@ -122,7 +124,13 @@ class ClaimService:
         if isinstance(bound, Wait):
             return bound
         job, attempt = bound
-        return _assignment(job, attempt, await self._open_secrets(job), self.config)
+        try:
+            secret_env = await self._open_secrets(job)
+        except SecretsClosed:
+            if attempt.token_hash is not None:  # its agent is alive, and claims again
+                await self.groups.beat(attempt.token_hash, job.id)
+            raise
+        return _assignment(job, attempt, secret_env, self.config)
 
     async def _open_secrets(self, job: Job) -> dict[str, str]:
         """Open the values of `secret_env`. Raises `SecretsClosed`: the agent may claim again."""

@@ -19,6 +19,7 @@ from services.api.group_commit import Groups
 from services.api.jobs import store as job_store
 from services.api.jobs import unit_of_work
 from services.api.jobs.model import Job, JobWithAttempts, Step
+from services.api.jobs.reception import Arrivals
 from services.api.jobs.store import Bearer, Beat, Owner
 from services.api.logs import store as log_store
 from services.api.logs.store import LogBatch
@@ -39,6 +40,8 @@ class AgentCall(Struct, Generic[Answer], frozen=True, kw_only=True):
 
     `decide` raises `Refused` before it has changed anything in the unit of work. A `Refused` that
     it returns is raised after the commit of what the call has changed nevertheless.
+
+    Token or identity are verified already. `claimant` is the instance of a claim.
     """
 
     decide: "Callable[[AgentUnitOfWork], Answer | Refused]"
@@ -46,6 +49,7 @@ class AgentCall(Struct, Generic[Answer], frozen=True, kw_only=True):
     claims: bool = False
     job_id: int | None = None
     instance_id: str | None = None
+    claimant: str | None = None
     signature: bytes | None = None
     size: int = 1
 
@@ -138,11 +142,13 @@ class AgentGroups:
         lifetime_seconds: int,
         wakeups: Wakeups,
         changed: Callable[[int], None],
+        arrivals: Arrivals,
     ) -> None:
         self._db = db
         self._lifetime = lifetime_seconds
         self._wakeups = wakeups
         self._changed = changed
+        self._arrivals = arrivals
         self._calls: Groups[AgentCall[Any], Any] = Groups(
             self._serve_free, limit=GROUP, size=lambda call: call.size, stopping=_STOPPING
         )
@@ -150,8 +156,12 @@ class AgentGroups:
 
     async def serve(self, call: AgentCall[Answer]) -> Answer:
         """Serve *call*. Raises `Refused`, and `Stopping`."""
+        self._arrivals.note(call.claimant or call.token_hash)
         outcome = await self._calls.join(call)
         if outcome is _Busy:
+            if not call.claims and call.job_id is not None:
+                # It may wait for a sweep of another process, which sees no arrival, but this.
+                await self._beats.join(Beat(call.token_hash, call.job_id))
             [outcome] = await self._serve([call], whole=True)
         if isinstance(outcome, Refused):
             raise outcome
@@ -160,6 +170,7 @@ class AgentGroups:
 
     async def beat(self, token_hash: bytes, job_id: int) -> bool:
         """Record a plain heartbeat; return False if it was not recorded. Raises `Stopping`."""
+        self._arrivals.note(token_hash)
         return await self._beats.join(Beat(token_hash, job_id))
 
     async def run(self) -> None:

@@ -135,6 +135,15 @@ ERROR_HANDLERS: dict[Any, Any] = {
 }
 
 
+def is_our_fault(error: Exception) -> bool:
+    """Return whether the answer to *error* is a 5xx."""
+    if isinstance(error, HTTPException):
+        return error.status_code >= 500
+    if isinstance(error, (Refused, Denied, TooMany)):
+        return False
+    return _STATUSES.get(type(error), 500) >= 500
+
+
 def job_id_of(request: Request) -> int:
     """Return the job id in the path. Raises `NoSuchJob` if it is no positive integer."""
     raw = request.path_params["id"]

@@ -215,14 +215,14 @@ def decide_overdue(
     until then the next attempt is held.
     """
     if settled_at := unsettled_until(now, outages):
-        return Step(job=whole_job.job, attempts=(replace(attempt, check_at=settled_at),))
+        return Step(job=whole_job.job, attempts=(_checked_again(attempt, settled_at),))
     if attempt.dies_by is not None and now >= attempt.dies_by and attempt.token_hash is not None:
         message = "its maximum lifetime passed"
         ending = AttemptEnding(cause="timed_out", message=message, container_stopped=False)
         return decide_end(whole_job, attempt, ending, now, jitter, rules)
     lost_at = decide_lost_at(attempt, now, rules, outages)
     if lost_at > now:
-        return Step(job=whole_job.job, attempts=(replace(attempt, check_at=lost_at),))
+        return Step(job=whole_job.job, attempts=(_checked_again(attempt, lost_at),))
     if attempt.heartbeat_at is None:
         message = f"no claim by its instance within {rules.boot_seconds} s of its launch"
     else:
@@ -230,3 +230,14 @@ def decide_overdue(
     cause: Cause = "interrupted" if attempt.interrupted_at else "lost"
     ending = AttemptEnding(cause=cause, message=message, container_stopped=False)
     return decide_end(whole_job, attempt, ending, now, jitter, rules)
+
+
+def _checked_again(attempt: Attempt, check_at: datetime) -> Attempt:
+    """Check *attempt* at a later time; the time that users see for an interruption is not before.
+
+    Only an interrupted attempt shows a time beside this one: that of the launcher is over.
+    """
+    waiting_until = attempt.waiting_until
+    if attempt.interrupted_at is not None and waiting_until is not None:
+        waiting_until = max(waiting_until, check_at)
+    return replace(attempt, check_at=check_at, waiting_until=waiting_until)

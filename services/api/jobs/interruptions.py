@@ -43,6 +43,7 @@ def decide_interrupted(
             f"attempt {attempt.number} got a Spot interruption notice; "
             "the next one starts when its container has stopped"
         ),
+        # An outage moves it on, with the next check: `decisions.decide_overdue`.
         waiting_until=later(now, NOTICE_SECONDS + rules.silence_seconds),
     )
     step = Step(job=replace(whole_job.job, status="SCHEDULED"), attempts=(warned,))

@@ -1,19 +1,22 @@
-"""The sweeps over jobs: end silent attempts, and record when agents could be answered."""
+"""The sweep over jobs: end silent attempts.
+
+It only suspects, so an agent that calls wins. A call that waits in this process counts from its
+arrival. One that waits in another process counts from its heartbeat, which is written without the
+job's lock, and the sweep locks the attempt's row before it reads it. What arrives after that, up to
+the commit, rolls the sweep's decision back.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+
+from msgspec.structs import replace
 
 from services.api.jobs import availability_store, decisions, unit_of_work
 from services.api.jobs import store as job_store
-from services.api.jobs.availability import (
-    Outage,
-    decide_answered_until,
-    decide_outage,
-    record_seconds,
-    silent_since,
-)
-from services.api.jobs.model import JobRules
+from services.api.jobs.availability import Outage, decide_outage, silent_since
+from services.api.jobs.model import Attempt, JobRules, Step
+from services.api.jobs.reception import Arrivals
 from services.api.jobs.store import Owner
 from shared.crash_points import Points
 from shared.log import get_logger
@@ -23,8 +26,10 @@ from shared.runtime.passes import next_pass
 _log = get_logger(service="api", part="sweeps")
 
 BATCH = 100
-KEEP_OUTAGES = timedelta(days=30)
-"""Longer than any attempt may be watched without a report between two outages."""
+
+
+class CalledMeanwhile(Exception):
+    """The agent of an attempt that was to be ended has called meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Sweeps:
     db: Database
     rules: JobRules
     points: Points
+    arrivals: Arrivals
     changed: Callable[[int], None]
     published: Callable[[], None]
     jitter: Callable[[], float]
@@ -46,6 +52,8 @@ class Sweeps:
         for owner in owners:
             try:
                 await self._check(owner)
+            except CalledMeanwhile:
+                _log.info("an agent called at the last moment", job=owner.job_id)
             except Exception as error:  # one that cannot be checked must not block the others
                 if is_transient(error):
                     raise
@@ -56,47 +64,47 @@ class Sweeps:
 
     async def _check(self, owner: Owner) -> None:
         async with self.db.transaction() as tx:
-            whole_job = await job_store.lock_whole_job(tx, owner.job_id)
-            if whole_job is None:
-                return
-            attempt = whole_job.attempt(owner.attempt)
-            # Checked again under the lock: a heartbeat or a replica may have been faster.
-            if attempt.check_at is None or attempt.check_at > tx.now:
-                return
-            outages = await self._outages(tx, silent_since(attempt))
-            step = decisions.decide_overdue(
-                whole_job, attempt, tx.now, self.jitter(), self.rules, outages
-            )
-            await unit_of_work.save_and_publish(tx, whole_job.job, step)
-        if step.events:
+            step = await self._decide(tx, owner)
+        if step is not None and step.events:
             self.points.reached("api.silent_ended")
             self.changed(owner.job_id)
             self.published()
 
-    async def _outages(self, tx: Transaction, since: datetime) -> Sequence[Outage]:
-        """Load the outages after *since*, with the one that is not recorded yet."""
+    async def _decide(self, tx: Transaction, owner: Owner) -> Step | None:
+        """Decide on an attempt, and save that. Raises `CalledMeanwhile`: roll back."""
+        whole_job = await job_store.lock_whole_job(tx, owner.job_id)
+        if whole_job is None:
+            return None
+        beaten_at = await availability_store.lock_heartbeat(tx, owner)
+        loaded = whole_job.attempt(owner.attempt)
+        arrived_at = self._arrived_at(loaded)
+        attempt = replace(loaded, heartbeat_at=_latest(beaten_at, arrived_at))
+        # Checked again under the lock: a heartbeat or a replica may have been faster.
+        if attempt.check_at is None or attempt.check_at > tx.now:
+            return None
+        outages = await self._outages(tx, attempt)
+        whole_job = whole_job.with_attempt(attempt)
+        step = decisions.decide_overdue(
+            whole_job, attempt, tx.now, self.jitter(), self.rules, outages
+        )
+        await unit_of_work.save_and_publish(tx, whole_job.job, step)
+        if step.events and self._arrived_at(loaded) != arrived_at:
+            raise CalledMeanwhile
+        return step
+
+    def _arrived_at(self, attempt: Attempt) -> datetime | None:
+        return self.arrivals.latest_of(attempt.token_hash, attempt.instance_id)
+
+    async def _outages(self, tx: Transaction, attempt: Attempt) -> Sequence[Outage]:
+        """Load the outages of the attempt's window, with the one that is not recorded yet."""
         # In this order: an outage recorded between the two is counted twice, never missed.
-        answered_until = await availability_store.load_answered_until(tx.conn)
-        recorded = await availability_store.load_outages(tx.conn, since)
-        latest = decide_outage(answered_until, tx.now, self.rules)
+        availability = await availability_store.load_availability(tx.conn)
+        recorded = await availability_store.load_outages(
+            tx.conn, silent_since(attempt), of_claims=attempt.token_hash is None
+        )
+        latest = decide_outage(availability.answers(attempt), tx.now, self.rules)
         return recorded if latest is None else [*recorded, latest]
 
-    async def record_availability(self) -> datetime:
-        """Record that agents can be answered now, and an outage after a gap."""
-        async with self.db.transaction() as tx:
-            before = await availability_store.lock_answered_until(tx)
-            outage = decide_outage(before, tx.now, self.rules)
-            await availability_store.save_record(tx, decide_answered_until(before, tx.now), outage)
-        if outage is not None:
-            _log.warning(
-                "agents could not be answered; their silence in this time does not count",
-                began_at=outage.began_at.isoformat(),
-                ended_at=outage.ended_at.isoformat(),
-                seconds=round((outage.ended_at - outage.began_at).total_seconds(), 1),
-            )
-        return tx.now + timedelta(seconds=record_seconds(self.rules))
 
-    async def prune_outages(self) -> None:
-        """Delete the outages that no attempt needs any more."""
-        async with self.db.connection() as conn:
-            await availability_store.prune_outages(conn, self.db.clock.now() - KEEP_OUTAGES)
+def _latest(*times: datetime | None) -> datetime | None:
+    return max((each for each in times if each is not None), default=None)

@@ -202,7 +202,7 @@ async def next_ending(tx: Transaction) -> datetime | None:
 
 WATCHED = """
 SELECT instance_id, job_id, attempt, launch_token, trace, state, market, hourly_price_usd,
-    launched_at, dies_by, end_cause, due_at, tries, missing_since
+    launched_at, dies_by, end_cause, due_at, tries, missing_since, unlisted_seconds
 FROM instances
 WHERE settled_at IS NULL OR instance_id = ANY ($1::text[])
 """
@@ -225,7 +225,10 @@ async def mark_missing(tx: Transaction, instance_ids: Sequence[str]) -> None:
     await tx.conn.execute(MARK_MISSING, instance_ids, tx.now)
 
 
-CLEAR_MISSING = "UPDATE instances SET missing_since = NULL WHERE instance_id = ANY ($1::text[])"
+CLEAR_MISSING = """
+UPDATE instances SET missing_since = NULL, unlisted_seconds = 0
+WHERE instance_id = ANY ($1::text[])
+"""
 
 
 async def clear_missing(tx: Transaction, instance_ids: Sequence[str]) -> None:

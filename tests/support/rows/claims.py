@@ -183,7 +183,9 @@ PLACES: dict[str, tuple[str, tuple[str, ...], Sequence[Claim]]] = {
 }
 
 ELSEWHERE = {
-    # One row, by its primary key.
+    # One row, or none, by its primary key.
+    "services.api.jobs.availability_store.LOCK_HEARTBEAT",
+    "services.api.jobs.availability_store.TOUCH_WHAT_REPORTS_WRITE",
     "services.api.keys.store.REVOKE_KEY",
     "services.api.keys.store.TOUCH_KEY",
     "services.api.agents.store.USE_PROOFS",
@@ -191,14 +193,18 @@ ELSEWHERE = {
     "shared.messaging.parked.POSTPONE_PARKED",
     "shared.messaging.parked.UNPARK",
     # Of a table that has one row.
-    "services.api.jobs.availability_store.LOCK_ANSWERED_UNTIL",
-    "services.api.jobs.availability_store.SAVE_ANSWERED_UNTIL",
+    "services.api.jobs.availability_store.LOCK_AVAILABILITY",
+    "services.api.jobs.availability_store.SAVE_AVAILABILITY",
     "services.launcher.store.watermark.COUNT_LAUNCHES",
     "services.launcher.store.watermark.LOCK_LAUNCH_COUNT",
     "services.reaper.store.unknown_instances.RAISE_WATERMARK",
+    "services.reaper.store.listings.LOCK_LISTING",
+    "services.reaper.store.listings.SAVE_LISTING",
     # All that it names is meant: what was received since the last pass, or an operator's choice.
     "services.api.jobs.availability_store.PRUNE_OUTAGES",
     "services.reaper.store.instances.END_INSTANCES_OF_ENDED",
+    "services.reaper.store.listings.POSTPONE_MISSING",
+    "services.reaper.store.listings.POSTPONE_SIGHTINGS",
     "services.reaper.store.unknown_instances.ADVANCE_RECEIVED",
     "services.reaper.store.unknown_instances.FORGET_RECEIVED",
     "shared.messaging.dead_letters.DROP_PARKED",
