@@ -32,6 +32,7 @@ from services.api.http.routes.jobs import JobRoutes
 from services.api.http.routes.logs import LogRoutes
 from services.api.jobs.availability import record_seconds
 from services.api.jobs.handlers import JobHandlers
+from services.api.jobs.overdue import ASK_SECONDS, Overdue
 from services.api.jobs.queries import JobService
 from services.api.jobs.sweeps import Sweeps
 from services.api.keys.access import Access, RateLimit
@@ -89,6 +90,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
         published=lambda: wakeups.wake("relay_outbox"),
         jitter=jitter,
     )
+    overdue = Overdue(db, config.rules, ports.bus.ready, lambda: wakeups.wake("relay_outbox"))
     service = Service(
         NAME,
         ports,
@@ -100,6 +102,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
                 sweeps.record_availability,
                 interval_seconds=record_seconds(config.rules),
             ),
+            Sweep("ask_again", overdue.ask_again, interval_seconds=ASK_SECONDS),
             Sweep("prune_outages", sweeps.prune_outages, interval_seconds=3600),
             Sweep("prune_keys", KeySweep(db).prune_keys, interval_seconds=3600),
             Sweep("prune_proofs", ProofSweep(db).prune_proofs, interval_seconds=3600),
