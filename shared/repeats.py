@@ -1,4 +1,4 @@
-"""When to ask again for an event that has had no consequence, and who may. Pure.
+"""Requests for an event that has had no consequence: their times, and who may make them. Pure.
 
     overdue ─ 2 min ─▶ asked ─ 2 min ─▶ asked ─ 4 min ─▶ asked ─ … at most hourly
 

@@ -1,4 +1,4 @@
-"""What the launcher publishes again of a launch whose event has had no consequence. Pure."""
+"""The event that is published again of a launch, if nothing followed from the first. Pure."""
 
 from datetime import timedelta
 

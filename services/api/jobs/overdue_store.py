@@ -42,7 +42,7 @@ async def find_overdue(
 
 
 class NextAsk(Struct, frozen=True):
-    """When an attempt is asked for again after this time."""
+    """An attempt that is asked for now, and when to ask again."""
 
     owner: Owner
     ask_again_at: datetime

@@ -40,8 +40,8 @@ async def save_gap(tx: Transaction, gap: LaunchGap | None) -> None:
 # watermark's count: a higher number may be on its way.
 MISSING_RUNS = """
 SELECT first, last FROM (
-    SELECT lag(received.told, 1, watermark.heard_through) OVER (ORDER BY received.told) + 1 AS first,
-        received.told - 1 AS last
+    SELECT 1 + lag(received.told, 1, watermark.heard_through) OVER (ORDER BY received.told)
+        AS first, received.told - 1 AS last
     FROM heard_tellings AS received CROSS JOIN watermark
     WHERE received.told > watermark.heard_through AND received.told <= watermark.told
     UNION ALL
