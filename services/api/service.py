@@ -34,6 +34,7 @@ from services.api.http.routes.logs import LogRoutes
 from services.api.jobs.availability import record_seconds
 from services.api.jobs.availability_sweeps import AvailabilitySweeps
 from services.api.jobs.handlers import JobHandlers
+from services.api.jobs.overdue import ASK_SECONDS, Overdue
 from services.api.jobs.queries import JobService
 from services.api.jobs.reception import Reception
 from services.api.jobs.sweeps import Sweeps
@@ -95,6 +96,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
         published=lambda: wakeups.wake("relay_outbox"),
         jitter=jitter,
     )
+    overdue = Overdue(db, config.rules, ports.bus.ready, lambda: wakeups.wake("relay_outbox"))
     service = Service(
         NAME,
         ports,
@@ -107,6 +109,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
                 interval_seconds=record_seconds(config.rules),
             ),
             Sweep("prune_outages", availability.prune_outages, interval_seconds=3600),
+            Sweep("ask_again", overdue.ask_again, interval_seconds=ASK_SECONDS),
             Sweep("prune_keys", KeySweep(db).prune_keys, interval_seconds=3600),
             Sweep("prune_proofs", ProofSweep(db).prune_proofs, interval_seconds=3600),
         ),

@@ -8,6 +8,7 @@ CONSUMES: tuple[type[events.Event], ...] = (
     events.InstanceRequested,
     events.JobCancelled,
     events.AttemptEnded,
+    events.LaunchesMissed,
 )
 
 PUBLISHES: tuple[type[events.Event], ...] = (

@@ -5,7 +5,7 @@
 
 from datetime import datetime, timedelta
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 
 from services.launcher.model import TRANSITIONS, Launch, Reason, State, Verdict
@@ -70,14 +70,6 @@ def decide_launched(
     """
     if launch.params is None:
         raise ValueError(f"job {launch.job_id}, attempt {launch.attempt} was never asked for")
-    settled = replace(
-        _become(launch, "launched"),
-        instance_id=instance.instance_id,
-        launched_at=instance.launched_at,
-        launch_sequence=launch_sequence,
-        due_at=None,
-        settled_at=now,
-    )
     lifetime = timedelta(seconds=launch.params.max_lifetime_seconds)
     event = InstanceLaunched(
         job_id=launch.job_id,
@@ -93,6 +85,15 @@ def decide_launched(
         launch_sequence=launch_sequence,
         spot_instance_request_id=instance.spot_instance_request_id,
         on_demand_hourly_price_usd=instance.on_demand_hourly_price_usd,
+    )
+    settled = replace(
+        _become(launch, "launched"),
+        instance_id=instance.instance_id,
+        launched_at=instance.launched_at,
+        launch_sequence=launch_sequence,
+        due_at=None,
+        settled_at=now,
+        report=to_builtins(event),
     )
     return Verdict(launch=settled, events=(event,))
 
@@ -181,9 +182,10 @@ def _refuse(launch: Launch, message: str, reason: str, now: datetime) -> Verdict
         message=message,
         reason="no_capacity" if reason == "no_capacity" else "rejected",
     )
-    return Verdict(
-        launch=replace(refused, due_at=None, settled_at=now, last_error=message), events=(event,)
+    settled = replace(
+        refused, due_at=None, settled_at=now, last_error=message, report=to_builtins(event)
     )
+    return Verdict(launch=settled, events=(event,))
 
 
 def _postpone(

@@ -1,20 +1,59 @@
 """The launcher's event handlers. They commute: a cancellation wins in either order."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from services.launcher.store import launches
+from services.launcher.model import KnownLaunch
+from services.launcher.repeats import decide_repeat
+from services.launcher.store import known_launches, launches
+from shared.events import cloudevents
 from shared.events.cloudevents import Envelope
-from shared.events.events import AttemptEnded, InstanceRequested, JobCancelled
+from shared.events.events import AttemptEnded, InstanceRequested, JobCancelled, LaunchesMissed
 from shared.messaging.subscriber import Follows
 from shared.postgres.pool import Transaction
+
+REPEATED = 2000
+"""Launches published again for the LaunchesMissed of one batch, at most: more are missed again."""
 
 
 async def on_instance_requested(
     requested: Sequence[Envelope[InstanceRequested]], tx: Transaction
 ) -> Follows:
-    """Add a launch for each attempt."""
-    await launches.add_launches(tx, requested)
-    return ()
+    """Add a launch for each attempt; publish again what is known of those that have one.
+
+    The inbox drops a repeated event, so another one for a known launch asks again: the API has
+    received nothing of it.
+    """
+    if await launches.add_launches(tx, requested):
+        return ()
+    causes = {(each.body.job_id, each.body.attempt): each for each in requested}
+    known = await known_launches.find_launches(tx, causes)
+    return [
+        again
+        for launch in known
+        for again in _repeat(launch, causes[launch.job_id, launch.attempt], tx)
+    ]
+
+
+async def on_launches_missed(
+    missed: Sequence[Envelope[LaunchesMissed]], tx: Transaction
+) -> Follows:
+    """Publish the launches with these numbers again; the readers know what they have received."""
+    repeated: list[Envelope[Any]] = []
+    for each in missed:
+        left = REPEATED - len(repeated)
+        numbered = await known_launches.find_numbered(tx, each.body, left) if left > 0 else []
+        repeated += [again for launch in numbered for again in _repeat(launch, each, tx)]
+    return repeated
+
+
+def _repeat(launch: KnownLaunch, cause: Envelope[Any], tx: Transaction) -> Follows:
+    """Wrap the event that is published again of *launch*, under the launch's own trace."""
+    event = decide_repeat(launch)
+    if event is None:
+        return ()
+    trace = launch.trace or cause.trace
+    return [cloudevents.wrap(event, source=tx.source, at=tx.now, trace=trace, cause=cause.id)]
 
 
 async def on_job_cancelled(cancelled: Sequence[Envelope[JobCancelled]], tx: Transaction) -> Follows:

@@ -6,7 +6,7 @@ launches were cancelled: instances may exist.
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -32,7 +32,8 @@ TRANSITIONS: Transitions = {
 class Launch(Struct, frozen=True, kw_only=True):
     """A launch that is not settled, as its row has it. `sql/` describes its columns.
 
-    `params` is the request without its bootstrap token, which is never stored.
+    `params` is the request without its bootstrap token, which is never stored. `report` is the body
+    of the event that settled it, InstanceLaunched or LaunchRefused.
     """
 
     job_id: int
@@ -57,11 +58,35 @@ class Launch(Struct, frozen=True, kw_only=True):
     launched_at: datetime | None = None
     launch_sequence: int | None = None
     settled_at: datetime | None = None
+    report: dict[str, Any] | None = None
 
     @property
     def key(self) -> tuple[int, int]:
         """Return job and attempt."""
         return self.job_id, self.attempt
+
+
+class KnownLaunch(Struct, frozen=True, kw_only=True):
+    """A launch in any state, with all that can be published of it again.
+
+    `report` is absent in a launch that an earlier release settled more than a day before the
+    upgrade, `trace` in the tombstone of a cancellation.
+    """
+
+    job_id: int
+    attempt: int
+    state: State
+    unwanted: bool
+    trace: str | None = None
+    due_at: datetime | None = None
+    reason: Reason | None = None
+    last_error: str | None = None
+    report: dict[str, Any] | None = None
+    launch_token: str | None = None
+    params: LaunchRequest | None = None
+    instance_id: str | None = None
+    launched_at: datetime | None = None
+    launch_sequence: int | None = None
 
 
 class BatchRecord(Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from services.launcher import NAME, PUBLISHES, handlers
 from services.launcher.config import LauncherConfig
 from services.launcher.sweeps import LaunchSweeps
 from shared.compute.port import Compute
-from shared.events.events import AttemptEnded, InstanceRequested, JobCancelled
+from shared.events.events import AttemptEnded, InstanceRequested, JobCancelled, LaunchesMissed
 from shared.messaging.subscriber import Subscriber
 from shared.runtime.service import Ports, Service, Sweep
 
@@ -23,6 +23,7 @@ def build(config: LauncherConfig, ports: Ports, compute: Compute) -> Service:
             InstanceRequested: Subscriber(handlers.on_instance_requested, wakes=lanes),
             JobCancelled: Subscriber(handlers.on_job_cancelled),
             AttemptEnded: Subscriber(handlers.on_attempt_ended),
+            LaunchesMissed: Subscriber(handlers.on_launches_missed),
         },
         sweeps=(
             # The same sweep several times: while one call is under way, another lane claims due

@@ -16,4 +16,5 @@ CONSUMES: tuple[type[events.Event], ...] = (
 PUBLISHES: tuple[type[events.Event], ...] = (
     events.InstanceInterrupted,
     events.InstanceTerminated,
+    events.LaunchesMissed,
 )

@@ -49,6 +49,16 @@ class Watermark(Struct, frozen=True, kw_only=True):
     received_through: int
 
 
+class LaunchGap(Struct, frozen=True, kw_only=True):
+    """Launch reports that a watermark counts and that have not come. `sql/` has its columns."""
+
+    first: int
+    through: int
+    since: datetime
+    ask_again_at: datetime | None = None
+    alert_at: datetime | None = None
+
+
 class Terminated(Struct, frozen=True, kw_only=True):
     """The end of an instance, as it is recorded and published."""
 

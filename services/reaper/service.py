@@ -3,6 +3,7 @@
 from services.reaper import NAME, PUBLISHES, handlers
 from services.reaper.config import ReaperConfig
 from services.reaper.interruption_notices import Channel
+from services.reaper.missed_launches import MISSED_SECONDS, MissedLaunches
 from services.reaper.sweeps import InstanceSweeps
 from shared.compute.port import Compute, Notices
 from shared.events.events import AttemptEnded, InstanceLaunched, LaunchesReported
@@ -20,6 +21,7 @@ def build(
     *notices*: the cloud's own channel, if there is one.
     """
     instances = InstanceSweeps(config, ports, compute)
+    missed = MissedLaunches(config, ports)
     receiving: tuple[Sweep, ...] = ()
     if notices is not None:
         channel = Channel(ports, notices)
@@ -36,6 +38,7 @@ def build(
         sweeps=(
             Sweep("terminate_ending", instances.terminate_ending, config.interval_seconds),
             Sweep("watch_instances", instances.watch_instances, config.watch_seconds),
+            Sweep("report_missed_launches", missed.report_missed_launches, MISSED_SECONDS),
             *receiving,
             Sweep("prune_instances", instances.prune_instances, PRUNE_INTERVAL_SECONDS),
         ),

@@ -11,7 +11,8 @@ from shared.events.events import JobScheduled
 from shared.postgres.pool import Transaction, json_text
 from shared.states import sources
 
-# An existing timer came from the same event, or is the tombstone of its cancellation.
+# An existing timer came from the same event, or from one with the same content, or is the tombstone
+# of its cancellation.
 ADD_TIMERS = """
 INSERT INTO timers (job_id, attempt, state, due_at, requirements, trace)
 SELECT job_id, attempt, 'waiting', due_at, requirements::jsonb, trace
@@ -21,9 +22,9 @@ ON CONFLICT DO NOTHING
 """
 
 
-async def add_timers(tx: Transaction, scheduled: Sequence[Envelope[JobScheduled]]) -> None:
-    """Add a timer for each attempt, unless it is cancelled."""
-    await tx.conn.execute(
+async def add_timers(tx: Transaction, scheduled: Sequence[Envelope[JobScheduled]]) -> bool:
+    """Add a timer for each attempt, unless it has one; return whether each was added."""
+    result = await tx.conn.execute(
         ADD_TIMERS,
         [each.body.job_id for each in scheduled],
         [each.body.attempt for each in scheduled],
@@ -31,6 +32,23 @@ async def add_timers(tx: Transaction, scheduled: Sequence[Envelope[JobScheduled]
         [json_text(each.body.requirements) for each in scheduled],
         [each.trace for each in scheduled],
     )
+    return int(result.removeprefix("INSERT 0 ")) == len(scheduled)
+
+
+# By the key alone: with a condition on the state, Postgres might look among all of that state.
+FIND_TIMERS = """
+SELECT timers.job_id, timers.attempt, state, due_at, requirements, trace
+FROM timers JOIN unnest($1::bigint[], $2::integer[]) AS own (job_id, attempt)
+    ON timers.job_id = own.job_id AND timers.attempt = own.attempt
+"""
+
+
+async def fired_among(tx: Transaction, attempts: Collection[tuple[int, int]]) -> Sequence[Timer]:
+    """Return the timers of those of *attempts* (job and number) that have fired."""
+    rows = await tx.conn.fetch(
+        FIND_TIMERS, [job_id for job_id, _ in attempts], [number for _, number in attempts]
+    )
+    return [msgspec.convert(dict(row), Timer) for row in rows if row["state"] == "fired"]
 
 
 # In the order of the keys, so that two batches never deadlock.

@@ -158,6 +158,17 @@ class LaunchesReported(Event, frozen=True, kw_only=True):
     launch_sequence: int
 
 
+class LaunchesMissed(Event, frozen=True, kw_only=True):
+    """The reaper has not received the launches with these numbers, though others it has.
+
+    *first_launch_sequence* to *last_launch_sequence* are all missing, and both are counted in a
+    `LaunchesReported` that came minutes ago. The launcher publishes what it knows of them again.
+    """
+
+    first_launch_sequence: int
+    last_launch_sequence: int
+
+
 class JobStarted(Event, frozen=True, kw_only=True):
     """The attempt's container runs."""
 
@@ -220,6 +231,7 @@ ALL: tuple[type[Event], ...] = (
     InstanceLaunched,
     InstanceInterrupted,
     LaunchesReported,
+    LaunchesMissed,
     JobStarted,
     AttemptEnded,
     JobFinished,

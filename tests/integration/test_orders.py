@@ -34,7 +34,9 @@ from shared.events.events import (
     JobCancelled,
     JobFinished,
     JobScheduled,
+    LaunchDelayed,
     LaunchesReported,
+    LaunchRefused,
 )
 from shared.runtime.service import Ports
 from tests.support.api.api_world import DEPLOYMENT, NEEDS, TOKEN_KEY, Agent, World, token_of
@@ -160,16 +162,30 @@ def deliveries(envelopes: list[Envelope[Any]]) -> list[tuple[str, Envelope[Any]]
     ]
 
 
+ASKED_AGAIN = (JobScheduled, InstanceRequested, LaunchDelayed, LaunchRefused, InstanceLaunched)
+"""The events that are published again, under other ids, if they seem to have had no consequence."""
+
+
 async def deliver_scenario(
-    four: Four, scenario: str, places: list[int] | None
+    four: Four, scenario: str, places: list[int] | None, *, new_ids: bool = False
 ) -> dict[str, list[Any]]:
-    """Deliver a new job's *scenario*: in order and once, or doubled in the order of *places*."""
+    """Deliver a new job's *scenario*: in order and once, or doubled in the order of *places*.
+
+    *new_ids*: the second copy of what may be asked for again has ids of its own.
+    """
     job_id = int((await four.world.post())["id"])
     now = four.clock.now()
     published = [wrapped(event, at=now) for event in facts(four, job_id, scenario)]
     order = deliveries(published)
     if places is not None:
-        twice = [*order, *order]
+        copies = order
+        if new_ids:
+            repeated = [
+                wrapped(each.body, at=now) if isinstance(each.body, ASKED_AGAIN) else each
+                for each in published
+            ]
+            copies = deliveries(repeated)
+        twice = [*order, *copies]
         order = [twice[place] for place in places if place < len(twice)]
         assert len(order) == len(twice)
     for name, envelope in order:
@@ -183,6 +199,16 @@ async def test_the_events_of_a_job_in_any_order_and_doubled_lead_all_four_servic
     four: Four, scenario: str, places: list[int]
 ) -> None:
     assert await deliver_scenario(four, scenario, places) == await deliver_scenario(
+        four, scenario, None
+    )
+
+
+@LONG
+@given(scenario=st.sampled_from(SCENARIOS), places=st.permutations(range(MOST)))
+async def test_events_that_are_published_again_under_other_ids_lead_to_the_same_rows(
+    four: Four, scenario: str, places: list[int]
+) -> None:
+    assert await deliver_scenario(four, scenario, places, new_ids=True) == await deliver_scenario(
         four, scenario, None
     )
 

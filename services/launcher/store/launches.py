@@ -12,7 +12,8 @@ from shared.events.events import InstanceRequested
 from shared.postgres.pool import Transaction, json_text
 from shared.states import unsettled
 
-# An existing launch came from the same event, or is the tombstone of its cancellation.
+# An existing launch came from the same event, or from one with the same content, or is the
+# tombstone of its cancellation.
 ADD_LAUNCHES = """
 INSERT INTO launches (job_id, attempt, state, requirements, trace, due_at, wanted_at)
 SELECT job_id, attempt, 'wanted', requirements::jsonb, trace, $5, $5
@@ -22,9 +23,12 @@ ON CONFLICT DO NOTHING
 """
 
 
-async def add_launches(tx: Transaction, requested: Sequence[Envelope[InstanceRequested]]) -> None:
-    """Add a launch for each attempt, wanted from now on, unless the attempt is cancelled."""
-    await tx.conn.execute(
+async def add_launches(tx: Transaction, requested: Sequence[Envelope[InstanceRequested]]) -> bool:
+    """Add a launch for each attempt, wanted from now on, unless it has one.
+
+    Return whether each was added.
+    """
+    result = await tx.conn.execute(
         ADD_LAUNCHES,
         [each.body.job_id for each in requested],
         [each.body.attempt for each in requested],
@@ -32,6 +36,7 @@ async def add_launches(tx: Transaction, requested: Sequence[Envelope[InstanceReq
         [each.trace for each in requested],
         tx.now,
     )
+    return int(result.removeprefix("INSERT 0 ")) == len(requested)
 
 
 # Every expression sees the row as it was, so `state` in each CASE is the state before.
@@ -135,12 +140,12 @@ UPDATE launches SET state = new.state, offer = new.offer,
     due_at = new.due_at, reason = new.reason,
     tries = new.tries, delay_told_at = new.delay_told_at, last_error = new.last_error,
     instance_id = new.instance_id, launched_at = new.launched_at, told = new.told,
-    settled_at = new.settled_at, lease_token = NULL
+    settled_at = new.settled_at, report = new.report::jsonb, lease_token = NULL
 FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::integer[], $5::timestamptz[], $6::text[],
     $7::integer[], $8::timestamptz[], $9::text[], $10::text[], $11::timestamptz[], $12::bigint[],
-    $13::timestamptz[])
+    $13::timestamptz[], $14::text[])
     AS new (job_id, attempt, state, offer, due_at, reason, tries, delay_told_at, last_error,
-        instance_id, launched_at, told, settled_at)
+        instance_id, launched_at, told, settled_at, report)
 WHERE launches.job_id = new.job_id AND launches.attempt = new.attempt
 """
 
@@ -152,7 +157,8 @@ async def save_answers(tx: Transaction, launches: Sequence[Launch]) -> None:
         *("last_error", "instance_id", "launched_at", "launch_sequence", "settled_at"),
     )
     columns = [[getattr(each, field) for each in launches] for field in fields]
-    await tx.conn.execute(SAVE_ANSWERS, *columns)
+    reports = [None if each.report is None else json_text(each.report) for each in launches]
+    await tx.conn.execute(SAVE_ANSWERS, *columns, reports)
 
 
 NEXT_DUE = """

@@ -78,11 +78,13 @@ _SCHEDULER = "services.scheduler.store."
 SCHEDULER_CLAIMS = (
     Claim(f"{_SCHEDULER}FIRE_DUE", (NOW, BATCH)),
     Claim(f"{_SCHEDULER}NEXT_DUE", (), batch=1),
+    Claim(f"{_SCHEDULER}FIND_TIMERS", (IDS, ONES)),
     Claim(f"{_SCHEDULER}CANCEL_TIMERS", (IDS, ONES, NOW, ["waiting"])),
     Claim(f"{_SCHEDULER}PRUNE_SETTLED", (NOW, BATCH)),
 )
 
 _LAUNCHES = "services.launcher.store.launches."
+_KNOWN = "services.launcher.store.known_launches."
 _BATCHES = "services.launcher.store.batches."
 _WATERMARK = "services.launcher.store.watermark."
 LAUNCHER_CLAIMS = (
@@ -103,8 +105,11 @@ LAUNCHER_CLAIMS = (
         (
             *(IDS, TWOS, times("launched"), ONES, times("NULL"), times("NULL"), times(0)),
             *(times("NULL"), times("NULL"), times("i-1"), times(NOW), ONES, times(NOW)),
+            times("NULL"),
         ),
     ),
+    Claim(f"{_KNOWN}FIND_LAUNCHES", (IDS, ONES)),
+    Claim(f"{_KNOWN}FIND_NUMBERED", (1, BATCH, BATCH)),
     Claim(f"{_BATCHES}CLOSE_BATCH", (f"waiting-{FIRST}", None, NOW), batch=1),
     Claim(f"{_WATERMARK}OLDEST_ASKED", (), batch=1),
     Claim(f"{_LAUNCHES}NEXT_DUE", (), batch=2),
@@ -143,6 +148,9 @@ TOKENS = ["\\\\x" + sha256(str(id_).encode()).hexdigest() for id_ in IDS]
 API_CLAIMS = (
     Claim(f"{_API}jobs.store.OVERDUE", (NOW, BATCH)),
     Claim(f"{_API}jobs.store.NEXT_CHECK", (), batch=1),
+    Claim(f"{_API}jobs.overdue_store.OLDEST_UNSENT", (), batch=1),
+    Claim(f"{_API}jobs.overdue_store.FIND_OVERDUE", (NOW, NOW, BATCH, ["scheduled"])),
+    Claim(f"{_API}jobs.overdue_store.MARK_ASKED", (IDS, TWOS, times(LATER), NOW)),
     Claim(f"{_API}jobs.store.LOCK_JOB", (FIRST,), batch=1),
     Claim(f"{_API}jobs.store.BEAT", (FIRST, 1, NOW), batch=1),
     Claim(f"{_API}jobs.unit_of_work.LOCK_JOBS", (IDS,)),
@@ -177,7 +185,7 @@ PLACES: dict[str, tuple[str, tuple[str, ...], Sequence[Claim]]] = {
     ),
     "api": (
         "api",
-        ("jobs", "attempts", "log_tails", "idempotency_keys", "used_proofs"),
+        ("jobs", "attempts", "log_tails", "idempotency_keys", "used_proofs", "outbox"),
         API_CLAIMS,
     ),
 }
@@ -197,6 +205,9 @@ ELSEWHERE = {
     "services.api.jobs.availability_store.SAVE_AVAILABILITY",
     "services.launcher.store.watermark.COUNT_LAUNCHES",
     "services.launcher.store.watermark.LOCK_LAUNCH_COUNT",
+    "services.reaper.store.missed_launches.CLEAR_GAP",
+    "services.reaper.store.missed_launches.SAVE_GAP",
+    "services.reaper.store.missed_launches.SKIP_MISSING",
     "services.reaper.store.unknown_instances.RAISE_WATERMARK",
     "services.reaper.store.listings.LOCK_LISTING",
     "services.reaper.store.listings.SAVE_LISTING",
@@ -205,6 +216,7 @@ ELSEWHERE = {
     "services.reaper.store.instances.END_INSTANCES_OF_ENDED",
     "services.reaper.store.listings.POSTPONE_MISSING",
     "services.reaper.store.listings.POSTPONE_SIGHTINGS",
+    "services.reaper.store.missed_launches.MISSING_RUNS",
     "services.reaper.store.unknown_instances.ADVANCE_RECEIVED",
     "services.reaper.store.unknown_instances.FORGET_RECEIVED",
     "shared.messaging.dead_letters.DROP_PARKED",

@@ -140,7 +140,9 @@ SELECT id, '', '{}', '{}', at, 'UTC', 'SCHEDULED', 1, '', at FROM waiting
 """,
     "attempts": """
 INSERT INTO attempts (job_id, number, state, due_at, entered, check_at, token_hash, instance_id)
-SELECT id, 1, 'running', at, '{}', at, sha256(id::text::bytea), 'i-' || id FROM waiting
+SELECT id, 1, 'running', at, '{}', at, sha256(id::text::bytea), 'i-' || id FROM waiting;
+INSERT INTO attempts (job_id, number, state, due_at, entered)
+SELECT id, 2, 'scheduled', at, '{}' FROM waiting
 """,
     "log_tails": """
 INSERT INTO log_tails (job_id, attempt, seq, lines, starts_at, first_line, received_at)
