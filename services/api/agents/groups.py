@@ -18,7 +18,7 @@ from services.api.agents.store import Overtaken, ProofUse
 from services.api.group_commit import Groups
 from services.api.jobs import store as job_store
 from services.api.jobs import unit_of_work
-from services.api.jobs.model import Job, JobWithAttempts, Step
+from services.api.jobs.model import Attempt, Job, JobWithAttempts, Step
 from services.api.jobs.store import Bearer, Beat, Owner
 from services.api.logs import store as log_store
 from services.api.logs.store import LogBatch
@@ -79,6 +79,7 @@ class AgentUnitOfWork:
         self._work = work
         self._whole = whole
         self._uses: dict[bytes, ProofUse] = {}
+        self._alive: set[Owner] = set()
         self._batches: list[LogBatch] = []
 
     def owner(self, token_hash: bytes, job_id: int) -> Owner:
@@ -109,8 +110,13 @@ class AgentUnitOfWork:
         self.used[use.signature] = use.token_hash
         self._uses[use.signature] = use
 
+    def beat(self, alive: Attempt) -> None:
+        """Record the heartbeat of *alive*; no other column of the attempt is written."""
+        self._work.note(alive)
+        self._alive.add(Owner(alive.job_id, alive.number))
+
     def keep(self, batch: LogBatch) -> None:
-        """Keep log lines, counted for the group's later calls."""
+        """Keep log lines, which are a heartbeat too, counted for the group's later calls."""
         whole_job = self._work.find(batch.owner.job_id)
         if whole_job is not None:
             self._work.note(batch.counted_in(whole_job.attempt(batch.owner.attempt)))
@@ -122,6 +128,7 @@ class AgentUnitOfWork:
             await self._work.save(self._tx, self._facts)
         if self._uses:
             await agent_store.use_proofs(self._tx, list(self._uses.values()))
+        await job_store.beat_locked(self._tx, self._alive - {each.owner for each in self._batches})
         left = self._batches
         while left:  # a second batch of one attempt is rare, and must find the first one written
             first = {each.owner: each for each in reversed(left)}
