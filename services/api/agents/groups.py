@@ -29,6 +29,9 @@ from shared.postgres.wakeups import Wakeups
 GROUP = 128
 """The most calls of one transaction; long reports count more than one."""
 
+WAITING = 4096
+"""The calls that may wait for a group, long reports counting more than one; and so many beats."""
+
 _STOPPING = "the service is stopping: try again"
 
 Answer = TypeVar("Answer")
@@ -151,12 +154,18 @@ class AgentGroups:
         self._wakeups = wakeups
         self._changed = changed
         self._calls: Groups[AgentCall[Any], Any] = Groups(
-            self._serve_free, limit=GROUP, size=lambda call: call.size, stopping=_STOPPING
+            self._serve_free,
+            limit=GROUP,
+            size=lambda call: call.size,
+            most=WAITING,
+            stopping=_STOPPING,
         )
-        self._beats: Groups[Beat, bool] = Groups(self._beat, limit=GROUP, stopping=_STOPPING)
+        self._beats: Groups[Beat, bool] = Groups(
+            self._beat, limit=GROUP, most=WAITING, stopping=_STOPPING
+        )
 
     async def serve(self, call: AgentCall[Answer]) -> Answer:
-        """Serve *call*. Raises `Refused`, and `Stopping`."""
+        """Serve *call*. Raises `Refused`, `Stopping` and `Overloaded`."""
         outcome = await self._calls.join(call)
         if outcome is _Busy:
             [outcome] = await self._serve([call], whole=True)
@@ -166,7 +175,7 @@ class AgentGroups:
         return answer
 
     async def beat(self, token_hash: bytes, job_id: int) -> bool:
-        """Record a plain heartbeat; return False if it was not recorded. Raises `Stopping`."""
+        """Record a plain heartbeat; return False if it was not recorded. Raises like `serve`."""
         return await self._beats.join(Beat(token_hash, job_id))
 
     async def run(self) -> None:
