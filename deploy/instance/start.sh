@@ -125,7 +125,7 @@ set_admin_passwords() {
 
 start_services() {
   say "building"
-  compose build --quiet secrets
+  compose build --quiet migrate
   say "starting the database and the broker"
   compose up --quiet-pull -d --wait postgres rabbitmq
   set_admin_passwords

@@ -20,6 +20,12 @@ A request joins a few turns after its bytes arrive, so the requests that have ar
 group: groups are twice as large, and there are half as many of them.
 """
 
+MOST_WAITING = 10_000
+"""The size of the items that may wait for a group, if nothing else is said."""
+
+LONGEST_SECONDS = 30.0
+"""The longest time that an item waits for a group; a statement of a group takes no longer."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -28,9 +34,17 @@ class Stopping(Exception):
     """The service is stopping; it is unknown whether the item was written."""
 
 
+_TOO_MANY = "too many requests wait for the database: try again"
+
+
+class Overloaded(Exception):
+    """Too much waits already: nothing of the call was done, and it may be tried again."""
+
+
 @dataclass(frozen=True)
 class _Waiting(Generic[Item, Result]):
     item: Item
+    since: float
     done: "asyncio.Future[Result]"
 
 
@@ -40,7 +54,8 @@ class Groups(Generic[Item, Result]):
     *write* writes all of a group or nothing, and returns a result for each item, in their order.
     A group takes waiting items until it has the size of *limit*; an item counts *size*. Up to
     *beside* groups of that size may be written at once; a smaller one is never written beside
-    another.
+    another. The database may be too slow for what comes: while items of the size *most* wait no
+    other is taken, and none waits longer than *longest* seconds. Both are `Overloaded`.
     """
 
     def __init__(
@@ -51,12 +66,17 @@ class Groups(Generic[Item, Result]):
         stopping: str,
         size: Callable[[Item], int] = lambda _item: 1,
         beside: int = 1,
+        most: int = MOST_WAITING,
+        longest: float = LONGEST_SECONDS,
     ) -> None:
         self._write = write
         self._limit = limit
         self._stopping = stopping
         self._size = size
         self._beside = beside
+        self._most = most
+        self._longest = longest
+        self._expiry: asyncio.TimerHandle | None = None
         self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._waiting_size = 0
         self._writing = 0
@@ -66,14 +86,35 @@ class Groups(Generic[Item, Result]):
         self._stopped = False
 
     async def join(self, item: Item) -> Result:
-        """Write *item*; return its durable result. Raises `Stopping`, or the error of the write."""
+        """Write *item*; return its durable result.
+
+        Raises `Stopping`, `Overloaded`, or the error of the write.
+        """
         if self._stopped:
             raise Stopping(self._stopping)
-        done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(item, done))
+        if self._waiting_size >= self._most:
+            raise Overloaded(_TOO_MANY)
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Result] = loop.create_future()
+        self._waiting.append(_Waiting(item, loop.time(), done))
         self._waiting_size += self._size(item)
+        if self._expiry is None:
+            self._expiry = loop.call_later(self._longest, self._expire)
         self._changed.set()
         return await done
+
+    def _expire(self) -> None:
+        """Refuse what has waited for too long, and look again when the next item will have."""
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - self._longest
+        while self._waiting and self._waiting[0].since <= oldest:
+            late = self._waiting.popleft()
+            self._waiting_size -= self._size(late.item)
+            _fail([late], Overloaded(_TOO_MANY))
+        self._expiry = None
+        if self._waiting:
+            at = self._waiting[0].since + self._longest
+            self._expiry = loop.call_at(at, self._expire)
 
     async def run(self) -> None:
         """Write group after group until cancelled; the waiting items fail then."""
@@ -83,6 +124,8 @@ class Groups(Generic[Item, Result]):
                     writers.create_task(self._write_groups())
         finally:
             self._stopped = True
+            if self._expiry is not None:
+                self._expiry.cancel()
             _fail(self._waiting, Stopping(self._stopping))
 
     async def _write_groups(self) -> None:
@@ -102,7 +145,7 @@ class Groups(Generic[Item, Result]):
             self._changed.clear()
             await self._changed.wait()
         if self._flood:
-            await self._gather()
+            await self._gather()  # meanwhile all may be refused: then the group is empty
         group: list[_Waiting[Item, Result]] = []
         size = 0
         while self._waiting and size < self._limit:
@@ -120,6 +163,8 @@ class Groups(Generic[Item, Result]):
             quiet = 0 if self._waiting_size > before else quiet + 1
 
     async def _write_or_fail(self, group: list[_Waiting[Item, Result]]) -> None:
+        if not group:
+            return
         try:
             await self._write_group(group)
         except Exception as error:  # noqa: BLE001 - passed on to the callers

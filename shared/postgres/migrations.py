@@ -107,6 +107,23 @@ async def _connect(admin_dsn: str) -> Connection:
     return conn
 
 
+async def is_migrated(admin_dsn: str, schemas: Sequence[Schema]) -> bool:
+    """Return whether every file of *schemas* has been applied; it only reads."""
+    conn = await connect(admin_dsn)
+    try:
+        if await conn.fetchval("SELECT to_regclass('migrations.applied')") is None:
+            return False
+        rows = await conn.fetch("SELECT schema, source FROM migrations.applied")
+    finally:
+        await conn.close(timeout=5)
+    applied = {(row["schema"], row["source"]) for row in rows}
+    return all(
+        (schema.name, each.source) in applied
+        for schema in schemas
+        for each in read_migrations(schema)
+    )
+
+
 async def _prepare(conn: Connection) -> None:
     version = int(await conn.fetchval("SHOW server_version_num"))
     if version < 150000:

@@ -78,7 +78,7 @@ def test_the_first_boot_does_each_step_in_its_order_and_a_reboot_recreates_nothi
 
 CREATE = "keys create --name first --scope admin"
 STEPS = (
-    "build --quiet secrets",
+    "build --quiet migrate",
     "up --quiet-pull -d --wait postgres rabbitmq",
     "psql -qX -v ON_ERROR_STOP=1 -U postgres -d docker_job",
     "run --rm -T migrate",

@@ -296,7 +296,10 @@ async def test_a_silent_attempt_is_lost_held_and_scheduled_when_its_instance_is_
         "launching",
         clock.now().isoformat().replace("+00:00", "Z"),
     )
-    assert released["waiting_because"] == "due 0 s ago; no launch reported yet"
+    assert released["waiting_because"] == (
+        "due 0 s ago; no launch reported yet; "
+        "retry 1 of 20: instance lost: no report by its agent for 60 s"
+    )
     [_, again] = await world.stage.published(JobScheduled)
     assert (again.job_id, again.attempt) == (agent.job_id, 2)
 

@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from services.api.agents.calls import Callback
 from services.api.agents.refusals import Refused
 from services.api.jobs import views
+from services.api.jobs.waiting import waiting
 from shared.events.events import AttemptEnded, Event, JobFinished, JobScheduled
 from tests.support.api.api_story import (
     DONE,
@@ -293,7 +294,7 @@ class OneJob(RuleBasedStateMachine):
     def a_job_is_over_or_at_work_or_shows_what_it_waits_for(self) -> None:
         job, attempt = self.story.job, self.story.current
         at_work = attempt.state in ("pulling", "running", "stopping") or attempt.token_hash
-        assert self.story.over or at_work or views.waiting(job, attempt, self.now)[0]
+        assert self.story.over or at_work or waiting(job, attempt, self.now)[0]
         attempts = [self.story.attempts[number] for number in sorted(self.story.attempts)]
         views.detailed(job, attempts, self.now, self.story.rules)
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from services.api.jobs import views
 from services.api.jobs.columns import COLUMNS, NAMES
 from services.api.jobs.model import TERMINAL, Attempt, Job, JobRules, ListedJob, State, Status
+from services.api.jobs.waiting import waiting
 from services.api.submission.intake import _compose_one
 from services.api.submission.request import JobRequest
 from shared.events.cloudevents import new_trace
@@ -151,12 +152,12 @@ def test_a_finished_jobs_phase_is_its_status_and_it_waits_for_nothing(status: An
     job = a_job(status=status, finished_at=after(0))
     attempt = an_attempt("ended", waiting_because="something")
     assert views.phase(job, attempt, after(0)) == status.lower()
-    assert views.waiting(job, attempt, after(0)) == (None, None)
+    assert waiting(job, attempt, after(0)) == (None, None)
 
 
 def test_the_reason_for_waiting_is_in_plain_words() -> None:
     def because(attempt: Any) -> tuple[str | None, Any]:
-        return views.waiting(a_job(), attempt, after(0))
+        return waiting(a_job(), attempt, after(0))
 
     assert because(an_attempt("scheduled", due_at=after(60))) == (
         "it is scheduled for 2026-01-01T00:01:00Z",
@@ -185,7 +186,7 @@ def test_what_is_due_says_since_when_and_no_more_than_is_known(
     attempt, now = an_attempt(state, due_at=after(100)), after(100 + seconds)
     assert views.phase(a_job(), attempt, now) == "launching"
     because = f"due {ago} ago; no launch reported yet"
-    assert views.waiting(a_job(), attempt, now) == (because, None)
+    assert waiting(a_job(), attempt, now) == (because, None)
 
 
 def test_an_attempt_is_launching_from_the_time_at_which_it_is_due() -> None:

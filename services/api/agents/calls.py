@@ -149,7 +149,7 @@ class AgentService:
     ) -> None:
         step = self._decide_report(whole_job, alive, report, unit.now)
         if step is None:
-            unit.take(whole_job.job, Step(job=whole_job.job, attempts=(alive,)))
+            unit.beat(alive)
             return
         unit.take(whole_job.job, step)
         unit.after_commit.append(

@@ -18,7 +18,7 @@ from services.api.agents.store import Overtaken, ProofUse
 from services.api.group_commit import Groups
 from services.api.jobs import store as job_store
 from services.api.jobs import unit_of_work
-from services.api.jobs.model import Job, JobWithAttempts, Step
+from services.api.jobs.model import Attempt, Job, JobWithAttempts, Step
 from services.api.jobs.reception import Arrivals
 from services.api.jobs.store import Bearer, Beat, Owner
 from services.api.logs import store as log_store
@@ -29,6 +29,9 @@ from shared.postgres.wakeups import Wakeups
 
 GROUP = 128
 """The most calls of one transaction; long reports count more than one."""
+
+WAITING = 4096
+"""The calls that may wait for a group, long reports counting more than one; and so many beats."""
 
 _STOPPING = "the service is stopping: try again"
 
@@ -83,6 +86,7 @@ class AgentUnitOfWork:
         self._work = work
         self._whole = whole
         self._uses: dict[bytes, ProofUse] = {}
+        self._alive: set[Owner] = set()
         self._batches: list[LogBatch] = []
 
     def owner(self, token_hash: bytes, job_id: int) -> Owner:
@@ -113,8 +117,13 @@ class AgentUnitOfWork:
         self.used[use.signature] = use.token_hash
         self._uses[use.signature] = use
 
+    def beat(self, alive: Attempt) -> None:
+        """Record the heartbeat of *alive*; no other column of the attempt is written."""
+        self._work.note(alive)
+        self._alive.add(Owner(alive.job_id, alive.number))
+
     def keep(self, batch: LogBatch) -> None:
-        """Keep log lines, counted for the group's later calls."""
+        """Keep log lines, which are a heartbeat too, counted for the group's later calls."""
         whole_job = self._work.find(batch.owner.job_id)
         if whole_job is not None:
             self._work.note(batch.counted_in(whole_job.attempt(batch.owner.attempt)))
@@ -126,6 +135,7 @@ class AgentUnitOfWork:
             await self._work.save(self._tx, self._facts)
         if self._uses:
             await agent_store.use_proofs(self._tx, list(self._uses.values()))
+        await job_store.beat_locked(self._tx, self._alive - {each.owner for each in self._batches})
         left = self._batches
         while left:  # a second batch of one attempt is rare, and must find the first one written
             first = {each.owner: each for each in reversed(left)}
@@ -150,12 +160,18 @@ class AgentGroups:
         self._changed = changed
         self._arrivals = arrivals
         self._calls: Groups[AgentCall[Any], Any] = Groups(
-            self._serve_free, limit=GROUP, size=lambda call: call.size, stopping=_STOPPING
+            self._serve_free,
+            limit=GROUP,
+            size=lambda call: call.size,
+            most=WAITING,
+            stopping=_STOPPING,
         )
-        self._beats: Groups[Beat, bool] = Groups(self._beat, limit=GROUP, stopping=_STOPPING)
+        self._beats: Groups[Beat, bool] = Groups(
+            self._beat, limit=GROUP, most=WAITING, stopping=_STOPPING
+        )
 
     async def serve(self, call: AgentCall[Answer]) -> Answer:
-        """Serve *call*. Raises `Refused`, and `Stopping`."""
+        """Serve *call*. Raises `Refused`, `Stopping` and `Overloaded`."""
         self._arrivals.note(call.claimant or call.token_hash)
         outcome = await self._calls.join(call)
         if outcome is _Busy:
@@ -169,7 +185,7 @@ class AgentGroups:
         return answer
 
     async def beat(self, token_hash: bytes, job_id: int) -> bool:
-        """Record a plain heartbeat; return False if it was not recorded. Raises `Stopping`."""
+        """Record a plain heartbeat; return False if it was not recorded. Raises like `serve`."""
         self._arrivals.note(token_hash)
         return await self._beats.join(Beat(token_hash, job_id))
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from services.api.agents.claims import SecretsClosed
 from services.api.agents.refusals import Refused
 from services.api.agents.sts_identity import StsUnavailable
-from services.api.group_commit import Stopping
+from services.api.group_commit import Overloaded, Stopping
 from services.api.http.bodies import NoRoom, TooLarge, TooSlow
 from services.api.http.headers import header_of
 from services.api.jobs.queries import AlreadyOver, NoSuchJob
@@ -53,6 +53,7 @@ _STATUSES: dict[type[Exception], int] = {
     TooLarge: 413,
     TooSlow: 408,
     Stopping: 503,
+    Overloaded: 503,
     StsUnavailable: 503,
     SecretsClosed: 503,
 }

@@ -22,7 +22,7 @@ from services.api.jobs.model import (
     later,
     requirements_of,
 )
-from services.api.jobs.retry_limits import INTERRUPTIONS, next_delay
+from services.api.jobs.retry_limits import INTERRUPTIONS, next_delay, retry_because
 from shared.events.events import AttemptEnded, Cause, JobFinished, JobScheduled
 
 
@@ -50,7 +50,8 @@ def decide_end(
         return _replacement_ended(whole_job, ended, over, ending, now, jitter, rules)
     delay = next_delay(whole_job, attempt, ending, jitter, rules)
     if delay is not None:
-        return _again(whole_job.with_attempt(ended), ended, over, now, delay, rules)
+        because = retry_because(whole_job, attempt, ending, rules)
+        return _again(whole_job.with_attempt(ended), ended, over, now, delay, because, rules)
     step = _finish(whole_job, ended, over, now, ending.message)
     return replace(step, wipe_secrets=rules.wipe_secrets and bool(whole_job.job.secret_env))
 
@@ -131,15 +132,18 @@ def _again(
     over: AttemptEnded,
     now: datetime,
     delay: float,
+    because: str,
     rules: JobRules,
 ) -> Step:
     """Make the next attempt the current one: the replacement, if there is one."""
     ready = whole_job.replacement
     if ready is not None:
+        ready = replace(ready, retry_because=because)
         job = replace(whole_job.job, status="SCHEDULED", attempt=ready.number)
-        return Step(job=job, attempts=(ended,), events=(over,))
+        return Step(job=job, attempts=(ended, ready), events=(over,))
     blocking = whole_job.unstopped_before(whole_job.attempts[-1].number + 1)
     following = another(whole_job, now, delay, held=blocking is not None)
+    following = replace(following, retry_because=because)
     job = replace(whole_job.job, status="SCHEDULED", attempt=following.number)
     if blocking is None:
         events = (over, job_scheduled(job, following, rules))

@@ -98,6 +98,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     rebalance_at: datetime | None = None
     launch_recorded_at: datetime | None = None
     stop_by: datetime | None = None
+    retry_because: str | None = None
     log_seq: int = 0
     log_bytes: int = 0
     log_lines: int = 0
@@ -122,6 +123,7 @@ class ListedJob(Struct, frozen=True):
     due_at: datetime
     waiting_because: str | None
     waiting_until: datetime | None
+    retry_because: str | None
     check_at: datetime | None
     runtime: Literal["docker", "simulated"] | None
     heartbeat_at: datetime | None

@@ -16,6 +16,9 @@ FAILURES: tuple[Cause, ...] = ("failed",)
 LONGEST_SECONDS = 600
 """The longest delay between two attempts."""
 
+REASON_CHARACTERS = 300
+"""The most characters of an error message in `retry_because`; its attempt has all of it."""
+
 
 class RetryLimit(Struct, frozen=True):
     """The number of further attempts that are *allowed* for one kind of failure, *causes*."""
@@ -51,8 +54,7 @@ def next_delay(
     The first attempt after an interruption starts at once (or after `reschedule_delay_seconds`);
     the delay of all others grows exponentially.
     """
-    limit = retry_limit(whole_job.job, ending, rules)
-    used = 1 + _count(whole_job, limit.causes, but=attempt.number)
+    limit, used = _limit_and_use(whole_job, attempt, ending, rules)
     if used > limit.allowed:
         return None
     backoff = Backoff(rules.retry_first_seconds, 2, LONGEST_SECONDS)
@@ -60,6 +62,42 @@ def next_delay(
         return backoff.delay(used, jitter)
     grown = backoff.delay(used - 1, jitter) if used > 1 else 0.0
     return rules.reschedule_delay_seconds + grown
+
+
+def retry_because(
+    whole_job: JobWithAttempts, attempt: Attempt, ending: AttemptEnding, rules: JobRules
+) -> str:
+    """Return the reason for users why another attempt follows *attempt*: "retry 2 of 3: …"."""
+    limit, used = _limit_and_use(whole_job, attempt, ending, rules)
+    return f"retry {used} of {limit.allowed}: {_reason(ending)}"
+
+
+def _limit_and_use(
+    whole_job: JobWithAttempts, attempt: Attempt, ending: AttemptEnding, rules: JobRules
+) -> tuple[RetryLimit, int]:
+    """Return the limit for *ending*, and how much of it is used with the attempt to follow."""
+    limit = retry_limit(whole_job.job, ending, rules)
+    return limit, 1 + _count(whole_job, limit.causes, but=attempt.number)
+
+
+_KINDS: dict[Cause, str] = {
+    "pull_failed": "image pull failed",
+    "interrupted": "Spot interruption",
+    "lost": "instance lost",
+}
+
+
+def _reason(ending: AttemptEnding) -> str:
+    """Return kind and message of *ending* in one line; of a long message its end is kept."""
+    message = " ".join((ending.message or "").split())
+    if len(message) > REASON_CHARACTERS:
+        message = f"…{message[1 - REASON_CHARACTERS :]}"
+    kind = _KINDS.get(ending.cause, str(ending.cause))
+    if ending.cause == "failed" and ending.exit_code is not None:
+        kind = f"exit code {ending.exit_code}"
+        if message == f"exited with code {ending.exit_code}":  # the agent's, of a silent container
+            return kind
+    return f"{kind}: {message}" if message else kind
 
 
 def retries_used(whole_job: JobWithAttempts, rules: JobRules) -> dict[str, dict[str, int]]:

@@ -184,6 +184,21 @@ async def beat(tx: Transaction, owner: Owner) -> bool:
     return bool(await tx.conn.execute(BEAT, owner.job_id, owner.attempt, tx.now) == "UPDATE 1")
 
 
+# Without a condition on `state`: the planner would take it for rare, and read all attempts.
+BEAT_LOCKED = """
+UPDATE attempts SET heartbeat_at = greatest(heartbeat_at, $3)
+FROM unnest($1::bigint[], $2::integer[]) AS alive (job, attempt)
+WHERE job_id = job AND number = attempt
+"""
+
+
+async def beat_locked(tx: Transaction, owners: Collection[Owner]) -> None:
+    """Record heartbeats of attempts that have not ended, and whose jobs *tx* has locked."""
+    if owners:
+        jobs, numbers = [each.job_id for each in owners], [each.attempt for each in owners]
+        await tx.conn.execute(BEAT_LOCKED, jobs, numbers, tx.now)
+
+
 # Skips locked rows: a decision about an attempt locks its row until the end of a transaction. By
 # ctid, since the planner might otherwise walk all attempts to find those that were locked.
 BEAT_FREE = f"""

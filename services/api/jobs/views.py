@@ -21,6 +21,7 @@ from services.api.jobs.model import (
     first_attempt,
 )
 from services.api.jobs.retry_limits import retries_used
+from services.api.jobs.waiting import is_due, waiting
 from shared.events.events import Resources
 
 
@@ -132,50 +133,7 @@ def phase(job: Job | ListedJob, attempt: Attempt | ListedJob, now: datetime) -> 
 
 
 def _phase(attempt: Attempt | ListedJob, now: datetime) -> str:
-    return "launching" if _is_due(attempt, now) else PHASES.get(attempt.state, "ended")
-
-
-def _is_due(attempt: Attempt | ListedJob, now: datetime) -> bool:
-    """Return whether it is due and no launch was reported: no event tells the API any more."""
-    return attempt.state == "requested" or (attempt.state == "scheduled" and attempt.due_at <= now)
-
-
-def waiting(
-    job: Job | ListedJob, attempt: Attempt | ListedJob, now: datetime
-) -> tuple[str | None, datetime | None]:
-    """Return the reason for users why the job waits, and when it is checked next."""
-    if job.status in TERMINAL:
-        return None, None
-    if attempt.waiting_because is not None:
-        return attempt.waiting_because, attempt.waiting_until
-    if _is_due(attempt, now):
-        return f"due {_ago(attempt.due_at, now)} ago; no launch reported yet", None
-    if attempt.state == "scheduled":
-        return _until(attempt.due_at), attempt.due_at
-    if attempt.state == "booting" and attempt.heartbeat_at is None:
-        return f"instance {attempt.instance_id} is booting", attempt.check_at
-    return None, None
-
-
-def _seconds(at: datetime) -> str:
-    """Render a UTC time without its fraction; strftime takes ten times as long."""
-    return f"{msgspec.to_builtins(at)[:19]}Z"
-
-
-@functools.lru_cache(maxsize=256)  # the jobs of one request are often due at the same time
-def _until(due_at: datetime) -> str:
-    return f"it is scheduled for {_seconds(due_at)}"
-
-
-def _ago(at: datetime, now: datetime) -> str:
-    """Render the time from *at* to *now* in its two greatest units."""
-    seconds = max(0, int((now - at).total_seconds()))
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86_400
-    if days:
-        return f"{days} d {hours % 24} h"
-    if hours:
-        return f"{hours} h {minutes % 60} min"
-    return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
+    return "launching" if is_due(attempt, now) else PHASES.get(attempt.state, "ended")
 
 
 def _attempt(attempt: Attempt, now: datetime) -> dict[str, Any]:

@@ -47,11 +47,14 @@ class LogBatch(Struct, frozen=True):
         )
 
 
-# The guard makes a repeated batch change nothing. The caller holds the lock of the job.
+# The guard makes a repeated batch change nothing. The caller holds the lock of the job. The one
+# update of the attempt's row has no column with an index, so it stays in its page (HOT).
 KEEP_BATCHES = """
 WITH taken AS (
     UPDATE attempts SET log_seq = seq, log_head_bytes = log_head_bytes + head_bytes,
-        log_head_lines = log_head_lines + head_lines, log_bytes = all_bytes, log_lines = all_lines
+        log_head_lines = log_head_lines + head_lines, log_bytes = all_bytes, log_lines = all_lines,
+        heartbeat_at = CASE WHEN state = 'ended' THEN heartbeat_at
+                            ELSE greatest(heartbeat_at, $13) END
     FROM unnest($1::bigint[], $2::integer[], $3::integer[], $4::text[], $5::bigint[], $6::bigint[],
                 $7::bigint[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[])
         AS new (job, attempt, seq, head, head_bytes, head_lines, all_bytes, all_lines,
@@ -73,7 +76,10 @@ SELECT job, attempt, seq, tail::jsonb, starts_at, first_line, $13 FROM taken WHE
 
 
 async def keep_batches(tx: Transaction, batches: Sequence[LogBatch]) -> None:
-    """Keep batches as decided, unless they were kept before; at most one an attempt."""
+    """Keep batches as decided, unless they were kept before; at most one an attempt.
+
+    They are heartbeats of the attempts that have not ended.
+    """
     kept = [each.kept for each in batches]
     await tx.conn.execute(
         KEEP_BATCHES,

@@ -38,6 +38,9 @@ GROUP = 256
 BESIDE = 2
 """Full groups written at once: the next one is composed while the database writes the last."""
 
+WAITING = 10_000
+"""The jobs that may wait for their group; further requests are refused."""
+
 LOGGED = 100
 """The most jobs that one log line names."""
 
@@ -83,11 +86,15 @@ class Intake:
             limit=GROUP,
             size=lambda submission: len(submission.job_requests),
             beside=BESIDE,
+            most=WAITING,
             stopping=_STOPPING,
         )
 
     async def accept(self, job_requests: Sequence[JobRequest], trace: str) -> list[Accepted]:
-        """Commit the jobs, all or none; return when they are durable. Raises `Stopping`."""
+        """Commit the jobs, all or none; return when they are durable.
+
+        Raises `Stopping` and `Overloaded`.
+        """
         return await self._groups.join(_Submission(job_requests, trace))
 
     async def accept_once(

@@ -9,9 +9,12 @@ from shared.clock import Clock
 
 T = TypeVar("T")
 
+MOST_VALUES = 256
+"""Some names hold what a job asks for, so there may be any number of them."""
+
 
 class Cache:
-    """Answers that are valid for a while.
+    """Answers that are valid for a while; of more than `MOST_VALUES` the oldest is dropped.
 
     Two callers at once make one call, and a caller that stops waiting finds the answer next time.
     """
@@ -39,7 +42,10 @@ class Cache:
     async def _ask(self, name: str, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         try:
             value = await ask()
+            self._values.pop(name, None)  # kept in the order of their age
             self._values[name] = (self._clock.now(), value)
+            if len(self._values) > MOST_VALUES:
+                del self._values[next(iter(self._values))]
             return value
         finally:
             del self._asking[name]

@@ -109,10 +109,17 @@ class Template:
         """Find the version with these contents, or make it. Raises a `ComputeError`."""
         data = data_of(contents)
         key = hash_of(data)
+        self._forget_unused(self._clock.now())
         self._used_at[key] = self._clock.now()
         if key not in self._known:
             self._known[key] = await self._find_or_make(key, data)
         return self._known[key]
+
+    def _forget_unused(self, now: datetime) -> None:
+        """Forget contents that were not used for a day: jobs may ask for any number of them."""
+        oldest = now - timedelta(seconds=KEEP_SECONDS)
+        self._used_at = {key: at for key, at in self._used_at.items() if at > oldest}
+        self._known = {key: each for key, each in self._known.items() if key in self._used_at}
 
     def forget(self) -> None:
         """Forget the known versions: the next call reads them again."""

@@ -163,6 +163,7 @@ API_CLAIMS = (
     ),
     Claim(f"{_API}jobs.unit_of_work.LOCK_FREE_JOBS", (IDS,)),
     Claim(f"{_API}jobs.store.BEAT_FREE", (TOKENS, NOW, 3600, IDS)),
+    Claim(f"{_API}jobs.store.BEAT_LOCKED", (IDS, ONES, NOW)),
     Claim(
         f"{_API}logs.store.KEEP_BATCHES",
         (

@@ -34,8 +34,10 @@ OF_A_JOB = {
     "status": "DONE, FAILED and CANCELLED are final.",
     "phase": "The phase of the current attempt (`launching`: due, with no launch reported yet); of "
     "a job that is over, its status in lower case.",
-    "waiting_because": "The reason why it waits.",
-    "waiting_until": "The time of the next check of that reason.",
+    "waiting_because": "The reason why it waits; of a further attempt also which retry it is, and "
+    "how the attempt before it ended.",
+    "waiting_until": "The time of the next check of that reason; null: it is unknown, or it has "
+    "passed.",
     "attempt": "The current attempt's number.",
     "runtime": "The current attempt's.",
     "instance_id": "The current attempt's.",

@@ -43,6 +43,7 @@ class LogRoutes:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         if request.method == "HEAD":  # its answer would take as long as the job
             return Response(media_type="text/event-stream", headers=headers)
+        self.followers.check_room()  # an answer that has begun cannot refuse any more
         return StreamingResponse(
             self._events(job_id, after), media_type="text/event-stream", headers=headers
         )
