@@ -44,7 +44,7 @@ from shared.postgres.migrations import MigrationError
 from shared.postgres.pool import open_database
 from shared.runtime.process import EXIT_CRASH, Part, collect_seldom, run_parts
 from shared.runtime.service import Ports, Service, ports_for
-from shared.settings import BadSetting, Settings
+from shared.settings import BadSetting, Settings, remove_empty
 from shared.signals import stop_on_signals
 from shared.url import local_url, without_brackets
 
@@ -223,6 +223,7 @@ async def keys(setup: Setup, arguments: argparse.Namespace) -> int:
 
 def main() -> int:
     """Run, and return the exit status. An error that the user can correct is one line."""
+    remove_empty(os.environ)
     settings = Settings(os.environ)
     try:
         configure(settings.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")))

@@ -28,7 +28,7 @@ from shared.log import configure, get_logger
 from shared.postgres.pool import Database, is_transient, open_database
 from shared.runtime.readiness import touch_while_ready
 from shared.runtime.service import Ports, Service, ports_for
-from shared.settings import EXIT_SETTING, BadSetting, Settings
+from shared.settings import EXIT_SETTING, BadSetting, Settings, remove_empty
 from shared.signals import stop_on_signals
 from shared.url import with_login
 
@@ -130,6 +130,7 @@ def configure_log(settings: Settings) -> None:
 
 def main(name: str, consumes: Sequence[type[Event]], compose: Compose, open_bus: OpenBus) -> int:
     """Run the service *name* until a signal comes; return the exit status."""
+    remove_empty(os.environ)
     settings = Settings(os.environ)
     try:
         configure_log(settings)
