@@ -95,7 +95,6 @@ async def _restore(data_dir: Path, url: str | None, file: Path) -> Settled:
             return await replace_database(url, file, _passwords(data_dir))
     _make_place(data_dir)
     with database_alone(data_dir) as postgres:
-        postgres.refuse_foreign()
         passwords = _passwords(data_dir)
         return await replace_database(await asyncio.to_thread(postgres.start), file, passwords)
 

@@ -59,14 +59,16 @@ async def borrowed_database(data_dir: Path, *, create: bool = False) -> AsyncIte
 def database_alone(data_dir: Path) -> Iterator[EmbeddedPostgres]:
     """Yield the embedded Postgres, not started, to this process alone; stop it after the block.
 
-    Raises `DataDirError` if the system or a command uses it.
+    Raises `DataDirError` if the system or a command uses it, and `EmbeddedPostgresError` if the
+    cluster is not ours.
     """
+    postgres = EmbeddedPostgres(data_dir / POSTGRES)
+    postgres.refuse_foreign()  # before a lock file is made beside it
     with lock_data_dir(data_dir), _commands_file(data_dir) as commands:
         try:
             fcntl.flock(commands, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise _busy(data_dir) from error
-        postgres = EmbeddedPostgres(data_dir / POSTGRES)
         try:
             yield postgres
         finally:
