@@ -18,7 +18,7 @@ from embedded.secrets import FILE, LocalSecrets, local_secrets
 from operations.migrate import SERVICES, service_dsn
 from shared.postgres.pool import connect
 from tests.conftest import PASSWORDS, at_database
-from tests.support.run.commands import ROOT, environment, one_line, run
+from tests.support.run.commands import ROOT, environment, one_line, run, run_in
 
 ROLES = tuple(service.NAME for service in SERVICES)
 BACKUP = "embedded.backup"
@@ -247,7 +247,7 @@ def test_an_empty_directory_setting_is_the_default_one(tmp_path: Path) -> None:
     (tmp_path / "postgres" / "pgdata" / "PG_VERSION").write_text("18\n")
     for command in ((BACKUP, "save", "FILE"), ("embedded.rotate",), (*KEYS, "list")):
         for empty in ("", " "):
-            line = one_line(run(*command, cwd=tmp_path, DATA_DIR=empty))
+            line = one_line(run_in(tmp_path, *command, DATA_DIR=empty))
             assert f"in the data directory {tmp_path}/.data (" in line
     assert not (tmp_path / ".data").exists()
 

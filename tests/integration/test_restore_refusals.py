@@ -70,7 +70,7 @@ async def test_any_altered_bit_is_found(saved: Path) -> None:
     for _ in range(200):
         altered = bytearray(content)
         altered[chance.randrange(end)] ^= 1 << chance.randrange(8)
-        write(saved, altered)
+        write(saved, bytes(altered))
         with pytest.raises(BackupError, match="was altered since it was saved"):
             await verify(saved)
 

@@ -122,15 +122,18 @@ AGENT = {
     f"{PREFIX}MAX_LIFETIME_SECONDS": "60",
 }
 
+OPTIONAL = (
+    *("RUNTIME", "IDENTITY", "TERMINATE_GRACE_SECONDS", "DEPLOYMENT", "METADATA"),
+    *("POWER_OFF", "INSTANCE_DIR"),
+)
+
 
 @pytest.mark.parametrize("read", [read_config, read_bounds])
 @pytest.mark.parametrize("empty", EMPTY)
 def test_an_empty_variable_of_the_agent_is_as_none(
     read: Callable[[Mapping[str, str]], Any], empty: str
 ) -> None:
-    optional = ("RUNTIME", "IDENTITY", "TERMINATE_GRACE_SECONDS", "DEPLOYMENT", "METADATA")
-    optional += ("POWER_OFF", "INSTANCE_DIR")
-    given = {PREFIX + name: empty for name in optional}
+    given = {PREFIX + name: empty for name in OPTIONAL}
     given["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = empty
     assert read(AGENT | given) == read(AGENT)
 

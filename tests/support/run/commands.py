@@ -14,14 +14,19 @@ def environment(**settings: str) -> dict[str, str]:
     return kept | {f"DOCKER_JOB_{name}": value for name, value in settings.items()}
 
 
-def run(
-    *arguments: str | Path, cwd: Path = ROOT, **settings: str
-) -> "subprocess.CompletedProcess[str]":
+def run(*arguments: str | Path, **settings: str) -> "subprocess.CompletedProcess[str]":
     """Run a module of ours as a process."""
+    return run_in(ROOT, *arguments, **settings)
+
+
+def run_in(
+    directory: Path, *arguments: str | Path, **settings: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run a module of ours as a process in *directory*."""
     return subprocess.run(
         [sys.executable, "-m", *arguments],
-        cwd=cwd, env=environment(**settings) | {"PYTHONPATH": str(ROOT)}, capture_output=True,
-        text=True, timeout=90, check=False,
+        cwd=directory, env=environment(**settings) | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
 
 
