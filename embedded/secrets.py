@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from embedded.data_dir import DataDirError
 from shared.files import write_whole
 
 FILE = "secrets.json"
@@ -36,7 +37,13 @@ def local_secrets(data_dir: Path, roles: tuple[str, ...]) -> LocalSecrets:
 
 def _read_or_make(path: Path, roles: tuple[str, ...]) -> LocalSecrets:
     if path.exists():
-        kept = msgspec.json.decode(path.read_bytes(), type=LocalSecrets)
+        try:
+            kept = msgspec.json.decode(path.read_bytes(), type=LocalSecrets)
+        except (OSError, msgspec.DecodeError) as error:
+            raise DataDirError(
+                f"{path} cannot be read ({error}): put back a copy of it. Without one, remove it: "
+                "new secrets are made, and the secret_env of the present jobs is lost."
+            ) from error
         if kept.secrets_key:
             return kept
         made = replace(kept, secrets_key=secrets.token_hex(32))  # by a version that had none

@@ -326,3 +326,12 @@ async def test_keys_of_a_service_on_no_database_of_ours_are_one_line(
     assert "is not the database of docker-job" in line
     assert "does not exist" in line
     assert PASSWORDS["api"] not in line
+
+
+def test_damaged_secrets_are_one_line_and_stay_as_they_are(tmp_path: Path) -> None:
+    file = tmp_path / FILE
+    for damaged in ("", "{", '{"token_key": 1}'):
+        file.write_text(damaged)
+        line = one_line(run("embedded.rotate", DATA_DIR=str(tmp_path)))
+        assert f"{file} cannot be read" in line
+        assert file.read_text() == damaged
