@@ -139,11 +139,14 @@ restore() {
     sql 'DROP DATABASE IF EXISTS docker_job_incoming WITH (FORCE)'
     fail "cannot load $file; nothing was replaced"
   }
+  trap '[[ $? == 0 ]] || echo "backup: not finished, and the services may be stopped: restore again" >&2' EXIT
+  trap 'exit 130' INT TERM HUP
   echo "stopping the services"
   "${compose[@]}" stop "${services[@]}"
   swap || {
     sql 'DROP DATABASE IF EXISTS docker_job_incoming WITH (FORCE)'
     "${compose[@]}" up -d --wait "${services[@]}"
+    trap - EXIT
     fail "cannot replace the database docker_job (does another program use it?); nothing was replaced"
   }
   # The broker's events may be of jobs that are not in this database: purge them, then resend the events that this

@@ -18,13 +18,14 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from embedded.data_dir import DataDirError, lock_data_dir, make_private_dir, refuse_without
-from embedded.postgres import START_SECONDS, EmbeddedPostgres
+from embedded.postgres import EmbeddedPostgres
 
 POSTGRES = "postgres"
 """Its directory within the data directory."""
 
 COMMANDS_FILE = "commands"
 BUSY_SECONDS = 30.0  # longer than a command takes to stop the server
+REACH_SECONDS = 60.0  # a start after a crash takes as long as its recovery
 POLL_SECONDS = 0.1
 
 
@@ -110,7 +111,7 @@ async def _reach(data_dir: Path, postgres: EmbeddedPostgres) -> str:
 
     The system may be starting its own just now, or recovering after a crash: wait for that.
     """
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + REACH_SECONDS
     while True:
         dsn = await asyncio.to_thread(postgres.attach)
         if dsn is not None:
@@ -118,9 +119,13 @@ async def _reach(data_dir: Path, postgres: EmbeddedPostgres) -> str:
         try:
             with lock_data_dir(data_dir):
                 return await asyncio.to_thread(postgres.start)
-        except DataDirError:
+        except DataDirError as error:
             if time.monotonic() > deadline:
-                raise
+                raise DataDirError(
+                    f"docker-job runs on {data_dir}, and no embedded Postgres answers there: wait "
+                    "until it has started, or, if it uses another database, set "
+                    "DOCKER_JOB_DATABASE_URL to that one."
+                ) from error
         await asyncio.sleep(POLL_SECONDS)
 
 
