@@ -1,6 +1,7 @@
 # docker-job: `make` lists the targets. It needs only Python 3.11 or newer.
 
-PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
+# An empty value, also `make PYTHON=`, means the default.
+override PYTHON := $(or $(strip $(PYTHON)),python3 python3.14 python3.13 python3.12 python3.11)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet

@@ -4,6 +4,9 @@
 # instance that has not called yet is then lost, and its job gets a new attempt. Project: see backup.sh.
 set -euo pipefail
 
+for name in COMPOSE COMPOSE_FILE COMPOSE_PROJECT_NAME; do # an empty setting is its default
+  [[ ${!name:-} == *[![:space:]]* ]] || unset "$name"
+done
 read -ra compose <<<"${COMPOSE:-docker compose}"
 [[ -n ${COMPOSE:-}${COMPOSE_FILE:-} ]] || cd "$(dirname "${BASH_SOURCE[0]}")/.."
 forget='rm -f /secrets/*/password /secrets/*/database_password /secrets/*/bus_password'
@@ -13,10 +16,16 @@ case ${1:-} in
 *) echo "usage: deploy/rotate.sh [--token-key]" >&2; exit 2 ;;
 esac
 
+fail() { echo "rotate: $*" >&2; exit 1; }
+which_project="is it this compose project (COMPOSE_PROJECT_NAME, COMPOSE_FILE), and has it been started once?"
 one_shot() { "${compose[@]}" run --rm -T "$@" </dev/null; }
 inside() { "${compose[@]}" exec -T "$@" </dev/null; }
 
+[[ -n $("${compose[@]}" ps --all --quiet postgres) ]] || fail "there is no database here: $which_project"
 "${compose[@]}" up -d --wait postgres rabbitmq
+# Before any secret is forgotten: otherwise no one could log in to what is here.
+ours=$(inside postgres psql -XqtA -U postgres -d docker_job -c "SELECT to_regclass('migrations.applied')") || ours=
+[[ -n $ours ]] || fail "there is no database of docker-job here: $which_project"
 echo "making new secrets"
 one_shot --no-deps --entrypoint sh secrets -c "$forget"
 one_shot --no-deps secrets

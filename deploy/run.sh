@@ -2,6 +2,10 @@
 # Runs a module of ours with the locked AWS SDK, which `make` installs into .venv the first time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# The SDK takes an empty AWS_PROFILE for the name of a profile.
+for name in "${!AWS_@}"; do
+  [[ -n ${!name//[[:space:]]/} ]] || unset "$name"
+done
 python=.venv/bin/python
 if ! "$python" -c 'import boto3' 2>/dev/null; then
   command -v make >/dev/null || { echo "deploy: make is needed, to set up Python's packages" >&2; exit 1; }

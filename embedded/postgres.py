@@ -5,8 +5,8 @@ are described in `postgres_cluster`, user, socket and processes in `postgres_hos
 
 The server is in a session of its own: neither Ctrl-C nor the end of this process reaches it, and
 the next start adopts it. All calls block; from a coroutine use `asyncio.to_thread`. The caller
-holds `embedded.data_dir.lock_data_dir`, so that no other process starts or stops the same cluster
-meanwhile.
+of `start` and `stop` holds `embedded.data_dir.lock_data_dir`, so that no other process starts or
+stops the same cluster meanwhile.
 """
 
 import os
@@ -63,14 +63,32 @@ class EmbeddedPostgres:
         """
         try:
             bin_dir = binaries()
+            self.refuse_foreign()
             make_private_dir(self._cluster.directory)
-            self._cluster.refuse_foreign()
             if not self._adopt(bin_dir):
                 self._start_server(bin_dir, server_user(self._cluster.pgdata))
             return self.dsn()
         except OSError as error:
             message = f"The embedded Postgres cannot use {self._cluster.directory}: {error}."
             raise EmbeddedPostgresError(message) from error
+
+    def refuse_foreign(self) -> None:
+        """Raise `EmbeddedPostgresError` if the cluster is of another major version or unreadable.
+
+        Changes nothing.
+        """
+        self._cluster.refuse_foreign()
+
+    def attach(self) -> str | None:
+        """Return the DSN of the server on our cluster if one runs and answers.
+
+        Starts and stops nothing: another process may be using it, and may have started it with
+        other settings than ours.
+        """
+        if self._postmaster_pid() is None or not self._is_ready():
+            return None
+        self._socket_dir = Path(self._pid_file_lines()[4].strip())
+        return self.dsn() if self._answers(binaries()) else None
 
     def dsn(
         self, user: str = SUPERUSER, password: str | None = None, database: str = DATABASE

@@ -85,9 +85,9 @@ class Cluster:
 
     def refuse_foreign(self) -> None:
         """Raise `EmbeddedPostgresError` if it is of another major version or unreadable."""
-        if not self.pgdata.exists():
-            return
         try:
+            if not self.pgdata.exists():
+                return
             found = (self.pgdata / "PG_VERSION").read_text().strip()
             self._password_file.read_text()
         except OSError as error:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from embedded.data_dir import DataDirError, lock_data_dir, refuse_without
-from embedded.secrets import FILE
+from embedded.secrets import FILE, local_secrets
 from shared.files import write_whole
-from shared.settings import Settings
+from shared.settings import BadSetting, Settings
 
 
 def rotated(kept: dict[str, Any], *, secrets_key: bool) -> dict[str, Any]:
@@ -43,12 +43,13 @@ def main() -> int:
     top = argparse.ArgumentParser(prog="python -m embedded.rotate", description="New secrets.")
     top.add_argument("--secrets-key", action="store_true", help="of secret_env too")
     options = top.parse_args()
-    data_dir = Path(Settings(os.environ).text("DATA_DIR", ".data")).absolute()
     try:
+        data_dir = Path(Settings(os.environ).text("DATA_DIR", ".data")).absolute()
         refuse_without(data_dir, data_dir / FILE, FILE)
         with lock_data_dir(data_dir):
+            local_secrets(data_dir, ())  # refuses a damaged file
             rotate(data_dir / FILE, secrets_key=options.secrets_key)
-    except (DataDirError, OSError) as error:
+    except (BadSetting, DataDirError, OSError) as error:
         print(f"docker-job rotate: {error}", file=sys.stderr)
         return 1
     print("rotated: the next start uses the new secrets")

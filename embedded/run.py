@@ -4,7 +4,6 @@ The same code as in production, composed otherwise: each service has its own sch
 its own outbox and inbox, and the bus is its only connection to the others.
 """
 
-import argparse
 import asyncio
 import contextlib
 import os
@@ -25,14 +24,14 @@ import services.reaper.service as reaper_service
 import services.scheduler.config as scheduler_config
 import services.scheduler.service as scheduler_service
 from embedded.banner import start_block
-from embedded.data_dir import DataDirError, lock_data_dir, make_private_dir, refuse_without
-from embedded.database import POSTGRES, borrowed_database
+from embedded.data_dir import DataDirError, lock_data_dir
+from embedded.database import POSTGRES
+from embedded.keys import run_keys
 from embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError
-from embedded.secrets import FILE, LocalSecrets, local_secrets
+from embedded.secrets import LocalSecrets, local_secrets
 from operations.migrate import migrate_all, service_dsn
 from operations.wiring import SERVICES, TOPOLOGY
 from services.api.http.server import CannotListen, HttpServer, bind, check_exposure, http_server
-from services.api.keys import commands as key_commands
 from shared.adapters import ComputePlace, open_bus, open_compute, open_notices, read_runtime
 from shared.bus.port import Bus
 from shared.clock import Clock, RealClock
@@ -45,7 +44,7 @@ from shared.postgres.migrations import MigrationError
 from shared.postgres.pool import open_database
 from shared.runtime.process import EXIT_CRASH, Part, collect_seldom, run_parts
 from shared.runtime.service import Ports, Service, ports_for
-from shared.settings import BadSetting, Settings
+from shared.settings import BadSetting, Settings, remove_empty
 from shared.signals import stop_on_signals
 from shared.url import local_url, without_brackets
 
@@ -199,37 +198,15 @@ async def serve(setup: Setup, sock: socket.socket, announce: Callable[[str], Non
             await asyncio.to_thread(postgres.stop)
 
 
-async def keys(setup: Setup, arguments: argparse.Namespace) -> int:
-    """Run a `keys` command on the embedded database, whether the system runs now or not.
-
-    A first key may be created before the first start; there is none to list or revoke then.
-    """
-    create = arguments.command == "create"
-    if create:
-        make_private_dir(setup.data_dir)
-    else:
-        refuse_without(setup.data_dir, setup.data_dir / FILE, FILE)
-    secrets = local_secrets(setup.data_dir, tuple(service.NAME for service in SERVICES))
-    async with contextlib.AsyncExitStack() as stack:
-        admin_dsn = setup.database_url
-        if not admin_dsn:
-            database = borrowed_database(setup.data_dir, create=create)
-            admin_dsn = await stack.enter_async_context(database)
-        await migrate_all(admin_dsn, secrets.passwords)
-        dsn = service_dsn(admin_dsn, "api", secrets.passwords["api"])
-        db = await open_database(dsn, "api", RealClock(), connections=2)
-        stack.push_async_callback(db.close)
-        return await key_commands.run(db, arguments, print)
-
-
 def main() -> int:
     """Run, and return the exit status. An error that the user can correct is one line."""
+    remove_empty(os.environ)
     settings = Settings(os.environ)
     try:
         configure(settings.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")))
         setup = read_setup(settings)
         if sys.argv[1:2] == ["keys"]:
-            return asyncio.run(keys(setup, key_commands.parser().parse_args(sys.argv[2:])))
+            return run_keys(setup.data_dir, setup.database_url, sys.argv[2:])
         with lock_data_dir(setup.data_dir), bind(setup.host, setup.port) as sock:
             uvloop.run(serve(setup, sock, lambda text: print(text, flush=True)))
     except (BadSetting, CannotListen, DataDirError, EmbeddedPostgresError, MigrationError) as error:

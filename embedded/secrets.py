@@ -1,5 +1,7 @@
 """The secrets of a set-up on one machine: made once, kept in a file for its owner alone."""
 
+import fcntl
+import os
 import secrets
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from embedded.data_dir import DataDirError
 from shared.files import write_whole
 
 FILE = "secrets.json"
@@ -23,9 +26,24 @@ class LocalSecrets(Struct, frozen=True, kw_only=True):
 
 def local_secrets(data_dir: Path, roles: tuple[str, ...]) -> LocalSecrets:
     """Read the secrets in *data_dir*, or make them; each of *roles* gets a password."""
-    path = data_dir / FILE
+    # Two commands at once would make two sets, and the database would have the passwords of one.
+    directory = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        return _read_or_make(data_dir / FILE, roles)
+    finally:
+        os.close(directory)
+
+
+def _read_or_make(path: Path, roles: tuple[str, ...]) -> LocalSecrets:
     if path.exists():
-        kept = msgspec.json.decode(path.read_bytes(), type=LocalSecrets)
+        try:
+            kept = msgspec.json.decode(path.read_bytes(), type=LocalSecrets)
+        except (OSError, msgspec.DecodeError) as error:
+            raise DataDirError(
+                f"{path} cannot be read ({error}): put back a copy of it. Without one, remove it: "
+                "new secrets are made, and the secret_env of the present jobs is lost."
+            ) from error
         if kept.secrets_key:
             return kept
         made = replace(kept, secrets_key=secrets.token_hex(32))  # by a version that had none

@@ -2,9 +2,12 @@
 
 A service's `config.py` declares a frozen dataclass and fills it through `Settings`. An invalid
 value raises `BadSetting`, which names the variable, the mistake and a valid value.
+
+An empty value, or one of white space alone, counts as not set: compose passes an unset variable on
+as an empty one, and `DOCKER_JOB_DATA_DIR=` must not mean the current directory.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import overload
 
@@ -12,6 +15,25 @@ PREFIX = "DOCKER_JOB_"
 
 EXIT_SETTING = 78
 """EX_CONFIG of sysexits.h: an operator must change a setting before a restart helps."""
+
+
+SDK_PREFIXES = ("AWS_", "DOCKER_")
+"""Of the variables that the AWS SDK and the Docker client read themselves, and of ours."""
+
+
+def unless_empty(value: str | None) -> str | None:
+    """Return *value*, or None if it is empty or white space alone."""
+    return value if value and not value.isspace() else None
+
+
+def remove_empty(environ: MutableMapping[str, str]) -> None:
+    """Remove the empty variables of the AWS SDK and of Docker, at the start of a process.
+
+    The SDK takes an empty `AWS_PROFILE` for the name of a profile, and has none of that name.
+    """
+    for name in [each for each in environ if each.startswith(SDK_PREFIXES)]:
+        if unless_empty(environ[name]) is None:
+            del environ[name]
 
 
 class BadSetting(Exception):
@@ -29,24 +51,25 @@ class Settings:
     @overload
     def text(self, name: str, default: None = None) -> str | None: ...
     def text(self, name: str, default: str | None = None) -> str | None:
-        """Return the value, or *default* if neither the variable nor its file is set."""
+        """Return the value, or *default* if the variable and its file are unset or empty."""
         variable = PREFIX + name
-        file = self._environ.get(variable + "_FILE")
-        if file:  # compose passes an unset variable as empty
-            if variable in self._environ:
+        value = unless_empty(self._environ.get(variable))
+        file = unless_empty(self._environ.get(variable + "_FILE"))
+        if file is not None:
+            if value is not None:
                 raise BadSetting(f"{variable} and {variable}_FILE are both set: leave one out")
             try:
-                return Path(file).read_text(encoding="utf-8").rstrip("\n")
+                value = unless_empty(Path(file).read_text(encoding="utf-8").rstrip("\n"))
             except OSError as error:
                 raise BadSetting(f"{variable}_FILE names {file}: {error.strerror}") from error
             except UnicodeDecodeError:
                 raise BadSetting(f"{variable}_FILE names {file}: it must be UTF-8 text") from None
-        return self._environ.get(variable, default)
+        return default if value is None else value
 
     def required(self, name: str, example: str) -> str:
         """Return the value; a missing or empty one is an error that shows *example*."""
         value = self.text(name)
-        if not value:
+        if value is None:
             raise BadSetting(f"{PREFIX}{name} is not set: set it, for example to {example}")
         return value
 
@@ -62,7 +85,7 @@ class Settings:
     ) -> float:
         """Return a number in [*least*, *most*]."""
         raw = self.text(name)
-        if raw is None or raw == "":
+        if raw is None:
             return default
         try:
             value = float(raw)
@@ -74,7 +97,7 @@ class Settings:
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         """Return one of *choices*."""
-        value = self.text(name) or default
+        value = self.text(name, default)
         if value not in choices:
             raise BadSetting(f"{PREFIX}{name} is {value!r}: it must be one of {', '.join(choices)}")
         return value

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from .environment import PREFIX, Config
+from .environment import PREFIX, Config, value_of
 from .errors import AwsError, UnreachableError
 from .http_client import Http
 from .log import now_utc
@@ -102,14 +102,15 @@ class Aws:
         """Return a service's URL: AWS's own, unless the environment names another."""
         name = self.ENDPOINTS.get(service, service.upper())
         for variable in (f"AWS_ENDPOINT_URL_{name}", "AWS_ENDPOINT_URL"):
-            if self._environment.get(variable):
-                return self._environment[variable]
+            endpoint = value_of(self._environment, variable)
+            if endpoint:
+                return endpoint
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
         return f"https://{self.HOSTS.get(service, service)}.{region}.{suffix}"
 
     def sts_host(self) -> str:
         """Return the host of the STS that the API calls; the agent only signs it."""
-        url = self._environment.get(PREFIX + "STS_URL") or self.url("sts", self.region())
+        url = value_of(self._environment, PREFIX + "STS_URL") or self.url("sts", self.region())
         return url.partition("://")[2].split("/")[0]
 
     def call(self, service: str, action: str, region: str | None, body: object) -> dict[str, Any]:

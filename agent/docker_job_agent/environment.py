@@ -34,6 +34,12 @@ class Bounds(NamedTuple):
     instance_dir: str | None
 
 
+def value_of(environment: Mapping[str, str], name: str, default: str = "") -> str:
+    """Return a variable's value, or *default* if it is unset, empty or white space alone."""
+    value = environment.get(name, "")
+    return value if value.strip() else default
+
+
 def take_bootstrap_token(environment: MutableMapping[str, str]) -> str:
     """Remove the bootstrap token from `environment`, so no child inherits it, and return it."""
     return environment.pop(PREFIX + "BOOTSTRAP_TOKEN", "")
@@ -47,15 +53,15 @@ def read_bounds(environment: Mapping[str, str]) -> Bounds:
         lifetime = math.nan
     if not (lifetime > 0 and math.isfinite(lifetime)):
         lifetime = 3600.0
-    power_off = environment.get(PREFIX + "POWER_OFF", "exit") == "shutdown"
-    return Bounds(lifetime, power_off, environment.get(PREFIX + "INSTANCE_DIR") or None)
+    power_off = value_of(environment, PREFIX + "POWER_OFF", "exit") == "shutdown"
+    return Bounds(lifetime, power_off, value_of(environment, PREFIX + "INSTANCE_DIR") or None)
 
 
 def read_config(environment: Mapping[str, str]) -> Config:
     """Read the rest of the configuration; raises ConfigError that names the variable."""
 
     def required(name: str) -> str:
-        value = environment.get(PREFIX + name, "")
+        value = value_of(environment, PREFIX + name)
         if not value:
             raise ConfigError(f"{PREFIX}{name} is not set")
         return value
@@ -66,21 +72,23 @@ def read_config(environment: Mapping[str, str]) -> Config:
         except ValueError:
             raise ConfigError(f"{PREFIX}{name} is not a number") from None
 
-    runtime = environment.get(PREFIX + "RUNTIME") or "auto"
+    runtime = value_of(environment, PREFIX + "RUNTIME", "auto")
     if runtime not in ("docker", "simulated", "auto"):
         raise ConfigError(f"{PREFIX}RUNTIME is none of docker, simulated, auto")
     required("MAX_LIFETIME_SECONDS")
-    identity = environment.get(PREFIX + "IDENTITY") or "token"
+    identity = value_of(environment, PREFIX + "IDENTITY", "token")
     if identity not in ("token", "sts"):
         raise ConfigError(f"{PREFIX}IDENTITY is none of token, sts")
     named = identity == "token"  # else the claim's answer names the job, attempt and instance
-    grace = environment.get(PREFIX + "TERMINATE_GRACE_SECONDS") or "5"
+    grace = value_of(environment, PREFIX + "TERMINATE_GRACE_SECONDS", "5")
     return Config(
         api_url=required("API_URL"),
         job_id=int(number("JOB_ID", required("JOB_ID"))) if named else 0,
         attempt=int(number("ATTEMPT", required("ATTEMPT"))) if named else 0,
         instance_id=required("INSTANCE_ID") if named else "",
-        deployment=environment.get(PREFIX + "DEPLOYMENT", "") if named else required("DEPLOYMENT"),
+        deployment=value_of(environment, PREFIX + "DEPLOYMENT")
+        if named
+        else required("DEPLOYMENT"),
         runtime=runtime,
         metadata_url=read_metadata_url(environment),
         terminate_grace_seconds=number("TERMINATE_GRACE_SECONDS", grace),
@@ -90,8 +98,9 @@ def read_config(environment: Mapping[str, str]) -> Config:
 
 def read_metadata_url(environment: Mapping[str, str]) -> str | None:
     """Return the URL of the instance metadata service, None without one."""
-    if environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"):
-        return environment["AWS_EC2_METADATA_SERVICE_ENDPOINT"]
+    endpoint = value_of(environment, "AWS_EC2_METADATA_SERVICE_ENDPOINT")
+    if endpoint:
+        return endpoint
     on_ec2 = environment.get(PREFIX + "METADATA") == "ec2"
     return EC2_METADATA_URL if on_ec2 or environment.get(PREFIX + "IDENTITY") == "sts" else None
 

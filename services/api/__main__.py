@@ -24,7 +24,8 @@ from services.api.processes.siblings import Siblings, make_siblings
 from services.api.service import build
 from shared.adapters import open_bus
 from shared.clock import RealClock
-from shared.postgres.pool import open_database
+from shared.log import mask
+from shared.postgres.pool import is_not_ours, is_transient, open_database
 from shared.runtime.process import Composed, Part, configure_log, database_login, main
 from shared.runtime.service import Ports
 from shared.settings import EXIT_SETTING, BadSetting, Settings
@@ -113,6 +114,12 @@ def run() -> int:
         return asyncio.run(keys(key_commands.parser().parse_args(sys.argv[2:])))
     except (BadSetting, OSError) as error:
         print(f"docker-job {NAME}: {error}", file=sys.stderr)  # noqa: T201 - for operators
+        return EXIT_SETTING
+    except Exception as error:
+        if not (is_transient(error) or is_not_ours(error)):
+            raise
+        message = f"this is not the database of docker-job, or it is unavailable: {error}"
+        print(f"docker-job {NAME}: {mask(message)}", file=sys.stderr)  # noqa: T201 - for operators
         return EXIT_SETTING
 
 

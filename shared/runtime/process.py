@@ -29,7 +29,7 @@ from shared.postgres.waiting import wait_for_database
 from shared.runtime.health import bind_health, serve_health
 from shared.runtime.readiness import touch_while_ready
 from shared.runtime.service import Ports, Service, ports_for
-from shared.settings import EXIT_SETTING, BadSetting, Settings
+from shared.settings import EXIT_SETTING, BadSetting, Settings, remove_empty
 from shared.signals import stop_on_signals
 from shared.url import with_login
 
@@ -143,6 +143,7 @@ def main(
 
     *sql* has the migrations that it waits for.
     """
+    remove_empty(os.environ)
     settings = Settings(os.environ)
     try:
         configure_log(settings)

@@ -5,6 +5,7 @@ On a project of a Postgres alone; the whole story under compose is in test_resto
 
 import asyncio
 import os
+import signal
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from tests.conftest import PASSWORDS
 from tests.support.run.ports import free_port
 from tests.support.systems.compose_project import docker, what_is_missing
 from tests.support.systems.embedded_system import ROOT
+from tests.support.waiting import until
 
+DATABASES = "SELECT oid, datname FROM pg_database ORDER BY oid"
 GOOD = "the good backup of yesterday"
 PROJECT = """
 services:
@@ -30,14 +33,22 @@ services:
       test: [CMD, pg_isready, -U, postgres, -h, 127.0.0.1]
       interval: 1s
       retries: 60
-  rabbitmq:
+  # Of the others only that they run is of interest here, and of the broker that it can be purged.
+  rabbitmq: &other
     image: postgres:17
-    entrypoint: [sleep, infinity]
-"""  # of the broker only that it runs is of interest here
+    init: true
+    stop_grace_period: 1s
+    entrypoint: [sh, -c, "ln -s /bin/true /usr/local/bin/rabbitmqctl; exec sleep infinity"]
+  api: *other
+  scheduler: *other
+  launcher: *other
+  reaper: *other
+  migrate: {{ <<: *other, entrypoint: ["true"] }}
+"""
 
 
 class Project:
-    """A compose project with a database, and none of our services to stop."""
+    """A compose project with a database, and stand-ins for our services."""
 
     def __init__(self, directory: Path) -> None:
         port = free_port()
@@ -54,11 +65,17 @@ class Project:
         psql = ("psql", "-XqtA", "-U", "postgres", "-d", "docker_job", "-c", statement)
         return self.compose("exec", "-T", "postgres", *psql)
 
-    def script(self, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    @property
+    def environment(self) -> dict[str, str]:
         compose = f"docker compose --project-name {self.name} --file {self.file}"
+        return os.environ | {"COMPOSE": compose}
+
+    def script(
+        self, *arguments: str | Path, name: str = "backup.sh"
+    ) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [ROOT / "deploy" / "backup.sh", *arguments],
-            env=os.environ | {"COMPOSE": compose}, stdin=subprocess.DEVNULL,
+            [ROOT / "deploy" / name, *arguments],
+            env=self.environment, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
 
@@ -98,11 +115,11 @@ def untouched(good: Path) -> bool:
     return good.read_text() == GOOD and list(good.parent.iterdir()) == [good]
 
 
-def refusal(done: "subprocess.CompletedProcess[str]") -> str:
+def refusal(done: "subprocess.CompletedProcess[str]", by: str = "backup") -> str:
     """Return the last line, which gives the reason."""
     assert done.returncode == 1, done.stdout
     line = done.stderr.splitlines()[-1]
-    assert line.startswith("backup: ")
+    assert line.startswith(f"{by}: ")
     return line
 
 
@@ -112,6 +129,8 @@ def test_a_project_without_a_database_is_refused_and_nothing_is_started(
     for command in ("save", "restore"):
         line = refusal(project.script(command, good))
         assert "COMPOSE_PROJECT_NAME" in line
+    line = refusal(project.script(name="rotate.sh"), by="rotate")
+    assert "COMPOSE_PROJECT_NAME" in line
     assert untouched(good)
     assert project.compose("ps", "--all", "--quiet") == ""
 
@@ -121,6 +140,8 @@ def test_a_database_in_which_nothing_was_migrated_does_not_replace_a_backup(
 ) -> None:
     assert "has no table api.outbox" in refusal(running.script("save", good))
     assert untouched(good)
+    line = refusal(running.script(name="rotate.sh"), by="rotate")
+    assert "there is no database of docker-job here" in line
 
 
 @pytest.mark.parametrize(("file", "why"), [(".", "is a directory"), ("no/file", "cannot write")])
@@ -128,7 +149,8 @@ def test_a_file_that_can_be_none_is_refused(
     migrated: Project, tmp_path: Path, file: str, why: str
 ) -> None:
     assert why in refusal(migrated.script("save", tmp_path / file))
-    assert migrated.script("save", "").returncode == 2
+    for empty in ("", "  "):
+        assert migrated.script("save", empty).returncode == 2
 
 
 def test_a_save_takes_the_place_of_the_former_one_for_its_owner_alone(
@@ -141,12 +163,68 @@ def test_a_save_takes_the_place_of_the_former_one_for_its_owner_alone(
     assert list(good.parent.iterdir()) == [good]
 
 
+def test_an_empty_setting_of_compose_is_its_default(migrated: Project, good: Path) -> None:
+    given = {"COMPOSE": " ", "COMPOSE_FILE": str(migrated.file)}
+    done = subprocess.run(
+        [ROOT / "deploy" / "backup.sh", "save", good],
+        env=os.environ | given | {"COMPOSE_PROJECT_NAME": migrated.name},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == f"saved to {good}\n", done.stderr
+
+
+SLEEPING = "FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+
+
+def hold(project: Project, statement: str) -> "subprocess.Popen[bytes]":
+    """Start a session that runs *statement*, which ends with a long sleep."""
+    psql = ("psql", "-XqU", "postgres", "-d", "docker_job", "-c", statement)
+    compose = project.environment["COMPOSE"].split()
+    holding = subprocess.Popen(
+        [*compose, "exec", "-T", "postgres", *psql], stderr=subprocess.DEVNULL
+    )
+    until(lambda: project.sql(f"SELECT count(*) {SLEEPING}").strip() == "1", 30)
+    return holding
+
+
+def release(project: Project, holding: "subprocess.Popen[bytes]") -> None:
+    """End that session."""
+    project.sql(f"SELECT pg_terminate_backend(pid) {SLEEPING}")
+    holding.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_save_that_is_stopped_leaves_the_former_one(
+    migrated: Project, good: Path, number: signal.Signals
+) -> None:
+    # pg_dump waits for a lock that another session holds.
+    lock = "BEGIN; LOCK TABLE api.jobs; SELECT pg_sleep(600)"
+    holding = hold(migrated, lock)
+    saving = subprocess.Popen(
+        [ROOT / "deploy" / "backup.sh", "save", good],
+        env=migrated.environment, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump'"
+    until(lambda: migrated.sql(waits).strip() == "1", 30)
+    os.killpg(saving.pid, number)  # as the terminal does
+    saving.communicate()
+    release(migrated, holding)
+    assert saving.returncode != 0
+    assert good.read_text() == GOOD
+    if number != signal.SIGKILL:
+        assert untouched(good)
+    foreign = good.with_name("saved.part.elsewhere.1.abcdef")
+    foreign.write_text("of another machine")
+    assert migrated.script("save", good).returncode == 0
+    assert sorted(good.parent.iterdir()) == [good, foreign]
+
+
 def test_a_save_that_fails_half_way_leaves_the_former_one(migrated: Project, good: Path) -> None:
     shell = f'ulimit -f 8 && exec {ROOT}/deploy/backup.sh save "$0"'  # in units of 1024 bytes
-    compose = f"docker compose --project-name {migrated.name} --file {migrated.file}"
     done = subprocess.run(
         ["bash", "-c", shell, good],
-        env=os.environ | {"COMPOSE": compose}, capture_output=True, text=True, check=False,
+        env=migrated.environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode != 0
     assert untouched(good)
@@ -177,9 +255,58 @@ def test_what_is_no_whole_backup_of_ours_stops_and_replaces_nothing(
     content = whole.read_bytes()
     migrated.sql("CREATE DATABASE other")
     foreign = dump_of(migrated, "other")
-    before = migrated.sql("SELECT oid, datname FROM pg_database ORDER BY oid")
-    for bad in (b"something else", content[: len(content) // 2], content[:-1], foreign, b""):
+    altered = bytearray(content)
+    altered[200] ^= 1
+    before = migrated.sql(DATABASES)
+    for bad, why in (
+        (b"something else", "is not a backup"),
+        (content[: len(content) // 2], ""),
+        (content[:-1], "is not complete: its checksum is cut off"),
+        (content[:-90], "is not complete"),
+        (bytes(altered), "was altered since it was saved"),
+        (foreign, "is not a backup of docker-job"),
+        (b"", "is empty"),
+    ):
         good.write_bytes(bad)
-        assert str(good) in refusal(migrated.script("restore", good))
-    after = migrated.sql("SELECT oid, datname FROM pg_database ORDER BY oid")
-    assert after == before
+        line = refusal(migrated.script("restore", good))
+        assert str(good) in line
+        assert why in line, line
+    assert migrated.sql(DATABASES) == before
+
+
+def test_a_backup_of_a_newer_release_stops_and_replaces_nothing(
+    migrated: Project, good: Path
+) -> None:
+    later = "('api', 'api/9999_later.sql', 'x')"
+    migrated.sql(f"INSERT INTO migrations.applied VALUES {later}")  # noqa: S608
+    assert migrated.script("save", good).returncode == 0
+    migrated.sql("DELETE FROM migrations.applied WHERE checksum = 'x'")
+    before = migrated.sql(DATABASES)
+    line = refusal(migrated.script("restore", good))
+    assert "was saved by a newer release of docker-job (migration api/9999_later.sql)" in line
+    assert migrated.sql(DATABASES) == before
+
+
+def test_a_restore_replaces_the_database_and_keeps_the_former_one(
+    migrated: Project, good: Path
+) -> None:
+    assert migrated.script("save", good).returncode == 0
+    for table in ("former_1", "former_2"):
+        migrated.sql(f"CREATE TABLE api.{table} ()")
+        done = migrated.script("restore", good)
+        assert done.stdout.endswith("restored\n"), done.stderr
+    names = migrated.sql("SELECT datname FROM pg_database ORDER BY 1").split()
+    assert [each for each in names if each.startswith("docker_job")] == [
+        "docker_job",
+        "docker_job_former",
+    ]
+    found = "SELECT count(*) FROM pg_tables WHERE tablename = 'former_2'"
+    assert migrated.sql(found).strip() == "0"
+    # Another program holds it: the services start again, on what was there.
+    before = migrated.sql(DATABASES)
+    holding = hold(migrated, "SELECT pg_sleep(600)")
+    assert "nothing was replaced" in refusal(migrated.script("restore", good))
+    release(migrated, holding)
+    assert migrated.sql(DATABASES) == before
+    running = migrated.compose("ps", "--services", "--status", "running").split()
+    assert {"api", "scheduler", "launcher", "reaper"} <= set(running)

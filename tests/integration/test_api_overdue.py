@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import structlog
 
-from operations.migrate import TOPOLOGY
+from operations.wiring import TOPOLOGY
 from services.api.jobs import overdue
 from shared.bus.memory import MemoryBus
 from shared.clock import VirtualClock

@@ -19,33 +19,11 @@ from embedded.secrets import local_secrets
 from operations.wiring import SERVICES
 from shared.postgres.pool import connect
 from tests.conftest import at_database
+from tests.support.run.commands import ROOT, environment, one_line, run
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 GOOD = "the good backup of yesterday"
 BACKUP = "embedded.backup"
 DUMP_WAITS = "SELECT 1 FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock'"
-
-
-def environment(**settings: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if "DOCKER_JOB" not in name}
-    return kept | {f"DOCKER_JOB_{name}": value for name, value in settings.items()}
-
-
-def run(*arguments: str | Path, **settings: str) -> "subprocess.CompletedProcess[str]":
-    """Run a module of ours as a process."""
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=ROOT, env=environment(**settings), capture_output=True, text=True, timeout=90,
-        check=False,
-    )  # fmt: skip
-
-
-def one_line(done: "subprocess.CompletedProcess[str]") -> str:
-    """Run a command that refuses; return its one line, with nothing on standard output."""
-    assert done.returncode != 0
-    assert done.stdout == ""
-    [line] = [each for each in done.stderr.splitlines() if not each.startswith("usage: ")]
-    return line
 
 
 def sql(dsn: str, *statements: str) -> None:
@@ -233,7 +211,7 @@ async def test_a_disk_that_is_full_leaves_the_former_backup(
     assert untouched(good)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 async def test_a_save_that_is_stopped_half_way_leaves_the_former_backup(
     database_url: str, good: Path, number: signal.Signals
 ) -> None:
@@ -250,9 +228,9 @@ async def test_a_save_that_is_stopped_half_way_leaves_the_former_backup(
     saving.send_signal(number)
     _, errors = await saving.communicate()
     await holder.close()
-    assert saving.returncode == (130 if number == signal.SIGINT else -number)
+    assert saving.returncode == (-number if number == signal.SIGKILL else 130)
     assert not is_dump(good)
-    if number == signal.SIGINT:
+    if number != signal.SIGKILL:
         assert untouched(good)
         assert errors.decode() == "docker-job backup: stopped; nothing was replaced\n"
     async with asyncio.timeout(30):  # the dump of the one that was killed ends by itself

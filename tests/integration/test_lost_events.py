@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from operations.migrate import SERVICES, TOPOLOGY
+from operations.wiring import SERVICES, TOPOLOGY
 from shared.bus.rabbitmq import RabbitMQBus, declare_topology
 from shared.clock import VirtualClock
 from shared.crash_points import WatchedPoints

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import structlog
 
-from operations.migrate import TOPOLOGY
+from operations.wiring import TOPOLOGY
 from services.reaper.config import ReaperConfig
 from services.reaper.service import build
 from shared.bus.memory import MemoryBus

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from operations.migrate import TOPOLOGY
+from operations.wiring import TOPOLOGY
 from services.api.keys import store as key_store
 from services.api.keys.access import make_key
 from services.scheduler.config import SchedulerConfig

@@ -36,3 +36,10 @@ def test_every_setting_of_the_example_is_explained_in_the_line_above_it() -> Non
         name = re.match(r"#([A-Z0-9_]+)=", line)
         if name and name[1] not in allowed:
             assert before.startswith("# "), line
+
+
+def test_a_setting_that_is_empty_has_its_default_in_compose_too() -> None:
+    # `${NAME-default}`, without the colon, would keep an empty value.
+    interpolated = re.findall(r"(?<!\$)\$\{([A-Z0-9_]+)([^}]*)", COMPOSE)
+    assert len(interpolated) > 10
+    assert {rest[:2] for name, rest in interpolated if name not in GIVEN} == {":-"}

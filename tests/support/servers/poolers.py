@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from operations.migrate import SERVICES
+from operations.wiring import SERVICES
 from tests.conftest import PASSWORDS
 from tests.support.run.ports import free_port
 from tests.support.waiting import until

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from operations.migrate import SERVICES, migrate_all, service_dsn
+from operations.migrate import migrate_all, service_dsn
+from operations.wiring import SERVICES
 from shared.postgres.pool import connect
 from tests.conftest import PASSWORDS, at_database
 from tests.support.servers.breakable_postgres import BreakablePostgres

@@ -6,7 +6,7 @@ from urllib.parse import quote, urlsplit
 
 from msgspec.structs import replace
 
-from operations.migrate import SERVICES, TOPOLOGY
+from operations.wiring import SERVICES, TOPOLOGY
 from services.launcher import service as launcher
 from services.launcher.config import LauncherConfig
 from services.reaper import service as reaper
