@@ -1,4 +1,4 @@
-"""What is kept for how long, and which finished job may be removed. Pure."""
+"""Retention: for how many days jobs and logs are kept, and which job may be removed. Pure."""
 
 from datetime import datetime, timedelta
 from typing import Literal
@@ -13,10 +13,10 @@ Days = int | Literal["forever"]
 """A setting: days, or `FOREVER`."""
 
 LATE_LAUNCH = timedelta(hours=1)
-"""How long after the end of an attempt that was due its launch may still be reported."""
+"""The time for which the launch of an attempt that has ended may still be reported."""
 
 LATE_TERMINATION = timedelta(days=1)
-"""How long after the last second of an instance its termination may still be reported."""
+"""The time after an instance's maximum lifetime for which its end may still be reported."""
 
 SHARE = 0.2
 """The part of the time in which batches are removed, while there are more."""

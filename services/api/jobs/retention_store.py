@@ -22,7 +22,7 @@ async def load_defaults(conn: Connection) -> RetentionDefaults:
 
 
 class Finish(Struct, frozen=True):
-    """When a job finished: its place in the order of removal."""
+    """The time at which a job finished: its place in the order of removal."""
 
     finished_at: datetime
     job_id: int
@@ -107,10 +107,11 @@ async def find_keyed(conn: Connection, job_ids: Sequence[int]) -> set[int]:
 # Secrets and logs have foreign keys to the job and would go with it, one job at a time.
 REMOVE_JOBS = """
 WITH removed_labels AS (
-    DELETE FROM job_labels WHERE (name, value, job_id) IN (
-        SELECT label.key, label.value, id
-        FROM jobs CROSS JOIN LATERAL jsonb_each_text(labels) AS label
-        WHERE id = ANY ($1::bigint[]))
+    DELETE FROM job_labels WHERE ctid = ANY (ARRAY(
+        SELECT own.ctid FROM jobs CROSS JOIN LATERAL jsonb_each_text(labels) AS label
+        CROSS JOIN LATERAL (SELECT ctid FROM job_labels
+            WHERE name = label.key AND value = label.value AND job_id = jobs.id OFFSET 0) own
+        WHERE id = ANY ($1::bigint[])))
 ), removed_keys AS (
     DELETE FROM idempotency_keys WHERE job_id = ANY ($1::bigint[])
 ), removed_attempts AS (

@@ -44,7 +44,7 @@ class NotRemovable(Exception):
 
 @dataclass
 class Round:
-    """How far one walk over the old jobs has come: each is looked at once in a round.
+    """The progress of one walk over the old jobs, each of which is looked at once in a round.
 
     Those that may not be removed yet, or that are locked, are looked at again in the next round.
     """
@@ -63,7 +63,7 @@ class RetentionSweep:
     logs: Round = field(default_factory=Round)
     jobs: Round = field(default_factory=Round)
     described: list[str] = field(default_factory=list)
-    """What has been logged about the settings: once in a process."""
+    """The sentence about the settings, once it has been logged."""
 
     async def prune_jobs(self) -> datetime | None:
         """Remove one batch of logs or else of jobs; return when to go on, None if none is left."""
