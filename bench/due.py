@@ -124,7 +124,7 @@ async def _idle(run: Run, system: System, jobs: int) -> None:
     )
 
 
-async def _until_due(system: System, jobs: int) -> datetime:
+async def until_due(system: System, jobs: int) -> datetime:
     """Have *jobs* accepted and scheduled well before they are due; return when they are due."""
     due_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=5 + jobs / 1000)
     for _ in range(jobs // ARRAY):
@@ -147,7 +147,7 @@ async def burst(
 ) -> float:
     """Measure the launcher's lateness for *jobs* due at one time; return the p99, in seconds."""
     before, launched = await system.count(HANDLED_COUNT), await system.count(LAUNCHED)
-    due_at = await _until_due(system, jobs)
+    due_at = await until_due(system, jobs)
     cpu = system.meter.read()
     await system.until(HANDLED_COUNT, before + jobs, seconds=120, every=0.25)
     cpu_us = us_a_job(cpu, system.meter.read(), jobs)

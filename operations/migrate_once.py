@@ -8,7 +8,7 @@ import asyncio
 import os
 import sys
 
-from operations import migrate
+from operations import migrate, wiring
 from shared.log import configure
 from shared.postgres.migrations import is_migrated
 from shared.postgres.pool import is_transient
@@ -20,7 +20,7 @@ async def is_done(settings: Settings) -> bool:
     """Return whether the database has the schemas of this release. Raises `BadSetting`."""
     admin = settings.text("DATABASE_USER", "postgres")
     dsn = login(settings, admin, "DATABASE", "postgresql://localhost/docker_job")
-    schemas = migrate.schemas({service.NAME: "" for service in migrate.SERVICES})
+    schemas = migrate.schemas({service.NAME: "" for service in wiring.SERVICES})
     try:
         return await is_migrated(dsn, schemas)
     except Exception as error:

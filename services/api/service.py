@@ -31,12 +31,14 @@ from services.api.http.routes.description import DescriptionRoute
 from services.api.http.routes.health import HealthRoutes
 from services.api.http.routes.jobs import JobRoutes
 from services.api.http.routes.logs import LogRoutes
+from services.api.http.routes.records import RecordRoutes
 from services.api.jobs.availability import record_seconds
 from services.api.jobs.availability_sweeps import AvailabilitySweeps
 from services.api.jobs.handlers import JobHandlers
 from services.api.jobs.overdue import ASK_SECONDS, Overdue
 from services.api.jobs.queries import JobService
 from services.api.jobs.reception import Reception
+from services.api.jobs.retention_sweeps import RecordService, RetentionSweep
 from services.api.jobs.sweeps import Sweeps
 from services.api.keys.access import Access, RateLimit
 from services.api.logs.followers import Followers
@@ -110,6 +112,11 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
             ),
             Sweep("prune_outages", availability.prune_outages, interval_seconds=3600),
             Sweep("ask_again", overdue.ask_again, interval_seconds=ASK_SECONDS),
+            Sweep(
+                "prune_jobs",
+                RetentionSweep(db, config.rules, config.retention).prune_jobs,
+                interval_seconds=3600,
+            ),
             Sweep("prune_keys", KeySweep(db).prune_keys, interval_seconds=3600),
             Sweep("prune_proofs", ProofSweep(db).prune_proofs, interval_seconds=3600),
         ),
@@ -146,6 +153,7 @@ def _app(
     app = Application(
         routes=[
             *_user_routes(gate, jobs, LogRoutes(db, followers)),
+            *_record_routes(gate, RecordRoutes(db, RecordService(db, config.rules))),
             *_agent_routes(_agents(config.agents, ports, agents, bodies), reception),
             *_health_routes(HealthRoutes(service.look)),
             *_description_routes(gate, DescriptionRoute(text(config.http, config.bounds).encode())),
@@ -195,6 +203,13 @@ def _user_routes(gate: Gate, jobs: JobRoutes, logs: LogRoutes) -> list[Route]:
         _route("GET", "/list", gate.needs(read, jobs.list_jobs)),
         _route("DELETE", "/jobs/{id}", gate.needs(submit, jobs.cancel)),
         _route("GET", "/jobs/{id}/logs", gate.needs(read, logs.logs)),
+    ]
+
+
+def _record_routes(gate: Gate, records: RecordRoutes) -> list[Route]:
+    return [
+        _route("DELETE", "/jobs/{id}/record", gate.needs("admin", records.remove)),
+        _route("GET", "/totals", gate.needs("read", records.totals)),
     ]
 
 

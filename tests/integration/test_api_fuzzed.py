@@ -100,6 +100,7 @@ BEYOND_A_SCHEMA = (
     "registry_auth must be",
     " too: give it once",
     "rebalance goes without a phase",
+    "they may span 366 days",
 )
 """Of valid bodies these are refused: for how two fields go together."""
 

@@ -16,13 +16,15 @@ from shared.clock import VirtualClock
 from shared.settings import BadSetting
 from tests.support.api.api_world import DEPLOYMENT, TOKEN_KEY, World, message_of
 
-READ, SUBMIT, OPEN, AGENT = "read", "submit", "open", "agent"
+READ, SUBMIT, ADMIN, OPEN, AGENT = "read", "submit", "admin", "open", "agent"
 NEEDS = {
     ("GET", "/list"): READ,
     ("GET", "/status/{id}"): READ,
     ("GET", "/jobs/{id}/logs"): READ,
     ("POST", "/schedule"): SUBMIT,
     ("DELETE", "/jobs/{id}"): SUBMIT,
+    ("DELETE", "/jobs/{id}/record"): ADMIN,
+    ("GET", "/totals"): READ,
     ("PUT", "/callback/{id}"): AGENT,
     ("POST", "/agent/claim"): AGENT,
     ("POST", "/agent/jobs/{id}/report"): AGENT,
@@ -94,7 +96,7 @@ async def test_each_caller_may_do_what_its_key_says_and_nothing_else(
         assert answer.status_code not in REFUSED, answer.text
         return
     # A key of ours whose scope is not enough gets the reason; any other caller learns nothing.
-    known = caller in SCOPES and NEEDS[route] in (READ, SUBMIT)
+    known = caller in SCOPES and NEEDS[route] in (READ, SUBMIT, ADMIN)
     assert answer.status_code == (403 if known else 401), answer.text
     assert message_of(answer)
     assert await world.rows() == before

@@ -15,6 +15,7 @@ from services.api.group_commit import Overloaded, Stopping
 from services.api.http.bodies import NoRoom, TooLarge, TooSlow
 from services.api.http.headers import header_of
 from services.api.jobs.queries import AlreadyOver, NoSuchJob
+from services.api.jobs.retention_sweeps import NotRemovable
 from services.api.keys.access import Denied, TooMany
 from services.api.submission.intake import KeyConflict
 from services.api.submission.request import BadRequest
@@ -49,6 +50,7 @@ _STATUSES: dict[type[Exception], int] = {
     BadRequest: 400,
     NoSuchJob: 404,
     AlreadyOver: 409,
+    NotRemovable: 409,
     KeyConflict: 409,
     TooLarge: 413,
     TooSlow: 408,

@@ -7,6 +7,7 @@ from typing import Any
 
 from services.api.jobs import decisions, interruptions
 from services.api.jobs.model import Attempt, JobRules, JobWithAttempts, Step
+from services.api.jobs.retention_store import newest_removed
 from services.api.jobs.unit_of_work import UnitOfWork, open_unit_of_work
 from shared.events.cloudevents import Envelope
 from shared.events.events import (
@@ -17,9 +18,12 @@ from shared.events.events import (
     LaunchDelayed,
     LaunchRefused,
 )
+from shared.log import get_logger
 from shared.messaging.store import follow
 from shared.messaging.subscriber import Handler
 from shared.postgres.pool import Transaction
+
+_log = get_logger(service="api", part="handlers")
 
 Decide = Callable[[Any, UnitOfWork, datetime], Sequence[Event]]
 """From an event, the unit of work with all jobs of its batch, and the time to new events."""
@@ -44,9 +48,11 @@ class JobHandlers:
             # The end of an orphaned instance belongs to no job.
             ids = {each.body.job_id for each in events if each.body.job_id is not None}
             work = await open_unit_of_work(tx, ids)
+            removed = await _removed(tx, {each for each in ids if work.find(each) is None})
             facts = [
                 follow(each, event, tx)
                 for each in events
+                if each.body.job_id not in removed
                 for event in decide(each.body, work, tx.now)
             ]
             await work.save(tx, facts)
@@ -101,6 +107,17 @@ class JobHandlers:
         work.take(step)
         self.changed(step.job.id)
         return step.events
+
+
+async def _removed(tx: Transaction, missing: set[int]) -> set[int]:
+    """Return those of the *missing* jobs whose records were removed: what comes late is ignored."""
+    if not missing:
+        return set()
+    newest = await newest_removed(tx.conn)
+    removed = {each for each in missing if each <= newest}
+    if removed:
+        _log.info("events about removed jobs are ignored", jobs=sorted(removed)[:100])
+    return removed
 
 
 def _find(work: UnitOfWork, job_id: int, number: int) -> tuple[JobWithAttempts, Attempt]:

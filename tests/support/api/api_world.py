@@ -39,6 +39,7 @@ TABLES = (
     "log_tails",
     "idempotency_keys",
     "used_proofs",
+    "daily_totals",
     "outbox",
     "parked",
 )

@@ -62,6 +62,7 @@ def times(value: str | int, count: int = BATCH) -> list[str]:
 
 
 IDS = spread(BATCH)
+OLD_IDS = spread(BATCH, 1)
 ONES, TWOS = times(1), times(2)
 
 SHARED_CLAIMS = (
@@ -171,6 +172,16 @@ API_CLAIMS = (
             *(times("NULL"), times(0), times(0), ONES, NOW),
         ),
     ),
+    Claim(f"{_API}jobs.retention_store.FINISHED_WITH_LOGS", (PAST, 0, NOW, BATCH)),
+    Claim(f"{_API}jobs.retention_store.FINISHED_WITHOUT_LOGS", (PAST, 0, NOW, BATCH)),
+    Claim(f"{_API}jobs.retention_store.LOCK_FREE_IDS", (IDS,)),
+    Claim(f"{_API}jobs.retention_store.REMOVE_LOG_BATCHES", (OLD_IDS, BATCH)),
+    Claim(f"{_API}jobs.retention_store.REMOVE_LOG_TAILS", (OLD_IDS, BATCH)),
+    Claim(f"{_API}jobs.retention_store.MARK_LOGS_REMOVED", (OLD_IDS, NOW)),
+    Claim(f"{_API}jobs.retention_store.FIND_KEYED", (OLD_IDS,)),
+    # It visits the rows of seven tables.
+    Claim(f"{_API}jobs.retention_store.REMOVE_JOBS", (OLD_IDS,), batch=7 * BATCH),
+    Claim(f"{_API}jobs.totals.ADD_TOTALS", (OLD_IDS,)),
     Claim(f"{_API}submission.idempotency_store.PRUNE_KEYS", (NOW, BATCH)),
     Claim(f"{_API}agents.store.PRUNE_PROOFS", (PAST,), batch=1),
 )
@@ -186,7 +197,10 @@ PLACES: dict[str, tuple[str, tuple[str, ...], Sequence[Claim]]] = {
     ),
     "api": (
         "api",
-        ("jobs", "attempts", "log_tails", "idempotency_keys", "used_proofs", "outbox"),
+        (
+            *("jobs", "job_labels", "attempts", "log_batches", "log_tails"),
+            *("idempotency_keys", "used_proofs", "outbox"),
+        ),
         API_CLAIMS,
     ),
 }

@@ -70,7 +70,14 @@ SELECT 'settled-' || id, at, at FROM settled
     "jobs": """
 INSERT INTO jobs (id, docker_image, env_vars, labels, scheduled_for, timezone, status, attempt,
     trace, created_at, finished_at)
-SELECT id, '', '{}', '{}', at, 'UTC', 'DONE', 1, '', at, at FROM settled
+SELECT id, '', '{}', '{"team": "data"}', at, 'UTC', 'DONE', 1, '', at, at FROM settled
+""",
+    "job_labels": """
+INSERT INTO job_labels (name, value, job_id) SELECT 'team', 'data', id FROM settled
+ON CONFLICT DO NOTHING -- a trigger has added them
+""",
+    "log_batches": """
+INSERT INTO log_batches (job_id, attempt, seq, lines) SELECT id, 1, 1, '[]' FROM settled
 """,
     "attempts": """
 INSERT INTO attempts (job_id, number, state, due_at, entered, cause, ended_at)

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from services.api.http.bodies import SMALL_BYTES
-from services.api.http.openapi import agents, responses, submission
+from services.api.http.openapi import agents, records, responses, submission
 from services.api.http.openapi.paths import JSON, STATUS_OF, paths
 from services.api.http.openapi.shapes import ref
 from services.api.http.protocol import HEAD_BYTES, BoundedProtocol
@@ -38,7 +38,10 @@ def document(config: HttpConfig, bounds: Bounds) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "paths": paths(config),
         "components": {
-            "schemas": responses.schemas() | submission.schemas(bounds) | agents.schemas(),
+            "schemas": responses.schemas()
+            | records.schemas()
+            | submission.schemas(bounds)
+            | agents.schemas(),
             "responses": _responses(config),
             "securitySchemes": _security(),
         },
@@ -105,6 +108,8 @@ def _meanings(config: HttpConfig) -> dict[str, str]:
         "HeadTooSlow": f"{slow}.",
         "TooSlow": f"{slow}, or its body did not within {config.body.seconds:g} s.",
         "AlreadyOver": "The job is over and cannot be cancelled.",
+        "NotRemovable": "The job is not finished, or an instance of it is not known to be "
+        "terminated: the message says what the removal waits for.",
         "AttemptOver": "The attempt is over, or another agent has it: stop the container.",
         "KeyConflict": "The Idempotency-Key was used with another body.",
         "TooLarge": f"The body is larger than {config.body.size} bytes.",

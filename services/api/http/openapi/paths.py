@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from services.api.http.openapi import records
 from services.api.http.openapi.shapes import LARGEST_ID, Schema, a_list, one_of, ref, whole
 from services.api.http.routes.jobs import MAX_KEY_LENGTH
 from services.api.http.settings import HttpConfig
@@ -30,6 +31,7 @@ STATUS_OF = {
     "HeadTooSlow": "408",
     "TooSlow": "408",
     "AlreadyOver": "409",
+    "NotRemovable": "409",
     "AttemptOver": "409",
     "KeyConflict": "409",
     "TooLarge": "413",
@@ -52,6 +54,8 @@ def paths(config: HttpConfig) -> dict[str, Any]:
         "/status/{id}": {"get": _status()},
         "/jobs/{id}": {"delete": _cancel()},
         "/jobs/{id}/logs": {"get": _logs()},
+        "/jobs/{id}/record": {"delete": _remove()},
+        "/totals": {"get": _totals()},
         "/agent/claim": {"post": _claim()},
         "/agent/jobs/{id}/report": {"post": _report()},
         "/callback/{id}": {"put": _callback()},
@@ -158,6 +162,28 @@ def _logs() -> dict[str, Any]:
                 "header", "Last-Event-ID", "With `follow`: continue after this event.", last
             ),
         ],
+    )
+
+
+def _remove() -> dict[str, Any]:
+    return _operation(
+        "remove",
+        "Remove the record of a finished job, with its attempts, logs and secrets.",
+        "admin",
+        ("NoSuchJob", "NotRemovable", *USERS),
+        {"204": {"description": "Removed. It still counts in the daily totals."}},
+        parameters=[_job_id()],
+    )
+
+
+def _totals() -> dict[str, Any]:
+    return _operation(
+        "totals",
+        "Show daily totals of finished jobs and their cost, those of removed records included.",
+        "read",
+        ("BadRequest", *USERS),
+        {"200": _answer("In the order of the days; days without jobs are left out.", "Totals")},
+        parameters=records.parameters(),
     )
 
 

@@ -1,0 +1,171 @@
+"""The API and firing right after a bulk load of 10⁶ finished jobs, against a system with 10³.
+
+Both systems run on the same servers and are measured in turn, so each ratio depends on the number
+of rows alone. Nothing is vacuumed or analyzed after the load but what autovacuum does by itself.
+"""
+
+import contextlib
+from dataclasses import dataclass
+from datetime import datetime
+
+from bench.accept import ONE
+from bench.client import Ask
+from bench.due import AS_FAST, until_due
+from bench.report import Ceiling, Figure, Goal, at_most_of_ceiling, of_ceiling
+from bench.run import Run, percentile
+from bench.system import System, run_system
+
+PART = "growth"
+CLIENTS, ROUNDS, FIRED = 8, 3, 1000
+LOADED_AT_ONCE = 100_000
+
+JOBS = """
+INSERT INTO api.jobs (id, docker_image, env_vars, labels, scheduled_for, timezone, status, attempt,
+    exit_code, trace, created_at, finished_at)
+SELECT n, 'alpine:3.20', '{"KEY": "VALUE"}',
+    jsonb_build_object('team', 'team-' || n % 10, 'batch', (n / 100)::text),
+    at, 'UTC', CASE WHEN n % 10 = 0 THEN 'FAILED' ELSE 'DONE' END, 1,
+    0, gen_random_uuid()::text, at, at
+FROM (SELECT n, now() - (1000000 - n) * interval '1 second' AS at
+      FROM generate_series($1::bigint, $2::bigint) AS n) AS new
+"""
+ATTEMPTS = """
+INSERT INTO api.attempts (job_id, number, state, due_at, entered, token_hash, instance_id, cause,
+    ended_at, container_stopped, instance_gone_at, billed_seconds, cost_usd)
+SELECT id, 1, 'ended', created_at, jsonb_build_object('scheduled', created_at),
+    sha256(id::text::bytea), 'i-' || id, 'done', finished_at, true, finished_at, 60, 0.001
+FROM api.jobs WHERE id BETWEEN $1 AND $2
+"""
+LOGS = """
+INSERT INTO api.log_batches (job_id, attempt, seq, lines)
+SELECT n, 1, 1, '[["2026-01-01T00:00:00Z", "stdout", "hello"]]'
+FROM generate_series($1::bigint, $2::bigint) AS n
+"""
+TIMERS = """
+INSERT INTO scheduler.timers (job_id, attempt, state, due_at, requirements, trace, settled_at)
+SELECT n, 1, 'fired', now(), '{"max_lifetime_seconds": 86400}', '', now()
+FROM generate_series($1::bigint, $2::bigint) AS n
+"""
+LAUNCHES = """
+INSERT INTO launcher.launches (job_id, attempt, state, requirements, trace, launch_token, params,
+    asked_at, told, instance_id, launched_at, settled_at)
+SELECT n, 1, 'launched', '{}', '', n, '{}', now(), n, 'i-' || n, now(), now()
+FROM generate_series($1::bigint, $2::bigint) AS n
+"""
+INSTANCES = """
+INSERT INTO reaper.instances (instance_id, job_id, attempt, launch_token, trace, state, market,
+    launched_at, dies_by, end_cause, terminated_at, billed_seconds, settled_at)
+SELECT 'i-' || n, n, 1, n, '', 'terminated', 'spot', now(), now(), 'done', now(), 60, now()
+FROM generate_series($1::bigint, $2::bigint) AS n
+"""
+ENDED = """
+INSERT INTO reaper.ended_attempts (job_id, attempt, cause, ended_at, terminate_after)
+SELECT n, 1, 'done', now(), now() FROM generate_series($1::bigint, $2::bigint) AS n
+"""
+INBOX = """
+INSERT INTO {service}.inbox (event_id, name, handled_at) SELECT gen_random_uuid(), 'Loaded', now()
+FROM generate_series($1::bigint, $2::bigint) AS n
+"""
+SERVICES = ("api", "scheduler", "launcher", "reaper")
+LOADS = (
+    *(JOBS, ATTEMPTS, LOGS, TIMERS, LAUNCHES, INSTANCES, ENDED),
+    *(INBOX.format(service=each) for each in SERVICES),
+)
+NEXT_ID = "SELECT setval(pg_get_serial_sequence('api.jobs', 'id'), $1)"
+HANDLED_SINCE = """
+SELECT pg_xact_commit_timestamp(xmin) AS at FROM launcher.inbox
+WHERE name = 'InstanceRequested' AND handled_at >= $1
+"""
+HANDLED_COUNT = "SELECT count(*) FROM ({since}) AS handled"
+
+PATHS = {
+    "/list": "/list?limit=100",
+    "/list by status": "/list?limit=100&status=FAILED",
+    "/list by a status that no job has": "/list?limit=100&status=RUNNING",
+    "/list by a label of a tenth": "/list?limit=100&label=team:team-3",
+    "/list by a label of a hundred": "/list?limit=100&label=batch:7",
+    "/list by status and two labels": "/list?status=DONE&label=team:team-3&label=batch:7",
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two systems that differ in the number of finished jobs alone."""
+
+    few: System
+    many: System
+    sizes: tuple[int, int]
+
+
+async def measure(run: Run) -> None:
+    """Load both systems, then measure them in turn."""
+    sizes = (1000, int(run.pick(1_000_000, 100_000)))
+    async with contextlib.AsyncExitStack() as stack:
+        few, many = [await stack.enter_async_context(run_system(run.servers)) for _ in sizes]
+        pair = Pair(few, many, sizes)
+        for system, size in zip((few, many), sizes, strict=True):
+            run.log(f"growth: loading {size:,} finished jobs")
+            await _load(system, size)
+        # First what a full table's missing vacuum and statistics would slow down.
+        for name, path in PATHS.items():
+            await _rates(run, pair, name, Ask(kind="list", method="GET", paths=[path]))
+        await _rates(run, pair, "accept one job a request", ONE)
+        await _firing(run, pair)
+
+
+async def _load(system: System, size: int) -> None:
+    for first in range(1, size + 1, LOADED_AT_ONCE):
+        for statement in LOADS:
+            await system.admin.execute(statement, first, min(size, first + LOADED_AT_ONCE - 1))
+    await system.admin.execute(NEXT_ID, size)
+
+
+async def _rates(run: Run, pair: Pair, name: str, ask: Ask) -> None:
+    """Measure the rate of one kind of request on both systems, in turn."""
+    seconds = run.pick(3, 1)
+    rates: dict[int, list[float]] = {size: [] for size in pair.sizes}
+    for number in range(ROUNDS):
+        turn = list(zip((pair.few, pair.many), pair.sizes, strict=True))
+        for system, size in turn if number % 2 == 0 else reversed(turn):
+            outcome = await system.load(CLIENTS, seconds, ask)
+            rates[size].append(outcome.kinds[ask.kind].rate)
+    few, many = (sum(rates[size]) / ROUNDS for size in pair.sizes)
+    _add(run, pair, f"{name}, {CLIENTS} clients", few, many, "answers/s", of_ceiling(1 / AS_FAST))
+
+
+async def _firing(run: Run, pair: Pair) -> None:
+    """Measure the launcher's lateness for jobs due at one time, on both systems in turn."""
+    late: dict[int, list[float]] = {size: [] for size in pair.sizes}
+    for number in range(ROUNDS):
+        turn = list(zip((pair.few, pair.many), pair.sizes, strict=True))
+        for system, size in turn if number % 2 == 0 else reversed(turn):
+            late[size] += await _fire(system)
+    few, many = (percentile(late[size], 0.99) for size in pair.sizes)
+    name = f"{FIRED:,} due at once, until the launcher has each, p99"
+    _add(run, pair, name, few, many, "s", at_most_of_ceiling(AS_FAST))
+
+
+async def _fire(system: System) -> list[float]:
+    due_at = await until_due(system, FIRED)
+    counted = HANDLED_COUNT.format(since=HANDLED_SINCE.replace("$1", f"'{due_at.isoformat()}'"))
+    await system.until(counted, FIRED, seconds=120, every=0.25)
+    rows = await system.admin.fetch(HANDLED_SINCE, due_at)
+    return [_seconds(row["at"], due_at) for row in rows]
+
+
+def _seconds(at: datetime, due_at: datetime) -> float:
+    return (at - due_at).total_seconds()
+
+
+def _add(run: Run, pair: Pair, name: str, few: float, many: float, unit: str, goal: Goal) -> None:
+    size = pair.sizes[1]
+    run.add(
+        Figure(
+            part=PART,
+            name=f"{name}, {size:,} finished jobs",
+            value=many,
+            unit=unit,
+            ceiling=Ceiling(f"that with {pair.sizes[0]:,}", few),
+            goals=(goal,),
+        )
+    )

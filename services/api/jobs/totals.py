@@ -1,0 +1,96 @@
+"""Daily totals of finished jobs and their cost, those of removed jobs included: SQL and value."""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Literal
+
+from msgspec import Struct
+
+from shared.postgres.pool import Connection, Transaction
+
+
+class DayTotal(Struct, frozen=True):
+    """The jobs that finished on one day (UTC) with one status, and what their attempts cost.
+
+    `unknown_costs` counts the attempts with an instance whose cost is not known; `cost_usd` is the
+    sum of the others.
+    """
+
+    day: date
+    status: Literal["CANCELLED", "DONE", "FAILED"]
+    jobs: int
+    attempts: int
+    interruptions: int
+    billed_seconds: int
+    cost_usd: float
+    unknown_costs: int
+
+
+_SUMS = ("jobs", "attempts", "interruptions", "billed_seconds", "cost_usd", "unknown_costs")
+
+# Sums of numeric are exact, so they do not depend on when which job was removed.
+_OF_JOBS = """
+SELECT (jobs.finished_at AT TIME ZONE 'UTC')::date AS day, jobs.status,
+    count(*) AS jobs, sum(own.attempts) AS attempts, sum(own.interruptions) AS interruptions,
+    sum(own.billed_seconds) AS billed_seconds, sum(own.cost_usd) AS cost_usd,
+    sum(own.unknown_costs) AS unknown_costs, max(jobs.id) AS last_job_id
+FROM jobs CROSS JOIN LATERAL (
+    SELECT count(*) AS attempts,
+        count(*) FILTER (WHERE cause = 'interrupted') AS interruptions,
+        coalesce(sum(billed_seconds), 0) AS billed_seconds,
+        coalesce(sum(cost_usd::numeric), 0) AS cost_usd,
+        count(*) FILTER (WHERE instance_id IS NOT NULL AND cost_usd IS NULL) AS unknown_costs
+    FROM attempts WHERE job_id = jobs.id OFFSET 0) own
+"""
+
+ADD_TOTALS = f"""
+INSERT INTO daily_totals (day, status, {", ".join(_SUMS)}, last_job_id)
+SELECT day, status, {", ".join(_SUMS)}, last_job_id
+FROM ({_OF_JOBS} WHERE jobs.id = ANY ($1::bigint[]) GROUP BY 1, 2) AS new
+ORDER BY day, status
+ON CONFLICT (day, status) DO UPDATE SET
+    {", ".join(f"{name} = daily_totals.{name} + excluded.{name}" for name in _SUMS)},
+    last_job_id = greatest(daily_totals.last_job_id, excluded.last_job_id)
+"""  # noqa: S608 - our own names
+
+
+async def add_totals(tx: Transaction, job_ids: Sequence[int]) -> None:
+    """Add finished jobs, which are locked, to the totals of removed jobs."""
+    await tx.conn.execute(ADD_TOTALS, job_ids)
+
+
+_IN_DAYS = """
+jobs.finished_at >= ($1::date)::timestamp AT TIME ZONE 'UTC'
+AND jobs.finished_at < ($2::date + 1)::timestamp AT TIME ZONE 'UTC'
+"""
+# One statement reads one snapshot: a job is in the totals or in `jobs`, never in both.
+LOAD_TOTALS = f"""
+SELECT day, status, {", ".join(f"sum({name}) AS {name}" for name in _SUMS)}
+FROM (
+    SELECT * FROM daily_totals WHERE day BETWEEN $1 AND $2
+    UNION ALL
+    SELECT day, status, {", ".join(_SUMS)}, last_job_id FROM ({_OF_JOBS}
+        WHERE jobs.finished_at IS NOT NULL AND jobs.logs_removed_at IS NULL AND {_IN_DAYS}
+        GROUP BY 1, 2) AS with_logs
+    UNION ALL
+    SELECT day, status, {", ".join(_SUMS)}, last_job_id FROM ({_OF_JOBS}
+        WHERE jobs.logs_removed_at IS NOT NULL AND {_IN_DAYS}
+        GROUP BY 1, 2) AS without_logs
+) AS every
+GROUP BY day, status ORDER BY day, status
+"""  # noqa: S608 - our own names
+
+
+async def load_totals(conn: Connection, first: date, last: date) -> list[DayTotal]:
+    """Load the totals of the days from *first* to *last*, in order; days without jobs are left out.
+
+    They count all jobs that finished on these days, removed or not.
+    """
+    rows = await conn.fetch(LOAD_TOTALS, first, last)
+    return [_as_total(row["day"], row["status"], row) for row in rows]
+
+
+def _as_total(day: date, status: Literal["CANCELLED", "DONE", "FAILED"], row: object) -> DayTotal:
+    numbers = {name: row[name] for name in _SUMS}  # type: ignore[index]
+    counts = {name: int(value) for name, value in numbers.items() if name != "cost_usd"}
+    return DayTotal(day=day, status=status, cost_usd=float(numbers["cost_usd"]), **counts)
