@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-CALL_SECONDS = 15.0
+CALL_SECONDS = 30.0
 TERMINAL = frozenset({"DONE", "FAILED", "CANCELLED"})
 
 Job = dict[str, Any]
@@ -73,4 +73,4 @@ class Api:
                 raise NoAnswer(text) from None
             raise Refused(text) from None
         except (OSError, http.client.HTTPException) as error:
-            raise NoAnswer(f"{method} {path}: {error or type(error).__name__}") from None
+            raise NoAnswer(f"{method} {path}: {type(error).__name__} {error}") from None

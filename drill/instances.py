@@ -19,6 +19,8 @@ LABEL = "docker-job."
 RUNS = "container runs"
 """The agent's log line about the start of the job's container."""
 
+KEPT_CHARACTERS = 20_000
+
 
 class WatchEnded(Exception):
     """The engine's events ended: what happened since is unknown."""
@@ -35,6 +37,8 @@ class Trace:
     ended: bool = False
     runs: tuple[float, ...] = ()
     """The Unix times of each start of the job's container."""
+    log: str = ""
+    """The end of the agent's own log."""
     unread: bool = False
     """Its log could not be read."""
 
@@ -145,6 +149,7 @@ def _read_log(trace: Trace) -> None:
         return
     trace.unread = False
     trace.runs = read_runs(text)
+    trace.log = text[-KEPT_CHARACTERS:]
 
 
 def read_runs(log: str) -> tuple[float, ...]:

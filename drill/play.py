@@ -179,7 +179,7 @@ class Play:
             self._progress.until(f"{title}: {what}", settle, holds, self._state)
 
     def living(self) -> list[int]:
-        """Return the job of each running container that belongs to its jobs. Raises `WatchEnded`."""
+        """Return the job of each running container of its jobs. Raises `WatchEnded`."""
         jobs = self.stage.watch.jobs_by_container()
         running = self.stage.deployment.instances(running=True)
         return [jobs[each] for each in running if jobs.get(each) in self.ids]

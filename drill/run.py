@@ -150,9 +150,13 @@ class Drill:
     def _save_logs(self, play: Play) -> None:
         self._logs = self._logs or Path(tempfile.mkdtemp(prefix="docker-job-drill-"))
         file = self._logs / f"{play.outage.name}.log"
+        agents = self._logs / f"{play.outage.name}.agents.log"
         with contextlib.suppress(CommandFailed, OSError):
             play.stage.deployment.save_logs(file)
-            self._progress.report(f"{play.outage.title}: the services' logs are in {file}")
+            traces = play.stage.watch.traces(play.ids)
+            parts = [f"job {each.job_id}, attempt {each.attempt}\n{each.log}" for each in traces]
+            agents.write_text("\n".join(parts))
+        self._progress.report(f"{play.outage.title}: logs of services and agents: {self._logs}")
 
 
 @contextlib.contextmanager
