@@ -16,8 +16,7 @@ STEP_SECONDS = 1.0
 
 
 def delete_queue(deployment: Deployment, queue: str) -> None:
-    """Delete a queue with what is in it, once the broker is settled. Raises `CommandFailed`."""
-    await_settled(deployment)
+    """Delete a queue with what is in it. Raises `CommandFailed`."""
     _rabbitmqctl(deployment, "delete_queue", queue)
 
 

@@ -1,4 +1,4 @@
-"""What the engine itself reports: each instance that started, ended, and ran a job's container.
+"""The engine's own reports: each instance that started, ended, and ran a job's container.
 
 The services do not know of this: it is the truth that their answers are compared with. The engine's
 events name each instance with its job and attempt, and the agent's own log, read when the instance

@@ -3,14 +3,12 @@
 from drill import database
 from drill.api import Job, NoAnswer, Refused
 from drill.docker import CommandFailed
-from drill.play import Play, Stage
+from drill.play import UNCOUNTED, Play, Stage
 from drill.progress import Progress
 from drill.verdict import Observation, Run
 
 READ_SECONDS = 60.0
 """The longest time in which the API must answer what became of the jobs."""
-UNCOUNTED = -1
-"""For a number that could not be had."""
 
 
 def observe(play: Play, progress: Progress) -> Observation:
@@ -27,7 +25,7 @@ def observe(play: Play, progress: Progress) -> Observation:
             for each in play.stage.watch.traces(jobs.keys() | play.ids)
         ],
         living=play.living(),
-        lost_events=count_lost_events(play.stage),
+        lost_events=play.lost_events,
         recovery_seconds=play.recovery_seconds,
     )
 

@@ -13,8 +13,10 @@ from drill.plan import Form, PlannedJob, plan_wave
 from drill.posting import Poster
 from drill.progress import Progress
 
-START_SECONDS = 180.0
+START_SECONDS = 300.0
 """The longest time until all jobs of the outage run."""
+UNCOUNTED = -1
+"""For a number that is not known."""
 SOON_SECONDS = 10.0
 """The time for further waits once a wait was in vain."""
 
@@ -48,6 +50,8 @@ class Play:
         self.began_at = self.ended_at = self.lasts_until = 0.0
         """Unix times: of the outage, and until when the last of its containers runs."""
         self.recovery_seconds: float | None = None
+        self.lost_events = UNCOUNTED
+        """The events that had no effect when `await_end` returned."""
         self.failure: NotPlayed | None = None
         """Why there is no verdict on it."""
         self._progress = progress
@@ -171,9 +175,14 @@ class Play:
         ):
             settle = SOON_SECONDS
         self._poster.stop()
+
+        def all_received() -> bool:
+            self.lost_events = count_lost_events()
+            return self.lost_events == 0
+
         waits: tuple[tuple[str, Callable[[], bool]], ...] = (
             ("no instance of it runs", lambda: not self.living()),
-            ("every event is received", lambda: count_lost_events() == 0),
+            ("every event is received", all_received),
         )
         for what, holds in waits:
             self._progress.until(f"{title}: {what}", settle, holds, self._state)
