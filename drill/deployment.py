@@ -99,24 +99,28 @@ class Deployment:
     def remove(self, *, images: bool) -> list[str]:
         """Remove all of it; return what could not be removed."""
         left: list[str] = []
-        try:
-            down = ("down", "--volumes", "--remove-orphans", "--timeout", "1")
-            self.compose(*down, seconds=DOWN_SECONDS)
-        except CommandFailed as error:
-            left.append(str(error))
-        try:
-            for instance in self.instances(running=False):
-                docker("rm", "--force", "--volumes", instance)
-        except CommandFailed as error:
-            left.append(str(error))
-        if images:
-            for image in self._images.values():
-                try:
-                    docker("image", "rm", "--force", image)
-                except CommandFailed as error:
-                    if "No such image" not in str(error):
-                        left.append(str(error))
+        # The services first, which would launch more; their networks only after the instances.
+        for step in (self._down, self._remove_instances, self._down):
+            try:
+                step()
+            except CommandFailed as error:
+                left.append(str(error))
+        for image in self._images.values() if images else ():
+            try:
+                docker("image", "rm", "--force", image)
+            except CommandFailed as error:
+                if "No such image" not in str(error):
+                    left.append(str(error))
         return left
+
+    def _down(self) -> None:
+        down = ("down", "--volumes", "--remove-orphans", "--timeout", "1")
+        self.compose(*down, seconds=DOWN_SECONDS)
+
+    def _remove_instances(self) -> None:
+        instances = self.instances(running=False)
+        if instances:
+            docker("rm", "--force", "--volumes", *instances, seconds=DOWN_SECONDS)
 
 
 def _free_port() -> int:

@@ -52,8 +52,6 @@ class Play:
         self.recovery_seconds: float | None = None
         self.lost_events = UNCOUNTED
         """The events that had no effect when `await_end` returned."""
-        self.failure: NotPlayed | None = None
-        """Why there is no verdict on it."""
         self._progress = progress
         self._accepted: dict[str, int] = {}
         self._poster = Poster(stage.api, outage.name)
@@ -76,6 +74,7 @@ class Play:
         Raises `NotPlayed`, `WatchEnded`.
         """
         self._progress.report(f"{self.outage.title}: starting {len(self.wave.before)} jobs")
+        self._command("cannot be prepared", self.outage.prepare)
         for part in (self.wave.lasting, self.wave.ending):
             self._post(part)
             self._await_start([self._accepted[job.key] for job in part])
@@ -104,7 +103,6 @@ class Play:
     def strike(self) -> None:
         """Begin the outage, wait, and repair it. Raises `NotPlayed`, `WatchEnded`."""
         title = self.outage.title
-        self._command("cannot be prepared", self.outage.prepare)
         self._post(self.wave.due)
         self._progress.report(f"{title}: begins, for {self.length:.0f} s; {self.running()} run")
         self.began_at = time.time()

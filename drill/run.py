@@ -1,7 +1,7 @@
 """The drill: its outages one after another, on a deployment that is removed at the end.
 
-While the last jobs of one outage end, those of the next are started. After an outage that cost
-anything the next one gets a new deployment, so that each is judged by itself.
+After an outage that cost anything the next one gets a new deployment, so that each is judged by
+itself.
 """
 
 import contextlib
@@ -54,46 +54,22 @@ class Drill:
             self._remove_stage(images=True)
 
     def _play_all(self, outages: Sequence[Outage], *, short: bool) -> None:
-        last: Play | None = None
         for outage in outages:
-            if last is not None and last.recovery_seconds is None:
-                self._finish(last)
+            stage = self._stage or self._make_stage()
+            length = outage.length(short=short)
+            play = Play(stage, outage, self._form, self._jobs, length, self._progress)
+            try:
+                play.start()
+                play.strike()
+                play.recover()
+                good = self._finish(play)
+            except (NotPlayed, CommandFailed, WatchEnded) as error:
+                self.problems.append(f"{outage.title}: not played: {error}")
+                self._progress.report(self.problems[-1])
+                self._save_logs(play)
+                good = False
+            if not good:
                 self._remove_stage(images=False)
-                last = None
-            play = self._start(outage, short=short)
-            if last is not None and not self._finish(last):
-                self._remove_stage(images=False)
-                play = self._start(outage, short=short)
-            self._strike(play)
-            if play.failure is None:
-                last = play
-                continue
-            self.problems.append(f"{outage.title}: not played: {play.failure}")
-            self._progress.report(self.problems[-1])
-            self._remove_stage(images=False)
-            last = None
-        if last is not None:
-            self._finish(last)
-
-    def _start(self, outage: Outage, *, short: bool) -> Play:
-        stage = self._stage or self._make_stage()
-        length = outage.length(short=short)
-        play = Play(stage, outage, self._form, self._jobs, length, self._progress)
-        try:
-            play.start()
-        except NotPlayed as error:
-            play.failure = error
-        return play
-
-    def _strike(self, play: Play) -> None:
-        if play.failure is not None:
-            return
-        try:
-            play.strike()
-        except NotPlayed as error:
-            play.failure = error
-        else:
-            play.recover()
 
     def _finish(self, play: Play) -> bool:
         """Take the verdict; return whether the deployment is as good as new."""
