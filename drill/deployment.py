@@ -76,6 +76,14 @@ class Deployment:
         """Return the name of a service's container."""
         return f"{self.name}-{service}-1"
 
+    def kill(self, service: str) -> None:
+        """Kill a service's container, which the engine then does not start again."""
+        docker("kill", self.container(service))
+
+    def start(self, service: str) -> None:
+        """Start a service's container that was killed."""
+        docker("start", self.container(service))
+
     def execute(self, service: str, *command: str, options: Sequence[str] = ()) -> str:
         """Run a command in a service's container; return its output."""
         return docker("exec", *options, self.container(service), *command).strip()

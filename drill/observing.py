@@ -13,11 +13,11 @@ READ_SECONDS = 60.0
 
 def observe(play: Play, progress: Progress) -> Observation:
     """Collect all that is known of its jobs. Raises `WatchEnded`."""
-    wave = play.wave
     jobs, logs = _read_jobs(play, progress)
     return Observation(
-        planned=(*wave.before, *wave.due, *wave.posted, wave.canary),
+        planned=play.wave.every,
         accepted=play.accepted,
+        refusals=play.refusals,
         jobs=jobs,
         logs=logs,
         runs=[
@@ -51,7 +51,7 @@ def ends_meanwhile(play: Play) -> str:
         counts[job.kind] += end > play.ended_at if job.kind == "lasts" else inside
     return (
         f"{counts['ends']} containers ended with 0 and {counts['fails']} with 3 during it, "
-        f"{counts['lasts']} after it"
+        f"{counts['lasts']} after it; {play.repeats} posts had no answer and were repeated"
     )
 
 

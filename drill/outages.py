@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from drill import broker, database
 from drill.deployment import SERVICES, Deployment
@@ -22,20 +23,15 @@ class Outage:
     end: Act
     repair_seconds: float = 3.0
     """How long the repairing command usually takes."""
+    away: tuple[str, ...] = ()
+    """Services that are killed shortly before it and started again once it has begun: when it
+    begins, events wait for them on the broker."""
     prepare: Act = lambda _deployment: None
     """What must be true before it may begin."""
 
     def length(self, *, short: bool) -> float:
         """Return its length in that form."""
         return self.short_seconds if short else self.seconds
-
-
-def _kill_api(deployment: Deployment) -> None:
-    docker("kill", deployment.container("api"))
-
-
-def _start_api(deployment: Deployment) -> None:
-    docker("start", deployment.container("api"))
 
 
 def _freeze(deployment: Deployment) -> None:
@@ -48,13 +44,9 @@ def _thaw(deployment: Deployment) -> None:
 
 def _destroy_broker(deployment: Deployment) -> None:
     """Kill the broker, and remove its container and its volume."""
-    docker("kill", deployment.container("rabbitmq"))
+    deployment.kill("rabbitmq")
     docker("rm", "--force", "--volumes", deployment.container("rabbitmq"))
     docker("volume", "rm", f"{deployment.name}_rabbitmq-data")
-
-
-def _repair(deployment: Deployment) -> None:
-    deployment.repair()
 
 
 def _restart(deployment: Deployment) -> None:
@@ -71,29 +63,66 @@ def _queue_deleted(queue: str) -> Outage:
         title=f"queue {queue} deleted",
         seconds=30,
         short_seconds=8,
+        away=(queue,),
         prepare=broker.await_settled,
         begin=lambda deployment: broker.delete_queue(deployment, queue),
-        end=_repair,
+        end=Deployment.repair,
         repair_seconds=15,
     )
 
 
 OUTAGES = (
-    Outage("api-away", "API away", 300, 30, _kill_api, _start_api),
-    Outage("postgres-frozen", "Postgres frozen", 120, 25, _freeze, _thaw),
     Outage(
-        *("postgres-read-only", "Postgres read-only", 120, 25),
-        *(database.make_read_only, database.make_writable),
+        name="api-away",
+        title="API away",
+        seconds=300,
+        short_seconds=30,
+        begin=partial(Deployment.kill, service="api"),
+        end=partial(Deployment.start, service="api"),
     ),
     Outage(
-        *("postgres-logins", "Postgres refuses logins", 60, 20),
-        *(database.refuse_logins, database.accept_logins),
+        name="postgres-frozen",
+        title="Postgres frozen",
+        seconds=120,
+        short_seconds=25,
+        begin=_freeze,
+        end=_thaw,
     ),
     Outage(
-        *("broker-lost", "broker killed, volume lost", 60, 10),
-        *(_destroy_broker, _repair, 25),
+        name="postgres-read-only",
+        title="Postgres read-only",
+        seconds=120,
+        short_seconds=25,
+        begin=database.make_read_only,
+        end=database.make_writable,
+    ),
+    Outage(
+        name="postgres-logins",
+        title="Postgres refuses logins",
+        seconds=60,
+        short_seconds=20,
+        begin=database.refuse_logins,
+        end=database.accept_logins,
+    ),
+    Outage(
+        name="broker-lost",
+        title="broker killed, volume lost",
+        seconds=60,
+        short_seconds=10,
+        begin=_destroy_broker,
+        end=Deployment.repair,
+        repair_seconds=25,
+        away=("scheduler", "launcher", "reaper"),
     ),
     *(_queue_deleted(service) for service in SERVICES),
-    Outage("restart", "all services restarted", 15, 10, _nothing, _restart, 15),
+    Outage(
+        name="restart",
+        title="all services restarted",
+        seconds=15,
+        short_seconds=10,
+        begin=_nothing,
+        end=_restart,
+        repair_seconds=15,
+    ),
 )
 NAMES = tuple(outage.name for outage in OUTAGES)

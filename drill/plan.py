@@ -8,6 +8,8 @@ POSTED_SHARE = 10
 
 LAUNCH_SECONDS = 0.5
 """The time for which a launch keeps an engine of two cores busy, beside the other work."""
+GATHER_SECONDS = 6.0
+"""How long services are down before the outage, so that events wait for them."""
 PAST_SECONDS = 5.0
 """How far past the outage the lasting jobs go on."""
 
@@ -90,6 +92,8 @@ class Wave:
     """They run before the outage, and end in the middle of it: with 0, or with 3."""
     due: tuple[PlannedJob, ...]
     """They are posted before the outage, and due in the middle of it."""
+    queued: tuple[PlannedJob, ...]
+    """They are posted while services are down, so that their events wait on the broker."""
     posted: tuple[PlannedJob, ...]
     """They are posted during the outage, until they are accepted."""
     canary: PlannedJob
@@ -100,14 +104,25 @@ class Wave:
         """Return the jobs that run when the outage begins."""
         return self.lasting + self.ending
 
+    @property
+    def every(self) -> tuple[PlannedJob, ...]:
+        """Return all of its jobs."""
+        return (*self.before, *self.due, *self.queued, *self.posted, self.canary)
 
-def plan_wave(name: str, jobs: int, outage_seconds: float, repair_seconds: float) -> Wave:
-    """Plan an outage of that length with so many running jobs, a third of each kind."""
+
+def plan_wave(
+    name: str, jobs: int, outage_seconds: float, repair_seconds: float, *, queued: bool = False
+) -> Wave:
+    """Plan an outage of that length with so many running jobs, a third of each kind.
+
+    *queued*: some more are posted while services are down.
+    """
     third = max(1, jobs // 3)
     launches = 3.0 + LAUNCH_SECONDS * 2 * third
     # The first of them must not end before the last of them runs, and none after the outage.
-    middle = outage_seconds / 2 + min(launches, 0.35 * outage_seconds)
-    lasting = 1.5 * launches + outage_seconds + repair_seconds + PAST_SECONDS
+    gather = GATHER_SECONDS * queued
+    middle = gather + outage_seconds / 2 + min(launches, 0.35 * outage_seconds)
+    lasting = 1.5 * launches + gather + outage_seconds + repair_seconds + PAST_SECONDS
     extra = max(2, jobs // POSTED_SHARE)
 
     def planned(kind: str, count: int, seconds: float, **fields: float) -> tuple[PlannedJob, ...]:
@@ -123,7 +138,8 @@ def plan_wave(name: str, jobs: int, outage_seconds: float, repair_seconds: float
         lasting=planned("lasts", max(1, jobs - 2 * third), lasting),
         # Mixed, so that the two kinds end at the same times.
         ending=tuple(job for pair in zip(ends, fails, strict=True) for job in pair),
-        due=planned("due", extra, 2.0, due_in_seconds=outage_seconds / 2),
+        due=planned("due", extra, 2.0, due_in_seconds=gather + outage_seconds / 2),
+        queued=planned("queued", extra * queued, 1.0, due_in_seconds=1.0),
         posted=planned("posted", extra, 2.0),
         canary=PlannedJob(f"{name}-canary", "canary", 0.0),
     )

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from drill.api import TERMINAL, Api, NoAnswer, Refused
 from drill.deployment import Deployment
 from drill.docker import CommandFailed
 from drill.instances import Watch
 from drill.outages import Outage
-from drill.plan import Form, PlannedJob, plan_wave
+from drill.plan import GATHER_SECONDS, Form, PlannedJob, plan_wave
 from drill.posting import Poster
 from drill.progress import Progress
 
@@ -46,7 +47,9 @@ class Play:
         self.outage = outage
         self.form = form
         self.length = length
-        self.wave = plan_wave(outage.name, jobs, length, outage.repair_seconds)
+        self.wave = plan_wave(
+            outage.name, jobs, length, outage.repair_seconds, queued=bool(outage.away)
+        )
         self.began_at = self.ended_at = self.lasts_until = 0.0
         """Unix times: of the outage, and until when the last of its containers runs."""
         self.recovery_seconds: float | None = None
@@ -60,6 +63,16 @@ class Play:
     def accepted(self) -> dict[str, int]:
         """Return the ids of the accepted jobs, by their keys."""
         return {**self._accepted, **self._poster.accepted}
+
+    @property
+    def refusals(self) -> dict[str, str]:
+        """Return the answers that refused a job for good, by its key."""
+        return dict(self._poster.refusals)
+
+    @property
+    def repeats(self) -> int:
+        """Return how many requests had no answer and were sent again."""
+        return self._poster.repeats
 
     @property
     def ids(self) -> set[int]:
@@ -104,9 +117,12 @@ class Play:
         """Begin the outage, wait, and repair it. Raises `NotPlayed`, `WatchEnded`."""
         title = self.outage.title
         self._post(self.wave.due)
+        self._take_away()
         self._progress.report(f"{title}: begins, for {self.length:.0f} s; {self.running()} run")
         self.began_at = time.time()
         self._command("could not begin", self.outage.begin)
+        for service in self.outage.away:
+            self._command("could not begin", partial(Deployment.start, service=service))
         step = self.length / (len(self.wave.posted) + 1)
         for number, job in enumerate(self.wave.posted):
             self._wait(number * step, step)
@@ -117,6 +133,20 @@ class Play:
         self.ended_at = time.time()
         took = self.ended_at - self.began_at
         self._progress.report(f"{title}: over after {took:.0f} s, {self._state()}")
+
+    def _take_away(self) -> None:
+        """Kill the services for which events are to wait, and let jobs be due meanwhile."""
+        away = self.outage.away
+        if "api" in away:
+            self._post(self.wave.queued)
+        for service in away:
+            self._command("could not begin", partial(Deployment.kill, service=service))
+        if away and "api" not in away:
+            self._post(self.wave.queued)
+        if away:
+            what = f"{self.outage.title}: events gather for {', '.join(away)}"
+            self._progress.report(what)
+            self._progress.wait(what, 0, GATHER_SECONDS, GATHER_SECONDS, self._state)
 
     def _command(self, what: str, act: Callable[[Deployment], object]) -> None:
         try:

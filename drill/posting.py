@@ -18,7 +18,8 @@ class Poster:
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
         self._accepted: dict[str, int] = {}
-        self.refusals: list[str] = []
+        self.refusals: dict[str, str] = {}
+        """The answers that refused a job for good, by its key."""
         self.repeats = 0
         """How many requests had no answer and were sent again."""
 
@@ -51,7 +52,7 @@ class Poster:
                 self.repeats += 1
                 self._stopped.wait(PAUSE_SECONDS)
             except Refused as error:
-                self.refusals.append(str(error))
+                self.refusals[job.key] = str(error)
                 return
             else:
                 return

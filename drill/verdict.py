@@ -28,6 +28,8 @@ class Observation:
     planned: Sequence[PlannedJob]
     accepted: Mapping[str, int]
     """The ids of the accepted jobs, by key."""
+    refusals: Mapping[str, str] = field(default_factory=dict)
+    """The answers to the jobs that were refused, by key."""
     jobs: Mapping[int, Job]
     """Every job of this outage that the API shows, in the form of `GET /status/{id}`."""
     logs: Mapping[int, str]
@@ -84,7 +86,7 @@ def _lost(seen: Observation, notes: list[str]) -> int:
         job_id = seen.accepted.get(planned.key)
         job = None if job_id is None else seen.jobs.get(job_id)
         if job_id is None:
-            text = "was not accepted in time"
+            text = f"was not accepted: {seen.refusals.get(planned.key, 'no answer in time')}"
         elif job is None:
             text = "is accepted, and the API does not show it"
         elif job["status"] not in TERMINAL:

@@ -9,7 +9,7 @@ import pytest
 from drill.__main__ import read_options
 from drill.instances import read_runs
 from drill.outages import NAMES, OUTAGES, Outage
-from drill.plan import LONG, SHORT, Form, PlannedJob, plan_wave
+from drill.plan import GATHER_SECONDS, LONG, SHORT, Form, PlannedJob, plan_wave
 from drill.progress import Progress
 from drill.table import COLUMNS, Row, format_notes, format_table
 from drill.verdict import Figures, Observation, Run, judge
@@ -155,15 +155,18 @@ def test_in_each_outage_a_third_of_the_jobs_ends_a_third_fails_and_a_third_goes_
     outage: Outage, form: Form
 ) -> None:
     length = outage.length(short=form is SHORT)
-    wave = plan_wave(outage.name, form.jobs, length, outage.repair_seconds)
+    queued = bool(outage.away)
+    wave = plan_wave(outage.name, form.jobs, length, outage.repair_seconds, queued=queued)
     kinds = [planned.kind for planned in wave.before]
     assert len(kinds) == form.jobs
     assert all(kinds.count(kind) >= form.jobs // 3 for kind in ("ends", "fails", "lasts"))
     assert {p.exit_code for p in wave.ending if p.kind == "fails"} == {3}
-    assert all(0 < p.seconds < length for p in wave.ending), "they end before it is over"
-    assert all(p.seconds > length + outage.repair_seconds for p in wave.lasting)
-    assert all(0 < p.due_in_seconds < length for p in wave.due)
-    keys = [p.key for p in (*wave.before, *wave.due, *wave.posted, wave.canary)]
+    gather = GATHER_SECONDS * queued
+    assert all(gather < p.seconds < gather + length for p in wave.ending), "in the middle of it"
+    assert all(p.seconds > gather + length + outage.repair_seconds for p in wave.lasting)
+    assert all(gather < p.due_in_seconds < gather + length for p in wave.due)
+    assert bool(wave.queued) is queued
+    keys = [p.key for p in wave.every]
     assert len(set(keys)) == len(keys)
 
 
