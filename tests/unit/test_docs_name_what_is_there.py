@@ -12,7 +12,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "docs/how-to").glob("*.md")),
 ]
-ROOMS = "services|shared|embedded|operations|agent|fake_aws|rehearsal|deploy|bench|tests|docs"
+ROOMS = "services|shared|embedded|operations|agent|fake_aws|rehearsal|drill|deploy|bench|tests|docs"
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
 PATH = re.compile(rf"`((?:{ROOMS}|examples)/[\w./-]*)`")
 MODULE = re.compile(r"python -m ([\w.]+)")

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = (
     *("services", "shared", "embedded", "operations", "agent", "fake_aws"),
-    *("rehearsal", "deploy", "bench", "examples"),
+    *("rehearsal", "drill", "deploy", "bench", "examples"),
 )
 PROSE = (
     *(*PRODUCT, "docs", "README.md", "CONTRIBUTING.md", "compose.yaml", ".env.example"),
