@@ -216,6 +216,25 @@ async def test_a_result_that_arrives_before_the_sweep_commits_is_kept(
     assert await cause(world, agent.job_id) == "done"
 
 
+async def test_a_result_that_waits_while_the_maximum_lifetime_passes_is_kept(
+    world: World, clock: VirtualClock
+) -> None:
+    agent = await world.running()
+    [row] = await world.stage.rows("SELECT dies_by FROM attempts")
+    clock.advance((row["dies_by"] - clock.now()).total_seconds() - 1)
+    await world.report(agent)
+    clock.advance(2)
+    async with world.ports.db.transaction() as tx:
+        await job_store.lock_job(tx, agent.job_id)
+        sweep = asyncio.create_task(world.stage.sweep("end_silent"))
+        await waiting(world, 1)
+        callback = asyncio.create_task(world.call_back(agent, {"exit_code": 0}))
+        await waiting(world, 2)
+    await asyncio.gather(sweep, callback)
+    assert callback.result().status_code == 200
+    assert await cause(world, agent.job_id) == "done"
+
+
 async def test_a_claim_that_waits_behind_the_sweep_gets_its_job(
     world: World, clock: VirtualClock
 ) -> None:

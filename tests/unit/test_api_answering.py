@@ -139,6 +139,14 @@ def test_counts_are_taken_once() -> None:
     assert reception.take() == Received()
 
 
+def test_a_call_waits_until_it_is_answered() -> None:
+    arrivals = Arrivals(VirtualClock(NOW))
+    with arrivals.waiting(b"token"), arrivals.waiting(b"token"):
+        assert arrivals.is_waiting(None, b"token")
+    assert not arrivals.is_waiting(b"token")
+    assert arrivals.latest_of(b"token") == NOW
+
+
 def test_arrivals_are_kept_for_a_while_and_not_for_ever() -> None:
     clock = VirtualClock(NOW)
     arrivals = Arrivals(clock)

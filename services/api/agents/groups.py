@@ -172,13 +172,13 @@ class AgentGroups:
 
     async def serve(self, call: AgentCall[Answer]) -> Answer:
         """Serve *call*. Raises `Refused`, `Stopping` and `Overloaded`."""
-        self._arrivals.note(call.claimant or call.token_hash)
-        outcome = await self._calls.join(call)
-        if outcome is _Busy:
-            if not call.claims and call.job_id is not None:
-                # It may wait for a sweep of another process, which sees no arrival, but this.
-                await self._beats.join(Beat(call.token_hash, call.job_id))
-            [outcome] = await self._serve([call], whole=True)
+        with self._arrivals.waiting(call.claimant or call.token_hash):
+            outcome = await self._calls.join(call)
+            if outcome is _Busy:
+                if not call.claims and call.job_id is not None:
+                    # It may wait for a sweep of another process, which sees no arrival, but this.
+                    await self._beats.join(Beat(call.token_hash, call.job_id))
+                [outcome] = await self._serve([call], whole=True)
         if isinstance(outcome, Refused):
             raise outcome
         answer: Answer = outcome

@@ -1,6 +1,8 @@
 """The calls of agents that this process has received: in memory, for its sweeps."""
 
-from collections.abc import Hashable
+import contextlib
+from collections import Counter as Counts
+from collections.abc import Hashable, Iterator
 from datetime import datetime, timedelta
 
 from services.api.jobs.answering import Calls, Received
@@ -42,6 +44,23 @@ class Arrivals:
         self._latest: dict[Hashable, datetime] = {}
         self._older: dict[Hashable, datetime] = {}
         self._since = clock.now()
+        self._waiting: Counts[Hashable] = Counts()
+
+    @contextlib.contextmanager
+    def waiting(self, key: Hashable) -> Iterator[None]:
+        """Note that a call has arrived, and that it waits for the block's end."""
+        self.note(key)
+        self._waiting[key] += 1
+        try:
+            yield
+        finally:
+            self._waiting[key] -= 1
+            if not self._waiting[key]:
+                del self._waiting[key]
+
+    def is_waiting(self, *keys: Hashable) -> bool:
+        """Return whether a call of one of *keys* waits."""
+        return any(key in self._waiting for key in keys)
 
     def note(self, key: Hashable) -> None:
         """Note that a call with a verified token or identity has arrived."""

@@ -1,9 +1,9 @@
 """The sweep over jobs: end silent attempts.
 
-It only suspects, so an agent that calls wins. A call that waits in this process counts from its
-arrival. One that waits in another process counts from its heartbeat, which is written without the
-job's lock, and the sweep locks the attempt's row before it reads it. What arrives after that, up to
-the commit, rolls the sweep's decision back.
+It only suspects, so an agent that calls wins. A call that has arrived in this process is a sign of
+life. One that waits in another process has written its heartbeat without the job's lock, and the
+sweep locks the attempt's row before it reads it. While a call waits in this process, and if one
+arrives before the commit, the sweep's decision is rolled back.
 """
 
 from collections.abc import Callable, Sequence
@@ -88,9 +88,12 @@ class Sweeps:
             whole_job, attempt, tx.now, self.jitter(), self.rules, outages
         )
         await unit_of_work.save_and_publish(tx, whole_job.job, step)
-        if step.events and self._arrived_at(loaded) != arrived_at:
+        if step.events and (self._is_waiting(loaded) or self._arrived_at(loaded) != arrived_at):
             raise CalledMeanwhile
         return step
+
+    def _is_waiting(self, attempt: Attempt) -> bool:
+        return self.arrivals.is_waiting(attempt.token_hash, attempt.instance_id)
 
     def _arrived_at(self, attempt: Attempt) -> datetime | None:
         return self.arrivals.latest_of(attempt.token_hash, attempt.instance_id)

@@ -14,9 +14,6 @@ from msgspec import Struct
 MOST_BYTES = 16 * 1024
 """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/user-data.html"""
 
-FETCH_SECONDS = 900
-"""Time in which the agent is requested from an API that does not answer, before power-off."""
-
 # `raw` comes before all rules of Docker in the packet filter. The hop limit of 1 keeps bridged
 # containers out too; this holds where a user has raised it.
 SCRIPT = """\
@@ -50,7 +47,6 @@ mkdir -p /opt/docker-job
 python3 -I - {url} {sha256} "$agent" <<'END' || off 'no agent that can be trusted'
 import hashlib, sys, time, urllib.request
 url, sha256, path = sys.argv[1:]
-until = time.monotonic() + {fetch_seconds}
 pause = 0.5
 while True:
     try:
@@ -58,9 +54,9 @@ while True:
             agent = answer.read(4 << 20)
         break
     except OSError as error:
+        # Until the lifetime ends: an API that is away does not cost an instance. One that is up
+        # ends an instance without a claim.
         print("docker-job: no agent from", url, "yet:", error, flush=True)
-        if time.monotonic() > until:
-            sys.exit(1)
         time.sleep(pause)
         pause = min(2 * pause, 15)
 found = hashlib.sha256(agent).hexdigest()
@@ -100,7 +96,6 @@ def user_data(boot: Boot) -> str:
         sha256=shlex.quote(boot.agent_sha256),
         seconds=int(boot.max_lifetime_seconds),
         minutes=max(1, -(-int(boot.max_lifetime_seconds) // 60)),
-        fetch_seconds=FETCH_SECONDS,
     )
     if len(script.encode()) >= MOST_BYTES:
         raise ValueError(f"user data of {len(script)} bytes: EC2 takes less than {MOST_BYTES}")
