@@ -169,11 +169,13 @@ ASKED_AGAIN: tuple[type[Event], ...] = (
     LaunchDelayed,
     LaunchRefused,
     InstanceLaunched,
+    AttemptEnded,
+    InstanceTerminated,
 )
 """The events that are published again, under other ids, if they seem to have had no consequence."""
 
-LOSABLE = (*ASKED_AGAIN, LaunchesReported, LaunchesMissed)
-"""The events whose loss heals: these, and those that a sweep publishes until they take effect."""
+LOSABLE = (*ASKED_AGAIN[:5], LaunchesReported, LaunchesMissed)
+"""The events on the way to a launch, and those that a sweep publishes until they take effect."""
 
 
 async def deliver_scenario(
