@@ -174,7 +174,7 @@ ASKED_AGAIN: tuple[type[Event], ...] = (
 )
 """The events that are published again, under other ids, if they seem to have had no consequence."""
 
-LOSABLE = (*ASKED_AGAIN[:5], LaunchesReported, LaunchesMissed)
+LOSABLE: tuple[type[Event], ...] = (*ASKED_AGAIN[:5], LaunchesReported, LaunchesMissed)
 """The events on the way to a launch, and those that a sweep publishes until they take effect."""
 
 
