@@ -6,9 +6,10 @@ to end. If both come at once, to two replicas, the sweep `watch_instances` finds
 
 from collections.abc import Sequence
 
-from services.reaper.store import instances, unknown_instances
+from services.reaper.store import instances, terminations, unknown_instances
 from shared.events.cloudevents import Envelope
 from shared.events.events import AttemptEnded, InstanceLaunched, LaunchesReported
+from shared.messaging.store import follow
 from shared.messaging.subscriber import Follows
 from shared.postgres.pool import Transaction
 
@@ -24,10 +25,21 @@ async def on_instance_launched(
 
 
 async def on_attempt_ended(ended: Sequence[Envelope[AttemptEnded]], tx: Transaction) -> Follows:
-    """End the attempt's instance, known already or later."""
-    await instances.add_ended_attempts(tx, [each.body for each in ended])
+    """End the attempt's instance, known already or later.
+
+    The inbox drops a repeated event, so another one for a known end asks again: the API has not
+    received that the instance is terminated.
+    """
+    known = await instances.add_ended_attempts(tx, [each.body for each in ended])
     await instances.end_instances_of(tx, [(e.body.job_id, e.body.attempt) for e in ended])
-    return ()
+    if not known:
+        return ()
+    causes = {(each.body.job_id, each.body.attempt): each for each in ended}
+    return [
+        follow(causes[each.job_id, each.attempt], each, tx)
+        for each in await terminations.find_terminations(tx, known)
+        if each.job_id is not None and each.attempt is not None
+    ]
 
 
 async def on_launches_reported(

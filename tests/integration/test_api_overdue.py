@@ -10,7 +10,7 @@ from operations.wiring import TOPOLOGY
 from services.api.jobs import overdue
 from shared.bus.memory import MemoryBus
 from shared.clock import VirtualClock
-from shared.events.events import JobScheduled
+from shared.events.events import AttemptEnded, JobScheduled
 from tests.support.api.api_world import World
 
 LINE = "attempts without a launch were asked for again"
@@ -87,7 +87,9 @@ async def test_what_is_reported_waits_or_is_over_is_left_alone(
     assert await asked(world) == [*before, (later, 1)]
 
 
-async def test_a_held_attempt_is_not_asked_for(world: World, clock: VirtualClock) -> None:
+async def test_for_a_held_attempt_the_end_before_it_is_published_again(
+    world: World, clock: VirtualClock
+) -> None:
     agent = await world.running()
     for _ in range(30):
         clock.advance(2)
@@ -99,8 +101,14 @@ async def test_a_held_attempt_is_not_asked_for(world: World, clock: VirtualClock
     attempts = (await world.status(agent.job_id))["attempts"]
     assert [each["cause"] for each in attempts[:1]] == ["lost"]
     before = await asked(world)
-    await listen(world, clock, 600)
+    await listen(world, clock, 150)
     assert await asked(world) == before
+    first, again = await world.stage.published(AttemptEnded)
+    assert first == again
+    await world.deliver(world.terminated(agent.job_id))
+    assert (await asked(world))[len(before) :] == [(agent.job_id, 2)]
+    await listen(world, clock, 60)
+    assert len(await world.stage.published(AttemptEnded)) == 2
 
 
 async def test_a_delayed_attempt_is_asked_for_once_the_launchers_next_try_is_long_past(

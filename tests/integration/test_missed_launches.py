@@ -13,7 +13,13 @@ from services.reaper.config import ReaperConfig
 from services.reaper.service import build
 from shared.bus.memory import MemoryBus
 from shared.clock import VirtualClock
-from shared.events.events import InstanceLaunched, LaunchesMissed, LaunchesReported
+from shared.events.events import (
+    AttemptEnded,
+    InstanceLaunched,
+    InstanceTerminated,
+    LaunchesMissed,
+    LaunchesReported,
+)
 from shared.runtime.service import Ports
 from tests.support.compute.scripted_compute import ScriptedCompute
 from tests.support.compute.stage import Stage
@@ -132,6 +138,21 @@ async def test_reports_that_cannot_be_had_stop_mattering_when_no_instance_of_the
     rows = await stage.rows("SELECT heard_through FROM watermark")
     assert [row["heard_through"] for row in rows] == [2]
     assert await stage.rows("SELECT * FROM missed_launches") == []
+
+
+async def test_an_end_that_is_reported_again_publishes_the_termination_again(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    ended = AttemptEnded(job_id=1, attempt=1, cause="lost", ended_at=START, terminate_after=START)
+    cloud.show("i-1", 1)
+    await stage.deliver(launched(1), ended)
+    await stage.deliver(ended)
+    assert await stage.outbox() == []
+    await live(stage, clock, 15, counted=1)
+    [first] = await stage.published(InstanceTerminated)
+    await stage.deliver(ended)
+    assert await stage.published(InstanceTerminated) == [first, first]
+    assert cloud.terminated == [["i-1"]]
 
 
 class Cuttable(MemoryBus):

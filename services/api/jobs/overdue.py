@@ -1,9 +1,11 @@
 """Attempts that are due, and of which the launcher has reported nothing: they are asked for again.
 
     scheduled ─ due ─ 2 min without a launch ─▶ JobScheduled again ─▶ … ─▶ a launch is reported
+    held ────── due ─ 2 min without an end ───▶ AttemptEnded again, of the attempt before it
 
 Whichever hop has lost its event, the next services repeat theirs: the scheduler its
-InstanceRequested, the launcher what it knows of the launch. An attempt that merely waits in a long
+InstanceRequested, the launcher what it knows of the launch, the reaper the end of an instance. An
+attempt that merely waits in a long
 queue is asked for in vain, which changes nothing.
 """
 
@@ -13,18 +15,19 @@ from datetime import datetime, timedelta
 
 from services.api.jobs import overdue_store
 from services.api.jobs.endings import job_scheduled
-from services.api.jobs.model import Attempt, JobRules
+from services.api.jobs.model import Attempt, JobRules, JobWithAttempts
 from services.api.jobs.overdue_store import NextAsk
 from services.api.jobs.store import Owner
 from services.api.jobs.unit_of_work import UnitOfWork, open_free
 from shared.events import cloudevents
+from shared.events.events import AttemptEnded, Event
 from shared.log import get_logger
 from shared.messaging.store import append_outbox
 from shared.postgres.pool import Database, Transaction
 from shared.repeats import PATIENCE, Listening, decide_listening, next_ask
 
-ASKED = ("scheduled", "requested", "delayed")
-"""The states in which an attempt waits for the launcher."""
+ASKED = ("held", "scheduled", "requested", "delayed")
+"""The states in which an attempt waits for the launcher, or, held, for the reaper."""
 
 ASK_SECONDS = 15.0
 """The interval of the sweep."""
@@ -39,6 +42,22 @@ LOGGED = 100
 """The most attempts that one log line names."""
 
 _log = get_logger(service="api", part="overdue")
+
+
+def decide_event(whole_job: JobWithAttempts, attempt: Attempt, rules: JobRules) -> Event | None:
+    """Return the event to publish again for *attempt*, as it was; None if it waits for none."""
+    if attempt.state != "held":
+        return job_scheduled(whole_job.job, attempt, rules)
+    blocking = whole_job.unstopped_before(attempt.number)
+    if blocking is None or blocking.ended_at is None or blocking.cause is None:
+        return None
+    return AttemptEnded(
+        job_id=blocking.job_id,
+        attempt=blocking.number,
+        cause=blocking.cause,
+        ended_at=blocking.ended_at,
+        terminate_after=blocking.stop_by or blocking.ended_at,
+    )
 
 
 def overdue_since(attempt: Attempt) -> datetime:
@@ -63,7 +82,7 @@ class Overdue:
     listening: Listening = field(default_factory=Listening)
 
     async def ask_again(self) -> datetime | None:
-        """Publish JobScheduled again for attempts that are overdue without a launch.
+        """Publish again what attempts that are overdue without a launch wait for.
 
         Not while this process could not receive the launches either, or has just begun to.
         """
@@ -99,14 +118,15 @@ class Overdue:
         ]
         marked = await overdue_store.mark_asked(tx, asks)
         asked = [each for each in overdue if each in marked]
-        envelopes = []
-        for owner in asked:
-            whole_job = work.find(owner.job_id)
-            if whole_job is not None:
-                event = job_scheduled(whole_job.job, overdue[owner], self.rules)
-                trace = whole_job.job.trace
-                envelopes.append(cloudevents.wrap(event, source=tx.source, at=tx.now, trace=trace))
-        await append_outbox(tx, envelopes)
+        await append_outbox(
+            tx,
+            [
+                cloudevents.wrap(event, source=tx.source, at=tx.now, trace=whole_job.job.trace)
+                for owner in asked
+                if (whole_job := work.find(owner.job_id))
+                if (event := decide_event(whole_job, overdue[owner], self.rules))
+            ],
+        )
         return asked
 
 

@@ -48,12 +48,15 @@ SELECT job_id, attempt, cause, ended_at, terminate_after
 FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::timestamptz[], $5::timestamptz[])
     AS new (job_id, attempt, cause, ended_at, terminate_after)
 ON CONFLICT DO NOTHING
+RETURNING job_id, attempt
 """
 
 
-async def add_ended_attempts(tx: Transaction, events: Sequence[AttemptEnded]) -> None:
-    """Record that these attempts need their instances no more."""
-    await tx.conn.execute(
+async def add_ended_attempts(
+    tx: Transaction, events: Sequence[AttemptEnded]
+) -> set[tuple[int, int]]:
+    """Record that these attempts need their instances no more; return those known before."""
+    rows = await tx.conn.fetch(
         ADD_ENDED_ATTEMPTS,
         [each.job_id for each in events],
         [each.attempt for each in events],
@@ -61,6 +64,8 @@ async def add_ended_attempts(tx: Transaction, events: Sequence[AttemptEnded]) ->
         [each.ended_at for each in events],
         [each.terminate_after for each in events],
     )
+    new = {(row["job_id"], row["attempt"]) for row in rows}
+    return {(each.job_id, each.attempt) for each in events} - new
 
 
 # In the order of the ids, as `LOCK_LIVING` locks them. Neither ending nor terminated means running:

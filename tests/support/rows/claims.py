@@ -125,6 +125,7 @@ RUNNING = [f"running-{id_}" for id_ in IDS]
 ENDING = [f"ending-{id_}" for id_ in IDS]
 REAPER_CLAIMS = (
     Claim(f"{_INSTANCES}END_INSTANCES_OF", (IDS, ONES)),
+    Claim("services.reaper.store.terminations.FIND_TERMINATIONS", (IDS, ONES)),
     Claim(f"{_INSTANCES}CLAIM_ENDING", (NOW, LATER, TOKEN, BATCH)),
     Claim(f"{_INSTANCES}POSTPONE", (ENDING, times(LATER), LEASE)),
     Claim(f"{_INSTANCES}LOCK_LIVING", (ENDING,)),
