@@ -1,10 +1,9 @@
-"""Postgres: one pool per service, and transactions; `errors` has the classes of errors.
+"""Postgres: one pool per service, and transactions.
 
     Database.transaction()   one connection, one transaction; `now` is fixed when it begins
     Database.trouble()       what is wrong with the database now, or None
 
-Every statement runs with the service's own role and its schema as the search path, so no SQL names
-a schema.
+`errors` has the classes of errors, `session` how each connection is set up.
 """
 
 import asyncio
@@ -16,7 +15,6 @@ from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import asyncpg
-import msgspec
 
 from shared.clock import Clock
 from shared.postgres import poolers
@@ -30,6 +28,7 @@ from shared.postgres.errors import (
     needs_migration,
     trouble_of,
 )
+from shared.postgres.session import Session, json_text, leave_as_it_is, set_codecs, settings_of
 
 __all__ = [
     "Connection",
@@ -134,9 +133,7 @@ class Database:
                 raise ConnectionError("the connection died") from error
             raise
         finally:
-            # One that expired meanwhile is closed here. The outcome of the work stays as it is.
-            with contextlib.suppress(TimeoutError):
-                await self._pool.release(conn, timeout=CLOSE_SECONDS)
+            await self._pool.release(conn)
 
     async def _note(self, error: BaseException, *, lost: bool) -> None:
         """Replace the pool's other connections if they may be dead or lead to the wrong server.
@@ -194,22 +191,6 @@ class Database:
             self._pool.terminate()
 
 
-# Every statement finds its rows by an index, and claims read it in order. The planner's statistics
-# must not matter: a plan may be older than the burst that fills the table [tried: analyzed when
-# nothing waited, firing 500 visited a hundred million rows]. Claims use LIMIT (SELECT …), which the
-# planner cannot evaluate: for a known limit it may sort all that waits. JIT is off since Postgres
-# before 18 adds a high cost to disabled plan types, which would trigger it.
-_BY_INDEX = {
-    "enable_seqscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-    # It reads all that fits before the first row: statistics from the middle of a bulk load made it
-    # look cheap, and a page of 100 jobs then read all jobs of its label.
-    "enable_bitmapscan": "off",
-    "jit": "off",
-}
-
-
 async def open_database(
     dsn: str,
     schema: str,
@@ -226,7 +207,7 @@ async def open_database(
     Raises asyncpg's errors if the server cannot be reached, see `is_transient`; and `BadSetting` if
     a connection pooler stands before it that does not pass on the settings of a session.
     """
-    settings = _session(schema, statement_seconds)
+    settings = settings_of(schema, statement_seconds)
     with poolers.refused():
         pool = await asyncpg.create_pool(
             dsn,
@@ -234,8 +215,9 @@ async def open_database(
             max_size=connections,
             timeout=CONNECT_SECONDS,
             command_timeout=statement_seconds + 5,
-            init=_set_codecs,
-            reset=_leave_as_it_is,
+            connection_class=Session,
+            init=set_codecs,
+            reset=leave_as_it_is,
             server_settings={"application_name": f"docker-job {schema}", **settings},
         )
     try:
@@ -245,18 +227,6 @@ async def open_database(
         pool.terminate()
         raise
     return Database(pool, clock, dsn, schema, deployment)
-
-
-def _session(schema: str, statement_seconds: float) -> dict[str, str]:
-    milliseconds = str(int(statement_seconds * 1000))
-    return {
-        "search_path": schema,
-        "timezone": "UTC",
-        "statement_timeout": milliseconds,
-        "lock_timeout": milliseconds,
-        "idle_in_transaction_session_timeout": milliseconds,
-        **_BY_INDEX,
-    }
 
 
 async def connect(
@@ -275,28 +245,3 @@ def _cut(conn: "asyncpg.pool.PoolConnectionProxy[Any]") -> None:
     """Close the socket without notice to the server; the pool has dropped a dead one already."""
     with contextlib.suppress(asyncpg.InterfaceError):
         conn.terminate()
-
-
-async def _leave_as_it_is(_conn: object) -> None:
-    """Reset nothing: the pool has rolled back, and no statement of ours changes its session.
-
-    asyncpg's own reset (RESET ALL, UNLISTEN and more) is a round trip for each transaction.
-    """
-
-
-def json_text(value: object) -> str:
-    """Encode *value* as JSON, for an array of text that a statement casts to jsonb.
-
-    In a jsonb[] a list would be taken for a dimension.
-    """
-    return msgspec.json.encode(value).decode()
-
-
-async def _set_codecs(conn: "asyncpg.Connection[Any]") -> None:
-    """Read and write jsonb as Python values, through msgspec."""
-    await conn.set_type_codec(
-        "jsonb",
-        schema="pg_catalog",
-        encoder=json_text,
-        decoder=msgspec.json.decode,
-    )

@@ -8,7 +8,10 @@ from msgspec import Struct
 from services.api.jobs.store import Owner
 from shared.postgres.pool import Connection, Transaction
 
-OLDEST_UNSENT = "SELECT created_at FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT 1"
+# Not one that the broker has answered and does not take: it says nothing about the others.
+OLDEST_UNSENT = """
+SELECT created_at FROM outbox WHERE published_at IS NULL AND tries = 0 ORDER BY id LIMIT 1
+"""
 
 
 async def oldest_unsent(conn: Connection) -> datetime | None:
