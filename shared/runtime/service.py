@@ -120,7 +120,7 @@ class Service:
         if not self._draining.is_set():
             _raise_end(sorted(ended, key=asyncio.Task.get_name))
         for task in (*tasks, wakeups):
-            if error := _error_of(task):
+            if (error := _error_of(task)) and not _passes(error):
                 self._log.error("loop failed while draining", loop=task.get_name(), exc_info=error)
 
     async def _run_sweep(self, sweep: Sweep) -> None:
@@ -145,10 +145,9 @@ class Service:
 
     def _report(self, sweep: Sweep, error: Exception, failures: int) -> None:
         """Log a failed pass. No failure ends the sweep: the next pass reads the rows again."""
-        passes = is_transient(error) or isinstance(error, BusUnavailable)
-        if self._draining.is_set() and passes:
-            return  # the bus is being closed, and the next start reads the rows
-        if passes:
+        if _passes(error):
+            if self._draining.is_set():
+                return  # the bus is being closed, and the next start reads the rows
             self._log.warning("sweep waits", sweep=sweep.name, error=str(error), failures=failures)
         else:
             self._log.error("sweep failed", sweep=sweep.name, failures=failures, exc_info=error)
@@ -183,3 +182,8 @@ def _raise_end(ended: "Sequence[asyncio.Task[Any]]") -> NoReturn:
 
 def _error_of(task: "asyncio.Task[Any]") -> BaseException | None:
     return None if task.cancelled() else task.exception()
+
+
+def _passes(error: BaseException) -> bool:
+    """Return whether the error is of a database or broker that is away for now."""
+    return is_transient(error) or isinstance(error, BusUnavailable)
