@@ -13,7 +13,7 @@ from shared.log import configure
 from shared.postgres.migrations import is_migrated
 from shared.postgres.pool import is_transient
 from shared.runtime.process import login
-from shared.settings import BadSetting, Settings
+from shared.settings import EXIT_SETTING, BadSetting, Settings
 
 
 async def is_done(settings: Settings) -> bool:
@@ -37,7 +37,7 @@ def main() -> int:
             return 0
     except BadSetting as error:
         print(f"docker-job migrate: {error}", file=sys.stderr)
-        return migrate.EXIT_SETTING
+        return EXIT_SETTING
     return migrate.main()
 
 

@@ -47,6 +47,7 @@ from services.api.submission.intake import Intake
 from services.api.submission.sweeps import KeySweep
 from shared.events import events
 from shared.messaging.subscriber import Subscriber
+from shared.runtime.failures import as_one, failures_of
 from shared.runtime.service import Ports, Service, Sweep
 
 
@@ -70,9 +71,11 @@ class Api:
         try:
             with self.listening():
                 await asyncio.wait({service, *loops}, return_when=asyncio.FIRST_COMPLETED)
-            if not service.done():
-                [name, *_] = [each.get_name() for each in loops if each.done()]
-                raise RuntimeError(f"{name} ended by itself")
+            if ended := [each for each in loops if each.done()]:
+                names = ", ".join(each.get_name() for each in ended)
+                over = [*ended, service] if service.done() else ended
+                errors = failures_of(await asyncio.gather(*over, return_exceptions=True))
+                raise RuntimeError(f"{names} ended by itself") from as_one(errors)
             await service
         finally:
             for each in (*loops, service):

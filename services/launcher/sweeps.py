@@ -37,6 +37,7 @@ from shared.events import cloudevents
 from shared.log import get_logger
 from shared.messaging.store import append_outbox, publish
 from shared.postgres.pool import Transaction
+from shared.runtime.failures import await_all
 from shared.runtime.passes import next_pass
 from shared.runtime.service import Ports
 
@@ -73,12 +74,15 @@ class LaunchSweeps:
         groups = offers.decide_groups(claim.wanted, claim.now, limit, self._home)
         if claim.again or groups:
             self.ports.points.reached("launcher.claimed")
-        calls = [self._ask_for_batch(each, claim.token) for each in claim.again]
-        calls += [self._ask_for_group(each, claim.token) for each in groups]
-        done = await asyncio.gather(*calls, return_exceptions=True)
-        for each in done:
-            if isinstance(each, BaseException):
-                raise each
+        calls = {
+            f"batch {each.token}": self._ask_for_batch(each, claim.token) for each in claim.again
+        }
+        calls |= {
+            f"{len(each.launches)} launches from job {each.launches[0].job_id}, "
+            f"attempt {each.launches[0].attempt} on": self._ask_for_group(each, claim.token)
+            for each in groups
+        }
+        await await_all(calls, "launching failed", self._logger)
         if claim.gathers_until is not None:
             return claim.gathers_until
         async with self.ports.db.transaction() as tx:

@@ -26,6 +26,7 @@ from shared.log import configure, get_logger
 from shared.postgres.migrations import MESSAGING_SQL, Schema, refuse_unmigrated
 from shared.postgres.pool import Database, open_database
 from shared.postgres.waiting import wait_for_database
+from shared.runtime.failures import as_one, failures_of
 from shared.runtime.health import bind_health, serve_health
 from shared.runtime.readiness import touch_while_ready
 from shared.runtime.service import Ports, Service, ports_for
@@ -55,7 +56,8 @@ async def run_parts(
 ) -> None:
     """Run *parts* until *stop* is set; then call *drain* and await their end.
 
-    A part that ends earlier ends all of them, with a RuntimeError that names it.
+    A part that ends earlier ends all of them, with a RuntimeError that names it; its cause has the
+    errors of all parts. One that fails while it drains is logged: the program stops anyway.
     """
     tasks = [asyncio.create_task(_awaited(part.run), name=part.name) for part in parts]
     stopped = asyncio.create_task(stop.wait())
@@ -65,9 +67,13 @@ async def run_parts(
     await drain()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     if early:
-        failed = next((each for each in results if isinstance(each, BaseException)), None)
         names = ", ".join(sorted(task.get_name() for task in early))
-        raise RuntimeError(f"a part ended by itself: {names}") from failed
+        raise RuntimeError(f"a part ended by itself: {names}") from as_one(failures_of(results))
+    for task, result in zip(tasks, results, strict=True):
+        if isinstance(result, BaseException):
+            get_logger().error(
+                "a part failed while it drained", part=task.get_name(), exc_info=result
+            )
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:

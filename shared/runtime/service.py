@@ -28,6 +28,7 @@ from shared.messaging.relay import Relay
 from shared.messaging.subscriber import Subscriber
 from shared.postgres.pool import Database, is_transient
 from shared.postgres.wakeups import Wakeups
+from shared.runtime.failures import as_one
 from shared.runtime.readiness import Readiness, check
 
 DRAIN_SECONDS = 8.0
@@ -107,7 +108,7 @@ class Service:
         self._draining.set()
 
     async def run(self) -> None:
-        """Run until drained. Raises the error of the first loop that ends."""
+        """Run until drained. Raises the errors of the loops that end by themselves."""
         loops = {f"{self.name}.{sweep.name}": self._run_sweep(sweep) for sweep in self.sweeps}
         loops[f"{self.name}.consumer"] = self._consumer.run(self._draining)
         # Wake-ups are only hints, so they are cancelled rather than drained.
@@ -125,7 +126,10 @@ class Service:
                 task.cancel()
             await asyncio.gather(*tasks, wakeups, stop, return_exceptions=True)
         if not self._draining.is_set():
-            _raise_end(ended.pop())
+            _raise_end(sorted(ended, key=asyncio.Task.get_name))
+        for task in (*tasks, wakeups):
+            if (error := _error_of(task)) and not _passes(error):
+                self._log.error("loop failed while draining", loop=task.get_name(), exc_info=error)
 
     async def _run_sweep(self, sweep: Sweep) -> None:
         woken = self.ports.wakeups.event(sweep.name)
@@ -149,9 +153,9 @@ class Service:
 
     def _report(self, sweep: Sweep, error: Exception, failures: int) -> None:
         """Log a failed pass. No failure ends the sweep: the next pass reads the rows again."""
-        if self._draining.is_set():
-            return  # the bus is being closed, and the next start reads the rows
-        if is_transient(error) or isinstance(error, BusUnavailable):
+        if _passes(error):
+            if self._draining.is_set():
+                return  # the bus is being closed, and the next start reads the rows
             self._log.warning("sweep waits", sweep=sweep.name, error=str(error), failures=failures)
         else:
             self._log.error("sweep failed", sweep=sweep.name, failures=failures, exc_info=error)
@@ -173,11 +177,21 @@ class Service:
             stop.cancel()
 
 
-def _raise_end(task: "asyncio.Task[Any]") -> NoReturn:
-    """Raise for the end of a loop: every end is a failure, also a cancellation.
+def _raise_end(ended: "Sequence[asyncio.Task[Any]]") -> NoReturn:
+    """Raise for the end of loops: every end is a failure, also a cancellation.
 
     The dying connection of a frozen broker raises CancelledError into a publish, and the task then
     looks cancelled.
     """
-    error = None if task.cancelled() else task.exception()
-    raise RuntimeError(f"{task.get_name()} ended by itself") from error
+    names = ", ".join(task.get_name() for task in ended)
+    errors = [error for task in ended if (error := _error_of(task))]
+    raise RuntimeError(f"{names} ended by itself") from as_one(errors)
+
+
+def _error_of(task: "asyncio.Task[Any]") -> BaseException | None:
+    return None if task.cancelled() else task.exception()
+
+
+def _passes(error: BaseException) -> bool:
+    """Return whether the error is of a database or broker that is away for now."""
+    return is_transient(error) or isinstance(error, BusUnavailable)

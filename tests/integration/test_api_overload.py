@@ -9,14 +9,19 @@ import httpx
 import pytest
 from starlette.routing import Route
 
+from services.api.agents.calls import REMEMBERED_TOKENS, Admitted
 from services.api.agents.groups import WAITING as WAITING_CALLS
+from services.api.agents.groups import AgentCall
 from services.api.group_commit import Groups, Overloaded
 from services.api.http.application import Application, Endpoint
 from services.api.http.responses import ERROR_HANDLERS
 from services.api.http.routes.jobs import MAX_JOBS
 from services.api.http.routes.logs import LogRoutes
+from services.api.keys.access import REMEMBERED_KEYS, Access, Denied
+from services.api.keys.store import ApiKey
 from services.api.logs.followers import Followers
 from services.api.submission.intake import WAITING as WAITING_JOBS
+from shared import tokens
 from shared.clock import VirtualClock
 from shared.compute.ec2.cache import MOST_VALUES, Cache
 from tests.support.api.api_world import World, message_of
@@ -37,13 +42,17 @@ async def settled(turns: int = 50) -> None:
         await asyncio.sleep(0)
 
 
-async def refused_beyond(
-    world: World, waiting: Sequence[asyncio.Task[httpx.Response]], answer: httpx.Response
-) -> None:
-    """Check a refusal beside *waiting* calls, which are then written as if there was none."""
-    assert answer.status_code == 503
-    assert message_of(answer) == TOO_MANY
-    assert not any(each.done() for each in waiting)
+def refused(answer: httpx.Response) -> None:
+    assert (answer.status_code, message_of(answer)) == (503, TOO_MANY)
+
+
+@contextlib.asynccontextmanager
+async def written(world: World) -> AsyncIterator[None]:
+    """Write the agents' groups during the block."""
+    running = asyncio.create_task(world.api.agents.run())
+    yield
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_beyond_ten_thousand_waiting_jobs_a_request_is_refused_and_nothing_is_half_done(
@@ -57,7 +66,8 @@ async def test_beyond_ten_thousand_waiting_jobs_a_request_is_refused_and_nothing
     ]
     while idle.api.intake._groups._waiting_size < WAITING_JOBS:  # noqa: ASYNC110 - no event for it
         await asyncio.sleep(0)
-    await refused_beyond(world, waiting, await idle.http.post("/schedule", json=job))
+    refused(await idle.http.post("/schedule", json=job))
+    assert not any(each.done() for each in waiting)
     for each in waiting:
         each.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
@@ -68,36 +78,31 @@ async def test_beyond_four_thousand_waiting_calls_an_agent_is_refused_and_may_ca
     world: World, idle: World
 ) -> None:
     agent = await world.running()
-    before = await world.rows()
-    queue = idle.api.agents._calls
-    waiting = [
-        asyncio.create_task(idle.report(agent, lines=["a line"])) for _ in range(WAITING_CALLS)
-    ]
-    while queue._waiting_size < WAITING_CALLS:  # noqa: ASYNC110 - no event for it
-        await asyncio.sleep(0)
-    answer = await idle.report(agent, lines=["one more"])
-    await refused_beyond(world, waiting, answer)
-    running = asyncio.create_task(idle.api.agents.run())
-    assert {(await each).status_code for each in waiting} == {200}
-    assert (await idle.report(agent, lines=["one more"], seq=2)).status_code == 200
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    assert (await world.rows())["jobs"] == before["jobs"]
+    # One call that counts as much as all of them.
+    call: AgentCall[int] = AgentCall(decide=lambda _: 1, token_hash=b"", size=WAITING_CALLS)
+    waiting = asyncio.create_task(idle.api.agents.serve(call))
+    await settled()
+    refused(await idle.report(agent, lines=["a line"]))
+    assert not waiting.done()
+    async with written(idle):
+        assert await waiting == 1
+        assert (await idle.report(agent, lines=["a line"])).status_code == 200
+    assert await world.logs(agent.job_id) == "a line\n"
 
 
 async def test_beyond_four_thousand_waiting_heartbeats_one_is_refused(
     world: World, idle: World
 ) -> None:
     agent = await world.running()
-    queue = idle.api.agents._beats
-    waiting = [asyncio.create_task(idle.report(agent)) for _ in range(WAITING_CALLS)]
-    while queue._waiting_size < WAITING_CALLS:  # noqa: ASYNC110 - no event for it
-        await asyncio.sleep(0)
-    await refused_beyond(world, waiting, await idle.report(agent))
-    running = asyncio.create_task(idle.api.agents.run())
-    assert {(await each).status_code for each in waiting} == {200}
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    token = tokens.token_hash(agent.token)
+    waiting = [
+        asyncio.create_task(idle.api.agents.beat(token, agent.job_id)) for _ in range(WAITING_CALLS)
+    ]
+    await settled()
+    refused(await idle.report(agent))
+    async with written(idle):
+        assert all([await each for each in waiting])
+        assert (await idle.report(agent)).status_code == 200
 
 
 async def test_what_waits_for_too_long_is_refused_and_is_never_written() -> None:
@@ -142,6 +147,22 @@ async def test_more_followers_than_allowed_are_refused_until_one_leaves(world: W
             assert (await http.get(f"/jobs/{job_id}/logs")).status_code == 200
         await world.cancel(job_id)
         assert (await http.get(f"/jobs/{job_id}/logs?follow=1")).status_code == 200
+
+
+async def test_a_cache_of_tokens_or_keys_is_emptied_when_it_is_full(
+    world: World, clock: VirtualClock
+) -> None:
+    admitted = Admitted(clock)
+    for number in range(REMEMBERED_TOKENS + 1):
+        admitted.add(number.to_bytes(8, "big"), 1)
+    assert len(admitted._since) == 1
+    guessed: dict[str, tuple[float, ApiKey | None]] = {
+        str(number): (0.0, None) for number in range(REMEMBERED_KEYS)
+    }
+    access = Access(world.ports.db, guessed)
+    with pytest.raises(Denied):
+        await access.check("djk_1234abcd_guessed", "read")
+    assert len(access._known) == 1
 
 
 async def test_a_cache_of_the_clouds_answers_drops_the_oldest(clock: VirtualClock) -> None:

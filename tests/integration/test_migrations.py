@@ -9,11 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from operations import migrate_once
 from operations.migrate import migrate_all, schemas
 from operations.wiring import SERVICES
 from services import api
-from shared.postgres.migrations import MigrationError, Schema, migrate, read_migrations
+from shared.postgres.migrations import (
+    MigrationError,
+    Schema,
+    is_migrated,
+    migrate,
+    read_migrations,
+)
 from shared.postgres.pool import connect
+from shared.settings import Settings
 from shared.url import with_login
 from tests.conftest import PASSWORDS
 
@@ -68,6 +76,30 @@ async def test_each_file_is_applied_once_in_the_order_of_its_number(
     ]
     columns = "SELECT count(*) FROM information_schema.columns WHERE table_name = 'things'"
     assert await as_role(database_url, name, columns) == 3
+
+
+async def test_it_is_migrated_when_every_file_is_applied(
+    database_url: str, name: str, directory: Path
+) -> None:
+    assert not await is_migrated(database_url, [schema(name, directory)])
+    await migrate(database_url, [schema(name, directory)])
+    assert await is_migrated(database_url, [schema(name, directory)])
+    (directory / "0002_more.sql").write_text("ALTER TABLE things ADD COLUMN a int;")
+    assert not await is_migrated(database_url, [schema(name, directory)])
+
+
+async def test_the_api_waits_for_a_migration_only_if_one_is_missing(database_url: str) -> None:
+    settings = Settings({"DOCKER_JOB_DATABASE_URL": database_url})
+    assert await migrate_once.is_done(settings)  # the template of the tests is migrated
+    conn = await connect(database_url)
+    try:
+        last = "DELETE FROM migrations.applied WHERE source = 'api/0001_jobs.sql'"
+        await conn.execute(last)
+    finally:
+        await conn.close()
+    assert not await migrate_once.is_done(settings)
+    nowhere = Settings({"DOCKER_JOB_DATABASE_URL": "postgresql://127.0.0.1:1/docker_job"})
+    assert not await migrate_once.is_done(nowhere)  # then the migration itself waits
 
 
 async def test_a_file_that_was_changed_after_it_was_applied_is_refused_by_name(

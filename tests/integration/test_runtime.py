@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import NoReturn
 
 import pytest
+import structlog
 
 from shared.bus.memory import MemoryBus
 from shared.clock import RealClock, VirtualClock
@@ -196,6 +197,58 @@ async def test_the_end_of_one_part_ends_all_of_a_program_and_is_named() -> None:
     with pytest.raises(RuntimeError, match="a part ended by itself: broken") as raised:
         await run_parts([Part("broken", ends()), Part("whole", runs())], stop, drain)
     assert isinstance(raised.value.__cause__, ValueError)
+
+
+async def test_the_errors_of_all_parts_are_shown() -> None:
+    async def fails(error: Exception) -> None:
+        raise error
+
+    async def drain() -> None: ...
+
+    one, two = ValueError("one"), KeyError("two")
+    parts = [Part("one", fails(one)), Part("two", fails(two))]
+    with pytest.raises(RuntimeError, match="a part ended by itself: one, two") as raised:
+        await run_parts(parts, asyncio.Event(), drain)
+    group = raised.value.__cause__
+    assert isinstance(group, BaseExceptionGroup)
+    assert group.exceptions == (one, two)
+
+
+async def test_a_part_that_fails_while_it_drains_is_logged() -> None:
+    stop, draining = asyncio.Event(), asyncio.Event()
+
+    async def fails() -> None:
+        await draining.wait()
+        raise ValueError("not stored")
+
+    async def drain() -> None:
+        draining.set()
+
+    stop.set()
+    with structlog.testing.capture_logs() as entries:
+        await run_parts([Part("broken", fails())], stop, drain)
+    [entry] = entries
+    assert (entry["part"], str(entry["exc_info"])) == ("broken", "not stored")
+
+
+async def test_a_sweep_that_fails_while_its_service_drains_is_logged(ports: Ports) -> None:
+    counted = Counted()
+    running_sweep = asyncio.Event()
+
+    async def fail_when_draining() -> datetime | None:
+        running_sweep.set()
+        while not service._draining.is_set():  # noqa: ASYNC110 - asyncio has no event for it
+            await asyncio.sleep(0)
+        raise ValueError("half done")
+
+    counted.act = fail_when_draining
+    service = service_with(ports, counted)
+    with structlog.testing.capture_logs() as entries:
+        running = asyncio.create_task(service.run())
+        await running_sweep.wait()
+        await drained(service, running)
+    failed = [each for each in entries if each["event"] == "sweep failed"]
+    assert [str(each["exc_info"]) for each in failed] == ["half done"]
 
 
 async def test_a_program_that_is_asked_to_stop_drains_and_returns() -> None:

@@ -1,4 +1,4 @@
-"""What a job waits for, and why, in words for users. Pure.
+"""The reason why a job waits, in words for users. Pure.
 
 A retry also shows why the attempt before it ended, as long as it waits.
 """

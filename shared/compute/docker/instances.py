@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -28,6 +28,9 @@ from shared.compute.agent_end import Ended
 from shared.compute.docker.container import HOME, INSTANCE_ID, LABEL, STARTED, DockerSettings
 from shared.compute.docker.engine import EngineApi, ListedContainer
 from shared.compute.port import ComputeError, Instance, InstanceState
+from shared.log import get_logger
+
+_log = get_logger(part="docker")
 
 KILL_MARGIN_SECONDS = 5.0
 CLEARING_SECONDS = 4.0
@@ -91,23 +94,22 @@ class DockerInstances:
         past = {each.instance_id for each in shown if self._is_past_retention(each)}
         with contextlib.suppress(TimeoutError):  # then the next call removes the rest
             async with asyncio.timeout(CLEARING_SECONDS):
-                removals = [
-                    self._engine.remove(seen.instances[each].id, force=False) for each in past
-                ]
-                await asyncio.gather(*removals, return_exceptions=True)
+                ids = [seen.instances[each].id for each in past]
+                removals = [self._engine.remove(each, force=False) for each in ids]
+                _logged("remove", ids, await asyncio.gather(*removals, return_exceptions=True))
         return [each for each in shown if each.instance_id not in past]
 
     async def terminate(self, instance_ids: Collection[str]) -> None:
         """Forbid the start of each, or signal its agent; SIGKILL after the grace.
 
-        Each is tried, even if others fail; then the first error is raised.
+        Each is tried, even if others fail, and each failure is logged; then the first is raised.
         """
         seen = await self._take_snapshot()
-        known = seen.instances.keys() & set(instance_ids)
+        known = sorted(seen.instances.keys() & set(instance_ids))
         ends = [self._end(each, seen.instances[each]) for each in known]
-        for result in await asyncio.gather(*ends, return_exceptions=True):
-            if isinstance(result, BaseException):
-                raise result
+        failures = _logged("terminate", known, await asyncio.gather(*ends, return_exceptions=True))
+        if failures:
+            raise failures[0]
 
     def note_ending(self, instance_id: str) -> None:
         """Record that its container shows a termination request."""
@@ -168,7 +170,9 @@ class DockerInstances:
         if strays:
             with contextlib.suppress(TimeoutError):  # the engine goes on, and a later call confirms
                 async with asyncio.timeout(CLEARING_SECONDS):
-                    await asyncio.gather(*map(remove, tuple(strays)), return_exceptions=True)
+                    ids = tuple(strays)
+                    done = await asyncio.gather(*map(remove, ids), return_exceptions=True)
+                    _logged("remove", ids, done)
         return set(strays.values())
 
     def _is_past_retention(self, instance: Instance) -> bool:
@@ -260,6 +264,16 @@ class DockerInstances:
         if state.exit_code:
             reason += f", exit code {state.exit_code}"
         return Termination(state.finished_at, reason, ended.by_interruption())
+
+
+def _logged(what: str, ids: Sequence[str], results: Sequence[object]) -> list[BaseException]:
+    """Log each failure among *results*, and return them."""
+    failures = []
+    for each, result in zip(ids, results, strict=True):
+        if isinstance(result, BaseException):
+            _log.warning(f"{what} failed", id=each, error=f"{type(result).__name__}: {result}")
+            failures.append(result)
+    return failures
 
 
 def _state(shown: str, *, terminated: bool, ending: bool) -> InstanceState:
