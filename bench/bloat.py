@@ -1,8 +1,8 @@
 """The size of outbox, inbox and timers under three compressed days, with our settings and without.
 
-A day is 100,000 rows a table, written, published, fired and pruned by the services' own statements
-as fast as one connection can, at the times of a clock that runs along. Autovacuum looks every second
-instead of every minute; that is still less often for each row than in a real day.
+A day is 100,000 rows a table. The services' own statements write, publish, fire and prune them as
+fast as one connection can, at the times of a clock that runs along. Autovacuum looks every second
+instead of every minute, which is still less often for each row than in a real day.
 """
 
 import asyncio
