@@ -31,7 +31,7 @@ DAY_SECONDS = 86_400.0
 NAP = "ALTER SYSTEM SET autovacuum_naptime = '1s'"
 NAP_AS_BEFORE = "ALTER SYSTEM RESET autovacuum_naptime"
 RELOAD = "SELECT pg_reload_conf()"
-NO_WAITING = "ALTER ROLE scheduler SET synchronous_commit = off"
+NO_WAITING = "ALTER ROLE scheduler IN DATABASE {database} SET synchronous_commit = off"
 """Sizes do not depend on the disk's latency."""
 
 OPTIONS = """
@@ -85,7 +85,8 @@ async def _three_days(run: Run, batches: int, *, ours: bool) -> dict[str, float]
     async with fresh_database(run.servers) as url:
         await migrate_all(url, {service.NAME: "bench" for service in SERVICES})
         admin = await connect(url, command_seconds=300)
-        await admin.execute(NO_WAITING)
+        database = await admin.fetchval("SELECT current_database()")
+        await admin.execute(NO_WAITING.format(database=database))
         clock = VirtualClock(datetime(2026, 1, 1, tzinfo=UTC))
         db = await open_database(service_dsn(url, "scheduler", "bench"), "scheduler", clock)
         try:
