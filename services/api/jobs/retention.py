@@ -1,13 +1,13 @@
 """Retention: for how many days jobs and logs are kept, and which job may be removed. Pure."""
 
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
 from services.api.jobs.model import TERMINAL, Attempt, JobRules, JobWithAttempts
 
-FOREVER = "forever"
+FOREVER: Final = "forever"
 
 Days = int | Literal["forever"]
 """A setting: days, or `FOREVER`."""
@@ -68,7 +68,7 @@ def decide_kept(settings: RetentionSettings, defaults: RetentionDefaults) -> Ret
 def _days(setting: Days | None, default: int | None) -> int | None:
     if setting is None:
         return default
-    return None if setting == FOREVER else setting
+    return setting if isinstance(setting, int) else None
 
 
 def describe(kept: Retention) -> str:

@@ -96,6 +96,15 @@ async def remove_logs(tx: Transaction, job_ids: Sequence[int], limit: int) -> bo
     return True
 
 
+FIND_LOGS_REMOVED = "SELECT logs_removed_at FROM jobs WHERE id = $1"
+
+
+async def find_logs_removed(conn: Connection, job_id: int) -> datetime | None:
+    """Return the time at which the logs of a job were removed; None: they were not."""
+    removed_at: datetime | None = await conn.fetchval(FIND_LOGS_REMOVED, job_id)
+    return removed_at
+
+
 FIND_KEYED = "SELECT DISTINCT job_id FROM idempotency_keys WHERE job_id = ANY ($1::bigint[])"
 
 

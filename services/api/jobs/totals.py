@@ -28,19 +28,17 @@ class DayTotal(Struct, frozen=True):
 
 _SUMS = ("jobs", "attempts", "interruptions", "billed_seconds", "cost_usd", "unknown_costs")
 
-# Sums of numeric are exact, so they do not depend on when which job was removed.
+# One row an attempt, and each job has one with number 1. Sums of numeric are exact, so they do not
+# depend on when which job was removed.
 _OF_JOBS = """
 SELECT (jobs.finished_at AT TIME ZONE 'UTC')::date AS day, jobs.status,
-    count(*) AS jobs, sum(own.attempts) AS attempts, sum(own.interruptions) AS interruptions,
-    sum(own.billed_seconds) AS billed_seconds, sum(own.cost_usd) AS cost_usd,
-    sum(own.unknown_costs) AS unknown_costs, max(jobs.id) AS last_job_id
-FROM jobs CROSS JOIN LATERAL (
-    SELECT count(*) AS attempts,
-        count(*) FILTER (WHERE cause = 'interrupted') AS interruptions,
-        coalesce(sum(billed_seconds), 0) AS billed_seconds,
-        coalesce(sum(cost_usd::numeric), 0) AS cost_usd,
-        count(*) FILTER (WHERE instance_id IS NOT NULL AND cost_usd IS NULL) AS unknown_costs
-    FROM attempts WHERE job_id = jobs.id OFFSET 0) own
+    count(*) FILTER (WHERE number = 1) AS jobs, count(*) AS attempts,
+    count(*) FILTER (WHERE cause = 'interrupted') AS interruptions,
+    coalesce(sum(billed_seconds), 0) AS billed_seconds,
+    coalesce(sum(cost_usd::numeric), 0) AS cost_usd,
+    count(*) FILTER (WHERE instance_id IS NOT NULL AND cost_usd IS NULL) AS unknown_costs,
+    max(jobs.id) AS last_job_id
+FROM jobs JOIN attempts ON attempts.job_id = jobs.id
 """
 
 ADD_TOTALS = f"""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 
 import msgspec
 from starlette.requests import Request
@@ -12,6 +13,7 @@ from services.api.http.responses import job_id_of
 from services.api.jobs import store as job_store
 from services.api.jobs.model import TERMINAL
 from services.api.jobs.queries import NoSuchJob
+from services.api.jobs.retention_store import find_logs_removed
 from services.api.logs.followers import Followers
 from services.api.logs.reader import LogPage, LogReader, Place
 from services.api.submission.request import BadRequest
@@ -37,9 +39,11 @@ class LogRoutes:
         async with self.db.connection() as conn:
             if await job_store.load_job(conn, job_id) is None:
                 raise NoSuchJob(f"there is no job {job_id}")
+            removed_at = await find_logs_removed(conn, job_id)
         after = _place(request.headers.get("last-event-id", "0.0"))
         if not _follows(request):
-            return StreamingResponse(self._text(job_id), media_type="text/plain; charset=utf-8")
+            text = self._text(job_id) if removed_at is None else _removed(removed_at)
+            return StreamingResponse(text, media_type="text/plain; charset=utf-8")
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         if request.method == "HEAD":  # its answer would take as long as the job
             return Response(media_type="text/event-stream", headers=headers)
@@ -78,6 +82,10 @@ class LogRoutes:
                 await _either(changed, POLL_SECONDS)
         last = {"status": job.status, "exit_code": job.exit_code} if job else {}
         yield f"event: end\ndata: {msgspec.json.encode(last).decode()}\n\n"
+
+
+async def _removed(at: datetime) -> AsyncIterator[str]:
+    yield f"--- this log was removed on {at:%Y-%m-%d} ---\n"
 
 
 def _event(page: LogPage) -> str:
