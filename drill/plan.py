@@ -135,7 +135,7 @@ def plan_wave(
     gather = GATHER_SECONDS * queued
     # It begins when the last of them runs: so half of their launches after its middle.
     middle = gather + (outage_seconds + launches) / 2 + repair_seconds / 4
-    lasting = 1.5 * launches + gather + outage_seconds + repair_seconds + PAST_SECONDS
+    lasting = launches + gather + outage_seconds + repair_seconds + PAST_SECONDS
     extra = max(2, jobs // POSTED_SHARE)
 
     def planned(kind: str, count: int, seconds: float, **fields: float) -> tuple[PlannedJob, ...]:
