@@ -67,7 +67,7 @@ def _queue_deleted(queue: str) -> Outage:
         prepare=broker.await_settled,
         begin=lambda deployment: broker.delete_queue(deployment, queue),
         end=Deployment.repair,
-        repair_seconds=15,
+        repair_seconds=8,
     )
 
 
@@ -111,7 +111,7 @@ OUTAGES = (
         short_seconds=10,
         begin=_destroy_broker,
         end=Deployment.repair,
-        repair_seconds=25,
+        repair_seconds=20,
         away=("scheduler", "launcher", "reaper"),
     ),
     *(_queue_deleted(service) for service in SERVICES),
@@ -122,7 +122,7 @@ OUTAGES = (
         short_seconds=10,
         begin=_nothing,
         end=_restart,
-        repair_seconds=15,
+        repair_seconds=10,
     ),
 )
 NAMES = tuple(outage.name for outage in OUTAGES)

@@ -1,6 +1,6 @@
 """The plan of one outage: its lengths, and the jobs that live through it. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 FAILING_CODE = 3
 POSTED_SHARE = 10
@@ -109,6 +109,19 @@ class Wave:
         """Return all of its jobs."""
         return (*self.before, *self.due, *self.queued, *self.posted, self.canary)
 
+    def with_launches(self, lasting_seconds: float) -> "Wave":
+        """Return it for a busy engine, on which launching the lasting ones took that long."""
+        usual = launch_seconds(len(self.ending))
+        expected = 1.2 * lasting_seconds * len(self.ending) / len(self.lasting)
+        later = max(0.0, expected - usual) / 2
+        ending = tuple(replace(job, seconds=job.seconds + later) for job in self.ending)
+        return replace(self, ending=ending)
+
+
+def launch_seconds(jobs: int) -> float:
+    """Return how long launching so many jobs usually takes."""
+    return 3.0 + LAUNCH_SECONDS * jobs
+
 
 def plan_wave(
     name: str, jobs: int, outage_seconds: float, repair_seconds: float, *, queued: bool = False
@@ -118,11 +131,11 @@ def plan_wave(
     *queued*: some more are posted while services are down.
     """
     third = max(1, jobs // 3)
-    launches = 3.0 + LAUNCH_SECONDS * 2 * third
-    # The first of them must not end before the last of them runs, and none after the outage.
+    launches = launch_seconds(2 * third)
     gather = GATHER_SECONDS * queued
-    middle = gather + outage_seconds / 2 + min(launches, 0.35 * outage_seconds)
-    lasting = 1.5 * launches + gather + outage_seconds + repair_seconds + PAST_SECONDS
+    # It begins when the last of them runs: so half of their launches after its middle.
+    middle = gather + (outage_seconds + launches) / 2 + repair_seconds / 4
+    lasting = launches + gather + outage_seconds + repair_seconds + PAST_SECONDS
     extra = max(2, jobs // POSTED_SHARE)
 
     def planned(kind: str, count: int, seconds: float, **fields: float) -> tuple[PlannedJob, ...]:

@@ -88,10 +88,15 @@ class Play:
         """
         self._progress.report(f"{self.outage.title}: starting {len(self.wave.before)} jobs")
         self._command("cannot be prepared", self.outage.prepare)
-        for part in (self.wave.lasting, self.wave.ending):
-            self._post(part)
-            self._await_start([self._accepted[job.key] for job in part])
+        began = time.time()
+        self._post_and_await(self.wave.lasting)
         self.lasts_until = time.time() + max(job.seconds for job in self.wave.lasting)
+        self.wave = self.wave.with_launches(time.time() - began)
+        self._post_and_await(self.wave.ending)
+
+    def _post_and_await(self, jobs: tuple[PlannedJob, ...]) -> None:
+        self._post(jobs)
+        self._await_start([self._accepted[job.key] for job in jobs])
 
     def _post(self, jobs: tuple[PlannedJob, ...]) -> None:
         try:

@@ -44,6 +44,7 @@ def test_in_each_outage_nothing_is_lost_run_twice_or_left_over(name: str) -> Non
     lines = done.stdout.splitlines()
     table = lines[next(n for n, line in enumerate(lines) if line.startswith(COLUMNS[0])) :]
     rows = dict(zip((outage.title for outage in OUTAGES), table[1:], strict=False))
+    assert len(rows) == len(OUTAGES)
     for title, row in rows.items():
         assert row.startswith(title)
         _seconds, jobs, *zeros, recovered = row.removeprefix(title).split()

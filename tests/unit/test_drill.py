@@ -162,12 +162,26 @@ def test_in_each_outage_a_third_of_the_jobs_ends_a_third_fails_and_a_third_goes_
     assert all(kinds.count(kind) >= form.jobs // 3 for kind in ("ends", "fails", "lasts"))
     assert {p.exit_code for p in wave.ending if p.kind == "fails"} == {3}
     gather = GATHER_SECONDS * queued
-    assert all(gather < p.seconds < gather + length for p in wave.ending), "in the middle of it"
+    longest = gather + length + outage.repair_seconds
+    assert all(gather < p.seconds < longest for p in wave.ending), "in the middle of it"
     assert all(p.seconds > gather + length + outage.repair_seconds for p in wave.lasting)
     assert all(gather < p.due_in_seconds < gather + length for p in wave.due)
     assert bool(wave.queued) is queued
     keys = [p.key for p in wave.every]
     assert len(set(keys)) == len(keys)
+
+
+def test_on_a_busy_engine_jobs_end_later_since_the_outage_begins_when_the_last_of_them_runs() -> (
+    None
+):
+    wave = plan_wave("o", 21, 30, 3)
+    usual, busy = wave.with_launches(1), wave.with_launches(40)
+    assert usual == wave
+    later = [
+        after.seconds - before.seconds
+        for before, after in zip(wave.ending, busy.ending, strict=True)
+    ]
+    assert later == pytest.approx([43.0] * 14)
 
 
 def test_the_outages_are_those_that_the_issue_names_and_short_ones_outlast_the_silence() -> None:
