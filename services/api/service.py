@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from services.api.http.routes.records import RecordRoutes
 from services.api.jobs.availability import record_seconds
 from services.api.jobs.availability_sweeps import AvailabilitySweeps
 from services.api.jobs.handlers import JobHandlers
+from services.api.jobs.launch_path import WATCH_SECONDS, LaunchPath
 from services.api.jobs.overdue import ASK_SECONDS, Overdue
 from services.api.jobs.queries import JobService
 from services.api.jobs.reception import Reception
@@ -46,8 +48,10 @@ from services.api.processes.siblings import Siblings
 from services.api.submission.intake import Intake
 from services.api.submission.sweeps import KeySweep
 from shared.events import events
+from shared.events.readers import queues_of
 from shared.messaging.subscriber import Subscriber
 from shared.runtime.failures import as_one, failures_of
+from shared.runtime.readiness import check
 from shared.runtime.service import Ports, Service, Sweep
 
 
@@ -87,34 +91,18 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
     """Compose the API from its settings and ports; *siblings*: the API's other processes."""
     siblings = siblings or Siblings()
     followers = Followers(siblings.announce)
-    db, wakeups, points = ports.db, ports.wakeups, ports.points
-    changed = followers.changed
-    jitter = random.random
+    db, wakeups, changed = ports.db, ports.wakeups, followers.changed
     reception = Reception(ports.clock)
-    availability = AvailabilitySweeps(db, config.rules, reception)
-    sweeps = Sweeps(
-        db,
-        config.rules,
-        points,
-        reception.arrivals,
-        changed,
-        published=lambda: wakeups.wake("relay_outbox"),
-        jitter=jitter,
+    launch_path = LaunchPath(
+        functools.partial(check, db, ports.bus, queues_of(NAME, PUBLISHES)),
     )
-    overdue = Overdue(db, config.rules, ports.bus.ready, lambda: wakeups.wake("relay_outbox"))
     service = Service(
         NAME,
         ports,
-        subscribers=_subscribers(JobHandlers(config.rules, changed, jitter)),
+        subscribers=_subscribers(JobHandlers(config.rules, changed, random.random)),
         sweeps=(
-            Sweep("end_silent", sweeps.end_silent, interval_seconds=15),
-            Sweep(
-                "record_availability",
-                availability.record_availability,
-                interval_seconds=record_seconds(config.rules),
-            ),
-            Sweep("prune_outages", availability.prune_outages, interval_seconds=3600),
-            Sweep("ask_again", overdue.ask_again, interval_seconds=ASK_SECONDS),
+            *_job_sweeps(config, ports, reception, changed),
+            Sweep("watch_launch_path", launch_path.watch, interval_seconds=WATCH_SECONDS),
             Sweep(
                 "prune_jobs",
                 RetentionSweep(db, config.rules, config.retention).prune_jobs,
@@ -125,27 +113,66 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
         ),
         publishes=PUBLISHES,
     )
-    intake = Intake(db, config.rules, wakeups, points, config.secret_keys)
+    intake = Intake(db, config.rules, wakeups, ports.points, config.secret_keys)
     lifetime_seconds = config.rules.max_lifetime_seconds
     agents = AgentGroups(db, lifetime_seconds, wakeups, changed, reception.arrivals)
-    app = _app(config, service, intake, agents, reception, followers, siblings)
+    parts = _Parts(service, intake, agents, reception, followers, siblings, launch_path)
+    app = _app(config, parts)
     return Api(service, intake, agents, app, lambda: siblings.listening(followers.wake))
 
 
-def _app(
-    config: ApiConfig,
-    service: Service,
-    intake: Intake,
-    agents: AgentGroups,
-    reception: Reception,
-    followers: Followers,
-    siblings: Siblings,
-) -> ASGIApp:
-    ports = service.ports
-    db, changed = ports.db, followers.changed
-    job_service = JobService(db, config.rules, ports.wakeups, ports.points, changed)
+def _job_sweeps(
+    config: ApiConfig, ports: Ports, reception: Reception, changed: Callable[[int], None]
+) -> tuple[Sweep, ...]:
+    db, rules = ports.db, config.rules
+
+    def published() -> None:
+        ports.wakeups.wake("relay_outbox")
+
+    availability = AvailabilitySweeps(db, rules, reception)
+    sweeps = Sweeps(
+        db,
+        rules,
+        ports.points,
+        reception.arrivals,
+        changed,
+        published=published,
+        jitter=random.random,
+    )
+    overdue = Overdue(db, rules, ports.bus.ready, published)
+    return (
+        Sweep("end_silent", sweeps.end_silent, interval_seconds=15),
+        Sweep(
+            "record_availability",
+            availability.record_availability,
+            interval_seconds=record_seconds(rules),
+        ),
+        Sweep("prune_outages", availability.prune_outages, interval_seconds=3600),
+        Sweep("ask_again", overdue.ask_again, interval_seconds=ASK_SECONDS),
+    )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The parts of the API that its HTTP routes need."""
+
+    service: Service
+    intake: Intake
+    agents: AgentGroups
+    reception: Reception
+    followers: Followers
+    siblings: Siblings
+    launch_path: LaunchPath
+
+
+def _app(config: ApiConfig, parts: _Parts) -> ASGIApp:
+    ports, siblings, followers = parts.service.ports, parts.siblings, parts.followers
+    db, trouble = ports.db, parts.launch_path.trouble
+    job_service = JobService(
+        db, config.rules, ports.wakeups, ports.points, followers.changed, trouble
+    )
     bodies = Bodies(config.http.body, siblings.count)
-    jobs = JobRoutes(config.http, config.bounds, db, intake, job_service, bodies)
+    jobs = JobRoutes(config.http, config.bounds, db, parts.intake, job_service, bodies)
     rate = RateLimit(
         config.http.requests_per_second,
         config.http.requests_at_once,
@@ -157,8 +184,8 @@ def _app(
         routes=[
             *_user_routes(gate, jobs, LogRoutes(db, followers)),
             *_record_routes(gate, RecordRoutes(db, RecordService(db, config.rules))),
-            *_agent_routes(_agents(config.agents, ports, agents, bodies), reception),
-            *_health_routes(HealthRoutes(service.look)),
+            *_agent_routes(_agents(config.agents, ports, parts.agents, bodies), parts.reception),
+            *_health_routes(HealthRoutes(parts.service.look)),
             *_description_routes(gate, DescriptionRoute(text(config.http, config.bounds).encode())),
         ],
         exception_handlers=ERROR_HANDLERS,

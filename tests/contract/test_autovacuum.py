@@ -1,6 +1,6 @@
 """Each table that grows with traffic has autovacuum thresholds of its own."""
 
-from operations.migrate import SERVICES
+from operations.wiring import SERVICES
 from shared.postgres.pool import connect
 
 SCHEMAS = tuple(service.NAME for service in SERVICES)

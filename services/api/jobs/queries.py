@@ -32,6 +32,8 @@ class JobService:
     wakeups: Wakeups
     points: Points
     changed: Callable[[int], None]
+    trouble: Callable[[], str | None]
+    """Returns why no due job can be launched now: `launch_path`."""
 
     async def status(self, job_id: int) -> dict[str, Any]:
         """Return one job with all of its attempts. Raises `NoSuchJob`."""
@@ -40,7 +42,8 @@ class JobService:
         if whole is None:
             raise NoSuchJob(f"there is no job {job_id}")
         job, attempts = whole
-        return views.detailed(job, attempts, self.db.clock.now(), self.rules)
+        now = self.db.clock.now()
+        return views.detailed(job, attempts, now, self.rules, self.trouble())
 
     async def cancel(self, job_id: int) -> dict[str, Any]:
         """Cancel a job at any stage. Raises `NoSuchJob` and `AlreadyOver`."""

@@ -25,9 +25,14 @@ from services.api.jobs.waiting import is_due, waiting
 from shared.events.events import Resources
 
 
-def listed(job: Job | ListedJob, attempt: Attempt | ListedJob, now: datetime) -> dict[str, Any]:
-    """Render a job as `/list` shows it, with the main fields of its current attempt."""
-    because, until = waiting(job, attempt, now)
+def listed(
+    job: Job | ListedJob, attempt: Attempt | ListedJob, now: datetime, trouble: str | None = None
+) -> dict[str, Any]:
+    """Render a job as `/list` shows it, with the main fields of its current attempt.
+
+    *trouble* is why no due job can be launched now.
+    """
+    because, until = waiting(job, attempt, now, trouble)
     return {
         "id": job.id,
         **_given(job),
@@ -70,10 +75,12 @@ def _requested(resources: Resources | bytes) -> dict[str, Any]:
     return {name: value for name, value in fields if value not in (None, ())}
 
 
-def detailed(job: Job, attempts: list[Attempt], now: datetime, rules: JobRules) -> dict[str, Any]:
+def detailed(
+    job: Job, attempts: list[Attempt], now: datetime, rules: JobRules, trouble: str | None = None
+) -> dict[str, Any]:
     """Render a job as `/status` shows it: with every attempt in order, retry limits and costs."""
     current = next(each for each in attempts if each.number == job.attempt)
-    shown = listed(job, current, now)
+    shown = listed(job, current, now, trouble)
     shown["budgets"] = retries_used(JobWithAttempts(job, tuple(attempts)), rules)
     shown |= cost_of_all(attempts)
     shown["attempts"] = [_attempt(each, now) for each in attempts]

@@ -12,17 +12,18 @@ from services.api.jobs.model import TERMINAL, Attempt, Job, ListedJob
 
 
 def waiting(
-    job: Job | ListedJob, attempt: Attempt | ListedJob, now: datetime
+    job: Job | ListedJob, attempt: Attempt | ListedJob, now: datetime, trouble: str | None = None
 ) -> tuple[str | None, datetime | None]:
     """Return the reason for users why the job waits, and when it is checked next, if that is known.
 
-    That time is never in the past: what should have happened by now is not announced again.
+    *trouble* is why no due job can be launched now (`launch_path`). The time is never in the past:
+    what should have happened by now is not announced again.
     """
     if job.status in TERMINAL:
         return None, None
     if _is_ahead(attempt, now):
         return _due_later(attempt, now), attempt.due_at
-    because, until = _delayed_by(attempt, now)
+    because, until = _delayed_by(attempt, now, trouble)
     if because is not None and attempt.retry_because is not None:
         because = f"{because}; {attempt.retry_because}"
     return because, until if until is not None and until > now else None
@@ -48,11 +49,15 @@ def _due_later(attempt: Attempt | ListedJob, now: datetime) -> str:
     return f"{retry} at {at}: {because}"
 
 
-def _delayed_by(attempt: Attempt | ListedJob, now: datetime) -> tuple[str | None, datetime | None]:
+def _delayed_by(
+    attempt: Attempt | ListedJob, now: datetime, trouble: str | None
+) -> tuple[str | None, datetime | None]:
+    if attempt.state == "delayed" and trouble is not None:
+        return f"{trouble}; before that: {attempt.waiting_because}", None
     if attempt.waiting_because is not None:
         return attempt.waiting_because, attempt.waiting_until
     if is_due(attempt, now):
-        return f"due {_ago(attempt.due_at, now)} ago; no launch reported yet", None
+        return f"due {_ago(attempt.due_at, now)} ago; {trouble or 'no launch reported yet'}", None
     if attempt.state == "booting" and attempt.heartbeat_at is None:
         return f"instance {attempt.instance_id} is booting", attempt.check_at
     return None, None

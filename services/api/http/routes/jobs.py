@@ -102,8 +102,8 @@ class JobRoutes:
             query = [(k, v) for k, v in request.query_params.multi_items() if k != "cursor"]
             query.append(("cursor", str(page[-1].id)))
             headers["Link"] = f'</list?{urlencode(query)}>; rel="next"'
-        now = self.db.clock.now()
-        shown = [views.listed(each, each, now) for each in page]
+        now, trouble = self.db.clock.now(), self.service.trouble()
+        shown = [views.listed(each, each, now, trouble) for each in page]
         return answer(shown, headers=headers)
 
     async def _stream(
@@ -123,8 +123,8 @@ class JobRoutes:
             if not page:
                 break
             before = page[-1].id
-            now = self.db.clock.now()
-            shown = (_encoder.encode(views.listed(each, each, now)) for each in page)
+            now, trouble = self.db.clock.now(), self.service.trouble()
+            shown = (_encoder.encode(views.listed(each, each, now, trouble)) for each in page)
             yield opening + b",\n".join(shown)
             opening = b",\n"
         yield b"[]\n" if opening == b"[" else b"]\n"
