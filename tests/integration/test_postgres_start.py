@@ -19,6 +19,7 @@ from services.api.http.server import check_exposure
 from shared.clock import RealClock
 from shared.postgres.migrations import MigrationError
 from shared.postgres.pool import open_database
+from shared.postgres.session import settings_of
 from shared.settings import EXIT_SETTING, BadSetting
 from tests.conftest import PASSWORDS
 from tests.support.servers.breakable_postgres import BreakablePostgres
@@ -29,10 +30,7 @@ from tests.support.waiting import until
 ROOT = Path(__file__).resolve().parents[2]
 QUEUE = "scheduler"
 SECONDS = 30.0
-PARAMETERS = (
-    "search_path, statement_timeout, lock_timeout, idle_in_transaction_session_timeout, "
-    "enable_seqscan, enable_hashjoin, enable_mergejoin, jit"
-)
+PARAMETERS = ", ".join(settings_of(QUEUE, 1))
 
 needs_pgbouncer = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed")
 
