@@ -134,8 +134,8 @@ def test_a_long_message_is_one_line_and_keeps_its_end() -> None:
 def test_no_time_that_has_passed_is_announced() -> None:
     story = Story()
     story.deliver(delayed(seconds=30), after(0))
-    assert waiting(story.job, story.current, after(29))[1] == after(30)
-    assert waiting(story.job, story.current, after(30))[1] is None
+    assert waiting(story.job, story.current, after(30))[1] == after(30)
+    assert waiting(story.job, story.current, after(31))[1] is None
 
 
 def test_an_attempt_of_an_earlier_release_says_what_it_said() -> None:

@@ -26,7 +26,7 @@ def waiting(
     because, until = _delayed_by(attempt, now, trouble)
     if because is not None and attempt.retry_because is not None:
         because = f"{because}; {attempt.retry_because}"
-    return because, until if until is not None and until > now else None
+    return because, until if until is not None and until >= now else None
 
 
 def is_due(attempt: Attempt | ListedJob, now: datetime) -> bool:
