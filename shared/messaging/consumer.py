@@ -35,6 +35,14 @@ handled at once, and a stream of events shares statements and commits.
 """
 
 
+HOLD_SECONDS = 20 * 60.0
+"""How long deliveries are held for a database that is away; then they go back to the queue.
+
+RabbitMQ closes a channel whose deliveries are unacknowledged for 30 minutes, again and again, and
+before 4.3 counts each time as a crash of their reader.
+"""
+
+
 @dataclass
 class _Group:
     """Deliveries whose events are settled together."""
@@ -60,12 +68,14 @@ class Consumer:
             except BusUnavailable as error:
                 tries = 1 if progress.is_set() else tries + 1
                 progress.clear()
-                self._log.warning("bus unavailable", error=str(error))
+                self._log.warning("events wait in their queue", error=str(error))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(RECONNECT.delay(tries, random.random())):
                         await draining.wait()
 
     async def _consume(self, draining: asyncio.Event, progress: asyncio.Event) -> None:
+        if (trouble := await self.inbox.db.trouble()) is not None:
+            raise BusUnavailable(f"nothing is taken while the database {trouble}")
         subscription = await self.bus.subscribe(self.inbox.service)
         stop = asyncio.ensure_future(draining.wait())
         seconds = asyncio.get_running_loop().time
@@ -140,18 +150,22 @@ class Consumer:
         """Repeat *act* until it succeeds; the delivery stays unacknowledged.
 
         No error ends it: the delivery would come back with a higher count, as if its reader had
-        crashed, and meet the same error.
+        crashed, and meet the same error. Raises `BusUnavailable` after `HOLD_SECONDS`.
         """
         tries = 0
+        seconds = asyncio.get_running_loop().time
+        until = seconds() + HOLD_SECONDS
         while True:
             try:
                 return await act(*args)
-            except Exception as error:  # noqa: BLE001 - reported, and repeated
+            except Exception as error:
                 tries += 1
                 if is_transient(error):
                     self._log.warning("database unavailable", error=str(error), tries=tries)
                 else:
                     self._log.error("events cannot be stored", exc_info=error, tries=tries)
+                if seconds() >= until:
+                    raise BusUnavailable(f"given back after {HOLD_SECONDS:g} s: {error}") from error
             await asyncio.sleep(RECONNECT.delay(tries, random.random()))
 
     @property

@@ -57,9 +57,11 @@ _TROUBLES = (
     ("28", "refuses logins"),
     ("3D", "is missing"),
     ("57P04", "is missing"),
+    ("53100", "has no disk space left"),
     ("53300", "has no free connection"),
     ("55000", "accepts no connections"),
     ("57P03", "is starting or stopping"),
+    ("58", "cannot read or write its files"),
     *((code, LACKS) for code in _SCHEMA),
 )
 """What is wrong, by the first code that fits."""
@@ -115,6 +117,14 @@ def is_read_only(error: BaseException) -> bool:
 def needs_migration(error: BaseException) -> bool:
     """Return whether the schema is not as this release needs it."""
     return code_of(error).startswith(_SCHEMA)
+
+
+def is_server_wide(error: BaseException) -> bool:
+    """Return whether other statements fail for it too, though the server answers a question.
+
+    The schema is not as this release needs it, the disk is full, or a file cannot be read.
+    """
+    return needs_migration(error) or code_of(error).startswith(("53100", "58"))
 
 
 def is_not_ours(error: BaseException) -> bool:

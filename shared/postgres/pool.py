@@ -19,13 +19,14 @@ import asyncpg
 from shared.clock import Clock
 from shared.postgres import poolers
 from shared.postgres.errors import (
+    DatabaseUnavailable,
     is_breaking,
     is_lost,
     is_not_ours,
     is_read_only,
+    is_server_wide,
     is_transient,
     means_dead_connection,
-    needs_migration,
     trouble_of,
 )
 from shared.postgres.session import Session, json_text, leave_as_it_is, set_codecs, settings_of
@@ -33,6 +34,7 @@ from shared.postgres.session import Session, json_text, leave_as_it_is, set_code
 __all__ = [
     "Connection",
     "Database",
+    "DatabaseUnavailable",
     "Transaction",
     "connect",
     "is_lost",
@@ -59,9 +61,9 @@ TROUBLE_SECONDS = 1.5
 READ_ONLY_SECONDS = 1.0
 """The shortest time between two replacements of all connections to a server that is read-only."""
 
-MISSING_SECONDS = 6.0
-"""How long a missing table or column counts as trouble after a statement has failed for it: longer
-than a sweep or a consumer waits before it tries again.
+NOTED_SECONDS = 6.0
+"""How long a missing table or a full disk counts as trouble after a statement has failed for it:
+longer than a sweep or a consumer waits before it tries again.
 """
 
 STATE = """
@@ -96,7 +98,7 @@ class Database:
         self.schema = schema
         self.source = f"/docker-job/{quote(deployment, safe='')}/{schema}"
         """The `source` of the service's events: a URI reference."""
-        self._missing = (float("-inf"), "")
+        self._noted = (float("-inf"), "")
         self._expired_at = float("-inf")
 
     @contextlib.asynccontextmanager
@@ -141,8 +143,8 @@ class Database:
         Each is replaced when it is used next, so that requests do not meet them one by one.
         """
         seconds = asyncio.get_running_loop().time()
-        if needs_migration(error):
-            self._missing = (seconds, trouble_of(error))
+        if is_server_wide(error):
+            self._noted = (seconds, trouble_of(error))
         # After a failover an old connection may stay on the server that is read-only now, or keep
         # the setting with which it began.
         stale = is_read_only(error) and seconds - self._expired_at >= READ_ONLY_SECONDS
@@ -174,9 +176,9 @@ class Database:
                 raise asyncpg.ReadOnlySQLTransactionError("read-only")
             if state["empty"]:
                 raise asyncpg.UndefinedTableError('relation "outbox" does not exist')
-        seconds, missing = self._missing
+        seconds, noted = self._noted
         now = asyncio.get_running_loop().time()
-        return missing if now - seconds < MISSING_SECONDS else None
+        return noted if now - seconds < NOTED_SECONDS else None
 
     async def ready(self) -> bool:
         """Return whether the database answers and takes writes: see `trouble`."""

@@ -65,4 +65,6 @@ async def serve_health(
 
 
 def _as_json(status: int, body: dict[str, object]) -> Response:
-    return Response(msgspec.json.encode(body) + b"\n", status, media_type="application/json")
+    headers = {"Retry-After": "1"} if status == 503 else None
+    content = msgspec.json.encode(body) + b"\n"
+    return Response(content, status, headers, media_type="application/json")

@@ -13,9 +13,10 @@ from typing import Any
 
 import asyncpg
 import pytest
+import structlog
 
 from shared.bus.memory import MemoryBus
-from shared.bus.port import SUSPECT, Message
+from shared.bus.port import SUSPECT, BusUnavailable, Message
 from shared.clock import VirtualClock
 from shared.crash_points import WatchedPoints
 from shared.events import cloudevents
@@ -28,9 +29,10 @@ from shared.messaging.dead_letters import LetterFilter
 from shared.messaging.inbox import DEATHS, TRIES, Inbox
 from shared.messaging.store import follow
 from shared.messaging.subscriber import Handler, Subscriber
-from shared.postgres.pool import Transaction, connect
+from shared.postgres.pool import Database, DatabaseUnavailable, Transaction, connect
 from shared.runtime.service import Ports
 from tests.support.rows.messages import TRACE, as_message, events_in, wrapped
+from tests.support.waiting import until_it_holds
 
 QUEUE = "scheduler"
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -565,3 +567,58 @@ async def test_the_trace_is_pruned_in_batches(line: Line, clock: VirtualClock) -
         assert not await messaging.prune(conn, clock.now(), 3)
     assert await line.rows("SELECT 1 FROM outbox") == []
     assert await line.rows("SELECT 1 FROM inbox") == []
+
+
+class Away(Database):
+    """A database that is away until `back` is set; *known*: and says so."""
+
+    def __init__(self, db: Database, *, known: bool) -> None:
+        self.__dict__ |= db.__dict__
+        self.back = asyncio.Event()
+        self.known = known
+
+    async def trouble(self) -> str | None:
+        return "is away" if self.known and not self.back.is_set() else None
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        if not self.back.is_set():
+            raise DatabaseUnavailable("is away")
+        async with super().transaction() as tx:
+            yield tx
+
+
+async def done(what: object) -> object:
+    return what
+
+
+async def test_nothing_is_taken_while_the_database_is_away(line: Line) -> None:
+    db = Away(line.ports.db, known=True)
+    consumer = Consumer(dataclasses.replace(line.inbox, db=db), line.bus)
+    draining = asyncio.Event()
+    with structlog.testing.capture_logs() as lines:
+        running = asyncio.create_task(consumer.run(draining))
+        publishing = asyncio.create_task(line.bus.publish([batch(1)]))
+        await until_it_holds(lambda: done(lines))
+    assert "nothing is taken while the database is away" in lines[0]["error"]
+    assert (await line.bus.state([QUEUE])).readers == {QUEUE: 0}
+    db.back.set()
+    await publishing
+    draining.set()
+    await running
+    assert await line.effects() == [1]
+
+
+async def test_what_is_held_for_too_long_goes_back_to_the_queue(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.messaging.consumer.HOLD_SECONDS", 0.0)
+    db = Away(line.ports.db, known=False)
+    inbox = dataclasses.replace(line.inbox, db=db)
+    publishing = asyncio.create_task(line.bus.publish([batch(1)]))
+    with pytest.raises(BusUnavailable, match="given back after 0 s: the database is away"):
+        await Consumer(inbox, line.bus)._consume(asyncio.Event(), asyncio.Event())
+    [again] = await (await line.bus.subscribe(QUEUE)).take(10)
+    assert again.returned == 1
+    await again.ack()
+    await publishing

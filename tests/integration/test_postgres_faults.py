@@ -291,7 +291,7 @@ async def test_a_frozen_database_is_a_503_in_time_readiness_names_it_and_thawed_
     try:
         async with asyncio.timeout(5):
             ready = await world.http.get("/readyz")
-        assert (ready.status_code, ready.json()["missing"]) == (503, ["database"])
+        assert (ready.status_code, ready.json()["missing"][0]) == (503, "database")
         assert message_of(ready) == "not ready: database cannot be reached"
         assert (await world.http.get("/healthz")).status_code == 200
         # Each of them, though they are more than there are connections, and none after another.
@@ -455,8 +455,11 @@ async def test_while_the_disk_is_full_no_job_is_accepted_and_what_is_there_is_st
             await world.cancel(job_id),
         ):
             assert answer.status_code == 503
-            assert message_of(answer) == "the database does not answer now: try again"
+            assert message_of(answer) == "the database has no disk space left now: try again"
         assert (await world.status(job_id))["status"] == "SCHEDULED"
+        ready = await world.http.get("/readyz")
+        assert (ready.status_code, ready.json()["missing"][0]) == (503, "database")
+        assert "has no disk space left" in message_of(ready)
     again = await world.http.post("/schedule", json=body, headers={"Idempotency-Key": "k"})
     assert again.status_code == 201
     await world.close()

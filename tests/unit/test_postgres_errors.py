@@ -43,7 +43,7 @@ WAITS = {
     "42883": "lacks what the migration creates: ",
     "42P01": "lacks what the migration creates: ",
     "42P10": "lacks what the migration creates: ",
-    "53100": "fails: ",
+    "53100": "has no disk space left: ",
     "53300": "has no free connection: ",
     "55000": "accepts no connections: ",
     "55P03": "fails: ",
@@ -53,7 +53,7 @@ WAITS = {
     "57P03": "is starting or stopping: ",
     "57P04": "is missing: ",
     "57P05": SILENT,
-    "58030": "fails: ",
+    "58030": "cannot read or write its files: ",
 }
 FOR_GOOD = ("22P02", "23505", "23514", "25P02", "42601", "42804", "54001", "P0001", "XX000")
 """The fault of the statement, of the data, or of ours."""

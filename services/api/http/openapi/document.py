@@ -86,7 +86,7 @@ def _response(name: str, meaning: str) -> dict[str, Any]:
         "429": ("Retry-After", {"type": "integer", "minimum": 1}),
         "503": ("Retry-After", {"type": "integer", "minimum": 1}),
     }
-    if STATUS_OF[name] in headers and name != "NotReady":
+    if STATUS_OF[name] in headers:
         header, schema = headers[STATUS_OF[name]]
         response["headers"] = {header: {"schema": schema}}
     return response | {"content": {JSON: {"schema": ref(schemas.get(name, "Error"))}}}
