@@ -34,7 +34,7 @@ class Readiness(Struct, frozen=True):
 
     def describe(self) -> str:
         """Return all troubles in one line."""
-        return "; ".join(self.troubles.values())
+        return "; ".join(dict.fromkeys(self.troubles.values()))
 
 
 async def check(db: Database, bus: Bus, queues: Collection[str]) -> Readiness:
@@ -45,8 +45,9 @@ async def check(db: Database, bus: Bus, queues: Collection[str]) -> Readiness:
         troubles["database"] = f"the database {database}"
     if state.trouble is not None:
         troubles["bus"] = f"the broker: {state.trouble}"
-    for queue in state.missing:
-        troubles[f"queue {queue}"] = f"the broker has no queue {queue!r}: {REMEDY}"
+    if state.missing:
+        lacking = f"the broker has no queue {', '.join(map(repr, state.missing))}: {REMEDY}"
+        troubles |= {f"queue {queue}": lacking for queue in state.missing}
     return Readiness(troubles, state.readers)
 
 

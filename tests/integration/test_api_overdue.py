@@ -13,7 +13,7 @@ from shared.clock import VirtualClock
 from shared.events.events import AttemptEnded, JobScheduled
 from tests.support.api.api_world import World
 
-LINE = "attempts without a launch were asked for again"
+LINE = "attempts were asked for again: no launch, or no end of the instance, is reported"
 
 
 async def send(world: World) -> None:
@@ -85,6 +85,34 @@ async def test_what_is_reported_waits_or_is_over_is_left_alone(
     assert await asked(world) == before
     await listen(world, clock, 120)
     assert await asked(world) == [*before, (later, 1)]
+
+
+async def test_the_end_of_an_attempt_is_published_again_until_its_instance_is_terminated(
+    world: World, clock: VirtualClock
+) -> None:
+    agent = await world.running()
+    await world.call_back(agent, {})
+    [first] = await world.stage.published(AttemptEnded)
+    await listen(world, clock, 285)
+    assert await world.stage.published(AttemptEnded) == [first]
+    await listen(world, clock, 30)
+    assert await world.stage.published(AttemptEnded) == [first, first]
+    await listen(world, clock, 330)
+    assert await world.stage.published(AttemptEnded) == [first] * 3
+    await world.deliver(world.terminated(agent.job_id))
+    await listen(world, clock, 7200)
+    assert await world.stage.published(AttemptEnded) == [first] * 3
+
+
+async def test_an_instance_that_the_reaper_has_forgotten_is_no_longer_asked_for(
+    world: World, clock: VirtualClock
+) -> None:
+    agent = await world.running()
+    await world.call_back(agent, {})
+    await listen(world, clock, 0)
+    clock.advance(6 * 86_400)
+    await listen(world, clock, 300)
+    assert len(await world.stage.published(AttemptEnded)) == 1
 
 
 async def test_for_a_held_attempt_the_end_before_it_is_published_again(

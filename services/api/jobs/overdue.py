@@ -1,12 +1,12 @@
-"""Attempts that are due, and of which the launcher has reported nothing: they are asked for again.
+"""Attempts for which nothing is reported that should be: a launch, or the end of an instance.
 
     scheduled ─ due ─ 2 min without a launch ─▶ JobScheduled again ─▶ … ─▶ a launch is reported
     held ────── due ─ 2 min without an end ───▶ AttemptEnded again, of the attempt before it
+    ended ─ 5 min without its instance's end ─▶ AttemptEnded again
 
 Whichever hop has lost its event, the next services repeat theirs: the scheduler its
 InstanceRequested, the launcher what it knows of the launch, the reaper the end of an instance. An
-attempt that merely waits in a long
-queue is asked for in vain, which changes nothing.
+attempt that merely waits in a long queue is asked for in vain, which changes nothing.
 """
 
 from collections.abc import Awaitable, Callable
@@ -32,6 +32,12 @@ ASKED = ("held", "scheduled", "requested", "delayed")
 ASK_SECONDS = 15.0
 """The interval of the sweep."""
 
+CONFIRMED_WITHIN = timedelta(minutes=5)
+"""An instance is confirmed as terminated so soon after its attempt: EC2 takes a minute or two."""
+
+KNOWN_FOR = timedelta(days=6)
+"""How long after its end an instance is asked for: the reaper forgets it after seven days."""
+
 BATCH = 500
 """Attempts asked for again in one transaction, at most."""
 
@@ -46,27 +52,41 @@ _log = get_logger(service="api", part="overdue")
 
 def decide_event(whole_job: JobWithAttempts, attempt: Attempt, rules: JobRules) -> Event | None:
     """Return the event to publish again for *attempt*, as it was; None if it waits for none."""
+    if attempt.state == "ended":
+        return _ended_again(attempt)
     if attempt.state != "held":
         return job_scheduled(whole_job.job, attempt, rules)
     blocking = whole_job.unstopped_before(attempt.number)
-    if blocking is None or blocking.ended_at is None or blocking.cause is None:
+    return None if blocking is None else _ended_again(blocking)
+
+
+def _ended_again(attempt: Attempt) -> AttemptEnded | None:
+    if attempt.ended_at is None or attempt.cause is None:
         return None
     return AttemptEnded(
-        job_id=blocking.job_id,
-        attempt=blocking.number,
-        cause=blocking.cause,
-        ended_at=blocking.ended_at,
-        terminate_after=blocking.stop_by or blocking.ended_at,
+        job_id=attempt.job_id,
+        attempt=attempt.number,
+        cause=attempt.cause,
+        ended_at=attempt.ended_at,
+        terminate_after=attempt.stop_by or attempt.ended_at,
     )
 
 
 def overdue_since(attempt: Attempt) -> datetime:
-    """Return since when *attempt* lacks a launch: its due time, or the launcher's own next try."""
+    """Return since when *attempt* lacks its report.
+
+    Its end, its due time, or the launcher's own next try.
+    """
+    if attempt.ended_at is not None:
+        return attempt.ended_at
     return max(attempt.due_at, attempt.waiting_until or attempt.due_at)
 
 
 def is_overdue(attempt: Attempt, now: datetime) -> bool:
-    """Return whether nothing is reported of a launch of *attempt* that should be reported."""
+    """Return whether nothing is reported of *attempt* that should be reported by now."""
+    if attempt.ended_at is not None:
+        unconfirmed = attempt.instance_id is not None and attempt.instance_gone_at is None
+        return unconfirmed and now - attempt.ended_at >= CONFIRMED_WITHIN
     waits = attempt.state in ASKED and attempt.instance_id is None
     return waits and now - overdue_since(attempt) >= PATIENCE
 
@@ -95,6 +115,9 @@ class Overdue:
             if not self.listening.patient_since(now - PATIENCE, now):
                 return None
             found = await overdue_store.find_overdue(conn, now - PATIENCE, now, BATCH, ASKED)
+            found += await overdue_store.find_unconfirmed(
+                conn, now - KNOWN_FOR, now - CONFIRMED_WITHIN, now, BATCH
+            )
         if not found:
             return None
         async with self.db.transaction() as tx:
@@ -102,11 +125,11 @@ class Overdue:
         if asked:
             self.published()
             _log.warning(
-                "attempts without a launch were asked for again",
+                "attempts were asked for again: no launch, or no end of the instance, is reported",
                 attempts=len(asked),
                 first=[f"{each.job_id}/{each.attempt}" for each in asked[:LOGGED]],
             )
-        return now if asked and len(found) == BATCH else None
+        return now if asked and len(found) >= BATCH else None
 
     async def _ask(self, tx: Transaction, found: list[Owner]) -> list[Owner]:
         """Publish again what is still overdue of *found*. A locked job waits for the next pass."""

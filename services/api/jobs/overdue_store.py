@@ -44,6 +44,25 @@ async def find_overdue(
     return [Owner(row["job_id"], row["number"]) for row in rows]
 
 
+FIND_UNCONFIRMED = """
+SELECT job_id, number FROM attempts
+WHERE instance_id IS NOT NULL AND instance_gone_at IS NULL AND ended_at > $1 AND ended_at <= $2
+    AND (ask_again_at IS NULL OR ask_again_at <= $3)
+ORDER BY ended_at LIMIT (SELECT $4::integer)
+"""
+
+
+async def find_unconfirmed(
+    conn: Connection, after: datetime, before: datetime, now: datetime, limit: int
+) -> list[Owner]:
+    """Find up to *limit* attempts that ended in between, without a confirmed end of the instance.
+
+    Not those that are asked for again later than *now*.
+    """
+    rows = await conn.fetch(FIND_UNCONFIRMED, after, before, now, limit)
+    return [Owner(row["job_id"], row["number"]) for row in rows]
+
+
 class NextAsk(Struct, frozen=True):
     """An attempt that is asked for now, and when to ask again."""
 
