@@ -316,7 +316,7 @@ async def test_right_after_100_000_jobs_came_every_page_is_still_read_by_an_inde
 async def test_no_page_is_planned_again_for_each_call_with_many_jobs(
     fresh_world: World, database_url: str
 ) -> None:
-    """With many rows Postgres takes a plan for each call to be cheaper by more than its planning."""
+    """With many rows Postgres takes a plan of each call's own to be worth its planning."""
     await fill(database_url, 20_000)
     async with fresh_world.ports.db.connection() as conn:
         for status in ("RUNNING", "FAILED", None) * 4:
