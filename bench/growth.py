@@ -5,8 +5,9 @@ of rows alone. Nothing is vacuumed or analyzed after the load but what autovacuu
 """
 
 import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from statistics import median
 
 from bench.accept import ONE
 from bench.client import Ask
@@ -16,7 +17,7 @@ from bench.run import Run, percentile
 from bench.system import System, run_system
 
 PART = "growth"
-CLIENTS, ROUNDS, FIRED = 8, 3, 1000
+CLIENTS, ROUNDS, FIRED = 8, 5, 1000
 LOADED_AT_ONCE = 100_000
 
 JOBS = """
@@ -123,49 +124,57 @@ async def _load(system: System, size: int) -> None:
 async def _rates(run: Run, pair: Pair, name: str, ask: Ask) -> None:
     """Measure the rate of one kind of request on both systems, in turn."""
     seconds = run.pick(3, 1)
-    rates: dict[int, list[float]] = {size: [] for size in pair.sizes}
-    for number in range(ROUNDS):
-        turn = list(zip((pair.few, pair.many), pair.sizes, strict=True))
-        for system, size in turn if number % 2 == 0 else reversed(turn):
-            outcome = await system.load(CLIENTS, seconds, ask)
-            rates[size].append(outcome.kinds[ask.kind].rate)
-    few, many = (sum(rates[size]) / ROUNDS for size in pair.sizes)
+
+    async def rate(system: System) -> float:
+        return (await system.load(CLIENTS, seconds, ask)).kinds[ask.kind].rate
+
+    few, many = await _in_turn(pair, rate)
     _add(run, pair, f"{name}, {CLIENTS} clients", few, many, "answers/s", of_ceiling(1 / AS_FAST))
 
 
 async def _firing(run: Run, pair: Pair) -> None:
     """Measure the launcher's lateness for jobs due at one time, on both systems in turn."""
-    late: dict[int, list[float]] = {size: [] for size in pair.sizes}
-    for number in range(ROUNDS):
-        turn = list(zip((pair.few, pair.many), pair.sizes, strict=True))
-        for system, size in turn if number % 2 == 0 else reversed(turn):
-            late[size] += await _fire(system)
-    few, many = (percentile(late[size], 0.99) for size in pair.sizes)
+    few, many = await _in_turn(pair, _fire)
     name = f"{FIRED:,} due at once, until the launcher has each, p99"
     _add(run, pair, name, few, many, "s", at_most_of_ceiling(AS_FAST))
 
 
-async def _fire(system: System) -> list[float]:
+async def _in_turn(
+    pair: Pair, measured: Callable[[System], Awaitable[float]]
+) -> tuple[list[float], list[float]]:
+    """Return what is *measured* of both systems, which alternate in going first."""
+    few: list[float] = []
+    many: list[float] = []
+    for number in range(ROUNDS):
+        turn = [(pair.few, few), (pair.many, many)]
+        for system, found in turn if number % 2 == 0 else reversed(turn):
+            found.append(await measured(system))
+    return few, many
+
+
+async def _fire(system: System) -> float:
     due_at = await until_due(system, FIRED)
     counted = HANDLED_COUNT.format(since=HANDLED_SINCE.replace("$1", f"'{due_at.isoformat()}'"))
     await system.until(counted, FIRED, seconds=120, every=0.25)
     rows = await system.admin.fetch(HANDLED_SINCE, due_at)
-    return [_seconds(row["at"], due_at) for row in rows]
+    return percentile([(row["at"] - due_at).total_seconds() for row in rows], 0.99)
 
 
-def _seconds(at: datetime, due_at: datetime) -> float:
-    return (at - due_at).total_seconds()
-
-
-def _add(run: Run, pair: Pair, name: str, few: float, many: float, unit: str, goal: Goal) -> None:
-    size = pair.sizes[1]
+def _add(
+    run: Run, pair: Pair, name: str, few: list[float], many: list[float], unit: str, goal: Goal
+) -> None:
+    """Add the median of the rounds, with all of them as details."""
+    small, large = pair.sizes
+    rounds = {f"{small}_{number}": value for number, value in enumerate(few, 1)}
+    rounds |= {f"{large}_{number}": value for number, value in enumerate(many, 1)}
     run.add(
         Figure(
             part=PART,
-            name=f"{name}, {size:,} finished jobs",
-            value=many,
+            name=f"{name}, {large:,} finished jobs",
+            value=median(many),
             unit=unit,
-            ceiling=Ceiling(f"that with {pair.sizes[0]:,}", few),
+            ceiling=Ceiling(f"that with {small:,}", median(few)),
             goals=(goal,),
+            detail=rounds,
         )
     )

@@ -313,6 +313,18 @@ async def test_right_after_100_000_jobs_came_every_page_is_still_read_by_an_inde
     await _pages_use_indexes(fresh_world, listing.LAST_ID, mode)
 
 
+async def test_no_page_is_planned_again_for_each_call_with_many_jobs(
+    fresh_world: World, database_url: str
+) -> None:
+    """With many rows Postgres takes a plan of each call's own to be worth its planning."""
+    await fill(database_url, 20_000)
+    async with fresh_world.ports.db.connection() as conn:
+        for status in ("RUNNING", "FAILED", None) * 4:
+            await listing.list_jobs(conn, limit=101, status=status)
+        planned = "SELECT sum(custom_plans) AS n FROM pg_prepared_statements WHERE NOT from_sql"
+        assert (await conn.fetchval(planned)) == 0
+
+
 async def _pages_use_indexes(world: World, last: int, mode: str = "auto") -> None:
     for sql, args in [
         (listing.LIST_ALL, (last, 1001)),

@@ -49,8 +49,10 @@ class Round:
     Those that may not be removed yet, or that are locked, are looked at again in the next round.
     """
 
+    what: str
     after: Finish = BEGINNING
     removed: int = 0
+    ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ class RetentionSweep:
     db: Database
     rules: JobRules
     settings: RetentionSettings
-    logs: Round = field(default_factory=Round)
-    jobs: Round = field(default_factory=Round)
+    logs: Round = field(default_factory=lambda: Round("logs"))
+    jobs: Round = field(default_factory=lambda: Round("jobs"))
     described: list[str] = field(default_factory=list)
     """The sentence about the settings, once it has been logged."""
 
@@ -75,6 +77,8 @@ class RetentionSweep:
             self.jobs, kept.jobs_before(now), rows.finished_without_logs, self._remove_jobs
         )
         if not more:
+            # Together: a round of logs for each batch of jobs would read past all removed ones.
+            self.logs.ended = self.jobs.ended = False
             return None
         seconds = asyncio.get_running_loop().time() - began
         return self.db.clock.now() + timedelta(seconds=pause_after(seconds))
@@ -92,14 +96,14 @@ class RetentionSweep:
         self, walk: Round, before: datetime | None, find: Find, remove: Remove
     ) -> bool:
         """Remove one batch; return whether the round goes on."""
-        if before is None:
+        if before is None or walk.ended:
             return False
         async with self.db.connection() as conn:
             page = await find(conn, walk.after, before, JOBS)
         if not page:
             if walk.removed:
-                _log.info("old records removed", removed=walk.removed, until=str(before))
-            walk.after, walk.removed = BEGINNING, 0
+                _log.info(f"old {walk.what} removed", count=walk.removed, before=str(before))
+            walk.after, walk.removed, walk.ended = BEGINNING, 0, True
             return False
         async with self.db.transaction() as tx:
             whole = await remove(tx, [each.job_id for each in page])
