@@ -14,7 +14,7 @@ from drill import broker
 from drill.api import Api
 from drill.deployment import Deployment, new_name
 from drill.docker import CommandFailed
-from drill.instances import Watch, WatchEnded
+from drill.instances import Trace, Watch, WatchEnded
 from drill.observing import count_lost_events, ends_meanwhile, observe
 from drill.outages import Outage
 from drill.plan import Form
@@ -66,7 +66,7 @@ class Drill:
             except (NotPlayed, CommandFailed, WatchEnded) as error:
                 self.problems.append(f"{outage.title}: not played: {error}")
                 self._progress.report(self.problems[-1])
-                self._save_logs(play)
+                self._save_logs_of(play)
                 good = False
             if not good:
                 self._remove_stage(images=False)
@@ -82,7 +82,7 @@ class Drill:
         for note in figures.notes:
             self._progress.report(f"{play.outage.title}: {note}")
         if not figures.good:
-            self._save_logs(play)
+            self._save_logs_of(play)
         return figures.good
 
     # --- the deployment -------------------------------------------------------------------------
@@ -93,7 +93,11 @@ class Drill:
         stage = self._stage = Stage(deployment, Api(deployment.address), watch, {})
         self._progress.report(f"starting the deployment {self._name} at {deployment.address}")
         watch.start()
-        deployment.up()
+        try:
+            deployment.up()
+        except CommandFailed:
+            self._save_logs("start", deployment, [])
+            raise
         stage.readers.update(broker.readers(deployment))
         return stage
 
@@ -123,16 +127,20 @@ class Drill:
             stage.watch.close()
             self.problems += stage.deployment.remove(images=images)
 
-    def _save_logs(self, play: Play) -> None:
-        self._logs = self._logs or Path(tempfile.mkdtemp(prefix="docker-job-drill-"))
-        file = self._logs / f"{play.outage.name}.log"
-        agents = self._logs / f"{play.outage.name}.agents.log"
-        with contextlib.suppress(CommandFailed, OSError):
-            play.stage.deployment.save_logs(file)
+    def _save_logs_of(self, play: Play) -> None:
+        traces: list[Trace] = []
+        with contextlib.suppress(WatchEnded):
             traces = play.stage.watch.traces(play.ids)
-            parts = [f"job {each.job_id}, attempt {each.attempt}\n{each.log}" for each in traces]
-            agents.write_text("\n".join(parts))
-        self._progress.report(f"{play.outage.title}: logs of services and agents: {self._logs}")
+        self._save_logs(play.outage.name, play.stage.deployment, traces)
+
+    def _save_logs(self, name: str, deployment: Deployment, traces: Sequence[Trace]) -> None:
+        """Write the logs of the services and of these instances' agents to files."""
+        self._logs = self._logs or Path(tempfile.mkdtemp(prefix="docker-job-drill-"))
+        agents = [f"job {each.job_id}, attempt {each.attempt}\n{each.log}" for each in traces]
+        with contextlib.suppress(CommandFailed, OSError):
+            (self._logs / f"{name}.agents.log").write_text("\n".join(agents))
+            deployment.save_logs(self._logs / f"{name}.log")
+        self._progress.report(f"{name}: logs of services and agents are in {self._logs}")
 
 
 @contextlib.contextmanager
