@@ -12,6 +12,8 @@ FEW_ROWS = {
     "api.job_secrets",
     "launcher.tellings",
     "reaper.heard_tellings",
+    "reaper.listings",
+    "reaper.missed_launches",
     "reaper.sightings",
     "reaper.watermark",
 }
