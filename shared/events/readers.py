@@ -18,6 +18,7 @@ READERS: Mapping[type[Event], tuple[str, ...]] = {
     events.InstanceLaunched: ("api", "reaper"),
     events.InstanceInterrupted: ("api",),
     events.LaunchesReported: ("reaper",),
+    events.LaunchesMissed: ("launcher",),
     events.JobStarted: (),
     events.AttemptEnded: ("reaper", "launcher"),
     events.JobFinished: (),

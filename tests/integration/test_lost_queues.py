@@ -22,6 +22,7 @@ from services.scheduler.config import SchedulerConfig
 from shared.bus.rabbitmq import RabbitMQBus, declare_topology
 from shared.bus.rabbitmq.topology import EXCHANGE
 from shared.clock import RealClock
+from shared.events import events
 from shared.events.events import JobScheduled
 from shared.events.readers import READERS, queues_of
 from shared.messaging import store as messaging
@@ -71,6 +72,7 @@ def settings_of(room: Room, database_url: str) -> Settings:
 
 
 def test_the_readers_of_each_event_are_the_services_that_consume_it() -> None:
+    assert set(READERS) == set(events.ALL)
     consumers = {
         event: {service.NAME for service in SERVICES if event in service.CONSUMES}
         for event in READERS
