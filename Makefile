@@ -30,7 +30,7 @@ test-campaign: $(VENV)/.dev ## what make test asks in a short form: twenty kills
 rehearse: $(VENV)/.dev ## run a Spot interruption on a strict fake EC2: no AWS account, half a minute
 	@$(BIN)/python -m rehearsal $(ARGS)
 
-drill: $(BIN)/python ## play outages on a compose deployment with 50 running jobs: needs Docker (7 minutes: make drill ARGS=--short)
+drill: $(BIN)/python ## play outages on a compose deployment with 50 running jobs: needs Docker (8 minutes: make drill ARGS=--short)
 	@$(BIN)/python -m drill $(ARGS)
 
 backup: $(VENV)/.runtime ## back up the database of `make run`, running or stopped: make backup FILE=today.backup
