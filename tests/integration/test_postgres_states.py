@@ -5,7 +5,7 @@ A state lasts for a moment here; what is shown is that nothing gives up during i
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,7 @@ from services.api.keys.access import make_key
 from services.scheduler.config import SchedulerConfig
 from services.scheduler.service import build
 from shared.bus.memory import MemoryBus
-from shared.bus.port import Bus, Delivery, Message, Subscription
+from shared.bus.port import Bus, BusState, Delivery, Message, Subscription
 from shared.bus.rabbitmq import RabbitMQBus, declare_topology
 from shared.clock import RealClock, VirtualClock
 from shared.crash_points import WatchedPoints
@@ -205,11 +205,14 @@ class CountedBus:
         self.acknowledged = 0
         self.taken = asyncio.Event()
 
-    async def publish(self, messages: Sequence[Message]) -> None:
-        await self._bus.publish(messages)
+    async def publish(self, messages: Sequence[Message]) -> Mapping[str, str]:
+        return await self._bus.publish(messages)
 
     async def subscribe(self, queue: str) -> Subscription:
         return CountedSubscription(await self._bus.subscribe(queue), self)
+
+    async def state(self, queues: Collection[str] = ()) -> BusState:
+        return await self._bus.state(queues)
 
     async def ready(self) -> bool:
         return await self._bus.ready()
