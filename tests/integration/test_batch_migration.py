@@ -35,7 +35,7 @@ async def upgraded(database_url: str, tmp_path: Path) -> AsyncIterator[Any]:
     async with old_schema(database_url, tmp_path, MESSAGING_SQL, "0001_*.sql") as old:
         await old.conn.execute(PUBLISH, uuid.uuid4(), OLD, AT)
         await old.conn.execute(PARK, uuid.uuid4(), OLD, AT)
-        await old.migrate("0002_batches.sql")
+        await old.migrate("*.sql")
         yield old.conn
 
 
