@@ -101,10 +101,11 @@ def unreceived_seconds(rules: JobRules) -> float:
 
 def is_deaf(live: Liveness, now: datetime, rules: JobRules) -> bool:
     """Return whether it is our side that receives no agent."""
-    if live.attempts < MANY or live.received_at is None:
+    seconds = unreceived_seconds(rules)
+    # Settings by which an agent may be silent for less than two heartbeats tell nothing.
+    if live.attempts < MANY or live.received_at is None or seconds < 2 * rules.heartbeat_seconds:
         return False
-    silent = now - live.received_at
-    return timedelta(seconds=unreceived_seconds(rules)) < silent <= LONGEST_DOUBT
+    return timedelta(seconds=seconds) < now - live.received_at <= LONGEST_DOUBT
 
 
 def decide_failing(
