@@ -164,7 +164,7 @@ def test_arrivals_are_kept_for_a_while_and_not_for_ever() -> None:
 
 @pytest.mark.parametrize(("heartbeat", "deaf"), [(0.9, True), (5.0, False)])
 def test_where_a_heartbeat_is_rarer_than_the_silence_allows_no_conclusion_is_drawn(
-    heartbeat: float, deaf: bool
+    heartbeat: float, *, deaf: bool
 ) -> None:
     rules = JobRules(heartbeat_seconds=heartbeat, silence_seconds=4)
     assert is_deaf(Liveness(3, NOW), after(3.5), rules) == deaf
