@@ -9,13 +9,20 @@ as an empty one, and `DOCKER_JOB_DATA_DIR=` must not mean the current directory.
 
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from typing import overload
+from typing import Final, Literal, overload
 
 PREFIX = "DOCKER_JOB_"
 
 EXIT_SETTING = 78
 """EX_CONFIG of sysexits.h: an operator must change a setting before a restart helps."""
 
+
+FOREVER: Final = "forever"
+
+Days = int | Literal["forever"]
+"""How long something is kept: days, or `FOREVER`."""
+
+MOST_DAYS = 36_500
 
 SDK_PREFIXES = ("AWS_", "DOCKER_")
 """Of the variables that the AWS SDK and the Docker client read themselves, and of ours."""
@@ -94,6 +101,18 @@ class Settings:
         if not least <= value <= most:
             raise BadSetting(f"{PREFIX}{name} is {raw}: it must be from {least:g} to {most:g}")
         return value
+
+    def days(self, name: str) -> Days | None:
+        """Return a number of days, or `FOREVER`; None: not set."""
+        raw = self.text(name)
+        if raw is None or raw == FOREVER:
+            return None if raw is None else FOREVER
+        if not raw.isascii() or not raw.isdecimal() or not 1 <= int(raw[:7]) <= MOST_DAYS:
+            raise BadSetting(
+                f"{PREFIX}{name} is {raw!r}: it must be a number of days from 1 to {MOST_DAYS}, or "
+                f"{FOREVER}"
+            )
+        return int(raw)
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         """Return one of *choices*."""

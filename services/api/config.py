@@ -1,6 +1,7 @@
 """The API's settings."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import cast, get_args
 from urllib.parse import urlsplit
 
@@ -10,15 +11,15 @@ from services.api.http.hosts import EVERY_ADDRESS, AllowedHosts, canonical, read
 from services.api.http.settings import LARGE_SHARE, BodyBounds, HttpConfig
 from services.api.jobs.fields import MAX_RETRIES
 from services.api.jobs.model import JobRules
-from services.api.jobs.retention import FOREVER, Days, RetentionSettings
+from services.api.jobs.retention import RetentionSettings
 from services.api.secrets.sealing import SecretKeys, read_keys
 from services.api.submission import when
 from services.api.submission.request import Bounds
 from shared.events.events import Architecture, Capacity
+from shared.messaging.retention import keep_dead
 from shared.settings import PREFIX, BadSetting, Settings
 
 REBALANCE = ("note", "replace")
-MOST_DAYS = 36_500
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class ApiConfig:
     http: HttpConfig
     secret_keys: SecretKeys | None
     retention: RetentionSettings
+    keep_dead: timedelta | None = None
 
 
 def default_config() -> ApiConfig:
@@ -73,24 +75,10 @@ def from_settings(
         http=_http(settings, token_key),
         secret_keys=secret_keys,
         retention=RetentionSettings(
-            jobs_days=_days(settings, "KEEP_JOBS_DAYS"), logs_days=_days(settings, "KEEP_LOGS_DAYS")
+            jobs_days=settings.days("KEEP_JOBS_DAYS"), logs_days=settings.days("KEEP_LOGS_DAYS")
         ),
+        keep_dead=keep_dead(settings),
     )
-
-
-def _days(settings: Settings, name: str) -> Days | None:
-    """Read a number of days, or "forever"; None: not set."""
-    raw = settings.text(name)
-    if not raw:
-        return None
-    if raw == FOREVER:
-        return FOREVER
-    if not raw.isascii() or not raw.isdecimal() or not 1 <= int(raw[:7]) <= MOST_DAYS:
-        raise BadSetting(
-            f"{PREFIX}{name} is {raw!r}: it must be a number of days from 1 to {MOST_DAYS}, or "
-            f"{FOREVER}"
-        )
-    return int(raw)
 
 
 def _http(settings: Settings, token_key: str) -> HttpConfig:

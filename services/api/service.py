@@ -112,6 +112,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
             Sweep("prune_proofs", ProofSweep(db).prune_proofs, interval_seconds=3600),
         ),
         publishes=PUBLISHES,
+        keep_dead=config.keep_dead,
     )
     intake = Intake(db, config.rules, wakeups, ports.points, config.secret_keys)
     lifetime_seconds = config.rules.max_lifetime_seconds

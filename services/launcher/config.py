@@ -1,8 +1,10 @@
 """The launcher's settings."""
 
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from shared.backoff import Backoff
+from shared.messaging.retention import keep_dead, keep_settled_seconds
 from shared.settings import PREFIX, BadSetting, Settings
 
 REFUSED = Backoff(first=5, factor=2, longest=300)
@@ -72,6 +74,9 @@ class LauncherConfig:
     keep_seconds: float = 7 * 86_400
     prune_batch: int = 5000
 
+    keep_dead: timedelta | None = None
+    """How long dead letters are kept; None: until they are dropped."""
+
 
 def from_settings(
     settings: Settings, *, deployment: str, api_url: str, token_key: str
@@ -103,4 +108,6 @@ def from_settings(
         refused=Backoff(first=first, factor=2, longest=longest),
         unknown=replace(UNKNOWN, longest=min(UNKNOWN.longest, longest)),
         report_seconds=settings.number("LAUNCH_REPORT_SECONDS", 15, least=1),
+        keep_seconds=keep_settled_seconds(settings),
+        keep_dead=keep_dead(settings),
     )

@@ -33,4 +33,5 @@ def build(config: LauncherConfig, ports: Ports, compute: Compute) -> Service:
             Sweep("prune_launches", launches.prune_launches, PRUNE_INTERVAL_SECONDS),
         ),
         publishes=PUBLISHES,
+        keep_dead=config.keep_dead,
     )

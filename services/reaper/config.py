@@ -1,8 +1,10 @@
 """The reaper's settings."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from shared.backoff import Backoff
+from shared.messaging.retention import keep_dead, keep_settled_seconds
 from shared.settings import Settings
 
 CONFIRM = Backoff(first=0.25, factor=2, longest=15)
@@ -49,6 +51,9 @@ class ReaperConfig:
     keep_seconds: float = 7 * 86_400
     prune_batch: int = 5000
 
+    keep_dead: timedelta | None = None
+    """How long dead letters are kept; None: until they are dropped."""
+
 
 def from_settings(settings: Settings) -> ReaperConfig:
     """Read `DOCKER_JOB_REAP_…` and the maximum lifetime. Raises `BadSetting`."""
@@ -61,4 +66,6 @@ def from_settings(settings: Settings) -> ReaperConfig:
         orphan_seconds=settings.number("REAP_ORPHAN_SECONDS", 60, least=1),
         max_lifetime_seconds=settings.integer("MAX_LIFETIME_SECONDS", 86_400, least=60),
         lifetime_margin_seconds=settings.number("REAP_LIFETIME_MARGIN_SECONDS", 60),
+        keep_seconds=keep_settled_seconds(settings),
+        keep_dead=keep_dead(settings),
     )

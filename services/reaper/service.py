@@ -43,4 +43,5 @@ def build(
             Sweep("prune_instances", instances.prune_instances, PRUNE_INTERVAL_SECONDS),
         ),
         publishes=PUBLISHES,
+        keep_dead=config.keep_dead,
     )

@@ -1,7 +1,9 @@
 """The scheduler's settings."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
+from shared.messaging.retention import keep_dead, keep_settled_seconds
 from shared.settings import Settings
 
 
@@ -20,10 +22,15 @@ class SchedulerConfig:
 
     prune_batch: int = 5000
 
+    keep_dead: timedelta | None = None
+    """How long dead letters are kept; None: until they are dropped."""
+
 
 def from_settings(settings: Settings) -> SchedulerConfig:
     """Read `DOCKER_JOB_SCHEDULER_…`. Raises `BadSetting`."""
     return SchedulerConfig(
         interval_seconds=settings.number("SCHEDULER_INTERVAL_SECONDS", 30, least=1),
         batch=settings.integer("SCHEDULER_BATCH", 500, least=1, most=5000),
+        keep_seconds=keep_settled_seconds(settings),
+        keep_dead=keep_dead(settings),
     )

@@ -27,4 +27,5 @@ def build(config: SchedulerConfig, ports: Ports) -> Service:
             Sweep("prune_timers", timers.prune_timers, PRUNE_INTERVAL_SECONDS),
         ),
         publishes=PUBLISHES,
+        keep_dead=config.keep_dead,
     )

@@ -131,3 +131,15 @@ async def next_parked(conn: Connection) -> datetime | None:
     """Return when the next parked event is due, or None if none waits."""
     due_at: datetime | None = await conn.fetchval(NEXT_PARKED)
     return due_at
+
+
+PRUNE_DEAD = """
+DELETE FROM parked WHERE event_id = ANY (ARRAY(
+    SELECT event_id FROM parked WHERE state = 'dead' AND parked_at < $1
+    ORDER BY parked_at LIMIT (SELECT $2::integer)))
+"""
+
+
+async def prune_dead(conn: Connection, before: datetime, limit: int) -> int:
+    """Delete up to *limit* dead events that were parked before *before*; return how many."""
+    return int((await conn.execute(PRUNE_DEAD, before, limit)).removeprefix("DELETE "))

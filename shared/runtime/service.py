@@ -11,7 +11,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from shared.backoff import RECONNECT
@@ -25,6 +25,7 @@ from shared.log import get_logger
 from shared.messaging.consumer import GATHER_SECONDS, Consumer
 from shared.messaging.inbox import Inbox
 from shared.messaging.relay import Relay
+from shared.messaging.retention import DeadLetterSweep
 from shared.messaging.subscriber import Subscriber
 from shared.postgres.pool import Database, is_transient
 from shared.postgres.wakeups import Wakeups
@@ -68,7 +69,10 @@ def ports_for(db: Database, bus: Bus, clock: Clock, points: Points | None = None
 
 
 class Service:
-    """A runnable service: its ports, its subscribers, its sweeps, and the events it publishes."""
+    """A runnable service: its ports, its subscribers, its sweeps, and the events it publishes.
+
+    *keep_dead*: how long dead letters are kept; None: until they are dropped.
+    """
 
     def __init__(
         self,
@@ -78,6 +82,7 @@ class Service:
         subscribers: Mapping[type[Event], Subscriber],
         sweeps: Sequence[Sweep],
         publishes: Sequence[type[Event]],
+        keep_dead: timedelta | None = None,
     ) -> None:
         self.name = name
         self.ports = ports
@@ -96,6 +101,9 @@ class Service:
             Sweep("prune_trace", relay.prune_trace, interval_seconds=600),
             *sweeps,
         )
+        if keep_dead is not None:
+            dead = DeadLetterSweep(ports.db, keep_dead)
+            self.sweeps += (Sweep("prune_dead", dead.prune_dead, interval_seconds=3600),)
         self._draining = asyncio.Event()
         self._log: Any = get_logger(service=name)
 

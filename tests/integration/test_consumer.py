@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -27,6 +27,7 @@ from shared.messaging import store as messaging
 from shared.messaging.consumer import Consumer
 from shared.messaging.dead_letters import LetterFilter
 from shared.messaging.inbox import DEATHS, TRIES, Inbox
+from shared.messaging.retention import DeadLetterSweep
 from shared.messaging.store import follow
 from shared.messaging.subscriber import Handler, Subscriber
 from shared.postgres.pool import Database, DatabaseUnavailable, Transaction, connect
@@ -622,3 +623,22 @@ async def test_what_is_held_for_too_long_goes_back_to_the_queue(
     assert again.returned == 1
     await again.ack()
     await publishing
+
+
+async def test_dead_letters_are_removed_after_the_setting_s_days_and_what_waits_is_not(
+    line: Line, clock: VirtualClock
+) -> None:
+    line.handler.failing = lambda event: ValueError("no") if event.job_id < 3 else None
+    await line.inbox.settle([wrapped(JobCancelled(job_id=number, attempt=1)) for number in (1, 2)])
+    async with line.ports.db.connection() as conn:
+        await conn.execute(
+            "UPDATE parked SET state = 'dead'"
+            " WHERE event_id = (SELECT min(event_id::text)::uuid FROM parked)"
+        )
+    sweep = DeadLetterSweep(line.ports.db, timedelta(days=30))
+    clock.advance(30 * 86_400)
+    assert await sweep.prune_dead() is None
+    assert len(await line.parked()) == 2
+    clock.advance(1)
+    await sweep.prune_dead()
+    assert [row["state"] for row in await line.parked()] == ["waiting"]

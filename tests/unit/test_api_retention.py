@@ -7,7 +7,6 @@ from msgspec.structs import replace
 
 from services.api.jobs.model import Attempt, Job, JobRules, JobWithAttempts, Status
 from services.api.jobs.retention import (
-    FOREVER,
     LATE_LAUNCH,
     LATE_TERMINATION,
     Retention,
@@ -18,7 +17,7 @@ from services.api.jobs.retention import (
     describe,
     pause_after,
 )
-from shared.settings import BadSetting
+from shared.settings import FOREVER, BadSetting
 from tests.support.api.api_world import a_config
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -1,16 +1,11 @@
 """Retention: for how many days jobs and logs are kept, and which job may be removed. Pure."""
 
 from datetime import datetime, timedelta
-from typing import Final, Literal
 
 from msgspec import Struct
 
 from services.api.jobs.model import TERMINAL, Attempt, JobRules, JobWithAttempts
-
-FOREVER: Final = "forever"
-
-Days = int | Literal["forever"]
-"""A setting: days, or `FOREVER`."""
+from shared.settings import FOREVER, Days
 
 LATE_LAUNCH = timedelta(hours=1)
 """The time for which the launch of an attempt that has ended may still be reported."""

@@ -72,6 +72,7 @@ SHARED_CLAIMS = (
     Claim("shared.messaging.store.POSTPONE_OUTBOX", (spread(BATCH, 20_000), times(LATER), TOKEN)),
     Claim("shared.messaging.store.PRUNE_OUTBOX", (NOW, BATCH)),
     Claim("shared.messaging.store.PRUNE_INBOX", (NOW, BATCH)),
+    Claim("shared.messaging.parked.PRUNE_DEAD", (NOW, BATCH)),
     Claim("shared.messaging.parked.LEASE_PARKED", (NOW, LATER, 100), batch=100),
     Claim("shared.messaging.parked.NEXT_PARKED", (), batch=1),
 )
