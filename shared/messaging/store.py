@@ -150,10 +150,11 @@ async def release_outbox(conn: Connection, ids: Sequence[int], token: uuid.UUID)
     await conn.execute(RELEASE_OUTBOX, ids, token)
 
 
+# By an array and not a join, for which Postgres might walk all that is unpublished [tried].
 POSTPONE_OUTBOX = """
-UPDATE outbox SET lease_until = new.due_at, tries = tries + 1
-FROM unnest($1::bigint[], $2::timestamptz[]) AS new (id, due_at)
-WHERE outbox.id = new.id AND lease_token = $3 AND published_at IS NULL
+UPDATE outbox
+SET lease_until = ($2::timestamptz[])[array_position($1::bigint[], id)], tries = tries + 1
+WHERE id = ANY ($1::bigint[]) AND lease_token = $3 AND published_at IS NULL
 """
 
 
