@@ -95,8 +95,14 @@ async def test_while_the_broker_is_away_jobs_are_accepted_and_their_events_publi
         assert (ready.status_code, ready.json()["degraded"]) == (200, ["bus"])
         trouble = "it cannot be reached" if fault == "killed" else "it does not answer within 2 s"
         assert message_of(ready).startswith(f"requests are served; the broker: {trouble}")
+        await world.stage.sweep("watch_launch_path")
+        because = (await world.status(jobs[0]))["waiting_because"]
+        assert because == "due 0 s ago; the broker does not work now: events wait until it does"
     finally:
         await asyncio.to_thread(broker.start if fault == "killed" else broker.thaw)
     await drained(world)
     assert set(await received(url)) == set(jobs)
+    await world.stage.sweep("watch_launch_path")
+    because = (await world.status(jobs[0]))["waiting_because"]
+    assert because == "due 0 s ago; the scheduler is not running"
     assert (await world.http.get("/readyz")).status_code == 200
