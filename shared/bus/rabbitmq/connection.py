@@ -168,7 +168,13 @@ class Link:
             async with asyncio.timeout(OPEN_SECONDS):
                 async with self._opening:
                     connection = await self._open()
-                return await connection.channel(confirms=confirms)
+                try:
+                    return await connection.channel(confirms=confirms)
+                except Exception:
+                    # It may have died without the library's notice yet: the next one is another.
+                    if connection is self._connection:
+                        self.drop()
+                    raise
 
     async def _open(self) -> _Connection:
         if self._connection is None or not self._connection.is_open:
