@@ -31,7 +31,7 @@ from embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError
 from embedded.secrets import LocalSecrets, local_secrets
 from operations.migrate import migrate_all, service_dsn
 from operations.wiring import SERVICES, TOPOLOGY
-from services.api.http.server import CannotListen, HttpServer, bind, check_exposure, http_server
+from services.api.http.server import CannotListen, bind, check_exposure, http_server
 from shared.adapters import ComputePlace, open_bus, open_compute, open_notices, read_runtime
 from shared.bus.port import Bus
 from shared.clock import Clock, RealClock
@@ -42,6 +42,7 @@ from shared.crash_points import Points, points_from
 from shared.log import configure, get_logger
 from shared.postgres.migrations import MigrationError
 from shared.postgres.pool import open_database
+from shared.runtime.http_server import HttpServer
 from shared.runtime.process import EXIT_CRASH, Part, collect_seldom, run_parts
 from shared.runtime.service import Ports, Service, ports_for
 from shared.settings import BadSetting, Settings, remove_empty

@@ -1,9 +1,8 @@
 """`/healthz` and `/readyz` of a service that has no other HTTP server."""
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import uvicorn
@@ -12,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from shared.runtime.http_server import HttpServer
 from shared.runtime.readiness import Readiness, answer
 from shared.settings import PREFIX, BadSetting, Settings
 
@@ -31,14 +31,6 @@ def bind_health(settings: Settings) -> socket.socket | None:
         ) from error
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the composed process decides when it stops."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def serve_health(
     sock: socket.socket, look: Callable[[], Awaitable[Readiness]], stop: asyncio.Event
 ) -> None:
@@ -51,7 +43,7 @@ async def serve_health(
         return _as_json(*answer(await look()))
 
     app = Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz)])
-    server = _Server(
+    server = HttpServer(
         uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
     )
     serving = asyncio.ensure_future(server.serve(sockets=[sock]))
@@ -60,7 +52,7 @@ async def serve_health(
         return_when=asyncio.FIRST_COMPLETED,
     )
     stopping.cancel()
-    server.should_exit = True
+    server.stop()
     await serving
 
 

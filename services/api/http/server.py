@@ -1,9 +1,7 @@
 """The API's HTTP server: uvicorn on a socket that is bound before anything else is started."""
 
-import contextlib
 import ipaddress
 import socket
-from collections.abc import Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -13,6 +11,7 @@ from services.api.keys import store as key_store
 from shared.log import get_logger
 from shared.postgres.pool import Database
 from shared.postgres.waiting import wait_for_database
+from shared.runtime.http_server import HttpServer
 from shared.settings import PREFIX, BadSetting
 from shared.url import without_brackets
 
@@ -93,18 +92,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-class HttpServer(uvicorn.Server):
-    """uvicorn without its signal handlers: the composed process decides when it stops."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    def stop(self) -> None:
-        """Accept no new requests; `serve` returns when the running ones are answered."""
-        self.should_exit = True
 
 
 def http_server(app: ASGIApp, protocol: type[BoundedProtocol] = BoundedProtocol) -> HttpServer:
