@@ -113,7 +113,7 @@ class AsContainer:
 
     async def clean(self, _home: Path, instance_id: str) -> None:
         """Remove its container, and the containers that it has started on the engine."""
-        await remove_containers(self._docker, f"{LABEL}={instance_id}")
+        await remove_containers(self._docker, instance_id)
 
     async def _copy(self, source: str, target: str) -> None:
         code, out = await run(self._docker, "cp", "--quiet", source, target)

@@ -23,6 +23,7 @@ MACHINE_PATHS = re.compile(
 )
 INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "DOCKER_HOST")
 LABEL = "fake_aws.instance"
+AGENTS_LABEL = "docker-job.instance"
 
 
 class AsProcess:
@@ -71,7 +72,7 @@ class AsProcess:
         """Kill the processes that boot.py has left, and remove its containers on the engine."""
         await asyncio.to_thread(kill_strays, home)
         if self._docker:
-            await remove_containers(self._docker, f"{LABEL}={instance_id}")
+            await remove_containers(self._docker, instance_id)
 
 
 def put_tools(home: Path, python: str, tools: str, docker: str | None, instance_id: str) -> None:
@@ -85,7 +86,8 @@ def put_tools(home: Path, python: str, tools: str, docker: str | None, instance_
     if docker is None:
         _script(programs / "docker", f'exec {python} -I -S {tools}/docker_stub.py "$@"')
     else:
-        # The engine is shared: the label marks this instance's containers.
+        # The engine is shared: a label marks this instance's containers. Those that the agent
+        # creates through the Engine API have one of its own.
         labelled = f'c="$1"; shift; exec {docker} "$c" --label {LABEL}={instance_id} "$@"'
         body = f'case "$1" in create|run) {labelled};; esac; exec {docker} "$@"'
         _script(programs / "docker", body)
@@ -100,11 +102,13 @@ def kill_strays(home: Path) -> None:
                 os.kill(int(entry.name), signal.SIGKILL)
 
 
-async def remove_containers(docker: str, label: str) -> None:
-    """Kill and remove all containers with this label."""
-    ids = await _output(docker, "ps", "--all", "--quiet", "--filter", f"label={label}")
-    if ids:
-        await _output(docker, "rm", "--force", "--volumes", *ids.split())
+async def remove_containers(docker: str, instance_id: str) -> None:
+    """Kill and remove all containers of an instance."""
+    for label in (LABEL, AGENTS_LABEL):
+        wanted = f"label={label}={instance_id}"
+        ids = await _output(docker, "ps", "--all", "--quiet", "--filter", wanted)
+        if ids:
+            await _output(docker, "rm", "--force", "--volumes", *ids.split())
 
 
 async def _output(*command: str) -> str:

@@ -1,4 +1,4 @@
-"""A real container, run through Docker's client."""
+"""A real container, on the machine's engine."""
 
 from __future__ import annotations
 
@@ -11,25 +11,31 @@ from typing import Any
 
 from .children import Child, this_file
 from .container import Container
+from .container_spec import container_name, container_spec
 from .decisions import Outcome
-from .engine import container_name, container_options, docker, render_env_file
+from .engine import docker
+from .engine_api import EngineApi
 from .environment import Config, environment_for_children
-from .errors import CouldNotRunError, StoppedBeforeRunningError
-from .instance_dir import InstanceDirectory, write_private_file
+from .errors import (
+    MAX_ERROR_CHARACTERS,
+    CouldNotRunError,
+    EngineError,
+    StoppedBeforeRunningError,
+)
+from .instance_dir import InstanceDirectory
 from .job import Job, Settings, check_job
 from .log import log
 from .pull import Pull
 from .reporter import Reporter
 from .situation import Situation
 
-CREATE_SECONDS = 120.0  # docker create may unpack layers
+CREATE_SECONDS = 120.0  # it may unpack layers
 
 
 class DockerContainer(Container):
-    """A real container, run through Docker's client.
+    """A real container: created through the Engine API, then run through Docker's client.
 
-    `create` and `start` are separate, so that the env file exists only while `create` runs, and an
-    error of docker's own differs from an exit code of the container.
+    The two are separate, so that an error of the engine differs from an exit code of the container.
     """
 
     def __init__(
@@ -43,7 +49,6 @@ class DockerContainer(Container):
     ) -> None:
         super().__init__(config, job, settings, reporter, situation)
         self.name = container_name(config)
-        self._env_file = os.path.join(home.path, "env")
         self._login_directory = os.path.join(home.path, "docker-config")
         self._state: dict[str, Any] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -57,31 +62,16 @@ class DockerContainer(Container):
         Pull(self.job, self.settings, self.situation, self._login_directory).run()
 
     def _create(self) -> None:
-        """Create the container from an env file that is removed when this returns."""
-        content = render_env_file(self.job.env)
+        """Create the container."""
+        path = f"/containers/create?name={self.name}"
+        spec = container_spec(self.config, self.job)
         try:
-            write_private_file(self._env_file, content)
-            options = [
-                *container_options(self.config, self.job.gpus),
-                *self.job.entrypoint_options(),
-                "--env-file",
-                self._env_file,
-                "--pull",
-                "never",
-            ]
-            made = docker(
-                "create",
-                *options,
-                "--",
-                self.job.image,
-                *self.job.arguments(),
-                seconds=CREATE_SECONDS,
-            )
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._env_file)
-        if made.code != 0:
-            raise CouldNotRunError(made.error or "docker create failed")
+            with contextlib.closing(EngineApi()) as engine:
+                made = engine.request("POST", path, spec, CREATE_SECONDS)
+        except EngineError as error:
+            raise CouldNotRunError(str(error)) from None
+        if made.status != 201:
+            raise CouldNotRunError(made.message[-MAX_ERROR_CHARACTERS:])
 
     # -- while it runs
 
@@ -170,7 +160,7 @@ class DockerContainer(Container):
 
     def _start_guard(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # this file
-            this_file("--guard", self.name, self._env_file),
+            this_file("--guard", self.name),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             env=environment_for_children(os.environ),

@@ -5,6 +5,7 @@ Exception
 ├── CouldNotRunError             the job fails, with this text for its owner
 │   └── PullFailedError          … because its image could not be pulled
 ├── AwsError                     AWS refused a call, or did not answer
+├── EngineError                  the container engine gave no answer
 ├── StoppedBeforeRunningError    a cause to stop came before the container ran
 └── UnreachableError             no HTTP answer
 BaseException
@@ -38,6 +39,10 @@ class AwsError(Exception):
     def __init__(self, message: str, *, permanent: bool) -> None:
         super().__init__(message)
         self.permanent = permanent
+
+
+class EngineError(Exception):
+    """The container engine gave no answer: it is away, or the connection broke."""
 
 
 class StoppedBeforeRunningError(Exception):

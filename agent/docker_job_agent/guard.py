@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import time
@@ -12,12 +11,12 @@ from .lifetime import EXIT_ENDED
 from .log import log
 
 
-def guard(name: str, env_file: str) -> int:
+def guard(name: str) -> int:
     """Wait for the agent's end, and remove its container unless the agent has reported it removed.
 
     The guard has a session of its own, so that a signal to the agent's group does not reach it. Its
-    stdin closes when the agent ends, and holds "done" if the container is removed. A `docker
-    create` may still be under way when the agent dies, hence more than one try.
+    stdin closes when the agent ends, and holds "done" if the container is removed. Its creation
+    may still be under way when the agent dies, hence more than one try.
     """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -27,8 +26,6 @@ def guard(name: str, env_file: str) -> int:
     if received == b"done":
         return EXIT_ENDED
     log("the agent is gone, its container goes too", container=name)
-    with contextlib.suppress(OSError):
-        os.unlink(env_file)
     for _ in range(5):
         done = docker("rm", "--force", "--volumes", "--", name)
         if name in done.out:

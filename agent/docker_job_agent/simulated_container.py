@@ -9,8 +9,8 @@ import subprocess
 
 from .children import this_file
 from .container import Container
+from .container_spec import would_run
 from .decisions import Outcome
-from .engine import container_options
 from .job import check_job
 
 
@@ -23,10 +23,7 @@ class SimulatedContainer(Container):
         So no other process can read it, and no name in it (LD_PRELOAD …) affects the child.
         """
         check_job(self.job)
-        names = [part for name in self.job.env for part in ("--env", name)]
-        options = [*container_options(self.config, self.job.gpus), *self.job.entrypoint_options()]
-        command = ["docker", "run", *options, *names, self.job.image]
-        plan = {"would_run": [*command, *self.job.arguments()], "env": self.job.env}
+        plan = {"would_run": would_run(self.config, self.job), "env": self.job.env}
         self.child = self._spawn(this_file("--simulate"), {}, subprocess.PIPE)
         if self.child.stdin:
             with contextlib.suppress(OSError):  # it has ended already: its exit code says so

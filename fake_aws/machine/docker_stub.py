@@ -1,9 +1,10 @@
 """A `docker` for instances without an engine: containers are simulated.
 
 It knows version, info, login, pull, image inspect, create, start, attach, run, inspect, kill,
-stop, wait, logs, rm and ps. A simulated container prints the command that it would have run, then
-follows its environment: SIMULATE_SECONDS (duration), SIMULATE_OUTPUT and SIMULATE_ERROR (output),
-SIMULATE_EXIT_CODE. SIGTERM ends it with 143. Its state is a file in `docker/` of the instance.
+stop, wait, logs, rm and ps, and `system dial-stdio` (`engine_stub.py`). A simulated container
+prints the command that it would have run, then follows its environment: SIMULATE_SECONDS
+(duration), SIMULATE_OUTPUT and SIMULATE_ERROR (output), SIMULATE_EXIT_CODE. SIGTERM ends it with
+143. Its state is a file in `docker/` of the instance.
 """
 
 from __future__ import annotations
@@ -53,6 +54,9 @@ def main(arguments: list[str]) -> int:
     command, rest = (arguments[0], arguments[1:]) if arguments else ("version", [])
     if command == "image" and rest[:1] == ["inspect"]:
         return 0
+    if [command, *rest] == ["system", "dial-stdio"]:
+        engine = os.path.join(os.path.dirname(os.path.abspath(__file__)), "engine_stub.py")
+        os.execv(sys.executable, [sys.executable, "-I", "-S", engine])  # noqa: S606 - no shell wanted
     known: dict[str, Callable[[], int]] = {
         "create": lambda: output(create(rest)),
         "run": lambda: run(rest),

@@ -46,7 +46,7 @@ def _engine() -> None:
 
 @contextmanager
 def running_docker(api: FakeApi, directory: Path, **env: str) -> Iterator[AgentProcess]:
-    """Run an agent on the docker runtime; it must leave neither container nor env file behind."""
+    """Run an agent on the docker runtime; it must leave no container behind."""
     with running(api, directory, DOCKER_JOB_RUNTIME="docker", **env) as agent:
         yield agent
     listed = docker("ps", "-aq", "--filter", f"label=docker-job.instance={agent.instance_id}")
@@ -64,10 +64,11 @@ def test_env_values_reach_the_container_verbatim_and_nothing_of_ours_does(tmp_pa
         "EQUALS": "a=b=c",
         "TAB": "a\tb",
         "RETURN": "middle\rend\r",
+        "PEM": "-----BEGIN KEY-----\nbGluZQ==\r\n-----END KEY-----\n\n",
         "UNICODE": "é☃😀",
-        "_long": "x" * 60_000,
+        "_long": "x" * 120_000,
     }
-    show = "import json, os; print(json.dumps(dict(os.environ)).replace('x' * 60_000, 'LONG'))"
+    show = "import json, os; print(json.dumps(dict(os.environ)).replace('x' * 120_000, 'LONG'))"
     api = FakeApi(docker_image=PYTHON_IMAGE, command=["python", "-c", show], env_vars=values)
     with running_docker(api, tmp_path / "i", DOCKER_JOB_DEPLOYMENT="ours") as agent:
         assert agent.wait() == 0

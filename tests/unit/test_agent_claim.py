@@ -3,7 +3,6 @@
 import pytest
 
 from agent.docker_job_agent.claim import NoticeCheck, with_attempt
-from agent.docker_job_agent.engine import container_name, container_options
 from agent.docker_job_agent.environment import Config, read_config
 from agent.docker_job_agent.errors import ConfigError, CouldNotRunError, UnreachableError
 from agent.docker_job_agent.http_client import Answer, Http
@@ -74,21 +73,6 @@ def test_the_claims_answer_names_the_attempt_of_an_instance_with_a_role() -> Non
 def test_an_answer_that_names_no_attempt_cannot_run(answer: object) -> None:
     with pytest.raises(CouldNotRunError, match="does not name its attempt"):
         with_attempt(config(), answer)
-
-
-def test_a_container_has_the_instances_name_in_dockers_characters() -> None:
-    assert container_name(config()) == "docker-job-i-1---b"
-
-
-def test_a_container_is_labelled_and_bounded_and_keeps_no_log() -> None:
-    options = container_options(config(), gpus=2)
-
-    assert options[:2] == ["--name", container_name(config())]
-    for label in ("deployment=ours", "job=7", "attempt=2"):
-        assert options[options.index(f"docker-job.{label}") - 1] == "--label"
-    assert options[options.index("--gpus") + 1] == "2"
-    assert options[-2:] == ["--log-driver", "none"]
-    assert "--gpus" not in container_options(config())
 
 
 @pytest.mark.parametrize(

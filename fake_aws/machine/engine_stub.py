@@ -1,0 +1,96 @@
+"""The Engine API of the simulated containers, on stdin and stdout: `docker system dial-stdio`.
+
+It knows the version, the creation of a container, an image's inspection and its pull; all else is a
+404. `docker_stub.py` does the work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import docker_stub  # from beside this file, which python -I does not find
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self) -> None:
+        self.rfile = sys.stdin.buffer
+        self.wfile = sys.stdout.buffer
+        self.client_address = ("stdin", 0)
+        self.close_connection = False
+
+    def do_GET(self) -> None:
+        """Answer for the version and for images: each image is here."""
+        path = urlsplit(self.path).path
+        if path == "/version":
+            self.answer(200, {"Version": "0.0-rehearsal"})
+        elif path.startswith("/images/") and path.endswith("/json"):
+            self.answer(200, {"Id": "sha256:" + "0" * 64, "RepoTags": [], "Config": {}})
+        else:
+            self.answer(404, {"message": "page not found"})
+
+    def do_POST(self) -> None:
+        """Create a container, or simulate a pull."""
+        url = urlsplit(self.path)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        query = parse_qs(url.query)
+        if url.path == "/containers/create":
+            self.create(query["name"][0], json.loads(body))
+        elif url.path == "/images/create":
+            image = query["fromImage"][0]
+            self.answer(200, {"status": f"Status: simulated, not pulled: {image}"})
+        else:
+            self.answer(404, {"message": "page not found"})
+
+    def create(self, name: str, spec: dict[str, Any]) -> None:
+        """Record a container as `docker create` does."""
+        arguments = ["--name", name]
+        for request in spec["HostConfig"].get("DeviceRequests") or []:
+            arguments += ["--gpus", str(request["Count"])]
+        for variable in spec.get("Env") or []:
+            arguments += ["--env", variable]
+        command = [*(spec.get("Entrypoint") or []), *(spec.get("Cmd") or [])]
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(said):
+                docker_stub.create([*arguments, "--", spec["Image"], *command])
+        except SystemExit:
+            self.answer(409, {"message": f"The container name {name} is already in use"})
+            return
+        self.answer(201, {"Id": name, "Warnings": []})
+
+    def answer(self, status: int, body: object) -> None:
+        """Send a response."""
+        content = json.dumps(body).encode() + b"\n"
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+        self.wfile.flush()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+        """Log nothing."""
+
+
+def serve() -> None:
+    """Answer requests until stdin ends."""
+    handler = Handler()
+    while not handler.close_connection:
+        handler.handle_one_request()
+
+
+if __name__ == "__main__":
+    serve()
