@@ -26,9 +26,9 @@ class LogPage(Struct):
 
 
 class Start(Struct, frozen=True):
-    """The place where a reader begins: after the batch at `after`, and in the next one after `skip` lines.
+    """The place where a reader begins: in the batch after the one at `after`, after `skip` lines.
 
-    `in_tail`: that batch's part in the log's end, else that in its beginning. `read_to`: the amount
+    `in_tail`: they are of that batch's part in the log's end, else that in its beginning. `read_to`: the amount
     of the attempt before the first line, None in the log's beginning. `within`: the attempt in
     whose middle the reader begins; 0 if it begins with an attempt.
     """
