@@ -28,9 +28,9 @@ class LogPage(Struct):
 class Start(Struct, frozen=True):
     """The place where a reader begins: in the batch after the one at `after`, after `skip` lines.
 
-    `in_tail`: they are of that batch's part in the log's end, else that in its beginning. `read_to`: the amount
-    of the attempt before the first line, None in the log's beginning. `within`: the attempt in
-    whose middle the reader begins; 0 if it begins with an attempt.
+    `in_tail`: these are in the log's end, else in its beginning. `read_to`: the amount of the
+    attempt before the first line, None in the log's beginning. `within`: the attempt in whose
+    middle the reader begins; 0 if it begins with an attempt.
     """
 
     after: Place = (0, 0)
