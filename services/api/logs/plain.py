@@ -36,7 +36,7 @@ class PlainLog:
         """The part of this line that is not given out."""
         self._size = 0
         self._given_out = False
-        self._middle = set(_BOTH) if within else set()
+        self._middle: set[str] = set(_BOTH) if within else set()
         """The streams whose next line may be the next piece of one."""
 
     def feed(self, pages: Iterable[LogPage]) -> str:
@@ -50,6 +50,9 @@ class PlainLog:
     def _page(self, page: LogPage) -> Iterator[str]:
         if page.lines and page.attempt != self._attempt:
             yield from self._begin(page)
+        if self._is_simple(page):
+            yield "\n".join([line.text for line in page.lines] + [""])
+            return
         for index, line in enumerate(page.lines):
             if index == page.gap_at:
                 yield from self._end()
@@ -58,6 +61,12 @@ class PlainLog:
                 yield f"{self._before(line)}{line.text}\n"
             else:
                 yield from self._piece(line)
+
+    def _is_simple(self, page: LogPage) -> bool:
+        """Return whether all of its lines are whole and bare: nearly all pages are."""
+        if self._timestamps or self._streams or self._middle or self._open is not None:
+            return False
+        return page.gap_at is None and not any(line.continues for line in page.lines)
 
     def _begin(self, page: LogPage) -> Iterator[str]:
         yield from self._end()

@@ -227,7 +227,7 @@ def _as_piece(row: Any) -> Piece:
 
 def _as_lines(stored: list[list[str]], marks: str | None) -> list[Line]:
     if marks is None:
-        return [Line(at, stream, text) for at, stream, text in stored]
+        return [Line(at, stream, text, None) for at, stream, text in stored]
     return [
         Line(at, stream, text, _MEANINGS.get(mark))
         for (at, stream, text), mark in zip(stored, marks, strict=True)
