@@ -55,7 +55,11 @@ def test_a_piece_that_begins_with_a_carriage_return_replaces_what_is_shown() -> 
 
 def test_a_carriage_return_within_a_text_or_after_a_whole_line_is_data() -> None:
     assert shown(out("a\rb", "c~", "d\re")) == "a\rb\ncd\re\n"
-    assert shown(out("a", "\rb", "c+", "\rd")) == "a\n\rb\nc [line continues]\n\rd\n"
+    assert shown(out("a", "\rb")) == "a\n\rb\n"
+
+
+def test_what_replaces_a_line_of_which_a_piece_was_split_off_begins_a_new_one() -> None:
+    assert shown(out("a+", "\rb~", "\rc")) == "a [line continues]\nc\n"
 
 
 def test_a_line_of_another_stream_ends_a_line() -> None:

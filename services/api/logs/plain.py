@@ -33,7 +33,7 @@ class PlainLog:
         self._open: str | None = None
         """The stream of the line that is shown so far; None: the last line has ended."""
         self._held: list[str] = []
-        """The part of this line that is not given out."""
+        """The part of this line that is not given out: first what stands before it."""
         self._size = 0
         self._given_out = False
         self._middle: set[str] = set(_BOTH) if within else set()
@@ -84,20 +84,20 @@ class PlainLog:
                 yield from self._erase()
         if self._open != line.stream:
             yield from self._end()
-            self._hold(self._before(line))
+            self._held, self._size = [self._before(line)], 0
             self._open = line.stream
-        self._hold(text)
-        self._middle.discard(line.stream)
-        if line.continues == "unfinished":
-            self._middle.add(line.stream)
-            if self._size > MAX_HELD:
-                yield from self._give_out()
-        else:
-            yield from self._end(SPLIT_MARK if line.continues == "split" else "")
-
-    def _hold(self, text: str) -> None:
-        self._held.append(text)
-        self._size += len(text)
+        if text:
+            self._held.append(text)
+            self._size += len(text)
+        if line.continues is None:
+            self._middle.discard(line.stream)
+            yield from self._end()
+            return
+        self._middle.add(line.stream)
+        if line.continues == "split":
+            yield from self._end(SPLIT_MARK)
+        elif self._size > MAX_HELD:
+            yield from self._give_out()
 
     def _give_out(self) -> Iterator[str]:
         yield from self._held
@@ -109,7 +109,7 @@ class PlainLog:
             yield from self._end()
         else:
             del self._held[1:]
-            self._size = len(self._held[0])
+            self._size = 0
 
     def _end(self, mark: str = "") -> Iterator[str]:
         if self._open is not None:
