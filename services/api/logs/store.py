@@ -125,36 +125,35 @@ def _marks(lines: Sequence[Line]) -> str | None:
     return "".join(_LETTERS[line.continues] for line in lines)
 
 
-_COLUMNS_OF_HEAD = """
-SELECT attempt, seq, 1 AS part, lines, continues, NULL::bigint AS starts_at,
-       NULL::bigint AS first_line, NULL::bigint AS log_head_bytes, NULL::bigint AS log_head_lines,
-       NULL::timestamptz AS received_at
-FROM log_batches
-"""
-_COLUMNS_OF_TAIL = """
-SELECT attempt, seq, 2, lines, continues, starts_at, first_line, log_head_bytes, log_head_lines,
-       received_at
-FROM log_tails JOIN attempts ON attempts.job_id = log_tails.job_id AND number = attempt
-"""
 _AFTER = """
-WHERE {table}.job_id = $1 AND (attempt, seq) > ($2, $3) AND attempt <= $5
+WHERE job_id = $1 AND (attempt, seq) > ($2, $3) AND attempt <= $5
 ORDER BY attempt, seq LIMIT $4
 """
 _BEFORE = """
-WHERE {table}.job_id = $1 AND (attempt, seq) < ($2, $3) AND attempt >= $5
+WHERE job_id = $1 AND (attempt, seq) < ($2, $3) AND attempt >= $5
 ORDER BY attempt DESC, seq DESC LIMIT $4
 """
-_AT = "WHERE {table}.job_id = $1 AND attempt = $2 AND seq = $3"
+_AT = "WHERE job_id = $1 AND attempt = $2 AND seq = $3"
 
 
 def _of_both(where: str, then: str) -> str:
     """Make one statement over both tables.
 
-    One snapshot: a batch that is deleted from the end meanwhile is not missed.
+    One snapshot: a batch that is deleted from the end meanwhile is not missed. The end is limited
+    before it is joined, or all of it would be read for each page.
     """
-    head = _COLUMNS_OF_HEAD + where.format(table="log_batches")
-    tail = _COLUMNS_OF_TAIL + where.format(table="log_tails")
-    return f"({head})\nUNION ALL\n({tail})\n{then}"
+    return f"""
+(SELECT attempt, seq, 1 AS part, lines, continues, NULL::bigint AS starts_at,
+        NULL::bigint AS first_line, NULL::bigint AS log_head_bytes, NULL::bigint AS log_head_lines,
+        NULL::timestamptz AS received_at
+ FROM log_batches {where})
+UNION ALL
+SELECT attempt, seq, 2, lines, continues, starts_at, first_line, log_head_bytes, log_head_lines,
+       received_at
+FROM (SELECT * FROM log_tails {where}) ends
+JOIN attempts ON attempts.job_id = ends.job_id AND number = attempt
+{then}
+"""  # noqa: S608 - our own conditions
 
 
 READ_PIECES = _of_both(_AFTER, "ORDER BY attempt, seq, part LIMIT $4")
