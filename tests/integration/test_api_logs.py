@@ -425,8 +425,8 @@ async def test_times_and_streams_stand_before_each_line(
         ("timestamps=yes", "timestamps must be 1 or 0: 1 puts its time before each line"),
         ("streams=2", "streams must be 1 or 0: 1 puts the name of its stream before each line"),
         ("stream=stdin", "stream must be one of stdout, stderr, docker-job"),
-        ("follow=1&follow=1", "follow is given more than once: give it once"),
-        ("tail=1&tail=2", "tail is given more than once: give it once"),
+        ("follow=1&follow=1", "follow is given 2 times: give it once"),
+        ("tail=1&tail=2", "tail is given 2 times: give it once"),
         (
             "since=1h",
             "unknown parameter 'since': use follow, attempt, tail, timestamps, streams or stream",
@@ -455,7 +455,7 @@ async def test_two_ids_of_the_last_event_are_refused_and_an_empty_one_is_none(
     twice = [("Last-Event-ID", "1.1"), ("Last-Event-ID", "1.1")]
     answer = await http.get(path_of(agent, follow=1), headers=twice)
     assert answer.status_code == 400
-    assert message_of(answer) == "Last-Event-ID is given more than once: give it once"
+    assert message_of(answer) == "the header last-event-id is given 2 times: give it once"
     answer = await http.get(path_of(agent, follow=1), headers={"Last-Event-ID": ""})
     assert '"text":"one"' in answer.text
 

@@ -62,15 +62,15 @@ def read_log_query(request: Request) -> LogQuery:
 
 
 def _given(request: Request) -> dict[str, str]:
-    given: dict[str, str] = {}
-    for name, value in request.query_params.multi_items():
+    pairs = request.query_params.multi_items()
+    given = [name for name, _ in pairs]
+    for name in given:
         if name not in PARAMETERS:
             known = f"{', '.join(PARAMETERS[:-1])} or {PARAMETERS[-1]}"
-            raise BadRequest(f"unknown parameter {name[:40]!r}: use {known}")
-        if name in given:
-            raise BadRequest(f"{name} is given more than once: give it once")
-        given[name] = value
-    return given
+            raise BadRequest(f"unknown parameter {name[:100]!r}: use {known}")
+        if (count := given.count(name)) > 1:
+            raise BadRequest(f"{name} is given {count} times: give it once")
+    return dict(pairs)
 
 
 def _flag(given: dict[str, str], name: str) -> bool:
@@ -112,7 +112,7 @@ def _last_event(request: Request) -> tuple[Place | None, bool]:
     """Read the id of the last event that the client has; an empty one is none."""
     raw = request.headers.getlist("last-event-id")
     if len(raw) > 1:
-        raise BadRequest("Last-Event-ID is given more than once: give it once")
+        raise BadRequest(f"the header last-event-id is given {len(raw)} times: give it once")
     if not raw or not raw[0]:
         return None, False
     found = _EVENT_ID.fullmatch(raw[0])
