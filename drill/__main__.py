@@ -12,6 +12,7 @@ from drill.outages import NAMES, OUTAGES
 from drill.plan import LONG, SHORT
 from drill.run import Drill
 from drill.table import LEGEND, format_notes, format_table
+from drill.terminal import print_line
 
 FAILED, UNUSABLE, INTERRUPTED = 1, 2, 130
 
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> int:
         docker("compose", "version")
         docker("version")
     except CommandFailed as error:
-        print(f"The drill needs a Docker engine with compose: {error}", file=sys.stderr)
+        print_line(f"The drill needs a Docker engine with compose: {error}", error=True)
         return UNUSABLE
     form = SHORT if options.short else LONG
     chosen = [each for each in OUTAGES if not options.only or each.name in options.only]
@@ -55,20 +56,15 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         interrupted = True
     if drill.rows:
-        print(f"\n{format_table(drill.rows)}\n\n{LEGEND}")
+        print_line(f"\n{format_table(drill.rows)}\n\n{LEGEND}")
     problems = list(filter(None, [format_notes(drill.rows), *drill.problems]))
     if problems:
-        print("\nNot as it should be:\n" + "\n".join(problems))
+        print_line("\nNot as it should be:\n" + "\n".join(problems))
     if interrupted:
-        print("\nInterrupted.", file=sys.stderr)
+        print_line("\nInterrupted.", error=True)
         return INTERRUPTED
     good = not problems and all(row.figures.good for row in drill.rows)
     return 0 if good else FAILED
-
-
-def print_line(text: str) -> None:
-    """Print a line at once, also into a pipe."""
-    print(text, flush=True)
 
 
 def _at_least_three(text: str) -> int:

@@ -10,6 +10,11 @@ KEPT = {"x-expires": 7 * 24 * 3600 * 1000}  # ms: an unused queue is deleted aft
 REMEMBERED = 100_000  # ids, since an event may arrive twice: better store them with your effects
 
 
+def plain(job: dict[str, str | None]) -> str:
+    # A client chose the name: it is no command to your terminal.
+    return "".join(each if each.isprintable() else "?" for each in str(job["name"]))
+
+
 async def main() -> None:
     connection = await aio_pika.connect_robust(os.environ["AMQP_URL"])
     async with connection, connection.channel() as channel:
@@ -22,7 +27,7 @@ async def main() -> None:
                 for event in json.loads(message.body):
                     job = event["data"]
                     if event["id"] not in seen:
-                        print(f"job {job['job_id']} ({job['name']}) is {job['status']}", flush=True)
+                        print(f"job {job['job_id']} ({plain(job)}) is {job['status']}", flush=True)
                         seen[event["id"]] = None
                     if len(seen) > REMEMBERED:
                         del seen[next(iter(seen))]

@@ -20,6 +20,7 @@ from rehearsal.outboxes import read_outboxes
 from rehearsal.scenario import Deviation, Outcome, Scenario, instances_left, run_scenario
 from rehearsal.stage import Stage, open_stage
 from rehearsal.system import NotRunning
+from shared.terminal import escape
 
 SPEED = 20.0
 DAY_SECONDS = 86_400.0
@@ -71,7 +72,7 @@ def rehearse(options: argparse.Namespace) -> list[str]:
     scenario = Scenario(image=image or given[0], seconds=options.seconds)
 
     def report(text: str) -> None:
-        print(f"[{time.monotonic() - began:5.1f} s] {text}", flush=True)
+        print(f"[{time.monotonic() - began:5.1f} s] {escape(text)}", flush=True)
 
     report("setting up a cloud, an account and the four services")
     with open_stage(settings_for(options, engine=image is not None)) as stage:
@@ -86,7 +87,7 @@ def rehearse(options: argparse.Namespace) -> list[str]:
         found = deviations(outcome, interrupted)
         if found:
             keep(stage)
-        print(f"\nEvents\n\n{table.event_table(outcome)}")
+        print(f"\nEvents\n\n{escape(table.event_table(outcome))}")
         print(f"\nCosts\n\n{table.bill_table(outcome)}\n\n{table.summary(outcome)}\n")
     return found
 
@@ -114,8 +115,13 @@ def main(arguments: list[str]) -> int:
         found = rehearse(read_options(arguments))
     except (Deviation, NotRunning, NoEngineError) as error:
         found = [str(error)]
+    return conclude(found)
+
+
+def conclude(found: list[str]) -> int:
+    """Print the deviations; return the exit status."""
     for each in found:
-        print(f"DEVIATION: {each}", file=sys.stderr)
+        print(f"DEVIATION: {escape(each)}", file=sys.stderr)
     if not found:
         print("No instance is running: EC2 says so.")
     return 1 if found else 0

@@ -14,6 +14,8 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
+from shared.terminal import CONTROL, escape
+
 _SECRET_KEY = re.compile(
     r"(token|secret|password|authorization|(api|token)_key|env_vars|env_values|secret_env)s?$",
     re.IGNORECASE,
@@ -30,11 +32,10 @@ _QUOTED = re.compile(
     r"[^:\"]*: |\bvalue (?=\".*\" is out of range)|\btime zone (?=\".*\" not recognized)).*",
     re.DOTALL,
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # Nearly every text needs this one search instead of five.
 _SUSPICIOUS = re.compile(
-    r"://|[?&](?:password|token|secret)=|Bearer\s|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
-    r"|DETAIL: |Failing row|invalid input |out of range|not recognized",
+    r"://|[?&](?:password|token|secret)=|Bearer\s|DETAIL: |Failing row|invalid input "
+    r"|out of range|not recognized|" + CONTROL,
     re.IGNORECASE,
 )
 
@@ -47,7 +48,7 @@ def mask(text: str) -> str:
     text = _QUERY_SECRET.sub(r"\1***", text)
     text = _BEARER.sub(r"\1***", text)
     text = _QUOTED.sub(r"\1***", text)
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return escape(text)
 
 
 def redact(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:

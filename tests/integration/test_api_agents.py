@@ -593,7 +593,7 @@ async def test_the_lines_of_every_attempt_are_kept(world: World) -> None:
     await world.call_back(agent, STOPPED)
     second = await world.claimed(agent.job_id, 2)
     await world.report(second, lines=["second"], seq=1)
-    assert await world.logs(agent.job_id) == "first\nsecond\n"
+    assert await world.logs(agent.job_id) == "first\n--- attempt 2 ---\nsecond\n"
 
 
 def gap(lines: int, size: int) -> str:
@@ -640,7 +640,7 @@ async def test_every_attempt_has_the_whole_bound(world: World) -> None:
     second = await world.claimed(agent.job_id, 2)
     await bounded.report(second, lines=["abc", "y" * 50, "def"], seq=1)
     kept = f"abc\n{gap(1, 51)}\ndef\n"
-    assert await world.logs(agent.job_id) == kept * 2
+    assert await world.logs(agent.job_id) == f"{kept}--- attempt 2 ---\n{kept}"
     await bounded.close()
 
 
@@ -715,8 +715,10 @@ async def test_a_finished_jobs_log_is_followed_to_its_end_and_resumed_by_event_i
         "at": "2026-01-01T00:00:00+00:00",
         "stream": "stdout",
         "text": "one",
+        "attempt": 1,
     }
-    assert end == {"event": "end", "data": [{"status": "FAILED", "exit_code": 3}]}
+    last = {"status": "FAILED", "exit_code": 3}
+    assert end == {"id": "1.2.end", "event": "end", "data": [last]}
     resumed = await world.http.get(path, headers={"Last-Event-ID": first["id"]})
     assert events_of(resumed) == [second, end]
     resumed = await world.http.get(path, headers={"Last-Event-ID": second["id"]})
@@ -747,7 +749,7 @@ async def test_a_resumed_long_log_says_what_was_left_out_meanwhile(world: World)
 
 async def test_a_wrong_event_id_is_a_400(world: World) -> None:
     path = f"/jobs/{(await world.post())['id']}/logs?follow=1"
-    for wrong in ("x", "1", "1.x", "-1.1", "1.1.1", "9" * 30 + ".1"):
+    for wrong in ("x", "1", "1.x", "-1.1", "1.1.1", "9" * 30 + ".1", "1.1.ende", "1.end", ".end"):
         answer = await world.http.get(path, headers={"Last-Event-ID": wrong})
         assert answer.status_code == 400
         assert message_of(answer).startswith("Last-Event-ID must be")

@@ -122,7 +122,7 @@ async def test_a_deployment_without_settings_keeps_what_its_row_says(
     assert await ids(world) == [job_id]
     assert await world.logs(job_id) == f"--- this log was removed on {clock.now():%Y-%m-%d} ---\n"
     followed = await world.http.get(f"/jobs/{job_id}/logs?follow=1")
-    assert followed.text.startswith("event: end\n")
+    assert followed.text.startswith("id: 0.0.end\nevent: end\n")
     async with world.ports.db.connection() as conn:
         await conn.execute("UPDATE retention SET jobs_days = 90")
     await prune(world)

@@ -8,6 +8,7 @@ import pytest
 from services.api.agents import requests
 from services.api.agents.calls import Callback, Report
 from services.api.agents.requests import MAX_LINE, MAX_LINES, TokenClaim
+from services.api.logs.bounds import Line
 from services.api.submission.request import BadRequest
 
 TOKEN = "0123456789abcdef" * 4
@@ -104,9 +105,22 @@ def test_a_report_brings_lines() -> None:
     read = read_report(batch(a_line(), a_line(stream="stderr", text="a\0b")))
     assert read.seq == 1
     assert read.lines == (
-        ("2026-01-01T00:00:00Z", "stdout", "hello"),
-        ("2026-01-01T00:00:00Z", "stderr", "a\N{REPLACEMENT CHARACTER}b"),
+        Line("2026-01-01T00:00:00Z", "stdout", "hello"),
+        Line("2026-01-01T00:00:00Z", "stderr", "a\N{REPLACEMENT CHARACTER}b"),
     )
+
+
+@pytest.mark.parametrize("continues", ["unfinished", "split"])
+def test_a_piece_of_a_line_says_that_the_line_continues(continues: str) -> None:
+    [line] = read_report(batch({**a_line(), "continues": continues})).lines
+    assert line.continues == continues
+
+
+@pytest.mark.parametrize("continues", [None, "", "folded", "UNFINISHED"])
+def test_how_a_line_continues_is_ignored_if_it_is_not_known(continues: str | None) -> None:
+    """A later agent may say more."""
+    [line] = read_report(batch({**a_line(), "continues": continues})).lines
+    assert line.continues is None
 
 
 def test_a_long_line_is_cut() -> None:

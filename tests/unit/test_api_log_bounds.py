@@ -13,7 +13,8 @@ batches = st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=8), max_siz
 
 def lines_of(sizes: list[int], first: int) -> list[Line]:
     """Lines of these lengths, each of which contains its place in the log."""
-    return [(AT, "stdout", str(first + place).rjust(size, ".")) for place, size in enumerate(sizes)]
+    texts = (str(first + place).rjust(size, ".") for place, size in enumerate(sizes))
+    return [Line(AT, "stdout", text) for text in texts]
 
 
 def keep(batches: list[list[int]], limit: int) -> tuple[list[Line], list[Line], list[Line]]:

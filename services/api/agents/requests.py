@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from services.api.agents.calls import Callback, Report
 from services.api.agents.sts_identity import Proof
 from services.api.jobs.fields import whole
-from services.api.logs.bounds import Amount, Line
+from services.api.logs.bounds import Amount, Continues, Line
 from services.api.submission.faults import BadRequest, check
 from services.api.submission.request import read_json
 from shared.events.events import Cause
@@ -29,6 +29,9 @@ Phase = Literal["pulling", "running", "stopping"]
 PHASES = get_args(Phase)
 Runtime = Literal["docker", "simulated"]
 Stream = Literal["stdout", "stderr", "docker-job"]
+STREAMS = get_args(Stream)
+
+CONTINUES: dict[str | None, Continues] = {each: each for each in get_args(Continues)}
 
 _POSITIVE = {"wrong": "{path} must be a positive whole number"}
 _Flag = bool | None
@@ -88,10 +91,19 @@ class LogLine(Struct, frozen=True):
         Stream,
         Meta(
             description="`docker-job`: not printed by the container.",
-            extra={"values": get_args(Stream)},
+            extra={"values": STREAMS},
         ),
     ]
     text: Annotated[str, Meta(description=f"Kept up to {MAX_LINE} characters.")]
+    continues: Annotated[
+        str | None,
+        Meta(
+            description="Null: the line has ended. `split`: it is too long for one piece, and the "
+            "next line of the stream is its next piece. `unfinished`: it is shown before its end, "
+            "and the next line of the stream continues it, or replaces it if that begins with a "
+            "carriage return. Other values count as null."
+        ),
+    ] = None
 
 
 class LogOmission(Struct, frozen=True):
@@ -233,7 +245,7 @@ def _line(line: LogLine) -> Line:
         datetime.fromisoformat(at if at.isprintable() else "")  # it takes NUL for the T
     except ValueError:
         raise BadRequest("logs.lines[].at must be an ISO 8601 time") from None
-    return at, line.stream, clean(line.text[:MAX_LINE])
+    return Line(at, line.stream, clean(line.text[:MAX_LINE]), CONTINUES.get(line.continues))
 
 
 def read_callback(raw: bytes) -> Callback:

@@ -106,13 +106,17 @@ async def load_attempt(conn: Connection, job_id: int, number: int) -> Attempt | 
 LOAD_ATTEMPTS = "SELECT * FROM attempts WHERE job_id = $1 ORDER BY number"
 
 
+async def load_attempts(conn: Connection, job_id: int) -> list[Attempt]:
+    """Load the attempts of a job in the order of their numbers."""
+    return [as_attempt(row) for row in await conn.fetch(LOAD_ATTEMPTS, job_id)]
+
+
 async def lock_whole_job(tx: Transaction, job_id: int) -> JobWithAttempts | None:
     """Load the job, locked as by `lock_job`, with all of its attempts."""
     job = await lock_job(tx, job_id)
     if job is None:
         return None
-    rows = await tx.conn.fetch(LOAD_ATTEMPTS, job_id)
-    return JobWithAttempts(job, tuple(as_attempt(row) for row in rows))
+    return JobWithAttempts(job, tuple(await load_attempts(tx.conn, job_id)))
 
 
 # One statement reads one snapshot: read apart, a job and its attempts may contradict each other.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from services.api.keys import access
 from services.api.keys import store as key_store
 from shared.postgres.pool import Database
+from shared.terminal import escape
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,5 +58,5 @@ async def _list(db: Database, write: Callable[[str], None]) -> int:
     for key in keys:
         times = (key.created_at, key.last_used_at, key.revoked_at)
         shown = "".join(f"{f'{at:%Y-%m-%dT%H:%M:%SZ}' if at else '-':<21}" for at in times)
-        write(f"{key.prefix:<10}{key.scope:<8}{shown}{key.name}")
+        write(f"{key.prefix:<10}{key.scope:<8}{shown}{escape(key.name)}")
     return 0

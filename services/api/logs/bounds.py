@@ -9,13 +9,29 @@ one line between the two says how much was left out.
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
 from services.api.jobs.model import Attempt
 
-Line = tuple[str, str, str]
-"""Time (ISO 8601), stream ("stdout", "stderr" or "docker-job") and text of one line."""
+Continues = Literal["unfinished", "split"]
+
+
+class Line(NamedTuple):
+    """A line of a log, or a piece of one.
+
+    `at` is an ISO 8601 time, `stream` is "stdout", "stderr" or "docker-job". `continues` says how
+    the next line of the same stream and attempt goes on with this one. "unfinished": shown before
+    its end; the next piece is appended, or replaces it if it begins with a carriage return.
+    "split": longer than a piece may be. None: the line has ended.
+    """
+
+    at: str
+    stream: str
+    text: str
+    continues: Continues | None = None
+
 
 LOG_SOURCE = "docker-job"
 """The stream of lines that the container did not print."""
@@ -80,12 +96,12 @@ def gap_line(at: datetime, gap: Amount | None) -> Line:
     """Make the line in place of the *gap* that was left out; None: an unknown amount."""
     what = "some lines" if gap is None else f"{gap.lines} lines ({gap.bytes} bytes)"
     text = f"--- {what} left out here: of a long log the beginning and the end are kept ---"
-    return at.isoformat(), LOG_SOURCE, text
+    return Line(at.isoformat(), LOG_SOURCE, text)
 
 
 def size_of(line: Line) -> int:
     """Return the bytes that a line counts: its text and its end."""
-    return len(line[2].encode()) + 1
+    return len(line.text.encode()) + 1
 
 
 def _fitting(lines: Iterable[Line], room: int) -> list[Line]:

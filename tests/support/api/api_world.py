@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import httpx
@@ -237,15 +238,16 @@ class World:
         agent: Agent,
         *,
         phase: str | None = None,
-        lines: list[str] | None = None,
+        lines: Sequence[str | dict[str, str]] | None = None,
         seq: int = 1,
         left_out: tuple[int, int] | None = None,
         job_id: int | None = None,
     ) -> httpx.Response:
-        at = self.clock.now().isoformat()
+        """Report; a line is its text, or fields of it beside the time and the standard output."""
         logs: dict[str, Any] | None = None
         if lines is not None:
-            sent = [{"at": at, "stream": "stdout", "text": text} for text in lines]
+            usual = {"at": self.clock.now().isoformat(), "stream": "stdout"}
+            sent = [usual | ({"text": each} if isinstance(each, str) else each) for each in lines]
             logs = {"seq": seq, "lines": sent}
             if left_out is not None:
                 logs["left_out"] = {"lines": left_out[0], "bytes": left_out[1]}

@@ -173,7 +173,7 @@ API_CLAIMS = (
         f"{_API}logs.store.KEEP_BATCHES",
         (
             *(IDS, ONES, TWOS, times("[]"), ONES, ONES, ONES, ONES),
-            *(times("NULL"), times(0), times(0), ONES, NOW),
+            *(times("NULL"), times(0), times(0), ONES, NOW, times("NULL"), times("NULL")),
         ),
     ),
     Claim(f"{_API}jobs.retention_store.FINISHED_WITH_LOGS", (PAST, 0, NOW, BATCH)),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.api.http.openapi import records
+from services.api.http.openapi import logs, records
 from services.api.http.openapi.shapes import LARGEST_ID, Schema, a_list, one_of, ref, whole
 from services.api.http.routes.jobs import MAX_KEY_LENGTH
 from services.api.http.settings import HttpConfig
@@ -138,30 +138,13 @@ def _cancel() -> dict[str, Any]:
 
 
 def _logs() -> dict[str, Any]:
-    follow: Schema = {"anyOf": [whole(0, 1), {"type": "boolean"}], "default": 0}
-    last: Schema = {"type": "string", "pattern": r"^[0-9]{1,9}\.[0-9]{1,9}$"}
-    lines = {
-        "description": "The lines as printed. With `follow` server-sent events: `data` is a "
-        "`LogLine` in JSON, `id` the position to continue after; the last event, `end`, has "
-        "`status` and `exit_code`.",
-        "content": {
-            "text/plain; charset=utf-8": {"schema": TEXT},
-            "text/event-stream; charset=utf-8": {},  # 3.1 cannot describe an event
-        },
-    }
     return _operation(
         "logs",
         "Show the container's log.",
         "read",
         ("NoSuchJob", "BadRequest", *USERS),
-        {"200": lines},
-        parameters=[
-            _job_id(),
-            _parameter("query", "follow", "Stream until the job is over.", follow),
-            _parameter(
-                "header", "Last-Event-ID", "With `follow`: continue after this event.", last
-            ),
-        ],
+        logs.answers(),
+        parameters=[_job_id(), *logs.parameters()],
     )
 
 

@@ -1,29 +1,29 @@
 """`GET /jobs/{id}/logs`: the container's log as text, or followed as server-sent events."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from services.api.http.log_events import LogEvents
+from services.api.http.log_query import LogQuery, read_log_query
 from services.api.http.responses import job_id_of
 from services.api.jobs import store as job_store
-from services.api.jobs.model import TERMINAL
 from services.api.jobs.queries import NoSuchJob
 from services.api.jobs.retention_store import find_logs_removed
 from services.api.logs.followers import Followers
-from services.api.logs.reader import LogPage, LogReader, Place
-from services.api.submission.request import BadRequest
-from shared.postgres.pool import Database
+from services.api.logs.plain import PlainLog
+from services.api.logs.reader import LogReader, Start
+from services.api.logs.tail import find_tail
+from shared.postgres.pool import Connection, Database
 
-KEEP_ALIVE_SECONDS = 15.0
-POLL_SECONDS = 2.0
-"""A follower is woken by this API's own changes; polling finds those of replicas elsewhere."""
-
-FOLLOW = {"1": True, "true": True, "0": False, "false": False}
+TEXT = "text/plain; charset=utf-8"
+EVENTS = "text/event-stream"
+_DATA_ONLY = {"X-Content-Type-Options": "nosniff"}
+"""A container prints what it likes: no browser may take that for a page."""
+_EVENT_HEADERS = {**_DATA_ONLY, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 @dataclass(frozen=True)
@@ -36,84 +36,87 @@ class LogRoutes:
     async def logs(self, request: Request) -> Response:
         """Stream plain text by default; with `?follow=1` events until the job has ended."""
         job_id = job_id_of(request)
+        query = read_log_query(request)
         async with self.db.connection() as conn:
-            if await job_store.load_job(conn, job_id) is None:
-                raise NoSuchJob(f"there is no job {job_id}")
-            removed_at = await find_logs_removed(conn, job_id)
-        after = _place(request.headers.get("last-event-id", "0.0"))
-        if not _follows(request):
-            text = self._text(job_id) if removed_at is None else _removed(removed_at)
-            return StreamingResponse(text, media_type="text/plain; charset=utf-8")
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        if request.method == "HEAD":  # its answer would take as long as the job
-            return Response(media_type="text/event-stream", headers=headers)
+            removed_at = await self._check(conn, job_id, query)
+            if query.follow:
+                return await self._followed(conn, request, job_id, query)
+            start = await _start(conn, job_id, query)
+        text = self._text(job_id, query, start) if removed_at is None else _removed(removed_at)
+        return _streamed(request, text, TEXT, _DATA_ONLY)
+
+    async def _followed(
+        self, conn: Connection, request: Request, job_id: int, query: LogQuery
+    ) -> Response:
+        events = LogEvents(self.db, self.followers, job_id, query)
+        if query.has_end and await events.has_no_more(conn):
+            return Response(status_code=204, headers=_DATA_ONLY)
         self.followers.check_room()  # an answer that has begun cannot refuse any more
-        return StreamingResponse(
-            self._events(job_id, after), media_type="text/event-stream", headers=headers
+        stream = events.stream(_reader(job_id, query, await _start(conn, job_id, query)))
+        return _streamed(request, stream, EVENTS, _EVENT_HEADERS)
+
+    async def _check(self, conn: Connection, job_id: int, query: LogQuery) -> datetime | None:
+        """Return when the log was removed, if it was. Raises `NoSuchJob`."""
+        if await job_store.load_job(conn, job_id) is None:
+            raise NoSuchJob(f"there is no job {job_id}")
+        if query.attempt is not None:
+            attempts = await job_store.load_attempts(conn, job_id)
+            if query.attempt > len(attempts):
+                has = f"attempts 1 to {len(attempts)}" if len(attempts) > 1 else "attempt 1 alone"
+                raise NoSuchJob(f"job {job_id} has no attempt {query.attempt}: it has {has}")
+        return await find_logs_removed(conn, job_id)
+
+    async def _text(self, job_id: int, query: LogQuery, start: Start) -> AsyncIterator[str]:
+        if query.tail == 0:
+            return
+        reader = _reader(job_id, query, start)
+        plain = PlainLog(
+            timestamps=query.timestamps,
+            streams=query.streams,
+            within=start.within,
+            only=query.attempt or 0,
         )
+        while True:
+            async with self.db.connection() as conn:
+                pages = await reader.read(conn)
+            if not pages:
+                break
+            yield plain.feed(pages)
+        yield plain.close()
 
-    async def _text(self, job_id: int) -> AsyncIterator[str]:
-        reader = LogReader(job_id)
-        while pages := await self._read(reader):
-            yield "".join(f"{text}\n" for page in pages for _, _, text in page.lines)
 
-    async def _read(self, reader: LogReader) -> list[LogPage]:
-        async with self.db.connection() as conn:
-            return await reader.read(conn)
+async def _start(conn: Connection, job_id: int, query: LogQuery) -> Start:
+    """Find where to begin: after the last event that the client has, or with the last lines."""
+    whole = Start(after=(query.attempt or 0, 0))
+    if query.follow and query.after is not None:
+        return Start(after=max(query.after, whole.after))
+    if query.tail is None:
+        return whole
+    return await find_tail(
+        conn, job_id, query.tail, whole=whole, upto=query.upto, stream=query.stream
+    )
 
-    async def _events(self, job_id: int, after: Place) -> AsyncIterator[str]:
-        """Stream lines as they come. The status is read before the lines: none is missed."""
-        reader = LogReader(job_id, after)
-        quiet = 0.0
-        with self.followers.follow(job_id) as changed:
-            while True:
-                changed.clear()
-                async with self.db.connection() as conn:
-                    job = await job_store.load_job(conn, job_id)
-                while pages := await self._read(reader):
-                    quiet = 0.0
-                    yield "".join(_event(page) for page in pages)
-                if job is None or job.status in TERMINAL:
-                    break
-                if quiet >= KEEP_ALIVE_SECONDS:
-                    yield ": still here\n\n"
-                    quiet = 0.0
-                quiet += POLL_SECONDS
-                await _either(changed, POLL_SECONDS)
-        last = {"status": job.status, "exit_code": job.exit_code} if job else {}
-        yield f"event: end\ndata: {msgspec.json.encode(last).decode()}\n\n"
+
+def _reader(job_id: int, query: LogQuery, start: Start) -> LogReader:
+    resumed = query.follow and query.after is not None and start.after[1] > 0
+    return LogReader(job_id, start, resumed=resumed, upto=query.upto, stream=query.stream)
+
+
+def _streamed(
+    request: Request, body: AsyncIterator[str], media_type: str, headers: dict[str, str]
+) -> Response:
+    """Stream *body*; a HEAD gets the same head, and does not wait for what takes as long as a job.
+
+    It has no Content-Length, as the answer to a GET has none: so it is a stream too, of nothing.
+    """
+    if request.method == "HEAD":
+        body = _nothing()
+    return StreamingResponse(body, media_type=media_type, headers=headers)
+
+
+async def _nothing() -> AsyncIterator[str]:
+    yield ""
 
 
 async def _removed(at: datetime) -> AsyncIterator[str]:
     yield f"--- this log was removed on {at:%Y-%m-%d} ---\n"
-
-
-def _event(page: LogPage) -> str:
-    """Render a page as one event: its id is the place to resume from, each line a `data` line."""
-    data = "".join(
-        f"data: {msgspec.json.encode({'at': at, 'stream': stream, 'text': text}).decode()}\n"
-        for at, stream, text in page.lines
-    )
-    return f"id: {page.attempt}.{page.seq}\n{data}\n" if data else ""
-
-
-def _follows(request: Request) -> bool:
-    raw = request.query_params.get("follow", "0")
-    if raw not in FOLLOW:
-        raise BadRequest("follow must be 1 or 0: 1 streams until the job has ended")
-    return FOLLOW[raw]
-
-
-def _place(raw: str) -> Place:
-    attempt, _, seq = raw.partition(".")
-    if not (attempt.isdecimal() and seq.isdecimal() and len(raw) < 20):
-        raise BadRequest("Last-Event-ID must be the id of an event of this stream")
-    return min(int(attempt), 2**31 - 1), min(int(seq), 2**31 - 1)
-
-
-async def _either(changed: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await changed.wait()
-    except TimeoutError:
-        pass
