@@ -63,7 +63,8 @@ class Agent:
             job, settings = read_claim(answer.json())
         except CouldNotRunError as error:
             return self._call_back({"failed": "", "error_message": str(error)})
-        reporter = Reporter(self._api.for_another_thread(), settings, self._situation.record_over)
+        api = self._api.for_another_thread()
+        reporter = Reporter(api, settings, self._situation.record_over, self._home.disk())
         reporter.start()
         watcher = self._start_watcher(settings)
         container = self._make_container(runtime, job, settings, reporter)
@@ -153,6 +154,7 @@ class Agent:
         """Send SIGTERM, and SIGKILL after the grace, which a SIGTERM to the agent shortens."""
         log("stopping the container", cause=cause)
         container.reporter.report_phase("stopping")
+        container.reporter.end_back_pressure()
         situation = self._situation
         container.send(signal.SIGTERM)
         if not situation.terminated:
@@ -164,7 +166,6 @@ class Agent:
             situation.wait_until(container.has_ended, self._config.terminate_grace_seconds)
         if not container.has_ended():
             log("killing the container")
-            container.reporter.end_back_pressure()
             container.send(signal.SIGKILL)
             situation.wait_until(container.has_ended, KILL_SECONDS)
 

@@ -11,6 +11,8 @@ import tempfile
 
 from .log import now_utc
 
+DISKS = ("/var/lib/docker-job", "/var/tmp")  # noqa: S108 - a file without a name
+
 
 class InstanceDirectory:
     """The instance's directory: its lock is the compute adapter's liveness check."""
@@ -36,6 +38,18 @@ class InstanceDirectory:
             return False
         self._write("pid", str(os.getpid()))
         return True
+
+    def disk(self) -> str:
+        """Return a directory that is on a disk.
+
+        A temporary directory may be in memory: so it is on Amazon Linux 2023, and in the container
+        of an instance, which has a volume instead.
+        https://docs.aws.amazon.com/linux/al2023/ug/filesystem-slash-tmp.html
+        """
+        if self._given:
+            return self.path
+        usable = [each for each in DISKS if os.access(each, os.W_OK | os.X_OK)]
+        return usable[0] if usable else self.path
 
     def record_end(self, reason: str) -> None:
         """Write the reason of the end, or remove the directory if it is a temporary one."""
