@@ -34,6 +34,8 @@ from .situation import Situation
 
 KILL_SECONDS = 15.0  # from SIGKILL until its end is no longer awaited
 LAST_LINES_SECONDS = 10.0  # for the last lines and the exit code of an attempt that is over
+INTERRUPTED_LINES_SECONDS = 5.0  # the callback of an interrupted instance matters more
+TERMINATED_LINES_SECONDS = 1.0  # who sends SIGTERM sends SIGKILL soon
 
 
 class Agent:
@@ -178,9 +180,9 @@ class Agent:
         if cause == OVER:
             return self._add_exit_code(outcome, reporter)
         if body is None:
+            reporter.finish(TERMINATED_LINES_SECONDS)
             return f"no final callback: {cause}"
-        # An interrupted instance has seconds left: the callback matters more than the lines.
-        reporter.finish(5.0 if cause == INTERRUPTED else None)
+        reporter.finish(INTERRUPTED_LINES_SECONDS if cause == INTERRUPTED else None)
         if self._situation.over:  # by the answer to the last report
             return self._add_exit_code(outcome, reporter)
         return self._call_back(body)

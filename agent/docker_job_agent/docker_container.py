@@ -17,11 +17,14 @@ from .environment import Config, environment_for_children
 from .errors import CouldNotRunError, StoppedBeforeRunningError
 from .instance_dir import InstanceDirectory, write_private_file
 from .job import Job, Settings, check_job
+from .lines import OWN_STREAM
 from .log import log
 from .pull import Pull
+from .redraw import Piece
 from .reporter import Reporter
 from .situation import Situation
 
+ATTACHED_AGAIN = "[docker-job: the output was cut off for a while, lines may be missing]"
 CREATE_SECONDS = 120.0  # docker create may unpack layers
 
 
@@ -118,6 +121,7 @@ class DockerContainer(Container):
                 return False
             if state.get("Running"):
                 log("lost the container's output, attaching again")
+                self.reporter.add_line(OWN_STREAM, Piece(ATTACHED_AGAIN))
                 self.child = self._client("attach", "--no-stdin", self.name)
                 return False
             self._state = state

@@ -17,7 +17,7 @@ MAX_FRONT_BYTES = 1024 * 1024
 class Block(NamedTuple):
     """Lines of one batch's size; `lines` is None if they are on the disk."""
 
-    count: int
+    length: int
     size: int
     lines: list[Line] | None
     place: Place | None
@@ -93,11 +93,11 @@ class LineQueue:
         lines = self._spool.read(block.place) if self._spool and block.place else []
         self._front.extend(lines)
         if lines:
-            self.lines_in_memory += block.count
+            self.lines_in_memory += block.length
             self.bytes_in_memory += block.size
         else:
-            self.lost += block.count
-            self._remove(block.count, block.size, in_memory=False)
+            self.lost += block.length
+            self._remove(block.length, block.size, in_memory=False)
 
     def _remove(self, count: int, size: int, *, in_memory: bool) -> None:
         self._count -= count

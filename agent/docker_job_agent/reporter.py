@@ -12,8 +12,8 @@ from .api import Api, is_decided, is_ours, is_outage, is_over, read_attempt_over
 from .errors import UnreachableError
 from .http_client import Answer
 from .job import Settings
-from .log import log, now_utc
 from .lines import OWN_STREAM, Line
+from .log import log, now_utc
 from .logs import LogBuffer
 from .redraw import Piece
 from .retries import backoff_seconds, jitter

@@ -16,7 +16,7 @@ RESERVE_BYTES = 64 * 1024 * 1024  # of the disk, which are the job's
 
 
 class Place(NamedTuple):
-    """Where a block is in the file."""
+    """A block's place in the file."""
 
     slot: int
     size: int

@@ -285,6 +285,8 @@ def test_a_container_whose_client_is_cut_off_runs_on_and_is_attached_again(tmp_p
     assert api.lines("stdout") == ["ready", "still here"]
     assert api.callbacks[0]["exit_code"] == 3
     assert "attaching again" in agent.log
+    [note] = api.lines("docker-job")
+    assert note == "[docker-job: the output was cut off for a while, lines may be missing]"
 
 
 def test_a_job_with_gpus_on_a_machine_that_has_none_fails_in_docker_s_own_words(

@@ -44,9 +44,10 @@ def left_out(api: FakeApi) -> tuple[int, int]:
     return sum(each["lines"] for each in omissions), sum(each["bytes"] for each in omissions)
 
 
-def shell(script: str, **job: object) -> FakeApi:
+def shell(script: str, timeout_seconds: float | None = None) -> FakeApi:
     """Return an API whose job runs a script; a container gets enough time to stop."""
-    api = FakeApi(docker_image=SHELL_IMAGE, command=["sh", "-c", script], **job)
+    command = ["sh", "-c", script]
+    api = FakeApi(docker_image=SHELL_IMAGE, command=command, timeout_seconds=timeout_seconds)
     api.settings["stop_grace_seconds"] = 15
     return api
 

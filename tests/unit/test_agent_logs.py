@@ -190,7 +190,7 @@ def test_the_file_has_no_name_and_is_no_longer_than_what_was_in_it_at_once(tmp_p
     block = [line(os.urandom(60).hex()) for _ in range(1000)]
     places = [spool.write(block) for _ in range(3)]
     assert spool._file is not None
-    status = os.stat(spool._file)
+    status = os.fstat(spool._file)
     assert (status.st_mode & 0o777, list(tmp_path.iterdir())) == (0o600, [])
 
     for _ in range(20):
@@ -198,11 +198,11 @@ def test_the_file_has_no_name_and_is_no_longer_than_what_was_in_it_at_once(tmp_p
         assert place is not None
         assert spool.read(place) == block
         places.append(spool.write(block))
-    assert os.stat(spool._file).st_size <= 4 * SLOT_BYTES
+    assert os.fstat(spool._file).st_size <= 4 * SLOT_BYTES
     for place in places:
         assert place is not None
         spool.read(place)
-    assert os.stat(spool._file).st_size == 0
+    assert os.fstat(spool._file).st_size == 0
 
 
 def test_the_largest_block_fits_into_its_slot(tmp_path: Path) -> None:
