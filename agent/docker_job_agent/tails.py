@@ -26,10 +26,8 @@ class Tail:
     """The last lines of one stream that are not blank, whole and printable."""
 
     def __init__(self, lines: int) -> None:
-        self._lines: deque[str] = deque(maxlen=max(1, lines))
-        self._errors: deque[bool] = deque(maxlen=max(1, lines))
+        self._lines: deque[tuple[str, bool]] = deque(maxlen=max(1, lines))  # and if it was redrawn
         self._text = ""
-        self._follows_warning = False
 
     def add(self, text: str, *, ended: bool, redrawn: bool) -> None:
         """Add a piece; only the end of a long line is kept."""
@@ -41,24 +39,22 @@ class Tail:
         line, self._text = self._text, ""
         if not line.isprintable():
             line = printable(line)
-        if line.strip():
-            self._lines.append(line)
-            self._errors.append(not redrawn and not self._is_no_error(line))
+        if line and not line.isspace():
+            self._lines.append((line, redrawn))
 
     def lines(self) -> list[str]:
         """Return the lines, oldest first."""
-        return list(self._lines)
+        return [line for line, _ in self._lines]
 
-    @property
     def may_say_why(self) -> bool:
         """Return whether a line is neither a progress bar nor a warning."""
-        return any(self._errors)
-
-    def _is_no_error(self, line: str) -> bool:
-        # Python prints a line of the source, indented, after the warning about it.
-        follows = self._follows_warning and line[0].isspace()
-        self._follows_warning = follows or _NO_ERROR.search(line) is not None
-        return self._follows_warning
+        of_warning = False
+        for line, redrawn in self._lines:
+            # Python prints a line of the source, indented, after the warning about it.
+            of_warning = _NO_ERROR.search(line) is not None or (of_warning and line[0].isspace())
+            if not (redrawn or of_warning):
+                return True
+        return False
 
 
 class Tails:
@@ -80,4 +76,4 @@ class Tails:
     def lines(self) -> list[str]:
         """Return the lines for an error message."""
         errors, output = self._streams["stderr"], self._streams["stdout"]
-        return errors.lines() if errors.may_say_why else [*errors.lines(), *output.lines()]
+        return errors.lines() if errors.may_say_why() else [*errors.lines(), *output.lines()]
