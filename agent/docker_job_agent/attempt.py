@@ -11,7 +11,14 @@ from .api import Api, call_until_answered, read_attempt_over
 from .aws import make_aws
 from .claim import Claim, with_attempt
 from .container import Container
-from .decisions import INTERRUPTED, OVER, Outcome, decide_exit_callback, decide_final_callback
+from .decisions import (
+    INTERRUPTED,
+    OVER,
+    TIMED_OUT,
+    Outcome,
+    decide_exit_callback,
+    decide_final_callback,
+)
 from .docker_container import DockerContainer
 from .engine import choose_runtime
 from .environment import Config
@@ -143,6 +150,8 @@ class Agent:
         while not container.has_ended():
             now = time.monotonic()
             cause = self._situation.cause_to_stop(timeout_at, now)
+            if cause == TIMED_OUT and self._ended_in_time(container):
+                return None
             if cause:
                 self._stop(container, cause)
                 return cause
@@ -151,6 +160,13 @@ class Agent:
             times = (timeout_at, self._situation.stop_for_notice_at, latest)
             self._situation.wait(min(at for at in times if at is not None) - now)
         return None
+
+    def _ended_in_time(self, container: Container) -> bool:
+        """Return whether it ended by itself, and only its output was not read yet."""
+        container.reporter.end_back_pressure()
+        return container.has_exited() and self._situation.wait_until(
+            container.has_ended, KILL_SECONDS
+        )
 
     def _stop(self, container: Container, cause: str) -> None:
         """Send SIGTERM, and SIGKILL after the grace, which a SIGTERM to the agent shortens."""

@@ -127,6 +127,11 @@ class DockerContainer(Container):
             self._state = state
         return True
 
+    def has_exited(self) -> bool:
+        """Return whether it runs no more, even if docker's client still has output of it."""
+        state = self._state or self._inspect()
+        return state is not None and state.get("Status") in ("exited", "dead")
+
     def send(self, number: int) -> None:
         """Send a signal to the container's init, which forwards it."""
         done = docker("kill", "--signal", signal.Signals(number).name, "--", self.name)

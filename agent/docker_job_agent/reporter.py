@@ -20,7 +20,8 @@ from .retries import backoff_seconds, jitter
 from .spool import Spool
 
 FLUSH_TRIES = 8  # last lines: refusals without an outage before the final callback goes ahead
-BACK_PRESSURE_SECONDS = 30.0  # for which an API that accepts no report may block a container
+AWAY_SECONDS = 5.0  # without an accepted report: lines go to the spool, nothing is blocked
+BACK_PRESSURE_SECONDS = 30.0  # for which the API may block a container if the spool takes no more
 ROOM_POLL_SECONDS = 1.0  # between two checks whether the child of a waiting reader has ended
 IDLE_SECONDS = 3600.0
 
@@ -129,9 +130,12 @@ class Reporter:
         self._thread.join(seconds)
 
     def _applies_back_pressure(self) -> bool:
-        if self._ended or self._back_pressure_ended or (self._failures and self._logs.can_spool):
+        if self._ended or self._back_pressure_ended:
             return False
-        return time.monotonic() - self._accepted_at < BACK_PRESSURE_SECONDS
+        silent = time.monotonic() - self._accepted_at
+        if self._logs.can_spool:
+            return not self._failures and silent < AWAY_SECONDS
+        return silent < BACK_PRESSURE_SECONDS
 
     def _run(self) -> None:
         while True:

@@ -281,6 +281,25 @@ def test_a_container_that_prints_much_in_its_grace_does_not_wait_for_a_slow_api(
     assert api.lines("stdout")[-1] == "500000"
 
 
+@engine
+def test_a_container_that_ended_in_time_has_not_timed_out_though_its_output_is_taken_slowly(
+    tmp_path: Path,
+) -> None:
+    # 2.6 MB: more than the agent reads on, less than it and docker hold.
+    api = shell(f"yes {'x' * 99} | head -n 26000", timeout_seconds=3)
+    api.settings["log_limit_bytes"] = 10 * 1024 * 1024
+    slow = threading.Event()
+    with running_docker(api, tmp_path / "i") as agent:
+        api.wait_for(lambda: "running" in api.phases)
+        api.change(hang=slow)
+        until(lambda: "container removed" in agent.log, PATIENCE)
+        slow.set()
+        assert agent.wait() == 0
+
+    assert api.callbacks == [{"exit_code": 0}]
+    assert api.lines("stdout") == ["x" * 99] * 26_000
+
+
 # -- the end of a child
 
 
