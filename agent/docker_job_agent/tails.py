@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections import deque
 
-from .errors import MAX_ERROR_CHARACTERS
 from .lines import Line
+
+MAX_LINE_CHARACTERS = 2000  # of a line in an error message: others have room beside it
 
 # CSI and OSC sequences, other escape sequences, then control characters but tab and newline, and
 # characters that change the direction of a text.
@@ -22,6 +23,13 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub("", text)
 
 
+def _shortened(line: str) -> str:
+    if len(line) <= MAX_LINE_CHARACTERS:
+        return line
+    half = MAX_LINE_CHARACTERS // 2 - 1
+    return f"{line[:half]} … {line[-half:]}"
+
+
 class Tail:
     """The last lines of one stream that are not blank, whole and printable."""
 
@@ -30,10 +38,10 @@ class Tail:
         self._text = ""
 
     def add(self, text: str, *, ended: bool, redrawn: bool) -> None:
-        """Add a piece; only the end of a long line is kept."""
+        """Add a piece; of a long line only the beginning and the end are kept."""
         if text.startswith("\r"):
             self._text = ""
-        self._text = (self._text + text)[-MAX_ERROR_CHARACTERS:]
+        self._text = _shortened(self._text + text)
         if not ended:
             return
         line, self._text = self._text, ""

@@ -334,7 +334,18 @@ def test_a_line_in_pieces_is_whole_in_the_message() -> None:
         logs.add(line(text, "stderr", continues))
 
     assert logs.tail()[:2] == ["Password: wrong", "20% of all"]
-    assert logs.tail()[2] == ("x" * 5000 + "y" * 5000)[-MAX_ERROR_CHARACTERS:]
+    assert logs.tail()[2] == "x" * 999 + " … " + "y" * 999
+
+
+def test_one_very_long_line_leaves_room_for_the_others() -> None:
+    noise = b"0123456789" * 100_000
+
+    shown = message(err(b"Error: no such table\n" + noise + b"\n" + noise + b"end"))
+    first, *long = shown.split("\n")
+    assert first == "Error: no such table"
+    assert [line[:10] for line in long] == ["0123456789"] * 2
+    assert shown.endswith("789end")
+    assert len(shown) < MAX_ERROR_CHARACTERS
 
 
 def test_printable_text_stays_as_it_is() -> None:
