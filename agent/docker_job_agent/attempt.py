@@ -11,7 +11,14 @@ from .api import Api, call_until_answered, read_attempt_over
 from .aws import make_aws
 from .claim import Claim, with_attempt
 from .container import Container
-from .decisions import INTERRUPTED, OVER, Outcome, decide_exit_callback, decide_final_callback
+from .decisions import (
+    INTERRUPTED,
+    OVER,
+    TIMED_OUT,
+    Outcome,
+    decide_exit_callback,
+    decide_final_callback,
+)
 from .docker_container import DockerContainer
 from .engine import choose_runtime
 from .environment import Config
@@ -34,6 +41,8 @@ from .situation import Situation
 
 KILL_SECONDS = 15.0  # from SIGKILL until its end is no longer awaited
 LAST_LINES_SECONDS = 10.0  # for the last lines and the exit code of an attempt that is over
+INTERRUPTED_LINES_SECONDS = 5.0  # the callback of an interrupted instance matters more
+TERMINATED_LINES_SECONDS = 1.0  # who sends SIGTERM sends SIGKILL soon
 
 
 class Agent:
@@ -63,7 +72,8 @@ class Agent:
             job, settings = read_claim(answer.json())
         except CouldNotRunError as error:
             return self._call_back({"failed": "", "error_message": str(error)})
-        reporter = Reporter(self._api.for_another_thread(), settings, self._situation.record_over)
+        api = self._api.for_another_thread()
+        reporter = Reporter(api, settings, self._situation.record_over, self._home.disk())
         reporter.start()
         watcher = self._start_watcher(settings)
         container = self._make_container(runtime, job, settings, reporter)
@@ -140,6 +150,8 @@ class Agent:
         while not container.has_ended():
             now = time.monotonic()
             cause = self._situation.cause_to_stop(timeout_at, now)
+            if cause == TIMED_OUT and self._ended_in_time(container):
+                return None
             if cause:
                 self._stop(container, cause)
                 return cause
@@ -149,10 +161,18 @@ class Agent:
             self._situation.wait(min(at for at in times if at is not None) - now)
         return None
 
+    def _ended_in_time(self, container: Container) -> bool:
+        """Return whether it ended by itself, and only its output was not read yet."""
+        container.reporter.end_back_pressure()
+        return container.has_exited() and self._situation.wait_until(
+            container.has_ended, KILL_SECONDS
+        )
+
     def _stop(self, container: Container, cause: str) -> None:
         """Send SIGTERM, and SIGKILL after the grace, which a SIGTERM to the agent shortens."""
         log("stopping the container", cause=cause)
         container.reporter.report_phase("stopping")
+        container.reporter.end_back_pressure()
         situation = self._situation
         container.send(signal.SIGTERM)
         if not situation.terminated:
@@ -164,7 +184,6 @@ class Agent:
             situation.wait_until(container.has_ended, self._config.terminate_grace_seconds)
         if not container.has_ended():
             log("killing the container")
-            container.reporter.end_back_pressure()
             container.send(signal.SIGKILL)
             situation.wait_until(container.has_ended, KILL_SECONDS)
 
@@ -177,9 +196,9 @@ class Agent:
         if cause == OVER:
             return self._add_exit_code(outcome, reporter)
         if body is None:
+            reporter.finish(TERMINATED_LINES_SECONDS)
             return f"no final callback: {cause}"
-        # An interrupted instance has seconds left: the callback matters more than the lines.
-        reporter.finish(5.0 if cause == INTERRUPTED else None)
+        reporter.finish(INTERRUPTED_LINES_SECONDS if cause == INTERRUPTED else None)
         if self._situation.over:  # by the answer to the last report
             return self._add_exit_code(outcome, reporter)
         return self._call_back(body)

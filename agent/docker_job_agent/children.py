@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import select
 import subprocess
 import sys
 import threading
@@ -12,13 +14,18 @@ from collections.abc import Callable
 from typing import IO
 
 from .errors import CouldNotRunError
-from .logs import LineReader
+from .lines import LineReader
+from .redraw import Piece
 
 READ_BYTES = 16 * 1024
+SILENCE_SECONDS = 5.0  # after the exit: what holds the pipes then is another process
+LAST_OUTPUT_SECONDS = 60.0  # after the exit: at most, for all that is in the pipes
 
 
 class Child:
     """A child process whose output is read line by line, in threads of its own.
+
+    A line that it has not ended is passed on too when it waits (see `LineReader`).
 
     It gets a session of its own: a signal to the agent's group reaches the agent alone, which then
     decides about the container. While `wait_for_room` waits, its output is not read.
@@ -28,7 +35,7 @@ class Child:
         self,
         command: list[str],
         environment: dict[str, str],
-        on_line: Callable[[str, str], None],
+        on_line: Callable[[str, Piece], None],
         on_exit: Callable[[], None],
         stdin: int = subprocess.DEVNULL,
         wait_for_room: Callable[[Callable[[], bool]], None] | None = None,
@@ -71,23 +78,48 @@ class Child:
 
     def _read(self, pipe: IO[bytes], stream: str) -> None:
         lines = LineReader()
+        readable = select.poll()
+        readable.register(pipe, select.POLLIN)  # and the end, which needs no bit
         with pipe:
-            while data := os.read(pipe.fileno(), READ_BYTES):
-                self.last_output_at = time.monotonic()
-                for text in lines.feed(data):
-                    self._on_line(stream, text)
+            while True:
+                pieces: list[Piece] = []
+                due_in = lines.seconds_until_due(time.monotonic())
+                if readable.poll(None if due_in is None else math.ceil(1000 * due_in)):
+                    data = os.read(pipe.fileno(), READ_BYTES)
+                    if not data:
+                        break
+                    self.last_output_at = time.monotonic()
+                    pieces = lines.feed(data, self.last_output_at)
+                for piece in [*pieces, *lines.take_due(time.monotonic())]:
+                    self._on_line(stream, piece)
                 if self._wait_for_room is not None:
                     # Once it has ended, its pipes hold little, which is read at once.
                     self._wait_for_room(lambda: self._process.returncode is not None)
-        for text in lines.close():
-            self._on_line(stream, text)
+                    self.last_output_at = time.monotonic() if pieces else self.last_output_at
+        for piece in lines.close():
+            self._on_line(stream, piece)
 
     def _await_exit(self) -> None:
         self._process.wait()
-        for reader in self._readers:  # all output is read before the exit is reported
-            reader.join(5.0)
+        self._await_readers()
         self.exited = True
         self._on_exit()
+
+    def _await_readers(self) -> None:
+        """Wait until all output is read, as long as some comes.
+
+        A process that it left behind may hold its pipes open, and may print without end.
+        """
+        ended_at = time.monotonic()
+        for reader in self._readers:
+            reader.join(SILENCE_SECONDS)
+            while reader.is_alive() and self._brings_output(ended_at):
+                reader.join(1.0)
+
+    def _brings_output(self, ended_at: float) -> bool:
+        now = time.monotonic()
+        is_silent = now - max(self.last_output_at, ended_at) >= SILENCE_SECONDS
+        return not is_silent and now - ended_at < LAST_OUTPUT_SECONDS
 
 
 def this_file(*arguments: str) -> list[str]:

@@ -34,6 +34,10 @@ class Container:
         """Return whether the container is known to have ended."""
         return self.child is None or self.child.exited
 
+    def has_exited(self) -> bool:
+        """Return whether it runs no more, even if some of its output is not read yet."""
+        return self.has_ended()
+
     def send(self, number: int) -> None:
         """Send the container a signal."""
         raise NotImplementedError

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .errors import MAX_ERROR_CHARACTERS
+from .tails import printable
 
 # The causes for which a container is stopped before it ends by itself.
 OVER = "over"
@@ -26,10 +27,11 @@ class Outcome(NamedTuple):
 def error_message(tail: Iterable[str], outcome: Outcome) -> str:
     """Return the text for the job's owner: why it could not run, or its last lines."""
     text = "\n".join(tail).strip()[-MAX_ERROR_CHARACTERS:]
+    note = printable(outcome.note)
     if outcome.exit_code is None:  # an engine's error may quote a whole command
-        return outcome.note[-MAX_ERROR_CHARACTERS:] or text or "the container could not run"
+        return note[-MAX_ERROR_CHARACTERS:] or text or "the container could not run"
     text = text or f"exited with code {outcome.exit_code}"
-    return f"{outcome.note}\n{text}" if outcome.note else text
+    return f"{note}\n{text}" if note else text
 
 
 def decide_final_callback(
@@ -42,12 +44,14 @@ def decide_final_callback(
     """
     if cause in (OVER, TERMINATED):
         return None
+    code: dict[str, Any] = {} if outcome.exit_code is None else {"exit_code": outcome.exit_code}
     if cause == TIMED_OUT:
         message = f"timed out after {timeout_seconds or 0:g} seconds"
-        return {"failed": "", "error_message": message, "timed_out": True}
+        if not outcome.stopped:
+            code["stopped"] = False
+        return {"failed": "", "error_message": message, "timed_out": True, **code}
     if outcome.exit_code == 0:
         return {"exit_code": 0}
-    code: dict[str, Any] = {} if outcome.exit_code is None else {"exit_code": outcome.exit_code}
     if outcome.pull:
         code["pull_failed"] = True
     if outcome.pull == "refused":

@@ -24,12 +24,15 @@ from .errors import (
 )
 from .instance_dir import InstanceDirectory
 from .job import Job, Settings, check_job
+from .lines import OWN_STREAM
 from .log import log
 from .pull import Pull
+from .redraw import Piece
 from .reporter import Reporter
 from .situation import Situation
 
 CREATE_SECONDS = 120.0  # it may unpack layers
+ATTACHED_AGAIN = "[docker-job: the output was cut off for a while, lines may be missing]"
 
 
 class DockerContainer(Container):
@@ -108,10 +111,16 @@ class DockerContainer(Container):
                 return False
             if state.get("Running"):
                 log("lost the container's output, attaching again")
+                self.reporter.add_line(OWN_STREAM, Piece(ATTACHED_AGAIN))
                 self.child = self._client("attach", "--no-stdin", self.name)
                 return False
             self._state = state
         return True
+
+    def has_exited(self) -> bool:
+        """Return whether it runs no more, even if docker's client still has output of it."""
+        state = self._state or self._inspect()
+        return state is not None and state.get("Status") in ("exited", "dead")
 
     def send(self, number: int) -> None:
         """Send a signal to the container's init, which forwards it."""

@@ -11,6 +11,8 @@ import tempfile
 
 from .log import now_utc
 
+DISKS = ("/var/lib/docker-job", "/var/tmp")  # noqa: S108 - a file without a name
+
 
 class InstanceDirectory:
     """The instance's directory: its lock is the compute adapter's liveness check."""
@@ -37,6 +39,18 @@ class InstanceDirectory:
         self._write("pid", str(os.getpid()))
         return True
 
+    def disk(self) -> str:
+        """Return a directory that is on a disk.
+
+        A temporary directory may be in memory: so it is on Amazon Linux 2023, and in the container
+        of an instance, which has a volume instead.
+        https://docs.aws.amazon.com/linux/al2023/ug/filesystem-slash-tmp.html
+        """
+        if self._given:
+            return self.path
+        usable = [each for each in DISKS if os.access(each, os.W_OK | os.X_OK)]
+        return usable[0] if usable else self.path
+
     def record_end(self, reason: str) -> None:
         """Write the reason of the end, or remove the directory if it is a temporary one."""
         with contextlib.suppress(OSError):  # a full disk must not keep the instance alive
@@ -50,10 +64,3 @@ class InstanceDirectory:
         with open(path + ".new", "w", encoding="utf-8") as file:
             file.write(text)
         os.replace(path + ".new", path)
-
-
-def write_private_file(path: str, content: bytes) -> None:
-    """Create a file that its owner alone may read; never follow or reuse an existing one."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(content)

@@ -16,6 +16,7 @@ from .errors import PullFailedError, StoppedBeforeRunningError
 from .job import Job, Settings
 from .job_secrets import registry_of
 from .log import log
+from .redraw import Piece
 from .situation import Situation
 
 PULL_TRIES = 3
@@ -102,9 +103,9 @@ class Pull:
         """Pull; return docker's error, empty if there is none."""
         errors: deque[str] = deque(maxlen=20)
 
-        def keep_errors(stream: str, text: str) -> None:
+        def keep_errors(stream: str, piece: Piece) -> None:
             if stream == "stderr":
-                errors.append(text)
+                errors.append(piece.text)
 
         client = Child(
             ["docker", "pull", "--", self._job.image],

@@ -12,12 +12,16 @@ from .api import Api, is_decided, is_ours, is_outage, is_over, read_attempt_over
 from .errors import UnreachableError
 from .http_client import Answer
 from .job import Settings
+from .lines import OWN_STREAM, Line
 from .log import log, now_utc
-from .logs import Line, LogBuffer
+from .logs import LogBuffer
+from .redraw import Piece
 from .retries import backoff_seconds, jitter
+from .spool import Spool
 
 FLUSH_TRIES = 8  # last lines: refusals without an outage before the final callback goes ahead
-BACK_PRESSURE_SECONDS = 30.0  # for which an API that accepts no report may block a container
+AWAY_SECONDS = 5.0  # without an accepted report: lines go to the spool, nothing is blocked
+BACK_PRESSURE_SECONDS = 30.0  # for which the API may block a container if the spool takes no more
 ROOM_POLL_SECONDS = 1.0  # between two checks whether the child of a waiting reader has ended
 IDLE_SECONDS = 3600.0
 
@@ -30,18 +34,26 @@ class Reporter:
 
     Back-pressure: while the API accepts reports, a reader of the container's output waits here when
     too many lines are unsent, and so the container waits: docker holds about 1 MB for an attached
-    client and then blocks the container's writes (docker/cli, container_attach.md). If the API has
-    accepted no report for `BACK_PRESSURE_SECONDS`, the oldest lines are dropped instead.
+    client and then blocks the container's writes (docker/cli, container_attach.md). While the API
+    accepts none, lines go to the spool on the disk instead. If the disk takes no more either, the
+    container waits for `BACK_PRESSURE_SECONDS`, and then the oldest lines are dropped.
 
     Once the API has answered that the attempt is over, it may still keep lines until the container
     is stopped (`kept`).
     """
 
-    def __init__(self, api: Api, settings: Settings, on_over: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        api: Api,
+        settings: Settings,
+        on_over: Callable[[], None],
+        spool_directory: str | None = None,
+    ) -> None:
         self._api = api
         self._settings = settings
         self._on_over = on_over
-        self._logs = LogBuffer(settings.log_limit_bytes, settings.error_tail_lines)
+        spool = None if spool_directory is None else Spool(spool_directory)
+        self._logs = LogBuffer(settings.log_limit_bytes, settings.error_tail_lines, spool)
         self._wake = threading.Condition()  # guards all below
         self._phases: deque[str] = deque()
         self._batch: list[Line] = []  # out of the buffer, without an answer yet
@@ -70,12 +82,12 @@ class Reporter:
                 self._phases.append(name)
                 self._wake.notify_all()
 
-    def add_line(self, stream: str, text: str) -> None:
-        """Add a line to the next batch, which is sent at once if it is full."""
-        line = Line(now_utc().isoformat(), stream, text)
+    def add_line(self, stream: str, piece: Piece) -> None:
+        """Add a line, or a piece of one, to the next batch, which is sent at once if it is full."""
+        line = Line(now_utc().isoformat(), stream, piece.text, piece.continues)
         with self._wake:
             was_full = self._logs.has_full_batch
-            self._logs.add(line)
+            self._logs.add(line, redrawn=piece.redrawn)
             if self._first_unsent_at is None:
                 self._first_unsent_at = time.monotonic()
                 self._wake.notify_all()
@@ -89,13 +101,14 @@ class Reporter:
                 self._wake.wait(ROOM_POLL_SECONDS)
 
     def end_back_pressure(self) -> None:
-        """End the back-pressure: an engine cannot kill a container whose output is not read.
+        """End the back-pressure of a container that is being stopped.
 
-        https://github.com/moby/moby/issues/41827
+        It must not spend its grace on waiting for us, and an engine cannot kill a container whose
+        output is not read. https://github.com/moby/moby/issues/41827
         """
         with self._wake:
             self._back_pressure_ended = True
-            self._logs.drop_reason = "the container was being killed"
+            self._logs.drop_reason = "the container was being stopped"
             self._wake.notify_all()
 
     @property
@@ -117,8 +130,12 @@ class Reporter:
         self._thread.join(seconds)
 
     def _applies_back_pressure(self) -> bool:
+        if self._ended or self._back_pressure_ended:
+            return False
         silent = time.monotonic() - self._accepted_at
-        return not (self._ended or self._back_pressure_ended) and silent < BACK_PRESSURE_SECONDS
+        if self._logs.can_spool:
+            return not self._failures and silent < AWAY_SECONDS
+        return silent < BACK_PRESSURE_SECONDS
 
     def _run(self) -> None:
         while True:
@@ -175,7 +192,7 @@ class Reporter:
     def _logs_body(self) -> dict[str, Any] | None:
         if not self._batch:
             return None
-        body = {"seq": self._seq, "lines": [line._asdict() for line in self._batch]}
+        body = {"seq": self._seq, "lines": [line.as_json() for line in self._batch]}
         return {**body, "left_out": self._left_out} if self._left_out else body
 
     def _handle_answer(self, answer: Answer, phase: str | None) -> bool:
@@ -189,7 +206,8 @@ class Reporter:
         with self._wake:
             if status >= 300:  # refused: a repeat would be refused too
                 log("report refused", status=status, lines=len(self._batch))
-                self._logs.record_lost(len(self._batch), f"the API refused them with {status}")
+                lines = sum(line.stream != OWN_STREAM for line in self._batch)
+                self._logs.record_lost(lines, f"the API refused them with {status}")
             if phase is not None:
                 self._phases.popleft()
             self._record_accepted()

@@ -9,6 +9,7 @@ import pytest
 from tests.e2e.test_main_job import wait_for_no_agents, wait_for_phase
 from tests.support.servers.metadata_service import MetadataService
 from tests.support.systems.embedded_system import EmbeddedSystem
+from tests.support.waiting import until
 
 IMAGES = ("debian:trixie-slim", "python:3.13-slim", "alpine:latest", "busybox:latest")
 
@@ -128,6 +129,35 @@ def test_what_a_cancelled_container_prints_last_is_kept_and_how_it_exits(
     assert [(each["cause"], each["exit_code"]) for each in job["attempts"]] == [("cancelled", 7)]
     assert system.http.get(f"/jobs/{job_id}/logs").text.splitlines()[-2:] == ["ready", "bye"]
     assert containers_of(job_id, system) == ""
+
+
+def test_what_a_timed_out_container_prints_last_is_kept_and_how_it_exits(
+    system: EmbeddedSystem, image: str
+) -> None:
+    system.start()
+    script = 'trap "echo bye; exit 7" TERM; echo ready; while :; do sleep 0.1; done'
+    command = ["sh", "-c", script]
+    job = system.follow(system.schedule(docker_image=image, command=command, timeout_seconds=1))
+    assert (job["status"], job["exit_code"]) == ("FAILED", 7)
+    assert job["error_message"] == "timed out after 1 seconds"
+    assert [(each["cause"], each["exit_code"]) for each in job["attempts"]] == [("timed_out", 7)]
+    assert system.http.get(f"/jobs/{job['id']}/logs").text.splitlines()[-2:] == ["ready", "bye"]
+
+
+def test_a_log_is_whole_though_nobody_takes_it_while_it_is_printed(
+    system: EmbeddedSystem, image: str
+) -> None:
+    system.start()
+    script = "seq 1 1000; sleep 3; seq 1001 150000; exit 3"
+    job_id = system.schedule(docker_image=image, command=["sh", "-c", script])
+    wait_for_phase(system, job_id, "running")
+    system.kill()
+    until(lambda: containers_of(job_id, system) == "")
+    system.start()
+    job = system.follow(job_id)
+    assert (job["status"], job["exit_code"]) == ("FAILED", 3)
+    lines = system.http.get(f"/jobs/{job_id}/logs").text.splitlines()
+    assert lines == [str(number) for number in range(1, 150_001)]
 
 
 def test_a_long_log_is_whole_where_it_fits_and_else_has_its_beginning_and_its_end(

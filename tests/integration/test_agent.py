@@ -59,7 +59,10 @@ class Call(NamedTuple):
 
 
 class Server:
-    """A small HTTP server on a port of its own; `answer` gives status and text for each request."""
+    """A small HTTP server on a port of its own; `answer` gives status and text for each request.
+
+    Status 0 is no answer: the connection is closed.
+    """
 
     def __init__(self, idle_seconds: float | None = None) -> None:
         stage = self
@@ -72,6 +75,9 @@ class Server:
             def _handle(self) -> None:
                 raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 status, text = stage.answer(self.command, self.path, dict(self.headers), raw)
+                if status == 0:
+                    self.close_connection = True
+                    return
                 with suppress(ConnectionError):  # the agent was ended while it waited
                     self.send_response(status)
                     self.send_header("Content-Length", str(len(text.encode())))
@@ -118,6 +124,7 @@ class FakeApi(Server):
         self.settings: dict[str, float] = dict(QUICK)
         self.first_answers: dict[str, list[int]] = {"claim": [], "report": [], "callback": []}
         self.pages: dict[str, list[tuple[int, str]]] = {}  # what a proxy answers first
+        self.away = False  # no call is answered
         self.over = False
         self.keeps = False  # lines and exit code of an attempt that is over
         self.hang: threading.Event | None = None
@@ -135,6 +142,8 @@ class FakeApi(Server):
         kind = kinds[path]
         body = json.loads(raw)
         with self._changed:
+            if self.away:
+                return 0, ""
             if pages := self.pages.get(kind):
                 return pages.pop(0)
             first = self.first_answers[kind]
@@ -178,6 +187,20 @@ class FakeApi(Server):
         return [phase for phase in reports if phase]
 
     def lines(self, stream: str) -> list[str]:
+        """Return the texts of the received lines, and of parts of lines."""
+        return [line["text"] for line in self.parts(stream)]
+
+    def whole_lines(self, stream: str) -> list[str]:
+        """Return the received lines, made of their parts; an unfinished one too."""
+        lines: list[str] = []
+        goes_on = False
+        for part in self.parts(stream):
+            text, before = part["text"], lines.pop() if goes_on else ""
+            lines.append(text[1:] if goes_on and text.startswith("\r") else before + text)
+            goes_on = "continues" in part
+        return lines
+
+    def parts(self, stream: str) -> list[dict[str, str]]:
         """Return the received lines, each batch once."""
         batches = {
             call.body["logs"]["seq"]: call.body["logs"]["lines"]
@@ -185,7 +208,7 @@ class FakeApi(Server):
             if call.answered and call.body["logs"]
         }
         return [
-            line["text"]
+            line
             for _, lines in sorted(batches.items())
             for line in lines
             if line["stream"] == stream
@@ -416,7 +439,9 @@ def test_a_batch_that_was_not_received_comes_again_under_its_number(tmp_path: Pa
     assert api.phases == ["running"]
 
 
-def report_all(api: FakeApi, script: str, limit_bytes: int = 1024 * 1024) -> float:
+def report_all(
+    api: FakeApi, script: str, limit_bytes: int = 1024 * 1024, disk: Path | None = None
+) -> float:
     """Run a Python program under the agent's log pump alone; returns the seconds that it ran."""
     config = Config(
         api_url=api.url,
@@ -431,7 +456,9 @@ def report_all(api: FakeApi, script: str, limit_bytes: int = 1024 * 1024) -> flo
     settings = read_settings({**QUICK, "log_limit_bytes": limit_bytes})
     ended = threading.Event()
     with api.serving():
-        reporter = Reporter(Api(config, "token"), settings, lambda: None)
+        reporter = Reporter(
+            Api(config, "token"), settings, lambda: None, None if disk is None else str(disk)
+        )
         reporter.start()
         started = time.monotonic()
         Child(
@@ -614,8 +641,8 @@ def test_a_job_past_its_time_limit_is_stopped_and_fails(tmp_path: Path) -> None:
     with running(api, tmp_path / "i") as agent:
         assert agent.wait() == 0
 
-    message = "timed out after 0.3 seconds"
-    assert api.callbacks == [{"failed": "", "error_message": message, "timed_out": True}]
+    callback = {"failed": "", "error_message": "timed out after 0.3 seconds", "timed_out": True}
+    assert api.callbacks == [{**callback, "exit_code": 143}]
     assert api.phases == ["running", "stopping"]
 
 

@@ -385,6 +385,32 @@ async def test_until_its_stop_is_over_a_cancelled_attempt_may_add_lines_and_its_
     assert attempt["error_message"] == "cancelled"
 
 
+@pytest.mark.parametrize("exit_code", [0, 7, 137])
+async def test_a_timed_out_job_is_shown_with_the_exit_code_of_its_container(
+    world: World, exit_code: int
+) -> None:
+    agent = await world.running()
+    callback = {"failed": "", "error_message": "timed out after 1 seconds", "timed_out": True}
+    answer = await world.call_back(agent, {**callback, "exit_code": exit_code})
+    assert answer.status_code == 200
+    status = await world.status(agent.job_id)
+    assert (status["status"], status["exit_code"]) == ("FAILED", exit_code)
+    [attempt] = status["attempts"]
+    assert (attempt["cause"], attempt["exit_code"]) == ("timed_out", exit_code)
+
+
+async def test_a_report_of_an_agent_with_a_field_of_a_later_release_is_taken(world: World) -> None:
+    agent = await world.running()
+    line = {"at": "2030-01-01T00:00:00Z", "stream": "stdout", "text": "x", "later": {"a": 1}}
+    answer = await world.http.post(
+        f"/agent/jobs/{agent.job_id}/report",
+        json={"phase": None, "logs": {"seq": 1, "lines": [line]}},
+        headers=agent.headers,
+    )
+    assert answer.status_code == 200
+    assert await world.logs(agent.job_id) == "x\n"
+
+
 async def test_an_ended_attempts_exit_code_is_recorded_once_and_a_heartbeat_never(
     world: World, clock: VirtualClock
 ) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from agent.build import PACKAGE
 from agent.docker_job_agent.api import is_decided, is_definite, is_over, read_attempt_over
-from agent.docker_job_agent.children import READ_BYTES
 from agent.docker_job_agent.decisions import (
     INTERRUPTED,
     OVER,
@@ -33,27 +32,12 @@ from agent.docker_job_agent.errors import ConfigError, CouldNotRunError
 from agent.docker_job_agent.http_client import Answer
 from agent.docker_job_agent.job import Job, Settings, check_job, read_claim, read_settings
 from agent.docker_job_agent.lifetime import power_off, schedule_power_off
-from agent.docker_job_agent.logs import (
-    MAX_LINE_CHARACTERS,
-    MAX_UNSENT_LINES,
-    Line,
-    LineReader,
-    LogBuffer,
-)
 from agent.docker_job_agent.metadata import Notice, parse_notice, seconds_until_stop
 from agent.docker_job_agent.retries import backoff_seconds
 from services.api.http.bodies import SMALL_BYTES
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 SOURCES = sorted(PACKAGE.glob("*.py"))
-
-
-def line(text: str, stream: str = "stdout") -> Line:
-    return Line("2030-01-02T03:04:05+00:00", stream, text)
-
-
-def texts(lines: list[Line]) -> list[str]:
-    return [each.text for each in lines]
 
 
 def a_job(image: str = "alpine", env: dict[str, str] | None = None) -> Job:
@@ -228,119 +212,6 @@ def test_a_refused_value_is_not_in_the_message() -> None:
     assert value not in str(refused.value)
 
 
-# -- lines
-
-
-def test_lines_are_cut_wherever_the_bytes_come_apart() -> None:
-    reader = LineReader()
-    data = "one\r\ntwo é\n\nlast".encode()
-    lines = [text for byte in data for text in reader.feed(bytes([byte]))]
-
-    assert [*lines, *reader.close()] == ["one", "two é", "", "last"]
-
-
-def test_nul_and_invalid_utf8_never_reach_the_database() -> None:
-    assert LineReader().feed(b"a\0b\xffc\n") == ["ab\ufffdc"]
-
-
-def test_an_overlong_line_comes_in_pieces_and_complete() -> None:
-    reader = LineReader()
-    lines = reader.feed(b"x" * 40_000) + reader.feed(b"y\n") + reader.close()
-
-    assert "".join(lines) == "x" * 40_000 + "y"
-    assert max(map(len, lines)) <= MAX_LINE_CHARACTERS
-
-
-def test_behind_the_first_half_of_the_limit_what_newer_lines_push_out_is_left_out() -> None:
-    logs = LogBuffer(limit_bytes=10, tail_lines=2)
-    for text in ("1234", "123", "12", "x", "y"):
-        logs.add(line(text))
-    # Nothing is left out before the first half is taken: it is the part that is always kept.
-    assert texts(logs.take_batch()) == ["1234", "123", "12", "x", "y"]
-    assert logs.take_left_out() is None
-
-    for number in range(10):
-        logs.add(line(f"no {number}"))
-    assert texts(logs.take_batch()) == ["no 8", "no 9"]
-    assert logs.take_left_out() == {"lines": 8, "bytes": 40}
-    assert logs.take_left_out() is None
-    assert logs.tail() == ["no 8", "no 9"]
-
-
-def test_of_a_log_that_fits_its_limit_nothing_is_left_out() -> None:
-    logs = LogBuffer(limit_bytes=30, tail_lines=2)
-    sent = []
-    for number in range(10, 20):
-        logs.add(line(str(number)))
-        if number % 3 == 0:
-            sent += texts(logs.take_batch())
-
-    assert sent + texts(logs.take_batch()) == [str(number) for number in range(10, 20)]
-    assert logs.take_left_out() is None
-
-
-def test_a_limit_of_nothing_leaves_out_all_but_the_newest_line() -> None:
-    logs = LogBuffer(limit_bytes=0, tail_lines=2)
-    for text in ("a", "b", "c"):
-        logs.add(line(text))
-
-    assert texts(logs.take_batch()) == ["c"]
-    assert logs.take_left_out() == {"lines": 2, "bytes": 4}
-
-
-def test_a_buffer_is_full_long_before_lines_are_dropped() -> None:
-    logs = LogBuffer(limit_bytes=10**9, tail_lines=2)
-    while not logs.is_full:
-        logs.add(line(""))
-    for _ in range(2 * READ_BYTES):  # what both pipes may bring at once
-        logs.add(line(""))
-
-    assert "dropped" not in texts(logs.take_batch())[0]
-
-
-def test_the_note_about_dropped_lines_gives_the_reason() -> None:
-    logs = LogBuffer(limit_bytes=10**9, tail_lines=2)
-    logs.record_lost(3, "the API refused them with 413")
-    logs.add(line("next"))
-
-    [note, kept] = logs.take_batch()
-    assert (note.stream, note.text) == (
-        "docker-job",
-        "[docker-job: 3 lines dropped, the API refused them with 413]",
-    )
-    assert kept.text == "next"
-
-
-def test_unsent_lines_are_bounded_and_the_gap_is_named() -> None:
-    logs = LogBuffer(limit_bytes=10**9, tail_lines=2)
-    for number in range(MAX_UNSENT_LINES + 5):
-        logs.add(line(str(number)))
-
-    assert len(logs) == MAX_UNSENT_LINES
-    assert texts(logs.take_batch())[:2] == [
-        "[docker-job: 5 lines dropped, the API did not answer]",
-        "5",
-    ]
-
-
-def test_a_batch_is_bounded() -> None:
-    logs = LogBuffer(limit_bytes=10**9, tail_lines=2)
-    for _ in range(2000):
-        logs.add(line("x" * 1000))
-
-    assert 100 < len(logs.take_batch()) < 200
-
-
-def test_the_tail_is_stderr_or_stdout_where_stderr_is_empty() -> None:
-    logs = LogBuffer(limit_bytes=100, tail_lines=2)
-    for text in ("1", "2", "3"):
-        logs.add(line(text))
-    assert logs.tail() == ["2", "3"]
-
-    logs.add(line("bad", "stderr"))
-    assert logs.tail() == ["bad"]
-
-
 # -- the notice
 
 
@@ -412,14 +283,22 @@ def test_a_stop_that_is_not_known_is_not_promised() -> None:
     assert decide_final_callback(INTERRUPTED, outcome, [], None) is None
 
 
-def test_a_job_past_its_time_failed_even_if_it_exited_0() -> None:
-    callback = decide_final_callback(TIMED_OUT, Outcome(0), [], 90.0)
+@pytest.mark.parametrize(
+    ("outcome", "more"),
+    [
+        (Outcome(0), {"exit_code": 0}),
+        (Outcome(7), {"exit_code": 7}),
+        (Outcome(None), {}),
+        (Outcome(None, stopped=False), {"stopped": False}),
+    ],
+)
+def test_a_job_past_its_time_failed_whatever_its_exit_code_which_is_reported(
+    outcome: Outcome, more: dict[str, object]
+) -> None:
+    callback = decide_final_callback(TIMED_OUT, outcome, [], 90.0)
 
-    assert callback == {
-        "failed": "",
-        "error_message": "timed out after 90 seconds",
-        "timed_out": True,
-    }
+    message = "timed out after 90 seconds"
+    assert callback == {"failed": "", "error_message": message, "timed_out": True, **more}
 
 
 @pytest.mark.parametrize(
@@ -466,6 +345,10 @@ def test_a_container_that_could_not_run_fails_with_the_reason_and_no_code() -> N
 
 def test_out_of_memory_is_reported_before_the_tail() -> None:
     assert error_message(["last"], Outcome(137, "out of memory")) == ("out of memory\nlast")
+
+
+def test_a_reason_of_docker_s_is_printable() -> None:
+    assert error_message([], Outcome(None, "\x1b[31mno\x1b[0m such\x07 image")) == "no such image"
 
 
 # -- the machine's end

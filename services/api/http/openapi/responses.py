@@ -43,7 +43,8 @@ OF_A_JOB = {
     "instance_id": "The current attempt's.",
     "spot_instance_request_id": "The current attempt's.",
     "exit_code": "The container's, once the job is over; null: it has none.",
-    "error_message": "The reason of the failure; the last log lines if the container failed.",
+    "error_message": "The reason of the failure; the last lines of stderr if the container failed "
+    "(and of stdout if these are only progress bars or warnings).",
     "created_at": "The time when it was accepted.",
     "finished_at": "The time when it got its final status.",
 }
