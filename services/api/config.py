@@ -47,7 +47,7 @@ def from_settings(
     secret_keys = _secret_keys(settings, deployment, secrets_key)
     timezone = settings.text("TIMEZONE", "UTC")
     try:
-        when.zone(timezone)
+        timezone = when.zone(timezone).key
     except when.BadTime as error:
         raise BadSetting(f"{PREFIX}TIMEZONE: {error}") from None
     lifetime = settings.integer("MAX_LIFETIME_SECONDS", 86_400, least=60)
@@ -62,6 +62,7 @@ def from_settings(
             default_capacity=_capacity(settings),
             default_architecture=_default_architecture(settings),
             keeps_secrets=secret_keys is not None,
+            region=_compute_region(settings),
             default_retries=settings.integer("RETRIES", 0, most=MAX_RETRIES),
         ),
         agents=AgentsConfig(
@@ -167,6 +168,12 @@ def _default_architecture(settings: Settings) -> Architecture:
     return "arm64" if chosen == "arm64" else "x86_64"
 
 
+def _compute_region(settings: Settings) -> str:
+    """Read the region of the instances; empty without EC2."""
+    compute = urlsplit(settings.text("COMPUTE_URL", ""))
+    return compute.netloc if compute.scheme == "ec2" else ""
+
+
 def _secret_keys(settings: Settings, deployment: str, default: str | None) -> SecretKeys | None:
     text = settings.text("SECRETS_KEY") or default
     if not text:
@@ -190,9 +197,7 @@ def _identity(settings: Settings, deployment: str) -> IdentityConfig | None:
             f"{PREFIX}INSTANCE_ROLE_ARN is {arn}: it must be the ARN of the instances' IAM role, "
             "like arn:aws:iam::123456789012:role/docker-job-instance"
         )
-    compute = urlsplit(settings.text("COMPUTE_URL", ""))
-    compute_region = compute.netloc if compute.scheme == "ec2" else ""
-    region = settings.text("STS_REGION") or compute_region
+    region = settings.text("STS_REGION") or _compute_region(settings)
     if not region:
         raise BadSetting(
             f"{PREFIX}STS_REGION is not set: with {PREFIX}INSTANCE_ROLE_ARN set it must name the "

@@ -6,8 +6,8 @@ OpenAPI schema and docs/api.md. To add an optional field: declare it here, add i
 and use it.
 
 `Meta.extra` has what `Meta` has no place for: messages (`wrong`, `wrong_type`, `wrong_length`, see
-`submission/faults.py`), the order of a Literal's `values`, the most bytes of an array of texts, and
-as what a value is `written` where that is not as what it is kept.
+`submission/faults.py`), the order of a Literal's `values`, and as
+what a value is `written` where that is not as what it is kept.
 """
 
 from datetime import datetime
@@ -17,8 +17,17 @@ from msgspec import Meta, Struct
 
 from shared.events.events import Capacity, Resources
 
-MAX_ENV_BYTES = 65_536
-MAX_COMMAND_BYTES = 65_536
+# What Linux takes, execve(2): a string of the arguments or the environment is at most 32 pages of
+# 4 KiB with its NUL; all of them, with a pointer of 8 bytes each, a quarter of the stack's limit,
+# which is 8 MiB. Half of that is left for the image's own environment and the values of `secrets`.
+MAX_STRING_BYTES = 131_071
+MAX_EXEC_BYTES = 1_048_576
+STRING_COST = 9
+_EXEC_LIMIT = (
+    f"A string, with its name if it has one, has at most {MAX_STRING_BYTES} bytes. `entrypoint`, "
+    f"`command`, `env_vars` and `secret_env` together have at most {MAX_EXEC_BYTES}, and each "
+    f"string counts {STRING_COST} more."
+)
 MAX_LABELS = 50
 MAX_RETRIES = 100
 MAX_LABEL_LENGTH = 256
@@ -32,10 +41,10 @@ def whole(pattern: str) -> str:
 # The reference grammar of the distribution project:
 # https://pkg.go.dev/github.com/distribution/reference
 _DOMAIN_PART = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
-_HOST = rf"(?:{_DOMAIN_PART}(?:\.{_DOMAIN_PART})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
+HOST = rf"(?:{_DOMAIN_PART}(?:\.{_DOMAIN_PART})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
 _PATH = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 IMAGE = (
-    rf"(?:{_HOST}/)?{_PATH}(?:/{_PATH})*(?::[a-zA-Z0-9_][a-zA-Z0-9_.-]{{0,127}})?"
+    rf"(?:{HOST}/)?{_PATH}(?:/{_PATH})*(?::[a-zA-Z0-9_][a-zA-Z0-9_.-]{{0,127}})?"
     r"(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?"
 )
 PLACE = (
@@ -44,6 +53,7 @@ PLACE = (
     r"|arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@!-]+"
 )
 NO_NUL = r"^[^\u0000]*$"
+NO_NUL_OR_COLON = r"^[^\u0000:]*$"
 _NUL = "{path} must not hold a NUL character"
 _LABEL_NUL = "labels must not hold a NUL character"
 _LABEL_LENGTH = ": name and value have at most 256 characters and the name at least one"
@@ -68,11 +78,11 @@ VariableName = Annotated[
 VariableValue = Annotated[
     str,
     Meta(
-        extra_json_schema={"pattern": r"^[^\n\r\u0000]*$"},
+        extra_json_schema={"pattern": NO_NUL},
         extra={
-            "lacks": "\n\r\0",
+            "lacks": "\0",
             "wrong_type": "{path} must be a string, a number or a boolean",
-            "wrong": "{path} must not hold a line break or a NUL character",
+            "wrong": _NUL,
         },
     ),
 ]
@@ -143,7 +153,7 @@ class JobFields(Struct, frozen=True, kw_only=True):
         Variables,
         Meta(
             description="Environment variables of the container; a number or boolean is passed on "
-            f"as it is written. With `secret_env` at most {MAX_ENV_BYTES} bytes.",
+            f"as it is written. {_EXEC_LIMIT}",
             examples=[{"KEY": "VALUE"}, {"RETRY": 3}],
             extra={"written": ANY_SCALAR},
         ),
@@ -153,9 +163,8 @@ class JobFields(Struct, frozen=True, kw_only=True):
             list[_Argument],
             Meta(
                 description="Replaces the image's entrypoint, and with it the image's command; an "
-                f"empty array removes both. At most {MAX_COMMAND_BYTES} bytes.",
+                "empty array removes both. See `env_vars` for the size.",
                 examples=[["/bin/sh", "-c"]],
-                extra={"max_bytes": MAX_COMMAND_BYTES},
             ),
         ]
         | None
@@ -164,9 +173,8 @@ class JobFields(Struct, frozen=True, kw_only=True):
         Annotated[
             list[_Argument],
             Meta(
-                description=f"Replaces the image's command; at most {MAX_COMMAND_BYTES} bytes.",
+                description="Replaces the image's command. See `env_vars` for the size.",
                 examples=[["echo", "hello"]],
-                extra={"max_bytes": MAX_COMMAND_BYTES},
             ),
         ]
         | None
@@ -175,9 +183,9 @@ class JobFields(Struct, frozen=True, kw_only=True):
         dict[_LabelName, _LabelValue],
         Meta(
             max_length=MAX_LABELS,
-            description="Labels to find jobs by (`GET /list?label=team:data`).",
+            description="Labels to find jobs by: `GET /list?label=team:data`. No name has a colon.",
             examples=[{"team": "data"}],
-            extra={"written": {"propertyNames": {"pattern": NO_NUL}}},
+            extra={"written": {"propertyNames": {"pattern": NO_NUL_OR_COLON}}},
         ),
     ] = {}
     timeout_seconds: (
