@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.api.jobs.fields import MAX_EXEC_BYTES, MAX_STRING_BYTES, STRING_COST
+from services.api.jobs.sizes import MAX_EXEC_BYTES, MAX_STRING_BYTES, STRING_COST
 from tests.e2e.test_main_job import wait_for_no_agents, wait_for_phase
 from tests.support.servers.metadata_service import MetadataService
 from tests.support.systems.embedded_system import EmbeddedSystem

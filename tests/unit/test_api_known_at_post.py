@@ -11,6 +11,7 @@ from agent.docker_job_agent.job_secrets import ECR_REGISTRY, read_login, registr
 from services.api.config import from_settings
 from services.api.submission.images import host_of
 from services.api.submission.request import BadRequest, Bounds, JobRequest, read_job
+from shared.adapters import have_role
 from shared.settings import Settings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -239,6 +240,37 @@ def test_a_secret_of_another_partition_than_the_instances_is_refused() -> None:
         "secrets.A cannot be read: it is in another partition of AWS than the instances, which are "
         "in eu-west-1"
     )
+
+
+def test_without_a_role_nothing_that_only_a_role_can_read_is_taken() -> None:
+    without = from_settings(
+        Settings({}), deployment="test", token_key="", secrets_key="0f" * 32, have_role=False
+    ).bounds
+    message = refusal(without, secrets={"A": "/a"})
+    assert message.startswith("secrets needs instances with a role, as on EC2")
+    image = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/app"
+    message = refusal(without, docker_image=image, registry_auth="ecr")
+    assert message.startswith("registry_auth is ecr, which needs instances with a role")
+    job = read(without, docker_image=image, registry_auth="L", secret_env={"L": "AWS:p"})
+    assert job.registry_auth == "L"
+
+
+@pytest.mark.parametrize(
+    ("url", "environ", "have"),
+    [
+        ("ec2://eu-west-1", {}, True),
+        ("sim://?seed=7", {}, True),
+        ("", {}, True),
+        ("process://", {}, False),
+        ("docker://", {}, False),
+        ("docker://", {"AWS_EC2_METADATA_SERVICE_ENDPOINT": ""}, False),
+        ("process://", {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1338"}, True),
+    ],
+)
+def test_instances_without_a_metadata_service_have_no_role(
+    url: str, environ: dict[str, str], *, have: bool
+) -> None:
+    assert have_role(url, environ) is have
 
 
 # -- resources

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from services.api.jobs.fields import MAX_EXEC_BYTES, MAX_STRING_BYTES, STRING_COST
+from services.api.jobs.sizes import MAX_EXEC_BYTES, MAX_STRING_BYTES, STRING_COST
 from services.api.submission.request import (
     BadRequest,
     Bounds,

@@ -15,19 +15,9 @@ from typing import Annotated, get_args
 
 from msgspec import Meta, Struct
 
+from services.api.jobs.sizes import EXEC_LIMIT
 from shared.events.events import Capacity, Resources
 
-# What Linux takes, execve(2): a string of the arguments or the environment is at most 32 pages of
-# 4 KiB with its NUL; all of them, with a pointer of 8 bytes each, a quarter of the stack's limit,
-# which is 8 MiB. Half of that is left for the image's own environment and the values of `secrets`.
-MAX_STRING_BYTES = 131_071
-MAX_EXEC_BYTES = 1_048_576
-STRING_COST = 9
-_EXEC_LIMIT = (
-    f"A string, with its name if it has one, has at most {MAX_STRING_BYTES} bytes. `entrypoint`, "
-    f"`command`, `env_vars` and `secret_env` together have at most {MAX_EXEC_BYTES}, and each "
-    f"string counts {STRING_COST} more."
-)
 MAX_LABELS = 50
 MAX_RETRIES = 100
 MAX_LABEL_LENGTH = 256
@@ -153,7 +143,7 @@ class JobFields(Struct, frozen=True, kw_only=True):
         Variables,
         Meta(
             description="Environment variables of the container; a number or boolean is passed on "
-            f"as it is written. {_EXEC_LIMIT}",
+            f"as it is written. {EXEC_LIMIT}",
             examples=[{"KEY": "VALUE"}, {"RETRY": 3}],
             extra={"written": ANY_SCALAR},
         ),

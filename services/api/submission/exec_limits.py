@@ -1,12 +1,12 @@
-"""What cannot be started: no program, or arguments and environment beyond what Linux takes.
+"""Refusals of what cannot be started: no program, or too large arguments and environment.
 
-execve(2) fails with E2BIG beyond them, and then the container cannot start:
+Beyond the limits of Linux execve(2) fails with E2BIG, and then the container cannot start:
 https://man7.org/linux/man-pages/man2/execve.2.html ("Limits on size of arguments and environment").
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from services.api.jobs.fields import MAX_EXEC_BYTES, MAX_STRING_BYTES, STRING_COST
+from services.api.jobs.sizes import MAX_EXEC_BYTES, MAX_STRING_BYTES, STRING_COST
 from services.api.submission.faults import join
 from services.api.submission.json_body import BadRequest
 

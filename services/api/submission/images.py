@@ -1,4 +1,4 @@
-"""What a Docker engine refuses of an image reference, beyond the grammar in `jobs/fields.py`.
+"""Refusals of image references that the grammar in `jobs/fields.py` allows, and no engine pulls.
 
 The rules are those of https://github.com/distribution/reference (normalize.go, reference.go) and of
 https://github.com/opencontainers/go-digest; tried on Docker 20.10.

@@ -24,7 +24,7 @@ class Number(Struct, frozen=True):
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is a whole number, though written with a point or an exponent."""
+        """It is a whole number, though written with a point or an exponent."""
         return float(self.text).is_integer()
 
 

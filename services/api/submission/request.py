@@ -60,7 +60,7 @@ _MINUS_ZERO = Number("-0")
 class Bounds(Struct, frozen=True, kw_only=True, dict=True):
     """The deployment's limits and defaults, over the declared ones.
 
-    *region* is the instances', empty if there is none.
+    *region* is the instances', empty if there is none; *have_role*: they have a role on AWS.
     """
 
     default_timezone: str
@@ -70,6 +70,7 @@ class Bounds(Struct, frozen=True, kw_only=True, dict=True):
     default_retries: int = 0
     keeps_secrets: bool = False
     region: str = ""
+    have_role: bool = True
 
     @cached_property
     def most(self) -> dict[str, int]:
@@ -121,6 +122,8 @@ def _check_secrets(job: JobRequest, bounds: Bounds) -> None:
             "hexadecimal digits, or name where they are kept in secrets"
         )
     secret_fields.check_apart(env_vars=job.env_vars, secret_env=job.secret_env, secrets=job.secrets)
+    if not bounds.have_role:
+        secret_fields.check_without_role(job.secrets, job.registry_auth)
     secret_fields.check_places(job.secrets, bounds.region)
     if job.registry_auth is not None:
         secret_fields.check_registry_auth(

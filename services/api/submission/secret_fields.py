@@ -62,6 +62,20 @@ def _is_login(text: str) -> bool:
     return all(isinstance(each, str | int) and each != "" for each in parts)
 
 
+def check_without_role(secrets: Mapping[str, str], registry_auth: str | None) -> None:
+    """Refuse what an instance without a role cannot read. Raises `BadRequest`."""
+    if secrets:
+        raise BadRequest(
+            "secrets needs instances with a role, as on EC2, and this deployment's have none: give "
+            "the values in secret_env"
+        )
+    if registry_auth == "ecr":
+        raise BadRequest(
+            "registry_auth is ecr, which needs instances with a role, as on EC2, and this "
+            "deployment's have none: put the login into secret_env, and name it"
+        )
+
+
 def check_places(secrets: Mapping[str, str], region: str) -> None:
     """Refuse a place where no instance of *region* (if not empty) finds a secret.
 
