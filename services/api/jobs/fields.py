@@ -134,7 +134,7 @@ class JobFields(Struct, frozen=True, kw_only=True):
     timezone: Annotated[
         str,
         Meta(
-            description="An IANA time zone.",
+            description="An IANA time zone, by its name in the IANA's list; UTC in any case.",
             examples=["Europe/Berlin", "UTC"],
             extra_json_schema={"format": "time-zone"},
         ),
@@ -153,7 +153,8 @@ class JobFields(Struct, frozen=True, kw_only=True):
             list[_Argument],
             Meta(
                 description="Replaces the image's entrypoint, and with it the image's command; an "
-                "empty array removes both. See `env_vars` for the size.",
+                "empty array removes both, and `command` names the program. See `env_vars` for "
+                "the size.",
                 examples=[["/bin/sh", "-c"]],
             ),
         ]
@@ -252,9 +253,8 @@ class JobFields(Struct, frozen=True, kw_only=True):
         Annotated[
             str,
             Meta(
-                description="The login to the registry: `ecr`, or the name in `secret_env` or "
-                "`secrets` that holds the login.",
-                examples=["ecr"],
+                description="The login to the registry: `ecr` for an image of ECR, or the name in "
+                "`secret_env` or `secrets` that holds the login.",
                 extra={"wrong_type": BAD_LOGIN},
             ),
         ]
