@@ -12,6 +12,10 @@ from services.api.submission.json_body import BadRequest
 # Those that the agent can log in to, with `GetAuthorizationToken` of the host's region.
 _ECR = re.compile(r"[0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?")
 
+# A version, or a label: https://docs.aws.amazon.com/goto/WebAPI/ssm-2014-11-06/LabelParameterVersion
+_SELECTOR = re.compile(r"[1-9][0-9]{0,18}|(?!aws|ssm|[0-9])[a-z0-9_.-]{1,100}", re.IGNORECASE)
+
+MAX_NAME = 1011
 MAX_LEVELS = 15
 """Of a parameter's name.
 https://docs.aws.amazon.com/systems-manager/latest/userguide/sysman-paramstore-su-create.html
@@ -89,17 +93,19 @@ def check_places(secrets: Mapping[str, str], region: str) -> None:
 
 def _fault_of_place(place: str, own_region: str) -> str | None:
     if not place.startswith("arn:"):
-        name = place.partition(":")[0]
+        name, colon, selector = place.partition(":")
         if "/" in name and not name.startswith("/"):
             return "a parameter's name with levels begins with a slash, like '/prod/db/password'"
-        return _fault_of_levels(name)
+        if colon and not _SELECTOR.fullmatch(selector):
+            return "after a parameter's name stands a version, like ':3', or a label"
+        return _fault_of_name(name)
     _, partition, service, region, _, path = place.split(":", 5)
     if partition != _partition_of(region):
         right = _partition_of(region)
         return f"the region {region} is in the partition {right}, not in {short(partition)}"
     if own_region and partition != _partition_of(own_region):
         return f"it is in another partition of AWS than the instances, which are in {own_region}"
-    return None if service == "secretsmanager" else _fault_of_levels(path.removeprefix("parameter"))
+    return None if service == "secretsmanager" else _fault_of_name(path.removeprefix("parameter"))
 
 
 def _partition_of(region: str) -> str:
@@ -107,7 +113,9 @@ def _partition_of(region: str) -> str:
     return PARTITIONS.get(begin, "aws")
 
 
-def _fault_of_levels(name: str) -> str | None:
+def _fault_of_name(name: str) -> str | None:
+    if len(name) > MAX_NAME:
+        return f"its parameter's name has {len(name)} characters, at most {MAX_NAME} are possible"
     levels = name.removeprefix("/").split("/")
     if not all(levels):
         return "a level of its parameter's name is empty"
