@@ -1,7 +1,7 @@
 """The JSON of a request's body: from bytes to a value, or an error that says what is wrong.
 
 msgspec reads it, fast. It keeps the last of two members with one name and takes -0 for 0, it reads
-no integer of more than 400 digits, and of what is no JSON it says little. So what it refuses, and
+no integer of thousands of digits, and of what is no JSON it says little. So what it refuses, and
 what may have one of these, is read once more by Python's own parser, which finds all of that.
 """
 
@@ -22,15 +22,19 @@ class Number(Struct, frozen=True):
 
     text: str
 
+    def __str__(self) -> str:
+        return self.text
+
     @property
     def is_whole(self) -> bool:
-        """It is a whole number, though written with a point or an exponent."""
+        """True if it is a whole number, though written with a point or an exponent."""
         return float(self.text).is_integer()
 
 
 _decoder = msgspec.json.Decoder(float_hook=Number)
 _NAME_END = re.compile(rb'(?<!\\)"\s*:')
 _BACKSLASH_QUOTE = rb'\\"'
+_COMMA_BEFORE_END = re.compile(r",\s*([}\]])")
 _MINUS_ZERO = re.compile(rb"[\s:,\[]-0\s*[,}\]]")
 _EXACT_DIGITS = 400
 """Integers of so many digits are read as such by both parsers."""
@@ -61,9 +65,11 @@ def decode(raw: bytes) -> Any:
     """Decode an agent's body, faster. Raises `BadRequest`."""
     try:
         return _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except RecursionError:
+        raise BadRequest(_TOO_DEEP) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
         _read_with_care(raw)
-        raise BadRequest(f"a number has more than {_EXACT_DIGITS} digits") from None
+        raise BadRequest("a number has too many digits") from None
 
 
 def _count_names(value: Any, depth: int) -> int:
@@ -141,16 +147,24 @@ def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _explained(error: json.JSONDecodeError) -> str:
-    at = f"line {error.lineno} column {error.colno}"
+    doc, at = error.doc, error.pos
+    last = len(doc[:at].rstrip()) - 1
+    # From Python 3.13 on the error is at the comma, before it is at the bracket.
+    comma = _COMMA_BEFORE_END.match(doc, at) or _COMMA_BEFORE_END.match(doc, max(0, last))
+    if comma:
+        return f"a comma stands before {comma[1]} ({_place(doc, comma.start(1))})"
     if error.msg == "Invalid control character at":
-        character = error.doc[error.pos]
+        character = doc[at]
         written = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}.get(character, f"\\u{ord(character):04x}")
-        return f"a string has a bare control character, write it as {written} ({at})"
-    if error.doc[: error.pos].rstrip().endswith(",") and error.doc[error.pos] in "}]":
-        return f"a comma stands before {error.doc[error.pos]} ({at})"
+        return f"a string has a bare control character, write it as {written} ({_place(doc, at)})"
     if error.msg == "Extra data":
-        return f"something follows its end ({at})"
-    return f"{error.msg.removesuffix(' at')} ({at})"
+        return f"something follows its end ({_place(doc, at)})"
+    return f"{error.msg.removesuffix(' at')} ({_place(doc, at)})"
+
+
+def _place(text: str, index: int) -> str:
+    line, column = text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index)
+    return f"line {line} column {column}"
 
 
 def _short(text: str) -> str:
