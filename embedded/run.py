@@ -32,7 +32,14 @@ from embedded.secrets import LocalSecrets, local_secrets
 from operations.migrate import migrate_all, service_dsn
 from operations.wiring import SERVICES, TOPOLOGY
 from services.api.http.server import CannotListen, bind, check_exposure, http_server
-from shared.adapters import ComputePlace, open_bus, open_compute, open_notices, read_runtime
+from shared.adapters import (
+    ComputePlace,
+    have_role,
+    open_bus,
+    open_compute,
+    open_notices,
+    read_runtime,
+)
 from shared.bus.port import Bus
 from shared.clock import Clock, RealClock
 from shared.compute.ec2.settings import ec2_settings
@@ -117,7 +124,11 @@ def compose(
     settings, deployment, key = setup.settings, secrets.deployment, secrets.token_key
     api = api_service.build(
         api_config.from_settings(
-            settings, deployment=deployment, token_key=key, secrets_key=secrets.secrets_key
+            settings,
+            deployment=deployment,
+            token_key=key,
+            secrets_key=secrets.secrets_key,
+            have_role=have_role(setup.compute_url, os.environ),
         ),
         ports["api"],
     )

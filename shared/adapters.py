@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -84,6 +85,12 @@ def agent_sha256(path: Path | None) -> str:
     except OSError as error:
         raise BadSetting(f"DOCKER_JOB_AGENT_PATH is {str(path)!r}: {error.strerror}") from None
     return hashlib.sha256(content).hexdigest()
+
+
+def have_role(url: str, environ: Mapping[str, str]) -> bool:
+    """Return whether the instances of the compute at *url* may have a role, with which to read."""
+    needs_metadata = urlsplit(url).scheme in ("docker", "process")
+    return not needs_metadata or bool(environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"))
 
 
 def region_of(url: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from .errors import CouldNotRunError
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*")
+IMAGE = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:/@\[\]-]*")
 
 
 class Settings(NamedTuple):

@@ -23,7 +23,7 @@ def read_login(text: str) -> Login:
         body: Any = json.loads(text)
         return Login(str(body["username"]), str(body["password"]))
     except (ValueError, KeyError, TypeError):
-        username, colon, password = text.partition(":")
+        username, colon, password = text.rstrip("\r\n").partition(":")  # as of a file
     if not (username and colon and password) or "{" in username:
         raise CouldNotRunError(
             'the secret of registry_auth must be {"username": …, "password": …} or user:password'

@@ -22,7 +22,7 @@ from services.api.keys import commands as key_commands
 from services.api.processes import workers
 from services.api.processes.siblings import Siblings, make_siblings
 from services.api.service import build
-from shared.adapters import open_bus
+from shared.adapters import have_role, open_bus
 from shared.clock import RealClock
 from shared.log import mask
 from shared.postgres.pool import is_not_ours, is_transient, open_database
@@ -71,6 +71,7 @@ def _config(settings: Settings) -> ApiConfig:
         settings,
         deployment=settings.required("DEPLOYMENT", "production"),
         token_key=settings.required("TOKEN_KEY", "64 random hexadecimal digits"),
+        have_role=have_role(settings.text("COMPUTE_URL", ""), os.environ),
     )
 
 

@@ -41,28 +41,26 @@ def default_config() -> ApiConfig:
 
 
 def from_settings(
-    settings: Settings, *, deployment: str, token_key: str, secrets_key: str | None = None
+    settings: Settings,
+    *,
+    deployment: str,
+    token_key: str,
+    secrets_key: str | None = None,
+    have_role: bool = True,
 ) -> ApiConfig:
-    """Read the settings; *secrets_key* is the default of that setting. Raises `BadSetting`."""
+    """Read the settings. Raises `BadSetting`.
+
+    *secrets_key* is the default of that setting; *have_role*: instances have a role, as on EC2.
+    """
     secret_keys = _secret_keys(settings, deployment, secrets_key)
-    timezone = settings.text("TIMEZONE", "UTC")
-    try:
-        when.zone(timezone)
-    except when.BadTime as error:
-        raise BadSetting(f"{PREFIX}TIMEZONE: {error}") from None
     lifetime = settings.integer("MAX_LIFETIME_SECONDS", 86_400, least=60)
     grace = settings.integer("STOP_GRACE_SECONDS", 10)
     heartbeat = settings.number("HEARTBEAT_SECONDS", 5, least=0.1)
     rules = _rules(settings, lifetime, grace, heartbeat)
     return ApiConfig(
         rules=rules,
-        bounds=Bounds(
-            default_timezone=timezone,
-            max_lifetime_seconds=lifetime,
-            default_capacity=_capacity(settings),
-            default_architecture=_default_architecture(settings),
-            keeps_secrets=secret_keys is not None,
-            default_retries=settings.integer("RETRIES", 0, most=MAX_RETRIES),
+        bounds=_bounds(
+            settings, lifetime, keeps_secrets=secret_keys is not None, have_role=have_role
         ),
         agents=AgentsConfig(
             deployment=deployment,
@@ -78,6 +76,23 @@ def from_settings(
             jobs_days=settings.days("KEEP_JOBS_DAYS"), logs_days=settings.days("KEEP_LOGS_DAYS")
         ),
         keep_dead=keep_dead(settings),
+    )
+
+
+def _bounds(settings: Settings, lifetime: int, *, keeps_secrets: bool, have_role: bool) -> Bounds:
+    try:
+        timezone = when.zone(settings.text("TIMEZONE", "UTC")).key
+    except when.BadTime as error:
+        raise BadSetting(f"{PREFIX}TIMEZONE: {error}") from None
+    return Bounds(
+        default_timezone=timezone,
+        max_lifetime_seconds=lifetime,
+        default_capacity=_capacity(settings),
+        default_architecture=_default_architecture(settings),
+        default_retries=settings.integer("RETRIES", 0, most=MAX_RETRIES),
+        keeps_secrets=keeps_secrets,
+        region=_compute_region(settings),
+        have_role=have_role,
     )
 
 
@@ -167,6 +182,12 @@ def _default_architecture(settings: Settings) -> Architecture:
     return "arm64" if chosen == "arm64" else "x86_64"
 
 
+def _compute_region(settings: Settings) -> str:
+    """Read the region of the instances; empty without EC2."""
+    compute = urlsplit(settings.text("COMPUTE_URL", ""))
+    return compute.netloc if compute.scheme == "ec2" else ""
+
+
 def _secret_keys(settings: Settings, deployment: str, default: str | None) -> SecretKeys | None:
     text = settings.text("SECRETS_KEY") or default
     if not text:
@@ -190,9 +211,7 @@ def _identity(settings: Settings, deployment: str) -> IdentityConfig | None:
             f"{PREFIX}INSTANCE_ROLE_ARN is {arn}: it must be the ARN of the instances' IAM role, "
             "like arn:aws:iam::123456789012:role/docker-job-instance"
         )
-    compute = urlsplit(settings.text("COMPUTE_URL", ""))
-    compute_region = compute.netloc if compute.scheme == "ec2" else ""
-    region = settings.text("STS_REGION") or compute_region
+    region = settings.text("STS_REGION") or _compute_region(settings)
     if not region:
         raise BadSetting(
             f"{PREFIX}STS_REGION is not set: with {PREFIX}INSTANCE_ROLE_ARN set it must name the "

@@ -49,7 +49,7 @@ def answers_of(system: EmbeddedSystem, job_id: int) -> str:
     answers = [system.http.get(path) for path in paths]
     wrong: list[dict[str, object]] = [
         {"docker_image": "", "secret_env": {"A": SECRET}},
-        {"docker_image": "alpine", "scheduled_for": "now", "secret_env": {"A": f"{SECRET}\n"}},
+        {"docker_image": "alpine", "scheduled_for": "now", "secret_env": {"A": f"{SECRET}\0"}},
         {"docker_image": "alpine", "scheduled_for": "now", "secret_env": [SECRET]},
         {"docker_image": "alpine", "scheduled_for": "now", "secrets": {"A": f" {SECRET}"}},
     ]

@@ -3,9 +3,12 @@
 import shutil
 import subprocess
 from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any
 
 import pytest
 
+from services.api.jobs.sizes import MAX_EXEC_BYTES, MAX_STRING_BYTES, STRING_COST
 from tests.e2e.test_main_job import wait_for_no_agents, wait_for_phase
 from tests.support.servers.metadata_service import MetadataService
 from tests.support.systems.embedded_system import EmbeddedSystem
@@ -70,6 +73,45 @@ def test_a_real_container_that_exits_3_fails_its_job(system: EmbeddedSystem, ima
     assert job["error_message"] == "disk is full"
     wait_for_no_agents(system)
     assert containers_of(job["id"], system) == ""
+
+
+PEM = "-----BEGIN KEY-----\nbGluZQ==\r\nA=b\n-----END KEY-----\n\n"
+
+
+def test_values_with_line_breaks_reach_a_real_container_verbatim(
+    system: EmbeddedSystem, image: str
+) -> None:
+    system.start()
+    script = 'for each in "$OPEN" "$SEALED" "$RETURN"; do printf %s "$each" | sha256sum; done'
+    values = (PEM, f"{PEM}sealed", "\r")
+    job = system.follow(
+        system.schedule(
+            docker_image=image,
+            command=["sh", "-c", script],
+            env_vars={"OPEN": values[0], "RETURN": values[2]},
+            secret_env={"SEALED": values[1]},
+        )
+    )
+    assert job["status"] == "DONE"
+    logs = system.http.get(f"/jobs/{job['id']}/logs").text.splitlines()
+    assert logs == [f"{sha256(each.encode()).hexdigest()}  -" for each in values]
+    assert job["env_vars"] == {"OPEN": values[0], "RETURN": values[2]}
+
+
+def test_the_largest_job_that_is_taken_starts(system: EmbeddedSystem, image: str) -> None:
+    system.start()
+    entrypoint = ["sh", "-c", "echo $# ${#1} ${#A} ${#B}", "sh", "x" * MAX_STRING_BYTES]
+    value = "x" * 50_000
+    given = len("".join(entrypoint)) + 2 * len(f"A={value}") + STRING_COST * (len(entrypoint) + 2)
+    empty = (MAX_EXEC_BYTES - given) // STRING_COST
+    body: dict[str, Any] = {"docker_image": image, "scheduled_for": "now", "entrypoint": entrypoint}
+    body |= {"env_vars": {"A": value}, "secret_env": {"B": value}}
+    job = system.follow(system.schedule(**body, command=[""] * empty))
+    assert job["status"] == "DONE"
+    logs = system.http.get(f"/jobs/{job['id']}/logs").text.splitlines()
+    assert logs == [f"{1 + empty} {MAX_STRING_BYTES} {len(value)} {len(value)}"]
+    larger = system.http.post("/schedule", json={**body, "command": [""] * (empty + 1)})
+    assert (larger.status_code, f"at most {MAX_EXEC_BYTES}" in larger.text) == (400, True)
 
 
 def test_an_image_that_cannot_be_pulled_fails_its_job_in_dockers_words(

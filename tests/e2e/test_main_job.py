@@ -51,6 +51,14 @@ def test_a_job_posted_for_now_is_done_within_five_seconds(system: EmbeddedSystem
     assert "alpine" in logs, "the simulated runtime logs what it would have run"
 
 
+def test_what_only_a_role_could_read_is_refused_where_there_is_none(system: EmbeddedSystem) -> None:
+    system.start()
+    body = {"docker_image": "alpine", "scheduled_for": "now", "secrets": {"DB": "/prod/db"}}
+    answer = system.http.post("/schedule", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["message"].startswith("secrets needs instances with a role, as on EC2")
+
+
 def test_a_container_that_fails_fails_its_job_with_its_last_lines(system: EmbeddedSystem) -> None:
     system.start()
     env = {"SIMULATE_EXIT_CODE": "3", "SIMULATE_ERROR": "no such table: users"}

@@ -69,7 +69,7 @@ async def test_a_claim_hands_out_the_job_and_the_settings(world: World) -> None:
 async def test_a_claim_hands_out_an_entrypoint_that_was_asked_for(
     world: World, entrypoint: list[str]
 ) -> None:
-    job = await world.post(entrypoint=entrypoint)
+    job = await world.post(entrypoint=entrypoint, command=["true"])
     await world.deliver(world.launched(job["id"]))
     answer = await world.claim(job["id"])
     assert answer.json()["job"]["entrypoint"] == entrypoint

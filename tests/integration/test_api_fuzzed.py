@@ -98,11 +98,17 @@ BEYOND_A_SCHEMA = (
     "leave vcpus, memory_mib and gpus out",
     "spot_wait_seconds goes with Spot",
     "registry_auth must be",
+    "registry_auth is ecr, but docker_image",
+    " cannot be pulled: ",
+    " cannot be read: ",
+    "resources.instance_types has no type for",
+    "entrypoint is empty",
+    "entrypoint and command name no program",
     " too: give it once",
     "rebalance goes without a phase",
     "they may span 366 days",
 )
-"""Of valid bodies these are refused: for how two fields go together."""
+"""Of valid bodies these are refused: for how two fields go together, or for a rule of others."""
 
 
 def errors_name_what_is_wrong(

@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from shared.clock import VirtualClock
 from shared.events.events import JobScheduled, Requirements, Resources
 from tests.support.api.api_world import World, message_of
@@ -170,6 +172,36 @@ async def test_of_an_array_with_one_wrong_job_none_is_scheduled(world: World) ->
     assert (await world.rows())["jobs"] == []
 
 
+@pytest.mark.parametrize("wrong", ["null", "7", '"alpine"', "[]", "[{}]"])
+async def test_what_is_no_job_in_an_array_is_named(world: World, wrong: str) -> None:
+    answer = await world.http.post("/schedule", content=f"[{CURL}, {wrong}]")
+    assert answer.status_code == 400
+    assert message_of(answer) == "job [1]: it must be a JSON object; none was scheduled"
+    assert (await world.rows())["jobs"] == []
+
+
+async def test_numbers_are_passed_on_to_the_container_as_they_are_written(world: World) -> None:
+    numbers = ["-0", "-0.0", "1e400", "3.10", "1" * 5000, "18446744073709551616"]
+    variables = ", ".join(f'"N{place}": {text}' for place, text in enumerate(numbers))
+    body = f'{{"docker_image": "alpine", "scheduled_for": "now", "env_vars": {{{variables}}}}}'
+    answer = await world.http.post("/schedule", content=body)
+    assert answer.status_code == 201, answer.text
+    job = await world.status(answer.json()["id"])
+    assert job["env_vars"] == {f"N{place}": text for place, text in enumerate(numbers)}
+
+
+async def test_a_field_that_is_given_twice_is_refused(world: World) -> None:
+    body = '{"docker_image": "alpine", "scheduled_for": "now", "docker_image": "debian"}'
+    answer = await world.http.post("/schedule", content=body)
+    assert answer.status_code == 400
+    assert message_of(answer) == "'docker_image' is given twice in one object: give it once"
+
+
+async def test_the_zone_of_a_job_is_kept_as_iana_writes_it(world: World) -> None:
+    job = await world.post(timezone="utc", scheduled_for="2026-06-01T10:00:00,5")
+    assert (job["timezone"], job["scheduled_for"]) == ("UTC", "2026-06-01T10:00:00.500000Z")
+
+
 async def test_an_array_has_1_to_1000_jobs(world: World) -> None:
     for count in (0, 1001):
         answer = await world.http.post("/schedule", json=[{}] * count)
@@ -232,8 +264,19 @@ async def test_a_refused_body_uses_up_no_key(world: World) -> None:
     assert (await keyed(world)).status_code == 201
 
 
-async def test_a_key_is_short_and_printable(world: World) -> None:
-    for key in ("", "x" * 256, "tab\tkey"):
+@pytest.mark.parametrize(
+    "key", ["a b", "\u00e4\u00d6", "\N{SNOWMAN}", "!\"#$%&'()*,/:;<=>?@[\\]^`{|}~"]
+)
+async def test_a_key_may_have_any_visible_characters(world: World, key: str) -> None:
+    headers = {b"Idempotency-Key": key.encode()}
+    answers = [await world.http.post("/schedule", content=CURL, headers=headers) for _ in "ab"]
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert answers[0].content == answers[1].content
+    assert len((await world.rows())["jobs"]) == 1
+
+
+async def test_a_key_is_short_and_has_no_control_characters(world: World) -> None:
+    for key in ("", "x" * 256, "tab\tkey", "del\x7f"):
         answer = await keyed(world, key)
         assert answer.status_code == 400
         assert message_of(answer).startswith("Idempotency-Key must be")

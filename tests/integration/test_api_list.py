@@ -7,6 +7,7 @@ import random
 import time
 from typing import Any
 
+import httpx
 import pytest
 from starlette.types import Message
 
@@ -132,6 +133,9 @@ async def test_jobs_are_filtered_by_status_and_by_labels(world: World) -> None:
         ("?label=team:a&label=env:x:y", []),
         ("?label=team:b&status=SCHEDULED", b),
         ("?label=team:a&status=SCHEDULED", []),
+        ("?label=team:a&label=team:a", a),
+        ("?label=team:a&label=team:b", []),
+        ("?label=team:b&label=team:a&status=SCHEDULED", []),
         ("?label=team:", []),
         ("?label=%F0%9F%98%80:%F0%9F%98%80", []),
         (f"?cursor={b[0]}", a),
@@ -140,6 +144,48 @@ async def test_jobs_are_filtered_by_status_and_by_labels(world: World) -> None:
         if "cursor" not in query:
             whole = f"{query}&limit=all" if query else "?limit=all"
             assert await ids(world, whole) == expected, whole
+
+
+ODD_LABELS = (
+    *(
+        "a b",
+        "a+b",
+        "a%20b",
+        "a&b=c",
+        "a#b",
+        "a?b",
+        "a/b",
+        "a;b",
+        "a,b",
+        "a\nb\tc",
+        '"a"',
+        "'",
+        "\\",
+    ),
+    *("%", "é☃😀", "\u202e", " ", "null", "{}", "label", "$1", "a" * 256, "😀" * 256),
+)
+
+
+@pytest.mark.parametrize("odd", ODD_LABELS)
+async def test_a_label_of_any_characters_is_found(world: World, odd: str) -> None:
+    """As its value, which may have colons too, and as its name."""
+    labels = {odd: f"{odd[:127]}:{odd[:127]}", "other": "x"}
+    [second, first] = await some_jobs(world, 2, labels=labels)
+    await some_jobs(world, 1, labels={"other": "x"})
+    query = httpx.QueryParams({"label": f"{odd}:{labels[odd]}", "limit": 1})
+    page = await world.http.get(f"/list?{query}")
+    assert [job["id"] for job in page.json()] == [second]
+    assert page.json()[0]["labels"] == labels
+    page = await world.http.get(page.links["next"]["url"])
+    assert [job["id"] for job in page.json()] == [first]
+
+
+async def test_a_label_that_could_not_be_found_again_is_refused(world: World) -> None:
+    for name in ("a:b", ":", "a:", ":a"):
+        body = {"docker_image": "alpine", "scheduled_for": "now", "labels": {name: "x"}}
+        answer = await world.http.post("/schedule", json=body)
+        assert answer.status_code == 400
+        assert message_of(answer).startswith(f"labels has the name {name!r}: a name has no colon")
 
 
 async def test_any_filters_find_what_matches_all_of_them(world: World) -> None:

@@ -23,6 +23,11 @@ ODD_BODIES: dict[str, bytes] = {
     "a deep object": b'{"a":' * DEEP + b"1" + b"}" * DEEP,
     "a deep field": b'{"env_vars": ' + b"[" * DEEP + b"]" * DEEP + b"}",
     "NaN": b'{"docker_image": NaN}',
+    "an infinity": b'{"docker_image": [1e400, Infinity]}',
+    "a byte order mark": b'\xef\xbb\xbf{"docker_image": "alpine"}',
+    "UTF-16": '{"docker_image": "alpine"}'.encode("utf-16"),
+    "a trailing comma": b'{"docker_image": "alpine",}',
+    "a bare line break": b'{"docker_image": "alpine\n"}',
     "a text": b'"alpine"',
     "null": b"null",
 }

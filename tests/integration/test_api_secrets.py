@@ -52,6 +52,13 @@ async def test_the_values_reach_the_agent_and_the_names_everybody_else(keeping: 
         assert (shown["secrets"], shown["registry_auth"]) == ({"DB": "/prod/db"}, "LOGIN")
 
 
+async def test_values_with_line_breaks_reach_the_agent_verbatim(keeping: World) -> None:
+    given = {"env_vars": {"A": "a\nb\r\n"}, "secret_env": {"PEM": "-\n\r\n=\r"}}
+    job_id = await launched(keeping, **given)
+    job = (await keeping.claim(job_id)).json()["job"]
+    assert {name: job[name] for name in given} == given
+
+
 async def test_no_value_stands_in_a_row_an_event_or_an_answer(
     keeping: World, capsys: pytest.CaptureFixture[str]
 ) -> None:

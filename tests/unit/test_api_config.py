@@ -24,6 +24,11 @@ def test_without_settings_there_is_a_default_for_everything() -> None:
     assert (config.rules.wipe_secrets, config.rules.replace_on_rebalance) == (True, False)
 
 
+@pytest.mark.parametrize(("given", "zone"), [("utc", "UTC"), ("Asia/Tokyo", "Asia/Tokyo")])
+def test_the_default_zone_is_as_iana_writes_it(given: str, zone: str) -> None:
+    assert read(TIMEZONE=given).bounds.default_timezone == zone
+
+
 @pytest.mark.parametrize(
     ("settings", "url", "region"),
     [
@@ -56,6 +61,8 @@ def test_the_sts_that_is_asked_is_the_one_of_the_settings(
         ({"INSTANCE_ROLE_ARN": "docker-job"}, "must be the ARN of the instances' IAM role"),
         ({"INSTANCE_ROLE_ARN": ARN}, "DOCKER_JOB_STS_REGION is not set"),
         ({"SECRETS_KEY": "password"}, "must be keys of 64 hexadecimal digits each"),
+        ({"TIMEZONE": "localtime"}, "DOCKER_JOB_TIMEZONE: timezone 'localtime' is not an IANA"),
+        ({"TIMEZONE": "europe/berlin"}, "did you mean 'Europe/Berlin'"),
         ({"CAPACITY": "cheap"}, "must be one of spot, spot_then_on_demand, on_demand"),
         ({"RETRIES": "101"}, "must be from 0 to 100"),
         ({"ON_REBALANCE": "panic"}, "must be one of note, replace"),

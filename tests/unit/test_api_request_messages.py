@@ -22,26 +22,37 @@ ARM = Bounds(default_timezone="UTC", max_lifetime_seconds=3600, default_architec
 
 WRONG_TYPES: tuple[Any, ...] = (True, 7, "7", [], {}, [7], {"A": 7}, {"A": None})
 FRACTION = read_json(b"1.5")
+MINUS_ZERO = read_json(b"[-0]")[0]
+HUGE = read_json(b"[1.0, 1e3, 1e400, %d, %s]" % (10**399, b"1" * 5000))
+"""Numbers that are no whole ones as written, or larger than any limit."""
 NUL = "a\0"
 
 FAULTS: dict[str, tuple[Any, ...]] = {
-    "docker_image": (None, "", "  ", "Alpine", "a" * 5000, NUL, "al pine", FRACTION),
+"docker_image": (
+        None, "", "  ", "Alpine", "a" * 5000, NUL, "al pine", FRACTION, "scratch", "a" * 64,
+        "a" * 300, "localhost:65536/a", "alpine@sha256:" + "a" * 40, "alpine@md5:" + "a" * 32,
+    ),
     "scheduled_for": (
         None, "", " ", FRACTION, "25:00", "tomorrow", "2025-01-01T00:00:00Z", "+9999999d",
-        "2050-01-01T00:00:00Z", "2026-01-01", NUL,
+        "2030-02-30T00:00Z", "2030-01-01T24:00Z", "2050-01-01T00:00:00Z", "2026-01-01", NUL,
     ),
-    "timezone": ("Mars", "", "\0", FRACTION),
+    "timezone": ("Mars", "", "\0", "europe/berlin", "localtime", FRACTION),
     "env_vars": (
-        {"1A": "x"}, {"": "x"}, {"A\n": "x"}, {"x" * 200 + "-": "x"}, {"A": "a\nb"}, {"A": NUL},
-        {"A": [1]}, {"A": {}}, {"A": "x" * 65_536}, [["A", "x"]],
+        {"1A": "x"}, {"": "x"}, {"A\n": "x"}, {"x" * 200 + "-": "x"}, {"A": NUL}, {"A": [1]},
+        {"A": {}},
+        {"A": "x" * 131_070}, {f"A{number}": "x" * 100_000 for number in range(11)}, [["A", "x"]],
     ),
-    "command": (["a", None], [["a"]], [NUL], ["x" * 65_536, "y"], {"a": "b"}),
-    "entrypoint": (["a", None], [NUL], ["x" * 65_536, "y"], {"a": "b"}, "sh"),
+    "command": (
+        ["a", None], [["a"]], [NUL], ["x" * 131_072], ["x" * 100_000] * 11, [""] * 300_000,
+        {"a": "b"},
+    ),
+    "entrypoint": (["a", None], [NUL], ["x" * 131_072], ["a"] * 200_000, {"a": "b"}, "sh", [""]),
     "labels": (
-        {"": "x"}, {"a" * 257: "x"}, {"a": "x" * 257}, {"a": NUL}, {NUL: "a"}, {"team": 1},
+        {"": "x"}, {"a:b": "x"}, {"a" * 257: "x"}, {"a": "x" * 257}, {"a": NUL}, {NUL: "a"},
+        {"team": 1},
         {str(number): "" for number in range(51)},
     ),
-    "timeout_seconds": (0, -1, 3601, 10**30, FRACTION, "60"),
+    "timeout_seconds": (0, -1, 3601, 10**30, FRACTION, *HUGE, "60"),
     "name": ("", "  ", "x" * 201, NUL, FRACTION),
     "resources": (
         {"cpus": 2}, {"vcpus": 0}, {"vcpus": True}, {"vcpus": 1025}, {"vcpus": FRACTION},
@@ -53,15 +64,16 @@ FAULTS: dict[str, tuple[Any, ...]] = {
         {"instance_types": ["m7g.large"], "vcpus": 2}, {"gpus": 1, "architecture": "arm64"},
     ),
     "capacity": ("cheap", "", None, FRACTION),
-    "spot_wait_seconds": (-1, 2_592_001, FRACTION),
+    "spot_wait_seconds": (-1, 2_592_001, FRACTION, *HUGE),
     "retries": (-1, 101, FRACTION),
     "secret_env": (
-        {"1A": "canary"}, {"A": ["canary"]}, {"A": "canary\n"}, {"A": "canary" * 20_000},
+        {"1A": "canary"}, {"A": ["canary"]}, {"A": "canary\0"}, {"A": "canary" * 30_000},
         ["canary"],
     ),
     "secrets": (
         {"A B": "/a"}, {"A": "arn:aws:s3:::bucket"}, {"A": "--x y"}, {"A": "/a\0"}, {"A": 1},
-        {"A": "/" + "a" * 2048}, {f"A{number}": "/a" for number in range(101)},
+        {"A": "/" + "a" * 2048}, {"A": "a/b"}, {"A" * 70_000: "/a"},
+        {f"A{number}": "/a" for number in range(101)},
     ),
     "registry_auth": ("NOBODY", {"a": 1}, NUL, ""),
     "docker_images": ("alpine",),
@@ -73,7 +85,11 @@ TOGETHER: tuple[dict[str, Any], ...] = (
     {"env_vars": {"A": "x"}, "secret_env": {"A": "y"}},
     {"env_vars": {"A": "x"}, "secrets": {"A": "/a"}},
     {"secret_env": {"A": "x"}, "secrets": {"A": "/a"}},
-    {"env_vars": {"A": "x" * 40_000}, "secret_env": {"B": "y" * 40_000}},
+    {"command": ["x" * 100_000] * 6, "secret_env": {f"A{n}": "y" * 100_000 for n in range(5)}},
+    {"registry_auth": "ecr", "docker_image": "ghcr.io/team/app"},
+    {"registry_auth": "A", "secret_env": {"A": "canary"}},
+    {"resources": {"architecture": "arm64", "instance_types": ["m5.large", "c5.large"]}},
+    {"retries": MINUS_ZERO, "spot_wait_seconds": MINUS_ZERO},
     {"docker_image": "", "scheduled_for": ""},
     {"resources": {"vcpus": 2}, "retries": -1},
     {"resources": {"vcpus": None, "gpus": 65}},

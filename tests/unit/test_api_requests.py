@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from services.api.jobs.fields import MAX_COMMAND_BYTES, MAX_ENV_BYTES
+from services.api.jobs.sizes import MAX_EXEC_BYTES, MAX_STRING_BYTES, STRING_COST
 from services.api.submission.request import (
     BadRequest,
     Bounds,
@@ -246,10 +246,19 @@ def test_a_value_that_is_no_scalar_is_refused_by_name(value: Any) -> None:
     assert refusal(env_vars={"KEY": value}) == expected
 
 
-@pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\0b", "\n"])
-def test_a_value_that_an_env_file_cannot_hold_is_refused_unquoted(value: str) -> None:
-    expected = "env_vars.KEY must not hold a line break or a NUL character"
-    assert refusal(env_vars={"KEY": value}) == expected
+PEM = "-----BEGIN KEY-----\nMIIB\r\nAgEA\n-----END KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    "value", [PEM, "\n", "\r", "\r\n", "a\n\nB=c", "\x1b[0m\x7f\x01\x85\u2028"]
+)
+def test_a_value_may_hold_line_breaks_and_control_characters(value: str) -> None:
+    assert read(env_vars={"KEY": value}).env_vars == {"KEY": value}
+    assert read_secretly(secret_env={"KEY": value}).secret_env == {"KEY": value}
+
+
+def test_a_value_with_a_nul_is_refused_unquoted() -> None:
+    assert refusal(env_vars={"KEY": "a\0b"}) == "env_vars.KEY must not hold a NUL character"
 
 
 @pytest.mark.parametrize("value", ["x", 1, True, [], [["a", "b"]]])
@@ -258,9 +267,48 @@ def test_env_vars_is_an_object(value: Any) -> None:
 
 
 def test_env_vars_are_bounded_in_bytes() -> None:
-    assert read(env_vars={"K": "x" * (MAX_ENV_BYTES - 1)}).env_vars
-    assert "at most" in refusal(env_vars={"K": "x" * MAX_ENV_BYTES})
-    assert "at most" in refusal(env_vars={"K": "€" * (MAX_ENV_BYTES // 3 + 1)})
+    most = MAX_STRING_BYTES - len("K=")
+    assert read(env_vars={"K": "x" * most}).env_vars
+    expected = f"env_vars.K with its name has {MAX_STRING_BYTES + 1} bytes, at most "
+    assert refusal(env_vars={"K": "x" * (most + 1)}).startswith(expected)
+    assert "at most" in refusal(env_vars={"K": "€" * (most // 3 + 1)})
+
+
+def test_arguments_and_environment_are_bounded_together_as_linux_counts_them() -> None:
+    """A string counts its bytes, its NUL and a pointer."""
+    fields: dict[str, Any] = {
+        "entrypoint": ["sh"],
+        "command": ["x" * 20_000] * 3,
+        "env_vars": {f"A{n}": "x" * 20_000 for n in range(3)},
+        "secret_env": {f"B{n}": "x" * 20_000 for n in range(3)},
+    }
+    count = 2 + STRING_COST + 3 * (20_000 + STRING_COST) + 6 * (20_003 + STRING_COST)
+    full = {**fields, "command": [*fields["command"], "y" * (MAX_EXEC_BYTES - count - STRING_COST)]}
+    assert read_secretly(**full).command == full["command"]
+    full["command"][-1] += "y"
+    with pytest.raises(BadRequest) as refused:
+        read_secretly(**full)
+    assert str(refused.value) == (
+        f"command with entrypoint and env_vars and secret_env counts {MAX_EXEC_BYTES + 1} bytes, "
+        f"at most {MAX_EXEC_BYTES} are taken (each string counts its bytes and 9 more)"
+    )
+
+
+@pytest.mark.parametrize("field", ["command", "entrypoint"])
+def test_many_empty_strings_are_too_many(field: str) -> None:
+    most = MAX_EXEC_BYTES // STRING_COST - 1
+    assert read(**{field: ["sh", *[""] * (most - 1)]}).docker_image
+    expected = f"{field} counts 2700002 bytes, at most {MAX_EXEC_BYTES} are taken"
+    assert refusal(**{field: ["sh", *[""] * 299_999]}).startswith(expected)
+
+
+def test_many_short_variables_are_too_many() -> None:
+    assert refusal(env_vars={f"A{n}": "" for n in range(100_000)}).startswith("env_vars counts 15")
+
+
+def test_a_secret_leaves_room_for_the_longest_value_that_there_is() -> None:
+    assert read(secrets={"A" * 60_000: "/a"}).secrets
+    assert refusal(secrets={"A" * 70_000: "/a"}).startswith("secrets.AAA")
 
 
 # -- command, labels, timeout_seconds, name
@@ -277,8 +325,8 @@ def test_a_command_holds_line_breaks_but_no_nul() -> None:
 
 
 def test_a_command_is_bounded() -> None:
-    assert read(command=["x" * MAX_COMMAND_BYTES]).command
-    assert refusal(command=["x" * MAX_COMMAND_BYTES, "y"]).startswith("command is too long")
+    assert read(command=["x" * MAX_STRING_BYTES]).command
+    assert refusal(command=["x" * MAX_STRING_BYTES + "y"]).startswith("a string of command has")
 
 
 @pytest.mark.parametrize("value", ["x", 1, [], {"a": 1}, {"a": None}])
@@ -458,6 +506,9 @@ def read_secretly(**fields: Any) -> JobRequest:
     return read_job(body, NOW, KEEPING)
 
 
+ECR_IMAGE = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app:1.2"
+
+
 def test_secrets_are_taken_in_each_of_their_forms() -> None:
     places = {
         "A": "/prod/db/password",
@@ -468,7 +519,7 @@ def test_secrets_are_taken_in_each_of_their_forms() -> None:
     job = read_secretly(secret_env={"TOKEN": "v", "LOGIN": "u:p"}, secrets=places)
     assert job.secret_env == {"TOKEN": "v", "LOGIN": "u:p"}
     assert job.secrets == places
-    assert read(registry_auth="ecr").registry_auth == "ecr"
+    assert read(registry_auth="ecr", docker_image=ECR_IMAGE).registry_auth == "ecr"
     assert read(registry_auth="A", secrets=places).registry_auth == "A"
     assert read_secretly(registry_auth="L", secret_env={"L": "u:p"}).registry_auth == "L"
 
@@ -483,7 +534,8 @@ def test_without_a_key_a_secret_is_refused_with_the_setting_that_is_missing() ->
         ({"secret_env": ["canary"]}, "secret_env must be an object of strings"),
         ({"secret_env": {"1A": "canary"}}, "secret_env has the name '1A'"),
         ({"secret_env": {"A": ["canary"]}}, "secret_env.A must be a string"),
-        ({"secret_env": {"A": "canary\n"}}, "secret_env.A must not hold a line break"),
+        ({"secret_env": {"A": "canary\0"}}, "secret_env.A must not hold a NUL"),
+        ({"secret_env": {"A": "canary" * 30_000}}, "secret_env.A with its name has 180002 bytes"),
         ({"secret_env": {"A": "x"}, "env_vars": {"A": "y"}}, "secret_env.A is in env_vars too"),
         ({"secrets": {"A": "/a"}, "env_vars": {"A": "y"}}, "secrets.A is in env_vars too"),
         ({"secrets": {"A": "/a"}, "secret_env": {"A": "y"}}, "secrets.A is in secret_env too"),
@@ -493,7 +545,6 @@ def test_without_a_key_a_secret_is_refused_with_the_setting_that_is_missing() ->
         ({"secrets": {"A": "--x y"}}, "secrets.A must be the name or ARN of an SSM"),
         ({"registry_auth": "NOBODY"}, "registry_auth must be 'ecr', or a name in secret_env"),
         ({"registry_auth": {"a": 1}}, "registry_auth must be 'ecr', or a name in secret_env"),
-        ({"env_vars": {"A": "x" * 40_000}, "secret_env": {"B": "y" * 40_000}}, "env_vars holds 80"),
     ],
 )
 def test_a_secret_that_cannot_be_taken_is_named_and_never_quoted(

@@ -1,6 +1,11 @@
 """`scheduled_for`: the time that each form means."""
 
+import re
+import zoneinfo
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +40,16 @@ def at(text: str) -> datetime:
         ("2026-11-24T10:00:00Z", "2026-11-24T10:00:00Z"),
         ("2026-11-24t10:00:00Z", "2026-11-24T10:00:00Z"),
         ("2026-11-24 10:00:00-0330", "2026-11-24T13:30:00Z"),
+        ("2026-11-24T10:00:00z", "2026-11-24T10:00:00Z"),
+        ("2026-11-24t10:00z", "2026-11-24T10:00:00Z"),
+        ("2026-11-24T10:00:00+01", "2026-11-24T09:00:00Z"),
+        ("2026-11-24T10:00:00+0100", "2026-11-24T09:00:00Z"),
+        ("2026-11-24T10:00:00-00:00", "2026-11-24T10:00:00Z"),
+        ("2026-11-24T10:00:00,5Z", "2026-11-24T10:00:00.5Z"),
+        ("2026-11-24T10:00:00.123456789Z", "2026-11-24T10:00:00.123456Z"),
+        ("2026-W48-2T10:00", "2026-11-24T10:00:00Z"),
+        ("2026w482t10z", "2026-11-24T10:00:00Z"),
+        ("2026-11-24T10", "2026-11-24T10:00:00Z"),
         ("2026-11-24T10:00", "2026-11-24T10:00:00Z"),
         ("2026-11-24T10:00:00.250", "2026-11-24T10:00:00.250Z"),
         ("20261124T100000", "2026-11-24T10:00:00Z"),
@@ -83,6 +98,27 @@ def test_a_time_without_an_offset_is_the_zones_own(text: str, meant: str) -> Non
         "2026-13-01T00:00",
         "2026-02-30T00:00",
         "2026-11-24T25:00",
+        "2026-11-24T24:00",
+        "2026-11-24T23:59:60Z",
+        "2026-11-24T10:60",
+        "2026-W54-1T10:00",
+        "2026-328T10:00",
+        "2026-11T10:00",
+        "2026-11-24T10.5",
+        "2026-11-24T10:00.5",
+        "2026-11-24T10:00:00.",
+        "2026-11-24T10:00:00Z+01:00",
+        "2026-11-24T10:00:00+1:00",
+        "2026-11-24T10:00:00+24:00",
+        "2026-11-24T10:00:00 +01:00",
+        "2026-11-24T10:00:00+01:00:30",
+        "2026-11-24T10:00:00+01:00[Europe/Berlin]",
+        "2026-11-24x10:00",
+        "2026-11-24_10:00",
+        "2026-11-24\n10:00",
+        "2026-11-24T1\u06600:00",
+        "\uff12026-11-24T10:00",
+        "2026-11-24T10:00:00\u212a",
         "10:00\0",
         "\n",
         "T",
@@ -94,7 +130,21 @@ def test_a_text_that_is_no_time_is_refused_with_the_forms(text: str) -> None:
         time_of(text, WORLD, NOW)
 
 
-@pytest.mark.parametrize("text", ["2026-11-24", "20261124", "2026-W48-2"])
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("2026-11-24T24:00", "hours go to 23, minutes and seconds to 59"),
+        ("2026-11-24T23:59:60Z", "hours go to 23, minutes and seconds to 59"),
+        ("2026-02-30T00:00", "day is out of range for month"),
+    ],
+)
+def test_a_time_that_no_clock_shows_is_refused_with_the_reason(text: str, reason: str) -> None:
+    with pytest.raises(BadTime) as raised:
+        time_of(text, WORLD, NOW)
+    assert str(raised.value).endswith(f"({reason})")
+
+
+@pytest.mark.parametrize("text", ["2026-11-24", "20261124", "2026-W48-2", "2026-w482"])
 def test_a_date_alone_is_refused(text: str) -> None:
     with pytest.raises(BadTime, match="has no time of day"):
         time_of(text, WORLD, NOW)
@@ -204,6 +254,66 @@ def test_the_next_occurrence_is_within_25_hours_at_any_minute_of_a_change() -> N
     ["Mars/Olympus", "", "Europe", "../../etc/passwd", "/etc/passwd", "UTC\0", "a" * 5000, "CET\n"],
 )
 def test_what_is_no_time_zone_is_refused(name: str) -> None:
+    assert_no_zone(name)
+
+
+@pytest.fixture
+def machine_zones(tmp_path: Path) -> Iterator[Path]:
+    """Make *tmp_path* the machine's directory of zones."""
+    zoneinfo.reset_tzpath([tmp_path])
+    yield tmp_path
+    zoneinfo.reset_tzpath()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("localtime", "posixrules", "Factory", "right/Europe/Berlin", "posix/UTC", "tzdata.zi"),
+        *("SystemV/EST5", "US/Pacific-New", "EST5", "PST", "local", "+01:00", "UTC+1"),
+    ],
+)
+def test_what_a_machine_has_beside_the_zones_is_refused(name: str, machine_zones: Path) -> None:
+    of_machine = machine_zones / name
+    of_machine.parent.mkdir(parents=True, exist_ok=True)
+    of_machine.write_bytes((files("tzdata.zoneinfo") / "UTC").read_bytes())
+    assert zoneinfo.ZoneInfo(name).key == name  # Python takes it
+    assert_no_zone(name)
+
+
+@pytest.mark.parametrize("name", ["./UTC", "Europe/../UTC", "Europe//Berlin", "UTC/", " UTC"])
+def test_a_path_is_no_time_zone(name: str) -> None:
+    assert_no_zone(name)
+
+
+def test_a_zone_needs_no_file_of_the_machine(machine_zones: Path) -> None:
+    assert not list(machine_zones.iterdir())
+    assert zone("Pacific/Kanton").key == "Pacific/Kanton"
+
+
+@pytest.mark.parametrize(
+    "name", ["utc", "UTC", "Utc", "Etc/UTC", "Zulu", "EST5EDT", "GMT+0", "Asia/Calcutta", "EST"]
+)
+def test_the_names_of_iana_are_zones_and_utc_is_so_in_any_case(name: str) -> None:
+    assert zone(name).key == ("UTC" if name.upper() == "UTC" else name)
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("europe/berlin", "Europe/Berlin"),
+        ("AMERICA/NEW_YORK", "America/New_York"),
+        ("America/New York", "America/New_York"),
+        ("est5edt", "EST5EDT"),
+        ("etc/gmt+1", "Etc/GMT+1"),
+    ],
+)
+def test_a_name_in_another_case_is_refused_with_the_right_one(name: str, right: str) -> None:
+    with pytest.raises(BadTime, match=f"did you mean {re.escape(repr(right))}") as raised:
+        zone(name)
+    assert repr(name) in str(raised.value)
+
+
+def assert_no_zone(name: str) -> None:
     with pytest.raises(BadTime, match="is not an IANA time zone") as raised:
         zone(name)
     assert len(str(raised.value)) < 200

@@ -15,8 +15,8 @@ from services.api.agents.calls import Callback, Report
 from services.api.agents.sts_identity import Proof
 from services.api.jobs.fields import whole
 from services.api.logs.bounds import Amount, Continues, Line
-from services.api.submission.faults import BadRequest, check
-from services.api.submission.request import read_json
+from services.api.submission.faults import check
+from services.api.submission.json_body import BadRequest, decode
 from shared.events.events import Cause
 
 MAX_MESSAGE = 16_384
@@ -250,7 +250,7 @@ def _line(line: LogLine) -> Line:
 
 def read_callback(raw: bytes) -> Callback:
     """Read the body of `PUT /callback/{id}`. Raises `BadRequest`."""
-    body = read_json(raw)
+    body = decode(raw)
     given = body if isinstance(body, dict) else {}
     if "schedule" in given and "failed" in given:
         raise BadRequest("give schedule or failed, not both")
@@ -278,11 +278,11 @@ def _failure(failed: Failed) -> Callback:
 
 def _read(raw: bytes, decoder: Decoder[_Body]) -> _Body:
     """Decode a body with its declaration; walk it for the message only if it is refused."""
-    read_json(raw)  # and dropped: the declaration's decoder skips unknown fields, JSON or not
+    decode(raw)  # and dropped: the declaration's decoder skips unknown fields, JSON or not
     try:
         return decoder.decode(raw)
     except ValidationError:
-        return check(read_json(raw), decoder.type)
+        return check(decode(raw), decoder.type)
 
 
 def clean(text: str) -> str:

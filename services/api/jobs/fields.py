@@ -6,8 +6,8 @@ OpenAPI schema and docs/api.md. To add an optional field: declare it here, add i
 and use it.
 
 `Meta.extra` has what `Meta` has no place for: messages (`wrong`, `wrong_type`, `wrong_length`, see
-`submission/faults.py`), the order of a Literal's `values`, the most bytes of an array of texts, and
-as what a value is `written` where that is not as what it is kept.
+`submission/faults.py`), the order of a Literal's `values`, and as
+what a value is `written` where that is not as what it is kept.
 """
 
 from datetime import datetime
@@ -15,10 +15,9 @@ from typing import Annotated, get_args
 
 from msgspec import Meta, Struct
 
+from services.api.jobs.sizes import EXEC_LIMIT
 from shared.events.events import Capacity, Resources
 
-MAX_ENV_BYTES = 65_536
-MAX_COMMAND_BYTES = 65_536
 MAX_LABELS = 50
 MAX_RETRIES = 100
 MAX_LABEL_LENGTH = 256
@@ -32,10 +31,10 @@ def whole(pattern: str) -> str:
 # The reference grammar of the distribution project:
 # https://pkg.go.dev/github.com/distribution/reference
 _DOMAIN_PART = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
-_HOST = rf"(?:{_DOMAIN_PART}(?:\.{_DOMAIN_PART})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
+HOST = rf"(?:{_DOMAIN_PART}(?:\.{_DOMAIN_PART})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
 _PATH = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 IMAGE = (
-    rf"(?:{_HOST}/)?{_PATH}(?:/{_PATH})*(?::[a-zA-Z0-9_][a-zA-Z0-9_.-]{{0,127}})?"
+    rf"(?:{HOST}/)?{_PATH}(?:/{_PATH})*(?::[a-zA-Z0-9_][a-zA-Z0-9_.-]{{0,127}})?"
     r"(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?"
 )
 PLACE = (
@@ -44,6 +43,7 @@ PLACE = (
     r"|arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@!-]+"
 )
 NO_NUL = r"^[^\u0000]*$"
+NO_NUL_OR_COLON = r"^[^\u0000:]*$"
 _NUL = "{path} must not hold a NUL character"
 _LABEL_NUL = "labels must not hold a NUL character"
 _LABEL_LENGTH = ": name and value have at most 256 characters and the name at least one"
@@ -68,11 +68,11 @@ VariableName = Annotated[
 VariableValue = Annotated[
     str,
     Meta(
-        extra_json_schema={"pattern": r"^[^\n\r\u0000]*$"},
+        extra_json_schema={"pattern": NO_NUL},
         extra={
-            "lacks": "\n\r\0",
+            "lacks": "\0",
             "wrong_type": "{path} must be a string, a number or a boolean",
-            "wrong": "{path} must not hold a line break or a NUL character",
+            "wrong": _NUL,
         },
     ),
 ]
@@ -134,7 +134,7 @@ class JobFields(Struct, frozen=True, kw_only=True):
     timezone: Annotated[
         str,
         Meta(
-            description="An IANA time zone.",
+            description="An IANA time zone, by its name in the IANA's list; UTC in any case.",
             examples=["Europe/Berlin", "UTC"],
             extra_json_schema={"format": "time-zone"},
         ),
@@ -143,7 +143,7 @@ class JobFields(Struct, frozen=True, kw_only=True):
         Variables,
         Meta(
             description="Environment variables of the container; a number or boolean is passed on "
-            f"as it is written. With `secret_env` at most {MAX_ENV_BYTES} bytes.",
+            f"as it is written. {EXEC_LIMIT}",
             examples=[{"KEY": "VALUE"}, {"RETRY": 3}],
             extra={"written": ANY_SCALAR},
         ),
@@ -153,9 +153,9 @@ class JobFields(Struct, frozen=True, kw_only=True):
             list[_Argument],
             Meta(
                 description="Replaces the image's entrypoint, and with it the image's command; an "
-                f"empty array removes both. At most {MAX_COMMAND_BYTES} bytes.",
+                "empty array removes both, and `command` names the program. See `env_vars` for "
+                "the size.",
                 examples=[["/bin/sh", "-c"]],
-                extra={"max_bytes": MAX_COMMAND_BYTES},
             ),
         ]
         | None
@@ -164,9 +164,8 @@ class JobFields(Struct, frozen=True, kw_only=True):
         Annotated[
             list[_Argument],
             Meta(
-                description=f"Replaces the image's command; at most {MAX_COMMAND_BYTES} bytes.",
+                description="Replaces the image's command. See `env_vars` for the size.",
                 examples=[["echo", "hello"]],
-                extra={"max_bytes": MAX_COMMAND_BYTES},
             ),
         ]
         | None
@@ -175,9 +174,9 @@ class JobFields(Struct, frozen=True, kw_only=True):
         dict[_LabelName, _LabelValue],
         Meta(
             max_length=MAX_LABELS,
-            description="Labels to find jobs by (`GET /list?label=team:data`).",
+            description="Labels to find jobs by: `GET /list?label=team:data`. No name has a colon.",
             examples=[{"team": "data"}],
-            extra={"written": {"propertyNames": {"pattern": NO_NUL}}},
+            extra={"written": {"propertyNames": {"pattern": NO_NUL_OR_COLON}}},
         ),
     ] = {}
     timeout_seconds: (
@@ -254,9 +253,8 @@ class JobFields(Struct, frozen=True, kw_only=True):
         Annotated[
             str,
             Meta(
-                description="The login to the registry: `ecr`, or the name in `secret_env` or "
-                "`secrets` that holds the login.",
-                examples=["ecr"],
+                description="The login to the registry: `ecr` for an image of ECR, or the name in "
+                "`secret_env` or `secrets` that holds the login.",
                 extra={"wrong_type": BAD_LOGIN},
             ),
         ]

@@ -1,5 +1,6 @@
 """SQL of `/list`: keyset pages, newest first. A page costs the same at any number of jobs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Raw
@@ -90,15 +91,18 @@ async def list_jobs(
     before: int = LAST_ID,
     limit: int,
     status: str | None = None,
-    labels: dict[str, str] | None = None,
+    labels: Sequence[tuple[str, str]] = (),
 ) -> list[ListedJob]:
-    """Load up to *limit* jobs with ids below *before*, newest first, that match the filters."""
-    if status is not None and labels:
-        rows = await conn.fetch(LIST_BY_STATUS_AND_LABELS, before, limit, labels, status)
+    """Load up to *limit* jobs with ids below *before*, newest first, that match all filters."""
+    wanted = dict(labels)
+    if len(wanted) < len(set(labels)):
+        return []  # a label has one value
+    if status is not None and wanted:
+        rows = await conn.fetch(LIST_BY_STATUS_AND_LABELS, before, limit, wanted, status)
     elif status is not None:
         rows = await conn.fetch(LIST_BY_STATUS, before, limit, status)
-    elif labels:
-        rows = await conn.fetch(LIST_BY_LABELS, before, limit, labels)
+    elif wanted:
+        rows = await conn.fetch(LIST_BY_LABELS, before, limit, wanted)
     else:
         rows = await conn.fetch(LIST_ALL, before, limit)
     return [_listed(row) for row in rows]

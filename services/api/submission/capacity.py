@@ -1,17 +1,24 @@
 """The bounds of `resources`, and the checks of resources and capacity together."""
 
+import re
 from typing import Annotated, ClassVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 
 from services.api.jobs.fields import whole
-from services.api.submission.faults import BadRequest, check
+from services.api.submission.faults import check
+from services.api.submission.json_body import BadRequest
 from shared.events.events import Architecture, Capacity, Resources
 
 GPU_ARCHITECTURE: Architecture = "x86_64"
 """EC2's one family with GPUs and ARM processors (g5g) is left out: it would need an image of its
 own, and images for GPUs are hardly ever built for ARM."""
+
+# A family's name is a series, a generation and options, of which the first names the processor:
+# https://docs.aws.amazon.com/ec2/latest/instancetypes/instance-type-names.html
+# Names with a hyphen (u-6tb1, p6e-gb200) and Macs have their own ways.
+_FAMILY = re.compile(r"(?!mac)[a-z]+[0-9]+([a-z]*)\.")
 
 _InstanceType = Annotated[
     str,
@@ -73,11 +80,32 @@ def read_resources(value: object, default_architecture: Architecture) -> Resourc
             "resources.instance_types names the types: leave vcpus, memory_mib and gpus out, "
             "which choose them"
         )
+    if read.instance_types and read.architecture:
+        _check_types(read.instance_types, read.architecture)
     if read.gpus:
         _check_gpus(read.architecture, default_architecture)
     fields = msgspec.structs.asdict(read)
     fields["instance_types"] = tuple(dict.fromkeys(read.instance_types or ()))
     return Resources(**fields)
+
+
+def _check_types(types: list[str], architecture: Architecture) -> None:
+    """Refuse types none of which has *architecture*; the others are left out at the launch."""
+    known = {_architecture_of(each) for each in types}
+    if known <= {"x86_64", "arm64"} - {architecture}:
+        raise BadRequest(
+            f"resources.instance_types has no type for resources.architecture {architecture}: "
+            f"{types[0]} is {known.pop()}; name others, or leave the architecture out"
+        )
+
+
+def _architecture_of(instance_type: str) -> Architecture | None:
+    """Return what the name of a type tells, None if it tells nothing."""
+    family = _FAMILY.match(instance_type)
+    if family is None:
+        return None
+    arm = family[1].startswith("g") or instance_type.startswith("a1.")
+    return "arm64" if arm else "x86_64"
 
 
 def _check_gpus(given: Architecture | None, default: Architecture) -> None:

@@ -12,22 +12,19 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
-from math import inf
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct, inspect
 from msgspec.structs import replace
 
+from services.api.submission.json_body import BadRequest, Number
+
 _S = TypeVar("_S", bound=Struct)
 _encode = msgspec.json.Encoder().encode
 
 UNBOUNDED_BYTES = 16_384
-"""No limit of bytes is below this."""
-
-
-class BadRequest(Exception):
-    """The request cannot be taken. The message names the field and says what is right."""
+"""No limit of bytes is reached by JSON that is shorter."""
 
 
 def check(value: Any, struct: type[_S], path: str = "", most: Mapping[str, int] = {}) -> _S:
@@ -56,16 +53,14 @@ def has_plain_texts(value: Any) -> bool:
 
 
 def check_texts(value: Any, read: Struct) -> None:
-    """Check the characters that the texts of *read* must lack, and their bytes.
+    """Check the characters that the texts of *read* must lack.
 
     Patterns would be too slow for that: msgspec calls `re` for each text that has one.
     """
-    for name, lacks, max_bytes in _text_rules(type(read)):
+    for name, lacks in _text_rules(type(read)):
         text = _joined(getattr(read, name) or "")
         if any(character in text for character in lacks):
             raise BadRequest(fault(value, type(read), "", {}) or name)
-        if len(text.encode()) > max_bytes:
-            raise BadRequest(f"{name} is too long, at most {max_bytes} bytes are taken")
 
 
 def _joined(value: str | list[str] | dict[str, str]) -> str:
@@ -87,7 +82,7 @@ def fault(value: Any, struct: type[Struct], path: str, most: Mapping[str, int]) 
                 return unknown_field(name, struct, path)
     for name, field in fields.items():
         if name in value or field.required:
-            found = _fault(value.get(name), field.type, _join(path, name), most.get(name))
+            found = _fault(value.get(name), field.type, join(path, name), most.get(name))
             if found is not None:
                 return found
     return None
@@ -97,7 +92,7 @@ def unknown_field(name: str, struct: type[Struct], path: str = "") -> str:
     """Return the message that *struct*, which stands at *path*, has no field *name*."""
     known = ", ".join(declared(struct))
     if path:
-        return f"unknown field {_join(path, name)}: it takes {known}"
+        return f"unknown field {join(path, name)}: it takes {known}"
     return f"unknown field {short(name)}: the fields are {known}"
 
 
@@ -108,8 +103,8 @@ def declared(struct: type[Struct]) -> dict[str, inspect.Field]:
 
 
 @cache
-def _text_rules(struct: type[Struct]) -> list[tuple[str, str, float]]:
-    """Return the fields made of texts, the characters that each must lack, and its most bytes."""
+def _text_rules(struct: type[Struct]) -> list[tuple[str, str]]:
+    """Return the fields made of texts, and the characters that each must lack."""
     rules = []
     for name, field in declared(struct).items():
         bare, extra = _bare(field.type).info, metadata(field.type)
@@ -117,8 +112,8 @@ def _text_rules(struct: type[Struct]) -> list[tuple[str, str, float]]:
             extra |= {"lacks": metadata(bare.item_type).get("lacks", "")}
         elif isinstance(bare, inspect.DictType):
             extra |= {"lacks": metadata(bare.value_type).get("lacks", "")}
-        if extra.get("lacks") or "max_bytes" in extra:
-            rules.append((name, extra.get("lacks", ""), extra.get("max_bytes", inf)))
+        if extra.get("lacks"):
+            rules.append((name, extra["lacks"]))
     return rules
 
 
@@ -180,6 +175,8 @@ def _of_number(value: Any, bare: _Bare, path: str) -> str | None:
     if whole and (least is None or least <= value) and (most is None or value <= most):
         return None
     right = f"{path} must be a whole number from {least} to {most}"
+    if isinstance(value, Number) and value.is_whole:
+        right += ", written without a point or an exponent"
     return bare.message("wrong", path, value) or right
 
 
@@ -235,7 +232,7 @@ def _of_object(value: Any, bare: _Bare, path: str) -> str | None:
         if any_type and not isinstance(each, str):
             return right
         found = _fault(name, info.key_type, path)
-        found = found or _fault(each, info.value_type, _join(path, name))
+        found = found or _fault(each, info.value_type, join(path, name))
         if found is not None:
             return found
     return None
@@ -257,12 +254,16 @@ _FINDERS: dict[type, Callable[[Any, _Bare, str], str | None]] = {
 }
 
 
-def _join(path: str, name: str) -> str:
+def join(path: str, name: str) -> str:
+    """Return the path of *name* below *path*, for a message."""
     name = name if len(name) <= 80 else f"{name[:77]}…"
     return f"{path}.{name}" if path else name
 
 
 def short(value: object) -> str:
     """Quote *value* for a message, shortened."""
-    text = str(value)
+    try:
+        text = str(value)
+    except RecursionError:
+        text = "…"
     return repr(text if len(text) <= 80 else text[:77] + "…")

@@ -18,9 +18,9 @@ from services.api.jobs.fields import FIELDS as GIVEN
 from services.api.jobs.model import Attempt, Job, JobRules, first_attempt
 from services.api.secrets.sealing import Sealed, SecretKeys
 from services.api.submission import idempotency_store as keys
-from services.api.submission.faults import BadRequest
 from services.api.submission.idempotency_store import KeptAnswer
 from services.api.submission.job_ids import JobIds
+from services.api.submission.json_body import BadRequest
 from services.api.submission.request import JobRequest
 from shared.crash_points import Points
 from shared.events import cloudevents

@@ -11,15 +11,10 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 from msgspec import Meta, Struct, field
 
-from services.api.jobs.fields import ANY_SCALAR, MAX_ENV_BYTES, JobFields, Variables
-from services.api.submission import capacity, secret_fields, when
-from services.api.submission.faults import (
-    BadRequest,
-    check,
-    check_texts,
-    has_plain_texts,
-    unknown_field,
-)
+from services.api.jobs.fields import ANY_SCALAR, JobFields, Variables
+from services.api.submission import capacity, exec_limits, images, secret_fields, when
+from services.api.submission.faults import check, check_texts, has_plain_texts, short, unknown_field
+from services.api.submission.json_body import BadRequest, Number, read_json
 from shared.events.events import Architecture, Capacity
 
 __all__ = ["FIELDS", "BadRequest", "Bounds", "JobRequest", "read_job", "read_json"]
@@ -59,10 +54,14 @@ class JobRequest(JobFields, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 FIELDS = JobRequest.__struct_fields__
 _FIELDS = frozenset(FIELDS)
 _TEXT = {str}
+_MINUS_ZERO = Number("-0")
 
 
 class Bounds(Struct, frozen=True, kw_only=True, dict=True):
-    """The deployment's limits and defaults, over the declared ones."""
+    """The deployment's limits and defaults, over the declared ones.
+
+    *region* is the instances', empty if there is none; *have_role*: they have a role on AWS.
+    """
 
     default_timezone: str
     max_lifetime_seconds: int
@@ -70,6 +69,8 @@ class Bounds(Struct, frozen=True, kw_only=True, dict=True):
     default_architecture: Architecture = "x86_64"
     default_retries: int = 0
     keeps_secrets: bool = False
+    region: str = ""
+    have_role: bool = True
 
     @cached_property
     def most(self) -> dict[str, int]:
@@ -86,25 +87,6 @@ class Bounds(Struct, frozen=True, kw_only=True, dict=True):
         }
 
 
-class Fraction(Struct, frozen=True):
-    """A JSON number with a point or an exponent, as written: 3.10 is not 3.1 in an env variable."""
-
-    text: str
-
-
-_decoder = msgspec.json.Decoder(float_hook=Fraction)
-
-
-def read_json(raw: bytes) -> Any:
-    """Decode the body as JSON, whatever its Content-Type says. Raises `BadRequest`."""
-    try:
-        return _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"the body is not JSON: {error}") from None
-    except RecursionError:
-        raise BadRequest("the body is nested too deeply") from None
-
-
 def read_job(body: Any, now: datetime, bounds: Bounds) -> JobRequest:
     """Read one job. Raises `BadRequest` for the first field that is wrong."""
     if not isinstance(body, dict):
@@ -114,24 +96,39 @@ def read_job(body: Any, now: datetime, bounds: Bounds) -> JobRequest:
         raise BadRequest(unknown_field(unknown, JobRequest))
     given = _in_one_form(body, now, bounds)
     job = check(given, JobRequest, most=bounds.most)
+    images.check_image(job.docker_image)
     if not has_plain_texts(body):
         check_texts(given, job)
-        _check_size(job.env_vars, job.secret_env)
+        exec_limits.check_sizes(
+            {"entrypoint": job.entrypoint or (), "command": job.command or ()},
+            {"env_vars": job.env_vars, "secret_env": job.secret_env},
+            job.secrets,
+        )
+    if job.entrypoint is not None:
+        exec_limits.check_program(job.entrypoint, job.command or ())
+    if job.labels:
+        _check_label_names(job.labels)
+    if job.secret_env or job.secrets or job.registry_auth is not None:
+        _check_secrets(job, bounds)
+    if job.spot_wait_seconds is not None:
+        capacity.check_spot_wait(job.spot_wait_seconds, job.capacity)
+    return job
+
+
+def _check_secrets(job: JobRequest, bounds: Bounds) -> None:
     if job.secret_env and not bounds.keeps_secrets:
         raise BadRequest(
             "secret_env needs a key to keep its values under: set DOCKER_JOB_SECRETS_KEY to 64 "
             "hexadecimal digits, or name where they are kept in secrets"
         )
-    if job.secret_env or job.secrets:
-        secret_fields.check_apart(
-            env_vars=job.env_vars, secret_env=job.secret_env, secrets=job.secrets
-        )
+    secret_fields.check_apart(env_vars=job.env_vars, secret_env=job.secret_env, secrets=job.secrets)
+    if not bounds.have_role:
+        secret_fields.check_without_role(job.secrets, job.registry_auth)
+    secret_fields.check_places(job.secrets, bounds.region)
     if job.registry_auth is not None:
-        names = job.secret_env.keys() | job.secrets.keys()
-        secret_fields.check_registry_auth(job.registry_auth, names)
-    if job.spot_wait_seconds is not None:
-        capacity.check_spot_wait(job.spot_wait_seconds, job.capacity)
-    return job
+        secret_fields.check_registry_auth(
+            job.registry_auth, job.docker_image, job.secret_env, job.secrets
+        )
 
 
 def _in_one_form(body: dict[str, Any], now: datetime, bounds: Bounds) -> dict[str, Any]:
@@ -141,9 +138,12 @@ def _in_one_form(body: dict[str, Any], now: datetime, bounds: Bounds) -> dict[st
     """
     if None in body.values():
         body = {name: value for name, value in body.items() if value is not None}
+    if _MINUS_ZERO in body.values():
+        body = {name: 0 if value == _MINUS_ZERO else value for name, value in body.items()}
     given = bounds.defaults | body
     given["docker_image"] = _stripped(given, "docker_image")
-    given["scheduled_for"] = _time(_stripped(given, "scheduled_for"), given["timezone"], now)
+    written = _stripped(given, "scheduled_for")
+    given["scheduled_for"], given["timezone"] = _time_and_zone(written, given["timezone"], now)
     for name in ("env_vars", "secret_env"):
         variables = body.get(name)
         if isinstance(variables, dict) and not _TEXT.issuperset(map(type, variables.values())):
@@ -160,13 +160,14 @@ def _stripped(given: dict[str, Any], name: str) -> Any:
     return value
 
 
-def _time(value: Any, timezone: Any, now: datetime) -> datetime:
+def _time_and_zone(value: Any, timezone: Any, now: datetime) -> tuple[datetime, str]:
     if not isinstance(value, str):
         raise BadRequest(f"scheduled_for must be a string: {when.FORMS}")
     if not isinstance(timezone, str):
         raise BadRequest("timezone must be a string, an IANA name like 'Europe/Berlin'")
     try:
-        return when.time_of(value, when.zone(timezone), now)
+        zone = when.zone(timezone)
+        return when.time_of(value, zone, now), zone.key
     except when.BadTime as error:
         raise BadRequest(str(error)) from None
 
@@ -175,14 +176,17 @@ def _as_text(value: Any) -> Any:
     """*value*, a boolean or number as it was written."""
     if isinstance(value, str):
         return value
-    if isinstance(value, Fraction):
+    if isinstance(value, Number):
         return value.text
     if isinstance(value, bool | int):
         return msgspec.json.encode(value).decode()
     return value
 
 
-def _check_size(*variables: dict[str, str]) -> None:
-    size = len("".join([text for each in variables for text in (*each, *each.values())]).encode())
-    if size > MAX_ENV_BYTES:
-        raise BadRequest(f"env_vars holds {size} bytes, at most {MAX_ENV_BYTES} are taken")
+def _check_label_names(labels: dict[str, str]) -> None:
+    if ":" in "".join(labels):
+        wrong = next(name for name in labels if ":" in name)
+        raise BadRequest(
+            f"labels has the name {short(wrong)}: a name has no colon, since in "
+            "/list?label=name:value the first colon ends it"
+        )

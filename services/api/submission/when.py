@@ -9,7 +9,9 @@ now                         at once
 
 import re
 from datetime import UTC, datetime, time, timedelta
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from functools import cache
+from importlib.resources import files
+from zoneinfo import ZoneInfo
 
 FORMS = (
     "write 'now', a time of day like '10:00', a delay like '+90s', '+10m', '+2h' or '+3d', "
@@ -17,6 +19,9 @@ FORMS = (
 )
 _CLOCK_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?", re.ASCII)
 _DELAY = re.compile(r"\+(\d{1,9})([smhd])", re.ASCII)
+_DATE = r"(?:\d{4}-\d\d-\d\d|\d{8}|\d{4}-?W\d\d-?\d)"
+_CLOCK = r"(?P<hour>\d\d)(?::?(?P<minute>\d\d)(?::?(?P<second>\d\d)(?:[.,]\d+)?)?)?"
+_ISO = re.compile(rf"{_DATE}(?:[T ]{_CLOCK}(?:Z|[+-]\d\d(?::?\d\d)?)?)?", re.ASCII)
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 LATEST = timedelta(days=3660)
@@ -26,19 +31,38 @@ LENIENCE = timedelta(seconds=60)
 """A time that is past by no more than this is taken: clients' clocks differ, requests take time."""
 
 
+NO_ZONES = frozenset({"Factory"})
+"""Listed, but for machines on which no zone is set."""
+
+
 class BadTime(ValueError):
     """The text is not a time that a job can have. The message says what is right."""
 
 
 def zone(name: str) -> ZoneInfo:
-    """Find the IANA time zone *name*. Raises `BadTime`."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise BadTime(
-            f"timezone {_short(name)} is not an IANA time zone: "
-            "write one like 'Europe/Berlin' or 'UTC'"
-        ) from None
+    """Find the IANA time zone *name*; UTC in any case. Raises `BadTime`.
+
+    The names are those of the `tzdata` package. What else a machine has among its zones, such as
+    localtime and right/Europe/Berlin, means another time on another machine.
+    """
+    names = _zone_names()
+    right = names.get(_folded(name))
+    if right is not None and right in (name, "UTC"):
+        return ZoneInfo(right)
+    example = "write one like 'Europe/Berlin' or 'UTC'"
+    hint = example if right is None else f"did you mean {right!r}?"
+    raise BadTime(f"timezone {_short(name)} is not an IANA time zone: {hint}")
+
+
+@cache
+def _zone_names() -> dict[str, str]:
+    """Return the names of IANA's zones and links, by how they are compared."""
+    listed = (files("tzdata") / "zones").read_text(encoding="utf-8").split()
+    return {_folded(name): name for name in listed if name not in NO_ZONES}
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace(" ", "_")
 
 
 def time_of(text: str, tz: ZoneInfo, now: datetime) -> datetime:
@@ -61,12 +85,7 @@ def _from_now(text: str, seconds: int, now: datetime) -> datetime:
 
 
 def _iso(text: str, tz: ZoneInfo, now: datetime) -> datetime:
-    try:
-        parsed = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadTime(f"scheduled_for {_short(text)} is not a time: {FORMS}") from None
-    if "T" not in text.upper() and " " not in text:
-        raise BadTime(f"scheduled_for {_short(text)} has no time of day: {FORMS}")
+    parsed = _read_iso(text)
     try:
         at = parsed.astimezone(UTC) if parsed.tzinfo else _local(parsed, tz, now - LENIENCE)
     except OverflowError:
@@ -79,6 +98,24 @@ def _iso(text: str, tz: ZoneInfo, now: datetime) -> datetime:
     if at - now > LATEST:
         raise BadTime(f"scheduled_for {_short(text)} is more than ten years away: {FORMS}")
     return at
+
+
+def _read_iso(text: str) -> datetime:
+    # What `fromisoformat` takes differs by Python's release, and is more than ISO 8601.
+    in_capitals = text.upper() if text.isascii() else text
+    found = _ISO.fullmatch(in_capitals)
+    if not found:
+        raise BadTime(f"scheduled_for {_short(text)} is not a time: {FORMS}")
+    hour, minute, second = (int(part or 0) for part in found.group("hour", "minute", "second"))
+    if found["hour"] is None:
+        raise BadTime(f"scheduled_for {_short(text)} has no time of day: {FORMS}")
+    if hour > 23 or minute > 59 or second > 59:
+        limits = "hours go to 23, minutes and seconds to 59"
+        raise BadTime(f"scheduled_for {_short(text)} is not a time: {FORMS} ({limits})")
+    try:
+        return datetime.fromisoformat(in_capitals.replace(",", "."))
+    except ValueError as error:
+        raise BadTime(f"scheduled_for {_short(text)} is not a time: {FORMS} ({error})") from None
 
 
 def _local(wall: datetime, tz: ZoneInfo, least: datetime) -> datetime:

@@ -19,9 +19,10 @@ container; after a Spot interruption another one does. The instance is terminate
 job is over.
 
 Every error is JSON with a `message` that names the field and says what is right. An unknown path \
-is answered with 404, another method with 405 and `Allow`. A body is read as JSON whatever its \
-Content-Type is. Times are in UTC; names of durations end in `_seconds`, of money in `_usd`. \
-Responses may get more fields: ignore those that you do not know.\
+is answered with 404, another method with 405 and `Allow`. A body is read as JSON in UTF-8, \
+whatever its Content-Type is; no member is given twice, and a whole number has neither a point nor \
+an exponent. Times are in UTC; names of durations end in `_seconds`, of money in `_usd`. Responses \
+may get more fields: ignore those that you do not know.\
 """
 
 

@@ -74,6 +74,8 @@ class JobRoutes:
             raise BadRequest(f"an array must hold 1 to {MAX_JOBS} jobs, this one has {len(body)}")
         job_requests = []
         for place, each in enumerate(body):
+            if not isinstance(each, dict):
+                raise BadRequest(f"job [{place}]: it must be a JSON object; none was scheduled")
             try:
                 job_requests.append(self._read(each, now))
             except BadRequest as error:
@@ -107,7 +109,7 @@ class JobRoutes:
         return answer(shown, headers=headers)
 
     async def _stream(
-        self, status: str | None, labels: dict[str, str] | None
+        self, status: str | None, labels: list[tuple[str, str]]
     ) -> AsyncIterator[bytes]:
         """Stream every job, with one page in memory at a time.
 
@@ -139,18 +141,21 @@ class JobRoutes:
 
 
 def _check_key(key: str) -> None:
-    if not key or len(key) > MAX_KEY_LENGTH or not key.isprintable():
-        raise BadRequest(f"Idempotency-Key must be 1 to {MAX_KEY_LENGTH} printable characters")
+    # As the header's octets: the bytes of UTF-8 beyond ASCII are octets like others.
+    if not 1 <= len(key) <= MAX_KEY_LENGTH or any(each < " " or each == "\x7f" for each in key):
+        raise BadRequest(
+            f"Idempotency-Key must be 1 to {MAX_KEY_LENGTH} bytes, none of them a control character"
+        )
 
 
-def _filters(request: Request) -> tuple[str | None, dict[str, str] | None]:
+def _filters(request: Request) -> tuple[str | None, list[tuple[str, str]]]:
     for name in request.query_params:
         if name not in ("limit", "cursor", "status", "label"):
             raise BadRequest(f"unknown parameter {name!r}: use limit, cursor, status or label")
     status = request.query_params.get("status")
     if status is not None and status.upper() not in STATUSES:
         raise BadRequest(f"status must be one of {', '.join(STATUSES)}")
-    labels = {}
+    labels = []
     wanted = request.query_params.getlist("label")
     if len(wanted) > MAX_LABELS:
         raise BadRequest(f"label is given {len(wanted)} times: a job has at most {MAX_LABELS}")
@@ -158,8 +163,8 @@ def _filters(request: Request) -> tuple[str | None, dict[str, str] | None]:
         name, colon, value = label.partition(":")
         if not name or not colon or "\0" in label:
             raise BadRequest("label must be name:value, like label=team:data")
-        labels[name] = value
-    return (None if status is None else status.upper()), labels or None
+        labels.append((name, value))
+    return (None if status is None else status.upper()), labels
 
 
 def _whole(request: Request, name: str, default: int, most: int) -> int:
