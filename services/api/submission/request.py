@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 from msgspec import Meta, Struct, field
 
+from services.api.jobs import signals
 from services.api.jobs.fields import ANY_SCALAR, MAX_ENV_BYTES, JobFields, Variables
 from services.api.submission import capacity, secret_fields, when
 from services.api.submission.faults import (
@@ -142,6 +143,8 @@ def _in_one_form(body: dict[str, Any], now: datetime, bounds: Bounds) -> dict[st
     if None in body.values():
         body = {name: value for name, value in body.items() if value is not None}
     given = bounds.defaults | body
+    if "stop_signal" in body:
+        given["stop_signal"] = signals.canonical(body["stop_signal"])
     given["docker_image"] = _stripped(given, "docker_image")
     given["scheduled_for"] = _time(_stripped(given, "scheduled_for"), given["timezone"], now)
     for name in ("env_vars", "secret_env"):
