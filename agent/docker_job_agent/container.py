@@ -6,6 +6,7 @@ from .children import Child
 from .decisions import Outcome
 from .environment import Config
 from .job import Job, Settings
+from .oom import CHILD_SCORE, set_score
 from .reporter import Reporter
 from .situation import Situation
 
@@ -34,8 +35,12 @@ class Container:
         """Return whether the container is known to have ended."""
         return self.child is None or self.child.exited
 
-    def send(self, number: int) -> None:
-        """Send the container a signal."""
+    def stop(self) -> None:
+        """Send the container the signal that asks it to stop."""
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
         raise NotImplementedError
 
     def outcome(self) -> Outcome:
@@ -49,4 +54,6 @@ class Container:
     def _spawn(self, command: list[str], environment: dict[str, str], stdin: int) -> Child:
         reporter = self.reporter
         wake = self.situation.wake
-        return Child(command, environment, reporter.add_line, wake, stdin, reporter.wait_for_room)
+        child = Child(command, environment, reporter.add_line, wake, stdin, reporter.wait_for_room)
+        set_score(CHILD_SCORE, str(child.pid))  # the agent's own preference is for the agent alone
+        return child

@@ -13,7 +13,7 @@ from .errors import UnreachableError
 from .http_client import Answer
 from .job import Settings
 from .log import log, now_utc
-from .logs import Line, LogBuffer
+from .logs import OWN_STREAM, Line, LogBuffer
 from .retries import backoff_seconds, jitter
 
 FLUSH_TRIES = 8  # last lines: refusals without an outage before the final callback goes ahead
@@ -81,6 +81,10 @@ class Reporter:
                 self._wake.notify_all()
             elif self._logs.has_full_batch and not was_full:
                 self._wake.notify_all()
+
+    def add_note(self, text: str) -> None:
+        """Add a line of the agent's own."""
+        self.add_line(OWN_STREAM, text)
 
     def wait_for_room(self, stop_waiting: Callable[[], bool]) -> None:
         """Wait while too many lines are unsent, unless the API accepts none or `stop_waiting()`."""
