@@ -78,9 +78,6 @@ def host_config(job: Job) -> dict[str, Any]:
         "LogConfig": {"Type": "none"},
         "OomScoreAdj": CONTAINER_SCORE,
     }
-    if job.resources.gpus:
-        # As many as the job asked for: the machine may have more, for other jobs.
-        found["DeviceRequests"] = [{"Count": job.resources.gpus, "Capabilities": [["gpu"]]}]
     if job.shm_size_mib:
         found["ShmSize"] = job.shm_size_mib * MIB
     if job.read_only:

@@ -26,7 +26,7 @@ from .image import DEFAULT_STOP_SIGNAL, read_image, stop_signal_of
 from .instance_dir import InstanceDirectory
 from .job import Job, Settings, check_job
 from .log import log
-from .machine import Limits, decide_limits, read_machine
+from .machine import Limits, decide_own_limits, decide_shared_limits, has_gpus, read_machine
 from .oom import KILLED, count_kills, had_event, note_of_end
 from .pull import Pull
 from .reporter import Reporter
@@ -83,12 +83,14 @@ class DockerContainer(Container):
             self.reporter.add_note(f"[docker-job: {note}]")
 
     def _create_with(self, engine: EngineApi) -> EngineAnswer:
-        machine = read_machine(engine.request("GET", "/info").body)
+        machine = read_machine(engine.request("GET", "/info", seconds=CREATE_SECONDS).body)
         name = quote(self.job.image, safe="/:@")
         image = read_image(engine.request("GET", f"/images/{name}/json").body)
-        self._limits = decide_limits(
-            self.job.resources, machine, owns_machine=self.config.owns_machine
-        )
+        asked = self.job.resources
+        if self.config.owns_machine:
+            self._limits = decide_own_limits(asked, machine, gpus=has_gpus())
+        else:
+            self._limits = decide_shared_limits(asked, machine)
         self._stop_signal = stop_signal_of(self.job, image)
         spec = container_spec(self.config, self.job, self.settings, image, self._limits)
         path = f"/containers/create?name={self.name}"

@@ -98,6 +98,7 @@ class EngineApi:
             self._client.wait()
             if self._client.stderr:
                 self._client.stderr.close()
+            self._socket.close()  # when its response is closed too, if there is one
 
     def _send(
         self,

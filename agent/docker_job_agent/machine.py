@@ -1,12 +1,15 @@
-"""The engine's machine, and the part of it that a job's container may use. Pure."""
+"""The engine's machine, and the part of it that a job's container may use."""
 
 from __future__ import annotations
 
+import glob
 from typing import Any, NamedTuple
 
 from .job import Resources
 
 MIB = 1024 * 1024
+ALL_GPUS = -1
+GPU_RUNTIME = "nvidia"
 LEAST_MEMORY_BYTES = 6 * MIB  # the engine refuses less
 
 
@@ -17,20 +20,27 @@ class Machine(NamedTuple):
     cpus: int = 0
     limits_memory: bool = False
     limits_cpus: bool = False
+    has_gpu_runtime: bool = False
 
 
 class Limits(NamedTuple):
-    """The container's bounds, 0 for none, and what the job's log says about them."""
+    """The container's bounds, 0 for none, its GPUs, and what the job's log says about them."""
 
     memory_bytes: int = 0
     cpus: int = 0
+    gpus: int = 0
     notes: tuple[str, ...] = ()
 
     def host_config(self) -> dict[str, Any]:
         """Return the bounds as the engine takes them; with memory there is no swap beyond it."""
         memory = {"Memory": self.memory_bytes, "MemorySwap": self.memory_bytes}
         cpus = {"NanoCpus": self.cpus * 1_000_000_000}
-        return {**(memory if self.memory_bytes else {}), **(cpus if self.cpus else {})}
+        gpus = {"DeviceRequests": [{"Count": self.gpus, "Capabilities": [["gpu"]]}]}
+        return {
+            **(memory if self.memory_bytes else {}),
+            **(cpus if self.cpus else {}),
+            **(gpus if self.gpus else {}),
+        }
 
 
 def read_machine(info: object) -> Machine:
@@ -42,25 +52,38 @@ def read_machine(info: object) -> Machine:
         limits_memory=found.get("MemoryLimit") is True,
         # The engine refuses NanoCpus without these two; it only warns of the other limits.
         limits_cpus=found.get("CpuCfsPeriod") is True and found.get("CpuCfsQuota") is True,
+        has_gpu_runtime=GPU_RUNTIME in (found.get("Runtimes") or ()),
     )
+
+
+def has_gpus(root: str = "") -> bool:
+    """Return whether NVIDIA's driver shows a GPU of this machine."""
+    return bool(glob.glob(f"{root}/proc/driver/nvidia/gpus/*"))
 
 
 def _whole(value: object) -> int:
     return max(0, value) if isinstance(value, int) else 0
 
 
-def decide_limits(asked: Resources, machine: Machine, *, owns_machine: bool) -> Limits:
-    """Decide the container's bounds.
+def decide_own_limits(asked: Resources, machine: Machine, *, gpus: bool) -> Limits:
+    """Decide the bounds on the instance's own machine: the container gets all but a reserve.
 
-    On the instance's own machine the container gets all of it but a reserve. On an engine that
-    others use too it gets what the job asked for, and no bound where it asked for none.
+    *gpus*: the machine has some. A job that named an instance type, and no number, bought them all.
     """
-    if owns_machine:
-        return _of_its_own(machine)
+    count = asked.gpus or (ALL_GPUS if gpus and machine.has_gpu_runtime else 0)
+    if not machine.limits_memory or not machine.memory_bytes:
+        note = "this engine cannot limit memory: the container has no limit"
+        return Limits(gpus=count, notes=(note,))
+    reserve = reserve_bytes(machine.memory_bytes)
+    return Limits(memory_bytes=machine.memory_bytes - reserve, gpus=count)
+
+
+def decide_shared_limits(asked: Resources, machine: Machine) -> Limits:
+    """Decide the bounds on an engine that others use too: what the job asked for, or none."""
     notes: list[str] = []
     memory = _memory(asked.memory_mib, machine, notes) if asked.memory_mib else 0
     cpus = _cpus(asked.vcpus, machine, notes) if asked.vcpus else 0
-    return Limits(memory, cpus, tuple(notes))
+    return Limits(memory, cpus, asked.gpus, tuple(notes))
 
 
 def reserve_bytes(memory_bytes: int) -> int:
@@ -70,12 +93,6 @@ def reserve_bytes(memory_bytes: int) -> int:
     machine.
     """
     return min(max(256 * MIB, memory_bytes * 3 // 100), 2048 * MIB, memory_bytes // 2)
-
-
-def _of_its_own(machine: Machine) -> Limits:
-    if not machine.limits_memory or not machine.memory_bytes:
-        return Limits(notes=("this engine cannot limit memory: the container has no limit",))
-    return Limits(memory_bytes=machine.memory_bytes - reserve_bytes(machine.memory_bytes))
 
 
 def _memory(asked_mib: int, machine: Machine, notes: list[str]) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -71,7 +70,8 @@ def had_event(name: str, state: Mapping[str, Any]) -> bool:
     https://github.com/containerd/containerd/issues/8180
     """
     filters = quote(json.dumps({"container": [name], "event": ["oom"]}))
-    path = f"/events?since=1&until={_second_after(state.get('FinishedAt'))}&filters={filters}"
+    since, until = _second(state.get("StartedAt")), _second(state.get("FinishedAt")) + 2
+    path = f"/events?since={since}&until={until}&filters={filters}"
     try:
         with contextlib.closing(EngineApi()) as engine:
             events = list(engine.stream("GET", path, seconds=EVENTS_SECONDS))
@@ -80,10 +80,9 @@ def had_event(name: str, state: Mapping[str, Any]) -> bool:
     return bool(events) and not isinstance(events[0], EngineAnswer)
 
 
-def _second_after(finished_at: object) -> int:
-    """Return a second soon after *finished_at*, by the engine's clock."""
+def _second(at: object) -> int:
+    """Return a time of the engine as it takes it: in seconds, and never negative."""
     try:
-        at = datetime.fromisoformat(f"{str(finished_at)[:19]}+00:00").timestamp()
+        return max(0, int(datetime.fromisoformat(f"{str(at)[:19]}+00:00").timestamp()))
     except ValueError:
-        at = time.time()
-    return int(at) + 2
+        return 0

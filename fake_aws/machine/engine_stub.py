@@ -37,7 +37,11 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/version":
             self.answer(200, {"Version": "0.0-rehearsal"})
         elif path == "/info":
-            self.answer(200, {"NCPU": os.cpu_count(), "MemTotal": docker_stub.memory_bytes()})
+            limits = dict.fromkeys(
+                ("MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota"), True
+            )
+            machine = {"NCPU": os.cpu_count(), "MemTotal": docker_stub.memory_bytes()}
+            self.answer(200, {**machine, **limits})
         elif path.startswith("/images/") and path.endswith("/json"):
             self.answer(200, {"Id": "sha256:" + "0" * 64, "RepoTags": [], "Config": {}})
         else:

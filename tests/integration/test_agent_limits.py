@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.docker_job_agent.oom import had_event
 from tests.integration.test_agent import PATIENCE, AgentProcess, FakeApi, FakeMetadata, running
 from tests.support.waiting import until
 
@@ -193,6 +194,21 @@ def test_a_container_that_is_killed_by_someone_is_not_out_of_memory(tmp_path: Pa
     [callback] = api.callbacks
     assert callback["exit_code"] == 137
     assert "out of memory" not in callback["error_message"]
+
+
+@pytest.mark.parametrize("fills", [True, False])
+def test_the_engine_s_events_tell_of_a_kill_that_the_state_does_not_have(*, fills: bool) -> None:
+    """The state of the exit may be recorded before the event of the kill comes."""
+    name = f"docker-job-test-events-{os.getpid()}-{fills}"
+    script = FILLS_MEMORY if fills else "import os; os._exit(137)"
+    limits = ("--memory", "64m", "--memory-swap", "64m")
+    try:
+        docker("run", "--name", name, *limits, PYTHON_IMAGE, "python", "-c", script)
+        state = json.loads(docker("inspect", "--format", "{{json .State}}", name).stdout)
+        assert state["ExitCode"] == 137
+        assert had_event(name, state) is fills
+    finally:
+        docker("rm", "--force", name)
 
 
 def test_the_kernel_kills_a_container_before_the_agent(tmp_path: Path) -> None:

@@ -75,12 +75,6 @@ def test_without_entrypoint_and_command_the_image_has_its_own() -> None:
     assert "Cmd" not in spec
 
 
-def test_gpus_are_as_many_as_the_job_asked_for() -> None:
-    spec = container_spec(CONFIG, a_job(gpus=2))
-
-    assert spec["HostConfig"]["DeviceRequests"] == [{"Count": 2, "Capabilities": [["gpu"]]}]
-
-
 def test_what_would_run_names_variables_without_their_values() -> None:
     job = a_job(
         env_vars={"KEY": "canary"}, entrypoint=["sh", "-c"], command=["a b"], docker_image="img"

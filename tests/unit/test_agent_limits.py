@@ -14,7 +14,9 @@ from agent.docker_job_agent.machine import (
     MIB,
     Limits,
     Machine,
-    decide_limits,
+    decide_own_limits,
+    decide_shared_limits,
+    has_gpus,
     read_machine,
     reserve_bytes,
 )
@@ -40,7 +42,7 @@ ENVIRONMENT = {
 
 
 def shared(machine: Machine = MACHINE, **asked: int) -> Limits:
-    return decide_limits(Resources(**asked), machine, owns_machine=False)
+    return decide_shared_limits(Resources(**asked), machine)
 
 
 # -- the machine
@@ -77,7 +79,7 @@ def test_a_machine_keeps_a_reserve_for_agent_engine_and_kernel(
 
 def test_a_container_gets_all_of_its_own_machine_but_the_reserve() -> None:
     asked = Resources(vcpus=1, memory_mib=512)
-    limits = decide_limits(asked, MACHINE, owns_machine=True)
+    limits = decide_own_limits(asked, MACHINE, gpus=False)
 
     memory = (8 * 1024 - 256) * MIB
     assert limits == Limits(memory_bytes=memory)
@@ -110,15 +112,52 @@ def test_a_job_that_asks_for_more_than_there_is_gets_all_and_is_told() -> None:
     )
 
 
-@pytest.mark.parametrize("owns_machine", [True, False])
-def test_an_engine_that_cannot_limit_runs_the_job_without_limits_and_it_is_told(
-    *, owns_machine: bool
-) -> None:
+def test_an_engine_that_cannot_limit_runs_the_job_without_limits_and_it_is_told() -> None:
     rootless = read_machine(INFO | {"MemoryLimit": False, "CpuCfsQuota": False})
-    limits = decide_limits(Resources(vcpus=2, memory_mib=64), rootless, owns_machine=owns_machine)
+    asked = Resources(vcpus=2, memory_mib=64)
 
-    assert limits.host_config() == {}
-    assert "this engine cannot limit memory" in limits.notes[0]
+    for limits in (
+        decide_own_limits(asked, rootless, gpus=False),
+        decide_shared_limits(asked, rootless),
+    ):
+        assert limits.host_config() == {}
+        assert "this engine cannot limit memory" in limits.notes[0]
+
+
+# -- GPUs
+
+
+@pytest.mark.parametrize(
+    ("asked", "has_some", "runtime", "count"),
+    [
+        (2, True, True, 2),
+        (2, False, False, 2),  # the engine refuses it, in its own words
+        (0, True, True, -1),  # a type with GPUs was named, and bought
+        (0, True, False, 0),
+        (0, False, True, 0),
+    ],
+)
+def test_a_container_gets_the_gpus_that_were_asked_for_or_bought(
+    asked: int, count: int, *, has_some: bool, runtime: bool
+) -> None:
+    machine = read_machine(INFO | {"Runtimes": {"nvidia": {}, "runc": {}} if runtime else None})
+    limits = decide_own_limits(Resources(gpus=asked), machine, gpus=has_some)
+
+    requests = [{"Count": count, "Capabilities": [["gpu"]]}] if count else None
+    assert limits.host_config().get("DeviceRequests") == requests
+
+
+def test_on_a_shared_engine_a_job_that_asks_for_no_gpus_gets_none() -> None:
+    machine = read_machine(INFO | {"Runtimes": {"nvidia": {}}})
+
+    assert "DeviceRequests" not in shared(machine).host_config()
+    assert shared(machine, gpus=1).gpus == 1
+
+
+def test_the_gpus_of_this_machine_are_those_that_the_driver_shows(tmp_path: Path) -> None:
+    assert not has_gpus(str(tmp_path))
+    (tmp_path / "proc/driver/nvidia/gpus/0000:00:1e.0").mkdir(parents=True)
+    assert has_gpus(str(tmp_path))
 
 
 # -- out of memory
