@@ -55,5 +55,6 @@ class Container:
         reporter = self.reporter
         wake = self.situation.wake
         child = Child(command, environment, reporter.add_line, wake, stdin, reporter.wait_for_room)
-        set_score(CHILD_SCORE, str(child.pid))  # the agent's own preference is for the agent alone
+        if self.config.owns_machine:  # the agent's own preference is for the agent alone
+            set_score(CHILD_SCORE, str(child.pid))
         return child

@@ -16,7 +16,7 @@ DEFAULT_STOP_SIGNAL = "SIGTERM"
 INITS = frozenset(
     {
         *("init", "systemd", "runit", "runit-init", "openrc-init", "finit", "s6-svscan"),
-        *("tini", "tini-static", "dumb-init", "docker-init", "podman-init", "catatonit"),
+        *("tini", "dumb-init", "docker-init", "podman-init", "catatonit"),
         *("my_init", "pid1", "go-init"),
     }
 )
@@ -67,7 +67,8 @@ def stop_signal_of(job: Job, image: Image) -> str:
 
 
 def _is_init(program: str) -> bool:
-    return os.path.basename(program) in INITS
+    name = os.path.basename(program)
+    return name in INITS or name.startswith(("tini-", "dumb-init-"))  # as they are downloaded
 
 
 def _programs(entrypoint: tuple[str, ...], command: tuple[str, ...]) -> Iterator[str]:

@@ -131,6 +131,7 @@ def test_the_images_own_stop_signal_is_obeyed_unless_the_job_has_one() -> None:
         (["/init"], []),
         (["/usr/bin/tini", "--"], ["python"]),
         (["dumb-init"], ["sh"]),
+        (["/tini-static-arm64", "-s", "--"], []),
         ([], ["/sbin/init"]),
         ([], ["/lib/systemd/systemd"]),
         ([], ["/sbin/my_init"]),

@@ -208,7 +208,11 @@ class JobFields(Struct, frozen=True, kw_only=True):
         | None
     ) = None
     resources: Annotated[
-        Resources, Meta(description="Minimum resources of the job's instance.")
+        Resources,
+        Meta(
+            description="Minimum resources of the job's instance; where instances share an "
+            "engine, the limits of its container."
+        ),
     ] = Resources()
     capacity: Annotated[
         Capacity,
