@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import docker_stub  # from beside this file, which python -I does not find
+import docker_stub  # type: ignore[import-not-found]  # from beside this file, which python -I does not find
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -26,8 +26,8 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def __init__(self) -> None:
-        self.rfile = sys.stdin.buffer
-        self.wfile = sys.stdout.buffer
+        self.rfile = io.BufferedReader(io.FileIO(0, closefd=False))
+        self.wfile = io.BufferedWriter(io.FileIO(1, "w", closefd=False))
         self.client_address = ("stdin", 0)
         self.close_connection = False
 

@@ -11,7 +11,9 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,6 +92,16 @@ def running_docker(api: FakeApi, directory: Path, **env: str) -> Iterator[AgentP
     assert listed.stdout == ""
 
 
+def wait_until_ready(api: FakeApi) -> None:
+    """Wait until the container has printed `ready`."""
+    api.wait_for(lambda: "ready" in api.lines("stdout"))
+
+
+def is_gone(container: str) -> bool:
+    """Return whether the engine has no such container."""
+    return docker("inspect", container).returncode != 0
+
+
 def run(api: FakeApi, directory: Path) -> AgentProcess:
     """Run an agent to its end."""
     with running_docker(api, directory) as agent:
@@ -97,7 +109,7 @@ def run(api: FakeApi, directory: Path) -> AgentProcess:
     return agent
 
 
-def printed(directory: Path, script: str, **job: object) -> list[str]:
+def printed(directory: Path, script: str, **job: Any) -> list[str]:
     """Return what a Python script prints in a container of this job."""
     api = FakeApi(docker_image=PYTHON_IMAGE, command=["python", "-c", script], **job)
     run(api, directory)
@@ -187,7 +199,7 @@ def test_a_container_that_is_killed_by_someone_is_not_out_of_memory(tmp_path: Pa
         docker_image=SHELL_IMAGE, command=["sh", "-c", script], resources={"memory_mib": 64}
     )
     with running_docker(api, tmp_path / "i") as agent:
-        api.wait_for(lambda: "ready" in api.lines("stdout"))
+        wait_until_ready(api)
         docker("kill", f"docker-job-{agent.instance_id}")
         assert agent.wait() == 0
 
@@ -372,7 +384,7 @@ def test_the_grace_that_the_claim_gives_is_the_container_s(tmp_path: Path) -> No
         api.settings["stop_grace_seconds"] = grace
         api.keeps = True
         with running_docker(api, tmp_path / str(grace)) as agent:
-            api.wait_for(lambda api=api: "ready" in api.lines("stdout"))
+            wait_until_ready(api)
             api.change(over=True)
             assert agent.wait() == 0
         ends[grace] = (api.lines("stdout"), api.callbacks[-1]["exit_code"])
@@ -396,7 +408,7 @@ def test_anonymous_volumes_go_after_a_cancel_and_with_a_killed_agent(tmp_path: P
         for end in ("cancel", "kill"):
             api = FakeApi(docker_image=image, command=["sh", "-c", script])
             with running(api, tmp_path / end, DOCKER_JOB_RUNTIME="docker") as agent:
-                api.wait_for(lambda api=api: "ready" in api.lines("stdout"))
+                wait_until_ready(api)
                 volumes += volumes_of(agent)
                 if end == "cancel":
                     api.change(over=True)
@@ -404,7 +416,7 @@ def test_anonymous_volumes_go_after_a_cancel_and_with_a_killed_agent(tmp_path: P
                     agent.process.kill()
                 agent.wait()
                 name = f"docker-job-{agent.instance_id}"
-                until(lambda name=name: docker("inspect", name).returncode != 0, PATIENCE)
+                until(partial(is_gone, name), PATIENCE)
     assert len(volumes) == 2
     for each in volumes:
         assert docker("volume", "inspect", each).returncode != 0
