@@ -88,13 +88,14 @@ def host_config(job: Job) -> dict[str, Any]:
 
 
 def explain_gpus(job: Job, message: str) -> str:
-    """Add to the engine's *message* what it means if the machine has no GPUs."""
+    """Add to the engine's *message* what it means if the machine lacks the GPUs."""
     if job.resources.gpus and "could not select device driver" in message:
-        return (
-            f"resources.gpus asks for {job.resources.gpus}, and the engine of this machine has no "
-            f"NVIDIA Container Toolkit: {message}"
-        )
-    return message
+        lack = "the engine of this machine has no NVIDIA Container Toolkit"
+    elif job.resources.gpus and "nvidia" in message.lower():  # its toolkit, which finds too few
+        lack = "this machine does not have them"
+    else:
+        return message
+    return f"resources.gpus asks for {job.resources.gpus}, and {lack}: {message}"
 
 
 def would_run(config: Config, job: Job) -> list[str]:

@@ -5,6 +5,7 @@ The images are built here, from the two base images and without a network.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,6 +18,11 @@ from typing import Any
 
 import pytest
 
+from agent.docker_job_agent.container_spec import container_name, container_spec
+from agent.docker_job_agent.engine_api import EngineApi
+from agent.docker_job_agent.environment import Config
+from agent.docker_job_agent.job import read_claim
+from agent.docker_job_agent.machine import decide_own_limits, read_machine, reserve_bytes
 from agent.docker_job_agent.oom import had_event
 from tests.integration.test_agent import PATIENCE, AgentProcess, FakeApi, FakeMetadata, running
 from tests.support.waiting import until
@@ -146,6 +152,36 @@ def test_a_job_that_asks_for_more_than_the_machine_has_runs_and_its_log_says_so(
     memory, cpus = api.lines("docker-job")
     assert memory.startswith("[docker-job: resources.memory_mib is 33554432, this machine has ")
     assert cpus.startswith("[docker-job: resources.vcpus is 1024, this machine has ")
+
+
+def test_the_engine_takes_the_limits_of_a_machine_of_the_instance_s_own() -> None:
+    config = Config(
+        api_url="http://api",
+        job_id=7,
+        attempt=1,
+        instance_id=f"i-test-own-{os.getpid()}",
+        deployment="",
+        runtime="docker",
+        metadata_url=None,
+        terminate_grace_seconds=5.0,
+        owns_machine=True,
+    )
+    job, settings = read_claim({"job": {"docker_image": SHELL_IMAGE, "command": ["true"]}})
+    name = container_name(config)
+    with contextlib.closing(EngineApi()) as engine:
+        machine = read_machine(engine.request("GET", "/info").body)
+        limits = decide_own_limits(job.resources, machine, gpus=False)
+        spec = container_spec(config, job, settings, limits=limits)
+        try:
+            made = engine.request("POST", f"/containers/create?name={name}", spec)
+            assert (made.status, made.body["Warnings"]) == (201, [])
+            host = engine.request("GET", f"/containers/{name}/json").body["HostConfig"]
+        finally:
+            docker("rm", "--force", name)
+
+    memory = machine.memory_bytes - reserve_bytes(machine.memory_bytes)
+    assert (host["Memory"], host["MemorySwap"], host["NanoCpus"]) == (memory, memory, 0)
+    assert 0 < memory < machine.memory_bytes
 
 
 # -- out of memory
@@ -312,6 +348,18 @@ def test_another_program_is_not_the_first_process_unless_asked(tmp_path: Path) -
 
     assert printed(tmp_path / "a", script) == ["False"]
     assert printed(tmp_path / "b", script, init=False) == ["True"]
+
+
+def test_no_program_gets_more_rights_and_root_may_step_down(tmp_path: Path) -> None:
+    with built("RUN cp /usr/bin/id /setuid-id && chmod u+s /setuid-id") as image:
+        raised = FakeApi(docker_image=image, command=["/setuid-id", "-u"], user="1000")
+        run(raised, tmp_path / "a")
+        step = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups", "id", "-u"]
+        stepped = FakeApi(docker_image=image, command=step)
+        run(stepped, tmp_path / "b")
+
+    assert raised.lines("stdout") == ["1000"]  # and not 0
+    assert stepped.lines("stdout") == ["1000"]
 
 
 # -- the stop

@@ -201,6 +201,15 @@ def test_gpus_without_a_runtime_are_explained() -> None:
     assert explain_gpus(a_job(), error) == error
 
 
+def test_fewer_gpus_than_the_job_asked_for_are_explained() -> None:
+    error = "nvidia-container-cli: device error: 1: unknown device: unknown"
+
+    assert explain_gpus(a_job(gpus=2), error) == (
+        f"resources.gpus asks for 2, and this machine does not have them: {error}"
+    )
+    assert explain_gpus(a_job(gpus=2), "no such file: sh") == "no such file: sh"
+
+
 def test_what_would_run_has_what_the_job_asked_for() -> None:
     job = a_job(
         resources={"vcpus": 2, "memory_mib": 512},
