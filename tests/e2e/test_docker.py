@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -138,7 +139,7 @@ def test_a_job_s_own_signal_and_grace_outlast_those_of_the_deployment(
     script = (
         "trap 'echo saving; sleep 12; echo saved; exit 7' INT; id -u; while :; do sleep 0.1; done"
     )
-    fields = {"user": "1000", "stop_signal": "INT", "stop_grace_seconds": 30}
+    fields: dict[str, Any] = {"user": "1000", "stop_signal": "INT", "stop_grace_seconds": 30}
     job_id = system.schedule(docker_image=image, command=["sh", "-c", script], **fields)
     until(lambda: "1000" in system.http.get(f"/jobs/{job_id}/logs").text.splitlines())
     assert system.http.delete(f"/jobs/{job_id}").status_code == 200
