@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from .environment import Config
-from .image import Image, stop_signal_of, wants_init
+from .image import Image, wants_init
 from .job import Job, Resources, Settings
 from .machine import MIB, Limits
 from .oom import CONTAINER_SCORE
@@ -39,7 +39,6 @@ def container_spec(
         "Env": [f"{name}={value}" for name, value in job.env.items()],
         "Labels": labels(config),
         # For whoever else stops it: an engine that shuts down, an operator.
-        "StopSignal": stop_signal_of(job, image),
         "StopTimeout": math.ceil(settings.stop_grace_seconds),
         "HostConfig": {
             **host_config(job),
@@ -52,6 +51,8 @@ def container_spec(
         spec["Entrypoint"] = job.entrypoint or [""]
     if job.command:
         spec["Cmd"] = job.command
+    if job.stop_signal:
+        spec["StopSignal"] = job.stop_signal
     if job.user:
         spec["User"] = job.user
     if job.working_dir:
@@ -91,7 +92,7 @@ def explain_gpus(job: Job, message: str) -> str:
     """Add to the engine's *message* what it means if the machine lacks the GPUs."""
     if job.resources.gpus and "could not select device driver" in message:
         lack = "the engine of this machine has no NVIDIA Container Toolkit"
-    elif job.resources.gpus and "nvidia" in message.lower():  # its toolkit, which finds too few
+    elif job.resources.gpus and "nvidia-container" in message:  # the toolkit's own words
         lack = "this machine does not have them"
     else:
         return message
