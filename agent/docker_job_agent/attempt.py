@@ -28,6 +28,7 @@ from .errors import (
     StoppedBeforeRunningError,
     Terminated,
 )
+from .grace import grace_seconds
 from .instance_dir import InstanceDirectory
 from .job import Job, Settings, read_claim
 from .job_secrets import with_secrets
@@ -169,22 +170,21 @@ class Agent:
         )
 
     def _stop(self, container: Container, cause: str) -> None:
-        """Send SIGTERM, and SIGKILL after the grace, which a SIGTERM to the agent shortens."""
+        """Ask it to stop, and kill it after the grace, which a SIGTERM to the agent shortens."""
         log("stopping the container", cause=cause)
         container.reporter.report_phase("stopping")
         container.reporter.end_back_pressure()
         situation = self._situation
-        container.send(signal.SIGTERM)
+        grace = grace_seconds(container.settings, cause)
+        container.stop()
         if not situation.terminated:
-            situation.wait_until(
-                lambda: container.has_ended() or situation.terminated,
-                container.settings.stop_grace_seconds,
-            )
+            situation.wait_until(lambda: container.has_ended() or situation.terminated, grace)
         if situation.terminated:
-            situation.wait_until(container.has_ended, self._config.terminate_grace_seconds)
+            grace = min(grace, self._config.terminate_grace_seconds)
+            situation.wait_until(container.has_ended, grace)
         if not container.has_ended():
             log("killing the container")
-            container.send(signal.SIGKILL)
+            container.kill()
             situation.wait_until(container.has_ended, KILL_SECONDS)
 
     def _send_final_callback(

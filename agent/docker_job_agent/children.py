@@ -66,6 +66,11 @@ class Child:
         threading.Thread(target=self._await_exit, daemon=True).start()
 
     @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    @property
     def exit_code(self) -> int:
         """Exit code as a shell gives it: 128 + signal if a signal killed it."""
         code = self._process.returncode

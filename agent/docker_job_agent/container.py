@@ -6,6 +6,7 @@ from .children import Child
 from .decisions import Outcome
 from .environment import Config
 from .job import Job, Settings
+from .oom import CHILD_SCORE, set_score
 from .reporter import Reporter
 from .situation import Situation
 
@@ -38,8 +39,12 @@ class Container:
         """Return whether it runs no more, even if some of its output is not read yet."""
         return self.has_ended()
 
-    def send(self, number: int) -> None:
-        """Send the container a signal."""
+    def stop(self) -> None:
+        """Send the container the signal that asks it to stop."""
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
         raise NotImplementedError
 
     def outcome(self) -> Outcome:
@@ -53,4 +58,7 @@ class Container:
     def _spawn(self, command: list[str], environment: dict[str, str], stdin: int) -> Child:
         reporter = self.reporter
         wake = self.situation.wake
-        return Child(command, environment, reporter.add_line, wake, stdin, reporter.wait_for_room)
+        child = Child(command, environment, reporter.add_line, wake, stdin, reporter.wait_for_room)
+        if self.config.owns_machine:  # the agent's own preference is for the agent alone
+            set_score(CHILD_SCORE, str(child.pid))
+        return child

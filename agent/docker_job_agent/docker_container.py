@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 from typing import Any
+from urllib.parse import quote
 
 from .children import Child, this_file
 from .container import Container
-from .container_spec import container_name, container_spec
+from .container_spec import container_name, container_spec, explain_gpus
 from .decisions import Outcome
 from .engine import docker
-from .engine_api import EngineApi
+from .engine_api import EngineAnswer, EngineApi
 from .environment import Config, environment_for_children
 from .errors import (
     MAX_ERROR_CHARACTERS,
@@ -22,17 +22,18 @@ from .errors import (
     EngineError,
     StoppedBeforeRunningError,
 )
+from .image import DEFAULT_STOP_SIGNAL, read_image, stop_signal_of
 from .instance_dir import InstanceDirectory
 from .job import Job, Settings, check_job
-from .lines import OWN_STREAM
 from .log import log
+from .machine import Limits, decide_own_limits, decide_shared_limits, has_gpus, read_machine
+from .oom import KILLED, count_kills, had_event, note_of_end
 from .pull import Pull
-from .redraw import Piece
 from .reporter import Reporter
 from .situation import Situation
 
 CREATE_SECONDS = 120.0  # it may unpack layers
-ATTACHED_AGAIN = "[docker-job: the output was cut off for a while, lines may be missing]"
+ATTACHED_AGAIN = "the output was cut off for a while, lines may be missing"
 
 
 class DockerContainer(Container):
@@ -55,6 +56,10 @@ class DockerContainer(Container):
         self._login_directory = os.path.join(home.path, "docker-config")
         self._state: dict[str, Any] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
+        self._stop_signal = DEFAULT_STOP_SIGNAL
+        self._limits = Limits()
+        self._kills_before = 0  # for memory, by this machine's kernel
+        self._killed = False  # by this agent
 
     # -- before it runs
 
@@ -65,16 +70,32 @@ class DockerContainer(Container):
         Pull(self.job, self.settings, self.situation, self._login_directory).run()
 
     def _create(self) -> None:
-        """Create the container."""
-        path = f"/containers/create?name={self.name}"
-        spec = container_spec(self.config, self.job)
+        """Create the container, within what its machine has, as its image wants to be run."""
         try:
             with contextlib.closing(EngineApi()) as engine:
-                made = engine.request("POST", path, spec, CREATE_SECONDS)
+                made = self._create_with(engine)
         except EngineError as error:
             raise CouldNotRunError(str(error)) from None
         if made.status != 201:
-            raise CouldNotRunError(made.message[-MAX_ERROR_CHARACTERS:])
+            message = explain_gpus(self.job, made.message)
+            raise CouldNotRunError(message[-MAX_ERROR_CHARACTERS:])
+        warnings = made.body.get("Warnings") if isinstance(made.body, dict) else None
+        for note in (*self._limits.notes, *(warnings or ())):
+            self.reporter.add_note(note)
+
+    def _create_with(self, engine: EngineApi) -> EngineAnswer:
+        machine = read_machine(engine.request("GET", "/info", seconds=CREATE_SECONDS).body)
+        name = quote(self.job.image, safe="/:@")
+        image = read_image(engine.request("GET", f"/images/{name}/json").body)
+        asked = self.job.resources
+        if self.config.owns_machine:
+            self._limits = decide_own_limits(asked, machine, gpus=has_gpus())
+        else:
+            self._limits = decide_shared_limits(asked, machine)
+        self._stop_signal = stop_signal_of(self.job, image)
+        spec = container_spec(self.config, self.job, self.settings, image, self._limits)
+        path = f"/containers/create?name={self.name}"
+        return engine.request("POST", path, spec, CREATE_SECONDS)
 
     # -- while it runs
 
@@ -84,6 +105,7 @@ class DockerContainer(Container):
         self._create()
         if self.situation.cause_not_to_start():  # the last check before anything runs
             raise StoppedBeforeRunningError
+        self._kills_before = count_kills()
         self.child = self._client("start", "--attach", self.name)
         started = self.child
         while not started.exited and self._is_only_created():
@@ -111,7 +133,7 @@ class DockerContainer(Container):
                 return False
             if state.get("Running"):
                 log("lost the container's output, attaching again")
-                self.reporter.add_line(OWN_STREAM, Piece(ATTACHED_AGAIN))
+                self.reporter.add_note(ATTACHED_AGAIN)
                 self.child = self._client("attach", "--no-stdin", self.name)
                 return False
             self._state = state
@@ -122,11 +144,21 @@ class DockerContainer(Container):
         state = self._state or self._inspect()
         return state is not None and state.get("Status") in ("exited", "dead")
 
-    def send(self, number: int) -> None:
-        """Send a signal to the container's init, which forwards it."""
-        done = docker("kill", "--signal", signal.Signals(number).name, "--", self.name)
+    def stop(self) -> None:
+        """Send its stop signal to the container's first process; an init forwards it."""
+        if not self._send(self._stop_signal):  # an image may name one that the engine lacks
+            self._send(DEFAULT_STOP_SIGNAL)
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
+        self._killed = True
+        self._send("SIGKILL")
+
+    def _send(self, name: str) -> bool:
+        done = docker("kill", f"--signal={name}", "--", self.name)
         if done.code != 0:
-            log("docker kill failed", error=done.error)
+            log("docker kill failed", signal=name, error=done.error)
+        return done.code == 0
 
     # -- after it ran
 
@@ -136,11 +168,24 @@ class DockerContainer(Container):
         if state is None:
             return Outcome(None, "the agent lost sight of the container", stopped=False)
         if state.get("Status") == "created":
-            return Outcome(None, str(state.get("Error") or "docker could not start the container"))
+            error = str(state.get("Error") or "docker could not start the container")
+            return Outcome(None, explain_gpus(self.job, error))
         if state.get("Status") == "gone":
             return Outcome(None, "the container was removed while it ran")
-        note = "out of memory: the kernel killed the container" if state.get("OOMKilled") else ""
-        return Outcome(int(state.get("ExitCode", -1)), note)
+        exit_code = int(state.get("ExitCode", -1))
+        note = self._note_about_memory(exit_code, state)
+        if note:
+            self.reporter.add_note(note)
+        return Outcome(exit_code, note)
+
+    def _note_about_memory(self, exit_code: int, state: dict[str, Any]) -> str:
+        in_container = bool(state.get("OOMKilled"))
+        in_machine = 0
+        if exit_code == KILLED and not in_container and not self._killed:
+            in_container = had_event(self.name, state)
+            in_machine = max(0, count_kills() - self._kills_before)
+        limit = self._limits.memory_bytes
+        return note_of_end(exit_code, limit, in_container=in_container, in_machine=in_machine)
 
     def destroy(self) -> bool:
         """Remove the container in any state, and end the guard; return False if that failed."""

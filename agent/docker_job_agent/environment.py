@@ -24,6 +24,7 @@ class Config(NamedTuple):
     metadata_url: str | None
     terminate_grace_seconds: float
     identity: str = "token"
+    owns_machine: bool = False  # it ends with the instance; else others use its engine too
 
 
 class Bounds(NamedTuple):
@@ -93,6 +94,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
         metadata_url=read_metadata_url(environment),
         terminate_grace_seconds=number("TERMINATE_GRACE_SECONDS", grace),
         identity=identity,
+        owns_machine=read_bounds(environment).power_off,
     )
 
 

@@ -33,6 +33,14 @@ class Login(NamedTuple):
     password: str
 
 
+class Resources(NamedTuple):
+    """The resources that the job asked for, 0 if it did not."""
+
+    vcpus: int = 0
+    memory_mib: int = 0
+    gpus: int = 0
+
+
 class Job(NamedTuple):
     """The job to run."""
 
@@ -43,8 +51,14 @@ class Job(NamedTuple):
     secrets: dict[str, str] | None = None  # name of a variable -> SSM name, or ARN, of its value
     registry_auth: str | None = None
     login: Login | None = None
-    gpus: int = 0
+    resources: Resources = Resources()
     entrypoint: list[str] | None = None  # None: the image's own
+    user: str | None = None
+    working_dir: str | None = None
+    shm_size_mib: int = 0  # 0: the engine's default
+    init: bool | None = None  # None: it depends on the image
+    stop_signal: str | None = None
+    read_only: bool = False
 
 
 def read_claim(answer: object) -> tuple[Job, Settings]:
@@ -61,8 +75,14 @@ def read_claim(answer: object) -> tuple[Job, Settings]:
                 timeout_seconds=None if timeout is None else float(timeout),
                 secrets=read_texts(job.get("secrets")) or None,
                 registry_auth=job.get("registry_auth"),
-                gpus=int(job.get("gpus") or 0),
+                resources=read_resources(job),
                 entrypoint=read_entrypoint(job.get("entrypoint")),
+                user=read_text(job.get("user")),
+                working_dir=read_text(job.get("working_dir")),
+                shm_size_mib=int(job.get("shm_size_mib") or 0),
+                init=None if job.get("init") is None else bool(job["init"]),
+                stop_signal=read_text(job.get("stop_signal")),
+                read_only=bool(job.get("read_only")),
             ),
             read_settings(body.get("settings") or {}),
         )
@@ -73,6 +93,18 @@ def read_claim(answer: object) -> tuple[Job, Settings]:
 def read_entrypoint(given: list[Any] | None) -> list[str] | None:
     """Return an array of texts; an absent one is None."""
     return None if given is None else [str(part) for part in given]
+
+
+def read_resources(job: Mapping[str, Any]) -> Resources:
+    """Return what the job asked for; APIs of earlier releases send `gpus` alone."""
+    given = job.get("resources") or {}
+    known = {name: int(given.get(name) or 0) for name in Resources._fields}
+    return Resources(**known)._replace(gpus=known["gpus"] or int(job.get("gpus") or 0))
+
+
+def read_text(given: object) -> str | None:
+    """Return a text; an absent or empty one is None."""
+    return str(given) if given else None
 
 
 def read_texts(given: Mapping[str, Any] | None) -> dict[str, str]:

@@ -94,6 +94,10 @@ class Reporter:
             elif self._logs.has_full_batch and not was_full:
                 self._wake.notify_all()
 
+    def add_note(self, text: str) -> None:
+        """Add a line of the agent's own, which is marked as such."""
+        self.add_line(OWN_STREAM, Piece(f"[docker-job: {text}]"))
+
     def wait_for_room(self, stop_waiting: Callable[[], bool]) -> None:
         """Wait while too many lines are unsent, unless the API accepts none or `stop_waiting()`."""
         with self._wake:

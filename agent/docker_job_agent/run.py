@@ -18,6 +18,7 @@ from .lifetime import (
     power_off,
 )
 from .log import log
+from .oom import AGENT_SCORE, set_score
 
 
 def run_agent() -> int:
@@ -34,6 +35,8 @@ def run_agent() -> int:
         if bounds.power_off:
             power_off()
         return EXIT_BAD_CONFIGURATION
+    if bounds.power_off:  # the machine is the instance's own
+        set_score(AGENT_SCORE)
     ending = Ending(home, by_power_off=bounds.power_off)
     lifetime = Lifetime(bounds, ending)
     lifetime.arm()

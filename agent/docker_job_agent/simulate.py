@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -16,9 +17,9 @@ def simulate() -> int:
     The plan comes as one line on stdin. The pipe then stays open: it closes when the agent dies,
     and the simulated container then ends as if by SIGKILL.
     """
-    # `os._exit`: the handler may run in the middle of anything.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+    end_at(signal.SIGTERM)
     plan = json.loads(read_line(0))
+    end_at(plan.get("stop_signal") or signal.SIGTERM)
     env = plan["env"]
     write_line(1, "simulated, no container engine: would run " + shlex.join(plan["would_run"]))
     try:
@@ -40,6 +41,13 @@ def simulate() -> int:
     elif code:
         write_line(2, f"simulated: exit code {code}")
     return code
+
+
+def end_at(number: int) -> None:
+    """End at a signal, with the exit code that a shell gives."""
+    with contextlib.suppress(OSError):  # SIGKILL needs no handler
+        # `os._exit`: the handler may run in the middle of anything.
+        signal.signal(number, lambda *_: os._exit(128 + number))
 
 
 def read_line(descriptor: int) -> bytes:

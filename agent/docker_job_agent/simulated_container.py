@@ -9,9 +9,11 @@ import subprocess
 
 from .children import this_file
 from .container import Container
-from .container_spec import would_run
+from .container_spec import PLAIN_IMAGE, would_run
 from .decisions import Outcome
+from .image import stop_signal_of
 from .job import check_job
+from .signals import number_of
 
 
 class SimulatedContainer(Container):
@@ -23,17 +25,30 @@ class SimulatedContainer(Container):
         So no other process can read it, and no name in it (LD_PRELOAD …) affects the child.
         """
         check_job(self.job)
-        plan = {"would_run": would_run(self.config, self.job), "env": self.job.env}
+        plan = {
+            "would_run": would_run(self.config, self.job),
+            "env": self.job.env,
+            "stop_signal": self._stop_number,
+        }
         self.child = self._spawn(this_file("--simulate"), {}, subprocess.PIPE)
         if self.child.stdin:
             with contextlib.suppress(OSError):  # it has ended already: its exit code says so
                 self.child.stdin.write(json.dumps(plan).encode() + b"\n")
                 self.child.stdin.flush()
 
-    def send(self, number: int) -> None:
+    def stop(self) -> None:
         """Signal the child."""
         if self.child:
-            self.child.send(number)
+            self.child.send(self._stop_number)
+
+    def kill(self) -> None:
+        """Kill the child."""
+        if self.child:
+            self.child.send(signal.SIGKILL)
+
+    @property
+    def _stop_number(self) -> int:
+        return number_of(stop_signal_of(self.job, PLAIN_IMAGE))
 
     def outcome(self) -> Outcome:
         """Return its exit code."""
@@ -43,5 +58,5 @@ class SimulatedContainer(Container):
 
     def destroy(self) -> bool:
         """Kill the child."""
-        self.send(signal.SIGKILL)
+        self.kill()
         return True

@@ -3,14 +3,15 @@
 It knows version, info, login, pull, image inspect, create, start, attach, run, inspect, kill,
 stop, wait, logs, rm and ps, and `system dial-stdio` (`engine_stub.py`). A simulated container
 prints the command that it would have run, then follows its environment: SIMULATE_SECONDS
-(duration), SIMULATE_OUTPUT and SIMULATE_ERROR (output), SIMULATE_EXIT_CODE. SIGTERM ends it with
-143. Its state is a file in `docker/` of the instance.
+(duration), SIMULATE_OUTPUT and SIMULATE_ERROR (output), SIMULATE_EXIT_CODE. SIGTERM, and its own
+stop signal, end it. Its state is a file in `docker/` of the instance.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,31 +22,12 @@ from typing import Any, NoReturn
 STEP_SECONDS = 0.02
 # The options that take a value, of create and run.
 VALUED = {
-    *(
-        "--name",
-        "--label",
-        "-l",
-        "--env",
-        "-e",
-        "--env-file",
-        "--log-driver",
-        "--log-opt",
-        "--pull",
-    ),
-    *("--pids-limit", "--memory", "-m", "--memory-swap", "--cpus", "--security-opt", "--cap-drop"),
-    *("--cap-add", "--network", "--user", "-u", "--restart", "--stop-signal", "--stop-timeout"),
-    *(
-        "--gpus",
-        "--platform",
-        "--ulimit",
-        "--tmpfs",
-        "--volume",
-        "-v",
-        "--mount",
-        "--workdir",
-        "-w",
-    ),
-    *("--entrypoint", "--hostname", "-h", "--add-host", "--shm-size", "--cidfile"),
+    *("--name", "--label", "-l", "--env", "-e", "--env-file", "--log-driver", "--log-opt"),
+    *("--pull", "--pids-limit", "--memory", "-m", "--memory-swap", "--cpus"),
+    *("--security-opt", "--cap-drop", "--cap-add", "--network", "--user", "-u"),
+    *("--restart", "--stop-signal", "--stop-timeout", "--gpus", "--platform", "--ulimit"),
+    *("--tmpfs", "--volume", "-v", "--mount", "--workdir", "-w", "--entrypoint"),
+    *("--hostname", "-h", "--add-host", "--shm-size", "--cidfile"),
 }
 
 
@@ -83,6 +65,7 @@ def main(arguments: list[str]) -> int:
 def create(arguments: list[str]) -> str:
     """Record a container's settings in its file; return its name."""
     name = gpus = ""
+    stop_signal = "SIGTERM"
     environment: dict[str, str] = {}
     rest = list(arguments)
     while rest and rest[0].startswith("-"):
@@ -95,6 +78,8 @@ def create(arguments: list[str]) -> str:
             name = value
         elif option == "--gpus":
             gpus = value
+        elif option == "--stop-signal":
+            stop_signal = value
         elif option in {"-e", "--env"}:
             key, _, given = value.partition("=")
             environment[key] = given
@@ -106,7 +91,8 @@ def create(arguments: list[str]) -> str:
     if os.path.exists(path(name)):
         sys.exit(fail(f"Conflict. The container name {name} is already in use"))
     state = {"Status": "created", "Running": False, "ExitCode": 0, "Error": "", "OOMKilled": False}
-    write(name, {"state": state, "would_run": rest, "env": environment, "gpus": gpus})
+    container = {"state": state, "would_run": rest, "env": environment, "gpus": gpus}
+    write(name, container | {"stop_signal": stop_signal})
     return name
 
 
@@ -138,8 +124,9 @@ def start(arguments: list[str]) -> int:
 
 def simulate(name: str) -> NoReturn:
     """Run as the container's process: print only its output."""
-    signal.signal(signal.SIGTERM, lambda *_: end(name, 143))
     container = read(name)
+    for number in {signal.SIGTERM, number_of(container["stop_signal"])} - {signal.SIGKILL}:
+        signal.signal(number, lambda number, _: end(name, 128 + number))
     container["state"].update(Status="running", Running=True)
     container["pid"] = os.getpid()  # only this process writes it, so there is no race
     write(name, container)
@@ -201,12 +188,26 @@ def kill(arguments: list[str]) -> int:
     container = read(name)
     if not alive(container):
         return fail(f"container {name} is not running")
-    number = getattr(signal, given if given.startswith("SIG") else "SIG" + given)
+    number = number_of(given)
     os.kill(container["pid"], number)
     if number == signal.SIGKILL:
         container["state"].update(Status="exited", Running=False, ExitCode=137)
         write(name, container)
     return 0
+
+
+def number_of(given: str) -> int:
+    """Return the number of a signal, by its name with or without SIG, or by its number."""
+    if given.isdigit():
+        return int(given)
+    base, sign, more = re.match(r"([A-Z0-9]+?)(?:([+-])([0-9]+))?$", given).groups()  # type: ignore[union-attr]
+    number = int(getattr(signal, base if base.startswith("SIG") else "SIG" + base))
+    return number + int(f"{sign}{more}") if sign else number
+
+
+def memory_bytes() -> int:
+    """Return the memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def remove(names: list[str]) -> int:

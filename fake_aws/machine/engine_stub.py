@@ -1,7 +1,7 @@
 """The Engine API of the simulated containers, on stdin and stdout: `docker system dial-stdio`.
 
-It knows the version, the creation of a container, an image's inspection and its pull; all else is a
-404. `docker_stub.py` does the work.
+It knows the version, the machine, the creation of a container, an image's inspection and its pull;
+all else is a 404. `docker_stub.py` does the work.
 """
 
 from __future__ import annotations
@@ -32,10 +32,16 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = False
 
     def do_GET(self) -> None:
-        """Answer for the version and for images: each image is here."""
+        """Answer for the version, the machine and for images: each image is here."""
         path = urlsplit(self.path).path
         if path == "/version":
             self.answer(200, {"Version": "0.0-rehearsal"})
+        elif path == "/info":
+            limits = dict.fromkeys(
+                ("MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota"), True
+            )
+            machine = {"NCPU": os.cpu_count(), "MemTotal": docker_stub.memory_bytes()}
+            self.answer(200, {**machine, **limits})
         elif path.startswith("/images/") and path.endswith("/json"):
             self.answer(200, {"Id": "sha256:" + "0" * 64, "RepoTags": [], "Config": {}})
         else:
@@ -56,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def create(self, name: str, spec: dict[str, Any]) -> None:
         """Record a container as `docker create` does."""
-        arguments = ["--name", name]
+        arguments = ["--name", name, "--stop-signal", spec.get("StopSignal") or "SIGTERM"]
         for request in spec["HostConfig"].get("DeviceRequests") or []:
             arguments += ["--gpus", str(request["Count"])]
         for variable in spec.get("Env") or []:

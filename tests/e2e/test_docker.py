@@ -202,6 +202,37 @@ def test_a_log_is_whole_though_nobody_takes_it_while_it_is_printed(
     assert lines == [str(number) for number in range(1, 150_001)]
 
 
+def test_a_job_s_own_signal_and_grace_outlast_those_of_the_deployment(
+    system: EmbeddedSystem, image: str
+) -> None:
+    system.start(DOCKER_JOB_STOP_GRACE_SECONDS="0")  # the instance could end after 10 s
+    script = (
+        "trap 'echo saving; sleep 12; echo saved; exit 7' INT; id -u; while :; do sleep 0.1; done"
+    )
+    fields: dict[str, Any] = {"user": "1000", "stop_signal": "INT", "stop_grace_seconds": 30}
+    job_id = system.schedule(docker_image=image, command=["sh", "-c", script], **fields)
+    until(lambda: "1000" in system.http.get(f"/jobs/{job_id}/logs").text.splitlines())
+    assert system.http.delete(f"/jobs/{job_id}").status_code == 200
+    wait_for_no_agents(system)
+    job = system.http.get(f"/status/{job_id}").json()
+    assert (job["status"], job["exit_code"], job["stop_signal"]) == ("CANCELLED", 7, "SIGINT")
+    logs = system.http.get(f"/jobs/{job_id}/logs").text.splitlines()
+    assert logs[-2:] == ["saving", "saved"]
+
+
+def test_a_container_that_uses_up_its_memory_fails_its_job_and_says_so(
+    system: EmbeddedSystem, image: str
+) -> None:
+    system.start()
+    command = ["sh", "-c", "head -c 200000000 /dev/zero | tail -c 200000000 | wc -c; exit 137"]
+    resources = {"memory_mib": 32}
+    job = system.follow(system.schedule(docker_image=image, command=command, resources=resources))
+    note = "out of memory: the kernel killed the container (limit 32 MiB)"
+    assert (job["status"], job["exit_code"]) == ("FAILED", 137)
+    assert job["error_message"].startswith(note)
+    assert f"[docker-job: {note}]" in system.http.get(f"/jobs/{job['id']}/logs").text
+
+
 def test_a_long_log_is_whole_where_it_fits_and_else_has_its_beginning_and_its_end(
     system: EmbeddedSystem, image: str
 ) -> None:

@@ -16,6 +16,7 @@ GUIDES = Path(__file__).resolve().parents[2] / "docs/how-to"
 PAGES = (
     "run-a-job.md",  # first: it follows job 1
     "read-logs.md",
+    "what-a-container-gets.md",
     "retries-and-interruptions.md",
     "secrets-and-private-images.md",
     "find-out-why-a-job-waits.md",

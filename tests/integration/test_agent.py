@@ -829,3 +829,20 @@ def test_a_job_that_asks_for_gpus_is_given_so_many_and_another_none(tmp_path: Pa
             assert agent.wait() == 0
         (would_run,) = api.lines("stdout")
         assert ("--gpus 2" in would_run, "--gpus" in would_run) == (given, given)
+
+
+def test_a_simulated_container_ends_at_its_own_stop_signal_and_shows_how_it_would_run(
+    tmp_path: Path,
+) -> None:
+    env = {"SIMULATE_SECONDS": "60"}
+    api = FakeApi(env_vars=env, user="1000", stop_signal="SIGWINCH", read_only=True)
+    api.keeps = True
+    with running(api, tmp_path / "i") as agent:
+        api.wait_for(lambda: api.lines("stdout"))
+        api.change(over=True)
+        assert agent.wait() == 0
+
+    (would_run,) = api.lines("stdout")
+    assert "--user 1000 --stop-signal SIGWINCH --read-only --env" in would_run
+    code = 128 + signal.SIGWINCH
+    assert api.callbacks == [{"failed": "", "error_message": "stopped", "exit_code": code}]

@@ -75,6 +75,27 @@ async def test_a_claim_hands_out_an_entrypoint_that_was_asked_for(
     assert answer.json()["job"]["entrypoint"] == entrypoint
 
 
+async def test_a_claim_hands_out_how_the_container_is_to_be_run(world: World) -> None:
+    asked = {
+        "user": "1000:1000",
+        "working_dir": "/data",
+        "shm_size_mib": 128,
+        "init": False,
+        "stop_signal": "SIGINT",
+        "read_only": True,
+    }
+    resources = {"vcpus": 2, "memory_mib": 4096, "disk_gib": 30}
+    job = await world.post(**asked, stop_grace_seconds=60, resources=resources)
+    assert asked.items() | {("stop_grace_seconds", 60)} <= job.items()
+    await world.deliver(world.launched(job["id"]))
+    claim = (await world.claim(job["id"])).json()
+    assert claim["job"].items() >= asked.items()
+    assert claim["job"]["resources"] == {"vcpus": 2, "memory_mib": 4096}
+    # The margin leaves the longer grace its time, so agents of earlier releases keep it too.
+    assert claim["settings"]["stop_grace_seconds"] == 60
+    assert claim["settings"]["interruption_margin_seconds"] == 80
+
+
 async def test_the_same_agent_claims_again_and_gets_the_same_answer(
     world: World, clock: VirtualClock
 ) -> None:

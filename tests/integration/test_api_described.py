@@ -33,6 +33,12 @@ RICH: dict[str, Any] = {
     "secret_env": {"LOGIN": "me:it"},
     "secrets": {"DB": "/prod/db"},
     "registry_auth": "LOGIN",
+    "user": "1000",
+    "working_dir": "/data",
+    "shm_size_mib": 128,
+    "init": True,
+    "stop_signal": "SIGINT",
+    "stop_grace_seconds": 10,
 }
 
 

@@ -49,6 +49,13 @@ async def test_every_field_comes_back_as_it_was_given(world: World) -> None:
         "capacity": "spot_then_on_demand",
         "spot_wait_seconds": 600,
         "retries": 2,
+        "user": "1000:users",
+        "working_dir": "/srv/a b",
+        "shm_size_mib": 256,
+        "init": False,
+        "stop_signal": "SIGRTMIN+3",
+        "stop_grace_seconds": 60,
+        "read_only": True,
     }
     job = await world.status((await world.post(**given))["id"])
     expected = {**given, "scheduled_for": "2026-01-01T02:00:00Z"}
@@ -58,7 +65,7 @@ async def test_every_field_comes_back_as_it_was_given(world: World) -> None:
     assert {name: listed[name] for name in given} == expected
     [fact] = await world.stage.published(JobScheduled)
     assert fact.requirements == Requirements(
-        max_lifetime_seconds=3690,
+        max_lifetime_seconds=3750,
         resources=Resources(vcpus=2, architecture="arm64", disk_gib=50),
         capacity="spot_then_on_demand",
         spot_wait_seconds=600,

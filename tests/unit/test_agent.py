@@ -30,7 +30,14 @@ from agent.docker_job_agent.environment import (
 )
 from agent.docker_job_agent.errors import ConfigError, CouldNotRunError
 from agent.docker_job_agent.http_client import Answer
-from agent.docker_job_agent.job import Job, Settings, check_job, read_claim, read_settings
+from agent.docker_job_agent.job import (
+    Job,
+    Resources,
+    Settings,
+    check_job,
+    read_claim,
+    read_settings,
+)
 from agent.docker_job_agent.lifetime import power_off, schedule_power_off
 from agent.docker_job_agent.metadata import Notice, parse_notice, seconds_until_stop
 from agent.docker_job_agent.retries import backoff_seconds
@@ -166,9 +173,19 @@ def test_a_claim_is_read_with_defaults_for_what_it_leaves_out() -> None:
     )
 
     assert job == Job("alpine", [], {}, None)
-    assert job.gpus == 0
+    assert job.resources == Resources()
     assert job.entrypoint is None
     assert settings == Settings()
+
+
+def test_the_gpus_of_an_api_that_sends_no_resources_are_taken() -> None:
+    old = read_claim({"job": {"docker_image": "alpine", "gpus": 2}})[0]
+    new = read_claim(
+        {"job": {"docker_image": "alpine", "gpus": 2, "resources": {"gpus": 2, "vcpus": 4}}}
+    )[0]
+
+    assert old.resources == Resources(gpus=2)
+    assert new.resources == Resources(gpus=2, vcpus=4)
 
 
 def test_senseless_settings_keep_their_defaults() -> None:

@@ -5,6 +5,7 @@ import pytest
 from services.api.agents.sts_identity import Role
 from services.api.config import ApiConfig, from_settings
 from shared.settings import BadSetting, Settings
+from tests.support.api.api_story import a_job
 
 ARN = "arn:aws:iam::123456789012:role/team/docker-job-instance"
 
@@ -86,3 +87,25 @@ def test_what_a_configuration_looks_like_in_a_trace_holds_no_key() -> None:
     )
     assert "canary" not in repr(config)
     assert "0f0f" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("own", "grace", "margin"),
+    [
+        (None, 10, 30),
+        (0, 0, 30),
+        (60, 60, 80),  # stopped 50 s earlier, since it may take 50 s longer
+        (90, 90, 110),
+        (600, 600, 110),  # at once, and the agent bounds the grace by the notice
+    ],
+)
+def test_an_agent_gets_the_job_s_own_grace_and_a_margin_that_leaves_room_for_it(
+    own: int | None, grace: int, margin: int
+) -> None:
+    settings = read().agents.agent.of_job(a_job(stop_grace_seconds=own))
+    assert (settings.stop_grace_seconds, settings.interruption_margin_seconds) == (grace, margin)
+
+
+def test_a_margin_that_an_operator_has_set_is_never_shortened() -> None:
+    config = read(INTERRUPTION_MARGIN_SECONDS="115").agents.agent
+    assert config.of_job(a_job(stop_grace_seconds=60)).interruption_margin_seconds == 115

@@ -391,6 +391,21 @@ def test_an_agent_that_reports_rarely_has_its_grace_too() -> None:
     assert step.attempts[0].stop_by == over.terminate_after
 
 
+@pytest.mark.parametrize("grace", [0, 300])
+def test_a_job_s_own_grace_decides_when_its_instance_may_end(grace: int) -> None:
+    story = Story(a_job(stop_grace_seconds=grace), an_attempt("running"))
+    story.cancel(after(5))
+    [over] = story.published_of(AttemptEnded)
+    assert over.terminate_after == after(5 + grace + 10)
+    assert endings.may_add(story.current, after(5 + grace + 9))
+    assert not endings.may_add(story.current, after(5 + grace + 10))
+
+
+def test_the_lifetime_of_an_instance_has_room_for_the_grace() -> None:
+    needs = requirements_of(a_job(timeout_seconds=60, stop_grace_seconds=600), JobRules())
+    assert needs.max_lifetime_seconds == 60 + 3600 + 600
+
+
 def test_a_finished_job_cannot_be_cancelled() -> None:
     assert at("ended").cancel() is False
 

@@ -76,6 +76,13 @@ FAULTS: dict[str, tuple[Any, ...]] = {
         {f"A{number}": "/a" for number in range(101)},
     ),
     "registry_auth": ("NOBODY", {"a": 1}, NUL, ""),
+    "user": ("", "a b", "1000:", "2147483648", NUL, FRACTION),
+    "working_dir": ("data", "", "/a\0", "/" + "x" * 1024, FRACTION),
+    "shm_size_mib": (0, 10**30, FRACTION),
+    "init": ("yes", 0, FRACTION),
+    "stop_signal": ("", "SIGFOO", 0, 32, "RTMIN+16", FRACTION),
+    "stop_grace_seconds": (-1, 601, FRACTION),
+    "read_only": ("no", FRACTION),
     "docker_images": ("alpine",),
     "x" * 200: (1,),
 }  # fmt: skip

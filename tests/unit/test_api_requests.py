@@ -62,6 +62,13 @@ def test_every_field_is_taken() -> None:
         labels={"team": "data", "empty": ""},
         timeout_seconds=3600,
         name="nightly",
+        user="app:1000",
+        working_dir="/data",
+        shm_size_mib=256,
+        init=False,
+        stop_signal="int",
+        stop_grace_seconds=0,
+        read_only=True,
     )
     assert job.scheduled_for == datetime(2026, 1, 1, 1, tzinfo=UTC)
     assert job.timezone == "Asia/Tokyo"
@@ -71,6 +78,9 @@ def test_every_field_is_taken() -> None:
     assert job.labels == {"team": "data", "empty": ""}
     assert job.timeout_seconds == 3600
     assert job.name == "nightly"
+    assert (job.user, job.working_dir, job.shm_size_mib) == ("app:1000", "/data", 256)
+    assert (job.init, job.stop_signal, job.stop_grace_seconds) == (False, "SIGINT", 0)
+    assert job.read_only is True
 
 
 @pytest.mark.parametrize("value", [None, "", "  ", "\n"])
@@ -100,7 +110,7 @@ def test_an_unknown_field_is_named_with_those_that_there_are() -> None:
 
 
 def test_an_unknown_field_is_quoted_in_short() -> None:
-    assert len(refusal(**{"x" * 10_000: 1})) < 300
+    assert len(refusal(**{"x" * 10_000: 1})) < 450
 
 
 # -- docker_image
@@ -554,3 +564,87 @@ def test_a_secret_that_cannot_be_taken_is_named_and_never_quoted(
         read_secretly(**fields)
     assert str(raised.value).startswith(message)
     assert "canary" not in str(raised.value)
+
+
+# -- how the container is run
+
+
+@pytest.mark.parametrize(
+    "user",
+    ["nobody", "0", "1000:1000", "app:2147483647", "_apt", "svc$", "1000650000:0", "www-data:adm"],
+)
+def test_a_user_is_a_name_or_a_number_perhaps_with_a_group(user: str) -> None:
+    assert read(user=user).user == user
+
+
+@pytest.mark.parametrize(
+    "user",
+    ["", "a b", ":0", "1000:", "a:b:c", "2147483648", "-1", "0:4294967294", "a/b", "x\n", "é"],
+)
+def test_what_no_engine_takes_as_a_user_is_refused(user: str) -> None:
+    assert refusal(user=user) == (
+        f"user {user!r} is not a user: write a name or a number up to 2147483647, perhaps with a "
+        "group, like '1000:1000' or 'nobody'"
+    )
+
+
+@pytest.mark.parametrize(
+    "path", ["data", "", "./x", "C:\\data", "/a\0", "/" + "x" * 256, "/x" * 513, "~"]
+)
+def test_a_working_directory_is_an_absolute_path(path: str) -> None:
+    assert refusal(working_dir=path).startswith("working_dir must be an absolute path, like")
+
+
+def test_a_working_directory_may_have_any_characters_but_nul() -> None:
+    assert read(working_dir="/a b/é:\n//").working_dir == "/a b/é:\n//"
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("SIGTERM", "SIGTERM"),
+        ("TERM", "SIGTERM"),
+        ("sigterm", "SIGTERM"),
+        ("15", "SIGTERM"),
+        (15, "SIGTERM"),
+        (31, "SIGSYS"),
+        ("usr1", "SIGUSR1"),
+        ("SIGCLD", "SIGCHLD"),
+        ("SIGRTMIN+3", "SIGRTMIN+3"),
+        ("rtmin", "SIGRTMIN"),
+        ("RTMAX-14", "SIGRTMAX-14"),
+    ],
+)
+def test_a_stop_signal_is_kept_by_its_name(given: object, name: str) -> None:
+    assert read(stop_signal=given).stop_signal == name
+
+
+@pytest.mark.parametrize(
+    "given", ["", "SIG", "SIGFOO", 0, 32, -15, "99", "RTMIN+16", "TERM TERM", "SIGSIGTERM", "²"]
+)
+def test_what_is_no_signal_is_refused(given: object) -> None:
+    message = refusal(stop_signal=given)
+    assert message.startswith("stop_signal ")
+    assert "SIGTERM" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("shm_size_mib", 0, "shm_size_mib must be a whole number from 1 to 1048576"),
+        ("shm_size_mib", 1.5, "shm_size_mib must be a whole number from 1 to 1048576"),
+        ("stop_grace_seconds", -1, "stop_grace_seconds must be a whole number from 0 to 600"),
+        ("stop_grace_seconds", 601, "stop_grace_seconds must be a whole number from 0 to 600"),
+        ("init", "yes", "init must be true or false"),
+        ("read_only", 1, "read_only must be true or false"),
+    ],
+)
+def test_other_fields_of_the_container_are_bounded(name: str, value: object, message: str) -> None:
+    assert refusal(**{name: value}) == message
+
+
+def test_null_leaves_the_fields_of_the_container_to_the_image() -> None:
+    names = ["user", "working_dir", "shm_size_mib", "init", "stop_signal", "stop_grace_seconds"]
+    job = read(**dict.fromkeys([*names, "read_only"]))
+    assert [getattr(job, name) for name in names] == [None] * 6
+    assert job.read_only is False

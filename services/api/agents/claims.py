@@ -26,6 +26,7 @@ from services.api.secrets import store as secret_store
 from services.api.secrets.sealing import CannotOpen, open_secrets
 from shared import tokens
 from shared.crash_points import Points
+from shared.events.events import Resources
 from shared.log import get_logger
 from shared.postgres.pool import Database
 
@@ -33,6 +34,8 @@ _log = get_logger(service="api", part="claims")
 
 NO_BOOTSTRAP = "this is not the bootstrap token of that attempt"
 UNKNOWN_WAIT_SECONDS = 2.0
+CONTAINER_FIELDS = ("user", "working_dir", "shm_size_mib", "init", "stop_signal")
+"""Fields that go to the agent as they are; `stop_grace_seconds` is one of its settings."""
 WAIT_SECONDS = 1.0
 """The time after which a waiting agent claims again: each second of a replacement costs money."""
 
@@ -240,16 +243,25 @@ def _assignment(
         "timeout_seconds": job.timeout_seconds,
     }
     given |= {"entrypoint": job.entrypoint} if job.entrypoint is not None else {}
-    given |= {"gpus": job.resources.gpus} if job.resources.gpus else {}
+    given |= {"resources": asked} if (asked := _of_the_container(job.resources)) else {}
+    given |= {"gpus": job.resources.gpus} if job.resources.gpus else {}  # for older agents
     given |= {"secret_env": secret_env} if secret_env else {}
     given |= {"secrets": job.secrets} if job.secrets else {}
     given |= {"registry_auth": job.registry_auth} if job.registry_auth else {}
+    given |= {name: value for name in CONTAINER_FIELDS if (value := getattr(job, name)) is not None}
+    given |= {"read_only": True} if job.read_only else {}
     return {
         "job": given,
         "attempt": attempt.number,
         "instance_id": attempt.instance_id,
-        "settings": asdict(config.agent),
+        "settings": asdict(config.agent.of_job(job)),
     }
+
+
+def _of_the_container(resources: Resources) -> dict[str, int]:
+    """Return those of the instance's resources that bound the container."""
+    asked = {name: getattr(resources, name) for name in ("vcpus", "memory_mib", "gpus")}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _must_wait(whole_job: JobWithAttempts, attempt: Attempt) -> str | None:

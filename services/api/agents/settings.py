@@ -1,10 +1,13 @@
 """The settings of agents' calls."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.api.agents.sts_identity import IdentityConfig
-from services.api.jobs.model import JobRules
+from services.api.jobs.model import Job, JobRules
 from services.api.secrets.sealing import SecretKeys
+
+LONGEST_MARGIN_SECONDS = 110
+"""EC2's notice is two minutes, less the time until the agent sees it."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,22 @@ class AgentSettings:
     log_batch_seconds: float
     log_limit_bytes: int
     error_tail_lines: int
+
+    def of_job(self, job: Job) -> "AgentSettings":
+        """Return the settings for *job*, with its own grace.
+
+        After an interruption notice the container is stopped earlier by what its grace is longer,
+        as far as the notice allows. Agents of earlier releases know these settings too.
+        """
+        if job.stop_grace_seconds is None:
+            return self
+        longer = max(0, job.stop_grace_seconds - self.stop_grace_seconds)
+        margin = self.interruption_margin_seconds
+        return replace(
+            self,
+            stop_grace_seconds=job.stop_grace_seconds,
+            interruption_margin_seconds=max(margin, min(margin + longer, LONGEST_MARGIN_SECONDS)),
+        )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,12 @@ from msgspec import Struct
 from services.api.jobs.fields import JobFields
 from shared.postgres.pool import json_text
 
-_SQL_TYPES: dict[Any, str] = {str: "text", int: "integer", datetime: "timestamptz"}
+_SQL_TYPES: dict[Any, str] = {
+    str: "text",
+    int: "integer",
+    bool: "boolean",
+    datetime: "timestamptz",
+}
 
 
 class Column(Struct, frozen=True):
@@ -19,6 +24,11 @@ class Column(Struct, frozen=True):
 
     name: str
     sql_type: str
+
+    @property
+    def quoted(self) -> str:
+        """Its name in SQL, where `user` alone means the current role."""
+        return f'"{self.name}"'
 
     @property
     def is_json(self) -> bool:
@@ -32,7 +42,7 @@ class Column(Struct, frozen=True):
     @property
     def value(self) -> str:
         """The value as it is inserted, from a relation with a column of this name."""
-        return f"{self.name}::jsonb" if self.is_json else self.name
+        return f"{self.quoted}::jsonb" if self.is_json else self.quoted
 
     def values(self, jobs: Sequence[Any]) -> list[Any]:
         """Return the values of *jobs*, as `parameter` takes them."""

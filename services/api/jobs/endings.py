@@ -21,6 +21,7 @@ from services.api.jobs.model import (
     advance,
     later,
     requirements_of,
+    stop_grace_of,
 )
 from services.api.jobs.retry_limits import INTERRUPTIONS, next_delay, retry_because
 from shared.events.events import AttemptEnded, Cause, JobFinished, JobScheduled
@@ -45,7 +46,7 @@ def decide_end(
     rules: JobRules,
 ) -> Step:
     """End *attempt*, which has not ended yet, and decide what follows."""
-    ended, over = _ended(attempt, ending, now, rules)
+    ended, over = _ended(whole_job.job, attempt, ending, now, rules)
     if attempt.number != whole_job.job.attempt:
         return _replacement_ended(whole_job, ended, over, ending, now, jitter, rules)
     delay = next_delay(whole_job, attempt, ending, jitter, rules)
@@ -57,12 +58,12 @@ def decide_end(
 
 
 def _ended(
-    attempt: Attempt, ending: AttemptEnding, now: datetime, rules: JobRules
+    job: Job, attempt: Attempt, ending: AttemptEnding, now: datetime, rules: JobRules
 ) -> tuple[Attempt, AttemptEnded]:
     # An attempt without a claim has no container, and can no longer be claimed.
     stopped = ending.container_stopped or attempt.container_stopped or attempt.token_hash is None
     waits = not stopped and ending.cause in _STOPPED_FIRST
-    stop_by = _stop_by(now, rules) if waits else None
+    stop_by = _stop_by(job, now, rules) if waits else None
     ended = replace(
         advance(attempt, "ended", now),
         cause=ending.cause,
@@ -87,13 +88,13 @@ _STOPPED_FIRST: frozenset[Cause] = frozenset({"cancelled", "timed_out"})
 """Causes for which a container gets its SIGTERM and grace before its instance is terminated."""
 
 
-def _stop_by(now: datetime, rules: JobRules) -> datetime:
+def _stop_by(job: Job, now: datetime, rules: JobRules) -> datetime:
     """Return the time by which the container of an attempt that ends now has stopped.
 
-    Its agent learns of the end with its next heartbeat, gives the container its grace after
-    SIGTERM, and reports the last lines and the exit code.
+    Its agent learns of the end with its next heartbeat, gives the container its grace after the
+    stop signal, and reports the last lines and the exit code.
     """
-    return later(now, rules.stop_grace_seconds + max(10, rules.heartbeat_seconds + 5))
+    return later(now, stop_grace_of(job, rules) + max(10, rules.heartbeat_seconds + 5))
 
 
 def may_add(attempt: Attempt, now: datetime) -> bool:

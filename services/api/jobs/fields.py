@@ -3,7 +3,7 @@
 From this declaration come the body of `POST /schedule` (`JobRequest` in `submission/request.py`),
 its limits and messages, the row (`Job` in `model.py`), its columns in SQL (`columns.py`), the
 OpenAPI schema and docs/api.md. To add an optional field: declare it here, add its column in `sql/`,
-and use it.
+and use it (see `container_fields.py` for those of the container).
 
 `Meta.extra` has what `Meta` has no place for: messages (`wrong`, `wrong_type`, `wrong_length`, see
 `submission/faults.py`), the order of a Literal's `values`, and as
@@ -15,6 +15,7 @@ from typing import Annotated, get_args
 
 from msgspec import Meta, Struct
 
+from services.api.jobs import container_fields
 from services.api.jobs.sizes import EXEC_LIMIT
 from shared.events.events import Capacity, Resources
 
@@ -206,7 +207,11 @@ class JobFields(Struct, frozen=True, kw_only=True):
         | None
     ) = None
     resources: Annotated[
-        Resources, Meta(description="Minimum resources of the job's instance.")
+        Resources,
+        Meta(
+            description="Minimum resources of the job's instance; where instances share an "
+            "engine, the limits of its container."
+        ),
     ] = Resources()
     capacity: Annotated[
         Capacity,
@@ -260,6 +265,13 @@ class JobFields(Struct, frozen=True, kw_only=True):
         ]
         | None
     ) = None
+    user: container_fields.User | None = None
+    working_dir: container_fields.WorkingDirectory | None = None
+    shm_size_mib: container_fields.ShmSize | None = None
+    init: container_fields.Init | None = None
+    stop_signal: container_fields.StopSignal | None = None
+    stop_grace_seconds: container_fields.StopGrace | None = None
+    read_only: container_fields.ReadOnly = False
 
 
 FIELDS = JobFields.__struct_fields__

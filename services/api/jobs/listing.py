@@ -16,7 +16,7 @@ from shared.postgres.pool import Connection
 _GIVEN = sorted(COLUMNS, key=lambda column: column.is_json)
 _JSON = sum(column.is_json for column in COLUMNS)
 _AS_TEXT = ", ".join(
-    f"coalesce(j.{each.name}, 'null')::text" if each.is_json else f"j.{each.name}"
+    f"coalesce(j.{each.quoted}, 'null')::text" if each.is_json else f"j.{each.quoted}"
     for each in _GIVEN
 )
 _COLUMNS = f"""

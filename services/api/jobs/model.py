@@ -243,13 +243,19 @@ def requirements_of(job: Job, rules: JobRules) -> Requirements:
     """Return the needs of the job's instance; its lifetime leaves an hour around the time limit."""
     lifetime = rules.max_lifetime_seconds
     if job.timeout_seconds is not None:
-        lifetime = min(lifetime, job.timeout_seconds + 3600)
+        lifetime = min(lifetime, job.timeout_seconds + 3600 + (job.stop_grace_seconds or 0))
     return Requirements(
         max_lifetime_seconds=lifetime,
         resources=job.resources,
         capacity=job.capacity,
         spot_wait_seconds=job.spot_wait_seconds,
     )
+
+
+def stop_grace_of(job: Job, rules: JobRules) -> int:
+    """Return the seconds from the stop signal to SIGKILL: the job's own, or the deployment's."""
+    own = job.stop_grace_seconds
+    return rules.stop_grace_seconds if own is None else own
 
 
 def later(now: datetime, seconds: float) -> datetime:

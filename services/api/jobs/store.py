@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from services.api.jobs.columns import COLUMNS, NAMES
+from services.api.jobs.columns import COLUMNS
 from services.api.jobs.model import TERMINAL, Attempt, Job, JobWithAttempts
 from services.api.secrets.sealing import Sealed
 from shared.events.cloudevents import Envelope
@@ -24,7 +24,7 @@ async def next_job_ids(conn: Connection, count: int) -> list[int]:
 
 
 _FIRST_GIVEN = 13
-_NAMES = ", ".join(NAMES)
+_NAMES = ", ".join(column.quoted for column in COLUMNS)
 _VALUES = ", ".join(column.value for column in COLUMNS)
 _PARAMETERS = ", ".join(
     column.parameter(number) for number, column in enumerate(COLUMNS, start=_FIRST_GIVEN)

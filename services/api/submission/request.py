@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 from msgspec import Meta, Struct, field
 
+from services.api.jobs import signals
 from services.api.jobs.fields import ANY_SCALAR, JobFields, Variables
 from services.api.submission import capacity, exec_limits, images, secret_fields, when
 from services.api.submission.faults import check, check_texts, has_plain_texts, short, unknown_field
@@ -141,6 +142,8 @@ def _in_one_form(body: dict[str, Any], now: datetime, bounds: Bounds) -> dict[st
     if _MINUS_ZERO in body.values():
         body = {name: 0 if value == _MINUS_ZERO else value for name, value in body.items()}
     given = bounds.defaults | body
+    if "stop_signal" in body:
+        given["stop_signal"] = signals.canonical(body["stop_signal"])
     given["docker_image"] = _stripped(given, "docker_image")
     written = _stripped(given, "scheduled_for")
     given["scheduled_for"], given["timezone"] = _time_and_zone(written, given["timezone"], now)

@@ -29,6 +29,22 @@ def schemas() -> dict[str, Schema]:
     }
 
 
+_ALWAYS = ("id", "docker_image", "command", "env_vars", "timeout_seconds")
+
+
+def _of_the_container() -> dict[str, Schema]:
+    resources = an_object(
+        dict.fromkeys(("vcpus", "memory_mib", "gpus"), POSITIVE),
+        *("vcpus", "memory_mib", "gpus"),
+        about="What the job asked for.",
+    )
+    texts = dict.fromkeys(("user", "working_dir", "stop_signal"), TEXT)
+    flags = {name: {"type": "boolean"} for name in ("init", "read_only")}
+    fields: dict[str, Schema] = {**texts, **flags, "shm_size_mib": POSITIVE}
+    given = {name: described("As the job has it; absent: none.", fields[name]) for name in fields}
+    return {"resources": resources, **given}
+
+
 def _assignment() -> dict[str, Schema]:
     variables = {"type": "object", "additionalProperties": TEXT}
     job = {
@@ -44,11 +60,12 @@ def _assignment() -> dict[str, Schema]:
             "Further variables; the values are names of secrets on AWS.", variables
         ),
         "registry_auth": described("`ecr`, or the variable that holds the registry's login.", TEXT),
+        **_of_the_container(),
     }
     number: Schema = {"type": "number"}
     settings = dict.fromkeys(AgentSettings.__dataclass_fields__, number)
     given = {
-        "job": an_object(job, "entrypoint", "gpus", "secret_env", "secrets", "registry_auth"),
+        "job": an_object(job, *(name for name in job if name not in _ALWAYS)),
         "attempt": POSITIVE,
         "instance_id": TEXT,
         "settings": an_object(settings, about="In seconds, bytes and lines."),

@@ -25,6 +25,10 @@ _GIVEN = dict.fromkeys(NAMES, "As given.") | {
     "resources": "As given; the rest is the deployment's default.",
     "capacity": "As given, or the default.",
     "retries": "As given, or the default.",
+    "init": "As given; null: it depends on the image.",
+    "stop_signal": "Its name; null: the image's own.",
+    "stop_grace_seconds": "As given; null: the deployment's default.",
+    "read_only": "As given, or false.",
     "secret_env": "The names only.",
 }
 

@@ -1,0 +1,88 @@
+"""Memory that runs out: what the kernel kills first, and what is known of a killed container.
+
+https://docs.kernel.org/filesystems/proc.html#proc-pid-oom-adj-proc-pid-oom-score-adj
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from .engine_api import EngineAnswer, EngineApi
+from .errors import EngineError
+
+AGENT_SCORE = -900  # on a machine of its own: the agent lives to report
+CHILD_SCORE = 0
+CONTAINER_SCORE = 800  # it dies first: 80 % of the machine's memory is added to what it uses
+KILLED = 128 + 9  # the exit code after SIGKILL, of a shell whose child got it too
+EVENTS_SECONDS = 5.0
+MIB = 1024 * 1024
+
+
+def set_score(score: int, pid: str = "self", proc: str = "/proc") -> None:
+    """Set a process's preference for the kernel's OOM killer, if that is allowed."""
+    with contextlib.suppress(OSError), open(f"{proc}/{pid}/oom_score_adj", "w") as file:
+        file.write(str(score))
+
+
+def count_kills(vmstat: str = "/proc/vmstat") -> int:
+    """Return how many processes this machine's kernel has killed for memory; 0 if unknown."""
+    with contextlib.suppress(OSError, ValueError), open(vmstat) as file:
+        for line in file:
+            name, _, value = line.partition(" ")
+            if name == "oom_kill":
+                return int(value)
+    return 0
+
+
+def note_of_end(exit_code: int, limit_bytes: int, *, in_container: bool, in_machine: int) -> str:
+    """Return what is known about memory of a container that has ended, empty for nothing.
+
+    *in_container*: the engine saw a kill for memory in the container's own cgroup. That may have
+    been of a child whose parent went on, so it takes the exit code of a SIGKILL too. *in_machine*
+    counts what the machine's kernel has killed meanwhile, for this container's memory or another's.
+    """
+    limit = (
+        f"limit {limit_bytes // MIB} MiB"
+        if limit_bytes
+        else "no limit of its own, the machine's memory ran out"
+    )
+    if in_container and exit_code == KILLED:
+        return f"out of memory: the kernel killed the container ({limit})"
+    if in_container:
+        return f"the kernel killed a process of the container for memory ({limit})"
+    if exit_code == KILLED and in_machine:
+        return (
+            "killed, perhaps for memory: the container was within its own limit, and the kernel of "
+            f"this machine killed {in_machine} processes for memory while it ran"
+        )
+    return ""
+
+
+def had_event(name: str, state: Mapping[str, Any]) -> bool:
+    """Return whether the engine has recorded a kill for memory in the container *name*.
+
+    Its event may come after that of the exit, and then `State.OOMKilled` is false.
+    https://github.com/containerd/containerd/issues/8180
+    """
+    filters = quote(json.dumps({"container": [name], "event": ["oom"]}))
+    since, until = _second(state.get("StartedAt")), _second(state.get("FinishedAt")) + 2
+    path = f"/events?since={since}&until={until}&filters={filters}"
+    try:
+        with contextlib.closing(EngineApi()) as engine:
+            events = list(engine.stream("GET", path, seconds=EVENTS_SECONDS))
+    except EngineError:
+        return False
+    return bool(events) and not isinstance(events[0], EngineAnswer)
+
+
+def _second(at: object) -> int:
+    """Return a time of the engine as it takes it: in seconds, and never negative."""
+    try:
+        return max(0, int(datetime.fromisoformat(f"{str(at)[:19]}+00:00").timestamp()))
+    except ValueError:
+        return 0
