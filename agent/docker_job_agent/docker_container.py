@@ -22,7 +22,6 @@ from .errors import (
     EngineError,
     StoppedBeforeRunningError,
 )
-from .instance_dir import InstanceDirectory
 from .job import Job, Settings, check_job
 from .log import log
 from .pull import Pull
@@ -39,17 +38,10 @@ class DockerContainer(Container):
     """
 
     def __init__(
-        self,
-        config: Config,
-        job: Job,
-        settings: Settings,
-        reporter: Reporter,
-        situation: Situation,
-        home: InstanceDirectory,
+        self, config: Config, job: Job, settings: Settings, reporter: Reporter, situation: Situation
     ) -> None:
         super().__init__(config, job, settings, reporter, situation)
         self.name = container_name(config)
-        self._login_directory = os.path.join(home.path, "docker-config")
         self._state: dict[str, Any] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -59,7 +51,7 @@ class DockerContainer(Container):
         """Pull the image; raises as `Pull.run` does."""
         check_job(self.job)
         self.reporter.report_phase("pulling")
-        Pull(self.job, self.settings, self.situation, self._login_directory).run()
+        Pull(self.job, self.settings, self.situation, self.reporter).run()
 
     def _create(self) -> None:
         """Create the container."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from .errors import CouldNotRunError
@@ -23,7 +23,9 @@ class Settings(NamedTuple):
     log_limit_bytes: int = 1024 * 1024
     error_tail_lines: int = 20
     pull_timeout_seconds: float = 3600.0
-    pull_silence_seconds: float = 900.0
+    pull_silence_seconds: float = 300.0
+    pull_retry_seconds: float = 300.0
+    local_images: bool = True  # use the machine's own image after a failed pull
 
 
 class Login(NamedTuple):
@@ -43,6 +45,7 @@ class Job(NamedTuple):
     secrets: dict[str, str] | None = None  # name of a variable -> SSM name, or ARN, of its value
     registry_auth: str | None = None
     login: Login | None = None
+    fetch_login: Callable[[], Login] | None = None  # of ECR; raises PullFailedError
     gpus: int = 0
     entrypoint: list[str] | None = None  # None: the image's own
 

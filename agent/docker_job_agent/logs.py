@@ -88,7 +88,8 @@ class LogBuffer:
 
     def add(self, line: Line) -> None:
         """Add one line."""
-        self._tails[line.stream].append(line.text)
+        if line.stream in self._tails:  # else it is the agent's own
+            self._tails[line.stream].append(line.text)
         size = size_of(line)
         self._lines.append((size, line))
         self._bytes += size
