@@ -1,4 +1,4 @@
-"""What a failed pull says: who said it, and whether another try may help. No I/O, no clock.
+"""The errors of failed pulls: who said them, and whether another try may help. Pure.
 
 The engine gives texts alone, so this is a table of them, in the words of its two image stores:
 

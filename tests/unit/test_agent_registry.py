@@ -27,7 +27,7 @@ esac
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a directory of docker's configuration, and a credential helper `docker-credential-me`."""
+    """Make a directory of docker's configuration, and the helper `docker-credential-me`."""
     helper = tmp_path / "docker-credential-me"
     helper.write_text(HELPER)
     helper.chmod(0o755)
