@@ -9,7 +9,10 @@ from services.api.secrets.sealing import SecretKeys
 
 @dataclass(frozen=True)
 class AgentSettings:
-    """The settings that an agent gets with its claim. Durations in seconds, sizes in bytes."""
+    """The settings that an agent gets with its claim. Durations in seconds, sizes in bytes.
+
+    *local_images*: an image that only the agent's machine has is used after a failed pull.
+    """
 
     heartbeat_seconds: float
     stop_grace_seconds: int
@@ -18,6 +21,7 @@ class AgentSettings:
     log_batch_seconds: float
     log_limit_bytes: int
     error_tail_lines: int
+    local_images: bool
 
 
 @dataclass(frozen=True)

@@ -215,8 +215,8 @@ def _program() -> bytes:
         code += b"\x90" * (19 + 17 - len(code))
     else:
         machine = 183
-        words = (0xD2800020, 0x100000E1, 0xD2800002 | len(text) << 5, 0xD2800808)
-        words += (0xD4000001, 0xD2800000, 0xD2800BA8, 0xD4000001)
+        words = [0xD2800020, 0x100000E1, 0xD2800002 | len(text) << 5, 0xD2800808]
+        words += [0xD4000001, 0xD2800000, 0xD2800BA8, 0xD4000001]
         code = b"".join(struct.pack("<I", word) for word in words)
     start, headers = 0x400000, 64 + 56
     length = headers + len(code) + len(text)
