@@ -46,7 +46,12 @@ def _assignment() -> dict[str, Schema]:
         "registry_auth": described("`ecr`, or the variable that holds the registry's login.", TEXT),
     }
     number: Schema = {"type": "number"}
-    settings = dict.fromkeys(AgentSettings.__dataclass_fields__, number)
+    settings = dict.fromkeys(AgentSettings.__dataclass_fields__, number) | {
+        "local_images": described(
+            "An image that only the agent's machine has is used after a failed pull.",
+            {"type": "boolean"},
+        )
+    }
     given = {
         "job": an_object(job, "entrypoint", "gpus", "secret_env", "secrets", "registry_auth"),
         "attempt": POSITIVE,
