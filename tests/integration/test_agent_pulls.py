@@ -6,14 +6,20 @@ import base64
 import json
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.integration.test_agent import FakeApi
+from shared import tokens
+from tests.integration.conftest import migrated_database
+from tests.integration.test_agent import AgentProcess, FakeApi
 from tests.integration.test_agent_docker import SHELL_IMAGE, docker, running_docker
+from tests.support.api.api_world import DEPLOYMENT, TOKEN_KEY
+from tests.support.api.served_world import ServedWorld, served_world
 from tests.support.servers.slow_registry import ARCHITECTURES, PRINTED, SlowRegistry
 from tests.support.waiting import until
 
@@ -62,6 +68,53 @@ def test_a_pull_that_drips_is_alive_and_shows_how_far_it_is(
     assert len(shown) >= 3
     assert all(each.endswith(" of 3.0 MB, 0 of 1 layers") for each in shown)
     assert len(shown) == len(set(shown))
+
+
+@dataclass
+class At:
+    """API at an address."""
+
+    url: str
+
+
+@pytest.fixture(scope="module")
+def served_often(postgres_server: str, template_database: str) -> Iterator[ServedWorld]:
+    """Serve the real API, which wants a heartbeat five times a second."""
+    with (
+        migrated_database(postgres_server, template_database) as database,
+        served_world(database, HEARTBEAT_SECONDS="0.2", LOCAL_IMAGES="no") as served,
+    ):
+        yield served
+
+
+def test_the_real_api_shows_how_far_a_pull_is_until_the_container_runs(
+    registry: SlowRegistry, served_often: ServedWorld, tmp_path: Path
+) -> None:
+    registry.pause_seconds = 0.05
+    world, do = served_often.world, served_often.do
+    job_id = do(world.post(docker_image=registry.image))["id"]
+    do(world.deliver(world.launched(job_id)))
+    token = tokens.bootstrap_token(TOKEN_KEY, DEPLOYMENT, job_id, 1)
+    env = {"DOCKER_JOB_JOB_ID": str(job_id), "DOCKER_JOB_BOOTSTRAP_TOKEN": token}
+    env |= {"DOCKER_JOB_INSTANCE_ID": f"i-{job_id}-1", "DOCKER_JOB_RUNTIME": "docker"}
+    agent = AgentProcess(At(served_often.base_url), tmp_path / "i", **env)
+    shown: set[tuple[str, str | None]] = set()
+
+    def has_finished() -> bool:
+        job = do(world.status(job_id))
+        assert job["attempts"][0]["phase_detail"] == job["phase_detail"]
+        shown.add((job["phase"], job["phase_detail"]))
+        return job["status"] not in ("SCHEDULED", "RUNNING")
+
+    try:
+        until(has_finished, 60)
+        assert agent.wait() == 0
+    finally:
+        agent.process.kill()
+    assert PRINTED in do(world.logs(job_id))
+    pulling = {detail for phase, detail in shown if phase == "pulling" and detail}
+    assert any(re.fullmatch(r"pulling \d\.\d of 3\.0 MB, 0 of 1 layers", each) for each in pulling)
+    assert {detail for phase, detail in shown if phase != "pulling"} == {None}
 
 
 @pytest.mark.parametrize("where", ["/v2/", "/manifests/", "/blobs/"])
