@@ -9,7 +9,8 @@ agent/README.md. The flow, with the module of each step:
 2. claim the attempt: the answer is the job, or "wait" while an earlier container may still run
    (`claim`, `job`);
 3. pull the image and run the container, while threads send reports and watch for a Spot
-   interruption notice (`docker_container`, `pull`, `reporter`, `notices`);
+   interruption notice (`docker_container`, `pull`, `reporter`, `notices`); errors of a pull are
+   judged by who said them (`pull_failures`);
 4. stop the container if there is a cause: attempt over, time limit, interruption, SIGTERM
    (`attempt`, `situation`);
 5. send the last log lines, then the final callback until it is answered; end the process or power
