@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import docker_stub  # from beside this file, which python -I does not find
+import docker_stub  # type: ignore[import-not-found]  # from beside this file: python -I finds none
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -26,8 +26,8 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def __init__(self) -> None:
-        self.rfile = sys.stdin.buffer
-        self.wfile = sys.stdout.buffer
+        self.rfile = sys.stdin.buffer  # type: ignore[assignment]
+        self.wfile = sys.stdout.buffer  # type: ignore[assignment]
         self.client_address = ("stdin", 0)
         self.close_connection = False
 

@@ -79,12 +79,12 @@ def serve(settings: Settings) -> int:
     configure_log(settings)
     count = workers.process_count(settings)
     config = _config(settings)  # a bad setting is reported once, not by each process
-    get_logger(service=NAME).info(describe_local_images(config))
     port = settings.integer("PORT", 8000, least=1, most=65_535)
     try:
         sockets = bind_for_each(_host(settings), port, count)
     except CannotListen as error:
         raise BadSetting(str(error)) from None
+    get_logger(service=NAME).info(describe_local_images(config))
     inherited = [Inherited(*each) for each in zip(sockets, make_siblings(count), strict=True)]
     programs = [functools.partial(_serve_at, each, inherited) for each in inherited]
     return programs[0]() if count == 1 else workers.run_all(programs, sockets)
