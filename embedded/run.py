@@ -122,16 +122,16 @@ def compose(
 ) -> System:
     """Compose the four services; *ports* are by service name."""
     settings, deployment, key = setup.settings, secrets.deployment, secrets.token_key
-    api = api_service.build(
-        api_config.from_settings(
-            settings,
-            deployment=deployment,
-            token_key=key,
-            secrets_key=secrets.secrets_key,
-            have_role=have_role(setup.compute_url, os.environ),
-        ),
-        ports["api"],
+    config = api_config.from_settings(
+        settings,
+        deployment=deployment,
+        token_key=key,
+        secrets_key=secrets.secrets_key,
+        have_role=have_role(setup.compute_url, os.environ),
+        compute_url=setup.compute_url,
     )
+    get_logger(service="api").info(api_config.describe_local_images(config))
+    api = api_service.build(config, ports["api"])
     launcher = launcher_config.from_settings(
         settings,
         deployment=deployment,

@@ -114,10 +114,15 @@ class Api:
         body = {"phase": None, "logs": None, "rebalance": True}
         return self._call("POST", path, self._token, body)
 
-    def report(self, phase: str | None, logs: dict[str, Any] | None) -> Answer:
-        """Send a heartbeat, with a phase or log lines or neither."""
+    def report(
+        self, phase: str | None, logs: dict[str, Any] | None, detail: str | None = None
+    ) -> Answer:
+        """Send a heartbeat, with a phase or its new detail, and log lines, if there are any."""
         path = f"/agent/jobs/{self._config.job_id}/report"
-        return self._call("POST", path, self._token, {"phase": phase, "logs": logs})
+        body: dict[str, Any] = {"phase": phase, "logs": logs}
+        if detail is not None:
+            body["detail"] = detail
+        return self._call("POST", path, self._token, body)
 
     def callback(self, body: dict[str, Any]) -> Answer:
         """Send a callback: the final one, or an interruption notice."""

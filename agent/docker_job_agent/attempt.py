@@ -101,11 +101,8 @@ class Agent:
     def _make_container(
         self, runtime: str, job: Job, settings: Settings, reporter: Reporter
     ) -> Container:
-        if runtime == "docker":
-            return DockerContainer(
-                self._config, job, settings, reporter, self._situation, self._home
-            )
-        return SimulatedContainer(self._config, job, settings, reporter, self._situation)
+        kind = DockerContainer if runtime == "docker" else SimulatedContainer
+        return kind(self._config, job, settings, reporter, self._situation)
 
     def _run_container(self, container: Container) -> tuple[str | None, Outcome]:
         """Run it under supervision; return the cause for which it was stopped, and how it ended."""

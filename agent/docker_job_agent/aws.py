@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -156,10 +157,21 @@ def make_aws(config: Config) -> Aws | None:
     return Aws(metadata, os.environ) if metadata else None
 
 
+# What passes by itself: throttling, and credentials or a clock that are renewed or set meanwhile.
+# https://docs.aws.amazon.com/AmazonECR/latest/APIReference/CommonErrors.html
+PASSING = re.compile(
+    r"Throttl|TooManyRequests|Expired|InvalidSignature|Timeout|Unavailable|Internal"
+)
+
+
 def aws_error(status: int, answer: object) -> AwsError:
-    """Return AWS's error with its own code and message; 5xx and throttling are not permanent."""
+    """Return AWS's error with its own code and message; some are not permanent.
+
+    Nor is an answer without AWS's code: a proxy's.
+    """
     given: dict[str, Any] = answer if isinstance(answer, dict) else {}
-    code = str(given.get("__type", "")).rpartition("#")[2] or f"status {status}"
+    named = str(given.get("__type", "")).rpartition("#")[2]
+    code = named or f"status {status}"
     message = str(given.get("message") or given.get("Message") or "")[:500]
-    again = status >= 500 or "Throttl" in code or "TooManyRequests" in code
+    again = not named or status >= 500 or status in (408, 425, 429) or PASSING.search(named)
     return AwsError(f"{code}: {message}" if message else code, permanent=not again)

@@ -23,7 +23,6 @@ from .errors import (
     StoppedBeforeRunningError,
 )
 from .image import DEFAULT_STOP_SIGNAL, read_image, stop_signal_of
-from .instance_dir import InstanceDirectory
 from .job import Job, Settings, check_job
 from .log import log
 from .machine import Limits, decide_own_limits, decide_shared_limits, has_gpus, read_machine
@@ -43,17 +42,10 @@ class DockerContainer(Container):
     """
 
     def __init__(
-        self,
-        config: Config,
-        job: Job,
-        settings: Settings,
-        reporter: Reporter,
-        situation: Situation,
-        home: InstanceDirectory,
+        self, config: Config, job: Job, settings: Settings, reporter: Reporter, situation: Situation
     ) -> None:
         super().__init__(config, job, settings, reporter, situation)
         self.name = container_name(config)
-        self._login_directory = os.path.join(home.path, "docker-config")
         self._state: dict[str, Any] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._stop_signal = DEFAULT_STOP_SIGNAL
@@ -67,7 +59,7 @@ class DockerContainer(Container):
         """Pull the image; raises as `Pull.run` does."""
         check_job(self.job)
         self.reporter.report_phase("pulling")
-        Pull(self.job, self.settings, self.situation, self._login_directory).run()
+        Pull(self.job, self.settings, self.situation, self.reporter).run()
 
     def _create(self) -> None:
         """Create the container, within what its machine has, as its image wants to be run."""

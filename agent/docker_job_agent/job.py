@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from .errors import CouldNotRunError
@@ -23,7 +23,9 @@ class Settings(NamedTuple):
     log_limit_bytes: int = 1024 * 1024
     error_tail_lines: int = 20
     pull_timeout_seconds: float = 3600.0
-    pull_silence_seconds: float = 900.0
+    pull_silence_seconds: float = 300.0
+    pull_retry_seconds: float = 300.0
+    local_images: bool = True  # use the machine's own image after a failed pull
 
 
 class Login(NamedTuple):
@@ -52,6 +54,7 @@ class Job(NamedTuple):
     registry_auth: str | None = None
     login: Login | None = None
     resources: Resources = Resources()
+    fetch_login: Callable[[], Login] | None = None  # of ECR; raises PullFailedError
     entrypoint: list[str] | None = None  # None: the image's own
     user: str | None = None
     working_dir: str | None = None

@@ -13,6 +13,8 @@ from .job import Job, Login
 
 ECR_REGISTRY = re.compile(r"[0-9]{12}\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 
+HUB_HOSTS = ("docker.io", "index.docker.io")
+
 
 def read_login(text: str) -> Login:
     """Return the login in a secret: `{"username": …, "password": …}` or `user:password`.
@@ -32,14 +34,20 @@ def read_login(text: str) -> Login:
 
 
 def registry_of(image: str) -> str | None:
-    """Return the registry's host in an image reference, None for Docker Hub."""
+    """Return the registry's host in an image reference, None for Docker Hub.
+
+    https://github.com/distribution/reference/blob/main/normalize.go (splitDockerDomain)
+    """
     first, slash, _ = image.partition("/")
-    named = slash and ("." in first or ":" in first or first == "localhost")
-    return first if named else None
+    named = "." in first or ":" in first or first == "localhost" or first != first.lower()
+    return first if slash and named and first not in HUB_HOSTS else None
 
 
 def with_secrets(job: Job, aws: Aws | None) -> Job:
-    """Return the job with its secrets and its registry's login; raises CouldNotRunError."""
+    """Return the job with its secrets and its registry's login; raises CouldNotRunError.
+
+    The login of ECR is fetched by the pull, which has the time to try again.
+    """
     env = dict(job.env)
     for name, place in (job.secrets or {}).items():
         env[name] = fetch_secret(name, place, aws)
@@ -53,7 +61,8 @@ def with_secrets(job: Job, aws: Aws | None) -> Job:
         raise CouldNotRunError(f"registry_auth is ecr, but {job.image} {reason}")
     if registry is None or aws is None:
         return job._replace(env=env)
-    return job._replace(env=env, login=ecr_login(registry.group("region"), aws))
+    region = registry.group("region")
+    return job._replace(env=env, fetch_login=lambda: ecr_login(region, aws))
 
 
 def fetch_secret(name: str, place: str, aws: Aws | None) -> str:

@@ -1,145 +1,157 @@
-"""The pull of a job's image, with the registry's login."""
+"""The pull of a job's image: its tries, its limits, and the image that the machine may have itself.
+
+Within an attempt a failure that may pass is tried again for some minutes: that is cheaper than
+another instance, and a registry's restart takes no longer. Then the instance, which costs money, is
+given back, and the job waits without one.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
-import signal
 import time
-from collections import deque
 from collections.abc import Callable
+from urllib.parse import quote
 
-from .children import Child
-from .engine import docker
-from .environment import environment_for_children
-from .errors import PullFailedError, StoppedBeforeRunningError
-from .job import Job, Settings
+from .engine_api import EngineApi
+from .engine_pull import EnginePull
+from .errors import EngineError, PullFailedError, StoppedBeforeRunningError
+from .job import Job, Login, Settings
 from .job_secrets import registry_of
 from .log import log
-from .redraw import Piece
+from .pull_failures import DISK, LIMIT, LOGIN, NETWORK, PHRASES, Failure, read_failure
+from .registry import auth_headers
+from .reporter import Reporter
+from .retries import jitter
 from .situation import Situation
 
-PULL_TRIES = 3
-LOGIN_SECONDS = 60.0
-
-# A registry's errors for which another try cannot help.
-PULL_REFUSALS = ("not found", "manifest unknown", "denied", "unauthorized", "invalid reference")
-
-
-def is_refusal(error: str) -> bool:
-    """Return whether a registry's error means that another try cannot help."""
-    return any(refusal in error.lower() for refusal in PULL_REFUSALS)
+FIRST_PAUSE_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = 60.0
+LIMIT_PAUSE_SECONDS = 60.0  # a registry that limits the rate counts each try
+LONGEST_LIMIT_PAUSE_SECONDS = 240.0
+NOTE_CHARACTERS = 1000
+SHOWN_CHARACTERS = 120  # of an error in a phase detail, which has 200
+LOOK_SECONDS = 1.0
 
 
 class Pull:
-    """The pull of a job's image; `login_directory` holds the registry's login meanwhile."""
+    """The pull of a job's image."""
 
     def __init__(
-        self, job: Job, settings: Settings, situation: Situation, login_directory: str
+        self, job: Job, settings: Settings, situation: Situation, reporter: Reporter
     ) -> None:
         self._job = job
         self._settings = settings
         self._situation = situation
-        self._login_directory = login_directory
+        self._reporter = reporter
+        self._login = job.login
+        self._detail = ""
 
     def run(self) -> None:
-        """Pull the image; if that fails, accept one of that name on the machine.
+        """Pull the image; if that fails, use the machine's own if the settings allow it.
 
         Raises PullFailedError, or StoppedBeforeRunningError for a cause not to start.
         """
-        try:
-            self._pull(self._log_in())
-        finally:
-            shutil.rmtree(self._login_directory, ignore_errors=True)
-
-    def _pull(self, environment: dict[str, str]) -> None:
-        refused = False
-        for failures in range(1, PULL_TRIES + 1):
-            error = self._pull_once(environment)
-            if not error:
-                return
-            log("pull failed", tries=failures)
-            if docker("image", "inspect", "--", self._job.image).code == 0:
-                log("the local image is used")
-                return
-            refused = is_refusal(error)
-            if refused:
-                break
-            if failures < PULL_TRIES:
-                self._wait_unless_stopped(lambda: False, float(failures))
-        raise PullFailedError(error, permanent=refused)
-
-    def _log_in(self) -> dict[str, str]:
-        """Log in if the job needs it; return the environment for the pull.
-
-        The login is in a directory of its own until the image is pulled: the machine's own logins
-        are not touched, and the password is never an argument.
-        """
-        environment = environment_for_children(os.environ)
-        login = self._job.login
-        if login is None:
-            return environment
-        os.makedirs(self._login_directory, mode=0o700, exist_ok=True)
-        environment["DOCKER_CONFIG"] = self._login_directory
-        registry = registry_of(self._job.image)
-        done = docker(
-            "login",
-            f"--username={login.username}",
-            "--password-stdin",
-            *([registry] if registry else []),
-            seconds=LOGIN_SECONDS,
-            stdin=login.password.encode("utf-8", "replace"),
-            environment=environment,
-        )
-        if done.code != 0:
-            error = done.error.replace(login.password, "…")
-            raise PullFailedError(
-                f"docker login at {registry or 'Docker Hub'} failed: {error}",
-                permanent=is_refusal(error),
-            )
-        return environment
-
-    def _pull_once(self, environment: dict[str, str]) -> str:
-        """Pull; return docker's error, empty if there is none."""
-        errors: deque[str] = deque(maxlen=20)
-
-        def keep_errors(stream: str, piece: Piece) -> None:
-            if stream == "stderr":
-                errors.append(piece.text)
-
-        client = Child(
-            ["docker", "pull", "--", self._job.image],
-            environment,
-            keep_errors,
-            self._situation.wake,
-        )
-        try:
-            overdue = self._await_pull(client)
-        finally:
-            client.send(signal.SIGKILL)  # the engine drops the pull of a client that has ended
-        if overdue:
-            return overdue
-        if client.exit_code == 0:
-            return ""
-        return "\n".join(errors).strip() or f"docker pull exited with {client.exit_code}"
-
-    def _await_pull(self, client: Child) -> str:
-        """Wait for the pull; return which of its limits it exceeded, empty if none."""
+        self._reporter.show_detail(lambda: self._detail)
         deadline = time.monotonic() + self._settings.pull_timeout_seconds
-        silence = self._settings.pull_silence_seconds
+        give_up_at = deadline
+        tries = 0
         while True:
+            failure = self._try(deadline)
+            if failure is None:
+                return
+            tries += 1
+            log("pull failed", tries=tries, origin=failure.origin, permanent=failure.permanent)
+            if self._settings.local_images and self._is_local():
+                self._note(f"the image of this machine is used, as its pull failed: {failure.text}")
+                return
             now = time.monotonic()
-            silent_at = client.last_output_at + silence
-            if self._wait_unless_stopped(lambda: client.exited, min(deadline, silent_at) - now):
-                return ""
-            if time.monotonic() >= deadline:
-                return f"the pull took longer than {self._settings.pull_timeout_seconds:g} seconds"
-            if time.monotonic() >= client.last_output_at + silence:
-                return f"the pull made no progress for {silence:g} seconds"
+            if tries == 1:
+                give_up_at = min(deadline, now + self._settings.pull_retry_seconds)
+            pause = pause_seconds(failure, tries, jitter())
+            if failure.permanent or failure.origin == DISK or now + pause > give_up_at:
+                raise PullFailedError(self._explained(failure), permanent=failure.permanent)
+            self._announce(failure, pause)
+            self._wait_unless_stopped(lambda: False, pause)
 
-    def _wait_unless_stopped(self, done: Callable[[], bool], seconds: float) -> bool:
+    def _try(self, deadline: float) -> Failure | None:
+        """Pull once; return why it failed, None if it did not."""
+        try:
+            if self._login is None and self._job.fetch_login is not None:
+                self._login = self._job.fetch_login()
+        except PullFailedError as refused:
+            return Failure(str(refused), LOGIN if refused.permanent else NETWORK, refused.permanent)
+        image = self._job.image
+        headers = auth_headers(image, self._login, os.environ)
+        try:
+            with contextlib.closing(EnginePull(image, headers, self._situation.wake)) as pull:
+                self._reporter.show_detail(pull.progress.detail)
+                error = self._await(pull, deadline)
+        except EngineError as trouble:
+            error = str(trouble)
+        return read_failure(_without(self._login, error), image) if error else None
+
+    def _await(self, pull: EnginePull, deadline: float) -> str:
+        """Wait for the pull; return its error, or which of its limits it exceeded."""
+        silence = self._settings.pull_silence_seconds
+        while not pull.ended:
+            now = time.monotonic()
+            if now >= deadline:
+                return f"the pull took longer than {self._settings.pull_timeout_seconds:g} seconds"
+            silent_at = pull.alive_at + silence if pull.progress.waits_for_bytes() else deadline
+            if now >= silent_at:
+                return f"the pull made no progress for {silence:g} seconds"
+            # Looked at again after a second: by then it may wait for something else.
+            seconds = min(deadline - now, silent_at - now, LOOK_SECONDS)
+            self._wait_unless_stopped(lambda: pull.ended, seconds)
+        return pull.error
+
+    def _is_local(self) -> bool:
+        """Return whether the machine has the image itself."""
+        path = f"/images/{quote(self._job.image, safe='/:@')}/json"
+        try:
+            with contextlib.closing(EngineApi()) as engine:
+                return engine.request("GET", path).status == 200
+        except EngineError:
+            return False
+
+    def _explained(self, failure: Failure) -> str:
+        text = failure.text
+        if failure.origin == LOGIN and self._login is not None:
+            refused = "the login of this job" if self._job.login else "the login of ECR"
+            text = f"{registry_of(self._job.image) or 'Docker Hub'} refuses {refused}: {text}"
+        if not self._settings.local_images and self._is_local():
+            text += " (this machine has such an image; DOCKER_JOB_LOCAL_IMAGES is no)"
+        return text
+
+    def _announce(self, failure: Failure, pause: float) -> None:
+        """Show users why the image is not there yet, and when it is tried again."""
+        phrase, error = PHRASES[failure.origin], " ".join(failure.text.split())
+        again = f"trying again in {pause:.0f} s"
+        self._note(f"{phrase}: {error}; {again}")
+        if len(error) > SHOWN_CHARACTERS:
+            error = f"{error[: SHOWN_CHARACTERS - 1]}…"
+        self._detail = f"{phrase}: {error}; {again}"
+        self._reporter.show_detail(lambda: self._detail)
+
+    def _note(self, text: str) -> None:
+        self._reporter.add_note(" ".join(text.split())[:NOTE_CHARACTERS])
+
+    def _wait_unless_stopped(self, done: Callable[[], bool], seconds: float) -> None:
         situation = self._situation
         situation.wait_until(lambda: done() or situation.cause_not_to_start() is not None, seconds)
         if situation.cause_not_to_start():
             raise StoppedBeforeRunningError
-        return done()
+
+
+def pause_seconds(failure: Failure, tries: int, chance: float) -> float:
+    """Return the pause after so many failed tries; `chance` is in [0, 1)."""
+    first, longest = FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
+    if failure.origin == LIMIT:
+        first, longest = LIMIT_PAUSE_SECONDS, LONGEST_LIMIT_PAUSE_SECONDS
+    return float(min(longest, first * 2 ** min(tries - 1, 30)) * (0.5 + chance / 2))
+
+
+def _without(login: Login | None, text: str) -> str:
+    """Return the text without the login's password, which a registry may have quoted."""
+    return text.replace(login.password, "…") if login is not None and login.password else text

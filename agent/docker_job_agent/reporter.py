@@ -24,6 +24,7 @@ AWAY_SECONDS = 5.0  # without an accepted report: lines go to the spool, nothing
 BACK_PRESSURE_SECONDS = 30.0  # for which the API may block a container if the spool takes no more
 ROOM_POLL_SECONDS = 1.0  # between two checks whether the child of a waiting reader has ended
 IDLE_SECONDS = 3600.0
+MAX_DETAIL_CHARACTERS = 200  # of a phase
 
 
 class Reporter:
@@ -56,6 +57,8 @@ class Reporter:
         self._logs = LogBuffer(settings.log_limit_bytes, settings.error_tail_lines, spool)
         self._wake = threading.Condition()  # guards all below
         self._phases: deque[str] = deque()
+        self._detail: Callable[[], str] = str  # of the phase; empty: none
+        self._sent_detail = ""
         self._batch: list[Line] = []  # out of the buffer, without an answer yet
         self._left_out: dict[str, int] | None = None  # just before that batch
         self._seq = 0
@@ -80,7 +83,13 @@ class Reporter:
         with self._wake:
             if not self._over:
                 self._phases.append(name)
+                self._detail, self._sent_detail = str, ""
                 self._wake.notify_all()
+
+    def show_detail(self, detail: Callable[[], str]) -> None:
+        """Send what *detail* returns with the heartbeats of this phase, if it has changed."""
+        with self._wake:
+            self._detail = detail
 
     def add_line(self, stream: str, piece: Piece) -> None:
         """Add a line, or a piece of one, to the next batch, which is sent at once if it is full."""
@@ -164,13 +173,21 @@ class Reporter:
             self._fill_batch()
             phase = self._phases[0] if self._phases else None
             logs = self._logs_body()
+            detail = self._changed_detail()
         try:
-            answer = self._api.report(phase, logs)
+            answer = self._api.report(phase, logs, detail)
         except UnreachableError as error:
             log("report not received", trouble=str(error))
             self._record_failure("the API did not answer", counts=False)
             return True
+        if detail is not None and answer.status < 300:
+            self._sent_detail = detail
         return self._handle_answer(answer, phase)
+
+    def _changed_detail(self) -> str | None:
+        """Return the phase's detail if the API does not have it; it goes after the phase."""
+        detail = "" if self._phases else self._detail()[:MAX_DETAIL_CHARACTERS]
+        return detail if detail not in ("", self._sent_detail) else None
 
     def _due_at(self) -> float:
         due = time.monotonic() + IDLE_SECONDS if self._over else self._next_beat_at

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import docker_stub  # type: ignore[import-not-found]  # from beside this file, which python -I does not find
+import docker_stub  # type: ignore[import-not-found]  # from beside this file: python -I finds none
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.api import CONSUMES, NAME
-from services.api.config import ApiConfig, from_settings
+from services.api.config import ApiConfig, describe_local_images, from_settings
 from services.api.http.server import CannotListen, bind_for_each, check_exposure, http_server
 from services.api.keys import commands as key_commands
 from services.api.processes import workers
@@ -24,7 +24,7 @@ from services.api.processes.siblings import Siblings, make_siblings
 from services.api.service import build
 from shared.adapters import have_role, open_bus
 from shared.clock import RealClock
-from shared.log import mask
+from shared.log import get_logger, mask
 from shared.postgres.pool import is_not_ours, is_transient, open_database
 from shared.runtime.process import Composed, Part, configure_log, database_login, main
 from shared.runtime.service import Ports
@@ -79,12 +79,13 @@ def serve(settings: Settings) -> int:
     """Serve until a signal comes, in the configured number of processes. Raises `BadSetting`."""
     configure_log(settings)
     count = workers.process_count(settings)
-    _config(settings)  # a bad setting is reported once, not by each process
+    config = _config(settings)  # a bad setting is reported once, not by each process
     port = settings.integer("PORT", 8000, least=1, most=65_535)
     try:
         sockets = bind_for_each(_host(settings), port, count)
     except CannotListen as error:
         raise BadSetting(str(error)) from None
+    get_logger(service=NAME).info(describe_local_images(config))
     inherited = [Inherited(*each) for each in zip(sockets, make_siblings(count), strict=True)]
     programs = [functools.partial(_serve_at, each, inherited) for each in inherited]
     return programs[0]() if count == 1 else workers.run_all(programs, sockets)

@@ -7,7 +7,13 @@ from urllib.parse import urlsplit
 
 from services.api.agents.settings import AgentsConfig, AgentSettings
 from services.api.agents.sts_identity import IdentityConfig, read_role
-from services.api.http.hosts import EVERY_ADDRESS, AllowedHosts, canonical, read_host
+from services.api.http.hosts import (
+    EVERY_ADDRESS,
+    AllowedHosts,
+    canonical,
+    is_loopback,
+    read_host,
+)
 from services.api.http.settings import LARGE_SHARE, BodyBounds, HttpConfig
 from services.api.jobs.fields import MAX_RETRIES
 from services.api.jobs.model import JobRules
@@ -47,10 +53,11 @@ def from_settings(
     token_key: str,
     secrets_key: str | None = None,
     have_role: bool = True,
+    compute_url: str = "",
 ) -> ApiConfig:
     """Read the settings. Raises `BadSetting`.
 
-    *secrets_key* is the default of that setting; *have_role*: instances have a role, as on EC2.
+    *secrets_key* and *compute_url* are defaults; *have_role*: instances have a role, as on EC2.
     """
     secret_keys = _secret_keys(settings, deployment, secrets_key)
     lifetime = settings.integer("MAX_LIFETIME_SECONDS", 86_400, least=60)
@@ -66,7 +73,7 @@ def from_settings(
             deployment=deployment,
             token_key=token_key,
             rules=rules,
-            agent=_for_agents(settings, heartbeat, grace),
+            agent=_for_agents(settings, heartbeat, grace, compute_url),
             identity=_identity(settings, deployment),
             secret_keys=secret_keys,
         ),
@@ -160,6 +167,7 @@ def _rules(settings: Settings, lifetime: int, grace: int, heartbeat: float) -> J
         max_lifetime_seconds=lifetime,
         interruption_budget=settings.integer("INTERRUPTION_BUDGET", 20),
         pull_budget=settings.integer("PULL_BUDGET", 3),
+        pull_budget_seconds=settings.integer("PULL_BUDGET_SECONDS", 1200),
         pull_refused_budget=settings.integer("PULL_REFUSED_BUDGET", 1),
         retry_first_seconds=settings.number("RETRY_FIRST_SECONDS", 5, most=600),
         boot_seconds=settings.integer("BOOT_SECONDS", 900, least=1),
@@ -222,7 +230,9 @@ def _identity(settings: Settings, deployment: str) -> IdentityConfig | None:
     return IdentityConfig(sts_url=url, region=region, role=role, deployment=deployment)
 
 
-def _for_agents(settings: Settings, heartbeat: float, grace: int) -> AgentSettings:
+def _for_agents(
+    settings: Settings, heartbeat: float, grace: int, compute_url: str
+) -> AgentSettings:
     return AgentSettings(
         heartbeat_seconds=heartbeat,
         stop_grace_seconds=grace,
@@ -231,4 +241,23 @@ def _for_agents(settings: Settings, heartbeat: float, grace: int) -> AgentSettin
         log_batch_seconds=settings.number("LOG_BATCH_SECONDS", 1, least=0.05),
         log_limit_bytes=settings.integer("LOG_LIMIT_BYTES", 1_048_576),
         error_tail_lines=settings.integer("ERROR_TAIL_LINES", 20, least=1),
+        local_images=_local_images(settings, compute_url),
     )
+
+
+def _local_images(settings: Settings, compute_url: str) -> bool:
+    """Read whether an image that only the agent's machine has is used after a failed pull.
+
+    That is meant for images built where the jobs run, by whoever may use the API: by default on a
+    machine of one's own alone.
+    """
+    compute = urlsplit(settings.text("COMPUTE_URL", compute_url)).scheme
+    host = settings.text("PUBLISHED_HOST") or settings.text("HOST", "127.0.0.1")
+    is_own = compute == "process" or (compute == "docker" and is_loopback(canonical(host)))
+    return settings.choice("LOCAL_IMAGES", "yes" if is_own else "no", ("yes", "no")) == "yes"
+
+
+def describe_local_images(config: ApiConfig) -> str:
+    """Say in one line, for the start, what becomes of images that only an agent's machine has."""
+    used = "used after a failed pull" if config.agents.agent.local_images else "not used"
+    return f"images that only the instance's machine has are {used} ({PREFIX}LOCAL_IMAGES)"

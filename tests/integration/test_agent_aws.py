@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import stat
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,12 +39,22 @@ KEY = "0f" * 32
 UNREADABLE = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:no-AbCdEf"
 DOCKER = """#!/bin/sh
 printf '%s\\n' "$*" >> {record}
-case "$1" in
-  version) echo 28.0 ;;
-  login) cat > {record}.stdin; echo "$DOCKER_CONFIG" > {record}.config; {login} ;;
-  pull) test -d "$DOCKER_CONFIG" && echo with-login >> {record}; {pull} ;;
+case "$1 $2" in
+  "system dial-stdio") exec {python} {engine} {record} ;;
   *) exit 1 ;;
 esac
+"""
+ENGINE = """
+import base64, sys
+record, answer = sys.argv[1], {answer!r}
+headers = iter(sys.stdin.readline, "\\r\\n")
+for name, _, value in (line.partition(": ") for line in headers):
+    if name == "X-Registry-Auth":
+        with open(record + ".auth", "wb") as file:
+            file.write(base64.urlsafe_b64decode(value.strip()))
+head = "HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(answer)
+print(head + answer, end="", flush=True)
+sys.stdin.read()
 """
 
 
@@ -256,16 +267,25 @@ def test_an_unavailable_secret_fails_the_job_and_is_named(
 # -- registries
 
 
-def a_docker(directory: Path, *, login: str = "exit 0", pull: str = "exit 0") -> dict[str, Any]:
-    """Put a `docker` on the PATH that records its commands."""
+def a_docker(directory: Path, answer: str = "{}") -> dict[str, Any]:
+    """Put a `docker` on the PATH that records its commands; its engine answers a pull."""
     directory.mkdir()
+    engine = directory / "engine.py"
+    engine.write_text(ENGINE.format(answer=answer))
     program = directory / "docker"
-    program.write_text(DOCKER.format(record=directory / "commands", login=login, pull=pull))
+    record = directory / "commands"
+    program.write_text(DOCKER.format(record=record, python=sys.executable, engine=engine))
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     return {"PATH": f"{directory}:{os.environ['PATH']}", "DOCKER_JOB_RUNTIME": "docker"}
 
 
-def test_a_login_goes_through_stdin_and_is_forgotten(tmp_path: Path) -> None:
+def login_sent(directory: Path) -> dict[str, str]:
+    """Return the login that the engine got."""
+    sent: dict[str, str] = json.loads((directory / "commands.auth").read_bytes())
+    return sent
+
+
+def test_a_login_goes_to_the_engine_and_into_no_file_or_argument(tmp_path: Path) -> None:
     login = json.dumps({"username": "robot", "password": "login-canary"})
     api = FakeApi(
         docker_image="registry.example.com/team/app:1",
@@ -276,14 +296,16 @@ def test_a_login_goes_through_stdin_and_is_forgotten(tmp_path: Path) -> None:
     with running(api, tmp_path / "i", **docker) as agent:
         assert agent.wait() == 0
 
+    assert login_sent(tmp_path / "bin") == {
+        "username": "robot",
+        "password": "login-canary",
+        "serveraddress": "registry.example.com",
+    }
     commands = (tmp_path / "bin" / "commands").read_text()
-    assert "login --username=robot --password-stdin registry.example.com\n" in commands
-    assert "with-login" in commands
+    assert not [each for each in commands.splitlines() if each.startswith("login")]
     assert "canary" not in commands + agent.log
-    assert (tmp_path / "bin" / "commands.stdin").read_text() == "login-canary"
-    config = Path((tmp_path / "bin" / "commands.config").read_text().strip())
-    assert config.is_relative_to(tmp_path / "i")
-    assert not config.exists()
+    files = [each for each in (tmp_path / "i").rglob("*") if each.is_file()]
+    assert not [each for each in files if b"canary" in each.read_bytes()]
 
 
 def test_ecr_gives_the_login_to_the_role(tmp_path: Path) -> None:
@@ -296,29 +318,29 @@ def test_ecr_gives_the_login_to_the_role(tmp_path: Path) -> None:
     ):
         assert agent.wait() == 0
 
-    commands = (tmp_path / "bin" / "commands").read_text()
-    assert f"login --username=AWS --password-stdin {registry}\n" in commands
-    assert (tmp_path / "bin" / "commands.stdin").read_text() == "ecr-canary"
-    assert "ecr-canary" not in commands + agent.log
+    sent = login_sent(tmp_path / "bin")
+    assert sent == {"username": "AWS", "password": "ecr-canary", "serveraddress": registry}
+    assert "ecr-canary" not in agent.log
 
 
 @pytest.mark.parametrize(
-    ("how", "flags"),
+    ("error", "flags"),
     [
-        ({"pull": "echo 'manifest unknown' >&2; exit 1"}, {"for_good": True}),
-        ({"login": "echo 'unauthorized: login-canary' >&2; exit 1"}, {"for_good": True}),
-        ({"login": "echo 'connection refused' >&2; exit 1"}, {}),
+        ("manifest unknown: manifest unknown", {"for_good": True}),
+        ("unauthorized: login-canary", {"for_good": True}),
+        ("dial tcp 10.1.2.3:443: connect: connection refused", {}),
     ],
 )
 def test_a_failed_pull_is_reported_apart_and_quotes_no_password(
-    tmp_path: Path, how: dict[str, str], flags: dict[str, bool]
+    tmp_path: Path, error: str, flags: dict[str, bool]
 ) -> None:
     api = FakeApi(
         docker_image="registry.example.com/app",
         secret_env={"REGISTRY": "robot:login-canary"},
         registry_auth="REGISTRY",
     )
-    docker = a_docker(tmp_path / "bin", **how)
+    api.settings |= {"local_images": False, "pull_retry_seconds": 0}
+    docker = a_docker(tmp_path / "bin", json.dumps({"error": error}))
     with running(api, tmp_path / "i", **docker) as agent:
         assert agent.wait() == 0
 

@@ -123,6 +123,7 @@ def test_a_command_that_is_not_in_the_image_fails_and_is_named(tmp_path: Path) -
 
 def test_an_image_that_is_nowhere_fails_with_dockers_words(tmp_path: Path) -> None:
     api = FakeApi(docker_image="127.0.0.1:9/no/such-image")
+    api.settings["pull_retry_seconds"] = 0
     with running_docker(api, tmp_path / "i") as agent:
         assert agent.wait() == 0
 
@@ -183,7 +184,7 @@ def test_a_container_that_prints_faster_than_the_api_takes_it_waits_and_loses_no
         assert agent.wait() == 0
 
     assert api.lines("stdout") == [str(number) for number in range(1, count + 1)]
-    assert api.lines("docker-job") == []
+    assert not [each for each in api.lines("docker-job") if "dropped" in each]
     assert api.callbacks == [{"exit_code": 0}]
 
 

@@ -94,6 +94,13 @@ async def running(world: World) -> int:
     return (await world.running(**RICH)).job_id
 
 
+async def pulling(world: World) -> int:
+    agent = await world.claimed((await world.post(**RICH))["id"])
+    await world.report(agent, phase="pulling")
+    await world.report(agent, detail="pulling 340 of 1,200 MB, 5 of 9 layers")
+    return agent.job_id
+
+
 async def done(world: World) -> int:
     agent = await world.running(**RICH)
     await world.call_back(agent, {"exit_code": 0})
@@ -135,7 +142,7 @@ async def refused(world: World) -> int:
     return job_id
 
 
-STATES = (waiting, running, done, failed, interrupted, held, cancelled, refused)
+STATES = (waiting, pulling, running, done, failed, interrupted, held, cancelled, refused)
 
 
 async def test_every_field_of_a_job_in_any_state_is_described(

@@ -78,6 +78,10 @@ def test_a_login_that_is_none_is_an_error_that_does_not_quote_it(text: str) -> N
         ("ghcr.io/a/b", "ghcr.io"),
         ("localhost/a", "localhost"),
         ("localhost:5000/a:1", "localhost:5000"),
+        ("docker.io/library/alpine", None),
+        ("index.docker.io/a/b", None),
+        ("MyRegistry/a", "MyRegistry"),
+        ("[::1]:5000/a", "[::1]:5000"),
         (
             "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app@sha256:00",
             "123456789012.dkr.ecr.eu-west-1.amazonaws.com",
@@ -95,6 +99,9 @@ def test_the_registry_is_what_docker_takes_it_for(image: str, registry: str | No
         (400, {"__type": "AccessDeniedException", "Message": "no"}, "AccessDeniedException: no", 0),
         (400, {"__type": "ThrottlingException", "message": "m"}, "ThrottlingException: m", True),
         (503, None, "status 503", True),
+        (403, None, "status 403", True),  # not AWS's: a proxy's
+        (400, {"__type": "ExpiredTokenException"}, "ExpiredTokenException", True),
+        (400, {"__type": "InvalidSignatureException"}, "InvalidSignatureException", True),
     ],
 )
 def test_an_error_of_aws_is_reported_in_its_own_words(
@@ -138,7 +145,10 @@ def test_an_image_of_ecr_gets_its_login_by_the_role() -> None:
     token = base64.b64encode(b"AWS:canary").decode()
     aws = CannedAws({"authorizationData": [{"authorizationToken": token}]})
     image = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/app"
-    assert with_secrets(Job(image, [], {}, None), aws).login == Login("AWS", "canary")
+    fetch_login = with_secrets(Job(image, [], {}, None), aws).fetch_login
+    assert aws.asked == []  # the pull fetches it
+    assert fetch_login is not None
+    assert fetch_login() == Login("AWS", "canary")
     assert aws.asked == [("ecr", "GetAuthorizationToken", "eu-west-1", {})]
 
 

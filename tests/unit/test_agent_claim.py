@@ -7,7 +7,6 @@ from agent.docker_job_agent.environment import Config, read_config
 from agent.docker_job_agent.errors import ConfigError, CouldNotRunError, UnreachableError
 from agent.docker_job_agent.http_client import Answer, Http
 from agent.docker_job_agent.metadata import Metadata
-from agent.docker_job_agent.pull import is_refusal
 
 ENVIRONMENT = {
     "DOCKER_JOB_API_URL": "http://x",
@@ -73,20 +72,6 @@ def test_the_claims_answer_names_the_attempt_of_an_instance_with_a_role() -> Non
 def test_an_answer_that_names_no_attempt_cannot_run(answer: object) -> None:
     with pytest.raises(CouldNotRunError, match="does not name its attempt"):
         with_attempt(config(), answer)
-
-
-@pytest.mark.parametrize(
-    ("error", "refused"),
-    [
-        ("manifest unknown: manifest unknown", True),
-        ("pull access denied for x, repository does not exist", True),
-        ("Error response from daemon: NOT FOUND", True),
-        ("dial tcp: i/o timeout", False),
-        ("toomanyrequests: rate limit", False),
-    ],
-)
-def test_a_registrys_refusal_differs_from_a_failure(error: str, *, refused: bool) -> None:
-    assert is_refusal(error) is refused
 
 
 def test_an_expired_metadata_token_is_renewed_once() -> None:

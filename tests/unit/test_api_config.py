@@ -3,7 +3,7 @@
 import pytest
 
 from services.api.agents.sts_identity import Role
-from services.api.config import ApiConfig, from_settings
+from services.api.config import ApiConfig, describe_local_images, from_settings
 from shared.settings import BadSetting, Settings
 from tests.support.api.api_story import a_job
 
@@ -109,3 +109,39 @@ def test_an_agent_gets_the_job_s_own_grace_and_a_margin_that_leaves_room_for_it(
 def test_a_margin_that_an_operator_has_set_is_never_shortened() -> None:
     config = read(INTERRUPTION_MARGIN_SECONDS="115").agents.agent
     assert config.of_job(a_job(stop_grace_seconds=60)).interruption_margin_seconds == 115
+
+
+LOCAL = {"COMPUTE_URL": "docker://"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "used"),
+    [
+        ({"COMPUTE_URL": "process://"}, True),
+        ({"COMPUTE_URL": "process://", "HOST": "0.0.0.0"}, True),
+        (LOCAL, True),
+        (LOCAL | {"HOST": "0.0.0.0", "PUBLISHED_HOST": "127.0.0.1"}, True),  # compose
+        (LOCAL | {"HOST": "0.0.0.0", "PUBLISHED_HOST": "[::1]"}, True),
+        (LOCAL | {"HOST": "0.0.0.0", "PUBLISHED_HOST": "localhost"}, True),
+        (LOCAL | {"HOST": "0.0.0.0", "PUBLISHED_HOST": "192.168.1.5"}, False),
+        (LOCAL | {"HOST": "0.0.0.0", "PUBLISHED_HOST": "0.0.0.0"}, False),
+        (LOCAL | {"HOST": "0.0.0.0"}, False),
+        ({"COMPUTE_URL": "ec2://us-east-1"}, False),
+        ({"COMPUTE_URL": "sim://?seed=7"}, False),
+        ({}, False),  # unknown
+        (LOCAL | {"LOCAL_IMAGES": "no"}, False),
+        ({"COMPUTE_URL": "ec2://us-east-1", "LOCAL_IMAGES": "yes"}, True),
+    ],
+)
+def test_local_images_are_used_by_default_on_a_machine_of_ones_own(
+    settings: dict[str, str], *, used: bool
+) -> None:
+    config = read(**settings)
+    assert config.agents.agent.local_images is used
+    told = "are used after a failed pull" if used else "are not used"
+    assert told in describe_local_images(config)
+
+
+def test_make_run_has_a_compute_url_of_its_own() -> None:
+    config = from_settings(Settings({}), deployment="ours", token_key="k", compute_url="process://")
+    assert config.agents.agent.local_images

@@ -56,10 +56,14 @@ class OneJob(RuleBasedStateMachine):
 
     facts = Bundle("facts")
 
-    @initialize(retries=st.integers(min_value=0, max_value=1), early=st.booleans())
-    def begin(self, retries: int, *, early: bool) -> None:
+    @initialize(
+        retries=st.integers(min_value=0, max_value=1),
+        early=st.booleans(),
+        away=st.sampled_from([0, 120]),
+    )
+    def begin(self, retries: int, *, early: bool, away: int) -> None:
         self.now: datetime = NOW
-        rules = replace(RULES, replace_on_rebalance=early)
+        rules = replace(RULES, replace_on_rebalance=early, pull_budget_seconds=away)
         self.story = Story(a_job(retries=retries), rules=rules)
         self.alive: set[int] = set()
         self.terminated: set[int] = set()
@@ -288,7 +292,8 @@ class OneJob(RuleBasedStateMachine):
         causes = [each.cause for each in self.story.attempts.values()]
         rules, job = self.story.rules, self.story.job
         assert causes.count("failed") <= job.retries + 1
-        assert causes.count("pull_failed") <= rules.pull_budget + 1
+        if not rules.pull_budget_seconds:
+            assert causes.count("pull_failed") <= rules.pull_budget + 1
 
     @invariant()
     def a_job_is_over_or_at_work_or_shows_what_it_waits_for(self) -> None:

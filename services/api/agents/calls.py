@@ -40,9 +40,10 @@ LINES_OF_ONE = 100
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """A heartbeat, with a phase, log lines or a rebalance recommendation if there are any."""
+    """A heartbeat, with a phase or its detail, log lines or a rebalance recommendation."""
 
     phase: str | None = None
+    detail: str | None = None
     rebalance: bool = False
     seq: int | None = None
     lines: tuple[Line, ...] = ()
@@ -104,9 +105,9 @@ class AgentService:
     async def report(self, bearer: str, job_id: int, report: Report) -> None:
         """Record a heartbeat, a phase and log lines."""
         token_hash = tokens.token_hash(bearer)
-        if report == Report():
-            if not await self.groups.beat(token_hash, job_id):
-                await self._beat_alone(token_hash, job_id)
+        if report == Report(detail=report.detail):
+            if not await self.groups.beat(token_hash, job_id, report.detail):
+                await self._beat_alone(token_hash, job_id, report.detail)
             return
         await self.groups.serve(
             AgentCall(
@@ -117,7 +118,7 @@ class AgentService:
             )
         )
 
-    async def _beat_alone(self, token_hash: bytes, job_id: int) -> None:
+    async def _beat_alone(self, token_hash: bytes, job_id: int, detail: str | None) -> None:
         """Record a heartbeat once the attempt's row is unlocked. Raises `Refused`.
 
         Without the job's lock: the failed beat may hold the attempt's row, and decisions lock the
@@ -125,7 +126,7 @@ class AgentService:
         """
         async with self.db.transaction() as tx:
             owner = await self._owner(tx.conn, token_hash, job_id)
-            if await job_store.beat(tx, owner):
+            if await job_store.beat(tx, owner, detail):
                 return
             attempt = await job_store.load_attempt(tx.conn, owner.job_id, owner.attempt)
             raise Refused(401, NO_TOKEN) if attempt is None else _over(attempt)
@@ -149,7 +150,7 @@ class AgentService:
     ) -> None:
         step = self._decide_report(whole_job, alive, report, unit.now)
         if step is None:
-            unit.beat(alive)
+            unit.beat(alive, report.detail)
             return
         unit.take(whole_job.job, step)
         unit.after_commit.append(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from services.api.agents import store as agent_store
 from services.api.agents.refusals import NO_TOKEN, Refused
@@ -86,7 +87,7 @@ class AgentUnitOfWork:
         self._work = work
         self._whole = whole
         self._uses: dict[bytes, ProofUse] = {}
-        self._alive: set[Owner] = set()
+        self._alive: dict[Owner, bool] = {}  # and whether a detail of the phase came too
         self._batches: list[LogBatch] = []
 
     def owner(self, token_hash: bytes, job_id: int) -> Owner:
@@ -117,10 +118,13 @@ class AgentUnitOfWork:
         self.used[use.signature] = use.token_hash
         self._uses[use.signature] = use
 
-    def beat(self, alive: Attempt) -> None:
-        """Record the heartbeat of *alive*; no other column of the attempt is written."""
+    def beat(self, alive: Attempt, detail: str | None = None) -> None:
+        """Record the heartbeat of *alive*, and its phase's *detail*; no other column is written."""
+        owner = Owner(alive.job_id, alive.number)
+        if detail is not None:
+            alive = replace(alive, phase_detail=detail)
         self._work.note(alive)
-        self._alive.add(Owner(alive.job_id, alive.number))
+        self._alive[owner] = detail is not None or self._alive.get(owner, False)
 
     def keep(self, batch: LogBatch) -> None:
         """Keep log lines, which are a heartbeat too, counted for the group's later calls."""
@@ -135,12 +139,26 @@ class AgentUnitOfWork:
             await self._work.save(self._tx, self._facts)
         if self._uses:
             await agent_store.use_proofs(self._tx, list(self._uses.values()))
-        await job_store.beat_locked(self._tx, self._alive - {each.owner for each in self._batches})
+        await job_store.beat_locked(self._tx, self._beats())
         left = self._batches
         while left:  # a second batch of one attempt is rare, and must find the first one written
             first = {each.owner: each for each in reversed(left)}
             await log_store.keep_batches(self._tx, list(first.values()))
             left = [each for each in left if first[each.owner] is not each]
+
+    def _beats(self) -> dict[Owner, str | None]:
+        """Return the heartbeats to write, and the details; a batch of lines is a heartbeat too."""
+        keeping = {each.owner for each in self._batches}
+        return {
+            owner: self._detail(owner) if detailed else None
+            for owner, detailed in self._alive.items()
+            if detailed or owner not in keeping
+        }
+
+    def _detail(self, owner: Owner) -> str | None:
+        """Return the detail, None if a later call of the group has ended its phase."""
+        whole_job = self._work.find(owner.job_id)
+        return None if whole_job is None else whole_job.attempt(owner.attempt).phase_detail
 
 
 class AgentGroups:
@@ -184,10 +202,10 @@ class AgentGroups:
         answer: Answer = outcome
         return answer
 
-    async def beat(self, token_hash: bytes, job_id: int) -> bool:
+    async def beat(self, token_hash: bytes, job_id: int, detail: str | None = None) -> bool:
         """Record a plain heartbeat; return False if it was not recorded. Raises like `serve`."""
         self._arrivals.note(token_hash)
-        return await self._beats.join(Beat(token_hash, job_id))
+        return await self._beats.join(Beat(token_hash, job_id, detail))
 
     async def run(self) -> None:
         """Write group after group until cancelled; the waiting calls fail then."""
@@ -198,7 +216,7 @@ class AgentGroups:
     async def _beat(self, beats: Sequence[Beat]) -> list[bool]:
         async with self._db.connection() as conn:
             taken = await job_store.beat_free(conn, beats, self._db.clock.now(), self._lifetime)
-        return [each in taken for each in beats]
+        return [(each.token_hash, each.job_id) in taken for each in beats]
 
     async def _serve_free(self, calls: Sequence[AgentCall[Any]]) -> list[Any]:
         return await self._serve(calls, whole=False)

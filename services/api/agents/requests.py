@@ -21,6 +21,7 @@ from shared.events.events import Cause
 
 MAX_MESSAGE = 16_384
 MAX_LINE = 65_536
+MAX_DETAIL = 200
 MAX_LINES = 10_000
 MAX_WHOLE = 2**31 - 1
 MAX_LEFT_OUT = 2**53 - 1  # of a log, in bytes: every JSON reader takes it for a whole number
@@ -146,6 +147,13 @@ class ReportRequest(Struct, frozen=True, kw_only=True):
         _Flag, Meta(description="EC2 recommends to rebalance; not with a phase.")
     ] = False
     logs: Annotated[LogLines | None, Meta(description="Log lines, if there are any.")] = None
+    detail: Annotated[
+        str | None,
+        Meta(
+            description="How far the attempt is in its phase, if that has changed; kept up to "
+            f"{MAX_DETAIL} characters. Ignored beside a phase."
+        ),
+    ] = None
 
 
 _ExitCode = Annotated[
@@ -225,14 +233,16 @@ def read_report(raw: bytes) -> Report:
     """Read the body of `POST /agent/jobs/{id}/report`. Raises `BadRequest`."""
     read = _read(raw, _decode_report)
     rebalance, logs = bool(read.rebalance), read.logs
+    detail = None if read.detail is None else clean(read.detail[:MAX_DETAIL])
     if rebalance and read.phase is not None:
         raise BadRequest("rebalance goes without a phase: report that by itself")
     if logs is None:
-        return Report(phase=read.phase, rebalance=rebalance)
+        return Report(phase=read.phase, rebalance=rebalance, detail=detail)
     left_out = logs.left_out
     return Report(
         phase=read.phase,
         rebalance=rebalance,
+        detail=detail,
         seq=logs.seq,
         lines=tuple(map(_line, logs.lines)),
         left_out=Amount(left_out.bytes, left_out.lines) if left_out else Amount(),

@@ -12,7 +12,10 @@ LONGEST_MARGIN_SECONDS = 110
 
 @dataclass(frozen=True)
 class AgentSettings:
-    """The settings that an agent gets with its claim. Durations in seconds, sizes in bytes."""
+    """The settings that an agent gets with its claim. Durations in seconds, sizes in bytes.
+
+    *local_images*: an image that only the agent's machine has is used after a failed pull.
+    """
 
     heartbeat_seconds: float
     stop_grace_seconds: int
@@ -21,6 +24,7 @@ class AgentSettings:
     log_batch_seconds: float
     log_limit_bytes: int
     error_tail_lines: int
+    local_images: bool
 
     def of_job(self, job: Job) -> "AgentSettings":
         """Return the settings for *job*, with its own grace.

@@ -49,7 +49,7 @@ def decide_end(
     ended, over = _ended(whole_job.job, attempt, ending, now, rules)
     if attempt.number != whole_job.job.attempt:
         return _replacement_ended(whole_job, ended, over, ending, now, jitter, rules)
-    delay = next_delay(whole_job, attempt, ending, jitter, rules)
+    delay = next_delay(whole_job, attempt, ending, now, jitter, rules)
     if delay is not None:
         because = retry_because(whole_job, attempt, ending, rules)
         return _again(whole_job.with_attempt(ended), ended, over, now, delay, because, rules)
@@ -172,7 +172,7 @@ def _replacement_ended(
 ) -> Step:
     """End the replacement: the current attempt goes on, and another one may replace it."""
     step = Step(job=whole_job.job, attempts=(ended,), events=(over,))
-    delay = next_delay(whole_job, ended, ending, jitter, rules)
+    delay = next_delay(whole_job, ended, ending, now, jitter, rules)
     if delay is None or ending.cause not in INTERRUPTIONS:
         return step
     return beside(step, whole_job.with_attempt(ended), now, delay, rules)

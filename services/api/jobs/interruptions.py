@@ -61,7 +61,7 @@ def _replaced_early(
     if whole_job.replacement is not None:
         return step
     ending = AttemptEnding(cause="interrupted", container_stopped=False)
-    delay = next_delay(whole_job, attempt, ending, jitter, rules)
+    delay = next_delay(whole_job, attempt, ending, now, jitter, rules)
     return step if delay is None else beside(step, whole_job, now, delay, rules)
 
 

@@ -21,8 +21,8 @@ _AS_TEXT = ", ".join(
 )
 _COLUMNS = f"""
 SELECT j.id, j.status, j.attempt, j.exit_code, j.error_message, j.created_at, j.finished_at,
-       a.state, a.due_at, a.waiting_because, a.waiting_until, a.retry_because, a.check_at,
-       a.runtime, a.heartbeat_at, a.instance_id, a.spot_instance_request_id, {_AS_TEXT}
+       a.state, a.phase_detail, a.due_at, a.waiting_because, a.waiting_until, a.retry_because,
+       a.check_at, a.runtime, a.heartbeat_at, a.instance_id, a.spot_instance_request_id, {_AS_TEXT}
 """
 # Attempts are looked up job by job: joined, Postgres reads all of them for a page of a thousand.
 # OFFSET 0 keeps it from joining.

@@ -72,6 +72,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     state: State
     due_at: datetime
     entered: dict[str, datetime]
+    phase_detail: str | None = None
     waiting_because: str | None = None
     waiting_until: datetime | None = None
     check_at: datetime | None = None
@@ -120,6 +121,7 @@ class ListedJob(Struct, frozen=True):
     created_at: datetime
     finished_at: datetime | None
     state: State
+    phase_detail: str | None
     due_at: datetime
     waiting_because: str | None
     waiting_until: datetime | None
@@ -176,12 +178,14 @@ class JobWithAttempts(Struct, frozen=True):
 class JobRules(Struct, frozen=True, kw_only=True):
     """The settings that decisions need. Durations in seconds.
 
-    A `…_budget` is a retry limit: how many further attempts one kind of failure may start.
+    A `…_budget` is a retry limit: how many further attempts one kind of failure may start. That of
+    pulls is reached when `pull_budget_seconds` have passed too.
     """
 
     max_lifetime_seconds: int = 86_400
     interruption_budget: int = 20
     pull_budget: int = 3
+    pull_budget_seconds: int = 1200
     pull_refused_budget: int = 1
     retry_first_seconds: float = 5
     boot_seconds: int = 900
@@ -227,6 +231,7 @@ def advance(attempt: Attempt, state: State, now: datetime) -> Attempt:
         attempt,
         state=state,
         entered={**attempt.entered, state: now},
+        phase_detail=None,
         waiting_because=None,
         waiting_until=None,
     )

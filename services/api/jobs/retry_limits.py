@@ -4,15 +4,20 @@ Failures of the Spot market, the cloud or a registry never use up the job's own 
 for its container. The counts are computed from the attempts; they are stored nowhere else.
 """
 
+from datetime import datetime
+
 from msgspec import Struct
 
-from services.api.jobs.model import Attempt, AttemptEnding, Job, JobRules, JobWithAttempts
+from services.api.jobs.model import Attempt, AttemptEnding, Job, JobRules, JobWithAttempts, later
 from shared.backoff import Backoff
 from shared.events.events import Cause
 
 INTERRUPTIONS: tuple[Cause, ...] = ("interrupted", "lost")
 PULLS: tuple[Cause, ...] = ("pull_failed",)
 FAILURES: tuple[Cause, ...] = ("failed",)
+PASSED_COUNT_SECONDS = 60
+"""The shortest delay between two attempts that only the time of the pull budget allows."""
+
 LONGEST_SECONDS = 600
 """The longest delay between two attempts."""
 
@@ -21,10 +26,14 @@ REASON_CHARACTERS = 300
 
 
 class RetryLimit(Struct, frozen=True):
-    """The number of further attempts that are *allowed* for one kind of failure, *causes*."""
+    """The number of further attempts that are *allowed* for one kind of failure, *causes*.
+
+    More are allowed for *seconds* from the first such failure.
+    """
 
     causes: tuple[Cause, ...]
     allowed: int
+    seconds: int = 0
 
 
 def retry_limit(job: Job, ending: AttemptEnding, rules: JobRules) -> RetryLimit:
@@ -35,8 +44,9 @@ def retry_limit(job: Job, ending: AttemptEnding, rules: JobRules) -> RetryLimit:
     if ending.cause in INTERRUPTIONS:
         return RetryLimit(INTERRUPTIONS, rules.interruption_budget)
     if ending.cause in PULLS:
-        allowed = rules.pull_refused_budget if ending.for_good else rules.pull_budget
-        return RetryLimit(PULLS, allowed)
+        if ending.for_good:
+            return RetryLimit(PULLS, rules.pull_refused_budget)
+        return RetryLimit(PULLS, rules.pull_budget, rules.pull_budget_seconds)
     if ending.cause in FAILURES:
         return RetryLimit(FAILURES, job.retries)
     return RetryLimit((ending.cause,), 0)
@@ -46,6 +56,7 @@ def next_delay(
     whole_job: JobWithAttempts,
     attempt: Attempt,
     ending: AttemptEnding,
+    now: datetime,
     jitter: float,
     rules: JobRules,
 ) -> float | None:
@@ -55,9 +66,11 @@ def next_delay(
     the delay of all others grows exponentially.
     """
     limit, used = _limit_and_use(whole_job, attempt, ending, rules)
-    if used > limit.allowed:
-        return None
     backoff = Backoff(rules.retry_first_seconds, 2, LONGEST_SECONDS)
+    if used > limit.allowed:
+        if now >= later(_first_failed_pull(whole_job, attempt, now), limit.seconds):
+            return None
+        return max(PASSED_COUNT_SECONDS, backoff.delay(used, jitter))
     if limit.causes != INTERRUPTIONS:
         return backoff.delay(used, jitter)
     grown = backoff.delay(used - 1, jitter) if used > 1 else 0.0
@@ -69,7 +82,22 @@ def retry_because(
 ) -> str:
     """Return the reason for users why another attempt follows *attempt*: "retry 2 of 3: …"."""
     limit, used = _limit_and_use(whole_job, attempt, ending, rules)
+    if used > limit.allowed:
+        return f"retry {used} within {limit.seconds / 60:g} min: {_reason(ending)}"
     return f"retry {used} of {limit.allowed}: {_reason(ending)}"
+
+
+def _first_failed_pull(whole_job: JobWithAttempts, attempt: Attempt, now: datetime) -> datetime:
+    """Return the end of the first failed pull since a container of the job last ran."""
+    first = None
+    for each in whole_job.attempts:
+        if each.number >= attempt.number:
+            break
+        if "running" in each.entered:
+            first = None
+        elif each.cause in PULLS and first is None:
+            first = each.ended_at
+    return first or now
 
 
 def _limit_and_use(

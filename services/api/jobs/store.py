@@ -176,37 +176,43 @@ async def find_bearers(
     }
 
 
-# Only the heartbeat column changes, so the row is updated in place and no index is touched.
+# No column of an index changes, so the row is updated in place.
 BEAT = """
-UPDATE attempts SET heartbeat_at = $3
+UPDATE attempts SET heartbeat_at = $3, phase_detail = coalesce($4, phase_detail)
 WHERE job_id = $1 AND number = $2 AND state <> 'ended'
 """
 
 
-async def beat(tx: Transaction, owner: Owner) -> bool:
-    """Record a heartbeat; return False if the attempt has ended."""
-    return bool(await tx.conn.execute(BEAT, owner.job_id, owner.attempt, tx.now) == "UPDATE 1")
+async def beat(tx: Transaction, owner: Owner, detail: str | None) -> bool:
+    """Record a heartbeat, and the phase's new detail; return False if the attempt has ended."""
+    done = await tx.conn.execute(BEAT, owner.job_id, owner.attempt, tx.now, detail)
+    return bool(done == "UPDATE 1")
 
 
 # Without a condition on `state`: the planner would take it for rare, and read all attempts.
 BEAT_LOCKED = """
-UPDATE attempts SET heartbeat_at = greatest(heartbeat_at, $3)
-FROM unnest($1::bigint[], $2::integer[]) AS alive (job, attempt)
+UPDATE attempts SET heartbeat_at = greatest(heartbeat_at, $3),
+    phase_detail = coalesce(detail, phase_detail)
+FROM unnest($1::bigint[], $2::integer[], $4::text[]) AS alive (job, attempt, detail)
 WHERE job_id = job AND number = attempt
 """
 
 
-async def beat_locked(tx: Transaction, owners: Collection[Owner]) -> None:
-    """Record heartbeats of attempts that have not ended, and whose jobs *tx* has locked."""
-    if owners:
-        jobs, numbers = [each.job_id for each in owners], [each.attempt for each in owners]
-        await tx.conn.execute(BEAT_LOCKED, jobs, numbers, tx.now)
+async def beat_locked(tx: Transaction, beats: Mapping[Owner, str | None]) -> None:
+    """Record heartbeats of attempts that have not ended, and whose jobs *tx* has locked.
+
+    *beats* has the new detail of the attempt's phase, None if it has not changed.
+    """
+    if beats:
+        jobs, numbers = [each.job_id for each in beats], [each.attempt for each in beats]
+        await tx.conn.execute(BEAT_LOCKED, jobs, numbers, tx.now, list(beats.values()))
 
 
 # Skips locked rows: a decision about an attempt locks its row until the end of a transaction. By
 # ctid, since the planner might otherwise walk all attempts to find those that were locked.
 BEAT_FREE = f"""
-UPDATE attempts SET heartbeat_at = $2
+UPDATE attempts SET heartbeat_at = $2,
+    phase_detail = coalesce(($5::text[])[array_position($1::bytea[], token_hash)], phase_detail)
 WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM attempts
     WHERE token_hash = ANY ($1::bytea[]) AND state <> 'ended'
@@ -218,22 +224,27 @@ RETURNING token_hash, job_id
 
 
 class Beat(Struct, frozen=True):
-    """A heartbeat with a token, for the job that its path names."""
+    """A heartbeat with a token, for the job that its path names.
+
+    *detail* is the new detail of the attempt's phase, None if it has not changed.
+    """
 
     token_hash: bytes
     job_id: int
+    detail: str | None = None
 
 
 async def beat_free(
     conn: Connection, beats: Sequence[Beat], now: datetime, lifetime_seconds: int
-) -> set[Beat]:
-    """Record many heartbeats; return those that were recorded.
+) -> set[tuple[bytes, int]]:
+    """Record many heartbeats; return the token and the job of those that were recorded.
 
     The others' attempts have ended or are locked, or the token is not valid for that job.
     """
     hashes, jobs = [each.token_hash for each in beats], [each.job_id for each in beats]
-    rows = await conn.fetch(BEAT_FREE, hashes, now, lifetime_seconds, jobs)
-    return {Beat(row["token_hash"], row["job_id"]) for row in rows}
+    details = [each.detail for each in beats]
+    rows = await conn.fetch(BEAT_FREE, hashes, now, lifetime_seconds, jobs, details)
+    return {(row["token_hash"], row["job_id"]) for row in rows}
 
 
 OVERDUE = """

@@ -14,9 +14,10 @@ from shared.postgres.pool import Transaction
 
 _COLUMNS = ", ".join(Attempt.__struct_fields__)
 # Heartbeats take no lock on the job: one that came since the attempt was loaded must not be undone.
-# The counters of a log are written by `logs.keep_batches` alone.
+# The same is true of a phase's detail, which ends with its phase. The counters of a log are written
+# by `logs.keep_batches` alone.
 _WRITTEN_ELSEWHERE = frozenset(
-    {"job_id", "number", "heartbeat_at", "log_seq"}
+    {"job_id", "number", "heartbeat_at", "phase_detail", "log_seq"}
     | {"log_bytes", "log_lines", "log_head_bytes", "log_head_lines"}
 )
 _NEW_VALUES = ", ".join(
@@ -38,7 +39,8 @@ WITH saved_jobs AS (
     INSERT INTO attempts ({_COLUMNS})
     SELECT {_COLUMNS} FROM jsonb_populate_recordset(NULL::attempts, $7)
     ON CONFLICT (job_id, number) DO UPDATE SET {_NEW_VALUES},
-        heartbeat_at = greatest(attempts.heartbeat_at, excluded.heartbeat_at)
+        heartbeat_at = greatest(attempts.heartbeat_at, excluded.heartbeat_at),
+        phase_detail = CASE WHEN attempts.state = excluded.state THEN attempts.phase_detail END
 ), wiped_secrets AS (
     DELETE FROM job_secrets WHERE job_id = ANY ($12::bigint[])
 )

@@ -38,6 +38,7 @@ def listed(
         **_given(job),
         "status": job.status,
         "phase": phase(job, attempt, now),
+        "phase_detail": attempt.phase_detail or None,
         "waiting_because": because,
         "waiting_until": until,
         "attempt": job.attempt,
@@ -147,6 +148,7 @@ def _attempt(attempt: Attempt, now: datetime) -> dict[str, Any]:
     return {
         "number": attempt.number,
         "phase": _phase(attempt, now),
+        "phase_detail": attempt.phase_detail or None,
         "due_at": attempt.due_at,
         "cause": attempt.cause,
         "exit_code": attempt.exit_code,

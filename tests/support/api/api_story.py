@@ -37,6 +37,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RULES = JobRules(
     interruption_budget=2,
     pull_budget=2,
+    pull_budget_seconds=0,
     boot_seconds=100,
     silence_seconds=60,
     stop_grace_seconds=10,

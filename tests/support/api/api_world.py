@@ -238,6 +238,7 @@ class World:
         agent: Agent,
         *,
         phase: str | None = None,
+        detail: object = None,
         lines: Sequence[str | dict[str, str]] | None = None,
         seq: int = 1,
         left_out: tuple[int, int] | None = None,
@@ -253,7 +254,7 @@ class World:
                 logs["left_out"] = {"lines": left_out[0], "bytes": left_out[1]}
         return await self.http.post(
             f"/agent/jobs/{job_id or agent.job_id}/report",
-            json={"phase": phase, "logs": logs},
+            json={"phase": phase, "logs": logs} | ({} if detail is None else {"detail": detail}),
             headers=agent.headers,
         )
 

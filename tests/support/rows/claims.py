@@ -157,7 +157,7 @@ API_CLAIMS = (
     Claim(f"{_API}jobs.overdue_store.FIND_UNCONFIRMED", (PAST, NOW, NOW, BATCH)),
     Claim(f"{_API}jobs.overdue_store.MARK_ASKED", (IDS, TWOS, times(LATER), NOW)),
     Claim(f"{_API}jobs.store.LOCK_JOB", (FIRST,), batch=1),
-    Claim(f"{_API}jobs.store.BEAT", (FIRST, 1, NOW), batch=1),
+    Claim(f"{_API}jobs.store.BEAT", (FIRST, 1, NOW, "a"), batch=1),
     Claim(f"{_API}jobs.unit_of_work.LOCK_JOBS", (IDS,)),
     Claim(
         f"{_API}jobs.unit_of_work.SAVE",
@@ -167,8 +167,8 @@ API_CLAIMS = (
         ),
     ),
     Claim(f"{_API}jobs.unit_of_work.LOCK_FREE_JOBS", (IDS,)),
-    Claim(f"{_API}jobs.store.BEAT_FREE", (TOKENS, NOW, 3600, IDS)),
-    Claim(f"{_API}jobs.store.BEAT_LOCKED", (IDS, ONES, NOW)),
+    Claim(f"{_API}jobs.store.BEAT_FREE", (TOKENS, NOW, 3600, IDS, times("a"))),
+    Claim(f"{_API}jobs.store.BEAT_LOCKED", (IDS, ONES, NOW, times("a"))),
     Claim(
         f"{_API}logs.store.KEEP_BATCHES",
         (

@@ -63,7 +63,12 @@ def _assignment() -> dict[str, Schema]:
         **_of_the_container(),
     }
     number: Schema = {"type": "number"}
-    settings = dict.fromkeys(AgentSettings.__dataclass_fields__, number)
+    settings = dict.fromkeys(AgentSettings.__dataclass_fields__, number) | {
+        "local_images": described(
+            "An image that only the agent's machine has is used after a failed pull.",
+            {"type": "boolean"},
+        )
+    }
     given = {
         "job": an_object(job, *(name for name in job if name not in _ALWAYS)),
         "attempt": POSITIVE,

@@ -38,6 +38,8 @@ OF_A_JOB = {
     "status": "DONE, FAILED and CANCELLED are final.",
     "phase": "The phase of the current attempt (`launching`: due, with no launch reported yet); of "
     "a job that is over, its status in lower case.",
+    "phase_detail": "How far the current attempt is in its phase: `pulling 340 of 1,200 MB, 5 of 9 "
+    "layers`; null: there is nothing to say.",
     "waiting_because": "The reason why it waits; of a further attempt also which retry it is, and "
     "how the attempt before it ended.",
     "waiting_until": "The time of the next check of that reason; null: it is unknown, or it has "
@@ -57,6 +59,7 @@ OF_A_JOB = {
 OF_AN_ATTEMPT = {
     "number": "Counts from 1.",
     "phase": "Its phase; `ended` when it is over.",
+    "phase_detail": "How far it is in that phase.",
     "due_at": "The time at which its instance is to be launched.",
     "cause": "The cause of its end.",
     "exit_code": "The container's; null: it has none, or none yet.",
@@ -117,7 +120,11 @@ def _detail() -> dict[str, Schema]:
     budget = an_object({"used": count, "allowed": count})
     budgets = {
         "interruptions": described("Instances interrupted or lost.", budget),
-        "pulls": described("Images that could not be pulled.", budget),
+        "pulls": described(
+            "Images that could not be pulled; tried again for some time at least, whatever the "
+            "count.",
+            budget,
+        ),
         "retries": described("Containers that failed: the job's own `retries`.", budget),
     }
     about = (
