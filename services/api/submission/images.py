@@ -28,7 +28,7 @@ def check_image(image: str) -> None:
 
 
 def host_of(image: str) -> str | None:
-    """Return the registry's host, perhaps with a port, as it is written; None for Docker Hub."""
+    """Return the registry's host, perhaps with a port, as it is written; None if none is."""
     first, slash, _ = image.partition("/")
     named = slash and ("." in first or ":" in first or first == "localhost")
     return first if named else None
