@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from .environment import Config
 from .job import Job
+from .network import isolation, job_name
 
 PIDS_LIMIT = 4096
 
 
 def container_name(config: Config) -> str:
     """Return the container's name: the instance's id, in the characters that docker allows."""
-    return "docker-job-" + re.sub(r"[^A-Za-z0-9_.-]", "-", config.instance_id)
+    return job_name(config.instance_id)
 
 
 def container_spec(config: Config, job: Job) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def container_spec(config: Config, job: Job) -> dict[str, Any]:
         "Image": job.image,
         "Env": [f"{name}={value}" for name, value in job.env.items()],
         "Labels": labels(config),
-        "HostConfig": host_config(job),
+        "HostConfig": {**host_config(job), **isolation(config)},
     }
     if job.entrypoint is not None:
         # One empty text means none; an empty array would mean the image's.

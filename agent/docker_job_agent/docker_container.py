@@ -11,7 +11,7 @@ from typing import Any
 
 from .children import Child, this_file
 from .container import Container
-from .container_spec import container_name, container_spec
+from .container_spec import container_name, container_spec, labels
 from .decisions import Outcome
 from .engine import docker
 from .engine_api import EngineApi
@@ -25,6 +25,7 @@ from .errors import (
 from .instance_dir import InstanceDirectory
 from .job import Job, Settings, check_job
 from .log import log
+from .network import JobNetwork
 from .pull import Pull
 from .reporter import Reporter
 from .situation import Situation
@@ -52,6 +53,7 @@ class DockerContainer(Container):
         self._login_directory = os.path.join(home.path, "docker-config")
         self._state: dict[str, Any] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
+        self._network = JobNetwork(config, settings) if config.shared_engine else None
 
     # -- before it runs
 
@@ -78,6 +80,8 @@ class DockerContainer(Container):
     def start(self) -> None:
         """Create and start it, and wait until it has left the engine's state `created`."""
         self._guard = self._start_guard()
+        if self._network:
+            self._network.create(labels(self.config))
         self._create()
         if self.situation.cause_not_to_start():  # the last check before anything runs
             raise StoppedBeforeRunningError
@@ -138,6 +142,8 @@ class DockerContainer(Container):
         done = docker("rm", "--force", "--volumes", "--", self.name)
         removed = done.code == 0 or "No such container" in done.error
         log("container removed" if removed else "container not removed", error=done.error)
+        if removed and self._network:
+            self._network.remove()
         if removed and self._guard and self._guard.stdin:
             with contextlib.suppress(OSError, ValueError):
                 self._guard.stdin.write(b"done")
@@ -160,7 +166,7 @@ class DockerContainer(Container):
 
     def _start_guard(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # this file
-            this_file("--guard", self.name),
+            this_file("--guard", self.name, *(["network"] if self._network else [])),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             env=environment_for_children(os.environ),

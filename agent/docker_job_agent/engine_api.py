@@ -98,6 +98,7 @@ class EngineApi:
             self._client.wait()
             if self._client.stderr:
                 self._client.stderr.close()
+            self._socket.close()  # a response that another thread reads keeps it open until its end
 
     def _send(
         self,

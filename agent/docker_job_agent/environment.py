@@ -12,6 +12,12 @@ PREFIX = "DOCKER_JOB_"
 EC2_METADATA_URL = "http://169.254.169.254"
 
 
+class SharedEngine(NamedTuple):
+    """Settings of an engine that other jobs, and its owner, use too."""
+
+    network_pool: str = "10.213.0.0/16"  # the subnets of jobs' networks come from it
+
+
 class Config(NamedTuple):
     """Configuration from the environment, without the bootstrap token, which is a secret."""
 
@@ -24,6 +30,7 @@ class Config(NamedTuple):
     metadata_url: str | None
     terminate_grace_seconds: float
     identity: str = "token"
+    shared_engine: SharedEngine | None = None  # None: the machine is this instance's own
 
 
 class Bounds(NamedTuple):
@@ -93,6 +100,20 @@ def read_config(environment: Mapping[str, str]) -> Config:
         metadata_url=read_metadata_url(environment),
         terminate_grace_seconds=number("TERMINATE_GRACE_SECONDS", grace),
         identity=identity,
+        shared_engine=read_shared_engine(environment),
+    )
+
+
+def read_shared_engine(environment: Mapping[str, str]) -> SharedEngine | None:
+    """Return the settings of a shared engine; None if the agent may power its machine off.
+
+    A machine that ends with its job is of no other use.
+    """
+    if read_bounds(environment).power_off:
+        return None
+    defaults = SharedEngine()
+    return SharedEngine(
+        network_pool=value_of(environment, PREFIX + "NETWORK_POOL", defaults.network_pool),
     )
 
 

@@ -24,6 +24,7 @@ class Settings(NamedTuple):
     error_tail_lines: int = 20
     pull_timeout_seconds: float = 3600.0
     pull_silence_seconds: float = 900.0
+    host_services: bool = True  # whether a job on a shared engine may reach the host's services
 
 
 class Login(NamedTuple):

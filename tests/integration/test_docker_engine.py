@@ -54,6 +54,7 @@ class ScriptedEngine:
         self.script[CREATE] = [(201, {"Id": "c1"})]
         running = {"Id": "c1", "State": "running", "Created": 1_750_000_000, "Labels": LABELS}
         self.script["list"] = [(200, [running])]
+        self.script["GET networks"] = [(200, [])]
 
     def inspected(self, status: str, **labels: str) -> Answer:
         state = {"Status": status, "ExitCode": 0, "FinishedAt": "2026-01-01T00:00:00.123456789Z"}

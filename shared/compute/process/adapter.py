@@ -232,19 +232,24 @@ class ProcessCompute:
     def _environment(self, home: InstanceDir, launched: Launched, secret: str) -> dict[str, str]:
         request = launched.request
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        return inherited | {
-            "DOCKER_JOB_API_URL": request.api_url,
-            "DOCKER_JOB_JOB_ID": str(request.job_id),
-            "DOCKER_JOB_ATTEMPT": str(request.attempt),
-            "DOCKER_JOB_INSTANCE_ID": home.instance_id,
-            "DOCKER_JOB_BOOTSTRAP_TOKEN": secret,
-            "DOCKER_JOB_MAX_LIFETIME_SECONDS": str(request.max_lifetime_seconds),
-            "DOCKER_JOB_RUNTIME": launched.runtime,
-            "DOCKER_JOB_POWER_OFF": "exit",
-            "DOCKER_JOB_DEPLOYMENT": request.deployment,
-            "DOCKER_JOB_INSTANCE_DIR": str(home.path),
-            "DOCKER_JOB_TERMINATE_GRACE_SECONDS": f"{self._settings.terminate_grace_seconds:g}",
-        }
+        shared = self._settings.shared_engine.environment()
+        return (
+            inherited
+            | shared
+            | {
+                "DOCKER_JOB_API_URL": request.api_url,
+                "DOCKER_JOB_JOB_ID": str(request.job_id),
+                "DOCKER_JOB_ATTEMPT": str(request.attempt),
+                "DOCKER_JOB_INSTANCE_ID": home.instance_id,
+                "DOCKER_JOB_BOOTSTRAP_TOKEN": secret,
+                "DOCKER_JOB_MAX_LIFETIME_SECONDS": str(request.max_lifetime_seconds),
+                "DOCKER_JOB_RUNTIME": launched.runtime,
+                "DOCKER_JOB_POWER_OFF": "exit",
+                "DOCKER_JOB_DEPLOYMENT": request.deployment,
+                "DOCKER_JOB_INSTANCE_DIR": str(home.path),
+                "DOCKER_JOB_TERMINATE_GRACE_SECONDS": f"{self._settings.terminate_grace_seconds:g}",
+            }
+        )
 
 
 def instance_id_of(deployment: str, token: str) -> str:

@@ -103,6 +103,8 @@ class DockerWorld:
         for deployment in {each.deployment for each in self.made}:
             left = await engine.containers(f"{LABEL}deployment={deployment}")
             await asyncio.gather(*(engine.remove(each.id, force=True) for each in left))
+            networks = await engine.networks(f"{LABEL}deployment={deployment}")
+            await asyncio.gather(*(engine.remove_network(each.id) for each in networks))
         await engine.close()
         for compute in self.made:
             await compute.close()

@@ -47,6 +47,10 @@ def _assignment() -> dict[str, Schema]:
     }
     number: Schema = {"type": "number"}
     settings = dict.fromkeys(AgentSettings.__dataclass_fields__, number)
+    settings["host_services"] = described(
+        "On an engine that jobs share: whether the job may reach the services of its host.",
+        {"type": "boolean"},
+    )
     given = {
         "job": an_object(job, "entrypoint", "gpus", "secret_env", "secrets", "registry_auth"),
         "attempt": POSITIVE,

@@ -1,0 +1,45 @@
+"""The settings of an engine that jobs share, and how an agent gets them.
+
+With docker:// and process:// the containers of all jobs are on one engine, beside those of its
+owner. On EC2 each job has a machine of its own, and none of this applies.
+"""
+
+import ipaddress
+
+from msgspec import Struct
+
+from shared.settings import BadSetting, Settings
+
+LARGEST_POOL, SMALLEST_POOL = 8, 26
+"""Prefix lengths: a job's network is a /28."""
+
+
+class SharedEngine(Struct, frozen=True, kw_only=True):
+    """The settings of all jobs on one engine."""
+
+    network_pool: str = "10.213.0.0/16"
+    """The subnets of the jobs' networks come from here: 16 addresses each, 4,096 jobs at once."""
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables of an agent on this engine."""
+        return {"DOCKER_JOB_NETWORK_POOL": self.network_pool}
+
+
+def shared_engine_from(settings: Settings) -> SharedEngine:
+    """Read the settings. Raises `BadSetting`."""
+    defaults = SharedEngine()
+    return SharedEngine(network_pool=_pool(settings.text("NETWORK_POOL", defaults.network_pool)))
+
+
+def _pool(given: str) -> str:
+    try:
+        pool = ipaddress.IPv4Network(given)
+    except ValueError as error:
+        message = f"DOCKER_JOB_NETWORK_POOL is {given!r}: it must be like 10.213.0.0/16 ({error})"
+        raise BadSetting(message) from None
+    if not LARGEST_POOL <= pool.prefixlen <= SMALLEST_POOL:
+        raise BadSetting(
+            f"DOCKER_JOB_NETWORK_POOL is {given!r}: it must have a prefix length "
+            f"from {LARGEST_POOL} to {SMALLEST_POOL}"
+        )
+    return str(pool)
