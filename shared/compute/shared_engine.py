@@ -5,9 +5,12 @@ owner. On EC2 each job has a machine of its own, and none of this applies.
 """
 
 import ipaddress
+from typing import get_args
 
+import msgspec
 from msgspec import Struct
 
+from shared.compute.packet_filter import Mode
 from shared.settings import BadSetting, Settings
 
 LARGEST_POOL, SMALLEST_POOL = 8, 26
@@ -20,6 +23,8 @@ class SharedEngine(Struct, frozen=True, kw_only=True):
     network_pool: str = "10.213.0.0/16"
     """The subnets of the jobs' networks come from here: 16 addresses each, 4,096 jobs at once."""
 
+    packet_filter: Mode = "try"
+
     def environment(self) -> dict[str, str]:
         """Return the variables of an agent on this engine."""
         return {"DOCKER_JOB_NETWORK_POOL": self.network_pool}
@@ -28,7 +33,11 @@ class SharedEngine(Struct, frozen=True, kw_only=True):
 def shared_engine_from(settings: Settings) -> SharedEngine:
     """Read the settings. Raises `BadSetting`."""
     defaults = SharedEngine()
-    return SharedEngine(network_pool=_pool(settings.text("NETWORK_POOL", defaults.network_pool)))
+    mode = settings.choice("PACKET_FILTER", defaults.packet_filter, get_args(Mode))
+    return SharedEngine(
+        network_pool=_pool(settings.text("NETWORK_POOL", defaults.network_pool)),
+        packet_filter=msgspec.convert(mode, Mode),
+    )
 
 
 def _pool(given: str) -> str:

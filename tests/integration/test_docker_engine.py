@@ -24,6 +24,7 @@ from shared.compute.port import (
     Throttled,
     Unknown,
 )
+from shared.compute.shared_engine import SharedEngine
 from tests.support.compute.compute_adapters import batch_of
 
 pytestmark = pytest.mark.anyio
@@ -112,7 +113,8 @@ async def engine(socket: Path) -> AsyncIterator[ScriptedEngine]:
 
 @pytest.fixture
 async def compute(socket: Path) -> AsyncIterator[DockerCompute]:
-    compute = DockerCompute("test", RealClock(), host=f"unix://{socket}")
+    settings = DockerSettings(shared_engine=SharedEngine(packet_filter="off"))
+    compute = DockerCompute("test", RealClock(), settings, host=f"unix://{socket}")
     yield compute
     await compute.close()
 

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
-from shared.compute.docker.values import Inspected, ListedContainer, ListedNetwork
+from shared.compute.docker.values import ExitStatus, Inspected, ListedContainer, ListedNetwork
 from shared.compute.port import ComputeError, Rejected, Throttled, Unknown
 
 T = TypeVar("T")
@@ -129,6 +129,11 @@ class EngineApi:
         """Return its details; None: there is none of that name."""
         answer = await self._call("GET", f"/containers/{name}/json", takes={404})
         return None if answer.status == 404 else _decode(answer.body, Inspected)
+
+    async def wait(self, name: str) -> int:
+        """Wait until it has ended, and return its exit code."""
+        answer = await self._call("POST", f"/containers/{name}/wait", seconds=WORK_SECONDS)
+        return _decode(answer.body, ExitStatus).status_code
 
     async def kill(self, name: str, signal: str) -> None:
         """Signal its first process; one that does not run or exist is no error."""

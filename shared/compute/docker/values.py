@@ -53,3 +53,9 @@ class Inspected(msgspec.Struct, frozen=True, rename="pascal"):
     def label(self, name: str) -> str:
         """Return the label's value; empty if it has none."""
         return (self.config.labels or {}).get(name, "")
+
+
+class ExitStatus(msgspec.Struct, frozen=True, rename="pascal"):
+    """The answer of a wait for a container's end."""
+
+    status_code: int

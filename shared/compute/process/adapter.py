@@ -32,6 +32,7 @@ import msgspec
 from shared.clock import Clock
 from shared.compute.port import (
     ComputeError,
+    Deferred,
     Instance,
     LaunchBatch,
     LaunchRequest,
@@ -43,6 +44,7 @@ from shared.compute.port import (
     Unknown,
 )
 from shared.compute.process.directory import InstanceDir, Launched, Spawned, Stage
+from shared.compute.process.host_filter import host_filter
 from shared.compute.process.instances import ProcessInstances, ProcessSettings
 from shared.compute.process.leftovers import ContainerEngine
 from shared.compute.process.processes import Children
@@ -109,12 +111,18 @@ class ProcessCompute:
         self._instances = ProcessInstances(
             self._root, deployment, clock, self._engine, self._settings
         )
+        self._filter = host_filter(self._settings.shared_engine.packet_filter)
         self._children = Children()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="process-compute")
 
     async def container_runtime(self) -> Literal["docker", "simulated"]:
         """Return the runtime of an agent launched now."""
         return await self._in_thread(self._choose_runtime)
+
+    async def prepare(self) -> None:
+        """Install this machine's packet filter, and log if that fails."""
+        if await self.container_runtime() == "docker":
+            await self._filter.keep()
 
     async def plan(self, offer: Offer) -> Plan:  # noqa: ARG002 - the port's
         """Return an empty plan: the request has all that a launch needs."""
@@ -128,6 +136,9 @@ class ProcessCompute:
         """
         loop = asyncio.get_running_loop()
         runtime = await self.container_runtime()
+        blocked = await self._filter.keep() if runtime == "docker" else ""
+        if blocked:  # what an earlier call may have launched must not be launched elsewhere too
+            raise Unknown(blocked) if batch.repeated else Deferred(blocked)
         started = [self._in_thread(self._launch, each, runtime, loop) for each in batch.requests]
         return await asyncio.gather(*started)
 

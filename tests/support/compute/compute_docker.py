@@ -88,7 +88,13 @@ class DockerWorld:
     forgets = ""
 
     def __init__(self, runtime: str = "simulated", **settings: object) -> None:
-        given = {"image": instance_image(), "network": "host", "runtime": runtime, **settings}
+        given = {
+            "image": instance_image(),
+            "network": "host",
+            "runtime": runtime,
+            "shared_engine": {"packet_filter": "off"},  # the image has no nft
+            **settings,
+        }
         self.settings = msgspec.convert(given, DockerSettings)
         self.prefix = f"{uuid.uuid4().hex[:8]}-"
         self.made: list[Isolated] = []
