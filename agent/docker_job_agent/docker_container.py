@@ -22,6 +22,7 @@ from .errors import (
     EngineError,
     StoppedBeforeRunningError,
 )
+from .images import Images, pull_with_room
 from .instance_dir import InstanceDirectory
 from .job import Job, Settings, check_job
 from .log import log
@@ -30,6 +31,7 @@ from .pull import Pull
 from .reporter import Reporter
 from .situation import Situation
 
+TIDY_SECONDS = 5.0  # less than the grace of an instance that is terminated meanwhile
 CREATE_SECONDS = 120.0  # it may unpack layers
 
 
@@ -61,7 +63,16 @@ class DockerContainer(Container):
         """Pull the image; raises as `Pull.run` does."""
         check_job(self.job)
         self.reporter.report_phase("pulling")
-        Pull(self.job, self.settings, self.situation, self._login_directory).run()
+        pull = Pull(self.job, self.settings, self.situation, self._login_directory).run
+        if self.config.shared_engine:
+            pull_with_room(self.config.shared_engine, self.job.image, pull)
+        else:
+            pull()
+
+    def tidy(self) -> None:
+        """Remove images that jobs brought, if the disk of a shared engine is full."""
+        if self.config.shared_engine:
+            Images(self.config.shared_engine).make_room(TIDY_SECONDS)
 
     def _create(self) -> None:
         """Create the container."""

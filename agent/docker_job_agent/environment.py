@@ -16,6 +16,9 @@ class SharedEngine(NamedTuple):
     """Settings of an engine that other jobs, and its owner, use too."""
 
     network_pool: str = "10.213.0.0/16"  # the subnets of jobs' networks come from it
+    engine_disk: str = ""  # a path on the disk of its images; empty: as the engine itself says
+    images_disk_percent: float = 85.0  # so full, images that jobs brought are removed…
+    images_keep_hours: float = 24.0  # …if none has used them for this long
 
 
 class Config(NamedTuple):
@@ -112,9 +115,21 @@ def read_shared_engine(environment: Mapping[str, str]) -> SharedEngine | None:
     if read_bounds(environment).power_off:
         return None
     defaults = SharedEngine()
+    found = {name: value_of(environment, PREFIX + name.upper()) for name in defaults._fields}
     return SharedEngine(
-        network_pool=value_of(environment, PREFIX + "NETWORK_POOL", defaults.network_pool),
+        network_pool=found["network_pool"] or defaults.network_pool,
+        engine_disk=found["engine_disk"],
+        images_disk_percent=_or(found["images_disk_percent"], defaults.images_disk_percent),
+        images_keep_hours=_or(found["images_keep_hours"], defaults.images_keep_hours),
     )
+
+
+def _or(text: str, default: float) -> float:
+    """Return the number that *text* is, or *default*."""
+    try:
+        return float(text)
+    except ValueError:
+        return default
 
 
 def read_metadata_url(environment: Mapping[str, str]) -> str | None:

@@ -1,9 +1,9 @@
 """The host's packet filter: it keeps jobs on a shared engine from what is not theirs.
 
-Its rules are one nftables table, which is replaced as a whole: installing it again is harmless, whoever
-does it, and it has no effect on packets that do not come from a job. Jobs' networks have bridges
-whose names begin with `dj`, or with `djk` where the host's services are closed to them (the agent's
-`network.py`).
+Its rules are one nftables table, which is replaced as a whole: installing it again is harmless,
+whoever does it, and it has no effect on packets that do not come from a job. Jobs' networks have
+bridges whose names begin with `dj`, or with `djk` where the host's services are closed to them (the
+agent's `network.py`).
 """
 
 import asyncio
@@ -24,9 +24,9 @@ LOG_SECONDS = 600.0
 
 # - Before Docker's own translation of addresses (priority raw): what is published on an address of
 #   the host is closed with it.
-# - Metadata services are at link-local addresses (EC2's, its containers', Google's, Azure's), at the
-#   addresses that EC2 and Google have for IPv6, and at those of Azure's host, Oracle and Alibaba.
-#   Some are their machines' name servers too, hence port 53.
+# - Metadata services are at link-local addresses (EC2's, its containers', Google's, Azure's), at
+#   those that EC2 and Google have for IPv6, and at those of Azure's host, Oracle and Alibaba. Some
+#   are their machines' name servers too, hence port 53.
 # - Two jobs are never on one bridge. Docker keeps its bridges apart too, unless it runs with
 #   `iptables: false`.
 RULES = """\

@@ -24,10 +24,18 @@ class SharedEngine(Struct, frozen=True, kw_only=True):
     """The subnets of the jobs' networks come from here: 16 addresses each, 4,096 jobs at once."""
 
     packet_filter: Mode = "try"
+    images_disk_percent: float = 85
+    """If the engine's disk is so full, images that jobs brought are removed…"""
+    images_keep_hours: float = 24
+    """…if no job has used them for this long."""
 
     def environment(self) -> dict[str, str]:
         """Return the variables of an agent on this engine."""
-        return {"DOCKER_JOB_NETWORK_POOL": self.network_pool}
+        return {
+            "DOCKER_JOB_NETWORK_POOL": self.network_pool,
+            "DOCKER_JOB_IMAGES_DISK_PERCENT": f"{self.images_disk_percent:g}",
+            "DOCKER_JOB_IMAGES_KEEP_HOURS": f"{self.images_keep_hours:g}",
+        }
 
 
 def shared_engine_from(settings: Settings) -> SharedEngine:
@@ -37,6 +45,10 @@ def shared_engine_from(settings: Settings) -> SharedEngine:
     return SharedEngine(
         network_pool=_pool(settings.text("NETWORK_POOL", defaults.network_pool)),
         packet_filter=msgspec.convert(mode, Mode),
+        images_disk_percent=settings.number(
+            "IMAGES_DISK_PERCENT", defaults.images_disk_percent, most=100
+        ),
+        images_keep_hours=settings.number("IMAGES_KEEP_HOURS", defaults.images_keep_hours),
     )
 
 

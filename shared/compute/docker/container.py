@@ -161,6 +161,7 @@ def _environment(request: LaunchRequest, settings: DockerSettings) -> dict[str, 
         "DOCKER_JOB_MAX_LIFETIME_SECONDS": str(request.max_lifetime_seconds),
         "DOCKER_JOB_RUNTIME": settings.runtime,
         "DOCKER_JOB_POWER_OFF": "exit",
+        "DOCKER_JOB_ENGINE_DISK": "/",  # its root is on the disk of the images
         "DOCKER_JOB_DEPLOYMENT": request.deployment,
         "DOCKER_JOB_TERMINATE_GRACE_SECONDS": f"{settings.terminate_grace_seconds:g}",
     }
