@@ -9,7 +9,8 @@ agent/README.md. The flow, with the module of each step:
 2. claim the attempt: the answer is the job, or "wait" while an earlier container may still run
    (`claim`, `job`);
 3. pull the image and run the container, while threads send reports and watch for a Spot
-   interruption notice (`docker_container`, `pull`, `reporter`, `notices`);
+   interruption notice (`docker_container`, `pull`, `reporter`, `notices`); on an engine that jobs
+   share, in a network of its own (`network`), and with room for its image (`images`);
 4. stop the container if there is a cause: attempt over, time limit, interruption, SIGTERM
    (`attempt`, `situation`);
 5. send the last log lines, then the final callback until it is answered; end the process or power
