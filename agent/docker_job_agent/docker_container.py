@@ -22,7 +22,7 @@ from .errors import (
     EngineError,
     StoppedBeforeRunningError,
 )
-from .images import Images, pull_with_room
+from .images import Images, create_with_image, pull_with_room
 from .instance_dir import InstanceDirectory
 from .job import Job, Settings, check_job
 from .log import log
@@ -93,7 +93,7 @@ class DockerContainer(Container):
         self._guard = self._start_guard()
         if self._network:
             self._network.create(labels(self.config))
-        self._create()
+        create_with_image(self._create, self.prepare)
         if self.situation.cause_not_to_start():  # the last check before anything runs
             raise StoppedBeforeRunningError
         self.child = self._client("start", "--attach", self.name)

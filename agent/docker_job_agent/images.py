@@ -20,15 +20,16 @@ from urllib.parse import quote, urlencode
 
 from .engine_api import EngineApi
 from .environment import SharedEngine
-from .errors import EngineError, PullFailedError
+from .errors import CouldNotRunError, EngineError, PullFailedError
 from .log import log
 
 REPOSITORY = "docker-job/pulled"
 RECORD = re.compile(REPOSITORY + r":([0-9a-f]{20})-([0-9a-f]{20})-([0-9]+)")
-REMEMBER_SECONDS = 300.0  # a use is recorded again after this: sixty jobs of one image write once
-IN_USE_SECONDS = 600.0  # pulled or found so recently, it may be about to start
+REMEMBER_SECONDS = 60.0  # a use is recorded again after this: sixty jobs of one image write once
+CREATE_TRIES = 3
 ROOM_SECONDS = 120.0  # of all of them, before a pull
 DISK_FULL = "no space left on device"
+NO_IMAGE = "No such image"
 CONTAINERD_ROOT = "/var/lib/containerd"
 
 
@@ -95,6 +96,24 @@ def pull_with_room(shared: SharedEngine, reference: str, pull: Callable[[], None
         pull()
     if brought:
         images.note_use(reference)
+
+
+def create_with_image(create: Callable[[], None], prepare: Callable[[], None]) -> None:
+    """Create a container; *prepare* again if another job's need of room took its image meanwhile.
+
+    Between a pull and the creation no container holds the image. Raises as both do.
+    """
+    for _ in range(CREATE_TRIES - 1):
+        try:
+            create()
+        except CouldNotRunError as error:
+            if NO_IMAGE not in str(error):
+                raise
+            log("the image went before the container was created")
+            prepare()
+        else:
+            return
+    create()
 
 
 class Images:
@@ -183,11 +202,11 @@ class Images:
         """Return the images that jobs brought and none has used for long, the oldest use first."""
         containers = engine.request("GET", "/containers/json?all=1").body
         busy = {str(each["ImageID"]) for each in containers}
-        kept = max(IN_USE_SECONDS, self._shared.images_keep_hours * 3600)
+        unused_since = time.time() - self._shared.images_keep_hours * 3600
         found = []
         for each in engine.request("GET", "/images/json").body:
             uses = [record.used_at for record in records_in(each.get("RepoTags") or [])]
-            if uses and max(uses) < time.time() - kept and each["Id"] not in busy:
+            if uses and max(uses) <= unused_since and each["Id"] not in busy:
                 found.append((max(uses), str(each["Id"])))
         return [image_id for _, image_id in sorted(found)]
 

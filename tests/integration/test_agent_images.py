@@ -13,8 +13,13 @@ import pytest
 
 from agent.docker_job_agent import images
 from agent.docker_job_agent.environment import SharedEngine
-from agent.docker_job_agent.errors import PullFailedError
-from agent.docker_job_agent.images import Images, familiar, pull_with_room
+from agent.docker_job_agent.errors import CouldNotRunError, PullFailedError
+from agent.docker_job_agent.images import (
+    Images,
+    create_with_image,
+    familiar,
+    pull_with_room,
+)
 from tests.integration.test_agent import FakeApi
 from tests.integration.test_agent_docker import SHELL_IMAGE, docker, running_docker
 
@@ -181,6 +186,32 @@ def test_the_disk_of_an_engine_of_this_machine_is_found() -> None:
     if docker("info", "--format", "{{.Name}}").stdout.strip() != os.uname().nodename:
         pytest.skip("the engine is on another machine")
     assert make_room(SharedEngine(images_disk_percent=0, images_keep_hours=1)) is True
+
+
+def test_a_container_whose_image_went_after_the_pull_is_created_after_another_pull() -> None:
+    reference = f"{NAME}:went"
+    pulls = []
+
+    def prepare() -> None:
+        pulls.append(reference)
+        bring(reference)()
+
+    def create() -> None:
+        made = docker("create", "--pull", "never", reference, "true")
+        if made.returncode != 0:
+            raise CouldNotRunError(made.stderr)
+        docker("rm", made.stdout.strip())
+
+    create_with_image(create, prepare)
+    assert pulls == [reference]
+
+
+def test_any_other_error_of_a_creation_pulls_nothing_again() -> None:
+    def create() -> None:
+        raise CouldNotRunError("invalid mount path")
+
+    with pytest.raises(CouldNotRunError, match="invalid mount path"):
+        create_with_image(create, lambda: pytest.fail("pulled"))
 
 
 @pytest.mark.parametrize(
