@@ -238,3 +238,31 @@ def test_a_full_disk_delays_and_fails_no_job(tmp_path: Path) -> None:
     assert api.callbacks == [{"exit_code": 0}]
     assert api.lines("stdout") == ["hello"]
     assert agent.reason == "final callback exit_code answered with status 200"
+
+
+@pytest.mark.parametrize("by", ["tag", "digest"])
+def test_what_a_job_pulled_is_recorded_and_goes_when_another_one_needs_room(
+    tmp_path: Path, by: str
+) -> None:
+    slow_registry = pytest.importorskip("tests.support.servers.slow_registry")
+    registry = slow_registry.SlowRegistry()
+    digest = f"{registry.image.removesuffix(':1')}@{registry.manifest.digest}"
+    reference = registry.image if by == "tag" else digest
+    api = FakeApi(docker_image=reference)
+    try:
+        with registry.serving(), running_docker(api, tmp_path / "i") as agent:
+            assert agent.wait() == 0
+        assert api.callbacks == [{"exit_code": 0}]
+        image = id_of(reference)
+        assert len(records_of(image)) == 1
+        age(reference, 25)
+
+        api = FakeApi(docker_image=SHELL_IMAGE, command=["true"])
+        (tmp_path / "another").mkdir()
+        env = {"DOCKER_JOB_IMAGES_DISK_PERCENT": "0"}
+        with running_docker(api, tmp_path / "another" / "i", **env) as agent:
+            assert agent.wait() == 0
+        assert id_of(image) == ""
+        assert "image removed" in agent.log
+    finally:
+        docker("image", "rm", "--force", id_of(reference) or reference)
