@@ -9,7 +9,7 @@ from shared.messaging.subscriber import Subscriber
 from shared.runtime.service import Ports, Service, Sweep
 
 PRUNE_INTERVAL_SECONDS = 600.0
-PREPARE_INTERVAL_SECONDS = 3600.0
+PREPARE_INTERVAL_SECONDS = 60.0
 
 
 def build(config: LauncherConfig, ports: Ports, compute: Compute) -> Service:

@@ -18,7 +18,8 @@ _log = get_logger(part="packet_filter")
 Mode = Literal["try", "require", "off"]
 
 CHECK_SECONDS = 60.0
-"""A reload of the host's firewall removes the table: it is installed again this often at most."""
+"""A reload of the host's firewall removes the table: before launches, and while jobs run, it is
+installed again this often."""
 
 LOG_SECONDS = 600.0
 

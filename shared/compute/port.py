@@ -181,7 +181,7 @@ class Notices(Protocol):
 
 @runtime_checkable
 class Prepared(Protocol):
-    """A compute that prepares its machine, once the launcher starts and now and then after that."""
+    """A compute that prepares its machine, when the launcher starts and each minute after that."""
 
     async def prepare(self) -> None:
         """Prepare it. A failure is logged; it does not stop the launcher."""

@@ -191,6 +191,27 @@ async def test_without_nft_nothing_is_launched_where_the_filter_is_required(api:
     assert listed.stdout == ""
 
 
+async def test_the_filter_is_kept_while_an_instance_runs_and_else_installed_at_the_start_alone(
+    api: FakeApi,
+) -> None:
+    host = Host()
+    api.command[1] = ["sleep", "60"]
+    async with world_of(instance_image(), "off") as world:
+        compute = world.adapter()
+        compute._filter = host.filter("require")
+        await compute.prepare()
+        host.seconds = 60
+        await compute.prepare()
+        assert host.installed == 1
+        instance = await launch_one(compute, request_for(api, 1))
+        await api.until(lambda: api.reports[1])
+        host.seconds = 120
+        await compute.prepare()
+        assert host.installed == 3, "at the start, before the launch, and now"
+        await compute.terminate([instance.instance_id])
+        await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
+
+
 async def test_a_repeated_launch_is_not_refused_for_good_for_it_may_have_an_instance(
     api: FakeApi,
 ) -> None:

@@ -18,6 +18,7 @@ What keeps "one launch, one agent" true in each crash window:
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 
@@ -79,10 +80,14 @@ class DockerCompute:
         self._instances = DockerInstances(self._engine, deployment, clock, self._settings)
         self._turns = asyncio.Semaphore(LAUNCHES_AT_ONCE)
         self._filter = host_filter(self._engine, deployment, self._settings)
+        self._prepared = False
 
     async def prepare(self) -> None:
-        """Install the host's packet filter, and log if that fails."""
-        await self._keep_filter()
+        """Install the host's packet filter: at first, and then while instances run."""
+        with contextlib.suppress(ComputeError):  # without an engine nothing runs, or is launched
+            if not self._prepared or await self._instances.any_running():
+                await self._keep_filter()
+            self._prepared = True
 
     async def plan(self, offer: Offer) -> Plan:  # noqa: ARG002 - the port's
         """Return an empty plan: the request has all that a launch needs."""

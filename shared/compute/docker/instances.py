@@ -95,6 +95,11 @@ class DockerInstances:
                 _logged("remove", ids, await asyncio.gather(*removals, return_exceptions=True))
         return [each for each in shown if each.instance_id not in past]
 
+    async def any_running(self) -> bool:
+        """Return whether an instance runs now; raises a `ComputeError` if that is not known."""
+        seen = await self._take_snapshot()
+        return any(each.state == "running" for each in seen.instances.values())
+
     async def terminate(self, instance_ids: Collection[str]) -> None:
         """Forbid the start of each, or signal its agent; SIGKILL after the grace.
 
