@@ -1,5 +1,5 @@
 # Three images in one file: `service` (the default) runs any of the services and the migration, `rehearsal` is the
-# fake AWS, `instance` is the image of the docker adapter's instances: the agent and Docker's own client.
+# fake AWS, `instance` is the image of the docker adapter's instances: the agent, Docker's own client, and nft.
 #
 # No `# syntax` line and no cache mounts: the builder of every Docker engine since 20.10 builds it without fetching a
 # front end first. Layers that change seldom come first, the code last.
@@ -27,7 +27,7 @@ RUN python -m agent.build docker_job_agent.pyz
 
 FROM base AS instance
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends docker-cli \
+ && apt-get install --yes --no-install-recommends docker-cli nftables \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \
  # The volume that an instance gets here takes over these permissions; it may run as any user.
  && install --directory --mode 1777 /var/lib/docker-job

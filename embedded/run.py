@@ -45,6 +45,7 @@ from shared.clock import Clock, RealClock
 from shared.compute.ec2.settings import ec2_settings
 from shared.compute.port import Compute
 from shared.compute.process.adapter import Runtime
+from shared.compute.shared_engine import shared_engine_from
 from shared.crash_points import Points, points_from
 from shared.log import configure, get_logger
 from shared.postgres.migrations import MigrationError
@@ -166,6 +167,7 @@ async def opened(
         setup.data_dir,
         None,
         setup.runtime,
+        shared_engine=shared_engine_from(setup.settings),
         ec2=ec2_settings(setup.settings),
     )
     async with contextlib.AsyncExitStack() as stack:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from msgspec.structs import replace
+
 from agent.build import build, keep
 from shared.bus.memory import MemoryBus
 from shared.bus.port import Bus, Topology
@@ -18,6 +20,8 @@ from shared.compute.docker.engine import DEFAULT_HOST
 from shared.compute.ec2.settings import Ec2Settings, ec2_settings
 from shared.compute.port import Compute, Notices
 from shared.compute.process.adapter import ProcessCompute, Runtime
+from shared.compute.process.instances import ProcessSettings
+from shared.compute.shared_engine import SharedEngine, shared_engine_from
 from shared.compute.simulator.adapter import RemoteCloud, SimulatorCompute
 from shared.events.events import MANDATORY
 from shared.settings import BadSetting, Settings
@@ -33,6 +37,7 @@ class ComputePlace:
     """The agent's built file; None: the one that is built from the sources beside ours."""
     runtime: Runtime
     docker: DockerSettings = field(default_factory=DockerSettings)
+    shared_engine: SharedEngine = field(default_factory=SharedEngine)
     engine: str = DEFAULT_HOST
     ec2: Ec2Settings = field(default_factory=Ec2Settings)
 
@@ -57,6 +62,7 @@ def open_compute(url: str, place: ComputePlace, clock: Clock) -> Compute:
             clock,
             place.agent_path or keep(place.data_dir / "agent"),
             place.runtime,
+            settings=ProcessSettings(shared_engine=place.shared_engine),
         )
     if scheme == "sim":
         try:
@@ -66,7 +72,8 @@ def open_compute(url: str, place: ComputePlace, clock: Clock) -> Compute:
         except ValueError as error:
             raise BadSetting(f"DOCKER_JOB_COMPUTE_URL is {url!r}: {error}") from None
     if scheme == "docker":
-        return DockerCompute(place.deployment, clock, place.docker, host=place.engine)
+        docker = replace(place.docker, shared_engine=place.shared_engine)
+        return DockerCompute(place.deployment, clock, docker, host=place.engine)
     if scheme == "ec2":
         from shared.compute.ec2.compute import Ec2Compute  # noqa: PLC0415 - see shared.compute.ec2
 
@@ -125,6 +132,7 @@ def compute_from(settings: Settings, clock: Clock) -> Compute:
         agent_path=Path(agent_path).absolute() if agent_path else None,
         runtime=read_runtime(settings),
         docker=_docker_settings(settings),
+        shared_engine=shared_engine_from(settings),
         engine=settings.text("DOCKER_HOST", os.environ.get("DOCKER_HOST") or DEFAULT_HOST),
         ec2=ec2_settings(settings),
     )

@@ -81,7 +81,15 @@ class Agent:
         cause, outcome = self._run_container(container)
         if watcher:
             watcher.close()
-        return self._send_final_callback(cause, outcome, container)
+        reason = self._send_final_callback(cause, outcome, container)
+        self._tidy(container)
+        return reason
+
+    def _tidy(self, container: Container) -> None:
+        """Clean up; a SIGTERM, which may come at once now, waits for it for some seconds."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        container.tidy()
 
     def _use_attempt(self, config: Config) -> None:
         """Use the attempt that the claim's answer has named."""

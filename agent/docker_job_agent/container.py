@@ -55,6 +55,9 @@ class Container:
         """Kill and remove it; return False if it may still exist. Thread-safe, repeatable."""
         raise NotImplementedError
 
+    def tidy(self) -> None:
+        """Clean up what no job needs, once this one is reported. Raises nothing."""
+
     def _spawn(self, command: list[str], environment: dict[str, str], stdin: int) -> Child:
         reporter = self.reporter
         wake = self.situation.wake

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 from .environment import Config
 from .image import Image, wants_init
 from .job import Job, Resources, Settings
 from .machine import MIB, Limits
+from .network import isolation, job_name
 from .oom import CONTAINER_SCORE
 
 PIDS_LIMIT = 4096
@@ -20,7 +20,7 @@ NO_LIMITS = Limits()
 
 def container_name(config: Config) -> str:
     """Return the container's name: the instance's id, in the characters that docker allows."""
-    return "docker-job-" + re.sub(r"[^A-Za-z0-9_.-]", "-", config.instance_id)
+    return job_name(config.instance_id)
 
 
 def container_spec(
@@ -43,6 +43,7 @@ def container_spec(
         "HostConfig": {
             **host_config(job),
             **limits.host_config(),
+            **isolation(config),
             "Init": wants_init(job, image),
         },
     }

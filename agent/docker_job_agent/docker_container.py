@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from .children import Child, this_file
 from .container import Container
-from .container_spec import container_name, container_spec, explain_gpus
+from .container_spec import container_name, container_spec, explain_gpus, labels
 from .decisions import Outcome
 from .engine import docker
 from .engine_api import EngineAnswer, EngineApi
@@ -23,14 +23,17 @@ from .errors import (
     StoppedBeforeRunningError,
 )
 from .image import DEFAULT_STOP_SIGNAL, read_image, stop_signal_of
+from .images import Images, create_with_image, pull_with_room
 from .job import Job, Settings, check_job
 from .log import log
 from .machine import Limits, decide_own_limits, decide_shared_limits, has_gpus, read_machine
+from .network import JobNetwork
 from .oom import KILLED, count_kills, had_event, note_of_end
 from .pull import Pull
 from .reporter import Reporter
 from .situation import Situation
 
+TIDY_SECONDS = 5.0  # less than the grace of an instance that is terminated meanwhile
 CREATE_SECONDS = 120.0  # it may unpack layers
 ATTACHED_AGAIN = "the output was cut off for a while, lines may be missing"
 
@@ -52,6 +55,7 @@ class DockerContainer(Container):
         self._limits = Limits()
         self._kills_before = 0  # for memory, by this machine's kernel
         self._killed = False  # by this agent
+        self._network = JobNetwork(config, settings) if config.shared_engine else None
 
     # -- before it runs
 
@@ -59,7 +63,16 @@ class DockerContainer(Container):
         """Pull the image; raises as `Pull.run` does."""
         check_job(self.job)
         self.reporter.report_phase("pulling")
-        Pull(self.job, self.settings, self.situation, self.reporter).run()
+        pull = Pull(self.job, self.settings, self.situation, self.reporter).run
+        if self.config.shared_engine:
+            pull_with_room(self.config.shared_engine, self.job.image, pull)
+        else:
+            pull()
+
+    def tidy(self) -> None:
+        """Remove images that jobs brought, if the disk of a shared engine is full."""
+        if self.config.shared_engine:
+            Images(self.config.shared_engine).make_room(TIDY_SECONDS)
 
     def _create(self) -> None:
         """Create the container, within what its machine has, as its image wants to be run."""
@@ -94,7 +107,9 @@ class DockerContainer(Container):
     def start(self) -> None:
         """Create and start it, and wait until it has left the engine's state `created`."""
         self._guard = self._start_guard()
-        self._create()
+        if self._network:
+            self._network.create(labels(self.config))
+        create_with_image(self._create, self.prepare)
         if self.situation.cause_not_to_start():  # the last check before anything runs
             raise StoppedBeforeRunningError
         self._kills_before = count_kills()
@@ -184,6 +199,8 @@ class DockerContainer(Container):
         done = docker("rm", "--force", "--volumes", "--", self.name)
         removed = done.code == 0 or "No such container" in done.error
         log("container removed" if removed else "container not removed", error=done.error)
+        if removed and self._network:
+            self._network.remove()
         if removed and self._guard and self._guard.stdin:
             with contextlib.suppress(OSError, ValueError):
                 self._guard.stdin.write(b"done")
@@ -206,7 +223,7 @@ class DockerContainer(Container):
 
     def _start_guard(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # this file
-            this_file("--guard", self.name),
+            this_file("--guard", self.name, *(["network"] if self._network else [])),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             env=environment_for_children(os.environ),

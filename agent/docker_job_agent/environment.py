@@ -12,6 +12,15 @@ PREFIX = "DOCKER_JOB_"
 EC2_METADATA_URL = "http://169.254.169.254"
 
 
+class SharedEngine(NamedTuple):
+    """Settings of an engine that other jobs, and its owner, use too."""
+
+    network_pool: str = "10.213.0.0/16"  # the subnets of jobs' networks come from it
+    engine_disk: str = ""  # a path on the disk of its images; empty: as the engine itself says
+    images_disk_percent: float = 85.0  # so full, images that jobs brought are removed…
+    images_keep_hours: float = 24.0  # …if none has used them for this long
+
+
 class Config(NamedTuple):
     """Configuration from the environment, without the bootstrap token, which is a secret."""
 
@@ -24,7 +33,12 @@ class Config(NamedTuple):
     metadata_url: str | None
     terminate_grace_seconds: float
     identity: str = "token"
-    owns_machine: bool = False  # it ends with the instance; else others use its engine too
+    shared_engine: SharedEngine | None = None  # None: the machine is this instance's own
+
+    @property
+    def owns_machine(self) -> bool:
+        """Return whether the machine ends with the instance; else others use its engine too."""
+        return self.shared_engine is None
 
 
 class Bounds(NamedTuple):
@@ -94,8 +108,33 @@ def read_config(environment: Mapping[str, str]) -> Config:
         metadata_url=read_metadata_url(environment),
         terminate_grace_seconds=number("TERMINATE_GRACE_SECONDS", grace),
         identity=identity,
-        owns_machine=read_bounds(environment).power_off,
+        shared_engine=read_shared_engine(environment),
     )
+
+
+def read_shared_engine(environment: Mapping[str, str]) -> SharedEngine | None:
+    """Return the settings of a shared engine; None if the agent may power its machine off.
+
+    A machine that ends with its job is of no other use.
+    """
+    if read_bounds(environment).power_off:
+        return None
+    defaults = SharedEngine()
+    found = {name: value_of(environment, PREFIX + name.upper()) for name in defaults._fields}
+    return SharedEngine(
+        network_pool=found["network_pool"] or defaults.network_pool,
+        engine_disk=found["engine_disk"],
+        images_disk_percent=_or(found["images_disk_percent"], defaults.images_disk_percent),
+        images_keep_hours=_or(found["images_keep_hours"], defaults.images_keep_hours),
+    )
+
+
+def _or(text: str, default: float) -> float:
+    """Return the number that *text* is, or *default*."""
+    try:
+        return float(text)
+    except ValueError:
+        return default
 
 
 def read_metadata_url(environment: Mapping[str, str]) -> str | None:

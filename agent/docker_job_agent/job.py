@@ -26,6 +26,7 @@ class Settings(NamedTuple):
     pull_silence_seconds: float = 300.0
     pull_retry_seconds: float = 300.0
     local_images: bool = True  # use the machine's own image after a failed pull
+    host_services: bool = True  # whether a job on a shared engine may reach the host's services
 
 
 class Login(NamedTuple):

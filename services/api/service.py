@@ -180,12 +180,14 @@ def _app(config: ApiConfig, parts: _Parts) -> ASGIApp:
         lambda: ports.clock.now().timestamp(),
         siblings.buckets,
     )
-    gate = Gate(Access(db), rate, config.http.hosts)
+    access = Access(db)
+    gate = Gate(access, rate, config.http.hosts)
+    agents = _agents(config.agents, ports, parts.agents, bodies, access)
     app = Application(
         routes=[
             *_user_routes(gate, jobs, LogRoutes(db, followers)),
             *_record_routes(gate, RecordRoutes(db, RecordService(db, config.rules))),
-            *_agent_routes(_agents(config.agents, ports, parts.agents, bodies), parts.reception),
+            *_agent_routes(agents, parts.reception),
             *_health_routes(HealthRoutes(parts.service.look)),
             *_description_routes(gate, DescriptionRoute(text(config.http, config.bounds).encode())),
         ],
@@ -196,13 +198,15 @@ def _app(config: ApiConfig, parts: _Parts) -> ASGIApp:
     return app
 
 
-def _agents(config: AgentsConfig, ports: Ports, groups: AgentGroups, bodies: Bodies) -> AgentRoutes:
+def _agents(
+    config: AgentsConfig, ports: Ports, groups: AgentGroups, bodies: Bodies, access: Access
+) -> AgentRoutes:
     db, points, jitter = ports.db, ports.points, random.random
     identity = None if config.identity is None else StsIdentity(config.identity, ports.clock)
     admitted = Admitted(ports.clock)
     return AgentRoutes(
         AgentService(config, db, groups, admitted, points, jitter),
-        ClaimService(config, db, groups, admitted, points, jitter, identity),
+        ClaimService(config, db, groups, admitted, points, jitter, identity, access),
         bodies,
         read_agent_file(),
     )

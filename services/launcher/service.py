@@ -3,12 +3,13 @@
 from services.launcher import NAME, PUBLISHES, handlers
 from services.launcher.config import LauncherConfig
 from services.launcher.sweeps import LaunchSweeps
-from shared.compute.port import Compute
+from shared.compute.port import Compute, Prepared
 from shared.events.events import AttemptEnded, InstanceRequested, JobCancelled, LaunchesMissed
 from shared.messaging.subscriber import Subscriber
 from shared.runtime.service import Ports, Service, Sweep
 
 PRUNE_INTERVAL_SECONDS = 600.0
+PREPARE_INTERVAL_SECONDS = 60.0
 
 
 def build(config: LauncherConfig, ports: Ports, compute: Compute) -> Service:
@@ -16,6 +17,11 @@ def build(config: LauncherConfig, ports: Ports, compute: Compute) -> Service:
     launches = LaunchSweeps(config, ports, compute)
     count = config.gathered_lanes if compute.gathers else config.lanes
     lanes = tuple(f"launch_due_{number + 1}" for number in range(count))
+    prepared = (
+        (Sweep("prepare_machine", compute.prepare, PREPARE_INTERVAL_SECONDS),)
+        if isinstance(compute, Prepared)
+        else ()
+    )
     return Service(
         NAME,
         ports,
@@ -31,6 +37,7 @@ def build(config: LauncherConfig, ports: Ports, compute: Compute) -> Service:
             *(Sweep(lane, launches.launch_due, config.interval_seconds) for lane in lanes),
             Sweep("report_launches", launches.report_launches, config.report_seconds),
             Sweep("prune_launches", launches.prune_launches, PRUNE_INTERVAL_SECONDS),
+            *prepared,
         ),
         publishes=PUBLISHES,
         keep_dead=config.keep_dead,

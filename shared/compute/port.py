@@ -20,7 +20,7 @@ returned as STOPPING or TERMINATED, and never started again.
 import enum
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
 
@@ -176,6 +176,15 @@ class Notices(Protocol):
 
     async def done(self, notices: Sequence[Notice]) -> None:
         """Acknowledge these: they do not come again. Raises a `ComputeError`."""
+        ...
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A compute that prepares its machine, when the launcher starts and each minute after that."""
+
+    async def prepare(self) -> None:
+        """Prepare it. A failure is logged; it does not stop the launcher."""
         ...
 
 

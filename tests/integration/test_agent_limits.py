@@ -164,7 +164,6 @@ def test_the_engine_takes_the_limits_of_a_machine_of_the_instance_s_own() -> Non
         runtime="docker",
         metadata_url=None,
         terminate_grace_seconds=5.0,
-        owns_machine=True,
     )
     job, settings = read_claim({"job": {"docker_image": SHELL_IMAGE, "command": ["true"]}})
     name = container_name(config)

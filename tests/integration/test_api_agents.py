@@ -59,6 +59,7 @@ async def test_a_claim_hands_out_the_job_and_the_settings(world: World) -> None:
             "interruption_margin_seconds": 30,
             "metadata_poll_seconds": 5,
             "log_batch_seconds": 1,
+            "host_services": True,
             "log_limit_bytes": 1_048_576,
             "error_tail_lines": 20,
             "local_images": False,

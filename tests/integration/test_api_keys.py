@@ -158,6 +158,19 @@ async def test_revoking_the_last_key_locks_the_door(world: World, clock: Virtual
     assert (await world.http.get("/list")).status_code == 401
 
 
+async def test_a_claim_says_whether_a_job_may_reach_the_hosts_services(
+    world: World, clock: VirtualClock
+) -> None:
+    job = await world.post()
+    await world.deliver(world.launched(job["id"]))
+    answer = await world.claim(job["id"])
+    assert answer.json()["settings"]["host_services"] is True, "one user's own machine"
+    await a_key(world, "submit")
+    clock.advance(REMEMBER_SECONDS)
+    answer = await world.claim(job["id"])
+    assert answer.json()["settings"]["host_services"] is False, "others share it"
+
+
 async def test_when_a_key_was_last_used_is_known_to_the_minute(
     world: World, clock: VirtualClock
 ) -> None:

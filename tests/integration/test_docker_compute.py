@@ -10,7 +10,8 @@ import pytest
 
 from shared.clock import VirtualClock
 from shared.compute.docker.container import LABEL, container_name, container_of, instance_id_of
-from shared.compute.docker.engine import EngineApi, ListedContainer
+from shared.compute.docker.engine import EngineApi
+from shared.compute.docker.values import ListedContainer
 from shared.compute.port import InstanceState, LaunchRequest, Rejected
 from tests.integration.test_agent import FakeMetadata
 from tests.support.compute.compute_adapters import (
@@ -68,6 +69,12 @@ async def jobs_containers(engine: EngineApi, compute: Isolated) -> list[ListedCo
     return [each for each in await containers(engine, compute) if not each.label(f"{LABEL}role")]
 
 
+async def networks(engine: EngineApi, compute: Isolated) -> list[str]:
+    """Return the instances that have a network on the engine."""
+    found = await engine.networks(f"{LABEL}deployment={compute.deployment}")
+    return [each.label(f"{LABEL}instance") for each in found]
+
+
 def request_of(compute: Isolated, api: FakeApi, job_id: int) -> LaunchRequest:
     """Build the request as the adapter gets it, past the renaming of deployments."""
     return request_for(api, job_id, deployment=compute.deployment)
@@ -103,8 +110,20 @@ async def test_a_job_runs_beside_its_instance_and_nothing_is_left_after_the_rete
     clock.advance(14)
     assert [each.state for each in await compute.list_instances()] == [InstanceState.TERMINATED]
     clock.advance(1)
+    volumes = await volumes_of(instance.instance_id)
+    assert len(volumes) == 1
     assert await compute.list_instances() == []
     assert await containers(engine, compute) == []
+    assert await networks(engine, compute) == []
+    shown = await asyncio.to_thread(docker, "volume", "inspect", *volumes)
+    assert json.loads(shown.stdout) == []
+
+
+async def volumes_of(instance_id: str) -> list[str]:
+    """Return the names of the volumes of an instance's container."""
+    shown = await asyncio.to_thread(docker, "inspect", container_name(instance_id))
+    [seen] = json.loads(shown.stdout)
+    return [each["Name"] for each in seen["Mounts"] if each["Type"] == "volume"]
 
 
 async def test_an_instance_is_not_root_and_holds_nothing_but_the_socket(
@@ -147,8 +166,10 @@ async def test_what_a_killed_instance_left_is_removed_before_it_is_called_termin
 
     await eventually(died)
     assert [each.state for each in await jobs_containers(engine, compute)] == ["running"]
+    assert await networks(engine, compute) == [instance.instance_id]
     terminated = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
     assert await jobs_containers(engine, compute) == []
+    assert await networks(engine, compute) == []
     assert terminated.state_reason == "its agent ended without a report, exit code 137"
 
 
@@ -289,6 +310,25 @@ async def test_a_container_whose_instance_is_missing_is_removed_and_no_other_is(
     left = [each.label(f"{LABEL}instance") for each in await containers(engine, compute)]
     assert left == [process_adapters]
     assert len(await containers(engine, other)) == 1
+
+
+async def test_a_network_whose_instance_is_missing_is_removed_and_no_other_is(
+    make: Callable[..., DockerWorld], api: FakeApi, engine: EngineApi
+) -> None:
+    compute = make("simulated").adapter()
+    alive = await create_only(engine, compute, api, 1)
+    gone, process_adapters = "d-00000000000000000", "p-00000000000000000"
+    for number, instance_id in enumerate((alive, gone, process_adapters)):
+        labels = (f"{LABEL}deployment={compute.deployment}", f"{LABEL}instance={instance_id}")
+        given = [part for label in labels for part in ("--label", label)]
+        subnet = f"10.215.{number}.0/28"
+        name = f"test-{compute.deployment}-{number}"
+        made = await asyncio.to_thread(
+            docker, "network", "create", "--subnet", subnet, *given, name
+        )
+        assert made.returncode == 0, made.stderr
+    await compute.list_instances()
+    assert sorted(await networks(engine, compute)) == sorted([alive, process_adapters])
 
 
 async def test_an_interruption_shows_in_the_instance(

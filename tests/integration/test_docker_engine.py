@@ -24,6 +24,7 @@ from shared.compute.port import (
     Throttled,
     Unknown,
 )
+from shared.compute.shared_engine import SharedEngine
 from tests.support.compute.compute_adapters import batch_of
 
 pytestmark = pytest.mark.anyio
@@ -54,6 +55,7 @@ class ScriptedEngine:
         self.script[CREATE] = [(201, {"Id": "c1"})]
         running = {"Id": "c1", "State": "running", "Created": 1_750_000_000, "Labels": LABELS}
         self.script["list"] = [(200, [running])]
+        self.script["GET networks"] = [(200, [])]
 
     def inspected(self, status: str, **labels: str) -> Answer:
         state = {"Status": status, "ExitCode": 0, "FinishedAt": "2026-01-01T00:00:00.123456789Z"}
@@ -111,7 +113,8 @@ async def engine(socket: Path) -> AsyncIterator[ScriptedEngine]:
 
 @pytest.fixture
 async def compute(socket: Path) -> AsyncIterator[DockerCompute]:
-    compute = DockerCompute("test", RealClock(), host=f"unix://{socket}")
+    settings = DockerSettings(shared_engine=SharedEngine(packet_filter="off"))
+    compute = DockerCompute("test", RealClock(), settings, host=f"unix://{socket}")
     yield compute
     await compute.close()
 

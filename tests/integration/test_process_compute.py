@@ -19,7 +19,7 @@ from shared.compute.port import InstanceState, LaunchBatch, Rejected, Unknown
 from shared.compute.process.adapter import ProcessCompute, Runtime, instance_id_of
 from shared.compute.process.directory import InstanceDir, Launched, Stage
 from shared.compute.process.instances import ProcessSettings
-from shared.compute.process.leftovers import ContainerEngine
+from shared.compute.process.leftovers import INSTANCE_LABEL, ContainerEngine
 from shared.compute.process.processes import kill_left_behind
 from tests.support.compute.compute_adapters import (
     AGENT,
@@ -439,6 +439,7 @@ async def test_terminated_means_that_the_container_of_a_killed_agent_is_removed(
     assert await containers_of(instance.instance_id)
     await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
     assert await containers_of(instance.instance_id) == []
+    assert await networks_of(instance.instance_id) == []
 
 
 @needs_engine
@@ -464,3 +465,10 @@ async def containers_of(instance_id: str) -> list[str]:
     found = await asyncio.to_thread(ContainerEngine().by_instance)
     assert found is not None
     return found.get(instance_id, [])
+
+
+async def networks_of(instance_id: str) -> list[str]:
+    """Return ids of the networks that the engine has of an instance."""
+    command = ("docker", "network", "ls", "-q", "--filter", f"label={INSTANCE_LABEL}={instance_id}")
+    listed = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
+    return listed.stdout.decode().split()

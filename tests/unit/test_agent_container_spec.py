@@ -10,9 +10,10 @@ from agent.docker_job_agent.container_spec import (
     explain_gpus,
     would_run,
 )
-from agent.docker_job_agent.environment import Config
+from agent.docker_job_agent.environment import Config, SharedEngine, read_config
 from agent.docker_job_agent.image import Image, read_image, stop_signal_of, wants_init
 from agent.docker_job_agent.job import Job, Settings, read_claim
+from agent.docker_job_agent.network import bridge_name, subnet_of
 
 CONFIG = Config(
     api_url="http://api",
@@ -225,5 +226,59 @@ def test_what_would_run_has_what_the_job_asked_for() -> None:
         *("--init=false", "--read-only", "alpine"),
     ]
 
-    assert would_run(CONFIG, job)[4:] == ["--memory", "512m", "--cpus", "2", *options]
-    assert would_run(CONFIG._replace(owns_machine=True), job)[4:] == options
+    shared = CONFIG._replace(shared_engine=SharedEngine())
+    assert would_run(shared, job)[4:] == ["--memory", "512m", "--cpus", "2", *options]
+    assert would_run(CONFIG, job)[4:] == options
+
+
+def test_a_job_on_a_shared_engine_has_its_own_network_and_loses_rights_that_none_needs() -> None:
+    spec = container_spec(CONFIG._replace(shared_engine=SharedEngine()), a_job())
+
+    assert spec["HostConfig"]["NetworkMode"] == container_name(CONFIG)
+    assert spec["HostConfig"]["CapDrop"] == ["NET_RAW", "MKNOD", "AUDIT_WRITE"]
+
+
+def test_a_job_on_a_machine_of_its_own_has_dockers_network_and_rights() -> None:
+    spec = container_spec(CONFIG, a_job())
+
+    assert spec["HostConfig"].keys().isdisjoint({"NetworkMode", "CapDrop"})
+
+
+@pytest.mark.parametrize(("power_off", "shared"), [("exit", True), ("shutdown", False)])
+def test_an_agent_that_may_power_its_machine_off_has_it_alone(
+    power_off: str, *, shared: bool
+) -> None:
+    given = {
+        "API_URL": "http://api",
+        "JOB_ID": "7",
+        "ATTEMPT": "1",
+        "INSTANCE_ID": "i-1",
+        "MAX_LIFETIME_SECONDS": "60",
+        "POWER_OFF": power_off,
+    }
+    config = read_config({f"DOCKER_JOB_{name}": value for name, value in given.items()})
+
+    assert config.shared_engine == (SharedEngine() if shared else None)
+
+
+def test_a_bridge_has_a_name_that_linux_takes_and_that_says_what_its_job_may_reach() -> None:
+    closed, open_ = (bridge_name("i-1", host_services=given) for given in (False, True))
+
+    assert len(closed) == 15
+    assert closed.startswith("djk")
+    assert open_.startswith("dj")
+    assert not open_.startswith("djk")
+
+
+def test_each_try_is_for_another_subnet_of_the_pool() -> None:
+    tries = {subnet_of("10.0.0.0/20", "i-1", number) for number in range(64)}
+
+    assert len(tries) > 50
+    assert all(each.startswith("10.0.") and each.endswith("/28") for each in tries)
+    assert subnet_of("10.0.0.0/28", "i-1", 5) == "10.0.0.0/28"
+
+
+@pytest.mark.parametrize("pool", ["10.0.0.0/29", "10.0.0.1/16", "fd00::/64", "nonsense"])
+def test_a_pool_without_room_for_a_subnet_is_refused(pool: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        subnet_of(pool, "i-1", 0)

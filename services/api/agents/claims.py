@@ -22,6 +22,7 @@ from services.api.agents.sts_identity import Identity, VerifiedInstance
 from services.api.jobs import decisions, interruptions
 from services.api.jobs.model import Attempt, Job, JobWithAttempts, Step
 from services.api.jobs.store import Owner
+from services.api.keys.access import Access
 from services.api.secrets import store as secret_store
 from services.api.secrets.sealing import CannotOpen, open_secrets
 from shared import tokens
@@ -65,6 +66,7 @@ class ClaimService:
     points: Points
     jitter: Callable[[], float]
     identity: Identity | None
+    access: Access
 
     async def claim(self, bearer: str, claim: TokenClaim) -> dict[str, Any] | Wait:
         """Bind the agent's own token to the attempt of its bootstrap token; return the job.
@@ -133,7 +135,11 @@ class ClaimService:
             if attempt.token_hash is not None:  # its agent is alive, and claims again
                 await self.groups.beat(attempt.token_hash, job.id)
             raise
-        return _assignment(job, attempt, secret_env, self.config)
+        assignment = _assignment(job, attempt, secret_env, self.config)
+        # With API keys the deployment has several users: their jobs must not reach what its
+        # operator runs beside it.
+        assignment["settings"]["host_services"] = not await self.access.has_keys()
+        return assignment
 
     async def _open_secrets(self, job: Job) -> dict[str, str]:
         """Open the values of `secret_env`. Raises `SecretsClosed`: the agent may claim again."""

@@ -18,6 +18,7 @@ What keeps "one launch, one agent" true in each crash window:
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 
@@ -33,9 +34,11 @@ from shared.compute.docker.container import (
     parameters_of,
 )
 from shared.compute.docker.engine import DEFAULT_HOST, EngineApi
+from shared.compute.docker.host_filter import host_filter
 from shared.compute.docker.instances import DockerInstances
 from shared.compute.port import (
     ComputeError,
+    Deferred,
     Instance,
     LaunchBatch,
     LaunchRequest,
@@ -76,6 +79,15 @@ class DockerCompute:
         self._engine = EngineApi(host)
         self._instances = DockerInstances(self._engine, deployment, clock, self._settings)
         self._turns = asyncio.Semaphore(LAUNCHES_AT_ONCE)
+        self._filter = host_filter(self._engine, deployment, self._settings)
+        self._prepared = False
+
+    async def prepare(self) -> None:
+        """Install the host's packet filter: at first, and then while instances run."""
+        with contextlib.suppress(ComputeError):  # without an engine nothing runs, or is launched
+            if not self._prepared or await self._instances.any_running():
+                await self._keep_filter()
+            self._prepared = True
 
     async def plan(self, offer: Offer) -> Plan:  # noqa: ARG002 - the port's
         """Return an empty plan: the request has all that a launch needs."""
@@ -88,6 +100,9 @@ class DockerCompute:
         """
         requests = batch.requests
         until = time.monotonic() + TURN_SECONDS
+        blocked = await self._keep_filter()
+        if blocked:  # what an earlier call may have launched must not be launched elsewhere too
+            raise Unknown(blocked) if batch.repeated else Deferred(blocked)
         errors = await asyncio.gather(*(self._launch_in_turn(each, until) for each in requests))
         ids = [instance_id_of(self._deployment, each.token) for each in requests]
         wanted = [each for each, error in zip(ids, errors, strict=True) if error is None]
@@ -120,6 +135,10 @@ class DockerCompute:
     async def close(self) -> None:
         """Close the connections. Instances go on."""
         await self._engine.close()
+
+    async def _keep_filter(self) -> str:
+        """Return why nothing may launch, empty if launches may go on."""
+        return await self._filter.keep() if self._settings.runtime == "docker" else ""
 
     async def _launch_in_turn(self, request: LaunchRequest, until: float) -> ComputeError | None:
         try:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import msgspec
 
 from shared.compute.port import LaunchRequest
+from shared.compute.shared_engine import SharedEngine
 
 LABEL = "docker-job."
 INSTANCE_ID = re.compile(r"d-[0-9a-f]{17}")
@@ -56,6 +57,7 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
     retention_seconds: float = 15.0
     """Time that an instance is shown as terminated before its container is removed: three of the
     reaper's sweeps, and after 20 s `docker ps -a` shows nothing of the job."""
+    shared_engine: SharedEngine = SharedEngine()
 
 
 def instance_id_of(deployment: str, token: str) -> str:
@@ -150,7 +152,7 @@ def _mounts(settings: DockerSettings) -> list[dict[str, Any]]:
 
 
 def _environment(request: LaunchRequest, settings: DockerSettings) -> dict[str, str]:
-    environment = {
+    environment = settings.shared_engine.environment() | {
         "DOCKER_JOB_API_URL": request.api_url,
         "DOCKER_JOB_JOB_ID": str(request.job_id),
         "DOCKER_JOB_ATTEMPT": str(request.attempt),
@@ -159,6 +161,7 @@ def _environment(request: LaunchRequest, settings: DockerSettings) -> dict[str, 
         "DOCKER_JOB_MAX_LIFETIME_SECONDS": str(request.max_lifetime_seconds),
         "DOCKER_JOB_RUNTIME": settings.runtime,
         "DOCKER_JOB_POWER_OFF": "exit",
+        "DOCKER_JOB_ENGINE_DISK": "/",  # its root is on the disk of the images
         "DOCKER_JOB_DEPLOYMENT": request.deployment,
         "DOCKER_JOB_TERMINATE_GRACE_SECONDS": f"{settings.terminate_grace_seconds:g}",
     }

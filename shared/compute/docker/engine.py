@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
+from shared.compute.docker.values import ExitStatus, Inspected, ListedContainer, ListedNetwork
 from shared.compute.port import ComputeError, Rejected, Throttled, Unknown
 
 T = TypeVar("T")
@@ -47,43 +48,6 @@ LAUNCH_ERRORS: dict[int, type[ComputeError]] = {
     404: Rejected,  # no such image, no such network
     429: Throttled,  # a proxy again; the engine itself never answers this
 }
-
-
-class ListedContainer(msgspec.Struct, frozen=True, rename="pascal"):
-    """A container in a list; `created` is in seconds since the epoch."""
-
-    id: str
-    state: str
-    created: int
-    labels: dict[str, str] | None = None
-
-    def label(self, name: str) -> str:
-        """Return the label's value; empty if it has none."""
-        return (self.labels or {}).get(name, "")
-
-
-class ContainerState(msgspec.Struct, frozen=True, rename="pascal"):
-    """The state of a container. `finished_at` is in the year 1 for one that has never run."""
-
-    status: str
-    exit_code: int
-    finished_at: datetime
-    oom_killed: bool = msgspec.field(name="OOMKilled", default=False)
-
-
-class _Config(msgspec.Struct, frozen=True, rename="pascal"):
-    labels: dict[str, str] | None = None
-
-
-class Inspected(msgspec.Struct, frozen=True, rename="pascal"):
-    """One container, in detail."""
-
-    state: ContainerState
-    config: _Config
-
-    def label(self, name: str) -> str:
-        """Return the label's value; empty if it has none."""
-        return (self.config.labels or {}).get(name, "")
 
 
 class _Refusal(msgspec.Struct):
@@ -122,6 +86,19 @@ class EngineApi:
         answer = await self._call("GET", "/containers/json", query, seconds=LIST_SECONDS)
         return _decode(answer.body, list[ListedContainer])
 
+    async def networks(self, label: str) -> list[ListedNetwork]:
+        """List all networks with this `name=value` label."""
+        query = {"filters": msgspec.json.encode({"label": [label]}).decode()}
+        answer = await self._call("GET", "/networks", query)
+        return _decode(answer.body, list[ListedNetwork])
+
+    async def remove_network(self, network_id: str) -> bool:
+        """Remove it. True: it does not exist any more; False: a container is still on it."""
+        answer = await self._call(
+            "DELETE", f"/networks/{network_id}", takes={403, 404, 409}, seconds=WORK_SECONDS
+        )
+        return answer.status in {204, 404}
+
     async def create(self, name: str, container: Mapping[str, Any]) -> bool:
         """Create it. False: the name is taken, maybe by a creation that is under way.
 
@@ -152,6 +129,11 @@ class EngineApi:
         """Return its details; None: there is none of that name."""
         answer = await self._call("GET", f"/containers/{name}/json", takes={404})
         return None if answer.status == 404 else _decode(answer.body, Inspected)
+
+    async def wait(self, name: str) -> int:
+        """Wait until it has ended, and return its exit code."""
+        answer = await self._call("POST", f"/containers/{name}/wait", seconds=WORK_SECONDS)
+        return _decode(answer.body, ExitStatus).status_code
 
     async def kill(self, name: str, signal: str) -> None:
         """Signal its first process; one that does not run or exist is no error."""

@@ -5,6 +5,9 @@ ends its containers with it; here they are siblings on one engine, so `describe`
 ended instance has left, and returns STOPPING until the engine has confirmed that. The job's
 containers are known by the labels that the agent gives them.
 
+A job's network goes too, as soon as no container is on it; it costs nothing and keeps nothing
+running, so TERMINATED does not wait for it. Each list removes what an earlier one could not.
+
 One list of the engine shows instances and their jobs' containers in one snapshot, which orders
 events: a job's container that has no running instance in that list never gets one. A container
 whose creation was under way when its client was killed appears later, was never started, and is
@@ -16,17 +19,18 @@ The memory of this process is lost when it ends; that costs a longer grace or an
 import asyncio
 import contextlib
 import re
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from shared.clock import Clock
 from shared.compute.agent_end import Ended
-from shared.compute.docker.container import HOME, INSTANCE_ID, LABEL, STARTED, DockerSettings
-from shared.compute.docker.engine import EngineApi, ListedContainer
+from shared.compute.docker.container import HOME, LABEL, STARTED, DockerSettings
+from shared.compute.docker.engine import EngineApi
+from shared.compute.docker.snapshot import OVER, Snapshot, take_snapshot
+from shared.compute.docker.values import ListedContainer
 from shared.compute.port import ComputeError, Instance, InstanceState
 from shared.log import get_logger
 
@@ -35,16 +39,7 @@ _log = get_logger(part="docker")
 KILL_MARGIN_SECONDS = 5.0
 CLEARING_SECONDS = 4.0
 ON_REQUEST = "terminated on request"
-OVER = {"exited", "dead"}
 ENDED_LINE = re.compile(rb'\{"at": .*"event": "ended".*\}')
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The containers of a deployment in one list of the engine, by instance id."""
-
-    instances: dict[str, ListedContainer] = field(default_factory=dict)
-    jobs: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
 class Termination(msgspec.Struct, frozen=True):
@@ -89,7 +84,8 @@ class DockerInstances:
         was down for longer still sees it.
         """
         seen = await self._take_snapshot()
-        left = await self._remove_leftovers(seen, seen.instances.keys() | seen.jobs.keys())
+        every = seen.instances.keys() | seen.jobs.keys() | seen.networks.keys()
+        left = await self._remove_leftovers(seen, every)
         shown = await self._show(seen, seen.instances.keys(), left)
         past = {each.instance_id for each in shown if self._is_past_retention(each)}
         with contextlib.suppress(TimeoutError):  # then the next call removes the rest
@@ -98,6 +94,11 @@ class DockerInstances:
                 removals = [self._engine.remove(each, force=False) for each in ids]
                 _logged("remove", ids, await asyncio.gather(*removals, return_exceptions=True))
         return [each for each in shown if each.instance_id not in past]
+
+    async def any_running(self) -> bool:
+        """Return whether an instance runs now; raises a `ComputeError` if that is not known."""
+        seen = await self._take_snapshot()
+        return any(each.state == "running" for each in seen.instances.values())
 
     async def terminate(self, instance_ids: Collection[str]) -> None:
         """Forbid the start of each, or signal its agent; SIGKILL after the grace.
@@ -117,15 +118,7 @@ class DockerInstances:
         memory.ending_since = memory.ending_since or self._clock.now()
 
     async def _take_snapshot(self) -> Snapshot:
-        seen = Snapshot()
-        for each in await self._engine.containers(f"{LABEL}deployment={self._deployment}"):
-            instance_id = each.label(f"{LABEL}instance")
-            if not INSTANCE_ID.fullmatch(instance_id):
-                continue  # the process adapter's, on the same engine
-            if each.label(f"{LABEL}role") == "instance":
-                seen.instances[instance_id] = each
-            else:
-                seen.jobs[instance_id].append(each.id)
+        seen = await take_snapshot(self._engine, self._deployment)
         for instance_id in self._memories.keys() - seen.instances.keys():
             del self._memories[instance_id]
         return seen
@@ -156,23 +149,25 @@ class DockerInstances:
 
     async def _remove_leftovers(self, seen: Snapshot, instance_ids: Iterable[str]) -> set[str]:
         """Remove the containers that ended instances left; return instances that still have one."""
+        over = [each for each in instance_ids if seen.is_over(each)]
         strays = {
             container: instance_id
-            for instance_id in instance_ids
-            if instance_id not in seen.instances or seen.instances[instance_id].state in OVER
+            for instance_id in over
             for container in seen.jobs.get(instance_id, ())
         }
+        networks = [network for each in over for network in seen.networks.get(each, ())]
 
         async def remove(container: str) -> None:
             if await self._engine.remove(container, force=True):
                 del strays[container]
 
-        if strays:
-            with contextlib.suppress(TimeoutError):  # the engine goes on, and a later call confirms
-                async with asyncio.timeout(CLEARING_SECONDS):
-                    ids = tuple(strays)
-                    done = await asyncio.gather(*map(remove, ids), return_exceptions=True)
-                    _logged("remove", ids, done)
+        with contextlib.suppress(TimeoutError):  # the engine goes on, and a later call confirms
+            async with asyncio.timeout(CLEARING_SECONDS):
+                ids = tuple(strays)
+                done = await asyncio.gather(*map(remove, ids), return_exceptions=True)
+                _logged("remove", ids, done)
+                removals = [self._engine.remove_network(each) for each in networks]
+                _logged("remove", networks, await asyncio.gather(*removals, return_exceptions=True))
         return set(strays.values())
 
     def _is_past_retention(self, instance: Instance) -> bool:

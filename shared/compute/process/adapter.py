@@ -32,6 +32,7 @@ import msgspec
 from shared.clock import Clock
 from shared.compute.port import (
     ComputeError,
+    Deferred,
     Instance,
     LaunchBatch,
     LaunchRequest,
@@ -43,6 +44,7 @@ from shared.compute.port import (
     Unknown,
 )
 from shared.compute.process.directory import InstanceDir, Launched, Spawned, Stage
+from shared.compute.process.host_filter import host_filter
 from shared.compute.process.instances import ProcessInstances, ProcessSettings
 from shared.compute.process.leftovers import ContainerEngine
 from shared.compute.process.processes import Children
@@ -109,12 +111,18 @@ class ProcessCompute:
         self._instances = ProcessInstances(
             self._root, deployment, clock, self._engine, self._settings
         )
+        self._filter = host_filter(self._settings.shared_engine.packet_filter)
         self._children = Children()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="process-compute")
 
     async def container_runtime(self) -> Literal["docker", "simulated"]:
         """Return the runtime of an agent launched now."""
         return await self._in_thread(self._choose_runtime)
+
+    async def prepare(self) -> None:
+        """Install this machine's packet filter, and log if that fails."""
+        if await self.container_runtime() == "docker":
+            await self._filter.keep()
 
     async def plan(self, offer: Offer) -> Plan:  # noqa: ARG002 - the port's
         """Return an empty plan: the request has all that a launch needs."""
@@ -128,6 +136,9 @@ class ProcessCompute:
         """
         loop = asyncio.get_running_loop()
         runtime = await self.container_runtime()
+        blocked = await self._filter.keep() if runtime == "docker" else ""
+        if blocked:  # what an earlier call may have launched must not be launched elsewhere too
+            raise Unknown(blocked) if batch.repeated else Deferred(blocked)
         started = [self._in_thread(self._launch, each, runtime, loop) for each in batch.requests]
         return await asyncio.gather(*started)
 
@@ -232,19 +243,24 @@ class ProcessCompute:
     def _environment(self, home: InstanceDir, launched: Launched, secret: str) -> dict[str, str]:
         request = launched.request
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        return inherited | {
-            "DOCKER_JOB_API_URL": request.api_url,
-            "DOCKER_JOB_JOB_ID": str(request.job_id),
-            "DOCKER_JOB_ATTEMPT": str(request.attempt),
-            "DOCKER_JOB_INSTANCE_ID": home.instance_id,
-            "DOCKER_JOB_BOOTSTRAP_TOKEN": secret,
-            "DOCKER_JOB_MAX_LIFETIME_SECONDS": str(request.max_lifetime_seconds),
-            "DOCKER_JOB_RUNTIME": launched.runtime,
-            "DOCKER_JOB_POWER_OFF": "exit",
-            "DOCKER_JOB_DEPLOYMENT": request.deployment,
-            "DOCKER_JOB_INSTANCE_DIR": str(home.path),
-            "DOCKER_JOB_TERMINATE_GRACE_SECONDS": f"{self._settings.terminate_grace_seconds:g}",
-        }
+        shared = self._settings.shared_engine.environment()
+        return (
+            inherited
+            | shared
+            | {
+                "DOCKER_JOB_API_URL": request.api_url,
+                "DOCKER_JOB_JOB_ID": str(request.job_id),
+                "DOCKER_JOB_ATTEMPT": str(request.attempt),
+                "DOCKER_JOB_INSTANCE_ID": home.instance_id,
+                "DOCKER_JOB_BOOTSTRAP_TOKEN": secret,
+                "DOCKER_JOB_MAX_LIFETIME_SECONDS": str(request.max_lifetime_seconds),
+                "DOCKER_JOB_RUNTIME": launched.runtime,
+                "DOCKER_JOB_POWER_OFF": "exit",
+                "DOCKER_JOB_DEPLOYMENT": request.deployment,
+                "DOCKER_JOB_INSTANCE_DIR": str(home.path),
+                "DOCKER_JOB_TERMINATE_GRACE_SECONDS": f"{self._settings.terminate_grace_seconds:g}",
+            }
+        )
 
 
 def instance_id_of(deployment: str, token: str) -> str:

@@ -24,6 +24,7 @@ from shared.compute.port import Instance, InstanceState
 from shared.compute.process.directory import Ending, InstanceDir, Launched, Stage
 from shared.compute.process.leftovers import ContainerEngine
 from shared.compute.process.processes import kill_left_behind, signal_group
+from shared.compute.shared_engine import SharedEngine
 
 KILL_MARGIN_SECONDS = 5.0
 INSTANCE_ID = re.compile(r"p-[0-9a-f]{17}")
@@ -42,6 +43,7 @@ class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Time that a terminated instance stays visible, and its token known."""
     retained_count: int = 1000
     """Terminated instances that stay visible, at most."""
+    shared_engine: SharedEngine = SharedEngine()
 
 
 class ProcessInstances:
@@ -89,6 +91,7 @@ class ProcessInstances:
         except FileNotFoundError:
             return []
         past = self._past_retention(seen)
+        self._remove_late_networks(past)
         for instance_id in past:
             home = self.at(instance_id)
             with contextlib.suppress(FileNotFoundError), home.lock():  # another caller was first
@@ -161,9 +164,17 @@ class ProcessInstances:
         if stray:
             self._engine.remove(stray)
             containers = self._engine.by_instance()
+        self._engine.remove_networks(fresh | late)
         if containers is None:
             return dict.fromkeys(fresh, "the Docker engine does not answer")
         return dict.fromkeys(fresh & containers.keys(), "its container is left")
+
+    def _remove_late_networks(self, past: set[str]) -> None:
+        """Remove networks whose creation was under way when their agents were killed."""
+        launched = ((each, self.at(each).launched()) for each in past)
+        dockers = {each for each, found in launched if found and found.runtime == "docker"}
+        if dockers:
+            self._engine.remove_networks(dockers)
 
     def _instance(
         self, home: InstanceDir, launched: Launched, stage: Stage, left: dict[str, str]

@@ -1,6 +1,6 @@
-"""The containers that agents have left on this machine's Docker engine, through its own client.
+"""The containers and networks that agents have left on this machine's engine, by its own client.
 
-Containers carry the labels `docker-job.deployment`, `.job`, `.attempt` and `.instance`. The client
+They carry the labels `docker-job.deployment`, `.job`, `.attempt` and `.instance`. The client
 is used and not the socket, because it knows contexts, DOCKER_HOST, TLS and rootless engines.
 Everything here blocks for as long as the engine takes, 20 s at most: call it in a thread.
 """
@@ -8,7 +8,7 @@ Everything here blocks for as long as the engine takes, 20 s at most: call it in
 import shutil
 import subprocess
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 INSTANCE_LABEL = "docker-job.instance"
 ANSWER_SECONDS = 5.0
@@ -16,7 +16,7 @@ WORK_SECONDS = 20.0
 
 
 class ContainerEngine:
-    """The local engine's containers of our instances, and their removal."""
+    """The local engine's containers and networks of our instances, and their removal."""
 
     def __init__(self, client: str = "docker") -> None:
         self._client = client
@@ -39,6 +39,16 @@ class ContainerEngine:
             container_id, _, instance_id = line.partition(" ")
             found[instance_id].append(container_id)
         return dict(found)
+
+    def remove_networks(self, instance_ids: Collection[str]) -> None:
+        """Remove these instances' networks; one that a container is on stays."""
+        template = f'{{{{.ID}}}} {{{{.Label "{INSTANCE_LABEL}"}}}}'
+        arguments = ("network", "ls", "--no-trunc", "--filter", f"label={INSTANCE_LABEL}")
+        answer = self._ask((*arguments, "--format", template), ANSWER_SECONDS) or ""
+        listed = (line.partition(" ") for line in answer.splitlines())
+        ids = [network_id for network_id, _, instance_id in listed if instance_id in instance_ids]
+        if ids:
+            self._ask(("network", "rm", *ids), WORK_SECONDS)
 
     def remove(self, container_ids: Sequence[str]) -> None:
         """Kill and remove them; `by_instance` shows the outcome."""

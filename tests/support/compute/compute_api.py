@@ -46,6 +46,7 @@ class FakeApi:
         self.image = "debian:trixie-slim"
         self.command: dict[int, list[str]] = {}
         self.failures: list[int] = []  # statuses to answer the next calls with
+        self.host_services = True
         self.over: set[int] = set()  # jobs whose attempt is over
         self.sts_url = ""  # the STS of agents that identify by role
         self.assigned: dict[str, tuple[int, int]] = {}  # job and attempt of those instances
@@ -120,7 +121,7 @@ class FakeApi:
             "job": job,
             "attempt": body["attempt"],
             "instance_id": body["instance_id"],
-            "settings": SETTINGS,
+            "settings": {**SETTINGS, "host_services": self.host_services},
         }
 
 

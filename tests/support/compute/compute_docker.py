@@ -88,7 +88,13 @@ class DockerWorld:
     forgets = ""
 
     def __init__(self, runtime: str = "simulated", **settings: object) -> None:
-        given = {"image": instance_image(), "network": "host", "runtime": runtime, **settings}
+        given = {
+            "image": instance_image(),
+            "network": "host",
+            "runtime": runtime,
+            "shared_engine": {"packet_filter": "off"},  # the image has no nft
+            **settings,
+        }
         self.settings = msgspec.convert(given, DockerSettings)
         self.prefix = f"{uuid.uuid4().hex[:8]}-"
         self.made: list[Isolated] = []
@@ -103,6 +109,8 @@ class DockerWorld:
         for deployment in {each.deployment for each in self.made}:
             left = await engine.containers(f"{LABEL}deployment={deployment}")
             await asyncio.gather(*(engine.remove(each.id, force=True) for each in left))
+            networks = await engine.networks(f"{LABEL}deployment={deployment}")
+            await asyncio.gather(*(engine.remove_network(each.id) for each in networks))
         await engine.close()
         for compute in self.made:
             await compute.close()

@@ -181,6 +181,11 @@ class ComposeProject(ApiClient):
         label = f"label=docker-job.deployment={self.name}"
         return docker("ps", "--all", "--quiet", "--filter", label).split()
 
+    def networks(self) -> list[str]:
+        """List the networks of this project's jobs."""
+        label = f"label=docker-job.deployment={self.name}"
+        return docker("network", "ls", "--quiet", "--filter", label).split()
+
     def close(self) -> None:
         """Leave nothing behind."""
         self.http.close()
@@ -188,6 +193,9 @@ class ComposeProject(ApiClient):
         left = self.instances()
         if left:
             docker("rm", "--force", "--volumes", *left)
+        networks = self.networks()
+        if networks:
+            docker("network", "rm", *networks)
         # Compose has made an image a project too, labelled with its name.
         label = f"label=com.docker.compose.project={self.name}"
         succeeds("image", "prune", "--force", "--filter", label)

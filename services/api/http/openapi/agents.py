@@ -45,6 +45,20 @@ def _of_the_container() -> dict[str, Schema]:
     return {"resources": resources, **given}
 
 
+def _settings() -> dict[str, Schema]:
+    number: Schema = {"type": "number"}
+    flag: Schema = {"type": "boolean"}
+    return dict.fromkeys(AgentSettings.__dataclass_fields__, number) | {
+        "local_images": described(
+            "An image that only the agent's machine has is used after a failed pull.", flag
+        ),
+        "host_services": described(
+            "On an engine that jobs share: whether the job may reach the services of its host.",
+            flag,
+        ),
+    }
+
+
 def _assignment() -> dict[str, Schema]:
     variables = {"type": "object", "additionalProperties": TEXT}
     job = {
@@ -62,18 +76,11 @@ def _assignment() -> dict[str, Schema]:
         "registry_auth": described("`ecr`, or the variable that holds the registry's login.", TEXT),
         **_of_the_container(),
     }
-    number: Schema = {"type": "number"}
-    settings = dict.fromkeys(AgentSettings.__dataclass_fields__, number) | {
-        "local_images": described(
-            "An image that only the agent's machine has is used after a failed pull.",
-            {"type": "boolean"},
-        )
-    }
     given = {
         "job": an_object(job, *(name for name in job if name not in _ALWAYS)),
         "attempt": POSITIVE,
         "instance_id": TEXT,
-        "settings": an_object(settings, about="In seconds, bytes and lines."),
+        "settings": an_object(_settings(), about="In seconds, bytes and lines."),
     }
     wait = {
         "wait": described("The reason.", TEXT),
