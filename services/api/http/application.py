@@ -4,16 +4,17 @@ Starlette's outermost layer answers in plain text and raises again; here it is `
 wraps a function as an endpoint in a second exception handler, but not an `Endpoint`.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.api.http.responses import on_crash
+from services.api.http.headers import trouble_with
+from services.api.http.responses import malformed, on_crash
 
 
 class Application(Starlette):
@@ -31,11 +32,22 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = await self.serve(Request(scope, receive, send))
+        if scope["method"] == "HEAD" and isinstance(response, StreamingResponse):
+            response.body_iterator = _nothing()  # it may take as long as the job
         await response(scope, receive, send)
 
 
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""
+
+
 class Guard:
-    """ASGI middleware: an unexpected exception of a route becomes a JSON answer and a log line."""
+    """ASGI middleware around all routes.
+
+    A request with contradictory headers reaches none of them. An unexpected exception of a route
+    becomes a JSON answer and a log line.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -49,6 +61,9 @@ class Guard:
             await send(message)
 
         try:
+            if (trouble := trouble_with(scope["headers"])) is not None:
+                await malformed(trouble)(scope, receive, send)
+                return
             await self._app(scope, receive, watched)
         except Exception as error:
             if started or scope["type"] != "http":

@@ -46,6 +46,11 @@ def _message(status: int, message: str, **more: Any) -> Response:
     return answer({"message": message, **more}, status, headers)
 
 
+def malformed(reason: str) -> Response:
+    """Answer a request that is refused before it reaches a route."""
+    return _message(400, reason)
+
+
 _STATUSES: dict[type[Exception], int] = {
     BadRequest: 400,
     NoSuchJob: 404,
@@ -82,7 +87,7 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     if error.status_code == 404:
-        return _message(404, f"Not found: {request.url.path}")
+        return _message(404, f"Not found: {request.scope['path']}")
     headers = error.headers or {}
     message = str(error.detail)
     if error.status_code == 405 and "Allow" in headers:
@@ -97,9 +102,9 @@ async def on_crash(request: Request, error: Exception) -> Response:
     if isinstance(error, ClientDisconnect):
         return Response(status_code=499)
     if is_transient(error):
-        _log.warning("request failed", path=request.url.path, error=str(error))
+        _log.warning("request failed", path=request.scope["path"], error=str(error))
         return _message(503, advice_of(error))
-    _log.error("request failed", path=request.url.path, exc_info=error)
+    _log.error("request failed", path=request.scope["path"], exc_info=error)
     return _message(500, "internal error")
 
 

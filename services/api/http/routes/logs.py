@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from services.api.http.parameters import read_query
 from services.api.http.responses import job_id_of
 from services.api.jobs import store as job_store
 from services.api.jobs.model import TERMINAL
@@ -35,18 +37,17 @@ class LogRoutes:
 
     async def logs(self, request: Request) -> Response:
         """Stream plain text by default; with `?follow=1` events until the job has ended."""
+        query = read_query(request, "follow")
         job_id = job_id_of(request)
         async with self.db.connection() as conn:
             if await job_store.load_job(conn, job_id) is None:
                 raise NoSuchJob(f"there is no job {job_id}")
             removed_at = await find_logs_removed(conn, job_id)
         after = _place(request.headers.get("last-event-id", "0.0"))
-        if not _follows(request):
+        if not _follows(query):
             text = self._text(job_id) if removed_at is None else _removed(removed_at)
             return StreamingResponse(text, media_type="text/plain; charset=utf-8")
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        if request.method == "HEAD":  # its answer would take as long as the job
-            return Response(media_type="text/event-stream", headers=headers)
         self.followers.check_room()  # an answer that has begun cannot refuse any more
         return StreamingResponse(
             self._events(job_id, after), media_type="text/event-stream", headers=headers
@@ -97,8 +98,8 @@ def _event(page: LogPage) -> str:
     return f"id: {page.attempt}.{page.seq}\n{data}\n" if data else ""
 
 
-def _follows(request: Request) -> bool:
-    raw = request.query_params.get("follow", "0")
+def _follows(query: QueryParams) -> bool:
+    raw = query.get("follow", "0")
     if raw not in FOLLOW:
         raise BadRequest("follow must be 1 or 0: 1 streams until the job has ended")
     return FOLLOW[raw]
