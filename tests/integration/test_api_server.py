@@ -10,8 +10,9 @@ import httpx
 import pytest
 import structlog
 
-from services.api.http.protocol import HEAD_BYTES, JOINED_BYTES, BoundedProtocol, JoiningTransport
 from services.api.http.server import CannotListen, bind, http_server
+from shared.runtime.http_protocol import HEAD_BYTES, BoundedProtocol
+from shared.runtime.http_writes import JOINED_BYTES, JoiningTransport
 from tests.support.api.api_world import World
 
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.api.http.headers import trouble_with
+from services.api.http.headers import marked, trouble_with
 from services.api.http.responses import malformed, on_crash
 
 
@@ -38,15 +38,15 @@ class Endpoint:
 
 
 async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""
+    for chunk in tuple[bytes, ...]():
+        yield chunk
 
 
 class Guard:
     """ASGI middleware around all routes.
 
-    A request with contradictory headers reaches none of them. An unexpected exception of a route
-    becomes a JSON answer and a log line.
+    A request with contradictory headers reaches none of them. Each answer to an agent is marked. An
+    unexpected exception of a route becomes a JSON answer and a log line.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -54,6 +54,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
+        send = marked(scope, send)
 
         async def watched(message: Message) -> None:
             nonlocal started
@@ -61,7 +62,7 @@ class Guard:
             await send(message)
 
         try:
-            if (trouble := trouble_with(scope["headers"])) is not None:
+            if (trouble := trouble_with(scope)) is not None:
                 await malformed(trouble)(scope, receive, send)
                 return
             await self._app(scope, receive, watched)

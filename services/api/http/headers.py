@@ -1,6 +1,15 @@
 """Reading the headers of a request."""
 
+import re
+
 from starlette.requests import Request
+from starlette.types import Message, Scope, Send
+
+CALL = b"x-docker-job-call"
+ANSWER = b"x-docker-job-answer"
+"""An agent's mark of its call, and the same in the answer: see `marked`."""
+
+MARK = re.compile(rb"[0-9A-Za-z_-]{1,128}")
 
 ONCE = frozenset(
     {
@@ -9,6 +18,7 @@ ONCE = frozenset(
         b"content-length",
         b"content-type",
         b"idempotency-key",
+        CALL,
         b"last-event-id",
     }
 )
@@ -24,10 +34,31 @@ def header_of(request: Request, name: bytes) -> str | None:
     return None
 
 
-def trouble_with(headers: list[tuple[bytes, bytes]]) -> str | None:
-    """Return the reason to refuse these headers: one that is meant once is given twice; or None."""
-    single = [name for name, _ in headers if name in ONCE]
+def trouble_with(scope: Scope) -> str | None:
+    """Return the reason to refuse a request's headers; None: there is none."""
+    single = [name for name, _ in scope["headers"] if name in ONCE]
+    if b"host" not in single and scope["http_version"] == "1.1":  # RFC 9112, 3.2
+        return "the request has no Host header"
     if len(single) == len(set(single)):
         return None
     name = max(single, key=single.count)
     return f"the header {name.decode()} is given {single.count(name)} times: give it once"
+
+
+def marked(scope: Scope, send: Send) -> Send:
+    """Return *send* that adds the mark of the agent's call to the answer, if the call has one.
+
+    So the agent tells the API's answers from those of a proxy or a cache (docs/agent-protocol.md).
+    """
+    for name, mark in scope["headers"]:
+        if name == CALL and MARK.fullmatch(mark):
+            break
+    else:
+        return send
+
+    async def send_marked(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), (ANSWER, mark)]}
+        await send(message)
+
+    return send_marked

@@ -88,9 +88,10 @@ async def on_http_error(request: Request, error: Exception) -> Response:
         raise error
     if error.status_code == 404:
         return _message(404, f"Not found: {request.scope['path']}")
-    headers = error.headers or {}
+    headers = dict(error.headers or {})
     message = str(error.detail)
     if error.status_code == 405 and "Allow" in headers:
+        headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))  # it was a set
         message = f"Method not allowed: use {headers['Allow']}"
     response = _message(error.status_code, message)
     response.headers.update(headers)

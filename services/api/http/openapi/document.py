@@ -7,9 +7,9 @@ from services.api.http.bodies import SMALL_BYTES
 from services.api.http.openapi import agents, records, responses, submission
 from services.api.http.openapi.paths import JSON, STATUS_OF, paths
 from services.api.http.openapi.shapes import ref
-from services.api.http.protocol import HEAD_BYTES, BoundedProtocol
 from services.api.http.settings import HttpConfig
 from services.api.submission.request import Bounds
+from shared.runtime.http_protocol import HEAD_BYTES, BoundedProtocol
 
 VERSION = "1.0.0"
 
