@@ -2,9 +2,9 @@
 
 The agent sends a random value with each call, and the API returns it. What answers in the API's
 place (a load balancer, a proxy, a login page, a cache) does not: it does not know this header, and
-an answer to another call has another value. That suffices: it is a guard against accidents. Who
-wants to deceive the agent must be in the middle of its connection, where he sees the token too;
-against him there is TLS.
+an answer to another call has another value. That suffices, since it guards against accidents.
+Whoever could forge the mark sits in the middle of the connection and sees the token too: against
+that there is TLS.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def new_call() -> Call:
 
 
 class Recognition:
-    """What is known of the API; all threads share it.
+    """Knowledge of whether this API marks its answers, shared by all threads.
 
     An older API returns no mark: then the form of its answers counts. From the first marked answer
     on no other counts.

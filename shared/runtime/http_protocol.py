@@ -25,7 +25,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from shared.runtime.http_writes import JoiningTransport
+from shared.runtime.http_flow import JoiningTransport, PatientFlow
 
 HEAD_BYTES = 65_536
 """The size limit of a request line and its headers; one more read of the socket may pass."""
@@ -65,6 +65,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         joining = JoiningTransport(transport, self.loop)
         super().connection_made(cast("asyncio.Transport", joining))
+        self.flow = PatientFlow(self.transport, self.pipeline)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

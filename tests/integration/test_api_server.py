@@ -11,8 +11,8 @@ import pytest
 import structlog
 
 from services.api.http.server import CannotListen, bind, http_server
+from shared.runtime.http_flow import JOINED_BYTES, JoiningTransport
 from shared.runtime.http_protocol import HEAD_BYTES, BoundedProtocol
-from shared.runtime.http_writes import JOINED_BYTES, JoiningTransport
 from tests.support.api.api_world import World
 
 
@@ -198,6 +198,29 @@ def _wait_closed(port: int) -> None:
     """Return when the server has closed an idle connection: the time for a head is over."""
     with socket.create_connection(("127.0.0.1", port)) as idle:
         idle.recv(1)
+
+
+class Counting(BoundedProtocol):
+    """Counts the requests that wait for their turn."""
+
+    most = 0
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        Counting.most = max(Counting.most, len(self.pipeline))
+
+
+async def test_a_flood_of_requests_waits_in_the_client(world: World) -> None:
+    """Otherwise each answer lets thousands of further requests into the API's memory."""
+    count, one = 30_000, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with served(world, Counting) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(one * (count - 1) + one.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        async with asyncio.timeout(60):
+            answers = await reader.read()
+        writer.close()
+    assert answers.count(b"HTTP/1.1 200 OK") == count
+    assert Counting.most <= 262_144 // len(one) + 1  # of one read of the socket
 
 
 async def test_a_body_that_does_not_come_is_a_408(world: World) -> None:

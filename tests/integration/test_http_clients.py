@@ -196,6 +196,15 @@ def test_a_client_that_ends_its_side_gets_its_answer(served: ServedWorld) -> Non
         assert answer.status in (200, 201)
 
 
+def test_a_waiting_request_gets_the_rest_of_its_body(served: ServedWorld) -> None:
+    body = JOB + b" " * 300_000
+    with connect(served.port) as talking:
+        talking.sendall(LIST + b"\r\n" + post(body=body)[:-250_000])
+        talking.sendall(b" " * 250_000 + LIST + CLOSE + b"\r\n")
+        answers = read_answers(b"".join(iter(lambda: talking.recv(65_536), b"")))
+    assert [answer.status for answer in answers] == [200, 201, 200]
+
+
 # -- who smuggles requests
 
 LENGTH = b"Content-Length: %d\r\n" % len(JOB)

@@ -1,11 +1,14 @@
-"""One write for an answer's head and body.
+"""Joined writes of an HTTP connection, and pauses of its reads.
 
-uvicorn writes them apart, each with a system call of its own: a fifth of the time of a small
-request.
+uvicorn writes an answer's head and body apart, each with a system call of its own: a fifth of the
+time of a small request.
 """
 
 import asyncio
+from collections.abc import Sized
 from typing import Any
+
+from uvicorn.protocols.http.flow_control import FlowControl
 
 JOINED_BYTES = 65_536
 """The most bytes that wait to be written together; more is written at once."""
@@ -46,3 +49,15 @@ class JoiningTransport:
         if self._parts:
             parts, self._parts, self._size = self._parts, [], 0
             self._transport.write(b"".join(parts))
+
+
+class PatientFlow(FlowControl):
+    """Reads nothing while a request waits for its turn: each read may bring thousands more."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if not self._waiting:
+            super().resume_reading()
