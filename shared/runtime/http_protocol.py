@@ -53,6 +53,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """The time in which a head must arrive, from the connection's or its own first byte on."""
 
     _part = RequestPart.NONE
+    _coding: bytes | None = None
     _head_bytes = 0
     _begun = False
     _asked = False
@@ -114,14 +115,21 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._begun = True
+        self._coding = None
         self._part = RequestPart.HEAD
         self._head_bytes = 0
         self._expect_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # A trailer is no header (RFC 9110, 6.5.1): it comes after the checks of these.
-        if self._part is RequestPart.HEAD:
-            super().on_header(name, value)
+        if self._part is not RequestPart.HEAD:
+            return
+        name = name.lower()
+        if name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+        elif name == b"transfer-encoding":
+            self._coding = value.lower() if self._coding is None else b"several"
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
@@ -168,9 +176,8 @@ class BoundedProtocol(HttpToolsProtocol):
         version = self.parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise Malformed(f"HTTP/{version} is not spoken here: use HTTP/1.1")
-        coding = [value for name, value in self.headers if name == b"transfer-encoding"]
         # RFC 9112, 6.1: HTTP/1.0 has no codings; of others than chunked nothing is decoded here.
-        if coding and (version == "1.0" or coding[0].lower() != b"chunked"):
+        if self._coding is not None and (version == "1.0" or self._coding != b"chunked"):
             raise Malformed("Transfer-Encoding may only be chunked, in HTTP/1.1")
         if version == "1.0":
             self.expect_100_continue = False  # RFC 9110, 10.1.1

@@ -221,6 +221,7 @@ SMUGGLED = {
     "identity and chunked": b"Transfer-Encoding: identity, chunked\r\n",
     "gzip and chunked": b"Transfer-Encoding: gzip, chunked\r\n",
     "nearly chunked": b"Transfer-Encoding: xchunked\r\n",
+    "gzip, then chunked": b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
     "two codings": b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
     "a bare line feed": b"A: b\n" + LENGTH,
     "a space before the colon": b"Content-Length : 50\r\n",

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.api.http.headers import marked, trouble_with
+from services.api.http.headers import CALL, marked, single_of, trouble_with
 from services.api.http.responses import malformed, on_crash
 
 
@@ -54,7 +54,9 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
-        send = marked(scope, send)
+        single = single_of(scope)
+        if CALL in single:
+            send = marked(scope, send)
 
         async def watched(message: Message) -> None:
             nonlocal started
@@ -62,7 +64,7 @@ class Guard:
             await send(message)
 
         try:
-            if (trouble := trouble_with(scope)) is not None:
+            if (trouble := trouble_with(scope, single)) is not None:
                 await malformed(trouble)(scope, receive, send)
                 return
             await self._app(scope, receive, watched)

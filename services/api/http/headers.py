@@ -34,9 +34,8 @@ def header_of(request: Request, name: bytes) -> str | None:
     return None
 
 
-def trouble_with(scope: Scope) -> str | None:
-    """Return the reason to refuse a request's headers; None: there is none."""
-    single = [name for name, _ in scope["headers"] if name in ONCE]
+def trouble_with(scope: Scope, single: list[bytes]) -> str | None:
+    """Return the reason to refuse a request that has the headers *single* of `ONCE`; or None."""
     if b"host" not in single and scope["http_version"] == "1.1":  # RFC 9112, 3.2
         return "the request has no Host header"
     if len(single) == len(set(single)):
@@ -45,15 +44,18 @@ def trouble_with(scope: Scope) -> str | None:
     return f"the header {name.decode()} is given {single.count(name)} times: give it once"
 
 
+def single_of(scope: Scope) -> list[bytes]:
+    """Return the headers of `ONCE` that a request has."""
+    return [name for name, _ in scope["headers"] if name in ONCE]
+
+
 def marked(scope: Scope, send: Send) -> Send:
-    """Return *send* that adds the mark of the agent's call to the answer, if the call has one.
+    """Return *send* that adds the mark of the agent's call to the answer, if it is well-formed.
 
     So the agent tells the API's answers from those of a proxy or a cache (docs/agent-protocol.md).
     """
-    for name, mark in scope["headers"]:
-        if name == CALL and MARK.fullmatch(mark):
-            break
-    else:
+    mark = next(value for name, value in scope["headers"] if name == CALL)
+    if not MARK.fullmatch(mark):
         return send
 
     async def send_marked(message: Message) -> None:
