@@ -8,9 +8,11 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 from .http_client import Answer, Http
+from .log import now_utc
 
 METADATA_TIMEOUT_SECONDS = 2.0
 NOTICE_SECONDS = 120.0
+WRONG_CLOCK = timedelta(seconds=60)  # from here on the instance's clock counts as wrong
 
 
 class Notice(NamedTuple):
@@ -76,6 +78,14 @@ class Metadata:
     def __init__(self, http: Http) -> None:
         self._http = http
         self._token: str | None = None
+        self._ahead = timedelta(0)
+
+    def now(self) -> datetime:
+        """Return the time for signatures, by the service's clock if the instance's is wrong.
+
+        AWS refuses a signature that is five minutes old, or from the future.
+        """
+        return now_utc() + self._ahead
 
     def get(self, path: str) -> str | None:
         """Return the text at `path`, None if there is none now; raises UnreachableError."""
@@ -93,7 +103,11 @@ class Metadata:
             answer = self._ask(path)
         if answer is None or answer.status != 200:
             return None
-        return Reading(answer.text, read_date(answer.headers.get("date")))
+        served_at = read_date(answer.headers.get("date"))
+        if served_at is not None:
+            ahead = served_at - now_utc()
+            self._ahead = ahead if abs(ahead) > WRONG_CLOCK else timedelta(0)
+        return Reading(answer.text, served_at)
 
     def _ask(self, path: str) -> Answer | None:
         if self._token is None:

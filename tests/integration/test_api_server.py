@@ -10,9 +10,16 @@ import httpx
 import pytest
 import structlog
 
-from services.api.http.server import CannotListen, bind, http_server
+from services.api.http.server import (
+    CannotListen,
+    bind,
+    bind_for_each,
+    check_exposure,
+    http_server,
+)
 from shared.runtime.http_flow import JOINED_BYTES, JoiningTransport
 from shared.runtime.http_protocol import HEAD_BYTES, BoundedProtocol
+from shared.settings import BadSetting
 from tests.support.api.api_world import World
 
 
@@ -259,6 +266,47 @@ async def test_a_taken_port_is_one_clear_line() -> None:
             bind("127.0.0.1", port)
     with pytest.raises(CannotListen, match=r"Cannot listen on no-such-host\.invalid"):
         bind("no-such-host.invalid", 0)
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "0:0:0:0:0:0:0:1"])
+async def test_an_ipv6_address_is_listened_on_with_or_without_brackets(
+    world: World, host: str
+) -> None:
+    with bind(host, 0) as sock:
+        server = http_server(world.api.app)
+        serving = asyncio.create_task(server.serve(sockets=[sock]))
+        url = f"http://[::1]:{sock.getsockname()[1]}/list"
+        async with httpx.AsyncClient() as http:
+            assert (await http.get(url)).status_code == 200
+        server.stop()
+        await serving
+    several = bind_for_each(host, 0, 2)
+    assert {sock.getsockname()[0] for sock in several} == {"::1"}
+    for sock in several:
+        sock.close()
+
+
+async def test_every_ipv6_address_is_every_address(world: World) -> None:
+    with bind("::", 0) as sock:
+        server = http_server(world.api.app)
+        serving = asyncio.create_task(server.serve(sockets=[sock]))
+        async with client(sock.getsockname()[1]) as http:
+            assert (await http.get("/list")).status_code == 200
+        server.stop()
+        await serving
+
+
+@pytest.mark.parametrize(
+    "host", ["::1", "[::1]", "localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9"]
+)
+async def test_loopback_needs_no_key(world: World, host: str) -> None:
+    await check_exposure(host, world.ports.db, "program")
+
+
+@pytest.mark.parametrize("host", ["::", "[::]", "0.0.0.0", "192.168.1.5", "fd00::7", "example.com"])
+async def test_every_other_address_needs_a_key(world: World, host: str) -> None:
+    with pytest.raises(BadSetting, match="there is no API key"):
+        await check_exposure(host, world.ports.db, "program")
 
 
 class Written(asyncio.Transport):
