@@ -70,6 +70,8 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 
 def _as_json(status: int, body: dict[str, object]) -> Response:
-    headers = {"Retry-After": "1"} if status == 503 else None
+    headers = {"X-Content-Type-Options": "nosniff"}
+    if status == 503:
+        headers["Retry-After"] = "1"
     content = msgspec.json.encode(body) + b"\n"
     return Response(content, status, headers, media_type="application/json")

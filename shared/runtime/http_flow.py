@@ -1,4 +1,4 @@
-"""Joined writes of an HTTP connection, and pauses of its reads.
+"""Joined writes of an HTTP connection, pauses of its reads, and its end.
 
 uvicorn writes an answer's head and body apart, each with a system call of its own: a fifth of the
 time of a small request.
@@ -8,7 +8,15 @@ import asyncio
 from collections.abc import Sized
 from typing import Any
 
+from uvicorn._types import (
+    ASGI3Application,
+    ASGIReceiveCallable,
+    ASGISendCallable,
+    ASGISendEvent,
+    Scope,
+)
 from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 JOINED_BYTES = 65_536
 """The most bytes that wait to be written together; more is written at once."""
@@ -61,3 +69,20 @@ class PatientFlow(FlowControl):
     def resume_reading(self) -> None:
         if not self._waiting:
             super().resume_reading()
+
+
+def closing_if_unread(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
+    """Close the connection behind an answer that comes instead of `100 Continue`.
+
+    Nobody knows then whether the body follows or the next request (RFC 9110, 10.1.1).
+    """
+
+    async def serve(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        async def send_closing(message: ASGISendEvent) -> None:
+            if message["type"] == "http.response.start" and cycle.waiting_for_100_continue:
+                cycle.keep_alive = False
+            await send(message)
+
+        await app(scope, receive, send_closing)
+
+    return serve

@@ -12,23 +12,20 @@ from typing import cast
 
 import httptools
 import msgspec
-from uvicorn._types import (
-    ASGI3Application,
-    ASGIReceiveCallable,
-    ASGISendCallable,
-    ASGISendEvent,
-    Scope,
-)
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
     RequestResponseCycle,
 )
 
-from shared.runtime.http_flow import JoiningTransport, PatientFlow
+from shared.runtime.http_flow import JoiningTransport, PatientFlow, closing_if_unread
 
 HEAD_BYTES = 65_536
 """The size limit of a request line and its headers; one more read of the socket may pass."""
+
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+"""A header of every answer: no browser may take a text, such as a log, for a page."""
 
 LINGER_SECONDS = 2.0
 """The longest time for which the rest of a refused request is read, and dropped."""
@@ -152,13 +149,16 @@ class BoundedProtocol(HttpToolsProtocol):
         A server may ignore `Upgrade` (RFC 9110, 7.8). llhttp instead takes all behind the head for
         the new protocol, so the head without that header goes to a new parser, then the rest.
         """
+        rest = memoryview(data)
         while True:
             try:
-                self.parser.feed_data(data)
+                self.parser.feed_data(rest)
             except httptools.HttpParserUpgrade as stop:
-                data = self._head_without_upgrade() + data[stop.args[0] :]
+                rest = rest[stop.args[0] :]
+                head = self._head_without_upgrade()
                 self.parser = httptools.HttpRequestParser(self)
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+                self.parser.feed_data(head)
             else:
                 return
 
@@ -191,7 +191,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
         if cycle.waiting_for_100_continue:
-            app = _closing_if_unread(app, cycle)
+            app = closing_if_unread(app, cycle)
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
@@ -210,6 +210,7 @@ class BoundedProtocol(HttpToolsProtocol):
         body = msgspec.json.encode({"message": message}) + b"\n"
         headers = [
             *self.server_state.default_headers,
+            NOSNIFF,
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),
@@ -277,20 +278,3 @@ def _reason_of(error: httptools.HttpParserError) -> str:
     if isinstance(cause, httptools.HttpParserInvalidURLError):
         return "invalid HTTP: the request's target is no URL"
     return f"invalid HTTP: {error}"
-
-
-def _closing_if_unread(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
-    """Close the connection behind an answer that comes instead of `100 Continue`.
-
-    Nobody knows then whether the body follows or the next request (RFC 9110, 10.1.1).
-    """
-
-    async def serve(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        async def send_closing(message: ASGISendEvent) -> None:
-            if message["type"] == "http.response.start" and cycle.waiting_for_100_continue:
-                cycle.keep_alive = False
-            await send(message)
-
-        await app(scope, receive, send_closing)
-
-    return serve

@@ -10,9 +10,6 @@ from starlette.types import ASGIApp
 from shared.runtime.http_protocol import BoundedProtocol
 from shared.url import without_brackets
 
-HEADERS = [("x-content-type-options", "nosniff")]
-"""Headers of every answer: no browser may take a text, such as a log, for a page."""
-
 BACKLOG = 2048
 
 
@@ -47,7 +44,6 @@ def http_server(
             log_config=None,
             access_log=False,
             lifespan="off",
-            headers=HEADERS,
             server_header=False,
             proxy_headers=False,  # any client can send them
             timeout_keep_alive=keep_alive_seconds,

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.api.http.headers import CALL, marked, single_of, trouble_with
 from services.api.http.responses import malformed, on_crash
+from shared.runtime.http_protocol import NOSNIFF
 
 
 class Application(Starlette):
@@ -45,8 +46,8 @@ async def _nothing() -> AsyncIterator[bytes]:
 class Guard:
     """ASGI middleware around all routes.
 
-    A request with contradictory headers reaches none of them. Each answer to an agent is marked. An
-    unexpected exception of a route becomes a JSON answer and a log line.
+    A request with contradictory headers reaches none of them. Each answer has `NOSNIFF`, and one to
+    an agent its mark. An unexpected exception of a route becomes a JSON answer and a log line.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -60,16 +61,20 @@ class Guard:
 
         async def watched(message: Message) -> None:
             nonlocal started
-            started = started or message["type"] == "http.response.start"
+            if message["type"] == "http.response.start":
+                started = True
+                headers = message["headers"]
+                if NOSNIFF not in headers:
+                    headers.append(NOSNIFF)
             await send(message)
 
         try:
             if (trouble := trouble_with(scope, single)) is not None:
-                await malformed(trouble)(scope, receive, send)
+                await malformed(trouble)(scope, receive, watched)
                 return
             await self._app(scope, receive, watched)
         except Exception as error:
             if started or scope["type"] != "http":
                 raise  # part of an answer is sent: closing the connection signals the error
             response = await on_crash(Request(scope), error)
-            await response(scope, receive, send)
+            await response(scope, receive, watched)
