@@ -195,3 +195,13 @@ async def test_no_browser_guesses_what_an_answer_is(
     answer = await world.http.request(method, path.format(id=job_id))
     assert answer.status_code == status
     assert answer.headers.get_list("X-Content-Type-Options") == ["nosniff"]
+
+
+async def test_head_is_refused_as_get_is(world: World, clock: VirtualClock) -> None:
+    job_id = (await world.post())["id"]
+    await key_of(world, clock)
+    for method, path in GUARDED:
+        if method == "GET" and path != "/openapi.json":
+            url = path.format(id=job_id)
+            got, told = await world.http.get(url), await world.http.head(url)
+            assert (told.status_code, told.headers) == (401, got.headers)
