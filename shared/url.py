@@ -30,3 +30,20 @@ def local_url(host: str, port: int) -> str:
         return f"http://{host}:{port}"
     text = LOOPBACK[address.version] if address.is_unspecified else host
     return f"http://[{text}]:{port}" if address.version == 6 else f"http://{text}:{port}"
+
+
+def trouble_with_base(url: str) -> str | None:
+    """Return the reason why *url* cannot be the base of an HTTP API's paths; None: it can.
+
+    The text may be shown: it does not repeat the URL, which may have a password.
+    """
+    try:
+        parts = urlsplit(url)
+        complete = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets that do not match, a port that is no number
+        return "it must be a URL, like http://api:8000"
+    if not complete:
+        return "it must be a URL, like http://api:8000"
+    if "@" in parts.netloc:
+        return "it must have no login: agents send none"
+    return "it must have no query and no fragment" if parts.query or parts.fragment else None

@@ -2,6 +2,7 @@
 
 What stands between agent and API (a load balancer, a proxy, a login page) answers too. Only the
 API's own answers decide anything: a page of a proxy must not stop a container or lose a result.
+`recognition.py` tells them apart.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from .environment import Config
 from .errors import UnreachableError
 from .http_client import Answer, Http
 from .log import log
+from .recognition import Recognition, new_call
 from .retries import backoff_seconds, jitter
 
 API_TIMEOUT_SECONDS = 10.0
@@ -29,13 +31,19 @@ def is_outage(status: int) -> bool:
     return status in (408, 425, 429, 502, 503, 504)
 
 
+def fields_of(answer: Answer) -> dict[str, Any]:
+    """Return the fields of an answer's JSON object, none if it is none."""
+    body = answer.json()
+    return body if isinstance(body, dict) else {}
+
+
 def is_ours(answer: Answer) -> bool:
     """Return whether an answer is the API's own.
 
     That is a JSON object; an error has a `message`, and a 409 has `stop`. The API never redirects.
     """
     body = answer.json()
-    if not isinstance(body, dict) or 300 <= answer.status < 400:
+    if answer.foreign or not isinstance(body, dict) or 300 <= answer.status < 400:
         return False
     if answer.status == 409:
         return body.get("stop") is True
@@ -45,6 +53,11 @@ def is_ours(answer: Answer) -> bool:
 def is_decided(answer: Answer) -> bool:
     """Return whether an answer is the API's own decision, and no reason to repeat the call."""
     return is_definite(answer.status) and is_ours(answer)
+
+
+def is_alive(answer: Answer) -> bool:
+    """Return whether an answer is that of the API's `GET /healthz`."""
+    return answer.status == 200 and fields_of(answer).get("status") == "alive"
 
 
 def is_over(answer: Answer) -> bool:
@@ -65,18 +78,19 @@ def read_attempt_over(answer: object) -> tuple[str | None, bool]:
 class Api:
     """Calls of one attempt. Each thread that calls has its own instance (`for_another_thread`)."""
 
-    def __init__(self, config: Config, token: str) -> None:
+    def __init__(self, config: Config, token: str, recognition: Recognition | None = None) -> None:
         self._config = config
         self._token = token
         self._http = Http(config.api_url, API_TIMEOUT_SECONDS)
+        self._recognition = recognition or Recognition()
 
     def of_attempt(self, config: Config) -> Api:
         """Return the same agent's calls for the attempt that the claim's answer has named."""
-        return Api(config, self._token)
+        return Api(config, self._token, self._recognition)
 
     def for_another_thread(self) -> Api:
         """Return the same calls on a connection of their own."""
-        return Api(self._config, self._token)
+        return Api(self._config, self._token, self._recognition)
 
     def close(self) -> None:
         """Close the connection."""
@@ -96,7 +110,7 @@ class Api:
         }
         if interrupted:
             body["interrupted"] = True
-        return self._call("POST", "/agent/claim", bootstrap_token, body)
+        return self._claim({"Authorization": f"Bearer {bootstrap_token}"}, body)
 
     def claim_by_role(
         self, proof: Callable[[str], dict[str, Any]], runtime: str, *, interrupted: bool = False
@@ -106,7 +120,7 @@ class Api:
         body: dict[str, Any] = {"identity": identity, "token": self._token, "runtime": runtime}
         if interrupted:
             body["interrupted"] = True
-        return self._http.request("POST", "/agent/claim", {}, body)
+        return self._claim({}, body)
 
     def recommend_rebalance(self) -> Answer:
         """Report EC2's rebalance recommendation."""
@@ -129,7 +143,38 @@ class Api:
         return self._call("PUT", f"/callback/{self._config.job_id}", self._token, body)
 
     def _call(self, method: str, path: str, token: str, body: dict[str, Any]) -> Answer:
-        return self._http.request(method, path, {"Authorization": f"Bearer {token}"}, body)
+        return self._request(method, path, {"Authorization": f"Bearer {token}"}, body)
+
+    def _claim(self, headers: dict[str, str], body: dict[str, Any]) -> Answer:
+        """Claim. An unmarked refusal counts only if it is an older API that refuses.
+
+        It is the first answer: only another call shows whether this API marks its answers.
+        """
+        answer = self._request("POST", "/agent/claim", headers, body)
+        if self._recognition.marked or not is_decided(answer) or answer.status in (202, 409):
+            return answer
+        if answer.status == 200:
+            return answer._replace(foreign="job" not in fields_of(answer))
+        return answer._replace(foreign=not self._is_older_api())
+
+    def _is_older_api(self) -> bool:
+        try:
+            health = self._request("GET", "/healthz", {}, None)
+        except UnreachableError:
+            return True  # nothing contradicts the answer to the claim
+        if health.status >= 500:
+            return True
+        return not (self._recognition.marked or health.foreign) and is_alive(health)
+
+    def _request(
+        self, method: str, path: str, headers: dict[str, str], body: dict[str, Any] | None
+    ) -> Answer:
+        call = new_call()
+        answer = self._http.request(method, path, {**headers, **call.headers}, body)
+        answer = self._recognition.judge(answer, call)
+        if not is_ours(answer):
+            self._http.close()  # the next call may reach another server
+        return answer
 
 
 def call_until_answered(

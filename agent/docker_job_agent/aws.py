@@ -8,7 +8,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -78,9 +78,11 @@ class Aws:
         "ecr": "AmazonEC2ContainerRegistry_V20150921",
     }
     ENDPOINTS: Mapping[str, str] = {"secretsmanager": "SECRETS_MANAGER"}
+    _now: Callable[[], datetime] = staticmethod(now_utc)
 
     def __init__(self, metadata: Metadata, environment: Mapping[str, str]) -> None:
         self._metadata = metadata
+        self._now = metadata.now
         self._environment = environment
         self._region: str | None = None
 
@@ -98,6 +100,10 @@ class Aws:
             return Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["Token"])
         except (ValueError, KeyError, TypeError):
             raise UnreachableError("the metadata service has no credentials of a role") from None
+
+    def now(self) -> datetime:
+        """Return the time for signatures: call it after `credentials`, which asks the service."""
+        return self._now()
 
     def url(self, service: str, region: str) -> str:
         """Return a service's URL: AWS's own, unless the environment names another."""
@@ -137,7 +143,7 @@ class Aws:
             "x-amz-target": f"{self.TARGETS[service]}.{action}",
         }
         request = Request(service, region, headers, json.dumps(body).encode())
-        signed = sign(request, self.credentials(), now_utc())
+        signed = sign(request, self.credentials(), self.now())
         answer = Http(url, AWS_TIMEOUT_SECONDS).request("POST", "/", signed, request.body)
         given: Any = answer.json()
         if answer.status == 200 and isinstance(given, dict):

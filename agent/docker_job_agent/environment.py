@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, MutableMapping
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from .errors import ConfigError
 
@@ -97,7 +98,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
     named = identity == "token"  # else the claim's answer names the job, attempt and instance
     grace = value_of(environment, PREFIX + "TERMINATE_GRACE_SECONDS", "5")
     return Config(
-        api_url=required("API_URL"),
+        api_url=read_api_url(required("API_URL")),
         job_id=int(number("JOB_ID", required("JOB_ID"))) if named else 0,
         attempt=int(number("ATTEMPT", required("ATTEMPT"))) if named else 0,
         instance_id=required("INSTANCE_ID") if named else "",
@@ -135,6 +136,23 @@ def _or(text: str, default: float) -> float:
         return float(text)
     except ValueError:
         return default
+
+
+def read_api_url(text: str) -> str:
+    """Return the API's URL; raises ConfigError, without the text: it may have a password."""
+    name = f"{PREFIX}API_URL"
+    try:
+        url = urlsplit(text)
+        complete = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:  # brackets that do not match, a port that is no number
+        complete = False
+    if not complete:
+        raise ConfigError(f"{name} is no URL like http://api:8000")
+    if "@" in url.netloc:
+        raise ConfigError(f"{name} has a login, which the agent would not send")
+    if url.query or url.fragment:
+        raise ConfigError(f"{name} has a query or fragment: it must end with its path")
+    return text
 
 
 def read_metadata_url(environment: Mapping[str, str]) -> str | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -12,11 +14,16 @@ from .errors import UnreachableError
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
 class Answer(NamedTuple):
-    """An HTTP response, its body as text."""
+    """An HTTP response, its body as text; the names of headers are in lower case."""
 
     status: int
     text: str
+    headers: Mapping[str, str] = NO_HEADERS
+    foreign: bool = False  # it lacks the mark that the answers of our API have
 
     def json(self) -> object:
         """Return the body's JSON, None if it is none."""
@@ -31,8 +38,11 @@ class Http:
 
     def __init__(self, base_url: str, timeout_seconds: float) -> None:
         url = urlsplit(base_url)
-        kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-        self._connection = kind(url.hostname or "", url.port, timeout=timeout_seconds)
+        secure = url.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        # Without a port http.client would take the end of an IPv6 address for one.
+        port = url.port or (443 if secure else 80)
+        self._connection = kind(url.hostname or "", port, timeout=timeout_seconds)
         self._prefix = url.path.rstrip("/")
         # ValueError: what is no HTTP, and a name that no DNS query can have.
         self._errors = (OSError, http.client.HTTPException, ValueError)
@@ -72,4 +82,5 @@ class Http:
         raw = response.read(MAX_ANSWER_BYTES)
         if not response.isclosed():  # too long: the rest would be read as the next response
             self._connection.close()
-        return Answer(response.status, raw.decode("utf-8", "replace"))
+        given = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, raw.decode("utf-8", "replace"), given)

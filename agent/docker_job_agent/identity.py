@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 from .aws import Aws, Request, sign
-from .log import now_utc
 
 PROOF_SECONDS = 120.0  # how long one signed proof of identity is used; STS takes it for 15 minutes
 PROOF_TRIES = 5  # a clock that is not set yet, a role that is not known everywhere yet
@@ -42,7 +41,7 @@ class Proof:
                 "x-docker-job-token": token_hash,
             }
             request = Request("sts", self._aws.region(), headers, self.BODY.encode())
-            signed = sign(request, self._aws.credentials(), now_utc())
+            signed = sign(request, self._aws.credentials(), self._aws.now())
             self._made = {"headers": signed, "body": self.BODY}
             self._made_at = time.monotonic()
         return self._made

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 from .http_client import Answer, Http
+from .log import now_utc
 
 METADATA_TIMEOUT_SECONDS = 2.0
+NOTICE_SECONDS = 120.0
+WRONG_CLOCK = timedelta(seconds=60)  # from here on the instance's clock counts as wrong
 
 
 class Notice(NamedTuple):
@@ -16,6 +20,13 @@ class Notice(NamedTuple):
 
     action: str
     at: datetime
+
+
+class Reading(NamedTuple):
+    """A text of the service, and the time of the service's own clock, if it gave one."""
+
+    text: str
+    served_at: datetime | None
 
 
 def parse_notice(text: str, now: datetime) -> Notice | None:
@@ -34,13 +45,26 @@ def parse_notice(text: str, now: datetime) -> Notice | None:
     try:
         at = datetime.fromisoformat(str(body["time"]).replace("Z", "+00:00"))
     except (KeyError, ValueError):
-        at = now + timedelta(minutes=2)
+        at = now + timedelta(seconds=NOTICE_SECONDS)
     return Notice(action, at if at.tzinfo else at.replace(tzinfo=timezone.utc))
 
 
-def seconds_until_stop(notice: Notice, margin_seconds: float, now: datetime) -> float:
-    """Return the seconds for which the container may still run after a notice, from 0."""
-    return max(0.0, (notice.at - now).total_seconds() - margin_seconds)
+def seconds_until_stop(
+    notice: Notice, margin_seconds: float, now: datetime, served_at: datetime | None = None
+) -> float:
+    """Return the seconds for which the container may still run after a notice, from 0.
+
+    The notice's time is compared with the clock of the service that gave it. Without that it is
+    compared with *now*, the instance's clock, which may be wrong: what cannot be, since a notice
+    is two minutes long, counts as two minutes from now. A hibernation begins at once (EC2 user
+    guide, "Spot Instance interruption notices").
+    """
+    if notice.action == "hibernate":
+        return 0.0
+    left = (notice.at - (served_at or now)).total_seconds()
+    if served_at is None and left < 0:
+        left = NOTICE_SECONDS
+    return max(0.0, min(left, NOTICE_SECONDS) - margin_seconds)
 
 
 class Metadata:
@@ -54,14 +78,36 @@ class Metadata:
     def __init__(self, http: Http) -> None:
         self._http = http
         self._token: str | None = None
+        self._ahead = timedelta(0)
+
+    def now(self) -> datetime:
+        """Return the time for signatures, by the service's clock if the instance's is wrong.
+
+        AWS refuses a signature that is five minutes old, or from the future.
+        """
+        return now_utc() + self._ahead
 
     def get(self, path: str) -> str | None:
         """Return the text at `path`, None if there is none now; raises UnreachableError."""
+        reading = self.read(path)
+        return reading.text if reading else None
+
+    def read(self, path: str) -> Reading | None:
+        """Return the text at `path` and the service's time, None if there is none now.
+
+        Raises UnreachableError.
+        """
         answer = self._ask(path)
         if answer is not None and answer.status == 401:  # expired: renew it and repeat
             self._token = None
             answer = self._ask(path)
-        return answer.text if answer is not None and answer.status == 200 else None
+        if answer is None or answer.status != 200:
+            return None
+        served_at = read_date(answer.headers.get("date"))
+        if served_at is not None:
+            ahead = served_at - now_utc()
+            self._ahead = ahead if abs(ahead) > WRONG_CLOCK else timedelta(0)
+        return Reading(answer.text, served_at)
 
     def _ask(self, path: str) -> Answer | None:
         if self._token is None:
@@ -71,6 +117,15 @@ class Metadata:
                 return None
             self._token = answer.text
         return self._http.request("GET", path, {"X-aws-ec2-metadata-token": self._token})
+
+
+def read_date(text: str | None) -> datetime | None:
+    """Return the time of a Date header, None if there is none or it is malformed."""
+    try:
+        at = parsedate_to_datetime(text or "")
+    except (TypeError, ValueError):  # TypeError up to Python 3.9
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
 
 
 def metadata_service(url: str | None) -> Metadata | None:

@@ -39,18 +39,21 @@ class NoticeWatcher:
 
     def _run(self) -> None:
         while not self._closed.is_set():
-            notice = self._poll()
-            if notice is not None and not self._closed.is_set():
-                self._report(notice)
+            found = self._poll()
+            if found is not None and not self._closed.is_set():
+                self._report(*found)
                 return
             self._closed.wait(self._settings.metadata_poll_seconds)
 
-    def _poll(self) -> Notice | None:
-        """Return the notice, if there is one; after any failure there is a next poll."""
+    def _poll(self) -> tuple[Notice, float] | None:
+        """Return the notice and the seconds until the stop, if there is one.
+
+        After any failure there is a next poll. From here on only durations count: a step of the
+        instance's clock moves no stop.
+        """
         try:
-            text = self._metadata.get(Metadata.NOTICE_PATH)
-            notice = parse_notice(text, now_utc()) if text else None
-            if notice is None and not self._rebalance_reported:
+            found = self._read_notice()
+            if found is None and not self._rebalance_reported:
                 self._report_rebalance()
             self._failing = False
         except Exception as error:  # noqa: BLE001 - polling must go on
@@ -58,7 +61,17 @@ class NoticeWatcher:
                 log("metadata service does not answer", error=type(error).__name__)
             self._failing = True
             return None
-        return notice
+        return found
+
+    def _read_notice(self) -> tuple[Notice, float] | None:
+        reading = self._metadata.read(Metadata.NOTICE_PATH)
+        if reading is None:
+            return None
+        now, margin = now_utc(), self._settings.interruption_margin_seconds
+        notice = parse_notice(reading.text, reading.served_at or now)
+        if notice is None:
+            return None
+        return notice, seconds_until_stop(notice, margin, now, reading.served_at)
 
     def _report_rebalance(self) -> None:
         """Report a rebalance recommendation, at each poll until the API has received it."""
@@ -66,8 +79,7 @@ class NoticeWatcher:
             self._rebalance_reported = is_decided(self._api.recommend_rebalance())
             log("rebalance recommended", reported=self._rebalance_reported)
 
-    def _report(self, notice: Notice) -> None:
-        left = seconds_until_stop(notice, self._settings.interruption_margin_seconds, now_utc())
+    def _report(self, notice: Notice, left: float) -> None:
         log("interruption notice", action=notice.action, time=notice.at, stop_in_seconds=left)
         self._situation.record_notice(notice, left)
         answer = call_until_answered(

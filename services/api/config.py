@@ -24,6 +24,7 @@ from services.api.submission.request import Bounds
 from shared.events.events import Architecture, Capacity
 from shared.messaging.retention import keep_dead
 from shared.settings import PREFIX, BadSetting, Settings
+from shared.url import trouble_with_base
 
 REBALANCE = ("note", "replace")
 
@@ -147,13 +148,10 @@ def _hosts(settings: Settings) -> AllowedHosts:
 
 
 def _host_of(url: str) -> str:
-    try:
-        host = urlsplit(url).hostname
-    except ValueError:  # brackets that do not match
-        host = None
-    if not host:
-        raise BadSetting(f"{PREFIX}API_URL is {url}: it must be a URL, like http://api:8000")
-    return canonical(host)
+    if (trouble := trouble_with_base(url)) is not None:
+        shown = "" if "@" in url else f" is {url}"  # a login has a password
+        raise BadSetting(f"{PREFIX}API_URL{shown}: {trouble}")
+    return canonical(urlsplit(url).hostname or "")
 
 
 def _rules(settings: Settings, lifetime: int, grace: int, heartbeat: float) -> JobRules:

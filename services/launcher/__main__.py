@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from services.launcher import CONSUMES, NAME
-from services.launcher.config import from_settings
+from services.launcher.config import from_settings, read_api_url
 from services.launcher.service import build
 from shared.adapters import compute_from, open_bus
 from shared.runtime.process import Composed, main, worker
@@ -20,7 +20,7 @@ async def compose(settings: Settings, ports: Ports, stack: contextlib.AsyncExitS
     config = from_settings(
         settings,
         deployment=settings.required("DEPLOYMENT", "production"),
-        api_url=settings.required("API_URL", "http://api:8000"),
+        api_url=read_api_url(settings),
         token_key=settings.required("TOKEN_KEY", "64 random hexadecimal digits"),
     )
     compute = compute_from(settings, ports.clock)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from shared.backoff import Backoff
 from shared.messaging.retention import keep_dead, keep_settled_seconds
 from shared.settings import PREFIX, BadSetting, Settings
+from shared.url import trouble_with_base
 
 REFUSED = Backoff(first=5, factor=2, longest=300)
 """After a definite refusal: no capacity, quota reached, throttled."""
@@ -76,6 +77,14 @@ class LauncherConfig:
 
     keep_dead: timedelta | None = None
     """How long dead letters are kept; None: until they are dropped."""
+
+
+def read_api_url(settings: Settings) -> str:
+    """Read `DOCKER_JOB_API_URL`, which agents get. Raises `BadSetting`."""
+    url = settings.required("API_URL", "http://api:8000")
+    if (trouble := trouble_with_base(url)) is not None:
+        raise BadSetting(f"{PREFIX}API_URL: {trouble}")
+    return url
 
 
 def from_settings(

@@ -5,13 +5,13 @@ import socket
 from collections.abc import Awaitable, Callable
 
 import msgspec
-import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from shared.runtime.http_server import HttpServer
+from shared.runtime.http_server import http_server, listen
 from shared.runtime.readiness import Readiness, answer
 from shared.settings import PREFIX, BadSetting, Settings
 
@@ -23,7 +23,7 @@ def bind_health(settings: Settings) -> socket.socket | None:
         return None
     host = settings.text("HEALTH_HOST", "127.0.0.1")
     try:
-        return socket.create_server((host, port))
+        return listen(host, port)
     except OSError as error:
         raise BadSetting(
             f"{PREFIX}HEALTH_PORT is {port}: cannot listen on {host} ({error.strerror}); choose "
@@ -42,10 +42,12 @@ async def serve_health(
     async def readyz(_request: Request) -> Response:
         return _as_json(*answer(await look()))
 
-    app = Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz)])
-    server = HttpServer(
-        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
+    app = Starlette(
+        routes=[Route("/healthz", healthz), Route("/readyz", readyz)],
+        exception_handlers={HTTPException: _on_error},
     )
+    app.router.redirect_slashes = False  # to whatever host the request's Host names
+    server = http_server(app)
     serving = asyncio.ensure_future(server.serve(sockets=[sock]))
     await asyncio.wait(
         {serving, stopping := asyncio.ensure_future(stop.wait())},
@@ -56,7 +58,20 @@ async def serve_health(
     await serving
 
 
+async def _on_error(request: Request, error: Exception) -> Response:
+    """Answer a path or a method that this server does not have."""
+    if not isinstance(error, HTTPException):
+        raise error
+    path = request.scope["path"]
+    message = f"Not found: {path}" if error.status_code == 404 else str(error.detail)
+    response = _as_json(error.status_code, {"message": message})
+    response.headers.update(error.headers or {})
+    return response
+
+
 def _as_json(status: int, body: dict[str, object]) -> Response:
-    headers = {"Retry-After": "1"} if status == 503 else None
+    headers = {"X-Content-Type-Options": "nosniff"}
+    if status == 503:
+        headers["Retry-After"] = "1"
     content = msgspec.json.encode(body) + b"\n"
     return Response(content, status, headers, media_type="application/json")

@@ -1,9 +1,16 @@
 """uvicorn as a part of a program that is composed of several."""
 
 import contextlib
+import socket
 from collections.abc import Iterator
 
 import uvicorn
+from starlette.types import ASGIApp
+
+from shared.runtime.http_protocol import BoundedProtocol
+from shared.url import without_brackets
+
+BACKLOG = 2048
 
 
 class HttpServer(uvicorn.Server):
@@ -16,3 +23,48 @@ class HttpServer(uvicorn.Server):
     def stop(self) -> None:
         """Accept no new requests; `serve` returns when the running ones are answered."""
         self.should_exit = True
+
+
+def http_server(
+    app: ASGIApp,
+    protocol: type[BoundedProtocol] = BoundedProtocol,
+    *,
+    keep_alive_seconds: int = 5,
+    graceful_seconds: int | None = None,
+) -> HttpServer:
+    """Make a server for *app*; `serve(sockets=[…])` runs it.
+
+    *graceful_seconds*: the time for running requests at shutdown; None: as long as they take.
+    """
+    return HttpServer(
+        uvicorn.Config(
+            app,
+            http=protocol,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            proxy_headers=False,  # any client can send them
+            timeout_keep_alive=keep_alive_seconds,
+            timeout_graceful_shutdown=graceful_seconds,
+        )
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open a listening socket on *host*, a name or an address of either IP version.
+
+    Raises OSError. On Linux `::` is every address of IPv4 too.
+    """
+    host = without_brackets(host)
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.listen(BACKLOG)
+    except OSError:
+        bound.close()
+        raise
+    return bound

@@ -1,21 +1,28 @@
-"""The embedded system on IPv6 alone."""
+"""The embedded system on each kind of loopback address."""
 
 import socket
 
 import httpx
 import pytest
 
+from shared.url import local_url, without_brackets
 from tests.support.systems.embedded_system import EmbeddedSystem
 
 
-def test_a_job_runs_where_the_api_listens_on_ipv6_loopback_alone(system: EmbeddedSystem) -> None:
+@pytest.mark.parametrize("host", ["::1", "[::1]", "localhost"])
+def test_a_job_runs_where_the_api_listens_on_loopback_alone(
+    system: EmbeddedSystem, host: str
+) -> None:
+    bare = without_brackets(host)
     try:
-        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+        family = socket.AF_INET6 if ":" in bare else socket.AF_INET
+        with socket.create_server((bare, 0), family=family):
             pass
     except OSError as error:
-        pytest.skip(f"this machine has no IPv6 loopback: {error}")
+        pytest.skip(f"this machine has no such loopback: {error}")
     system.http.close()
-    system.http = httpx.Client(base_url=f"http://[::1]:{system.port}", timeout=30)
-    block = system.start(DOCKER_JOB_HOST="::1")
-    assert f"curl 'http://[::1]:{system.port}/list'" in block
+    address = local_url(bare, system.port)
+    system.http = httpx.Client(base_url=address, timeout=30)
+    block = system.start(DOCKER_JOB_HOST=host)
+    assert f"{address}/list" in block
     assert system.follow(system.schedule())["status"] == "DONE"

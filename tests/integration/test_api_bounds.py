@@ -10,9 +10,9 @@ import httpx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.api.http.protocol import BoundedProtocol
 from services.api.http.server import bind, http_server
 from services.api.submission.request import FIELDS
+from shared.runtime.http_protocol import BoundedProtocol
 from tests.support.api.api_world import World, message_of
 
 MIB = 2**20

@@ -10,8 +10,16 @@ import httpx
 import pytest
 import structlog
 
-from services.api.http.protocol import HEAD_BYTES, JOINED_BYTES, BoundedProtocol, JoiningTransport
-from services.api.http.server import CannotListen, bind, http_server
+from services.api.http.server import (
+    CannotListen,
+    bind,
+    bind_for_each,
+    check_exposure,
+    http_server,
+)
+from shared.runtime.http_flow import JOINED_BYTES, JoiningTransport
+from shared.runtime.http_protocol import HEAD_BYTES, BoundedProtocol
+from shared.settings import BadSetting
 from tests.support.api.api_world import World
 
 
@@ -199,6 +207,29 @@ def _wait_closed(port: int) -> None:
         idle.recv(1)
 
 
+class Counting(BoundedProtocol):
+    """Counts the requests that wait for their turn."""
+
+    most = 0
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        Counting.most = max(Counting.most, len(self.pipeline))
+
+
+async def test_a_flood_of_requests_waits_in_the_client(world: World) -> None:
+    """Otherwise each answer lets thousands of further requests into the API's memory."""
+    count, one = 30_000, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with served(world, Counting) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(one * (count - 1) + one.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        async with asyncio.timeout(60):
+            answers = await reader.read()
+        writer.close()
+    assert answers.count(b"HTTP/1.1 200 OK") == count
+    assert Counting.most <= 262_144 // len(one) + 1  # of one read of the socket
+
+
 async def test_a_body_that_does_not_come_is_a_408(world: World) -> None:
     hasty = world.again(BODY_SECONDS="0.2")
     async with served(hasty) as port:
@@ -235,6 +266,47 @@ async def test_a_taken_port_is_one_clear_line() -> None:
             bind("127.0.0.1", port)
     with pytest.raises(CannotListen, match=r"Cannot listen on no-such-host\.invalid"):
         bind("no-such-host.invalid", 0)
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "0:0:0:0:0:0:0:1"])
+async def test_an_ipv6_address_is_listened_on_with_or_without_brackets(
+    world: World, host: str
+) -> None:
+    with bind(host, 0) as sock:
+        server = http_server(world.api.app)
+        serving = asyncio.create_task(server.serve(sockets=[sock]))
+        url = f"http://[::1]:{sock.getsockname()[1]}/list"
+        async with httpx.AsyncClient() as http:
+            assert (await http.get(url)).status_code == 200
+        server.stop()
+        await serving
+    several = bind_for_each(host, 0, 2)
+    assert {sock.getsockname()[0] for sock in several} == {"::1"}
+    for sock in several:
+        sock.close()
+
+
+async def test_every_ipv6_address_is_every_address(world: World) -> None:
+    with bind("::", 0) as sock:
+        server = http_server(world.api.app)
+        serving = asyncio.create_task(server.serve(sockets=[sock]))
+        async with client(sock.getsockname()[1]) as http:
+            assert (await http.get("/list")).status_code == 200
+        server.stop()
+        await serving
+
+
+@pytest.mark.parametrize(
+    "host", ["::1", "[::1]", "localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9"]
+)
+async def test_loopback_needs_no_key(world: World, host: str) -> None:
+    await check_exposure(host, world.ports.db, "program")
+
+
+@pytest.mark.parametrize("host", ["::", "[::]", "0.0.0.0", "192.168.1.5", "fd00::7", "example.com"])
+async def test_every_other_address_needs_a_key(world: World, host: str) -> None:
+    with pytest.raises(BadSetting, match="there is no API key"):
+        await check_exposure(host, world.ports.db, "program")
 
 
 class Written(asyncio.Transport):

@@ -169,3 +169,39 @@ async def test_no_path_is_redirected_to_the_host_that_a_request_names(
         assert answer.status_code == 404
         assert "location" not in answer.headers
         assert message_of(answer) == f"Not found: {path}"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/list", 200),
+        ("GET", "/list?limit=all", 200),
+        ("GET", "/jobs/{id}/logs", 200),
+        ("GET", "/status/{id}", 200),
+        ("GET", "/healthz", 200),
+        ("GET", "/openapi.json", 200),
+        ("GET", "/agent/agent.py", 200),
+        ("GET", "/nowhere", 404),
+        ("PATCH", "/list", 405),
+        ("POST", "/schedule", 400),
+        ("POST", "/agent/claim", 401),
+        ("GET", "/list?x=1", 400),
+    ],
+)
+async def test_no_browser_guesses_what_an_answer_is(
+    world: World, method: str, path: str, status: int
+) -> None:
+    job_id = (await world.post())["id"]
+    answer = await world.http.request(method, path.format(id=job_id))
+    assert answer.status_code == status
+    assert answer.headers.get_list("X-Content-Type-Options") == ["nosniff"]
+
+
+async def test_head_is_refused_as_get_is(world: World, clock: VirtualClock) -> None:
+    job_id = (await world.post())["id"]
+    await key_of(world, clock)
+    for method, path in GUARDED:
+        if method == "GET" and path != "/openapi.json":
+            url = path.format(id=job_id)
+            got, told = await world.http.get(url), await world.http.head(url)
+            assert (told.status_code, told.headers) == (401, got.headers)

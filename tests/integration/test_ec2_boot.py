@@ -112,6 +112,23 @@ async def test_an_agent_altered_in_transit_is_refused_and_the_machine_powers_off
     assert not any("something else" in line for line in console(world))
 
 
+async def test_a_page_in_the_agents_place_is_not_the_end_of_the_instance(
+    world: Ec2World, api: FakeApi
+) -> None:
+    """Covers a login page, or a gateway's, while the API is away."""
+    agent, api.agent = api.agent, b"<html>Sign in</html>"
+    compute = world.adapter()
+    instance = await launch_one(compute, request_for(api, 1))
+
+    async def refused() -> bool:
+        return any("not the API has answered" in line for line in console(world))
+
+    await eventually(refused)
+    api.agent = agent
+    await api.until(lambda: api.callbacks[1])
+    await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
+
+
 async def test_a_job_s_container_that_asks_the_metadata_service_gets_no_answer(
     api: FakeApi,
 ) -> None:

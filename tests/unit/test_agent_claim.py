@@ -55,6 +55,11 @@ def test_the_configuration_has_defaults_for_what_is_optional() -> None:
         ("ATTEMPT", "two", "ATTEMPT is not a number"),
         ("TERMINATE_GRACE_SECONDS", "long", "TERMINATE_GRACE_SECONDS is not a number"),
         ("MAX_LIFETIME_SECONDS", "", "MAX_LIFETIME_SECONDS is not set"),
+        ("API_URL", "api:8000", "API_URL is no URL like http://api:8000"),
+        ("API_URL", "http://[::1", "API_URL is no URL like http://api:8000"),
+        ("API_URL", "http://api:port", "API_URL is no URL like http://api:8000"),
+        ("API_URL", "http://me:hush@api", "API_URL has a login, which the agent would not send"),
+        ("API_URL", "http://api?a", "API_URL has a query or fragment: it must end with its path"),
     ],
 )
 def test_an_invalid_variable_is_named(name: str, value: str, message: str) -> None:

@@ -183,6 +183,9 @@ def test_configured_are_the_listed_hosts_the_agents_and_where_the_api_listens(
         ({"ALLOWED_HOSTS": "https://jobs.example.com"}, "it must be host names or addresses"),
         ({"API_URL": "api:8000"}, "it must be a URL, like http://api:8000"),
         ({"API_URL": "http://[::1:8000"}, "it must be a URL, like http://api:8000"),
+        ({"API_URL": "http://api:port"}, "it must be a URL, like http://api:8000"),
+        ({"API_URL": "http://me:hush@api"}, "^DOCKER_JOB_API_URL: it must have no login"),
+        ({"API_URL": "http://api/?a=b"}, "it must have no query and no fragment"),
     ],
 )
 def test_an_invalid_host_is_refused_with_a_message(settings: dict[str, str], message: str) -> None:

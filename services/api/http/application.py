@@ -4,16 +4,18 @@ Starlette's outermost layer answers in plain text and raises again; here it is `
 wraps a function as an endpoint in a second exception handler, but not an `Endpoint`.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.api.http.responses import on_crash
+from services.api.http.headers import CALL, marked, single_of, trouble_with
+from services.api.http.responses import malformed, on_crash
+from shared.runtime.http_protocol import NOSNIFF
 
 
 class Application(Starlette):
@@ -31,27 +33,48 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = await self.serve(Request(scope, receive, send))
+        if scope["method"] == "HEAD" and isinstance(response, StreamingResponse):
+            response.body_iterator = _nothing()  # it may take as long as the job
         await response(scope, receive, send)
 
 
+async def _nothing() -> AsyncIterator[bytes]:
+    for chunk in tuple[bytes, ...]():
+        yield chunk
+
+
 class Guard:
-    """ASGI middleware: an unexpected exception of a route becomes a JSON answer and a log line."""
+    """ASGI middleware around all routes.
+
+    A request with contradictory headers reaches none of them. Each answer has `NOSNIFF`, and one to
+    an agent its mark. An unexpected exception of a route becomes a JSON answer and a log line.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
+        single = single_of(scope)
+        if CALL in single:
+            send = marked(scope, send)
 
         async def watched(message: Message) -> None:
             nonlocal started
-            started = started or message["type"] == "http.response.start"
+            if message["type"] == "http.response.start":
+                started = True
+                headers = message["headers"]
+                if NOSNIFF not in headers:
+                    headers.append(NOSNIFF)
             await send(message)
 
         try:
+            if (trouble := trouble_with(scope, single)) is not None:
+                await malformed(trouble)(scope, receive, watched)
+                return
             await self._app(scope, receive, watched)
         except Exception as error:
             if started or scope["type"] != "http":
                 raise  # part of an answer is sent: closing the connection signals the error
             response = await on_crash(Request(scope), error)
-            await response(scope, receive, send)
+            await response(scope, receive, watched)

@@ -3,9 +3,11 @@
 import re
 
 from msgspec import Struct
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from services.api.agents.requests import STREAMS
+from services.api.http.parameters import read_query
 from services.api.logs.reader import Place
 from services.api.logs.store import LAST_ATTEMPT
 from services.api.submission.request import BadRequest
@@ -47,7 +49,7 @@ class LogQuery(Struct, frozen=True, kw_only=True):
 
 def read_log_query(request: Request) -> LogQuery:
     """Read the parameters. Raises `BadRequest`, which names the one that is wrong."""
-    given = _given(request)
+    given = read_query(request, *PARAMETERS)
     after, has_end = _last_event(request)
     return LogQuery(
         follow=_flag(given, "follow"),
@@ -61,19 +63,7 @@ def read_log_query(request: Request) -> LogQuery:
     )
 
 
-def _given(request: Request) -> dict[str, str]:
-    pairs = request.query_params.multi_items()
-    given = [name for name, _ in pairs]
-    for name in given:
-        if name not in PARAMETERS:
-            known = f"{', '.join(PARAMETERS[:-1])} or {PARAMETERS[-1]}"
-            raise BadRequest(f"unknown parameter {name[:100]!r}: use {known}")
-        if (count := given.count(name)) > 1:
-            raise BadRequest(f"{name} is given {count} times: give it once")
-    return dict(pairs)
-
-
-def _flag(given: dict[str, str], name: str) -> bool:
+def _flag(given: QueryParams, name: str) -> bool:
     raw = given.get(name, "0")
     if raw not in _FLAGS:
         raise BadRequest(f"{name} must be 1 or 0: {_FLAGS_SAY[name]}")

@@ -46,6 +46,11 @@ def _message(status: int, message: str, **more: Any) -> Response:
     return answer({"message": message, **more}, status, headers)
 
 
+def malformed(reason: str) -> Response:
+    """Answer a request that is refused before it reaches a route."""
+    return _message(400, reason)
+
+
 _STATUSES: dict[type[Exception], int] = {
     BadRequest: 400,
     NoSuchJob: 404,
@@ -82,10 +87,11 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     if error.status_code == 404:
-        return _message(404, f"Not found: {request.url.path}")
-    headers = error.headers or {}
+        return _message(404, f"Not found: {request.scope['path']}")
+    headers = dict(error.headers or {})
     message = str(error.detail)
     if error.status_code == 405 and "Allow" in headers:
+        headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))  # it was a set
         message = f"Method not allowed: use {headers['Allow']}"
     response = _message(error.status_code, message)
     response.headers.update(headers)
@@ -97,9 +103,9 @@ async def on_crash(request: Request, error: Exception) -> Response:
     if isinstance(error, ClientDisconnect):
         return Response(status_code=499)
     if is_transient(error):
-        _log.warning("request failed", path=request.url.path, error=str(error))
+        _log.warning("request failed", path=request.scope["path"], error=str(error))
         return _message(503, advice_of(error))
-    _log.error("request failed", path=request.url.path, exc_info=error)
+    _log.error("request failed", path=request.scope["path"], exc_info=error)
     return _message(500, "internal error")
 
 

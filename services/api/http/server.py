@@ -1,24 +1,22 @@
 """The API's HTTP server: uvicorn on a socket that is bound before anything else is started."""
 
-import ipaddress
 import socket
 
-import uvicorn
 from starlette.types import ASGIApp
 
-from services.api.http.protocol import BoundedProtocol
+from services.api.http.hosts import canonical, is_loopback
 from services.api.keys import store as key_store
 from shared.log import get_logger
 from shared.postgres.pool import Database
 from shared.postgres.waiting import wait_for_database
-from shared.runtime.http_server import HttpServer
+from shared.runtime.http_protocol import BoundedProtocol
+from shared.runtime.http_server import HttpServer, listen
+from shared.runtime.http_server import http_server as http_server_for
 from shared.settings import PREFIX, BadSetting
-from shared.url import without_brackets
 
 KEEP_ALIVE_SECONDS = 30
 GRACEFUL_SECONDS = 3
 """The time for running requests at shutdown. Followers of logs are cut then; they reconnect."""
-BACKLOG = 2048
 
 
 class CannotListen(Exception):
@@ -27,17 +25,9 @@ class CannotListen(Exception):
 
 def bind(host: str, port: int) -> socket.socket:
     """Open a listening socket on *host*:*port*. Raises `CannotListen`."""
-    host = without_brackets(host)
-    bound = None
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        bound = socket.socket(family, socket.SOCK_STREAM)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
-        bound.listen(BACKLOG)
+        bound = listen(host, port)
     except OSError as error:
-        if bound is not None:
-            bound.close()
         raise CannotListen(
             f"Cannot listen on {host} port {port}: {(error.strerror or str(error)).lower()}. "
             "Set DOCKER_JOB_PORT (and DOCKER_JOB_HOST) to an address that is free."
@@ -70,7 +60,7 @@ async def check_exposure(host: str, db: Database, program: str) -> None:
     Waits for a database that cannot be asked now. Raises `BadSetting` with the command that makes
     one: *program* and `keys create`.
     """
-    if _is_loopback(without_brackets(host)):
+    if is_loopback(canonical(host)):
         return
     if await wait_for_database(lambda: _any_good_key(db), get_logger(service="api", part="http")):
         return
@@ -85,28 +75,11 @@ async def _any_good_key(db: Database) -> bool:
         return await key_store.any_good_key(conn)
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def http_server(app: ASGIApp, protocol: type[BoundedProtocol] = BoundedProtocol) -> HttpServer:
     """Make a server for *app*; `serve(sockets=[…])` runs it."""
-    return HttpServer(
-        uvicorn.Config(
-            app,
-            http=protocol,
-            ws="none",
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            proxy_headers=False,  # any client can send them
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=GRACEFUL_SECONDS,
-        )
+    return http_server_for(
+        app,
+        protocol,
+        keep_alive_seconds=KEEP_ALIVE_SECONDS,
+        graceful_seconds=GRACEFUL_SECONDS,
     )

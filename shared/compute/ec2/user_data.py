@@ -45,15 +45,17 @@ done
 agent=/opt/docker-job/docker_job_agent.pyz
 mkdir -p /opt/docker-job
 python3 -I - {url} {sha256} "$agent" <<'END' || off 'no agent that can be trusted'
-import hashlib, sys, time, urllib.request
+import hashlib, http.client, sys, time, urllib.request
 url, sha256, path = sys.argv[1:]
 pause = 0.5
 while True:
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
             agent = answer.read(4 << 20)
-        break
-    except OSError as error:
+        if agent[:2] == b"PK":
+            break
+        raise OSError("no zip file: not the API has answered")
+    except (OSError, http.client.HTTPException) as error:
         # Until the lifetime ends: an API that is away does not cost an instance. One that is up
         # ends an instance without a claim.
         print("docker-job: no agent from", url, "yet:", error, flush=True)

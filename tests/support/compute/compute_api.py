@@ -132,6 +132,8 @@ async def serve(api: FakeApi) -> AsyncIterator[FakeApi]:
     async def handle(request: web.Request) -> web.Response:
         if request.path == "/agent/agent.py":
             return web.Response(body=api.agent)
+        if request.path == "/healthz":
+            return web.json_response({"status": "alive"})
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         body = json.loads(await request.read())
         status, answer = await api.call(request.method, api.url + request.path, token, body)

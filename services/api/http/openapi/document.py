@@ -7,9 +7,9 @@ from services.api.http.bodies import SMALL_BYTES
 from services.api.http.openapi import agents, records, responses, submission
 from services.api.http.openapi.paths import JSON, STATUS_OF, paths
 from services.api.http.openapi.shapes import ref
-from services.api.http.protocol import HEAD_BYTES, BoundedProtocol
 from services.api.http.settings import HttpConfig
 from services.api.submission.request import Bounds
+from shared.runtime.http_protocol import HEAD_BYTES, BoundedProtocol
 
 VERSION = "1.0.0"
 
@@ -19,10 +19,13 @@ container; after a Spot interruption another one does. The instance is terminate
 job is over.
 
 Every error is JSON with a `message` that names the field and says what is right. An unknown path \
-is answered with 404, another method with 405 and `Allow`. A body is read as JSON in UTF-8, \
-whatever its Content-Type is; no member is given twice, and a whole number has neither a point nor \
-an exponent. Times are in UTC; names of durations end in `_seconds`, of money in `_usd`. Responses \
-may get more fields: ignore those that you do not know.\
+is answered with 404, another method with 405 and `Allow`; HEAD is answered as GET would be. A \
+parameter that the route does not have is a 400. So is one other than `label` that is given twice, \
+and a second `Authorization`, `Host`, `Idempotency-Key`, `Last-Event-ID`, `Content-Type` or \
+`Content-Length`. A body is read as JSON in UTF-8, whatever its Content-Type is; no member is \
+given twice, and a whole number has neither a point nor an exponent. Times are in UTC; names of \
+durations end in `_seconds`, of money in `_usd`. \
+Responses may get more fields: ignore those that you do not know.\
 """
 
 
@@ -96,8 +99,9 @@ def _response(name: str, meaning: str) -> dict[str, Any]:
 def _meanings(config: HttpConfig) -> dict[str, str]:
     slow = f"The request's head did not come within {BoundedProtocol.head_seconds:g} s"
     return {
-        "MalformedRequest": "The request is not HTTP.",
-        "BadRequest": "A field is wrong: the message names it and says what is right.",
+        "MalformedRequest": "The request is not HTTP/1.1, its length is unclear, or a parameter or "
+        "header is unknown or given twice.",
+        "BadRequest": "A field or parameter is wrong: the message names it and says what is right.",
         "Unauthorized": "The API key is missing, unknown or revoked.",
         "NoAgent": "The token is missing or unknown, or the signature is invalid.",
         "Forbidden": "The API key's scope does not grant this; or there is no key yet, and a web "

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.api.http.parameters import read_query
+
 
 @dataclass(frozen=True)
 class DescriptionRoute:
@@ -12,6 +14,7 @@ class DescriptionRoute:
 
     document: bytes
 
-    async def description(self, _request: Request) -> Response:
+    async def description(self, request: Request) -> Response:
         """Serve the OpenAPI 3.1 document."""
+        read_query(request)
         return Response(self.document, media_type="application/json")

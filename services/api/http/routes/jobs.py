@@ -8,11 +8,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from services.api.http.bodies import Bodies
 from services.api.http.headers import header_of
+from services.api.http.parameters import read_query
 from services.api.http.responses import answer, job_id_of, raw_answer
 from services.api.http.settings import HttpConfig
 from services.api.jobs import listing, views
@@ -44,6 +46,7 @@ class JobRoutes:
 
     async def schedule(self, request: Request) -> Response:
         """Serve `POST /schedule`: one job, or an array of them, all or none."""
+        read_query(request)
         async with self.bodies.read(request) as raw:
             return await self._schedule(request, raw)
 
@@ -88,12 +91,13 @@ class JobRoutes:
 
     async def list_jobs(self, request: Request) -> Response:
         """Serve `GET /list`: newest first, a page at a time, or all of them as a stream."""
-        status, labels = _filters(request)
-        if request.query_params.get("limit") == "all":
+        query = read_query(request, "limit", "cursor", "status", many=("label",))
+        status, labels = _filters(query)
+        if query.get("limit") == "all":
             stream = self._stream(status, labels)
             return StreamingResponse(stream, media_type="application/json")
-        limit = _whole(request, "limit", self.config.list_page, self.config.list_page)
-        before = _whole(request, "cursor", listing.LAST_ID, listing.LAST_ID)
+        limit = _whole(query, "limit", self.config.list_page, self.config.list_page)
+        before = _whole(query, "cursor", listing.LAST_ID, listing.LAST_ID)
         async with self.db.connection() as conn:
             page = await listing.list_jobs(
                 conn, before=before, limit=limit + 1, status=status, labels=labels
@@ -101,9 +105,9 @@ class JobRoutes:
         headers = {}
         if len(page) > limit:
             page = page[:limit]
-            query = [(k, v) for k, v in request.query_params.multi_items() if k != "cursor"]
-            query.append(("cursor", str(page[-1].id)))
-            headers["Link"] = f'</list?{urlencode(query)}>; rel="next"'
+            following = [(k, v) for k, v in query.multi_items() if k != "cursor"]
+            following.append(("cursor", str(page[-1].id)))
+            headers["Link"] = f'</list?{urlencode(following)}>; rel="next"'
         now, trouble = self.db.clock.now(), self.service.trouble()
         shown = [views.listed(each, each, now, trouble) for each in page]
         return answer(shown, headers=headers)
@@ -133,10 +137,12 @@ class JobRoutes:
 
     async def status(self, request: Request) -> Response:
         """Serve `GET /status/{id}`."""
+        read_query(request)
         return answer(await self.service.status(job_id_of(request)))
 
     async def cancel(self, request: Request) -> Response:
         """Serve `DELETE /jobs/{id}`."""
+        read_query(request)
         return answer(await self.service.cancel(job_id_of(request)))
 
 
@@ -148,15 +154,12 @@ def _check_key(key: str) -> None:
         )
 
 
-def _filters(request: Request) -> tuple[str | None, list[tuple[str, str]]]:
-    for name in request.query_params:
-        if name not in ("limit", "cursor", "status", "label"):
-            raise BadRequest(f"unknown parameter {name!r}: use limit, cursor, status or label")
-    status = request.query_params.get("status")
+def _filters(query: QueryParams) -> tuple[str | None, list[tuple[str, str]]]:
+    status = query.get("status")
     if status is not None and status.upper() not in STATUSES:
         raise BadRequest(f"status must be one of {', '.join(STATUSES)}")
     labels = []
-    wanted = request.query_params.getlist("label")
+    wanted = query.getlist("label")
     if len(wanted) > MAX_LABELS:
         raise BadRequest(f"label is given {len(wanted)} times: a job has at most {MAX_LABELS}")
     for label in wanted:
@@ -167,8 +170,8 @@ def _filters(request: Request) -> tuple[str | None, list[tuple[str, str]]]:
     return (None if status is None else status.upper()), labels
 
 
-def _whole(request: Request, name: str, default: int, most: int) -> int:
-    raw = request.query_params.get(name)
+def _whole(query: QueryParams, name: str, default: int, most: int) -> int:
+    raw = query.get(name)
     if raw is None:
         return default
     if not raw.isascii() or not raw.isdecimal() or len(raw) > 19 or not 1 <= int(raw) <= most:

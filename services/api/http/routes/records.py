@@ -4,9 +4,11 @@ import re
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.api.http.parameters import read_query
 from services.api.http.responses import answer, job_id_of
 from services.api.jobs import totals
 from services.api.jobs.retention_sweeps import RecordService
@@ -26,26 +28,24 @@ class RecordRoutes:
 
     async def remove(self, request: Request) -> Response:
         """Serve `DELETE /jobs/{id}/record`."""
+        read_query(request)
         await self.service.remove(job_id_of(request))
         return Response(status_code=204)
 
     async def totals(self, request: Request) -> Response:
         """Serve `GET /totals`: the days from `from` to `to`, both included."""
-        first, last = _days(request, self.db.clock.now().date())
+        first, last = _days(read_query(request, "from", "to"), self.db.clock.now().date())
         async with self.db.connection() as conn:
             return answer(await totals.load_totals(conn, first, last))
 
 
-def _days(request: Request, today: date) -> tuple[date, date]:
-    for name in request.query_params:
-        if name not in ("from", "to"):
-            raise BadRequest(f"unknown parameter {name!r}: use from or to")
-    last = _day(request, "to", today)
+def _days(query: QueryParams, today: date) -> tuple[date, date]:
+    last = _day(query, "to", today)
     try:
         default = last - timedelta(days=DEFAULT_DAYS - 1)
     except OverflowError:
         default = date.min
-    first = _day(request, "from", default)
+    first = _day(query, "from", default)
     if not 0 <= (last - first).days < MOST_DAYS:
         raise BadRequest(
             f"from must be a day before to, or the same, and they may span {MOST_DAYS} days"
@@ -53,8 +53,8 @@ def _days(request: Request, today: date) -> tuple[date, date]:
     return first, last
 
 
-def _day(request: Request, name: str, default: date) -> date:
-    raw = request.query_params.get(name)
+def _day(query: QueryParams, name: str, default: date) -> date:
+    raw = query.get(name)
     if raw is None:
         return default
     try:

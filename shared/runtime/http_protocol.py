@@ -1,0 +1,280 @@
+"""uvicorn's HTTP protocol with further bounds, strict framing, and few writes.
+
+uvicorn bounds only the idle time between two requests: a connection that sends nothing or half a
+head stays open for ever, and httptools, unlike h11, accepts a head of any size [tried on uvicorn
+0.54]. It gives a request with `Upgrade` no body, adds trailers to the headers, and answers what is
+no HTTP before the requests in front of it. Refusals here are JSON too.
+"""
+
+import asyncio
+import enum
+from typing import cast
+
+import httptools
+import msgspec
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from shared.runtime.http_flow import JoiningTransport, PatientFlow, closing_if_unread
+
+HEAD_BYTES = 65_536
+"""The size limit of a request line and its headers; one more read of the socket may pass."""
+
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+"""A header of every answer: no browser may take a text, such as a log, for a page."""
+
+LINGER_SECONDS = 2.0
+"""The longest time for which the rest of a refused request is read, and dropped."""
+
+
+class Malformed(Exception):
+    """The head is no request to this server. The message says why."""
+
+
+class RequestPart(enum.Enum):
+    """The part of a request that is being read."""
+
+    NONE = 0
+    HEAD = 1
+    BODY = 2
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    head_seconds = 20.0
+    """The time in which a head must arrive, from the connection's or its own first byte on."""
+
+    _part = RequestPart.NONE
+    _coding: bytes | None = None
+    _head_bytes = 0
+    _begun = False
+    _asked = False
+    _head_timer: asyncio.TimerHandle | None = None
+    _linger: asyncio.TimerHandle | None = None
+    _running: RequestResponseCycle | None = None
+    _refusal: bytes | None = None
+    """The last answer of this connection; empty: there is none, it is only closed."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        joining = JoiningTransport(transport, self.loop)
+        super().connection_made(cast("asyncio.Transport", joining))
+        self.flow = PatientFlow(self.transport, self.pipeline)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        if self._linger is not None:
+            self._linger.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refusal is not None:
+            return  # nothing more is read
+        self._unset_keepalive_if_required()
+        self._begun = False
+        try:
+            self._parse(data)
+        except httptools.HttpParserError as error:
+            self._refuse(400, _reason_of(error))
+            return
+        # A later head may share a read with other data: it counts from its next read on.
+        if self._part is not RequestPart.BODY and not (self._begun and self._asked):
+            self._head_bytes += len(data)
+        if self.transport.is_closing():
+            return
+        if self._part is RequestPart.HEAD and self._head_bytes > HEAD_BYTES:
+            self._refuse(431, f"the request's head is larger than {HEAD_BYTES} bytes")
+        elif self._all_answered():
+            # Empty lines, or the rest of a refused body: bounded in time as well.
+            self._expect_head()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection for the answers that are due: the client may wait for them.
+
+        Once an answer has begun, the client counts as gone: a stream may have no end.
+        """
+        if self._refusal is None and self._part is not RequestPart.NONE:
+            self._refuse(400, "the connection ended before the request did")
+        elif self._refusal is None:
+            self._refusal = b""
+        begun = self._running is not None and self._running.response_started
+        if self._linger is not None or self._all_answered() or begun:
+            self.transport.close()
+        return True
+
+    # -- callbacks of the parser
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._begun = True
+        self._coding = None
+        self._part = RequestPart.HEAD
+        self._head_bytes = 0
+        self._expect_head()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # A trailer is no header (RFC 9110, 6.5.1): it comes after the checks of these.
+        if self._part is not RequestPart.HEAD:
+            return
+        name = name.lower()
+        if name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+        elif name == b"transfer-encoding":
+            self._coding = value.lower() if self._coding is None else b"several"
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # `_parse` gives this head to another parser
+        self._check_head()
+        super().on_headers_complete()
+        self._stop_timer()
+        self._part = RequestPart.BODY
+        self._asked = True
+
+    def on_message_complete(self) -> None:
+        if self._part is RequestPart.BODY:  # else its head is to be parsed again
+            super().on_message_complete()
+            self._part = RequestPart.NONE
+            self._head_bytes = 0
+
+    def _parse(self, data: bytes) -> None:
+        """Parse *data*; a request to upgrade the protocol is answered as if it were none.
+
+        A server may ignore `Upgrade` (RFC 9110, 7.8). llhttp instead takes all behind the head for
+        the new protocol, so the head without that header goes to a new parser, then the rest.
+        """
+        rest = memoryview(data)
+        while True:
+            try:
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as stop:
+                rest = rest[stop.args[0] :]
+                head = self._head_without_upgrade()
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+                self.parser.feed_data(head)
+            else:
+                return
+
+    def _head_without_upgrade(self) -> bytes:
+        method = self.parser.get_method()
+        if method == b"CONNECT":  # for llhttp an upgrade by itself
+            raise httptools.HttpParserError("CONNECT is for proxies")
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (method, self.url, version)]
+        lines += [b"%s: %s" % each for each in self.headers if each[0] != b"upgrade"]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def _check_head(self) -> None:
+        """Raise `Malformed` for what uvicorn would take; complete the target of absolute form."""
+        version = self.parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise Malformed(f"HTTP/{version} is not spoken here: use HTTP/1.1")
+        # RFC 9112, 6.1: HTTP/1.0 has no codings; of others than chunked nothing is decoded here.
+        if self._coding is not None and (version == "1.0" or self._coding != b"chunked"):
+            raise Malformed("Transfer-Encoding may only be chunked, in HTTP/1.1")
+        if version == "1.0":
+            self.expect_100_continue = False  # RFC 9110, 10.1.1
+        if not self.url.startswith(b"/"):
+            target = httptools.parse_url(self.url)
+            if not target.path:  # http://host
+                self.url = b"/" + (b"?" + target.query if target.query else b"")
+
+    # -- answers
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        if cycle.waiting_for_100_continue:
+            app = closing_if_unread(app, cycle)
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        if self._refusal is None or self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self._end()
+
+    def _all_answered(self) -> bool:
+        return not self._asked or self.cycle.response_complete
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer and close, after the answers that are due before."""
+        self._stop_timer()
+        body = msgspec.json.encode({"message": message}) + b"\n"
+        headers = [
+            *self.server_state.default_headers,
+            NOSNIFF,
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        head = b"".join(b"%s: %s\r\n" % each for each in headers)
+        self._refusal = STATUS_LINE[status] + head + b"\r\n" + body
+        if self._give_up_request() if self._part is RequestPart.BODY else self._all_answered():
+            self._end()
+
+    def _give_up_request(self) -> bool:
+        """Give up the request whose body is broken; return whether no answer is due before."""
+        if self.pipeline and self.pipeline[0][0] is self.cycle:
+            self.pipeline.popleft()
+            return False
+        if self.cycle.response_started:
+            self._refusal = b""  # it has its answer
+            return self.cycle.response_complete
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        return True
+
+    def _end(self) -> None:
+        """Write the last answer; close when the client has closed, or a little later.
+
+        If unread data is left, a close resets the connection, and the client may lose what it has
+        not read yet (RFC 9112, 9.6).
+        """
+        self._unset_keepalive_if_required()
+        if self._refusal:
+            self.transport.write(self._refusal)
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._linger = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    def shutdown(self) -> None:
+        if self._linger is not None:
+            self.transport.close()
+        else:
+            super().shutdown()
+
+    # -- the time for a head
+
+    def _expect_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.head_seconds, self._too_slow)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _too_slow(self) -> None:
+        self._head_timer = None
+        if self._part is RequestPart.HEAD:
+            self._refuse(408, f"the request's head did not come within {self.head_seconds:g} s")
+        else:
+            self.transport.close()  # no request has begun
+
+
+def _reason_of(error: httptools.HttpParserError) -> str:
+    """Return the message of a 400; a callback's own error is the context of the parser's."""
+    cause = error.__context__
+    if isinstance(cause, Malformed):
+        return str(cause)
+    if isinstance(cause, httptools.HttpParserInvalidURLError):
+        return "invalid HTTP: the request's target is no URL"
+    return f"invalid HTTP: {error}"
