@@ -143,7 +143,11 @@ class Api:
         return self._call("PUT", f"/callback/{self._config.job_id}", self._token, body)
 
     def _call(self, method: str, path: str, token: str, body: dict[str, Any]) -> Answer:
-        return self._request(method, path, {"Authorization": f"Bearer {token}"}, body)
+        answer = self._request(method, path, {"Authorization": f"Bearer {token}"}, body)
+        answer = self._recognition.doubt(answer)
+        if answer.foreign:
+            self._http.close()  # the next call may reach another server
+        return answer
 
     def _claim(self, headers: dict[str, str], body: dict[str, Any]) -> Answer:
         """Claim. An unmarked refusal counts only if it is an older API that refuses.
@@ -173,7 +177,7 @@ class Api:
         answer = self._http.request(method, path, {**headers, **call.headers}, body)
         answer = self._recognition.judge(answer, call)
         if not is_ours(answer):
-            self._http.close()  # the next call may reach another server
+            self._http.close()
         return answer
 
 

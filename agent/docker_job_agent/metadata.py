@@ -12,6 +12,7 @@ from .log import now_utc
 
 METADATA_TIMEOUT_SECONDS = 2.0
 NOTICE_SECONDS = 120.0
+LATE_SECONDS = 30.0  # for which an instance may outlive its notice, by the service's clock
 WRONG_CLOCK = timedelta(seconds=60)  # from here on the instance's clock counts as wrong
 
 
@@ -54,15 +55,15 @@ def seconds_until_stop(
 ) -> float:
     """Return the seconds for which the container may still run after a notice, from 0.
 
-    The notice's time is compared with the clock of the service that gave it. Without that it is
-    compared with *now*, the instance's clock, which may be wrong: what cannot be, since a notice
-    is two minutes long, counts as two minutes from now. A hibernation begins at once (EC2 user
-    guide, "Spot Instance interruption notices").
+    The notice's time is compared with the clock of the service that gave it, or without that with
+    *now*, the instance's clock, which may be wrong. What cannot be, since a notice is two minutes
+    long and the instance still runs, counts as two minutes from now. A hibernation begins at once
+    (EC2 user guide, "Spot Instance interruption notices").
     """
     if notice.action == "hibernate":
         return 0.0
     left = (notice.at - (served_at or now)).total_seconds()
-    if served_at is None and left < 0:
+    if left < (0.0 if served_at is None else -LATE_SECONDS):
         left = NOTICE_SECONDS
     return max(0.0, min(left, NOTICE_SECONDS) - margin_seconds)
 

@@ -10,12 +10,16 @@ that there is TLS.
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from .http_client import Answer
 
 CALL = "X-Docker-Job-Call"
 ANSWER = "x-docker-job-answer"
+REFUSAL_SECONDS = 30.0  # for which unmarked refusals must last before they count
+UNDOUBTED = (408, 409, 413, 425, 429)  # of an API's `stop` and of what is repeated or too large
 
 
 class Call(NamedTuple):
@@ -41,8 +45,10 @@ class Recognition:
     on no other counts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.marked = False
+        self._monotonic = monotonic
+        self._refused_at: float | None = None
 
     def judge(self, answer: Answer, call: Call) -> Answer:
         """Return the answer, as foreign if it cannot be the API's to this call."""
@@ -51,3 +57,17 @@ class Recognition:
             self.marked = True
             return answer
         return answer._replace(foreign=self.marked or mark is not None)
+
+    def doubt(self, answer: Answer) -> Answer:
+        """Return an unmarked refusal as foreign until refusals have lasted for a while.
+
+        A gateway refuses with the same form as an older API, which goes on refusing.
+        """
+        if answer.status < 400:
+            self._refused_at = None
+        if self.marked or not 400 < answer.status < 500 or answer.status in UNDOUBTED:
+            return answer
+        now = self._monotonic()
+        if self._refused_at is None:
+            self._refused_at = now
+        return answer._replace(foreign=answer.foreign or now - self._refused_at < REFUSAL_SECONDS)

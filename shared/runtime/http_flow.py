@@ -5,7 +5,7 @@ time of a small request.
 """
 
 import asyncio
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from typing import Any
 
 from uvicorn._types import (
@@ -22,14 +22,28 @@ JOINED_BYTES = 65_536
 """The most bytes that wait to be written together; more is written at once."""
 
 
-class JoiningTransport:
-    """Joins the writes of one turn of the event loop. All else is *transport*'s own."""
+LINGER_SECONDS = 2.0
+"""The longest time for which the rest of a refused request is read, and dropped."""
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+
+class JoiningTransport:
+    """Joins the writes of one turn of the event loop. All else is *transport*'s own.
+
+    *unread* returns whether the client may still be sending.
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        unread: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._transport = transport
         self._loop = loop
+        self._unread = unread
         self._parts: list[bytes] = []
         self._size = 0
+        self._closing: asyncio.TimerHandle | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -43,15 +57,28 @@ class JoiningTransport:
         if self._size > JOINED_BYTES:
             self._flush()
 
-    def write_eof(self) -> None:
-        """End the stream after all is written."""
-        self._flush()
-        self._transport.write_eof()
+    def is_closing(self) -> bool:
+        """Return whether nothing more is read or answered."""
+        return self._closing is not None or self._transport.is_closing()
 
     def close(self) -> None:
-        """Close after all is written."""
+        """Close after all is written; a little later if the client may still be sending.
+
+        If unread data is left, a close resets the connection, and the client may lose the answer
+        that it has not read yet (RFC 9112, 9.6). A second call closes at once.
+        """
         self._flush()
-        self._transport.close()
+        if self._closing is not None or not self._unread() or self._transport.is_closing():
+            self._stop_waiting()
+            self._transport.close()
+            return
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        self._closing = self._loop.call_later(LINGER_SECONDS, self._transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._closing is not None:
+            self._closing.cancel()
 
     def _flush(self) -> None:
         if self._parts:

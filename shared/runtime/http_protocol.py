@@ -27,9 +27,6 @@ HEAD_BYTES = 65_536
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 """A header of every answer: no browser may take a text, such as a log, for a page."""
 
-LINGER_SECONDS = 2.0
-"""The longest time for which the rest of a refused request is read, and dropped."""
-
 
 class Malformed(Exception):
     """The head is no request to this server. The message says why."""
@@ -55,26 +52,24 @@ class BoundedProtocol(HttpToolsProtocol):
     _begun = False
     _asked = False
     _head_timer: asyncio.TimerHandle | None = None
-    _linger: asyncio.TimerHandle | None = None
     _running: RequestResponseCycle | None = None
     _refusal: bytes | None = None
     """The last answer of this connection; empty: there is none, it is only closed."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        joining = JoiningTransport(transport, self.loop)
+        joining = JoiningTransport(transport, self.loop, self._may_be_sending)
         super().connection_made(cast("asyncio.Transport", joining))
         self.flow = PatientFlow(self.transport, self.pipeline)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
-        if self._linger is not None:
-            self._linger.cancel()
+        self.transport.close()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._refusal is not None:
-            return  # nothing more is read
+        if self._refusal is not None or self.transport.is_closing():
+            return  # nothing more is answered
         self._unset_keepalive_if_required()
         self._begun = False
         try:
@@ -103,7 +98,8 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._refusal is None:
             self._refusal = b""
         begun = self._running is not None and self._running.response_started
-        if self._linger is not None or self._all_answered() or begun:
+        if self.transport.is_closing() or self._all_answered() or begun:
+            self._part = RequestPart.NONE  # nothing more can come
             self.transport.close()
         return True
 
@@ -233,20 +229,16 @@ class BoundedProtocol(HttpToolsProtocol):
         return True
 
     def _end(self) -> None:
-        """Write the last answer; close when the client has closed, or a little later.
-
-        If unread data is left, a close resets the connection, and the client may lose what it has
-        not read yet (RFC 9112, 9.6).
-        """
         self._unset_keepalive_if_required()
         if self._refusal:
             self.transport.write(self._refusal)
-        self.transport.write_eof()
-        self.flow.resume_reading()
-        self._linger = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self.transport.close()
+
+    def _may_be_sending(self) -> bool:
+        return bool(self._refusal) or self._part is not RequestPart.NONE
 
     def shutdown(self) -> None:
-        if self._linger is not None:
+        if self.transport.is_closing():
             self.transport.close()
         else:
             super().shutdown()

@@ -168,6 +168,19 @@ def test_an_older_api_stops_a_container(served: ServedWorld, tmp_path: Path) -> 
     assert "over" in agent.reason
 
 
+@pytest.mark.parametrize("kind", ["report", "callback"])
+def test_a_gateway_before_an_older_api_is_outlasted(
+    served: ServedWorld, tmp_path: Path, kind: str
+) -> None:
+    proxy = Proxy(served.base_url, hides=(MARK,))
+    with started(served, proxy, tmp_path / "i", SIMULATE_SECONDS="1") as (job_id, agent):
+        wait_for(served, job_id, lambda job: job["phase"] == "running")
+        proxy.pages[kind] = GATEWAY[:4]
+        assert agent.wait() == 0
+        assert status_of(served, job_id)["status"] == "DONE", agent.log
+    assert proxy.pages[kind] == []
+
+
 # -- the API's side
 
 

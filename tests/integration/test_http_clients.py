@@ -13,6 +13,7 @@ JOB = b'{"docker_image": "alpine", "scheduled_for": "now"}'
 HOST = b"Host: localhost\r\n"
 CLOSE = b"Connection: close\r\n"
 LIST = b"GET /list HTTP/1.1\r\n" + HOST
+EXPECT = b"Expect: 100-continue\r\n"
 JUNK = b"\x16\x03\x01junk\r\n\r\n"
 
 
@@ -196,6 +197,24 @@ def test_a_client_that_ends_its_side_gets_its_answer(served: ServedWorld) -> Non
         assert answer.status in (200, 201)
 
 
+@pytest.mark.parametrize(
+    ("request_", "statuses"),
+    [
+        (post(CLOSE, body=b" " * 20_000_000), [413]),
+        (post(EXPECT, body=b" " * 20_000_000), [413]),
+        (post() + b"}" * 20_000_000, [201, 400]),
+        (b"POST /schedule HTTP/1.1\r\n" + HOST + b"A : b\r\n\r\n" + b"}" * 20_000_000, [400]),
+        (b"GET /" + b"x" * 20_000_000, [431]),
+    ],
+    ids=["close", "expect", "junk", "malformed", "head"],
+)
+def test_a_client_that_sends_on_gets_the_answer_too(
+    served: ServedWorld, request_: bytes, statuses: list[int]
+) -> None:
+    """Otherwise the connection is reset, and the client loses the answer."""
+    assert [answer.status for answer in exchange(served.port, request_)] == statuses
+
+
 def test_a_waiting_request_gets_the_rest_of_its_body(served: ServedWorld) -> None:
     body = JOB + b" " * 300_000
     with connect(served.port) as talking:
@@ -283,8 +302,6 @@ def test_a_trailer_is_no_header(served: ServedWorld) -> None:
 
 
 # -- Expect: 100-continue
-
-EXPECT = b"Expect: 100-continue\r\n"
 
 
 @pytest.fixture

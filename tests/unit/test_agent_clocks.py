@@ -34,6 +34,10 @@ def test_the_clock_that_gave_the_notice_measures_it(skew: float) -> None:
     ]  # fmt: skip
 
 
+def test_an_instance_that_runs_long_after_its_notice_has_a_wrong_notice() -> None:
+    assert [left(-30), left(-31), left(-480)] == [0, 90, 90]
+
+
 def test_no_notice_is_longer_than_two_minutes() -> None:
     assert left(3600) == 90
     notice = Notice("terminate", NOW + timedelta(seconds=3600))

@@ -60,6 +60,30 @@ def test_a_mark_alone_makes_no_answer() -> None:
         assert not is_ours(judged(recognition, status, text, "a1")), status
 
 
+def test_an_unmarked_refusal_counts_once_it_has_lasted() -> None:
+    at = [0.0]
+    recognition = Recognition(lambda: at[0])
+    for seconds, ours in ((0.0, False), (29.0, False), (30.0, True), (31.0, True)):
+        at[0] = seconds
+        assert is_over(recognition.doubt(Answer(403, FORBIDDEN))) is ours, seconds
+    recognition.doubt(Answer(200, "{}"))
+    assert not is_over(recognition.doubt(Answer(401, FORBIDDEN)))
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [(200, "{}"), (400, FORBIDDEN), (413, FORBIDDEN), (409, '{"message": "over", "stop": true}')],
+)
+def test_what_no_gateway_makes_counts_at_once(status: int, text: str) -> None:
+    assert is_decided(Recognition().doubt(Answer(status, text)))
+
+
+def test_a_marked_refusal_counts_at_once() -> None:
+    recognition = Recognition()
+    answer = judged(recognition, 401, FORBIDDEN, "a1")
+    assert is_over(recognition.doubt(answer))
+
+
 @pytest.mark.parametrize(
     ("answer", "alive"),
     [
