@@ -136,6 +136,7 @@ SAYINGS = (
         REGISTRY,
         CODE + r"(?:manifest (?:unknown|invalid|unverified)|unsupported)" + END,
         CODE + r"(?:name (?:unknown|invalid)|tag invalid|repository name not known)" + END,
+        CODE + r"unknown: .*(?:not found|does not exist)",  # of Harbor and others: code NOT_FOUND
         r"failed to resolve reference .*: not found$",
         r"error from registry: .*(?:not found|does not exist)",
         permanent=True,
