@@ -94,9 +94,9 @@ SAYINGS = (
     # An answer without a registry's JSON: a proxy's page, a mirror that is being started.
     _saying(PROXY, r"error parsing HTTP \d+ response body", "proxy authentication required"),
     _saying(REGISTRY, "received unexpected HTTP status"),  # 5xx
-    # containerd's client names the status alone: that of the registry, or of its token server.
+    # containerd's client names the status alone: that of the registry, of its token server or of a
+    # proxy. It never says 404 of an image so: that is "not found", below.
     _saying(LOGIN, r"unexpected status.*\b(?:401|403)\b", permanent=True),
-    _saying(REGISTRY, r"unexpected status.*\b404\b", permanent=True),
     _saying(REGISTRY, "unexpected status"),
     # The reference itself.
     _saying(

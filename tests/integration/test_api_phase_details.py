@@ -62,6 +62,8 @@ async def test_a_detail_may_come_with_lines_and_with_a_phase_it_is_ignored(world
     await world.report(agent, detail=DETAIL, lines=["one"])
     assert await shown(world, agent.job_id) == [DETAIL, DETAIL]
     assert "one" in await world.logs(agent.job_id)
+    await world.report(agent, detail="of another phase", phase="pulling")
+    assert await shown(world, agent.job_id) == [DETAIL, DETAIL]
     await world.report(agent, detail="of another phase", phase="running")
     assert await shown(world, agent.job_id) == [None, None]
 
