@@ -65,6 +65,7 @@ def _saying(origin: str, *parts: str, permanent: bool = False) -> Saying:
 
 CODE = r"(?:^|: )"  # before a registry's error code …
 END = r"(?::| - |$)"  # … and after it
+STATUS = "(?:unexpected status|failed with status code)"  # containerd from 1.7 on, and before
 
 # The first that fits counts: a text names the outer trouble first, and the cause last.
 SAYINGS = (
@@ -96,8 +97,8 @@ SAYINGS = (
     _saying(REGISTRY, "received unexpected HTTP status"),  # 5xx
     # containerd's client names the status alone: that of the registry, of its token server or of a
     # proxy. It never says 404 of an image so: that is "not found", below.
-    _saying(LOGIN, r"unexpected status.*\b(?:401|403)\b", permanent=True),
-    _saying(REGISTRY, "unexpected status"),
+    _saying(LOGIN, STATUS + r".*\b(?:401|403)\b", permanent=True),
+    _saying(REGISTRY, STATUS),
     # The reference itself.
     _saying(
         ENGINE,
