@@ -54,6 +54,8 @@ def open_stage(settings: CloudSettings, **changes: str) -> Iterator[Stage]:
                 # Agents sign for this host, and find it in their own environment.
                 "DOCKER_JOB_STS_URL": cloud.endpoint_url,
                 "DOCKER_JOB_INTERRUPTION_QUEUE_URL": account.queue_url,
+                # The instances share this machine's engine, and no registry need be reached.
+                "DOCKER_JOB_LOCAL_IMAGES": "yes",
                 **ours,
             }
         )

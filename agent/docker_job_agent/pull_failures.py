@@ -65,6 +65,7 @@ def _saying(origin: str, *parts: str, permanent: bool = False) -> Saying:
 
 CODE = r"(?:^|: )"  # before a registry's error code …
 END = r"(?::| - |$)"  # … and after it
+STATUS = "(?:unexpected status|failed with status code)"  # containerd from 1.7 on, and before
 
 # The first that fits counts: a text names the outer trouble first, and the cause last.
 SAYINGS = (
@@ -94,10 +95,10 @@ SAYINGS = (
     # An answer without a registry's JSON: a proxy's page, a mirror that is being started.
     _saying(PROXY, r"error parsing HTTP \d+ response body", "proxy authentication required"),
     _saying(REGISTRY, "received unexpected HTTP status"),  # 5xx
-    # containerd's client names the status alone: that of the registry, or of its token server.
-    _saying(LOGIN, r"unexpected status.*\b(?:401|403)\b", permanent=True),
-    _saying(REGISTRY, r"unexpected status.*\b404\b", permanent=True),
-    _saying(REGISTRY, "unexpected status"),
+    # containerd's client names the status alone: that of the registry, of its token server or of a
+    # proxy. It never says 404 of an image so: that is "not found", below.
+    _saying(LOGIN, STATUS + r".*\b(?:401|403)\b", permanent=True),
+    _saying(REGISTRY, STATUS),
     # The reference itself.
     _saying(
         ENGINE,
@@ -136,6 +137,7 @@ SAYINGS = (
         REGISTRY,
         CODE + r"(?:manifest (?:unknown|invalid|unverified)|unsupported)" + END,
         CODE + r"(?:name (?:unknown|invalid)|tag invalid|repository name not known)" + END,
+        CODE + r"unknown: .*(?:not found|does not exist)",  # of Harbor and others: code NOT_FOUND
         r"failed to resolve reference .*: not found$",
         r"error from registry: .*(?:not found|does not exist)",
         permanent=True,

@@ -20,7 +20,7 @@ from .log import log
 
 HUB = "https://index.docker.io/v1/"  # Docker Hub's name in configurations
 HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-HELPER_SECONDS = 30.0
+HELPER_SECONDS = 15.0
 NOT_FOUND = "credentials not found in native keychain"  # docker-credential-helpers, error.go
 TOKEN_USER = "<token>"  # noqa: S105 - of a helper that gives an identity token
 

@@ -239,6 +239,7 @@ def _for_agents(
         log_batch_seconds=settings.number("LOG_BATCH_SECONDS", 1, least=0.05),
         log_limit_bytes=settings.integer("LOG_LIMIT_BYTES", 1_048_576),
         error_tail_lines=settings.integer("ERROR_TAIL_LINES", 20, least=1),
+        pull_retry_seconds=settings.number("PULL_RETRY_SECONDS", 300),
         local_images=_local_images(settings, compute_url),
     )
 

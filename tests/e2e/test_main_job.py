@@ -34,6 +34,7 @@ def test_the_three_curls_of_the_first_description_work_word_for_word(
     [listed] = json.loads(curl(f"{system.address}/list"))
     assert listed["id"] == job["id"]
     assert listed["spot_instance_request_id"] is None
+    assert "images that only the instance's machine has are used" in system.log.read_text()
     assert system.interrupt() == 0
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from agent.docker_job_agent.aws import AWS_TRIES
 from services.api.http.server import bind, http_server
 from shared.clock import VirtualClock
 from tests.integration.test_agent import AgentProcess, FakeApi, FakeMetadata, running
@@ -37,6 +38,7 @@ from tests.support.compute.aws_account import (
 INSTANCE = "i-0123456789abcdef0"
 KEY = "0f" * 32
 UNREADABLE = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:no-AbCdEf"
+NO_DAEMON = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock."
 DOCKER = """#!/bin/sh
 printf '%s\\n' "$*" >> {record}
 case "$1 $2" in
@@ -321,6 +323,37 @@ def test_ecr_gives_the_login_to_the_role(tmp_path: Path) -> None:
     sent = login_sent(tmp_path / "bin")
     assert sent == {"username": "AWS", "password": "ecr-canary", "serveraddress": registry}
     assert "ecr-canary" not in agent.log
+
+
+def test_an_ecr_that_gives_no_login_for_a_while_costs_no_attempt(tmp_path: Path) -> None:
+    registry = f"123456789012.dkr.ecr.{REGION}.amazonaws.com"
+    api = FakeApi(docker_image=f"{registry}/app")
+    api.settings["local_images"] = False
+    docker = a_docker(tmp_path / "bin")
+    with role() as (metadata, secrets):
+        secrets.throttled = AWS_TRIES
+        with running(api, tmp_path / "i", **docker, **on_ec2(metadata, secrets)) as agent:
+            assert agent.wait() == 0
+
+    assert login_sent(tmp_path / "bin")["password"] == "ecr-canary"
+    [noted] = api.lines("docker-job")
+    assert "no login at ECR: ThrottlingException: Rate exceeded; trying again in " in noted
+
+
+def test_an_engine_that_is_away_for_a_moment_costs_no_attempt(tmp_path: Path) -> None:
+    api = FakeApi(docker_image="registry.example.com/app")
+    api.settings["local_images"] = False
+    docker = a_docker(tmp_path / "bin")
+    program = tmp_path / "bin" / "docker"
+    away = f"mkdir {tmp_path}/tried 2> /dev/null && echo '{NO_DAEMON}' >&2 && exit 1\n"
+    program.write_text(program.read_text().replace("case", away + "case", 1))
+    with running(api, tmp_path / "i", **docker) as agent:
+        assert agent.wait() == 0
+
+    [noted] = api.lines("docker-job")
+    assert noted.startswith(f"the engine could not pull the image: {NO_DAEMON}; trying again in ")
+    [reported] = api.callbacks
+    assert "pull_failed" not in reported
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ async def test_a_claim_hands_out_the_job_and_the_settings(world: World) -> None:
             "host_services": True,
             "log_limit_bytes": 1_048_576,
             "error_tail_lines": 20,
+            "pull_retry_seconds": 300,
             "local_images": False,
         },
     }

@@ -1,11 +1,16 @@
 """How far an attempt is in its phase: reported with heartbeats, shown while the phase lasts."""
 
+import asyncio
+
 import pytest
 
 from services.api.jobs import store as job_store
 from services.api.jobs import unit_of_work
+from services.api.jobs.store import Owner
 from shared.clock import VirtualClock
 from tests.integration.test_api_agent_groups import busy, start_calls
+from tests.integration.test_api_handlers import locked
+from tests.integration.test_api_log_writes import counted
 from tests.support.api.api_world import Agent, World, message_of
 
 DETAIL = "pulling 340 of 1,200 MB, 5 of 9 layers"
@@ -57,6 +62,8 @@ async def test_a_detail_may_come_with_lines_and_with_a_phase_it_is_ignored(world
     await world.report(agent, detail=DETAIL, lines=["one"])
     assert await shown(world, agent.job_id) == [DETAIL, DETAIL]
     assert "one" in await world.logs(agent.job_id)
+    await world.report(agent, detail="of another phase", phase="pulling")
+    assert await shown(world, agent.job_id) == [DETAIL, DETAIL]
     await world.report(agent, detail="of another phase", phase="running")
     assert await shown(world, agent.job_id) == [None, None]
 
@@ -80,10 +87,23 @@ async def test_a_detail_costs_the_one_write_of_its_heartbeat(
     [attempt] = before["attempts"]
     attempt |= {"heartbeat_at": "2026-01-01T00:00:05+00:00", "phase_detail": DETAIL}
     assert await world.rows() == before
-    indexed = await world.stage.rows(
-        "SELECT indexdef FROM pg_indexes WHERE indexdef LIKE '%phase_detail%'"
-    )
-    assert indexed == []  # or no heartbeat would be made in place
+    async with world.ports.db.transaction() as tx:
+        rows = await counted(tx.conn)
+        await job_store.beat(tx, Owner(agent.job_id, 1), "pulling 345 of 1,200 MB, 5 of 9 layers")
+        all_, in_place = (await counted(tx.conn))["attempts"]
+    assert (all_ - rows["attempts"][0], in_place - rows["attempts"][1]) == (1, 1)
+
+
+async def test_a_detail_that_comes_while_its_attempt_is_locked_waits_and_is_kept(
+    world: World,
+) -> None:
+    agent = await a_pull(world)
+    async with world.ports.db.transaction() as tx:
+        await tx.conn.execute("SELECT FROM attempts FOR UPDATE")
+        reported = asyncio.create_task(world.report(agent, detail=DETAIL))
+        await locked(world)
+    assert (await reported).status_code == 200
+    assert await shown(world, agent.job_id) == [DETAIL, DETAIL]
 
 
 async def test_a_detail_is_not_undone_by_a_fact_that_was_loaded_before_it(world: World) -> None:

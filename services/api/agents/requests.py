@@ -233,7 +233,9 @@ def read_report(raw: bytes) -> Report:
     """Read the body of `POST /agent/jobs/{id}/report`. Raises `BadRequest`."""
     read = _read(raw, _decode_report)
     rebalance, logs = bool(read.rebalance), read.logs
-    detail = None if read.detail is None else clean(read.detail[:MAX_DETAIL])
+    detail = None
+    if read.detail is not None and read.phase is None:
+        detail = clean(read.detail[:MAX_DETAIL])
     if rebalance and read.phase is not None:
         raise BadRequest("rebalance goes without a phase: report that by itself")
     if logs is None:

@@ -14,7 +14,8 @@ LONGEST_MARGIN_SECONDS = 110
 class AgentSettings:
     """The settings that an agent gets with its claim. Durations in seconds, sizes in bytes.
 
-    *local_images*: an image that only the agent's machine has is used after a failed pull.
+    *pull_retry_seconds*: for so long an attempt tries a failed pull again. *local_images*: an image
+    that only the agent's machine has is used after a failed pull.
     """
 
     heartbeat_seconds: float
@@ -24,6 +25,7 @@ class AgentSettings:
     log_batch_seconds: float
     log_limit_bytes: int
     error_tail_lines: int
+    pull_retry_seconds: float
     local_images: bool
 
     def of_job(self, job: Job) -> "AgentSettings":

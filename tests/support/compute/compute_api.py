@@ -75,9 +75,10 @@ class FakeApi:
             await self._called.wait_for(lambda: bool(holds()))
 
     def lines(self, job_id: int) -> list[str]:
-        """Return the text of every log line of a job."""
+        """Return the text of every line that a job's container printed."""
         batches = [each["logs"] for each in self.reports[job_id] if each.get("logs")]
-        return [line["text"] for batch in batches for line in batch["lines"]]
+        lines = [line for batch in batches for line in batch["lines"]]
+        return [line["text"] for line in lines if line["stream"] != "docker-job"]
 
     def _answer(self, call: str, token: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if self.failures:
