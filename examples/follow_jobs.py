@@ -10,11 +10,6 @@ KEPT = {"x-expires": 7 * 24 * 3600 * 1000}  # ms: an unused queue is deleted aft
 REMEMBERED = 100_000  # ids, since an event may arrive twice: better store them with your effects
 
 
-def plain(job: dict[str, str | None]) -> str:
-    # A client chose the name: it is no command to your terminal.
-    return "".join(each if each.isprintable() else "?" for each in str(job["name"]))
-
-
 async def main() -> None:
     connection = await aio_pika.connect_robust(os.environ["AMQP_URL"])
     async with connection, connection.channel() as channel:
@@ -22,16 +17,16 @@ async def main() -> None:
         queue = await channel.declare_queue("follow-jobs", durable=True, arguments=KEPT)
         await queue.bind("docker-job", routing_key="JobFinished")
         seen: dict[str, None] = {}
-        async with queue.iterator() as messages:
-            async for message in messages:
-                for event in json.loads(message.body):
-                    job = event["data"]
-                    if event["id"] not in seen:
-                        print(f"job {job['job_id']} ({plain(job)}) is {job['status']}", flush=True)
-                        seen[event["id"]] = None
-                    if len(seen) > REMEMBERED:
-                        del seen[next(iter(seen))]
-                await message.ack()
+        async for message in queue:
+            for event in json.loads(message.body):
+                job = event["data"]
+                name = repr(str(job["name"]))[1:-1]  # a client chose it: no terminal obeys it
+                if event["id"] not in seen:
+                    print(f"job {job['job_id']} ({name}) is {job['status']}", flush=True)
+                    seen[event["id"]] = None
+                if len(seen) > REMEMBERED:
+                    del seen[next(iter(seen))]
+            await message.ack()
 
 
 asyncio.run(main())

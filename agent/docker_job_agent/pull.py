@@ -63,7 +63,7 @@ class Pull:
             tries += 1
             log("pull failed", tries=tries, origin=failure.origin, permanent=failure.permanent)
             if self._settings.local_images and self._is_local():
-                self._note(f"the image of this machine is used, as its pull failed: {failure.text}")
+                log("the image of this machine is used")  # not in the job's log: nothing is wrong
                 return
             now = time.monotonic()
             if tries == 1:

@@ -49,14 +49,17 @@ esac
 ENGINE = """
 import base64, sys
 record, answer = sys.argv[1], {answer!r}
-headers = iter(sys.stdin.readline, "\\r\\n")
-for name, _, value in (line.partition(": ") for line in headers):
-    if name == "X-Registry-Auth":
-        with open(record + ".auth", "wb") as file:
-            file.write(base64.urlsafe_b64decode(value.strip()))
 head = "HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(answer)
-print(head + answer, end="", flush=True)
-sys.stdin.read()
+while sys.stdin.readline():
+    headers = iter(sys.stdin.readline, "\\r\\n")
+    length = 0
+    for name, _, value in (line.partition(": ") for line in headers):
+        if name == "X-Registry-Auth":
+            with open(record + ".auth", "wb") as file:
+                file.write(base64.urlsafe_b64decode(value.strip()))
+        length = int(value) if name == "Content-Length" else length
+    sys.stdin.read(length)
+    print(head + answer, end="", flush=True)
 """
 
 
@@ -345,13 +348,17 @@ def test_an_engine_that_is_away_for_a_moment_costs_no_attempt(tmp_path: Path) ->
     api.settings["local_images"] = False
     docker = a_docker(tmp_path / "bin")
     program = tmp_path / "bin" / "docker"
-    away = f"mkdir {tmp_path}/tried 2> /dev/null && echo '{NO_DAEMON}' >&2 && exit 1\n"
+    # Two calls are about room on the disk, and may fail; the third is the pull.
+    first = f"for n in 1 2 3; do mkdir {tmp_path}/tried$n 2> /dev/null"
+    away = f"{first} && echo '{NO_DAEMON}' >&2 && exit 1; done\n"
     program.write_text(program.read_text().replace("case", away + "case", 1))
     with running(api, tmp_path / "i", **docker) as agent:
         assert agent.wait() == 0
 
     [noted] = api.lines("docker-job")
-    assert noted.startswith(f"the engine could not pull the image: {NO_DAEMON}; trying again in ")
+    assert noted.startswith(
+        f"[docker-job: the engine could not pull the image: {NO_DAEMON}; trying again in "
+    )
     [reported] = api.callbacks
     assert "pull_failed" not in reported
 

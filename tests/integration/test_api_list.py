@@ -415,7 +415,8 @@ async def test_all_jobs_are_streamed_a_page_in_memory_at_a_time(
     async def send(message: Message) -> None:
         chunks.append(message.get("body", b""))
 
-    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/list", "headers": []}
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/list"}
+    scope["headers"] = [(b"host", b"localhost")]
     scope |= {"query_string": b"limit=all", "asgi": {"version": "3.0"}, "http_version": "1.1"}
     await world.api.app(scope, receive, send)
     jobs = json.loads(b"".join(chunks))

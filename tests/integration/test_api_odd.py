@@ -74,6 +74,13 @@ ODD_FIELDS: dict[str, tuple[Any, str]] = {
     "secret_env": ({"\0": "a"}, "secret_env"),
     "secrets": ({"A": "/a\0"}, "secrets.A"),
     "registry_auth": ("\0", "registry_auth"),
+    "user": ("a\0", "user"),
+    "working_dir": ("/a\0", "working_dir"),
+    "shm_size_mib": (2**70, "shm_size_mib"),
+    "init": (1e308, "init"),
+    "stop_signal": ("\0", "stop_signal"),
+    "stop_grace_seconds": (-(10**400), "stop_grace_seconds"),
+    "read_only": ("\0", "read_only"),
     "\0": (1, "unknown field"),
 }
 
