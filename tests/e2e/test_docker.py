@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 
-from services.api.jobs.sizes import MAX_EXEC_BYTES, MAX_STRING_BYTES, STRING_COST
+from services.api.jobs.sizes import (
+    MAX_EXEC_BYTES,
+    MAX_FIELD_BYTES,
+    MAX_VARIABLE_BYTES,
+    STRING_COST,
+)
 from tests.e2e.test_main_job import wait_for_no_agents, wait_for_phase
 from tests.support.servers.metadata_service import MetadataService
 from tests.support.systems.embedded_system import EmbeddedSystem
@@ -105,16 +110,18 @@ def test_values_with_line_breaks_reach_a_real_container_verbatim(
 
 def test_the_largest_job_that_is_taken_starts(system: EmbeddedSystem, image: str) -> None:
     system.start()
-    entrypoint = ["sh", "-c", "echo $# ${#1} ${#A} ${#B}", "sh", "x" * MAX_STRING_BYTES]
-    value = "x" * 50_000
-    given = len("".join(entrypoint)) + 2 * len(f"A={value}") + STRING_COST * (len(entrypoint) + 2)
+    script = ["sh", "-c", "echo $# ${#1} ${#A} ${#B}", "sh"]
+    argument = "x" * (MAX_FIELD_BYTES - len("".join(script)))
+    entrypoint = [*script, argument]
+    values = "x" * (MAX_VARIABLE_BYTES - 1), "x" * (MAX_FIELD_BYTES - MAX_VARIABLE_BYTES - 1)
+    given = MAX_FIELD_BYTES + len(f"A={values[0]}B={values[1]}") + STRING_COST * 7
     empty = (MAX_EXEC_BYTES - given) // STRING_COST
     body: dict[str, Any] = {"docker_image": image, "scheduled_for": "now", "entrypoint": entrypoint}
-    body |= {"env_vars": {"A": value}, "secret_env": {"B": value}}
+    body |= {"env_vars": {"A": values[0]}, "secret_env": {"B": values[1]}}
     job = system.follow(system.schedule(**body, command=[""] * empty))
     assert job["status"] == "DONE"
     logs = system.http.get(f"/jobs/{job['id']}/logs").text.splitlines()
-    assert logs == [f"{1 + empty} {MAX_STRING_BYTES} {len(value)} {len(value)}"]
+    assert logs == [f"{1 + empty} {len(argument)} {len(values[0])} {len(values[1])}"]
     larger = system.http.post("/schedule", json={**body, "command": [""] * (empty + 1)})
     assert (larger.status_code, f"at most {MAX_EXEC_BYTES}" in larger.text) == (400, True)
 

@@ -7,7 +7,8 @@ import pytest
 
 from services.api.agents import requests
 from services.api.agents.calls import Callback, Report
-from services.api.agents.requests import MAX_LINE, MAX_LINES, TokenClaim
+from services.api.agents.log_lines import MAX_LINE, MAX_LINES
+from services.api.agents.requests import TokenClaim
 from services.api.logs.bounds import Line
 from services.api.submission.request import BadRequest
 

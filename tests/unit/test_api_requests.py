@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from services.api.jobs.sizes import MAX_EXEC_BYTES, MAX_STRING_BYTES, STRING_COST
+from services.api.jobs.sizes import (
+    MAX_EXEC_BYTES,
+    MAX_FIELD_BYTES,
+    MAX_VARIABLE_BYTES,
+    STRING_COST,
+)
 from services.api.submission.request import (
     BadRequest,
     Bounds,
@@ -276,30 +281,42 @@ def test_env_vars_is_an_object(value: Any) -> None:
     assert refusal(env_vars=value).startswith("env_vars must be an object of strings")
 
 
-def test_env_vars_are_bounded_in_bytes() -> None:
-    most = MAX_STRING_BYTES - len("K=")
+def test_a_variable_is_bounded_in_bytes() -> None:
+    """An agent of an earlier release takes no longer line of an env file."""
+    most = MAX_VARIABLE_BYTES - len("K")
     assert read(env_vars={"K": "x" * most}).env_vars
-    expected = f"env_vars.K with its name has {MAX_STRING_BYTES + 1} bytes, at most "
+    expected = f"env_vars.K with its name has {MAX_VARIABLE_BYTES + 1} bytes, at most "
     assert refusal(env_vars={"K": "x" * (most + 1)}).startswith(expected)
     assert "at most" in refusal(env_vars={"K": "€" * (most // 3 + 1)})
+
+
+def test_env_vars_are_bounded_in_bytes() -> None:
+    half = MAX_FIELD_BYTES // 2 - 1
+    assert read(env_vars={"K": "x" * half, "L": "x" * half}).env_vars
+    assert refusal(env_vars={"K": "x" * half, "L": "x" * half, "M": ""}).startswith(
+        "env_vars holds"
+    )
+    with pytest.raises(BadRequest, match=r"^env_vars with secret_env holds 80002 bytes, at most"):
+        read_secretly(env_vars={"A": "x" * 40_000}, secret_env={"B": "y" * 40_000})
 
 
 def test_arguments_and_environment_are_bounded_together_as_linux_counts_them() -> None:
     """A string counts its bytes, its NUL and a pointer."""
     fields: dict[str, Any] = {
         "entrypoint": ["sh"],
-        "command": ["x" * 20_000] * 3,
-        "env_vars": {f"A{n}": "x" * 20_000 for n in range(3)},
-        "secret_env": {f"B{n}": "x" * 20_000 for n in range(3)},
+        "env_vars": {f"A{n}": "x" * 10_000 for n in range(3)},
+        "secret_env": {f"B{n}": "x" * 10_000 for n in range(3)},
     }
-    count = 2 + STRING_COST + 3 * (20_000 + STRING_COST) + 6 * (20_003 + STRING_COST)
-    full = {**fields, "command": [*fields["command"], "y" * (MAX_EXEC_BYTES - count - STRING_COST)]}
-    assert read_secretly(**full).command == full["command"]
-    full["command"][-1] += "y"
+    given = 2 + STRING_COST + 6 * (10_003 + STRING_COST)
+    strings = (MAX_EXEC_BYTES - given) // STRING_COST
+    full = {**fields, "command": [""] * strings}
+    assert len(read_secretly(**full).command or ()) == strings
+    full["command"].append("")
     with pytest.raises(BadRequest) as refused:
         read_secretly(**full)
+    counted = given + STRING_COST * (strings + 1)
     assert str(refused.value) == (
-        f"command with entrypoint and env_vars and secret_env counts {MAX_EXEC_BYTES + 1} bytes, "
+        f"command with entrypoint and env_vars and secret_env counts {counted} bytes, "
         f"at most {MAX_EXEC_BYTES} are taken (each string counts its bytes and 9 more)"
     )
 
@@ -313,7 +330,9 @@ def test_many_empty_strings_are_too_many(field: str) -> None:
 
 
 def test_many_short_variables_are_too_many() -> None:
-    assert refusal(env_vars={f"A{n}": "" for n in range(100_000)}).startswith("env_vars counts 15")
+    assert refusal(env_vars={f"A{n}": "" for n in range(14_000)}).startswith(
+        "env_vars holds 72890 bytes"
+    )
 
 
 def test_a_secret_leaves_room_for_the_longest_value_that_there_is() -> None:
@@ -335,8 +354,8 @@ def test_a_command_holds_line_breaks_but_no_nul() -> None:
 
 
 def test_a_command_is_bounded() -> None:
-    assert read(command=["x" * MAX_STRING_BYTES]).command
-    assert refusal(command=["x" * MAX_STRING_BYTES + "y"]).startswith("a string of command has")
+    assert read(command=["x" * MAX_FIELD_BYTES]).command
+    assert refusal(command=["x" * MAX_FIELD_BYTES, "y"]).startswith("command is too long")
 
 
 @pytest.mark.parametrize("value", ["x", 1, [], {"a": 1}, {"a": None}])
@@ -545,7 +564,7 @@ def test_without_a_key_a_secret_is_refused_with_the_setting_that_is_missing() ->
         ({"secret_env": {"1A": "canary"}}, "secret_env has the name '1A'"),
         ({"secret_env": {"A": ["canary"]}}, "secret_env.A must be a string"),
         ({"secret_env": {"A": "canary\0"}}, "secret_env.A must not hold a NUL"),
-        ({"secret_env": {"A": "canary" * 30_000}}, "secret_env.A with its name has 180002 bytes"),
+        ({"secret_env": {"A": "canary" * 30_000}}, "secret_env.A with its name has 180001 bytes"),
         ({"secret_env": {"A": "x"}, "env_vars": {"A": "y"}}, "secret_env.A is in env_vars too"),
         ({"secrets": {"A": "/a"}, "env_vars": {"A": "y"}}, "secrets.A is in env_vars too"),
         ({"secrets": {"A": "/a"}, "secret_env": {"A": "y"}}, "secrets.A is in secret_env too"),

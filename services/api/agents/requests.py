@@ -4,7 +4,6 @@ From the declarations come the limits, the messages (see `submission/faults.py`)
 schemas. A field that is not declared is ignored: an agent may be of a later release.
 """
 
-from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from msgspec import Meta, Struct, ValidationError
@@ -12,34 +11,24 @@ from msgspec.json import Decoder
 from msgspec.structs import replace
 
 from services.api.agents.calls import Callback, Report
+from services.api.agents.log_lines import MAX_WHOLE, LogLines, Positive, as_line, clean
 from services.api.agents.sts_identity import Proof
 from services.api.jobs.fields import whole
-from services.api.logs.bounds import Amount, Continues, Line
+from services.api.logs.bounds import Amount
 from services.api.submission.faults import check
 from services.api.submission.json_body import BadRequest, decode
 from shared.events.events import Cause
 
 MAX_MESSAGE = 16_384
-MAX_LINE = 65_536
 MAX_DETAIL = 200
-MAX_LINES = 10_000
-MAX_WHOLE = 2**31 - 1
-MAX_LEFT_OUT = 2**53 - 1  # of a log, in bytes: every JSON reader takes it for a whole number
 
 Phase = Literal["pulling", "running", "stopping"]
 PHASES = get_args(Phase)
 Runtime = Literal["docker", "simulated"]
-Stream = Literal["stdout", "stderr", "docker-job"]
-STREAMS = get_args(Stream)
 
-CONTINUES: dict[str | None, Continues] = {each: each for each in get_args(Continues)}
-
-_POSITIVE = {"wrong": "{path} must be a positive whole number"}
 _Flag = bool | None
 """Null is false."""
 
-_Positive = Annotated[int, Meta(ge=1, le=MAX_WHOLE, extra=_POSITIVE)]
-_LeftOut = Annotated[int, Meta(ge=1, le=MAX_LEFT_OUT, extra=_POSITIVE)]
 _NOT_64_DIGITS = "{path} must be 64 hexadecimal digits of the agent's own making"
 
 
@@ -62,8 +51,8 @@ class _AnyClaim(Struct, frozen=True, kw_only=True):
 class TokenClaim(_AnyClaim, frozen=True, kw_only=True):
     """By the attempt's bootstrap token, the bearer."""
 
-    job_id: Annotated[_Positive, Meta(description="The job's number.")]
-    attempt: Annotated[_Positive, Meta(description="The attempt's number.")]
+    job_id: Annotated[Positive, Meta(description="The job's number.")]
+    attempt: Annotated[Positive, Meta(description="The attempt's number.")]
     instance_id: Annotated[
         str, Meta(min_length=1, max_length=200, description="The agent's instance.")
     ]
@@ -75,62 +64,6 @@ class RoleClaim(_AnyClaim, frozen=True, kw_only=True):
     # Such an agent does not know its job yet.
 
     identity: Annotated[Proof, Meta(description="The parts of a signed request to AWS STS.")]
-
-
-class LogLine(Struct, frozen=True):
-    """A line of the container's log."""
-
-    at: Annotated[
-        str,
-        Meta(
-            description="An ISO 8601 time.",
-            extra_json_schema={"format": "date-time"},
-            extra={"wrong_type": "{path} must be an ISO 8601 time"},
-        ),
-    ]
-    stream: Annotated[
-        Stream,
-        Meta(
-            description="`docker-job`: not printed by the container.",
-            extra={"values": STREAMS},
-        ),
-    ]
-    text: Annotated[str, Meta(description=f"Kept up to {MAX_LINE} characters.")]
-    continues: Annotated[
-        str | None,
-        Meta(
-            description="Null: the line has ended. `split`: it is too long for one piece, and the "
-            "next line of the stream is its next piece. `unfinished`: it is shown before its end, "
-            "and the next line of the stream continues it, or replaces it if that begins with a "
-            "carriage return. Other values count as null."
-        ),
-    ] = None
-
-
-class LogOmission(Struct, frozen=True):
-    """The part of a log that the agent left out, since newer lines fill the bound."""
-
-    lines: Annotated[_LeftOut, Meta(description="How many lines.")]
-    bytes: Annotated[_LeftOut, Meta(description="Their bytes in UTF-8, with one for each end.")]
-
-
-class LogLines(Struct, frozen=True, kw_only=True):
-    """A batch of log lines."""
-
-    seq: Annotated[
-        _Positive, Meta(description="Counts from 1; a repeated batch has no further effect.")
-    ]
-    lines: Annotated[
-        list[LogLine],
-        Meta(
-            max_length=MAX_LINES,
-            description="In the order in which they were printed.",
-            extra={"wrong_type": f"{{path}} must be an array of at most {MAX_LINES} lines"},
-        ),
-    ]
-    left_out: Annotated[
-        LogOmission | None, Meta(description="What was left out just before these lines.")
-    ] = None
 
 
 class ReportRequest(Struct, frozen=True, kw_only=True):
@@ -246,18 +179,9 @@ def read_report(raw: bytes) -> Report:
         rebalance=rebalance,
         detail=detail,
         seq=logs.seq,
-        lines=tuple(map(_line, logs.lines)),
+        lines=tuple(map(as_line, logs.lines)),
         left_out=Amount(left_out.bytes, left_out.lines) if left_out else Amount(),
     )
-
-
-def _line(line: LogLine) -> Line:
-    at = line.at
-    try:
-        datetime.fromisoformat(at if at.isprintable() else "")  # it takes NUL for the T
-    except ValueError:
-        raise BadRequest("logs.lines[].at must be an ISO 8601 time") from None
-    return Line(at, line.stream, clean(line.text[:MAX_LINE]), CONTINUES.get(line.continues))
 
 
 def read_callback(raw: bytes) -> Callback:
@@ -295,8 +219,3 @@ def _read(raw: bytes, decoder: Decoder[_Body]) -> _Body:
         return decoder.decode(raw)
     except ValidationError:
         return check(decode(raw), decoder.type)
-
-
-def clean(text: str) -> str:
-    """Replace NUL, which Postgres refuses."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

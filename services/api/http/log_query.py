@@ -6,7 +6,7 @@ from msgspec import Struct
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
-from services.api.agents.requests import STREAMS
+from services.api.agents.log_lines import STREAMS
 from services.api.http.parameters import read_query
 from services.api.logs.reader import Place
 from services.api.logs.store import LAST_ATTEMPT

@@ -16,7 +16,7 @@ from typing import Annotated, get_args
 from msgspec import Meta, Struct
 
 from services.api.jobs import container_fields
-from services.api.jobs.sizes import EXEC_LIMIT
+from services.api.jobs.sizes import ARGUMENTS_LIMIT, VARIABLES_LIMIT
 from shared.events.events import Capacity, Resources
 
 MAX_LABELS = 50
@@ -144,7 +144,7 @@ class JobFields(Struct, frozen=True, kw_only=True):
         Variables,
         Meta(
             description="Environment variables of the container; a number or boolean is passed on "
-            f"as it is written. {EXEC_LIMIT}",
+            f"as it is written. {VARIABLES_LIMIT}",
             examples=[{"KEY": "VALUE"}, {"RETRY": 3}],
             extra={"written": ANY_SCALAR},
         ),
@@ -154,8 +154,7 @@ class JobFields(Struct, frozen=True, kw_only=True):
             list[_Argument],
             Meta(
                 description="Replaces the image's entrypoint, and with it the image's command; an "
-                "empty array removes both, and `command` names the program. See `env_vars` for "
-                "the size.",
+                f"empty array removes both, and `command` names the program. {ARGUMENTS_LIMIT}",
                 examples=[["/bin/sh", "-c"]],
             ),
         ]
@@ -165,7 +164,7 @@ class JobFields(Struct, frozen=True, kw_only=True):
         Annotated[
             list[_Argument],
             Meta(
-                description="Replaces the image's command. See `env_vars` for the size.",
+                description=f"Replaces the image's command. {ARGUMENTS_LIMIT}",
                 examples=[["echo", "hello"]],
             ),
         ]

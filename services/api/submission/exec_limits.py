@@ -6,12 +6,14 @@ https://man7.org/linux/man-pages/man2/execve.2.html ("Limits on size of argument
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from services.api.jobs.sizes import MAX_EXEC_BYTES, MAX_STRING_BYTES, STRING_COST
+from services.api.jobs.sizes import (
+    MAX_EXEC_BYTES,
+    MAX_FIELD_BYTES,
+    MAX_VARIABLE_BYTES,
+    STRING_COST,
+)
 from services.api.submission.faults import join
 from services.api.submission.json_body import BadRequest
-
-MAX_SECRET_BYTES = 65_536
-"""The longest value in Secrets Manager; SSM's are shorter."""
 
 
 def check_program(entrypoint: Sequence[str], command: Sequence[str]) -> None:
@@ -28,7 +30,7 @@ def check_program(entrypoint: Sequence[str], command: Sequence[str]) -> None:
 
 
 def check_sizes(
-    arguments: Mapping[str, Iterable[str]],
+    arguments: Mapping[str, Sequence[str]],
     variables: Mapping[str, Mapping[str, str]],
     secrets: Iterable[str],
 ) -> None:
@@ -36,18 +38,18 @@ def check_sizes(
 
     *arguments* and *variables* are by their fields; of *secrets* only the names are known.
     """
-    costs = {}
     for field, texts in arguments.items():
-        costs[field] = sum(_argument(field, each) for each in texts)
-    for field, each in variables.items():
-        costs[field] = sum(_variable(field, name, value) for name, value in each.items())
+        if _bytes_of(texts) > MAX_FIELD_BYTES:
+            raise BadRequest(f"{field} is too long, at most {MAX_FIELD_BYTES} bytes are taken")
+    _check_variables(variables)
     for name in secrets:
-        _check_string(
-            f"{join('secrets', name)} with the longest value", len(name) + 1 + MAX_SECRET_BYTES
-        )
-    total, largest = sum(costs.values()), max(costs, key=costs.__getitem__)
+        _check_variable(join("secrets", name), len(name))
+    counts = {field: _count(texts, len(texts)) for field, texts in arguments.items()}
+    for field, each in variables.items():
+        counts[field] = _count((*each, *each.values()), len(each)) + len(each)  # each has a `=`
+    total, largest = sum(counts.values()), max(counts, key=counts.__getitem__)
     if total > MAX_EXEC_BYTES:
-        others = " and ".join(field for field in costs if costs[field] and field != largest)
+        others = " and ".join(field for field in counts if counts[field] and field != largest)
         whole = f"{largest} with {others}" if others else largest
         raise BadRequest(
             f"{whole} counts {total} bytes, at most {MAX_EXEC_BYTES} are taken "
@@ -55,18 +57,28 @@ def check_sizes(
         )
 
 
-def _argument(field: str, text: str) -> int:
-    size = len(text.encode())
-    _check_string(f"a string of {field}", size)
-    return size + STRING_COST
+def _check_variables(variables: Mapping[str, Mapping[str, str]]) -> None:
+    for field, each in variables.items():
+        for name, value in each.items():
+            _check_variable(join(field, name), _bytes_of((name, value)))
+    size = sum(_bytes_of((*each, *each.values())) for each in variables.values())
+    if size > MAX_FIELD_BYTES:
+        first, *more = (field for field, each in variables.items() if each)
+        whole = f"{first} with {more[0]}" if more else first
+        raise BadRequest(f"{whole} holds {size} bytes, at most {MAX_FIELD_BYTES} are taken")
 
 
-def _variable(field: str, name: str, value: str) -> int:
-    size = len(name) + len("=") + len(value.encode())
-    _check_string(f"{join(field, name)} with its name", size)
-    return size + STRING_COST
+def _check_variable(path: str, size: int) -> None:
+    if size > MAX_VARIABLE_BYTES:
+        raise BadRequest(
+            f"{path} with its name has {size} bytes, at most {MAX_VARIABLE_BYTES} are taken"
+        )
 
 
-def _check_string(what: str, size: int) -> None:
-    if size > MAX_STRING_BYTES:
-        raise BadRequest(f"{what} has {size} bytes, at most {MAX_STRING_BYTES} are taken")
+def _bytes_of(texts: Iterable[str]) -> int:
+    return len("".join(texts).encode())
+
+
+def _count(texts: Iterable[str], strings: int) -> int:
+    """Return what Linux counts for *texts* that become so many *strings*."""
+    return _bytes_of(texts) + STRING_COST * strings

@@ -1,13 +1,13 @@
 """The schemas of agents' requests, which `agents/requests.py` declares, and of their answers."""
 
-from services.api.agents import requests
+from services.api.agents import log_lines, requests
 from services.api.agents.settings import AgentSettings
 from services.api.agents.sts_identity import Proof
 from services.api.http.openapi.shapes import Schema, a_list, an_object, described, nullable, whole
 from services.api.http.openapi.structs import of_struct
 
 TEXT: Schema = {"type": "string"}
-POSITIVE = whole(1, requests.MAX_WHOLE)
+POSITIVE = whole(1, log_lines.MAX_WHOLE)
 
 
 def schemas() -> dict[str, Schema]:
@@ -18,9 +18,9 @@ def schemas() -> dict[str, Schema]:
         "RoleClaim": of_struct(requests.RoleClaim),
         "Proof": of_struct(Proof),
         **_assignment(),
-        "LogLine": of_struct(requests.LogLine),
-        "LogLines": of_struct(requests.LogLines),
-        "LogOmission": of_struct(requests.LogOmission),
+        "LogLine": of_struct(log_lines.LogLine),
+        "LogLines": of_struct(log_lines.LogLines),
+        "LogOmission": of_struct(log_lines.LogOmission),
         "Report": of_struct(requests.ReportRequest),
         "Interrupted": of_struct(requests.Interrupted) | {"not": failed},
         "Failed": of_struct(requests.Failed) | {"not": interrupted},

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.api.agents.requests import STREAMS
+from services.api.agents.log_lines import STREAMS
 from services.api.http.log_query import EVENT_ID, MAX_TAIL
 from services.api.http.openapi.shapes import Schema, one_of, whole
 from services.api.logs.store import LAST_ATTEMPT
