@@ -17,7 +17,7 @@ async def main() -> None:
         queue = await channel.declare_queue("follow-jobs", durable=True, arguments=KEPT)
         await queue.bind("docker-job", routing_key="JobFinished")
         seen: dict[str, None] = {}
-        async for message in queue:
+        async for message in queue.iterator():
             for event in json.loads(message.body):
                 job = event["data"]
                 name = repr(str(job["name"]))[1:-1]  # a client chose it: no terminal obeys it
