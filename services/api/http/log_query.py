@@ -21,7 +21,7 @@ _FLAGS_SAY = {
     "timestamps": "1 puts its time before each line",
     "streams": "1 puts the name of its stream before each line",
 }
-EVENT_ID = r"^[0-9]{1,10}\.[0-9]{1,10}(\.end)?$"
+EVENT_ID = r"^([0-9]{1,10}\.[0-9]{1,10}(\.end)?)?$"
 _EVENT_ID = re.compile(r"([0-9]{1,10})\.([0-9]{1,10})(\.end)?")
 
 
