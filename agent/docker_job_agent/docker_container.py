@@ -55,7 +55,6 @@ class DockerContainer(Container):
         self._limits = Limits()
         self._kills_before = 0  # for memory, by this machine's kernel
         self._killed = False  # by this agent
-        self._removed = False
         self._network = JobNetwork(config, settings) if config.shared_engine else None
 
     # -- before it runs
@@ -69,6 +68,11 @@ class DockerContainer(Container):
             pull_with_room(self.config.shared_engine, self.job.image, pull)
         else:
             pull()
+
+    def tidy(self) -> None:
+        """Remove images that jobs brought, if the disk of a shared engine is full."""
+        if self.config.shared_engine:
+            Images(self.config.shared_engine).make_room(TIDY_SECONDS)
 
     def _create(self) -> None:
         """Create the container, within what its machine has, as its image wants to be run."""
@@ -191,31 +195,17 @@ class DockerContainer(Container):
         return note_of_end(exit_code, limit, in_container=in_container, in_machine=in_machine)
 
     def destroy(self) -> bool:
-        """Remove the container in any state; return False if that failed."""
+        """Remove the container in any state, and end the guard; return False if that failed."""
         done = docker("rm", "--force", "--volumes", "--", self.name)
         removed = done.code == 0 or "No such container" in done.error
         log("container removed" if removed else "container not removed", error=done.error)
-        self._removed = self._removed or removed
-        if removed and not self._network:
-            self._end_guard()
-        return removed
-
-    def tidy(self) -> None:
-        """Remove what may outlast the final callback: the network, and images if the disk is full.
-
-        The engine takes a fifth of a second for a network. Until then the guard watches over it.
-        """
-        if self._removed and self._network:
+        if removed and self._network:
             self._network.remove()
-            self._end_guard()
-        if self.config.shared_engine:
-            Images(self.config.shared_engine).make_room(TIDY_SECONDS)
-
-    def _end_guard(self) -> None:
-        if self._guard and self._guard.stdin:
+        if removed and self._guard and self._guard.stdin:
             with contextlib.suppress(OSError, ValueError):
                 self._guard.stdin.write(b"done")
                 self._guard.stdin.close()
+        return removed
 
     def _client(self, *arguments: str) -> Child:
         environment = environment_for_children(os.environ)
