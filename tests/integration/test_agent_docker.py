@@ -24,14 +24,18 @@ from tests.integration.test_agent import (
 
 SHELL_IMAGE = "debian:trixie-slim"
 PYTHON_IMAGE = "python:3.13-slim"
-VOLUME_IMAGE = f"docker-job-test-volume:{os.getpid()}"
 LEFT_BEHIND = ["alive.lock", "ended", "pid", "stderr"]
 STUBBORN = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done"]
 
 
-def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
+def docker(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["docker", *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False
+        ["docker", *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
 
 
@@ -42,6 +46,20 @@ def _engine() -> None:
     for image in (SHELL_IMAGE, PYTHON_IMAGE):
         if docker("image", "inspect", image).returncode != 0:
             pytest.skip(f"the Docker engine has no {image}")
+
+
+@contextmanager
+def built(*lines: str, base: str = SHELL_IMAGE) -> Iterator[str]:
+    """Build an image of these lines of a Dockerfile; remove it at the end."""
+    name = f"docker-job-test-built-{os.getpid()}"
+    dockerfile = "\n".join([f"FROM {base}", *lines])
+    made = docker("build", "--pull=false", "--tag", name, "-", stdin=dockerfile)
+    if made.returncode != 0:
+        pytest.skip(f"the Docker engine builds no image: {made.stderr[-200:]}")
+    try:
+        yield name
+    finally:
+        docker("image", "rm", "--force", name)
 
 
 @contextmanager
@@ -207,23 +225,11 @@ def test_both_streams_long_lines_and_an_end_without_a_newline_arrive(tmp_path: P
 
 
 def test_the_anonymous_volumes_of_a_container_go_with_it(tmp_path: Path) -> None:
-    built = subprocess.run(
-        ["docker", "build", "--pull=false", "--tag", VOLUME_IMAGE, "-"],
-        input=f"FROM {SHELL_IMAGE}\nVOLUME /data\n",
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    if built.returncode != 0:
-        pytest.skip(f"the Docker engine builds no image: {built.stderr[-200:]}")
     script = "awk '$5 == \"/data\" {print $4}' /proc/self/mountinfo"
-    api = FakeApi(docker_image=VOLUME_IMAGE, command=["sh", "-c", script])
-    try:
+    with built("VOLUME /data") as image:
+        api = FakeApi(docker_image=image, command=["sh", "-c", script])
         with running_docker(api, tmp_path / "i") as agent:
             assert agent.wait() == 0
-    finally:
-        docker("image", "rm", VOLUME_IMAGE)
 
     [volume] = api.lines("stdout")
     name = volume.removesuffix("/_data").rpartition("/")[2]

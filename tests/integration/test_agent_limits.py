@@ -8,10 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,10 +21,18 @@ from agent.docker_job_agent.job import read_claim
 from agent.docker_job_agent.machine import decide_own_limits, read_machine, reserve_bytes
 from agent.docker_job_agent.oom import had_event
 from tests.integration.test_agent import PATIENCE, AgentProcess, FakeApi, FakeMetadata, running
+from tests.integration.test_agent_docker import (
+    PYTHON_IMAGE,
+    SHELL_IMAGE,
+    _engine,
+    built,
+    docker,
+    running_docker,
+)
 from tests.support.waiting import until
 
-SHELL_IMAGE = "debian:trixie-slim"
-PYTHON_IMAGE = "python:3.13-slim"
+__all__ = ["_engine"]
+
 FILLS_MEMORY = "data = bytearray(400 * 1024 * 1024)"
 # Of a parent whose child is killed.
 CHILD_FILLS_MEMORY = f"""
@@ -52,50 +56,6 @@ for name in ("cpu.max", "cpu/cpu.cfs_quota_us"):
     if file.exists():
         print(file.read_text().split()[0])
 """
-
-
-def docker(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["docker", *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _engine() -> None:
-    if shutil.which("docker") is None or docker("version").returncode != 0:
-        pytest.skip("no Docker engine answers on this machine")
-    for image in (SHELL_IMAGE, PYTHON_IMAGE):
-        if docker("image", "inspect", image).returncode != 0:
-            pytest.skip(f"the Docker engine has no {image}")
-
-
-@contextmanager
-def built(*lines: str, base: str = SHELL_IMAGE) -> Iterator[str]:
-    """Build an image of these lines of a Dockerfile; remove it at the end."""
-    name = f"docker-job-test-gets-{os.getpid()}"
-    made = docker(
-        "build", "--pull=false", "--tag", name, "-", stdin="\n".join([f"FROM {base}", *lines])
-    )
-    if made.returncode != 0:
-        pytest.skip(f"the Docker engine builds no image: {made.stderr[-200:]}")
-    try:
-        yield name
-    finally:
-        docker("image", "rm", "--force", name)
-
-
-@contextmanager
-def running_docker(api: FakeApi, directory: Path, **env: str) -> Iterator[AgentProcess]:
-    """Run an agent on the docker runtime; it must leave no container behind."""
-    with running(api, directory, DOCKER_JOB_RUNTIME="docker", **env) as agent:
-        yield agent
-    listed = docker("ps", "-aq", "--filter", f"label=docker-job.instance={agent.instance_id}")
-    assert listed.stdout == ""
 
 
 def wait_until_ready(api: FakeApi) -> None:
