@@ -14,13 +14,13 @@ from urllib.parse import quote
 
 from .engine_api import EngineAnswer, EngineApi
 from .errors import EngineError
+from .machine import MIB
 
 AGENT_SCORE = -900  # on a machine of its own: the agent lives to report
 CHILD_SCORE = 0
 CONTAINER_SCORE = 800  # it dies first: 80 % of the machine's memory is added to what it uses
 KILLED = 128 + 9  # the exit code after SIGKILL, of a shell whose child got it too
 EVENTS_SECONDS = 5.0
-MIB = 1024 * 1024
 
 
 def set_score(score: int, pid: str = "self", proc: str = "/proc") -> None:

@@ -92,7 +92,7 @@ def test_the_readmes_curls_run_a_container_whose_output_is_in_the_logs_and_which
     assert '"text":"hello"' in followed
     job = project.job(job_id)
     assert (job["status"], job["exit_code"], job["runtime"]) == ("DONE", 0, "docker")
-    assert project.http.get(f"/jobs/{job_id}/logs").text.splitlines()[-1] == "hello"
+    assert project.http.get(f"/jobs/{job_id}/logs").text.splitlines() == ["hello"]
     until(lambda: not project.instances(), TERMINATED_SECONDS)
 
 

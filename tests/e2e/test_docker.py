@@ -56,11 +56,6 @@ def containers_of(job_id: int, system: EmbeddedSystem) -> str:
     )  # fmt: skip
 
 
-def printed(system: EmbeddedSystem, job_id: int) -> list[str]:
-    """Return the lines of a job's log."""
-    return list(system.http.get(f"/jobs/{job_id}/logs").text.splitlines())
-
-
 def test_a_real_container_runs_prints_and_is_removed(system: EmbeddedSystem, image: str) -> None:
     assert "docker" in system.start()
     command = ["sh", "-c", 'echo "out: $KEY"; echo err >&2']
@@ -257,9 +252,9 @@ def test_a_long_log_is_whole_where_it_fits_and_else_has_its_beginning_and_its_en
     long = system.schedule(docker_image=image, command=["seq", "1", "300000"])
     for job_id in (short, long):
         assert system.follow(job_id)["status"] == "DONE"
-    lines = printed(system, short)
+    lines = system.http.get(f"/jobs/{short}/logs").text.splitlines()
     assert lines == [str(number) for number in range(1, 40_001)]
-    lines = printed(system, long)
+    lines = system.http.get(f"/jobs/{long}/logs").text.splitlines()
     [gap] = [place for place, line in enumerate(lines) if line.startswith("---")]
     assert lines[:gap] == [str(number) for number in range(1, gap + 1)]
     tail = lines[gap + 1 :]

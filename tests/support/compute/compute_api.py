@@ -75,10 +75,9 @@ class FakeApi:
             await self._called.wait_for(lambda: bool(holds()))
 
     def lines(self, job_id: int) -> list[str]:
-        """Return the text of every line that a job's container printed."""
+        """Return the text of every log line of a job."""
         batches = [each["logs"] for each in self.reports[job_id] if each.get("logs")]
-        lines = [line for batch in batches for line in batch["lines"]]
-        return [line["text"] for line in lines if line["stream"] != "docker-job"]
+        return [line["text"] for batch in batches for line in batch["lines"]]
 
     def _answer(self, call: str, token: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if self.failures:
