@@ -86,7 +86,7 @@ class Agent:
         return reason
 
     def _tidy(self, container: Container) -> None:
-        """Clean up; a SIGTERM, which may come at once now, waits for it for some seconds."""
+        """Clean up, and ignore SIGTERM meanwhile: the instance may be terminated at once now."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         container.tidy()

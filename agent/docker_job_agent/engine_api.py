@@ -39,7 +39,7 @@ class EngineAnswer(NamedTuple):
 
 
 class EngineApi:
-    """One connection to the engine. Thread-safe is `close` alone, which ends a call under way."""
+    """One connection to the engine. Only `close` is thread-safe: it ends a call under way."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()

@@ -32,7 +32,7 @@ class Image(NamedTuple):
 
 
 def read_image(inspected: object) -> Image:
-    """Return what the engine's `GET /images/{name}/json` says; of none of its, an empty one."""
+    """Return the image in an answer to `GET /images/{name}/json`; an empty one if it has none."""
     config = inspected.get("Config") if isinstance(inspected, dict) else None
     found: dict[str, Any] = config if isinstance(config, dict) else {}
     return Image(

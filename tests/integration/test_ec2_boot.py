@@ -121,7 +121,7 @@ async def test_a_page_in_the_agents_place_is_not_the_end_of_the_instance(
     instance = await launch_one(compute, request_for(api, 1))
 
     async def refused() -> bool:
-        return any("not the API has answered" in line for line in console(world))
+        return any("so it is not the API's" in line for line in console(world))
 
     await eventually(refused)
     api.agent = agent

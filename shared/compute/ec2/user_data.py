@@ -54,7 +54,7 @@ while True:
             agent = answer.read(4 << 20)
         if agent[:2] == b"PK":
             break
-        raise OSError("no zip file: not the API has answered")
+        raise OSError("the answer is no zip file, so it is not the API's")
     except (OSError, http.client.HTTPException) as error:
         # Until the lifetime ends: an API that is away does not cost an instance. One that is up
         # ends an instance without a claim.
