@@ -44,7 +44,7 @@ BACKGROUND = 10
 POINT_SECONDS = 80.0
 UNKNOWN_JOB = 2**62
 SILENT_SECONDS = 10.0
-"""Long enough for its agent to be killed before it is over, on a busy machine too."""
+"""Long enough for its agent to be frozen before it is over, on a busy machine too."""
 TOO_LARGE = 2**63  # for a bigint: the handler fails on it
 
 
@@ -77,12 +77,14 @@ def cancel(system: EmbeddedSystem, point: str) -> None:
 
 
 def silence(system: EmbeddedSystem, point: str) -> None:
-    """Kill its agent as soon as it runs."""
+    """Freeze its agent as soon as it runs.
+
+    If it were killed, its instance would be terminated, and the reaper might be the first to know.
+    """
     job_id = post(system, point, seconds=SILENT_SECONDS)
     until(lambda: system.job(job_id)["status"] == "RUNNING", POINT_SECONDS)
-    for pid in system.agents():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    (pid,) = system.agents(job_id)
+    os.kill(pid, signal.SIGSTOP)
 
 
 CONSUMED: dict[str, Callable[[int], Event]] = {

@@ -108,9 +108,10 @@ class EmbeddedSystem(ApiClient):
                 os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.data_dir, ignore_errors=True)
 
-    def agents(self) -> list[int]:
-        """Return the pids of this system's agents, zombies included."""
+    def agents(self, job_id: int | None = None) -> list[int]:
+        """Return the pids of this system's agents, zombies included; only those of *job_id*."""
         root = str(self.data_dir / "data" / "instances")
+        of_job = "" if job_id is None else f"\0DOCKER_JOB_JOB_ID={job_id}\0"
         found = []
         for entry in Path("/proc").iterdir():
             if not entry.name.isdecimal():
@@ -118,7 +119,7 @@ class EmbeddedSystem(ApiClient):
             with contextlib.suppress(OSError):
                 environ = (entry / "environ").read_bytes().decode(errors="replace")
                 command = (entry / "cmdline").read_bytes().decode(errors="replace")
-                if "docker_job_agent" in command and root in environ:
+                if "docker_job_agent" in command and root in environ and of_job in environ:
                     found.append(int(entry.name))
         return found
 
