@@ -117,7 +117,7 @@ class BoundedProtocol(HttpToolsProtocol):
         # A trailer is no header (RFC 9110, 6.5.1): it comes after the checks of these.
         if self._part is not RequestPart.HEAD:
             return
-        name = name.lower()
+        name, value = name.lower(), value.rstrip(b" \t")  # llhttp strips the other side alone
         if name == b"expect":
             self.expect_100_continue = value.lower() == b"100-continue"
         elif name == b"transfer-encoding":

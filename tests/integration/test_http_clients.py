@@ -291,6 +291,20 @@ def test_a_request_needs_a_host_from_http_1_1_on(served: ServedWorld) -> None:
     assert [each.status for each in exchange(served.port, b"GET /list HTTP/1.0\r\n\r\n")] == [200]
 
 
+def test_white_space_around_the_value_of_a_header_is_no_part_of_it(served: ServedWorld) -> None:
+    before = jobs(served)
+    key = b"Idempotency-Key:%bpadded%b\r\n"
+    answers = exchange(
+        served.port,
+        *(post(key % white) for white in ((b"", b""), (b" ", b" \t"), (b"\t ", b" "))),
+        chunked().replace(b": chunked", b": chunked ").replace(b"localhost", b"localhost "),
+        LIST + CLOSE + b"\r\n",
+    )
+    assert [answer.status for answer in answers] == [201, 201, 201, 201, 200]
+    assert len({answer.json["id"] for answer in answers[:3]}) == 1
+    assert len(answers[-1].json) == before + 2
+
+
 def test_a_trailer_is_no_header(served: ServedWorld) -> None:
     before = jobs(served)
     trailers = b"0\r\nIdempotency-Key: late\r\nHost: evil.example\r\n\r\n"
