@@ -92,7 +92,6 @@ def test_a_time_without_an_offset_is_the_zones_own(text: str, meant: str) -> Non
         "+ 5m",
         "-5m",
         "+1.5h",
-        "+1234567890s",
         "\N{ARABIC-INDIC DIGIT ONE}0:00",
         "+\N{ARABIC-INDIC DIGIT ONE}s",
         "2026-13-01T00:00",
@@ -110,6 +109,9 @@ def test_a_time_without_an_offset_is_the_zones_own(text: str, meant: str) -> Non
         "2026-11-24T10:00:00Z+01:00",
         "2026-11-24T10:00:00+1:00",
         "2026-11-24T10:00:00+24:00",
+        "2026-11-24T10:00:00+99",
+        "2026-11-24T10:00:00+05:60",
+        "20261124T100000-0099",
         "2026-11-24T10:00:00 +01:00",
         "2026-11-24T10:00:00+01:00:30",
         "2026-11-24T10:00:00+01:00[Europe/Berlin]",
@@ -135,6 +137,8 @@ def test_a_text_that_is_no_time_is_refused_with_the_forms(text: str) -> None:
     [
         ("2026-11-24T24:00", "hours go to 23, minutes and seconds to 59"),
         ("2026-11-24T23:59:60Z", "hours go to 23, minutes and seconds to 59"),
+        ("2026-11-24T10:00+24:00", "hours go to 23, minutes and seconds to 59"),
+        ("2026-11-24T10:00-05:99", "hours go to 23, minutes and seconds to 59"),
         ("2026-02-30T00:00", "day is out of range for month"),
     ],
 )
@@ -165,7 +169,11 @@ def test_a_minute_past_still_counts_as_now(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["+3661d", "+999999999d", "+999999999h", "2036-01-10T00:00Z", "9999-12-31T23:59:59Z"]
+    "text",
+    [
+        *("+3661d", "+999999999d", "+999999999h", "+1234567890s", f"+{'9' * 5000}m"),
+        *("2036-01-10T00:00Z", "9999-12-31T23:59:59Z"),
+    ],
 )
 def test_what_is_more_than_ten_years_away_is_refused(text: str) -> None:
     with pytest.raises(BadTime, match="more than ten years away"):

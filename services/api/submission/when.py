@@ -18,10 +18,13 @@ FORMS = (
     "or an ISO 8601 time like '2026-11-24T10:00:00Z'"
 )
 _CLOCK_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?", re.ASCII)
-_DELAY = re.compile(r"\+(\d{1,9})([smhd])", re.ASCII)
+_DELAY = re.compile(r"\+0*(\d+)([smhd])", re.ASCII)
 _DATE = r"(?:\d{4}-\d\d-\d\d|\d{8}|\d{4}-?W\d\d-?\d)"
 _CLOCK = r"(?P<hour>\d\d)(?::?(?P<minute>\d\d)(?::?(?P<second>\d\d)(?:[.,]\d+)?)?)?"
-_ISO = re.compile(rf"{_DATE}(?:[T ]{_CLOCK}(?:Z|[+-]\d\d(?::?\d\d)?)?)?", re.ASCII)
+_OFFSET = r"[+-](?P<ahead>\d\d)(?::?(?P<further>\d\d))?"
+_ISO = re.compile(rf"{_DATE}(?:[T ]{_CLOCK}(?:Z|{_OFFSET})?)?", re.ASCII)
+_ENOUGH_DIGITS = 10
+"""A delay of so many digits is too long in any unit."""
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 LATEST = timedelta(days=3660)
@@ -71,7 +74,7 @@ def time_of(text: str, tz: ZoneInfo, now: datetime) -> datetime:
     if text == "now":
         return now
     if found := _DELAY.fullmatch(text):
-        return _from_now(text, int(found[1]) * _UNIT_SECONDS[found[2]], now)
+        return _from_now(text, int(found[1][:_ENOUGH_DIGITS]) * _UNIT_SECONDS[found[2]], now)
     if found := _CLOCK_TIME.fullmatch(text):
         hour, minute, second = (int(part or 0) for part in found.groups())
         return next_occurrence(hour, minute, second, tz, now)
@@ -106,10 +109,11 @@ def _read_iso(text: str) -> datetime:
     found = _ISO.fullmatch(in_capitals)
     if not found:
         raise BadTime(f"scheduled_for {_short(text)} is not a time: {FORMS}")
-    hour, minute, second = (int(part or 0) for part in found.group("hour", "minute", "second"))
     if found["hour"] is None:
         raise BadTime(f"scheduled_for {_short(text)} has no time of day: {FORMS}")
-    if hour > 23 or minute > 59 or second > 59:
+    hours = found.group("hour", "ahead")
+    parts = found.group("minute", "second", "further")  # `fromisoformat` takes +05:99
+    if any(int(each or 0) > 23 for each in hours) or any(int(each or 0) > 59 for each in parts):
         limits = "hours go to 23, minutes and seconds to 59"
         raise BadTime(f"scheduled_for {_short(text)} is not a time: {FORMS} ({limits})")
     try:
