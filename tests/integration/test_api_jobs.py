@@ -323,6 +323,15 @@ async def test_an_unknown_id_is_a_404(world: World) -> None:
             assert message_of(answer).startswith("there is no job ")
 
 
+async def test_an_id_that_is_too_large_is_called_that(world: World) -> None:
+    for job_id in (str(2**63), "9" * 5000, "0" * 30 + "9" * 30):
+        answer = await world.http.get(f"/status/{job_id}")
+        assert answer.status_code == 404
+        assert message_of(answer).endswith(": no id is so large")
+    last = await world.http.get(f"/status/{2**63 - 1}")
+    assert message_of(last) == f"there is no job {2**63 - 1}"
+
+
 async def test_a_status_shows_all_that_happened(world: World, clock: VirtualClock) -> None:
     job_id = (await world.post(scheduled_for="+2s"))["id"]
     assert (await world.status(job_id))["phase"] == "scheduled"

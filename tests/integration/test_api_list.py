@@ -241,9 +241,11 @@ async def test_a_parameter_that_is_not_right_is_a_400_that_names_it(world: World
         ("cursor=0", "cursor"),
         ("cursor=x", "cursor"),
         ("cursor=9223372036854775808", "cursor"),
+        ("limit=all&cursor=x", "cursor"),
         ("status=ENDED", "status"),
         ("status=", "status"),
         ("status=%00", "status"),
+        ("status=%C5%BFCHEDULED", "status"),
         ("label=team", "label"),
         ("label=:x", "label"),
         ("label=", "label"),
@@ -423,3 +425,5 @@ async def test_all_jobs_are_streamed_a_page_in_memory_at_a_time(
     assert [job["id"] for job in jobs] == list(range(2750, 0, -1))
     assert b"".join(chunks).count(b"\n") == 2750  # a job a line
     assert max(chunk.count(b"\n") for chunk in chunks) == 500
+    older = await world.http.get("/list?limit=all&cursor=3")
+    assert [job["id"] for job in older.json()] == [2, 1]

@@ -156,9 +156,12 @@ def is_our_fault(error: Exception) -> bool:
 def job_id_of(request: Request) -> int:
     """Return the job id in the path. Raises `NoSuchJob` if it is no positive integer."""
     raw = request.path_params["id"]
-    if not raw.isascii() or not raw.isdecimal() or not 0 < int(raw[:20]) < 2**63 or len(raw) > 19:
+    digits = raw.lstrip("0")
+    if not digits or not digits.isascii() or not digits.isdecimal():
         raise NoSuchJob(f"there is no job {raw[:40]!r}: ids are positive whole numbers")
-    return int(raw)
+    if len(digits) > 19 or int(digits) >= 2**63:
+        raise NoSuchJob(f"there is no job {digits[:40]}: no id is so large")
+    return int(digits)
 
 
 def bearer_of(request: Request) -> str | None:

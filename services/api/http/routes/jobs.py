@@ -93,11 +93,11 @@ class JobRoutes:
         """Serve `GET /list`: newest first, a page at a time, or all of them as a stream."""
         query = read_query(request, "limit", "cursor", "status", many=("label",))
         status, labels = _filters(query)
+        before = _whole(query, "cursor", listing.LAST_ID, listing.LAST_ID)
         if query.get("limit") == "all":
-            stream = self._stream(status, labels)
+            stream = self._stream(before, status, labels)
             return StreamingResponse(stream, media_type="application/json")
         limit = _whole(query, "limit", self.config.list_page, self.config.list_page)
-        before = _whole(query, "cursor", listing.LAST_ID, listing.LAST_ID)
         async with self.db.connection() as conn:
             page = await listing.list_jobs(
                 conn, before=before, limit=limit + 1, status=status, labels=labels
@@ -113,13 +113,12 @@ class JobRoutes:
         return answer(shown, headers=headers)
 
     async def _stream(
-        self, status: str | None, labels: list[tuple[str, str]]
+        self, before: int, status: str | None, labels: list[tuple[str, str]]
     ) -> AsyncIterator[bytes]:
-        """Stream every job, with one page in memory at a time.
+        """Stream every job with an id below *before*, with one page in memory at a time.
 
         Pages rather than a cursor, so that a slow reader holds no transaction open.
         """
-        before = listing.LAST_ID
         opening = b"["
         while True:
             async with self.db.connection() as conn:
@@ -156,7 +155,7 @@ def _check_key(key: str) -> None:
 
 def _filters(query: QueryParams) -> tuple[str | None, list[tuple[str, str]]]:
     status = query.get("status")
-    if status is not None and status.upper() not in STATUSES:
+    if status is not None and not (status.isascii() and status.upper() in STATUSES):
         raise BadRequest(f"status must be one of {', '.join(STATUSES)}")
     labels = []
     wanted = query.getlist("label")
