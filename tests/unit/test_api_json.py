@@ -1,5 +1,7 @@
 """The JSON of `POST /schedule`: numbers are kept as written, and each fault is named truly."""
 
+import gzip
+
 import pytest
 
 from services.api.submission.json_body import MAX_DEPTH, BadRequest, Number, decode, read_json
@@ -66,6 +68,7 @@ def test_many_members_are_read_in_no_time() -> None:
         ("{}".encode("utf-16-le"), "it looks like UTF-16 or UTF-32, send it as UTF-8"),
         ("{}".encode("utf-16-be"), "it looks like UTF-16 or UTF-32, send it as UTF-8"),
         ("{}".encode("utf-32"), "it looks like UTF-16 or UTF-32, send it as UTF-8"),
+        (gzip.compress(b"{}", mtime=0), "it is compressed with gzip, send it as it is"),
         (b'{"A": "\xff"}', "it is not UTF-8 (byte 7 is 0xff)"),
         (b'{"A": "\xed\xa0\x80"}', "it is not UTF-8 (byte 7 is 0xed)"),
         (b'{"A": NaN}', "it has no NaN, write a number or a string"),

@@ -54,6 +54,8 @@ HEX_64, HEX_96, HEX_128 = "a1" * 32, "a1" * 48, "a1" * 64
         ("localhost:0/app", "its registry's port must be from 1 to 65535"),
         (f"localhost:{'9' * 3000}/app", "its registry's port must be from 1 to 65535"),
         ("[::1]:99999/app", "its registry's port must be from 1 to 65535"),
+        ("[:::::]/app", "'[:::::]' has no IPv6 address"),
+        ("[1:2]:5000/app", "'[1:2]:5000' has no IPv6 address"),
         ("b" * 238, "its name, with the registry's, has more than 255 characters"),
         (f"localhost/{'b' * 246}", "its name, with the registry's, has more than 255 characters"),
     ],
@@ -204,6 +206,8 @@ SM = "secretsmanager"
             "arn:aws:ssm:cn-north-1:123456789012:parameter/a",
             "the region cn-north-1 is in the partition aws-cn, not in 'aws'",
         ),
+        ("arn:aws:ssm:nowhere:123456789012:parameter/a", "'nowhere' is no region of AWS"),
+        (f"arn:aws:{SM}:-:123456789012:secret:a", "'-' is no region of AWS"),
         (
             f"arn:aws-cn:{SM}:eu-west-1:123456789012:secret:a",
             "the region eu-west-1 is in the partition aws, not in 'aws-cn'",

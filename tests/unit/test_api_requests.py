@@ -390,9 +390,14 @@ def test_a_time_limit_with_a_fraction_is_refused() -> None:
     assert refusal(timeout_seconds=read_json(b"1.0")).startswith("timeout_seconds must be")
 
 
-@pytest.mark.parametrize("value", ["", "  ", "x" * 201, 1, [], True])
+@pytest.mark.parametrize("value", ["", "x" * 201, 1, [], True])
 def test_a_name_is_a_short_string(value: Any) -> None:
     assert refusal(name=value) == "name must be a string of 1 to 200 characters"
+
+
+@pytest.mark.parametrize("value", ["  ", "\n", "\u00a0"])
+def test_a_name_is_more_than_white_space(value: str) -> None:
+    assert refusal(name=value).endswith("a string of 1 to 200 characters, not white space alone")
 
 
 def test_a_name_holds_no_nul() -> None:
@@ -614,6 +619,18 @@ def test_a_working_directory_is_an_absolute_path(path: str) -> None:
     assert refusal(working_dir=path).startswith("working_dir must be an absolute path, like")
 
 
+@pytest.mark.parametrize("path", ["/" + "é" * 128, "/x/" + "🎉" * 64, ("/" + "é" * 100) * 6])
+def test_a_working_directory_is_bounded_in_bytes_as_linux_counts_them(path: str) -> None:
+    assert refusal(working_dir=path) == (
+        "working_dir is too long: at most 1024 bytes are taken, and 255 between two slashes"
+    )
+
+
+def test_the_longest_working_directory_is_taken() -> None:
+    longest = ("/" + "é" * 127) * 4
+    assert read(working_dir=longest).working_dir == longest
+
+
 def test_a_working_directory_may_have_any_characters_but_nul() -> None:
     assert read(working_dir="/a b/é:\n//").working_dir == "/a b/é:\n//"
 
@@ -640,11 +657,12 @@ def test_a_stop_signal_is_kept_by_its_name(given: object, name: str) -> None:
 
 @pytest.mark.parametrize(
     "given", ["", "SIG", "SIGFOO", 0, 32, -15, "99", "RTMIN+16", "TERM TERM", "SIGSIGTERM", "²"]
+    + ["ſIGTERM", "ıNT", "１５", True, ["SIGTERM"], {}, read_json(b"15.0")],
 )
 def test_what_is_no_signal_is_refused(given: object) -> None:
     message = refusal(stop_signal=given)
     assert message.startswith("stop_signal ")
-    assert "SIGTERM" in message
+    assert "is not a signal: write a name, like 'SIGTERM', 'INT' or 'SIGRTMIN+3', or a" in message
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,10 @@ _USER = (
     r"|2147[0-3][0-9]{5}|21474[0-7][0-9]{4}|214748[0-2][0-9]{3}|2147483[0-5][0-9]{2}"
     r"|21474836[0-3][0-9]|214748364[0-7]"
 )
+_BAD_SIGNAL = (
+    "{path} {value} is not a signal: write a name, like 'SIGTERM', 'INT' or 'SIGRTMIN+3', or a "
+    f"number from 1 to {signals.LAST_NUMBER}"
+)
 
 User = Annotated[
     str,
@@ -38,10 +42,10 @@ WorkingDirectory = Annotated[
         pattern=r"\A(?:/[^/\u0000]{0,255})+\Z",
         max_length=1024,
         description="Replaces the image's working directory; it is made if the image has "
-        "none of that name.",
+        "none of that name. At most 1024 bytes, 255 between two slashes.",
         examples=["/data"],
         extra={
-            "wrong": "{path} must be an absolute path, like '/data', of at most 1024 characters, "
+            "wrong": "{path} must be an absolute path, like '/data', of at most 1024 bytes, "
             "255 between two slashes"
         },
     ),
@@ -73,8 +77,8 @@ StopSignal = Annotated[
         "the image's, or SIGTERM.",
         examples=["SIGINT", "SIGRTMIN+3"],
         extra={
-            "wrong": "{path} {value} is not a signal: write a name, like 'SIGTERM', "
-            f"'INT' or 'SIGRTMIN+3', or a number from 1 to {signals.LAST_NUMBER}",
+            "wrong": _BAD_SIGNAL,
+            "wrong_type": _BAD_SIGNAL,
             "written": {
                 "type": ["string", "integer"],
                 "minimum": 1,

@@ -127,7 +127,8 @@ class JobFields(Struct, frozen=True, kw_only=True):
             examples=["alpine:3.20", "python:3.13-slim", "registry.example.com/team/app:1.2"],
             extra={
                 "wrong": "{path} {value} is not an image reference: write one like 'alpine', "
-                "'python:3.13-slim' or 'registry.example.com/team/app@sha256:…'"
+                "'python:3.13-slim' or 'registry.example.com/team/app@sha256:…', "
+                "its name in lower case"
             },
         ),
     ]

@@ -27,8 +27,11 @@ def canonical(value: object) -> object:
         value = str(value)
     if not isinstance(value, str):
         return value
-    text = value.strip().upper()
-    if text.isascii() and text.isdigit() and 1 <= int(text[:3]) <= LAST_NUMBER:
+    text = value.strip()
+    if not text.isascii():  # the capital of ſ is S
+        return value
+    text = text.upper()
+    if text.isdigit() and 1 <= int(text[:3]) <= LAST_NUMBER:
         return f"SIG{_NAMES[int(text) - 1]}"
     found = _FORMS.fullmatch(text)
     if found is None:

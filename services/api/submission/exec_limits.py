@@ -1,4 +1,5 @@
-"""Refusals of what cannot be started: no program, or too large arguments and environment.
+"""Refusals of what cannot be started: no program, a directory that cannot be made, too large
+arguments and environment.
 
 Beyond the limits of Linux execve(2) fails with E2BIG, and then the container cannot start:
 https://man7.org/linux/man-pages/man2/execve.2.html ("Limits on size of arguments and environment").
@@ -15,6 +16,10 @@ from services.api.jobs.sizes import (
 from services.api.submission.faults import join
 from services.api.submission.json_body import BadRequest
 
+MAX_NAME_BYTES = 255
+MAX_PATH_BYTES = 1024
+"""Linux takes 4096, and the engine puts its own directory before the path."""
+
 
 def check_program(entrypoint: Sequence[str], command: Sequence[str]) -> None:
     """Refuse an *entrypoint* that leaves no program to run. Raises `BadRequest`."""
@@ -27,6 +32,16 @@ def check_program(entrypoint: Sequence[str], command: Sequence[str]) -> None:
         )
     if not program[0]:
         raise BadRequest("entrypoint and command name no program: their first string is empty")
+
+
+def check_directory(path: str) -> None:
+    """Refuse a working directory that no file system can hold. Raises `BadRequest`."""
+    size, longest = len(path.encode()), max(len(name.encode()) for name in path.split("/"))
+    if size > MAX_PATH_BYTES or longest > MAX_NAME_BYTES:
+        raise BadRequest(
+            f"working_dir is too long: at most {MAX_PATH_BYTES} bytes are taken, and "
+            f"{MAX_NAME_BYTES} between two slashes"
+        )
 
 
 def check_sizes(

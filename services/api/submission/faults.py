@@ -203,7 +203,8 @@ def _of_text(value: Any, bare: _Bare, path: str) -> str | None:
     if any(each in value for each in bare.extra.get("lacks", "")):
         return wrong
     if bare.info.pattern is not None and not re.search(bare.info.pattern, value):
-        return between if between and not value.strip() else wrong
+        blank = between and not value.strip()
+        return f"{between}, not white space alone" if blank else wrong
     return None
 
 

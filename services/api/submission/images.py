@@ -5,6 +5,7 @@ https://github.com/opencontainers/go-digest; tried on Docker 20.10.
 """
 
 import re
+from ipaddress import IPv6Address
 
 from services.api.jobs.fields import HOST
 from services.api.submission.faults import short
@@ -49,10 +50,21 @@ def _fault_of_host(host: str | None) -> str | None:
         return None
     if not _HOST.fullmatch(host):
         return f"{short(host)} is not a registry's host"
+    address = host.partition("]")[0]
+    if address.startswith("[") and not _is_address(address[1:]):
+        return f"{short(host)} has no IPv6 address"
     port = host.rpartition("]")[2].partition(":")[2]
     if port and not 1 <= int(port[:6]) <= MAX_PORT:
         return f"its registry's port must be from 1 to {MAX_PORT}"
     return None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _fault_of_name(host: str | None, name: str) -> str | None:

@@ -42,6 +42,7 @@ _EXACT_DIGITS = 400
 MAX_DEPTH = 100
 """Of a user's body. No field needs more than three levels."""
 
+_GZIP = b"\x1f\x8b"
 _NOT_JSON = "the body is not JSON"
 _TOO_DEEP = "the body is nested too deeply"
 
@@ -118,6 +119,8 @@ def _decoded(raw: bytes) -> str:
         raise BadRequest(f"{_NOT_JSON}: it is empty")
     if raw.startswith(b"\xef\xbb\xbf"):
         raise BadRequest(f"{_NOT_JSON}: it begins with a byte order mark, send it without one")
+    if raw.startswith(_GZIP):
+        raise BadRequest(f"{_NOT_JSON}: it is compressed with gzip, send it as it is")
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in raw[:4]:
         raise BadRequest(f"{_NOT_JSON}: it looks like UTF-16 or UTF-32, send it as UTF-8")
     try:

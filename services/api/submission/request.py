@@ -107,6 +107,8 @@ def read_job(body: Any, now: datetime, bounds: Bounds) -> JobRequest:
         )
     if job.entrypoint is not None:
         exec_limits.check_program(job.entrypoint, job.command or ())
+    if job.working_dir is not None:
+        exec_limits.check_directory(job.working_dir)
     if job.labels:
         _check_label_names(job.labels)
     if job.secret_env or job.secrets or job.registry_auth is not None:

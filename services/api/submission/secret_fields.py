@@ -15,6 +15,8 @@ _ECR = re.compile(r"[0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?")
 # A version, or a label: https://docs.aws.amazon.com/goto/WebAPI/ssm-2014-11-06/LabelParameterVersion
 _SELECTOR = re.compile(r"[1-9][0-9]{0,18}|(?!aws|ssm|[0-9])[a-z0-9_.-]{1,100}", re.IGNORECASE)
 
+_REGION = re.compile("[a-z]{2,}(?:-[a-z]+)+-[0-9]{1,2}")
+
 MAX_NAME = 1011
 MAX_LEVELS = 15
 """Of a parameter's name.
@@ -100,6 +102,8 @@ def _fault_of_place(place: str, own_region: str) -> str | None:
             return "after a parameter's name stands a version, like ':3', or a label"
         return _fault_of_name(name)
     _, partition, service, region, _, path = place.split(":", 5)
+    if not _REGION.fullmatch(region):
+        return f"{short(region)} is no region of AWS: write one like 'eu-west-1'"
     if partition != _partition_of(region):
         right = _partition_of(region)
         return f"the region {region} is in the partition {right}, not in {short(partition)}"
