@@ -249,7 +249,7 @@ async def test_a_parameter_that_is_not_right_is_a_400_that_names_it(world: World
         ("label=team", "label"),
         ("label=:x", "label"),
         ("label=", "label"),
-        ("label=a:%00", "label"),
+        ("label=a:%00", "label must not hold a NUL character"),
         ("limits=1", "unknown parameter 'limits'"),
         ("%00=1", "unknown parameter"),
         ("&".join(f"label=n{number}:x" for number in range(51)), "label is given 51 times"),

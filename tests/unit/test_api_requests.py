@@ -656,8 +656,13 @@ def test_a_stop_signal_is_kept_by_its_name(given: object, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["", "SIG", "SIGFOO", 0, 32, -15, "99", "RTMIN+16", "TERM TERM", "SIGSIGTERM", "²"]
-    + ["ſIGTERM", "ıNT", "１５", True, ["SIGTERM"], {}, read_json(b"15.0")],
+    "given",
+    [
+        *("", "SIG", "SIGFOO", 0, 32, -15, "99", "RTMIN+16", "TERM TERM", "SIGSIGTERM", "²"),
+        "\N{LATIN SMALL LETTER LONG S}IGTERM",
+        "\N{LATIN SMALL LETTER DOTLESS I}NT",
+        *(True, ["SIGTERM"], {}, read_json(b"15.0")),
+    ],
 )
 def test_what_is_no_signal_is_refused(given: object) -> None:
     message = refusal(stop_signal=given)

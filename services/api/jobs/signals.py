@@ -28,7 +28,7 @@ def canonical(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = value.strip()
-    if not text.isascii():  # the capital of ſ is S
+    if not text.isascii():  # some other letters have a capital in ASCII
         return value
     text = text.upper()
     if text.isdigit() and 1 <= int(text[:3]) <= LAST_NUMBER:

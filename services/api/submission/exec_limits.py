@@ -1,5 +1,4 @@
-"""Refusals of what cannot be started: no program, a directory that cannot be made, too large
-arguments and environment.
+"""Refusals of what cannot be started: without a program or a directory, or too large.
 
 Beyond the limits of Linux execve(2) fails with E2BIG, and then the container cannot start:
 https://man7.org/linux/man-pages/man2/execve.2.html ("Limits on size of arguments and environment").

@@ -102,6 +102,13 @@ def _fault_of_place(place: str, own_region: str) -> str | None:
             return "after a parameter's name stands a version, like ':3', or a label"
         return _fault_of_name(name)
     _, partition, service, region, _, path = place.split(":", 5)
+    fault = _fault_of_region(partition, region, own_region)
+    if fault is not None or service == "secretsmanager":
+        return fault
+    return _fault_of_name(path.removeprefix("parameter"))
+
+
+def _fault_of_region(partition: str, region: str, own_region: str) -> str | None:
     if not _REGION.fullmatch(region):
         return f"{short(region)} is no region of AWS: write one like 'eu-west-1'"
     if partition != _partition_of(region):
@@ -109,7 +116,7 @@ def _fault_of_place(place: str, own_region: str) -> str | None:
         return f"the region {region} is in the partition {right}, not in {short(partition)}"
     if own_region and partition != _partition_of(own_region):
         return f"it is in another partition of AWS than the instances, which are in {own_region}"
-    return None if service == "secretsmanager" else _fault_of_name(path.removeprefix("parameter"))
+    return None
 
 
 def _partition_of(region: str) -> str:

@@ -163,8 +163,10 @@ def _filters(query: QueryParams) -> tuple[str | None, list[tuple[str, str]]]:
         raise BadRequest(f"label is given {len(wanted)} times: a job has at most {MAX_LABELS}")
     for label in wanted:
         name, colon, value = label.partition(":")
-        if not name or not colon or "\0" in label:
+        if not name or not colon:
             raise BadRequest("label must be name:value, like label=team:data")
+        if "\0" in label:  # Postgres has none in a text
+            raise BadRequest("label must not hold a NUL character")
         labels.append((name, value))
     return (None if status is None else status.upper()), labels
 
