@@ -390,6 +390,12 @@ def test_a_time_limit_with_a_fraction_is_refused() -> None:
     assert refusal(timeout_seconds=read_json(b"1.0")).startswith("timeout_seconds must be")
 
 
+def test_a_minus_zero_is_refused_for_what_it_is() -> None:
+    minus_zero = read_json(b"[-0]")[0]
+    message = refusal(resources={"vcpus": minus_zero})
+    assert message == "resources.vcpus must be a whole number from 1 to 1024"
+
+
 @pytest.mark.parametrize("value", ["", "x" * 201, 1, [], True])
 def test_a_name_is_a_short_string(value: Any) -> None:
     assert refusal(name=value) == "name must be a string of 1 to 200 characters"

@@ -28,7 +28,7 @@ class Number(Struct, frozen=True):
     @property
     def is_whole(self) -> bool:
         """True if it is a whole number, though written with a point or an exponent."""
-        return float(self.text).is_integer()
+        return not self.text.lstrip("-").isdigit() and float(self.text).is_integer()
 
 
 _decoder = msgspec.json.Decoder(float_hook=Number)
