@@ -17,6 +17,8 @@ _UNPRINTABLE = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]"
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
 )
+# To lines above, to a place of the screen, or back to a saved one: bars of several lines.
+_MOVE = re.compile(r"\x1b(?:\[[0-9;]*[AFHfsu]|[78])")
 _BACKSPACES = re.compile(r"(\x08+)")
 _NO_ERROR = re.compile(r"warn|deprecat|\b(?:info|debug|trace|notice)\b", re.IGNORECASE)
 
@@ -82,6 +84,7 @@ class Tail:
         line, self._text = self._text, ""
         redrawn, self._backspaced = redrawn or self._backspaced, False
         if not line.isprintable():
+            redrawn = redrawn or _MOVE.search(line) is not None
             line = printable(line)
         if line and not line.isspace():
             self._lines.append((line, redrawn))

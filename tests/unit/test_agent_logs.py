@@ -320,6 +320,10 @@ def err(data: bytes) -> tuple[str, bytes]:
         ([err(b"\x1b[31m1%\x1b[0m\b\b\x1b[32m2%\x1b[0m\b\b\n"), out(b"boom\n")], "2%\nboom"),
         ([err(b"solving: " + b"/\b-\b" * 9000 + b"failed\n")], "solving: failed"),
         ([err(b"N\bNO\bO\n")], "NO"),
+        # Bars of several lines: nested ones of tqdm, and those of apt and docker.
+        ([err(b"\r0/9\n" + b"\r%d%%\x1b[A\r1/9\n" * 9), out(b"boom\n")], "1/9\n" * 3 + "boom"),
+        ([err(b"\r1%\x1b[A\n" * 9), out(b"boom\n")], "1%\n" * 3 + "boom"),
+        ([err(b"\x1b7\x1b[9;0f50%\x1b8\n\x1b[s60%\x1b[u\n"), out(b"boom\n")], "50%\n60%\nboom"),
         # Much of stdout leaves room for a warning, which may be the reason.
         ([err(b"no debug info: give up\n"), out((b"x" * 1999 + b"\n") * 3)],
          "no debug info: give up\n" + "x" * 1999 + "\n" + "x" * 1999),
