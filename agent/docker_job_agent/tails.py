@@ -44,10 +44,9 @@ def _overwritten(text: str) -> str:
     shown: list[str] = []
     back = 0
     for part in _BACKSPACES.split(text):
-        visible = printable(part)
         if part.startswith("\b"):
             back = min(back + len(part), len(shown))
-        elif visible:
+        elif visible := part if part.isprintable() else printable(part):
             del shown[len(shown) - back :]
             shown.extend(visible)
             back = 0
