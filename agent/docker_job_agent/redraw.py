@@ -1,10 +1,11 @@
 """The line that a program is printing, as a terminal shows it: no I/O, no clock.
 
 Programs redraw a line (a progress bar, a counter) with a carriage return, or with the control
-sequences CHA (`ESC [ G`, `ESC [ 1 G`: to the beginning of the line) and EL (`ESC [ K`: erase in the
-line). What is printed at the beginning of the line replaces all of it, as these programs mean it,
-though a terminal would keep the end of a longer text. All other control characters and sequences
-(colours, backspaces, movements to other lines) are data. The sequences are those of ECMA-48.
+sequences CHA (`ESC [ G`, `ESC [ 1 G`: to the beginning of the line), CUB (`ESC [ 1000 D`: by 100
+columns or more to the left, which is the beginning too) and EL (`ESC [ K`: erase in the line). What
+is printed at the beginning of the line replaces all of it, as these programs mean it, though a
+terminal would keep the end of a longer text. All other control characters and sequences (colours,
+backspaces, movements to other lines) are data. The sequences are those of ECMA-48.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ SPLIT = "split"  # the line is too long: the next piece of the stream is its nex
 UNFINISHED = "unfinished"  # the program has not ended the line yet
 ESCAPE = "\x1b"
 
-_REDRAWS = re.compile(r"\r+|\x1b\[[01]?G|\x1b\[[0-2]?K")
+_REDRAWS = re.compile(r"\r+|\x1b\[[01]?G|\x1b\[[1-9][0-9]{2,}D|\x1b\[[0-2]?K")
 _INVISIBLE = re.compile(r"(?:\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x1f\x7f])*")
 _INCOMPLETE = re.compile(r"\x1b(?:\[[0-9;?]*)?")
 _MAX_INCOMPLETE = 20  # characters

@@ -82,6 +82,10 @@ class Events:
                 return name, data
         return "closed", []
 
+    async def comment(self) -> str:
+        """Return the next line that is a comment."""
+        return await anext(line async for line in self._lines if line.startswith(":"))
+
     async def texts(self) -> list[str]:
         """Return the texts of the next event."""
         return [line["text"] for line in (await self.upcoming())[1]]
@@ -458,6 +462,22 @@ async def test_two_ids_of_the_last_event_are_refused_and_an_empty_one_is_none(
     assert message_of(answer) == "the header last-event-id is given 2 times: give it once"
     answer = await http.get(path_of(agent, follow=1), headers={"Last-Event-ID": ""})
     assert '"text":"one"' in answer.text
+
+
+async def test_a_follower_of_one_stream_hears_of_the_answer_while_the_other_prints(
+    world: World, http: httpx.AsyncClient, clock: VirtualClock
+) -> None:
+    """A proxy ends an answer of which it hears nothing, often after a minute."""
+    agent = await world.running()
+    async with followed(http, agent, stream="stderr") as events:
+        await world.report(agent, lines=[{"text": "a warning", "stream": "stderr"}])
+        assert await events.texts() == ["a warning"]
+        for seq in range(2, 4):
+            clock.advance(15)
+            await world.report(agent, lines=["working"], seq=seq)
+            assert await events.comment() == ": still here"
+        await world.call_back(agent, {})
+        assert [name for name, _ in await events.rest()] == ["end"]
 
 
 # -- the end

@@ -121,6 +121,9 @@ async def test_a_deployment_without_settings_keeps_what_its_row_says(
     await prune(world)
     assert await ids(world) == [job_id]
     assert await world.logs(job_id) == f"--- this log was removed on {clock.now():%Y-%m-%d} ---\n"
+    marked = await world.http.get(f"/jobs/{job_id}/logs?timestamps=1&streams=1&attempt=1")
+    at = clock.now().isoformat(timespec="microseconds").replace("+00:00", "Z")
+    assert marked.text.startswith(f"{at} docker-job --- this log was removed on ")
     followed = await world.http.get(f"/jobs/{job_id}/logs?follow=1")
     assert followed.text.startswith("id: 0.0.end\nevent: end\n")
     async with world.ports.db.connection() as conn:

@@ -121,7 +121,10 @@ def test_any_bytes_are_read_in_linear_time_and_bounded_pieces(data: bytes) -> No
         ("bar\r\x1b[1K\n", "bar"),
         ("100%\r\x1b[0m\n", "100%\x1b[0m"),  # a colour overwrites nothing
         ("\x1b[32m10%\x1b[0m\r\x1b[32m20%\x1b[0m\n", "\x1b[32m20%\x1b[0m"),
+        ("\x1b[1000D10%\x1b[1000D20%\n", "20%"),
+        ("10%\x1b[100D\x1b[K20%\x1b[100D\x1b[K\n", ""),
         ("indented\x1b[4Gx\n", "indented\x1b[4Gx"),
+        ("abc\x1b[2Dx\n", "abc\x1b[2Dx"),
     ],
 )
 def test_a_redrawn_line_collapses_to_its_last_state(data: str, line: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from agent.docker_job_agent.lines import Line, LineReader, size_of
 from agent.docker_job_agent.logs import MAX_UNSENT_BYTES, MAX_UNSENT_LINES, LogBuffer
 from agent.docker_job_agent.spool import SLOT_BYTES, Spool
 from agent.docker_job_agent.tails import printable
+from shared.terminal import CONTROL
 
 
 def line(text: str, stream: str = "stdout", continues: str | None = None) -> Line:
@@ -311,6 +314,19 @@ def err(data: bytes) -> tuple[str, bytes]:
         ([err(b"INFO: start\n"), out(b"boom\n")], "INFO: start\nboom"),
         ([out(b"\r\n \n")], "exited with code 1"),
         ([out(b"no end")], "no end"),
+        # Backspaces: composer, mke2fs, conda, and an overstruck page of a manual.
+        ([err(b"x: get (0%)\b\b\b\b(5%)\b\b\b\b(100%)\nE: full\n")], "x: get (100%)\nE: full"),
+        ([err(b"\b\b\b\b 50%" * 5000 + b"\b\b\n")], "50%"),
+        ([err(b"\x1b[31m1%\x1b[0m\b\b\x1b[32m2%\x1b[0m\b\b\n"), out(b"boom\n")], "2%\nboom"),
+        ([err(b"solving: " + b"/\b-\b" * 9000 + b"failed\n")], "solving: failed"),
+        ([err(b"N\bNO\bO\n")], "NO"),
+        # Bars of several lines: nested ones of tqdm, and those of apt and docker.
+        ([err(b"\r0/9\n" + b"\r%d%%\x1b[A\r1/9\n" * 9), out(b"boom\n")], "1/9\n" * 3 + "boom"),
+        ([err(b"\r1%\x1b[A\n" * 9), out(b"boom\n")], "1%\n" * 3 + "boom"),
+        ([err(b"\x1b7\x1b[9;0f50%\x1b8\n\x1b[s60%\x1b[u\n"), out(b"boom\n")], "50%\n60%\nboom"),
+        # Much of stdout leaves room for a warning, which may be the reason.
+        ([err(b"no debug info: give up\n"), out((b"x" * 1999 + b"\n") * 3)],
+         "no debug info: give up\n" + "x" * 1999 + "\n" + "x" * 1999),
     ],
 )  # fmt: skip
 def test_the_message_is_the_last_lines_that_may_say_why(
@@ -353,3 +369,9 @@ def test_printable_text_stays_as_it_is() -> None:
 
     assert printable(text) == text
     assert printable("\x1b[31;1mred\x1b[0m \x1b(B\x9b\u202eevil\r\x00") == "red evil"
+
+
+def test_what_a_terminal_of_ours_escapes_is_not_printable() -> None:
+    characters = [chr(code) for code in range(sys.maxunicode + 1)]
+
+    assert printable("".join(re.findall(CONTROL, "".join(characters)))) == ""

@@ -7,6 +7,7 @@ it, so that the request of a client that has it can be answered with 204: it sto
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -60,23 +61,28 @@ class LogEvents:
 
         The end of a job whose container is being stopped waits for its last lines.
         """
-        quiet = 0.0
+        heard_at = self.db.clock.now()
         with self.followers.follow(self.job_id) as changed:
             while True:
                 changed.clear()
                 async with self.db.connection() as conn:
                     state = await self.look(conn)
                 while pages := await self._read(reader):
-                    quiet = 0.0
-                    yield "".join(_event(page) for page in pages)
+                    if text := "".join(_event(page) for page in pages):
+                        heard_at = self.db.clock.now()
+                        yield text
                 if state.complete:
                     break
-                if quiet >= KEEP_ALIVE_SECONDS:
+                # What another stream prints is nothing that this client hears.
+                if self._has_been_quiet(heard_at):
+                    heard_at = self.db.clock.now()
                     yield ": still here\n\n"
-                    quiet = 0.0
-                quiet += POLL_SECONDS
                 await _either(changed, POLL_SECONDS)
         yield _end(reader.place, state)
+
+    def _has_been_quiet(self, heard_at: datetime) -> bool:
+        """Return whether it is time for a sign of life, also if the clock was set back."""
+        return abs(self.db.clock.now() - heard_at) >= timedelta(seconds=KEEP_ALIVE_SECONDS)
 
     async def has_no_more(self, conn: Connection) -> bool:
         """Return whether nothing follows the last event that the client has."""

@@ -99,6 +99,11 @@ def gap_line(at: datetime, gap: Amount | None) -> Line:
     return Line(at.isoformat(), LOG_SOURCE, text)
 
 
+def removal_line(at: datetime) -> Line:
+    """Make the line in place of a log that was removed *at* a time."""
+    return Line(at.isoformat(), LOG_SOURCE, f"--- this log was removed on {at:%Y-%m-%d} ---")
+
+
 def size_of(line: Line) -> int:
     """Return the bytes that a line counts: its text and its end."""
     return len(line.text.encode()) + 1

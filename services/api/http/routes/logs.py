@@ -13,9 +13,10 @@ from services.api.http.responses import job_id_of
 from services.api.jobs import store as job_store
 from services.api.jobs.queries import NoSuchJob
 from services.api.jobs.retention_store import find_logs_removed
+from services.api.logs.bounds import removal_line
 from services.api.logs.followers import Followers
 from services.api.logs.plain import PlainLog
-from services.api.logs.reader import LogReader, Start
+from services.api.logs.reader import LogPage, LogReader, Start
 from services.api.logs.tail import find_tail
 from shared.postgres.pool import Connection, Database
 
@@ -42,7 +43,10 @@ class LogRoutes:
             if query.follow:
                 return await self._followed(conn, request, job_id, query)
             start = await _start(conn, job_id, query)
-        text = self._text(job_id, query, start) if removed_at is None else _removed(removed_at)
+        if removed_at is None:
+            text = self._text(job_id, query, start)
+        else:
+            text = _removed(removed_at, query)
         return _streamed(request, text, TEXT, _DATA_ONLY)
 
     async def _followed(
@@ -70,12 +74,7 @@ class LogRoutes:
         if query.tail == 0:
             return
         reader = _reader(job_id, query, start)
-        plain = PlainLog(
-            timestamps=query.timestamps,
-            streams=query.streams,
-            within=start.within,
-            only=query.attempt or 0,
-        )
+        plain = _plain(query, start.within)
         while True:
             async with self.db.connection() as conn:
                 pages = await reader.read(conn)
@@ -102,6 +101,15 @@ def _reader(job_id: int, query: LogQuery, start: Start) -> LogReader:
     return LogReader(job_id, start, resumed=resumed, upto=query.upto, stream=query.stream)
 
 
+def _plain(query: LogQuery, within: int = 0) -> PlainLog:
+    return PlainLog(
+        timestamps=query.timestamps,
+        streams=query.streams,
+        within=within,
+        only=query.attempt or 0,
+    )
+
+
 def _streamed(
     request: Request, body: AsyncIterator[str], media_type: str, headers: dict[str, str]
 ) -> Response:
@@ -118,5 +126,5 @@ async def _nothing() -> AsyncIterator[str]:
     yield ""
 
 
-async def _removed(at: datetime) -> AsyncIterator[str]:
-    yield f"--- this log was removed on {at:%Y-%m-%d} ---\n"
+async def _removed(at: datetime, query: LogQuery) -> AsyncIterator[str]:
+    yield _plain(query).feed([LogPage(0, 0, [removal_line(at)])])
