@@ -87,13 +87,14 @@ def test_a_gateway_that_answers_instead_of_the_api_decides_nothing(
     assert (job["status"], job["exit_code"], job["attempt"]) == ("FAILED", 3, 1), agent.log
 
 
+@pytest.mark.parametrize("health", [GATEWAY[1], GATEWAY[13], Page(503, "{}"), GATEWAY[8]])
 def test_a_gateway_that_refuses_everything_for_a_while_costs_no_claim(
-    served: ServedWorld, tmp_path: Path
+    served: ServedWorld, tmp_path: Path, health: Page
 ) -> None:
     """Covers the first answer of all: nothing was marked yet."""
     proxy = Proxy(served.base_url)
     forbidden = Page(403, '{"message": "Forbidden"}')
-    proxy.pages = {"claim": [forbidden] * 4, "healthz": [forbidden] * 2}
+    proxy.pages = {"claim": [forbidden] * 4, "healthz": [health] * 2}
     with started(served, proxy, tmp_path / "i") as (job_id, agent):
         assert agent.wait() == 0
         assert status_of(served, job_id)["status"] == "DONE", agent.log

@@ -126,7 +126,7 @@ class Bodies:
         return Reading(request, limit, Held(share), self)
 
     async def fetch(self, request: Request, limit: int, held: Held) -> bytes:
-        """Read the body, and take its room with *held*. Raises `BadRequest` for a compressed one."""
+        """Read the body, which is not compressed, and take its room with *held*."""
         coding = header_of(request, b"content-encoding") or "identity"
         if coding.strip().lower() != "identity":
             raise BadRequest(f"the body has Content-Encoding {coding[:40]!r}: send it uncompressed")
