@@ -118,7 +118,7 @@ def closing_if_unread(app: ASGI3Application, cycle: RequestResponseCycle) -> ASG
 def without_chunks(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
     """End an answer of unknown length with the connection: HTTP/1.0 has no chunks (RFC 9112, 6.1).
 
-    uvicorn allows that only to a body that has the length it expects, so it is told each part's.
+    uvicorn sends such a body only up to the length that it expects: here that of each part.
     """
 
     async def serve(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:

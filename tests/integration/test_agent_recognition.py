@@ -139,6 +139,24 @@ def test_a_refused_claim_ends_the_agent(served: ServedWorld, tmp_path: Path) -> 
     assert wrong.reason == "the claim was refused with status 401"
 
 
+@pytest.mark.parametrize("spoilt", ["Authorization", "half the body"])
+@pytest.mark.parametrize("kind", ["claim", "report", "callback"])
+def test_a_call_that_was_damaged_on_its_way_ends_nothing(
+    served: ServedWorld, tmp_path: Path, kind: str, spoilt: str
+) -> None:
+    """The API refuses such a call itself, with its mark."""
+    proxy = Proxy(served.base_url)
+    proxy.spoils[kind] = [spoilt] * 2
+    env = {"SIMULATE_SECONDS": "1", "SIMULATE_OUTPUT": "kept", "SIMULATE_EXIT_CODE": "3"}
+    with started(served, proxy, tmp_path / "i", **env) as (job_id, agent):
+        assert agent.wait() == 0
+        job = status_of(served, job_id)
+        logs = served.do(served.world.logs(job_id))
+    assert proxy.spoils[kind] == []
+    assert (job["status"], job["exit_code"], job["attempt"]) == ("FAILED", 3, 1), agent.log
+    assert "kept" in logs.splitlines()
+
+
 # -- an API that is older, or behind a gateway that takes out the mark
 
 

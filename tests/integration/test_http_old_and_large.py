@@ -3,11 +3,12 @@
 import gzip
 import ipaddress
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from services.api.http.server import bind, bind_for_each
+from services.api.http.server import KEEP_ALIVE_SECONDS, bind, bind_for_each
 from shared.runtime.http_protocol import HEAD_BYTES
 from tests.support.api.served_world import ServedWorld
 from tests.support.servers.raw_http import connect, exchange
@@ -123,6 +124,15 @@ def test_a_compressed_body_is_refused_for_what_it_is(
         assert answer.json["message"] == (
             f"the body has Content-Encoding {coding!r}: send it uncompressed"
         )
+
+
+# -- a load balancer keeps connections for its next requests
+
+
+def test_the_load_balancer_and_not_the_api_closes_a_connection_that_is_idle() -> None:
+    template = (Path(__file__).parents[2] / "deploy" / "template.yaml").read_text()
+    [idle] = re.findall(r'idle_timeout\.timeout_seconds, Value: "([0-9]+)"', template)
+    assert int(idle) < KEEP_ALIVE_SECONDS
 
 
 # -- a link-local address is one of an interface
