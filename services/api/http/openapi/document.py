@@ -23,8 +23,8 @@ is answered with 404, another method with 405 and `Allow`; HEAD is answered as G
 parameter that the route does not have is a 400. So is one other than `label` that is given twice, \
 and a second `Authorization`, `Host`, `Idempotency-Key`, `Last-Event-ID`, `Content-Type` or \
 `Content-Length`. A body is read as JSON in UTF-8, not compressed, whatever its Content-Type is; \
-no member is given twice, and a whole number has neither a point nor an exponent. Times are in UTC; names of \
-durations end in `_seconds`, of money in `_usd`. \
+no member is given twice, and a whole number has neither a point nor an exponent. Times are in \
+UTC; names of durations end in `_seconds`, of money in `_usd`. \
 Responses may get more fields: ignore those that you do not know.\
 """
 
