@@ -124,8 +124,9 @@ def test_a_connection_is_kept_with_its_own_timeout() -> None:
             first.set()
             talking.sendall(OK[:20])
             talking.sendall(OK[20:])
-            return None
-        return talking.sendall(OK)
+        else:
+            talking.sendall(OK)
+        return None
 
     with answering(answer, PATIENCE) as http:
         assert http.request("GET", "/", {}).status == 200
