@@ -8,6 +8,7 @@ API's own answers decide anything: a page of a proxy must not stop a container o
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +16,11 @@ from .environment import Config
 from .errors import UnreachableError
 from .http_client import Answer, Http
 from .log import log
-from .recognition import Recognition, new_call
+from .recognition import UNDOUBTED, Recognition, new_call
 from .retries import backoff_seconds, jitter
 
 API_TIMEOUT_SECONDS = 10.0
+REFUSAL_PAUSES = (0.5, 1.0)  # before the further tries of a call that the API itself has refused
 
 
 def is_definite(status: int) -> bool:
@@ -53,6 +55,14 @@ def is_ours(answer: Answer) -> bool:
 def is_decided(answer: Answer) -> bool:
     """Return whether an answer is the API's own decision, and no reason to repeat the call."""
     return is_definite(answer.status) and is_ours(answer)
+
+
+def is_refusal(answer: Answer) -> bool:
+    """Return whether the API itself refuses the call, which may have been damaged on its way.
+
+    A proxy that takes out the token or cuts the body off makes the API refuse what was right.
+    """
+    return 400 <= answer.status < 500 and answer.status not in UNDOUBTED and is_ours(answer)
 
 
 def is_alive(answer: Answer) -> bool:
@@ -143,7 +153,7 @@ class Api:
         return self._call("PUT", f"/callback/{self._config.job_id}", self._token, body)
 
     def _call(self, method: str, path: str, token: str, body: dict[str, Any]) -> Answer:
-        answer = self._request(method, path, {"Authorization": f"Bearer {token}"}, body)
+        answer = self._insist(method, path, {"Authorization": f"Bearer {token}"}, body)
         answer = self._recognition.doubt(answer)
         if answer.foreign:
             self._http.close()  # the next call may reach another server
@@ -154,7 +164,7 @@ class Api:
 
         It is the first answer: only another call shows whether this API marks its answers.
         """
-        answer = self._request("POST", "/agent/claim", headers, body)
+        answer = self._insist("POST", "/agent/claim", headers, body)
         if self._recognition.marked or not is_decided(answer) or answer.status in (202, 409):
             return answer
         if answer.status == 200:
@@ -166,9 +176,20 @@ class Api:
             health = self._request("GET", "/healthz", {}, None)
         except UnreachableError:
             return True  # nothing contradicts the answer to the claim
-        if health.status >= 500:
-            return True
         return not (self._recognition.marked or health.foreign) and is_alive(health)
+
+    def _insist(
+        self, method: str, path: str, headers: dict[str, str], body: dict[str, Any]
+    ) -> Answer:
+        """Call, and again on a new connection each time that the API itself refuses the call."""
+        answer = self._request(method, path, headers, body)
+        for pause in REFUSAL_PAUSES:
+            if not (self._recognition.marked and is_refusal(answer)):
+                break
+            self._http.close()
+            time.sleep(pause)
+            answer = self._request(method, path, headers, body)
+        return answer
 
     def _request(
         self, method: str, path: str, headers: dict[str, str], body: dict[str, Any] | None

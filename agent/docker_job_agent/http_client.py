@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
+import socket
+import time
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from .errors import UnreachableError
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
-
+WHOLE = 3.0  # a whole answer may take so many times as long as a silence within it
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -33,6 +37,49 @@ class Answer(NamedTuple):
             return None
 
 
+class TimedReads(io.RawIOBase):
+    """The reads of a socket up to a time: an answer that comes in drops must end too."""
+
+    def __init__(self, sock: socket.socket, reads: io.RawIOBase, until: float) -> None:
+        self._sock = sock
+        self._reads = reads
+        self._silence = sock.gettimeout() or 0.0
+        self._until = until
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read what is there next; raises TimeoutError."""
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer takes too long")
+        self._sock.settimeout(min(left, self._silence))
+        try:
+            return self._reads.readinto(buffer)
+        finally:
+            self._sock.settimeout(self._silence)
+
+    def close(self) -> None:
+        """Close the socket's file too."""
+        self._reads.close()
+        super().close()
+
+
+class FinalResponse(http.client.HTTPResponse):
+    """A response, read up to a time; http.client takes interim ones (102, 103) for it."""
+
+    def __init__(self, until: float, sock: socket.socket, *args: Any, **more: Any) -> None:
+        super().__init__(sock, *args, **more)
+        self.fp: Any = io.BufferedReader(TimedReads(sock, self.fp.detach(), until))
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        interim = 100 < status < 200 and status != 101
+        return version, 100 if interim else status, reason
+
+
 class Http:
     """One kept-alive connection to one server, for one thread at a time."""
 
@@ -44,6 +91,7 @@ class Http:
         port = url.port or (443 if secure else 80)
         self._connection = kind(url.hostname or "", port, timeout=timeout_seconds)
         self._prefix = url.path.rstrip("/")
+        self._timeout_seconds = timeout_seconds
         # ValueError: what is no HTTP, and a name that no DNS query can have.
         self._errors = (OSError, http.client.HTTPException, ValueError)
 
@@ -78,9 +126,13 @@ class Http:
             content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
             headers = {**headers, "Content-Type": "application/json"}
         self._connection.request(method, self._prefix + path, content, headers)
+        until = time.monotonic() + WHOLE * self._timeout_seconds
+        self._connection.response_class = partial(FinalResponse, until)  # type: ignore[assignment]
         response = self._connection.getresponse()
         raw = response.read(MAX_ANSWER_BYTES)
         if not response.isclosed():  # too long: the rest would be read as the next response
             self._connection.close()
+        if response.length:  # `read` with a size cuts an answer off without a word
+            raise http.client.IncompleteRead(raw, response.length)
         given = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, raw.decode("utf-8", "replace"), given)

@@ -124,7 +124,7 @@ def read_date(text: str | None) -> datetime | None:
     """Return the time of a Date header, None if there is none or it is malformed."""
     try:
         at = parsedate_to_datetime(text or "")
-    except (TypeError, ValueError):  # TypeError up to Python 3.9
+    except (TypeError, ValueError, OverflowError):  # TypeError up to Python 3.9
         return None
     return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
 

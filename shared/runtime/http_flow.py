@@ -113,3 +113,27 @@ def closing_if_unread(app: ASGI3Application, cycle: RequestResponseCycle) -> ASG
         await app(scope, receive, send_closing)
 
     return serve
+
+
+def without_chunks(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
+    """End an answer of unknown length with the connection: HTTP/1.0 has no chunks (RFC 9112, 6.1).
+
+    uvicorn sends such a body only up to the length that it expects: here that of each part.
+    """
+
+    async def serve(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        unknown = False
+
+        async def send_plain(message: ASGISendEvent) -> None:
+            nonlocal unknown
+            if message["type"] == "http.response.start":
+                unknown = all(name != b"content-length" for name, _ in message.get("headers", ()))
+                if unknown:
+                    cycle.chunked_encoding = False
+            elif message["type"] == "http.response.body" and unknown:
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, send_plain)
+
+    return serve

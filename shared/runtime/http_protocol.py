@@ -1,9 +1,9 @@
 """uvicorn's HTTP protocol with further bounds, strict framing, and few writes.
 
 uvicorn bounds only the idle time between two requests: a connection that sends nothing or half a
-head stays open for ever, and httptools, unlike h11, accepts a head of any size [tried on uvicorn
-0.54]. It gives a request with `Upgrade` no body, adds trailers to the headers, and answers what is
-no HTTP before the requests in front of it. Refusals here are JSON too.
+head stays open for ever, and httptools, unlike h11, accepts heads and trailers of any size [tried
+on uvicorn 0.54]. It gives a request with `Upgrade` no body, adds trailers to the headers, answers
+what is no HTTP before the requests in front of it, and HTTP/1.0 in chunks. Refusals here are JSON.
 """
 
 import asyncio
@@ -19,10 +19,19 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from shared.runtime.http_flow import JoiningTransport, PatientFlow, closing_if_unread
+from shared.runtime.http_flow import (
+    JoiningTransport,
+    PatientFlow,
+    closing_if_unread,
+    without_chunks,
+)
 
 HEAD_BYTES = 65_536
-"""The size limit of a request line and its headers; one more read of the socket may pass."""
+"""The size limit of a request line and its headers, and of what comes between two bytes of a body
+(trailers, extensions of chunks); one more read of the socket may pass."""
+
+LARGE_HEAD = f"the request's head is larger than {HEAD_BYTES} bytes"
+LARGE_TRAILER = f"the request has more than {HEAD_BYTES} bytes of trailers or chunk extensions"
 
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 """A header of every answer: no browser may take a text, such as a log, for a page."""
@@ -49,7 +58,9 @@ class BoundedProtocol(HttpToolsProtocol):
     _part = RequestPart.NONE
     _coding: bytes | None = None
     _head_bytes = 0
-    _begun = False
+    _mixed = False
+    """The read has brought other data too than what `_head_bytes` counts."""
+
     _asked = False
     _head_timer: asyncio.TimerHandle | None = None
     _running: RequestResponseCycle | None = None
@@ -71,19 +82,20 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._refusal is not None or self.transport.is_closing():
             return  # nothing more is answered
         self._unset_keepalive_if_required()
-        self._begun = False
+        self._mixed = False
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
-            self._refuse(400, _reason_of(error))
+            # httptools takes no target of this size.
+            large = self._part is RequestPart.HEAD and len(self.url) >= HEAD_BYTES
+            self._refuse(*((431, LARGE_HEAD) if large else (400, _reason_of(error))))
             return
-        # A later head may share a read with other data: it counts from its next read on.
-        if self._part is not RequestPart.BODY and not (self._begun and self._asked):
+        if not self._mixed:  # else it counts from the next read on
             self._head_bytes += len(data)
         if self.transport.is_closing():
             return
-        if self._part is RequestPart.HEAD and self._head_bytes > HEAD_BYTES:
-            self._refuse(431, f"the request's head is larger than {HEAD_BYTES} bytes")
+        if self._part is not RequestPart.NONE and self._head_bytes > HEAD_BYTES:
+            self._refuse(431, LARGE_HEAD if self._part is RequestPart.HEAD else LARGE_TRAILER)
         elif self._all_answered():
             # Empty lines, or the rest of a refused body: bounded in time as well.
             self._expect_head()
@@ -107,7 +119,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._begun = True
+        self._mixed = self._mixed or self._asked
         self._coding = None
         self._part = RequestPart.HEAD
         self._head_bytes = 0
@@ -131,7 +143,13 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self._stop_timer()
         self._part = RequestPart.BODY
-        self._asked = True
+        self._asked = self._mixed = True
+        self._head_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        self._mixed = True
+        self._head_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self._part is RequestPart.BODY:  # else its head is to be parsed again
@@ -188,6 +206,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._running = cycle
         if cycle.waiting_for_100_continue:
             app = closing_if_unread(app, cycle)
+        if cycle.scope["http_version"] == "1.0":
+            app = without_chunks(app, cycle)
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:

@@ -58,11 +58,11 @@ def listen(host: str, port: int) -> socket.socket:
     Raises OSError. On Linux `::` is every address of IPv4 too.
     """
     host = without_brackets(host)
-    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
+        bound.bind(address)  # with the zone of a link-local one, fe80::1%eth0
         bound.listen(BACKLOG)
     except OSError:
         bound.close()

@@ -87,13 +87,14 @@ def test_a_gateway_that_answers_instead_of_the_api_decides_nothing(
     assert (job["status"], job["exit_code"], job["attempt"]) == ("FAILED", 3, 1), agent.log
 
 
+@pytest.mark.parametrize("health", [GATEWAY[1], GATEWAY[13], Page(503, "{}"), GATEWAY[8]])
 def test_a_gateway_that_refuses_everything_for_a_while_costs_no_claim(
-    served: ServedWorld, tmp_path: Path
+    served: ServedWorld, tmp_path: Path, health: Page
 ) -> None:
     """Covers the first answer of all: nothing was marked yet."""
     proxy = Proxy(served.base_url)
     forbidden = Page(403, '{"message": "Forbidden"}')
-    proxy.pages = {"claim": [forbidden] * 4, "healthz": [forbidden] * 2}
+    proxy.pages = {"claim": [forbidden] * 4, "healthz": [health] * 2}
     with started(served, proxy, tmp_path / "i") as (job_id, agent):
         assert agent.wait() == 0
         assert status_of(served, job_id)["status"] == "DONE", agent.log
@@ -136,6 +137,24 @@ def test_a_refused_claim_ends_the_agent(served: ServedWorld, tmp_path: Path) -> 
         )
         assert wrong.wait() == 0
     assert wrong.reason == "the claim was refused with status 401"
+
+
+@pytest.mark.parametrize("spoilt", ["Authorization", "half the body"])
+@pytest.mark.parametrize("kind", ["claim", "report", "callback"])
+def test_a_call_that_was_damaged_on_its_way_ends_nothing(
+    served: ServedWorld, tmp_path: Path, kind: str, spoilt: str
+) -> None:
+    """The API refuses such a call itself, with its mark."""
+    proxy = Proxy(served.base_url)
+    proxy.spoils[kind] = [spoilt] * 2
+    env = {"SIMULATE_SECONDS": "1", "SIMULATE_OUTPUT": "kept", "SIMULATE_EXIT_CODE": "3"}
+    with started(served, proxy, tmp_path / "i", **env) as (job_id, agent):
+        assert agent.wait() == 0
+        job = status_of(served, job_id)
+        logs = served.do(served.world.logs(job_id))
+    assert proxy.spoils[kind] == []
+    assert (job["status"], job["exit_code"], job["attempt"]) == ("FAILED", 3, 1), agent.log
+    assert "kept" in logs.splitlines()
 
 
 # -- an API that is older, or behind a gateway that takes out the mark

@@ -129,6 +129,17 @@ async def test_a_page_in_the_agents_place_is_not_the_end_of_the_instance(
     await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
 
 
+async def test_a_download_that_is_cut_off_is_not_the_end_of_the_instance(
+    world: Ec2World, api: FakeApi
+) -> None:
+    api.cuts_off = 2
+    compute = world.adapter()
+    instance = await launch_one(compute, request_for(api, 1))
+    await api.until(lambda: api.callbacks[1])
+    assert api.cuts_off == 0
+    await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
+
+
 async def test_a_job_s_container_that_asks_the_metadata_service_gets_no_answer(
     api: FakeApi,
 ) -> None:

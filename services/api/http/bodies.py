@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from services.api.http.headers import header_of
 from services.api.http.settings import LARGE_SHARE, BodyBounds
+from services.api.submission.request import BadRequest
 
 SMALL_BYTES = 65_536
 """The size limit of a small body, and of a claim and a callback."""
@@ -118,14 +119,17 @@ class Bodies:
 
         Leave it when nothing parsed from the body is needed any more: objects take more memory than
         their JSON. *proven*: the caller is already authorized. Entering raises `TooLarge`,
-        `TooSlow`, `NoRoom`.
+        `TooSlow`, `NoRoom`, `BadRequest`.
         """
         limit = self._bounds.size if most is None else min(most, self._bounds.size)
         share = self.small if proven else self.unproven
         return Reading(request, limit, Held(share), self)
 
     async def fetch(self, request: Request, limit: int, held: Held) -> bytes:
-        """Read the body, and take its room with *held*."""
+        """Read the body, which is not compressed, and take its room with *held*."""
+        coding = header_of(request, b"content-encoding") or "identity"
+        if coding.strip().lower() != "identity":
+            raise BadRequest(f"the body has Content-Encoding {coding[:40]!r}: send it uncompressed")
         length = header_of(request, b"content-length") or "0"
         declared = int(length) if length.isdecimal() else 0
         if declared > limit:

@@ -14,7 +14,10 @@ from shared.runtime.http_server import HttpServer, listen
 from shared.runtime.http_server import http_server as http_server_for
 from shared.settings import PREFIX, BadSetting
 
-KEEP_ALIVE_SECONDS = 30
+KEEP_ALIVE_SECONDS = 310
+"""Longer than the load balancer keeps a connection (`deploy/template.yaml`: 300 s): else it sends a
+request into one that is being closed here, and answers 502."""
+
 GRACEFUL_SECONDS = 3
 """The time for running requests at shutdown. Followers of logs are cut then; they reconnect."""
 

@@ -52,6 +52,9 @@ while True:
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
             agent = answer.read(4 << 20)
+            missing = answer.length  # `read` with a size does not say that it was cut off
+        if missing:
+            raise OSError("the answer was cut off")
         if agent[:2] == b"PK":
             break
         raise OSError("the answer is no zip file, so it is not the API's")

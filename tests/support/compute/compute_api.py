@@ -51,6 +51,7 @@ class FakeApi:
         self.sts_url = ""  # the STS of agents that identify by role
         self.assigned: dict[str, tuple[int, int]] = {}  # job and attempt of those instances
         self.agent = build()
+        self.cuts_off = 0  # downloads of the agent whose connection breaks half way
         self.requests = 0
         self._called = asyncio.Condition()
 
@@ -125,12 +126,25 @@ class FakeApi:
         }
 
 
+async def cut_off(request: web.Request, body: bytes) -> None:
+    """Answer with half of *body*, and break the connection."""
+    answer = web.StreamResponse()
+    answer.content_length = len(body)
+    await answer.prepare(request)
+    await answer.write(body[: len(body) // 2])
+    assert request.transport is not None
+    request.transport.close()
+
+
 @asynccontextmanager
 async def serve(api: FakeApi) -> AsyncIterator[FakeApi]:
     """Serve *api* on a free port of 127.0.0.1; set its `url`."""
 
     async def handle(request: web.Request) -> web.Response:
         if request.path == "/agent/agent.py":
+            if api.cuts_off:
+                api.cuts_off -= 1
+                await cut_off(request, api.agent)
             return web.Response(body=api.agent)
         if request.path == "/healthz":
             return web.json_response({"status": "alive"})

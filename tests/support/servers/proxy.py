@@ -33,12 +33,14 @@ class Proxy:
     """Forwards to the API at *url*, under the path *prefix*.
 
     The pages are answered first, each once; `always` is answered to every call of its kind.
-    *hides*: headers that it takes out of the API's answers.
+    *hides*: headers that it takes out of the API's answers. `spoils`: what it takes out of the
+    calls of a kind, each once: a header, or "half the body".
     """
 
     def __init__(self, url: str, *, prefix: str = "", hides: tuple[str, ...] = ()) -> None:
         self.pages: dict[str, list[Page]] = {}
         self.always: dict[str, Page] = {}
+        self.spoils: dict[str, list[str]] = {}
         self.forwarded: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(self, url, prefix, hides))
         self.url = f"http://127.0.0.1:{self._server.server_port}{prefix}"
@@ -85,9 +87,14 @@ def handler_of(
             proxy.forwarded.append(kind)
             assert self.path.startswith(f"{prefix}/")
             upstream = http.client.HTTPConnection(target.hostname or "", target.port, timeout=20)
-            upstream.request(
-                self.command, self.path.removeprefix(prefix), body, dict(self.headers.items())
-            )
+            headers = dict(self.headers.items())
+            if proxy.spoils.get(kind):
+                spoilt = proxy.spoils[kind].pop(0)
+                if spoilt == "half the body":
+                    body = body[: len(body) // 2]
+                    spoilt = "Content-Length"
+                headers.pop(spoilt)
+            upstream.request(self.command, self.path.removeprefix(prefix), body, headers)
             answer = upstream.getresponse()
             text = answer.read().decode()
             upstream.close()

@@ -22,9 +22,9 @@ Every error is JSON with a `message` that names the field and says what is right
 is answered with 404, another method with 405 and `Allow`; HEAD is answered as GET would be. A \
 parameter that the route does not have is a 400. So is one other than `label` that is given twice, \
 and a second `Authorization`, `Host`, `Idempotency-Key`, `Last-Event-ID`, `Content-Type` or \
-`Content-Length`. A body is read as JSON in UTF-8, whatever its Content-Type is; no member is \
-given twice, and a whole number has neither a point nor an exponent. Times are in UTC; names of \
-durations end in `_seconds`, of money in `_usd`. \
+`Content-Length`. A body is read as JSON in UTF-8, not compressed, whatever its Content-Type is; \
+no member is given twice, and a whole number has neither a point nor an exponent. Times are in \
+UTC; names of durations end in `_seconds`, of money in `_usd`. \
 Responses may get more fields: ignore those that you do not know.\
 """
 
@@ -121,7 +121,7 @@ def _meanings(config: HttpConfig) -> dict[str, str]:
         "LargerThanSmall": f"The body is larger than {min(SMALL_BYTES, config.body.size)} bytes.",
         "WrongHost": "There is no API key yet, and `Host` is neither loopback nor configured.",
         "TooMany": "Too many requests: wait for `Retry-After` seconds.",
-        "HeadTooLarge": f"The request's head is larger than {HEAD_BYTES} bytes.",
+        "HeadTooLarge": f"The request's head, or its trailers, are larger than {HEAD_BYTES} bytes.",
         "Crashed": "An internal error; it is logged.",
         "Unavailable": "The database or STS does not answer, the service is stopping, or too many "
         "request bodies are being read: try again.",
