@@ -7,6 +7,7 @@ plays on the same stage. Nothing sleeps: tests wait for a call to arrive or a pr
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -216,12 +217,16 @@ class FakeApi(Server):
 
 
 class FakeMetadata(Server):
-    """IMDSv2: every question needs a session token, and every token is good for one question."""
+    """IMDSv2: every question needs a session token, and every token is good for one question.
+
+    Tokens are valid side by side, as EC2's are: several threads ask.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.notice: str | None = None
-        self._tokens = 0
+        self._numbers = itertools.count(1)
+        self._tokens: set[str] = set()
 
     def give_notice(self, seconds: float) -> None:
         at = datetime.now(UTC) + timedelta(seconds=seconds)
@@ -234,11 +239,13 @@ class FakeMetadata(Server):
         if method == "PUT":
             assert path == "/latest/api/token"
             assert given["x-aws-ec2-metadata-token-ttl-seconds"]
-            self._tokens += 1
-            return 200, f"token-{self._tokens}"
-        if given.get("x-aws-ec2-metadata-token") != f"token-{self._tokens}":
+            token = f"token-{next(self._numbers)}"
+            self._tokens.add(token)
+            return 200, token
+        try:
+            self._tokens.remove(given.get("x-aws-ec2-metadata-token", ""))
+        except KeyError:
             return 401, ""
-        self._tokens += 1
         if path == "/latest/meta-data/spot/instance-action" and self.notice:
             return 200, self.notice
         return 404, ""
