@@ -24,6 +24,7 @@ from .engine import choose_runtime
 from .environment import Config
 from .errors import (
     CouldNotRunError,
+    EngineLostError,
     PullFailedError,
     StoppedBeforeRunningError,
     Terminated,
@@ -137,6 +138,9 @@ class Agent:
             outcome = Outcome(None)
         except PullFailedError as error:
             outcome = Outcome(None, str(error), pull="refused" if error.permanent else "failed")
+        except EngineLostError as error:
+            container.reporter.add_note(str(error))
+            outcome = Outcome(None, str(error), again=True)
         except CouldNotRunError as error:
             outcome = Outcome(None, str(error))
         except Exception as error:  # noqa: BLE001 - a fault of the agent is reported too

@@ -7,6 +7,7 @@ from .decisions import Outcome
 from .environment import Config
 from .job import Job, Settings
 from .oom import CHILD_SCORE, set_score
+from .redraw import Piece
 from .reporter import Reporter
 from .situation import Situation
 
@@ -58,10 +59,13 @@ class Container:
     def tidy(self) -> None:
         """Clean up what no job needs, once this one is reported. Raises nothing."""
 
+    def take_line(self, stream: str, piece: Piece) -> None:
+        """Take a line that the child has printed, or a piece of one."""
+        self.reporter.add_line(stream, piece)
+
     def _spawn(self, command: list[str], environment: dict[str, str], stdin: int) -> Child:
-        reporter = self.reporter
-        wake = self.situation.wake
-        child = Child(command, environment, reporter.add_line, wake, stdin, reporter.wait_for_room)
+        wake, wait_for_room = self.situation.wake, self.reporter.wait_for_room
+        child = Child(command, environment, self.take_line, wake, stdin, wait_for_room)
         if self.config.owns_machine:  # the agent's own preference is for the agent alone
             set_score(CHILD_SCORE, str(child.pid))
         return child

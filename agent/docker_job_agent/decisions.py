@@ -21,6 +21,7 @@ class Outcome(NamedTuple):
     exit_code: int | None
     note: str = ""
     stopped: bool = True  # False: it may still run
+    again: bool = False  # the machine ended it, or could not run it: the job goes on elsewhere
     pull: str = ""  # "failed", or "refused" (another try cannot help), if the image is unavailable
 
 
@@ -39,7 +40,8 @@ def decide_final_callback(
 ) -> dict[str, Any] | None:
     """Return the body of the final callback, None if none is due.
 
-    After an interruption, `stopped` promises that a replacement may start its container. If the
+    A machine that ends the container by itself interrupts the attempt, without a notice. After an
+    interruption, `stopped` promises that a replacement may start its container. If the
     container may still run, there is no callback: the cloud confirms the instance's termination.
     """
     if cause in (OVER, TERMINATED):
@@ -50,6 +52,8 @@ def decide_final_callback(
         if not outcome.stopped:
             code["stopped"] = False
         return {"failed": "", "error_message": message, "timed_out": True, **code}
+    if outcome.again:
+        cause = INTERRUPTED
     if outcome.exit_code == 0:
         return {"exit_code": 0}
     if outcome.pull:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
+import time
 from typing import Any
 from urllib.parse import quote
 
@@ -15,11 +17,13 @@ from .container_spec import container_name, container_spec, explain_gpus, labels
 from .decisions import Outcome
 from .engine import docker
 from .engine_api import EngineAnswer, EngineApi
+from .engine_events import had_oom, was_restarted
 from .environment import Config, environment_for_children
 from .errors import (
     MAX_ERROR_CHARACTERS,
     CouldNotRunError,
     EngineError,
+    EngineLostError,
     StoppedBeforeRunningError,
 )
 from .image import DEFAULT_STOP_SIGNAL, read_image, stop_signal_of
@@ -28,14 +32,19 @@ from .job import Job, Settings, check_job
 from .log import log
 from .machine import Limits, decide_own_limits, decide_shared_limits, has_gpus, read_machine
 from .network import JobNetwork
-from .oom import KILLED, count_kills, had_event, note_of_end
+from .oom import KILLED, count_kills, note_of_end
 from .pull import Pull
+from .redraw import Piece
 from .reporter import Reporter
 from .situation import Situation
 
 TIDY_SECONDS = 5.0  # less than the grace of an instance that is terminated meanwhile
 CREATE_SECONDS = 120.0  # it may unpack layers
+SLOW_SECONDS = 1.0  # an engine that begins anew, behind systemd's socket, answers no sooner
 ATTACHED_AGAIN = "the output was cut off for a while, lines may be missing"
+# Of `docker start --attach`, on the stderr that it passes on.
+CLIENT_TROUBLE = re.compile(r'time="[^"]*" level=error msg="(error waiting for container: [^"]*)"$')
+RESTARTED = "the container engine was restarted, which ended the container"
 
 
 class DockerContainer(Container):
@@ -55,6 +64,9 @@ class DockerContainer(Container):
         self._limits = Limits()
         self._kills_before = 0  # for memory, by this machine's kernel
         self._killed = False  # by this agent
+        self._stopped = False  # by this agent
+        self._engine_was_away = False  # perhaps
+        self._is_line_open = False  # of stderr
         self._network = JobNetwork(config, settings) if config.shared_engine else None
 
     # -- before it runs
@@ -80,7 +92,7 @@ class DockerContainer(Container):
             with contextlib.closing(EngineApi()) as engine:
                 made = self._create_with(engine)
         except EngineError as error:
-            raise CouldNotRunError(str(error)) from None
+            raise EngineLostError(f"the container was not created: {error}") from None
         if made.status != 201:
             message = explain_gpus(self.job, made.message)
             raise CouldNotRunError(message[-MAX_ERROR_CHARACTERS:])
@@ -135,7 +147,10 @@ class DockerContainer(Container):
         if not self.child.exited:
             return False
         if self._state is None:
+            asked_at = time.monotonic()
             state = self._inspect()
+            if state is None or time.monotonic() - asked_at > SLOW_SECONDS:
+                self._engine_was_away = True
             if state is None:
                 return False
             if state.get("Running"):
@@ -146,6 +161,18 @@ class DockerContainer(Container):
             self._state = state
         return True
 
+    def take_line(self, stream: str, piece: Piece) -> None:
+        """Take a line; what docker's client says of a lost engine, the container did not print."""
+        said = CLIENT_TROUBLE.search(piece.text) if stream == "stderr" else None
+        if said is None:
+            super().take_line(stream, piece)
+        else:
+            if said.start() or self._is_line_open:
+                super().take_line(stream, piece._replace(text=piece.text[: said.start()]))
+            self.reporter.add_note(said[1])
+        if stream == "stderr":
+            self._is_line_open = piece.continues is not None
+
     def has_exited(self) -> bool:
         """Return whether it runs no more, even if docker's client still has output of it."""
         state = self._state or self._inspect()
@@ -153,6 +180,7 @@ class DockerContainer(Container):
 
     def stop(self) -> None:
         """Send its stop signal to the container's first process; an init forwards it."""
+        self._stopped = True
         if not self._send(self._stop_signal):  # an image may name one that the engine lacks
             self._send(DEFAULT_STOP_SIGNAL)
 
@@ -176,23 +204,34 @@ class DockerContainer(Container):
             return Outcome(None, "the agent lost sight of the container", stopped=False)
         if state.get("Status") == "created":
             error = str(state.get("Error") or "docker could not start the container")
-            return Outcome(None, explain_gpus(self.job, error))
+            lost = self._engine_was_away and not state.get("Error")
+            return Outcome(None, explain_gpus(self.job, error), again=lost)
         if state.get("Status") == "gone":
             return Outcome(None, "the container was removed while it ran")
         exit_code = int(state.get("ExitCode", -1))
+        if self._was_ended_by_the_engine(exit_code, state):
+            self.reporter.add_note(RESTARTED)
+            return Outcome(None, RESTARTED, again=True)
         note = self._note_about_memory(exit_code, state)
         if note:
             self.reporter.add_note(note)
         return Outcome(exit_code, note)
 
+    def _was_ended_by_the_engine(self, exit_code: int, state: dict[str, Any]) -> bool:
+        if self._stopped or self._killed:
+            return False
+        told = self.child.exit_code if self.child else exit_code
+        return (self._engine_was_away or told != exit_code) and was_restarted(self.name, state)
+
     def _note_about_memory(self, exit_code: int, state: dict[str, Any]) -> str:
         in_container = bool(state.get("OOMKilled"))
         in_machine = 0
         if exit_code == KILLED and not in_container and not self._killed:
-            in_container = had_event(self.name, state)
+            in_container = had_oom(self.name, state)
             in_machine = max(0, count_kills() - self._kills_before)
         limit = self._limits.memory_bytes
-        return note_of_end(exit_code, limit, in_container=in_container, in_machine=in_machine)
+        ended_by = 0 if self._killed else exit_code  # our own SIGKILL was not the kernel's
+        return note_of_end(ended_by, limit, in_container=in_container, in_machine=in_machine)
 
     def destroy(self) -> bool:
         """Remove the container in any state, and end the guard; return False if that failed."""

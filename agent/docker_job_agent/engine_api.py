@@ -23,6 +23,7 @@ from .environment import environment_for_children
 from .errors import EngineError
 
 CONNECT_SECONDS = 15.0
+READ_BYTES = 64 * 1024
 
 
 class EngineAnswer(NamedTuple):
@@ -85,7 +86,7 @@ class EngineApi:
             if response.status >= 300:
                 yield EngineAnswer(response.status, _parsed(response.read()))
                 return
-            for line in response:
+            for line in _lines(response):
                 if line.strip():
                     yield _parsed(line)
 
@@ -130,6 +131,15 @@ class EngineApi:
         except (subprocess.TimeoutExpired, ValueError, OSError):
             return ""
         return bytes(said).decode("utf-8", "replace").strip()
+
+
+def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    """Yield the lines of a response. To read them as a file's would take a broken one for ended."""
+    begun = b""
+    while data := response.read1(READ_BYTES):
+        *ended, begun = (begun + data).split(b"\n")
+        yield from ended
+    yield begun
 
 
 def _parsed(raw: bytes) -> Any:

@@ -3,6 +3,7 @@
 Exception
 ├── ConfigError                  the environment is incomplete: exit code 78
 ├── CouldNotRunError             the job fails, with this text for its owner
+│   ├── EngineLostError          … because the engine went away: not the job's fault
 │   └── PullFailedError          … because its image could not be pulled
 ├── AwsError                     AWS refused a call, or did not answer
 ├── EngineError                  the container engine gave no answer
@@ -23,6 +24,10 @@ class ConfigError(Exception):
 
 class CouldNotRunError(Exception):
     """The container could not be run; the text is for the job's owner."""
+
+
+class EngineLostError(CouldNotRunError):
+    """The engine went away before the container ran: another attempt may have better luck."""
 
 
 class PullFailedError(CouldNotRunError):

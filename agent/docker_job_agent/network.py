@@ -16,7 +16,7 @@ from typing import Any
 from .engine import docker
 from .engine_api import EngineAnswer, EngineApi
 from .environment import Config
-from .errors import MAX_ERROR_CHARACTERS, CouldNotRunError, EngineError
+from .errors import MAX_ERROR_CHARACTERS, CouldNotRunError, EngineError, EngineLostError
 from .job import Settings
 from .log import log
 
@@ -86,12 +86,14 @@ class JobNetwork:
         self._may_exist = False
 
     def create(self, labels: dict[str, str]) -> None:
-        """Create it; raises CouldNotRunError with the engine's words."""
+        """Create it; raises CouldNotRunError with the engine's words, or EngineLostError."""
         self._may_exist = True
         try:
             with contextlib.closing(EngineApi()) as engine:
                 made = self._create(engine, labels)
-        except (EngineError, ValueError) as error:
+        except EngineError as error:
+            raise EngineLostError(f"the job's network was not created: {error}") from None
+        except ValueError as error:
             raise CouldNotRunError(f"the job's network was not created: {error}") from None
         if made.status != 201:
             message = made.message[-MAX_ERROR_CHARACTERS:]

@@ -6,21 +6,13 @@ https://docs.kernel.org/filesystems/proc.html#proc-pid-oom-adj-proc-pid-oom-scor
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Mapping
-from datetime import datetime
-from typing import Any
-from urllib.parse import quote
 
-from .engine_api import EngineAnswer, EngineApi
-from .errors import EngineError
 from .machine import MIB
 
 AGENT_SCORE = -900  # on a machine of its own: the agent lives to report
 CHILD_SCORE = 0
 CONTAINER_SCORE = 800  # it dies first: 80 % of the machine's memory is added to what it uses
 KILLED = 128 + 9  # the exit code after SIGKILL, of a shell whose child got it too
-EVENTS_SECONDS = 5.0
 
 
 def set_score(score: int, pid: str = "self", proc: str = "/proc") -> None:
@@ -61,28 +53,3 @@ def note_of_end(exit_code: int, limit_bytes: int, *, in_container: bool, in_mach
             f"this machine killed {in_machine} processes for memory while it ran"
         )
     return ""
-
-
-def had_event(name: str, state: Mapping[str, Any]) -> bool:
-    """Return whether the engine has recorded a kill for memory in the container *name*.
-
-    Its event may come after that of the exit, and then `State.OOMKilled` is false.
-    https://github.com/containerd/containerd/issues/8180
-    """
-    filters = quote(json.dumps({"container": [name], "event": ["oom"]}))
-    since, until = _second(state.get("StartedAt")), _second(state.get("FinishedAt")) + 2
-    path = f"/events?since={since}&until={until}&filters={filters}"
-    try:
-        with contextlib.closing(EngineApi()) as engine:
-            events = list(engine.stream("GET", path, seconds=EVENTS_SECONDS))
-    except EngineError:
-        return False
-    return bool(events) and not isinstance(events[0], EngineAnswer)
-
-
-def _second(at: object) -> int:
-    """Return a time of the engine as it takes it: in seconds, and never negative."""
-    try:
-        return max(0, int(datetime.fromisoformat(f"{str(at)[:19]}+00:00").timestamp()))
-    except ValueError:
-        return 0

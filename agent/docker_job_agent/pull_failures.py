@@ -70,7 +70,11 @@ STATUS = "(?:unexpected status|failed with status code)"  # containerd from 1.7 
 # The first that fits counts: a text names the outer trouble first, and the cause last.
 SAYINGS = (
     # docker's own client: the engine is away.
-    _saying(ENGINE, "docker daemon", "error during connect", "the container engine"),
+    _saying(
+        ENGINE,
+        *("docker daemon", "error during connect", "the container engine"),
+        "failed to open the raw stream connection",
+    ),
     # This machine's disk: another instance may have room.
     _saying(DISK, "no space left on device", "disk quota exceeded", "read-only file system"),
     # "toomanyrequests: You have reached your pull rate limit", of Docker Hub and others; newer
@@ -90,11 +94,17 @@ SAYINGS = (
         *("dial tcp", "connection refused", "connection reset", "i/o timeout", "broken pipe"),
         *("TLS handshake timeout", "request canceled", "deadline exceeded", r"\bEOF\b"),
         *("no route to host", "network is unreachable", "proxyconnect", "http2: "),
+        *("connection timed out", r"\b(?:read|write) tcp\b", r"\btls: ", "malformed HTTP response"),
         "the pull made no progress",  # our own words
     ),
     # An answer without a registry's JSON: a proxy's page, a mirror that is being started.
-    _saying(PROXY, r"error parsing HTTP \d+ response body", "proxy authentication required"),
-    _saying(REGISTRY, "received unexpected HTTP status"),  # 5xx
+    _saying(
+        PROXY,
+        *(r"error parsing HTTP \d+ response body", "proxy authentication required"),
+        *("error unmarshalling content", "invalid character .* looking for beginning of"),
+    ),
+    # 5xx; a registry, or its storage, that sends its client round.
+    _saying(REGISTRY, "received unexpected HTTP status", r"stopped after \d+ redirects"),
     # containerd's client names the status alone: that of the registry, of its token server or of a
     # proxy. It never says 404 of an image so: that is "not found", below.
     _saying(LOGIN, STATUS + r".*\b(?:401|403)\b", permanent=True),

@@ -16,10 +16,10 @@ import pytest
 
 from agent.docker_job_agent.container_spec import container_name, container_spec
 from agent.docker_job_agent.engine_api import EngineApi
+from agent.docker_job_agent.engine_events import had_oom
 from agent.docker_job_agent.environment import Config
 from agent.docker_job_agent.job import read_claim
 from agent.docker_job_agent.machine import decide_own_limits, read_machine, reserve_bytes
-from agent.docker_job_agent.oom import had_event
 from tests.integration.test_agent import PATIENCE, AgentProcess, FakeApi, FakeMetadata, running
 from tests.integration.test_agent_docker import (
     PYTHON_IMAGE,
@@ -188,6 +188,23 @@ def test_a_program_that_goes_on_after_its_child_was_killed_is_not_out_of_memory(
     assert api.lines("docker-job") == [f"[docker-job: {note}]"]
 
 
+def test_a_container_that_the_agent_kills_is_not_out_of_memory_though_its_child_was(
+    tmp_path: Path,
+) -> None:
+    script = f'python -c "{FILLS_MEMORY}"; trap "" TERM; echo ready; while :; do sleep 0.1; done'
+    api = FakeApi(
+        docker_image=PYTHON_IMAGE, command=["sh", "-c", script], resources={"memory_mib": 64}
+    )
+    api.settings["stop_grace_seconds"] = 0.2
+    with running_docker(api, tmp_path / "i") as agent:
+        wait_until_ready(api)
+        api.change(over=True, keeps=True)
+        assert agent.wait() == 0
+
+    note = "the kernel killed a process of the container for memory (limit 64 MiB)"
+    assert api.lines("docker-job") == [f"[docker-job: {note}]"]
+
+
 def test_a_container_that_is_killed_by_someone_is_not_out_of_memory(tmp_path: Path) -> None:
     script = "echo ready; exec sleep 60"
     api = FakeApi(
@@ -213,7 +230,7 @@ def test_the_engine_s_events_tell_of_a_kill_that_the_state_does_not_have(*, fill
         docker("run", "--name", name, *limits, PYTHON_IMAGE, "python", "-c", script)
         state = json.loads(docker("inspect", "--format", "{{json .State}}", name).stdout)
         assert state["ExitCode"] == 137
-        assert had_event(name, state) is fills
+        assert had_oom(name, state) is fills
     finally:
         docker("rm", "--force", name)
 

@@ -294,6 +294,17 @@ def test_an_interrupted_container_is_scheduled_again() -> None:
     assert callback == {"schedule": "", "stopped": True, "exit_code": 143}
 
 
+def test_a_container_that_its_machine_ended_is_scheduled_again_unless_the_attempt_is_over() -> None:
+    outcome = Outcome(None, "the engine was restarted", again=True)
+
+    assert decide_final_callback(None, outcome, [], None) == {"schedule": "", "stopped": True}
+    assert decide_final_callback(None, outcome._replace(stopped=False), [], None) is None
+    assert decide_final_callback(OVER, outcome, [], None) is None
+    timed_out = decide_final_callback(TIMED_OUT, outcome, [], 60)
+    assert timed_out is not None
+    assert timed_out["timed_out"]
+
+
 def test_a_stop_that_is_not_known_is_not_promised() -> None:
     outcome = Outcome(None, stopped=False)
 
