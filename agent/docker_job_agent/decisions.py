@@ -65,6 +65,8 @@ def decide_final_callback(
     if cause == INTERRUPTED:
         code.pop("pull_failed", None)
         code.pop("for_good", None)
+        if outcome.again:
+            code["error_message"] = error_message((), outcome)
         return {"schedule": "", "stopped": True, **code} if outcome.stopped else None
     return {"failed": "", "error_message": error_message(tail, outcome), **code}
 

@@ -209,7 +209,7 @@ class DockerContainer(Container):
         if state.get("Status") == "gone":
             return Outcome(None, "the container was removed while it ran")
         exit_code = int(state.get("ExitCode", -1))
-        if self._was_ended_by_the_engine(exit_code, state):
+        if self._was_ended_by_the_engine(exit_code):
             self.reporter.add_note(RESTARTED)
             return Outcome(None, RESTARTED, again=True)
         note = self._note_about_memory(exit_code, state)
@@ -217,11 +217,11 @@ class DockerContainer(Container):
             self.reporter.add_note(note)
         return Outcome(exit_code, note)
 
-    def _was_ended_by_the_engine(self, exit_code: int, state: dict[str, Any]) -> bool:
+    def _was_ended_by_the_engine(self, exit_code: int) -> bool:
         if self._stopped or self._killed:
             return False
         told = self.child.exit_code if self.child else exit_code
-        return (self._engine_was_away or told != exit_code) and was_restarted(self.name, state)
+        return (self._engine_was_away or told != exit_code) and was_restarted(self.name)
 
     def _note_about_memory(self, exit_code: int, state: dict[str, Any]) -> str:
         in_container = bool(state.get("OOMKilled"))

@@ -17,7 +17,7 @@ from .engine_api import EngineAnswer, EngineApi
 from .errors import EngineError
 
 EVENTS_SECONDS = 5.0
-KEPT_EVENTS = 256  # in the engine's memory (moby: daemon/events/events.go)
+KEPT_EVENTS = 256  # in the engine's memory, of all that it serves (moby: daemon/events/events.go)
 
 State = Mapping[str, Any]
 """The engine's state of a container that has ended."""
@@ -30,23 +30,25 @@ def had_oom(name: str, state: State) -> bool:
     https://github.com/containerd/containerd/issues/8180
     """
     filters = quote(json.dumps({"container": [name], "event": ["oom"]}))
-    return bool(_events(state, f"&filters={filters}"))
+    since, until = _second(state.get("StartedAt")), _second(state.get("FinishedAt")) + 2
+    return bool(_events(since, until, f"&filters={filters}"))
 
 
-def was_restarted(name: str, state: State) -> bool:
-    """Return whether the engine began anew while the container *name* ran, and so ended it.
+def was_restarted(name: str) -> bool:
+    """Return whether the engine began anew since the container *name* was started, and so ended it.
 
     What it records as exit code then is that of a program which it has stopped, or none at all: 0
     or 255 (https://github.com/moby/moby/pull/45800). Its events tell, for they do not outlive it:
-    if it has not forgotten any since the container's start, that start is among them.
+    as long as it has forgotten none, the container's start is among them.
     """
-    events = _events(state)
-    if events is None or len(events) >= KEPT_EVENTS or _is_start_in(events, name):
-        return False
+    info: Any = None
     with contextlib.suppress(EngineError), contextlib.closing(EngineApi()) as engine:
         info = engine.request("GET", "/info").body
-        return isinstance(info, dict) and info.get("LiveRestoreEnabled") is not True
-    return False
+    if not isinstance(info, dict) or info.get("LiveRestoreEnabled") is True:
+        return False
+    now = _second(info.get("SystemTime"))  # its own clock: all that it knows is before that
+    events = _events(1, now + 1) if now else None
+    return events is not None and len(events) < KEPT_EVENTS and not _is_start_in(events, name)
 
 
 def _is_start_in(events: list[Any], name: str) -> bool:
@@ -57,9 +59,8 @@ def _is_start_in(events: list[Any], name: str) -> bool:
     return False
 
 
-def _events(state: State, query: str = "") -> list[Any] | None:
-    """Return the engine's events of the time in which a container ran, None if it tells none."""
-    since, until = _second(state.get("StartedAt")), _second(state.get("FinishedAt")) + 2
+def _events(since: int, until: int, query: str = "") -> list[Any] | None:
+    """Return the engine's events between two seconds, None if it tells none."""
     path = f"/events?since={since}&until={until}{query}"
     try:
         with contextlib.closing(EngineApi()) as engine:

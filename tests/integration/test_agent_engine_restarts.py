@@ -41,7 +41,8 @@ def test_a_container_that_a_restarted_engine_ended_is_neither_done_nor_failed(
         engine.start()
         assert agent.wait() == 0
 
-    assert api.callbacks == [{"schedule": "", "stopped": True}]
+    why = "the container engine was restarted, which ended the container"
+    assert api.callbacks == [{"schedule": "", "stopped": True, "error_message": why}]
     assert api.lines("stderr") == []  # what docker's client says of it is not the container's
     assert "the container engine was restarted" in api.lines("docker-job")[-1]
     assert engine.docker("ps", "--all", "--quiet").stdout == b""
@@ -143,17 +144,21 @@ def event(action: str, name: str = "mine") -> dict[str, Any]:
     return {"Type": "container", "Action": action, "Actor": {"Attributes": {"name": name}}}
 
 
+NOW = {"SystemTime": "2026-11-30T15:00:12.5Z"}
+
+
 @pytest.mark.parametrize(
     ("events", "info", "restarted"),
     [
-        ([], {}, True),
-        ([event("kill"), event("die"), event("start", "another")], {}, True),
-        ([{"Type": "network", "Action": "destroy"}], {}, True),
-        ([event("start"), event("kill"), event("die")], {}, False),
-        ([event("create", "another")] * 256, {}, False),  # it may have forgotten the start
-        ([], {"LiveRestoreEnabled": True}, False),  # the container outlives the engine
+        ([], NOW, True),
+        ([event("kill"), event("die"), event("start", "another")], NOW, True),
+        ([{"Type": "network", "Action": "destroy"}], NOW, True),
+        ([event("start"), event("kill"), event("die")], NOW, False),
+        ([event("create", "another")] * 256, NOW, False),  # it may have forgotten the start
+        ([], NOW | {"LiveRestoreEnabled": True}, False),  # the container outlives the engine
+        ([], {}, False),
         ([], None, False),
-        ([EngineAnswer(500, None)], {}, False),
+        ([EngineAnswer(500, None)], NOW, False),
     ],
 )
 def test_an_engine_that_has_forgotten_the_start_is_another_one(
@@ -164,18 +169,27 @@ def test_an_engine_that_has_forgotten_the_start_is_another_one(
 ) -> None:
     monkeypatch.setattr(engine_events, "EngineApi", lambda: Remembering(events, info))
 
-    assert engine_events.was_restarted("mine", STATE) is restarted
+    assert engine_events.was_restarted("mine") is restarted
+
+
+def test_an_engine_is_asked_for_all_that_it_remembers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Covers an engine that serves others: of a part one cannot say whether it is complete."""
+    engine = Remembering([event("start")], NOW)
+    monkeypatch.setattr(engine_events, "EngineApi", lambda: engine)
+
+    assert not engine_events.was_restarted("mine")
+    assert engine.path == "/events?since=1&until=1796050813"
 
 
 @pytest.mark.parametrize("started", ["2026-11-30T15:00:00.123456789Z", "2026-11-30T16:00:00+01:00"])
-def test_the_engine_is_asked_for_the_time_in_which_the_container_ran(
+def test_an_engine_is_asked_for_kills_while_the_container_ran(
     monkeypatch: pytest.MonkeyPatch, started: str
 ) -> None:
-    engine = Remembering([event("start")], {})
+    engine = Remembering([event("oom")], NOW)
     monkeypatch.setattr(engine_events, "EngineApi", lambda: engine)
 
-    assert not engine_events.was_restarted("mine", {**STATE, "StartedAt": started})
-    assert engine.path == "/events?since=1796050800&until=1796050811"
+    assert engine_events.had_oom("mine", {**STATE, "StartedAt": started})
+    assert engine.path.startswith("/events?since=1796050800&until=1796050811&filters=")
 
 
 def test_an_engine_that_does_not_answer_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,4 +198,5 @@ def test_an_engine_that_does_not_answer_tells_nothing(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(engine_events, "EngineApi", away)
 
-    assert not engine_events.was_restarted("mine", STATE)
+    assert not engine_events.was_restarted("mine")
+    assert not engine_events.had_oom("mine", STATE)

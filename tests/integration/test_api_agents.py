@@ -435,6 +435,16 @@ async def test_a_report_of_an_agent_with_a_field_of_a_later_release_is_taken(wor
     assert await world.logs(agent.job_id) == "x\n"
 
 
+async def test_an_interruption_that_is_not_the_spot_markets_says_why(world: World) -> None:
+    agent = await world.running()
+    why = "the container engine was restarted"
+    await world.call_back(agent, {"schedule": "", "stopped": True, "error_message": why})
+    status = await world.status(agent.job_id)
+    ended = status["attempts"][0]
+    assert (ended["cause"], ended["error_message"]) == ("interrupted", why)
+    assert f"retry 1 of 20: {why}" in status["waiting_because"]
+
+
 async def test_an_ended_attempts_exit_code_is_recorded_once_and_a_heartbeat_never(
     world: World, clock: VirtualClock
 ) -> None:

@@ -297,7 +297,11 @@ def test_an_interrupted_container_is_scheduled_again() -> None:
 def test_a_container_that_its_machine_ended_is_scheduled_again_unless_the_attempt_is_over() -> None:
     outcome = Outcome(None, "the engine was restarted", again=True)
 
-    assert decide_final_callback(None, outcome, [], None) == {"schedule": "", "stopped": True}
+    assert decide_final_callback(None, outcome, ["its last line"], None) == {
+        "schedule": "",
+        "stopped": True,
+        "error_message": "the engine was restarted",
+    }
     assert decide_final_callback(None, outcome._replace(stopped=False), [], None) is None
     assert decide_final_callback(OVER, outcome, [], None) is None
     timed_out = decide_final_callback(TIMED_OUT, outcome, [], 60)

@@ -27,6 +27,7 @@ from tests.support.api.api_story import (
 )
 
 SILENT = replace(FAILED, message="exited with code 3")
+RESTARTED = replace(STOPPED, message="the container engine was restarted")
 NO_HOST = replace(PULL_FAILED, message="dial tcp: no such host")
 
 
@@ -52,6 +53,7 @@ KINDS: list[tuple[Callback, int, str]] = [
     (NO_HOST, 2, "retry 2 of 2 at 00:00:24Z: image pull failed: dial tcp: no such host"),
     (NO_SUCH_IMAGE, 1, "retry 1 of 1 at 00:00:08Z: image pull failed: manifest unknown"),
     (STOPPED, 2, "retry 2 of 2 at 00:00:08Z: Spot interruption"),
+    (RESTARTED, 2, "retry 2 of 2 at 00:00:08Z: the container engine was restarted"),
 ]
 
 

@@ -107,6 +107,9 @@ class Interrupted(Struct, frozen=True, kw_only=True):
     ]
     stopped: Annotated[_Flag, Meta(description="The container is known to have stopped.")] = False
     exit_code: _ExitCode = None
+    error_message: Annotated[
+        str | None, Meta(description="Why, if it is not the Spot market that interrupts.")
+    ] = None
 
 
 class Failed(Struct, frozen=True, kw_only=True):
@@ -193,7 +196,10 @@ def read_callback(raw: bytes) -> Callback:
     if "schedule" in given:
         notice = check(body, Interrupted)
         return Callback(
-            cause="interrupted", stopped=bool(notice.stopped), exit_code=notice.exit_code
+            cause="interrupted",
+            stopped=bool(notice.stopped),
+            exit_code=notice.exit_code,
+            message=_kept(notice.error_message),
         )
     if "failed" in given:
         return _failure(check(body, Failed))
@@ -207,9 +213,13 @@ def _failure(failed: Failed) -> Callback:
         cause="pull_failed" if failed.pull_failed else cause,
         stopped=bool(failed.stopped),
         exit_code=failed.exit_code,
-        message=clean(failed.error_message or "the container failed")[-MAX_MESSAGE:],
+        message=_kept(failed.error_message) or "the container failed",
         for_good=bool(failed.for_good),
     )
+
+
+def _kept(message: str | None) -> str | None:
+    return clean(message)[-MAX_MESSAGE:] if message else None
 
 
 def _read(raw: bytes, decoder: Decoder[_Body]) -> _Body:

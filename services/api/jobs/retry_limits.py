@@ -82,9 +82,10 @@ def retry_because(
 ) -> str:
     """Return the reason for users why another attempt follows *attempt*: "retry 2 of 3: …"."""
     limit, used = _limit_and_use(whole_job, attempt, ending, rules)
+    reason = _reason(attempt, ending)
     if used > limit.allowed:
-        return f"retry {used} within {limit.seconds / 60:g} min: {_reason(ending)}"
-    return f"retry {used} of {limit.allowed}: {_reason(ending)}"
+        return f"retry {used} within {limit.seconds / 60:g} min: {reason}"
+    return f"retry {used} of {limit.allowed}: {reason}"
 
 
 def _first_failed_pull(whole_job: JobWithAttempts, attempt: Attempt, now: datetime) -> datetime:
@@ -115,7 +116,7 @@ _KINDS: dict[Cause, str] = {
 }
 
 
-def _reason(ending: AttemptEnding) -> str:
+def _reason(attempt: Attempt, ending: AttemptEnding) -> str:
     """Return kind and message of *ending* in one line; of a long message its end is kept."""
     message = " ".join((ending.message or "").split())
     if len(message) > REASON_CHARACTERS:
@@ -125,6 +126,8 @@ def _reason(ending: AttemptEnding) -> str:
         kind = f"exit code {ending.exit_code}"
         if message == f"exited with code {ending.exit_code}":  # the agent's, of a silent container
             return kind
+    if ending.cause == "interrupted" and attempt.interrupted_at is None and message:
+        return message  # not by the Spot market, whose notice would be known
     return f"{kind}: {message}" if message else kind
 
 
