@@ -52,23 +52,22 @@ def decide_final_callback(
         if not outcome.stopped:
             code["stopped"] = False
         return {"failed": "", "error_message": message, "timed_out": True, **code}
-    if outcome.again:
-        cause = INTERRUPTED
     if outcome.exit_code == 0:
         return {"exit_code": 0}
+    if cause == INTERRUPTED or outcome.again:
+        return _interruption(outcome, code) if outcome.stopped else None
     if outcome.pull:
         code["pull_failed"] = True
     if outcome.pull == "refused":
         code["for_good"] = True
     if not outcome.stopped:
         code["stopped"] = False  # another attempt must wait for the instance's termination
-    if cause == INTERRUPTED:
-        code.pop("pull_failed", None)
-        code.pop("for_good", None)
-        if outcome.again:
-            code["error_message"] = error_message((), outcome)
-        return {"schedule": "", "stopped": True, **code} if outcome.stopped else None
     return {"failed": "", "error_message": error_message(tail, outcome), **code}
+
+
+def _interruption(outcome: Outcome, code: dict[str, Any]) -> dict[str, Any]:
+    reason = {"error_message": error_message((), outcome)} if outcome.again else {}
+    return {"schedule": "", "stopped": True, **code, **reason}
 
 
 def decide_exit_callback(outcome: Outcome) -> dict[str, Any] | None:
