@@ -179,7 +179,8 @@ def test_a_line_of_20_mb_arrives_in_pieces(tmp_path: Path) -> None:
     *parts, last = api.parts("stdout")
     pieces, size = left_out(api)
     assert last["text"] == "END"
-    assert {part.get("continues") for part in parts[:-1]} == {"split"}
+    # On a busy machine the line pauses, and is shown as far as it goes.
+    assert {part.get("continues") for part in parts[:-1]} in ({"split"}, {"split", "unfinished"})
     assert "continues" not in parts[-1]
     assert max(len(part["text"]) for part in parts) == MAX_PIECE_BYTES
     printed = sum(len(part["text"]) for part in parts) + size - pieces
@@ -264,7 +265,9 @@ def test_what_an_interrupted_container_prints_in_its_grace_is_kept_with_its_exit
 def test_a_container_that_prints_much_in_its_grace_does_not_wait_for_a_slow_api(
     tmp_path: Path,
 ) -> None:
-    api = shell("trap 'seq 1 500000; exit 7' TERM; echo ready; while :; do sleep 0.1; done")
+    # 8 MB: more than the agent and docker hold.
+    clean_up = f"seq --format {'x' * 73}%06.0f 1 100000"
+    api = shell(f"trap '{clean_up}; exit 7' TERM; echo ready; while :; do sleep 0.1; done")
     api.settings["log_limit_bytes"] = 10 * 1024 * 1024
     api.keeps = True
     slow = threading.Event()
@@ -278,7 +281,7 @@ def test_a_container_that_prints_much_in_its_grace_does_not_wait_for_a_slow_api(
         assert agent.wait() == 0
 
     assert api.callbacks == [{"failed": "", "error_message": "stopped", "exit_code": 7}]
-    assert api.lines("stdout")[-1] == "500000"
+    assert api.lines("stdout")[-1] == f"{'x' * 73}100000", agent.log
 
 
 @engine
