@@ -1,4 +1,4 @@
-"""The engine's memory of a container: its events, which end with the engine.
+"""The engine's events about a container. It keeps them in memory: a restart loses them.
 
 https://docs.docker.com/reference/api/engine/version/v1.41/#tag/System/operation/SystemEvents
 """
@@ -17,7 +17,7 @@ from .engine_api import EngineAnswer, EngineApi
 from .errors import EngineError
 
 EVENTS_SECONDS = 5.0
-KEPT_EVENTS = 256  # in the engine's memory, of all that it serves (moby: daemon/events/events.go)
+KEPT_EVENTS = 256  # about all of its containers together (moby: daemon/events/events.go)
 
 State = Mapping[str, Any]
 """The engine's state of a container that has ended."""
@@ -38,8 +38,8 @@ def was_restarted(name: str) -> bool:
     """Return whether the engine began anew since the container *name* was started, and so ended it.
 
     What it records as exit code then is that of a program which it has stopped, or none at all: 0
-    or 255 (https://github.com/moby/moby/pull/45800). Its events tell, for they do not outlive it:
-    as long as it has forgotten none, the container's start is among them.
+    or 255 (https://github.com/moby/moby/pull/45800). Its events tell: a restart loses them,
+    and as long as none was dropped, the container's start is among them.
     """
     info: Any = None
     with contextlib.suppress(EngineError), contextlib.closing(EngineApi()) as engine:

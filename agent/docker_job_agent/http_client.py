@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from .errors import UnreachableError
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
-WHOLE = 3.0  # a whole answer may take so many times as long as a silence within it
+WHOLE_FACTOR = 3.0  # the time limit of a whole answer, in time limits of a single read
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -38,7 +38,7 @@ class Answer(NamedTuple):
 
 
 class TimedReads(io.RawIOBase):
-    """The reads of a socket up to a time: an answer that comes in drops must end too."""
+    """The reads of a socket up to a time: an answer that trickles in must end too."""
 
     def __init__(self, sock: socket.socket, reads: io.RawIOBase, until: float) -> None:
         self._sock = sock
@@ -126,7 +126,7 @@ class Http:
             content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
             headers = {**headers, "Content-Type": "application/json"}
         self._connection.request(method, self._prefix + path, content, headers)
-        until = time.monotonic() + WHOLE * self._timeout_seconds
+        until = time.monotonic() + WHOLE_FACTOR * self._timeout_seconds
         self._connection.response_class = partial(FinalResponse, until)  # type: ignore[assignment]
         response = self._connection.getresponse()
         raw = response.read(MAX_ANSWER_BYTES)
