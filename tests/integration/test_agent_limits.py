@@ -198,6 +198,9 @@ def test_a_container_that_the_agent_kills_is_not_out_of_memory_though_its_child_
     api.settings["stop_grace_seconds"] = 0.2
     with running_docker(api, tmp_path / "i") as agent:
         wait_until_ready(api)
+        kills = ("--filter", f"container=docker-job-{agent.instance_id}", "--filter", "event=oom")
+        # The engine learns of it a little later than the program.
+        until(lambda: docker("events", "--since=5m", "--until=0s", *kills).stdout, PATIENCE)
         api.change(over=True, keeps=True)
         assert agent.wait() == 0
 
