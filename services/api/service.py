@@ -4,49 +4,28 @@ import asyncio
 import contextlib
 import functools
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from services.api import NAME, PUBLISHES
-from services.api.agents.agent_file import read_agent_file
-from services.api.agents.calls import Admitted, AgentService
-from services.api.agents.claims import ClaimService
 from services.api.agents.groups import AgentGroups
-from services.api.agents.settings import AgentsConfig
-from services.api.agents.sts_identity import StsIdentity
 from services.api.agents.sweeps import ProofSweep
 from services.api.config import ApiConfig
-from services.api.http.application import Application, Endpoint
-from services.api.http.bodies import Bodies
-from services.api.http.gate import Gate
-from services.api.http.openapi.document import text
-from services.api.http.reception import counted
-from services.api.http.responses import ERROR_HANDLERS
-from services.api.http.routes.agents import AgentRoutes
-from services.api.http.routes.description import DescriptionRoute
-from services.api.http.routes.health import HealthRoutes
-from services.api.http.routes.jobs import JobRoutes
-from services.api.http.routes.logs import LogRoutes
-from services.api.http.routes.records import RecordRoutes
 from services.api.jobs.availability import record_seconds
 from services.api.jobs.availability_sweeps import AvailabilitySweeps
 from services.api.jobs.handlers import JobHandlers
 from services.api.jobs.launch_path import WATCH_SECONDS, LaunchPath
 from services.api.jobs.overdue import ASK_SECONDS, Overdue
-from services.api.jobs.queries import JobService
 from services.api.jobs.reception import Reception
-from services.api.jobs.retention_sweeps import RecordService, RetentionSweep
+from services.api.jobs.retention_sweeps import RetentionSweep
 from services.api.jobs.sweeps import Sweeps
-from services.api.keys.access import Access, RateLimit
 from services.api.logs.followers import Followers
 from services.api.processes.siblings import Siblings
 from services.api.submission.intake import Intake
 from services.api.submission.sweeps import KeySweep
+from services.api.web import Parts, make_app
 from shared.events import events
 from shared.events.readers import queues_of
 from shared.messaging.subscriber import Subscriber
@@ -117,8 +96,8 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
     intake = Intake(db, config.rules, wakeups, ports.points, config.secret_keys)
     lifetime_seconds = config.rules.max_lifetime_seconds
     agents = AgentGroups(db, lifetime_seconds, wakeups, changed, reception.arrivals)
-    parts = _Parts(service, intake, agents, reception, followers, siblings, launch_path)
-    app = _app(config, parts)
+    parts = Parts(service, intake, agents, reception, followers, siblings, launch_path)
+    app = make_app(config, parts)
     return Api(service, intake, agents, app, lambda: siblings.listening(followers.wake))
 
 
@@ -153,65 +132,6 @@ def _job_sweeps(
     )
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """The parts of the API that its HTTP routes need."""
-
-    service: Service
-    intake: Intake
-    agents: AgentGroups
-    reception: Reception
-    followers: Followers
-    siblings: Siblings
-    launch_path: LaunchPath
-
-
-def _app(config: ApiConfig, parts: _Parts) -> ASGIApp:
-    ports, siblings, followers = parts.service.ports, parts.siblings, parts.followers
-    db, trouble = ports.db, parts.launch_path.trouble
-    job_service = JobService(
-        db, config.rules, ports.wakeups, ports.points, followers.changed, trouble
-    )
-    bodies = Bodies(config.http.body, siblings.count)
-    jobs = JobRoutes(config.http, config.bounds, db, parts.intake, job_service, bodies)
-    rate = RateLimit(
-        config.http.requests_per_second,
-        config.http.requests_at_once,
-        lambda: ports.clock.now().timestamp(),
-        siblings.buckets,
-    )
-    access = Access(db)
-    gate = Gate(access, rate, config.http.hosts)
-    agents = _agents(config.agents, ports, parts.agents, bodies, access)
-    app = Application(
-        routes=[
-            *_user_routes(gate, jobs, LogRoutes(db, followers)),
-            *_record_routes(gate, RecordRoutes(db, RecordService(db, config.rules))),
-            *_agent_routes(agents, parts.reception),
-            *_health_routes(HealthRoutes(parts.service.look)),
-            *_description_routes(gate, DescriptionRoute(text(config.http, config.bounds).encode())),
-        ],
-        exception_handlers=ERROR_HANDLERS,
-    )
-    # Starlette would redirect `/list/` to `/list` at whatever host the request's Host names.
-    app.router.redirect_slashes = False
-    return app
-
-
-def _agents(
-    config: AgentsConfig, ports: Ports, groups: AgentGroups, bodies: Bodies, access: Access
-) -> AgentRoutes:
-    db, points, jitter = ports.db, ports.points, random.random
-    identity = None if config.identity is None else StsIdentity(config.identity, ports.clock)
-    admitted = Admitted(ports.clock)
-    return AgentRoutes(
-        AgentService(config, db, groups, admitted, points, jitter),
-        ClaimService(config, db, groups, admitted, points, jitter, identity, access),
-        bodies,
-        read_agent_file(),
-    )
-
-
 def _subscribers(handlers: JobHandlers) -> dict[type[events.Event], Subscriber]:
     on = handlers.on
     return {
@@ -223,48 +143,3 @@ def _subscribers(handlers: JobHandlers) -> dict[type[events.Event], Subscriber]:
         events.InstanceInterrupted: Subscriber(on(handlers.on_instance_interrupted)),
         events.InstanceTerminated: Subscriber(on(handlers.on_instance_terminated)),
     }
-
-
-def _route(method: str, path: str, serve: Callable[[Request], Awaitable[Response]]) -> Route:
-    return Route(path, Endpoint(serve), methods=[method])
-
-
-def _user_routes(gate: Gate, jobs: JobRoutes, logs: LogRoutes) -> list[Route]:
-    read, submit = "read", "submit"
-    return [
-        # Matched in this order.
-        _route("POST", "/schedule", gate.needs(submit, jobs.schedule)),
-        _route("GET", "/status/{id}", gate.needs(read, jobs.status)),
-        _route("GET", "/list", gate.needs(read, jobs.list_jobs)),
-        _route("DELETE", "/jobs/{id}", gate.needs(submit, jobs.cancel)),
-        _route("GET", "/jobs/{id}/logs", gate.needs(read, logs.logs)),
-    ]
-
-
-def _record_routes(gate: Gate, records: RecordRoutes) -> list[Route]:
-    return [
-        _route("DELETE", "/jobs/{id}/record", gate.needs("admin", records.remove)),
-        _route("GET", "/totals", gate.needs("read", records.totals)),
-    ]
-
-
-def _agent_routes(agents: AgentRoutes, reception: Reception) -> list[Route]:
-    reports, claims = reception.reports, reception.claims
-    return [
-        _route("PUT", "/callback/{id}", counted(agents.callback, reports)),
-        _route("GET", "/agent/agent.py", agents.agent_file),
-        _route("POST", "/agent/claim", counted(agents.claim, claims)),
-        _route("POST", "/agent/jobs/{id}/report", counted(agents.report, reports)),
-    ]
-
-
-def _health_routes(health: HealthRoutes) -> list[Route]:
-    return [
-        _route("GET", "/healthz", health.healthz),
-        _route("GET", "/readyz", health.readyz),
-    ]
-
-
-def _description_routes(gate: Gate, description: DescriptionRoute) -> list[Route]:
-    shown = gate.needs_no_key(description.description)
-    return [_route("GET", "/openapi.json", shown)]

@@ -47,7 +47,7 @@ STATUS_OF = {
 
 
 def paths(config: HttpConfig) -> dict[str, Any]:
-    """Describe the routes of `service.py`; HEAD is answered like GET."""
+    """Describe the routes of `web.py`; HEAD is answered like GET."""
     return {
         "/schedule": {"post": _schedule()},
         "/list": {"get": _list(config.list_page)},
