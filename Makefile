@@ -16,14 +16,14 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/.runtime ## set up what is missing, and serve on http://127.0.0.1:8000
+run: $(VENV)/.runtime $(VENV)/.client ## set up what is missing, and serve on http://127.0.0.1:8000
 	@exec $(BIN)/python -m embedded.run
 
-test: $(VENV)/.dev ## run all tests (some of them: make test ARGS="tests/unit -k backoff")
+test: $(VENV)/.dev $(VENV)/.client ## run all tests (some of them: make test ARGS="tests/unit -k backoff")
 	@$(if $(ARGS),,$(BIN)/python -m tests.support.servers.rabbitmq_install)
 	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n auto)
 
-test-campaign: $(VENV)/.dev ## what make test asks in a short form: twenty kills, compose faults, first boot
+test-campaign: $(VENV)/.dev $(VENV)/.client ## what make test asks in a short form: twenty kills, compose faults, first boot
 	@$(if $(ARGS),,$(BIN)/python -m tests.support.servers.rabbitmq_install beside)
 	@$(BIN)/python -m pytest -m "campaign and not long" $(if $(ARGS),$(ARGS),-n auto)
 
@@ -42,7 +42,7 @@ restore: $(VENV)/.runtime ## restore a backup, while it is stopped: make restore
 rotate: $(VENV)/.runtime ## make new secrets, while it is stopped (secret_env too: make rotate ARGS=--secrets-key)
 	@$(BIN)/python -m embedded.rotate $(ARGS)
 
-restore-test: $(VENV)/.dev ## test backup and restore with jobs in flight: embedded and under compose
+restore-test: $(VENV)/.dev $(VENV)/.client ## test backup and restore with jobs in flight: embedded and under compose
 	@$(BIN)/python -m pytest tests/e2e/test_restore.py tests/integration/test_restored.py -m "not long" $(ARGS)
 
 long: $(VENV)/.dev ## the scenarios that take minutes: outages of their true lengths
@@ -51,7 +51,7 @@ long: $(VENV)/.dev ## the scenarios that take minutes: outages of their true len
 bench: $(VENV)/.runtime ## measure performance beside its bounds (some of it: make bench ARGS="--only accept --quick")
 	@$(BIN)/python -m bench $(ARGS)
 
-lint: $(VENV)/.dev ## ruff, its format check, and the import rules
+lint: $(VENV)/.dev $(VENV)/.client ## ruff, its format check, and the import rules
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check --quiet . || { echo "Run: make format" >&2; exit 1; }
 	@$(BIN)/python -c 'from importlinter.cli import lint_imports_command as l; l()' --no-logo
@@ -60,7 +60,7 @@ format: $(VENV)/.dev ## format the code
 	@$(BIN)/python -m ruff format .
 	@$(BIN)/python -m ruff check --fix .
 
-types: $(VENV)/.dev ## mypy --strict
+types: $(VENV)/.dev $(VENV)/.client ## mypy --strict
 	@$(BIN)/python -m mypy --strict
 
 check: lint types test ## lint, types and all tests but the long ones and the campaign
@@ -73,6 +73,7 @@ docs: $(VENV)/.runtime ## regenerate docs/{asyncapi.json,openapi.json,api.md} fr
 lock: ## regenerate requirements*.txt from requirements*.in (newer versions: make lock UPGRADE=--upgrade)
 	@command -v $(UV) >/dev/null || { echo "Locking needs uv: pip install uv" >&2; exit 1; }
 	@$(LOCK) requirements.in --output-file requirements.txt
+	@$(LOCK) requirements-client.in --output-file requirements-client.txt
 	@$(LOCK) requirements-dev.in --output-file requirements-dev.txt
 	@$(LOCK) requirements-rehearsal.in --output-file requirements-rehearsal.txt
 
@@ -92,6 +93,13 @@ $(VENV)/.dev: requirements-dev.txt $(BIN)/python
 	@echo "Installing the packages that tests and checks need (once) ..."
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@$(PIP) install --require-hashes --requirement requirements-dev.txt
+	@touch $@
+
+# The command `docker-job`, as $(BIN)/docker-job: from this checkout, with what it needs.
+$(VENV)/.client: requirements-client.txt client/pyproject.toml $(BIN)/python
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+	@$(PIP) install --require-hashes --requirement requirements-client.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable ./client
 	@touch $@
 
 # It is recreated when its Python was removed. Debian's Python may lack venv: the message says so.
