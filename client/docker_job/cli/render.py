@@ -32,6 +32,8 @@ class Column:
     is_right: bool = False
     narrowest: int = 0
     """The width to which it may be cut on a terminal; 0: it is never cut."""
+    is_main: bool = False
+    """It is cut only when no other column can give way any more."""
     name: str = ""
     """The field in templates, where it is not the heading."""
 
@@ -61,7 +63,7 @@ class Format:
         return cls("ids" if ids else "table")
 
 
-def show(  # noqa: PLR0913 - each is an option of the commands
+def show(
     rows: Sequence[Row],
     columns: Sequence[Column],
     form: Format,
@@ -174,14 +176,14 @@ def table(
 
 
 def fitting(widths: Sequence[int], columns: Sequence[Column], space: int) -> list[int]:
-    """Return widths that fit into *space*: the widest column that may be cut gives way first."""
+    """Return widths that fit into *space*: the widest column gives way first, a main one last."""
     fitted = list(widths)
     excess = sum(fitted) + GAP * (len(fitted) - 1) - space
     while excess > 0:
         may = [at for at, each in enumerate(columns) if 0 < each.narrowest < fitted[at]]
         if not may:
             break
-        fitted[max(may, key=lambda at: fitted[at])] -= 1
+        fitted[max(may, key=lambda at: (not columns[at].is_main, fitted[at]))] -= 1
         excess -= 1
     return fitted
 

@@ -31,7 +31,7 @@ LOOKS = {
     "stopping": Look("●", "blue"),
     "done": Look("✓", "green"),
     "failed": Look("✕", "red"),
-    "cancelled": Look("–", "bright_black"),
+    "cancelled": Look("\N{EN DASH}", "bright_black"),
     "interrupted": Look("↻", "magenta"),
 }
 
@@ -52,7 +52,7 @@ LONGEST = 40
 
 def document(job: Any) -> Mapping[str, Any]:
     """Return the JSON document of *job*, which may be one itself."""
-    return job if isinstance(job, Mapping) else job.raw  # type: ignore[no-any-return]
+    return job if isinstance(job, Mapping) else job.raw
 
 
 def look(job: Any) -> Look:
@@ -65,7 +65,7 @@ def look(job: Any) -> Look:
 
 
 def status_words(job: Any, now: datetime) -> str:
-    """Render the status: `Exited (0) 2 min ago`, `Running 12m`, `Waiting: Spot quota` …"""
+    """Render the status: `Exited (0) 2 min ago`, `Running 12m`, `Waiting: Spot quota`."""
     shown = document(job)
     if shown["status"] in OVER:
         return _over(shown, now)
