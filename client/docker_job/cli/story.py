@@ -1,0 +1,288 @@
+"""A job's story in lines: one for each phase of each attempt, and the summary at its end. Pure.
+
+A line is *settled* once its phase is over; the *live* line is that of the phase which lasts.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from docker_job.cli.figures import duration, money
+from docker_job.cli.status_words import LOOKS, Look
+from docker_job.documents import Attempt, Job
+
+WORD, WIDTH = 12, 53
+"""The widths of a line's first word, and of the rest up to the end of its seconds."""
+
+DONE = Look("✓", "green")
+FAR_SECONDS = 5.0
+"""A start that is farther away than this is announced, also where no line is live."""
+
+ENDED = {
+    "failed": "failed",
+    "lost": "lost",
+    "pull_failed": "pull failed",
+    "interrupted": "interrupted",
+}
+"""The causes after which another attempt may follow, in words."""
+
+
+@dataclass(frozen=True)
+class StoryLine:
+    """A line: how it is drawn, its word, what there is to say, how long it took, an aside."""
+
+    look: Look
+    word: str
+    text: str
+    seconds: float | None = None
+    aside: str = ""
+
+    def render(self) -> str:
+        """Render it in columns."""
+        took = "" if self.seconds is None else f" {spent(self.seconds)}"
+        text = f"{self.text:<{WIDTH - len(took)}}{took}".rstrip()
+        line = f" {self.look.symbol} {self.word:<{WORD - 1}} {text}"
+        return f"{line}     {self.aside}" if self.aside else line.rstrip()
+
+
+class Story:
+    """Turns the documents of one job, in their order, into lines.
+
+    *live*: whether a live line shows the phase that lasts. Without one, the beginnings are lines.
+    """
+
+    def __init__(self, *, live: bool) -> None:
+        self._live = live
+        self._settled: set[tuple[Any, ...]] = set()
+        self._pulled: dict[int, str] = {}
+        self._job: Job | None = None
+        self._fed_at: datetime | None = None
+
+    @property
+    def job(self) -> Job | None:
+        """The newest document."""
+        return self._job
+
+    def feed(self, job: Job, now: datetime) -> list[StoryLine]:
+        """Take the next document; return the lines that are settled with it."""
+        self._job, self._fed_at = job, now
+        lines: list[StoryLine] = []
+        for attempt in job.attempts:
+            if attempt.phase == "pulling" and attempt.phase_detail:
+                self._pulled[attempt.number] = attempt.phase_detail
+            lines += self._attempt(job, attempt, now)
+        return lines
+
+    def has_started(self, attempt: int) -> bool:
+        """Return whether the container of this attempt is known to have started."""
+        return self._job is not None and any(
+            each["phase"] == "running" for each in _phases(self._job, attempt)
+        )
+
+    def settle_running(self, attempt: int) -> list[StoryLine]:
+        """Return the line of the running container, once: output follows below it."""
+        if self._job is None:
+            return []
+        [*found] = (each for each in _phases(self._job, attempt) if each["phase"] == "running")
+        if not found or not self._is_new("phase", attempt, "running"):
+            return []
+        return [_running(float(found[0]["seconds"]))]
+
+    def live_line(self, now: datetime) -> StoryLine | None:
+        """Return the line of the phase that lasts; None once the job is over."""
+        job = self._job
+        if job is None or job.is_over:
+            return None
+        attempt = _current(job)
+        # By the API's clock up to the document, by ours from then on: the two may differ.
+        since = max(0.0, (now - (self._fed_at or now)).total_seconds())
+        seconds = since + (float(attempt.phases[-1]["seconds"]) if attempt.phases else 0.0)
+        return self._lasting(job, attempt, seconds, now)
+
+    def _lasting(self, job: Job, attempt: Attempt, seconds: float, now: datetime) -> StoryLine:
+        phase = attempt.phase
+        look = LOOKS.get(phase, LOOKS["scheduled"])
+        if phase == "running":
+            return _running(seconds)
+        if phase == "scheduled":
+            return StoryLine(look, phase, _ahead(job, attempt, now))
+        if phase == "waiting":
+            return StoryLine(look, phase, _waits(job, attempt, now))
+        if phase == "launching":
+            retry = job.waiting_because or ""
+            return StoryLine(look, phase, retry if "retry" in retry else "", seconds)
+        return StoryLine(look, phase, self._said(job, attempt, phase), seconds)
+
+    def _attempt(self, job: Job, attempt: Attempt, now: datetime) -> Iterator[StoryLine]:
+        number = attempt.number
+        is_ended = attempt.phase == "ended" or job.is_over
+        for index, phase in enumerate(attempt.phases):
+            is_over = is_ended or index + 1 < len(attempt.phases)
+            if not is_over:
+                yield from self._begun(job, attempt, now)
+            elif self._is_new("phase", number, phase["phase"], *_again(attempt, index)):
+                yield from self._ended(job, attempt, phase)
+        yield from self._interruption(job, attempt)
+        yield from self._failure(job, attempt)
+
+    def _begun(self, job: Job, attempt: Attempt, now: datetime) -> Iterator[StoryLine]:
+        """Say that a phase has begun, where no live line does."""
+        if self._live:
+            return
+        phase, look = attempt.phase, LOOKS.get(attempt.phase, LOOKS["scheduled"])
+        if phase == "running" and self._is_new("phase", attempt.number, phase):
+            yield StoryLine(look, phase, "")
+        elif phase == "waiting" and self._is_new("wait", attempt.number, job.waiting_because):
+            yield StoryLine(look, phase, _waits(job, attempt, now))
+        elif _is_far(attempt, now) and self._is_new("ahead", attempt.number):
+            yield StoryLine(look, phase, _ahead(job, attempt, now))
+
+    def _ended(self, job: Job, attempt: Attempt, phase: dict[str, Any]) -> Iterator[StoryLine]:
+        name, seconds = phase["phase"], float(phase["seconds"])
+        if name == "running":
+            yield _running(seconds)
+        elif name == "stopping":
+            yield StoryLine(LOOKS["stopping"], name, "", seconds)
+        elif name == "waiting":
+            yield StoryLine(LOOKS["waiting"], "waited", "", seconds)
+        elif name == attempt.phases[-1]["phase"] and attempt.phase == "ended":
+            yield StoryLine(LOOKS["failed"], name, self._said(job, attempt, name), seconds)
+        else:
+            aside = _on_demand(attempt) if name == "launching" else ""
+            yield StoryLine(DONE, name, self._said(job, attempt, name), seconds, aside)
+
+    def _said(self, job: Job, attempt: Attempt, phase: str) -> str:
+        if phase == "scheduled":
+            return _was_due(job, attempt)
+        if phase == "launching":
+            return bought(attempt)
+        if phase == "booting":
+            return attempt.instance_id or ""
+        if phase == "pulling":
+            amount = self._pulled.get(attempt.number, "").removeprefix("pulling ")
+            return f"{job.docker_image}  {amount.partition(', ')[0]}".rstrip()
+        return attempt.phase_detail or ""
+
+    def _interruption(self, job: Job, attempt: Attempt) -> Iterator[StoryLine]:
+        if attempt.interrupted_at is None and attempt.cause != "interrupted":
+            return
+        if job.is_over and job.attempt == attempt.number:
+            return
+        if not self._is_new("interrupted", attempt.number):
+            return
+        at = attempt.interrupted_at
+        notice = f"Spot notice {at.astimezone():%H:%M:%S}" if at else _first(attempt.error_message)
+        replacement = next((each for each in job.attempts if each.number > attempt.number), None)
+        if replacement is not None:
+            notice += f", replacement {replacement.phase} (attempt {replacement.number})"
+        yield StoryLine(LOOKS["interrupted"], "interrupted", notice.strip(", "))
+
+    def _failure(self, job: Job, attempt: Attempt) -> Iterator[StoryLine]:
+        """Say why an attempt ended that is not the job's last."""
+        cause = attempt.cause
+        if cause not in ENDED or cause == "interrupted" or attempt.number >= job.attempt:
+            return
+        if self._is_new("failed", attempt.number):
+            code = attempt.exit_code
+            text = _first(attempt.error_message) if code is None else f"exited {code}"
+            yield StoryLine(
+                LOOKS["failed"], ENDED[cause], f"{text}; attempt {attempt.number + 1} follows"
+            )
+
+    def _is_new(self, *key: Any) -> bool:
+        if key in self._settled:
+            return False
+        self._settled.add(key)
+        return True
+
+
+def header(job: Job) -> str:
+    """Render the job's first line: `job 218 · python:3.13-slim · team=data`."""
+    labels = [f"{name}={value}" if value else name for name, value in job.labels.items()]
+    named = [job.name] if job.name else []
+    return " · ".join([f"job {job.id}", *named, job.docker_image, *labels])
+
+
+def bought(attempt: Attempt) -> str:
+    """Render what an attempt runs on: `c7i.xlarge · eu-west-1b · Spot 0.071 USD/h`."""
+    price = attempt.hourly_price_usd
+    market = "Spot" if attempt.market == "spot" else attempt.market or ""
+    if price:
+        market = f"{market} {money(price)} USD/h".strip()
+    return " · ".join(filter(None, (attempt.instance_type, attempt.zone, market)))
+
+
+def spent(seconds: float) -> str:
+    """Render a phase's duration: `0.4 s`, `38.2 s`, `4m12s`."""
+    return f"{seconds:.1f} s" if seconds < 60 else duration(seconds)
+
+
+def _running(seconds: float) -> StoryLine:
+    whole = int(seconds)
+    hours = f"{whole // 3600}:" if whole >= 3600 else ""
+    shown = f"{hours}{whole // 60 % 60:02}:{whole % 60:02}"
+    return StoryLine(LOOKS["running"], "running", shown)
+
+
+def _ahead(job: Job, attempt: Attempt, now: datetime) -> str:
+    because = job.waiting_because or ""
+    ahead = duration(_seconds_ahead(attempt, now))
+    if because.startswith("retry"):
+        retry, _, reason = because.partition(": ")
+        return f"{retry.partition(' at ')[0]} in {ahead}: {_first(reason)}"
+    due = attempt.due_at
+    return f"for {_clock(due, now)}, in {ahead}" if due else ""
+
+
+def _was_due(job: Job, attempt: Attempt) -> str:
+    if attempt.number > 1:
+        return f"attempt {attempt.number}"
+    due, created = attempt.due_at, job.created_at
+    if due is None or created is None or (due - created).total_seconds() < FAR_SECONDS:
+        return "now"
+    return f"for {_clock(due, created)}"
+
+
+def _waits(job: Job, attempt: Attempt, now: datetime) -> str:
+    because = attempt.waiting_because or job.waiting_because or ""
+    until = job.waiting_until
+    seconds = (until - now).total_seconds() if until else 0.0
+    return f"{because}; next try in {duration(int(seconds))}" if seconds >= 1 else because
+
+
+def _seconds_ahead(attempt: Attempt, now: datetime) -> float:
+    return (attempt.due_at - now).total_seconds() if attempt.due_at else 0.0
+
+
+def _is_far(attempt: Attempt, now: datetime) -> bool:
+    return attempt.phase == "scheduled" and _seconds_ahead(attempt, now) > FAR_SECONDS
+
+
+def _clock(at: datetime, now: datetime) -> str:
+    local, today = at.astimezone(), now.astimezone()
+    return f"{local:%H:%M}" if local.date() == today.date() else f"{local:%a %d %b %H:%M}"
+
+
+def _on_demand(attempt: Attempt) -> str:
+    price = attempt.on_demand_hourly_price_usd
+    return f"(on demand {money(price)})" if price and attempt.market == "spot" else ""
+
+
+def _again(attempt: Attempt, index: int) -> tuple[int, ...]:
+    """Tell two phases of one name apart: an attempt may wait twice."""
+    names = [each["phase"] for each in attempt.phases[:index]]
+    before = names.count(attempt.phases[index]["phase"])
+    return (before,) if before else ()
+
+
+def _phases(job: Job, attempt: int) -> list[dict[str, Any]]:
+    return next((each.phases for each in job.attempts if each.number == attempt), [])
+
+
+def _current(job: Job) -> Attempt:
+    return next(each for each in job.attempts if each.number == job.attempt)
+
+
+def _first(message: str | None) -> str:
+    return next(iter((message or "").strip().splitlines()), "")
