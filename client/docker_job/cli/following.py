@@ -8,6 +8,7 @@ document alone.
 import asyncio
 import contextlib
 import itertools
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -15,9 +16,11 @@ from typing import TypeVar
 
 from docker_job import AsyncClient
 from docker_job.cli.interrupts import QUESTION, Interrupts, Wish
+from docker_job.cli.log_output import STREAMS, LogOutput
 from docker_job.cli.outcome import FAILED, exit_code, is_settled, summary
 from docker_job.cli.screen import Screen
 from docker_job.cli.story import Story, StoryLine, header
+from docker_job.cli.trouble import Trouble
 from docker_job.documents import Job, LogEnd, LogLine
 from docker_job.errors import ApiError, Conflict, DockerJobError, NotFound, Unreachable
 
@@ -48,8 +51,8 @@ class Following:
         self._reading = asyncio.Lock()
         self._polls = False
         self._removed = False
-        self._troubled = False
-        self._attempt = 0
+        self._trouble = Trouble(screen)
+        self._output = LogOutput(screen)
         self._written_at = 0.0
 
     async def run(self) -> int:
@@ -85,7 +88,7 @@ class Following:
             self._show(await self._patiently(lambda: self._client.cancel(self._id)))
 
     def _detached(self) -> int:
-        self._screen.end_line("stdout")
+        self._output.close()
         self._screen.note(
             f"Detached: job {self._id} goes on. Follow it with `docker-job logs -f {self._id}`, "
             f"cancel it with `docker-job stop {self._id}`."
@@ -93,40 +96,29 @@ class Following:
         return self._interrupts.code
 
     async def _logs(self) -> LogEnd | None:
-        lines = self._client.follow_logs(
-            self._id, patience_seconds=None, on_trouble=self._on_trouble
-        )
+        lines = self._client.follow_logs(self._id, patience_seconds=None, on_trouble=self._trouble)
         async with contextlib.aclosing(lines):
             async for line in lines:
                 if isinstance(line, LogEnd):
                     return line
-                await self._output(line)
+                await self._write(line)
         return None
 
-    async def _output(self, line: LogLine) -> None:
-        if line.attempt != self._attempt:
-            self._attempt = line.attempt
-            self._end_lines()
-        if line.stream not in ("stdout", "stderr"):
-            self._screen.note(line.text)
-            return
-        if not self._story.has_started(line.attempt):
-            await self._refresh()  # the line of the running container is above its output
-        for settled in self._story.settle_running(line.attempt):
-            self._note(settled)
-        end = "" if line.continues else "\n"
-        self._screen.output(line.stream, f"{line.text}{end}".encode(errors="replace"))
+    async def _write(self, line: LogLine) -> None:
+        """Write a line; that of the running container is above its first output."""
+        if line.stream in STREAMS:
+            if not self._story.has_started(line.attempt):
+                await self._refresh()
+            for settled in self._story.settle_running(line.attempt):
+                self._note(settled)
+        self._output.write(line)
         self._written_at = time.monotonic()
-
-    def _end_lines(self) -> None:
-        for stream in ("stdout", "stderr"):
-            self._screen.end_line(stream)
 
     async def _changes(self) -> None:
         """Read the document at each change; without the stream of changes, poll."""
         try:
             changes = self._client.events(
-                job=self._id, patience_seconds=None, on_trouble=self._on_trouble
+                job=self._id, patience_seconds=None, on_trouble=self._trouble
             )
             async with contextlib.aclosing(changes):
                 async for _ in changes:
@@ -175,31 +167,25 @@ class Following:
             line = self._story.live_line(_now())
             self._screen.draw(line.render() if line else None, line.look.colour if line else None)
 
-    def _on_trouble(self, error: DockerJobError | None) -> None:
-        """Say once that the connection is lost, and nothing when it is back: the story goes on."""
-        if error is not None and not self._troubled:
-            self._screen.note("connection lost, trying again …", "yellow")
-        self._troubled = error is not None
-
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask again for as long as the API is away."""
         while True:
             try:
                 answer = await ask()
             except Unreachable as error:
-                self._on_trouble(error)
+                self._trouble(error)
             except ApiError as error:
                 if error.status < 500:
                     raise
-                self._on_trouble(error)
+                self._trouble(error)
             else:
-                self._on_trouble(None)
+                self._trouble(None)
                 return answer
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def _finish(self, end: LogEnd | None) -> int:
         """Show the end; return the exit code."""
-        self._end_lines()
+        self._output.close()
         try:
             job = await self._ended()
         except NotFound:
@@ -223,6 +209,15 @@ class Following:
             if is_settled(job) or time.monotonic() >= deadline:
                 return job
             await asyncio.sleep(LOOK_SECONDS)
+
+
+async def follow(
+    client: AsyncClient, job: Job, *, quiet: bool = False, colour: bool | None = None
+) -> int:
+    """Follow a job on the screen of this process; return the exit code of the command."""
+    screen = Screen.of_process(quiet=quiet, colour=colour)
+    asks = screen.live and sys.stdin is not None and sys.stdin.isatty()
+    return await Following(client, job, screen, Interrupts(asks=asks)).run()
 
 
 async def _end(*tasks: asyncio.Task[object]) -> None:

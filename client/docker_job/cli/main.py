@@ -9,6 +9,11 @@ from docker_job import __version__
 from docker_job.cli.app import App, run
 
 COMMANDS = {
+    "logs": "logs",
+    "rerun": "rerun",
+    "run": "run",
+    "stop": "stop",
+    "wait": "wait",
     "version": "version",
 }
 """The module of `docker_job.cli.commands` that holds each command, as `<name>` with `_` for `-`."""

@@ -31,7 +31,7 @@ def size_in(unit: int, least: int = 1) -> Callable[[str], int]:
         found = _SIZE.fullmatch(text.strip())
         if found is None:
             raise click.BadParameter(f"{text!r} is no size: write a number and b, k, m or g: 8g")
-        size_bytes = float(found[1]) * 1024 ** _POWERS[found[2].lower()]
+        size_bytes = float(found[1]) * (1 << 10 * _POWERS[found[2].lower()])
         if size_bytes < unit * least:
             unitless = f": did you mean {found[1]}{name}?" if not found[2] else ""
             raise click.BadParameter(f"{text!r} is less than {least}{name}{unitless}")

@@ -56,11 +56,6 @@ class Screen:
         else:
             self._open_line.add(stream)
 
-    def end_line(self, stream: str) -> None:
-        """End the line of a stream, if it has no end."""
-        if stream in self._open_line:
-            self.output(stream, b"\n")
-
     def note(self, text: str, colour: str | None = None) -> None:
         """Write a line of ours."""
         if self._quiet:
