@@ -1,1 +1,1 @@
-"""The commands, a module for each command or family."""
+"""One module for each command or family of commands."""
