@@ -1,7 +1,7 @@
 """`--filter KEY=VALUE`, as docker takes it, as filters of the API. Pure."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -25,28 +25,24 @@ def filter_option(command: F) -> F:
 
 def filters_of(given: Sequence[str]) -> ListFilters:
     """Return the filters of the API. Raises click.BadParameter, which says what is right."""
-    statuses: list[str] = []
-    labels: list[str] = []
-    found: ListFilters = {}
+    several: dict[str, list[str]] = {"status": [], "label": []}
+    single: dict[str, str] = {}
     for each in given:
         key, separator, value = each.partition("=")
         if not separator or not value:
             _refuse(f"{each!r} has no value: write {key or 'KEY'}=VALUE, where KEY is {KEYS}")
         if key == "status":
-            statuses += [part.strip().upper() for part in value.split(",")]
+            several[key] += [part.strip().upper() for part in value.split(",")]
         elif key == "label":
-            labels.append(_label(value))
+            several[key].append(_label(value))
+        elif key in single:
+            _refuse(f"{key} is given twice: a job has one")
         elif key in ("name", "image", "q"):
-            if key in found:
-                _refuse(f"{key} is given twice: a job has one")
-            found[key] = value  # type: ignore[literal-required] - of three that there are
+            single[key] = value
         else:
             _refuse(f"there is no {key!r} to filter by: write {KEYS}")
-    if statuses:
-        found["status"] = statuses
-    if labels:
-        found["label"] = labels
-    return found
+    found = {**{name: values for name, values in several.items() if values}, **single}
+    return cast("ListFilters", found)
 
 
 def _label(value: str) -> str:

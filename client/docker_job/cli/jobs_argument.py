@@ -1,20 +1,19 @@
 """`JOB…` on the command line: ids or names, several at once, completed from the API."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from docker_job.cli.app import OWN_FAILURE, App
+from docker_job.cli.app import App
 from docker_job.cli.render import safe
-from docker_job.errors import ApiError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
 
 COMPLETION_SECONDS = 0.3
 """A completion that takes longer is felt: then there is none."""
@@ -26,23 +25,6 @@ def jobs_argument(command: F) -> F:
     return click.argument(
         "jobs", nargs=-1, required=True, metavar="JOB...", shell_complete=complete_jobs
     )(command)
-
-
-def of_each(app: App, jobs: Sequence[str], action: Callable[[int], T]) -> tuple[list[T], int]:
-    """Do *action* for each job, also after one that fails; return the results and the exit code.
-
-    What is wrong with a job is printed, as the end of a command would.
-    """
-    done, code = [], 0
-    for each in jobs:
-        try:
-            done.append(action(app.client.find(each)))
-        except ApiError as error:
-            code = OWN_FAILURE
-            for line in (error.what, error.hint):
-                if line:
-                    click.echo(safe(line), err=True)
-    return done, code
 
 
 def complete_jobs(
@@ -74,10 +56,8 @@ def within(seconds: float, action: Callable[[], None]) -> None:
     """Run *action*; give up after so long, and keep silent about what goes wrong."""
 
     def run() -> None:
-        try:
+        with suppress(Exception):  # a completion prints nothing but completions
             action()
-        except Exception:  # noqa: BLE001, S110 - a completion prints nothing but completions
-            pass
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()

@@ -9,6 +9,15 @@ from docker_job import __version__
 from docker_job.cli.app import App, run
 
 COMMANDS = {
+    "__complete": "completion",
+    "completion": "completion",
+    "cost": "stats",
+    "deadletters": "deadletters",
+    "events": "events",
+    "inspect": "inspect",
+    "instances": "instances",
+    "ps": "ps",
+    "stats": "stats",
     "version": "version",
 }
 """The module of `docker_job.cli.commands` that holds each command, as `<name>` with `_` for `-`."""
@@ -61,6 +70,6 @@ def main() -> None:
 def plugin() -> None:
     """Run `docker job ARGS…`: Docker calls its plugin as `docker-job [its options] job ARGS…`."""
     arguments = sys.argv[1:]
-    if "job" in arguments:
+    if arguments[:1] != ["__complete"] and "job" in arguments:
         arguments = arguments[arguments.index("job") + 1 :]
     sys.exit(run(group, arguments, "docker job"))

@@ -231,6 +231,11 @@ def safe(text: str) -> str:
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
+def first_line(text: object) -> str:
+    """Return the first line of a text; nothing of none."""
+    return str(text or "").strip().partition("\n")[0]
+
+
 def cut(text: str, space: int) -> str:
     """Cut *text* to *space* cells, with a sign that it was cut."""
     if width(text) <= space:
