@@ -9,12 +9,21 @@ from docker_job import __version__
 from docker_job.cli.app import App, run
 
 COMMANDS = {
+    "__complete": "completion",
+    "completion": "completion",
+    "cost": "stats",
+    "deadletters": "deadletters",
+    "events": "events",
+    "inspect": "inspect",
+    "instances": "instances",
     "logs": "logs",
+    "ps": "ps",
     "rerun": "rerun",
     "run": "run",
+    "stats": "stats",
     "stop": "stop",
-    "wait": "wait",
     "version": "version",
+    "wait": "wait",
 }
 """The module of `docker_job.cli.commands` that holds each command, as `<name>` with `_` for `-`."""
 
@@ -66,6 +75,6 @@ def main() -> None:
 def plugin() -> None:
     """Run `docker job ARGS…`: Docker calls its plugin as `docker-job [its options] job ARGS…`."""
     arguments = sys.argv[1:]
-    if "job" in arguments:
+    if arguments[:1] != ["__complete"] and "job" in arguments:
         arguments = arguments[arguments.index("job") + 1 :]
     sys.exit(run(group, arguments, "docker job"))

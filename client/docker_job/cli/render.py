@@ -14,6 +14,7 @@ from docker_job.cli.templates import Labels, Template, camel, plain
 
 if TYPE_CHECKING:  # rich takes longer to import than all else; what is piped needs none of it
     from rich.console import Console
+    from rich.text import Text
 
 Row = Mapping[str, Any]
 GAP = 2
@@ -91,7 +92,7 @@ def line_of(row: Row, columns: Sequence[Column], form: Format) -> str:
     """Render one document on a line, as JSON or by the template."""
     if form.template is None:
         return as_json(row) + "\n"
-    return form.template.render(fields(row, columns)) + "\n"
+    return form.template.render(fields(row, columns) if columns else named(row)) + "\n"
 
 
 def as_json_array(rows: Iterable[Row]) -> str:
@@ -115,11 +116,15 @@ def fields(row: Row, columns: Sequence[Column]) -> dict[str, Any]:
     if "status" in row:
         shown["State"] = row["status"]
     taken = {plain(name) for name in shown}
-    for name, value in row.items():
-        if plain(name) not in taken:
-            is_users = name in CHOSEN_BY_USERS and isinstance(value, Mapping)
-            shown[name] = Labels(value) if is_users else value
-    return shown
+    return shown | {name: value for name, value in named(row).items() if plain(name) not in taken}
+
+
+def named(row: Row) -> dict[str, Any]:
+    """Return the document's fields; in those whose keys users choose none is missing."""
+    return {
+        name: Labels(value) if name in CHOSEN_BY_USERS and isinstance(value, Mapping) else value
+        for name, value in row.items()
+    }
 
 
 class _Headings(Labels):
@@ -154,25 +159,46 @@ def table(
     rows: Sequence[Row], columns: Sequence[Column], console: "Console", *, is_cut: bool = True
 ) -> None:
     """Print the table: coloured and cut to the width on a terminal, plain and whole elsewhere."""
-    is_terminal = console.is_terminal
+    if console.is_terminal:
+        for drawn in lines_of(rows, columns, console, is_cut=is_cut):
+            console.print(drawn, soft_wrap=True, highlight=False)
+        return
+    for line in _cells(rows, columns, None, is_terminal=False):
+        write(console, (" " * GAP).join(line).rstrip() + "\n")
+
+
+def lines_of(
+    rows: Sequence[Row], columns: Sequence[Column], console: "Console", *, is_cut: bool = True
+) -> "list[Text]":
+    """Return the lines of a table for a terminal."""
+    from rich.text import Text  # noqa: PLC0415 - see above
+
+    space = console.width if is_cut else None
+    styles = [["bold"] * len(columns)]
+    styles += [[each.style(row) if each.style else "" for each in columns] for row in rows]
+    lines = []
+    for cells, styled in zip(_cells(rows, columns, space, is_terminal=True), styles, strict=True):
+        line = Text()
+        for at, (cell, style) in enumerate(zip(cells, styled, strict=True)):
+            line.append((" " * GAP if at else "") + cell, style=style)
+        line.rstrip()
+        lines.append(line)
+    return lines
+
+
+def _cells(
+    rows: Sequence[Row], columns: Sequence[Column], space: int | None, *, is_terminal: bool
+) -> list[list[str]]:
+    """Return the heading and the rows, each cell as wide as its column."""
     cells = [[_cell(each, row, is_terminal=is_terminal) for each in columns] for row in rows]
     widths = [
         max([width(column.heading), *(width(line[at]) for line in cells)])
         for at, column in enumerate(columns)
     ]
-    if is_terminal and is_cut:
-        widths = fitting(widths, columns, console.width)
-    heading = [
-        _pad(c.heading, w, is_right=c.is_right) for c, w in zip(columns, widths, strict=True)
-    ]
-    if not is_terminal:
-        for line in [heading, *(_padded(line, widths, columns) for line in cells)]:
-            write(console, (" " * GAP).join(line).rstrip() + "\n")
-        return
-    _print_line(console, heading, ["bold"] * len(columns))
-    for row, line in zip(rows, cells, strict=True):
-        styles = [each.style(row) if each.style else "" for each in columns]
-        _print_line(console, _padded(line, widths, columns), styles)
+    if space is not None:
+        widths = fitting(widths, columns, space)
+    lines = [[each.heading for each in columns], *cells]
+    return [_padded(line, widths, columns) for line in lines]
 
 
 def fitting(widths: Sequence[int], columns: Sequence[Column], space: int) -> list[int]:
@@ -205,6 +231,11 @@ def safe(text: str) -> str:
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
+def first_line(text: object) -> str:
+    """Return the first line of a text; nothing of none."""
+    return str(text or "").strip().partition("\n")[0]
+
+
 def cut(text: str, space: int) -> str:
     """Cut *text* to *space* cells, with a sign that it was cut."""
     if width(text) <= space:
@@ -231,13 +262,3 @@ def _padded(line: Sequence[str], widths: Sequence[int], columns: Sequence[Column
 def _pad(text: str, space: int, *, is_right: bool) -> str:
     filling = " " * max(0, space - width(text))
     return filling + text if is_right else text + filling
-
-
-def _print_line(console: "Console", cells: Sequence[str], styles: Sequence[str]) -> None:
-    from rich.text import Text  # noqa: PLC0415 - see above
-
-    line = Text()
-    for at, (cell, style) in enumerate(zip(cells, styles, strict=True)):
-        line.append((" " * GAP if at else "") + cell, style=style)
-    line.rstrip()
-    console.print(line, soft_wrap=True, highlight=False)

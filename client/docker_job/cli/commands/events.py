@@ -1,0 +1,107 @@
+"""`docker-job events`: print changes of jobs as they are made."""
+
+from datetime import UTC, datetime
+
+import click
+
+from docker_job.cli.app import App, command
+from docker_job.cli.figures import NOTHING, instant
+from docker_job.cli.filters import filter_option, filters_of
+from docker_job.cli.jobs_argument import complete_jobs
+from docker_job.cli.output_options import format_option
+from docker_job.cli.render import Column, Format, Row, line_of, safe, width, write
+from docker_job.cli.status_words import look
+from docker_job.documents import Change
+from docker_job.errors import DockerJobError
+from docker_job.queries import ChangeFilters
+
+
+def _time(change: Row) -> str:
+    at = instant(change.get("at"))
+    return NOTHING if at is None else at.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+COLUMNS = (
+    Column("TIME", lambda each: _time(each).replace("+00:00", "Z")),
+    Column("ID", lambda each: str(each["id"])),
+    Column("NAME", lambda each: each.get("name") or NOTHING),
+    Column("PHASE", lambda each: str(each.get("phase") or each.get("status") or NOTHING)),
+    Column("REASON", lambda each: str(each.get("reason") or "")),
+)
+WIDTHS = (24, 4, 14, 10, 0)
+"""Of the columns: a stream has no longest cell."""
+
+
+@command(
+    "events",
+    short_help="Print changes of jobs as they come.",
+    epilog="Example: docker-job events --filter label=team=data --json",
+)
+@click.option("-f", "--follow", "_follow", is_flag=True, hidden=True, help="It always follows.")
+@filter_option
+@click.option(
+    "--job",
+    "jobs",
+    multiple=True,
+    metavar="JOB",
+    shell_complete=complete_jobs,
+    help="Only this job, by id or name; may be given several times.",
+)
+@click.option("--after", metavar="POSITION", help="Begin after this position of a JSON line.")
+@format_option
+def events(
+    app: App,
+    /,
+    _follow: bool,  # noqa: FBT001 - click gives it
+    given: tuple[str, ...],
+    jobs: tuple[str, ...],
+    after: str | None,
+    given_format: str | None,
+) -> None:
+    """Print each change of a job's status, attempt, phase or reason, from now on, until Ctrl-C.
+
+    A lost connection is resumed without a lost or doubled change. A JSON line has its `position`:
+    give the last one as --after to go on later.
+    """
+    filters: ChangeFilters = filters_of(given)
+    form = Format.chosen(given_format, is_json=app.json)
+    ids = [app.client.find(each) for each in jobs] or None
+    stream = app.client.events(
+        job=ids,
+        after=after,
+        patience_seconds=None,
+        on_trouble=lambda error: _trouble(app, error),
+        **filters,
+    )
+    for change in stream:
+        if isinstance(change, Change):
+            _print(app, {**change.raw, "position": change.position}, form)
+        else:
+            app.err.print(f"Changes are missing: {safe(change.message)}", style="yellow")
+
+
+def _print(app: App, change: Row, form: Format) -> None:
+    if form.kind != "table":
+        write(app.out, line_of(change, COLUMNS, form))
+        return
+    from rich.text import Text  # noqa: PLC0415 - rich takes a while
+
+    line = Text()
+    for column, space in zip(COLUMNS, WIDTHS, strict=True):
+        text = safe(column.text(change))
+        if column.heading == "PHASE":
+            shape = look(change)
+            symbol = f"{shape.symbol} " if app.out.is_terminal else ""
+            line.append(f"{symbol}{text}".ljust(space + 2), style=shape.colour)
+        else:
+            line.append(text + " " * max(2, space - width(text) + 2))
+    line.rstrip()
+    app.out.print(line, soft_wrap=True)
+
+
+def _trouble(app: App, error: DockerJobError | None) -> None:
+    at = f"{datetime.now().astimezone():%H:%M:%S}"
+    if error is None:
+        app.err.print(f"{at} connected again; no change is missing", style="dim")
+    else:
+        app.err.print(f"{at} {error.what} Trying again …", style="yellow")
