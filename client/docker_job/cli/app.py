@@ -129,8 +129,12 @@ def _set_json(context: click.Context, _parameter: click.Parameter, value: bool) 
 
 
 def command(name: str, **settings: Any) -> Callable[[Function], click.Command]:
-    """Make a function a command that gets the `App` first, and knows `--json`."""
-    return lambda function: click.command(name, **settings)(_with_app(function))
+    """Make a function a command that gets the `App` first, and knows `--json`.
+
+    A whole number that it returns is the exit status.
+    """
+    make: Callable[[Function], click.Command] = click.command(name, **settings)
+    return lambda function: make(_with_app(function))
 
 
 def subcommand(
@@ -139,7 +143,7 @@ def subcommand(
     """Make a function a command of a group: `docker-job context ls`."""
 
     def add(function: Function) -> click.Command:
-        made: click.Command = click.command(name, **settings)(_with_app(function))
+        made = command(name, **settings)(function)
         group.add_command(made)
         return made
 

@@ -9,6 +9,11 @@ from docker_job import __version__
 from docker_job.cli.app import App, run
 
 COMMANDS = {
+    "context": "contexts",
+    "doctor": "doctor",
+    "install-plugin": "plugin",
+    "login": "login",
+    "logout": "login",
     "version": "version",
 }
 """The module of `docker_job.cli.commands` that holds each command, as `<name>` with `_` for `-`."""
@@ -56,11 +61,3 @@ def group(
 def main() -> None:
     """Run `docker-job ARGS…`."""
     sys.exit(run(group, sys.argv[1:], "docker-job"))
-
-
-def plugin() -> None:
-    """Run `docker job ARGS…`: Docker calls its plugin as `docker-job [its options] job ARGS…`."""
-    arguments = sys.argv[1:]
-    if "job" in arguments:
-        arguments = arguments[arguments.index("job") + 1 :]
-    sys.exit(run(group, arguments, "docker job"))
