@@ -186,6 +186,9 @@ def run(group: click.Group, arguments: list[str], name: str) -> int:
 
 
 def _report(error: click.ClickException | Failure | DockerJobError, name: str) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":  # click's since 8.2: the message is the help
+        click.echo(str(error))
+        return 0
     if isinstance(error, click.ClickException):
         return _say_usage(error, name)
     return _say(error.what, error.hint, error.code if isinstance(error, Failure) else OWN_FAILURE)

@@ -1,9 +1,10 @@
 """`docker job …`: the command as a plugin of Docker's command line.
 
-Docker calls the plugin `docker-job` in three ways: with `docker-cli-plugin-metadata`, to learn what
-it is; as `docker-job [Docker's own options] job ARGS…`, to run it; and as `docker-job __complete …
-job ARGS…`, to complete a command line. See https://github.com/docker/cli/tree/master/cli-plugins
-and, for completion, https://github.com/spf13/cobra (`ShellCompDirective`).
+Docker calls the plugin `docker-job` in four ways: with `docker-cli-plugin-metadata`, to learn what
+it is; as `docker-job [Docker's own options] job ARGS…`, to run it; as `docker-job help job ARGS…`;
+and as `docker-job __complete job ARGS…`, to complete a command line. See
+https://github.com/docker/cli/tree/master/cli-plugins and, for completion,
+https://github.com/spf13/cobra (`ShellCompDirective`).
 """
 
 import json
@@ -32,13 +33,21 @@ def main() -> None:
     if arguments == ["docker-cli-plugin-metadata"]:
         click.echo(json.dumps(METADATA))
         return
-    completing = arguments[:1] in (["__complete"], ["__completeNoDesc"])
-    if "job" in arguments:  # what is before it are options of Docker's own
-        arguments = arguments[arguments.index("job") + 1 :]
-    if completing:
-        complete(arguments)
+    before, job, rest = _split(arguments)
+    if job and before[:1] in (["__complete"], ["__completeNoDesc"]):
+        complete(rest)
         return
-    sys.exit(run(group, arguments, "docker job"))
+    if job and before == ["help"]:
+        rest = [*rest, "--help"]
+    sys.exit(run(group, rest, "docker job"))
+
+
+def _split(arguments: list[str]) -> tuple[list[str], bool, list[str]]:
+    """Return what is before and behind `job`, and whether it is there."""
+    if "job" not in arguments:
+        return [], False, arguments
+    place = arguments.index("job")
+    return arguments[:place], True, arguments[place + 1 :]
 
 
 def complete(arguments: list[str]) -> None:
