@@ -72,6 +72,8 @@ class App:
     @cached_property
     def client(self) -> Client:
         """The client of that API."""
+        # httpx imports its own command if it can, and with it all of rich: 50 ms for nothing.
+        sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
         from docker_job import Client  # noqa: PLC0415 - httpx takes a while
 
         return Client(target=self.target, timeout=TIMEOUT_SECONDS)
