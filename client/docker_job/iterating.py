@@ -1,6 +1,5 @@
 """Names that differ between the asynchronous half and the synchronous half that is made from it."""
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Generator
 from typing import TypeAlias, TypeVar
@@ -11,5 +10,11 @@ AsyncItems: TypeAlias = AsyncGenerator[T, None]
 Items: TypeAlias = Generator[T, None, None]
 """An iterator that closes its connection when it is closed: see `contextlib.closing`."""
 
-async_pause = asyncio.sleep
 pause = time.sleep
+
+
+async def async_pause(seconds: float) -> None:
+    """Sleep."""
+    import asyncio  # noqa: PLC0415 - the command does without it, and starts sooner
+
+    await asyncio.sleep(seconds)

@@ -72,6 +72,8 @@ class App:
     @cached_property
     def client(self) -> Client:
         """The client of that API."""
+        # httpx imports its own command if it can, and with it all of rich: 50 ms for nothing.
+        sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
         from docker_job import Client  # noqa: PLC0415 - httpx takes a while
 
         return Client(target=self.target, timeout=TIMEOUT_SECONDS)
@@ -129,8 +131,12 @@ def _set_json(context: click.Context, _parameter: click.Parameter, value: bool) 
 
 
 def command(name: str, **settings: Any) -> Callable[[Function], click.Command]:
-    """Make a function a command that gets the `App` first, and knows `--json`."""
-    return lambda function: click.command(name, **settings)(_with_app(function))
+    """Make a function a command that gets the `App` first, and knows `--json`.
+
+    A whole number that it returns is the exit status.
+    """
+    make: Callable[[Function], click.Command] = click.command(name, **settings)
+    return lambda function: make(_with_app(function))
 
 
 def subcommand(
@@ -139,7 +145,7 @@ def subcommand(
     """Make a function a command of a group: `docker-job context ls`."""
 
     def add(function: Function) -> click.Command:
-        made: click.Command = click.command(name, **settings)(_with_app(function))
+        made = command(name, **settings)(function)
         group.add_command(made)
         return made
 
@@ -182,6 +188,9 @@ def run(group: click.Group, arguments: list[str], name: str) -> int:
 
 
 def _report(error: click.ClickException | Failure | DockerJobError, name: str) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":  # click's since 8.2: the message is the help
+        click.echo(str(error))
+        return 0
     if isinstance(error, click.ClickException):
         return _say_usage(error, name)
     return _say(error.what, error.hint, error.code if isinstance(error, Failure) else OWN_FAILURE)

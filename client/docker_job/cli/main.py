@@ -9,6 +9,7 @@ from docker_job import __version__
 from docker_job.cli.app import App, run
 
 COMMANDS = {
+<<<<<<< HEAD
     "__complete": "completion",
     "completion": "completion",
     "cost": "stats",
@@ -22,6 +23,13 @@ COMMANDS = {
     "run": "run",
     "stats": "stats",
     "stop": "stop",
+=======
+    "context": "contexts",
+    "doctor": "doctor",
+    "install-plugin": "plugin",
+    "login": "login",
+    "logout": "login",
+>>>>>>> ee25f16b311a9680a758838dd88c0bb983044094
     "version": "version",
     "wait": "wait",
 }
@@ -70,6 +78,7 @@ def group(
 def main() -> None:
     """Run `docker-job ARGS…`."""
     sys.exit(run(group, sys.argv[1:], "docker-job"))
+<<<<<<< HEAD
 
 
 def plugin() -> None:
@@ -78,3 +87,5 @@ def plugin() -> None:
     if arguments[:1] != ["__complete"] and "job" in arguments:
         arguments = arguments[arguments.index("job") + 1 :]
     sys.exit(run(group, arguments, "docker job"))
+=======
+>>>>>>> ee25f16b311a9680a758838dd88c0bb983044094
