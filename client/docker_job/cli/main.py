@@ -9,27 +9,24 @@ from docker_job import __version__
 from docker_job.cli.app import App, run
 
 COMMANDS = {
-<<<<<<< HEAD
     "__complete": "completion",
     "completion": "completion",
+    "context": "contexts",
     "cost": "stats",
     "deadletters": "deadletters",
+    "doctor": "doctor",
     "events": "events",
     "inspect": "inspect",
+    "install-plugin": "plugin",
     "instances": "instances",
+    "login": "login",
+    "logout": "login",
     "logs": "logs",
     "ps": "ps",
     "rerun": "rerun",
     "run": "run",
     "stats": "stats",
     "stop": "stop",
-=======
-    "context": "contexts",
-    "doctor": "doctor",
-    "install-plugin": "plugin",
-    "login": "login",
-    "logout": "login",
->>>>>>> ee25f16b311a9680a758838dd88c0bb983044094
     "version": "version",
     "wait": "wait",
 }
@@ -78,14 +75,3 @@ def group(
 def main() -> None:
     """Run `docker-job ARGS…`."""
     sys.exit(run(group, sys.argv[1:], "docker-job"))
-<<<<<<< HEAD
-
-
-def plugin() -> None:
-    """Run `docker job ARGS…`: Docker calls its plugin as `docker-job [its options] job ARGS…`."""
-    arguments = sys.argv[1:]
-    if arguments[:1] != ["__complete"] and "job" in arguments:
-        arguments = arguments[arguments.index("job") + 1 :]
-    sys.exit(run(group, arguments, "docker job"))
-=======
->>>>>>> ee25f16b311a9680a758838dd88c0bb983044094
