@@ -13,6 +13,7 @@ import termios
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from tests.support.waiting import until
 
@@ -61,14 +62,21 @@ class CommandLine:
     @contextlib.contextmanager
     def piped(self, *arguments: str, **environ: str) -> Iterator["Piped"]:
         """Start it with pipes; it is ended when the block is left."""
-        with Piped([*COMMAND, *arguments], self.environ | environ) as piped:
-            yield piped
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            piped = Piped([*COMMAND, *arguments], self.environ | environ, out, err)
+            try:
+                yield piped
+            finally:
+                piped.end()
 
     @contextlib.contextmanager
     def terminal(self, *arguments: str, columns: int = 120, **environ: str) -> Iterator["Terminal"]:
         """Start it on a terminal; it is ended when the block is left."""
-        with Terminal([*COMMAND, *arguments], self.environ | environ, columns) as terminal:
+        terminal = Terminal([*COMMAND, *arguments], self.environ | environ, columns)
+        try:
             yield terminal
+        finally:
+            terminal.end()
 
 
 class Started:
@@ -84,7 +92,8 @@ class Started:
         """Wait for its end; return the exit code."""
         return self.process.wait(seconds)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End it, however the test left it."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait(10)
@@ -93,11 +102,12 @@ class Started:
 class Piped(Started):
     """Standard output and standard error of a process, each in a file that it appends to."""
 
-    def __init__(self, command: list[str], environ: dict[str, str]) -> None:
-        self._out = tempfile.TemporaryFile()
-        self._err = tempfile.TemporaryFile()
+    def __init__(
+        self, command: list[str], environ: dict[str, str], out: IO[bytes], err: IO[bytes]
+    ) -> None:
+        self._out, self._err = out, err
         self.process = subprocess.Popen(
-            command, env=environ, stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._err
+            command, env=environ, stdin=subprocess.DEVNULL, stdout=out, stderr=err
         )
 
     @property
@@ -113,14 +123,6 @@ class Piped(Started):
     def until(self, text: str) -> None:
         """Wait until it has written *text*, to either."""
         until(lambda: text in self.out + self.err, SECONDS, f"{text!r} in {self.out}{self.err}")
-
-    def __enter__(self) -> "Piped":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._end()
-        self._out.close()
-        self._err.close()
 
 
 class Terminal(Started):
@@ -171,24 +173,16 @@ class Terminal(Started):
         self._reader.join(10)
         return code
 
-    def hang_up(self) -> None:
-        """Close the window."""
-        os.close(self._master)
-        self._master = -1
-
     def _read(self) -> None:
         with contextlib.suppress(OSError):  # the last user of the terminal is gone
             while data := os.read(self._master, 65_536):
                 self.bytes += data
 
-    def __enter__(self) -> "Terminal":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._end()
+    def end(self) -> None:
+        """End it, however the test left it."""
+        super().end()
         self._reader.join(10)
-        if self._master != -1:
-            os.close(self._master)
+        os.close(self._master)
 
 
 def shown(text: str) -> list[str]:
