@@ -146,7 +146,7 @@ class Story:
             yield StoryLine(LOOKS["stopping"], name, "", seconds)
         elif name == "waiting":
             yield StoryLine(LOOKS["waiting"], "waited", "", seconds)
-        elif name == attempt.phases[-1]["phase"] and attempt.phase == "ended":
+        elif name == attempt.phases[-1]["phase"] and _never_ran(attempt):
             yield StoryLine(LOOKS["failed"], name, self._said(job, attempt, name), seconds)
         else:
             aside = _on_demand(attempt) if name == "launching" else ""
@@ -274,6 +274,11 @@ def _again(attempt: Attempt, index: int) -> tuple[int, ...]:
     names = [each["phase"] for each in attempt.phases[:index]]
     before = names.count(attempt.phases[index]["phase"])
     return (before,) if before else ()
+
+
+def _never_ran(attempt: Attempt) -> bool:
+    """Return whether an attempt ended before its container ran: a quick one may show no phase."""
+    return attempt.phase == "ended" and attempt.cause != "done" and attempt.exit_code is None
 
 
 def _phases(job: Job, attempt: int) -> list[dict[str, Any]]:
