@@ -7,6 +7,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
+
 from docker_job.cli.dockers_flags import docker_flags
 from docker_job.cli.environment import secrets, variables
 from docker_job.cli.job_fields import job_fields, merged, rounding, words

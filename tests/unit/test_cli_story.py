@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+
 from docker_job.cli.outcome import exit_code, summary
 from docker_job.cli.story import Story, header
 from docker_job.documents import Job
@@ -199,12 +200,22 @@ def test_the_summary_says_how_long_on_what_and_for_how_much() -> None:
         last="running",
         cause="done",
         instance_gone_at=(NOW + timedelta(seconds=53.1)).isoformat(),
+        cost_usd=0.0021,
+        on_demand_usd=0.0042,
     )
-    end = over(last, exit_code=0, cost_usd=0.0021, on_demand_usd=0.0042)
+    end = over(last, exit_code=0)
     assert summary(end) == (
         "exited 0 · 52s (ran 3s) · c7i.xlarge Spot eu-west-1b · 0.0021 USD (0.0042 on demand) · "
         "instance terminated 1.1 s after the end"
     )
+
+
+def test_a_cost_that_is_not_known_yet_is_about_what_the_price_makes_it() -> None:
+    ended_at = (NOW + timedelta(seconds=60)).isoformat()
+    last = attempt("ended", last="running", cause="done", ended_at=ended_at)
+    assert " · about 0.0012 USD (0.003 on demand)" in summary(over(last, exit_code=0))
+    free = attempt("ended", last="running", cause="done", hourly_price_usd=None)
+    assert "USD" not in summary(over(free, exit_code=0))
 
 
 @pytest.mark.parametrize(

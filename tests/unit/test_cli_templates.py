@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from docker_job.cli.templates import Labels, Template, TemplateError
 
 JOB: dict[str, Any] = {

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+
 from docker_job.cli.figures import age, clock, duration, money, until
 from docker_job.cli.status_words import LOOKS, look, ran_for, status_words
 

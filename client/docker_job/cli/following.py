@@ -66,6 +66,9 @@ class Following:
                 if not await self._until_over(logs):
                     return self._detached()
                 return await self._finish(logs.result())
+            except BrokenPipeError:  # `docker-job run … | head`: who read has enough
+                self._screen.note(self._goes_on())
+                raise
             finally:
                 await _end(logs, *beside)
                 self._screen.draw(None)
@@ -89,11 +92,14 @@ class Following:
 
     def _detached(self) -> int:
         self._output.close()
-        self._screen.note(
+        self._screen.note(self._goes_on())
+        return self._interrupts.code
+
+    def _goes_on(self) -> str:
+        return (
             f"Detached: job {self._id} goes on. Follow it with `docker-job logs -f {self._id}`, "
             f"cancel it with `docker-job stop {self._id}`."
         )
-        return self._interrupts.code
 
     async def _logs(self) -> LogEnd | None:
         lines = self._client.follow_logs(self._id, patience_seconds=None, on_trouble=self._trouble)
@@ -162,6 +168,8 @@ class Following:
 
     def _draw(self) -> None:
         if self._interrupts.is_asking:
+            if self._screen.is_mid_line:
+                self._screen.end_line()
             self._screen.draw(QUESTION)
         elif time.monotonic() - self._written_at >= QUIET_SECONDS:
             line = self._story.live_line(_now())

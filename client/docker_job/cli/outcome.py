@@ -1,6 +1,6 @@
 """The end of a job: its exit code as that of the command, and the summary. Pure."""
 
-from docker_job.cli.figures import duration, money
+from docker_job.cli.figures import duration, instant, money
 from docker_job.documents import Attempt, Job
 
 FAILED, TIMED_OUT, CANCELLED = 125, 124, 130
@@ -77,13 +77,29 @@ def _instance(attempt: Attempt | None) -> str:
 
 
 def _cost(job: Job) -> str:
-    cost = job.cost_usd
-    if cost is None or not any(each.hourly_price_usd for each in job.attempts):
+    """Render the cost; while an instance is not known to be terminated, what it is by its price."""
+    bought = [each for each in job.attempts if each.hourly_price_usd]
+    if not bought:
         return ""
-    on_demand = job.on_demand_usd
-    compared = f" ({money(on_demand)} on demand)" if on_demand and on_demand > cost else ""
-    sofar = "" if is_settled(job) else " so far"
-    return f"{money(cost)} USD{compared}{sofar}"
+    costs = [_paid(each, each.hourly_price_usd, each.cost_usd) for each in bought]
+    on_demand = sum(
+        _paid(each, each.on_demand_hourly_price_usd, each.on_demand_usd) for each in bought
+    )
+    about = "" if is_settled(job) else "about "
+    compared = f" ({money(on_demand)} on demand)" if on_demand > sum(costs) else ""
+    return f"{about}{money(sum(costs))} USD{compared}"
+
+
+def _paid(attempt: Attempt, hourly: float | None, known: float | None) -> float:
+    """Return what an attempt costs: as billed, else by its price from its launch to its end."""
+    if known is not None:
+        return known
+    end = attempt.instance_gone_at or attempt.ended_at
+    launched = next((e["entered_at"] for e in attempt.phases if e["phase"] == "booting"), None)
+    since = instant(launched)
+    if end is None or since is None:
+        return 0.0
+    return (hourly or 0.0) * max(0.0, (end - since).total_seconds()) / 3600
 
 
 def _terminated(job: Job, attempt: Attempt | None) -> str:

@@ -56,16 +56,19 @@ class Screen:
         else:
             self._open_line.add(stream)
 
+    def end_line(self) -> None:
+        """End the container's line on the terminal, so that ours can be drawn below it."""
+        self._write(self._err, b"\n")
+        self._open_line -= self._terminals
+
     def note(self, text: str, colour: str | None = None) -> None:
         """Write a line of ours."""
         if self._quiet:
             return
         self._erase()
-        # The terminal's line of the container stays as it is, above ours.
-        before = b"\n" if self.live and self.is_mid_line else b""
-        self._write(self._err, before + self._painted(text, colour) + b"\n")
-        if before:
-            self._open_line -= self._terminals
+        if self.live and self.is_mid_line:
+            self.end_line()
+        self._write(self._err, self._painted(text, colour) + b"\n")
 
     def draw(self, text: str | None, colour: str | None = None) -> None:
         """Draw the live line anew; None: there is none now."""

@@ -3,6 +3,7 @@
 A line is *settled* once its phase is over; the *live* line is that of the phase which lasts.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -144,6 +145,8 @@ class Story:
             yield _running(seconds)
         elif name == "stopping":
             yield StoryLine(LOOKS["stopping"], name, "", seconds)
+        elif name == "pulling" and not _never_ran(attempt):
+            yield StoryLine(DONE, name, self._pulled_all(job, attempt), seconds)
         elif name == "waiting":
             yield StoryLine(LOOKS["waiting"], "waited", "", seconds)
         elif name == attempt.phases[-1]["phase"] and _never_ran(attempt):
@@ -163,6 +166,12 @@ class Story:
             amount = self._pulled.get(attempt.number, "").removeprefix("pulling ")
             return f"{job.docker_image}  {amount.partition(', ')[0]}".rstrip()
         return attempt.phase_detail or ""
+
+    def _pulled_all(self, job: Job, attempt: Attempt) -> str:
+        amount = re.search(r"of ([\d,]+ \wB)", self._pulled.get(attempt.number, ""))
+        if amount is None:
+            return job.docker_image
+        return f"{job.docker_image}  {amount[1].partition(' ')[0]} of {amount[1]}"
 
     def _interruption(self, job: Job, attempt: Attempt) -> Iterator[StoryLine]:
         if attempt.interrupted_at is None and attempt.cause != "interrupted":

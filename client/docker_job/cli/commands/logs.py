@@ -140,9 +140,12 @@ async def _follow(
     async with app.async_client() as client:
         if sys.stderr.isatty():
             await _say_what_is_awaited(client, screen, shown)
-        async with asyncio.TaskGroup() as group:
-            for each in shown:
-                group.create_task(_follow_one(client, each, tail, attempt, trouble))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for each in shown:
+                    group.create_task(_follow_one(client, each, tail, attempt, trouble))
+        except ExceptionGroup as errors:  # the others were ended with it
+            raise errors.exceptions[0] from None
 
 
 async def _follow_one(
