@@ -101,6 +101,14 @@ def test_each_phase_has_one_line_with_its_time_in_columns() -> None:
     assert lines(whole, job(attempt("running"), status="RUNNING")) == []
 
 
+def test_the_launch_has_its_line_once_it_is_known_what_was_launched() -> None:
+    story = Story(live=True)
+    unknown = attempt("booting", instance_type=None, zone=None, market=None)
+    assert [each.split()[1] for each in lines(story, job(unknown))] == ["scheduled"]
+    [launched] = lines(story, job(attempt("booting")))
+    assert launched.startswith(" ✓ launching   c7i.xlarge · eu-west-1b · Spot 0.071 USD/h")
+
+
 def test_the_live_line_goes_on_by_our_clock_from_the_time_of_the_api() -> None:
     story = Story(live=True)
     story.feed(job(attempt("running"), status="RUNNING"), NOW)

@@ -58,7 +58,7 @@ class Interrupts:
         if number == signal.SIGINT and self._asks and not self.is_asking and self._ask():
             return
         self.code = 128 + number
-        self._answer(Wish.DETACH)
+        self.wish(Wish.DETACH)
 
     def _ask(self) -> bool:
         """Read keys one by one; return False if standard input cannot be read so."""
@@ -78,11 +78,12 @@ class Interrupts:
         except OSError:
             key = b""
         if key == b"c":
-            self._answer(Wish.CANCEL)
+            self.wish(Wish.CANCEL)
         elif key in (b"d", b""):
-            self._answer(Wish.DETACH)
+            self.wish(Wish.DETACH)
 
-    def _answer(self, wish: Wish) -> None:
+    def wish(self, wish: Wish) -> None:
+        """Note what the user wishes."""
         self._stop_asking()
         self._wishes.put_nowait(wish)
 

@@ -85,9 +85,10 @@ def _cost(job: Job) -> str:
     on_demand = sum(
         _paid(each, each.on_demand_hourly_price_usd, each.on_demand_usd) for each in bought
     )
-    about = "" if is_settled(job) else "about "
+    cost = money(sum(costs))
+    about = "" if is_settled(job) or cost.startswith("<") else "about "
     compared = f" ({money(on_demand)} on demand)" if on_demand > sum(costs) else ""
-    return f"{about}{money(sum(costs))} USD{compared}"
+    return f"{about}{cost} USD{compared}"
 
 
 def _paid(attempt: Attempt, hourly: float | None, known: float | None) -> float:

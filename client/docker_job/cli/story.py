@@ -122,6 +122,8 @@ class Story:
             is_over = is_ended or index + 1 < len(attempt.phases)
             if not is_over:
                 yield from self._begun(job, attempt, now)
+            elif phase["phase"] == "launching" and _is_unknown(attempt):
+                return
             elif self._is_new("phase", number, phase["phase"], *_again(attempt, index)):
                 yield from self._ended(job, attempt, phase)
         yield from self._interruption(job, attempt)
@@ -283,6 +285,11 @@ def _again(attempt: Attempt, index: int) -> tuple[int, ...]:
     names = [each["phase"] for each in attempt.phases[:index]]
     before = names.count(attempt.phases[index]["phase"])
     return (before,) if before else ()
+
+
+def _is_unknown(attempt: Attempt) -> bool:
+    """Return whether the launch is not reported yet: an agent's first call may be faster."""
+    return attempt.phase == "booting" and not attempt.instance_type
 
 
 def _never_ran(attempt: Attempt) -> bool:
