@@ -1,6 +1,7 @@
 """The errors of a connection and of an answer, in words."""
 
 import json
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -37,8 +38,9 @@ def _words(error: BaseException) -> str | None:
         return f"its certificate is not valid: {error.verify_message}"
     if isinstance(error, socket.gaierror):
         return "no such host"
-    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.strerror:
-        return error.strerror[:1].lower() + error.strerror[1:]
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno:
+        text = os.strerror(error.errno)  # asyncio puts words of its own into `strerror`
+        return text[:1].lower() + text[1:]
     return None
 
 
