@@ -39,8 +39,8 @@ def _words(error: BaseException) -> str | None:
     if isinstance(error, socket.gaierror):
         return "no such host"
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno:
-        words = os.strerror(error.errno)  # asyncio's own text holds the address once more
-        return words[:1].lower() + words[1:]
+        text = os.strerror(error.errno)  # asyncio puts words of its own into `strerror`
+        return text[:1].lower() + text[1:]
     return None
 
 

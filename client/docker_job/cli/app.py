@@ -178,7 +178,7 @@ def run(group: click.Group, arguments: list[str], name: str) -> int:
         return result if isinstance(result, int) else 0
     except BrokenPipeError:  # `docker job ps | head`: whoever read has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 1  # as click and rich do where they notice it
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except (click.ClickException, Failure, DockerJobError) as error:
