@@ -71,6 +71,7 @@ def test_an_age_is_its_greatest_unit(parts: dict[str, float], shown: str) -> Non
 
 def test_a_time_ahead_is_in_so_long_or_now() -> None:
     assert until(ago(hours=-3), NOW) == "in 3h"
+    assert until(ago(hours=-2, minutes=-59), NOW) == "in 3h"
     assert until(ago(minutes=-5), NOW) == "in 5 min"
     assert until(ago(minutes=5), NOW) == "now"
 

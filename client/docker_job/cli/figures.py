@@ -56,7 +56,10 @@ def until(at: object, now: datetime) -> str:
     if time is None:
         return NOTHING
     seconds = (time - now).total_seconds()
-    return f"in {rough(seconds)}".replace("m", " min") if seconds >= 1 else "now"
+    if seconds < 1:
+        return "now"
+    size = next(size for size, _ in UNITS if seconds >= size)
+    return f"in {rough(seconds + size / 2)}".replace("m", " min")  # the nearest, not the last
 
 
 def clock(at: object, now: datetime) -> str:

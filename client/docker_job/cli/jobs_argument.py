@@ -1,5 +1,6 @@
 """`JOB…` on the command line: ids or names, several at once, completed from the API."""
 
+import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +19,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 COMPLETION_SECONDS = 0.3
 """A completion that takes longer is felt: then there is none."""
 COMPLETED = 50
+WORD = re.compile(r"[\w.@%+/-]+")
+"""A name that no shell takes for more than one word; others are to be quoted by hand."""
 
 
 def jobs_argument(command: F) -> F:
@@ -40,15 +43,17 @@ def complete_jobs(
     app.key_file, app.insecure = options.get("key_file"), bool(options.get("insecure"))
 
     def ask() -> None:
-        for job in app.client.page(limit=COMPLETED).jobs:
-            label = f"{job.status.lower()} {job.docker_image}"
+        for job in client.page(limit=COMPLETED).jobs:
+            label = safe(f"{job.status.lower()} {job.docker_image}")
             found.extend(
-                CompletionItem(each, help=safe(label))
+                CompletionItem(each, help=label)
                 for each in (str(job.id), job.name or "")
-                if each and each.startswith(incomplete)
+                if WORD.fullmatch(each) and each.startswith(incomplete)
             )
 
-    within(COMPLETION_SECONDS, ask)
+    with suppress(Exception):  # a completion prints nothing but completions
+        client = app.client  # its import takes a while, which is not the API's
+        within(COMPLETION_SECONDS, ask)
     return found
 
 
@@ -56,7 +61,7 @@ def within(seconds: float, action: Callable[[], None]) -> None:
     """Run *action*; give up after so long, and keep silent about what goes wrong."""
 
     def run() -> None:
-        with suppress(Exception):  # a completion prints nothing but completions
+        with suppress(Exception):
             action()
 
     thread = threading.Thread(target=run, daemon=True)

@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 import click
 
 from docker_job.cli.render import Format
-from docker_job.cli.templates import TemplateError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,10 +22,8 @@ class FormatType(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Check the template."""
-        try:
-            Format.chosen(value)
-        except TemplateError as error:
-            self.fail(str(error), param, ctx)
+        del param, ctx
+        Format.chosen(value)
         return value
 
     def shell_complete(

@@ -10,16 +10,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from docker_job.cli.app import USAGE, Failure
 from docker_job.cli.template_functions import FUNCTIONS, as_text
 
 
-class TemplateError(ValueError):
-    """A template that cannot be used; the message says why."""
+class TemplateError(Failure):
+    """A template that cannot be used: why, and perhaps what can be."""
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(f"--format: {what}.", hint, USAGE)
 
 
 ACTION = re.compile(r"\{\{(-\s)?(.*?)(\s-)?\}\}", re.DOTALL)
 TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|`[^`]*`|\$?\.[\w.\-]*|\$|-?\d+|\w+|[|()])')
 ESCAPES = {r"\t": "\t", r"\n": "\n", r"\r": "\r", "\\\\": "\\"}
+SPELLED = {"id": "ID", "usd": "USD", "mib": "MiB"}
 OPENING = ("if", "with", "range")
 
 
@@ -177,8 +182,8 @@ def _command(tokens: list[str], value: Any, root: Any, piped: tuple[Any, ...]) -
 def _function(name: str) -> Callable[..., Any]:
     if name not in FUNCTIONS:
         known = ", ".join(sorted(FUNCTIONS))
-        hint = f"a field has a point before it: .{name}; the functions are {known}"
-        raise TemplateError(f"there is no function {name!r}: {hint}")
+        hint = f"A field has a point before it: .{name}. The functions are {known}."
+        raise TemplateError(f"there is no function {name!r}", hint)
     return FUNCTIONS[name]
 
 
@@ -224,7 +229,7 @@ def _field(value: Mapping[str, Any], name: str) -> Any:
     if isinstance(value, Labels):
         return value.missing(name)
     fields = ", ".join(f".{camel(key)}" for key in value)
-    raise TemplateError(f"there is no field .{name}: the fields are {fields or 'none'}")
+    raise TemplateError(f"there is no field .{name}", f"The fields are {fields or 'none'}.")
 
 
 class Labels(dict[str, Any]):
@@ -243,4 +248,4 @@ def plain(name: str) -> str:
 def camel(name: str) -> str:
     """Return the spelling that Go's templates use: `exit_code` is `ExitCode`."""
     words = name.split("_")
-    return "".join(w.upper() if w in ("id", "usd", "mib") else w[:1].upper() + w[1:] for w in words)
+    return "".join(SPELLED.get(word, word[:1].upper() + word[1:]) for word in words)

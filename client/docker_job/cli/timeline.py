@@ -25,14 +25,16 @@ GIVEN = ("capacity", "timeout_seconds", "retries", "user", "working_dir", "rerun
 
 def facts(job: Row, now: datetime) -> list[tuple[str, str]]:
     """Return what is to be known of a job, name and text."""
+    because = str(job.get("status_reason") or job.get("waiting_because") or "")
+    error = str(job.get("error_message") or "").strip()
     found = [
         ("Job", f"{job['id']} · {job['name']}" if job.get("name") else str(job["id"])),
         ("Image", str(job["docker_image"])),
         ("Command", shlex.join(job["command"]) if job.get("command") else ""),
         ("Labels", ", ".join(f"{name}={value}" for name, value in _pairs(job, "labels"))),
         ("Status", f"{look(job).symbol} {status_words(job, now)}"),
-        ("Because", str(job.get("status_reason") or job.get("waiting_because") or "")),
-        ("Error", str(job.get("error_message") or "").strip()),
+        ("Because", because),
+        ("Error", "" if error in because else error),
         ("Scheduled", clock(job.get("scheduled_for"), now)),
         ("Started", clock(job["started_at"], now) if job.get("started_at") else ""),
         ("Duration", ran_for(job, now).replace(NOTHING, "")),

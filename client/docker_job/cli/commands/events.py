@@ -1,12 +1,13 @@
 """`docker-job events`: print changes of jobs as they are made."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import click
 
 from docker_job.cli.app import App, command
 from docker_job.cli.figures import NOTHING, instant
-from docker_job.cli.filters import filter_option, filters_of
+from docker_job.cli.filters import HELP, filters_of
 from docker_job.cli.jobs_argument import complete_jobs
 from docker_job.cli.output_options import format_option
 from docker_job.cli.render import Column, Format, Row, line_of, safe, width, write
@@ -37,8 +38,14 @@ WIDTHS = (24, 4, 14, 10, 0)
     short_help="Print changes of jobs as they come.",
     epilog="Example: docker-job events --filter label=team=data --json",
 )
-@click.option("-f", "--follow", "_follow", is_flag=True, hidden=True, help="It always follows.")
-@filter_option
+@click.option(
+    *("-f", "--filter", "given"),
+    multiple=True,
+    is_flag=False,
+    flag_value="",  # `events -f`, as `logs -f`: it always follows
+    metavar="KEY=VALUE",
+    help=f"{HELP} -f alone, as in `logs -f`, changes nothing: it always follows.",
+)
 @click.option(
     "--job",
     "jobs",
@@ -52,7 +59,6 @@ WIDTHS = (24, 4, 14, 10, 0)
 def events(
     app: App,
     /,
-    _follow: bool,  # noqa: FBT001 - click gives it
     given: tuple[str, ...],
     jobs: tuple[str, ...],
     after: str | None,
@@ -63,14 +69,15 @@ def events(
     A lost connection is resumed without a lost or doubled change. A JSON line has its `position`:
     give the last one as --after to go on later.
     """
-    filters: ChangeFilters = filters_of(given)
+    filters: ChangeFilters = filters_of([each for each in given if each])
     form = Format.chosen(given_format, is_json=app.json)
     ids = [app.client.find(each) for each in jobs] or None
+    app.client.page(limit=1)  # an API that is not there, or refuses the key, is no lost connection
     stream = app.client.events(
         job=ids,
         after=after,
         patience_seconds=None,
-        on_trouble=lambda error: _trouble(app, error),
+        on_trouble=_notices(app),
         **filters,
     )
     for change in stream:
@@ -99,9 +106,17 @@ def _print(app: App, change: Row, form: Format) -> None:
     app.out.print(line, soft_wrap=True)
 
 
-def _trouble(app: App, error: DockerJobError | None) -> None:
-    at = f"{datetime.now().astimezone():%H:%M:%S}"
-    if error is None:
-        app.err.print(f"{at} connected again; no change is missing", style="dim")
-    else:
-        app.err.print(f"{at} {error.what} Trying again …", style="yellow")
+def _notices(app: App) -> Callable[[DockerJobError | None], None]:
+    """Return what says that the connection was lost, once, and that it is there again."""
+    lost: list[DockerJobError] = []
+
+    def notice(error: DockerJobError | None) -> None:
+        at = f"{datetime.now().astimezone():%H:%M:%S}"
+        if error is None:
+            lost.clear()
+            app.err.print(f"{at} connected again: no change is missing", style="dim")
+        elif not lost:
+            lost.append(error)
+            app.err.print(f"{at} {error.what} Trying again …", style="yellow")
+
+    return notice
