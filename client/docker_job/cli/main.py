@@ -9,7 +9,6 @@ from docker_job import __version__
 from docker_job.cli.app import App, run
 
 COMMANDS = {
-    "__complete": "completion",
     "completion": "completion",
     "context": "contexts",
     "cost": "stats",
