@@ -82,7 +82,8 @@ def _loaded(load: Callable[[], list[Row]], before: list[Row]) -> tuple[list[Row]
 
 def _drawing(console: "Console", rows: list[Row], trouble: str | None, *, is_cut: bool) -> Group:
     now = datetime.now(UTC)
-    title = Text(f"{now.astimezone():%H:%M:%S}  {len(rows):,} jobs  Ctrl-C ends this", "dim")
+    count = "1 job" if len(rows) == 1 else f"{len(rows):,} jobs"
+    title = Text(f"{now.astimezone():%H:%M:%S}  {count}  Ctrl-C ends this", "dim")
     if trouble:
         title = Text(f"{trouble} Trying again …", "yellow")
     return Group(title, *lines_of(rows, job_columns(now), console, is_cut=is_cut))
