@@ -125,7 +125,7 @@ class Following:
         """Read the document at each change; without the stream of changes, poll."""
         try:
             changes = self._client.events(
-                job=self._id, patience_seconds=None, on_trouble=self._trouble
+                job=self._id, patience_seconds=None, on_trouble=self._trouble.of("changes")
             )
             async with contextlib.aclosing(changes):
                 async for _ in changes:
@@ -178,17 +178,18 @@ class Following:
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask again for as long as the API is away."""
+        trouble = self._trouble.of("call")
         while True:
             try:
                 answer = await ask()
             except Unreachable as error:
-                self._trouble(error)
+                trouble(error)
             except ApiError as error:
                 if error.status < 500:
                     raise
-                self._trouble(error)
+                trouble(error)
             else:
-                self._trouble(None)
+                trouble(None)
                 return answer
             await asyncio.sleep(AGAIN_SECONDS)
 
