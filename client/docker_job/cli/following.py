@@ -103,7 +103,9 @@ class Following:
         )
 
     async def _logs(self) -> LogEnd | None:
-        lines = self._client.follow_logs(self._id, patience_seconds=None, on_trouble=self._trouble)
+        lines = self._client.follow_logs(
+            self._id, patience_seconds=None, on_trouble=self._trouble.of("log")
+        )
         async with contextlib.aclosing(lines):
             async for line in lines:
                 if isinstance(line, LogEnd):
