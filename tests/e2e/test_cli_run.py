@@ -141,6 +141,20 @@ def test_detach_prints_the_id_alone(command: CommandLine, running: EmbeddedSyste
     assert json.loads(shown.stdout)["docker_image"] == "alpine"
 
 
+def test_a_dry_run_shows_where_it_would_run_and_schedules_nothing(
+    command: CommandLine, running: EmbeddedSystem
+) -> None:
+    before = len(running.jobs())
+    plan = ("run", "--dry-run", "--expected", "10m", "alpine")
+    until(lambda: "process" in command.run(*plan).stdout, what="the offers are published")
+    shown = command.run(*plan)
+    assert shown.stdout.startswith("Nothing is scheduled: a plan.")
+    assert shown.stdout.splitlines()[-1].split()[:4] == ["1", "process", "local", "Spot"]
+    document = json.loads(command.run(*plan, "--json").stdout)
+    assert document["expected_seconds"] == 600
+    assert len(running.jobs()) == before
+
+
 def test_the_options_reach_the_job(command: CommandLine, running: EmbeddedSystem) -> None:
     done = command.run(
         "run", "-d", "--at", "+3d", "-m", "8g", "--cpus", "1.5", "--disk", "50g", "--retries", "2",

@@ -131,3 +131,10 @@ def test_a_note_that_no_container_printed_is_ours() -> None:
     out, err = io.BytesIO(), io.BytesIO()
     LogOutput(Screen(out, err)).write(line("--- 5 lines left out ---", stream="docker-job"))
     assert (out.getvalue(), err.getvalue()) == (b"", b"--- 5 lines left out ---\n")
+
+
+def test_a_message_of_others_cannot_command_the_terminal() -> None:
+    err = io.BytesIO()
+    Screen(io.BytesIO(), err).note("failed: \x1b]0;title\x07\x1b[2J")
+    assert b"\x1b" not in err.getvalue()
+    assert b"\x07" not in err.getvalue()

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from docker_job.cli.outcome import exit_code, summary
-from docker_job.cli.story import Story, header
+from docker_job.cli.story import Story
+from docker_job.cli.story_line import header
 from docker_job.documents import Job
 from docker_job.reading import read
 

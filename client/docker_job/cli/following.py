@@ -19,7 +19,8 @@ from docker_job.cli.interrupts import QUESTION, Interrupts, Wish
 from docker_job.cli.log_output import STREAMS, LogOutput
 from docker_job.cli.outcome import FAILED, exit_code, is_settled, summary
 from docker_job.cli.screen import Screen
-from docker_job.cli.story import Story, StoryLine, header
+from docker_job.cli.story import Story
+from docker_job.cli.story_line import StoryLine, header
 from docker_job.cli.trouble import Trouble
 from docker_job.documents import Job, LogEnd, LogLine
 from docker_job.errors import ApiError, Conflict, DockerJobError, NotFound, Unreachable
@@ -102,7 +103,9 @@ class Following:
         )
 
     async def _logs(self) -> LogEnd | None:
-        lines = self._client.follow_logs(self._id, patience_seconds=None, on_trouble=self._trouble)
+        lines = self._client.follow_logs(
+            self._id, patience_seconds=None, on_trouble=self._trouble.of("log")
+        )
         async with contextlib.aclosing(lines):
             async for line in lines:
                 if isinstance(line, LogEnd):
@@ -124,7 +127,7 @@ class Following:
         """Read the document at each change; without the stream of changes, poll."""
         try:
             changes = self._client.events(
-                job=self._id, patience_seconds=None, on_trouble=self._trouble
+                job=self._id, patience_seconds=None, on_trouble=self._trouble.of("changes")
             )
             async with contextlib.aclosing(changes):
                 async for _ in changes:
@@ -177,17 +180,18 @@ class Following:
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask again for as long as the API is away."""
+        trouble = self._trouble.of("call")
         while True:
             try:
                 answer = await ask()
             except Unreachable as error:
-                self._trouble(error)
+                trouble(error)
             except ApiError as error:
                 if error.status < 500:
                     raise
-                self._trouble(error)
+                trouble(error)
             else:
-                self._trouble(None)
+                trouble(None)
                 return answer
             await asyncio.sleep(AGAIN_SECONDS)
 

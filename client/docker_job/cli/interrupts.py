@@ -19,7 +19,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Wish(Enum):
-    """What the user wishes."""
+    """A wish of the user."""
 
     DETACH = "detach"
     CANCEL = "cancel"

@@ -1,4 +1,4 @@
-"""What the command shows while it follows: a container's output, lines of ours, a live line.
+"""Standard output and standard error while a job is followed, and a live line below them.
 
 The container's bytes go out as they are. Ours go to standard error. The live line is the last one
 on a terminal: it is erased before anything else is written and drawn again behind it, and it waits
@@ -9,6 +9,8 @@ and no control sequence is written.
 import os
 import sys
 from typing import BinaryIO
+
+from docker_job.cli.render import cut, safe
 
 ERASE = b"\r\x1b[K"
 NO_WRAP, WRAP = b"\x1b[?7l", b"\x1b[?7h"
@@ -62,13 +64,13 @@ class Screen:
         self._open_line -= self._terminals
 
     def note(self, text: str, colour: str | None = None) -> None:
-        """Write a line of ours."""
+        """Write a line of ours. Names and messages in it are others': they command no terminal."""
         if self._quiet:
             return
         self._erase()
         if self.live and self.is_mid_line:
             self.end_line()
-        self._write(self._err, self._painted(text, colour) + b"\n")
+        self._write(self._err, self._painted(safe(text), colour) + b"\n")
 
     def draw(self, text: str | None, colour: str | None = None) -> None:
         """Draw the live line anew; None: there is none now."""
@@ -77,8 +79,7 @@ class Screen:
         if text is None:
             self._erase()
             return
-        width = max(1, self._columns() - 1)
-        line = text if len(text) <= width else f"{text[: width - 1]}…"
+        line = cut(safe(text), max(1, self._columns() - 1))
         self._write(self._err, ERASE + NO_WRAP + self._painted(line, colour) + WRAP)
         self._drawn = True
 

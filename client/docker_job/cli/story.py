@@ -5,21 +5,25 @@ A line is *settled* once its phase is over; the *live* line is that of the phase
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from docker_job.cli.figures import duration, money
 from docker_job.cli.status_words import LOOKS, Look
+from docker_job.cli.story_line import (
+    FAR_SECONDS,
+    StoryLine,
+    ahead_of,
+    bought,
+    first_line,
+    on_demand,
+    running,
+    seconds_ahead,
+    waits_for,
+    was_due,
+)
 from docker_job.documents import Attempt, Job
 
-WORD, WIDTH = 12, 53
-"""The widths of a line's first word, and of the rest up to the end of its seconds."""
-
 DONE = Look("✓", "green")
-FAR_SECONDS = 5.0
-"""A start that is farther away than this is announced, also where no line is live."""
-
 ENDED = {
     "failed": "failed",
     "lost": "lost",
@@ -27,24 +31,6 @@ ENDED = {
     "interrupted": "interrupted",
 }
 """The causes after which another attempt may follow, in words."""
-
-
-@dataclass(frozen=True)
-class StoryLine:
-    """A line: how it is drawn, its word, what there is to say, how long it took, an aside."""
-
-    look: Look
-    word: str
-    text: str
-    seconds: float | None = None
-    aside: str = ""
-
-    def render(self) -> str:
-        """Render it in columns."""
-        took = "" if self.seconds is None else f" {spent(self.seconds)}"
-        text = f"{self.text:<{WIDTH - len(took)}}{took}".rstrip()
-        line = f" {self.look.symbol} {self.word:<{WORD - 1}} {text}"
-        return f"{line}     {self.aside}" if self.aside else line.rstrip()
 
 
 class Story:
@@ -88,7 +74,7 @@ class Story:
         [*found] = (each for each in _phases(self._job, attempt) if each["phase"] == "running")
         if not found or not self._is_new("phase", attempt, "running"):
             return []
-        return [_running(float(found[0]["seconds"]))]
+        return [running(float(found[0]["seconds"]))]
 
     def live_line(self, now: datetime) -> StoryLine | None:
         """Return the line of the phase that lasts; None once the job is over."""
@@ -105,11 +91,11 @@ class Story:
         phase = attempt.phase
         look = LOOKS.get(phase, LOOKS["scheduled"])
         if phase == "running":
-            return _running(seconds)
+            return running(seconds)
         if phase == "scheduled":
-            return StoryLine(look, phase, _ahead(job, attempt, now))
+            return StoryLine(look, phase, ahead_of(job, attempt, now))
         if phase == "waiting":
-            return StoryLine(look, phase, _waits(job, attempt, now))
+            return StoryLine(look, phase, waits_for(job, attempt, now))
         if phase == "launching":
             retry = job.waiting_because or ""
             return StoryLine(look, phase, retry if "retry" in retry else "", seconds)
@@ -137,14 +123,14 @@ class Story:
         if phase == "running" and self._is_new("phase", attempt.number, phase):
             yield StoryLine(look, phase, "")
         elif phase == "waiting" and self._is_new("wait", attempt.number, job.waiting_because):
-            yield StoryLine(look, phase, _waits(job, attempt, now))
+            yield StoryLine(look, phase, waits_for(job, attempt, now))
         elif _is_far(attempt, now) and self._is_new("ahead", attempt.number):
-            yield StoryLine(look, phase, _ahead(job, attempt, now))
+            yield StoryLine(look, phase, ahead_of(job, attempt, now))
 
     def _ended(self, job: Job, attempt: Attempt, phase: dict[str, Any]) -> Iterator[StoryLine]:
         name, seconds = phase["phase"], float(phase["seconds"])
         if name == "running":
-            yield _running(seconds)
+            yield running(seconds)
         elif name == "stopping":
             yield StoryLine(LOOKS["stopping"], name, "", seconds)
         elif name == "pulling" and not _never_ran(attempt):
@@ -154,12 +140,12 @@ class Story:
         elif name == attempt.phases[-1]["phase"] and _never_ran(attempt):
             yield StoryLine(LOOKS["failed"], name, self._said(job, attempt, name), seconds)
         else:
-            aside = _on_demand(attempt) if name == "launching" else ""
+            aside = on_demand(attempt) if name == "launching" else ""
             yield StoryLine(DONE, name, self._said(job, attempt, name), seconds, aside)
 
     def _said(self, job: Job, attempt: Attempt, phase: str) -> str:
         if phase == "scheduled":
-            return _was_due(job, attempt)
+            return was_due(job, attempt)
         if phase == "launching":
             return bought(attempt)
         if phase == "booting":
@@ -183,7 +169,9 @@ class Story:
         if not self._is_new("interrupted", attempt.number):
             return
         at = attempt.interrupted_at
-        notice = f"Spot notice {at.astimezone():%H:%M:%S}" if at else _first(attempt.error_message)
+        notice = (
+            f"Spot notice {at.astimezone():%H:%M:%S}" if at else first_line(attempt.error_message)
+        )
         replacement = next((each for each in job.attempts if each.number > attempt.number), None)
         if replacement is not None:
             notice += f", replacement {replacement.phase} (attempt {replacement.number})"
@@ -196,7 +184,7 @@ class Story:
             return
         if self._is_new("failed", attempt.number):
             code = attempt.exit_code
-            text = _first(attempt.error_message) if code is None else f"exited {code}"
+            text = first_line(attempt.error_message) if code is None else f"exited {code}"
             yield StoryLine(
                 LOOKS["failed"], ENDED[cause], f"{text}; attempt {attempt.number + 1} follows"
             )
@@ -208,76 +196,8 @@ class Story:
         return True
 
 
-def header(job: Job) -> str:
-    """Render the job's first line: `job 218 · python:3.13-slim · team=data`."""
-    labels = [f"{name}={value}" if value else name for name, value in job.labels.items()]
-    named = [job.name] if job.name else []
-    return " · ".join([f"job {job.id}", *named, job.docker_image, *labels])
-
-
-def bought(attempt: Attempt) -> str:
-    """Render what an attempt runs on: `c7i.xlarge · eu-west-1b · Spot 0.071 USD/h`."""
-    price = attempt.hourly_price_usd
-    market = "Spot" if attempt.market == "spot" else attempt.market or ""
-    if price:
-        market = f"{market} {money(price)} USD/h".strip()
-    return " · ".join(filter(None, (attempt.instance_type, attempt.zone, market)))
-
-
-def spent(seconds: float) -> str:
-    """Render a phase's duration: `0.4 s`, `38.2 s`, `4m12s`."""
-    return f"{seconds:.1f} s" if seconds < 60 else duration(seconds)
-
-
-def _running(seconds: float) -> StoryLine:
-    whole = int(seconds)
-    hours = f"{whole // 3600}:" if whole >= 3600 else ""
-    shown = f"{hours}{whole // 60 % 60:02}:{whole % 60:02}"
-    return StoryLine(LOOKS["running"], "running", shown)
-
-
-def _ahead(job: Job, attempt: Attempt, now: datetime) -> str:
-    because = job.waiting_because or ""
-    ahead = duration(_seconds_ahead(attempt, now))
-    if because.startswith("retry"):
-        retry, _, reason = because.partition(": ")
-        return f"{retry.partition(' at ')[0]} in {ahead}: {_first(reason)}"
-    due = attempt.due_at
-    return f"for {_clock(due, now)}, in {ahead}" if due else ""
-
-
-def _was_due(job: Job, attempt: Attempt) -> str:
-    if attempt.number > 1:
-        return f"attempt {attempt.number}"
-    due, created = attempt.due_at, job.created_at
-    if due is None or created is None or (due - created).total_seconds() < FAR_SECONDS:
-        return "now"
-    return f"for {_clock(due, created)}"
-
-
-def _waits(job: Job, attempt: Attempt, now: datetime) -> str:
-    because = attempt.waiting_because or job.waiting_because or ""
-    until = job.waiting_until
-    seconds = (until - now).total_seconds() if until else 0.0
-    return f"{because}; next try in {duration(int(seconds))}" if seconds >= 1 else because
-
-
-def _seconds_ahead(attempt: Attempt, now: datetime) -> float:
-    return (attempt.due_at - now).total_seconds() if attempt.due_at else 0.0
-
-
 def _is_far(attempt: Attempt, now: datetime) -> bool:
-    return attempt.phase == "scheduled" and _seconds_ahead(attempt, now) > FAR_SECONDS
-
-
-def _clock(at: datetime, now: datetime) -> str:
-    local, today = at.astimezone(), now.astimezone()
-    return f"{local:%H:%M}" if local.date() == today.date() else f"{local:%a %d %b %H:%M}"
-
-
-def _on_demand(attempt: Attempt) -> str:
-    price = attempt.on_demand_hourly_price_usd
-    return f"(on demand {money(price)})" if price and attempt.market == "spot" else ""
+    return attempt.phase == "scheduled" and seconds_ahead(attempt, now) > FAR_SECONDS
 
 
 def _again(attempt: Attempt, index: int) -> tuple[int, ...]:
@@ -303,7 +223,3 @@ def _phases(job: Job, attempt: int) -> list[dict[str, Any]]:
 
 def _current(job: Job) -> Attempt:
     return next(each for each in job.attempts if each.number == job.attempt)
-
-
-def _first(message: str | None) -> str:
-    return next(iter((message or "").strip().splitlines()), "")

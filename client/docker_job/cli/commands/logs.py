@@ -152,7 +152,11 @@ async def _follow_one(
     client: AsyncClient, shown: _Shown, tail: int | None, attempt: int | None, trouble: Trouble
 ) -> None:
     lines = client.follow_logs(
-        shown.job_id, tail=tail, attempt=attempt, patience_seconds=None, on_trouble=trouble
+        shown.job_id,
+        tail=tail,
+        attempt=attempt,
+        patience_seconds=None,
+        on_trouble=trouble.of(shown),
     )
     async with aclosing(lines):
         async for line in lines:

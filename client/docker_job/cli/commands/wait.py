@@ -23,8 +23,9 @@ def wait(app: App, *, jobs: tuple[str, ...]) -> int:
     screen = Screen.of_process(colour=app.color)
     ended: dict[int, Job] = {}
     pending = list(ids)
+    trouble = Trouble(screen).of("changes")
     _draw(screen, ended, len(set(ids)))
-    for job in app.client.wait(ids, patience_seconds=None, on_trouble=Trouble(screen)):
+    for job in app.client.wait(ids, patience_seconds=None, on_trouble=trouble):
         ended[job.id] = job
         while pending and pending[0] in ended and not app.json:
             code = exit_code(ended[pending.pop(0)])
