@@ -35,6 +35,7 @@ JOB: dict[str, Any] = {
         ("{{truncate .Name 3}}", "nig"),
         ("{{len .Attempts}}", "2"),
         ("{{(index .Attempts 1)}}", '{"number": 2, "cause": "done"}'),
+        ("{{(index .Attempts 1).Cause | upper}}", "DONE"),
         ("{{if .Name}}a{{else}}b{{end}}", "a"),
         ("{{if .StartedAt}}a{{else}}b{{end}}", "b"),
         ('{{if eq .Name "x"}}a{{else if eq .ID "7"}}b{{else}}c{{end}}', "b"),

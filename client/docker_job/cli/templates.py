@@ -22,7 +22,9 @@ class TemplateError(Failure):
 
 
 ACTION = re.compile(r"\{\{(-\s)?(.*?)(\s-)?\}\}", re.DOTALL)
-TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|`[^`]*`|\$?\.[\w.\-]*|\$|-?\d+|\w+|[|()])')
+TOKEN = re.compile(
+    r'\s*("(?:[^"\\]|\\.)*"|`[^`]*`|\$?\.[\w.\-]*|\$|-?\d+|\w+|\)(?:\.[\w.\-]*)?|[|(])'
+)
 ESCAPES = {r"\t": "\t", r"\n": "\n", r"\r": "\r", "\\\\": "\\"}
 SPELLED = {"id": "ID", "usd": "USD", "mib": "MiB"}
 OPENING = ("if", "with", "range")
@@ -168,7 +170,7 @@ def _command(tokens: list[str], value: Any, root: Any, piped: tuple[Any, ...]) -
     if tokens and re.fullmatch(r"[a-z]\w*", tokens[0]) and tokens[0] not in ("true", "false"):
         function = _function(tokens.pop(0))
         arguments = []
-        while tokens and tokens[0] not in ("|", ")"):
+        while tokens and tokens[0][0] not in "|)":
             arguments.append(_operand(tokens, value, root))
         try:
             return function(*arguments, *piped)
@@ -193,20 +195,24 @@ def _operand(tokens: list[str], value: Any, root: Any) -> Any:
     token = tokens.pop(0)
     if token == "(":  # noqa: S105 - a parenthesis
         inner = _pipeline(tokens, value, root)
-        if not tokens or tokens.pop(0) != ")":
+        if not tokens or tokens[0][0] != ")":
             raise TemplateError("a parenthesis is not closed")
-        return inner
+        return follow(inner, _path(tokens.pop(0)[1:]))
     if token[0] in '"`':
         return token[1:-1].replace('\\"', '"')
     if token in ("true", "false"):
         return token == "true"  # noqa: S105 - a truth value
     if token.startswith("$"):
-        return follow(root, token[1:].strip(".").split(".")) if len(token) > 1 else root
+        return follow(root, _path(token[1:]))
     if token.startswith("."):
-        return follow(value, [name for name in token.split(".") if name])
+        return follow(value, _path(token))
     if token.lstrip("-").isdecimal():
         return int(token)
     raise TemplateError(f"{token!r} is not expected there")
+
+
+def _path(token: str) -> list[str]:
+    return [name for name in token.split(".") if name]
 
 
 def follow(value: Any, path: Sequence[str]) -> Any:
