@@ -108,6 +108,16 @@ def ended(status: str, **fields: Any) -> dict[str, Any]:
         (job(status="RUNNING", phase="stopping"), "Stopping", "●"),
         (job(phase="scheduled", scheduled_for=ago(hours=-3)), "Scheduled in 3h", "○"),
         (job(phase="launching"), "Launching", "◔"),
+        (
+            job(phase="launching", waiting_because="due 12 s ago; no launch reported yet"),
+            "Launching",
+            "◔",
+        ),
+        (
+            job(phase="launching", waiting_because="due 2 h 5 min ago; the broker does not work"),
+            "Launching, due 2 h ago",
+            "◔",
+        ),
         (job(phase="booting"), "Booting", "◔"),
         (job(phase="pulling"), "Pulling", "◔"),
         (

@@ -47,6 +47,7 @@ WAITS = (
 )
 RETRY = re.compile(r"retry (\d+)( of \d+)?")
 INTERRUPTED = re.compile(r"interrupt|reclaim|instance lost|restarted", re.IGNORECASE)
+OVERDUE = re.compile(r"due (\d+ (?:min|h|d)).* ago;")
 LONGEST = 40
 
 
@@ -69,16 +70,9 @@ def status_words(job: Any, now: datetime) -> str:
     shown = document(job)
     if shown["status"] in OVER:
         return _over(shown, now)
-    phase = shown.get("phase") or str(shown["status"]).lower()
-    if phase == "running":
-        return f"Running {_since_start(shown, now)}".rstrip()
-    if phase == "pulling":
-        return _pulling(shown)
-    if phase == "waiting":
-        return f"Waiting: {waits_for(shown)}"
-    if phase == "scheduled":
-        return _scheduled(shown, now)
-    return str(phase).capitalize()
+    phase = str(shown.get("phase") or shown["status"]).lower()
+    words = WORDS.get(phase)
+    return phase.capitalize() if words is None else words(shown, now)
 
 
 def waits_for(shown: Mapping[str, Any]) -> str:
@@ -112,12 +106,16 @@ def _over(shown: Mapping[str, Any], now: datetime) -> str:
     return f"Failed {ended}" if code is None else f"Failed ({code}) {ended}"
 
 
-def _since_start(shown: Mapping[str, Any], now: datetime) -> str:
+def _running(shown: Mapping[str, Any], now: datetime) -> str:
     started = instant(shown.get("started_at"))
-    return "" if started is None else rough((now - started).total_seconds())
+    return "Running" if started is None else f"Running {rough((now - started).total_seconds())}"
 
 
-def _pulling(shown: Mapping[str, Any]) -> str:
+def _waiting(shown: Mapping[str, Any], _now: datetime) -> str:
+    return f"Waiting: {waits_for(shown)}"
+
+
+def _pulling(shown: Mapping[str, Any], _now: datetime) -> str:
     detail = str(shown.get("phase_detail") or "pulling").partition(",")
     # `1,200 MB` has a comma of its own.
     words = re.match(r"(pulling|extracting) [\d,]+ of [\d,]+ \wB", shown.get("phase_detail") or "")
@@ -134,6 +132,12 @@ def _scheduled(shown: Mapping[str, Any], now: datetime) -> str:
     return f"Retry {retry.group(1)}{retry.group(2) or ''} {at}"
 
 
+def _launching(shown: Mapping[str, Any], _now: datetime) -> str:
+    """Render since when it is due, if that is long: its launch has met with trouble."""
+    due = OVERDUE.match(shown.get("waiting_because") or "")
+    return f"Launching, due {due.group(1)} ago" if due else "Launching"
+
+
 def _is_interrupted(shown: Mapping[str, Any]) -> bool:
     because = shown.get("waiting_because") or shown.get("status_reason") or ""
     return shown.get("attempt", 1) > 1 and INTERRUPTED.search(because) is not None
@@ -141,3 +145,13 @@ def _is_interrupted(shown: Mapping[str, Any]) -> bool:
 
 def _cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1].rstrip()}…"
+
+
+WORDS = {
+    "launching": _launching,
+    "pulling": _pulling,
+    "running": _running,
+    "scheduled": _scheduled,
+    "waiting": _waiting,
+}
+"""The words of a phase, where they are more than its name."""

@@ -1,4 +1,4 @@
-"""A job for people: what it is, why it is where it is, and its attempts drawn to scale. Pure."""
+"""A job for reading: its facts, why it is where it is, its attempts drawn to scale. Pure."""
 
 import shlex
 from collections.abc import Mapping, Sequence

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from docker_job.cli.app import App, command
+from docker_job.cli.chosen_jobs import OPEN
 from docker_job.cli.filters import filter_option, filters_of
 from docker_job.cli.job_table import job_columns
 from docker_job.cli.output_options import format_option
@@ -16,7 +17,6 @@ from docker_job.cli.render import Format, Row, show
 from docker_job.errors import BadRequest
 from docker_job.queries import ListFilters
 
-OPEN = ("SCHEDULED", "RUNNING")
 PAGE = 1000
 MOST_DRAWN = 1000
 """Rows of a table on a terminal; what is piped gets all."""

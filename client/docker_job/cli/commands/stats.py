@@ -10,6 +10,7 @@ from docker_job.cli.figures import NOTHING, count, duration, money
 from docker_job.cli.output_options import format_option
 from docker_job.cli.render import Column, Format, Row, show
 
+GROUPINGS = ("day", "status", "instance_type", "image", "label:")
 BY_HELP = "day, status, instance_type, image, or label:NAME (as label:team)."
 
 
@@ -45,11 +46,22 @@ MONEY = (
 )
 
 
+def _complete(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    return [each for each in GROUPINGS if each.startswith(incomplete)]
+
+
 def _options(function: Any) -> Any:
     for option in (
         click.option("--since", metavar="TIME", help="Finished since; 30 days ago by default."),
         click.option("--until", "before", metavar="TIME", help="Finished before that."),
-        click.option("--by", default="day", show_default=True, metavar="WHAT", help=BY_HELP),
+        click.option(
+            "--by",
+            default="day",
+            show_default=True,
+            metavar="WHAT",
+            help=BY_HELP,
+            shell_complete=_complete,
+        ),
         format_option,
     ):
         function = option(function)
