@@ -1,5 +1,6 @@
 """The command and its subcommands: one module each, imported when it is used."""
 
+import io
 import sys
 from importlib import import_module
 
@@ -73,4 +74,7 @@ def group(
 
 def main() -> None:
     """Run `docker-job ARGS…`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a sign shows another
+            stream.reconfigure(errors="replace")
     sys.exit(run(group, sys.argv[1:], "docker-job"))

@@ -20,12 +20,14 @@ Made by `make docs` from the commands; each also shows its part with `--help`.
 
 It is a client of the public HTTP API ([api.md](api.md)). A JOB is an id or a name; a name means the
 newest job of that name. On a terminal output is for reading: colours, times as ages, tables cut to
-the width. Piped it is plain and whole. `--json` prints JSON: an array, or of what has no end a
-document on each line. `--format` takes `table`, `json` (a document on each line) or a template, as
-docker's: fields are those of the table (`.ID`, `.Status`) and of the JSON document in any spelling
-(`.ExitCode`, `.exit_code`, `.Labels.team`); `.State` is the status as the API names it. Functions:
-`json upper lower title split join truncate pad len index print println eq ne lt le gt ge not and
-or`; also `if`, `else`, `with`, `range`, `end`.
+the width. Piped it is plain and whole.
+
+`--json` prints JSON: an array or what the API answers, and of what has no end a document on each
+line. `--format` takes `table`, `json` (a document on each line) or a template, as docker's: fields
+are those of the table (`.ID`, `.Status`) and of the JSON document in any spelling (`.ExitCode`,
+`.exit_code`, `.Labels.team`); `.State` is the status as the API names it. Functions: `json upper
+lower title split join truncate pad len index print println eq ne lt le gt ge not and or`; also
+`if`, `else`, `with`, `range`, `end`.
 
 ## Exit codes
 

@@ -65,7 +65,7 @@ class Format:
 
 
 def show(
-    rows: Sequence[Row],
+    rows: Iterable[Row],
     columns: Sequence[Column],
     form: Format,
     console: "Console",
@@ -73,19 +73,19 @@ def show(
     is_cut: bool = True,
     key: str = "id",
 ) -> None:
-    """Print documents in the form that was asked for."""
-    if form.kind == "json":
-        write(console, as_json_array(rows))
-    elif form.kind == "ids":
-        write(console, "".join(f"{row[key]}\n" for row in rows))
-    elif form.kind == "lines" or form.template is not None:
-        if form.kind == "table":
-            table_of(form, rows, columns, console)
+    """Print documents in the form that was asked for: each as it comes, but for a table."""
+    if form.kind == "table":
+        printed = list(rows)
+        if form.template is not None:
+            table_of(form, printed, columns, console)
         else:
-            for row in rows:
-                write(console, line_of(row, columns, form))
-    else:
-        table(rows, columns, console, is_cut=is_cut)
+            table(printed, columns, console, is_cut=is_cut)
+        return
+    if form.kind == "json":
+        write_array(rows, console)
+        return
+    for row in rows:
+        write(console, f"{row[key]}\n" if form.kind == "ids" else line_of(row, columns, form))
 
 
 def line_of(row: Row, columns: Sequence[Column], form: Format) -> str:
@@ -95,16 +95,18 @@ def line_of(row: Row, columns: Sequence[Column], form: Format) -> str:
     return form.template.render(fields(row, columns) if columns else named(row)) + "\n"
 
 
-def as_json_array(rows: Iterable[Row]) -> str:
-    """Render documents as one JSON array, a document on each line."""
-    inner = ",\n".join(as_json(row) for row in rows)
-    return f"[\n{inner}\n]\n" if inner else "[]\n"
+def write_array(rows: Iterable[Row], console: "Console") -> None:
+    """Write documents as one JSON array, a document on each line."""
+    before = "[\n"
+    for row in rows:
+        write(console, before + as_json(row))
+        before = ",\n"
+    write(console, "[]\n" if before == "[\n" else "\n]\n")
 
 
 def write(console: "Console", text: str) -> None:
     """Write *text* as it is: no markup, no colour, no wrapping."""
     console.file.write(text)
-    console.file.flush()
 
 
 def fields(row: Row, columns: Sequence[Column]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ OVER = frozenset({"DONE", "FAILED", "CANCELLED"})
 
 
 class Look(NamedTuple):
-    """How a status is drawn: never by its colour alone."""
+    """The drawing of a status: its colour is never alone."""
 
     symbol: str
     colour: str

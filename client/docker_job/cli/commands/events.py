@@ -67,7 +67,8 @@ def events(
     """Print each change of a job's status, attempt, phase or reason, from now on, until Ctrl-C.
 
     A lost connection is resumed without a lost or doubled change. A JSON line has its `position`:
-    give the last one as --after to go on later.
+    give the last one as --after to go on later. If changes after it are no longer kept, a line
+    with `reset` says so: read the list again.
     """
     filters: ChangeFilters = filters_of([each for each in given if each])
     form = Format.chosen(given_format, is_json=app.json)
@@ -83,6 +84,8 @@ def events(
     for change in stream:
         if isinstance(change, Change):
             _print(app, {**change.raw, "position": change.position}, form)
+        elif form.kind in ("json", "lines"):
+            app.print_json({"reset": change.message, "position": change.position})
         else:
             app.err.print(f"Changes are missing: {safe(change.message)}", style="yellow")
 
@@ -90,6 +93,7 @@ def events(
 def _print(app: App, change: Row, form: Format) -> None:
     if form.kind != "table":
         write(app.out, line_of(change, COLUMNS, form))
+        app.out.file.flush()
         return
     from rich.text import Text  # noqa: PLC0415 - rich takes a while
 

@@ -1,6 +1,6 @@
 """`docker-job ps`: list jobs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -77,21 +77,26 @@ def ps(app: App, /, **options: Any) -> None:
         _watch(app, chosen)
         return
     is_drawn = form.kind == "table" and app.out.is_terminal
-    rows = listed(app, chosen.filters, chosen.last or (MOST_DRAWN if is_drawn else None))
+    found = listed(app, chosen.filters, chosen.last or (MOST_DRAWN if is_drawn else None))
+    rows = list(found) if form.kind == "table" else found  # a million ids need no memory
     show(rows, job_columns(datetime.now(UTC)), form, app.out, is_cut=not chosen.is_whole)
-    if form.kind == "table" and app.err.is_terminal:
+    if isinstance(rows, list) and app.err.is_terminal:
         _explain(app, rows, chosen)
 
 
-def listed(app: App, filters: ListFilters, most: int | None) -> list[Row]:
-    """Load the documents of up to *most* jobs; all of them if it is None."""
+def listed(app: App, filters: ListFilters, most: int | None) -> Iterator[Row]:
+    """Yield the documents of up to *most* jobs; all of them if it is None."""
     wanted: ListFilters = {**filters, "limit": min(most or PAGE, PAGE)}
     try:
-        return [*(each.raw for each in islice(app.client.list(**wanted), most))]
+        yield from (each.raw for each in islice(app.client.list(**wanted), most))
     except BadRequest:
         if filters.get("status") is not OPEN:
             raise
-    # An API of an earlier release takes one status: the answers are put together here.
+        yield from _of_older_api(app, wanted, most)
+
+
+def _of_older_api(app: App, wanted: ListFilters, most: int | None) -> list[Row]:
+    """Load the jobs of each status: an API of an earlier release takes one at a time."""
     found: list[Row] = []
     for status in OPEN:
         one: ListFilters = {**wanted, "status": status}
@@ -107,7 +112,7 @@ def _watch(app: App, chosen: Options) -> None:
     filters = chosen.filters
     watch(
         app.out,
-        lambda: listed(app, filters, chosen.last or MOST_DRAWN),
+        lambda: list(listed(app, filters, chosen.last or MOST_DRAWN)),
         listen(app.client, filters),
         is_cut=not chosen.is_whole,
     )
