@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from docker_job.cli.figures import age, duration, instant, rough, until
+from docker_job.cli.figures import NOTHING, age, duration, instant, rough, until
 
 OVER = frozenset({"DONE", "FAILED", "CANCELLED"})
 
@@ -127,7 +127,7 @@ def _scheduled(shown: Mapping[str, Any], now: datetime) -> str:
     because = shown.get("waiting_because") or shown.get("status_reason") or ""
     retry = RETRY.search(because)
     if retry is None or shown.get("attempt", 1) == 1:
-        return f"Scheduled {until(shown.get('scheduled_for'), now)}"
+        return f"Scheduled {until(shown.get('scheduled_for'), now)}".removesuffix(f" {NOTHING}")
     at = until(shown.get("waiting_until"), now) if shown.get("waiting_until") else "soon"
     return f"Retry {retry.group(1)}{retry.group(2) or ''} {at}"
 

@@ -20,7 +20,7 @@ SHADES = {
     "stopping": "▒",
 }
 LEGEND = "· scheduled  ╌ waiting  ░ launching  ▒ booting, stopping  ▓ pulling  █ running"
-GIVEN = ("capacity", "timeout_seconds", "retries", "user", "working_dir", "rerun_of")
+GIVEN = ("capacity", "retries", "user", "working_dir", "rerun_of")
 
 
 def facts(job: Row, now: datetime) -> list[tuple[str, str]]:
@@ -35,10 +35,11 @@ def facts(job: Row, now: datetime) -> list[tuple[str, str]]:
         ("Status", f"{look(job).symbol} {status_words(job, now)}"),
         ("Because", because),
         ("Error", "" if error in because else error),
-        ("Scheduled", clock(job.get("scheduled_for"), now)),
+        ("Scheduled", clock(job.get("scheduled_for"), now).replace(NOTHING, "")),
         ("Started", clock(job["started_at"], now) if job.get("started_at") else ""),
         ("Duration", ran_for(job, now).replace(NOTHING, "")),
         ("Cost", _cost(job)),
+        ("Time limit", duration(job["timeout_seconds"]) if _has(job, "timeout_seconds") else ""),
         ("Resources", ", ".join(f"{name} {value}" for name, value in _pairs(job, "resources"))),
     ]
     found += [

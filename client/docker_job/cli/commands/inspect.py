@@ -10,6 +10,7 @@ from docker_job.cli.jobs_argument import jobs_argument
 from docker_job.cli.output_options import format_option
 from docker_job.cli.render import Format, Row, line_of, safe, table, write
 from docker_job.cli.repeating import of_each
+from docker_job.cli.status_words import look
 from docker_job.cli.timeline import LEGEND, attempt_columns, facts
 
 
@@ -46,10 +47,11 @@ def _show(app: App, job: Row) -> None:
     shown = facts(job, now)
     space = max(len(name) for name, _ in shown)
     for name, text in shown:
+        style = look(job).colour if name == "Status" else ""
         first, *more = text.splitlines() or [""]
-        write(app.out, f"{name:<{space}}  {safe(first)}\n")
+        app.out.print(f"{name:<{space}}  {safe(first)}", style=style, soft_wrap=True)
         for line in more:
-            write(app.out, f"{'':<{space}}  {safe(line)}\n")
+            app.out.print(f"{'':<{space}}  {safe(line)}", soft_wrap=True)
     write(app.out, "\n")
     table(job.get("attempts") or [], attempt_columns(job), app.out)
     write(app.out, f"\n{LEGEND}\n")

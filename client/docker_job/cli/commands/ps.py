@@ -124,8 +124,13 @@ def _explain(app: App, rows: list[Row], chosen: Options) -> None:
     if not rows and is_narrowed:
         app.err.print("No job matches.", style="dim")
     elif not rows and not chosen.is_all and app.client.page(limit=1).jobs:
-        app.err.print("Nothing runs or waits. All jobs: docker-job ps -a", style="dim")
+        app.err.print(f"Nothing runs or waits. All jobs: {_name()} ps -a", style="dim")
     elif not rows:
-        app.err.print(f"No jobs yet. Run one:\n  docker-job {FIRST_RUN}", style="dim")
+        app.err.print(f"No jobs yet. Run one:\n  {_name()} {FIRST_RUN}", style="dim")
     elif len(rows) == MOST_DRAWN and chosen.last is None:
         app.err.print(f"The newest {MOST_DRAWN:,}. More: --last N, or a pipe.", style="dim")
+
+
+def _name() -> str:
+    """Return how the command was called: `docker-job`, or as a plugin `docker job`."""
+    return click.get_current_context().find_root().info_name or "docker-job"
