@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
@@ -73,9 +74,14 @@ def test_a_plan_schedules_nothing(client: Client) -> None:
 
 @needs("services.api.jobs.stats")
 def test_statistics_count_what_finished(client: Client) -> None:
-    stats = client.stats(by="status")
+    now = client.schedule(JOB).created_at  # the test's clock stands still
+    assert now is not None
+    time = {"since": now - timedelta(days=1), "until": now + timedelta(days=1)}
+    before = client.stats(**time, by="status").total.jobs
     client.cancel(client.schedule(JOB).id)
-    assert client.stats(by="status").total.jobs == stats.total.jobs + 1
+    stats = client.stats(**time, by="status")
+    assert stats.total.jobs == before + 1
+    assert "CANCELLED" in [each.key for each in stats.groups]
     with pytest.raises(BadRequest, match="by"):
         client.stats(by="weather")
 
