@@ -28,6 +28,10 @@ class CuttingWire:
         self.port: int = self._listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
 
+    def lead_to(self, target: int) -> None:
+        """Carry connections to another port from now on."""
+        self._target = target
+
     def cut_now(self) -> None:
         """End every connection."""
         for client in tuple(self._carried):
@@ -57,9 +61,9 @@ class CuttingWire:
     def _carry(self, client: socket.socket, left: int | None) -> None:
         """Carry both ways in one thread: a socket that another one reads cannot be reset."""
         with (
+            suppress(OSError),  # nothing listens there, or one side has ended
             client,
             socket.create_connection(("127.0.0.1", self._target), PATIENCE) as server,
-            suppress(OSError),
             self._noted(client),
         ):
             while True:
