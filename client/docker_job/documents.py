@@ -14,7 +14,7 @@ FINAL = frozenset({"DONE", "FAILED", "CANCELLED"})
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """What the API sent."""
+    """A document, as the API sent it."""
 
     raw: dict[str, Any] = field(repr=False, compare=False, default_factory=dict)
 
@@ -56,7 +56,7 @@ class JobFields(Document):
 
     @property
     def is_over(self) -> bool:
-        """Whether the job has its final status."""
+        """True once the job has its final status."""
         return self.status in FINAL
 
 
@@ -159,7 +159,7 @@ class Change(Document):
 
     @property
     def is_over(self) -> bool:
-        """Whether the job has its final status."""
+        """True once the job has its final status."""
         return self.status in FINAL
 
 
@@ -190,7 +190,7 @@ class Choice(Document):
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Document):
-    """What scheduling a job would lead to; nothing is scheduled."""
+    """The choices and the cost of a job that is not scheduled yet."""
 
     scheduled_for: datetime | None = None
     capacity: str = "spot"

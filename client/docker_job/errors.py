@@ -1,4 +1,4 @@
-"""What the client raises. Each error says what is wrong and what to do, in a line each.
+"""The errors of the client. Each says what is wrong and what to do, in a line each.
 
 DockerJobError
 ├── ConfigurationError    the URL, the key or the configuration file cannot be used

@@ -62,8 +62,15 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def answered(response: httpx.Response) -> tuple[Failure, ApiError]:
     """Read an answer that is an error: what a retry depends on, and the error."""
     status = response.status_code
-    retry_after = retry_after_of(response.headers)
-    return Failure(status, retry_after), api_error(status, _message(response))
+    failure = Failure(status, retry_after_of(response.headers))
+    if response.is_redirect:  # followed, it might send the key elsewhere
+        place = response.headers["Location"]
+        return failure, ApiError(
+            status,
+            f"The API redirects to {place}.",
+            'Use the URL that it names: "docker-job login URL".',
+        )
+    return failure, api_error(status, _message(response))
 
 
 def _message(response: httpx.Response) -> str:

@@ -9,7 +9,7 @@ Many: TypeAlias = str | Iterable[str]
 
 
 class ChangeFilters(TypedDict, total=False):
-    """What a job must match. *status* and *label* may be several; labels are `name:value`."""
+    """Filters of jobs. *status* and *label* may be several; labels are `name:value`."""
 
     status: Many | None
     label: Many | Mapping[str, str] | None

@@ -14,8 +14,8 @@ LONGEST_WAIT_SECONDS = 60.0
 """Of a `Retry-After`: who is asked to wait longer gets the error."""
 
 NOT_NOW = frozenset({429, 502, 503, 504})
-LASTING = frozenset({400, 401, 403, 404, 405, 409, 410, 413, 421})
-"""Answers that end a stream at once: the next one would be the same."""
+PASSING = frozenset({408, 425, 429})
+"""Of 3xx and 4xx those that end no stream: all others would be the same again."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ def pause_before_resuming(
 
     *away_seconds*: since the stream last lived. *patience_seconds*: None is endless.
     """
-    if failure.status in LASTING:
+    status = failure.status
+    if status is not None and status < 500 and status not in PASSING:
         return None
     if patience_seconds is not None and away_seconds >= patience_seconds:
         return None

@@ -28,7 +28,7 @@ class Target:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is this machine, by its loopback interface."""
+        """True if it is this machine, by its loopback interface."""
         return is_loopback(urlsplit(self.url).hostname or "")
 
 

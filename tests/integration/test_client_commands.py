@@ -112,6 +112,31 @@ def test_login_without_a_terminal_says_how_to_give_the_key(
     assert "--key-stdin" in ran.err
 
 
+def test_login_asks_for_the_key_and_does_not_show_it(
+    command: Command, keyed: tuple[ServedWorld, str]
+) -> None:
+    served, key = keyed
+    assert command("context", "ls").code == 0
+    on_a_terminal = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
+    login = [sys.executable, "-m", "docker_job", "login", served.base_url]
+    with subprocess.Popen(
+        [sys.executable, "-c", on_a_terminal, *login],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        shown = b""
+        while not shown.endswith(b"API key: "):
+            shown += running.stdout.read(1) or pytest.fail(shown.decode())
+        running.stdin.write(f"{key}\n".encode())
+        running.stdin.flush()
+        shown += running.stdout.read()
+    assert running.returncode == 0, shown.decode()
+    assert key not in shown.decode()
+    assert load(config_path()).contexts[f"127.0.0.1:{served.port}"].key == key
+
+
 def test_login_to_an_api_without_keys_asks_for_none(command: Command, served: ServedWorld) -> None:
     ran = command("login", served.base_url, "--name", "here")
     assert ran.code == 0, ran.err

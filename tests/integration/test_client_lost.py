@@ -3,6 +3,8 @@
 import asyncio
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
@@ -19,10 +21,13 @@ from docker_job import (
     Unreachable,
 )
 from docker_job.target import Target
-from tests.support.api.served_world import ServedWorld
+from tests.integration.conftest import migrated_database
+from tests.support.api.api_world import Agent
+from tests.support.api.served_world import SERVED, ServedWorld, served_world
 from tests.support.run.ports import free_port
 from tests.support.servers.cutting_wire import cutting_wire
 from tests.support.servers.scripted_api import Answer, events, scripted_api
+from tests.support.waiting import until
 
 LINES = [f"line {number} ☃ {'x' * (number % 50)}" for number in range(60)]
 JOB = '{"id": 7, "docker_image": "alpine", "status": "SCHEDULED", "attempts": []}'
@@ -120,6 +125,16 @@ def test_an_error_of_a_proxy_that_is_not_json_is_an_api_error() -> None:
         client.status(7)
 
 
+def test_a_redirect_is_not_followed_and_says_where_it_leads() -> None:
+    moved = Answer(301, "", (("Location", "https://jobs.example/status/7"),))
+    with scripted_api(moved) as api, Client(target=Target(api.url, "djk_1")) as client:
+        with pytest.raises(ApiError, match=r"redirects to https://jobs\.example/status/7"):
+            client.status(7)
+        with pytest.raises(ApiError, match="redirects"):
+            list(client.follow_logs(7))
+        assert len(api.seen) == 2
+
+
 # -- streams
 
 
@@ -160,6 +175,44 @@ def test_a_log_goes_on_behind_the_line_that_one_has(served: ServedWorld, finishe
         assert len(behind) == len(LINES) - 3
         assert list(client.follow_logs(finished, after=end.id)) == []  # 204
         assert texts(list(client.follow_logs(finished, tail=2))) == LINES[-2:]
+
+
+def test_a_follower_goes_on_where_a_replica_takes_the_place_of_the_api(
+    postgres_server: str, template_database: str
+) -> None:
+    found: list[LogLine | LogEnd] = []
+
+    def follow(url: str) -> None:
+        with client_of(url) as client:
+            for each in client.follow_logs(1):
+                found.append(each)  # noqa: PERF402 - seen from the other thread as it comes
+
+    async def report(served: ServedWorld, agent: Agent, seq: int) -> None:
+        start = 3 * (seq - 1)
+        answer = await served.world.report(agent, seq=seq, lines=LINES[start : start + 3])
+        assert answer.status_code == 200, answer.text
+
+    with (
+        migrated_database(postgres_server, template_database) as database,
+        ThreadPoolExecutor(1) as pool,
+        ExitStack() as stack,
+    ):
+        first = stack.enter_context(served_world(database, **SERVED))
+        agent = first.do(first.world.running())
+        with cutting_wire(first.port) as wire:
+            following = pool.submit(follow, wire.url)
+            first.do(report(first, agent, 1))
+            until(lambda: len(found) == 3)
+            stack.close()  # from here on nothing listens
+            wire.cut_now()
+            with served_world(database, **SERVED) as second:
+                for seq in range(2, 21):
+                    second.do(report(second, agent, seq))
+                wire.lead_to(second.port)
+                second.do(second.world.call_back(agent, {}))
+                following.result(timeout=60)
+    assert texts(found) == LINES
+    assert isinstance(found[-1], LogEnd)
 
 
 def test_a_stream_that_is_away_for_longer_than_patience_is_an_error() -> None:

@@ -92,8 +92,9 @@ def test_parameters_are_written_as_the_api_reads_them() -> None:
 
 
 def test_the_package_has_one_version() -> None:
-    project = tomllib.loads((CLIENT / "pyproject.toml").read_text())["project"]
-    assert project["version"] == docker_job.__version__
+    for place in (CLIENT, CLIENT.parent):
+        project = tomllib.loads((place / "pyproject.toml").read_text())["project"]
+        assert project["version"] == docker_job.__version__
 
 
 @pytest.mark.parametrize("name", docker_job.__all__)

@@ -62,7 +62,7 @@ def test_the_pause_doubles_up_to_ten_seconds_and_half_of_it_is_jitter() -> None:
     assert backoff_seconds(100_000, 1.0) == 10
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 409])
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 409, 422])
 def test_a_stream_ends_at_an_answer_that_would_come_again(status: int) -> None:
     assert resume(Failure(status), patience=None) is None
 

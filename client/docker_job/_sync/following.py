@@ -17,7 +17,7 @@ from docker_job.iterating import Items
 from docker_job.queries import ChangeFilters, encode
 
 PATIENCE_SECONDS = 300.0
-MOST_IDS = 50
+MOST_IDS = 200
 """Of the filter of changes; of more jobs the changes are picked from all changes here."""
 
 

@@ -60,21 +60,24 @@ class ReportCalls:
         query = encode({"service": service, "event": event, "limit": limit})
         return self._transport.read(DeadLetters, self._call("GET", "/deadletters", query))
 
-    def deadletter(self, event_id: str) -> DeadLetter:
-        """Return a dead letter with its body. Raises `NotFound`."""
-        answer = self._call("GET", f"/deadletters/{quote(event_id, safe='')}")
+    def deadletter(self, event_id: str, *, service: str | None = None) -> DeadLetter:
+        """Return a dead letter with its body. Raises `NotFound`.
+
+        *service*: the one that is meant, if several have it; so also in `redrive` and `drop`.
+        """
+        answer = self._call("GET", _path(event_id), encode({"service": service}))
         return self._transport.read(DeadLetter, answer)
 
-    def redrive(self, event_id: str) -> Mapping[str, Any]:
+    def redrive(self, event_id: str, *, service: str | None = None) -> Mapping[str, Any]:
         """Ask the service to handle a dead letter again. Raises `Conflict`."""
-        path = f"/deadletters/{quote(event_id, safe='')}/redrive"
-        answer: Mapping[str, Any] = self._call("POST", path)
+        path, query = f"{_path(event_id)}/redrive", encode({"service": service})
+        answer: Mapping[str, Any] = self._call("POST", path, query)
         return answer
 
-    def drop(self, event_id: str) -> Mapping[str, Any]:
+    def drop(self, event_id: str, *, service: str | None = None) -> Mapping[str, Any]:
         """Ask the service to delete a dead letter for good. Raises `Conflict`."""
-        path = f"/deadletters/{quote(event_id, safe='')}"
-        answer: Mapping[str, Any] = self._call("DELETE", path)
+        query = encode({"service": service})
+        answer: Mapping[str, Any] = self._call("DELETE", _path(event_id), query)
         return answer
 
     def _call(
@@ -87,3 +90,7 @@ class ReportCalls:
     ) -> Any:
         response = self._transport.send(method, path, query=query, body=body)
         return self._transport.json(response)
+
+
+def _path(event_id: str) -> str:
+    return f"/deadletters/{quote(event_id, safe='')}"

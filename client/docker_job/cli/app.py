@@ -51,7 +51,7 @@ class Failure(Exception):
 
 @dataclass
 class App:
-    """What the options before the command say, and what is made from them when it is needed."""
+    """The options before the command, and what is made from them when it is needed."""
 
     url: str | None = None
     key_file: str | None = None

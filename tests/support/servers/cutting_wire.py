@@ -23,9 +23,21 @@ class CuttingWire:
         self.connections = 0
         self.cut = 0
         self._target = target
+        self._carried: set[socket.socket] = set()
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
+
+    def lead_to(self, target: int) -> None:
+        """Carry connections to another port from now on."""
+        self._target = target
+
+    def cut_now(self) -> None:
+        """End every connection."""
+        for client in tuple(self._carried):
+            self.cut += 1
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
 
     @contextmanager
     def carrying(self) -> Iterator["CuttingWire"]:
@@ -49,9 +61,10 @@ class CuttingWire:
     def _carry(self, client: socket.socket, left: int | None) -> None:
         """Carry both ways in one thread: a socket that another one reads cannot be reset."""
         with (
+            suppress(OSError),  # nothing listens there, or one side has ended
             client,
             socket.create_connection(("127.0.0.1", self._target), PATIENCE) as server,
-            suppress(OSError),
+            self._noted(client),
         ):
             while True:
                 readable, _, _ = select.select([client, server], [], [], PATIENCE)
@@ -70,6 +83,14 @@ class CuttingWire:
                         return
                     client.sendall(data)
                     left = None if left is None else left - len(data)
+
+    @contextmanager
+    def _noted(self, client: socket.socket) -> Iterator[None]:
+        self._carried.add(client)
+        try:
+            yield
+        finally:
+            self._carried.discard(client)
 
     def _reset(self, client: socket.socket) -> None:
         """End the connection as a process does that is killed."""

@@ -25,7 +25,7 @@ MARKS = {True: "✓", False: "✗", None: "\N{EN DASH}"}
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at. *ok*: None if it is neither right nor wrong."""
+    """One thing that was looked at. *ok*: None if it is neither right nor wrong."""
 
     name: str
     ok: bool | None
