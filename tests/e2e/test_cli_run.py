@@ -150,7 +150,7 @@ def test_a_dry_run_shows_where_it_would_run_and_schedules_nothing(
     shown = command.run(*plan)
     assert shown.stdout.startswith("Nothing is scheduled: a plan.")
     assert shown.stdout.splitlines()[-1].split()[:4] == ["1", "process", "local", "Spot"]
-    document = json.loads(command.run(*plan, "--json").stdout)
+    document = json.loads(command.run("run", "--json", *plan[1:]).stdout)
     assert document["expected_seconds"] == 600
     assert len(running.jobs()) == before
 
