@@ -157,7 +157,7 @@ class Story:
         return attempt.phase_detail or ""
 
     def _pulled_all(self, job: Job, attempt: Attempt) -> str:
-        amount = re.search(r"of ([\d,]+ \wB)", self._pulled.get(attempt.number, ""))
+        amount = re.search(r"of ([\d.,]+ \wB)", self._pulled.get(attempt.number, ""))
         if amount is None:
             return job.docker_image
         return f"{job.docker_image}  {amount[1].partition(' ')[0]} of {amount[1]}"
