@@ -92,4 +92,4 @@ def test_an_image_that_is_nowhere_fails_with_125_and_says_why(
         piped.until(" ✕ pull failed ")
         piped.until("attempt 2 follows")
         assert piped.wait(120) == 125
-    assert piped.out == ""
+        assert piped.out == ""
