@@ -127,6 +127,12 @@ def test_the_running_line_is_settled_once_above_the_first_output() -> None:
     assert lines(story, end) == []
 
 
+def test_output_of_a_container_that_was_too_quick_to_be_seen_has_its_line_too() -> None:
+    story = Story(live=False)
+    story.feed(over(attempt("ended", last="booting", cause="done")), NOW)
+    assert [each.render() for each in story.settle_running(1)] == [" ● running     00:00"]
+
+
 def test_a_container_that_printed_nothing_has_its_running_line_at_the_end() -> None:
     story = Story(live=True)
     story.feed(job(attempt("running"), status="RUNNING"), NOW)

@@ -68,13 +68,14 @@ class Story:
         )
 
     def settle_running(self, attempt: int) -> list[StoryLine]:
-        """Return the line of the running container, once: output follows below it."""
-        if self._job is None:
+        """Return the line of the running container, once: output follows below it.
+
+        The output of a quick container may come with its end, and no report that it runs.
+        """
+        if self._job is None or not self._is_new("phase", attempt, "running"):
             return []
-        [*found] = (each for each in _phases(self._job, attempt) if each["phase"] == "running")
-        if not found or not self._is_new("phase", attempt, "running"):
-            return []
-        return [running(float(found[0]["seconds"]))]
+        found = [each for each in _phases(self._job, attempt) if each["phase"] == "running"]
+        return [running(float(found[0]["seconds"]) if found else 0.0)]
 
     def live_line(self, now: datetime) -> StoryLine | None:
         """Return the line of the phase that lasts; None once the job is over."""
@@ -156,7 +157,7 @@ class Story:
         return attempt.phase_detail or ""
 
     def _pulled_all(self, job: Job, attempt: Attempt) -> str:
-        amount = re.search(r"of ([\d,]+ \wB)", self._pulled.get(attempt.number, ""))
+        amount = re.search(r"of ([\d.,]+ \wB)", self._pulled.get(attempt.number, ""))
         if amount is None:
             return job.docker_image
         return f"{job.docker_image}  {amount[1].partition(' ')[0]} of {amount[1]}"
