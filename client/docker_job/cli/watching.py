@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from docker_job import Client
 
-DRAW_SECONDS, PACE_SECONDS, RELOAD_SECONDS = 1.0, 0.3, 10.0
+DRAW_SECONDS, PACE_SECONDS, RELOAD_SECONDS = 1.0, 0.5, 10.0
 """Durations count on each second; the list is loaded at a change, at this pace, or now and then."""
 POLL_SECONDS = 2.0
 
@@ -82,7 +82,9 @@ def _loaded(load: Callable[[], list[Row]], before: list[Row]) -> tuple[list[Row]
 
 def _drawing(console: "Console", rows: list[Row], trouble: str | None, *, is_cut: bool) -> Group:
     now = datetime.now(UTC)
-    count = "1 job" if len(rows) == 1 else f"{len(rows):,} jobs"
+    count = "1 job" if len(rows) == 1 else f"{len(rows)} jobs"
+    if len(rows) >= console.height:
+        count = f"the newest {count}"  # more would not fit
     title = Text(f"{now.astimezone():%H:%M:%S}  {count}  Ctrl-C ends this", "dim")
     if trouble:
         title = Text(f"{trouble} Trying again …", "yellow")

@@ -112,7 +112,7 @@ def _watch(app: App, chosen: Options) -> None:
     filters = chosen.filters
     watch(
         app.out,
-        lambda: list(listed(app, filters, chosen.last or MOST_DRAWN)),
+        lambda: list(listed(app, filters, chosen.last or app.out.height)),
         listen(app.client, filters),
         is_cut=not chosen.is_whole,
     )
