@@ -13,6 +13,7 @@ from services.api import NAME, PUBLISHES
 from services.api.agents.groups import AgentGroups
 from services.api.agents.sweeps import ProofSweep
 from services.api.config import ApiConfig
+from services.api.dead_letters.handlers import on_dead_letters_reported
 from services.api.jobs.availability import record_seconds
 from services.api.jobs.availability_sweeps import AvailabilitySweeps
 from services.api.jobs.handlers import JobHandlers
@@ -142,4 +143,5 @@ def _subscribers(handlers: JobHandlers) -> dict[type[events.Event], Subscriber]:
         ),
         events.InstanceInterrupted: Subscriber(on(handlers.on_instance_interrupted)),
         events.InstanceTerminated: Subscriber(on(handlers.on_instance_terminated)),
+        events.DeadLettersReported: Subscriber(on_dead_letters_reported),
     }

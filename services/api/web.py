@@ -16,6 +16,7 @@ from services.api.agents.groups import AgentGroups
 from services.api.agents.settings import AgentsConfig
 from services.api.agents.sts_identity import StsIdentity
 from services.api.config import ApiConfig
+from services.api.dead_letters.letters import LetterService
 from services.api.http.application import Application, Endpoint
 from services.api.http.bodies import Bodies
 from services.api.http.gate import Gate
@@ -23,6 +24,7 @@ from services.api.http.openapi.document import text
 from services.api.http.reception import counted
 from services.api.http.responses import ERROR_HANDLERS
 from services.api.http.routes.agents import AgentRoutes
+from services.api.http.routes.dead_letters import DeadLetterRoutes
 from services.api.http.routes.description import DescriptionRoute
 from services.api.http.routes.health import HealthRoutes
 from services.api.http.routes.jobs import JobRoutes
@@ -74,6 +76,7 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
         routes=[
             *_user_routes(gate, jobs, LogRoutes(db, followers)),
             *_record_routes(gate, RecordRoutes(db, RecordService(db, config.rules))),
+            *_dead_letter_routes(gate, DeadLetterRoutes(LetterService(db, ports.wakeups), access)),
             *_agent_routes(agents, parts.reception),
             *_health_routes(HealthRoutes(parts.service.look)),
             *_description_routes(gate, DescriptionRoute(text(config.http, config.bounds).encode())),
@@ -119,6 +122,16 @@ def _record_routes(gate: Gate, records: RecordRoutes) -> list[Route]:
     return [
         _route("DELETE", "/jobs/{id}/record", gate.needs("admin", records.remove)),
         _route("GET", "/totals", gate.needs("read", records.totals)),
+    ]
+
+
+def _dead_letter_routes(gate: Gate, letters: DeadLetterRoutes) -> list[Route]:
+    one, admin = "/deadletters/{event_id}", "admin"
+    return [
+        _route("GET", "/deadletters", gate.needs(admin, letters.list_letters)),
+        _route("GET", one, gate.needs(admin, letters.show)),
+        _route("POST", f"{one}/redrive", gate.needs(admin, letters.redrive)),
+        _route("DELETE", one, gate.needs(admin, letters.drop)),
     ]
 
 

@@ -7,10 +7,13 @@ golden JSON of each event (tests/contract/golden) fixes its wire form.
 Times are aware datetimes in UTC, durations end in ``_seconds``, money in ``_usd``.
 """
 
+import uuid
 from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
+
+from shared.events.letters import ReportedLetter
 
 Cause = Literal[
     "done",  # a container of the attempt exited 0
@@ -222,6 +225,41 @@ class InstanceTerminated(Event, frozen=True, kw_only=True):
     attempt: int | None = None
 
 
+class DeadLettersReported(Event, frozen=True, kw_only=True):
+    """The dead letters of *service*, and the events that it retries: a whole picture each time.
+
+    A report with a higher *sequence* replaces those before it. *letters* are the newest of *total*;
+    letters that are such reports themselves are left out of both.
+    """
+
+    service: str
+    sequence: int
+    reported_at: Timestamp
+    total: int
+    letters: tuple[ReportedLetter, ...]
+
+
+class DeadLetterRedriveAsked(Event, frozen=True, kw_only=True):
+    """Somebody asked that *service* hands a parked event to its handler again, now.
+
+    *asked_by* is the name of the API key; absent while there is no key.
+    """
+
+    service: str
+    event_id: uuid.UUID
+    asked_at: Timestamp
+    asked_by: str | None = None
+
+
+class DeadLetterDropAsked(Event, frozen=True, kw_only=True):
+    """Somebody asked that *service* deletes a parked event for good."""
+
+    service: str
+    event_id: uuid.UUID
+    asked_at: Timestamp
+    asked_by: str | None = None
+
+
 ALL: tuple[type[Event], ...] = (
     JobScheduled,
     JobCancelled,
@@ -236,12 +274,9 @@ ALL: tuple[type[Event], ...] = (
     AttemptEnded,
     JobFinished,
     InstanceTerminated,
+    DeadLettersReported,
+    DeadLetterRedriveAsked,
+    DeadLetterDropAsked,
 )
-
-FOR_ANYONE: frozenset[type[Event]] = frozenset({JobStarted, JobFinished})
-"""Events that no service of ours reads."""
-
-MANDATORY = frozenset(event.__name__ for event in ALL if event not in FOR_ANYONE)
-"""The events that must reach a queue: without one their publish is not confirmed."""
 
 BY_NAME: dict[str, type[Event]] = {event.__name__: event for event in ALL}

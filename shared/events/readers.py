@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from shared.events import events
 from shared.events.events import Event
 
+EVERY_SERVICE = ("api", "launcher", "reaper", "scheduler")
+
 READERS: Mapping[type[Event], tuple[str, ...]] = {
     events.JobScheduled: ("scheduler",),
     events.JobCancelled: ("scheduler", "launcher"),
@@ -23,8 +25,14 @@ READERS: Mapping[type[Event], tuple[str, ...]] = {
     events.AttemptEnded: ("reaper", "launcher"),
     events.JobFinished: (),
     events.InstanceTerminated: ("api",),
+    events.DeadLettersReported: ("api",),
+    events.DeadLetterRedriveAsked: EVERY_SERVICE,
+    events.DeadLetterDropAsked: EVERY_SERVICE,
 }
 """The services by event; none for events that only outside consumers read."""
+
+MANDATORY = frozenset(event.__name__ for event, readers in READERS.items() if readers)
+"""The events that must reach a queue: without one their publish is not confirmed."""
 
 
 def queues_of(service: str, publishes: Iterable[type[Event]]) -> tuple[str, ...]:

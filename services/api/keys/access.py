@@ -91,6 +91,12 @@ class Access:
             raise Denied(403, f"this API key's scope is {key.scope}, {scope} is needed")
         return key.prefix
 
+    async def name_of(self, bearer: str | None) -> str | None:
+        """Return the name of a key that was checked; None without a key, while the API is open."""
+        prefix = None if bearer is None else prefix_of(bearer)
+        key = None if prefix is None else await self._find(prefix)
+        return None if key is None else key.name
+
     async def _find(self, prefix: str) -> ApiKey | None:
         now = self.db.clock.now()
         seconds = now.timestamp()

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from services.api.http.bodies import SMALL_BYTES
-from services.api.http.openapi import agents, records, responses, submission
+from services.api.http.openapi import agents, dead_letters, records, responses, submission
 from services.api.http.openapi.paths import JSON, STATUS_OF, paths
 from services.api.http.openapi.shapes import ref
 from services.api.http.settings import HttpConfig
@@ -44,6 +44,7 @@ def document(config: HttpConfig, bounds: Bounds) -> dict[str, Any]:
         "components": {
             "schemas": responses.schemas()
             | records.schemas()
+            | dead_letters.schemas()
             | submission.schemas(bounds)
             | agents.schemas(),
             "responses": _responses(config),
@@ -110,6 +111,7 @@ def _meanings(config: HttpConfig) -> dict[str, str]:
         "NotYours": "The token is another job's, or the signature not that of an instance of this "
         "deployment.",
         "NoSuchJob": "There is no job with this id.",
+        "NoSuchLetter": "No service has reported a dead letter with this id.",
         "HeadTooSlow": f"{slow}.",
         "TooSlow": f"{slow}, or its body did not within {config.body.seconds:g} s.",
         "AlreadyOver": "The job is over and cannot be cancelled.",
@@ -117,6 +119,8 @@ def _meanings(config: HttpConfig) -> dict[str, str]:
         "terminated: the message says what the removal waits for.",
         "AttemptOver": "The attempt is over, or another agent has it: stop the container.",
         "KeyConflict": "The Idempotency-Key was used with another body.",
+        "LetterInBroker": "The letter is in the broker's dead queue: the operators' command, which "
+        "the message names, handles these.",
         "TooLarge": f"The body is larger than {config.body.size} bytes.",
         "LargerThanSmall": f"The body is larger than {min(SMALL_BYTES, config.body.size)} bytes.",
         "WrongHost": "There is no API key yet, and `Host` is neither loopback nor configured.",

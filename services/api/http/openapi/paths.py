@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.api.http.openapi import logs, records
+from services.api.http.openapi import dead_letters, logs, records
 from services.api.http.openapi.shapes import LARGEST_ID, Schema, a_list, one_of, ref, whole
 from services.api.http.routes.jobs import MAX_KEY_LENGTH
 from services.api.http.settings import HttpConfig
@@ -28,12 +28,14 @@ STATUS_OF = {
     "WebPage": "403",
     "NotYours": "403",
     "NoSuchJob": "404",
+    "NoSuchLetter": "404",
     "HeadTooSlow": "408",
     "TooSlow": "408",
     "AlreadyOver": "409",
     "NotRemovable": "409",
     "AttemptOver": "409",
     "KeyConflict": "409",
+    "LetterInBroker": "409",
     "TooLarge": "413",
     "LargerThanSmall": "413",
     "WrongHost": "421",
@@ -56,6 +58,9 @@ def paths(config: HttpConfig) -> dict[str, Any]:
         "/jobs/{id}/logs": {"get": _logs()},
         "/jobs/{id}/record": {"delete": _remove()},
         "/totals": {"get": _totals()},
+        "/deadletters": {"get": _dead_letters()},
+        "/deadletters/{event_id}": {"get": _dead_letter(), "delete": _ask("drop")},
+        "/deadletters/{event_id}/redrive": {"post": _ask("redrive")},
         "/agent/claim": {"post": _claim()},
         "/agent/jobs/{id}/report": {"post": _report()},
         "/callback/{id}": {"put": _callback()},
@@ -167,6 +172,43 @@ def _totals() -> dict[str, Any]:
         ("BadRequest", *USERS),
         {"200": _answer("In the order of the days; days without jobs are left out.", "Totals")},
         parameters=records.parameters(),
+    )
+
+
+def _dead_letters() -> dict[str, Any]:
+    return _operation(
+        "listDeadLetters",
+        "List the events that have not taken effect, of all services, newest first.",
+        "admin",
+        ("BadRequest", *USERS),
+        {"200": _answer("As the services have last reported them.", "DeadLetters")},
+        parameters=dead_letters.list_parameters(),
+    )
+
+
+def _dead_letter() -> dict[str, Any]:
+    return _operation(
+        "showDeadLetter",
+        "Show one of them with its content.",
+        "admin",
+        ("NoSuchLetter", "BadRequest", *USERS),
+        {"200": _answer("As its service has last reported it.", "DeadLetterDetail")},
+        parameters=dead_letters.one_parameters(),
+    )
+
+
+def _ask(what: str) -> dict[str, Any]:
+    summaries = {
+        "redrive": "Ask its service to hand it to its handler again, now.",
+        "drop": "Ask its service to delete it for good.",
+    }
+    return _operation(
+        f"{what}DeadLetter",
+        summaries[what],
+        "admin",
+        ("NoSuchLetter", "LetterInBroker", "BadRequest", *USERS),
+        {"202": _answer("Asked; the next report shows what became of it.", "DeadLetterAsked")},
+        parameters=dead_letters.one_parameters(),
     )
 
 
