@@ -3,6 +3,7 @@
 from typing import Any
 
 from services.api.dead_letters.letters import AskedAnswer, ListedLetter, ShownLetter
+from services.api.http.openapi.operations import USERS, answer, operation, parameter
 from services.api.http.openapi.shapes import (
     Schema,
     a_list,
@@ -36,30 +37,65 @@ OF_ITS_CONTENT = {
 }
 
 
-def list_parameters() -> list[Schema]:
-    """Return the parameters of the list."""
-    text: Schema = {"type": "string"}
+def paths() -> dict[str, Any]:
+    """Describe the routes."""
+    return {
+        "/deadletters": {"get": _list()},
+        "/deadletters/{event_id}": {"get": _show(), "delete": _ask("drop")},
+        "/deadletters/{event_id}/redrive": {"post": _ask("redrive")},
+    }
+
+
+def _list() -> dict[str, Any]:
     limit = whole(1, MOST_LETTERS, default=DEFAULT_LETTERS)
-    return [
-        service_parameter(),
-        {"name": "event", "in": "query", "description": "The event's name.", "schema": text},
-        {"name": "limit", "in": "query", "description": "How many at most.", "schema": limit},
-    ]
+    return operation(
+        "listDeadLetters",
+        "List the events that have not taken effect, of all services, newest first.",
+        "admin",
+        ("BadRequest", *USERS),
+        {"200": answer("As the services have last reported them.", "DeadLetters")},
+        parameters=[
+            _service(),
+            parameter("query", "event", "The event's name.", {"type": "string"}),
+            parameter("query", "limit", "How many at most.", limit),
+        ],
+    )
 
 
-def one_parameters() -> list[Schema]:
-    """Return the parameters of the routes about one letter."""
-    about = "The letter's `event_id`."
+def _show() -> dict[str, Any]:
+    return operation(
+        "showDeadLetter",
+        "Show one of them with its content.",
+        "admin",
+        ("NoSuchLetter", "BadRequest", *USERS),
+        {"200": answer("As its service has last reported it.", "DeadLetterDetail")},
+        parameters=[_event_id(), _service()],
+    )
+
+
+def _ask(what: str) -> dict[str, Any]:
+    summaries = {
+        "redrive": "Ask its service to hand it to its handler again, now.",
+        "drop": "Ask its service to delete it for good.",
+    }
+    return operation(
+        f"{what}DeadLetter",
+        summaries[what],
+        "admin",
+        ("NoSuchLetter", "LetterInBroker", "BadRequest", *USERS),
+        {"202": answer("Asked; the next report shows what became of it.", "DeadLetterAsked")},
+        parameters=[_event_id(), _service()],
+    )
+
+
+def _event_id() -> Schema:
     schema: Schema = {"type": "string", "pattern": "^[^/]+$"}
-    event_id = {"name": "event_id", "in": "path", "required": True}
-    return [{**event_id, "description": about, "schema": schema}, service_parameter()]
+    return parameter("path", "event_id", "The letter's.", schema) | {"required": True}
 
 
-def service_parameter() -> Schema:
-    """Return the parameter that names a service."""
+def _service() -> Schema:
     about = "Of this service alone: several may have the same event."
-    schema = one_of(EVERY_SERVICE)
-    return {"name": "service", "in": "query", "description": about, "schema": schema}
+    return parameter("query", "service", about, one_of(EVERY_SERVICE))
 
 
 def schemas() -> dict[str, Schema]:
