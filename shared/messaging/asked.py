@@ -1,4 +1,4 @@
-"""What somebody asked of a dead letter over the API: each service does it to its own parked rows.
+"""The redrive and the drop of dead letters that somebody asked for over the API: one handler each.
 
 The same two handlers in every service. Asking twice is harmless, and so is asking for a letter that
 has gone. The next report shows what became of it (`dead_letter_report`).

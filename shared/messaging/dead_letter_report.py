@@ -202,7 +202,7 @@ async def load_last_report(conn: Connection) -> LastReport:
 SAVE_REPORT = """
 INSERT INTO dead_letter_report AS last (sequence, digest, letters, reported_at)
 VALUES ($1, $2, $3, $4)
-ON CONFLICT (only) DO UPDATE SET sequence = excluded.sequence, digest = excluded.digest,
+ON CONFLICT (only_row) DO UPDATE SET sequence = excluded.sequence, digest = excluded.digest,
     letters = excluded.letters, reported_at = excluded.reported_at
 WHERE last.sequence = excluded.sequence - 1
 """

@@ -1,4 +1,4 @@
-"""A dead letter's text for people: printable, and without what looks like a secret.
+"""The text of a dead letter as it is shown: printable, and without what looks like a secret.
 
 Events hold no secrets, but a letter may be anything that reached the queue.
 """

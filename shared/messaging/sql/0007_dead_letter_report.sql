@@ -1,7 +1,7 @@
 -- The last report of this service's dead letters, which the API keeps and shows: its number, a digest of what it said,
 -- and how many letters that were. One row; none before the first report.
 CREATE TABLE dead_letter_report (
-    only        boolean PRIMARY KEY DEFAULT true CHECK (only),
+    only_row    boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     sequence    bigint NOT NULL,
     digest      bytea NOT NULL,
     letters     integer NOT NULL,
