@@ -13,7 +13,9 @@ from operations.wiring import SERVICES
 from tests.support.rows.statements import statements_of, store_modules
 from tests.support.rows.waiting_rows import BATCH, FIRST, LEASE, NOW
 
-SHARED = ("shared.messaging.store", "shared.messaging.parked", "shared.messaging.dead_letters")
+SHARED = tuple(
+    f"shared.messaging.{name}" for name in ("store", "parked", "dead_letters", "dead_letter_report")
+)
 CLAIMS_OR_CHANGES = re.compile(
     r"\bUPDATE\b|\bDELETE\b|\bFOR SHARE\b|SELECT min\(\w+\) FROM|<= \$1\b"
 )
@@ -216,12 +218,14 @@ ELSEWHERE = {
     "services.api.keys.store.REVOKE_KEY",
     "services.api.keys.store.TOUCH_KEY",
     "services.api.agents.store.USE_PROOFS",
+    "services.api.dead_letters.store.SAVE_LETTERS",
     "shared.messaging.parked.BEGIN_TRY",
     "shared.messaging.parked.POSTPONE_PARKED",
     "shared.messaging.parked.UNPARK",
     # Of a table that has one row.
     "services.api.jobs.availability_store.LOCK_AVAILABILITY",
     "services.api.jobs.availability_store.SAVE_AVAILABILITY",
+    "shared.messaging.dead_letter_report.SAVE_REPORT",
     "services.launcher.store.watermark.COUNT_LAUNCHES",
     "services.launcher.store.watermark.LOCK_LAUNCH_COUNT",
     "services.reaper.store.missed_launches.CLEAR_GAP",
