@@ -138,7 +138,7 @@ class DeadLetterReporter:
         async with self.db.connection() as conn:
             last = await load_last_report(conn)
         paced = last.reported_at + timedelta(seconds=SECONDS_PER_LETTER * last.letters)
-        if now < paced:
+        if last.reported_at <= now < paced:  # not if the clock was turned back
             return paced
         await self._ask_broker(now)
         async with self.db.transaction() as tx:

@@ -47,7 +47,9 @@ class DeadLetterRoutes:
 
     async def _ask(self, request: Request, kind: Ask) -> Response:
         service = _service(read_query(request, "service"))
-        by = await self.access.name_of(bearer_of(request))
+        bearer = bearer_of(request)
+        key = None if bearer is None else await self.access.find(bearer)
+        by = None if key is None else key.name
         event_id = request.path_params["event_id"]
         return answer(await self.letters.ask(kind, event_id, service, by), 202)
 
