@@ -28,6 +28,7 @@ from services.api.http.routes.health import HealthRoutes
 from services.api.http.routes.jobs import JobRoutes
 from services.api.http.routes.logs import LogRoutes
 from services.api.http.routes.records import RecordRoutes
+from services.api.http.routes.reruns import RerunRoute
 from services.api.jobs.launch_path import LaunchPath
 from services.api.jobs.queries import JobService
 from services.api.jobs.reception import Reception
@@ -36,6 +37,7 @@ from services.api.keys.access import Access, RateLimit
 from services.api.logs.followers import Followers
 from services.api.processes.siblings import Siblings
 from services.api.submission.intake import Intake
+from services.api.submission.rerun import Reruns
 from shared.runtime.service import Ports, Service
 
 
@@ -61,6 +63,7 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
     )
     bodies = Bodies(config.http.body, siblings.count)
     jobs = JobRoutes(config.http, config.bounds, db, parts.intake, job_service, bodies)
+    reruns = Reruns(db, config.bounds, config.secret_keys)
     rate = RateLimit(
         config.http.requests_per_second,
         config.http.requests_at_once,
@@ -73,6 +76,7 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
     app = Application(
         routes=[
             *_user_routes(gate, jobs, LogRoutes(db, followers)),
+            *_rerun_routes(gate, RerunRoute(config.http, parts.intake, reruns, bodies)),
             *_record_routes(gate, RecordRoutes(db, RecordService(db, config.rules))),
             *_agent_routes(agents, parts.reception),
             *_health_routes(HealthRoutes(parts.service.look)),
@@ -113,6 +117,10 @@ def _user_routes(gate: Gate, jobs: JobRoutes, logs: LogRoutes) -> list[Route]:
         _route("DELETE", "/jobs/{id}", gate.needs(submit, jobs.cancel)),
         _route("GET", "/jobs/{id}/logs", gate.needs(read, logs.logs)),
     ]
+
+
+def _rerun_routes(gate: Gate, rerun: RerunRoute) -> list[Route]:
+    return [_route("POST", "/jobs/{id}/rerun", gate.needs("submit", rerun.rerun))]
 
 
 def _record_routes(gate: Gate, records: RecordRoutes) -> list[Route]:

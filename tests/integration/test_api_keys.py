@@ -23,6 +23,7 @@ NEEDS = {
     ("GET", "/jobs/{id}/logs"): READ,
     ("POST", "/schedule"): SUBMIT,
     ("DELETE", "/jobs/{id}"): SUBMIT,
+    ("POST", "/jobs/{id}/rerun"): SUBMIT,
     ("DELETE", "/jobs/{id}/record"): ADMIN,
     ("GET", "/totals"): READ,
     ("PUT", "/callback/{id}"): AGENT,
