@@ -22,13 +22,16 @@ from services.api.http.gate import Gate
 from services.api.http.openapi.document import text
 from services.api.http.reception import counted
 from services.api.http.responses import ERROR_HANDLERS
+from services.api.http.routes.about import AboutRoute
 from services.api.http.routes.agents import AgentRoutes
 from services.api.http.routes.description import DescriptionRoute
 from services.api.http.routes.health import HealthRoutes
+from services.api.http.routes.instances import InstancesRoute
 from services.api.http.routes.jobs import JobRoutes
 from services.api.http.routes.logs import LogRoutes
 from services.api.http.routes.records import RecordRoutes
 from services.api.http.routes.reruns import RerunRoute
+from services.api.http.routes.stats import StatsRoute
 from services.api.jobs.launch_path import LaunchPath
 from services.api.jobs.queries import JobService
 from services.api.jobs.reception import Reception
@@ -77,6 +80,12 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
         routes=[
             *_user_routes(gate, jobs, LogRoutes(db, followers)),
             *_rerun_routes(gate, RerunRoute(config.http, parts.intake, reruns, bodies)),
+            *_overview_routes(
+                gate,
+                StatsRoute(db),
+                InstancesRoute(config.http, db),
+                AboutRoute(config, access, ports.clock),
+            ),
             *_record_routes(gate, RecordRoutes(db, RecordService(db, config.rules))),
             *_agent_routes(agents, parts.reception),
             *_health_routes(HealthRoutes(parts.service.look)),
@@ -121,6 +130,16 @@ def _user_routes(gate: Gate, jobs: JobRoutes, logs: LogRoutes) -> list[Route]:
 
 def _rerun_routes(gate: Gate, rerun: RerunRoute) -> list[Route]:
     return [_route("POST", "/jobs/{id}/rerun", gate.needs("submit", rerun.rerun))]
+
+
+def _overview_routes(
+    gate: Gate, stats: StatsRoute, instances: InstancesRoute, about: AboutRoute
+) -> list[Route]:
+    return [
+        _route("GET", "/stats", gate.needs("read", stats.stats)),
+        _route("GET", "/instances", gate.needs("read", instances.instances)),
+        _route("GET", "/about", gate.needs("read", about.about)),
+    ]
 
 
 def _record_routes(gate: Gate, records: RecordRoutes) -> list[Route]:

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from services.api.http.bodies import SMALL_BYTES
-from services.api.http.openapi import agents, records, responses, submission
+from services.api.http.openapi import agents, overview, records, responses, submission
 from services.api.http.openapi.operations import JSON, STATUS_OF
 from services.api.http.openapi.paths import paths
 from services.api.http.openapi.shapes import ref
@@ -45,6 +45,7 @@ def document(config: HttpConfig, bounds: Bounds) -> dict[str, Any]:
         "components": {
             "schemas": responses.schemas()
             | records.schemas()
+            | overview.schemas()
             | submission.schemas(bounds)
             | agents.schemas(),
             "responses": _responses(config),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.api.http.openapi import logs, records, reruns
+from services.api.http.openapi import logs, overview, records, reruns
 from services.api.http.openapi.operations import (
     AGENTS,
     USERS,
@@ -33,6 +33,7 @@ def paths(config: HttpConfig) -> dict[str, Any]:
         "/jobs/{id}/rerun": reruns.path(),
         "/jobs/{id}/record": {"delete": _remove()},
         "/totals": {"get": _totals()},
+        **overview.paths(config),
         "/agent/claim": {"post": _claim()},
         "/agent/jobs/{id}/report": {"post": _report()},
         "/callback/{id}": {"put": _callback()},
