@@ -51,19 +51,21 @@ class RunningInstance(Struct, frozen=True, kw_only=True):
 # `attempts_unconfirmed` has them, those that have not ended first if it is read backwards. An
 # attempt may have ended before its launch was reported: then it has no time of that.
 LIST_INSTANCES = """
-SELECT own.*, jobs.name AS job_name FROM (
-    SELECT job_id, number, state, instance_id, instance_type, zone, market, hourly_price_usd,
-        on_demand_hourly_price_usd,
-        coalesce((entered ->> 'booting')::timestamptz, due_at) AS since
-    FROM (
-        SELECT * FROM attempts WHERE instance_id IS NOT NULL AND instance_gone_at IS NULL
-        ORDER BY ended_at DESC LIMIT (SELECT $6::integer)
-    ) unconfirmed
-    WHERE dies_by IS NULL OR dies_by > $1
-    OFFSET 0
-) own JOIN jobs ON jobs.id = own.job_id
-WHERE (own.since, own.job_id, own.number) > ($2, $3::bigint, $4::integer)
-ORDER BY own.since, own.job_id, own.number LIMIT $5
+SELECT page.*, jobs.name AS job_name FROM (
+    SELECT * FROM (
+        SELECT job_id, number, state, instance_id, instance_type, zone, market, hourly_price_usd,
+            on_demand_hourly_price_usd,
+            coalesce((entered ->> 'booting')::timestamptz, due_at) AS since
+        FROM (
+            SELECT * FROM attempts WHERE instance_id IS NOT NULL AND instance_gone_at IS NULL
+            ORDER BY ended_at DESC LIMIT (SELECT $6::integer)
+        ) unconfirmed
+        WHERE dies_by IS NULL OR dies_by > $1
+    ) own
+    WHERE (since, job_id, number) > ($2, $3::bigint, $4::integer)
+    ORDER BY since, job_id, number LIMIT (SELECT $5::integer)
+) page JOIN jobs ON jobs.id = page.job_id
+ORDER BY since, job_id, number
 """
 
 
