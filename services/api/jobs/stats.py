@@ -211,11 +211,11 @@ def _is_counted(asked: Question, day: date, now: datetime) -> bool:
 
 def _counted(row: Any) -> StatsGroup:
     median, p95 = row["lateness"] or (None, None)
-    counts = {name: int(row[name]) for name in _COUNTS}
+    sums: dict[str, Any] = {name: int(row[name]) for name in _COUNTS}
+    sums |= {name: _rounded(row[name]) for name in _AMOUNTS}
     return StatsGroup(
         key=row["key"],
-        **counts,
-        **{name: _rounded(row[name]) for name in _AMOUNTS},
+        **sums,
         lateness_median_seconds=None if median is None else round(median, 3),
         lateness_p95_seconds=None if p95 is None else round(p95, 3),
     )
