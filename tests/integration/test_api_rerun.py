@@ -210,6 +210,15 @@ async def test_the_deployments_limits_count_for_a_rerun_too(world: World) -> Non
     await strict.close()
 
 
+async def test_a_body_is_no_larger_than_that_of_a_new_job(world: World) -> None:
+    old = await world.post()
+    narrow = world.again(BODY_LIMIT_BYTES="1024")
+    answer = await rerun(narrow, old["id"], {"env_vars": {"A": "x" * 1024}})
+    assert answer.status_code == 413
+    assert "1024 bytes" in message_of(answer)
+    await narrow.close()
+
+
 @pytest.mark.parametrize("job_id", ["99", "0", "x"])
 async def test_there_is_no_rerun_of_a_job_that_is_not_there(world: World, job_id: str) -> None:
     for key in (None, "one"):
