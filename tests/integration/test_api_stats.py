@@ -1,9 +1,11 @@
 """`GET /stats`: counts, cost, loss, savings and lateness of finished jobs, in groups."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from services.api.http.routes import stats as route
 from services.api.jobs import stats
 from shared.clock import VirtualClock
 from tests.support.api.api_world import World, message_of
@@ -305,3 +307,18 @@ async def test_a_count_that_takes_too_long_says_to_ask_for_less(
     assert answer.status_code == 400
     assert "than can be counted in 0.01 s: ask for a shorter time" in message_of(answer)
     assert (await world.http.get("/list")).status_code == 200, "the next one gets a connection"
+
+
+async def test_one_question_is_counted_at_a_time_and_the_next_one_is_told_to_try_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stats, "SECONDS", 0.5)
+    monkeypatch.setattr(route, "WAIT_SECONDS", 0.01)
+    async with world.ports.db.transaction() as tx:
+        await tx.conn.execute("LOCK TABLE attempts IN ACCESS EXCLUSIVE MODE")
+        answers = await asyncio.gather(world.http.get("/stats"), world.http.get("/stats"))
+    refused = max(answers, key=lambda each: each.status_code)
+    assert sorted(each.status_code for each in answers) == [400, 503]
+    assert message_of(refused) == "other statistics are being counted: try again"
+    assert refused.headers["retry-after"] == "1"
+    assert (await world.http.get("/stats")).status_code == 200
