@@ -38,7 +38,8 @@ class StatsRoute:
         now = self.db.clock.now()
         question = _question(read_query(request, "since", "until", "by"), now)
         try:
-            await asyncio.wait_for(self.turn.acquire(), WAIT_SECONDS)
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self.turn.acquire()
         except TimeoutError:
             raise Overloaded("other statistics are being counted: try again") from None
         try:
