@@ -31,7 +31,10 @@ REBALANCE = ("note", "replace")
 
 @dataclass(frozen=True)
 class ApiConfig:
-    """All of the API's settings, read once, by package."""
+    """All of the API's settings, read once, by package.
+
+    *compute* is the scheme of the instances' `COMPUTE_URL`; None: it is not known here.
+    """
 
     rules: JobRules
     bounds: Bounds
@@ -39,6 +42,7 @@ class ApiConfig:
     http: HttpConfig
     secret_keys: SecretKeys | None
     retention: RetentionSettings
+    compute: str | None = None
     keep_dead: timedelta | None = None
 
 
@@ -83,6 +87,7 @@ def from_settings(
         retention=RetentionSettings(
             jobs_days=settings.days("KEEP_JOBS_DAYS"), logs_days=settings.days("KEEP_LOGS_DAYS")
         ),
+        compute=urlsplit(settings.text("COMPUTE_URL", compute_url)).scheme or None,
         keep_dead=keep_dead(settings),
     )
 

@@ -23,13 +23,17 @@ from services.api.http.gate import Gate
 from services.api.http.openapi.document import text
 from services.api.http.reception import counted
 from services.api.http.responses import ERROR_HANDLERS
+from services.api.http.routes.about import AboutRoute
 from services.api.http.routes.agents import AgentRoutes
 from services.api.http.routes.dead_letters import DeadLetterRoutes
 from services.api.http.routes.description import DescriptionRoute
 from services.api.http.routes.health import HealthRoutes
+from services.api.http.routes.instances import InstancesRoute
 from services.api.http.routes.jobs import JobRoutes
 from services.api.http.routes.logs import LogRoutes
 from services.api.http.routes.records import RecordRoutes
+from services.api.http.routes.reruns import RerunRoute
+from services.api.http.routes.stats import StatsRoute
 from services.api.jobs.launch_path import LaunchPath
 from services.api.jobs.queries import JobService
 from services.api.jobs.reception import Reception
@@ -38,6 +42,7 @@ from services.api.keys.access import Access, RateLimit
 from services.api.logs.followers import Followers
 from services.api.processes.siblings import Siblings
 from services.api.submission.intake import Intake
+from services.api.submission.rerun import Reruns
 from shared.runtime.service import Ports, Service
 
 
@@ -63,6 +68,7 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
     )
     bodies = Bodies(config.http.body, siblings.count)
     jobs = JobRoutes(config.http, config.bounds, db, parts.intake, job_service, bodies)
+    reruns = Reruns(db, config.bounds, config.secret_keys)
     rate = RateLimit(
         config.http.requests_per_second,
         config.http.requests_at_once,
@@ -75,6 +81,13 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
     app = Application(
         routes=[
             *_user_routes(gate, jobs, LogRoutes(db, followers)),
+            *_rerun_routes(gate, RerunRoute(config.http, parts.intake, reruns, bodies)),
+            *_overview_routes(
+                gate,
+                StatsRoute(db),
+                InstancesRoute(config.http, db),
+                AboutRoute(config, access, ports.clock),
+            ),
             *_record_routes(gate, RecordRoutes(db, RecordService(db, config.rules))),
             *_dead_letter_routes(gate, DeadLetterRoutes(LetterService(db, ports.wakeups), access)),
             *_agent_routes(agents, parts.reception),
@@ -115,6 +128,20 @@ def _user_routes(gate: Gate, jobs: JobRoutes, logs: LogRoutes) -> list[Route]:
         _route("GET", "/list", gate.needs(read, jobs.list_jobs)),
         _route("DELETE", "/jobs/{id}", gate.needs(submit, jobs.cancel)),
         _route("GET", "/jobs/{id}/logs", gate.needs(read, logs.logs)),
+    ]
+
+
+def _rerun_routes(gate: Gate, rerun: RerunRoute) -> list[Route]:
+    return [_route("POST", "/jobs/{id}/rerun", gate.needs("submit", rerun.rerun))]
+
+
+def _overview_routes(
+    gate: Gate, stats: StatsRoute, instances: InstancesRoute, about: AboutRoute
+) -> list[Route]:
+    return [
+        _route("GET", "/stats", gate.needs("read", stats.stats)),
+        _route("GET", "/instances", gate.needs("read", instances.instances)),
+        _route("GET", "/about", gate.needs("read", about.about)),
     ]
 
 

@@ -6,6 +6,7 @@ from shared.postgres.pool import connect
 SCHEMAS = tuple(service.NAME for service in SERVICES)
 FEW_ROWS = {
     "api.api_keys",
+    "api.daily_savings",
     "api.daily_totals",
     "api.outages",
     "api.retention",

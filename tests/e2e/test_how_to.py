@@ -20,6 +20,7 @@ PAGES = (
     "retries-and-interruptions.md",
     "secrets-and-private-images.md",
     "find-out-why-a-job-waits.md",
+    "see-what-it-costs.md",
 )
 CURLRC = 'silent\nshow-error\nmax-time = 30\nwrite-out = "\\n%{http_code}\\n"\n'
 EXPECTED = {"200", "201", "409"}

@@ -13,11 +13,7 @@ from services.api.submission.request import BadRequest
 
 FORMS = "an ISO 8601 time with its offset, like 2026-11-24T10:00:00Z, or an age, like 24h or 7d"
 
-TIME = (
-    r"^([0-9]{1,9}[smhdw]"
-    r"|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?"
-    r"([Zz]|[+-][0-9]{2}:?[0-9]{2}))$"
-)
+AGE = r"^[0-9]{1,9}[smhdw]$"
 _AGE = re.compile(r"([0-9]{1,9})([smhdw])")
 # A plus sign that is not percent-encoded arrives as a space.
 _ISO = re.compile(

@@ -51,10 +51,14 @@ PHASES = {state: _OTHER_PHASES.get(state, state) for state in STATES if state !=
 
 
 class Job(JobFields, frozen=True, kw_only=True):
-    """A row of `jobs`. `attempt` is the number of its current attempt."""
+    """A row of `jobs`. `attempt` is the number of its current attempt.
+
+    `rerun_of`: the id of the job that it runs again.
+    """
 
     id: int
     secret_env: list[str] = field(default_factory=list)
+    rerun_of: int | None = None
     status: Status
     attempt: int
     trace: str

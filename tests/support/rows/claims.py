@@ -188,6 +188,7 @@ API_CLAIMS = (
     # It visits the rows of seven tables.
     Claim(f"{_API}jobs.retention_store.REMOVE_JOBS", (OLD_IDS,), batch=7 * BATCH),
     Claim(f"{_API}jobs.totals.ADD_TOTALS", (OLD_IDS,)),
+    Claim(f"{_API}jobs.totals.ADD_SAVINGS", (OLD_IDS, ["lost"])),
     Claim(f"{_API}submission.idempotency_store.PRUNE_KEYS", (NOW, BATCH)),
     Claim(f"{_API}agents.store.PRUNE_PROOFS", (PAST,), batch=1),
 )

@@ -4,7 +4,14 @@ import json
 from typing import Any
 
 from services.api.http.bodies import SMALL_BYTES
-from services.api.http.openapi import agents, dead_letters, records, responses, submission
+from services.api.http.openapi import (
+    agents,
+    dead_letters,
+    overview,
+    records,
+    responses,
+    submission,
+)
 from services.api.http.openapi.operations import JSON, STATUS_OF
 from services.api.http.openapi.paths import paths
 from services.api.http.openapi.shapes import ref
@@ -46,6 +53,7 @@ def document(config: HttpConfig, bounds: Bounds) -> dict[str, Any]:
             "schemas": responses.schemas()
             | records.schemas()
             | dead_letters.schemas()
+            | overview.schemas()
             | submission.schemas(bounds)
             | agents.schemas(),
             "responses": _responses(config),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.api.http.openapi import dead_letters, logs, records
+from services.api.http.openapi import dead_letters, logs, overview, records, reruns
 from services.api.http.openapi.operations import (
     AGENTS,
     USERS,
@@ -16,7 +16,6 @@ from services.api.http.openapi.operations import (
     parameter,
 )
 from services.api.http.openapi.shapes import LARGEST_ID, a_list, one_of, ref, whole
-from services.api.http.routes.jobs import MAX_KEY_LENGTH
 from services.api.http.settings import HttpConfig
 from services.api.jobs.fields import MAX_LABELS
 from services.api.jobs.model import STATUSES
@@ -31,9 +30,11 @@ def paths(config: HttpConfig) -> dict[str, Any]:
         "/status/{id}": {"get": _status()},
         "/jobs/{id}": {"delete": _cancel()},
         "/jobs/{id}/logs": {"get": _logs()},
+        "/jobs/{id}/rerun": reruns.path(),
         "/jobs/{id}/record": {"delete": _remove()},
         "/totals": {"get": _totals()},
         **dead_letters.paths(),
+        **overview.paths(config),
         "/agent/claim": {"post": _claim()},
         "/agent/jobs/{id}/report": {"post": _report()},
         "/callback/{id}": {"put": _callback()},
@@ -51,18 +52,13 @@ def _schedule() -> dict[str, Any]:
         "headers": {"Location": header("The path of the job's status (of a single job).")},
         "content": json_of({"oneOf": [ref("JobDetail"), ref("JobDetails")]}),
     }
-    about = (
-        "Makes a repeat safe: the same key and body get the first response again, for a week. "
-        "With a single job only."
-    )
-    key = {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH}
     return operation(
         "schedule",
         "Schedule one job, or an array of jobs, all or none.",
         "submit",
         ("KeyConflict", *WITH_BODY, *USERS),
         {"201": created},
-        parameters=[parameter("header", "Idempotency-Key", about, key)],
+        parameters=[reruns.KEY],
         requestBody={"required": True, "content": json_of(jobs, example=JobRequest.EXAMPLE)},
     )
 

@@ -1,5 +1,6 @@
 """The body of `POST /schedule`: the schema of the declared fields, with the deployment's limits."""
 
+from services.api.http.openapi import reruns
 from services.api.http.openapi.shapes import Schema, a_list, described, nullable, ref
 from services.api.http.openapi.structs import of_struct
 from services.api.http.routes.jobs import MAX_JOBS
@@ -12,6 +13,7 @@ def schemas(bounds: Bounds) -> dict[str, Schema]:
     requests = a_list(ref("JobRequest"), minItems=1, maxItems=MAX_JOBS)
     return {
         "JobRequest": _job(bounds),
+        "JobOverrides": reruns.schema(_job(bounds)),
         "JobRequests": described("Jobs to schedule, all or none.", requests),
         "Resources": _resources(),
     }
