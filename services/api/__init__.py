@@ -13,6 +13,7 @@ CONSUMES: tuple[type[events.Event], ...] = (
     events.InstanceLaunched,
     events.InstanceInterrupted,
     events.InstanceTerminated,
+    events.OffersPriced,
 )
 
 PUBLISHES: tuple[type[events.Event], ...] = (

@@ -16,4 +16,5 @@ PUBLISHES: tuple[type[events.Event], ...] = (
     events.LaunchRefused,
     events.InstanceLaunched,
     events.LaunchesReported,
+    events.OffersPriced,
 )
