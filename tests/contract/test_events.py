@@ -134,9 +134,11 @@ def _not_shown(kind: type[Struct], body: dict[str, Any], at: str = "") -> list[s
         if field.encode_name not in body or body[field.encode_name] is None:
             found.append(name)
             continue
+        shown = body[field.encode_name]
         for inner in (hints[field.name], *get_args(hints[field.name])):
             if isinstance(inner, type) and issubclass(inner, Struct):
-                found += _not_shown(inner, body[field.encode_name], f"{name}.")
+                one = shown[0] if isinstance(shown, list) else shown
+                found += _not_shown(inner, one, f"{name}.")
     return found
 
 
