@@ -5,7 +5,8 @@ from typing import Any
 
 from services.api.http.bodies import SMALL_BYTES
 from services.api.http.openapi import agents, records, responses, submission
-from services.api.http.openapi.paths import JSON, STATUS_OF, paths
+from services.api.http.openapi.operations import JSON, STATUS_OF
+from services.api.http.openapi.paths import paths
 from services.api.http.openapi.shapes import ref
 from services.api.http.settings import HttpConfig
 from services.api.submission.request import Bounds
@@ -77,7 +78,7 @@ def _security() -> dict[str, Any]:
 
 
 def _responses(config: HttpConfig) -> dict[str, Any]:
-    """Make the responses other than success; `paths.STATUS_OF` has the statuses."""
+    """Make the responses other than success; `operations.STATUS_OF` has the statuses."""
     meanings = _meanings(config)
     return {name: _response(name, meanings[name]) for name in STATUS_OF}
 

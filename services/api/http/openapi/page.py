@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from services.api.http.openapi.paths import STATUS_OF
+from services.api.http.openapi.operations import STATUS_OF
 from services.api.http.openapi.shapes import Schema
 
 HEAD = """\
