@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from services.api.http.bodies import SMALL_BYTES
-from services.api.http.openapi import agents, records, responses, submission
+from services.api.http.openapi import agents, plans, records, responses, submission
 from services.api.http.openapi.operations import JSON, STATUS_OF
 from services.api.http.openapi.paths import paths
 from services.api.http.openapi.shapes import ref
@@ -46,6 +46,7 @@ def document(config: HttpConfig, bounds: Bounds) -> dict[str, Any]:
             "schemas": responses.schemas()
             | records.schemas()
             | submission.schemas(bounds)
+            | plans.schemas(bounds)
             | agents.schemas(),
             "responses": _responses(config),
             "securitySchemes": _security(),
