@@ -37,6 +37,7 @@ class PriceCalls:
         zones = [zone] if zone else [each.zone for each in self._moto.default_subnets()]
         if params.get("ProductDescriptions", [PRODUCT]).count(PRODUCT) == 0:
             return {"SpotPriceHistory": [], "NextToken": ""}
+        offered = {each: self._moto.types_in(each) for each in zones}
         found = [
             {
                 "AvailabilityZone": each,
@@ -47,7 +48,7 @@ class PriceCalls:
             }
             for kind in map(instance_type, names)
             for each in zones
-            if kind.name in self._moto.types_in(each)
+            if kind.name in offered[each]
             for at, price in self._prices.changes(kind, each, since, until)
         ]
         found = select(found, params, FILTERS)

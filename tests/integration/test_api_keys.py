@@ -25,6 +25,7 @@ NEEDS = {
     ("DELETE", "/jobs/{id}"): SUBMIT,
     ("DELETE", "/jobs/{id}/record"): ADMIN,
     ("GET", "/totals"): READ,
+    ("POST", "/plan"): READ,
     ("PUT", "/callback/{id}"): AGENT,
     ("POST", "/agent/claim"): AGENT,
     ("POST", "/agent/jobs/{id}/report"): AGENT,
@@ -37,6 +38,7 @@ NEEDS = {
 
 BODIES: dict[str, Any] = {
     "/schedule": {"docker_image": "alpine", "scheduled_for": "now"},
+    "/plan": {"docker_image": "alpine", "scheduled_for": "now"},
     "/agent/claim": {
         "job_id": 1, "attempt": 1, "instance_id": "i", "token": "a" * 64, "runtime": "docker"
     },

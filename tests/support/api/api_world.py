@@ -41,6 +41,7 @@ TABLES = (
     "idempotency_keys",
     "used_proofs",
     "daily_totals",
+    "offers",
     "outbox",
     "parked",
 )
