@@ -30,7 +30,7 @@ class OfferedType(InstanceType, frozen=True, kw_only=True, rename={"name": "inst
 
 
 class OfferTerms(Struct, frozen=True, kw_only=True):
-    """How the launcher chooses among the types.
+    """The launcher's choice among the types.
 
     `chooses`: a job gets types that have what it asks for, at most `most_types`; if false, each of
     them runs any job. `instance_types`, `vcpus`, `memory_mib` and `architecture` are the

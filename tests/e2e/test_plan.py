@@ -1,4 +1,4 @@
-"""A plan on the whole system: the launcher publishes prices, and the job gets what the plan said."""
+"""A plan on the whole system: the launcher publishes its prices, and the job gets what it said."""
 
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""What the launcher can launch and at which price: the API's copy, and the plan of a job."""
+"""The launcher's offers with their prices, as it has published them; and the plan of a job."""

@@ -51,7 +51,7 @@ class PricedPool(Struct, frozen=True, kw_only=True):
     usd: float | None
 
 
-class Start(Struct, frozen=True, kw_only=True):
+class UsualStart(Struct, frozen=True, kw_only=True):
     """The usual time from the due time to the container, and the part of it that is billed."""
 
     wait_seconds: float
@@ -85,20 +85,20 @@ def decide_plan(
     return plan if start is None else _starting(plan, start)
 
 
-def decide_start(recent: Sequence[RecentStart], known: KnownOffers | None) -> Start | None:
+def decide_start(recent: Sequence[RecentStart], known: KnownOffers | None) -> UsualStart | None:
     """Return the median of *recent*; without any, what the launcher's adapter says; else None."""
     default = None if known is None else known.terms.start_seconds
     boots = [each.boot_seconds for each in recent if each.boot_seconds is not None]
     boot = median(boots) if boots else default or 0.0
     if recent:
         wait = median(each.wait_seconds for each in recent)
-        return Start(wait_seconds=wait, boot_seconds=boot, is_known=True)
+        return UsualStart(wait_seconds=wait, boot_seconds=boot, is_known=True)
     if default is None:
         return None
-    return Start(wait_seconds=default, boot_seconds=boot, is_known=False)
+    return UsualStart(wait_seconds=default, boot_seconds=boot, is_known=False)
 
 
-def _starting(plan: JobPlan, start: Start) -> JobPlan:
+def _starting(plan: JobPlan, start: UsualStart) -> JobPlan:
     return replace(
         plan,
         likely_start_at=plan.scheduled_for + timedelta(seconds=start.wait_seconds),
@@ -181,7 +181,7 @@ def _expected(request: PlanRequest, rules: JobRules) -> tuple[int, ExpectedFrom]
     return rules.max_lifetime_seconds, "max_lifetime_seconds"
 
 
-def _billed_seconds(expected: int, start: Start | None, known: KnownOffers | None) -> int:
+def _billed_seconds(expected: int, start: UsualStart | None, known: KnownOffers | None) -> int:
     """Return the seconds that would be billed: the instance boots before its container runs."""
     boot = start.boot_seconds if start else 0.0
     least = known.terms.minimum_billed_seconds if known else 0

@@ -41,7 +41,7 @@ class KnownOffers(Struct, frozen=True, kw_only=True):
 
 
 class RecentStart(Struct, frozen=True, kw_only=True):
-    """How a finished job started: from its due time to its container, and from its instance."""
+    """The start of a finished job: seconds from its due time, and from its instance."""
 
     wait_seconds: float
     boot_seconds: float | None

@@ -1,4 +1,4 @@
-"""What EC2 offers in the deployment's zones, and its prices now: for plans, not for launches.
+"""EC2's offers in the deployment's zones, with their prices now: for plans, not for launches.
 
 A region has about a thousand types. To describe them takes ten calls a day, the prices on demand
 ten more (or none, see `PriceSource`), and the Spot prices of all zones some five calls each time.
