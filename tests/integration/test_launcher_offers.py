@@ -13,7 +13,7 @@ from services.launcher.service import build
 from shared.clock import VirtualClock
 from shared.compute.choice import choose, wanted_by
 from shared.compute.ec2.settings import Ec2Settings
-from shared.compute.port import PricedOffers, Rejected, Throttled
+from shared.compute.port import ComputeError, PricedOffers, Rejected, Throttled
 from shared.events.events import InstanceLaunched, OffersPriced, Resources
 from shared.events.offers import OfferedType, OfferTerms
 from shared.runtime.service import Ports
@@ -131,7 +131,7 @@ async def test_a_process_that_starts_publishes_again_unless_it_was_done_just_now
 
 @pytest.mark.parametrize("error", [Throttled("slow down"), Rejected("not allowed")])
 async def test_prices_that_cannot_be_read_are_read_again_later_each_time(
-    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock, error: Exception
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock, error: ComputeError
 ) -> None:
     cloud.price_errors.extend([error, error])
     for tries in (1, 2):
