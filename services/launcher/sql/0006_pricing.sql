@@ -8,4 +8,6 @@ CREATE TABLE pricing (
     -- How often in a row they could not be read.
     tries       integer NOT NULL DEFAULT 0
 );
-INSERT INTO pricing (due_at) VALUES ('1970-01-01T00:00:00Z');
+-- Where this is an upgrade, the API of the release before may run for a while yet: it cannot read the event.
+INSERT INTO pricing (due_at)
+SELECT CASE WHEN told > 0 THEN now() + interval '5 minutes' ELSE '1970-01-01T00:00:00Z' END FROM tellings;
