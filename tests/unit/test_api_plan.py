@@ -190,6 +190,22 @@ def test_a_type_without_spot_is_offered_on_demand_in_every_zone() -> None:
     )
 
 
+def test_what_the_launcher_would_refuse_on_spot_is_not_planned_on_demand() -> None:
+    without_spot = replace(C7, markets=("on-demand",), spot_hourly_prices_usd={})
+    plan = planned(replace(KNOWN, types=(without_spot,)), capacity="spot_then_on_demand")
+    assert plan.choices == ()
+    assert str(plan.message).startswith("no instance type fits: no instance type has 2 vCPUs")
+
+
+def test_what_is_no_longer_offered_on_spot_alone_is_planned_on_demand() -> None:
+    known = replace(KNOWN, types=(replace(C7, spot_hourly_prices_usd={}),))
+    plan = planned(known, capacity="spot_then_on_demand")
+    assert [(each.zone, each.market) for each in plan.choices] == [
+        ("a", "on-demand"),
+        ("b", "on-demand"),
+    ]
+
+
 def test_the_deployment_s_own_types_are_those_of_a_job_that_says_nothing() -> None:
     ours = replace(KNOWN, terms=replace(TERMS, instance_types=("m7i.large",)))
     assert {name for name, _, _ in order(planned(ours))} == {"m7i.large"}

@@ -25,7 +25,7 @@ from services.api.offers.model import (
 from shared.compute.choice import choose, wanted_by
 from shared.compute.port import Rejected
 from shared.events.events import Capacity, Market, Resources
-from shared.events.offers import OfferedType
+from shared.events.offers import OfferedType, OfferTerms
 
 MOST_CHOICES = 50
 ON_DEMAND_CHOICES = 10
@@ -122,19 +122,23 @@ def _found(
 def _pools(resources: Resources, capacity: Capacity, known: KnownOffers) -> list[PricedPool]:
     """Return the pools in the order of their tries. Raises `Rejected` if there is none."""
     found: list[PricedPool] = []
-    refusal = None
+    missing = ""
     for market in MARKETS[capacity]:
         try:
-            pools = sorted(_on_market(resources, market, known), key=_rank)
-        except Rejected as error:
-            refusal = refusal or error
-            continue
-        if capacity == "spot_then_on_demand" and market == "on-demand":
+            chosen = _chosen(resources, market, known)
+        except Rejected:
+            if market == MARKETS[capacity][0]:  # the launcher refuses the job then
+                raise
+            break
+        pools = _on_market(chosen, market, known.terms)
+        if not pools:
+            missing = missing or _unavailable(chosen, market, known.terms)
+        elif found:
             pools = pools[:ON_DEMAND_CHOICES]
             found = found[: MOST_CHOICES - len(pools)]
         found += pools
-    if not found and refusal is not None:
-        raise refusal
+    if not found:
+        raise Rejected(missing)
     return found[:MOST_CHOICES]
 
 
@@ -142,17 +146,22 @@ def _rank(pool: PricedPool) -> tuple[bool, float, str, str]:
     return pool.usd is None, pool.usd or 0.0, pool.kind.name, pool.zone
 
 
-def _on_market(resources: Resources, market: Market, known: KnownOffers) -> list[PricedPool]:
-    terms, types = known.terms, {each.name: each for each in known.types}
-    chosen = list(known.types)
-    if terms.chooses:
-        chosen = choose(types, wanted_by(resources, terms), market, terms.most_types)
-    pools = [pool for kind in chosen for pool in _of_type(kind, market, terms.zones)]
+def _chosen(resources: Resources, market: Market, known: KnownOffers) -> Sequence[OfferedType]:
+    if not known.terms.chooses:
+        return known.types
+    types = {each.name: each for each in known.types}
+    wanted = wanted_by(resources, known.terms)
+    return choose(types, wanted, market, known.terms.most_types)
+
+
+def _on_market(
+    chosen: Sequence[OfferedType], market: Market, terms: OfferTerms
+) -> list[PricedPool]:
+    """Return the pools for which the deployment pays the price, the cheapest first."""
     most = terms.max_price_usd if market == "spot" else None
-    affordable = [pool for pool in pools if most is None or pool.usd is None or pool.usd <= most]
-    if not affordable:
-        raise Rejected(_unavailable(chosen, market, most if pools else None))
-    return affordable
+    pools = (pool for kind in chosen for pool in _of_type(kind, market, terms.zones))
+    affordable = (each for each in pools if not most or each.usd is None or each.usd <= most)
+    return sorted(affordable, key=_rank)
 
 
 def _of_type(kind: OfferedType, market: Market, zones: Sequence[str]) -> Iterator[PricedPool]:
@@ -165,10 +174,11 @@ def _of_type(kind: OfferedType, market: Market, zones: Sequence[str]) -> Iterato
             yield PricedPool(kind=kind, zone=zone, market=market, usd=usd)
 
 
-def _unavailable(chosen: Sequence[OfferedType], market: Market, most: float | None) -> str:
+def _unavailable(chosen: Sequence[OfferedType], market: Market, terms: OfferTerms) -> str:
     names = [each.name for each in chosen]
     named = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if names[NAMED:] else "")
-    if most is not None:
+    if market == "spot" and any(each.spot_hourly_prices_usd for each in chosen):
+        most = terms.max_price_usd
         return f"the Spot price of {named} is above the deployment's {most:g} USD an hour"
     return f"there is no {'Spot' if market == 'spot' else 'on-demand'} offer of {named}"
 
