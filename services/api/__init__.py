@@ -16,6 +16,7 @@ CONSUMES: tuple[type[events.Event], ...] = (
     events.DeadLettersReported,
     events.DeadLetterRedriveAsked,
     events.DeadLetterDropAsked,
+    events.OffersPriced,
 )
 
 PUBLISHES: tuple[type[events.Event], ...] = (

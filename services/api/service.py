@@ -23,6 +23,7 @@ from services.api.jobs.reception import Reception
 from services.api.jobs.retention_sweeps import RetentionSweep
 from services.api.jobs.sweeps import Sweeps
 from services.api.logs.followers import Followers
+from services.api.offers.handlers import on_offers_priced
 from services.api.processes.siblings import Siblings
 from services.api.submission.intake import Intake
 from services.api.submission.sweeps import KeySweep
@@ -144,4 +145,5 @@ def _subscribers(handlers: JobHandlers) -> dict[type[events.Event], Subscriber]:
         events.InstanceInterrupted: Subscriber(on(handlers.on_instance_interrupted)),
         events.InstanceTerminated: Subscriber(on(handlers.on_instance_terminated)),
         events.DeadLettersReported: Subscriber(on_dead_letters_reported),
+        events.OffersPriced: Subscriber(on_offers_priced),
     }

@@ -31,6 +31,7 @@ from services.api.http.routes.health import HealthRoutes
 from services.api.http.routes.instances import InstancesRoute
 from services.api.http.routes.jobs import JobRoutes
 from services.api.http.routes.logs import LogRoutes
+from services.api.http.routes.plan import PlanRoutes
 from services.api.http.routes.records import RecordRoutes
 from services.api.http.routes.reruns import RerunRoute
 from services.api.http.routes.stats import StatsRoute
@@ -69,6 +70,7 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
     bodies = Bodies(config.http.body, siblings.count)
     jobs = JobRoutes(config.http, config.bounds, db, parts.intake, job_service, bodies)
     reruns = Reruns(db, config.bounds, config.secret_keys)
+    plans = PlanRoutes(db, config.rules, config.bounds, bodies)
     rate = RateLimit(
         config.http.requests_per_second,
         config.http.requests_at_once,
@@ -80,7 +82,7 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
     agents = _agents(config.agents, ports, parts.agents, bodies, access)
     app = Application(
         routes=[
-            *_user_routes(gate, jobs, LogRoutes(db, followers)),
+            *_user_routes(gate, jobs, plans, LogRoutes(db, followers)),
             *_rerun_routes(gate, RerunRoute(config.http, parts.intake, reruns, bodies)),
             *_overview_routes(
                 gate,
@@ -119,11 +121,12 @@ def _route(method: str, path: str, serve: Callable[[Request], Awaitable[Response
     return Route(path, Endpoint(serve), methods=[method])
 
 
-def _user_routes(gate: Gate, jobs: JobRoutes, logs: LogRoutes) -> list[Route]:
+def _user_routes(gate: Gate, jobs: JobRoutes, plans: PlanRoutes, logs: LogRoutes) -> list[Route]:
     read, submit = "read", "submit"
     return [
         # Matched in this order.
         _route("POST", "/schedule", gate.needs(submit, jobs.schedule)),
+        _route("POST", "/plan", gate.needs(read, plans.plan)),
         _route("GET", "/status/{id}", gate.needs(read, jobs.status)),
         _route("GET", "/list", gate.needs(read, jobs.list_jobs)),
         _route("DELETE", "/jobs/{id}", gate.needs(submit, jobs.cancel)),

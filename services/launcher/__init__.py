@@ -19,4 +19,5 @@ PUBLISHES: tuple[type[events.Event], ...] = (
     events.InstanceLaunched,
     events.LaunchesReported,
     events.DeadLettersReported,
+    events.OffersPriced,
 )

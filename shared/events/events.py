@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from shared.events.letters import ReportedLetter
+from shared.events.offers import OfferedType, OfferTerms
 
 Cause = Literal[
     "done",  # a container of the attempt exited 0
@@ -172,6 +173,21 @@ class LaunchesMissed(Event, frozen=True, kw_only=True):
     last_launch_sequence: int
 
 
+class OffersPriced(Event, frozen=True, kw_only=True):
+    """The instance types that can be launched, and their prices at *priced_at*.
+
+    All are published at once, as *parts* events of one *version*, numbered from 1. A reader
+    replaces the ones before when it has all parts; the version with the latest time holds.
+    """
+
+    version: str
+    part: int
+    parts: int
+    priced_at: Timestamp
+    terms: OfferTerms
+    types: tuple[OfferedType, ...]
+
+
 class JobStarted(Event, frozen=True, kw_only=True):
     """The attempt's container runs."""
 
@@ -270,6 +286,7 @@ ALL: tuple[type[Event], ...] = (
     InstanceInterrupted,
     LaunchesReported,
     LaunchesMissed,
+    OffersPriced,
     JobStarted,
     AttemptEnded,
     JobFinished,

@@ -21,6 +21,7 @@ READERS: Mapping[type[Event], tuple[str, ...]] = {
     events.InstanceInterrupted: ("api",),
     events.LaunchesReported: ("reaper",),
     events.LaunchesMissed: ("launcher",),
+    events.OffersPriced: ("api",),
     events.JobStarted: (),
     events.AttemptEnded: ("reaper", "launcher"),
     events.JobFinished: (),

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl
 GUIDES = Path(__file__).resolve().parents[2] / "docs/how-to"
 PAGES = (
     "run-a-job.md",  # first: it follows job 1
+    "plan-a-job.md",
     "read-logs.md",
     "what-a-container-gets.md",
     "retries-and-interruptions.md",

@@ -33,6 +33,7 @@ NEEDS = {
     ("GET", "/stats"): READ,
     ("GET", "/instances"): READ,
     ("GET", "/about"): READ,
+    ("POST", "/plan"): READ,
     ("PUT", "/callback/{id}"): AGENT,
     ("POST", "/agent/claim"): AGENT,
     ("POST", "/agent/jobs/{id}/report"): AGENT,
@@ -45,6 +46,7 @@ NEEDS = {
 
 BODIES: dict[str, Any] = {
     "/schedule": {"docker_image": "alpine", "scheduled_for": "now"},
+    "/plan": {"docker_image": "alpine", "scheduled_for": "now"},
     "/agent/claim": {
         "job_id": 1, "attempt": 1, "instance_id": "i", "token": "a" * 64, "runtime": "docker"
     },

@@ -42,6 +42,7 @@ TABLES = (
     "used_proofs",
     "daily_totals",
     "daily_savings",
+    "offers",
     "outbox",
     "parked",
 )

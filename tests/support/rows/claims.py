@@ -227,6 +227,8 @@ ELSEWHERE = {
     "services.api.jobs.availability_store.LOCK_AVAILABILITY",
     "services.api.jobs.availability_store.SAVE_AVAILABILITY",
     "shared.messaging.dead_letter_report.SAVE_REPORT",
+    "services.launcher.store.pricing.CLAIM_PRICING",
+    "services.launcher.store.pricing.SETTLE_PRICING",
     "services.launcher.store.watermark.COUNT_LAUNCHES",
     "services.launcher.store.watermark.LOCK_LAUNCH_COUNT",
     "services.reaper.store.missed_launches.CLEAR_GAP",
@@ -237,6 +239,7 @@ ELSEWHERE = {
     "services.reaper.store.listings.SAVE_LISTING",
     # All that it names is meant: what was received since the last pass, or an operator's choice.
     "services.api.jobs.availability_store.PRUNE_OUTAGES",
+    "services.api.offers.store.PRUNE_OFFERS",
     "services.reaper.store.instances.END_INSTANCES_OF_ENDED",
     "services.reaper.store.listings.POSTPONE_MISSING",
     "services.reaper.store.listings.POSTPONE_SIGHTINGS",

@@ -8,6 +8,7 @@ from services.api.http.openapi import (
     agents,
     dead_letters,
     overview,
+    plans,
     records,
     responses,
     submission,
@@ -55,6 +56,7 @@ def document(config: HttpConfig, bounds: Bounds) -> dict[str, Any]:
             | dead_letters.schemas()
             | overview.schemas()
             | submission.schemas(bounds)
+            | plans.schemas(bounds)
             | agents.schemas(),
             "responses": _responses(config),
             "securitySchemes": _security(),

@@ -28,6 +28,8 @@ def page(document: dict[str, Any]) -> str:
     more = {name: each for name, each in detail.items() if name not in schemas["Job"]["properties"]}
     lines += _fields({"properties": more}, "besides in `GET /status/{id}`")
     lines += ["", "Each of its `attempts`:", "", *_fields(schemas["Attempt"], "field")[1:]]
+    lines += ["", "## A plan", *_fields(schemas["Plan"], "`POST /plan`")]
+    lines += ["", "Each of its `choices`:", "", *_fields(schemas["PlannedChoice"], "field")[1:]]
     lines += ["", "## Errors", *_errors(document)]
     return "\n".join(lines) + "\n"
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.api.http.openapi import dead_letters, logs, overview, records, reruns
+from services.api.http.openapi import dead_letters, logs, overview, plans, records, reruns
 from services.api.http.openapi.operations import (
     AGENTS,
     USERS,
@@ -26,6 +26,7 @@ def paths(config: HttpConfig) -> dict[str, Any]:
     """Describe the routes of `web.py`; HEAD is answered like GET."""
     return {
         "/schedule": {"post": _schedule()},
+        "/plan": {"post": plans.plan()},
         "/list": {"get": _list(config.list_page)},
         "/status/{id}": {"get": _status()},
         "/jobs/{id}": {"delete": _cancel()},

@@ -12,14 +12,15 @@ def schemas(bounds: Bounds) -> dict[str, Schema]:
     """Return the schemas by their names."""
     requests = a_list(ref("JobRequest"), minItems=1, maxItems=MAX_JOBS)
     return {
-        "JobRequest": _job(bounds),
-        "JobOverrides": reruns.schema(_job(bounds)),
+        "JobRequest": job_request(bounds),
+        "JobOverrides": reruns.schema(job_request(bounds)),
         "JobRequests": described("Jobs to schedule, all or none.", requests),
         "Resources": _resources(),
     }
 
 
-def _job(bounds: Bounds) -> Schema:
+def job_request(bounds: Bounds) -> Schema:
+    """Return the schema of a job, with the deployment's limits and defaults."""
     schema = of_struct(JobRequest)
     properties = schema["properties"]
     about = properties["resources"]["description"]
