@@ -22,6 +22,8 @@ _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d+))?)?(Z|[+ -]\d\d:?\d\d)", re.ASCII
 )
 _AGE = re.compile(AGE, re.ASCII)
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+LATEST = datetime.max.replace(tzinfo=UTC)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -56,8 +58,8 @@ def read_time(query: QueryParams, name: str, now: datetime) -> datetime | None:
             return now - timedelta(**{_UNITS[raw[-1]]: int(raw[:-1])})
         if found := _TIME.fullmatch(raw.upper()):
             return _time(*found.groups())
-    except OverflowError:
-        return datetime.min.replace(tzinfo=UTC)
+    except OverflowError:  # before the year 1
+        return EARLIEST
     except ValueError:  # no such day, or time of day
         pass
     raise BadRequest(
@@ -69,9 +71,11 @@ def read_time(query: QueryParams, name: str, now: datetime) -> datetime | None:
 def _time(day: str, minute: str, second: str | None, fraction: str | None, zone: str) -> datetime:
     offset = zone.replace(" ", "+")  # a plus that was not percent-encoded
     micros = (fraction or "")[:6].ljust(6, "0")
-    return datetime.fromisoformat(f"{day}T{minute}:{second or '00'}.{micros}{offset}").astimezone(
-        UTC
-    )
+    time = datetime.fromisoformat(f"{day}T{minute}:{second or '00'}.{micros}{offset}")
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        return EARLIEST if time.year == 1 else LATEST
 
 
 def _statuses(given: list[str]) -> tuple[str, ...]:
