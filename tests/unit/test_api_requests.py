@@ -310,7 +310,8 @@ def test_a_variable_that_each_container_gets_of_its_job_is_refused(field: str, n
     assert str(refused.value) == (
         f"{field}.{name} is set by docker-job, in every container: choose another name"
     )
-    assert read_secretly(**{field: {f"{name}S": "/c", "DOCKER_JOB_URL": "/d"}})
+    taken = {f"{name}S": "/c", "DOCKER_JOB_URL": "/d"}
+    assert getattr(read_secretly(**{field: taken}), field) == taken
 
 
 def test_arguments_and_environment_are_bounded_together_as_linux_counts_them() -> None:
