@@ -30,6 +30,7 @@ from services.api.http.routes.description import DescriptionRoute
 from services.api.http.routes.health import HealthRoutes
 from services.api.http.routes.instances import InstancesRoute
 from services.api.http.routes.jobs import JobRoutes
+from services.api.http.routes.listing import ListRoute
 from services.api.http.routes.logs import LogRoutes
 from services.api.http.routes.plan import PlanRoutes
 from services.api.http.routes.records import RecordRoutes
@@ -83,6 +84,7 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
     app = Application(
         routes=[
             *_user_routes(gate, jobs, plans, LogRoutes(db, followers)),
+            *_list_routes(gate, ListRoute(config.http, db, job_service)),
             *_rerun_routes(gate, RerunRoute(config.http, parts.intake, reruns, bodies)),
             *_overview_routes(
                 gate,
@@ -128,7 +130,6 @@ def _user_routes(gate: Gate, jobs: JobRoutes, plans: PlanRoutes, logs: LogRoutes
         _route("POST", "/schedule", gate.needs(submit, jobs.schedule)),
         _route("POST", "/plan", gate.needs(read, plans.plan)),
         _route("GET", "/status/{id}", gate.needs(read, jobs.status)),
-        _route("GET", "/list", gate.needs(read, jobs.list_jobs)),
         _route("DELETE", "/jobs/{id}", gate.needs(submit, jobs.cancel)),
         _route("GET", "/jobs/{id}/logs", gate.needs(read, logs.logs)),
     ]
@@ -146,6 +147,10 @@ def _overview_routes(
         _route("GET", "/instances", gate.needs("read", instances.instances)),
         _route("GET", "/about", gate.needs("read", about.about)),
     ]
+
+
+def _list_routes(gate: Gate, jobs: ListRoute) -> list[Route]:
+    return [_route("GET", "/list", gate.needs("read", jobs.list_jobs))]
 
 
 def _record_routes(gate: Gate, records: RecordRoutes) -> list[Route]:

@@ -108,6 +108,7 @@ BEYOND_A_SCHEMA = (
     " too: give it once",
     "rebalance goes without a phase",
     "they may span 366 days",
+    "cursor must be",
 )
 """Of valid bodies these are refused: for how two fields go together, or for a rule of others."""
 

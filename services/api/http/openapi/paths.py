@@ -2,7 +2,15 @@
 
 from typing import Any
 
-from services.api.http.openapi import dead_letters, logs, overview, plans, records, reruns
+from services.api.http.openapi import (
+    dead_letters,
+    listing,
+    logs,
+    overview,
+    plans,
+    records,
+    reruns,
+)
 from services.api.http.openapi.operations import (
     AGENTS,
     USERS,
@@ -13,12 +21,9 @@ from services.api.http.openapi.operations import (
     job_id,
     json_of,
     operation,
-    parameter,
 )
-from services.api.http.openapi.shapes import LARGEST_ID, a_list, one_of, ref, whole
+from services.api.http.openapi.shapes import ref
 from services.api.http.settings import HttpConfig
-from services.api.jobs.fields import MAX_LABELS
-from services.api.jobs.model import STATUSES
 from services.api.submission.request import JobRequest
 
 
@@ -70,23 +75,13 @@ def _list(most: int) -> dict[str, Any]:
         "headers": {"Link": header('`rel="next"`: the next page, if there is one.')},
         "content": json_of(ref("Jobs")),
     }
-    limit = {"anyOf": [whole(1, most), {"const": "all"}], "default": most}
-    label = a_list({"type": "string", "pattern": r"^[^:\u0000]+:[^\u0000]*$"})
-    label |= {"maxItems": MAX_LABELS}
     return operation(
         "list",
-        "List jobs, newest first.",
+        "List jobs, newest first; all filters must match.",
         "read",
         ("BadRequest", *USERS),
         {"200": listed},
-        parameters=[
-            parameter("query", "limit", "A page's size; `all` streams all jobs.", limit),
-            parameter("query", "cursor", "Jobs before this id: see `Link`.", whole(1, LARGEST_ID)),
-            parameter("query", "status", "In upper or lower case.", one_of(STATUSES)),
-            parameter(
-                "query", "label", "`name:value`; of several, at most 50, all must match.", label
-            ),
-        ],
+        parameters=listing.parameters(most),
     )
 
 
