@@ -85,8 +85,11 @@ async def test_the_status_of_a_job_has_every_field_of_the_list(world: World) -> 
     money = {"cost_usd", "wasted_usd", "on_demand_usd"}
     for shown in await listed(world):
         status = await world.status(shown["id"])
+        assert shown.pop("attempts") == len(status["attempts"])
+        if shown["started_at"] is not None and shown["finished_at"] is None:
+            assert shown.pop("duration_seconds") <= status["duration_seconds"]
         assert {name: status[name] for name in shown} == shown
-        assert status.keys() - shown.keys() == {"attempts", "budgets", *money}
+        assert status.keys() - shown.keys() <= {"attempts", "budgets", "duration_seconds", *money}
 
 
 async def test_pages_are_linked_to_the_end(world: World) -> None:

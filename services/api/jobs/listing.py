@@ -22,13 +22,20 @@ _AS_TEXT = ", ".join(
 _COLUMNS = f"""
 SELECT j.id, j.status, j.attempt, j.exit_code, j.error_message, j.created_at, j.finished_at,
        a.state, a.phase_detail, a.due_at, a.waiting_because, a.waiting_until, a.retry_because,
-       a.check_at, a.runtime, a.heartbeat_at, a.instance_id, a.spot_instance_request_id, {_AS_TEXT}
+       a.check_at, a.runtime, a.heartbeat_at, a.instance_id, a.spot_instance_request_id, a.cause,
+       (a.entered ->> 'running')::timestamptz AS running_at,
+       every.attempts, every.started_at, every.cost_usd, {_AS_TEXT}
 """
 # Attempts are looked up job by job: joined, Postgres reads all of them for a page of a thousand.
 # OFFSET 0 keeps it from joining.
 _ATTEMPT = """
 CROSS JOIN LATERAL (
     SELECT * FROM attempts WHERE job_id = j.id AND number = j.attempt OFFSET 0) a
+CROSS JOIN LATERAL (
+    SELECT count(*) AS attempts, min((entered ->> 'running')::timestamptz) AS started_at,
+           CASE WHEN bool_and(cost_usd IS NOT NULL) FILTER (WHERE billed_seconds IS NOT NULL)
+                THEN sum(cost_usd) END AS cost_usd
+    FROM attempts WHERE job_id = j.id OFFSET 0) every
 """
 LIST_ALL = f"""
 {_COLUMNS} FROM jobs j {_ATTEMPT}

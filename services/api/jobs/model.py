@@ -50,6 +50,10 @@ PHASES = {state: _OTHER_PHASES.get(state, state) for state in STATES if state !=
 """The phase that users see for each state of the current attempt."""
 
 
+LIFETIME_PASSED = "its maximum lifetime passed"
+"""The message of an attempt that ended with the longest lifetime of its instance."""
+
+
 class Job(JobFields, frozen=True, kw_only=True):
     """A row of `jobs`. `attempt` is the number of its current attempt."""
 
@@ -106,11 +110,17 @@ class Attempt(Struct, frozen=True, kw_only=True):
     log_head_bytes: int = 0
     log_head_lines: int = 0
 
+    @property
+    def running_at(self) -> datetime | None:
+        """The time when its container began to run."""
+        return self.entered.get("running")
+
 
 class ListedJob(Struct, frozen=True):
     """The columns of a job and its current attempt that `/list` shows; it renders as either.
 
-    `given` has the fields of `columns.NAMES`; those that are JSON are left as text.
+    `attempts` to `cost_usd` are of all of its attempts. `given` has the fields of `columns.NAMES`;
+    those that are JSON are left as text.
     """
 
     id: int
@@ -131,7 +141,18 @@ class ListedJob(Struct, frozen=True):
     heartbeat_at: datetime | None
     instance_id: str | None
     spot_instance_request_id: str | None
+    cause: Cause | None
+    running_at: datetime | None
+    attempts: int
+    started_at: datetime | None
+    cost_usd: float | None
     given: dict[str, Any]
+
+    @property
+    def timeout_seconds(self) -> int | None:
+        """As the client gave it."""
+        seconds: int | None = self.given["timeout_seconds"]
+        return seconds
 
 
 class JobWithAttempts(Struct, frozen=True):

@@ -24,8 +24,8 @@ def page(document: dict[str, Any]) -> str:
     lines += ["", "## A job to schedule", *_fields(schemas["JobRequest"], "field")]
     lines += ["", "`resources`:", "", *_fields(schemas["Resources"], "field")[1:]]
     lines += ["", "## A job in responses", *_fields(schemas["Job"], "`GET /list`")]
-    detail = schemas["JobDetail"]["properties"]
-    more = {name: each for name, each in detail.items() if name not in schemas["Job"]["properties"]}
+    detail, listed = schemas["JobDetail"]["properties"], schemas["Job"]["properties"]
+    more = {name: each for name, each in detail.items() if each != listed.get(name)}
     lines += _fields({"properties": more}, "besides in `GET /status/{id}`")
     lines += ["", "Each of its `attempts`:", "", *_fields(schemas["Attempt"], "field")[1:]]
     lines += ["", "## Errors", *_errors(document)]

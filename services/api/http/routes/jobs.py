@@ -109,7 +109,7 @@ class JobRoutes:
             following.append(("cursor", str(page[-1].id)))
             headers["Link"] = f'</list?{urlencode(following)}>; rel="next"'
         now, trouble = self.db.clock.now(), self.service.trouble()
-        shown = [views.listed(each, each, now, trouble) for each in page]
+        shown = [views.listed(each, now, trouble) for each in page]
         return answer(shown, headers=headers)
 
     async def _stream(
@@ -129,7 +129,7 @@ class JobRoutes:
                 break
             before = page[-1].id
             now, trouble = self.db.clock.now(), self.service.trouble()
-            shown = (_encoder.encode(views.listed(each, each, now, trouble)) for each in page)
+            shown = (_encoder.encode(views.listed(each, now, trouble)) for each in page)
             yield opening + b",\n".join(shown)
             opening = b",\n"
         yield b"[]\n" if opening == b"[" else b"]\n"
