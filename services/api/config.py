@@ -39,6 +39,7 @@ class ApiConfig:
     http: HttpConfig
     secret_keys: SecretKeys | None
     retention: RetentionSettings
+    keep_changes: timedelta
     keep_dead: timedelta | None = None
 
 
@@ -82,6 +83,9 @@ def from_settings(
         secret_keys=secret_keys,
         retention=RetentionSettings(
             jobs_days=settings.days("KEEP_JOBS_DAYS"), logs_days=settings.days("KEEP_LOGS_DAYS")
+        ),
+        keep_changes=timedelta(
+            hours=settings.number("CHANGES_KEEP_HOURS", 24, least=0.1, most=8760)
         ),
         keep_dead=keep_dead(settings),
     )

@@ -15,6 +15,8 @@ from services.api.agents.claims import ClaimService
 from services.api.agents.groups import AgentGroups
 from services.api.agents.settings import AgentsConfig
 from services.api.agents.sts_identity import StsIdentity
+from services.api.changes.feed import ChangeFeed
+from services.api.changes.followers import Followers
 from services.api.config import ApiConfig
 from services.api.http.application import Application, Endpoint
 from services.api.http.bodies import Bodies
@@ -24,6 +26,7 @@ from services.api.http.reception import counted
 from services.api.http.responses import ERROR_HANDLERS
 from services.api.http.routes.agents import AgentRoutes
 from services.api.http.routes.description import DescriptionRoute
+from services.api.http.routes.events import EventRoutes
 from services.api.http.routes.health import HealthRoutes
 from services.api.http.routes.jobs import JobRoutes
 from services.api.http.routes.logs import LogRoutes
@@ -33,7 +36,6 @@ from services.api.jobs.queries import JobService
 from services.api.jobs.reception import Reception
 from services.api.jobs.retention_sweeps import RecordService
 from services.api.keys.access import Access, RateLimit
-from services.api.logs.followers import Followers
 from services.api.processes.siblings import Siblings
 from services.api.submission.intake import Intake
 from shared.runtime.service import Ports, Service
@@ -48,6 +50,7 @@ class Parts:
     agents: AgentGroups
     reception: Reception
     followers: Followers
+    feed: ChangeFeed
     siblings: Siblings
     launch_path: LaunchPath
 
@@ -56,9 +59,7 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
     """Make the HTTP application of an API with these settings and parts."""
     ports, siblings, followers = parts.service.ports, parts.siblings, parts.followers
     db, trouble = ports.db, parts.launch_path.trouble
-    job_service = JobService(
-        db, config.rules, ports.wakeups, ports.points, followers.changed, trouble
-    )
+    job_service = JobService(db, config.rules, ports.wakeups, ports.points, trouble)
     bodies = Bodies(config.http.body, siblings.count)
     jobs = JobRoutes(config.http, config.bounds, db, parts.intake, job_service, bodies)
     rate = RateLimit(
@@ -73,6 +74,7 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
     app = Application(
         routes=[
             *_user_routes(gate, jobs, LogRoutes(db, followers)),
+            *_event_routes(gate, EventRoutes(parts.feed, followers)),
             *_record_routes(gate, RecordRoutes(db, RecordService(db, config.rules))),
             *_agent_routes(agents, parts.reception),
             *_health_routes(HealthRoutes(parts.service.look)),
@@ -113,6 +115,10 @@ def _user_routes(gate: Gate, jobs: JobRoutes, logs: LogRoutes) -> list[Route]:
         _route("DELETE", "/jobs/{id}", gate.needs(submit, jobs.cancel)),
         _route("GET", "/jobs/{id}/logs", gate.needs(read, logs.logs)),
     ]
+
+
+def _event_routes(gate: Gate, events: EventRoutes) -> list[Route]:
+    return [_route("GET", "/events", gate.needs("read", events.events))]
 
 
 def _record_routes(gate: Gate, records: RecordRoutes) -> list[Route]:

@@ -41,6 +41,8 @@ TABLES = (
     "idempotency_keys",
     "used_proofs",
     "daily_totals",
+    "new_job_changes",
+    "job_changes",
     "outbox",
     "parked",
 )
