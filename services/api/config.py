@@ -84,11 +84,13 @@ def from_settings(
         retention=RetentionSettings(
             jobs_days=settings.days("KEEP_JOBS_DAYS"), logs_days=settings.days("KEEP_LOGS_DAYS")
         ),
-        keep_changes=timedelta(
-            hours=settings.number("CHANGES_KEEP_HOURS", 24, least=0.1, most=8760)
-        ),
+        keep_changes=_keep_changes(settings),
         keep_dead=keep_dead(settings),
     )
+
+
+def _keep_changes(settings: Settings) -> timedelta:
+    return timedelta(hours=settings.number("CHANGES_KEEP_HOURS", 24, least=0.1, most=8760))
 
 
 def _bounds(settings: Settings, lifetime: int, *, keeps_secrets: bool, have_role: bool) -> Bounds:

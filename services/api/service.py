@@ -72,7 +72,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
     launch_path = LaunchPath(
         functools.partial(check, db, ports.bus, queues_of(NAME, PUBLISHES)),
     )
-    feed = ChangeFeed(db, wakeups, config.keep_changes)
+    feed = ChangeFeed(db, config.keep_changes)
     service = Service(
         NAME,
         ports,

@@ -38,6 +38,7 @@ EVERYTHING = ""
 _log = get_logger(part="wakeups")
 
 
+PING = "SELECT"
 NOTIFY = "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload"
 
 
@@ -156,7 +157,7 @@ class Wakeups:
         names, self._outgoing = self._outgoing, set()
         self._anything_outgoing.clear()
         if not names:
-            await conn.execute("SELECT", timeout=PING_SECONDS)
+            await conn.execute(PING, timeout=PING_SECONDS)
             return
         try:
             await notify(conn, self._channel, self._identity, names)

@@ -11,9 +11,7 @@ from datetime import datetime, timedelta
 
 from services.api.changes import store
 from services.api.changes.store import Page, Position
-from services.api.jobs.changes import CHANGES
 from shared.postgres.pool import Database
-from shared.postgres.wakeups import Wakeups
 
 PAGE = 200
 NUMBERED, PRUNED = 1000, 1000
@@ -26,12 +24,11 @@ PRUNE_SECONDS = 600.0
 class ChangeFeed:
     """Reads, numbers and prunes changes, which are kept for the time *keep*."""
 
-    def __init__(self, db: Database, wakeups: Wakeups, keep: timedelta) -> None:
+    def __init__(self, db: Database, keep: timedelta) -> None:
         self.db = db
         self._keep = keep
-        self._reads: dict[Position, asyncio.Task[Page]] = {}
-        # A read that began before a commit is of no use to a follower that this commit has woken.
-        wakeups.listen(CHANGES, lambda _: self._reads.clear())
+        self._upcoming: dict[Position, asyncio.Task[Page]] = {}
+        """The reads that have not begun."""
 
     async def begin(self) -> Position:
         """Return the position behind all that is committed now."""
@@ -42,20 +39,19 @@ class ChangeFeed:
     async def read(self, after: Position) -> Page:
         """Read the next changes after a position; none if there are none yet.
 
-        Of the followers at one position the first reads for all.
+        Followers who are woken together are at one position: the first of them reads for all.
         """
-        reading = self._reads.get(after)
+        reading = self._upcoming.get(after)
         if reading is None:
-            reading = asyncio.create_task(self._read(after), name="read changes")
-            self._reads[after] = reading
-            reading.add_done_callback(lambda done: self._end(after, done))
+            reading = asyncio.create_task(self._read_for_all(after), name="read changes")
+            reading.add_done_callback(_take_error)
+            self._upcoming[after] = reading
         return await asyncio.shield(reading)  # one that leaves stops it for no other
 
-    def _end(self, after: Position, done: "asyncio.Task[Page]") -> None:
-        if self._reads.get(after) is done:
-            del self._reads[after]
-        if not done.cancelled():
-            done.exception()  # nobody awaits it if all have left
+    async def _read_for_all(self, after: Position) -> Page:
+        # Who comes from now on may have been woken by a commit that this read does not see.
+        del self._upcoming[after]
+        return await self._read(after)
 
     async def _read(self, after: Position | None) -> Page:
         page = await self._page(after)
@@ -83,3 +79,9 @@ class ChangeFeed:
         async with self.db.transaction() as tx:
             more = await store.prune_changes(tx, tx.now - self._keep, PRUNED)
         return self.db.clock.now() if more else None
+
+
+def _take_error(reading: "asyncio.Task[Page]") -> None:
+    """Take the error of a read that nobody may await any more."""
+    if not reading.cancelled():
+        reading.exception()

@@ -1,15 +1,15 @@
-"""Which changes a follower gets. Pure."""
+"""The choice of the changes that a follower gets. Pure."""
 
 from collections.abc import Collection
 
 from msgspec import Struct
 
-from services.api.changes.store import Change
+from services.api.changes.store import JobChange
 from services.api.jobs.filters import Filters
 
 
 class ChangeFilter(Struct, frozen=True):
-    """What a wanted change must match, all of it: the filters of `/list`, and the job's id.
+    """The filters of `/list`, and the jobs' ids: a wanted change matches all of them.
 
     The status is that after the change.
     """
@@ -17,7 +17,7 @@ class ChangeFilter(Struct, frozen=True):
     filters: Filters
     jobs: Collection[int] = ()
 
-    def wants(self, change: Change) -> bool:
+    def wants(self, change: JobChange) -> bool:
         """Return whether the follower gets *change*."""
         wanted = self.filters
         return (
@@ -30,6 +30,6 @@ class ChangeFilter(Struct, frozen=True):
         )
 
 
-def _has_text(change: Change, text: str) -> bool:
+def _has_text(change: JobChange, text: str) -> bool:
     texts = (str(change.job_id), change.name or "", change.docker_image, *change.labels.values())
     return any(text in each.lower() for each in texts)

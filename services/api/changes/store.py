@@ -18,7 +18,7 @@ class Position(Struct, frozen=True):
         return f"{self.epoch}.{self.number}"
 
 
-class Change(Struct, frozen=True):
+class JobChange(Struct, frozen=True):
     """A change as it was committed, with what its job was submitted with."""
 
     number: int
@@ -40,7 +40,7 @@ class Page(Struct, frozen=True):
     it is of no use here; `last` is then the newest position. `unnumbered`: there are newer changes.
     """
 
-    changes: tuple[Change, ...]
+    changes: tuple[JobChange, ...]
     last: Position
     lost: bool
     unnumbered: bool
@@ -60,9 +60,8 @@ WITH taken AS (
     FROM taken
     RETURNING position
 )
-UPDATE job_change_counter SET position = job_change_counter.position + found.count
-FROM (SELECT count(*) FROM numbered) found
-RETURNING found.count
+UPDATE job_change_counter SET position = greatest($1, (SELECT max(position) FROM numbered))
+RETURNING (SELECT count(*) FROM taken)
 """
 
 
@@ -112,8 +111,8 @@ async def read_page(conn: Connection, after: Position | None, limit: int) -> Pag
     return Page(changes, last, lost=False, unnumbered=unnumbered)
 
 
-def _change(row: Any) -> Change:
-    return Change(*row[_COUNTER_COLUMNS:])
+def _change(row: Any) -> JobChange:
+    return JobChange(*row[_COUNTER_COLUMNS:])
 
 
 # By position: the order of `at` is nearly the same, and what is kept a little too short is no harm.

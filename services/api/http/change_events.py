@@ -5,6 +5,7 @@ event: change                 one for each change that it wants
 event: reset                  some were missed: the client reads the list again
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,11 +13,15 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
-from services.api.changes.feed import ChangeFeed
+from services.api.changes.feed import PAGE, ChangeFeed
 from services.api.changes.filters import ChangeFilter
 from services.api.changes.followers import Followers
-from services.api.changes.store import Change, Position
+from services.api.changes.store import JobChange, Position
 from services.api.http.sse import STILL_HERE, Quiet
+
+REST_SECONDS = 0.05
+"""The time between two reads of a follower who has all: in a burst it gets several changes at once.
+"""
 
 RESET = "changes after this id are no longer known: read the list again"
 
@@ -64,8 +69,10 @@ class ChangeEvents:
                     yield text
                 if not page.changes:
                     await clock.wait(changed, quiet.seconds_left())
+                elif len(page.changes) < PAGE:
+                    await asyncio.sleep(REST_SECONDS)
 
-    def _events(self, changes: tuple[Change, ...], last: Position) -> str:
+    def _events(self, changes: tuple[JobChange, ...], last: Position) -> str:
         return "".join(_event(each, last.epoch) for each in changes if self.wanted.wants(each))
 
 
@@ -78,7 +85,7 @@ def _reset(now: Position) -> str:
     return f"event: reset\nid: {now}\ndata: {data}\n\n"
 
 
-def _event(change: Change, epoch: str) -> str:
+def _event(change: JobChange, epoch: str) -> str:
     data = _encode(
         ChangeEvent(
             change.job_id,

@@ -20,7 +20,7 @@ STILL_HERE = ": still here\n"
 
 
 class Quiet:
-    """How long nothing was sent to a client, also if the clock is set back."""
+    """The time since anything was sent to a client, also if the clock is set back."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -27,7 +27,7 @@ def of_job(job_id: int) -> str:
 
 
 class Shown(Struct, frozen=True):
-    """What a change shows of a job."""
+    """The part of a job that a change shows."""
 
     status: str
     attempt: int

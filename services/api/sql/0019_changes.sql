@@ -10,6 +10,8 @@ CREATE TABLE new_job_changes (
     phase   text NOT NULL,
     reason  text NOT NULL
 );
+-- For the removal of a job's record.
+CREATE INDEX new_job_changes_by_job ON new_job_changes (job_id);
 -- Each row is deleted within seconds: its pages and index entries must be used again at once.
 ALTER TABLE new_job_changes SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 

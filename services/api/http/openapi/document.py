@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from services.api.http.bodies import SMALL_BYTES
-from services.api.http.openapi import agents, records, responses, submission
+from services.api.http.openapi import agents, events, records, responses, submission
 from services.api.http.openapi.paths import JSON, STATUS_OF, paths
 from services.api.http.openapi.shapes import ref
 from services.api.http.settings import HttpConfig
@@ -44,6 +44,7 @@ def document(config: HttpConfig, bounds: Bounds) -> dict[str, Any]:
         "components": {
             "schemas": responses.schemas()
             | records.schemas()
+            | events.schemas()
             | submission.schemas(bounds)
             | agents.schemas(),
             "responses": _responses(config),

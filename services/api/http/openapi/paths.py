@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.api.http.openapi import logs, records
+from services.api.http.openapi import events, logs, records
 from services.api.http.openapi.shapes import LARGEST_ID, Schema, a_list, one_of, ref, whole
 from services.api.http.routes.jobs import MAX_KEY_LENGTH
 from services.api.http.settings import HttpConfig
@@ -54,6 +54,7 @@ def paths(config: HttpConfig) -> dict[str, Any]:
         "/status/{id}": {"get": _status()},
         "/jobs/{id}": {"delete": _cancel()},
         "/jobs/{id}/logs": {"get": _logs()},
+        "/events": {"get": _events()},
         "/jobs/{id}/record": {"delete": _remove()},
         "/totals": {"get": _totals()},
         "/agent/claim": {"post": _claim()},
@@ -145,6 +146,17 @@ def _logs() -> dict[str, Any]:
         ("NoSuchJob", "BadRequest", *USERS),
         logs.answers(),
         parameters=[_job_id(), *logs.parameters()],
+    )
+
+
+def _events() -> dict[str, Any]:
+    return _operation(
+        "events",
+        "Stream the changes of jobs.",
+        "read",
+        ("BadRequest", *USERS),
+        events.answers(),
+        parameters=events.parameters(),
     )
 
 
