@@ -29,6 +29,7 @@ from services.api.http.routes.description import DescriptionRoute
 from services.api.http.routes.events import EventRoutes
 from services.api.http.routes.health import HealthRoutes
 from services.api.http.routes.jobs import JobRoutes
+from services.api.http.routes.listing import ListRoute
 from services.api.http.routes.logs import LogRoutes
 from services.api.http.routes.records import RecordRoutes
 from services.api.jobs.launch_path import LaunchPath
@@ -75,6 +76,7 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
         routes=[
             *_user_routes(gate, jobs, LogRoutes(db, followers)),
             *_event_routes(gate, EventRoutes(parts.feed, followers)),
+            *_list_routes(gate, ListRoute(config.http, db, job_service)),
             *_record_routes(gate, RecordRoutes(db, RecordService(db, config.rules))),
             *_agent_routes(agents, parts.reception),
             *_health_routes(HealthRoutes(parts.service.look)),
@@ -111,7 +113,6 @@ def _user_routes(gate: Gate, jobs: JobRoutes, logs: LogRoutes) -> list[Route]:
         # Matched in this order.
         _route("POST", "/schedule", gate.needs(submit, jobs.schedule)),
         _route("GET", "/status/{id}", gate.needs(read, jobs.status)),
-        _route("GET", "/list", gate.needs(read, jobs.list_jobs)),
         _route("DELETE", "/jobs/{id}", gate.needs(submit, jobs.cancel)),
         _route("GET", "/jobs/{id}/logs", gate.needs(read, logs.logs)),
     ]
@@ -119,6 +120,10 @@ def _user_routes(gate: Gate, jobs: JobRoutes, logs: LogRoutes) -> list[Route]:
 
 def _event_routes(gate: Gate, events: EventRoutes) -> list[Route]:
     return [_route("GET", "/events", gate.needs("read", events.events))]
+
+
+def _list_routes(gate: Gate, jobs: ListRoute) -> list[Route]:
+    return [_route("GET", "/list", gate.needs("read", jobs.list_jobs))]
 
 
 def _record_routes(gate: Gate, records: RecordRoutes) -> list[Route]:

@@ -11,7 +11,8 @@ import httpx
 import pytest
 from starlette.types import Message
 
-from services.api.jobs import listing
+from services.api.jobs import listing, search
+from services.api.jobs.filters import Filters
 from shared.postgres.pool import connect
 from tests.support.api.api_world import World, message_of
 
@@ -328,7 +329,7 @@ async def test_with_100_000_jobs_every_page_is_quick_and_read_by_an_index(
 ) -> None:
     world = fresh_world
     await fill(database_url, 100_000)
-    await _pages_use_indexes(world, listing.LAST_ID)
+    await _pages_use_indexes(world, search.LAST_ID)
     for query in (
         "",
         "?cursor=50000",
@@ -361,7 +362,7 @@ async def test_right_after_100_000_jobs_came_every_page_is_still_read_by_an_inde
     await conn.execute(BELIEVED)
     await conn.execute(FILL.format(count=100_000))
     await conn.close()
-    await _pages_use_indexes(fresh_world, listing.LAST_ID, mode)
+    await _pages_use_indexes(fresh_world, search.LAST_ID, mode)
 
 
 async def test_no_page_is_planned_again_for_each_call_with_many_jobs(
@@ -370,28 +371,35 @@ async def test_no_page_is_planned_again_for_each_call_with_many_jobs(
     """With many rows Postgres takes a plan of each call's own to be worth its planning."""
     await fill(database_url, 20_000)
     async with fresh_world.ports.db.connection() as conn:
-        for status in ("RUNNING", "FAILED", None) * 4:
-            await listing.list_jobs(conn, limit=101, status=status)
+        for statuses in (("RUNNING",), ("FAILED",), ()) * 4:
+            await search.list_jobs(conn, Filters(statuses=statuses), 101)
         planned = "SELECT sum(custom_plans) AS n FROM pg_prepared_statements WHERE NOT from_sql"
         assert (await conn.fetchval(planned)) == 0
+
+
+def args_of(last: int, limit: int, label: dict[str, str], *statuses: str) -> tuple[Any, ...]:
+    block = search.SEVERAL if label and statuses else limit
+    nothing = (None,) * 5
+    return (last, limit, label, list(statuses), *nothing, block, search.MOST_READ, 1)
 
 
 async def _pages_use_indexes(world: World, last: int, mode: str = "auto") -> None:
     for sql, args in [
         (listing.LIST_ALL, (last, 1001)),
         (listing.LIST_ALL, (50, 1001)),
-        *((listing.LIST_BY_STATUS, (last, 1001, status)) for status in STATUSES),
-        *((listing.LIST_BY_LABELS, (last, 1001, {"team": team})) for team in TEAMS),
+        *((search.LIST_MATCHING, args_of(last, 1001, {}, status)) for status in STATUSES),
+        (search.LIST_MATCHING, args_of(last, 1001, {}, "RUNNING", "SCHEDULED")),
+        *((search.LIST_MATCHING, args_of(last, 1001, {"team": team})) for team in TEAMS),
         *(
-            (listing.LIST_BY_STATUS_AND_LABELS, (last, 1001, {"team": team}, status))
+            (search.LIST_MATCHING, args_of(last, 1001, {"team": team}, status))
             for team in TEAMS[1:]
             for status in STATUSES
         ),
     ]:
         assert await _read(world, mode, sql, *args) <= 3000, args  # a page, not the table
     for status in STATUSES:  # a block for each job that runs, of 50,000 with the label
-        args = (last, 101, {"team": "many"}, status)
-        assert await _read(world, mode, listing.LIST_BY_STATUS_AND_LABELS, *args) <= 6000, args
+        args = args_of(last, 101, {"team": "many"}, status)
+        assert await _read(world, mode, search.LIST_MATCHING, *args) <= 6000, args
 
 
 async def _read(world: World, mode: str, sql: str, *args: Any) -> int:

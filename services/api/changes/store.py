@@ -8,7 +8,7 @@ from msgspec import Struct
 from shared.postgres.pool import Connection, Transaction
 
 
-class Position(Struct, frozen=True):
+class ChangePosition(Struct, frozen=True):
     """A place in the order of changes; those of another epoch mean nothing."""
 
     epoch: str
@@ -41,7 +41,7 @@ class Page(Struct, frozen=True):
     """
 
     changes: tuple[JobChange, ...]
-    last: Position
+    last: ChangePosition
     lost: bool
     unnumbered: bool
 
@@ -93,7 +93,7 @@ ORDER BY page.position
 _COUNTER_COLUMNS = 4
 
 
-async def read_page(conn: Connection, after: Position | None, limit: int) -> Page | None:
+async def read_page(conn: Connection, after: ChangePosition | None, limit: int) -> Page | None:
     """Read up to *limit* changes *after* a position, None for the newest.
 
     Return None if there is no counter yet: `number_changes` makes it.
@@ -103,11 +103,11 @@ async def read_page(conn: Connection, after: Position | None, limit: int) -> Pag
         return None
     epoch, newest, pruned, unnumbered = rows[0][:_COUNTER_COLUMNS]
     if after is None:
-        return Page((), Position(epoch, newest), lost=False, unnumbered=unnumbered)
+        return Page((), ChangePosition(epoch, newest), lost=False, unnumbered=unnumbered)
     if after.epoch != epoch or not pruned <= after.number <= newest:
-        return Page((), Position(epoch, newest), lost=True, unnumbered=unnumbered)
+        return Page((), ChangePosition(epoch, newest), lost=True, unnumbered=unnumbered)
     changes = tuple(_change(row) for row in rows if row["position"] is not None)
-    last = Position(epoch, changes[-1].number) if changes else after
+    last = ChangePosition(epoch, changes[-1].number) if changes else after
     return Page(changes, last, lost=False, unnumbered=unnumbered)
 
 

@@ -16,7 +16,7 @@ from msgspec import Struct
 from services.api.changes.feed import PAGE, ChangeFeed
 from services.api.changes.filters import ChangeFilter
 from services.api.changes.followers import Followers
-from services.api.changes.store import JobChange, Position
+from services.api.changes.store import ChangePosition, JobChange
 from services.api.http.sse import STILL_HERE, Quiet
 
 REST_SECONDS = 0.05
@@ -50,7 +50,7 @@ class ChangeEvents:
     followers: Followers
     wanted: ChangeFilter
 
-    async def stream(self, after: Position) -> AsyncIterator[str]:
+    async def stream(self, after: ChangePosition) -> AsyncIterator[str]:
         """Stream the changes after a position, as they are committed, without an end."""
         clock = self.feed.db.clock
         with self.followers.follow_all() as changed:
@@ -72,15 +72,15 @@ class ChangeEvents:
                 elif len(page.changes) < PAGE:
                     await asyncio.sleep(REST_SECONDS)
 
-    def _events(self, changes: tuple[JobChange, ...], last: Position) -> str:
+    def _events(self, changes: tuple[JobChange, ...], last: ChangePosition) -> str:
         return "".join(_event(each, last.epoch) for each in changes if self.wanted.wants(each))
 
 
-def _place(position: Position) -> str:
+def _place(position: ChangePosition) -> str:
     return f"id: {position}\n\n"
 
 
-def _reset(now: Position) -> str:
+def _reset(now: ChangePosition) -> str:
     data = _encode({"message": RESET}).decode()
     return f"event: reset\nid: {now}\ndata: {data}\n\n"
 
@@ -99,4 +99,4 @@ def _event(change: JobChange, epoch: str) -> str:
             change.at,
         )
     ).decode()
-    return f"event: change\nid: {Position(epoch, change.number)}\ndata: {data}\n\n"
+    return f"event: change\nid: {ChangePosition(epoch, change.number)}\ndata: {data}\n\n"

@@ -10,12 +10,12 @@ from starlette.responses import Response, StreamingResponse
 from services.api.changes.feed import ChangeFeed
 from services.api.changes.filters import ChangeFilter
 from services.api.changes.followers import Followers
-from services.api.changes.store import Position
+from services.api.changes.store import ChangePosition
 from services.api.http.change_events import ChangeEvents
 from services.api.http.filters import FILTERS, MANY_FILTERS, read_filters
 from services.api.http.parameters import read_query
 from services.api.http.sse import EVENT_HEADERS, EVENTS, last_event_id
-from services.api.jobs.listing import LAST_ID
+from services.api.jobs.search import LAST_ID
 from services.api.submission.request import BadRequest
 
 POSITION = r"^([0-9a-f]{8}\.[0-9]{1,18})?$"
@@ -41,7 +41,7 @@ class EventRoutes:
         return StreamingResponse(stream, media_type=EVENTS, headers=EVENT_HEADERS)
 
 
-def _after(request: Request, query: QueryParams) -> Position | None:
+def _after(request: Request, query: QueryParams) -> ChangePosition | None:
     """Read the place to continue after: a browser repeats the parameter beside its header."""
     given, name = last_event_id(request), "Last-Event-ID"
     if given is None:
@@ -51,7 +51,7 @@ def _after(request: Request, query: QueryParams) -> Position | None:
     if not re.fullmatch(POSITION, given):
         raise BadRequest(f"{name} must be the id of an event of this stream")
     epoch, _, number = given.partition(".")
-    return Position(epoch, int(number))
+    return ChangePosition(epoch, int(number))
 
 
 def _jobs(query: QueryParams) -> frozenset[int]:
