@@ -10,7 +10,7 @@ import asyncio
 from datetime import datetime, timedelta
 
 from services.api.changes import store
-from services.api.changes.store import ChangePosition, Page
+from services.api.changes.store import ChangePage, ChangePosition
 from shared.postgres.pool import Database
 
 PAGE = 200
@@ -27,7 +27,7 @@ class ChangeFeed:
     def __init__(self, db: Database, keep: timedelta) -> None:
         self.db = db
         self._keep = keep
-        self._upcoming: dict[ChangePosition, asyncio.Task[Page]] = {}
+        self._upcoming: dict[ChangePosition, asyncio.Task[ChangePage]] = {}
         """The reads that have not begun."""
 
     async def begin(self) -> ChangePosition:
@@ -36,7 +36,7 @@ class ChangeFeed:
             pass
         return (await self._read(None)).last
 
-    async def read(self, after: ChangePosition) -> Page:
+    async def read(self, after: ChangePosition) -> ChangePage:
         """Read the next changes after a position; none if there are none yet.
 
         Followers who are woken together are at one position: the first of them reads for all.
@@ -48,12 +48,12 @@ class ChangeFeed:
             self._upcoming[after] = reading
         return await asyncio.shield(reading)  # one that leaves stops it for no other
 
-    async def _read_for_all(self, after: ChangePosition) -> Page:
+    async def _read_for_all(self, after: ChangePosition) -> ChangePage:
         # Who comes from now on may have been woken by a commit that this read does not see.
         del self._upcoming[after]
         return await self._read(after)
 
-    async def _read(self, after: ChangePosition | None) -> Page:
+    async def _read(self, after: ChangePosition | None) -> ChangePage:
         page = await self._page(after)
         if page is None or (page.unnumbered and len(page.changes) < PAGE and not page.lost):
             await self._number()
@@ -62,7 +62,7 @@ class ChangeFeed:
             raise RuntimeError("the counter of changes was deleted")
         return page
 
-    async def _page(self, after: ChangePosition | None) -> Page | None:
+    async def _page(self, after: ChangePosition | None) -> ChangePage | None:
         async with self.db.connection() as conn:
             return await store.read_page(conn, after, PAGE)
 
@@ -81,7 +81,7 @@ class ChangeFeed:
         return self.db.clock.now() if more else None
 
 
-def _take_error(reading: "asyncio.Task[Page]") -> None:
+def _take_error(reading: "asyncio.Task[ChangePage]") -> None:
     """Take the error of a read that nobody may await any more."""
     if not reading.cancelled():
         reading.exception()

@@ -33,7 +33,7 @@ class JobChange(Struct, frozen=True):
     labels: dict[str, str]
 
 
-class Page(Struct, frozen=True):
+class ChangePage(Struct, frozen=True):
     """The changes after a position, in order, as far as they are numbered.
 
     `last`: the place to continue after. `lost`: changes after the position are no longer kept, or
@@ -93,7 +93,9 @@ ORDER BY page.position
 _COUNTER_COLUMNS = 4
 
 
-async def read_page(conn: Connection, after: ChangePosition | None, limit: int) -> Page | None:
+async def read_page(
+    conn: Connection, after: ChangePosition | None, limit: int
+) -> ChangePage | None:
     """Read up to *limit* changes *after* a position, None for the newest.
 
     Return None if there is no counter yet: `number_changes` makes it.
@@ -103,12 +105,12 @@ async def read_page(conn: Connection, after: ChangePosition | None, limit: int) 
         return None
     epoch, newest, pruned, unnumbered = rows[0][:_COUNTER_COLUMNS]
     if after is None:
-        return Page((), ChangePosition(epoch, newest), lost=False, unnumbered=unnumbered)
+        return ChangePage((), ChangePosition(epoch, newest), lost=False, unnumbered=unnumbered)
     if after.epoch != epoch or not pruned <= after.number <= newest:
-        return Page((), ChangePosition(epoch, newest), lost=True, unnumbered=unnumbered)
+        return ChangePage((), ChangePosition(epoch, newest), lost=True, unnumbered=unnumbered)
     changes = tuple(_change(row) for row in rows if row["position"] is not None)
     last = ChangePosition(epoch, changes[-1].number) if changes else after
-    return Page(changes, last, lost=False, unnumbered=unnumbered)
+    return ChangePage(changes, last, lost=False, unnumbered=unnumbered)
 
 
 def _change(row: Any) -> JobChange:
