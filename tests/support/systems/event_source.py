@@ -1,7 +1,7 @@
 """A reader of server-sent events as a browser's EventSource is: it connects again and goes on."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import httpx
@@ -33,13 +33,13 @@ class EventSource:
         """Yield events until the server says that there are no more, by a 204."""
         with httpx.Client(base_url=self._address, timeout=SECONDS) as http:
             while True:
-                answers: list[Iterator[Received]] = []
+                answers: list[Generator[Received, None, bool]] = []
                 until(lambda: self._connects(http, answers), SECONDS, "it connects again")  # noqa: B023
                 ended = yield from answers[0]
                 if ended:
                     return
 
-    def _connects(self, http: httpx.Client, answers: list[Iterator[Received]]) -> bool:
+    def _connects(self, http: httpx.Client, answers: list[Generator[Received, None, bool]]) -> bool:
         headers = {"Last-Event-ID": self.last_id} if self.last_id else {}
         try:
             request = http.build_request("GET", self._path, headers=headers)
@@ -54,7 +54,7 @@ class EventSource:
         answers.append(self._events(answer))
         return True
 
-    def _events(self, answer: httpx.Response) -> Any:
+    def _events(self, answer: httpx.Response) -> Generator[Received, None, bool]:
         try:
             if answer.status_code == 204:
                 return True
