@@ -1,10 +1,8 @@
 """The API's composition root."""
 
 import asyncio
-import contextlib
 import functools
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp
@@ -12,6 +10,8 @@ from starlette.types import ASGIApp
 from services.api import NAME, PUBLISHES
 from services.api.agents.groups import AgentGroups
 from services.api.agents.sweeps import ProofSweep
+from services.api.changes.feed import NUMBER_SECONDS, PRUNE_SECONDS, ChangeFeed
+from services.api.changes.followers import Followers
 from services.api.config import ApiConfig
 from services.api.dead_letters.handlers import on_dead_letters_reported
 from services.api.jobs.availability import record_seconds
@@ -22,7 +22,6 @@ from services.api.jobs.overdue import ASK_SECONDS, Overdue
 from services.api.jobs.reception import Reception
 from services.api.jobs.retention_sweeps import RetentionSweep
 from services.api.jobs.sweeps import Sweeps
-from services.api.logs.followers import Followers
 from services.api.offers.handlers import on_offers_priced
 from services.api.processes.siblings import Siblings
 from services.api.submission.intake import Intake
@@ -44,7 +43,6 @@ class Api:
     intake: Intake
     agents: AgentGroups
     app: ASGIApp
-    listening: Callable[[], contextlib.AbstractContextManager[None]]
 
     async def run(self) -> None:
         """Run until drained; the caller runs the HTTP server."""
@@ -54,8 +52,7 @@ class Api:
             asyncio.create_task(self.agents.run(), name="api.agents"),
         ]
         try:
-            with self.listening():
-                await asyncio.wait({service, *loops}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({service, *loops}, return_when=asyncio.FIRST_COMPLETED)
             if ended := [each for each in loops if each.done()]:
                 names = ", ".join(each.get_name() for each in ended)
                 over = [*ended, service] if service.done() else ended
@@ -71,18 +68,19 @@ class Api:
 def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> Api:
     """Compose the API from its settings and ports; *siblings*: the API's other processes."""
     siblings = siblings or Siblings()
-    followers = Followers(siblings.announce)
-    db, wakeups, changed = ports.db, ports.wakeups, followers.changed
+    db, wakeups = ports.db, ports.wakeups
+    followers = Followers(wakeups)
     reception = Reception(ports.clock)
     launch_path = LaunchPath(
         functools.partial(check, db, ports.bus, queues_of(NAME, PUBLISHES)),
     )
+    feed = ChangeFeed(db, config.keep_changes)
     service = Service(
         NAME,
         ports,
-        subscribers=_subscribers(JobHandlers(config.rules, changed, random.random)),
+        subscribers=_subscribers(JobHandlers(config.rules, random.random)),
         sweeps=(
-            *_job_sweeps(config, ports, reception, changed),
+            *_job_sweeps(config, ports, reception),
             Sweep("watch_launch_path", launch_path.watch, interval_seconds=WATCH_SECONDS),
             Sweep(
                 "prune_jobs",
@@ -90,6 +88,8 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
                 interval_seconds=3600,
             ),
             Sweep("prune_keys", KeySweep(db).prune_keys, interval_seconds=3600),
+            Sweep("number_changes", feed.number_changes, interval_seconds=NUMBER_SECONDS),
+            Sweep("prune_changes", feed.prune_changes, interval_seconds=PRUNE_SECONDS),
             Sweep("prune_proofs", ProofSweep(db).prune_proofs, interval_seconds=3600),
         ),
         publishes=PUBLISHES,
@@ -97,15 +97,13 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
     )
     intake = Intake(db, config.rules, wakeups, ports.points, config.secret_keys)
     lifetime_seconds = config.rules.max_lifetime_seconds
-    agents = AgentGroups(db, lifetime_seconds, wakeups, changed, reception.arrivals)
-    parts = Parts(service, intake, agents, reception, followers, siblings, launch_path)
+    agents = AgentGroups(db, lifetime_seconds, wakeups, reception.arrivals)
+    parts = Parts(service, intake, agents, reception, followers, feed, siblings, launch_path)
     app = make_app(config, parts)
-    return Api(service, intake, agents, app, lambda: siblings.listening(followers.wake))
+    return Api(service, intake, agents, app)
 
 
-def _job_sweeps(
-    config: ApiConfig, ports: Ports, reception: Reception, changed: Callable[[int], None]
-) -> tuple[Sweep, ...]:
+def _job_sweeps(config: ApiConfig, ports: Ports, reception: Reception) -> tuple[Sweep, ...]:
     db, rules = ports.db, config.rules
 
     def published() -> None:
@@ -117,8 +115,7 @@ def _job_sweeps(
         rules,
         ports.points,
         reception.arrivals,
-        changed,
-        published=published,
+        wake=ports.wakeups.wake,
         jitter=random.random,
     )
     overdue = Overdue(db, rules, ports.bus.ready, published)

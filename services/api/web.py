@@ -15,6 +15,8 @@ from services.api.agents.claims import ClaimService
 from services.api.agents.groups import AgentGroups
 from services.api.agents.settings import AgentsConfig
 from services.api.agents.sts_identity import StsIdentity
+from services.api.changes.feed import ChangeFeed
+from services.api.changes.followers import Followers
 from services.api.config import ApiConfig
 from services.api.dead_letters.letters import LetterService
 from services.api.http.application import Application, Endpoint
@@ -27,6 +29,7 @@ from services.api.http.routes.about import AboutRoute
 from services.api.http.routes.agents import AgentRoutes
 from services.api.http.routes.dead_letters import DeadLetterRoutes
 from services.api.http.routes.description import DescriptionRoute
+from services.api.http.routes.events import EventRoutes
 from services.api.http.routes.health import HealthRoutes
 from services.api.http.routes.instances import InstancesRoute
 from services.api.http.routes.jobs import JobRoutes
@@ -41,7 +44,6 @@ from services.api.jobs.queries import JobService
 from services.api.jobs.reception import Reception
 from services.api.jobs.retention_sweeps import RecordService
 from services.api.keys.access import Access, RateLimit
-from services.api.logs.followers import Followers
 from services.api.processes.siblings import Siblings
 from services.api.submission.intake import Intake
 from services.api.submission.rerun import Reruns
@@ -57,6 +59,7 @@ class Parts:
     agents: AgentGroups
     reception: Reception
     followers: Followers
+    feed: ChangeFeed
     siblings: Siblings
     launch_path: LaunchPath
 
@@ -65,25 +68,18 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
     """Make the HTTP application of an API with these settings and parts."""
     ports, siblings, followers = parts.service.ports, parts.siblings, parts.followers
     db, trouble = ports.db, parts.launch_path.trouble
-    job_service = JobService(
-        db, config.rules, ports.wakeups, ports.points, followers.changed, trouble
-    )
+    job_service = JobService(db, config.rules, ports.wakeups, ports.points, trouble)
     bodies = Bodies(config.http.body, siblings.count)
     jobs = JobRoutes(config.http, config.bounds, db, parts.intake, job_service, bodies)
     reruns = Reruns(db, config.bounds, config.secret_keys)
     plans = PlanRoutes(db, config.rules, config.bounds, bodies)
-    rate = RateLimit(
-        config.http.requests_per_second,
-        config.http.requests_at_once,
-        lambda: ports.clock.now().timestamp(),
-        siblings.buckets,
-    )
     access = Access(db)
-    gate = Gate(access, rate, config.http.hosts)
+    gate = Gate(access, _rate_limit(config, parts), config.http.hosts)
     agents = _agents(config.agents, ports, parts.agents, bodies, access)
     app = Application(
         routes=[
             *_user_routes(gate, jobs, plans, LogRoutes(db, followers)),
+            *_event_routes(gate, EventRoutes(parts.feed, followers)),
             *_list_routes(gate, ListRoute(config.http, db, job_service)),
             *_rerun_routes(gate, RerunRoute(config.http, parts.intake, reruns, bodies)),
             *_overview_routes(
@@ -103,6 +99,16 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
     # Starlette would redirect `/list/` to `/list` at whatever host the request's Host names.
     app.router.redirect_slashes = False
     return app
+
+
+def _rate_limit(config: ApiConfig, parts: Parts) -> RateLimit:
+    clock = parts.service.ports.clock
+    return RateLimit(
+        config.http.requests_per_second,
+        config.http.requests_at_once,
+        lambda: clock.now().timestamp(),
+        parts.siblings.buckets,
+    )
 
 
 def _agents(
@@ -147,6 +153,10 @@ def _overview_routes(
         _route("GET", "/instances", gate.needs("read", instances.instances)),
         _route("GET", "/about", gate.needs("read", about.about)),
     ]
+
+
+def _event_routes(gate: Gate, events: EventRoutes) -> list[Route]:
+    return [_route("GET", "/events", gate.needs("read", events.events))]
 
 
 def _list_routes(gate: Gate, jobs: ListRoute) -> list[Route]:

@@ -10,8 +10,9 @@ from typing import Protocol, TypeVar
 from msgspec import Struct
 
 from shared.compute.port import Rejected
-from shared.events.events import Market, Resources
+from shared.events.events import Market
 from shared.events.offers import InstanceType
+from shared.events.requirements import Resources
 
 T = TypeVar("T", bound=InstanceType)
 

@@ -24,8 +24,9 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
 
-from shared.events.events import Market, Resources
+from shared.events.events import Market
 from shared.events.offers import OfferedType, OfferTerms
+from shared.events.requirements import Resources
 
 
 class ComputeError(Exception):

@@ -9,7 +9,7 @@ import pytest
 
 from shared.compute.choice import choose, wanted_by
 from shared.compute.port import Compute, InstanceState, Rejected
-from shared.events.events import Resources
+from shared.events.requirements import Resources
 from tests.support.compute.compute_adapters import (
     WORLDS,
     World,

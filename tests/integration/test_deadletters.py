@@ -20,7 +20,8 @@ from shared.bus.rabbitmq.topology import DELIVERY_LIMIT
 from shared.clock import RealClock
 from shared.crash_points import EXIT_STATUS
 from shared.events import cloudevents
-from shared.events.events import JobCancelled, JobScheduled, Requirements
+from shared.events.events import JobCancelled, JobScheduled
+from shared.events.requirements import Requirements
 from shared.messaging import parked
 from shared.messaging.inbox import TRIES
 from shared.messaging.parked import REPORT, RETRY, FailedEvent

@@ -14,8 +14,9 @@ from shared.clock import VirtualClock
 from shared.compute.choice import choose, wanted_by
 from shared.compute.ec2.settings import Ec2Settings
 from shared.compute.port import ComputeError, PricedOffers, Rejected, Throttled
-from shared.events.events import InstanceLaunched, OffersPriced, Resources
+from shared.events.events import InstanceLaunched, OffersPriced
 from shared.events.offers import OfferedType, OfferTerms
+from shared.events.requirements import Resources
 from shared.runtime.service import Ports
 from tests.integration.test_launcher import CONFIG, LAUNCH, START, requested
 from tests.support.compute.compute_api import FakeApi

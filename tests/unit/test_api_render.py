@@ -17,7 +17,7 @@ from services.api.jobs.waiting import waiting
 from services.api.submission.intake import _compose_one, _job_of
 from services.api.submission.request import JobRequest
 from shared.events.cloudevents import new_trace
-from shared.events.events import Architecture, Capacity, Resources
+from shared.events.requirements import Architecture, Capacity, Resources
 from tests.support.api.api_story import (
     DONE,
     INTERRUPTED,

@@ -33,8 +33,8 @@ from shared.compute.port import (
     Throttled,
     Unknown,
 )
-from shared.events.events import Resources
 from shared.events.offers import InstanceType
+from shared.events.requirements import Resources
 from shared.settings import BadSetting, Settings
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -14,7 +14,8 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from services.api.jobs.fields import JobFields
-from shared.events.events import Cause, Event, Market, Requirements
+from shared.events.events import Cause, Event, Market
+from shared.events.requirements import Requirements
 from shared.states import Transitions, settled
 
 Status = Literal["SCHEDULED", "RUNNING", "CANCELLED", "DONE", "FAILED"]

@@ -24,8 +24,9 @@ from services.api.offers.model import (
 )
 from shared.compute.choice import choose, wanted_by
 from shared.compute.port import Rejected
-from shared.events.events import Capacity, Market, Resources
+from shared.events.events import Market
 from shared.events.offers import OfferedType, OfferTerms
+from shared.events.requirements import Capacity, Resources
 
 MOST_CHOICES = 50
 ON_DEMAND_CHOICES = 10

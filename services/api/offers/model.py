@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from services.api.submission.request import JobRequest
-from shared.events.events import Capacity, Market
+from shared.events.events import Market
 from shared.events.offers import OfferedType, OfferTerms
+from shared.events.requirements import Capacity
 
 ExpectedFrom = Literal["expected_seconds", "timeout_seconds", "max_lifetime_seconds"]
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 from services.api.group_commit import Groups
 from services.api.jobs import endings, views
 from services.api.jobs import store as job_store
+from services.api.jobs.changes import SOME_CHANGE
 from services.api.jobs.fields import FIELDS as GIVEN
 from services.api.jobs.model import Attempt, Job, JobRules, first_attempt
 from services.api.secrets.sealing import Sealed, SecretKeys
@@ -26,6 +27,7 @@ from shared.crash_points import Points
 from shared.events import cloudevents
 from shared.events.events import JobScheduled
 from shared.log import get_logger
+from shared.messaging.store import RELAY
 from shared.postgres.pool import Connection, Database
 from shared.postgres.wakeups import Wakeups
 
@@ -137,7 +139,7 @@ class Intake:
         if ours:
             # A crash here loses only the answer: its client repeats the key, and gets it then.
             self._points.reached("api.accepted_once")
-            self._wakeups.wake("relay_outbox")
+            self._wakeups.wake(RELAY, SOME_CHANGE)
         if first is None:
             raise BadRequest("Idempotency-Key has just expired: send the request again")
         return first
@@ -158,7 +160,7 @@ class Intake:
             await _write(conn, [each for written in composed for each in written])
         self._points.reached("api.accepted")
         _log_accepted([each.job.id for written in composed for each in written])
-        self._wakeups.wake("relay_outbox")
+        self._wakeups.wake(RELAY, SOME_CHANGE)
         return [[Accepted(each.job.id, each.answer) for each in written] for written in composed]
 
     def _compose(

@@ -165,7 +165,7 @@ API_CLAIMS = (
         f"{_API}jobs.unit_of_work.SAVE",
         (
             *(IDS, times("RUNNING"), ONES, times("NULL"), times("NULL"), times("NULL")),
-            *("[]", [], [], [], NOW, IDS),
+            *("[]", [], [], [], NOW, IDS, [], [], [], [], []),
         ),
     ),
     Claim(f"{_API}jobs.unit_of_work.LOCK_FREE_JOBS", (IDS,)),
@@ -185,8 +185,11 @@ API_CLAIMS = (
     Claim(f"{_API}jobs.retention_store.REMOVE_LOG_TAILS", (OLD_IDS, BATCH)),
     Claim(f"{_API}jobs.retention_store.MARK_LOGS_REMOVED", (OLD_IDS, NOW)),
     Claim(f"{_API}jobs.retention_store.FIND_KEYED", (OLD_IDS,)),
-    # It visits the rows of seven tables.
-    Claim(f"{_API}jobs.retention_store.REMOVE_JOBS", (OLD_IDS,), batch=7 * BATCH),
+    # It visits the rows of nine tables.
+    Claim(f"{_API}jobs.retention_store.REMOVE_JOBS", (OLD_IDS,), batch=9 * BATCH),
+    Claim(f"{_API}changes.store.NUMBER", (9 * FIRST, BATCH)),
+    Claim(f"{_API}changes.store.READ_PAGE", (FIRST, BATCH)),
+    Claim(f"{_API}changes.store.PRUNE", (0, NOW, BATCH)),
     Claim(f"{_API}jobs.totals.ADD_TOTALS", (OLD_IDS,)),
     Claim(f"{_API}jobs.totals.ADD_SAVINGS", (OLD_IDS, ["lost"])),
     Claim(f"{_API}submission.idempotency_store.PRUNE_KEYS", (NOW, BATCH)),
@@ -206,7 +209,7 @@ PLACES: dict[str, tuple[str, tuple[str, ...], Sequence[Claim]]] = {
         "api",
         (
             *("jobs", "job_labels", "attempts", "log_batches", "log_tails"),
-            *("idempotency_keys", "used_proofs", "outbox"),
+            *("idempotency_keys", "used_proofs", "outbox", "job_changes", "new_job_changes"),
         ),
         API_CLAIMS,
     ),
@@ -224,6 +227,9 @@ ELSEWHERE = {
     "shared.messaging.parked.POSTPONE_PARKED",
     "shared.messaging.parked.UNPARK",
     # Of a table that has one row.
+    "services.api.changes.store.LOCK_COUNTER",
+    "services.api.changes.store.LOCK_PRUNED",
+    "services.api.jobs.retention_store.KEEP_FROM_NUMBERING",
     "services.api.jobs.availability_store.LOCK_AVAILABILITY",
     "services.api.jobs.availability_store.SAVE_AVAILABILITY",
     "shared.messaging.dead_letter_report.SAVE_REPORT",

@@ -7,6 +7,7 @@ from services.api.http.bodies import SMALL_BYTES
 from services.api.http.openapi import (
     agents,
     dead_letters,
+    events,
     overview,
     plans,
     records,
@@ -55,6 +56,7 @@ def document(config: HttpConfig, bounds: Bounds) -> dict[str, Any]:
             | records.schemas()
             | dead_letters.schemas()
             | overview.schemas()
+            | events.schemas()
             | submission.schemas(bounds)
             | plans.schemas(bounds)
             | agents.schemas(),

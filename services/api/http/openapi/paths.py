@@ -4,6 +4,7 @@ from typing import Any
 
 from services.api.http.openapi import (
     dead_letters,
+    events,
     listing,
     logs,
     overview,
@@ -37,6 +38,7 @@ def paths(config: HttpConfig) -> dict[str, Any]:
         "/jobs/{id}": {"delete": _cancel()},
         "/jobs/{id}/logs": {"get": _logs()},
         "/jobs/{id}/rerun": reruns.path(),
+        "/events": {"get": _events()},
         "/jobs/{id}/record": {"delete": _remove()},
         "/totals": {"get": _totals()},
         **dead_letters.paths(),
@@ -115,6 +117,17 @@ def _logs() -> dict[str, Any]:
         ("NoSuchJob", "BadRequest", *USERS),
         logs.answers(),
         parameters=[job_id(), *logs.parameters()],
+    )
+
+
+def _events() -> dict[str, Any]:
+    return operation(
+        "events",
+        "Stream the changes of jobs.",
+        "read",
+        ("BadRequest", *USERS),
+        events.answers(),
+        parameters=events.parameters(),
     )
 
 
