@@ -10,7 +10,7 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help run rehearse drill test test-campaign long bench backup restore rotate restore-test lint format types check docs lock clean
+.PHONY: help run rehearse drill test test-campaign long bench backup restore rotate restore-test lint format types check docs client lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -69,6 +69,9 @@ docs: $(VENV)/.runtime ## regenerate docs/{asyncapi.json,openapi.json,api.md} fr
 	@$(BIN)/python -m operations.asyncapi > docs/asyncapi.json.new
 	@mv docs/asyncapi.json.new docs/asyncapi.json
 	@$(BIN)/python -m operations.openapi docs
+
+client: $(VENV)/.dev $(VENV)/.client ## regenerate the synchronous half of the Python client from the asynchronous one
+	@$(BIN)/python client/make_sync.py
 
 lock: ## regenerate requirements*.txt from requirements*.in (newer versions: make lock UPGRADE=--upgrade)
 	@command -v $(UV) >/dev/null || { echo "Locking needs uv: pip install uv" >&2; exit 1; }
