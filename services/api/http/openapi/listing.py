@@ -2,7 +2,7 @@
 
 from typing import get_args
 
-from services.api.http.filters import AGE, MAX_IMAGE, MAX_TEXT
+from services.api.http.filters import MAX_IMAGE, MAX_TEXT
 from services.api.http.openapi.shapes import (
     LARGEST_ID,
     NO_NUL,
@@ -11,6 +11,8 @@ from services.api.http.openapi.shapes import (
     one_of,
     whole,
 )
+from services.api.http.openapi.times import TIME
+from services.api.http.times import FORMS
 from services.api.jobs.fields import MAX_LABELS
 from services.api.jobs.filters import Order
 from services.api.jobs.model import STATUSES
@@ -21,13 +23,6 @@ _LIMIT = (
     f"{MOST_READ:,} jobs that do not match: it may have fewer jobs, even none, although more "
     "follow. Go on with `Link` until there is none."
 )
-_FORMS = (
-    "an age like `90m`, `24h` or `7d`, or a time with its offset from UTC like "
-    "`2026-11-30T09:00:00Z`."
-)
-_TIME: Schema = {
-    "anyOf": [{"type": "string", "pattern": f"^{AGE}$"}, {"type": "string", "format": "date-time"}]
-}
 
 
 def filters() -> list[Schema]:
@@ -65,8 +60,8 @@ def parameters(most: int) -> list[Schema]:
         _query("limit", _LIMIT, limit),
         _query("cursor", "Where the page begins: from the `Link` of the one before.", cursor),
         *filters(),
-        _query("since", f"From this time on: {_FORMS}", _TIME),
-        _query("until", "Before this time, in the same forms.", _TIME),
+        _query("since", f"From this time on: {FORMS}.", TIME),
+        _query("until", "Before this time, in the same forms.", TIME),
         _query(
             "by",
             "The time that counts for `since` and `until` and orders the list; with `finished` "
