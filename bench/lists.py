@@ -96,7 +96,7 @@ async def _pages(run: Run, pair: Pair, name: str, query: str, *, bounded: bool) 
     ask = Ask(kind="list", method="GET", paths=[f"/list?limit=100&{query}".rstrip("&")])
 
     async def milliseconds(system: System) -> float:
-        return (await system.load(1, run.pick(1, 0.5), ask)).kinds[ask.kind].p50_ms
+        return (await system.load(1, run.pick(0.5, 0.3), ask)).kinds[ask.kind].p50_ms
 
     few, many = await in_turn(pair, milliseconds)
     goal = at_most(SEARCH_MS) if bounded else at_most_of_ceiling(AS_FAST)

@@ -13,6 +13,7 @@ from services.api.http.openapi.shapes import (
     whole,
 )
 from services.api.http.openapi.times import TIME
+from services.api.http.times import FORMS
 from services.api.jobs.fields import MAX_LABELS
 from services.api.jobs.filters import Order
 from services.api.jobs.model import STATUSES
@@ -23,7 +24,6 @@ _LIMIT = (
     f"{MOST_READ:,} jobs that do not match: it may have fewer jobs, even none, although more "
     "follow. Go on with `Link` until there is none."
 )
-_FORMS = "an age like `90m`, `24h` or `7d`, or a time with its offset from UTC."
 
 
 def filters() -> list[Schema]:
@@ -63,7 +63,7 @@ def parameters(most: int) -> list[Schema]:
         parameter("query", "limit", _LIMIT, limit),
         parameter("query", "cursor", "Where the page begins: from a `Link`.", cursor),
         *filters(),
-        parameter("query", "since", f"From this time on: {_FORMS}", TIME),
+        parameter("query", "since", f"From this time on: {FORMS}.", TIME),
         parameter("query", "until", "Before this time, in the same forms.", TIME),
         parameter(
             "query",
