@@ -71,10 +71,13 @@ def _topic_alone(name: str) -> str:
 class Wakeups:
     """The wake-ups of one service: named events, shared by its replicas through one channel."""
 
-    def __init__(self, dsn: str, channel: str, identity: str) -> None:
+    def __init__(
+        self, dsn: str, channel: str, identity: str, *, ping_seconds: float = PING_SECONDS
+    ) -> None:
         self._dsn = dsn
         self._channel = channel
         self._identity = identity
+        self._ping_seconds = ping_seconds
         self._events: dict[str, asyncio.Event] = {}
         self._topics: dict[str, list[Callable[[str], None]]] = {}
         self._outgoing: set[str] = set()
@@ -148,7 +151,9 @@ class Wakeups:
             asyncio.ensure_future(died.wait()),
         ]
         try:
-            await asyncio.wait(waits, timeout=PING_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                waits, timeout=self._ping_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
             for wait in waits:
                 wait.cancel()
@@ -157,7 +162,7 @@ class Wakeups:
         names, self._outgoing = self._outgoing, set()
         self._anything_outgoing.clear()
         if not names:
-            await conn.execute(PING, timeout=PING_SECONDS)
+            await conn.execute(PING, timeout=self._ping_seconds)
             return
         try:
             await notify(conn, self._channel, self._identity, names)
