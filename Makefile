@@ -65,10 +65,12 @@ types: $(VENV)/.dev $(VENV)/.client ## mypy --strict
 
 check: lint types test ## lint, types and all tests but the long ones and the campaign
 
-docs: $(VENV)/.runtime ## regenerate docs/{asyncapi.json,openapi.json,api.md} from the code
+docs: $(VENV)/.runtime $(VENV)/.client ## regenerate docs/{asyncapi.json,openapi.json,api.md,cli.md} from the code
 	@$(BIN)/python -m operations.asyncapi > docs/asyncapi.json.new
 	@mv docs/asyncapi.json.new docs/asyncapi.json
 	@$(BIN)/python -m operations.openapi docs
+	@$(BIN)/python -m docker_job.cli.reference > docs/cli.md.new
+	@mv docs/cli.md.new docs/cli.md
 
 client: $(VENV)/.dev $(VENV)/.client ## regenerate the synchronous half of the Python client from the asynchronous one
 	@$(BIN)/python client/make_sync.py

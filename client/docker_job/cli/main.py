@@ -1,5 +1,6 @@
 """The command and its subcommands: one module each, imported when it is used."""
 
+import io
 import sys
 from importlib import import_module
 
@@ -9,12 +10,25 @@ from docker_job import __version__
 from docker_job.cli.app import App, run
 
 COMMANDS = {
+    "completion": "completion",
     "context": "contexts",
+    "cost": "stats",
+    "deadletters": "deadletters",
     "doctor": "doctor",
+    "events": "events",
+    "inspect": "inspect",
     "install-plugin": "plugin",
+    "instances": "instances",
     "login": "login",
     "logout": "login",
+    "logs": "logs",
+    "ps": "ps",
+    "rerun": "rerun",
+    "run": "run",
+    "stats": "stats",
+    "stop": "stop",
     "version": "version",
+    "wait": "wait",
 }
 """The module of `docker_job.cli.commands` that holds each command, as `<name>` with `_` for `-`."""
 
@@ -60,4 +74,7 @@ def group(
 
 def main() -> None:
     """Run `docker-job ARGS…`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a sign shows another
+            stream.reconfigure(errors="replace")
     sys.exit(run(group, sys.argv[1:], "docker-job"))
