@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.support.systems.two_replicas import two_replicas
 
 from tests.e2e.test_docker import docker
 from tests.support.run.command_line import CommandLine, Piped
 from tests.support.servers.rabbitmq_server import Brokers
 from tests.support.systems.embedded_system import EmbeddedSystem
+from tests.support.systems.two_replicas import two_replicas
 
 IMAGE = "debian:trixie-slim"
 LINES = 120

@@ -16,8 +16,6 @@ from tests.support.api.served_world import ServedWorld
 from tests.support.servers.cutting_wire import cutting_wire
 from tests.support.waiting import until
 
-pytest.importorskip("services.api.changes", reason="the API has no GET /events yet")
-
 
 def client_of(url: str) -> Client:
     return Client(target=Target(url, None))

@@ -1,6 +1,5 @@
 """The client's calls of plans, reruns, statistics, instances and dead letters, on the real API."""
 
-import importlib.util
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -13,22 +12,12 @@ from tests.support.api.served_world import ServedWorld
 JOB = {"docker_image": "alpine", "scheduled_for": "now"}
 
 
-def needs(module: str) -> pytest.MarkDecorator:
-    """Skip a test while the API lacks the part."""
-    try:
-        found = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        found = None
-    return pytest.mark.skipif(found is None, reason=f"the API has no {module} yet")
-
-
 @pytest.fixture
 def client(served: ServedWorld) -> Iterator[Client]:
     with Client(target=Target(served.base_url, None)) as client:
         yield client
 
 
-@needs("services.api.jobs.search")
 def test_a_name_means_its_newest_job(client: Client) -> None:
     client.schedule({**JOB, "name": "twice"})
     newest = client.schedule({**JOB, "name": "twice"})
@@ -38,7 +27,6 @@ def test_a_name_means_its_newest_job(client: Client) -> None:
     assert "ps -a" in caught.value.hint
 
 
-@needs("services.api.jobs.search")
 def test_the_list_is_filtered(client: Client) -> None:
     wanted = client.schedule({**JOB, "name": "wanted", "labels": {"of": "filters"}})
     client.cancel(client.schedule({**JOB, "name": "other", "labels": {"of": "filters"}}).id)
@@ -49,7 +37,6 @@ def test_the_list_is_filtered(client: Client) -> None:
         client.page(since="soon")
 
 
-@needs("services.api.submission.rerun")
 def test_a_job_is_run_again_with_other_fields(client: Client) -> None:
     old = client.schedule({**JOB, "name": "old", "labels": {"a": "b"}})
     new = client.rerun(old.id, {"name": "new"})
@@ -60,7 +47,6 @@ def test_a_job_is_run_again_with_other_fields(client: Client) -> None:
         client.rerun(999_999)
 
 
-@needs("services.api.offers")
 def test_a_plan_schedules_nothing(client: Client) -> None:
     before = client.page(limit=1).jobs
     plan = client.plan({**JOB, "expected_seconds": 60})
@@ -72,7 +58,6 @@ def test_a_plan_schedules_nothing(client: Client) -> None:
         client.plan({"scheduled_for": "now"})
 
 
-@needs("services.api.jobs.stats")
 def test_statistics_count_what_finished(client: Client) -> None:
     now = client.schedule(JOB).created_at  # the test's clock stands still
     assert now is not None
@@ -86,7 +71,6 @@ def test_statistics_count_what_finished(client: Client) -> None:
         client.stats(by="weather")
 
 
-@needs("services.api.jobs.instances")
 def test_an_instance_is_there_while_its_job_runs(served: ServedWorld, client: Client) -> None:
     agent = served.do(served.world.running(name="on an instance"))
     [found] = [each for each in client.instances() if each.job_id == agent.job_id]
@@ -94,7 +78,6 @@ def test_an_instance_is_there_while_its_job_runs(served: ServedWorld, client: Cl
     assert found.since is not None
 
 
-@needs("services.api.http.routes.about")
 def test_the_api_says_what_it_is(client: Client) -> None:
     about = client.about()
     assert about.version
@@ -102,7 +85,6 @@ def test_the_api_says_what_it_is(client: Client) -> None:
     assert about.key is None
 
 
-@needs("services.api.dead_letters")
 def test_there_are_no_dead_letters(client: Client) -> None:
     assert client.deadletters().letters == []
     for call in (client.deadletter, client.redrive, client.drop):

@@ -1,8 +1,6 @@
 """Documents of older and newer APIs are read; the two halves and the versions agree."""
 
-import tomllib
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -13,8 +11,7 @@ from docker_job.events import change_items, log_items, to_look_at
 from docker_job.queries import encode
 from docker_job.reading import read
 from docker_job.sse import ServerEvent
-
-CLIENT = Path(__file__).resolve().parents[2] / "client"
+from shared.version import VERSION
 
 
 def test_a_job_has_times_and_attempts_and_its_raw_document() -> None:
@@ -91,10 +88,8 @@ def test_parameters_are_written_as_the_api_reads_them() -> None:
     ]
 
 
-def test_the_package_has_one_version() -> None:
-    for place in (CLIENT, CLIENT.parent):
-        project = tomllib.loads((place / "pyproject.toml").read_text())["project"]
-        assert project["version"] == docker_job.__version__
+def test_the_client_has_the_version_of_the_release() -> None:
+    assert docker_job.__version__ == VERSION
 
 
 @pytest.mark.parametrize("name", docker_job.__all__)

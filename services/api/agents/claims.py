@@ -21,13 +21,14 @@ from services.api.agents.store import ProofUse
 from services.api.agents.sts_identity import Identity, VerifiedInstance
 from services.api.jobs import decisions, interruptions
 from services.api.jobs.model import Attempt, Job, JobWithAttempts, Step
+from services.api.jobs.own_variables import own_variables, without_own
 from services.api.jobs.store import Owner
 from services.api.keys.access import Access
 from services.api.secrets import store as secret_store
 from services.api.secrets.sealing import CannotOpen, open_secrets
 from shared import tokens
 from shared.crash_points import Points
-from shared.events.events import Resources
+from shared.events.requirements import Resources
 from shared.log import get_logger
 from shared.postgres.pool import Database
 
@@ -175,7 +176,6 @@ class ClaimService:
             self._keep_waiting(unit, claim, whole_job.job, attempt, because)
             return Wait(because, min(WAIT_SECONDS, self.config.agent.heartbeat_seconds))
         claimed = self._bind_token(unit, claim, whole_job.job, attempt)
-        unit.changed.add(claim.job_id)
         unit.after_commit.append(lambda: self._claimed(claim))
         return whole_job.job, claimed
 
@@ -187,7 +187,6 @@ class ClaimService:
         step = interruptions.decide_interrupted(whole_job, known, unit.now, self.jitter(), rules)
         if step is not None:
             unit.take(whole_job.job, step)
-        unit.changed.add(known.job_id)
         return Refused(409, f"attempt {known.number} is over: interrupted", cause="interrupted")
 
     def _keep_waiting(
@@ -200,7 +199,6 @@ class ClaimService:
                 attempt, because, claim.instance_id, unit.now, self.config.rules
             )
         unit.take(job, Step(job=job, attempts=(waiting,)))
-        unit.changed.add(job.id)
 
     def _bind_token(
         self, unit: AgentUnitOfWork, claim: TokenClaim, job: Job, attempt: Attempt
@@ -245,14 +243,14 @@ def _assignment(
         "id": job.id,
         "docker_image": job.docker_image,
         "command": job.command,
-        "env_vars": job.env_vars,
+        "env_vars": {**without_own(job.env_vars), **own_variables(job, attempt)},
         "timeout_seconds": job.timeout_seconds,
     }
     given |= {"entrypoint": job.entrypoint} if job.entrypoint is not None else {}
     given |= {"resources": asked} if (asked := _of_the_container(job.resources)) else {}
     given |= {"gpus": job.resources.gpus} if job.resources.gpus else {}  # for older agents
-    given |= {"secret_env": secret_env} if secret_env else {}
-    given |= {"secrets": job.secrets} if job.secrets else {}
+    for name, each in (("secret_env", secret_env), ("secrets", job.secrets)):
+        given |= {name: others} if (others := without_own(each)) else {}
     given |= {"registry_auth": job.registry_auth} if job.registry_auth else {}
     given |= {name: value for name in CONTAINER_FIELDS if (value := getattr(job, name)) is not None}
     given |= {"read_only": True} if job.read_only else {}

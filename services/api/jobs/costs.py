@@ -6,6 +6,7 @@ of them is unknown.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from services.api.jobs.model import Attempt
 from shared.events.events import Cause
@@ -25,10 +26,29 @@ def cost_of(attempt: Attempt) -> dict[str, float | None]:
     if attempt.billed_seconds is not None and attempt.on_demand_hourly_price_usd is not None:
         on_demand = attempt.billed_seconds * attempt.on_demand_hourly_price_usd / 3600
     return {
-        "cost_usd": _rounded(cost),
-        "wasted_usd": _rounded(wasted),
-        "on_demand_usd": _rounded(on_demand),
+        "cost_usd": rounded(cost),
+        "wasted_usd": rounded(wasted),
+        "on_demand_usd": rounded(on_demand),
     }
+
+
+def cost_so_far(attempts: Sequence[Attempt]) -> float | None:
+    """Return the cost of the instances terminated so far."""
+    return _sum([each.cost_usd for each in attempts if each.billed_seconds is not None])
+
+
+def cost_estimate(attempts: Sequence[Attempt], now: datetime) -> float | None:
+    """Return the cost so far, in which an instance that is not terminated counts until *now*."""
+    return _sum([_until(each, now) for each in attempts if each.instance_id is not None])
+
+
+def _until(attempt: Attempt, now: datetime) -> float | None:
+    launched_at, price = attempt.entered.get("booting"), attempt.hourly_price_usd
+    if attempt.billed_seconds is not None:
+        return attempt.cost_usd
+    if launched_at is None or price is None:
+        return None
+    return max(0.0, (now - launched_at).total_seconds()) * price / 3600
 
 
 def cost_of_all(attempts: Sequence[Attempt]) -> dict[str, float | None]:
@@ -47,7 +67,7 @@ def cost_of_all(attempts: Sequence[Attempt]) -> dict[str, float | None]:
         if each.cause not in WASTED and each.instance_id is not None
     ]
     return {
-        "cost_usd": _sum([cost["cost_usd"] for cost in terminated]),
+        "cost_usd": cost_so_far(attempts),
         "wasted_usd": _sum([cost["wasted_usd"] for cost in terminated]),
         "on_demand_usd": _sum(served),
     }
@@ -56,8 +76,9 @@ def cost_of_all(attempts: Sequence[Attempt]) -> dict[str, float | None]:
 def _sum(amounts: Sequence[float | None]) -> float | None:
     """Return the sum; None if there is nothing to add, or one amount is unknown."""
     known = [each for each in amounts if each is not None]
-    return _rounded(sum(known)) if known and len(known) == len(amounts) else None
+    return rounded(sum(known)) if known and len(known) == len(amounts) else None
 
 
-def _rounded(amount: float | None) -> float | None:
+def rounded(amount: float | None) -> float | None:
+    """Return *amount* as answers show it."""
     return None if amount is None else round(amount, DIGITS)

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from services.api.jobs.availability import Outage, decide_lost_at, unsettled_until
 from services.api.jobs.endings import decide_end, job_scheduled
 from services.api.jobs.model import (
+    LIFETIME_PASSED,
     ORDER,
     TERMINAL,
     Attempt,
@@ -217,8 +218,7 @@ def decide_overdue(
     if settled_at := unsettled_until(now, outages):
         return Step(job=whole_job.job, attempts=(_checked_again(attempt, settled_at),))
     if attempt.dies_by is not None and now >= attempt.dies_by and attempt.token_hash is not None:
-        message = "its maximum lifetime passed"
-        ending = AttemptEnding(cause="timed_out", message=message, container_stopped=False)
+        ending = AttemptEnding(cause="timed_out", message=LIFETIME_PASSED, container_stopped=False)
         return decide_end(whole_job, attempt, ending, now, jitter, rules)
     lost_at = decide_lost_at(attempt, now, rules, outages)
     if lost_at > now:

@@ -14,7 +14,8 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from services.api.jobs.fields import JobFields
-from shared.events.events import Cause, Event, Market, Requirements
+from shared.events.events import Cause, Event, Market
+from shared.events.requirements import Requirements
 from shared.states import Transitions, settled
 
 Status = Literal["SCHEDULED", "RUNNING", "CANCELLED", "DONE", "FAILED"]
@@ -50,11 +51,19 @@ PHASES = {state: _OTHER_PHASES.get(state, state) for state in STATES if state !=
 """The phase that users see for each state of the current attempt."""
 
 
+LIFETIME_PASSED = "its maximum lifetime passed"
+"""The message of an attempt that ended with the longest lifetime of its instance."""
+
+
 class Job(JobFields, frozen=True, kw_only=True):
-    """A row of `jobs`. `attempt` is the number of its current attempt."""
+    """A row of `jobs`. `attempt` is the number of its current attempt.
+
+    `rerun_of`: the id of the job that it runs again.
+    """
 
     id: int
     secret_env: list[str] = field(default_factory=list)
+    rerun_of: int | None = None
     status: Status
     attempt: int
     trace: str
@@ -106,11 +115,17 @@ class Attempt(Struct, frozen=True, kw_only=True):
     log_head_bytes: int = 0
     log_head_lines: int = 0
 
+    @property
+    def running_at(self) -> datetime | None:
+        """The time when its container began to run."""
+        return self.entered.get("running")
+
 
 class ListedJob(Struct, frozen=True):
     """The columns of a job and its current attempt that `/list` shows; it renders as either.
 
-    `given` has the fields of `columns.NAMES`; those that are JSON are left as text.
+    `attempts` to `cost_usd` are of all of its attempts. `given` has the fields of `columns.NAMES`;
+    those that are JSON are left as text.
     """
 
     id: int
@@ -131,7 +146,18 @@ class ListedJob(Struct, frozen=True):
     heartbeat_at: datetime | None
     instance_id: str | None
     spot_instance_request_id: str | None
+    cause: Cause | None
+    running_at: datetime | None
+    attempts: int
+    started_at: datetime | None
+    cost_usd: float | None
     given: dict[str, Any]
+
+    @property
+    def timeout_seconds(self) -> int | None:
+        """As the client gave it."""
+        seconds: int | None = self.given["timeout_seconds"]
+        return seconds
 
 
 class JobWithAttempts(Struct, frozen=True):

@@ -109,7 +109,7 @@ def _limit_and_use(
     return limit, 1 + _count(whole_job, limit.causes, but=attempt.number)
 
 
-_KINDS: dict[Cause, str] = {
+KINDS: dict[Cause, str] = {
     "pull_failed": "image pull failed",
     "interrupted": "Spot interruption",
     "lost": "instance lost",
@@ -121,7 +121,7 @@ def _reason(attempt: Attempt, ending: AttemptEnding) -> str:
     message = " ".join((ending.message or "").split())
     if len(message) > REASON_CHARACTERS:
         message = f"…{message[1 - REASON_CHARACTERS :]}"
-    kind = _KINDS.get(ending.cause, str(ending.cause))
+    kind = KINDS.get(ending.cause, str(ending.cause))
     if ending.cause == "failed" and ending.exit_code is not None:
         kind = f"exit code {ending.exit_code}"
         if message == f"exited with code {ending.exit_code}":  # the agent's, of a silent container

@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from services.api.jobs.columns import NAMES
-from services.api.jobs.costs import cost_of, cost_of_all
+from services.api.jobs.costs import cost_of, cost_of_all, rounded
 from services.api.jobs.model import (
     PHASES,
     TERMINAL,
@@ -20,23 +21,36 @@ from services.api.jobs.model import (
     ListedJob,
     first_attempt,
 )
+from services.api.jobs.reasons import reason_beside
 from services.api.jobs.retry_limits import retries_used
 from services.api.jobs.waiting import is_due, waiting
-from shared.events.events import Resources
+from shared.events.requirements import Resources
 
 
-def listed(
-    job: Job | ListedJob, attempt: Attempt | ListedJob, now: datetime, trouble: str | None = None
-) -> dict[str, Any]:
+def listed(row: ListedJob, now: datetime, trouble: str | None = None) -> dict[str, Any]:
     """Render a job as `/list` shows it, with the main fields of its current attempt.
 
     *trouble* is why no due job can be launched now.
     """
+    shown = _shown(row, row, now, trouble, row.started_at)
+    shown["cost_usd"] = rounded(row.cost_usd)
+    shown["attempts"] = row.attempts
+    return shown
+
+
+def _shown(
+    job: Job | ListedJob,
+    attempt: Attempt | ListedJob,
+    now: datetime,
+    trouble: str | None,
+    started_at: datetime | None,
+) -> dict[str, Any]:
     because, until = waiting(job, attempt, now, trouble)
     return {
         "id": job.id,
         **_given(job),
         "status": job.status,
+        "status_reason": reason_beside(job, attempt, because),
         "phase": phase(job, attempt, now),
         "phase_detail": attempt.phase_detail or None,
         "waiting_because": because,
@@ -48,8 +62,21 @@ def listed(
         "exit_code": job.exit_code,
         "error_message": job.error_message,
         "created_at": job.created_at,
+        "started_at": started_at,
         "finished_at": job.finished_at,
+        "duration_seconds": _duration(started_at, job.finished_at or now),
     }
+
+
+def _duration(started_at: datetime | None, end: datetime) -> float | None:
+    if started_at is None:
+        return None
+    return round(max(0.0, (end - started_at).total_seconds()), 3)
+
+
+def started_at(attempts: Iterable[Attempt]) -> datetime | None:
+    """Return the time when a container of the job first ran."""
+    return min((each.running_at for each in attempts if each.running_at is not None), default=None)
 
 
 _values_of = operator.attrgetter(*NAMES)
@@ -81,7 +108,7 @@ def detailed(
 ) -> dict[str, Any]:
     """Render a job as `/status` shows it: with every attempt in order, retry limits and costs."""
     current = next(each for each in attempts if each.number == job.attempt)
-    shown = listed(job, current, now, trouble)
+    shown = _shown(job, current, now, trouble, started_at(attempts))
     shown["budgets"] = retries_used(JobWithAttempts(job, tuple(attempts)), rules)
     shown |= cost_of_all(attempts)
     shown["attempts"] = [_attempt(each, now) for each in attempts]
@@ -103,6 +130,7 @@ def fresh(job: Job, first: Attempt, rules: JobRules) -> dict[str, Any]:
     return template | {
         "id": job.id,
         **_given(job),
+        "status_reason": reason_beside(job, first, because),
         "phase": current,
         "waiting_because": because,
         "waiting_until": until,

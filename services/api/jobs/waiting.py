@@ -42,7 +42,7 @@ def _is_ahead(attempt: Attempt | ListedJob, now: datetime) -> bool:
 def _due_later(attempt: Attempt | ListedJob, now: datetime) -> str:
     if attempt.retry_because is None:
         return _scheduled_for(attempt.due_at)
-    at = _seconds(attempt.due_at)
+    at = to_the_second(attempt.due_at)
     if attempt.due_at.date() == now.date():
         at = at[len("2026-01-01T") :]
     retry, _, because = attempt.retry_because.partition(": ")
@@ -63,14 +63,14 @@ def _delayed_by(
     return None, None
 
 
-def _seconds(at: datetime) -> str:
+def to_the_second(at: datetime) -> str:
     """Render a UTC time without its fraction; strftime takes ten times as long."""
     return f"{msgspec.to_builtins(at)[:19]}Z"
 
 
 @functools.lru_cache(maxsize=256)  # the jobs of one request are often due at the same time
 def _scheduled_for(due_at: datetime) -> str:
-    return f"it is scheduled for {_seconds(due_at)}"
+    return f"it is scheduled for {to_the_second(due_at)}"
 
 
 def _ago(at: datetime, now: datetime) -> str:

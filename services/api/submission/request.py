@@ -16,7 +16,7 @@ from services.api.jobs.fields import ANY_SCALAR, JobFields, Variables
 from services.api.submission import capacity, exec_limits, images, secret_fields, when
 from services.api.submission.faults import check, check_texts, has_plain_texts, short, unknown_field
 from services.api.submission.json_body import BadRequest, Number, read_json
-from shared.events.events import Architecture, Capacity
+from shared.events.requirements import Architecture, Capacity
 
 __all__ = ["FIELDS", "BadRequest", "Bounds", "JobRequest", "read_job", "read_json"]
 
@@ -98,6 +98,10 @@ def read_job(body: Any, now: datetime, bounds: Bounds) -> JobRequest:
     given = _in_one_form(body, now, bounds)
     job = check(given, JobRequest, most=bounds.most)
     images.check_image(job.docker_image)
+    if job.env_vars or job.secret_env or job.secrets:
+        exec_limits.check_names(
+            env_vars=job.env_vars, secret_env=job.secret_env, secrets=job.secrets
+        )
     if not has_plain_texts(body):
         check_texts(given, job)
         exec_limits.check_sizes(

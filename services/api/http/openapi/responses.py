@@ -30,12 +30,15 @@ _GIVEN = dict.fromkeys(NAMES, "As given.") | {
     "stop_grace_seconds": "As given; null: the deployment's default.",
     "read_only": "As given, or false.",
     "secret_env": "The names only.",
+    "rerun_of": "The id of the job that it runs again; null: it is no rerun.",
 }
 
 OF_A_JOB = {
     "id": "The job's number.",
     **_GIVEN,
     "status": "DONE, FAILED and CANCELLED are final.",
+    "status_reason": "Why it is where it is, in one sentence: what it waits for, what it does or "
+    "how it ended, and which retry it is.",
     "phase": "The phase of the current attempt (`launching`: due, with no launch reported yet); of "
     "a job that is over, its status in lower case.",
     "phase_detail": "How far the current attempt is in its phase: `pulling 340 of 1,200 MB, 5 of 9 "
@@ -52,9 +55,17 @@ OF_A_JOB = {
     "error_message": "The reason of the failure; the last lines of stderr if the container failed "
     "(and of stdout if these are only progress bars or warnings).",
     "created_at": "The time when it was accepted.",
+    "started_at": "The time when a container of the job first ran; null: none has.",
     "finished_at": "The time when it got its final status.",
+    "duration_seconds": "From `started_at` to `finished_at`, or until now.",
 }
-"""The fields of `views.listed`, in the same order."""
+"""The fields of a job in every answer, in the same order."""
+
+OF_A_LISTED_JOB = {
+    "cost_usd": "The cost of the instances terminated so far; null if a price is not known.",
+    "attempts": "The number of its attempts.",
+}
+"""What only `/list` has, or has in another form."""
 
 OF_AN_ATTEMPT = {
     "number": "Counts from 1.",
@@ -90,7 +101,7 @@ def schemas() -> dict[str, Schema]:
     """Return the schemas by their names."""
     listed = {name: described(about, _of_a_job(name)) for name, about in OF_A_JOB.items()}
     return {
-        "Job": an_object(listed, about="A job as `GET /list` shows it."),
+        "Job": an_object(listed | _counted(), about="A job as `GET /list` shows it."),
         "Jobs": a_list(ref("Job")),
         "JobDetail": an_object(
             listed | _detail(), about="A job with its attempts, retry limits and costs."
@@ -109,10 +120,25 @@ def _of_a_job(name: str) -> Schema:
         return ref("Resources")
     if name == "status":
         return one_of(STATUSES)
+    if name in _DERIVED:
+        return _DERIVED[name]
     if name == "phase":
         ends = sorted(each.lower() for each in TERMINAL)
         return one_of((*dict.fromkeys(PHASES.values()), *ends))
     return typed(Job if name in Job.__struct_fields__ else Attempt, name)
+
+
+_DERIVED: dict[str, Schema] = {
+    "status_reason": {"type": "string"},
+    "started_at": nullable(TIMESTAMP),
+    "duration_seconds": nullable(SECONDS),
+}
+
+
+def _counted() -> dict[str, Schema]:
+    count: Schema = {"type": "integer", "minimum": 1}
+    types = {"cost_usd": _usd(), "attempts": count}
+    return {name: described(OF_A_LISTED_JOB[name], each) for name, each in types.items()}
 
 
 def _detail() -> dict[str, Schema]:

@@ -1,25 +1,17 @@
-"""The users' routes about jobs: schedule, list, status, cancel."""
+"""The users' routes about jobs: schedule, status, cancel."""
 
-import hmac
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlencode
 
-import msgspec
-from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from services.api.http.bodies import Bodies
-from services.api.http.headers import header_of
+from services.api.http.idempotency import keyed, read_key
 from services.api.http.parameters import read_query
 from services.api.http.responses import answer, job_id_of, raw_answer
 from services.api.http.settings import HttpConfig
-from services.api.jobs import listing, views
-from services.api.jobs.fields import MAX_LABELS
-from services.api.jobs.model import STATUSES
 from services.api.jobs.queries import JobService
 from services.api.submission.intake import Intake
 from services.api.submission.request import BadRequest, Bounds, JobRequest, read_job, read_json
@@ -27,10 +19,6 @@ from shared.events.cloudevents import new_trace
 from shared.postgres.pool import Database
 
 MAX_JOBS = 1000
-MAX_KEY_LENGTH = 255
-STREAM_PAGE = 500
-
-_encoder = msgspec.json.Encoder()
 
 
 @dataclass(frozen=True)
@@ -52,19 +40,19 @@ class JobRoutes:
 
     async def _schedule(self, request: Request, raw: bytes) -> Response:
         body = read_json(raw)
-        key = header_of(request, b"idempotency-key")
+        key = read_key(request)
         trace, now = new_trace(), self.db.clock.now()
         if isinstance(body, list):
             return await self._schedule_many(body, key, trace, now)
         if key is None:
             [accepted] = await self.intake.accept([self._read(body, now)], trace)
         else:
-            _check_key(key)
-            # Keyed: a plain hash in the row would allow to guess the secrets of the body.
-            keyed = hmac.digest(self.config.token_key.encode(), raw, "sha256")
-            accepted = await self.intake.accept_once(
-                key, keyed, lambda: self._read(body, now), trace
-            )
+
+            async def read() -> JobRequest:
+                return self._read(body, now)
+
+            hashed = keyed(self.config.token_key, raw)
+            accepted = await self.intake.accept_once(key, hashed, read, trace)
         headers = {"Location": f"/status/{accepted.job_id}"}
         return raw_answer(accepted.answer, 201, headers)
 
@@ -89,51 +77,6 @@ class JobRoutes:
     def _read(self, body: Any, now: datetime) -> JobRequest:
         return read_job(body, now, self.bounds)
 
-    async def list_jobs(self, request: Request) -> Response:
-        """Serve `GET /list`: newest first, a page at a time, or all of them as a stream."""
-        query = read_query(request, "limit", "cursor", "status", many=("label",))
-        status, labels = _filters(query)
-        before = _whole(query, "cursor", listing.LAST_ID, listing.LAST_ID)
-        if query.get("limit") == "all":
-            stream = self._stream(before, status, labels)
-            return StreamingResponse(stream, media_type="application/json")
-        limit = _whole(query, "limit", self.config.list_page, self.config.list_page)
-        async with self.db.connection() as conn:
-            page = await listing.list_jobs(
-                conn, before=before, limit=limit + 1, status=status, labels=labels
-            )
-        headers = {}
-        if len(page) > limit:
-            page = page[:limit]
-            following = [(k, v) for k, v in query.multi_items() if k != "cursor"]
-            following.append(("cursor", str(page[-1].id)))
-            headers["Link"] = f'</list?{urlencode(following)}>; rel="next"'
-        now, trouble = self.db.clock.now(), self.service.trouble()
-        shown = [views.listed(each, each, now, trouble) for each in page]
-        return answer(shown, headers=headers)
-
-    async def _stream(
-        self, before: int, status: str | None, labels: list[tuple[str, str]]
-    ) -> AsyncIterator[bytes]:
-        """Stream every job with an id below *before*, with one page in memory at a time.
-
-        Pages rather than a cursor, so that a slow reader holds no transaction open.
-        """
-        opening = b"["
-        while True:
-            async with self.db.connection() as conn:
-                page = await listing.list_jobs(
-                    conn, before=before, limit=STREAM_PAGE, status=status, labels=labels
-                )
-            if not page:
-                break
-            before = page[-1].id
-            now, trouble = self.db.clock.now(), self.service.trouble()
-            shown = (_encoder.encode(views.listed(each, each, now, trouble)) for each in page)
-            yield opening + b",\n".join(shown)
-            opening = b",\n"
-        yield b"[]\n" if opening == b"[" else b"]\n"
-
     async def status(self, request: Request) -> Response:
         """Serve `GET /status/{id}`."""
         read_query(request)
@@ -143,39 +86,3 @@ class JobRoutes:
         """Serve `DELETE /jobs/{id}`."""
         read_query(request)
         return answer(await self.service.cancel(job_id_of(request)))
-
-
-def _check_key(key: str) -> None:
-    # As the header's octets: the bytes of UTF-8 beyond ASCII are octets like others.
-    if not 1 <= len(key) <= MAX_KEY_LENGTH or any(each < " " or each == "\x7f" for each in key):
-        raise BadRequest(
-            f"Idempotency-Key must be 1 to {MAX_KEY_LENGTH} bytes, none of them a control character"
-        )
-
-
-def _filters(query: QueryParams) -> tuple[str | None, list[tuple[str, str]]]:
-    status = query.get("status")
-    if status is not None and not (status.isascii() and status.upper() in STATUSES):
-        raise BadRequest(f"status must be one of {', '.join(STATUSES)}")
-    labels = []
-    wanted = query.getlist("label")
-    if len(wanted) > MAX_LABELS:
-        raise BadRequest(f"label is given {len(wanted)} times: a job has at most {MAX_LABELS}")
-    for label in wanted:
-        name, colon, value = label.partition(":")
-        if not name or not colon:
-            raise BadRequest("label must be name:value, like label=team:data")
-        if "\0" in label:  # Postgres has none in a text
-            raise BadRequest("label must not hold a NUL character")
-        labels.append((name, value))
-    return (None if status is None else status.upper()), labels
-
-
-def _whole(query: QueryParams, name: str, default: int, most: int) -> int:
-    raw = query.get(name)
-    if raw is None:
-        return default
-    if not raw.isascii() or not raw.isdecimal() or len(raw) > 19 or not 1 <= int(raw) <= most:
-        also = ", or 'all'" if name == "limit" else ""
-        raise BadRequest(f"{name} must be a whole number from 1 to {most}{also}")
-    return int(raw)
