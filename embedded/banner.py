@@ -3,11 +3,15 @@
 import asyncio
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 from embedded.postgres import EmbeddedPostgres
 
 ENGINE_SECONDS = 3.0
+
+USUAL = "http://127.0.0.1:8000"
+"""The address that the command calls if it is told no other."""
 
 
 async def start_block(
@@ -20,14 +24,26 @@ async def start_block(
         "data": f"{data_dir} ({database})",
         "compute": _compute(compute_url),
         "containers": await _containers(compute_url, runtime),
-        "try": f"curl {shlex.quote(address + '/list')}",  # brackets are a pattern to a shell
     }
-    shown = "\n".join(f"  {name:<11} {text}" for name, text in lines.items())
     order = '{ "docker_image": "alpine", "scheduled_for": "now" }'
-    return (
-        f"\ndocker-job is ready\n\n{shown}\n              "
-        f"curl -X POST -d '{order}' {shlex.quote(address + '/schedule')}\n\n  Ctrl-C stops it.\n"
-    )
+    first = [
+        *_command_line(address),
+        f"curl {shlex.quote(address + '/list')}",  # brackets are a pattern to a shell
+        f"curl -X POST -d '{order}' {shlex.quote(address + '/schedule')}",
+    ]
+    rows = [*lines.items(), ("try", first[0]), *(("", each) for each in first[1:])]
+    shown = "\n".join(f"  {name:<11} {text}" for name, text in rows)
+    return f"\ndocker-job is ready\n\n{shown}\n\n  Ctrl-C stops it.\n"
+
+
+def _command_line(address: str) -> list[str]:
+    """Return a first call of the command that `make run` installs, if it is installed."""
+    path = Path(sys.executable).with_name("docker-job")
+    if not path.exists():
+        return []
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    command = shlex.join([str(shown), *(() if address == USUAL else ("--url", address))])
+    return [f"{command} run python:3.13-slim python -V"]
 
 
 def _compute(url: str) -> str:
