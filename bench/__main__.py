@@ -11,7 +11,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench import accept, bloat, due, growth, life, machine, peer, reads, resting
+from bench import accept, bloat, due, growth, life, lists, machine, peer, reads, resting
 from bench.baseline import Baseline, NoBaseline, checked_out, compile_all
 from bench.keep import Kept
 from bench.run import Run
@@ -24,6 +24,7 @@ PARTS: Mapping[str, Callable[[Run], Awaitable[None]]] = {
     "life": life.measure,
     "reads": reads.measure,
     "growth": growth.measure,
+    "lists": lists.measure,
     "bloat": bloat.measure,
     "memory": resting.measure,
 }

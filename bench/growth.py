@@ -128,18 +128,27 @@ async def _rates(run: Run, pair: Pair, name: str, ask: Ask) -> None:
     async def rate(system: System) -> float:
         return (await system.load(CLIENTS, seconds, ask)).kinds[ask.kind].rate
 
-    few, many = await _in_turn(pair, rate)
-    _add(run, pair, f"{name}, {CLIENTS} clients", few, many, "answers/s", of_ceiling(1 / AS_FAST))
+    few, many = await in_turn(pair, rate)
+    add_pair(
+        run,
+        pair,
+        PART,
+        f"{name}, {CLIENTS} clients",
+        few,
+        many,
+        "answers/s",
+        of_ceiling(1 / AS_FAST),
+    )
 
 
 async def _firing(run: Run, pair: Pair) -> None:
     """Measure the launcher's lateness for jobs due at one time, on both systems in turn."""
-    few, many = await _in_turn(pair, _fire)
+    few, many = await in_turn(pair, _fire)
     name = f"{FIRED:,} due at once, until the launcher has each, p99"
-    _add(run, pair, name, few, many, "s", at_most_of_ceiling(AS_FAST))
+    add_pair(run, pair, PART, name, few, many, "s", at_most_of_ceiling(AS_FAST))
 
 
-async def _in_turn(
+async def in_turn(
     pair: Pair, measured: Callable[[System], Awaitable[float]]
 ) -> tuple[list[float], list[float]]:
     """Return what is *measured* of both systems, which alternate in going first."""
@@ -160,20 +169,28 @@ async def _fire(system: System) -> float:
     return percentile([(row["at"] - due_at).total_seconds() for row in rows], 0.99)
 
 
-def _add(
-    run: Run, pair: Pair, name: str, few: list[float], many: list[float], unit: str, goal: Goal
+def add_pair(
+    run: Run,
+    pair: Pair,
+    part: str,
+    name: str,
+    few: list[float],
+    many: list[float],
+    unit: str,
+    goal: Goal,
+    of: Callable[[list[float]], float] = median,
 ) -> None:
-    """Add the median of the rounds, with all of them as details."""
+    """Add the median of the rounds, or another value *of* them, with all of them as details."""
     small, large = pair.sizes
     rounds = {f"{small}_{number}": value for number, value in enumerate(few, 1)}
     rounds |= {f"{large}_{number}": value for number, value in enumerate(many, 1)}
     run.add(
         Figure(
-            part=PART,
+            part=part,
             name=f"{name}, {large:,} finished jobs",
-            value=median(many),
+            value=of(many),
             unit=unit,
-            ceiling=Ceiling(f"that with {small:,}", median(few)),
+            ceiling=Ceiling(f"that with {small:,}", of(few)),
             goals=(goal,),
             detail=rounds,
         )

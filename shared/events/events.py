@@ -191,8 +191,10 @@ class AttemptEnded(Event, frozen=True, kw_only=True):
 class JobFinished(Event, frozen=True, kw_only=True):
     """The job has reached a terminal status; with all that a notification to a user needs.
 
-    *cause* is why the last attempt ended. The fields after *attempt* are absent in events of the
-    release before this one.
+    *cause* is why the last attempt ended. *cost_usd* is the cost so far: of terminated instances
+    what they cost, of the others, as that of the last attempt mostly is, their time until now at
+    their price. Null if no instance or a price is unknown, never 0 for that; `/status` has the cost
+    once all are terminated. The fields after *attempt* are absent in events of earlier releases.
     """
 
     job_id: int
@@ -204,6 +206,7 @@ class JobFinished(Event, frozen=True, kw_only=True):
     name: str | None = None
     labels: dict[str, str] = {}
     cause: Cause | None = None
+    cost_usd: float | None = None
 
 
 class InstanceTerminated(Event, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from services.api.jobs.sizes import (
     MAX_EXEC_BYTES,
     MAX_FIELD_BYTES,
     MAX_VARIABLE_BYTES,
+    OWN_BYTES,
     STRING_COST,
 )
 from tests.e2e.test_main_job import wait_for_no_agents, wait_for_phase
@@ -70,6 +71,20 @@ def test_a_real_container_runs_prints_and_is_removed(system: EmbeddedSystem, ima
     assert containers_of(job["id"], system) == ""
 
 
+def test_a_real_container_knows_its_job(system: EmbeddedSystem, image: str) -> None:
+    system.start()
+    job = system.follow(
+        system.schedule(docker_image=image, command=["env"], name="a name = 'x'", retries=1)
+    )
+    logs = system.http.get(f"/jobs/{job['id']}/logs").text.splitlines()
+    assert {
+        f"DOCKER_JOB_ID={job['id']}",
+        "DOCKER_JOB_NAME=a name = 'x'",
+        "DOCKER_JOB_ATTEMPT=1",
+        f"DOCKER_JOB_SCHEDULED_FOR={job['scheduled_for']}",
+    } <= set(logs)
+
+
 def test_a_real_container_that_exits_3_fails_its_job(system: EmbeddedSystem, image: str) -> None:
     system.start()
     command = ["sh", "-c", "echo working; echo 'disk is full' >&2; exit 3"]
@@ -109,7 +124,7 @@ def test_the_largest_job_that_is_taken_starts(system: EmbeddedSystem, image: str
     argument = "x" * (MAX_FIELD_BYTES - len("".join(script)))
     entrypoint = [*script, argument]
     values = "x" * (MAX_VARIABLE_BYTES - 1), "x" * (MAX_FIELD_BYTES - MAX_VARIABLE_BYTES - 1)
-    given = MAX_FIELD_BYTES + len(f"A={values[0]}B={values[1]}") + STRING_COST * 7
+    given = OWN_BYTES + MAX_FIELD_BYTES + len(f"A={values[0]}B={values[1]}") + STRING_COST * 7
     empty = (MAX_EXEC_BYTES - given) // STRING_COST
     body: dict[str, Any] = {"docker_image": image, "scheduled_for": "now", "entrypoint": entrypoint}
     body |= {"env_vars": {"A": values[0]}, "secret_env": {"B": values[1]}}

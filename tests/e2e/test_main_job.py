@@ -50,6 +50,7 @@ def test_a_job_posted_for_now_is_done_within_five_seconds(system: EmbeddedSystem
     logs = system.http.get(f"/jobs/{job['id']}/logs").text
     assert "hello" in logs.splitlines()
     assert "alpine" in logs, "the simulated runtime logs what it would have run"
+    assert "--env DOCKER_JOB_ID --env DOCKER_JOB_NAME --env DOCKER_JOB_ATTEMPT" in logs
 
 
 def test_what_only_a_role_could_read_is_refused_where_there_is_none(system: EmbeddedSystem) -> None:

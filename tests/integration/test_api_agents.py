@@ -39,7 +39,7 @@ async def launched(world: World) -> int:
 
 
 async def test_a_claim_hands_out_the_job_and_the_settings(world: World) -> None:
-    job = await world.post(command=["true"], env_vars={"A": "b"}, timeout_seconds=9)
+    job = await world.post(command=["true"], env_vars={"A": "b"}, timeout_seconds=9, name="x")
     await world.deliver(world.launched(job["id"]))
     answer = await world.claim(job["id"])
     assert answer.status_code == 200
@@ -48,7 +48,13 @@ async def test_a_claim_hands_out_the_job_and_the_settings(world: World) -> None:
             "id": job["id"],
             "docker_image": "alpine",
             "command": ["true"],
-            "env_vars": {"A": "b"},
+            "env_vars": {
+                "A": "b",
+                "DOCKER_JOB_ID": str(job["id"]),
+                "DOCKER_JOB_NAME": "x",
+                "DOCKER_JOB_ATTEMPT": "1",
+                "DOCKER_JOB_SCHEDULED_FOR": "2026-01-01T00:00:00Z",
+            },
             "timeout_seconds": 9,
         },
         "attempt": 1,
@@ -66,6 +72,30 @@ async def test_a_claim_hands_out_the_job_and_the_settings(world: World) -> None:
             "local_images": False,
         },
     }
+
+
+async def test_a_claim_of_a_further_attempt_says_which_it_is(world: World) -> None:
+    agent = await world.running(scheduled_for="2026-01-01T00:00:00.25Z")
+    await world.call_back(agent, {"schedule": "", "stopped": True})
+    await world.deliver(world.launched(agent.job_id, 2))
+    given = (await world.claim(agent.job_id, 2)).json()["job"]["env_vars"]
+    assert (given["DOCKER_JOB_ATTEMPT"], given["DOCKER_JOB_NAME"]) == ("2", "")
+    assert given["DOCKER_JOB_SCHEDULED_FOR"] == "2026-01-01T00:00:00.250000Z"
+
+
+async def test_a_variable_of_that_name_that_an_earlier_release_took_gives_way(world: World) -> None:
+    job = await world.post(env_vars={"A": "b"})
+    async with world.ports.db.connection() as conn:
+        await conn.execute(
+            "UPDATE jobs SET env_vars = $1, secrets = $2",
+            {"A": "b", "DOCKER_JOB_ID": "mine"},
+            {"DOCKER_JOB_NAME": "/mine", "B": "/b"},
+        )
+    await world.deliver(world.launched(job["id"]))
+    claimed = (await world.claim(job["id"])).json()["job"]
+    assert claimed["env_vars"]["DOCKER_JOB_ID"] == str(job["id"])
+    assert claimed["env_vars"]["A"] == "b"
+    assert claimed["secrets"] == {"B": "/b"}
 
 
 @pytest.mark.parametrize("entrypoint", [["sh", "-c"], []])

@@ -13,8 +13,8 @@ from starlette.types import Message
 
 from services.api.jobs import listing, search
 from services.api.jobs.filters import Filters
-from shared.postgres.pool import connect
 from tests.support.api.api_world import World, message_of
+from tests.support.api.many_jobs import fill, fill_unexpectedly, rows_read
 
 PROMISED = {
     "id",
@@ -273,55 +273,8 @@ async def test_an_attempt_that_followed_is_the_one_that_is_shown(world: World) -
 
 # -- 100,000 jobs
 
-# What a plain formatting would take for its own is doubled.
-FILL = """
-INSERT INTO api.jobs (name, docker_image, env_vars, labels, scheduled_for, timezone, status,
-                      attempt, trace, created_at, finished_at)
-SELECT 'job ' || n, 'alpine', '{{"KEY": "VALUE"}}',
-       CASE WHEN n % 1000 = 0 THEN '{{"team": "rare"}}'
-            WHEN n % 2 = 0 THEN '{{"team": "many"}}' ELSE '{{}}' END::jsonb,
-       now(), 'UTC', CASE WHEN n % 500 = 0 THEN 'RUNNING' WHEN n % 10 = 0 THEN 'SCHEDULED'
-                          ELSE 'DONE' END, 1, 'trace', now(),
-       CASE WHEN n % 10 = 0 THEN NULL ELSE now() END
-FROM generate_series(1, {count}) n;
-INSERT INTO api.attempts (job_id, number, state, due_at, entered, ended_at, cause)
-SELECT id, 1, CASE WHEN finished_at IS NULL THEN 'scheduled' ELSE 'ended' END, now(),
-       '{{"scheduled": "2026-01-01T00:00:00Z"}}', finished_at,
-       CASE WHEN finished_at IS NULL THEN NULL ELSE 'done' END
-FROM api.jobs;
-"""
-ANALYZE = "ANALYZE api.jobs, api.job_labels, api.attempts"
-BELIEVED = f"""
-ALTER TABLE api.jobs SET (autovacuum_enabled = off);
-ALTER TABLE api.job_labels SET (autovacuum_enabled = off);
-INSERT INTO api.jobs (docker_image, env_vars, labels, scheduled_for, timezone, status, attempt,
-                      trace, created_at)
-SELECT 'alpine', '{{}}', '{{"team": "rare"}}', now(), 'UTC', 'SCHEDULED', 1, 'trace', now()
-FROM generate_series(1, 1000);
-{ANALYZE};
-DELETE FROM api.jobs;
-DELETE FROM api.job_labels;
-"""  # noqa: S608 - our own words
 STATUSES = ("SCHEDULED", "RUNNING", "DONE", "FAILED")
 TEAMS = ("many", "rare", "nobody")
-
-
-async def fill(database_url: str, count: int) -> None:
-    conn = await connect(database_url)
-    await conn.execute(FILL.format(count=count))
-    await conn.execute(ANALYZE)
-    await conn.close()
-
-
-def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    return [plan, *(each for child in plan.get("Plans", []) for each in nodes(child))]
-
-
-async def plan_of(world: World, sql: str, *args: Any, mode: str) -> list[dict[str, Any]]:
-    async with world.ports.db.connection() as conn, conn.transaction():
-        await conn.execute(f"SET LOCAL plan_cache_mode = {mode}")
-        text = await conn.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", *args)
-    return nodes(json.loads(text)[0]["Plan"])
 
 
 async def test_with_100_000_jobs_every_page_is_quick_and_read_by_an_index(
@@ -358,10 +311,7 @@ async def test_right_after_100_000_jobs_came_every_page_is_still_read_by_an_inde
     fresh_world: World, database_url: str, mode: str
 ) -> None:
     """Postgres assumes 1,000 waiting jobs, all with the one label that few have now."""
-    conn = await connect(database_url)
-    await conn.execute(BELIEVED)
-    await conn.execute(FILL.format(count=100_000))
-    await conn.close()
+    await fill_unexpectedly(database_url, 100_000)
     await _pages_use_indexes(fresh_world, search.LAST_ID, mode)
 
 
@@ -396,22 +346,10 @@ async def _pages_use_indexes(world: World, last: int, mode: str = "auto") -> Non
             for status in STATUSES
         ),
     ]:
-        assert await _read(world, mode, sql, *args) <= 3000, args  # a page, not the table
+        assert await rows_read(world, mode, sql, *args) <= 3000, args  # a page, not the table
     for status in STATUSES:  # a block for each job that runs, of 50,000 with the label
         args = args_of(last, 101, {"team": "many"}, status)
-        assert await _read(world, mode, search.LIST_MATCHING, *args) <= 6000, args
-
-
-async def _read(world: World, mode: str, sql: str, *args: Any) -> int:
-    """Return how many rows the busiest node of the plan has read."""
-    plan = await plan_of(world, sql, *args, mode=mode)
-    scans = [node["Node Type"] for node in plan if "Scan" in node["Node Type"]]
-    assert "Seq Scan" not in scans, (args, scans)
-    read: int = max(
-        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
-        for node in plan
-    )
-    return read
+        assert await rows_read(world, mode, search.LIST_MATCHING, *args) <= 6000, args
 
 
 async def test_all_jobs_are_streamed_a_page_in_memory_at_a_time(

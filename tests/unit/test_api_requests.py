@@ -11,6 +11,8 @@ from services.api.jobs.sizes import (
     MAX_EXEC_BYTES,
     MAX_FIELD_BYTES,
     MAX_VARIABLE_BYTES,
+    OWN_BYTES,
+    OWN_VARIABLES,
     STRING_COST,
 )
 from services.api.submission.request import (
@@ -300,6 +302,18 @@ def test_env_vars_are_bounded_in_bytes() -> None:
         read_secretly(env_vars={"A": "x" * 40_000}, secret_env={"B": "y" * 40_000})
 
 
+@pytest.mark.parametrize("field", ["env_vars", "secret_env", "secrets"])
+@pytest.mark.parametrize("name", OWN_VARIABLES)
+def test_a_variable_that_each_container_gets_of_its_job_is_refused(field: str, name: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        read_secretly(**{field: {"A": "/b", name: "/c"}})
+    assert str(refused.value) == (
+        f"{field}.{name} is set by docker-job, in every container: choose another name"
+    )
+    taken = {f"{name}S": "/c", "DOCKER_JOB_URL": "/d"}
+    assert getattr(read_secretly(**{field: taken}), field) == taken
+
+
 def test_arguments_and_environment_are_bounded_together_as_linux_counts_them() -> None:
     """A string counts its bytes, its NUL and a pointer."""
     fields: dict[str, Any] = {
@@ -307,7 +321,7 @@ def test_arguments_and_environment_are_bounded_together_as_linux_counts_them() -
         "env_vars": {f"A{n}": "x" * 10_000 for n in range(3)},
         "secret_env": {f"B{n}": "x" * 10_000 for n in range(3)},
     }
-    given = 2 + STRING_COST + 6 * (10_003 + STRING_COST)
+    given = OWN_BYTES + 2 + STRING_COST + 6 * (10_003 + STRING_COST)
     strings = (MAX_EXEC_BYTES - given) // STRING_COST
     full = {**fields, "command": [""] * strings}
     assert len(read_secretly(**full).command or ()) == strings
@@ -317,15 +331,16 @@ def test_arguments_and_environment_are_bounded_together_as_linux_counts_them() -
     counted = given + STRING_COST * (strings + 1)
     assert str(refused.value) == (
         f"command with entrypoint and env_vars and secret_env counts {counted} bytes, "
-        f"at most {MAX_EXEC_BYTES} are taken (each string counts its bytes and 9 more)"
+        f"at most {MAX_EXEC_BYTES} are taken (each string counts its bytes and 9 more, "
+        f"the container's own variables {OWN_BYTES})"
     )
 
 
 @pytest.mark.parametrize("field", ["command", "entrypoint"])
 def test_many_empty_strings_are_too_many(field: str) -> None:
-    most = MAX_EXEC_BYTES // STRING_COST - 1
+    most = (MAX_EXEC_BYTES - OWN_BYTES) // STRING_COST - 1
     assert read(**{field: ["sh", *[""] * (most - 1)]}).docker_image
-    expected = f"{field} counts 2700002 bytes, at most {MAX_EXEC_BYTES} are taken"
+    expected = f"{field} counts {2_700_002 + OWN_BYTES} bytes, at most {MAX_EXEC_BYTES} are taken"
     assert refusal(**{field: ["sh", *[""] * 299_999]}).startswith(expected)
 
 

@@ -18,7 +18,10 @@ from bench.servers import Missing
 
 def test_by_default_all_is_measured_five_times() -> None:
     arguments = arguments_from([])
-    assert arguments.only == [*("accept", "due", "life", "reads"), *("growth", "bloat", "memory")]
+    assert arguments.only == [
+        *("accept", "due", "life", "reads"),
+        *("growth", "lists", "bloat", "memory"),
+    ]
     assert arguments.runs == 5
 
 

@@ -21,6 +21,7 @@ from services.api.agents.store import ProofUse
 from services.api.agents.sts_identity import Identity, VerifiedInstance
 from services.api.jobs import decisions, interruptions
 from services.api.jobs.model import Attempt, Job, JobWithAttempts, Step
+from services.api.jobs.own_variables import own_variables, without_own
 from services.api.jobs.store import Owner
 from services.api.keys.access import Access
 from services.api.secrets import store as secret_store
@@ -242,14 +243,14 @@ def _assignment(
         "id": job.id,
         "docker_image": job.docker_image,
         "command": job.command,
-        "env_vars": job.env_vars,
+        "env_vars": {**without_own(job.env_vars), **own_variables(job, attempt)},
         "timeout_seconds": job.timeout_seconds,
     }
     given |= {"entrypoint": job.entrypoint} if job.entrypoint is not None else {}
     given |= {"resources": asked} if (asked := _of_the_container(job.resources)) else {}
     given |= {"gpus": job.resources.gpus} if job.resources.gpus else {}  # for older agents
-    given |= {"secret_env": secret_env} if secret_env else {}
-    given |= {"secrets": job.secrets} if job.secrets else {}
+    for name, each in (("secret_env", secret_env), ("secrets", job.secrets)):
+        given |= {name: others} if (others := without_own(each)) else {}
     given |= {"registry_auth": job.registry_auth} if job.registry_auth else {}
     given |= {name: value for name in CONTAINER_FIELDS if (value := getattr(job, name)) is not None}
     given |= {"read_only": True} if job.read_only else {}

@@ -1,7 +1,5 @@
 """Reading the parameters that filter jobs. Each function raises `BadRequest`."""
 
-import re
-from datetime import UTC, datetime, timedelta
 from typing import get_args
 
 from starlette.datastructures import QueryParams
@@ -16,13 +14,6 @@ MANY_FILTERS = ("status", "label")
 TIMES = ("since", "until", "by")
 MAX_TEXT = 256
 MAX_IMAGE = 4096
-
-AGE = r"[0-9]{1,6}[smhd]"
-_TIME = re.compile(
-    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d+))?)?(Z|[+ -]\d\d:?\d\d)", re.ASCII
-)
-_AGE = re.compile(AGE, re.ASCII)
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def read_filters(query: QueryParams) -> Filters:
@@ -44,34 +35,6 @@ def read_order(query: QueryParams) -> Order:
             found: Order = order
             return found
     raise BadRequest(f"by must be one of {', '.join(get_args(Order))}")
-
-
-def read_time(query: QueryParams, name: str, now: datetime) -> datetime | None:
-    """Read a time, or an age: so long before *now*."""
-    raw = query.get(name)
-    if raw is None:
-        return None
-    try:
-        if _AGE.fullmatch(raw):
-            return now - timedelta(**{_UNITS[raw[-1]]: int(raw[:-1])})
-        if found := _TIME.fullmatch(raw.upper()):
-            return _time(*found.groups())
-    except OverflowError:
-        return datetime.min.replace(tzinfo=UTC)
-    except ValueError:  # no such day, or time of day
-        pass
-    raise BadRequest(
-        f"{name} must be an age like 90m, 24h or 7d, or a time with its offset from UTC like "
-        "2026-11-30T09:00:00Z"
-    )
-
-
-def _time(day: str, minute: str, second: str | None, fraction: str | None, zone: str) -> datetime:
-    offset = zone.replace(" ", "+")  # a plus that was not percent-encoded
-    micros = (fraction or "")[:6].ljust(6, "0")
-    return datetime.fromisoformat(f"{day}T{minute}:{second or '00'}.{micros}{offset}").astimezone(
-        UTC
-    )
 
 
 def _statuses(given: list[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ of them is unknown.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from services.api.jobs.model import Attempt
 from shared.events.events import Cause
@@ -34,6 +35,20 @@ def cost_of(attempt: Attempt) -> dict[str, float | None]:
 def cost_so_far(attempts: Sequence[Attempt]) -> float | None:
     """Return the cost of the instances terminated so far."""
     return _sum([each.cost_usd for each in attempts if each.billed_seconds is not None])
+
+
+def cost_estimate(attempts: Sequence[Attempt], now: datetime) -> float | None:
+    """Return the cost so far, in which an instance that is not terminated counts until *now*."""
+    return _sum([_until(each, now) for each in attempts if each.instance_id is not None])
+
+
+def _until(attempt: Attempt, now: datetime) -> float | None:
+    launched_at, price = attempt.entered.get("booting"), attempt.hourly_price_usd
+    if attempt.billed_seconds is not None:
+        return attempt.cost_usd
+    if launched_at is None or price is None:
+        return None
+    return max(0.0, (now - launched_at).total_seconds()) * price / 3600
 
 
 def cost_of_all(attempts: Sequence[Attempt]) -> dict[str, float | None]:

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
+from services.api.jobs.costs import cost_estimate
 from services.api.jobs.model import (
     TERMINAL,
     Attempt,
@@ -221,6 +222,7 @@ def _finish(
         name=whole_job.job.name,
         labels=whole_job.job.labels,
         cause=cause,
+        cost_usd=cost_estimate(whole_job.attempts, now),
     )
     step = Step(job=finished, attempts=(ended,), events=(over, finished_event))
     return _supersede(step, whole_job, ended, now)

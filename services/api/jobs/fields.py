@@ -16,7 +16,7 @@ from typing import Annotated, get_args
 from msgspec import Meta, Struct
 
 from services.api.jobs import container_fields
-from services.api.jobs.sizes import ARGUMENTS_LIMIT, VARIABLES_LIMIT
+from services.api.jobs.sizes import ARGUMENTS_LIMIT, OWN_VARIABLES, VARIABLES_LIMIT
 from shared.events.events import Capacity, Resources
 
 MAX_LABELS = 50
@@ -60,6 +60,7 @@ VariableName = Annotated[
     str,
     Meta(
         pattern=whole("[A-Za-z_][A-Za-z0-9_]*"),
+        extra_json_schema={"not": {"enum": list(OWN_VARIABLES)}},
         extra={
             "wrong": "{path} has the name {value}: a name is made of letters, digits and "
             "underscores and does not begin with a digit"

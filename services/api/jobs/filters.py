@@ -9,7 +9,7 @@ Order = Literal["created", "finished"]
 
 
 class Filters(Struct, frozen=True, kw_only=True):
-    """What a job must match: all of it. None and empty: anything.
+    """The conditions that a job must match, all of them. None and empty: anything.
 
     `labels`: pairs of name and value. `text` is a part of its id, name, image or a label's value,
     in upper or lower case. It was accepted, or with *by* finished, from `since` on and before

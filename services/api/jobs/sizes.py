@@ -6,6 +6,17 @@ image's own environment and for the values of `secrets`: 100 of SSM's (8 KiB) or
 Manager's longest (64 KiB).
 """
 
+OWN_VARIABLES = (
+    "DOCKER_JOB_ID",
+    "DOCKER_JOB_NAME",
+    "DOCKER_JOB_ATTEMPT",
+    "DOCKER_JOB_SCHEDULED_FOR",
+)
+"""The variables that every container gets of its job: `own_variables.py`."""
+
+OWN_BYTES = 1000
+"""As much as these count at most, with the longest name of a job."""
+
 MAX_FIELD_BYTES = 65_536
 MAX_VARIABLE_BYTES = 65_000
 """With its name. Agents of earlier releases fail a job for a longer one."""
@@ -17,6 +28,7 @@ STRING_COST = 9
 ARGUMENTS_LIMIT = f"At most {MAX_FIELD_BYTES} bytes."
 VARIABLES_LIMIT = (
     f"With `secret_env` at most {MAX_FIELD_BYTES} bytes, names included, and {MAX_VARIABLE_BYTES} "
-    f"for one. With `entrypoint` and `command`, and {STRING_COST} bytes for each string, at most "
-    f"{MAX_EXEC_BYTES}."
+    f"for one. With `entrypoint` and `command`, {STRING_COST} bytes for each string and "
+    f"{OWN_BYTES} for the container's own variables, at most {MAX_EXEC_BYTES}. "
+    f"{', '.join(f'`{name}`' for name in OWN_VARIABLES)} are its own."
 )

@@ -10,6 +10,8 @@ from services.api.jobs.sizes import (
     MAX_EXEC_BYTES,
     MAX_FIELD_BYTES,
     MAX_VARIABLE_BYTES,
+    OWN_BYTES,
+    OWN_VARIABLES,
     STRING_COST,
 )
 from services.api.submission.faults import join
@@ -43,6 +45,18 @@ def check_directory(path: str) -> None:
         )
 
 
+def check_names(**fields: Iterable[str]) -> None:
+    """Refuse a variable that each container gets of its job. Raises `BadRequest`."""
+    for field, names in fields.items():
+        for name in _OWN.intersection(names):
+            raise BadRequest(
+                f"{join(field, name)} is set by docker-job, in every container: choose another name"
+            )
+
+
+_OWN = frozenset(OWN_VARIABLES)
+
+
 def check_sizes(
     arguments: Mapping[str, Sequence[str]],
     variables: Mapping[str, Mapping[str, str]],
@@ -61,13 +75,14 @@ def check_sizes(
     counts = {field: _count(texts, len(texts)) for field, texts in arguments.items()}
     for field, each in variables.items():
         counts[field] = _count((*each, *each.values()), len(each)) + len(each)  # each has a `=`
-    total, largest = sum(counts.values()), max(counts, key=counts.__getitem__)
+    total, largest = OWN_BYTES + sum(counts.values()), max(counts, key=counts.__getitem__)
     if total > MAX_EXEC_BYTES:
         others = " and ".join(field for field in counts if counts[field] and field != largest)
         whole = f"{largest} with {others}" if others else largest
         raise BadRequest(
             f"{whole} counts {total} bytes, at most {MAX_EXEC_BYTES} are taken "
-            f"(each string counts its bytes and {STRING_COST} more)"
+            f"(each string counts its bytes and {STRING_COST} more, the container's own variables "
+            f"{OWN_BYTES})"
         )
 
 

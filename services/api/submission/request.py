@@ -98,6 +98,10 @@ def read_job(body: Any, now: datetime, bounds: Bounds) -> JobRequest:
     given = _in_one_form(body, now, bounds)
     job = check(given, JobRequest, most=bounds.most)
     images.check_image(job.docker_image)
+    if job.env_vars or job.secret_env or job.secrets:
+        exec_limits.check_names(
+            env_vars=job.env_vars, secret_env=job.secret_env, secrets=job.secrets
+        )
     if not has_plain_texts(body):
         check_texts(given, job)
         exec_limits.check_sizes(

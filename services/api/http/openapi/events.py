@@ -3,21 +3,17 @@
 from typing import Any
 
 from services.api.http.change_events import ChangeEvent
-from services.api.http.filters import MAX_IMAGE, MAX_TEXT
+from services.api.http.openapi import listing
 from services.api.http.openapi.shapes import (
     LARGEST_ID,
-    NO_NUL,
     Schema,
     a_list,
     an_object,
     described,
-    one_of,
     typed,
     whole,
 )
 from services.api.http.routes.events import MAX_JOBS, POSITION
-from services.api.jobs.fields import MAX_LABELS
-from services.api.jobs.model import STATUSES
 
 OF_A_CHANGE = {
     "id": "The job's number.",
@@ -34,26 +30,15 @@ OF_A_CHANGE = {
 
 
 def parameters() -> list[Schema]:
-    """Return the parameters of the route."""
-    label = a_list({"type": "string", "pattern": r"^[^:\u0000]+:[^\u0000]*$"})
-    job = a_list(whole(1, LARGEST_ID)) | {"maxItems": MAX_JOBS}
-    of_jobs = {
-        "job": ("Changes of these jobs.", job),
-        "status": ("Changes to one of these, with commas or repeated.", _statuses()),
-        "label": ("`name:value`; of several all must match.", label | {"maxItems": MAX_LABELS}),
-        "name": ("The job's name.", _text(MAX_TEXT)),
-        "image": ("Its image, as given.", _text(MAX_IMAGE)),
-        "q": ("In its id, name, image or the value of a label, in any case.", _text(MAX_TEXT)),
-        "after": ("As `Last-Event-ID`, which counts if both are given.", _position()),
-    }
+    """Return the parameters of the route; the filters see a job as it is after the change."""
+    position = {"type": "string", "pattern": POSITION}
+    jobs = a_list(whole(1, LARGEST_ID)) | {"maxItems": MAX_JOBS}
     about = "Continue after the event with this id; without it with what changes from now on."
-    header = {"name": "Last-Event-ID", "in": "header", "description": about, "schema": _position()}
     return [
-        *(
-            {"name": name, "in": "query", "description": text, "schema": schema}
-            for name, (text, schema) in of_jobs.items()
-        ),
-        header,
+        *listing.filters(),
+        _given("query", "job", "The job's number; of several, changes of any.", jobs),
+        _given("query", "after", "As `Last-Event-ID`, which counts if both are given.", position),
+        _given("header", "Last-Event-ID", about, position),
     ]
 
 
@@ -78,13 +63,5 @@ def schemas() -> dict[str, Schema]:
     return {"Change": an_object(properties, about="The data of an event of `GET /events`.")}
 
 
-def _statuses() -> Schema:
-    return a_list({"anyOf": [one_of(STATUSES), {"type": "string"}]})
-
-
-def _text(most: int) -> Schema:
-    return {"type": "string", "minLength": 1, "maxLength": most, "pattern": NO_NUL}
-
-
-def _position() -> Schema:
-    return {"type": "string", "pattern": POSITION}
+def _given(place: str, name: str, about: str, schema: Schema) -> Schema:
+    return {"name": name, "in": place, "description": about, "schema": schema}

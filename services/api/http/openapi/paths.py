@@ -2,12 +2,10 @@
 
 from typing import Any
 
-from services.api.http.openapi import events, logs, records
-from services.api.http.openapi.shapes import LARGEST_ID, Schema, a_list, one_of, ref, whole
+from services.api.http.openapi import events, listing, logs, records
+from services.api.http.openapi.shapes import LARGEST_ID, Schema, ref, whole
 from services.api.http.routes.jobs import MAX_KEY_LENGTH
 from services.api.http.settings import HttpConfig
-from services.api.jobs.fields import MAX_LABELS
-from services.api.jobs.model import STATUSES
 from services.api.submission.request import JobRequest
 
 JSON = "application/json"
@@ -96,23 +94,13 @@ def _list(most: int) -> dict[str, Any]:
         "headers": {"Link": _header('`rel="next"`: the next page, if there is one.')},
         "content": _json(ref("Jobs")),
     }
-    limit = {"anyOf": [whole(1, most), {"const": "all"}], "default": most}
-    label = a_list({"type": "string", "pattern": r"^[^:\u0000]+:[^\u0000]*$"})
-    label |= {"maxItems": MAX_LABELS}
     return _operation(
         "list",
-        "List jobs, newest first.",
+        "List jobs, newest first; all filters must match.",
         "read",
         ("BadRequest", *USERS),
         {"200": listed},
-        parameters=[
-            _parameter("query", "limit", "A page's size; `all` streams all jobs.", limit),
-            _parameter("query", "cursor", "Jobs before this id: see `Link`.", whole(1, LARGEST_ID)),
-            _parameter("query", "status", "In upper or lower case.", one_of(STATUSES)),
-            _parameter(
-                "query", "label", "`name:value`; of several, at most 50, all must match.", label
-            ),
-        ],
+        parameters=listing.parameters(most),
     )
 
 

@@ -18,11 +18,11 @@ from services.api.http.filters import (
     TIMES,
     read_filters,
     read_order,
-    read_time,
 )
 from services.api.http.parameters import read_query
 from services.api.http.responses import answer
 from services.api.http.settings import HttpConfig
+from services.api.http.times import read_time
 from services.api.jobs import search, views
 from services.api.jobs.filters import Filters, Order
 from services.api.jobs.queries import JobService
