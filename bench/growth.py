@@ -178,8 +178,9 @@ def add_pair(
     many: list[float],
     unit: str,
     goal: Goal,
+    of: Callable[[list[float]], float] = median,
 ) -> None:
-    """Add the median of the rounds, with all of them as details."""
+    """Add the median of the rounds, or another value *of* them, with all of them as details."""
     small, large = pair.sizes
     rounds = {f"{small}_{number}": value for number, value in enumerate(few, 1)}
     rounds |= {f"{large}_{number}": value for number, value in enumerate(many, 1)}
@@ -187,9 +188,9 @@ def add_pair(
         Figure(
             part=part,
             name=f"{name}, {large:,} finished jobs",
-            value=median(many),
+            value=of(many),
             unit=unit,
-            ceiling=Ceiling(f"that with {small:,}", median(few)),
+            ceiling=Ceiling(f"that with {small:,}", of(few)),
             goals=(goal,),
             detail=rounds,
         )

@@ -69,17 +69,19 @@ async def test_a_key_needs_the_scope_that_is_described(world: World) -> None:
         for scope, key in keys.items():
             await key_store.insert_key(tx, key.prefix, scope, scope, key.hashed)
     for path, methods in DOCUMENT["paths"].items():
+        # A stream that has begun has no end.
+        asked_path = "/events?after=x" if path == "/events" else path.replace("{id}", "1")
         for method, operation in methods.items():
             asked = [each["apiKey"][0] for each in operation["security"] if "apiKey" in each]
             for scope, key in keys.items():
                 answer = await world.http.request(
                     method,
-                    path.replace("{id}", "1"),
+                    asked_path,
                     headers={"Authorization": f"Bearer {key.text}"},
                 )
                 too_little = any(SCOPES.index(scope) < SCOPES.index(each) for each in asked)
                 assert (answer.status_code == 403) == too_little, (method, path, scope)
-            unauthorized = await world.http.request(method, path.replace("{id}", "1"))
+            unauthorized = await world.http.request(method, asked_path)
             unguarded = {} in operation["security"] or not operation["security"]
             assert unauthorized.status_code == 401 or (unguarded and not asked), (method, path)
 
