@@ -14,7 +14,7 @@ from tests.support.servers.metadata_service import MetadataService
 from tests.support.systems.embedded_system import EmbeddedSystem
 from tests.support.waiting import until
 
-COLUMNS = re.compile(r" [✓●] (scheduled|launching|booting|pulling|running) ")
+COLUMNS = re.compile(r" [✓●] (scheduled|launching|booting|pulling|running)\b")
 
 
 @pytest.fixture(scope="module")

@@ -184,3 +184,22 @@ async def test_a_failure_without_an_exit_code_shows_its_whole_message() -> None:
     assert await followed.following.run() == 125
     assert followed.err[-2] == "check its name"
     assert followed.err[-1].startswith("failed: no such image")
+
+
+async def test_ctrl_c_before_the_api_has_answered_says_that_there_may_be_a_job(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = asyncio.Event()
+
+    async def schedule() -> Job:
+        asked.set()
+        await asyncio.Event().wait()
+        return SCHEDULED
+
+    client = cast(AsyncClient, Scripted([], [SCHEDULED]))
+    task = asyncio.create_task(following.follow(client, schedule()))
+    await asked.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert capsys.readouterr().err == "The job may have been scheduled: see `docker-job ps -n 1`.\n"

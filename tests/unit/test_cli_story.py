@@ -199,6 +199,16 @@ def test_a_failed_attempt_says_how_it_ended_and_the_live_line_when_the_next_one_
     assert live(story) == " ○ scheduled   retry 1 of 2 in 30s: exit code 3: boom"
 
 
+def test_a_pull_that_is_kept_up_says_why_once_where_no_line_is_live() -> None:
+    detail = "the registry does not answer: connection refused; next try in {} s"
+    kept = job(attempt("pulling", phase_detail=detail.format(5)))
+    live_story, plain = Story(live=True), Story(live=False)
+    live_story.feed(kept, NOW)
+    assert live(live_story).startswith(f" ◔ pulling     {detail.format(5)}")
+    assert lines(plain, kept)[-1] == f" … pulling     {detail.format(5)}"
+    assert lines(plain, job(attempt("pulling", phase_detail=detail.format(4)))) == []
+
+
 def test_a_failed_pull_is_a_failed_line_with_the_reason() -> None:
     story = Story(live=True)
     first = attempt("ended", last="pulling", cause="pull_failed", error_message="no such host")

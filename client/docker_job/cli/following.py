@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
+import click
+
 from docker_job import AsyncClient
 from docker_job.cli.interrupts import QUESTION, Interrupts, Wish
 from docker_job.cli.log_output import STREAMS, LogOutput
@@ -98,8 +100,8 @@ class Following:
 
     def _goes_on(self) -> str:
         return (
-            f"Detached: job {self._id} goes on. Follow it with `docker-job logs -f {self._id}`, "
-            f"cancel it with `docker-job stop {self._id}`."
+            f"Detached: job {self._id} goes on. Follow it with `{_program()} logs -f {self._id}`, "
+            f"cancel it with `{_program()} stop {self._id}`."
         )
 
     async def _logs(self) -> LogEnd | None:
@@ -224,12 +226,27 @@ class Following:
 
 
 async def follow(
-    client: AsyncClient, job: Job, *, quiet: bool = False, colour: bool | None = None
+    client: AsyncClient,
+    scheduling: Awaitable[Job],
+    *,
+    quiet: bool = False,
+    colour: bool | None = None,
 ) -> int:
-    """Follow a job on the screen of this process; return the exit code of the command."""
+    """Follow the job that *scheduling* makes; return the exit code of the command."""
+    try:
+        job = await scheduling
+    except asyncio.CancelledError:  # Ctrl-C before the answer came
+        click.echo(f"The job may have been scheduled: see `{_program()} ps -n 1`.", err=True)
+        raise
     screen = Screen.of_process(quiet=quiet, colour=colour)
     asks = screen.live and sys.stdin is not None and sys.stdin.isatty()
     return await Following(client, job, screen, Interrupts(asks=asks)).run()
+
+
+def _program() -> str:
+    """Return the command as the user calls it: `docker-job` or `docker job`."""
+    context = click.get_current_context(silent=True)
+    return (context.find_root().info_name if context else None) or "docker-job"
 
 
 async def _end(*tasks: asyncio.Task[object]) -> None:

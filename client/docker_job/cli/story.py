@@ -24,6 +24,9 @@ from docker_job.cli.story_line import (
 from docker_job.documents import Attempt, Job
 
 DONE = Look("✓", "green")
+AMOUNT = re.compile(r"of ([\d.,]+ \wB)")
+"""The whole size, in the detail of a pull; without it the detail says what keeps it up."""
+
 ENDED = {
     "failed": "failed",
     "lost": "lost",
@@ -125,6 +128,9 @@ class Story:
             yield StoryLine(look, phase, "")
         elif phase == "waiting" and self._is_new("wait", attempt.number, job.waiting_because):
             yield StoryLine(look, phase, waits_for(job, attempt, now))
+        elif phase == "pulling" and not AMOUNT.search(attempt.phase_detail or "of 0 MB"):
+            if self._is_new("pull trouble", attempt.number):
+                yield StoryLine(LOOKS["waiting"], phase, _pulling(job, attempt.phase_detail or ""))
         elif _is_far(attempt, now) and self._is_new("ahead", attempt.number):
             yield StoryLine(look, phase, ahead_of(job, attempt, now))
 
@@ -152,12 +158,11 @@ class Story:
         if phase == "booting":
             return attempt.instance_id or ""
         if phase == "pulling":
-            amount = self._pulled.get(attempt.number, "").removeprefix("pulling ")
-            return f"{job.docker_image}  {amount.partition(', ')[0]}".rstrip()
+            return _pulling(job, self._pulled.get(attempt.number, ""))
         return attempt.phase_detail or ""
 
     def _pulled_all(self, job: Job, attempt: Attempt) -> str:
-        amount = re.search(r"of ([\d.,]+ \wB)", self._pulled.get(attempt.number, ""))
+        amount = AMOUNT.search(self._pulled.get(attempt.number, ""))
         if amount is None:
             return job.docker_image
         return f"{job.docker_image}  {amount[1].partition(' ')[0]} of {amount[1]}"
@@ -199,6 +204,13 @@ class Story:
 
 def _is_far(attempt: Attempt, now: datetime) -> bool:
     return attempt.phase == "scheduled" and seconds_ahead(attempt, now) > FAR_SECONDS
+
+
+def _pulling(job: Job, detail: str) -> str:
+    """Render how far a pull is, or why it is tried again."""
+    if detail and not AMOUNT.search(detail):
+        return detail
+    return f"{job.docker_image}  {detail.removeprefix('pulling ').partition(', ')[0]}".rstrip()
 
 
 def _again(attempt: Attempt, index: int) -> tuple[int, ...]:

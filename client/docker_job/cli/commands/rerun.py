@@ -107,8 +107,8 @@ async def _followed(
     async with app.async_client() as client:
         job_id = await client.find(job)
         overrides = merged(fields, (await client.status(job_id)).raw) if fields else {}
-        new = await client.rerun(job_id, overrides, idempotency_key=_key(key, job_id))
-        return await follow(client, new, quiet=quiet, colour=app.color)
+        scheduling = client.rerun(job_id, overrides, idempotency_key=_key(key, job_id))
+        return await follow(client, scheduling, quiet=quiet, colour=app.color)
 
 
 def _key(key: str | None, job_id: int) -> str | None:

@@ -85,5 +85,5 @@ async def _followed(app: App, job: dict[str, Any], key: str | None, *, quiet: bo
     from docker_job.cli.following import follow  # noqa: PLC0415 - not for --help
 
     async with app.async_client() as client:
-        scheduled = await client.schedule(job, idempotency_key=key)
-        return await follow(client, scheduled, quiet=quiet, colour=app.color)
+        scheduling = client.schedule(job, idempotency_key=key)
+        return await follow(client, scheduling, quiet=quiet, colour=app.color)
