@@ -1,6 +1,6 @@
 """Preparation of a restored database for the services: `python -m operations.resend`.
 
-A dump is one consistent snapshot of all four schemas. Two things are outside of it:
+A dump is one consistent snapshot of all four schemas. Three things are outside of it:
 
 - **The broker.** A batch with an event that was not yet consumed at the time of the dump is in no
   queue now (the memory bus has none after a stop, RabbitMQ's are purged, since they hold events of
@@ -8,6 +8,8 @@ A dump is one consistent snapshot of all four schemas. Two things are outside of
 - **Later jobs.** Jobs that were accepted after the dump are lost, but clients know their ids, and
   instances have them in tokens and tags. No id is used twice: the next job's is far beyond any
   former one.
+- **Followers.** Clients of `GET /events` have positions in an order that is lost. They get a
+  `reset`, and read the list again.
 
 Instances of those jobs are orphaned: the API answers their agents with a stop, and the reaper ends
 instances that only the cloud's list shows. Attempts that have ended meanwhile are found lost, and
@@ -35,6 +37,11 @@ WHERE pg_sequence_last_value(sequence::regclass) IS NOT NULL
 """
 
 
+# The ids of events that clients have would mean other changes now. With the epoch of a new counter
+# they mean nothing, and those clients read the list again.
+FORGET_CHANGES = "TRUNCATE api.new_job_changes, api.job_changes, api.job_change_counter"
+
+
 class Settled(Struct, frozen=True):
     """The result: batches to be sent again, and the id after which jobs go on (None: no job)."""
 
@@ -48,6 +55,7 @@ async def settle(admin_dsn: str) -> Settled:
     try:
         async with conn.transaction():
             resent = await resend(conn, PAIRS)
+            await conn.execute(FORGET_CHANGES)
             return Settled(resent, await conn.fetchval(LEAVE_OUT_IDS, JOB_IDS_LEFT_OUT))
     finally:
         await conn.close(timeout=5)

@@ -20,7 +20,7 @@ from services.api.config import ApiConfig, describe_local_images, from_settings
 from services.api.http.server import CannotListen, bind_for_each, check_exposure, http_server
 from services.api.keys import commands as key_commands
 from services.api.processes import workers
-from services.api.processes.siblings import Siblings, make_siblings
+from services.api.processes.siblings import Siblings
 from services.api.service import build
 from shared.adapters import have_role, open_bus
 from shared.clock import RealClock
@@ -45,13 +45,12 @@ class Inherited:
 
 
 async def compose(
-    settings: Settings, ports: Ports, stack: contextlib.AsyncExitStack, inherited: Inherited
+    settings: Settings, ports: Ports, _stack: contextlib.AsyncExitStack, inherited: Inherited
 ) -> Composed:
     """Compose the API's service and its HTTP server."""
     host, published = _host(settings), settings.text("PUBLISHED_HOST")
     program = "python -m services.api" if published is None else IN_COMPOSE
     await check_exposure(published or host, ports.db, program)
-    stack.callback(inherited.siblings.close)
     api = build(_config(settings), ports, inherited.siblings)
     http = http_server(api.app)
 
@@ -86,7 +85,8 @@ def serve(settings: Settings) -> int:
     except CannotListen as error:
         raise BadSetting(str(error)) from None
     get_logger(service=NAME).info(describe_local_images(config))
-    inherited = [Inherited(*each) for each in zip(sockets, make_siblings(count), strict=True)]
+    siblings = Siblings(count)
+    inherited = [Inherited(sock, siblings) for sock in sockets]
     programs = [functools.partial(_serve_at, each, inherited) for each in inherited]
     return programs[0]() if count == 1 else workers.run_all(programs, sockets)
 

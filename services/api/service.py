@@ -1,10 +1,8 @@
 """The API's composition root."""
 
 import asyncio
-import contextlib
 import functools
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp
@@ -12,7 +10,10 @@ from starlette.types import ASGIApp
 from services.api import NAME, PUBLISHES
 from services.api.agents.groups import AgentGroups
 from services.api.agents.sweeps import ProofSweep
+from services.api.changes.feed import NUMBER_SECONDS, PRUNE_SECONDS, ChangeFeed
+from services.api.changes.followers import Followers
 from services.api.config import ApiConfig
+from services.api.dead_letters.handlers import on_dead_letters_reported
 from services.api.jobs.availability import record_seconds
 from services.api.jobs.availability_sweeps import AvailabilitySweeps
 from services.api.jobs.handlers import JobHandlers
@@ -21,7 +22,7 @@ from services.api.jobs.overdue import ASK_SECONDS, Overdue
 from services.api.jobs.reception import Reception
 from services.api.jobs.retention_sweeps import RetentionSweep
 from services.api.jobs.sweeps import Sweeps
-from services.api.logs.followers import Followers
+from services.api.offers.handlers import on_offers_priced
 from services.api.processes.siblings import Siblings
 from services.api.submission.intake import Intake
 from services.api.submission.sweeps import KeySweep
@@ -42,7 +43,6 @@ class Api:
     intake: Intake
     agents: AgentGroups
     app: ASGIApp
-    listening: Callable[[], contextlib.AbstractContextManager[None]]
 
     async def run(self) -> None:
         """Run until drained; the caller runs the HTTP server."""
@@ -52,8 +52,7 @@ class Api:
             asyncio.create_task(self.agents.run(), name="api.agents"),
         ]
         try:
-            with self.listening():
-                await asyncio.wait({service, *loops}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({service, *loops}, return_when=asyncio.FIRST_COMPLETED)
             if ended := [each for each in loops if each.done()]:
                 names = ", ".join(each.get_name() for each in ended)
                 over = [*ended, service] if service.done() else ended
@@ -69,18 +68,19 @@ class Api:
 def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> Api:
     """Compose the API from its settings and ports; *siblings*: the API's other processes."""
     siblings = siblings or Siblings()
-    followers = Followers(siblings.announce)
-    db, wakeups, changed = ports.db, ports.wakeups, followers.changed
+    db, wakeups = ports.db, ports.wakeups
+    followers = Followers(wakeups)
     reception = Reception(ports.clock)
     launch_path = LaunchPath(
         functools.partial(check, db, ports.bus, queues_of(NAME, PUBLISHES)),
     )
+    feed = ChangeFeed(db, config.keep_changes)
     service = Service(
         NAME,
         ports,
-        subscribers=_subscribers(JobHandlers(config.rules, changed, random.random)),
+        subscribers=_subscribers(JobHandlers(config.rules, random.random)),
         sweeps=(
-            *_job_sweeps(config, ports, reception, changed),
+            *_job_sweeps(config, ports, reception),
             Sweep("watch_launch_path", launch_path.watch, interval_seconds=WATCH_SECONDS),
             Sweep(
                 "prune_jobs",
@@ -88,6 +88,8 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
                 interval_seconds=3600,
             ),
             Sweep("prune_keys", KeySweep(db).prune_keys, interval_seconds=3600),
+            Sweep("number_changes", feed.number_changes, interval_seconds=NUMBER_SECONDS),
+            Sweep("prune_changes", feed.prune_changes, interval_seconds=PRUNE_SECONDS),
             Sweep("prune_proofs", ProofSweep(db).prune_proofs, interval_seconds=3600),
         ),
         publishes=PUBLISHES,
@@ -95,15 +97,13 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
     )
     intake = Intake(db, config.rules, wakeups, ports.points, config.secret_keys)
     lifetime_seconds = config.rules.max_lifetime_seconds
-    agents = AgentGroups(db, lifetime_seconds, wakeups, changed, reception.arrivals)
-    parts = Parts(service, intake, agents, reception, followers, siblings, launch_path)
+    agents = AgentGroups(db, lifetime_seconds, wakeups, reception.arrivals)
+    parts = Parts(service, intake, agents, reception, followers, feed, siblings, launch_path)
     app = make_app(config, parts)
-    return Api(service, intake, agents, app, lambda: siblings.listening(followers.wake))
+    return Api(service, intake, agents, app)
 
 
-def _job_sweeps(
-    config: ApiConfig, ports: Ports, reception: Reception, changed: Callable[[int], None]
-) -> tuple[Sweep, ...]:
+def _job_sweeps(config: ApiConfig, ports: Ports, reception: Reception) -> tuple[Sweep, ...]:
     db, rules = ports.db, config.rules
 
     def published() -> None:
@@ -115,8 +115,7 @@ def _job_sweeps(
         rules,
         ports.points,
         reception.arrivals,
-        changed,
-        published=published,
+        wake=ports.wakeups.wake,
         jitter=random.random,
     )
     overdue = Overdue(db, rules, ports.bus.ready, published)
@@ -142,4 +141,6 @@ def _subscribers(handlers: JobHandlers) -> dict[type[events.Event], Subscriber]:
         ),
         events.InstanceInterrupted: Subscriber(on(handlers.on_instance_interrupted)),
         events.InstanceTerminated: Subscriber(on(handlers.on_instance_terminated)),
+        events.DeadLettersReported: Subscriber(on_dead_letters_reported),
+        events.OffersPriced: Subscriber(on_offers_priced),
     }

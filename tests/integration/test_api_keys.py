@@ -21,10 +21,20 @@ NEEDS = {
     ("GET", "/list"): READ,
     ("GET", "/status/{id}"): READ,
     ("GET", "/jobs/{id}/logs"): READ,
+    ("GET", "/events"): READ,
     ("POST", "/schedule"): SUBMIT,
     ("DELETE", "/jobs/{id}"): SUBMIT,
+    ("POST", "/jobs/{id}/rerun"): SUBMIT,
     ("DELETE", "/jobs/{id}/record"): ADMIN,
     ("GET", "/totals"): READ,
+    ("GET", "/deadletters"): ADMIN,
+    ("GET", "/deadletters/{event_id}"): ADMIN,
+    ("POST", "/deadletters/{event_id}/redrive"): ADMIN,
+    ("DELETE", "/deadletters/{event_id}"): ADMIN,
+    ("GET", "/stats"): READ,
+    ("GET", "/instances"): READ,
+    ("GET", "/about"): READ,
+    ("POST", "/plan"): READ,
     ("PUT", "/callback/{id}"): AGENT,
     ("POST", "/agent/claim"): AGENT,
     ("POST", "/agent/jobs/{id}/report"): AGENT,
@@ -37,6 +47,7 @@ NEEDS = {
 
 BODIES: dict[str, Any] = {
     "/schedule": {"docker_image": "alpine", "scheduled_for": "now"},
+    "/plan": {"docker_image": "alpine", "scheduled_for": "now"},
     "/agent/claim": {
         "job_id": 1, "attempt": 1, "instance_id": "i", "token": "a" * 64, "runtime": "docker"
     },
@@ -68,6 +79,9 @@ async def test_the_matrix_has_every_route_that_there_is(world: World) -> None:
     assert found == set(NEEDS)
 
 
+REFUSED_AFTER_THE_KEY = {"/events": "/events?after=x"}
+"""A stream that has begun has no end."""
+
 CALLERS = ["nobody", "a made-up key", "a revoked key", *SCOPES, "an agent", "a bootstrap token"]
 
 
@@ -88,7 +102,7 @@ async def test_each_caller_may_do_what_its_key_says_and_nothing_else(
     before = await world.rows()
     answer = await world.http.request(
         method,
-        path.replace("{id}", str(agent.job_id)),
+        REFUSED_AFTER_THE_KEY.get(path, path).replace("{id}", str(agent.job_id)),
         json=BODIES.get(path, {}) if method in ("POST", "PUT") else None,
         headers=bearer(keys[caller]),
     )

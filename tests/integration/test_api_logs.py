@@ -12,7 +12,6 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from services.api.http.server import bind, http_server
 from services.api.logs.bounds import Amount, gap_line
 from services.api.logs.reader import Start
 from services.api.logs.store import LAST_ATTEMPT
@@ -21,30 +20,14 @@ from shared.clock import VirtualClock
 from shared.postgres.pool import Connection
 from tests.support.api.api_story import NOW
 from tests.support.api.api_world import Agent, World, message_of
-from tests.support.api.described import check
+from tests.support.api.event_stream import serving
 
 STOPPED = {"schedule": "", "stopped": True, "exit_code": 143}
 
 
-@contextlib.asynccontextmanager
-async def reader_of(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    """Serve *world*; yield a client whose answers are all held to the OpenAPI document."""
-    with bind("127.0.0.1", 0) as sock:
-        server = http_server(world.api.app)
-        serving = asyncio.create_task(server.serve(sockets=[sock]))
-        base_url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        hooks = {"response": [check]}
-        try:
-            async with httpx.AsyncClient(base_url=base_url, event_hooks=hooks) as http:
-                yield http
-        finally:
-            server.stop()
-            await serving
-
-
 @pytest.fixture
 async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    async with reader_of(world) as client:
+    async with serving(world) as client:
         yield client
 
 

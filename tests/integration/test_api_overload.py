@@ -12,6 +12,7 @@ from starlette.routing import Route
 from services.api.agents.calls import REMEMBERED_TOKENS, Admitted
 from services.api.agents.groups import WAITING as WAITING_CALLS
 from services.api.agents.groups import AgentCall
+from services.api.changes.followers import Followers
 from services.api.group_commit import Groups, Overloaded
 from services.api.http.application import Application, Endpoint
 from services.api.http.responses import ERROR_HANDLERS
@@ -19,7 +20,6 @@ from services.api.http.routes.jobs import MAX_JOBS
 from services.api.http.routes.logs import LogRoutes
 from services.api.keys.access import REMEMBERED_KEYS, Access, Denied
 from services.api.keys.store import ApiKey
-from services.api.logs.followers import Followers
 from services.api.submission.intake import WAITING as WAITING_JOBS
 from shared import tokens
 from shared.clock import VirtualClock
@@ -131,7 +131,7 @@ async def test_what_waits_for_too_long_is_refused_and_is_never_written() -> None
 
 async def test_more_followers_than_allowed_are_refused_until_one_leaves(world: World) -> None:
     job_id = (await world.post())["id"]
-    followers = Followers(lambda _: None, most=2)
+    followers = Followers(world.ports.wakeups, most=2)
     app = Application(
         routes=[Route("/jobs/{id}/logs", Endpoint(LogRoutes(world.ports.db, followers).logs))],
         exception_handlers=ERROR_HANDLERS,
@@ -143,7 +143,7 @@ async def test_more_followers_than_allowed_are_refused_until_one_leaves(world: W
                 stack.enter_context(followers.follow(job_id))
             answer = await http.get(f"/jobs/{job_id}/logs?follow=1")
             assert answer.status_code == 503
-            assert message_of(answer) == "too many clients follow the logs of jobs: try again"
+            assert message_of(answer) == "too many clients follow logs or events: try again"
             assert (await http.get(f"/jobs/{job_id}/logs")).status_code == 200
         await world.cancel(job_id)
         assert (await http.get(f"/jobs/{job_id}/logs?follow=1")).status_code == 200

@@ -1,6 +1,5 @@
 """The API as two processes behind one port: real ones, with a bus in memory each."""
 
-import asyncio
 import contextlib
 import json
 import os
@@ -16,7 +15,7 @@ import psutil
 import pytest
 
 from operations.migrate import service_dsn
-from services.api.processes.siblings import RateBuckets, Siblings, make_siblings
+from services.api.processes.siblings import RateBuckets
 from shared.runtime.process import EXIT_CRASH
 from shared.settings import EXIT_SETTING
 from tests.conftest import PASSWORDS
@@ -246,32 +245,6 @@ def test_a_port_that_another_listens_on_is_reported_in_one_line(database: str) -
     assert process.returncode == EXIT_SETTING
     assert output.startswith("docker-job api: Cannot listen on 127.0.0.1 port ")
     assert len(output.splitlines()) == 1
-
-
-@pytest.fixture
-def three() -> Iterator[list[Siblings]]:
-    made = make_siblings(3)
-    yield made
-    for each in made:
-        each.close()
-
-
-async def test_what_changes_in_one_reaches_all_others(three: list[Siblings]) -> None:
-    first, second, third = three
-    received: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
-    with (
-        first.listening(lambda job_id: received.put_nowait(("first", job_id))),
-        second.listening(lambda job_id: received.put_nowait(("second", job_id))),
-        third.listening(lambda job_id: received.put_nowait(("third", job_id))),
-    ):
-        first.announce(2**62)
-        assert {await received.get(), await received.get()} == {("second", 2**62), ("third", 2**62)}
-    assert received.empty()
-
-
-def test_a_sibling_that_reads_nothing_holds_up_no_other(three: list[Siblings]) -> None:
-    for job_id in range(10_000):
-        three[0].announce(job_id)
 
 
 def test_a_full_table_of_callers_forgets_whoever_has_not_asked_for_longest() -> None:

@@ -91,6 +91,7 @@ async def test_logs_go_after_their_days_jobs_after_theirs_and_no_row_is_left(
 ) -> None:
     job_id = await finished(keeping, **RICH)
     belongs = {"jobs", "job_labels", "job_secrets", "attempts", "log_batches", "log_tails"}
+    belongs |= {"new_job_changes"}
     assert set(await left_of(keeping, job_id)) == belongs
     clock.advance(30 * DAY)
     await prune(keeping)
@@ -209,7 +210,9 @@ async def test_a_long_log_is_removed_in_several_short_transactions(
     assert due_again > started  # a pause, so that others have the database meanwhile
     assert "log_batches" in await left_of(keeping, jobs[0])
     assert await prune(keeping) > 3
-    assert [set(await left_of(keeping, each)) for each in jobs] == [{"jobs", "attempts"}] * 3
+    assert [set(await left_of(keeping, each)) for each in jobs] == [
+        {"jobs", "attempts", "new_job_changes"}
+    ] * 3
     clock.advance(60 * DAY)
     await prune(keeping)
     assert await ids(keeping) == []

@@ -16,7 +16,8 @@ from shared.bus.memory import MemoryBus
 from shared.bus.port import Message
 from shared.clock import RealClock, VirtualClock
 from shared.crash_points import WatchedPoints
-from shared.events.events import InstanceRequested, JobScheduled, Requirements
+from shared.events.events import InstanceRequested, JobScheduled
+from shared.events.requirements import Requirements
 from shared.postgres.pool import (
     ACQUIRE_SECONDS,
     CONNECT_SECONDS,
@@ -463,3 +464,28 @@ async def test_while_the_disk_is_full_no_job_is_accepted_and_what_is_there_is_st
     again = await world.http.post("/schedule", json=body, headers={"Idempotency-Key": "k"})
     assert again.status_code == 201
     await world.close()
+
+
+async def test_a_connection_for_wake_ups_that_is_dead_without_a_sign_is_replaced(
+    postgres: BreakablePostgres,
+) -> None:
+    dsn = postgres.dsn(QUEUE)
+    async with postgres.wire() as wire:
+        deaf = Wakeups(wire.through(dsn), QUEUE, "deaf", ping_seconds=0.2)
+        other = Wakeups(dsn, QUEUE, "other")
+        woken, connected = deaf.event("fire_due"), other.event("connected")
+        running = [asyncio.create_task(each.run()) for each in (deaf, other)]
+        try:
+            async with asyncio.timeout(30):
+                await woken.wait()  # by the connection itself
+                await connected.wait()
+                wire.silence_all()
+                woken.clear()
+                await woken.wait()  # by the next connection: something may have been missed
+                woken.clear()
+                other.wake("fire_due")
+                await woken.wait()
+        finally:
+            for each in running:
+                each.cancel()
+            await asyncio.gather(*running, return_exceptions=True)

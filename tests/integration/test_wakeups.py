@@ -8,7 +8,7 @@ import pytest
 
 from operations.migrate import service_dsn
 from shared.postgres.pool import Database, connect
-from shared.postgres.wakeups import PAYLOAD_BYTES, Wakeups, notify
+from shared.postgres.wakeups import EVERYTHING, PAYLOAD_BYTES, Wakeups, notify
 from tests.conftest import PASSWORDS
 
 CHANNEL = "scheduler"
@@ -101,7 +101,42 @@ async def test_more_names_than_a_notify_carries_mean_every_name(
     db = await service_db(CHANNEL)
     async with listening(dsn, "one") as one:
         event = one.event("fire_due")
-        names = [f"sweep_{number}" for number in range(PAYLOAD_BYTES // 5)]
+        names = [f"sweep_{number}" for number in range(PAYLOAD_BYTES)]
         async with db.connection() as conn:
             await notify(conn, CHANNEL, "two", names)
         await woken(event)
+
+
+async def test_a_detail_goes_to_the_topics_listeners_in_all_replicas(dsn: str) -> None:
+    async with listening(dsn, "one") as one, listening(dsn, "two") as two:
+        mine, theirs = asyncio.Queue[str](), asyncio.Queue[str]()
+        one.listen("job", mine.put_nowait)
+        two.listen("job", theirs.put_nowait)
+        one.wake("job:7", "other:8")
+        assert mine.get_nowait() == "7"
+        async with asyncio.timeout(20):
+            assert await theirs.get() == "7"
+        assert mine.empty()
+        assert theirs.empty()
+        two.wake_all()
+        assert theirs.get_nowait() == EVERYTHING
+
+
+async def test_more_details_than_a_few_notifies_carry_wake_all_of_their_topic(
+    dsn: str, service_db: Callable[[str], Awaitable[Database]]
+) -> None:
+    db = await service_db(CHANNEL)
+    async with listening(dsn, "one") as one, db.connection() as conn:
+        woken_details = asyncio.Queue[str]()
+        one.listen("job", woken_details.put_nowait)
+        event = one.event("fire_due")
+        few = {f"job:{number}" for number in range(2000)}  # in several NOTIFYs
+        await notify(conn, CHANNEL, "two", few)
+        async with asyncio.timeout(20):
+            assert {f"job:{await woken_details.get()}" for _ in few} == few
+        many = {f"job:{number}" for number in range(PAYLOAD_BYTES)}
+        await notify(conn, CHANNEL, "two", {*many, "fire_due"})
+        async with asyncio.timeout(20):
+            assert await woken_details.get() == EVERYTHING
+        await woken(event)
+        assert woken_details.empty()

@@ -141,7 +141,6 @@ class AgentService:
         if refused is None:
             self._apply_report(unit, whole_job, replace(attempt, heartbeat_at=unit.now), report)
         self._keep_lines(unit, attempt, report)
-        unit.changed.add(job_id)
         # Raised only after the commit: the lines are kept, and the response stops the agent.
         return None if refused is None else _over(attempt, kept=True)
 
@@ -208,7 +207,6 @@ class AgentService:
         outcome = refused or job
         unit.before_commit.append(lambda: self.points.reached("api.callback_before_commit"))
         unit.after_commit.append(lambda: self._called_back(attempt, callback, outcome))
-        unit.changed.add(job_id)
         return outcome
 
     def _called_back(self, attempt: Attempt, callback: Callback, outcome: Job | Refused) -> None:

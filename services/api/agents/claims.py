@@ -28,7 +28,7 @@ from services.api.secrets import store as secret_store
 from services.api.secrets.sealing import CannotOpen, open_secrets
 from shared import tokens
 from shared.crash_points import Points
-from shared.events.events import Resources
+from shared.events.requirements import Resources
 from shared.log import get_logger
 from shared.postgres.pool import Database
 
@@ -176,7 +176,6 @@ class ClaimService:
             self._keep_waiting(unit, claim, whole_job.job, attempt, because)
             return Wait(because, min(WAIT_SECONDS, self.config.agent.heartbeat_seconds))
         claimed = self._bind_token(unit, claim, whole_job.job, attempt)
-        unit.changed.add(claim.job_id)
         unit.after_commit.append(lambda: self._claimed(claim))
         return whole_job.job, claimed
 
@@ -188,7 +187,6 @@ class ClaimService:
         step = interruptions.decide_interrupted(whole_job, known, unit.now, self.jitter(), rules)
         if step is not None:
             unit.take(whole_job.job, step)
-        unit.changed.add(known.job_id)
         return Refused(409, f"attempt {known.number} is over: interrupted", cause="interrupted")
 
     def _keep_waiting(
@@ -201,7 +199,6 @@ class ClaimService:
                 attempt, because, claim.instance_id, unit.now, self.config.rules
             )
         unit.take(job, Step(job=job, attempts=(waiting,)))
-        unit.changed.add(job.id)
 
     def _bind_token(
         self, unit: AgentUnitOfWork, claim: TokenClaim, job: Job, attempt: Attempt

@@ -19,6 +19,7 @@ from services.api.agents.store import Overtaken, ProofUse
 from services.api.group_commit import Groups
 from services.api.jobs import store as job_store
 from services.api.jobs import unit_of_work
+from services.api.jobs.changes import of_job
 from services.api.jobs.model import Attempt, Job, JobWithAttempts, Step
 from services.api.jobs.reception import Arrivals
 from services.api.jobs.store import Bearer, Beat, Owner
@@ -81,7 +82,6 @@ class AgentUnitOfWork:
         self.used = used
         self.before_commit: list[Callable[[], None]] = []
         self.after_commit: list[Callable[[], None]] = []
-        self.changed: set[int] = set()
         self._facts: list[cloudevents.Envelope[Any]] = []
         self._tx = tx
         self._work = work
@@ -140,6 +140,7 @@ class AgentUnitOfWork:
         if self._uses:
             await agent_store.use_proofs(self._tx, list(self._uses.values()))
         await job_store.beat_locked(self._tx, self._beats())
+        self._tx.wakes.update(of_job(each.owner.job_id) for each in self._batches)
         left = self._batches
         while left:  # a second batch of one attempt is rare, and must find the first one written
             first = {each.owner: each for each in reversed(left)}
@@ -162,20 +163,18 @@ class AgentUnitOfWork:
 
 
 class AgentGroups:
-    """Serves agents' calls while `run` runs; `changed` gets the ids of jobs that may differ."""
+    """Serves agents' calls while `run` runs."""
 
     def __init__(
         self,
         db: Database,
         lifetime_seconds: int,
         wakeups: Wakeups,
-        changed: Callable[[int], None],
         arrivals: Arrivals,
     ) -> None:
         self._db = db
         self._lifetime = lifetime_seconds
         self._wakeups = wakeups
-        self._changed = changed
         self._arrivals = arrivals
         self._calls: Groups[AgentCall[Any], Any] = Groups(
             self._serve_free,
@@ -237,8 +236,6 @@ class AgentGroups:
         for act in unit.after_commit:
             act()
         self._wakeups.wake(*tx.wakes)
-        for job_id in unit.changed:
-            self._changed(job_id)
         return outcome
 
     async def _load(

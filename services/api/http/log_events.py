@@ -4,27 +4,23 @@ The id of an event is the place to continue after. That of the last one, `end`, 
 it, so that the request of a client that has it can be answered with 204: it stops asking.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from services.api.changes.followers import Followers
 from services.api.http.log_query import LogQuery
+from services.api.http.sse import STILL_HERE, Quiet
 from services.api.jobs import store as job_store
 from services.api.jobs.model import TERMINAL, Attempt, Job
 from services.api.logs import store as log_store
-from services.api.logs.completion import is_complete
-from services.api.logs.followers import Followers
+from services.api.logs.completion import completes_at
 from services.api.logs.reader import LogPage, LogReader, Place
 from shared.postgres.pool import Connection, Database
-
-KEEP_ALIVE_SECONDS = 15.0
-POLL_SECONDS = 2.0
-"""A follower is woken by this API's own changes; polling finds those of replicas elsewhere."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -40,11 +36,15 @@ class LineEvent(Struct, frozen=True, omit_defaults=True):
 
 
 class State(Struct, frozen=True):
-    """A job as of one time; `job` is None if it was removed. `complete`: no line will come."""
+    """A job as of one time; `job` is None if it was removed.
+
+    `complete`: no line will come. `ends_at`: when that will be so, if it is known.
+    """
 
     job: Job | None
     attempt: Attempt | None
     complete: bool
+    ends_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class LogEvents:
 
         The end of a job whose container is being stopped waits for its last lines.
         """
-        heard_at = self.db.clock.now()
+        quiet = Quiet(self.db.clock)
         with self.followers.follow(self.job_id) as changed:
             while True:
                 changed.clear()
@@ -69,20 +69,16 @@ class LogEvents:
                     state = await self.look(conn)
                 while pages := await self._read(reader):
                     if text := "".join(_event(page) for page in pages):
-                        heard_at = self.db.clock.now()
+                        quiet.end()
                         yield text
                 if state.complete:
                     break
                 # What another stream prints is nothing that this client hears.
-                if self._has_been_quiet(heard_at):
-                    heard_at = self.db.clock.now()
-                    yield ": still here\n\n"
-                await _either(changed, POLL_SECONDS)
+                if quiet.is_long():
+                    quiet.end()
+                    yield f"{STILL_HERE}\n"
+                await self.db.clock.wait(changed, quiet.seconds_left(state.ends_at))
         yield _end(reader.place, state)
-
-    def _has_been_quiet(self, heard_at: datetime) -> bool:
-        """Return whether it is time for a sign of life, also if the clock was set back."""
-        return abs(self.db.clock.now() - heard_at) >= timedelta(seconds=KEEP_ALIVE_SECONDS)
 
     async def has_no_more(self, conn: Connection) -> bool:
         """Return whether nothing follows the last event that the client has."""
@@ -101,8 +97,9 @@ class LogEvents:
             return State(job, None, complete=False)
         attempts = await job_store.load_attempts(conn, self.job_id)
         chosen = next((each for each in attempts if each.number == only), None)
-        complete = is_complete(job, attempts, self.db.clock.now(), only)
-        return State(job, chosen, complete=complete)
+        now = self.db.clock.now()
+        ends_at = completes_at(job, attempts, now, only)
+        return State(job, chosen, ends_at is not None and ends_at <= now, ends_at)
 
     async def _read(self, reader: LogReader) -> list[LogPage]:
         async with self.db.connection() as conn:
@@ -127,11 +124,3 @@ def _end(place: Place, state: State) -> str:
     attempt_number, seq = place
     data = _encoder.encode(last).decode()
     return f"id: {attempt_number}.{seq}.end\nevent: end\ndata: {data}\n\n"
-
-
-async def _either(changed: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await changed.wait()
-    except TimeoutError:
-        pass

@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from services.api.agents.log_lines import STREAMS
 from services.api.http.parameters import read_query
+from services.api.http.sse import last_event_id
 from services.api.logs.reader import Place
 from services.api.logs.store import LAST_ATTEMPT
 from services.api.submission.request import BadRequest
@@ -100,12 +101,10 @@ def _stream(raw: str | None) -> str | None:
 
 def _last_event(request: Request) -> tuple[Place | None, bool]:
     """Read the id of the last event that the client has; an empty one is none."""
-    raw = request.headers.getlist("last-event-id")
-    if len(raw) > 1:
-        raise BadRequest(f"the header last-event-id is given {len(raw)} times: give it once")
-    if not raw or not raw[0]:
+    given = last_event_id(request)
+    if given is None:
         return None, False
-    found = _EVENT_ID.fullmatch(raw[0])
+    found = _EVENT_ID.fullmatch(given)
     if found is None:
         raise BadRequest("Last-Event-ID must be the id of an event of this stream")
     attempt, seq = (min(int(each), LAST_ATTEMPT) for each in found.groups()[:2])

@@ -35,10 +35,9 @@ class UnknownJob(Exception):
 
 @dataclass(frozen=True)
 class JobHandlers:
-    """One method an event; `changed` is called with the id of each job that may have changed."""
+    """One method an event."""
 
     rules: JobRules
-    changed: Callable[[int], None]
     jitter: Callable[[], float]
 
     def on(self, decide: Decide) -> Handler:
@@ -105,7 +104,6 @@ class JobHandlers:
         if step is None:
             return ()
         work.take(step)
-        self.changed(step.job.id)
         return step.events
 
 

@@ -31,7 +31,6 @@ class JobService:
     rules: JobRules
     wakeups: Wakeups
     points: Points
-    changed: Callable[[int], None]
     trouble: Callable[[], str | None]
     """Returns why no due job can be launched now: `launch_path`."""
 
@@ -56,9 +55,8 @@ class JobService:
             if step is None:
                 status = whole_job.job.status
                 raise AlreadyOver(f"job {job_id} is already {status} and cannot be cancelled")
-            await unit_of_work.save_and_publish(tx, whole_job.job, step)
+            await unit_of_work.save_and_publish(tx, whole_job, step)
         self.points.reached("api.cancelled")
         _log.info("job cancelled", job=job_id, attempt=whole_job.job.attempt)
-        self.wakeups.wake("relay_outbox")
-        self.changed(job_id)
+        self.wakeups.wake(*tx.wakes)
         return await self.status(job_id)

@@ -131,13 +131,22 @@ WITH removed_labels AS (
     DELETE FROM log_batches WHERE job_id = ANY ($1::bigint[])
 ), removed_tails AS (
     DELETE FROM log_tails WHERE job_id = ANY ($1::bigint[])
+), removed_changes AS (
+    DELETE FROM job_changes WHERE job_id = ANY ($1::bigint[])
+), removed_new_changes AS (
+    DELETE FROM new_job_changes WHERE job_id = ANY ($1::bigint[])
 )
 DELETE FROM jobs WHERE id = ANY ($1::bigint[])
 """
 
 
+# Else the numbering might move a change on meanwhile, where the removal does not see it.
+KEEP_FROM_NUMBERING = "SELECT FROM job_change_counter FOR UPDATE"
+
+
 async def remove_jobs(tx: Transaction, job_ids: Sequence[int]) -> None:
     """Remove locked jobs and all that belongs to them. Their totals must be added before."""
+    await tx.conn.execute(KEEP_FROM_NUMBERING)
     await tx.conn.execute(REMOVE_JOBS, job_ids)
 
 

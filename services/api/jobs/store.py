@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from services.api.jobs.changes import shown
 from services.api.jobs.columns import COLUMNS
 from services.api.jobs.model import TERMINAL, Attempt, Job, JobWithAttempts
 from services.api.secrets.sealing import Sealed
 from shared.events.cloudevents import Envelope
-from shared.events.events import Resources
+from shared.events.requirements import Resources
 from shared.messaging import store as messages
 from shared.postgres.pool import Connection, Transaction, json_text
 
@@ -23,7 +24,7 @@ async def next_job_ids(conn: Connection, count: int) -> list[int]:
     return sorted(row[0] for row in await conn.fetch(NEXT_JOB_IDS, count))
 
 
-_FIRST_GIVEN = 13
+_FIRST_GIVEN = 15
 _NAMES = ", ".join(column.quoted for column in COLUMNS)
 _VALUES = ", ".join(column.value for column in COLUMNS)
 _PARAMETERS = ", ".join(
@@ -44,6 +45,10 @@ WITH new_jobs AS (
     INSERT INTO attempts (job_id, number, state, due_at, entered)
     SELECT job_id, 1, 'scheduled', due_at, entered::jsonb
     FROM unnest($1::bigint[], $4::timestamptz[], $5::text[]) AS new (job_id, due_at, entered)
+), new_changes AS (
+    INSERT INTO new_job_changes (job_id, at, status, attempt, phase, reason)
+    SELECT job_id, $12, 'SCHEDULED', 1, phase, reason
+    FROM unnest($1::bigint[], $13::text[], $14::text[]) AS new (job_id, phase, reason)
 )
 INSERT INTO outbox (batch_id, name, body, created_at)
 SELECT batch_id, name, body, $12
@@ -58,10 +63,13 @@ async def accept_jobs(
     facts: Sequence[Envelope[Any]],
     secrets: Mapping[int, Sealed],
 ) -> None:
-    """Insert new jobs, each with its first attempt and its JobScheduled.
+    """Insert new jobs, each with its first attempt, its first change and its JobScheduled.
 
     *secrets*: the sealed values by the id of their job.
     """
+    changes = [
+        shown(job, attempt, job.created_at) for job, attempt in zip(jobs, attempts, strict=True)
+    ]
     await conn.execute(
         ACCEPT_JOBS,
         [job.id for job in jobs],
@@ -74,6 +82,8 @@ async def accept_jobs(
         [each.key_id for each in secrets.values()],
         [each.content for each in secrets.values()],
         jobs[0].created_at,
+        [each.phase for each in changes],
+        [each.reason for each in changes],
         *(column.values(jobs) for column in COLUMNS),
     )
 

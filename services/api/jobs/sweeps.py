@@ -40,8 +40,7 @@ class Sweeps:
     rules: JobRules
     points: Points
     arrivals: Arrivals
-    changed: Callable[[int], None]
-    published: Callable[[], None]
+    wake: Callable[..., None]
     jitter: Callable[[], float]
 
     async def end_silent(self) -> datetime | None:
@@ -67,8 +66,7 @@ class Sweeps:
             step = await self._decide(tx, owner)
         if step is not None and step.events:
             self.points.reached("api.silent_ended")
-            self.changed(owner.job_id)
-            self.published()
+        self.wake(*tx.wakes)
 
     async def _decide(self, tx: Transaction, owner: Owner) -> Step | None:
         """Decide on an attempt, and save that. Raises `CalledMeanwhile`: roll back."""
@@ -87,7 +85,7 @@ class Sweeps:
         step = decisions.decide_overdue(
             whole_job, attempt, tx.now, self.jitter(), self.rules, outages
         )
-        await unit_of_work.save_and_publish(tx, whole_job.job, step)
+        await unit_of_work.save_and_publish(tx, whole_job, step)
         if step.events and (self._is_waiting(loaded) or self._arrived_at(loaded) != arrived_at):
             raise CalledMeanwhile
         return step

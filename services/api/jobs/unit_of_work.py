@@ -1,10 +1,12 @@
 """The unit of work of decisions about jobs: locked by two statements, saved by one."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, astuple
 
+from services.api.jobs.changes import SOME_CHANGE, Shown, change_of, columns_of, of_job
 from services.api.jobs.model import Attempt, Job, JobWithAttempts, Step
 from services.api.jobs.store import as_attempt, as_job
 from shared.events import cloudevents
@@ -43,6 +45,11 @@ WITH saved_jobs AS (
         phase_detail = CASE WHEN attempts.state = excluded.state THEN attempts.phase_detail END
 ), wiped_secrets AS (
     DELETE FROM job_secrets WHERE job_id = ANY ($12::bigint[])
+), saved_changes AS (
+    INSERT INTO new_job_changes (job_id, at, status, attempt, phase, reason)
+    SELECT job_id, $11, status, attempt, phase, reason
+    FROM unnest($13::bigint[], $14::text[], $15::integer[], $16::text[], $17::text[])
+        AS new (job_id, status, attempt, phase, reason)
 )
 INSERT INTO outbox (batch_id, name, body, created_at)
 SELECT batch_id, name, body, $11
@@ -53,9 +60,10 @@ FROM unnest($8::uuid[], $9::text[], $10::bytea[]) AS new (batch_id, name, body)
 async def _save(
     tx: Transaction,
     jobs: Sequence[Job],
-    attempts: Iterable[Attempt],
+    attempts: Collection[Attempt],
     facts: Sequence[Envelope[Any]] = (),
     wiped: Sequence[int] = (),
+    changes: Sequence[tuple[int, Shown]] = (),
 ) -> None:
     await tx.conn.execute(
         SAVE,
@@ -69,9 +77,14 @@ async def _save(
         *messages.columns(messages.pack(facts)),
         tx.now,
         wiped,
+        *astuple(columns_of(changes)),
     )
     if facts:
         tx.wakes.add(messages.RELAY)
+    if changes:
+        tx.wakes.add(SOME_CHANGE)
+    tx.wakes.update(of_job(job.id) for job in jobs)
+    tx.wakes.update(of_job(attempt.job_id) for attempt in attempts)
 
 
 def _as_row(attempt: Attempt) -> dict[str, Any]:
@@ -87,20 +100,22 @@ async def save_attempt(tx: Transaction, attempt: Attempt) -> None:
     await _save(tx, [], [attempt])
 
 
-async def save_and_publish(tx: Transaction, before: Job, step: Step) -> None:
+async def save_and_publish(tx: Transaction, before: JobWithAttempts, step: Step) -> None:
     """Write a decision of a request or a sweep, and its events under the job's own trace."""
+    work = UnitOfWork({before.job.id: before})
+    work.take(step)
     facts = [
-        cloudevents.wrap(event, source=tx.source, at=tx.now, trace=before.trace)
+        cloudevents.wrap(event, source=tx.source, at=tx.now, trace=before.job.trace)
         for event in step.events
     ]
-    jobs = [step.job] if step.job != before else []
-    await _save(tx, jobs, step.attempts, facts, [step.job.id] if step.wipe_secrets else [])
+    await work.save(tx, facts)
 
 
 class UnitOfWork:
     """Locked jobs with all of their attempts, and the changes that decisions made since."""
 
     def __init__(self, cases: Mapping[int, JobWithAttempts]) -> None:
+        self._before = cases
         self._cases = dict(cases)
         self._jobs: dict[int, Job] = {}
         self._attempts: dict[tuple[int, int], Attempt] = {}
@@ -131,7 +146,16 @@ class UnitOfWork:
         """Write the changes, and the events *facts*, with one statement."""
         if self._jobs or self._attempts or self._wiped or facts:
             jobs, attempts = list(self._jobs.values()), self._attempts.values()
-            await _save(tx, jobs, attempts, facts, list(self._wiped))
+            changes = self._changes(tx.now)
+            await _save(tx, jobs, attempts, facts, list(self._wiped), changes)
+
+    def _changes(self, now: datetime) -> list[tuple[int, Shown]]:
+        touched = sorted(self._jobs.keys() | {job_id for job_id, _ in self._attempts})
+        changes = ((each, self._change(each, now)) for each in touched)
+        return [(job_id, change) for job_id, change in changes if change is not None]
+
+    def _change(self, job_id: int, now: datetime) -> Shown | None:
+        return change_of(self._before[job_id], self._cases[job_id], now)
 
 
 # In the order of the ids, so that two batches never deadlock.

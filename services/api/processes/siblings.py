@@ -1,21 +1,15 @@
-"""State that the processes of one API share beside the database: rate limits and changed jobs.
+"""State that the processes of one API share beside the database: the rate limits of callers.
 
 Made before the processes fork. A single process shares nothing.
 
 The callers' buckets are in shared memory, so that a limit holds however a caller's connections are
 spread. There is no lock: of two requests of one caller at the same time one may go uncounted, which
 is acceptable for a limit on the average.
-
-Changed jobs are announced in datagrams. They are hints: one is lost if its reader's queue is full,
-and followers also poll.
 """
 
-import asyncio
-import contextlib
 import mmap
-import socket
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 _BUCKET = struct.Struct("@Qdd")
 """The caller (a hash), the requests left, and the time of that; each is written at once."""
@@ -59,61 +53,9 @@ def _hash(caller: str) -> int:
     return hash(caller) % (2**64 - 1) + 1
 
 
+@dataclass(frozen=True)
 class Siblings:
-    """One process's connection to the others."""
+    """The API's processes: how many there are, and what they share."""
 
-    def __init__(
-        self,
-        buckets: RateBuckets | None = None,
-        inbox: socket.socket | None = None,
-        others: Sequence[socket.socket] = (),
-    ) -> None:
-        self.buckets = buckets or RateBuckets()
-        self.count = 1 + len(others)
-        self._inbox = inbox
-        self._others = others
-
-    def announce(self, job_id: int) -> None:
-        """Announce to the others that the job may have changed."""
-        for other in self._others:
-            with contextlib.suppress(OSError):  # full, or its process has ended
-                other.send(job_id.to_bytes(8, "big"))
-
-    @contextlib.contextmanager
-    def listening(self, changed: Callable[[int], None]) -> Iterator[None]:
-        """Call *changed* with the jobs that the others announce, while the block lasts."""
-        if self._inbox is None:
-            yield
-            return
-        loop, inbox = asyncio.get_running_loop(), self._inbox
-
-        def take() -> None:
-            with contextlib.suppress(BlockingIOError):
-                changed(int.from_bytes(inbox.recv(8), "big"))
-
-        loop.add_reader(inbox, take)
-        try:
-            yield
-        finally:
-            loop.remove_reader(inbox)
-
-    def close(self) -> None:
-        """Close the sockets."""
-        for end in (self._inbox, *self._others):
-            if end is not None:
-                end.close()
-
-
-def make_siblings(count: int) -> list[Siblings]:
-    """Connect *count* processes: one value for each of them."""
-    if count == 1:
-        return [Siblings()]
-    buckets = RateBuckets()
-    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(count)]
-    for pair in pairs:
-        for end in pair:
-            end.settimeout(0)
-    return [
-        Siblings(buckets, inbox, [end for _, end in pairs[:own] + pairs[own + 1 :]])
-        for own, (inbox, _) in enumerate(pairs)
-    ]
+    count: int = 1
+    buckets: RateBuckets = field(default_factory=RateBuckets)

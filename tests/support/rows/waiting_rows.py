@@ -95,6 +95,14 @@ SELECT id, '', id, '', at FROM settled
 INSERT INTO used_proofs (signature, token_hash, expires_at)
 SELECT sha256(id::text::bytea), '', at FROM settled
 """,
+    "job_changes": """
+INSERT INTO job_changes (position, job_id, at, status, attempt, phase, reason)
+SELECT id, id, at, 'DONE', 1, 'done', '' FROM settled
+""",
+    "new_job_changes": """
+INSERT INTO new_job_changes (job_id, at, status, attempt, phase, reason)
+SELECT id, at, 'DONE', 1, 'done', '' FROM settled
+""",
 }
 
 WAITING = {
@@ -154,6 +162,14 @@ SELECT id, 2, 'scheduled', at, '{}' FROM waiting
     "log_tails": """
 INSERT INTO log_tails (job_id, attempt, seq, lines, starts_at, first_line, received_at)
 SELECT id, 1, 1, '[]', 0, 0, at FROM waiting
+""",
+    "job_changes": """
+INSERT INTO job_changes (position, job_id, at, status, attempt, phase, reason)
+SELECT id, id, at, 'RUNNING', 1, 'running', '' FROM waiting
+""",
+    "new_job_changes": """
+INSERT INTO new_job_changes (job_id, at, status, attempt, phase, reason)
+SELECT id, at, 'RUNNING', 1, 'running', '' FROM waiting
 """,
 }
 

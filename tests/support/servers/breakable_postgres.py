@@ -102,6 +102,7 @@ class Wire:
         self._directory = directory
         self._lose: Literal["silent", "cut"] | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._silent: set[asyncio.StreamWriter] = set()
         self.lost = asyncio.Event()
         """Set when a COMMIT has taken effect and its answer was lost."""
 
@@ -116,6 +117,10 @@ class Wire:
         """Lose the answer to the next COMMIT: the client gets none, or its connection ends."""
         self._lose = how
         self.lost.clear()
+
+    def silence_all(self) -> None:
+        """Carry nothing more to the clients that are connected now: half-open connections."""
+        self._silent |= self._writers
 
     def cut_all(self) -> None:
         """End every connection."""
@@ -137,6 +142,8 @@ class Wire:
 
         async def downwards() -> None:
             while data := await up_reader.read(65_536):
+                if writer in self._silent:
+                    continue
                 if how is None:
                     writer.write(data)
                     continue

@@ -110,19 +110,24 @@ class EmbeddedSystem(ApiClient):
 
     def agents(self, job_id: int | None = None) -> list[int]:
         """Return the pids of this system's agents, zombies included; only those of *job_id*."""
-        root = str(self.data_dir / "data" / "instances")
-        of_job = "" if job_id is None else f"\0DOCKER_JOB_JOB_ID={job_id}\0"
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdecimal():
-                continue
-            with contextlib.suppress(OSError):
-                environ = (entry / "environ").read_bytes().decode(errors="replace")
-                command = (entry / "cmdline").read_bytes().decode(errors="replace")
-                if "docker_job_agent" in command and root in environ and of_job in environ:
-                    found.append(int(entry.name))
-        return found
+        return agents_below(self.data_dir / "data", job_id)
 
     def admin_dsn(self) -> str:
         """Return the superuser's DSN of the embedded Postgres, while it runs."""
         return EmbeddedPostgres(self.data_dir / "data" / "postgres").dsn()
+
+
+def agents_below(data_dir: Path, job_id: int | None = None) -> list[int]:
+    """Return the pids of the agents of a data directory, zombies included; only of *job_id*."""
+    root = str(data_dir / "instances")
+    of_job = "" if job_id is None else f"\0DOCKER_JOB_JOB_ID={job_id}\0"
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        with contextlib.suppress(OSError):
+            environ = (entry / "environ").read_bytes().decode(errors="replace")
+            command = (entry / "cmdline").read_bytes().decode(errors="replace")
+            if "docker_job_agent" in command and root in environ and of_job in environ:
+                found.append(int(entry.name))
+    return found

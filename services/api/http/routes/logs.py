@@ -7,24 +7,21 @@ from datetime import datetime
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from services.api.changes.followers import Followers
 from services.api.http.log_events import LogEvents
 from services.api.http.log_query import LogQuery, read_log_query
 from services.api.http.responses import job_id_of
+from services.api.http.sse import DATA_ONLY, EVENT_HEADERS, EVENTS
 from services.api.jobs import store as job_store
 from services.api.jobs.queries import NoSuchJob
 from services.api.jobs.retention_store import find_logs_removed
 from services.api.logs.bounds import removal_line
-from services.api.logs.followers import Followers
 from services.api.logs.plain import PlainLog
 from services.api.logs.reader import LogPage, LogReader, Start
 from services.api.logs.tail import find_tail
 from shared.postgres.pool import Connection, Database
 
 TEXT = "text/plain; charset=utf-8"
-EVENTS = "text/event-stream"
-_DATA_ONLY = {"X-Content-Type-Options": "nosniff"}
-"""A container prints what it likes: no browser may take that for a page."""
-_EVENT_HEADERS = {**_DATA_ONLY, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 @dataclass(frozen=True)
@@ -41,23 +38,21 @@ class LogRoutes:
         async with self.db.connection() as conn:
             removed_at = await self._check(conn, job_id, query)
             if query.follow:
-                return await self._followed(conn, request, job_id, query)
+                return await self._followed(conn, job_id, query)
             start = await _start(conn, job_id, query)
         if removed_at is None:
             text = self._text(job_id, query, start)
         else:
             text = _removed(removed_at, query)
-        return _streamed(request, text, TEXT, _DATA_ONLY)
+        return StreamingResponse(text, media_type=TEXT, headers=DATA_ONLY)
 
-    async def _followed(
-        self, conn: Connection, request: Request, job_id: int, query: LogQuery
-    ) -> Response:
+    async def _followed(self, conn: Connection, job_id: int, query: LogQuery) -> Response:
         events = LogEvents(self.db, self.followers, job_id, query)
         if query.has_end and await events.has_no_more(conn):
-            return Response(status_code=204, headers=_DATA_ONLY)
+            return Response(status_code=204, headers=DATA_ONLY)
         self.followers.check_room()  # an answer that has begun cannot refuse any more
         stream = events.stream(_reader(job_id, query, await _start(conn, job_id, query)))
-        return _streamed(request, stream, EVENTS, _EVENT_HEADERS)
+        return StreamingResponse(stream, media_type=EVENTS, headers=EVENT_HEADERS)
 
     async def _check(self, conn: Connection, job_id: int, query: LogQuery) -> datetime | None:
         """Return when the log was removed, if it was. Raises `NoSuchJob`."""
@@ -108,22 +103,6 @@ def _plain(query: LogQuery, within: int = 0) -> PlainLog:
         within=within,
         only=query.attempt or 0,
     )
-
-
-def _streamed(
-    request: Request, body: AsyncIterator[str], media_type: str, headers: dict[str, str]
-) -> Response:
-    """Stream *body*; a HEAD gets the same head, and does not wait for what takes as long as a job.
-
-    It has no Content-Length, as the answer to a GET has none: so it is a stream too, of nothing.
-    """
-    if request.method == "HEAD":
-        body = _nothing()
-    return StreamingResponse(body, media_type=media_type, headers=headers)
-
-
-async def _nothing() -> AsyncIterator[str]:
-    yield ""
 
 
 async def _removed(at: datetime, query: LogQuery) -> AsyncIterator[str]:

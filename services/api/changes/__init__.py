@@ -1,0 +1,1 @@
+"""Changes of jobs in the order of their commits, and who follows them."""
