@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from statistics import median
+from typing import TypeAlias
 
 from bench.accept import ONE
 from bench.client import Ask
@@ -89,6 +90,10 @@ PATHS = {
 }
 
 
+Rounds: TypeAlias = tuple[list[float], list[float]]
+"""What was measured in each round, of the few and of the many."""
+
+
 @dataclass(frozen=True)
 class Pair:
     """Two systems that differ in the number of finished jobs alone."""
@@ -128,29 +133,19 @@ async def _rates(run: Run, pair: Pair, name: str, ask: Ask) -> None:
     async def rate(system: System) -> float:
         return (await system.load(CLIENTS, seconds, ask)).kinds[ask.kind].rate
 
-    few, many = await in_turn(pair, rate)
-    add_pair(
-        run,
-        pair,
-        PART,
-        f"{name}, {CLIENTS} clients",
-        few,
-        many,
-        "answers/s",
-        of_ceiling(1 / AS_FAST),
-    )
+    rounds = await in_turn(pair, rate)
+    goal = of_ceiling(1 / AS_FAST)
+    add_pair(run, pair, PART, f"{name}, {CLIENTS} clients", rounds, "answers/s", goal)
 
 
 async def _firing(run: Run, pair: Pair) -> None:
     """Measure the launcher's lateness for jobs due at one time, on both systems in turn."""
-    few, many = await in_turn(pair, _fire)
+    rounds = await in_turn(pair, _fire)
     name = f"{FIRED:,} due at once, until the launcher has each, p99"
-    add_pair(run, pair, PART, name, few, many, "s", at_most_of_ceiling(AS_FAST))
+    add_pair(run, pair, PART, name, rounds, "s", at_most_of_ceiling(AS_FAST))
 
 
-async def in_turn(
-    pair: Pair, measured: Callable[[System], Awaitable[float]]
-) -> tuple[list[float], list[float]]:
+async def in_turn(pair: Pair, measured: Callable[[System], Awaitable[float]]) -> Rounds:
     """Return what is *measured* of both systems, which alternate in going first."""
     few: list[float] = []
     many: list[float] = []
@@ -174,16 +169,16 @@ def add_pair(
     pair: Pair,
     part: str,
     name: str,
-    few: list[float],
-    many: list[float],
+    rounds: Rounds,
     unit: str,
     goal: Goal,
     of: Callable[[list[float]], float] = median,
 ) -> None:
     """Add the median of the rounds, or another value *of* them, with all of them as details."""
     small, large = pair.sizes
-    rounds = {f"{small}_{number}": value for number, value in enumerate(few, 1)}
-    rounds |= {f"{large}_{number}": value for number, value in enumerate(many, 1)}
+    few, many = rounds
+    detail = {f"{small}_{number}": value for number, value in enumerate(few, 1)}
+    detail |= {f"{large}_{number}": value for number, value in enumerate(many, 1)}
     run.add(
         Figure(
             part=part,
@@ -192,6 +187,6 @@ def add_pair(
             unit=unit,
             ceiling=Ceiling(f"that with {small:,}", of(few)),
             goals=(goal,),
-            detail=rounds,
+            detail=detail,
         )
     )

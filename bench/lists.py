@@ -98,6 +98,6 @@ async def _pages(run: Run, pair: Pair, name: str, query: str, *, bounded: bool) 
     async def milliseconds(system: System) -> float:
         return (await system.load(1, run.pick(0.5, 0.3), ask)).kinds[ask.kind].p50_ms
 
-    few, many = await in_turn(pair, milliseconds)
+    rounds = await in_turn(pair, milliseconds)
     goal = at_most(SEARCH_MS) if bounded else at_most_of_ceiling(AS_FAST)
-    add_pair(run, pair, PART, f"/list, {name}", few, many, "ms", goal, min)
+    add_pair(run, pair, PART, f"/list, {name}", rounds, "ms", goal, min)
