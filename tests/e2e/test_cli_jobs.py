@@ -15,7 +15,9 @@ from tests.support.systems.embedded_system import EmbeddedSystem
 @pytest.fixture(scope="module")
 def running() -> Iterator[EmbeddedSystem]:
     """Run one system with the simulated runtime for all tests of this module."""
-    system = EmbeddedSystem(RUNTIME="simulated", HEARTBEAT_SECONDS="1", SECRETS_KEY="0f" * 32)
+    system = EmbeddedSystem(
+        RUNTIME="simulated", HEARTBEAT_SECONDS="1", SECRETS_KEY="0f" * 32, RETRY_FIRST_SECONDS="0.5"
+    )
     system.start()
     yield system
     system.close()
@@ -73,6 +75,20 @@ def test_logs_of_several_jobs_begin_each_line_with_the_job(
     ]
     assert documents[-1]["job"] == int(second)
     assert (documents[-1]["stream"], documents[-1]["text"]) == ("stdout", "two")
+
+
+def test_logs_of_a_further_attempt_are_marked_alike_followed_or_not(
+    command: CommandLine, running: EmbeddedSystem
+) -> None:
+    env = {"SIMULATE_EXIT_CODE": "1", "SIMULATE_OUTPUT": "again"}
+    job = running.schedule(env_vars=env, retries=1)
+    running.follow(job)
+    done, followed = command.run("logs", str(job)), command.run("logs", "-f", str(job))
+    assert done.stderr.splitlines()[1] == "--- attempt 2 ---"
+    assert (followed.stdout, followed.stderr) == (done.stdout, done.stderr)
+    second = command.run("logs", "-f", "--attempt", "2", str(job))
+    assert printed(second.stdout) == ["again"]
+    assert "--- attempt" not in second.stderr
 
 
 def test_followed_logs_say_what_a_job_waits_for_and_ctrl_c_leaves_it(

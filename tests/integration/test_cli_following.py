@@ -2,7 +2,9 @@
 
 import asyncio
 import io
+import json
 from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -15,6 +17,8 @@ from docker_job.cli.screen import Screen
 from docker_job.documents import Change, Job, LogEnd, LogLine
 from docker_job.errors import Conflict, NotFound, Unreachable
 from docker_job.reading import read
+from tests.support.run.command_line import CommandLine
+from tests.support.servers.scripted_api import Answer, scripted_api
 
 NO_JOB = NotFound(404, "there is no job 7")
 
@@ -203,3 +207,15 @@ async def test_ctrl_c_before_the_api_has_answered_says_that_there_may_be_a_job(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert capsys.readouterr().err == "The job may have been scheduled: see `docker-job ps -n 1`.\n"
+
+
+def test_wait_asks_an_api_without_the_stream_of_changes_for_each_job(tmp_path: Path) -> None:
+    def answer(status: str) -> Answer:
+        shown = {"id": 7, "docker_image": "alpine", "status": status, "exit_code": 0}
+        return Answer(200, json.dumps(shown))
+
+    no_events = Answer(404, json.dumps({"message": "Not found: /events"}))
+    with scripted_api(no_events, answer("RUNNING"), answer("DONE")) as api:
+        done = CommandLine(api.url, tmp_path).run("wait", "7")
+    assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 0)
+    assert [each.path for each in api.seen][1:] == ["/status/7", "/status/7"]

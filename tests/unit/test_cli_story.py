@@ -122,7 +122,7 @@ def test_the_running_line_is_settled_once_above_the_first_output() -> None:
     story = Story(live=True)
     story.feed(job(attempt("running"), status="RUNNING"), NOW)
     assert [each.render() for each in story.settle_running(1)] == [" ● running     00:03"]
-    assert story.settle_running(1) == []
+    assert list(story.settle_running(1)) == []
     end = over(attempt("ended", last="running", cause="done"))
     assert lines(story, end) == []
 
@@ -199,14 +199,19 @@ def test_a_failed_attempt_says_how_it_ended_and_the_live_line_when_the_next_one_
     assert live(story) == " ○ scheduled   retry 1 of 2 in 30s: exit code 3: boom"
 
 
-def test_a_pull_that_is_kept_up_says_why_once_where_no_line_is_live() -> None:
-    detail = "the registry does not answer: connection refused; next try in {} s"
-    kept = job(attempt("pulling", phase_detail=detail.format(5)))
-    live_story, plain = Story(live=True), Story(live=False)
-    live_story.feed(kept, NOW)
-    assert live(live_story).startswith(f" ◔ pulling     {detail.format(5)}")
-    assert lines(plain, kept)[-1] == f" … pulling     {detail.format(5)}"
-    assert lines(plain, job(attempt("pulling", phase_detail=detail.format(4)))) == []
+def test_a_pull_that_is_kept_up_says_when_it_is_tried_again() -> None:
+    detail = "the registry does not answer: connection refused; trying again in 5 s"
+    story = Story(live=True)
+    story.feed(job(attempt("pulling", phase_detail=detail)), NOW)
+    assert live(story).startswith(" ◔ pulling     python:3.13-slim  trying again in 5 s")
+
+
+def test_output_before_the_report_that_the_container_runs_stands_below_the_pull() -> None:
+    story = Story(live=False)
+    story.feed(job(attempt("pulling")), NOW)
+    settled = [each.word for each in story.settle_running(1)]
+    assert settled == ["pulling", "running"]
+    assert lines(story, job(attempt("running"), status="RUNNING")) == []
 
 
 def test_a_failed_pull_is_a_failed_line_with_the_reason() -> None:

@@ -25,7 +25,8 @@ from docker_job.documents import Attempt, Job
 
 DONE = Look("✓", "green")
 AMOUNT = re.compile(r"of ([\d.,]+ \wB)")
-"""The whole size, in the detail of a pull; without it the detail says what keeps it up."""
+AGAIN = re.compile(r"trying again in .*")
+"""Parts of the detail of a pull: the whole size; when it is tried again."""
 
 ENDED = {
     "failed": "failed",
@@ -70,15 +71,24 @@ class Story:
             each["phase"] == "running" for each in _phases(self._job, attempt)
         )
 
-    def settle_running(self, attempt: int) -> list[StoryLine]:
-        """Return the line of the running container, once: output follows below it.
+    def settle_running(self, number: int) -> Iterator[StoryLine]:
+        """Yield the line of the running container, once, and those before it: output follows.
 
-        The output of a quick container may come with its end, and no report that it runs.
+        Output may come before the report that the container runs; that of a quick one has none.
         """
-        if self._job is None or not self._is_new("phase", attempt, "running"):
-            return []
-        found = [each for each in _phases(self._job, attempt) if each["phase"] == "running"]
-        return [running(float(found[0]["seconds"]) if found else 0.0)]
+        job = self._job
+        attempt = next((e for e in job.attempts if e.number == number), None) if job else None
+        if job is None or attempt is None or ("phase", number, "running") in self._settled:
+            return
+        seconds = 0.0
+        for index, phase in enumerate(attempt.phases):
+            if phase["phase"] == "running":
+                seconds = float(phase["seconds"])
+                break
+            if self._is_new("phase", number, phase["phase"], *_again(attempt, index)):
+                yield from self._ended(job, attempt, phase)
+        self._settled.add(("phase", number, "running"))
+        yield running(seconds)
 
     def live_line(self, now: datetime) -> StoryLine | None:
         """Return the line of the phase that lasts; None once the job is over."""
@@ -128,9 +138,6 @@ class Story:
             yield StoryLine(look, phase, "")
         elif phase == "waiting" and self._is_new("wait", attempt.number, job.waiting_because):
             yield StoryLine(look, phase, waits_for(job, attempt, now))
-        elif phase == "pulling" and not AMOUNT.search(attempt.phase_detail or "of 0 MB"):
-            if self._is_new("pull trouble", attempt.number):
-                yield StoryLine(LOOKS["waiting"], phase, _pulling(job, attempt.phase_detail or ""))
         elif _is_far(attempt, now) and self._is_new("ahead", attempt.number):
             yield StoryLine(look, phase, ahead_of(job, attempt, now))
 
@@ -207,10 +214,10 @@ def _is_far(attempt: Attempt, now: datetime) -> bool:
 
 
 def _pulling(job: Job, detail: str) -> str:
-    """Render how far a pull is, or why it is tried again."""
-    if detail and not AMOUNT.search(detail):
-        return detail
-    return f"{job.docker_image}  {detail.removeprefix('pulling ').partition(', ')[0]}".rstrip()
+    """Render how far a pull is, or when it is tried again: the log has a line that says why."""
+    again = AGAIN.search(detail)
+    shown = again[0] if again else detail.removeprefix("pulling ").partition(", ")[0]
+    return f"{job.docker_image}  {shown}".rstrip()
 
 
 def _again(attempt: Attempt, index: int) -> tuple[int, ...]:

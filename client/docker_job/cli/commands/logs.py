@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import click
@@ -66,7 +67,7 @@ def logs(
     screen = Screen.of_process(colour=app.color)
     prefix = max(map(len, jobs)) if len(jobs) > 1 and not app.json else 0
     shown = [
-        _Shown(app, screen, job_id, since, _before(job, prefix, timestamps=timestamps))
+        _Shown(app, screen, job_id, since, attempt, _before(job, prefix, timestamps=timestamps))
         for job_id, job in zip(ids, jobs, strict=True)
     ]
     if follows:
@@ -97,11 +98,13 @@ class _Shown:
         screen: Screen,
         job_id: int,
         since: datetime | None,
+        attempt: int | None,
         before: Callable[[LogLine], str] | None,
     ) -> None:
         self.job_id = job_id
         self._app = app
         self._since = since
+        self._attempt = attempt or 1
         self._output = LogOutput(screen, before, whole=before is not None)
 
     def write(self, line: LogLine) -> None:
@@ -110,8 +113,12 @@ class _Shown:
             return
         if self._app.json:
             self._app.print_json({"job": self.job_id, **line.raw})
-        else:
-            self._output.write(line)
+            return
+        if line.attempt > self._attempt:  # as the API marks it in a log that is text
+            text = f"--- attempt {line.attempt} ---"
+            self._output.write(replace(line, text=text, stream="docker-job", continues=None))
+        self._attempt = max(self._attempt, line.attempt)
+        self._output.write(line)
 
     def close(self) -> None:
         """End the last line."""

@@ -1,12 +1,20 @@
 """`docker-job wait`: wait until jobs are over."""
 
+import time
+from collections.abc import Callable, Iterator
+
 from docker_job.cli.app import App, command
 from docker_job.cli.jobs_argument import jobs_argument
 from docker_job.cli.outcome import exit_code
 from docker_job.cli.screen import Screen
 from docker_job.cli.trouble import Trouble
 from docker_job.documents import Job
+from docker_job.errors import DockerJobError, NotFound
 
+OnTrouble = Callable[[DockerJobError | None], None]
+
+NO_CHANGES = "The API has no /events"
+POLL_SECONDS = 1.0
 CELLS = 30
 """The width of the progress bar."""
 
@@ -25,7 +33,7 @@ def wait(app: App, *, jobs: tuple[str, ...]) -> int:
     pending = list(ids)
     trouble = Trouble(screen).of("changes")
     _draw(screen, ended, len(set(ids)))
-    for job in app.client.wait(ids, patience_seconds=None, on_trouble=trouble):
+    for job in _over(app, ids, trouble):
         ended[job.id] = job
         while pending and pending[0] in ended and not app.json:
             code = exit_code(ended[pending.pop(0)])
@@ -35,6 +43,25 @@ def wait(app: App, *, jobs: tuple[str, ...]) -> int:
     if app.json:
         app.print_json([_result(ended[each]) for each in ids])
     return max(exit_code(each) for each in ended.values())
+
+
+def _over(app: App, ids: list[int], on_trouble: OnTrouble) -> Iterator[Job]:
+    """Yield each job once it is over; an API without the stream of changes is asked again."""
+    try:
+        yield from app.client.wait(ids, patience_seconds=None, on_trouble=on_trouble)
+    except NotFound as error:
+        if not error.what.startswith(NO_CHANGES):
+            raise
+    else:
+        return
+    pending = dict.fromkeys(ids)
+    while pending:
+        for job in [app.client.status(each) for each in pending]:
+            if job.is_over:
+                del pending[job.id]
+                yield job
+        if pending:
+            time.sleep(POLL_SECONDS)
 
 
 def _draw(screen: Screen, ended: dict[int, Job], count: int) -> None:
