@@ -11,7 +11,7 @@ from embedded.postgres import EmbeddedPostgres
 ENGINE_SECONDS = 3.0
 
 USUAL = "http://127.0.0.1:8000"
-"""The address that the command calls if it is told no other."""
+"""The address that the command calls by default."""
 
 
 async def start_block(

@@ -10,10 +10,10 @@ from typing import Any, cast
 import pytest
 
 from docker_job import AsyncClient
-from docker_job.cli import following
-from docker_job.cli.following import Following
-from docker_job.cli.interrupts import Interrupts, Wish
-from docker_job.cli.screen import Screen
+from docker_job.cli.following import job as following_job
+from docker_job.cli.following.interrupts import Interrupts, Wish
+from docker_job.cli.following.job import Following, follow
+from docker_job.cli.following.screen import Screen
 from docker_job.documents import Change, Job, LogEnd, LogLine
 from docker_job.errors import Conflict, NotFound, Unreachable
 from docker_job.reading import read
@@ -122,7 +122,7 @@ async def test_output_that_comes_before_the_change_stands_below_the_line_of_the_
 async def test_an_api_without_the_stream_of_changes_is_polled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(following, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(following_job, "TICK_SECONDS", 0.01)
     running = asyncio.Event()
     client = Scripted([running, LogEnd(status="DONE")], [SCHEDULED, SCHEDULED, RUNNING])
     followed = Followed(client)
@@ -160,7 +160,7 @@ async def test_a_record_that_was_removed_is_said_and_is_no_success() -> None:
 async def test_an_api_that_is_away_at_the_end_is_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(following, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(following_job, "AGAIN_SECONDS", 0.0)
     away = Unreachable("http://api", "connection refused")
     client = Scripted([LogEnd(status="DONE")], [away, away, away, DONE])
     followed = Followed(client)
@@ -201,7 +201,7 @@ async def test_ctrl_c_before_the_api_has_answered_says_that_there_may_be_a_job(
         return SCHEDULED
 
     client = cast(AsyncClient, Scripted([], [SCHEDULED]))
-    task = asyncio.create_task(following.follow(client, schedule()))
+    task = asyncio.create_task(follow(client, schedule()))
     await asked.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

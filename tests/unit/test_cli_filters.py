@@ -5,7 +5,7 @@ import re
 import click
 import pytest
 
-from docker_job.cli.filters import filters_of
+from docker_job.cli.choosing.filters import filters_of
 
 
 @pytest.mark.parametrize(

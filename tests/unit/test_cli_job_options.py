@@ -8,10 +8,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from docker_job.cli.dockers_flags import docker_flags
-from docker_job.cli.environment import secrets, variables
-from docker_job.cli.job_fields import job_fields, merged, rounding, words
-from docker_job.cli.job_options import job_options
+from docker_job.cli.job_options.dockers_flags import docker_flags
+from docker_job.cli.job_options.document import job_fields, merged, rounding, words
+from docker_job.cli.job_options.environment import secrets, variables
+from docker_job.cli.job_options.options import job_options
 
 
 def fields(*arguments: str, environ: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from docker_job.cli.job_table import job_columns
-from docker_job.cli.plan_table import show_plan
-from docker_job.cli.render import Column, Format, cut, fitting, show, table, width
+from docker_job.cli.output.job_table import job_columns
+from docker_job.cli.output.plan_table import show_plan
+from docker_job.cli.output.render import Column, Format, cut, fitting, show, table, width
 
 NOW = datetime(2026, 11, 30, 14, 30, tzinfo=UTC)
 COLUMNS = job_columns(NOW)

@@ -6,8 +6,8 @@ from typing import BinaryIO
 
 import pytest
 
-from docker_job.cli.log_output import LogOutput
-from docker_job.cli.screen import Screen
+from docker_job.cli.following.log_output import LogOutput
+from docker_job.cli.following.screen import Screen
 from docker_job.documents import LogLine
 from tests.support.run.command_line import shown
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from docker_job.cli.outcome import exit_code, summary
-from docker_job.cli.story import Story
-from docker_job.cli.story_line import header
+from docker_job.cli.following.outcome import exit_code, summary
+from docker_job.cli.following.story import Story
+from docker_job.cli.following.story_line import header
 from docker_job.documents import Job
 from docker_job.reading import read
 

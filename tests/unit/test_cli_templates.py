@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from docker_job.cli.templates import Labels, Template, TemplateError
+from docker_job.cli.output.templates import Labels, Template, TemplateError
 
 JOB: dict[str, Any] = {
     "ID": "7",

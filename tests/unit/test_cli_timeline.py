@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from docker_job.cli.timeline import BAR, attempt_columns, bar, facts
+from docker_job.cli.output.timeline import BAR, attempt_columns, bar, facts
 
 NOW = datetime(2026, 11, 30, 14, 30, tzinfo=UTC)
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from docker_job.cli.figures import age, clock, duration, money, until
-from docker_job.cli.status_words import LOOKS, look, ran_for, status_words
+from docker_job.cli.output.figures import age, clock, duration, money, until
+from docker_job.cli.output.status_words import LOOKS, look, ran_for, status_words
 
 NOW = datetime(2026, 11, 30, 14, 30, tzinfo=UTC)
 

@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from docker_job.cli.app import App, subcommand
-from docker_job.cli.asking import confirmed
-from docker_job.cli.figures import NOTHING, age, count
-from docker_job.cli.output_options import format_option
-from docker_job.cli.render import Column, Format, Row, first_line, safe, show, write
-from docker_job.cli.repeating import of_each
+from docker_job.cli.choosing.asking import confirmed
+from docker_job.cli.choosing.repeating import of_each
+from docker_job.cli.output.figures import NOTHING, age, count
+from docker_job.cli.output.options import format_option
+from docker_job.cli.output.render import Column, Format, Row, first_line, safe, show, write
 
 STYLES = {"waiting": "yellow", "dead": "red"}
 SERVICES = ("api", "scheduler", "launcher", "reaper")

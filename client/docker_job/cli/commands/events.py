@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 import click
 
 from docker_job.cli.app import App, command
-from docker_job.cli.figures import NOTHING, instant
-from docker_job.cli.filters import HELP, filters_of
-from docker_job.cli.jobs_argument import complete_jobs
-from docker_job.cli.output_options import format_option
-from docker_job.cli.render import Column, Format, Row, line_of, safe, width, write
-from docker_job.cli.status_words import look
+from docker_job.cli.choosing.filters import HELP, filters_of
+from docker_job.cli.choosing.jobs_argument import complete_jobs
+from docker_job.cli.output.figures import NOTHING, instant
+from docker_job.cli.output.options import format_option
+from docker_job.cli.output.render import Column, Format, Row, line_of, safe, width, write
+from docker_job.cli.output.status_words import look
 from docker_job.documents import Change
 from docker_job.errors import DockerJobError
 from docker_job.queries import ChangeFilters

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 import click
 
 from docker_job.cli.app import App, command
-from docker_job.cli.jobs_argument import jobs_argument
-from docker_job.cli.output_options import format_option
-from docker_job.cli.render import Format, Row, line_of, safe, table, write
-from docker_job.cli.repeating import of_each
-from docker_job.cli.status_words import look
-from docker_job.cli.timeline import LEGEND, attempt_columns, facts
+from docker_job.cli.choosing.jobs_argument import jobs_argument
+from docker_job.cli.choosing.repeating import of_each
+from docker_job.cli.output.options import format_option
+from docker_job.cli.output.render import Format, Row, line_of, safe, table, write
+from docker_job.cli.output.status_words import look
+from docker_job.cli.output.timeline import LEGEND, attempt_columns, facts
 
 
 @command(

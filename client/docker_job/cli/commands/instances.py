@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import click
 
 from docker_job.cli.app import App, command
-from docker_job.cli.figures import NOTHING, clock, count, duration, instant, money
-from docker_job.cli.output_options import format_option
-from docker_job.cli.render import Column, Format, Row, show
-from docker_job.cli.status_words import LOOKS, Look
+from docker_job.cli.output.figures import NOTHING, clock, count, duration, instant, money
+from docker_job.cli.output.options import format_option
+from docker_job.cli.output.render import Column, Format, Row, show
+from docker_job.cli.output.status_words import LOOKS, Look
 
 
 @command(

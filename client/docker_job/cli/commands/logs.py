@@ -11,11 +11,11 @@ import click
 
 from docker_job import AsyncClient
 from docker_job.cli.app import App, command
-from docker_job.cli.jobs_argument import jobs_argument
-from docker_job.cli.log_output import LogOutput
-from docker_job.cli.quantities import span_seconds
-from docker_job.cli.screen import Screen
-from docker_job.cli.trouble import Trouble
+from docker_job.cli.choosing.jobs_argument import jobs_argument
+from docker_job.cli.following.log_output import LogOutput
+from docker_job.cli.following.screen import Screen
+from docker_job.cli.following.trouble import Trouble
+from docker_job.cli.job_options.quantities import span_seconds
 from docker_job.documents import LogEnd, LogLine
 from docker_job.reading import time_of
 

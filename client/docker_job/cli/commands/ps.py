@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from docker_job.cli.app import App, command
-from docker_job.cli.chosen_jobs import OPEN
-from docker_job.cli.filters import filter_option, filters_of
-from docker_job.cli.job_table import job_columns
-from docker_job.cli.output_options import format_option
-from docker_job.cli.render import Format, Row, show
+from docker_job.cli.choosing.chosen_jobs import OPEN
+from docker_job.cli.choosing.filters import filter_option, filters_of
+from docker_job.cli.output.job_table import job_columns
+from docker_job.cli.output.options import format_option
+from docker_job.cli.output.render import Format, Row, show
 from docker_job.errors import BadRequest
 from docker_job.queries import ListFilters
 
@@ -107,7 +107,7 @@ def _of_older_api(app: App, wanted: ListFilters, most: int | None) -> list[Row]:
 def _watch(app: App, chosen: Options) -> None:
     if not app.out.is_terminal:
         app.fail("--watch draws on a terminal.", "For a pipe there is: docker-job events --json", 2)
-    from docker_job.cli.watching import listen, watch  # noqa: PLC0415 - slow, and rarely needed
+    from docker_job.cli.output.watching import listen, watch  # noqa: PLC0415 - slow, and rarely needed
 
     filters = chosen.filters
     watch(

@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 from docker_job.cli.app import App, command
-from docker_job.cli.asking import confirmed
-from docker_job.cli.chosen_jobs import listed, show_chosen
-from docker_job.cli.filters import filter_option, filters_of
-from docker_job.cli.job_fields import job_fields, merged, rounding, words
-from docker_job.cli.job_options import job_options
-from docker_job.cli.jobs_argument import complete_jobs
-from docker_job.cli.repeating import of_each
+from docker_job.cli.choosing.asking import confirmed
+from docker_job.cli.choosing.chosen_jobs import listed, show_chosen
+from docker_job.cli.choosing.filters import filter_option, filters_of
+from docker_job.cli.choosing.jobs_argument import complete_jobs
+from docker_job.cli.choosing.repeating import of_each
+from docker_job.cli.job_options.document import job_fields, merged, rounding, words
+from docker_job.cli.job_options.options import job_options
 from docker_job.documents import Job, ListedJob
 
 
@@ -102,7 +102,7 @@ def _again(app: App, job: str, fields: dict[str, Any], key: str | None) -> Job:
 async def _followed(
     app: App, job: str, fields: dict[str, Any], key: str | None, *, quiet: bool
 ) -> int:
-    from docker_job.cli.following import follow  # noqa: PLC0415 - not for --help
+    from docker_job.cli.following.job import follow  # noqa: PLC0415 - not for --help
 
     async with app.async_client() as client:
         job_id = await client.find(job)

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from docker_job.cli.app import App, command
-from docker_job.cli.dockers_flags import docker_flags
-from docker_job.cli.job_fields import job_fields, rounding
-from docker_job.cli.job_options import job_options
-from docker_job.cli.quantities import span
+from docker_job.cli.job_options.dockers_flags import docker_flags
+from docker_job.cli.job_options.document import job_fields, rounding
+from docker_job.cli.job_options.options import job_options
+from docker_job.cli.job_options.quantities import span
 
 EXIT_CODES = """\b
 Exit codes: the container's; besides
@@ -64,8 +64,8 @@ def run(app: App, *, image: str, words: tuple[str, ...], **given: Any) -> int:
 
 
 def _plan(app: App, job: dict[str, Any], expected: int | None) -> int:
-    from docker_job.cli.plan_table import show_plan  # noqa: PLC0415 - slow, and rarely needed
-    from docker_job.cli.render import Format  # noqa: PLC0415
+    from docker_job.cli.output.plan_table import show_plan  # noqa: PLC0415 - slow, and rarely needed
+    from docker_job.cli.output.render import Format  # noqa: PLC0415
 
     plan = app.client.plan(job if expected is None else job | {"expected_seconds": expected})
     show_plan(plan.raw, datetime.now(UTC), Format.chosen(None, is_json=app.json), app.out)
@@ -82,7 +82,7 @@ def _detached(app: App, job: dict[str, Any], key: str | None) -> int:
 
 
 async def _followed(app: App, job: dict[str, Any], key: str | None, *, quiet: bool) -> int:
-    from docker_job.cli.following import follow  # noqa: PLC0415 - not for --help
+    from docker_job.cli.following.job import follow  # noqa: PLC0415 - not for --help
 
     async with app.async_client() as client:
         scheduling = client.schedule(job, idempotency_key=key)

@@ -6,9 +6,9 @@ from typing import Any
 import click
 
 from docker_job.cli.app import App, command
-from docker_job.cli.figures import NOTHING, count, duration, money
-from docker_job.cli.output_options import format_option
-from docker_job.cli.render import Column, Format, Row, show
+from docker_job.cli.output.figures import NOTHING, count, duration, money
+from docker_job.cli.output.options import format_option
+from docker_job.cli.output.render import Column, Format, Row, show
 
 GROUPINGS = ("day", "status", "instance_type", "image", "label:")
 BY_HELP = "day, status, instance_type, image, or label:NAME (as label:team)."

@@ -3,11 +3,11 @@
 import click
 
 from docker_job.cli.app import App, command
-from docker_job.cli.asking import confirmed
-from docker_job.cli.chosen_jobs import OPEN, listed, show_chosen
-from docker_job.cli.filters import filter_option, filters_of
-from docker_job.cli.jobs_argument import complete_jobs
-from docker_job.cli.repeating import of_each
+from docker_job.cli.choosing.asking import confirmed
+from docker_job.cli.choosing.chosen_jobs import OPEN, listed, show_chosen
+from docker_job.cli.choosing.filters import filter_option, filters_of
+from docker_job.cli.choosing.jobs_argument import complete_jobs
+from docker_job.cli.choosing.repeating import of_each
 from docker_job.errors import Conflict
 
 ASKED_FROM = 2

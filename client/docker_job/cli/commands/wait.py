@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Iterator
 
 from docker_job.cli.app import App, command
-from docker_job.cli.jobs_argument import jobs_argument
-from docker_job.cli.outcome import exit_code
-from docker_job.cli.screen import Screen
-from docker_job.cli.trouble import Trouble
+from docker_job.cli.choosing.jobs_argument import jobs_argument
+from docker_job.cli.following.outcome import exit_code
+from docker_job.cli.following.screen import Screen
+from docker_job.cli.following.trouble import Trouble
 from docker_job.documents import Job
 from docker_job.errors import DockerJobError, NotFound
 

@@ -2,9 +2,9 @@
 
 from datetime import datetime
 
-from docker_job.cli.figures import NOTHING, clock, count, money
-from docker_job.cli.render import Column, Row
-from docker_job.cli.status_words import look, ran_for, status_words
+from docker_job.cli.output.figures import NOTHING, clock, count, money
+from docker_job.cli.output.render import Column, Row
+from docker_job.cli.output.status_words import look, ran_for, status_words
 
 
 def job_columns(now: datetime) -> list[Column]:

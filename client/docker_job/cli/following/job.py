@@ -17,13 +17,13 @@ from typing import TypeVar
 import click
 
 from docker_job import AsyncClient
-from docker_job.cli.interrupts import QUESTION, Interrupts, Wish
-from docker_job.cli.log_output import STREAMS, LogOutput
-from docker_job.cli.outcome import FAILED, exit_code, is_settled, summary
-from docker_job.cli.screen import Screen
-from docker_job.cli.story import Story
-from docker_job.cli.story_line import StoryLine, header
-from docker_job.cli.trouble import Trouble
+from docker_job.cli.following.interrupts import QUESTION, Interrupts, Wish
+from docker_job.cli.following.log_output import STREAMS, LogOutput
+from docker_job.cli.following.outcome import FAILED, exit_code, is_settled, summary
+from docker_job.cli.following.screen import Screen
+from docker_job.cli.following.story import Story
+from docker_job.cli.following.story_line import StoryLine, header
+from docker_job.cli.following.trouble import Trouble
 from docker_job.documents import Job, LogEnd, LogLine
 from docker_job.errors import ApiError, Conflict, DockerJobError, NotFound, Unreachable
 

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
-from docker_job.cli.quantities import (
+from docker_job.cli.job_options.quantities import (
     GIB,
     MIB,
     architecture,

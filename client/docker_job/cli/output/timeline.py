@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from docker_job.cli.figures import NOTHING, clock, duration, money
-from docker_job.cli.render import Column, Row
-from docker_job.cli.status_words import look, ran_for, status_words
+from docker_job.cli.output.figures import NOTHING, clock, duration, money
+from docker_job.cli.output.render import Column, Row
+from docker_job.cli.output.status_words import look, ran_for, status_words
 
 BAR = 40
 SHADES = {

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from docker_job.cli.template_functions import as_json
-from docker_job.cli.templates import Labels, Template, camel, plain
+from docker_job.cli.output.template_functions import as_json
+from docker_job.cli.output.templates import Labels, Template, camel, plain
 
 if TYPE_CHECKING:  # rich takes longer to import than all else; what is piped needs none of it
     from rich.console import Console

@@ -10,7 +10,7 @@ import os
 import sys
 from typing import BinaryIO
 
-from docker_job.cli.render import cut, safe
+from docker_job.cli.output.render import cut, safe
 
 ERASE = b"\r\x1b[K"
 NO_WRAP, WRAP = b"\x1b[?7l", b"\x1b[?7h"

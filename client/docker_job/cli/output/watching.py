@@ -10,8 +10,8 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from docker_job.cli.job_table import job_columns
-from docker_job.cli.render import Row, lines_of
+from docker_job.cli.output.job_table import job_columns
+from docker_job.cli.output.render import Row, lines_of
 from docker_job.errors import ApiError, DockerJobError, Unreachable
 from docker_job.queries import ChangeFilters
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from docker_job.cli.app import USAGE, Failure
-from docker_job.cli.template_functions import FUNCTIONS, as_text
+from docker_job.cli.output.template_functions import FUNCTIONS, as_text
 
 
 class TemplateError(Failure):

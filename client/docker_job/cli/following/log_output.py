@@ -6,7 +6,7 @@ so far begins with a carriage return, which goes out as it is.
 
 from collections.abc import Callable
 
-from docker_job.cli.screen import Screen
+from docker_job.cli.following.screen import Screen
 from docker_job.documents import LogLine
 
 STREAMS = ("stdout", "stderr")

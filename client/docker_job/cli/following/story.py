@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from docker_job.cli.status_words import LOOKS, Look
-from docker_job.cli.story_line import (
+from docker_job.cli.following.story_line import (
     FAR_SECONDS,
     StoryLine,
     ahead_of,
@@ -21,6 +20,7 @@ from docker_job.cli.story_line import (
     waits_for,
     was_due,
 )
+from docker_job.cli.output.status_words import LOOKS, Look
 from docker_job.documents import Attempt, Job
 
 DONE = Look("✓", "green")

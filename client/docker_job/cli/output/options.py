@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
-from docker_job.cli.render import Format
+from docker_job.cli.output.render import Format
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from docker_job.cli.figures import NOTHING, age, duration, instant, rough, until
+from docker_job.cli.output.figures import NOTHING, age, duration, instant, rough, until
 
 OVER = frozenset({"DONE", "FAILED", "CANCELLED"})
 

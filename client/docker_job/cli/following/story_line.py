@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from docker_job.cli.figures import duration, money
-from docker_job.cli.status_words import LOOKS, Look
+from docker_job.cli.output.figures import duration, money
+from docker_job.cli.output.status_words import LOOKS, Look
 from docker_job.documents import Attempt, Job
 
 WORD, WIDTH = 12, 53

@@ -1,6 +1,6 @@
 """The end of a job: its exit code as that of the command, and the summary. Pure."""
 
-from docker_job.cli.figures import duration, instant, money
+from docker_job.cli.output.figures import duration, instant, money
 from docker_job.documents import Attempt, Job
 
 FAILED, TIMED_OUT, CANCELLED = 125, 124, 130

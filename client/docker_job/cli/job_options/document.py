@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from docker_job.cli import environment
-from docker_job.cli.quantities import ALL_GPUS
+from docker_job.cli.job_options import environment
+from docker_job.cli.job_options.quantities import ALL_GPUS
 
 _PLAIN = {
     "at": "scheduled_for",

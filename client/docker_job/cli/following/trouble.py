@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from docker_job.cli.screen import Screen
+from docker_job.cli.following.screen import Screen
 from docker_job.errors import DockerJobError
 
 

@@ -4,8 +4,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from docker_job.cli.figures import NOTHING, age, clock, count, duration, instant, money, rough
-from docker_job.cli.render import Column, Format, Row, show, write
+from docker_job.cli.output.figures import (
+    NOTHING,
+    age,
+    clock,
+    count,
+    duration,
+    instant,
+    money,
+    rough,
+)
+from docker_job.cli.output.render import Column, Format, Row, show, write
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -1,0 +1,1 @@
+"""The jobs that a command acts on, and acting on several."""

@@ -1,0 +1,1 @@
+"""The options that describe a job, and the document that they make."""
