@@ -10,7 +10,7 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help run rehearse drill test test-campaign long bench backup restore rotate restore-test lint format types check docs lock clean
+.PHONY: help run rehearse drill test test-campaign long bench backup restore rotate restore-test lint format types check docs client lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -65,10 +65,15 @@ types: $(VENV)/.dev $(VENV)/.client ## mypy --strict
 
 check: lint types test ## lint, types and all tests but the long ones and the campaign
 
-docs: $(VENV)/.runtime ## regenerate docs/{asyncapi.json,openapi.json,api.md} from the code
+docs: $(VENV)/.runtime $(VENV)/.client ## regenerate docs/{asyncapi.json,openapi.json,api.md,cli.md} from the code
 	@$(BIN)/python -m operations.asyncapi > docs/asyncapi.json.new
 	@mv docs/asyncapi.json.new docs/asyncapi.json
 	@$(BIN)/python -m operations.openapi docs
+	@$(BIN)/python -m docker_job.cli.reference > docs/cli.md.new
+	@mv docs/cli.md.new docs/cli.md
+
+client: $(VENV)/.dev $(VENV)/.client ## regenerate the synchronous half of the Python client from the asynchronous one
+	@$(BIN)/python client/make_sync.py
 
 lock: ## regenerate requirements*.txt from requirements*.in (newer versions: make lock UPGRADE=--upgrade)
 	@command -v $(UV) >/dev/null || { echo "Locking needs uv: pip install uv" >&2; exit 1; }

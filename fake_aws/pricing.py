@@ -26,9 +26,18 @@ class PriceCalls:
     def __init__(self, prices: Prices, moto: MotoSide) -> None:
         self._prices = prices
         self._moto = moto
+        self._listed: tuple[Params, list[Params]] | None = None  # the last history with pages
 
     def spot_history(self, params: Params) -> Params:
         """DescribeSpotPriceHistory: each change in the period, and the price at its start."""
+        asked = {name: value for name, value in params.items() if name != "NextToken"}
+        if "NextToken" not in params or self._listed is None or self._listed[0] != asked:
+            self._listed = asked, self._history(params)
+        size = {"MaxResults": params.get("MaxResults", 1000)}
+        page, token = paginate(self._listed[1], params | size)
+        return {"SpotPriceHistory": page, "NextToken": token or ""}
+
+    def _history(self, params: Params) -> list[Params]:
         now = datetime.now(UTC)
         until = min(_aware(params.get("EndTime"), now), now)
         since = max(min(_aware(params.get("StartTime"), now - LONGEST), until), now - LONGEST)
@@ -36,7 +45,8 @@ class PriceCalls:
         zone = params.get("AvailabilityZone")
         zones = [zone] if zone else [each.zone for each in self._moto.default_subnets()]
         if params.get("ProductDescriptions", [PRODUCT]).count(PRODUCT) == 0:
-            return {"SpotPriceHistory": [], "NextToken": ""}
+            return []
+        offered = {each: self._moto.types_in(each) for each in zones}
         found = [
             {
                 "AvailabilityZone": each,
@@ -47,23 +57,22 @@ class PriceCalls:
             }
             for kind in map(instance_type, names)
             for each in zones
-            if kind.name in self._moto.types_in(each)
+            if kind.name in offered[each]
             for at, price in self._prices.changes(kind, each, since, until)
         ]
         found = select(found, params, FILTERS)
         found.sort(key=lambda each: each["Timestamp"], reverse=True)
-        page, token = paginate(found, params | {"MaxResults": params.get("MaxResults", 1000)})
-        return {"SpotPriceHistory": page, "NextToken": token or ""}
+        return found
 
     def products(self, params: Params) -> Params:
         """GetProducts of AmazonEC2: the hourly on-demand price of instance types."""
         asked = {each["Field"]: each["Value"] for each in params.get("Filters", [])}
         name = asked.get("instanceType")
         kinds = [instance_type(name)] if name else all_instance_types()
-        found = [self._product(kind.name) for kind in kinds]
         size = {"MaxResults": params.get("MaxResults", 100)}
-        page, token = paginate(found, params | size, most=100)
-        return {"FormatVersion": "aws_v1", "PriceList": page} | (
+        page, token = paginate(kinds, params | size, most=100)
+        products = [self._product(each.name) for each in page]
+        return {"FormatVersion": "aws_v1", "PriceList": products} | (
             {"NextToken": token} if token else {}
         )
 

@@ -65,7 +65,7 @@ def document() -> dict[str, Any]:
         },
         "channels": {name: _channel(kind) for name, kind in events.BY_NAME.items()},
         "operations": {
-            f"publish{name}": _operation(name) for name in events.BY_NAME if _publisher(name)
+            f"publish{name}": _operation(name) for name in events.BY_NAME if _publishers(name)
         },
         "components": {
             "messages": {name: _message(kind) for name, kind in events.BY_NAME.items()},
@@ -102,15 +102,14 @@ def _operation(name: str) -> dict[str, Any]:
     return {
         "action": "send",
         "channel": {"$ref": f"#/channels/{name}"},
-        "summary": f"Published by the {_publisher(name)}, read by {consumers}.",
+        "summary": f"Published by the {' and the '.join(_publishers(name))}, read by {consumers}.",
         "messages": [{"$ref": f"#/channels/{name}/messages/{name}"}],
         "bindings": {"amqp": {"deliveryMode": 2, "bindingVersion": BINDING_VERSION}},
     }
 
 
-def _publisher(name: str) -> str | None:
-    publishers = (each.NAME for each in SERVICES if events.BY_NAME[name] in each.PUBLISHES)
-    return next(publishers, None)
+def _publishers(name: str) -> list[str]:
+    return [each.NAME for each in SERVICES if events.BY_NAME[name] in each.PUBLISHES]
 
 
 def _message(kind: type[Event]) -> dict[str, Any]:

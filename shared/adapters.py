@@ -23,7 +23,7 @@ from shared.compute.process.adapter import ProcessCompute, Runtime
 from shared.compute.process.instances import ProcessSettings
 from shared.compute.shared_engine import SharedEngine, shared_engine_from
 from shared.compute.simulator.adapter import RemoteCloud, SimulatorCompute
-from shared.events.events import MANDATORY
+from shared.events.readers import MANDATORY
 from shared.settings import BadSetting, Settings
 
 

@@ -4,7 +4,8 @@ import argparse
 import uuid
 
 from operations.wiring import SERVICES
-from shared.messaging.dead_letters import STATES, LetterFilter, State
+from shared.events.letters import LetterState
+from shared.messaging.dead_letters import STATES, LetterFilter
 
 NAMES = tuple(service.NAME for service in SERVICES)
 
@@ -76,8 +77,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def which(arguments: argparse.Namespace) -> LetterFilter:
     """Return the selection. `--all` selects the dead: waiting ones are retried anyway."""
-    states: tuple[State, ...] = ("dead",) if getattr(arguments, "all", False) else STATES
-    state: State | None = getattr(arguments, "state", None)
+    states: tuple[LetterState, ...] = ("dead",) if getattr(arguments, "all", False) else STATES
+    state: LetterState | None = getattr(arguments, "state", None)
     ids: list[str] = getattr(arguments, "ids", [])
     return LetterFilter(
         states=(state,) if state else states,

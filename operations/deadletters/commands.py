@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from operations.deadletters import showing
 from operations.deadletters.mailboxes import Mailbox
 from shared.bus.port import BusUnavailable
-from shared.bus.rabbitmq.dead_queue import DeadMessage, DeadQueue, open_dead_queue
-from shared.bus.rabbitmq.topology import DELIVERY_LIMIT
+from shared.bus.rabbitmq.dead_queue import DeadQueue, HeldMessage, open_dead_queue
 from shared.crash_points import Points
 from shared.messaging import dead_letters
 from shared.messaging.dead_letters import DeadLetter, LetterFilter
+from shared.messaging.letter_text import plain
+from shared.messaging.parked import REPORT, RETRY
 from shared.postgres.pool import Connection, Database, Transaction, is_not_ours
 from shared.postgres.wakeups import notify
 
@@ -102,10 +103,10 @@ class DeadLetterService:
             async with _transaction(box) as tx:
                 ids = await dead_letters.redrive_parked(tx, which)
                 if ids:  # sent with the commit: the service reads at once, not after its interval
-                    await notify(tx.conn, box.service, IDENTITY, ("retry_parked",))
+                    await notify(tx.conn, box.service, IDENTITY, (RETRY, REPORT))
             return ids
 
-        async def broker(queue: DeadQueue, chosen: Sequence[DeadMessage]) -> None:
+        async def broker(queue: DeadQueue, chosen: Sequence[HeldMessage]) -> None:
             await queue.put_back(chosen, self.points)
 
         return await self._settle(which, "redriven", parked, broker)
@@ -115,7 +116,10 @@ class DeadLetterService:
 
         async def parked(box: Mailbox) -> list[str]:
             async with _transaction(box) as tx:
-                return await dead_letters.drop_parked(tx, which)
+                ids = await dead_letters.drop_parked(tx, which)
+                if ids:
+                    await notify(tx.conn, box.service, IDENTITY, (REPORT,))
+            return ids
 
         return await self._settle(which, "dropped", parked, DeadQueue.drop)
 
@@ -124,7 +128,7 @@ class DeadLetterService:
         which: LetterFilter,
         done: str,
         parked: Callable[[Mailbox], Awaitable[list[str]]],
-        broker: Callable[[DeadQueue, Sequence[DeadMessage]], Awaitable[None]],
+        broker: Callable[[DeadQueue, Sequence[HeldMessage]], Awaitable[None]],
     ) -> int:
         """Call *parked* and *broker* for every mailbox, and print that each letter is *done*."""
         found: set[str] = set()
@@ -151,7 +155,7 @@ class DeadLetterService:
         return ids
 
     def _unavailable(self, box: Mailbox, error: BusUnavailable) -> int:
-        self.warn(f"the broker's {box.service}.dead is unavailable: {showing.plain(str(error))}")
+        self.warn(f"the broker's {box.service}.dead is unavailable: {plain(str(error))}")
         return UNAVAILABLE
 
     def _unreadable(self, error: MailboxUnreadable) -> int:
@@ -200,7 +204,7 @@ def _reading(box: Mailbox) -> Iterator[Database]:
 def _mailbox_unreadable(box: Mailbox, error: Exception) -> MailboxUnreadable:
     return MailboxUnreadable(
         f"the parked events of {box.service} could not be read "
-        f"({showing.plain(str(error))}): is this the database of docker-job, and has its "
+        f"({plain(str(error))}): is this the database of docker-job, and has its "
         "migration run?"
     )
 
@@ -231,21 +235,9 @@ async def _dead_queue(box: Mailbox, limit: int) -> AsyncIterator[DeadQueue | Non
 
 def _matching(
     box: Mailbox, queue: DeadQueue | None, which: LetterFilter
-) -> list[tuple[DeadLetter, DeadMessage]]:
-    both = [(_letter(box, each), each) for each in (queue.messages if queue else ())]
+) -> list[tuple[DeadLetter, HeldMessage]]:
+    both = [
+        (dead_letters.of_broker(box.service, each), each)
+        for each in (queue.messages if queue else ())
+    ]
     return [(letter, message) for letter, message in both if which.fits(letter)]
-
-
-def _letter(box: Mailbox, dead: DeadMessage) -> DeadLetter:
-    why = {"delivery_limit": f"its readers ended {DELIVERY_LIMIT} times without acknowledging it"}
-    return DeadLetter(
-        service=box.service,
-        place="broker",
-        state="dead",
-        event_id=dead.message.id,
-        name=dead.message.name,
-        raw=dead.message.body,
-        tries=None,
-        error=why.get(dead.reason, f"dead-lettered by the broker: {dead.reason}"),
-        since=dead.dead_since,
-    )

@@ -1,14 +1,14 @@
 """A letter as text for a terminal: without secrets and control characters."""
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from shared.log import mask, redact
+from shared.log import redact
 from shared.messaging.dead_letters import DeadLetter
+from shared.messaging.letter_text import plain
 
 RAW_BYTES = 4096
 """Bytes shown of content that is not JSON."""
@@ -17,13 +17,6 @@ ERROR_CHARACTERS = 80
 """Characters of the error in a line of the list."""
 
 _COLUMNS = "{:<10} {:<8} {:>5}  {:<20} {:<20}  {:<36}  {}"
-
-# Broken JSON may hold secrets all the same; valid JSON is redacted by its keys.
-_JSON_SECRET = re.compile(
-    r'("[^"]*(?:token|secret|password|authorization|_key|env_vars)s?"\s*:\s*)'
-    r'("(?:[^"\\]|\\.)*"?|\{[^}]*\}?|[^\s,}]+)',
-    re.IGNORECASE,
-)
 
 
 def table(letters: Sequence[DeadLetter]) -> list[str]:
@@ -81,17 +74,6 @@ def _content(raw: bytes) -> list[str]:
     clean: Any = redact(None, "", {"content": content})["content"]
     text = msgspec.json.format(msgspec.json.encode(clean), indent=2).decode()
     return ["content:", *(f"  {plain(line)}" for line in text.splitlines())]
-
-
-def plain(text: str) -> str:
-    """Return *text* in one line of printable characters, without secrets.
-
-    Characters that change the reading direction or hide what follows are escaped too.
-    """
-    masked = mask(_JSON_SECRET.sub(r'\1"***"', text))
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in masked
-    )
 
 
 def _time(at: datetime | None) -> str:

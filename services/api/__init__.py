@@ -13,6 +13,10 @@ CONSUMES: tuple[type[events.Event], ...] = (
     events.InstanceLaunched,
     events.InstanceInterrupted,
     events.InstanceTerminated,
+    events.DeadLettersReported,
+    events.DeadLetterRedriveAsked,
+    events.DeadLetterDropAsked,
+    events.OffersPriced,
 )
 
 PUBLISHES: tuple[type[events.Event], ...] = (
@@ -21,4 +25,7 @@ PUBLISHES: tuple[type[events.Event], ...] = (
     events.JobStarted,
     events.AttemptEnded,
     events.JobFinished,
+    events.DeadLettersReported,
+    events.DeadLetterRedriveAsked,
+    events.DeadLetterDropAsked,
 )

@@ -21,7 +21,7 @@ from services.api.jobs.retention import RetentionSettings
 from services.api.secrets.sealing import SecretKeys, read_keys
 from services.api.submission import when
 from services.api.submission.request import Bounds
-from shared.events.events import Architecture, Capacity
+from shared.events.requirements import Architecture, Capacity
 from shared.messaging.retention import keep_dead
 from shared.settings import PREFIX, BadSetting, Settings
 from shared.url import trouble_with_base
@@ -31,7 +31,10 @@ REBALANCE = ("note", "replace")
 
 @dataclass(frozen=True)
 class ApiConfig:
-    """All of the API's settings, read once, by package."""
+    """All of the API's settings, read once, by package.
+
+    *compute* is the scheme of the instances' `COMPUTE_URL`; None: it is not known here.
+    """
 
     rules: JobRules
     bounds: Bounds
@@ -40,6 +43,7 @@ class ApiConfig:
     secret_keys: SecretKeys | None
     retention: RetentionSettings
     keep_changes: timedelta
+    compute: str | None = None
     keep_dead: timedelta | None = None
 
 
@@ -84,6 +88,7 @@ def from_settings(
         retention=RetentionSettings(
             jobs_days=settings.days("KEEP_JOBS_DAYS"), logs_days=settings.days("KEEP_LOGS_DAYS")
         ),
+        compute=urlsplit(settings.text("COMPUTE_URL", compute_url)).scheme or None,
         keep_changes=_keep_changes(settings),
         keep_dead=keep_dead(settings),
     )

@@ -13,6 +13,7 @@ from services.api.agents.sweeps import ProofSweep
 from services.api.changes.feed import NUMBER_SECONDS, PRUNE_SECONDS, ChangeFeed
 from services.api.changes.followers import Followers
 from services.api.config import ApiConfig
+from services.api.dead_letters.handlers import on_dead_letters_reported
 from services.api.jobs.availability import record_seconds
 from services.api.jobs.availability_sweeps import AvailabilitySweeps
 from services.api.jobs.handlers import JobHandlers
@@ -21,6 +22,7 @@ from services.api.jobs.overdue import ASK_SECONDS, Overdue
 from services.api.jobs.reception import Reception
 from services.api.jobs.retention_sweeps import RetentionSweep
 from services.api.jobs.sweeps import Sweeps
+from services.api.offers.handlers import on_offers_priced
 from services.api.processes.siblings import Siblings
 from services.api.submission.intake import Intake
 from services.api.submission.sweeps import KeySweep
@@ -139,4 +141,6 @@ def _subscribers(handlers: JobHandlers) -> dict[type[events.Event], Subscriber]:
         ),
         events.InstanceInterrupted: Subscriber(on(handlers.on_instance_interrupted)),
         events.InstanceTerminated: Subscriber(on(handlers.on_instance_terminated)),
+        events.DeadLettersReported: Subscriber(on_dead_letters_reported),
+        events.OffersPriced: Subscriber(on_offers_priced),
     }

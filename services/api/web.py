@@ -18,20 +18,27 @@ from services.api.agents.sts_identity import StsIdentity
 from services.api.changes.feed import ChangeFeed
 from services.api.changes.followers import Followers
 from services.api.config import ApiConfig
+from services.api.dead_letters.letters import LetterService
 from services.api.http.application import Application, Endpoint
 from services.api.http.bodies import Bodies
 from services.api.http.gate import Gate
 from services.api.http.openapi.document import text
 from services.api.http.reception import counted
 from services.api.http.responses import ERROR_HANDLERS
+from services.api.http.routes.about import AboutRoute
 from services.api.http.routes.agents import AgentRoutes
+from services.api.http.routes.dead_letters import DeadLetterRoutes
 from services.api.http.routes.description import DescriptionRoute
 from services.api.http.routes.events import EventRoutes
 from services.api.http.routes.health import HealthRoutes
+from services.api.http.routes.instances import InstancesRoute
 from services.api.http.routes.jobs import JobRoutes
 from services.api.http.routes.listing import ListRoute
 from services.api.http.routes.logs import LogRoutes
+from services.api.http.routes.plan import PlanRoutes
 from services.api.http.routes.records import RecordRoutes
+from services.api.http.routes.reruns import RerunRoute
+from services.api.http.routes.stats import StatsRoute
 from services.api.jobs.launch_path import LaunchPath
 from services.api.jobs.queries import JobService
 from services.api.jobs.reception import Reception
@@ -39,6 +46,7 @@ from services.api.jobs.retention_sweeps import RecordService
 from services.api.keys.access import Access, RateLimit
 from services.api.processes.siblings import Siblings
 from services.api.submission.intake import Intake
+from services.api.submission.rerun import Reruns
 from shared.runtime.service import Ports, Service
 
 
@@ -63,21 +71,25 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
     job_service = JobService(db, config.rules, ports.wakeups, ports.points, trouble)
     bodies = Bodies(config.http.body, siblings.count)
     jobs = JobRoutes(config.http, config.bounds, db, parts.intake, job_service, bodies)
-    rate = RateLimit(
-        config.http.requests_per_second,
-        config.http.requests_at_once,
-        lambda: ports.clock.now().timestamp(),
-        siblings.buckets,
-    )
+    reruns = Reruns(db, config.bounds, config.secret_keys)
+    plans = PlanRoutes(db, config.rules, config.bounds, bodies)
     access = Access(db)
-    gate = Gate(access, rate, config.http.hosts)
+    gate = Gate(access, _rate_limit(config, parts), config.http.hosts)
     agents = _agents(config.agents, ports, parts.agents, bodies, access)
     app = Application(
         routes=[
-            *_user_routes(gate, jobs, LogRoutes(db, followers)),
+            *_user_routes(gate, jobs, plans, LogRoutes(db, followers)),
             *_event_routes(gate, EventRoutes(parts.feed, followers)),
             *_list_routes(gate, ListRoute(config.http, db, job_service)),
+            *_rerun_routes(gate, RerunRoute(config.http, parts.intake, reruns, bodies)),
+            *_overview_routes(
+                gate,
+                StatsRoute(db),
+                InstancesRoute(config.http, db),
+                AboutRoute(config, access, ports.clock),
+            ),
             *_record_routes(gate, RecordRoutes(db, RecordService(db, config.rules))),
+            *_dead_letter_routes(gate, DeadLetterRoutes(LetterService(db, ports.wakeups), access)),
             *_agent_routes(agents, parts.reception),
             *_health_routes(HealthRoutes(parts.service.look)),
             *_description_routes(gate, DescriptionRoute(text(config.http, config.bounds).encode())),
@@ -87,6 +99,16 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
     # Starlette would redirect `/list/` to `/list` at whatever host the request's Host names.
     app.router.redirect_slashes = False
     return app
+
+
+def _rate_limit(config: ApiConfig, parts: Parts) -> RateLimit:
+    clock = parts.service.ports.clock
+    return RateLimit(
+        config.http.requests_per_second,
+        config.http.requests_at_once,
+        lambda: clock.now().timestamp(),
+        parts.siblings.buckets,
+    )
 
 
 def _agents(
@@ -107,14 +129,29 @@ def _route(method: str, path: str, serve: Callable[[Request], Awaitable[Response
     return Route(path, Endpoint(serve), methods=[method])
 
 
-def _user_routes(gate: Gate, jobs: JobRoutes, logs: LogRoutes) -> list[Route]:
+def _user_routes(gate: Gate, jobs: JobRoutes, plans: PlanRoutes, logs: LogRoutes) -> list[Route]:
     read, submit = "read", "submit"
     return [
         # Matched in this order.
         _route("POST", "/schedule", gate.needs(submit, jobs.schedule)),
+        _route("POST", "/plan", gate.needs(read, plans.plan)),
         _route("GET", "/status/{id}", gate.needs(read, jobs.status)),
         _route("DELETE", "/jobs/{id}", gate.needs(submit, jobs.cancel)),
         _route("GET", "/jobs/{id}/logs", gate.needs(read, logs.logs)),
+    ]
+
+
+def _rerun_routes(gate: Gate, rerun: RerunRoute) -> list[Route]:
+    return [_route("POST", "/jobs/{id}/rerun", gate.needs("submit", rerun.rerun))]
+
+
+def _overview_routes(
+    gate: Gate, stats: StatsRoute, instances: InstancesRoute, about: AboutRoute
+) -> list[Route]:
+    return [
+        _route("GET", "/stats", gate.needs("read", stats.stats)),
+        _route("GET", "/instances", gate.needs("read", instances.instances)),
+        _route("GET", "/about", gate.needs("read", about.about)),
     ]
 
 
@@ -130,6 +167,16 @@ def _record_routes(gate: Gate, records: RecordRoutes) -> list[Route]:
     return [
         _route("DELETE", "/jobs/{id}/record", gate.needs("admin", records.remove)),
         _route("GET", "/totals", gate.needs("read", records.totals)),
+    ]
+
+
+def _dead_letter_routes(gate: Gate, letters: DeadLetterRoutes) -> list[Route]:
+    one, admin = "/deadletters/{event_id}", "admin"
+    return [
+        _route("GET", "/deadletters", gate.needs(admin, letters.list_letters)),
+        _route("GET", one, gate.needs(admin, letters.show)),
+        _route("POST", f"{one}/redrive", gate.needs(admin, letters.redrive)),
+        _route("DELETE", one, gate.needs(admin, letters.drop)),
     ]
 
 

@@ -9,6 +9,8 @@ CONSUMES: tuple[type[events.Event], ...] = (
     events.JobCancelled,
     events.AttemptEnded,
     events.LaunchesMissed,
+    events.DeadLetterRedriveAsked,
+    events.DeadLetterDropAsked,
 )
 
 PUBLISHES: tuple[type[events.Event], ...] = (
@@ -16,4 +18,6 @@ PUBLISHES: tuple[type[events.Event], ...] = (
     events.LaunchRefused,
     events.InstanceLaunched,
     events.LaunchesReported,
+    events.DeadLettersReported,
+    events.OffersPriced,
 )

@@ -72,6 +72,9 @@ class LauncherConfig:
     report_margin_seconds: float = 60
     """How far the watermark stays behind; see `decide_watermark`."""
 
+    offers_seconds: float = 1800
+    """How often the offers are published with their prices; they change a few times a day."""
+
     keep_seconds: float = 7 * 86_400
     prune_batch: int = 5000
 

@@ -11,7 +11,8 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from shared.compute.port import LaunchRequest, Plan
-from shared.events.events import Event, Requirements
+from shared.events.events import Event
+from shared.events.requirements import Requirements
 from shared.states import Transitions
 
 State = Literal["wanted", "asked", "launched", "refused", "cancelled"]

@@ -2,6 +2,7 @@
 
 from services.launcher import NAME, PUBLISHES, handlers
 from services.launcher.config import LauncherConfig
+from services.launcher.pricing import PriceSweep
 from services.launcher.sweeps import LaunchSweeps
 from shared.compute.port import Compute, Prepared
 from shared.events.events import AttemptEnded, InstanceRequested, JobCancelled, LaunchesMissed
@@ -9,12 +10,14 @@ from shared.messaging.subscriber import Subscriber
 from shared.runtime.service import Ports, Service, Sweep
 
 PRUNE_INTERVAL_SECONDS = 600.0
+PRICE_INTERVAL_SECONDS = 300.0
 PREPARE_INTERVAL_SECONDS = 60.0
 
 
 def build(config: LauncherConfig, ports: Ports, compute: Compute) -> Service:
     """Build the launcher, ready to run. It does not close *compute*, which may be shared."""
     launches = LaunchSweeps(config, ports, compute)
+    prices = PriceSweep(config, ports, compute)
     count = config.gathered_lanes if compute.gathers else config.lanes
     lanes = tuple(f"launch_due_{number + 1}" for number in range(count))
     prepared = (
@@ -36,6 +39,7 @@ def build(config: LauncherConfig, ports: Ports, compute: Compute) -> Service:
             # rows.
             *(Sweep(lane, launches.launch_due, config.interval_seconds) for lane in lanes),
             Sweep("report_launches", launches.report_launches, config.report_seconds),
+            Sweep("publish_offers", prices.publish_offers, PRICE_INTERVAL_SECONDS),
             Sweep("prune_launches", launches.prune_launches, PRUNE_INTERVAL_SECONDS),
             *prepared,
         ),

@@ -11,10 +11,13 @@ CONSUMES: tuple[type[events.Event], ...] = (
     events.InstanceLaunched,
     events.LaunchesReported,
     events.AttemptEnded,
+    events.DeadLetterRedriveAsked,
+    events.DeadLetterDropAsked,
 )
 
 PUBLISHES: tuple[type[events.Event], ...] = (
     events.InstanceInterrupted,
     events.InstanceTerminated,
     events.LaunchesMissed,
+    events.DeadLettersReported,
 )

@@ -4,6 +4,14 @@ from shared.events import events
 
 NAME = "scheduler"
 
-CONSUMES: tuple[type[events.Event], ...] = (events.JobScheduled, events.JobCancelled)
+CONSUMES: tuple[type[events.Event], ...] = (
+    events.JobScheduled,
+    events.JobCancelled,
+    events.DeadLetterRedriveAsked,
+    events.DeadLetterDropAsked,
+)
 
-PUBLISHES: tuple[type[events.Event], ...] = (events.InstanceRequested,)
+PUBLISHES: tuple[type[events.Event], ...] = (
+    events.InstanceRequested,
+    events.DeadLettersReported,
+)

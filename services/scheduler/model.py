@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from shared.events.events import Requirements
+from shared.events.requirements import Requirements
 from shared.states import Transitions
 
 State = Literal["waiting", "fired", "cancelled"]

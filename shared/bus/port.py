@@ -6,7 +6,8 @@ acknowledged is redelivered.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from datetime import datetime
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -116,6 +117,33 @@ class Bus(Protocol):
 
     async def close(self) -> None:
         """Close every connection. Idempotent."""
+        ...
+
+
+class DeadMessage(Struct, frozen=True, kw_only=True):
+    """A message that the broker has given up on, as its readers got it, and why, as a clause."""
+
+    message: Message
+    why: str
+    dead_since: datetime | None
+
+
+@runtime_checkable
+class KeepsDeadMessages(Protocol):
+    """A bus whose broker gives up on messages and keeps them; that in memory does neither."""
+
+    async def count_dead(self, queue: str) -> int:
+        """Count the messages of *queue* that the broker has given up on: cheap.
+
+        Raises `BusUnavailable`.
+        """
+        ...
+
+    async def find_dead(self, queue: str, limit: int) -> Sequence[DeadMessage]:
+        """Return the oldest of them; they stay there. Others see them as taken meanwhile.
+
+        Raises `BusUnavailable`.
+        """
         ...
 
 

@@ -24,7 +24,9 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
 
-from shared.events.events import Market, Resources
+from shared.events.events import Market
+from shared.events.offers import OfferedType, OfferTerms
+from shared.events.requirements import Resources
 
 
 class ComputeError(Exception):
@@ -111,6 +113,13 @@ class LaunchBatch(Struct, frozen=True, kw_only=True):
     requests: tuple[LaunchRequest, ...]
     plan: Plan = {}
     repeated: bool = False
+
+
+class PricedOffers(Struct, frozen=True, kw_only=True):
+    """All that can be launched now, with its prices, and how the adapter chooses among it."""
+
+    terms: OfferTerms
+    types: tuple[OfferedType, ...]
 
 
 class InstanceState(enum.Enum):
@@ -204,6 +213,13 @@ class Compute(Protocol):
         """Launch or adopt one instance a request; return the outcomes in the order of requests.
 
         An error that is raised is the outcome of each.
+        """
+        ...
+
+    async def price_offers(self) -> PricedOffers:
+        """Read what can be launched now, and its prices. Raises a `ComputeError`.
+
+        It may take a minute, and calls that change nothing; a price that is not known is None.
         """
         ...
 

@@ -7,10 +7,15 @@ golden JSON of each event (tests/contract/golden) fixes its wire form.
 Times are aware datetimes in UTC, durations end in ``_seconds``, money in ``_usd``.
 """
 
+import uuid
 from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
+
+from shared.events.letters import ReportedLetter
+from shared.events.offers import OfferedType, OfferTerms
+from shared.events.requirements import Requirements
 
 Cause = Literal[
     "done",  # a container of the attempt exited 0
@@ -32,39 +37,9 @@ TerminalStatus = Literal["DONE", "FAILED", "CANCELLED"]
 
 Market = Literal["spot", "on-demand"]
 
-Capacity = Literal["spot", "spot_then_on_demand", "on_demand"]
-
-Architecture = Literal["x86_64", "arm64"]
-
 
 class Event(Struct, frozen=True, kw_only=True):
     """Base of all events: frozen, keyword-only, read leniently."""
-
-
-class Resources(Struct, frozen=True, kw_only=True):
-    """The minimum that an instance must have; None and empty mean the deployment's default."""
-
-    vcpus: int | None = None
-    memory_mib: int | None = None
-    gpus: int | None = None
-    architecture: Architecture | None = None
-    disk_gib: int | None = None
-    instance_types: tuple[str, ...] = ()
-
-
-class Requirements(Struct, frozen=True, kw_only=True):
-    """The requirements of an attempt on its instance; scheduler and events pass them on unread.
-
-    `spot_wait_seconds` is how long to wait for Spot: then `spot_then_on_demand` buys on demand
-    (None: after the setting's time), `spot` gives up (None: never). `labels` is deprecated: empty,
-    and ignored if an earlier release has published it, since a job's labels stay with the API.
-    """
-
-    max_lifetime_seconds: int
-    labels: dict[str, str] = {}
-    resources: Resources = Resources()
-    capacity: Capacity = "spot"
-    spot_wait_seconds: int | None = None
 
 
 class JobScheduled(Event, frozen=True, kw_only=True):
@@ -169,6 +144,21 @@ class LaunchesMissed(Event, frozen=True, kw_only=True):
     last_launch_sequence: int
 
 
+class OffersPriced(Event, frozen=True, kw_only=True):
+    """The instance types that can be launched, and their prices at *priced_at*.
+
+    All are published at once, as *parts* events of one *version*, numbered from 1. A reader
+    replaces the ones before when it has all parts; the version with the latest time holds.
+    """
+
+    version: str
+    part: int
+    parts: int
+    priced_at: Timestamp
+    terms: OfferTerms
+    types: tuple[OfferedType, ...]
+
+
 class JobStarted(Event, frozen=True, kw_only=True):
     """The attempt's container runs."""
 
@@ -225,6 +215,41 @@ class InstanceTerminated(Event, frozen=True, kw_only=True):
     attempt: int | None = None
 
 
+class DeadLettersReported(Event, frozen=True, kw_only=True):
+    """The dead letters of *service*, and the events that it retries: a whole picture each time.
+
+    A report with a higher *sequence* replaces those before it. *letters* are the newest of *total*;
+    letters that are such reports themselves are left out of both.
+    """
+
+    service: str
+    sequence: int
+    reported_at: Timestamp
+    total: int
+    letters: tuple[ReportedLetter, ...]
+
+
+class DeadLetterRedriveAsked(Event, frozen=True, kw_only=True):
+    """Somebody asked that *service* hands a parked event to its handler again, now.
+
+    *asked_by* is the name of the API key; absent while there is no key.
+    """
+
+    service: str
+    event_id: uuid.UUID
+    asked_at: Timestamp
+    asked_by: str | None = None
+
+
+class DeadLetterDropAsked(Event, frozen=True, kw_only=True):
+    """Somebody asked that *service* deletes a parked event for good."""
+
+    service: str
+    event_id: uuid.UUID
+    asked_at: Timestamp
+    asked_by: str | None = None
+
+
 ALL: tuple[type[Event], ...] = (
     JobScheduled,
     JobCancelled,
@@ -235,16 +260,14 @@ ALL: tuple[type[Event], ...] = (
     InstanceInterrupted,
     LaunchesReported,
     LaunchesMissed,
+    OffersPriced,
     JobStarted,
     AttemptEnded,
     JobFinished,
     InstanceTerminated,
+    DeadLettersReported,
+    DeadLetterRedriveAsked,
+    DeadLetterDropAsked,
 )
-
-FOR_ANYONE: frozenset[type[Event]] = frozenset({JobStarted, JobFinished})
-"""Events that no service of ours reads."""
-
-MANDATORY = frozenset(event.__name__ for event in ALL if event not in FOR_ANYONE)
-"""The events that must reach a queue: without one their publish is not confirmed."""
 
 BY_NAME: dict[str, type[Event]] = {event.__name__: event for event in ALL}

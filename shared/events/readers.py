@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from shared.events import events
 from shared.events.events import Event
 
+EVERY_SERVICE = ("api", "launcher", "reaper", "scheduler")
+
 READERS: Mapping[type[Event], tuple[str, ...]] = {
     events.JobScheduled: ("scheduler",),
     events.JobCancelled: ("scheduler", "launcher"),
@@ -19,12 +21,19 @@ READERS: Mapping[type[Event], tuple[str, ...]] = {
     events.InstanceInterrupted: ("api",),
     events.LaunchesReported: ("reaper",),
     events.LaunchesMissed: ("launcher",),
+    events.OffersPriced: ("api",),
     events.JobStarted: (),
     events.AttemptEnded: ("reaper", "launcher"),
     events.JobFinished: (),
     events.InstanceTerminated: ("api",),
+    events.DeadLettersReported: ("api",),
+    events.DeadLetterRedriveAsked: EVERY_SERVICE,
+    events.DeadLetterDropAsked: EVERY_SERVICE,
 }
 """The services by event; none for events that only outside consumers read."""
+
+MANDATORY = frozenset(event.__name__ for event, readers in READERS.items() if readers)
+"""The events that must reach a queue: without one their publish is not confirmed."""
 
 
 def queues_of(service: str, publishes: Iterable[type[Event]]) -> tuple[str, ...]:

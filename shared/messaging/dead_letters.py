@@ -5,17 +5,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
 
 from msgspec import Struct
 
+from shared.bus.port import DeadMessage
+from shared.events.letters import LetterPlace, LetterState
 from shared.postgres.pool import Connection, Transaction
 
-State = Literal["waiting", "dead"]
-STATES: tuple[State, ...] = ("waiting", "dead")
-
-Place = Literal["parked", "broker"]
-"""A row of the service, or a message in the broker's `<service>.dead`."""
+STATES: tuple[LetterState, ...] = ("waiting", "dead")
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):
@@ -26,8 +23,8 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     """
 
     service: str
-    place: Place
-    state: State
+    place: LetterPlace
+    state: LetterState
     event_id: str
     name: str
     raw: bytes
@@ -37,10 +34,25 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     due_at: datetime | None = None
 
 
+def of_broker(service: str, dead: DeadMessage) -> DeadLetter:
+    """Make the letter of a message in the dead queue of *service*."""
+    return DeadLetter(
+        service=service,
+        place="broker",
+        state="dead",
+        event_id=dead.message.id,
+        name=dead.message.name,
+        raw=dead.message.body,
+        tries=None,
+        error=dead.why,
+        since=dead.dead_since,
+    )
+
+
 class LetterFilter(Struct, frozen=True, kw_only=True):
     """A filter of letters: all its conditions must hold. None: any."""
 
-    states: tuple[State, ...] = STATES
+    states: tuple[LetterState, ...] = STATES
     name: str | None = None
     event_ids: tuple[str, ...] | None = None
 

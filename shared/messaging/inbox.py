@@ -157,7 +157,7 @@ class Inbox:
             due_at = tx.now + timedelta(seconds=PARKED.delay(1, random.random()))
             await parked.park(tx, what, due_at)
         self.points.reached(f"{self.service}.parked")
-        self.wakeups.wake("retry_parked")
+        self.wakeups.wake(parked.RETRY, *tx.wakes)
 
     async def bury(self, name: str, what: Sequence[Unreadable]) -> None:
         """Park unreadable elements as dead, with their bytes."""
@@ -175,6 +175,7 @@ class Inbox:
         async with self.db.transaction() as tx:
             await parked.bury(tx, dead)
         self.points.reached(f"{self.service}.buried")
+        self.wakeups.wake(*tx.wakes)
 
     async def retry_parked(self) -> datetime | None:
         """Apply parked events that are due again; return when the next is due.
@@ -229,11 +230,13 @@ class Inbox:
             self.points.reached(f"{self.service}.retried")
             async with self.db.transaction() as tx:
                 await parked.unpark(tx, each.event_id)
+            self.wakeups.wake(*tx.wakes)
 
     async def _postpone(self, each: Parked, error: str, *, dead: bool) -> None:
         async with self.db.transaction() as tx:
             due_at = tx.now + timedelta(seconds=PARKED.delay(each.tries + 1, random.random()))
             await parked.postpone_parked(tx, each.event_id, error, due_at, dead=dead)
+        self.wakeups.wake(*tx.wakes)
         self._log.error(
             "handler failed again", event_id=str(each.event_id), tries=each.tries + 1, dead=dead
         )

@@ -15,6 +15,12 @@ from shared.events import cloudevents
 from shared.events.cloudevents import Envelope
 from shared.postgres.pool import Connection, Transaction
 
+RETRY = "retry_parked"
+"""The sweep that tries them again."""
+
+REPORT = "report_dead_letters"
+"""The sweep to wake after a change of them."""
+
 PARK = """
 INSERT INTO parked (event_id, name, body, state, tries, error, parked_at, due_at)
 SELECT event_id, name, body, $4, 1, error, $6, $7
@@ -58,6 +64,7 @@ async def _keep(tx: Transaction, what: Sequence[FailedEvent], state: str, due_at
         tx.now,
         due_at,
     )
+    tx.wakes.add(REPORT)
 
 
 def _storable(text: str) -> str:
@@ -114,6 +121,7 @@ async def postpone_parked(
     await tx.conn.execute(
         POSTPONE_PARKED, event_id, _storable(error), due_at, "dead" if dead else "waiting"
     )
+    tx.wakes.add(REPORT)
 
 
 UNPARK = "DELETE FROM parked WHERE event_id = $1"
@@ -122,6 +130,7 @@ UNPARK = "DELETE FROM parked WHERE event_id = $1"
 async def unpark(tx: Transaction, event_id: uuid.UUID) -> None:
     """Delete an event that has taken effect."""
     await tx.conn.execute(UNPARK, event_id)
+    tx.wakes.add(REPORT)
 
 
 NEXT_PARKED = "SELECT min(due_at) FROM parked WHERE state = 'waiting'"

@@ -109,6 +109,11 @@ def is_lost(error: BaseException) -> bool:
     return isinstance(error, ended) or code_of(error).startswith(_LOST)
 
 
+def is_cancelled(error: BaseException) -> bool:
+    """Return whether the server ended the statement, as after its time limit."""
+    return code_of(error) == "57014"
+
+
 def is_read_only(error: BaseException) -> bool:
     """Return whether the server refuses to write: reading works."""
     return code_of(error) == "25006"

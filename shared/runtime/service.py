@@ -22,8 +22,11 @@ from shared.events.cloudevents import new_id
 from shared.events.events import Event
 from shared.events.readers import queues_of
 from shared.log import get_logger
+from shared.messaging.asked import asked_of
 from shared.messaging.consumer import GATHER_SECONDS, Consumer
+from shared.messaging.dead_letter_report import DeadLetterReporter
 from shared.messaging.inbox import Inbox
+from shared.messaging.parked import REPORT, RETRY
 from shared.messaging.relay import Relay
 from shared.messaging.retention import DeadLetterSweep
 from shared.messaging.subscriber import Subscriber
@@ -87,8 +90,10 @@ class Service:
         self.name = name
         self.ports = ports
         self._queues = queues_of(name, publishes)
+        subscribers = {**asked_of(name), **subscribers}
         self.inbox = Inbox(name, subscribers, ports.db, ports.wakeups, ports.points)
         self._consumer = Consumer(self.inbox, ports.bus)
+        reporter = DeadLetterReporter(ports.db, ports.bus)
         relay = Relay(db=ports.db, bus=ports.bus, points=ports.points)
         self.sweeps: tuple[Sweep, ...] = (
             Sweep(
@@ -97,7 +102,8 @@ class Service:
                 interval_seconds=2,
                 gather_seconds=GATHER_SECONDS,
             ),
-            Sweep("retry_parked", self.inbox.retry_parked, interval_seconds=30),
+            Sweep(RETRY, self.inbox.retry_parked, interval_seconds=30),
+            Sweep(REPORT, reporter.report_dead_letters, interval_seconds=30, gather_seconds=1),
             Sweep("prune_trace", relay.prune_trace, interval_seconds=600),
             *sweeps,
         )

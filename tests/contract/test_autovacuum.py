@@ -6,10 +6,13 @@ from shared.postgres.pool import connect
 SCHEMAS = tuple(service.NAME for service in SERVICES)
 FEW_ROWS = {
     "api.api_keys",
+    "api.daily_savings",
     "api.daily_totals",
+    "api.offers",
     "api.outages",
     "api.retention",
     "api.job_secrets",
+    "launcher.pricing",
     "launcher.tellings",
     "reaper.heard_tellings",
     "reaper.listings",

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from shared.compute.choice import choose, wanted_by
 from shared.compute.port import Compute, InstanceState, Rejected
+from shared.events.requirements import Resources
 from tests.support.compute.compute_adapters import (
     WORLDS,
     World,
@@ -269,6 +271,24 @@ async def test_the_attempt_is_over_when_the_api_says_so_and_the_instance_ends(
     instance = await launch_one(compute, request_for(api, 1))
     await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
     assert api.callbacks[1] == []
+
+
+async def test_the_offers_have_a_price_for_what_is_launched(compute: Compute, api: FakeApi) -> None:
+    offers = await compute.price_offers()
+    assert len({each.name for each in offers.types}) == len(offers.types) > 0
+    for each in offers.types:
+        assert set(each.spot_hourly_prices_usd) <= set(offers.terms.zones)
+        assert each.vcpus > 0
+        assert each.memory_mib > 0
+        assert each.architectures
+    instance = await launch_one(compute, request_for(api, 1))
+    [kind] = [each for each in offers.types if each.name == instance.instance_type]
+    price = instance.hourly_price_usd
+    assert kind.spot_hourly_prices_usd[instance.zone] == pytest.approx(price, rel=0.01)
+    if offers.terms.chooses:
+        wanted = wanted_by(Resources(), offers.terms)
+        chosen = choose({each.name: each for each in offers.types}, wanted, "spot")
+        assert kind in chosen
 
 
 async def test_closing_twice_is_no_error(world: World) -> None:

@@ -12,11 +12,11 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from services.api.config import default_config
 from services.api.http.openapi import responses, submission
 from services.api.http.openapi.document import document, text
+from services.api.http.openapi.operations import STATUS_OF
 from services.api.http.openapi.page import page
-from services.api.http.openapi.paths import STATUS_OF
 from services.api.http.responses import _STATUSES
 from services.api.submission import capacity, request
-from shared.events.events import Resources
+from shared.events.requirements import Resources
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -13,7 +13,7 @@ import pytest
 
 from operations.migrate import service_dsn
 from operations.wiring import SERVICES
-from shared.messaging import dead_letters
+from shared.messaging import dead_letter_report, dead_letters
 from shared.messaging import store as messages
 from shared.postgres import wakeups
 from shared.postgres.pool import Connection, Database, connect
@@ -25,7 +25,7 @@ NAMES = tuple(service.NAME for service in SERVICES)
 RUNS = {"execute", "executemany", "fetch", "fetchrow", "fetchval", "cursor", "prepare"}
 
 
-SHARED = tuple(module.__name__ for module in (messages, dead_letters, wakeups))
+SHARED = tuple(module.__name__ for module in (messages, dead_letters, dead_letter_report, wakeups))
 
 
 @pytest.mark.parametrize("service", NAMES)
@@ -48,7 +48,8 @@ async def test_every_statement_can_be_prepared_under_the_services_own_role(
 def test_no_store_runs_a_statement_that_has_no_name() -> None:
     """A literal or an f-string in a call would escape the test above."""
     modules = [module for service in NAMES for module in store_modules(service)]
-    modules += ["shared.messaging.store", "shared.messaging.dead_letters"]
+    modules += [f"shared.messaging.{name}" for name in ("store", "dead_letters")]
+    modules.append("shared.messaging.dead_letter_report")
     paths = [ROOT / f"{module.replace('.', '/')}.py" for module in modules]
     nameless = [
         f"{path.relative_to(ROOT)}:{node.lineno}"

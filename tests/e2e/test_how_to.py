@@ -15,11 +15,13 @@ pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl
 GUIDES = Path(__file__).resolve().parents[2] / "docs/how-to"
 PAGES = (
     "run-a-job.md",  # first: it follows job 1
+    "plan-a-job.md",
     "read-logs.md",
     "what-a-container-gets.md",
     "retries-and-interruptions.md",
     "secrets-and-private-images.md",
     "find-out-why-a-job-waits.md",
+    "see-what-it-costs.md",
 )
 CURLRC = 'silent\nshow-error\nmax-time = 30\nwrite-out = "\\n%{http_code}\\n"\n'
 EXPECTED = {"200", "201", "409"}

@@ -144,7 +144,13 @@ async def refused(world: World) -> int:
     return job_id
 
 
-STATES = (waiting, pulling, running, done, failed, interrupted, held, cancelled, refused)
+async def rerun(world: World) -> int:
+    fields = {"secret_env": {"LOGIN": "me:it"}}
+    answer = await world.http.post(f"/jobs/{await cancelled(world)}/rerun", json=fields)
+    return int(answer.json()["id"])
+
+
+STATES = (waiting, pulling, running, done, failed, interrupted, held, cancelled, refused, rerun)
 
 
 async def test_every_field_of_a_job_in_any_state_is_described(

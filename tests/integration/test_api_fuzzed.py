@@ -15,6 +15,7 @@ from schemathesis.config import (
     ProjectsConfig,
     SchemathesisConfig,
 )
+from schemathesis.core import NotSet
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.core.transport import Response
 
@@ -218,9 +219,13 @@ def hold_to_the_document(case: Case, served: ServedWorld, reporter: Agent, finis
     """Ask what *case* says, as somebody who may."""
     if is_valid(case):
         case.body = whole_again(case.body)
+    checks = schemathesis.checks
+    excluded = [checks.positive_data_acceptance]
+    if isinstance(case.body, NotSet) and not any(each.is_required for each in case.operation.body):
+        excluded.append(checks.negative_data_rejection)  # which takes no body for a wrong one
     case.call_and_validate(
         base_url=served.base_url,
         headers=authorized(case, served, reporter, finished),
         additional_checks=[errors_name_what_is_wrong, valid_is_taken],
-        excluded_checks=[schemathesis.checks.positive_data_acceptance],
+        excluded_checks=excluded,
     )

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from shared.clock import VirtualClock
-from shared.events.events import JobScheduled, Requirements, Resources
+from shared.events.events import JobScheduled
+from shared.events.requirements import Requirements, Resources
 from tests.support.api.api_world import World, message_of
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}

@@ -24,8 +24,17 @@ NEEDS = {
     ("GET", "/events"): READ,
     ("POST", "/schedule"): SUBMIT,
     ("DELETE", "/jobs/{id}"): SUBMIT,
+    ("POST", "/jobs/{id}/rerun"): SUBMIT,
     ("DELETE", "/jobs/{id}/record"): ADMIN,
     ("GET", "/totals"): READ,
+    ("GET", "/deadletters"): ADMIN,
+    ("GET", "/deadletters/{event_id}"): ADMIN,
+    ("POST", "/deadletters/{event_id}/redrive"): ADMIN,
+    ("DELETE", "/deadletters/{event_id}"): ADMIN,
+    ("GET", "/stats"): READ,
+    ("GET", "/instances"): READ,
+    ("GET", "/about"): READ,
+    ("POST", "/plan"): READ,
     ("PUT", "/callback/{id}"): AGENT,
     ("POST", "/agent/claim"): AGENT,
     ("POST", "/agent/jobs/{id}/report"): AGENT,
@@ -38,6 +47,7 @@ NEEDS = {
 
 BODIES: dict[str, Any] = {
     "/schedule": {"docker_image": "alpine", "scheduled_for": "now"},
+    "/plan": {"docker_image": "alpine", "scheduled_for": "now"},
     "/agent/claim": {
         "job_id": 1, "attempt": 1, "instance_id": "i", "token": "a" * 64, "runtime": "docker"
     },

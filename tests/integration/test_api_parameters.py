@@ -13,7 +13,11 @@ ROUTES = (
     ("GET", "/jobs/{id}/logs"),
     ("DELETE", "/jobs/{id}"),
     ("DELETE", "/jobs/{id}/record"),
+    ("POST", "/jobs/{id}/rerun"),
     ("GET", "/totals"),
+    ("GET", "/stats"),
+    ("GET", "/instances"),
+    ("GET", "/about"),
     ("GET", "/openapi.json"),
 )
 JOB = '{"docker_image": "alpine", "scheduled_for": "now"}'

@@ -10,29 +10,27 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import aio_pika
 import pytest
 
 from operations.deadletters import command_line
 from operations.deadletters.__main__ import run
 from operations.migrate import service_dsn
-from operations.wiring import TOPOLOGY
 from shared.bus.port import Message
-from shared.bus.rabbitmq import RabbitMQBus
-from shared.bus.rabbitmq.topology import DELIVERY_LIMIT, dead_queue
+from shared.bus.rabbitmq.topology import DELIVERY_LIMIT
 from shared.clock import RealClock
 from shared.crash_points import EXIT_STATUS
 from shared.events import cloudevents
-from shared.events.events import JobCancelled, JobScheduled, Requirements
+from shared.events.events import JobCancelled, JobScheduled
+from shared.events.requirements import Requirements
 from shared.messaging import parked
 from shared.messaging.inbox import TRIES
-from shared.messaging.parked import FailedEvent
+from shared.messaging.parked import REPORT, RETRY, FailedEvent
 from shared.postgres.pool import Database, connect, open_database
 from shared.settings import BadSetting, Settings
 from tests.conftest import PASSWORDS, at_database
 from tests.support.bus import broker_room
 from tests.support.bus.broker_room import Room, migrated_room
-from tests.support.bus.bus_room import bound_names
+from tests.support.bus.dead_messages import in_queue, kill_readers
 from tests.support.rows.messages import as_message, wrapped
 from tests.support.run.ports import free_port
 from tests.support.servers.rabbitmq_kinds import RabbitServer
@@ -196,7 +194,7 @@ async def test_a_redriven_event_is_due_now_with_all_its_tries_and_the_service_is
     await conn.add_listener("launcher", lambda *notice: received.put_nowait(str(notice[-1])))
     assert await tool("redrive", chosen.id) == 0
     async with asyncio.timeout(20):
-        assert (await received.get()).split()[1:] == ["retry_parked"]
+        assert (await received.get()).split()[1:] == [REPORT, RETRY]
     await conn.close()
     assert tool.printed == [f"redriven launcher {chosen.id}"]
     assert await states(dbs["launcher"]) == {
@@ -395,37 +393,6 @@ async def room(rabbitmq: RabbitServer, tool: Tool) -> AsyncIterator[Room]:
     async with migrated_room(rabbitmq) as room:
         tool.environ["DOCKER_JOB_BUS_URL"] = room.url
         yield room
-
-
-async def kill_readers(room: Room, *messages: Message) -> None:
-    """Leave *messages* among the scheduler's dead letters: by deliveries without an end."""
-    bus = RabbitMQBus(room.of("api"), bound_names(TOPOLOGY))
-    await bus.publish(messages)
-    await bus.close()
-    connection = await aio_pika.connect(room.of("scheduler"), timeout=10)
-    async with connection:
-        dead = 0
-        while dead < len(messages):
-            async with connection.channel() as channel:
-                queue = await channel.get_queue("scheduler", ensure=False)
-                while await queue.get(fail=False, timeout=10) is not None:
-                    pass
-            async with connection.channel() as channel:
-                kept = await channel.declare_queue(dead_queue("scheduler"), passive=True)
-                dead = kept.declaration_result.message_count or 0
-
-
-async def in_queue(room: Room, queue: str) -> list[Message]:
-    """Return the contents of *queue*, which stay there."""
-    found: list[Message] = []
-    connection = await aio_pika.connect(room.url, timeout=10)
-    async with connection, connection.channel() as channel:
-        whole = await channel.get_queue(queue, ensure=False)
-        while (each := await whole.get(fail=False, timeout=10)) is not None:
-            found.append(
-                Message(name=each.routing_key or "", id=each.message_id or "", body=each.body)
-            )
-    return found
 
 
 async def test_what_ended_its_readers_is_listed_shown_and_put_back(room: Room, tool: Tool) -> None:

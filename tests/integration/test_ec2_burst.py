@@ -17,7 +17,8 @@ from shared.bus.memory import MemoryBus
 from shared.bus.port import Message
 from shared.clock import RealClock
 from shared.compute.port import Offer
-from shared.events.events import InstanceRequested, Requirements
+from shared.events.events import InstanceRequested
+from shared.events.requirements import Requirements
 from shared.runtime.service import Ports
 from tests.support.compute.compute_adapters import eventually
 from tests.support.compute.compute_api import FakeApi

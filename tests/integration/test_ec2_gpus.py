@@ -8,7 +8,7 @@ import pytest
 
 from shared.compute.ec2.settings import AMI_PARAMETERS, Ec2Settings
 from shared.compute.port import Offer, Plan, Rejected
-from shared.events.events import Resources
+from shared.events.requirements import Resources
 from tests.support.compute.compute_api import FakeApi
 from tests.support.compute.compute_ec2 import PROFILE, Ec2World
 

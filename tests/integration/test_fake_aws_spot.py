@@ -246,6 +246,33 @@ def test_the_bill_follows_the_price_history() -> None:
         assert min(asked) * hours <= bill.cost_usd <= max(asked) * hours
 
 
+def test_a_history_from_now_until_now_has_the_current_price_of_each_pool_page_by_page(
+    cloud: Strict, launcher: Launcher
+) -> None:
+    now = datetime.now(UTC)
+    pages = launcher.ec2.get_paginator("describe_spot_price_history").paginate(
+        ProductDescriptions=["Linux/UNIX"],
+        Filters=[{"Name": "availability-zone", "Values": ["us-east-1a", "us-east-1b"]}],
+        StartTime=now,
+        EndTime=now,
+    )
+    shown = [page["SpotPriceHistory"] for page in pages]
+    assert len(shown) > 1
+    assert all(len(page) <= 1000 for page in shown)
+    rows = [row for page in shown for row in page]
+    pools = {(row["InstanceType"], row["AvailabilityZone"]) for row in rows}
+    assert len(pools) == len(rows) > 1000
+    assert {zone for _, zone in pools} == {"us-east-1a", "us-east-1b"}
+    assert all(row["Timestamp"] <= now for row in rows)
+
+
+def test_the_price_list_of_all_types_has_pages(cloud: Strict) -> None:
+    pages = cloud.client("pricing").get_paginator("get_products").paginate(ServiceCode="AmazonEC2")
+    products = [json.loads(each) for page in pages for each in page["PriceList"]]
+    names = {each["product"]["attributes"]["instanceType"] for each in products}
+    assert len(names) == len(products) > 100
+
+
 def test_the_price_list_has_the_on_demand_prices(cloud: Strict) -> None:
     answer = cloud.client("pricing").get_products(
         ServiceCode="AmazonEC2",

@@ -23,8 +23,8 @@ from shared.events.events import (
     LaunchDelayed,
     LaunchesReported,
     LaunchRefused,
-    Requirements,
 )
+from shared.events.requirements import Requirements
 from shared.runtime.service import Ports
 from tests.support.compute.scripted_compute import ScriptedCompute
 from tests.support.compute.stage import Crash, Stage, crashing

@@ -8,7 +8,7 @@ import structlog
 from services.launcher.service import build
 from shared.clock import VirtualClock
 from shared.compute.port import ComputeError, Instance, LaunchBatch
-from shared.events.events import Resources
+from shared.events.requirements import Resources
 from shared.runtime.service import Ports
 from tests.integration.test_launcher import CONFIG, LAUNCH, requested
 from tests.support.compute.scripted_compute import ScriptedCompute

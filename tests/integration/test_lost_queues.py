@@ -79,7 +79,7 @@ def test_the_readers_of_each_event_are_the_services_that_consume_it() -> None:
     }
     assert {event: set(readers) for event, readers in READERS.items()} == consumers
     assert queues_of("api", api.PUBLISHES) == ("api", "launcher", "reaper", "scheduler")
-    assert queues_of("scheduler", scheduler.PUBLISHES) == ("launcher", "scheduler")
+    assert queues_of("scheduler", scheduler.PUBLISHES) == ("api", "launcher", "scheduler")
 
 
 @pytest.mark.parametrize("lost", NAMES)

@@ -16,7 +16,8 @@ from shared.bus.memory import MemoryBus
 from shared.bus.port import Message
 from shared.clock import RealClock, VirtualClock
 from shared.crash_points import WatchedPoints
-from shared.events.events import InstanceRequested, JobScheduled, Requirements
+from shared.events.events import InstanceRequested, JobScheduled
+from shared.events.requirements import Requirements
 from shared.postgres.pool import (
     ACQUIRE_SECONDS,
     CONNECT_SECONDS,

@@ -22,7 +22,8 @@ from shared.bus.rabbitmq import RabbitMQBus, declare_topology
 from shared.clock import RealClock, VirtualClock
 from shared.crash_points import WatchedPoints
 from shared.events.cloudevents import Envelope
-from shared.events.events import InstanceRequested, JobCancelled, JobScheduled, Requirements
+from shared.events.events import InstanceRequested, JobCancelled, JobScheduled
+from shared.events.requirements import Requirements
 from shared.messaging import parked
 from shared.messaging.inbox import DEATHS, Inbox
 from shared.messaging.subscriber import Subscriber

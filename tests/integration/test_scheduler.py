@@ -11,7 +11,8 @@ from services.scheduler import store
 from services.scheduler.config import SchedulerConfig
 from services.scheduler.service import build
 from shared.clock import VirtualClock
-from shared.events.events import InstanceRequested, JobCancelled, JobScheduled, Requirements
+from shared.events.events import InstanceRequested, JobCancelled, JobScheduled
+from shared.events.requirements import Requirements
 from shared.runtime.service import Ports
 from tests.support.compute.stage import Crash, Stage, crashing
 

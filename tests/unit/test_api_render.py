@@ -14,10 +14,10 @@ from services.api.jobs import views
 from services.api.jobs.columns import COLUMNS, NAMES
 from services.api.jobs.model import TERMINAL, Attempt, Job, JobRules, ListedJob, State, Status
 from services.api.jobs.waiting import waiting
-from services.api.submission.intake import _compose_one
+from services.api.submission.intake import _compose_one, _job_of
 from services.api.submission.request import JobRequest
 from shared.events.cloudevents import new_trace
-from shared.events.events import Architecture, Capacity, Resources
+from shared.events.requirements import Architecture, Capacity, Resources
 from tests.support.api.api_story import (
     DONE,
     INTERRUPTED,
@@ -347,7 +347,8 @@ def test_a_fresh_job_is_shown_as_the_general_way_shows_it(
     """Compare byte for byte: the order of the fields too."""
     if at_once:
         job_request = replace(job_request, scheduled_for=now)
-    written = _compose_one(job_request, 7, new_trace(), now, rules, None, SOURCE)
+    job = _job_of(job_request, 7, new_trace(), now, rerun_of=3 if at_once else None)
+    written = _compose_one(job, job_request, rules, None, SOURCE)
     general = views.detailed(written.job, [written.attempt], now, rules)
     assert written.answer == msgspec.json.encode(general)
 

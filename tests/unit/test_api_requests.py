@@ -22,7 +22,7 @@ from services.api.submission.request import (
     read_job,
     read_json,
 )
-from shared.events.events import Architecture, Resources
+from shared.events.requirements import Architecture, Resources
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BOUNDS = Bounds(default_timezone="Europe/Berlin", max_lifetime_seconds=3600)

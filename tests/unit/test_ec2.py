@@ -8,10 +8,11 @@ import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError, ParamValidationError
 from msgspec.structs import replace
 
+from shared.compute.choice import choose, wanted_by
 from shared.compute.ec2 import fleet
 from shared.compute.ec2.buckets import Bucket, CallBuckets, Rate
 from shared.compute.ec2.errors import error_of, named
-from shared.compute.ec2.instance_types import InstanceType, choose, read_instance_type, wanted_by
+from shared.compute.ec2.instance_types import read_instance_type
 from shared.compute.ec2.planner import Subnet, fleet_of, one_a_zone, overrides_for
 from shared.compute.ec2.pools import CapacityPool, RestingPools, summarize
 from shared.compute.ec2.prices import Change, mean_price, table_price
@@ -32,7 +33,8 @@ from shared.compute.port import (
     Throttled,
     Unknown,
 )
-from shared.events.events import Resources
+from shared.events.offers import InstanceType
+from shared.events.requirements import Resources
 from shared.settings import BadSetting, Settings
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

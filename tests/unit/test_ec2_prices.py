@@ -38,8 +38,10 @@ class Answering(Aws):
         if self.listed is None:
             return {"PriceList": []}
         price = {"pricePerUnit": {"USD": str(self.listed)}}
-        offer = {"terms": {"OnDemand": {"x": {"priceDimensions": {"y": price}}}}}
-        return {"PriceList": [msgspec.json.encode(offer).decode()]}
+        terms = {"OnDemand": {"x": {"priceDimensions": {"y": price}}}}
+        product = {"attributes": {"instanceType": "m9.large"}}
+        listed = msgspec.json.encode({"product": product, "terms": terms}).decode()
+        return {"PriceList": [listed]}
 
     async def read_all(
         self, action: str, key: str, *, service: str = "ec2", **parameters: Any

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = (
     *("services", "shared", "embedded", "operations", "agent", "fake_aws"),
     *("rehearsal", "drill", "deploy", "bench", "examples"),
+    "client",
 )
 PROSE = (
     *(*PRODUCT, "docs", "README.md", "CONTRIBUTING.md", "compose.yaml", ".env.example"),

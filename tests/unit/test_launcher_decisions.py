@@ -24,13 +24,8 @@ from shared.compute.port import (
     Throttled,
     Unknown,
 )
-from shared.events.events import (
-    InstanceLaunched,
-    LaunchDelayed,
-    LaunchRefused,
-    Requirements,
-    Resources,
-)
+from shared.events.events import InstanceLaunched, LaunchDelayed, LaunchRefused
+from shared.events.requirements import Requirements, Resources
 from shared.settings import BadSetting, Settings
 from shared.states import settled
 from shared.tokens import bootstrap_token

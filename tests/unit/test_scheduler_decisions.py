@@ -7,7 +7,8 @@ import pytest
 from services.scheduler.config import SchedulerConfig, from_settings
 from services.scheduler.decisions import decide_request
 from services.scheduler.model import TRANSITIONS, Timer
-from shared.events.events import InstanceRequested, Requirements
+from shared.events.events import InstanceRequested
+from shared.events.requirements import Requirements
 from shared.runtime.passes import next_pass
 from shared.settings import BadSetting, Settings
 from shared.states import settled, sources

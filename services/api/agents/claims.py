@@ -28,7 +28,7 @@ from services.api.secrets import store as secret_store
 from services.api.secrets.sealing import CannotOpen, open_secrets
 from shared import tokens
 from shared.crash_points import Points
-from shared.events.events import Resources
+from shared.events.requirements import Resources
 from shared.log import get_logger
 from shared.postgres.pool import Database
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from services.api.agents.claims import SecretsClosed
 from services.api.agents.refusals import Refused
 from services.api.agents.sts_identity import StsUnavailable
+from services.api.dead_letters.letters import LetterInBroker, NoSuchLetter
 from services.api.group_commit import Overloaded, Stopping
 from services.api.http.bodies import NoRoom, TooLarge, TooSlow
 from services.api.http.headers import header_of
@@ -57,6 +58,8 @@ _STATUSES: dict[type[Exception], int] = {
     AlreadyOver: 409,
     NotRemovable: 409,
     KeyConflict: 409,
+    NoSuchLetter: 404,
+    LetterInBroker: 409,
     TooLarge: 413,
     TooSlow: 408,
     Stopping: 503,

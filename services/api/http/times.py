@@ -22,6 +22,7 @@ _ISO = re.compile(
 )
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _FIRST = datetime.min.replace(tzinfo=UTC)
+_LAST = datetime.max.replace(tzinfo=UTC)
 
 
 def read_time(query: QueryParams, name: str, now: datetime) -> datetime | None:
@@ -31,7 +32,7 @@ def read_time(query: QueryParams, name: str, now: datetime) -> datetime | None:
         return None
     try:
         at = _age(raw, now) or _iso(raw.upper() if raw.isascii() else raw)
-    except (ValueError, OverflowError):  # no such day or hour, or before the year 1
+    except ValueError:  # no such day or hour
         at = None
     if at is None:
         raise BadRequest(f"{name} must be {FORMS}")
@@ -53,4 +54,8 @@ def _iso(raw: str) -> datetime | None:
         return None
     sign = {None: "", " ": "+"}.get(found[2], found[2])
     offset = f"{sign}{found[3]}:{found[4]}" if found[2] else "+00:00"
-    return datetime.fromisoformat(found[1].replace(",", ".") + offset).astimezone(UTC)
+    at = datetime.fromisoformat(found[1].replace(",", ".") + offset)
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:  # the calendar's first or last day, read in UTC
+        return _FIRST if at.year == 1 else _LAST

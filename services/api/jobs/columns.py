@@ -1,4 +1,4 @@
-"""The columns of `jobs` that hold what the client gave, made from the declared fields."""
+"""The columns of `jobs` that hold what the client asked for, made from the declared fields."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -64,5 +64,6 @@ def _sql_type(hint: Any) -> str:
 COLUMNS = (
     *(Column(name, _sql_type(hint)) for name, hint in get_type_hints(JobFields).items()),
     Column("secret_env", "jsonb"),
+    Column("rerun_of", "bigint"),
 )
 NAMES = tuple(column.name for column in COLUMNS)

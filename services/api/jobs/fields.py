@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 
 from services.api.jobs import container_fields
 from services.api.jobs.sizes import ARGUMENTS_LIMIT, OWN_VARIABLES, VARIABLES_LIMIT
-from shared.events.events import Capacity, Resources
+from shared.events.requirements import Capacity, Resources
 
 MAX_LABELS = 50
 MAX_RETRIES = 100

@@ -14,7 +14,8 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from services.api.jobs.fields import JobFields
-from shared.events.events import Cause, Event, Market, Requirements
+from shared.events.events import Cause, Event, Market
+from shared.events.requirements import Requirements
 from shared.states import Transitions, settled
 
 Status = Literal["SCHEDULED", "RUNNING", "CANCELLED", "DONE", "FAILED"]
@@ -55,10 +56,14 @@ LIFETIME_PASSED = "its maximum lifetime passed"
 
 
 class Job(JobFields, frozen=True, kw_only=True):
-    """A row of `jobs`. `attempt` is the number of its current attempt."""
+    """A row of `jobs`. `attempt` is the number of its current attempt.
+
+    `rerun_of`: the id of the job that it runs again.
+    """
 
     id: int
     secret_env: list[str] = field(default_factory=list)
+    rerun_of: int | None = None
     status: Status
     attempt: int
     trace: str

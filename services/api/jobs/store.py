@@ -12,7 +12,7 @@ from services.api.jobs.columns import COLUMNS
 from services.api.jobs.model import TERMINAL, Attempt, Job, JobWithAttempts
 from services.api.secrets.sealing import Sealed
 from shared.events.cloudevents import Envelope
-from shared.events.events import Resources
+from shared.events.requirements import Resources
 from shared.messaging import store as messages
 from shared.postgres.pool import Connection, Transaction, json_text
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from services.api.jobs.costs import WASTED
 from shared.postgres.pool import Connection, Transaction
 
 
@@ -52,9 +53,25 @@ ON CONFLICT (day, status) DO UPDATE SET
 """  # noqa: S608 - our own names
 
 
+# As in `costs.py` and `stats.py`: attempts whose cost or on-demand price is not known are left out.
+ADD_SAVINGS = """
+INSERT INTO daily_savings (day, status, lost_usd, saved_usd)
+SELECT (jobs.finished_at AT TIME ZONE 'UTC')::date, jobs.status,
+    coalesce(sum(cost_usd::numeric) FILTER (WHERE cause = ANY ($2::text[])), 0),
+    coalesce(sum((CASE WHEN cause = ANY ($2::text[]) THEN 0
+        ELSE billed_seconds * on_demand_hourly_price_usd / 3600 END - cost_usd)::numeric), 0)
+FROM jobs JOIN attempts ON attempts.job_id = jobs.id
+WHERE jobs.id = ANY ($1::bigint[]) GROUP BY 1, 2 ORDER BY 1, 2
+ON CONFLICT (day, status) DO UPDATE SET
+    lost_usd = daily_savings.lost_usd + excluded.lost_usd,
+    saved_usd = daily_savings.saved_usd + excluded.saved_usd
+"""
+
+
 async def add_totals(tx: Transaction, job_ids: Sequence[int]) -> None:
     """Add finished jobs, which are locked, to the totals of removed jobs."""
     await tx.conn.execute(ADD_TOTALS, job_ids)
+    await tx.conn.execute(ADD_SAVINGS, job_ids, sorted(WASTED))
 
 
 _IN_DAYS = """

@@ -24,7 +24,7 @@ from services.api.jobs.model import (
 from services.api.jobs.reasons import reason_beside
 from services.api.jobs.retry_limits import retries_used
 from services.api.jobs.waiting import is_due, waiting
-from shared.events.events import Resources
+from shared.events.requirements import Resources
 
 
 def listed(row: ListedJob, now: datetime, trouble: str | None = None) -> dict[str, Any]:

@@ -83,13 +83,19 @@ class Access:
             if await self.has_keys():
                 raise Denied(401, "give an API key as 'Authorization: Bearer djk_…'")
             return ""
-        prefix = prefix_of(bearer)
-        key = None if prefix is None else await self._find(prefix)
-        if key is None or not secrets.compare_digest(key.key_hash, tokens.token_hash(bearer)):
+        key = await self.find(bearer)
+        if key is None:
             raise Denied(401, "this API key is unknown or revoked")
         if SCOPES.index(key.scope) < SCOPES.index(scope):
             raise Denied(403, f"this API key's scope is {key.scope}, {scope} is needed")
         return key.prefix
+
+    async def find(self, bearer: str) -> ApiKey | None:
+        """Find the key whose text *bearer* is; None if it is unknown or revoked."""
+        prefix = prefix_of(bearer)
+        key = None if prefix is None else await self._find(prefix)
+        known = key is not None and secrets.compare_digest(key.key_hash, tokens.token_hash(bearer))
+        return key if known else None
 
     async def _find(self, prefix: str) -> ApiKey | None:
         now = self.db.clock.now()

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from services.api.jobs.fields import whole
 from services.api.submission.faults import check
 from services.api.submission.json_body import BadRequest
-from shared.events.events import Architecture, Capacity, Resources
+from shared.events.requirements import Architecture, Capacity, Resources
 
 GPU_ARCHITECTURE: Architecture = "x86_64"
 """EC2's one family with GPUs and ARM processors (g5g) is left out: it would need an image of its

@@ -4,7 +4,7 @@ Each request waits for the commit of the group that it joins, see `group_commit.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -64,6 +64,7 @@ class Accepted(Struct, frozen=True):
 class _Submission:
     job_requests: Sequence[JobRequest]
     trace: str
+    rerun_of: int | None = None
 
 
 class Intake:
@@ -92,15 +93,22 @@ class Intake:
             stopping=_STOPPING,
         )
 
-    async def accept(self, job_requests: Sequence[JobRequest], trace: str) -> list[Accepted]:
+    async def accept(
+        self, job_requests: Sequence[JobRequest], trace: str, rerun_of: int | None = None
+    ) -> list[Accepted]:
         """Commit the jobs, all or none; return when they are durable.
 
-        Raises `Stopping` and `Overloaded`.
+        *rerun_of*: the id of the job that they run again. Raises `Stopping` and `Overloaded`.
         """
-        return await self._groups.join(_Submission(job_requests, trace))
+        return await self._groups.join(_Submission(job_requests, trace, rerun_of))
 
     async def accept_once(
-        self, key: str, body: bytes, read: Callable[[], JobRequest], trace: str
+        self,
+        key: str,
+        body: bytes,
+        read: Callable[[], Awaitable[JobRequest]],
+        trace: str,
+        rerun_of: int | None = None,
     ) -> Accepted:
         """Commit the job that *read* reads; return the first answer again if *key* was used.
 
@@ -111,19 +119,18 @@ class Intake:
         async with self._db.connection() as conn:
             kept = await keys.find_key(conn, key)
         if kept is None:
-            kept = await self._claim(key, body_hash, read(), trace)
+            submission = _Submission([await read()], trace, rerun_of)
+            kept = await self._claim(key, body_hash, submission)
         if kept.body_hash != body_hash:
             raise KeyConflict(
                 "Idempotency-Key was used before with another body: use a new key for a new job"
             )
         return Accepted(kept.job_id, kept.answer)
 
-    async def _claim(
-        self, key: str, body_hash: bytes, job_request: JobRequest, trace: str
-    ) -> KeptAnswer:
+    async def _claim(self, key: str, body_hash: bytes, submission: _Submission) -> KeptAnswer:
         async with self._db.transaction() as tx:
             [job_id] = await self._ids.take(tx.conn, 1)
-            written = self._compose([job_request], [job_id], trace, tx.now)
+            written = self._compose(submission, [job_id], tx.now)
             kept = KeptAnswer(body_hash, job_id, written[0].answer)
             ours = await keys.claim_key(tx, key, kept)
             if ours:
@@ -149,7 +156,7 @@ class Intake:
             for each in group:
                 count = len(each.job_requests)
                 own, ids = ids[:count], ids[count:]
-                composed.append(self._compose(each.job_requests, own, each.trace, now))
+                composed.append(self._compose(each, own, now))
             await _write(conn, [each for written in composed for each in written])
         self._points.reached("api.accepted")
         _log_accepted([each.job.id for written in composed for each in written])
@@ -157,11 +164,17 @@ class Intake:
         return [[Accepted(each.job.id, each.answer) for each in written] for written in composed]
 
     def _compose(
-        self, job_requests: Sequence[JobRequest], ids: Sequence[int], trace: str, now: datetime
+        self, submission: _Submission, ids: Sequence[int], now: datetime
     ) -> "list[_Written]":
         return [
-            _compose_one(each, job_id, trace, now, self._rules, self._keys, self._db.source)
-            for each, job_id in zip(job_requests, ids, strict=True)
+            _compose_one(
+                _job_of(each, job_id, submission.trace, now, submission.rerun_of),
+                each,
+                self._rules,
+                self._keys,
+                self._db.source,
+            )
+            for each, job_id in zip(submission.job_requests, ids, strict=True)
         ]
 
 
@@ -174,30 +187,30 @@ class _Written:
     sealed: Sealed | None
 
 
-def _compose_one(
-    job_request: JobRequest,
-    job_id: int,
-    trace: str,
-    now: datetime,
-    rules: JobRules,
-    keys: SecretKeys | None,
-    source: str,
-) -> _Written:
-    job = Job(
+def _job_of(
+    job_request: JobRequest, job_id: int, trace: str, now: datetime, rerun_of: int | None
+) -> Job:
+    return Job(
         **{name: getattr(job_request, name) for name in GIVEN},
         id=job_id,
         secret_env=sorted(job_request.secret_env),
+        rerun_of=rerun_of,
         status="SCHEDULED",
         attempt=1,
         trace=trace,
         created_at=now,
     )
-    attempt = first_attempt(job_id, job_request.scheduled_for, now)
+
+
+def _compose_one(
+    job: Job, job_request: JobRequest, rules: JobRules, keys: SecretKeys | None, source: str
+) -> _Written:
+    attempt = first_attempt(job.id, job.scheduled_for, job.created_at)
     scheduled = endings.job_scheduled(job, attempt, rules)
-    fact = cloudevents.wrap(scheduled, source=source, at=now, trace=trace)
+    fact = cloudevents.wrap(scheduled, source=source, at=job.created_at, trace=job.trace)
     shown = views.fresh(job, attempt, rules)
     secrets = job_request.secret_env
-    sealed = keys.seal(job_id, secrets) if keys and secrets else None
+    sealed = keys.seal(job.id, secrets) if keys and secrets else None
     return _Written(job, attempt, fact, _encode(shown), sealed)
 
 

@@ -16,7 +16,7 @@ from services.api.jobs.fields import ANY_SCALAR, JobFields, Variables
 from services.api.submission import capacity, exec_limits, images, secret_fields, when
 from services.api.submission.faults import check, check_texts, has_plain_texts, short, unknown_field
 from services.api.submission.json_body import BadRequest, Number, read_json
-from shared.events.events import Architecture, Capacity
+from shared.events.requirements import Architecture, Capacity
 
 __all__ = ["FIELDS", "BadRequest", "Bounds", "JobRequest", "read_job", "read_json"]
 

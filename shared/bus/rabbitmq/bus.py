@@ -10,11 +10,12 @@ from collections.abc import Collection, Mapping, Sequence
 
 from aiormq.exceptions import ChannelNotFoundEntity
 
-from shared.bus.port import BusState, BusUnavailable, Message
+from shared.bus.port import BusState, BusUnavailable, DeadMessage, Message, QueueMissing
 from shared.bus.rabbitmq.connection import Link, unavailable
+from shared.bus.rabbitmq.dead_queue import open_dead_queue
 from shared.bus.rabbitmq.publisher import CONFIRM_SECONDS, Publisher
 from shared.bus.rabbitmq.subscription import QueueSubscription, open_subscription
-from shared.bus.rabbitmq.topology import EXCHANGE
+from shared.bus.rabbitmq.topology import EXCHANGE, dead_queue
 
 PREFETCH = 100
 """Unacknowledged messages per reader. Each holds up to 250 events, 1 MiB at most: this limits the
@@ -38,6 +39,7 @@ class RabbitMQBus:
         prefetch: int = PREFETCH,
         confirm_seconds: float = CONFIRM_SECONDS,
     ) -> None:
+        self._url = url
         self._publisher = Publisher(Link(url, "publisher"), EXCHANGE, mandatory, confirm_seconds)
         self._consuming = Link(url, "consumer")
         self._prefetch = prefetch
@@ -91,6 +93,26 @@ class RabbitMQBus:
             with unavailable("ask for a queue"):
                 await channel.close()
         return readers
+
+    async def count_dead(self, queue: str) -> int:
+        """Return the length of its dead queue. Raises `QueueMissing`, `BusUnavailable`."""
+        self._refuse_if_closed()
+        channel = await self._consuming.channel()
+        dead = dead_queue(queue)
+        with unavailable(f"ask for {dead}"):
+            try:
+                async with asyncio.timeout(READY_SECONDS):
+                    declared = await channel.queue_declare(dead, passive=True)
+            except ChannelNotFoundEntity:  # and the broker has closed the channel
+                raise QueueMissing(dead) from None
+            await channel.close()
+        return declared.message_count or 0
+
+    async def find_dead(self, queue: str, limit: int) -> Sequence[DeadMessage]:
+        """Look into its dead queue, over a connection of its own. Raises `BusUnavailable`."""
+        self._refuse_if_closed()
+        async with open_dead_queue(self._url, queue, limit) as held:
+            return held.messages
 
     def _unread(self, readers: Mapping[str, int | None]) -> str | None:
         """Return that one of the queues that this process reads has no consumer; None: all have."""

@@ -11,17 +11,16 @@ back too, the reader's inbox drops the repeat.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
-from shared.bus.port import Message
+from shared.bus.port import DeadMessage, Message
 from shared.bus.rabbitmq.connection import Link, unavailable
 from shared.bus.rabbitmq.publisher import CONFIRM_SECONDS, Publisher
 from shared.bus.rabbitmq.subscription import id_of
-from shared.bus.rabbitmq.topology import dead_queue, redrive_exchange
+from shared.bus.rabbitmq.topology import DELIVERY_LIMIT, dead_queue, redrive_exchange
 from shared.crash_points import Points
 
 LOOK_SECONDS = 60.0
@@ -29,13 +28,9 @@ BATCH = 100
 """Messages put back with their confirms in flight together."""
 
 
-@dataclass(frozen=True)
-class DeadMessage:
-    """A message of the queue as its readers got it, and the broker's reason for its death."""
+class HeldMessage(DeadMessage, frozen=True, kw_only=True):
+    """A message of the queue that is held here; *tag* is its number on the channel."""
 
-    message: Message
-    reason: str
-    dead_since: datetime | None
     tag: int
 
 
@@ -46,7 +41,7 @@ class DeadQueue:
         self,
         channel: AbstractChannel,
         publisher: Publisher,
-        messages: Sequence[DeadMessage],
+        messages: Sequence[HeldMessage],
         left: int,
     ) -> None:
         self.messages = tuple(messages)
@@ -55,7 +50,7 @@ class DeadQueue:
         self._channel = channel
         self._publisher = publisher
 
-    async def put_back(self, messages: Sequence[DeadMessage], points: Points) -> None:
+    async def put_back(self, messages: Sequence[HeldMessage], points: Points) -> None:
         """Publish *messages* to the queue's readers again. Raises `BusUnavailable`: some may be."""
         for start in range(0, len(messages), BATCH):
             batch = messages[start : start + BATCH]
@@ -63,7 +58,7 @@ class DeadQueue:
             points.reached("deadletters.put_back")
             await self.drop(batch)
 
-    async def drop(self, messages: Sequence[DeadMessage]) -> None:
+    async def drop(self, messages: Sequence[HeldMessage]) -> None:
         """Remove *messages* from the queue. Raises `BusUnavailable`."""
         with unavailable("acknowledge"):
             for each in messages:
@@ -90,8 +85,8 @@ async def open_dead_queue(url: str, queue: str, limit: int) -> AsyncIterator[Dea
         await link.close()
 
 
-async def _look(channel: AbstractChannel, queue: str, limit: int) -> tuple[list[DeadMessage], int]:
-    found: list[DeadMessage] = []
+async def _look(channel: AbstractChannel, queue: str, limit: int) -> tuple[list[HeldMessage], int]:
+    found: list[HeldMessage] = []
     with unavailable(f"look into {queue}"):
         async with asyncio.timeout(LOOK_SECONDS):
             while True:
@@ -103,17 +98,20 @@ async def _look(channel: AbstractChannel, queue: str, limit: int) -> tuple[list[
                     return found, int(getattr(delivered.delivery, "message_count", 0) or 0)
 
 
-def _dead_message(delivered: DeliveredMessage) -> DeadMessage:
+_WHY = {"delivery_limit": f"its readers ended {DELIVERY_LIMIT} times without acknowledging it"}
+
+
+def _dead_message(delivered: DeliveredMessage) -> HeldMessage:
     headers: dict[str, Any] = delivered.header.properties.headers or {}
     death = _last_death(headers)
-    since = death.get("time")
-    return DeadMessage(
+    since, reason = death.get("time"), str(death.get("reason", "unknown"))
+    return HeldMessage(
         message=Message(
             name=_name(delivered, death),
             id=id_of(delivered),
             body=delivered.body,
         ),
-        reason=str(death.get("reason", "unknown")),
+        why=_WHY.get(reason, f"dead-lettered by the broker: {reason}"),
         dead_since=since if isinstance(since, datetime) else None,
         tag=int(delivered.delivery_tag or 0),
     )

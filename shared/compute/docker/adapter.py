@@ -36,6 +36,7 @@ from shared.compute.docker.container import (
 from shared.compute.docker.engine import DEFAULT_HOST, EngineApi
 from shared.compute.docker.host_filter import host_filter
 from shared.compute.docker.instances import DockerInstances
+from shared.compute.one_machine import machine_offer
 from shared.compute.port import (
     ComputeError,
     Deferred,
@@ -44,6 +45,7 @@ from shared.compute.port import (
     LaunchRequest,
     Offer,
     Plan,
+    PricedOffers,
     Rejected,
     Throttled,
     Unknown,
@@ -92,6 +94,17 @@ class DockerCompute:
     async def plan(self, offer: Offer) -> Plan:  # noqa: ARG002 - the port's
         """Return an empty plan: the request has all that a launch needs."""
         return {}
+
+    async def price_offers(self) -> PricedOffers:
+        """Offer the engine's machine."""
+        machine = await self._engine.info()
+        return machine_offer(
+            "docker",
+            vcpus=machine.vcpus,
+            memory_bytes=machine.memory_bytes,
+            machine=machine.architecture,
+            hourly_price_usd=self._settings.hourly_price_usd,
+        )
 
     async def launch(self, batch: LaunchBatch) -> Sequence[Instance | ComputeError]:
         """Create and start, or adopt; an ended instance is returned as such, never started again.

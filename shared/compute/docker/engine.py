@@ -24,7 +24,13 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
-from shared.compute.docker.values import ExitStatus, Inspected, ListedContainer, ListedNetwork
+from shared.compute.docker.values import (
+    EngineMachine,
+    ExitStatus,
+    Inspected,
+    ListedContainer,
+    ListedNetwork,
+)
 from shared.compute.port import ComputeError, Rejected, Throttled, Unknown
 
 T = TypeVar("T")
@@ -79,6 +85,10 @@ class EngineApi:
         self._session: aiohttp.ClientSession | None = None
         self._slots = asyncio.Semaphore(CALLS_AT_ONCE)
         self._version = ""
+
+    async def info(self) -> EngineMachine:
+        """Return the machine that the engine runs on."""
+        return _decode((await self._call("GET", "/info")).body, EngineMachine)
 
     async def containers(self, label: str) -> list[ListedContainer]:
         """List all containers with this `name=value` label, in any state: one snapshot."""

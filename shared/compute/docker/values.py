@@ -27,6 +27,14 @@ class ContainerState(msgspec.Struct, frozen=True, rename="pascal"):
     oom_killed: bool = msgspec.field(name="OOMKilled", default=False)
 
 
+class EngineMachine(msgspec.Struct, frozen=True):
+    """The machine of an engine."""
+
+    vcpus: int = msgspec.field(name="NCPU")
+    memory_bytes: int = msgspec.field(name="MemTotal")
+    architecture: str = msgspec.field(name="Architecture", default="")
+
+
 class ListedNetwork(msgspec.Struct, frozen=True, rename="pascal"):
     """A network in a list."""
 

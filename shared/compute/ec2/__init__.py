@@ -10,7 +10,9 @@ No other room imports boto3. The modules:
     instance_types  instance types, and the choice among them
     template        the deployment's launch template
     user_data       the boot script of every instance
-    prices          prices an hour
+    prices          prices an hour, of instances
+    offers          prices an hour, of all that could be launched
+    price_list      the Price List API
     pools           pools without capacity, which rest
     notices         the interruption queue
     client          boto3 in threads, with deadlines and the published token buckets

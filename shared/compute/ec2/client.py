@@ -35,6 +35,9 @@ BUCKET_SECONDS = 5.0
 """A call that would wait longer for our own buckets raises `Throttled`."""
 
 RETRY = Backoff(first=0.3, factor=2, longest=3)
+MOST_PAGES = 1000
+"""Of one list, so that an answer that names ever more pages comes to an end."""
+
 TRIES = 4
 """Of a read call that was throttled."""
 
@@ -81,13 +84,14 @@ class Aws:
         """Read all pages of *key*: complete, or an error."""
         found: list[dict[str, Any]] = []
         token: str | None = None
-        while True:
+        for _ in range(MOST_PAGES):
             more = {"NextToken": token} if token else {}
             page = await self.read(action, service=service, **parameters, **more)
             found += page.get(key) or []
             token = page.get("NextToken")
             if not token:
                 return found
+        raise Unknown(f"{action}: more than {MOST_PAGES} pages")
 
     async def _own_limit(self, action: str, instances: int) -> None:
         wait = self._buckets.take(action, instances, time.monotonic(), BUCKET_SECONDS)

@@ -23,6 +23,7 @@ from shared.compute.ec2.client import Aws
 from shared.compute.ec2.errors import UNFIT, code_of
 from shared.compute.ec2.fleet import FleetAnswer, FleetInstance
 from shared.compute.ec2.listing import InstanceListing
+from shared.compute.ec2.offers import OfferReader
 from shared.compute.ec2.planner import Planner
 from shared.compute.ec2.pools import RestingPools
 from shared.compute.ec2.prices import Prices
@@ -36,6 +37,7 @@ from shared.compute.port import (
     NoCapacity,
     Offer,
     Plan,
+    PricedOffers,
     Rejected,
     Stale,
     Throttled,
@@ -81,6 +83,7 @@ class Ec2Compute:
         self._planner = Planner(self._aws, clock, settings, self._resting, deployment, agent_sha256)
         self._listing = InstanceListing(self._aws, deployment)
         self._prices = Prices(self._aws, clock, settings.prices)
+        self._offers = OfferReader(self._aws, clock, settings, self._planner.zones)
 
     async def plan(self, offer: Offer) -> Plan:
         """Decide the parameters of the call, without the pools that rest."""
@@ -88,6 +91,10 @@ class Ec2Compute:
             message = f"deployment {offer.deployment!r} is not {self._deployment!r}"
             raise Rejected(message)
         return await self._planner.plan(offer)
+
+    async def price_offers(self) -> PricedOffers:
+        """Read the types of the region, and their prices in the zones of the subnets."""
+        return await self._offers.read()
 
     async def launch(self, batch: LaunchBatch) -> Sequence[Instance | ComputeError]:
         """Call CreateFleet once. Its instances go to the first requests, in their order."""

@@ -11,17 +11,10 @@ from typing import Any
 from msgspec import Struct
 
 from shared.clock import Clock
+from shared.compute.choice import Wanted, architecture_of, choose, most_types, wanted_by
 from shared.compute.ec2.cache import Cache
 from shared.compute.ec2.client import Aws
-from shared.compute.ec2.instance_types import (
-    MOST_TYPES,
-    InstanceType,
-    Wanted,
-    architecture_of,
-    choose,
-    read_instance_type,
-    wanted_by,
-)
+from shared.compute.ec2.instance_types import read_instance_type
 from shared.compute.ec2.pools import CapacityPool, RestingPools, summarize
 from shared.compute.ec2.settings import AMI_PARAMETERS, Ec2Settings
 from shared.compute.ec2.shapes import filters
@@ -29,13 +22,11 @@ from shared.compute.ec2.template import Contents, Template, Version
 from shared.compute.ec2.user_data import Boot, user_data
 from shared.compute.port import NoCapacity, Offer, Plan, Rejected
 from shared.events.events import Market
+from shared.events.offers import InstanceType
 
 IMAGE_SECONDS = 3600.0
 NETWORK_SECONDS = 600.0
 TYPES_SECONDS = 86_400.0
-
-MOST_OVERRIDES = 300
-"""Of one fleet: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/fleet-quotas.html"""
 
 
 class Subnet(Struct, frozen=True, kw_only=True):
@@ -138,8 +129,7 @@ class Planner:
             self._cache.get("subnets", NETWORK_SECONDS, self._subnets),
             self._instance_types(wanted, offer.market),
         )
-        most = min(MOST_TYPES, MOST_OVERRIDES // len(subnets))
-        chosen = choose(types, wanted, offer.market, most)
+        chosen = choose(types, wanted, offer.market, most_types(len(subnets)))
         pools = [
             CapacityPool(offer.market, each.name, at.zone) for each in chosen for at in subnets
         ]
@@ -154,6 +144,11 @@ class Planner:
         image = await self._image(architecture, gpus=max(each.gpus for each in chosen))
         version = await self.template.version(await self._contents(offer, image))
         return fleet_of(offer, version, places, self._settings.max_price_usd)
+
+    async def zones(self) -> tuple[str, ...]:
+        """Return the zones in which it launches."""
+        subnets = await self._cache.get("subnets", NETWORK_SECONDS, self._subnets)
+        return tuple(each.zone for each in subnets)
 
     def forget(self) -> None:
         """Forget all answers: a plan was refused as stale."""

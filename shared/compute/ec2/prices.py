@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ from shared.backoff import Backoff
 from shared.clock import Clock
 from shared.compute.ec2.cache import Cache
 from shared.compute.ec2.client import Aws
+from shared.compute.ec2.price_list import price_list_query, read_price_list
 from shared.compute.ec2.settings import PriceSource
 from shared.compute.ec2.shapes import DescribedInstance
 from shared.compute.port import ComputeError, Instance
@@ -192,31 +192,7 @@ class Prices:
         _log.warning("no price", of=name, error=str(error) or type(error).__name__)
 
     async def _listed_price(self, name: str) -> float | None:
-        """Read it from the Price List API.
-
-        https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/price-changes.html
-        """
-        terms = {
-            "instanceType": name,
-            "regionCode": self._aws.region,
-            "operatingSystem": "Linux",
-            "tenancy": "Shared",
-            "preInstalledSw": "NA",
-            "capacitystatus": "Used",
-        }
-        answer = await self._aws.read(
-            "GetProducts",
-            service="pricing",
-            ServiceCode="AmazonEC2",
-            Filters=[
-                {"Type": "TERM_MATCH", "Field": field, "Value": value}
-                for field, value in terms.items()
-            ],
-        )
-        prices = [
-            float(dimension["pricePerUnit"]["USD"])
-            for product in answer.get("PriceList") or []
-            for offer in json.loads(product)["terms"]["OnDemand"].values()
-            for dimension in offer["priceDimensions"].values()
-        ]
-        return max(prices, default=None) or None  # no instance is free
+        """Read it from the Price List API."""
+        query = price_list_query(self._aws.region, instanceType=name)
+        answer = await self._aws.read("GetProducts", service="pricing", **query)
+        return read_price_list(answer.get("PriceList") or []).get(name)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from shared.events.events import Architecture
+from shared.events.requirements import Architecture
 from shared.settings import PREFIX, BadSetting, Settings
 
 AMI_PARAMETERS: dict[str, str] = {

@@ -20,6 +20,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ from typing import Literal, TypeVar, TypeVarTuple
 import msgspec
 
 from shared.clock import Clock
+from shared.compute.one_machine import machine_offer
 from shared.compute.port import (
     ComputeError,
     Deferred,
@@ -39,6 +41,7 @@ from shared.compute.port import (
     NoCapacity,
     Offer,
     Plan,
+    PricedOffers,
     QuotaReached,
     Rejected,
     Unknown,
@@ -127,6 +130,16 @@ class ProcessCompute:
     async def plan(self, offer: Offer) -> Plan:  # noqa: ARG002 - the port's
         """Return an empty plan: the request has all that a launch needs."""
         return {}
+
+    async def price_offers(self) -> PricedOffers:
+        """Offer this machine."""
+        return machine_offer(
+            "process",
+            vcpus=os.cpu_count() or 1,
+            memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            machine=platform.machine(),
+            hourly_price_usd=self._settings.hourly_price_usd,
+        )
 
     async def launch(self, batch: LaunchBatch) -> Sequence[Instance | ComputeError]:
         """Start or adopt.

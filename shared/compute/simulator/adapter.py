@@ -24,6 +24,7 @@ from shared.compute.port import (
     NoCapacity,
     Offer,
     Plan,
+    PricedOffers,
     QuotaReached,
     Rejected,
     Stale,
@@ -63,6 +64,10 @@ class SimulatorCompute:
     async def plan(self, offer: Offer) -> Plan:  # noqa: ARG002 - the port's
         """Return an empty plan: the request has all that a launch needs."""
         return {}
+
+    async def price_offers(self) -> PricedOffers:
+        """Offer the pools at their prices, for any job."""
+        return self.cloud.offers()
 
     async def launch(self, batch: LaunchBatch) -> Sequence[Instance | ComputeError]:
         """Launch or adopt; a terminated instance is returned as such and never started again."""
@@ -109,7 +114,7 @@ class IdsBody(Struct, frozen=True):
 
 
 class ListBody(Struct, frozen=True):
-    """The body of `POST /list`."""
+    """The body of `POST /list` and `POST /offers`."""
 
     deployment: str
 
@@ -164,6 +169,10 @@ class RemoteCloud:
         if len(answers) != len(batch.requests):
             raise Unknown(f"{len(batch.requests)} launches were given {len(answers)} answers")
         return [_outcome(each) for each in answers]
+
+    async def price_offers(self) -> PricedOffers:
+        """Offer the pools at their prices."""
+        return await self._call("/offers", ListBody(self._deployment), PricedOffers)
 
     async def terminate(self, instance_ids: Sequence[str]) -> None:
         """End the agents and their instances."""

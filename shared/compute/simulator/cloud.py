@@ -17,6 +17,7 @@ from shared.compute.port import (
     InstanceState,
     LaunchRequest,
     NoCapacity,
+    PricedOffers,
     QuotaReached,
     Rejected,
     Throttled,
@@ -31,6 +32,7 @@ from shared.compute.simulator.machine import (
     VirtualMachine,
     instance_id_of,
 )
+from shared.compute.simulator.prices import offers_of
 from shared.log import get_logger
 
 _log = get_logger(part="simulator")
@@ -58,9 +60,7 @@ class VirtualCloud:
         self._pools = sorted(pools, key=lambda pool: pool.hourly_price_usd)
         self._used: dict[SimulatedPool, int] = dict.fromkeys(pools, 0)
         self._dry_until: dict[SimulatedPool, datetime] = {}
-        self._machines: dict[
-            str, VirtualMachine
-        ] = {}  # the terminated ones in the order of their end
+        self._machines: dict[str, VirtualMachine] = {}  # terminated ones in the order of their end
 
     # --- calls of a deployment -------------------------------------------------------------------
 
@@ -100,6 +100,10 @@ class VirtualCloud:
             for machine in self._machines.values()
             if machine.request.deployment == deployment and self._is_visible(machine)
         ]
+
+    def offers(self) -> PricedOffers:
+        """Return what it offers, at which price. No fault is drawn: the seed's order stays."""
+        return offers_of(self._pools, self.faults)
 
     @property
     def living(self) -> int:

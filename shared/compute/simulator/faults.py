@@ -56,12 +56,22 @@ class SimulatedPool(msgspec.Struct, frozen=True, kw_only=True):
     zone: str
     hourly_price_usd: float
     capacity: int | None = None
+    vcpus: int = 2
+    memory_mib: int = 8192
 
 
 # Rounded from public Spot prices of mid 2025, us-east-1, Linux: only their order matters here.
 DEFAULT_POOLS = tuple(
-    SimulatedPool(instance_type=instance_type, zone=zone, hourly_price_usd=round(price * factor, 5))
-    for instance_type, price in (("t3.micro", 0.0035), ("t3.small", 0.0070), ("m6i.large", 0.0380))
+    SimulatedPool(
+        instance_type=instance_type,
+        zone=zone,
+        hourly_price_usd=round(price * factor, 5),
+        memory_mib=memory_mib,
+    )
+    for instance_type, price, memory_mib in (
+        *(("t3.micro", 0.0035, 1024), ("t3.small", 0.0070, 2048)),
+        ("m6i.large", 0.0380, 8192),
+    )
     for zone, factor in (("sim-1a", 1.0), ("sim-1b", 1.1), ("sim-1c", 1.2))
 )
 

@@ -17,7 +17,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from shared.clock import RealClock
-from shared.compute.port import ComputeError, Instance
+from shared.compute.port import ComputeError, Instance, PricedOffers
 from shared.compute.simulator.adapter import (
     CloudAnswer,
     IdsBody,
@@ -62,6 +62,7 @@ class CloudServer:
         app.router.add_post("/terminate", _route(IdsBody, self._terminate))
         app.router.add_post("/describe", _route(IdsBody, self._describe))
         app.router.add_post("/list", _route(ListBody, self._list))
+        app.router.add_post("/offers", _route(ListBody, self._offers))
         app.router.add_get("/truth", self._truth)
         return app
 
@@ -83,6 +84,9 @@ class CloudServer:
 
     async def _list(self, body: ListBody) -> Sequence[Instance]:
         return self._cloud.list_instances(body.deployment)
+
+    async def _offers(self, _: ListBody) -> PricedOffers:
+        return self._cloud.offers()
 
     async def _truth(self, _: web.Request) -> web.Response:
         tokens = self._cloud.truth.instances_by_token

@@ -20,8 +20,8 @@ from shared.events.events import (
     InstanceTerminated,
     LaunchDelayed,
     LaunchRefused,
-    Requirements,
 )
+from shared.events.requirements import Requirements
 from shared.runtime.service import Ports
 from shared.settings import Settings
 from tests.support.api.described import check
@@ -41,6 +41,8 @@ TABLES = (
     "idempotency_keys",
     "used_proofs",
     "daily_totals",
+    "daily_savings",
+    "offers",
     "new_job_changes",
     "job_changes",
     "outbox",

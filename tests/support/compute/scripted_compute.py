@@ -17,9 +17,11 @@ from shared.compute.port import (
     NoCapacity,
     Offer,
     Plan,
+    PricedOffers,
     Rejected,
     Unknown,
 )
+from shared.events.offers import OfferTerms
 
 
 class ScriptedCompute:
@@ -44,6 +46,9 @@ class ScriptedCompute:
         self.answering.set()
         self.planning = asyncio.Event()
         self.planning.set()
+        self.price_calls = 0
+        self.price_errors: deque[ComputeError] = deque()
+        self.offered = PricedOffers(terms=OfferTerms(chooses=False, zones=()), types=())
         self.short_by = 0
         self.refuses_to_end: set[str] = set()
         self.terminate_error: Exception | None = None
@@ -121,6 +126,13 @@ class ScriptedCompute:
                 state_reason=reason,
                 spot_interrupted=interrupted,
             )
+
+    async def price_offers(self) -> PricedOffers:
+        self.price_calls += 1
+        await self.answering.wait()
+        if self.price_errors:
+            raise self.price_errors.popleft()
+        return self.offered
 
     async def terminate(self, instance_ids: Sequence[str]) -> None:
         self.terminated.append(list(instance_ids))

@@ -13,7 +13,9 @@ from operations.wiring import SERVICES
 from tests.support.rows.statements import statements_of, store_modules
 from tests.support.rows.waiting_rows import BATCH, FIRST, LEASE, NOW
 
-SHARED = ("shared.messaging.store", "shared.messaging.parked", "shared.messaging.dead_letters")
+SHARED = tuple(
+    f"shared.messaging.{name}" for name in ("store", "parked", "dead_letters", "dead_letter_report")
+)
 CLAIMS_OR_CHANGES = re.compile(
     r"\bUPDATE\b|\bDELETE\b|\bFOR SHARE\b|SELECT min\(\w+\) FROM|<= \$1\b"
 )
@@ -189,6 +191,7 @@ API_CLAIMS = (
     Claim(f"{_API}changes.store.READ_PAGE", (FIRST, BATCH)),
     Claim(f"{_API}changes.store.PRUNE", (0, NOW, BATCH)),
     Claim(f"{_API}jobs.totals.ADD_TOTALS", (OLD_IDS,)),
+    Claim(f"{_API}jobs.totals.ADD_SAVINGS", (OLD_IDS, ["lost"])),
     Claim(f"{_API}submission.idempotency_store.PRUNE_KEYS", (NOW, BATCH)),
     Claim(f"{_API}agents.store.PRUNE_PROOFS", (PAST,), batch=1),
 )
@@ -219,6 +222,7 @@ ELSEWHERE = {
     "services.api.keys.store.REVOKE_KEY",
     "services.api.keys.store.TOUCH_KEY",
     "services.api.agents.store.USE_PROOFS",
+    "services.api.dead_letters.store.SAVE_LETTERS",
     "shared.messaging.parked.BEGIN_TRY",
     "shared.messaging.parked.POSTPONE_PARKED",
     "shared.messaging.parked.UNPARK",
@@ -228,6 +232,9 @@ ELSEWHERE = {
     "services.api.jobs.retention_store.KEEP_FROM_NUMBERING",
     "services.api.jobs.availability_store.LOCK_AVAILABILITY",
     "services.api.jobs.availability_store.SAVE_AVAILABILITY",
+    "shared.messaging.dead_letter_report.SAVE_REPORT",
+    "services.launcher.store.pricing.CLAIM_PRICING",
+    "services.launcher.store.pricing.SETTLE_PRICING",
     "services.launcher.store.watermark.COUNT_LAUNCHES",
     "services.launcher.store.watermark.LOCK_LAUNCH_COUNT",
     "services.reaper.store.missed_launches.CLEAR_GAP",
@@ -238,6 +245,7 @@ ELSEWHERE = {
     "services.reaper.store.listings.SAVE_LISTING",
     # All that it names is meant: what was received since the last pass, or an operator's choice.
     "services.api.jobs.availability_store.PRUNE_OUTAGES",
+    "services.api.offers.store.PRUNE_OFFERS",
     "services.reaper.store.instances.END_INSTANCES_OF_ENDED",
     "services.reaper.store.listings.POSTPONE_MISSING",
     "services.reaper.store.listings.POSTPONE_SIGHTINGS",

@@ -4,8 +4,18 @@ import json
 from typing import Any
 
 from services.api.http.bodies import SMALL_BYTES
-from services.api.http.openapi import agents, events, records, responses, submission
-from services.api.http.openapi.paths import JSON, STATUS_OF, paths
+from services.api.http.openapi import (
+    agents,
+    dead_letters,
+    events,
+    overview,
+    plans,
+    records,
+    responses,
+    submission,
+)
+from services.api.http.openapi.operations import JSON, STATUS_OF
+from services.api.http.openapi.paths import paths
 from services.api.http.openapi.shapes import ref
 from services.api.http.settings import HttpConfig
 from services.api.submission.request import Bounds
@@ -44,8 +54,11 @@ def document(config: HttpConfig, bounds: Bounds) -> dict[str, Any]:
         "components": {
             "schemas": responses.schemas()
             | records.schemas()
+            | dead_letters.schemas()
+            | overview.schemas()
             | events.schemas()
             | submission.schemas(bounds)
+            | plans.schemas(bounds)
             | agents.schemas(),
             "responses": _responses(config),
             "securitySchemes": _security(),
@@ -78,7 +91,7 @@ def _security() -> dict[str, Any]:
 
 
 def _responses(config: HttpConfig) -> dict[str, Any]:
-    """Make the responses other than success; `paths.STATUS_OF` has the statuses."""
+    """Make the responses other than success; `operations.STATUS_OF` has the statuses."""
     meanings = _meanings(config)
     return {name: _response(name, meanings[name]) for name in STATUS_OF}
 
@@ -111,6 +124,7 @@ def _meanings(config: HttpConfig) -> dict[str, str]:
         "NotYours": "The token is another job's, or the signature not that of an instance of this "
         "deployment.",
         "NoSuchJob": "There is no job with this id.",
+        "NoSuchLetter": "No service has reported a dead letter with this id.",
         "HeadTooSlow": f"{slow}.",
         "TooSlow": f"{slow}, or its body did not within {config.body.seconds:g} s.",
         "AlreadyOver": "The job is over and cannot be cancelled.",
@@ -118,6 +132,8 @@ def _meanings(config: HttpConfig) -> dict[str, str]:
         "terminated: the message says what the removal waits for.",
         "AttemptOver": "The attempt is over, or another agent has it: stop the container.",
         "KeyConflict": "The Idempotency-Key was used with another body.",
+        "LetterInBroker": "The letter is in the broker's dead queue: the operators' command, which "
+        "the message names, handles these.",
         "TooLarge": f"The body is larger than {config.body.size} bytes.",
         "LargerThanSmall": f"The body is larger than {min(SMALL_BYTES, config.body.size)} bytes.",
         "WrongHost": "There is no API key yet, and `Host` is neither loopback nor configured.",

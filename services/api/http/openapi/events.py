@@ -4,6 +4,7 @@ from typing import Any
 
 from services.api.http.change_events import ChangeEvent
 from services.api.http.openapi import listing
+from services.api.http.openapi.operations import parameter
 from services.api.http.openapi.shapes import (
     LARGEST_ID,
     Schema,
@@ -30,15 +31,17 @@ OF_A_CHANGE = {
 
 
 def parameters() -> list[Schema]:
-    """Return the parameters of the route; the filters see a job as it is after the change."""
-    position = {"type": "string", "pattern": POSITION}
-    jobs = a_list(whole(1, LARGEST_ID)) | {"maxItems": MAX_JOBS}
+    """Return the parameters of the route."""
+    job = a_list(whole(1, LARGEST_ID)) | {"maxItems": MAX_JOBS}
+    position: Schema = {"type": "string", "pattern": POSITION}
     about = "Continue after the event with this id; without it with what changes from now on."
     return [
+        parameter("query", "job", "Changes of these jobs.", job),
         *listing.filters(),
-        _given("query", "job", "The job's number; of several, changes of any.", jobs),
-        _given("query", "after", "As `Last-Event-ID`, which counts if both are given.", position),
-        _given("header", "Last-Event-ID", about, position),
+        parameter(
+            "query", "after", "As `Last-Event-ID`, which counts if both are given.", position
+        ),
+        parameter("header", "Last-Event-ID", about, position),
     ]
 
 
@@ -61,7 +64,3 @@ def schemas() -> dict[str, Schema]:
         name: described(about, typed(ChangeEvent, name)) for name, about in OF_A_CHANGE.items()
     }
     return {"Change": an_object(properties, about="The data of an event of `GET /events`.")}
-
-
-def _given(place: str, name: str, about: str, schema: Schema) -> Schema:
-    return {"name": name, "in": place, "description": about, "schema": schema}

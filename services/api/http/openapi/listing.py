@@ -3,6 +3,7 @@
 from typing import get_args
 
 from services.api.http.filters import MAX_IMAGE, MAX_TEXT
+from services.api.http.openapi.operations import parameter
 from services.api.http.openapi.shapes import (
     LARGEST_ID,
     NO_NUL,
@@ -29,23 +30,25 @@ def filters() -> list[Schema]:
     """Return the parameters of the filters that routes share."""
     label = a_list({"type": "string", "pattern": r"^[^:\u0000]+:[^\u0000]*$"})
     return [
-        _query(
+        parameter(
+            "query",
             "status",
             "One of these, in upper or lower case; several are given one by one, or separated by "
             "commas.",
             a_list(one_of(STATUSES)),
         ),
-        _query(
+        parameter(
+            "query",
             "label",
             f"`name:value`; of several, at most {MAX_LABELS}, all must match.",
             label | {"maxItems": MAX_LABELS},
         ),
-        _query("name", "The job's name.", _text(MAX_TEXT)),
-        _query("image", "The image, as it was given.", _text(MAX_IMAGE)),
-        _query(
+        parameter("query", "name", "The job's name.", _text(MAX_TEXT)),
+        parameter("query", "image", "The image, as it was given.", _text(MAX_IMAGE)),
+        parameter(
+            "query",
             "q",
-            "A part of the id, the name, the image or a label's value, in upper or lower case. "
-            "Reads the jobs one by one: the fewer match the other filters, the quicker.",
+            "A part of the id, the name, the image or a label's value, in upper or lower case.",
             _text(MAX_TEXT),
         ),
     ]
@@ -57,12 +60,13 @@ def parameters(most: int) -> list[Schema]:
     cursor = {"anyOf": [whole(1, LARGEST_ID), {"type": "string", "pattern": "^[0-9]+-[0-9]+$"}]}
     by = one_of(get_args(Order), default="created")
     return [
-        _query("limit", _LIMIT, limit),
-        _query("cursor", "Where the page begins: from the `Link` of the one before.", cursor),
+        parameter("query", "limit", _LIMIT, limit),
+        parameter("query", "cursor", "Where the page begins: from a `Link`.", cursor),
         *filters(),
-        _query("since", f"From this time on: {FORMS}.", TIME),
-        _query("until", "Before this time, in the same forms.", TIME),
-        _query(
+        parameter("query", "since", f"From this time on: {FORMS}.", TIME),
+        parameter("query", "until", "Before this time, in the same forms.", TIME),
+        parameter(
+            "query",
             "by",
             "The time that counts for `since` and `until` and orders the list; with `finished` "
             "only finished jobs are in it.",
@@ -73,7 +77,3 @@ def parameters(most: int) -> list[Schema]:
 
 def _text(most: int) -> Schema:
     return {"type": "string", "pattern": NO_NUL, "minLength": 1, "maxLength": most}
-
-
-def _query(name: str, about: str, schema: Schema) -> Schema:
-    return {"name": name, "in": "query", "description": about, "schema": schema}

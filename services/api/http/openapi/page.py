@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from services.api.http.openapi.paths import STATUS_OF
+from services.api.http.openapi.operations import STATUS_OF
 from services.api.http.openapi.shapes import Schema
 
 HEAD = """\
@@ -28,6 +28,8 @@ def page(document: dict[str, Any]) -> str:
     more = {name: each for name, each in detail.items() if each != listed.get(name)}
     lines += _fields({"properties": more}, "besides in `GET /status/{id}`")
     lines += ["", "Each of its `attempts`:", "", *_fields(schemas["Attempt"], "field")[1:]]
+    lines += ["", "## A plan", *_fields(schemas["Plan"], "`POST /plan`")]
+    lines += ["", "Each of its `choices`:", "", *_fields(schemas["PlannedChoice"], "field")[1:]]
     lines += ["", "## Errors", *_errors(document)]
     return "\n".join(lines) + "\n"
 

@@ -30,6 +30,7 @@ _GIVEN = dict.fromkeys(NAMES, "As given.") | {
     "stop_grace_seconds": "As given; null: the deployment's default.",
     "read_only": "As given, or false.",
     "secret_env": "The names only.",
+    "rerun_of": "The id of the job that it runs again; null: it is no rerun.",
 }
 
 OF_A_JOB = {

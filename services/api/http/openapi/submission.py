@@ -1,5 +1,6 @@
 """The body of `POST /schedule`: the schema of the declared fields, with the deployment's limits."""
 
+from services.api.http.openapi import reruns
 from services.api.http.openapi.shapes import Schema, a_list, described, nullable, ref
 from services.api.http.openapi.structs import of_struct
 from services.api.http.routes.jobs import MAX_JOBS
@@ -11,13 +12,15 @@ def schemas(bounds: Bounds) -> dict[str, Schema]:
     """Return the schemas by their names."""
     requests = a_list(ref("JobRequest"), minItems=1, maxItems=MAX_JOBS)
     return {
-        "JobRequest": _job(bounds),
+        "JobRequest": job_request(bounds),
+        "JobOverrides": reruns.schema(job_request(bounds)),
         "JobRequests": described("Jobs to schedule, all or none.", requests),
         "Resources": _resources(),
     }
 
 
-def _job(bounds: Bounds) -> Schema:
+def job_request(bounds: Bounds) -> Schema:
+    """Return the schema of a job, with the deployment's limits and defaults."""
     schema = of_struct(JobRequest)
     properties = schema["properties"]
     about = properties["resources"]["description"]

@@ -1,6 +1,5 @@
 """The users' routes about jobs: schedule, status, cancel."""
 
-import hmac
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.api.http.bodies import Bodies
-from services.api.http.headers import header_of
+from services.api.http.idempotency import keyed, read_key
 from services.api.http.parameters import read_query
 from services.api.http.responses import answer, job_id_of, raw_answer
 from services.api.http.settings import HttpConfig
@@ -20,7 +19,6 @@ from shared.events.cloudevents import new_trace
 from shared.postgres.pool import Database
 
 MAX_JOBS = 1000
-MAX_KEY_LENGTH = 255
 
 
 @dataclass(frozen=True)
@@ -42,19 +40,19 @@ class JobRoutes:
 
     async def _schedule(self, request: Request, raw: bytes) -> Response:
         body = read_json(raw)
-        key = header_of(request, b"idempotency-key")
+        key = read_key(request)
         trace, now = new_trace(), self.db.clock.now()
         if isinstance(body, list):
             return await self._schedule_many(body, key, trace, now)
         if key is None:
             [accepted] = await self.intake.accept([self._read(body, now)], trace)
         else:
-            _check_key(key)
-            # Keyed: a plain hash in the row would allow to guess the secrets of the body.
-            keyed = hmac.digest(self.config.token_key.encode(), raw, "sha256")
-            accepted = await self.intake.accept_once(
-                key, keyed, lambda: self._read(body, now), trace
-            )
+
+            async def read() -> JobRequest:
+                return self._read(body, now)
+
+            hashed = keyed(self.config.token_key, raw)
+            accepted = await self.intake.accept_once(key, hashed, read, trace)
         headers = {"Location": f"/status/{accepted.job_id}"}
         return raw_answer(accepted.answer, 201, headers)
 
@@ -88,11 +86,3 @@ class JobRoutes:
         """Serve `DELETE /jobs/{id}`."""
         read_query(request)
         return answer(await self.service.cancel(job_id_of(request)))
-
-
-def _check_key(key: str) -> None:
-    # As the header's octets: the bytes of UTF-8 beyond ASCII are octets like others.
-    if not 1 <= len(key) <= MAX_KEY_LENGTH or any(each < " " or each == "\x7f" for each in key):
-        raise BadRequest(
-            f"Idempotency-Key must be 1 to {MAX_KEY_LENGTH} bytes, none of them a control character"
-        )

@@ -1,0 +1,52 @@
+"""The client: every call of the API, on one API."""
+
+from types import TracebackType
+from typing import Self
+
+from docker_job._async.following import FollowingCalls
+from docker_job._async.reports import ReportCalls
+from docker_job._async.transport import Transport
+from docker_job.target import Target, find_target
+
+TIMEOUT_SECONDS = 30.0
+RETRIES = 3
+
+
+class AsyncClient(FollowingCalls, ReportCalls):
+    """The API of docker-job.
+
+    *url*, *key*: default to DOCKER_JOB_URL and DOCKER_JOB_KEY (or DOCKER_JOB_KEY_FILE), then to
+    the context in use (or the *context* of that name), then to http://127.0.0.1:8000 without a
+    key. *timeout*: the longest wait for an answer, in seconds; streams have none. *retries*: how
+    often a request is sent again after a lost connection, a 429, 502, 503 or 504. *insecure*:
+    send the key over plain HTTP to another machine.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        context: str | None = None,
+        timeout: float = TIMEOUT_SECONDS,
+        retries: int = RETRIES,
+        insecure: bool = False,
+        target: Target | None = None,
+    ) -> None:
+        self.target = target or find_target(url, key, context=context, insecure=insecure)
+        super().__init__(Transport(self.target, timeout=timeout, retries=retries))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._transport.aclose()

@@ -1,0 +1,100 @@
+# Made by `make client` from docker_job/_async/jobs.py: change that file.
+"""Calls about jobs: schedule, show, list, cancel, remove."""
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any, Unpack
+
+from docker_job._sync.transport import Transport, next_cursor
+from docker_job.documents import Job, ListedJob, Page
+from docker_job.errors import NotFound
+from docker_job.iterating import Items
+from docker_job.queries import ListFilters, encode
+
+
+class JobCalls:
+    """The calls of jobs."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def schedule(self, job: Mapping[str, Any], *, idempotency_key: str | None = None) -> Job:
+        """Schedule a job; its fields are those of `POST /schedule`.
+
+        It carries an idempotency key, so that a repeat after a lost answer makes no second job.
+        """
+        return self._create("/schedule", job, idempotency_key)
+
+    def schedule_many(self, jobs: Sequence[Mapping[str, Any]]) -> Sequence[Job]:
+        """Schedule up to 1,000 jobs, all or none.
+
+        An array has no idempotency key: it is not sent again if its answer is lost.
+        """
+        body = json.dumps([dict(each) for each in jobs]).encode()
+        response = self._transport.send("POST", "/schedule", body=body, repeatable=False)
+        return [self._transport.read(Job, each) for each in self._transport.json(response)]
+
+    def rerun(
+        self,
+        job_id: int,
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Schedule a job like an old one; *overrides* are fields of `POST /schedule`."""
+        return self._create(f"/jobs/{job_id}/rerun", overrides or {}, idempotency_key)
+
+    def _create(self, path: str, body: Mapping[str, Any], key: str | None) -> Job:
+        response = self._transport.send(
+            "POST",
+            path,
+            body=json.dumps(dict(body)).encode(),
+            headers={"Idempotency-Key": key or str(uuid.uuid4())},
+        )
+        return self._transport.read(Job, self._transport.json(response))
+
+    def status(self, job_id: int) -> Job:
+        """Return a job with its attempts. Raises `NotFound`."""
+        response = self._transport.send("GET", f"/status/{job_id}")
+        return self._transport.read(Job, self._transport.json(response))
+
+    def page(self, **filters: Unpack[ListFilters]) -> Page:
+        """Return one page of jobs, newest first, and where the next one begins."""
+        response = self._transport.send("GET", "/list", query=encode(filters))
+        jobs = [self._transport.read(ListedJob, each) for each in self._transport.json(response)]
+        return Page(jobs, next_cursor(response))
+
+    def list(self, **filters: Unpack[ListFilters]) -> Items[ListedJob]:
+        """Yield jobs, newest first, page by page."""
+        while True:
+            page = self.page(**filters)
+            yield from page.jobs
+            if page.next_cursor is None:
+                return
+            filters["cursor"] = page.next_cursor
+
+    def find(self, id_or_name: str | int) -> int:
+        """Return the id of a job: that of an id is itself, of a name that of the newest job.
+
+        Raises `NotFound` if no job has that name.
+        """
+        text = str(id_or_name)
+        if text.isascii() and text.isdecimal():
+            return int(text)
+        with closing(self.list(name=text, limit=1)) as jobs:
+            for job in jobs:
+                return job.id
+        raise NotFound(
+            404, f"No job is named {text!r}.", '"docker-job ps -a" lists the jobs and their names.'
+        )
+
+    def cancel(self, job_id: int) -> Job:
+        """Cancel a job at any stage. Raises `Conflict` if it is over."""
+        response = self._transport.send("DELETE", f"/jobs/{job_id}")
+        return self._transport.read(Job, self._transport.json(response))
+
+    def remove(self, job_id: int) -> None:
+        """Remove the record of a finished job, with its logs. Raises `Conflict` if it is needed."""
+        self._transport.send("DELETE", f"/jobs/{job_id}/record")

@@ -1,0 +1,96 @@
+# Made by `make client` from docker_job/_async/reports.py: change that file.
+"""Calls that report: plans, statistics, instances, the API itself; and dead letters."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any, Unpack
+from urllib.parse import quote
+
+from docker_job._sync.transport import Transport, next_cursor
+from docker_job.documents import About, DeadLetter, DeadLetters, Instance, Plan, Stats
+from docker_job.queries import StatsFilters, encode
+
+
+class ReportCalls:
+    """Calls that change no job."""
+
+    _transport: Transport
+
+    def plan(self, job: Mapping[str, Any]) -> Plan:
+        """Return what scheduling *job* would lead to; `expected_seconds` is one more field."""
+        answer = self._call("POST", "/plan", body=json.dumps(dict(job)).encode())
+        return self._transport.read(Plan, answer)
+
+    def stats(self, **filters: Unpack[StatsFilters]) -> Stats:
+        """Return counts, cost and lateness of the jobs that finished in a time, by group."""
+        return self._transport.read(Stats, self._call("GET", "/stats", encode(filters)))
+
+    def totals(self, *, first: date | str | None = None, last: date | str | None = None) -> Any:
+        """Return daily totals as the API sends them, removed jobs included."""
+        return self._call("GET", "/totals", encode({"from": first, "to": last}))
+
+    def instances(self) -> Sequence[Instance]:
+        """Return the instances that exist now as far as is known, the oldest first."""
+        found: list[Instance] = []
+        query: list[tuple[str, str]] = []
+        while True:
+            response = self._transport.send("GET", "/instances", query=query)
+            answer = self._transport.json(response)
+            found += [self._transport.read(Instance, each) for each in answer]
+            cursor = next_cursor(response)
+            if cursor is None:
+                return found
+            query = [("cursor", cursor)]
+
+    def about(self) -> About:
+        """Return the API's version and time, and whose key this is."""
+        return self._transport.read(About, self._call("GET", "/about"))
+
+    def ready(self) -> Mapping[str, Any]:
+        """Return the API's readiness; `status` is `ready` or `not ready`, `missing` says what."""
+        response = self._transport.send("GET", "/readyz", expected=frozenset({503}))
+        answer: Mapping[str, Any] = self._transport.json(response)
+        return answer
+
+    def deadletters(
+        self, *, service: str | None = None, event: str | None = None, limit: int | None = None
+    ) -> DeadLetters:
+        """Return the events whose handlers failed."""
+        query = encode({"service": service, "event": event, "limit": limit})
+        return self._transport.read(DeadLetters, self._call("GET", "/deadletters", query))
+
+    def deadletter(self, event_id: str, *, service: str | None = None) -> DeadLetter:
+        """Return a dead letter with its body. Raises `NotFound`.
+
+        *service*: the one that is meant, if several have it; so also in `redrive` and `drop`.
+        """
+        answer = self._call("GET", _path(event_id), encode({"service": service}))
+        return self._transport.read(DeadLetter, answer)
+
+    def redrive(self, event_id: str, *, service: str | None = None) -> Mapping[str, Any]:
+        """Ask the service to handle a dead letter again. Raises `Conflict`."""
+        path, query = f"{_path(event_id)}/redrive", encode({"service": service})
+        answer: Mapping[str, Any] = self._call("POST", path, query)
+        return answer
+
+    def drop(self, event_id: str, *, service: str | None = None) -> Mapping[str, Any]:
+        """Ask the service to delete a dead letter for good. Raises `Conflict`."""
+        query = encode({"service": service})
+        answer: Mapping[str, Any] = self._call("DELETE", _path(event_id), query)
+        return answer
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        query: Sequence[tuple[str, str]] = (),
+        *,
+        body: bytes | None = None,
+    ) -> Any:
+        response = self._transport.send(method, path, query=query, body=body)
+        return self._transport.json(response)
+
+
+def _path(event_id: str) -> str:
+    return f"/deadletters/{quote(event_id, safe='')}"

@@ -1,0 +1,106 @@
+"""A job for reading: its facts, why it is where it is, its attempts drawn to scale. Pure."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from docker_job.cli.figures import NOTHING, clock, duration, money
+from docker_job.cli.render import Column, Row
+from docker_job.cli.status_words import look, ran_for, status_words
+
+BAR = 40
+SHADES = {
+    "scheduled": "·",
+    "waiting": "╌",
+    "launching": "░",
+    "booting": "▒",
+    "pulling": "▓",
+    "running": "█",
+    "stopping": "▒",
+}
+LEGEND = "· scheduled  ╌ waiting  ░ launching  ▒ booting, stopping  ▓ pulling  █ running"
+GIVEN = ("capacity", "retries", "user", "working_dir", "rerun_of")
+
+
+def facts(job: Row, now: datetime) -> list[tuple[str, str]]:
+    """Return what is to be known of a job, name and text."""
+    because = str(job.get("status_reason") or job.get("waiting_because") or "")
+    error = str(job.get("error_message") or "").strip()
+    found = [
+        ("Job", f"{job['id']} · {job['name']}" if job.get("name") else str(job["id"])),
+        ("Image", str(job["docker_image"])),
+        ("Command", shlex.join(job["command"]) if job.get("command") else ""),
+        ("Labels", ", ".join(f"{name}={value}" for name, value in _pairs(job, "labels"))),
+        ("Status", f"{look(job).symbol} {status_words(job, now)}"),
+        ("Because", because),
+        ("Error", "" if error in because else error),
+        ("Scheduled", clock(job.get("scheduled_for"), now).replace(NOTHING, "")),
+        ("Started", clock(job["started_at"], now) if job.get("started_at") else ""),
+        ("Duration", ran_for(job, now).replace(NOTHING, "")),
+        ("Cost", _cost(job)),
+        ("Time limit", duration(job["timeout_seconds"]) if _has(job, "timeout_seconds") else ""),
+        ("Resources", ", ".join(f"{name} {value}" for name, value in _pairs(job, "resources"))),
+    ]
+    found += [
+        (name.replace("_", " ").capitalize(), str(job[name])) for name in GIVEN if _has(job, name)
+    ]
+    return [(name, text) for name, text in found if text]
+
+
+def attempt_columns(job: Row) -> list[Column]:
+    """Return the columns of a table of the job's attempts, whose bars have one scale."""
+    longest = max((_length(each) for each in job.get("attempts") or ()), default=0.0)
+    return [
+        Column("TRY", lambda each: str(each["number"])),
+        Column("TIME", lambda each: bar(each.get("phases") or (), longest)),
+        Column("", lambda each: duration(_length(each)), name="Duration"),
+        Column("END", _end),
+        Column("INSTANCE", _instance, narrowest=12),
+        Column("COST", lambda each: money(each.get("cost_usd")), is_right=True),
+    ]
+
+
+def bar(phases: Sequence[Mapping[str, Any]], longest: float) -> str:
+    """Draw phases one after the other; a phase that took any time has a sign at least."""
+    if longest <= 0:
+        return ""
+    drawn = ""
+    for each in phases:
+        seconds = float(each.get("seconds") or 0)
+        signs = max(1, round(BAR * seconds / longest)) if seconds >= 0.05 else 0
+        drawn += SHADES.get(str(each.get("phase")), "?") * signs
+    return drawn
+
+
+def _length(attempt: Row) -> float:
+    return sum(float(each.get("seconds") or 0) for each in attempt.get("phases") or ())
+
+
+def _end(attempt: Row) -> str:
+    if not attempt.get("cause"):
+        return str(attempt.get("phase") or NOTHING)
+    code = attempt.get("exit_code")
+    return f"{attempt['cause']} ({code})" if code is not None else str(attempt["cause"])
+
+
+def _instance(attempt: Row) -> str:
+    market = {"spot": "Spot", "on-demand": "on demand"}.get(str(attempt.get("market")))
+    parts = (attempt.get("instance_type"), market, attempt.get("zone"), attempt.get("instance_id"))
+    return " ".join(str(each) for each in parts if each) or NOTHING
+
+
+def _cost(job: Row) -> str:
+    if job.get("cost_usd") is None:
+        return ""
+    on_demand = job.get("on_demand_usd")
+    beside = f" ({money(on_demand)} on demand)" if on_demand else ""
+    return f"{money(job['cost_usd'])} USD{beside}"
+
+
+def _pairs(job: Row, name: str) -> list[tuple[str, Any]]:
+    return list((job.get(name) or {}).items())
+
+
+def _has(job: Row, name: str) -> bool:
+    return job.get(name) not in (None, 0, "")

@@ -1,0 +1,51 @@
+"""`GET /about`: what a client needs to know of this deployment and of its own key."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.api.config import ApiConfig
+from services.api.http.parameters import read_query
+from services.api.http.responses import answer, bearer_of
+from services.api.http.routes.jobs import MAX_JOBS
+from services.api.keys.access import Access
+from shared.clock import Clock
+from shared.version import VERSION
+
+
+@dataclass(frozen=True)
+class AboutRoute:
+    """The one route."""
+
+    config: ApiConfig
+    access: Access
+    clock: Clock
+
+    async def about(self, request: Request) -> Response:
+        """Serve it."""
+        read_query(request)
+        bearer = bearer_of(request)
+        key = None if bearer is None else await self.access.find(bearer)
+        return answer(
+            {
+                "version": VERSION,
+                "now": self.clock.now(),
+                "key": None if key is None else {"name": key.name, "scope": key.scope},
+                "compute": self.config.compute,
+                "timezone": self.config.bounds.default_timezone,
+                "limits": self._limits(),
+            }
+        )
+
+    def _limits(self) -> dict[str, Any]:
+        http = self.config.http
+        return {
+            "max_lifetime_seconds": self.config.bounds.max_lifetime_seconds,
+            "jobs_of_a_request": MAX_JOBS,
+            "jobs_of_a_page": http.list_page,
+            "body_bytes": http.body.size,
+            "log_bytes": self.config.agents.agent.log_limit_bytes,
+            "requests_per_second": http.requests_per_second or None,
+        }

@@ -1,0 +1,31 @@
+"""The offer of an adapter whose instances share one machine: the machine itself, for any job."""
+
+from shared.compute.port import PricedOffers
+from shared.events.offers import OfferedType, OfferTerms
+
+ZONE = "local"
+ARCHITECTURES = {"aarch64": "arm64", "amd64": "x86_64"}
+"""The kernel's and the engine's names of what EC2 calls otherwise."""
+
+START_SECONDS = 2.0
+
+
+def machine_offer(
+    instance_type: str, *, vcpus: int, memory_bytes: int, machine: str, hourly_price_usd: float
+) -> PricedOffers:
+    """Offer the machine at one price, whatever the market."""
+    offered = OfferedType(
+        name=instance_type,
+        vcpus=vcpus,
+        memory_mib=memory_bytes // 2**20,
+        gpus=0,
+        architectures=(ARCHITECTURES.get(machine.lower(), machine),),
+        markets=("spot", "on-demand"),
+        current=True,
+        burstable=False,
+        bare_metal=False,
+        on_demand_hourly_price_usd=hourly_price_usd,
+        spot_hourly_prices_usd={ZONE: hourly_price_usd},
+    )
+    terms = OfferTerms(chooses=False, zones=(ZONE,), start_seconds=START_SECONDS)
+    return PricedOffers(terms=terms, types=(offered,))

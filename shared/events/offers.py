@@ -1,0 +1,50 @@
+"""The parts of `OffersPriced`: what can be launched, at which price, and how it is chosen."""
+
+from msgspec import Struct
+
+
+class InstanceType(Struct, frozen=True, kw_only=True, rename={"name": "instance_type"}):
+    """An instance type. `gpus` are whole ones of NVIDIA; `accelerated` is one with any device."""
+
+    name: str
+    vcpus: int
+    memory_mib: int
+    gpus: int
+    architectures: tuple[str, ...]
+    markets: tuple[str, ...]
+    current: bool
+    burstable: bool
+    bare_metal: bool
+    accelerated: bool = False
+
+
+class OfferedType(InstanceType, frozen=True, kw_only=True, rename={"name": "instance_type"}):
+    """An instance type with its prices an hour.
+
+    A price is null where it is not known; 0 is free. A zone that is missing from
+    `spot_hourly_prices_usd` does not offer the type on Spot.
+    """
+
+    on_demand_hourly_price_usd: float | None = None
+    spot_hourly_prices_usd: dict[str, float | None] = {}
+
+
+class OfferTerms(Struct, frozen=True, kw_only=True):
+    """The launcher's choice among the types.
+
+    `chooses`: a job gets types that have what it asks for, at most `most_types`; if false, each of
+    them runs any job. `instance_types`, `vcpus`, `memory_mib` and `architecture` are the
+    deployment's, for a job that does not say. `start_seconds` is the usual time from a launch to a
+    running container, for as long as no job has shown it.
+    """
+
+    chooses: bool
+    zones: tuple[str, ...]
+    most_types: int = 1
+    instance_types: tuple[str, ...] = ()
+    vcpus: int = 1
+    memory_mib: int = 1
+    architecture: str = "x86_64"
+    max_price_usd: float | None = None
+    minimum_billed_seconds: int = 0
+    start_seconds: float = 0.0
