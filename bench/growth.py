@@ -178,9 +178,8 @@ def add_pair(
     many: list[float],
     unit: str,
     goal: Goal,
-    of: Callable[[list[float]], float] = median,
 ) -> None:
-    """Add the median of the rounds, or another value *of* them, with all of them as details."""
+    """Add the median of the rounds, with all of them as details."""
     small, large = pair.sizes
     rounds = {f"{small}_{number}": value for number, value in enumerate(few, 1)}
     rounds |= {f"{large}_{number}": value for number, value in enumerate(many, 1)}
@@ -188,9 +187,9 @@ def add_pair(
         Figure(
             part=part,
             name=f"{name}, {large:,} finished jobs",
-            value=of(many),
+            value=median(many),
             unit=unit,
-            ceiling=Ceiling(f"that with {small:,}", of(few)),
+            ceiling=Ceiling(f"that with {small:,}", median(few)),
             goals=(goal,),
             detail=rounds,
         )
