@@ -11,7 +11,7 @@ import pytest
 
 from operations.resend import settle
 from services.api.changes.feed import PRUNE_SECONDS, ChangeFeed
-from services.api.changes.store import ChangePosition
+from services.api.changes.store import ChangePage, ChangePosition
 from services.api.jobs import decisions, unit_of_work
 from services.api.jobs import store as job_store
 from shared.clock import VirtualClock
@@ -147,6 +147,26 @@ async def test_readers_at_once_number_each_change_once(world: World) -> None:
     start = ChangePosition(ends[0].epoch, 0)
     pages = await asyncio.gather(*(feed.read(start) for feed in feeds))
     assert [[each.job_id for each in page.changes] for page in pages] == [jobs] * 4
+
+
+class CountingFeed(ChangeFeed):
+    """A feed that counts its reads."""
+
+    reads = 0
+
+    async def _page(self, after: ChangePosition | None) -> ChangePage | None:
+        self.reads += 1
+        return await super()._page(after)
+
+
+async def test_followers_who_are_woken_together_share_a_read(world: World) -> None:
+    feed = CountingFeed(world.ports.db, timedelta(hours=1))
+    start = await feed.begin()
+    job_id = (await world.post())["id"]
+    feed.reads = 0
+    pages = await asyncio.gather(*(feed.read(start) for _ in range(100)))
+    assert [each.job_id for page in pages for each in page.changes] == [job_id] * 100
+    assert feed.reads == 2  # before the change had a position, and with it
 
 
 async def test_followers_that_come_and_go_get_each_change_once_while_many_write(

@@ -32,9 +32,12 @@ class ChangeFeed:
 
     async def begin(self) -> ChangePosition:
         """Return the position behind all that is committed now."""
-        while await self._number() >= NUMBERED:
-            pass
-        return (await self._read(None)).last
+        newest = await self._page(None)
+        if newest is None or newest.unnumbered:
+            while await self._number() >= NUMBERED:
+                pass
+            newest = await self._read(None)
+        return newest.last
 
     async def read(self, after: ChangePosition) -> ChangePage:
         """Read the next changes after a position; none if there are none yet.
@@ -72,6 +75,9 @@ class ChangeFeed:
 
     async def number_changes(self) -> datetime | None:
         """Number what nobody has read; return when to go on."""
+        newest = await self._page(None)
+        if newest is not None and not newest.unnumbered:
+            return None
         return self.db.clock.now() if await self._number() >= NUMBERED else None
 
     async def prune_changes(self) -> datetime | None:

@@ -60,8 +60,10 @@ WITH taken AS (
     FROM taken
     RETURNING position
 )
-UPDATE job_change_counter SET position = greatest($1, (SELECT max(position) FROM numbered))
-RETURNING (SELECT count(*) FROM taken)
+UPDATE job_change_counter SET position = found.last
+FROM (SELECT max(position) AS last, count(*) AS count FROM numbered) found
+WHERE found.count > 0
+RETURNING found.count
 """
 
 
@@ -75,7 +77,7 @@ async def number_changes(tx: Transaction, limit: int) -> int:
     if position is None:  # a database that was restored, or emptied
         await tx.conn.execute(MAKE_COUNTER)
         position = await tx.conn.fetchval(LOCK_COUNTER)
-    return int(await tx.conn.fetchval(NUMBER, position, limit))
+    return int(await tx.conn.fetchval(NUMBER, position, limit) or 0)
 
 
 # One snapshot: what is pruned meanwhile is either read or known as lost.
