@@ -172,8 +172,9 @@ def add_pair(
     rounds: Rounds,
     unit: str,
     goal: Goal,
+    of: Callable[[list[float]], float] = median,
 ) -> None:
-    """Add the median of the rounds, with all of them as details."""
+    """Add the median of the rounds, or another value *of* them, with all of them as details."""
     small, large = pair.sizes
     few, many = rounds
     detail = {f"{small}_{number}": value for number, value in enumerate(few, 1)}
@@ -182,9 +183,9 @@ def add_pair(
         Figure(
             part=part,
             name=f"{name}, {large:,} finished jobs",
-            value=median(many),
+            value=of(many),
             unit=unit,
-            ceiling=Ceiling(f"that with {small:,}", median(few)),
+            ceiling=Ceiling(f"that with {small:,}", of(few)),
             goals=(goal,),
             detail=detail,
         )
