@@ -84,7 +84,9 @@ def configure(level: str = "info", *, pretty: bool | None = None) -> None:
     if pretty is None:
         pretty = sys.stderr.isatty()
     renderer: Any = (
-        structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if pretty
+        else structlog.processors.JSONRenderer()
     )
     chain: list[Any] = [
         structlog.contextvars.merge_contextvars,

@@ -11,6 +11,8 @@ DockerJobError
     └── Conflict          409
 """
 
+LIST_THEM = '"docker-job ps -a" lists the jobs and their names.'
+
 
 class DockerJobError(Exception):
     """An error of this package: `what` is wrong, and what to do (`hint`, perhaps empty)."""
@@ -100,6 +102,8 @@ def api_error(status: int, message: str) -> ApiError:
             f"The API has no {message.removeprefix('Not found: ')}.",
             "It is older than this client: update it, or see `docker-job doctor`.",
         )
+    if status == 404 and message.startswith("there is no job "):
+        return NotFound(status, message, LIST_THEM)
     if status >= 500 or status == 429:
         return ApiError(status, message, "Try again; if it stays, see `docker-job doctor`.")
     return _KINDS.get(status, ApiError)(status, message)

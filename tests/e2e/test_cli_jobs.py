@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from docker_job.errors import LIST_THEM
 from tests.e2e.test_cli_run import printed, simulated
 from tests.support.run.command_line import CommandLine
 from tests.support.systems.embedded_system import EmbeddedSystem
@@ -211,4 +212,5 @@ def test_a_name_that_no_job_has_is_two_lines(command: CommandLine) -> None:
     assert done.stderr.splitlines()[0] == "No job is named 'nobody'."
     for follow in ((), ("-f",)):
         unknown = command.run("logs", *follow, "999999")
-        assert (unknown.returncode, unknown.stderr) == (125, "there is no job 999999\n")
+        assert unknown.returncode == 125
+        assert unknown.stderr.splitlines() == ["there is no job 999999", LIST_THEM]

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from docker_job._async.transport import Transport, next_cursor
 from docker_job.documents import Job, ListedJob, Page
-from docker_job.errors import NotFound
+from docker_job.errors import LIST_THEM, NotFound
 from docker_job.iterating import AsyncItems
 from docker_job.queries import ListFilters, encode
 
@@ -86,9 +86,7 @@ class JobCalls:
         async with aclosing(self.list(name=text, limit=1)) as jobs:
             async for job in jobs:
                 return job.id
-        raise NotFound(
-            404, f"No job is named {text!r}.", '"docker-job ps -a" lists the jobs and their names.'
-        )
+        raise NotFound(404, f"No job is named {text!r}.", LIST_THEM)
 
     async def cancel(self, job_id: int) -> Job:
         """Cancel a job at any stage. Raises `Conflict` if it is over."""

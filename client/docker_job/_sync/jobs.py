@@ -9,7 +9,7 @@ from typing import Any, Unpack
 
 from docker_job._sync.transport import Transport, next_cursor
 from docker_job.documents import Job, ListedJob, Page
-from docker_job.errors import NotFound
+from docker_job.errors import LIST_THEM, NotFound
 from docker_job.iterating import Items
 from docker_job.queries import ListFilters, encode
 
@@ -86,9 +86,7 @@ class JobCalls:
         with closing(self.list(name=text, limit=1)) as jobs:
             for job in jobs:
                 return job.id
-        raise NotFound(
-            404, f"No job is named {text!r}.", '"docker-job ps -a" lists the jobs and their names.'
-        )
+        raise NotFound(404, f"No job is named {text!r}.", LIST_THEM)
 
     def cancel(self, job_id: int) -> Job:
         """Cancel a job at any stage. Raises `Conflict` if it is over."""
