@@ -30,8 +30,8 @@ job is over.
 
 Every error is JSON with a `message` that names the field and says what is right. An unknown path \
 is answered with 404, another method with 405 and `Allow`; HEAD is answered as GET would be. A \
-parameter that the route does not have is a 400. So is one that takes one value and is given twice, \
-and a second `Authorization`, `Host`, `Idempotency-Key`, `Last-Event-ID`, `Content-Type` or \
+parameter that the route does not have is a 400. So is one of one value that is given twice, and a \
+second `Authorization`, `Host`, `Idempotency-Key`, `Last-Event-ID`, `Content-Type` or \
 `Content-Length`. A body is read as JSON in UTF-8, not compressed, whatever its Content-Type is; \
 no member is given twice, and a whole number has neither a point nor an exponent. Times are in \
 UTC; names of durations end in `_seconds`, of money in `_usd`. \
