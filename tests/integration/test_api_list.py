@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 from starlette.types import Message
 
 from services.api.jobs import listing, search
@@ -91,6 +92,19 @@ async def test_the_status_of_a_job_has_every_field_of_the_list(world: World) -> 
             assert shown.pop("duration_seconds") <= status["duration_seconds"]
         assert {name: status[name] for name in shown} == shown
         assert status.keys() - shown.keys() <= {"attempts", "budgets", "duration_seconds", *money}
+
+
+async def test_a_jobs_cost_is_the_sum_of_what_is_shown_of_its_attempts(world: World) -> None:
+    """Each attempt's 0.0003214 USD is shown as 0.000321, and two are 0.000642, not 0.000643."""
+    job_id = (await world.post(retries=1))["id"]
+    for attempt in (1, 2):
+        agent = await world.claimed(job_id, attempt)
+        await world.call_back(agent, {"failed": "", "exit_code": 3})
+        end = replace(world.terminated(job_id, attempt), cost_usd=0.0003214)
+        await world.deliver(end)
+    status, [shown] = await world.status(job_id), await listed(world)
+    assert [each["cost_usd"] for each in status["attempts"]] == [0.000321, 0.000321]
+    assert status["cost_usd"] == shown["cost_usd"] == 0.000642
 
 
 async def test_pages_are_linked_to_the_end(world: World) -> None:

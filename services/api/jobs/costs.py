@@ -33,8 +33,8 @@ def cost_of(attempt: Attempt) -> dict[str, float | None]:
 
 
 def cost_so_far(attempts: Sequence[Attempt]) -> float | None:
-    """Return the cost of the instances terminated so far."""
-    return _sum([each.cost_usd for each in attempts if each.billed_seconds is not None])
+    """Return the cost of the instances terminated so far: the sum of what is shown of each."""
+    return _sum([rounded(each.cost_usd) for each in attempts if each.billed_seconds is not None])
 
 
 def cost_estimate(attempts: Sequence[Attempt], now: datetime) -> float | None:

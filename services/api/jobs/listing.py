@@ -5,6 +5,7 @@ from typing import Any
 from msgspec import Raw
 
 from services.api.jobs.columns import COLUMNS, NAMES
+from services.api.jobs.costs import DIGITS
 from services.api.jobs.model import ListedJob
 from shared.postgres.pool import Connection
 
@@ -24,15 +25,15 @@ j.id, j.status, j.attempt, j.exit_code, j.error_message, j.created_at, j.finishe
 """
 # Attempts are looked up job by job: joined, Postgres reads all of them for a page of a thousand.
 # OFFSET 0 keeps it from joining.
-ATTEMPTS = """
+ATTEMPTS = f"""
 CROSS JOIN LATERAL (
     SELECT * FROM attempts WHERE job_id = j.id AND number = j.attempt OFFSET 0) a
 CROSS JOIN LATERAL (
     SELECT count(*) AS attempts, min((entered ->> 'running')::timestamptz) AS started_at,
            CASE WHEN bool_and(cost_usd IS NOT NULL) FILTER (WHERE billed_seconds IS NOT NULL)
-                THEN sum(cost_usd) END AS cost_usd
+                THEN sum(round(cost_usd::numeric, {DIGITS}))::float8 END AS cost_usd
     FROM attempts WHERE job_id = j.id OFFSET 0) every
-"""
+"""  # noqa: S608 - our own number
 LIST_ALL = f"""
 SELECT {LISTED} FROM jobs j {ATTEMPTS}
 WHERE j.id < $1 ORDER BY j.id DESC LIMIT $2
