@@ -183,10 +183,19 @@ async def server_pids(servers: Servers, admin: Connection) -> dict[str, int]:
     backend = find("postgres", int(await admin.fetchval("SELECT pg_backend_pid()")))
     if backend is not None and (postmaster := backend.parent()) is not None:
         pids["Postgres"] = postmaster.pid
-    [node] = await manage(servers.management_url, "GET", "nodes")
-    if (broker := find("beam.smp", int(node["os_pid"]))) is not None:
+    if (broker := find("beam.smp", await _broker_pid(servers))) is not None:
         pids["RabbitMQ"] = broker.pid
     return pids
+
+
+async def _broker_pid(servers: Servers) -> int:
+    """Return the broker's own pid, which it does not tell yet when it has just started."""
+    async with asyncio.timeout(30):
+        while True:
+            [node] = await manage(servers.management_url, "GET", "nodes")
+            if "os_pid" in node:
+                return int(node["os_pid"])
+            await asyncio.sleep(0.2)
 
 
 @contextlib.asynccontextmanager
