@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import shlex
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from tests.support.run.command_line import CommandLine, Terminal
 from tests.support.servers.metadata_service import MetadataService
-from tests.support.systems.embedded_system import EmbeddedSystem
+from tests.support.systems.embedded_system import ROOT, EmbeddedSystem
 from tests.support.waiting import until
 
 COLUMNS = re.compile(r" [✓●] (scheduled|launching|booting|pulling|running)\b")
@@ -324,3 +326,14 @@ def test_a_system_that_is_killed_in_the_middle_is_followed_on(
         assert terminal.wait() == 0
     assert terminal.lines.count("connection lost, trying again …") == 1
     assert terminal.lines.count("after") == 1
+
+
+def test_the_first_call_that_the_start_block_shows_runs_a_job(running: EmbeddedSystem) -> None:
+    """As a newcomer copies it, with the command that `make run` has installed."""
+    shown = re.search(r"^  try +(\S*docker-job .+)$", running.block, re.MULTILINE)
+    assert shown, running.block
+    done = subprocess.run(
+        shlex.split(shown[1]), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("exited 0 · ")
