@@ -7,6 +7,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from services.api.agents.claims import SecretsClosed
 from services.api.agents.refusals import Refused
@@ -93,12 +94,21 @@ async def on_http_error(request: Request, error: Exception) -> Response:
         return _message(404, f"Not found: {request.scope['path']}")
     headers = dict(error.headers or {})
     message = str(error.detail)
-    if error.status_code == 405 and "Allow" in headers:
-        headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))  # it was a set
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods_of(request))
         message = f"Method not allowed: use {headers['Allow']}"
     response = _message(error.status_code, message)
     response.headers.update(headers)
     return response
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Return the methods of all routes of the path; Starlette names those of the first alone."""
+    routes = (each for each in request.app.routes if isinstance(each, Route))
+    path = request.scope["path"]
+    return sorted(
+        {name for each in routes if each.path_regex.match(path) for name in each.methods or ()}
+    )
 
 
 async def on_crash(request: Request, error: Exception) -> Response:
