@@ -469,6 +469,7 @@ def test_head_tells_what_get_would(served: ServedWorld) -> None:
         ("/healthz", "GET, HEAD"),
         ("/callback/1", "PUT"),
         ("/agent/claim", "POST"),
+        ("/deadletters/1", "DELETE, GET, HEAD"),
     ],
 )
 @pytest.mark.parametrize("method", ["OPTIONS", "PATCH", "TRACE"])
