@@ -17,14 +17,19 @@ WASTED: frozenset[Cause] = frozenset({"interrupted", "lost", "pull_failed", "sup
 DIGITS = 6
 
 
+def price_of(seconds: float, hourly_price_usd: float | None) -> float | None:
+    """Return the price of so many seconds; none below 0, which a clock that runs ahead makes."""
+    return None if hourly_price_usd is None else max(0.0, seconds) * hourly_price_usd / 3600
+
+
 def cost_of(attempt: Attempt) -> dict[str, float | None]:
     """Return one attempt's costs. `on_demand_usd`: its billed seconds at the on-demand price."""
     cost, wasted = attempt.cost_usd, None
     if cost is not None:
         wasted = cost if attempt.cause in WASTED else 0.0
     on_demand = None
-    if attempt.billed_seconds is not None and attempt.on_demand_hourly_price_usd is not None:
-        on_demand = attempt.billed_seconds * attempt.on_demand_hourly_price_usd / 3600
+    if attempt.billed_seconds is not None:
+        on_demand = price_of(attempt.billed_seconds, attempt.on_demand_hourly_price_usd)
     return {
         "cost_usd": rounded(cost),
         "wasted_usd": rounded(wasted),
@@ -43,12 +48,12 @@ def cost_estimate(attempts: Sequence[Attempt], now: datetime) -> float | None:
 
 
 def _until(attempt: Attempt, now: datetime) -> float | None:
-    launched_at, price = attempt.entered.get("booting"), attempt.hourly_price_usd
     if attempt.billed_seconds is not None:
         return attempt.cost_usd
-    if launched_at is None or price is None:
+    launched_at = attempt.entered.get("booting")
+    if launched_at is None:
         return None
-    return max(0.0, (now - launched_at).total_seconds()) * price / 3600
+    return price_of((now - launched_at).total_seconds(), attempt.hourly_price_usd)
 
 
 def cost_of_all(attempts: Sequence[Attempt]) -> dict[str, float | None]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from services.api.jobs.costs import DIGITS
+from services.api.jobs.costs import price_of, rounded
 from services.api.jobs.model import PHASES
 from services.api.jobs.retention import LATE_TERMINATION
 from shared.events.events import Market
@@ -89,7 +89,7 @@ async def list_instances(
 
 
 def _instance(row: Any, now: datetime) -> RunningInstance:
-    price, seconds = row["hourly_price_usd"], max(0.0, (now - row["since"]).total_seconds())
+    price, seconds = row["hourly_price_usd"], (now - row["since"]).total_seconds()
     return RunningInstance(
         instance_id=row["instance_id"],
         instance_type=row["instance_type"],
@@ -102,5 +102,5 @@ def _instance(row: Any, now: datetime) -> RunningInstance:
         job_name=row["job_name"],
         attempt=row["number"],
         phase=PHASES.get(row["state"], "ended"),
-        cost_so_far_usd=None if price is None else round(price * seconds / 3600, DIGITS),
+        cost_so_far_usd=rounded(price_of(seconds, price)),
     )

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from services.api.jobs.costs import DIGITS, WASTED
+from services.api.jobs.costs import WASTED, rounded
 from shared.postgres.errors import is_cancelled
 from shared.postgres.pool import Connection, Database
 
@@ -253,4 +253,4 @@ def _plus(one: StatsGroup, more: StatsGroup) -> StatsGroup:
 
 
 def _rounded(amount: Any) -> float | None:
-    return None if amount is None else round(float(amount), DIGITS)
+    return rounded(None if amount is None else float(amount))  # a sum may be a Decimal

@@ -12,7 +12,7 @@ from statistics import median
 from msgspec import Struct
 from msgspec.structs import replace
 
-from services.api.jobs.costs import DIGITS
+from services.api.jobs.costs import price_of, rounded
 from services.api.jobs.model import JobRules
 from services.api.offers.model import (
     ExpectedFrom,
@@ -77,7 +77,7 @@ def decide_plan(
         expected_from=source,
         prices_as_of=None if known is None else known.priced_at,
         cost_usd=choices[0].cost_usd if choices else None,
-        on_demand_cost_usd=_cost(choices[0].on_demand_hourly_price_usd, billed)
+        on_demand_cost_usd=rounded(price_of(billed, choices[0].on_demand_hourly_price_usd))
         if choices
         else None,
         message=message,
@@ -208,15 +208,9 @@ def _choice(pool: PricedPool, place: int, billed_seconds: int) -> PlannedChoice:
         market=pool.market,
         hourly_price_usd=pool.usd,
         on_demand_hourly_price_usd=kind.on_demand_hourly_price_usd,
-        cost_usd=_cost(pool.usd, billed_seconds),
+        cost_usd=rounded(price_of(billed_seconds, pool.usd)),
         vcpus=kind.vcpus,
         memory_mib=kind.memory_mib,
         gpus=kind.gpus,
         architecture=kind.architectures[-1],  # "i386, x86_64" of some old ones
     )
-
-
-def _cost(hourly_price_usd: float | None, billed_seconds: int) -> float | None:
-    if hourly_price_usd is None:
-        return None
-    return round(hourly_price_usd * billed_seconds / 3600, DIGITS)
