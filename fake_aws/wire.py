@@ -19,6 +19,7 @@ from moto.core.utils import get_service_model
 from werkzeug.datastructures import Headers, MultiDict
 
 from fake_aws.errors import AwsError
+from fake_aws.model_rules import check_members, check_names
 
 SCOPE = re.compile(r"Credential=([^/,\s]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request")
 FORM = "application/x-www-form-urlencoded"
@@ -83,7 +84,9 @@ class Call(NamedTuple):
             )
         except (ValueError, TypeError) as error:
             raise AwsError("MalformedQueryString", str(error)) from error
-        _require(model.input_shape, parsed)
+        if self.protocol == "ec2":
+            check_names(model, dict(form))
+        check_members(model, parsed)
         return parsed
 
 
@@ -148,9 +151,3 @@ def knows(service: str, action: str) -> bool:
 def _scope_service(request: Request) -> str:
     found = SCOPE.search(request.headers.get("authorization", ""))
     return found.group(4) if found else ""
-
-
-def _require(shape: Any, parsed: dict[str, Any]) -> None:
-    for name in shape.required_members if shape is not None else ():
-        if name not in parsed:
-            raise AwsError("MissingParameter", f"The request must contain the parameter {name}")
