@@ -23,7 +23,7 @@ test: $(VENV)/.dev $(VENV)/.client ## run all tests (some of them: make test ARG
 	@$(if $(ARGS),,$(BIN)/python -m tests.support.servers.rabbitmq_install)
 	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n auto)
 
-test-campaign: $(VENV)/.dev $(VENV)/.client ## what make test asks in a short form: twenty kills, compose faults, first boot
+test-campaign: $(VENV)/.dev $(VENV)/.client $(VENV)/.emulators ## what make test asks in a short form: twenty kills, compose faults, first boot
 	@$(if $(ARGS),,$(BIN)/python -m tests.support.servers.rabbitmq_install beside)
 	@$(BIN)/python -m pytest -m "campaign and not long" $(if $(ARGS),$(ARGS),-n auto)
 
@@ -81,6 +81,7 @@ lock: ## regenerate requirements*.txt from requirements*.in (newer versions: mak
 	@$(LOCK) requirements-client.in --output-file requirements-client.txt
 	@$(LOCK) requirements-dev.in --output-file requirements-dev.txt
 	@$(LOCK) requirements-rehearsal.in --output-file requirements-rehearsal.txt
+	@$(LOCK) requirements-emulators.in --output-file requirements-emulators.txt
 
 clean: ## remove everything that make created, except the data in .data
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
@@ -105,6 +106,14 @@ $(VENV)/.client: requirements-client.txt client/pyproject.toml $(BIN)/python
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@$(PIP) install --require-hashes --requirement requirements-client.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable ./client
+	@touch $@
+
+# In an environment of their own, since they pin versions of what we use.
+$(VENV)/.emulators: requirements-emulators.txt $(BIN)/python
+	@echo "Installing the emulators of AWS that the campaign needs (once) ..."
+	@$(BIN)/python -m venv --clear $(VENV)/emulators
+	@$(VENV)/emulators/bin/python -m pip --disable-pip-version-check --no-input --quiet install \
+	  --require-hashes --requirement requirements-emulators.txt
 	@touch $@
 
 # It is recreated when its Python was removed. Debian's Python may lack venv: the message says so.

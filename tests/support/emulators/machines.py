@@ -26,7 +26,9 @@ ALIVE = {"pending", "running"}
 class BootedMachine:
     """One instance's process, its directory and its metadata service."""
 
-    def __init__(self, home: Path, user_data: bytes, metadata: RoleMetadata, env: dict[str, str]):
+    def __init__(
+        self, home: Path, user_data: bytes, metadata: RoleMetadata, env: dict[str, str]
+    ) -> None:
         self.home = home
         self.metadata = metadata
         home.mkdir(mode=0o700)

@@ -13,7 +13,9 @@ TTL = "X-aws-ec2-metadata-token-ttl-seconds"
 class RoleMetadata:
     """An IMDSv2 that knows the instance, its role and its interruption notice."""
 
-    def __init__(self, instance_id: str, role: str, credentials: Callable[[], dict[str, str]]):
+    def __init__(
+        self, instance_id: str, role: str, credentials: Callable[[], dict[str, str]]
+    ) -> None:
         """*credentials* returns those of the role, for this instance's session."""
         self._instance_id = instance_id
         self._role = role
