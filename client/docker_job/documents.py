@@ -93,6 +93,8 @@ class Attempt(Document):
     cost_usd: float | None = None
     wasted_usd: float | None = None
     on_demand_usd: float | None = None
+    cost_lines: dict[str, float | None] = field(default_factory=dict)
+    other_prices: dict[str, float | None] = field(default_factory=dict)
     phases: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -201,6 +203,7 @@ class Plan(Document):
     prices_as_of: datetime | None = None
     cost_usd: float | None = None
     on_demand_cost_usd: float | None = None
+    list_prices_as_of: str | None = None
     message: str | None = None
     choices: list[Choice] = field(default_factory=list)
 

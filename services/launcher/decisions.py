@@ -85,6 +85,7 @@ def decide_launched(
         launch_sequence=launch_sequence,
         spot_instance_request_id=instance.spot_instance_request_id,
         on_demand_hourly_price_usd=instance.on_demand_hourly_price_usd,
+        other_prices=instance.other_prices,
     )
     settled = replace(
         _become(launch, "launched"),

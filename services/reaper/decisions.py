@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
+from services.reaper.costs import decide_cost, other_prices_of, price_of
 from services.reaper.model import (
     Findings,
     Interruption,
@@ -15,6 +16,7 @@ from services.reaper.model import (
     Watermark,
 )
 from shared.compute.port import Instance, InstanceState
+from shared.events.costs import OtherPrices
 from shared.events.events import InstanceInterrupted, InstanceTerminated, Market
 
 FREE_IF_INTERRUPTED_WITHIN_SECONDS = 3600
@@ -71,7 +73,8 @@ def decide_termination(watched: Watched, instance: Instance, now: datetime) -> T
         watched,
         cause,
         instance.terminated_at or now,
-        hourly_price_usd=_price_of(watched, instance),
+        hourly_price_usd=price_of(watched, instance),
+        other_prices=other_prices_of(watched, instance),
         minimum_billed_seconds=instance.minimum_billed_seconds,
         spot_interrupted=instance.spot_interrupted,
     )
@@ -92,6 +95,7 @@ def decide_absence(watched: Watched, now: datetime, rules: ReaperRules) -> Termi
         watched.end_cause or "vanished",
         since,
         hourly_price_usd=watched.hourly_price_usd,
+        other_prices=watched.other_prices,
         minimum_billed_seconds=0,
         spot_interrupted=False,
     )
@@ -182,6 +186,7 @@ def adopt(instance: Instance, trace: str, rules: ReaperRules) -> Watched:
         hourly_price_usd=instance.hourly_price_usd,
         launched_at=instance.launched_at,
         dies_by=instance.launched_at + timedelta(seconds=rules.max_lifetime_seconds),
+        other_prices=instance.other_prices,
         end_cause="orphan",
     )
 
@@ -208,6 +213,7 @@ def termination_event(terminated: Terminated) -> InstanceTerminated:
         cost_usd=terminated.cost_usd,
         job_id=terminated.watched.job_id,
         attempt=terminated.watched.attempt,
+        cost_lines=terminated.cost_lines,
     )
 
 
@@ -217,39 +223,27 @@ def _terminated(
     terminated_at: datetime,
     *,
     hourly_price_usd: float | None,
+    other_prices: OtherPrices | None,
     minimum_billed_seconds: int,
     spot_interrupted: bool,
 ) -> Terminated:
+    lived_seconds = (terminated_at - watched.launched_at).total_seconds()
     billed_seconds = decide_billed_seconds(
-        watched.market,
-        (terminated_at - watched.launched_at).total_seconds(),
-        minimum_billed_seconds,
-        spot_interrupted=spot_interrupted,
+        watched.market, lived_seconds, minimum_billed_seconds, spot_interrupted=spot_interrupted
     )
+    used_seconds = decide_billed_seconds(
+        watched.market, lived_seconds, minimum_billed_seconds, spot_interrupted=False
+    )
+    cost_usd, lines = decide_cost(hourly_price_usd, other_prices, billed_seconds, used_seconds)
     return Terminated(
         watched=watched,
         cause=cause,
         terminated_at=terminated_at,
         spot_interrupted=spot_interrupted,
         billed_seconds=billed_seconds,
-        cost_usd=_cost(hourly_price_usd, billed_seconds),
+        cost_usd=cost_usd,
+        cost_lines=lines,
     )
-
-
-def _price_of(watched: Watched, instance: Instance) -> float | None:
-    """Return the mean price over its life, if it changed since the launch; None: unknown."""
-    if instance.hourly_price_usd is None:
-        # A cloud reports a price of 0 for a free instance. A row with 0 here is of an earlier
-        # release, which recorded an unknown price as 0.
-        return watched.hourly_price_usd or None
-    return instance.hourly_price_usd or watched.hourly_price_usd or 0.0
-
-
-def _cost(hourly_price_usd: float | None, billed_seconds: int) -> float | None:
-    """Return the cost in USD; None if the price is unknown and something is billed."""
-    if billed_seconds == 0:
-        return 0.0
-    return None if hourly_price_usd is None else hourly_price_usd * billed_seconds / 3600
 
 
 def _dies_by(row: Watched, instance: Instance, rules: ReaperRules) -> datetime:

@@ -6,6 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from shared.compute.port import Instance
+from shared.events.costs import CostLines, OtherPrices
 from shared.events.events import Market
 from shared.states import Transitions
 
@@ -34,6 +35,7 @@ class Watched(Struct, frozen=True, kw_only=True):
     hourly_price_usd: float | None
     launched_at: datetime
     dies_by: datetime
+    other_prices: OtherPrices | None = None
     end_cause: str | None = None
     due_at: datetime | None = None
     tries: int = 0
@@ -68,6 +70,7 @@ class Terminated(Struct, frozen=True, kw_only=True):
     spot_interrupted: bool
     billed_seconds: int
     cost_usd: float | None
+    cost_lines: CostLines | None = None
 
 
 class Recorded(Struct, frozen=True, kw_only=True):

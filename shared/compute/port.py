@@ -24,6 +24,7 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
 
+from shared.events.costs import NOTHING_ELSE, OtherPrices
 from shared.events.events import Market
 from shared.events.offers import OfferedType, OfferTerms
 from shared.events.requirements import Resources
@@ -140,7 +141,7 @@ class Instance(Struct, frozen=True, kw_only=True):
     `launch_token` is the token that launched it, of its request or of its batch. `job_id` and
     `attempt` are known only where each instance is launched by itself. `hourly_price_usd` is
     the mean over its life so far. A price is None where it is not known; 0 is free.
-    At least `minimum_billed_seconds` are billed.
+    At least `minimum_billed_seconds` are billed. `other_prices`: of its address and its volume.
     """
 
     instance_id: str
@@ -155,6 +156,7 @@ class Instance(Struct, frozen=True, kw_only=True):
     attempt: int | None = None
     on_demand_hourly_price_usd: float | None = None
     minimum_billed_seconds: int = 0
+    other_prices: OtherPrices = NOTHING_ELSE
     spot_instance_request_id: str | None = None
     terminated_at: datetime | None = None
     state_reason: str = ""

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from shared.events.costs import CostLines, OtherPrices
 from shared.events.letters import ReportedLetter
 from shared.events.offers import OfferedType, OfferTerms
 from shared.events.requirements import Requirements
@@ -93,7 +94,8 @@ class LaunchRefused(Event, frozen=True, kw_only=True):
 class InstanceLaunched(Event, frozen=True, kw_only=True):
     """An instance exists for the attempt. *launch_sequence* numbers the instances, from 1.
 
-    An unknown price is null, never 0.
+    An unknown price is null, never 0. *other_prices* are those of its address and its volume, which
+    earlier releases did not count: absent in their events.
     """
 
     job_id: int
@@ -109,6 +111,7 @@ class InstanceLaunched(Event, frozen=True, kw_only=True):
     launch_sequence: int
     spot_instance_request_id: str | None = None
     on_demand_hourly_price_usd: float | None = None
+    other_prices: OtherPrices | None = None
 
 
 class InstanceInterrupted(Event, frozen=True, kw_only=True):
@@ -202,7 +205,8 @@ class JobFinished(Event, frozen=True, kw_only=True):
 class InstanceTerminated(Event, frozen=True, kw_only=True):
     """The cloud confirms that the instance is terminated; job and attempt are absent if unknown.
 
-    *cost_usd* is null if its price is unknown, never 0 for that.
+    *cost_usd* is the sum of *cost_lines*, and null if one of them is unknown, never 0 for that.
+    Events of earlier releases have no lines: their cost is that of the instance alone.
     """
 
     instance_id: str
@@ -213,6 +217,7 @@ class InstanceTerminated(Event, frozen=True, kw_only=True):
     cost_usd: float | None
     job_id: int | None = None
     attempt: int | None = None
+    cost_lines: CostLines | None = None
 
 
 class DeadLettersReported(Event, frozen=True, kw_only=True):

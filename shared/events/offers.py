@@ -2,6 +2,8 @@
 
 from msgspec import Struct
 
+from shared.events.costs import OtherTerms
+
 
 class InstanceType(Struct, frozen=True, kw_only=True, rename={"name": "instance_type"}):
     """An instance type. `gpus` are whole ones of NVIDIA; `accelerated` is one with any device."""
@@ -35,7 +37,8 @@ class OfferTerms(Struct, frozen=True, kw_only=True):
     `chooses`: a job gets types that have what it asks for, at most `most_types`; if false, each of
     them runs any job. `instance_types`, `vcpus`, `memory_mib` and `architecture` are the
     deployment's, for a job that does not say. `start_seconds` is the usual time from a launch to a
-    running container, for as long as no job has shown it.
+    running container, for as long as no job has shown it. `other` is absent in events of earlier
+    releases. `listed_as_of` is the date of the built-in table, if the list prices are from there.
     """
 
     chooses: bool
@@ -48,3 +51,5 @@ class OfferTerms(Struct, frozen=True, kw_only=True):
     max_price_usd: float | None = None
     minimum_billed_seconds: int = 0
     start_seconds: float = 0.0
+    other: OtherTerms | None = None
+    listed_as_of: str | None = None

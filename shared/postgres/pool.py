@@ -29,7 +29,14 @@ from shared.postgres.errors import (
     means_dead_connection,
     trouble_of,
 )
-from shared.postgres.session import Session, json_text, leave_as_it_is, set_codecs, settings_of
+from shared.postgres.session import (
+    Session,
+    json_or_null,
+    json_text,
+    leave_as_it_is,
+    set_codecs,
+    settings_of,
+)
 
 __all__ = [
     "Connection",
@@ -40,6 +47,7 @@ __all__ = [
     "is_lost",
     "is_not_ours",
     "is_transient",
+    "json_or_null",
     "json_text",
     "open_database",
 ]

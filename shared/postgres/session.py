@@ -83,6 +83,11 @@ def json_text(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
+def json_or_null(value: object) -> str | None:
+    """Encode *value* as `json_text` does; None stays NULL."""
+    return None if value is None else json_text(value)
+
+
 async def set_codecs(conn: "asyncpg.Connection[Any]") -> None:
     """Read and write jsonb as Python values, through msgspec."""
     await conn.set_type_codec(

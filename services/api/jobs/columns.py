@@ -9,7 +9,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from msgspec import Struct
 
 from services.api.jobs.fields import JobFields
-from shared.postgres.pool import json_text
+from shared.postgres.pool import json_or_null
 
 _SQL_TYPES: dict[Any, str] = {
     str: "text",
@@ -49,7 +49,7 @@ class Column(Struct, frozen=True):
         found = map(attrgetter(self.name), jobs)
         if not self.is_json:
             return list(found)
-        return [None if each is None else json_text(each) for each in found]
+        return [json_or_null(each) for each in found]
 
 
 def _sql_type(hint: Any) -> str:

@@ -80,6 +80,7 @@ def decide_launched(
         market=fact.market,
         hourly_price_usd=fact.hourly_price_usd,
         on_demand_hourly_price_usd=fact.on_demand_hourly_price_usd,
+        other_prices=fact.other_prices,
         spot_instance_request_id=fact.spot_instance_request_id,
         dies_by=fact.dies_by,
     )
@@ -174,6 +175,7 @@ def decide_terminated(
         instance_gone_at=fact.terminated_at,
         billed_seconds=fact.billed_seconds,
         cost_usd=fact.cost_usd,
+        cost_lines=fact.cost_lines,
     )
     if attempt.state != "ended":
         cause: Cause = "interrupted" if fact.spot_interrupted or attempt.interrupted_at else "lost"

@@ -3,11 +3,13 @@
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
-from services.api.jobs.costs import price_of, rounded
+from services.api.jobs.costs import hourly_with, price_of, rounded
 from services.api.jobs.model import PHASES
 from services.api.jobs.retention import LATE_TERMINATION
+from shared.events.costs import OtherPrices
 from shared.events.events import Market
 from shared.postgres.pool import Connection
 
@@ -26,7 +28,8 @@ class Place(Struct, frozen=True, order=True):
 class RunningInstance(Struct, frozen=True, kw_only=True):
     """An instance that is launched and not known to be terminated, and the attempt that has it.
 
-    `cost_so_far_usd` is an estimate: its price at the launch, for the time since then.
+    `cost_so_far_usd` is an estimate: the prices at the launch of it, of its public IPv4 address and
+    of its volume, for the time since then.
     """
 
     instance_id: str
@@ -54,7 +57,7 @@ LIST_INSTANCES = """
 SELECT page.*, jobs.name AS job_name FROM (
     SELECT * FROM (
         SELECT job_id, number, state, instance_id, instance_type, zone, market, hourly_price_usd,
-            on_demand_hourly_price_usd,
+            on_demand_hourly_price_usd, other_prices,
             coalesce((entered ->> 'booting')::timestamptz, due_at) AS since
         FROM (
             SELECT * FROM attempts WHERE instance_id IS NOT NULL AND instance_gone_at IS NULL
@@ -90,6 +93,7 @@ async def list_instances(
 
 def _instance(row: Any, now: datetime) -> RunningInstance:
     price, seconds = row["hourly_price_usd"], (now - row["since"]).total_seconds()
+    other = msgspec.convert(row["other_prices"], OtherPrices | None)
     return RunningInstance(
         instance_id=row["instance_id"],
         instance_type=row["instance_type"],
@@ -102,5 +106,5 @@ def _instance(row: Any, now: datetime) -> RunningInstance:
         job_name=row["job_name"],
         attempt=row["number"],
         phase=PHASES.get(row["state"], "ended"),
-        cost_so_far_usd=rounded(price_of(seconds, price)),
+        cost_so_far_usd=rounded(price_of(seconds, hourly_with(price, other))),
     )

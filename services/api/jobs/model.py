@@ -14,6 +14,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from services.api.jobs.fields import JobFields
+from shared.events.costs import CostLines, OtherPrices
 from shared.events.events import Cause, Event, Market
 from shared.events.requirements import Requirements
 from shared.states import Transitions, settled
@@ -105,6 +106,8 @@ class Attempt(Struct, frozen=True, kw_only=True):
     billed_seconds: int | None = None
     cost_usd: float | None = None
     on_demand_hourly_price_usd: float | None = None
+    other_prices: OtherPrices | None = None
+    cost_lines: CostLines | None = None
     rebalance_at: datetime | None = None
     launch_recorded_at: datetime | None = None
     stop_by: datetime | None = None

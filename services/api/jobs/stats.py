@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from services.api.jobs.costs import WASTED, rounded
+from services.api.jobs.totals import BILLED_ON_DEMAND
 from shared.postgres.errors import is_cancelled
 from shared.postgres.pool import Connection, Database
 
@@ -111,7 +112,7 @@ WITH found AS (
         own.cause, own.instance_id, own.billed_seconds, own.cost_usd,
         own.cause = ANY ($5::text[]) AS wasted,
         CASE WHEN own.cause = ANY ($5::text[]) THEN 0
-             ELSE own.billed_seconds * own.on_demand_hourly_price_usd / 3600
+             ELSE {BILLED_ON_DEMAND}
         END AS on_demand_usd,
         CASE WHEN own.entered ->> 'running' IS NULL OR own.number > 1 AND EXISTS (
                 SELECT FROM attempts earlier WHERE earlier.job_id = own.job_id

@@ -53,19 +53,26 @@ ON CONFLICT (day, status) DO UPDATE SET
 """  # noqa: S608 - our own names
 
 
+BILLED_ON_DEMAND = """(billed_seconds * on_demand_hourly_price_usd / 3600
+    + CASE WHEN cost_lines IS NULL THEN 0
+           ELSE cost_usd - (cost_lines ->> 'instance_usd')::double precision END)"""
+"""What an attempt would cost on demand, to compare with its cost: address and volume cost the same.
+Without lines it is a cost of an earlier release, which is that of the instance alone.
+"""
+
 # As in `costs.py` and `stats.py`: attempts whose cost or on-demand price is not known are left out.
-ADD_SAVINGS = """
+ADD_SAVINGS = f"""
 INSERT INTO daily_savings (day, status, lost_usd, saved_usd)
 SELECT (jobs.finished_at AT TIME ZONE 'UTC')::date, jobs.status,
     coalesce(sum(cost_usd::numeric) FILTER (WHERE cause = ANY ($2::text[])), 0),
     coalesce(sum((CASE WHEN cause = ANY ($2::text[]) THEN 0
-        ELSE billed_seconds * on_demand_hourly_price_usd / 3600 END - cost_usd)::numeric), 0)
+        ELSE {BILLED_ON_DEMAND} END - cost_usd)::numeric), 0)
 FROM jobs JOIN attempts ON attempts.job_id = jobs.id
 WHERE jobs.id = ANY ($1::bigint[]) GROUP BY 1, 2 ORDER BY 1, 2
 ON CONFLICT (day, status) DO UPDATE SET
     lost_usd = daily_savings.lost_usd + excluded.lost_usd,
     saved_usd = daily_savings.saved_usd + excluded.saved_usd
-"""
+"""  # noqa: S608 - our own expression
 
 
 async def add_totals(tx: Transaction, job_ids: Sequence[int]) -> None:

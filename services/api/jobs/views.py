@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import asdict
 
 from services.api.jobs.columns import NAMES
 from services.api.jobs.costs import cost_of, cost_of_all, rounded
@@ -24,6 +25,7 @@ from services.api.jobs.model import (
 from services.api.jobs.reasons import reason_beside
 from services.api.jobs.retry_limits import retries_used
 from services.api.jobs.waiting import is_due, waiting
+from shared.events.costs import CostLines, OtherPrices
 from shared.events.requirements import Resources
 
 
@@ -79,6 +81,7 @@ def started_at(attempts: Iterable[Attempt]) -> datetime | None:
     return min((each.running_at for each in attempts if each.running_at is not None), default=None)
 
 
+UNKNOWN_LINES, UNKNOWN_PRICES = CostLines(), OtherPrices()
 _values_of = operator.attrgetter(*NAMES)
 _DEFAULT_RESOURCES = Resources()
 
@@ -196,6 +199,8 @@ def _attempt(attempt: Attempt, now: datetime) -> dict[str, Any]:
         "instance_gone_at": attempt.instance_gone_at,
         "billed_seconds": attempt.billed_seconds,
         **cost_of(attempt),
+        "cost_lines": asdict(attempt.cost_lines or UNKNOWN_LINES),
+        "other_prices": asdict(attempt.other_prices or UNKNOWN_PRICES),
         "phases": _durations(attempt, now),
     }
 

@@ -12,7 +12,7 @@ from statistics import median
 from msgspec import Struct
 from msgspec.structs import replace
 
-from services.api.jobs.costs import price_of, rounded
+from services.api.jobs.costs import hourly_with, price_of, rounded
 from services.api.jobs.model import JobRules
 from services.api.offers.model import (
     ExpectedFrom,
@@ -24,6 +24,7 @@ from services.api.offers.model import (
 )
 from shared.compute.choice import choose, wanted_by
 from shared.compute.port import Rejected
+from shared.events.costs import OtherPrices
 from shared.events.events import Market
 from shared.events.offers import OfferedType, OfferTerms
 from shared.events.requirements import Capacity, Resources
@@ -69,7 +70,12 @@ def decide_plan(
     start = decide_start(recent, known) if fits else None
     expected, source = _expected(request, rules)
     billed = _billed_seconds(expected, start, known)
-    choices = tuple(_choice(each, place, billed) for place, each in enumerate(pools, start=1))
+    terms = None if known is None else known.terms
+    others = [other_prices(terms, each.zone, request.job.resources) for each in pools]
+    choices = tuple(
+        _choice(each, place, billed, other)
+        for place, (each, other) in enumerate(zip(pools, others, strict=True), start=1)
+    )
     plan = JobPlan(
         scheduled_for=request.job.scheduled_for,
         capacity=request.job.capacity,
@@ -77,9 +83,8 @@ def decide_plan(
         expected_from=source,
         prices_as_of=None if known is None else known.priced_at,
         cost_usd=choices[0].cost_usd if choices else None,
-        on_demand_cost_usd=rounded(price_of(billed, choices[0].on_demand_hourly_price_usd))
-        if choices
-        else None,
+        on_demand_cost_usd=_on_demand_cost(pools[0], billed, others[0]) if pools else None,
+        list_prices_as_of=None if terms is None else terms.listed_as_of,
         message=message,
         choices=choices,
     )
@@ -199,7 +204,27 @@ def _billed_seconds(expected: int, start: UsualStart | None, known: KnownOffers 
     return max(least, math.ceil(expected + boot))
 
 
-def _choice(pool: PricedPool, place: int, billed_seconds: int) -> PlannedChoice:
+def other_prices(terms: OfferTerms | None, zone: str, resources: Resources) -> OtherPrices | None:
+    """Return the prices of address and volume in *zone*; None: an earlier release knows none."""
+    if terms is None or terms.other is None:
+        return None
+    gib_hour, disk_gib = terms.other.volume_gib_hourly_usd, terms.other.disk_gib
+    return OtherPrices(
+        public_ipv4_hourly_usd=terms.other.public_ipv4_hourly_usd.get(zone, 0.0),
+        volume_hourly_usd=None if gib_hour is None else gib_hour * (resources.disk_gib or disk_gib),
+    )
+
+
+def _on_demand_cost(
+    pool: PricedPool, billed_seconds: int, other: OtherPrices | None
+) -> float | None:
+    hourly = hourly_with(pool.kind.on_demand_hourly_price_usd, other)
+    return rounded(price_of(billed_seconds, hourly))
+
+
+def _choice(
+    pool: PricedPool, place: int, billed_seconds: int, other: OtherPrices | None
+) -> PlannedChoice:
     kind = pool.kind
     return PlannedChoice(
         place=place,
@@ -208,7 +233,7 @@ def _choice(pool: PricedPool, place: int, billed_seconds: int) -> PlannedChoice:
         market=pool.market,
         hourly_price_usd=pool.usd,
         on_demand_hourly_price_usd=kind.on_demand_hourly_price_usd,
-        cost_usd=rounded(price_of(billed_seconds, pool.usd)),
+        cost_usd=rounded(price_of(billed_seconds, hourly_with(pool.usd, other))),
         vcpus=kind.vcpus,
         memory_mib=kind.memory_mib,
         gpus=kind.gpus,

@@ -77,5 +77,6 @@ class JobPlan(Struct, frozen=True, kw_only=True):
     prices_as_of: datetime | None
     cost_usd: float | None
     on_demand_cost_usd: float | None
+    list_prices_as_of: str | None = None
     message: str | None
     choices: tuple[PlannedChoice, ...]

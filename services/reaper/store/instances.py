@@ -9,18 +9,18 @@ import msgspec
 from services.reaper.model import Recorded, Terminated, Watched
 from shared.events.cloudevents import Envelope
 from shared.events.events import AttemptEnded, InstanceLaunched
-from shared.postgres.pool import Transaction
+from shared.postgres.pool import Transaction, json_or_null
 
 # An existing instance was adopted as an orphan: it is being ended, and stays so.
 ADD_INSTANCES = """
 INSERT INTO instances (instance_id, job_id, attempt, launch_token, trace, state, market,
-    hourly_price_usd, launched_at, dies_by)
+    hourly_price_usd, launched_at, dies_by, other_prices)
 SELECT instance_id, job_id, attempt, launch_token, trace, 'running', market, hourly_price_usd,
-    launched_at, dies_by
+    launched_at, dies_by, other_prices::jsonb
 FROM unnest($1::text[], $2::bigint[], $3::integer[], $4::text[], $5::text[], $6::text[],
-    $7::double precision[], $8::timestamptz[], $9::timestamptz[])
+    $7::double precision[], $8::timestamptz[], $9::timestamptz[], $10::text[])
     AS new (instance_id, job_id, attempt, launch_token, trace, market, hourly_price_usd,
-        launched_at, dies_by)
+        launched_at, dies_by, other_prices)
 ON CONFLICT DO NOTHING
 """
 
@@ -39,6 +39,7 @@ async def add_instances(tx: Transaction, launched: Sequence[Envelope[InstanceLau
         [each.hourly_price_usd for each in events],
         [each.launched_at for each in events],
         [each.dies_by for each in events],
+        [json_or_null(each.other_prices) for each in events],
     )
 
 
@@ -122,7 +123,7 @@ WHERE instance_id = ANY (ARRAY(
     ORDER BY due_at LIMIT (SELECT $4::integer)
     FOR UPDATE SKIP LOCKED))
 RETURNING instance_id, job_id, attempt, launch_token, trace, state, market, hourly_price_usd,
-    launched_at, dies_by, end_cause, due_at, tries, missing_since
+    launched_at, dies_by, other_prices, end_cause, due_at, tries, missing_since
 """
 
 
@@ -159,16 +160,17 @@ FOR UPDATE
 # By the key alone: see `POSTPONE`.
 RECORD_TERMINATED = """
 UPDATE instances SET state = 'terminated', end_cause = new.cause, terminated_at = new.terminated_at,
-    billed_seconds = new.billed_seconds, cost_usd = new.cost_usd, settled_at = $6, due_at = NULL,
-    lease_token = NULL,
+    billed_seconds = new.billed_seconds, cost_usd = new.cost_usd,
+    cost_lines = new.cost_lines::jsonb, settled_at = $6, due_at = NULL, lease_token = NULL,
     -- From the end of its attempt on; all its life if it was orphaned.
     leaked_seconds = greatest(0, extract(epoch FROM new.terminated_at - coalesce(
         (SELECT ended_at FROM ended_attempts AS ended
             WHERE (ended.job_id, ended.attempt) = (instances.job_id, instances.attempt)),
         CASE WHEN instances.end_cause = 'orphan' THEN instances.launched_at END,
         new.terminated_at)))
-FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::integer[], $5::double precision[])
-    AS new (instance_id, cause, terminated_at, billed_seconds, cost_usd)
+FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::integer[], $5::double precision[],
+        $7::text[])
+    AS new (instance_id, cause, terminated_at, billed_seconds, cost_usd, cost_lines)
 WHERE instances.instance_id = new.instance_id
 RETURNING instances.instance_id, instances.leaked_seconds
 """
@@ -191,6 +193,7 @@ async def record_terminated(
         [each.billed_seconds for each in new],
         [each.cost_usd for each in new],
         tx.now,
+        [json_or_null(each.cost_lines) for each in new],
     )
     recorded = [msgspec.convert(dict(row), Recorded) for row in rows]
     return {each.instance_id: each for each in recorded}
@@ -207,7 +210,7 @@ async def next_ending(tx: Transaction) -> datetime | None:
 
 WATCHED = """
 SELECT instance_id, job_id, attempt, launch_token, trace, state, market, hourly_price_usd,
-    launched_at, dies_by, end_cause, due_at, tries, missing_since, unlisted_seconds
+    launched_at, dies_by, other_prices, end_cause, due_at, tries, missing_since, unlisted_seconds
 FROM instances
 WHERE settled_at IS NULL OR instance_id = ANY ($1::text[])
 """

@@ -8,7 +8,7 @@ import msgspec
 from services.reaper.model import Watched, Watermark
 from shared.compute.port import Instance
 from shared.events.events import LaunchesReported
-from shared.postgres.pool import Transaction
+from shared.postgres.pool import Transaction, json_or_null
 
 ADD_RECEIVED = """
 INSERT INTO heard_tellings (told) SELECT unnest($1::bigint[]) ON CONFLICT DO NOTHING
@@ -87,13 +87,13 @@ async def ended_among(
 # If its launch was received meanwhile, the instance is known, and DO NOTHING leaves it as it is.
 ADOPT = """
 INSERT INTO instances (instance_id, job_id, attempt, launch_token, trace, state, market,
-    hourly_price_usd, launched_at, dies_by, end_cause, due_at)
+    hourly_price_usd, launched_at, dies_by, end_cause, due_at, other_prices)
 SELECT instance_id, job_id, attempt, launch_token, trace, 'ending', market, hourly_price_usd,
-    launched_at, dies_by, end_cause, $11
+    launched_at, dies_by, end_cause, $11, other_prices::jsonb
 FROM unnest($1::text[], $2::bigint[], $3::integer[], $4::text[], $5::text[], $6::text[],
-    $7::double precision[], $8::timestamptz[], $9::timestamptz[], $10::text[])
+    $7::double precision[], $8::timestamptz[], $9::timestamptz[], $10::text[], $12::text[])
     AS new (instance_id, job_id, attempt, launch_token, trace, market, hourly_price_usd,
-        launched_at, dies_by, end_cause)
+        launched_at, dies_by, end_cause, other_prices)
 ON CONFLICT DO NOTHING
 RETURNING instance_id
 """
@@ -106,7 +106,8 @@ async def adopt(tx: Transaction, orphans: Sequence[Watched]) -> list[str]:
         *("hourly_price_usd", "launched_at", "dies_by", "end_cause"),
     )
     columns = [[getattr(each, field) for each in orphans] for field in fields]
-    rows = await tx.conn.fetch(ADOPT, *columns, tx.now)
+    others = [json_or_null(each.other_prices) for each in orphans]
+    rows = await tx.conn.fetch(ADOPT, *columns, tx.now, others)
     return [row["instance_id"] for row in rows]
 
 

@@ -20,7 +20,8 @@ from botocore.config import Config
 from shared.backoff import Backoff
 from shared.compute.ec2.buckets import CallBuckets
 from shared.compute.ec2.errors import error_of
-from shared.compute.port import ComputeError, Throttled, Unknown
+from shared.compute.ec2.price_list import price_list_region
+from shared.compute.port import ComputeError, Rejected, Throttled, Unknown
 
 T = TypeVar("T")
 
@@ -108,11 +109,9 @@ class Aws:
     def _client(self, service: str) -> Any:
         with self._making:  # making one reads files and is not thread-safe
             if service not in self._clients:
-                # The price list API is in few regions, with the prices of all.
-                region = "us-east-1" if service == "pricing" else self.region
                 self._clients[service] = boto3.session.Session().client(
                     service,
-                    region_name=region,
+                    region_name=self._region_of(service),
                     config=Config(
                         connect_timeout=CONNECT_SECONDS,
                         read_timeout=READ_SECONDS,
@@ -121,6 +120,15 @@ class Aws:
                     ),
                 )
             return self._clients[service]
+
+    def _region_of(self, service: str) -> str:
+        """Return the region to ask: the Price List API is in few, with the prices of all."""
+        if service != "pricing":
+            return self.region
+        region = price_list_region(self.region)
+        if region is None:
+            raise Rejected(f"there is no Price List API for {self.region}")
+        return region
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

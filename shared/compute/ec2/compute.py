@@ -22,9 +22,10 @@ from shared.compute.ec2 import fleet
 from shared.compute.ec2.client import Aws
 from shared.compute.ec2.errors import UNFIT, code_of
 from shared.compute.ec2.fleet import FleetAnswer, FleetInstance
+from shared.compute.ec2.list_prices import ListPrices
 from shared.compute.ec2.listing import InstanceListing
 from shared.compute.ec2.offers import OfferReader
-from shared.compute.ec2.planner import Planner
+from shared.compute.ec2.planner import Planner, with_charged
 from shared.compute.ec2.pools import RestingPools
 from shared.compute.ec2.prices import Prices
 from shared.compute.ec2.settings import Ec2Settings
@@ -82,8 +83,9 @@ class Ec2Compute:
         self._resting = RestingPools(settings.pool_rest_seconds)
         self._planner = Planner(self._aws, clock, settings, self._resting, deployment, agent_sha256)
         self._listing = InstanceListing(self._aws, deployment)
-        self._prices = Prices(self._aws, clock, settings.prices)
-        self._offers = OfferReader(self._aws, clock, settings, self._planner.zones)
+        listed = ListPrices(self._aws, clock, settings.prices)
+        self._prices = Prices(self._aws, clock, listed)
+        self._offers = OfferReader(self._aws, clock, settings, self._planner.zones, listed)
 
     async def plan(self, offer: Offer) -> Plan:
         """Decide the parameters of the call, without the pools that rest."""
@@ -162,7 +164,7 @@ class Ec2Compute:
                 raise Unknown(str(failure)) from failure
             if found:
                 _log.warning("adopted by tag", launch=batch.token, instances=len(found))
-            instances = await self._prices.price(_sorted(found))
+            instances = await self._prices.price(_sorted(found, batch.plan))
             return _in_places(instances, len(batch.requests), error)
         return [error] * len(batch.requests)
 
@@ -197,7 +199,7 @@ class Ec2Compute:
             )
             for each in launched
         ]
-        return await self._prices.price(_sorted(shown))
+        return await self._prices.price(_sorted(shown, batch.plan))
 
     def _rest_pools(self, answer: FleetAnswer) -> None:
         now = self._clock.now()
@@ -263,8 +265,9 @@ def _code_in(error: ComputeError, codes: frozenset[str]) -> bool:
     return isinstance(cause, Exception) and code_of(cause) in codes
 
 
-def _sorted(shown: Sequence[DescribedInstance]) -> list[DescribedInstance]:
-    return sorted(shown, key=lambda each: each.instance_id)
+def _sorted(shown: Sequence[DescribedInstance], plan: Plan) -> list[DescribedInstance]:
+    known = (with_charged(each, plan) for each in shown)
+    return sorted(known, key=lambda each: each.instance_id)
 
 
 def _in_places(

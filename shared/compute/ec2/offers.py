@@ -8,20 +8,21 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from msgspec.structs import replace
+
 from shared.clock import Clock
 from shared.compute.choice import most_types
 from shared.compute.ec2.cache import Cache
 from shared.compute.ec2.client import Aws
 from shared.compute.ec2.instance_types import read_instance_type
-from shared.compute.ec2.price_list import price_list_query, read_price_list
-from shared.compute.ec2.prices import LISTED_SECONDS, NO_PRICE, PRODUCT, table_price
+from shared.compute.ec2.list_prices import Charges, ListPrices
+from shared.compute.ec2.price_list import is_priced_in_usd
+from shared.compute.ec2.prices import PRODUCTS, read_history
 from shared.compute.ec2.settings import Ec2Settings
 from shared.compute.ec2.shapes import MINIMUM_BILLED_SECONDS, filters
 from shared.compute.port import PricedOffers
+from shared.events.costs import OtherTerms
 from shared.events.offers import InstanceType, OfferedType, OfferTerms
-from shared.log import get_logger
-
-_log = get_logger(part="ec2")
 
 TYPES_SECONDS = 86_400.0
 
@@ -30,30 +31,39 @@ START_SECONDS = 60.0
 
 
 class OfferReader:
-    """Reads them. What seldom changes is kept for a day."""
+    """Reads them. What seldom changes is kept for a day.
+
+    *zones* reads the zones of the subnets, and whether each assigns public IPv4 addresses.
+    """
 
     def __init__(
         self,
         aws: Aws,
         clock: Clock,
         settings: Ec2Settings,
-        zones: Callable[[], Awaitable[tuple[str, ...]]],
+        zones: Callable[[], Awaitable[Mapping[str, bool]]],
+        listed: ListPrices,
     ) -> None:
         self._aws = aws
         self._clock = clock
         self._settings = settings
         self._zones = zones
         self._cache = Cache(clock)
-        self._listed: dict[str, float] = {}
+        self._listed = listed
 
     async def read(self) -> PricedOffers:
         """Read all. Raises a `ComputeError` without types or Spot prices."""
         zones = await self._zones()
         types = await self._cache.get("types", TYPES_SECONDS, self._types)
-        spot = await self._spot(zones)
-        on_demand = await self._on_demand([each.name for each in types])
+        spot = await self._spot(tuple(zones))
+        on_demand = await self._listed.read_all_types([each.name for each in types])
+        charges = await self._listed.charges()
         return PricedOffers(
-            terms=terms_of(self._settings, zones),
+            terms=replace(
+                terms_of(self._settings, tuple(zones)),
+                other=other_terms(charges, zones, self._settings.disk_gib, self._clock.now()),
+                listed_as_of=self._listed.table_as_of,
+            ),
             types=tuple(
                 priced(each, on_demand.get(each.name), spot.get(each.name, {})) for each in types
             ),
@@ -74,30 +84,12 @@ class OfferReader:
         rows = await self._aws.read_all(
             "DescribeSpotPriceHistory",
             "SpotPriceHistory",
-            ProductDescriptions=[PRODUCT],
+            ProductDescriptions=list(PRODUCTS),
             Filters=filters(availability_zone=zones),
             StartTime=now,
             EndTime=now,
         )
-        return newest(rows)
-
-    async def _on_demand(self, names: Sequence[str]) -> Mapping[str, float | None]:
-        if self._settings.prices == "table":
-            return {name: table_price(name, self._aws.region) for name in names}
-        if self._settings.prices == "none":
-            return {}
-        try:
-            self._listed = await self._cache.get("listed", LISTED_SECONDS, self._price_list)
-        except NO_PRICE as error:  # the former ones hold
-            _log.warning("no price list", error=str(error) or type(error).__name__)
-        return self._listed
-
-    async def _price_list(self) -> dict[str, float]:
-        """Read the prices on demand of all types."""
-        products: Sequence[Any] = await self._aws.read_all(
-            "GetProducts", "PriceList", service="pricing", **price_list_query(self._aws.region)
-        )
-        return read_price_list(products)
+        return newest(rows, is_usd=is_priced_in_usd(self._aws.region))
 
 
 def terms_of(settings: Ec2Settings, zones: tuple[str, ...]) -> OfferTerms:
@@ -116,6 +108,19 @@ def terms_of(settings: Ec2Settings, zones: tuple[str, ...]) -> OfferTerms:
     )
 
 
+def other_terms(
+    charges: Charges, zones: Mapping[str, bool], disk_gib: int, now: datetime
+) -> OtherTerms:
+    """Return the prices beside those of instances; *zones*: whether each assigns addresses."""
+    return OtherTerms(
+        public_ipv4_hourly_usd={
+            zone: charges.public_ipv4_hourly_usd for zone, assigns in zones.items() if assigns
+        },
+        volume_gib_hourly_usd=charges.volume_gib_hourly_usd(now),
+        disk_gib=disk_gib,
+    )
+
+
 def priced(
     kind: InstanceType, on_demand_usd: float | None, spot_usd: dict[str, float | None]
 ) -> OfferedType:
@@ -128,14 +133,11 @@ def priced(
     )
 
 
-def newest(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """Return the newest price of each type in each zone."""
-    known: dict[tuple[str, str], tuple[datetime, float]] = {}
-    for row in rows:
-        pool, at = (row["InstanceType"], row["AvailabilityZone"]), row["Timestamp"]
-        if pool not in known or known[pool][0] < at:
-            known[pool] = at, float(row["SpotPrice"])
+def newest(
+    rows: Sequence[Mapping[str, Any]], *, is_usd: bool = True
+) -> dict[str, dict[str, float | None]]:
+    """Return the newest price of each type in each zone; None where it is in another currency."""
     found: dict[str, dict[str, float | None]] = {}
-    for (name, zone), (_, usd) in known.items():
-        found.setdefault(name, {})[zone] = usd
+    for (name, zone), changes in read_history(rows).items():
+        found.setdefault(name, {})[zone] = changes[-1].usd if is_usd else None
     return found

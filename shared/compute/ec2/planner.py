@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from shared.clock import Clock
 from shared.compute.choice import Wanted, architecture_of, choose, most_types, wanted_by
@@ -17,7 +18,7 @@ from shared.compute.ec2.client import Aws
 from shared.compute.ec2.instance_types import read_instance_type
 from shared.compute.ec2.pools import CapacityPool, RestingPools, summarize
 from shared.compute.ec2.settings import AMI_PARAMETERS, Ec2Settings
-from shared.compute.ec2.shapes import filters
+from shared.compute.ec2.shapes import DescribedInstance, filters
 from shared.compute.ec2.template import Contents, Template, Version
 from shared.compute.ec2.user_data import Boot, user_data
 from shared.compute.port import NoCapacity, Offer, Plan, Rejected
@@ -35,6 +36,8 @@ class Subnet(Struct, frozen=True, kw_only=True):
     id: str
     zone: str
     free_addresses: int
+    public_ipv4: bool = False
+    """Whether it assigns an instance a public IPv4 address: the template does not say."""
 
 
 class Image(Struct, frozen=True, kw_only=True):
@@ -102,6 +105,22 @@ def fleet_of(
     }
 
 
+def charged(disk_gib: int, subnets: Sequence[Subnet]) -> Plan:
+    """Return what the plan's instances cost beside themselves, by zone: `with_charged` reads it."""
+    return {
+        "volume_gib": disk_gib,
+        "public_ipv4": {each.zone: each.public_ipv4 for each in subnets},
+    }
+
+
+def with_charged(shown: DescribedInstance, plan: Plan) -> DescribedInstance:
+    """Add to an instance of *plan* what EC2 does not show. Plans of earlier releases lack it."""
+    address = shown.public_ipv4
+    if address is None:
+        address = plan.get("public_ipv4", {}).get(shown.zone)
+    return replace(shown, public_ipv4=address, volume_gib=plan.get("volume_gib"))
+
+
 class Planner:
     """Makes plans. *agent_sha256* is the hash by which instances know the agent."""
 
@@ -142,13 +161,15 @@ class Planner:
             )
         architecture = architecture_of(chosen, wanted)
         image = await self._image(architecture, gpus=max(each.gpus for each in chosen))
-        version = await self.template.version(await self._contents(offer, image))
-        return fleet_of(offer, version, places, self._settings.max_price_usd)
+        contents = await self._contents(offer, image)
+        version = await self.template.version(contents)
+        plan = fleet_of(offer, version, places, self._settings.max_price_usd)
+        return plan | charged(contents.disk_gib, [subnet for _, subnet in places])
 
-    async def zones(self) -> tuple[str, ...]:
-        """Return the zones in which it launches."""
+    async def zones(self) -> dict[str, bool]:
+        """Return the zones in which it launches, and whether each assigns public addresses."""
         subnets = await self._cache.get("subnets", NETWORK_SECONDS, self._subnets)
-        return tuple(each.zone for each in subnets)
+        return {each.zone: each.public_ipv4 for each in subnets}
 
     def forget(self) -> None:
         """Forget all answers: a plan was refused as stale."""
@@ -209,6 +230,7 @@ class Planner:
                 id=each["SubnetId"],
                 zone=each["AvailabilityZone"],
                 free_addresses=each.get("AvailableIpAddressCount") or 0,
+                public_ipv4=bool(each.get("MapPublicIpOnLaunch")),
             )
             for each in shown
         ]

@@ -1,59 +1,31 @@
-"""Prices an hour: Spot by the price history of the zone, on-demand by a list."""
+"""Prices an hour: Spot by the price history of the zone, the others by AWS's lists."""
 
 import asyncio
-import contextlib
-import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from msgspec import Struct
 
-from shared.backoff import Backoff
 from shared.clock import Clock
-from shared.compute.ec2.cache import Cache
 from shared.compute.ec2.client import Aws
-from shared.compute.ec2.price_list import price_list_query, read_price_list
-from shared.compute.ec2.settings import PriceSource
+from shared.compute.ec2.list_prices import NO_PRICE, WAIT_SECONDS, Charges, ListPrices, Resting
+from shared.compute.ec2.price_list import is_priced_in_usd
 from shared.compute.ec2.shapes import DescribedInstance
-from shared.compute.port import ComputeError, Instance
-from shared.log import get_logger
-
-_log = get_logger(part="ec2")
+from shared.compute.port import Instance
+from shared.events.costs import OtherPrices
 
 FRESH_SECONDS = 300.0
 """Spot prices change a few times a day
 (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/how-spot-instances-work.html)."""
 
-LISTED_SECONDS = 86_400.0
-"""List prices change a few times a year."""
-
-RETRY = Backoff(first=60, factor=2, longest=3600)
-"""After a call for prices that failed."""
-
-WAIT_SECONDS = 8.0
-"""The longest wait of a launch for prices: it must be recorded within its own limit."""
-
-NO_PRICE = (ComputeError, TimeoutError, LookupError, TypeError, ValueError)
-"""Errors of a call that fails, takes too long, or has an unreadable answer."""
-
 SPOT = "Spot"
-PRODUCT = "Linux/UNIX"
 
-TABLE_REGIONS = frozenset({"us-east-1", "us-east-2", "us-west-2"})
-# USD an hour of the size `large` (2 vCPUs) in these regions, Linux, on demand, from the public
-# price list of https://aws.amazon.com/ec2/pricing/on-demand/ as it stood in 2025. Other sizes of a
-# family cost in proportion.
-# fmt: off
-LARGE_USD: dict[str, float] = {
-    "c5": 0.085, "c5a": 0.077, "c6a": 0.0765, "c6i": 0.085, "c7a": 0.10264, "c7i": 0.08925,
-    "m5": 0.096, "m5a": 0.086, "m6a": 0.0864, "m6i": 0.096, "m7a": 0.11592, "m7i": 0.1008,
-    "r5": 0.126, "r5a": 0.113, "r6a": 0.1134, "r6i": 0.126, "r7a": 0.15215, "r7i": 0.1323,
-    "c6g": 0.068, "c7g": 0.0725, "m6g": 0.077, "m7g": 0.0816, "r6g": 0.1008, "r7g": 0.1071,
-}
-# fmt: on
-SIZES: dict[str, float] = {"medium": 0.5, "large": 1, "xlarge": 2} | {
-    f"{count}xlarge": 2.0 * count for count in (2, 4, 8, 12, 16, 24)
-}
+VPC_PRODUCT = "Linux/UNIX (Amazon VPC)"
+PRODUCTS = ("Linux/UNIX", VPC_PRODUCT)
+"""Accounts of the time of EC2-Classic have the second for instances in a VPC, others the first.
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_SpotPrice.html; Karpenter asks for both.
+"""
 
 
 class Change(Struct, frozen=True, order=True):
@@ -81,45 +53,61 @@ def mean_price(changes: Sequence[Change], since: datetime, until: datetime) -> f
     return round(total / (until - since).total_seconds(), 6)
 
 
-def table_price(instance_type: str, region: str) -> float | None:
-    """Return the on-demand price by the table above."""
-    family, _, size = instance_type.partition(".")
-    large, times = LARGE_USD.get(family), SIZES.get(size)
-    if region not in TABLE_REGIONS or large is None or times is None:
-        return None
-    return round(large * times, 5)
+def read_history(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[Change]]:
+    """Read the changes of each type in each zone, the oldest first."""
+    found: dict[tuple[str, str], dict[str, list[Change]]] = {}
+    for row in rows:
+        products = found.setdefault((row["InstanceType"], row["AvailabilityZone"]), {})
+        change = Change(row["Timestamp"].astimezone(UTC), float(row["SpotPrice"]))
+        products.setdefault(row.get("ProductDescription") or "", []).append(change)
+    return {
+        pool: sorted(products.get(VPC_PRODUCT) or next(iter(products.values())))
+        for pool, products in found.items()
+    }
+
+
+def other_prices(shown: DescribedInstance, charges: Charges) -> OtherPrices:
+    """Return the prices of the address and the volume of an instance."""
+    address = charges.public_ipv4_hourly_usd
+    if shown.public_ipv4 is not True:
+        address = None if shown.public_ipv4 is None else 0.0
+    gib_hour = charges.volume_gib_hourly_usd(shown.launched_at)
+    known = gib_hour is not None and shown.volume_gib is not None
+    volume = gib_hour * shown.volume_gib if known else None  # type: ignore[operator]
+    return OtherPrices(public_ipv4_hourly_usd=address, volume_hourly_usd=volume)
 
 
 class Prices:
     """Prices, cached. An unknown one is None; no caller fails because of it."""
 
-    def __init__(self, aws: Aws, clock: Clock, source: PriceSource) -> None:
+    def __init__(self, aws: Aws, clock: Clock, listed: ListPrices) -> None:
         self._aws = aws
         self._clock = clock
-        self._source = source
+        self._listed = listed
+        self._resting = Resting(clock)
+        self._is_usd = is_priced_in_usd(aws.region)
         self._spot: dict[tuple[str, str], list[Change]] = {}
         self._spot_read: dict[str, tuple[datetime, datetime]] = {}  # type: start of the history, time read
-        self._on_demand: dict[str, float | None] = {}
-        self._listed = Cache(clock)
-        self._failed: dict[str, tuple[int, datetime]] = {}  # type or SPOT: tries, next try
 
     async def price(self, shown: Sequence[DescribedInstance]) -> list[Instance]:
         """Return these instances, each with the mean price of its life so far."""
+        if not shown:
+            return []
         now = self._clock.now()
-        names = {each.instance_type for each in shown if each.instance_type}
-        await asyncio.gather(
+        charges, *_ = await asyncio.gather(
+            self._listed.charges(),
+            self._listed.read_types({each.instance_type for each in shown if each.instance_type}),
             self._read_spot([each for each in shown if each.market == "spot"], now),
-            *(self._read_on_demand(each) for each in sorted(names)),
         )
-        return [self._priced(each, now) for each in shown]
+        return [self._priced(each, charges, now) for each in shown]
 
-    def _priced(self, shown: DescribedInstance, now: datetime) -> Instance:
-        on_demand = self._on_demand.get(shown.instance_type)
+    def _priced(self, shown: DescribedInstance, charges: Charges, now: datetime) -> Instance:
+        on_demand = self._listed.on_demand(shown.instance_type)
         usd = on_demand
         if shown.market == "spot":
             changes = self._spot.get((shown.instance_type, shown.zone), [])
             usd = mean_price(changes, shown.launched_at, shown.terminated_at or now)
-        return shown.priced(usd, on_demand)
+        return shown.priced(usd, on_demand, other_prices(shown, charges))
 
     async def _read_spot(self, shown: Sequence[DescribedInstance], now: datetime) -> None:
         since: dict[str, datetime] = {}
@@ -129,7 +117,7 @@ class Prices:
             oldest = min(each.launched_at, since.get(each.instance_type, each.launched_at))
             since[each.instance_type] = oldest
         stale = {name: at for name, at in since.items() if not self._is_fresh(name, at, now)}
-        if not stale or self._rests(SPOT):
+        if not stale or self._resting.rests or not self._is_usd:
             return
         oldest = min(stale.values())
         try:
@@ -138,20 +126,15 @@ class Prices:
                     "DescribeSpotPriceHistory",
                     "SpotPriceHistory",
                     InstanceTypes=sorted(stale),
-                    ProductDescriptions=[PRODUCT],
+                    ProductDescriptions=list(PRODUCTS),
                     StartTime=oldest,
                     EndTime=now,
                 )
+            self._spot |= read_history(found)
         except NO_PRICE as error:
-            self._fail(SPOT, error)
+            self._resting.fail(SPOT, error)
             return
-        self._failed.pop(SPOT, None)
-        read: dict[tuple[str, str], list[Change]] = {}
-        for row in found:
-            pool = row["InstanceType"], row["AvailabilityZone"]
-            change = Change(row["Timestamp"].astimezone(UTC), float(row["SpotPrice"]))
-            read.setdefault(pool, []).append(change)
-        self._spot |= {pool: sorted(changes) for pool, changes in read.items()}
+        self._resting.succeed()
         self._spot_read |= dict.fromkeys(stale, (oldest, now))
 
     def _is_fresh(self, name: str, since: datetime, now: datetime) -> bool:
@@ -161,38 +144,3 @@ class Prices:
             and read[0] <= since
             and now - read[1] < timedelta(seconds=FRESH_SECONDS)
         )
-
-    async def _read_on_demand(self, name: str) -> None:
-        if self._source != "api":
-            in_table = self._source == "table"
-            self._on_demand[name] = table_price(name, self._aws.region) if in_table else None
-            return
-        if self._rests(name):
-            return
-        with contextlib.suppress(*NO_PRICE):
-            async with asyncio.timeout(WAIT_SECONDS):  # the next caller finds the answer
-                await self._listed.get(name, LISTED_SECONDS, lambda: self._read_listed(name))
-
-    async def _read_listed(self, name: str) -> None:
-        """Read one price; if that fails, the former one stays."""
-        try:
-            self._on_demand[name] = await self._listed_price(name)
-        except NO_PRICE as error:
-            self._fail(name, error)
-            raise
-        self._failed.pop(name, None)
-
-    def _rests(self, name: str) -> bool:
-        return name in self._failed and self._clock.now() < self._failed[name][1]
-
-    def _fail(self, name: str, error: Exception) -> None:
-        tries = self._failed.get(name, (0, None))[0] + 1
-        seconds = RETRY.delay(tries, random.random())
-        self._failed[name] = tries, self._clock.now() + timedelta(seconds=seconds)
-        _log.warning("no price", of=name, error=str(error) or type(error).__name__)
-
-    async def _listed_price(self, name: str) -> float | None:
-        """Read it from the Price List API."""
-        query = price_list_query(self._aws.region, instanceType=name)
-        answer = await self._aws.read("GetProducts", service="pricing", **query)
-        return read_price_list(answer.get("PriceList") or []).get(name)

@@ -1,7 +1,7 @@
 """The settings of the EC2 adapter: `DOCKER_JOB_EC2_…`, described in docs/ec2.md."""
 
 import re
-from typing import Literal
+from typing import Literal, get_args
 
 from msgspec import Struct
 
@@ -17,7 +17,8 @@ AMI_PARAMETERS: dict[str, str] = {
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/retrieve-ecs-optimized_AMI.html
 """
 
-PriceSource = Literal["table", "api", "none"]
+PriceSource = Literal["auto", "api", "table", "none"]
+PRICE_SOURCES: dict[str, PriceSource] = {each: each for each in get_args(PriceSource)}
 
 _INSTANCE_TYPE = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
 
@@ -57,8 +58,8 @@ class Ec2Settings(Struct, frozen=True, kw_only=True):
     pool_rest_seconds: float = 180
     """The rest of a pool that had no capacity."""
 
-    prices: PriceSource = "table"
-    """The source of on-demand prices: a table in the code, or the Price List API."""
+    prices: PriceSource = "auto"
+    """The source of list prices; see `list_prices.py`."""
 
     max_lifetime_seconds: int = 86_400
     """Every instance powers itself off after it, whatever happens."""
@@ -68,7 +69,7 @@ def ec2_settings(settings: Settings) -> Ec2Settings:
     """Read `DOCKER_JOB_EC2_…` and the maximum lifetime. Raises `BadSetting`."""
     defaults = Ec2Settings()
     price = settings.number("EC2_MAX_PRICE_USD", 0, most=1000)
-    prices = settings.choice("EC2_PRICES", defaults.prices, ("table", "api", "none"))
+    prices = settings.choice("EC2_PRICES", defaults.prices, tuple(PRICE_SOURCES))
     architecture = settings.choice("EC2_ARCHITECTURE", defaults.architecture, ("x86_64", "arm64"))
     return Ec2Settings(
         instance_profile=settings.text("EC2_INSTANCE_PROFILE", ""),
@@ -83,7 +84,7 @@ def ec2_settings(settings: Settings) -> Ec2Settings:
         key_name=settings.text("EC2_KEY_NAME", ""),
         max_price_usd=price or None,
         pool_rest_seconds=settings.number("EC2_POOL_REST_SECONDS", defaults.pool_rest_seconds),
-        prices="api" if prices == "api" else "none" if prices == "none" else "table",
+        prices=PRICE_SOURCES[prices],
         max_lifetime_seconds=settings.integer("MAX_LIFETIME_SECONDS", 86_400, least=60),
     )
 

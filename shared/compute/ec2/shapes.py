@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from shared.compute.port import Instance, InstanceState
+from shared.events.costs import OtherPrices
 from shared.events.events import Market
 
 DEPLOYMENT = "docker-job:deployment"
@@ -24,7 +25,9 @@ STATES: dict[str, InstanceState] = {
 }
 
 MINIMUM_BILLED_SECONDS = 60
-"""Of Linux: https://aws.amazon.com/ec2/pricing/on-demand/"""
+"""Of Linux: https://aws.amazon.com/ec2/pricing/on-demand/. Of volumes and public addresses too:
+https://aws.amazon.com/ebs/pricing/, https://aws.amazon.com/vpc/pricing/
+"""
 
 # States of a Spot request that may still launch an instance.
 OPEN_REQUESTS = ("open", "active")
@@ -39,7 +42,10 @@ _ENDED = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
 
 
 class DescribedInstance(Struct, frozen=True, kw_only=True):
-    """An instance in EC2, or a Spot request that may still become one; without a price."""
+    """An instance in EC2, or a Spot request that may still become one; without a price.
+
+    EC2 shows the address of an instance while it runs, and never the size of its volume: None.
+    """
 
     instance_id: str
     state: InstanceState
@@ -52,8 +58,12 @@ class DescribedInstance(Struct, frozen=True, kw_only=True):
     terminated_at: datetime | None = None
     state_reason: str = ""
     spot_interrupted: bool = False
+    public_ipv4: bool | None = None
+    volume_gib: int | None = None
 
-    def priced(self, hourly_price_usd: float | None, on_demand_usd: float | None) -> Instance:
+    def priced(
+        self, hourly_price_usd: float | None, on_demand_usd: float | None, other: OtherPrices
+    ) -> Instance:
         """Return the port's instance, whose attempt EC2 does not know."""
         return Instance(
             instance_id=self.instance_id,
@@ -66,6 +76,7 @@ class DescribedInstance(Struct, frozen=True, kw_only=True):
             hourly_price_usd=hourly_price_usd,
             on_demand_hourly_price_usd=on_demand_usd,
             minimum_billed_seconds=MINIMUM_BILLED_SECONDS,
+            other_prices=other,
             spot_instance_request_id=self.spot_instance_request_id,
             terminated_at=self.terminated_at,
             state_reason=self.state_reason,
@@ -111,7 +122,15 @@ def read_instance(shown: Mapping[str, Any]) -> DescribedInstance:
         terminated_at=_time(ended.group(1)) if ended and terminated else None,
         state_reason=code or transition,
         spot_interrupted=code in INTERRUPTIONS,
+        public_ipv4=_has_address(shown, state),
     )
+
+
+def _has_address(shown: Mapping[str, Any], state: InstanceState) -> bool | None:
+    """Return whether it has a public IPv4 address; None: it may get one, or may have had one."""
+    if shown.get("PublicIpAddress"):
+        return True
+    return False if state is InstanceState.RUNNING else None
 
 
 def read_request(shown: Mapping[str, Any]) -> DescribedInstance:

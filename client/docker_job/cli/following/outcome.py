@@ -78,29 +78,37 @@ def _instance(attempt: Attempt | None) -> str:
 
 def _cost(job: Job) -> str:
     """Render the cost; while an instance is not known to be terminated, what it is by its price."""
-    bought = [each for each in job.attempts if each.hourly_price_usd]
-    if not bought:
-        return ""
+    bought = [each for each in job.attempts if each.instance_id]
     costs = [_paid(each, each.hourly_price_usd, each.cost_usd) for each in bought]
-    on_demand = sum(
-        _paid(each, each.on_demand_hourly_price_usd, each.on_demand_usd) for each in bought
-    )
-    cost = money(sum(costs))
+    known = [each for each in costs if each is not None]
+    if len(known) < len(costs):
+        return "cost not known"
+    if not any(known):
+        return ""
+    compared = [_paid(e, e.on_demand_hourly_price_usd, e.on_demand_usd) for e in bought]
+    on_demand = sum(each or 0.0 for each in compared)
+    cost = money(sum(known))
     about = "" if is_settled(job) or cost.startswith("<") else "about "
-    compared = f" ({money(on_demand)} on demand)" if on_demand > sum(costs) else ""
-    return f"{about}{cost} USD{compared}"
+    beside = f" ({money(on_demand)} on demand)" if on_demand > sum(known) else ""
+    return f"{about}{cost} USD{beside}"
 
 
-def _paid(attempt: Attempt, hourly: float | None, known: float | None) -> float:
-    """Return what an attempt costs: as billed, else by its price from its launch to its end."""
+def _paid(attempt: Attempt, hourly: float | None, known: float | None) -> float | None:
+    """Return what an attempt costs: as billed, else by its prices from its launch to its end.
+
+    None: a price is not known. Earlier releases of the API have no prices beside the instance's.
+    """
     if known is not None:
         return known
+    if hourly is None or attempt.billed_seconds is not None:
+        return None
     end = attempt.instance_gone_at or attempt.ended_at
     launched = next((e["entered_at"] for e in attempt.phases if e["phase"] == "booting"), None)
     since = instant(launched)
     if end is None or since is None:
         return 0.0
-    return (hourly or 0.0) * max(0.0, (end - since).total_seconds()) / 3600
+    whole = hourly + sum(usd or 0.0 for usd in attempt.other_prices.values())
+    return whole * max(0.0, (end - since).total_seconds()) / 3600
 
 
 def _terminated(job: Job, attempt: Attempt | None) -> str:

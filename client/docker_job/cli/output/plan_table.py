@@ -70,6 +70,9 @@ def sentences(plan: Row, now: datetime) -> list[str]:
     lines.append(_sentence(cost))
     if plan.get("prices_as_of"):
         lines.append(f"Prices are {age(plan['prices_as_of'], now).removesuffix(' ago')} old.")
+    if plan.get("list_prices_as_of"):
+        table = f"the built-in table of {plan['list_prices_as_of']}"
+        lines.append(f"All but Spot prices are from {table}: AWS's list could not be read.")
     return lines
 
 

@@ -20,6 +20,7 @@ SHADES = {
     "stopping": "▒",
 }
 LEGEND = "· scheduled  ╌ waiting  ░ launching  ▒ booting, stopping  ▓ pulling  █ running"
+LINES = {"instance_usd": "instances", "public_ipv4_usd": "public IPv4", "volume_usd": "volumes"}
 GIVEN = ("capacity", "retries", "user", "working_dir", "rerun_of")
 
 
@@ -95,7 +96,20 @@ def _cost(job: Row) -> str:
         return ""
     on_demand = job.get("on_demand_usd")
     beside = f" ({money(on_demand)} on demand)" if on_demand else ""
-    return f"{money(job['cost_usd'])} USD{beside}"
+    lines = _lines(job)
+    return f"{money(job['cost_usd'])} USD{beside}{lines and f': {lines}'}"
+
+
+def _lines(job: Row) -> str:
+    """Render the parts of the cost; nothing if one of them is not known."""
+    found = [each["cost_lines"] for each in job.get("attempts") or () if each.get("cost_lines")]
+    billed = [each for each in found if any(usd is not None for usd in each.values())]
+    if any(each.get(name) is None for each in billed for name in LINES) or not billed:
+        return ""
+    sums = {LINES[name]: sum(each[name] for each in billed) for name in LINES}
+    if not any(usd for name, usd in sums.items() if name != LINES["instance_usd"]):
+        return ""
+    return ", ".join(f"{name} {money(usd)}" for name, usd in sums.items())
 
 
 def _pairs(job: Row, name: str) -> list[tuple[str, Any]]:

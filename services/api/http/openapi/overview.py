@@ -83,7 +83,8 @@ OF_AN_INSTANCE = {
     "job_name": "The name of that job.",
     "attempt": "The number of the attempt that has it.",
     "phase": "The attempt's; `ended`: the instance is not known to be terminated yet.",
-    "cost_so_far_usd": "An estimate: the price at the launch, for the time since then.",
+    "cost_so_far_usd": "An estimate: the prices at the launch of the instance, its public IPv4 "
+    "address and its volume, for the time since then.",
 }
 """The fields of a `RunningInstance`, in the same order."""
 

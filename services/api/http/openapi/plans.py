@@ -23,6 +23,8 @@ OF_A_PLAN = {
     "prices_as_of": "When the launcher published these prices; null: it has published none.",
     "cost_usd": "The cost of the first choice; null: not known.",
     "on_demand_cost_usd": "The cost of the same type on demand; null: not known.",
+    "list_prices_as_of": "The date of the launcher's own table, if the list prices are from there; "
+    "null: they are the cloud's.",
     "message": "Why there are no choices; null: there are some.",
     "choices": "In the order in which they would be tried: the cheapest first, on demand behind "
     f"Spot; at most {MOST_CHOICES}. EC2 also weighs the capacity of Spot pools, which it keeps to "
@@ -35,7 +37,8 @@ OF_A_CHOICE = {
     "market": "The market.",
     "hourly_price_usd": "The price an hour; null: not known.",
     "on_demand_hourly_price_usd": "The same on demand; null: not known.",
-    "cost_usd": "The cost here, of the time in which the instance boots too; null: not known.",
+    "cost_usd": "The cost here, of the time in which the instance boots too, with its public IPv4 "
+    "address and its volume; null: not known.",
     "vcpus": "Its processors.",
     "memory_mib": "Its memory.",
     "gpus": "Its GPUs (NVIDIA).",

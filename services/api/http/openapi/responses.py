@@ -89,12 +89,27 @@ OF_AN_ATTEMPT = {
     "ended_at": "The time when it ended.",
     "instance_gone_at": "The time when the cloud reported the instance as terminated.",
     "billed_seconds": "The seconds that are paid for.",
-    "cost_usd": "The cost of these seconds; null, and never 0, if it is not known (yet).",
+    "cost_usd": "The cost of the instance with its public IPv4 address and its volume; null, and "
+    "never 0, if it is not known (yet).",
     "wasted_usd": "The part of the cost that brought no result: the instance was interrupted, lost "
     "or not needed.",
-    "on_demand_usd": "The on-demand cost of the same seconds.",
+    "on_demand_usd": "The same on demand.",
 }
 """The fields of an attempt in `/status`, in the same order, but for `phases`."""
+
+
+OF_COST_LINES = {
+    "instance_usd": "The instance, for `billed_seconds`.",
+    "public_ipv4_usd": "Its public IPv4 address, for all of its life; 0: it had none.",
+    "volume_usd": "Its root volume, for all of its life.",
+}
+"""The lines that `cost_usd` of an attempt is the sum of."""
+
+OF_OTHER_PRICES = {
+    "public_ipv4_hourly_usd": "Of its public IPv4 address; 0: it has none.",
+    "volume_hourly_usd": "Of its root volume.",
+}
+"""The prices of an hour of what an instance has beside itself."""
 
 
 def schemas() -> dict[str, Schema]:
@@ -185,6 +200,12 @@ def _attempt() -> Schema:
         "entered_at": TIMESTAMP,
         "seconds": SECONDS,
     }
+    lines = {name: described(text, _usd()) for name, text in OF_COST_LINES.items()}
+    about = "The lines that add up to `cost_usd`; null: not known, or of an earlier release."
+    properties["cost_lines"] = an_object(lines, about=about)
+    prices = {name: described(text, _usd()) for name, text in OF_OTHER_PRICES.items()}
+    about = "Prices for an hour beside the instance's; null: not known, or of an earlier release."
+    properties["other_prices"] = an_object(prices, about=about)
     about = "The phases in their order with their durations; the current one up to now."
     properties["phases"] = described(about, a_list(an_object(duration)))
     return an_object(properties, about="One run of a job, on an instance of its own.")
