@@ -1,4 +1,4 @@
-"""`make rehearse`: run the scenario without an AWS account. Exit status 0 if nothing deviates.
+"""`make rehearse`: run a scenario without an AWS account. Exit status 0 if nothing deviates.
 
 An instance is a process, or with `--boot container` a container. The job's own container runs on
 this machine's Docker engine where one answers and has an image for it, and is simulated otherwise.
@@ -10,20 +10,24 @@ import shutil
 import subprocess
 import sys
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 
 from fake_aws import CloudSettings
 from fake_aws.as_container import NoEngineError
-from rehearsal import table
+from rehearsal import hard_day, table
 from rehearsal.checks import deviations
+from rehearsal.hard_day import run_hard_day
 from rehearsal.outboxes import read_outboxes
-from rehearsal.scenario import Deviation, Outcome, Scenario, instances_left, run_scenario
-from rehearsal.stage import Stage, open_stage
+from rehearsal.outcome import Causes, Outcome
+from rehearsal.scenario import run_usual_day
+from rehearsal.stage import Stage, instances_left, open_stage
+from rehearsal.steps import Deviation, Scenario, Steps
 from rehearsal.system import NotRunning
 from shared.terminal import escape
 
 SPEED = 20.0
 DAY_SECONDS = 86_400.0
+USUAL_SECONDS, HARD_SECONDS = 9, 4
 IMAGES = ("alpine", "busybox", "debian:trixie-slim", "debian", "ubuntu", "python:3.13-slim")
 """The images to try: any with a shell."""
 
@@ -31,12 +35,18 @@ IMAGES = ("alpine", "busybox", "debian:trixie-slim", "debian", "ubuntu", "python
 def read_options(arguments: list[str]) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m rehearsal", description=__doc__)
+    parser.add_argument(
+        "--scenario",
+        choices=("usual", "hard"),
+        default="usual",
+        help="one interruption, or all that a real account does on a bad day",
+    )
     parser.add_argument("--boot", choices=("process", "container", "auto"), default="process")
     parser.add_argument("--image", help="the job's image, run by this machine's Docker engine")
     parser.add_argument(
         *("--simulated", "--played"), action="store_true", help="simulate the job's container"
     )
-    parser.add_argument("--seconds", type=int, default=9, help="how long the job's container runs")
+    parser.add_argument("--seconds", type=int, help="how long a job's container runs")
     parser.add_argument("--seed", type=int, default=1, help="of prices and delays")
     return parser.parse_args(arguments)
 
@@ -61,6 +71,7 @@ def settings_for(options: argparse.Namespace, *, engine: bool) -> CloudSettings:
         boot=options.boot,
         engine=engine,
         price_step_seconds=DAY_SECONDS,
+        **(hard_day.CLOUD if options.scenario == "hard" else {}),
     )
 
 
@@ -69,22 +80,26 @@ def rehearse(options: argparse.Namespace) -> list[str]:
     began = time.monotonic()
     given = (options.image,) if options.image else IMAGES
     image = None if options.simulated else local_image(given)
-    scenario = Scenario(image=image or given[0], seconds=options.seconds)
+    hard = options.scenario == "hard"
+    seconds = options.seconds or (HARD_SECONDS if hard else USUAL_SECONDS)
 
     def report(text: str) -> None:
         print(f"[{time.monotonic() - began:5.1f} s] {escape(text)}", flush=True)
 
     report("setting up a cloud, an account and the four services")
-    with open_stage(settings_for(options, engine=image is not None)) as stage:
+    changes = hard_day.SETTINGS if hard else {}
+    with open_stage(settings_for(options, engine=image is not None), **changes) as stage:
         runs = f"is {image} on this machine's Docker engine" if image else "is simulated"
         report(f"an instance is a {stage.cloud.cloud.boots}, the job's container {runs}")
+        steps = Steps(stage, Scenario(image=image or given[0], seconds=seconds), report)
+        begun_at = datetime.now(UTC)
         try:
-            job_id, interrupted = run_scenario(stage, scenario, report)
+            expected = run_hard_day(steps) if hard else run_usual_day(steps)
         except (Deviation, NotRunning) as error:
             keep(stage)
             return [str(error)]
-        outcome = _read_outcome(stage, job_id)
-        found = deviations(outcome, interrupted)
+        outcome = _read_outcome(stage, begun_at, expected)
+        found = deviations(outcome)
         if found:
             keep(stage)
         print(f"\nEvents\n\n{escape(table.event_table(outcome))}")
@@ -98,11 +113,11 @@ def keep(stage: Stage) -> None:
     print(f"The system's log is {stage.system.log}", file=sys.stderr)
 
 
-def _read_outcome(stage: Stage, job_id: int) -> Outcome:
-    job = stage.system.ask("GET", f"/status/{job_id}")
+def _read_outcome(stage: Stage, begun_at: datetime, expected: dict[int, Causes]) -> Outcome:
     return Outcome(
-        posted_at=datetime.fromisoformat(job["created_at"]),
-        job=job,
+        posted_at=begun_at,
+        expected=expected,
+        jobs=[stage.system.ask("GET", f"/status/{job_id}") for job_id in expected],
         events=asyncio.run(read_outboxes(stage.system.admin_dsn())),
         bills=stage.cloud.control.ledger(),
         left=sorted({*instances_left(stage), *stage.cloud.control.running()}),

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import boto3
+
 from embedded.data_dir import make_private_dir
 from embedded.secrets import local_secrets
 from fake_aws import CloudSettings, CloudThread, start_cloud
@@ -13,6 +15,7 @@ from rehearsal.account import ROLE, Account, make_user, prepare
 from rehearsal.system import System
 
 LIFETIME_SECONDS = 900
+TERMINATED_STATE = "terminated"
 
 # The cloud is sped up, so that AWS's minutes are seconds: the system's intervals are shorter too.
 SPED_UP = {
@@ -66,3 +69,16 @@ def _deployment(data: Path) -> str:
     """Return the name of the deployment, which policies contain."""
     make_private_dir(data)
     return local_secrets(data, tuple(service.NAME for service in SERVICES)).deployment
+
+
+def instances_left(stage: Stage) -> list[str]:
+    """List the instances of this account that are not terminated in EC2."""
+    ec2 = boto3.client("ec2", **stage.cloud.client_arguments())
+    pages = ec2.get_paginator("describe_instances").paginate()
+    return [
+        each["InstanceId"]
+        for page in pages
+        for group in page["Reservations"]
+        for each in group["Instances"]
+        if each["State"]["Name"] != TERMINATED_STATE
+    ]

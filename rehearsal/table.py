@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from rehearsal.checks import leaked_seconds
-from rehearsal.scenario import Outcome
+from rehearsal.checks import LINES, leaked_seconds
+from rehearsal.outcome import Outcome
 from shared.events.events import (
     AttemptEnded,
     Event,
@@ -24,7 +24,8 @@ DIGITS = 6
 """Decimals of US dollars, except for hourly prices."""
 
 BILL_COLUMNS = (
-    *("instance", "attempt", "what", "lived", "billed", "API USD", "ledger USD", "leaked"),
+    *("instance", "job", "attempt", "what", "lived", "billed", "API USD", "ledger USD"),
+    *("itself", "IPv4", "disk", "leaked"),
 )
 
 
@@ -82,36 +83,38 @@ def describe_event(event: Event) -> str:
 
 
 def bill_table(outcome: Outcome) -> str:
-    """Return the table of instances, each with its cost in the API and in the ledger."""
-    attempts = {each["instance_id"]: each for each in outcome.job["attempts"]}
+    """Return the table of instances, each with its cost in the API and in the ledger, by lines."""
+    attempts = outcome.attempts
     rows = []
     for bill in outcome.bills:
         ours = attempts.get(bill.instance_id, {})
         rows.append(
             (
                 bill.instance_id,
+                _text(ours.get("job_id")),
                 _text(ours.get("number")),
                 f"{bill.market} {bill.instance_type}",
                 f"{bill.seconds:.1f} s",
                 f"{bill.billed_seconds:.0f} s",
                 _usd(ours.get("cost_usd")),
                 _usd(bill.cost_usd),
-                f"{leaked_seconds(bill, outcome.job):.1f} s",
+                *(_usd(getattr(bill, name)) for name in LINES),
+                f"{leaked_seconds(bill, attempts):.1f} s",
             )
         )
     return table(BILL_COLUMNS, rows)
 
 
 def summary(outcome: Outcome) -> str:
-    """Return the job's costs beside the account's bill."""
-    job = outcome.job
-    # The sum of the rounded lines, as `cost_usd` is: a reader adds up the column above.
-    ledger = sum(round(each.cost_usd, DIGITS) for each in outcome.bills)
-    leaked = sum(leaked_seconds(each, outcome.job) for each in outcome.bills)
+    """Return the jobs' costs beside the account's bill."""
+    attempts = outcome.attempts
+    # The sum of the rounded lines, as `cost_usd` is: a reader adds up the columns above.
+    ledger = sum(round(getattr(each, name), DIGITS) for each in outcome.bills for name in LINES)
+    leaked = sum(leaked_seconds(each, attempts) for each in outcome.bills)
     lines = {
-        "cost_usd": _usd(job["cost_usd"]),
-        "of that wasted": _usd(job["wasted_usd"]),
-        "on demand": f"{_usd(job['on_demand_usd'])}, the price without Spot",
+        "cost_usd": _usd(outcome.sum_of("cost_usd")),
+        "of that wasted": _usd(outcome.sum_of("wasted_usd")),
+        "on demand": f"{_usd(outcome.sum_of('on_demand_usd'))}, the price without Spot",
         "ledger": f"{_usd(ledger)}, the cloud's bill for this account",
         "leaked": f"{leaked:.1f} s, in which instances ran without an attempt",
     }

@@ -15,8 +15,7 @@ from fake_aws import CloudSettings
 from fake_aws.ledger import Bill, total
 from fake_aws.settings import REQUEST_BUCKETS, Bucket
 from rehearsal.checks import CENT, LEAK_BOUND_SECONDS
-from rehearsal.scenario import instances_left
-from rehearsal.stage import Stage, open_stage
+from rehearsal.stage import Stage, instances_left, open_stage
 from tests.support.systems.api_client import TERMINAL, ApiClient
 from tests.support.waiting import until
 

@@ -24,7 +24,9 @@ def directory() -> Iterator[Path]:
         yield Path(made)
 
 
-def rehearse(directory: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+def rehearse(
+    directory: Path, *options: str, seconds: float = 2 * MOST_SECONDS
+) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "rehearsal", *options],
         cwd=ROOT,
@@ -32,7 +34,7 @@ def rehearse(directory: Path, *options: str) -> "subprocess.CompletedProcess[str
         capture_output=True,
         text=True,
         check=False,
-        timeout=2 * MOST_SECONDS,
+        timeout=seconds,
     )
 
 
@@ -57,3 +59,17 @@ def test_a_job_that_ends_before_it_is_taken_is_a_deviation_and_no_success(direct
     assert done.returncode == 1, done.stdout + done.stderr
     assert "DEVIATION: the job ended DONE before it runs again" in done.stderr
     assert "No instance is running" not in done.stdout
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(400)
+def test_all_jobs_of_the_hard_day_are_done_and_the_bill_is_the_clouds(directory: Path) -> None:
+    done = rehearse(directory, "--scenario", "hard", "--simulated", seconds=360)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("No instance is running: EC2 says so.\n")
+    figures = dict(re.findall(r"^  (cost_usd|ledger) +([0-9.]+)", done.stdout, re.MULTILINE))
+    assert float(figures["cost_usd"]) == float(figures["ledger"]) > 0
+    for word in ("PendingVerification", "L-7295265B", "first hour"):
+        assert word in done.stdout
+    assert list(directory.iterdir()) == []

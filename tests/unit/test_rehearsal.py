@@ -10,11 +10,15 @@ from fake_aws.ledger import INTERRUPTED, Bill
 from rehearsal import table
 from rehearsal.checks import deviations, leaked_seconds
 from rehearsal.outboxes import PublishedEvent
-from rehearsal.scenario import Outcome
+from rehearsal.outcome import Outcome
 from shared.events.events import AttemptEnded, InstanceLaunched
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 INTERRUPTED_ID, OTHER = "i-0000000000000000a", "i-0000000000000000b"
+
+
+def lines(cost: float) -> dict[str, Any]:
+    return {"instance_usd": cost, "public_ipv4_usd": 0.0, "volume_usd": 0.0}
 
 
 def attempt(number: int, instance_id: str, cause: str, cost: float) -> dict[str, Any]:
@@ -24,12 +28,14 @@ def attempt(number: int, instance_id: str, cause: str, cost: float) -> dict[str,
         "instance_id": instance_id,
         "cause": cause,
         "cost_usd": cost,
+        "cost_lines": lines(cost),
         "ended_at": ended.isoformat(),
     }
 
 
 def job(**changes: Any) -> dict[str, Any]:
     return {
+        "id": 1,
         "status": "DONE",
         "error_message": None,
         "cost_usd": 0.002,
@@ -57,6 +63,7 @@ def bill(instance_id: str, ended: float, cost: float, **changes: Any) -> Bill:
         seconds=ended,
         billed_seconds=60.0,
         cost_usd=cost,
+        instance_usd=cost,
         on_demand_usd=0.004,
         tags={},
     )
@@ -65,7 +72,8 @@ def bill(instance_id: str, ended: float, cost: float, **changes: Any) -> Bill:
 
 OUTCOME = Outcome(
     posted_at=START,
-    job=job(),
+    expected={1: ("interrupted", "done")},
+    jobs=[job()],
     events=[],
     bills=[bill(INTERRUPTED_ID, 31, 0.0, cause=INTERRUPTED), bill(OTHER, 62, 0.002)],
     left=[],
@@ -73,14 +81,21 @@ OUTCOME = Outcome(
 
 
 def test_the_scenario_as_it_must_be_has_no_deviation() -> None:
-    assert deviations(OUTCOME, INTERRUPTED_ID) == []
+    assert deviations(OUTCOME) == []
 
 
 @pytest.mark.parametrize(
     ("changes", "deviation"),
     [
-        ({"job": job(status="FAILED", error_message="no")}, "the job is FAILED, not DONE: no"),
-        ({"job": job(cost_usd=0.003)}, "the job costs 0.003 USD, the account is billed 0.002000"),
+        ({"jobs": [job(status="FAILED", error_message="no")]}, "job 1 is FAILED, not DONE: no"),
+        (
+            {"jobs": [job(cost_usd=0.003)]},
+            "the jobs cost 0.003000 USD, the account is billed 0.002000",
+        ),
+        (
+            {"jobs": [job(cost_usd=None)]},
+            "the jobs cost unknown, the account is billed 0.002000",
+        ),
         ({"left": [OTHER]}, f"instance {OTHER} is not terminated in EC2"),
         (
             {"bills": [*OUTCOME.bills, bill("i-c", 62, 0.0)]},
@@ -101,25 +116,38 @@ def test_the_scenario_as_it_must_be_has_no_deviation() -> None:
     ],
 )
 def test_whatever_differs_is_a_deviation(changes: dict[str, Any], deviation: str) -> None:
-    assert deviation in deviations(replace(OUTCOME, **changes), INTERRUPTED_ID)
+    assert deviation in deviations(replace(OUTCOME, **changes))
 
 
 def test_an_attempt_that_ended_otherwise_is_a_deviation() -> None:
     lost = [attempt(1, INTERRUPTED_ID, "lost", 0.0), attempt(2, OTHER, "done", 0.002)]
-    [deviation] = deviations(replace(OUTCOME, job=job(attempts=lost)), INTERRUPTED_ID)
-    assert deviation == "its attempts ended ['lost', 'done'], not interrupted and done"
+    [deviation] = deviations(replace(OUTCOME, jobs=[job(attempts=lost)]))
+    assert deviation == "job 1: its attempts ended lost, done, not interrupted, done"
 
 
 def test_two_attempts_on_one_instance_are_a_deviation() -> None:
-    deviation = deviations(OUTCOME, OTHER)
-    assert deviation == [
-        f"its attempts were on ['{INTERRUPTED_ID}', '{OTHER}'], of which {OTHER} was interrupted"
+    same = [attempt(1, OTHER, "interrupted", 0.0), attempt(2, OTHER, "done", 0.002)]
+    found = deviations(replace(OUTCOME, jobs=[job(attempts=same)]))
+    assert f"job 1: two of its attempts were on one instance: {OTHER}, {OTHER}" in found
+
+
+def test_an_interrupted_instance_that_is_billed_is_a_deviation() -> None:
+    billed = [bill(INTERRUPTED_ID, 31, 0.001), OUTCOME.bills[1]]
+    found = deviations(replace(OUTCOME, bills=billed))
+    assert f"instance {INTERRUPTED_ID} was interrupted in its first hour, and billed" in found
+
+
+def test_a_line_that_differs_is_a_deviation_though_the_sum_is_right() -> None:
+    other = replace(OUTCOME.bills[1], instance_usd=0.0015, volume_usd=0.0005)
+    found = deviations(replace(OUTCOME, bills=[OUTCOME.bills[0], other]))
+    assert found == [
+        f"instance {OTHER} costs 0.002 USD in the API and 0.001500 in the cloud's ledger"
     ]
 
 
 def test_an_orphaned_instance_leaks_all_its_life() -> None:
-    assert leaked_seconds(bill("i-c", 62, 0.0), OUTCOME.job) == 62
-    assert leaked_seconds(OUTCOME.bills[1], OUTCOME.job) == pytest.approx(2)
+    assert leaked_seconds(bill("i-c", 62, 0.0), OUTCOME.attempts) == 62
+    assert leaked_seconds(OUTCOME.bills[1], OUTCOME.attempts) == pytest.approx(2)
 
 
 def test_an_event_that_names_no_instance_gets_its_attempts() -> None:
