@@ -70,6 +70,6 @@ def test_all_jobs_of_the_hard_day_are_done_and_the_bill_is_the_clouds(directory:
     assert done.stdout.endswith("No instance is running: EC2 says so.\n")
     figures = dict(re.findall(r"^  (cost_usd|ledger) +([0-9.]+)", done.stdout, re.MULTILINE))
     assert float(figures["cost_usd"]) == float(figures["ledger"]) > 0
-    for word in ("PendingVerification", "L-7295265B", "first hour"):
+    for word in ("PendingVerification", "L-E3A00192", "first hour"):
         assert word in done.stdout
     assert list(directory.iterdir()) == []
