@@ -1,0 +1,153 @@
+"""Launching on EC2: one CreateFleet a batch, and the instances that it has launched.
+
+What keeps "one launch, one instance for each request" true in each crash window:
+- before CreateFleet: nothing has happened; a plan and a template's version cost nothing.
+- after it, with the answer lost: the identical call has the same ClientToken, and EC2 answers with
+  the instances of the first one. If it answers that the token is spent, or now refuses the call for
+  another reason, the instances with the launch's tag are read and adopted.
+- two replicas at once: the same, since both make the same call.
+- an instance without a request (of a batch that was given up as spent while its instances were not
+  visible yet) has the deployment's tag and no attempt: the API gives it no job, and the reaper ends
+  it once the launcher's watermark has passed it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+
+from shared.backoff import Backoff
+from shared.clock import Clock
+from shared.compute.ec2 import fleet
+from shared.compute.ec2.client import Aws
+from shared.compute.ec2.errors import UNFIT
+from shared.compute.ec2.fleet import FleetAnswer, FleetInstance
+from shared.compute.ec2.listing import InstanceListing
+from shared.compute.ec2.planner import Planner
+from shared.compute.ec2.pools import RestingPools
+from shared.compute.ec2.prices import Prices
+from shared.compute.ec2.shapes import DescribedInstance
+from shared.compute.port import (
+    ComputeError,
+    Instance,
+    InstanceState,
+    LaunchBatch,
+    NoCapacity,
+    Stale,
+    Throttled,
+    Unknown,
+)
+from shared.log import get_logger
+
+_log = get_logger(part="ec2")
+
+VISIBLE = Backoff(first=0.1, factor=1.7, longest=2)
+VISIBLE_TRIES = 9
+"""With `VISIBLE` about nine seconds; EC2 shows nearly every new instance within them."""
+
+
+class FleetLauncher:
+    """Launches the batches of one deployment."""
+
+    def __init__(
+        self,
+        aws: Aws,
+        clock: Clock,
+        planner: Planner,
+        listing: InstanceListing,
+        prices: Prices,
+        resting: RestingPools,
+    ) -> None:
+        self._aws = aws
+        self._clock = clock
+        self._planner = planner
+        self._listing = listing
+        self._prices = prices
+        self._resting = resting
+
+    async def launch(self, batch: LaunchBatch) -> Sequence[Instance | ComputeError]:
+        """Call CreateFleet once. Its instances go to the first requests, in their order."""
+        asked_at = self._clock.now()
+        try:
+            shown = await self._aws.call(
+                "CreateFleet", instances=len(batch.requests), **fleet.call_of(batch)
+            )
+        except ComputeError as error:
+            return await self._after_refusal(batch, error)
+        answer = fleet.read_answer(shown, batch.plan)
+        self._rest_pools(answer)
+        instances = await self._read_new(batch, answer.launched, asked_at)
+        short: ComputeError = NoCapacity("")
+        if len(instances) < len(batch.requests):
+            short = fleet.shortfall(answer.failed, batch.plan["market"])
+        return _in_places(instances, len(batch.requests), short)
+
+    async def _after_refusal(
+        self, batch: LaunchBatch, error: ComputeError
+    ) -> Sequence[Instance | ComputeError]:
+        if isinstance(error, Stale):
+            self._planner.forget()
+        definite = not isinstance(error, (Unknown, Throttled))
+        if definite and (batch.repeated or isinstance(error, Stale)):
+            # The instances of an earlier call have the launch's tag, whatever the answer says now.
+            try:
+                found = await self._listing.launched_by(batch.token)
+            except ComputeError as failure:
+                # This error is about the read: of the launch nothing is known.
+                raise Unknown(str(failure)) from failure
+            if found:
+                _log.warning("adopted by tag", launch=batch.token, instances=len(found))
+            instances = await self._prices.price(_sorted(found))
+            return _in_places(instances, len(batch.requests), error)
+        return [error] * len(batch.requests)
+
+    async def _read_new(
+        self, batch: LaunchBatch, launched: Sequence[FleetInstance], asked_at: datetime
+    ) -> list[Instance]:
+        """Read the new instances; those that EC2 does not show in time are as in its answer."""
+        seen: dict[str, DescribedInstance] = {}
+        for tries in range(1, VISIBLE_TRIES + 1):
+            missing = [each.instance_id for each in launched if each.instance_id not in seen]
+            if not missing:
+                break
+            if tries > 1:
+                await asyncio.sleep(VISIBLE.delay(tries - 1, 0))
+            try:
+                found = await self._listing.of(missing)
+            except ComputeError as error:
+                _log.warning("cannot read new instances", error=str(error))
+                continue
+            seen |= {each.instance_id: each for each in found}
+        market = "spot" if batch.plan["market"] == "spot" else "on-demand"
+        shown = [
+            seen.get(each.instance_id)
+            or DescribedInstance(
+                instance_id=each.instance_id,
+                state=InstanceState.PENDING,
+                launch_token=batch.token,
+                launched_at=asked_at,
+                instance_type=each.instance_type,
+                zone=each.zone,
+                market="spot" if market == "spot" else "on-demand",
+            )
+            for each in launched
+        ]
+        return await self._prices.price(_sorted(shown))
+
+    def _rest_pools(self, answer: FleetAnswer) -> None:
+        now = self._clock.now()
+        for each in answer.failed:
+            unfit = each.code in UNFIT
+            if unfit or isinstance(fleet.shortfall([each], each.pool.market), NoCapacity):
+                self._resting.rest(each.pool, now, unfit=unfit)
+
+
+def _sorted(shown: Sequence[DescribedInstance]) -> list[DescribedInstance]:
+    return sorted(shown, key=lambda each: each.instance_id)
+
+
+def _in_places(
+    instances: Sequence[Instance], places: int, short: ComputeError
+) -> list[Instance | ComputeError]:
+    """Return an instance for each of the first *places*, and *short* for the rest."""
+    found: list[Instance | ComputeError] = list(instances[:places])
+    return found + [short] * (places - len(found))
