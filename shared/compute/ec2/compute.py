@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from shared.clock import Clock
 from shared.compute.ec2.client import Aws
 from shared.compute.ec2.ending import INSTANCE_ID, InstanceEnder
+from shared.compute.ec2.errors import at_fault
 from shared.compute.ec2.launching import FleetLauncher
 from shared.compute.ec2.listing import InstanceListing
 from shared.compute.ec2.offers import OfferReader
@@ -59,7 +60,10 @@ class Ec2Compute:
         if offer.deployment != self._deployment:
             message = f"deployment {offer.deployment!r} is not {self._deployment!r}"
             raise Rejected(message)
-        return await self._planner.plan(offer)
+        try:
+            return await self._planner.plan(offer)
+        except Rejected as error:
+            raise at_fault(error, offer.resources) from error
 
     async def price_offers(self) -> PricedOffers:
         """Read the types of the region, and their prices in the zones of the subnets."""
