@@ -67,6 +67,7 @@ class Cloud:
             self.prices,
             self.spot,
             self.registry,
+            self.faults,
         )
         self.endings = Endings(
             settings, self.timers, self.pools, self.limits, self.spot, self.registry, self.launching

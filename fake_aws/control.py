@@ -14,7 +14,7 @@ from aiohttp import web
 from fake_aws import ledger
 from fake_aws.cloud import Cloud
 from fake_aws.errors import AwsError
-from fake_aws.faults import Fault
+from fake_aws.faults import Fault, PoolFault
 from fake_aws.front import LoggedCall
 from fake_aws.ledger import Bill
 from fake_aws.pools import ANY, Pool
@@ -65,6 +65,16 @@ class Control:
         """Arm a fault; *details* are the fields of `faults.Fault`."""
         fault = msgspec.convert({"action": action, "kind": kind, **details}, Fault)
         return self._do(lambda cloud: cloud.faults.add(fault))
+
+    def fail_pool(self, code: str, **details: Any) -> PoolFault:
+        """Arm a refusal of pools; *details* are the other fields of `faults.PoolFault`."""
+        fault = msgspec.convert({"code": code, **details}, PoolFault)
+
+        def add(cloud: Cloud) -> PoolFault:
+            cloud.faults.pools.append(fault)
+            return fault
+
+        return self._do(add)
 
     def heal(self) -> None:
         """Disarm every fault."""
@@ -149,6 +159,7 @@ def _truth(instance: Any) -> dict[str, Any]:
 
 COMMANDS = (
     *("interrupt", "rebalance", "set_capacity", "set_quota", "fail", "heal", "reveal", "crash"),
+    "fail_pool",
     *("send_events_to", "ignore_terminations", "instances", "running", "ledger", "calls"),
 )
 QUERIES = {"instances", "running", "ledger", "calls"}

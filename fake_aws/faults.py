@@ -3,6 +3,11 @@
 A fault names the actions that it strikes (`*` is a wildcard), how often, and with what chance; of
 several, the first one strikes. Each action draws its chances from a series of its own, seeded by
 the cloud's seed: the fault of its nth call does not depend on the calls of other actions.
+
+A pool's fault refuses launches in it: an error in the answer of a fleet, whose call succeeds, and
+the answer of RunInstances. EC2 refuses one pool for
+many reasons besides capacity, such as a permission, the account or a removed template.
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateFleetError.html
 """
 
 import fnmatch
@@ -34,6 +39,19 @@ class Fault(msgspec.Struct, kw_only=True):
     struck: int = 0
 
 
+class PoolFault(msgspec.Struct, kw_only=True):
+    """A pool's refusal of each launch; `*` is a wildcard."""
+
+    code: str
+    message: str = "The request cannot be fulfilled."
+    market: str = "*"
+    instance_type: str = "*"
+    zone: str = "*"
+    times: int | None = None
+    """None: until it is disarmed."""
+    struck: int = 0
+
+
 class Faults:
     """The faults that are armed."""
 
@@ -41,6 +59,7 @@ class Faults:
         self._seed = seed
         self._series: dict[str, random.Random] = {}
         self.armed: list[Fault] = []
+        self.pools: list[PoolFault] = []
 
     def add(self, fault: Fault) -> Fault:
         """Arm *fault*."""
@@ -50,6 +69,7 @@ class Faults:
     def clear(self) -> None:
         """Disarm every fault."""
         self.armed.clear()
+        self.pools.clear()
 
     def strike(self, action: str) -> Fault | None:
         """Return the fault of this call, or None."""
@@ -60,6 +80,20 @@ class Faults:
             if fault.times is not None and fault.struck >= fault.times:
                 continue
             if chances.random() < fault.chance:
+                fault.struck += 1
+                return fault
+        return None
+
+    def strike_pool(self, market: str, instance_type: str, zone: str) -> PoolFault | None:
+        """Return the fault of a launch in this pool, or None."""
+        for fault in self.pools:
+            place = zip(
+                (market, instance_type, zone),
+                (fault.market, fault.instance_type, fault.zone),
+                strict=True,
+            )
+            fits = all(fnmatch.fnmatchcase(given, pattern) for given, pattern in place)
+            if fits and (fault.times is None or fault.struck < fault.times):
                 fault.struck += 1
                 return fault
         return None

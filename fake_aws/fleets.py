@@ -1,6 +1,7 @@
 """CreateFleet of type instant: launched instances and errors in one answer."""
 
 import itertools
+import re
 import uuid
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -21,6 +22,8 @@ from fake_aws.tokens import ClientTokens, terminated
 Params = dict[str, Any]
 TAGGABLE = {"fleet", "instance", "volume", "network-interface"}
 MOST_OVERRIDES = 300
+DECIMAL = re.compile(r"\d+(\.\d+)?")
+LEAST_PRICE = 0.001
 # Limits of the whole account: another pool would be refused too.
 ACCOUNT_WIDE = {"MaxSpotInstanceCountExceeded", "VcpuLimitExceeded", "RequestLimitExceeded"}
 
@@ -64,6 +67,8 @@ class Fleets:
         again = self._tokens.find("region", params)
         if again is not None:
             self._check_alive(again.instance_ids)
+            if not self._settings.fleet_token_lists_instances:
+                return {**again.answer, "Instances": [], "Errors": []}
             return again.answer
         self._check(params)
         fleet = f"fleet-{uuid.uuid4()}"
@@ -114,7 +119,7 @@ class Fleets:
             template, name = self._plans.template(config["LaunchTemplateSpecification"])
             for override in self._expanded(template, config.get("Overrides") or [{}]):
                 shown = {"LaunchTemplateSpecification": name, "Overrides": override}
-                price = override.get("MaxPrice")
+                price = _max_price(override.get("MaxPrice"))
                 made: Plan | AwsError
                 try:
                     made = self._plans.plan(
@@ -131,7 +136,7 @@ class Fleets:
                 yield Offer(
                     shown,
                     made,
-                    float(price) if price else None,
+                    price,
                     float(override.get("Priority") or 0),
                 )
 
@@ -224,6 +229,18 @@ def _targets(wanted: Params) -> list[tuple[str, int]]:
     else:
         on_demand += rest
     return [(name, count) for name, count in (("on-demand", on_demand), ("spot", spot)) if count]
+
+
+def _max_price(given: str | None) -> float | None:
+    """Read MaxPrice: decimal text, and more than 0.001.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_FleetLaunchTemplateOverridesRequest.html
+    """
+    if not given:
+        return None
+    if not DECIMAL.fullmatch(given) or float(given) < LEAST_PRICE:
+        raise invalid(f"Invalid value '{given}' for MaxPrice.")
+    return float(given)
 
 
 def _in_a_fleet(error: AwsError) -> AwsError:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from fake_aws.errors import AwsError
+from fake_aws.faults import Faults
 from fake_aws.instance import Instance, Plan, State
 from fake_aws.pools import Pools
 from fake_aws.prices import Prices
@@ -42,6 +43,7 @@ class Launching:
         prices: Prices,
         spot: SpotRequests,
         registry: Registry,
+        faults: Faults,
     ) -> None:
         self._settings = settings
         self._account = account
@@ -50,12 +52,16 @@ class Launching:
         self._prices = prices
         self._spot = spot
         self._registry = registry
+        self._faults = faults
         self._delays = random.Random(f"{settings.seed} visibility")
         self._addresses = NETWORK.hosts()
         self.machines: Machines | None = None
 
     def launch(self, plan: Plan, reservation: str, *, max_price: float | None = None) -> Instance:
         """Launch one instance. Raises AwsError, EC2's refusal."""
+        fault = self._faults.strike_pool(*plan.pool)
+        if fault is not None:
+            raise AwsError(fault.code, fault.message)
         now = datetime.now(UTC)
         most = max_price if max_price is not None else plan.max_price
         if plan.market == "spot" and most is not None and most < self._prices.now(plan):

@@ -105,3 +105,6 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     fleet_token_outlives_instances: bool = False
     """CreateFleet's answer to a token whose instances are all terminated. False: as RunInstances,
     IdempotentInstanceTerminated; True: its first answer."""
+    fleet_token_lists_instances: bool = True
+    """CreateFleet's answer to a token that it knows. True: the first one's; False: without
+    instances and errors. EC2 promises no further effect, and does not say what is listed."""

@@ -15,6 +15,7 @@ from shared.compute.port import (
     ComputeError,
     Deferred,
     Instance,
+    Misconfigured,
     NoCapacity,
     QuotaReached,
     Rejected,
@@ -33,13 +34,15 @@ REASONS: dict[type[ComputeError], Reason] = {
     Throttled: "throttled",
     # No reason of its own: readers of the events, and launchers of the last release, know these.
     Deferred: "unknown_outcome",
+    Misconfigured: "unknown_outcome",
     Stale: "unknown_outcome",
     Unknown: "unknown_outcome",
 }
 
 NO_INSTANCE = (NoCapacity, QuotaReached, Deferred)
 """Answers that there is no instance now. Only these end a job's wait for Spot: a launcher that was
-down, and a cloud that throttles or does not answer, prove nothing about capacity.
+down, a cloud that throttles or does not answer, and a fault of the deployment's settings prove
+nothing about capacity.
 """
 
 MESSAGES: dict[Reason, str] = {
@@ -164,7 +167,7 @@ def _is_definite(error: ComputeError, *, repeated: bool) -> bool:
     """
     if isinstance(error, Throttled):
         return not repeated
-    return isinstance(error, (NoCapacity, QuotaReached, Deferred, Stale, Rejected))
+    return isinstance(error, (NoCapacity, QuotaReached, Deferred, Misconfigured, Stale, Rejected))
 
 
 def _has_waited_out(launch: Launch, now: datetime) -> bool:

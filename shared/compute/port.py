@@ -5,6 +5,7 @@
     ├── QuotaReached   the account may not have more: wait, and report it
     ├── Throttled      too many calls: back off
     ├── Deferred       refused for a reason that may pass: wait longer each time, and report it
+    ├── Misconfigured  the deployment's settings or account forbid it: wait, report what to change
     ├── Stale          what the plan names does not exist any more: plan again
     ├── Rejected       it can never succeed: do not retry
     └── Unknown        a timeout or 5xx after a possible effect: repeat the identical call
@@ -33,6 +34,9 @@ from shared.events.requirements import Resources
 class ComputeError(Exception):
     """Base of the errors of `Compute`; never raised as itself."""
 
+    change = ""
+    """What an operator can change so that it passes."""
+
 
 class NoCapacity(ComputeError):
     """The pools of this offer have no capacity now. A definite refusal: nothing was launched."""
@@ -51,6 +55,18 @@ class Deferred(ComputeError):
 
     A definite refusal. The message is the cloud's own.
     """
+
+
+class Misconfigured(ComputeError):
+    """The deployment's settings, permissions or account forbid it, whatever a job asks for.
+
+    A definite refusal, and no proof about capacity. The message is the cloud's own, with *change*:
+    what an operator can change. No job fails for it.
+    """
+
+    def __init__(self, message: str, *, change: str) -> None:
+        super().__init__(f"{message} ({change})" if change else message)
+        self.change = change
 
 
 class Stale(ComputeError):

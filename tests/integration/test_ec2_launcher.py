@@ -196,38 +196,6 @@ async def test_a_quota_is_named_and_on_demand_comes_after_the_wait_for_spot(
     ]
 
 
-@pytest.mark.parametrize(
-    ("settings", "wants", "message"),
-    [
-        (replace(SETTINGS, image_id="ami-00000000"), {}, "InvalidAMIID.NotFound"),
-        (replace(SETTINGS, instance_types=("zz.large",)), {}, "zz.large"),
-        (replace(SETTINGS, subnets=("subnet-1",)), {}, "InvalidSubnetID.NotFound"),
-    ],
-)
-async def test_what_can_never_succeed_is_refused_at_once_in_aws_s_own_words(
-    staging: Staging, clock: VirtualClock, settings: Ec2Settings, wants: Any, message: str
-) -> None:
-    stage = staging(settings)
-    await stage.deliver(*jobs(1, **wants))
-    assert await stage.sweep(LAUNCH) is None
-    (refused,) = await stage.published(LaunchRefused)
-    assert message in refused.message
-
-
-async def test_a_launch_that_is_not_allowed_is_refused_at_once(
-    staging: Staging, world: Ec2World
-) -> None:
-    message = "You are not authorized to perform this operation."
-    world.cloud.control.fail(
-        "CreateFleet", code="UnauthorizedOperation", status=403, message=message
-    )
-    stage = staging()
-    await stage.deliver(*jobs(1))
-    assert await stage.sweep(LAUNCH) is None
-    (refused,) = await stage.published(LaunchRefused)
-    assert refused.message == f"UnauthorizedOperation: {message}"
-
-
 @pytest.mark.parametrize("code", ["PendingVerification", "OptInRequired", "SomethingNew"])
 async def test_a_refusal_that_is_not_known_to_be_final_is_waited_for_longer_each_time(
     staging: Staging, world: Ec2World, clock: VirtualClock, code: str
@@ -244,7 +212,7 @@ async def test_a_refusal_that_is_not_known_to_be_final_is_waited_for_longer_each
         clock.advance(waits[-1])
     assert waits[0] < waits[1] < waits[2]
     (delay, *_) = await stage.published(LaunchDelayed)
-    assert delay.message == f"{code}: {message}"
+    assert delay.message.startswith(f"{code}: {message}")
     assert await stage.published(LaunchRefused) == []
     await until_settled(stage, clock)
     await assert_each_has_one(stage, world, 1)

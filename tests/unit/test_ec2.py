@@ -5,15 +5,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ConnectTimeoutError, ParamValidationError
+from botocore.exceptions import (
+    ClientError,
+    ConnectTimeoutError,
+    NoCredentialsError,
+    ParamValidationError,
+)
 from msgspec.structs import replace
 
 from shared.compute.choice import choose, wanted_by
 from shared.compute.ec2 import fleet
 from shared.compute.ec2.buckets import Bucket, CallBuckets, Rate
-from shared.compute.ec2.errors import error_of, named
+from shared.compute.ec2.errors import at_fault, error_of, named
 from shared.compute.ec2.instance_types import read_instance_type
-from shared.compute.ec2.planner import Subnet, fleet_of, one_a_zone, overrides_for
+from shared.compute.ec2.planner import Subnet, decimal_text, fleet_of, one_a_zone, overrides_for
 from shared.compute.ec2.pools import CapacityPool, RestingPools, summarize
 from shared.compute.ec2.prices import Change, mean_price, table_price
 from shared.compute.ec2.settings import Ec2Settings, ec2_settings
@@ -25,6 +30,7 @@ from shared.compute.port import (
     InstanceState,
     LaunchBatch,
     LaunchRequest,
+    Misconfigured,
     NoCapacity,
     Offer,
     QuotaReached,
@@ -75,20 +81,41 @@ def client_error(code: str, status: int = 400) -> ClientError:
         ("IdempotentInstanceTerminated", 400, Stale),
         ("IdempotentParameterMismatch", 400, Stale),
         ("InvalidLaunchTemplateId.VersionNotFound", 400, Stale),
-        ("UnauthorizedOperation", 403, Rejected),
-        ("InvalidAMIID.NotFound", 400, Rejected),
+        ("UnauthorizedOperation", 403, Misconfigured),
+        ("InvalidAMIID.NotFound", 400, Misconfigured),
         ("SomethingNew", 400, Deferred),
         ("SomethingNew", 403, Deferred),
-        ("PendingVerification", 400, Deferred),
-        ("OptInRequired", 403, Deferred),
-        ("Blocked", 400, Deferred),
-        ("AuthFailure", 401, Deferred),
+        ("PendingVerification", 400, Misconfigured),
+        ("OptInRequired", 403, Misconfigured),
+        ("Blocked", 400, Misconfigured),
+        ("AuthFailure", 401, Misconfigured),
         ("MaxFleetCountExceeded", 400, QuotaReached),
-        ("InvalidParameterValue", 400, Rejected),
-        ("AccessDeniedException", 400, Rejected),
+        ("InvalidParameterValue", 400, Misconfigured),
+        ("AccessDeniedException", 400, Misconfigured),
         ("SomethingNew", 500, Unknown),
         ("InternalError", 500, Unknown),
         ("RequestExpired", 400, Unknown),
+        # One error in several spellings.
+        ("Client.InvalidLaunchTemplateId.NotFound", 400, Stale),
+        ("InvalidLaunchTemplateId.NotFoundException", 400, Stale),
+        ("InvalidLaunchTemplateName.NotFoundException", 400, Stale),
+        ("InvalidLaunchTemplateName.NotFound", 400, Stale),
+        ("launchTemplateVersionDoesNotExist", 400, Stale),
+        ("Server.InsufficientInstanceCapacity", 500, NoCapacity),
+        ("InsufficientAddressCapacity", 500, NoCapacity),
+        ("InsufficientVolumeCapacity", 500, NoCapacity),
+        ("InsufficientFreeAddressesInSubnet", 400, NoCapacity),
+        ("ReservationCapacityExceeded", 400, NoCapacity),
+        ("MaxIOPSLimitExceeded", 400, QuotaReached),
+        ("InvalidAMIID.Unavailable", 400, Misconfigured),
+        ("ParameterNotFound", 400, Misconfigured),
+        ("AuthFailure.ServiceLinkedRoleCreationNotPermitted", 403, Misconfigured),
+        ("InvalidSubnetID.NotFound", 400, Misconfigured),
+        ("InvalidGroup.NotFound", 400, Misconfigured),
+        ("InvalidKeyPair.NotFound", 400, Misconfigured),
+        ("InvalidSubnetID.NotFound", 500, Unknown),
+        ("InvalidInstanceType", 400, Rejected),
+        ("InvalidInstanceID.NotFound", 400, Rejected),
     ],
 )
 def test_each_of_ec2_s_errors_says_what_comes_next(
@@ -96,7 +123,7 @@ def test_each_of_ec2_s_errors_says_what_comes_next(
 ) -> None:
     found = error_of(client_error(code, status))
     assert type(found) is kind
-    assert str(found) == f"{code}: AWS's own words"
+    assert str(found).startswith(f"{code}: AWS's own words")
 
 
 @pytest.mark.parametrize(
@@ -108,12 +135,59 @@ def test_each_of_ec2_s_errors_says_what_comes_next(
     ],
 )
 def test_an_instance_profile_that_ec2_does_not_know_yet_is_waited_for(message: str) -> None:
-    assert type(named("InvalidParameterValue", message)) is Deferred
+    error = named("InvalidParameterValue", message)
+    assert type(error) is Misconfigured
+    assert "DOCKER_JOB_EC2_INSTANCE_PROFILE" in error.change
 
 
-def test_no_answer_is_unknown_and_a_call_that_cannot_be_made_is_rejected() -> None:
+@pytest.mark.parametrize(
+    ("code", "message", "setting"),
+    [
+        ("InvalidAMIID.NotFound", "", "DOCKER_JOB_EC2_IMAGE_ID"),
+        ("ParameterNotFound", "", "DOCKER_JOB_EC2_IMAGE_ID"),
+        ("InvalidParameterValue", "The architecture 'arm64' … does not match", "_IMAGE_ID"),
+        ("InvalidSubnetID.NotFound", "", "DOCKER_JOB_EC2_SUBNETS"),
+        ("InvalidGroup.NotFound", "", "DOCKER_JOB_EC2_SECURITY_GROUPS"),
+        ("InvalidParameter", "Security group sg-1 and subnet subnet-1 …", "_SECURITY_GROUPS"),
+        ("InvalidKeyPair.NotFound", "", "DOCKER_JOB_EC2_KEY_NAME"),
+        ("InvalidParameterValue", "Invalid value '1' for MaxPrice", "_MAX_PRICE_USD"),
+        ("UnauthorizedOperation", "", "docs/iam/launcher.json"),
+        ("AuthFailure.ServiceLinkedRoleCreationNotPermitted", "", "spot.amazonaws.com"),
+        ("InvalidClientTokenId", "", "AWS_PROFILE"),
+        ("PendingVerification", "", "AWS Support"),
+    ],
+)
+def test_the_deployment_s_fault_names_what_to_change(code: str, message: str, setting: str) -> None:
+    error = named(code, message)
+    assert type(error) is Misconfigured
+    assert setting in error.change
+    assert error.change in str(error)
+
+
+def test_a_call_without_credentials_names_them() -> None:
+    error = error_of(NoCredentialsError())
+    assert type(error) is Misconfigured
+    assert "AWS_PROFILE" in error.change
+
+
+def test_what_only_sts_can_read_is_left_out_of_the_message() -> None:
+    encoded = "You are not authorized. Encoded authorization failure message: AQo-x_y"
+    error = str(named("UnauthorizedOperation", encoded))
+    assert error.startswith("UnauthorizedOperation: You are not authorized.")
+    assert "AQo" not in error
+
+
+def test_a_job_that_names_no_type_has_no_fault_in_the_type() -> None:
+    error = named("InvalidInstanceType", "zz.large does not exist")
+    assert at_fault(error, Resources(instance_types=("zz.large",))) is error
+    spared = at_fault(error, Resources())
+    assert type(spared) is Misconfigured
+    assert "DOCKER_JOB_EC2_INSTANCE_TYPES" in str(spared)
+
+
+def test_no_answer_is_unknown_and_a_call_that_cannot_be_made_is_ours() -> None:
     assert isinstance(error_of(ConnectTimeoutError(endpoint_url="http://ec2")), Unknown)
-    assert isinstance(error_of(ParamValidationError(report="no")), Rejected)
+    assert isinstance(error_of(ParamValidationError(report="no")), Misconfigured)
     with pytest.raises(ZeroDivisionError):
         error_of(ZeroDivisionError())
 
@@ -371,13 +445,17 @@ def failed(code: str, zone: str = "a") -> dict[str, Any]:
         (["InsufficientInstanceCapacity"], NoCapacity, "no more Spot capacity now for m5.large in"),
         (["InsufficientInstanceCapacity", "MaxSpotInstanceCountExceeded"], QuotaReached, "MaxSpot"),
         (["RequestLimitExceeded"], Throttled, "RequestLimitExceeded: words"),
-        (["InvalidParameterValue"], Rejected, "InvalidParameterValue: words"),
-        (["PendingVerification"], Deferred, "PendingVerification: words"),
+        (["InvalidParameterValue"], Misconfigured, "InvalidParameterValue: words"),
+        (["PendingVerification"], Misconfigured, "PendingVerification: words"),
         (["InvalidParameterValue", "SomethingNew"], Deferred, "SomethingNew: words"),
         (["InsufficientInstanceCapacity", "SomethingNew"], Deferred, "SomethingNew: words"),
         (["SomethingNew", "MaxSpotInstanceCountExceeded"], QuotaReached, "MaxSpot"),
         (["InvalidParameterValue", "InsufficientInstanceCapacity"], NoCapacity, "m5.large in"),
-        (["InvalidFleetConfiguration"], Rejected, "InvalidFleetConfiguration"),
+        (["InvalidParameterValue", "InsufficientInstanceCapacity"], NoCapacity, "InvalidParameter"),
+        (["InsufficientInstanceCapacity", "InvalidLaunchTemplateId.NotFound"], Stale, "Template"),
+        (["MaxFleetCountExceeded", "InvalidLaunchTemplateName.NotFoundException"], Stale, "Name"),
+        (["AuthFailure.ServiceLinkedRoleCreationNotPermitted"], Misconfigured, "create Spot's"),
+        (["InvalidFleetConfiguration"], Deferred, "InvalidFleetConfiguration"),
         (["InternalError"], NoCapacity, "no more Spot capacity"),
         ([], NoCapacity, "no more Spot capacity now"),
     ],
@@ -389,6 +467,23 @@ def test_a_batch_that_got_too_little_is_explained_by_the_gravest_of_its_errors(
     error = fleet.shortfall(answer.failed, "spot")
     assert type(error) is kind
     assert expected in str(error)
+
+
+def test_a_type_that_no_zone_offers_is_final_and_a_zone_with_capacity_is_not_forgotten() -> None:
+    words = "Your requested instance type (x) is not supported in your requested Availability Zone"
+    unfit = {**failed("InvalidFleetConfiguration"), "ErrorMessage": words}
+    alone = fleet.read_answer({"Errors": [unfit]}, batch(2).plan)
+    assert type(fleet.shortfall(alone.failed, "spot")) is Rejected
+    full = failed("InsufficientInstanceCapacity", "b")
+    both = fleet.read_answer({"Errors": [unfit, full]}, batch(2).plan)
+    assert type(fleet.shortfall(both.failed, "spot")) is NoCapacity
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0.05, "0.05"), (0.0011, "0.0011"), (1e-5, "0.00001"), (12.0, "12.0")]
+)
+def test_a_number_in_text_has_no_exponent(number: float, text: str) -> None:
+    assert decimal_text(number) == text
 
 
 def test_instances_and_errors_of_one_answer_are_both_read() -> None:

@@ -1,92 +1,54 @@
-"""The table of EC2's errors as errors of the port.
+"""EC2's errors as errors of the port.
 
-The codes are those of https://docs.aws.amazon.com/ec2/latest/devguide/errors-overview.html. Codes
-that are final are listed: the request is wrong or forbidden. Any other client error (4xx) is a
-definite refusal that may pass, such as an account that is still being verified
-(`PendingVerification`), activated (`OptInRequired`) or unblocked. A server's error (5xx), a timeout
-and a connection cut are `Unknown`, since the call may have had its effect.
+Who is at fault decides. What the *job* asks for and cannot have is final for it (`Rejected`): a
+type that does not exist, or that no zone has. What the *deployment* or its account does wrong fails
+no job (`Misconfigured`): the jobs wait, and the message says what to change. Lack of capacity, a
+quota, throttling and a template that was removed have errors of their own. A code that
+`error_rules.py` does not know waits too (`Deferred`): AWS has more codes than it documents. A
+server's error (5xx), a timeout and a connection cut are `Unknown`, since the call may have had its
+effect.
 """
 
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from fnmatch import fnmatchcase
 
-from shared.compute.port import (
-    ComputeError,
-    Deferred,
-    NoCapacity,
-    QuotaReached,
-    Rejected,
-    Stale,
-    Throttled,
-    Unknown,
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoAuthTokenError,
+    NoCredentialsError,
+    NoRegionError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProfileNotFound,
 )
 
-CODES: dict[str, type[ComputeError]] = {
-    "InsufficientInstanceCapacity": NoCapacity,
-    "InsufficientHostCapacity": NoCapacity,
-    "InsufficientFreeAddressesInSubnet": NoCapacity,
-    "UnfulfillableCapacity": NoCapacity,
-    "ReservationCapacityExceeded": NoCapacity,
-    "SpotMaxPriceTooLow": NoCapacity,
-    "MaxSpotInstanceCountExceeded": QuotaReached,
-    "MaxSpotFleetRequestCountExceeded": QuotaReached,
-    "MaxFleetCountExceeded": QuotaReached,
-    "VcpuLimitExceeded": QuotaReached,
-    "InstanceLimitExceeded": QuotaReached,
-    "VolumeLimitExceeded": QuotaReached,
-    "NetworkInterfaceLimitExceeded": QuotaReached,
-    "RequestLimitExceeded": Throttled,
-    "Throttling": Throttled,
-    "ThrottlingException": Throttled,
-    "ThrottledException": Throttled,
-    "TooManyRequestsException": Throttled,
-    "EC2ThrottledException": Throttled,
-    "BandwidthLimitExceeded": Throttled,
-    "IdempotentInstanceTerminated": Stale,
-    "IdempotentParameterMismatch": Stale,
-    "InvalidLaunchTemplateId.NotFound": Stale,
-    "InvalidLaunchTemplateId.VersionNotFound": Stale,
-    "InvalidLaunchTemplateName.NotFoundException": Stale,
-    # Nothing was done, but our clock or credentials are out of date, and will not be for long.
-    "RequestExpired": Unknown,
-    "ExpiredToken": Unknown,
-    "ExpiredTokenException": Unknown,
-    "InternalError": Unknown,
-    "InternalFailure": Unknown,
-    "ServiceUnavailable": Unknown,
-    "Unavailable": Unknown,
-    "RequestTimeout": Unknown,
-}
+from shared.compute.ec2 import error_rules
+from shared.compute.ec2.error_rules import RULES, Rule
+from shared.compute.port import ComputeError, Deferred, Misconfigured, Rejected, Unknown
+from shared.events.requirements import Resources
 
-FINAL = frozenset(
-    {
-        # The request cannot be read, or its values contradict each other.
-        *("InvalidParameter", "InvalidParameterValue", "InvalidParameterCombination"),
-        *("InvalidParameterDependency", "MissingParameter", "UnknownParameter"),
-        *("ValidationError", "ValidationException", "InvalidUserData.Malformed"),
-        *("InvalidLaunchTemplateConfig", "InvalidFleetConfig", "InvalidFleetConfiguration"),
-        *("InvalidBlockDeviceMapping", "TagLimitExceeded", "InvalidTagKey.Malformed"),
-        # It names what does not exist.
-        *("InvalidAMIID.NotFound", "InvalidAMIID.Malformed", "InvalidAMIID.Unavailable"),
-        *("InvalidSubnet", "InvalidSubnetID.NotFound", "InvalidSubnetID.Malformed"),
-        *("InvalidGroup.NotFound", "InvalidGroupId.Malformed", "InvalidSecurityGroupID.NotFound"),
-        *("InvalidSecurityGroupID.Malformed", "InvalidKeyPair.NotFound", "InvalidInstanceType"),
-        *("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed", "ParameterNotFound"),
-        *("InvalidSpotInstanceRequestID.NotFound", "InvalidSpotInstanceRequestID.Malformed"),
-        # It is forbidden, or there is no such thing.
-        *("UnauthorizedOperation", "AccessDenied", "AccessDeniedException"),
-        *("Unsupported", "UnsupportedOperation", "InvalidAction"),
-    }
-)
-"""With these no repetition of the same call succeeds."""
-
-PROFILE = "IAM Instance Profile"
-"""In the message of an `InvalidParameterValue` that is not final: an instance profile, or
-the role in it, is visible to EC2 some seconds after it was made.
-https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html#troubleshoot_general_eventual-consistency
+ENCODED = "Encoded authorization failure message:"
+"""Before some hundred characters that only STS can read (`authorization.py`).
+https://docs.aws.amazon.com/STS/latest/APIReference/API_DecodeAuthorizationMessage.html
 """
 
-UNFIT = frozenset({"Unsupported", "InvalidFleetConfiguration"})
-"""Of one pool of a fleet: this zone does not offer this type at all."""
+UNFIT = ("Unsupported*", "InvalidFleetConfig*")
+"""Codes of a pool whose zone does not offer its type at all, if the message names the zone.
+
+`InvalidFleetConfiguration` in a fleet's answer has the words of `Unsupported`: "Your requested
+instance type (…) is not supported in your requested Availability Zone (…)". In other words it is
+no proof: Karpenter takes `Unsupported` for a lack of capacity.
+"""
+
+NO_CREDENTIALS = (
+    *(NoCredentialsError, PartialCredentialsError, ProfileNotFound, NoAuthTokenError),
+    *(NoRegionError,),
+)
+"""Raised before the call is made."""
+
+
+FINAL_OR_OURS = frozenset({Misconfigured, Rejected})
+"""Believed only of a client error: after a server's own error the call may have had its effect."""
 
 
 def error_of(error: Exception) -> ComputeError:
@@ -94,29 +56,58 @@ def error_of(error: Exception) -> ComputeError:
     if isinstance(error, ComputeError):
         return error
     if isinstance(error, ClientError):
-        code = code_of(error)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
-        message = error.response.get("Error", {}).get("Message", "")
-        return named(code, message, status=int(status))
+        return named(code_of(error), message_of(error), status=int(status))
     if isinstance(error, ParamValidationError):
-        return Rejected(str(error))
+        return Misconfigured(str(error), change=error_rules.PARAMETERS)
+    if isinstance(error, NO_CREDENTIALS):
+        return Misconfigured(str(error), change=error_rules.CREDENTIALS)
     if isinstance(error, (BotoCoreError, OSError)):
         return Unknown(f"AWS does not answer: {error}")
     raise error
 
 
 def named(code: str, message: str, *, status: int = 400) -> ComputeError:
-    """Return the port's error for a code of AWS."""
-    return _kind_of(code, message, status)(f"{code}: {message}")
+    """Return the port's error for a code of AWS, without what only STS can read."""
+    text = f"{code}: {without_encoded(message)}"
+    rule = _rule_of(plain(code), message)
+    if status >= 500 and (rule is None or rule.kind in FINAL_OR_OURS):
+        return Unknown(text)
+    if rule is None:
+        return Deferred(text)
+    if rule.kind is Misconfigured:
+        return Misconfigured(text, change=rule.change)
+    return rule.kind(text)
 
 
-def _kind_of(code: str, message: str, status: int) -> type[ComputeError]:
-    if code in CODES:
-        return CODES[code]
-    if status >= 500:
-        return Unknown
-    is_not_visible_yet = code == "InvalidParameterValue" and PROFILE.lower() in message.lower()
-    return Rejected if code in FINAL and not is_not_visible_yet else Deferred
+def at_fault(error: ComputeError, resources: Resources) -> ComputeError:
+    """Return *error* as the deployment's fault if a job that asks for *resources* has none.
+
+    A job that names nothing gets the deployment's types: what is wrong with them fails no job.
+    """
+    if isinstance(error, Rejected) and resources == Resources():
+        return Misconfigured(str(error), change=error_rules.TYPES)
+    return error
+
+
+def may_be_unfit(code: str) -> bool:
+    """Return whether *code* of a pool may be that its zone does not offer its type."""
+    return any(fnmatchcase(plain(code), each) for each in UNFIT)
+
+
+def is_unfit(code: str, message: str) -> bool:
+    """Return whether a zone does not offer a type at all."""
+    return may_be_unfit(code) and "availability zone" in message.lower()
+
+
+def plain(code: str) -> str:
+    """Return *code* without the side that CloudTrail and older calls put before it."""
+    return code.removeprefix("Client.").removeprefix("Server.")
+
+
+def without_encoded(message: str) -> str:
+    """Return *message* without its encoded part."""
+    return message.partition(ENCODED)[0].strip()
 
 
 def code_of(error: Exception) -> str:
@@ -124,3 +115,19 @@ def code_of(error: Exception) -> str:
     if not isinstance(error, ClientError):
         return ""
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def message_of(error: Exception) -> str:
+    """Return AWS's message, or an empty text."""
+    if not isinstance(error, ClientError):
+        return ""
+    return str(error.response.get("Error", {}).get("Message", ""))
+
+
+def _rule_of(code: str, message: str) -> Rule | None:
+    words = message.lower()
+    for rule in RULES:
+        says = not rule.words or any(each in words for each in rule.words)
+        if says and any(fnmatchcase(code, each) for each in rule.codes):
+            return rule
+    return None

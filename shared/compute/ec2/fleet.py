@@ -10,27 +10,31 @@ from typing import Any
 
 from msgspec import Struct
 
-from shared.compute.ec2.errors import UNFIT, named
+from shared.compute.ec2.errors import is_unfit, may_be_unfit, named
 from shared.compute.ec2.pools import CapacityPool, summarize
 from shared.compute.ec2.shapes import tags
 from shared.compute.port import (
     ComputeError,
     Deferred,
     LaunchBatch,
+    Misconfigured,
     NoCapacity,
     Plan,
     QuotaReached,
     Rejected,
+    Stale,
     Throttled,
     Unknown,
 )
 from shared.events.events import Market
 
-# The order in which one of several errors is reported, and decides what comes next: errors of the
-# whole account first, final ones only if there is no other.
+# The order in which one of several errors is reported, and decides what comes next: a template that
+# was removed first, since a new plan follows at once; then errors of the whole account; final ones
+# only if there is no other. A lack of capacity comes before the deployment's fault: it is what the
+# pools without that fault answer.
 GRAVITY: tuple[type[ComputeError], ...] = (
-    *(QuotaReached, Throttled, Deferred, NoCapacity),
-    *(Unknown, Rejected),
+    *(Stale, QuotaReached, Throttled, Deferred, NoCapacity),
+    *(Misconfigured, Unknown, Rejected),
 )
 
 
@@ -103,30 +107,42 @@ def read_answer(shown: Mapping[str, Any], plan: Plan) -> FleetAnswer:
 
 def shortfall(failed: Sequence[LaunchFailure], market: Market) -> ComputeError:
     """Return the reason why there are fewer instances than requested, with its message."""
-    errors = [_error(each) for each in failed]
+    errors = [error_of_pool(each) for each in failed]
     worst = next(
         (kind for kind in GRAVITY if any(isinstance(each, kind) for each in errors)), NoCapacity
     )
-    named_market = "Spot" if market == "spot" else "on-demand"
+    ours = next((each for each in errors if isinstance(each, Misconfigured)), None)
+    if worst is Misconfigured and ours is not None:
+        return ours
     if worst is NoCapacity:
-        without = [
-            each.pool
-            for each, error in zip(failed, errors, strict=True)
-            if isinstance(error, NoCapacity)
-        ]
-        codes = sorted({each.code for each in failed})
-        where = f" for {summarize(without)} ({', '.join(codes)})" if without else ""
-        return NoCapacity(f"EC2 has no more {named_market} capacity now{where}")
-    first = next(error for error in errors if isinstance(error, worst))
-    return worst(str(first))
+        text = _without_capacity(failed, errors, market)
+    else:
+        text = str(next(error for error in errors if isinstance(error, worst)))
+    error = worst(text if ours is None else f"{text}; of other pools: {ours}")
+    error.change = "" if ours is None else ours.change
+    return error
 
 
-def _error(failed: LaunchFailure) -> ComputeError:
-    if failed.code in UNFIT:
+def error_of_pool(failed: LaunchFailure) -> ComputeError:
+    """Return the port's error for one pool. An answer of a fleet is definite, also a 5xx in it."""
+    if is_unfit(failed.code, failed.message):
         return Rejected(f"{failed.code}: {failed.message}")
-    # An answer of a fleet is definite, even if it reports a server error.
     error = named(failed.code, failed.message)
-    return NoCapacity(str(error)) if isinstance(error, Unknown) else error
+    if isinstance(error, Unknown):
+        return NoCapacity(str(error))
+    return Deferred(f"{failed.code}: {failed.message}") if may_be_unfit(failed.code) else error
+
+
+def _without_capacity(
+    failed: Sequence[LaunchFailure], errors: Sequence[ComputeError], market: Market
+) -> str:
+    without = [
+        each for each, error in zip(failed, errors, strict=True) if isinstance(error, NoCapacity)
+    ]
+    codes = sorted({each.code for each in without})
+    pools = summarize(each.pool for each in without)
+    where = f" for {pools} ({', '.join(codes)})" if without else ""
+    return f"EC2 has no more {'Spot' if market == 'spot' else 'on-demand'} capacity now{where}"
 
 
 def _override(shown: Mapping[str, Any]) -> Mapping[str, Any]:

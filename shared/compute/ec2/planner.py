@@ -6,6 +6,7 @@ while; `fleet.py` makes the call, with just these parameters.
 
 import asyncio
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 from msgspec import Struct
@@ -15,13 +16,14 @@ from shared.clock import Clock
 from shared.compute.choice import Wanted, architecture_of, choose, most_types, wanted_by
 from shared.compute.ec2.cache import Cache
 from shared.compute.ec2.client import Aws
+from shared.compute.ec2.error_rules import IMAGE, SUBNETS
 from shared.compute.ec2.instance_types import read_instance_type
 from shared.compute.ec2.pools import CapacityPool, RestingPools, summarize
 from shared.compute.ec2.settings import AMI_PARAMETERS, Ec2Settings
 from shared.compute.ec2.shapes import DescribedInstance, filters
 from shared.compute.ec2.template import Contents, Template, Version
 from shared.compute.ec2.user_data import Boot, user_data
-from shared.compute.port import NoCapacity, Offer, Plan, Rejected
+from shared.compute.port import Misconfigured, NoCapacity, Offer, Plan, Rejected
 from shared.events.events import Market
 from shared.events.offers import InstanceType
 
@@ -80,7 +82,9 @@ def fleet_of(
     max_price_usd: float | None,
 ) -> Plan:
     """Build the parameters of CreateFleet, without those of one batch (token, count, tag)."""
-    price = {"MaxPrice": f"{max_price_usd:g}"} if max_price_usd and offer.market == "spot" else {}
+    price = {}
+    if max_price_usd and offer.market == "spot":
+        price = {"MaxPrice": decimal_text(max_price_usd)}
     strategy = "price-capacity-optimized" if offer.market == "spot" else "lowest-price"
     options = "SpotOptions" if offer.market == "spot" else "OnDemandOptions"
     return {
@@ -119,6 +123,9 @@ def with_charged(shown: DescribedInstance, plan: Plan) -> DescribedInstance:
     if address is None:
         address = plan.get("public_ipv4", {}).get(shown.zone)
     return replace(shown, public_ipv4=address, volume_gib=plan.get("volume_gib"))
+def decimal_text(number: float) -> str:
+    """Write *number* as EC2 reads numbers in text: in fixed point, never with an exponent."""
+    return format(Decimal(repr(number)), "f")
 
 
 class Planner:
@@ -209,7 +216,7 @@ class Planner:
             image_id = answer["Parameter"]["Value"]
         answer = await self._aws.read("DescribeImages", ImageIds=[image_id])
         if not answer["Images"]:
-            raise Rejected(f"the image {image_id} does not exist")
+            raise Misconfigured(f"the image {image_id} does not exist", change=IMAGE)
         shown = answer["Images"][0]
         root = shown.get("RootDeviceName") or "/dev/xvda"
         volumes = [
@@ -235,8 +242,8 @@ class Planner:
             for each in shown
         ]
         if not subnets:
-            raise Rejected(
-                "there is no default VPC, so no subnet to launch in: set DOCKER_JOB_EC2_SUBNETS"
+            raise Misconfigured(
+                "there is no default VPC, so no subnet to launch in", change=SUBNETS
             )
         return one_a_zone(subnets)
 

@@ -20,6 +20,11 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/retrieve-ecs-optimiz
 PriceSource = Literal["auto", "api", "table", "none"]
 PRICE_SOURCES: dict[str, PriceSource] = {each: each for each in get_args(PriceSource)}
 
+LEAST_PRICE_USD = 0.001
+"""EC2 refuses a maximum price below it.
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_FleetLaunchTemplateOverridesRequest.html
+"""
+
 _INSTANCE_TYPE = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
 
 
@@ -69,6 +74,11 @@ def ec2_settings(settings: Settings) -> Ec2Settings:
     """Read `DOCKER_JOB_EC2_…` and the maximum lifetime. Raises `BadSetting`."""
     defaults = Ec2Settings()
     price = settings.number("EC2_MAX_PRICE_USD", 0, most=1000)
+    if price and price <= LEAST_PRICE_USD:
+        raise BadSetting(
+            f"{PREFIX}EC2_MAX_PRICE_USD is {price}: EC2 takes a maximum of more than "
+            f"{LEAST_PRICE_USD} USD an hour; leave it empty for none"
+        )
     prices = settings.choice("EC2_PRICES", defaults.prices, tuple(PRICE_SOURCES))
     architecture = settings.choice("EC2_ARCHITECTURE", defaults.architecture, ("x86_64", "arm64"))
     return Ec2Settings(
