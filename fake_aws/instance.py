@@ -54,6 +54,8 @@ class Plan:
     block_devices: tuple[dict[str, Any], ...] = ()
     security_groups: tuple[str, ...] = ()
     key_name: str | None = None
+    cpu_credits: str = ""
+    """"standard" or "unlimited"; empty for types that are not burstable."""
     client_token: str = ""
     instance_tags: dict[str, str] = field(default_factory=dict)
     volume_tags: dict[str, str] = field(default_factory=dict)

@@ -4,7 +4,11 @@ from msgspec import Struct
 
 
 class InstanceType(Struct, frozen=True, kw_only=True, rename={"name": "instance_type"}):
-    """An instance type. `gpus` are whole ones of NVIDIA; `accelerated` is one with any device."""
+    """An instance type. `gpus` are whole ones of NVIDIA; `accelerated` is one with any device.
+
+    `current`: new enough to be offered, by docker-job's own rule. `local_disks`: it has disks of
+    its own, which are paid for; false in an event of an earlier release.
+    """
 
     name: str
     vcpus: int
@@ -16,6 +20,7 @@ class InstanceType(Struct, frozen=True, kw_only=True, rename={"name": "instance_
     burstable: bool
     bare_metal: bool
     accelerated: bool = False
+    local_disks: bool = False
 
 
 class OfferedType(InstanceType, frozen=True, kw_only=True, rename={"name": "instance_type"}):
@@ -34,7 +39,8 @@ class OfferTerms(Struct, frozen=True, kw_only=True):
 
     `chooses`: a job gets types that have what it asks for, at most `most_types`; if false, each of
     them runs any job. `instance_types`, `vcpus`, `memory_mib` and `architecture` are the
-    deployment's, for a job that does not say. `start_seconds` is the usual time from a launch to a
+    deployment's, for a job that does not say. `own_image`: instances boot an image of the operator's
+    choice, which may run where the default one does not. `start_seconds` is the usual time from a launch to a
     running container, for as long as no job has shown it.
     """
 
@@ -48,3 +54,4 @@ class OfferTerms(Struct, frozen=True, kw_only=True):
     max_price_usd: float | None = None
     minimum_billed_seconds: int = 0
     start_seconds: float = 0.0
+    own_image: bool = False

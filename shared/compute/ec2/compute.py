@@ -27,6 +27,7 @@ from shared.compute.ec2.offers import OfferReader
 from shared.compute.ec2.planner import Planner
 from shared.compute.ec2.pools import RestingPools
 from shared.compute.ec2.prices import Prices
+from shared.compute.ec2.quota_errors import explain_shortage, spent_quotas
 from shared.compute.ec2.settings import Ec2Settings
 from shared.compute.ec2.shapes import DescribedInstance, is_request
 from shared.compute.port import (
@@ -106,13 +107,15 @@ class Ec2Compute:
                 "CreateFleet", instances=len(batch.requests), **fleet.call_of(batch)
             )
         except ComputeError as error:
-            return await self._after_refusal(batch, error)
+            explained = explain_shortage(error, (), batch.plan, self._aws.region)
+            return await self._after_refusal(batch, explained)
         answer = fleet.read_answer(shown, batch.plan)
         self._rest_pools(answer)
         instances = await self._read_new(batch, answer.launched, asked_at)
         short: ComputeError = NoCapacity("")
         if len(instances) < len(batch.requests):
             short = fleet.shortfall(answer.failed, batch.plan["market"])
+            short = explain_shortage(short, answer.failed, batch.plan, self._aws.region)
         return _in_places(instances, len(batch.requests), short)
 
     async def terminate(self, instance_ids: Sequence[str]) -> None:
@@ -201,6 +204,8 @@ class Ec2Compute:
 
     def _rest_pools(self, answer: FleetAnswer) -> None:
         now = self._clock.now()
+        for quota in spent_quotas(answer.failed):
+            self._resting.spend(quota, now)
         for each in answer.failed:
             unfit = each.code in UNFIT
             if unfit or isinstance(fleet.shortfall([each], each.pool.market), NoCapacity):

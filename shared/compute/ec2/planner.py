@@ -6,7 +6,7 @@ while; `fleet.py` makes the call, with just these parameters.
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from msgspec import Struct
 
@@ -14,7 +14,7 @@ from shared.clock import Clock
 from shared.compute.choice import Wanted, architecture_of, choose, most_types, wanted_by
 from shared.compute.ec2.cache import Cache
 from shared.compute.ec2.client import Aws
-from shared.compute.ec2.instance_types import read_instance_type
+from shared.compute.ec2.instance_types import DescribedType, read_instance_type
 from shared.compute.ec2.pools import CapacityPool, RestingPools, summarize
 from shared.compute.ec2.settings import AMI_PARAMETERS, Ec2Settings
 from shared.compute.ec2.shapes import filters
@@ -27,6 +27,8 @@ from shared.events.offers import InstanceType
 IMAGE_SECONDS = 3600.0
 NETWORK_SECONDS = 600.0
 TYPES_SECONDS = 86_400.0
+
+T = TypeVar("T", bound=InstanceType)
 
 
 class Subnet(Struct, frozen=True, kw_only=True):
@@ -56,11 +58,11 @@ def one_a_zone(subnets: Sequence[Subnet]) -> list[Subnet]:
 
 
 def overrides_for(
-    types: Sequence[InstanceType],
+    types: Sequence[T],
     subnets: Sequence[Subnet],
     resting: set[CapacityPool],
     market: Market,
-) -> list[tuple[InstanceType, Subnet]]:
+) -> list[tuple[T, Subnet]]:
     """Return every pool that does not rest."""
     return [
         (kind, subnet)
@@ -102,6 +104,42 @@ def fleet_of(
     }
 
 
+def join_fleets(plans: Sequence[Plan]) -> Plan:
+    """Join plans of one offer: a fleet may launch from several versions of the template.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateFleet.html: up to 50.
+    """
+    first = plans[0]
+    configs = [each for plan in plans for each in plan["fleet"]["LaunchTemplateConfigs"]]
+    return {
+        **first,
+        "zones": {name: zone for plan in plans for name, zone in plan["zones"].items()},
+        "fleet": {**first["fleet"], "LaunchTemplateConfigs": configs},
+    }
+
+
+class Setup(NamedTuple):
+    """The properties of types that decide what a version of the template has for them."""
+
+    gpus: bool
+    takes_credits: bool
+
+
+def by_setup(
+    places: Sequence[tuple[DescribedType, Subnet]], architecture: str
+) -> dict[Setup, list[tuple[DescribedType, Subnet]]]:
+    """Group pools by what their instances need of the template.
+
+    A job that names types may mix them: types with and without GPUs boot different images, and EC2
+    refuses a credit option for a type that takes none.
+    """
+    found: dict[Setup, list[tuple[DescribedType, Subnet]]] = {}
+    for kind, subnet in places:
+        setup = Setup(kind.gpus > 0 and architecture == "x86_64", kind.takes_credits)
+        found.setdefault(setup, []).append((kind, subnet))
+    return found
+
+
 class Planner:
     """Makes plans. *agent_sha256* is the hash by which instances know the agent."""
 
@@ -133,17 +171,22 @@ class Planner:
         pools = [
             CapacityPool(offer.market, each.name, at.zone) for each in chosen for at in subnets
         ]
-        resting = self._resting.among(pools, self._clock.now())
+        now = self._clock.now()
+        resting = self._resting.among(pools, now)
         places = overrides_for(chosen, subnets, resting, offer.market)
+        places = self._resting.within_quotas(places, offer.market, now)
         if not places:
             raise NoCapacity(
                 f"EC2 has no {_market_name(offer.market)} capacity now for {summarize(pools)}; "
                 f"next try after a rest of {self._settings.pool_rest_seconds:g} s"
             )
         architecture = architecture_of(chosen, wanted)
-        image = await self._image(architecture, gpus=max(each.gpus for each in chosen))
-        version = await self.template.version(await self._contents(offer, image))
-        return fleet_of(offer, version, places, self._settings.max_price_usd)
+        plans = []
+        for setup, among in by_setup(places, architecture).items():
+            image = await self._image("gpu" if setup.gpus else architecture)
+            version = await self.template.version(self._contents(offer, image, setup))
+            plans.append(fleet_of(offer, version, among, self._settings.max_price_usd))
+        return join_fleets(plans)
 
     async def zones(self) -> tuple[str, ...]:
         """Return the zones in which it launches."""
@@ -155,8 +198,9 @@ class Planner:
         self._cache.forget()
         self.template.forget()
 
-    async def _contents(self, offer: Offer, image: Image) -> Contents:
+    def _contents(self, offer: Offer, image: Image, setup: Setup) -> Contents:
         settings = self._settings
+        disk_gib = settings.gpu_disk_gib if setup.gpus else settings.disk_gib
         boot = Boot(
             api_url=offer.api_url,
             deployment=offer.deployment,
@@ -168,15 +212,15 @@ class Planner:
             market=offer.market,
             image_id=image.id,
             root_device=image.root_device,
-            disk_gib=max(offer.resources.disk_gib or settings.disk_gib, image.least_gib),
+            disk_gib=max(offer.resources.disk_gib or disk_gib, image.least_gib),
             user_data=user_data(boot),
             instance_profile=settings.instance_profile,
             security_groups=settings.security_groups,
             key_name=settings.key_name,
+            standard_credits=setup.takes_credits,
         )
 
-    async def _image(self, architecture: str, *, gpus: int) -> Image:
-        kind = "gpu" if gpus and architecture == "x86_64" else architecture
+    async def _image(self, kind: str) -> Image:
         return await self._cache.get(f"image {kind}", IMAGE_SECONDS, lambda: self._read_image(kind))
 
     async def _read_image(self, kind: str) -> Image:
@@ -218,7 +262,7 @@ class Planner:
             )
         return one_a_zone(subnets)
 
-    async def _instance_types(self, wanted: Wanted, market: Market) -> dict[str, InstanceType]:
+    async def _instance_types(self, wanted: Wanted, market: Market) -> dict[str, DescribedType]:
         """Read the types that a job names, or all that may fit."""
         if wanted.names:
             key = "types " + " ".join(sorted(wanted.names))
@@ -226,7 +270,6 @@ class Planner:
         else:
             key = f"types {wanted.architecture} {market}"
             only = {
-                "current-generation": "true",
                 "bare-metal": "false",
                 "burstable-performance-supported": "false",
                 "supported-usage-class": market,
@@ -234,7 +277,7 @@ class Planner:
             }
             asked = {"Filters": [{"Name": name, "Values": [each]} for name, each in only.items()]}
 
-        async def ask() -> dict[str, InstanceType]:
+        async def ask() -> dict[str, DescribedType]:
             shown = await self._aws.read_all("DescribeInstanceTypes", "InstanceTypes", **asked)
             types = [read_instance_type(each) for each in shown]
             return {each.name: each for each in types}
