@@ -57,9 +57,7 @@ class Control:
         pool = Pool(market, instance_type, zone)
         self._do(lambda cloud: cloud.pools.set_size(pool, size))
 
-    def set_quota(
-        self, vcpus: int | None, *, market: str = "spot", family: str = ""
-    ) -> None:
+    def set_quota(self, vcpus: int | None, *, market: str = "spot", family: str = "") -> None:
         """Set the account's limit of running vCPUs; None: no limit.
 
         Of the group of *family* (as "g"), or of each group of the market.

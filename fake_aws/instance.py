@@ -62,6 +62,11 @@ class Plan:
     request_tags: dict[str, str] = field(default_factory=dict)
 
     @property
+    def usable_gpus(self) -> int:
+        """The GPUs for which the image has a driver: NVIDIA's, with the image made for them."""
+        return self.kind.nvidia_gpus if "-gpu-" in self.image.name else 0
+
+    @property
     def pool(self) -> Pool:
         """The pool that the capacity comes from."""
         return Pool(self.market, self.kind.name, self.subnet.zone)

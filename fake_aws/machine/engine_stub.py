@@ -41,7 +41,8 @@ class Handler(BaseHTTPRequestHandler):
                 ("MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota"), True
             )
             machine = {"NCPU": os.cpu_count(), "MemTotal": docker_stub.memory_bytes()}
-            self.answer(200, {**machine, **limits})
+            runtimes = {"runc": {}, **({"nvidia": {}} if docker_stub.gpus_here() else {})}
+            self.answer(200, {**machine, **limits, "Runtimes": runtimes})
         elif path.startswith("/images/") and path.endswith("/json"):
             self.answer(200, {"Id": "sha256:" + "0" * 64, "RepoTags": [], "Config": {}})
         else:

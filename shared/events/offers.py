@@ -39,9 +39,9 @@ class OfferTerms(Struct, frozen=True, kw_only=True):
 
     `chooses`: a job gets types that have what it asks for, at most `most_types`; if false, each of
     them runs any job. `instance_types`, `vcpus`, `memory_mib` and `architecture` are the
-    deployment's, for a job that does not say. `own_image`: instances boot an image of the operator's
-    choice, which may run where the default one does not. `start_seconds` is the usual time from a launch to a
-    running container, for as long as no job has shown it.
+    deployment's, for a job that does not say. `own_image`: instances boot an image of the
+    operator's choice, which may run where the default one does not. `start_seconds` is the usual
+    time from a launch to a running container, for as long as no job has shown it.
     """
 
     chooses: bool

@@ -61,14 +61,20 @@ class RestingPools:
 
     def within_quotas(
         self, places: Sequence[tuple[T, P]], market: Market, now: datetime
-    ) -> Sequence[tuple[T, P]]:
-        """Leave out types of a quota that rests, unless none is left.
+    ) -> list[tuple[T, P]]:
+        """Leave out types whose quota rests; if all do, return those of the longest rest so far.
 
-        Then EC2 is asked again, since an instance that ends frees its vCPUs at once.
+        EC2 is then asked again, since an instance that ends frees its vCPUs at once. One quota at
+        a time: a fleet may stop at the first that is used up, and would never reach the others.
         """
-        spent = {quota for quota, until in self._spent_until.items() if until > now}
-        left = [each for each in places if quota_of(each[0].name, market) not in spent]
-        return left or places
+        of = [quota_of(kind.name, market) for kind, _ in places]
+        spent: dict[Quota | None, datetime] = {
+            quota: until for quota, until in self._spent_until.items() if until > now
+        }
+        if not all(each in spent for each in of):
+            return [place for place, each in zip(places, of, strict=True) if each not in spent]
+        next_one = min(set(of), key=lambda each: (spent[each], str(each)), default=None)
+        return [place for place, each in zip(places, of, strict=True) if each == next_one]
 
 
 def summarize(pools: Iterable[CapacityPool]) -> str:
