@@ -68,7 +68,7 @@ class Ec2Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def own_image(self) -> bool:
-        """Whether instances boot an image of the operator's choice."""
+        """True if instances boot an image of the operator's choice."""
         return bool(self.image_id)
 
 
