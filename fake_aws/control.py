@@ -57,9 +57,12 @@ class Control:
         pool = Pool(market, instance_type, zone)
         self._do(lambda cloud: cloud.pools.set_size(pool, size))
 
-    def set_quota(self, vcpus: int | None, *, market: str = "spot") -> None:
-        """Set the account's limit of running vCPUs; None: no limit."""
-        self._do(lambda cloud: cloud.pools.quotas.update({market: vcpus}))
+    def set_quota(self, vcpus: int | None, *, market: str = "spot", family: str = "") -> None:
+        """Set the account's limit of running vCPUs; None: no limit.
+
+        Of the group of *family* (as "g"), or of each group of the market.
+        """
+        self._do(lambda cloud: cloud.pools.quotas.set(vcpus, market, family))
 
     def fail(self, action: str = "*", kind: str = "error", **details: Any) -> Fault:
         """Arm a fault; *details* are the fields of `faults.Fault`."""
@@ -152,6 +155,7 @@ def _truth(instance: Any) -> dict[str, Any]:
         "running_at": instance.running_at,
         "ended_at": instance.ended_at,
         "reason": instance.reason_code,
+        "cpu_credits": instance.plan.cpu_credits,
         "tags": dict(instance.tags),
         "console": instance.console,
     }

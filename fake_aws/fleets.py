@@ -24,8 +24,7 @@ TAGGABLE = {"fleet", "instance", "volume", "network-interface"}
 MOST_OVERRIDES = 300
 DECIMAL = re.compile(r"\d+(\.\d+)?")
 LEAST_PRICE = 0.001
-# Limits of the whole account: another pool would be refused too.
-ACCOUNT_WIDE = {"MaxSpotInstanceCountExceeded", "VcpuLimitExceeded", "RequestLimitExceeded"}
+QUOTA_CODES = {"MaxSpotInstanceCountExceeded", "VcpuLimitExceeded"}
 
 
 class Offer(NamedTuple):
@@ -169,7 +168,7 @@ class Fleets:
                 else:
                     come.setdefault(index, []).append(launched)
                     left -= 1
-            if index in failed and failed[index].code in ACCOUNT_WIDE:
+            if index in failed and self._ends(failed[index]):
                 break
         instances = [
             {
@@ -188,6 +187,11 @@ class Fleets:
             for index, error in failed.items()
         ]
         return instances, errors
+
+    def _ends(self, error: AwsError) -> bool:
+        """Return whether a fleet tries no other pool after *error*."""
+        ends = error.code in QUOTA_CODES and self._settings.quota_ends_fleet
+        return ends or error.code == "RequestLimitExceeded"
 
     def _launch(self, offer: Offer, market: str, reservation: str) -> str:
         if isinstance(offer.plan, AwsError):

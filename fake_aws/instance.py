@@ -54,10 +54,17 @@ class Plan:
     block_devices: tuple[dict[str, Any], ...] = ()
     security_groups: tuple[str, ...] = ()
     key_name: str | None = None
+    cpu_credits: str = ""
+    """"standard" or "unlimited"; empty for types that are not burstable."""
     client_token: str = ""
     instance_tags: dict[str, str] = field(default_factory=dict)
     volume_tags: dict[str, str] = field(default_factory=dict)
     request_tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def usable_gpus(self) -> int:
+        """The GPUs for which the image has a driver: NVIDIA's, with the image made for them."""
+        return self.kind.nvidia_gpus if "-gpu-" in self.image.name else 0
 
     @property
     def pool(self) -> Pool:

@@ -53,6 +53,7 @@ class Image(NamedTuple):
     architecture: str
     root_device: str
     platform: str
+    name: str = ""
 
 
 class InstanceType(NamedTuple):
@@ -63,6 +64,7 @@ class InstanceType(NamedTuple):
     memory_mib: int
     architectures: tuple[str, ...]
     gpus: int
+    nvidia_gpus: int
     current_generation: bool
     bare_metal: bool
     burstable: bool
@@ -179,7 +181,11 @@ class MotoSide:
         if found is None:
             raise AwsError("InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist")
         return Image(
-            found.id, found.architecture or "x86_64", found.root_device_name, found.platform or ""
+            found.id,
+            found.architecture or "x86_64",
+            found.root_device_name,
+            found.platform or "",
+            found.name or "",
         )
 
     def profile(self, name: str, arn: str) -> str:
@@ -212,12 +218,14 @@ def instance_type(name: str) -> InstanceType:
     found = INSTANCE_TYPES.get(name)
     if found is None:
         raise AwsError("InvalidParameterValue", f"Invalid value '{name}' for InstanceType.")
+    gpus = found.get("GpuInfo", {}).get("Gpus", ())
     return InstanceType(
         name=name,
         vcpus=found["VCpuInfo"]["DefaultVCpus"],
         memory_mib=found["MemoryInfo"]["SizeInMiB"],
         architectures=tuple(found["ProcessorInfo"]["SupportedArchitectures"]),
-        gpus=sum(each["Count"] for each in found.get("GpuInfo", {}).get("Gpus", ())),
+        gpus=sum(each["Count"] for each in gpus),
+        nvidia_gpus=sum(each["Count"] for each in gpus if each["Manufacturer"] == "NVIDIA"),
         current_generation=found["CurrentGeneration"],
         bare_metal=found["BareMetal"],
         burstable=found["BurstablePerformanceSupported"],

@@ -71,6 +71,7 @@ class Plans:
             block_devices=tuple(data.get("BlockDeviceMappings") or ()),
             security_groups=self._groups(data),
             key_name=data.get("KeyName"),
+            cpu_credits=_cpu_credits(kind, data),
             client_token=token,
             instance_tags=instance_tags,
             volume_tags=volume_tags,
@@ -126,6 +127,24 @@ def overridden(data: Params, override: Params) -> Params:
     if merged.get("InstanceType") and merged.get("InstanceRequirements"):
         raise combination("InstanceType and InstanceRequirements cannot both be given.")
     return merged
+
+
+def _cpu_credits(kind: InstanceType, data: Params) -> str:
+    """Return the credit option. Raises AwsError if one is given for another type.
+
+    https://github.com/hashicorp/terraform-provider-aws/issues/5067 has the error; the defaults:
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/burstable-performance-instances.html
+    """
+    given = data.get("CreditSpecification") or {}
+    if given and not kind.burstable:
+        raise AwsError(
+            "InstanceCreditSpecification.NotSupported",
+            f"The {kind.name} instance type does not support T2 Unlimited.",
+        )
+    if not kind.burstable:
+        return ""
+    default = "standard" if kind.name.startswith("t2.") else "unlimited"
+    return str(given.get("CpuCredits") or default)
 
 
 def _allowed(kind: InstanceType, wanted: Params) -> bool:

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from fake_aws.errors import AwsError
+from fake_aws.quotas import Quotas
 from fake_aws.settings import CloudSettings
 
 ANY = "*"
@@ -28,11 +29,7 @@ class Pools:
         self._settings = settings
         self._sizes: dict[Pool, int | None] = {}
         self._used: Counter[Pool] = Counter()
-        self._vcpus: Counter[str] = Counter()
-        self.quotas: dict[str, int | None] = {
-            "spot": settings.spot_vcpus,
-            "on-demand": settings.on_demand_vcpus,
-        }
+        self.quotas = Quotas(settings)
 
     def set_size(self, pool: Pool, size: int | None) -> None:
         """Set the size of *pool*, in instances; None: no limit."""
@@ -45,19 +42,17 @@ class Pools:
 
     def take(self, pool: Pool, vcpus: int) -> None:
         """Take a place for one instance. Raises AwsError without capacity, or above the quota."""
-        quota = self.quotas[pool.market]
-        if quota is not None and self._vcpus[pool.market] + vcpus > quota:
-            raise _over_quota(pool.market, quota)
+        self.quotas.take(pool.instance_type, pool.market, vcpus)
         room = self.room(pool)
         if room is not None and room < 1:
+            self.quotas.give_back(pool.instance_type, pool.market, vcpus)
             raise _no_capacity(pool)
         self._used[pool] += 1
-        self._vcpus[pool.market] += vcpus
 
     def give_back(self, pool: Pool, vcpus: int) -> None:
         """Return the place of an ended instance."""
         self._used[pool] -= 1
-        self._vcpus[pool.market] -= vcpus
+        self.quotas.give_back(pool.instance_type, pool.market, vcpus)
 
     def _size(self, pool: Pool) -> int | None:
         for key in _from_close_to_far(pool):
@@ -73,18 +68,6 @@ def _from_close_to_far(pool: Pool) -> list[Pool]:
         for t, z in ((kind, zone), (kind, ANY), (ANY, zone), (ANY, ANY))
         for m in (market, ANY)
     ]
-
-
-def _over_quota(market: str, quota: int) -> AwsError:
-    if market == "spot":
-        return AwsError("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
-    return AwsError(
-        "VcpuLimitExceeded",
-        "You have requested more vCPU capacity than your current vCPU limit of "
-        f"{quota} allows for the instance bucket that the specified instance type belongs to. "
-        "Please visit http://aws.amazon.com/contact-us/ec2-request to request an adjustment to "
-        "this limit.",
-    )
 
 
 def _no_capacity(pool: Pool) -> AwsError:

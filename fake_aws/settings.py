@@ -93,9 +93,14 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     enforce_policies: bool = True
     """Of IAM users and roles created here; the operator is allowed every call."""
 
+    new_account_quotas: bool = False
+    """Whether the account has a new account's quotas: 5 vCPUs of the standard families, else 0."""
     spot_vcpus: int | None = None
-    """The account's quota of running Spot vCPUs (a new account has 5); None: no limit."""
+    """Each quota of running Spot vCPUs, of every group of families; None: no limit."""
     on_demand_vcpus: int | None = None
+    quota_ends_fleet: bool = True
+    """Whether a fleet stops at the first pool whose quota is used up, or tries the other ones too.
+    AWS does not document it."""
     pool_size: int | None = None
     """The size of each pool (market, type, zone) in instances, unless set; None: no limit."""
     minimum_billed_seconds: float = 60.0

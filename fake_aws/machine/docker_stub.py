@@ -4,7 +4,8 @@ It knows version, info, login, pull, image inspect, create, start, attach, run, 
 stop, wait, logs, rm and ps, and `system dial-stdio` (`engine_stub.py`). A simulated container
 prints the command that it would have run, then follows its environment: SIMULATE_SECONDS
 (duration), SIMULATE_OUTPUT and SIMULATE_ERROR (output), SIMULATE_EXIT_CODE. SIGTERM, and its own
-stop signal, end it. Its state is a file in `docker/` of the instance.
+stop signal, end it. A container gets a GPU only with --gpus (`hardware.py`). Its state is a file in
+`docker/` of the instance.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Any, NoReturn
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import hardware  # type: ignore[import-not-found]  # from beside this file: python -I finds none
 
 STEP_SECONDS = 0.02
 # The options that take a value, of create and run.
@@ -111,7 +116,8 @@ def run(arguments: list[str]) -> int:
 def start(arguments: list[str]) -> int:
     """Start its process in a session of its own; with --attach wait until it has ended."""
     name = positional(arguments)[-1]
-    read(name)
+    if missing := hardware.missing_gpus(read(name)["gpus"]):
+        return fail(missing)
     process = subprocess.Popen(
         [sys.executable, os.path.abspath(__file__), "--simulate", name], start_new_session=True
     )
@@ -133,7 +139,7 @@ def simulate(name: str) -> NoReturn:
     environment = container["env"]
     output("simulated, not run: " + " ".join(container["would_run"]))
     if container["gpus"]:
-        output("simulated GPUs: " + container["gpus"])
+        output("simulated GPUs: " + hardware.gpus_for(container["gpus"]))
     try:
         seconds = float(environment.get("SIMULATE_SECONDS") or 0)
         code = int(environment.get("SIMULATE_EXIT_CODE") or 0)
@@ -203,11 +209,6 @@ def number_of(given: str) -> int:
     base, sign, more = re.match(r"([A-Z0-9]+?)(?:([+-])([0-9]+))?$", given).groups()  # type: ignore[union-attr]
     number = int(getattr(signal, base if base.startswith("SIG") else "SIG" + base))
     return number + int(f"{sign}{more}") if sign else number
-
-
-def memory_bytes() -> int:
-    """Return the memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def remove(names: list[str]) -> int:

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import docker_stub  # type: ignore[import-not-found]  # from beside this file: python -I finds none
+import hardware  # type: ignore[import-not-found]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -40,8 +41,9 @@ class Handler(BaseHTTPRequestHandler):
             limits = dict.fromkeys(
                 ("MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota"), True
             )
-            machine = {"NCPU": os.cpu_count(), "MemTotal": docker_stub.memory_bytes()}
-            self.answer(200, {**machine, **limits})
+            machine = {"NCPU": os.cpu_count(), "MemTotal": hardware.memory_bytes()}
+            runtimes = {"runc": {}, **({"nvidia": {}} if hardware.gpus() else {})}
+            self.answer(200, {**machine, **limits, "Runtimes": runtimes})
         elif path.startswith("/images/") and path.endswith("/json"):
             self.answer(200, {"Id": "sha256:" + "0" * 64, "RepoTags": [], "Config": {}})
         else:

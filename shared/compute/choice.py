@@ -42,6 +42,9 @@ class SizeDefaults(Protocol):
     @property
     def architecture(self) -> str: ...
 
+    @property
+    def own_image(self) -> bool: ...
+
 
 class Wanted(Struct, frozen=True, kw_only=True):
     """The resources of a job, with the deployment's defaults; or types by their names."""
@@ -52,6 +55,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     gpus: int
     architecture: str
     architecture_given: bool
+    own_image: bool = False
 
 
 def most_types(zones: int) -> int:
@@ -76,6 +80,7 @@ def wanted_by(resources: Resources, defaults: SizeDefaults) -> Wanted:
         gpus=resources.gpus or 0,
         architecture=resources.architecture or defaults.architecture,
         architecture_given=resources.architecture is not None,
+        own_image=defaults.own_image,
     )
 
 
@@ -126,15 +131,21 @@ def _fits(kind: InstanceType, wanted: Wanted, market: Market) -> bool:
 def _has_gpus(kind: InstanceType, wanted: Wanted) -> bool:
     if wanted.gpus:
         return kind.gpus >= wanted.gpus
-    return kind.gpus == 0 and not kind.accelerated
+    return kind.gpus == 0 and not kind.accelerated and not kind.local_disks  # paid for, unused
 
 
 def _named(types: Mapping[str, T], wanted: Wanted) -> list[T]:
-    """Choose the named ones, all of one architecture, since they boot one image."""
+    """Choose the named ones, all of one architecture, without those that cannot boot."""
     unknown = [each for each in wanted.names if each not in types]
     if unknown:
         raise Rejected(f"unknown instance types: {', '.join(unknown)}")
     named = [types[each] for each in wanted.names]
+    named = [each for each in named if _boots(each, wanted)]
+    if not named:
+        raise Rejected(
+            f"the image of docker-job does not run on {', '.join(wanted.names)} (macOS needs a "
+            "dedicated host, and Amazon Linux 2023 a Graviton2 or newer): name other instance types"
+        )
     architecture = wanted.architecture
     if not wanted.architecture_given and not _of(named, architecture):
         architecture = named[0].architectures[-1]  # "i386, x86_64" of some old ones
@@ -142,6 +153,17 @@ def _named(types: Mapping[str, T], wanted: Wanted) -> list[T]:
     if not chosen:
         raise Rejected(f"none of {', '.join(wanted.names)} is {architecture}")
     return chosen
+
+
+def _boots(kind: InstanceType, wanted: Wanted) -> bool:
+    """Return whether the image runs on this type.
+
+    AL2023 needs ARMv8.2, which a1 has not:
+    https://docs.aws.amazon.com/linux/al2023/ug/system-requirements.html
+    """
+    if all(each.endswith("_mac") for each in kind.architectures):
+        return False
+    return wanted.own_image or not kind.name.startswith("a1.")
 
 
 def _of(types: Iterable[T], architecture: str) -> list[T]:

@@ -6,7 +6,11 @@ from shared.events.costs import OtherTerms
 
 
 class InstanceType(Struct, frozen=True, kw_only=True, rename={"name": "instance_type"}):
-    """An instance type. `gpus` are whole ones of NVIDIA; `accelerated` is one with any device."""
+    """An instance type. `gpus` are whole ones of NVIDIA; `accelerated` is one with any device.
+
+    `current`: new enough to be offered, by docker-job's own rule. `local_disks`: it has disks of
+    its own, which are paid for; false in an event of an earlier release.
+    """
 
     name: str
     vcpus: int
@@ -18,6 +22,7 @@ class InstanceType(Struct, frozen=True, kw_only=True, rename={"name": "instance_
     burstable: bool
     bare_metal: bool
     accelerated: bool = False
+    local_disks: bool = False
 
 
 class OfferedType(InstanceType, frozen=True, kw_only=True, rename={"name": "instance_type"}):
@@ -36,9 +41,11 @@ class OfferTerms(Struct, frozen=True, kw_only=True):
 
     `chooses`: a job gets types that have what it asks for, at most `most_types`; if false, each of
     them runs any job. `instance_types`, `vcpus`, `memory_mib` and `architecture` are the
-    deployment's, for a job that does not say. `start_seconds` is the usual time from a launch to a
-    running container, for as long as no job has shown it. `other` is absent in events of earlier
-    releases. `listed_as_of` is the date of the built-in table, if the list prices are from there.
+    deployment's, for a job that does not say. `own_image`: instances boot an image of the
+    operator's choice, which may run where the default one does not. `start_seconds` is the usual
+    time from a launch to a running container, for as long as no job has shown it. `other` is absent
+    in events of earlier releases. `listed_as_of` is the date of the built-in table, if the list
+    prices are from there.
     """
 
     chooses: bool
@@ -53,3 +60,4 @@ class OfferTerms(Struct, frozen=True, kw_only=True):
     start_seconds: float = 0.0
     other: OtherTerms | None = None
     listed_as_of: str | None = None
+    own_image: bool = False

@@ -1,8 +1,10 @@
 """Instance types as EC2 describes them. `shared.compute.choice` chooses among them."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from shared.compute.ec2.quotas import letters_of
 from shared.events.offers import InstanceType
 
 GPU_MAKER = "NVIDIA"
@@ -16,12 +18,51 @@ ACCELERATORS = (
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceTypeInfo.html
 """
 
+ACCELERATED_FAMILIES = frozenset({"g", "gr", "p", "f", "vt", "inf", "trn", "dl"})
+"""EC2 shows no device of some of these types, such as trn2u.48xlarge.
+https://docs.aws.amazon.com/ec2/latest/instancetypes/ac.html
+"""
 
-def read_instance_type(shown: Mapping[str, Any]) -> InstanceType:
+OLDEST = {"a": 2, "c": 5, "m": 5, "r": 5, "t": 3, "x": 2, "i": 3, "d": 3, "h": 2, "g": 4, "p": 4}
+"""The oldest generation that is offered, by the letters of the family; of others, each.
+
+EC2's own `CurrentGeneration` is no use: it is false for large pools that are far from their end
+(m5, c5, r5, m6i, r6i, g5, r7g), and true for i3, h1 and t2. These limits are the first generation
+on Nitro, and of p the first one that CUDA 13 supports.
+https://aws.amazon.com/ec2/previous-generation/
+https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-nitro-instances.html
+https://docs.nvidia.com/cuda/archive/13.0.0/cuda-toolkit-release-notes/
+"""
+
+_GENERATION = re.compile(r"[a-z]+([0-9]+)")
+
+
+class DescribedType(InstanceType, frozen=True, kw_only=True, rename={"name": "instance_type"}):
+    """An instance type with what only its launch needs.
+
+    `takes_credits`: a credit option may be given, which EC2 refuses for all other types.
+    """
+
+    takes_credits: bool = False
+
+
+def is_current(name: str, hypervisor: str = "") -> bool:
+    """Return whether a type is new enough to be offered. *hypervisor*: as EC2 shows it."""
+    found = _GENERATION.match(name)
+    if hypervisor == "xen":
+        return False
+    # u-3tb1 and mac-m4 have no number of a generation.
+    return found is None or int(found[1]) >= OLDEST.get(letters_of(name), 0)
+
+
+def read_instance_type(shown: Mapping[str, Any]) -> DescribedType:
     """Read a type of DescribeInstanceTypes."""
+    name = shown["InstanceType"]
+    letters = letters_of(name)
     gpus = (shown.get("GpuInfo") or {}).get("Gpus") or []
-    return InstanceType(
-        name=shown["InstanceType"],
+    credit = bool(shown.get("BurstablePerformanceSupported"))
+    return DescribedType(
+        name=name,
         vcpus=shown["VCpuInfo"]["DefaultVCpus"],
         memory_mib=shown["MemoryInfo"]["SizeInMiB"],
         gpus=sum(
@@ -31,8 +72,10 @@ def read_instance_type(shown: Mapping[str, Any]) -> InstanceType:
         ),
         architectures=tuple(shown["ProcessorInfo"]["SupportedArchitectures"]),
         markets=tuple(shown["SupportedUsageClasses"]),
-        current=bool(shown.get("CurrentGeneration")),
-        burstable=bool(shown.get("BurstablePerformanceSupported")),
+        current=is_current(name, shown.get("Hypervisor") or ""),
+        burstable=credit or letters == "t",  # t1 and t8i are, and are not shown so
         bare_metal=bool(shown.get("BareMetal")),
-        accelerated=any(shown.get(each) for each in ACCELERATORS),
+        accelerated=letters in ACCELERATED_FAMILIES or any(map(shown.get, ACCELERATORS)),
+        local_disks=bool(shown.get("InstanceStorageSupported")),
+        takes_credits=credit,
     )

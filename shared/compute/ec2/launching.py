@@ -25,10 +25,12 @@ from shared.compute.ec2 import fleet
 from shared.compute.ec2.client import Aws
 from shared.compute.ec2.errors import at_fault, is_unfit, may_be_unfit
 from shared.compute.ec2.fleet import FleetAnswer, FleetInstance
+from shared.compute.ec2.fleet_plans import with_charged
 from shared.compute.ec2.listing import InstanceListing
-from shared.compute.ec2.planner import Planner, with_charged
+from shared.compute.ec2.planner import Planner
 from shared.compute.ec2.pools import RestingPools
 from shared.compute.ec2.prices import Prices
+from shared.compute.ec2.quota_errors import explain_shortage, spent_quotas
 from shared.compute.ec2.shapes import DescribedInstance
 from shared.compute.port import (
     ComputeError,
@@ -78,7 +80,9 @@ class FleetLauncher:
         try:
             shown = await self._aws.call("CreateFleet", instances=places, **fleet.call_of(batch))
         except ComputeError as error:
-            return await self._after_refusal(batch, at_fault(error, batch.requests[0].resources))
+            explained = explain_shortage(error, (), batch.plan, self._aws.region)
+            fault = at_fault(explained, batch.requests[0].resources)
+            return await self._after_refusal(batch, fault)
         answer = fleet.read_answer(shown, batch.plan)
         self._learn(answer)
         instances = await self._read_new(batch, answer.launched, asked_at)
@@ -90,6 +94,7 @@ class FleetLauncher:
 
     def _shortfall(self, batch: LaunchBatch, answer: FleetAnswer) -> ComputeError:
         short = fleet.shortfall(answer.failed, batch.plan["market"])
+        short = explain_shortage(short, answer.failed, batch.plan, self._aws.region)
         if batch.repeated and isinstance(short, Throttled):
             # Of one pool, in an answer: definite, unlike a repeated call that is throttled.
             return Deferred(str(short))
@@ -166,12 +171,14 @@ class FleetLauncher:
         return await self._prices.price(_as_planned(shown, batch.plan))
 
     def _learn(self, answer: FleetAnswer) -> None:
-        """Let pools without capacity rest; forget what the answer shows to be out of date.
+        """Let pools without capacity, and spent quotas, rest; forget what the answer shows to be out of date.
 
         A pool whose template was removed, or that the deployment's settings forbid, does not rest:
         it is asked again as soon as there is a new template, or the fault is mended.
         """
         now = self._clock.now()
+        for quota in spent_quotas(answer.failed):
+            self._resting.spend(quota, now)
         errors = [fleet.error_of_pool(each) for each in answer.failed]
         for failed, error in zip(answer.failed, errors, strict=True):
             unfit = is_unfit(failed.code, failed.message)

@@ -105,6 +105,7 @@ def terms_of(settings: Ec2Settings, zones: tuple[str, ...]) -> OfferTerms:
         max_price_usd=settings.max_price_usd,
         minimum_billed_seconds=MINIMUM_BILLED_SECONDS,
         start_seconds=START_SECONDS,
+        own_image=settings.own_image,
     )
 
 

@@ -5,41 +5,37 @@ while; `fleet.py` makes the call, with just these parameters.
 """
 
 import asyncio
-from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from shared.clock import Clock
 from shared.compute.choice import Wanted, architecture_of, choose, most_types, wanted_by
 from shared.compute.ec2.cache import Cache
 from shared.compute.ec2.client import Aws
 from shared.compute.ec2.error_rules import IMAGE, SUBNETS
-from shared.compute.ec2.instance_types import read_instance_type
+from shared.compute.ec2.fleet_plans import (
+    Setup,
+    Subnet,
+    by_setup,
+    charged,
+    fleet_of,
+    join_fleets,
+    one_a_zone,
+    overrides_for,
+)
+from shared.compute.ec2.instance_types import DescribedType, read_instance_type
 from shared.compute.ec2.pools import CapacityPool, RestingPools, summarize
 from shared.compute.ec2.settings import AMI_PARAMETERS, Ec2Settings
-from shared.compute.ec2.shapes import DescribedInstance, filters
-from shared.compute.ec2.template import Contents, Template, Version
+from shared.compute.ec2.shapes import filters
+from shared.compute.ec2.template import Contents, Template
 from shared.compute.ec2.user_data import Boot, user_data
 from shared.compute.port import Misconfigured, NoCapacity, Offer, Plan, Rejected
 from shared.events.events import Market
-from shared.events.offers import InstanceType
 
 IMAGE_SECONDS = 3600.0
 NETWORK_SECONDS = 600.0
 TYPES_SECONDS = 86_400.0
-
-
-class Subnet(Struct, frozen=True, kw_only=True):
-    """A subnet for instances."""
-
-    id: str
-    zone: str
-    free_addresses: int
-    public_ipv4: bool = False
-    """Whether it assigns an instance a public IPv4 address: the template does not say."""
 
 
 class Image(Struct, frozen=True, kw_only=True):
@@ -48,84 +44,6 @@ class Image(Struct, frozen=True, kw_only=True):
     id: str
     root_device: str
     least_gib: int
-
-
-def one_a_zone(subnets: Sequence[Subnet]) -> list[Subnet]:
-    """Choose the subnet with most free addresses in each zone; a pool is a type in a zone."""
-    best: dict[str, Subnet] = {}
-    for each in subnets:
-        known = best.get(each.zone)
-        if known is None or (each.free_addresses, known.id) > (known.free_addresses, each.id):
-            best[each.zone] = each
-    return [best[zone] for zone in sorted(best)]
-
-
-def overrides_for(
-    types: Sequence[InstanceType],
-    subnets: Sequence[Subnet],
-    resting: set[CapacityPool],
-    market: Market,
-) -> list[tuple[InstanceType, Subnet]]:
-    """Return every pool that does not rest."""
-    return [
-        (kind, subnet)
-        for kind in types
-        for subnet in subnets
-        if CapacityPool(market, kind.name, subnet.zone) not in resting
-    ]
-
-
-def fleet_of(
-    offer: Offer,
-    version: Version,
-    pools: Sequence[tuple[InstanceType, Subnet]],
-    max_price_usd: float | None,
-) -> Plan:
-    """Build the parameters of CreateFleet, without those of one batch (token, count, tag)."""
-    price = {}
-    if max_price_usd and offer.market == "spot":
-        price = {"MaxPrice": decimal_text(max_price_usd)}
-    strategy = "price-capacity-optimized" if offer.market == "spot" else "lowest-price"
-    options = "SpotOptions" if offer.market == "spot" else "OnDemandOptions"
-    return {
-        "market": offer.market,
-        "zones": {subnet.id: subnet.zone for _, subnet in pools},
-        "fleet": {
-            "Type": "instant",
-            options: {"AllocationStrategy": strategy},
-            "LaunchTemplateConfigs": [
-                {
-                    "LaunchTemplateSpecification": {
-                        "LaunchTemplateId": version.template_id,
-                        "Version": version.number,
-                    },
-                    "Overrides": [
-                        {"InstanceType": kind.name, "SubnetId": subnet.id, **price}
-                        for kind, subnet in pools
-                    ],
-                }
-            ],
-        },
-    }
-
-
-def charged(disk_gib: int, subnets: Sequence[Subnet]) -> Plan:
-    """Return what the plan's instances cost beside themselves, by zone: `with_charged` reads it."""
-    return {
-        "volume_gib": disk_gib,
-        "public_ipv4": {each.zone: each.public_ipv4 for each in subnets},
-    }
-
-
-def with_charged(shown: DescribedInstance, plan: Plan) -> DescribedInstance:
-    """Add to an instance of *plan* what EC2 does not show. Plans of earlier releases lack it."""
-    address = shown.public_ipv4
-    if address is None:
-        address = plan.get("public_ipv4", {}).get(shown.zone)
-    return replace(shown, public_ipv4=address, volume_gib=plan.get("volume_gib"))
-def decimal_text(number: float) -> str:
-    """Write *number* as EC2 reads numbers in text: in fixed point, never with an exponent."""
-    return format(Decimal(repr(number)), "f")
 
 
 class Planner:
@@ -159,19 +77,24 @@ class Planner:
         pools = [
             CapacityPool(offer.market, each.name, at.zone) for each in chosen for at in subnets
         ]
-        resting = self._resting.among(pools, self._clock.now())
+        now = self._clock.now()
+        resting = self._resting.among(pools, now)
         places = overrides_for(chosen, subnets, resting, offer.market)
+        places = self._resting.within_quotas(places, offer.market, now)
         if not places:
             raise NoCapacity(
                 f"EC2 has no {_market_name(offer.market)} capacity now for {summarize(pools)}; "
                 f"next try after a rest of {self._settings.pool_rest_seconds:g} s"
             )
         architecture = architecture_of(chosen, wanted)
-        image = await self._image(architecture, gpus=max(each.gpus for each in chosen))
-        contents = await self._contents(offer, image)
-        version = await self.template.version(contents)
-        plan = fleet_of(offer, version, places, self._settings.max_price_usd)
-        return plan | charged(contents.disk_gib, [subnet for _, subnet in places])
+        plans = []
+        for setup, among in by_setup(places, architecture).items():
+            image = await self._image("gpu" if setup.gpus else architecture)
+            contents = self._contents(offer, image, setup)
+            version = await self.template.version(contents)
+            plan = fleet_of(offer, version, among, self._settings.max_price_usd)
+            plans.append(plan | charged(contents.disk_gib, among))
+        return join_fleets(plans)
 
     async def zones(self) -> dict[str, bool]:
         """Return the zones in which it launches, and whether each assigns public addresses."""
@@ -183,8 +106,9 @@ class Planner:
         self._cache.forget()
         self.template.forget()
 
-    async def _contents(self, offer: Offer, image: Image) -> Contents:
+    def _contents(self, offer: Offer, image: Image, setup: Setup) -> Contents:
         settings = self._settings
+        disk_gib = settings.gpu_disk_gib if setup.gpus else settings.disk_gib
         boot = Boot(
             api_url=offer.api_url,
             deployment=offer.deployment,
@@ -196,15 +120,15 @@ class Planner:
             market=offer.market,
             image_id=image.id,
             root_device=image.root_device,
-            disk_gib=max(offer.resources.disk_gib or settings.disk_gib, image.least_gib),
+            disk_gib=max(offer.resources.disk_gib or disk_gib, image.least_gib),
             user_data=user_data(boot),
             instance_profile=settings.instance_profile,
             security_groups=settings.security_groups,
             key_name=settings.key_name,
+            standard_credits=setup.takes_credits,
         )
 
-    async def _image(self, architecture: str, *, gpus: int) -> Image:
-        kind = "gpu" if gpus and architecture == "x86_64" else architecture
+    async def _image(self, kind: str) -> Image:
         return await self._cache.get(f"image {kind}", IMAGE_SECONDS, lambda: self._read_image(kind))
 
     async def _read_image(self, kind: str) -> Image:
@@ -247,7 +171,7 @@ class Planner:
             )
         return one_a_zone(subnets)
 
-    async def _instance_types(self, wanted: Wanted, market: Market) -> dict[str, InstanceType]:
+    async def _instance_types(self, wanted: Wanted, market: Market) -> dict[str, DescribedType]:
         """Read the types that a job names, or all that may fit."""
         if wanted.names:
             key = "types " + " ".join(sorted(wanted.names))
@@ -255,7 +179,6 @@ class Planner:
         else:
             key = f"types {wanted.architecture} {market}"
             only = {
-                "current-generation": "true",
                 "bare-metal": "false",
                 "burstable-performance-supported": "false",
                 "supported-usage-class": market,
@@ -263,7 +186,7 @@ class Planner:
             }
             asked = {"Filters": [{"Name": name, "Values": [each]} for name, each in only.items()]}
 
-        async def ask() -> dict[str, InstanceType]:
+        async def ask() -> dict[str, DescribedType]:
             shown = await self._aws.read_all("DescribeInstanceTypes", "InstanceTypes", **asked)
             types = [read_instance_type(each) for each in shown]
             return {each.name: each for each in types}

@@ -1,11 +1,20 @@
-"""Pools without capacity: they rest for a while, and the next offer goes elsewhere."""
+"""Pools without capacity, and families whose quota is used up.
 
-from collections.abc import Iterable
+They rest for a while, and the next offer goes elsewhere.
+"""
+
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from msgspec import Struct
 
+from shared.compute.ec2.quotas import Quota, quota_of
 from shared.events.events import Market
+from shared.events.offers import InstanceType
+
+T = TypeVar("T", bound=InstanceType)
+P = TypeVar("P")
 
 UNFIT_SECONDS = 86_400.0
 """The rest of a type that its zone does not offer at all."""
@@ -26,11 +35,15 @@ class CapacityPool(Struct, frozen=True, order=True):
 
 
 class RestingPools:
-    """The pools that rest, known to this process alone."""
+    """The pools and quotas that rest, known to this process alone: another replica learns it again.
+
+    A quota holds for a family on a market, whatever the type and the zone.
+    """
 
     def __init__(self, rest_seconds: float) -> None:
         self._seconds = rest_seconds
         self._until: dict[CapacityPool, datetime] = {}
+        self._spent_until: dict[Quota, datetime] = {}
 
     def rest(self, pool: CapacityPool, now: datetime, *, unfit: bool = False) -> None:
         """Let *pool* rest for a while."""
@@ -41,6 +54,27 @@ class RestingPools:
         """Return those of *pools* that rest now."""
         self._until = {pool: until for pool, until in self._until.items() if until > now}
         return {pool for pool in pools if pool in self._until}
+
+    def spend(self, quota: Quota, now: datetime) -> None:
+        """Let all pools of *quota* rest for a while: it is used up."""
+        self._spent_until[quota] = now + timedelta(seconds=self._seconds)
+
+    def within_quotas(
+        self, places: Sequence[tuple[T, P]], market: Market, now: datetime
+    ) -> list[tuple[T, P]]:
+        """Leave out types whose quota rests; if all do, return those of the longest rest so far.
+
+        EC2 is then asked again, since an instance that ends frees its vCPUs at once. One quota at
+        a time: a fleet may stop at the first that is used up, and would never reach the others.
+        """
+        of = [quota_of(kind.name, market) for kind, _ in places]
+        spent: dict[Quota | None, datetime] = {
+            quota: until for quota, until in self._spent_until.items() if until > now
+        }
+        if not all(each in spent for each in of):
+            return [place for place, each in zip(places, of, strict=True) if each not in spent]
+        next_one = min(set(of), key=lambda each: (spent[each], str(each)), default=None)
+        return [place for place, each in zip(places, of, strict=True) if each == next_one]
 
 
 def summarize(pools: Iterable[CapacityPool]) -> str:

@@ -51,6 +51,9 @@ class Ec2Settings(Struct, frozen=True, kw_only=True):
     disk_gib: int = 30
     """Of the root volume; never less than the image's own."""
 
+    gpu_disk_gib: int = 100
+    """The same for instances with GPUs, whose images have CUDA in them and often 10 GB and more."""
+
     image_id: str = ""
     """Instead of those in `AMI_PARAMETERS`; of the architecture above."""
 
@@ -68,6 +71,11 @@ class Ec2Settings(Struct, frozen=True, kw_only=True):
 
     max_lifetime_seconds: int = 86_400
     """Every instance powers itself off after it, whatever happens."""
+
+    @property
+    def own_image(self) -> bool:
+        """True if instances boot an image of the operator's choice."""
+        return bool(self.image_id)
 
 
 def ec2_settings(settings: Settings) -> Ec2Settings:
@@ -90,6 +98,9 @@ def ec2_settings(settings: Settings) -> Ec2Settings:
         memory_mib=settings.integer("EC2_MEMORY_MIB", defaults.memory_mib, least=1),
         architecture="arm64" if architecture == "arm64" else "x86_64",
         disk_gib=settings.integer("EC2_DISK_GIB", defaults.disk_gib, least=1, most=65_536),
+        gpu_disk_gib=settings.integer(
+            "EC2_GPU_DISK_GIB", defaults.gpu_disk_gib, least=1, most=65_536
+        ),
         image_id=settings.text("EC2_IMAGE_ID", ""),
         key_name=settings.text("EC2_KEY_NAME", ""),
         max_price_usd=price or None,

@@ -40,6 +40,8 @@ class Contents(Struct, frozen=True, kw_only=True):
     instance_profile: str = ""
     security_groups: tuple[str, ...] = ()
     key_name: str = ""
+    standard_credits: bool = False
+    """Of burstable types: the CPU is slowed down without credits, instead of more being billed."""
 
 
 class Version(Struct, frozen=True):
@@ -82,6 +84,10 @@ def data_of(contents: Contents) -> dict[str, Any]:
         data["SecurityGroupIds"] = list(contents.security_groups)
     if contents.key_name:
         data["KeyName"] = contents.key_name
+    if contents.standard_credits:
+        # T3 and T4g are `unlimited` by default, and EC2 refuses the option for other types.
+        # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/burstable-performance-instances.html
+        data["CreditSpecification"] = {"CpuCredits": "standard"}
     if contents.market == "spot":
         # Only here can a fleet's Spot requests be tagged, and only if it has some.
         ours = {"Key": DEPLOYMENT, "Value": contents.deployment}

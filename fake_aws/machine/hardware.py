@@ -1,0 +1,39 @@
+"""The instance's hardware, as its simulated container engine sees it."""
+
+from __future__ import annotations
+
+import os
+
+EVERY = ("-1", "all")
+
+
+def memory_bytes() -> int:
+    """Return the memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def gpus() -> int:
+    """Return the number of NVIDIA GPUs for which the instance's image has a driver."""
+    try:
+        with open(os.path.join(os.environ["REHEARSAL_MACHINE"], "gpus"), encoding="utf-8") as file:
+            return int(file.read())
+    except OSError:
+        return 0
+
+
+def gpus_for(wanted: str) -> str:
+    """Return how many GPUs a container with `--gpus` *wanted* gets."""
+    return str(gpus()) if wanted in EVERY else wanted
+
+
+def missing_gpus(wanted: str) -> str:
+    """Return the engine's error for `--gpus` *wanted*; empty if they are there, or none is wanted.
+
+    https://docs.docker.com/engine/containers/gpu/
+    """
+    there = gpus()
+    if wanted and not there:
+        return 'could not select device driver "" with capabilities: [[gpu]]'
+    if wanted and wanted not in EVERY and int(wanted) > there:
+        return f"nvidia-container-cli: device error: {there}: unknown device: unknown"
+    return ""
