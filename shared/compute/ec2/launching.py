@@ -171,7 +171,7 @@ class FleetLauncher:
         return await self._prices.price(_as_planned(shown, batch.plan))
 
     def _learn(self, answer: FleetAnswer) -> None:
-        """Let pools without capacity, and spent quotas, rest; forget what the answer shows to be out of date.
+        """Let pools without capacity and spent quotas rest; forget what proves out of date.
 
         A pool whose template was removed, or that the deployment's settings forbid, does not rest:
         it is asked again as soon as there is a new template, or the fault is mended.
