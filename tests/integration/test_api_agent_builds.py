@@ -1,5 +1,6 @@
-"""The agents of several releases, by their hash: what a booting instance finds while the API is
-replaced, or behind a proxy with replicas of two releases.
+"""The agents of several releases, by their hash.
+
+A booting instance asks for one while the API is replaced, or two of its replicas differ.
 """
 
 import hashlib

@@ -14,7 +14,6 @@ from services.api.agents.refusals import NO_TOKEN, Refused
 from services.api.http.bodies import SMALL_BYTES, Bodies
 from services.api.http.responses import answer, bearer_of, job_id_of
 
-
 FOREVER = "public, max-age=31536000, immutable"
 """What a hash names never changes."""
 
