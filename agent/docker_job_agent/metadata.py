@@ -136,13 +136,12 @@ def metadata_service(url: str | None) -> Metadata | None:
     return Metadata(Http(url, METADATA_TIMEOUT_SECONDS)) if url else None
 
 
-def seconds_since_launch(url: str | None) -> float | None:
+def seconds_since_launch(metadata: Metadata | None) -> float | None:
     """Return the age of the instance, by the metadata service's own clock; None: it is not known.
 
     `pendingTime` is "the date and time that the instance was launched" (EC2 user guide, "Instance
     identity documents").
     """
-    metadata = metadata_service(url)
     try:
         reading = metadata.read(Metadata.DOCUMENT_PATH) if metadata else None
     except UnreachableError:

@@ -18,7 +18,7 @@ from .lifetime import (
     power_off,
 )
 from .log import log
-from .metadata import seconds_since_launch
+from .metadata import metadata_service, seconds_since_launch
 from .oom import AGENT_SCORE, set_score
 
 
@@ -44,8 +44,8 @@ def run_agent() -> int:
     try:
         config = read_config(os.environ)
         # On a shared machine the instance is as old as its agent.
-        age = seconds_since_launch(config.metadata_url) if bounds.power_off else None
-        lifetime.count_from_launch(age)
+        metadata = metadata_service(config.metadata_url) if bounds.power_off else None
+        lifetime.count_from_launch(seconds_since_launch(metadata))
         log("agent started", job=config.job_id, attempt=config.attempt, instance=config.instance_id)
         reason, code = Agent(config, home, lifetime).run(bootstrap_token), EXIT_ENDED
     except Terminated:

@@ -82,6 +82,7 @@ def decide_launched(
         on_demand_hourly_price_usd=fact.on_demand_hourly_price_usd,
         spot_instance_request_id=fact.spot_instance_request_id,
         dies_by=fact.dies_by,
+        launched_at=fact.launched_at,
     )
     booting = advance(known, "booting", fact.launched_at)
     if booting is known:

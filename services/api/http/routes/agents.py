@@ -39,7 +39,8 @@ class AgentRoutes:
             else:
                 granted = await self.claims.claim(bearer, requests.read_claim(raw))
         if isinstance(granted, Wait):
-            return answer({"wait": granted.because, "retry_seconds": granted.retry_seconds}, 202)
+            wait = {"wait": granted.because, "retry_seconds": granted.retry_seconds}
+            return answer(wait | ({"settings": granted.settings} if granted.settings else {}), 202)
         return answer(granted)
 
     async def agent_file(self, _request: Request) -> Response:

@@ -8,3 +8,5 @@ CREATE TABLE agent_builds (
 );
 -- A few rows, of which each process updates one each hour.
 ALTER TABLE agent_builds SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50);
+-- When the attempt's instance was launched, by the cloud; null: it is not known, or an earlier release recorded it.
+ALTER TABLE attempts ADD COLUMN launched_at timestamptz;
