@@ -18,6 +18,7 @@ from .decisions import (
     Outcome,
     decide_exit_callback,
     decide_final_callback,
+    decide_wait_for_ec2,
 )
 from .docker_container import DockerContainer
 from .engine import choose_runtime
@@ -35,7 +36,7 @@ from .job import Job, Settings, read_claim
 from .job_secrets import with_secrets
 from .lifetime import Lifetime
 from .log import log
-from .metadata import metadata_service
+from .metadata import Notice, metadata_service
 from .notices import NoticeWatcher
 from .reporter import Reporter
 from .simulated_container import SimulatedContainer
@@ -65,8 +66,10 @@ class Agent:
     def run(self, bootstrap_token: str) -> str:
         """Run the attempt to its end; return the reason, for the log and the instance directory."""
         runtime = choose_runtime(self._config.runtime)
-        answer = Claim(self._config, self._api, self._aws).send(bootstrap_token, runtime)
+        claim = Claim(self._config, self._api, self._aws)
+        answer = claim.send(bootstrap_token, runtime)
         if answer.status != 200:
+            self._wait_for_ec2(claim.check.notice, claim.check.taken_at, claim.free_until)
             return f"the claim was refused with status {answer.status}"
         try:
             if self._config.identity == "sts":
@@ -83,14 +86,29 @@ class Agent:
         if watcher:
             watcher.close()
         reason = self._send_final_callback(cause, outcome, container)
-        self._tidy(container)
+        self._only_record_terminations()  # the instance may be terminated at once now
+        container.tidy()
+        if outcome.stopped:  # else the next attempt waits for the instance's end
+            situation = self._situation
+            self._wait_for_ec2(situation.notice, situation.taken_at, claim.free_until)
         return reason
 
-    def _tidy(self, container: Container) -> None:
-        """Clean up, and ignore SIGTERM meanwhile: the instance may be terminated at once now."""
+    def _only_record_terminations(self) -> None:
+        """Have SIGTERM interrupt nothing from now on."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
-        container.tidy()
+            signal.signal(number, lambda *_: self._situation.record_terminated())
+
+    def _wait_for_ec2(
+        self, notice: Notice | None, taken_at: float | None, free_until: float | None
+    ) -> None:
+        """Leave the machine on until EC2 takes it, if that makes it free; SIGTERM ends the wait."""
+        action = notice.action if notice else ""
+        seconds = decide_wait_for_ec2(action, taken_at, free_until, time.monotonic())
+        if seconds <= 0:
+            return
+        self._only_record_terminations()
+        log("waiting for EC2 to take the instance, which is free then", seconds=seconds)
+        self._situation.wait_until(lambda: self._situation.terminated, seconds)
 
     def _use_attempt(self, config: Config) -> None:
         """Use the attempt that the claim's answer has named."""

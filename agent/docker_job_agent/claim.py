@@ -12,9 +12,16 @@ from .environment import Config
 from .errors import CouldNotRunError, UnreachableError
 from .http_client import Answer
 from .identity import PROOF_TRIES, Proof
-from .job import Settings, read_wait
+from .job import Settings, read_free_seconds, read_wait
 from .log import log, now_utc
-from .metadata import Metadata, metadata_service, parse_notice
+from .metadata import (
+    Metadata,
+    Notice,
+    Reading,
+    metadata_service,
+    parse_notice,
+    seconds_until_stop,
+)
 from .retries import backoff_seconds, jitter
 
 
@@ -29,13 +36,16 @@ class Claim:
         self._config = config
         self._api = api
         self._proof = Proof(aws, config.deployment) if aws else None
-        self._notice = NoticeCheck(metadata_service(config.metadata_url))
+        self.check = NoticeCheck(metadata_service(config.metadata_url))
+        self.free_until: float | None = None  # monotonic: an interruption until then costs nothing
 
     def send(self, bootstrap_token: str, runtime: str) -> Answer:
         """Send the claim, and return the answer that gives or refuses the job."""
         refusals, waiting = 0, False
         while True:
             answer = self._call(bootstrap_token, runtime)
+            if answer.status in (200, 202):
+                self.free_until = read_free_until(answer.json(), time.monotonic())
             if answer.status == 401 and self._proof is not None and refusals < PROOF_TRIES:
                 refusals += 1
                 self._proof.renew()
@@ -47,10 +57,10 @@ class Claim:
                 log("told to wait")
                 waiting = True
             time.sleep(read_wait(answer.json()))
-            self._notice.poll()
+            self.check.poll()
 
     def _call(self, bootstrap_token: str, runtime: str) -> Answer:
-        interrupted = self._notice.seen
+        interrupted = self.check.seen
 
         def claim() -> Answer:
             if self._config.identity == "sts" and self._proof is not None:
@@ -67,7 +77,13 @@ class NoticeCheck:
     def __init__(self, metadata: Metadata | None) -> None:
         self._metadata = metadata
         self._polled_at = float("-inf")
-        self.seen = False
+        self.notice: Notice | None = None
+        self.taken_at: float | None = None  # monotonic, when EC2 takes the instance
+
+    @property
+    def seen(self) -> bool:
+        """True once there is a notice."""
+        return self.notice is not None
 
     def poll(self) -> None:
         """Ask the metadata service, unless it was asked within the last seconds."""
@@ -76,10 +92,23 @@ class NoticeCheck:
             return
         self._polled_at = time.monotonic()
         with contextlib.suppress(UnreachableError):
-            text = self._metadata.get(Metadata.NOTICE_PATH)
-            self.seen = parse_notice(text or "", now_utc()) is not None
-        if self.seen:
-            log("interruption notice while waiting")
+            self._read(self._metadata.read(Metadata.NOTICE_PATH))
+
+    def _read(self, reading: Reading | None) -> None:
+        if reading is None:
+            return
+        now = now_utc()
+        self.notice = parse_notice(reading.text, reading.served_at or now)
+        if self.notice is not None:
+            left = seconds_until_stop(self.notice, 0.0, now, reading.served_at)
+            self.taken_at = time.monotonic() + left
+            log("interruption notice while waiting", stop_in_seconds=left)
+
+
+def read_free_until(answer: object, now: float) -> float | None:
+    """Return until when an interruption by EC2 costs nothing; None: it costs as any other end."""
+    seconds = read_free_seconds(answer)
+    return now + seconds if seconds > 0 else None
 
 
 def with_attempt(config: Config, answer: object) -> Config:

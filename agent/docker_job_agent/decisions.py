@@ -70,6 +70,24 @@ def _interruption(outcome: Outcome, code: dict[str, Any]) -> dict[str, Any]:
     return {"schedule": "", "stopped": True, **code, **reason}
 
 
+LATE_SECONDS = 30.0
+
+
+def decide_wait_for_ec2(
+    action: str, taken_at: float | None, free_until: float | None, now: float
+) -> float:
+    """Return for how many seconds the machine stays on, so that EC2 takes it and bills nothing.
+
+    "If Amazon EC2 interrupts the Spot Instance: interrupted in the first hour: no charge"; if it is
+    terminated by its owner, the seconds used are charged. EC2 may be late by `LATE_SECONDS`. Times
+    are monotonic; None: not known, or not free.
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/billing-for-interrupted-spot-instances.html
+    """
+    if action != "terminate" or taken_at is None or free_until is None or taken_at >= free_until:
+        return 0.0
+    return max(0.0, taken_at + LATE_SECONDS - now)
+
+
 def decide_exit_callback(outcome: Outcome) -> dict[str, Any] | None:
     """Return the callback with the exit code of an attempt that is over, None if it is unknown."""
     if outcome.exit_code is None or not outcome.stopped:

@@ -27,6 +27,7 @@ class Settings(NamedTuple):
     pull_retry_seconds: float = 300.0
     local_images: bool = True  # use the machine's own image after a failed pull
     host_services: bool = True  # whether a job on a shared engine may reach the host's services
+    free_if_interrupted_within_seconds: float = 0.0  # of the claim's answer, by EC2 itself
 
 
 class Login(NamedTuple):
@@ -123,6 +124,15 @@ def read_wait(answer: object) -> float:
         return min(60.0, max(0.05, float(body["retry_seconds"])))
     except (KeyError, TypeError, ValueError):
         return 1.0
+
+
+def read_free_seconds(answer: object) -> float:
+    """Return for how long an interruption by EC2 makes the instance free; 0 without that."""
+    try:
+        body: Any = answer
+        return read_settings(body.get("settings") or {}).free_if_interrupted_within_seconds
+    except AttributeError:  # no object
+        return 0.0
 
 
 def read_settings(given: Mapping[str, Any]) -> Settings:

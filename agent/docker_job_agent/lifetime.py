@@ -18,6 +18,7 @@ from .log import log
 EXIT_ENDED = 0
 EXIT_INSTANCE_TAKEN = 75  # EX_TEMPFAIL: another agent holds this instance directory
 EXIT_BAD_CONFIGURATION = 78  # EX_CONFIG
+LONGEST_WAIT_SECONDS = 1e6  # of one wait: `threading.TIMEOUT_MAX` is no less anywhere
 KERNEL_TIMER_SECONDS = 30.0  # after the maximum lifetime: the kernel ends this process
 
 
@@ -85,30 +86,51 @@ class Ending:
 class Lifetime:
     """The maximum lifetime: three timers, each of which works if those before it do not.
 
+    It counts from the instance's launch, or from the agent's start where the age is not known.
+
     A thread removes the container and ends the process. If no thread gets to run, the kernel ends
     the process by SIGALRM (its default action needs no Python), and the guard process then removes
-    the container. Where the agent may power the machine off, the shutdown scheduled at the start
-    needs no process of the agent.
+    the container. Where the agent may power the machine off, the scheduled shutdown needs no
+    process of the agent.
     """
 
     def __init__(self, bounds: Bounds, ending: Ending) -> None:
         self._bounds = bounds
         self._ending = ending
         self.destroy_container: Callable[[], object] = lambda: None
+        self._ends_at = 0.0  # monotonic
+        self._earlier = threading.Event()
 
     def arm(self) -> None:
         """Start the timers; called before anything that could hang."""
-        seconds = self._bounds.max_lifetime_seconds
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
-        signal.setitimer(signal.ITIMER_REAL, seconds + KERNEL_TIMER_SECONDS)
-        threading.Thread(target=self._expire, args=(seconds,), daemon=True).start()
-        if self._bounds.power_off and not schedule_power_off(seconds):
+        self._set(self._bounds.max_lifetime_seconds)
+        threading.Thread(target=self._expire, daemon=True).start()
+
+    def count_from_launch(self, age_seconds: float | None) -> None:
+        """Set the timers to what is left of the lifetime, and schedule the machine's shutdown.
+
+        The boot script has scheduled that too: a longer one here must not replace it, so it waits
+        for the age. None: that is not known.
+        """
+        if age_seconds is not None:
+            self._set(max(0.0, self._bounds.max_lifetime_seconds - age_seconds))
+            self._earlier.set()
+        left = max(0.0, self._ends_at - time.monotonic())
+        log("lifetime", age_seconds=age_seconds, left_seconds=left)
+        if self._bounds.power_off and not schedule_power_off(left):
             log("could not schedule the machine's shutdown")
 
-    def _expire(self, seconds: float) -> None:
-        time.sleep(seconds)
-        log("maximum lifetime reached", seconds=seconds)
+    def _set(self, seconds: float) -> None:
+        self._ends_at = time.monotonic() + seconds
+        signal.setitimer(signal.ITIMER_REAL, seconds + KERNEL_TIMER_SECONDS)
+
+    def _expire(self) -> None:
+        while (left := self._ends_at - time.monotonic()) > 0:
+            self._earlier.wait(min(left, LONGEST_WAIT_SECONDS))
+            self._earlier.clear()
+        log("maximum lifetime reached", seconds=self._bounds.max_lifetime_seconds)
         # The main thread sees the container's end too, and may end the process first.
         self._ending.overriding_reason = "maximum lifetime"
         try:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
+from .errors import UnreachableError
 from .http_client import Answer, Http
 from .log import now_utc
 
@@ -74,6 +75,7 @@ class Metadata:
     TOKEN_PATH = "/latest/api/token"  # noqa: S105 - a path
     NOTICE_PATH = "/latest/meta-data/spot/instance-action"
     REBALANCE_PATH = "/latest/meta-data/events/recommendations/rebalance"
+    DOCUMENT_PATH = "/latest/dynamic/instance-identity/document"
     TOKEN_TTL_SECONDS = 21600  # six hours, the longest that EC2 gives
 
     def __init__(self, http: Http) -> None:
@@ -132,3 +134,23 @@ def read_date(text: str | None) -> datetime | None:
 def metadata_service(url: str | None) -> Metadata | None:
     """Return the service at `url`, on a connection of its own; None without a URL."""
     return Metadata(Http(url, METADATA_TIMEOUT_SECONDS)) if url else None
+
+
+def seconds_since_launch(metadata: Metadata | None) -> float | None:
+    """Return the age of the instance, by the metadata service's own clock; None: it is not known.
+
+    `pendingTime` is "the date and time that the instance was launched" (EC2 user guide, "Instance
+    identity documents").
+    """
+    try:
+        reading = metadata.read(Metadata.DOCUMENT_PATH) if metadata else None
+    except UnreachableError:
+        return None
+    if reading is None or reading.served_at is None:
+        return None
+    try:
+        given = str(json.loads(reading.text)["pendingTime"]).replace("Z", "+00:00")
+        age = (reading.served_at - datetime.fromisoformat(given)).total_seconds()
+    except (ValueError, KeyError, TypeError):  # TypeError: a time without its zone, too
+        return None
+    return max(0.0, age)

@@ -45,8 +45,8 @@ class NoticeWatcher:
                 return
             self._closed.wait(self._settings.metadata_poll_seconds)
 
-    def _poll(self) -> tuple[Notice, float] | None:
-        """Return the notice and the seconds until the stop, if there is one.
+    def _poll(self) -> tuple[Notice, float, float] | None:
+        """Return the notice and the seconds until the stop and until EC2's, if there is one.
 
         After any failure there is a next poll. From here on only durations count: a step of the
         instance's clock moves no stop.
@@ -63,7 +63,7 @@ class NoticeWatcher:
             return None
         return found
 
-    def _read_notice(self) -> tuple[Notice, float] | None:
+    def _read_notice(self) -> tuple[Notice, float, float] | None:
         reading = self._metadata.read(Metadata.NOTICE_PATH)
         if reading is None:
             return None
@@ -71,7 +71,8 @@ class NoticeWatcher:
         notice = parse_notice(reading.text, reading.served_at or now)
         if notice is None:
             return None
-        return notice, seconds_until_stop(notice, margin, now, reading.served_at)
+        left = seconds_until_stop(notice, 0.0, now, reading.served_at)
+        return notice, max(0.0, left - margin), left
 
     def _report_rebalance(self) -> None:
         """Report a rebalance recommendation, at each poll until the API has received it."""
@@ -79,9 +80,9 @@ class NoticeWatcher:
             self._rebalance_reported = is_decided(self._api.recommend_rebalance())
             log("rebalance recommended", reported=self._rebalance_reported)
 
-    def _report(self, notice: Notice, left: float) -> None:
+    def _report(self, notice: Notice, left: float, instance_left: float) -> None:
         log("interruption notice", action=notice.action, time=notice.at, stop_in_seconds=left)
-        self._situation.record_notice(notice, left)
+        self._situation.record_notice(notice, left, instance_left)
         answer = call_until_answered(
             "interruption", lambda: self._api.callback({"schedule": ""}), self._closed.wait
         )

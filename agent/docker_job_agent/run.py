@@ -18,6 +18,7 @@ from .lifetime import (
     power_off,
 )
 from .log import log
+from .metadata import metadata_service, seconds_since_launch
 from .oom import AGENT_SCORE, set_score
 
 
@@ -42,6 +43,9 @@ def run_agent() -> int:
     lifetime.arm()
     try:
         config = read_config(os.environ)
+        # On a shared machine the instance is as old as its agent.
+        metadata = metadata_service(config.metadata_url) if bounds.power_off else None
+        lifetime.count_from_launch(seconds_since_launch(metadata))
         log("agent started", job=config.job_id, attempt=config.attempt, instance=config.instance_id)
         reason, code = Agent(config, home, lifetime).run(bootstrap_token), EXIT_ENDED
     except Terminated:

@@ -23,6 +23,7 @@ class Situation:
         self.terminated = False
         self.notice: Notice | None = None
         self.stop_for_notice_at: float | None = None  # monotonic
+        self.taken_at: float | None = None  # monotonic, when EC2 takes the instance
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def wake(self) -> None:
@@ -39,9 +40,16 @@ class Situation:
         self.terminated = True
         self.wake()
 
-    def record_notice(self, notice: Notice, seconds_left: float) -> None:
-        """Record an interruption notice; the container may run for another `seconds_left`."""
-        self.stop_for_notice_at = time.monotonic() + seconds_left
+    def record_notice(
+        self, notice: Notice, seconds_left: float, instance_seconds: float | None = None
+    ) -> None:
+        """Record an interruption notice; the container may run for another `seconds_left`.
+
+        EC2 takes the instance in `instance_seconds`; None: that is not known.
+        """
+        now = time.monotonic()
+        self.stop_for_notice_at = now + seconds_left
+        self.taken_at = None if instance_seconds is None else now + instance_seconds
         self.notice = notice
         self.wake()
 

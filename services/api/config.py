@@ -69,7 +69,7 @@ def from_settings(
     lifetime = settings.integer("MAX_LIFETIME_SECONDS", 86_400, least=60)
     grace = settings.integer("STOP_GRACE_SECONDS", 10)
     heartbeat = settings.number("HEARTBEAT_SECONDS", 5, least=0.1)
-    rules = _rules(settings, lifetime, grace, heartbeat)
+    rules = _rules(settings, lifetime, grace, heartbeat, compute_url)
     return ApiConfig(
         rules=rules,
         bounds=_bounds(
@@ -165,7 +165,9 @@ def _host_of(url: str) -> str:
     return canonical(urlsplit(url).hostname or "")
 
 
-def _rules(settings: Settings, lifetime: int, grace: int, heartbeat: float) -> JobRules:
+def _rules(
+    settings: Settings, lifetime: int, grace: int, heartbeat: float, compute_url: str
+) -> JobRules:
     silence = settings.integer("SILENCE_SECONDS", 60, least=1)
     if silence < 2 * heartbeat:
         raise BadSetting(
@@ -185,8 +187,19 @@ def _rules(settings: Settings, lifetime: int, grace: int, heartbeat: float) -> J
         heartbeat_seconds=heartbeat,
         reschedule_delay_seconds=settings.integer("RESCHEDULE_DELAY_SECONDS", 0),
         wipe_secrets=settings.choice("WIPE_SECRETS", "yes", ("yes", "no")) == "yes",
+        free_first_hour=_free_first_hour(settings, compute_url),
         replace_on_rebalance=settings.choice("ON_REBALANCE", "note", REBALANCE) == "replace",
     )
+
+
+def _free_first_hour(settings: Settings, compute_url: str) -> bool:
+    """Read whether an instance under notice is left to EC2, which then bills nothing.
+
+    Other computes have no bill. Instances with a role are EC2's, if `COMPUTE_URL` is not set here.
+    """
+    wanted = settings.choice("FREE_FIRST_HOUR", "on", ("on", "off")) == "on"
+    compute = urlsplit(settings.text("COMPUTE_URL", compute_url)).scheme
+    return wanted and (compute == "ec2" or bool(settings.text("INSTANCE_ROLE_ARN")))
 
 
 def _capacity(settings: Settings) -> Capacity:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp
 
 from services.api import NAME, PUBLISHES
+from services.api.agents.agent_file import read_agent_file
+from services.api.agents.builds import RECORD_SECONDS, AgentBuilds
 from services.api.agents.groups import AgentGroups
 from services.api.agents.sweeps import ProofSweep
 from services.api.changes.feed import NUMBER_SECONDS, PRUNE_SECONDS, ChangeFeed
@@ -75,6 +77,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
         functools.partial(check, db, ports.bus, queues_of(NAME, PUBLISHES)),
     )
     feed = ChangeFeed(db, config.keep_changes)
+    builds = AgentBuilds(db, read_agent_file())
     service = Service(
         NAME,
         ports,
@@ -91,6 +94,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
             Sweep("number_changes", feed.number_changes, interval_seconds=NUMBER_SECONDS),
             Sweep("prune_changes", feed.prune_changes, interval_seconds=PRUNE_SECONDS),
             Sweep("prune_proofs", ProofSweep(db).prune_proofs, interval_seconds=3600),
+            Sweep("record_build", builds.record_build, interval_seconds=RECORD_SECONDS),
         ),
         publishes=PUBLISHES,
         keep_dead=config.keep_dead,
@@ -98,7 +102,9 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
     intake = Intake(db, config.rules, wakeups, ports.points, config.secret_keys)
     lifetime_seconds = config.rules.max_lifetime_seconds
     agents = AgentGroups(db, lifetime_seconds, wakeups, reception.arrivals)
-    parts = Parts(service, intake, agents, reception, followers, feed, siblings, launch_path)
+    parts = Parts(
+        service, intake, agents, reception, followers, feed, siblings, launch_path, builds
+    )
     app = make_app(config, parts)
     return Api(service, intake, agents, app)
 

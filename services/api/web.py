@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from services.api.agents.agent_file import read_agent_file
+from services.api.agents.builds import AgentBuilds
 from services.api.agents.calls import Admitted, AgentService
 from services.api.agents.claims import ClaimService
 from services.api.agents.groups import AgentGroups
@@ -47,7 +47,7 @@ from services.api.keys.access import Access, RateLimit
 from services.api.processes.siblings import Siblings
 from services.api.submission.intake import Intake
 from services.api.submission.rerun import Reruns
-from shared.runtime.service import Ports, Service
+from shared.runtime.service import Service
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class Parts:
     feed: ChangeFeed
     siblings: Siblings
     launch_path: LaunchPath
+    builds: AgentBuilds
 
 
 def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
@@ -75,7 +76,7 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
     plans = PlanRoutes(db, config.rules, config.bounds, bodies)
     access = Access(db)
     gate = Gate(access, _rate_limit(config, parts), config.http.hosts)
-    agents = _agents(config.agents, ports, parts.agents, bodies, access)
+    agents = _agents(config.agents, parts, bodies, access)
     app = Application(
         routes=[
             *_user_routes(gate, jobs, plans, LogRoutes(db, followers)),
@@ -111,17 +112,16 @@ def _rate_limit(config: ApiConfig, parts: Parts) -> RateLimit:
     )
 
 
-def _agents(
-    config: AgentsConfig, ports: Ports, groups: AgentGroups, bodies: Bodies, access: Access
-) -> AgentRoutes:
-    db, points, jitter = ports.db, ports.points, random.random
+def _agents(config: AgentsConfig, parts: Parts, bodies: Bodies, access: Access) -> AgentRoutes:
+    ports, groups, jitter = parts.service.ports, parts.agents, random.random
+    db, points = ports.db, ports.points
     identity = None if config.identity is None else StsIdentity(config.identity, ports.clock)
     admitted = Admitted(ports.clock)
     return AgentRoutes(
         AgentService(config, db, groups, admitted, points, jitter),
         ClaimService(config, db, groups, admitted, points, jitter, identity, access),
         bodies,
-        read_agent_file(),
+        parts.builds,
     )
 
 
@@ -185,6 +185,7 @@ def _agent_routes(agents: AgentRoutes, reception: Reception) -> list[Route]:
     return [
         _route("PUT", "/callback/{id}", counted(agents.callback, reports)),
         _route("GET", "/agent/agent.py", agents.agent_file),
+        _route("GET", "/agent/builds/{sha256}", agents.agent_build),
         _route("POST", "/agent/claim", counted(agents.claim, claims)),
         _route("POST", "/agent/jobs/{id}/report", counted(agents.report, reports)),
     ]

@@ -111,7 +111,10 @@ async def test_a_lost_answer_is_given_again_without_asking_sts_again(
     before = await ec2.rows()
     clock.advance(60)
     second = await claim(ec2, proof)
-    assert (second.status_code, second.content) == (200, first.content)
+    given, again = first.json(), second.json()
+    left = "free_if_interrupted_within_seconds"  # counts down
+    assert given["settings"].pop(left) - again["settings"].pop(left) == 60
+    assert (second.status_code, again) == (200, given)
     assert sts.asked == 1
     assert await ec2.rows() == before
 
@@ -345,3 +348,13 @@ async def test_the_agent_is_served_with_its_hash(world: World) -> None:
     digest = hashlib.sha256(answer.content).hexdigest()
     assert answer.headers["x-docker-job-sha256"] == digest
     assert answer.headers["etag"] == f'"{digest}"'
+
+
+async def test_an_agent_learns_how_much_of_its_free_hour_is_left(
+    ec2: World, sts: FakeSts, clock: VirtualClock
+) -> None:
+    await launched(ec2)
+    clock.advance(100)
+    answer = await claim(ec2, Signer(sts, clock).proof())
+    assert answer.status_code == 200
+    assert answer.json()["settings"]["free_if_interrupted_within_seconds"] == 3500

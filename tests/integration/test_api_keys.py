@@ -39,6 +39,7 @@ NEEDS = {
     ("POST", "/agent/claim"): AGENT,
     ("POST", "/agent/jobs/{id}/report"): AGENT,
     ("GET", "/agent/agent.py"): OPEN,
+    ("GET", "/agent/builds/{sha256}"): OPEN,
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
     ("GET", "/openapi.json"): OPEN,

@@ -1,10 +1,12 @@
 """The API that needs no key, and web pages that have their visitor's browser call it."""
 
+import hashlib
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
+from agent.build import build
 from services.api.keys import store as key_store
 from services.api.keys.access import REMEMBER_SECONDS, make_key
 from shared.clock import VirtualClock
@@ -19,7 +21,8 @@ GUARDED = (
     ("DELETE", "/jobs/{id}"),
     ("GET", "/openapi.json"),
 )
-OPEN_TO_ANY_HOST = ("/healthz", "/readyz", "/agent/agent.py")
+OWN_BUILD = f"/agent/builds/{hashlib.sha256(build()).hexdigest()}"
+OPEN_TO_ANY_HOST = ("/healthz", "/readyz", "/agent/agent.py", OWN_BUILD)
 EVIL = {"Host": "evil.example"}
 
 

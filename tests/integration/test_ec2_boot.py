@@ -100,15 +100,21 @@ async def test_an_instance_boots_claims_its_attempt_and_powers_itself_off(
     assert any("mask" in line and "ecs.service" in line for line in lines)
 
 
-async def test_an_agent_altered_in_transit_is_refused_and_the_machine_powers_off(
+async def test_an_agent_altered_in_transit_is_refused_and_asked_for_again(
     world: Ec2World, api: FakeApi
 ) -> None:
     compute = world.adapter()
-    api.agent += b"\nprint('something else')\n"
+    agent, api.agent = api.agent, api.agent + b"\nprint('something else')\n"
     instance = await launch_one(compute, request_for(api, 1))
-    await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
+
+    async def refused() -> bool:
+        return any("or was altered: its SHA-256 is" in line for line in console(world))
+
+    await eventually(refused)
     assert api.claims[1] == []
-    assert any("the agent was altered" in line for line in console(world))
+    api.agent = agent
+    await api.until(lambda: api.callbacks[1])
+    await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
     assert not any("something else" in line for line in console(world))
 
 

@@ -7,6 +7,7 @@ containers of one job never run at once.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from msgspec import Struct
@@ -20,6 +21,7 @@ from services.api.agents.settings import AgentsConfig
 from services.api.agents.store import ProofUse
 from services.api.agents.sts_identity import Identity, VerifiedInstance
 from services.api.jobs import decisions, interruptions
+from services.api.jobs.first_hour import free_seconds
 from services.api.jobs.model import Attempt, Job, JobWithAttempts, Step
 from services.api.jobs.own_variables import own_variables, without_own
 from services.api.jobs.store import Owner
@@ -36,6 +38,7 @@ _log = get_logger(service="api", part="claims")
 
 NO_BOOTSTRAP = "this is not the bootstrap token of that attempt"
 UNKNOWN_WAIT_SECONDS = 2.0
+FREE_HOUR = "free_if_interrupted_within_seconds"
 CONTAINER_FIELDS = ("user", "working_dir", "shm_size_mib", "init", "stop_signal")
 """Fields that go to the agent as they are; `stop_grace_seconds` is one of its settings."""
 WAIT_SECONDS = 1.0
@@ -43,10 +46,11 @@ WAIT_SECONDS = 1.0
 
 
 class Wait(Struct, frozen=True):
-    """The job cannot be claimed yet, and the reason: claim again."""
+    """The job cannot be claimed yet, and the reason: claim again. *settings* hold until then."""
 
     because: str
     retry_seconds: float
+    settings: dict[str, float] = {}
 
 
 Bound: TypeAlias = tuple[Job, Attempt] | Wait
@@ -140,7 +144,13 @@ class ClaimService:
         # With API keys the deployment has several users: their jobs must not reach what its
         # operator runs beside it.
         assignment["settings"]["host_services"] = not await self.access.has_keys()
+        assignment["settings"] |= self._free_hour(attempt, self.db.clock.now())
         return assignment
+
+    def _free_hour(self, attempt: Attempt, now: datetime) -> dict[str, float]:
+        """Return the setting of an agent whose instance is free if EC2 interrupts it soon."""
+        left = free_seconds(attempt, now, self.config.rules)
+        return {FREE_HOUR: round(left, 1)} if left > 0 else {}
 
     async def _open_secrets(self, job: Job) -> dict[str, str]:
         """Open the values of `secret_env`. Raises `SecretsClosed`: the agent may claim again."""
@@ -174,7 +184,8 @@ class ClaimService:
         because = _must_wait(whole_job, attempt)
         if because is not None:
             self._keep_waiting(unit, claim, whole_job.job, attempt, because)
-            return Wait(because, min(WAIT_SECONDS, self.config.agent.heartbeat_seconds))
+            again = min(WAIT_SECONDS, self.config.agent.heartbeat_seconds)
+            return Wait(because, again, self._free_hour(attempt, unit.now))
         claimed = self._bind_token(unit, claim, whole_job.job, attempt)
         unit.after_commit.append(lambda: self._claimed(claim))
         return whole_job.job, claimed

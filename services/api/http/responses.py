@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from services.api.agents.builds import NoSuchBuild
 from services.api.agents.claims import SecretsClosed
 from services.api.agents.refusals import Refused
 from services.api.agents.sts_identity import StsUnavailable
@@ -56,6 +57,7 @@ def malformed(reason: str) -> Response:
 _STATUSES: dict[type[Exception], int] = {
     BadRequest: 400,
     NoSuchJob: 404,
+    NoSuchBuild: 404,
     AlreadyOver: 409,
     NotRemovable: 409,
     KeyConflict: 409,

@@ -83,6 +83,7 @@ def decide_launched(
         other_prices=fact.other_prices,
         spot_instance_request_id=fact.spot_instance_request_id,
         dies_by=fact.dies_by,
+        launched_at=fact.launched_at,
     )
     booting = advance(known, "booting", fact.launched_at)
     if booting is known:

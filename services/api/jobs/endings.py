@@ -10,6 +10,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from services.api.jobs.costs import cost_estimate
+from services.api.jobs.first_hour import left_to_the_cloud_until, noticed
 from services.api.jobs.model import (
     TERMINAL,
     Attempt,
@@ -47,6 +48,7 @@ def decide_end(
     rules: JobRules,
 ) -> Step:
     """End *attempt*, which has not ended yet, and decide what follows."""
+    attempt = noticed(attempt, ending, now)
     ended, over = _ended(whole_job.job, attempt, ending, now, rules)
     if attempt.number != whole_job.job.attempt:
         return _replacement_ended(whole_job, ended, over, ending, now, jitter, rules)
@@ -80,7 +82,7 @@ def _ended(
         attempt=attempt.number,
         cause=ending.cause,
         ended_at=now,
-        terminate_after=stop_by or now,
+        terminate_after=_terminate_after(ended, now, rules),
     )
     return ended, over
 
@@ -96,6 +98,17 @@ def _stop_by(job: Job, now: datetime, rules: JobRules) -> datetime:
     stop signal, and reports the last lines and the exit code.
     """
     return later(now, stop_grace_of(job, rules) + max(10, rules.heartbeat_seconds + 5))
+
+
+def _terminate_after(ended: Attempt, now: datetime, rules: JobRules) -> datetime:
+    """Return when the instance may be ended: once the agent is done, and EC2 has had its time.
+
+    But at once if another container waits until this instance is known to be terminated.
+    """
+    due = ended.stop_by or now
+    if not ended.container_stopped and ended.cause != "cancelled":
+        return due
+    return max(due, left_to_the_cloud_until(ended, rules) or due)
 
 
 def may_add(attempt: Attempt, now: datetime) -> bool:

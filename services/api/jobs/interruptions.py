@@ -5,6 +5,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from services.api.jobs.endings import beside, decide_end
+from services.api.jobs.first_hour import NOTICE_SECONDS
 from services.api.jobs.model import (
     Attempt,
     AttemptEnding,
@@ -16,9 +17,6 @@ from services.api.jobs.model import (
 )
 from services.api.jobs.retry_limits import next_delay
 from shared.events.events import InstanceInterrupted
-
-NOTICE_SECONDS = 120
-"""The time that EC2 promises between its notice and the end of the instance."""
 
 
 def decide_interrupted(

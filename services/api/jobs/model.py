@@ -109,6 +109,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     other_prices: OtherPrices | None = None
     cost_lines: CostLines | None = None
     rebalance_at: datetime | None = None
+    launched_at: datetime | None = None
     launch_recorded_at: datetime | None = None
     stop_by: datetime | None = None
     retry_because: str | None = None
@@ -208,7 +209,8 @@ class JobRules(Struct, frozen=True, kw_only=True):
     """The settings that decisions need. Durations in seconds.
 
     A `…_budget` is a retry limit: how many further attempts one kind of failure may start. That of
-    pulls is reached when `pull_budget_seconds` have passed too.
+    pulls is reached when `pull_budget_seconds` have passed too. `free_first_hour`: an instance
+    under notice in its first hour is left to the cloud, which bills nothing then (`first_hour.py`).
     """
 
     max_lifetime_seconds: int = 86_400
@@ -224,6 +226,7 @@ class JobRules(Struct, frozen=True, kw_only=True):
     reschedule_delay_seconds: int = 0
     replace_on_rebalance: bool = False
     wipe_secrets: bool = True
+    free_first_hour: bool = False
 
 
 class AttemptEnding(Struct, frozen=True, kw_only=True):

@@ -1,10 +1,10 @@
 """The boot script of every instance of a deployment: the same for all, without secrets.
 
 In order, since each step guards against failures of the next: a timer that powers the machine off
-at the maximum lifetime; a packet filter that keeps containers from the metadata service; the ECS
-agent of the image, kept from starting; Docker running; the agent, fetched from the API and refused
-unless its hash is the one below; and when the agent has ended, for whatever reason, the machine is
-powered off.
+at the maximum lifetime, which counts from the launch; a packet filter that keeps containers from
+the metadata service; the ECS agent of the image, kept from starting; Docker running; the agent,
+fetched from the API by its hash, again and again until the bytes have it; and when the agent has
+ended, for whatever reason, the machine is powered off.
 """
 
 import shlex
@@ -27,6 +27,28 @@ if ! shutdown -h +{minutes} 'docker-job: maximum lifetime'; then
   (sleep {seconds}; poweroff -f) > /dev/null 2>&1 &
 fi
 
+# The seconds since the launch, both times by the metadata service's own clock. Booting may have
+# taken minutes; a second `shutdown` replaces the first.
+age=$(python3 -I - 2> /dev/null <<'END'
+import email.utils, json, os, urllib.request
+from datetime import datetime
+url = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or "http://169.254.169.254"
+def ask(path, method, name, value):
+    request = urllib.request.Request(url + path, method=method, headers={{name: value}})
+    return urllib.request.urlopen(request, timeout=2)
+with ask("/latest/api/token", "PUT", "X-aws-ec2-metadata-token-ttl-seconds", "60") as answer:
+    token = answer.read().decode()
+document = "/latest/dynamic/instance-identity/document"
+with ask(document, "GET", "X-aws-ec2-metadata-token", token) as answer:
+    now = email.utils.parsedate_to_datetime(answer.headers["Date"])
+    at = datetime.fromisoformat(json.load(answer)["pendingTime"].replace("Z", "+00:00"))
+print(max(0, int((now - at).total_seconds())))
+END
+) || age=0
+left=$((({seconds} - age + 59) / 60))
+[ "$left" -ge 1 ] || left=1
+[ "$left" -ge {minutes} ] || shutdown -h "+$left" 'docker-job: maximum lifetime'
+
 for bridge in docker0 br-+; do
   iptables -w -t raw -I PREROUTING -i "$bridge" -d 169.254.169.254 -j DROP \\
     || off 'containers cannot be kept from the metadata service'
@@ -45,28 +67,36 @@ done
 agent=/opt/docker-job/docker_job_agent.pyz
 mkdir -p /opt/docker-job
 python3 -I - {url} {sha256} "$agent" <<'END' || off 'no agent that can be trusted'
-import hashlib, http.client, sys, time, urllib.request
+import hashlib, http.client, sys, time, urllib.error, urllib.request
 url, sha256, path = sys.argv[1:]
+def fetch(name):
+    with urllib.request.urlopen(url + name, timeout=10) as answer:
+        agent = answer.read(4 << 20)
+        missing = answer.length  # `read` with a size does not say that it was cut off
+    if missing:
+        raise OSError("the answer was cut off")
+    if agent[:2] != b"PK":
+        raise OSError("the answer is no zip file, so it is not the API's")
+    found = hashlib.sha256(agent).hexdigest()
+    if found != sha256:
+        raise OSError("it is another release's or was altered: its SHA-256 is " + found)
+    return agent
 pause = 0.5
 while True:
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            agent = answer.read(4 << 20)
-            missing = answer.length  # `read` with a size does not say that it was cut off
-        if missing:
-            raise OSError("the answer was cut off")
-        if agent[:2] == b"PK":
-            break
-        raise OSError("the answer is no zip file, so it is not the API's")
+        try:
+            agent = fetch("builds/" + sha256)
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            agent = fetch("agent.py")  # an API of an earlier release has no builds
+        break
     except (OSError, http.client.HTTPException) as error:
-        # Until the lifetime ends: an API that is away does not cost an instance. One that is up
-        # ends an instance without a claim.
-        print("docker-job: no agent from", url, "yet:", error, flush=True)
+        # Until the lifetime ends: an API that is away, or is of another release until it is
+        # upgraded too, does not cost an instance. One that is up ends an instance without a claim.
+        print("docker-job: no agent", sha256[:16], "from", url, "yet:", error, flush=True)
         time.sleep(pause)
         pause = min(2 * pause, 15)
-found = hashlib.sha256(agent).hexdigest()
-if found != sha256:
-    sys.exit("docker-job: the agent was altered: its SHA-256 is " + found)
 with open(path, "wb") as file:
     file.write(agent)
 END
@@ -97,7 +127,7 @@ def user_data(boot: Boot) -> str:
     script = SCRIPT.format(
         api_url=shlex.quote(boot.api_url),
         deployment=shlex.quote(boot.deployment),
-        url=shlex.quote(boot.api_url.rstrip("/") + "/agent/agent.py"),
+        url=shlex.quote(boot.api_url.rstrip("/") + "/agent/"),
         sha256=shlex.quote(boot.agent_sha256),
         seconds=int(boot.max_lifetime_seconds),
         minutes=max(1, -(-int(boot.max_lifetime_seconds) // 60)),

@@ -40,6 +40,7 @@ TABLES = (
     "log_tails",
     "idempotency_keys",
     "used_proofs",
+    "agent_builds",
     "daily_totals",
     "daily_savings",
     "offers",

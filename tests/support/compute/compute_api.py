@@ -5,6 +5,7 @@ socket for real agents.
 """
 
 import asyncio
+import hashlib
 import json
 import re
 from collections import defaultdict
@@ -51,6 +52,8 @@ class FakeApi:
         self.sts_url = ""  # the STS of agents that identify by role
         self.assigned: dict[str, tuple[int, int]] = {}  # job and attempt of those instances
         self.agent = build()
+        self.other_agents: list[bytes] = []  # of other releases, which are served by their hash
+        self.has_builds = True  # False: an API of a release that serves one agent alone
         self.cuts_off = 0  # downloads of the agent whose connection breaks half way
         self.requests = 0
         self._called = asyncio.Condition()
@@ -79,6 +82,15 @@ class FakeApi:
         """Return the text of every log line of a job."""
         batches = [each["logs"] for each in self.reports[job_id] if each.get("logs")]
         return [line["text"] for batch in batches for line in batch["lines"]]
+
+    def find_agent(self, path: str) -> bytes | None:
+        """Return the agent at a path: this release's, or the one of a hash."""
+        if path == "/agent/agent.py":
+            return self.agent
+        found = {
+            hashlib.sha256(each).hexdigest(): each for each in (self.agent, *self.other_agents)
+        }
+        return found.get(path.removeprefix("/agent/builds/")) if self.has_builds else None
 
     def _answer(self, call: str, token: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if self.failures:
@@ -141,11 +153,14 @@ async def serve(api: FakeApi) -> AsyncIterator[FakeApi]:
     """Serve *api* on a free port of 127.0.0.1; set its `url`."""
 
     async def handle(request: web.Request) -> web.Response:
-        if request.path == "/agent/agent.py":
+        if request.path.startswith("/agent/") and request.method == "GET":
+            found = api.find_agent(request.path)
+            if found is None:
+                return web.json_response({"message": "not found"}, status=404)
             if api.cuts_off:
                 api.cuts_off -= 1
-                await cut_off(request, api.agent)
-            return web.Response(body=api.agent)
+                await cut_off(request, found)
+            return web.Response(body=found)
         if request.path == "/healthz":
             return web.json_response({"status": "alive"})
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")

@@ -1,6 +1,7 @@
 """The schemas of agents' requests, which `agents/requests.py` declares, and of their answers."""
 
 from services.api.agents import log_lines, requests
+from services.api.agents.claims import FREE_HOUR
 from services.api.agents.settings import AgentSettings
 from services.api.agents.sts_identity import Proof
 from services.api.http.openapi.shapes import Schema, a_list, an_object, described, nullable, whole
@@ -56,7 +57,13 @@ def _settings() -> dict[str, Schema]:
             "On an engine that jobs share: whether the job may reach the services of its host.",
             flag,
         ),
+        FREE_HOUR: _free_hour(),
     }
+
+
+def _free_hour() -> Schema:
+    about = "The rest of the hour in which EC2 bills nothing if it interrupts the instance itself."
+    return described(about, {"type": "number", "minimum": 0})
 
 
 def _assignment() -> dict[str, Schema]:
@@ -80,15 +87,18 @@ def _assignment() -> dict[str, Schema]:
         "job": an_object(job, *(name for name in job if name not in _ALWAYS)),
         "attempt": POSITIVE,
         "instance_id": TEXT,
-        "settings": an_object(_settings(), about="In seconds, bytes and lines."),
+        "settings": an_object(_settings(), FREE_HOUR, about="In seconds, bytes and lines."),
     }
     wait = {
         "wait": described("The reason.", TEXT),
         "retry_seconds": {"type": "number", "minimum": 0},
+        "settings": an_object({FREE_HOUR: _free_hour()}, about="They hold until the next claim."),
     }
     return {
         "Assignment": an_object(given, about="The job, for its agent."),
         "Wait": an_object(
-            wait, about="The job cannot be claimed yet: claim again after `retry_seconds`."
+            wait,
+            "settings",
+            about="The job cannot be claimed yet: claim again after `retry_seconds`.",
         ),
     }

@@ -124,6 +124,7 @@ def _meanings(config: HttpConfig) -> dict[str, str]:
         "NotYours": "The token is another job's, or the signature not that of an instance of this "
         "deployment.",
         "NoSuchJob": "There is no job with this id.",
+        "NoSuchBuild": "No release of this deployment had an agent with this hash of late.",
         "NoSuchLetter": "No service has reported a dead letter with this id.",
         "HeadTooSlow": f"{slow}.",
         "TooSlow": f"{slow}, or its body did not within {config.body.seconds:g} s.",

@@ -23,6 +23,7 @@ STATUS_OF = {
     "NotYours": "403",
     "NoSuchJob": "404",
     "NoSuchLetter": "404",
+    "NoSuchBuild": "404",
     "HeadTooSlow": "408",
     "TooSlow": "408",
     "AlreadyOver": "409",

@@ -22,6 +22,7 @@ from services.api.http.openapi.operations import (
     job_id,
     json_of,
     operation,
+    parameter,
 )
 from services.api.http.openapi.shapes import ref
 from services.api.http.settings import HttpConfig
@@ -47,6 +48,7 @@ def paths(config: HttpConfig) -> dict[str, Any]:
         "/agent/jobs/{id}/report": {"post": _report()},
         "/callback/{id}": {"put": _callback()},
         "/agent/agent.py": {"get": _agent_file()},
+        "/agent/builds/{sha256}": {"get": _agent_build()},
         "/healthz": {"get": _health("alive", "Check that the process answers.", "Alive")},
         "/readyz": {"get": _health("ready", "Check readiness.", "Ready", "NotReady")},
         "/openapi.json": {"get": _description()},
@@ -198,15 +200,33 @@ def _callback() -> dict[str, Any]:
 
 
 def _agent_file() -> dict[str, Any]:
-    file = {
-        "description": "The agent, which is not secret.",
+    file = _file("The agent of this release, which is not secret.")
+    return operation("agentFile", "Get the agent as a file.", None, (), {"200": file})
+
+
+def _agent_build() -> dict[str, Any]:
+    schema = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+    sha256 = parameter("path", "sha256", "The file's hash.", schema) | {"required": True}
+    return operation(
+        "agentBuild",
+        "Get the agent with this hash, of this release or one of the last.",
+        None,
+        ("NoSuchBuild",),
+        {"200": _file("That agent. It never changes.", **{"Cache-Control": header("Forever.")})},
+        parameters=[sha256],
+    )
+
+
+def _file(about: str, **more: Any) -> dict[str, Any]:
+    return {
+        "description": about,
         "headers": {
             "ETag": header("The hash, quoted."),
             "X-Docker-Job-SHA256": header("The file's hash."),
+            **more,
         },
         "content": {"application/zip": {"schema": {"contentMediaType": "application/zip"}}},
     }
-    return operation("agentFile", "Get the agent as a file.", None, (), {"200": file})
 
 
 def _health(name: str, summary: str, schema: str, *refusals: str) -> dict[str, Any]:

@@ -7,11 +7,15 @@ from starlette.responses import Response
 
 from services.api.agents import requests
 from services.api.agents.agent_file import AgentFile
+from services.api.agents.builds import AgentBuilds
 from services.api.agents.calls import AgentService
 from services.api.agents.claims import ClaimService, Wait
 from services.api.agents.refusals import NO_TOKEN, Refused
 from services.api.http.bodies import SMALL_BYTES, Bodies
 from services.api.http.responses import answer, bearer_of, job_id_of
+
+FOREVER = "public, max-age=31536000, immutable"
+"""What a hash names never changes."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class AgentRoutes:
     service: AgentService
     claims: ClaimService
     bodies: Bodies
-    file: AgentFile
+    builds: AgentBuilds
 
     async def claim(self, request: Request) -> Response:
         """Serve `POST /agent/claim`."""
@@ -35,13 +39,21 @@ class AgentRoutes:
             else:
                 granted = await self.claims.claim(bearer, requests.read_claim(raw))
         if isinstance(granted, Wait):
-            return answer({"wait": granted.because, "retry_seconds": granted.retry_seconds}, 202)
+            wait = {"wait": granted.because, "retry_seconds": granted.retry_seconds}
+            return answer(wait | ({"settings": granted.settings} if granted.settings else {}), 202)
         return answer(granted)
 
     async def agent_file(self, _request: Request) -> Response:
-        """Serve `GET /agent/agent.py`: the agent, which is no secret; its hash is in user data."""
-        headers = {"ETag": f'"{self.file.sha256}"', "X-Docker-Job-SHA256": self.file.sha256}
-        return Response(self.file.content, headers=headers, media_type="application/zip")
+        """Serve `GET /agent/agent.py`: the agent of this release, which is no secret.
+
+        Instances that an earlier release has launched fetch it, and check its hash.
+        """
+        return _file_answer(self.builds.own, {})
+
+    async def agent_build(self, request: Request) -> Response:
+        """Serve `GET /agent/builds/{sha256}`: the agent with that hash, of whichever release."""
+        found = await self.builds.find(request.path_params["sha256"])
+        return _file_answer(found, {"Cache-Control": FOREVER})
 
     async def report(self, request: Request) -> Response:
         """Serve `POST /agent/jobs/{id}/report`."""
@@ -66,3 +78,8 @@ class AgentRoutes:
         job_id = job_id_of(request)
         await self.service.admit(bearer, job_id)
         return bearer, job_id
+
+
+def _file_answer(file: AgentFile, more: dict[str, str]) -> Response:
+    headers = {"ETag": f'"{file.sha256}"', "X-Docker-Job-SHA256": file.sha256, **more}
+    return Response(file.content, headers=headers, media_type="application/zip")
