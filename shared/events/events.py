@@ -144,6 +144,25 @@ class LaunchesMissed(Event, frozen=True, kw_only=True):
     last_launch_sequence: int
 
 
+class LaunchesPaused(Event, frozen=True, kw_only=True):
+    """*failures* boots in a row have failed: until then nothing is launched, and after it trials.
+
+    A trial is one launch in *trial_seconds*. The event with the highest *sequence* holds.
+    """
+
+    sequence: int
+    until: Timestamp
+    message: str
+    failures: int
+    trial_seconds: int
+
+
+class LaunchesResumed(Event, frozen=True, kw_only=True):
+    """An instance has booted after a pause: launches go on."""
+
+    sequence: int
+
+
 class OffersPriced(Event, frozen=True, kw_only=True):
     """The instance types that can be launched, and their prices at *priced_at*.
 
@@ -169,13 +188,17 @@ class JobStarted(Event, frozen=True, kw_only=True):
 
 
 class AttemptEnded(Event, frozen=True, kw_only=True):
-    """The attempt has ended; its instance ends at *terminate_after*, after the agent's clean-up."""
+    """The attempt has ended; its instance ends at *terminate_after*, after the agent's clean-up.
+
+    *boot_failed*: no agent on its instance has claimed it.
+    """
 
     job_id: int
     attempt: int
     cause: Cause
     ended_at: Timestamp
     terminate_after: Timestamp
+    boot_failed: bool = False
 
 
 class JobFinished(Event, frozen=True, kw_only=True):
@@ -202,7 +225,8 @@ class JobFinished(Event, frozen=True, kw_only=True):
 class InstanceTerminated(Event, frozen=True, kw_only=True):
     """The cloud confirms that the instance is terminated; job and attempt are absent if unknown.
 
-    *cost_usd* is null if its price is unknown, never 0 for that.
+    *cost_usd* is null if its price is unknown, never 0 for that. *console_output*: the end of what
+    it printed, if it did not boot or ended by itself. Any process on it may have printed that.
     """
 
     instance_id: str
@@ -213,6 +237,7 @@ class InstanceTerminated(Event, frozen=True, kw_only=True):
     cost_usd: float | None
     job_id: int | None = None
     attempt: int | None = None
+    console_output: str | None = None
 
 
 class DeadLettersReported(Event, frozen=True, kw_only=True):
@@ -260,6 +285,8 @@ ALL: tuple[type[Event], ...] = (
     InstanceInterrupted,
     LaunchesReported,
     LaunchesMissed,
+    LaunchesPaused,
+    LaunchesResumed,
     OffersPriced,
     JobStarted,
     AttemptEnded,

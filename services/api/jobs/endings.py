@@ -9,6 +9,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
+from services.api.jobs import boots
 from services.api.jobs.costs import cost_estimate
 from services.api.jobs.model import (
     TERMINAL,
@@ -74,6 +75,7 @@ def _ended(
         check_at=None,
         container_stopped=stopped,
         stop_by=stop_by,
+        boot_failed=ending.boot_failed or None,
     )
     over = AttemptEnded(
         job_id=attempt.job_id,
@@ -81,6 +83,7 @@ def _ended(
         cause=ending.cause,
         ended_at=now,
         terminate_after=stop_by or now,
+        boot_failed=ending.boot_failed,
     )
     return ended, over
 
@@ -202,7 +205,9 @@ def _finish(
     message: str | None,
 ) -> Step:
     cause: Cause = over.cause
-    if cause in INTERRUPTIONS:
+    if ended.boot_failed:
+        message = boots.gave_up(whole_job.with_attempt(ended), ended)
+    elif cause in INTERRUPTIONS:
         message = _gave_up(len(whole_job.attempts), cause, message)
     status: Status = _FINAL_STATUS.get(cause, "FAILED")
     finished = replace(
