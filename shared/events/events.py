@@ -1,10 +1,10 @@
 """The events: every fact that is published on the broker.
 
-An event is named in the past tense and states what happened, never what to do. The class name is
-the routing key. Events only gain optional fields: a reader ignores fields it does not know, and a
-golden JSON of each event (tests/contract/golden) fixes its wire form.
+An event is named in the past tense and states what happened. The class name is the routing key.
+Events only gain optional fields: a reader ignores fields it does not know, and a golden JSON of
+each event (tests/contract/golden) fixes its wire form.
 
-Times are aware datetimes in UTC, durations end in ``_seconds``, money in ``_usd``.
+Times are aware and in UTC, durations end in ``_seconds``, money in ``_usd``.
 """
 
 import uuid
@@ -71,7 +71,7 @@ class LaunchDelayed(Event, frozen=True, kw_only=True):
     """The launch is delayed: the reason (a code and a message) and the time of the next try.
 
     *reason* is "unknown_outcome" also if the cloud refuses with an error that may pass and has no
-    code of its own here: *message* has the cloud's own code and text.
+    code here (*message* has it), and while launches are paused (in *pause_sequence*).
     """
 
     job_id: int
@@ -79,6 +79,7 @@ class LaunchDelayed(Event, frozen=True, kw_only=True):
     reason: Literal["no_capacity", "quota_reached", "throttled", "unknown_outcome"]
     message: str
     next_try_at: Timestamp
+    pause_sequence: int | None = None
 
 
 class LaunchRefused(Event, frozen=True, kw_only=True):
@@ -145,7 +146,7 @@ class LaunchesMissed(Event, frozen=True, kw_only=True):
 
 
 class LaunchesPaused(Event, frozen=True, kw_only=True):
-    """*failures* boots in a row have failed: until then nothing is launched, and after it trials.
+    """*failures* boots in a row have failed: nothing is launched *until*, then trials are.
 
     A trial is one launch in *trial_seconds*. The event with the highest *sequence* holds.
     """
@@ -275,26 +276,7 @@ class DeadLetterDropAsked(Event, frozen=True, kw_only=True):
     asked_by: str | None = None
 
 
-ALL: tuple[type[Event], ...] = (
-    JobScheduled,
-    JobCancelled,
-    InstanceRequested,
-    LaunchDelayed,
-    LaunchRefused,
-    InstanceLaunched,
-    InstanceInterrupted,
-    LaunchesReported,
-    LaunchesMissed,
-    LaunchesPaused,
-    LaunchesResumed,
-    OffersPriced,
-    JobStarted,
-    AttemptEnded,
-    JobFinished,
-    InstanceTerminated,
-    DeadLettersReported,
-    DeadLetterRedriveAsked,
-    DeadLetterDropAsked,
-)
+ALL: tuple[type[Event], ...] = tuple(Event.__subclasses__())
+"""All of the above, in that order."""
 
 BY_NAME: dict[str, type[Event]] = {event.__name__: event for event in ALL}
