@@ -93,9 +93,15 @@ def gave_up(whole_job: JobWithAttempts, last: Attempt) -> str:
 
 def last_line(console: str | None) -> str | None:
     """Return the last line of ours on a console, else its last line; None: it has none."""
-    lines = [stripped for each in (console or "").splitlines() if (stripped := each.strip())]
+    text = readable(console or "")
+    lines = [stripped for each in text.splitlines() if (stripped := each.strip())]
     ours = [each for each in lines if each.startswith(OUR_LINES)]
     return next(reversed(ours or lines), None)
+
+
+def readable(text: str) -> str:
+    """Return *text* without control characters: whoever runs on an instance can print there."""
+    return "".join(each for each in text if each.isprintable() or each in "\n\t")
 
 
 def _quoted(console: str | None) -> str:

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from services.api.jobs.model import Attempt, JobRules
 from services.api.jobs.retry_limits import REASON_CHARACTERS
+from services.api.jobs.waiting import to_the_second
 from shared.backoff import Backoff
 from shared.events.events import AttemptEnded, Event, LaunchesPaused, LaunchesResumed
 
@@ -87,9 +88,24 @@ def decide_claimed(breaker: Breaker) -> tuple[Breaker, LaunchesResumed | None]:
     return closed, LaunchesResumed(sequence=closed.sequence)
 
 
-def describe(breaker: Breaker) -> str | None:
-    """Return why launches are paused, as a sentence; None: they are not."""
-    return None if breaker.paused_until is None else breaker.message
+def decide_answer(breaker: Breaker, sequence: int) -> tuple[Breaker, LaunchesResumed] | None:
+    """Answer a launcher that still waits for the end of pause *sequence*; None: it is right to.
+
+    The event that ended it was lost, or the row is of a restored database.
+    """
+    if breaker.paused_until is not None and breaker.sequence >= sequence:
+        return None
+    after = max(breaker.sequence, sequence) + 1
+    return Breaker(sequence=after), LaunchesResumed(sequence=after)
+
+
+def describe(breaker: Breaker, now: datetime) -> str | None:
+    """Return why launches are paused, without a word of a job; None: they are not."""
+    if breaker.paused_until is None:
+        return None
+    until = f"until {to_the_second(breaker.paused_until)}"
+    how = "but for one at a time, as a trial" if now >= breaker.paused_until else until
+    return f"launches are paused {how}: {breaker.failures} instances in a row have not booted"
 
 
 def _is_trial(boot: FailedBoot, breaker: Breaker) -> bool:

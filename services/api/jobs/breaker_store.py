@@ -5,11 +5,18 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import astuple
 
-from services.api.jobs.breaker import Breaker, FailedBoot, decide_claimed, decide_failed
+from services.api.jobs.breaker import (
+    Breaker,
+    FailedBoot,
+    decide_answer,
+    decide_claimed,
+    decide_failed,
+    describe,
+)
 from services.api.jobs.model import JobRules
 from shared.log import get_logger
 from shared.messaging.store import publish
-from shared.postgres.pool import Connection, Transaction
+from shared.postgres.pool import Connection, Database, Transaction, is_transient
 
 _log = get_logger(service="api", part="boots")
 
@@ -22,6 +29,17 @@ LOCK_BREAKER = LOAD_BREAKER + " FOR UPDATE"
 async def load_breaker(conn: Connection) -> Breaker:
     """Load the breaker."""
     return _breaker(await conn.fetchrow(LOAD_BREAKER))
+
+
+async def paused(db: Database) -> str | None:
+    """Return why launches are paused; None: they are not, or the database does not answer now."""
+    try:
+        async with db.connection() as conn:
+            return describe(await load_breaker(conn), db.clock.now())
+    except Exception as error:  # the look at the database tells of it
+        if is_transient(error):
+            return None
+        raise
 
 
 SAVE_BREAKER = """
@@ -65,6 +83,18 @@ async def forget_failed(tx: Transaction) -> None:
     if resumed is not None:
         await publish(tx, [resumed])
         _log.info("launches are resumed: an instance has booted", failures=breaker.failures)
+
+
+async def answer_waiting(tx: Transaction, sequence: int) -> None:
+    """Publish the end of pause *sequence* again, for which a launcher waits, if it is over."""
+    if decide_answer(await load_breaker(tx.conn), sequence) is None:
+        return
+    answer = decide_answer(_breaker(await tx.conn.fetchrow(LOCK_BREAKER)), sequence)
+    if answer is not None:
+        resumed, event = answer
+        await tx.conn.execute(SAVE_BREAKER, *astuple(resumed))
+        await publish(tx, [event])
+        _log.info("a launcher waited for a pause that is over", sequence=sequence)
 
 
 def _breaker(row: object) -> Breaker:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from services.api.jobs.boots import readable
 from services.api.jobs.model import Attempt
 from services.api.jobs.store import Owner
 from shared.events.events import InstanceTerminated
@@ -48,7 +49,3 @@ def console_of(fact: InstanceTerminated, attempt: Attempt) -> str | None:
         return None
     return readable(fact.console_output or "")[-CHARACTERS:].strip() or None
 
-
-def readable(text: str) -> str:
-    """Return *text* without control characters, whoever has sent it."""
-    return "".join(each for each in text if each.isprintable() or each in "\n\t")

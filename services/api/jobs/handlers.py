@@ -68,7 +68,7 @@ class JobHandlers:
         events: Sequence[Envelope[Any]],
         published: Sequence[Event],
     ) -> None:
-        """Keep the consoles of lost attempts, and count the failed boots."""
+        """Keep the consoles of lost attempts, count failed boots, and answer paused launchers."""
         found: dict[Owner, str] = {}
         for fact in (each.body for each in events if isinstance(each.body, InstanceTerminated)):
             whole_job = None if fact.job_id is None else work.find(fact.job_id)
@@ -79,6 +79,10 @@ class JobHandlers:
         await consoles.keep_consoles(tx, found)
         failed = breaker.failed_boots(published, work.changed())
         await breaker_store.count_failed(tx, failed, self.rules, self.jitter())
+        delayed = (each.body for each in events if isinstance(each.body, LaunchDelayed))
+        pauses = [each.pause_sequence for each in delayed if each.pause_sequence is not None]
+        if pauses:
+            await breaker_store.answer_waiting(tx, max(pauses))
 
     def on_launch_delayed(
         self, event: LaunchDelayed, work: UnitOfWork, now: datetime

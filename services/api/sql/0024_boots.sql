@@ -7,7 +7,7 @@ CREATE TABLE attempt_consoles (
     attempt integer NOT NULL,
     output  text NOT NULL,
     PRIMARY KEY (job_id, attempt)
-);
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 
 -- The failed boots in a row, of all jobs, and the pause of launching that follows: one row, of all replicas.
 CREATE TABLE launch_breaker (

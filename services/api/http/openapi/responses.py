@@ -208,7 +208,7 @@ def _attempt() -> Schema:
 
 def _others() -> dict[str, Schema]:
     text: Schema = {"type": "string"}
-    parts = described('"database", "bus", or "queue <name>".', a_list(text, minItems=1))
+    parts = described('"database", "bus", "launches", or "queue <name>".', a_list(text, minItems=1))
     return {
         "Over": an_object(
             {
