@@ -25,6 +25,8 @@ PUBLISHES: tuple[type[events.Event], ...] = (
     events.JobStarted,
     events.AttemptEnded,
     events.JobFinished,
+    events.LaunchesPaused,
+    events.LaunchesResumed,
     events.DeadLettersReported,
     events.DeadLetterRedriveAsked,
     events.DeadLetterDropAsked,

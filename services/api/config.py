@@ -182,6 +182,8 @@ def _rules(
         pull_refused_budget=settings.integer("PULL_REFUSED_BUDGET", 1),
         retry_first_seconds=settings.number("RETRY_FIRST_SECONDS", 5, most=600),
         boot_seconds=settings.integer("BOOT_SECONDS", 900, least=1),
+        boot_limit=settings.integer("BOOT_LIMIT", 2, least=1),
+        boot_failures_pause=settings.integer("BOOT_FAILURES_PAUSE", 5, least=1),
         silence_seconds=silence,
         stop_grace_seconds=grace,
         heartbeat_seconds=heartbeat,

@@ -1,5 +1,6 @@
 """The API's HTTP application: its routes, composed from the parts of the service."""
 
+import functools
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ from services.api.http.routes.plan import PlanRoutes
 from services.api.http.routes.records import RecordRoutes
 from services.api.http.routes.reruns import RerunRoute
 from services.api.http.routes.stats import StatsRoute
+from services.api.jobs.breaker_store import paused
 from services.api.jobs.launch_path import LaunchPath
 from services.api.jobs.queries import JobService
 from services.api.jobs.reception import Reception
@@ -92,7 +94,7 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
             *_record_routes(gate, RecordRoutes(db, RecordService(db, config.rules))),
             *_dead_letter_routes(gate, DeadLetterRoutes(LetterService(db, ports.wakeups), access)),
             *_agent_routes(agents, parts.reception),
-            *_health_routes(HealthRoutes(parts.service.look)),
+            *_health_routes(HealthRoutes(parts.service.look, functools.partial(paused, db))),
             *_description_routes(gate, DescriptionRoute(text(config.http, config.bounds).encode())),
         ],
         exception_handlers=ERROR_HANDLERS,

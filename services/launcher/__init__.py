@@ -9,6 +9,8 @@ CONSUMES: tuple[type[events.Event], ...] = (
     events.JobCancelled,
     events.AttemptEnded,
     events.LaunchesMissed,
+    events.LaunchesPaused,
+    events.LaunchesResumed,
     events.DeadLetterRedriveAsked,
     events.DeadLetterDropAsked,
 )

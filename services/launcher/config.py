@@ -66,6 +66,10 @@ class LauncherConfig:
     repeat_delay_seconds: float = 60
     """The same delay is published again after this time, not at each try."""
 
+    repeat_pause_seconds: float = 600
+    """The delay of a launch that waits for the end of a pause is published again after this time:
+    the API answers with the pause's state, whose event may have been lost."""
+
     report_seconds: float = 15
     """How often the watermark is published. With the margin it bounds how long an orphan lives."""
 

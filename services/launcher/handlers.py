@@ -4,11 +4,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.launcher.model import KnownLaunch
+from services.launcher.pauses import latest_pause
 from services.launcher.repeats import decide_repeat
 from services.launcher.store import known_launches, launches
+from services.launcher.store.pauses import save_pause
 from shared.events import cloudevents
 from shared.events.cloudevents import Envelope
-from shared.events.events import AttemptEnded, InstanceRequested, JobCancelled, LaunchesMissed
+from shared.events.events import (
+    AttemptEnded,
+    InstanceRequested,
+    JobCancelled,
+    LaunchesMissed,
+    LaunchesPaused,
+    LaunchesResumed,
+)
 from shared.messaging.subscriber import Follows
 from shared.postgres.pool import Transaction
 
@@ -33,6 +42,14 @@ async def on_instance_requested(
         for launch in known
         for again in _repeat(launch, causes[launch.job_id, launch.attempt], tx)
     ]
+
+
+async def on_launches_paused(
+    changed: Sequence[Envelope[LaunchesPaused | LaunchesResumed]], tx: Transaction
+) -> Follows:
+    """Pause or resume launching: the event with the highest sequence holds, in any order."""
+    await save_pause(tx, latest_pause([each.body for each in changed]))
+    return ()
 
 
 async def on_launches_missed(

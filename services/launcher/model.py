@@ -5,6 +5,8 @@ between, the batch can only be repeated with the same token, plan and requests, 
 launches were cancelled: instances may exist.
 """
 
+import uuid
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -102,6 +104,20 @@ class BatchRecord(Struct, frozen=True, kw_only=True):
     asked_at: datetime
     repeated: bool = False
     launches: tuple[Launch, ...] = ()
+
+
+class LaunchClaim(Struct, frozen=True, kw_only=True):
+    """The rows that one pass has leased: batches to repeat, launches to plan, or a time to wait.
+
+    *held_back* launches have published that they wait for the end of a pause.
+    """
+
+    token: uuid.UUID
+    again: Sequence[BatchRecord]
+    wanted: Sequence[Launch]
+    gathers_until: datetime | None
+    now: datetime
+    held_back: int
 
 
 class Verdict(Struct, frozen=True, kw_only=True):

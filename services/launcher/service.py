@@ -5,7 +5,14 @@ from services.launcher.config import LauncherConfig
 from services.launcher.pricing import PriceSweep
 from services.launcher.sweeps import LaunchSweeps
 from shared.compute.port import Compute, Prepared
-from shared.events.events import AttemptEnded, InstanceRequested, JobCancelled, LaunchesMissed
+from shared.events.events import (
+    AttemptEnded,
+    InstanceRequested,
+    JobCancelled,
+    LaunchesMissed,
+    LaunchesPaused,
+    LaunchesResumed,
+)
 from shared.messaging.subscriber import Subscriber
 from shared.runtime.service import Ports, Service, Sweep
 
@@ -33,6 +40,8 @@ def build(config: LauncherConfig, ports: Ports, compute: Compute) -> Service:
             JobCancelled: Subscriber(handlers.on_job_cancelled),
             AttemptEnded: Subscriber(handlers.on_attempt_ended),
             LaunchesMissed: Subscriber(handlers.on_launches_missed),
+            LaunchesPaused: Subscriber(handlers.on_launches_paused, wakes=lanes),
+            LaunchesResumed: Subscriber(handlers.on_launches_paused, wakes=lanes),
         },
         sweeps=(
             # The same sweep several times: while one call is under way, another lane claims due

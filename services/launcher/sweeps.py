@@ -19,9 +19,11 @@ from typing import Any
 from services.launcher import decisions, offers
 from services.launcher.config import LauncherConfig
 from services.launcher.decisions import Pace
-from services.launcher.model import BatchRecord, Launch, Verdict
+from services.launcher.model import BatchRecord, Launch, LaunchClaim, Verdict
 from services.launcher.offers import Gather, Group, Growth, Home
-from services.launcher.store import batches, watermark
+from services.launcher.paused_claims import hold_back, lock_trial
+from services.launcher.pauses import held_until
+from services.launcher.store import batches, pauses, watermark
 from services.launcher.store import launches as rows
 from shared.compute.port import (
     Compute,
@@ -43,17 +45,6 @@ from shared.runtime.service import Ports
 
 Answer = Instance | ComputeError
 Answers = Mapping[tuple[int, int], Answer]
-
-
-@dataclass(frozen=True)
-class LaunchClaim:
-    """The rows that one pass has leased: batches to repeat, launches to plan, or a time to wait."""
-
-    token: uuid.UUID
-    again: Sequence[BatchRecord]
-    wanted: Sequence[Launch]
-    gathers_until: datetime | None
-    now: datetime
 
 
 @dataclass(frozen=True)
@@ -86,23 +77,38 @@ class LaunchSweeps:
         if claim.gathers_until is not None:
             return claim.gathers_until
         async with self.ports.db.transaction() as tx:
-            next_due = await rows.next_due(tx)
-        full = limit in (len(claim.wanted), len(claim.again))
+            pause = await pauses.load_pause(tx)
+            next_due = await rows.next_due(tx, held_until(pause, tx.now))
+        full = limit in (len(claim.wanted), len(claim.again), claim.held_back)
         return next_pass(tx.now, full=full, next_due=next_due)
 
     async def _claim(self) -> LaunchClaim:
         config, token = self.config, uuid.uuid4()
+        gathers_until, held_back = None, 0
         async with self.ports.db.transaction() as tx:
             until = tx.now + timedelta(seconds=config.lease_seconds)
             again = await batches.claim_batches(tx, until, token, self._limit)
-            wanted = await rows.lock_due(tx, self._limit)
-            gathers_until = self._gathers_until(wanted, tx.now)
+            pause = await pauses.load_pause(tx)
+            if pause.paused_until is None:
+                wanted = await rows.lock_due(tx, self._limit)
+                gathers_until = self._gathers_until(wanted, tx.now)
+            else:
+                held_back = await hold_back(tx, config, self._limit)
+                wanted = await lock_trial(tx)
             if gathers_until is not None:
                 wanted = []
             elif wanted:
                 planned_by = tx.now + timedelta(seconds=config.plan_lease_seconds)
                 await rows.lease_wanted(tx, wanted, planned_by, token)
-        return LaunchClaim(token, again, wanted, gathers_until, tx.now)
+        self.ports.wakeups.wake(*tx.wakes)
+        return LaunchClaim(
+            token=token,
+            again=again,
+            wanted=wanted,
+            gathers_until=gathers_until,
+            now=tx.now,
+            held_back=held_back,
+        )
 
     def _gathers_until(self, wanted: Sequence[Launch], now: datetime) -> datetime | None:
         growth = offers.decide_growth(wanted, self.growth[0] if self.growth else None, now)

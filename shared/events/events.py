@@ -1,10 +1,10 @@
 """The events: every fact that is published on the broker.
 
-An event is named in the past tense and states what happened, never what to do. The class name is
-the routing key. Events only gain optional fields: a reader ignores fields it does not know, and a
-golden JSON of each event (tests/contract/golden) fixes its wire form.
+An event is named in the past tense and states what happened. The class name is the routing key.
+Events only gain optional fields: a reader ignores fields it does not know, and a golden JSON of
+each event (tests/contract/golden) fixes its wire form.
 
-Times are aware datetimes in UTC, durations end in ``_seconds``, money in ``_usd``.
+Times are aware and in UTC, durations end in ``_seconds``, money in ``_usd``.
 """
 
 import uuid
@@ -72,7 +72,7 @@ class LaunchDelayed(Event, frozen=True, kw_only=True):
     """The launch is delayed: the reason (a code and a message) and the time of the next try.
 
     *reason* is "unknown_outcome" also if the cloud refuses with an error that may pass and has no
-    code of its own here: *message* has the cloud's own code and text.
+    code here (*message* has it), and while launches are paused (in *pause_sequence*).
     """
 
     job_id: int
@@ -80,6 +80,7 @@ class LaunchDelayed(Event, frozen=True, kw_only=True):
     reason: Literal["no_capacity", "quota_reached", "throttled", "unknown_outcome"]
     message: str
     next_try_at: Timestamp
+    pause_sequence: int | None = None
 
 
 class LaunchRefused(Event, frozen=True, kw_only=True):
@@ -147,6 +148,25 @@ class LaunchesMissed(Event, frozen=True, kw_only=True):
     last_launch_sequence: int
 
 
+class LaunchesPaused(Event, frozen=True, kw_only=True):
+    """*failures* boots in a row have failed: nothing is launched *until*, then trials are.
+
+    A trial is one launch in *trial_seconds*. The event with the highest *sequence* holds.
+    """
+
+    sequence: int
+    until: Timestamp
+    message: str
+    failures: int
+    trial_seconds: int
+
+
+class LaunchesResumed(Event, frozen=True, kw_only=True):
+    """An instance has booted after a pause: launches go on."""
+
+    sequence: int
+
+
 class OffersPriced(Event, frozen=True, kw_only=True):
     """The instance types that can be launched, and their prices at *priced_at*.
 
@@ -172,13 +192,17 @@ class JobStarted(Event, frozen=True, kw_only=True):
 
 
 class AttemptEnded(Event, frozen=True, kw_only=True):
-    """The attempt has ended; its instance ends at *terminate_after*, after the agent's clean-up."""
+    """The attempt has ended; its instance ends at *terminate_after*, after the agent's clean-up.
+
+    *boot_failed*: no agent on its instance has claimed it.
+    """
 
     job_id: int
     attempt: int
     cause: Cause
     ended_at: Timestamp
     terminate_after: Timestamp
+    boot_failed: bool = False
 
 
 class JobFinished(Event, frozen=True, kw_only=True):
@@ -207,6 +231,8 @@ class InstanceTerminated(Event, frozen=True, kw_only=True):
 
     *cost_usd* is the sum of *cost_lines*, and null if one of them is unknown, never 0 for that.
     Events of earlier releases have no lines: their cost is that of the instance alone.
+    *console_output*: the end of what it printed, if it did not boot or ended by itself. Any process
+    on it may have printed that.
     """
 
     instance_id: str
@@ -218,6 +244,7 @@ class InstanceTerminated(Event, frozen=True, kw_only=True):
     job_id: int | None = None
     attempt: int | None = None
     cost_lines: CostLines | None = None
+    console_output: str | None = None
 
 
 class DeadLettersReported(Event, frozen=True, kw_only=True):
@@ -255,24 +282,7 @@ class DeadLetterDropAsked(Event, frozen=True, kw_only=True):
     asked_by: str | None = None
 
 
-ALL: tuple[type[Event], ...] = (
-    JobScheduled,
-    JobCancelled,
-    InstanceRequested,
-    LaunchDelayed,
-    LaunchRefused,
-    InstanceLaunched,
-    InstanceInterrupted,
-    LaunchesReported,
-    LaunchesMissed,
-    OffersPriced,
-    JobStarted,
-    AttemptEnded,
-    JobFinished,
-    InstanceTerminated,
-    DeadLettersReported,
-    DeadLetterRedriveAsked,
-    DeadLetterDropAsked,
-)
+ALL: tuple[type[Event], ...] = tuple(Event.__subclasses__())
+"""All of the above, in that order."""
 
 BY_NAME: dict[str, type[Event]] = {event.__name__: event for event in ALL}

@@ -21,6 +21,8 @@ READERS: Mapping[type[Event], tuple[str, ...]] = {
     events.InstanceInterrupted: ("api",),
     events.LaunchesReported: ("reaper",),
     events.LaunchesMissed: ("launcher",),
+    events.LaunchesPaused: ("launcher",),
+    events.LaunchesResumed: ("launcher",),
     events.OffersPriced: ("api",),
     events.JobStarted: (),
     events.AttemptEnded: ("reaper", "launcher"),

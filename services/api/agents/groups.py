@@ -17,8 +17,8 @@ from services.api.agents import store as agent_store
 from services.api.agents.refusals import NO_TOKEN, Refused
 from services.api.agents.store import Overtaken, ProofUse
 from services.api.group_commit import Groups
+from services.api.jobs import breaker_store, unit_of_work
 from services.api.jobs import store as job_store
-from services.api.jobs import unit_of_work
 from services.api.jobs.changes import of_job
 from services.api.jobs.model import Attempt, Job, JobWithAttempts, Step
 from services.api.jobs.reception import Arrivals
@@ -89,6 +89,7 @@ class AgentUnitOfWork:
         self._uses: dict[bytes, ProofUse] = {}
         self._alive: dict[Owner, bool] = {}  # and whether a detail of the phase came too
         self._batches: list[LogBatch] = []
+        self._booted = False
 
     def owner(self, token_hash: bytes, job_id: int) -> Owner:
         """Return the token's owner. Raises the same for unknown jobs, wrong and expired tokens."""
@@ -110,7 +111,8 @@ class AgentUnitOfWork:
         ]
 
     def bind(self, token_hash: bytes, owner: Owner) -> None:
-        """Bind the token for the group's later calls."""
+        """Bind the token for the group's later calls: the agent's instance has booted."""
+        self._booted = True
         self.bearers[token_hash] = Bearer(owner, good=True)
 
     def use(self, use: ProofUse) -> None:
@@ -146,6 +148,8 @@ class AgentUnitOfWork:
             first = {each.owner: each for each in reversed(left)}
             await log_store.keep_batches(self._tx, list(first.values()))
             left = [each for each in left if first[each.owner] is not each]
+        if self._booted and self._work.failed_boots:
+            await breaker_store.forget_failed(self._tx)
 
     def _beats(self) -> dict[Owner, str | None]:
         """Return the heartbeats to write, and the details; a batch of lines is a heartbeat too."""

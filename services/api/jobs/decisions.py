@@ -9,6 +9,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
+from services.api.jobs import boots
 from services.api.jobs.availability import Outage, decide_lost_at, unsettled_until
 from services.api.jobs.endings import decide_end, job_scheduled
 from services.api.jobs.model import (
@@ -180,14 +181,19 @@ def decide_terminated(
     )
     if attempt.state != "ended":
         cause: Cause = "interrupted" if fact.spot_interrupted or attempt.interrupted_at else "lost"
-        message = f"instance {fact.instance_id} is terminated: {fact.cause}"
-        ending = AttemptEnding(cause=cause, message=message, container_stopped=True)
+        failed = cause == "lost" and boots.ended_before_claim(attempt, fact)
+        ending = AttemptEnding(
+            cause=cause,
+            message=boots.end_message(fact, boot_failed=failed),
+            container_stopped=True,
+            boot_failed=failed,
+        )
         return decide_end(whole_job, billed, ending, now, jitter, rules)
     if attempt.cause == "lost" and fact.spot_interrupted:
-        billed = replace(billed, cause="interrupted")  # the cloud reports the cause of the silence
-    return _release(
-        Step(job=whole_job.job, attempts=(billed,)), whole_job.with_attempt(billed), now, rules
-    )
+        # The cloud reports the cause of the silence.
+        billed = replace(billed, cause="interrupted", boot_failed=None)
+    job, billed = boots.with_console(whole_job.job, billed, fact.console_output)
+    return _release(Step(job=job, attempts=(billed,)), whole_job.with_attempt(billed), now, rules)
 
 
 def _release(step: Step, whole_job: JobWithAttempts, now: datetime, rules: JobRules) -> Step:
@@ -231,7 +237,12 @@ def decide_overdue(
     else:
         message = f"no report by its agent for {rules.silence_seconds} s"
     cause: Cause = "interrupted" if attempt.interrupted_at else "lost"
-    ending = AttemptEnding(cause=cause, message=message, container_stopped=False)
+    ending = AttemptEnding(
+        cause=cause,
+        message=message,
+        container_stopped=False,
+        boot_failed=cause == "lost" and attempt.heartbeat_at is None,
+    )
     return decide_end(whole_job, attempt, ending, now, jitter, rules)
 
 

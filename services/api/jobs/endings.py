@@ -9,6 +9,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
+from services.api.jobs import boots
 from services.api.jobs.costs import cost_estimate
 from services.api.jobs.first_hour import left_to_the_cloud_until, noticed
 from services.api.jobs.model import (
@@ -76,6 +77,7 @@ def _ended(
         check_at=None,
         container_stopped=stopped,
         stop_by=stop_by,
+        boot_failed=ending.boot_failed or None,
     )
     over = AttemptEnded(
         job_id=attempt.job_id,
@@ -83,6 +85,7 @@ def _ended(
         cause=ending.cause,
         ended_at=now,
         terminate_after=_terminate_after(ended, now, rules),
+        boot_failed=ending.boot_failed,
     )
     return ended, over
 
@@ -215,7 +218,9 @@ def _finish(
     message: str | None,
 ) -> Step:
     cause: Cause = over.cause
-    if cause in INTERRUPTIONS:
+    if ended.boot_failed:
+        message = boots.gave_up(whole_job.with_attempt(ended), ended)
+    elif cause in INTERRUPTIONS:
         message = _gave_up(len(whole_job.attempts), cause, message)
     status: Status = _FINAL_STATUS.get(cause, "FAILED")
     finished = replace(

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.api.jobs import decisions, interruptions
+from services.api.jobs import breaker, breaker_store, consoles, decisions, interruptions
 from services.api.jobs.model import Attempt, JobRules, JobWithAttempts, Step
 from services.api.jobs.retention_store import newest_removed
+from services.api.jobs.store import Owner
 from services.api.jobs.unit_of_work import UnitOfWork, open_unit_of_work
 from shared.events.cloudevents import Envelope
 from shared.events.events import (
@@ -55,9 +56,33 @@ class JobHandlers:
                 for event in decide(each.body, work, tx.now)
             ]
             await work.save(tx, facts)
+            await self._note_boots(tx, work, events, [each.body for each in facts])
             return []  # they are saved with the rows
 
         return handle
+
+    async def _note_boots(
+        self,
+        tx: Transaction,
+        work: UnitOfWork,
+        events: Sequence[Envelope[Any]],
+        published: Sequence[Event],
+    ) -> None:
+        """Keep the consoles of lost attempts, count failed boots, and answer paused launchers."""
+        found: dict[Owner, str] = {}
+        for fact in (each.body for each in events if isinstance(each.body, InstanceTerminated)):
+            whole_job = None if fact.job_id is None else work.find(fact.job_id)
+            if whole_job is not None and fact.attempt is not None and fact.console_output:
+                console = consoles.console_of(fact, whole_job.attempt(fact.attempt))
+                if console is not None:
+                    found[Owner(whole_job.job.id, fact.attempt)] = console
+        await consoles.keep_consoles(tx, found)
+        failed = breaker.failed_boots(published, work.changed())
+        await breaker_store.count_failed(tx, failed, self.rules, self.jitter())
+        delayed = (each.body for each in events if isinstance(each.body, LaunchDelayed))
+        pauses = [each.pause_sequence for each in delayed if each.pause_sequence is not None]
+        if pauses:
+            await breaker_store.answer_waiting(tx, max(pauses))
 
     def on_launch_delayed(
         self, event: LaunchDelayed, work: UnitOfWork, now: datetime

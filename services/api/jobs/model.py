@@ -113,6 +113,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     launch_recorded_at: datetime | None = None
     stop_by: datetime | None = None
     retry_because: str | None = None
+    boot_failed: bool | None = None
     log_seq: int = 0
     log_bytes: int = 0
     log_lines: int = 0
@@ -220,6 +221,8 @@ class JobRules(Struct, frozen=True, kw_only=True):
     pull_refused_budget: int = 1
     retry_first_seconds: float = 5
     boot_seconds: int = 900
+    boot_limit: int = 2
+    boot_failures_pause: int = 5
     silence_seconds: int = 60
     stop_grace_seconds: int = 10
     heartbeat_seconds: float = 5
@@ -233,7 +236,7 @@ class AttemptEnding(Struct, frozen=True, kw_only=True):
     """The end of an attempt.
 
     `container_stopped`: its container is known to have stopped. `for_good`: a retry will hardly
-    help (the registry has no such image, or denies it).
+    help (the registry has no such image, or denies it). `boot_failed`: no agent has claimed it.
     """
 
     cause: Cause
@@ -241,6 +244,7 @@ class AttemptEnding(Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     container_stopped: bool
     for_good: bool = False
+    boot_failed: bool = False
 
 
 class Step(Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from services.api.jobs import decisions, unit_of_work, views
+from services.api.jobs import consoles, decisions, unit_of_work, views
 from services.api.jobs import store as job_store
 from services.api.jobs.model import JobRules
 from shared.crash_points import Points
@@ -38,11 +38,12 @@ class JobService:
         """Return one job with all of its attempts. Raises `NoSuchJob`."""
         async with self.db.connection() as conn:
             whole = await job_store.load_whole_job(conn, job_id)
-        if whole is None:
-            raise NoSuchJob(f"there is no job {job_id}")
-        job, attempts = whole
+            if whole is None:
+                raise NoSuchJob(f"there is no job {job_id}")
+            job, attempts = whole
+            printed = await consoles.load_consoles(conn, job_id, attempts)
         now = self.db.clock.now()
-        return views.detailed(job, attempts, now, self.rules, self.trouble())
+        return views.detailed(job, attempts, now, self.rules, self.trouble(), printed)
 
     async def cancel(self, job_id: int) -> dict[str, Any]:
         """Cancel a job at any stage. Raises `NoSuchJob` and `AlreadyOver`."""

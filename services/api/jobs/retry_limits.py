@@ -8,6 +8,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from services.api.jobs.boots import failed_in_a_row
 from services.api.jobs.model import Attempt, AttemptEnding, Job, JobRules, JobWithAttempts, later
 from shared.backoff import Backoff
 from shared.events.events import Cause
@@ -15,6 +16,9 @@ from shared.events.events import Cause
 INTERRUPTIONS: tuple[Cause, ...] = ("interrupted", "lost")
 PULLS: tuple[Cause, ...] = ("pull_failed",)
 FAILURES: tuple[Cause, ...] = ("failed",)
+BOOTS: tuple[Cause, ...] = ()
+"""Failed boots have no cause of their own: the instance is lost."""
+
 PASSED_COUNT_SECONDS = 60
 """The shortest delay between two attempts that only the time of the pull budget allows."""
 
@@ -62,8 +66,9 @@ def next_delay(
 ) -> float | None:
     """Return the seconds until another attempt may follow *attempt*; None: the limit is reached.
 
-    The first attempt after an interruption starts at once (or after `reschedule_delay_seconds`);
-    the delay of all others grows exponentially.
+    The first attempt after an interruption or a failed boot starts at once (or after
+    `reschedule_delay_seconds`); the delay of all others grows exponentially. A failed boot counts
+    against its own limit, and against that of interruptions too.
     """
     limit, used = _limit_and_use(whole_job, attempt, ending, rules)
     backoff = Backoff(rules.retry_first_seconds, 2, LONGEST_SECONDS)
@@ -71,7 +76,7 @@ def next_delay(
         if now >= later(_first_failed_pull(whole_job, attempt, now), limit.seconds):
             return None
         return max(PASSED_COUNT_SECONDS, backoff.delay(used, jitter))
-    if limit.causes != INTERRUPTIONS:
+    if limit.causes not in (INTERRUPTIONS, BOOTS):
         return backoff.delay(used, jitter)
     grown = backoff.delay(used - 1, jitter) if used > 1 else 0.0
     return rules.reschedule_delay_seconds + grown
@@ -106,7 +111,11 @@ def _limit_and_use(
 ) -> tuple[RetryLimit, int]:
     """Return the limit for *ending*, and how much of it is used with the attempt to follow."""
     limit = retry_limit(whole_job.job, ending, rules)
-    return limit, 1 + _count(whole_job, limit.causes, but=attempt.number)
+    used = 1 + _count(whole_job, limit.causes, but=attempt.number)
+    if ending.boot_failed and used <= limit.allowed:
+        failed = 1 + len(failed_in_a_row(whole_job, attempt.number))
+        return RetryLimit(BOOTS, rules.boot_limit - 1), failed
+    return limit, used
 
 
 KINDS: dict[Cause, str] = {
@@ -114,6 +123,7 @@ KINDS: dict[Cause, str] = {
     "interrupted": "Spot interruption",
     "lost": "instance lost",
 }
+BOOT_FAILED = "boot failed"
 
 
 def _reason(attempt: Attempt, ending: AttemptEnding) -> str:
@@ -121,7 +131,7 @@ def _reason(attempt: Attempt, ending: AttemptEnding) -> str:
     message = " ".join((ending.message or "").split())
     if len(message) > REASON_CHARACTERS:
         message = f"…{message[1 - REASON_CHARACTERS :]}"
-    kind = KINDS.get(ending.cause, str(ending.cause))
+    kind = BOOT_FAILED if ending.boot_failed else KINDS.get(ending.cause, str(ending.cause))
     if ending.cause == "failed" and ending.exit_code is not None:
         kind = f"exit code {ending.exit_code}"
         if message == f"exited with code {ending.exit_code}":  # the agent's, of a silent container

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from services.api.jobs import availability_store, decisions, unit_of_work
+from services.api.jobs import availability_store, breaker, breaker_store, decisions, unit_of_work
 from services.api.jobs import store as job_store
 from services.api.jobs.availability import Outage, decide_outage, silent_since
 from services.api.jobs.model import Attempt, JobRules, Step
@@ -88,6 +88,8 @@ class Sweeps:
         await unit_of_work.save_and_publish(tx, whole_job, step)
         if step.events and (self._is_waiting(loaded) or self._arrived_at(loaded) != arrived_at):
             raise CalledMeanwhile
+        failed = breaker.failed_boots(step.events, step.attempts)
+        await breaker_store.count_failed(tx, failed, self.rules, self.jitter())
         return step
 
     def _is_waiting(self, attempt: Attempt) -> bool:

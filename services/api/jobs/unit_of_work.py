@@ -1,6 +1,6 @@
 """The unit of work of decisions about jobs: locked by two statements, saved by one."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -114,7 +114,9 @@ async def save_and_publish(tx: Transaction, before: JobWithAttempts, step: Step)
 class UnitOfWork:
     """Locked jobs with all of their attempts, and the changes that decisions made since."""
 
-    def __init__(self, cases: Mapping[int, JobWithAttempts]) -> None:
+    def __init__(self, cases: Mapping[int, JobWithAttempts], failed_boots: int = 0) -> None:
+        """*failed_boots*: how many in a row have failed, when the jobs were locked."""
+        self.failed_boots = failed_boots
         self._before = cases
         self._cases = dict(cases)
         self._jobs: dict[int, Job] = {}
@@ -124,6 +126,10 @@ class UnitOfWork:
     def find(self, job_id: int) -> JobWithAttempts | None:
         """Return a job with its attempts, as changed so far."""
         return self._cases.get(job_id)
+
+    def changed(self) -> list[Attempt]:
+        """Return the attempts that decisions have changed."""
+        return list(self._attempts.values())
 
     def take(self, step: Step) -> None:
         """Apply the changes of a decision."""
@@ -159,7 +165,10 @@ class UnitOfWork:
 
 
 # In the order of the ids, so that two batches never deadlock.
-LOCK_JOBS = "SELECT * FROM jobs WHERE id = ANY ($1::bigint[]) ORDER BY id FOR UPDATE"
+# With the failed boots in a row, so that a claim need not ask for them (nearly always: none).
+LOCK_JOBS = """
+SELECT jobs.*, (SELECT failures FROM launch_breaker) AS failed_boots
+FROM jobs WHERE id = ANY ($1::bigint[]) ORDER BY id FOR UPDATE OF jobs"""
 LOCK_FREE_JOBS = LOCK_JOBS + " SKIP LOCKED"
 # A second statement: joined to the first, it would read the attempts as of before the lock.
 LOAD_THEIR_ATTEMPTS = """
@@ -177,10 +186,11 @@ async def open_free(tx: Transaction, job_ids: Collection[int]) -> UnitOfWork:
     return await _open(tx, await tx.conn.fetch(LOCK_FREE_JOBS, list(job_ids)))
 
 
-async def _open(tx: Transaction, rows: Iterable[Any]) -> UnitOfWork:
+async def _open(tx: Transaction, rows: Sequence[Any]) -> UnitOfWork:
     jobs = [as_job(row) for row in rows]
     attempts: dict[int, list[Attempt]] = {job.id: [] for job in jobs}
     for row in await tx.conn.fetch(LOAD_THEIR_ATTEMPTS, list(attempts)):
         attempt = as_attempt(row)
         attempts[attempt.job_id].append(attempt)
-    return UnitOfWork({job.id: JobWithAttempts(job, tuple(attempts[job.id])) for job in jobs})
+    whole_jobs = {job.id: JobWithAttempts(job, tuple(attempts[job.id])) for job in jobs}
+    return UnitOfWork(whole_jobs, max((row["failed_boots"] or 0 for row in rows), default=0))

@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -106,15 +106,26 @@ def _requested(resources: Resources | bytes) -> dict[str, Any]:
     return {name: value for name, value in fields if value not in (None, ())}
 
 
+_NO_CONSOLES: Mapping[int, str] = {}
+
+
 def detailed(
-    job: Job, attempts: list[Attempt], now: datetime, rules: JobRules, trouble: str | None = None
+    job: Job,
+    attempts: list[Attempt],
+    now: datetime,
+    rules: JobRules,
+    trouble: str | None = None,
+    consoles: Mapping[int, str] = _NO_CONSOLES,
 ) -> dict[str, Any]:
-    """Render a job as `/status` shows it: with every attempt in order, retry limits and costs."""
+    """Render a job as `/status` shows it: with every attempt in order, retry limits and costs.
+
+    *consoles*: what an attempt's instance has printed, by number.
+    """
     current = next(each for each in attempts if each.number == job.attempt)
     shown = _shown(job, current, now, trouble, started_at(attempts))
     shown["budgets"] = retries_used(JobWithAttempts(job, tuple(attempts)), rules)
     shown |= cost_of_all(attempts)
-    shown["attempts"] = [_attempt(each, now) for each in attempts]
+    shown["attempts"] = [_attempt(each, now, consoles.get(each.number)) for each in attempts]
     return shown
 
 
@@ -175,7 +186,7 @@ def _phase(attempt: Attempt | ListedJob, now: datetime) -> str:
     return "launching" if is_due(attempt, now) else PHASES.get(attempt.state, "ended")
 
 
-def _attempt(attempt: Attempt, now: datetime) -> dict[str, Any]:
+def _attempt(attempt: Attempt, now: datetime, console: str | None) -> dict[str, Any]:
     return {
         "number": attempt.number,
         "phase": _phase(attempt, now),
@@ -184,6 +195,8 @@ def _attempt(attempt: Attempt, now: datetime) -> dict[str, Any]:
         "cause": attempt.cause,
         "exit_code": attempt.exit_code,
         "error_message": attempt.error_message,
+        "boot_failed": attempt.boot_failed or False,
+        "console_output": console,
         "waiting_because": attempt.waiting_because,
         "runtime": attempt.runtime,
         "instance_id": attempt.instance_id,

@@ -69,8 +69,10 @@ async def give_up(tx: Transaction, attempts: Sequence[tuple[int, int]]) -> None:
     )
 
 
+# The time in a pause of launching does not count as waiting for capacity.
 LOCK_DUE = """
-SELECT job_id, attempt, state, unwanted, requirements, trace, offer, wanted_at, due_at, reason,
+SELECT job_id, attempt, state, unwanted, requirements, trace, offer,
+    wanted_at + coalesce($1 - paused_from, interval '0') AS wanted_at, due_at, reason,
     tries, delay_told_at, last_error
 FROM launches
 WHERE state = 'wanted' AND due_at <= $1
@@ -89,7 +91,8 @@ async def lock_due(tx: Transaction, limit: int) -> list[Launch]:
 # Postgres might look for the key among all rows of that state, or take them for so few that it
 # scans all launches, and all keys for each.
 LEASE_WANTED = """
-UPDATE launches SET due_at = $3, lease_token = $4
+UPDATE launches SET due_at = $3, lease_token = $4, paused_from = NULL,
+    wanted_at = wanted_at + coalesce($5 - paused_from, interval '0')
 FROM unnest($1::bigint[], $2::integer[]) AS new (job_id, attempt)
 WHERE launches.job_id = new.job_id AND launches.attempt = new.attempt
 """
@@ -103,7 +106,7 @@ async def lease_wanted(
     This transaction has locked them.
     """
     keys = [each.job_id for each in launches], [each.attempt for each in launches]
-    await tx.conn.execute(LEASE_WANTED, *keys, until, token)
+    await tx.conn.execute(LEASE_WANTED, *keys, until, token, tx.now)
 
 
 # Since the lease a launch may have been cancelled or leased again. A token holds the launches of
@@ -163,14 +166,17 @@ async def save_answers(tx: Transaction, launches: Sequence[Launch]) -> None:
 
 NEXT_DUE = """
 SELECT least(
-    (SELECT min(due_at) FROM launches WHERE state = 'wanted'),
+    greatest((SELECT min(due_at) FROM launches WHERE state = 'wanted'), $1::timestamptz),
     (SELECT min(due_at) FROM batches WHERE due_at IS NOT NULL))
 """
 
 
-async def next_due(tx: Transaction) -> datetime | None:
-    """Return when the next launch or batch is due, or None if none waits."""
-    due_at: datetime | None = await tx.conn.fetchval(NEXT_DUE)
+async def next_due(tx: Transaction, held_until: datetime | None = None) -> datetime | None:
+    """Return when the next launch or batch is due, or None if none waits.
+
+    No launch is before *held_until*: launches are paused until then.
+    """
+    due_at: datetime | None = await tx.conn.fetchval(NEXT_DUE, held_until)
     return due_at
 
 

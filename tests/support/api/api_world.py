@@ -36,6 +36,8 @@ TABLES = (
     "jobs",
     "job_labels",
     "attempts",
+    "attempt_consoles",
+    "launch_breaker",
     "log_batches",
     "log_tails",
     "idempotency_keys",

@@ -91,10 +91,12 @@ SCHEDULER_CLAIMS = (
 _LAUNCHES = "services.launcher.store.launches."
 _KNOWN = "services.launcher.store.known_launches."
 _BATCHES = "services.launcher.store.batches."
+_PAUSES = "services.launcher.store.pauses."
 _WATERMARK = "services.launcher.store.watermark."
 LAUNCHER_CLAIMS = (
     Claim(f"{_LAUNCHES}LOCK_DUE", (NOW, BATCH)),
-    Claim(f"{_LAUNCHES}LEASE_WANTED", (IDS, ONES, LATER, TOKEN)),
+    Claim(f"{_LAUNCHES}LEASE_WANTED", (IDS, ONES, LATER, TOKEN, NOW)),
+    Claim(f"{_PAUSES}HOLD_BACK", (NOW, 3, "paused", PAST, BATCH)),
     Claim(f"{_LAUNCHES}LOCK_WANTED", (IDS, ONES)),
     Claim(
         f"{_BATCHES}SAVE_INTENT",
@@ -117,7 +119,7 @@ LAUNCHER_CLAIMS = (
     Claim(f"{_KNOWN}FIND_NUMBERED", (1, BATCH, BATCH)),
     Claim(f"{_BATCHES}CLOSE_BATCH", (f"waiting-{FIRST}", None, NOW), batch=1),
     Claim(f"{_WATERMARK}OLDEST_ASKED", (), batch=1),
-    Claim(f"{_LAUNCHES}NEXT_DUE", (), batch=2),
+    Claim(f"{_LAUNCHES}NEXT_DUE", (None,), batch=2),
     Claim(f"{_LAUNCHES}PRUNE_SETTLED", (NOW, BATCH)),
     Claim(f"{_LAUNCHES}PRUNE_BATCHES", (NOW, BATCH)),
 )
@@ -232,7 +234,12 @@ ELSEWHERE = {
     "services.api.jobs.retention_store.KEEP_FROM_NUMBERING",
     "services.api.jobs.availability_store.LOCK_AVAILABILITY",
     "services.api.jobs.availability_store.SAVE_AVAILABILITY",
+    "services.api.jobs.breaker_store.LOCK_BREAKER",
+    "services.api.jobs.breaker_store.SAVE_BREAKER",
     "shared.messaging.dead_letter_report.SAVE_REPORT",
+    "services.launcher.store.pauses.BEGIN_TRIAL",
+    "services.launcher.store.pauses.LOCK_PAUSE",
+    "services.launcher.store.pauses.SAVE_PAUSE",
     "services.launcher.store.pricing.CLAIM_PRICING",
     "services.launcher.store.pricing.SETTLE_PRICING",
     "services.launcher.store.watermark.COUNT_LAUNCHES",

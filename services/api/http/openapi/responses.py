@@ -75,6 +75,10 @@ OF_AN_ATTEMPT = {
     "cause": "The cause of its end.",
     "exit_code": "The container's; null: it has none, or none yet.",
     "error_message": "The reason of the failure.",
+    "boot_failed": "Whether its instance did not boot: no agent on it has ever claimed the job.",
+    "console_output": "The end of what its instance has printed, at most 4,000 characters, or in "
+    "brackets why that is not known; only if it did not boot or ended by itself. Other programs "
+    "than ours print there too: it is no proof of anything.",
     "waiting_because": "The reason why it waits.",
     "runtime": "The agent's runtime: `simulated` runs no container.",
     "instance_id": "The instance.",
@@ -160,7 +164,11 @@ def _detail() -> dict[str, Schema]:
     count: Schema = {"type": "integer", "minimum": 0}
     budget = an_object({"used": count, "allowed": count})
     budgets = {
-        "interruptions": described("Instances interrupted or lost.", budget),
+        "interruptions": described(
+            "Instances interrupted or lost. Those in a row that did not boot have a limit of "
+            "their own besides.",
+            budget,
+        ),
         "pulls": described(
             "Images that could not be pulled; tried again for some time at least, whatever the "
             "count.",
@@ -188,10 +196,18 @@ def _usd() -> Schema:
     return {"type": ["number", "null"], "minimum": 0}
 
 
+_OF_THE_BOOT: dict[str, Schema] = {
+    "boot_failed": {"type": "boolean"},
+    "console_output": nullable({"type": "string"}),
+}
+
+
 def _attempt() -> Schema:
     def schema(name: str) -> Schema:
         if name == "phase":
             return one_of((*dict.fromkeys(PHASES.values()), "ended"))
+        if name in _OF_THE_BOOT:
+            return _OF_THE_BOOT[name]
         return _usd() if name.endswith("_usd") else typed(Attempt, name)
 
     properties = {name: described(about, schema(name)) for name, about in OF_AN_ATTEMPT.items()}
@@ -213,7 +229,7 @@ def _attempt() -> Schema:
 
 def _others() -> dict[str, Schema]:
     text: Schema = {"type": "string"}
-    parts = described('"database", "bus", or "queue <name>".', a_list(text, minItems=1))
+    parts = described('"database", "bus", "launches", or "queue <name>".', a_list(text, minItems=1))
     return {
         "Over": an_object(
             {

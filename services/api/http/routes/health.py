@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -13,9 +14,13 @@ from shared.runtime.readiness import Readiness
 
 @dataclass(frozen=True)
 class HealthRoutes:
-    """Liveness and readiness; *look* looks at database, broker and queues."""
+    """Liveness and readiness; *look* looks at database, broker and queues.
+
+    *paused* returns why launches are paused, or None.
+    """
 
     look: Callable[[], Awaitable[Readiness]]
+    paused: Callable[[], Awaitable[str | None]]
 
     async def healthz(self, _request: Request) -> Response:
         """Answer that the process is alive, and no more."""
@@ -25,7 +30,12 @@ class HealthRoutes:
         """Answer 200 if the database works; a 503 names what is wrong.
 
         Without the broker jobs are accepted and their events wait, so a load balancer must keep
-        this API: it is named as degraded.
+        this API: it is named as degraded. So is a pause of launching (`jobs.breaker`).
         """
-        status, body = readiness.answer(await self.look(), serves_without_bus=True)
+        found = await self.look()
+        if "database" not in found.troubles:
+            paused = await self.paused()
+            if paused is not None:
+                found = replace(found, troubles={**found.troubles, "launches": paused})
+        status, body = readiness.answer(found, serves_without_bus=True)
         return answer(body, status)

@@ -1,0 +1,111 @@
+"""Attempts whose instance did not boot: no agent of it has ever claimed the job. Pure.
+
+    launched ─ no claim within the boot time (of which outages count nothing) ─▶ boot failed
+            └─ terminated by itself before a claim ────────────────────────────▶ boot failed
+
+What an interruption, an operator, or one of our own limits ends has not failed to boot. The text
+that an instance has printed is shown and quoted, but decides nothing: a job can print too.
+"""
+
+from datetime import timedelta
+
+from msgspec.structs import replace
+
+from services.api.jobs.model import TERMINAL, Attempt, Job, JobWithAttempts
+from shared.events.events import InstanceTerminated
+
+OURS = frozenset({"vanished", "lifetime", "orphan", "stopped", "lost", "cancelled"})
+"""Causes for which the reaper ends an instance, or finds it missing."""
+
+NO_FAULT_OF_THE_BOOT = frozenset(
+    {"Client.UserInitiatedShutdown", "Server.InsufficientInstanceCapacity"}
+)
+"""An operator terminated it; or EC2 had no place for it after all.
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
+"""
+
+LIFETIME_MARGIN = timedelta(seconds=60)
+"""Before the end of an instance's lifetime: its own timer counts whole minutes."""
+
+OUR_LINES = "docker-job: "
+"""What the lines of user data and agent begin with."""
+
+QUOTED = 200
+"""The most characters of a console's line in an error message."""
+
+_CONSOLE = "; its console: "
+
+
+def ended_before_claim(attempt: Attempt, fact: InstanceTerminated) -> bool:
+    """Tell if the end of its instance is a failed boot: by itself, and nobody claimed."""
+    if attempt.token_hash is not None or attempt.heartbeat_at is not None:
+        return False
+    if fact.cause in OURS or fact.cause in NO_FAULT_OF_THE_BOOT:
+        return False
+    dies_by = attempt.dies_by
+    return dies_by is None or fact.terminated_at < dies_by - LIFETIME_MARGIN
+
+
+def end_message(fact: InstanceTerminated, *, boot_failed: bool) -> str:
+    """Return the error message of an attempt that ends with its instance."""
+    message = f"instance {fact.instance_id} is terminated: {fact.cause}"
+    if not boot_failed:
+        return message
+    return f"instance {fact.instance_id} ended before it could claim its job: {fact.cause}" + (
+        _quoted(fact.console_output)
+    )
+
+
+def with_console(job: Job, attempt: Attempt, console: str | None) -> tuple[Job, Attempt]:
+    """Add what the console says to the messages of a failed boot that has ended already."""
+    quoted = _quoted(console)
+    before = attempt.error_message or ""
+    if not attempt.boot_failed or not quoted or _CONSOLE in before:
+        return job, attempt
+    told = replace(attempt, error_message=before + quoted)
+    if job.attempt == attempt.number and job.status in TERMINAL and job.error_message:
+        job = replace(job, error_message=job.error_message + quoted)
+    return job, told
+
+
+def failed_in_a_row(whole_job: JobWithAttempts, number: int) -> list[Attempt]:
+    """Return the failed boots before attempt *number* since an agent last claimed the job."""
+    failed: list[Attempt] = []
+    for each in whole_job.attempts:
+        if each.number >= number:
+            break
+        if each.token_hash is not None:
+            failed.clear()
+        elif each.boot_failed:
+            failed.append(each)
+    return failed
+
+
+def gave_up(whole_job: JobWithAttempts, last: Attempt) -> str:
+    """Return the error message of a job whose last attempt did not boot."""
+    failed = [*failed_in_a_row(whole_job, last.number), last]
+    ids = ", ".join(each.instance_id or "unknown" for each in failed)
+    return (
+        f"gave up after {len(failed)} failed boots in a row (DOCKER_JOB_BOOT_LIMIT), "
+        f"of instances {ids}: {last.error_message}"
+    )
+
+
+def last_line(console: str | None) -> str | None:
+    """Return the last line of ours on a console, else its last line; None: it has none."""
+    text = readable(console or "")
+    lines = [stripped for each in text.splitlines() if (stripped := each.strip())]
+    ours = [each for each in lines if each.startswith(OUR_LINES)]
+    return next(reversed(ours or lines), None)
+
+
+def readable(text: str) -> str:
+    """Return *text* without control characters: whoever runs on an instance can print there."""
+    return "".join(each for each in text if each.isprintable() or each in "\n\t")
+
+
+def _quoted(console: str | None) -> str:
+    line = last_line(console)
+    if line is None:
+        return ""
+    return f"{_CONSOLE}{line if len(line) <= QUOTED else line[: QUOTED - 1] + '…'}"
