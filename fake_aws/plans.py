@@ -68,6 +68,7 @@ class Plans:
             shutdown_behavior=data.get("InstanceInitiatedShutdownBehavior") or "stop",
             profile=self._profile(profile),
             metadata=data.get("MetadataOptions") or {},
+            public_ipv4=_has_address(data, subnet),
             block_devices=tuple(data.get("BlockDeviceMappings") or ()),
             security_groups=self._groups(data),
             key_name=data.get("KeyName"),
@@ -126,6 +127,12 @@ def overridden(data: Params, override: Params) -> Params:
     if merged.get("InstanceType") and merged.get("InstanceRequirements"):
         raise combination("InstanceType and InstanceRequirements cannot both be given.")
     return merged
+
+
+def _has_address(data: Params, subnet: Subnet) -> bool:
+    """Return whether the instance gets a public address: by the call, or as its subnet does."""
+    given = (data.get("NetworkInterfaces") or [{}])[0].get("AssociatePublicIpAddress")
+    return subnet.public if given is None else bool(given)
 
 
 def _allowed(kind: InstanceType, wanted: Params) -> bool:

@@ -3,14 +3,22 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from fake_aws.ledger import INTERRUPTED, Bill, total
+from fake_aws.ledger import INTERRUPTED, Bill
 from rehearsal.scenario import Job, Outcome
 
 LEAK_BOUND_SECONDS = 60.0
 """The longest life of an instance after its attempt without a fault (docs/architecture.md)."""
 
 CENT = 1e-6
-"""The rounding of the API, in USD."""
+"""The rounding of a line of the API, in USD."""
+
+LINES = ("instance_usd", "public_ipv4_usd", "volume_usd")
+DIGITS = 6
+
+
+def billed_usd(bill: Bill) -> float:
+    """Return the sum of the bill's lines, each rounded as the API does: a reader adds them up."""
+    return round(sum(round(getattr(bill, name), DIGITS) for name in LINES), DIGITS)
 
 
 def deviations(outcome: Outcome, interrupted: str) -> list[str]:
@@ -55,17 +63,30 @@ def _of_instances(outcome: Outcome) -> Iterator[str]:
 
 
 def _of_the_bill(outcome: Outcome) -> Iterator[str]:
-    ours = {each["instance_id"]: each["cost_usd"] for each in outcome.job["attempts"]}
+    ours = {each["instance_id"]: each for each in outcome.job["attempts"]}
     for bill in outcome.bills:
-        cost = ours.get(bill.instance_id)
-        if cost is None or abs(cost - bill.cost_usd) > CENT:
-            yield (
-                f"instance {bill.instance_id} costs {cost} USD in the API and "
-                f"{bill.cost_usd:.6f} in the cloud's ledger"
-            )
-    whole = outcome.job["cost_usd"]
-    if whole is None or abs(whole - total(outcome.bills)) > CENT * len(outcome.bills):
-        yield f"the job costs {whole} USD, the account is billed {total(outcome.bills):.6f}"
+        yield from _of_one_bill(bill, ours.get(bill.instance_id, {}))
+    whole, billed = outcome.job["cost_usd"], sum(billed_usd(each) for each in outcome.bills)
+    if whole is None or abs(whole - billed) > CENT * len(LINES) * len(outcome.bills):
+        yield f"the job costs {whole} USD, the account is billed {billed:.6f}"
     free = [each for each in outcome.bills if each.cause == INTERRUPTED]
-    if any(each.cost_usd for each in free):
+    if any(each.instance_usd for each in free):
         yield "an instance was billed that was interrupted within its first hour"
+
+
+def _of_one_bill(bill: Bill, attempt: Job) -> Iterator[str]:
+    """Compare an attempt's cost with the bill of its instance: the sum, then each line."""
+    cost, billed = attempt.get("cost_usd"), billed_usd(bill)
+    if cost is None or abs(cost - billed) > CENT * len(LINES):
+        yield (
+            f"instance {bill.instance_id} costs {cost} USD in the API and {billed:.6f} in the "
+            "cloud's ledger"
+        )
+        return
+    ours = attempt["cost_lines"]
+    for name in LINES:
+        if ours[name] is None or abs(ours[name] - getattr(bill, name)) > CENT:
+            yield (
+                f"{name} of instance {bill.instance_id} is {ours[name]} in the API and "
+                f"{getattr(bill, name):.6f} in the cloud's ledger"
+            )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from rehearsal.checks import leaked_seconds
+from rehearsal.checks import DIGITS, LINES, billed_usd, leaked_seconds
 from rehearsal.scenario import Outcome
 from shared.events.events import (
     AttemptEnded,
@@ -20,11 +20,9 @@ from shared.events.events import (
 )
 
 EVENT_COLUMNS = ("seconds", "event", "service", "job", "attempt", "instance", "what")
-DIGITS = 6
-"""Decimals of US dollars, except for hourly prices."""
-
 BILL_COLUMNS = (
-    *("instance", "attempt", "what", "lived", "billed", "API USD", "ledger USD", "leaked"),
+    *("instance", "attempt", "what", "lived", "billed", "API USD", "ledger USD"),
+    *("itself", "IPv4", "disk", "leaked"),
 )
 
 
@@ -82,7 +80,7 @@ def describe_event(event: Event) -> str:
 
 
 def bill_table(outcome: Outcome) -> str:
-    """Return the table of instances, each with its cost in the API and in the ledger."""
+    """Return the table of instances, each with its cost in the API and in the ledger, by lines."""
     attempts = {each["instance_id"]: each for each in outcome.job["attempts"]}
     rows = []
     for bill in outcome.bills:
@@ -95,7 +93,8 @@ def bill_table(outcome: Outcome) -> str:
                 f"{bill.seconds:.1f} s",
                 f"{bill.billed_seconds:.0f} s",
                 _usd(ours.get("cost_usd")),
-                _usd(bill.cost_usd),
+                _usd(billed_usd(bill)),
+                *(_usd(getattr(bill, name)) for name in LINES),
                 f"{leaked_seconds(bill, outcome.job):.1f} s",
             )
         )
@@ -105,8 +104,7 @@ def bill_table(outcome: Outcome) -> str:
 def summary(outcome: Outcome) -> str:
     """Return the job's costs beside the account's bill."""
     job = outcome.job
-    # The sum of the rounded lines, as `cost_usd` is: a reader adds up the column above.
-    ledger = sum(round(each.cost_usd, DIGITS) for each in outcome.bills)
+    ledger = sum(billed_usd(each) for each in outcome.bills)
     leaked = sum(leaked_seconds(each, outcome.job) for each in outcome.bills)
     lines = {
         "cost_usd": _usd(job["cost_usd"]),
