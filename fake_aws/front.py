@@ -16,12 +16,13 @@ from aiohttp import web
 from fake_aws.buckets import Limits
 from fake_aws.calls import Calls
 from fake_aws.credentials import Credential, Keys
+from fake_aws.endpoints import check_endpoint
 from fake_aws.errors import AwsError
 from fake_aws.faults import Fault, Faults
 from fake_aws.longpoll import receive
 from fake_aws.moto_side import MotoSide
 from fake_aws.settings import CloudSettings
-from fake_aws.signature import verify
+from fake_aws.signature import region_of, verify
 from fake_aws.wire import Answer, Call, Request, knows, read_call, write_error, write_result
 
 MOST_BYTES = 2 * 1024 * 1024
@@ -138,6 +139,7 @@ class Front:
             raise AwsError("InvalidAction", message)
         if not self._settings.verify_signatures:
             return self._keys.operator
+        check_endpoint(call.service, region_of(call.request), self._settings.region)
         return verify(call.request, call.service, self._keys, datetime.now(UTC))
 
     def _fail(

@@ -30,6 +30,9 @@ class State(IntEnum):
         return {"Code": int(self), "Name": self.label}
 
 
+IMAGE_GIB = 8
+"""Of an image's root volume."""
+
 OVER = {State.SHUTTING_DOWN, State.TERMINATED}
 
 
@@ -51,6 +54,7 @@ class Plan:
     profile: str | None = None
     """The name or ARN of the instance profile."""
     metadata: dict[str, Any] = field(default_factory=dict)
+    public_ipv4: bool = False
     block_devices: tuple[dict[str, Any], ...] = ()
     security_groups: tuple[str, ...] = ()
     key_name: str | None = None
@@ -70,6 +74,13 @@ class Plan:
     def pool(self) -> Pool:
         """The pool that the capacity comes from."""
         return Pool(self.market, self.kind.name, self.subnet.zone)
+
+    @property
+    def volumes_gib(self) -> int:
+        """The size of all its volumes; the root's is the image's own if it is not given."""
+        sizes = {each["DeviceName"]: each.get("Ebs") or {} for each in self.block_devices}
+        sizes.setdefault(self.image.root_device, {})
+        return sum(int(each.get("VolumeSize") or IMAGE_GIB) for each in sizes.values())
 
     def shown(self) -> dict[str, Any]:
         """Return the fields of DescribeInstances that never change."""
@@ -148,6 +159,8 @@ class Instance:
                 "VpcId": plan.subnet.vpc,
                 "PrivateIpAddress": self.address,
             }
+        if plan.public_ipv4 and self.state is State.RUNNING:  # one in shutting-down gave it back
+            shown["PublicIpAddress"] = self.public_address
         if self.spot_request:
             shown |= {"InstanceLifecycle": "spot", "SpotInstanceRequestId": self.spot_request}
         if plan.profile:
@@ -155,6 +168,11 @@ class Instance:
         if self.reason_code:
             shown["StateReason"] = {"Code": self.reason_code, "Message": self.reason}
         return shown
+
+    @property
+    def public_address(self) -> str:
+        """Its address of a net for documentation (RFC 5737), unless it has none."""
+        return f"203.0.113.{int(self.address.rpartition('.')[2])}"
 
     def _root_volume(self) -> dict[str, Any]:
         volume = {

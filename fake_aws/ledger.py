@@ -6,14 +6,17 @@ from datetime import datetime
 import msgspec
 
 from fake_aws.instance import Instance
-from fake_aws.prices import Prices
+from fake_aws.prices import OtherCosts, Prices
 from fake_aws.settings import CloudSettings
 
 INTERRUPTED = "Server.SpotInstanceTermination"
 
 
 class Bill(msgspec.Struct, frozen=True, kw_only=True):
-    """The bill of one instance: it ran for *seconds*, and *billed_seconds* are charged."""
+    """The bill of one instance: it ran for *seconds*, and *billed_seconds* are charged.
+
+    *cost_usd* is the sum of its lines: the instance, its public IPv4 address, its volumes.
+    """
 
     instance_id: str
     market: str
@@ -30,6 +33,9 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
     on_demand_usd: float
     """The on-demand price of the billed seconds."""
     tags: dict[str, str]
+    instance_usd: float = 0.0
+    public_ipv4_usd: float = 0.0
+    volume_usd: float = 0.0
 
 
 def bill(instance: Instance, prices: Prices, settings: CloudSettings, now: datetime) -> Bill:
@@ -49,6 +55,7 @@ def bill(instance: Instance, prices: Prices, settings: CloudSettings, now: datet
         share = billed / seconds if seconds else 0.0
         spot = prices.cost(kind, zone, begin, end) * share if seconds else 0.0
         cost = spot if instance.plan.market == "spot" else billed * hourly / 3600
+    other = _other_costs(instance, prices, settings, end)
     return Bill(
         instance_id=instance.id,
         market=instance.plan.market,
@@ -61,10 +68,25 @@ def bill(instance: Instance, prices: Prices, settings: CloudSettings, now: datet
         cause=instance.reason_code,
         seconds=seconds,
         billed_seconds=billed,
-        cost_usd=cost,
+        cost_usd=cost + sum(other),
         on_demand_usd=billed * hourly / 3600,
         tags=dict(instance.tags),
+        instance_usd=cost,
+        **other._asdict(),
     )
+
+
+def _other_costs(
+    instance: Instance, prices: Prices, settings: CloudSettings, end: datetime
+) -> OtherCosts:
+    """Compute what is billed whoever ends the instance, and when: addresses and volumes.
+
+    From the launch on, by the second, for 60 s at least.
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/billing-for-interrupted-spot-instances.html
+    """
+    begin, plan = instance.launched_at, instance.plan
+    seconds = max(settings.minimum_billed_seconds, (end - begin).total_seconds())
+    return prices.other(begin, seconds, addresses=int(plan.public_ipv4), gib=plan.volumes_gib)
 
 
 def total(bills: Iterable[Bill]) -> float:

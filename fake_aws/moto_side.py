@@ -39,11 +39,12 @@ EC2_ALONE = {
 
 
 class Subnet(NamedTuple):
-    """A subnet, with its VPC and zone."""
+    """A subnet, with its VPC and zone, and whether it assigns public IPv4 addresses."""
 
     id: str
     vpc: str
     zone: str
+    public: bool = False
 
 
 class Image(NamedTuple):
@@ -159,15 +160,11 @@ class MotoSide:
             raise AwsError(
                 "InvalidSubnetID.NotFound", f"The subnet ID '{subnet_id}' does not exist"
             ) from error
-        return Subnet(found.id, found.vpc_id, found.availability_zone)
+        return _subnet(found)
 
     def default_subnets(self) -> list[Subnet]:
         """Return the subnets of the default VPC, one in each zone."""
-        return [
-            Subnet(each.id, each.vpc_id, each.availability_zone)
-            for each in self._ec2.describe_subnets()
-            if each.default_for_az
-        ]
+        return [_subnet(each) for each in self._ec2.describe_subnets() if each.default_for_az]
 
     def has_security_group(self, group_id: str) -> bool:
         """Return True if the security group exists."""
@@ -211,6 +208,11 @@ class MotoSide:
         """Return the names of the instance types that the zone offers."""
         offered = INSTANCE_TYPE_OFFERINGS["availability-zone"][self.region]
         return frozenset(each["InstanceType"] for each in offered if each["Location"] == zone)
+
+
+def _subnet(found: Any) -> Subnet:
+    public = str(found.map_public_ip_on_launch).lower() == "true"
+    return Subnet(found.id, found.vpc_id, found.availability_zone, public)
 
 
 def instance_type(name: str) -> InstanceType:

@@ -68,6 +68,7 @@ class Plans:
             shutdown_behavior=data.get("InstanceInitiatedShutdownBehavior") or "stop",
             profile=self._profile(profile),
             metadata=data.get("MetadataOptions") or {},
+            public_ipv4=_has_address(data, subnet),
             block_devices=tuple(data.get("BlockDeviceMappings") or ()),
             security_groups=self._groups(data),
             key_name=data.get("KeyName"),
@@ -145,6 +146,12 @@ def _cpu_credits(kind: InstanceType, data: Params) -> str:
         return ""
     default = "standard" if kind.name.startswith("t2.") else "unlimited"
     return str(given.get("CpuCredits") or default)
+
+
+def _has_address(data: Params, subnet: Subnet) -> bool:
+    """Return whether the instance gets a public address: by the call, or as its subnet does."""
+    given = (data.get("NetworkInterfaces") or [{}])[0].get("AssociatePublicIpAddress")
+    return subnet.public if given is None else bool(given)
 
 
 def _allowed(kind: InstanceType, wanted: Params) -> bool:

@@ -4,10 +4,12 @@ On-demand is a rate for each vCPU, GiB and GPU; the Spot price of a pool is a sh
 differs by zone and changes with time. It is a function of the seed and the time.
 """
 
+import calendar
 import hashlib
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from fake_aws.instance import Plan
 from fake_aws.moto_side import InstanceType
@@ -17,7 +19,18 @@ VCPU_USD = 0.0309
 GIB_USD = 0.00415
 GPU_USD = 0.65
 ARM_SHARE = 0.8
+PUBLIC_IPV4_USD = 0.0052
+GP3_GIB_MONTH_USD = 0.0832
+"""Neither is AWS's price in any region: what is not read from here is wrong."""
+
 LOWEST_SHARE, HIGHEST_SHARE = 0.22, 0.58
+
+
+class OtherCosts(NamedTuple):
+    """The costs beside those of instances."""
+
+    public_ipv4_usd: float
+    volume_usd: float
 
 
 class Prices:
@@ -66,6 +79,17 @@ class Prices:
             usd += price * max(0.0, (end - begin).total_seconds()) / 3600
             end = begin
         return usd
+
+    def other(self, since: datetime, seconds: float, *, addresses: int, gib: int) -> "OtherCosts":
+        """Compute the cost of addresses and volumes from *since* on.
+
+        A GiB-month is a GiB for all hours of the month: https://aws.amazon.com/ebs/pricing/
+        """
+        month_seconds = calendar.monthrange(since.year, since.month)[1] * 86_400
+        return OtherCosts(
+            addresses * PUBLIC_IPV4_USD * seconds / 3600,
+            gib * GP3_GIB_MONTH_USD * seconds / month_seconds,
+        )
 
     def _steps(self, at: datetime) -> int:
         return int(at.timestamp() // self._step.total_seconds())

@@ -1,6 +1,5 @@
 """The calls that return prices: DescribeSpotPriceHistory, and the price list's GetProducts."""
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from fake_aws.filters import paginate, select
 from fake_aws.moto_side import MotoSide, all_instance_types, instance_type
 from fake_aws.prices import Prices
+from fake_aws.products import Product, all_products, currency_of, find_products
 
 Params = dict[str, Any]
 PRODUCT = "Linux/UNIX"
@@ -27,6 +27,7 @@ class PriceCalls:
         self._prices = prices
         self._moto = moto
         self._listed: tuple[Params, list[Params]] | None = None  # the last history with pages
+        self._products: list[Product] = []
 
     def spot_history(self, params: Params) -> Params:
         """DescribeSpotPriceHistory: each change in the period, and the price at its start."""
@@ -65,37 +66,16 @@ class PriceCalls:
         return found
 
     def products(self, params: Params) -> Params:
-        """GetProducts of AmazonEC2: the hourly on-demand price of instance types."""
-        asked = {each["Field"]: each["Value"] for each in params.get("Filters", [])}
-        name = asked.get("instanceType")
-        kinds = [instance_type(name)] if name else all_instance_types()
+        """GetProducts: the products that pass the filters, in pages of a hundred at most."""
+        region = self._moto.region
+        self._products = self._products or all_products(self._prices, region)
+        found = find_products(params, self._products)
         size = {"MaxResults": params.get("MaxResults", 100)}
-        page, token = paginate(kinds, params | size, most=100)
-        products = [self._product(each.name) for each in page]
+        page, token = paginate(found, params | size, most=100)
+        products = [each.shown(currency_of(region)) for each in page]
         return {"FormatVersion": "aws_v1", "PriceList": products} | (
             {"NextToken": token} if token else {}
         )
-
-    def _product(self, name: str) -> str:
-        usd = self._prices.on_demand(instance_type(name))
-        dimension = {
-            "unit": "Hrs",
-            "pricePerUnit": {"USD": f"{usd:.10f}"},
-            "beginRange": "0",
-            "endRange": "Inf",
-            "description": f"${usd} per On Demand Linux {name} Instance Hour",
-        }
-        terms = {"offer": {"priceDimensions": {"rate": dimension}}}
-        attributes = {
-            "instanceType": name,
-            "regionCode": self._moto.region,
-            "operatingSystem": "Linux",
-            "tenancy": "Shared",
-            "preInstalledSw": "NA",
-            "capacitystatus": "Used",
-        }
-        product = {"productFamily": "Compute Instance", "attributes": attributes}
-        return json.dumps({"product": product, "terms": {"OnDemand": terms}})
 
 
 def _aware(given: datetime | None, otherwise: datetime) -> datetime:

@@ -51,6 +51,12 @@ def verify(request: Request, service: str, keys: Keys, now: datetime) -> Credent
     return credential
 
 
+def region_of(request: Request) -> str:
+    """Return the region for which the request is signed; empty if it is not signed."""
+    given = AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
+    return given["region"] if given else ""
+
+
 def is_signed(request: Request, given: re.Match[str], secret: str) -> bool:
     """Check that *secret* makes the signature that *given*, an `AUTHORIZATION`, has for *request*.
 

@@ -17,8 +17,8 @@ from shared.compute.choice import choose, wanted_by
 from shared.compute.ec2 import fleet
 from shared.compute.ec2.buckets import Bucket, CallBuckets, Rate
 from shared.compute.ec2.errors import at_fault, error_of, named
-from shared.compute.ec2.instance_types import read_instance_type
 from shared.compute.ec2.fleet_plans import Subnet, decimal_text, fleet_of, one_a_zone, overrides_for
+from shared.compute.ec2.instance_types import read_instance_type
 from shared.compute.ec2.pools import CapacityPool, RestingPools, summarize
 from shared.compute.ec2.prices import Change, mean_price, table_price
 from shared.compute.ec2.settings import Ec2Settings, ec2_settings

@@ -48,4 +48,3 @@ def console_of(fact: InstanceTerminated, attempt: Attempt) -> str | None:
     if attempt.cause != "lost" or attempt.instance_id not in (None, fact.instance_id):
         return None
     return readable(fact.console_output or "")[-CHARACTERS:].strip() or None
-
