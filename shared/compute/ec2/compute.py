@@ -20,6 +20,7 @@ from shared.backoff import Backoff
 from shared.clock import Clock
 from shared.compute.ec2 import fleet
 from shared.compute.ec2.client import Aws
+from shared.compute.ec2.confirmation import Confirmation
 from shared.compute.ec2.errors import UNFIT, code_of
 from shared.compute.ec2.fleet import FleetAnswer, FleetInstance
 from shared.compute.ec2.listing import InstanceListing
@@ -35,6 +36,7 @@ from shared.compute.port import (
     InstanceState,
     LaunchBatch,
     NoCapacity,
+    NotFound,
     Offer,
     Plan,
     PricedOffers,
@@ -82,6 +84,7 @@ class Ec2Compute:
         self._resting = RestingPools(settings.pool_rest_seconds)
         self._planner = Planner(self._aws, clock, settings, self._resting, deployment, agent_sha256)
         self._listing = InstanceListing(self._aws, deployment)
+        self._confirmation = Confirmation(self._aws, self._listing, clock)
         self._prices = Prices(self._aws, clock, settings.prices)
         self._offers = OfferReader(self._aws, clock, settings, self._planner.zones)
 
@@ -130,6 +133,13 @@ class Ec2Compute:
         ids = [each for each in instance_ids if _ID.fullmatch(each) or is_request(each)]
         found = await self._prices.price(await self._listing.of(ids))
         return {each.instance_id: each for each in found}
+
+    async def confirm(self, instance_ids: Sequence[str]) -> dict[str, Instance | NotFound]:
+        """Ask for each by its id, then for its Spot request; NotFound is never final."""
+        found = await self._confirmation.of(instance_ids)
+        shown = [each for each in found.values() if not isinstance(each, NotFound)]
+        priced = {each.instance_id: each for each in await self._prices.price(shown)}
+        return {each: priced.get(each) or NotFound(final=False) for each in found}
 
     async def list_instances(self) -> Sequence[Instance]:
         """List all with the deployment's tag, and what its Spot requests have launched."""
