@@ -47,9 +47,7 @@ def decide_absences(
             terminated.append(decide_termination(row, answer, now))
         elif answer is not None:
             found.append(row.instance_id)
-    return Absences(
-        terminated=tuple(terminated), not_found=tuple(not_found), found=tuple(found)
-    )
+    return Absences(terminated=tuple(terminated), not_found=tuple(not_found), found=tuple(found))
 
 
 def not_found_for(row: Watched, now: datetime, rules: ReaperRules) -> float:

@@ -17,7 +17,7 @@ from typing import Any
 from services.reaper import decisions
 from services.reaper.config import ReaperConfig
 from services.reaper.decisions import ReaperRules
-from services.reaper.model import Terminated, UnknownInstance, Watched
+from services.reaper.model import Findings, Terminated, UnknownInstance, Watched
 from services.reaper.store import instances, listings, notices, unknown_instances
 from shared.compute.port import Compute, ComputeError, Instance, Throttled, Unknown
 from shared.compute.timeouts import answer_within
@@ -135,6 +135,15 @@ class InstanceSweeps:
             await instances.end_lives(tx, findings.stopped, "stopped")
             orphans = await self._adopt_orphans(tx, findings.unknown)
         self.ports.points.reached("reaper.watched")
+        self._wake(findings, orphans, tx)
+        if findings.alive_after_end:
+            # Recorded as terminated, but shown alive: its end is not published again.
+            self._logger.error("alive after its end", instances=findings.alive_after_end)
+            await self._terminate(findings.alive_after_end)
+        return None
+
+    def _wake(self, findings: Findings, orphans: Sequence[str], tx: Transaction) -> None:
+        """Wake the sweeps for what was found, and log what is ended."""
         if findings.expired or findings.stopped or orphans:
             self._logger.warning(
                 "ending", expired=findings.expired, stopped=findings.stopped, orphans=orphans
@@ -143,11 +152,6 @@ class InstanceSweeps:
         if findings.missing:
             tx.wakes.add("confirm_missing")
         self.ports.wakeups.wake(*tx.wakes)
-        if findings.alive_after_end:
-            # Recorded as terminated, but shown alive: its end is not published again.
-            self._logger.error("alive after its end", instances=findings.alive_after_end)
-            await self._terminate(findings.alive_after_end)
-        return None
 
     async def _count_listing(self, tx: Transaction) -> None:
         """Record this list; the time without one counts neither as missing nor as unknown."""

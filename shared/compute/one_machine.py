@@ -1,4 +1,4 @@
-"""What adapters share whose instances are on one machine.
+"""The common parts of adapters whose instances are on one machine.
 
 Their offer is the machine itself, for any job, and what they do not find there does not exist.
 """

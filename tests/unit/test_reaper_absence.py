@@ -1,4 +1,4 @@
-"""The reaper's decisions on instances that no list shows: only an answer about the id is a proof."""
+"""The reaper on instances that no list shows: only an answer about the id is a proof."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -90,9 +90,7 @@ def test_not_found_once_proves_nothing_however_long_lists_have_not_shown_it(
 def test_not_found_for_longer_than_a_terminated_instance_is_shown_is_the_end(
     before: float, *, ended: bool
 ) -> None:
-    row = replace(
-        MISSING, missing_since=ago(5000), not_found_at=ago(30), not_found_seconds=before
-    )
+    row = replace(MISSING, missing_since=ago(5000), not_found_at=ago(30), not_found_seconds=before)
     found = decide(row, UNSURE)
     assert bool(found.terminated) is ended
     assert bool(found.not_found) is not ended

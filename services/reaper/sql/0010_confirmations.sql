@@ -7,4 +7,4 @@ ALTER TABLE instances
     ADD COLUMN not_found_at timestamptz,
     ADD COLUMN not_found_seconds double precision NOT NULL DEFAULT 0;
 CREATE INDEX instances_missing ON instances (coalesce(ask_at, '-infinity'))
-    WHERE settled_at IS NULL AND missing_since IS NOT NULL;
+    WHERE missing_since IS NOT NULL AND terminated_at IS NULL;

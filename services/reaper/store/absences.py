@@ -12,7 +12,7 @@ CLAIM_MISSING = """
 UPDATE instances SET ask_at = $2
 WHERE instance_id = ANY (ARRAY(
     SELECT instance_id FROM instances
-    WHERE settled_at IS NULL AND missing_since IS NOT NULL
+    WHERE missing_since IS NOT NULL AND terminated_at IS NULL
         AND coalesce(ask_at, '-infinity') <= $1
     ORDER BY coalesce(ask_at, '-infinity') LIMIT (SELECT $3::integer)
     FOR UPDATE SKIP LOCKED))

@@ -1,4 +1,4 @@
-"""Whether instances that no list shows are terminated: EC2's answers about single ids.
+"""EC2's answers about single ids: is an instance that no list shows terminated?
 
 A filter that finds nothing says nothing, so each is asked for by its id. That answers for an
 instance that has lost its tags too: EC2 takes them off a terminated instance after a while
