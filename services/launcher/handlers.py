@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from services.launcher.model import KnownLaunch
 from services.launcher.repeats import decide_repeat
 from services.launcher.store import known_launches, launches
 from shared.events import cloudevents
 from shared.events.cloudevents import Envelope
+from shared.events.cost_tags import fitting
 from shared.events.events import AttemptEnded, InstanceRequested, JobCancelled, LaunchesMissed
+from shared.log import get_logger
 from shared.messaging.subscriber import Follows
 from shared.postgres.pool import Transaction
 
@@ -24,7 +28,7 @@ async def on_instance_requested(
     The inbox drops a repeated event, so another one for a known launch asks again: the API has
     received nothing of it.
     """
-    if await launches.add_launches(tx, requested):
+    if await launches.add_launches(tx, [_with_fitting_tags(each) for each in requested]):
         return ()
     causes = {(each.body.job_id, each.body.attempt): each for each in requested}
     known = await known_launches.find_launches(tx, causes)
@@ -33,6 +37,24 @@ async def on_instance_requested(
         for launch in known
         for again in _repeat(launch, causes[launch.job_id, launch.attempt], tx)
     ]
+
+
+def _with_fitting_tags(requested: Envelope[InstanceRequested]) -> Envelope[InstanceRequested]:
+    """Leave tags off that AWS would refuse, of a job from before the API's setting had their name.
+
+    They are for the bill alone, so they stop no launch.
+    """
+    wanted = requested.body.requirements
+    tags = fitting(wanted.tags)
+    if tags == wanted.tags:
+        return requested
+    get_logger(part="launches").warning(
+        "labels that cannot be tags are left off the instance",
+        job=requested.body.job_id,
+        labels=sorted(wanted.tags.keys() - tags.keys()),
+    )
+    body = replace(requested.body, requirements=replace(wanted, tags=tags))
+    return replace(requested, body=body)
 
 
 async def on_launches_missed(

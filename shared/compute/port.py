@@ -95,6 +95,8 @@ class Offer(Struct, frozen=True, kw_only=True):
     api_url: str
     market: Market = "spot"
     resources: Resources = Resources()
+    tags: dict[str, str] = {}
+    """Tags of the instances, for the bill. An adapter without tags leaves them out."""
 
 
 Plan: TypeAlias = dict[str, Any]

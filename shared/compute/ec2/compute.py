@@ -93,7 +93,9 @@ class Ec2Compute:
         if offer.deployment != self._deployment:
             message = f"deployment {offer.deployment!r} is not {self._deployment!r}"
             raise Rejected(message)
-        return await self._planner.plan(offer)
+        plan = await self._planner.plan(offer)
+        # Under the name of earlier releases, which thus repeat this very call (`fleet.call_of`).
+        return {**plan, "labels": dict(offer.tags)} if offer.tags else plan
 
     async def price_offers(self) -> PricedOffers:
         """Read the types of the region, and their prices in the zones of the subnets."""
