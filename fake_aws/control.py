@@ -88,12 +88,27 @@ class Control:
 
         def show(cloud: Cloud) -> None:
             now = datetime.now(UTC)
+            cloud.registry.reveal()
             for instance in cloud.registry.all.values():
                 instance.visible_at = min(instance.visible_at, now)
             for request in cloud.spot.by_id.values():
                 request.visible_at = min(request.visible_at, now)
 
         self._do(show)
+
+    def hide(self, instance_id: str, *, by_id: bool = False, request: bool = False) -> None:
+        """Leave the instance out of lists, and do not find its id, or its Spot request, either.
+
+        It runs on, and `reveal` shows it again.
+        """
+
+        def hide(cloud: Cloud) -> None:
+            instance = cloud.registry.one(instance_id)
+            cloud.registry.hide(instance, by_id=by_id)
+            if request:
+                cloud.spot.hide(instance.spot_request)
+
+        self._do(hide)
 
     def crash(self, instance_id: str) -> None:
         """Fail the hardware: nothing runs on the instance, and EC2 still shows it as running."""
@@ -164,6 +179,7 @@ def _truth(instance: Any) -> dict[str, Any]:
 COMMANDS = (
     *("interrupt", "rebalance", "set_capacity", "set_quota", "fail", "heal", "reveal", "crash"),
     "fail_pool",
+    "hide",
     *("send_events_to", "ignore_terminations", "instances", "running", "ledger", "calls"),
 )
 QUERIES = {"instances", "running", "ledger", "calls"}

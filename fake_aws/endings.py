@@ -90,6 +90,7 @@ class Endings:
         at = datetime.now(UTC) + timedelta(seconds=self._timers.real(seconds))
         if notice:
             instance.interrupt_at = at
+            self._spot.on_notice(instance.spot_request, *_spot_status(INTERRUPTED))
             self._registry.publish("interruption", instance, {"instance-action": "terminate"})
         self._timers.after(seconds, lambda: self._reclaim(instance))
         return at
@@ -126,7 +127,8 @@ class Endings:
         if request:
             # A stop makes a Spot request persistent; its next instance has no tags.
             request.persistent = True
-            request.state, request.status = "open", "instance-stopped-by-user"
+            request.state = "open"
+            request.become("instance-stopped-by-user", "The instance was stopped by the user.")
             self._timers.after(
                 self._settings.respawn_seconds, lambda: self._launching.respawn(request)
             )
@@ -146,6 +148,8 @@ class Endings:
         self._registry.enter(instance, State.TERMINATED)
         seconds = self._settings.terminated_shown_seconds
         self._timers.after(seconds, lambda: self._registry.forget(instance))
+        tags = self._timers.real(self._settings.terminated_tags_seconds)
+        instance.loses_tags_at = datetime.now(UTC) + timedelta(seconds=tags)
 
     def _check_stoppable(self, instance: Instance) -> None:
         request = self._spot.by_id.get(instance.spot_request or "")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any
 
@@ -137,18 +137,26 @@ class Instance:
     """The time of the interruption; None: no notice was given."""
     rebalance_at: datetime | None = None
     console: str = ""
+    loses_tags_at: datetime | None = None
+    """From then on EC2 does not show the tags of the terminated instance."""
+
+    def tags_at(self, now: datetime) -> dict[str, str]:
+        """Return the tags that EC2 shows."""
+        lost = self.loses_tags_at is not None and self.loses_tags_at <= now
+        return {} if lost else self.tags
 
     def shown(self, region: str) -> dict[str, Any]:
         """Return the instance in the form of DescribeInstances."""
         plan = self.plan
         over = self.state is State.TERMINATED
+        tags = self.tags_at(datetime.now(UTC))
         dns_name = f"ip-{self.address.replace('.', '-')}.{region}.internal"
         shown: dict[str, Any] = {
             "InstanceId": self.id,
             "State": self.state.shown(),
             "StateTransitionReason": self.transition,
             "LaunchTime": self.launched_at,
-            "Tags": [{"Key": key, "Value": value} for key, value in self.tags.items()],
+            "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
             "PrivateDnsName": "" if over else dns_name,
             "BlockDeviceMappings": [] if over else [self._root_volume()],
             **plan.shown(),

@@ -53,7 +53,8 @@ class InstanceQueries:
     def _found(self, params: Params) -> list[Instance]:
         ids = params.get("InstanceIds")
         found = self._registry.named(ids) if ids else self._registry.visible()
-        return select(found, params, FILTERS, lambda each: each.tags)
+        now = datetime.now(UTC)
+        return select(found, params, FILTERS, lambda each: each.tags_at(now))
 
 
 def _reservation(instance: Instance) -> Params:

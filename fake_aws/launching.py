@@ -13,7 +13,7 @@ from fake_aws.pools import Pools
 from fake_aws.prices import Prices
 from fake_aws.registry import Registry
 from fake_aws.settings import CloudSettings
-from fake_aws.spot import SpotRequest, SpotRequests
+from fake_aws.spot import FULFILLED, SpotRequest, SpotRequests
 from fake_aws.timers import Timers
 
 NETWORK = ipaddress.ip_network("10.0.0.0/8")
@@ -96,7 +96,8 @@ class Launching:
         except AwsError:
             self._timers.after(self._settings.respawn_seconds, lambda: self.respawn(request))
             return
-        request.state, request.status = "active", "fulfilled"
+        request.state = "active"
+        request.become("fulfilled", FULFILLED)
         self._make(request.plan, new_id("r"), datetime.now(UTC), request, {})
 
     def _make(

@@ -10,6 +10,7 @@ https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec
 
 from collections.abc import Iterator
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from moto.iam.models import iam_backends
@@ -195,7 +196,7 @@ class Permissions:
     def _what(self, resource: str) -> tuple[str, dict[str, str]]:
         if resource.startswith("i-"):
             found = self._registry.all.get(resource)
-            return "instance", found.tags if found else {}
+            return "instance", found.tags_at(datetime.now(UTC)) if found else {}
         if resource.startswith("sir-"):
             request = self._spot.by_id.get(resource)
             return "spot-instances-request", request.tags if request else {}

@@ -23,6 +23,7 @@ class Registry:
         self.all: dict[str, Instance] = {}
         """By id, with those no longer shown: the ledger needs them."""
         self._gone: set[str] = set()
+        self._hidden: dict[str, bool] = {}
         self.publish: Publish = _publish_nothing
         """Receives changes of state, interruption warnings and recommendations."""
 
@@ -40,14 +41,31 @@ class Registry:
         """Hide the instance from now on."""
         self._gone.add(instance.id)
 
+    def hide(self, instance: Instance, *, by_id: bool) -> None:
+        """Leave a living instance out of all lists, and with *by_id* do not find its id either.
+
+        "This does not mean the instance does not exist":
+        https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
+        """
+        self._hidden[instance.id] = by_id
+
+    def reveal(self) -> None:
+        """Show every hidden instance again."""
+        self._hidden.clear()
+
     def is_visible(self, instance: Instance, now: datetime) -> bool:
-        """Return True if the cloud shows the instance."""
-        return instance.visible_at <= now and instance.id not in self._gone
+        """Return True if the cloud knows the instance by its id."""
+        hidden = self._hidden.get(instance.id, False)
+        return instance.visible_at <= now and instance.id not in self._gone and not hidden
 
     def visible(self) -> list[Instance]:
         """Return the visible instances, in the order of their launches."""
         now = datetime.now(UTC)
-        return [each for each in self.all.values() if self.is_visible(each, now)]
+        return [
+            each
+            for each in self.all.values()
+            if self.is_visible(each, now) and each.id not in self._hidden
+        ]
 
     def one(self, instance_id: str) -> Instance:
         """Return an instance, visible or not. Raises AwsError."""

@@ -82,6 +82,10 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     visible_after_seconds: float = 5.0
     """The longest time that a launched instance stays invisible; each draws its own."""
     terminated_shown_seconds: float = 3600.0
+    terminated_tags_seconds: float = 600.0
+    """From an instance's end until EC2 no longer shows its tags, which are "gradually
+    disassociated": https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-basics
+    """
     notice_seconds: float = 120.0
     respawn_seconds: float = 30.0
     """From a stop of an instance whose Spot request is persistent to its replacement."""

@@ -17,6 +17,7 @@ from fake_aws.instance import Plan
 
 Params = dict[str, Any]
 OPEN = {"open", "active"}
+FULFILLED = "Your Spot request is fulfilled."
 
 
 @dataclass(kw_only=True)
@@ -32,7 +33,13 @@ class SpotRequest:
     instance_id: str | None = None
     state: str = "active"
     status: str = "fulfilled"
-    message: str = "Your Spot request is fulfilled."
+    message: str = FULFILLED
+    status_at: datetime | None = None
+    """Of the last change of the status; None: since the request was made."""
+
+    def become(self, status: str, message: str) -> None:
+        """Change the status."""
+        self.status, self.message, self.status_at = status, message, datetime.now(UTC)
 
     @property
     def kind(self) -> str:
@@ -45,7 +52,11 @@ class SpotRequest:
             "SpotInstanceRequestId": self.id,
             "Type": self.kind,
             "State": self.state,
-            "Status": {"Code": self.status, "Message": self.message},
+            "Status": {
+                "Code": self.status,
+                "Message": self.message,
+                "UpdateTime": self.status_at or self.made_at,
+            },
             "CreateTime": self.made_at,
             "InstanceId": self.instance_id,
             "LaunchedAvailabilityZone": self.plan.subnet.zone,
@@ -97,10 +108,27 @@ class SpotRequests:
         request = self.by_id.get(request_id or "")
         if request is None:
             return None
-        request.status, request.message = status, message
+        if request.status != status:
+            request.become(status, message)
         if request.state in OPEN:
             request.state = "open" if request.persistent else "closed"
         return request if request.state == "open" else None
+
+    def on_notice(self, request_id: str | None, status: str, message: str) -> None:
+        """Set the status of the end with the notice, while the instance runs on for two minutes.
+
+        https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instances-request-status-lifecycle.html
+        has it in a footnote.
+        """
+        request = self.by_id.get(request_id or "")
+        if request is not None and not request.persistent:
+            request.become(status, message)
+            request.state = "closed" if request.state in OPEN else request.state
+
+    def hide(self, request_id: str | None) -> None:
+        """Show the request no more."""
+        if request_id in self.by_id:
+            self.by_id[request_id].visible_at = datetime.max.replace(tzinfo=UTC)
 
     def describe(self, params: Params) -> Params:
         """DescribeSpotInstanceRequests."""
@@ -119,11 +147,9 @@ class SpotRequests:
             if request.state in OPEN:
                 running = request.state == "active"
                 request.state = "cancelled"
-                request.status = (
-                    "request-canceled-and-instance-running"
-                    if running
-                    else "canceled-before-fulfillment"
-                )
+                kept = "request-canceled-and-instance-running"
+                status = kept if running else "canceled-before-fulfillment"
+                request.become(status, "Your Spot request is canceled.")
         return {
             "CancelledSpotInstanceRequests": [
                 {"SpotInstanceRequestId": each.id, "State": each.state} for each in found

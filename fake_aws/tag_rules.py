@@ -1,6 +1,8 @@
 """EC2's rules for tags, and its errors.
 
-https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions says 128
+characters of a key, https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Tag.html says 127:
+here the stricter counts.
 """
 
 from collections.abc import Iterable
@@ -11,7 +13,7 @@ from fake_aws.errors import AwsError, invalid
 Params = dict[str, Any]
 
 MOST = 50
-MOST_KEY = 128
+MOST_KEY = 127
 MOST_VALUE = 256
 RESERVED = "aws:"
 

@@ -21,6 +21,7 @@ from services.api.jobs.retention import RetentionSettings
 from services.api.secrets.sealing import SecretKeys, read_keys
 from services.api.submission import when
 from services.api.submission.request import Bounds
+from shared.events import cost_tags
 from shared.events.requirements import Architecture, Capacity
 from shared.messaging.retention import keep_dead
 from shared.settings import PREFIX, BadSetting, Settings
@@ -112,6 +113,7 @@ def _bounds(settings: Settings, lifetime: int, *, keeps_secrets: bool, have_role
         keeps_secrets=keeps_secrets,
         region=_compute_region(settings),
         have_role=have_role,
+        cost_tags=cost_tags.read_names(settings),
     )
 
 
@@ -191,6 +193,7 @@ def _rules(
         wipe_secrets=settings.choice("WIPE_SECRETS", "yes", ("yes", "no")) == "yes",
         free_first_hour=_free_first_hour(settings, compute_url),
         replace_on_rebalance=settings.choice("ON_REBALANCE", "note", REBALANCE) == "replace",
+        cost_tags=cost_tags.read_names(settings),
     )
 
 

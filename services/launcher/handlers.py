@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from services.launcher.model import KnownLaunch
 from services.launcher.pauses import latest_pause
 from services.launcher.repeats import decide_repeat
@@ -10,6 +12,7 @@ from services.launcher.store import known_launches, launches
 from services.launcher.store.pauses import save_pause
 from shared.events import cloudevents
 from shared.events.cloudevents import Envelope
+from shared.events.cost_tags import fitting
 from shared.events.events import (
     AttemptEnded,
     InstanceRequested,
@@ -18,6 +21,7 @@ from shared.events.events import (
     LaunchesPaused,
     LaunchesResumed,
 )
+from shared.log import get_logger
 from shared.messaging.subscriber import Follows
 from shared.postgres.pool import Transaction
 
@@ -33,7 +37,7 @@ async def on_instance_requested(
     The inbox drops a repeated event, so another one for a known launch asks again: the API has
     received nothing of it.
     """
-    if await launches.add_launches(tx, requested):
+    if await launches.add_launches(tx, [_with_fitting_tags(each) for each in requested]):
         return ()
     causes = {(each.body.job_id, each.body.attempt): each for each in requested}
     known = await known_launches.find_launches(tx, causes)
@@ -50,6 +54,24 @@ async def on_launches_paused(
     """Pause or resume launching: the event with the highest sequence holds, in any order."""
     await save_pause(tx, latest_pause([each.body for each in changed]))
     return ()
+
+
+def _with_fitting_tags(requested: Envelope[InstanceRequested]) -> Envelope[InstanceRequested]:
+    """Leave tags off that AWS would refuse, of a job from before the API's setting had their name.
+
+    They are for the bill alone, so they stop no launch.
+    """
+    wanted = requested.body.requirements
+    tags = fitting(wanted.tags)
+    if tags == wanted.tags:
+        return requested
+    get_logger(part="launches").warning(
+        "labels that cannot be tags are left off the instance",
+        job=requested.body.job_id,
+        labels=sorted(wanted.tags.keys() - tags.keys()),
+    )
+    body = replace(requested.body, requirements=replace(wanted, tags=tags))
+    return replace(requested, body=body)
 
 
 async def on_launches_missed(

@@ -134,6 +134,7 @@ def decide_groups(due: Sequence[Launch], now: datetime, limit: int, home: Home) 
             api_url=home.api_url,
             market=decide_market(launch, now, home.spot_wait_seconds),
             resources=launch.requirements.resources,
+            tags=launch.requirements.tags,
         )
         key = msgspec.json.encode(offer, order="sorted")
         together.setdefault(key, (offer, []))[1].append(launch)

@@ -12,6 +12,9 @@ CONFIRM = Backoff(first=0.25, factor=2, longest=15)
 within a second, EC2 takes up to a minute.
 """
 
+SHOWN_SECONDS = 3600
+NOT_FOUND_SECONDS = 4200
+
 
 @dataclass(frozen=True)
 class ReaperConfig:
@@ -34,9 +37,16 @@ class ReaperConfig:
     confirm: Backoff = CONFIRM
 
     visibility_seconds: float = 60
-    """An instance missing from complete lists for this time is terminated. A cloud shows a new
-    instance within seconds, and a terminated one for a while (EC2: about an hour). Of the time
-    between two lists a few intervals count at most (`decisions.decide_unlisted`)."""
+    """An instance missing from complete lists for this time is terminated, if it is certain that
+    the cloud has none of its id (docker, process, simulator). Of the time between two lists a few
+    intervals count at most (`decisions.decide_unlisted`)."""
+
+    ask_seconds: float = 30
+    """How often a missing instance is asked for by its id."""
+
+    not_found_seconds: float = NOT_FOUND_SECONDS
+    """Where "there is none" is not certain (EC2), it must be the answer for this time: longer than
+    a terminated instance stays visible, which is about an hour (`absence.py`)."""
 
     orphan_seconds: float = 60
     """Between the first sighting of an unknown instance and the one that may end it; counted as
@@ -63,6 +73,9 @@ def from_settings(settings: Settings) -> ReaperConfig:
         call_seconds=call_seconds,
         lease_seconds=3 * call_seconds + 15,
         visibility_seconds=settings.number("REAP_VISIBILITY_SECONDS", 60, least=1),
+        not_found_seconds=settings.number(
+            "REAP_NOT_FOUND_SECONDS", NOT_FOUND_SECONDS, least=SHOWN_SECONDS
+        ),
         orphan_seconds=settings.number("REAP_ORPHAN_SECONDS", 60, least=1),
         max_lifetime_seconds=settings.integer("MAX_LIFETIME_SECONDS", 86_400, least=60),
         lifetime_margin_seconds=settings.number("REAP_LIFETIME_MARGIN_SECONDS", 60),

@@ -31,6 +31,8 @@ class ReaperRules(Struct, frozen=True, kw_only=True):
     max_lifetime_seconds: float
     lifetime_margin_seconds: float
     watch_seconds: float = 5
+    ask_seconds: float = 30
+    not_found_seconds: float = 4200
 
 
 COUNTED_INTERVALS = 3
@@ -63,13 +65,43 @@ def decide_billed_seconds(
     return 0 if free else max(minimum_seconds, seconds)
 
 
+def end_of(
+    watched: Watched,
+    cause: str,
+    terminated_at: datetime,
+    *,
+    hourly_price_usd: float | None,
+    other_prices: OtherPrices | None,
+    minimum_billed_seconds: int,
+    spot_interrupted: bool,
+) -> Terminated:
+    """Return the end of *watched* with what is billed for it."""
+    lived_seconds = (terminated_at - watched.launched_at).total_seconds()
+    billed_seconds = decide_billed_seconds(
+        watched.market, lived_seconds, minimum_billed_seconds, spot_interrupted=spot_interrupted
+    )
+    used_seconds = decide_billed_seconds(
+        watched.market, lived_seconds, minimum_billed_seconds, spot_interrupted=False
+    )
+    cost_usd, lines = decide_cost(hourly_price_usd, other_prices, billed_seconds, used_seconds)
+    return Terminated(
+        watched=watched,
+        cause=cause,
+        terminated_at=terminated_at,
+        spot_interrupted=spot_interrupted,
+        billed_seconds=billed_seconds,
+        cost_usd=cost_usd,
+        cost_lines=lines,
+    )
+
+
 def decide_termination(watched: Watched, instance: Instance, now: datetime) -> Terminated:
     """Return the end of *watched*, which the cloud shows as terminated."""
     if instance.spot_interrupted:
         cause = "interrupted"
     else:
         cause = watched.end_cause or instance.state_reason or "ended by itself"
-    return _terminated(
+    return end_of(
         watched,
         cause,
         instance.terminated_at or now,
@@ -77,27 +109,6 @@ def decide_termination(watched: Watched, instance: Instance, now: datetime) -> T
         other_prices=other_prices_of(watched, instance),
         minimum_billed_seconds=instance.minimum_billed_seconds,
         spot_interrupted=instance.spot_interrupted,
-    )
-
-
-def decide_absence(watched: Watched, now: datetime, rules: ReaperRules) -> Terminated | None:
-    """Return the end of *watched* if complete lists have not shown it for long enough.
-
-    The first list without it proves nothing: a cloud shows a new instance with a delay. Nor does
-    the time without any list (`decide_unlisted`).
-    """
-    since = watched.missing_since
-    needed = timedelta(seconds=rules.visibility_seconds + watched.unlisted_seconds)
-    if since is None or now - since < needed:
-        return None
-    return _terminated(
-        watched,
-        watched.end_cause or "vanished",
-        since,
-        hourly_price_usd=watched.hourly_price_usd,
-        other_prices=watched.other_prices,
-        minimum_billed_seconds=0,
-        spot_interrupted=False,
     )
 
 
@@ -145,10 +156,9 @@ def decide_findings(
         for row in present
         if row.instance_id not in living
     ]
-    vanished = [end for row in absent if (end := decide_absence(row, now, rules))]
     margin = timedelta(seconds=rules.lifetime_margin_seconds)
     return Findings(
-        terminated=(*ended, *vanished),
+        terminated=tuple(ended),
         missing=_ids(row for row in absent if row.missing_since is None),
         visible_again=_ids(row for row in present if row.missing_since is not None),
         expired=_ids(
@@ -214,35 +224,6 @@ def termination_event(terminated: Terminated) -> InstanceTerminated:
         job_id=terminated.watched.job_id,
         attempt=terminated.watched.attempt,
         cost_lines=terminated.cost_lines,
-    )
-
-
-def _terminated(
-    watched: Watched,
-    cause: str,
-    terminated_at: datetime,
-    *,
-    hourly_price_usd: float | None,
-    other_prices: OtherPrices | None,
-    minimum_billed_seconds: int,
-    spot_interrupted: bool,
-) -> Terminated:
-    lived_seconds = (terminated_at - watched.launched_at).total_seconds()
-    billed_seconds = decide_billed_seconds(
-        watched.market, lived_seconds, minimum_billed_seconds, spot_interrupted=spot_interrupted
-    )
-    used_seconds = decide_billed_seconds(
-        watched.market, lived_seconds, minimum_billed_seconds, spot_interrupted=False
-    )
-    cost_usd, lines = decide_cost(hourly_price_usd, other_prices, billed_seconds, used_seconds)
-    return Terminated(
-        watched=watched,
-        cause=cause,
-        terminated_at=terminated_at,
-        spot_interrupted=spot_interrupted,
-        billed_seconds=billed_seconds,
-        cost_usd=cost_usd,
-        cost_lines=lines,
     )
 
 

@@ -15,7 +15,8 @@ State = Literal["running", "ending", "terminated"]
 TRANSITIONS: Transitions = {
     # Terminated directly if it ended by itself or the Spot market reclaimed it.
     "running": frozenset({"ending", "terminated"}),
-    # Terminate calls are repeated until the cloud reports it, or complete lists no longer show it.
+    # Terminate calls are repeated until the cloud reports it, or has answered for longer than it
+    # shows terminated instances that there is none (`absence.py`).
     "ending": frozenset({"terminated"}),
     "terminated": frozenset(),
 }
@@ -41,6 +42,8 @@ class Watched(Struct, frozen=True, kw_only=True):
     tries: int = 0
     missing_since: datetime | None = None
     unlisted_seconds: float = 0
+    not_found_at: datetime | None = None
+    not_found_seconds: float = 0
 
 
 class Watermark(Struct, frozen=True, kw_only=True):
@@ -97,6 +100,21 @@ class UnknownInstance(Struct, frozen=True, kw_only=True):
     instance: Instance
     first_seen_at: datetime
     attempt_ended: bool
+
+
+class NotFoundFor(Struct, frozen=True, kw_only=True):
+    """An instance that the cloud has answered not to find, for how long in all."""
+
+    instance_id: str
+    seconds: float
+
+
+class Absences(Struct, frozen=True, kw_only=True):
+    """The conclusions from the cloud's answers about single instances that no list shows."""
+
+    terminated: tuple[Terminated, ...]
+    not_found: tuple[NotFoundFor, ...]
+    found: tuple[str, ...]
 
 
 class Findings(Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from services.reaper import NAME, PUBLISHES, handlers
 from services.reaper.config import ReaperConfig
+from services.reaper.confirmations import Confirmations
 from services.reaper.interruption_notices import Channel
 from services.reaper.missed_launches import MISSED_SECONDS, MissedLaunches
 from services.reaper.sweeps import InstanceSweeps
@@ -21,6 +22,7 @@ def build(
     *notices*: the cloud's own channel, if there is one.
     """
     instances = InstanceSweeps(config, ports, compute)
+    confirming = Confirmations(instances)
     missed = MissedLaunches(config, ports)
     receiving: tuple[Sweep, ...] = ()
     if notices is not None:
@@ -38,6 +40,7 @@ def build(
         sweeps=(
             Sweep("terminate_ending", instances.terminate_ending, config.interval_seconds),
             Sweep("watch_instances", instances.watch_instances, config.watch_seconds),
+            Sweep("confirm_missing", confirming.confirm_missing, config.ask_seconds),
             Sweep("report_missed_launches", missed.report_missed_launches, MISSED_SECONDS),
             *receiving,
             Sweep("prune_instances", instances.prune_instances, PRUNE_INTERVAL_SECONDS),

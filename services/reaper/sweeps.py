@@ -17,7 +17,7 @@ from typing import Any
 from services.reaper import decisions
 from services.reaper.config import ReaperConfig
 from services.reaper.decisions import ReaperRules
-from services.reaper.model import Terminated, UnknownInstance, Watched
+from services.reaper.model import Findings, Terminated, UnknownInstance, Watched
 from services.reaper.store import instances, listings, notices, unknown_instances
 from shared.compute.port import Compute, ComputeError, Instance, Throttled, Unknown
 from shared.compute.timeouts import answer_within
@@ -95,7 +95,7 @@ class InstanceSweeps:
                 for each in claimed
                 if each.instance_id in over
             ]
-            published = await self._record_terminated(tx, terminated)
+            published = await self.record_terminated(tx, terminated)
             due = {
                 each.instance_id: tx.now
                 + timedelta(seconds=self.config.confirm.delay(each.tries, self.jitter()))
@@ -109,7 +109,7 @@ class InstanceSweeps:
     async def watch_instances(self) -> datetime | None:
         """Compare the cloud's list with our rows.
 
-        It shows which instances ended by themselves, vanished, outlived their time, are unknown.
+        It shows which instances ended by themselves, are missing, outlived their time, are unknown.
         """
         try:
             call = self.compute.list_instances()
@@ -127,30 +127,36 @@ class InstanceSweeps:
             # Our rows are read after the list: an instance added in between is missing once at
             # most, whereas rows read before could make a known instance look orphaned.
             rows = await instances.watched(tx, list(listed))
-            findings = decisions.decide_findings(rows, listed, tx.now, self._rules)
-            await self._record_terminated(tx, findings.terminated)
+            findings = decisions.decide_findings(rows, listed, tx.now, self.rules)
+            await self.record_terminated(tx, findings.terminated)
             await instances.mark_missing(tx, findings.missing)
             await instances.clear_missing(tx, findings.visible_again)
             await instances.end_lives(tx, findings.expired, "lifetime")
             await instances.end_lives(tx, findings.stopped, "stopped")
             orphans = await self._adopt_orphans(tx, findings.unknown)
         self.ports.points.reached("reaper.watched")
-        if findings.expired or findings.stopped or orphans:
-            self._logger.warning(
-                "ending", expired=findings.expired, stopped=findings.stopped, orphans=orphans
-            )
-            tx.wakes.add("terminate_ending")
-        self.ports.wakeups.wake(*tx.wakes)
+        self._wake(findings, orphans, tx)
         if findings.alive_after_end:
             # Recorded as terminated, but shown alive: its end is not published again.
             self._logger.error("alive after its end", instances=findings.alive_after_end)
             await self._terminate(findings.alive_after_end)
         return None
 
+    def _wake(self, findings: Findings, orphans: Sequence[str], tx: Transaction) -> None:
+        """Wake the sweeps for what was found, and log what is ended."""
+        if findings.expired or findings.stopped or orphans:
+            self._logger.warning(
+                "ending", expired=findings.expired, stopped=findings.stopped, orphans=orphans
+            )
+            tx.wakes.add("terminate_ending")
+        if findings.missing:
+            tx.wakes.add("confirm_missing")
+        self.ports.wakeups.wake(*tx.wakes)
+
     async def _count_listing(self, tx: Transaction) -> None:
         """Record this list; the time without one counts neither as missing nor as unknown."""
         listed_at = await listings.lock_listing(tx)
-        unlisted = decisions.decide_unlisted(listed_at, tx.now, self._rules)
+        unlisted = decisions.decide_unlisted(listed_at, tx.now, self.rules)
         if listed_at is not None and unlisted:
             await listings.postpone_judgements(tx, unlisted, listed_at)
             self._logger.warning(
@@ -177,13 +183,13 @@ class InstanceSweeps:
             for each in unknown
         ]
         orphans = [
-            decisions.adopt(each.instance, cloudevents.new_trace(), self._rules)
+            decisions.adopt(each.instance, cloudevents.new_trace(), self.rules)
             for each in seen
-            if decisions.decide_orphan(each, trusted, tx.now, self._rules)
+            if decisions.decide_orphan(each, trusted, tx.now, self.rules)
         ]
         return await unknown_instances.adopt(tx, orphans) if orphans else []
 
-    async def _record_terminated(self, tx: Transaction, terminated: Sequence[Terminated]) -> bool:
+    async def record_terminated(self, tx: Transaction, terminated: Sequence[Terminated]) -> bool:
         """Record these ends and publish the new ones; return whether there was one."""
         if not terminated:
             return False
@@ -223,13 +229,16 @@ class InstanceSweeps:
         return tx.now if more else None
 
     @property
-    def _rules(self) -> ReaperRules:
+    def rules(self) -> ReaperRules:
+        """The rules of these settings."""
         return ReaperRules(
             visibility_seconds=self.config.visibility_seconds,
             orphan_seconds=self.config.orphan_seconds,
             max_lifetime_seconds=self.config.max_lifetime_seconds,
             lifetime_margin_seconds=self.config.lifetime_margin_seconds,
             watch_seconds=self.config.watch_seconds,
+            ask_seconds=self.config.ask_seconds,
+            not_found_seconds=self.config.not_found_seconds,
         )
 
     @property

@@ -1,6 +1,11 @@
-"""The offer of an adapter whose instances share one machine: the machine itself, for any job."""
+"""The common parts of adapters whose instances are on one machine.
 
-from shared.compute.port import PricedOffers
+Their offer is the machine itself, for any job, and what they do not find there does not exist.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from shared.compute.port import Instance, NotFound, PricedOffers
 from shared.events.offers import OfferedType, OfferTerms
 
 ZONE = "local"
@@ -29,3 +34,10 @@ def machine_offer(
     )
     terms = OfferTerms(chooses=False, zones=(ZONE,), start_seconds=START_SECONDS)
     return PricedOffers(terms=terms, types=(offered,))
+
+
+def answers(
+    instance_ids: Sequence[str], shown: Mapping[str, Instance]
+) -> dict[str, Instance | NotFound]:
+    """Return the answer about each instance, of which the machine shows *shown*."""
+    return {each: shown.get(each) or NotFound(final=True) for each in instance_ids}

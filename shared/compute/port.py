@@ -112,6 +112,8 @@ class Offer(Struct, frozen=True, kw_only=True):
     api_url: str
     market: Market = "spot"
     resources: Resources = Resources()
+    tags: dict[str, str] = {}
+    """Tags of the instances, for the bill. An adapter without tags leaves them out."""
 
 
 Plan: TypeAlias = dict[str, Any]
@@ -177,6 +179,16 @@ class Instance(Struct, frozen=True, kw_only=True):
     terminated_at: datetime | None = None
     state_reason: str = ""
     spot_interrupted: bool = False
+
+
+class NotFound(Struct, frozen=True, kw_only=True):
+    """The answer that a cloud has no instance of this id.
+
+    `final`: it is certain, because the cloud is one machine or one process, whose state is read
+    itself. Otherwise it proves nothing alone: the cloud is eventually consistent.
+    """
+
+    final: bool
 
 
 NoticeKind = Literal["interruption", "rebalance", "state"]
@@ -253,6 +265,13 @@ class Compute(Protocol):
 
         An id that is absent from the answer is *not visible now*: neither alive nor terminated. A
         terminated instance stays visible for a while, as `TERMINATED`.
+        """
+        ...
+
+    async def confirm(self, instance_ids: Sequence[str]) -> dict[str, Instance | NotFound]:
+        """Ask for each by its id, and return what the cloud answers: no list shows them.
+
+        An id that is absent from the result had no answer. Raises `Throttled` or `Unknown`.
         """
         ...
 

@@ -26,10 +26,12 @@ class Requirements(Struct, frozen=True, kw_only=True):
     `spot_wait_seconds` is how long to wait for Spot: then `spot_then_on_demand` buys on demand
     (None: after the setting's time), `spot` gives up (None: never). `labels` is deprecated: empty,
     and ignored if an earlier release has published it, since a job's labels stay with the API.
+    `tags` are those labels that the API's setting makes tags of the instance (`cost_tags.py`).
     """
 
     max_lifetime_seconds: int
     labels: dict[str, str] = {}
+    tags: dict[str, str] = {}
     resources: Resources = Resources()
     capacity: Capacity = "spot"
     spot_wait_seconds: int | None = None

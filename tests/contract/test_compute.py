@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.compute.choice import choose, wanted_by
-from shared.compute.port import Compute, InstanceState, Rejected
+from shared.compute.port import Compute, Instance, InstanceState, NotFound, Rejected
 from shared.events.requirements import Resources
 from tests.support.compute.compute_adapters import (
     WORLDS,
@@ -171,6 +171,25 @@ async def test_an_unknown_id_is_absent_from_what_is_described(
     ids = ["i-00000000000000000", "p-00000000000000000", "../../etc", known.instance_id]
     assert set(await compute.describe(ids)) == {known.instance_id}
     assert await compute.describe([]) == {}
+
+
+async def test_each_id_that_is_asked_for_is_answered_for_by_itself(
+    compute: Compute, api: FakeApi
+) -> None:
+    api.env_vars[1] = {"SIMULATE_SECONDS": "30"}
+    known = await launch_one(compute, request_for(api, 1))
+    unknown = ["i-00000000000000000", "p-00000000000000000", "../../etc"]
+    found = await compute.confirm([*unknown, known.instance_id])
+    shown = found[known.instance_id]
+    assert isinstance(shown, Instance)
+    assert shown.launch_token == known.launch_token
+    assert all(isinstance(found[each], NotFound) for each in unknown)
+    assert await compute.confirm([]) == {}
+    await compute.terminate([known.instance_id])
+    await until_state(compute, known.instance_id, InstanceState.TERMINATED)
+    over = (await compute.confirm([known.instance_id]))[known.instance_id]
+    assert isinstance(over, Instance)
+    assert over.state is InstanceState.TERMINATED
 
 
 async def test_a_new_cloud_lists_nothing(compute: Compute) -> None:

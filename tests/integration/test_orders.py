@@ -233,6 +233,7 @@ SWEEPS = [
     ("launcher", "report_launches"),
     ("reaper", "terminate_ending"),
     ("reaper", "watch_instances"),
+    ("reaper", "confirm_missing"),
     ("api", "end_silent"),
     ("api", "ask_again"),
     ("reaper", "report_missed_launches"),

@@ -29,6 +29,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 CONFIG = ReaperConfig(batch=10, prune_batch=10)
 TERMINATE = "terminate_ending"
 WATCH = "watch_instances"
+CONFIRM = "confirm_missing"
 
 
 def after(seconds: float) -> datetime:
@@ -87,6 +88,7 @@ async def watch_for(stage: Stage, clock: VirtualClock, seconds: float) -> None:
     for _ in range(int(seconds / 5)):
         clock.advance(5)
         await stage.sweep(WATCH)
+        await stage.sweep(CONFIRM)
         await stage.sweep(TERMINATE)
 
 
@@ -239,6 +241,7 @@ async def test_a_reaper_that_restarts_every_minute_still_finds_what_vanished_and
     for _ in range(7):
         clock.advance(60)
         await stage.sweep(WATCH)
+        await stage.sweep(CONFIRM)
         await stage.sweep(TERMINATE)
     assert await states(stage) == {"i-1": "terminated", "i-9": "terminated"}
 

@@ -1,4 +1,4 @@
-"""The reaper's decisions: terminated, vanished and orphaned instances, and their costs."""
+"""The reaper's decisions: terminated and orphaned instances, and their costs."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -114,10 +114,6 @@ def test_what_an_instance_of_unknown_price_has_cost_is_unknown_and_never_0(
     over = replace(OVER, hourly_price_usd=over_its_life)
     found = decisions.decide_termination(watched, over, NOW).cost_usd
     assert found == (None if cost is None else pytest.approx(cost))
-    vanished = replace(watched, missing_since=ago(60))
-    termination = decisions.decide_absence(vanished, NOW, RULES)
-    assert termination is not None
-    assert termination.cost_usd == at_launch
 
 
 def test_what_is_not_billed_costs_nothing_whatever_its_price() -> None:
@@ -155,19 +151,14 @@ def test_what_is_listed_as_terminated_is_terminated(state: str) -> None:
     assert termination.terminated_at == ago(10)
 
 
-def test_the_first_list_without_an_instance_only_marks_it_missing() -> None:
-    found = findings([WATCHED], [])
-    assert (found.missing, found.terminated) == (("i-1",), ())
-
-
-def test_a_missing_instance_is_terminated_after_the_visibility_time_as_of_its_first_miss() -> None:
-    assert findings([replace(WATCHED, missing_since=ago(59))], []).terminated == ()
-    (termination,) = findings([replace(WATCHED, missing_since=ago(60))], []).terminated
-    assert (termination.cause, termination.terminated_at, termination.billed_seconds) == (
-        "vanished",
-        ago(60),
-        40,
-    )
+@pytest.mark.parametrize("missing_seconds", [None, 61, 86_400])
+def test_no_list_without_an_instance_does_more_than_mark_it_missing(
+    missing_seconds: float | None,
+) -> None:
+    since = None if missing_seconds is None else ago(missing_seconds)
+    found = findings([replace(WATCHED, missing_since=since)], [])
+    assert found.missing == (("i-1",) if since is None else ())
+    assert found.terminated == ()
 
 
 def test_a_missing_instance_that_is_shown_again_is_not_missing_any_more() -> None:
@@ -255,11 +246,3 @@ def test_between_two_lists_a_few_intervals_count_and_no_more() -> None:
     assert decide_unlisted(ago(15), NOW, RULES) == timedelta()
     assert decide_unlisted(ago(615), NOW, RULES) == timedelta(seconds=600)
     assert decide_unlisted(ago(-10), NOW, RULES) == timedelta()  # a clock was set back
-
-
-def test_the_time_without_a_list_does_not_make_an_instance_vanish() -> None:
-    missing = replace(WATCHED, missing_since=ago(75), unlisted_seconds=20)
-    assert decisions.decide_absence(missing, NOW, RULES) is None
-    end = decisions.decide_absence(replace(missing, unlisted_seconds=15), NOW, RULES)
-    assert end is not None
-    assert end.terminated_at == ago(75)  # billed until it was last seen

@@ -230,6 +230,8 @@ class JobRules(Struct, frozen=True, kw_only=True):
     replace_on_rebalance: bool = False
     wipe_secrets: bool = True
     free_first_hour: bool = False
+    cost_tags: tuple[str, ...] = ()
+    """The names of the labels that become tags of the instance."""
 
 
 class AttemptEnding(Struct, frozen=True, kw_only=True):
@@ -290,6 +292,7 @@ def requirements_of(job: Job, rules: JobRules) -> Requirements:
         resources=job.resources,
         capacity=job.capacity,
         spot_wait_seconds=job.spot_wait_seconds,
+        tags={name: job.labels[name] for name in rules.cost_tags if name in job.labels},
     )
 
 

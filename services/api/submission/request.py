@@ -16,7 +16,9 @@ from services.api.jobs.fields import ANY_SCALAR, JobFields, Variables
 from services.api.submission import capacity, exec_limits, images, secret_fields, when
 from services.api.submission.faults import check, check_texts, has_plain_texts, short, unknown_field
 from services.api.submission.json_body import BadRequest, Number, read_json
+from shared.events.cost_tags import SETTING, trouble_with_value
 from shared.events.requirements import Architecture, Capacity
+from shared.settings import PREFIX
 
 __all__ = ["FIELDS", "BadRequest", "Bounds", "JobRequest", "read_job", "read_json"]
 
@@ -72,6 +74,8 @@ class Bounds(Struct, frozen=True, kw_only=True, dict=True):
     keeps_secrets: bool = False
     region: str = ""
     have_role: bool = True
+    cost_tags: tuple[str, ...] = ()
+    """The names of the labels that become tags of the instance."""
 
     @cached_property
     def most(self) -> dict[str, int]:
@@ -115,6 +119,8 @@ def read_job(body: Any, now: datetime, bounds: Bounds) -> JobRequest:
         exec_limits.check_directory(job.working_dir)
     if job.labels:
         _check_label_names(job.labels)
+        if bounds.cost_tags:
+            _check_cost_tags(job.labels, bounds.cost_tags)
     if job.secret_env or job.secrets or job.registry_auth is not None:
         _check_secrets(job, bounds)
     if job.spot_wait_seconds is not None:
@@ -199,3 +205,13 @@ def _check_label_names(labels: dict[str, str]) -> None:
             f"labels has the name {short(wrong)}: a name has no colon, since in "
             "/list?label=name:value the first colon ends it"
         )
+
+
+def _check_cost_tags(labels: dict[str, str], names: tuple[str, ...]) -> None:
+    for name in names:
+        trouble = trouble_with_value(labels.get(name, ""))
+        if trouble is not None:
+            raise BadRequest(
+                f"labels.{name} {trouble}: it becomes a tag of the job's instance, by this "
+                f"deployment's {PREFIX}{SETTING}"
+            )

@@ -223,7 +223,7 @@ async def watched(tx: Transaction, listed: Sequence[str]) -> list[Watched]:
 
 
 MARK_MISSING = """
-UPDATE instances SET missing_since = $2
+UPDATE instances SET missing_since = $2, ask_at = NULL, not_found_at = NULL, not_found_seconds = 0
 WHERE instance_id = ANY ($1::text[]) AND missing_since IS NULL
 """
 

@@ -36,13 +36,14 @@ from shared.compute.docker.container import (
 from shared.compute.docker.engine import DEFAULT_HOST, EngineApi
 from shared.compute.docker.host_filter import host_filter
 from shared.compute.docker.instances import DockerInstances
-from shared.compute.one_machine import machine_offer
+from shared.compute.one_machine import answers, machine_offer
 from shared.compute.port import (
     ComputeError,
     Deferred,
     Instance,
     LaunchBatch,
     LaunchRequest,
+    NotFound,
     Offer,
     Plan,
     PricedOffers,
@@ -140,6 +141,10 @@ class DockerCompute:
         if not instance_ids:
             return {}
         return {each.instance_id: each for each in await self._instances.describe(instance_ids)}
+
+    async def confirm(self, instance_ids: Sequence[str]) -> dict[str, Instance | NotFound]:
+        """Describe these; without a container there is no such instance."""
+        return answers(instance_ids, await self.describe(instance_ids))
 
     async def list_instances(self) -> Sequence[Instance]:
         """List all of this deployment; remove ended ones after their retention."""

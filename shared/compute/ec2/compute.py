@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from shared.clock import Clock
 from shared.compute.ec2.client import Aws
+from shared.compute.ec2.confirmation import Confirmation
 from shared.compute.ec2.ending import INSTANCE_ID, InstanceEnder
 from shared.compute.ec2.errors import at_fault
 from shared.compute.ec2.launching import FleetLauncher
@@ -20,6 +21,7 @@ from shared.compute.port import (
     Instance,
     InstanceState,
     LaunchBatch,
+    NotFound,
     Offer,
     Plan,
     PricedOffers,
@@ -56,6 +58,7 @@ class Ec2Compute:
             self._aws, clock, self._planner, self._listing, self._prices, resting
         )
         self._ender = InstanceEnder(self._aws, self._listing)
+        self._confirmation = Confirmation(self._aws, self._listing, clock)
 
     async def plan(self, offer: Offer) -> Plan:
         """Decide the parameters of the call, without the pools that rest."""
@@ -63,9 +66,11 @@ class Ec2Compute:
             message = f"deployment {offer.deployment!r} is not {self._deployment!r}"
             raise Rejected(message)
         try:
-            return await self._planner.plan(offer)
+            plan = await self._planner.plan(offer)
         except Rejected as error:
             raise at_fault(error, offer.resources) from error
+        # Under the name of earlier releases, which thus repeat this very call (`fleet.call_of`).
+        return {**plan, "labels": dict(offer.tags)} if offer.tags else plan
 
     async def price_offers(self) -> PricedOffers:
         """Read the types of the region, and their prices in the zones of the subnets."""
@@ -86,6 +91,13 @@ class Ec2Compute:
         ids = [each for each in instance_ids if INSTANCE_ID.fullmatch(each) or is_request(each)]
         found = await self._prices.price(await self._listing.of(ids))
         return {each.instance_id: each for each in found}
+
+    async def confirm(self, instance_ids: Sequence[str]) -> dict[str, Instance | NotFound]:
+        """Ask for each by its id, then for its Spot request; NotFound is never final."""
+        found = await self._confirmation.of(instance_ids)
+        shown = [each for each in found.values() if not isinstance(each, NotFound)]
+        priced = {each.instance_id: each for each in await self._prices.price(shown)}
+        return {each: priced.get(each) or NotFound(final=False) for each in found}
 
     async def list_instances(self) -> Sequence[Instance]:
         """List all with the deployment's tag, and what its Spot requests have launched."""

@@ -31,7 +31,7 @@ from typing import Literal, TypeVar, TypeVarTuple
 import msgspec
 
 from shared.clock import Clock
-from shared.compute.one_machine import machine_offer
+from shared.compute.one_machine import answers, machine_offer
 from shared.compute.port import (
     ComputeError,
     Deferred,
@@ -39,6 +39,7 @@ from shared.compute.port import (
     LaunchBatch,
     LaunchRequest,
     NoCapacity,
+    NotFound,
     Offer,
     Plan,
     PricedOffers,
@@ -164,6 +165,10 @@ class ProcessCompute:
         seen = await self._in_thread(self._instances.describe, instance_ids)
         self._children.wait_for_ended()
         return {each.instance_id: each for each in seen}
+
+    async def confirm(self, instance_ids: Sequence[str]) -> dict[str, Instance | NotFound]:
+        """Describe these; without a directory there is no such instance."""
+        return answers(instance_ids, await self.describe(instance_ids))
 
     async def list_instances(self) -> Sequence[Instance]:
         """List all of this deployment; remove terminated ones after their retention."""

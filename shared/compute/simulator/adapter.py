@@ -22,6 +22,7 @@ from shared.compute.port import (
     LaunchBatch,
     LaunchRequest,
     NoCapacity,
+    NotFound,
     Offer,
     Plan,
     PricedOffers,
@@ -81,6 +82,14 @@ class SimulatorCompute:
         """Return the visible ones, and for an hour the last 10,000 terminated ones."""
         return {each.instance_id: each for each in self.cloud.describe(instance_ids)}
 
+    async def confirm(self, instance_ids: Sequence[str]) -> dict[str, Instance | NotFound]:
+        """Return the visible ones; what the cloud does not have ended with an earlier one."""
+        shown = await self.describe(instance_ids)
+        return {
+            each: shown.get(each) or NotFound(final=not self.cloud.has(each))
+            for each in instance_ids
+        }
+
     async def list_instances(self) -> Sequence[Instance]:
         """List the visible instances of this deployment."""
         return self.cloud.list_instances(self._deployment)
@@ -108,7 +117,7 @@ class LaunchBody(Struct, frozen=True):
 
 
 class IdsBody(Struct, frozen=True):
-    """The body of `POST /terminate` and `POST /describe`."""
+    """The body of `POST /terminate`, `/describe` and `/confirm`."""
 
     instance_ids: list[str]
 
@@ -140,6 +149,21 @@ class CloudAnswer(Struct, frozen=True):
 
     instance: Instance | None = None
     refusal: Refusal | None = None
+
+
+class CloudAnswerById(Struct, frozen=True):
+    """The answer about one instance; without `instance` it was not found."""
+
+    instance_id: str
+    instance: Instance | None = None
+    not_found_is_final: bool = False
+
+    @staticmethod
+    def of(instance_id: str, answer: Instance | NotFound) -> "CloudAnswerById":
+        """Return the answer that stands for *answer*."""
+        if isinstance(answer, NotFound):
+            return CloudAnswerById(instance_id, not_found_is_final=answer.final)
+        return CloudAnswerById(instance_id, answer)
 
 
 class RemoteCloud:
@@ -182,6 +206,15 @@ class RemoteCloud:
         """Return the visible ones, terminated ones too for a while."""
         found = await self._call("/describe", IdsBody(list(instance_ids)), list[Instance])
         return {each.instance_id: each for each in found}
+
+    async def confirm(self, instance_ids: Sequence[str]) -> dict[str, Instance | NotFound]:
+        """Return the visible ones, and whether it is certain that another does not exist."""
+        body = IdsBody(list(instance_ids))
+        answered = await self._call("/confirm", body, list[CloudAnswerById])
+        return {
+            each.instance_id: each.instance or NotFound(final=each.not_found_is_final)
+            for each in answered
+        }
 
     async def list_instances(self) -> Sequence[Instance]:
         """List the visible instances of this deployment."""

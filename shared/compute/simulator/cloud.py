@@ -1,8 +1,7 @@
 """A simulated cloud: pools, prices, instances with virtual agents, and faults drawn from a seed.
 
-It lives in this process and ends with it: after a restart its instances are unknown, and the
-reaper treats them as vanished. Its methods change state between two awaits of the event loop, so
-they need no lock; time is the clock's, so a test may move it.
+It ends with its process: after a restart its instances do not exist, and the reaper finds them
+vanished. Its methods change state between two awaits, so they need no lock; time is the clock's.
 """
 
 import asyncio
@@ -91,6 +90,10 @@ class VirtualCloud:
         found = [self._machines[each] for each in instance_ids if each in self._machines]
         return [machine.instance for machine in found if self._is_visible(machine)]
 
+    def has(self, instance_id: str) -> bool:
+        """Return whether it has this instance, visible or not."""
+        return instance_id in self._machines
+
     def list_instances(self, deployment: str) -> list[Instance]:
         """List the visible ones of a deployment. Raises `Throttled`."""
         self._maybe_throttle("list")
@@ -131,10 +134,8 @@ class VirtualCloud:
         if agent is None or machine.is_terminated:
             return
         agent.cancel()
-        seconds = float(machine.request.max_lifetime_seconds)
-        machine.later(
-            "lifetime", self._clock, seconds, lambda: self._end(machine, "maximum lifetime")
-        )
+        seconds, reason = float(machine.request.max_lifetime_seconds), "maximum lifetime"
+        machine.later("lifetime", self._clock, seconds, lambda: self._end(machine, reason))
 
     def run_dry(self, seconds: float) -> None:
         """Leave all pools without capacity for *seconds*."""

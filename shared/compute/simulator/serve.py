@@ -20,6 +20,7 @@ from shared.clock import RealClock
 from shared.compute.port import ComputeError, Instance, PricedOffers
 from shared.compute.simulator.adapter import (
     CloudAnswer,
+    CloudAnswerById,
     IdsBody,
     LaunchBody,
     ListBody,
@@ -61,6 +62,7 @@ class CloudServer:
         app.router.add_post("/launch", _route(LaunchBody, self._launch))
         app.router.add_post("/terminate", _route(IdsBody, self._terminate))
         app.router.add_post("/describe", _route(IdsBody, self._describe))
+        app.router.add_post("/confirm", _route(IdsBody, self._confirm))
         app.router.add_post("/list", _route(ListBody, self._list))
         app.router.add_post("/offers", _route(ListBody, self._offers))
         app.router.add_get("/truth", self._truth)
@@ -81,6 +83,11 @@ class CloudServer:
 
     async def _describe(self, body: IdsBody) -> Sequence[Instance]:
         return self._cloud.describe(body.instance_ids)
+
+    async def _confirm(self, body: IdsBody) -> Sequence[CloudAnswerById]:
+        view = SimulatorCompute(self._cloud, "", owns_cloud=False)
+        found = await view.confirm(body.instance_ids)
+        return [CloudAnswerById.of(each, answer) for each, answer in found.items()]
 
     async def _list(self, body: ListBody) -> Sequence[Instance]:
         return self._cloud.list_instances(body.deployment)

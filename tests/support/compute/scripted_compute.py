@@ -15,6 +15,7 @@ from shared.compute.port import (
     LaunchBatch,
     LaunchRequest,
     NoCapacity,
+    NotFound,
     Offer,
     Plan,
     PricedOffers,
@@ -56,6 +57,10 @@ class ScriptedCompute:
         self.terminated: list[list[str]] = []
         self.invisible: set[str] = set()
         self.list_error: ComputeError | None = None
+        self.confirmed: list[list[str]] = []
+        self.confirm_error: ComputeError | None = None
+        self.not_found_is_final = True
+        self.shown_by_id: dict[str, Instance] = {}
 
     @property
     def questions(self) -> list[LaunchRequest]:
@@ -150,6 +155,16 @@ class ScriptedCompute:
             each: self.instances[each]
             for each in instance_ids
             if each in self.instances and each not in self.invisible
+        }
+
+    async def confirm(self, instance_ids: Sequence[str]) -> dict[str, Instance | NotFound]:
+        self.confirmed.append(list(instance_ids))
+        if self.confirm_error is not None:
+            raise self.confirm_error
+        shown = {**await self.describe(instance_ids), **self.shown_by_id}
+        return {
+            each: shown.get(each) or NotFound(final=self.not_found_is_final)
+            for each in instance_ids
         }
 
     async def list_instances(self) -> Sequence[Instance]:

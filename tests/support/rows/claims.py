@@ -125,6 +125,7 @@ LAUNCHER_CLAIMS = (
 )
 
 _INSTANCES = "services.reaper.store.instances."
+_ABSENCES = "services.reaper.store.absences."
 _NOTICES = "services.reaper.store.notices."
 _UNKNOWN = "services.reaper.store.unknown_instances."
 RUNNING = [f"running-{id_}" for id_ in IDS]
@@ -142,6 +143,10 @@ REAPER_CLAIMS = (
     Claim(f"{_INSTANCES}NEXT_ENDING", (), batch=1),
     Claim(f"{_INSTANCES}MARK_MISSING", (RUNNING, NOW)),
     Claim(f"{_INSTANCES}CLEAR_MISSING", (RUNNING,)),
+    Claim(f"{_ABSENCES}CLAIM_MISSING", (NOW, LATER, BATCH)),
+    Claim(f"{_ABSENCES}LOCK_MISSING", (RUNNING,)),
+    Claim(f"{_ABSENCES}SAVE_NOT_FOUND", (RUNNING, times(60), NOW)),
+    Claim(f"{_ABSENCES}CLEAR_NOT_FOUND", (RUNNING,)),
     Claim(f"{_INSTANCES}END_LIVES", (RUNNING, NOW, "lifetime")),
     Claim(f"{_INSTANCES}PRUNE_INSTANCES", (NOW, BATCH)),
     Claim(f"{_INSTANCES}PRUNE_ENDED_ATTEMPTS", (NOW, BATCH)),

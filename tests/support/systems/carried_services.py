@@ -32,6 +32,7 @@ SWEEPS = (
     ("launcher", "launch_due_1"),
     ("launcher", "report_launches"),
     ("reaper", "watch_instances"),
+    ("reaper", "confirm_missing"),
     ("reaper", "terminate_ending"),
     ("reaper", "report_missed_launches"),
 )
