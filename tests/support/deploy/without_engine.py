@@ -52,6 +52,11 @@ class FirstBootWithoutEngine(FirstBoot):
             "PYTHONPYCACHEPREFIX": f"{self._disk}/compiled",
         }
 
+    def fail(self, words: str, times: int = 1) -> None:
+        """Have the next calls of a program with these words fail."""
+        with (self._programs / "faults").open("a") as file:
+            file.write(f"{words}\n" * times)
+
     def calls(self, program: str) -> list[str]:
         """Return the calls of *program*, each as one line without the options that name files."""
         lines = (self._programs / "calls").read_text().splitlines()
