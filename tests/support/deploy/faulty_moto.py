@@ -3,6 +3,7 @@
 The error is made by moto's own serializers, in the form of the service's protocol.
 """
 
+import warnings
 from collections import Counter
 from typing import Any
 
@@ -15,6 +16,10 @@ S3_REFUSES = (
     "<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code>"
     "<Message>refused</Message><RequestId>1</RequestId></Error>"
 )
+
+
+class Refused(ServiceException):
+    """An error that belongs to no service of moto."""
 
 
 class Faults:
@@ -47,7 +52,10 @@ class Faults:
             code = faults._take(self._get_action())
             if code is None:
                 return call_action(self)
-            return self.serialized(ActionResult(ServiceException(code, "refused")))
+            with warnings.catch_warnings():
+                # moto knows only the errors in the service's model, where IAM's are not.
+                warnings.simplefilter("ignore")
+                return self.serialized(ActionResult(Refused(code, "refused")))
 
         def object_or_refuse(self: S3Response, request: Any, full_url: str) -> Any:
             code = faults._take("GetObject") if request.method == "GET" else None
