@@ -10,11 +10,13 @@
     cloud.py signal STACK STATUS     signal SUCCESS or FAILURE to CloudFormation
     cloud.py note GROUP              write the end of standard input to the log
 
-Each may be run again at any time.
+Each may be run again at any time, and is repeated here for `STEP_SECONDS`, 300 by default, while
+AWS's answer may change: the first calls of a new role are refused for some seconds.
 """
 
 import json
 import os
+import random
 import secrets
 import sys
 import time
@@ -24,15 +26,44 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from botocore.exceptions import ClientError
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 WAIT_SECONDS = 300
 POLL_SECONDS = 2
+LONGEST_PAUSE = 15.0
 RESOURCE = "Services"
 """The Auto Scaling group's name in template.yaml."""
 
 SECRETS = ("postgres_password", "rabbitmq_password", "secrets_key", "token_key")
 """Parameters under /docker-job/<stack>/, named as compose.yaml's secrets are."""
+
+DENIED = frozenset(
+    {
+        *("AuthFailure", "UnauthorizedOperation", "AccessDenied", "AccessDeniedException"),
+        *("InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId"),
+    }
+)
+"""Until a new role has reached the service, which takes seconds (sources: docs/ec2.md, "Network,
+permissions and quotas")."""
+
+BUSY = frozenset(
+    {
+        *("Throttling", "ThrottlingException", "ThrottledException", "RequestLimitExceeded"),
+        *("TooManyRequestsException", "TooManyUpdates", "RequestTimeout", "RequestTimeTooSkewed"),
+        "PriorRequestNotComplete",  # Route 53: another change of the zone is under way
+    }
+)
+
+NOT_YET = frozenset(
+    {
+        *("InvalidInstanceID.NotFound", "InvalidVolume.NotFound", "InvalidAllocationID.NotFound"),
+        *("InvalidInstanceID", "IncorrectInstanceState", "IncorrectState", "VolumeInUse"),
+        "ResourceNotFoundException",  # the log group
+    }
+)
+"""Visible soon, or free soon: AssociateAddress of a pending instance is IncorrectInstanceState
+(https://github.com/hashicorp/terraform-provider-aws/issues/19699)."""
 
 CONTAINERS_USER = 10001
 """The user id of the Dockerfile."""
@@ -57,17 +88,57 @@ def _ask(method: str, path: str, headers: dict[str, str]) -> str:
 
 def client(service: str) -> Any:
     """Return a client for this region."""
-    return boto3.client(service, region_name=os.environ["AWS_REGION"])
+    config = Config(connect_timeout=5, read_timeout=20, retries={"max_attempts": 2})
+    return boto3.client(service, region_name=os.environ["AWS_REGION"], config=config)
+
+
+class NotInTimeError(Exception):
+    """An expected change has not come."""
+
+
+def may_change(error: Exception) -> bool:
+    """Return whether the same call may succeed later."""
+    if isinstance(error, ClientError):
+        code = error.response.get("Error", {}).get("Code", "")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return code in DENIED | BUSY | NOT_YET or status >= 500
+    if isinstance(error, ParamValidationError):
+        return False
+    # Without an answer of AWS or of the metadata service: no network, no credentials yet.
+    return isinstance(error, BotoCoreError | OSError)
+
+
+def repeat(
+    name: str,
+    step: Callable[[], None],
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    jitter: Callable[[], float] = random.random,
+) -> None:
+    """Run *step* until it succeeds, for *seconds* at most. Raises its last error."""
+    deadline, pause = clock() + seconds, 0.5
+    while True:
+        try:
+            step()
+            return
+        except Exception as error:
+            if not may_change(error) or clock() + pause >= deadline:
+                raise
+            wait = pause * (0.5 + jitter() / 2)
+            print(f"cloud: {name}: {error}; again in {wait:.1f} s", file=sys.stderr, flush=True)
+        sleep(wait)
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def until(what: str, happened: Callable[[], Any]) -> Any:
-    """Repeat *happened* until its result is true; return it. Raises TimeoutError."""
+    """Repeat *happened* until its result is true; return it. Raises `NotInTimeError`."""
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
         if found := happened():
             return found
         time.sleep(POLL_SECONDS)
-    raise TimeoutError(f"{what}: not within {WAIT_SECONDS} s")
+    raise NotInTimeError(f"{what}: not within {WAIT_SECONDS} s")
 
 
 def instance_id() -> None:
@@ -139,12 +210,12 @@ def session(role: str, name: str, file: str) -> None:
     aside.rename(file)
 
 
-def keep_first_key(stack: str) -> None:
-    """Store the key for deploy.sh, which shows and deletes it."""
+def keep_first_key(stack: str, given: str) -> None:
+    """Store the *given* key for deploy.sh, which shows and deletes it."""
     client("ssm").put_parameter(
         Name=f"/docker-job/{stack}/first_api_key",
         Type="SecureString",
-        Value=sys.stdin.read().strip(),
+        Value=given.strip(),
         Overwrite=True,
     )
 
@@ -184,11 +255,11 @@ def signal(stack: str, status: str) -> None:
             raise
 
 
-def note(group: str) -> None:
-    """Write the end of standard input to a log stream of its own."""
+def note(group: str, given: str) -> None:
+    """Write the end of the *given* text to a log stream of its own."""
     logs, stream = client("logs"), f"start/{metadata('instance-id')}/{int(time.time())}"
     logs.create_log_stream(logGroupName=group, logStreamName=stream)
-    text = sys.stdin.read()[-NOTE_BYTES:] or "no output"
+    text = given.encode()[-NOTE_BYTES:].decode(errors="ignore") or "no output"
     event = {"timestamp": int(time.time() * 1000), "message": text}
     logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=[event])
 
@@ -206,5 +277,21 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
+READERS = ("keep-first-key", "note")
+"""The commands that get standard input, which a repetition could not read again."""
+
+
+def main(command: str, *arguments: str) -> int:
+    """Run a command, repeated as long as that may help; return the exit status."""
+    given = (sys.stdin.read(),) if command in READERS else ()
+    seconds = float(os.environ.get("STEP_SECONDS") or WAIT_SECONDS)
+    try:
+        repeat(command, lambda: COMMANDS[command](*arguments, *given), seconds)
+    except (BotoCoreError, ClientError, OSError, NotInTimeError) as error:
+        print(f"cloud: {command}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    COMMANDS[sys.argv[1]](*sys.argv[2:])
+    sys.exit(main(*sys.argv[1:]))

@@ -9,6 +9,21 @@ ready_seconds=600
 say() { printf 'start: %s\n' "$*"; }
 cloud() { python3 "$release_dir/deploy/instance/cloud.py" "$@"; }
 
+# again SECONDS STEP COMMAND…: repeat a command until it succeeds, for that long at most, with growing pauses.
+again() {
+  local seconds=$1 step=$2 pause=1 deadline=$((SECONDS + $1)) status
+  shift 2
+  while status=0; "$@" || status=$?; ((status != 0)); do
+    if ((SECONDS + pause >= deadline)); then
+      say "$step: status $status, at each try in $seconds s" >&2
+      return "$status"
+    fi
+    say "$step: status $status; again in $pause s" >&2
+    sleep "$pause.$((RANDOM % 10))"
+    pause=$((pause < 16 ? 2 * pause : 30))
+  done
+}
+
 load_settings() {
   set -a
   # shellcheck disable=SC1091
@@ -44,8 +59,13 @@ install_packages() {
     wanted+=(docker-compose docker-cli)
   fi
   say "installing ${wanted[*]}"
-  DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install -y \
-    --no-install-recommends "${wanted[@]}" >/dev/null
+  again 400 "apt-get install" install_from_mirror "${wanted[@]}"
+}
+
+# A mirror that is being synchronized answers with hash sums that do not match: the lists are fetched again too.
+install_from_mirror() {
+  local apt=(timeout 300 apt-get -qq -o DPkg::Lock::Timeout=120 -o Acquire::Retries=3)
+  "${apt[@]}" update && DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y --no-install-recommends "$@" >/dev/null
 }
 
 # Format a volume only when it is new: all zeros at its head.
@@ -125,12 +145,13 @@ set_admin_passwords() {
 
 start_services() {
   say "building"
-  compose build --quiet migrate
+  again 600 "building the image" compose build --quiet migrate
   say "starting the database and the broker"
+  again 300 "pulling images" compose pull --quiet --policy missing postgres rabbitmq
   compose up --quiet-pull -d --wait postgres rabbitmq
   set_admin_passwords
   say "migrating"
-  compose run --rm -T migrate
+  again 120 "migrating" compose run --rm -T migrate
   settle_restored
   make_first_key
   say "starting the services"
@@ -220,10 +241,13 @@ forget_old_images() {
     sort -u | xargs -r docker image rm >/dev/null 2>&1 || true
 }
 
+# Status 99: the failure is signalled. Otherwise the user data does it, without boto3.
 failed() {
   say "failed" >&2
-  [[ -n ${LOG_GROUP:-} ]] && tail -c 100000 "$RUN_DIR/start.log" | cloud note "$LOG_GROUP" || true
-  cloud signal "$STACK" FAILURE || true
+  sleep 0.2 # for tee
+  export STEP_SECONDS=40
+  [[ -z ${LOG_GROUP:-} ]] || tail -c 100000 "$RUN_DIR/start.log" | cloud note "$LOG_GROUP" || true
+  if cloud signal "$STACK" FAILURE; then exit 99; fi
 }
 
 main() {
@@ -231,6 +255,7 @@ main() {
   install -d -m 0700 "$RUN_DIR"
   exec > >(tee "$RUN_DIR/start.log") 2>&1
   trap 'status=$?; ((status == 0)) || failed' EXIT
+  trap 'say "stopped: the time for the start is over" >&2; exit 143' TERM
   install_packages
   mount_data
   install_units

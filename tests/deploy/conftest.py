@@ -15,6 +15,7 @@ import pytest
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from moto.ssm.models import Parameter, ssm_backends
 
+from tests.support.deploy.faulty_moto import Faults
 from tests.support.deploy.strict_moto import be_strict
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -115,6 +116,12 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[MotoCloud]:
         yield MotoCloud(url)
     finally:
         server.stop()
+
+
+@pytest.fixture
+def faults(aws: MotoCloud, monkeypatch: pytest.MonkeyPatch) -> Faults:
+    """Return the faults of *aws*: none yet."""
+    return Faults(monkeypatch)
 
 
 class Unsupported(logging.Handler):

@@ -4,10 +4,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.exceptions import (
+    ClientError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ParamValidationError,
+)
 
+from deploy.instance import cloud
 from tests.deploy.conftest import ROOT, MotoCloud
+from tests.support.deploy.faulty_moto import Faults
 from tests.support.deploy.instance_world import MetadataOfTheInstance
 
 IMAGE_ID = "ami-0123456789abcdef0"
@@ -24,11 +33,13 @@ class Instance:
         self.metadata = MetadataOfTheInstance(self.instance_id, found["PrivateIpAddress"])
         self._env = aws.env | {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.metadata.url}
 
-    def cloud(self, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
-        """Run cloud.py, with *stdin* on its standard input."""
+    def cloud(
+        self, *arguments: str, stdin: str = "", **more: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run cloud.py, with *stdin* on its standard input and *more* in its environment."""
         return subprocess.run(
             [sys.executable, ROOT / "deploy" / "instance" / "cloud.py", *arguments],
-            env=self._env,
+            env=self._env | more,
             input=stdin,
             capture_output=True,
             text=True,
@@ -105,3 +116,90 @@ def test_the_key_for_the_operator_who_deploys_is_kept_encrypted(
     name = "/docker-job/docker-job/first_api_key"
     kept = aws.client("ssm").get_parameter(Name=name, WithDecryption=True)["Parameter"]
     assert (kept["Type"], kept["Value"]) == ("SecureString", "djk_1_2")
+
+
+class Clock:
+    """A clock that sleeping advances."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def answer(code: str, status: int = 400) -> ClientError:
+    shape: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(shape, "Something")
+
+
+def tries(errors: list[Exception], clock: Clock, seconds: float = 60) -> int:
+    """Repeat a step that fails with *errors* and then succeeds; return the number of tries."""
+    left = [*errors]
+
+    def step() -> None:
+        if left:
+            raise left.pop(0)
+
+    cloud.repeat("step", step, seconds, clock, clock.sleep, lambda: 1.0)
+    return len(errors) - len(left) + 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        answer("AuthFailure"),
+        answer("InvalidClientTokenId", 403),
+        answer("IncorrectInstanceState"),
+        answer("Throttling"),
+        answer("Unforeseen", 503),
+        NoCredentialsError(),
+        EndpointConnectionError(endpoint_url="https://sts"),
+        TimeoutError("the metadata service"),
+    ],
+)
+def test_what_may_change_is_repeated(error: Exception) -> None:
+    assert tries([error] * 3, Clock()) == 4
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        answer("InvalidParameterValue"),
+        answer("InvalidVolume.ZoneMismatch"),
+        ParamValidationError(report="no volume"),
+        cloud.NotInTimeError("vol-1 is attached: not within 300 s"),
+    ],
+)
+def test_what_will_not_change_fails_at_once(error: Exception) -> None:
+    clock = Clock()
+    with pytest.raises(type(error)):
+        tries([error], clock)
+    assert clock.now == 0
+
+
+def test_a_permanent_refusal_ends_at_the_deadline_with_its_reason() -> None:
+    clock = Clock()
+    with pytest.raises(ClientError, match="AccessDenied"):
+        tries([answer("AccessDenied")] * 99, clock, seconds=60)
+    assert 40 < clock.now <= 60
+
+
+def test_the_reason_is_one_line_and_the_status_is_1(aws: MotoCloud, instance: Instance) -> None:
+    run = instance.cloud("address", "eipalloc-0123456789abcdef0", STEP_SECONDS="1")
+    assert run.returncode == 1
+    assert "cloud: address: An error occurred (InvalidAllocationID.NotFound)" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_each_call_that_is_refused_once_is_repeated(
+    faults: Faults, instance: Instance
+) -> None:
+    faults.fail("PutParameter", "AccessDeniedException", 2)
+    run = instance.cloud("keep-first-key", "docker-job", stdin="djk_1_2\n")
+    assert run.returncode == 0, run.stderr
+    assert "AccessDeniedException" in run.stderr
+    assert faults.refused == ["PutParameter", "PutParameter"]

@@ -21,10 +21,18 @@ from tests.deploy.conftest import ROOT, MotoCloud
 from tests.support.run.ports import free_port
 
 MACHINE = "debian:trixie-slim"
+KEY_ID = "of-the-instances-role"
 SUBNET = "{{(index .IPAM.Config 0).Subnet}}"
 SIGNALLED = (
     '<SignalResourceResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/">'
     "<ResponseMetadata><RequestId>1</RequestId></ResponseMetadata></SignalResourceResponse>"
+)
+
+
+REFUSED = (
+    '<ErrorResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/"><Error>'
+    "<Type>Sender</Type><Code>InvalidClientTokenId</Code><Message>The security token included in "
+    "the request is invalid.</Message></Error><RequestId>1</RequestId></ErrorResponse>"
 )
 
 
@@ -65,7 +73,13 @@ class MetadataOfTheInstance(SmallServer):
     """IMDSv2, as far as the start script needs it."""
 
     def __init__(self, instance_id: str, address: str) -> None:
-        self.facts = {"instance-id": instance_id, "local-ipv4": address}
+        session = {"AccessKeyId": KEY_ID, "SecretAccessKey": "likewise", "Token": "a-session"}
+        self.facts = {
+            "instance-id": instance_id,
+            "local-ipv4": address,
+            "iam/security-credentials/": "a-role",
+            "iam/security-credentials/a-role": json.dumps(session),
+        }
         super().__init__()
 
     def answer(self, method: str, path: str, headers: Message, body: str) -> tuple[int, str]:
@@ -82,11 +96,16 @@ class SignalsToCloudFormation(SmallServer):
 
     def __init__(self) -> None:
         self.received: list[tuple[str, ...]] = []
+        self.refusals = 0
+        """That many signals are refused, as of a role that CloudFormation does not know yet."""
         super().__init__()
 
     def answer(self, method: str, path: str, headers: Message, body: str) -> tuple[int, str]:
         form = {key: values[0] for key, values in parse_qs(body).items()}
         assert form["Action"] == "SignalResource", form
+        if self.refusals:
+            self.refusals -= 1
+            return 403, REFUSED
         names = ("StackName", "LogicalResourceId", "UniqueId", "Status")
         self.received.append(tuple(form[name] for name in names))
         return 200, SIGNALLED
@@ -157,13 +176,13 @@ class FirstBoot:
                 f"AWS_ENDPOINT_URL={self._aws.url}",
             )
         )
-        changed = script.replace("SETTINGS\napt-get", f"{more}\nSETTINGS\napt-get")
+        changed = script.replace("\nSETTINGS\n", f"\n{more}\nSETTINGS\n", 1)
         assert changed != script
         # The source has to be where the engine can mount an empty file of it from.
         return changed.replace("/opt/docker-job", f"{self._disk}/opt")
 
-    def run(self) -> None:
-        """Run the first boot. Raises AssertionError with its output where it fails."""
+    def run(self, status: int = 0) -> None:
+        """Run the first boot. Raises AssertionError with its output unless it ends with *status*."""
         mounts, env = self._mounts(), self._env()
         docker(
             *("run", "--detach", "--name", self._name, "--network", "host", "--init"),
@@ -171,7 +190,7 @@ class FirstBoot:
             *(part for name, value in env.items() for part in ("--env", f"{name}={value}")),
             *(self.machine, "sleep", "infinity"),
         )
-        self._exec(f"{self._disk}/user-data")
+        self._exec(f"{self._disk}/user-data", status)
 
     def _mounts(self) -> list[str]:
         return ["/var/run/docker.sock", str(self._disk), f"{self._disk}/data"]
@@ -181,7 +200,7 @@ class FirstBoot:
             "AWS_ENDPOINT_URL": self._aws.url,
             "AWS_ENDPOINT_URL_CLOUDFORMATION": self.signals.url,
             "AWS_EC2_METADATA_SERVICE_ENDPOINT": self._metadata.url,
-            "AWS_ACCESS_KEY_ID": "of-the-instances-role",
+            "AWS_ACCESS_KEY_ID": KEY_ID,
             "AWS_SECRET_ACCESS_KEY": "likewise",
         }
 
@@ -189,7 +208,7 @@ class FirstBoot:
         """Run the start script again, as systemd does at a reboot."""
         self._exec(f"{self._disk}/opt/current/deploy/instance/start.sh")
 
-    def _exec(self, script: str) -> None:
+    def _exec(self, script: str, status: int = 0) -> None:
         done = subprocess.run(
             ["docker", "exec", self._name, "bash", script],
             capture_output=True,
@@ -198,7 +217,7 @@ class FirstBoot:
             check=False,
         )
         self.output = done.stdout + done.stderr
-        assert done.returncode == 0, self.output[-6000:]
+        assert done.returncode == status, self.output[-6000:]
 
     def access_key_of(self, service: str) -> str:
         """Return the access key that the AWS SDK finds in a service's container."""

@@ -1,5 +1,7 @@
 """A stand-in for apt-get, curl or docker, by the name of its call: it only notes the call.
 
+A call with the words of a line in the file `faults` fails, and the line is removed.
+
 What the start script asks for is answered as by a new installation: no key until it makes one.
 """
 
@@ -18,6 +20,13 @@ def main() -> None:
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]
     with calls.open("a") as file:
         file.write(json.dumps(words) + "\n")
+    faults = Path(sys.argv[0]).with_name("faults")
+    lines = faults.read_text().splitlines() if faults.exists() else []
+    for line in lines:
+        if line in " ".join(words):
+            lines.remove(line)
+            faults.write_text("\n".join(lines))
+            sys.exit(f"{words[0]}: no route to host")
     if words[0] == "curl":
         urllib.request.urlopen(words[-1], timeout=5).close()  # noqa: S310 - of this machine
     elif words[-2:] == ["keys", "list"]:

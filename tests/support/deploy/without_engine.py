@@ -5,6 +5,7 @@ of AWS. What is not: no package is installed, nothing is built, and the API has 
 """
 
 import json
+import re
 from email.message import Message
 from pathlib import Path
 
@@ -51,6 +52,16 @@ class FirstBootWithoutEngine(FirstBoot):
             "PYTHONPATH": str(PACKAGES),
             "PYTHONPYCACHEPREFIX": f"{self._disk}/compiled",
         }
+
+    def fail(self, words: str, times: int = 1) -> None:
+        """Have the next calls of a program with these words fail."""
+        with (self._programs / "faults").open("a") as file:
+            file.write(f"{words}\n" * times)
+
+    def hurry(self) -> None:
+        """Have the user data repeat its steps for some seconds instead of minutes."""
+        path = self._disk / "user-data"
+        path.write_text(re.sub(r"^again [0-9]+ ", "again 3 ", path.read_text(), flags=re.MULTILINE))
 
     def calls(self, program: str) -> list[str]:
         """Return the calls of *program*, each as one line without the options that name files."""
