@@ -10,7 +10,7 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help run rehearse drill test test-campaign long bench backup restore rotate restore-test lint format types check docs client lock clean
+.PHONY: help run doctor rehearse drill test test-campaign long bench backup restore rotate restore-test lint format types check docs client lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -18,6 +18,9 @@ help: ## list the targets
 
 run: $(VENV)/.runtime $(VENV)/.client ## set up what is missing, and serve on http://127.0.0.1:8000
 	@exec $(BIN)/python -m embedded.run
+
+doctor: $(VENV)/.runtime ## check settings, AWS account, API and engine, changing nothing (make doctor ARGS="--as launcher")
+	@$(BIN)/python -m operations.doctor $(ARGS)
 
 test: $(VENV)/.dev $(VENV)/.client ## run all tests (some of them: make test ARGS="tests/unit -k backoff")
 	@$(if $(ARGS),,$(BIN)/python -m tests.support.servers.rabbitmq_install)

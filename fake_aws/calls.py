@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from fake_aws.account import AccountCalls
 from fake_aws.credentials import Credential
 from fake_aws.endings import Endings
 from fake_aws.fleets import Fleets
@@ -28,13 +29,14 @@ class CallGroups(NamedTuple):
     templates: Templates
     tags: TagCalls
     prices: PriceCalls
+    account: AccountCalls
 
 
 class Calls:
     """The strict part of the cloud, by service and action."""
 
     def __init__(self, account: str, groups: CallGroups) -> None:
-        endings, looks, fleets, runs, spot, templates, tags, prices = groups
+        endings, looks, fleets, runs, spot, templates, tags, prices, own = groups
         self._account = account
         self._tags = tags
         self._handlers: dict[tuple[str, str], Handler] = {
@@ -59,6 +61,8 @@ class Calls:
             ("ec2", "DeleteTags"): tags.delete,
             ("ec2", "DescribeTags"): tags.describe,
             ("pricing", "GetProducts"): prices.products,
+            ("ec2", "GetEbsDefaultKmsKeyId"): own.volume_key_id,
+            ("service-quotas", "GetServiceQuota"): own.service_quota,
         }
 
     def find(self, service: str, action: str, params: Params) -> Handler | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from fake_aws.account import AccountCalls
 from fake_aws.booting import open_runtime
 from fake_aws.bridge import Bridge
 from fake_aws.buckets import Limits
@@ -54,6 +55,7 @@ class Cloud:
         self.faults = Faults(settings.seed)
         self.pools = Pools(settings)
         self.prices = Prices(settings)
+        self.own = AccountCalls(self.pools)
         self.spot = SpotRequests()
         self.templates = Templates(self.keys.operator.arn)
         self.bridge = Bridge(self.moto)
@@ -110,6 +112,7 @@ class Cloud:
             templates=self.templates,
             tags=TagCalls(registry, self.spot, self.templates),
             prices=PriceCalls(self.prices, self.moto),
+            account=self.own,
         )
         calls = Calls(self.account, groups)
         return Front(

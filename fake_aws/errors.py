@@ -48,6 +48,12 @@ def throttled() -> AwsError:
     return AwsError("RequestLimitExceeded", "Request limit exceeded.", 503)
 
 
+def dry_run() -> AwsError:
+    """Build the error that answers a permitted call with `DryRun`."""
+    message = "Request would have succeeded, but DryRun flag is set."
+    return AwsError("DryRunOperation", message, 412)
+
+
 def unauthorized() -> AwsError:
     """Build EC2's error for a call that no policy allows."""
     return AwsError(

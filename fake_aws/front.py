@@ -1,13 +1,17 @@
 """The HTTP server: receives every call of every service, as boto3 sends it.
 
 The order is AWS's: faults, the signature, the rate limits, the policies, then the call itself. A
-lost answer is a connection that is cut before its first byte.
+lost answer is a connection that is cut before its first byte. `DryRun` ends a call of EC2 after its
+policies: what it names need not exist. RunInstances alone checks its values too, since its policies
+concern what it would launch (https://github.com/aws/karpenter-provider-aws,
+pkg/controllers/nodeclass/validation.go, relies on both).
 """
 
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import msgspec
@@ -17,13 +21,22 @@ from fake_aws.buckets import Limits
 from fake_aws.calls import Calls
 from fake_aws.credentials import Credential, Keys
 from fake_aws.endpoints import check_endpoint
-from fake_aws.errors import AwsError
+from fake_aws.errors import AwsError, dry_run
 from fake_aws.faults import Fault, Faults
 from fake_aws.longpoll import receive
 from fake_aws.moto_side import MotoSide
 from fake_aws.settings import CloudSettings
 from fake_aws.signature import region_of, verify
-from fake_aws.wire import Answer, Call, Request, knows, read_call, write_error, write_result
+from fake_aws.wire import (
+    SHORT_NAMES,
+    Answer,
+    Call,
+    Request,
+    knows,
+    read_call,
+    write_error,
+    write_result,
+)
 
 MOST_BYTES = 2 * 1024 * 1024
 Allow = Callable[[Credential, str, str, dict[str, Any]], None]
@@ -77,7 +90,7 @@ class Front:
         try:
             call = read_call(request)
         except AwsError as error:
-            return _respond(write_error("ec2", error, "-"))
+            return self._respond(write_error("ec2", error, "-"))
         fault = self._faults.strike(call.action)
         if fault is not None and fault.kind == "delay":
             await asyncio.sleep(fault.seconds)
@@ -94,7 +107,7 @@ class Front:
             if http.transport is not None:
                 http.transport.abort()
             return web.Response(status=500)
-        return _respond(answer)
+        return self._respond(answer)
 
     async def _answer(self, call: Call, *, lost: bool) -> Answer:
         caller: Credential | None = None
@@ -129,9 +142,8 @@ class Front:
         if call.service == "ec2":
             self._limits.request(call.action)
         self._allow(caller, call.service, call.action, params)
-        if params.get("DryRun"):
-            message = "Request would have succeeded, but DryRun flag is set."
-            raise AwsError("DryRunOperation", message, 412)
+        if params.get("DryRun") and call.action != "RunInstances":
+            raise dry_run()
 
     def _caller(self, call: Call) -> Credential:
         if not knows(call.service, call.action):
@@ -140,7 +152,18 @@ class Front:
         if not self._settings.verify_signatures:
             return self._keys.operator
         check_endpoint(call.service, region_of(call.request), self._settings.region)
-        return verify(call.request, call.service, self._keys, datetime.now(UTC))
+        signed_for = SHORT_NAMES.get(call.service, call.service)
+        return verify(call.request, signed_for, self._keys, self._now())
+
+    def _now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self._settings.clock_ahead_seconds)
+
+    def _respond(self, answer: Answer) -> web.Response:
+        headers = {
+            "Content-Type": answer.content_type,
+            "Date": format_datetime(self._now(), usegmt=True),
+        }
+        return web.Response(status=answer.status, body=answer.body, headers=headers)
 
     def _fail(
         self,
@@ -180,9 +203,3 @@ def _instances_in(result: dict[str, Any]) -> int:
 
 def _error_of(fault: Fault) -> AwsError:
     return AwsError(fault.code, fault.message, fault.status)
-
-
-def _respond(answer: Answer) -> web.Response:
-    return web.Response(
-        status=answer.status, body=answer.body, headers={"Content-Type": answer.content_type}
-    )

@@ -26,16 +26,9 @@ from fake_aws.wire import Answer, Request
 T = TypeVar("T")
 # The front has checked the signature already; the header passes the account on.
 ACCOUNT_HEADER = "x-moto-account-id"
-EC2_ALONE = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "ec2.amazonaws.com"},
-            "Action": "sts:AssumeRole",
-        }
-    ],
-}
+SPOT = "spot.amazonaws.com"
+SPOT_ROLE = "AWSServiceRoleForEC2Spot"
+"""https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/service-linked-roles-spot-instance-requests.html"""
 
 
 class Subnet(NamedTuple):
@@ -91,13 +84,27 @@ class MotoSide:
 
         With *role*, also create a role that only EC2 may assume, and a profile of that name.
         """
-        await self._in_thread(self._ec2.describe_subnets)
+        await self._in_thread(self._make_defaults)
         if role:
             await self._in_thread(lambda: self._make_role(role))
 
+    def _make_defaults(self) -> None:
+        """Make what moto leaves out: the default VPC's way out, and the role of Spot's first use.
+
+        https://docs.aws.amazon.com/vpc/latest/userguide/default-vpc-components.html
+        """
+        ec2, iam = self._ec2, iam_backends[self.account]["aws"]
+        vpc = ec2.describe_subnets()[0].vpc_id
+        gateway = ec2.create_internet_gateway().id
+        ec2.attach_internet_gateway(gateway, vpc)
+        main = next(each for each in ec2.describe_route_tables() if each.vpc_id == vpc)
+        ec2.create_route(main.id, "0.0.0.0/0", gateway_id=gateway)
+        path = f"/aws-service-role/{SPOT}/"
+        iam.create_role(SPOT_ROLE, json.dumps(_trusting(SPOT)), path, None, "", [], "3600")
+
     def _make_role(self, name: str) -> None:
         iam = iam_backends[self.account]["aws"]
-        iam.create_role(name, json.dumps(EC2_ALONE), "/", None, "", [], "3600")
+        iam.create_role(name, json.dumps(_trusting("ec2.amazonaws.com")), "/", None, "", [], "3600")
         iam.create_instance_profile(name, "/", [])
         iam.add_role_to_instance_profile(name, name)
 
@@ -213,6 +220,16 @@ class MotoSide:
 def _subnet(found: Any) -> Subnet:
     public = str(found.map_public_ip_on_launch).lower() == "true"
     return Subnet(found.id, found.vpc_id, found.availability_zone, public)
+
+
+def _trusting(service: str) -> dict[str, Any]:
+    """Return the trust policy of a role that *service* alone may assume."""
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": service},
+        "Action": "sts:AssumeRole",
+    }
+    return {"Version": "2012-10-17", "Statement": [statement]}
 
 
 def instance_type(name: str) -> InstanceType:

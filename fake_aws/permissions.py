@@ -24,6 +24,7 @@ from fake_aws.registry import Registry
 from fake_aws.spot import SpotRequests
 from fake_aws.tag_rules import tags_for
 from fake_aws.templates import Templates
+from fake_aws.wire import SHORT_NAMES
 
 Params = dict[str, Any]
 # Allowed to every caller.
@@ -118,7 +119,7 @@ class Permissions:
 
     def _needs(self, service: str, action: str, params: Params) -> Iterator[Need]:
         if service != "ec2":
-            named = f"{service}:{SAME_PERMISSION.get(action, action)}"
+            named = f"{SHORT_NAMES.get(service, service)}:{SAME_PERMISSION.get(action, action)}"
             yield Need(named, self._resource(service, params), {})
             return
         tags = params.get("TagSpecifications", [])
@@ -252,7 +253,8 @@ def _documents(owner: Any) -> list[str]:
 def _refusal(caller: Credential, service: str, need: Need) -> AwsError:
     if service == "ec2":
         return unauthorized()
-    code = "AccessDeniedException" if service in {"ssm", "pricing", "events"} else "AccessDenied"
+    coded = {"ssm", "pricing", "events", "service-quotas"}
+    code = "AccessDeniedException" if service in coded else "AccessDenied"
     return AwsError(
         code,
         f"User: {caller.arn} is not authorized to perform: {need.action} on resource: "

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fake_aws.buckets import Limits
-from fake_aws.errors import AwsError, invalid, missing
+from fake_aws.errors import AwsError, dry_run, invalid, missing
 from fake_aws.instance import OVER, Plan
 from fake_aws.launching import Launching, new_id
 from fake_aws.permissions import Permissions
@@ -52,6 +52,8 @@ class Runs:
             token=params.get("ClientToken", ""),
         )
         self._permissions.check_launch(plan, "RunInstances", template)
+        if params.get("DryRun"):
+            raise dry_run()
         self._limits.instances("RunInstances", most)
         reservation = new_id("r")
         ids = self._launch(plan, reservation, least, most)

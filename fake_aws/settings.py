@@ -94,6 +94,8 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     request_buckets: dict[str, Bucket] = msgspec.field(default_factory=REQUEST_BUCKETS.copy)
     instance_buckets: dict[str, Bucket] = msgspec.field(default_factory=INSTANCE_BUCKETS.copy)
     verify_signatures: bool = True
+    clock_ahead_seconds: float = 0.0
+    """How far AWS's clock is ahead of this machine's: in signatures, and the header Date."""
     enforce_policies: bool = True
     """Of IAM users and roles created here; the operator is allowed every call."""
 

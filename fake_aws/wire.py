@@ -29,8 +29,11 @@ TARGETS = {
     "AmazonSQS": "sqs",
     "AWSPriceListService": "pricing",
     "AWSEvents": "events",
+    "ServiceQuotasV20190624": "service-quotas",
     "secretsmanager": "secretsmanager",
 }
+# The name in signatures and in policies, where it is not botocore's.
+SHORT_NAMES = {"service-quotas": "servicequotas"}
 VERSIONS = {
     "2016-11-15": "ec2",
     "2011-06-15": "sts",

@@ -1,0 +1,51 @@
+"""What an account has beside its instances: its quotas, and its key for volumes; moto has neither."""
+
+from typing import Any
+
+from fake_aws.errors import AwsError
+from fake_aws.pools import Pools
+
+Params = dict[str, Any]
+NO_LIMIT = 10_000.0
+"""Where the cloud has no limit of its own."""
+
+VCPU_QUOTAS = {
+    "L-34B43A08": ("spot", "All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests"),
+    "L-1216C47A": (
+        "on-demand",
+        "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances",
+    ),
+}
+AWS_KEY = "alias/aws/ebs"
+"""The key that AWS manages: EC2 encrypts volumes with it unless the account names another."""
+
+
+class AccountCalls:
+    """The calls about the account itself."""
+
+    def __init__(self, pools: Pools) -> None:
+        self._pools = pools
+        self.volume_key = AWS_KEY
+
+    def service_quota(self, params: Params) -> Params:
+        """GetServiceQuota of Service Quotas: the applied value."""
+        found = VCPU_QUOTAS.get(params["QuotaCode"])
+        if params["ServiceCode"] != "ec2" or found is None:
+            raise AwsError(
+                "NoSuchResourceException", "The request failed because the quota is not known."
+            )
+        market, name = found
+        limit = self._pools.quotas[market]
+        quota = {
+            "ServiceCode": "ec2",
+            "QuotaCode": params["QuotaCode"],
+            "QuotaName": name,
+            "Value": NO_LIMIT if limit is None else float(limit),
+            "Adjustable": True,
+            "GlobalQuota": False,
+        }
+        return {"Quota": quota}
+
+    def volume_key_id(self, _params: Params) -> Params:
+        """GetEbsDefaultKmsKeyId."""
+        return {"KmsKeyId": self.volume_key}

@@ -1,0 +1,1 @@
+"""The areas that are checked: the API, the database and broker, this machine's engine."""

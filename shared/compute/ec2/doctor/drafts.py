@@ -1,0 +1,152 @@
+"""The plan of a launch as the launcher would make it, without a new version of the template."""
+
+import asyncio
+from typing import Any
+
+from msgspec import Struct
+
+from shared.clock import Clock
+from shared.compute.ec2 import fleet
+from shared.compute.ec2.client import Aws
+from shared.compute.ec2.planner import Planner
+from shared.compute.ec2.pools import RestingPools
+from shared.compute.ec2.settings import Ec2Settings
+from shared.compute.ec2.shapes import DEPLOYMENT, tags
+from shared.compute.ec2.template import Contents, Template, Version, data_of, hash_of
+from shared.compute.port import LaunchBatch, LaunchRequest, Offer, Plan, Rejected
+from shared.events.events import Market
+
+TOKEN = "docker-job-doctor"
+NO_TEMPLATE = "lt-00000000000000000"
+"""Stands for the template while there is none."""
+
+
+class Draft(Struct, frozen=True, kw_only=True):
+    """A plan, the contents of its template, and the template's version if there is one."""
+
+    plan: Plan
+    contents: Contents
+    version: Version | None
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The names of the instance types, the first choice first."""
+        return tuple(dict.fromkeys(each["InstanceType"] for each in self.overrides))
+
+    @property
+    def overrides(self) -> list[dict[str, Any]]:
+        """The pools of the fleet."""
+        [config] = self.plan["fleet"]["LaunchTemplateConfigs"]
+        overrides: list[dict[str, Any]] = config["Overrides"]
+        return overrides
+
+
+class ReadOnlyTemplate(Template):
+    """Finds a version for the contents, and makes none."""
+
+    contents: Contents | None = None
+    found: Version | None = None
+
+    async def version(self, contents: Contents) -> Version:
+        """Find the version with these contents, or else the newest one."""
+        self.contents = contents
+        key = hash_of(data_of(contents))
+        shown = sorted(await self._versions(), key=lambda each: each["VersionNumber"])
+        same = [each for each in shown if each.get("VersionDescription") == key]
+        for each in (same or shown)[-1:]:
+            self.found = Version(each["LaunchTemplateId"], str(each["VersionNumber"]))
+        return self.found or Version(NO_TEMPLATE, "1")
+
+
+class Drafts:
+    """A draft for each market, made once."""
+
+    def __init__(
+        self,
+        aws: Aws,
+        clock: Clock,
+        settings: Ec2Settings,
+        offer: Offer,
+        agent_sha256: str,
+    ) -> None:
+        self._aws = aws
+        self._clock = clock
+        self._settings = settings
+        self._offer = offer
+        self._agent_sha256 = agent_sha256
+        self._making: dict[Market, asyncio.Task[Draft]] = {}
+
+    async def draft(self, market: Market) -> Draft:
+        """Return the draft for *market*. Raises a `ComputeError`."""
+        if market not in self._making:
+            self._making[market] = asyncio.create_task(self._make(market))
+        return await asyncio.shield(self._making[market])
+
+    async def _make(self, market: Market) -> Draft:
+        deployment = self._offer.deployment
+        planner = Planner(
+            self._aws,
+            self._clock,
+            self._settings,
+            RestingPools(self._settings.pool_rest_seconds),
+            deployment,
+            self._agent_sha256,
+        )
+        template = ReadOnlyTemplate(self._aws, self._clock, deployment)
+        planner.template = template
+        offer = Offer(deployment=deployment, api_url=self._offer.api_url, market=market)
+        plan = await planner.plan(offer)
+        if template.contents is None:
+            raise Rejected("the plan has no template")
+        return Draft(plan=plan, contents=template.contents, version=template.found)
+
+
+def fleet_call(draft: Draft, offer: Offer) -> dict[str, Any]:
+    """Return the parameters of CreateFleet for one instance of *draft*."""
+    request = LaunchRequest(
+        token=TOKEN,
+        deployment=offer.deployment,
+        job_id=0,
+        attempt=0,
+        max_lifetime_seconds=60,
+        api_url=offer.api_url,
+    )
+    return fleet.call_of(LaunchBatch(token=TOKEN, requests=(request,), plan=draft.plan))
+
+
+def run_call(draft: Draft, version: Version, deployment: str) -> dict[str, Any]:
+    """Return the parameters of RunInstances for the first pool, from *version*.
+
+    A fleet launches by this call, and needs its permissions.
+    """
+    first = draft.overrides[0]
+    kinds = ["instance", "volume"]
+    market: dict[str, Any] = {}
+    if draft.plan["market"] == "spot":
+        kinds.append("spot-instances-request")
+        market = {"InstanceMarketOptions": {"MarketType": "spot"}}
+    ours = tags(deployment=deployment, launch=TOKEN, labels={})
+    return {
+        "LaunchTemplate": {
+            "LaunchTemplateId": version.template_id,
+            "Version": version.number,
+        },
+        "InstanceType": first["InstanceType"],
+        "SubnetId": first["SubnetId"],
+        "MinCount": 1,
+        "MaxCount": 1,
+        "TagSpecifications": [{"ResourceType": kind, "Tags": ours} for kind in kinds],
+        **market,
+    }
+
+
+def template_call(draft: Draft, name: str) -> dict[str, Any]:
+    """Return the parameters of CreateLaunchTemplate for *draft*."""
+    data = data_of(draft.contents)
+    ours = {"Key": DEPLOYMENT, "Value": draft.contents.deployment}
+    return {
+        "LaunchTemplateName": name,
+        "VersionDescription": hash_of(data),
+        "LaunchTemplateData": data,
+        "TagSpecifications": [{"ResourceType": "launch-template", "Tags": [ours]}],
+    }

@@ -1,0 +1,56 @@
+"""The sources of prices: EC2's own of Spot, the Price List API of on-demand."""
+
+from shared.compute.ec2.doctor import probes
+from shared.compute.ec2.doctor.asking import ask
+from shared.compute.ec2.doctor.scene import Scene
+from shared.compute.port import ComputeError
+from shared.findings import Finding, Findings
+
+GROUP = "prices"
+
+
+async def prices(scene: Scene) -> list[Finding]:
+    """Check that prices of the types in use are found."""
+    found = Findings(GROUP)
+    await _spot(found, scene)
+    if scene.settings.prices != "api":
+        text = f"not read: DOCKER_JOB_EC2_PRICES={scene.settings.prices}"
+        found.add("ok", "on-demand prices", text)
+        return found.all
+    outcome = await probes.price_list(scene)
+    do = "allow pricing:GetProducts, or set DOCKER_JOB_EC2_PRICES to table or none"
+    if not outcome.is_answer:
+        found.add("warn", "on-demand prices", f"costs stay unknown: {outcome.error}", do)
+    elif not outcome.answer.get("PriceList"):
+        text = f"the Price List API has none for {scene.has.region}"
+        found.add("warn", "on-demand prices", text, do)
+    else:
+        found.add("ok", "on-demand prices", "the Price List API answers")
+    return found.all
+
+
+async def _spot(found: Findings, scene: Scene) -> None:
+    try:
+        types = (await scene.drafts.draft("spot")).types
+    except ComputeError as error:
+        found.add("skip", "Spot prices", f"no launch can be planned: {error}")
+        return
+    outcome = await ask(
+        scene.aws,
+        "DescribeSpotPriceHistory",
+        InstanceTypes=list(types[:1]),
+        ProductDescriptions=["Linux/UNIX"],
+        StartTime=scene.clock.now(),
+    )
+    shown = outcome.answer.get("SpotPriceHistory") or []
+    if not outcome.is_answer:
+        do = "allow ec2:DescribeSpotPriceHistory (docs/iam/launcher.json)"
+        found.add("warn", "Spot prices", f"costs stay unknown: {outcome.error}", do)
+    elif not shown:
+        do = "name another type, or another region, if Spot is wanted"
+        found.add("warn", "Spot prices", f"none for {types[0]}: no Spot capacity here", do)
+    else:
+        lowest = min(float(each["SpotPrice"]) for each in shown)
+        zones = len({each["AvailabilityZone"] for each in shown})
+        text = f"{types[0]} from {lowest:g} USD an hour, in {zones} zones"
+        found.add("ok", "Spot prices", text)

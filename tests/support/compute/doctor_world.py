@@ -1,0 +1,156 @@
+"""A healthy installation on the strict cloud, for the doctor to examine."""
+
+import json
+import threading
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import boto3
+import pytest
+
+from fake_aws import CloudSettings, CloudThread
+from fake_aws.front import LoggedCall
+from operations.doctor.__main__ import examine
+from operations.doctor.installation import read_installation
+from rehearsal.account import ROLE, make_user, prepare
+from shared.clock import RealClock
+from shared.compute.ec2.compute import Ec2Compute
+from shared.compute.ec2.settings import ec2_settings
+from shared.compute.port import Instance, LaunchBatch, LaunchRequest, Offer
+from shared.findings import Finding
+from shared.settings import Settings
+from tests.support.compute.compute_ec2 import AGENT
+
+DEPLOYMENT = "examined"
+REGION = "us-east-1"
+PATTERN = {
+    "source": ["aws.ec2"],
+    "detail-type": [
+        "EC2 Spot Instance Interruption Warning",
+        "EC2 Instance Rebalance Recommendation",
+        "EC2 Instance State-change Notification",
+    ],
+}
+
+
+class Healthy(BaseHTTPRequestHandler):
+    """An API of which only the health is asked."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/healthz" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Print nothing."""
+
+
+class DoctorWorld:
+    """The account, its user with all policies, the API, and one launch that has been made."""
+
+    def __init__(self, environment: pytest.MonkeyPatch, **settings: Any) -> None:
+        self._environment = environment
+        self.cloud = CloudThread(CloudSettings(**{"speed": 200.0, "boot": "none", **settings}))
+        self.cloud.start()
+        self.account = prepare(self.cloud)
+        self._make_rule()
+        self._api = ThreadingHTTPServer(("127.0.0.1", 0), Healthy)
+        threading.Thread(target=self._api.serve_forever, daemon=True).start()
+        self.user = make_user(
+            self.cloud, self.account, DEPLOYMENT, ("launcher", "reaper", "doctor")
+        )
+        self.environ = {
+            **self.cloud.environment(self.user),
+            "DOCKER_JOB_COMPUTE_URL": f"ec2://{REGION}",
+            "DOCKER_JOB_DEPLOYMENT": DEPLOYMENT,
+            "DOCKER_JOB_DATABASE_URL": f"postgresql://127.0.0.1:{self._api.server_port}/x",
+            "DOCKER_JOB_BUS_URL": f"amqp://127.0.0.1:{self._api.server_port}",
+            "DOCKER_JOB_API_URL": f"http://127.0.0.1:{self._api.server_port}",
+            "DOCKER_JOB_EC2_INSTANCE_PROFILE": ROLE,
+            "DOCKER_JOB_EC2_SECURITY_GROUPS": self.account.security_group,
+            "DOCKER_JOB_EC2_INSTANCE_TYPES": "m5.large,c5.large",
+            "DOCKER_JOB_EC2_PRICES": "api",
+            "DOCKER_JOB_INSTANCE_ROLE_ARN": self.account.role_arn,
+            "DOCKER_JOB_INTERRUPTION_QUEUE_URL": self.account.queue_url,
+        }
+
+    def close(self) -> None:
+        """Stop the API and the cloud."""
+        self._api.shutdown()
+        self._api.server_close()
+        self.cloud.close()
+
+    def client(self, service: str) -> Any:
+        """Make a client of the operator, who is allowed every call."""
+        made: Any = boto3.client(service, **self.cloud.client_arguments())
+        return made
+
+    async def launch(self) -> str:
+        """Launch one instance as the launcher does, and end it; return its id."""
+        self._export()
+        settings = ec2_settings(Settings(self.environ))
+        launcher = Ec2Compute(REGION, DEPLOYMENT, RealClock(), AGENT, settings)
+        api_url = self.environ["DOCKER_JOB_API_URL"]
+        plan = await launcher.plan(Offer(deployment=DEPLOYMENT, api_url=api_url))
+        request = LaunchRequest(
+            token=uuid.uuid4().hex,
+            deployment=DEPLOYMENT,
+            job_id=1,
+            attempt=1,
+            max_lifetime_seconds=3600,
+            api_url=api_url,
+        )
+        batch = LaunchBatch(token=uuid.uuid4().hex, requests=(request,), plan=plan)
+        [launched] = await launcher.launch(batch)
+        assert isinstance(launched, Instance), launched
+        self.client("ec2").terminate_instances(InstanceIds=[launched.instance_id])
+        return launched.instance_id
+
+    async def findings(self, role: str = "all", **changes: str) -> dict[str, Finding]:
+        """Examine with *changes* of the settings; return the findings by their names."""
+        self._export()
+        environ = {**self.environ, **changes}
+        settings = Settings(environ)
+        installation = read_installation(settings, environ)
+        found = await examine(settings, installation, role)
+        assert len({each.name for each in found}) == len(found), "two findings have one name"
+        return {each.name: each for each in found}
+
+    def forbid(self, *actions: str) -> None:
+        """Deny the user these actions, whatever its policies allow."""
+        deny = {"Effect": "Deny", "Action": list(actions), "Resource": "*"}
+        self.client("iam").put_user_policy(
+            UserName=self.user.arn.rpartition("/")[2],
+            PolicyName="forbid",
+            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [deny]}),
+        )
+
+    def calls(self) -> list[LoggedCall]:
+        """Return the calls that the user has made."""
+        log = self.cloud.call(lambda cloud: list(cloud.front.log))
+        return [each for each in log if each.caller == self.user.arn]
+
+    def become(self, **changes: Any) -> None:
+        """Change the user's key pair in the environment."""
+        self.user = self.user._replace(**changes)
+        self.environ |= self.cloud.environment(self.user)
+
+    def _export(self) -> None:
+        for name, value in self.environ.items():
+            if name.startswith("AWS_"):
+                self._environment.setenv(name, value)
+
+    def _make_rule(self) -> None:
+        events, sqs = self.client("events"), self.client("sqs")
+        name = self.account.queue_url.rpartition("/")[2]
+        arn = f"arn:aws:sqs:{REGION}:{self.account.number}:{name}"
+        events.put_rule(Name="interruptions", EventPattern=json.dumps(PATTERN))
+        events.put_targets(Rule="interruptions", Targets=[{"Id": "queue", "Arn": arn}])
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"Service": "events.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": arn,
+        }
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        sqs.set_queue_attributes(QueueUrl=self.account.queue_url, Attributes={"Policy": policy})
