@@ -1,4 +1,4 @@
-"""What an account has beside its instances: its quotas, and its key for volumes; moto has neither."""
+"""What an account has beside its instances, and moto has not: quotas, a key for volumes."""
 
 from typing import Any
 
@@ -9,13 +9,6 @@ Params = dict[str, Any]
 NO_LIMIT = 10_000.0
 """Where the cloud has no limit of its own."""
 
-VCPU_QUOTAS = {
-    "L-34B43A08": ("spot", "All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests"),
-    "L-1216C47A": (
-        "on-demand",
-        "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances",
-    ),
-}
 AWS_KEY = "alias/aws/ebs"
 """The key that AWS manages: EC2 encrypts volumes with it unless the account names another."""
 
@@ -29,13 +22,12 @@ class AccountCalls:
 
     def service_quota(self, params: Params) -> Params:
         """GetServiceQuota of Service Quotas: the applied value."""
-        found = VCPU_QUOTAS.get(params["QuotaCode"])
+        found = self._pools.quotas.of_code(params["QuotaCode"])
         if params["ServiceCode"] != "ec2" or found is None:
             raise AwsError(
                 "NoSuchResourceException", "The request failed because the quota is not known."
             )
-        market, name = found
-        limit = self._pools.quotas[market]
+        name, limit = found
         quota = {
             "ServiceCode": "ec2",
             "QuotaCode": params["QuotaCode"],

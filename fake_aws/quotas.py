@@ -75,6 +75,13 @@ class Quotas:
         """Return the limit that counts this type."""
         return self._limits.get((market, group_of(instance_type)))
 
+    def of_code(self, code: str) -> tuple[str, int | None] | None:
+        """Return the name and the limit of a quota in Service Quotas; None: there is none."""
+        for key, known in CODES.items():
+            if known == code:
+                return f"{key[0]} vCPUs of {key[1]} families", self._limits[key]
+        return None
+
     def take(self, instance_type: str, market: str, vcpus: int) -> None:
         """Count an instance. Raises AwsError above the limit."""
         key = market, group_of(instance_type)
