@@ -100,10 +100,11 @@ def has_image(emulator: Emulator) -> bool:
     return True
 
 
-def give_image(emulator: Emulator) -> None:
-    """Make the public parameter, which AWS has."""
-    image = emulator.client("ec2").describe_images()["Images"][0]["ImageId"]
-    emulator.client("ssm").put_parameter(Name=AMI, Value=image, Type="String")
+def name_image(world: World) -> None:
+    """Restart the system with an image of the emulator, as its message asks."""
+    image = world.emulator.client("ec2").describe_images()["Images"][0]["ImageId"]
+    world.system.interrupt()
+    world.system.start(**world.emulator.environment(), DOCKER_JOB_EC2_IMAGE_ID=image)
 
 
 def running(system: EmbeddedSystem, job_id: int, attempt: int = 1) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def when_settled(world: World, job_id: int) -> dict[str, Any]:
 
 
 def waits_for_the_image(world: World) -> None:
-    """A job waits for the parameter with the image's id, and runs when that is there."""
+    """A job waits without the parameter with the image's id, and runs when an image is named."""
     system = world.system
     job_id = system.schedule(env_vars={"SIMULATE_SECONDS": "1"})
 
@@ -142,7 +143,7 @@ def waits_for_the_image(world: World) -> None:
 
     until(lambda: "ParameterNotFound" in because(), what="the missing parameter is not named")
     assert "DOCKER_JOB_EC2_IMAGE_ID" in because()
-    give_image(world.emulator)
+    name_image(world)
     system.follow(job_id)
     assert when_settled(world, job_id)["status"] == "DONE"
 
