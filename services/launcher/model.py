@@ -6,7 +6,7 @@ launches were cancelled: instances may exist.
 """
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
 
@@ -102,6 +102,17 @@ class BatchRecord(Struct, frozen=True, kw_only=True):
     asked_at: datetime
     repeated: bool = False
     launches: tuple[Launch, ...] = ()
+
+
+class LeaseGrowth(NamedTuple):
+    """The longer call, and lease, of a large batch: by each launch above *launches*."""
+
+    seconds_each: float
+    launches: int
+
+    def seconds(self, launches: int) -> float:
+        """Return how much longer they last for so many launches."""
+        return self.seconds_each * max(0, launches - self.launches)
 
 
 class Verdict(Struct, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from typing import Any
 from services.launcher import decisions, offers
 from services.launcher.config import LauncherConfig
 from services.launcher.decisions import Pace
-from services.launcher.model import BatchRecord, Launch, Verdict
+from services.launcher.model import BatchRecord, Launch, LeaseGrowth, Verdict
 from services.launcher.offers import Gather, Group, Growth, Home
 from services.launcher.store import batches, watermark
 from services.launcher.store import launches as rows
@@ -94,7 +94,7 @@ class LaunchSweeps:
         config, token = self.config, uuid.uuid4()
         async with self.ports.db.transaction() as tx:
             until = tx.now + timedelta(seconds=config.lease_seconds)
-            again = await batches.claim_batches(tx, until, token, self._limit)
+            again = await batches.claim_batches(tx, until, token, self._limit, self._growth)
             wanted = await rows.lock_due(tx, self._limit)
             gathers_until = self._gathers_until(wanted, tx.now)
             if gathers_until is not None:
@@ -129,7 +129,8 @@ class LaunchSweeps:
             elif launches:
                 still = Group(offer=group.offer, launches=launches)
                 batch = offers.decide_batch(still, plan, tx.now)
-                until = tx.now + timedelta(seconds=self.config.lease_seconds)
+                lease = self.config.lease_seconds + self._growth.seconds(len(launches))
+                until = tx.now + timedelta(seconds=lease)
                 await batches.save_intent(tx, batch, until, token)
         if batch is None:
             self.ports.wakeups.wake("relay_outbox")
@@ -185,7 +186,8 @@ class LaunchSweeps:
 
     async def _call(self, batch: LaunchBatch) -> Sequence[Answer]:
         try:
-            return await answer_within(self.config.call_seconds, self.compute.launch(batch))
+            seconds = self.config.call_seconds + self._growth.seconds(len(batch.requests))
+            return await answer_within(seconds, self.compute.launch(batch))
         except ComputeError as error:
             return [error] * len(batch.requests)
 
@@ -260,6 +262,10 @@ class LaunchSweeps:
             before = tx.now - timedelta(seconds=self.config.keep_seconds)
             more = await rows.prune_settled(tx, before, self.config.prune_batch)
         return tx.now if more else None
+
+    @property
+    def _growth(self) -> LeaseGrowth:
+        return self.config.growth(gathers=self.compute.gathers)
 
     @property
     def _limit(self) -> int:

@@ -26,9 +26,16 @@ T = TypeVar("T")
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 20.0
-"""CreateFleet answers when its launches are decided: after some seconds for hundreds."""
-
 DEADLINE_SECONDS = 24.0
+
+FLEET_SECONDS = 720.0
+"""The same two for CreateFleet, which answers when all its launches are decided: usually after some
+seconds, and for hundreds after longer than any read. AWS names no limit. The caller's own deadline
+ends the wait before (`DOCKER_JOB_LAUNCH_CALL_SECONDS`, longer for many launches): a second deadline
+here, shorter than that, would only repeat calls that are under way.
+"""
+
+SLOW = frozenset({"CreateFleet"})
 AT_ONCE = 16
 
 BUCKET_SECONDS = 5.0
@@ -47,7 +54,7 @@ class Aws:
 
     def __init__(self, region: str) -> None:
         self.region = region
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[str, float], Any] = {}
         self._making = threading.Lock()
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._buckets = CallBuckets()
@@ -59,11 +66,12 @@ class Aws:
         if service == "ec2":
             await self._own_limit(action, instances)
         async with self._turns:
+            seconds = FLEET_SECONDS if action in SLOW else DEADLINE_SECONDS
             try:
-                async with asyncio.timeout(DEADLINE_SECONDS):
+                async with asyncio.timeout(seconds):
                     return await _in_thread(lambda: self._call(service, action, parameters))
             except TimeoutError as error:
-                raise Unknown(f"{action}: no answer within {DEADLINE_SECONDS:g} s") from error
+                raise Unknown(f"{action}: no answer within {seconds:g} s") from error
             except ComputeError:
                 raise
             except Exception as error:
@@ -101,26 +109,29 @@ class Aws:
             await asyncio.sleep(wait)
 
     def _call(self, service: str, action: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        method = getattr(self._client(service), xform_name(action))
+        read_seconds = FLEET_SECONDS if action in SLOW else READ_SECONDS
+        method = getattr(self._client(service, read_seconds), xform_name(action))
         answer: dict[str, Any] = method(**parameters)
         return answer
 
-    def _client(self, service: str) -> Any:
+    def _client(self, service: str, read_seconds: float) -> Any:
         with self._making:  # making one reads files and is not thread-safe
-            if service not in self._clients:
+            key = service, read_seconds
+            if key not in self._clients:
                 # The price list API is in few regions, with the prices of all.
                 region = "us-east-1" if service == "pricing" else self.region
-                self._clients[service] = boto3.session.Session().client(
+                self._clients[key] = boto3.session.Session().client(
                     service,
                     region_name=region,
                     config=Config(
                         connect_timeout=CONNECT_SECONDS,
-                        read_timeout=READ_SECONDS,
+                        read_timeout=read_seconds,
                         retries={"total_max_attempts": 1, "mode": "standard"},
                         max_pool_connections=AT_ONCE,
+                        tcp_keepalive=True,
                     ),
                 )
-            return self._clients[service]
+            return self._clients[key]
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
