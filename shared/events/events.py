@@ -71,7 +71,9 @@ class LaunchDelayed(Event, frozen=True, kw_only=True):
     """The launch is delayed: the reason (a code and a message) and the time of the next try.
 
     *reason* is "unknown_outcome" also if the cloud refuses with an error that may pass and has no
-    code of its own here: *message* has the cloud's own code and text.
+    code of its own here: *message* has the cloud's own code and text. *to_change* is what an
+    operator can change so that it passes, of the deployment's settings, permissions or account;
+    absent if the launch waits for something else, and in events of earlier releases.
     """
 
     job_id: int
@@ -79,6 +81,7 @@ class LaunchDelayed(Event, frozen=True, kw_only=True):
     reason: Literal["no_capacity", "quota_reached", "throttled", "unknown_outcome"]
     message: str
     next_try_at: Timestamp
+    to_change: str | None = None
 
 
 class LaunchRefused(Event, frozen=True, kw_only=True):

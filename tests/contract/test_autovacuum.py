@@ -14,6 +14,7 @@ FEW_ROWS = {
     "api.job_secrets",
     "launcher.pricing",
     "launcher.tellings",
+    "launcher.troubles",
     "reaper.heard_tellings",
     "reaper.listings",
     "reaper.missed_launches",

@@ -66,7 +66,7 @@ RETURNING token, plan, plan_hash, asked_at, repeated
 LAUNCHES_OF = """
 SELECT job_id, attempt, state, unwanted, requirements, trace, offer, wanted_at, due_at,
     launch_token, params, asked_at, batch_token, batch_place, reason, tries, delay_told_at,
-    last_error
+    last_error, to_change
 FROM launches
 WHERE batch_token = ANY ($1::text[]) AND state = 'asked'
 ORDER BY batch_token, batch_place
