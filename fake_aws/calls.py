@@ -7,6 +7,7 @@ from fake_aws.credentials import Credential
 from fake_aws.endings import Endings
 from fake_aws.fleets import Fleets
 from fake_aws.instance_queries import InstanceQueries
+from fake_aws.permissions import Permissions
 from fake_aws.pricing import PriceCalls
 from fake_aws.runs import Runs
 from fake_aws.spot import SpotRequests
@@ -28,13 +29,14 @@ class CallGroups(NamedTuple):
     templates: Templates
     tags: TagCalls
     prices: PriceCalls
+    permissions: Permissions
 
 
 class Calls:
     """The strict part of the cloud, by service and action."""
 
     def __init__(self, account: str, groups: CallGroups) -> None:
-        endings, looks, fleets, runs, spot, templates, tags, prices = groups
+        endings, looks, fleets, runs, spot, templates, tags, prices, permissions = groups
         self._account = account
         self._tags = tags
         self._handlers: dict[tuple[str, str], Handler] = {
@@ -59,6 +61,7 @@ class Calls:
             ("ec2", "DeleteTags"): tags.delete,
             ("ec2", "DescribeTags"): tags.describe,
             ("pricing", "GetProducts"): prices.products,
+            ("sts", "DecodeAuthorizationMessage"): permissions.decode,
         }
 
     def find(self, service: str, action: str, params: Params) -> Handler | None:

@@ -110,6 +110,7 @@ class Cloud:
             templates=self.templates,
             tags=TagCalls(registry, self.spot, self.templates),
             prices=PriceCalls(self.prices, self.moto),
+            permissions=permissions,
         )
         calls = Calls(self.account, groups)
         return Front(

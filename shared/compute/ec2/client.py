@@ -16,10 +16,12 @@ from typing import Any, TypeVar
 import boto3
 from botocore import xform_name
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from shared.backoff import Backoff
+from shared.compute.ec2.authorization import AuthorizationDecoder
 from shared.compute.ec2.buckets import CallBuckets
-from shared.compute.ec2.errors import error_of
+from shared.compute.ec2.errors import ENCODED, code_of, error_of, message_of, named
 from shared.compute.port import ComputeError, Throttled, Unknown
 
 T = TypeVar("T")
@@ -58,6 +60,7 @@ class Aws:
         self._making = threading.Lock()
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._buckets = CallBuckets()
+        self.authorization = AuthorizationDecoder(self._decode)
 
     async def call(
         self, action: str, *, service: str = "ec2", instances: int = 0, **parameters: Any
@@ -65,6 +68,18 @@ class Aws:
         """Make one call, once. Raises a `ComputeError`; AWS's own error is its cause."""
         if service == "ec2":
             await self._own_limit(action, instances)
+        try:
+            return await self._call_in_turn(service, action, parameters)
+        except ComputeError as error:
+            cause = error.__cause__
+            if not isinstance(cause, ClientError) or ENCODED not in message_of(cause):
+                raise
+            text = await self.authorization.explain(action, message_of(cause))
+            raise named(code_of(cause), text) from cause
+
+    async def _call_in_turn(
+        self, service: str, action: str, parameters: dict[str, Any]
+    ) -> dict[str, Any]:
         async with self._turns:
             seconds = FLEET_SECONDS if action in SLOW else DEADLINE_SECONDS
             try:
@@ -100,6 +115,10 @@ class Aws:
             if not token:
                 return found
         raise Unknown(f"{action}: more than {MOST_PAGES} pages")
+
+    async def _decode(self, encoded: str) -> str:
+        shown = await self.call("DecodeAuthorizationMessage", service="sts", EncodedMessage=encoded)
+        return str(shown["DecodedMessage"])
 
     async def _own_limit(self, action: str, instances: int) -> None:
         wait = self._buckets.take(action, instances, time.monotonic(), BUCKET_SECONDS)
