@@ -80,7 +80,7 @@ class FleetLauncher:
             return await self._after_refusal(batch, at_fault(error, batch.requests[0].resources))
         answer = await self._explained(fleet.read_answer(shown, batch.plan))
         self._learn(answer)
-        instances = await self._read_new(batch, answer.launched, asked_at)
+        instances: Sequence[Instance] = await self._read_new(batch, answer.launched, asked_at)
         short = self._shortfall(batch, answer)
         is_unexplained = batch.repeated or not answer.failed
         if len(instances) < places and is_unexplained:
