@@ -8,6 +8,7 @@ from fake_aws.credentials import Credential
 from fake_aws.endings import Endings
 from fake_aws.fleets import Fleets
 from fake_aws.instance_queries import InstanceQueries
+from fake_aws.permissions import Permissions
 from fake_aws.pricing import PriceCalls
 from fake_aws.runs import Runs
 from fake_aws.spot import SpotRequests
@@ -30,13 +31,14 @@ class CallGroups(NamedTuple):
     tags: TagCalls
     prices: PriceCalls
     account: AccountCalls
+    permissions: Permissions
 
 
 class Calls:
     """The strict part of the cloud, by service and action."""
 
     def __init__(self, account: str, groups: CallGroups) -> None:
-        endings, looks, fleets, runs, spot, templates, tags, prices, own = groups
+        endings, looks, fleets, runs, spot, templates, tags, prices, own, permissions = groups
         self._account = account
         self._tags = tags
         self._handlers: dict[tuple[str, str], Handler] = {
@@ -63,6 +65,7 @@ class Calls:
             ("pricing", "GetProducts"): prices.products,
             ("ec2", "GetEbsDefaultKmsKeyId"): own.volume_key_id,
             ("service-quotas", "GetServiceQuota"): own.service_quota,
+            ("sts", "DecodeAuthorizationMessage"): permissions.decode,
         }
 
     def find(self, service: str, action: str, params: Params) -> Handler | None:

@@ -113,6 +113,7 @@ class Cloud:
             tags=TagCalls(registry, self.spot, self.templates),
             prices=PriceCalls(self.prices, self.moto),
             account=self.own,
+            permissions=permissions,
         )
         calls = Calls(self.account, groups)
         return Front(

@@ -54,8 +54,14 @@ def dry_run() -> AwsError:
     return AwsError("DryRunOperation", message, 412)
 
 
-def unauthorized() -> AwsError:
-    """Build EC2's error for a call that no policy allows."""
-    return AwsError(
-        "UnauthorizedOperation", "You are not authorized to perform this operation.", 403
-    )
+def unauthorized(reason: str = "", encoded: str = "") -> AwsError:
+    """Build EC2's error for a call that no policy allows.
+
+    A call that changes something ends its message with what only STS can decode:
+    https://github.com/aws/karpenter-provider-aws/issues/1536 (*reason* empty) and
+    https://github.com/kubernetes-sigs/karpenter/issues/2813.
+    """
+    parts = ["You are not authorized to perform this operation.", reason]
+    if encoded:
+        parts.append(f"Encoded authorization failure message: {encoded}")
+    return AwsError("UnauthorizedOperation", " ".join(filter(None, parts)), 403)

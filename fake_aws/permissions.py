@@ -8,6 +8,7 @@ A call of another service needs its action alone, on `*` unless a resource is na
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html
 """
 
+import secrets
 from collections.abc import Iterator
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from fake_aws.errors import AwsError, unauthorized
 from fake_aws.instance import Plan
 from fake_aws.moto_side import MotoSide
 from fake_aws.policies import Context, Statement, allows, statements
+from fake_aws.refusals import decoded_refusal
 from fake_aws.registry import Registry
 from fake_aws.spot import SpotRequests
 from fake_aws.tag_rules import tags_for
@@ -40,6 +42,7 @@ SAME_PERMISSION = {
     "SendMessageBatch": "SendMessage",
     "ChangeMessageVisibilityBatch": "ChangeMessageVisibility",
 }
+MOST_REFUSALS = 1000
 TAGGED_AT_CREATION = {
     "CreateFleet": "fleet",
     "CreateLaunchTemplate": "launch-template",
@@ -71,6 +74,7 @@ class Permissions:
         self._spot = spot
         self._templates = templates
         self._enforced = enforced
+        self._decoded: dict[str, str] = {}
         self._caller: ContextVar[Credential | None] = ContextVar("caller", default=None)
 
     def check(self, caller: Credential, service: str, action: str, params: Params) -> None:
@@ -81,7 +85,7 @@ class Permissions:
         rules = self._rules(caller)
         for need in self._needs(service, action, params):
             if not self._grants(rules, need):
-                raise _refusal(caller, service, need)
+                raise self._refusal(caller, service, need)
 
     def check_launch(self, plan: Plan, call: str, template: str = "") -> None:
         """Check the launch of *plan* by *call*, from the template with the ARN *template*."""
@@ -91,11 +95,40 @@ class Permissions:
         rules = self._rules(caller)
         for need in self._launch_needs(plan, call, template):
             if not self._grants(rules, need):
-                raise unauthorized()
+                raise self._refusal(caller, "ec2", need)
+
+    def decode(self, params: Params) -> Params:
+        """DecodeAuthorizationMessage of STS: the reason of a refusal, as JSON in a text."""
+        found = self._decoded.get(params["EncodedMessage"])
+        if found is None:
+            raise AwsError("InvalidAuthorizationMessageException", "Message is not valid")
+        return {"DecodedMessage": found}
 
     def template_arn(self, template_id: str) -> str:
         """Return the ARN of a launch template."""
         return self._arn("launch-template", template_id)
+
+    def _refusal(self, caller: Credential, service: str, need: Need) -> AwsError:
+        reason = (
+            f"User: {caller.arn} is not authorized to perform: {need.action} on resource: "
+            f"{need.resource} because no identity-based policy allows the {need.action} action"
+        )
+        if service == "ec2":
+            looks = need.action.startswith("ec2:Describe")
+            return (
+                unauthorized() if looks else unauthorized(f"{reason}.", self._encode(caller, need))
+            )
+        own = service in {"ssm", "pricing", "events", "service-quotas"}
+        code = "AccessDeniedException" if own else "AccessDenied"
+        return AwsError(code, reason, 400 if own else 403)
+
+    def _encode(self, caller: Credential, need: Need) -> str:
+        """Keep the reason of a refusal under random characters, which only `decode` reads."""
+        encoded = secrets.token_urlsafe(480)
+        self._decoded[encoded] = decoded_refusal(caller.arn, *need)
+        if len(self._decoded) > MOST_REFUSALS:
+            del self._decoded[next(iter(self._decoded))]
+        return encoded
 
     def _binds(self, caller: Credential) -> bool:
         return self._enforced and not caller.is_operator
@@ -248,16 +281,3 @@ def _documents(owner: Any) -> list[str]:
         for policy in owner.managed_policies.values()
     ]
     return inline + managed
-
-
-def _refusal(caller: Credential, service: str, need: Need) -> AwsError:
-    if service == "ec2":
-        return unauthorized()
-    coded = {"ssm", "pricing", "events", "service-quotas"}
-    code = "AccessDeniedException" if service in coded else "AccessDenied"
-    return AwsError(
-        code,
-        f"User: {caller.arn} is not authorized to perform: {need.action} on resource: "
-        f"{need.resource} because no identity-based policy allows the {need.action} action",
-        400 if code == "AccessDeniedException" else 403,
-    )

@@ -19,6 +19,7 @@ from services.api.dead_letters.handlers import on_dead_letters_reported
 from services.api.jobs.availability import record_seconds
 from services.api.jobs.availability_sweeps import AvailabilitySweeps
 from services.api.jobs.handlers import JobHandlers
+from services.api.jobs.launch_faults import degraded
 from services.api.jobs.launch_path import WATCH_SECONDS, LaunchPath
 from services.api.jobs.overdue import ASK_SECONDS, Overdue
 from services.api.jobs.reception import Reception
@@ -98,6 +99,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
         ),
         publishes=PUBLISHES,
         keep_dead=config.keep_dead,
+        degraded=degraded,
     )
     intake = Intake(db, config.rules, wakeups, ports.points, config.secret_keys)
     lifetime_seconds = config.rules.max_lifetime_seconds

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
+from services.launcher.model import LeaseGrowth
 from shared.backoff import Backoff
 from shared.messaging.retention import keep_dead, keep_settled_seconds
 from shared.settings import PREFIX, BadSetting, Settings
@@ -42,6 +43,13 @@ class LauncherConfig:
 
     call_seconds: float = 30
     """A call without an answer for so long has an unknown outcome."""
+
+    call_seconds_each: float = 0.125
+    """If a batch is one call: so much longer for each launch above `call_launches`. CreateFleet
+    answers when all its launches are decided: 500 have 80 s. Repeated sooner, a slow call would be
+    made again and again beside the first."""
+
+    call_launches: int = 100
 
     plan_seconds: float = 20
     """Time limit of planning, which asks the cloud about images, networks and templates."""
@@ -84,6 +92,11 @@ class LauncherConfig:
 
     keep_dead: timedelta | None = None
     """How long dead letters are kept; None: until they are dropped."""
+
+    def growth(self, *, gathers: bool) -> LeaseGrowth:
+        """Return how much longer a call for many launches may take, and its lease lasts."""
+        each = self.call_seconds_each if gathers else 0.0
+        return LeaseGrowth(seconds_each=each, launches=self.call_launches)
 
 
 def read_api_url(settings: Settings) -> str:

@@ -203,18 +203,27 @@ def _postpone(
     if spot_ends is not None and now < spot_ends < due_at:
         due_at = spot_ends  # from then on it may be asked for on demand
     return replace(
-        launch, reason=reason, tries=tries, due_at=due_at, last_error=str(error)[:ERROR_LENGTH]
+        launch,
+        reason=reason,
+        tries=tries,
+        due_at=due_at,
+        last_error=str(error)[:ERROR_LENGTH],
+        to_change=error.change or None,
     )
 
 
 def _publish_delay(waiting: Launch, before: Launch, now: datetime, pace: Pace) -> Verdict:
-    """Publish why it waits, at each change of the reason and otherwise now and then."""
+    """Publish why it waits, at each change of the reason and otherwise now and then.
+
+    The reason is also what an operator can change.
+    """
     if waiting.unwanted or waiting.reason is None or waiting.due_at is None:
         return Verdict(launch=waiting)
     published_at = before.delay_told_at
     repeat = timedelta(seconds=pace.repeat_delay_seconds)
     recently = published_at is not None and now - published_at < repeat
-    if waiting.reason == before.reason and recently:
+    same = waiting.reason == before.reason and waiting.to_change == before.to_change
+    if same and recently:
         return Verdict(launch=waiting)
     event = LaunchDelayed(
         job_id=waiting.job_id,
@@ -222,6 +231,7 @@ def _publish_delay(waiting: Launch, before: Launch, now: datetime, pace: Pace) -
         reason=waiting.reason,
         message=waiting.last_error or MESSAGES[waiting.reason],
         next_try_at=waiting.due_at,
+        to_change=waiting.to_change,
     )
     return Verdict(launch=replace(waiting, delay_told_at=now), events=(event,))
 

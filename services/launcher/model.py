@@ -8,7 +8,7 @@ launches were cancelled: instances may exist.
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
 
@@ -57,6 +57,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     tries: int = 0
     delay_told_at: datetime | None = None
     last_error: str | None = None
+    to_change: str | None = None
     instance_id: str | None = None
     launched_at: datetime | None = None
     launch_sequence: int | None = None
@@ -84,6 +85,7 @@ class KnownLaunch(Struct, frozen=True, kw_only=True):
     due_at: datetime | None = None
     reason: Reason | None = None
     last_error: str | None = None
+    to_change: str | None = None
     report: dict[str, Any] | None = None
     launch_token: str | None = None
     params: LaunchRequest | None = None
@@ -118,6 +120,32 @@ class LaunchClaim(Struct, frozen=True, kw_only=True):
     gathers_until: datetime | None
     now: datetime
     held_back: int
+
+
+class LeaseGrowth(NamedTuple):
+    """The longer call, and lease, of a large batch: by each launch above *launches*."""
+
+    seconds_each: float
+    launches: int
+
+    def seconds(self, launches: int) -> float:
+        """Return how much longer they last for so many launches."""
+        return self.seconds_each * max(0, launches - self.launches)
+
+
+class Waiting(Struct, frozen=True, kw_only=True):
+    """So many launches that wait until *to_change* is changed, with one of their messages."""
+
+    to_change: str
+    message: str
+    launches: int
+
+
+class Trouble(Waiting, frozen=True, kw_only=True):
+    """A fault of the deployment for which launches wait; it is an alert again at *alert_at*."""
+
+    since: datetime
+    alert_at: datetime
 
 
 class Verdict(Struct, frozen=True, kw_only=True):

@@ -32,6 +32,7 @@ def decide_repeat(launch: KnownLaunch) -> Event | None:
         reason=launch.reason,
         message=launch.last_error or MESSAGES[launch.reason],
         next_try_at=launch.due_at,
+        to_change=launch.to_change,
     )
 
 

@@ -4,6 +4,7 @@ from services.launcher import NAME, PUBLISHES, handlers
 from services.launcher.config import LauncherConfig
 from services.launcher.pricing import PriceSweep
 from services.launcher.sweeps import LaunchSweeps
+from services.launcher.troubles import TROUBLE_SECONDS, Troubles, degraded
 from shared.compute.port import Compute, Prepared
 from shared.events.events import (
     AttemptEnded,
@@ -25,6 +26,7 @@ def build(config: LauncherConfig, ports: Ports, compute: Compute) -> Service:
     """Build the launcher, ready to run. It does not close *compute*, which may be shared."""
     launches = LaunchSweeps(config, ports, compute)
     prices = PriceSweep(config, ports, compute)
+    troubles = Troubles(ports)
     count = config.gathered_lanes if compute.gathers else config.lanes
     lanes = tuple(f"launch_due_{number + 1}" for number in range(count))
     prepared = (
@@ -49,9 +51,11 @@ def build(config: LauncherConfig, ports: Ports, compute: Compute) -> Service:
             *(Sweep(lane, launches.launch_due, config.interval_seconds) for lane in lanes),
             Sweep("report_launches", launches.report_launches, config.report_seconds),
             Sweep("publish_offers", prices.publish_offers, PRICE_INTERVAL_SECONDS),
+            Sweep("report_troubles", troubles.report_troubles, TROUBLE_SECONDS),
             Sweep("prune_launches", launches.prune_launches, PRUNE_INTERVAL_SECONDS),
             *prepared,
         ),
         publishes=PUBLISHES,
         keep_dead=config.keep_dead,
+        degraded=degraded,
     )

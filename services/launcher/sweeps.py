@@ -19,7 +19,7 @@ from typing import Any
 from services.launcher import decisions, offers
 from services.launcher.config import LauncherConfig
 from services.launcher.decisions import Pace
-from services.launcher.model import BatchRecord, Launch, LaunchClaim, Verdict
+from services.launcher.model import BatchRecord, Launch, LaunchClaim, LeaseGrowth, Verdict
 from services.launcher.offers import Gather, Group, Growth, Home
 from services.launcher.paused_claims import hold_back, lock_trial
 from services.launcher.pauses import held_until
@@ -87,7 +87,7 @@ class LaunchSweeps:
         gathers_until, held_back = None, 0
         async with self.ports.db.transaction() as tx:
             until = tx.now + timedelta(seconds=config.lease_seconds)
-            again = await batches.claim_batches(tx, until, token, self._limit)
+            again = await batches.claim_batches(tx, until, token, self._limit, self._growth)
             pause = await pauses.load_pause(tx)
             if pause.paused_until is None:
                 wanted = await rows.lock_due(tx, self._limit)
@@ -135,7 +135,8 @@ class LaunchSweeps:
             elif launches:
                 still = Group(offer=group.offer, launches=launches)
                 batch = offers.decide_batch(still, plan, tx.now)
-                until = tx.now + timedelta(seconds=self.config.lease_seconds)
+                lease = self.config.lease_seconds + self._growth.seconds(len(launches))
+                until = tx.now + timedelta(seconds=lease)
                 await batches.save_intent(tx, batch, until, token)
         if batch is None:
             self.ports.wakeups.wake("relay_outbox")
@@ -191,7 +192,8 @@ class LaunchSweeps:
 
     async def _call(self, batch: LaunchBatch) -> Sequence[Answer]:
         try:
-            return await answer_within(self.config.call_seconds, self.compute.launch(batch))
+            seconds = self.config.call_seconds + self._growth.seconds(len(batch.requests))
+            return await answer_within(seconds, self.compute.launch(batch))
         except ComputeError as error:
             return [error] * len(batch.requests)
 
@@ -266,6 +268,10 @@ class LaunchSweeps:
             before = tx.now - timedelta(seconds=self.config.keep_seconds)
             more = await rows.prune_settled(tx, before, self.config.prune_batch)
         return tx.now if more else None
+
+    @property
+    def _growth(self) -> LeaseGrowth:
+        return self.config.growth(gathers=self.compute.gathers)
 
     @property
     def _limit(self) -> int:

@@ -72,7 +72,9 @@ class LaunchDelayed(Event, frozen=True, kw_only=True):
     """The launch is delayed: the reason (a code and a message) and the time of the next try.
 
     *reason* is "unknown_outcome" also if the cloud refuses with an error that may pass and has no
-    code here (*message* has it), and while launches are paused (in *pause_sequence*).
+    code of its own here (*message* has it), and while launches are paused (in *pause_sequence*).
+    *to_change* is what an operator can change so that it passes, of the deployment's settings,
+    permissions or account; absent if the launch waits for something else.
     """
 
     job_id: int
@@ -81,6 +83,7 @@ class LaunchDelayed(Event, frozen=True, kw_only=True):
     message: str
     next_try_at: Timestamp
     pause_sequence: int | None = None
+    to_change: str | None = None
 
 
 class LaunchRefused(Event, frozen=True, kw_only=True):

@@ -31,6 +31,9 @@ class Readiness(Struct, frozen=True):
 
     troubles: Mapping[str, str]
     readers: Mapping[str, int | None]
+    degraded: Mapping[str, str] = {}
+    """By the part of the work that does not go on, with a sentence for operators: the service
+    itself is ready."""
 
     def describe(self) -> str:
         """Return all troubles in one line."""
@@ -56,12 +59,15 @@ def answer(readiness: Readiness, *, serves_without_bus: bool = False) -> tuple[i
 
     *serves_without_bus*: of the parts only the database is needed to be ready.
     """
-    troubles = readiness.troubles
-    if not troubles:
+    troubles, degraded = readiness.troubles, readiness.degraded
+    serves = not troubles or (serves_without_bus and "database" not in troubles)
+    if serves and not troubles and not degraded:
         return 200, {"status": "ready"}
-    if serves_without_bus and "database" not in troubles:
-        message = f"requests are served; {readiness.describe()}"
-        return 200, {"status": "ready", "message": message, "degraded": list(troubles)}
+    if serves:
+        because = [readiness.describe()] if troubles else []
+        ready = "requests are served" if serves_without_bus else "ready"
+        message = "; ".join([ready, *because, *degraded.values()])
+        return 200, {"status": "ready", "message": message, "degraded": [*troubles, *degraded]}
     message = f"not ready: {readiness.describe()}"
     return 503, {"status": "not ready", "message": message, "missing": list(troubles)}
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
+from msgspec.structs import replace
+
 from shared.backoff import RECONNECT
 from shared.bus.port import Bus, BusUnavailable
 from shared.clock import Clock
@@ -30,7 +32,7 @@ from shared.messaging.parked import REPORT, RETRY
 from shared.messaging.relay import Relay
 from shared.messaging.retention import DeadLetterSweep
 from shared.messaging.subscriber import Subscriber
-from shared.postgres.pool import Database, is_transient
+from shared.postgres.pool import Connection, Database, is_transient
 from shared.postgres.wakeups import Wakeups
 from shared.runtime.failures import as_one
 from shared.runtime.readiness import Readiness, check
@@ -74,7 +76,8 @@ def ports_for(db: Database, bus: Bus, clock: Clock, points: Points | None = None
 class Service:
     """A runnable service: its ports, its subscribers, its sweeps, and the events it publishes.
 
-    *keep_dead*: how long dead letters are kept; None: until they are dropped.
+    *keep_dead*: how long dead letters are kept; None: until they are dropped. *degraded* returns
+    what of its work does not go on, for `/readyz`.
     """
 
     def __init__(
@@ -86,8 +89,10 @@ class Service:
         sweeps: Sequence[Sweep],
         publishes: Sequence[type[Event]],
         keep_dead: timedelta | None = None,
+        degraded: Callable[[Connection], Awaitable[Mapping[str, str]]] | None = None,
     ) -> None:
         self.name = name
+        self._degraded = degraded
         self.ports = ports
         self._queues = queues_of(name, publishes)
         subscribers = {**asked_of(name), **subscribers}
@@ -115,7 +120,16 @@ class Service:
 
     async def look(self) -> Readiness:
         """Look whether database, broker and queues are there, also those it publishes to."""
-        return await check(self.ports.db, self.ports.bus, self._queues)
+        readiness = await check(self.ports.db, self.ports.bus, self._queues)
+        if self._degraded is None or "database" in readiness.troubles:
+            return readiness
+        try:
+            async with self.ports.db.connection() as conn:
+                return replace(readiness, degraded=await self._degraded(conn))
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            return readiness  # the next look shows whether the database is missing
 
     def drain(self) -> None:
         """Start nothing new; `run` returns when the work under way has finished."""

@@ -16,6 +16,7 @@ FEW_ROWS = {
     "launcher.pauses",
     "launcher.pricing",
     "launcher.tellings",
+    "launcher.troubles",
     "reaper.heard_tellings",
     "reaper.listings",
     "reaper.missed_launches",

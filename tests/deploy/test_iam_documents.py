@@ -19,6 +19,7 @@ from fake_aws.policies import Statement, allows
 from shared.clock import VirtualClock
 from shared.compute.ec2.compute import Ec2Compute
 from shared.compute.ec2.settings import Ec2Settings
+from shared.compute.port import Misconfigured
 from tests.deploy.test_policies_on_fake_aws import AGENT, REGION, STACK, launch
 from tests.deploy.test_policies_on_fake_aws import Account as Stack
 from tests.deploy.test_policies_on_fake_aws import account as stack
@@ -106,12 +107,16 @@ async def play_launcher(stack: Stack) -> None:
         max_lifetime_seconds=3600,
     )
     await launch(Ec2Compute(REGION, STACK, tomorrow, AGENT, bigger), "spot")
+    with pytest.raises(Misconfigured, match="no statement allows it"):
+        await launcher.terminate(["i-0123456789abcdef0"])
 
 
 async def play_reaper(stack: Stack) -> None:
     """Make every call of a reaper."""
     reaper = stack.become("ReaperRole")
     await reaper.terminate([each.instance_id for each in await reaper.list_instances()])
+    with pytest.raises(Misconfigured, match="no statement allows it"):
+        await reaper.terminate(["i-0123456789abcdef0"])
     stack.client("sqs").send_message(QueueUrl=stack.queue, MessageBody="notice")
     sqs = boto3.session.Session().client("sqs", region_name=REGION)
     [message] = sqs.receive_message(QueueUrl=stack.queue)["Messages"]

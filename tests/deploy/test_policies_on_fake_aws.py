@@ -107,6 +107,13 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
 
 async def launch(launcher: Ec2Compute, market: Market) -> Instance:
     """Launch one instance by the launcher's calls."""
+    answer = await answer_to(launcher, market)
+    assert isinstance(answer, Instance), answer
+    return answer
+
+
+async def answer_to(launcher: Ec2Compute, market: Market) -> Instance | ComputeError:
+    """Return the answer to one launch."""
     asked = Offer(deployment=STACK, api_url=UNREACHABLE, market=market)
     plan = await launcher.plan(asked)
     request = LaunchRequest(
@@ -121,7 +128,6 @@ async def launch(launcher: Ec2Compute, market: Market) -> Instance:
     )
     batch = LaunchBatch(token=uuid.uuid4().hex, requests=(request,), plan=plan)
     [answer] = await launcher.launch(batch)
-    assert isinstance(answer, Instance), answer
     return answer
 
 
@@ -156,3 +162,56 @@ async def test_the_reaper_cannot_end_what_does_not_bear_our_tag(account: Account
     reaper = account.become("ReaperRole")
     with pytest.raises(ComputeError, match="UnauthorizedOperation"):
         await reaper.terminate([started["Instances"][0]["InstanceId"]])
+
+
+async def test_what_was_not_allowed_is_named_also_by_a_message_that_only_sts_can_read(
+    account: Account,
+) -> None:
+    launcher = account.become("LauncherRole")
+    spot = await launch(launcher, "spot")
+    with pytest.raises(ComputeError) as refused:
+        await launcher.terminate([spot.instance_id])
+    where = f"arn:aws:ec2:{REGION}:{account.account}:instance/{spot.instance_id}"
+    assert f"[ec2:TerminateInstances on {where}, with " in str(refused.value)
+    assert "no statement allows it]" in str(refused.value)
+    assert "Encoded" not in str(refused.value)
+
+
+async def test_without_the_permission_to_decode_the_message_has_no_encoded_part(
+    account: Account,
+) -> None:
+    account.client("iam").put_role_policy(
+        RoleName="LauncherRole",
+        PolicyName="no decoding",
+        PolicyDocument=json.dumps(
+            {
+                "Version": "2012-10-17",
+                "Statement": [
+                    {"Effect": "Deny", "Action": "sts:DecodeAuthorizationMessage", "Resource": "*"}
+                ],
+            }
+        ),
+    )
+    launcher = account.become("LauncherRole")
+    with pytest.raises(ComputeError) as refused:
+        await launcher.terminate(["i-0123456789abcdef0"])
+    assert "UnauthorizedOperation: You are not authorized" in str(refused.value)
+    assert "Encoded" not in str(refused.value)
+
+
+async def test_a_pool_s_encoded_refusal_is_decoded(account: Account) -> None:
+    account.client("iam").put_role_policy(
+        RoleName="LauncherRole",
+        PolicyName="no launches",
+        PolicyDocument=json.dumps(
+            {
+                "Version": "2012-10-17",
+                "Statement": [{"Effect": "Deny", "Action": "iam:PassRole", "Resource": "*"}],
+            }
+        ),
+    )
+    launcher = account.become("LauncherRole")
+    refused = str(await answer_to(launcher, "spot"))
+    assert "[iam:PassRole on arn:aws:iam" in refused
+    assert "docs/iam/launcher.json" in refused
+    assert "Encoded" not in refused

@@ -2,6 +2,7 @@
 
 import asyncio
 import traceback
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from services.api.http.responses import _STATUSES, on_known_error
 from shared import tokens
 from shared.bus.memory import MemoryBus
 from shared.clock import VirtualClock
+from shared.events.events import LaunchDelayed
 from shared.postgres.pool import connect
 from tests.support.api.api_world import DEPLOYMENT, TOKEN_KEY, Agent, World, message_of, token_of
 
@@ -195,3 +197,24 @@ async def test_no_answer_shows_a_token(world: World) -> None:
     for answer in answers:
         assert agent.token not in answer.text
         assert hashed not in answer.text
+
+
+async def test_readiness_names_the_fault_of_the_deployment_for_which_jobs_wait(
+    world: World,
+) -> None:
+    await world.post()
+    await world.deliver(
+        LaunchDelayed(
+            job_id=1,
+            attempt=1,
+            reason="unknown_outcome",
+            message="no such subnet: check it",
+            next_try_at=world.ports.clock.now() + timedelta(minutes=5),
+            to_change="check DOCKER_JOB_EC2_SUBNETS",
+        )
+    )
+    answer = await world.http.get("/readyz")
+    assert (answer.status_code, answer.json()["degraded"]) == (200, ["launches"])
+    assert message_of(answer) == "requests are served; jobs wait: no such subnet: check it"
+    await world.cancel(1)
+    assert (await world.http.get("/readyz")).json() == {"status": "ready"}

@@ -46,6 +46,7 @@ def decide_delayed(job: Job, attempt: Attempt, fact: LaunchDelayed, now: datetim
         advance(attempt, "delayed", now),
         waiting_because=fact.message,
         waiting_until=fact.next_try_at,
+        to_change=fact.to_change,
     )
     return Step(job=job, attempts=(moved,))
 

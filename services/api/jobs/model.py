@@ -85,6 +85,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     phase_detail: str | None = None
     waiting_because: str | None = None
     waiting_until: datetime | None = None
+    to_change: str | None = None
     check_at: datetime | None = None
     token_hash: bytes | None = None
     runtime: Literal["docker", "simulated"] | None = None

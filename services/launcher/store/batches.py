@@ -6,7 +6,7 @@ from datetime import datetime
 import msgspec
 from msgspec.structs import replace
 
-from services.launcher.model import BatchRecord, Launch
+from services.launcher.model import BatchRecord, Launch, LeaseGrowth
 from shared.postgres.pool import Transaction
 
 ADD_BATCH = """
@@ -55,7 +55,8 @@ async def save_intent(
 
 # The holder before may have called: any call from now on comes after a possible effect.
 CLAIM_BATCHES = """
-UPDATE batches SET due_at = $2, lease_token = $3, repeated = true
+UPDATE batches SET lease_token = $3, repeated = true,
+    due_at = $2::timestamptz + make_interval(secs => $5::float8 * greatest(size - $6::integer, 0))
 WHERE token = ANY (ARRAY(
     SELECT token FROM batches WHERE due_at <= $1 ORDER BY due_at LIMIT (SELECT $4::integer)
     FOR UPDATE SKIP LOCKED))
@@ -65,7 +66,7 @@ RETURNING token, plan, plan_hash, asked_at, repeated
 LAUNCHES_OF = """
 SELECT job_id, attempt, state, unwanted, requirements, trace, offer, wanted_at, due_at,
     launch_token, params, asked_at, batch_token, batch_place, reason, tries, delay_told_at,
-    last_error
+    last_error, to_change
 FROM launches
 WHERE batch_token = ANY ($1::text[]) AND state = 'asked'
 ORDER BY batch_token, batch_place
@@ -73,10 +74,10 @@ ORDER BY batch_token, batch_place
 
 
 async def claim_batches(
-    tx: Transaction, until: datetime, token: uuid.UUID, limit: int
+    tx: Transaction, until: datetime, token: uuid.UUID, limit: int, growth: LeaseGrowth
 ) -> list[BatchRecord]:
     """Lease up to *limit* batches that are due for a repeated call to the holder of *token*."""
-    rows = await tx.conn.fetch(CLAIM_BATCHES, tx.now, until, token, limit)
+    rows = await tx.conn.fetch(CLAIM_BATCHES, tx.now, until, token, limit, *growth)
     batches = [msgspec.convert(dict(row), BatchRecord) for row in rows]
     if not batches:
         return []

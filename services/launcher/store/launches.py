@@ -73,7 +73,7 @@ async def give_up(tx: Transaction, attempts: Sequence[tuple[int, int]]) -> None:
 LOCK_DUE = """
 SELECT job_id, attempt, state, unwanted, requirements, trace, offer,
     wanted_at + coalesce($1 - paused_from, interval '0') AS wanted_at, due_at, reason,
-    tries, delay_told_at, last_error
+    tries, delay_told_at, last_error, to_change
 FROM launches
 WHERE state = 'wanted' AND due_at <= $1
 ORDER BY due_at LIMIT (SELECT $2::integer)
@@ -143,12 +143,13 @@ UPDATE launches SET state = new.state, offer = new.offer,
     due_at = new.due_at, reason = new.reason,
     tries = new.tries, delay_told_at = new.delay_told_at, last_error = new.last_error,
     instance_id = new.instance_id, launched_at = new.launched_at, told = new.told,
-    settled_at = new.settled_at, report = new.report::jsonb, lease_token = NULL
+    settled_at = new.settled_at, to_change = new.to_change, report = new.report::jsonb,
+    lease_token = NULL
 FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::integer[], $5::timestamptz[], $6::text[],
     $7::integer[], $8::timestamptz[], $9::text[], $10::text[], $11::timestamptz[], $12::bigint[],
-    $13::timestamptz[], $14::text[])
+    $13::timestamptz[], $14::text[], $15::text[])
     AS new (job_id, attempt, state, offer, due_at, reason, tries, delay_told_at, last_error,
-        instance_id, launched_at, told, settled_at, report)
+        instance_id, launched_at, told, settled_at, to_change, report)
 WHERE launches.job_id = new.job_id AND launches.attempt = new.attempt
 """
 
@@ -158,6 +159,7 @@ async def save_answers(tx: Transaction, launches: Sequence[Launch]) -> None:
     fields = (
         *("job_id", "attempt", "state", "offer", "due_at", "reason", "tries", "delay_told_at"),
         *("last_error", "instance_id", "launched_at", "launch_sequence", "settled_at"),
+        "to_change",
     )
     columns = [[getattr(each, field) for each in launches] for field in fields]
     reports = [None if each.report is None else json_text(each.report) for each in launches]

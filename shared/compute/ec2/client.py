@@ -16,10 +16,12 @@ from typing import Any, TypeVar
 import boto3
 from botocore import xform_name
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from shared.backoff import Backoff
+from shared.compute.ec2.authorization import AuthorizationDecoder
 from shared.compute.ec2.buckets import CallBuckets
-from shared.compute.ec2.errors import error_of
+from shared.compute.ec2.errors import ENCODED, code_of, error_of, message_of, named
 from shared.compute.ec2.price_list import price_list_region
 from shared.compute.port import ComputeError, Rejected, Throttled, Unknown
 
@@ -27,9 +29,16 @@ T = TypeVar("T")
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 20.0
-"""CreateFleet answers when its launches are decided: after some seconds for hundreds."""
-
 DEADLINE_SECONDS = 24.0
+
+FLEET_SECONDS = 720.0
+"""The same two for CreateFleet, which answers when all its launches are decided: usually after some
+seconds, and for hundreds after longer than any read. AWS names no limit. The caller's own deadline
+ends the wait before (`DOCKER_JOB_LAUNCH_CALL_SECONDS`, longer for many launches): a second deadline
+here, shorter than that, would only repeat calls that are under way.
+"""
+
+SLOW = frozenset({"CreateFleet"})
 AT_ONCE = 16
 
 BUCKET_SECONDS = 5.0
@@ -48,10 +57,11 @@ class Aws:
 
     def __init__(self, region: str) -> None:
         self.region = region
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[str, float], Any] = {}
         self._making = threading.Lock()
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._buckets = CallBuckets()
+        self.authorization = AuthorizationDecoder(self._decode)
 
     async def call(
         self, action: str, *, service: str = "ec2", instances: int = 0, **parameters: Any
@@ -59,12 +69,25 @@ class Aws:
         """Make one call, once. Raises a `ComputeError`; AWS's own error is its cause."""
         if service == "ec2":
             await self._own_limit(action, instances)
+        try:
+            return await self._call_in_turn(service, action, parameters)
+        except ComputeError as error:
+            cause = error.__cause__
+            if not isinstance(cause, ClientError) or ENCODED not in message_of(cause):
+                raise
+            text = await self.authorization.explain(action, message_of(cause))
+            raise named(code_of(cause), text) from cause
+
+    async def _call_in_turn(
+        self, service: str, action: str, parameters: dict[str, Any]
+    ) -> dict[str, Any]:
         async with self._turns:
+            seconds = FLEET_SECONDS if action in SLOW else DEADLINE_SECONDS
             try:
-                async with asyncio.timeout(DEADLINE_SECONDS):
+                async with asyncio.timeout(seconds):
                     return await _in_thread(lambda: self._call(service, action, parameters))
             except TimeoutError as error:
-                raise Unknown(f"{action}: no answer within {DEADLINE_SECONDS:g} s") from error
+                raise Unknown(f"{action}: no answer within {seconds:g} s") from error
             except ComputeError:
                 raise
             except Exception as error:
@@ -94,6 +117,10 @@ class Aws:
                 return found
         raise Unknown(f"{action}: more than {MOST_PAGES} pages")
 
+    async def _decode(self, encoded: str) -> str:
+        shown = await self.call("DecodeAuthorizationMessage", service="sts", EncodedMessage=encoded)
+        return str(shown["DecodedMessage"])
+
     async def _own_limit(self, action: str, instances: int) -> None:
         wait = self._buckets.take(action, instances, time.monotonic(), BUCKET_SECONDS)
         if wait is None:
@@ -102,24 +129,27 @@ class Aws:
             await asyncio.sleep(wait)
 
     def _call(self, service: str, action: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        method = getattr(self._client(service), xform_name(action))
+        read_seconds = FLEET_SECONDS if action in SLOW else READ_SECONDS
+        method = getattr(self._client(service, read_seconds), xform_name(action))
         answer: dict[str, Any] = method(**parameters)
         return answer
 
-    def _client(self, service: str) -> Any:
+    def _client(self, service: str, read_seconds: float) -> Any:
         with self._making:  # making one reads files and is not thread-safe
-            if service not in self._clients:
-                self._clients[service] = boto3.session.Session().client(
+            key = service, read_seconds
+            if key not in self._clients:
+                self._clients[key] = boto3.session.Session().client(
                     service,
                     region_name=self._region_of(service),
                     config=Config(
                         connect_timeout=CONNECT_SECONDS,
-                        read_timeout=READ_SECONDS,
+                        read_timeout=read_seconds,
                         retries={"total_max_attempts": 1, "mode": "standard"},
                         max_pool_connections=AT_ONCE,
+                        tcp_keepalive=True,
                     ),
                 )
-            return self._clients[service]
+            return self._clients[key]
 
     def _region_of(self, service: str) -> str:
         """Return the region to ask: the Price List API is in few, with the prices of all."""

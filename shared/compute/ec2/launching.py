@@ -23,7 +23,7 @@ from shared.backoff import Backoff
 from shared.clock import Clock
 from shared.compute.ec2 import fleet
 from shared.compute.ec2.client import Aws
-from shared.compute.ec2.errors import at_fault, is_unfit, may_be_unfit
+from shared.compute.ec2.errors import ENCODED, at_fault, is_unfit, may_be_unfit
 from shared.compute.ec2.fleet import FleetAnswer, FleetInstance
 from shared.compute.ec2.fleet_plans import with_charged
 from shared.compute.ec2.listing import InstanceListing
@@ -83,7 +83,7 @@ class FleetLauncher:
             explained = explain_shortage(error, (), batch.plan, self._aws.region)
             fault = at_fault(explained, batch.requests[0].resources)
             return await self._after_refusal(batch, fault)
-        answer = fleet.read_answer(shown, batch.plan)
+        answer = await self._explained(fleet.read_answer(shown, batch.plan))
         self._learn(answer)
         instances: Sequence[Instance] = await self._read_new(batch, answer.launched, asked_at)
         short = self._shortfall(batch, answer)
@@ -91,6 +91,17 @@ class FleetLauncher:
         if len(instances) < places and is_unexplained:
             instances = await self._adopt(batch, instances, patient=True)
         return _in_places(instances, places, short)
+
+    async def _explained(self, answer: FleetAnswer) -> FleetAnswer:
+        """Decode the first encoded message of *answer*: it is the one that is shown."""
+        for place, failed in enumerate(answer.failed):
+            if ENCODED in failed.message:
+                text = await self._aws.authorization.explain("CreateFleet", failed.message)
+                first = replace(failed, message=text)
+                return replace(
+                    answer, failed=(*answer.failed[:place], first, *answer.failed[place + 1 :])
+                )
+        return answer
 
     def _shortfall(self, batch: LaunchBatch, answer: FleetAnswer) -> ComputeError:
         short = fleet.shortfall(answer.failed, batch.plan["market"])

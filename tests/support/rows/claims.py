@@ -103,7 +103,7 @@ LAUNCHER_CLAIMS = (
         (IDS, ONES, times("t"), times("{}"), NOW, f"waiting-{FIRST + 10}", LATER),
     ),
     Claim(f"{_LAUNCHES}GIVE_UP", (IDS, ONES, NOW, ["wanted", "asked"])),
-    Claim(f"{_BATCHES}CLAIM_BATCHES", (NOW, LATER, TOKEN, BATCH)),
+    Claim(f"{_BATCHES}CLAIM_BATCHES", (NOW, LATER, TOKEN, BATCH, "0.125", 100)),
     Claim(f"{_BATCHES}LAUNCHES_OF", ([f"waiting-{FIRST + 10 * n}" for n in range(BATCH // 10)],)),
     Claim(f"{_BATCHES}HOLD_BATCH", (f"waiting-{FIRST}", LEASE), batch=1),
     Claim(f"{_BATCHES}LOCK_ASKED", (f"waiting-{FIRST}",), batch=10),
@@ -112,7 +112,7 @@ LAUNCHER_CLAIMS = (
         (
             *(IDS, TWOS, times("launched"), ONES, times("NULL"), times("NULL"), times(0)),
             *(times("NULL"), times("NULL"), times("i-1"), times(NOW), ONES, times(NOW)),
-            times("NULL"),
+            *(times("NULL"), times("NULL")),
         ),
     ),
     Claim(f"{_KNOWN}FIND_LAUNCHES", (IDS, ONES)),
@@ -245,6 +245,9 @@ ELSEWHERE = {
     "services.launcher.store.pauses.BEGIN_TRIAL",
     "services.launcher.store.pauses.LOCK_PAUSE",
     "services.launcher.store.pauses.SAVE_PAUSE",
+    # Of a table with a row for each setting that is wrong, and by its primary key.
+    "services.launcher.store.troubles.REMOVE_TROUBLES",
+    "services.launcher.store.troubles.SAVE_TROUBLE",
     "services.launcher.store.pricing.CLAIM_PRICING",
     "services.launcher.store.pricing.SETTLE_PRICING",
     "services.launcher.store.watermark.COUNT_LAUNCHES",

@@ -1,0 +1,126 @@
+"""CreateFleet repeated on the strict EC2: it launches nothing more, and perhaps lists nothing.
+
+No attempt holds two instances, and a slow call is not made twice.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from msgspec.structs import replace
+
+from services.launcher.config import LauncherConfig
+from services.launcher.service import build
+from shared.clock import VirtualClock
+from shared.events.events import InstanceLaunched, LaunchDelayed
+from shared.runtime.service import Ports
+from tests.integration.test_ec2_launcher import assert_each_has_one, jobs, until_settled
+from tests.support.compute.compute_api import FakeApi
+from tests.support.compute.compute_ec2 import SETTINGS, Ec2World
+from tests.support.compute.stage import Stage
+
+CONFIG = LauncherConfig(
+    deployment="test", api_url="http://api", token_key="key", gather_idle_seconds=0
+)
+LAUNCH = "launch_due_1"
+SPEED = 200.0
+
+
+@pytest.fixture
+async def ports(ports_of: Callable[[str], Awaitable[Ports]]) -> Ports:
+    return await ports_of("launcher")
+
+
+@pytest.fixture(params=[True, False], ids=["lists", "lists nothing"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[Ec2World]:
+    world = Ec2World(
+        FakeApi(),
+        boot="none",
+        speed=SPEED,
+        fleet_token_lists_instances=request.param,
+        visible_after_seconds=1.5 * SPEED,  # longer than the first looks
+    )
+    yield world
+    await world.close()
+
+
+async def test_a_lost_answer_s_instances_are_adopted_whatever_the_repeated_call_lists(
+    ports: Ports, world: Ec2World, clock: VirtualClock
+) -> None:
+    stage = Stage(build(CONFIG, ports, world.adapter()))
+    world.cloud.control.fail("CreateFleet", "lost_after")
+    await stage.deliver(*jobs(4))
+    await stage.sweep(LAUNCH)
+    clock.advance(CONFIG.lease_seconds)
+    await until_settled(stage, clock)
+    await assert_each_has_one(stage, world, 4)
+    calls = world.cloud.control.calls("CreateFleet")
+    assert [each.outcome for each in calls] == ["lost", "ok"]
+
+
+async def test_instances_of_a_lost_answer_are_adopted_and_the_rest_is_asked_for_again(
+    ports: Ports, world: Ec2World, clock: VirtualClock
+) -> None:
+    control = world.cloud.control
+    control.set_capacity(0)
+    control.set_capacity(2, market="spot", instance_type="m5.large", zone="us-east-1a")
+    settings = replace(SETTINGS, pool_rest_seconds=0.0)
+    stage = Stage(build(CONFIG, ports, world.adapter(settings=settings)))
+    control.fail("CreateFleet", "lost_after")
+    await stage.deliver(*jobs(5))
+    await stage.sweep(LAUNCH)
+    clock.advance(CONFIG.lease_seconds)
+    await stage.sweep(LAUNCH)
+    assert len(await stage.published(InstanceLaunched)) == 2
+    control.set_capacity(None)
+    clock.advance(CONFIG.lease_seconds)
+    await until_settled(stage, clock)
+    await assert_each_has_one(stage, world, 5)
+
+
+async def test_throttled_pools_of_a_repeated_call_leave_no_launch_that_shares_an_instance(
+    ports: Ports, world: Ec2World, clock: VirtualClock
+) -> None:
+    control = world.cloud.control
+    control.set_capacity(0)
+    control.set_capacity(2, market="spot", instance_type="m5.large", zone="us-east-1a")
+    control.fail_pool("RequestLimitExceeded", instance_type="c5.large")
+    settings = replace(SETTINGS, pool_rest_seconds=0.0)
+    stage = Stage(build(CONFIG, ports, world.adapter(settings=settings)))
+    control.fail("CreateFleet", "lost_after")
+    await stage.deliver(*jobs(5))
+    await stage.sweep(LAUNCH)
+    clock.advance(CONFIG.lease_seconds)
+    await stage.sweep(LAUNCH)
+    control.heal()
+    control.set_capacity(None)
+    clock.advance(CONFIG.lease_seconds)
+    await until_settled(stage, clock)
+    await assert_each_has_one(stage, world, 5)
+
+
+async def test_a_slow_call_for_many_is_waited_for_and_not_repeated(
+    ports: Ports, world: Ec2World, clock: VirtualClock
+) -> None:
+    # As 500 launches with 30 s and 0.125 s each, in haste: without the longer wait it is repeated.
+    config = LauncherConfig(
+        deployment="test",
+        api_url="http://api",
+        token_key="key",
+        gather_idle_seconds=0,
+        call_seconds=1,
+        call_launches=10,
+        call_seconds_each=0.5,
+    )
+    world.cloud.control.fail("CreateFleet", "delay", seconds=3.0)
+    stage = Stage(build(config, ports, world.adapter()))
+    await stage.deliver(*jobs(40))
+    await until_settled(stage, clock)
+    assert len(world.cloud.control.calls("CreateFleet")) == 1
+    assert await stage.published(LaunchDelayed) == []
+    await assert_each_has_one(stage, world, 40)
+
+
+def test_the_time_for_a_call_and_its_lease_grow_with_its_launches() -> None:
+    growing, constant = CONFIG.growth(gathers=True), CONFIG.growth(gathers=False)
+    assert [growing.seconds(each) for each in (1, 100, 500)] == [0, 0, 50]
+    assert constant.seconds(500) == 0
