@@ -13,7 +13,7 @@ What keeps "one launch, one instance for each request" true in each crash window
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from shared.backoff import Backoff
@@ -27,7 +27,8 @@ from shared.compute.ec2.offers import OfferReader
 from shared.compute.ec2.planner import Planner
 from shared.compute.ec2.pools import RestingPools
 from shared.compute.ec2.prices import Prices
-from shared.compute.ec2.quota_errors import explain_shortage, spent_quotas
+from shared.compute.ec2.quota_errors import blamed_quota, explain_shortage, spent_quotas
+from shared.compute.ec2.quotas import Quota
 from shared.compute.ec2.settings import Ec2Settings
 from shared.compute.ec2.shapes import DescribedInstance, is_request
 from shared.compute.port import (
@@ -107,6 +108,7 @@ class Ec2Compute:
                 "CreateFleet", instances=len(batch.requests), **fleet.call_of(batch)
             )
         except ComputeError as error:
+            self._rest_quotas(blamed_quota(error, batch.plan))
             explained = explain_shortage(error, (), batch.plan, self._aws.region)
             return await self._after_refusal(batch, explained)
         answer = fleet.read_answer(shown, batch.plan)
@@ -203,13 +205,16 @@ class Ec2Compute:
         return await self._prices.price(_sorted(shown))
 
     def _rest_pools(self, answer: FleetAnswer) -> None:
+        self._rest_quotas(spent_quotas(answer.failed))
         now = self._clock.now()
-        for quota in spent_quotas(answer.failed):
-            self._resting.spend(quota, now)
         for each in answer.failed:
             unfit = each.code in UNFIT
             if unfit or isinstance(fleet.shortfall([each], each.pool.market), NoCapacity):
                 self._resting.rest(each.pool, now, unfit=unfit)
+
+    def _rest_quotas(self, spent: Iterable[Quota]) -> None:
+        for each in spent:
+            self._resting.spend(each, self._clock.now())
 
     # --- ending ----------------------------------------------------------------------------------
 
