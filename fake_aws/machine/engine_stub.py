@@ -42,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
                 ("MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota"), True
             )
             machine = {"NCPU": os.cpu_count(), "MemTotal": hardware.memory_bytes()}
-            runtimes = ("runc", "nvidia") if hardware.gpus() else ("runc",)
+            runtimes = ("runc", "nvidia") if hardware.gpus() is not None else ("runc",)
             known = {"Runtimes": {each: {"path": each} for each in runtimes}}
             self.answer(200, {**machine, **limits, **known})
         elif path.startswith("/images/") and path.endswith("/json"):
