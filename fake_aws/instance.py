@@ -66,9 +66,15 @@ class Plan:
     request_tags: dict[str, str] = field(default_factory=dict)
 
     @property
-    def usable_gpus(self) -> int:
-        """The GPUs for which the image has a driver: NVIDIA's, with the image made for them."""
-        return self.kind.nvidia_gpus if "-gpu-" in self.image.name else 0
+    def usable_gpus(self) -> int | None:
+        """The GPUs for which the image loads a driver; None: it has no container toolkit either.
+
+        https://github.com/aws/amazon-ecs-ami/blob/main/scripts/al2023/gpu/nvidia-kmod-load.sh has
+        modules for all of NVIDIA's but for p3dn's.
+        """
+        if "-gpu-" not in self.image.name:
+            return None
+        return 0 if self.kind.name.startswith("p3dn.") else self.kind.nvidia_gpus
 
     @property
     def pool(self) -> Pool:

@@ -139,7 +139,9 @@ class Machines:
         (machine.home / "root").mkdir()
         data = base64.b64decode(machine.instance.plan.user_data)
         (machine.home / "user-data").write_bytes(data)
-        (machine.home / "gpus").write_text(str(machine.instance.plan.usable_gpus))
+        gpus = machine.instance.plan.usable_gpus
+        if gpus is not None:
+            (machine.home / "gpus").write_text(str(gpus))
         await self._runtime.prepare(machine.home, machine.instance)
 
     async def _until_off(self, machine: Machine, process: asyncio.subprocess.Process) -> None:

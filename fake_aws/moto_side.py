@@ -244,7 +244,11 @@ def instance_type(name: str) -> InstanceType:
         memory_mib=found["MemoryInfo"]["SizeInMiB"],
         architectures=tuple(found["ProcessorInfo"]["SupportedArchitectures"]),
         gpus=sum(each["Count"] for each in gpus),
-        nvidia_gpus=sum(each["Count"] for each in gpus if each["Manufacturer"] == "NVIDIA"),
+        nvidia_gpus=sum(
+            each["Count"] or each.get("LogicalGpuCount", 0)  # a part of one is one for its driver
+            for each in gpus
+            if each["Manufacturer"] == "NVIDIA"
+        ),
         current_generation=found["CurrentGeneration"],
         bare_metal=found["BareMetal"],
         burstable=found["BurstablePerformanceSupported"],

@@ -42,8 +42,9 @@ class Handler(BaseHTTPRequestHandler):
                 ("MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota"), True
             )
             machine = {"NCPU": os.cpu_count(), "MemTotal": hardware.memory_bytes()}
-            runtimes = {"runc": {}, **({"nvidia": {}} if hardware.gpus() else {})}
-            self.answer(200, {**machine, **limits, "Runtimes": runtimes})
+            runtimes = ("runc", "nvidia") if hardware.gpus() is not None else ("runc",)
+            known = {"Runtimes": {each: {"path": each} for each in runtimes}}
+            self.answer(200, {**machine, **limits, **known})
         elif path.startswith("/images/") and path.endswith("/json"):
             self.answer(200, {"Id": "sha256:" + "0" * 64, "RepoTags": [], "Config": {}})
         else:

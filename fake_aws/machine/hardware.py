@@ -12,13 +12,13 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def gpus() -> int:
-    """Return the number of NVIDIA GPUs for which the instance's image has a driver."""
+def gpus() -> int | None:
+    """Return the number of NVIDIA GPUs with a driver; None where the image has no toolkit."""
     try:
         with open(os.path.join(os.environ["REHEARSAL_MACHINE"], "gpus"), encoding="utf-8") as file:
             return int(file.read())
     except OSError:
-        return 0
+        return None
 
 
 def gpus_for(wanted: str) -> str:
@@ -32,8 +32,12 @@ def missing_gpus(wanted: str) -> str:
     https://docs.docker.com/engine/containers/gpu/
     """
     there = gpus()
-    if wanted and not there:
+    if not wanted:
+        return ""
+    if there is None:
         return 'could not select device driver "" with capabilities: [[gpu]]'
-    if wanted and wanted not in EVERY and int(wanted) > there:
+    if not there:
+        return "nvidia-container-cli: initialization error: nvml error: driver not loaded: unknown"
+    if wanted not in EVERY and int(wanted) > there:
         return f"nvidia-container-cli: device error: {there}: unknown device: unknown"
     return ""

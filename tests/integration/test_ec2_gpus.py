@@ -100,7 +100,13 @@ async def test_gpus_with_arm_are_rejected_in_words(world: Ec2World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("g6.xlarge", "gpu"), ("g5g.xlarge", "arm64"), ("g4ad.xlarge", "x86_64")]
+    ("name", "kind"),
+    [
+        ("g6.xlarge", "gpu"),
+        ("g6f.large", "gpu"),
+        ("g5g.xlarge", "arm64"),
+        ("g4ad.xlarge", "x86_64"),
+    ],
 )
 async def test_a_named_type_boots_nvidia_s_image_only_where_that_runs(
     world: Ec2World, name: str, kind: str

@@ -81,6 +81,24 @@ async def test_another_family_is_tried_at_once(
     ]
 
 
+async def test_a_call_refused_as_a_whole_is_repeated_with_one_family_at_a_time(
+    stage: Stage, world: Ec2World, clock: VirtualClock
+) -> None:
+    control = world.cloud.control
+    control.set_quota(4, family="g")
+    control.fail("CreateFleet", code="MaxSpotInstanceCountExceeded", times=1)
+    await stage.deliver(requested(1, resources=BOTH))
+    await stage.sweep(LAUNCH)
+    assert "L-3819A6DF" in (await stage.published(LaunchDelayed))[-1].message
+    control.set_quota(0, family="m")
+    for _ in range(3):
+        clock.advance(5)
+        await stage.sweep(LAUNCH)
+    assert [each.instance_type for each in await stage.published(InstanceLaunched)] == [
+        "g4dn.xlarge"
+    ]
+
+
 async def test_a_quota_that_rests_is_asked_again_when_no_other_family_is_left(
     stage: Stage, world: Ec2World, clock: VirtualClock
 ) -> None:

@@ -191,6 +191,37 @@ def test_a_new_account_has_five_spot_vcpus(cloud: Strict, launcher: Launcher) ->
     assert len(answer["Errors"]) == 1, "the account is at its end: no other pool is tried"
 
 
+def test_a_new_account_has_no_vcpus_of_other_families() -> None:
+    with strict_cloud(new_account_quotas=True) as cloud:
+        launcher = Launcher(cloud)
+        with pytest.raises(ClientError) as refused:
+            launcher.run(InstanceType="g4dn.xlarge")
+        assert code_of(refused) == "VcpuLimitExceeded"
+        cloud.control.set_quota(4, market="on-demand", family="g")
+        assert launcher.run(InstanceType="g4dn.xlarge")
+        assert launcher.run()
+        assert errors_of(launcher.fleet(3)) == {"MaxSpotInstanceCountExceeded"}
+
+
+def test_a_credit_option_is_refused_for_types_that_take_none(launcher: Launcher) -> None:
+    standard = {"CreditSpecification": {"CpuCredits": "standard"}}
+    with pytest.raises(ClientError) as refused:
+        launcher.run(InstanceType="m5.large", **standard)
+    assert code_of(refused) == "InstanceCreditSpecification.NotSupported"
+    assert launcher.run(InstanceType="t3.large", **standard)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("t2.large", "standard"), ("t3.large", "unlimited"), ("m5.large", "")],
+)
+def test_burstable_types_have_ec2_s_default_credits(
+    cloud: Strict, launcher: Launcher, name: str, expected: str
+) -> None:
+    launcher.run(InstanceType=name)
+    assert cloud.control.instances()[0]["cpu_credits"] == expected
+
+
 def test_the_on_demand_quota_is_another(cloud: Strict, launcher: Launcher) -> None:
     cloud.control.set_quota(2, market="on-demand")
     launcher.run()

@@ -567,6 +567,13 @@ def test_on_demand_prices_are_known_for_some_and_none_is_made_up() -> None:
     assert table_price("x9.large", "us-east-1") is None
 
 
+@pytest.mark.parametrize("value", ["0", "70000", "large", "1.5"])
+def test_the_disk_of_gpus_is_checked(value: str) -> None:
+    assert ec2_settings(Settings({"DOCKER_JOB_EC2_GPU_DISK_GIB": "200"})).gpu_disk_gib == 200
+    with pytest.raises(BadSetting, match="DOCKER_JOB_EC2_GPU_DISK_GIB"):
+        ec2_settings(Settings({"DOCKER_JOB_EC2_GPU_DISK_GIB": value}))
+
+
 def test_settings_left_out_have_the_defaults_of_the_class() -> None:
     assert ec2_settings(Settings({})) == Ec2Settings()
 

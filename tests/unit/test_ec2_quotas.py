@@ -1,9 +1,28 @@
-"""The quotas of vCPUs by family, as AWS names them."""
+"""The quotas of vCPUs by family, as AWS names them, and what follows when one is used up."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
-from shared.compute.ec2.quotas import QUOTAS, explain, letters_of, quota_of, quota_with_code
+from shared.compute.ec2.fleet import LaunchFailure
+from shared.compute.ec2.instance_types import read_instance_type
+from shared.compute.ec2.pools import CapacityPool, RestingPools
+from shared.compute.ec2.quota_errors import blamed_quota, explain_shortage, spent_quotas
+from shared.compute.ec2.quotas import (
+    QUOTAS,
+    Quota,
+    explain,
+    letters_of,
+    quota_of,
+    quota_with_code,
+)
+from shared.compute.port import ComputeError, NoCapacity, QuotaReached, Stale
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+USED_UP = "MaxSpotInstanceCountExceeded"
+M5, G4 = ((read_instance_type(INSTANCE_TYPES[each]), "a") for each in ("m5.large", "g4dn.xlarge"))
 
 
 @pytest.mark.parametrize(
@@ -59,3 +78,86 @@ def test_a_quota_is_explained_with_its_code_and_the_way_to_raise_it() -> None:
     assert "--service-code ec2 --quota-code L-3819A6DF" in text
     assert "--region eu-west-1" in text
     assert quota_with_code("L-00000000") is None
+
+
+def quota(instance_type: str) -> Quota:
+    found = quota_of(instance_type, "spot")
+    assert found is not None
+    return found
+
+
+def test_a_quota_that_rests_is_left_out_while_another_is_left() -> None:
+    resting = RestingPools(180)
+    assert resting.within_quotas([M5, G4], "spot", NOW) == [M5, G4]
+    resting.spend(quota("g4dn.xlarge"), NOW)
+    assert resting.within_quotas([M5, G4], "spot", NOW) == [M5]
+    assert resting.within_quotas([M5, G4], "on-demand", NOW) == [M5, G4]
+    assert resting.within_quotas([G4], "spot", NOW) == [G4]
+    assert resting.within_quotas([], "spot", NOW) == []
+    assert resting.within_quotas([M5, G4], "spot", NOW + timedelta(seconds=180)) == [M5, G4]
+
+
+def test_when_all_quotas_rest_the_one_that_was_asked_first_is_asked_again() -> None:
+    resting = RestingPools(180)
+    resting.spend(quota("g4dn.xlarge"), NOW)
+    resting.spend(quota("m5.large"), NOW + timedelta(seconds=1))
+    assert resting.within_quotas([M5, G4], "spot", NOW + timedelta(seconds=2)) == [G4]
+    resting.spend(quota("g4dn.xlarge"), NOW + timedelta(seconds=2))
+    assert resting.within_quotas([M5, G4], "spot", NOW + timedelta(seconds=3)) == [M5]
+
+
+def plan_of(*names: str) -> dict[str, Any]:
+    overrides = [{"InstanceType": each, "SubnetId": "subnet-a"} for each in names]
+    configs = [{"Overrides": [each]} for each in overrides]
+    zones = {"subnet-a": "zone-a"}
+    return {"market": "spot", "zones": zones, "fleet": {"LaunchTemplateConfigs": configs}}
+
+
+def failure(instance_type: str, code: str = USED_UP) -> LaunchFailure:
+    pool = CapacityPool("spot", instance_type, "zone-a")
+    return LaunchFailure(pool=pool, code=code, message="AWS's own words")
+
+
+BOTH = ("m5.large", "g4dn.xlarge")
+
+
+@pytest.mark.parametrize(
+    ("offered", "failed", "kind", "named"),
+    [
+        (("m5.large",), [failure("m5.large")], QuotaReached, {"L-34B43A08"}),
+        (BOTH, [failure("m5.large")], Stale, {"L-34B43A08"}),
+        (BOTH, [failure("m5.large"), failure("g4dn.xlarge")], QuotaReached, {"L-34B43A08", "L-38"}),
+        (("m5.large", "c5.large"), [failure("m5.large")], QuotaReached, {"L-34B43A08"}),
+        (
+            BOTH,
+            [failure("m5.large"), failure("g4dn.xlarge", "InsufficientInstanceCapacity")],
+            QuotaReached,
+            {"L-34B43A08"},
+        ),
+        (BOTH, [], Stale, {"L-34B43A08", "L-3819A6DF"}),  # the call was refused as a whole
+    ],
+)
+def test_a_shortage_names_its_quotas_and_another_family_is_tried(
+    offered: tuple[str, ...],
+    failed: list[LaunchFailure],
+    kind: type[ComputeError],
+    named: set[str],
+) -> None:
+    error = QuotaReached(f"{USED_UP}: AWS's own words")
+    explained = explain_shortage(error, failed, plan_of(*offered), "eu-west-1")
+    assert type(explained) is kind
+    text = str(explained)
+    assert text.startswith(str(error))
+    assert all(each in text for each in named)
+    assert text.count("--quota-code") == len(named)
+
+
+def test_other_errors_are_left_as_they_are() -> None:
+    for error in (NoCapacity("none"), QuotaReached("MaxFleetCountExceeded: too many fleets")):
+        assert explain_shortage(error, (), plan_of(*BOTH), "eu-west-1") is error
+        assert blamed_quota(error, plan_of(*BOTH)) == set()
+
+
+def test_the_quotas_of_a_fleet_s_errors_are_used_up_and_no_others() -> None:
+    failed = [failure("g4dn.xlarge"), failure("m5.large", "InsufficientInstanceCapacity")]
+    assert {each.code for each in spent_quotas(failed)} == {"L-3819A6DF"}

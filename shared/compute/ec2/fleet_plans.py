@@ -147,6 +147,6 @@ def by_setup(
     """
     found: dict[Setup, list[tuple[DescribedType, Subnet]]] = {}
     for kind, subnet in places:
-        setup = Setup(kind.gpus > 0 and architecture == "x86_64", kind.takes_credits)
+        setup = Setup(kind.has_nvidia and architecture == "x86_64", kind.takes_credits)
         found.setdefault(setup, []).append((kind, subnet))
     return found

@@ -28,10 +28,11 @@ OLDEST = {"a": 2, "c": 5, "m": 5, "r": 5, "t": 3, "x": 2, "i": 3, "d": 3, "h": 2
 
 EC2's own `CurrentGeneration` is no use: it is false for large pools that are far from their end
 (m5, c5, r5, m6i, r6i, g5, r7g), and true for i3, h1 and t2. These limits are the first generation
-on Nitro, and of p the first one that CUDA 13 supports.
+on Nitro, and of p the first one for which the ECS image has a driver: it loads NVIDIA's open module
+on p3dn, which does not know Volta.
 https://aws.amazon.com/ec2/previous-generation/
 https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-nitro-instances.html
-https://docs.nvidia.com/cuda/archive/13.0.0/cuda-toolkit-release-notes/
+https://github.com/aws/amazon-ecs-ami/blob/main/scripts/al2023/gpu/nvidia-kmod-load.sh
 """
 
 _GENERATION = re.compile(r"[a-z]+([0-9]+)")
@@ -41,9 +42,11 @@ class DescribedType(InstanceType, frozen=True, kw_only=True, rename={"name": "in
     """An instance type with what only its launch needs.
 
     `takes_credits`: a credit option may be given, which EC2 refuses for all other types.
+    `has_nvidia`: a GPU of NVIDIA, or a part of one.
     """
 
     takes_credits: bool = False
+    has_nvidia: bool = False
 
 
 def is_current(name: str, hypervisor: str = "") -> bool:
@@ -59,17 +62,17 @@ def read_instance_type(shown: Mapping[str, Any]) -> DescribedType:
     """Read a type of DescribeInstanceTypes."""
     name = shown["InstanceType"]
     letters = letters_of(name)
-    gpus = (shown.get("GpuInfo") or {}).get("Gpus") or []
+    gpus = [
+        each
+        for each in (shown.get("GpuInfo") or {}).get("Gpus") or []
+        if (each.get("Manufacturer") or "").upper() == GPU_MAKER
+    ]
     credit = bool(shown.get("BurstablePerformanceSupported"))
     return DescribedType(
         name=name,
         vcpus=shown["VCpuInfo"]["DefaultVCpus"],
         memory_mib=shown["MemoryInfo"]["SizeInMiB"],
-        gpus=sum(
-            each.get("Count") or 0
-            for each in gpus
-            if (each.get("Manufacturer") or "").upper() == GPU_MAKER
-        ),
+        gpus=sum(each.get("Count") or 0 for each in gpus),
         architectures=tuple(shown["ProcessorInfo"]["SupportedArchitectures"]),
         markets=tuple(shown["SupportedUsageClasses"]),
         current=is_current(name, shown.get("Hypervisor") or ""),
@@ -78,4 +81,5 @@ def read_instance_type(shown: Mapping[str, Any]) -> DescribedType:
         accelerated=letters in ACCELERATED_FAMILIES or any(map(shown.get, ACCELERATORS)),
         local_disks=bool(shown.get("InstanceStorageSupported")),
         takes_credits=credit,
+        has_nvidia=bool(gpus),
     )

@@ -14,7 +14,7 @@ What keeps "one launch, one instance for each request" true in each crash window
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -30,7 +30,8 @@ from shared.compute.ec2.listing import InstanceListing
 from shared.compute.ec2.planner import Planner
 from shared.compute.ec2.pools import RestingPools
 from shared.compute.ec2.prices import Prices
-from shared.compute.ec2.quota_errors import explain_shortage, spent_quotas
+from shared.compute.ec2.quota_errors import blamed_quota, explain_shortage, spent_quotas
+from shared.compute.ec2.quotas import Quota
 from shared.compute.ec2.shapes import DescribedInstance
 from shared.compute.port import (
     ComputeError,
@@ -80,6 +81,7 @@ class FleetLauncher:
         try:
             shown = await self._aws.call("CreateFleet", instances=places, **fleet.call_of(batch))
         except ComputeError as error:
+            self._rest_quotas(blamed_quota(error, batch.plan))
             explained = explain_shortage(error, (), batch.plan, self._aws.region)
             fault = at_fault(explained, batch.requests[0].resources)
             return await self._after_refusal(batch, fault)
@@ -188,8 +190,7 @@ class FleetLauncher:
         it is asked again as soon as there is a new template, or the fault is mended.
         """
         now = self._clock.now()
-        for quota in spent_quotas(answer.failed):
-            self._resting.spend(quota, now)
+        self._rest_quotas(spent_quotas(answer.failed))
         errors = [fleet.error_of_pool(each) for each in answer.failed]
         for failed, error in zip(answer.failed, errors, strict=True):
             unfit = is_unfit(failed.code, failed.message)
@@ -197,6 +198,10 @@ class FleetLauncher:
                 self._resting.rest(failed.pool, now, unfit=unfit)
         if any(isinstance(each, (Stale, Misconfigured)) for each in errors):
             self._planner.forget()
+
+    def _rest_quotas(self, spent: Iterable[Quota]) -> None:
+        for each in spent:
+            self._resting.spend(each, self._clock.now())
 
 
 def _as_planned(shown: Sequence[DescribedInstance], plan: Plan) -> list[DescribedInstance]:

@@ -16,6 +16,16 @@ VCPU_CODES = frozenset({"MaxSpotInstanceCountExceeded", "VcpuLimitExceeded"})
 """https://docs.aws.amazon.com/ec2/latest/devguide/errors-overview.html"""
 
 
+def blamed_quota(error: ComputeError, plan: Plan) -> set[Quota]:
+    """Return one quota of a plan that was refused as a whole for a quota.
+
+    Which one it was EC2 does not tell. Without it the next plan asks for the others alone.
+    """
+    if not isinstance(error, QuotaReached) or not _is_of_vcpus(error, ()):
+        return set()
+    return set(sorted(_quotas(plan))[:1])
+
+
 def spent_quotas(failed: Iterable[LaunchFailure]) -> set[Quota]:
     """Return the quotas that a fleet's errors show to be used up."""
     found = (
@@ -31,18 +41,16 @@ def explain_shortage(
 ) -> ComputeError:
     """Add the quota to *error*, a fleet's answer; `Stale` if the next plan has another family.
 
-    The quotas that are used up then rest, so the next plan leaves them out. Without one in *failed*
-    the call was refused as a whole, for one of the quotas of its plan.
+    The quotas that are used up then rest, so the next plan leaves them out. Nothing in *failed*:
+    the call was refused as a whole.
     """
     if not isinstance(error, QuotaReached) or not _is_of_vcpus(error, failed):
         return error
-    spent = spent_quotas(failed)
-    offered = _pools(plan)
-    if not spent:
-        spent = {quota for each in offered if (quota := _quota(each)) is not None}
-    text = f"{error}: {explain_all(spent, region)}" if spent else str(error)
+    spent = spent_quotas(failed) or blamed_quota(error, plan)
+    named = spent if failed else _quotas(plan)
+    text = f"{error}: {explain_all(named, region)}" if named else str(error)
     refused = {each.pool for each in failed}
-    if any(each not in refused and _quota(each) not in spent for each in offered):
+    if any(each not in refused and _quota(each) not in spent for each in _pools(plan)):
         return Stale(f"{text}; trying the other families")
     return QuotaReached(text)
 
@@ -54,6 +62,11 @@ def _is_of_vcpus(error: ComputeError, failed: Sequence[LaunchFailure]) -> bool:
 
 def _quota(pool: CapacityPool) -> Quota | None:
     return quota_of(pool.instance_type, pool.market)
+
+
+def _quotas(plan: Plan) -> set[Quota]:
+    found = (_quota(each) for each in _pools(plan))
+    return {each for each in found if each is not None}
 
 
 def _pools(plan: Plan) -> list[CapacityPool]:
