@@ -19,6 +19,7 @@ def deviations(outcome: Outcome, interrupted: str) -> list[str]:
         *_of_the_job(outcome.job, interrupted),
         *_of_instances(outcome),
         *_of_the_bill(outcome),
+        *_of_the_first_hour(outcome),
         *(f"instance {each} is not terminated in EC2" for each in outcome.left),
     ]
 
@@ -66,6 +67,14 @@ def _of_the_bill(outcome: Outcome) -> Iterator[str]:
     whole = outcome.job["cost_usd"]
     if whole is None or abs(whole - total(outcome.bills)) > CENT * len(outcome.bills):
         yield f"the job costs {whole} USD, the account is billed {total(outcome.bills):.6f}"
-    free = [each for each in outcome.bills if each.cause == INTERRUPTED]
-    if any(each.cost_usd for each in free):
-        yield "an instance was billed that was interrupted within its first hour"
+
+
+def _of_the_first_hour(outcome: Outcome) -> Iterator[str]:
+    attempts = outcome.job["attempts"]
+    free = {each["instance_id"] for each in attempts if each["cause"] == "interrupted"}
+    for bill in outcome.bills:
+        if bill.instance_id in free and (bill.cause != INTERRUPTED or bill.cost_usd):
+            yield (
+                f"instance {bill.instance_id} was interrupted within its first hour and is billed "
+                f"{bill.cost_usd:.6f} USD: {bill.cause}"
+            )
