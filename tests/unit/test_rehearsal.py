@@ -96,8 +96,10 @@ def test_the_scenario_as_it_must_be_has_no_deviation() -> None:
         ),
         (
             {"bills": [bill(INTERRUPTED_ID, 31, 0.001), OUTCOME.bills[1]]},
-            f"instance {INTERRUPTED_ID} was interrupted within its first hour and is billed "
-            "0.001000 USD: Client.UserInitiatedShutdown",
+            (
+                f"instance {INTERRUPTED_ID} was interrupted within its first hour and is billed "
+                "0.001000 USD: Client.UserInitiatedShutdown"
+            ),
         ),
         (
             {"bills": [OUTCOME.bills[0], bill(OTHER, 62, 0.002, market="on-demand")]},
