@@ -22,6 +22,7 @@ def deviations(outcome: Outcome) -> list[str]:
         *(each for job in outcome.jobs for each in _of_the_job(job, outcome.expected[job["id"]])),
         *_of_instances(outcome),
         *_of_the_bill(outcome),
+        *_of_the_first_hour(outcome),
         *(f"instance {each} is not terminated in EC2" for each in outcome.left),
     ]
 
@@ -62,9 +63,6 @@ def _of_the_bill(outcome: Outcome) -> Iterator[str]:
     attempts = outcome.attempts
     for bill in outcome.bills:
         yield from _of_one_bill(bill, attempts.get(bill.instance_id, {}))
-        reclaimed = attempts.get(bill.instance_id, {}).get("cause") == "interrupted"
-        if (reclaimed or bill.cause == INTERRUPTED) and bill.instance_usd:
-            yield f"instance {bill.instance_id} was interrupted in its first hour, and billed"
     whole, billed = outcome.sum_of("cost_usd"), total(outcome.bills)
     if whole is None or abs(whole - billed) > CENT * len(outcome.bills) * len(LINES):
         costs = "unknown" if whole is None else f"{whole:.6f} USD"
@@ -82,6 +80,17 @@ def _of_one_bill(bill: Bill, attempt: Job) -> Iterator[str]:
                 f"{billed:.6f} in the cloud's ledger"
             )
             return
+
+
+def _of_the_first_hour(outcome: Outcome) -> Iterator[str]:
+    attempts = outcome.attempts
+    for bill in outcome.bills:
+        reclaimed = attempts.get(bill.instance_id, {}).get("cause") == "interrupted"
+        if reclaimed and (bill.cause != INTERRUPTED or bill.instance_usd):
+            yield (
+                f"instance {bill.instance_id} was interrupted within its first hour and is billed "
+                f"{bill.instance_usd:.6f} USD: {bill.cause}"
+            )
 
 
 def _names(values: Iterable[object]) -> str:

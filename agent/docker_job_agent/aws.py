@@ -17,6 +17,7 @@ from .errors import AwsError, UnreachableError
 from .http_client import Http
 from .log import now_utc
 from .metadata import Metadata, metadata_service
+from .partitions import domains_of
 from .retries import backoff_seconds, jitter
 
 AWS_TRIES = 4
@@ -71,7 +72,6 @@ class Aws:
 
     ROLE_PATH = "/latest/meta-data/iam/security-credentials/"
     REGION_PATH = "/latest/meta-data/placement/region"
-    HOSTS: Mapping[str, str] = {"ecr": "api.ecr"}  # other hosts begin with the service's name
     TARGETS: Mapping[str, str] = {
         "ssm": "AmazonSSM",
         "secretsmanager": "secretsmanager",
@@ -105,27 +105,36 @@ class Aws:
         """Return the time for signatures: call it after `credentials`, which asks the service."""
         return self._now()
 
-    def url(self, service: str, region: str) -> str:
-        """Return a service's URL: AWS's own, unless the environment names another."""
+    def url(self, service: str, region: str, endpoint: str | None = None) -> str:
+        """Return a service's URL: AWS's own (at *endpoint*), unless the environment has another."""
         name = self.ENDPOINTS.get(service, service.upper())
         for variable in (f"AWS_ENDPOINT_URL_{name}", "AWS_ENDPOINT_URL"):
-            endpoint = value_of(self._environment, variable)
-            if endpoint:
-                return endpoint
-        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-        return f"https://{self.HOSTS.get(service, service)}.{region}.{suffix}"
+            given = value_of(self._environment, variable)
+            if given:
+                return given
+        return f"https://{endpoint or f'{service}.{region}.{domains_of(region).plain}'}"
 
     def sts_host(self) -> str:
         """Return the host of the STS that the API calls; the agent only signs it."""
         url = value_of(self._environment, PREFIX + "STS_URL") or self.url("sts", self.region())
         return url.partition("://")[2].split("/")[0]
 
-    def call(self, service: str, action: str, region: str | None, body: object) -> dict[str, Any]:
-        """Call an action in the JSON protocol, with retries if they may help; raises AwsError."""
+    def call(
+        self,
+        service: str,
+        action: str,
+        region: str | None,
+        body: object,
+        endpoint: str | None = None,
+    ) -> dict[str, Any]:
+        """Call an action in the JSON protocol, with retries if they may help; raises AwsError.
+
+        *endpoint* is a host of AWS's, by default the service's usual one in the region.
+        """
         failures = 0
         while True:
             try:
-                return self._call(service, action, region or self.region(), body)
+                return self._call(service, action, region or self.region(), body, endpoint)
             except UnreachableError as error:
                 trouble = AwsError(f"{service} does not answer ({error})", permanent=False)
             except AwsError as error:
@@ -135,8 +144,10 @@ class Aws:
                 raise trouble
             time.sleep(backoff_seconds(failures + 2, jitter()))
 
-    def _call(self, service: str, action: str, region: str, body: object) -> dict[str, Any]:
-        url = self.url(service, region)
+    def _call(
+        self, service: str, action: str, region: str, body: object, endpoint: str | None
+    ) -> dict[str, Any]:
+        url = self.url(service, region, endpoint)
         headers = {
             "host": url.partition("://")[2].split("/")[0],
             "content-type": "application/x-amz-json-1.1",

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from typing import Any
 
 from .aws import Aws
 from .errors import AwsError, CouldNotRunError, PullFailedError
 from .job import Job, Login
-
-ECR_REGISTRY = re.compile(r"[0-9]{12}\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
+from .partitions import EcrRegistry, ecr_registry
 
 HUB_HOSTS = ("docker.io", "index.docker.io")
 
@@ -55,14 +53,13 @@ def with_secrets(job: Job, aws: Aws | None) -> Job:
         if job.registry_auth not in env:
             raise CouldNotRunError(f"registry_auth names {job.registry_auth}, which is no secret")
         return job._replace(env=env, login=read_login(env.pop(job.registry_auth)))
-    registry = ECR_REGISTRY.fullmatch(registry_of(job.image) or "")
+    registry = ecr_registry(registry_of(job.image) or "")
     if job.registry_auth == "ecr" and (registry is None or aws is None):
         reason = "names no ECR registry" if registry is None else "needs an instance with a role"
         raise CouldNotRunError(f"registry_auth is ecr, but {job.image} {reason}")
     if registry is None or aws is None:
         return job._replace(env=env)
-    region = registry.group("region")
-    return job._replace(env=env, fetch_login=lambda: ecr_login(region, aws))
+    return job._replace(env=env, fetch_login=lambda: ecr_login(registry, aws))
 
 
 def fetch_secret(name: str, place: str, aws: Aws | None) -> str:
@@ -84,10 +81,11 @@ def fetch_secret(name: str, place: str, aws: Aws | None) -> str:
     return str(value)
 
 
-def ecr_login(region: str, aws: Aws) -> Login:
+def ecr_login(registry: EcrRegistry, aws: Aws) -> Login:
     """Return ECR's login for the role, valid for twelve hours; raises PullFailedError."""
     try:
-        given = aws.call("ecr", "GetAuthorizationToken", region, {})
+        region, endpoint = registry
+        given = aws.call("ecr", "GetAuthorizationToken", region, {}, endpoint)
         token = base64.b64decode(given["authorizationData"][0]["authorizationToken"]).decode()
     except AwsError as error:
         raise PullFailedError(f"no login at ECR: {error}", permanent=error.permanent) from None

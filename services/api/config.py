@@ -21,6 +21,7 @@ from services.api.jobs.retention import RetentionSettings
 from services.api.secrets.sealing import SecretKeys, read_keys
 from services.api.submission import when
 from services.api.submission.request import Bounds
+from shared.aws_domains import domain_of
 from shared.events import cost_tags
 from shared.events.requirements import Architecture, Capacity
 from shared.messaging.retention import keep_dead
@@ -252,8 +253,7 @@ def _identity(settings: Settings, deployment: str) -> IdentityConfig | None:
             f"{PREFIX}STS_REGION is not set: with {PREFIX}INSTANCE_ROLE_ARN set it must name the "
             "instances' region, like us-east-1"
         )
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    url = settings.text("STS_URL") or f"https://sts.{region}.{suffix}"
+    url = settings.text("STS_URL") or f"https://sts.{region}.{domain_of(region)}"
     return IdentityConfig(sts_url=url, region=region, role=role, deployment=deployment)
 
 

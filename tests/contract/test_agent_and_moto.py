@@ -16,6 +16,7 @@ from agent.docker_job_agent.aws import Aws, Credentials
 from agent.docker_job_agent.errors import CouldNotRunError
 from agent.docker_job_agent.identity import Proof as SignedProof
 from agent.docker_job_agent.job_secrets import ecr_login, fetch_secret
+from agent.docker_job_agent.partitions import EcrRegistry
 from services.api.agents.sts_identity import IdentityConfig, Proof, Role, StsIdentity
 from shared import tokens
 from shared.clock import VirtualClock
@@ -84,7 +85,8 @@ def test_what_is_not_there_is_named(aws: OnInstance) -> None:
 
 
 def test_ecr_gives_a_login(aws: OnInstance) -> None:
-    assert ecr_login(REGION, aws).username == "AWS"
+    registry = EcrRegistry(REGION, f"api.ecr.{REGION}.amazonaws.com")
+    assert ecr_login(registry, aws).username == "AWS"
 
 
 async def test_sts_says_which_instance_has_signed(moto: str, aws: OnInstance) -> None:

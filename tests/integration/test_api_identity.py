@@ -358,3 +358,20 @@ async def test_an_agent_learns_how_much_of_its_free_hour_is_left(
     answer = await claim(ec2, Signer(sts, clock).proof())
     assert answer.status_code == 200
     assert answer.json()["settings"]["free_if_interrupted_within_seconds"] == 3500
+
+
+async def test_so_does_an_agent_that_has_to_wait(
+    ec2: World, sts: FakeSts, clock: VirtualClock
+) -> None:
+    """Covers a replacement that gets a notice itself, before it has the job."""
+    job_id = await launched(ec2)
+    assert (await claim(ec2, Signer(sts, clock).proof())).status_code == 200
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    await ec2.http.put(f"/callback/{job_id}", json={"schedule": ""}, headers=headers)
+    second = "i-0fedcba9876543210"
+    await ec2.deliver(structs.replace(ec2.launched(job_id, 2), instance_id=second))
+    clock.advance(30)
+    signer = Signer(sts, clock, session_of(second))
+    answer = await claim(ec2, signer.proof(OTHER_TOKEN), OTHER_TOKEN)
+    assert answer.status_code == 202
+    assert answer.json()["settings"] == {"free_if_interrupted_within_seconds": 3570}

@@ -59,6 +59,11 @@ def ended(number: int = 1, *, tidies: float = 0) -> AttemptEnded:
     )
 
 
+def interrupted_free(notice: float) -> AttemptEnded:
+    """Return the end of an attempt under notice: the API leaves the instance to EC2 for 150 s."""
+    return replace(ended(tidies=notice + 150), cause="interrupted")
+
+
 def reported(before: float, sequence: int) -> LaunchesReported:
     return LaunchesReported(before=after(before), launch_sequence=sequence)
 
@@ -156,6 +161,30 @@ async def test_the_agent_has_its_time_to_tidy_up(
     await watch_for(stage, clock, 25)
     assert cloud.terminated == []
     await watch_for(stage, clock, 5)
+    assert cloud.terminated == [["i-1"]]
+
+
+async def test_an_instance_that_ec2_takes_in_its_first_hour_is_left_to_it_and_is_no_leak(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    cloud.show("i-1")
+    await stage.deliver(launched(), interrupted_free(notice=0))
+    await watch_for(stage, clock, 120)
+    assert cloud.terminated == []
+    cloud.end("i-1", reason="Server.SpotInstanceTermination", interrupted=True)
+    await watch_for(stage, clock, 60)
+    assert cloud.terminated == []
+    [published] = await stage.published(InstanceTerminated)
+    assert (published.billed_seconds, published.cost_usd) == (0, 0.0)
+    assert await stage.rows("SELECT leaked_seconds FROM instances") == [{"leaked_seconds": 0.0}]
+
+
+async def test_one_that_ec2_does_not_take_is_ended_after_all(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    cloud.show("i-1")
+    await stage.deliver(launched(), interrupted_free(notice=0))
+    await watch_for(stage, clock, 160)
     assert cloud.terminated == [["i-1"]]
 
 

@@ -135,9 +135,18 @@ class CannedAws(Aws):
     def __init__(self, answer: dict[str, Any]) -> None:
         self.answer = answer
         self.asked: list[tuple[str, str, str | None, object]] = []
+        self.endpoints: list[str | None] = []
 
-    def call(self, service: str, action: str, region: str | None, body: object) -> dict[str, Any]:
+    def call(
+        self,
+        service: str,
+        action: str,
+        region: str | None,
+        body: object,
+        endpoint: str | None = None,
+    ) -> dict[str, Any]:
         self.asked.append((service, action, region, body))
+        self.endpoints.append(endpoint)
         return self.answer
 
 
@@ -150,6 +159,7 @@ def test_an_image_of_ecr_gets_its_login_by_the_role() -> None:
     assert fetch_login is not None
     assert fetch_login() == Login("AWS", "canary")
     assert aws.asked == [("ecr", "GetAuthorizationToken", "eu-west-1", {})]
+    assert aws.endpoints == ["api.ecr.eu-west-1.amazonaws.com"]
 
 
 @pytest.mark.parametrize(

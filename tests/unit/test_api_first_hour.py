@@ -40,7 +40,8 @@ def story_of(*, rules: JobRules = FREE, market: str = "spot", at: float = 0, **j
 def ended_of(story: Story, number: int = 1) -> datetime:
     """Return when the reaper may end the instance of an attempt."""
     [over] = [each for each in story.published_of(AttemptEnded) if each.attempt == number]
-    return over.terminate_after
+    at: datetime = over.terminate_after
+    return at
 
 
 def test_after_a_notice_in_the_first_hour_the_instance_is_left_to_ec2() -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from agent.docker_job_agent.errors import CouldNotRunError
 from agent.docker_job_agent.job import Job, check_job
-from agent.docker_job_agent.job_secrets import ECR_REGISTRY, HUB_HOSTS, read_login, registry_of
+from agent.docker_job_agent.job_secrets import HUB_HOSTS, read_login, registry_of
+from agent.docker_job_agent.partitions import ecr_registry
 from services.api.config import from_settings
 from services.api.submission.images import host_of
 from services.api.submission.request import BadRequest, Bounds, JobRequest, read_job
@@ -142,20 +143,26 @@ def test_a_job_with_a_program_is_taken(fields: dict[str, Any]) -> None:
         *("alpine", "docker.io/alpine", "ghcr.io/a/b", "public.ecr.aws/a/b"),
         "12345678901.dkr.ecr.eu-west-1.amazonaws.com/app",
         "123456789012.dkr.ecr.eu-west-1.amazonaws.com:443/app",
-        "123456789012.dkr-ecr.eu-west-1.on.aws/app",
+        "123456789012.dkr-ecr.eu-west-1.amazonaws.com/app",
     ],
 )
 def test_ecr_goes_with_an_image_of_ecr_alone(image: str) -> None:
     message = refusal(docker_image=image, registry_auth="ecr")
     assert message.startswith(f"registry_auth is ecr, but docker_image {image!r} is not of ECR")
-    assert not ECR_REGISTRY.fullmatch(registry_of(image) or "")
+    assert not ecr_registry(registry_of(image) or "")
 
 
-@pytest.mark.parametrize("domain", ["eu-west-1.amazonaws.com", "cn-north-1.amazonaws.com.cn"])
-def test_an_image_of_ecr_is_taken_with_its_login(domain: str) -> None:
-    image = f"123456789012.dkr.ecr.{domain}/team/app:1"
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("dkr.ecr.eu-west-1.amazonaws.com", "dkr.ecr.cn-north-1.amazonaws.com.cn"),
+        *("dkr.ecr-fips.us-east-1.amazonaws.com", "dkr-ecr.eu-west-1.on.aws"),
+    ],
+)
+def test_an_image_of_ecr_is_taken_with_its_login(host: str) -> None:
+    image = f"123456789012.{host}/team/app:1"
     assert read(docker_image=image, registry_auth="ecr").docker_image == image
-    assert ECR_REGISTRY.fullmatch(registry_of(image) or "")
+    assert ecr_registry(registry_of(image) or "")
 
 
 LOGINS = ("u:p", "u:p:q", "u: ", "u:p\n", "u:p\r\n", '{"username": "u", "password": "p"}\n')

@@ -110,6 +110,13 @@ def test_the_scenario_as_it_must_be_has_no_deviation() -> None:
             f"instance {OTHER} ran 100 s longer than its attempt",
         ),
         (
+            {"bills": [bill(INTERRUPTED_ID, 31, 0.001), OUTCOME.bills[1]]},
+            (
+                f"instance {INTERRUPTED_ID} was interrupted within its first hour and is billed "
+                "0.001000 USD: Client.UserInitiatedShutdown"
+            ),
+        ),
+        (
             {"bills": [OUTCOME.bills[0], bill(OTHER, 62, 0.002, market="on-demand")]},
             f"instance {OTHER} is on-demand, not Spot",
         ),
@@ -133,8 +140,11 @@ def test_two_attempts_on_one_instance_are_a_deviation() -> None:
 
 def test_an_interrupted_instance_that_is_billed_is_a_deviation() -> None:
     billed = [bill(INTERRUPTED_ID, 31, 0.001), OUTCOME.bills[1]]
-    found = deviations(replace(OUTCOME, bills=billed))
-    assert f"instance {INTERRUPTED_ID} was interrupted in its first hour, and billed" in found
+    deviation = (
+        f"instance {INTERRUPTED_ID} was interrupted within its first hour and is billed "
+        "0.001000 USD: Client.UserInitiatedShutdown"
+    )
+    assert deviation in deviations(replace(OUTCOME, bills=billed))
 
 
 def test_a_line_that_differs_is_a_deviation_though_the_sum_is_right() -> None:

@@ -10,7 +10,12 @@ from services.api.submission.images import host_of
 from services.api.submission.json_body import BadRequest
 
 # Those that the agent can log in to, with `GetAuthorizationToken` of the host's region.
-_ECR = re.compile(r"[0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?")
+_ECR = re.compile(
+    r"[0-9]{12}\.(?:dkr\.ecr(?:-fips)?\.[a-z0-9-]+\.(?:amazonaws\.com|amazonaws\.com\.cn"
+    r"|amazonaws\.eu|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)"
+    r"|dkr-ecr(?:-fips)?\.[a-z0-9-]+\.on\."
+    r"(?:aws|amazonwebservices\.com\.cn|amazonwebservices\.eu))"
+)
 
 # A version, or a label: https://docs.aws.amazon.com/goto/WebAPI/ssm-2014-11-06/LabelParameterVersion
 _SELECTOR = re.compile(r"[1-9][0-9]{0,18}|(?!aws|ssm|[0-9])[a-z0-9_.-]{1,100}", re.IGNORECASE)

@@ -162,12 +162,13 @@ RECORD_TERMINATED = """
 UPDATE instances SET state = 'terminated', end_cause = new.cause, terminated_at = new.terminated_at,
     billed_seconds = new.billed_seconds, cost_usd = new.cost_usd,
     cost_lines = new.cost_lines::jsonb, settled_at = $6, due_at = NULL, lease_token = NULL,
-    -- From the end of its attempt on; all its life if it was orphaned.
-    leaked_seconds = greatest(0, extract(epoch FROM new.terminated_at - coalesce(
-        (SELECT ended_at FROM ended_attempts AS ended
-            WHERE (ended.job_id, ended.attempt) = (instances.job_id, instances.attempt)),
-        CASE WHEN instances.end_cause = 'orphan' THEN instances.launched_at END,
-        new.terminated_at)))
+    -- From the end of its attempt on; all its life if it was orphaned; nothing if it was free.
+    leaked_seconds = CASE WHEN new.billed_seconds = 0 THEN 0 ELSE
+        greatest(0, extract(epoch FROM new.terminated_at - coalesce(
+            (SELECT ended_at FROM ended_attempts AS ended
+                WHERE (ended.job_id, ended.attempt) = (instances.job_id, instances.attempt)),
+            CASE WHEN instances.end_cause = 'orphan' THEN instances.launched_at END,
+            new.terminated_at))) END
 FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::integer[], $5::double precision[],
         $7::text[])
     AS new (instance_id, cause, terminated_at, billed_seconds, cost_usd, cost_lines)

@@ -48,6 +48,7 @@ class FakeApi:
         self.command: dict[int, list[str]] = {}
         self.failures: list[int] = []  # statuses to answer the next calls with
         self.host_services = True
+        self.free_seconds: float | None = None  # of the free first hour; None: an older API's
         self.over: set[int] = set()  # jobs whose attempt is over
         self.sts_url = ""  # the STS of agents that identify by role
         self.assigned: dict[str, tuple[int, int]] = {}  # job and attempt of those instances
@@ -82,6 +83,11 @@ class FakeApi:
         """Return the text of every log line of a job."""
         batches = [each["logs"] for each in self.reports[job_id] if each.get("logs")]
         return [line["text"] for batch in batches for line in batch["lines"]]
+
+    def _settings(self) -> dict[str, Any]:
+        free = {"free_if_interrupted_within_seconds": self.free_seconds}
+        given = {**SETTINGS, "host_services": self.host_services}
+        return given if self.free_seconds is None else given | free
 
     def find_agent(self, path: str) -> bytes | None:
         """Return the agent at a path: this release's, or the one of a hash."""
@@ -134,7 +140,7 @@ class FakeApi:
             "job": job,
             "attempt": body["attempt"],
             "instance_id": body["instance_id"],
-            "settings": {**SETTINGS, "host_services": self.host_services},
+            "settings": self._settings(),
         }
 
 
