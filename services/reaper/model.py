@@ -22,7 +22,10 @@ TRANSITIONS: Transitions = {
 
 
 class Watched(Struct, frozen=True, kw_only=True):
-    """An instance as its row has it. `sql/` describes its columns."""
+    """An instance as its row has it. `sql/` describes its columns.
+
+    *console_unread*: it did not boot, and what it has printed is to be read before it ends.
+    """
 
     instance_id: str
     job_id: int | None
@@ -39,6 +42,7 @@ class Watched(Struct, frozen=True, kw_only=True):
     tries: int = 0
     missing_since: datetime | None = None
     unlisted_seconds: float = 0
+    console_unread: bool = False
 
 
 class Watermark(Struct, frozen=True, kw_only=True):

@@ -56,6 +56,8 @@ class ScriptedCompute:
         self.terminated: list[list[str]] = []
         self.invisible: set[str] = set()
         self.list_error: ComputeError | None = None
+        self.consoles: dict[str, str | Exception] = {}
+        self.consoles_read: list[str] = []
 
     @property
     def questions(self) -> list[LaunchRequest]:
@@ -156,6 +158,14 @@ class ScriptedCompute:
         if self.list_error is not None:
             raise self.list_error
         return [each for each in self.instances.values() if each.instance_id not in self.invisible]
+
+    async def console_output(self, instance_id: str) -> str | None:
+        self.consoles_read.append(instance_id)
+        await self.answering.wait()
+        found = self.consoles.get(instance_id)
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     async def close(self) -> None:
         pass
