@@ -119,6 +119,8 @@ class Instance:
     """The time of the interruption; None: no notice was given."""
     rebalance_at: datetime | None = None
     console: str = ""
+    posted: str = ""
+    """What EC2 has posted of the console after a change of state."""
 
     def shown(self, region: str) -> dict[str, Any]:
         """Return the instance in the form of DescribeInstances."""

@@ -111,6 +111,8 @@ async def play_launcher(stack: Stack) -> None:
 async def play_reaper(stack: Stack) -> None:
     """Make every call of a reaper."""
     reaper = stack.become("ReaperRole")
+    for each in await reaper.list_instances():
+        await reaper.console_output(each.instance_id)
     await reaper.terminate([each.instance_id for each in await reaper.list_instances()])
     stack.client("sqs").send_message(QueueUrl=stack.queue, MessageBody="notice")
     sqs = boto3.session.Session().client("sqs", region_name=REGION)
