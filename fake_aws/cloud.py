@@ -74,6 +74,8 @@ class Cloud:
         self.endings = Endings(
             settings, self.timers, self.pools, self.limits, self.spot, self.registry, self.launching
         )
+        self.launching.on_failed = self.endings.fail_launch
+        self.launching.on_off = self.endings.on_machine_off
         self.front = self._make_front()
         self.url = ""
         self.port = 0
@@ -173,6 +175,7 @@ class Cloud:
             lambda instance: Metadata(instance, self.keys, self.moto.role_of, self.settings.region),
             self._machine_environment,
             self.endings.on_machine_off,
+            self.launching.boot_faults,
         )
         self.launching.machines = self.machines
 

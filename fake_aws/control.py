@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from fake_aws import ledger
+from fake_aws.boot_faults import BootFault
 from fake_aws.cloud import Cloud
 from fake_aws.errors import AwsError
 from fake_aws.faults import Fault, PoolFault
@@ -79,9 +80,19 @@ class Control:
 
         return self._do(add)
 
+    def break_boots(self, kind: str, times: int | None = 1) -> BootFault:
+        """Let the boots of the next instances fail: *kind* and *times* of `boot_faults`."""
+        fault = msgspec.convert({"kind": kind, "times": times}, BootFault)
+        return self._do(lambda cloud: cloud.launching.boot_faults.add(fault))
+
     def heal(self) -> None:
         """Disarm every fault."""
-        self._do(lambda cloud: cloud.faults.clear())
+
+        def clear(cloud: Cloud) -> None:
+            cloud.faults.clear()
+            cloud.launching.boot_faults.clear()
+
+        self._do(clear)
 
     def reveal(self) -> None:
         """Make every launched instance and Spot request visible at once."""
@@ -178,9 +189,8 @@ def _truth(instance: Any) -> dict[str, Any]:
 
 COMMANDS = (
     *("interrupt", "rebalance", "set_capacity", "set_quota", "fail", "heal", "reveal", "crash"),
-    "fail_pool",
-    "hide",
-    *("send_events_to", "ignore_terminations", "instances", "running", "ledger", "calls"),
+    *("fail_pool", "hide", "break_boots", "send_events_to", "ignore_terminations"),
+    *("instances", "running", "ledger", "calls"),
 )
 QUERIES = {"instances", "running", "ledger", "calls"}
 

@@ -81,6 +81,10 @@ class Endings:
         else:
             self._stop(instance, BY_ITSELF, text)
 
+    def fail_launch(self, instance: Instance, code: str, message: str) -> None:
+        """Terminate an instance that cannot be started."""
+        self._end(instance, code, message, message)
+
     def interrupt(self, instance_id: str, *, notice: bool) -> datetime:
         """Interrupt a Spot instance, after the notice if there is one; return when."""
         instance = self._registry.one(instance_id)
@@ -145,6 +149,7 @@ class Endings:
             self._launching.machines.kill(instance.id)
 
     def _terminated(self, instance: Instance) -> None:
+        instance.posted = instance.console
         self._registry.enter(instance, State.TERMINATED)
         seconds = self._settings.terminated_shown_seconds
         self._timers.after(seconds, lambda: self._registry.forget(instance))

@@ -143,6 +143,8 @@ class Instance:
     """The time of the interruption; None: no notice was given."""
     rebalance_at: datetime | None = None
     console: str = ""
+    posted: str = ""
+    """What EC2 has posted of the console after a change of state."""
     loses_tags_at: datetime | None = None
     """From then on EC2 does not show the tags of the terminated instance."""
 

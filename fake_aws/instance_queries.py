@@ -4,13 +4,14 @@ import base64
 from datetime import UTC, datetime
 from typing import Any
 
-from fake_aws.errors import combination
+from fake_aws.errors import AwsError, combination
 from fake_aws.filters import paginate, select
 from fake_aws.instance import FILTERS, Instance, State
 from fake_aws.registry import Registry
 
 Params = dict[str, Any]
 FEWEST_A_PAGE = 5
+MOST_CONSOLE = 64 * 1024
 
 
 class InstanceQueries:
@@ -42,13 +43,25 @@ class InstanceQueries:
         return {"InstanceStatuses": page, "NextToken": token}
 
     def console(self, params: Params) -> Params:
-        """GetConsoleOutput: the machine's output so far."""
+        """GetConsoleOutput: what was posted, or the latest output of a Nitro type; 64 KB of it.
+
+        https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_GetConsoleOutput.html
+        """
         [instance] = self._registry.named([params["InstanceId"]])
-        return {
-            "InstanceId": instance.id,
-            "Timestamp": datetime.now(UTC),
-            "Output": base64.b64encode(instance.console.encode()).decode(),
-        }
+        latest = params.get("Latest", False)
+        if latest and not instance.plan.kind.nitro:
+            raise AwsError(
+                "UnsupportedOperation",
+                "This instance does not support retrieving the latest console logs. Please try "
+                "your request without retrieving the latest console logs.",
+            )
+        # Nothing documents the latest output of a terminated instance: here it has none.
+        text = instance.posted
+        if latest:
+            text = "" if instance.state is State.TERMINATED else instance.console
+        shown: Params = {"InstanceId": instance.id, "Timestamp": datetime.now(UTC)}
+        raw = text.encode()[-MOST_CONSOLE:]
+        return shown | ({"Output": base64.b64encode(raw).decode()} if raw else {})
 
     def _found(self, params: Params) -> list[Instance]:
         ids = params.get("InstanceIds")

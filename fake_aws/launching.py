@@ -3,9 +3,11 @@
 import ipaddress
 import random
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from fake_aws.boot_faults import CONSOLES, PENDING, WITHOUT_MACHINE, BootFaults
 from fake_aws.errors import AwsError
 from fake_aws.faults import Faults
 from fake_aws.instance import Instance, Plan, State
@@ -56,6 +58,11 @@ class Launching:
         self._delays = random.Random(f"{settings.seed} visibility")
         self._addresses = NETWORK.hosts()
         self.machines: Machines | None = None
+        self.boot_faults = BootFaults()
+        self.on_failed: Callable[[Instance, str, str], None] = lambda *_: None
+        """Ends an instance that is pending, for a state reason and its message."""
+        self.on_off: Callable[[str], None] = lambda _: None
+        """Receives the id of an instance that powers itself off without a machine."""
 
     def launch(self, plan: Plan, reservation: str, *, max_price: float | None = None) -> Instance:
         """Launch one instance. Raises AwsError, EC2's refusal."""
@@ -127,14 +134,31 @@ class Launching:
         return instance
 
     def _run(self, instance: Instance) -> None:
-        if instance.state is State.PENDING:
+        if instance.state is not State.PENDING:
+            return
+        kind = self.boot_faults.strike(instance.id)
+        if kind in PENDING:
+            self.on_failed(instance, *PENDING[kind])
+        else:
             instance.running_at = datetime.now(UTC)
             self._registry.enter(instance, State.RUNNING)
             self._timers.after(self._settings.boot_seconds, lambda: self._boot(instance))
 
     def _boot(self, instance: Instance) -> None:
-        if instance.state is State.RUNNING and self.machines is not None:
+        if instance.state is not State.RUNNING:
+            return
+        self._timers.after(self._settings.posted_seconds, lambda: _post(instance))
+        kind = self.boot_faults.of(instance.id)
+        if kind in WITHOUT_MACHINE:
+            instance.console += CONSOLES[kind]
+            if kind == "power_off":
+                self.on_off(instance.id)
+        elif self.machines is not None:
             self.machines.start(instance)
+
+
+def _post(instance: Instance) -> None:
+    instance.posted = instance.console
 
 
 def new_id(kind: str) -> str:

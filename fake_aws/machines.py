@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol
 
+from fake_aws.boot_faults import BootFaults, spoil
 from fake_aws.instance import Instance
 from fake_aws.metadata import Metadata
 from fake_aws.settings import CloudSettings
@@ -77,8 +78,10 @@ class Machines:
         metadata_for: Callable[[Instance], Metadata],
         environment: Environment,
         on_off: Callable[[str], None],
+        boot_faults: BootFaults,
     ) -> None:
         """*on_off* is called with the id of each instance that has powered itself off."""
+        self._boot_faults = boot_faults
         self._settings = settings
         self._directory = directory
         self._runtime = runtime
@@ -143,6 +146,7 @@ class Machines:
         if gpus is not None:
             (machine.home / "gpus").write_text(str(gpus))
         await self._runtime.prepare(machine.home, machine.instance)
+        spoil(machine.home, self._boot_faults.of(machine.instance.id))
 
     async def _until_off(self, machine: Machine, process: asyncio.subprocess.Process) -> None:
         reader = asyncio.create_task(_read(process, machine.instance))

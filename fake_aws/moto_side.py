@@ -63,6 +63,8 @@ class InstanceType(NamedTuple):
     bare_metal: bool
     burstable: bool
     usage_classes: tuple[str, ...]
+    nitro: bool = True
+    """Whether its hypervisor is Nitro, or it is one machine as a whole of that kind."""
 
 
 class MotoSide:
@@ -253,6 +255,7 @@ def instance_type(name: str) -> InstanceType:
         bare_metal=found["BareMetal"],
         burstable=found["BurstablePerformanceSupported"],
         usage_classes=tuple(found["SupportedUsageClasses"]),
+        nitro=found.get("Hypervisor", "nitro") == "nitro",
     )
 
 

@@ -75,6 +75,8 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     pending_seconds: float = 8.0
     boot_seconds: float = 10.0
     """From running to the first line of the user data."""
+    posted_seconds: float = 120.0
+    """From the first line of the user data until EC2 posts the console so far."""
     shutting_down_seconds: float = 20.0
     stopping_seconds: float = 20.0
     shutdown_seconds: float = 3.0

@@ -1,4 +1,4 @@
-"""What a pass of the launcher does while launches are paused: a trial, and delays for the rest."""
+"""Claims while launches are paused: one launch as a trial, and published delays for the rest."""
 
 from datetime import timedelta
 

@@ -212,8 +212,8 @@ def interruption_event(interruption: Interruption) -> InstanceInterrupted:
     )
 
 
-def termination_event(terminated: Terminated) -> InstanceTerminated:
-    """Make the event of a recorded end."""
+def termination_event(terminated: Terminated, console: str | None = None) -> InstanceTerminated:
+    """Make the event of a recorded end; *console* is what is kept of the instance's console."""
     return InstanceTerminated(
         instance_id=terminated.watched.instance_id,
         terminated_at=terminated.terminated_at,
@@ -224,6 +224,7 @@ def termination_event(terminated: Terminated) -> InstanceTerminated:
         job_id=terminated.watched.job_id,
         attempt=terminated.watched.attempt,
         cost_lines=terminated.cost_lines,
+        console_output=console,
     )
 
 

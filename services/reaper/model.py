@@ -24,7 +24,10 @@ TRANSITIONS: Transitions = {
 
 
 class Watched(Struct, frozen=True, kw_only=True):
-    """An instance as its row has it. `sql/` describes its columns."""
+    """An instance as its row has it. `sql/` describes its columns.
+
+    *console_unread*: it did not boot, and what it has printed is to be read before it ends.
+    """
 
     instance_id: str
     job_id: int | None
@@ -44,6 +47,7 @@ class Watched(Struct, frozen=True, kw_only=True):
     unlisted_seconds: float = 0
     not_found_at: datetime | None = None
     not_found_seconds: float = 0
+    console_unread: bool = False
 
 
 class Watermark(Struct, frozen=True, kw_only=True):

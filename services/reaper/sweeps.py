@@ -16,9 +16,10 @@ from typing import Any
 
 from services.reaper import decisions
 from services.reaper.config import ReaperConfig
+from services.reaper.consoles import ConsoleReader
 from services.reaper.decisions import ReaperRules
 from services.reaper.model import Findings, Terminated, UnknownInstance, Watched
-from services.reaper.store import instances, listings, notices, unknown_instances
+from services.reaper.store import consoles, instances, listings, notices, unknown_instances
 from shared.compute.port import Compute, ComputeError, Instance, Throttled, Unknown
 from shared.compute.timeouts import answer_within
 from shared.events import cloudevents
@@ -50,7 +51,7 @@ class InstanceSweeps:
         if claimed:
             points.reached("reaper.claimed")
             ids = [each.instance_id for each in claimed]
-            await self._terminate(ids)
+            await self._read_and_terminate(claimed)
             points.reached("reaper.called")
             shown = await self._describe(ids)
             points.reached("reaper.described")
@@ -59,6 +60,19 @@ class InstanceSweeps:
         async with self.ports.db.transaction() as tx:
             next_due = await instances.next_ending(tx)
         return next_pass(tx.now, full=len(claimed) == self.config.batch, next_due=next_due)
+
+    async def _read_and_terminate(self, claimed: Sequence[Watched]) -> None:
+        """Terminate these; those that did not boot once their consoles are read."""
+        unread = [each.instance_id for each in claimed if each.console_unread]
+        others = [each.instance_id for each in claimed if not each.console_unread]
+
+        async def after_reading() -> None:
+            await self._consoles.read(unread)
+            await self._terminate(unread)
+
+        await asyncio.gather(
+            *([self._terminate(others)] if others else []), *([after_reading()] if unread else [])
+        )
 
     async def _terminate(self, ids: Sequence[str]) -> None:
         """Terminate each. A failure is logged; the sweep repeats the call while it lives."""
@@ -112,8 +126,7 @@ class InstanceSweeps:
         It shows which instances ended by themselves, are missing, outlived their time, are unknown.
         """
         try:
-            call = self.compute.list_instances()
-            listing = await answer_within(self.config.call_seconds, call)
+            listing = await self._list()
         except ComputeError as error:
             # Without a complete list nothing is concluded, least of all an end.
             self._logger.warning("list failed", error=str(error))
@@ -152,6 +165,13 @@ class InstanceSweeps:
         if findings.missing:
             tx.wakes.add("confirm_missing")
         self.ports.wakeups.wake(*tx.wakes)
+
+    async def _list(self) -> Sequence[Instance]:
+        """Return the cloud's complete list; read the consoles of what has ended by itself."""
+        call = self.compute.list_instances()
+        listing = await answer_within(self.config.call_seconds, call)
+        await self._consoles.read_ended(listing)
+        return listing
 
     async def _count_listing(self, tx: Transaction) -> None:
         """Record this list; the time without one counts neither as missing nor as unknown."""
@@ -194,9 +214,10 @@ class InstanceSweeps:
         if not terminated:
             return False
         recorded = await instances.record_terminated(tx, terminated)
+        printed = await consoles.load_consoles(tx, list(recorded)) if recorded else {}
         envelopes = [
             cloudevents.wrap(
-                decisions.termination_event(each),
+                decisions.termination_event(each, printed.get(each.watched.instance_id)),
                 source=tx.source,
                 at=tx.now,
                 trace=each.watched.trace,
@@ -226,6 +247,7 @@ class InstanceSweeps:
             more = await instances.prune_instances(tx, before, limit)
             more |= await unknown_instances.prune_sightings(tx, before, limit)
             more |= await notices.prune_notices(tx, before, limit)
+            more |= await consoles.prune_consoles(tx, before, limit)
         return tx.now if more else None
 
     @property
@@ -240,6 +262,10 @@ class InstanceSweeps:
             ask_seconds=self.config.ask_seconds,
             not_found_seconds=self.config.not_found_seconds,
         )
+
+    @property
+    def _consoles(self) -> ConsoleReader:
+        return ConsoleReader(self.ports.db, self.compute)
 
     @property
     def _logger(self) -> Any:

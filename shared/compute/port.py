@@ -227,6 +227,18 @@ class Prepared(Protocol):
         ...
 
 
+@runtime_checkable
+class HasConsoles(Protocol):
+    """A compute that can read what an instance has printed since it was launched."""
+
+    async def console_output(self, instance_id: str) -> str | None:
+        """Return the end of what it has printed; None: nothing is known of that (yet).
+
+        Any program on the instance may have printed it. Raises a `ComputeError`.
+        """
+        ...
+
+
 class Compute(Protocol):
     """A cloud. Every method may be called concurrently and again after a crash."""
 

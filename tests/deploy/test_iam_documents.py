@@ -114,6 +114,8 @@ async def play_launcher(stack: Stack) -> None:
 async def play_reaper(stack: Stack) -> None:
     """Make every call of a reaper."""
     reaper = stack.become("ReaperRole")
+    for each in await reaper.list_instances():
+        await reaper.console_output(each.instance_id)
     await reaper.terminate([each.instance_id for each in await reaper.list_instances()])
     with pytest.raises(Misconfigured, match="no statement allows it"):
         await reaper.terminate(["i-0123456789abcdef0"])

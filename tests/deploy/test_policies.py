@@ -76,6 +76,8 @@ def test_no_kind_of_resource_is_allowed_that_nothing_uses() -> None:
     [
         ("ReaperRole", "ec2:TerminateInstances", "instance/i-1", {}),
         ("ReaperRole", "ec2:TerminateInstances", "instance/i-1", THEIRS),
+        ("ReaperRole", "ec2:GetConsoleOutput", "instance/i-1", THEIRS),
+        ("LauncherRole", "ec2:GetConsoleOutput", "instance/i-1", OURS),
         ("ReaperRole", "ec2:CreateFleet", "fleet/fleet-1", TAGGED),
         ("ReaperRole", "ec2:RunInstances", "instance/i-1", TAGGED),
         ("LauncherRole", "ec2:TerminateInstances", "instance/i-1", OURS),

@@ -16,8 +16,16 @@ from typing import Any
 import boto3
 import httpx
 import pytest
+from botocore.exceptions import ClientError
 
-from tests.support.compute.ec2_clouds import CONFIG, Launcher, Strict, eventually, strict_cloud
+from tests.support.compute.ec2_clouds import (
+    CONFIG,
+    Launcher,
+    Strict,
+    code_of,
+    eventually,
+    strict_cloud,
+)
 
 IMAGE = "python:3.13-slim"
 STAY = "sleep 600\n"
@@ -111,8 +119,61 @@ def test_what_a_machine_prints_is_its_console(cloud: Strict, launcher: Launcher)
     instance_id = boots(launcher, "echo to stdout; echo to stderr >&2\n" + STAY)
     until_printed(cloud, instance_id, "to stderr")
 
-    output = launcher.ec2.get_console_output(InstanceId=instance_id)["Output"]
+    output = launcher.ec2.get_console_output(InstanceId=instance_id, Latest=True)["Output"]
     assert "to stdout" in output
+
+
+def test_without_latest_the_console_is_what_was_posted_after_a_change_of_state() -> None:
+    with strict_cloud(boot="process", posted_seconds=1e6) as cloud:
+        launcher = Launcher(cloud)
+        instance_id = boots(launcher, "echo bye; shutdown -h now\n" + STAY)
+        until_printed(cloud, instance_id, "bye")
+        assert "Output" not in launcher.ec2.get_console_output(InstanceId=instance_id)
+        eventually(lambda: launcher.state(instance_id) == "terminated")
+        posted = launcher.ec2.get_console_output(InstanceId=instance_id)["Output"]
+        assert "bye" in posted
+        assert "Output" not in launcher.ec2.get_console_output(InstanceId=instance_id, Latest=True)
+
+
+def test_an_instance_that_is_not_of_nitro_has_no_latest_console(
+    cloud: Strict, launcher: Launcher
+) -> None:
+    instance_id = launcher.run(InstanceType="m4.large")["Instances"][0]["InstanceId"]
+    eventually(lambda: launcher.state(instance_id) == "running")
+    with pytest.raises(ClientError, match="does not support retrieving the latest") as error:
+        launcher.ec2.get_console_output(InstanceId=instance_id, Latest=True)
+    assert code_of(error) == "UnsupportedOperation"
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "printed"),
+    [
+        ("client_error", "Client.InternalError", ""),
+        ("server_error", "Server.InternalError", ""),
+        ("power_off", "Client.InstanceInitiatedShutdown", "reboot: Power down"),
+    ],
+)
+def test_a_boot_that_fails_on_command_ends_the_instance(
+    cloud: Strict, launcher: Launcher, kind: str, reason: str, printed: str
+) -> None:
+    cloud.control.break_boots(kind)
+    instance_id = boots(launcher, "echo never\n" + STAY)
+    eventually(lambda: launcher.state(instance_id) == "terminated")
+    [shown] = launcher.shown([instance_id])
+    assert shown["StateReason"]["Code"] == reason
+    assert printed in console(cloud, instance_id)
+    assert "never" not in console(cloud, instance_id)
+    other = boots(launcher, "echo booted\n" + STAY)
+    until_printed(cloud, other, "booted")
+
+
+def test_a_kernel_that_panics_leaves_the_instance_running(
+    cloud: Strict, launcher: Launcher
+) -> None:
+    cloud.control.break_boots("kernel_panic")
+    instance_id = boots(launcher, "echo never\n" + STAY)
+    until_printed(cloud, instance_id, "Kernel panic")
+    assert launcher.state(instance_id) == "running"
 
 
 def test_a_shutdown_from_within_terminates_it(cloud: Strict, launcher: Launcher) -> None:

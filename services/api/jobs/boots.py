@@ -12,6 +12,7 @@ from datetime import timedelta
 from msgspec.structs import replace
 
 from services.api.jobs.model import TERMINAL, Attempt, Job, JobWithAttempts
+from shared.console_text import OUR_LINES, readable
 from shared.events.events import InstanceTerminated
 
 OURS = frozenset({"vanished", "lifetime", "orphan", "stopped", "lost", "cancelled"})
@@ -26,9 +27,6 @@ https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
 
 LIFETIME_MARGIN = timedelta(seconds=60)
 """Before the end of an instance's lifetime: its own timer counts whole minutes."""
-
-OUR_LINES = "docker-job: "
-"""What the lines of user data and agent begin with."""
 
 QUOTED = 200
 """The most characters of a console's line in an error message."""
@@ -97,11 +95,6 @@ def last_line(console: str | None) -> str | None:
     lines = [stripped for each in text.splitlines() if (stripped := each.strip())]
     ours = [each for each in lines if each.startswith(OUR_LINES)]
     return next(reversed(ours or lines), None)
-
-
-def readable(text: str) -> str:
-    """Return *text* without control characters: whoever runs on an instance can print there."""
-    return "".join(each for each in text if each.isprintable() or each in "\n\t")
 
 
 def _quoted(console: str | None) -> str:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from services.api.jobs.boots import readable
 from services.api.jobs.model import Attempt
 from services.api.jobs.store import Owner
+from shared.console_text import readable
 from shared.events.events import InstanceTerminated
 from shared.postgres.pool import Connection, Transaction
 

@@ -44,10 +44,11 @@ async def add_instances(tx: Transaction, launched: Sequence[Envelope[InstanceLau
 
 
 ADD_ENDED_ATTEMPTS = """
-INSERT INTO ended_attempts (job_id, attempt, cause, ended_at, terminate_after)
-SELECT job_id, attempt, cause, ended_at, terminate_after
-FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::timestamptz[], $5::timestamptz[])
-    AS new (job_id, attempt, cause, ended_at, terminate_after)
+INSERT INTO ended_attempts (job_id, attempt, cause, ended_at, terminate_after, boot_failed)
+SELECT job_id, attempt, cause, ended_at, terminate_after, boot_failed
+FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::timestamptz[], $5::timestamptz[],
+        $6::boolean[])
+    AS new (job_id, attempt, cause, ended_at, terminate_after, boot_failed)
 ON CONFLICT DO NOTHING
 RETURNING job_id, attempt
 """
@@ -64,6 +65,7 @@ async def add_ended_attempts(
         [each.cause for each in events],
         [each.ended_at for each in events],
         [each.terminate_after for each in events],
+        [each.boot_failed for each in events],
     )
     new = {(row["job_id"], row["attempt"]) for row in rows}
     return {(each.job_id, each.attempt) for each in events} - new
@@ -73,14 +75,15 @@ async def add_ended_attempts(
 # with a condition on the state, here and below, Postgres might look among all that run.
 END_INSTANCES_OF = """
 WITH found AS MATERIALIZED (
-    SELECT instances.instance_id, ended.cause, ended.terminate_after
+    SELECT instances.instance_id, ended.cause, ended.terminate_after, ended.boot_failed
     FROM unnest($1::bigint[], $2::integer[]) AS new (job_id, attempt)
     JOIN ended_attempts AS ended USING (job_id, attempt)
     JOIN instances USING (job_id, attempt)
     WHERE instances.due_at IS NULL AND instances.terminated_at IS NULL
     ORDER BY instances.instance_id
     FOR UPDATE OF instances)
-UPDATE instances SET state = 'ending', end_cause = found.cause, due_at = found.terminate_after
+UPDATE instances SET state = 'ending', end_cause = found.cause, due_at = found.terminate_after,
+    boot_failed = found.boot_failed
 FROM found
 WHERE instances.instance_id = found.instance_id
 """
@@ -101,11 +104,12 @@ async def end_instances_of(tx: Transaction, attempts: Sequence[tuple[int, int]])
 # that run.
 END_INSTANCES_OF_ENDED = """
 WITH found AS MATERIALIZED (
-    SELECT instances.instance_id, ended.cause, ended.terminate_after
+    SELECT instances.instance_id, ended.cause, ended.terminate_after, ended.boot_failed
     FROM instances JOIN ended_attempts AS ended USING (job_id, attempt)
     WHERE instances.state = 'running'
     FOR UPDATE OF instances SKIP LOCKED)
-UPDATE instances SET state = 'ending', end_cause = found.cause, due_at = found.terminate_after
+UPDATE instances SET state = 'ending', end_cause = found.cause, due_at = found.terminate_after,
+    boot_failed = found.boot_failed
 FROM found
 WHERE instances.instance_id = found.instance_id
 """
@@ -123,7 +127,9 @@ WHERE instance_id = ANY (ARRAY(
     ORDER BY due_at LIMIT (SELECT $4::integer)
     FOR UPDATE SKIP LOCKED))
 RETURNING instance_id, job_id, attempt, launch_token, trace, state, market, hourly_price_usd,
-    launched_at, dies_by, other_prices, end_cause, due_at, tries, missing_since
+    launched_at, dies_by, other_prices, end_cause, due_at, tries, missing_since,
+    boot_failed AND NOT EXISTS (
+        SELECT FROM consoles WHERE consoles.instance_id = instances.instance_id) AS console_unread
 """
 
 

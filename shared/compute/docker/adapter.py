@@ -59,6 +59,8 @@ LAUNCHES_AT_ONCE = 8
 TURN_SECONDS = 12.0
 LAUNCH_SECONDS = 14.0
 
+CONSOLE_LINES = 200
+
 # The engine takes a name before it shows the container, and creating one can take a while.
 ADOPT_PAUSES_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
@@ -149,6 +151,10 @@ class DockerCompute:
     async def list_instances(self) -> Sequence[Instance]:
         """List all of this deployment; remove ended ones after their retention."""
         return await self._instances.list_all()
+
+    async def console_output(self, instance_id: str) -> str | None:
+        """Return the last lines of the agent's container."""
+        return await self._engine.last_output(container_name(instance_id), CONSOLE_LINES) or None
 
     async def close(self) -> None:
         """Close the connections. Instances go on."""

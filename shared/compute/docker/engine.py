@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
+from shared.compute.docker.frames import frames_text
 from shared.compute.docker.values import (
     EngineMachine,
     ExitStatus,
@@ -193,6 +194,12 @@ class EngineApi:
         query = {"stderr": "true", "tail": str(lines)}
         answer = await self._call("GET", f"/containers/{name}/logs", query, takes={404, 409})
         return answer.body if answer.status == 200 else b""
+
+    async def last_output(self, name: str, lines: int) -> str:
+        """Return the last lines of both streams, without the frames; empty: none left."""
+        query = {"stdout": "true", "stderr": "true", "tail": str(lines)}
+        answer = await self._call("GET", f"/containers/{name}/logs", query, takes={404, 409})
+        return frames_text(answer.body) if answer.status == 200 else ""
 
     async def close(self) -> None:
         """Close the session."""

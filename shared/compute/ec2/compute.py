@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from shared.clock import Clock
 from shared.compute.ec2.client import Aws
 from shared.compute.ec2.confirmation import Confirmation
+from shared.compute.ec2.console import console_output
 from shared.compute.ec2.ending import INSTANCE_ID, InstanceEnder
 from shared.compute.ec2.errors import at_fault
 from shared.compute.ec2.launching import FleetLauncher
@@ -109,6 +110,10 @@ class Ec2Compute:
             each.instance_id for each in shown if each.state is not InstanceState.TERMINATED
         )
         return await self._prices.price(shown)
+
+    async def console_output(self, instance_id: str) -> str | None:
+        """Return the end of its console; EC2 has that of a terminated one for an hour."""
+        return await console_output(self._aws, instance_id)
 
     async def close(self) -> None:
         """Do nothing: threads that still wait for AWS end with the process."""

@@ -59,6 +59,7 @@ Arguments = TypeVarTuple("Arguments")
 
 THREADS = 4
 ENGINE_RETRY_SECONDS = 10.0
+CONSOLE_BYTES = 16 * 1024
 
 # The variables of our environment that an agent gets; the others hold our secrets.
 INHERITED = (
@@ -175,6 +176,11 @@ class ProcessCompute:
         seen = await self._in_thread(self._instances.list_all)
         self._children.wait_for_ended()
         return seen
+
+    async def console_output(self, instance_id: str) -> str | None:
+        """Return the end of the agent's output."""
+        home = self._instances.at(instance_id)
+        return await self._in_thread(home.read_log, CONSOLE_BYTES) or None
 
     async def close(self) -> None:
         """Close the threads. Agents go on; the next adapter over this root adopts them."""

@@ -184,6 +184,15 @@ class InstanceDir:
         """Open `agent.log` for appending; return the descriptor."""
         return self._open("agent.log", os.O_APPEND)
 
+    def read_log(self, most: int) -> str:
+        """Return the last *most* bytes of `agent.log`, empty if there is none."""
+        try:
+            with (self.path / "agent.log").open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - most))
+                return log.read(most).decode(errors="replace")
+        except OSError:
+            return ""
+
     def remove(self) -> None:
         """Remove the directory. `launch.json` goes first: a half removed one shows nothing."""
         (self.path / "launch.json").unlink(missing_ok=True)

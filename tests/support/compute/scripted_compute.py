@@ -61,6 +61,8 @@ class ScriptedCompute:
         self.confirm_error: ComputeError | None = None
         self.not_found_is_final = True
         self.shown_by_id: dict[str, Instance] = {}
+        self.consoles: dict[str, str | Exception] = {}
+        self.consoles_read: list[str] = []
 
     @property
     def questions(self) -> list[LaunchRequest]:
@@ -171,6 +173,14 @@ class ScriptedCompute:
         if self.list_error is not None:
             raise self.list_error
         return [each for each in self.instances.values() if each.instance_id not in self.invisible]
+
+    async def console_output(self, instance_id: str) -> str | None:
+        self.consoles_read.append(instance_id)
+        await self.answering.wait()
+        found = self.consoles.get(instance_id)
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     async def close(self) -> None:
         pass

@@ -154,6 +154,8 @@ REAPER_CLAIMS = (
     Claim(f"{_UNKNOWN}PRUNE_SIGHTINGS", (NOW, BATCH)),
     Claim(f"{_NOTICES}CLAIM_UNPUBLISHED", (NOW,)),
     Claim(f"{_NOTICES}PRUNE_NOTICES", (NOW, BATCH)),
+    Claim("services.reaper.store.consoles.FIND_UNREAD", (RUNNING,)),
+    Claim("services.reaper.store.consoles.PRUNE_CONSOLES", (NOW, BATCH)),
 )
 
 _API = "services.api."
