@@ -88,5 +88,5 @@ def _of_one_bill(bill: Bill, attempt: Job) -> Iterator[str]:
         if ours[name] is None or abs(ours[name] - getattr(bill, name)) > CENT:
             yield (
                 f"{name} of instance {bill.instance_id} is {ours[name]} in the API and "
-                f"{getattr(bill, name):.6f} in the cloud's ledger"
+                f"{round(getattr(bill, name), DIGITS)} in the cloud's ledger"
             )

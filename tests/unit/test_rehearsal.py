@@ -14,6 +14,11 @@ from rehearsal.scenario import Outcome
 from shared.events.events import AttemptEnded, InstanceLaunched
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+OTHER_USD = 0.0001
+OTHER_LINES = {"public_ipv4_usd": OTHER_USD, "volume_usd": OTHER_USD}
+FREE = 2 * OTHER_USD
+"""The cost of an instance that is free itself: of its address and its volume."""
+
 INTERRUPTED_ID, OTHER = "i-0000000000000000a", "i-0000000000000000b"
 
 
@@ -24,6 +29,7 @@ def attempt(number: int, instance_id: str, cause: str, cost: float) -> dict[str,
         "instance_id": instance_id,
         "cause": cause,
         "cost_usd": cost,
+        "cost_lines": {"instance_usd": cost - 2 * OTHER_USD, **OTHER_LINES},
         "ended_at": ended.isoformat(),
     }
 
@@ -32,11 +38,11 @@ def job(**changes: Any) -> dict[str, Any]:
     return {
         "status": "DONE",
         "error_message": None,
-        "cost_usd": 0.002,
-        "wasted_usd": 0.0,
+        "cost_usd": 0.002 + FREE,
+        "wasted_usd": FREE,
         "on_demand_usd": 0.004,
         "attempts": [
-            attempt(1, INTERRUPTED_ID, "interrupted", 0.0),
+            attempt(1, INTERRUPTED_ID, "interrupted", FREE),
             attempt(2, OTHER, "done", 0.002),
         ],
         **changes,
@@ -59,15 +65,18 @@ def bill(instance_id: str, ended: float, cost: float, **changes: Any) -> Bill:
         cost_usd=cost,
         on_demand_usd=0.004,
         tags={},
+        instance_usd=cost - FREE,
+        **OTHER_LINES,
     )
     return replace(made, **changes)
 
 
+ADDED = {"public_ipv4_usd": 0.0, "volume_usd": 0.0002}
 OUTCOME = Outcome(
     posted_at=START,
     job=job(),
     events=[],
-    bills=[bill(INTERRUPTED_ID, 31, 0.0, cause=INTERRUPTED), bill(OTHER, 62, 0.002)],
+    bills=[bill(INTERRUPTED_ID, 31, FREE, cause=INTERRUPTED), bill(OTHER, 62, 0.002)],
     left=[],
 )
 
@@ -80,7 +89,7 @@ def test_the_scenario_as_it_must_be_has_no_deviation() -> None:
     ("changes", "deviation"),
     [
         ({"job": job(status="FAILED", error_message="no")}, "the job is FAILED, not DONE: no"),
-        ({"job": job(cost_usd=0.003)}, "the job costs 0.003 USD, the account is billed 0.002000"),
+        ({"job": job(cost_usd=0.003)}, "the job costs 0.003 USD, the account is billed 0.002200"),
         ({"left": [OTHER]}, f"instance {OTHER} is not terminated in EC2"),
         (
             {"bills": [*OUTCOME.bills, bill("i-c", 62, 0.0)]},
@@ -89,6 +98,14 @@ def test_the_scenario_as_it_must_be_has_no_deviation() -> None:
         (
             {"bills": [OUTCOME.bills[0], bill(OTHER, 62, 0.0021)]},
             f"instance {OTHER} costs 0.002 USD in the API and 0.002100 in the cloud's ledger",
+        ),
+        (
+            {"bills": [OUTCOME.bills[0], bill(OTHER, 62, 0.002, **ADDED)]},
+            f"volume_usd of instance {OTHER} is 0.0001 in the API and 0.0002 in the cloud's ledger",
+        ),
+        (
+            {"bills": [bill(INTERRUPTED_ID, 31, 0.002, cause=INTERRUPTED), OUTCOME.bills[1]]},
+            "an instance was billed that was interrupted within its first hour",
         ),
         (
             {"bills": [OUTCOME.bills[0], bill(OTHER, 160, 0.002)]},
@@ -105,7 +122,7 @@ def test_whatever_differs_is_a_deviation(changes: dict[str, Any], deviation: str
 
 
 def test_an_attempt_that_ended_otherwise_is_a_deviation() -> None:
-    lost = [attempt(1, INTERRUPTED_ID, "lost", 0.0), attempt(2, OTHER, "done", 0.002)]
+    lost = [attempt(1, INTERRUPTED_ID, "lost", FREE), attempt(2, OTHER, "done", 0.002)]
     [deviation] = deviations(replace(OUTCOME, job=job(attempts=lost)), INTERRUPTED_ID)
     assert deviation == "its attempts ended ['lost', 'done'], not interrupted and done"
 
@@ -162,5 +179,5 @@ def test_an_event_that_names_no_instance_gets_its_attempts() -> None:
 
 
 def test_the_ledgers_sum_is_that_of_its_lines_as_they_are_shown() -> None:
-    bills = [bill(each, 60, 0.0187 / 60) for each in (INTERRUPTED_ID, OTHER)]
+    bills = [bill(each, 60, 0.0187 / 60) for each in (INTERRUPTED_ID, OTHER)]  # 0.00031166…
     assert "ledger          0.000624, " in table.summary(replace(OUTCOME, bills=bills))

@@ -81,7 +81,7 @@ class Resting:
 
     @property
     def rests(self) -> bool:
-        """Whether the next try is still to come."""
+        """True until the next try is due."""
         return self._until is not None and self._clock.now() < self._until
 
     def fail(self, of: str, error: Exception, **more: str) -> None:
