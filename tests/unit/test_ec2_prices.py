@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from shared.clock import VirtualClock
 from shared.compute.ec2.client import Aws
-from shared.compute.ec2.list_prices import LISTED_SECONDS, RETRY, ListPrices
+from shared.compute.ec2.list_prices import LISTED_SECONDS, RETRY, Charges, ListPrices
+from shared.compute.ec2.offers import other_terms
 from shared.compute.ec2.price_list import PUBLIC_IPV4, VOLUME
 from shared.compute.ec2.price_table import TABLE_AS_OF
 from shared.compute.ec2.prices import PRODUCTS, VPC_PRODUCT, Prices, read_history
@@ -269,3 +270,12 @@ async def test_an_unreadable_history_makes_the_price_unknown() -> None:
 
     prices = prices_of(Odd(), VirtualClock(NOW), "none")
     assert (await priced(prices, "spot")).hourly_price_usd is None
+
+
+def test_the_offers_price_an_address_only_where_the_subnet_assigns_one() -> None:
+    charges = Charges(public_ipv4_hourly_usd=0.005, volume_gib_month_usd=0.08)
+    terms = other_terms(charges, {"a": True, "b": False}, 30, NOW)
+    assert terms.public_ipv4_hourly_usd == {"a": 0.005}
+    assert (terms.volume_gib_hourly_usd, terms.disk_gib) == (0.08 / JANUARY_HOURS, 30)
+    unknown = other_terms(Charges(), {"a": True}, 30, NOW)
+    assert (unknown.public_ipv4_hourly_usd, unknown.volume_gib_hourly_usd) == ({"a": None}, None)
