@@ -141,7 +141,7 @@ async def test_without_the_permission_the_table_holds_until_it_is_given(
     assert listed.on_demand("m5.large") == table_price("m5.large", REGION) == 0.096
     assert (await listed.charges()).public_ipv4_hourly_usd == 0.005
     await listed.read_all_types(["m5.large"])
-    assert listed.table_as_of == TABLE_AS_OF
+    assert listed.table_as_of() == TABLE_AS_OF
     refused = [each for each in cloud.control.calls() if each.action == "GetProducts"]
     assert [each.outcome for each in refused] == ["AccessDeniedException"]
     grant(boto3.client("iam", **cloud.client_arguments()), "poor", "pricing:GetProducts")
@@ -149,7 +149,7 @@ async def test_without_the_permission_the_table_holds_until_it_is_given(
     await listed.read_all_types(["m5.large"])
     await listed.read_types(["m5.large"])
     assert listed.on_demand("m5.large") not in (None, 0.096)
-    assert listed.table_as_of is None
+    assert listed.table_as_of() is None
     assert (await listed.charges()).public_ipv4_hourly_usd == PUBLIC_IPV4_USD
 
 

@@ -182,13 +182,13 @@ async def test_the_table_is_used_until_aws_answers_and_then_no_more() -> None:
     aws = Answering(*(Rejected(denied) for _ in range(4)))
     listed = ListPrices(aws, clock, "auto")
     assert await listed.read_all_types(["c5.large", TYPE]) == {"c5.large": 0.085, TYPE: None}
-    assert listed.table_as_of == TABLE_AS_OF
+    assert listed.table_as_of() == TABLE_AS_OF
     assert await listed.read_all_types(["c5.large"]) == {"c5.large": 0.085}
     assert len(aws.asked) == 1
     aws.errors = []
     clock.advance(RETRY.delay(1, 0))
     assert await listed.read_all_types(["c5.large", TYPE]) == {"c5.large": 0.2, TYPE: None}
-    assert listed.table_as_of is None
+    assert listed.table_as_of() is None
 
 
 @pytest.mark.parametrize(("source", "as_of"), [("table", TABLE_AS_OF), ("api", None)])
@@ -197,7 +197,7 @@ async def test_only_prices_of_the_table_have_its_date(
 ) -> None:
     listed = ListPrices(Answering(Unknown("no answer")), VirtualClock(NOW), source)
     await listed.read_all_types(["c5.large"])
-    assert listed.table_as_of == as_of
+    assert listed.table_as_of() == as_of
 
 
 async def test_an_address_and_a_volume_have_prices_of_their_own() -> None:
