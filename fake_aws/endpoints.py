@@ -1,4 +1,4 @@
-"""Where a service may be called: in the account's partition, and the Price List in few regions.
+"""The regions of a service: those of the account's partition, and for the Price List a few.
 
 Credentials of one partition are not known in another. A service without an endpoint in a region has
 no name there that DNS knows; here the call is refused.

@@ -45,7 +45,7 @@ def add_other_types(region: str) -> None:
             INSTANCE_TYPES[name] = copy.deepcopy(INSTANCE_TYPES[LIKE]) | differs
             INSTANCE_TYPES[name]["InstanceType"] = name
             InstanceTypeBackend.instance_types.append(InstanceType(name))
-        for offered in (each[region] for each in INSTANCE_TYPE_OFFERINGS.values()):
+        for offered in (each.get(region, []) for each in INSTANCE_TYPE_OFFERINGS.values()):
             if all(each["InstanceType"] != name for each in offered):
                 like = [each for each in offered if each["InstanceType"] == LIKE]
                 offered += [{**each, "InstanceType": name} for each in like]

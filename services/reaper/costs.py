@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from services.reaper.model import Watched
 from shared.compute.port import Instance
-from shared.events.costs import CostLines, OtherPrices
+from shared.events.costs import UNKNOWN_PRICES, CostLines, OtherPrices
 
 DIGITS = 6
 """Of each line, so that the lines add up to the cost as it is shown."""
@@ -21,7 +21,7 @@ def price_of(watched: Watched, instance: Instance) -> float | None:
 
 def other_prices_of(watched: Watched, instance: Instance) -> OtherPrices:
     """Return the prices of its address and volume: those at the launch, or the cloud's."""
-    launched, shown = watched.other_prices or OtherPrices(), instance.other_prices
+    launched, shown = watched.other_prices or UNKNOWN_PRICES, instance.other_prices
     return OtherPrices(
         public_ipv4_hourly_usd=_first(
             launched.public_ipv4_hourly_usd, shown.public_ipv4_hourly_usd

@@ -13,6 +13,8 @@ class OtherPrices(Struct, frozen=True, kw_only=True):
     volume_hourly_usd: float | None = None
 
 
+UNKNOWN_PRICES = OtherPrices()
+
 NOTHING_ELSE = OtherPrices(public_ipv4_hourly_usd=0.0, volume_hourly_usd=0.0)
 """Of an instance that costs nothing beside itself."""
 

@@ -62,6 +62,7 @@ async def test_a_plan_has_the_published_prices_and_nothing_is_written(world: Wor
         "cost_usd": 0.003,
         "on_demand_cost_usd": None,
         "message": None,
+        "list_prices_as_of": None,
         "choices": [
             {
                 "place": place,

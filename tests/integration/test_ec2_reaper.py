@@ -95,6 +95,7 @@ def launch_events(instances: Sequence[Instance]) -> list[InstanceLaunched]:
             dies_by=each.launched_at + timedelta(hours=1),
             launch_sequence=number,
             spot_instance_request_id=each.spot_instance_request_id,
+            other_prices=each.other_prices,
         )
         for number, each in enumerate(instances, start=1)
     ]
@@ -158,11 +159,19 @@ async def test_what_was_billed_and_what_it_cost_are_as_in_the_cloud_s_own_ledger
     for bill in world.cloud.control.ledger():
         termination = published[bill.instance_id]
         assert termination.billed_seconds == bill.billed_seconds  # the minimum, or nothing
+        lines = termination.cost_lines
+        assert lines is not None
         # EC2 gives prices in six digits.
+        assert lines.instance_usd == pytest.approx(bill.instance_usd, rel=0.02)
+        assert lines.public_ipv4_usd == pytest.approx(bill.public_ipv4_usd, abs=1e-6) != 0
+        assert lines.volume_usd == pytest.approx(bill.volume_usd, abs=1e-6) != 0
         assert termination.cost_usd == pytest.approx(bill.cost_usd, rel=0.02)
     interrupted = published[instances[2].instance_id]
     assert (interrupted.cause, interrupted.spot_interrupted) == ("interrupted", True)
-    assert interrupted.cost_usd == 0.0  # within its first hour
+    # Within its first hour the instance is free; its address and its volume are not.
+    assert interrupted.cost_lines is not None
+    assert interrupted.cost_lines.instance_usd == 0.0
+    assert interrupted.cost_usd == pytest.approx(0.000087 + 0.000056, abs=0.000005)
     assert published[instances[0].instance_id].cause == "done"
 
 

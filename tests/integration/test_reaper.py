@@ -15,6 +15,7 @@ from shared.clock import VirtualClock
 from shared.compute.port import Throttled, Unknown
 from shared.crash_points import WatchedPoints
 from shared.events import cloudevents
+from shared.events.costs import CostLines
 from shared.events.events import (
     AttemptEnded,
     InstanceLaunched,
@@ -117,6 +118,7 @@ async def test_an_ended_attempts_instance_is_ended_and_published_once(
         cost_usd=0.0009,
         job_id=1,
         attempt=1,
+        cost_lines=CostLines(instance_usd=0.0009, public_ipv4_usd=0.0, volume_usd=0.0),
     )
 
 

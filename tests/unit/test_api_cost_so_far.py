@@ -3,6 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
+from shared.events.costs import OtherPrices
 from shared.events.events import JobFinished
 from tests.support.api.api_story import (
     DONE,
@@ -40,6 +41,24 @@ def test_a_terminated_instance_counts_with_what_it_cost() -> None:
     story.claim(2, after(70))
     story.call_back(DONE, 2, after(420))
     assert cost(story) == pytest.approx(0.02 + 0.001)
+
+
+def test_address_and_volume_count_from_the_launch_on() -> None:
+    story = Story()
+    others = OtherPrices(public_ipv4_hourly_usd=0.005, volume_hourly_usd=0.005)
+    story.deliver(replace(launched(at=after(100)), other_prices=others), after(101))
+    story.claim(now=after(130))
+    story.call_back(DONE, now=after(460))
+    assert cost(story) == 0.002
+
+
+def test_an_unknown_price_of_the_volume_makes_the_cost_unknown() -> None:
+    story = Story()
+    others = OtherPrices(public_ipv4_hourly_usd=0.005, volume_hourly_usd=None)
+    story.deliver(replace(launched(), other_prices=others))
+    story.claim()
+    story.call_back(DONE, now=after(60))
+    assert cost(story) is None
 
 
 def test_an_unknown_price_makes_the_cost_unknown() -> None:

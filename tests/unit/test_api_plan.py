@@ -11,6 +11,7 @@ from services.api.offers.decisions import MOST_CHOICES, NO_PRICES, decide_plan
 from services.api.offers.model import JobPlan, KnownOffers, PlanRequest, RecentStart
 from services.api.offers.request import read_plan
 from services.api.submission.request import BadRequest, Bounds
+from shared.events.costs import OtherTerms
 from shared.events.offers import OfferedType, OfferTerms
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -243,3 +244,41 @@ def test_an_unknown_field_is_answered_with_all_that_there_are() -> None:
         asked(expected_minutes=1)
     assert str(refusal.value).startswith("unknown field 'expected_minutes': the fields are ")
     assert str(refusal.value).endswith(", expected_seconds")
+
+
+OTHER = OtherTerms(public_ipv4_hourly_usd={"b": 0.005}, volume_gib_hourly_usd=0.0001, disk_gib=30)
+
+
+def with_others(**changes: Any) -> KnownOffers:
+    return replace(KNOWN, terms=replace(TERMS, other=replace(OTHER, **changes)))
+
+
+def test_the_cost_has_the_address_and_the_volume() -> None:
+    """Zone a assigns no address."""
+    known = with_others()
+    plan = planned(known, expected_seconds=3510)  # with 90 s to boot: an hour
+    costs = {(each.instance_type, each.zone): each.cost_usd for each in plan.choices}
+    assert costs == {
+        ("c7i.large", "b"): 0.038,
+        ("c7i.large", "a"): 0.043,
+        ("m7i.large", "a"): 0.038,
+    }
+    assert (plan.cost_usd, plan.on_demand_cost_usd) == (0.038, 0.098)
+    big = planned(known, expected_seconds=3510, resources={"disk_gib": 100})
+    assert big.cost_usd == 0.045
+
+
+@pytest.mark.parametrize(
+    "changes", [{"volume_gib_hourly_usd": None}, {"public_ipv4_hourly_usd": {"b": None}}]
+)
+def test_an_unknown_price_of_address_or_volume_makes_the_cost_unknown(
+    changes: dict[str, Any],
+) -> None:
+    plan = planned(with_others(**changes), expected_seconds=3510)
+    assert (plan.cost_usd, plan.on_demand_cost_usd) == (None, None)
+
+
+def test_prices_of_the_launcher_s_table_have_its_date() -> None:
+    assert planned().list_prices_as_of is None
+    tabled = replace(KNOWN, terms=replace(TERMS, listed_as_of="2026-07-20"))
+    assert planned(tabled).list_prices_as_of == "2026-07-20"

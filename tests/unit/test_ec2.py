@@ -20,7 +20,7 @@ from shared.compute.ec2.errors import at_fault, error_of, named
 from shared.compute.ec2.fleet_plans import Subnet, decimal_text, fleet_of, one_a_zone, overrides_for
 from shared.compute.ec2.instance_types import read_instance_type
 from shared.compute.ec2.pools import CapacityPool, RestingPools, summarize
-from shared.compute.ec2.prices import Change, mean_price, table_price
+from shared.compute.ec2.prices import Change, mean_price
 from shared.compute.ec2.settings import Ec2Settings, ec2_settings
 from shared.compute.ec2.shapes import read_instance, read_request, tags
 from shared.compute.ec2.template import Contents, Version, data_of, hash_of
@@ -558,13 +558,6 @@ def test_the_price_of_a_life_is_the_mean_over_it(
     history = [Change(NOW + seconds(at), usd) for at, usd in changes]
     found = mean_price(history, NOW, NOW + seconds(3600))
     assert found == (None if mean is None else pytest.approx(mean))
-
-
-def test_on_demand_prices_are_known_for_some_and_none_is_made_up() -> None:
-    assert table_price("m5.large", "us-east-1") == 0.096
-    assert table_price("m5.4xlarge", "us-east-1") == pytest.approx(0.768)
-    assert table_price("m5.large", "eu-west-1") is None
-    assert table_price("x9.large", "us-east-1") is None
 
 
 @pytest.mark.parametrize("value", ["0", "70000", "large", "1.5"])

@@ -1,52 +1,78 @@
 """Prices on EC2: an unknown one is None, and a failed call is repeated after a while."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
 import pytest
+from msgspec.structs import replace
 
 from shared.clock import VirtualClock
 from shared.compute.ec2.client import Aws
-from shared.compute.ec2.prices import LISTED_SECONDS, RETRY, Prices
+from shared.compute.ec2.list_prices import LISTED_SECONDS, RETRY, Charges, ListPrices
+from shared.compute.ec2.offers import other_terms
+from shared.compute.ec2.price_list import PUBLIC_IPV4, VOLUME
+from shared.compute.ec2.price_table import TABLE_AS_OF
+from shared.compute.ec2.prices import PRODUCTS, VPC_PRODUCT, Prices, read_history
 from shared.compute.ec2.settings import PriceSource
 from shared.compute.ec2.shapes import DescribedInstance
-from shared.compute.port import ComputeError, Deferred, Instance, InstanceState, Unknown
+from shared.compute.port import (
+    ComputeError,
+    Deferred,
+    Instance,
+    InstanceState,
+    Rejected,
+    Unknown,
+)
+from shared.events.costs import OtherPrices
 from shared.events.events import Market
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+JANUARY_HOURS = 31 * 24
+TYPE, ADDRESS, DISK = "m9.large", "AmazonVPC", "gp3"
+
+
+def product(currency: str = "USD", price: float = 0.096, **attributes: str) -> str:
+    dimension = {"pricePerUnit": {currency: str(price)}}
+    terms = {"OnDemand": {"x": {"priceDimensions": {"y": dimension}}}}
+    return json.dumps({"product": {"attributes": attributes}, "terms": terms})
 
 
 class Answering(Aws):
     """AWS with these prices; *errors* are raised first, one a call."""
 
-    def __init__(self, *errors: Exception, listed: float | None = 0.096) -> None:
-        super().__init__("us-east-1")
+    def __init__(
+        self,
+        *errors: Exception,
+        region: str = "us-east-1",
+        listed: float | None = 0.096,
+        currency: str = "USD",
+    ) -> None:
+        super().__init__(region)
         self.errors = list(errors)
         self.listed = listed
+        self.currency = currency
         self.asked: list[str] = []
 
-    def _ask(self, action: str) -> None:
-        self.asked.append(action)
+    def _ask(self, what: str) -> None:
+        self.asked.append(what)
         if self.errors:
             raise self.errors.pop(0)
 
     async def read(self, action: str, *, service: str = "ec2", **parameters: Any) -> dict[str, Any]:
         assert (service, bool(parameters)) == ("pricing", True)
-        self._ask(action)
+        self._ask(TYPE)
         if self.listed is None:
             return {"PriceList": []}
-        price = {"pricePerUnit": {"USD": str(self.listed)}}
-        terms = {"OnDemand": {"x": {"priceDimensions": {"y": price}}}}
-        product = {"attributes": {"instanceType": "m9.large"}}
-        listed = msgspec.json.encode({"product": product, "terms": terms}).decode()
-        return {"PriceList": [listed]}
+        return {"PriceList": [product(self.currency, self.listed, instanceType=TYPE)]}
 
     async def read_all(
         self, action: str, key: str, *, service: str = "ec2", **parameters: Any
-    ) -> list[dict[str, Any]]:
-        assert (key, service) == ("SpotPriceHistory", "ec2")
+    ) -> list[Any]:
+        if service == "pricing":
+            return self._listed(parameters)
+        assert key == "SpotPriceHistory"
         self._ask(action)
         return [
             {
@@ -58,35 +84,53 @@ class Answering(Aws):
             for each in parameters["InstanceTypes"]
         ]
 
+    def _listed(self, parameters: dict[str, Any]) -> list[str]:
+        asked = {each["Field"]: each["Value"] for each in parameters["Filters"]}
+        if parameters["ServiceCode"] == ADDRESS:
+            self._ask(ADDRESS)
+            return [product(self.currency, 0.0052, usagetype=f"USE1-{PUBLIC_IPV4}")]
+        if asked.get("volumeApiName") == DISK:
+            self._ask(DISK)
+            return [product(self.currency, 0.0832, usagetype=f"USE1-{VOLUME}")]
+        self._ask("all types")
+        return [product(self.currency, 0.2, instanceType="c5.large")]
 
-def shown(market: Market) -> DescribedInstance:
-    return DescribedInstance(
+
+def prices_of(aws: Aws, clock: VirtualClock, source: PriceSource) -> Prices:
+    return Prices(aws, clock, ListPrices(aws, clock, source))
+
+
+def shown(market: Market, instance_type: str = TYPE, **more: Any) -> DescribedInstance:
+    made = DescribedInstance(
         instance_id="i-1",
         state=InstanceState.RUNNING,
         launch_token="t",
         launched_at=NOW,
-        instance_type="m9.large",
+        instance_type=instance_type,
         zone="zone-a",
         market=market,
     )
+    return replace(made, **more)
 
 
-async def priced(prices: Prices, market: Market) -> Instance:
-    (instance,) = await prices.price([shown(market)])
+async def priced(
+    prices: Prices, market: Market, instance_type: str = TYPE, **more: Any
+) -> Instance:
+    (instance,) = await prices.price([shown(market, instance_type, **more)])
     return instance
 
 
-@pytest.mark.parametrize("source", ["table", "none"])
+@pytest.mark.parametrize("source", ["auto", "table", "none"])
 @pytest.mark.parametrize("market", ["spot", "on-demand"])
 async def test_an_unknown_price_is_none(source: PriceSource, market: Market) -> None:
-    aws = Answering(Unknown("no answer"))
-    instance = await priced(Prices(aws, VirtualClock(NOW), source), market)
+    aws = Answering(*(Unknown("no answer") for _ in range(4)))
+    instance = await priced(prices_of(aws, VirtualClock(NOW), source), market)
     assert (instance.hourly_price_usd, instance.on_demand_hourly_price_usd) == (None, None)
 
 
 async def test_an_unknown_spot_price_is_not_that_of_on_demand() -> None:
     aws = Answering()
-    prices = Prices(aws, VirtualClock(NOW), "api")
+    prices = prices_of(aws, VirtualClock(NOW), "api")
     await priced(prices, "on-demand")
     aws.errors = [Unknown("no answer")]
     instance = await priced(prices, "spot")
@@ -95,25 +139,25 @@ async def test_an_unknown_spot_price_is_not_that_of_on_demand() -> None:
 
 @pytest.mark.parametrize("listed", [None, 0.0])
 async def test_what_the_price_list_does_not_have_is_none(listed: float | None) -> None:
-    prices = Prices(Answering(listed=listed), VirtualClock(NOW), "api")
+    prices = prices_of(Answering(listed=listed), VirtualClock(NOW), "api")
     assert (await priced(prices, "on-demand")).hourly_price_usd is None
 
 
 @pytest.mark.parametrize("market", ["spot", "on-demand"])
-@pytest.mark.parametrize("error", [Unknown, Deferred])
+@pytest.mark.parametrize("error", [Unknown, Deferred, Rejected])
 async def test_a_failed_call_for_prices_is_made_again_later_each_time_until_it_succeeds(
     error: Callable[[str], ComputeError], market: Market
 ) -> None:
     clock = VirtualClock(NOW)
-    aws = Answering(*(error("no") for _ in range(3)))
-    source: PriceSource = "none" if market == "spot" else "api"
-    prices = Prices(aws, clock, source)
+    calls = 1 if market == "spot" else 3  # of the type, the address and the volume, at once
+    aws = Answering(*(error("no") for _ in range(3 * calls)))
+    prices = prices_of(aws, clock, "none" if market == "spot" else "api")
     for tries in range(1, 4):
         assert (await priced(prices, market)).hourly_price_usd is None
-        assert len(aws.asked) == tries
+        assert len(aws.asked) == calls * tries
         clock.advance(RETRY.delay(tries, 0) / 2)
         assert (await priced(prices, market)).hourly_price_usd is None
-        assert len(aws.asked) == tries  # not at every launch
+        assert len(aws.asked) == calls * tries  # not at every launch
         clock.advance(RETRY.delay(tries, 0) / 2)
     assert (await priced(prices, market)).hourly_price_usd == (0.03 if market == "spot" else 0.096)
 
@@ -121,11 +165,117 @@ async def test_a_failed_call_for_prices_is_made_again_later_each_time_until_it_s
 async def test_a_list_price_that_cannot_be_read_again_holds() -> None:
     clock = VirtualClock(NOW)
     aws = Answering()
-    prices = Prices(aws, clock, "api")
+    prices = prices_of(aws, clock, "api")
     await priced(prices, "on-demand")
     await priced(prices, "on-demand")
-    assert len(aws.asked) == 1
-    aws.errors = [Unknown("no answer")]
+    assert aws.asked.count(TYPE) == 1
+    aws.errors = [Unknown("no answer") for _ in range(3)]
     clock.advance(LISTED_SECONDS)
     assert (await priced(prices, "on-demand")).hourly_price_usd == 0.096
-    assert len(aws.asked) == 2
+    assert aws.asked.count(TYPE) == 2
+
+
+async def test_the_table_is_used_until_aws_answers_and_then_no_more() -> None:
+    """A role without `pricing:GetProducts` is refused; the permission may come later."""
+    clock = VirtualClock(NOW)
+    denied = "AccessDeniedException: not authorized to perform: pricing:GetProducts"
+    aws = Answering(*(Rejected(denied) for _ in range(4)))
+    listed = ListPrices(aws, clock, "auto")
+    assert await listed.read_all_types(["c5.large", TYPE]) == {"c5.large": 0.085, TYPE: None}
+    assert listed.table_as_of() == TABLE_AS_OF
+    assert await listed.read_all_types(["c5.large"]) == {"c5.large": 0.085}
+    assert len(aws.asked) == 1
+    aws.errors = []
+    clock.advance(RETRY.delay(1, 0))
+    assert await listed.read_all_types(["c5.large", TYPE]) == {"c5.large": 0.2, TYPE: None}
+    assert listed.table_as_of() is None
+
+
+@pytest.mark.parametrize(("source", "as_of"), [("table", TABLE_AS_OF), ("api", None)])
+async def test_only_prices_of_the_table_have_its_date(
+    source: PriceSource, as_of: str | None
+) -> None:
+    listed = ListPrices(Answering(Unknown("no answer")), VirtualClock(NOW), source)
+    await listed.read_all_types(["c5.large"])
+    assert listed.table_as_of() == as_of
+
+
+async def test_an_address_and_a_volume_have_prices_of_their_own() -> None:
+    prices = prices_of(Answering(), VirtualClock(NOW), "api")
+    instance = await priced(prices, "spot", public_ipv4=True, volume_gib=30)
+    assert instance.other_prices == OtherPrices(
+        public_ipv4_hourly_usd=0.0052, volume_hourly_usd=0.0832 / JANUARY_HOURS * 30
+    )
+    without = await priced(prices, "spot", public_ipv4=False, volume_gib=None)
+    assert without.other_prices == OtherPrices(public_ipv4_hourly_usd=0.0, volume_hourly_usd=None)
+    unknown = await priced(prices, "spot", public_ipv4=None, volume_gib=0)
+    assert unknown.other_prices == OtherPrices(public_ipv4_hourly_usd=None, volume_hourly_usd=0.0)
+
+
+@pytest.mark.parametrize(
+    ("region", "address", "volume"),
+    [
+        ("us-west-2", 0.005, 0.08),
+        ("eu-central-1", 0.005, 0.0952),
+        ("ap-east-2", 0.005, None),
+        ("us-gov-west-1", None, None),
+        ("cn-north-1", None, None),
+    ],
+)
+async def test_the_table_has_prices_of_addresses_and_volumes_where_they_are_known(
+    region: str, address: float | None, volume: float | None
+) -> None:
+    charges = await ListPrices(Aws(region), VirtualClock(NOW), "table").charges()
+    assert (charges.public_ipv4_hourly_usd, charges.volume_gib_month_usd) == (address, volume)
+
+
+@pytest.mark.parametrize(("region", "currency"), [("cn-north-1", "CNY"), ("eusc-de-east-1", "EUR")])
+@pytest.mark.parametrize("market", ["spot", "on-demand"])
+async def test_a_price_in_another_currency_is_not_known(
+    region: str, currency: str, market: Market
+) -> None:
+    """The Spot price history does not even say that its prices are not in USD."""
+    aws = Answering(region=region, currency=currency)
+    prices = prices_of(aws, VirtualClock(NOW), "auto")
+    instance = await priced(prices, market, public_ipv4=True, volume_gib=30)
+    assert (instance.hourly_price_usd, instance.on_demand_hourly_price_usd) == (None, None)
+    assert instance.other_prices == OtherPrices()
+
+
+def change(product: str, price: str, minutes: int, zone: str = "a") -> dict[str, Any]:
+    return {
+        "InstanceType": TYPE,
+        "AvailabilityZone": zone,
+        "ProductDescription": product,
+        "Timestamp": NOW - timedelta(minutes=minutes),
+        "SpotPrice": price,
+    }
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_a_spot_price_of_either_product_counts(product: str) -> None:
+    history = read_history([change(product, "0.03", 5), change(product, "0.02", 9)])
+    assert [each.usd for each in history[TYPE, "a"]] == [0.02, 0.03]
+
+
+def test_of_both_products_the_one_in_a_vpc_counts() -> None:
+    rows = [change("Linux/UNIX", "0.5", 1), change(VPC_PRODUCT, "0.03", 5)]
+    assert [each.usd for each in read_history(rows)[TYPE, "a"]] == [0.03]
+
+
+async def test_an_unreadable_history_makes_the_price_unknown() -> None:
+    class Odd(Answering):
+        async def read_all(self, *given: Any, **parameters: Any) -> list[Any]:
+            return [{"InstanceType": TYPE}]
+
+    prices = prices_of(Odd(), VirtualClock(NOW), "none")
+    assert (await priced(prices, "spot")).hourly_price_usd is None
+
+
+def test_the_offers_price_an_address_only_where_the_subnet_assigns_one() -> None:
+    charges = Charges(public_ipv4_hourly_usd=0.005, volume_gib_month_usd=0.08)
+    terms = other_terms(charges, {"a": True, "b": False}, 30, NOW)
+    assert terms.public_ipv4_hourly_usd == {"a": 0.005}
+    assert (terms.volume_gib_hourly_usd, terms.disk_gib) == (0.08 / JANUARY_HOURS, 30)
+    unknown = other_terms(Charges(), {"a": True}, 30, NOW)
+    assert (unknown.public_ipv4_hourly_usd, unknown.volume_gib_hourly_usd) == ({"a": None}, None)

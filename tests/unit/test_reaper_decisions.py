@@ -11,6 +11,7 @@ from services.reaper.config import ReaperConfig, from_settings
 from services.reaper.decisions import ReaperRules, decide_unlisted
 from services.reaper.model import TRANSITIONS, Findings, UnknownInstance, Watched, Watermark
 from shared.compute.port import Instance, InstanceState
+from shared.events.costs import NOTHING_ELSE, UNKNOWN_PRICES, CostLines, OtherPrices
 from shared.events.events import Market
 from shared.settings import Settings
 from shared.states import sources
@@ -120,6 +121,75 @@ def test_what_is_not_billed_costs_nothing_whatever_its_price() -> None:
     taken = replace(OVER, hourly_price_usd=None, spot_interrupted=True)
     unknown = replace(WATCHED, hourly_price_usd=None)
     assert decisions.decide_termination(unknown, taken, NOW).cost_usd == 0.0
+
+
+OTHERS = OtherPrices(public_ipv4_hourly_usd=0.005, volume_hourly_usd=0.0033)
+
+
+def test_the_lines_of_a_cost_add_up_to_it() -> None:
+    watched = replace(WATCHED, other_prices=OTHERS)
+    terminated = decisions.decide_termination(watched, OVER, NOW)
+    lines = CostLines(instance_usd=0.0009, public_ipv4_usd=0.000125, volume_usd=0.000082)
+    assert terminated.cost_lines == lines
+    assert terminated.cost_usd == pytest.approx(0.001107, abs=1e-12)
+    event = decisions.termination_event(terminated)
+    assert (event.cost_usd, event.cost_lines) == (terminated.cost_usd, lines)
+
+
+def test_a_free_instance_has_paid_for_its_address_and_its_volume() -> None:
+    """EC2 gives the instance of an interruption in its first hour, and nothing else."""
+    taken = replace(OVER, hourly_price_usd=None, spot_interrupted=True)
+    terminated = decisions.decide_termination(replace(WATCHED, other_prices=OTHERS), taken, NOW)
+    assert terminated.billed_seconds == 0
+    assert terminated.cost_lines == CostLines(
+        instance_usd=0.0, public_ipv4_usd=0.000125, volume_usd=0.000082
+    )
+    assert terminated.cost_usd == pytest.approx(0.000207, abs=1e-12)
+
+
+def test_address_and_volume_have_the_minimum_of_the_instance() -> None:
+    over = replace(OVER, minimum_billed_seconds=3600)
+    terminated = decisions.decide_termination(replace(WATCHED, other_prices=OTHERS), over, NOW)
+    assert terminated.cost_lines == CostLines(
+        instance_usd=0.036, public_ipv4_usd=0.005, volume_usd=0.0033
+    )
+
+
+@pytest.mark.parametrize(
+    ("launched", "shown", "lines"),
+    [
+        (OTHERS, UNKNOWN_PRICES, (0.000125, 0.000082)),
+        (None, OTHERS, (0.000125, 0.000082)),  # a launcher of an earlier release
+        (UNKNOWN_PRICES, OTHERS, (0.000125, 0.000082)),
+        (replace(OTHERS, volume_hourly_usd=None), UNKNOWN_PRICES, (0.000125, None)),
+        (None, UNKNOWN_PRICES, (None, None)),
+        (NOTHING_ELSE, OTHERS, (0.0, 0.0)),
+    ],
+)
+def test_an_unknown_line_makes_the_cost_unknown_and_never_less(
+    launched: OtherPrices | None,
+    shown: OtherPrices,
+    lines: tuple[float | None, float | None],
+) -> None:
+    watched = replace(WATCHED, other_prices=launched)
+    terminated = decisions.decide_termination(watched, replace(OVER, other_prices=shown), NOW)
+    found = terminated.cost_lines
+    assert found is not None
+    assert (found.instance_usd, found.public_ipv4_usd, found.volume_usd) == (0.0009, *lines)
+    known = [each for each in lines if each is not None]
+    expected = pytest.approx(0.0009 + sum(known), abs=1e-12) if len(known) == 2 else None
+    assert terminated.cost_usd == expected
+
+
+def test_a_vanished_instance_costs_what_was_known_at_its_launch() -> None:
+    missing = replace(WATCHED, missing_since=ago(70), other_prices=OTHERS)
+    [terminated] = findings([missing], []).terminated
+    assert terminated.cost_lines == CostLines(
+        instance_usd=0.0003, public_ipv4_usd=0.000042, volume_usd=0.000028
+    )
+    [earlier] = findings([replace(missing, other_prices=None)], []).terminated
+    assert earlier.cost_usd == pytest.approx(0.0003)
+    assert earlier.cost_lines is None
 
 
 @pytest.mark.parametrize(

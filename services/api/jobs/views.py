@@ -25,7 +25,7 @@ from services.api.jobs.model import (
 from services.api.jobs.reasons import reason_beside
 from services.api.jobs.retry_limits import retries_used
 from services.api.jobs.waiting import is_due, waiting
-from shared.events.costs import CostLines, OtherPrices
+from shared.events.costs import UNKNOWN_PRICES, CostLines
 from shared.events.requirements import Resources
 
 
@@ -81,7 +81,7 @@ def started_at(attempts: Iterable[Attempt]) -> datetime | None:
     return min((each.running_at for each in attempts if each.running_at is not None), default=None)
 
 
-UNKNOWN_LINES, UNKNOWN_PRICES = CostLines(), OtherPrices()
+UNKNOWN_LINES = CostLines()
 _values_of = operator.attrgetter(*NAMES)
 _DEFAULT_RESOURCES = Resources()
 

@@ -81,7 +81,7 @@ class Resting:
 
     @property
     def rests(self) -> bool:
-        """Whether the next try is still to come."""
+        """True until the next try is due."""
         return self._until is not None and self._clock.now() < self._until
 
     def fail(self, of: str, error: Exception, **more: str) -> None:
@@ -126,9 +126,8 @@ class ListPrices:
         listed: Mapping[str, float] = self._known.get(ALL_TYPES, {})
         return {each: listed.get(each, self._tabled(each)) for each in names}
 
-    @property
     def table_as_of(self) -> str | None:
-        """The date of the table, if prices of `read_all_types` are from there alone."""
+        """Return the date of the table, if prices of `read_all_types` are from there alone."""
         return TABLE_AS_OF if self._uses_table and ALL_TYPES not in self._known else None
 
     async def charges(self) -> Charges:

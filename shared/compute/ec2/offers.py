@@ -62,7 +62,7 @@ class OfferReader:
             terms=replace(
                 terms_of(self._settings, tuple(zones)),
                 other=other_terms(charges, zones, self._settings.disk_gib, self._clock.now()),
-                listed_as_of=self._listed.table_as_of,
+                listed_as_of=self._listed.table_as_of(),
             ),
             types=tuple(
                 priced(each, on_demand.get(each.name), spot.get(each.name, {})) for each in types

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from shared.compute.port import Instance, InstanceState
-from shared.events.costs import OtherPrices
+from shared.events.costs import UNKNOWN_PRICES, OtherPrices
 from shared.events.events import Market
 
 DEPLOYMENT = "docker-job:deployment"
@@ -62,7 +62,10 @@ class DescribedInstance(Struct, frozen=True, kw_only=True):
     volume_gib: int | None = None
 
     def priced(
-        self, hourly_price_usd: float | None, on_demand_usd: float | None, other: OtherPrices
+        self,
+        hourly_price_usd: float | None,
+        on_demand_usd: float | None,
+        other: OtherPrices = UNKNOWN_PRICES,
     ) -> Instance:
         """Return the port's instance, whose attempt EC2 does not know."""
         return Instance(

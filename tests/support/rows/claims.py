@@ -138,7 +138,7 @@ REAPER_CLAIMS = (
     Claim(f"{_INSTANCES}LOCK_LIVING", (ENDING,)),
     Claim(
         f"{_INSTANCES}RECORD_TERMINATED",
-        (ENDING, times("done"), times(NOW), times(60), times(0), NOW),
+        (ENDING, times("done"), times(NOW), times(60), times(0), NOW, times("{}")),
     ),
     Claim(f"{_INSTANCES}NEXT_ENDING", (), batch=1),
     Claim(f"{_INSTANCES}MARK_MISSING", (RUNNING, NOW)),

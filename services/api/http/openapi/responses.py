@@ -98,6 +98,11 @@ OF_AN_ATTEMPT = {
     "wasted_usd": "The part of the cost that brought no result: the instance was interrupted, lost "
     "or not needed.",
     "on_demand_usd": "The same on demand.",
+    "cost_lines": "What `cost_usd` is the sum of: `instance_usd`, `public_ipv4_usd`, `volume_usd`; "
+    "null: not known, or of an earlier release.",
+    "other_prices": "Prices for an hour beside the instance's: `public_ipv4_hourly_usd` and "
+    "`volume_hourly_usd`; null: not known, or of an earlier "
+    "release.",
 }
 """The fields of an attempt in `/status`, in the same order, but for `phases`."""
 
@@ -107,13 +112,14 @@ OF_COST_LINES = {
     "public_ipv4_usd": "Its public IPv4 address, for all of its life; 0: it had none.",
     "volume_usd": "Its root volume, for all of its life.",
 }
-"""The lines that `cost_usd` of an attempt is the sum of."""
 
 OF_OTHER_PRICES = {
     "public_ipv4_hourly_usd": "Of its public IPv4 address; 0: it has none.",
     "volume_hourly_usd": "Of its root volume.",
 }
-"""The prices of an hour of what an instance has beside itself."""
+
+
+_AMOUNTS = {"cost_lines": OF_COST_LINES, "other_prices": OF_OTHER_PRICES}
 
 
 def schemas() -> dict[str, Schema]:
@@ -208,6 +214,8 @@ def _attempt() -> Schema:
             return one_of((*dict.fromkeys(PHASES.values()), "ended"))
         if name in _OF_THE_BOOT:
             return _OF_THE_BOOT[name]
+        if name in _AMOUNTS:
+            return an_object({part: described(it, _usd()) for part, it in _AMOUNTS[name].items()})
         return _usd() if name.endswith("_usd") else typed(Attempt, name)
 
     properties = {name: described(about, schema(name)) for name, about in OF_AN_ATTEMPT.items()}
@@ -216,12 +224,6 @@ def _attempt() -> Schema:
         "entered_at": TIMESTAMP,
         "seconds": SECONDS,
     }
-    lines = {name: described(text, _usd()) for name, text in OF_COST_LINES.items()}
-    about = "The lines that add up to `cost_usd`; null: not known, or of an earlier release."
-    properties["cost_lines"] = an_object(lines, about=about)
-    prices = {name: described(text, _usd()) for name, text in OF_OTHER_PRICES.items()}
-    about = "Prices for an hour beside the instance's; null: not known, or of an earlier release."
-    properties["other_prices"] = an_object(prices, about=about)
     about = "The phases in their order with their durations; the current one up to now."
     properties["phases"] = described(about, a_list(an_object(duration)))
     return an_object(properties, about="One run of a job, on an instance of its own.")
