@@ -47,7 +47,7 @@ def test_the_setting_is_a_list_of_names_and_empty_by_default() -> None:
 def test_a_name_that_can_be_no_key_of_a_tag_is_refused_at_the_start(
     name: str, expected: str
 ) -> None:
-    with pytest.raises(BadSetting, match="DOCKER_JOB_EC2_COST_TAGS has .*") as refused:
+    with pytest.raises(BadSetting, match="DOCKER_JOB_EC2_COST_TAGS has ") as refused:
         names_of(f"team,{name}")
     assert expected in str(refused.value)
 
