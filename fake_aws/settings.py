@@ -97,6 +97,10 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     enforce_policies: bool = True
     """Of IAM users and roles created here; the operator is allowed every call."""
 
+    instance_metadata_tags: bool = False
+    """Whether the account's default shows instances' tags in their metadata:
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-options.html"""
+
     spot_vcpus: int | None = None
     """The account's quota of running Spot vCPUs (a new account has 5); None: no limit."""
     on_demand_vcpus: int | None = None
