@@ -87,7 +87,8 @@ class Cloud:
 
     def _make_front(self) -> Front:
         settings, registry, launching = self.settings, self.registry, self.launching
-        plans = Plans(self.moto, self.templates)
+        shown = settings.instance_metadata_tags
+        plans = Plans(self.moto, self.templates, metadata_tags=shown)
         permissions = Permissions(
             self.moto,
             registry,

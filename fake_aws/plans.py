@@ -8,7 +8,7 @@ from typing import Any
 from fake_aws.errors import AwsError, combination, invalid, missing
 from fake_aws.instance import Plan
 from fake_aws.moto_side import InstanceType, MotoSide, Subnet, all_instance_types, instance_type
-from fake_aws.tag_rules import tags_for
+from fake_aws.tag_rules import check_shown_in_metadata, tags_for
 from fake_aws.templates import Templates
 
 Params = dict[str, Any]
@@ -19,9 +19,13 @@ OVERRIDDEN = ("InstanceType", "SubnetId", "ImageId", "InstanceRequirements")
 class Plans:
     """Builds launch plans. Every method may raise AwsError, and none changes anything."""
 
-    def __init__(self, moto: MotoSide, templates: Templates) -> None:
+    def __init__(
+        self, moto: MotoSide, templates: Templates, *, metadata_tags: bool = False
+    ) -> None:
+        """*metadata_tags*: the account's default shows instances' tags in their metadata."""
         self._moto = moto
         self._templates = templates
+        self._metadata_tags = metadata_tags
 
     def template(self, given: Params) -> tuple[Params, Params]:
         """Return the data of the named template version, and the reference for the answer."""
@@ -55,6 +59,10 @@ class Plans:
             tags_for(kind, own) | tags_for(kind, specifications)
             for kind in ("instance", "volume", "spot-instances-request")
         )
+        metadata = data.get("MetadataOptions") or {}
+        default = "enabled" if self._metadata_tags else "disabled"
+        if metadata.get("InstanceMetadataTags", default) == "enabled":
+            check_shown_in_metadata(instance_tags)
         options = (data.get("InstanceMarketOptions") or {}).get("SpotOptions") or {}
         profile = data.get("IamInstanceProfile") or {}
         return Plan(
@@ -67,7 +75,7 @@ class Plans:
             user_data=_user_data(data.get("UserData") or ""),
             shutdown_behavior=data.get("InstanceInitiatedShutdownBehavior") or "stop",
             profile=self._profile(profile),
-            metadata=data.get("MetadataOptions") or {},
+            metadata=metadata,
             public_ipv4=_has_address(data, subnet),
             block_devices=tuple(data.get("BlockDeviceMappings") or ()),
             security_groups=self._groups(data),

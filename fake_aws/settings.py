@@ -103,6 +103,9 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     new_account_quotas: bool = False
     """Whether the account has a new account's quotas: 5 vCPUs of the standard families, else 0."""
+    instance_metadata_tags: bool = False
+    """Whether the account's default shows instances' tags in their metadata:
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-options.html"""
     spot_vcpus: int | None = None
     """Each quota of running Spot vCPUs, of every group of families; None: no limit."""
     on_demand_vcpus: int | None = None

@@ -5,6 +5,7 @@ characters of a key, https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_
 here the stricter counts.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +17,7 @@ MOST = 50
 MOST_KEY = 127
 MOST_VALUE = 256
 RESERVED = "aws:"
+_IN_METADATA = re.compile(r"[0-9a-zA-Z\-_+=,.@:]{1,255}")
 
 
 def checked(tags: Iterable[Params]) -> dict[str, str]:
@@ -36,6 +38,20 @@ def checked(tags: Iterable[Params]) -> dict[str, str]:
         found[key] = value
     check_count(found)
     return found
+
+
+def check_shown_in_metadata(tags: Iterable[str]) -> None:
+    """Check the keys of an instance whose metadata shows its tags. Raises AwsError.
+
+    The message is EC2's own: https://github.com/aws/karpenter-provider-aws/pull/7012
+    """
+    for key in tags:
+        if not _IN_METADATA.fullmatch(key) or key in {".", "..", "_index"}:
+            raise invalid(
+                f"'{key}' is not a valid tag key. Tag keys must match pattern "
+                "([0-9a-zA-Z\\-_+=,.@:]{1,255}), and must not be a reserved name ('.', '..', "
+                "'_index')"
+            )
 
 
 def check_count(tags: Iterable[str]) -> None:

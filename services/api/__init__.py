@@ -12,6 +12,7 @@ CONSUMES: tuple[type[events.Event], ...] = (
     events.LaunchRefused,
     events.InstanceLaunched,
     events.InstanceInterrupted,
+    events.InstanceUnconfirmed,
     events.InstanceTerminated,
     events.DeadLettersReported,
     events.DeadLetterRedriveAsked,

@@ -148,6 +148,7 @@ def _subscribers(handlers: JobHandlers) -> dict[type[events.Event], Subscriber]:
             on(handlers.on_instance_launched), wakes=("end_silent",)
         ),
         events.InstanceInterrupted: Subscriber(on(handlers.on_instance_interrupted)),
+        events.InstanceUnconfirmed: Subscriber(on(handlers.on_instance_unconfirmed)),
         events.InstanceTerminated: Subscriber(on(handlers.on_instance_terminated)),
         events.DeadLettersReported: Subscriber(on_dead_letters_reported),
         events.OffersPriced: Subscriber(on_offers_priced),

@@ -17,6 +17,7 @@ CONSUMES: tuple[type[events.Event], ...] = (
 
 PUBLISHES: tuple[type[events.Event], ...] = (
     events.InstanceInterrupted,
+    events.InstanceUnconfirmed,
     events.InstanceTerminated,
     events.LaunchesMissed,
     events.DeadLettersReported,

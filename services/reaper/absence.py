@@ -22,6 +22,9 @@ from services.reaper.decisions import (
 )
 from services.reaper.model import Absences, NotFoundFor, Terminated, Watched
 from shared.compute.port import Instance, NotFound
+from shared.events.events import InstanceUnconfirmed
+
+REPORT_SECONDS = 300
 
 
 def decide_absences(
@@ -40,7 +43,8 @@ def decide_absences(
             seconds = not_found_for(row, now, rules)
             end = decide_vanished(row, answer, seconds, now, rules)
             if end is None:
-                not_found.append(NotFoundFor(instance_id=row.instance_id, seconds=seconds))
+                assumed_at = decide_report(row, answer, seconds, now, rules)
+                not_found.append(NotFoundFor(watched=row, seconds=seconds, assumed_at=assumed_at))
             else:
                 terminated.append(end)
         elif answer is not None and is_terminated(answer):
@@ -78,6 +82,38 @@ def decide_vanished(
     if seconds >= rules.not_found_seconds:
         return replace(_vanished(row, since), cost_usd=None, cost_lines=None)
     return None
+
+
+def decide_report(
+    row: Watched, answer: NotFound, seconds: float, now: datetime, rules: ReaperRules
+) -> datetime | None:
+    """Return when *row* is taken for terminated if it stays unknown; None: nothing to publish now.
+
+    Published with the first answer and every few minutes, since its job's next attempt may be held
+    only later.
+    """
+    if answer.final or row.job_id is None or row.attempt is None:
+        return None
+    before = row.not_found_seconds // REPORT_SECONDS
+    if row.not_found_at is not None and seconds // REPORT_SECONDS == before:
+        return None
+    return now + timedelta(seconds=rules.not_found_seconds - seconds)
+
+
+def unconfirmed_event(not_found: NotFoundFor) -> InstanceUnconfirmed | None:
+    """Make the event of an instance that is not found; None if there is nothing to publish."""
+    row = not_found.watched
+    if not_found.assumed_at is None or row.missing_since is None:
+        return None
+    if row.job_id is None or row.attempt is None:
+        return None
+    return InstanceUnconfirmed(
+        instance_id=row.instance_id,
+        job_id=row.job_id,
+        attempt=row.attempt,
+        missing_since=row.missing_since,
+        assumed_at=not_found.assumed_at,
+    )
 
 
 def _vanished(row: Watched, since: datetime) -> Terminated:

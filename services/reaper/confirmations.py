@@ -5,17 +5,21 @@
 Killed in between: they are asked for again after the interval.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.reaper.absence import decide_absences
+from services.reaper.absence import decide_absences, unconfirmed_event
+from services.reaper.model import NotFoundFor
 from services.reaper.store import absences
 from services.reaper.sweeps import InstanceSweeps
 from shared.compute.port import ComputeError, Instance, NotFound
 from shared.compute.timeouts import answer_within
+from shared.events import cloudevents
 from shared.log import get_logger
+from shared.messaging.store import append_outbox
+from shared.postgres.pool import Transaction
 from shared.runtime.passes import next_pass
 
 
@@ -43,14 +47,25 @@ class Confirmations:
             published = await self.instances.record_terminated(tx, found.terminated)
             await absences.save_not_found(tx, found.not_found)
             await absences.clear_not_found(tx, found.found)
+            published |= await self._report(tx, found.not_found)
         if published:
             ports.wakeups.wake("relay_outbox")
-        first = [each.instance_id for each in found.not_found if each.seconds == 0]
+        first = [each.watched.instance_id for each in found.not_found if each.seconds == 0]
         if first:
             self._logger.warning(
                 "neither listed nor found by id, which proves no end yet", instances=first
             )
         return next_pass(tx.now, full=len(claimed) == config.batch, next_due=again)
+
+    async def _report(self, tx: Transaction, not_found: Sequence[NotFoundFor]) -> bool:
+        """Publish what waits for a confirmation; return whether there was anything."""
+        envelopes = [
+            cloudevents.wrap(event, source=tx.source, at=tx.now, trace=each.watched.trace)
+            for each in not_found
+            if (event := unconfirmed_event(each)) is not None
+        ]
+        await append_outbox(tx, envelopes)
+        return bool(envelopes)
 
     async def _ask(self, ids: list[str]) -> Mapping[str, Instance | NotFound]:
         """Return the cloud's answers; empty if it does not answer."""

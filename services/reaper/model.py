@@ -107,10 +107,14 @@ class UnknownInstance(Struct, frozen=True, kw_only=True):
 
 
 class NotFoundFor(Struct, frozen=True, kw_only=True):
-    """An instance that the cloud has answered not to find, for how long in all."""
+    """An instance that the cloud has answered not to find, for how long in all.
 
-    instance_id: str
+    `assumed_at`: when it is taken for terminated, if that is to be published now.
+    """
+
+    watched: Watched
     seconds: float
+    assumed_at: datetime | None = None
 
 
 class Absences(Struct, frozen=True, kw_only=True):

@@ -128,6 +128,20 @@ class InstanceInterrupted(Event, frozen=True, kw_only=True):
     noticed_at: Timestamp
 
 
+class InstanceUnconfirmed(Event, frozen=True, kw_only=True):
+    """The cloud has not shown the instance since *missing_since*, nor found it by its id.
+
+    That proves no end, so the instance counts as running. If the cloud keeps answering so, it is
+    taken for terminated at *assumed_at*, and published as `InstanceTerminated`.
+    """
+
+    instance_id: str
+    job_id: int
+    attempt: int
+    missing_since: Timestamp
+    assumed_at: Timestamp
+
+
 class LaunchesReported(Event, frozen=True, kw_only=True):
     """A watermark: each launch asked for before *before* is published.
 

@@ -19,6 +19,7 @@ READERS: Mapping[type[Event], tuple[str, ...]] = {
     events.LaunchRefused: ("api",),
     events.InstanceLaunched: ("api", "reaper"),
     events.InstanceInterrupted: ("api",),
+    events.InstanceUnconfirmed: ("api",),
     events.LaunchesReported: ("reaper",),
     events.LaunchesMissed: ("launcher",),
     events.LaunchesPaused: ("launcher",),

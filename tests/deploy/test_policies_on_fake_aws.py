@@ -114,7 +114,8 @@ async def launch(launcher: Ec2Compute, market: Market) -> Instance:
 
 async def answer_to(launcher: Ec2Compute, market: Market) -> Instance | ComputeError:
     """Return the answer to one launch."""
-    asked = Offer(deployment=STACK, api_url=UNREACHABLE, market=market)
+    tags = {"team": "data"}
+    asked = Offer(deployment=STACK, api_url=UNREACHABLE, market=market, tags=tags)
     plan = await launcher.plan(asked)
     request = LaunchRequest(
         token=uuid.uuid4().hex,
@@ -143,6 +144,8 @@ async def test_the_launcher_launches_and_the_reaper_ends_under_the_policies_of_t
     reaper = account.become("ReaperRole")
     listed = {each.instance_id for each in await reaper.list_instances()}
     assert listed == {spot.instance_id, bought.instance_id}
+    shown = await reaper.confirm([*sorted(listed), "i-0123456789abcdef0"])
+    assert {each for each, it in shown.items() if isinstance(it, Instance)} == listed
     await reaper.terminate(sorted(listed))
     with pytest.raises(ComputeError, match="UnauthorizedOperation"):
         await launch(reaper, "spot")

@@ -130,6 +130,62 @@ async def test_400_jobs_each_with_other_labels_some_of_which_no_tag_may_be_are_l
     }
 
 
+async def test_cost_tags_are_on_instance_and_volume_and_equal_ones_are_launched_together(
+    staging: Staging, world: Ec2World, clock: VirtualClock
+) -> None:
+    stage = staging()
+    for job_id in range(1, 401):
+        await stage.deliver(requested(job_id, tags={"team": f"t{job_id % 5}"}))
+    await until_settled(stage, clock)
+    calls = world.cloud.control.calls("CreateFleet")
+    assert len(calls) <= 5 * 10
+    await assert_each_has_one(stage, world, 400)
+    shown = {each["id"]: each["tags"]["team"] for each in world.cloud.control.instances()}
+    for each in await stage.published(InstanceLaunched):
+        assert shown[each.instance_id] == f"t{each.job_id % 5}"
+    for call in calls:
+        (ours,) = {
+            tag["Value"]
+            for kind in call.params["TagSpecifications"]
+            for tag in kind["Tags"]
+            if tag["Key"] == "team"
+        }
+        kinds = {each["ResourceType"] for each in call.params["TagSpecifications"]}
+        assert kinds == {"instance", "volume", "fleet"}
+        assert ours in set(shown.values())
+    templates = world.cloud.control.calls("CreateLaunchTemplate")
+    assert "team" not in repr([each.params for each in templates])
+
+
+async def test_labels_that_can_be_no_tags_are_left_off_and_stop_no_launch(
+    staging: Staging, world: Ec2World, clock: VirtualClock
+) -> None:
+    """Of jobs from before the setting named them."""
+    stage = staging()
+    for job_id, hard in enumerate(HARD_LABELS, start=1):
+        await stage.deliver(requested(job_id, tags={"team": "a\n", "project": "x"} | hard))
+    await until_settled(stage, clock)
+    await assert_each_has_one(stage, world, len(HARD_LABELS))
+    for each in world.cloud.control.instances():
+        assert "team" not in each["tags"]
+        assert each["tags"]["docker-job:deployment"] == "test"
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_killed_at_any_step_with_cost_tags_the_repeated_call_is_the_same(
+    staging: Staging, world: Ec2World, clock: VirtualClock, step: str
+) -> None:
+    world.cloud.control.fail("CreateFleet", "lost_after")
+    doomed, stage = staging(at=step), staging()
+    await stage.deliver(*jobs(3, tags={"team": "a"}))
+    with pytest.raises(Crash):
+        await doomed.sweep(LAUNCH)
+    clock.advance(CONFIG.lease_seconds)
+    await until_settled(stage, clock)
+    await assert_each_has_one(stage, world, 3)
+    assert {each["tags"]["team"] for each in world.cloud.control.instances()} == {"a"}
+
+
 @pytest.mark.parametrize("step", STEPS)
 async def test_killed_at_any_step_with_answers_lost_and_calls_throttled_each_has_one_instance(
     staging: Staging, world: Ec2World, clock: VirtualClock, step: str

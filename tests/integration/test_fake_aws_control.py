@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.support.compute.ec2_clouds import Launcher, Strict, eventually, ids_of, strict_cloud
 
@@ -47,6 +48,28 @@ def test_capacity_and_faults_are_set_on_command(cloud: Strict) -> None:
     assert launcher.launch()
     [truth] = post(cloud, "instances").json()
     assert truth["state"] in {"pending", "running"}
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+def test_a_hidden_instance_runs_on_and_no_list_shows_it(cloud: Strict, *, by_id: bool) -> None:
+    launcher = Launcher(cloud)
+    [instance_id] = launcher.launch()
+    eventually(lambda: launcher.state(instance_id) == "running")
+
+    assert post(cloud, "hide", instance_id=instance_id, by_id=by_id).status_code == 200
+
+    described = launcher.ec2.describe_instances
+    named = [{"Name": "instance-id", "Values": [instance_id]}]
+    assert described()["Reservations"] == described(Filters=named)["Reservations"] == []
+    if by_id:
+        with pytest.raises(ClientError, match=r"InvalidInstanceID\.NotFound"):
+            described(InstanceIds=[instance_id])
+    else:
+        assert described(InstanceIds=[instance_id])["Reservations"]
+    [truth] = post(cloud, "instances").json()
+    assert truth["state"] == "running"
+    post(cloud, "reveal")
+    assert launcher.state(instance_id) == "running"
 
 
 def test_what_makes_no_sense_is_refused_in_words(cloud: Strict) -> None:

@@ -47,6 +47,11 @@ def test_an_interrupted_instance_is_taken_after_its_notice(
     at = cloud.control.interrupt(instance_id)
 
     assert launcher.state(instance_id) == "running", "the notice comes first"
+    warned = request_of(launcher, instance_id)  # at once, while the instance still runs
+    assert (warned["State"], warned["Status"]["Code"]) == (
+        "closed",
+        "instance-terminated-no-capacity",
+    )
     eventually(lambda: launcher.state(instance_id) == "terminated")
     assert datetime.now(UTC) >= at
     [shown] = launcher.shown([instance_id])

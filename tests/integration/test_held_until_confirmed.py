@@ -12,7 +12,12 @@ from msgspec.structs import replace
 from services.reaper.config import ReaperConfig
 from services.reaper.service import build
 from shared.clock import VirtualClock
-from shared.events.events import AttemptEnded, InstanceTerminated, JobScheduled
+from shared.events.events import (
+    AttemptEnded,
+    InstanceTerminated,
+    InstanceUnconfirmed,
+    JobScheduled,
+)
 from shared.runtime.service import Ports
 from tests.support.api.api_world import World
 from tests.support.compute.scripted_compute import ScriptedCompute
@@ -54,11 +59,19 @@ async def test_the_next_attempt_is_held_while_the_first_instance_is_shown_nowher
             clock.advance(15)
             for name in SWEEPS:
                 await reaper.sweep(name)
-            await world.deliver(*await reaper.published(InstanceTerminated))
+            for kind in (InstanceUnconfirmed, InstanceTerminated):
+                await world.deliver(*await reaper.published(kind))
 
     await watch_for(3600)
     assert await attempts_scheduled(world) == 1
-    assert (await world.status(agent.job_id))["phase"] == "waiting"
+    status = await world.status(agent.job_id)
+    assert status["phase"] == "waiting"
+    assert (
+        f"instance {instance_id} of attempt 1 must be known to be terminated"
+        in (status["waiting_because"])
+    )
+    assert "the cloud has shown it nowhere since" in status["waiting_because"]
+    assert status["waiting_until"] is not None
     cloud.end(instance_id)
     cloud.shown_by_id[instance_id] = cloud.instances[instance_id]  # by its id alone
     assert instance.instance_id in cloud.invisible

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from services.api.agents.calls import Callback
 from services.api.jobs.retry_limits import REASON_CHARACTERS
 from services.api.jobs.waiting import waiting
+from shared.events.events import InstanceUnconfirmed
 from tests.support.api.api_story import (
     DONE,
     FAILED,
@@ -111,6 +112,35 @@ def test_a_held_attempt_says_what_it_waits_for_and_why_the_one_before_it_ended()
     )
     story.deliver(terminated(at=after(70)), after(71))
     assert because(story, 72) == f"due 1 s ago; no launch reported yet; {lost}"
+
+
+def unconfirmed(attempt: int = 1, instance_id: str = "i-1") -> InstanceUnconfirmed:
+    return InstanceUnconfirmed(
+        instance_id=instance_id,
+        job_id=1,
+        attempt=attempt,
+        missing_since=after(50),
+        assumed_at=after(4250),
+    )
+
+
+def test_a_held_attempt_says_that_the_cloud_shows_the_instance_nowhere_and_until_when() -> None:
+    story = running()
+    assert not story.deliver(unconfirmed(), after(55))  # its attempt still has it
+    story.look(after(60))
+    assert not story.deliver(unconfirmed(instance_id="i-9"), after(61))
+    assert story.deliver(unconfirmed(), after(62))
+    reason, until = waiting(story.job, story.attempts[2], after(63))
+    assert reason is not None
+    assert reason.startswith(
+        "instance i-1 of attempt 1 must be known to be terminated before another container may "
+        "start: the cloud has shown it nowhere since 2026-"
+    )
+    assert "it is asked for by its id" in reason
+    assert until == after(4250)
+    story.deliver(terminated(at=after(70)), after(71))
+    assert not story.deliver(unconfirmed(), after(72))  # late
+    assert "due 1 s ago" in str(because(story, 72))
 
 
 def test_a_replacement_says_why_it_took_over() -> None:

@@ -171,6 +171,16 @@ def test_labels_of_an_event_of_an_earlier_release_have_no_part_in_a_launch() -> 
     assert {bool(each.params and each.params.labels) for each in asked} == {False}
 
 
+@pytest.mark.parametrize(("values", "calls"), [(1, 1), (5, 5), (400, 400)])
+def test_a_cost_tag_s_equal_values_are_asked_for_together(values: int, calls: int) -> None:
+    due = [replace(wanting(tags={"team": str(each % values)}), job_id=each) for each in range(400)]
+    groups = offers.decide_groups(due, NOW, 500, HOME)
+    assert len(groups) == calls
+    for group in groups:
+        (tags,) = {tuple(each.requirements.tags.items()) for each in group.launches}
+        assert group.offer.tags == dict(tags)
+
+
 def test_a_launch_that_an_earlier_release_has_asked_for_is_repeated_with_its_labels() -> None:
     (group,) = offers.decide_groups([WANTED], NOW, 100, HOME)
     batch = offers.decide_batch(group, PLAN, NOW)

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from services.reaper.absence import decide_absences, not_found_for
+from services.reaper.absence import decide_absences, not_found_for, unconfirmed_event
 from services.reaper.decisions import ReaperRules
-from services.reaper.model import Absences, NotFoundFor, Watched
+from services.reaper.model import Absences, Watched
 from shared.compute.port import Instance, InstanceState, NotFound
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -83,7 +83,8 @@ def test_not_found_once_proves_nothing_however_long_lists_have_not_shown_it(
 ) -> None:
     found = decide(replace(MISSING, missing_since=ago(missing_seconds)), UNSURE)
     assert found.terminated == ()
-    assert found.not_found == (NotFoundFor(instance_id="i-1", seconds=0),)
+    [not_found] = found.not_found
+    assert (not_found.watched.instance_id, not_found.seconds) == ("i-1", 0)
 
 
 @pytest.mark.parametrize(("before", "ended"), [(HOUR, False), (4169, False), (4170, True)])
@@ -124,3 +125,32 @@ def test_the_time_without_a_list_does_not_count_for_a_certain_answer() -> None:
 def test_a_clock_that_was_set_back_counts_nothing() -> None:
     row = replace(MISSING, not_found_at=ago(-100), not_found_seconds=5)
     assert not_found_for(row, NOW, RULES) == 5
+
+
+@pytest.mark.parametrize(
+    ("not_found_at", "before", "published"),
+    [
+        (None, 0, True),  # the first answer
+        (ago(30), 30, False),
+        (ago(30), 270, True),  # five minutes of answers
+        (ago(30), 300, False),
+        (ago(30), 3580, True),
+    ],
+)
+def test_what_is_not_confirmed_is_published_at_first_and_every_five_minutes(
+    not_found_at: datetime | None, before: float, *, published: bool
+) -> None:
+    row = replace(MISSING, not_found_at=not_found_at, not_found_seconds=before)
+    [not_found] = decide(row, UNSURE).not_found
+    event = unconfirmed_event(not_found)
+    assert (event is not None) is published
+    if event is not None:
+        left = timedelta(seconds=RULES.not_found_seconds - not_found.seconds)
+        assert (event.missing_since, event.assumed_at) == (ago(60), NOW + left)
+
+
+def test_nothing_is_published_of_an_orphan_or_where_the_answer_is_certain() -> None:
+    orphan = replace(MISSING, job_id=None, attempt=None)
+    for row, answer in ((orphan, UNSURE), (replace(MISSING, missing_since=ago(1)), FINAL)):
+        [not_found] = decide(row, answer).not_found
+        assert unconfirmed_event(not_found) is None

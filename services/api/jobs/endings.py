@@ -7,6 +7,7 @@ a replacement ends  ──▶ the current one goes on; after an interruption, an
 
 from datetime import datetime
 
+import msgspec
 from msgspec.structs import replace
 
 from services.api.jobs import boots
@@ -27,7 +28,13 @@ from services.api.jobs.model import (
     stop_grace_of,
 )
 from services.api.jobs.retry_limits import INTERRUPTIONS, next_delay, retry_because
-from shared.events.events import AttemptEnded, Cause, JobFinished, JobScheduled
+from shared.events.events import (
+    AttemptEnded,
+    Cause,
+    InstanceUnconfirmed,
+    JobFinished,
+    JobScheduled,
+)
 
 
 def job_scheduled(job: Job, attempt: Attempt, rules: JobRules) -> JobScheduled:
@@ -176,6 +183,23 @@ def must_be_terminated(blocking: Attempt) -> str:
         f"instance {blocking.instance_id} of attempt {blocking.number} "
         "must be known to be terminated before another container may start"
     )
+
+
+def decide_unconfirmed(
+    whole_job: JobWithAttempts, attempt: Attempt, fact: InstanceUnconfirmed
+) -> Step | None:
+    """Explain to users why the next attempt is held on; None if none waits for this instance."""
+    held = whole_job.current
+    blocking = whole_job.unstopped_before(held.number)
+    if held.state != "held" or blocking != attempt or attempt.instance_id != fact.instance_id:
+        return None
+    because = (
+        f"{must_be_terminated(attempt)}: the cloud has shown it nowhere since "
+        f"{msgspec.to_builtins(fact.missing_since)[:19]}Z, which proves no end; it is asked for by "
+        "its id, and taken for terminated if it stays unknown until waiting_until"
+    )
+    waiting = replace(held, waiting_because=because, waiting_until=fact.assumed_at)
+    return Step(job=whole_job.job, attempts=(waiting,))
 
 
 def _replacement_ended(

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from services.api.jobs import breaker, breaker_store, consoles, decisions, interruptions
+from services.api.jobs.endings import decide_unconfirmed
 from services.api.jobs.model import Attempt, JobRules, JobWithAttempts, Step
 from services.api.jobs.retention_store import newest_removed
 from services.api.jobs.store import Owner
@@ -16,6 +17,7 @@ from shared.events.events import (
     InstanceInterrupted,
     InstanceLaunched,
     InstanceTerminated,
+    InstanceUnconfirmed,
     LaunchDelayed,
     LaunchRefused,
 )
@@ -113,6 +115,15 @@ class JobHandlers:
             whole_job, attempt, event, now, self.jitter(), self.rules
         )
         return self._take(work, step)
+
+    def on_instance_unconfirmed(
+        self,
+        event: InstanceUnconfirmed,
+        work: UnitOfWork,
+        now: datetime,  # noqa: ARG002 - as all
+    ) -> Sequence[Event]:
+        whole_job, attempt = _find(work, event.job_id, event.attempt)
+        return self._take(work, decide_unconfirmed(whole_job, attempt, event))
 
     def on_instance_terminated(
         self, event: InstanceTerminated, work: UnitOfWork, now: datetime

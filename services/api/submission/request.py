@@ -118,9 +118,7 @@ def read_job(body: Any, now: datetime, bounds: Bounds) -> JobRequest:
     if job.working_dir is not None:
         exec_limits.check_directory(job.working_dir)
     if job.labels:
-        _check_label_names(job.labels)
-        if bounds.cost_tags:
-            _check_cost_tags(job.labels, bounds.cost_tags)
+        _check_labels(job.labels, bounds.cost_tags)
     if job.secret_env or job.secrets or job.registry_auth is not None:
         _check_secrets(job, bounds)
     if job.spot_wait_seconds is not None:
@@ -198,17 +196,14 @@ def _as_text(value: Any) -> Any:
     return value
 
 
-def _check_label_names(labels: dict[str, str]) -> None:
+def _check_labels(labels: dict[str, str], cost_tags: tuple[str, ...]) -> None:
     if ":" in "".join(labels):
         wrong = next(name for name in labels if ":" in name)
         raise BadRequest(
             f"labels has the name {short(wrong)}: a name has no colon, since in "
             "/list?label=name:value the first colon ends it"
         )
-
-
-def _check_cost_tags(labels: dict[str, str], names: tuple[str, ...]) -> None:
-    for name in names:
+    for name in cost_tags:
         trouble = trouble_with_value(labels.get(name, ""))
         if trouble is not None:
             raise BadRequest(

@@ -52,7 +52,7 @@ async def save_not_found(tx: Transaction, not_found: Sequence[NotFoundFor]) -> N
     """Record that the cloud has answered now that there are no such instances."""
     await tx.conn.execute(
         SAVE_NOT_FOUND,
-        [each.instance_id for each in not_found],
+        [each.watched.instance_id for each in not_found],
         [each.seconds for each in not_found],
         tx.now,
     )

@@ -65,8 +65,8 @@ def call_of(batch: LaunchBatch) -> dict[str, Any]:
     """Build the parameters of CreateFleet for *batch*: the same every time."""
     plan = batch.plan
     market = "spot" if plan["market"] == "spot" else "on-demand"
-    # Labels that the setting makes tags, or all of a plan of an early release. Its call may have had
-    # an effect, which EC2 finds again only for the same token and the same parameters.
+    # Cost tags, or all labels in a plan of an early release. Its call may have had an effect, which
+    # EC2 finds again only for the same token and the same parameters.
     labels = plan.get("labels") or {}
     ours = tags(deployment=batch.requests[0].deployment, launch=batch.token, labels=labels)
     return {

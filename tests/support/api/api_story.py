@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from services.api.agents.calls import Callback, _reported_before, must_be_current
 from services.api.agents.claims import _must_wait
 from services.api.agents.refusals import Refused
-from services.api.jobs import decisions, interruptions
+from services.api.jobs import decisions, endings, interruptions
 from services.api.jobs.endings import decide_end, job_scheduled
 from services.api.jobs.model import (
     STATE_TRANSITIONS,
@@ -28,6 +28,7 @@ from shared.events.events import (
     InstanceInterrupted,
     InstanceLaunched,
     InstanceTerminated,
+    InstanceUnconfirmed,
     JobScheduled,
     LaunchDelayed,
     LaunchRefused,
@@ -221,6 +222,8 @@ class Story:
                         self.whole_job, self._of(fact), fact, now, JITTER, rules
                     )
                 )
+            case InstanceUnconfirmed():
+                return self.save(endings.decide_unconfirmed(self.whole_job, self._of(fact), fact))
             case InstanceTerminated():
                 return self.save(
                     decisions.decide_terminated(
