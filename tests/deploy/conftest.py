@@ -84,6 +84,31 @@ class MotoCloud:
         return [each for group in found["Reservations"] for each in group["Instances"]]
 
 
+def open_default_vpc(cloud: MotoCloud) -> None:
+    """Give the default VPC its internet gateway and route, which AWS's has and moto's lacks.
+
+    https://docs.aws.amazon.com/vpc/latest/userguide/default-vpc-components.html
+    """
+    ec2 = cloud.client("ec2")
+    [vpc] = ec2.describe_vpcs()["Vpcs"]
+    route_to_internet(cloud, vpc["VpcId"])
+
+
+def route_to_internet(cloud: MotoCloud, vpc: str) -> None:
+    """Attach an internet gateway, and route to it by the main table."""
+    ec2 = cloud.client("ec2")
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
+    [table] = ec2.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [vpc]}])[
+        "RouteTables"
+    ]
+    ec2.create_route(
+        RouteTableId=table["RouteTableId"],
+        DestinationCidrBlock="0.0.0.0/0",
+        GatewayId=gateway,
+    )
+
+
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[MotoCloud]:
     """Make an empty account with a default VPC, and Canonical's images, which moto lacks."""
@@ -112,8 +137,10 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[MotoCloud]:
                 data_type="text",
             )
         )
+    cloud = MotoCloud(url)
+    open_default_vpc(cloud)
     try:
-        yield MotoCloud(url)
+        yield cloud
     finally:
         server.stop()
 
