@@ -12,6 +12,7 @@ from typing import Any
 import boto3
 import httpx
 import pytest
+from moto.acm.models import acm_backends
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from moto.ssm.models import Parameter, ssm_backends
 
@@ -107,6 +108,15 @@ def route_to_internet(cloud: MotoCloud, vpc: str) -> None:
         DestinationCidrBlock="0.0.0.0/0",
         GatewayId=gateway,
     )
+
+
+def certificate(cloud: MotoCloud, domain: str, *more: str, status: str = "ISSUED") -> str:
+    """Make a certificate, whose validation moto would take a minute for; return its ARN."""
+    names = {"SubjectAlternativeNames": [domain, *more]} if more else {}
+    asked = cloud.client("acm").request_certificate(DomainName=domain, **names)
+    arn = str(asked["CertificateArn"])
+    acm_backends[ACCOUNT][REGION]._certificates[arn].status = status
+    return arn
 
 
 @pytest.fixture

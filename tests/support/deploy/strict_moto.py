@@ -13,8 +13,12 @@ import pytest
 from moto.cloudformation.models import CloudFormationBackend, Event, Stack
 from moto.core.responses import ActionResult
 from moto.ec2.responses.settings import Settings as EbsSettings
+from moto.kms.models import kms_backends
 from moto.route53.exceptions import Route53ClientError
 from moto.route53.models import FakeZone, RecordSet, Route53Backend, route53_backends
+
+
+AWS_KEY = "alias/aws/ebs"
 
 
 def be_strict(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,8 +54,11 @@ def be_strict(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _get_default_key(self: EbsSettings) -> ActionResult:
     """Answer as EC2 does; its own key has the alias `alias/aws/ebs`."""
-    chosen = getattr(self.ec2_backend, "default_kms_key_id", None)
-    return ActionResult({"KmsKeyId": chosen or "alias/aws/ebs"})
+    backend = self.ec2_backend
+    chosen = getattr(backend, "default_kms_key_id", None) or AWS_KEY
+    keys = kms_backends[backend.account_id][backend.region_name]
+    is_own = chosen != AWS_KEY and chosen.endswith(keys.get_key_id_from_alias(AWS_KEY) or "-")
+    return ActionResult({"KmsKeyId": AWS_KEY if is_own else chosen})
 
 
 def _delete_zone(zone: FakeZone, account_id: str, _region: str) -> None:
