@@ -9,6 +9,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from deploy import network
 from deploy.account import Account
 from deploy.refusal import Refusal, code_of
 
@@ -55,16 +56,22 @@ def public_subnets(account: Account, vpc_id: str) -> list[Subnet]:
     docker-job, they need public addresses for that.
     """
     pages = account.client("ec2").get_paginator("describe_subnets")
-    found = [
-        Subnet(each["SubnetId"], each["AvailabilityZone"])
+    with_addresses = [
+        each
         for page in pages.paginate(Filters=[{"Name": "vpc-id", "Values": [vpc_id]}])
         for each in page["Subnets"]
         if each["MapPublicIpOnLaunch"]
     ]
+    ways = network.ways_out(account, vpc_id, with_addresses)
+    found = [
+        Subnet(each["SubnetId"], each["AvailabilityZone"])
+        for each in with_addresses
+        if ways[each["SubnetId"]] == network.INTERNET
+    ]
     if not found:
         raise Refusal(
-            f"{vpc_id} has no public subnet (one with MapPublicIpOnLaunch): name another VPC with "
-            "--vpc vpc-…"
+            f"{vpc_id} has no public subnet (one with MapPublicIpOnLaunch and a default route to "
+            "an internet gateway): name another VPC with --vpc vpc-…"
         )
     return sorted(found, key=lambda each: (each.zone, each.subnet_id))
 
@@ -118,6 +125,29 @@ def newest_image(account: Account, instance_type: str) -> str:
         if code_of(error) != "ParameterNotFound":
             raise
         raise Refusal(f"{account.region} has no image {name}: choose another region.") from error
+
+
+def refuse_image(account: Account, image: str, architecture: str) -> None:
+    """Raise `Refusal` unless the AMI of job instances exists, is ready, and of *architecture*.
+
+    Whether Docker and Python are on it, only its first instance shows.
+    """
+    try:
+        found = account.client("ec2").describe_images(ImageIds=[image])["Images"]
+    except ClientError as error:
+        if not code_of(error).startswith("InvalidAMIID"):
+            raise
+        found = []
+    if not found:
+        raise Refusal(f"There is no image {image} in {account.region} for this account (--ami).")
+    if found[0]["State"] != "available":
+        raise Refusal(f"The image {image} is {found[0]['State']}: wait until it is available.")
+    if found[0]["Architecture"] != architecture:
+        raise Refusal(
+            f"The image {image} is for {found[0]['Architecture']}, and EC2_ARCHITECTURE is "
+            f"{architecture}: add --set EC2_ARCHITECTURE={found[0]['Architecture']}, or name "
+            "another image."
+        )
 
 
 def data_volumes(account: Account, stack: str) -> list[dict[str, Any]]:

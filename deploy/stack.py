@@ -111,6 +111,8 @@ class Waiting:
     account: Account
     progress: Progress
     sleep: Callable[[float], None] = time.sleep
+    failed: Callable[[], None] = lambda: None
+    """Called at the first failure, before what has failed is removed."""
 
     def until_settled(self, name: str, since: str | None) -> Stack | None:
         """Show each change until none is in progress; *since* is the last event before.
@@ -118,20 +120,27 @@ class Waiting:
         Return the stack in any state, or None where it is deleted: the caller checks the status.
         """
         seen: set[str] = set()
+        failed = False
         while True:
-            self._show_events(name, since, seen)
+            if self._show_events(name, since, seen) and not failed:
+                failed = True
+                self.failed()
             stack = find_stack(self.account, name)
             if stack is None or not stack.status.endswith("_IN_PROGRESS"):
                 return stack
             self.sleep(POLL_SECONDS)
 
-    def _show_events(self, name: str, since: str | None, seen: set[str]) -> None:
+    def _show_events(self, name: str, since: str | None, seen: set[str]) -> bool:
+        """Show the new events; return whether one of them is a failure."""
+        failed = False
         for event in reversed(events(self.account, name, since)):
             if event["EventId"] in seen:
                 continue
             seen.add(event["EventId"])
             state = event["ResourceStatus"].replace("_", " ").lower()
             self.progress.show(f"{event['LogicalResourceId']}: {state}")
+            failed = failed or event["ResourceStatus"].endswith("_FAILED")
+        return failed
 
 
 def events(account: Account, name: str, since: str | None) -> list[dict[str, Any]]:

@@ -2,33 +2,23 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
 from typing import TextIO
 
 from botocore.exceptions import ClientError
 
-from deploy import costs, place
-from deploy.account import (
-    Account,
-    ensure_linked_roles,
-    open_account,
-    refuse_no_spot,
-    spot_quota,
-)
+from deploy import costs, settings
+from deploy.account import Account, ensure_linked_roles, open_account
+from deploy.plan import Plan, make_plan
 from deploy.progress import Progress
+from deploy.reason import last_lines
 from deploy.refusal import Refusal, as_refusals, code_of
-from deploy.source import Source, bucket_name, pack, upload
-from deploy.stack import (
-    READY,
-    Stack,
-    Waiting,
-    apply,
-    find_stack,
-    first_failure,
-    last_event,
-    refuse_unusable,
-)
+from deploy.source import upload
+from deploy.stack import READY, Stack, Waiting, apply, first_failure, last_event
+
+CLOCKS_APART = 120
+"""Seconds that this machine's clock may be ahead of AWS's."""
 
 ROOT_GIB = 16
 """The size in template.yaml; a test compares both."""
@@ -69,6 +59,19 @@ def parser() -> argparse.ArgumentParser:
         "--job-policy", metavar="ARN", help="policy of jobs on AWS (default: no permissions)"
     )
     top.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        help="a setting of the services, with or without DOCKER_JOB_ (docs/ec2.md, "
+        ".env.example); may be repeated; NAME= removes it; kept by updates",
+    )
+    top.add_argument("--ami", help="image of job instances; `default`: the ECS-optimized one")
+    top.add_argument(
+        "--job-subnets",
+        metavar="LIST",
+        help="subnets of job instances, also private ones (default: `public`, all public ones)",
+    )
+    top.add_argument(
         "--ignore-quota", action="store_true", help="deploy even if the Spot quota is 0"
     )
     return top
@@ -79,90 +82,6 @@ def add_where(top: argparse.ArgumentParser) -> None:
     top.add_argument("--stack", default="docker-job", help="the stack's name (default: docker-job)")
     top.add_argument("--region", help="default: AWS_REGION, or the profile's")
     top.add_argument("--profile", help="default: AWS_PROFILE, or the standard chain")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The stack's new parameters beside its present state."""
-
-    account: Account
-    name: str
-    old: Stack | None
-    parameters: Mapping[str, str]
-    source: Source
-    quota: str
-    kept: str | None
-
-    @property
-    def changed(self) -> list[str]:
-        """The names of the parameters that differ from the stack's."""
-        before = self.old.parameters if self.old else {}
-        return [key for key, value in self.parameters.items() if before.get(key, "") != value]
-
-
-def make_plan(account: Account, options: argparse.Namespace) -> Plan:
-    """Inspect the account and decide on each parameter. Raises `Refusal`."""
-    old = find_stack(account, options.stack)
-    if old is not None:
-        refuse_unusable(old, account.region)
-    if bool(options.domain) != bool(options.certificate):
-        raise Refusal("HTTPS needs both --domain jobs.example.com and --certificate arn:aws:acm:…")
-    quota = spot_quota(account)
-    if not options.ignore_quota:
-        refuse_no_spot(quota)
-    if options.from_snapshot:
-        place.refuse_no_snapshot(account, options.from_snapshot)
-    before = old.parameters if old else {}
-    volume = place.kept_volume(account, options.stack) if old is None else None
-    source = pack()
-    # An earlier choice is kept unless an option changes it: an updated stack keeps its place.
-    parameters = _place(account, options, before, volume) | {
-        "AllowedCidr": before.get("AllowedCidr") or "",
-        "Domain": options.domain or before.get("Domain", ""),
-        "CertificateArn": options.certificate or before.get("CertificateArn", ""),
-        "DataVolumeGib": str(options.data_gib or before.get("DataVolumeGib", 20)),
-        "DataSnapshot": options.from_snapshot or before.get("DataSnapshot", ""),
-        "DataVolume": (volume or {}).get("VolumeId") or before.get("DataVolume", ""),
-        "SnapshotsKept": before.get("SnapshotsKept", "7"),
-        "LogRetentionDays": before.get("LogRetentionDays", "30"),
-        "MaxLifetimeSeconds": before.get("MaxLifetimeSeconds", "86400"),
-        "JobPolicyArn": options.job_policy or before.get("JobPolicyArn", ""),
-        "AssetBucket": bucket_name(account, options.stack),
-        "AssetKey": source.key,
-        "AssetSha256": source.sha256,
-    }
-    if options.allow or not parameters["AllowedCidr"]:
-        parameters["AllowedCidr"] = place.allowed_cidr(options.allow)
-    if options.from_snapshot:
-        parameters["DataVolume"] = ""
-    kept = parameters["DataVolume"] if volume else None
-    return Plan(account, options.stack, old, parameters, source, quota.text, kept)
-
-
-def _place(
-    account: Account,
-    options: argparse.Namespace,
-    before: Mapping[str, str],
-    volume: Mapping[str, str] | None,
-) -> dict[str, str]:
-    """Return the parameters of the place."""
-    if before and options.vpc not in (None, before["VpcId"]):
-        raise Refusal("A stack cannot move to another VPC: deploy a second one with --stack.")
-    instance_type = options.instance_type or before.get("InstanceType", "t4g.small")
-    vpc_id = place.find_vpc(account, options.vpc or before.get("VpcId"))
-    subnets = place.public_subnets(account, vpc_id)
-    zone = before.get("AvailabilityZone") or (volume or {}).get("AvailabilityZone")
-    home = place.choose_subnet(account, subnets, instance_type, zone)
-    with_balancer = options.certificate or before.get("CertificateArn")
-    return {
-        "VpcId": vpc_id,
-        "SubnetId": before.get("SubnetId", home.subnet_id),
-        "AvailabilityZone": home.zone,
-        "JobSubnets": ",".join(each.subnet_id for each in subnets),
-        "BalancerSubnets": ",".join(place.one_a_zone(subnets)) if with_balancer else "",
-        "InstanceType": instance_type,
-        "ImageId": place.newest_image(account, instance_type),
-    }
 
 
 def show(plan: Plan, out: TextIO) -> None:
@@ -182,6 +101,9 @@ def show(plan: Plan, out: TextIO) -> None:
             out.write(f"  It continues with the data on {plan.kept}, left by an earlier stack.\n")
     else:
         out.write(f"  It exists. To change: {', '.join(plan.changed) or 'nothing'}\n")
+    chosen = settings.read(parameters["Settings"])
+    if chosen:
+        out.write("  Settings: " + ", ".join(f"{k}={v}" for k, v in chosen.items()) + "\n")
     out.write(
         costs.table(
             costs.monthly(
@@ -202,22 +124,33 @@ def carry_out(plan: Plan, out: TextIO) -> Stack:
     ensure_linked_roles(account)
     progress.done(f"source {plan.source.sha256[:12]}, {len(plan.source.body) // 1024} KiB")
     upload(account, plan.name, plan.source)
-    since = last_event(account, plan.old)
+    since, began = last_event(account, plan.old), time.time() - CLOCKS_APART
     if not apply(account, plan.name, plan.parameters, plan.old):
         progress.done("nothing has changed")
         if plan.old is not None:
             return plan.old
-    stack = Waiting(account, progress).until_settled(plan.name, since)
+    lines: list[str] = []
+
+    def read_reason() -> None:
+        lines[:] = last_lines(account, plan.name, began)
+
+    stack = Waiting(account, progress, failed=read_reason).until_settled(plan.name, since)
     if stack is None or stack.status not in READY or "ROLLBACK" in stack.status:
         progress.done("failed")
         status = stack.status if stack else "deleted"
         why = first_failure(account, stack, since) if stack else "It was deleted meanwhile."
-        raise Refusal(
-            f"The stack is {status}. {why} (the instance's log is in the log group "
-            f"/docker-job/{plan.name}, streams start/…: docs/operations.md)"
-        )
+        print_lines(lines, out)
+        raise Refusal(f"The stack is {status}. {why}")
     progress.done("the services are ready")
     return stack
+
+
+def print_lines(lines: Sequence[str], out: TextIO) -> None:
+    """Print the last lines that the instance has logged."""
+    if lines:
+        out.write("  The instance's last lines:\n")
+        out.writelines(f"    {line}\n" for line in lines)
+        out.flush()
 
 
 def print_access(plan: Plan, stack: Stack, out: TextIO) -> None:
@@ -267,6 +200,8 @@ def run(options: argparse.Namespace, out: TextIO) -> None:
         if not plan.parameters["CertificateArn"]:
             out.flush()
             print(IN_CLEAR, file=sys.stderr, flush=True)
+        for each in plan.warnings:
+            print(f"deploy: warning: {each}", file=sys.stderr, flush=True)
         if options.dry_run:
             out.write("  Dry run: nothing was changed.\n")
             return

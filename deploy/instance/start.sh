@@ -24,10 +24,24 @@ again() {
   done
 }
 
+# What `deploy.sh --set` has chosen. A value is never evaluated, whatever it contains.
+load_chosen_settings() {
+  local line file=${SETTINGS_FILE:-/etc/docker-job/settings.json}
+  [[ -s $file ]] || return 0
+  while IFS= read -r -d '' line; do
+    export "DOCKER_JOB_$line"
+  done < <(python3 -c 'import json, re, sys
+for name, value in json.load(open(sys.argv[1])).items():
+    if re.fullmatch("[A-Z0-9_]+", name):
+        print(name + "=" + value, end="\0")' "$file")
+  wait $! # its status
+}
+
 load_settings() {
   set -a
   # shellcheck disable=SC1091
   source /etc/docker-job/instance.env
+  load_chosen_settings
   DATA_DIR=${DATA_DIR:-/srv/docker-job}
   RUN_DIR=${RUN_DIR:-/run/docker-job}
   DOCKER_JOB_IMAGE=docker-job:$RELEASE

@@ -12,6 +12,7 @@ from typing import Any
 import boto3
 import httpx
 import pytest
+from moto.acm.models import acm_backends
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from moto.ssm.models import Parameter, ssm_backends
 
@@ -84,6 +85,40 @@ class MotoCloud:
         return [each for group in found["Reservations"] for each in group["Instances"]]
 
 
+def open_default_vpc(cloud: MotoCloud) -> None:
+    """Give the default VPC its internet gateway and route, which AWS's has and moto's lacks.
+
+    https://docs.aws.amazon.com/vpc/latest/userguide/default-vpc-components.html
+    """
+    ec2 = cloud.client("ec2")
+    [vpc] = ec2.describe_vpcs()["Vpcs"]
+    route_to_internet(cloud, vpc["VpcId"])
+
+
+def route_to_internet(cloud: MotoCloud, vpc: str) -> None:
+    """Attach an internet gateway, and route to it by the main table."""
+    ec2 = cloud.client("ec2")
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
+    [table] = ec2.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [vpc]}])[
+        "RouteTables"
+    ]
+    ec2.create_route(
+        RouteTableId=table["RouteTableId"],
+        DestinationCidrBlock="0.0.0.0/0",
+        GatewayId=gateway,
+    )
+
+
+def certificate(cloud: MotoCloud, domain: str, *more: str, status: str = "ISSUED") -> str:
+    """Make a certificate, whose validation moto would take a minute for; return its ARN."""
+    names = {"SubjectAlternativeNames": [domain, *more]} if more else {}
+    asked = cloud.client("acm").request_certificate(DomainName=domain, **names)
+    arn = str(asked["CertificateArn"])
+    acm_backends[ACCOUNT][REGION]._certificates[arn].status = status
+    return arn
+
+
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[MotoCloud]:
     """Make an empty account with a default VPC, and Canonical's images, which moto lacks."""
@@ -112,8 +147,10 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[MotoCloud]:
                 data_type="text",
             )
         )
+    cloud = MotoCloud(url)
+    open_default_vpc(cloud)
     try:
-        yield MotoCloud(url)
+        yield cloud
     finally:
         server.stop()
 

@@ -33,10 +33,16 @@ BLANKS = {
     "AWS::AccountId": "<ACCOUNT>",
     "AWS::StackName": "<DEPLOYMENT>",
     "JobSecurityGroup": "<SECURITY_GROUP>",
+    "EbsKeyArn": "arn:aws:kms:<REGION>:<ACCOUNT>:key/<KEY>",
     "JobRole": "arn:aws:iam::<ACCOUNT>:role/<INSTANCE_ROLE>",
     "Interruptions": "arn:aws:sqs:<REGION>:<ACCOUNT>:<QUEUE>",
 }
-FILES = {"LauncherRole": "launcher", "ReaperRole": "reaper"}
+FILES = {
+    "LauncherRole": "launcher",
+    "ReaperRole": "reaper",
+    "LauncherRole/LauncherKeyPolicy": "launcher-key",
+    "JobRole/JobSessionPolicy": "instance-sessions",
+}
 
 
 def document(name: str) -> dict[str, Any]:

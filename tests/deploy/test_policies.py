@@ -135,7 +135,10 @@ def test_another_stacks_secrets_are_closed() -> None:
 
 def test_a_job_instance_may_do_nothing_unless_its_user_says_what() -> None:
     resources = template()["Resources"]
-    assert not [each for each in policies() if each.role == "JobRole"]
+    given = [each.sid for each in policies() if each.role == "JobRole"]
+    assert given == ["SessionManager"]
+    assert resources["JobSessionPolicy"]["Condition"] == "WithSessionManager"
+    assert template()["Parameters"]["SessionManager"]["Default"] == "off"
     given = resources["JobRole"]["Properties"]["ManagedPolicyArns"]
     assert given == {
         "Fn::If": ["WithJobPolicy", [{"Ref": "JobPolicyArn"}], {"Ref": "AWS::NoValue"}]

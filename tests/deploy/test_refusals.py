@@ -89,6 +89,7 @@ def test_a_vpc_that_is_not_there_or_has_no_public_subnet_is_named(aws: MotoCloud
     assert "There is no VPC vpc-0" in refusal_of(aws.deploy(*ALLOW, "--vpc", "vpc-0"))
     ec2 = aws.client("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    ec2.modify_vpc_attribute(VpcId=vpc, EnableDnsHostnames={"Value": True})
     ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24")
     assert f"{vpc} has no public subnet" in refusal_of(aws.deploy(*ALLOW, "--vpc", vpc))
 

@@ -7,7 +7,7 @@ import pytest
 
 from deploy.down import DEPLOYMENT_TAG
 from deploy.place import DATA_TAG, SERVICES_TAG
-from tests.deploy.conftest import MotoCloud
+from tests.deploy.conftest import MotoCloud, certificate
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Tried to parse"),
@@ -117,8 +117,8 @@ def test_it_warns_at_each_update_too(aws: MotoCloud) -> None:
 
 
 def test_with_a_certificate_it_does_not_warn(aws: MotoCloud) -> None:
-    asked = aws.client("acm").request_certificate(DomainName="jobs.example.com")
-    https = ("--domain", "jobs.example.com", "--certificate", asked["CertificateArn"])
+    arn = certificate(aws, "jobs.example.com")
+    https = ("--domain", "jobs.example.com", "--certificate", arn)
     assert aws.deploy("--allow", "0.0.0.0/0", *https).stderr == ""
     assert aws.deploy("--dry-run").stderr == "", "what was chosen once stays"
 
@@ -166,9 +166,8 @@ def test_run_again_with_another_type_it_changes_the_stack_in_place_and_keeps_the
 def test_with_a_domain_and_a_certificate_there_is_a_load_balancer_and_no_fixed_address(
     aws: MotoCloud,
 ) -> None:
-    asked = aws.client("acm").request_certificate(DomainName="jobs.example.com")
-    certificate = asked["CertificateArn"]
-    run = aws.deploy(*ALLOW, "--domain", "jobs.example.com", "--certificate", certificate)
+    arn = certificate(aws, "jobs.example.com")
+    run = aws.deploy(*ALLOW, "--domain", "jobs.example.com", "--certificate", arn)
     assert run.returncode == 0, run.stderr
     assert "Address:  https://jobs.example.com" in run.stdout
     assert "make jobs.example.com a CNAME of" in run.stdout

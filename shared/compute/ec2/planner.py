@@ -114,6 +114,7 @@ class Planner:
             deployment=offer.deployment,
             agent_sha256=self._agent_sha256,
             max_lifetime_seconds=settings.max_lifetime_seconds,
+            session_manager=settings.session_manager,
         )
         return Contents(
             deployment=offer.deployment,

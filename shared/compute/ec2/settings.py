@@ -60,6 +60,9 @@ class Ec2Settings(Struct, frozen=True, kw_only=True):
     key_name: str = ""
     """An SSH key pair, to log in to an instance."""
 
+    session_manager: bool = False
+    """Session Manager's agent runs, so that an operator can log in; off: as the image has it."""
+
     max_price_usd: float | None = None
     """An hour. None: up to the on-demand price, which interrupts least."""
 
@@ -103,6 +106,7 @@ def ec2_settings(settings: Settings) -> Ec2Settings:
         ),
         image_id=settings.text("EC2_IMAGE_ID", ""),
         key_name=settings.text("EC2_KEY_NAME", ""),
+        session_manager=settings.choice("EC2_SESSION_MANAGER", "off", ("on", "off")) == "on",
         max_price_usd=price or None,
         pool_rest_seconds=settings.number("EC2_POOL_REST_SECONDS", defaults.pool_rest_seconds),
         prices=PRICE_SOURCES[prices],

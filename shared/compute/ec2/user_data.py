@@ -64,7 +64,7 @@ until docker version > /dev/null 2>&1; do
   sleep 1
 done
 
-agent=/opt/docker-job/docker_job_agent.pyz
+{session_manager}agent=/opt/docker-job/docker_job_agent.pyz
 mkdir -p /opt/docker-job
 python3 -I - {url} {sha256} "$agent" <<'END' || off 'no agent that can be trusted'
 import hashlib, http.client, sys, time, urllib.error, urllib.request
@@ -113,6 +113,14 @@ off "the agent has ended with status $?"
 """
 
 
+# Amazon Linux's unit; images for ECS have it (packages_al2023 in variables.pkr.hcl of
+# https://github.com/aws/amazon-ecs-ami). Without it the instance works, and cannot be logged in to.
+SESSION_MANAGER = """\
+systemctl unmask amazon-ssm-agent.service 2> /dev/null
+systemctl start --no-block amazon-ssm-agent.service || say 'Session Manager has no agent here'
+"""
+
+
 class Boot(Struct, frozen=True, kw_only=True):
     """The values of a deployment in the script."""
 
@@ -120,6 +128,7 @@ class Boot(Struct, frozen=True, kw_only=True):
     deployment: str
     agent_sha256: str
     max_lifetime_seconds: int
+    session_manager: bool = False
 
 
 def user_data(boot: Boot) -> str:
@@ -130,6 +139,7 @@ def user_data(boot: Boot) -> str:
         url=shlex.quote(boot.api_url.rstrip("/") + "/agent/"),
         sha256=shlex.quote(boot.agent_sha256),
         seconds=int(boot.max_lifetime_seconds),
+        session_manager=SESSION_MANAGER if boot.session_manager else "",
         minutes=max(1, -(-int(boot.max_lifetime_seconds) // 60)),
     )
     if len(script.encode()) >= MOST_BYTES:

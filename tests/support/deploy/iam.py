@@ -117,14 +117,17 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
 
 
 def documents(names: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Return each role's policy documents; *names* replace the names of resources."""
-    for resource in template()["Resources"].values():
+    """Return each role's policy documents; *names* replace the names of resources.
+
+    A policy that only some stacks have is named `<role>/<policy>`.
+    """
+    for name, resource in template()["Resources"].items():
         if resource["Type"] == "AWS::IAM::Policy":
             properties = resource["Properties"]
             with _standing_in(names):
                 document = resolve(properties["PolicyDocument"])
             for role in properties["Roles"]:
-                yield stand_in(role["Ref"]), document
+                yield stand_in(role["Ref"]) + (f"/{name}" if "Condition" in resource else ""), document
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 Route 53 deletes no zone that holds records other than its own SOA and NS (`HostedZoneNotEmpty`,
 https://docs.aws.amazon.com/Route53/latest/APIReference/API_DeleteHostedZone.html). CloudFormation
 asks it to, and where it is refused the stack ends in DELETE_FAILED, from which it can be deleted
-again. moto's CloudFormation never asks, and has no such state. Route 53 also deletes a record only
+again. moto has no GetEbsDefaultKmsKeyId. moto's CloudFormation never asks, and has no such state. Route 53 also deletes a record only
 where every value is given as it is; moto compares none.
 """
 
@@ -11,8 +11,14 @@ from typing import Any
 
 import pytest
 from moto.cloudformation.models import CloudFormationBackend, Event, Stack
+from moto.core.responses import ActionResult
+from moto.ec2.responses.settings import Settings as EbsSettings
+from moto.kms.models import kms_backends
 from moto.route53.exceptions import Route53ClientError
 from moto.route53.models import FakeZone, RecordSet, Route53Backend, route53_backends
+
+
+AWS_KEY = "alias/aws/ebs"
 
 
 def be_strict(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +46,19 @@ def be_strict(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(CloudFormationBackend, "delete_stack", delete_or_fail)
     monkeypatch.setattr(Route53Backend, "change_resource_record_sets", change_exactly)
+    monkeypatch.setattr(
+        EbsSettings, "get_ebs_default_kms_key_id", _get_default_key, raising=False
+    )
     monkeypatch.setattr(FakeZone, "delete", _delete_zone, raising=False)
+
+
+def _get_default_key(self: EbsSettings) -> ActionResult:
+    """Answer as EC2 does; its own key has the alias `alias/aws/ebs`."""
+    backend = self.ec2_backend
+    chosen = getattr(backend, "default_kms_key_id", None) or AWS_KEY
+    keys = kms_backends[backend.account_id][backend.region_name]
+    is_own = chosen != AWS_KEY and chosen.endswith(keys.get_key_id_from_alias(AWS_KEY) or "-")
+    return ActionResult({"KmsKeyId": AWS_KEY if is_own else chosen})
 
 
 def _delete_zone(zone: FakeZone, account_id: str, _region: str) -> None:

@@ -1,0 +1,178 @@
+"""The stack's new parameters: what is kept, what the options change, and all checks before it.
+
+Nothing here changes anything in the account.
+"""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from deploy import certificate, encryption, network, place, settings
+from deploy.account import Account, refuse_no_spot, spot_quota
+from deploy.refusal import Refusal
+from deploy.source import Source, bucket_name, pack
+from deploy.stack import Stack, find_stack, refuse_unusable
+
+ALL_PUBLIC = "public"
+"""`--job-subnets public`: all public subnets of the VPC, which is the default."""
+
+OWN_IMAGE = "default"
+"""`--ami default`: the ECS-optimized image."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stack's new parameters beside its present state."""
+
+    account: Account
+    name: str
+    old: Stack | None
+    parameters: Mapping[str, str]
+    source: Source
+    quota: str
+    kept: str | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> list[str]:
+        """The names of the parameters that differ from the stack's."""
+        before = self.old.parameters if self.old else {}
+        return [key for key, value in self.parameters.items() if before.get(key, "") != value]
+
+
+def make_plan(account: Account, options: argparse.Namespace) -> Plan:
+    """Inspect the account and decide on each parameter. Raises `Refusal`."""
+    old = find_stack(account, options.stack)
+    if old is not None:
+        refuse_unusable(old, account.region)
+    quota = spot_quota(account)
+    if not options.ignore_quota:
+        refuse_no_spot(quota)
+    if options.from_snapshot:
+        place.refuse_no_snapshot(account, options.from_snapshot)
+    before = old.parameters if old else {}
+    volume = place.kept_volume(account, options.stack) if old is None else None
+    source = pack()
+    warnings: list[str] = []
+    # An earlier choice is kept unless an option changes it: an updated stack keeps its place.
+    chosen = _settings(account, options, before)
+    parameters = (
+        _face(account, options, before)
+        | _place(account, options, before, volume, chosen, warnings)
+        | _settings_parameters(chosen)
+        | _data(options, before, volume)
+        | {
+            "AllowedCidr": before.get("AllowedCidr") or "",
+            "LogRetentionDays": before.get("LogRetentionDays", "30"),
+            "JobPolicyArn": options.job_policy or before.get("JobPolicyArn", ""),
+            "EbsKeyArn": encryption.customer_key(account) or "",
+            "AssetBucket": bucket_name(account, options.stack),
+            "AssetKey": source.key,
+            "AssetSha256": source.sha256,
+        }
+    )
+    if parameters["EbsKeyArn"]:
+        warnings += encryption.remedies(account, parameters["EbsKeyArn"])
+    if options.allow or not parameters["AllowedCidr"]:
+        parameters["AllowedCidr"] = place.allowed_cidr(options.allow)
+    kept = parameters["DataVolume"] if volume else None
+    return Plan(
+        account, options.stack, old, parameters, source, quota.text, kept, tuple(warnings)
+    )
+
+
+def _face(
+    account: Account, options: argparse.Namespace, before: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the parameters of HTTPS, with the certificate checked, the kept one too."""
+    if bool(options.domain) != bool(options.certificate) and not before.get("CertificateArn"):
+        raise Refusal("HTTPS needs both --domain jobs.example.com and --certificate arn:aws:acm:…")
+    domain = certificate.read_domain(options.domain) if options.domain else before.get("Domain", "")
+    arn = options.certificate or before.get("CertificateArn", "")
+    if arn:
+        certificate.refuse_unusable(account, arn, domain)
+    return {"Domain": domain, "CertificateArn": arn}
+
+
+def _data(
+    options: argparse.Namespace,
+    before: Mapping[str, str],
+    volume: Mapping[str, str] | None,
+) -> dict[str, str]:
+    """Return the parameters of the data volume."""
+    kept = (volume or {}).get("VolumeId") or before.get("DataVolume", "")
+    return {
+        "DataVolumeGib": str(options.data_gib or before.get("DataVolumeGib", 20)),
+        "DataSnapshot": options.from_snapshot or before.get("DataSnapshot", ""),
+        "DataVolume": "" if options.from_snapshot else kept,
+        "SnapshotsKept": before.get("SnapshotsKept", "7"),
+    }
+
+
+def _settings(
+    account: Account, options: argparse.Namespace, before: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the services' settings, checked by the services' readers."""
+    chosen = settings.read(before.get("Settings", ""))
+    chosen |= {
+        name: before[parameter]
+        for name, parameter in settings.PARAMETERS.items()
+        if before.get(parameter)
+    }
+    chosen = settings.merge(chosen, options.set or [])
+    if options.ami == OWN_IMAGE:
+        chosen.pop(settings.IMAGE, None)
+    elif options.ami:
+        chosen[settings.IMAGE] = options.ami
+    if image := chosen.get(settings.IMAGE):
+        place.refuse_image(account, image, chosen.get("EC2_ARCHITECTURE", "x86_64"))
+    if options.job_subnets == ALL_PUBLIC:
+        chosen.pop(settings.SUBNETS, None)
+    elif options.job_subnets:
+        chosen[settings.SUBNETS] = ",".join(network.read_subnets(options.job_subnets))
+    settings.refuse_bad(chosen, account.region)
+    return chosen
+
+
+def _settings_parameters(chosen: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters that hold the settings."""
+    rest = {name: value for name, value in chosen.items() if name not in settings.PARAMETERS}
+    return {
+        "Settings": settings.write(rest),
+        "MaxLifetimeSeconds": chosen.get("MAX_LIFETIME_SECONDS", "86400"),
+        "SessionManager": chosen.get(settings.SESSION_MANAGER, "off"),
+    }
+
+
+def _place(
+    account: Account,
+    options: argparse.Namespace,
+    before: Mapping[str, str],
+    volume: Mapping[str, str] | None,
+    chosen: Mapping[str, str],
+    warnings: list[str],
+) -> dict[str, str]:
+    """Return the parameters of the place."""
+    if before and options.vpc not in (None, before["VpcId"]):
+        raise Refusal("A stack cannot move to another VPC: deploy a second one with --stack.")
+    instance_type = options.instance_type or before.get("InstanceType", "t4g.small")
+    vpc_id = place.find_vpc(account, options.vpc or before.get("VpcId"))
+    network.refuse_no_dns(account, vpc_id)
+    subnets = place.public_subnets(account, vpc_id)
+    zone = before.get("AvailabilityZone") or (volume or {}).get("AvailabilityZone")
+    home = place.choose_subnet(account, subnets, instance_type, zone)
+    with_balancer = options.certificate or before.get("CertificateArn")
+    jobs = chosen.get(settings.SUBNETS, "")
+    if jobs:
+        found = network.job_subnets(account, vpc_id, jobs.split(","))
+        warnings += network.refuse_closed(account, vpc_id, found, option="--job-subnets")
+    return {
+        "VpcId": vpc_id,
+        "SubnetId": before.get("SubnetId", home.subnet_id),
+        "AvailabilityZone": home.zone,
+        "JobSubnets": jobs or ",".join(each.subnet_id for each in subnets),
+        "BalancerSubnets": ",".join(place.one_a_zone(subnets)) if with_balancer else "",
+        "InstanceType": instance_type,
+        "ImageId": place.newest_image(account, instance_type),
+    }
+

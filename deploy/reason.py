@@ -1,0 +1,72 @@
+"""The reason of a failed start: the last lines that the services' instance has logged.
+
+A stack whose creation failed is rolled back, and its log group is deleted with it. So the lines are
+read at the first failed event, while they exist; otherwise from the instance's console, which EC2
+keeps for an hour after its end
+(https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_GetConsoleOutput.html).
+"""
+
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from deploy.account import Account
+from deploy.place import SERVICES_TAG
+
+LINES = 25
+STARTS = "start/"
+
+
+def last_lines(account: Account, stack: str, since: float) -> list[str]:
+    """Return the end of what an instance has reported after *since*, in seconds since the epoch."""
+    for read in (_logged, _on_console):
+        try:
+            text = read(account, stack, since)
+        except (BotoCoreError, ClientError):
+            continue  # not allowed, or deleted meanwhile: the failure itself is printed anyway
+        if lines := [line.rstrip() for line in text.splitlines() if line.strip()]:
+            return lines[-LINES:]
+    return []
+
+
+def _logged(account: Account, stack: str, since: float) -> str:
+    logs, group = account.client("logs"), f"/docker-job/{stack}"
+    pages = logs.get_paginator("describe_log_streams")
+    streams = [
+        each["logStreamName"]
+        for page in pages.paginate(logGroupName=group, logStreamNamePrefix=STARTS)
+        for each in page["logStreams"]
+        if _second(each["logStreamName"]) >= since
+    ]
+    if not streams:
+        return ""
+    found = logs.get_log_events(
+        logGroupName=group, logStreamName=max(streams, key=_second), startFromHead=False
+    )
+    return "\n".join(str(each["message"]) for each in found["events"])
+
+
+def _second(stream: str) -> int:
+    """Return the time in the stream's name, `start/<instance>/<time>`."""
+    last = stream.rpartition("/")[2]
+    return int(last) if last.isdecimal() else 0
+
+
+def _on_console(account: Account, stack: str, since: float) -> str:
+    ec2 = account.client("ec2")
+    pages = ec2.get_paginator("describe_instances")
+    found: list[dict[str, Any]] = [
+        instance
+        for page in pages.paginate(Filters=[{"Name": f"tag:{SERVICES_TAG}", "Values": [stack]}])
+        for reservation in page["Reservations"]
+        for instance in reservation["Instances"]
+        if instance["LaunchTime"].timestamp() >= since
+    ]
+    if not found:
+        return ""
+    newest = max(found, key=lambda each: each["LaunchTime"])["InstanceId"]
+    try:
+        answer = ec2.get_console_output(InstanceId=newest, Latest=True)
+    except ClientError:  # only instances on Nitro have the latest output
+        answer = ec2.get_console_output(InstanceId=newest)
+    return str(answer.get("Output") or "")
