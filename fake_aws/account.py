@@ -1,4 +1,4 @@
-"""What an account has beside its instances: its quotas, and its key for volumes; moto has neither."""
+"""What an account has beside its instances, and moto has not: quotas, and a key for volumes."""
 
 from typing import Any
 

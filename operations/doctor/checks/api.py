@@ -46,9 +46,7 @@ async def api(installation: Installation, addresses: tuple[str, ...]) -> list[Fi
     return found.all
 
 
-def _check_address(
-    found: Findings, installation: Installation, addresses: tuple[str, ...]
-) -> None:
+def _check_address(found: Findings, installation: Installation, addresses: tuple[str, ...]) -> None:
     url = urlsplit(installation.api_url)
     read = [ipaddress.ip_address(each) for each in addresses]
     # The instances of an emulator may be processes of this machine.

@@ -98,9 +98,7 @@ async def profile(scene: Scene) -> list[Finding]:
         found.add("fail", name, "DOCKER_JOB_EC2_INSTANCE_PROFILE is not set", do)
         return found.all
     short = given.rpartition("/")[2]
-    outcome = await ask(
-        scene.aws, "GetInstanceProfile", service="iam", InstanceProfileName=short
-    )
+    outcome = await ask(scene.aws, "GetInstanceProfile", service="iam", InstanceProfileName=short)
     if outcome.is_denied:
         found.add("skip", name, outcome.error, _allow("iam:GetInstanceProfile"))
     elif not outcome.is_answer:
@@ -154,9 +152,7 @@ def _check_trust(found: Findings, document: Any) -> None:
 
 def _principals(given: Any) -> list[str]:
     values = given.values() if isinstance(given, dict) else [given or []]
-    return [
-        name for each in values for name in (each if isinstance(each, list) else [str(each)])
-    ]
+    return [name for each in values for name in (each if isinstance(each, list) else [str(each)])]
 
 
 def _skew(outcome: Outcome, now: datetime) -> float | None:

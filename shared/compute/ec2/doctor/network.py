@@ -120,9 +120,7 @@ async def _check_dns(found: Findings, scene: Scene, vpc: str) -> None:
     if not off:
         found.add("ok", "VPC's DNS", f"on in {vpc}")
         return
-    do = "; ".join(
-        f"aws ec2 modify-vpc-attribute --vpc-id {vpc} {_option(each)}" for each in off
-    )
+    do = "; ".join(f"aws ec2 modify-vpc-attribute --vpc-id {vpc} {_option(each)}" for each in off)
     # Without the server no name is resolved; without host names, only private zones are not.
     serious = "enableDnsSupport" in off
     text = f"{' and '.join(off)} off in {vpc}"

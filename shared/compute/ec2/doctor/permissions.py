@@ -71,9 +71,7 @@ https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/supported-iam-actions-taggin
 PERMITTED: Mapping[str, frozenset[str]] = {
     "sqs:DeleteMessage": frozenset({"ReceiptHandleIsInvalid", "InvalidParameterValue"}),
     "sts:DecodeAuthorizationMessage": frozenset({"InvalidAuthorizationMessageException"}),
-    "ec2:CreateLaunchTemplate": frozenset(
-        {"InvalidLaunchTemplateName.AlreadyExistsException"}
-    ),
+    "ec2:CreateLaunchTemplate": frozenset({"InvalidLaunchTemplateName.AlreadyExistsException"}),
     "ec2:DescribeLaunchTemplateVersions": frozenset(
         {"InvalidLaunchTemplateName.NotFoundException"}
     ),

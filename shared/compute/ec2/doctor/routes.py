@@ -17,9 +17,7 @@ NAME = "routes"
 OUT = "a NAT gateway, or an internet gateway in a subnet with public addresses"
 
 
-async def check_routes(
-    found: Findings, scene: Scene, subnets: Sequence[dict[str, Any]]
-) -> None:
+async def check_routes(found: Findings, scene: Scene, subnets: Sequence[dict[str, Any]]) -> None:
     """Check that an instance in each of *subnets* reaches a registry."""
     vpcs = sorted({each["VpcId"] for each in subnets})
     outcome = await ask(scene.aws, "DescribeRouteTables", Filters=filters(vpc_id=vpcs))
