@@ -59,7 +59,8 @@ def _has_grant(account: Account, key: str, role: str) -> bool:
     pages = account.client("kms").get_paginator("list_grants")
     try:
         return any(
-            str(grant.get("GranteePrincipal", "")).endswith(role) and "CreateGrant" in grant["Operations"]
+            str(grant.get("GranteePrincipal", "")).endswith(role)
+            and "CreateGrant" in grant["Operations"]
             for page in pages.paginate(KeyId=key)
             for grant in page["Grants"]
         )

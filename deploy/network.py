@@ -83,9 +83,7 @@ def read_subnets(text: str) -> list[str]:
     return names
 
 
-def ways_out(
-    account: Account, vpc_id: str, subnets: Iterable[Mapping[str, Any]]
-) -> dict[str, str]:
+def ways_out(account: Account, vpc_id: str, subnets: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Return the way out of each subnet, by its default route; the main table's is the default."""
     pages = account.client("ec2").get_paginator("describe_route_tables")
     tables = [

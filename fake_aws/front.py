@@ -78,6 +78,10 @@ class Front:
         self._allow = allow
         self.log: list[LoggedCall] = []
 
+    def change(self, settings: CloudSettings) -> None:
+        """Take other settings of the calls: of the clock, of signatures, of `DryRun`."""
+        self._settings = settings
+
     async def handle(self, http: web.Request) -> web.StreamResponse:
         """Answer one HTTP request."""
         request = Request(
@@ -142,6 +146,8 @@ class Front:
         if call.service == "ec2":
             self._limits.request(call.action)
         self._allow(caller, call.service, call.action, params)
+        if not self._settings.knows_dry_run:
+            params.pop("DryRun", None)
         if params.get("DryRun") and call.action != "RunInstances":
             raise dry_run()
 

@@ -98,6 +98,8 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     verify_signatures: bool = True
     clock_ahead_seconds: float = 0.0
     """How far AWS's clock is ahead of this machine's: in signatures, and the header Date."""
+    knows_dry_run: bool = True
+    """False: as an emulator that makes the call, whatever `DryRun` says."""
     enforce_policies: bool = True
     """Of IAM users and roles created here; the operator is allowed every call."""
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from operations.doctor import command_line, report
 from operations.doctor.checks.api import addresses_of, api
@@ -15,12 +16,17 @@ from shared.findings import Finding
 from shared.log import configure
 from shared.settings import EXIT_SETTING, BadSetting, Settings, remove_empty
 
+if TYPE_CHECKING:
+    from shared.compute.ec2.client import Aws
 
-async def examine(settings: Settings, installation: Installation, role: str) -> list[Finding]:
+
+async def examine(
+    settings: Settings, installation: Installation, role: str, aws: "Aws | None" = None
+) -> list[Finding]:
     """Run all checks that concern *installation*. Raises `BadSetting`."""
     addresses = await addresses_of(installation.api_url) if installation.api_url else ()
     place = (
-        await _on_ec2(settings, installation, role, addresses)
+        await _on_ec2(settings, installation, role, addresses, aws)
         if installation.scheme == "ec2"
         else await machine(installation)
     )
@@ -29,7 +35,11 @@ async def examine(settings: Settings, installation: Installation, role: str) -> 
 
 
 async def _on_ec2(
-    settings: Settings, installation: Installation, role: str, addresses: Sequence[str]
+    settings: Settings,
+    installation: Installation,
+    role: str,
+    addresses: Sequence[str],
+    aws: "Aws | None",
 ) -> list[Finding]:
     # boto3 costs 30 MB, and only EC2 needs it: see shared.compute.ec2.
     from shared.compute.ec2.doctor.run import examine as examine_ec2  # noqa: PLC0415
@@ -47,7 +57,7 @@ async def _on_ec2(
         queue_url=ec2.queue_url,
         api_addresses=tuple(addresses),
     )
-    return await examine_ec2(subject, RealClock())
+    return await examine_ec2(subject, RealClock(), aws)
 
 
 def main() -> int:

@@ -1,24 +1,168 @@
 """`make doctor` on the strict cloud: all is well, and each fault is found by its own check."""
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from operations.doctor import report
-from tests.support.compute.doctor_world import DoctorWorld
+from rehearsal.account import POLICIES, ROLE
+from shared.compute.ec2.doctor.permissions import CHANGING
+from tests.support.compute import doctor_faults
+from tests.support.compute.doctor_faults import Fault
+from tests.support.compute.doctor_world import DEPLOYMENT, DoctorWorld
+
+READS = re.compile(r"Describe|Get|List|ReceiveMessage")
+
+
+@pytest.fixture(scope="module")
+async def world() -> AsyncIterator[DoctorWorld]:
+    """An installation that has launched once; every test leaves it as it was."""
+    with pytest.MonkeyPatch.context() as environment:
+        made = DoctorWorld(environment)
+        await made.launch()
+        yield made
+        made.close()
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[DoctorWorld]:
+def new_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[DoctorWorld]:
     made = DoctorWorld(monkeypatch)
     yield made
     made.close()
 
 
 async def test_a_healthy_installation_has_only_good_lines(world: DoctorWorld) -> None:
-    await world.launch()
     found = await world.findings()
-    for line in report.lines(list(found.values())):
-        print(line)
     assert [each for each in found.values() if each.status != "ok"] == []
     assert report.exit_status(list(found.values())) == 0
+
+
+async def test_nothing_is_changed(world: DoctorWorld) -> None:
+    templates = world.client("ec2").describe_launch_template_versions(
+        LaunchTemplateName=f"docker-job-{DEPLOYMENT}"
+    )["LaunchTemplateVersions"]
+    before = len(world.calls())
+    world.client("sqs").send_message(QueueUrl=world.account.queue_url, MessageBody="notice")
+    await world.findings()
+    made = world.calls()[before:]
+    changing = {each.action for each in made if not READS.match(each.action)}
+    assert changing == {each.partition(":")[2] for each in CHANGING} | {"DeleteMessage"}
+    for each in made:
+        if each.action == "DeleteMessage":
+            assert each.outcome == "400"  # the handle is no message's
+        elif each.action == "ReceiveMessage":
+            assert each.params["VisibilityTimeout"] == 0
+        elif not READS.match(each.action):
+            assert (each.outcome, each.params["DryRun"]) == ("DryRunOperation", True), each
+    # The notice is there at once for the reaper.
+    sqs = world.client("sqs")
+    assert sqs.receive_message(QueueUrl=world.account.queue_url)["Messages"]
+    assert len(templates) == 1
+
+
+@pytest.mark.parametrize("fault", doctor_faults.FAULTS, ids=lambda each: each.name)
+async def test_each_fault_is_found_by_its_own_check(world: DoctorWorld, fault: Fault) -> None:
+    with fault.make(world):
+        found = await world.findings(**fault.settings)
+    wrong = {each.name: each for each in found.values() if each.status != "ok"}
+    assert {name: each.status for name, each in wrong.items()} == fault.found
+    first = wrong[next(iter(fault.found))]
+    assert fault.do in first.do
+    assert fault.text in first.found
+
+
+@pytest.mark.parametrize(
+    ("action", "role"),
+    [(action, role) for role, actions in doctor_faults.PERMISSIONS for action in actions],
+)
+async def test_each_missing_permission_is_found(world: DoctorWorld, action: str, role: str) -> None:
+    with world.forbidden(action):
+        found = await world.findings(role)
+    assert found[action].status == doctor_faults.DENIED.get(action, "fail"), found[action]
+    assert f"docs/iam/{role}.json" in found[action].do
+    lines = {each.name for each in found.values() if each.status == "fail"}
+    assert lines <= {action, *doctor_faults.FOLLOWS.get(action, ())}
+    assert report.exit_status(list(found.values())) == 1
+
+
+async def test_before_the_first_launch_what_depends_on_it_is_not_proven(
+    new_world: DoctorWorld,
+) -> None:
+    found = await new_world.findings()
+    skipped = {each.name for each in found.values() if each.status == "skip"}
+    assert skipped == {
+        *("ec2:CreateFleet", "ec2:RunInstances", "ec2:CreateTags", "iam:PassRole"),
+        *("ec2:CreateLaunchTemplateVersion", "ec2:DeleteLaunchTemplateVersions"),
+        *("ec2:ModifyLaunchTemplate", "ec2:TerminateInstances"),
+        "ec2:CancelSpotInstanceRequests",
+    }
+    assert "first launch" in found["ec2:CreateFleet"].found
+    assert report.exit_status(list(found.values())) == 0
+
+
+async def test_the_services_own_policies_suffice_for_all_but_the_extra_checks(
+    world: DoctorWorld,
+) -> None:
+    extra = json.loads((POLICIES / "doctor.json").read_text())["Statement"]
+    actions = [action for each in extra for action in _many(each["Action"])]
+    with world.forbidden(*actions):
+        found = await world.findings()
+    skipped = {each.name for each in found.values() if each.status != "ok"}
+    assert {found[each].status for each in skipped} == {"skip"}
+    assert skipped == {
+        *("region", "Spot's role", "instance profile", "routes", "security groups"),
+        *("spot vCPUs (L-34B43A08)", "on-demand vCPUs (L-1216C47A)"),
+        *("VPC's DNS", "volumes' key", "rule", "queue's policy"),
+    }
+    assert all("docs/iam/doctor.json" in found[each].do for each in skipped)
+
+
+def _many(given: str | list[str]) -> list[str]:
+    return [given] if isinstance(given, str) else given
+
+
+async def test_credentials_that_are_refused_end_the_checks(new_world: DoctorWorld) -> None:
+    user = new_world.user
+    ago = datetime.now(UTC) - timedelta(hours=2)
+    old = new_world.cloud.call(lambda cloud: cloud.keys.for_role(ROLE, "old", 60.0, ago))
+    unknown = user._replace(access_key="AKIAUNKNOWN")
+    for credential, do in ((old, "get new ones"), (unknown, "check the key")):
+        new_world.become(credential)
+        found = await new_world.findings()
+        assert found["credentials"].status == "fail"
+        assert do in found["credentials"].do
+        assert found["the rest"].status == "skip"
+
+
+async def test_no_secret_is_printed(world: DoctorWorld) -> None:
+    changes = {
+        "DOCKER_JOB_DATABASE_URL": "postgresql://me:canary-1@127.0.0.1:1/x",
+        "DOCKER_JOB_BUS_URL": "amqp://me:canary-2@127.0.0.1:1",
+    }
+    findings = list((await world.findings(**changes)).values())
+    text = "\n".join(report.lines(findings)) + report.as_json(findings)
+    assert "canary" not in text
+    assert world.user.secret not in text
+    assert json.loads(report.as_json(findings))["ok"] is False
+
+
+async def test_a_clock_that_differs_is_found(new_world: DoctorWorld) -> None:
+    for ahead, status in ((90.0, "warn"), (-200.0, "warn"), (400.0, "fail"), (-900.0, "fail")):
+        new_world.turn_clock(ahead)
+        found = await new_world.findings("reaper")
+        assert found["clock"].status == status
+        assert ("behind" if ahead > 0 else "ahead") in found["clock"].found
+        assert "NTP" in found["clock"].do
+        assert (found["credentials"].status == "fail") == (status == "fail")
+
+
+async def test_an_endpoint_that_ignores_dry_runs_is_not_tried(world: DoctorWorld) -> None:
+    before = len(world.calls())
+    with world.without_dry_run():
+        found = await world.findings()
+    made = {each.action for each in world.calls()[before:]}
+    assert not made & {each.partition(":")[2] for each in CHANGING}
+    assert {found[each].status for each in CHANGING} == {"skip"}

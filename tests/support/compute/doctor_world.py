@@ -1,20 +1,25 @@
 """A healthy installation on the strict cloud, for the doctor to examine."""
 
+import contextlib
 import json
 import threading
 import uuid
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import boto3
 import pytest
+from msgspec.structs import replace
 
 from fake_aws import CloudSettings, CloudThread
+from fake_aws.credentials import Credential
 from fake_aws.front import LoggedCall
 from operations.doctor.__main__ import examine
 from operations.doctor.installation import read_installation
 from rehearsal.account import ROLE, make_user, prepare
 from shared.clock import RealClock
+from shared.compute.ec2.client import Aws
 from shared.compute.ec2.compute import Ec2Compute
 from shared.compute.ec2.settings import ec2_settings
 from shared.compute.port import Instance, LaunchBatch, LaunchRequest, Offer
@@ -34,6 +39,13 @@ PATTERN = {
 }
 
 
+class Unlimited(Aws):
+    """Makes calls as fast as it can: the tests examine one account again and again."""
+
+    async def _own_limit(self, action: str, instances: int) -> None:
+        """Wait for nothing."""
+
+
 class Healthy(BaseHTTPRequestHandler):
     """An API of which only the health is asked."""
 
@@ -50,9 +62,13 @@ class DoctorWorld:
 
     def __init__(self, environment: pytest.MonkeyPatch, **settings: Any) -> None:
         self._environment = environment
-        self.cloud = CloudThread(CloudSettings(**{"speed": 200.0, "boot": "none", **settings}))
+        self._aws = Unlimited(REGION)
+        self.cloud = CloudThread(
+            CloudSettings(**{"speed": 200.0, "boot": "none", "throttle": False, **settings})
+        )
         self.cloud.start()
         self.account = prepare(self.cloud)
+        self._clients: dict[str, Any] = {}
         self._make_rule()
         self._api = ThreadingHTTPServer(("127.0.0.1", 0), Healthy)
         threading.Thread(target=self._api.serve_forever, daemon=True).start()
@@ -81,9 +97,10 @@ class DoctorWorld:
         self.cloud.close()
 
     def client(self, service: str) -> Any:
-        """Make a client of the operator, who is allowed every call."""
-        made: Any = boto3.client(service, **self.cloud.client_arguments())
-        return made
+        """Return a client of the operator, who is allowed every call."""
+        if service not in self._clients:
+            self._clients[service] = boto3.client(service, **self.cloud.client_arguments())
+        return self._clients[service]
 
     async def launch(self) -> str:
         """Launch one instance as the launcher does, and end it; return its id."""
@@ -112,28 +129,42 @@ class DoctorWorld:
         environ = {**self.environ, **changes}
         settings = Settings(environ)
         installation = read_installation(settings, environ)
-        found = await examine(settings, installation, role)
+        found = await examine(settings, installation, role, self._aws)
         assert len({each.name for each in found}) == len(found), "two findings have one name"
         return {each.name: each for each in found}
-
-    def forbid(self, *actions: str) -> None:
-        """Deny the user these actions, whatever its policies allow."""
-        deny = {"Effect": "Deny", "Action": list(actions), "Resource": "*"}
-        self.client("iam").put_user_policy(
-            UserName=self.user.arn.rpartition("/")[2],
-            PolicyName="forbid",
-            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [deny]}),
-        )
 
     def calls(self) -> list[LoggedCall]:
         """Return the calls that the user has made."""
         log = self.cloud.call(lambda cloud: list(cloud.front.log))
         return [each for each in log if each.caller == self.user.arn]
 
-    def become(self, **changes: Any) -> None:
-        """Change the user's key pair in the environment."""
-        self.user = self.user._replace(**changes)
-        self.environ |= self.cloud.environment(self.user)
+    def become(self, credential: Credential) -> None:
+        """Examine with these credentials from now on."""
+        self.user, self._aws = credential, Unlimited(REGION)
+        self.environ |= self.cloud.environment(credential)
+
+    @contextlib.contextmanager
+    def forbidden(self, *actions: str) -> Iterator[None]:
+        """Deny the user these actions within the block, whatever its policies allow."""
+        deny = {"Effect": "Deny", "Action": list(actions), "Resource": "*"}
+        policy = {"UserName": self.user.arn.rpartition("/")[2], "PolicyName": "forbid"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
+        self.client("iam").put_user_policy(**policy, PolicyDocument=document)
+        yield
+        self.client("iam").delete_user_policy(**policy)
+
+    def turn_clock(self, ahead: float) -> None:
+        """Set AWS's clock *ahead* seconds before this machine's."""
+        changed = replace(self.cloud.cloud.settings, clock_ahead_seconds=ahead)
+        self.cloud.call(lambda cloud: cloud.front.change(changed))
+
+    @contextlib.contextmanager
+    def without_dry_run(self) -> Iterator[None]:
+        """Make the cloud act as an emulator that does not know `DryRun`, within the block."""
+        before = self.cloud.cloud.settings
+        self.cloud.call(lambda cloud: cloud.front.change(replace(before, knows_dry_run=False)))
+        yield
+        self.cloud.call(lambda cloud: cloud.front.change(before))
 
     def _export(self) -> None:
         for name, value in self.environ.items():

@@ -17,7 +17,6 @@ from moto.kms.models import kms_backends
 from moto.route53.exceptions import Route53ClientError
 from moto.route53.models import FakeZone, RecordSet, Route53Backend, route53_backends
 
-
 AWS_KEY = "alias/aws/ebs"
 
 
@@ -46,9 +45,7 @@ def be_strict(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(CloudFormationBackend, "delete_stack", delete_or_fail)
     monkeypatch.setattr(Route53Backend, "change_resource_record_sets", change_exactly)
-    monkeypatch.setattr(
-        EbsSettings, "get_ebs_default_kms_key_id", _get_default_key, raising=False
-    )
+    monkeypatch.setattr(EbsSettings, "get_ebs_default_kms_key_id", _get_default_key, raising=False)
     monkeypatch.setattr(FakeZone, "delete", _delete_zone, raising=False)
 
 

@@ -16,7 +16,7 @@ from shared.compute.ec2.template import Contents, Template, Version, data_of, ha
 from shared.compute.port import LaunchBatch, LaunchRequest, Offer, Plan, Rejected
 from shared.events.events import Market
 
-TOKEN = "docker-job-doctor"
+LAUNCH = "docker-job-doctor"
 NO_TEMPLATE = "lt-00000000000000000"
 """Stands for the template while there is none."""
 
@@ -53,7 +53,8 @@ class ReadOnlyTemplate(Template):
         key = hash_of(data_of(contents))
         shown = sorted(await self._versions(), key=lambda each: each["VersionNumber"])
         same = [each for each in shown if each.get("VersionDescription") == key]
-        for each in (same or shown)[-1:]:
+        ours = [each for each in shown if each.get("VersionDescription")]
+        for each in (same or ours or shown)[-1:]:
             self.found = Version(each["LaunchTemplateId"], str(each["VersionNumber"]))
         return self.found or Version(NO_TEMPLATE, "1")
 
@@ -104,14 +105,14 @@ class Drafts:
 def fleet_call(draft: Draft, offer: Offer) -> dict[str, Any]:
     """Return the parameters of CreateFleet for one instance of *draft*."""
     request = LaunchRequest(
-        token=TOKEN,
+        token=LAUNCH,
         deployment=offer.deployment,
         job_id=0,
         attempt=0,
         max_lifetime_seconds=60,
         api_url=offer.api_url,
     )
-    return fleet.call_of(LaunchBatch(token=TOKEN, requests=(request,), plan=draft.plan))
+    return fleet.call_of(LaunchBatch(token=LAUNCH, requests=(request,), plan=draft.plan))
 
 
 def run_call(draft: Draft, version: Version, deployment: str) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def run_call(draft: Draft, version: Version, deployment: str) -> dict[str, Any]:
     if draft.plan["market"] == "spot":
         kinds.append("spot-instances-request")
         market = {"InstanceMarketOptions": {"MarketType": "spot"}}
-    ours = tags(deployment=deployment, launch=TOKEN, labels={})
+    ours = tags(deployment=deployment, launch=LAUNCH, labels={})
     return {
         "LaunchTemplate": {
             "LaunchTemplateId": version.template_id,

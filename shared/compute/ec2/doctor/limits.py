@@ -28,7 +28,10 @@ async def quotas(scene: Scene) -> list[Finding]:
 
 
 async def _read(scene: Scene, quota: Quota) -> Outcome:
-    """Read the applied value: https://docs.aws.amazon.com/servicequotas/2019-06-24/apireference/API_GetServiceQuota.html"""
+    """Read the applied value.
+
+    https://docs.aws.amazon.com/servicequotas/2019-06-24/apireference/API_GetServiceQuota.html
+    """
     return await ask(
         scene.aws,
         "GetServiceQuota",

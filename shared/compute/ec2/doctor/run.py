@@ -28,9 +28,11 @@ OF_THE_LAUNCHER: tuple[Check, ...] = (
 OF_THE_REAPER: tuple[Check, ...] = (account.region, permissions, queue)
 
 
-async def examine(installation: Ec2Installation, clock: Clock) -> list[Finding]:
+async def examine(
+    installation: Ec2Installation, clock: Clock, aws: Aws | None = None
+) -> list[Finding]:
     """Run the checks of the roles in *installation*; none of them raises."""
-    scene = Scene(installation, clock, Aws(installation.region))
+    scene = Scene(installation, clock, aws or Aws(installation.region))
     first = await _bounded(account.credentials, scene)
     if any(each.name == "credentials" and each.status == "fail" for each in first):
         text = "AWS does not take the credentials, so nothing else can be asked"
