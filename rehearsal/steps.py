@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from rehearsal.outcome import Job
 from rehearsal.stage import Stage
@@ -46,9 +47,10 @@ class Steps(Struct, frozen=True):
     scenario: Scenario
     report: Callable[[str], None]
 
-    def post(self, **more: Any) -> int:
-        """Post a job; return its id."""
-        body = self.scenario.job_request(**more)
+    def post(self, seconds: int | None = None, **more: Any) -> int:
+        """Post a job, whose container runs for *seconds*; return its id."""
+        scenario = replace(self.scenario, seconds=seconds or self.scenario.seconds)
+        body = scenario.job_request(**more)
         job_id = int(self.stage.system.ask("POST", "/schedule", body)["id"])
         self.report(f"job {job_id} is posted")
         return job_id
