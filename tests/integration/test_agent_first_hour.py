@@ -108,3 +108,19 @@ def test_the_maximum_lifetime_ends_the_wait(
         until_waiting(agent)
         assert agent.wait() == 0
     assert agent.reason == "maximum lifetime"
+
+
+def test_an_agent_without_a_job_yet_waits_too(tmp_path: Path, metadata: FakeMetadata) -> None:
+    """Covers a replacement whose own instance is interrupted before its turn."""
+    api = FakeApi()
+    left = {"free_if_interrupted_within_seconds": 600}
+    wait = {"wait": "not its turn", "retry_seconds": 0.05, "settings": left}
+    api.pages["claim"] = [(202, json.dumps(wait))]
+    api.first_answers["claim"] = [409]
+    metadata.give_notice(seconds=60)
+    with running(api, tmp_path / "i", **endpoint(metadata)) as agent:
+        assert 80 < until_waiting(agent) <= 60 + LATE
+        assert api.of("claim")[-1].body["interrupted"] is True
+        agent.process.terminate()
+        assert agent.wait() == 0
+    assert agent.reason == "the claim was refused with status 409"
