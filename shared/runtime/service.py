@@ -40,6 +40,9 @@ from shared.runtime.readiness import Readiness, check
 DRAIN_SECONDS = 8.0
 """The time for handlers and sweeps to finish after SIGTERM; docker gives ten seconds."""
 
+LOOK_SECONDS = 2.0
+"""The time for `degraded`; later, readiness is answered without it."""
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -124,10 +127,10 @@ class Service:
         if self._degraded is None or "database" in readiness.troubles:
             return readiness
         try:
-            async with self.ports.db.connection() as conn:
+            async with asyncio.timeout(LOOK_SECONDS), self.ports.db.connection() as conn:
                 return replace(readiness, degraded=await self._degraded(conn))
         except Exception as error:
-            if not is_transient(error):
+            if not is_transient(error) and not isinstance(error, TimeoutError):
                 raise
             return readiness  # the next look shows whether the database is missing
 

@@ -98,6 +98,25 @@ async def test_throttled_pools_of_a_repeated_call_leave_no_launch_that_shares_an
     await assert_each_has_one(stage, world, 5)
 
 
+async def test_a_look_that_is_not_allowed_names_the_permission_and_the_launch_stays_open(
+    ports: Ports, world: Ec2World, clock: VirtualClock
+) -> None:
+    stage = Stage(build(CONFIG, ports, world.adapter()))
+    world.cloud.control.fail("CreateFleet", "lost_after")
+    await stage.deliver(*jobs(2))
+    await stage.sweep(LAUNCH)
+    for call in ("CreateFleet", "DescribeInstances"):
+        world.cloud.control.fail(call, code="UnauthorizedOperation", status=403, times=None)
+    clock.advance(CONFIG.lease_seconds)
+    await stage.sweep(LAUNCH)
+    delay = (await stage.published(LaunchDelayed))[-1]
+    assert "docs/iam/launcher.json" in (delay.to_change or "")
+    world.cloud.control.heal()
+    clock.advance(CONFIG.lease_seconds)
+    await until_settled(stage, clock)
+    await assert_each_has_one(stage, world, 2)
+
+
 async def test_a_slow_call_for_many_is_waited_for_and_not_repeated(
     ports: Ports, world: Ec2World, clock: VirtualClock
 ) -> None:

@@ -139,7 +139,9 @@ class FleetLauncher:
             try:
                 found = await self._listing.launched_by(batch.token)
             except ComputeError as failure:
-                raise Unknown(str(failure)) from failure
+                unknown = Unknown(str(failure))
+                unknown.change = failure.change  # if the look is not allowed
+                raise unknown from failure
             if len(found) >= len(batch.requests) or tries == looks:
                 break
             await asyncio.sleep(VISIBLE.delay(tries, 0))
