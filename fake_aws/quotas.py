@@ -75,6 +75,10 @@ class Quotas:
         """Return the limit that counts this type."""
         return self._limits.get((market, group_of(instance_type)))
 
+    def limit_of(self, code: str) -> int | None:
+        """Return the limit of a quota by its code. Raises KeyError for an unknown one."""
+        return self._limits[{each: key for key, each in CODES.items()}[code]]
+
     def take(self, instance_type: str, market: str, vcpus: int) -> None:
         """Count an instance. Raises AwsError above the limit."""
         key = market, group_of(instance_type)
