@@ -6,7 +6,7 @@ while; `fleet.py` makes the call, with just these parameters.
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
@@ -17,6 +17,7 @@ from shared.compute.ec2.client import Aws
 from shared.compute.ec2.instance_types import DescribedType, read_instance_type
 from shared.compute.ec2.pools import CapacityPool, RestingPools, summarize
 from shared.compute.ec2.settings import AMI_PARAMETERS, Ec2Settings
+from shared.compute.ec2.setups import Setup, by_setup, join_fleets
 from shared.compute.ec2.shapes import filters
 from shared.compute.ec2.template import Contents, Template, Version
 from shared.compute.ec2.user_data import Boot, user_data
@@ -102,42 +103,6 @@ def fleet_of(
             ],
         },
     }
-
-
-def join_fleets(plans: Sequence[Plan]) -> Plan:
-    """Join plans of one offer: a fleet may launch from several versions of the template.
-
-    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateFleet.html: up to 50.
-    """
-    first = plans[0]
-    configs = [each for plan in plans for each in plan["fleet"]["LaunchTemplateConfigs"]]
-    return {
-        **first,
-        "zones": {name: zone for plan in plans for name, zone in plan["zones"].items()},
-        "fleet": {**first["fleet"], "LaunchTemplateConfigs": configs},
-    }
-
-
-class Setup(NamedTuple):
-    """The properties of types that decide what a version of the template has for them."""
-
-    gpus: bool
-    takes_credits: bool
-
-
-def by_setup(
-    places: Sequence[tuple[DescribedType, Subnet]], architecture: str
-) -> dict[Setup, list[tuple[DescribedType, Subnet]]]:
-    """Group pools by what their instances need of the template.
-
-    A job that names types may mix them: types with and without GPUs boot different images, and EC2
-    refuses a credit option for a type that takes none.
-    """
-    found: dict[Setup, list[tuple[DescribedType, Subnet]]] = {}
-    for kind, subnet in places:
-        setup = Setup(kind.has_nvidia and architecture == "x86_64", kind.takes_credits)
-        found.setdefault(setup, []).append((kind, subnet))
-    return found
 
 
 class Planner:
