@@ -22,16 +22,14 @@ class AccountCalls:
 
     def service_quota(self, params: Params) -> Params:
         """GetServiceQuota of Service Quotas: the applied value."""
-        found = self._pools.quotas.of_code(params["QuotaCode"])
-        if params["ServiceCode"] != "ec2" or found is None:
-            raise AwsError(
-                "NoSuchResourceException", "The request failed because the quota is not known."
-            )
-        name, limit = found
+        try:
+            limit = self._pools.quotas.limit_of(params["QuotaCode"])
+        except KeyError as error:
+            raise AwsError("NoSuchResourceException", "The quota is not known.") from error
         quota = {
             "ServiceCode": "ec2",
             "QuotaCode": params["QuotaCode"],
-            "QuotaName": name,
+            "QuotaName": params["QuotaCode"],
             "Value": NO_LIMIT if limit is None else float(limit),
             "Adjustable": True,
             "GlobalQuota": False,

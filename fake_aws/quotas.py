@@ -75,12 +75,9 @@ class Quotas:
         """Return the limit that counts this type."""
         return self._limits.get((market, group_of(instance_type)))
 
-    def of_code(self, code: str) -> tuple[str, int | None] | None:
-        """Return the name and the limit of a quota in Service Quotas; None: there is none."""
-        for key, known in CODES.items():
-            if known == code:
-                return f"{key[0]} vCPUs of {key[1]} families", self._limits[key]
-        return None
+    def limit_of(self, code: str) -> int | None:
+        """Return the limit of a quota by its code. Raises KeyError for an unknown one."""
+        return self._limits[{each: key for key, each in CODES.items()}[code]]
 
     def take(self, instance_type: str, market: str, vcpus: int) -> None:
         """Count an instance. Raises AwsError above the limit."""

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from fake_aws.quotas import CODES, GROUPS, NEW_ACCOUNT
+from fake_aws.quotas import CODES, GROUPS, NEW_ACCOUNT, Quotas
+from fake_aws.settings import CloudSettings
 from services.launcher.config import LauncherConfig
 from services.launcher.service import build
 from shared.clock import VirtualClock
@@ -135,3 +136,12 @@ async def test_an_on_demand_quota_is_another(stage: Stage, world: Ec2World) -> N
     (delay,) = await stage.published(LaunchDelayed)
     assert delay.message.startswith("VcpuLimitExceeded: ")
     assert "L-1216C47A" in delay.message
+
+
+def test_the_fake_shows_a_quota_by_its_code() -> None:
+    quotas = Quotas(CloudSettings(new_account_quotas=True, on_demand_vcpus=8))
+    assert [quotas.limit_of(each) for each in ("L-34B43A08", "L-3819A6DF", "L-DB2E81BA")] == [
+        *(5, 0, 8)
+    ]
+    with pytest.raises(KeyError):
+        quotas.limit_of("L-00000000")

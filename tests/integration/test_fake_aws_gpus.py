@@ -14,7 +14,7 @@ def zone_with(launcher: Launcher, instance_type: str) -> str:
         LocationType="availability-zone",
         Filters=[{"Name": "instance-type", "Values": [instance_type]}],
     )
-    return min(each["Location"] for each in shown["InstanceTypeOfferings"])
+    return str(min(each["Location"] for each in shown["InstanceTypeOfferings"]))
 
 
 def console_of(cloud: Strict, instance_type: str, kind: str, options: str) -> str:

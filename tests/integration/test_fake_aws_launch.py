@@ -1,6 +1,7 @@
 """Launches on the fake AWS: visibility, capacity and quotas, throttling, lost answers."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
@@ -204,7 +205,7 @@ def test_a_new_account_has_no_vcpus_of_other_families() -> None:
 
 
 def test_a_credit_option_is_refused_for_types_that_take_none(launcher: Launcher) -> None:
-    standard = {"CreditSpecification": {"CpuCredits": "standard"}}
+    standard: dict[str, Any] = {"CreditSpecification": {"CpuCredits": "standard"}}
     with pytest.raises(ClientError) as refused:
         launcher.run(InstanceType="m5.large", **standard)
     assert code_of(refused) == "InstanceCreditSpecification.NotSupported"

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from shared.compute.ec2.instance_types import DescribedType
 from shared.compute.ec2.pools import CapacityPool
 from shared.compute.ec2.shapes import DescribedInstance
 from shared.compute.ec2.template import Version
@@ -110,43 +109,3 @@ def with_charged(shown: DescribedInstance, plan: Plan) -> DescribedInstance:
 def decimal_text(number: float) -> str:
     """Write *number* as EC2 reads numbers in text: in fixed point, never with an exponent."""
     return format(Decimal(repr(number)), "f")
-
-
-def join_fleets(plans: Sequence[Plan]) -> Plan:
-    """Join plans of one offer: a fleet may launch from several versions of the template.
-
-    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateFleet.html: up to 50.
-    """
-    first = plans[0]
-    merged = ("zones", "volume_gib", "public_ipv4")
-    configs = [each for plan in plans for each in plan["fleet"]["LaunchTemplateConfigs"]]
-    return {
-        **first,
-        **{
-            name: {key: each for plan in plans for key, each in plan[name].items()}
-            for name in merged
-        },
-        "fleet": {**first["fleet"], "LaunchTemplateConfigs": configs},
-    }
-
-
-class Setup(NamedTuple):
-    """The properties of types that decide what a version of the template has for them."""
-
-    gpus: bool
-    takes_credits: bool
-
-
-def by_setup(
-    places: Sequence[tuple[DescribedType, Subnet]], architecture: str
-) -> dict[Setup, list[tuple[DescribedType, Subnet]]]:
-    """Group pools by what their instances need of the template.
-
-    A job that names types may mix them: types with and without GPUs boot different images, and EC2
-    refuses a credit option for a type that takes none.
-    """
-    found: dict[Setup, list[tuple[DescribedType, Subnet]]] = {}
-    for kind, subnet in places:
-        setup = Setup(kind.has_nvidia and architecture == "x86_64", kind.takes_credits)
-        found.setdefault(setup, []).append((kind, subnet))
-    return found

@@ -14,19 +14,11 @@ from shared.compute.choice import Wanted, architecture_of, choose, most_types, w
 from shared.compute.ec2.cache import Cache
 from shared.compute.ec2.client import Aws
 from shared.compute.ec2.error_rules import IMAGE, SUBNETS
-from shared.compute.ec2.fleet_plans import (
-    Setup,
-    Subnet,
-    by_setup,
-    charged,
-    fleet_of,
-    join_fleets,
-    one_a_zone,
-    overrides_for,
-)
+from shared.compute.ec2.fleet_plans import Subnet, charged, fleet_of, one_a_zone, overrides_for
 from shared.compute.ec2.instance_types import DescribedType, read_instance_type
 from shared.compute.ec2.pools import CapacityPool, RestingPools, summarize
 from shared.compute.ec2.settings import AMI_PARAMETERS, Ec2Settings
+from shared.compute.ec2.setups import Setup, by_setup, join_fleets
 from shared.compute.ec2.shapes import filters
 from shared.compute.ec2.template import Contents, Template
 from shared.compute.ec2.user_data import Boot, user_data
