@@ -9,7 +9,7 @@ from typing import Any
 
 from .api import Api, call_until_answered, read_attempt_over
 from .aws import make_aws
-from .claim import Claim, with_attempt
+from .claim import Claim, refusal, with_attempt
 from .container import Container
 from .decisions import (
     INTERRUPTED,
@@ -67,6 +67,7 @@ class Agent:
         runtime = choose_runtime(self._config.runtime)
         answer = Claim(self._config, self._api, self._aws).send(bootstrap_token, runtime)
         if answer.status != 200:
+            log("claim refused", status=answer.status, because=refusal(answer))
             return f"the claim was refused with status {answer.status}"
         try:
             if self._config.identity == "sts":

@@ -1,4 +1,4 @@
-"""Instances that cannot boot, from job to cloud: each job fails soon and says why, then all wait."""
+"""Instances that cannot boot, from job to cloud: jobs fail soon and say why, then all wait."""
 
 from collections.abc import Iterator
 from typing import Any

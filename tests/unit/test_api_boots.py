@@ -172,6 +172,9 @@ def test_the_line_that_is_quoted_is_our_own_last_one_or_the_agents_and_short() -
     agent = '{"at": "2026-01-01", "event": "ended", "reason": "the claim was refused"}'
     ended = "docker-job: the agent has ended with status 1"
     assert boots.last_line(f"{agent}\n{ended}\nPower down") == f"{ended}, after {agent}"
+    refused = '{"at": "2026-01-01", "event": "claim refused", "because": "another deployment"}'
+    lines = f"{refused}\n{agent}\n{ended}"
+    assert boots.last_line(lines) == f"{ended}, after {refused}"
     assert boots.last_line(f"other\n{ended}") == ended
     assert boots.last_line("a\n  b \n \n") == "b"
     assert boots.last_line(" \n") is None

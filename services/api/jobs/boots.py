@@ -35,6 +35,9 @@ AGENT_LINES = '{"at":'
 AGENT_ENDED = f"{OUR_LINES}the agent has ended"
 """User data's last line, which tells less than the agent's own last one before it."""
 
+REFUSED = '"event": "claim refused"'
+"""In the agent's line with the API's reason."""
+
 _CONSOLE = "; its console: "
 
 
@@ -102,7 +105,8 @@ def last_line(console: str | None) -> str | None:
     if last is None or not last.startswith(AGENT_ENDED):
         return last
     said = [each for each in lines[: lines.index(last)] if each.startswith(AGENT_LINES)]
-    return f"{last}, after {said[-1]}" if said else last
+    refused = [each for each in said if REFUSED in each]
+    return f"{last}, after {(refused or said)[-1]}" if said else last
 
 
 def _quoted(console: str | None) -> str:
