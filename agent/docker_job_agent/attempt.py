@@ -9,7 +9,7 @@ from typing import Any
 
 from .api import Api, call_until_answered, read_attempt_over
 from .aws import make_aws
-from .claim import Claim, with_attempt
+from .claim import Claim, refusal, with_attempt
 from .container import Container
 from .decisions import (
     INTERRUPTED,
@@ -69,6 +69,7 @@ class Agent:
         claim = Claim(self._config, self._api, self._aws)
         answer = claim.send(bootstrap_token, runtime)
         if answer.status != 200:
+            log("claim refused", status=answer.status, because=refusal(answer))
             self._wait_for_ec2(claim.check.notice, claim.check.taken_at, claim.free_until)
             return f"the claim was refused with status {answer.status}"
         try:

@@ -24,6 +24,8 @@ from .metadata import (
 )
 from .retries import backoff_seconds, jitter
 
+MOST_REFUSAL = 300
+
 
 class Claim:
     """The claim of an attempt, repeated until the API gives or refuses the job.
@@ -69,6 +71,13 @@ class Claim:
             return self._api.claim(bootstrap_token, runtime, interrupted=interrupted)
 
         return call_until_answered("claim", claim, time.sleep) or Answer(0, "")
+
+
+def refusal(answer: Answer) -> str:
+    """Return the API's own words for a refused claim: the console is all that is left to read."""
+    body: Any = answer.json()
+    message = body.get("message") if isinstance(body, dict) else None
+    return message[:MOST_REFUSAL] if isinstance(message, str) else ""
 
 
 class NoticeCheck:

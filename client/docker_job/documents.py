@@ -78,6 +78,8 @@ class Attempt(Document):
     cause: str | None = None
     exit_code: int | None = None
     error_message: str | None = None
+    boot_failed: bool = False
+    console_output: str | None = None
     waiting_because: str | None = None
     runtime: str | None = None
     instance_id: str | None = None

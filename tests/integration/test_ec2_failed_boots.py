@@ -157,7 +157,7 @@ async def test_the_next_instance_boots_once_the_fault_is_mended(
 async def test_without_the_permission_the_end_comes_with_a_note(
     world: Ec2World, api: FakeApi, stage: Stage
 ) -> None:
-    refused = {"code": "UnauthorizedOperation", "status": 403, "times": None}
+    refused: dict[str, Any] = {"code": "UnauthorizedOperation", "status": 403, "times": None}
     world.cloud.control.fail("GetConsoleOutput", **refused)
     world.cloud.control.break_boots("power_off")
     instance = await launch_one(world.adapter(), request_for(api, 1))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.docker_job_agent.claim import NoticeCheck, with_attempt
+from agent.docker_job_agent.claim import MOST_REFUSAL, NoticeCheck, refusal, with_attempt
 from agent.docker_job_agent.environment import Config, read_config
 from agent.docker_job_agent.errors import ConfigError, CouldNotRunError, UnreachableError
 from agent.docker_job_agent.http_client import Answer, Http
@@ -37,6 +37,23 @@ class CannedHttp(Http):
 
 def config() -> Config:
     return read_config(ENVIRONMENT)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (
+            '{"message": "the claim is for another deployment"}',
+            "the claim is for another deployment",
+        ),
+        ('{"message": 7}', ""),
+        ("[]", ""),
+        ("<html>", ""),
+        ('{"message": "' + "x" * 1000 + '"}', "x" * MOST_REFUSAL),
+    ],
+)
+def test_a_refused_claim_is_logged_in_the_apis_words_if_it_has_any(body: str, words: str) -> None:
+    assert refusal(Answer(401, body)) == words
 
 
 def test_the_configuration_has_defaults_for_what_is_optional() -> None:

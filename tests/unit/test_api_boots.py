@@ -167,12 +167,19 @@ def test_the_console_that_comes_after_the_end_is_quoted_once_in_attempt_and_job(
     assert (again.job, again.attempts) == (step.job, step.attempts)
 
 
-def test_the_line_that_is_quoted_is_our_own_last_one_and_short() -> None:
+def test_the_line_that_is_quoted_is_our_own_last_one_or_the_agents_and_short() -> None:
     assert boots.last_line("docker-job: one\ndocker-job: two\nPower down\n\n") == "docker-job: two"
+    agent = '{"at": "2026-01-01", "event": "ended", "reason": "the claim was refused"}'
+    ended = "docker-job: the agent has ended with status 1"
+    assert boots.last_line(f"{agent}\n{ended}\nPower down") == f"{ended}, after {agent}"
+    refused = '{"at": "2026-01-01", "event": "claim refused", "because": "another deployment"}'
+    lines = f"{refused}\n{agent}\n{ended}"
+    assert boots.last_line(lines) == f"{ended}, after {refused}"
+    assert boots.last_line(f"other\n{ended}") == ended
     assert boots.last_line("a\n  b \n \n") == "b"
     assert boots.last_line(" \n") is None
     fact = terminated(console_output="x" * 1000)
-    assert len(boots.end_message(fact, boot_failed=True)) < 350
+    assert len(boots.end_message(fact, boot_failed=True)) < 450
 
 
 # -- the circuit breaker

@@ -21,6 +21,18 @@ def test_a_bar_is_to_the_scale_of_the_longest_and_no_phase_vanishes() -> None:
     assert bar([], 0) == ""
 
 
+def test_an_instance_that_did_not_boot_is_shown_with_its_console() -> None:
+    attempts = [
+        {"number": 1, "cause": "lost", "boot_failed": True, "console_output": "first"},
+        {"number": 2, "cause": "lost", "boot_failed": True, "console_output": "a\nkernel panic"},
+        {"number": 3, "cause": "lost"},
+    ]
+    job = {"id": 1, "docker_image": "alpine", "status": "FAILED", "attempts": attempts}
+    assert dict(facts(job, NOW))["Console"] == "of attempt 2:\na\nkernel panic"
+    end = next(each for each in attempt_columns(job) if each.heading == "END")
+    assert [end.text(each) for each in attempts] == ["did not boot", "did not boot", "lost"]
+
+
 def test_the_facts_are_those_that_there_are() -> None:
     job = {
         "id": 7,

@@ -28,8 +28,15 @@ https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
 LIFETIME_MARGIN = timedelta(seconds=60)
 """Before the end of an instance's lifetime: its own timer counts whole minutes."""
 
-QUOTED = 200
+QUOTED = 300
 """The most characters of a console's line in an error message."""
+
+AGENT_LINES = '{"at":'
+AGENT_ENDED = f"{OUR_LINES}the agent has ended"
+"""User data's last line, which tells less than the agent's own last one before it."""
+
+REFUSED = '"event": "claim refused"'
+"""In the agent's line with the API's reason."""
 
 _CONSOLE = "; its console: "
 
@@ -94,7 +101,12 @@ def last_line(console: str | None) -> str | None:
     text = readable(console or "")
     lines = [stripped for each in text.splitlines() if (stripped := each.strip())]
     ours = [each for each in lines if each.startswith(OUR_LINES)]
-    return next(reversed(ours or lines), None)
+    last = next(reversed(ours or lines), None)
+    if last is None or not last.startswith(AGENT_ENDED):
+        return last
+    said = [each for each in lines[: lines.index(last)] if each.startswith(AGENT_LINES)]
+    refused = [each for each in said if REFUSED in each]
+    return f"{last}, after {(refused or said)[-1]}" if said else last
 
 
 def _quoted(console: str | None) -> str:

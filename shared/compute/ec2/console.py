@@ -11,6 +11,8 @@
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_GetConsoleOutput.html
 """
 
+from typing import Any
+
 from shared.compute.ec2.client import Aws
 from shared.compute.ec2.errors import code_of
 from shared.compute.port import ComputeError, Deferred, Rejected
@@ -24,7 +26,7 @@ async def console_output(aws: Aws, instance_id: str) -> str | None:
     """Return the end of an instance's console; None: nothing is posted, or it is not known."""
     for latest in (True, False):
         try:
-            more = {"Latest": True} if latest else {}
+            more: dict[str, Any] = {"Latest": True} if latest else {}
             answer = await aws.read("GetConsoleOutput", InstanceId=instance_id, **more)
         except (Rejected, Deferred) as error:
             code = _code(error)

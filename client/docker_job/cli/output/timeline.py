@@ -36,6 +36,7 @@ def facts(job: Row, now: datetime) -> list[tuple[str, str]]:
         ("Status", f"{look(job).symbol} {status_words(job, now)}"),
         ("Because", because),
         ("Error", "" if error in because else error),
+        ("Console", _console(job)),
         ("Scheduled", clock(job.get("scheduled_for"), now).replace(NOTHING, "")),
         ("Started", clock(job["started_at"], now) if job.get("started_at") else ""),
         ("Duration", ran_for(job, now).replace(NOTHING, "")),
@@ -78,9 +79,19 @@ def _length(attempt: Row) -> float:
     return sum(float(each.get("seconds") or 0) for each in attempt.get("phases") or ())
 
 
+def _console(job: Row) -> str:
+    """Return what the last instance that did not boot has printed, and of which attempt that is."""
+    for each in reversed(job.get("attempts") or ()):
+        if each.get("console_output"):
+            return f"of attempt {each['number']}:\n{each['console_output']}"
+    return ""
+
+
 def _end(attempt: Row) -> str:
     if not attempt.get("cause"):
         return str(attempt.get("phase") or NOTHING)
+    if attempt.get("boot_failed"):
+        return "did not boot"
     code = attempt.get("exit_code")
     return f"{attempt['cause']} ({code})" if code is not None else str(attempt["cause"])
 
