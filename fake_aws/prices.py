@@ -38,6 +38,7 @@ class Prices:
 
     def __init__(self, settings: CloudSettings) -> None:
         self._seed = settings.seed
+        self.spot_product = settings.spot_product
         self._step = timedelta(seconds=settings.price_step_seconds)
 
     def on_demand(self, kind: InstanceType) -> float:

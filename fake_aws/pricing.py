@@ -10,7 +10,6 @@ from fake_aws.prices import Prices
 from fake_aws.products import Product, all_products, currency_of, find_products
 
 Params = dict[str, Any]
-PRODUCT = "Linux/UNIX"
 LONGEST = timedelta(days=90)
 FILTERS: dict[str, Callable[[Params], str | None]] = {
     "availability-zone": lambda each: each["AvailabilityZone"],
@@ -45,14 +44,15 @@ class PriceCalls:
         names = params.get("InstanceTypes") or [each.name for each in all_instance_types()]
         zone = params.get("AvailabilityZone")
         zones = [zone] if zone else [each.zone for each in self._moto.default_subnets()]
-        if params.get("ProductDescriptions", [PRODUCT]).count(PRODUCT) == 0:
+        product = self._prices.spot_product
+        if product not in params.get("ProductDescriptions", [product]):
             return []
         offered = {each: self._moto.types_in(each) for each in zones}
         found = [
             {
                 "AvailabilityZone": each,
                 "InstanceType": kind.name,
-                "ProductDescription": PRODUCT,
+                "ProductDescription": product,
                 "SpotPrice": f"{price:.6f}",
                 "Timestamp": at,
             }

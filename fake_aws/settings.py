@@ -118,6 +118,9 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The size of each pool (market, type, zone) in instances, unless set; None: no limit."""
     minimum_billed_seconds: float = 60.0
     free_if_interrupted_within_seconds: float = 3600.0
+    spot_product: str = "Linux/UNIX"
+    """The product of Spot prices; accounts of the time of EC2-Classic have the one of their VPC,
+    "Linux/UNIX (Amazon VPC)"."""
     price_step_seconds: float = 900.0
     """The time between two changes of a Spot price."""
     fleet_token_outlives_instances: bool = False

@@ -98,3 +98,12 @@ async def test_a_running_instance_has_cost_its_address_and_its_volume_too(
         "public_ipv4_hourly_usd": shown.public_ipv4_hourly_usd,
         "volume_hourly_usd": shown.volume_hourly_usd,
     }
+
+
+async def test_the_totals_of_a_day_of_which_no_cost_is_known_are_null(world: World) -> None:
+    await done(world, None, replace(LINES, volume_usd=None))
+    [day] = (await world.http.get("/totals")).json()
+    assert (day["cost_usd"], day["unknown_costs"]) == (None, 1)
+    await done(world)
+    [day] = (await world.http.get("/totals")).json()
+    assert (day["cost_usd"], day["unknown_costs"]) == (pytest.approx(WHOLE), 1)

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from fake_aws.moto_side import instance_type
+from fake_aws.prices import GP3_GIB_MONTH_USD, PUBLIC_IPV4_USD
 from services.launcher.config import LauncherConfig
 from services.launcher.service import build
 from shared.clock import VirtualClock
@@ -94,9 +96,14 @@ async def test_a_batch_is_one_call_and_each_instance_is_published_in_full(
     assert published.instance_type in SETTINGS.instance_types
     assert published.zone.startswith("us-east-1")
     assert published.market == "spot"
-    assert published.on_demand_hourly_price_usd == pytest.approx(0.09, abs=0.01)
+    kind = instance_type(published.instance_type)
+    assert published.on_demand_hourly_price_usd == world.cloud.cloud.prices.on_demand(kind)
     assert published.hourly_price_usd is not None
     assert 0 < published.hourly_price_usd < 0.096
+    assert published.other_prices is not None
+    assert published.other_prices.public_ipv4_hourly_usd == PUBLIC_IPV4_USD
+    gib_hour = (published.other_prices.volume_hourly_usd or 0) / SETTINGS.disk_gib
+    assert gib_hour == pytest.approx(GP3_GIB_MONTH_USD / 730, rel=0.09)
     assert (published.spot_instance_request_id or "").startswith("sir-")
     (first, *_) = world.cloud.control.instances()
     ours = {key: value for key, value in first["tags"].items() if not key.startswith("aws:")}

@@ -17,6 +17,7 @@ from shared.compute.ec2.client import Aws
 from shared.compute.ec2.compute import Ec2Compute
 from shared.compute.ec2.list_prices import RETRY, ListPrices
 from shared.compute.ec2.price_table import TABLE_AS_OF, table_price
+from shared.compute.ec2.prices import VPC_PRODUCT
 from shared.compute.ec2.settings import Ec2Settings
 from shared.compute.port import Instance, LaunchBatch, LaunchRequest, Offer
 from tests.support.compute.compute_adapters import launch
@@ -188,3 +189,23 @@ async def test_a_plan_of_an_earlier_release_has_no_size_of_the_volume(cloud: Clo
     [instance] = await compute.launch(batch)
     assert isinstance(instance, Instance)
     assert instance.other_prices.volume_hourly_usd is None
+
+
+async def test_an_old_account_has_spot_prices_of_another_product(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has had EC2-Classic, and names the product of instances in a VPC."""
+    given = CloudSettings(speed=200.0, price_step_seconds=1e9, spot_product=VPC_PRODUCT)
+    with start_cloud(given) as cloud:
+        make_profile(cloud)
+        use(cloud, monkeypatch)
+        history = {
+            "InstanceTypes": ["m5.large"],
+            "StartTime": RealClock().now(),
+            "ProductDescriptions": ["Linux/UNIX"],
+        }
+        ec2 = boto3.client("ec2", **cloud.client_arguments())
+        assert ec2.describe_spot_price_history(**history)["SpotPriceHistory"] == []
+        instance = await launched(compute_of())
+        [bill] = cloud.control.ledger()
+        assert instance.hourly_price_usd == pytest.approx(60 * bill.instance_usd, rel=0.01)

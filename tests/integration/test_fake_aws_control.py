@@ -31,7 +31,8 @@ def test_an_instance_is_interrupted_on_command(cloud: Strict) -> None:
     eventually(lambda: launcher.state(instance_id) == "terminated")
     [bill] = httpx.get(f"{cloud.thread.endpoint_url}/rehearsal/ledger").json()
     assert bill["cause"] == "Server.SpotInstanceTermination"
-    assert bill["cost_usd"] == 0
+    assert bill["instance_usd"] == 0
+    assert bill["cost_usd"] == pytest.approx(bill["public_ipv4_usd"] + bill["volume_usd"])
 
 
 def test_capacity_and_faults_are_set_on_command(cloud: Strict) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from fake_aws.prices import PUBLIC_IPV4_USD
 from tests.support.compute.ec2_clouds import Launcher, Strict, code_of, eventually, strict_cloud
 
 PERSISTENT = {"MarketType": "spot", "SpotOptions": {"SpotInstanceType": "persistent"}}
@@ -216,8 +217,12 @@ def test_what_aws_takes_in_the_first_hour_is_free(cloud: Strict, launcher: Launc
     eventually(lambda: launcher.state(instance_id) == "terminated")
 
     bill = bill_of(cloud, instance_id)
-    assert (bill.billed_seconds, bill.cost_usd) == (0.0, 0.0)
+    assert (bill.billed_seconds, bill.instance_usd) == (0.0, 0.0)
     assert bill.seconds > 0
+    # Its address and its volume are billed, for a minute at least.
+    assert bill.public_ipv4_usd == pytest.approx(PUBLIC_IPV4_USD / 60)
+    assert bill.volume_usd > 0
+    assert bill.cost_usd == pytest.approx(bill.public_ipv4_usd + bill.volume_usd)
 
 
 def test_a_short_life_is_billed_as_a_minute(cloud: Strict, launcher: Launcher) -> None:
@@ -226,7 +231,9 @@ def test_a_short_life_is_billed_as_a_minute(cloud: Strict, launcher: Launcher) -
 
     bill = bill_of(cloud, instance_id)
     assert bill.billed_seconds == 60
-    assert 0 < bill.cost_usd < bill.on_demand_usd
+    assert 0 < bill.instance_usd < bill.on_demand_usd
+    lines = bill.instance_usd + bill.public_ipv4_usd + bill.volume_usd
+    assert bill.cost_usd == pytest.approx(lines)
 
 
 def test_the_bill_follows_the_price_history() -> None:
@@ -248,7 +255,7 @@ def test_the_bill_follows_the_price_history() -> None:
         asked = [float(each["SpotPrice"]) for each in prices]
         assert len(asked) >= 4
         hours = bill.seconds / 3600
-        assert min(asked) * hours <= bill.cost_usd <= max(asked) * hours
+        assert min(asked) * hours <= bill.instance_usd <= max(asked) * hours
 
 
 def test_a_history_from_now_until_now_has_the_current_price_of_each_pool_page_by_page(
@@ -271,8 +278,22 @@ def test_a_history_from_now_until_now_has_the_current_price_of_each_pool_page_by
     assert all(row["Timestamp"] <= now for row in rows)
 
 
+OURS = {
+    "operatingSystem": "Linux",
+    "tenancy": "Shared",
+    "preInstalledSw": "NA",
+    "capacitystatus": "Used",
+    "marketoption": "OnDemand",
+}
+
+
+def terms(**fields: str) -> list[dict[str, str]]:
+    return [{"Type": "TERM_MATCH", "Field": name, "Value": text} for name, text in fields.items()]
+
+
 def test_the_price_list_of_all_types_has_pages(cloud: Strict) -> None:
-    pages = cloud.client("pricing").get_paginator("get_products").paginate(ServiceCode="AmazonEC2")
+    paginator = cloud.client("pricing").get_paginator("get_products")
+    pages = paginator.paginate(ServiceCode="AmazonEC2", Filters=terms(**OURS))
     products = [json.loads(each) for page in pages for each in page["PriceList"]]
     names = {each["product"]["attributes"]["instanceType"] for each in products}
     assert len(names) == len(products) > 100
@@ -281,10 +302,33 @@ def test_the_price_list_of_all_types_has_pages(cloud: Strict) -> None:
 def test_the_price_list_has_the_on_demand_prices(cloud: Strict) -> None:
     answer = cloud.client("pricing").get_products(
         ServiceCode="AmazonEC2",
-        Filters=[{"Type": "TERM_MATCH", "Field": "instanceType", "Value": "c7i.large"}],
+        Filters=terms(instanceType="c7i.large", **OURS),
     )
 
     [product] = [json.loads(each) for each in answer["PriceList"]]
     [term] = product["terms"]["OnDemand"].values()
     [dimension] = term["priceDimensions"].values()
     assert 0.01 < float(dimension["pricePerUnit"]["USD"]) < 1
+
+
+def test_unused_reservations_and_capacity_blocks_are_products_of_their_own(cloud: Strict) -> None:
+    """Without the filters for ours, a price of theirs is easily taken for the price of a type."""
+    answer = cloud.client("pricing").get_products(
+        ServiceCode="AmazonEC2", Filters=terms(instanceType="g5.xlarge")
+    )
+    products = [json.loads(each)["product"]["attributes"] for each in answer["PriceList"]]
+    kinds = {(each["capacitystatus"], each["marketoption"]) for each in products}
+    assert kinds == {
+        ("Used", "OnDemand"),
+        ("Used", "CapacityBlock"),
+        ("UnusedCapacityReservation", "OnDemand"),
+    }
+
+
+def test_an_address_is_shown_while_its_instance_runs(cloud: Strict, launcher: Launcher) -> None:
+    instance_id = running(launcher, launcher.launch()[0])
+    [shown] = launcher.ec2.describe_instances(InstanceIds=[instance_id])["Reservations"]
+    assert shown["Instances"][0]["PublicIpAddress"].startswith("203.0.113.")
+    launcher.ec2.terminate_instances(InstanceIds=[instance_id])
+    [shown] = launcher.ec2.describe_instances(InstanceIds=[instance_id])["Reservations"]
+    assert "PublicIpAddress" not in shown["Instances"][0]

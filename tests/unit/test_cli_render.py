@@ -175,6 +175,9 @@ def test_a_plan_says_when_and_for_how_much_and_lists_what_is_tried_in_order() ->
     assert text.startswith("Nothing is scheduled: a plan. It would likely start in about 45s, at ")
     assert "It would cost 0.142 USD (0.356 on demand) for the time limit of 2h.\n" in text
     assert "Prices are 5 min old.\n" in text
+    assert "table" not in text
+    tabled = planned(PLAN | {"list_prices_as_of": "2026-07-20"})
+    assert "All but Spot prices are from the built-in table of 2026-07-20: " in tabled
     heading, line = text.splitlines()[-2:]
     assert heading.split()[:5] == ["#", "TYPE", "ZONE", "MARKET", "USD/H"]
     assert line.split() == (

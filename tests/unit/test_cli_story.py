@@ -244,7 +244,19 @@ def test_a_cost_that_is_not_known_yet_is_about_what_the_price_makes_it() -> None
     ended_at = (NOW + timedelta(seconds=60)).isoformat()
     last = attempt("ended", last="running", cause="done", ended_at=ended_at)
     assert " · about 0.0012 USD (0.003 on demand)" in summary(over(last, exit_code=0))
-    free = attempt("ended", last="running", cause="done", hourly_price_usd=None)
+    more = {"public_ipv4_hourly_usd": 0.036, "volume_hourly_usd": 0.036}
+    with_more = attempt("ended", last="running", cause="done", ended_at=ended_at, other_prices=more)
+    assert " · about 0.0024 USD" in summary(over(with_more, exit_code=0))
+
+
+def test_an_attempt_whose_price_is_not_known_makes_the_cost_unknown_and_not_less() -> None:
+    known = attempt("ended", last="running", cause="interrupted", cost_usd=0.002)
+    unknown = attempt("ended", last="running", cause="done", hourly_price_usd=None)
+    for attempts in ([unknown], [known, unknown]):
+        text = summary(over(*attempts, exit_code=0))
+        assert "cost not known" in text
+        assert "USD" not in text
+    free = attempt("ended", last="running", cause="done", hourly_price_usd=0.0, cost_usd=0.0)
     assert "USD" not in summary(over(free, exit_code=0))
 
 

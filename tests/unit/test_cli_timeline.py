@@ -33,6 +33,24 @@ def test_an_instance_that_did_not_boot_is_shown_with_its_console() -> None:
     assert [end.text(each) for each in attempts] == ["did not boot", "did not boot", "lost"]
 
 
+def lines(instance: float | None, address: float | None, volume: float | None) -> dict[str, Any]:
+    parts = {"instance_usd": instance, "public_ipv4_usd": address, "volume_usd": volume}
+    return {"number": 1, "cost_lines": parts}
+
+
+def test_the_cost_is_shown_by_its_lines_where_they_are_known() -> None:
+    job = {"id": 1, "docker_image": "alpine", "status": "DONE", "cost_usd": 0.6}
+    two = [lines(0.25, 0.03, 0.02), lines(0.2, 0.05, 0.05), lines(None, None, None)]
+    text = "0.600 USD: instances 0.450, public IPv4 0.080, volumes 0.070"
+    assert dict(facts(job | {"attempts": two}, NOW))["Cost"] == text
+    for attempts in (
+        [{"number": 1}],  # an API of an earlier release
+        [lines(0.25, None, 0.02)],
+        [lines(0.6, 0.0, 0.0)],  # nothing but the instance
+    ):
+        assert dict(facts(job | {"attempts": attempts}, NOW))["Cost"] == "0.600 USD"
+
+
 def test_the_facts_are_those_that_there_are() -> None:
     job = {
         "id": 7,

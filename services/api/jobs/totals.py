@@ -14,7 +14,7 @@ class DayTotal(Struct, frozen=True):
     """The jobs that finished on one day (UTC) with one status, and what their attempts cost.
 
     `unknown_costs` counts the attempts with an instance whose cost is not known; `cost_usd` is the
-    sum of the others.
+    sum of the others, and None if that is all of them.
     """
 
     day: date
@@ -23,7 +23,7 @@ class DayTotal(Struct, frozen=True):
     attempts: int
     interruptions: int
     billed_seconds: int
-    cost_usd: float
+    cost_usd: float | None
     unknown_costs: int
 
 
@@ -115,4 +115,6 @@ async def load_totals(conn: Connection, first: date, last: date) -> list[DayTota
 def _as_total(day: date, status: Literal["CANCELLED", "DONE", "FAILED"], row: object) -> DayTotal:
     numbers = {name: row[name] for name in _SUMS}  # type: ignore[index]
     counts = {name: int(value) for name, value in numbers.items() if name != "cost_usd"}
-    return DayTotal(day=day, status=status, cost_usd=float(numbers["cost_usd"]), **counts)
+    known = float(numbers["cost_usd"]) or not counts["unknown_costs"]
+    cost = float(numbers["cost_usd"]) if known else None
+    return DayTotal(day=day, status=status, cost_usd=cost, **counts)

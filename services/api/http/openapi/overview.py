@@ -47,7 +47,7 @@ OF_STATS = {
     "attempts": "The attempts of these jobs.",
     "interruptions": "The attempts that ended with a Spot interruption.",
     "billed_seconds": "The seconds of their instances that are paid for.",
-    "cost_usd": "The cost of these seconds, as far as it is known; null: none of it is.",
+    "cost_usd": "The cost of these attempts, as far as it is known; null: none of it is.",
     "unknown_costs": "The attempts with an instance whose cost is not known (yet).",
     "lost_usd": "The part of the cost that brought no result: the instance was interrupted, lost "
     "or not needed.",

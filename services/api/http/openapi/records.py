@@ -10,7 +10,7 @@ OF_A_DAY = {
     "attempts": "The attempts of these jobs.",
     "interruptions": "The attempts that ended with a Spot interruption.",
     "billed_seconds": "The seconds of their instances that are paid for.",
-    "cost_usd": "The cost of these seconds, as far as it is known.",
+    "cost_usd": "The cost of these attempts, as far as it is known; null: none of it is.",
     "unknown_costs": "The attempts with an instance whose cost is not known (yet).",
 }
 """The fields of a `DayTotal`, in the same order."""
@@ -45,4 +45,4 @@ _NUMBERS = {name for name in OF_A_DAY if name not in ("day", "status")}
 
 
 def _number(name: str) -> Schema:
-    return {"type": "number" if name == "cost_usd" else "integer", "minimum": 0}
+    return {"type": ["number", "null"] if name == "cost_usd" else "integer", "minimum": 0}
