@@ -58,7 +58,6 @@ SPOT_ROLE = (
     "aws iam create-service-linked-role --aws-service-name spot.amazonaws.com"
 )
 ACCOUNT = "wait until AWS has verified or activated the account, or ask AWS Support"
-TEMPLATE_LIMIT = "delete launch templates or versions of this region that are no longer used"
 PARAMETERS = (
     "the message names the parameter: check the DOCKER_JOB_EC2_… setting that it comes from; "
     "if there is none, report the message to docker-job"
@@ -88,9 +87,11 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         NoCapacity,
-        ("Insufficient*", "UnfulfillableCapacity", "*CapacityExceeded", "SpotMaxPriceTooLow"),
+        (
+            *("Insufficient*Capacity*", "InsufficientFreeAddresses*", "UnfulfillableCapacity"),
+            *("*CapacityExceeded", "SpotMaxPriceTooLow"),
+        ),
     ),
-    Rule(Misconfigured, ("LaunchTemplate*LimitExceeded", "TemplateLimitExceeded"), TEMPLATE_LIMIT),
     Rule(Misconfigured, ("TagLimitExceeded",), PARAMETERS),
     Rule(QuotaReached, ("*LimitExceeded", "*LimitExceededException", "Max*Exceeded")),
     # Nothing was done, but our clock or credentials are out of date, and will not be for long.
@@ -107,9 +108,9 @@ RULES: tuple[Rule, ...] = (
     # All from here on is the deployment's or the account's fault.
     Rule(Misconfigured, ("AuthFailure.ServiceLinkedRole*",), SPOT_ROLE),
     Rule(Misconfigured, ("PendingVerification*", "OptInRequired", "Blocked"), ACCOUNT),
-    Rule(Misconfigured, ("InvalidAMIID*", "InvalidAMIName*", "ImageNotFound*"), IMAGE),
+    Rule(Misconfigured, ("InvalidAMIID*", "InvalidAMIName*"), IMAGE),
     Rule(Misconfigured, ("ParameterNotFound", "ParameterVersionNotFound"), IMAGE),
-    Rule(Misconfigured, ("InvalidSubnet*", "DefaultVpcDoesNotExist", "DefaultSubnet*"), SUBNETS),
+    Rule(Misconfigured, ("InvalidSubnet*", "DefaultVpcDoesNotExist"), SUBNETS),
     Rule(Misconfigured, ("MissingInput", "VPCIdNotSpecified", "InvalidVpcID*"), SUBNETS),
     Rule(Misconfigured, ("InvalidGroup*", "InvalidSecurityGroup*"), GROUPS),
     Rule(Misconfigured, ("InvalidKeyPair*",), KEY_NAME),
@@ -135,7 +136,6 @@ RULES: tuple[Rule, ...] = (
         (
             *("AuthFailure*", "InvalidClientTokenId", "UnrecognizedClient*", "IncompleteSignature"),
             *("SignatureDoesNotMatch", "InvalidSignature*", "MissingAuthenticationToken*"),
-            *("InvalidAccessKeyId", "InvalidSecurity*", "MissingSecurity*"),
         ),
         CREDENTIALS,
     ),
