@@ -49,17 +49,19 @@ def remedies(account: Account, key: str) -> list[str]:
     ]
     if not commands:
         return []
-    return [
+    text = (
         f"EBS's default key is {key}, which is yours: unless its policy admits the service-linked "
         f"roles, no instance starts. Once: {'; '.join(commands)}"
-    ]
+    )
+    return [text]
 
 
 def _has_grant(account: Account, key: str, role: str) -> bool:
     pages = account.client("kms").get_paginator("list_grants")
     try:
         return any(
-            str(grant.get("GranteePrincipal", "")).endswith(role) and "CreateGrant" in grant["Operations"]
+            str(grant.get("GranteePrincipal", "")).endswith(role)
+            and "CreateGrant" in grant["Operations"]
             for page in pages.paginate(KeyId=key)
             for grant in page["Grants"]
         )

@@ -76,9 +76,7 @@ def make_plan(account: Account, options: argparse.Namespace) -> Plan:
     if options.allow or not parameters["AllowedCidr"]:
         parameters["AllowedCidr"] = place.allowed_cidr(options.allow)
     kept = parameters["DataVolume"] if volume else None
-    return Plan(
-        account, options.stack, old, parameters, source, quota.text, kept, tuple(warnings)
-    )
+    return Plan(account, options.stack, old, parameters, source, quota.text, kept, tuple(warnings))
 
 
 def _face(
@@ -175,4 +173,3 @@ def _place(
         "InstanceType": instance_type,
         "ImageId": place.newest_image(account, instance_type),
     }
-

@@ -23,9 +23,7 @@ def test_a_certificate_that_does_not_exist_is_refused(aws: MotoCloud) -> None:
 
 def test_a_certificate_must_be_issued_cover_the_name_and_be_of_the_region(aws: MotoCloud) -> None:
     pending = certificate(aws, "jobs.example.com", status="PENDING_VALIDATION")
-    assert "is PENDING_VALIDATION, not ISSUED: validate it" in dry(
-        aws, "jobs.example.com", pending
-    )
+    assert "is PENDING_VALIDATION, not ISSUED: validate it" in dry(aws, "jobs.example.com", pending)
     other = certificate(aws, "www.example.com", "*.example.org")
     line = dry(aws, "jobs.example.com", other)
     assert "does not cover jobs.example.com: it is for www.example.com, *.example.org" in line
@@ -55,7 +53,7 @@ def test_a_wildcard_covers_and_an_update_checks_the_kept_one(aws: MotoCloud) -> 
         (["Jobs.Example.com."], "jobs.example.com", True),
     ],
 )
-def test_a_wildcard_covers_one_label(names: list[str], domain: str, covered: bool) -> None:
+def test_a_wildcard_covers_one_label(names: list[str], domain: str, *, covered: bool) -> None:
     assert covers(names, domain) is covered
 
 

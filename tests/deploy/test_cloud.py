@@ -195,9 +195,7 @@ def test_the_reason_is_one_line_and_the_status_is_1(aws: MotoCloud, instance: In
     assert "Traceback" not in run.stderr
 
 
-def test_each_call_that_is_refused_once_is_repeated(
-    faults: Faults, instance: Instance
-) -> None:
+def test_each_call_that_is_refused_once_is_repeated(faults: Faults, instance: Instance) -> None:
     faults.fail("PutParameter", "AccessDeniedException", 2)
     run = instance.cloud("keep-first-key", "docker-job", stdin="djk_1_2\n")
     assert run.returncode == 0, run.stderr

@@ -17,8 +17,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from tests.deploy.conftest import REGION, MotoCloud
-from tests.deploy.test_start import ALLOW, step
 from tests.deploy.test_stack import user_data
+from tests.deploy.test_start import ALLOW, step
 from tests.support.deploy.faulty_moto import Faults
 from tests.support.deploy.instance_world import KEY_ID, MetadataOfTheInstance, SmallServer
 from tests.support.deploy.without_engine import FirstBootWithoutEngine
@@ -124,7 +124,15 @@ def test_the_report_is_signed_as_the_sdk_signs(aws: MotoCloud, tmp_path: Path) -
     (tmp_path / "report.py").write_text(script)
     metadata, receiver = MetadataOfTheInstance("i-1", "10.0.0.7"), Receiver()
     subprocess.run(
-        [sys.executable, "-I", tmp_path / "report.py", REGION, "amazonaws.com", "a-stack", "a-group"],
+        [
+            sys.executable,
+            "-I",
+            tmp_path / "report.py",
+            REGION,
+            "amazonaws.com",
+            "a-stack",
+            "a-group",
+        ],
         input="no room",
         text=True,
         check=True,
@@ -153,4 +161,6 @@ def signature_of(headers: Message, body: str) -> str:
         request.headers[name] = headers[name]
     request.context["timestamp"] = headers["x-amz-date"]
     signer = SigV4Auth(Credentials(KEY_ID, "likewise", "a-session"), service, REGION)
-    return str(signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request))
+    return str(
+        signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
+    )

@@ -1,4 +1,4 @@
-"""The network that deploy.sh accepts: DNS of the VPC, and the ways out of job instances' subnets."""
+"""The network that deploy.sh accepts: DNS of the VPC, and the ways out of jobs' subnets."""
 
 from typing import Any
 
@@ -34,9 +34,7 @@ class Vpc:
         table = self.ec2.create_route_table(VpcId=self.id)["RouteTable"]["RouteTableId"]
         self.ec2.associate_route_table(RouteTableId=table, SubnetId=self.private)
         if target:
-            self.ec2.create_route(
-                RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", **target
-            )
+            self.ec2.create_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", **target)
 
     def nat(self) -> str:
         address = self.ec2.allocate_address(Domain="vpc")["AllocationId"]
@@ -102,7 +100,9 @@ def test_a_subnet_without_a_way_out_needs_endpoints(vpc: Vpc) -> None:
     vpc.route()
     vpc.endpoints("s3", "ecr.api")
     line = refusal_of(vpc.deploy("--job-subnets", vpc.private))
-    assert f"{vpc.private} has no default route, and the VPC has no endpoints for sts, ecr.dkr" in line
+    assert (
+        f"{vpc.private} has no default route, and the VPC has no endpoints for sts, ecr.dkr" in line
+    )
     vpc.endpoints("sts", "ecr.dkr")
     run = vpc.deploy("--job-subnets", vpc.private)
     assert run.returncode == 0, run.stderr
@@ -127,9 +127,7 @@ def test_subnets_of_another_vpc_are_refused(aws: MotoCloud, vpc: Vpc) -> None:
 
 
 def test_public_subnets_without_a_route_to_the_internet_are_none(vpc: Vpc) -> None:
-    vpc.ec2.modify_subnet_attribute(
-        SubnetId=vpc.private, MapPublicIpOnLaunch={"Value": True}
-    )
+    vpc.ec2.modify_subnet_attribute(SubnetId=vpc.private, MapPublicIpOnLaunch={"Value": True})
     vpc.route(NatGatewayId=vpc.nat())
     run = vpc.deploy()
     assert run.returncode == 0, run.stderr

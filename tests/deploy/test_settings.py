@@ -11,8 +11,8 @@ from deploy import settings
 from deploy.refusal import Refusal
 from tests.deploy.conftest import ACCOUNT, ROOT, MotoCloud
 from tests.deploy.test_refusals import ALLOW, refusal_of
-from tests.deploy.test_start import START
 from tests.deploy.test_stack import user_data
+from tests.deploy.test_start import START
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse")
 

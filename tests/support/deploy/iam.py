@@ -127,7 +127,10 @@ def documents(names: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
             with _standing_in(names):
                 document = resolve(properties["PolicyDocument"])
             for role in properties["Roles"]:
-                yield stand_in(role["Ref"]) + (f"/{name}" if "Condition" in resource else ""), document
+                yield (
+                    stand_in(role["Ref"]) + (f"/{name}" if "Condition" in resource else ""),
+                    document,
+                )
 
 
 @contextlib.contextmanager

@@ -3,8 +3,8 @@
 Route 53 deletes no zone that holds records other than its own SOA and NS (`HostedZoneNotEmpty`,
 https://docs.aws.amazon.com/Route53/latest/APIReference/API_DeleteHostedZone.html). CloudFormation
 asks it to, and where it is refused the stack ends in DELETE_FAILED, from which it can be deleted
-again. moto has no GetEbsDefaultKmsKeyId. moto's CloudFormation never asks, and has no such state. Route 53 also deletes a record only
-where every value is given as it is; moto compares none.
+again. moto's CloudFormation never asks, and has no such state. Route 53 also deletes a record only
+where every value is given as it is; moto compares none. And moto has no GetEbsDefaultKmsKeyId.
 """
 
 from typing import Any
@@ -16,7 +16,6 @@ from moto.ec2.responses.settings import Settings as EbsSettings
 from moto.kms.models import kms_backends
 from moto.route53.exceptions import Route53ClientError
 from moto.route53.models import FakeZone, RecordSet, Route53Backend, route53_backends
-
 
 AWS_KEY = "alias/aws/ebs"
 
@@ -46,9 +45,7 @@ def be_strict(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(CloudFormationBackend, "delete_stack", delete_or_fail)
     monkeypatch.setattr(Route53Backend, "change_resource_record_sets", change_exactly)
-    monkeypatch.setattr(
-        EbsSettings, "get_ebs_default_kms_key_id", _get_default_key, raising=False
-    )
+    monkeypatch.setattr(EbsSettings, "get_ebs_default_kms_key_id", _get_default_key, raising=False)
     monkeypatch.setattr(FakeZone, "delete", _delete_zone, raising=False)
 
 
