@@ -41,7 +41,7 @@ class Choices:
 
 @dataclass
 class World:
-    """What the steps act on. *run* starts a program; tests give one that only answers."""
+    """All that the steps act on; *run* starts a program."""
 
     account: Account
     stack: str
