@@ -107,7 +107,8 @@ def play(
         out.write(f"{step.key}: {step.title}\n")
         out.flush()
         began = now()
-        result = {"result": SKIPPED, "why": "by --skip"} if step.key in skip else _try(step, world)
+        by_choice: Report = {"result": SKIPPED, "why": "by --skip"}
+        result = by_choice if step.key in skip else _try(step, world)
         result |= {"began": began.isoformat(), "seconds": (now() - began).total_seconds()}
         report["steps"][step.key] = masked(result)
         report["access"] = dict(world.access)
@@ -119,7 +120,7 @@ def play(
     return True
 
 
-def _try(step: Step, world: World) -> dict[str, Any]:
+def _try(step: Step, world: World) -> Report:
     try:
         with as_refusals():
             return {"result": PASSED, "facts": step.run(world)}

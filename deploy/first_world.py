@@ -66,8 +66,12 @@ class World:
         return done.stdout
 
     def module(self, name: str) -> "subprocess.CompletedProcess[str]":
-        """Run a module of this checkout."""
-        return self.run([sys.executable, "-m", name])
+        """Run a module of this checkout, with the settings of this account."""
+        where = (f"COMPUTE_URL=ec2://{self.account.region}", f"DEPLOYMENT={self.stack}")
+        settings = [f"DOCKER_JOB_{each}" for each in where]
+        if self.options[-2:-1] == ["--profile"]:
+            settings.append(f"AWS_PROFILE={self.options[-1]}")
+        return self.run(["env", *settings, sys.executable, "-m", name])
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Call the API. Raises `Differs`."""

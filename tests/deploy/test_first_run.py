@@ -36,19 +36,20 @@ class Api(SmallServer):
 
     def _answer(self, method: str, path: str, body: str) -> Any:
         if path == "/schedule":
-            job = {"id": len(self.jobs) + 1, "status": "RUNNING", "phase": "running", "asked": 0}
+            number = len(self.jobs) + 1
+            job = {"id": number, "status": "RUNNING", "phase": "running", "asked": 0}
             self.jobs.append(
                 job | {"instance_id": "i-1", "image": json.loads(body)["docker_image"]}
             )
             return self.jobs[-1]
-        job = self.jobs[int(path.split("/")[2]) - 1]
+        found: dict[str, Any] = self.jobs[int(path.split("/")[2]) - 1]
         if method == "DELETE":
-            job["status"] = "CANCELLED"
+            found["status"] = "CANCELLED"
         elif path.startswith("/status"):
-            job["asked"] += 1
-            if job["asked"] > 1 and job["status"] == "RUNNING":
-                job["status"] = "FAILED" if "no-such" in job["image"] else "DONE"
-        return job | {"attempts": [{}], "cost_usd": 0.01}
+            found["asked"] += 1
+            if found["asked"] > 1 and found["status"] == "RUNNING":
+                found["status"] = "FAILED" if "no-such" in found["image"] else "DONE"
+        return found | {"attempts": [{}], "cost_usd": 0.01}
 
 
 class Played(World):
@@ -57,12 +58,12 @@ class Played(World):
     def __init__(self, aws: MotoCloud, directory: Path, url: str) -> None:
         session = Mock()
         session.client.side_effect = lambda service, **_: aws.client(service)
-        self.aws, self.calls, self.fail = aws, [], ""
+        self.aws, self.fail = aws, ""
+        self.calls: list[str] = []
         account = Account(session, ACCOUNT, REGION, "aws", "user/me")
         super().__init__(account, "docker-job", (), Choices("me@example.com"), directory / "key")
         self.url, self.run = url, self._run
         self.sleep = self._sleep
-        self.replaced = False
 
     def _run(self, words: Sequence[str]) -> "subprocess.CompletedProcess[str]":
         text = " ".join(words)
