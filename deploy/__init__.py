@@ -2,6 +2,7 @@
 
     up        check, show, upload, create or update, wait, print the address and the first key
     down      end job instances, delete the stack, delete or keep the data, list what remains
+    first_run `first-run.sh`: plays the steps of first_list (first_steps, first_world), and reports
     account   the account, its region, its Spot quota
     plan      the stack's new parameters, after all checks
     settings  `--set`: which settings there are, and their values in the stack

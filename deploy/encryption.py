@@ -49,10 +49,11 @@ def remedies(account: Account, key: str) -> list[str]:
     ]
     if not commands:
         return []
-    return [
+    text = (
         f"EBS's default key is {key}, which is yours: unless its policy admits the service-linked "
         f"roles, no instance starts. Once: {'; '.join(commands)}"
-    ]
+    )
+    return [text]
 
 
 def _has_grant(account: Account, key: str, role: str) -> bool:

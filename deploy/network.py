@@ -19,9 +19,9 @@ from deploy.refusal import Refusal, code_of
 
 DNS = {"enableDnsSupport": "enable-dns-support", "enableDnsHostnames": "enable-dns-hostnames"}
 
-EVERYWHERE = ("0.0.0.0/0", "::/0")
+EVERYWHERE = "0.0.0.0/0"
 ENDPOINTS = ("sts", "ecr.api", "ecr.dkr", "s3")
-"""Of a subnet without a way out: the identity of instances, and images of ECR (layers are in S3)."""
+"""For a subnet without a way out: the identity of instances, and images of ECR (layers: S3)."""
 
 INTERNET, NAT, NONE = "internet gateway", "NAT gateway", "none"
 
@@ -105,7 +105,7 @@ def ways_out(account: Account, vpc_id: str, subnets: Iterable[Mapping[str, Any]]
 
 def _way(routes: Iterable[Mapping[str, Any]]) -> str:
     for route in routes:
-        if route.get("DestinationCidrBlock") != "0.0.0.0/0" or route.get("State") == "blackhole":
+        if route.get("DestinationCidrBlock") != EVERYWHERE or route.get("State") == "blackhole":
             continue
         gateway = str(route.get("GatewayId") or "")
         return INTERNET if gateway.startswith("igw-") else NAT
@@ -141,10 +141,11 @@ def refuse_closed(
             "Add a NAT gateway, or these endpoints (docs/how-to/deploy-to-aws.md, 'Private "
             "subnets')."
         )
-    return [
+    text = (
         f"{', '.join(closed)} has no default route: job instances there pull images from this "
         "region's ECR alone."
-    ]
+    )
+    return [text]
 
 
 def _endpoints(account: Account, vpc_id: str) -> set[str]:

@@ -100,7 +100,7 @@ def _refuse_name(name: str) -> None:
     if name in STACKS_OWN:
         option = STACKS_OWN[name]
         instead = f": use {option}" if option else ""
-        raise Refusal(f"--set {name}: the stack sets {PREFIX}{name} itself{instead}.")
+        raise Refusal(f"--set {name}: {PREFIX}{name} is for the stack to decide{instead}.")
     if name in OF_A_SHARED_ENGINE:
         raise Refusal(f"--set {name}: {PREFIX}{name} has no effect on EC2.")
     if SECRET.search(name) and name not in NOT_SECRET:

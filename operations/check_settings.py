@@ -35,7 +35,7 @@ def main() -> int:
     try:
         check(json.load(sys.stdin))
     except BadSetting as error:
-        print(error, file=sys.stderr)
+        print(error, file=sys.stderr)  # noqa: T201 - deploy.sh reads it
         return EXIT_SETTING
     return 0
 

@@ -53,7 +53,7 @@ def test_a_wildcard_covers_and_an_update_checks_the_kept_one(aws: MotoCloud) -> 
         (["Jobs.Example.com."], "jobs.example.com", True),
     ],
 )
-def test_a_wildcard_covers_one_label(names: list[str], domain: str, covered: bool) -> None:
+def test_a_wildcard_covers_one_label(names: list[str], domain: str, *, covered: bool) -> None:
     assert covers(names, domain) is covered
 
 

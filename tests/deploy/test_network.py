@@ -1,4 +1,4 @@
-"""The network that deploy.sh accepts: DNS of the VPC, and the ways out of job instances' subnets."""
+"""The network that deploy.sh accepts: DNS of the VPC, and the ways out of jobs' subnets."""
 
 from typing import Any
 

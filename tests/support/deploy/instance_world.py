@@ -51,7 +51,7 @@ class SmallServer:
                 self.end_headers()
                 self.wfile.write(text.encode())
 
-            do_GET = do_PUT = do_POST = _any  # noqa: N815 - the names that http.server calls
+            do_GET = do_PUT = do_POST = do_DELETE = _any  # noqa: N815 - the names that http.server calls
 
             def log_message(self, *_args: object) -> None:
                 pass
@@ -182,7 +182,7 @@ class FirstBoot:
         return changed.replace("/opt/docker-job", f"{self._disk}/opt")
 
     def run(self, status: int = 0) -> None:
-        """Run the first boot. Raises AssertionError with its output unless it ends with *status*."""
+        """Run the first boot. Raises AssertionError unless it ends with *status*."""
         mounts, env = self._mounts(), self._env()
         docker(
             *("run", "--detach", "--name", self._name, "--network", "host", "--init"),

@@ -3,8 +3,8 @@
 Route 53 deletes no zone that holds records other than its own SOA and NS (`HostedZoneNotEmpty`,
 https://docs.aws.amazon.com/Route53/latest/APIReference/API_DeleteHostedZone.html). CloudFormation
 asks it to, and where it is refused the stack ends in DELETE_FAILED, from which it can be deleted
-again. moto has no GetEbsDefaultKmsKeyId. moto's CloudFormation never asks, and has no such state. Route 53 also deletes a record only
-where every value is given as it is; moto compares none.
+again. moto's CloudFormation never asks, and has no such state. Route 53 also deletes a record only
+where every value is given as it is; moto compares none. And moto has no GetEbsDefaultKmsKeyId.
 """
 
 from typing import Any
