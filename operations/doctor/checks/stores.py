@@ -1,6 +1,7 @@
 """The database and the broker of the services."""
 
 import asyncio
+import contextlib
 from urllib.parse import urlsplit
 
 from operations.doctor.installation import Installation
@@ -42,4 +43,6 @@ async def _check(found: Findings, name: str, variable: str, url: str) -> None:
         found.add("fail", name, f"{host}:{port} does not answer: {type(error).__name__}", do)
         return
     writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
     found.add("ok", name, f"{host}:{port} answers")

@@ -71,6 +71,7 @@ class DoctorWorld:
         self._clients: dict[str, Any] = {}
         self._make_rule()
         self._api = ThreadingHTTPServer(("127.0.0.1", 0), Healthy)
+        self._api.block_on_close = False
         threading.Thread(target=self._api.serve_forever, daemon=True).start()
         self.user = make_user(
             self.cloud, self.account, DEPLOYMENT, ("launcher", "reaper", "doctor")
