@@ -3,6 +3,7 @@
     up        check, show, upload, create or update, wait, print the address and the first key
     down      end job instances, delete the stack, delete or keep the data, list what remains
     account   the account, its region, its Spot quota
+    examine   clock, quota, image and prices, before anything is made
     place     the VPC, its subnets, the zone, the image, an existing data volume
     source    this checkout as an archive named by its hash, and the bucket that holds it
     stack     the state of the stack, changing it, waiting for it

@@ -16,6 +16,7 @@ from deploy.account import (
     refuse_no_spot,
     spot_quota,
 )
+from deploy.examine import examine, report
 from deploy.progress import Progress
 from deploy.refusal import Refusal, as_refusals, code_of
 from deploy.source import Source, bucket_name, pack, upload
@@ -267,6 +268,7 @@ def run(options: argparse.Namespace, out: TextIO) -> None:
         if not plan.parameters["CertificateArn"]:
             out.flush()
             print(IN_CLEAR, file=sys.stderr, flush=True)
+        report(examine(account, plan.parameters), out)
         if options.dry_run:
             out.write("  Dry run: nothing was changed.\n")
             return

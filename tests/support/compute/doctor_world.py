@@ -63,9 +63,9 @@ class DoctorWorld:
     def __init__(self, environment: pytest.MonkeyPatch, **settings: Any) -> None:
         self._environment = environment
         self._aws = Unlimited(REGION)
-        self.cloud = CloudThread(
-            CloudSettings(**{"speed": 200.0, "boot": "none", "throttle": False, **settings})
-        )
+        # The ended instance stays visible: a permission on it is proven by every test.
+        given = {"speed": 200.0, "throttle": False, "terminated_shown_seconds": 1e6, **settings}
+        self.cloud = CloudThread(CloudSettings(**given))
         self.cloud.start()
         self.account = prepare(self.cloud)
         self._clients: dict[str, Any] = {}
