@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 
 from deploy import costs, settings
 from deploy.account import Account, ensure_linked_roles, open_account
+from deploy.examine import examine, report
 from deploy.plan import Plan, make_plan
 from deploy.progress import Progress
 from deploy.reason import last_lines
@@ -202,6 +203,7 @@ def run(options: argparse.Namespace, out: TextIO) -> None:
             print(IN_CLEAR, file=sys.stderr, flush=True)
         for each in plan.warnings:
             print(f"deploy: warning: {each}", file=sys.stderr, flush=True)
+        report(examine(account, plan.parameters), out)
         if options.dry_run:
             out.write("  Dry run: nothing was changed.\n")
             return

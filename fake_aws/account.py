@@ -1,4 +1,4 @@
-"""What an account has beside its instances, and moto has not: quotas, a key for volumes."""
+"""Quotas of an account and its key for volumes: calls that moto does not answer."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from fake_aws.pools import Pools
 
 Params = dict[str, Any]
 NO_LIMIT = 10_000.0
-"""Where the cloud has no limit of its own."""
+"""The quota of a cloud without a limit."""
 
 AWS_KEY = "alias/aws/ebs"
 """The key that AWS manages: EC2 encrypts volumes with it unless the account names another."""

@@ -1,4 +1,4 @@
-"""What a check of an installation has found, as one line."""
+"""The finding of a check of an installation, as one line."""
 
 from typing import Literal
 
@@ -18,7 +18,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     do: str = ""
 
 
-class Findings:
+class FindingGroup:
     """The findings of one group of checks, in their order."""
 
     def __init__(self, group: str) -> None:

@@ -1,4 +1,4 @@
-"""What the settings say, read by the readers of the services."""
+"""The settings of an installation, read by the readers of the services."""
 
 import os
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class Installation:
     api_url: str
     """Empty: not known to the service whose settings these are."""
     is_embedded: bool
-    """Whether all services are one process, with a database of its own."""
+    """True if all services are one process, with a database of its own."""
     data_dir: Path
     engine: str
     environ: Mapping[str, str]

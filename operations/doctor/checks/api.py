@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from operations.doctor.installation import Installation
-from shared.findings import Finding, Findings
+from shared.findings import Finding, FindingGroup
 
 GROUP = "API"
 RESOLVE_SECONDS = 10.0
@@ -29,7 +29,7 @@ async def addresses_of(url: str) -> tuple[str, ...]:
 
 async def api(installation: Installation, addresses: tuple[str, ...]) -> list[Finding]:
     """Check the API's URL; *addresses* are those of its name."""
-    found, url = Findings(GROUP), installation.api_url
+    found, url = FindingGroup(GROUP), installation.api_url
     if not url:
         text = "not checked: DOCKER_JOB_API_URL is not among these settings"
         found.add("skip", "API's address", text, "check it with the launcher's settings")
@@ -46,7 +46,9 @@ async def api(installation: Installation, addresses: tuple[str, ...]) -> list[Fi
     return found.all
 
 
-def _check_address(found: Findings, installation: Installation, addresses: tuple[str, ...]) -> None:
+def _check_address(
+    found: FindingGroup, installation: Installation, addresses: tuple[str, ...]
+) -> None:
     url = urlsplit(installation.api_url)
     read = [ipaddress.ip_address(each) for each in addresses]
     # The instances of an emulator may be processes of this machine.
@@ -62,7 +64,7 @@ def _check_address(found: Findings, installation: Installation, addresses: tuple
         found.add("ok", "API's reach", f"a {kind} address, by {url.scheme}")
 
 
-async def _check_answer(found: Findings, installation: Installation) -> None:
+async def _check_answer(found: FindingGroup, installation: Installation) -> None:
     """Ask for /healthz, from here: instances may have another way."""
     url = installation.api_url.rstrip("/") + "/healthz"
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)

@@ -6,7 +6,7 @@ import shutil
 from operations.doctor.installation import Installation
 from shared.compute.docker.engine import DEFAULT_HOST, EngineApi
 from shared.compute.port import ComputeError
-from shared.findings import Finding, Findings
+from shared.findings import Finding, FindingGroup
 
 GROUP = "machine"
 FEW_GIB = 5.0
@@ -19,7 +19,7 @@ KINDS = {
 
 async def machine(installation: Installation) -> list[Finding]:
     """Check the engine and the disk."""
-    found, scheme = Findings(GROUP), installation.scheme
+    found, scheme = FindingGroup(GROUP), installation.scheme
     known = KINDS.get(scheme)
     if known is None:
         do = "it must begin with ec2://, docker://, process:// or sim://"
@@ -33,7 +33,7 @@ async def machine(installation: Installation) -> list[Finding]:
     return found.all
 
 
-async def _check_engine(found: Findings, installation: Installation) -> None:
+async def _check_engine(found: FindingGroup, installation: Installation) -> None:
     host = installation.engine or DEFAULT_HOST
     try:
         engine = EngineApi(host)
@@ -55,7 +55,7 @@ async def _check_engine(found: Findings, installation: Installation) -> None:
         await engine.close()
 
 
-def _check_disk(found: Findings, installation: Installation) -> None:
+def _check_disk(found: FindingGroup, installation: Installation) -> None:
     place = installation.data_dir
     while not place.exists():
         place = place.parent

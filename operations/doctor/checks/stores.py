@@ -1,10 +1,11 @@
 """The database and the broker of the services."""
 
 import asyncio
+import contextlib
 from urllib.parse import urlsplit
 
 from operations.doctor.installation import Installation
-from shared.findings import Finding, Findings
+from shared.findings import Finding, FindingGroup
 from shared.settings import Settings
 
 GROUP = "database and broker"
@@ -14,7 +15,7 @@ PORTS = {"postgres": 5432, "postgresql": 5432, "amqp": 5672, "amqps": 5671}
 
 async def stores(settings: Settings, installation: Installation) -> list[Finding]:
     """Check that both are reached; logins are checked by the services at their start."""
-    found = Findings(GROUP)
+    found = FindingGroup(GROUP)
     if installation.is_embedded:
         text = f"part of `make run`, in {installation.data_dir}"
         found.add("ok", "database", text)
@@ -24,7 +25,7 @@ async def stores(settings: Settings, installation: Installation) -> list[Finding
     return found.all
 
 
-async def _check(found: Findings, name: str, variable: str, url: str) -> None:
+async def _check(found: FindingGroup, name: str, variable: str, url: str) -> None:
     parts = urlsplit(url)
     host, port = parts.hostname, parts.port or PORTS.get(parts.scheme)
     if parts.scheme == "memory":
@@ -42,4 +43,6 @@ async def _check(found: Findings, name: str, variable: str, url: str) -> None:
         found.add("fail", name, f"{host}:{port} does not answer: {type(error).__name__}", do)
         return
     writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
     found.add("ok", name, f"{host}:{port} answers")

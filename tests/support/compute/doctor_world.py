@@ -63,14 +63,15 @@ class DoctorWorld:
     def __init__(self, environment: pytest.MonkeyPatch, **settings: Any) -> None:
         self._environment = environment
         self._aws = Unlimited(REGION)
-        self.cloud = CloudThread(
-            CloudSettings(**{"speed": 200.0, "boot": "none", "throttle": False, **settings})
-        )
+        # The ended instance stays visible: a permission on it is proven by every test.
+        given = {"speed": 200.0, "throttle": False, "terminated_shown_seconds": 1e6, **settings}
+        self.cloud = CloudThread(CloudSettings(**given))
         self.cloud.start()
         self.account = prepare(self.cloud)
         self._clients: dict[str, Any] = {}
         self._make_rule()
         self._api = ThreadingHTTPServer(("127.0.0.1", 0), Healthy)
+        self._api.block_on_close = False
         threading.Thread(target=self._api.serve_forever, daemon=True).start()
         self.user = make_user(
             self.cloud, self.account, DEPLOYMENT, ("launcher", "reaper", "doctor")

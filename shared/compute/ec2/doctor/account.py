@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from shared.compute.ec2.doctor.asking import MORE, Outcome, ask
 from shared.compute.ec2.doctor.scene import Scene
-from shared.findings import Finding, Findings, Status
+from shared.findings import Finding, FindingGroup, Status
 
 GROUP = "account"
 SPOT_ROLE = "AWSServiceRoleForEC2Spot"
@@ -32,7 +32,7 @@ NONE = frozenset({"NoCredentialsError", "PartialCredentialsError", "ProfileNotFo
 
 async def credentials(scene: Scene) -> list[Finding]:
     """Check that AWS knows the credentials, and that both clocks agree."""
-    found = Findings(GROUP)
+    found = FindingGroup(GROUP)
     outcome = await ask(scene.aws, "GetCallerIdentity", service="sts")
     if outcome.is_answer:
         found.add("ok", "credentials", str(outcome.answer["Arn"]))
@@ -57,7 +57,7 @@ async def credentials(scene: Scene) -> list[Finding]:
 
 async def region(scene: Scene) -> list[Finding]:
     """Check that the region exists, and that the account has opted in to it."""
-    found, name = Findings(GROUP), scene.has.region
+    found, name = FindingGroup(GROUP), scene.has.region
     outcome = await ask(scene.aws, "DescribeRegions", RegionNames=[name], AllRegions=True)
     if outcome.is_denied:
         found.add("skip", "region", f"{name}; {outcome.error}", _allow("ec2:DescribeRegions"))
@@ -76,7 +76,7 @@ async def region(scene: Scene) -> list[Finding]:
 
 async def spot_role(scene: Scene) -> list[Finding]:
     """Check that the service-linked role of Spot exists."""
-    found = Findings(GROUP)
+    found = FindingGroup(GROUP)
     outcome = await ask(scene.aws, "GetRole", service="iam", RoleName=SPOT_ROLE)
     if outcome.is_answer:
         found.add("ok", "Spot's role", SPOT_ROLE)
@@ -91,7 +91,7 @@ async def spot_role(scene: Scene) -> list[Finding]:
 
 async def profile(scene: Scene) -> list[Finding]:
     """Check the instance profile, and who may assume its role."""
-    found, given = Findings(GROUP), scene.settings.instance_profile
+    found, given = FindingGroup(GROUP), scene.settings.instance_profile
     name = "instance profile"
     if not given:
         do = "name a profile whose role identifies instances: DOCKER_JOB_EC2_INSTANCE_PROFILE"
@@ -109,7 +109,7 @@ async def profile(scene: Scene) -> list[Finding]:
     return found.all
 
 
-def _check_profile(found: Findings, name: str, shown: dict[str, Any], scene: Scene) -> None:
+def _check_profile(found: FindingGroup, name: str, shown: dict[str, Any], scene: Scene) -> None:
     given, wanted = scene.settings.instance_profile, scene.has.instance_role_arn
     roles = shown.get("Roles") or []
     if given.startswith("arn:") and shown["Arn"] != given:
@@ -128,7 +128,7 @@ def _check_profile(found: Findings, name: str, shown: dict[str, Any], scene: Sce
         _check_trust(found, roles[0].get("AssumeRolePolicyDocument"))
 
 
-def _check_trust(found: Findings, document: Any) -> None:
+def _check_trust(found: FindingGroup, document: Any) -> None:
     read = json.loads(unquote(document)) if isinstance(document, str) else document or {}
     given = read.get("Statement") or []
     statements = [given] if isinstance(given, dict) else given

@@ -36,12 +36,12 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
     @property
     def is_answer(self) -> bool:
-        """Whether the call has succeeded."""
+        """True if the call has succeeded."""
         return not self.code
 
     @property
     def is_denied(self) -> bool:
-        """Whether no policy allows the call."""
+        """True if no policy allows the call."""
         return self.code in DENIED
 
     @property

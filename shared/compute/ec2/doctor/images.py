@@ -5,7 +5,7 @@ from typing import Any
 from shared.compute.ec2.doctor.asking import MORE, ask
 from shared.compute.ec2.doctor.scene import Scene
 from shared.compute.ec2.settings import AMI_PARAMETERS
-from shared.findings import Finding, Findings
+from shared.findings import Finding, FindingGroup
 
 GROUP = "image"
 AWS_KEY = "alias/aws/ebs"
@@ -16,7 +16,7 @@ https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.htm
 
 async def image(scene: Scene) -> list[Finding]:
     """Check the parameter, and the image: it exists, fits and can be booted."""
-    found, settings = Findings(GROUP), scene.settings
+    found, settings = FindingGroup(GROUP), scene.settings
     image_id = settings.image_id
     if not image_id:
         name = AMI_PARAMETERS[settings.architecture]
@@ -37,7 +37,7 @@ async def image(scene: Scene) -> list[Finding]:
     return found.all
 
 
-def _note(found: Findings, shown: dict[str, Any], scene: Scene) -> None:
+def _note(found: FindingGroup, shown: dict[str, Any], scene: Scene) -> None:
     settings, image_id = scene.settings, shown["ImageId"]
     state, architecture = shown.get("State"), shown.get("Architecture")
     do = "name another image in DOCKER_JOB_EC2_IMAGE_ID"
@@ -67,7 +67,7 @@ def _root_gib(shown: dict[str, Any]) -> int:
 
 async def volume_key(scene: Scene) -> list[Finding]:
     """Check whether the volumes' key is AWS's own, or one that needs grants."""
-    found = Findings(GROUP)
+    found = FindingGroup(GROUP)
     outcome = await ask(scene.aws, "GetEbsDefaultKmsKeyId")
     if outcome.is_denied:
         allow = f"to check it, allow ec2:GetEbsDefaultKmsKeyId ({MORE})"

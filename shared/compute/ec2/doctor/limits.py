@@ -5,7 +5,7 @@ from shared.compute.ec2.doctor.probes import MARKETS
 from shared.compute.ec2.doctor.scene import Scene
 from shared.compute.ec2.quotas import SERVICE, Quota, command_to_raise, quota_of
 from shared.compute.port import ComputeError
-from shared.findings import Finding, Findings, Status
+from shared.findings import Finding, FindingGroup, Status
 
 GROUP = "quotas"
 COMFORTABLE_VCPUS = 32.0
@@ -14,7 +14,7 @@ COMFORTABLE_VCPUS = 32.0
 
 async def quotas(scene: Scene) -> list[Finding]:
     """Check the quota of each family, on both markets."""
-    found = Findings(GROUP)
+    found = FindingGroup(GROUP)
     for market in MARKETS:
         try:
             draft = await scene.drafts.draft(market)
@@ -41,7 +41,7 @@ async def _read(scene: Scene, quota: Quota) -> Outcome:
     )
 
 
-def _note(found: Findings, quota: Quota, outcome: Outcome, region: str) -> None:
+def _note(found: FindingGroup, quota: Quota, outcome: Outcome, region: str) -> None:
     name = f"{quota.market} vCPUs ({quota.code})"
     do = f"ask for more: {command_to_raise(quota, region)}"
     if outcome.is_denied:

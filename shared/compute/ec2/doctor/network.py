@@ -8,7 +8,7 @@ from shared.compute.ec2.doctor.asking import MORE, Outcome, ask
 from shared.compute.ec2.doctor.routes import check_routes
 from shared.compute.ec2.doctor.scene import Scene
 from shared.compute.ec2.shapes import filters
-from shared.findings import Finding, Findings
+from shared.findings import Finding, FindingGroup
 
 GROUP = "network"
 FEW_ADDRESSES = 16
@@ -16,7 +16,7 @@ FEW_ADDRESSES = 16
 
 async def network(scene: Scene) -> list[Finding]:
     """Check the subnets and, in their VPC, routes, groups and DNS."""
-    found = Findings(GROUP)
+    found = FindingGroup(GROUP)
     subnets = await _subnets(found, scene)
     if not subnets:
         return found.all
@@ -29,7 +29,7 @@ async def network(scene: Scene) -> list[Finding]:
     return found.all
 
 
-async def _subnets(found: Findings, scene: Scene) -> list[dict[str, Any]]:
+async def _subnets(found: FindingGroup, scene: Scene) -> list[dict[str, Any]]:
     named = list(scene.settings.subnets)
     asked: dict[str, Any] = (
         {"SubnetIds": named} if named else {"Filters": filters(default_for_az=["true"])}
@@ -55,7 +55,7 @@ async def _subnets(found: Findings, scene: Scene) -> list[dict[str, Any]]:
     return shown
 
 
-async def _check_groups(found: Findings, scene: Scene, vpcs: set[str]) -> None:
+async def _check_groups(found: FindingGroup, scene: Scene, vpcs: set[str]) -> None:
     named = list(scene.settings.security_groups)
     default = filters(group_name=["default"], vpc_id=sorted(vpcs))
     asked: dict[str, Any] = {"GroupIds": named} if named else {"Filters": default}
@@ -101,7 +101,7 @@ def _covers(rule: dict[str, Any], port: int) -> bool:
     return rule.get("IpProtocol") in ("tcp", "6") and bool(first <= port <= last)
 
 
-async def _check_dns(found: Findings, scene: Scene, vpc: str) -> None:
+async def _check_dns(found: FindingGroup, scene: Scene, vpc: str) -> None:
     """Instances resolve names by the VPC's own server, unless its DHCP options name another.
 
     https://docs.aws.amazon.com/vpc/latest/userguide/vpc-dns.html
@@ -131,7 +131,7 @@ def _option(attribute: str) -> str:
     return "--enable-dns-" + ("support" if attribute.endswith("Support") else "hostnames")
 
 
-async def _check_api_address(found: Findings, scene: Scene, vpcs: set[str]) -> None:
+async def _check_api_address(found: FindingGroup, scene: Scene, vpcs: set[str]) -> None:
     """A private address of the API must be in the instances' VPC, or be routed there."""
     addresses = [ipaddress.ip_address(each) for each in scene.has.api_addresses]
     private = [each for each in addresses if each.is_private and not each.is_loopback]
@@ -155,5 +155,5 @@ async def _check_api_address(found: Findings, scene: Scene, vpcs: set[str]) -> N
         found.add("ok", "API's address", f"{private[0]}, in the instances' VPC")
 
 
-def _skip(found: Findings, name: str, outcome: Outcome, action: str) -> None:
+def _skip(found: FindingGroup, name: str, outcome: Outcome, action: str) -> None:
     found.add("skip", name, outcome.error, f"to check it, allow {action} ({MORE})")

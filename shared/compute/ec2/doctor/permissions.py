@@ -7,7 +7,7 @@ from shared.compute.ec2.doctor import probes
 from shared.compute.ec2.doctor.asking import DRY_RUN, Outcome, dry_run
 from shared.compute.ec2.doctor.probes import Probe, Unprovable, reading
 from shared.compute.ec2.doctor.scene import Role, Scene
-from shared.findings import Finding, Findings
+from shared.findings import Finding, FindingGroup
 
 GROUP = "permissions"
 
@@ -92,7 +92,7 @@ async def permissions(scene: Scene) -> list[Finding]:
     ignored = (await dry_run(scene.aws, "DescribeInstances")).is_answer
     trying = (_try(scene, each, dry_run_ignored=ignored) for each in needed)
     tried = dict(zip(needed, await asyncio.gather(*trying), strict=True))
-    found = Findings(GROUP)
+    found = FindingGroup(GROUP)
     for action, role in actions.items():
         if action in WITHIN:
             _note_within(found, action, tried[WITHIN[action]])
@@ -115,7 +115,7 @@ def _is_permitted(action: str, outcome: Outcome) -> bool:
 
 
 def _note(
-    found: Findings, action: str, role: Role, outcome: Outcome | Unprovable, scene: Scene
+    found: FindingGroup, action: str, role: Role, outcome: Outcome | Unprovable, scene: Scene
 ) -> None:
     if isinstance(outcome, Unprovable):
         found.add("skip", action, str(outcome))
@@ -132,7 +132,7 @@ def _note(
         found.add("warn", action, f"refused for another reason: {outcome.error}", do)
 
 
-def _note_within(found: Findings, action: str, outcome: Outcome | Unprovable) -> None:
+def _note_within(found: FindingGroup, action: str, outcome: Outcome | Unprovable) -> None:
     within = WITHIN[action]
     if isinstance(outcome, Unprovable):
         found.add("skip", action, f"EC2 checks it within {within}, and {outcome}")

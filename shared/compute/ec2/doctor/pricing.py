@@ -4,14 +4,14 @@ from shared.compute.ec2.doctor import probes
 from shared.compute.ec2.doctor.asking import ask
 from shared.compute.ec2.doctor.scene import Scene
 from shared.compute.port import ComputeError
-from shared.findings import Finding, Findings
+from shared.findings import Finding, FindingGroup
 
 GROUP = "prices"
 
 
 async def prices(scene: Scene) -> list[Finding]:
     """Check that prices of the types in use are found."""
-    found = Findings(GROUP)
+    found = FindingGroup(GROUP)
     await _spot(found, scene)
     if scene.settings.prices != "api":
         text = f"not read: DOCKER_JOB_EC2_PRICES={scene.settings.prices}"
@@ -29,7 +29,7 @@ async def prices(scene: Scene) -> list[Finding]:
     return found.all
 
 
-async def _spot(found: Findings, scene: Scene) -> None:
+async def _spot(found: FindingGroup, scene: Scene) -> None:
     try:
         types = (await scene.drafts.draft("spot")).types
     except ComputeError as error:

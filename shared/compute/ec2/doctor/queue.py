@@ -8,7 +8,7 @@ from shared.compute.ec2.doctor.asking import MORE, Outcome, ask
 from shared.compute.ec2.doctor.probes import Unprovable, reception
 from shared.compute.ec2.doctor.scene import Scene
 from shared.compute.ec2.notices import KINDS
-from shared.findings import Finding, Findings
+from shared.findings import Finding, FindingGroup
 
 GROUP = "interruptions"
 GUIDE = "docs/ec2.md, The interruption queue"
@@ -16,7 +16,7 @@ GUIDE = "docs/ec2.md, The interruption queue"
 
 async def queue(scene: Scene) -> list[Finding]:
     """Check that the queue exists, that its rule is on, and that the rule may send to it."""
-    found, url = Findings(GROUP), scene.has.queue_url
+    found, url = FindingGroup(GROUP), scene.has.queue_url
     try:
         outcome = await reception(scene)
     except Unprovable:
@@ -33,7 +33,7 @@ async def queue(scene: Scene) -> list[Finding]:
     return found.all
 
 
-async def _check_rule(found: Findings, scene: Scene, arn: str) -> None:
+async def _check_rule(found: FindingGroup, scene: Scene, arn: str) -> None:
     outcome = await ask(scene.aws, "ListRuleNamesByTarget", service="events", TargetArn=arn)
     if not outcome.is_answer:
         _skip(found, "rule", outcome, "events:ListRuleNamesByTarget")
@@ -54,7 +54,7 @@ async def _check_rule(found: Findings, scene: Scene, arn: str) -> None:
         found.add("ok", "rule", "EventBridge sends all three kinds of events")
 
 
-async def _check_policy(found: Findings, scene: Scene, url: str) -> None:
+async def _check_policy(found: FindingGroup, scene: Scene, url: str) -> None:
     outcome = await ask(
         scene.aws, "GetQueueAttributes", service="sqs", QueueUrl=url, AttributeNames=["Policy"]
     )
@@ -69,7 +69,7 @@ async def _check_policy(found: Findings, scene: Scene, url: str) -> None:
         found.add("fail", "queue's policy", "EventBridge may not send to the queue", do)
 
 
-def _skip(found: Findings, name: str, outcome: Outcome, action: str) -> None:
+def _skip(found: FindingGroup, name: str, outcome: Outcome, action: str) -> None:
     found.add("skip", name, outcome.error, f"to check it, allow {action} ({MORE})")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from shared.compute.ec2.doctor.asking import MORE, ask
 from shared.compute.ec2.doctor.scene import Scene
 from shared.compute.ec2.shapes import filters
-from shared.findings import Findings
+from shared.findings import FindingGroup
 
 EVERYWHERE = "0.0.0.0/0"
 BY_ENDPOINT = ("ecr.api", "ecr.dkr", "s3")
@@ -17,7 +17,9 @@ NAME = "routes"
 OUT = "a NAT gateway, or an internet gateway in a subnet with public addresses"
 
 
-async def check_routes(found: Findings, scene: Scene, subnets: Sequence[dict[str, Any]]) -> None:
+async def check_routes(
+    found: FindingGroup, scene: Scene, subnets: Sequence[dict[str, Any]]
+) -> None:
     """Check that an instance in each of *subnets* reaches a registry."""
     vpcs = sorted({each["VpcId"] for each in subnets})
     outcome = await ask(scene.aws, "DescribeRouteTables", Filters=filters(vpc_id=vpcs))

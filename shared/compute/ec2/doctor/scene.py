@@ -1,4 +1,4 @@
-"""What the checks are about: the settings that the launcher and the reaper have."""
+"""The subject of the checks: the settings that the launcher and the reaper have."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -23,7 +23,7 @@ class Ec2Installation:
     api_url: str
     agent_sha256: str
     roles: tuple[Role, ...] = ROLES
-    """Whose permissions the credentials must have."""
+    """The services whose permissions the credentials must have."""
     instance_role_arn: str = ""
     queue_url: str = ""
     api_addresses: tuple[str, ...] = ()

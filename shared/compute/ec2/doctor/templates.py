@@ -5,7 +5,7 @@ from typing import Any
 from shared.compute.ec2.doctor.asking import ask
 from shared.compute.ec2.doctor.scene import Scene
 from shared.compute.ec2.template import name_of
-from shared.findings import Finding, Findings
+from shared.findings import Finding, FindingGroup
 
 GROUP = "template"
 METADATA = "instance metadata"
@@ -13,7 +13,7 @@ METADATA = "instance metadata"
 
 async def template(scene: Scene) -> list[Finding]:
     """Check that every version requires IMDSv2 from one hop away."""
-    found, name = Findings(GROUP), name_of(scene.has.deployment)
+    found, name = FindingGroup(GROUP), name_of(scene.has.deployment)
     outcome = await ask(scene.aws, "DescribeLaunchTemplateVersions", LaunchTemplateName=name)
     if "NotFound" in outcome.code:
         found.add("ok", "launch template", f"{name} is made by the first launch")

@@ -1,0 +1,171 @@
+"""The doctor's tables and report, without AWS."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from operations.doctor import command_line, report
+from operations.doctor.installation import read_ec2, read_installation
+from shared.compute.ec2.doctor.asking import shorten
+from shared.compute.ec2.doctor.permissions import BY_ROLE, CHANGING, PROBES, WITHIN
+from shared.compute.ec2.doctor.queue import _arn, _kinds
+from shared.compute.ec2.doctor.routes import trouble_with
+from shared.findings import Finding
+from shared.settings import BadSetting, Settings
+
+IAM = Path(__file__).parents[2] / "docs" / "iam"
+EVERYWHERE = "0.0.0.0/0"
+
+
+def actions_of(name: str) -> set[str]:
+    """Return the actions of docs/iam/*name*.json."""
+    statements = json.loads((IAM / f"{name}.json").read_text())["Statement"]
+    given = [each["Action"] for each in statements]
+    return {one for each in given for one in ([each] if isinstance(each, str) else each)}
+
+
+@pytest.mark.parametrize("role", BY_ROLE)
+def test_each_action_of_the_documents_is_proven(role: Any) -> None:
+    assert set(BY_ROLE[role]) == actions_of(role)
+    assert set(BY_ROLE[role]) <= {*PROBES, *WITHIN}
+
+
+def test_the_doctors_own_policy_only_reads() -> None:
+    reading = ("Describe", "Get", "List")
+    assert all(each.partition(":")[2].startswith(reading) for each in actions_of("doctor"))
+
+
+def test_every_call_that_would_change_something_is_a_dry_run() -> None:
+    reading = ("Describe", "Get", "Decode", "Receive")
+    changing = {each for each in PROBES if not each.partition(":")[2].startswith(reading)}
+    assert changing - {"sqs:DeleteMessage"} == set(CHANGING)
+
+
+def route(gateway: str, **more: str) -> dict[str, Any]:
+    """Return a default route through *gateway*."""
+    return {"DestinationCidrBlock": EVERYWHERE, "GatewayId": gateway, "State": "active", **more}
+
+
+def table(*routes: dict[str, Any], subnet: str = "") -> dict[str, Any]:
+    """Return the route table of *subnet*, or the VPC's main one."""
+    association = {"SubnetId": subnet} if subnet else {"Main": True}
+    return {"VpcId": "vpc-1", "Associations": [association], "Routes": list(routes)}
+
+
+@pytest.mark.parametrize(
+    ("public", "tables", "trouble"),
+    [
+        (True, [table(route("igw-1"))], ""),
+        (False, [table(route("igw-1"))], "no public address"),
+        (False, [table(route("", NatGatewayId="nat-1"))], ""),
+        (False, [table(route("", TransitGatewayId="tgw-1"))], ""),
+        (False, [table(route("", NatGatewayId="nat-1", State="blackhole"))], "blackhole"),
+        (True, [table()], "no route out"),
+        (True, [table(route("igw-1")), table(subnet="subnet-1")], "no route out"),
+        (True, [table(), table(route("igw-1"), subnet="subnet-1")], ""),
+        (True, [table(), table(route("igw-1"), subnet="subnet-2")], "no route out"),
+        (True, [{**table(route("igw-1")), "VpcId": "vpc-2"}], "no route out"),
+        (True, [], "no route out"),
+    ],
+)
+def test_the_way_out_of_a_subnet(
+    *, public: bool, tables: list[dict[str, Any]], trouble: str
+) -> None:
+    subnet = {"SubnetId": "subnet-1", "VpcId": "vpc-1", "MapPublicIpOnLaunch": public}
+    found = trouble_with(subnet, tables)
+    assert trouble in found
+    assert bool(found) == bool(trouble)
+
+
+def test_a_rule_is_read_by_its_pattern() -> None:
+    warning = "EC2 Spot Instance Interruption Warning"
+    assert _kinds(json.dumps({"source": ["aws.ec2"], "detail-type": [warning]})) == {warning}
+    assert len(_kinds(json.dumps({"source": ["aws.ec2"]}))) == 3
+    assert _kinds(json.dumps({"source": ["aws.s3"]})) == set()
+
+
+@pytest.mark.parametrize(
+    ("url", "arn"),
+    [
+        ("https://sqs.eu-west-1.amazonaws.com/1/q", "arn:aws:sqs:eu-west-1:1:q"),
+        ("https://sqs.cn-north-1.amazonaws.com.cn/1/q", "arn:aws-cn:sqs:cn-north-1:1:q"),
+        ("http://127.0.0.1:4566/1/q", "arn:aws:sqs:us-east-1:1:q"),
+    ],
+)
+def test_a_queues_arn_follows_from_its_url(url: str, arn: str) -> None:
+    assert _arn(url, "us-east-1") == arn
+
+
+def test_the_encoded_part_of_a_refusal_is_left_out() -> None:
+    text = "You are not authorized. Encoded authorization failure message: AQICAHhx"
+    assert shorten(text) == "You are not authorized."
+
+
+FINDINGS = [
+    Finding(group="account", name="clock", status="ok", found="it agrees"),
+    Finding(group="network", name="routes", status="fail", found="no route", do="add\none"),
+    Finding(group="account", name="region", status="warn", found="x", do="y"),
+]
+
+
+def test_the_report_has_a_line_for_each_finding_by_group() -> None:
+    assert list(report.lines(FINDINGS)) == [
+        "account",
+        "  ok    clock   it agrees",
+        "  warn  region  x; y",
+        "network",
+        "  fail  routes  no route; add one",
+        "1 failed: 1 ok, 1 to note, 0 not checked",
+    ]
+
+
+def test_only_a_failure_makes_the_exit_status_1() -> None:
+    assert report.exit_status(FINDINGS) == 1
+    assert report.exit_status([FINDINGS[0], FINDINGS[2]]) == 0
+    shown = json.loads(report.as_json(FINDINGS))
+    assert shown["ok"] is False
+    assert shown["checks"][1] == {
+        "group": "network",
+        "name": "routes",
+        "status": "fail",
+        "found": "no route",
+        "do": "add\none",
+    }
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"DOCKER_JOB_COMPUTE_URL": "ec2://"}, "DOCKER_JOB_COMPUTE_URL"),
+        ({"DOCKER_JOB_EC2_VCPUS": "many"}, "DOCKER_JOB_EC2_VCPUS"),
+        ({"DOCKER_JOB_DEPLOYMENT": ""}, "DOCKER_JOB_DEPLOYMENT"),
+        ({"DOCKER_JOB_API_URL": "api"}, "DOCKER_JOB_API_URL"),
+        ({"DOCKER_JOB_AGENT_PATH": "/missing"}, "DOCKER_JOB_AGENT_PATH"),
+    ],
+)
+def test_a_bad_setting_is_named(environ: dict[str, str], message: str, tmp_path: Path) -> None:
+    given = {
+        "DOCKER_JOB_COMPUTE_URL": "ec2://us-east-1",
+        "DOCKER_JOB_DEPLOYMENT": "test",
+        "DOCKER_JOB_DATA_DIR": str(tmp_path),
+        **environ,
+    }
+    settings = Settings(given)
+    with pytest.raises(BadSetting, match=message):
+        read_ec2(settings, read_installation(settings, given))
+
+
+def test_without_settings_it_is_the_installation_of_make_run(tmp_path: Path) -> None:
+    given = {"DOCKER_JOB_DATA_DIR": str(tmp_path)}
+    installation = read_installation(Settings(given), given)
+    assert (installation.scheme, installation.is_embedded) == ("process", True)
+    assert installation.api_url == "http://127.0.0.1:8000"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_role_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command_line.parse(["--as", "scheduler"])
+    assert "launcher" in capsys.readouterr().err
