@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fake_aws import CloudSettings
-from rehearsal.scenario import instances_left
+from rehearsal.stage import instances_left
 from rehearsal.stage import Stage, open_stage
 from tests.support.systems.api_client import TERMINAL, ApiClient
 from tests.support.waiting import until
