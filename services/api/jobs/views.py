@@ -12,6 +12,7 @@ from msgspec.structs import asdict
 
 from services.api.jobs.columns import NAMES
 from services.api.jobs.costs import cost_of, cost_of_all, rounded
+from services.api.jobs.listed import ListedJob
 from services.api.jobs.model import (
     PHASES,
     TERMINAL,
@@ -19,7 +20,6 @@ from services.api.jobs.model import (
     Job,
     JobRules,
     JobWithAttempts,
-    ListedJob,
     first_attempt,
 )
 from services.api.jobs.reasons import reason_beside

@@ -79,7 +79,7 @@ PERMITTED: Mapping[str, frozenset[str]] = {
 """Errors of a call that is permitted: they concern its values."""
 
 NEEDED_FOR_A_SETTING = {
-    "pricing:GetProducts": "DOCKER_JOB_EC2_PRICES=api",
+    "pricing:GetProducts": "DOCKER_JOB_EC2_PRICES=auto or api",
     "ssm:GetParameter": "an empty DOCKER_JOB_EC2_IMAGE_ID",
 }
 
@@ -149,7 +149,7 @@ def _note_within(found: FindingGroup, action: str, outcome: Outcome | Unprovable
 def _matters(action: str, scene: Scene) -> bool:
     """Return whether the settings need the action."""
     if action == "pricing:GetProducts":
-        return scene.settings.prices == "api"
+        return scene.settings.prices in ("auto", "api")
     if action == "ssm:GetParameter":
         return not scene.settings.image_id
     return True

@@ -13,7 +13,7 @@ async def prices(scene: Scene) -> list[Finding]:
     """Check that prices of the types in use are found."""
     found = FindingGroup(GROUP)
     await _spot(found, scene)
-    if scene.settings.prices != "api":
+    if scene.settings.prices not in ("auto", "api"):
         text = f"not read: DOCKER_JOB_EC2_PRICES={scene.settings.prices}"
         found.add("ok", "on-demand prices", text)
         return found.all
