@@ -159,7 +159,8 @@ class Instance(Struct, frozen=True, kw_only=True):
     `launch_token` is the token that launched it, of its request or of its batch. `job_id` and
     `attempt` are known only where each instance is launched by itself. `hourly_price_usd` is
     the mean over its life so far. A price is None where it is not known; 0 is free.
-    At least `minimum_billed_seconds` are billed. `other_prices`: of its address and its volume.
+    At least `minimum_billed_seconds` are billed. `other_prices`: of its address and its volume, of
+    which a cloud may show less later than `launch` knows by its plan.
     """
 
     instance_id: str
