@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from fake_aws import CloudSettings
-from rehearsal.stage import instances_left
-from rehearsal.stage import Stage, open_stage
+from rehearsal.stage import Stage, instances_left, open_stage
 from tests.support.systems.api_client import TERMINAL, ApiClient
 from tests.support.waiting import until
 
