@@ -1,15 +1,14 @@
 """The documents of the API as frozen dataclasses; `raw` holds each one as it came.
 
-A field that the API does not send (it is older) has its default; one that this client does not
-know (it is newer) is in `raw` alone. Times are aware datetimes, money is in USD, None is unknown.
+A field that an older API does not send has its default; one of a newer API is in `raw` alone.
+Times are aware datetimes, money is in USD, None is unknown.
 """
 
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-FINAL = frozenset({"DONE", "FAILED", "CANCELLED"})
-"""The statuses that a job keeps."""
+FINAL = frozenset({"DONE", "FAILED", "CANCELLED"})  # the statuses that a job keeps
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,9 +74,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
     db, wakeups = ports.db, ports.wakeups
     followers = Followers(wakeups)
     reception = Reception(ports.clock)
-    launch_path = LaunchPath(
-        functools.partial(check, db, ports.bus, queues_of(NAME, PUBLISHES)),
-    )
+    launch_path = LaunchPath(functools.partial(check, db, ports.bus, queues_of(NAME, PUBLISHES)))
     feed = ChangeFeed(db, config.keep_changes)
     builds = AgentBuilds(db, read_agent_file())
     service = Service(

@@ -13,28 +13,14 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from shared.events.causes import Cause, TerminalStatus
 from shared.events.costs import CostLines, OtherPrices
 from shared.events.letters import ReportedLetter
 from shared.events.offers import OfferedType, OfferTerms
 from shared.events.requirements import Requirements
 
-Cause = Literal[
-    "done",  # a container of the attempt exited 0
-    "failed",  # the container exited otherwise, or the agent could not run it
-    "timed_out",  # the job's own time limit passed
-    "interrupted",  # the Spot market reclaimed the instance
-    "pull_failed",  # the image could not be pulled
-    "no_capacity",  # no instance was available within its waiting time
-    "lost",  # the agent stopped reporting
-    "cancelled",  # a user cancelled the job
-    "refused",  # the launch was refused for good
-    "superseded",  # a replacement, and the attempt before it finished the job
-]
-
 Timestamp = Annotated[datetime, Meta(tz=True)]
 """A time with its offset from UTC; one without it is unreadable."""
-
-TerminalStatus = Literal["DONE", "FAILED", "CANCELLED"]
 
 Market = Literal["spot", "on-demand"]
 
@@ -73,8 +59,7 @@ class LaunchDelayed(Event, frozen=True, kw_only=True):
 
     *reason* is "unknown_outcome" also if the cloud refuses with an error that may pass and has no
     code of its own here (*message* has it), and while launches are paused (in *pause_sequence*).
-    *to_change* is what an operator can change so that it passes, of the deployment's settings,
-    permissions or account; absent if the launch waits for something else.
+    *to_change* is what an operator must change (a setting, a permission), null if nothing.
     """
 
     job_id: int
@@ -98,8 +83,8 @@ class LaunchRefused(Event, frozen=True, kw_only=True):
 class InstanceLaunched(Event, frozen=True, kw_only=True):
     """An instance exists for the attempt. *launch_sequence* numbers the instances, from 1.
 
-    An unknown price is null, never 0. *other_prices* are those of its address and its volume, which
-    earlier releases did not count: absent in their events.
+    An unknown price is null, never 0. *other_prices*, of its address and its volume, are absent in
+    events of earlier releases.
     """
 
     job_id: int
@@ -131,8 +116,8 @@ class InstanceInterrupted(Event, frozen=True, kw_only=True):
 class InstanceUnconfirmed(Event, frozen=True, kw_only=True):
     """The cloud has not shown the instance since *missing_since*, nor found it by its id.
 
-    That proves no end, so the instance counts as running. If the cloud keeps answering so, it is
-    taken for terminated at *assumed_at*, and published as `InstanceTerminated`.
+    That proves no end, so it counts as running; if this goes on, it is taken for terminated at
+    *assumed_at*, and published as `InstanceTerminated`.
     """
 
     instance_id: str
@@ -145,9 +130,8 @@ class InstanceUnconfirmed(Event, frozen=True, kw_only=True):
 class LaunchesReported(Event, frozen=True, kw_only=True):
     """A watermark: each launch asked for before *before* is published.
 
-    *launch_sequence* is that of the last `InstanceLaunched` by then, 0 if there was none. Events
-    arrive in any order, so the time alone proves nothing: a reader trusts it only once it has
-    received each launch up to that number.
+    *launch_sequence* is that of the last `InstanceLaunched` by then, 0 if there was none. A reader
+    trusts it once it has received each launch up to that number: events arrive in any order.
     """
 
     before: Timestamp
@@ -157,8 +141,8 @@ class LaunchesReported(Event, frozen=True, kw_only=True):
 class LaunchesMissed(Event, frozen=True, kw_only=True):
     """The reaper has not received the launches with these numbers, though others it has.
 
-    *first_launch_sequence* to *last_launch_sequence* are all missing, and both are counted in a
-    `LaunchesReported` that came minutes ago. The launcher publishes what it knows of them again.
+    All from the first to the last are missing, and counted in a `LaunchesReported` that came minutes
+    ago. The launcher publishes what it knows of them again.
     """
 
     first_launch_sequence: int
@@ -299,7 +283,6 @@ class DeadLetterDropAsked(Event, frozen=True, kw_only=True):
     asked_by: str | None = None
 
 
-ALL: tuple[type[Event], ...] = tuple(Event.__subclasses__())
-"""All of the above, in that order."""
+ALL: tuple[type[Event], ...] = tuple(Event.__subclasses__())  # all of the above, in that order
 
 BY_NAME: dict[str, type[Event]] = {event.__name__: event for event in ALL}

@@ -23,10 +23,10 @@ from services.reaper.config import ReaperConfig
 from services.scheduler import service as scheduler
 from services.scheduler.config import SchedulerConfig
 from shared.clock import VirtualClock
+from shared.events.causes import Cause
 from shared.events.cloudevents import Envelope
 from shared.events.events import (
     AttemptEnded,
-    Cause,
     Event,
     InstanceLaunched,
     InstanceRequested,

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from services.api.jobs.model import LIFETIME_PASSED, State
 from services.api.jobs.reasons import status_reason
-from shared.events.events import Cause
+from shared.events.causes import Cause
 from tests.support.api.api_story import (
     DONE,
     FAILED,

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from services.api.jobs import views
 from services.api.jobs.columns import COLUMNS, NAMES
-from services.api.jobs.model import TERMINAL, Attempt, Job, JobRules, ListedJob, State, Status
+from services.api.jobs.listed import ListedJob
+from services.api.jobs.model import TERMINAL, Attempt, Job, JobRules, State, Status
 from services.api.jobs.waiting import waiting
 from services.api.submission.intake import _compose_one, _job_of
 from services.api.submission.request import JobRequest

@@ -26,7 +26,7 @@ from services.api.logs.store import LogBatch
 from shared import tokens
 from shared.clock import Clock
 from shared.crash_points import Points
-from shared.events.events import Cause
+from shared.events.causes import Cause
 from shared.log import get_logger
 from shared.postgres.pool import Connection, Database
 

@@ -1,6 +1,6 @@
 """The error of a call that an agent may not make."""
 
-from shared.events.events import Cause
+from shared.events.causes import Cause
 
 NO_TOKEN = "give the attempt's token as 'Authorization: Bearer …'"  # noqa: S105 - a message
 

@@ -17,7 +17,7 @@ from services.api.jobs.fields import whole
 from services.api.logs.bounds import Amount
 from services.api.submission.faults import check
 from services.api.submission.json_body import BadRequest, decode
-from shared.events.events import Cause
+from shared.events.causes import Cause
 
 MAX_MESSAGE = 16_384
 MAX_DETAIL = 200

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from services.api.jobs.model import Attempt
+from shared.events.causes import Cause
 from shared.events.costs import CostLines, OtherPrices
-from shared.events.events import Cause
 
 WASTED: frozenset[Cause] = frozenset({"interrupted", "lost", "pull_failed", "superseded"})
 """Causes for which an instance was paid and no container exited by itself."""

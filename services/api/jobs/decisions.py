@@ -25,8 +25,8 @@ from services.api.jobs.model import (
     advance,
     later,
 )
+from shared.events.causes import Cause
 from shared.events.events import (
-    Cause,
     InstanceLaunched,
     InstanceTerminated,
     JobCancelled,

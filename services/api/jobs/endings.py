@@ -28,13 +28,8 @@ from services.api.jobs.model import (
     stop_grace_of,
 )
 from services.api.jobs.retry_limits import INTERRUPTIONS, next_delay, retry_because
-from shared.events.events import (
-    AttemptEnded,
-    Cause,
-    InstanceUnconfirmed,
-    JobFinished,
-    JobScheduled,
-)
+from shared.events.causes import Cause
+from shared.events.events import AttemptEnded, InstanceUnconfirmed, JobFinished, JobScheduled
 
 
 def job_scheduled(job: Job, attempt: Attempt, rules: JobRules) -> JobScheduled:

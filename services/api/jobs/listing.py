@@ -6,7 +6,7 @@ from msgspec import Raw
 
 from services.api.jobs.columns import COLUMNS, NAMES
 from services.api.jobs.costs import DIGITS
-from services.api.jobs.model import ListedJob
+from services.api.jobs.listed import ListedJob
 from shared.postgres.pool import Connection
 
 # The fields of `ListedJob` in their order, then what the client gave: first what is no JSON.

@@ -8,14 +8,15 @@ derives it from `due_at`. `docs/states.md` draws both machines with the cause of
 """
 
 from datetime import datetime, timedelta
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from services.api.jobs.fields import JobFields
+from shared.events.causes import Cause
 from shared.events.costs import CostLines, OtherPrices
-from shared.events.events import Cause, Event, Market
+from shared.events.events import Event, Market
 from shared.events.requirements import Requirements
 from shared.states import Transitions, settled
 
@@ -125,45 +126,6 @@ class Attempt(Struct, frozen=True, kw_only=True):
     def running_at(self) -> datetime | None:
         """The time when its container began to run."""
         return self.entered.get("running")
-
-
-class ListedJob(Struct, frozen=True):
-    """The columns of a job and its current attempt that `/list` shows; it renders as either.
-
-    `attempts` to `cost_usd` are of all of its attempts. `given` has the fields of `columns.NAMES`;
-    those that are JSON are left as text.
-    """
-
-    id: int
-    status: Status
-    attempt: int
-    exit_code: int | None
-    error_message: str | None
-    created_at: datetime
-    finished_at: datetime | None
-    state: State
-    phase_detail: str | None
-    due_at: datetime
-    waiting_because: str | None
-    waiting_until: datetime | None
-    retry_because: str | None
-    check_at: datetime | None
-    runtime: Literal["docker", "simulated"] | None
-    heartbeat_at: datetime | None
-    instance_id: str | None
-    spot_instance_request_id: str | None
-    cause: Cause | None
-    running_at: datetime | None
-    attempts: int
-    started_at: datetime | None
-    cost_usd: float | None
-    given: dict[str, Any]
-
-    @property
-    def timeout_seconds(self) -> int | None:
-        """As the client gave it."""
-        seconds: int | None = self.given["timeout_seconds"]
-        return seconds
 
 
 class JobWithAttempts(Struct, frozen=True):

@@ -5,7 +5,8 @@ A job that waits says what for (`waiting.py`), any other what it does or how it 
 
 from datetime import datetime
 
-from services.api.jobs.model import LIFETIME_PASSED, TERMINAL, Attempt, Job, ListedJob
+from services.api.jobs.listed import ListedJob
+from services.api.jobs.model import LIFETIME_PASSED, TERMINAL, Attempt, Job
 from services.api.jobs.retry_limits import KINDS, REASON_CHARACTERS
 from services.api.jobs.waiting import to_the_second, waiting
 

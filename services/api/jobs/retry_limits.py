@@ -11,7 +11,7 @@ from msgspec import Struct
 from services.api.jobs.boots import failed_in_a_row
 from services.api.jobs.model import Attempt, AttemptEnding, Job, JobRules, JobWithAttempts, later
 from shared.backoff import Backoff
-from shared.events.events import Cause
+from shared.events.causes import Cause
 
 INTERRUPTIONS: tuple[Cause, ...] = ("interrupted", "lost")
 PULLS: tuple[Cause, ...] = ("pull_failed",)

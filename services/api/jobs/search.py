@@ -15,8 +15,8 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from services.api.jobs.filters import Filters
+from services.api.jobs.listed import ListedJob
 from services.api.jobs.listing import ATTEMPTS, LISTED, as_listed, list_all
-from services.api.jobs.model import ListedJob
 from shared.postgres.pool import Connection
 
 MOST_READ = 5000

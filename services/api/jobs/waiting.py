@@ -8,7 +8,8 @@ from datetime import datetime
 
 import msgspec
 
-from services.api.jobs.model import TERMINAL, Attempt, Job, ListedJob
+from services.api.jobs.listed import ListedJob
+from services.api.jobs.model import TERMINAL, Attempt, Job
 
 
 def waiting(
