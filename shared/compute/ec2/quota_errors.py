@@ -50,9 +50,11 @@ def explain_shortage(
     named = spent if failed else _quotas(plan)
     text = f"{error}: {explain_all(named, region)}" if named else str(error)
     refused = {each.pool for each in failed}
-    if any(each not in refused and _quota(each) not in spent for each in _pools(plan)):
-        return Stale(f"{text}; trying the other families")
-    return QuotaReached(text)
+    is_left = any(each not in refused and _quota(each) not in spent for each in _pools(plan))
+    explained = Stale(f"{text}; trying the other families") if is_left else QuotaReached(text)
+    names = ", ".join(f"{each.name} ({each.code})" for each in sorted(named))
+    explained.change = error.change or f"raise the quota {names}"
+    return explained
 
 
 def _is_of_vcpus(error: ComputeError, failed: Sequence[LaunchFailure]) -> bool:
