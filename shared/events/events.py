@@ -141,8 +141,8 @@ class LaunchesReported(Event, frozen=True, kw_only=True):
 class LaunchesMissed(Event, frozen=True, kw_only=True):
     """The reaper has not received the launches with these numbers, though others it has.
 
-    All from the first to the last are missing, and counted in a `LaunchesReported` that came minutes
-    ago. The launcher publishes what it knows of them again.
+    *first_launch_sequence* to *last_launch_sequence* are all missing, and both are counted in a
+    `LaunchesReported` that came minutes ago. The launcher publishes what it knows of them again.
     """
 
     first_launch_sequence: int
