@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import asdict, replace
 
 from shared.compute.choice import choose, wanted_by
-from shared.compute.port import Compute, Instance, InstanceState, NotFound, Rejected
+from shared.compute.port import Compute, HasConsoles, Instance, InstanceState, NotFound, Rejected
 from shared.events.requirements import Resources
 from tests.support.compute.compute_adapters import (
     WORLDS,
@@ -71,6 +71,16 @@ async def test_the_agent_of_an_instance_claims_the_attempt_under_the_instance_s_
     await api.until(lambda: api.callbacks[1])
     assert [claim["instance_id"] for claim in api.claims[1]] == [instance.instance_id]
     assert api.callbacks[1] == [{"exit_code": 0}]
+
+
+async def test_what_an_instance_has_printed_is_read_after_its_end_too(
+    compute: Compute, api: FakeApi, request: pytest.FixtureRequest
+) -> None:
+    if not isinstance(compute, HasConsoles) or "stub agent" in request.node.name:
+        pytest.skip("its instances print nothing")
+    instance = await launch_one(compute, request_for(api, 1))
+    await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
+    assert '"event": "agent ' in (await compute.console_output(instance.instance_id) or "")
 
 
 async def test_the_answers_of_a_batch_are_in_the_order_of_the_requests(

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import jsonschema  # type: ignore[import-untyped]  # its stubs would be one lock entry more
 import pytest
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.routing import Route
 
@@ -144,13 +145,23 @@ async def refused(world: World) -> int:
     return job_id
 
 
+async def not_booted(world: World) -> int:
+    job_id = int((await world.post(**RICH))["id"])
+    end = replace(world.terminated(job_id), console_output="docker-job: Docker does not run")
+    await world.deliver(world.launched(job_id), end)
+    return job_id
+
+
 async def rerun(world: World) -> int:
     fields = {"secret_env": {"LOGIN": "me:it"}}
     answer = await world.http.post(f"/jobs/{await cancelled(world)}/rerun", json=fields)
     return int(answer.json()["id"])
 
 
-STATES = (waiting, pulling, running, done, failed, interrupted, held, cancelled, refused, rerun)
+STATES = (
+    *(waiting, pulling, running, done, failed, interrupted, held, cancelled, refused, not_booted),
+    rerun,
+)
 
 
 async def test_every_field_of_a_job_in_any_state_is_described(

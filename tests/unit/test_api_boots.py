@@ -116,6 +116,14 @@ def test_an_instance_that_ends_by_itself_before_a_claim_has_not_booted() -> None
     )
 
 
+def test_a_code_that_comes_without_a_console_is_explained() -> None:
+    step = ends(job_of(booting()), terminated(cause="Client.InternalError"))
+    assert (step.attempts[0].error_message or "").endswith(
+        "ended before it could claim its job: Client.InternalError (it could not be started; "
+        "often its disk is encrypted with a KMS key that may not be used)"
+    )
+
+
 @pytest.mark.parametrize(
     ("attempt", "fact"),
     [

@@ -25,6 +25,16 @@ NO_FAULT_OF_THE_BOOT = frozenset(
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
 """
 
+HINTS = {
+    "Client.InternalError": "it could not be started; often its disk is encrypted with a KMS key "
+    "that may not be used",
+    "Client.VolumeLimitExceeded": "the account's limit of EBS storage is reached",
+    "Client.InvalidSnapshot.NotFound": "a snapshot of its image does not exist any more",
+}
+"""What codes without a console mean.
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshooting-launch.html
+"""
+
 LIFETIME_MARGIN = timedelta(seconds=60)
 """Before the end of an instance's lifetime: its own timer counts whole minutes."""
 
@@ -56,9 +66,9 @@ def end_message(fact: InstanceTerminated, *, boot_failed: bool) -> str:
     message = f"instance {fact.instance_id} is terminated: {fact.cause}"
     if not boot_failed:
         return message
-    return f"instance {fact.instance_id} ended before it could claim its job: {fact.cause}" + (
-        _quoted(fact.console_output)
-    )
+    hint = f" ({HINTS[fact.cause]})" if fact.cause in HINTS else ""
+    message = f"instance {fact.instance_id} ended before it could claim its job: {fact.cause}{hint}"
+    return message + _quoted(fact.console_output)
 
 
 def with_console(job: Job, attempt: Attempt, console: str | None) -> tuple[Job, Attempt]:
