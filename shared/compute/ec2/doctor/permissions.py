@@ -31,12 +31,14 @@ BY_ROLE: Mapping[Role, tuple[str, ...]] = {
 
 PROBES: Mapping[str, Probe] = {
     "ec2:DescribeImages": reading("DescribeImages", Owners=["self"]),
-    "ec2:DescribeInstances": reading("DescribeInstances"),
-    "ec2:DescribeInstanceTypes": reading("DescribeInstanceTypes"),
+    "ec2:DescribeInstances": reading("DescribeInstances", MaxResults=5),
+    "ec2:DescribeInstanceTypes": reading("DescribeInstanceTypes", MaxResults=5),
     "ec2:DescribeLaunchTemplateVersions": probes.template_versions,
-    "ec2:DescribeSpotInstanceRequests": reading("DescribeSpotInstanceRequests"),
-    "ec2:DescribeSpotPriceHistory": reading("DescribeSpotPriceHistory"),
-    "ec2:DescribeSubnets": reading("DescribeSubnets"),
+    "ec2:DescribeSpotInstanceRequests": reading("DescribeSpotInstanceRequests", MaxResults=5),
+    "ec2:DescribeSpotPriceHistory": reading(
+        "DescribeSpotPriceHistory", InstanceTypes=["m5.large"], MaxResults=5
+    ),
+    "ec2:DescribeSubnets": reading("DescribeSubnets", MaxResults=5),
     "ec2:CreateLaunchTemplate": probes.new_template,
     "ec2:CreateLaunchTemplateVersion": probes.new_version,
     "ec2:DeleteLaunchTemplateVersions": probes.old_versions,
@@ -89,7 +91,7 @@ async def permissions(scene: Scene) -> list[Finding]:
     actions = {action: role for role in scene.has.roles for action in BY_ROLE[role]}
     needed = [each for each in actions if each not in WITHIN]
     # An emulator may ignore DryRun: it would launch an instance.
-    ignored = (await dry_run(scene.aws, "DescribeInstances")).is_answer
+    ignored = (await dry_run(scene.aws, "DescribeInstances", MaxResults=5)).is_answer
     trying = (_try(scene, each, dry_run_ignored=ignored) for each in needed)
     tried = dict(zip(needed, await asyncio.gather(*trying), strict=True))
     found = FindingGroup(GROUP)
