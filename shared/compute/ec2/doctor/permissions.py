@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from shared.compute.ec2.doctor import probes
 from shared.compute.ec2.doctor.asking import DRY_RUN, Outcome, dry_run
+from shared.compute.ec2.doctor.pricing import reads_price_list
 from shared.compute.ec2.doctor.probes import Probe, Unprovable, reading
 from shared.compute.ec2.doctor.scene import Role, Scene
 from shared.findings import Finding, FindingGroup
@@ -81,7 +82,7 @@ PERMITTED: Mapping[str, frozenset[str]] = {
 """Errors of a call that is permitted: they concern its values."""
 
 NEEDED_FOR_A_SETTING = {
-    "pricing:GetProducts": "DOCKER_JOB_EC2_PRICES=api",
+    "pricing:GetProducts": "the Price List API (DOCKER_JOB_EC2_PRICES)",
     "ssm:GetParameter": "an empty DOCKER_JOB_EC2_IMAGE_ID",
 }
 
@@ -151,7 +152,7 @@ def _note_within(found: FindingGroup, action: str, outcome: Outcome | Unprovable
 def _matters(action: str, scene: Scene) -> bool:
     """Return whether the settings need the action."""
     if action == "pricing:GetProducts":
-        return scene.settings.prices == "api"
+        return reads_price_list(scene)
     if action == "ssm:GetParameter":
         return not scene.settings.image_id
     return True
