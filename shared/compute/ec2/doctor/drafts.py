@@ -22,7 +22,7 @@ NO_TEMPLATE = "lt-00000000000000000"
 
 
 class Draft(Struct, frozen=True, kw_only=True):
-    """A plan; the first version of the template that it needs, if there is one, and its contents."""
+    """A plan; the first version of the template that it needs, if there is one; its contents."""
 
     plan: Plan
     contents: Contents
