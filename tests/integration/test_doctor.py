@@ -1,9 +1,13 @@
 """`make doctor` on the strict cloud: all is well, and each fault is found by its own check."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +18,8 @@ from tests.support.compute import doctor_faults
 from tests.support.compute.doctor_faults import Fault
 from tests.support.compute.doctor_world import DEPLOYMENT, DoctorWorld
 
-READS = re.compile(r"Describe|Get|List|ReceiveMessage")
+ROOT = Path(__file__).parents[2]
+READS = re.compile(r"Describe|Decode|Get|List|ReceiveMessage")
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +140,32 @@ async def test_credentials_that_are_refused_end_the_checks(new_world: DoctorWorl
         assert found["credentials"].status == "fail"
         assert do in found["credentials"].do
         assert found["the rest"].status == "skip"
+
+
+def run(environ: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command with these settings alone."""
+    kept = {name: each for name, each in os.environ.items() if not name.startswith("AWS_")}
+    command = [sys.executable, "-m", "operations.doctor", *arguments]
+    return subprocess.run(
+        command, env={**kept, **environ}, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+async def test_the_command_reports_in_lines_and_in_json(world: DoctorWorld) -> None:
+    good = run(world.environ, "--as", "reaper", "--json")
+    assert good.returncode == 0, good
+    names = {each["name"] for each in json.loads(good.stdout)["checks"]}
+    assert {"credentials", "ec2:TerminateInstances", "queue"} <= names
+    assert not names & {"ec2:CreateFleet", "image"}
+
+    bad = run({**world.environ, "DOCKER_JOB_BUS_URL": "amqp://127.0.0.1:1"}, "--as", "reaper")
+    assert bad.returncode == 1, bad
+    assert "fail  broker" in bad.stdout
+    assert bad.stdout.splitlines()[-1].startswith("1 failed: ")
+
+    wrong = run({**world.environ, "DOCKER_JOB_EC2_VCPUS": "many"})
+    assert (wrong.returncode, wrong.stdout) == (78, "")
+    assert "DOCKER_JOB_EC2_VCPUS" in wrong.stderr
 
 
 async def test_no_secret_is_printed(world: DoctorWorld) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from operations.doctor import command_line, report
+from operations.doctor.checks.api import _check_address
 from operations.doctor.installation import read_ec2, read_installation
 from shared.compute.ec2.doctor.asking import shorten
 from shared.compute.ec2.doctor.permissions import BY_ROLE, CHANGING, PROBES, WITHIN
 from shared.compute.ec2.doctor.queue import _arn, _kinds
 from shared.compute.ec2.doctor.routes import trouble_with
-from shared.findings import Finding
+from shared.findings import Finding, FindingGroup
 from shared.settings import BadSetting, Settings
 
 IAM = Path(__file__).parents[2] / "docs" / "iam"
@@ -155,6 +156,31 @@ def test_a_bad_setting_is_named(environ: dict[str, str], message: str, tmp_path:
     settings = Settings(given)
     with pytest.raises(BadSetting, match=message):
         read_ec2(settings, read_installation(settings, given))
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "endpoint", "status"),
+    [
+        ("https://api.example.com", "8.8.8.8", "", "ok"),
+        ("http://api.example.com", "8.8.8.8", "", "warn"),
+        ("http://api.internal", "10.0.0.7", "", "ok"),
+        ("http://localhost:8000", "127.0.0.1", "", "fail"),
+        ("http://localhost:8000", "::1", "", "fail"),
+        ("http://localhost:8000", "127.0.0.1", "http://127.0.0.1:4566", "ok"),
+    ],
+)
+def test_the_apis_address_is_one_that_instances_reach_safely(
+    url: str, address: str, endpoint: str, status: str, tmp_path: Path
+) -> None:
+    given = {
+        "DOCKER_JOB_COMPUTE_URL": "ec2://us-east-1",
+        "DOCKER_JOB_API_URL": url,
+        "DOCKER_JOB_DATA_DIR": str(tmp_path),
+        "AWS_ENDPOINT_URL": endpoint,
+    }
+    found = FindingGroup("API")
+    _check_address(found, read_installation(Settings(given), given), (address,))
+    assert [each.status for each in found.all] == [status]
 
 
 def test_without_settings_it_is_the_installation_of_make_run(tmp_path: Path) -> None:

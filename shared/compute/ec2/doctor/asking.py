@@ -65,14 +65,14 @@ async def dry_run(aws: Aws, action: str, **parameters: Any) -> Outcome:
 
 
 def _failed(error: ComputeError) -> Outcome:
+    """Read an error: the code is AWS's own, the text that of the port's error."""
     cause = error.__cause__
     response: Mapping[str, Any] = getattr(cause, "response", None) or {}
-    known = response.get("Error") or {}
     code = code_of(cause) if isinstance(cause, Exception) else ""
     return Outcome(
         answer={},
         code=code or type(cause or error).__name__,
-        message=shorten(known.get("Message") or str(cause or error)),
+        message=shorten(str(error).removeprefix(f"{code}: ")),
         at=_date(response),
     )
 

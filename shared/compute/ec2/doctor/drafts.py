@@ -22,7 +22,7 @@ NO_TEMPLATE = "lt-00000000000000000"
 
 
 class Draft(Struct, frozen=True, kw_only=True):
-    """A plan, the contents of its template, and the template's version if there is one."""
+    """A plan; the first version of the template that it needs, if there is one; its contents."""
 
     plan: Plan
     contents: Contents
@@ -35,28 +35,32 @@ class Draft(Struct, frozen=True, kw_only=True):
 
     @property
     def overrides(self) -> list[dict[str, Any]]:
-        """The pools of the fleet."""
-        [config] = self.plan["fleet"]["LaunchTemplateConfigs"]
-        overrides: list[dict[str, Any]] = config["Overrides"]
-        return overrides
+        """The pools of the fleet, which may launch from several versions of the template."""
+        configs = self.plan["fleet"]["LaunchTemplateConfigs"]
+        return [override for each in configs for override in each["Overrides"]]
 
 
 class ReadOnlyTemplate(Template):
     """Finds a version for the contents, and makes none."""
 
-    contents: Contents | None = None
-    found: Version | None = None
+    first: tuple[Contents, Version | None] | None = None
+    """The contents that were asked for first, and the version found."""
 
     async def version(self, contents: Contents) -> Version:
         """Find the version with these contents, or else the newest one."""
-        self.contents = contents
+        found = await self._find(contents)
+        self.first = self.first or (contents, found)
+        return found or Version(NO_TEMPLATE, "1")
+
+    async def _find(self, contents: Contents) -> Version | None:
         key = hash_of(data_of(contents))
         shown = sorted(await self._versions(), key=lambda each: each["VersionNumber"])
         same = [each for each in shown if each.get("VersionDescription") == key]
         ours = [each for each in shown if each.get("VersionDescription")]
-        for each in (same or ours or shown)[-1:]:
-            self.found = Version(each["LaunchTemplateId"], str(each["VersionNumber"]))
-        return self.found or Version(NO_TEMPLATE, "1")
+        if not shown:
+            return None
+        chosen = (same or ours or shown)[-1]
+        return Version(chosen["LaunchTemplateId"], str(chosen["VersionNumber"]))
 
 
 class Drafts:
@@ -97,9 +101,10 @@ class Drafts:
         planner.template = template
         offer = Offer(deployment=deployment, api_url=self._offer.api_url, market=market)
         plan = await planner.plan(offer)
-        if template.contents is None:
+        if template.first is None:
             raise Rejected("the plan has no template")
-        return Draft(plan=plan, contents=template.contents, version=template.found)
+        contents, version = template.first
+        return Draft(plan=plan, contents=contents, version=version)
 
 
 def fleet_call(draft: Draft, offer: Offer) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from shared.compute.ec2.doctor import probes
 from shared.compute.ec2.doctor.asking import DRY_RUN, Outcome, dry_run
+from shared.compute.ec2.doctor.pricing import reads_price_list
 from shared.compute.ec2.doctor.probes import Probe, Unprovable, reading
 from shared.compute.ec2.doctor.scene import Role, Scene
 from shared.findings import Finding, FindingGroup
@@ -31,12 +32,14 @@ BY_ROLE: Mapping[Role, tuple[str, ...]] = {
 
 PROBES: Mapping[str, Probe] = {
     "ec2:DescribeImages": reading("DescribeImages", Owners=["self"]),
-    "ec2:DescribeInstances": reading("DescribeInstances"),
-    "ec2:DescribeInstanceTypes": reading("DescribeInstanceTypes"),
+    "ec2:DescribeInstances": reading("DescribeInstances", MaxResults=5),
+    "ec2:DescribeInstanceTypes": reading("DescribeInstanceTypes", MaxResults=5),
     "ec2:DescribeLaunchTemplateVersions": probes.template_versions,
-    "ec2:DescribeSpotInstanceRequests": reading("DescribeSpotInstanceRequests"),
-    "ec2:DescribeSpotPriceHistory": reading("DescribeSpotPriceHistory"),
-    "ec2:DescribeSubnets": reading("DescribeSubnets"),
+    "ec2:DescribeSpotInstanceRequests": reading("DescribeSpotInstanceRequests", MaxResults=5),
+    "ec2:DescribeSpotPriceHistory": reading(
+        "DescribeSpotPriceHistory", InstanceTypes=["m5.large"], MaxResults=5
+    ),
+    "ec2:DescribeSubnets": reading("DescribeSubnets", MaxResults=5),
     "ec2:CreateLaunchTemplate": probes.new_template,
     "ec2:CreateLaunchTemplateVersion": probes.new_version,
     "ec2:DeleteLaunchTemplateVersions": probes.old_versions,
@@ -79,7 +82,7 @@ PERMITTED: Mapping[str, frozenset[str]] = {
 """Errors of a call that is permitted: they concern its values."""
 
 NEEDED_FOR_A_SETTING = {
-    "pricing:GetProducts": "DOCKER_JOB_EC2_PRICES=auto or api",
+    "pricing:GetProducts": "the Price List API (DOCKER_JOB_EC2_PRICES)",
     "ssm:GetParameter": "an empty DOCKER_JOB_EC2_IMAGE_ID",
 }
 
@@ -89,7 +92,7 @@ async def permissions(scene: Scene) -> list[Finding]:
     actions = {action: role for role in scene.has.roles for action in BY_ROLE[role]}
     needed = [each for each in actions if each not in WITHIN]
     # An emulator may ignore DryRun: it would launch an instance.
-    ignored = (await dry_run(scene.aws, "DescribeInstances")).is_answer
+    ignored = (await dry_run(scene.aws, "DescribeInstances", MaxResults=5)).is_answer
     trying = (_try(scene, each, dry_run_ignored=ignored) for each in needed)
     tried = dict(zip(needed, await asyncio.gather(*trying), strict=True))
     found = FindingGroup(GROUP)
@@ -149,7 +152,7 @@ def _note_within(found: FindingGroup, action: str, outcome: Outcome | Unprovable
 def _matters(action: str, scene: Scene) -> bool:
     """Return whether the settings need the action."""
     if action == "pricing:GetProducts":
-        return scene.settings.prices in ("auto", "api")
+        return reads_price_list(scene)
     if action == "ssm:GetParameter":
         return not scene.settings.image_id
     return True

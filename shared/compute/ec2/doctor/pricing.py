@@ -13,7 +13,7 @@ async def prices(scene: Scene) -> list[Finding]:
     """Check that prices of the types in use are found."""
     found = FindingGroup(GROUP)
     await _spot(found, scene)
-    if scene.settings.prices not in ("auto", "api"):
+    if not reads_price_list(scene):
         text = f"not read: DOCKER_JOB_EC2_PRICES={scene.settings.prices}"
         found.add("ok", "on-demand prices", text)
         return found.all
@@ -27,6 +27,11 @@ async def prices(scene: Scene) -> list[Finding]:
     else:
         found.add("ok", "on-demand prices", "the Price List API answers")
     return found.all
+
+
+def reads_price_list(scene: Scene) -> bool:
+    """Return True if the settings ask for the Price List API."""
+    return scene.settings.prices not in ("table", "none")
 
 
 async def _spot(found: FindingGroup, scene: Scene) -> None:
