@@ -1,4 +1,4 @@
-"""Why an attempt ends, and how a job does."""
+"""Causes of an attempt's end, and the ends of a job."""
 
 from typing import Literal
 

@@ -9,6 +9,7 @@ from services.reaper.absence import decide_absences, not_found_for, unconfirmed_
 from services.reaper.decisions import ReaperRules
 from services.reaper.model import Absences, Watched
 from shared.compute.port import Instance, InstanceState, NotFound
+from shared.events.costs import CostLines, OtherPrices
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = 3600.0
@@ -85,6 +86,18 @@ def test_not_found_once_proves_nothing_however_long_lists_have_not_shown_it(
     assert found.terminated == ()
     [not_found] = found.not_found
     assert (not_found.watched.instance_id, not_found.seconds) == ("i-1", 0)
+
+
+def test_the_end_that_is_certain_costs_what_was_known_at_its_launch() -> None:
+    others = OtherPrices(public_ipv4_hourly_usd=0.005, volume_hourly_usd=0.0033)
+    row = replace(MISSING, missing_since=ago(70), other_prices=others)
+    (end,) = decide(row, FINAL).terminated
+    assert end.cost_lines == CostLines(
+        instance_usd=0.0003, public_ipv4_usd=0.000042, volume_usd=0.000028
+    )
+    (earlier,) = decide(replace(row, other_prices=None), FINAL).terminated
+    assert earlier.cost_usd == pytest.approx(0.0003)
+    assert earlier.cost_lines is None
 
 
 @pytest.mark.parametrize(("before", "ended"), [(HOUR, False), (4169, False), (4170, True)])

@@ -181,17 +181,6 @@ def test_an_unknown_line_makes_the_cost_unknown_and_never_less(
     assert terminated.cost_usd == expected
 
 
-def test_a_vanished_instance_costs_what_was_known_at_its_launch() -> None:
-    missing = replace(WATCHED, missing_since=ago(70), other_prices=OTHERS)
-    [terminated] = findings([missing], []).terminated
-    assert terminated.cost_lines == CostLines(
-        instance_usd=0.0003, public_ipv4_usd=0.000042, volume_usd=0.000028
-    )
-    [earlier] = findings([replace(missing, other_prices=None)], []).terminated
-    assert earlier.cost_usd == pytest.approx(0.0003)
-    assert earlier.cost_lines is None
-
-
 @pytest.mark.parametrize(
     ("end_cause", "reason", "interrupted", "cause"),
     [

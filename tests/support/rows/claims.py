@@ -241,6 +241,10 @@ ELSEWHERE = {
     "services.api.jobs.retention_store.KEEP_FROM_NUMBERING",
     "services.api.jobs.availability_store.LOCK_AVAILABILITY",
     "services.api.jobs.availability_store.SAVE_AVAILABILITY",
+    # Of a table with a row for each release of the last days.
+    "services.api.agents.builds_store.ADD_BUILD",
+    "services.api.agents.builds_store.PRUNE_BUILDS",
+    "services.api.agents.builds_store.TOUCH_BUILD",
     "services.api.jobs.breaker_store.LOCK_BREAKER",
     "services.api.jobs.breaker_store.SAVE_BREAKER",
     "shared.messaging.dead_letter_report.SAVE_REPORT",
