@@ -5,11 +5,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
+from services.api.config import from_settings
 from services.api.jobs import boots, breaker
 from services.api.jobs.breaker import Breaker, FailedBoot
 from services.api.jobs.decisions import decide_overdue, decide_terminated
 from services.api.jobs.model import Attempt, Job, JobRules, JobWithAttempts, Step
 from shared.events.events import AttemptEnded, InstanceTerminated, JobFinished
+from shared.settings import BadSetting, Settings
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 RULES = JobRules(boot_limit=2, boot_failures_pause=3)
@@ -268,3 +270,11 @@ def test_what_anybody_may_read_names_no_job_and_no_console() -> None:
     )
     assert "but for one at a time" in (breaker.describe(state, NOW + timedelta(hours=1)) or "")
     assert breaker.describe(Breaker(failures=2), NOW) is None
+
+
+@pytest.mark.parametrize("name", ["BOOT_LIMIT", "BOOT_FAILURES_PAUSE"])
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
+def test_a_limit_that_makes_no_sense_is_refused_by_name(name: str, value: str) -> None:
+    settings = Settings({f"DOCKER_JOB_{name}": value})
+    with pytest.raises(BadSetting, match=f"DOCKER_JOB_{name}"):
+        from_settings(settings, deployment="test", token_key="")
