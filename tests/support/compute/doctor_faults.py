@@ -24,8 +24,8 @@ FOLLOWS = {
     "iam:PassRole": ("ec2:RunInstances",),
     "sqs:ReceiveMessage": ("queue",),
 }
-# EC2's refusal of RunInstances need not name the missing one.
-DENIED = {"ec2:CreateTags": "warn", "iam:PassRole": "warn"}
+# EC2's refusal of RunInstances may name the missing one, but need not.
+DENIED = {"ec2:CreateTags": {"fail", "warn"}, "iam:PassRole": {"fail", "warn"}}
 
 
 @contextlib.contextmanager
