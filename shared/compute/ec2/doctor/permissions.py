@@ -20,12 +20,13 @@ BY_ROLE: Mapping[Role, tuple[str, ...]] = {
         *("ec2:CreateLaunchTemplate", "ec2:CreateLaunchTemplateVersion"),
         *("ec2:DeleteLaunchTemplateVersions", "ec2:ModifyLaunchTemplate"),
         *("ec2:CreateFleet", "ec2:RunInstances", "ec2:CreateTags", "iam:PassRole"),
+        "sts:DecodeAuthorizationMessage",
     ),
     "reaper": (
         *("ec2:DescribeInstances", "ec2:DescribeSpotInstanceRequests"),
         *("ec2:DescribeSpotPriceHistory", "pricing:GetProducts"),
-        *("ec2:TerminateInstances", "ec2:CancelSpotInstanceRequests"),
-        *("sqs:ReceiveMessage", "sqs:DeleteMessage"),
+        *("ec2:TerminateInstances", "ec2:CancelSpotInstanceRequests", "ec2:GetConsoleOutput"),
+        *("sqs:ReceiveMessage", "sqs:DeleteMessage", "sts:DecodeAuthorizationMessage"),
     ),
 }
 """The actions of the documents; a test compares both."""
