@@ -127,7 +127,7 @@ class Cloud:
         """Listen; *routes* come before those of AWS."""
         await self.moto.prepare(self.settings.instance_role)
         if self.settings.event_queue:
-            self.bridge.queues.add(await self.moto.make_queue(self.settings.event_queue))
+            await self.moto.make_event_queue(self.settings.event_queue)
         await self._prepare_machines()
         app = web.Application(client_max_size=MOST_BYTES)
         app.add_routes(routes)

@@ -110,10 +110,17 @@ class MotoSide:
         iam.create_instance_profile(name, "/", [])
         iam.add_role_to_instance_profile(name, name)
 
-    async def make_queue(self, name: str) -> str:
-        """Create an SQS queue; return its URL."""
-        sqs = sqs_backends[self.account][self.region]
-        return str((await self._in_thread(lambda: sqs.create_queue(name))).name)
+    async def make_event_queue(self, name: str) -> None:
+        """Create an SQS queue, and the rule of EventBridge that sends all events of EC2 to it."""
+        await self._in_thread(lambda: self._make_event_queue(name))
+
+    def _make_event_queue(self, name: str) -> None:
+        sqs, events = (each[self.account][self.region] for each in (sqs_backends, events_backends))
+        arn = str(sqs.create_queue(name).queue_arn)
+        policy = _allowing("events.amazonaws.com", "sqs:SendMessage", Resource=arn)
+        sqs.set_queue_attributes(name, {"Policy": json.dumps(policy)})
+        events.put_rule(name, event_pattern=json.dumps({"source": ["aws.ec2"]}), state="ENABLED")
+        events.put_targets(name, None, [{"Id": "queue", "Arn": arn}])
 
     async def send_message(self, queue_url: str, body: str) -> None:
         """Send a message to a queue of this account, as EventBridge does."""
@@ -226,11 +233,13 @@ def _subnet(found: Any) -> Subnet:
 
 def _trusting(service: str) -> dict[str, Any]:
     """Return the trust policy of a role that *service* alone may assume."""
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"Service": service},
-        "Action": "sts:AssumeRole",
-    }
+    return _allowing(service, "sts:AssumeRole")
+
+
+def _allowing(service: str, action: str, **more: str) -> dict[str, Any]:
+    """Return a policy of a resource that allows *action* to *service* alone."""
+    principal = {"Service": service}
+    statement = {"Effect": "Allow", "Principal": principal, "Action": action, **more}
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 

@@ -57,7 +57,7 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     instance_role: str = ""
     """The name of a role that only EC2 may assume, created at the start, with its profile."""
     event_queue: str = ""
-    """The name of an SQS queue, created at the start, that receives every event."""
+    """The name of an SQS queue, created at the start with a rule by which it gets every event."""
 
     boot: Boot = "none"
     """The kind of an instance; "auto" is a container where a Docker engine answers."""

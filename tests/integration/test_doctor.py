@@ -101,7 +101,7 @@ async def test_before_the_first_launch_what_depends_on_it_is_not_proven(
     assert skipped == {
         *("ec2:CreateFleet", "ec2:RunInstances", "ec2:CreateTags", "iam:PassRole"),
         *("ec2:CreateLaunchTemplateVersion", "ec2:DeleteLaunchTemplateVersions"),
-        *("ec2:ModifyLaunchTemplate", "ec2:TerminateInstances"),
+        *("ec2:ModifyLaunchTemplate", "ec2:TerminateInstances", "ec2:GetConsoleOutput"),
         "ec2:CancelSpotInstanceRequests",
     }
     assert "first launch" in found["ec2:CreateFleet"].found

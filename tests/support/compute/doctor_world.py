@@ -29,6 +29,7 @@ from tests.support.compute.compute_ec2 import AGENT
 
 DEPLOYMENT = "examined"
 REGION = "us-east-1"
+SHOWN = {"terminated_shown_seconds": 1e6, "terminated_tags_seconds": 1e6}
 PATTERN = {
     "source": ["aws.ec2"],
     "detail-type": [
@@ -63,8 +64,8 @@ class DoctorWorld:
     def __init__(self, environment: pytest.MonkeyPatch, **settings: Any) -> None:
         self._environment = environment
         self._aws = Unlimited(REGION)
-        # The ended instance stays visible: a permission on it is proven by every test.
-        given = {"speed": 200.0, "throttle": False, "terminated_shown_seconds": 1e6, **settings}
+        # The ended instance stays visible with its tags: a permission on it is proven by every test.
+        given = {"speed": 200.0, "throttle": False, **SHOWN, **settings}
         self.cloud = CloudThread(CloudSettings(**given))
         self.cloud.start()
         self.account = prepare(self.cloud)
