@@ -59,6 +59,7 @@ class Aws:
         self.region = region
         self._clients: dict[tuple[str, float], Any] = {}
         self._making = threading.Lock()
+        self._session: boto3.session.Session | None = None
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._buckets = CallBuckets()
         self.authorization = AuthorizationDecoder(self._decode)
@@ -138,7 +139,9 @@ class Aws:
         with self._making:  # making one reads files and is not thread-safe
             key = service, read_seconds
             if key not in self._clients:
-                self._clients[key] = boto3.session.Session().client(
+                # One for all: each keeps its own copy of EC2's model, 30 MB.
+                self._session = self._session or boto3.session.Session()
+                self._clients[key] = self._session.client(
                     service,
                     region_name=self._region_of(service),
                     config=Config(
