@@ -115,7 +115,8 @@ class MotoSide:
         await self._in_thread(lambda: self._make_event_queue(name))
 
     def _make_event_queue(self, name: str) -> None:
-        sqs, events = (each[self.account][self.region] for each in (sqs_backends, events_backends))
+        sqs = sqs_backends[self.account][self.region]
+        events = events_backends[self.account][self.region]
         arn = str(sqs.create_queue(name).queue_arn)
         policy = _allowing("events.amazonaws.com", "sqs:SendMessage", Resource=arn)
         sqs.set_queue_attributes(name, {"Policy": json.dumps(policy)})
@@ -193,6 +194,12 @@ class MotoSide:
         found = self._ec2.amis.get(image_id)
         if found is None:
             raise AwsError("InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist")
+        if found.state != "available":
+            # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+            text = (
+                f"The image ID '{image_id}' is {found.state}, and nothing can be launched from it"
+            )
+            raise AwsError("InvalidAMIID.Unavailable", text)
         return Image(
             found.id,
             found.architecture or "x86_64",

@@ -39,6 +39,8 @@ class Prices:
     def __init__(self, settings: CloudSettings) -> None:
         self._seed = settings.seed
         self.spot_product = settings.spot_product
+        self.is_listed = True
+        """Whether the price list has the region, which it may not have for a new one."""
         self._step = timedelta(seconds=settings.price_step_seconds)
 
     def on_demand(self, kind: InstanceType) -> float:

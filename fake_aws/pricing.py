@@ -69,7 +69,7 @@ class PriceCalls:
         """GetProducts: the products that pass the filters, in pages of a hundred at most."""
         region = self._moto.region
         self._products = self._products or all_products(self._prices, region)
-        found = find_products(params, self._products)
+        found = find_products(params, self._products) if self._prices.is_listed else []
         size = {"MaxResults": params.get("MaxResults", 100)}
         page, token = paginate(found, params | size, most=100)
         products = [each.shown(currency_of(region)) for each in page]

@@ -1,11 +1,14 @@
 """SQS on the fake AWS: a long poll blocks no other call, and returns a message at once."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
+from moto.ec2.models import ec2_backends
 
 from tests.support.compute.ec2_clouds import Strict, strict_cloud
 
@@ -58,3 +61,28 @@ def test_a_role_and_a_queue_may_be_there_from_the_start(cloud: Strict) -> None:
     [statement] = role["AssumeRolePolicyDocument"]["Statement"]
     assert statement["Principal"] == {"Service": "ec2.amazonaws.com"}
     assert sqs.get_queue_url(QueueName="events")["QueueUrl"].endswith("/events")
+
+
+def test_the_queue_from_the_start_has_its_rule_and_gets_each_event_once(cloud: Strict) -> None:
+    ec2, sqs, events = cloud.client("ec2"), cloud.client("sqs"), cloud.client("events")
+    url = sqs.get_queue_url(QueueName="events")["QueueUrl"]
+    given = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    assert events.list_rule_names_by_target(TargetArn=given["QueueArn"])["RuleNames"] == ["events"]
+    assert "events.amazonaws.com" in given["Policy"]
+    image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    ec2.run_instances(ImageId=image, InstanceType="m5.large", MinCount=1, MaxCount=1)
+    found: list[str] = []
+    while not found or found[-1] != "running":
+        for each in sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5).get("Messages", []):
+            found.append(json.loads(each["Body"])["detail"]["state"])
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=each["ReceiptHandle"])
+    assert sorted(found) == ["pending", "running"]
+
+
+def test_nothing_is_launched_from_an_image_that_is_not_available(cloud: Strict) -> None:
+    ec2 = cloud.client("ec2")
+    image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    state = ec2_backends[cloud.thread.cloud.account]["us-east-1"].amis[image]
+    state.state = "pending"
+    with pytest.raises(ClientError, match=r"InvalidAMIID\.Unavailable"):
+        ec2.run_instances(ImageId=image, InstanceType="m5.large", MinCount=1, MaxCount=1)
