@@ -108,6 +108,8 @@ class _Connection:
             await self._amqp.connect(timeout=OPEN_SECONDS)
         except BaseException:
             self._transport.cut()
+            if self._amqp.transport is None:
+                await self._amqp.close()  # at once; else its `__del__` starts a task for it
             raise
 
     @property
