@@ -1,6 +1,7 @@
 """`python -m operations.doctor`: check, report, exit."""
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ async def examine(
         if installation.scheme == "ec2"
         else await machine(installation)
     )
-    rest = await asyncio.gather(api(installation, addresses), stores(settings, installation))
+    rest = await asyncio.gather(api(installation, addresses), stores(settings, installation, role))
     return [*place, *(finding for each in rest for finding in each)]
 
 
@@ -55,7 +56,7 @@ async def _on_ec2(
         roles=ROLES if role == "all" else tuple(each for each in ROLES if each == role),
         instance_role_arn=ec2.instance_role_arn,
         queue_url=ec2.queue_url,
-        api_addresses=tuple(addresses),
+        api_addresses=() if installation.is_emulated else tuple(addresses),
     )
     return await examine_ec2(subject, RealClock(), aws)
 
@@ -64,7 +65,8 @@ def main() -> int:
     """Run the command line; return the exit status."""
     arguments = command_line.parse(sys.argv[1:])
     remove_empty(os.environ)
-    configure("error")
+    configure("critical")
+    logging.disable(logging.ERROR)  # of libraries: the report has each error
     try:
         settings, installation = from_environment()
         findings = asyncio.run(examine(settings, installation, arguments.role))

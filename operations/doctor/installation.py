@@ -33,6 +33,11 @@ class Installation:
         """The scheme of the compute's URL."""
         return self.compute_url.partition("://")[0]
 
+    @property
+    def is_emulated(self) -> bool:
+        """True if another endpoint stands for AWS: its instances may be processes anywhere."""
+        return bool(self.environ.get("AWS_ENDPOINT_URL"))
+
 
 @dataclass(frozen=True)
 class OnEc2:

@@ -12,29 +12,41 @@ from pathlib import Path
 import pytest
 
 from operations.doctor import report
+from operations.doctor.checks.machine import note_disk
+from operations.wiring import TOPOLOGY
 from rehearsal.account import POLICIES, ROLE
+from shared.bus.rabbitmq import declare_topology
 from shared.compute.ec2.doctor.permissions import CHANGING
+from shared.findings import FindingGroup
+from shared.url import with_login
 from tests.support.compute import doctor_faults
-from tests.support.compute.doctor_faults import Fault
+from tests.support.compute.doctor_faults import FAULTS, Fault
+from tests.support.compute.doctor_more_faults import MORE_FAULTS
+from tests.support.compute.doctor_names import any_fits, names_of_checks
 from tests.support.compute.doctor_world import DEPLOYMENT, DoctorWorld
+from tests.support.servers.rabbitmq_kinds import RabbitServer
+from tests.support.servers.rabbitmq_server import fresh_vhost
 
 ROOT = Path(__file__).parents[2]
+ALL_FAULTS = (*FAULTS, *MORE_FAULTS)
+LAUNCHERS_MIB = 192
+"""As in compose.yaml."""
 READS = re.compile(r"Describe|Decode|Get|List|ReceiveMessage")
 
 
 @pytest.fixture(scope="module")
-async def world() -> AsyncIterator[DoctorWorld]:
+async def world(shared_database: str) -> AsyncIterator[DoctorWorld]:
     """An installation that has launched once; every test leaves it as it was."""
     with pytest.MonkeyPatch.context() as environment:
-        made = DoctorWorld(environment)
+        made = DoctorWorld(environment, shared_database)
         await made.launch()
         yield made
         made.close()
 
 
 @pytest.fixture
-def new_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[DoctorWorld]:
-    made = DoctorWorld(monkeypatch)
+def new_world(monkeypatch: pytest.MonkeyPatch, shared_database: str) -> Iterator[DoctorWorld]:
+    made = DoctorWorld(monkeypatch, shared_database)
     yield made
     made.close()
 
@@ -68,10 +80,10 @@ async def test_nothing_is_changed(world: DoctorWorld) -> None:
     assert len(templates) == 1
 
 
-@pytest.mark.parametrize("fault", doctor_faults.FAULTS, ids=lambda each: each.name)
+@pytest.mark.parametrize("fault", ALL_FAULTS, ids=lambda each: each.name)
 async def test_each_fault_is_found_by_its_own_check(world: DoctorWorld, fault: Fault) -> None:
-    with fault.make(world):
-        found = await world.findings(**fault.settings)
+    with fault.make(world) as more:
+        found = await world.findings(**{**fault.settings, **(more or {})})
     wrong = {each.name: each for each in found.values() if each.status != "ok"}
     assert {name: each.status for name, each in wrong.items()} == fault.found
     first = wrong[next(iter(fault.found))]
@@ -142,10 +154,14 @@ async def test_credentials_that_are_refused_end_the_checks(new_world: DoctorWorl
         assert found["the rest"].status == "skip"
 
 
-def run(environ: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+def run(
+    environ: dict[str, str],
+    *arguments: str,
+    program: tuple[str, ...] = ("-m", "operations.doctor"),
+) -> "subprocess.CompletedProcess[str]":
     """Run the command with these settings alone."""
     kept = {name: each for name, each in os.environ.items() if not name.startswith("AWS_")}
-    command = [sys.executable, "-m", "operations.doctor", *arguments]
+    command = [sys.executable, *program, *arguments]
     return subprocess.run(
         command, env={**kept, **environ}, cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -159,13 +175,30 @@ async def test_the_command_reports_in_lines_and_in_json(world: DoctorWorld) -> N
     assert not names & {"ec2:CreateFleet", "image"}
 
     bad = run({**world.environ, "DOCKER_JOB_BUS_URL": "amqp://127.0.0.1:1"}, "--as", "reaper")
-    assert bad.returncode == 1, bad
+    assert (bad.returncode, bad.stderr) == (1, ""), bad
     assert "fail  broker" in bad.stdout
     assert bad.stdout.splitlines()[-1].startswith("1 failed: ")
 
     wrong = run({**world.environ, "DOCKER_JOB_EC2_VCPUS": "many"})
     assert (wrong.returncode, wrong.stdout) == (78, "")
     assert "DOCKER_JOB_EC2_VCPUS" in wrong.stderr
+
+
+MEASURED = """
+import re, sys
+from operations.doctor.__main__ import main
+status = main()
+highest = re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())
+print(int(highest[1]) // 1024, file=sys.stderr)
+sys.exit(status)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux has /proc")
+async def test_the_command_fits_into_a_services_container(world: DoctorWorld) -> None:
+    done = run(world.environ, program=("-c", MEASURED))
+    assert done.returncode == 0, done
+    assert int(done.stderr) < LAUNCHERS_MIB
 
 
 async def test_no_secret_is_printed(world: DoctorWorld) -> None:
@@ -197,3 +230,49 @@ async def test_an_endpoint_that_ignores_dry_runs_is_not_tried(world: DoctorWorld
     made = {each.action for each in world.calls()[before:]}
     assert not made & {each.partition(":")[2] for each in CHANGING}
     assert {found[each].status for each in CHANGING} == {"skip"}
+
+
+def test_little_space_is_noted() -> None:
+    for gib, status in ((4.9, "warn"), (5.1, "ok")):
+        found = FindingGroup("machine")
+        note_disk(found, gib, ROOT)
+        [line] = found.all
+        assert (line.name, line.status) == ("disk", status)
+
+
+async def test_the_broker_is_checked_with_the_services_login(
+    world: DoctorWorld, rabbitmq: RabbitServer
+) -> None:
+    with fresh_vhost(rabbitmq) as url:
+        missing = await world.findings(DOCKER_JOB_BUS_URL=url)
+        assert missing["broker"].status == "fail"
+        assert "has no queue 'launcher'" in missing["broker"].found
+        await declare_topology(url, TOPOLOGY)
+        good = await world.findings("reaper", DOCKER_JOB_BUS_URL=url)
+        assert "reaper's login" in good["broker"].found
+        assert good["broker"].status == "ok"
+        wrong = with_login(url, "nobody", "canary")
+        refused = await world.findings(DOCKER_JOB_BUS_URL=wrong)
+        assert refused["broker"].status == "fail"
+        assert "canary" not in str(refused["broker"])
+        assert "password" in refused["broker"].do
+
+
+SHOWN_BY_TESTS = {
+    "credentials": "test_credentials_that_are_refused_end_the_checks",
+    "clock": "test_a_clock_that_differs_is_found",
+    "disk": "test_little_space_is_noted",
+    "broker": "test_the_broker_is_checked_with_the_services_login",
+}
+NEVER_WRONG = {"instances"}
+"""A line that only names the kind of compute."""
+
+
+def test_each_check_has_a_fault_that_it_finds() -> None:
+    names = names_of_checks(ROOT / "shared/compute/ec2/doctor", ROOT / "operations/doctor/checks")
+    shown = {name for each in ALL_FAULTS for name in each.found}
+    shown |= {action for _, actions in doctor_faults.PERMISSIONS for action in actions}
+    shown |= {name for name, test in SHOWN_BY_TESTS.items() if test in globals()}
+    unknown = {each for each in names - NEVER_WRONG if not any_fits(each, shown)}
+    assert unknown == set()
+    assert len(names) > 30

@@ -1,18 +1,22 @@
 """The doctor's tables and report, without AWS."""
 
+import asyncio
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from operations.doctor import command_line, report
 from operations.doctor.checks.api import _check_address
+from operations.doctor.checks.stores import stores
 from operations.doctor.installation import read_ec2, read_installation
 from shared.compute.ec2.doctor.asking import shorten
 from shared.compute.ec2.doctor.permissions import BY_ROLE, CHANGING, PROBES, WITHIN
 from shared.compute.ec2.doctor.queue import _arn, _kinds
 from shared.compute.ec2.doctor.routes import trouble_with
+from shared.compute.ec2.doctor.run import run_bounded
+from shared.compute.ec2.doctor.scene import Scene
 from shared.findings import Finding, FindingGroup
 from shared.settings import BadSetting, Settings
 
@@ -195,3 +199,40 @@ def test_an_unknown_role_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         command_line.parse(["--as", "scheduler"])
     assert "launcher" in capsys.readouterr().err
+
+
+async def test_a_check_that_fails_itself_is_one_line() -> None:
+    async def broken(_scene: Scene) -> list[Finding]:
+        raise KeyError("Vpcs")
+
+    async def endless(_scene: Scene) -> list[Finding]:
+        await asyncio.Event().wait()
+        return []
+
+    scene = cast("Scene", None)
+    for check, text, do in ((broken, "KeyError", "bug"), (endless, "no result", "network")):
+        [line] = await run_bounded(check, scene, 0.01)
+        assert (line.name, line.status) == (check.__name__, "fail")
+        assert text in line.found
+        assert do in line.do
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("BUS_URL", "amqp://"),
+        ("BUS_URL", "amqp:///vhost"),
+        ("BUS_URL", "nonsense"),
+        ("DATABASE_URL", "nonsense"),
+    ],
+)
+async def test_an_address_that_is_none_is_a_bad_setting(name: str, url: str) -> None:
+    given = {
+        "DOCKER_JOB_COMPUTE_URL": "sim://",
+        "DOCKER_JOB_DATABASE_URL": "postgresql://127.0.0.1:1/x",
+        "DOCKER_JOB_BUS_URL": "memory://",
+        f"DOCKER_JOB_{name}": url,
+    }
+    settings = Settings(given)
+    with pytest.raises(BadSetting, match=name):
+        await stores(settings, read_installation(settings, given), "all")

@@ -32,7 +32,7 @@ async def api(installation: Installation, addresses: tuple[str, ...]) -> list[Fi
     found, url = FindingGroup(GROUP), installation.api_url
     if not url:
         text = "not checked: DOCKER_JOB_API_URL is not among these settings"
-        found.add("skip", "API's address", text, "check it with the launcher's settings")
+        found.add("skip", "API's name", text, "check it with the launcher's settings")
         return found.all
     host = urlsplit(url).hostname or ""
     if not addresses:
@@ -51,9 +51,7 @@ def _check_address(
 ) -> None:
     url = urlsplit(installation.api_url)
     read = [ipaddress.ip_address(each) for each in addresses]
-    # The instances of an emulator may be processes of this machine.
-    emulated = bool(installation.environ.get("AWS_ENDPOINT_URL"))
-    if any(each.is_loopback for each in read) and not emulated:
+    if any(each.is_loopback for each in read) and not installation.is_emulated:
         do = "set DOCKER_JOB_API_URL to an address that instances on EC2 reach"
         found.add("fail", "API's reach", f"{url.hostname} is this machine alone", do)
     elif url.scheme == "http" and any(each.is_global for each in read):
@@ -73,6 +71,8 @@ async def _check_answer(found: FindingGroup, installation: Installation) -> None
             status = answer.status
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         do = "start it, or open the way to it (security group, firewall, DNS)"
+        if installation.is_embedded:
+            do = "start it: make run"
         text = f"{url} does not answer from here: {type(error).__name__}"
         # Before the first start there is none, and from outside of the VPC it may be closed.
         found.add("warn", "API's answer", text, do)

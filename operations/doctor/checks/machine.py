@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 from operations.doctor.installation import Installation
 from shared.compute.docker.engine import DEFAULT_HOST, EngineApi
@@ -59,9 +60,14 @@ def _check_disk(found: FindingGroup, installation: Installation) -> None:
     place = installation.data_dir
     while not place.exists():
         place = place.parent
-    free = shutil.disk_usage(place).free / 2**30
-    text = f"{free:.1f} GiB free in {place}"
-    few = free < FEW_GIB
+    note_disk(found, shutil.disk_usage(place).free / 2**30, place)
+    if installation.is_embedded and not (place.is_dir() and os.access(place, os.W_OK)):
+        text = f"nothing can be written in {place}"
+        found.add("fail", "data directory", text, "set DOCKER_JOB_DATA_DIR to another directory")
+
+
+def note_disk(found: FindingGroup, free_gib: float, place: Path) -> None:
+    """Note the free space of *place*."""
+    text = f"{free_gib:.1f} GiB free in {place}"
+    few = free_gib < FEW_GIB
     found.add("warn" if few else "ok", "disk", text, "free some: images and the database need it")
-    if installation.is_embedded and not os.access(place, os.W_OK):
-        found.add("fail", "data directory", f"{place} cannot be written", "set DOCKER_JOB_DATA_DIR")

@@ -1,48 +1,89 @@
-"""The database and the broker of the services."""
+"""The database and the broker, with the login of a service."""
 
 import asyncio
-import contextlib
 from urllib.parse import urlsplit
 
 from operations.doctor.installation import Installation
+from shared.adapters import open_bus
+from shared.clock import RealClock
 from shared.findings import Finding, FindingGroup
-from shared.settings import Settings
+from shared.log import mask
+from shared.postgres.errors import trouble_of
+from shared.postgres.pool import open_database
+from shared.runtime.process import database_login, login
+from shared.settings import BadSetting, Settings
 
 GROUP = "database and broker"
-CONNECT_SECONDS = 5.0
-PORTS = {"postgres": 5432, "postgresql": 5432, "amqp": 5672, "amqps": 5671}
+SECONDS = 15.0
 
 
-async def stores(settings: Settings, installation: Installation) -> list[Finding]:
-    """Check that both are reached; logins are checked by the services at their start."""
+async def stores(settings: Settings, installation: Installation, role: str) -> list[Finding]:
+    """Check that both take the login of *role* ("all": the launcher's), and have what it needs.
+
+    Raises `BadSetting`.
+    """
     found = FindingGroup(GROUP)
     if installation.is_embedded:
         text = f"part of `make run`, in {installation.data_dir}"
         found.add("ok", "database", text)
         return found.all
-    for name, variable in (("database", "DATABASE_URL"), ("broker", "BUS_URL")):
-        await _check(found, name, variable, settings.text(variable) or "")
+    service = "launcher" if role == "all" else role
+    await _check_database(found, database_login(settings, service), service)
+    await _check_broker(found, login(settings, service, "BUS", "amqp://localhost"), service)
     return found.all
 
 
-async def _check(found: FindingGroup, name: str, variable: str, url: str) -> None:
-    parts = urlsplit(url)
-    host, port = parts.hostname, parts.port or PORTS.get(parts.scheme)
-    if parts.scheme == "memory":
-        found.add("ok", name, "in memory")
-        return
-    if not host or port is None:
-        do = f"set DOCKER_JOB_{variable} to its address"
-        found.add("fail", name, f"DOCKER_JOB_{variable} names no host", do)
-        return
+async def _check_database(found: FindingGroup, dsn: str, service: str) -> None:
+    """Log in, and look whether the service's schema is there and takes writes.
+
+    Raises `BadSetting` for an address that is none.
+    """
+    place = _place(dsn)
     try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            _, writer = await asyncio.open_connection(host, port)
-    except (OSError, TimeoutError) as error:
-        do = f"start it, or mend DOCKER_JOB_{variable} and the way to it"
-        found.add("fail", name, f"{host}:{port} does not answer: {type(error).__name__}", do)
-        return
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    found.add("ok", name, f"{host}:{port} answers")
+        async with asyncio.timeout(SECONDS):
+            db = await open_database(dsn, service, RealClock(), connections=1)
+            try:
+                trouble = await db.trouble()
+            finally:
+                await db.close()
+    except BadSetting as error:  # a pooler that does not fit
+        trouble = str(error)
+    except ValueError as error:
+        raise BadSetting(f"DOCKER_JOB_DATABASE_URL: {mask(str(error))}") from None
+    except Exception as error:  # noqa: BLE001 - whatever it is, the database cannot be used
+        trouble = trouble_of(error)
+    do = "start or migrate it, or mend DOCKER_JOB_DATABASE_URL and its password"
+    if trouble is not None:
+        found.add("fail", "database", f"{place} {trouble}", do)
+    else:
+        found.add("ok", "database", f"{place} takes the {service}'s login, and has its schema")
+
+
+async def _check_broker(found: FindingGroup, url: str, service: str) -> None:
+    """Log in, and look whether the service's queue is there. Raises `BadSetting`."""
+    bus = open_bus(url, {service: ()})
+    parts = urlsplit(url)
+    if parts.scheme != "memory" and not parts.hostname:
+        raise BadSetting("DOCKER_JOB_BUS_URL names no host: it must be like amqp://localhost")
+    try:
+        async with asyncio.timeout(SECONDS):
+            state = await bus.state([service])
+    finally:
+        await bus.close()
+    do = "start it, or mend DOCKER_JOB_BUS_URL, its password and the way to it"
+    if state.trouble is not None:
+        found.add("fail", "broker", f"{_place(url)}: {state.trouble}", do)
+    elif state.missing:
+        do = "run the migration, which declares it"
+        found.add("fail", "broker", f"{_place(url)} has no queue {service!r}", do)
+    else:
+        found.add("ok", "broker", f"{_place(url)} takes the {service}'s login, and has its queue")
+
+
+def _place(url: str) -> str:
+    """Return the address without the login."""
+    parts = urlsplit(url)
+    if parts.scheme == "memory":
+        return "the memory"
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.hostname or parts.scheme}{port}"

@@ -59,12 +59,15 @@ class Healthy(BaseHTTPRequestHandler):
 
 
 class DoctorWorld:
-    """The account, its user with all policies, the API, and one launch that has been made."""
+    """The account, its user with all policies, the API, and one launch that has been made.
 
-    def __init__(self, environment: pytest.MonkeyPatch, **settings: Any) -> None:
+    *database*: the DSN of a migrated database.
+    """
+
+    def __init__(self, environment: pytest.MonkeyPatch, database: str, **settings: Any) -> None:
         self._environment = environment
         self._aws = Unlimited(REGION)
-        # The ended instance stays visible with its tags: a permission on it is proven by every test.
+        # The ended instance stays visible with its tags: every test proves a permission on it.
         given = {"speed": 200.0, "throttle": False, **SHOWN, **settings}
         self.cloud = CloudThread(CloudSettings(**given))
         self.cloud.start()
@@ -81,8 +84,8 @@ class DoctorWorld:
             **self.cloud.environment(self.user),
             "DOCKER_JOB_COMPUTE_URL": f"ec2://{REGION}",
             "DOCKER_JOB_DEPLOYMENT": DEPLOYMENT,
-            "DOCKER_JOB_DATABASE_URL": f"postgresql://127.0.0.1:{self._api.server_port}/x",
-            "DOCKER_JOB_BUS_URL": f"amqp://127.0.0.1:{self._api.server_port}",
+            "DOCKER_JOB_DATABASE_URL": database,
+            "DOCKER_JOB_BUS_URL": "memory://",
             "DOCKER_JOB_API_URL": f"http://127.0.0.1:{self._api.server_port}",
             "DOCKER_JOB_EC2_INSTANCE_PROFILE": ROLE,
             "DOCKER_JOB_EC2_SECURITY_GROUPS": self.account.security_group,

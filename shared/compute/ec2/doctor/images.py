@@ -1,58 +1,96 @@
-"""The image that instances boot, and the key that encrypts their volumes."""
+"""The images that instances boot, and the key that encrypts their volumes."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.compute.ec2.doctor.asking import MORE, ask
 from shared.compute.ec2.doctor.scene import Scene
 from shared.compute.ec2.settings import AMI_PARAMETERS
-from shared.findings import Finding, FindingGroup
+from shared.findings import Finding, FindingGroup, Status
 
 GROUP = "image"
+NAME_ANOTHER = "name another image in DOCKER_JOB_EC2_IMAGE_ID"
 AWS_KEY = "alias/aws/ebs"
 """The key that AWS manages, which needs no permission.
 https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html
 """
 
 
+class BootImage(NamedTuple):
+    """An image that instances boot; *missing*: the status if it cannot be booted."""
+
+    parameter: str
+    architecture: str
+    disk_gib: int
+    disk_setting: str
+    missing: Status
+
+
 async def image(scene: Scene) -> list[Finding]:
-    """Check the parameter, and the image: it exists, fits and can be booted."""
+    """Check the parameters, and their images: each exists, fits and can be booted."""
     found, settings = FindingGroup(GROUP), scene.settings
-    image_id = settings.image_id
-    if not image_id:
-        name = AMI_PARAMETERS[settings.architecture]
-        outcome = await ask(scene.aws, "GetParameter", service="ssm", Name=name)
-        if not outcome.is_answer:
-            do = "allow ssm:GetParameter, or name an image in DOCKER_JOB_EC2_IMAGE_ID"
-            found.add("fail", "image parameter", f"{name}: {outcome.error}", do)
-            return found.all
+    usual = BootImage(
+        AMI_PARAMETERS[settings.architecture],
+        settings.architecture,
+        settings.disk_gib,
+        "DOCKER_JOB_EC2_DISK_GIB",
+        "fail",
+    )
+    if settings.image_id:
+        await _check(found, "image", settings.image_id, scene, usual)
+        return found.all
+    gpu = BootImage(
+        AMI_PARAMETERS["gpu"],
+        "x86_64",
+        settings.gpu_disk_gib,
+        "DOCKER_JOB_EC2_GPU_DISK_GIB",
+        "warn",  # all other jobs run without it
+    )
+    await _check_parameter(found, "image", scene, usual)
+    await _check_parameter(found, "GPU image", scene, gpu)
+    return found.all
+
+
+async def _check_parameter(found: FindingGroup, name: str, scene: Scene, wanted: BootImage) -> None:
+    outcome = await ask(scene.aws, "GetParameter", service="ssm", Name=wanted.parameter)
+    if outcome.is_answer:
         image_id = str(outcome.answer["Parameter"]["Value"])
-        found.add("ok", "image parameter", f"{name} is {image_id}")
+        found.add("ok", f"{name} parameter", f"{wanted.parameter} is {image_id}")
+        await _check(found, name, image_id, scene, wanted)
+        return
+    do = "allow ssm:GetParameter, or name an image in DOCKER_JOB_EC2_IMAGE_ID"
+    text = outcome.error
+    if outcome.code == "ParameterNotFound":
+        do, text = f"{NAME_ANOTHER}, or use another region", f"{scene.has.region} has none"
+    found.add(wanted.missing, f"{name} parameter", f"{wanted.parameter}: {text}", do)
+
+
+async def _check(
+    found: FindingGroup, name: str, image_id: str, scene: Scene, wanted: BootImage
+) -> None:
     outcome = await ask(scene.aws, "DescribeImages", ImageIds=[image_id])
     shown = outcome.answer.get("Images") or []
     if not shown:
         do = "name an image of this region that is shared with the account: DOCKER_JOB_EC2_IMAGE_ID"
-        found.add("fail", "image", outcome.error or f"there is no {image_id}", do)
+        found.add(wanted.missing, name, outcome.error or f"there is no {image_id}", do)
     else:
-        _note(found, shown[0], scene)
-    return found.all
+        _note(found, name, shown[0], wanted)
 
 
-def _note(found: FindingGroup, shown: dict[str, Any], scene: Scene) -> None:
-    settings, image_id = scene.settings, shown["ImageId"]
-    state, architecture = shown.get("State"), shown.get("Architecture")
-    do = "name another image in DOCKER_JOB_EC2_IMAGE_ID"
+def _note(found: FindingGroup, name: str, shown: dict[str, Any], wanted: BootImage) -> None:
+    image_id, state, architecture = shown["ImageId"], shown.get("State"), shown.get("Architecture")
     if state != "available":
-        found.add("fail", "image", f"{image_id} is {state}", do)
-    elif architecture != settings.architecture:
-        text = f"{image_id} is for {architecture}, and jobs run on {settings.architecture}"
-        found.add("fail", "image", text, f"{do}, or set DOCKER_JOB_EC2_ARCHITECTURE={architecture}")
+        found.add(wanted.missing, name, f"{image_id} is {state}", NAME_ANOTHER)
+    elif architecture != wanted.architecture:
+        text = f"{image_id} is for {architecture}, and jobs run on {wanted.architecture}"
+        do = f"{NAME_ANOTHER}, or set DOCKER_JOB_EC2_ARCHITECTURE={architecture}"
+        found.add(wanted.missing, name, text, do)
     elif shown.get("RootDeviceType") not in (None, "ebs"):
-        found.add("fail", "image", f"{image_id} has no root volume on EBS", do)
-    elif (size := _root_gib(shown)) > settings.disk_gib:
-        text = f"{image_id} has {size} GiB, so instances get that much, not {settings.disk_gib}"
-        found.add("warn", "image", text, f"set DOCKER_JOB_EC2_DISK_GIB to {size} or more")
+        found.add(wanted.missing, name, f"{image_id} has no root volume on EBS", NAME_ANOTHER)
+    elif (size := _root_gib(shown)) > wanted.disk_gib:
+        text = f"{image_id} has {size} GiB, so instances get that much, not {wanted.disk_gib}"
+        found.add("warn", name, text, f"set {wanted.disk_setting} to {size} or more")
     else:
-        found.add("ok", "image", f"{image_id}, {architecture}, {size} GiB")
+        found.add("ok", name, f"{image_id}, {architecture}, {size} GiB")
 
 
 def _root_gib(shown: dict[str, Any]) -> int:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 from shared.compute.ec2.doctor import probes
 from shared.compute.ec2.doctor.asking import DRY_RUN, Outcome, dry_run
-from shared.compute.ec2.doctor.pricing import reads_price_list
 from shared.compute.ec2.doctor.probes import Probe, Unprovable, reading
 from shared.compute.ec2.doctor.scene import Role, Scene
 from shared.findings import Finding, FindingGroup
@@ -75,6 +74,7 @@ https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/supported-iam-actions-taggin
 PERMITTED: Mapping[str, frozenset[str]] = {
     "sqs:DeleteMessage": frozenset({"ReceiptHandleIsInvalid", "InvalidParameterValue"}),
     "sts:DecodeAuthorizationMessage": frozenset({"InvalidAuthorizationMessageException"}),
+    "ssm:GetParameter": frozenset({"ParameterNotFound"}),
     "ec2:CreateLaunchTemplate": frozenset({"InvalidLaunchTemplateName.AlreadyExistsException"}),
     "ec2:DescribeLaunchTemplateVersions": frozenset(
         {"InvalidLaunchTemplateName.NotFoundException"}
@@ -83,7 +83,7 @@ PERMITTED: Mapping[str, frozenset[str]] = {
 """Errors of a call that is permitted: they concern its values."""
 
 NEEDED_FOR_A_SETTING = {
-    "pricing:GetProducts": "the Price List API (DOCKER_JOB_EC2_PRICES)",
+    "pricing:GetProducts": "DOCKER_JOB_EC2_PRICES=api",
     "ssm:GetParameter": "an empty DOCKER_JOB_EC2_IMAGE_ID",
 }
 
@@ -153,7 +153,7 @@ def _note_within(found: FindingGroup, action: str, outcome: Outcome | Unprovable
 def _matters(action: str, scene: Scene) -> bool:
     """Return whether the settings need the action."""
     if action == "pricing:GetProducts":
-        return reads_price_list(scene)
+        return scene.settings.prices == "api"  # "auto" has a table too
     if action == "ssm:GetParameter":
         return not scene.settings.image_id
     return True

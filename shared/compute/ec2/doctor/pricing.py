@@ -18,12 +18,14 @@ async def prices(scene: Scene) -> list[Finding]:
         found.add("ok", "on-demand prices", text)
         return found.all
     outcome = await probes.price_list(scene)
+    auto = scene.settings.prices == "auto"
+    instead = "those of the table are used" if auto else "costs stay unknown"
     do = "allow pricing:GetProducts, or set DOCKER_JOB_EC2_PRICES to table or none"
     if not outcome.is_answer:
-        found.add("warn", "on-demand prices", f"costs stay unknown: {outcome.error}", do)
+        found.add("warn", "on-demand prices", f"{instead}: {outcome.error}", do)
     elif not outcome.answer.get("PriceList"):
-        text = f"the Price List API has none for {scene.has.region}"
-        found.add("warn", "on-demand prices", text, do)
+        text = f"{instead}: the Price List API has none for {scene.has.region}"
+        found.add("warn", "on-demand prices", text, "set DOCKER_JOB_EC2_PRICES to table or none")
     else:
         found.add("ok", "on-demand prices", "the Price List API answers")
     return found.all

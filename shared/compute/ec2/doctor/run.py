@@ -33,12 +33,12 @@ async def examine(
 ) -> list[Finding]:
     """Run the checks of the roles in *installation*; none of them raises."""
     scene = Scene(installation, clock, aws or Aws(installation.region))
-    first = await _bounded(account.credentials, scene)
+    first = await run_bounded(account.credentials, scene)
     if any(each.name == "credentials" and each.status == "fail" for each in first):
         text = "AWS does not take the credentials, so nothing else can be asked"
         return [*first, Finding(group="account", name="the rest", status="skip", found=text)]
     checks = checks_of(installation.roles)
-    rest = await asyncio.gather(*(_bounded(each, scene) for each in checks))
+    rest = await asyncio.gather(*(run_bounded(each, scene) for each in checks))
     return [*first, *(finding for each in rest for finding in each)]
 
 
@@ -48,14 +48,14 @@ def checks_of(roles: tuple[Role, ...]) -> list[Check]:
     return list(dict.fromkeys(check for role in roles for check in wanted[role]))
 
 
-async def _bounded(check: Check, scene: Scene) -> list[Finding]:
-    """Run *check*; its failure is a finding too."""
+async def run_bounded(check: Check, scene: Scene, seconds: float = CHECK_SECONDS) -> list[Finding]:
+    """Run *check* for at most *seconds*; its failure is a finding too."""
     name = check.__name__.replace("_", " ")
     try:
-        async with asyncio.timeout(CHECK_SECONDS):
+        async with asyncio.timeout(seconds):
             return await check(scene)
     except TimeoutError:
-        text = f"no result within {CHECK_SECONDS:.0f} s"
+        text = f"no result within {seconds:g} s"
         do = "check the network's way to AWS, and try again"
         return [Finding(group="checks", name=name, status="fail", found=text, do=do)]
     except Exception as error:  # noqa: BLE001 - the other checks go on
