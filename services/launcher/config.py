@@ -45,8 +45,8 @@ class LauncherConfig:
     """A call without an answer for so long has an unknown outcome."""
 
     call_seconds_each: float = 0.125
-    """If a batch is one call: so much longer for each launch above `call_launches`. CreateFleet
-    answers when all its launches are decided: 500 have 80 s. Repeated sooner, a slow call would be
+    """If a batch is one call: so much longer for each launch above `call_launches`: 80 s for 500.
+    CreateFleet answers when all its launches are decided. Repeated sooner, a slow call would be
     made again and again beside the first."""
 
     call_launches: int = 100

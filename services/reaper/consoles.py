@@ -1,4 +1,4 @@
-"""Reads the consoles of instances that did not boot, or ended by themselves: why, in their words.
+"""Reads the consoles of instances that did not boot, or ended by themselves: they show why.
 
 In no transaction, for some seconds at most, and a failure is only a note: no end waits for it.
 """

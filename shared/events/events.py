@@ -150,9 +150,10 @@ class LaunchesMissed(Event, frozen=True, kw_only=True):
 
 
 class LaunchesPaused(Event, frozen=True, kw_only=True):
-    """*failures* boots in a row have failed: nothing is launched *until*, then trials are.
+    """*failures* boots in a row have failed: nothing is launched before *until*.
 
-    A trial is one launch in *trial_seconds*. The event with the highest *sequence* holds.
+    From then on one launch at a time is tried, for *trial_seconds* at most. Of these events and
+    `LaunchesResumed` the one with the highest *sequence* holds.
     """
 
     sequence: int
@@ -163,7 +164,7 @@ class LaunchesPaused(Event, frozen=True, kw_only=True):
 
 
 class LaunchesResumed(Event, frozen=True, kw_only=True):
-    """An instance has booted after a pause: launches go on."""
+    """An instance has booted after a pause: launches go on. See `LaunchesPaused`."""
 
     sequence: int
 

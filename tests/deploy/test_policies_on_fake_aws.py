@@ -185,7 +185,7 @@ async def test_without_the_permission_to_decode_the_message_has_no_encoded_part(
 ) -> None:
     account.client("iam").put_role_policy(
         RoleName="LauncherRole",
-        PolicyName="no decoding",
+        PolicyName="no-decoding",
         PolicyDocument=json.dumps(
             {
                 "Version": "2012-10-17",
@@ -205,7 +205,7 @@ async def test_without_the_permission_to_decode_the_message_has_no_encoded_part(
 async def test_a_pool_s_encoded_refusal_is_decoded(account: Account) -> None:
     account.client("iam").put_role_policy(
         RoleName="LauncherRole",
-        PolicyName="no launches",
+        PolicyName="no-launches",
         PolicyDocument=json.dumps(
             {
                 "Version": "2012-10-17",

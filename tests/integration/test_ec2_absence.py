@@ -181,7 +181,8 @@ async def test_a_terminated_instance_without_its_tags_is_confirmed_by_its_id(
     await eventually(unlisted)
     end = await until_published(stage)
     assert (end.cause, end.billed_seconds) == ("Client.UserInitiatedShutdown", 60)
-    assert end.cost_usd is not None
+    assert end.cost_lines is not None
+    assert end.cost_lines.instance_usd is not None
 
 
 async def test_each_of_many_ids_gets_its_own_answer(world: Ec2World) -> None:

@@ -126,7 +126,7 @@ async def test_an_instance_that_ends_before_its_claim_says_why(
     ("kind", "printed"),
     [
         ("kernel_panic", "Kernel panic - not syncing"),
-        ("no_network", "docker-job: no agent from http://127.0.0.1:9/agent/"),
+        ("no_network", "from http://127.0.0.1:9/agent/ yet"),
     ],
 )
 async def test_an_instance_that_never_claims_is_terminated_and_its_console_says_why(

@@ -51,7 +51,7 @@ async def test_an_agent_that_waits_for_ec2_costs_nothing(world: Ec2World, api: F
     world.cloud.control.interrupt(instance.instance_id)
     bill = await ended(world, instance)
     assert api.callbacks[1][-1]["stopped"] is True
-    assert (bill.cause, bill.billed_seconds, bill.cost_usd) == (BY_EC2, 0, 0)
+    assert (bill.cause, bill.billed_seconds, bill.instance_usd) == (BY_EC2, 0, 0)
 
 
 async def test_an_agent_that_powers_off_under_notice_is_billed(
@@ -63,7 +63,7 @@ async def test_an_agent_that_powers_off_under_notice_is_billed(
     bill = await ended(world, instance)
     assert bill.cause == BY_ITSELF
     assert bill.billed_seconds > 0
-    assert bill.cost_usd > 0
+    assert bill.instance_usd > 0
 
 
 async def test_an_instance_that_we_end_under_notice_is_billed(

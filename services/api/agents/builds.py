@@ -29,7 +29,7 @@ RECORD_SECONDS = 3600.0
 
 
 class NoSuchBuild(Exception):
-    """No process of this deployment has an agent with this hash, or had one of late."""
+    """No process of this deployment has an agent with this hash, or has had one lately."""
 
 
 @dataclass

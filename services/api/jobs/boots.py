@@ -21,7 +21,7 @@ OURS = frozenset({"vanished", "lifetime", "orphan", "stopped", "lost", "cancelle
 NO_FAULT_OF_THE_BOOT = frozenset(
     {"Client.UserInitiatedShutdown", "Server.InsufficientInstanceCapacity"}
 )
-"""An operator terminated it; or EC2 had no place for it after all.
+"""An operator terminated it; or EC2 had no capacity for it after all.
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
 """
 

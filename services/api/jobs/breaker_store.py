@@ -36,7 +36,7 @@ async def paused(db: Database) -> str | None:
     try:
         async with db.connection() as conn:
             return describe(await load_breaker(conn), db.clock.now())
-    except Exception as error:  # the look at the database tells of it
+    except Exception as error:  # readiness reports that by itself
         if is_transient(error):
             return None
         raise

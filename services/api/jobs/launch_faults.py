@@ -1,4 +1,4 @@
-"""The faults of the deployment for which launches wait, as LaunchDelayed names them: `/readyz`."""
+"""The faults for which launches wait, as `LaunchDelayed.to_change` names them: for `/readyz`."""
 
 from collections.abc import Mapping
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from shared.compute.ec2.client import Aws
 from shared.compute.ec2.errors import code_of
-from shared.compute.port import ComputeError, Deferred, Rejected
+from shared.compute.port import ComputeError, Deferred, Misconfigured, Rejected
 
 MOST_CHARACTERS = 16 * 1024
 FORBIDDEN = frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"})
@@ -28,7 +28,7 @@ async def console_output(aws: Aws, instance_id: str) -> str | None:
         try:
             more: dict[str, Any] = {"Latest": True} if latest else {}
             answer = await aws.read("GetConsoleOutput", InstanceId=instance_id, **more)
-        except (Rejected, Deferred) as error:
+        except (Rejected, Misconfigured, Deferred) as error:
             code = _code(error)
             if code in FORBIDDEN:
                 raise Rejected("no permission ec2:GetConsoleOutput") from error

@@ -49,8 +49,8 @@ PROFILE = (
 KEY_NAME = "check DOCKER_JOB_EC2_KEY_NAME: a key pair of this region"
 PRICE = "check DOCKER_JOB_EC2_MAX_PRICE_USD: more than 0.001, or empty"
 PERMISSION = (
-    "allow it in the launcher's policy, which is docs/iam/launcher.json; a boundary, a service "
-    "control policy or the policy of a KMS key can forbid it too"
+    "allow it, as docs/iam/launcher.json does, or docs/iam/reaper.json for the reaper; a boundary, "
+    "a service control policy or the policy of a KMS key can forbid it too"
 )
 CREDENTIALS = "check the credentials of the launcher (AWS_PROFILE, AWS_ACCESS_KEY_ID, its role)"
 SPOT_ROLE = (

@@ -1,7 +1,7 @@
 """List prices: from the Price List API, which changes a few times a year, or from the table.
 
-By the setting they are AWS's and, while AWS has not answered, the table's (auto), AWS's alone
-(api), the table's alone (table), or not known (none).
+`EC2_PRICES` decides: the API's, and the table's until it has answered (auto); the API's alone
+(api); the table's alone (table); no price is known (none).
 """
 
 import asyncio

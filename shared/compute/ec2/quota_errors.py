@@ -51,10 +51,7 @@ def explain_shortage(
     text = f"{error}: {explain_all(named, region)}" if named else str(error)
     refused = {each.pool for each in failed}
     is_left = any(each not in refused and _quota(each) not in spent for each in _pools(plan))
-    explained = Stale(f"{text}; trying the other families") if is_left else QuotaReached(text)
-    names = ", ".join(f"{each.name} ({each.code})" for each in sorted(named))
-    explained.change = error.change or f"raise the quota {names}"
-    return explained
+    return Stale(f"{text}; trying the other families") if is_left else QuotaReached(text)
 
 
 def _is_of_vcpus(error: ComputeError, failed: Sequence[LaunchFailure]) -> bool:

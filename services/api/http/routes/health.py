@@ -36,6 +36,7 @@ class HealthRoutes:
         if "database" not in found.troubles:
             paused = await self.paused()
             if paused is not None:
-                found = replace(found, troubles={**found.troubles, "launches": paused})
+                both = "; ".join(filter(None, (found.degraded.get("launches"), paused)))
+                found = replace(found, degraded={**found.degraded, "launches": both})
         status, body = readiness.answer(found, serves_without_bus=True)
         return answer(body, status)

@@ -11,7 +11,7 @@ from shared.findings import Finding, FindingGroup, Status
 
 GROUP = "account"
 SPOT_ROLE = "AWSServiceRoleForEC2Spot"
-"""A call of the API, unlike the console, does not make it. An instant fleet needs no other.
+"""The console creates it, calls of the API do not. An instant fleet needs no other.
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/service-linked-roles-spot-instance-requests.html
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-fleet-prerequisites.html
 """
