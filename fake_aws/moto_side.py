@@ -27,6 +27,7 @@ T = TypeVar("T")
 # The front has checked the signature already; the header passes the account on.
 ACCOUNT_HEADER = "x-moto-account-id"
 SPOT = "spot.amazonaws.com"
+EVENTBRIDGE = "events.amazonaws.com"
 SPOT_ROLE = "AWSServiceRoleForEC2Spot"
 """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/service-linked-roles-spot-instance-requests.html"""
 
@@ -118,7 +119,7 @@ class MotoSide:
         sqs = sqs_backends[self.account][self.region]
         events = events_backends[self.account][self.region]
         arn = str(sqs.create_queue(name).queue_arn)
-        policy = _allowing("events.amazonaws.com", "sqs:SendMessage", Resource=arn)
+        policy = _allowing(EVENTBRIDGE, "sqs:SendMessage", Resource=arn)
         sqs.set_queue_attributes(name, {"Policy": json.dumps(policy)})
         events.put_rule(name, event_pattern=json.dumps({"source": ["aws.ec2"]}), state="ENABLED")
         events.put_targets(name, None, [{"Id": "queue", "Arn": arn}])
@@ -143,8 +144,16 @@ class MotoSide:
             if rule.state == "ENABLED" and rule.event_pattern.matches_event(event):
                 for target in rule.targets:
                     _, _, service, _, _, name = target["Arn"].split(":", 5)
-                    if service == "sqs":
+                    if service == "sqs" and self._lets_events_in(name):
                         self._send(name, json.dumps(event))
+
+    def _lets_events_in(self, queue: str) -> bool:
+        """Return whether the queue's policy lets EventBridge send: else the event is lost.
+
+        https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html
+        """
+        found = sqs_backends[self.account][self.region].queues.get(queue)
+        return found is not None and EVENTBRIDGE in str(found.policy or "")
 
     def close(self) -> None:
         """Stop the thread."""

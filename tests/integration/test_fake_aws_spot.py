@@ -165,7 +165,17 @@ def test_a_rule_of_eventbridge_brings_the_warning_into_a_queue(
     targets = [{"Id": "queue", "Arn": attributes["Attributes"]["QueueArn"]}]
     events.put_targets(Rule="warnings", Targets=targets)
     instance_id = running(launcher, launcher.launch()[0])
+    other = running(launcher, launcher.launch()[0])
 
+    cloud.control.interrupt(other)  # before the queue's policy lets EventBridge send
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": targets[0]["Arn"],
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
     cloud.control.interrupt(instance_id)
 
     found: list[dict[str, Any]] = []
