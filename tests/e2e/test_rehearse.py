@@ -57,7 +57,7 @@ def test_one_job_is_interrupted_comes_back_and_finishes_and_the_bill_is_the_clou
 def test_a_job_that_ends_before_it_is_taken_is_a_deviation_and_no_success(directory: Path) -> None:
     done = rehearse(directory, "--simulated", "--seconds", "1")
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "DEVIATION: the job ended DONE before it runs again" in done.stderr
+    assert "DEVIATION: job 1 ended DONE before attempt 2 runs" in done.stderr
     assert "No instance is running" not in done.stdout
 
 
