@@ -14,12 +14,15 @@ from services.api.http.openapi.operations import (
 )
 from services.api.http.openapi.shapes import Schema, described, nullable, ref
 
+# What every client and proxy passes on as it is: HTTP strips spaces at the ends.
+PORTABLE = "^[!-~]([ -~]*[!-~])?$"
+
 KEY = parameter(
     "header",
     "Idempotency-Key",
     "Makes a repeat safe: the same key and body get the first response again, for a week. With a "
     "single job only.",
-    {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH},
+    {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern": PORTABLE},
 )
 
 ABOUT = """\
