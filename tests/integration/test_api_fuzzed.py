@@ -95,6 +95,7 @@ def finished(served: ServedWorld) -> int:
 
 
 BEYOND_A_SCHEMA = (
+    "Idempotency-Key must be",  # of spaces alone, which HTTP strips
     "Idempotency-Key goes with a single job",
     "leave vcpus, memory_mib and gpus out",
     "spot_wait_seconds goes with Spot",

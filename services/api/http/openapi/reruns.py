@@ -14,15 +14,19 @@ from services.api.http.openapi.operations import (
 )
 from services.api.http.openapi.shapes import Schema, described, nullable, ref
 
-# What every client and proxy passes on as it is: HTTP strips spaces at the ends.
-PORTABLE = "^[!-~]([ -~]*[!-~])?$"
+NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]+$"
 
 KEY = parameter(
     "header",
     "Idempotency-Key",
     "Makes a repeat safe: the same key and body get the first response again, for a week. With a "
     "single job only.",
-    {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern": PORTABLE},
+    {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_KEY_LENGTH,
+        "pattern": NO_CONTROL_CHARACTERS,
+    },
 )
 
 ABOUT = """\
