@@ -12,6 +12,9 @@ LEAK_BOUND_SECONDS = 60.0
 CENT = 1e-6
 """The rounding of a line of the API, in USD."""
 
+DIGITS = 6
+"""Decimals of US dollars, as the API has them."""
+
 LINES = ("instance_usd", "public_ipv4_usd", "volume_usd")
 PARTS = {"cost_usd": "", "instance_usd": "", "public_ipv4_usd": "'s IPv4", "volume_usd": "'s disk"}
 
@@ -25,6 +28,11 @@ def deviations(outcome: Outcome) -> list[str]:
         *_of_the_first_hour(outcome),
         *(f"instance {each} is not terminated in EC2" for each in outcome.left),
     ]
+
+
+def billed_usd(bill: Bill) -> float:
+    """Return the sum of the bill's lines, each rounded as the API does: a reader adds them up."""
+    return round(sum(round(getattr(bill, name), DIGITS) for name in LINES), DIGITS)
 
 
 def leaked_seconds(bill: Bill, attempts: Mapping[str, Job]) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from rehearsal.checks import LINES, leaked_seconds
+from rehearsal.checks import DIGITS, LINES, billed_usd, leaked_seconds
 from rehearsal.outcome import Outcome
 from shared.events.events import (
     AttemptEnded,
@@ -20,9 +20,6 @@ from shared.events.events import (
 )
 
 EVENT_COLUMNS = ("seconds", "event", "service", "job", "attempt", "instance", "what")
-DIGITS = 6
-"""Decimals of US dollars, except for hourly prices."""
-
 BILL_COLUMNS = (
     *("instance", "job", "attempt", "what", "lived", "billed", "API USD", "ledger USD"),
     *("itself", "IPv4", "disk", "leaked"),
@@ -97,7 +94,7 @@ def bill_table(outcome: Outcome) -> str:
                 f"{bill.seconds:.1f} s",
                 f"{bill.billed_seconds:.0f} s",
                 _usd(ours.get("cost_usd")),
-                _usd(bill.cost_usd),
+                _usd(billed_usd(bill)),
                 *(_usd(getattr(bill, name)) for name in LINES),
                 f"{leaked_seconds(bill, attempts):.1f} s",
             )
@@ -108,8 +105,7 @@ def bill_table(outcome: Outcome) -> str:
 def summary(outcome: Outcome) -> str:
     """Return the jobs' costs beside the account's bill."""
     attempts = outcome.attempts
-    # The sum of the rounded lines, as `cost_usd` is: a reader adds up the columns above.
-    ledger = sum(round(getattr(each, name), DIGITS) for each in outcome.bills for name in LINES)
+    ledger = sum(billed_usd(each) for each in outcome.bills)
     leaked = sum(leaked_seconds(each, attempts) for each in outcome.bills)
     lines = {
         "cost_usd": _usd(outcome.sum_of("cost_usd")),
