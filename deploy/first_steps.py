@@ -17,7 +17,7 @@ TEMPLATE_TAG = "docker-job-first-run"
 
 
 class Skipped(Exception):
-    """A step that cannot run here. The message says what it needs."""
+    """A step that cannot run here. The message names what it needs."""
 
 
 def budget(world: World) -> Facts:

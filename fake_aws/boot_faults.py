@@ -82,7 +82,7 @@ class BootFaults:
 
 
 def spoil(home: Path, kind: Kind | None) -> None:
-    """Change a machine's files so that its boot fails as *kind* says."""
+    """Change a machine's files so that its boot fails as *kind* demands."""
     if kind == "no_network":
         data = home / "user-data"
         data.write_bytes(_HOST.sub(_NOWHERE, data.read_bytes()))

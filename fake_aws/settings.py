@@ -99,7 +99,7 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     clock_ahead_seconds: float = 0.0
     """How far AWS's clock is ahead of this machine's: in signatures, and the header Date."""
     knows_dry_run: bool = True
-    """False: as an emulator that makes the call, whatever `DryRun` says."""
+    """False: `DryRun` is ignored and the call made, as by some emulators."""
     enforce_policies: bool = True
     """Of IAM users and roles created here; the operator is allowed every call."""
 

@@ -70,7 +70,7 @@ class Steps(Struct, frozen=True):
         return str(job["instance_id"])
 
     def until_waiting(self, job_id: int, *words: str) -> str:
-        """Wait until the job says that it waits, and why, with these words; return the reason."""
+        """Wait until the reason why the job waits has these words; return it."""
         job = self.until(
             job_id,
             f"it waits because of {' and '.join(words)}",

@@ -45,7 +45,7 @@ def held_until(pause: Pause, now: datetime) -> datetime | None:
 
 
 def latest_pause(events: Sequence[LaunchesPaused | LaunchesResumed]) -> Pause:
-    """Return what the latest of *events* says, of which there is one at least."""
+    """Return the state of the latest of *events*, of which there is at least one."""
     latest = max(events, key=lambda each: each.sequence)
     if isinstance(latest, LaunchesResumed):
         return Pause(sequence=latest.sequence)

@@ -43,7 +43,7 @@ QUOTED = 300
 
 AGENT_LINES = '{"at":'
 AGENT_ENDED = f"{OUR_LINES}the agent has ended"
-"""User data's last line, which tells less than the agent's own last one before it."""
+"""User data's last line: the agent's own before it is more precise."""
 
 REFUSED = '"event": "claim refused"'
 """In the agent's line with the API's reason."""
@@ -72,7 +72,7 @@ def end_message(fact: InstanceTerminated, *, boot_failed: bool) -> str:
 
 
 def with_console(job: Job, attempt: Attempt, console: str | None) -> tuple[Job, Attempt]:
-    """Add what the console says to the messages of a failed boot that has ended already."""
+    """Add the console's last line to the messages of a failed boot that has ended already."""
     quoted = _quoted(console)
     before = attempt.error_message or ""
     if not attempt.boot_failed or not quoted or _CONSOLE in before:

@@ -36,7 +36,7 @@ SHOWN_CONDITIONS = (
 
 
 class AuthorizationDecoder:
-    """Decodes the messages; *ask* calls STS with what is encoded, and returns what it says."""
+    """Decodes the messages; *ask* calls STS with the encoded part and returns the decoded one."""
 
     def __init__(
         self, ask: Callable[[str], Awaitable[str]], seconds: Callable[[], float] = time.monotonic
@@ -81,7 +81,7 @@ class AuthorizationDecoder:
 
 
 def read_decoded(decoded: str) -> str:
-    """Return what STS says, in one sentence. Raises `ValueError`."""
+    """Return the decoded reason in one sentence. Raises `ValueError`."""
     shown = msgspec.json.decode(decoded, type=dict[str, Any])
     held = shown.get("context")
     context: dict[str, Any] = held if isinstance(held, dict) else {}

@@ -15,7 +15,7 @@ from shared.compute.ec2.doctor.scene import Scene
 from shared.compute.ec2.price_list import price_list_query
 from shared.compute.ec2.settings import AMI_PARAMETERS
 from shared.compute.ec2.shapes import DEPLOYMENT, tag_filter
-from shared.compute.ec2.template import name_of
+from shared.compute.ec2.template import Version, name_of
 from shared.compute.port import ComputeError
 from shared.events.events import Market
 
@@ -102,28 +102,32 @@ async def new_version(scene: Scene) -> Outcome:
 
 async def default_version(scene: Scene) -> Outcome:
     """ModifyLaunchTemplate."""
-    draft = await _draft(scene, "spot")
-    if draft.version is None:
-        raise Unprovable(NO_TEMPLATE)
+    version = await _version(scene)
     return await dry_run(
         scene.aws,
         "ModifyLaunchTemplate",
-        LaunchTemplateId=draft.version.template_id,
-        DefaultVersion=draft.version.number,
+        LaunchTemplateId=version.template_id,
+        DefaultVersion=version.number,
     )
 
 
 async def old_versions(scene: Scene) -> Outcome:
     """DeleteLaunchTemplateVersions."""
-    draft = await _draft(scene, "spot")
-    if draft.version is None:
-        raise Unprovable(NO_TEMPLATE)
+    version = await _version(scene)
     return await dry_run(
         scene.aws,
         "DeleteLaunchTemplateVersions",
-        LaunchTemplateId=draft.version.template_id,
-        Versions=[draft.version.number],
+        LaunchTemplateId=version.template_id,
+        Versions=[version.number],
     )
+
+
+async def _version(scene: Scene) -> Version:
+    """Return the version that a launch would name. Raises `Unprovable` while there is none."""
+    draft = await _draft(scene, "spot")
+    if draft.version is None:
+        raise Unprovable(NO_TEMPLATE)
+    return draft.version
 
 
 async def termination(scene: Scene) -> Outcome:
@@ -149,7 +153,7 @@ async def cancellation(scene: Scene) -> Outcome:
 
 
 async def decoding(scene: Scene) -> Outcome:
-    """DecodeAuthorizationMessage of what is no message: AWS says so to those who may call it."""
+    """DecodeAuthorizationMessage of an invalid message: refused as that if the call is allowed."""
     return await ask(
         scene.aws, "DecodeAuthorizationMessage", service="sts", EncodedMessage="docker-job"
     )
