@@ -117,6 +117,41 @@ async def test_a_look_that_is_not_allowed_names_the_permission_and_the_launch_st
     await assert_each_has_one(stage, world, 2)
 
 
+async def test_a_look_that_fails_is_followed_by_another_and_not_by_a_call(
+    ports: Ports, world: Ec2World, clock: VirtualClock
+) -> None:
+    stage = Stage(build(CONFIG, ports, world.adapter()))
+    world.cloud.control.fail("CreateFleet", "lost_after")
+    await stage.deliver(*jobs(4))
+    await stage.sweep(LAUNCH)
+    world.cloud.control.fail("DescribeInstances", code="Unavailable", status=503, times=2)
+    clock.advance(CONFIG.lease_seconds)
+    await stage.sweep(LAUNCH)
+    await assert_each_has_one(stage, world, 4)
+    assert len(world.cloud.control.calls("CreateFleet")) == 2
+
+
+@pytest.mark.parametrize("world", [True], indirect=True, ids=["lists"])
+async def test_of_an_answer_that_lists_some_the_rest_is_looked_for_once(
+    ports: Ports, world: Ec2World, clock: VirtualClock
+) -> None:
+    control = world.cloud.control
+    control.set_capacity(0)
+    control.set_capacity(2, market="spot", instance_type="m5.large", zone="us-east-1a")
+    stage = Stage(build(CONFIG, ports, world.adapter()))
+    control.fail("CreateFleet", "lost_after")
+    await stage.deliver(*jobs(5))
+    await stage.sweep(LAUNCH)
+    clock.advance(CONFIG.lease_seconds)
+    await stage.sweep(LAUNCH)
+    looks = [
+        each
+        for each in control.calls("DescribeInstances")
+        if any(it["Name"] == "tag:docker-job:launch" for it in each.params.get("Filters", ()))
+    ]
+    assert len(looks) == 1
+
+
 async def test_a_slow_call_for_many_is_waited_for_and_not_repeated(
     ports: Ports, world: Ec2World, clock: VirtualClock
 ) -> None:

@@ -91,7 +91,8 @@ class FleetLauncher:
         short = self._shortfall(batch, answer)
         is_unexplained = batch.repeated or not answer.failed
         if len(instances) < places and is_unexplained:
-            instances = await self._adopt(batch, instances, patient=True)
+            # An answer that lists some of a launch lists them all; one look makes sure.
+            instances = await self._adopt(batch, instances, patient=not instances)
         return _in_places(instances, places, short)
 
     async def _explained(self, answer: FleetAnswer) -> FleetAnswer:
@@ -131,7 +132,7 @@ class FleetLauncher:
         """Return *listed* and all others with the launch's tag.
 
         *patient*: look until all are visible, or `VISIBLE` is over; otherwise once. Raises
-        `Unknown` if they cannot be read: of the launch nothing is known then.
+        `Unknown` if the last look fails: of the launch nothing is known then.
         """
         found: Sequence[DescribedInstance] = []
         looks = VISIBLE_TRIES if patient else 1
@@ -139,9 +140,11 @@ class FleetLauncher:
             try:
                 found = await self._listing.launched_by(batch.token)
             except ComputeError as failure:
-                unknown = Unknown(str(failure))
-                unknown.change = failure.change  # if the look is not allowed
-                raise unknown from failure
+                may_pass = isinstance(failure, (Unknown, Throttled))
+                if tries == looks or not may_pass:
+                    unknown = Unknown(str(failure))
+                    unknown.change = failure.change  # if the look is not allowed
+                    raise unknown from failure
             if len(found) >= len(batch.requests) or tries == looks:
                 break
             await asyncio.sleep(VISIBLE.delay(tries, 0))
