@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from services.launcher.model import TRANSITIONS, Launch, Reason, State, Verdict
 from services.launcher.offers import spot_ends_at
 from shared.backoff import Backoff
+from shared.compute.choice import NotSold
 from shared.compute.port import (
     ComputeError,
     Deferred,
@@ -30,6 +31,7 @@ ERROR_LENGTH = 2000
 
 REASONS: dict[type[ComputeError], Reason] = {
     NoCapacity: "no_capacity",
+    NotSold: "no_capacity",
     QuotaReached: "quota_reached",
     Throttled: "throttled",
     # No reason of its own: readers of the events, and launchers of the last release, know these.
@@ -123,7 +125,7 @@ def decide_refusal(
         return Verdict(
             launch=replace(cancelled, due_at=None, settled_at=now, last_error=last_error)
         )
-    if isinstance(error, Rejected):
+    if isinstance(error, Rejected) and not _goes_on_demand(launch, error):
         message = last_error or "the cloud rejects this launch"
         return _refuse(launch, message, "rejected", now)
     if isinstance(error, NO_INSTANCE) and _has_waited_out(launch, now):
@@ -168,6 +170,11 @@ def _is_definite(error: ComputeError, *, repeated: bool) -> bool:
     if isinstance(error, Throttled):
         return not repeated
     return isinstance(error, (NoCapacity, QuotaReached, Deferred, Misconfigured, Stale, Rejected))
+
+
+def _goes_on_demand(launch: Launch, error: ComputeError) -> bool:
+    """Return whether the launch waits for its turn on demand: Spot has no such type."""
+    return isinstance(error, NotSold) and launch.requirements.capacity == "spot_then_on_demand"
 
 
 def _has_waited_out(launch: Launch, now: datetime) -> bool:

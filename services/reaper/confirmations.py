@@ -15,7 +15,6 @@ from services.reaper.model import NotFoundFor
 from services.reaper.store import absences
 from services.reaper.sweeps import InstanceSweeps
 from shared.compute.port import ComputeError, Instance, NotFound
-from shared.compute.timeouts import answer_within
 from shared.events import cloudevents
 from shared.log import get_logger
 from shared.messaging.store import append_outbox
@@ -71,9 +70,7 @@ class Confirmations:
         """Return the cloud's answers; empty if it does not answer."""
         instances = self.instances
         try:
-            return await answer_within(
-                instances.config.call_seconds, instances.compute.confirm(ids)
-            )
+            return await instances.calls.answer("confirm", instances.compute.confirm(ids))
         except ComputeError as error:
             self._logger.warning("confirm failed", instances=len(ids), error=str(error))
             return {}

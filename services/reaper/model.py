@@ -58,6 +58,14 @@ class Watermark(Struct, frozen=True, kw_only=True):
     received_through: int
 
 
+class RefusedCall(Struct, frozen=True, kw_only=True):
+    """A call of the cloud that a fault of the deployment forbids."""
+
+    call: str
+    message: str
+    since: datetime
+
+
 class LaunchGap(Struct, frozen=True, kw_only=True):
     """Launch reports that a watermark counts and that have not come. `sql/` has its columns."""
 

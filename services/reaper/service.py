@@ -1,6 +1,9 @@
 """The reaper's composition root."""
 
+from functools import partial
+
 from services.reaper import NAME, PUBLISHES, handlers
+from services.reaper.cloud_calls import degraded
 from services.reaper.config import ReaperConfig
 from services.reaper.confirmations import Confirmations
 from services.reaper.interruption_notices import Channel
@@ -47,4 +50,5 @@ def build(
         ),
         publishes=PUBLISHES,
         keep_dead=config.keep_dead,
+        degraded=partial(degraded, ports.clock),
     )

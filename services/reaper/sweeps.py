@@ -15,13 +15,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from services.reaper import decisions
+from services.reaper.cloud_calls import CloudCalls
 from services.reaper.config import ReaperConfig
 from services.reaper.consoles import ConsoleReader
 from services.reaper.decisions import ReaperRules
 from services.reaper.model import Findings, Terminated, UnknownInstance, Watched
 from services.reaper.store import consoles, instances, listings, notices, unknown_instances
-from shared.compute.port import Compute, ComputeError, Instance, Throttled, Unknown
-from shared.compute.timeouts import answer_within
+from shared.compute.port import Compute, ComputeError, Instance, Misconfigured, Throttled, Unknown
 from shared.events import cloudevents
 from shared.log import get_logger
 from shared.messaging.store import append_outbox
@@ -77,19 +77,20 @@ class InstanceSweeps:
     async def _terminate(self, ids: Sequence[str]) -> None:
         """Terminate each. A failure is logged; the sweep repeats the call while it lives."""
         try:
-            await answer_within(self.config.call_seconds, self.compute.terminate(ids))
+            await self.calls.answer("terminate", self.compute.terminate(ids))
         except (Throttled, Unknown) as error:
             self._logger.warning("terminate failed", instances=len(ids), error=str(error))
-        except Exception:
-            self._logger.exception("terminate failed", instances=len(ids))
+        except Exception as error:
+            if not isinstance(error, Misconfigured):  # `calls` reports it
+                self._logger.exception("terminate failed", instances=len(ids))
             if len(ids) > 1:
-                # With one bad id EC2 ends none of the batch: try each alone.
+                # With one id that is bad or forbidden EC2 ends none of the batch: try each alone.
                 await asyncio.gather(*(self._terminate([each]) for each in ids))
 
     async def _describe(self, ids: Sequence[str]) -> dict[str, Instance]:
         """Return what the cloud shows of these now; empty if it does not answer."""
         try:
-            return await answer_within(self.config.call_seconds, self.compute.describe(ids))
+            return await self.calls.answer("describe", self.compute.describe(ids))
         except ComputeError as error:
             self._logger.warning("describe failed", instances=len(ids), error=str(error))
             return {}
@@ -168,8 +169,7 @@ class InstanceSweeps:
 
     async def _list(self) -> Sequence[Instance]:
         """Return the cloud's complete list; read the consoles of what has ended by itself."""
-        call = self.compute.list_instances()
-        listing = await answer_within(self.config.call_seconds, call)
+        listing = await self.calls.answer("list", self.compute.list_instances())
         await self._consoles.read_ended(listing)
         return listing
 
@@ -262,6 +262,11 @@ class InstanceSweeps:
             ask_seconds=self.config.ask_seconds,
             not_found_seconds=self.config.not_found_seconds,
         )
+
+    @property
+    def calls(self) -> CloudCalls:
+        """The calls of the cloud, with their deadline."""
+        return CloudCalls(self.ports.db, self.ports.clock, self.config.call_seconds)
 
     @property
     def _consoles(self) -> ConsoleReader:

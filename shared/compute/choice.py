@@ -27,6 +27,10 @@ TIMES_MEMORY = 4
 """Types larger than this times the smallest are not offered: paid for and not used."""
 
 
+class NotSold(Rejected):
+    """No type that a job names is sold on this market; on the other one they are."""
+
+
 class SizeDefaults(Protocol):
     """The deployment's choice for a job that does not say."""
 
@@ -89,7 +93,7 @@ def choose(
 ) -> list[T]:
     """Choose the types that fit, the smallest first. Raises `Rejected` if none exists."""
     if wanted.names:
-        return _named(types, wanted)
+        return _sold(_named(types, wanted), market)
     if wanted.gpus and wanted.architecture != "x86_64":
         raise Rejected(f"GPUs go with x86_64 alone, and the architecture is {wanted.architecture}")
     fitting = sorted(
@@ -153,6 +157,17 @@ def _named(types: Mapping[str, T], wanted: Wanted) -> list[T]:
     if not chosen:
         raise Rejected(f"none of {', '.join(wanted.names)} is {architecture}")
     return chosen
+
+
+def _sold(named: list[T], market: Market) -> list[T]:
+    """Return those of *named* that *market* has. An emulator may show no market of a type."""
+    sold = [each for each in named if market in each.markets or not each.markets]
+    if not sold:
+        names = ", ".join(each.name for each in named)
+        on_spot = market == "spot"
+        where, other = ("on Spot", "on_demand") if on_spot else ("on demand", "spot")
+        raise NotSold(f"not sold {where}: {names}; name other types, or `capacity`: `{other}`")
+    return sold
 
 
 def _boots(kind: InstanceType, wanted: Wanted) -> bool:

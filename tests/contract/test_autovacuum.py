@@ -20,6 +20,7 @@ FEW_ROWS = {
     "reaper.heard_tellings",
     "reaper.listings",
     "reaper.missed_launches",
+    "reaper.refused_calls",
     "reaper.sightings",
     "reaper.watermark",
 }

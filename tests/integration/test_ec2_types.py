@@ -101,6 +101,17 @@ async def test_the_plan_of_a_job_has_the_types_of_its_launch(world: Ec2World) ->
         assert {each.name for each in chosen} == names_of(await planned(world, resources))
 
 
+async def test_a_type_that_spot_does_not_have_is_left_out_or_rejected_with_the_way_out(
+    world: Ec2World,
+) -> None:
+    both = Resources(instance_types=("hpc7a.12xlarge", "m5.large"))
+    assert names_of(await planned(world, both)) == {"m5.large"}
+    alone = Resources(instance_types=("hpc7a.12xlarge",))
+    assert names_of(await planned(world, alone, market="on-demand")) == {"hpc7a.12xlarge"}
+    with pytest.raises(Rejected, match=r"not sold on Spot: hpc7a\.12xlarge; .*`on_demand`"):
+        await planned(world, alone)
+
+
 async def test_a_type_that_the_image_does_not_run_on_is_left_out_or_rejected_in_words(
     world: Ec2World,
 ) -> None:

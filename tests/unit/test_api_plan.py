@@ -187,7 +187,8 @@ def test_a_type_without_spot_is_offered_on_demand_in_every_zone() -> None:
     plan = planned(known, resources=named, capacity="on_demand")
     assert [each.zone for each in plan.choices] == ["a", "b"]
     assert planned(known, resources=named).message == (
-        "no instance type fits: there is no Spot offer of c7i.large"
+        "no instance type fits: not sold on Spot: c7i.large; name other types, or `capacity`: "
+        "`on_demand`"
     )
 
 

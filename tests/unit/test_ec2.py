@@ -299,6 +299,7 @@ MACHINES = {
         (Resources(gpus=1), ["g5.xlarge"]),
         (Resources(instance_types=("t3.large", "c6g.large")), ["t3.large"]),
         (Resources(instance_types=("c6g.large",)), ["c6g.large"]),
+        (Resources(instance_types=("d5.large", "m5.large")), ["m5.large"]),
     ],
 )
 def test_the_types_that_will_do_are_offered_the_smallest_first(
@@ -317,6 +318,10 @@ def test_the_types_that_will_do_are_offered_the_smallest_first(
         (
             Resources(instance_types=("m5.large",), architecture="arm64"),
             "none of m5.large is arm64",
+        ),
+        (
+            Resources(instance_types=("d5.large",)),
+            "not sold on Spot: d5.large; name other types, or `capacity`: `on_demand`",
         ),
     ],
 )

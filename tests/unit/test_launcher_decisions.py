@@ -11,6 +11,7 @@ from services.launcher.config import REFUSED, UNKNOWN, LauncherConfig, from_sett
 from services.launcher.decisions import Pace
 from services.launcher.model import TRANSITIONS, Launch, Verdict
 from services.launcher.offers import Gather, Group, Home
+from shared.compute.choice import NotSold
 from shared.compute.port import (
     ComputeError,
     Deferred,
@@ -25,7 +26,7 @@ from shared.compute.port import (
     Unknown,
 )
 from shared.events.events import InstanceLaunched, LaunchDelayed, LaunchRefused
-from shared.events.requirements import Requirements, Resources
+from shared.events.requirements import Capacity, Requirements, Resources
 from shared.settings import BadSetting, Settings
 from shared.states import settled
 from shared.tokens import bootstrap_token
@@ -257,6 +258,20 @@ def test_an_error_while_it_is_planned_is_definite_whatever_it_is() -> None:
         assert verdict.launch.state == "wanted"
         assert len(verdict.events) == 1
     assert refuse(WANTED, Rejected("no such parameter")).launch.state == "refused"
+
+
+@pytest.mark.parametrize(
+    ("capacity", "state"),
+    [("spot", "refused"), ("on_demand", "refused"), ("spot_then_on_demand", "wanted")],
+)
+def test_a_type_that_spot_never_has_is_final_unless_its_turn_on_demand_comes(
+    capacity: Capacity, state: str
+) -> None:
+    launch = wanting(capacity=capacity, spot_wait_seconds=3)
+    refused = refuse(launch, NotSold("not sold on Spot: hpc7a.96xlarge")).launch
+    assert refused.state == state
+    if state == "wanted":
+        assert (refused.reason, refused.due_at) == ("no_capacity", NOW + seconds(3))
 
 
 @pytest.mark.parametrize("state", list(InstanceState))

@@ -22,7 +22,7 @@ from services.api.offers.model import (
     PlanRequest,
     RecentStart,
 )
-from shared.compute.choice import choose, wanted_by
+from shared.compute.choice import NotSold, choose, wanted_by
 from shared.compute.port import Rejected
 from shared.events.costs import OtherPrices
 from shared.events.events import Market
@@ -132,6 +132,9 @@ def _pools(resources: Resources, capacity: Capacity, known: KnownOffers) -> list
     for market in MARKETS[capacity]:
         try:
             chosen = _chosen(resources, market, known)
+        except NotSold as error:
+            missing = str(error)
+            continue
         except Rejected:
             if market == MARKETS[capacity][0]:  # the launcher refuses the job then
                 raise

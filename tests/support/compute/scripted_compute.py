@@ -52,6 +52,7 @@ class ScriptedCompute:
         self.offered = PricedOffers(terms=OfferTerms(chooses=False, zones=()), types=())
         self.short_by = 0
         self.refuses_to_end: set[str] = set()
+        self.end_refusal: ComputeError = Rejected("InvalidInstanceID: none of the batch was ended")
         self.terminate_error: Exception | None = None
         self.ends_at_once = True
         self.terminated: list[list[str]] = []
@@ -146,7 +147,7 @@ class ScriptedCompute:
         if self.terminate_error is not None:
             raise self.terminate_error
         if self.refuses_to_end & set(instance_ids):
-            raise Rejected("InvalidInstanceID: none of the batch was ended")
+            raise self.end_refusal
         for instance_id in instance_ids:
             if instance_id in self.instances and self.ends_at_once:
                 self.end(instance_id)

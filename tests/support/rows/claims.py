@@ -254,6 +254,8 @@ ELSEWHERE = {
     # Of a table with a row for each setting that is wrong, and by its primary key.
     "services.launcher.store.troubles.REMOVE_TROUBLES",
     "services.launcher.store.troubles.SAVE_TROUBLE",
+    # Of a table with a row for each method of the port, and by its primary key.
+    "services.reaper.store.refused_calls.SAVE",
     "services.launcher.store.pricing.CLAIM_PRICING",
     "services.launcher.store.pricing.SETTLE_PRICING",
     "services.launcher.store.watermark.COUNT_LAUNCHES",
