@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from services.api.http.routes import stats as route
 from services.api.jobs import stats
@@ -48,7 +49,14 @@ async def by(world: World, name: str, **parameters: str) -> dict[str | None, dic
     return {each["key"]: each for each in groups}
 
 
-async def done(world: World, *, late: float = 0, terminated: bool = True, **fields: Any) -> int:
+async def done(
+    world: World,
+    *,
+    late: float = 0,
+    terminated: bool = True,
+    cost: float | None = PAID,
+    **fields: Any,
+) -> int:
     """Run a job whose container starts *late* seconds after its time, to its end."""
     job_id = int((await world.post(**fields))["id"])
     world.clock.advance(late)
@@ -56,7 +64,7 @@ async def done(world: World, *, late: float = 0, terminated: bool = True, **fiel
     await world.report(agent, phase="running")
     await world.call_back(agent, {})
     if terminated:
-        await world.deliver(world.terminated(job_id))
+        await world.deliver(replace(world.terminated(job_id), cost_usd=cost))
     return job_id
 
 
@@ -246,6 +254,22 @@ async def test_where_removed_jobs_cannot_be_counted_the_answer_says_how_many(
     assert (part["total"]["jobs"], part["removed_jobs"]) == (0, 1), "only a part of the day"
     other = await asked(world, since="2d", until="2026-01-01T00:00:00Z")
     assert other["removed_jobs"] == 0
+
+
+async def test_an_unknown_cost_is_still_null_once_its_job_is_removed(
+    world: World, clock: VirtualClock
+) -> None:
+    unknown = [await done(world, cost=None) for _ in range(2)]
+    clock.advance(1)
+    for job_id in unknown:
+        await removed(world, job_id)
+        total = (await asked(world))["total"]
+        assert (total["cost_usd"], total["lost_usd"], total["saved_usd"]) == (None, None, None)
+    await removed(world, await done(world))
+    clock.advance(1)
+    total = (await asked(world))["total"]
+    assert (total["cost_usd"], total["lost_usd"]) == (PAID, 0)
+    assert total["saved_usd"] == about(ON_DEMAND - PAID)
 
 
 async def test_what_a_release_before_did_not_sum_up_is_unknown(

@@ -256,6 +256,13 @@ def test_an_attempt_whose_price_is_not_known_makes_the_cost_unknown_and_not_less
         text = summary(over(*attempts, exit_code=0))
         assert "cost not known" in text
         assert "USD" not in text
+    others = {"public_ipv4_hourly_usd": None, "volume_hourly_usd": 0.036}
+    over_at = (NOW + timedelta(seconds=60)).isoformat()
+    part = attempt("ended", last="running", cause="done", ended_at=over_at, other_prices=others)
+    assert "cost not known" in summary(over(part, exit_code=0))
+    alone = attempt("ended", last="running", cause="done", cost_usd=0.002)
+    no_list_price = alone | {"on_demand_hourly_price_usd": None, "on_demand_usd": None}
+    assert "on demand" not in summary(over(known, no_list_price, exit_code=0))
     free = attempt("ended", last="running", cause="done", hourly_price_usd=0.0, cost_usd=0.0)
     assert "USD" not in summary(over(free, exit_code=0))
 

@@ -231,8 +231,9 @@ def _removed(row: Any, key: str) -> StatsGroup:
         **{name: row[name] for name in _REMOVED_COUNTS},
         **{each.lower(): jobs for each in ("DONE", "FAILED", "CANCELLED") if each == status},
         cost_usd=_rounded(cost),
-        lost_usd=_rounded(row["lost_usd"]),
-        saved_usd=_rounded(row["saved_usd"]),
+        # Earlier releases summed up unknown amounts as 0.
+        lost_usd=None if cost is None else _rounded(row["lost_usd"]),
+        saved_usd=None if cost is None else _rounded(row["saved_usd"]),
     )
 
 

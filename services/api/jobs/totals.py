@@ -64,14 +64,18 @@ Without lines it is a cost of an earlier release, which is that of the instance 
 ADD_SAVINGS = f"""
 INSERT INTO daily_savings (day, status, lost_usd, saved_usd)
 SELECT (jobs.finished_at AT TIME ZONE 'UTC')::date, jobs.status,
-    coalesce(sum(cost_usd::numeric) FILTER (WHERE cause = ANY ($2::text[])), 0),
-    coalesce(sum((CASE WHEN cause = ANY ($2::text[]) THEN 0
-        ELSE {BILLED_ON_DEMAND} END - cost_usd)::numeric), 0)
+    CASE WHEN count(instance_id) = 0 THEN 0
+         ELSE sum((CASE WHEN cause = ANY ($2::text[]) THEN 1 ELSE 0 END * cost_usd)::numeric) END,
+    CASE WHEN count(instance_id) = 0 THEN 0
+         ELSE sum((CASE WHEN cause = ANY ($2::text[]) THEN 0
+                   ELSE {BILLED_ON_DEMAND} END - cost_usd)::numeric) END
 FROM jobs JOIN attempts ON attempts.job_id = jobs.id
 WHERE jobs.id = ANY ($1::bigint[]) GROUP BY 1, 2 ORDER BY 1, 2
 ON CONFLICT (day, status) DO UPDATE SET
-    lost_usd = daily_savings.lost_usd + excluded.lost_usd,
-    saved_usd = daily_savings.saved_usd + excluded.saved_usd
+    lost_usd = coalesce(daily_savings.lost_usd + excluded.lost_usd,
+        daily_savings.lost_usd, excluded.lost_usd),
+    saved_usd = coalesce(daily_savings.saved_usd + excluded.saved_usd,
+        daily_savings.saved_usd, excluded.saved_usd)
 """  # noqa: S608 - our own expression
 
 

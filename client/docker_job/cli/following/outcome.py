@@ -1,5 +1,7 @@
 """The end of a job: its exit code as that of the command, and the summary. Pure."""
 
+from collections.abc import Sequence
+
 from docker_job.cli.output.figures import duration, instant, money
 from docker_job.documents import Attempt, Job
 
@@ -80,16 +82,16 @@ def _cost(job: Job) -> str:
     """Render the cost; while an instance is not known to be terminated, what it is by its price."""
     bought = [each for each in job.attempts if each.instance_id]
     costs = [_paid(each, each.hourly_price_usd, each.cost_usd) for each in bought]
-    known = [each for each in costs if each is not None]
-    if len(known) < len(costs):
+    whole = _sum(costs)
+    if whole is None:
         return "cost not known"
-    if not any(known):
+    if not whole:
         return ""
     compared = [_paid(e, e.on_demand_hourly_price_usd, e.on_demand_usd) for e in bought]
-    on_demand = sum(each or 0.0 for each in compared)
-    cost = money(sum(known))
+    on_demand = _sum(compared) or 0.0
+    cost = money(whole)
     about = "" if is_settled(job) or cost.startswith("<") else "about "
-    beside = f" ({money(on_demand)} on demand)" if on_demand > sum(known) else ""
+    beside = f" ({money(on_demand)} on demand)" if on_demand > whole else ""
     return f"{about}{cost} USD{beside}"
 
 
@@ -107,8 +109,16 @@ def _paid(attempt: Attempt, hourly: float | None, known: float | None) -> float 
     since = instant(launched)
     if end is None or since is None:
         return 0.0
-    whole = hourly + sum(usd or 0.0 for usd in attempt.other_prices.values())
+    whole = _sum([hourly, *attempt.other_prices.values()])
+    if whole is None:
+        return None
     return whole * max(0.0, (end - since).total_seconds()) / 3600
+
+
+def _sum(parts: Sequence[float | None]) -> float | None:
+    """Return the sum; None: a part is not known."""
+    known = [each for each in parts if each is not None]
+    return sum(known) if len(known) == len(parts) else None
 
 
 def _terminated(job: Job, attempt: Attempt | None) -> str:
