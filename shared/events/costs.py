@@ -31,9 +31,11 @@ class OtherTerms(Struct, frozen=True, kw_only=True):
     """The prices of what each instance gets beside itself.
 
     `public_ipv4_hourly_usd` is by zone: a zone that is missing assigns no address. `disk_gib` is
-    the volume of a job that does not say.
+    the volume of a job that does not say; `gpu_disk_gib` is the same on types with GPUs, and 0 in
+    events of earlier releases, which publish `disk_gib` for all.
     """
 
     public_ipv4_hourly_usd: dict[str, float | None] = {}
     volume_gib_hourly_usd: float | None = None
     disk_gib: int = 0
+    gpu_disk_gib: int = 0

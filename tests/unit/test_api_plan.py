@@ -270,6 +270,19 @@ def test_the_cost_has_the_address_and_the_volume() -> None:
 
 
 @pytest.mark.parametrize(
+    ("gpu_disk_gib", "asked_gib", "cost"), [(100, None, 0.045), (0, None, 0.038), (100, 50, 0.04)]
+)
+def test_a_type_with_gpus_has_the_volume_of_its_launch(
+    gpu_disk_gib: int, asked_gib: int | None, cost: float
+) -> None:
+    known = with_others(gpu_disk_gib=gpu_disk_gib)
+    known = replace(known, types=tuple(replace(each, gpus=1) for each in known.types))
+    wanted = {"gpus": 1} | ({"disk_gib": asked_gib} if asked_gib else {})
+    plan = planned(known, expected_seconds=3510, resources=wanted)
+    assert plan.choices[0].cost_usd == cost
+
+
+@pytest.mark.parametrize(
     "changes", [{"volume_gib_hourly_usd": None}, {"public_ipv4_hourly_usd": {"b": None}}]
 )
 def test_an_unknown_price_of_address_or_volume_makes_the_cost_unknown(

@@ -15,7 +15,7 @@ from shared.compute.ec2.offers import other_terms
 from shared.compute.ec2.price_list import PUBLIC_IPV4, VOLUME
 from shared.compute.ec2.price_table import TABLE_AS_OF
 from shared.compute.ec2.prices import PRODUCTS, VPC_PRODUCT, Prices, read_history
-from shared.compute.ec2.settings import PriceSource
+from shared.compute.ec2.settings import Ec2Settings, PriceSource
 from shared.compute.ec2.shapes import DescribedInstance
 from shared.compute.port import (
     ComputeError,
@@ -274,8 +274,9 @@ async def test_an_unreadable_history_makes_the_price_unknown() -> None:
 
 def test_the_offers_price_an_address_only_where_the_subnet_assigns_one() -> None:
     charges = Charges(public_ipv4_hourly_usd=0.005, volume_gib_month_usd=0.08)
-    terms = other_terms(charges, {"a": True, "b": False}, 30, NOW)
+    terms = other_terms(charges, {"a": True, "b": False}, Ec2Settings(), NOW)
     assert terms.public_ipv4_hourly_usd == {"a": 0.005}
     assert (terms.volume_gib_hourly_usd, terms.disk_gib) == (0.08 / JANUARY_HOURS, 30)
-    unknown = other_terms(Charges(), {"a": True}, 30, NOW)
+    assert terms.gpu_disk_gib == 100
+    unknown = other_terms(Charges(), {"a": True}, Ec2Settings(), NOW)
     assert (unknown.public_ipv4_hourly_usd, unknown.volume_gib_hourly_usd) == ({"a": None}, None)

@@ -71,7 +71,7 @@ def decide_plan(
     expected, source = _expected(request, rules)
     billed = _billed_seconds(expected, start, known)
     terms = None if known is None else known.terms
-    others = [other_prices(terms, each.zone, request.job.resources) for each in pools]
+    others = [other_prices(terms, each, request.job.resources) for each in pools]
     choices = tuple(
         _choice(each, place, billed, other)
         for place, (each, other) in enumerate(zip(pools, others, strict=True), start=1)
@@ -207,14 +207,19 @@ def _billed_seconds(expected: int, start: UsualStart | None, known: KnownOffers 
     return max(least, math.ceil(expected + boot))
 
 
-def other_prices(terms: OfferTerms | None, zone: str, resources: Resources) -> OtherPrices | None:
-    """Return the prices of address and volume in *zone*; None: an earlier release knows none."""
+def other_prices(
+    terms: OfferTerms | None, pool: PricedPool, resources: Resources
+) -> OtherPrices | None:
+    """Return the prices of address and volume in *pool*; None: an earlier release knows none."""
     if terms is None or terms.other is None:
         return None
-    gib_hour, disk_gib = terms.other.volume_gib_hourly_usd, terms.other.disk_gib
+    other = terms.other
+    for_gpus = other.gpu_disk_gib if pool.kind.gpus else 0
+    disk_gib = resources.disk_gib or for_gpus or other.disk_gib
+    gib_hour = other.volume_gib_hourly_usd
     return OtherPrices(
-        public_ipv4_hourly_usd=terms.other.public_ipv4_hourly_usd.get(zone, 0.0),
-        volume_hourly_usd=None if gib_hour is None else gib_hour * (resources.disk_gib or disk_gib),
+        public_ipv4_hourly_usd=other.public_ipv4_hourly_usd.get(pool.zone, 0.0),
+        volume_hourly_usd=None if gib_hour is None else gib_hour * disk_gib,
     )
 
 

@@ -61,7 +61,7 @@ class OfferReader:
         return PricedOffers(
             terms=replace(
                 terms_of(self._settings, tuple(zones)),
-                other=other_terms(charges, zones, self._settings.disk_gib, self._clock.now()),
+                other=other_terms(charges, zones, self._settings, self._clock.now()),
                 listed_as_of=self._listed.table_as_of(),
             ),
             types=tuple(
@@ -110,7 +110,7 @@ def terms_of(settings: Ec2Settings, zones: tuple[str, ...]) -> OfferTerms:
 
 
 def other_terms(
-    charges: Charges, zones: Mapping[str, bool], disk_gib: int, now: datetime
+    charges: Charges, zones: Mapping[str, bool], settings: Ec2Settings, now: datetime
 ) -> OtherTerms:
     """Return the prices beside those of instances; *zones*: whether each assigns addresses."""
     return OtherTerms(
@@ -118,7 +118,8 @@ def other_terms(
             zone: charges.public_ipv4_hourly_usd for zone, assigns in zones.items() if assigns
         },
         volume_gib_hourly_usd=charges.volume_gib_hourly_usd(now),
-        disk_gib=disk_gib,
+        disk_gib=settings.disk_gib,
+        gpu_disk_gib=settings.gpu_disk_gib,
     )
 
 
