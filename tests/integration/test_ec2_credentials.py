@@ -35,7 +35,7 @@ sso_role_name = x
 sso_region = us-east-1
 sso_start_url = https://none.example
 """
-CALLS = {
+CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "ec2": ("DescribeSubnets", {}),
     "sts": ("GetCallerIdentity", {}),
     "ssm": ("GetParameter", {"Name": "/none"}),

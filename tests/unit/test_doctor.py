@@ -62,7 +62,7 @@ def test_every_call_that_would_change_something_is_a_dry_run() -> None:
         ("EndpointConnectionError", "AWS_ENDPOINT_URL"),
     ],
 )
-def test_what_is_wrong_with_the_credentials_is_told_apart(code: str, words: str) -> None:
+def test_each_fault_of_the_credentials_has_its_own_remedy(code: str, words: str) -> None:
     assert words in _mend(code)
 
 

@@ -202,14 +202,13 @@ def test_credentials_that_cannot_be_read_are_named(
     assert found.change in str(found)
 
 
-def test_a_certificate_that_is_not_trusted_names_the_clock_and_one_that_is_cut_off_does_not() -> (
-    None
-):
-    words = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate is not yet valid"
-    found = error_of(SSLError(endpoint_url="https://ec2", error=words))
+def test_a_certificate_that_is_not_trusted_names_the_clock_and_a_cut_handshake_does_not() -> None:
+    cause = OSError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate is not yet valid")
+    found = error_of(SSLError(endpoint_url="https://ec2", error=cause))
     assert type(found) is Unknown
     assert "clock" in found.change
-    assert error_of(SSLError(endpoint_url="https://ec2", error="UNEXPECTED_EOF")).change == ""
+    cut = SSLError(endpoint_url="https://ec2", error=OSError("UNEXPECTED_EOF"))
+    assert error_of(cut).change == ""
 
 
 def test_a_queue_that_does_not_exist_names_its_setting() -> None:

@@ -26,7 +26,11 @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.ht
 """
 
 NONE = frozenset({"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"})
-UNREADABLE = frozenset(each.__name__ for each in (*NO_CREDENTIALS, *UNREAD_CREDENTIALS)) - NONE
+UNREADABLE = frozenset(
+    kind.__name__
+    for each in (*NO_CREDENTIALS, *UNREAD_CREDENTIALS)
+    for kind in (each, *each.__subclasses__())
+)
 
 
 async def credentials(scene: Scene) -> list[Finding]:
