@@ -159,7 +159,8 @@ class Front:
             return self._keys.operator
         check_endpoint(call.service, region_of(call.request), self._settings.region)
         signed_for = SHORT_NAMES.get(call.service, call.service)
-        return verify(call.request, signed_for, self._keys, self._now())
+        clock_error = self._settings.ec2_clock_error
+        return verify(call.request, signed_for, self._keys, self._now(), clock_error)
 
     def _now(self) -> datetime:
         return datetime.now(UTC) + timedelta(seconds=self._settings.clock_ahead_seconds)

@@ -98,6 +98,8 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     verify_signatures: bool = True
     clock_ahead_seconds: float = 0.0
     """How far AWS's clock is ahead of this machine's: in signatures, and the header Date."""
+    ec2_clock_error: Literal["AuthFailure", "RequestExpired"] = "AuthFailure"
+    """EC2's code for a signature of another time; `RequestExpired` is the documented one."""
     knows_dry_run: bool = True
     """False: `DryRun` is ignored and the call made, as by some emulators."""
     enforce_policies: bool = True

@@ -3,6 +3,13 @@
 The canonical request and the signature are botocore's: the code that signs boto3's calls.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+
+Each service has its own code for one fault. EC2 has `RequestExpired` for credentials that have
+ended (https://github.com/aws/aws-sdk-go-v2/issues/1674), and `AuthFailure` for a clock that is off
+(https://github.com/aws/aws-sdk-java/issues/519), of which its list of codes has `RequestExpired`:
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html. The others name both
+times: https://github.com/convox/rack/issues/235 and, in JSON,
+https://github.com/fabfuel/ecs-deploy/issues/126.
 """
 
 import hashlib
@@ -26,9 +33,12 @@ AUTHORIZATION = re.compile(
 SKEW = timedelta(minutes=5)
 TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 BODY_HASH = "x-amz-content-sha256"
+JSON_SERVICES = frozenset({"ssm", "sqs", "pricing"})
 
 
-def verify(request: Request, service: str, keys: Keys, now: datetime) -> Credential:
+def verify(
+    request: Request, service: str, keys: Keys, now: datetime, ec2_clock_error: str = "AuthFailure"
+) -> Credential:
     """Return the credential that signed *request*. Raises AwsError, with AWS's code and message."""
     given = AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
     if given is None:
@@ -39,8 +49,10 @@ def verify(request: Request, service: str, keys: Keys, now: datetime) -> Credent
     if request.headers.get("x-amz-security-token", "") != credential.session_token:
         raise _refusal(service, "The security token included in the request is invalid")
     if credential.expires_at is not None and now >= credential.expires_at:
-        raise AwsError("ExpiredToken", "The security token included in the request is expired", 403)
-    _check_time(request, given["day"], now)
+        raise _expired(service)
+    signed_at = _signed_at(request, given["day"])
+    if abs(now - signed_at) > SKEW:
+        raise _another_time(service, signed_at, now, ec2_clock_error)
     if given["service"] != service:
         raise _mismatch("Credential should be scoped to correct service.")
     if not is_signed(request, given, credential.secret):
@@ -78,19 +90,46 @@ def is_signed(request: Request, given: re.Match[str], secret: str) -> bool:
 
 def _refusal(service: str, message: str) -> AwsError:
     if service == "ec2":
-        return AwsError(
-            "AuthFailure", "AWS was not able to validate the provided access credentials", 401
-        )
-    if service in {"ssm", "sqs", "pricing"}:
+        return _not_valid()
+    if service in JSON_SERVICES:
         return AwsError("UnrecognizedClientException", message, 400)
     return AwsError("InvalidClientTokenId", message, 403)
+
+
+def _not_valid() -> AwsError:
+    message = "AWS was not able to validate the provided access credentials"
+    return AwsError("AuthFailure", message, 401)
 
 
 def _mismatch(message: str) -> AwsError:
     return AwsError("SignatureDoesNotMatch", message, 403)
 
 
-def _check_time(request: Request, day: str, now: datetime) -> None:
+def _expired(service: str) -> AwsError:
+    if service == "ec2":
+        return AwsError("RequestExpired", "Request has expired.")
+    message = "The security token included in the request is expired"
+    if service in JSON_SERVICES:
+        return AwsError("ExpiredTokenException", message)
+    return AwsError("ExpiredToken", message, 403)
+
+
+def _another_time(service: str, at: datetime, now: datetime, ec2_clock_error: str) -> AwsError:
+    if service == "ec2":
+        return _not_valid() if ec2_clock_error == "AuthFailure" else _expired(service)
+    is_old = at < now
+    limit = now - SKEW if is_old else now + SKEW
+    message = (
+        f"Signature {'expired' if is_old else 'not yet current'}: {at:{TIME_FORMAT}} is "
+        f"{'now earlier' if is_old else 'still later'} than {limit:{TIME_FORMAT}} "
+        f"({now:{TIME_FORMAT}} {'-' if is_old else '+'} 5 min.)"
+    )
+    if service in JSON_SERVICES:
+        return AwsError("InvalidSignatureException", message)
+    return _mismatch(message)
+
+
+def _signed_at(request: Request, day: str) -> datetime:
     stamp = request.headers.get("x-amz-date", "")
     try:
         signed_at = datetime.strptime(stamp, TIME_FORMAT).replace(tzinfo=UTC)
@@ -98,6 +137,4 @@ def _check_time(request: Request, day: str, now: datetime) -> None:
         raise AwsError("IncompleteSignature", f"Date {stamp!r} makes no sense", 400) from error
     if not stamp.startswith(day):
         raise _mismatch("Date in Credential scope does not match YYYYMMDD from ISO-8601 version")
-    if abs(now - signed_at) > SKEW:
-        age = "expired" if signed_at < now else "not yet current"
-        raise _mismatch(f"Signature {age}: {stamp} is not within 5 min. of {now:{TIME_FORMAT}}")
+    return signed_at

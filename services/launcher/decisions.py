@@ -44,7 +44,7 @@ REASONS: dict[type[ComputeError], Reason] = {
 NO_INSTANCE = (NoCapacity, QuotaReached, Deferred)
 """Answers that there is no instance now. Only these end a job's wait for Spot: a launcher that was
 down, a cloud that throttles or does not answer, and a fault of the deployment's settings prove
-nothing about capacity.
+nothing about capacity. Neither does one of these that names what an operator can change.
 """
 
 MESSAGES: dict[Reason, str] = {
@@ -128,7 +128,7 @@ def decide_refusal(
     if isinstance(error, Rejected) and not _goes_on_demand(launch, error):
         message = last_error or "the cloud rejects this launch"
         return _refuse(launch, message, "rejected", now)
-    if isinstance(error, NO_INSTANCE) and _has_waited_out(launch, now):
+    if isinstance(error, NO_INSTANCE) and not error.change and _has_waited_out(launch, now):
         message = last_error or MESSAGES["no_capacity"]
         return _refuse(launch, message, "no_capacity", now)
     waiting = _postpone(launch, error, now, jitter, pace)

@@ -11,6 +11,7 @@ from operations.doctor import command_line, report
 from operations.doctor.checks.api import _check_address
 from operations.doctor.checks.stores import stores
 from operations.doctor.installation import read_ec2, read_installation
+from shared.compute.ec2.doctor.account import _mend
 from shared.compute.ec2.doctor.asking import shorten
 from shared.compute.ec2.doctor.permissions import BY_ROLE, CHANGING, PROBES, WITHIN
 from shared.compute.ec2.doctor.queue import _arn, _kinds
@@ -46,6 +47,23 @@ def test_every_call_that_would_change_something_is_a_dry_run() -> None:
     reading = ("Describe", "Get", "Decode", "Receive")
     changing = {each for each in PROBES if not each.partition(":")[2].startswith(reading)}
     assert changing - {"sqs:DeleteMessage"} == set(CHANGING)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("NoCredentialsError", "name credentials"),
+        ("UnauthorizedSSOTokenError", "aws sso login"),
+        ("ConfigParseError", "cannot be read"),
+        ("RequestExpired", "clock"),
+        ("ExpiredTokenException", "expired"),
+        ("InvalidSignatureException", "clock"),
+        ("AuthFailure", "clock"),
+        ("EndpointConnectionError", "AWS_ENDPOINT_URL"),
+    ],
+)
+def test_each_fault_of_the_credentials_has_its_own_remedy(code: str, words: str) -> None:
+    assert words in _mend(code)
 
 
 def route(gateway: str, **more: str) -> dict[str, Any]:

@@ -6,10 +6,20 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import (
+    BotoCoreError,
     ClientError,
+    ConfigParseError,
     ConnectTimeoutError,
+    CredentialRetrievalError,
+    LoginRefreshRequired,
+    MetadataRetrievalError,
     NoCredentialsError,
     ParamValidationError,
+    RefreshWithMFAUnsupportedError,
+    SSLError,
+    SSOTokenLoadError,
+    TokenRetrievalError,
+    UnauthorizedSSOTokenError,
 )
 from msgspec.structs import replace
 
@@ -170,6 +180,44 @@ def test_a_call_without_credentials_names_them() -> None:
     assert "AWS_PROFILE" in error.change
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (UnauthorizedSSOTokenError(), Misconfigured),
+        (SSOTokenLoadError(error_msg="no token"), Misconfigured),
+        (LoginRefreshRequired(), Misconfigured),
+        (ConfigParseError(path="config"), Misconfigured),
+        (RefreshWithMFAUnsupportedError(), Misconfigured),
+        (CredentialRetrievalError(provider="process", error_msg="no"), Unknown),
+        (MetadataRetrievalError(error_msg="no"), Unknown),
+        (TokenRetrievalError(provider="sso", error_msg="no"), Unknown),
+    ],
+)
+def test_credentials_that_cannot_be_read_are_named(
+    error: BotoCoreError, kind: type[ComputeError]
+) -> None:
+    found = error_of(error)
+    assert type(found) is kind
+    assert "AWS_PROFILE" in found.change
+    assert found.change in str(found)
+
+
+def test_a_certificate_that_is_not_trusted_names_the_clock_and_a_cut_handshake_does_not() -> None:
+    cause = OSError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate is not yet valid")
+    found = error_of(SSLError(endpoint_url="https://ec2", error=cause))
+    assert type(found) is Unknown
+    assert "clock" in found.change
+    cut = SSLError(endpoint_url="https://ec2", error=OSError("UNEXPECTED_EOF"))
+    assert error_of(cut).change == ""
+
+
+def test_a_queue_that_does_not_exist_names_its_setting() -> None:
+    for code in ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"):
+        error = named(code, "The specified queue does not exist.")
+        assert type(error) is Misconfigured
+        assert "DOCKER_JOB_INTERRUPTION_QUEUE_URL" in error.change
+
+
 def test_what_only_sts_can_read_is_left_out_of_the_message() -> None:
     encoded = "You are not authorized. Encoded authorization failure message: AQo-x_y"
     error = str(named("UnauthorizedOperation", encoded))
@@ -180,9 +228,12 @@ def test_what_only_sts_can_read_is_left_out_of_the_message() -> None:
 def test_a_job_that_names_no_type_has_no_fault_in_the_type() -> None:
     error = named("InvalidInstanceType", "zz.large does not exist")
     assert at_fault(error, Resources(instance_types=("zz.large",))) is error
-    spared = at_fault(error, Resources())
-    assert type(spared) is Misconfigured
-    assert "DOCKER_JOB_EC2_INSTANCE_TYPES" in str(spared)
+    for nothing in (Resources(), Resources(disk_gib=50), Resources(architecture="arm64")):
+        spared = at_fault(error, nothing)
+        assert type(spared) is Misconfigured
+        assert "DOCKER_JOB_EC2_INSTANCE_TYPES" in str(spared)
+    for own in (Resources(vcpus=2), Resources(memory_mib=1), Resources(gpus=1)):
+        assert at_fault(error, own) is error
 
 
 def test_no_answer_is_unknown_and_a_call_that_cannot_be_made_is_ours() -> None:

@@ -252,6 +252,15 @@ def test_a_wait_for_spot_ends_only_with_an_answer_that_there_is_no_instance(
         assert refuse(asked, answer, NOW + seconds(3600)).launch.state == "refused"
 
 
+@pytest.mark.parametrize("kind", [NoCapacity, QuotaReached, Deferred])
+def test_what_an_operator_can_change_ends_no_wait_for_spot(kind: type[ComputeError]) -> None:
+    error = kind("SpotMaxPriceTooLow: 0.01 is lower than 0.0374")
+    error.change = "check DOCKER_JOB_EC2_MAX_PRICE_USD"
+    (asked,) = ask(wanting(capacity="spot", spot_wait_seconds=60))
+    waiting = refuse(asked, error, NOW + seconds(3600)).launch
+    assert (waiting.state, waiting.to_change) == ("wanted", error.change)
+
+
 def test_an_error_while_it_is_planned_is_definite_whatever_it_is() -> None:
     for error in (Unknown("timeout"), Throttled("slow down"), NoCapacity("all pools rest")):
         verdict = refuse(WANTED, error)

@@ -19,6 +19,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from shared.backoff import Backoff
+from shared.compute.ec2 import error_rules
 from shared.compute.ec2.authorization import AuthorizationDecoder
 from shared.compute.ec2.buckets import CallBuckets
 from shared.compute.ec2.errors import ENCODED, code_of, error_of, message_of, named
@@ -51,6 +52,9 @@ MOST_PAGES = 1000
 TRIES = 4
 """Of a read call that was throttled."""
 
+RENEW_SECONDS = 15.0
+"""The least time between two readings of the credentials: making a client costs a second of CPU."""
+
 
 class Aws:
     """AWS's services in one region, with this process's credentials."""
@@ -60,6 +64,7 @@ class Aws:
         self._clients: dict[tuple[str, float], Any] = {}
         self._making = threading.Lock()
         self._session: boto3.session.Session | None = None
+        self._read_at = 0.0
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._buckets = CallBuckets()
         self.authorization = AuthorizationDecoder(self._decode)
@@ -132,7 +137,12 @@ class Aws:
     def _call(self, service: str, action: str, parameters: dict[str, Any]) -> dict[str, Any]:
         read_seconds = FLEET_SECONDS if action in SLOW else READ_SECONDS
         method = getattr(self._client(service, read_seconds), xform_name(action))
-        answer: dict[str, Any] = method(**parameters)
+        try:
+            answer: dict[str, Any] = method(**parameters)
+        except Exception as error:
+            if error_of(error).change == error_rules.CREDENTIALS:
+                self._forget_credentials()
+            raise
         return answer
 
     def _client(self, service: str, read_seconds: float) -> Any:
@@ -153,6 +163,15 @@ class Aws:
                     ),
                 )
             return self._clients[key]
+
+    def _forget_credentials(self) -> None:
+        """Read the credentials anew for the next call: a client never reads a file again."""
+        now = time.monotonic()
+        with self._making:
+            if now - self._read_at >= RENEW_SECONDS:
+                self._read_at = now
+                self._session = None
+                self._clients.clear()
 
     def _region_of(self, service: str) -> str:
         """Return the region to ask: the Price List API is in few, with the prices of all."""

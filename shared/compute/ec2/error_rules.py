@@ -8,6 +8,7 @@ holds. `errors.py` explains the kinds. Sources:
 - which of a fleet's codes mean capacity: `pkg/errors/errors.go` of aws/karpenter-provider-aws
 - `AuthFailure.ServiceLinkedRoleCreationNotPermitted` in a fleet's answer:
   https://github.com/terraform-aws-modules/terraform-aws-eks/issues/2565
+- one code with several meanings, by its words: docs/ec2.md has each with its source
 """
 
 from typing import NamedTuple
@@ -31,7 +32,7 @@ class Rule(NamedTuple):
     codes: tuple[str, ...]
     """Patterns of `fnmatch`; `Client.` and `Server.` before a code are left out."""
     change: str = ""
-    """What an operator can change, for `Misconfigured`."""
+    """What an operator can change: always of `Misconfigured`, of the others where there is such."""
     words: tuple[str, ...] = ()
     """Any of them, in lower case. Empty: whatever the message."""
 
@@ -47,12 +48,43 @@ PROFILE = (
     "visible to EC2 after some seconds"
 )
 KEY_NAME = "check DOCKER_JOB_EC2_KEY_NAME: a key pair of this region"
-PRICE = "check DOCKER_JOB_EC2_MAX_PRICE_USD: more than 0.001, or empty"
+PRICE = (
+    "check DOCKER_JOB_EC2_MAX_PRICE_USD: more than 0.001 and than the Spot price, or empty for the "
+    "on-demand price"
+)
+ADDRESSES = "larger or more subnets in DOCKER_JOB_EC2_SUBNETS: the addresses of these are used up"
+TENANCY = (
+    "check DOCKER_JOB_EC2_SUBNETS: subnets of a VPC whose tenancy is `default`, not `dedicated`"
+)
+DISK = (
+    "check DOCKER_JOB_EC2_DISK_GIB, and the devices and snapshots of the image "
+    "(DOCKER_JOB_EC2_IMAGE_ID)"
+)
+MARKETPLACE = (
+    "accept the terms of the image's AWS Marketplace product, or name another image in "
+    "DOCKER_JOB_EC2_IMAGE_ID"
+)
+FREE_PLAN = (
+    "upgrade the account from AWS's free plan, which has few instance types and images, or name "
+    "eligible ones in DOCKER_JOB_EC2_INSTANCE_TYPES and DOCKER_JOB_EC2_IMAGE_ID"
+)
+QUOTA = (
+    "raise the quota that the message names (AWS's Service Quotas), or remove what the account "
+    "does not need: volumes, network interfaces, addresses, fleets"
+)
+QUEUE = "check DOCKER_JOB_INTERRUPTION_QUEUE_URL: a queue that exists, in this region and account"
 PERMISSION = (
     "allow it, as docs/iam/launcher.json does, or docs/iam/reaper.json for the reaper; a boundary, "
     "a service control policy or the policy of a KMS key can forbid it too"
 )
-CREDENTIALS = "check the credentials of the launcher (AWS_PROFILE, AWS_ACCESS_KEY_ID, its role)"
+CREDENTIALS = (
+    "check the credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID, a role) and when they end, this "
+    "machine's clock (NTP), and that the account has enabled the region"
+)
+CERTIFICATE = (
+    "AWS's certificate is not trusted: check this machine's clock (NTP), AWS_CA_BUNDLE and "
+    "AWS_ENDPOINT_URL"
+)
 SPOT_ROLE = (
     "create Spot's service-linked role once: "
     "aws iam create-service-linked-role --aws-service-name spot.amazonaws.com"
@@ -68,6 +100,16 @@ TYPES = (
     "zones of DOCKER_JOB_EC2_SUBNETS have such types"
 )
 KMS = "let the launcher's role and Spot's service-linked role use the KMS key of the volumes"
+
+EXPIRED = ("RequestExpired", "ExpiredToken*", "RequestTimeTooSkewed", "RequestInTheFuture")
+"""EC2 has one code for credentials that have ended and for a clock that is off."""
+
+NOT_KNOWN = (
+    *("AuthFailure*", "InvalidClientTokenId", "UnrecognizedClient*", "IncompleteSignature"),
+    *("SignatureDoesNotMatch", "InvalidSignature*", "MissingAuthenticationToken*"),
+    "InvalidAccessKeyId",
+)
+"""AWS does not know the credentials, or a signature is wrong: by its secret, or by the clock."""
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -85,20 +127,23 @@ RULES: tuple[Rule, ...] = (
             *("InvalidLaunchTemplate*NotFound*", "launchTemplate*DoesNotExist"),
         ),
     ),
-    Rule(
-        NoCapacity,
-        (
-            *("Insufficient*Capacity*", "InsufficientFreeAddresses*", "UnfulfillableCapacity"),
-            *("*CapacityExceeded", "SpotMaxPriceTooLow"),
-        ),
-    ),
+    # The pool lacks what the deployment can give it: others are tried, as without capacity.
+    Rule(NoCapacity, ("SpotMaxPriceTooLow",), PRICE),
+    Rule(NoCapacity, ("InsufficientFreeAddresses*",), ADDRESSES),
+    Rule(NoCapacity, ("Insufficient*Capacity*", "UnfulfillableCapacity", "*CapacityExceeded")),
     Rule(Misconfigured, ("TagLimitExceeded",), PARAMETERS),
-    Rule(QuotaReached, ("*LimitExceeded", "*LimitExceededException", "Max*Exceeded")),
-    # Nothing was done, but our clock or credentials are out of date, and will not be for long.
-    Rule(Unknown, ("RequestExpired", "ExpiredToken*", "RequestTimeout*")),
+    Rule(Misconfigured, ("SecurityGroupsPer*",), GROUPS),
+    # Used up by the jobs themselves, and free again with their ends.
+    Rule(QuotaReached, ("VcpuLimit*", "InstanceLimit*", "MaxSpotInstanceCount*")),
+    Rule(QuotaReached, ("*LimitExceeded", "*LimitExceededException", "Max*Exceeded"), QUOTA),
+    # Nothing was done by this call, and perhaps by an earlier one: the identical call follows.
+    Rule(Unknown, EXPIRED, CREDENTIALS),
     Rule(
         Unknown,
-        ("Internal*", "ServiceUnavailable*", "Unavailable", "ServerInternal", "RequestCanceled"),
+        (
+            *("Internal*", "ServiceUnavailable*", "Unavailable", "ServerInternal"),
+            *("RequestCanceled", "RequestTimeout*"),
+        ),
     ),
     # The job's own: of types that it names. `at_fault` spares a job that names nothing.
     Rule(Rejected, ("InvalidInstanceType*",)),
@@ -106,12 +151,39 @@ RULES: tuple[Rule, ...] = (
     # Not of a launch, but of an end: what does not exist needs none.
     Rule(Rejected, ("InvalidInstanceID.*", "InvalidSpotInstanceRequestID.*")),
     # All from here on is the deployment's or the account's fault.
+    Rule(Misconfigured, ("*NonExistentQueue*", "*QueueDoesNotExist*"), QUEUE),
     Rule(Misconfigured, ("AuthFailure.ServiceLinkedRole*",), SPOT_ROLE),
-    Rule(Misconfigured, ("PendingVerification*", "OptInRequired", "Blocked"), ACCOUNT),
-    Rule(Misconfigured, ("InvalidAMIID*", "InvalidAMIName*"), IMAGE),
+    Rule(Misconfigured, ("AuthFailure*",), IMAGE, words=("for images",)),
+    Rule(Misconfigured, ("OptInRequired", "Unsupported*"), MARKETPLACE, words=("marketplace",)),
+    Rule(Misconfigured, ("InvalidParameter*",), FREE_PLAN, words=("free tier", "free plan")),
+    Rule(Misconfigured, ("InvalidParameter*", "Unsupported*"), TENANCY, words=("tenancy",)),
+    Rule(
+        Misconfigured,
+        ("InvalidParameter*", "Unsupported*"),
+        IMAGE,
+        words=("boot mode", "uefi", "virtualization type", "elastic network adapter"),
+    ),
+    Rule(
+        Misconfigured,
+        (
+            *("PendingVerification*", "OptInRequired", "Blocked", "AccountDisabled*"),
+            *("SubscriptionRequired*", "NotSignedUp*"),
+        ),
+        ACCOUNT,
+    ),
+    Rule(Misconfigured, ("InvalidAMIID*", "InvalidAMIName*", "InvalidSnapshot*"), IMAGE),
+    Rule(Misconfigured, ("EncryptedVolumesNotSupported",), IMAGE),
     Rule(Misconfigured, ("ParameterNotFound", "ParameterVersionNotFound"), IMAGE),
-    Rule(Misconfigured, ("InvalidSubnet*", "DefaultVpcDoesNotExist"), SUBNETS),
-    Rule(Misconfigured, ("MissingInput", "VPCIdNotSpecified", "InvalidVpcID*"), SUBNETS),
+    Rule(
+        Misconfigured,
+        (
+            *("InvalidSubnet*", "DefaultVpc*", "DefaultSubnet*", "MissingInput"),
+            *("VPCIdNotSpecified", "InvalidVpc*", "InvalidVPC*", "InvalidZone*"),
+        ),
+        SUBNETS,
+    ),
+    Rule(Misconfigured, ("InvalidParameter*", "MissingParameter*"), SUBNETS, ("default vpc",)),
+    Rule(Misconfigured, ("InvalidBlockDeviceMapping*",), DISK),
     Rule(Misconfigured, ("InvalidGroup*", "InvalidSecurityGroup*"), GROUPS),
     Rule(Misconfigured, ("InvalidKeyPair*",), KEY_NAME),
     Rule(Misconfigured, ("InvalidIamInstanceProfile*", "NoSuchEntity*"), PROFILE),
@@ -131,21 +203,14 @@ RULES: tuple[Rule, ...] = (
         ("UnauthorizedOperation", "AccessDenied*", "NotAuthorized*", "Unauthorized*"),
         PERMISSION,
     ),
-    Rule(
-        Misconfigured,
-        (
-            *("AuthFailure*", "InvalidClientTokenId", "UnrecognizedClient*", "IncompleteSignature"),
-            *("SignatureDoesNotMatch", "InvalidSignature*", "MissingAuthenticationToken*"),
-        ),
-        CREDENTIALS,
-    ),
+    Rule(Misconfigured, NOT_KNOWN, CREDENTIALS),
     Rule(Misconfigured, ("InvalidAction", "UnknownOperation*", "MissingAction"), ENDPOINT),
     Rule(
         Misconfigured,
         (
             *("InvalidParameter*", "MissingParameter*", "UnknownParameter*", "Validation*"),
             *("Malformed*", "InvalidUserData*", "InvalidLaunchTemplate*", "InvalidFleetConfig*"),
-            *("InvalidBlockDeviceMapping*", "InvalidTagKey*", "Unsupported*", "InvalidInput*"),
+            *("InvalidTagKey*", "Unsupported*", "InvalidInput*"),
             *("InvalidRequest*", "InvalidCharacter", "InvalidQueryParameter", "InvalidFormat"),
         ),
         PARAMETERS,

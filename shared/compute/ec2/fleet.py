@@ -10,7 +10,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from shared.compute.ec2.errors import is_unfit, may_be_unfit, named
+from shared.compute.ec2.error_rules import PARAMETERS
+from shared.compute.ec2.errors import is_unfit, may_be_unfit, named, recast
+from shared.compute.ec2.own_shortage import own_shortage
 from shared.compute.ec2.pools import CapacityPool, summarize
 from shared.compute.ec2.shapes import tags
 from shared.compute.port import (
@@ -115,12 +117,14 @@ def shortfall(failed: Sequence[LaunchFailure], market: Market) -> ComputeError:
     if worst is Misconfigured and ours is not None:
         return ours
     if worst is NoCapacity:
-        text = _without_capacity(failed, errors, market)
+        error: ComputeError = _without_capacity(failed, errors, market)
     else:
-        text = str(next(error for error in errors if isinstance(error, worst)))
-    error = worst(text if ours is None else f"{text}; of other pools: {ours}")
-    error.change = "" if ours is None else ours.change
-    return error
+        error = recast(worst, next(each for each in errors if isinstance(each, worst)))
+    if ours is None:
+        return error
+    mixed = worst(f"{error}; of other pools: {ours}")
+    mixed.change = ours.change
+    return mixed
 
 
 def error_of_pool(failed: LaunchFailure) -> ComputeError:
@@ -129,20 +133,25 @@ def error_of_pool(failed: LaunchFailure) -> ComputeError:
         return Rejected(f"{failed.code}: {failed.message}")
     error = named(failed.code, failed.message)
     if isinstance(error, Unknown):
-        return NoCapacity(str(error))
-    return Deferred(f"{failed.code}: {failed.message}") if may_be_unfit(failed.code) else error
+        return recast(NoCapacity, error)
+    if may_be_unfit(failed.code) and error.change in {"", PARAMETERS}:
+        return Deferred(f"{failed.code}: {failed.message}")
+    return error
 
 
 def _without_capacity(
     failed: Sequence[LaunchFailure], errors: Sequence[ComputeError], market: Market
-) -> str:
+) -> NoCapacity:
     without = [
         each for each, error in zip(failed, errors, strict=True) if isinstance(error, NoCapacity)
     ]
     codes = sorted({each.code for each in without})
-    pools = summarize(each.pool for each in without)
-    where = f" for {pools} ({', '.join(codes)})" if without else ""
-    return f"EC2 has no more {'Spot' if market == 'spot' else 'on-demand'} capacity now{where}"
+    where = f" for {summarize(each.pool for each in without)}" if without else ""
+    short = [each for each in errors if isinstance(each, NoCapacity)]
+    own = own_shortage(short, f"{'on Spot' if market == 'spot' else 'on demand'}{where}")
+    name = "Spot" if market == "spot" else "on-demand"
+    text = f"EC2 has no more {name} capacity now{where}"
+    return own or NoCapacity(f"{text} ({', '.join(codes)})" if without else text)
 
 
 def _override(shown: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -199,8 +199,9 @@ class FleetLauncher:
         errors = [fleet.error_of_pool(each) for each in answer.failed]
         for failed, error in zip(answer.failed, errors, strict=True):
             unfit = is_unfit(failed.code, failed.message)
-            if unfit or isinstance(error, NoCapacity) or may_be_unfit(failed.code):
-                self._resting.rest(failed.pool, now, unfit=unfit)
+            no_fault = may_be_unfit(failed.code) and not isinstance(error, Misconfigured)
+            if unfit or isinstance(error, NoCapacity) or no_fault:
+                self._resting.rest(failed.pool, now, unfit=unfit, why=error)
         if any(isinstance(each, (Stale, Misconfigured)) for each in errors):
             self._planner.forget()
 

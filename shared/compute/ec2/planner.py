@@ -16,13 +16,13 @@ from shared.compute.ec2.client import Aws
 from shared.compute.ec2.error_rules import IMAGE, SUBNETS
 from shared.compute.ec2.fleet_plans import Subnet, charged, fleet_of, one_a_zone, overrides_for
 from shared.compute.ec2.instance_types import DescribedType, read_instance_type
-from shared.compute.ec2.pools import CapacityPool, RestingPools, summarize
+from shared.compute.ec2.pools import CapacityPool, RestingPools
 from shared.compute.ec2.settings import AMI_PARAMETERS, Ec2Settings
 from shared.compute.ec2.setups import Setup, by_setup, join_fleets
 from shared.compute.ec2.shapes import filters
 from shared.compute.ec2.template import Contents, Template
 from shared.compute.ec2.user_data import Boot, user_data
-from shared.compute.port import Misconfigured, NoCapacity, Offer, Plan, Rejected
+from shared.compute.port import Misconfigured, Offer, Plan, Rejected
 from shared.events.events import Market
 
 IMAGE_SECONDS = 3600.0
@@ -74,10 +74,7 @@ class Planner:
         places = overrides_for(chosen, subnets, resting, offer.market)
         places = self._resting.within_quotas(places, offer.market, now)
         if not places:
-            raise NoCapacity(
-                f"EC2 has no {_market_name(offer.market)} capacity now for {summarize(pools)}; "
-                f"next try after a rest of {self._settings.pool_rest_seconds:g} s"
-            )
+            raise self._resting.shortage(pools)
         architecture = architecture_of(chosen, wanted)
         plans = []
         for setup, among in by_setup(places, architecture).items():
@@ -185,7 +182,3 @@ class Planner:
             return {each.name: each for each in types}
 
         return await self._cache.get(key, TYPES_SECONDS, ask)
-
-
-def _market_name(market: Market) -> str:
-    return "Spot" if market == "spot" else "on-demand"

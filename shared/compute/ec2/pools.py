@@ -9,7 +9,9 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from shared.compute.ec2.own_shortage import own_shortage
 from shared.compute.ec2.quotas import Quota, quota_of
+from shared.compute.port import ComputeError, NoCapacity, Rejected
 from shared.events.events import Market
 from shared.events.offers import InstanceType
 
@@ -43,17 +45,36 @@ class RestingPools:
     def __init__(self, rest_seconds: float) -> None:
         self._seconds = rest_seconds
         self._until: dict[CapacityPool, datetime] = {}
+        self._why: dict[CapacityPool, ComputeError] = {}
         self._spent_until: dict[Quota, datetime] = {}
 
-    def rest(self, pool: CapacityPool, now: datetime, *, unfit: bool = False) -> None:
+    def rest(
+        self,
+        pool: CapacityPool,
+        now: datetime,
+        *,
+        unfit: bool = False,
+        why: ComputeError | None = None,
+    ) -> None:
         """Let *pool* rest for a while."""
         seconds = UNFIT_SECONDS if unfit else self._seconds
         self._until[pool] = now + timedelta(seconds=seconds)
+        self._why[pool] = why or NoCapacity("")
 
     def among(self, pools: Iterable[CapacityPool], now: datetime) -> set[CapacityPool]:
         """Return those of *pools* that rest now."""
         self._until = {pool: until for pool, until in self._until.items() if until > now}
         return {pool for pool in pools if pool in self._until}
+
+    def shortage(self, pools: Sequence[CapacityPool]) -> NoCapacity:
+        """Return the error of an offer all of whose *pools* rest now, those that are unfit too."""
+        is_spot = any(each.market == "spot" for each in pools)
+        names, after = summarize(pools), f"next try after a rest of {self._seconds:g} s"
+        why = [self._why[each] for each in pools if each in self._why]
+        short = [each for each in why if not isinstance(each, Rejected)]
+        own = own_shortage(short, f"{'on Spot' if is_spot else 'on demand'} for {names}, {after}")
+        name = "Spot" if is_spot else "on-demand"
+        return own or NoCapacity(f"EC2 has no {name} capacity now for {names}; {after}")
 
     def spend(self, quota: Quota, now: datetime) -> None:
         """Let all pools of *quota* rest for a while: it is used up."""

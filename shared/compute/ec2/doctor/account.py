@@ -5,8 +5,10 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
+from shared.compute.ec2 import error_rules
 from shared.compute.ec2.doctor.asking import MORE, Outcome, ask
 from shared.compute.ec2.doctor.scene import Scene
+from shared.compute.ec2.errors import NO_CREDENTIALS, UNREAD_CREDENTIALS, fits
 from shared.findings import Finding, FindingGroup, Status
 
 GROUP = "account"
@@ -23,11 +25,12 @@ FAIL_SECONDS = 300.0
 https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
 """
 
-EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
-WRONG = frozenset(
-    {"InvalidClientTokenId", "SignatureDoesNotMatch", "AuthFailure", "InvalidAccessKeyId"}
-)
 NONE = frozenset({"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"})
+UNREADABLE = frozenset(
+    kind.__name__
+    for each in (*NO_CREDENTIALS, *UNREAD_CREDENTIALS)
+    for kind in (each, *each.__subclasses__())
+)
 
 
 async def credentials(scene: Scene) -> list[Finding]:
@@ -163,9 +166,11 @@ def _skew(outcome: Outcome, now: datetime) -> float | None:
 def _mend(code: str) -> str:
     if code in NONE:
         return "name credentials: AWS_PROFILE, AWS_ACCESS_KEY_ID, or a role of this machine"
-    if code in EXPIRED:
-        return "they have expired: get new ones, and see to it that they are renewed in time"
-    if code in WRONG:
+    if code in UNREADABLE:
+        return "they cannot be read: check the profile or role, or sign in again (aws sso login)"
+    if fits(code, error_rules.EXPIRED):
+        return "they have expired (renew them in time), or this machine's clock is off"
+    if fits(code, error_rules.NOT_KNOWN):
         return "AWS does not know them: check the key or profile, and this machine's clock"
     return "check the network's way to AWS, the region and AWS_ENDPOINT_URL"
 
