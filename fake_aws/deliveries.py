@@ -1,7 +1,7 @@
 """EventBridge's deliveries: which rules an event matches, and which queues take it.
 
-A queue takes an event only if its own policy lets EventBridge send for that rule, and if EventBridge
-may use the key that encrypts the queue. Otherwise the event is lost without a trace.
+A queue takes an event only if its own policy lets EventBridge send for that rule, and if
+EventBridge may use the key that encrypts the queue. Otherwise the event is lost without a trace.
 
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html

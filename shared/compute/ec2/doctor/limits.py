@@ -36,9 +36,7 @@ async def quotas(scene: Scene) -> list[Finding]:
     return found.all
 
 
-def least_vcpus(
-    types: Sequence[str], sizes: Mapping[str, int], market: Market
-) -> dict[Quota, int]:
+def least_vcpus(types: Sequence[str], sizes: Mapping[str, int], market: Market) -> dict[Quota, int]:
     """Return the vCPUs of the smallest of *types* under each quota; 1 for an unknown size."""
     least: dict[Quota, int] = {}
     for each in types:

@@ -23,7 +23,7 @@ https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-k
 ATTRIBUTES = ["Policy", "KmsMasterKeyId", "QueueArn"]
 
 
-class Rule(Struct, frozen=True):
+class EventRule(Struct, frozen=True):
     """An enabled rule with the queue as a target, and the detail types that it lets through."""
 
     arn: str
@@ -57,7 +57,7 @@ async def queue(scene: Scene) -> list[Finding]:
     return found.all
 
 
-async def _check_rules(found: FindingGroup, scene: Scene, arn: str) -> list[Rule]:
+async def _check_rules(found: FindingGroup, scene: Scene, arn: str) -> list[EventRule]:
     """Return the rules that let any of the events through; none where that cannot be read."""
     try:
         rules = [each for each in await _rules(scene, arn) if each.kinds]
@@ -73,7 +73,7 @@ async def _check_rules(found: FindingGroup, scene: Scene, arn: str) -> list[Rule
     return rules
 
 
-async def _rules(scene: Scene, arn: str) -> list[Rule]:
+async def _rules(scene: Scene, arn: str) -> list[EventRule]:
     named = await ask(scene.aws, "ListRuleNamesByTarget", service="events", TargetArn=arn)
     if not named.is_answer:
         raise Unasked(named, "events:ListRuleNamesByTarget")
@@ -85,7 +85,7 @@ async def _rules(scene: Scene, arn: str) -> list[Rule]:
         pattern = rule.answer.get("EventPattern")
         if pattern and rule.answer.get("State") != "DISABLED":
             kinds = await _kinds(scene, pattern, arn.split(":")[4])
-            rules.append(Rule(str(rule.answer["Arn"]), kinds))
+            rules.append(EventRule(str(rule.answer["Arn"]), kinds))
     return rules
 
 
@@ -111,7 +111,7 @@ async def _match(scene: Scene, pattern: str, event: dict[str, Any]) -> Outcome:
     return await ask(scene.aws, "TestEventPattern", service="events", **given)
 
 
-async def _check_attributes(found: FindingGroup, scene: Scene, rules: list[Rule]) -> None:
+async def _check_attributes(found: FindingGroup, scene: Scene, rules: list[EventRule]) -> None:
     outcome = await ask(
         scene.aws,
         "GetQueueAttributes",
@@ -128,7 +128,7 @@ async def _check_attributes(found: FindingGroup, scene: Scene, rules: list[Rule]
     _note_key(found, attributes.get("KmsMasterKeyId") or "")
 
 
-def _note_policy(found: FindingGroup, policy: str, arn: str, rules: list[Rule]) -> None:
+def _note_policy(found: FindingGroup, policy: str, arn: str, rules: list[EventRule]) -> None:
     name = "queue's policy"
     judged = {each.arn: judge(policy, arn, each.arn) for each in rules}
     verdicts = set(judged.values()) or {judge(policy, arn, None)}

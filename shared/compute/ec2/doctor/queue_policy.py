@@ -22,12 +22,17 @@ ABSENT = ("aws:principalarn", "aws:principalaccount", "aws:principalorgid", "aws
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
 """
 
+
+def _like(value: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(value, pattern.replace("[", "[[]"))
+
+
 TESTS: Mapping[str, Callable[[str, str], bool]] = {
     "StringEquals": lambda value, wanted: value == wanted,
     "StringEqualsIgnoreCase": lambda value, wanted: value.lower() == wanted.lower(),
-    "StringLike": lambda value, wanted: _like(value, wanted),
-    "ArnEquals": lambda value, wanted: _like(value, wanted),
-    "ArnLike": lambda value, wanted: _like(value, wanted),
+    "StringLike": _like,
+    "ArnEquals": _like,
+    "ArnLike": _like,
     "Bool": lambda value, wanted: value.lower() == wanted.lower(),
 }
 
@@ -65,9 +70,7 @@ def _concerns(statement: Statement, queue_arn: str) -> bool:
     )
 
 
-def _is_in(
-    field: str, value: str, statement: Statement, form: Callable[[str], str] = str
-) -> bool:
+def _is_in(field: str, value: str, statement: Statement, form: Callable[[str], str] = str) -> bool:
     """Return whether *value* is one of the field's, or none of those in its `Not` form."""
     if f"Not{field}" in statement:
         return not any(_like(value, form(each)) for each in _many(statement[f"Not{field}"]))
@@ -107,10 +110,6 @@ def _test(
     if value is None or test is None:
         return None
     return any(test(value, each) for each in wanted) != ("Not" in name)
-
-
-def _like(value: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(value, pattern.replace("[", "[[]"))
 
 
 def _many(given: Any) -> Iterable[str]:
