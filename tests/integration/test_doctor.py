@@ -149,7 +149,7 @@ async def test_every_subnet_is_tried(world: DoctorWorld) -> None:
     tried = [each.params for each in world.calls()[before:] if each.action == "RunInstances"]
     subnets = {each["SubnetId"] for each in world.client("ec2").describe_subnets()["Subnets"]}
     assert {each["SubnetId"] for each in tried} == subnets
-    last = sorted(subnets)[-1]
+    last = max(subnets)
     with world.forbidden("ec2:RunInstances", on=f"arn:aws:ec2:*:*:subnet/{last}"):
         found = await world.findings("launcher")
     assert found["ec2:RunInstances"].status == "fail"
