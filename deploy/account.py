@@ -2,13 +2,15 @@
 
 import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
 
-from deploy.refusal import Refusal, code_of
+from deploy import clock
+from deploy.refusal import Refusal, code_of, off_time
 
 SPOT_QUOTA = "L-34B43A08"
 """All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests, in vCPUs."""
@@ -53,6 +55,10 @@ def open_account(profile: str | None, region: str | None) -> Account:
     # The SDK's own timeout is a minute a try, too long for an interactive command.
     config = Config(connect_timeout=5, read_timeout=15, retries={"max_attempts": 2})
     identity = session.client("sts", region_name=chosen, config=config).get_caller_identity()
+    # STS takes a signature that is ten minutes off, EC2 does not.
+    trouble = clock.trouble(identity, datetime.now(UTC))
+    if trouble:
+        raise off_time(trouble)
     return Account(
         session=session,
         account_id=identity["Account"],

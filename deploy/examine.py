@@ -7,15 +7,16 @@ with the credentials of the launcher and the reaper (docs/how-to/check-a-deploym
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Literal, TextIO
 
 from botocore.exceptions import ClientError
 
+from deploy import clock, quotas, settings
 from deploy.account import Account
+from deploy.quotas import Need
 from deploy.refusal import Refusal, code_of
 
-SERVICES_QUOTA = "L-1216C47A"
+SERVICES = Need(quotas.CODES[quotas.ON_DEMAND][quotas.STANDARD], 2)
 """Running On-Demand Standard instances, in vCPUs: the services' own instance is one."""
 
 SPOT_ROLE = "AWSServiceRoleForEC2Spot"
@@ -23,8 +24,14 @@ JOB_IMAGE = "/aws/service/ecs/optimized-ami/amazon-linux-2023/recommended/image_
 JOB_TYPE = "m5.large"
 """A type for which every region with Spot has a price."""
 
-WARN_SECONDS, FAIL_SECONDS = 60.0, 300.0
-"""AWS refuses signatures that are five minutes off."""
+JOB_VCPUS = "2"
+"""Of `EC2_VCPUS`, for jobs that name no size."""
+
+NOT_CHECKED = """\
+  Not checked: your permissions to make each resource (CloudFormation names a missing one when it
+    gets there, and rolls back), the services' own permissions, and the way of instances to the API:
+    for these run the doctor afterwards (docs/how-to/check-a-deployment.md).
+"""
 
 
 @dataclass(frozen=True)
@@ -42,12 +49,20 @@ class Finding:
 
 
 def examine(
-    account: Account, parameters: Mapping[str, str], now: datetime | None = None
+    account: Account,
+    parameters: Mapping[str, str],
+    now: datetime | None = None,
+    *,
+    ignore_quota: bool = False,
 ) -> list[Finding]:
-    """Check clock, quota, Spot's role, image and prices; *parameters* are the stack's."""
+    """Check clock, quotas, Spot's role, image and prices; *parameters* are the stack's.
+
+    *ignore_quota*: a quota too small for any job is only noted.
+    """
     return [
         *_clock(account, now or datetime.now(UTC)),
         *_quota(account),
+        *_job_quotas(account, parameters, ignored=ignore_quota),
         *_spot_role(account),
         *_image(account, parameters),
         *_prices(account),
@@ -62,6 +77,7 @@ def report(findings: list[Finding], out: TextIO) -> None:
     for each in findings:
         if each.status == "warn":
             out.write(f"  To note: {each}\n")
+    out.write(NOT_CHECKED)
     failed = [str(each) for each in findings if each.status == "fail"]
     if failed:
         out.flush()
@@ -70,41 +86,75 @@ def report(findings: list[Finding], out: TextIO) -> None:
 
 def _clock(account: Account, now: datetime) -> Iterator[Finding]:
     answer = account.client("sts").get_caller_identity()
-    header = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-    if not header:
+    seconds = clock.ahead(answer, now)
+    if seconds is None:
         return
-    seconds = (parsedate_to_datetime(header) - now).total_seconds()
-    if abs(seconds) <= WARN_SECONDS:
+    if abs(seconds) <= clock.WARN_SECONDS:
         yield Finding("ok", "clock", "it agrees with AWS's")
         return
     yield Finding(
-        "fail" if abs(seconds) > FAIL_SECONDS else "warn",
+        "fail" if abs(seconds) > clock.FAIL_SECONDS else "warn",
         "clock",
-        f"this machine is {abs(seconds):.0f} s {'behind' if seconds > 0 else 'ahead of'} AWS",
-        "synchronise it (NTP): AWS refuses calls that are 300 s off",
+        clock.describe(seconds),
+        clock.SYNCHRONISE,
     )
 
 
 def _quota(account: Account) -> Iterator[Finding]:
-    """Check that the services' own instance may run; deploy/account.py checks Spot."""
-    answer = _read(
-        lambda: account.client("service-quotas").get_service_quota(
-            ServiceCode="ec2", QuotaCode=SERVICES_QUOTA
-        )
-    )
-    if answer is None:
+    """Check that the services' own instance may run."""
+    vcpus = quotas.read_quota(account, SERVICES.code)
+    if vcpus is None:
         return
-    vcpus = float(answer["Quota"]["Value"])
-    text = f"{vcpus:g} on-demand vCPUs ({SERVICES_QUOTA})"
-    if vcpus < 2:
-        do = (
-            "the services' own instance needs 2: aws service-quotas "
-            f"request-service-quota-increase --service-code ec2 --quota-code {SERVICES_QUOTA} "
-            f"--desired-value 32 --region {account.region}"
-        )
+    text = f"{vcpus:g} on-demand vCPUs ({SERVICES.code})"
+    if vcpus < SERVICES.least:
+        more = quotas.command_to_raise(account, SERVICES)
+        do = f"the services' own instance needs {SERVICES.least}: {more}"
         yield Finding("fail", "on-demand quota", text, do)
     else:
         yield Finding("ok", "on-demand quota", text)
+
+
+def _job_quotas(
+    account: Account, parameters: Mapping[str, str], *, ignored: bool
+) -> Iterator[Finding]:
+    """Check that an instance of the types that jobs get by default fits into a quota."""
+    chosen = settings.read(parameters.get("Settings", ""))
+    capacity = chosen.get("CAPACITY", "spot")
+    market = quotas.ON_DEMAND if capacity == "on_demand" else quotas.SPOT
+    # After some time without Spot, `spot_then_on_demand` buys.
+    ignored = ignored or capacity == "spot_then_on_demand"
+    sizes = _sizes(account, chosen)
+    if sizes is None:
+        names = chosen["EC2_INSTANCE_TYPES"]
+        yield Finding("warn", "jobs' types", f"{account.region} does not have all of {names}")
+        return
+    wanted = quotas.needs(sizes, market)
+    read = {each: quotas.read_quota(account, each.code) for each in wanted}
+    short = [each for each, vcpus in read.items() if vcpus is not None and vcpus < each.least]
+    none_left = bool(wanted) and len(short) == len(wanted) and not ignored
+    for each in short:
+        yield Finding(
+            "fail" if none_left else "warn",
+            f"jobs' quota {each.code}",
+            f"{read[each]:g} {market} vCPUs, and the smallest type of jobs has {each.least}",
+            f"ask for more: {quotas.command_to_raise(account, each)}"
+            + ("; or add --ignore-quota" if none_left else ""),
+        )
+    if not short and any(vcpus is not None for vcpus in read.values()):
+        yield Finding("ok", "jobs' quota", f"{len(read)} {market} quotas")
+
+
+def _sizes(account: Account, chosen: Mapping[str, str]) -> dict[str, int] | None:
+    """Return the vCPUs of the types of jobs; None: EC2 refuses a type, or the call."""
+    named = chosen.get("EC2_INSTANCE_TYPES", "").replace(",", " ").split()
+    if not named:
+        return {JOB_TYPE: int(chosen.get("EC2_VCPUS", JOB_VCPUS))}
+    answer = _read(lambda: account.client("ec2").describe_instance_types(InstanceTypes=named))
+    if answer is None:
+        return None
+    return {
+        each["InstanceType"]: each["VCpuInfo"]["DefaultVCpus"] for each in answer["InstanceTypes"]
+    }
 
 
 def _spot_role(account: Account) -> Iterator[Finding]:

@@ -3,10 +3,11 @@
 The agents resolve the API's name in a private hosted zone, which works only in a VPC with DNS
 support and DNS hostnames
 (https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/hosted-zone-private-considerations.html).
-A job instance must reach the API, STS, and the registries of its images: through an internet
-gateway with a public address of its own, through a NAT gateway, or through VPC endpoints
+A job instance must reach the API and the registries of its images: through an internet gateway
+with a public address of its own, through a NAT gateway, or through VPC endpoints
 (https://docs.aws.amazon.com/vpc/latest/userguide/VPC_Internet_Gateway.html,
-https://docs.aws.amazon.com/AmazonECR/latest/userguide/vpc-endpoints.html).
+https://docs.aws.amazon.com/AmazonECR/latest/userguide/vpc-endpoints.html). It does not call STS: it
+signs a call, by which the API asks STS who it is (docs/agent-protocol.md).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +21,8 @@ from deploy.refusal import Refusal, code_of
 DNS = {"enableDnsSupport": "enable-dns-support", "enableDnsHostnames": "enable-dns-hostnames"}
 
 EVERYWHERE = "0.0.0.0/0"
-ENDPOINTS = ("sts", "ecr.api", "ecr.dkr", "s3")
-"""For a subnet without a way out: the identity of instances, and images of ECR (layers: S3)."""
+ENDPOINTS = ("ecr.api", "ecr.dkr", "s3")
+"""For a subnet without a way out: images of ECR, whose layers are in S3."""
 
 INTERNET, NAT, NONE = "internet gateway", "NAT gateway", "none"
 
@@ -137,7 +138,7 @@ def refuse_closed(
     if missing:
         raise Refusal(
             f"{option}: {', '.join(closed)} has no default route, and the VPC has no endpoints "
-            f"for {', '.join(missing)}: job instances could not claim their jobs or pull images. "
+            f"for {', '.join(missing)}: job instances could not pull images. "
             "Add a NAT gateway, or these endpoints (docs/how-to/deploy-to-aws.md, 'Private "
             "subnets')."
         )

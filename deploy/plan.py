@@ -46,8 +46,6 @@ def make_plan(account: Account, options: argparse.Namespace) -> Plan:
     if old is not None:
         refuse_unusable(old, account.region)
     quota = spot_quota(account)
-    if not options.ignore_quota:
-        refuse_no_spot(quota)
     if options.from_snapshot:
         place.refuse_no_snapshot(account, options.from_snapshot)
     before = old.parameters if old else {}
@@ -56,6 +54,11 @@ def make_plan(account: Account, options: argparse.Namespace) -> Plan:
     warnings: list[str] = []
     # An earlier choice is kept unless an option changes it: an updated stack keeps its place.
     chosen = _settings(account, options, before)
+    # The quota of Standard matters neither to named types nor on demand: deploy/examine.py reads
+    # the quotas of what is chosen.
+    elsewhere = chosen.get("EC2_INSTANCE_TYPES") or chosen.get("CAPACITY", "spot") != "spot"
+    if not options.ignore_quota and not elsewhere:
+        refuse_no_spot(quota)
     parameters = (
         _face(account, options, before)
         | _place(account, options, before, volume, chosen, warnings)

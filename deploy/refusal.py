@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -12,6 +13,8 @@ from botocore.exceptions import (
     SSOError,
     TokenRetrievalError,
 )
+
+from deploy import clock
 
 NO_CREDENTIALS = (
     "No AWS credentials were found: run `aws configure` or `aws sso login`, name a profile with "
@@ -27,7 +30,7 @@ EXPIRED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpi
 WRONG_CODES = frozenset(
     {
         *("InvalidClientTokenId", "SignatureDoesNotMatch", "AuthFailure"),
-        *("UnrecognizedClientException", "InvalidAccessKeyId"),
+        *("UnrecognizedClientException", "InvalidAccessKeyId", "InvalidSignatureException"),
     }
 )
 DENIED_CODES = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
@@ -61,8 +64,18 @@ def as_refusals() -> Iterator[None]:
         raise Refusal(f"The AWS SDK has failed: {_one_line(error)}") from error
 
 
+def off_time(trouble: str) -> Refusal:
+    """Build the refusal of a clock that is wrong, for the reason *trouble*."""
+    return Refusal(f"The clock: {trouble}; {clock.SYNCHRONISE}.")
+
+
 def _from_code(error: ClientError) -> Refusal:
     code = code_of(error)
+    if code in EXPIRED_CODES | WRONG_CODES:
+        # RequestExpired and SignatureDoesNotMatch are also the answer to another time.
+        trouble = clock.trouble(error.response, datetime.now(UTC))
+        if trouble:
+            return off_time(trouble)
     if code in EXPIRED_CODES:
         return Refusal(EXPIRED)
     if code in WRONG_CODES:

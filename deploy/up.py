@@ -203,7 +203,8 @@ def run(options: argparse.Namespace, out: TextIO) -> None:
             print(IN_CLEAR, file=sys.stderr, flush=True)
         for each in plan.warnings:
             print(f"deploy: warning: {each}", file=sys.stderr, flush=True)
-        report(examine(account, plan.parameters), out)
+        found = examine(account, plan.parameters, ignore_quota=options.ignore_quota)
+        report(found, out)
         if options.dry_run:
             out.write("  Dry run: nothing was changed.\n")
             return

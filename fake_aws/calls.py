@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from fake_aws.account import AccountCalls
 from fake_aws.credentials import Credential
+from fake_aws.deliveries import check_pattern
 from fake_aws.endings import Endings
 from fake_aws.fleets import Fleets
 from fake_aws.instance_queries import InstanceQueries
@@ -66,6 +67,7 @@ class Calls:
             ("ec2", "GetEbsDefaultKmsKeyId"): own.volume_key_id,
             ("service-quotas", "GetServiceQuota"): own.service_quota,
             ("sts", "DecodeAuthorizationMessage"): permissions.decode,
+            ("events", "TestEventPattern"): check_pattern,
         }
 
     def find(self, service: str, action: str, params: Params) -> Handler | None:

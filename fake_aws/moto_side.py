@@ -19,6 +19,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from moto.sqs.models import sqs_backends
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
+from fake_aws.deliveries import EVENTBRIDGE, queues_for
 from fake_aws.errors import AwsError
 from fake_aws.other_types import add_other_types
 from fake_aws.wire import Answer, Request
@@ -27,7 +28,6 @@ T = TypeVar("T")
 # The front has checked the signature already; the header passes the account on.
 ACCOUNT_HEADER = "x-moto-account-id"
 SPOT = "spot.amazonaws.com"
-EVENTBRIDGE = "events.amazonaws.com"
 SPOT_ROLE = "AWSServiceRoleForEC2Spot"
 """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/service-linked-roles-spot-instance-requests.html"""
 
@@ -135,25 +135,12 @@ class MotoSide:
             queues.send_message(queue, body)
 
     async def put_event(self, event: Any) -> None:
-        """Deliver an event to the targets of every matching rule of the default bus."""
+        """Deliver an event to the queues of every matching rule that may send to them."""
         await self._in_thread(lambda: self._put_event(event))
 
     def _put_event(self, event: Any) -> None:
-        bus = events_backends[self.account][self.region].event_buses["default"]
-        for rule in list(bus.rules.values()):
-            if rule.state == "ENABLED" and rule.event_pattern.matches_event(event):
-                for target in rule.targets:
-                    _, _, service, _, _, name = target["Arn"].split(":", 5)
-                    if service == "sqs" and self._lets_events_in(name):
-                        self._send(name, json.dumps(event))
-
-    def _lets_events_in(self, queue: str) -> bool:
-        """Return whether the queue's policy lets EventBridge send: else the event is lost.
-
-        https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html
-        """
-        found = sqs_backends[self.account][self.region].queues.get(queue)
-        return found is not None and EVENTBRIDGE in str(found.policy or "")
+        for queue in queues_for(self.account, self.region, event):
+            self._send(queue, json.dumps(event))
 
     def close(self) -> None:
         """Stop the thread."""

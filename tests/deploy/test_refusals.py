@@ -1,5 +1,7 @@
 """The refusals of deploy.sh and destroy.sh: each is one line that names the remedy."""
 
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 from unittest.mock import Mock
 
@@ -73,6 +75,36 @@ def test_what_aws_says_of_the_credentials_is_shown_in_our_words(code: str, text:
     with pytest.raises(Refusal, match=text) as caught, as_refusals():
         raise ClientError(answer, "DescribeVpcs")
     assert "\n" not in str(caught.value)
+
+
+EXPIRED_AT = (
+    "Signature expired: 20260101T000000Z is now earlier than 20260101T010000Z (… - 15 min.)"
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "seconds", "text"),
+    [
+        ("SignatureDoesNotMatch", EXPIRED_AT, 3600, r"behind AWS; synchronise the clock \(NTP\)"),
+        ("RequestExpired", "Request has expired.", -3600, "ahead of AWS; synchronise the clock"),
+        ("AuthFailure", "AWS was not able to validate", 400, "synchronise the clock"),
+        ("InvalidSignatureException", EXPIRED_AT, 3600, "synchronise the clock"),
+        # Without AWS's time, the message has it; with another reason, the credentials are wrong.
+        ("SignatureDoesNotMatch", EXPIRED_AT, None, "synchronise the clock"),
+        ("SignatureDoesNotMatch", "The signature we calculated", 1, "does not know these"),
+        ("RequestExpired", "Request has expired.", 1, "have expired"),
+        ("ExpiredToken", "The token has expired", None, "have expired"),
+    ],
+)
+def test_a_clock_that_is_off_is_not_taken_for_wrong_credentials(
+    code: str, message: str, seconds: int | None, text: str
+) -> None:
+    answer: Any = {"Error": {"Code": code, "Message": message}}
+    if seconds is not None:
+        at = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+        answer["ResponseMetadata"] = {"HTTPHeaders": {"date": at}}
+    with pytest.raises(Refusal, match=text), as_refusals():
+        raise ClientError(answer, "GetCallerIdentity")
 
 
 def test_without_a_default_vpc_it_asks_for_one(aws: MotoCloud) -> None:

@@ -14,7 +14,7 @@ from operations.doctor.installation import read_ec2, read_installation
 from shared.compute.ec2.doctor.account import _mend
 from shared.compute.ec2.doctor.asking import shorten
 from shared.compute.ec2.doctor.permissions import BY_ROLE, CHANGING, PROBES, WITHIN
-from shared.compute.ec2.doctor.queue import _arn, _kinds
+from shared.compute.ec2.doctor.queue import _arn
 from shared.compute.ec2.doctor.routes import trouble_with
 from shared.compute.ec2.doctor.run import run_bounded
 from shared.compute.ec2.doctor.scene import Scene
@@ -39,7 +39,7 @@ def test_each_action_of_the_documents_is_proven(role: Any) -> None:
 
 
 def test_the_doctors_own_policy_only_reads() -> None:
-    reading = ("Describe", "Get", "List")
+    reading = ("Describe", "Get", "List", "TestEventPattern")
     assert all(each.partition(":")[2].startswith(reading) for each in actions_of("doctor"))
 
 
@@ -100,13 +100,6 @@ def test_the_way_out_of_a_subnet(
     found = trouble_with(subnet, tables)
     assert trouble in found
     assert bool(found) == bool(trouble)
-
-
-def test_a_rule_is_read_by_its_pattern() -> None:
-    warning = "EC2 Spot Instance Interruption Warning"
-    assert _kinds(json.dumps({"source": ["aws.ec2"], "detail-type": [warning]})) == {warning}
-    assert len(_kinds(json.dumps({"source": ["aws.ec2"]}))) == 3
-    assert _kinds(json.dumps({"source": ["aws.s3"]})) == set()
 
 
 @pytest.mark.parametrize(

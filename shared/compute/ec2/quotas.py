@@ -109,9 +109,9 @@ def explain_all(quotas: Iterable[Quota], region: str) -> str:
     return "; ".join(explain(each, region) for each in sorted(set(quotas)))
 
 
-def command_to_raise(quota: Quota, region: str) -> str:
-    """Return the command line that asks AWS for more."""
+def command_to_raise(quota: Quota, region: str, vcpus: int | None = None) -> str:
+    """Return the command line that asks AWS for more, or for *vcpus*."""
     return (
         f"aws service-quotas request-service-quota-increase --service-code {SERVICE} "
-        f"--quota-code {quota.code} --desired-value VCPUS --region {region}"
+        f"--quota-code {quota.code} --desired-value {vcpus or 'VCPUS'} --region {region}"
     )

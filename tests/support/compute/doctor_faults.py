@@ -23,7 +23,10 @@ DENIED = {"ec2:CreateTags": {"fail", "warn"}, "iam:PassRole": {"fail", "warn"}}
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault; *found* are the lines that are not ok, the first with *do* and *text*."""
+    """A fault; *found* are the lines that are not ok, the first with *do* and *text*.
+
+    Without lines it is no fault, though it is unusual.
+    """
 
     name: str
     found: dict[str, str]

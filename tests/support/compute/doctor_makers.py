@@ -105,6 +105,25 @@ def open_metadata(world: DoctorWorld) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def hop_limit_not_set(world: DoctorWorld) -> Iterator[None]:
+    name, ec2 = f"docker-job-{DEPLOYMENT}", _ec2(world)
+    made = ec2.create_launch_template_version(
+        LaunchTemplateName=name,
+        SourceVersion="1",
+        LaunchTemplateData={"MetadataOptions": {"HttpTokens": "required"}},
+    )["LaunchTemplateVersion"]
+    yield
+    number = str(made["VersionNumber"])
+    ec2.delete_launch_template_versions(LaunchTemplateName=name, Versions=[number])
+
+
+@contextlib.contextmanager
+def endpoints_not_shown(world: DoctorWorld) -> Iterator[None]:
+    with endpoints_alone(world), world.forbidden("ec2:DescribeVpcEndpoints"):
+        yield
+
+
+@contextlib.contextmanager
 def no_profile_role(world: DoctorWorld) -> Iterator[None]:
     iam, names = world.client("iam"), {"InstanceProfileName": ROLE, "RoleName": ROLE}
     iam.remove_role_from_instance_profile(**names)
@@ -162,6 +181,55 @@ def no_queue(world: DoctorWorld) -> Iterator[None]:
     sqs.create_queue(QueueName=url.rpartition("/")[2], Attributes=given)
 
 
+def rule_of(pattern: dict[str, Any]) -> Make:
+    """Return a maker that gives the rule another pattern."""
+
+    @contextlib.contextmanager
+    def make(world: DoctorWorld) -> Iterator[None]:
+        events = world.client("events")
+        events.put_rule(Name="interruptions", EventPattern=json.dumps(pattern))
+        yield
+        events.put_rule(Name="interruptions", EventPattern=json.dumps(PATTERN))
+
+    return make
+
+
+def queue_policy(*statements: dict[str, Any]) -> Make:
+    """Return a maker that gives the queue these statements; each is for its ARN and SendMessage."""
+
+    @contextlib.contextmanager
+    def make(world: DoctorWorld) -> Iterator[None]:
+        sqs, url = world.client("sqs"), world.account.queue_url
+        given = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        whole = {
+            "Effect": "Allow",
+            "Principal": {"Service": "events.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": given["QueueArn"],
+        }
+        policy = {"Version": "2012-10-17", "Statement": [{**whole, **each} for each in statements]}
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
+        yield
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": given["Policy"]})
+
+    return make
+
+
+def queue_key(key: str) -> Make:
+    """Return a maker that encrypts the queue with *key*."""
+
+    @contextlib.contextmanager
+    def make(world: DoctorWorld) -> Iterator[None]:
+        sqs, url = world.client("sqs"), world.account.queue_url
+        given = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])["Attributes"]
+        for each in (key, ""):  # moto forgets a policy that is not given again
+            sqs.set_queue_attributes(QueueUrl=url, Attributes={**given, "KmsMasterKeyId": each})
+            if each:
+                yield
+
+    return make
+
+
 @contextlib.contextmanager
 def no_queue_policy(world: DoctorWorld) -> Iterator[None]:
     sqs, url = world.client("sqs"), world.account.queue_url
@@ -180,11 +248,11 @@ def own_key(world: DoctorWorld) -> Iterator[None]:
     world.cloud.call(lambda cloud: setattr(cloud.own, "volume_key", before))
 
 
-def quota(vcpus: int, market: str) -> Make:
+def quota(vcpus: int, market: str, family: str = "") -> Make:
     @contextlib.contextmanager
     def make(world: DoctorWorld) -> Iterator[None]:
-        world.cloud.control.set_quota(vcpus, market=market)
+        world.cloud.control.set_quota(vcpus, market=market, family=family)
         yield
-        world.cloud.control.set_quota(None, market=market)
+        world.cloud.control.set_quota(None, market=market, family=family)
 
     return make

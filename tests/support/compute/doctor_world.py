@@ -149,11 +149,21 @@ class DoctorWorld:
         self.environ |= self.cloud.environment(credential)
 
     @contextlib.contextmanager
-    def forbidden(self, *actions: str) -> Iterator[None]:
+    def allowed(self, *actions: str) -> Iterator[None]:
+        """Allow the user these actions within the block, on every resource."""
+        with self._policy("allow", {"Effect": "Allow", "Action": list(actions), "Resource": "*"}):
+            yield
+
+    @contextlib.contextmanager
+    def forbidden(self, *actions: str, on: str = "*") -> Iterator[None]:
         """Deny the user these actions within the block, whatever its policies allow."""
-        deny = {"Effect": "Deny", "Action": list(actions), "Resource": "*"}
-        policy = {"UserName": self.user.arn.rpartition("/")[2], "PolicyName": "forbid"}
-        document = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
+        with self._policy("forbid", {"Effect": "Deny", "Action": list(actions), "Resource": on}):
+            yield
+
+    @contextlib.contextmanager
+    def _policy(self, name: str, statement: dict[str, Any]) -> Iterator[None]:
+        policy = {"UserName": self.user.arn.rpartition("/")[2], "PolicyName": name}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
         self.client("iam").put_user_policy(**policy, PolicyDocument=document)
         yield
         self.client("iam").delete_user_policy(**policy)

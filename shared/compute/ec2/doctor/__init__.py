@@ -17,5 +17,7 @@ invisible, and none is deleted, since the handle is no message's. The modules:
     images       the image, and the key of the volumes
     templates    the launch template
     queue        the interruption queue and its rule
+    queue_policy  whether the queue's policy lets the rule send
+    sample_events  events as EC2 sends them, to try the rule on
     pricing      the sources of prices
 """

@@ -24,6 +24,7 @@ FAIL_SECONDS = 300.0
 """AWS takes a signature for five minutes before and after.
 https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
 """
+SYNCHRONISE = f"synchronise this machine's clock (NTP): AWS refuses calls {FAIL_SECONDS:.0f} s off"
 
 NONE = frozenset({"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"})
 UNREADABLE = frozenset(
@@ -37,11 +38,11 @@ async def credentials(scene: Scene) -> list[Finding]:
     """Check that AWS knows the credentials, and that both clocks agree."""
     found = FindingGroup(GROUP)
     outcome = await ask(scene.aws, "GetCallerIdentity", service="sts")
+    skew = _skew(outcome, scene.clock.now())
     if outcome.is_answer:
         found.add("ok", "credentials", str(outcome.answer["Arn"]))
     else:
-        found.add("fail", "credentials", outcome.error, _mend(outcome.code))
-    skew = _skew(outcome, scene.clock.now())
+        found.add("fail", "credentials", outcome.error, _mend(outcome.code, skew))
     if skew is None:
         found.add("skip", "clock", "AWS's time is not known")
         return found.all
@@ -53,7 +54,7 @@ async def credentials(scene: Scene) -> list[Finding]:
         status,
         "clock",
         text,
-        f"synchronise this machine's clock (NTP): AWS refuses calls {FAIL_SECONDS:.0f} s off",
+        SYNCHRONISE,
     )
     return found.all
 
@@ -127,6 +128,9 @@ def _check_profile(found: FindingGroup, name: str, shown: dict[str, Any], scene:
         found.add("fail", name, f"its role is {roles[0]['Arn']}, and {wanted} is expected", do)
     else:
         found.add("ok", name, f"{shown['InstanceProfileName']}, role {roles[0]['RoleName']}")
+    if roles and not wanted:
+        text = "not compared with what the API expects: DOCKER_JOB_INSTANCE_ROLE_ARN is not set"
+        found.add("skip", "expected role", text, "set it where the doctor runs, as for the API")
     if roles:
         _check_trust(found, roles[0].get("AssumeRolePolicyDocument"))
 
@@ -163,7 +167,11 @@ def _skew(outcome: Outcome, now: datetime) -> float | None:
     return None if outcome.at is None else (outcome.at - now).total_seconds()
 
 
-def _mend(code: str) -> str:
+def _mend(code: str, skew: float | None) -> str:
+    # A signature at another time is refused with the codes of wrong or expired credentials.
+    may_be_clock = fits(code, error_rules.EXPIRED) or fits(code, error_rules.NOT_KNOWN)
+    if may_be_clock and abs(skew or 0.0) > FAIL_SECONDS:
+        return SYNCHRONISE
     if code in NONE:
         return "name credentials: AWS_PROFILE, AWS_ACCESS_KEY_ID, or a role of this machine"
     if code in UNREADABLE:

@@ -120,30 +120,43 @@ def fleet_call(draft: Draft, offer: Offer) -> dict[str, Any]:
     return fleet.call_of(LaunchBatch(token=LAUNCH, requests=(request,), plan=draft.plan))
 
 
-def run_call(draft: Draft, version: Version, deployment: str) -> dict[str, Any]:
-    """Return the parameters of RunInstances for the first pool, from *version*.
+def run_calls(draft: Draft, deployment: str) -> list[dict[str, Any]]:
+    """Return the parameters of RunInstances for the first pool in each subnet.
 
-    A fleet launches by this call, and needs its permissions.
+    A fleet launches by this call, and needs its permissions. While there is no template, its
+    contents are parameters of the call itself.
     """
-    first = draft.overrides[0]
+    firsts: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+    for config in draft.plan["fleet"]["LaunchTemplateConfigs"]:
+        for each in config["Overrides"]:
+            firsts.setdefault(each["SubnetId"], (config["LaunchTemplateSpecification"], each))
+    return [
+        {
+            **({"LaunchTemplate": named} if draft.version else _direct(draft)),
+            "InstanceType": pool["InstanceType"],
+            "SubnetId": subnet,
+            "MinCount": 1,
+            "MaxCount": 1,
+            **_tags_and_market(draft, deployment),
+        }
+        for subnet, (named, pool) in firsts.items()
+    ]
+
+
+def _direct(draft: Draft) -> dict[str, Any]:
+    data = data_of(draft.contents)
+    # The script grants nothing, and the SDK would encode it again.
+    return {name: data[name] for name in data if name not in ("UserData", "TagSpecifications")}
+
+
+def _tags_and_market(draft: Draft, deployment: str) -> dict[str, Any]:
     kinds = ["instance", "volume"]
     market: dict[str, Any] = {}
     if draft.plan["market"] == "spot":
         kinds.append("spot-instances-request")
         market = {"InstanceMarketOptions": {"MarketType": "spot"}}
     ours = tags(deployment=deployment, launch=LAUNCH, labels={})
-    return {
-        "LaunchTemplate": {
-            "LaunchTemplateId": version.template_id,
-            "Version": version.number,
-        },
-        "InstanceType": first["InstanceType"],
-        "SubnetId": first["SubnetId"],
-        "MinCount": 1,
-        "MaxCount": 1,
-        "TagSpecifications": [{"ResourceType": kind, "Tags": ours} for kind in kinds],
-        **market,
-    }
+    return {"TagSpecifications": [{"ResourceType": each, "Tags": ours} for each in kinds], **market}
 
 
 def template_call(draft: Draft, name: str) -> dict[str, Any]:

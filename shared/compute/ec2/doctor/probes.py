@@ -1,16 +1,18 @@
 """The calls that prove a permission, each with the parameters of the launcher or the reaper.
 
 EC2 checks a dry run's permissions first, and of most calls these alone: CreateFleet's template and
-subnets need not exist. RunInstances is checked as a whole, with the tags at creation and the role
-that it passes. https://github.com/aws/karpenter-provider-aws,
+subnets need not exist, unless a policy depends on the template's tags. RunInstances is checked as a
+whole, with the tags at creation and the role that it passes. https://github.com/aws/karpenter-provider-aws,
 pkg/controllers/nodeclass/validation.go, examines a cluster's permissions in the same way.
 """
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from shared.compute.ec2.doctor.asking import DRY_RUN, Outcome, ask, dry_run
-from shared.compute.ec2.doctor.drafts import Draft, fleet_call, run_call, template_call
+from shared.compute.ec2.doctor.drafts import Draft, fleet_call, run_calls, template_call
 from shared.compute.ec2.doctor.scene import Scene
 from shared.compute.ec2.price_list import price_list_query
 from shared.compute.ec2.settings import AMI_PARAMETERS
@@ -61,27 +63,50 @@ async def price_list(scene: Scene) -> Outcome:
 
 
 async def fleets(scene: Scene) -> Outcome:
-    """CreateFleet, on both markets."""
+    """CreateFleet, on both markets; from an invented template while there is none."""
     outcomes = []
     for market in MARKETS:
         draft = await _draft(scene, market)
-        if draft.version is None:
-            raise Unprovable(NO_TEMPLATE)
         call = fleet_call(draft, scene.offer)
-        outcomes.append(await dry_run(scene.aws, "CreateFleet", **call))
-    return _worst(outcomes)
+        outcome = await dry_run(scene.aws, "CreateFleet", **call)
+        if draft.version is None and _depends(outcome, "ec2:CreateTags", ":fleet/"):
+            raise Unprovable(f"{NO_TEMPLATE}; of an invented one: {outcome.error}")
+        outcomes.append(outcome)
+    return worst(outcomes)
 
 
 async def runs(scene: Scene) -> Outcome:
-    """RunInstances from the template, on both markets: the fleet's own launch."""
+    """RunInstances, in each subnet and on both markets: the fleet's own launches."""
     outcomes = []
     for market in MARKETS:
         draft = await _draft(scene, market)
-        if draft.version is None:
-            raise Unprovable(NO_TEMPLATE)
-        call = run_call(draft, draft.version, scene.has.deployment)
-        outcomes.append(await dry_run(scene.aws, "RunInstances", **call))
-    return _worst(outcomes)
+        calls = run_calls(draft, scene.has.deployment)
+        # The permission on a subnet is the same for both markets.
+        for call in calls if market == "spot" else calls[:1]:
+            outcome = await dry_run(scene.aws, "RunInstances", **call)
+            if draft.version is None and _depends(outcome, "ec2:CreateTags", "iam:PassRole"):
+                raise Unprovable(f"{NO_TEMPLATE}; without one: {outcome.error}")
+            outcomes.append(_in_subnet(outcome, call["SubnetId"]))
+    # A zone may lack the type, which a fleet passes over.
+    answered = [each for each in outcomes if each.code != "Unsupported"]
+    return worst(answered or outcomes)
+
+
+def _depends(outcome: Outcome, *names: str) -> bool:
+    """Return whether a call may be refused for the template alone, which does not exist yet.
+
+    A policy may allow launches from the deployment's template alone (docs/iam/launcher.json), so a
+    refusal proves a missing permission only if it names another resource or action.
+    """
+    if outcome.is_denied:
+        return not any(each in outcome.message for each in names)
+    return "LaunchTemplate" in outcome.code
+
+
+def _in_subnet(outcome: Outcome, subnet: str) -> Outcome:
+    if outcome.code in ("", DRY_RUN):
+        return outcome
+    return replace(outcome, message=f"{outcome.message} ({subnet})")
 
 
 async def new_template(scene: Scene) -> Outcome:
@@ -214,7 +239,8 @@ def _queue(scene: Scene) -> str:
     return scene.has.queue_url
 
 
-def _worst(outcomes: list[Outcome]) -> Outcome:
-    """Return the first that is not permitted, or the last."""
+def worst(outcomes: list[Outcome]) -> Outcome:
+    """Return the first that is denied, or else the first other error, or else the last. Pure."""
     refused = [each for each in outcomes if each.code not in ("", DRY_RUN)]
-    return refused[0] if refused else outcomes[-1]
+    denied = [each for each in refused if each.is_denied]
+    return [*denied, *refused, outcomes[-1]][0]

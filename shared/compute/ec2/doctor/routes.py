@@ -10,7 +10,8 @@ from shared.findings import FindingGroup
 
 EVERYWHERE = "0.0.0.0/0"
 BY_ENDPOINT = ("ecr.api", "ecr.dkr", "s3")
-"""The services by whose endpoints an image of ECR is pulled without a way out.
+"""The services by whose endpoints an image of ECR is pulled without a way out. Not STS: an instance
+signs a call to it, and the API sends that call (docs/agent-protocol.md).
 https://docs.aws.amazon.com/AmazonECR/latest/userguide/vpc-endpoints.html
 """
 NAME = "routes"
@@ -34,7 +35,12 @@ async def check_routes(
         found.add("ok", NAME, "every subnet has a way out to API and registry")
         return
     text = "; ".join(f"{name}: {each}" for name, each in sorted(closed.items()))
-    missing = await _missing_endpoints(scene, vpcs)
+    outcome = await ask(scene.aws, "DescribeVpcEndpoints", Filters=filters(vpc_id=vpcs))
+    if not outcome.is_answer:
+        allow = f"to check the VPC's endpoints, allow ec2:DescribeVpcEndpoints ({MORE})"
+        found.add("skip", NAME, f"{text}; {outcome.error}", allow)
+        return
+    missing = _missing_endpoints(outcome.answer)
     if not missing:
         do = "use images of ECR alone, and an API inside of the VPC"
         found.add("warn", NAME, f"{text}; ECR is reached by endpoints", do)
@@ -74,11 +80,10 @@ def _routes(subnet: dict[str, Any], tables: Iterable[dict[str, Any]]) -> list[di
     return main
 
 
-async def _missing_endpoints(scene: Scene, vpcs: list[str]) -> list[str]:
-    outcome = await ask(scene.aws, "DescribeVpcEndpoints", Filters=filters(vpc_id=vpcs))
+def _missing_endpoints(answer: dict[str, Any]) -> list[str]:
     names = [
         str(each["ServiceName"])
-        for each in outcome.answer.get("VpcEndpoints") or []
+        for each in answer.get("VpcEndpoints") or []
         if str(each.get("State", "available")).lower() == "available"
     ]
     return [each for each in BY_ENDPOINT if not any(name.endswith(f".{each}") for name in names)]

@@ -39,10 +39,13 @@ async def template(scene: Scene) -> list[Finding]:
 def _is_closed(version: dict[str, Any]) -> bool:
     """Return whether only the instance itself may read its role's credentials.
 
-    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-options.html
+    An option that the version leaves out comes from the account's or the image's default, which for
+    Amazon Linux 2023 is a hop limit of 2: what is not set is not closed.
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-IMDS-new-instances.html
+    https://docs.aws.amazon.com/linux/al2023/ug/imdsv2.html
     """
     options = (version.get("LaunchTemplateData") or {}).get("MetadataOptions") or {}
     return (
         options.get("HttpTokens") == "required"
-        and int(options.get("HttpPutResponseHopLimit") or 1) == 1
+        and int(options.get("HttpPutResponseHopLimit") or 0) == 1
     )
