@@ -67,6 +67,10 @@ TYPES = (
     "check DOCKER_JOB_EC2_INSTANCE_TYPES, _VCPUS, _MEMORY_MIB and _ARCHITECTURE, and that the "
     "zones of DOCKER_JOB_EC2_SUBNETS have such types"
 )
+QUEUE = (
+    "check DOCKER_JOB_INTERRUPTION_QUEUE_URL: a queue that exists, and that the reaper may read and "
+    "delete from, as docs/iam/reaper.json lets it"
+)
 KMS = "let the launcher's role and Spot's service-linked role use the KMS key of the volumes"
 
 RULES: tuple[Rule, ...] = (
@@ -125,6 +129,7 @@ RULES: tuple[Rule, ...] = (
     Rule(Misconfigured, ("InvalidParameter*",), SUBNETS, words=("subnet",)),
     Rule(Misconfigured, ("InvalidParameter*",), IMAGE, words=("architecture", "image", " ami")),
     Rule(Misconfigured, ("InvalidParameter*",), PRICE, words=("price",)),
+    Rule(Misconfigured, ("*NonExistentQueue*", "*QueueDoesNotExist*"), QUEUE),
     Rule(Misconfigured, ("*KMS*", "*Kms*", "*KeyUnavailable*", "*InvalidKmsKey*"), KMS),
     Rule(
         Misconfigured,
