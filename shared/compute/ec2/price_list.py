@@ -99,7 +99,10 @@ def _query(service: str, terms: dict[str, str]) -> dict[str, Any]:
 
 
 def read_price_list(products: Sequence[str]) -> dict[str, float]:
-    """Read the price of each type; of several the highest, and none that is 0."""
+    """Read the price of each type; of several the highest, and none that is 0.
+
+    The query asks for `OURS` alone; an emulator may answer with other products too.
+    """
     return _highest(products, "instanceType")
 
 
@@ -114,7 +117,10 @@ def _highest(products: Sequence[str], attribute: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for text in products:
         product = json.loads(text)
-        name = product["product"]["attributes"].get(attribute)
+        attributes = product["product"]["attributes"]
+        if any(attributes.get(name, value) != value for name, value in OURS.items()):
+            continue
+        name = attributes.get(attribute)
         for usd in _prices_of(product):
             if name and usd > found.get(name, 0.0):
                 found[name] = usd
