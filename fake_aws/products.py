@@ -21,12 +21,9 @@ NEVER_OURS = 99.0
 
 OTHERS = (
     {"capacitystatus": "UnusedCapacityReservation"},
-    {"capacitystatus": "AllocatedCapacityReservation"},
     {"operatingSystem": "Windows"},
-    {"operatingSystem": "RHEL"},
     {"preInstalledSw": "SQL Web"},
     {"tenancy": "Dedicated"},
-    {"tenancy": "Host"},
 )
 """What a product of the same type and region has that is not ours: its attributes instead."""
 

@@ -46,6 +46,15 @@ def is_commercial(region: str) -> bool:
     return _partition_of(region) == COMMERCIAL
 
 
+def is_local(zone: str, region: str) -> bool:
+    """Return whether *zone* is a Local or Wavelength Zone, whose list prices are others.
+
+    Their names begin with the region's and a hyphen, like `us-west-2-lax-1a`.
+    https://docs.aws.amazon.com/local-zones/latest/ug/concepts-local-zones.html
+    """
+    return zone.startswith(f"{region}-")
+
+
 @functools.cache
 def price_list_region(region: str) -> str | None:
     """Return the region whose Price List API has the prices of *region*; None: there is none.
