@@ -28,6 +28,7 @@ from fake_aws.moto_side import MotoSide
 from fake_aws.settings import CloudSettings
 from fake_aws.signature import region_of, verify
 from fake_aws.wire import (
+    QUERY_ERROR,
     SHORT_NAMES,
     Answer,
     Call,
@@ -170,6 +171,8 @@ class Front:
             "Content-Type": answer.content_type,
             "Date": format_datetime(self._now(), usegmt=True),
         }
+        if answer.query_error:
+            headers[QUERY_ERROR] = answer.query_error
         return web.Response(status=answer.status, body=answer.body, headers=headers)
 
     def _fail(

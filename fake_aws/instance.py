@@ -111,6 +111,8 @@ class Plan:
             "MetadataOptions": {"State": "applied", "HttpEndpoint": "enabled", **self.metadata},
             "SecurityGroups": [{"GroupId": each} for each in self.security_groups],
             "CpuOptions": {"CoreCount": self.kind.vcpus, "ThreadsPerCore": 1},
+            # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/billing-info-fields.html
+            "PlatformDetails": self.image.platform or "Linux/UNIX",
             "UsageOperation": "RunInstances",
         }
         return shown | ({"KeyName": self.key_name} if self.key_name else {})

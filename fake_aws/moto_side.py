@@ -22,7 +22,7 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 from fake_aws.deliveries import EVENTBRIDGE, queues_for
 from fake_aws.errors import AwsError
 from fake_aws.other_types import add_other_types
-from fake_aws.wire import Answer, Request
+from fake_aws.wire import QUERY_ERROR, Answer, Request
 
 T = TypeVar("T")
 # The front has checked the signature already; the header passes the account on.
@@ -163,7 +163,8 @@ class MotoSide:
         )
         body, status, headers = run_wsgi_app(self._app, builder.get_environ(), buffered=True)
         kind = headers.get("Content-Type", "text/xml")
-        return Answer(int(status.split()[0]), kind, b"".join(body))
+        query_error = headers.get(QUERY_ERROR, "")
+        return Answer(int(status.split()[0]), kind, b"".join(body), query_error)
 
     def subnet(self, subnet_id: str) -> Subnet:
         """Return the subnet. Raises AwsError."""

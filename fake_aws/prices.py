@@ -41,6 +41,7 @@ class Prices:
         self.spot_product = settings.spot_product
         self.is_listed = True
         """Whether the price list has the region, which it may not have for a new one."""
+        self.unlisted_types = settings.unlisted_types
         self._step = timedelta(seconds=settings.price_step_seconds)
 
     def on_demand(self, kind: InstanceType) -> float:

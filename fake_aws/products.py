@@ -1,7 +1,8 @@
 """The products of the price list: instances, public addresses, volumes; in the region's currency.
 
 Attributes are as the Price List API has them, and so are products that must not be taken for ours:
-unused capacity reservations, Capacity Blocks, idle addresses, volumes of a local zone.
+unused capacity reservations, Capacity Blocks, other operating systems, software and tenancies, idle
+addresses, volumes of a local zone. What is ours has the prices of reservations beside it.
 https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/price-list-query-api.html
 """
 
@@ -14,8 +15,17 @@ from fake_aws.moto_side import all_instance_types
 from fake_aws.prices import GP3_GIB_MONTH_USD, PUBLIC_IPV4_USD, Prices
 
 Params = dict[str, Any]
+INSTANCE = "Compute Instance"
 NEVER_OURS = 99.0
 """A price that shows in any sum."""
+
+OTHERS = (
+    {"capacitystatus": "UnusedCapacityReservation"},
+    {"operatingSystem": "Windows"},
+    {"preInstalledSw": "SQL Web"},
+    {"tenancy": "Dedicated"},
+)
+"""What a product of the same type and region has that is not ours: its attributes instead."""
 
 CURRENCIES = {"cn-": "CNY", "eusc-": "EUR"}
 """By the beginning of the region's name: https://aws.eu/ebs/pricing/"""
@@ -47,6 +57,12 @@ class Product(NamedTuple):
         if self.family:
             product["productFamily"] = self.family
         terms = {"OnDemand": {"offer": {"priceDimensions": {"rate": dimension}}}}
+        if self.family == INSTANCE:
+            upfront = dimension | {
+                "unit": "Quantity",
+                "pricePerUnit": {currency: f"{NEVER_OURS:.10f}"},
+            }
+            terms["Reserved"] = {"offer": {"priceDimensions": {"upfront": upfront}}}
         return json.dumps({"serviceCode": self.service, "product": product, "terms": terms})
 
 
@@ -75,6 +91,8 @@ def currency_of(region: str) -> str:
 
 def _instances(prices: Prices, region: str) -> Iterator[Product]:
     for kind in all_instance_types():
+        if kind.name in prices.unlisted_types:
+            continue
         ours = {
             "instanceType": kind.name,
             "regionCode": region,
@@ -85,13 +103,12 @@ def _instances(prices: Prices, region: str) -> Iterator[Product]:
             "marketoption": "OnDemand",
             "usagetype": f"BoxUsage:{kind.name}",
         }
-        family = "Compute Instance"
-        yield Product("AmazonEC2", family, ours, "Hrs", prices.on_demand(kind))
-        unused = ours | {"capacitystatus": "UnusedCapacityReservation"}
-        yield Product("AmazonEC2", family, unused, "Hrs", NEVER_OURS)
+        yield Product("AmazonEC2", INSTANCE, ours, "Hrs", prices.on_demand(kind))
+        for other in OTHERS:
+            yield Product("AmazonEC2", INSTANCE, ours | other, "Hrs", NEVER_OURS)
         if kind.gpus:
             block = ours | {"marketoption": "CapacityBlock"}
-            yield Product("AmazonEC2", family, block, "Hrs", NEVER_OURS)
+            yield Product("AmazonEC2", INSTANCE, block, "Hrs", NEVER_OURS)
 
 
 def _addresses(region: str) -> Iterator[Product]:

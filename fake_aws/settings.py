@@ -123,6 +123,8 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     spot_product: str = "Linux/UNIX"
     """The product of Spot prices; accounts of the time of EC2-Classic have the one of their VPC,
     "Linux/UNIX (Amazon VPC)"."""
+    unlisted_types: tuple[str, ...] = ()
+    """Types that the price list does not have, as new ones in some regions."""
     price_step_seconds: float = 900.0
     """The time between two changes of a Spot price."""
     fleet_token_outlives_instances: bool = False

@@ -22,6 +22,10 @@ from fake_aws.errors import AwsError
 from fake_aws.model_rules import check_members, check_names
 
 SCOPE = re.compile(r"Credential=([^/,\s]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request")
+QUERY_ERROR = "x-amzn-query-error"
+"""Beside an error of SQS in JSON: its code in the Query protocol's spelling, which boto3 shows.
+https://smithy.io/2.0/aws/protocols/aws-query-protocol.html (`awsQueryCompatible`)
+"""
 FORM = "application/x-www-form-urlencoded"
 # The service's name in X-Amz-Target, and botocore's name.
 TARGETS = {
@@ -59,6 +63,7 @@ class Answer(NamedTuple):
     status: int
     content_type: str
     body: bytes
+    query_error: str = ""
 
 
 class Call(NamedTuple):

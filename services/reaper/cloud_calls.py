@@ -8,7 +8,7 @@ batch some instances may be allowed and others not.
 """
 
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal, TypeVar
 
@@ -22,14 +22,21 @@ from shared.postgres.pool import Connection, Database
 
 T = TypeVar("T")
 
-Call = Literal["terminate", "list", "describe", "confirm"]
+Call = Literal["terminate", "list", "describe", "confirm", "receive", "acknowledge"]
 
 FAILS: Mapping[str, str] = {
     "terminate": "instances cannot be terminated, and cost money",
     "list": "instances cannot be listed, so lost ones are not found",
     "describe": "the end of an instance cannot be confirmed",
     "confirm": "the end of a missing instance cannot be confirmed",
+    "receive": "the interruption queue cannot be read, so only agents report interruptions",
+    "acknowledge": "notices cannot be deleted from the interruption queue, and come again",
 }
+
+WAITS_SECONDS = 20.0
+"""The longest that the receiving of notices may wait for one by itself: SQS's own maximum.
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html
+"""
 
 LASTS = timedelta(minutes=2)
 """Longer than the longest pause between two tries of a call."""
@@ -46,6 +53,10 @@ class CloudCalls:
     db: Database
     clock: Clock
     seconds: float
+
+    def that_wait(self) -> "CloudCalls":
+        """Return the same for calls that wait for what they answer: the deadline comes later."""
+        return replace(self, seconds=self.seconds + WAITS_SECONDS)
 
     async def answer(self, call: Call, awaited: Awaitable[T]) -> T:
         """Return what *awaited* answers. Raises a `ComputeError`; `Unknown` after the deadline."""

@@ -11,8 +11,11 @@ DIGITS = 6
 
 
 def price_of(watched: Watched, instance: Instance) -> float | None:
-    """Return the mean price over its life, if it changed since the launch; None: unknown."""
-    if instance.hourly_price_usd is None:
+    """Return the mean price over its life, if it changed since the launch; None: unknown.
+
+    A cloud that does not name the market of an instance (some emulators) shows the other's price.
+    """
+    if instance.hourly_price_usd is None or instance.market != watched.market:
         # A cloud reports a price of 0 for a free instance. A row with 0 here is of an earlier
         # release, which recorded an unknown price as 0.
         return watched.hourly_price_usd or None

@@ -12,8 +12,9 @@ from datetime import datetime
 from typing import Any
 
 from services.reaper import decisions
+from services.reaper.cloud_calls import CloudCalls
 from services.reaper.store import notices
-from shared.compute.port import ComputeError, Notice, Notices
+from shared.compute.port import ComputeError, Misconfigured, Notice, Notices
 from shared.events import cloudevents
 from shared.log import get_logger
 from shared.messaging.store import append_outbox
@@ -26,13 +27,14 @@ class Channel:
 
     ports: Ports
     source: Notices
+    calls: CloudCalls
 
     async def receive_notices(self) -> datetime | None:
         """Receive and record notices; due again at once, since receiving waits by itself."""
         try:
-            received = await self.source.receive()
+            received = await self.calls.answer("receive", self.source.receive())
         except ComputeError as error:
-            self._logger.warning("cannot receive notices", error=str(error))
+            self._warn("cannot receive notices", error)
             return None
         self.ports.points.reached("reaper.noticed")
         published = await self._record(received)
@@ -42,10 +44,14 @@ class Channel:
             wakes.add("watch_instances")  # the list counts, not the notice
         self.ports.wakeups.wake(*wakes)
         try:
-            await self.source.done(received)
+            await self.calls.answer("acknowledge", self.source.done(received))
         except ComputeError as error:  # they come again, and change nothing
-            self._logger.warning("cannot delete notices", error=str(error))
+            self._warn("cannot delete notices", error)
         return self.ports.clock.now()
+
+    def _warn(self, event: str, error: ComputeError) -> None:
+        if not isinstance(error, Misconfigured):  # `calls` reports it
+            self._logger.warning(event, error=str(error))
 
     async def _record(self, received: Sequence[Notice]) -> bool:
         async with self.ports.db.transaction() as tx:

@@ -29,7 +29,7 @@ def build(
     missed = MissedLaunches(config, ports)
     receiving: tuple[Sweep, ...] = ()
     if notices is not None:
-        channel = Channel(ports, notices)
+        channel = Channel(ports, notices, instances.calls.that_wait())
         receiving = (Sweep("receive_notices", channel.receive_notices, config.interval_seconds),)
     ends = ("terminate_ending",)
     return Service(

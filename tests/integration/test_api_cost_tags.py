@@ -40,3 +40,25 @@ async def test_a_value_that_can_be_no_tag_is_a_400_that_names_the_label(world: W
     assert response.status_code == 400
     assert "labels.project must have only letters, digits, spaces" in response.text
     assert await world.stage.published(JobScheduled) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["docker-job:deployment", "docker-job:services", "docker-job:launch", "aws:team"]
+)
+async def test_a_label_named_like_a_tag_of_ours_or_of_aws_is_a_400(
+    world: World, name: str
+) -> None:
+    response = await world.http.post(
+        "/schedule",
+        json={"docker_image": "alpine", "scheduled_for": "now", "labels": {name: "x"}},
+    )
+    assert response.status_code == 400
+    assert "colon" in response.text
+
+
+async def test_a_label_called_name_is_found_by_it_and_is_no_tag(world: World) -> None:
+    job = await world.post(labels={"Name": "mine", "team": "data"})
+    [scheduled] = await world.stage.published(JobScheduled)
+    assert scheduled.requirements.tags == {"team": "data"}
+    found = (await world.http.get("/list?label=Name:mine")).json()
+    assert [each["id"] for each in found] == [job["id"]]

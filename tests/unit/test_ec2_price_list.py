@@ -7,6 +7,7 @@ import pytest
 from fake_aws.endpoints import PRICE_LIST, partition_of
 from shared.compute.ec2.client import Aws
 from shared.compute.ec2.price_list import (
+    OURS,
     PUBLIC_IPV4,
     price_list_query,
     price_list_region,
@@ -62,6 +63,32 @@ def test_the_highest_price_in_usd_counts_and_none_that_is_0() -> None:
         json.dumps({"product": {"attributes": {"instanceType": "d1.large"}}, "terms": {}}),
     ]
     assert read_price_list(listed) == {"b1.large": 0.2}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"operatingSystem": "Windows"},
+        {"tenancy": "Dedicated"},
+        {"preInstalledSw": "SQL Web"},
+        {"capacitystatus": "UnusedCapacityReservation"},
+        {"marketoption": "CapacityBlock"},
+    ],
+)
+def test_products_that_were_not_asked_for_do_not_count(other: dict[str, str]) -> None:
+    """An emulator may pass over the filters."""
+    listed = [
+        product({"USD": "9.0"}, instanceType="b1.large", **other),
+        product({"USD": "0.2"}, instanceType="b1.large", **(OURS | {"tenancy": "Shared"})),
+    ]
+    assert read_price_list(listed) == {"b1.large": 0.2}
+
+
+def test_the_price_of_a_reservation_does_not_count() -> None:
+    shown = json.loads(product({"USD": "0.2"}, instanceType="b1.large"))
+    upfront = {"priceDimensions": {"u": {"pricePerUnit": {"USD": "99"}}}}
+    shown["terms"]["Reserved"] = {"x": upfront}
+    assert read_price_list([json.dumps(shown)]) == {"b1.large": 0.2}
 
 
 def test_a_usage_type_is_known_by_its_end() -> None:

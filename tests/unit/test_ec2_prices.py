@@ -14,9 +14,16 @@ from shared.compute.ec2.list_prices import LISTED_SECONDS, RETRY, Charges, ListP
 from shared.compute.ec2.offers import other_terms
 from shared.compute.ec2.price_list import PUBLIC_IPV4, VOLUME
 from shared.compute.ec2.price_table import TABLE_AS_OF
-from shared.compute.ec2.prices import PRODUCTS, VPC_PRODUCT, Prices, read_history
+from shared.compute.ec2.prices import (
+    FRESH_SECONDS,
+    HOLDS,
+    PRODUCTS,
+    VPC_PRODUCT,
+    Prices,
+    read_history,
+)
 from shared.compute.ec2.settings import Ec2Settings, PriceSource
-from shared.compute.ec2.shapes import DescribedInstance
+from shared.compute.ec2.shapes import DescribedInstance, read_instance
 from shared.compute.port import (
     ComputeError,
     Deferred,
@@ -60,13 +67,6 @@ class Answering(Aws):
         if self.errors:
             raise self.errors.pop(0)
 
-    async def read(self, action: str, *, service: str = "ec2", **parameters: Any) -> dict[str, Any]:
-        assert (service, bool(parameters)) == ("pricing", True)
-        self._ask(TYPE)
-        if self.listed is None:
-            return {"PriceList": []}
-        return {"PriceList": [product(self.currency, self.listed, instanceType=TYPE)]}
-
     async def read_all(
         self, action: str, key: str, *, service: str = "ec2", **parameters: Any
     ) -> list[Any]:
@@ -92,6 +92,10 @@ class Answering(Aws):
         if asked.get("volumeApiName") == DISK:
             self._ask(DISK)
             return [product(self.currency, 0.0832, usagetype=f"USE1-{VOLUME}")]
+        if "instanceType" in asked:
+            self._ask(TYPE)
+            known = self.listed is not None
+            return [product(self.currency, self.listed or 0.0, instanceType=TYPE)] if known else []
         self._ask("all types")
         return [product(self.currency, 0.2, instanceType="c5.large")]
 
@@ -270,6 +274,123 @@ async def test_an_unreadable_history_makes_the_price_unknown() -> None:
 
     prices = prices_of(Odd(), VirtualClock(NOW), "none")
     assert (await priced(prices, "spot")).hourly_price_usd is None
+
+
+async def test_a_spot_price_that_cannot_be_read_again_is_unknown_after_some_hours() -> None:
+    clock = VirtualClock(NOW)
+    aws = Answering()
+    prices = prices_of(aws, clock, "none")
+    assert (await priced(prices, "spot")).hourly_price_usd == 0.03
+    aws.errors = [Unknown("no answer") for _ in range(100)]
+    clock.advance(HOLDS.total_seconds())
+    assert (await priced(prices, "spot")).hourly_price_usd == 0.03
+    ended = NOW + timedelta(minutes=10)
+    clock.advance(1)
+    assert (await priced(prices, "spot")).hourly_price_usd is None
+    assert (await priced(prices, "spot", terminated_at=ended)).hourly_price_usd == 0.03
+    aws.errors = []
+    clock.advance(RETRY.longest)
+    assert (await priced(prices, "spot")).hourly_price_usd == 0.03
+
+
+async def test_a_history_that_begins_after_the_launch_is_not_the_price_of_the_whole_life() -> None:
+    clock = VirtualClock(NOW)
+    aws = Answering()
+    prices = prices_of(aws, clock, "none")
+    await priced(prices, "spot")
+    aws.errors = [Unknown("no answer")]
+    earlier = NOW - timedelta(days=1)
+    assert (await priced(prices, "spot", launched_at=earlier)).hourly_price_usd is None
+
+
+async def test_a_pool_that_aws_shows_no_more_has_no_price_any_more() -> None:
+    class Moving(Answering):
+        zones = ("zone-a", "zone-b")
+
+        async def read_all(self, *given: Any, **parameters: Any) -> list[Any]:
+            return [change(PRODUCTS[0], "0.03", 60, zone) for zone in self.zones]
+
+    clock = VirtualClock(NOW)
+    aws = Moving()
+    prices = prices_of(aws, clock, "none")
+    assert (await priced(prices, "spot")).hourly_price_usd == 0.03
+    aws.zones = ("zone-b",)
+    clock.advance(FRESH_SECONDS)
+    assert (await priced(prices, "spot")).hourly_price_usd is None
+    assert (await priced(prices, "spot", zone="zone-b")).hourly_price_usd == 0.03
+
+
+async def test_where_aws_s_clock_is_ahead_the_history_is_asked_until_now() -> None:
+    class Careful(Answering):
+        async def read_all(self, *given: Any, **parameters: Any) -> list[Any]:
+            assert parameters["StartTime"] <= parameters["EndTime"]
+            return await super().read_all(*given, **parameters)
+
+    prices = prices_of(Careful(), VirtualClock(NOW), "none")
+    ahead = NOW + timedelta(seconds=20)
+    assert (await priced(prices, "spot", launched_at=ahead)).hourly_price_usd == 0.03
+
+
+def test_products_that_are_not_ours_and_prices_of_0_have_no_history() -> None:
+    rows = [change("Windows", "0.5", 1), change("Linux/UNIX", "0.03", 5)]
+    assert [each.usd for each in read_history(rows)[TYPE, "a"]] == [0.03]
+    assert read_history(rows[:1]) == {}
+    assert read_history([change("Linux/UNIX", "0.000000", 5)]) == {}
+
+
+@pytest.mark.parametrize("market", ["spot", "on-demand"])
+async def test_with_a_licence_or_on_dedicated_hardware_the_price_of_linux_is_not_its_own(
+    market: Market,
+) -> None:
+    prices = prices_of(Answering(), VirtualClock(NOW), "api")
+    instance = await priced(prices, market, is_plain=False, public_ipv4=True)
+    assert (instance.hourly_price_usd, instance.on_demand_hourly_price_usd) == (None, None)
+    assert instance.other_prices.public_ipv4_hourly_usd == 0.0052
+
+
+@pytest.mark.parametrize(
+    ("fields", "plain"),
+    [
+        ({}, True),
+        ({"PlatformDetails": "Linux/UNIX"}, True),
+        ({"PlatformDetails": "Red Hat Enterprise Linux"}, False),
+        ({"PlatformDetails": "Windows"}, False),
+        ({"Placement": {"AvailabilityZone": "a", "Tenancy": "dedicated"}}, False),
+        ({"Placement": {"AvailabilityZone": "a", "Tenancy": "default"}}, True),
+    ],
+)
+def test_an_instance_is_plain_by_its_platform_and_tenancy(
+    fields: dict[str, Any], *, plain: bool
+) -> None:
+    shown = {
+        "InstanceId": "i-1",
+        "State": {"Name": "running"},
+        "LaunchTime": NOW,
+        "InstanceType": TYPE,
+        "Placement": {"AvailabilityZone": "a"},
+    }
+    assert read_instance(shown | fields).is_plain == plain
+
+
+async def test_in_a_local_zone_list_prices_are_not_known() -> None:
+    prices = prices_of(Answering(region="us-west-2"), VirtualClock(NOW), "api")
+    instance = await priced(
+        prices, "on-demand", zone="us-west-2-lax-1a", public_ipv4=True, volume_gib=30
+    )
+    assert (instance.hourly_price_usd, instance.on_demand_hourly_price_usd) == (None, None)
+    assert instance.other_prices.volume_hourly_usd is None
+    assert (await priced(prices, "on-demand", zone="us-west-2a")).hourly_price_usd == 0.096
+
+
+async def test_one_price_of_the_table_among_aws_s_has_its_date() -> None:
+    listed = ListPrices(Answering(), VirtualClock(NOW), "auto")
+    assert await listed.read_all_types(["c5.large", "m5.large"]) == {
+        "c5.large": 0.2,  # AWS's
+        "m5.large": 0.096,
+    }
+    assert listed.table_as_of() == TABLE_AS_OF
+    await listed.read_all_types(["c5.large"])
+    assert listed.table_as_of() is None
 
 
 def test_the_offers_price_an_address_only_where_the_subnet_assigns_one() -> None:

@@ -99,6 +99,10 @@ TYPES = (
     "check DOCKER_JOB_EC2_INSTANCE_TYPES, _VCPUS, _MEMORY_MIB and _ARCHITECTURE, and that the "
     "zones of DOCKER_JOB_EC2_SUBNETS have such types"
 )
+QUEUE = (
+    "check DOCKER_JOB_INTERRUPTION_QUEUE_URL: a queue that exists, and that the reaper may read and "
+    "delete from, as docs/iam/reaper.json lets it"
+)
 KMS = "let the launcher's role and Spot's service-linked role use the KMS key of the volumes"
 
 EXPIRED = ("RequestExpired", "ExpiredToken*", "RequestTimeTooSkewed", "RequestInTheFuture")
@@ -197,6 +201,7 @@ RULES: tuple[Rule, ...] = (
     Rule(Misconfigured, ("InvalidParameter*",), SUBNETS, words=("subnet",)),
     Rule(Misconfigured, ("InvalidParameter*",), IMAGE, words=("architecture", "image", " ami")),
     Rule(Misconfigured, ("InvalidParameter*",), PRICE, words=("price",)),
+    Rule(Misconfigured, ("*NonExistentQueue*", "*QueueDoesNotExist*"), QUEUE),
     Rule(Misconfigured, ("*KMS*", "*Kms*", "*KeyUnavailable*", "*InvalidKmsKey*"), KMS),
     Rule(
         Misconfigured,

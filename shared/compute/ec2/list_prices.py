@@ -110,6 +110,7 @@ class ListPrices:
         self._known: dict[str, Any] = {}  # AWS's last answers
         self._uses_table = source in ("auto", "table")
         self._is_commercial = is_commercial(aws.region)
+        self._some_tabled = False
 
     async def read_types(self, names: Iterable[str]) -> None:
         """Read the on-demand prices of these types, for `on_demand`."""
@@ -124,11 +125,15 @@ class ListPrices:
         """Read the on-demand prices of all types of the region."""
         await self._read(ALL_TYPES, self._all_types, wait_seconds=None)
         listed: Mapping[str, float] = self._known.get(ALL_TYPES, {})
-        return {each: listed.get(each, self._tabled(each)) for each in names}
+        found = {each: listed.get(each, self._tabled(each)) for each in names}
+        self._some_tabled = any(
+            usd is not None and name not in listed for name, usd in found.items()
+        )
+        return found
 
     def table_as_of(self) -> str | None:
-        """Return the date of the table, if prices of `read_all_types` are from there alone."""
-        return TABLE_AS_OF if self._uses_table and ALL_TYPES not in self._known else None
+        """Return the date of the table, if a price of the last `read_all_types` is from there."""
+        return TABLE_AS_OF if self._some_tabled else None
 
     async def charges(self) -> Charges:
         """Read the prices beside those of instances."""
@@ -174,8 +179,7 @@ class ListPrices:
     def _type_of(self, name: str) -> Callable[[], Coroutine[Any, Any, float | None]]:
         async def ask() -> float | None:
             query = price_list_query(self._aws.region, instanceType=name)
-            answer = await self._aws.read("GetProducts", service="pricing", **query)
-            return read_price_list(answer.get("PriceList") or []).get(name)
+            return read_price_list(await self._products(query)).get(name)
 
         return ask
 

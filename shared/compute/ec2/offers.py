@@ -16,7 +16,7 @@ from shared.compute.ec2.cache import Cache
 from shared.compute.ec2.client import Aws
 from shared.compute.ec2.instance_types import read_instance_type
 from shared.compute.ec2.list_prices import Charges, ListPrices
-from shared.compute.ec2.price_list import is_priced_in_usd
+from shared.compute.ec2.price_list import is_local, is_priced_in_usd
 from shared.compute.ec2.prices import PRODUCTS, read_history
 from shared.compute.ec2.settings import Ec2Settings
 from shared.compute.ec2.shapes import MINIMUM_BILLED_SECONDS, filters
@@ -58,6 +58,8 @@ class OfferReader:
         spot = await self._spot(tuple(zones))
         on_demand = await self._listed.read_all_types([each.name for each in types])
         charges = await self._listed.charges()
+        if any(is_local(each, self._aws.region) for each in zones):
+            on_demand, charges = {}, replace(charges, volume_gib_month_usd=None)
         return PricedOffers(
             terms=replace(
                 terms_of(self._settings, tuple(zones)),

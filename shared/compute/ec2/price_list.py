@@ -46,6 +46,15 @@ def is_commercial(region: str) -> bool:
     return _partition_of(region) == COMMERCIAL
 
 
+def is_local(zone: str, region: str) -> bool:
+    """Return whether *zone* is a Local or Wavelength Zone, whose list prices are others.
+
+    Their names begin with the region's and a hyphen, like `us-west-2-lax-1a`.
+    https://docs.aws.amazon.com/local-zones/latest/ug/concepts-local-zones.html
+    """
+    return zone.startswith(f"{region}-")
+
+
 @functools.cache
 def price_list_region(region: str) -> str | None:
     """Return the region whose Price List API has the prices of *region*; None: there is none.
@@ -99,7 +108,10 @@ def _query(service: str, terms: dict[str, str]) -> dict[str, Any]:
 
 
 def read_price_list(products: Sequence[str]) -> dict[str, float]:
-    """Read the price of each type; of several the highest, and none that is 0."""
+    """Read the price of each type; of several the highest, and none that is 0.
+
+    The query asks for `OURS` alone; an emulator may answer with other products too.
+    """
     return _highest(products, "instanceType")
 
 
@@ -114,7 +126,10 @@ def _highest(products: Sequence[str], attribute: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for text in products:
         product = json.loads(text)
-        name = product["product"]["attributes"].get(attribute)
+        attributes = product["product"]["attributes"]
+        if any(attributes.get(name, value) != value for name, value in OURS.items()):
+            continue
+        name = attributes.get(attribute)
         for usd in _prices_of(product):
             if name and usd > found.get(name, 0.0):
                 found[name] = usd

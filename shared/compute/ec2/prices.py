@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from shared.clock import Clock
 from shared.compute.ec2.client import Aws
 from shared.compute.ec2.list_prices import NO_PRICE, WAIT_SECONDS, Charges, ListPrices, Resting
-from shared.compute.ec2.price_list import is_priced_in_usd
+from shared.compute.ec2.price_list import is_local, is_priced_in_usd
 from shared.compute.ec2.shapes import DescribedInstance
 from shared.compute.port import Instance
 from shared.events.costs import OtherPrices
@@ -18,6 +19,9 @@ from shared.events.costs import OtherPrices
 FRESH_SECONDS = 300.0
 """Spot prices change a few times a day
 (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/how-spot-instances-work.html)."""
+
+HOLDS = timedelta(hours=6)
+"""Of a Spot price that cannot be read again: later it is not known any more."""
 
 SPOT = "Spot"
 
@@ -54,14 +58,19 @@ def mean_price(changes: Sequence[Change], since: datetime, until: datetime) -> f
 
 
 def read_history(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[Change]]:
-    """Read the changes of each type in each zone, the oldest first."""
+    """Read the changes of each type in each zone, the oldest first.
+
+    Prices of other products than ours, which an emulator may show too, and of 0 are left out.
+    """
     found: dict[tuple[str, str], dict[str, list[Change]]] = {}
     for row in rows:
-        products = found.setdefault((row["InstanceType"], row["AvailabilityZone"]), {})
+        product = row.get("ProductDescription") or PRODUCTS[0]
         change = Change(row["Timestamp"].astimezone(UTC), float(row["SpotPrice"]))
-        products.setdefault(row.get("ProductDescription") or "", []).append(change)
+        if product in PRODUCTS and change.usd > 0:
+            products = found.setdefault((row["InstanceType"], row["AvailabilityZone"]), {})
+            products.setdefault(product, []).append(change)
     return {
-        pool: sorted(products.get(VPC_PRODUCT) or next(iter(products.values())))
+        pool: sorted(products.get(VPC_PRODUCT) or products[PRODUCTS[0]])
         for pool, products in found.items()
     }
 
@@ -102,12 +111,24 @@ class Prices:
         return [self._priced(each, charges, now) for each in shown]
 
     def _priced(self, shown: DescribedInstance, charges: Charges, now: datetime) -> Instance:
-        on_demand = self._listed.on_demand(shown.instance_type)
+        is_away = is_local(shown.zone, self._aws.region)
+        on_demand = None if is_away else self._listed.on_demand(shown.instance_type)
         usd = on_demand
         if shown.market == "spot":
-            changes = self._spot.get((shown.instance_type, shown.zone), [])
-            usd = mean_price(changes, shown.launched_at, shown.terminated_at or now)
+            usd = self._spot_price(shown, shown.terminated_at or now)
+        if not shown.is_plain:
+            usd = on_demand = None
+        if is_away:
+            charges = replace(charges, volume_gib_month_usd=None)
         return shown.priced(usd, on_demand, other_prices(shown, charges))
+
+    def _spot_price(self, shown: DescribedInstance, until: datetime) -> float | None:
+        """Return the mean price of its life until then, as far as its history was read."""
+        read = self._spot_read.get(shown.instance_type)
+        if read is None or shown.launched_at < read[0] or until > read[1] + HOLDS:
+            return None
+        changes = self._spot.get((shown.instance_type, shown.zone), [])
+        return mean_price(changes, shown.launched_at, until)
 
     async def _read_spot(self, shown: Sequence[DescribedInstance], now: datetime) -> None:
         since: dict[str, datetime] = {}
@@ -119,7 +140,7 @@ class Prices:
         stale = {name: at for name, at in since.items() if not self._is_fresh(name, at, now)}
         if not stale or self._resting.rests or not self._is_usd:
             return
-        oldest = min(stale.values())
+        oldest = min(*stale.values(), now)  # AWS's clock may be ahead of ours
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 found = await self._aws.read_all(
@@ -130,11 +151,14 @@ class Prices:
                     StartTime=oldest,
                     EndTime=now,
                 )
-            self._spot |= read_history(found)
+            read = read_history(found)
         except NO_PRICE as error:
             self._resting.fail(SPOT, error)
             return
         self._resting.succeed()
+        # A pool that AWS shows no more has no price any more.
+        kept = {pool: held for pool, held in self._spot.items() if pool[0] not in stale}
+        self._spot = kept | read
         self._spot_read |= dict.fromkeys(stale, (oldest, now))
 
     def _is_fresh(self, name: str, since: datetime, now: datetime) -> bool:

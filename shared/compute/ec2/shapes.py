@@ -29,6 +29,8 @@ MINIMUM_BILLED_SECONDS = 60
 https://aws.amazon.com/ebs/pricing/, https://aws.amazon.com/vpc/pricing/
 """
 
+PLAIN = "Linux/UNIX"
+
 # States of a Spot request that may still launch an instance.
 OPEN_REQUESTS = ("open", "active")
 
@@ -60,6 +62,8 @@ class DescribedInstance(Struct, frozen=True, kw_only=True):
     spot_interrupted: bool = False
     public_ipv4: bool | None = None
     volume_gib: int | None = None
+    is_plain: bool = True
+    """Whether it is what prices are read for: Linux without a licence, on shared hardware."""
 
     def priced(
         self,
@@ -126,7 +130,17 @@ def read_instance(shown: Mapping[str, Any]) -> DescribedInstance:
         state_reason=code or transition,
         spot_interrupted=code in INTERRUPTIONS,
         public_ipv4=_has_address(shown, state),
+        is_plain=_is_plain(shown),
     )
+
+
+def _is_plain(shown: Mapping[str, Any]) -> bool:
+    """Return whether EC2 bills it as `Linux/UNIX`; an emulator may not name the platform.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/billing-info-fields.html
+    """
+    tenancy = shown["Placement"].get("Tenancy") or "default"
+    return (shown.get("PlatformDetails") or PLAIN) == PLAIN and tenancy == "default"
 
 
 def _has_address(shown: Mapping[str, Any], state: InstanceState) -> bool | None:
