@@ -25,6 +25,7 @@ from services.launcher.pauses import held_until
 from services.launcher.store import batches, pauses, watermark
 from services.launcher.store import launches as rows
 from services.launcher.store.failed_boots import load_avoided
+from shared.compute.avoided import Avoided
 from shared.compute.port import (
     Compute,
     ComputeError,
@@ -84,7 +85,8 @@ class LaunchSweeps:
 
     async def _claim(self) -> LaunchClaim:
         config, token = self.config, uuid.uuid4()
-        gathers_until, held_back, avoid = None, 0, ()
+        gathers_until, held_back = None, 0
+        avoid: tuple[Avoided, ...] = ()
         async with self.ports.db.transaction() as tx:
             until = tx.now + timedelta(seconds=config.lease_seconds)
             again = await batches.claim_batches(tx, until, token, self._limit, self._growth)

@@ -14,7 +14,6 @@ from services.api.jobs.waiting import waiting
 from shared.events.events import AttemptEnded
 from tests.unit.test_api_boots import NOW, RULES, booting, ended, ends, job_of, overdue, terminated
 
-PLACED = {"instance_type": "m5.large", "zone": "us-east-1a"}
 CODES = {
     "Client.VolumeLimitExceeded": "ask AWS for more",
     "Client.InternalError": "KMS key of the volumes",
@@ -27,6 +26,10 @@ CODES = {
 }
 
 
+def placed(number: int = 1) -> Attempt:
+    return booting(number, instance_type="m5.large", zone="us-east-1a")
+
+
 def last_of(step: Step) -> Attempt:
     return max(step.attempts, key=lambda each: each.number)
 
@@ -35,7 +38,7 @@ def after(whole_job: JobWithAttempts, step: Step) -> JobWithAttempts:
     """Return the job after *step*, with an instance for its next attempt."""
     for each in step.attempts:
         whole_job = whole_job.with_attempt(each)
-    following = booting(whole_job.attempts[-1].number, **PLACED)
+    following = placed(whole_job.attempts[-1].number)
     return JobWithAttempts(step.job, whole_job.with_attempt(following).attempts)
 
 
@@ -43,7 +46,7 @@ def after(whole_job: JobWithAttempts, step: Step) -> JobWithAttempts:
 def test_what_the_account_a_setting_or_aws_is_at_fault_for_fails_no_job(
     code: str, change: str | None
 ) -> None:
-    whole_job, delays = job_of(booting(1, **PLACED)), []
+    whole_job, delays = job_of(placed()), []
     for _ in range(30):
         step = ends(whole_job, terminated(whole_job.job.attempt, cause=code))
         assert step.job.status == "SCHEDULED"
@@ -99,7 +102,7 @@ def test_after_a_claim_ec2_s_reason_counts_as_before() -> None:
 
 
 def test_a_failed_boot_names_type_and_zone() -> None:
-    step = overdue(job_of(booting(**PLACED)))
+    step = overdue(job_of(placed()))
     assert step.attempts[0].error_message == (
         "no claim by its instance within 900 s of its launch (m5.large in us-east-1a)"
     )
@@ -158,7 +161,7 @@ def test_a_console_that_comes_in_the_pause_is_published_once_until_the_same_time
     assert decided is not None
     published, event = decided
     assert (event.sequence, event.until) == (state.sequence + 1, state.paused_until)
-    assert event.message.endswith("the last: no claim; its console: docker-job: Docker does not run")
+    assert event.message.endswith("no claim; its console: docker-job: Docker does not run")
     assert breaker.decide_console(published, [said], RULES) is None
     before = replace(said, ended_at=NOW - timedelta(seconds=1))
     assert breaker.decide_console(state, [before], RULES) is None  # not of this pause

@@ -63,7 +63,7 @@ FAULTS = (
         "Client.*",
         "setup",
         "EC2 did not start it",
-        "look the code up in EC2's documents: the account or a DOCKER_JOB_EC2_… setting is at fault",
+        "look the code up in EC2's documents: account or a DOCKER_JOB_EC2_… setting is at fault",
     ),
 )
 """The first that fits holds. A code that AWS does not document is nobody's fault among users.

@@ -15,7 +15,7 @@ INSERT INTO failed_boots (job_id, attempt, instance_type, zone, failed_at)
 SELECT job_id, attempt, report ->> 'instance_type', report ->> 'zone', ended_at
 FROM unnest($1::bigint[], $2::integer[], $3::timestamptz[]) AS new (job_id, attempt, ended_at)
     JOIN launches USING (job_id, attempt)
-WHERE state = 'launched' AND report ->> 'instance_type' IS NOT NULL AND report ->> 'zone' IS NOT NULL
+WHERE state = 'launched' AND report ?& '{instance_type, zone}'
 ORDER BY job_id, attempt
 ON CONFLICT DO NOTHING
 """
