@@ -1,11 +1,16 @@
 """Boots that fail, on command: of an image, a network or an account that is set up wrong.
 
-Before an instance runs:
+Before an instance runs EC2 terminates it while it is pending, with its reason:
 
-- "client_error": EC2 terminates it while it is pending, as if its encrypted volume's KMS key could
-  not be used: `Client.InternalError`.
-- "server_error": the same for a fault of AWS, `Server.InternalError`.
+- "client_error": as if its encrypted volume's KMS key could not be used: `Client.InternalError`.
+- "server_error": a fault of AWS, `Server.InternalError`.
+- "volume_limit": the account has its most EBS volumes or storage: `Client.VolumeLimitExceeded`.
+- "no_snapshot": its image's snapshot is gone: `Client.InvalidSnapshot.NotFound`.
+- "scheduled_stop": AWS retires its host: `Server.ScheduledStop`.
+- "no_host": the capacity is gone meanwhile: `Server.InsufficientInstanceCapacity`.
+- "new_code": a code that no document has.
   https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshooting-launch.html
+  https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
 
 When it boots:
 
@@ -13,6 +18,9 @@ When it boots:
 - "power_off": the machine powers itself off before its user data runs.
 - "no_network": the user data runs, and no URL in it is reached.
 - "no_python": the user data runs on an image without Python.
+
+A fault may be of one zone or of one instance type alone: a subnet without a route, a driver that
+the image does not have.
 """
 
 import re
@@ -21,12 +29,24 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal[
-    "client_error", "server_error", "kernel_panic", "power_off", "no_network", "no_python"
+Pending = Literal[
+    "client_error",
+    "server_error",
+    "volume_limit",
+    "no_snapshot",
+    "scheduled_stop",
+    "no_host",
+    "new_code",
 ]
+Kind = Pending | Literal["kernel_panic", "power_off", "no_network", "no_python"]
 PENDING: dict[str, tuple[str, str]] = {
     "client_error": ("Client.InternalError", "Client error on launch"),
     "server_error": ("Server.InternalError", "Internal error on launch"),
+    "volume_limit": ("Client.VolumeLimitExceeded", "Volume limit exceeded"),
+    "no_snapshot": ("Client.InvalidSnapshot.NotFound", "The snapshot does not exist"),
+    "scheduled_stop": ("Server.ScheduledStop", "Stopped due to a scheduled retirement"),
+    "no_host": ("Server.InsufficientInstanceCapacity", "Insufficient capacity"),
+    "new_code": ("Client.SomethingNew", "Nobody knows"),
 }
 """State reasons of those that end an instance while it is pending."""
 
@@ -44,10 +64,15 @@ _NO_PYTHON = "#!/bin/sh\necho 'sh: python3: command not found' >&2\nexit 127\n"
 
 
 class BootFault(msgspec.Struct, kw_only=True):
-    """A fault of the next boots, *times* of them; None: until it is disarmed."""
+    """A fault of the next boots, *times* of them; None: until it is disarmed.
+
+    Of instances in *zone* alone, and of *instance_type*, if they are not empty.
+    """
 
     kind: Kind
     times: int | None = 1
+    zone: str = ""
+    instance_type: str = ""
     struck: int = 0
 
 
@@ -67,9 +92,12 @@ class BootFaults:
         """Disarm every fault."""
         self.armed.clear()
 
-    def strike(self, instance_id: str) -> Kind | None:
-        """Return the fault of a new instance, or None; it meets no other later."""
+    def strike(self, instance_id: str, pool: tuple[str, str]) -> Kind | None:
+        """Return the fault of a new instance of *pool*, or None; it meets no other later."""
+        instance_type, zone = pool
         for fault in self.armed:
+            if fault.zone not in ("", zone) or fault.instance_type not in ("", instance_type):
+                continue
             if fault.times is None or fault.struck < fault.times:
                 fault.struck += 1
                 self._met[instance_id] = fault.kind

@@ -80,9 +80,9 @@ class Control:
 
         return self._do(add)
 
-    def break_boots(self, kind: str, times: int | None = 1) -> BootFault:
-        """Let the boots of the next instances fail: *kind* and *times* of `boot_faults`."""
-        fault = msgspec.convert({"kind": kind, "times": times}, BootFault)
+    def break_boots(self, kind: str, times: int | None = 1, **of: str) -> BootFault:
+        """Let the boots of the next instances fail, as `BootFault` has it; *of*: its pools."""
+        fault = msgspec.convert({"kind": kind, "times": times, **of}, BootFault)
         return self._do(lambda cloud: cloud.launching.boot_faults.add(fault))
 
     def heal(self) -> None:

@@ -136,7 +136,8 @@ class Launching:
     def _run(self, instance: Instance) -> None:
         if instance.state is not State.PENDING:
             return
-        kind = self.boot_faults.strike(instance.id)
+        pool = instance.plan.pool
+        kind = self.boot_faults.strike(instance.id, (pool.instance_type, pool.zone))
         if kind in PENDING:
             self.on_failed(instance, *PENDING[kind])
         else:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
+from services.launcher.decisions import Pace
 from services.launcher.model import LeaseGrowth
 from shared.backoff import Backoff
 from shared.messaging.retention import keep_dead, keep_settled_seconds
@@ -97,6 +98,16 @@ class LauncherConfig:
         """Return how much longer a call for many launches may take, and its lease lasts."""
         each = self.call_seconds_each if gathers else 0.0
         return LeaseGrowth(seconds_each=each, launches=self.call_launches)
+
+    @property
+    def pace(self) -> Pace:
+        """Return the settings for what follows an answer that is no instance."""
+        return Pace(
+            refused=self.refused,
+            unknown=self.unknown,
+            repeat_delay_seconds=self.repeat_delay_seconds,
+            spot_wait_seconds=self.spot_wait_seconds,
+        )
 
 
 def read_api_url(settings: Settings) -> str:

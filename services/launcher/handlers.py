@@ -9,6 +9,7 @@ from services.launcher.model import KnownLaunch
 from services.launcher.pauses import latest_pause
 from services.launcher.repeats import decide_repeat
 from services.launcher.store import known_launches, launches
+from services.launcher.store.failed_boots import note_failed_boots
 from services.launcher.store.pauses import save_pause
 from shared.events import cloudevents
 from shared.events.cloudevents import Envelope
@@ -102,6 +103,10 @@ async def on_job_cancelled(cancelled: Sequence[Envelope[JobCancelled]], tx: Tran
 
 
 async def on_attempt_ended(ended: Sequence[Envelope[AttemptEnded]], tx: Transaction) -> Follows:
-    """Cancel the launch, as on `JobCancelled`: the attempt needs no instance any more."""
+    """Cancel the launch, as on `JobCancelled`: the attempt needs no instance any more.
+
+    If its instance did not boot, remember the pool.
+    """
+    await note_failed_boots(tx, [each.body for each in ended if each.body.boot_failed])
     await launches.give_up(tx, [(each.body.job_id, each.body.attempt) for each in ended])
     return ()

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
 
+from shared.compute.avoided import Avoided
 from shared.compute.port import LaunchRequest, Plan
 from shared.events.events import Event
 from shared.events.requirements import Requirements
@@ -111,7 +112,8 @@ class BatchRecord(Struct, frozen=True, kw_only=True):
 class LaunchClaim(Struct, frozen=True, kw_only=True):
     """The rows that one pass has leased: batches to repeat, launches to plan, or a time to wait.
 
-    *held_back* launches have published that they wait for the end of a pause.
+    *held_back* launches have published that they wait for the end of a pause. *avoid* are pools in
+    which instances have not booted lately.
     """
 
     token: uuid.UUID
@@ -120,6 +122,7 @@ class LaunchClaim(Struct, frozen=True, kw_only=True):
     gathers_until: datetime | None
     now: datetime
     held_back: int
+    avoid: tuple[Avoided, ...] = ()
 
 
 class LeaseGrowth(NamedTuple):

@@ -13,17 +13,19 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from services.launcher.model import TRANSITIONS, BatchRecord, Launch
+from shared.compute.avoided import Avoided
 from shared.compute.port import LaunchBatch, LaunchRequest, Offer, Plan
 from shared.events.events import Market
 from shared.tokens import bootstrap_token
 
 
 class Home(Struct, frozen=True, kw_only=True):
-    """The settings that all offers of a deployment share."""
+    """The settings that all offers of a deployment share, and the pools that they avoid."""
 
     deployment: str
     api_url: str
     spot_wait_seconds: float
+    avoid: tuple[Avoided, ...] = ()
 
 
 class Gather(Struct, frozen=True, kw_only=True):
@@ -135,6 +137,7 @@ def decide_groups(due: Sequence[Launch], now: datetime, limit: int, home: Home) 
             market=decide_market(launch, now, home.spot_wait_seconds),
             resources=launch.requirements.resources,
             tags=launch.requirements.tags,
+            avoid=home.avoid,
         )
         key = msgspec.json.encode(offer, order="sorted")
         together.setdefault(key, (offer, []))[1].append(launch)

@@ -29,6 +29,7 @@ class Pause(Struct, frozen=True, kw_only=True):
     paused_until: datetime | None = None
     message: str = ""
     trial_seconds: int = 0
+    to_change: str | None = None
     trial_until: datetime | None = None
     trial_open: bool = False
 
@@ -54,6 +55,7 @@ def latest_pause(events: Sequence[LaunchesPaused | LaunchesResumed]) -> Pause:
         paused_until=latest.until,
         message=latest.message,
         trial_seconds=latest.trial_seconds,
+        to_change=latest.to_change,
     )
 
 
@@ -70,4 +72,5 @@ def delay_of(job_id: int, attempt: int, pause: Pause, now: datetime) -> LaunchDe
         message=pause.message + trial,
         next_try_at=until,
         pause_sequence=pause.sequence,
+        to_change=pause.to_change,
     )

@@ -18,13 +18,14 @@ from typing import Any
 
 from services.launcher import decisions, offers
 from services.launcher.config import LauncherConfig
-from services.launcher.decisions import Pace
 from services.launcher.model import BatchRecord, Launch, LaunchClaim, LeaseGrowth, Verdict
 from services.launcher.offers import Gather, Group, Growth, Home
 from services.launcher.paused_claims import hold_back, lock_trial
 from services.launcher.pauses import held_until
 from services.launcher.store import batches, pauses, watermark
 from services.launcher.store import launches as rows
+from services.launcher.store.failed_boots import load_avoided
+from shared.compute.avoided import Avoided
 from shared.compute.port import (
     Compute,
     ComputeError,
@@ -62,7 +63,7 @@ class LaunchSweeps:
         """Ask the cloud for what is due; return when the next launch or batch is due."""
         claim = await self._claim()
         limit = self._limit
-        groups = offers.decide_groups(claim.wanted, claim.now, limit, self._home)
+        groups = offers.decide_groups(claim.wanted, claim.now, limit, self._home(claim))
         if claim.again or groups:
             self.ports.points.reached("launcher.claimed")
         calls = {
@@ -85,6 +86,7 @@ class LaunchSweeps:
     async def _claim(self) -> LaunchClaim:
         config, token = self.config, uuid.uuid4()
         gathers_until, held_back = None, 0
+        avoid: tuple[Avoided, ...] = ()
         async with self.ports.db.transaction() as tx:
             until = tx.now + timedelta(seconds=config.lease_seconds)
             again = await batches.claim_batches(tx, until, token, self._limit, self._growth)
@@ -100,6 +102,7 @@ class LaunchSweeps:
             elif wanted:
                 planned_by = tx.now + timedelta(seconds=config.plan_lease_seconds)
                 await rows.lease_wanted(tx, wanted, planned_by, token)
+                avoid = await load_avoided(tx)
         self.ports.wakeups.wake(*tx.wakes)
         return LaunchClaim(
             token=token,
@@ -108,6 +111,7 @@ class LaunchSweeps:
             gathers_until=gathers_until,
             now=tx.now,
             held_back=held_back,
+            avoid=avoid,
         )
 
     def _gathers_until(self, wanted: Sequence[Launch], now: datetime) -> datetime | None:
@@ -241,7 +245,7 @@ class LaunchSweeps:
                 verdicts.append(decisions.decide_launched(each, answer, sequence, tx.now))
             else:
                 verdict = decisions.decide_refusal(
-                    each, answer, tx.now, jitter, self._pace, repeated=repeated
+                    each, answer, tx.now, jitter, self.config.pace, repeated=repeated
                 )
                 verdicts.append(verdict)
         return verdicts
@@ -277,21 +281,12 @@ class LaunchSweeps:
     def _limit(self) -> int:
         return self.config.gathered_batch if self.compute.gathers else self.config.batch
 
-    @property
-    def _home(self) -> Home:
+    def _home(self, claim: LaunchClaim) -> Home:
         return Home(
             deployment=self.config.deployment,
             api_url=self.config.api_url,
             spot_wait_seconds=self.config.spot_wait_seconds,
-        )
-
-    @property
-    def _pace(self) -> Pace:
-        return Pace(
-            refused=self.config.refused,
-            unknown=self.config.unknown,
-            repeat_delay_seconds=self.config.repeat_delay_seconds,
-            spot_wait_seconds=self.config.spot_wait_seconds,
+            avoid=claim.avoid,
         )
 
     @property

@@ -25,6 +25,7 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
 
+from shared.compute.avoided import Avoided
 from shared.events.costs import NOTHING_ELSE, OtherPrices
 from shared.events.events import Market
 from shared.events.offers import OfferedType, OfferTerms
@@ -70,10 +71,7 @@ class Misconfigured(ComputeError):
 
 
 class Stale(ComputeError):
-    """The plan names what does not exist any more, or its token is spent: plan again.
-
-    A definite refusal; no instance of it runs.
-    """
+    """What the plan names is gone, or its token is spent: a definite refusal; plan again."""
 
 
 class Rejected(ComputeError):
@@ -114,6 +112,7 @@ class Offer(Struct, frozen=True, kw_only=True):
     resources: Resources = Resources()
     tags: dict[str, str] = {}
     """Tags of the instances, for the bill. An adapter without tags leaves them out."""
+    avoid: tuple[Avoided, ...] = ()
 
 
 Plan: TypeAlias = dict[str, Any]

@@ -153,7 +153,8 @@ class LaunchesPaused(Event, frozen=True, kw_only=True):
     """*failures* boots in a row have failed: nothing is launched before *until*.
 
     From then on one launch at a time is tried, for *trial_seconds* at most. Of these events and
-    `LaunchesResumed` the one with the highest *sequence* holds.
+    `LaunchesResumed` the one with the highest *sequence* holds. *to_change* is what an operator
+    must change or check, null if nothing; absent in events of earlier releases.
     """
 
     sequence: int
@@ -161,6 +162,7 @@ class LaunchesPaused(Event, frozen=True, kw_only=True):
     message: str
     failures: int
     trial_seconds: int
+    to_change: str | None = None
 
 
 class LaunchesResumed(Event, frozen=True, kw_only=True):

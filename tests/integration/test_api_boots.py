@@ -51,7 +51,8 @@ async def test_a_job_whose_instances_do_not_boot_fails_at_the_limit_and_shows_th
     assert status["status"] == "FAILED"
     assert status["error_message"] == (
         f"gave up after 2 failed boots in a row (DOCKER_JOB_BOOT_LIMIT), of instances i-{job_id}-1"
-        f", i-{job_id}-2: no claim by its instance within 900 s of its launch"
+        f", i-{job_id}-2: no claim by its instance within 900 s of its launch "
+        "(m7g.medium in us-east-1a)"
     )
     assert [each["boot_failed"] for each in status["attempts"]] == [True, True]
     assert [each["console_output"] for each in status["attempts"]] == [CONSOLE.strip(), None]

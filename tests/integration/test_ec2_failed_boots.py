@@ -103,6 +103,10 @@ async def end_of(stage: Stage) -> InstanceTerminated:
     [
         ("client_error", "Client.InternalError", None),
         ("server_error", "Server.InternalError", None),
+        ("volume_limit", "Client.VolumeLimitExceeded", None),
+        ("no_snapshot", "Client.InvalidSnapshot.NotFound", None),
+        ("scheduled_stop", "Server.ScheduledStop", None),
+        ("no_host", "Server.InsufficientInstanceCapacity", None),
         ("power_off", "Client.InstanceInitiatedShutdown", "reboot: Power down"),
         ("no_python", "Client.InstanceInitiatedShutdown", "no agent that can be trusted"),
     ],

@@ -31,6 +31,7 @@ CONFIG = LauncherConfig(deployment="home", api_url="http://api", token_key="key"
 LAUNCH = "launch_due_1"
 WHY = "launches are paused: 5 instances in a row have not booted; the last: no claim"
 RESUMED = LaunchesResumed(sequence=2)
+CHANGE = "check the route from DOCKER_JOB_EC2_SUBNETS"
 
 
 def paused(sequence: int = 1, seconds: float = 300) -> LaunchesPaused:
@@ -220,3 +221,41 @@ async def test_a_job_that_is_cancelled_in_a_pause_is_launched_by_nobody(
     await stage.deliver(ended, RESUMED)
     await stage.sweep(LAUNCH)
     assert cloud.asked == []
+
+
+async def test_what_to_change_is_in_each_delay_and_an_alert_without_what_an_instance_printed(
+    stage: Stage, cloud: ScriptedCompute
+) -> None:
+    why = f"{WHY}; its console: a secret"
+    await stage.deliver(replace(paused(), message=why, to_change=CHANGE), requested(1))
+    await stage.sweep(LAUNCH)
+    [delay] = await stage.published(LaunchDelayed)
+    assert delay.to_change == CHANGE
+    assert "a secret" in delay.message  # for the job's own users
+    await stage.sweep("report_troubles")
+    shown = await troubles_of(stage)
+    assert CHANGE not in WHY
+    assert shown == [(CHANGE, "launches are paused: 5 instances in a row have not booted")]
+    await stage.deliver(RESUMED)
+    await stage.sweep(LAUNCH)
+    await stage.sweep("report_troubles")
+    assert await troubles_of(stage) == []
+    assert len(cloud.asked) == 1
+
+
+async def test_the_same_pause_with_more_to_show_is_published_and_leaves_its_trial(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    await stage.deliver(paused(), requested(1), requested(2))
+    clock.advance(300)
+    await stage.sweep(LAUNCH)
+    more = f"{WHY}; its console: Docker does not run"
+    await stage.deliver(replace(paused(2), message=more))
+    await stage.sweep(LAUNCH)
+    assert [each.job_id for each in cloud.asked] == [1]
+    assert (await stage.published(LaunchDelayed))[-1].message.startswith(more)
+
+
+async def troubles_of(stage: Stage) -> list[tuple[str, str]]:
+    rows = await stage.rows("SELECT to_change, message FROM troubles ORDER BY 1")
+    return [(each["to_change"], each["message"]) for each in rows]

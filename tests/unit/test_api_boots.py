@@ -122,7 +122,8 @@ def test_a_code_that_comes_without_a_console_is_explained() -> None:
     step = ends(job_of(booting()), terminated(cause="Client.InternalError"))
     assert (step.attempts[0].error_message or "").endswith(
         "ended before it could claim its job: Client.InternalError (it could not be started; "
-        "often its disk is encrypted with a KMS key that may not be used)"
+        "often the KMS key of its disk may not be used; let the launcher's role and Spot's "
+        "service-linked role use the KMS key of the volumes)"
     )
 
 
@@ -189,7 +190,7 @@ def test_the_line_that_is_quoted_is_our_own_last_one_or_the_agents_and_short() -
     assert boots.last_line("a\n  b \n \n") == "b"
     assert boots.last_line(" \n") is None
     fact = terminated(console_output="x" * 1000)
-    assert len(boots.end_message(fact, boot_failed=True)) < 450
+    assert len(boots.end_message(booting(), fact, boot_failed=True)) < 450
 
 
 # -- the circuit breaker
@@ -244,12 +245,15 @@ def test_each_trial_that_does_not_boot_makes_the_next_pause_longer_up_to_an_hour
 
 
 def test_a_claim_ends_the_pause_and_the_next_one_is_short_again() -> None:
-    state, event = breaker.decide_claimed(paused())
+    state, event = breaker.decide_claimed(paused(), NOW)
     assert event is not None
-    assert (event.sequence, state) == (2, Breaker(sequence=2))
+    assert (event.sequence, state) == (
+        2,
+        Breaker(sequence=2, shared_from=NOW, shared_until=NOW),
+    )
     again = counted(state, failed(1), failed(2), failed(3))
     assert again.paused_until == NOW + timedelta(seconds=300)
-    closed, nothing = breaker.decide_claimed(counted(Breaker(), failed(1)))
+    closed, nothing = breaker.decide_claimed(counted(Breaker(), failed(1)), NOW)
     assert (closed, nothing) == (Breaker(), None)
 
 

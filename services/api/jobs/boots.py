@@ -5,35 +5,28 @@
 
 What an interruption, an operator, or one of our own limits ends has not failed to boot. The text
 that an instance has printed is shown and quoted, but decides nothing: a job can print too.
+
+A failed boot is *excused* (it counts against no limit of its job) where EC2 itself names a fault
+of the account, a setting or AWS, and where other jobs' instances do not boot either.
 """
 
 from datetime import timedelta
 
 from msgspec.structs import replace
 
-from services.api.jobs.model import TERMINAL, Attempt, Job, JobWithAttempts
+from services.api.jobs.launch_ends import OPERATORS, code_of, fault_of
+from services.api.jobs.model import TERMINAL, Attempt, AttemptEnding, Job, JobWithAttempts
 from shared.console_text import OUR_LINES, readable
 from shared.events.events import InstanceTerminated
 
 OURS = frozenset({"vanished", "lifetime", "orphan", "stopped", "lost", "cancelled"})
 """Causes for which the reaper ends an instance, or finds it missing."""
 
-NO_FAULT_OF_THE_BOOT = frozenset(
-    {"Client.UserInitiatedShutdown", "Server.InsufficientInstanceCapacity"}
+CHECK = (
+    "check the route from DOCKER_JOB_EC2_SUBNETS and the security groups to DOCKER_JOB_API_URL, "
+    "and the image: `make doctor`"
 )
-"""An operator terminated it; or EC2 had no capacity for it after all.
-https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
-"""
-
-HINTS = {
-    "Client.InternalError": "it could not be started; often its disk is encrypted with a KMS key "
-    "that may not be used",
-    "Client.VolumeLimitExceeded": "the account's limit of EBS storage is reached",
-    "Client.InvalidSnapshot.NotFound": "a snapshot of its image does not exist any more",
-}
-"""What codes without a console mean.
-https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshooting-launch.html
-"""
+"""What an operator can change if instances do not boot, or do not reach the API."""
 
 LIFETIME_MARGIN = timedelta(seconds=60)
 """Before the end of an instance's lifetime: its own timer counts whole minutes."""
@@ -48,34 +41,81 @@ AGENT_ENDED = f"{OUR_LINES}the agent has ended"
 REFUSED = '"event": "claim refused"'
 """In the agent's line with the API's reason."""
 
-_CONSOLE = "; its console: "
+CONSOLE = "; its console: "
 
 
 def ended_before_claim(attempt: Attempt, fact: InstanceTerminated) -> bool:
     """Tell if the end of its instance is a failed boot: by itself, and nobody claimed."""
     if attempt.token_hash is not None or attempt.heartbeat_at is not None:
         return False
-    if fact.cause in OURS or fact.cause in NO_FAULT_OF_THE_BOOT:
+    fault = fault_of(attempt, fact)
+    if fact.cause in OURS or code_of(fact) in OPERATORS or (fault and fault.kind == "capacity"):
         return False
     dies_by = attempt.dies_by
     return dies_by is None or fact.terminated_at < dies_by - LIFETIME_MARGIN
 
 
-def end_message(fact: InstanceTerminated, *, boot_failed: bool) -> str:
+def ending_with(attempt: Attempt, fact: InstanceTerminated, *, shared: bool) -> AttemptEnding:
+    """Return the end of an attempt that ends with its instance.
+
+    *shared*: instances of other jobs do not boot either (`breaker.is_shared`).
+    """
+    if fact.spot_interrupted or attempt.interrupted_at:
+        message = f"instance {fact.instance_id} is terminated: {fact.cause}"
+        return AttemptEnding(cause="interrupted", message=message, container_stopped=True)
+    fault = fault_of(attempt, fact)
+    failed = ended_before_claim(attempt, fact)
+    change = fault.change if fault else CHECK
+    return AttemptEnding(
+        cause="lost",
+        message=end_message(attempt, fact, boot_failed=failed),
+        container_stopped=True,
+        boot_failed=failed,
+        excused=fault is not None or (failed and shared),
+        to_change=change if failed else None,
+    )
+
+
+def ending_without_claim(attempt: Attempt, boot_seconds: int, *, shared: bool) -> AttemptEnding:
+    """Return the end of an attempt whose instance has run for so long without a claim."""
+    where = place(attempt)
+    message = f"no claim by its instance within {boot_seconds} s of its launch{where}"
+    failed = attempt.interrupted_at is None
+    return AttemptEnding(
+        cause="lost" if failed else "interrupted",
+        message=message,
+        container_stopped=False,
+        boot_failed=failed,
+        excused=failed and shared,
+        to_change=CHECK if failed else None,
+    )
+
+
+def place(attempt: Attempt) -> str:
+    """Return type and zone of its instance in brackets, as far as they are known."""
+    if attempt.instance_type is None or attempt.zone is None:
+        return ""
+    return f" ({attempt.instance_type} in {attempt.zone})"
+
+
+def end_message(attempt: Attempt, fact: InstanceTerminated, *, boot_failed: bool) -> str:
     """Return the error message of an attempt that ends with its instance."""
-    message = f"instance {fact.instance_id} is terminated: {fact.cause}"
-    if not boot_failed:
-        return message
-    hint = f" ({HINTS[fact.cause]})" if fact.cause in HINTS else ""
-    message = f"instance {fact.instance_id} ended before it could claim its job: {fact.cause}{hint}"
-    return message + _quoted(fact.console_output)
+    fault = fault_of(attempt, fact)
+    if not boot_failed and fault is None:
+        return f"instance {fact.instance_id} is terminated: {fact.cause}"
+    who = f"instance {fact.instance_id}{place(attempt)}"
+    message = f"{who} ended before it could claim its job: {fact.cause}"
+    if fault is None:
+        return message + _quoted(fact.console_output)
+    change = f"; {fault.change}" if fault.change else ""
+    return f"{message} ({fault.because}{change})"
 
 
 def with_console(job: Job, attempt: Attempt, console: str | None) -> tuple[Job, Attempt]:
     """Add the console's last line to the messages of a failed boot that has ended already."""
     quoted = _quoted(console)
     before = attempt.error_message or ""
-    if not attempt.boot_failed or not quoted or _CONSOLE in before:
+    if not attempt.boot_failed or not quoted or CONSOLE in before:
         return job, attempt
     told = replace(attempt, error_message=before + quoted)
     if job.attempt == attempt.number and job.status in TERMINAL and job.error_message:
@@ -84,16 +124,26 @@ def with_console(job: Job, attempt: Attempt, console: str | None) -> tuple[Job, 
 
 
 def failed_in_a_row(whole_job: JobWithAttempts, number: int) -> list[Attempt]:
-    """Return the failed boots before attempt *number* since an agent last claimed the job."""
+    """Return the failed boots that count before attempt *number*, since a job's last claim."""
     failed: list[Attempt] = []
     for each in whole_job.attempts:
         if each.number >= number:
             break
         if each.token_hash is not None:
             failed.clear()
-        elif each.boot_failed:
+        elif each.boot_failed and not each.excused:
             failed.append(each)
     return failed
+
+
+def excused_in_a_row(whole_job: JobWithAttempts, number: int) -> int:
+    """Count the excused ends before attempt *number* since an agent last claimed the job."""
+    excused = 0
+    for each in whole_job.attempts:
+        if each.number >= number:
+            break
+        excused = 0 if each.token_hash is not None else excused + bool(each.excused)
+    return excused
 
 
 def gave_up(whole_job: JobWithAttempts, last: Attempt) -> str:
@@ -123,4 +173,4 @@ def _quoted(console: str | None) -> str:
     line = last_line(console)
     if line is None:
         return ""
-    return f"{_CONSOLE}{line if len(line) <= QUOTED else line[: QUOTED - 1] + '…'}"
+    return f"{CONSOLE}{line if len(line) <= QUOTED else line[: QUOTED - 1] + '…'}"

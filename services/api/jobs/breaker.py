@@ -8,6 +8,9 @@
 A fault that all instances share (an image without Docker, an API that they cannot reach) costs a
 boot of each instance, and a job of some of them: so nothing is launched for a while, and then one
 instance at a time. Each pause is longer than the one before. The launcher keeps it (its `pauses`).
+
+From the failed boot that opens it until a claim, failed boots count against no job (`is_shared`);
+nor do those that made it open, once it is open (`excuse`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +19,8 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 from msgspec.structs import replace
 
-from services.api.jobs.model import Attempt, JobRules
+from services.api.jobs.boots import CONSOLE
+from services.api.jobs.model import Attempt, JobRules, JobWithAttempts
 from services.api.jobs.retry_limits import REASON_CHARACTERS
 from services.api.jobs.waiting import to_the_second
 from shared.backoff import Backoff
@@ -25,6 +29,10 @@ from shared.events.events import AttemptEnded, Event, LaunchesPaused, LaunchesRe
 PAUSE = Backoff(first=300, factor=2, longest=3600)
 LEAST_JOBS = 2
 """One job alone may ask for what does not boot; its own limit ends it."""
+
+PAUSED = "launches are paused"
+LAST_FAILURE = "; the last: "
+"""What follows in a message may be an instance's own text: for users with a key alone."""
 
 TRIAL_MARGIN_SECONDS = 60
 """From the end of a trial's boot time until its failure is known to the launcher."""
@@ -40,6 +48,10 @@ class Breaker(Struct, frozen=True, kw_only=True):
     paused_at: datetime | None = None
     paused_until: datetime | None = None
     message: str | None = None
+    to_change: str | None = None
+    since: datetime | None = None
+    shared_from: datetime | None = None
+    shared_until: datetime | None = None
 
 
 class FailedBoot(Struct, frozen=True, kw_only=True):
@@ -48,6 +60,7 @@ class FailedBoot(Struct, frozen=True, kw_only=True):
     job_id: int
     launched_at: datetime | None
     reason: str
+    to_change: str | None = None
 
 
 def failed_boots(events: Iterable[Event], attempts: Sequence[Attempt]) -> list[FailedBoot]:
@@ -60,31 +73,90 @@ def failed_boots(events: Iterable[Event], attempts: Sequence[Attempt]) -> list[F
             job_id=each.job_id,
             launched_at=each.entered.get("booting"),
             reason=each.error_message or "",
+            to_change=each.to_change,
         )
         for each in found
     ]
+
+
+def is_shared(breaker: Breaker, job_id: int, rules: JobRules) -> bool:
+    """Tell if a failed boot of this job now is one of many: launches are paused, or will be."""
+    if breaker.paused_until is not None:
+        return True
+    jobs = {*breaker.job_ids, job_id}
+    return breaker.failures + 1 >= rules.boot_failures_pause and len(jobs) >= LEAST_JOBS
+
+
+def with_failed(breaker: Breaker, job_ids: Iterable[int]) -> Breaker:
+    """Add failed boots of these jobs, which are not saved yet."""
+    added = tuple(job_ids)
+    jobs = tuple(dict.fromkeys((*breaker.job_ids, *added)))[:LEAST_JOBS]
+    return replace(breaker, failures=breaker.failures + len(added), job_ids=jobs)
+
+
+def excuse(breaker: Breaker, whole_job: JobWithAttempts) -> list[Attempt]:
+    """Return the failed boots of a job that helped to open the breaker, now excused."""
+    return [
+        replace(each, excused=True)
+        for each in whole_job.attempts
+        if each.boot_failed and not each.excused and _is_within(breaker, each.ended_at)
+    ]
+
+
+def _is_within(breaker: Breaker, at: datetime | None) -> bool:
+    if at is None:
+        return False
+    if breaker.paused_until is not None and breaker.since is not None and at >= breaker.since:
+        return True
+    if breaker.shared_from is None or breaker.shared_until is None:
+        return False
+    return breaker.shared_from <= at < breaker.shared_until
 
 
 def decide_failed(
     breaker: Breaker, failed: Sequence[FailedBoot], now: datetime, jitter: float, rules: JobRules
 ) -> tuple[Breaker, LaunchesPaused | None]:
     """Count *failed*, of which there is one at least; pause, or pause again after a trial."""
-    jobs = tuple(dict.fromkeys((*breaker.job_ids, *(each.job_id for each in failed))))[:LEAST_JOBS]
-    counted = replace(breaker, failures=breaker.failures + len(failed), job_ids=jobs)
+    counted = with_failed(breaker, (each.job_id for each in failed))
+    counted = replace(counted, since=breaker.since or now)
     if breaker.paused_until is None:
-        if counted.failures < rules.boot_failures_pause or len(jobs) < LEAST_JOBS:
+        if counted.failures < rules.boot_failures_pause or len(counted.job_ids) < LEAST_JOBS:
             return counted, None
     elif not any(_is_trial(each, breaker) for each in failed):
         return counted, None  # it was launched before the pause, and is no news
-    return _paused(counted, failed[-1].reason, now, jitter, rules)
+    return _paused(counted, failed[-1], now, jitter, rules)
 
 
-def decide_claimed(breaker: Breaker) -> tuple[Breaker, LaunchesResumed | None]:
+def decide_console(
+    breaker: Breaker, attempts: Iterable[Attempt], rules: JobRules
+) -> tuple[Breaker, LaunchesPaused] | None:
+    """Publish the pause again with the console of one of its failed boots; None: without need.
+
+    The reaper reads the console after the end of the attempt, which may have begun the pause.
+    """
+    if breaker.paused_until is None or CONSOLE in (breaker.message or ""):
+        return None
+    messages = (each.error_message or "" for each in attempts if _is_within(breaker, each.ended_at))
+    reason = next((each for each in messages if CONSOLE in each), None)
+    if reason is None:
+        return None
+    message = _message(breaker, reason)
+    published = replace(breaker, sequence=breaker.sequence + 1, message=message)
+    return published, _event(published, breaker.paused_until, rules)
+
+
+def decide_claimed(breaker: Breaker, now: datetime) -> tuple[Breaker, LaunchesResumed | None]:
     """Forget the failures: an agent has claimed its job; end the pause."""
-    closed = Breaker(sequence=breaker.sequence)
+    closed = Breaker(
+        sequence=breaker.sequence,
+        shared_from=breaker.shared_from,
+        shared_until=breaker.shared_until,
+    )
     if breaker.paused_until is None:
         return closed, None
-    closed = replace(closed, sequence=breaker.sequence + 1)
+    closed = replace(
+        closed, sequence=breaker.sequence + 1, shared_from=breaker.since, shared_until=now
+    )
     return closed, LaunchesResumed(sequence=closed.sequence)
 
 
@@ -96,7 +168,10 @@ def decide_answer(breaker: Breaker, sequence: int) -> tuple[Breaker, LaunchesRes
     if breaker.paused_until is not None and breaker.sequence >= sequence:
         return None
     after = max(breaker.sequence, sequence) + 1
-    return Breaker(sequence=after), LaunchesResumed(sequence=after)
+    resumed = Breaker(
+        sequence=after, shared_from=breaker.shared_from, shared_until=breaker.shared_until
+    )
+    return resumed, LaunchesResumed(sequence=after)
 
 
 def describe(breaker: Breaker, now: datetime) -> str | None:
@@ -105,7 +180,8 @@ def describe(breaker: Breaker, now: datetime) -> str | None:
         return None
     until = f"until {to_the_second(breaker.paused_until)}"
     how = "but for one at a time, as a trial" if now >= breaker.paused_until else until
-    return f"launches are paused {how}: {breaker.failures} instances in a row have not booted"
+    change = f" ({breaker.to_change})" if breaker.to_change else ""
+    return f"{PAUSED} {how}: {breaker.failures} instances in a row have not booted{change}"
 
 
 def _is_trial(boot: FailedBoot, breaker: Breaker) -> bool:
@@ -119,28 +195,35 @@ def _is_trial(boot: FailedBoot, breaker: Breaker) -> bool:
 
 
 def _paused(
-    counted: Breaker, reason: str, now: datetime, jitter: float, rules: JobRules
+    counted: Breaker, last: FailedBoot, now: datetime, jitter: float, rules: JobRules
 ) -> tuple[Breaker, LaunchesPaused]:
     until = now + timedelta(seconds=PAUSE.delay(counted.pauses + 1, jitter))
-    shown = " ".join(reason.split())
-    shown = shown if len(shown) <= REASON_CHARACTERS else f"{shown[: REASON_CHARACTERS - 1]}…"
-    message = (
-        f"launches are paused: {counted.failures} instances in a row have not booted; "
-        f"the last: {shown}"
-    )
+    changing = replace(counted, to_change=last.to_change)
     paused = replace(
-        counted,
+        changing,
         pauses=counted.pauses + 1,
         sequence=counted.sequence + 1,
         paused_at=now,
         paused_until=until,
-        message=message,
+        message=_message(changing, last.reason),
     )
-    event = LaunchesPaused(
+    return paused, _event(paused, until, rules)
+
+
+def _message(breaker: Breaker, reason: str) -> str:
+    shown = " ".join(reason.split())
+    shown = shown if len(shown) <= REASON_CHARACTERS else f"{shown[: REASON_CHARACTERS - 1]}…"
+    change = f" ({breaker.to_change})" if breaker.to_change else ""
+    failures = f"{breaker.failures} instances in a row have not booted{change}"
+    return f"{PAUSED}: {failures}{LAST_FAILURE}{shown}"
+
+
+def _event(paused: Breaker, until: datetime, rules: JobRules) -> LaunchesPaused:
+    return LaunchesPaused(
         sequence=paused.sequence,
         until=until,
-        message=message,
+        message=paused.message or PAUSED,
         failures=paused.failures,
         trial_seconds=rules.boot_seconds + TRIAL_MARGIN_SECONDS,
+        to_change=paused.to_change,
     )
-    return paused, event

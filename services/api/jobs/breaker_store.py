@@ -10,10 +10,11 @@ from services.api.jobs.breaker import (
     FailedBoot,
     decide_answer,
     decide_claimed,
+    decide_console,
     decide_failed,
     describe,
 )
-from services.api.jobs.model import JobRules
+from services.api.jobs.model import Attempt, JobRules
 from shared.log import get_logger
 from shared.messaging.store import publish
 from shared.postgres.pool import Connection, Database, Transaction, is_transient
@@ -21,7 +22,9 @@ from shared.postgres.pool import Connection, Database, Transaction, is_transient
 _log = get_logger(service="api", part="boots")
 
 LOAD_BREAKER = """
-SELECT failures, job_ids, pauses, sequence, paused_at, paused_until, message FROM launch_breaker
+SELECT failures, job_ids, pauses, sequence, paused_at, paused_until, message, to_change, since,
+    shared_from, shared_until
+FROM launch_breaker
 """
 LOCK_BREAKER = LOAD_BREAKER + " FOR UPDATE"
 
@@ -43,11 +46,14 @@ async def paused(db: Database) -> str | None:
 
 
 SAVE_BREAKER = """
-INSERT INTO launch_breaker (failures, job_ids, pauses, sequence, paused_at, paused_until, message)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO launch_breaker (failures, job_ids, pauses, sequence, paused_at, paused_until, message,
+    to_change, since, shared_from, shared_until)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 ON CONFLICT (only_row) DO UPDATE SET failures = excluded.failures, job_ids = excluded.job_ids,
     pauses = excluded.pauses, sequence = excluded.sequence, paused_at = excluded.paused_at,
-    paused_until = excluded.paused_until, message = excluded.message
+    paused_until = excluded.paused_until, message = excluded.message,
+    to_change = excluded.to_change, since = excluded.since,
+    shared_from = excluded.shared_from, shared_until = excluded.shared_until
 """
 
 
@@ -67,7 +73,19 @@ async def count_failed(
             failures=paused.failures,
             until=paused.until,
             because=failed[-1].reason,
+            to_change=paused.to_change,
         )
+
+
+async def add_console(tx: Transaction, attempts: Sequence[Attempt], rules: JobRules) -> None:
+    """Publish a pause again with the console of one of *attempts*, if it has none yet."""
+    if not attempts or decide_console(await load_breaker(tx.conn), attempts, rules) is None:
+        return
+    decided = decide_console(_breaker(await tx.conn.fetchrow(LOCK_BREAKER)), attempts, rules)
+    if decided is not None:
+        breaker, event = decided
+        await tx.conn.execute(SAVE_BREAKER, *astuple(breaker))
+        await publish(tx, [event])
 
 
 async def forget_failed(tx: Transaction) -> None:
@@ -78,7 +96,7 @@ async def forget_failed(tx: Transaction) -> None:
     breaker = _breaker(await tx.conn.fetchrow(LOCK_BREAKER))
     if breaker.failures == 0:
         return
-    closed, resumed = decide_claimed(breaker)
+    closed, resumed = decide_claimed(breaker, tx.now)
     await tx.conn.execute(SAVE_BREAKER, *astuple(closed))
     if resumed is not None:
         await publish(tx, [resumed])

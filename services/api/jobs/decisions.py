@@ -165,10 +165,13 @@ def decide_terminated(
     now: datetime,
     jitter: float,
     rules: JobRules,
+    *,
+    shared: bool = False,
 ) -> Step | None:
     """Record that the instance of *attempt*, current or not, is terminated.
 
-    None if the attempt has another instance: its container may still run.
+    None if the attempt has another instance: its container may still run. *shared*: instances of
+    other jobs do not boot either.
     """
     if attempt.instance_id not in (None, fact.instance_id):
         return None
@@ -181,18 +184,11 @@ def decide_terminated(
         cost_lines=fact.cost_lines,
     )
     if attempt.state != "ended":
-        cause: Cause = "interrupted" if fact.spot_interrupted or attempt.interrupted_at else "lost"
-        failed = cause == "lost" and boots.ended_before_claim(attempt, fact)
-        ending = AttemptEnding(
-            cause=cause,
-            message=boots.end_message(fact, boot_failed=failed),
-            container_stopped=True,
-            boot_failed=failed,
-        )
+        ending = boots.ending_with(attempt, fact, shared=shared)
         return decide_end(whole_job, billed, ending, now, jitter, rules)
     if attempt.cause == "lost" and fact.spot_interrupted:
         # The cloud reports the cause of the silence.
-        billed = replace(billed, cause="interrupted", boot_failed=None)
+        billed = replace(billed, cause="interrupted", boot_failed=None, excused=None)
     job, billed = boots.with_console(whole_job.job, billed, fact.console_output)
     return _release(Step(job=job, attempts=(billed,)), whole_job.with_attempt(billed), now, rules)
 
@@ -218,6 +214,8 @@ def decide_overdue(
     jitter: float,
     rules: JobRules,
     outages: Sequence[Outage] = (),
+    *,
+    shared: bool = False,
 ) -> Step:
     """Decide on an attempt whose `check_at` has passed: check it again later, or end it as lost.
 
@@ -234,16 +232,11 @@ def decide_overdue(
     if lost_at > now:
         return Step(job=whole_job.job, attempts=(_checked_again(attempt, lost_at),))
     if attempt.heartbeat_at is None:
-        message = f"no claim by its instance within {rules.boot_seconds} s of its launch"
+        ending = boots.ending_without_claim(attempt, rules.boot_seconds, shared=shared)
     else:
         message = f"no report by its agent for {rules.silence_seconds} s"
-    cause: Cause = "interrupted" if attempt.interrupted_at else "lost"
-    ending = AttemptEnding(
-        cause=cause,
-        message=message,
-        container_stopped=False,
-        boot_failed=cause == "lost" and attempt.heartbeat_at is None,
-    )
+        cause: Cause = "interrupted" if attempt.interrupted_at else "lost"
+        ending = AttemptEnding(cause=cause, message=message, container_stopped=False)
     return decide_end(whole_job, attempt, ending, now, jitter, rules)
 
 

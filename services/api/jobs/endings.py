@@ -80,6 +80,8 @@ def _ended(
         container_stopped=stopped,
         stop_by=stop_by,
         boot_failed=ending.boot_failed or None,
+        excused=ending.excused or None,
+        to_change=ending.to_change,
     )
     over = AttemptEnded(
         job_id=attempt.job_id,
@@ -163,7 +165,8 @@ def _again(
         return Step(job=job, attempts=(ended, ready), events=(over,))
     blocking = whole_job.unstopped_before(whole_job.attempts[-1].number + 1)
     following = another(whole_job, now, delay, held=blocking is not None)
-    following = replace(following, retry_because=because)
+    waits_for = ended.to_change if ended.excused else None
+    following = replace(following, retry_because=because, to_change=waits_for)
     job = replace(whole_job.job, status="SCHEDULED", attempt=following.number)
     if blocking is None:
         events = (over, job_scheduled(job, following, rules))

@@ -50,6 +50,8 @@ class JobHandlers:
             # The end of an orphaned instance belongs to no job.
             ids = {each.body.job_id for each in events if each.body.job_id is not None}
             work = await open_unit_of_work(tx, ids)
+            if any(isinstance(each.body, InstanceTerminated) for each in events):
+                work.breaker = await breaker_store.load_breaker(tx.conn)
             removed = await _removed(tx, {each for each in ids if work.find(each) is None})
             facts = [
                 follow(each, event, tx)
@@ -79,8 +81,12 @@ class JobHandlers:
                 if console is not None:
                     found[Owner(whole_job.job.id, fact.attempt)] = console
         await consoles.keep_consoles(tx, found)
-        failed = breaker.failed_boots(published, work.changed())
+        changed = work.changed()
+        failed = breaker.failed_boots(published, changed)
         await breaker_store.count_failed(tx, failed, self.rules, self.jitter())
+        if found:
+            without = [each for each in changed if each.boot_failed]
+            await breaker_store.add_console(tx, without, self.rules)
         delayed = (each.body for each in events if isinstance(each.body, LaunchDelayed))
         pauses = [each.pause_sequence for each in delayed if each.pause_sequence is not None]
         if pauses:
@@ -131,9 +137,16 @@ class JobHandlers:
         if event.job_id is None or event.attempt is None:
             return ()  # an orphaned instance: it belonged to no job
         whole_job, attempt = _find(work, event.job_id, event.attempt)
+        if attempt.state != "ended" and (excused := breaker.excuse(work.breaker, whole_job)):
+            work.take(Step(job=whole_job.job, attempts=tuple(excused)))
+            whole_job, attempt = _find(work, event.job_id, event.attempt)
+        shared = breaker.is_shared(work.breaker, event.job_id, self.rules)
         step = decisions.decide_terminated(
-            whole_job, attempt, event, now, self.jitter(), self.rules
+            whole_job, attempt, event, now, self.jitter(), self.rules, shared=shared
         )
+        if step is not None:
+            failed = breaker.failed_boots(step.events, step.attempts)
+            work.breaker = breaker.with_failed(work.breaker, (each.job_id for each in failed))
         return self._take(work, step)
 
     def _take(self, work: UnitOfWork, step: Step | None) -> Sequence[Event]:

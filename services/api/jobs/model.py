@@ -116,6 +116,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     stop_by: datetime | None = None
     retry_because: str | None = None
     boot_failed: bool | None = None
+    excused: bool | None = None
     log_seq: int = 0
     log_bytes: int = 0
     log_lines: int = 0
@@ -202,6 +203,7 @@ class AttemptEnding(Struct, frozen=True, kw_only=True):
 
     `container_stopped`: its container is known to have stopped. `for_good`: a retry will hardly
     help (the registry has no such image, or denies it). `boot_failed`: no agent has claimed it.
+    `excused`: it counts against no limit of the job. `to_change`: what an operator can change.
     """
 
     cause: Cause
@@ -210,6 +212,8 @@ class AttemptEnding(Struct, frozen=True, kw_only=True):
     container_stopped: bool
     for_good: bool = False
     boot_failed: bool = False
+    excused: bool = False
+    to_change: str | None = None
 
 
 class Step(Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from services.api.jobs.boots import failed_in_a_row
+from services.api.jobs.boots import excused_in_a_row, failed_in_a_row
 from services.api.jobs.model import Attempt, AttemptEnding, Job, JobRules, JobWithAttempts, later
 from shared.backoff import Backoff
 from shared.events.causes import Cause
@@ -68,10 +68,13 @@ def next_delay(
 
     The first attempt after an interruption or a failed boot starts at once (or after
     `reschedule_delay_seconds`); the delay of all others grows exponentially. A failed boot counts
-    against its own limit, and against that of interruptions too.
+    against its own limit, and against that of interruptions too. An excused end counts against
+    none: the job is not at fault, and waits until that is mended.
     """
-    limit, used = _limit_and_use(whole_job, attempt, ending, rules)
     backoff = Backoff(rules.retry_first_seconds, 2, LONGEST_SECONDS)
+    if ending.excused:
+        return backoff.delay(1 + excused_in_a_row(whole_job, attempt.number), jitter)
+    limit, used = _limit_and_use(whole_job, attempt, ending, rules)
     if used > limit.allowed:
         if now >= later(_first_failed_pull(whole_job, attempt, now), limit.seconds):
             return None
@@ -86,8 +89,10 @@ def retry_because(
     whole_job: JobWithAttempts, attempt: Attempt, ending: AttemptEnding, rules: JobRules
 ) -> str:
     """Return the reason for users why another attempt follows *attempt*: "retry 2 of 3: …"."""
-    limit, used = _limit_and_use(whole_job, attempt, ending, rules)
     reason = _reason(attempt, ending)
+    if ending.excused:
+        return f"retry {1 + excused_in_a_row(whole_job, attempt.number)}: {reason}"
+    limit, used = _limit_and_use(whole_job, attempt, ending, rules)
     if used > limit.allowed:
         return f"retry {used} within {limit.seconds / 60:g} min: {reason}"
     return f"retry {used} of {limit.allowed}: {reason}"
@@ -156,7 +161,8 @@ def retries_used(whole_job: JobWithAttempts, rules: JobRules) -> dict[str, dict[
 
 def _count(whole_job: JobWithAttempts, causes: tuple[Cause, ...], but: int | None = None) -> int:
     """Count the attempts *but* one that ended for *causes*; a notice counts as interruption."""
-    return sum(_cause_of(each) in causes for each in whole_job.attempts if each.number != but)
+    counted = (each for each in whole_job.attempts if not each.excused and each.number != but)
+    return sum(_cause_of(each) in causes for each in counted)
 
 
 def _cause_of(attempt: Attempt) -> Cause | None:

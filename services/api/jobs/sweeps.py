@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from services.api.jobs import availability_store, breaker, breaker_store, decisions, unit_of_work
 from services.api.jobs import store as job_store
 from services.api.jobs.availability import Outage, decide_outage, silent_since
+from services.api.jobs.breaker import Breaker
 from services.api.jobs.model import Attempt, JobRules, Step
 from services.api.jobs.reception import Arrivals
 from services.api.jobs.store import Owner
@@ -82,15 +83,32 @@ class Sweeps:
             return None
         outages = await self._outages(tx, attempt)
         whole_job = whole_job.with_attempt(attempt)
+        before, state = whole_job, await self._breaker(tx, attempt)
+        excused = breaker.excuse(state, whole_job)
+        for each in excused:
+            whole_job = whole_job.with_attempt(each)
         step = decisions.decide_overdue(
-            whole_job, attempt, tx.now, self.jitter(), self.rules, outages
+            whole_job,
+            attempt,
+            tx.now,
+            self.jitter(),
+            self.rules,
+            outages,
+            shared=breaker.is_shared(state, owner.job_id, self.rules),
         )
-        await unit_of_work.save_and_publish(tx, whole_job, step)
+        step = replace(step, attempts=(*excused, *step.attempts))
+        await unit_of_work.save_and_publish(tx, before, step)
         if step.events and (self._is_waiting(loaded) or self._arrived_at(loaded) != arrived_at):
             raise CalledMeanwhile
         failed = breaker.failed_boots(step.events, step.attempts)
         await breaker_store.count_failed(tx, failed, self.rules, self.jitter())
         return step
+
+    async def _breaker(self, tx: Transaction, attempt: Attempt) -> Breaker:
+        """Load the breaker, if the end of *attempt* can be a failed boot."""
+        if attempt.heartbeat_at is not None:
+            return Breaker()
+        return await breaker_store.load_breaker(tx.conn)
 
     def _is_waiting(self, attempt: Attempt) -> bool:
         return self.arrivals.is_waiting(attempt.token_hash, attempt.instance_id)

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec.structs import asdict, astuple
 
+from services.api.jobs.breaker import Breaker
 from services.api.jobs.changes import SOME_CHANGE, Shown, change_of, columns_of, of_job
 from services.api.jobs.model import Attempt, Job, JobWithAttempts, Step
 from services.api.jobs.store import as_attempt, as_job
@@ -117,6 +118,8 @@ class UnitOfWork:
     def __init__(self, cases: Mapping[int, JobWithAttempts], failed_boots: int = 0) -> None:
         """*failed_boots*: how many in a row have failed, when the jobs were locked."""
         self.failed_boots = failed_boots
+        self.breaker = Breaker()
+        """The breaker, where a decision needs it, with the failed boots of decisions so far."""
         self._before = cases
         self._cases = dict(cases)
         self._jobs: dict[int, Job] = {}

@@ -11,7 +11,7 @@ from shared.postgres.pool import Transaction
 
 # A wanted launch with a token is being planned until it is due, when its lease has ended.
 LOAD_PAUSE = """
-SELECT sequence, paused_until, message, trial_seconds, trial_until, coalesce(
+SELECT sequence, paused_until, message, trial_seconds, to_change, trial_until, coalesce(
     (SELECT state IN ('asked', 'launched') OR (lease_token IS NOT NULL AND due_at > $1)
         FROM launches WHERE job_id = trial_job AND attempt = trial_attempt), false) AS trial_open
 FROM pauses
@@ -31,12 +31,18 @@ async def lock_pause(tx: Transaction) -> Pause:
     return await load_pause(tx)
 
 
+# The same time again is the same pause with more to show: its trial goes on.
 SAVE_PAUSE = """
-INSERT INTO pauses (sequence, paused_until, message, trial_seconds) VALUES ($1, $2, $3, $4)
+INSERT INTO pauses (sequence, paused_until, message, trial_seconds, to_change)
+VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (only_row) DO UPDATE SET sequence = excluded.sequence,
     paused_until = excluded.paused_until, message = excluded.message,
-    trial_seconds = excluded.trial_seconds, trial_job = NULL, trial_attempt = NULL,
-    trial_until = NULL
+    trial_seconds = excluded.trial_seconds, to_change = excluded.to_change,
+    trial_job = CASE WHEN pauses.paused_until = excluded.paused_until THEN pauses.trial_job END,
+    trial_attempt =
+        CASE WHEN pauses.paused_until = excluded.paused_until THEN pauses.trial_attempt END,
+    trial_until =
+        CASE WHEN pauses.paused_until = excluded.paused_until THEN pauses.trial_until END
 WHERE pauses.sequence < excluded.sequence
 """
 
@@ -44,7 +50,12 @@ WHERE pauses.sequence < excluded.sequence
 async def save_pause(tx: Transaction, pause: Pause) -> None:
     """Record *pause*, unless a later one is known."""
     await tx.conn.execute(
-        SAVE_PAUSE, pause.sequence, pause.paused_until, pause.message, pause.trial_seconds
+        SAVE_PAUSE,
+        pause.sequence,
+        pause.paused_until,
+        pause.message,
+        pause.trial_seconds,
+        pause.to_change,
     )
 
 
@@ -59,7 +70,7 @@ async def begin_trial(tx: Transaction, launch: Launch, until: datetime) -> None:
 # `ctid` of rows that are locked here: no other statement moves them meanwhile.
 HOLD_BACK = """
 UPDATE launches SET paused_in = $2, paused_from = coalesce(paused_from, $1), delay_told_at = $1,
-    reason = 'unknown_outcome', tries = 0, last_error = $3
+    reason = 'unknown_outcome', tries = 0, last_error = $3, to_change = $6
 WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM launches
     WHERE state = 'wanted' AND due_at <= $1
@@ -78,6 +89,6 @@ async def hold_back(
     Only those whose delay was not published for this pause, or before *published_before*.
     """
     rows = await tx.conn.fetch(
-        HOLD_BACK, tx.now, pause.sequence, pause.message, published_before, limit
+        HOLD_BACK, tx.now, pause.sequence, pause.message, published_before, limit, pause.to_change
     )
     return [(row["job_id"], row["attempt"], row["trace"]) for row in rows]

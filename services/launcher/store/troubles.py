@@ -12,8 +12,11 @@ LOAD_TROUBLES = """
 SELECT to_change, message, launches, since, alert_at FROM troubles ORDER BY to_change
 """
 
+# Without what an instance has printed, which the end of a pause's message has: anybody may ask.
 FIND_WAITING = """
-SELECT to_change, coalesce(max(last_error), '') AS message, count(*) AS launches FROM launches
+SELECT to_change, coalesce(max(split_part(last_error, '; the last: ', 1)), '') AS message,
+    count(*) AS launches
+FROM launches
 WHERE to_change IS NOT NULL AND settled_at IS NULL
 GROUP BY to_change ORDER BY to_change
 """

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from shared.clock import Clock
+from shared.compute.avoided import least_avoided
 from shared.compute.choice import Wanted, architecture_of, choose, most_types, wanted_by
 from shared.compute.ec2.cache import Cache
 from shared.compute.ec2.client import Aws
@@ -73,6 +74,7 @@ class Planner:
         resting = self._resting.among(pools, now)
         places = overrides_for(chosen, subnets, resting, offer.market)
         places = self._resting.within_quotas(places, offer.market, now)
+        places = least_avoided(places, offer.avoid, lambda each: (each[0].name, each[1].zone))
         if not places:
             raise self._resting.shortage(pools)
         architecture = architecture_of(chosen, wanted)

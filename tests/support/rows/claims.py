@@ -96,7 +96,7 @@ _WATERMARK = "services.launcher.store.watermark."
 LAUNCHER_CLAIMS = (
     Claim(f"{_LAUNCHES}LOCK_DUE", (NOW, BATCH)),
     Claim(f"{_LAUNCHES}LEASE_WANTED", (IDS, ONES, LATER, TOKEN, NOW)),
-    Claim(f"{_PAUSES}HOLD_BACK", (NOW, 3, "paused", PAST, BATCH)),
+    Claim(f"{_PAUSES}HOLD_BACK", (NOW, 3, "paused", PAST, BATCH, None)),
     Claim(f"{_LAUNCHES}LOCK_WANTED", (IDS, ONES)),
     Claim(
         f"{_BATCHES}SAVE_INTENT",
@@ -254,6 +254,8 @@ ELSEWHERE = {
     # Of a table with a row for each setting that is wrong, and by its primary key.
     "services.launcher.store.troubles.REMOVE_TROUBLES",
     "services.launcher.store.troubles.SAVE_TROUBLE",
+    # Of a table with the failed boots of the last hour.
+    "services.launcher.store.failed_boots.PRUNE_FAILED_BOOTS",
     # Of a table with a row for each method of the port, and by its primary key.
     "services.reaper.store.refused_calls.SAVE",
     "services.launcher.store.pricing.CLAIM_PRICING",
