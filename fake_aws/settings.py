@@ -88,6 +88,9 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     """From an instance's end until EC2 no longer shows its tags, which are "gradually
     disassociated": https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-basics
     """
+    cancelled_status_stays: bool = False
+    """Whether a cancelled Spot request keeps its status, that its instance runs, after the end of
+    the instance. AWS does not document it."""
     notice_seconds: float = 120.0
     respawn_seconds: float = 30.0
     """From a stop of an instance whose Spot request is persistent to its replacement."""
