@@ -159,7 +159,7 @@ class Launching:
     def _boot(self, instance: Instance) -> None:
         if instance.state is not State.RUNNING:
             return
-        self._timers.after(self._settings.posted_seconds, lambda: _post(instance))
+        self._timers.after(self._settings.posted_seconds, lambda: post_console(instance))
         kind = self.boot_faults.of(instance.id)
         if kind in WITHOUT_MACHINE:
             instance.console += CONSOLES[kind]
@@ -169,7 +169,8 @@ class Launching:
             self.machines.start(instance)
 
 
-def _post(instance: Instance) -> None:
+def post_console(instance: Instance) -> None:
+    """Post the console so far."""
     instance.posted = instance.console
 
 
