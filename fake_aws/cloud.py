@@ -56,7 +56,7 @@ class Cloud:
         self.pools = Pools(settings)
         self.prices = Prices(settings)
         self.own = AccountCalls(self.pools)
-        self.spot = SpotRequests()
+        self.spot = SpotRequests(settings)
         self.templates = Templates(self.keys.operator.arn)
         self.bridge = Bridge(self.moto)
         self.registry = Registry()

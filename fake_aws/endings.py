@@ -6,7 +6,7 @@ from typing import Any
 from fake_aws.buckets import Limits
 from fake_aws.errors import AwsError, invalid
 from fake_aws.instance import OVER, Instance, State
-from fake_aws.launching import Launching
+from fake_aws.launching import Launching, post_console
 from fake_aws.ledger import INTERRUPTED
 from fake_aws.pools import Pools
 from fake_aws.registry import Registry
@@ -149,7 +149,8 @@ class Endings:
             self._launching.machines.kill(instance.id)
 
     def _terminated(self, instance: Instance) -> None:
-        instance.posted = instance.console
+        seconds = self._settings.console_posted_after_seconds
+        self._timers.after(seconds, lambda: post_console(instance))
         self._registry.enter(instance, State.TERMINATED)
         seconds = self._settings.terminated_shown_seconds
         self._timers.after(seconds, lambda: self._registry.forget(instance))

@@ -12,11 +12,12 @@ https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateFleetError.html
 
 import fnmatch
 import random
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import msgspec
 
-Kind = Literal["error", "lost_before", "lost_after", "error_after", "delay"]
+Kind = Literal["error", "lost_before", "lost_after", "error_after", "delay", "delay_after"]
 
 
 class Fault(msgspec.Struct, kw_only=True):
@@ -25,6 +26,9 @@ class Fault(msgspec.Struct, kw_only=True):
     "error": the call is refused with *code* and *status*, and has no effect. "error_after": the
     same answer, after the effect. "lost_before" and "lost_after": the connection is cut before or
     after the effect, and the caller cannot know which. "delay": it takes *seconds* longer.
+    "delay_after": the effect comes at once, the answer *seconds* later. CreateFleet shows its
+    instances only then too, and until then answers another call with its token without instances
+    and errors.
     """
 
     action: str = "*"
@@ -60,6 +64,16 @@ class Faults:
         self._series: dict[str, random.Random] = {}
         self.armed: list[Fault] = []
         self.pools: list[PoolFault] = []
+        self._under_way: dict[str, datetime] = {}
+
+    def begin(self, token: str, seconds: float) -> None:
+        """Record that the call with this client token is under way for *seconds*."""
+        self._under_way[token] = datetime.now(UTC) + timedelta(seconds=seconds)
+
+    def under_way_until(self, token: str) -> datetime | None:
+        """Return until when the call with this client token is under way; None: it is over."""
+        until = self._under_way.get(token)
+        return until if until is not None and until > datetime.now(UTC) else None
 
     def add(self, fault: Fault) -> Fault:
         """Arm *fault*."""

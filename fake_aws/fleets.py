@@ -4,6 +4,7 @@ import itertools
 import re
 import uuid
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from fake_aws.buckets import Limits
@@ -66,7 +67,8 @@ class Fleets:
         again = self._tokens.find("region", params)
         if again is not None:
             self._check_alive(again.instance_ids)
-            if not self._settings.fleet_token_lists_instances:
+            busy = self._launching.under_way_until(params.get("ClientToken") or "") is not None
+            if busy or not self._settings.fleet_token_lists_instances:
                 return {**again.answer, "Instances": [], "Errors": []}
             return again.answer
         self._check(params)
@@ -156,13 +158,14 @@ class Fleets:
         failed: dict[int, AwsError] = {}
         reservation = new_id("r")
         left = count
+        shown_from = self._launching.under_way_until(params.get("ClientToken") or "")
         for index in self._order(offers, market, count, params):
             if left == 0:
                 break
             offer = offers[index]
             while left and index not in failed:
                 try:
-                    launched = self._launch(offer, market, reservation)
+                    launched = self._launch(offer, market, reservation, shown_from)
                 except AwsError as error:
                     failed[index] = error
                 else:
@@ -193,12 +196,17 @@ class Fleets:
         ends = error.code in QUOTA_CODES and self._settings.quota_ends_fleet
         return ends or error.code == "RequestLimitExceeded"
 
-    def _launch(self, offer: Offer, market: str, reservation: str) -> str:
+    def _launch(
+        self, offer: Offer, market: str, reservation: str, shown_from: datetime | None
+    ) -> str:
         if isinstance(offer.plan, AwsError):
             raise offer.plan
         self._limits.instances("RunInstances", 1)
         return self._launching.launch(
-            offer.plan, reservation, max_price=offer.max_price if market == "spot" else None
+            offer.plan,
+            reservation,
+            max_price=offer.max_price if market == "spot" else None,
+            shown_from=shown_from,
         ).id
 
     def _order(self, offers: list[Offer], market: str, count: int, params: Params) -> list[int]:

@@ -100,7 +100,9 @@ class Front:
         if fault is not None and fault.kind == "delay":
             await asyncio.sleep(fault.seconds)
         answer = None
-        if fault is None or fault.kind in {"delay", "lost_after", "error_after"}:
+        if fault is not None and fault.kind == "delay_after":
+            answer = await self._answer_slowly(call, fault.seconds)
+        elif fault is None or fault.kind in {"delay", "lost_after", "error_after"}:
             answer = await self._answer(call, lost=fault is not None and fault.kind != "delay")
         elif fault.kind == "error":
             answer = self._fail(call, _error_of(fault))
@@ -113,6 +115,13 @@ class Front:
                 http.transport.abort()
             return web.Response(status=500)
         return self._respond(answer)
+
+    async def _answer_slowly(self, call: Call, seconds: float) -> Answer:
+        """Make the call, and send its answer *seconds* later."""
+        self._faults.begin(call.params().get("ClientToken") or "", seconds)
+        answer = await self._answer(call, lost=False)
+        await asyncio.sleep(seconds)
+        return answer
 
     async def _answer(self, call: Call, *, lost: bool) -> Answer:
         caller: Credential | None = None

@@ -64,8 +64,15 @@ class Launching:
         self.on_off: Callable[[str], None] = lambda _: None
         """Receives the id of an instance that powers itself off without a machine."""
 
-    def launch(self, plan: Plan, reservation: str, *, max_price: float | None = None) -> Instance:
-        """Launch one instance. Raises AwsError, EC2's refusal."""
+    def launch(
+        self,
+        plan: Plan,
+        reservation: str,
+        *,
+        max_price: float | None = None,
+        shown_from: datetime | None = None,
+    ) -> Instance:
+        """Launch one instance, not visible before *shown_from*. Raises AwsError, EC2's refusal."""
         fault = self._faults.strike_pool(*plan.pool)
         if fault is not None:
             raise AwsError(fault.code, fault.message)
@@ -80,8 +87,13 @@ class Launching:
         self._pools.take(plan.pool, plan.kind.vcpus)
         delay = self._delays.random() * self._settings.visible_after_seconds
         visible_at = now + timedelta(seconds=self._timers.real(delay))
+        visible_at = max(visible_at, shown_from or visible_at)
         request = self._spot.open(plan, now, visible_at) if plan.market == "spot" else None
         return self._make(plan, reservation, visible_at, request, dict(plan.instance_tags))
+
+    def under_way_until(self, token: str) -> datetime | None:
+        """Return until when the call with this client token is under way; None: it is over."""
+        return self._faults.under_way_until(token)
 
     def room(self, plan: Plan) -> int | None:
         """Return the free capacity of the plan's pool, in instances; None: no limit."""
@@ -148,7 +160,7 @@ class Launching:
     def _boot(self, instance: Instance) -> None:
         if instance.state is not State.RUNNING:
             return
-        self._timers.after(self._settings.posted_seconds, lambda: _post(instance))
+        self._timers.after(self._settings.posted_seconds, lambda: post_console(instance))
         kind = self.boot_faults.of(instance.id)
         if kind in WITHOUT_MACHINE:
             instance.console += CONSOLES[kind]
@@ -158,7 +170,8 @@ class Launching:
             self.machines.start(instance)
 
 
-def _post(instance: Instance) -> None:
+def post_console(instance: Instance) -> None:
+    """Post the console so far."""
     instance.posted = instance.console
 
 

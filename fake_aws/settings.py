@@ -77,6 +77,9 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     """From running to the first line of the user data."""
     posted_seconds: float = 120.0
     """From the first line of the user data until EC2 posts the console so far."""
+    console_posted_after_seconds: float = 120.0
+    """From the end of an instance until EC2 posts its last console. AWS names no time; it takes
+    minutes: canonical/pycloudlib#155, coreos/mantle#802."""
     shutting_down_seconds: float = 20.0
     stopping_seconds: float = 20.0
     shutdown_seconds: float = 3.0
@@ -88,6 +91,9 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     """From an instance's end until EC2 no longer shows its tags, which are "gradually
     disassociated": https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-basics
     """
+    cancelled_status_stays: bool = False
+    """Whether a cancelled Spot request keeps its status, that its instance runs, after the end of
+    the instance. AWS does not document it."""
     notice_seconds: float = 120.0
     respawn_seconds: float = 30.0
     """From a stop of an instance whose Spot request is persistent to its replacement."""

@@ -14,6 +14,7 @@ from typing import Any
 from fake_aws.errors import not_found
 from fake_aws.filters import paginate, select
 from fake_aws.instance import Plan
+from fake_aws.settings import CloudSettings
 
 Params = dict[str, Any]
 OPEN = {"open", "active"}
@@ -87,7 +88,8 @@ FILTERS: dict[str, Callable[[SpotRequest], str | None]] = {
 class SpotRequests:
     """All Spot requests of the account, and the calls on them."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: CloudSettings) -> None:
+        self._settings = settings
         self.by_id: dict[str, SpotRequest] = {}
 
     def open(self, plan: Plan, now: datetime, visible_at: datetime) -> SpotRequest:
@@ -108,7 +110,8 @@ class SpotRequests:
         request = self.by_id.get(request_id or "")
         if request is None:
             return None
-        if request.status != status:
+        stays = self._settings.cancelled_status_stays and request.state == "cancelled"
+        if request.status != status and not stays:
             request.become(status, message)
         if request.state in OPEN:
             request.state = "open" if request.persistent else "closed"

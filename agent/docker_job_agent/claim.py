@@ -6,8 +6,9 @@ import contextlib
 import time
 from typing import Any
 
-from .api import Api, call_until_answered
+from .api import Api, call_until_answered, read_attempt_over
 from .aws import Aws
+from .decisions import INTERRUPTED
 from .environment import Config
 from .errors import CouldNotRunError, UnreachableError
 from .http_client import Answer
@@ -25,6 +26,8 @@ from .metadata import (
 from .retries import backoff_seconds, jitter
 
 MOST_REFUSAL = 300
+NOTICE_TRIES = 4
+"""With the usual pause between them 15 seconds: so much later may the instance see a notice."""
 
 
 class Claim:
@@ -45,21 +48,34 @@ class Claim:
         """Send the claim, and return the answer that gives or refuses the job."""
         refusals, waiting = 0, False
         while True:
+            self.check.poll()
             answer = self._call(bootstrap_token, runtime)
-            if answer.status in (200, 202):
-                self.free_until = read_free_until(answer.json(), time.monotonic())
+            free_until = read_free_until(answer.json(), time.monotonic())
+            if free_until is not None or answer.status in (200, 202):
+                self.free_until = free_until
             if answer.status == 401 and self._proof is not None and refusals < PROOF_TRIES:
                 refusals += 1
                 self._proof.renew()
                 time.sleep(backoff_seconds(refusals + 3, jitter()))
                 continue
+            if answer.status == 409 and self.free_until is not None:
+                self._await_notice(answer)
             if answer.status != 202:
                 return answer
             if not waiting:
                 log("told to wait")
                 waiting = True
             time.sleep(read_wait(answer.json()))
-            self.check.poll()
+
+    def _await_notice(self, answer: Answer) -> None:
+        """Read the notice for which the API has ended the attempt: it may have known it sooner."""
+        if read_attempt_over(answer.json())[0] != INTERRUPTED:
+            return
+        for tries in range(1, NOTICE_TRIES + 1):
+            self.check.poll(at_once=True)
+            if self.check.seen or not self.check.can_ask or tries == NOTICE_TRIES:
+                return
+            time.sleep(Settings().metadata_poll_seconds)
 
     def _call(self, bootstrap_token: str, runtime: str) -> Answer:
         interrupted = self.check.seen
@@ -94,9 +110,14 @@ class NoticeCheck:
         """True once there is a notice."""
         return self.notice is not None
 
-    def poll(self) -> None:
-        """Ask the metadata service, unless it was asked within the last seconds."""
-        due = time.monotonic() - self._polled_at >= Settings().metadata_poll_seconds
+    @property
+    def can_ask(self) -> bool:
+        """Whether there is a metadata service."""
+        return self._metadata is not None
+
+    def poll(self, *, at_once: bool = False) -> None:
+        """Ask the metadata service, *at_once* even if it was asked just before."""
+        due = at_once or time.monotonic() - self._polled_at >= Settings().metadata_poll_seconds
         if self._metadata is None or self.seen or not due:
             return
         self._polled_at = time.monotonic()

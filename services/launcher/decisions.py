@@ -166,6 +166,8 @@ def _is_definite(error: ComputeError, *, repeated: bool) -> bool:
     """Return whether nothing was launched.
 
     A throttled call is refused before its token is read: it proves nothing about an earlier call.
+    Of other answers to a repeated call, the adapter raises `Unknown` where the earlier one may be
+    under way.
     """
     if isinstance(error, Throttled):
         return not repeated

@@ -168,7 +168,7 @@ def decide_batch(group: Group, plan: Plan, now: datetime) -> BatchRecord:
     return replace(batch, launches=tuple(launches))
 
 
-def call_of(batch: BatchRecord, token_key: str) -> LaunchBatch:
+def call_of(batch: BatchRecord, token_key: str, now: datetime) -> LaunchBatch:
     """Return the call for *batch*: the same every time, with the bootstrap tokens."""
     return LaunchBatch(
         token=batch.token,
@@ -179,6 +179,7 @@ def call_of(batch: BatchRecord, token_key: str) -> LaunchBatch:
         ),
         plan=batch.plan,
         repeated=batch.repeated,
+        age_seconds=max(0.0, (now - batch.asked_at).total_seconds()),
     )
 
 

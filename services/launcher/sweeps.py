@@ -151,7 +151,7 @@ class LaunchSweeps:
     async def _ask_for_batch(self, batch: BatchRecord, token: uuid.UUID) -> None:
         """Ask the cloud for a committed batch, and record its answers."""
         self.ports.points.reached("launcher.calling")
-        call = offers.call_of(batch, self.config.token_key)
+        call = offers.call_of(batch, self.config.token_key, self.ports.clock.now())
         answers = await self._ask(call) if call.requests else {}
         self.ports.points.reached("launcher.called")
         async with self.ports.db.transaction() as tx:

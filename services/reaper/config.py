@@ -12,6 +12,10 @@ CONFIRM = Backoff(first=0.25, factor=2, longest=15)
 within a second, EC2 takes up to a minute.
 """
 
+CONSOLES = Backoff(first=15, factor=2, longest=120)
+"""Between two reads of a console that is missing after its instance's end: eight of them cover
+twelve minutes."""
+
 SHOWN_SECONDS = 3600
 NOT_FOUND_SECONDS = 4200
 
@@ -57,6 +61,9 @@ class ReaperConfig:
 
     lifetime_margin_seconds: float = 60
     """How long after the agent's own timer the reaper ends an instance past its lifetime."""
+
+    console_reads: Backoff = CONSOLES
+    console_tries: int = 8
 
     keep_seconds: float = 7 * 86_400
     prune_batch: int = 5000

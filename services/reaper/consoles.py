@@ -4,13 +4,14 @@ In no transaction, for some seconds at most, and a failure is only a note: no en
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from services.reaper.model import Recorded, Terminated
 from services.reaper.store import consoles
 from shared.compute.port import Compute, ComputeError, HasConsoles, Instance, InstanceState
 from shared.compute.timeouts import answer_within
-from shared.console_text import OUR_LINES, readable
+from shared.console_text import NOTE, OUR_LINES, is_console, readable
 from shared.log import get_logger
 from shared.postgres.pool import Database
 
@@ -40,21 +41,28 @@ class ConsoleReader:
 
     async def read(self, instance_ids: Sequence[str]) -> None:
         """Read and keep the consoles of these: of the first ones, if they are many."""
-        if not isinstance(self.compute, HasConsoles) or not instance_ids:
-            return
-        first = instance_ids[:MOST_AT_ONCE]
-        found = await asyncio.gather(*(self._read(self.compute, each) for each in first))
-        kept = {each: text for each, text in zip(first, found, strict=True) if text}
-        if kept:
+        found = await self.texts_of(instance_ids[:MOST_AT_ONCE])
+        if found:
             async with self.db.transaction() as tx:
-                await consoles.keep_consoles(tx, kept)
+                await consoles.keep_consoles(tx, found)
+
+    async def texts_of(self, instance_ids: Sequence[str]) -> dict[str, str]:
+        """Read these, and return what is to be kept: of those that have something, or a note."""
+        if not isinstance(self.compute, HasConsoles):
+            return {}
+        found = await asyncio.gather(*(self._read(self.compute, each) for each in instance_ids))
+        return {each: text for each, text in zip(instance_ids, found, strict=True) if text}
 
     async def read_ended(self, listing: Sequence[Instance]) -> None:
-        """Read those of instances that have ended by themselves, before that is recorded."""
+        """Read those of instances that have ended by themselves, before that is recorded.
+
+        While one shuts down already: it may have the latest output then, and none for minutes once
+        it is terminated.
+        """
         over = [
             each.instance_id
             for each in listing
-            if each.state is InstanceState.TERMINATED
+            if each.state in (InstanceState.STOPPING, InstanceState.TERMINATED)
             and not each.spot_interrupted
             and each.state_reason not in EXPLAINED
         ]
@@ -75,10 +83,33 @@ class ConsoleReader:
         return decide_excerpt(text or "")
 
 
+def decide_read_again(
+    terminated: Sequence[Terminated], recorded: Mapping[str, Recorded], kept: Mapping[str, str]
+) -> list[str]:
+    """Return those whose console is missing now that their end is *recorded*.
+
+    They did not boot, or ended by themselves.
+    """
+    return [
+        each.watched.instance_id
+        for each in terminated
+        if (known := recorded.get(each.watched.instance_id)) is not None
+        and (known.boot_failed or _by_itself(each))
+        and not is_console(kept.get(each.watched.instance_id))
+    ]
+
+
+def _by_itself(end: Terminated) -> bool:
+    row = end.watched
+    if row.job_id is None or row.end_cause is not None or end.spot_interrupted:
+        return False
+    return end.cause not in EXPLAINED and end.cause != "vanished"
+
+
 def decide_note(error: str) -> str:
     """Return what is kept instead of a console that cannot be read."""
     shown = " ".join(readable(error).split())
-    return f"[the console cannot be read: {shown[:NOTE_CHARACTERS]}]"
+    return f"{NOTE}{shown[:NOTE_CHARACTERS]}]"
 
 
 def decide_excerpt(text: str, most: int = CHARACTERS) -> str:

@@ -93,6 +93,14 @@ class Recorded(Struct, frozen=True, kw_only=True):
 
     instance_id: str
     leaked_seconds: float
+    boot_failed: bool = False
+
+
+class ConsoleRead(Struct, frozen=True, kw_only=True):
+    """A console that is read again after its instance's end; *tries* counts this read too."""
+
+    instance_id: str
+    tries: int
 
 
 class Interruption(Struct, frozen=True, kw_only=True):

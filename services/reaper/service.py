@@ -7,6 +7,7 @@ from services.reaper.cloud_calls import degraded
 from services.reaper.config import ReaperConfig
 from services.reaper.confirmations import Confirmations
 from services.reaper.interruption_notices import Channel
+from services.reaper.late_consoles import LateConsoles
 from services.reaper.missed_launches import MISSED_SECONDS, MissedLaunches
 from services.reaper.sweeps import InstanceSweeps
 from shared.compute.port import Compute, Notices
@@ -26,6 +27,7 @@ def build(
     """
     instances = InstanceSweeps(config, ports, compute)
     confirming = Confirmations(instances)
+    late = LateConsoles(config, ports, compute)
     missed = MissedLaunches(config, ports)
     receiving: tuple[Sweep, ...] = ()
     if notices is not None:
@@ -45,6 +47,7 @@ def build(
             Sweep("watch_instances", instances.watch_instances, config.watch_seconds),
             Sweep("confirm_missing", confirming.confirm_missing, config.ask_seconds),
             Sweep("report_missed_launches", missed.report_missed_launches, MISSED_SECONDS),
+            Sweep("read_consoles", late.read_consoles, config.interval_seconds),
             *receiving,
             Sweep("prune_instances", instances.prune_instances, PRUNE_INTERVAL_SECONDS),
         ),

@@ -17,11 +17,26 @@ from typing import Any
 from services.reaper import decisions
 from services.reaper.cloud_calls import CloudCalls
 from services.reaper.config import ReaperConfig
-from services.reaper.consoles import ConsoleReader
+from services.reaper.consoles import ConsoleReader, decide_read_again
 from services.reaper.decisions import ReaperRules
 from services.reaper.model import Findings, Terminated, UnknownInstance, Watched
-from services.reaper.store import consoles, instances, listings, notices, unknown_instances
-from shared.compute.port import Compute, ComputeError, Instance, Misconfigured, Throttled, Unknown
+from services.reaper.store import (
+    console_reads,
+    consoles,
+    instances,
+    listings,
+    notices,
+    unknown_instances,
+)
+from shared.compute.port import (
+    Compute,
+    ComputeError,
+    HasConsoles,
+    Instance,
+    Misconfigured,
+    Throttled,
+    Unknown,
+)
 from shared.events import cloudevents
 from shared.log import get_logger
 from shared.messaging.store import append_outbox
@@ -226,6 +241,10 @@ class InstanceSweeps:
             if each.watched.instance_id in recorded
         ]
         await append_outbox(tx, envelopes)
+        unread = decide_read_again(terminated, recorded, printed)
+        if unread and isinstance(self.compute, HasConsoles):
+            first = self.config.console_reads.delay(1, self.jitter())
+            await console_reads.add_reads(tx, unread, tx.now + timedelta(seconds=first))
         for each in terminated:
             known = recorded.get(each.watched.instance_id)
             if known is not None:

@@ -122,15 +122,16 @@ Plan: TypeAlias = dict[str, Any]
 class LaunchBatch(Struct, frozen=True, kw_only=True):
     """Requests of one offer that are launched together.
 
-    A cloud that launches many at once does so under the batch's own *token*, and then the same
-    batch must always have the same requests in the same order. *repeated*: an earlier call with
-    this token may have had an effect.
+    A cloud that launches many at once does so under the batch's own *token*: its requests are then
+    always the same, in the same order. *repeated*: an earlier call with this token, the first of
+    them *age_seconds* ago, may have had an effect.
     """
 
     token: str
     requests: tuple[LaunchRequest, ...]
     plan: Plan = {}
     repeated: bool = False
+    age_seconds: float = 0.0
 
 
 class PricedOffers(Struct, frozen=True, kw_only=True):
@@ -243,7 +244,6 @@ class Compute(Protocol):
     """A cloud. Every method may be called concurrently and again after a crash."""
 
     name: str
-
     gathers: bool
     """True if a batch is one call, so that it pays to wait shortly for more of the same."""
 

@@ -124,3 +124,47 @@ def test_an_agent_without_a_job_yet_waits_too(tmp_path: Path, metadata: FakeMeta
         agent.process.terminate()
         assert agent.wait() == 0
     assert agent.reason == "the claim was refused with status 409"
+
+
+OVER = {
+    "message": "attempt 1 is over: interrupted",
+    "stop": True,
+    "cause": "interrupted",
+    "settings": {"free_if_interrupted_within_seconds": 600},
+}
+
+
+def test_a_first_claim_that_is_refused_for_a_notice_waits_for_ec2(
+    tmp_path: Path, metadata: FakeMetadata
+) -> None:
+    api = FakeApi()
+    api.pages["claim"] = [(409, json.dumps(OVER))]
+    metadata.give_notice(seconds=60)
+    with running(api, tmp_path / "i", **endpoint(metadata)) as agent:
+        assert 80 < until_waiting(agent) <= 60 + LATE
+        agent.process.terminate()
+        assert agent.wait() == 0
+
+
+def test_a_notice_that_the_api_knows_first_is_waited_for(
+    tmp_path: Path, metadata: FakeMetadata
+) -> None:
+    api = FakeApi()
+    api.pages["claim"] = [(409, json.dumps(OVER))]
+    with running(api, tmp_path / "i", **endpoint(metadata)) as agent:
+        until(lambda: not api.pages["claim"], 20, "the claim")
+        metadata.give_notice(seconds=60)
+        assert 60 < until_waiting(agent) <= 60 + LATE
+        agent.process.terminate()
+        assert agent.wait() == 0
+
+
+@pytest.mark.parametrize("cause", ["cancelled", None])
+def test_an_attempt_that_is_over_for_another_cause_ends_at_once(
+    tmp_path: Path, metadata: FakeMetadata, cause: str | None
+) -> None:
+    api = FakeApi()
+    api.pages["claim"] = [(409, json.dumps({**OVER, "cause": cause}))]
+    with running(api, tmp_path / "i", **endpoint(metadata)) as agent:
+        assert agent.wait() == 0
+    assert waits(agent) == []

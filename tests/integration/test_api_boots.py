@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from services.api.jobs.consoles import CHARACTERS
 from shared.clock import VirtualClock
+from shared.console_text import NOTE
 from shared.events.events import (
     AttemptEnded,
     InstanceTerminated,
@@ -65,6 +66,26 @@ async def test_a_job_whose_instances_do_not_boot_fails_at_the_limit_and_shows_th
     assert [each.boot_failed for each in ended] == [True, True]
     [finished] = await world.stage.published(JobFinished)
     assert finished.cause == "lost"
+
+
+async def test_a_console_that_comes_late_takes_the_place_of_a_note(world: World) -> None:
+    job_id = (await world.post())["id"]
+    note = f"{NOTE}no answer]"
+    for attempt in (1, 2):
+        await world.deliver(world.launched(job_id, attempt))
+        await world.deliver(replace(off(world, job_id, attempt), console_output=note))
+    before = await world.status(job_id)
+    assert before["status"] == "FAILED"
+    assert before["error_message"].endswith(note)
+    for console in (CONSOLE, note, "another"):
+        await world.deliver(replace(off(world, job_id, 2), console_output=console))
+    status = await world.status(job_id)
+    assert [each["console_output"] for each in status["attempts"]] == [note, CONSOLE.strip()]
+    last = "; its console: docker-job: Docker does not run"
+    for message in (status["error_message"], status["attempts"][1]["error_message"]):
+        assert message.endswith(last)
+        assert NOTE not in message
+    assert len(await world.stage.published(JobFinished)) == 1
 
 
 async def test_launch_and_end_of_a_failed_boot_in_either_order_end_alike(world: World) -> None:

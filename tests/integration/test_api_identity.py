@@ -17,6 +17,7 @@ from agent.docker_job_agent.aws import Credentials, Request, sign
 from agent.docker_job_agent.identity import Proof
 from shared import tokens
 from shared.clock import VirtualClock
+from shared.events.events import InstanceInterrupted
 from tests.integration.test_api_agent_groups import start_calls
 from tests.integration.test_api_handlers import locked
 from tests.support.api.api_world import DEPLOYMENT, World, a_config, message_of
@@ -375,3 +376,25 @@ async def test_so_does_an_agent_that_has_to_wait(
     answer = await claim(ec2, signer.proof(OTHER_TOKEN), OTHER_TOKEN)
     assert answer.status_code == 202
     assert answer.json()["settings"] == {"free_if_interrupted_within_seconds": 3570}
+
+
+@pytest.mark.parametrize("by_event", [True, False])
+async def test_an_agent_that_is_refused_for_a_notice_learns_it_too(
+    ec2: World, sts: FakeSts, clock: VirtualClock, *, by_event: bool
+) -> None:
+    job_id = await launched(ec2)
+    clock.advance(60)
+    more: dict[str, object] = {"interrupted": True}
+    if by_event:
+        notice = InstanceInterrupted(
+            instance_id=INSTANCE,
+            job_id=job_id,
+            attempt=1,
+            kind="interruption",
+            noticed_at=clock.now(),
+        )
+        await ec2.deliver(notice)
+        more = {}
+    answer = await claim(ec2, Signer(sts, clock).proof(), **more)
+    assert (answer.status_code, answer.json()["cause"]) == (409, "interrupted")
+    assert answer.json()["settings"] == {"free_if_interrupted_within_seconds": 3540}

@@ -16,7 +16,7 @@ from shared.backoff import Backoff
 from shared.clock import RealClock
 from shared.compute.ec2.compute import Ec2Compute
 from shared.compute.port import Instance, InstanceState, NotFound
-from shared.events.events import AttemptEnded, InstanceTerminated
+from shared.events.events import AttemptEnded, InstanceTerminated, InstanceUnconfirmed
 from shared.runtime.service import Ports
 from tests.integration.test_ec2_reaper import launch_events, launched
 from tests.support.compute.compute_adapters import eventually
@@ -223,3 +223,58 @@ async def test_a_spot_request_s_status_of_an_end_is_a_proof_once_the_notice_has_
     if state is InstanceState.TERMINATED:
         assert found.terminated_at is not None
         assert found.terminated_at - instance.launched_at >= timedelta(seconds=119)
+
+
+async def canceled_and_ended(world: Ec2World) -> Instance:
+    """Launch an instance; cancel its request; end it, and let EC2 forget it by its id."""
+    [instance] = await launched(world.adapter(), 1)
+    await world.adapter().terminate([instance.instance_id])
+    world.cloud.control.hide(instance.instance_id, by_id=True)
+    return instance
+
+
+@pytest.fixture
+async def keeping() -> AsyncIterator[Ec2World]:
+    """A cloud that keeps the status of a cancelled request after its instance's end."""
+    world = Ec2World(FakeApi(), boot="none", cancelled_status_stays=True)
+    yield world
+    await world.close()
+
+
+@pytest.mark.parametrize("ahead", [0.0, 310.0])
+async def test_that_a_cancelled_request_s_instance_runs_is_believed_for_minutes_and_no_longer(
+    keeping: Ec2World, ahead: float
+) -> None:
+    compute = Ec2Compute(REGION, "test", Later(timedelta(seconds=ahead)), AGENT, SETTINGS)
+    instance_id = (await canceled_and_ended(keeping)).instance_id
+    found = (await compute.confirm([instance_id]))[instance_id]
+    if ahead:
+        assert found == NotFound(final=False)
+    else:
+        assert isinstance(found, Instance)
+        assert (found.state, found.state_reason) == (
+            InstanceState.RUNNING,
+            "request-canceled-and-instance-running",
+        )
+
+
+async def test_an_active_request_shows_for_ever_that_its_instance_runs(world: Ec2World) -> None:
+    compute = Ec2Compute(REGION, "test", Later(timedelta(hours=9)), AGENT, SETTINGS)
+    [instance] = await launched(world.adapter(), 1)
+    world.cloud.control.hide(instance.instance_id, by_id=True)
+    found = (await compute.confirm([instance.instance_id]))[instance.instance_id]
+    assert isinstance(found, Instance)
+    assert found.state is InstanceState.RUNNING
+
+
+async def test_the_end_of_an_instance_whose_cancelled_request_seems_to_run_is_assumed_in_time(
+    ports: Ports, keeping: Ec2World
+) -> None:
+    compute = Ec2Compute(REGION, "test", Later(timedelta(seconds=310)), AGENT, SETTINGS)
+    stage = Stage(build(CONFIG, ports, compute))
+    instance = await canceled_and_ended(keeping)
+    await stage.deliver(*launch_events([instance]))
+    await end_attempt(stage, keeping)
+    assert (await until_published(stage)).cause == "lost"
+    waiting = await stage.published(InstanceUnconfirmed)
+    assert [each.instance_id for each in waiting] == [instance.instance_id]

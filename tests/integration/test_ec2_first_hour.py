@@ -78,3 +78,26 @@ async def test_an_instance_that_we_end_under_notice_is_billed(
     bill = await ended(world, instance)
     assert bill.cause == BY_US
     assert bill.billed_seconds > 0
+
+
+@pytest.mark.parametrize("knows", [True, False], ids=["the API has ended it", "the agent sees it"])
+async def test_an_instance_that_is_interrupted_while_it_boots_costs_nothing(
+    world: Ec2World, api: FakeApi, *, knows: bool
+) -> None:
+    """Its attempt may be over before its agent claims, by EC2's event."""
+    api.free_seconds = 3500
+    instance = await launch_one(world.adapter(), request_for(api, 1))
+    world.cloud.control.interrupt(instance.instance_id)
+    if knows:
+        api.interrupted.add(1)
+    bill = await ended(world, instance)
+    assert api.claims[1][-1].get("interrupted") is True
+    assert api.callbacks[1] == []
+    assert (bill.cause, bill.billed_seconds, bill.instance_usd) == (BY_EC2, 0, 0)
+
+
+async def test_an_earlier_api_s_refusal_ends_it_at_once(world: Ec2World, api: FakeApi) -> None:
+    instance = await launch_one(world.adapter(), request_for(api, 1))
+    world.cloud.control.interrupt(instance.instance_id)
+    api.interrupted.add(1)
+    assert (await ended(world, instance)).cause == BY_ITSELF

@@ -11,7 +11,8 @@ from services.reaper import consoles
 from services.reaper.config import ReaperConfig
 from services.reaper.service import build
 from shared.clock import VirtualClock
-from shared.compute.port import Rejected, Unknown
+from shared.compute.port import InstanceState, Rejected, Unknown
+from shared.console_text import NOTE
 from shared.events.events import AttemptEnded, InstanceLaunched, InstanceTerminated
 from shared.runtime.service import Ports
 from tests.support.compute.scripted_compute import ScriptedCompute
@@ -22,6 +23,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 CONFIG = ReaperConfig(batch=100, prune_batch=100)
 TERMINATE = "terminate_ending"
 WATCH = "watch_instances"
+READ = "read_consoles"
 
 
 def launched(number: int = 1) -> InstanceLaunched:
@@ -199,6 +201,118 @@ async def test_an_end_that_is_asked_for_again_has_the_console_again(
     await stage.deliver(again)
     found = await stage.published(InstanceTerminated)
     assert [each.console_output for each in found] == ["printed", "printed"]
+
+
+async def until_read_out(stage: Stage, clock: VirtualClock) -> float:
+    """Sweep until no console is due any more; return the seconds that this took."""
+    started = clock.now()
+    for _ in range(50):
+        due = await stage.sweep(READ)
+        if due is None:
+            return (clock.now() - started).total_seconds()
+        clock.advance(max(1.0, (due - clock.now()).total_seconds()))
+    pytest.fail("consoles are read without end")
+
+
+@pytest.mark.parametrize("by_itself", [True, False])
+@pytest.mark.parametrize("first", [None, Unknown("no answer")])
+async def test_a_console_that_is_posted_after_the_end_is_published_with_the_end_again(
+    stage: Stage,
+    cloud: ScriptedCompute,
+    clock: VirtualClock,
+    first: Exception | None,
+    *,
+    by_itself: bool,
+) -> None:
+    cloud.show("i-1")
+    if first is not None:
+        cloud.consoles["i-1"] = first
+    await stage.deliver(launched())
+    if by_itself:
+        cloud.end("i-1", reason="Client.InstanceInitiatedShutdown")
+        await stage.sweep(WATCH)
+        await stage.deliver(ended())
+    else:
+        await stage.deliver(ended())
+        await stage.sweep(TERMINATE)
+    note = None if first is None else f"{NOTE}no answer]"
+    assert await printed(stage) == {"i-1": note}
+    for _ in range(3):
+        clock.advance(60)
+        await stage.sweep(READ)
+    assert await printed(stage) == {"i-1": note}
+    cloud.consoles["i-1"] = "kernel panic"
+    clock.advance(120)
+    await stage.sweep(READ)
+    found = await stage.published(InstanceTerminated)
+    assert [each.console_output for each in found] == [note, "kernel panic"]
+    assert found[0] == replace(found[1], console_output=note)
+    read = len(cloud.consoles_read)
+    await until_read_out(stage, clock)
+    assert len(cloud.consoles_read) == read
+    assert len(await stage.published(InstanceTerminated)) == 2
+
+
+async def test_a_console_that_never_comes_is_read_for_some_minutes(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    cloud.show("i-1")
+    await stage.deliver(launched(), ended())
+    await stage.sweep(TERMINATE)
+    cloud.consoles_read.clear()
+    assert 500 < await until_read_out(stage, clock) < 800
+    assert len(cloud.consoles_read) == CONFIG.console_tries
+    assert await stage.rows("SELECT 1 FROM console_reads") == []
+    assert await printed(stage) == {"i-1": None}
+
+
+async def test_the_console_of_an_attempt_that_proves_to_be_done_is_read_no_more(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    """Covers an agent's own power-off, which may be listed before its attempt's end is received."""
+    cloud.show("i-1")
+    await stage.deliver(launched())
+    cloud.end("i-1", reason="Client.InstanceInitiatedShutdown")
+    await stage.sweep(WATCH)
+    await stage.deliver(replace(ended(boot_failed=False), cause="done"))
+    cloud.consoles_read.clear()
+    await until_read_out(stage, clock)
+    assert cloud.consoles_read == []
+
+
+async def test_a_console_is_read_while_its_instance_shuts_down(
+    stage: Stage, cloud: ScriptedCompute
+) -> None:
+    cloud.show("i-1")
+    await stage.deliver(launched())
+    stopping = replace(
+        cloud.instances["i-1"],
+        state=InstanceState.STOPPING,
+        state_reason="Client.InstanceInitiatedShutdown",
+    )
+    cloud.instances["i-1"] = stopping
+    cloud.consoles["i-1"] = "printed"
+    await stage.sweep(WATCH)
+    cloud.consoles["i-1"] = None
+    cloud.end("i-1", reason="Client.InstanceInitiatedShutdown")
+    await stage.sweep(WATCH)
+    assert await printed(stage) == {"i-1": "printed"}
+
+
+async def test_a_crash_while_a_console_is_read_again_loses_nothing(
+    ports: Ports, stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    cloud.show("i-1")
+    await stage.deliver(launched(), ended())
+    await stage.sweep(TERMINATE)
+    cloud.consoles["i-1"] = "printed"
+    clock.advance(60)
+    doomed = Stage(build(CONFIG, crashing(ports, "reaper.consoles_read"), cloud))
+    with pytest.raises(Crash):
+        await doomed.sweep(READ)
+    clock.advance(60)
+    await stage.sweep(READ)
+    assert await printed(stage) == {"i-1": "printed"}
 
 
 async def test_consoles_are_removed_with_what_is_kept_of_their_instances(

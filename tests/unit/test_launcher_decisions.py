@@ -113,7 +113,7 @@ def test_each_launch_of_a_batch_has_its_place_and_its_own_token() -> None:
 def test_the_stored_parameters_hold_no_secret_and_the_call_has_it() -> None:
     (group,) = offers.decide_groups([WANTED], NOW, 100, HOME)
     batch = offers.decide_batch(group, PLAN, NOW)
-    (request,) = offers.call_of(batch, "key").requests
+    (request,) = offers.call_of(batch, "key", batch.asked_at).requests
     assert request.bootstrap_token == bootstrap_token("key", "home", 7, 2)
     assert request.bootstrap_token not in repr(batch)
     assert request.max_lifetime_seconds == 3600
@@ -188,7 +188,7 @@ def test_a_launch_that_an_earlier_release_has_asked_for_is_repeated_with_its_lab
     (launch,) = batch.launches
     assert launch.params is not None
     before = replace(launch, params=replace(launch.params, labels={"team": "a"}))
-    (request,) = offers.call_of(replace(batch, launches=(before,)), "key").requests
+    (request,) = offers.call_of(replace(batch, launches=(before,)), "key", NOW).requests
     assert request.labels == {"team": "a"}
 
 

@@ -6,13 +6,14 @@ containers of one job never run at once.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from services.api.agents.assignment import assignment_of
 from services.api.agents.calls import Admitted, must_be_current
 from services.api.agents.groups import AgentCall, AgentGroups, AgentUnitOfWork
 from services.api.agents.refusals import NO_TOKEN, Refused
@@ -23,14 +24,12 @@ from services.api.agents.sts_identity import Identity, VerifiedInstance
 from services.api.jobs import decisions, interruptions
 from services.api.jobs.first_hour import free_seconds
 from services.api.jobs.model import Attempt, Job, JobWithAttempts, Step
-from services.api.jobs.own_variables import own_variables, without_own
 from services.api.jobs.store import Owner
 from services.api.keys.access import Access
 from services.api.secrets import store as secret_store
 from services.api.secrets.sealing import CannotOpen, open_secrets
 from shared import tokens
 from shared.crash_points import Points
-from shared.events.requirements import Resources
 from shared.log import get_logger
 from shared.postgres.pool import Database
 
@@ -39,8 +38,6 @@ _log = get_logger(service="api", part="claims")
 NO_BOOTSTRAP = "this is not the bootstrap token of that attempt"
 UNKNOWN_WAIT_SECONDS = 2.0
 FREE_HOUR = "free_if_interrupted_within_seconds"
-CONTAINER_FIELDS = ("user", "working_dir", "shm_size_mib", "init", "stop_signal")
-"""Fields that go to the agent as they are; `stop_grace_seconds` is one of its settings."""
 WAIT_SECONDS = 1.0
 """The time after which a waiting agent claims again: each second of a replacement costs money."""
 
@@ -140,7 +137,7 @@ class ClaimService:
             if attempt.token_hash is not None:  # its agent is alive, and claims again
                 await self.groups.beat(attempt.token_hash, job.id)
             raise
-        assignment = _assignment(job, attempt, secret_env, self.config)
+        assignment = assignment_of(job, attempt, secret_env, self.config)
         # With API keys the deployment has several users: their jobs must not reach what its
         # operator runs beside it.
         assignment["settings"]["host_services"] = not await self.access.has_keys()
@@ -173,6 +170,17 @@ class ClaimService:
         ):
             raise Refused(401, NO_BOOTSTRAP)
         attempt = whole_job.attempt(claim.attempt)
+        try:
+            return self._bind_to(unit, claim, whole_job, attempt)
+        except Refused as refused:
+            if attempt.instance_id in (None, claim.instance_id):
+                # A notice may be why: the agent leaves the instance to EC2.
+                refused.settings = self._free_hour(attempt, unit.now)
+            raise
+
+    def _bind_to(
+        self, unit: AgentUnitOfWork, claim: TokenClaim, whole_job: JobWithAttempts, attempt: Attempt
+    ) -> Bound | Refused:
         if whole_job.replacement is not attempt:
             must_be_current(whole_job.job, attempt)
         if attempt.state == "held":
@@ -198,7 +206,9 @@ class ClaimService:
         step = interruptions.decide_interrupted(whole_job, known, unit.now, self.jitter(), rules)
         if step is not None:
             unit.take(whole_job.job, step)
-        return Refused(409, f"attempt {known.number} is over: interrupted", cause="interrupted")
+        refused = Refused(409, f"attempt {known.number} is over: interrupted", cause="interrupted")
+        refused.settings = self._free_hour(known, unit.now)
+        return refused
 
     def _keep_waiting(
         self, unit: AgentUnitOfWork, claim: TokenClaim, job: Job, attempt: Attempt, because: str
@@ -244,39 +254,6 @@ class ClaimService:
             instance=claim.instance_id,
             runtime=claim.runtime,
         )
-
-
-def _assignment(
-    job: Job, attempt: Attempt, secret_env: dict[str, str], config: AgentsConfig
-) -> dict[str, Any]:
-    """Render the job for its agent: the only response that contains secrets."""
-    given: dict[str, Any] = {
-        "id": job.id,
-        "docker_image": job.docker_image,
-        "command": job.command,
-        "env_vars": {**without_own(job.env_vars), **own_variables(job, attempt)},
-        "timeout_seconds": job.timeout_seconds,
-    }
-    given |= {"entrypoint": job.entrypoint} if job.entrypoint is not None else {}
-    given |= {"resources": asked} if (asked := _of_the_container(job.resources)) else {}
-    given |= {"gpus": job.resources.gpus} if job.resources.gpus else {}  # for older agents
-    for name, each in (("secret_env", secret_env), ("secrets", job.secrets)):
-        given |= {name: others} if (others := without_own(each)) else {}
-    given |= {"registry_auth": job.registry_auth} if job.registry_auth else {}
-    given |= {name: value for name in CONTAINER_FIELDS if (value := getattr(job, name)) is not None}
-    given |= {"read_only": True} if job.read_only else {}
-    return {
-        "job": given,
-        "attempt": attempt.number,
-        "instance_id": attempt.instance_id,
-        "settings": asdict(config.agent.of_job(job)),
-    }
-
-
-def _of_the_container(resources: Resources) -> dict[str, int]:
-    """Return those of the instance's resources that bound the container."""
-    asked = {name: getattr(resources, name) for name in ("vcpus", "memory_mib", "gpus")}
-    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _must_wait(whole_job: JobWithAttempts, attempt: Attempt) -> str | None:

@@ -9,6 +9,7 @@ class Refused(Exception):
     """The agent may not do this. `status` is the HTTP status of the response.
 
     `kept`: its attempt has ended, but the log lines or the exit code of this request were kept.
+    `settings` of an agent that gets no job.
     """
 
     def __init__(
@@ -18,3 +19,4 @@ class Refused(Exception):
         self.status = status
         self.cause = cause
         self.kept = kept
+        self.settings: dict[str, float] = {}

@@ -83,8 +83,9 @@ async def on_refused(_request: Request, error: Exception) -> Response:
     if not isinstance(error, Refused):
         raise error
     if error.status == 409:
-        kept = {"kept": True} if error.kept else {}
-        return _message(409, str(error), stop=True, cause=error.cause, **kept)
+        more: dict[str, Any] = {"kept": True} if error.kept else {}
+        more |= {"settings": error.settings} if error.settings else {}
+        return _message(409, str(error), stop=True, cause=error.cause, **more)
     return _message(error.status, str(error))
 
 

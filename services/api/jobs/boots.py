@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from services.api.jobs.launch_ends import OPERATORS, code_of, fault_of
 from services.api.jobs.model import TERMINAL, Attempt, AttemptEnding, Job, JobWithAttempts
-from shared.console_text import OUR_LINES, readable
+from shared.console_text import NOTE, OUR_LINES, readable
 from shared.events.events import InstanceTerminated
 
 OURS = frozenset({"vanished", "lifetime", "orphan", "stopped", "lost", "cancelled"})
@@ -112,15 +112,23 @@ def end_message(attempt: Attempt, fact: InstanceTerminated, *, boot_failed: bool
 
 
 def with_console(job: Job, attempt: Attempt, console: str | None) -> tuple[Job, Attempt]:
-    """Add the console's last line to the messages of a failed boot that has ended already."""
+    """Add the console's last line to the messages of a failed boot that has ended already.
+
+    In the place of a note that it cannot be read.
+    """
     quoted = _quoted(console)
-    before = attempt.error_message or ""
+    before = _without_note(attempt.error_message or "")
     if not attempt.boot_failed or not quoted or CONSOLE in before:
         return job, attempt
     told = replace(attempt, error_message=before + quoted)
     if job.attempt == attempt.number and job.status in TERMINAL and job.error_message:
-        job = replace(job, error_message=job.error_message + quoted)
+        job = replace(job, error_message=_without_note(job.error_message) + quoted)
     return job, told
+
+
+def _without_note(message: str) -> str:
+    """Return *message* without a note at its end; what is no note may quote one."""
+    return message.partition(CONSOLE + NOTE)[0]
 
 
 def failed_in_a_row(whole_job: JobWithAttempts, number: int) -> list[Attempt]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from services.api.jobs.model import Attempt
 from services.api.jobs.store import Owner
-from shared.console_text import readable
+from shared.console_text import NOTE, readable
 from shared.events.events import InstanceTerminated
 from shared.postgres.pool import Connection, Transaction
 
@@ -16,18 +16,20 @@ INSERT INTO attempt_consoles (job_id, attempt, output)
 SELECT DISTINCT ON (job_id, attempt) job_id, attempt, output
 FROM unnest($1::bigint[], $2::integer[], $3::text[]) AS new (job_id, attempt, output)
 ORDER BY job_id, attempt
-ON CONFLICT DO NOTHING
+ON CONFLICT (job_id, attempt) DO UPDATE SET output = excluded.output
+    WHERE starts_with(attempt_consoles.output, $4) AND NOT starts_with(excluded.output, $4)
 """
 
 
 async def keep_consoles(tx: Transaction, found: Mapping[Owner, str]) -> None:
-    """Keep these consoles, by attempt: the first of each."""
+    """Keep these consoles, by attempt: the first of each, or the first after a note."""
     if found:
         await tx.conn.execute(
             KEEP_CONSOLES,
             [each.job_id for each in found],
             [each.attempt for each in found],
             list(found.values()),
+            NOTE,
         )
 
 

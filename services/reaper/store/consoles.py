@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from shared.console_text import NOTE
 from shared.postgres.pool import Connection, Transaction
 
 # Of what runs, as far as is known here: the end of its attempt was not received, and none was asked
@@ -28,14 +29,21 @@ KEEP_CONSOLES = """
 INSERT INTO consoles (instance_id, output, read_at)
 SELECT instance_id, output, $3 FROM unnest($1::text[], $2::text[]) AS new (instance_id, output)
 ORDER BY instance_id
-ON CONFLICT DO NOTHING
+ON CONFLICT (instance_id) DO UPDATE SET output = excluded.output, read_at = excluded.read_at
+    WHERE starts_with(consoles.output, $4) AND NOT starts_with(excluded.output, $4)
+RETURNING instance_id
 """
 
 
-async def keep_consoles(tx: Transaction, found: Mapping[str, str]) -> None:
-    """Keep these consoles, by instance: the first of each."""
-    if found:
-        await tx.conn.execute(KEEP_CONSOLES, list(found), list(found.values()), tx.now)
+async def keep_consoles(tx: Transaction, found: Mapping[str, str]) -> list[str]:
+    """Keep these consoles, by instance: the first of each, or the first after a note.
+
+    Return those that are kept.
+    """
+    if not found:
+        return []
+    rows = await tx.conn.fetch(KEEP_CONSOLES, list(found), list(found.values()), tx.now, NOTE)
+    return [row["instance_id"] for row in rows]
 
 
 LOAD_CONSOLES = "SELECT instance_id, output FROM consoles WHERE instance_id = ANY ($1::text[])"

@@ -179,7 +179,7 @@ FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::integer[], $5::double
         $7::text[])
     AS new (instance_id, cause, terminated_at, billed_seconds, cost_usd, cost_lines)
 WHERE instances.instance_id = new.instance_id
-RETURNING instances.instance_id, instances.leaked_seconds
+RETURNING instances.instance_id, instances.leaked_seconds, instances.boot_failed
 """
 
 

@@ -67,7 +67,10 @@ NOTICE = timedelta(seconds=120)
 (footnote of the same page)."""
 
 SETTLED = timedelta(seconds=300)
-"""A status that is younger proves nothing: the notice, and a shutdown after it."""
+"""A status of an end that is younger proves nothing: the notice, and a shutdown after it. One of a
+life proves it for so long, and longer only while its request is active: nothing documents that EC2
+changes the status of a cancelled request once its instance ends.
+"""
 
 
 class Confirmation:
@@ -145,12 +148,13 @@ def _instance_of(shown: dict[str, Any], now: datetime) -> DescribedInstance | No
     code, at = status.get("Code") or "", status.get("UpdateTime")
     instance_id = shown.get("InstanceId") or ""
     request = read_request(shown)
-    if code in LIVING_STATUSES:
+    young = at is not None and now - at.astimezone(UTC) < SETTLED
+    if code in LIVING_STATUSES and (young or shown.get("State") == "active"):
         return _as_instance(request, instance_id, InstanceState.RUNNING, None, code)
     if code not in ENDED_STATUSES or at is None:
         return None
     at = at.astimezone(UTC)
-    if now - at < SETTLED:
+    if young:
         return _as_instance(request, instance_id, InstanceState.STOPPING, None, code)
     ended_at = at + NOTICE if code in RECLAIMED_STATUSES else at
     return _as_instance(request, instance_id, InstanceState.TERMINATED, ended_at, code)

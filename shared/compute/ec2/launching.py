@@ -33,6 +33,7 @@ from shared.compute.ec2.prices import Prices
 from shared.compute.ec2.quota_errors import blamed_quota, explain_shortage, spent_quotas
 from shared.compute.ec2.quotas import Quota
 from shared.compute.ec2.shapes import DescribedInstance
+from shared.compute.ec2.under_way import check_over
 from shared.compute.port import (
     ComputeError,
     Deferred,
@@ -42,6 +43,7 @@ from shared.compute.port import (
     Misconfigured,
     NoCapacity,
     Plan,
+    QuotaReached,
     Stale,
     Throttled,
     Unknown,
@@ -93,6 +95,8 @@ class FleetLauncher:
         if len(instances) < places and is_unexplained:
             # An answer that lists some of a launch lists them all; one look makes sure.
             instances = await self._adopt(batch, instances, patient=not instances)
+            if not answer.launched and not answer.failed:
+                check_over(batch, len(instances), "EC2's answer lists neither instances nor errors")
         return _in_places(instances, places, short)
 
     async def _explained(self, answer: FleetAnswer) -> FleetAnswer:
@@ -123,6 +127,8 @@ class FleetLauncher:
         if definite and (batch.repeated or isinstance(error, Stale)):
             # The instances of an earlier call have the launch's tag, whatever the answer says now.
             instances = await self._adopt(batch, [], patient=batch.repeated)
+            if isinstance(error, (Deferred, NoCapacity, QuotaReached)):
+                check_over(batch, len(instances), str(error))
             return _in_places(instances, len(batch.requests), error)
         return [error] * len(batch.requests)
 

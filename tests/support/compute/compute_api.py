@@ -50,6 +50,7 @@ class FakeApi:
         self.host_services = True
         self.free_seconds: float | None = None  # of the free first hour; None: an older API's
         self.over: set[int] = set()  # jobs whose attempt is over
+        self.interrupted: set[int] = set()  # jobs whose attempt had ended so before its claim
         self.sts_url = ""  # the STS of agents that identify by role
         self.assigned: dict[str, tuple[int, int]] = {}  # job and attempt of those instances
         self.agent = build()
@@ -129,6 +130,9 @@ class FakeApi:
             return 401, {"message": "unknown token"}
         job_id = body["job_id"]
         self.claims[job_id].append(body)
+        if job_id in self.interrupted or body.get("interrupted"):
+            over = {"message": "over", "stop": True, "cause": "interrupted"}
+            return 409, over | ({"settings": self._settings()} if self.free_seconds else {})
         job = {
             "id": job_id,
             "docker_image": self.image,

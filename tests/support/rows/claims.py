@@ -127,6 +127,7 @@ LAUNCHER_CLAIMS = (
 _INSTANCES = "services.reaper.store.instances."
 _ABSENCES = "services.reaper.store.absences."
 _NOTICES = "services.reaper.store.notices."
+_READS = "services.reaper.store.console_reads."
 _UNKNOWN = "services.reaper.store.unknown_instances."
 RUNNING = [f"running-{id_}" for id_ in IDS]
 ENDING = [f"ending-{id_}" for id_ in IDS]
@@ -156,6 +157,12 @@ REAPER_CLAIMS = (
     Claim(f"{_NOTICES}PRUNE_NOTICES", (NOW, BATCH)),
     Claim("services.reaper.store.consoles.FIND_UNREAD", (RUNNING,)),
     Claim("services.reaper.store.consoles.PRUNE_CONSOLES", (NOW, BATCH)),
+    Claim("services.reaper.store.consoles.KEEP_CONSOLES", (ENDING, times("a"), NOW, "[")),
+    Claim(f"{_READS}CLAIM_READS", (NOW, LATER, BATCH)),
+    Claim(f"{_READS}POSTPONE_READS", (ENDING, times(LATER))),
+    Claim(f"{_READS}END_READS", (ENDING,)),
+    Claim(f"{_READS}NEXT_READ", (), batch=1),
+    Claim(f"{_READS}FIND_ENDS", (ENDING,)),
 )
 
 _API = "services.api."
@@ -203,6 +210,7 @@ API_CLAIMS = (
     Claim(f"{_API}jobs.totals.ADD_SAVINGS", (OLD_IDS, ["lost"])),
     Claim(f"{_API}submission.idempotency_store.PRUNE_KEYS", (NOW, BATCH)),
     Claim(f"{_API}agents.store.PRUNE_PROOFS", (PAST,), batch=1),
+    Claim(f"{_API}jobs.consoles.KEEP_CONSOLES", (IDS, ONES, times("a"), "[")),
 )
 
 PLACES: dict[str, tuple[str, tuple[str, ...], Sequence[Claim]]] = {
@@ -211,7 +219,7 @@ PLACES: dict[str, tuple[str, tuple[str, ...], Sequence[Claim]]] = {
     "launcher": ("launcher", ("batches", "launches"), LAUNCHER_CLAIMS),
     "reaper": (
         "reaper",
-        ("instances", "ended_attempts", "notices", "sightings"),
+        ("instances", "ended_attempts", "notices", "sightings", "console_reads"),
         REAPER_CLAIMS,
     ),
     "api": (

@@ -241,8 +241,13 @@ def _others() -> dict[str, Schema]:
                 "kept": described(
                     "The lines or the exit code were kept all the same.", {"const": True}
                 ),
+                "settings": described(
+                    "Of an agent that gets no job: how much of its free first hour is left.",
+                    an_object({"free_if_interrupted_within_seconds": SECONDS}),
+                ),
             },
             "kept",
+            "settings",
             about="The attempt is over: stop its container.",
         ),
         "Alive": an_object({"status": {"const": "alive"}}),

@@ -1,0 +1,8 @@
+-- Consoles to read again after the end of their instances: EC2 posts a console minutes after it.
+CREATE TABLE console_reads (
+    instance_id text PRIMARY KEY,
+    -- Reads that were begun.
+    tries       integer NOT NULL DEFAULT 0,
+    due_at      timestamptz NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+CREATE INDEX console_reads_due ON console_reads (due_at);
