@@ -65,14 +65,12 @@ def make_plan(account: Account, options: argparse.Namespace) -> Plan:
             "AllowedCidr": before.get("AllowedCidr") or "",
             "LogRetentionDays": before.get("LogRetentionDays", "30"),
             "JobPolicyArn": options.job_policy or before.get("JobPolicyArn", ""),
-            "EbsKeyArn": encryption.customer_key(account) or "",
+            "EbsKeyArn": encryption.choose_key(account, before.get("EbsKeyArn", ""), warnings),
             "AssetBucket": bucket_name(account, options.stack),
             "AssetKey": source.key,
             "AssetSha256": source.sha256,
         }
     )
-    if parameters["EbsKeyArn"]:
-        warnings += encryption.remedies(account, parameters["EbsKeyArn"])
     if options.allow or not parameters["AllowedCidr"]:
         parameters["AllowedCidr"] = place.allowed_cidr(options.allow)
     kept = parameters["DataVolume"] if volume else None
