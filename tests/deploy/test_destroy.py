@@ -115,7 +115,10 @@ def test_the_services_instance_that_its_group_does_not_end_is_ended_after_a_whil
 def test_what_ec2_does_not_end_is_named_with_its_state_the_reason_and_the_command(
     aws: MotoCloud, removal: Removal, clock: Clock
 ) -> None:
-    kept = run_one(aws, DEPLOYMENT_TAG, DisableApiTermination=True)
+    kept = run_one(aws, DEPLOYMENT_TAG)
+    aws.client("ec2").modify_instance_attribute(
+        InstanceId=kept, DisableApiTermination={"Value": True}
+    )
     other = run_one(aws, DEPLOYMENT_TAG)
     with pytest.raises(Refusal) as caught:
         removal.end_jobs()

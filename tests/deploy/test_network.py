@@ -1,5 +1,6 @@
 """The network that deploy.sh accepts: DNS of the VPC, and the ways out of jobs' subnets."""
 
+import uuid
 from typing import Any
 
 import pytest
@@ -53,7 +54,7 @@ class Vpc:
     def group(self, *, block: str = "10.9.0.0/16", port: int = 443) -> str:
         """Make a security group that lets *block* in on *port*."""
         made = self.ec2.create_security_group(
-            GroupName=f"endpoints {block} {port}", Description="endpoints", VpcId=self.id
+            GroupName=f"endpoints {uuid.uuid4()}", Description="endpoints", VpcId=self.id
         )["GroupId"]
         rule = {"IpProtocol": "tcp", "FromPort": port, "ToPort": port}
         self.ec2.authorize_security_group_ingress(
