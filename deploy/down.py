@@ -16,16 +16,21 @@ from botocore.exceptions import ClientError
 
 from deploy import place, zone
 from deploy.account import Account, open_account
+from deploy.ending import Ending
 from deploy.progress import Progress
+from deploy.reason import groups
 from deploy.refusal import Refusal, as_refusals, code_of
 from deploy.source import bucket_name
-from deploy.stack import POLL_SECONDS, Stack, Waiting, find_stack, first_failure, last_event
+from deploy.stack import Stack, Waiting, find_stack, first_failure, last_event
 from deploy.up import add_where
 
 DEPLOYMENT_TAG = "docker-job:deployment"
-"""The launcher's tag on job instances, their Spot requests and its launch templates."""
+"""The launcher's tag on job instances, their volumes and Spot requests, and its templates."""
 
-ALIVE = ["pending", "running", "shutting-down", "stopping", "stopped"]
+SERVICES_SECONDS = 120.0
+"""How long the services' instance has to end with its group."""
+
+BATCH = 100
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,60 +52,70 @@ class Removal:
     stack: str
     progress: Progress
     sleep: Callable[[float], None] = time.sleep
+    seconds: Callable[[], float] = time.monotonic
 
     def end_services(self) -> None:
-        """Set the group's size to 0, and wait until its instance is terminated."""
+        """Set the group's size to 0, and wait until its instance is terminated.
+
+        One that the group does not end is terminated after a while.
+        """
         scaling = self.account.client("autoscaling")
-        for group in self._groups(scaling):
+        for group in groups(scaling, self.stack):
             scaling.update_auto_scaling_group(
                 AutoScalingGroupName=group, MinSize=0, MaxSize=0, DesiredCapacity=0
             )
-        self._until_none("the services' instance", place.SERVICES_TAG)
-
-    def _groups(self, scaling: Any) -> list[str]:
-        chosen = [{"Name": f"tag:{place.SERVICES_TAG}", "Values": [self.stack]}]
-        pages = scaling.get_paginator("describe_auto_scaling_groups")
-        return [
-            each["AutoScalingGroupName"]
-            for page in pages.paginate(Filters=chosen)
-            for each in page["AutoScalingGroups"]
-        ]
+        self._ending.until_none(
+            "the services' instance", place.SERVICES_TAG, after=SERVICES_SECONDS
+        )
 
     def end_jobs(self) -> int:
-        """Terminate every job instance and cancel its request; return their number."""
+        """Cancel every request, terminate every job instance; return their number.
+
+        The requests first: a persistent one would launch again.
+        """
         ec2 = self.account.client("ec2")
-        ids = self._instances(DEPLOYMENT_TAG)
-        for start in range(0, len(ids), 100):
-            ec2.terminate_instances(InstanceIds=ids[start : start + 100])
-        requests = [
-            each["SpotInstanceRequestId"]
-            for each in ec2.describe_spot_instance_requests(
-                Filters=[
-                    self._tagged(DEPLOYMENT_TAG),
-                    {"Name": "state", "Values": ["open", "active"]},
-                ]
-            )["SpotInstanceRequests"]
-        ]
-        if requests:
-            ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=requests)
-        self._until_none("job instances", DEPLOYMENT_TAG)
+        for start in range(0, len(requests := self._requests()), BATCH):
+            ec2.cancel_spot_instance_requests(
+                SpotInstanceRequestIds=requests[start : start + BATCH]
+            )
+        ended = self._ending.until_none("job instances", DEPLOYMENT_TAG)
         for template in self._templates():
             ec2.delete_launch_template(LaunchTemplateId=template)
-        return len(ids)
+        for volume in self._job_volumes():
+            try:
+                ec2.delete_volume(VolumeId=volume["VolumeId"])
+            except ClientError as error:  # what is left is listed at the end
+                if code_of(error) not in ("VolumeInUse", "InvalidVolume.NotFound"):
+                    raise
+        return ended
 
-    def _until_none(self, what: str, tag: str) -> None:
-        while ids := self._instances(tag):
-            self.progress.show(f"waiting for {what} to end: {len(ids)}")
-            self.sleep(POLL_SECONDS)
+    @property
+    def _ending(self) -> Ending:
+        return Ending(self.account, self.stack, self.progress, self.sleep, self.seconds)
 
-    def _instances(self, tag: str) -> list[str]:
-        pages = self.account.client("ec2").get_paginator("describe_instances")
-        alive = {"Name": "instance-state-name", "Values": ALIVE}
+    def _requests(self) -> list[str]:
+        pages = self.account.client("ec2").get_paginator("describe_spot_instance_requests")
+        chosen = [
+            self._tagged(DEPLOYMENT_TAG),
+            {"Name": "state", "Values": ["open", "active"]},
+        ]
         return [
-            instance["InstanceId"]
-            for page in pages.paginate(Filters=[self._tagged(tag), alive])
-            for reservation in page["Reservations"]
-            for instance in reservation["Instances"]
+            each["SpotInstanceRequestId"]
+            for page in pages.paginate(Filters=chosen)
+            for each in page["SpotInstanceRequests"]
+        ]
+
+    def _job_volumes(self) -> list[dict[str, Any]]:
+        """Return the volumes of job instances that their ends have not deleted.
+
+        https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/preserving-volumes-on-termination.html
+        """
+        pages = self.account.client("ec2").get_paginator("describe_volumes")
+        return [
+            each
+            for page in pages.paginate(Filters=[self._tagged(DEPLOYMENT_TAG)])
+            for each in page["Volumes"]
+            if each["State"] not in ("deleting", "deleted")
         ]
 
     def _templates(self) -> list[str]:
@@ -167,11 +182,15 @@ class Removal:
 
     def remaining(self) -> list[str]:
         """List the remaining resources of the deployment, each as a line of text."""
-        found = [f"instance {each}" for each in self._instances(DEPLOYMENT_TAG)]
-        found += [f"instance {each}" for each in self._instances(place.SERVICES_TAG)]
+        found = [f"instance {each}" for each in self._ending.instances(DEPLOYMENT_TAG)]
+        found += [f"instance {each}" for each in self._ending.instances(place.SERVICES_TAG)]
         found += [
             f"data volume {each['VolumeId']} ({each['Size']} GiB, {each['AvailabilityZone']})"
             for each in place.data_volumes(self.account, self.stack)
+        ]
+        found += [
+            f"volume of a job instance {each['VolumeId']} ({each['Size']} GiB, {each['State']})"
+            for each in self._job_volumes()
         ]
         found += [f"snapshot {each}" for each in self._snapshots()]
         found += [f"secret {each}" for each in self._secrets()]

@@ -12,8 +12,17 @@ https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.htm
 from botocore.exceptions import BotoCoreError, ClientError
 
 from deploy.account import Account
+from deploy.refusal import Refusal, code_of
 
 AWS_OWN = "alias/aws/ebs"
+
+USABLE = "Enabled"
+"""https://docs.aws.amazon.com/kms/latest/developerguide/key-state.html"""
+
+NOT_KNOWN = (
+    "whether EBS's default key is yours is not known, since these credentials may not call {call}: "
+    "the stack keeps {kept} for the launcher. Let an administrator deploy if the key has changed."
+)
 
 OPERATIONS = (
     "Decrypt Encrypt GenerateDataKey GenerateDataKeyWithoutPlaintext CreateGrant DescribeKey "
@@ -26,16 +35,49 @@ ROLES = {
 }
 
 
-def customer_key(account: Account) -> str | None:
-    """Return the ARN of the default key if it is a customer's; None: it is AWS's, or not known."""
+def choose_key(account: Account, before: str, warnings: list[str]) -> str:
+    """Return the stack's parameter: the ARN of a customer's default key; empty: it is AWS's own.
+
+    What may not be read keeps *before*, with a warning: an empty value would have CloudFormation
+    delete the launcher's permission, and no job's instance would start. Raises `Refusal` for a key
+    that encrypts nothing now.
+    """
     try:
-        key = str(account.client("ec2").get_ebs_default_kms_key_id()["KmsKeyId"])
-        if key == AWS_OWN:
-            return None
+        key = _customer_key(account)
+    except (BotoCoreError, ClientError) as error:
+        call = getattr(error, "operation_name", "GetEbsDefaultKmsKeyId")
+        kept = f"the permission of {before}" if before else "no permission of a key"
+        warnings.append(NOT_KNOWN.format(call=call, kept=kept))
+        return before
+    if key:
+        warnings += remedies(account, key)
+    return key
+
+
+def _customer_key(account: Account) -> str:
+    """Return the ARN of the default key, or nothing for AWS's own."""
+    key = str(account.client("ec2").get_ebs_default_kms_key_id()["KmsKeyId"])
+    if key == AWS_OWN:
+        return ""
+    try:
         found = account.client("kms").describe_key(KeyId=key)["KeyMetadata"]
-    except (BotoCoreError, ClientError):
-        return None  # not allowed to look: AWS refuses the launch with a reason then
-    return str(found["Arn"]) if found.get("KeyManager") == "CUSTOMER" else None
+    except ClientError as error:
+        if code_of(error) != "NotFoundException":
+            raise
+        raise _unusable(account, key, "which does not exist") from error
+    if found.get("KeyManager") != "CUSTOMER":
+        return ""
+    if (state := found.get("KeyState", USABLE)) != USABLE:
+        raise _unusable(account, str(found["Arn"]), f"which is {state}")
+    return str(found["Arn"])
+
+
+def _unusable(account: Account, key: str, why: str) -> Refusal:
+    return Refusal(
+        f"EBS's default key is {key}, {why}: no instance could start. Enable it with `aws kms "
+        f"enable-key --region {account.region} --key-id {key}`, or choose AWS's own with `aws ec2 "
+        f"reset-ebs-default-kms-key-id --region {account.region}`."
+    )
 
 
 def remedies(account: Account, key: str) -> list[str]:

@@ -1,10 +1,7 @@
-"""The network's settings: DNS of the VPC, and the ways out of its subnets.
+"""The subnets of job instances, and their ways out.
 
-The agents resolve the API's name in a private hosted zone, which works only in a VPC with DNS
-support and DNS hostnames
-(https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/hosted-zone-private-considerations.html).
-A job instance must reach the API and the registries of its images: through an internet gateway
-with a public address of its own, through a NAT gateway, or through VPC endpoints
+A job instance must reach the API and the registries of its images: through an internet
+gateway with a public address of its own, through a NAT gateway, or through VPC endpoints
 (https://docs.aws.amazon.com/vpc/latest/userguide/VPC_Internet_Gateway.html,
 https://docs.aws.amazon.com/AmazonECR/latest/userguide/vpc-endpoints.html). It does not call STS: it
 signs a call, by which the API asks STS who it is (docs/agent-protocol.md).
@@ -15,44 +12,15 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from deploy import endpoints
 from deploy.account import Account
 from deploy.refusal import Refusal, code_of
-
-DNS = {"enableDnsSupport": "enable-dns-support", "enableDnsHostnames": "enable-dns-hostnames"}
 
 EVERYWHERE = "0.0.0.0/0"
 ENDPOINTS = ("ecr.api", "ecr.dkr", "s3")
 """For a subnet without a way out: images of ECR, whose layers are in S3."""
 
 INTERNET, NAT, NONE = "internet gateway", "NAT gateway", "none"
-
-
-def refuse_no_dns(account: Account, vpc_id: str) -> None:
-    """Raise `Refusal` unless names of private hosted zones resolve in the VPC."""
-    ec2 = account.client("ec2")
-    off = [
-        (attribute, option)
-        for attribute, option in DNS.items()
-        if not _enabled(ec2.describe_vpc_attribute(VpcId=vpc_id, Attribute=attribute))
-    ]
-    if off:
-        # One attribute a call: ModifyVpcAttribute takes no two.
-        commands = " && ".join(
-            f"aws ec2 modify-vpc-attribute --region {account.region} --vpc-id {vpc_id} --{option}"
-            for _, option in off
-        )
-        raise Refusal(
-            f"{vpc_id} has {' and '.join(name for name, _ in off)} off, so instances could not "
-            f"resolve the API's name: turn it on with `{commands}`, or name another VPC with --vpc."
-        )
-
-
-def _enabled(answer: Mapping[str, Any]) -> bool:
-    return any(
-        each.get("Value") is True
-        for name, each in answer.items()
-        if name in ("EnableDnsSupport", "EnableDnsHostnames")
-    )
 
 
 def job_subnets(account: Account, vpc_id: str, wanted: Sequence[str]) -> list[dict[str, Any]]:
@@ -86,22 +54,25 @@ def read_subnets(text: str) -> list[str]:
 
 def ways_out(account: Account, vpc_id: str, subnets: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Return the way out of each subnet, by its default route; the main table's is the default."""
+    tables = _tables(account, vpc_id, subnets)
+    return {subnet: _way(table.get("Routes", [])) for subnet, table in tables.items()}
+
+
+def _tables(
+    account: Account, vpc_id: str, subnets: Iterable[Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    """Return the route table of each subnet: its own, or else the VPC's main one."""
     pages = account.client("ec2").get_paginator("describe_route_tables")
-    tables = [
-        each
-        for page in pages.paginate(Filters=[{"Name": "vpc-id", "Values": [vpc_id]}])
-        for each in page["RouteTables"]
-    ]
-    of_subnet: dict[str, str] = {}
-    main = NONE
-    for table in tables:
-        way = _way(table["Routes"])
-        for association in table["Associations"]:
-            if association.get("Main"):
-                main = way
-            if "SubnetId" in association:
-                of_subnet[association["SubnetId"]] = way
-    return {each["SubnetId"]: of_subnet.get(each["SubnetId"], main) for each in subnets}
+    own: dict[str, Mapping[str, Any]] = {}
+    main: Mapping[str, Any] = {}
+    for page in pages.paginate(Filters=[{"Name": "vpc-id", "Values": [vpc_id]}]):
+        for table in page["RouteTables"]:
+            for association in table["Associations"]:
+                if association.get("Main"):
+                    main = table
+                if "SubnetId" in association:
+                    own[association["SubnetId"]] = table
+    return {each["SubnetId"]: own.get(each["SubnetId"], main) for each in subnets}
 
 
 def _way(routes: Iterable[Mapping[str, Any]]) -> str:
@@ -114,14 +85,50 @@ def _way(routes: Iterable[Mapping[str, Any]]) -> str:
 
 
 def refuse_closed(
-    account: Account, vpc_id: str, subnets: Sequence[Mapping[str, Any]], *, option: str
+    account: Account,
+    vpc_id: str,
+    subnets: Sequence[Mapping[str, Any]],
+    *,
+    option: str,
+    sessions: bool = False,
+    job_group: str = "",
 ) -> list[str]:
     """Raise `Refusal` for a subnet whose instances reach nothing; return warnings.
 
     An internet gateway forwards only for an instance with a public address, which a job instance
-    gets where its subnet has MapPublicIpOnLaunch.
+    gets where its subnet has MapPublicIpOnLaunch. *sessions*: Session Manager is to reach them.
     """
-    ways = ways_out(account, vpc_id, subnets)
+    tables = _tables(account, vpc_id, subnets)
+    ways = {subnet: _way(table.get("Routes", [])) for subnet, table in tables.items()}
+    _refuse_no_address(account, subnets, ways, option)
+    closed = [each for each in subnets if ways[each["SubnetId"]] == NONE]
+    if not closed:
+        return []
+    names = ", ".join(each["SubnetId"] for each in closed)
+    services = [*ENDPOINTS, *(endpoints.OF_SESSIONS if sessions else ())]
+    table_ids = {subnet: str(table.get("RouteTableId")) for subnet, table in tables.items()}
+    lacking = endpoints.missing(account, vpc_id, closed, table_ids, services, job_group)
+    if lacking:
+        raise Refusal(
+            f"{option}: {names} has no default route, and the VPC has no endpoints for it of "
+            f"{', '.join(lacking)}: job instances could not pull images"
+            + (", or be reached by Session Manager" if sessions else "")
+            + ". Add a NAT gateway, or mend these endpoints (docs/how-to/deploy-to-aws.md, "
+            "'Private subnets')."
+        )
+    text = (
+        f"{names} has no default route: job instances there pull images from this region's ECR "
+        "alone."
+    )
+    return [text]
+
+
+def _refuse_no_address(
+    account: Account,
+    subnets: Sequence[Mapping[str, Any]],
+    ways: Mapping[str, str],
+    option: str,
+) -> None:
     for each in subnets:
         if ways[each["SubnetId"]] == INTERNET and not each["MapPublicIpOnLaunch"]:
             raise Refusal(
@@ -131,31 +138,3 @@ def refuse_closed(
                 f"{each['SubnetId']} --map-public-ip-on-launch`, or name a subnet with a NAT "
                 "gateway."
             )
-    closed = [subnet for subnet, way in ways.items() if way == NONE]
-    if not closed:
-        return []
-    missing = [each for each in ENDPOINTS if each not in _endpoints(account, vpc_id)]
-    if missing:
-        raise Refusal(
-            f"{option}: {', '.join(closed)} has no default route, and the VPC has no endpoints "
-            f"for {', '.join(missing)}: job instances could not pull images. "
-            "Add a NAT gateway, or these endpoints (docs/how-to/deploy-to-aws.md, 'Private "
-            "subnets')."
-        )
-    text = (
-        f"{', '.join(closed)} has no default route: job instances there pull images from this "
-        "region's ECR alone."
-    )
-    return [text]
-
-
-def _endpoints(account: Account, vpc_id: str) -> set[str]:
-    """Return the services with an endpoint in the VPC, without `com.amazonaws.<region>.`."""
-    pages = account.client("ec2").get_paginator("describe_vpc_endpoints")
-    prefix = f".{account.region}."
-    return {
-        each["ServiceName"].partition(prefix)[2]
-        for page in pages.paginate(Filters=[{"Name": "vpc-id", "Values": [vpc_id]}])
-        for each in page["VpcEndpoints"]
-        if str(each.get("State", "")).lower() in ("available", "pending")
-    }

@@ -7,11 +7,11 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from deploy import certificate, encryption, network, place, settings
+from deploy import certificate, dns, encryption, network, place, settings
 from deploy.account import Account, refuse_no_spot, spot_quota
 from deploy.refusal import Refusal
 from deploy.source import Source, bucket_name, pack
-from deploy.stack import Stack, find_stack, refuse_unusable
+from deploy.stack import Stack, find_stack, physical_id, refuse_unusable
 
 ALL_PUBLIC = "public"
 """`--job-subnets public`: all public subnets of the VPC, which is the default."""
@@ -61,21 +61,19 @@ def make_plan(account: Account, options: argparse.Namespace) -> Plan:
         refuse_no_spot(quota)
     parameters = (
         _face(account, options, before)
-        | _place(account, options, before, volume, chosen, warnings)
+        | _place(account, options, old, volume, chosen, warnings)
         | _settings_parameters(chosen)
         | _data(options, before, volume)
         | {
             "AllowedCidr": before.get("AllowedCidr") or "",
             "LogRetentionDays": before.get("LogRetentionDays", "30"),
             "JobPolicyArn": options.job_policy or before.get("JobPolicyArn", ""),
-            "EbsKeyArn": encryption.customer_key(account) or "",
+            "EbsKeyArn": encryption.choose_key(account, before.get("EbsKeyArn", ""), warnings),
             "AssetBucket": bucket_name(account, options.stack),
             "AssetKey": source.key,
             "AssetSha256": source.sha256,
         }
     )
-    if parameters["EbsKeyArn"]:
-        warnings += encryption.remedies(account, parameters["EbsKeyArn"])
     if options.allow or not parameters["AllowedCidr"]:
         parameters["AllowedCidr"] = place.allowed_cidr(options.allow)
     kept = parameters["DataVolume"] if volume else None
@@ -148,17 +146,19 @@ def _settings_parameters(chosen: Mapping[str, str]) -> dict[str, str]:
 def _place(
     account: Account,
     options: argparse.Namespace,
-    before: Mapping[str, str],
+    old: Stack | None,
     volume: Mapping[str, str] | None,
     chosen: Mapping[str, str],
     warnings: list[str],
 ) -> dict[str, str]:
     """Return the parameters of the place."""
+    before = old.parameters if old else {}
     if before and options.vpc not in (None, before["VpcId"]):
         raise Refusal("A stack cannot move to another VPC: deploy a second one with --stack.")
     instance_type = options.instance_type or before.get("InstanceType", "t4g.small")
     vpc_id = place.find_vpc(account, options.vpc or before.get("VpcId"))
-    network.refuse_no_dns(account, vpc_id)
+    own_dns = options.own_dns or before.get("OwnDns", "off")
+    warnings += dns.refuse_no_dns(account, vpc_id, own_servers=own_dns == "on")
     subnets = place.public_subnets(account, vpc_id)
     zone = before.get("AvailabilityZone") or (volume or {}).get("AvailabilityZone")
     home = place.choose_subnet(account, subnets, instance_type, zone)
@@ -166,7 +166,14 @@ def _place(
     jobs = chosen.get(settings.SUBNETS, "")
     if jobs:
         found = network.job_subnets(account, vpc_id, jobs.split(","))
-        warnings += network.refuse_closed(account, vpc_id, found, option="--job-subnets")
+        warnings += network.refuse_closed(
+            account,
+            vpc_id,
+            found,
+            option="--job-subnets",
+            sessions=chosen.get(settings.SESSION_MANAGER) == "on",
+            job_group=physical_id(account, old, "JobSecurityGroup") if old else "",
+        )
     return {
         "VpcId": vpc_id,
         "SubnetId": before.get("SubnetId", home.subnet_id),
@@ -175,4 +182,5 @@ def _place(
         "BalancerSubnets": ",".join(place.one_a_zone(subnets)) if with_balancer else "",
         "InstanceType": instance_type,
         "ImageId": place.newest_image(account, instance_type),
+        "OwnDns": own_dns,
     }

@@ -33,6 +33,15 @@ class Progress:
             self.out.flush()
         self._last = text
 
+    def note(self, text: str) -> None:
+        """Print a whole line, however long, beside the progress."""
+        if self._open:
+            self.out.write("\n")
+            self._open = False
+        self.out.write(f"  {self._elapsed()}  {text}\n")
+        self.out.flush()
+        self._last = ""
+
     def done(self, text: str) -> None:
         """Print the result, and end the line."""
         self.show(text)

@@ -1,4 +1,8 @@
-"""The reason of a failed start: the last lines that the services' instance has logged.
+"""The reason of a failed start: of the launch, or the last lines that the instance has logged.
+
+Auto Scaling launches the services' instance, and tries again for as long as the stack waits, half
+an hour. Its activities have the reason, which CloudFormation does not pass on
+(https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_DescribeScalingActivities.html).
 
 A stack whose creation failed is rolled back, and its log group is deleted with it. So the lines are
 read at the first failed event, while they exist; otherwise from the instance's console, which EC2
@@ -6,6 +10,8 @@ keeps for an hour after its end
 (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_GetConsoleOutput.html).
 """
 
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -15,6 +21,63 @@ from deploy.place import SERVICES_TAG
 
 LINES = 25
 STARTS = "start/"
+FAILED = ("Failed", "Cancelled")
+"""The status of a launch that has failed: "If an attempt to launch instances failed, the StatusCode
+value is Failed or Cancelled and the StatusMessage […] indicates the cause"."""
+
+
+@dataclass
+class FailedLaunches:
+    """The reasons of launches that Auto Scaling gave up after *since*, seconds since the epoch."""
+
+    account: Account
+    stack: str
+    since: float
+    reasons: list[str] = field(default_factory=list)
+    """Each once, the newest last."""
+    _group: str = ""
+
+    def look(self) -> list[str]:
+        """Return the reasons that are new."""
+        try:
+            found = self._activities()
+        except (BotoCoreError, ClientError):
+            return []  # not allowed, or no such group yet: the stack's own reason is printed anyway
+        new = [
+            reason
+            for each in sorted(found, key=_began)
+            if each["StatusCode"] in FAILED and _began(each).timestamp() >= self.since
+            if (reason := " ".join(str(each.get("StatusMessage") or "").split()))
+            if reason not in self.reasons
+        ]
+        self.reasons += dict.fromkeys(new)
+        return list(dict.fromkeys(new))
+
+    def _activities(self) -> list[dict[str, Any]]:
+        scaling = self.account.client("autoscaling")
+        if not self._group:
+            self._group = next(iter(groups(scaling, self.stack)), "")
+        if not self._group:
+            return []
+        # The newest are enough: without a token to go on with, this is the first page.
+        page = scaling.describe_scaling_activities(AutoScalingGroupName=self._group)
+        return list(page["Activities"])
+
+
+def groups(scaling: Any, stack: str) -> list[str]:
+    """Return the names of the stack's Auto Scaling groups."""
+    chosen = [{"Name": f"tag:{SERVICES_TAG}", "Values": [stack]}]
+    pages = scaling.get_paginator("describe_auto_scaling_groups")
+    return [
+        str(each["AutoScalingGroupName"])
+        for page in pages.paginate(Filters=chosen)
+        for each in page["AutoScalingGroups"]
+    ]
+
+
+def _began(activity: dict[str, Any]) -> datetime:
+    at: datetime = activity["StartTime"]
+    return at
 
 
 def last_lines(account: Account, stack: str, since: float) -> list[str]:

@@ -26,13 +26,15 @@ STACKS_OWN = {
     "DEPLOYMENT": "--stack",
     "EC2_SUBNETS": "--job-subnets",
     "EC2_IMAGE_ID": "--ami",
-    "EC2_INSTANCE_PROFILE": "--job-policy",
-    "INSTANCE_ROLE_ARN": "--job-policy",
+    "EC2_INSTANCE_PROFILE": "--job-policy, for what jobs may do on AWS",
+    "INSTANCE_ROLE_ARN": "--job-policy, for what jobs may do on AWS",
     "API_URL": "--domain",
     "HOST": "--allow",
     "PORT": "--domain and --certificate",
     "EC2_KEY_NAME": "--set EC2_SESSION_MANAGER=on, since no port is open for SSH",
-    "EC2_SECURITY_GROUPS": None,
+    "EC2_SECURITY_GROUPS": (
+        "the group that the stack makes, in which job instances reach HTTPS and the API"
+    ),
     "INTERRUPTION_QUEUE_URL": None,
     "STS_REGION": None,
     "STS_URL": None,
@@ -88,7 +90,8 @@ def merge(before: Mapping[str, str], given: Sequence[str]) -> dict[str, str]:
         name = name.strip().removeprefix(PREFIX)
         if not equals:
             raise Refusal(f"--set {each!r} has no value: write it as --set CAPACITY=spot.")
-        _refuse_name(name)
+        if value.strip() or name not in STACKS_OWN:  # to remove what the stack decides is harmless
+            _refuse_name(name)
         _refuse_value(name, value)
         settings.pop(name, None)
         if value.strip():

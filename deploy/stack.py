@@ -1,7 +1,7 @@
 """The CloudFormation stack: its state, changing it, and waiting for it."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,17 @@ def find_stack(account: Account, name: str) -> Stack | None:
     )
 
 
+def physical_id(account: Account, stack: Stack, logical_id: str) -> str:
+    """Return the id of a resource of the stack, empty where it is not made."""
+    pages = account.client("cloudformation").get_paginator("list_stack_resources")
+    for page in pages.paginate(StackName=stack.stack_id):
+        for each in page["StackResourceSummaries"]:
+            is_deleted = each["ResourceStatus"] == "DELETE_COMPLETE"
+            if each["LogicalResourceId"] == logical_id and not is_deleted:
+                return str(each.get("PhysicalResourceId") or "")
+    return ""
+
+
 def refuse_unusable(stack: Stack, region: str) -> None:
     """Raise `Refusal`, with a remedy, where the stack cannot be updated."""
     here = f"The stack {stack.name} is in {stack.status}"
@@ -113,6 +124,8 @@ class Waiting:
     sleep: Callable[[float], None] = time.sleep
     failed: Callable[[], None] = lambda: None
     """Called at the first failure, before what has failed is removed."""
+    look: Callable[[], Iterable[str]] = tuple
+    """Called while the stack changes: what it returns is shown at once."""
 
     def until_settled(self, name: str, since: str | None) -> Stack | None:
         """Show each change until none is in progress; *since* is the last event before.
@@ -125,6 +138,8 @@ class Waiting:
             if self._show_events(name, since, seen) and not failed:
                 failed = True
                 self.failed()
+            for text in self.look():
+                self.progress.note(text)
             stack = find_stack(self.account, name)
             if stack is None or not stack.status.endswith("_IN_PROGRESS"):
                 return stack

@@ -13,7 +13,7 @@ from deploy.account import Account, ensure_linked_roles, open_account
 from deploy.examine import examine, report
 from deploy.plan import Plan, make_plan
 from deploy.progress import Progress
-from deploy.reason import last_lines
+from deploy.reason import FailedLaunches, last_lines
 from deploy.refusal import Refusal, as_refusals, code_of
 from deploy.source import upload
 from deploy.stack import READY, Stack, Waiting, apply, first_failure, last_event
@@ -71,6 +71,11 @@ def parser() -> argparse.ArgumentParser:
         "--job-subnets",
         metavar="LIST",
         help="subnets of job instances, also private ones (default: `public`, all public ones)",
+    )
+    top.add_argument(
+        "--own-dns",
+        choices=("on", "off"),
+        help="on: the VPC's own DNS servers forward docker-job.internal (default: off)",
     )
     top.add_argument(
         "--ignore-quota", action="store_true", help="deploy even if the Spot quota is 0"
@@ -131,17 +136,23 @@ def carry_out(plan: Plan, out: TextIO) -> Stack:
         if plan.old is not None:
             return plan.old
     lines: list[str] = []
+    launches = FailedLaunches(account, plan.name, began)
+
+    def look() -> list[str]:
+        return [f"the services' instance did not launch: {each}" for each in launches.look()]
 
     def read_reason() -> None:
         lines[:] = last_lines(account, plan.name, began)
 
-    stack = Waiting(account, progress, failed=read_reason).until_settled(plan.name, since)
+    waiting = Waiting(account, progress, failed=read_reason, look=look)
+    stack = waiting.until_settled(plan.name, since)
     if stack is None or stack.status not in READY or "ROLLBACK" in stack.status:
         progress.done("failed")
         status = stack.status if stack else "deleted"
         why = first_failure(account, stack, since) if stack else "It was deleted meanwhile."
         print_lines(lines, out)
-        raise Refusal(f"The stack is {status}. {why}")
+        launch = f" Auto Scaling's reason: {launches.reasons[-1]}" if launches.reasons else ""
+        raise Refusal(f"The stack is {status}. {why}{launch}")
     progress.done("the services are ready")
     return stack
 

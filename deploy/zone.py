@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from deploy.account import Account
 from deploy.refusal import Refusal, code_of
-from deploy.stack import POLL_SECONDS, Stack
+from deploy.stack import POLL_SECONDS, Stack, physical_id
 
 LOGICAL_ID = "Zone"
 """The zone's name in template.yaml."""
@@ -26,13 +26,7 @@ NAMED = 5
 
 def find_zone(account: Account, stack: Stack) -> str | None:
     """Return the id of the zone that *stack* owns, or None."""
-    pages = account.client("cloudformation").get_paginator("list_stack_resources")
-    for page in pages.paginate(StackName=stack.stack_id):
-        for each in page["StackResourceSummaries"]:
-            is_deleted = each["ResourceStatus"] == "DELETE_COMPLETE"
-            if each["LogicalResourceId"] == LOGICAL_ID and not is_deleted:
-                return each.get("PhysicalResourceId") or None
-    return None
+    return physical_id(account, stack, LOGICAL_ID) or None
 
 
 def refuse_foreign_records(account: Account, zone: str, stack: str) -> None:

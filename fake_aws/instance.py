@@ -8,6 +8,7 @@ from typing import Any
 
 from fake_aws.moto_side import Image, InstanceType, Subnet
 from fake_aws.pools import Pool
+from fake_aws.volumes import Volume
 
 
 class State(IntEnum):
@@ -29,9 +30,6 @@ class State(IntEnum):
         """Return the state in the form of EC2's answers."""
         return {"Code": int(self), "Name": self.label}
 
-
-IMAGE_GIB = 8
-"""Of an image's root volume."""
 
 OVER = {State.SHUTTING_DOWN, State.TERMINATED}
 
@@ -55,7 +53,7 @@ class Plan:
     """The name or ARN of the instance profile."""
     metadata: dict[str, Any] = field(default_factory=dict)
     public_ipv4: bool = False
-    block_devices: tuple[dict[str, Any], ...] = ()
+    volumes: tuple[Volume, ...] = ()
     security_groups: tuple[str, ...] = ()
     key_name: str | None = None
     cpu_credits: str = ""
@@ -80,13 +78,6 @@ class Plan:
     def pool(self) -> Pool:
         """The pool that the capacity comes from."""
         return Pool(self.market, self.kind.name, self.subnet.zone)
-
-    @property
-    def volumes_gib(self) -> int:
-        """The size of all its volumes; the root's is the image's own if it is not given."""
-        sizes = {each["DeviceName"]: each.get("Ebs") or {} for each in self.block_devices}
-        sizes.setdefault(self.image.root_device, {})
-        return sum(int(each.get("VolumeSize") or IMAGE_GIB) for each in sizes.values())
 
     def shown(self) -> dict[str, Any]:
         """Return the fields of DescribeInstances that never change."""
@@ -131,7 +122,8 @@ class Instance:
     visible_at: datetime
     state: State = State.PENDING
     spot_request: str | None = None
-    volume: str = ""
+    volume_ids: tuple[str, ...] = ()
+    """In the order of the plan's volumes."""
     tags: dict[str, str] = field(default_factory=dict)
     reason_code: str = ""
     reason: str = ""
@@ -168,7 +160,7 @@ class Instance:
             "LaunchTime": self.launched_at,
             "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
             "PrivateDnsName": "" if over else dns_name,
-            "BlockDeviceMappings": [] if over else [self._root_volume()],
+            "BlockDeviceMappings": [] if over else self._volumes(),
             **plan.shown(),
         }
         if not over:
@@ -192,14 +184,19 @@ class Instance:
         """Its address of a net for documentation (RFC 5737), unless it has none."""
         return f"203.0.113.{int(self.address.rpartition('.')[2])}"
 
-    def _root_volume(self) -> dict[str, Any]:
-        volume = {
-            "VolumeId": self.volume,
-            "Status": "attached",
-            "DeleteOnTermination": True,
-            "AttachTime": self.launched_at,
-        }
-        return {"DeviceName": self.plan.image.root_device, "Ebs": volume}
+    def _volumes(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "DeviceName": volume.device,
+                "Ebs": {
+                    "VolumeId": volume_id,
+                    "Status": "attached",
+                    "DeleteOnTermination": volume.ends_with_instance,
+                    "AttachTime": self.launched_at,
+                },
+            }
+            for volume, volume_id in zip(self.plan.volumes, self.volume_ids, strict=True)
+        ]
 
 
 FILTERS: dict[str, Callable[[Instance], str | None]] = {

@@ -136,7 +136,7 @@ class Launching:
             launched_at=datetime.now(UTC),
             visible_at=visible_at,
             spot_request=request.id if request else None,
-            volume=new_id("vol"),
+            volume_ids=tuple(new_id("vol") for _ in plan.volumes),
             tags=tags,
         )
         if request:

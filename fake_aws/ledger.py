@@ -55,7 +55,7 @@ def bill(instance: Instance, prices: Prices, settings: CloudSettings, now: datet
         share = billed / seconds if seconds else 0.0
         spot = prices.cost(kind, zone, begin, end) * share if seconds else 0.0
         cost = spot if instance.plan.market == "spot" else billed * hourly / 3600
-    other = _other_costs(instance, prices, settings, end)
+    other = _other_costs(instance, prices, settings, now)
     return Bill(
         instance_id=instance.id,
         market=instance.plan.market,
@@ -77,16 +77,25 @@ def bill(instance: Instance, prices: Prices, settings: CloudSettings, now: datet
 
 
 def _other_costs(
-    instance: Instance, prices: Prices, settings: CloudSettings, end: datetime
+    instance: Instance, prices: Prices, settings: CloudSettings, now: datetime
 ) -> OtherCosts:
     """Compute what is billed whoever ends the instance, and when: addresses and volumes.
 
-    From the launch on, by the second, for 60 s at least.
-    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/billing-for-interrupted-spot-instances.html
+    From the launch on, by the second, for 60 s at least. A volume that the instance's end does not
+    delete is billed until somebody deletes it.
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/billing-for-interrupted-spot-instances.html,
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/preserving-volumes-on-termination.html
     """
     begin, plan = instance.launched_at, instance.plan
-    seconds = max(settings.minimum_billed_seconds, (end - begin).total_seconds())
-    return prices.other(begin, seconds, addresses=int(plan.public_ipv4), gib=plan.volumes_gib)
+
+    def cost(until: datetime, *, addresses: int, kept: bool) -> OtherCosts:
+        seconds = max(settings.minimum_billed_seconds, (until - begin).total_seconds())
+        gib = sum(each.gib for each in plan.volumes if each.ends_with_instance is not kept)
+        return prices.other(begin, seconds, addresses=addresses, gib=gib)
+
+    usual = cost(instance.ended_at or now, addresses=int(plan.public_ipv4), kept=False)
+    left = cost(now, addresses=0, kept=True)
+    return OtherCosts(usual.public_ipv4_usd, usual.volume_usd + left.volume_usd)
 
 
 def total(bills: Iterable[Bill]) -> float:

@@ -49,6 +49,8 @@ class Image(NamedTuple):
     root_device: str
     platform: str
     name: str = ""
+    volumes: tuple[dict[str, Any], ...] = ()
+    """Its block device mappings."""
 
 
 class InstanceType(NamedTuple):
@@ -203,6 +205,7 @@ class MotoSide:
             found.root_device_name,
             found.platform or "",
             found.name or "",
+            tuple(found.block_device_mappings),
         )
 
     def profile(self, name: str, arn: str) -> str:

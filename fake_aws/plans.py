@@ -10,6 +10,7 @@ from fake_aws.instance import Plan
 from fake_aws.moto_side import InstanceType, MotoSide, Subnet, all_instance_types, instance_type
 from fake_aws.tag_rules import check_shown_in_metadata, tags_for
 from fake_aws.templates import Templates
+from fake_aws.volumes import volumes_of
 
 Params = dict[str, Any]
 MOST_USER_DATA = 16 * 1024
@@ -77,7 +78,9 @@ class Plans:
             profile=self._profile(profile),
             metadata=metadata,
             public_ipv4=_has_address(data, subnet),
-            block_devices=tuple(data.get("BlockDeviceMappings") or ()),
+            volumes=volumes_of(
+                image.root_device, image.volumes, data.get("BlockDeviceMappings") or ()
+            ),
             security_groups=self._groups(data),
             key_name=data.get("KeyName"),
             cpu_credits=_cpu_credits(kind, data),

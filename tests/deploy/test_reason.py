@@ -9,9 +9,13 @@ import pytest
 from deploy.account import Account
 from deploy.place import SERVICES_TAG
 from deploy.progress import Progress
-from deploy.reason import LINES, last_lines
+from deploy.reason import LINES, FailedLaunches, last_lines
 from deploy.stack import Waiting
 from tests.deploy.conftest import ACCOUNT, REGION, MotoCloud
+from tests.deploy.test_refusals import ALLOW
+from tests.support.deploy.strict_moto import end_in, fail_launches
+
+pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse")
 
 GROUP = "/docker-job/docker-job"
 
@@ -96,3 +100,42 @@ def test_the_reason_is_read_at_the_first_failure_before_the_rollback_deletes_it(
     assert stack is not None
     assert stack.status == "ROLLBACK_COMPLETE"
     assert steps == ["CREATE_IN_PROGRESS", "CREATE_FAILED", "read", "DELETE_COMPLETE"]
+
+
+NO_ROOM = "We currently do not have sufficient t4g.small capacity. Launching EC2 instance failed."
+
+
+def test_a_launch_that_auto_scaling_gives_up_is_shown_at_once_and_quoted(
+    aws: MotoCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CloudFormation waits half an hour for a signal, and names only that none has come."""
+    fail_launches(monkeypatch, NO_ROOM, NO_ROOM)
+    end_in(monkeypatch, "ROLLBACK_COMPLETE")
+    run = aws.deploy(*ALLOW)
+    assert run.returncode == 1
+    assert run.stdout.count(f"the services' instance did not launch: {NO_ROOM}\n") == 1
+    assert "The stack is ROLLBACK_COMPLETE." in run.stderr
+    assert f"Auto Scaling's reason: {NO_ROOM}" in run.stderr
+
+
+def test_a_launch_that_succeeds_after_all_is_no_failure(
+    aws: MotoCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_launches(monkeypatch, NO_ROOM)
+    run = aws.deploy(*ALLOW)
+    assert run.returncode == 0, run.stderr
+    assert NO_ROOM in run.stdout
+
+
+def test_reasons_of_earlier_launches_are_left_out(
+    aws: MotoCloud, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert aws.deploy(*ALLOW).returncode == 0
+    fail_launches(monkeypatch, NO_ROOM)
+    assert FailedLaunches(account, "docker-job", time.time() + 60).look() == []
+    launches = FailedLaunches(account, "docker-job", time.time() - 60)
+    assert (launches.look(), launches.look()) == ([NO_ROOM], [])
+
+
+def test_without_the_permission_to_look_the_wait_goes_on(account: Account) -> None:
+    assert FailedLaunches(account, "no-such-stack", 0).look() == []

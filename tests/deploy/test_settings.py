@@ -9,7 +9,7 @@ import pytest
 
 from deploy import settings
 from deploy.refusal import Refusal
-from tests.deploy.conftest import ACCOUNT, ROOT, MotoCloud
+from tests.deploy.conftest import ROOT, MotoCloud
 from tests.deploy.test_refusals import ALLOW, refusal_of
 from tests.deploy.test_stack import user_data
 from tests.deploy.test_start import START
@@ -132,18 +132,8 @@ def test_an_image_is_checked_and_kept(aws: MotoCloud) -> None:
     assert "EC2_IMAGE_ID" not in chosen(aws)
 
 
-def test_a_customers_key_of_ebs_is_named_with_the_grants_it_needs(aws: MotoCloud) -> None:
-    key = aws.client("kms").create_key()["KeyMetadata"]
-    aws.client("ec2").modify_ebs_default_kms_key_id(KmsKeyId=key["KeyId"])
-    run = aws.deploy(*ALLOW)
-    assert run.returncode == 0, run.stderr
-    for role in ("spot.amazonaws.com/AWSServiceRoleForEC2Spot", "AWSServiceRoleForAutoScaling"):
-        assert role in run.stderr
-        aws.client("kms").create_grant(
-            KeyId=key["KeyId"],
-            GranteePrincipal=f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/{role}",
-            Operations=["Decrypt", "CreateGrant"],
-        )
-    [stack] = aws.client("cloudformation").describe_stacks(StackName="docker-job")["Stacks"]
-    assert {"ParameterKey": "EbsKeyArn", "ParameterValue": key["Arn"]} in stack["Parameters"]
-    assert "create-grant" not in aws.deploy("--dry-run").stderr, "the grants exist"
+@pytest.mark.parametrize("name", sorted(settings.STACKS_OWN))
+def test_to_remove_what_the_stack_decides_is_harmless(name: str) -> None:
+    assert settings.merge({"CAPACITY": "spot"}, [f"{name}="]) == {"CAPACITY": "spot"}
+    with pytest.raises(Refusal, match="is for the stack to decide"):
+        settings.merge({}, [f"{name}=x"])

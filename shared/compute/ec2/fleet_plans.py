@@ -86,13 +86,15 @@ def fleet_of(
     }
 
 
-def charged(disk_gib: int, pools: Sequence[tuple[InstanceType, Subnet]]) -> Plan:
+def charged(volumes_gib: int | None, pools: Sequence[tuple[InstanceType, Subnet]]) -> Plan:
     """Return what the plan's instances cost beside themselves; `with_charged` reads it.
 
-    The volume by the type, since types with GPUs have larger ones; the address by the zone.
+    The size of all volumes by the type, since types with GPUs have larger ones, and none where it
+    is not known; the address by the zone.
     """
+    sizes = {} if volumes_gib is None else {kind.name: volumes_gib for kind, _ in pools}
     return {
-        "volume_gib": {kind.name: disk_gib for kind, _ in pools},
+        "volume_gib": sizes,
         "public_ipv4": {subnet.zone: subnet.public_ipv4 for _, subnet in pools},
     }
 

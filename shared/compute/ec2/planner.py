@@ -21,7 +21,7 @@ from shared.compute.ec2.pools import CapacityPool, RestingPools
 from shared.compute.ec2.settings import AMI_PARAMETERS, Ec2Settings
 from shared.compute.ec2.setups import Setup, by_setup, join_fleets
 from shared.compute.ec2.shapes import filters
-from shared.compute.ec2.template import Contents, Template
+from shared.compute.ec2.template import Contents, ImageVolume, Template
 from shared.compute.ec2.user_data import Boot, user_data
 from shared.compute.port import Misconfigured, Offer, Plan, Rejected
 from shared.events.events import Market
@@ -37,6 +37,8 @@ class Image(Struct, frozen=True, kw_only=True):
     id: str
     root_device: str
     least_gib: int
+    others: tuple[ImageVolume, ...] = ()
+    """Its volumes beside the root."""
 
 
 class Planner:
@@ -84,7 +86,7 @@ class Planner:
             contents = self._contents(offer, image, setup)
             version = await self.template.version(contents)
             plan = fleet_of(offer, version, among, self._settings.max_price_usd)
-            plans.append(plan | charged(contents.disk_gib, among))
+            plans.append(plan | charged(contents.volumes_gib, among))
         return join_fleets(plans)
 
     async def zones(self) -> dict[str, bool]:
@@ -118,6 +120,7 @@ class Planner:
             security_groups=settings.security_groups,
             key_name=settings.key_name,
             standard_credits=setup.takes_credits,
+            image_volumes=image.others,
         )
 
     async def _image(self, kind: str) -> Image:
@@ -136,11 +139,20 @@ class Planner:
         shown = answer["Images"][0]
         root = shown.get("RootDeviceName") or "/dev/xvda"
         volumes = [
-            each["Ebs"].get("VolumeSize") or 0
+            ImageVolume(
+                device=each.get("DeviceName") or "",
+                gib=each["Ebs"].get("VolumeSize"),
+                kind=each["Ebs"].get("VolumeType") or "",
+            )
             for each in shown.get("BlockDeviceMappings") or []
-            if each.get("DeviceName") == root and each.get("Ebs")
+            if each.get("Ebs")  # the others are of instance store, or none
         ]
-        return Image(id=image_id, root_device=root, least_gib=max(volumes, default=0))
+        return Image(
+            id=image_id,
+            root_device=root,
+            least_gib=max((each.gib or 0 for each in volumes if each.device == root), default=0),
+            others=tuple(each for each in volumes if each.device != root),
+        )
 
     async def _subnets(self) -> list[Subnet]:
         if self._settings.subnets:

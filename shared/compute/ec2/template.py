@@ -28,6 +28,18 @@ TRIES = 3
 ALREADY_THERE = "InvalidLaunchTemplateName.AlreadyExistsException"
 
 
+OF_OLD_TYPES = ("gp2", "standard")
+"""Types of volumes that cost more than gp3, and do less."""
+
+
+class ImageVolume(Struct, frozen=True, kw_only=True):
+    """A volume that the image brings beside its root; *gib* is None where EC2 does not show it."""
+
+    device: str
+    gib: int | None
+    kind: str = ""
+
+
 class Contents(Struct, frozen=True, kw_only=True):
     """The contents of a version of the template."""
 
@@ -42,6 +54,14 @@ class Contents(Struct, frozen=True, kw_only=True):
     key_name: str = ""
     standard_credits: bool = False
     """Of burstable types: the CPU is slowed down without credits, instead of more being billed."""
+    image_volumes: tuple[ImageVolume, ...] = ()
+
+    @property
+    def volumes_gib(self) -> int | None:
+        """The size of all volumes of an instance; None: that of one is not known."""
+        sizes = [each.gib for each in self.image_volumes]
+        known = [each for each in sizes if each is not None]
+        return self.disk_gib + sum(known) if len(known) == len(sizes) else None
 
 
 class Version(Struct, frozen=True):
@@ -74,7 +94,10 @@ def data_of(contents: Contents) -> dict[str, Any]:
             "HttpProtocolIpv6": "disabled",
             "InstanceMetadataTags": "disabled",
         },
-        "BlockDeviceMappings": [{"DeviceName": contents.root_device, "Ebs": volume}],
+        "BlockDeviceMappings": [
+            {"DeviceName": contents.root_device, "Ebs": volume},
+            *(_mapping(each) for each in contents.image_volumes),
+        ],
         "UserData": base64.b64encode(contents.user_data.encode()).decode(),
     }
     if contents.instance_profile:
@@ -93,6 +116,21 @@ def data_of(contents: Contents) -> dict[str, Any]:
         ours = {"Key": DEPLOYMENT, "Value": contents.deployment}
         data["TagSpecifications"] = [{"ResourceType": "spot-instances-request", "Tags": [ours]}]
     return data
+
+
+def _mapping(volume: ImageVolume) -> dict[str, Any]:
+    """Have the instance's end delete the volume, which an image may have kept, and encrypt it.
+
+    A mapping of the launch overrides the image's for the same device, and keeps what it leaves
+    out, so the snapshot stays the image's.
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/block-device-mapping-concepts.html
+    """
+    ebs: dict[str, Any] = {"Encrypted": True, "DeleteOnTermination": True}
+    if volume.gib is not None:
+        ebs["VolumeSize"] = volume.gib
+    if volume.kind in OF_OLD_TYPES:
+        ebs["VolumeType"] = "gp3"
+    return {"DeviceName": volume.device, "Ebs": ebs}
 
 
 def hash_of(data: Mapping[str, Any]) -> str:

@@ -87,6 +87,13 @@ OF_THE_ACCOUNT = (
         "enableDnsHostnames",
         make.dns("EnableDnsHostnames"),
     ),
+    Fault(
+        "own DNS servers",
+        {"DNS servers": "warn"},
+        "port 53",
+        "10.1.0.5",
+        make.own_name_servers,
+    ),
     Fault("closed group", {"security groups": "fail"}, "outbound rule", "443", make.closed_group),
     Fault(
         "IMDSv1 allowed",

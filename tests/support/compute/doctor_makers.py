@@ -82,6 +82,18 @@ def dns(attribute: str) -> Make:
 
 
 @contextlib.contextmanager
+def own_name_servers(world: DoctorWorld) -> Iterator[None]:
+    """An Active Directory's, say."""
+    vpc, ec2 = _vpc(world), _ec2(world)
+    servers = {"Key": "domain-name-servers", "Values": ["10.1.0.5", "10.1.1.5"]}
+    made = ec2.create_dhcp_options(DhcpConfigurations=[servers])["DhcpOptions"]["DhcpOptionsId"]
+    ec2.associate_dhcp_options(VpcId=vpc, DhcpOptionsId=made)
+    yield
+    ec2.associate_dhcp_options(VpcId=vpc, DhcpOptionsId="default")
+    ec2.delete_dhcp_options(DhcpOptionsId=made)
+
+
+@contextlib.contextmanager
 def closed_group(world: DoctorWorld) -> Iterator[None]:
     group, ec2 = world.account.security_group, _ec2(world)
     rules = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]

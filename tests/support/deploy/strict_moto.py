@@ -7,9 +7,11 @@ again. moto's CloudFormation never asks, and has no such state. Route 53 also de
 where every value is given as it is; moto compares none. And moto has no GetEbsDefaultKmsKeyId.
 """
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from moto.autoscaling.responses import AutoScalingResponse
 from moto.cloudformation.models import CloudFormationBackend, Event, Stack
 from moto.core.responses import ActionResult
 from moto.ec2.responses.settings import Settings as EbsSettings
@@ -99,3 +101,42 @@ def _require_exactly(zone: FakeZone, wanted: dict[str, Any]) -> None:
 
 def _values(record: RecordSet) -> tuple[str, str, list[str]]:
     return record.name, str(record.type), sorted(record.records)
+
+
+def fail_launches(monkeypatch: pytest.MonkeyPatch, *reasons: str) -> None:
+    """Have Auto Scaling describe a failed launch for each reason; moto describes none.
+
+    https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_Activity.html
+    """
+    failed = [
+        {
+            "ActivityId": f"activity-{number}",
+            "AutoScalingGroupName": "docker-job-Services",
+            "Cause": "At 2026-01-01T00:00:00Z an instance was started in response to a difference",
+            "Description": "Launching a new EC2 instance.  Status Reason: " + reason,
+            "StartTime": datetime.now(UTC),
+            "StatusCode": "Failed",
+            "StatusMessage": reason,
+            "Progress": 100,
+        }
+        for number, reason in enumerate(reasons)
+    ]
+    running = {**failed[0], "ActivityId": "running", "StatusCode": "PreInService"}
+    del running["StatusMessage"]
+
+    def describe(_self: AutoScalingResponse) -> ActionResult:
+        return ActionResult({"Activities": [running, *reversed(failed)]})
+
+    monkeypatch.setattr(AutoScalingResponse, "describe_scaling_activities", describe)
+
+
+def end_in(monkeypatch: pytest.MonkeyPatch, status: str) -> None:
+    """Have the creation of stacks end in *status*."""
+    create_stack = CloudFormationBackend.create_stack
+
+    def create(self: CloudFormationBackend, *given: Any, **named: Any) -> Stack:
+        stack = create_stack(self, *given, **named)
+        stack.status = status
+        return stack
+
+    monkeypatch.setattr(CloudFormationBackend, "create_stack", create)

@@ -13,6 +13,7 @@ invisible, and none is deleted, since the handle is no message's. The modules:
     probes       the calls that prove a permission
     limits       quotas by family
     network      subnets, security groups, the VPC's DNS
+    name_servers the DNS servers that instances ask
     routes       the way out of each subnet
     images       the image, and the key of the volumes
     templates    the launch template

@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from shared.compute.ec2.doctor.asking import MORE, Outcome, ask
+from shared.compute.ec2.doctor.name_servers import check_name_servers
 from shared.compute.ec2.doctor.routes import check_routes
 from shared.compute.ec2.doctor.scene import Scene
 from shared.compute.ec2.shapes import filters
@@ -25,6 +26,7 @@ async def network(scene: Scene) -> list[Finding]:
     await _check_groups(found, scene, vpcs)
     for vpc in sorted(vpcs):
         await _check_dns(found, scene, vpc)
+        await check_name_servers(found, scene, vpc)
     await _check_api_address(found, scene, vpcs)
     return found.all
 
