@@ -4,10 +4,11 @@ Pure: the launcher's adapter chooses among the types that the cloud describes, t
 that the launcher has published.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from shared.compute.port import Rejected
 from shared.events.events import Market
@@ -108,6 +109,12 @@ def choose(
     return _near(fitting)[:most]
 
 
+def wanted_among(types: Collection[str], wanted: Wanted) -> Wanted:
+    """Leave the names out of *wanted* that are not among *types*, unless none is."""
+    there = tuple(each for each in wanted.names if each in types)
+    return replace(wanted, names=there or wanted.names)
+
+
 def _near(fitting: list[T]) -> list[T]:
     least_vcpus = min(each.vcpus for each in fitting)
     least_memory = min(each.memory_mib for each in fitting)
@@ -142,13 +149,16 @@ def _named(types: Mapping[str, T], wanted: Wanted) -> list[T]:
     """Choose the named ones, all of one architecture, without those that cannot boot."""
     unknown = [each for each in wanted.names if each not in types]
     if unknown:
-        raise Rejected(f"unknown instance types: {', '.join(unknown)}")
+        raise Rejected(
+            f"unknown instance types, or not offered in the deployment's zones: {', '.join(unknown)}"
+        )
     named = [types[each] for each in wanted.names]
     named = [each for each in named if _boots(each, wanted)]
     if not named:
         raise Rejected(
             f"the image of docker-job does not run on {', '.join(wanted.names)} (macOS needs a "
-            "dedicated host, and Amazon Linux 2023 a Graviton2 or newer): name other instance types"
+            "dedicated host, Amazon Linux 2023 a Graviton2 or newer, and NVIDIA's driver x86_64): "
+            "name other instance types"
         )
     architecture = wanted.architecture
     if not wanted.architecture_given and not _of(named, architecture):
@@ -174,11 +184,15 @@ def _boots(kind: InstanceType, wanted: Wanted) -> bool:
     """Return whether the image runs on this type.
 
     AL2023 needs ARMv8.2, which a1 has not:
-    https://docs.aws.amazon.com/linux/al2023/ug/system-requirements.html
+    https://docs.aws.amazon.com/linux/al2023/ug/system-requirements.html. AWS's image for GPUs is of
+    x86_64 alone; the one of arm64 has no driver, and leaves the GPUs of g5g unused:
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/retrieve-ecs-optimized_AMI.html
     """
     if all(each.endswith("_mac") for each in kind.architectures):
         return False
-    return wanted.own_image or not kind.name.startswith("a1.")
+    if wanted.own_image:
+        return True
+    return not kind.name.startswith("a1.") and (not kind.gpus or "x86_64" in kind.architectures)
 
 
 def _of(types: Iterable[T], architecture: str) -> list[T]:

@@ -22,7 +22,7 @@ from services.api.offers.model import (
     PlanRequest,
     RecentStart,
 )
-from shared.compute.choice import NotSold, choose, wanted_by
+from shared.compute.choice import NotSold, choose, wanted_among, wanted_by
 from shared.compute.port import Rejected
 from shared.events.costs import OtherPrices
 from shared.events.events import Market
@@ -159,7 +159,7 @@ def _chosen(resources: Resources, market: Market, known: KnownOffers) -> Sequenc
     if not known.terms.chooses:
         return known.types
     types = {each.name: each for each in known.types}
-    wanted = wanted_by(resources, known.terms)
+    wanted = wanted_among(types, wanted_by(resources, known.terms))
     return choose(types, wanted, market, known.terms.most_types)
 
 

@@ -105,8 +105,11 @@ def read_answer(shown: Mapping[str, Any], plan: Plan) -> FleetAnswer:
     return FleetAnswer(launched=tuple(launched), failed=tuple(failed))
 
 
-def shortfall(failed: Sequence[LaunchFailure], market: Market) -> ComputeError:
-    """Return the reason why there are fewer instances than requested, with its message."""
+def shortfall(failed: Sequence[LaunchFailure], market: Market, partial: str = "") -> ComputeError:
+    """Return the reason why there are fewer instances than requested, with its message.
+
+    *partial*: the plan's, of a batch.
+    """
     errors = [error_of_pool(each) for each in failed]
     worst = next(
         (kind for kind in GRAVITY if any(isinstance(each, kind) for each in errors)), NoCapacity
@@ -120,6 +123,16 @@ def shortfall(failed: Sequence[LaunchFailure], market: Market) -> ComputeError:
         text = str(next(error for error in errors if isinstance(error, worst)))
     error = worst(text if ours is None else f"{text}; of other pools: {ours}")
     error.change = "" if ours is None else ours.change
+    return spared(error, partial)
+
+
+def spared(error: ComputeError, partial: str) -> ComputeError:
+    """Return *error*, but not as final for a *partial* plan: what it left out may do.
+
+    Such as pools that rest for lack of capacity, while the few that are left do not exist.
+    """
+    if isinstance(error, Rejected) and partial:
+        return NoCapacity(f"{error}; {partial}")
     return error
 
 

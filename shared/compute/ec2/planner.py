@@ -10,19 +10,21 @@ from typing import Any
 from msgspec import Struct
 
 from shared.clock import Clock
-from shared.compute.choice import Wanted, architecture_of, choose, most_types, wanted_by
+from shared.compute.choice import Wanted, architecture_of, wanted_by
 from shared.compute.ec2.cache import Cache
 from shared.compute.ec2.client import Aws
 from shared.compute.ec2.error_rules import IMAGE, SUBNETS
-from shared.compute.ec2.fleet_plans import Subnet, charged, fleet_of, one_a_zone, overrides_for
+from shared.compute.ec2.fleet_plans import Subnet, charged, fleet_of, one_a_zone, sizes_of
 from shared.compute.ec2.instance_types import DescribedType, read_instance_type
-from shared.compute.ec2.pools import CapacityPool, RestingPools, summarize
+from shared.compute.ec2.places import find_places
+from shared.compute.ec2.pools import RestingPools
 from shared.compute.ec2.settings import AMI_PARAMETERS, Ec2Settings
 from shared.compute.ec2.setups import Setup, by_setup, join_fleets
 from shared.compute.ec2.shapes import filters
 from shared.compute.ec2.template import Contents, Template
 from shared.compute.ec2.user_data import Boot, user_data
-from shared.compute.port import Misconfigured, NoCapacity, Offer, Plan, Rejected
+from shared.compute.ec2.zone_types import ZoneTypesReader
+from shared.compute.port import Misconfigured, Offer, Plan, Rejected
 from shared.events.events import Market
 
 IMAGE_SECONDS = 3600.0
@@ -57,6 +59,7 @@ class Planner:
         self._agent_sha256 = agent_sha256
         self._cache = Cache(clock)
         self.template = Template(aws, clock, deployment)
+        self.zone_types = ZoneTypesReader(aws, clock)
 
     async def plan(self, offer: Offer) -> Plan:
         """Make a plan. Raises `Rejected` if it can never succeed, `NoCapacity` if pools rest."""
@@ -65,28 +68,18 @@ class Planner:
             self._cache.get("subnets", NETWORK_SECONDS, self._subnets),
             self._instance_types(wanted, offer.market),
         )
-        chosen = choose(types, wanted, offer.market, most_types(len(subnets)))
-        pools = [
-            CapacityPool(offer.market, each.name, at.zone) for each in chosen for at in subnets
-        ]
+        offered = await self.zone_types.read([each.zone for each in subnets], wanted.names)
         now = self._clock.now()
-        resting = self._resting.among(pools, now)
-        places = overrides_for(chosen, subnets, resting, offer.market)
-        places = self._resting.within_quotas(places, offer.market, now)
-        if not places:
-            raise NoCapacity(
-                f"EC2 has no {_market_name(offer.market)} capacity now for {summarize(pools)}; "
-                f"next try after a rest of {self._settings.pool_rest_seconds:g} s"
-            )
-        architecture = architecture_of(chosen, wanted)
+        places = find_places(types, wanted, subnets, offered, self._resting, offer.market, now)
+        architecture = architecture_of(places.chosen, wanted)
         plans = []
-        for setup, among in by_setup(places, architecture).items():
+        for setup, among in by_setup(places.open, architecture).items():
             image = await self._image("gpu" if setup.gpus else architecture)
             contents = self._contents(offer, image, setup)
             version = await self.template.version(contents)
             plan = fleet_of(offer, version, among, self._settings.max_price_usd)
-            plans.append(plan | charged(contents.disk_gib, among))
-        return join_fleets(plans)
+            plans.append(plan | charged(contents.disk_gib, among) | sizes_of(among))
+        return join_fleets(plans) | {"partial": places.partial}
 
     async def zones(self) -> dict[str, bool]:
         """Return the zones in which it launches, and whether each assigns public addresses."""
@@ -185,7 +178,3 @@ class Planner:
             return {each.name: each for each in types}
 
         return await self._cache.get(key, TYPES_SECONDS, ask)
-
-
-def _market_name(market: Market) -> str:
-    return "Spot" if market == "spot" else "on-demand"

@@ -1,0 +1,114 @@
+"""The places of a plan: the pools that fit a job, exist, and do not rest. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from shared.compute.choice import Wanted, choose, most_types
+from shared.compute.ec2.error_rules import SUBNETS
+from shared.compute.ec2.fleet_plans import Subnet, overrides_for
+from shared.compute.ec2.instance_types import DescribedType
+from shared.compute.ec2.pools import NAMED, CapacityPool, RestingPools, summarize
+from shared.compute.ec2.zone_types import ZoneTypes
+from shared.compute.port import Misconfigured, NoCapacity, Rejected
+from shared.events.events import Market
+
+Place = tuple[DescribedType, Subnet]
+
+NOT_LISTED = "EC2 has not listed the types of its zones, and is asked again"
+OTHER_TYPES = "other types are tried"
+
+
+class Places(Struct, frozen=True, kw_only=True):
+    """The places for a job, the smallest type first.
+
+    *partial*: why others may do if all of these can never; empty if there are no others.
+    """
+
+    chosen: Sequence[DescribedType]
+    open: Sequence[Place]
+    partial: str = ""
+
+
+def find_places(
+    types: Mapping[str, DescribedType],
+    wanted: Wanted,
+    subnets: Sequence[Subnet],
+    offered: ZoneTypes,
+    resting: RestingPools,
+    market: Market,
+    now: datetime,
+) -> Places:
+    """Find them. Raises `Rejected` or `Misconfigured` if there are none, `NoCapacity` if all rest.
+
+    A pool that EC2 has refused as one that does not exist is none, whatever EC2 lists.
+    """
+    refused = resting.unfit(now)
+    missing = {
+        pool
+        for pool in _pools(types.values(), subnets, market)
+        if pool in refused or not offered.has(pool.instance_type, pool.zone)
+    }
+    chosen = _chosen(types, wanted, subnets, missing, refused, market)
+    pools = [each for each in _pools(chosen, subnets, market) if each not in missing]
+    awake = overrides_for(chosen, subnets, missing | resting.among(pools, now), market)
+    places = resting.within_quotas(awake, market, now)
+    if not places:
+        raise NoCapacity(
+            f"EC2 has no {'Spot' if market == 'spot' else 'on-demand'} capacity now for "
+            f"{summarize(pools)}; next try after a rest of {resting.seconds:g} s"
+        )
+    asked = {CapacityPool(market, kind.name, at.zone) for kind, at in places}
+    left_out = [each for each in pools if each not in asked]
+    return Places(chosen=chosen, open=places, partial=_partial(left_out, wanted, offered))
+
+
+def _pools(
+    types: Iterable[DescribedType], subnets: Sequence[Subnet], market: Market
+) -> list[CapacityPool]:
+    return [CapacityPool(market, kind.name, at.zone) for kind in types for at in subnets]
+
+
+def _chosen(
+    types: Mapping[str, DescribedType],
+    wanted: Wanted,
+    subnets: Sequence[Subnet],
+    missing: set[CapacityPool],
+    refused: set[CapacityPool],
+    market: Market,
+) -> list[DescribedType]:
+    """Choose among the types that a zone has; where none has one, whose fault that is decides."""
+    here = {
+        name: kind
+        for name, kind in types.items()
+        if any(CapacityPool(market, name, at.zone) not in missing for at in subnets)
+    }
+    names = tuple(each for each in wanted.names if each in here or each not in types)
+    if names or not wanted.names:
+        try:
+            return choose(here, replace(wanted, names=names), market, most_types(len(subnets)))
+        except Rejected:
+            if len(here) == len(types):
+                raise
+    elsewhere = choose(types, wanted, market)  # `Rejected` if the job asks for what is nowhere
+    zones = ", ".join(at.zone for at in subnets)
+    if any(each in refused for each in _pools(elsewhere, subnets, market)) and wanted.names:
+        raise Rejected(f"not offered in {zones}, by EC2's refusals: {', '.join(wanted.names)}")
+    named = ", ".join(each.name for each in elsewhere[:NAMED])
+    raise Misconfigured(
+        f"the subnets' zones ({zones}) have no type for this, others of the region have: {named}",
+        change=SUBNETS,
+    )
+
+
+def _partial(left_out: Sequence[CapacityPool], wanted: Wanted, offered: ZoneTypes) -> str:
+    reasons = []
+    if left_out:
+        reasons.append(f"not asked now, since they or their quotas rest: {summarize(left_out)}")
+    if not wanted.names:
+        reasons.append(OTHER_TYPES)
+    if offered.may_be_listed:
+        reasons.append(NOT_LISTED)
+    return "; ".join(reasons)
