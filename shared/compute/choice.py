@@ -4,11 +4,10 @@ Pure: the launcher's adapter chooses among the types that the cloud describes, t
 that the launcher has published.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from shared.compute.port import Rejected
 from shared.events.events import Market
@@ -109,12 +108,6 @@ def choose(
     return _near(fitting)[:most]
 
 
-def wanted_among(types: Collection[str], wanted: Wanted) -> Wanted:
-    """Leave the names out of *wanted* that are not among *types*, unless none is."""
-    there = tuple(each for each in wanted.names if each in types)
-    return replace(wanted, names=there or wanted.names)
-
-
 def _near(fitting: list[T]) -> list[T]:
     least_vcpus = min(each.vcpus for each in fitting)
     least_memory = min(each.memory_mib for each in fitting)
@@ -149,9 +142,7 @@ def _named(types: Mapping[str, T], wanted: Wanted) -> list[T]:
     """Choose the named ones, all of one architecture, without those that cannot boot."""
     unknown = [each for each in wanted.names if each not in types]
     if unknown:
-        raise Rejected(
-            f"unknown instance types, or not offered in the deployment's zones: {', '.join(unknown)}"
-        )
+        raise Rejected(f"unknown instance types: {', '.join(unknown)}")
     named = [types[each] for each in wanted.names]
     named = [each for each in named if _boots(each, wanted)]
     if not named:

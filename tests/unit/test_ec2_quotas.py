@@ -155,9 +155,9 @@ def test_a_shortage_names_its_quotas_and_another_family_is_tried(
 def test_other_errors_are_left_as_they_are() -> None:
     for error in (NoCapacity("none"), QuotaReached("MaxFleetCountExceeded: too many fleets")):
         assert explain_shortage(error, (), plan_of(*BOTH), "eu-west-1") is error
-        assert blamed_quota(error, plan_of(*BOTH)) == set()
+        assert blamed_quota(error, plan_of(*BOTH)) == {}
 
 
 def test_the_quotas_of_a_fleet_s_errors_are_used_up_and_no_others() -> None:
     failed = [failure("g4dn.xlarge"), failure("m5.large", "InsufficientInstanceCapacity")]
-    assert {each.code for each in spent_quotas(failed)} == {"L-3819A6DF"}
+    assert {each.code for each in spent_quotas(failed, plan_of(*BOTH))} == {"L-3819A6DF"}

@@ -10,9 +10,9 @@ from shared.compute.choice import Wanted, choose, most_types
 from shared.compute.ec2.error_rules import SUBNETS
 from shared.compute.ec2.fleet_plans import Subnet, overrides_for
 from shared.compute.ec2.instance_types import DescribedType
-from shared.compute.ec2.pools import NAMED, CapacityPool, RestingPools, summarize
+from shared.compute.ec2.pools import CapacityPool, RestingPools, summarize
 from shared.compute.ec2.zone_types import ZoneTypes
-from shared.compute.port import Misconfigured, NoCapacity, Rejected
+from shared.compute.port import ComputeError, Misconfigured, NoCapacity, Rejected
 from shared.events.events import Market
 
 Place = tuple[DescribedType, Subnet]
@@ -51,7 +51,7 @@ def find_places(
         for pool in _pools(types.values(), subnets, market)
         if pool in refused or not offered.has(pool.instance_type, pool.zone)
     }
-    chosen = _chosen(types, wanted, subnets, missing, refused, market)
+    chosen = _chosen(types, wanted, subnets, missing, offered, market)
     pools = [each for each in _pools(chosen, subnets, market) if each not in missing]
     awake = overrides_for(chosen, subnets, missing | resting.among(pools, now), market)
     places = resting.within_quotas(awake, market, now)
@@ -76,10 +76,10 @@ def _chosen(
     wanted: Wanted,
     subnets: Sequence[Subnet],
     missing: set[CapacityPool],
-    refused: set[CapacityPool],
+    offered: ZoneTypes,
     market: Market,
 ) -> list[DescribedType]:
-    """Choose among the types that a zone has; where none has one, whose fault that is decides."""
+    """Choose among the types that the zones have."""
     here = {
         name: kind
         for name, kind in types.items()
@@ -92,14 +92,28 @@ def _chosen(
         except Rejected:
             if len(here) == len(types):
                 raise
-    elsewhere = choose(types, wanted, market)  # `Rejected` if the job asks for what is nowhere
-    zones = ", ".join(at.zone for at in subnets)
-    if any(each in refused for each in _pools(elsewhere, subnets, market)) and wanted.names:
-        raise Rejected(f"not offered in {zones}, by EC2's refusals: {', '.join(wanted.names)}")
-    named = ", ".join(each.name for each in elsewhere[:NAMED])
-    raise Misconfigured(
-        f"the subnets' zones ({zones}) have no type for this, others of the region have: {named}",
-        change=SUBNETS,
+    elsewhere = choose(types, wanted, market)  # `Rejected` if it is for another reason
+    names = tuple(each.name for each in elsewhere if wanted.names)
+    zones = [each.zone for each in subnets]
+    raise _not_in(zones, names, offered)
+
+
+def _not_in(zones: Sequence[str], names: Sequence[str], offered: ZoneTypes) -> ComputeError:
+    """Return the error for what no zone has: types that the job names, or all that would fit.
+
+    It is the deployment's subnets that decide which zones count: another one can mend it.
+    """
+    where = f"the subnets' zones ({', '.join(zones)})"
+    if offered.may_be_listed:
+        return NoCapacity(f"EC2 refuses the types in {where}; {NOT_LISTED}")
+    if not names:
+        return Misconfigured(f"{where} have no type that fits", change=SUBNETS)
+    if not any(map(offered.has_anywhere, names)):
+        return Rejected(f"the region does not offer {', '.join(names)}")
+    if any(offered.has(each, zone) for each in names for zone in zones):
+        return Rejected(f"EC2 refuses {', '.join(names)} in {where}")
+    return Misconfigured(
+        f"{where} do not offer {', '.join(names)}, other zones of the region do", change=SUBNETS
     )
 
 

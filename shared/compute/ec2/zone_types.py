@@ -40,6 +40,10 @@ class ZoneTypes(Struct, frozen=True):
         """Return whether the zone offers the type, as far as is known."""
         return self.pools is None or (instance_type, zone) in self.pools
 
+    def has_anywhere(self, instance_type: str) -> bool:
+        """Return whether any zone offers the type: of the region, if its name was asked for."""
+        return self.pools is None or any(name == instance_type for name, _ in self.pools)
+
 
 class ZoneTypesReader:
     """Reads them, once a day. Launches go on without: EC2 then refuses what a zone lacks."""
@@ -53,13 +57,15 @@ class ZoneTypesReader:
         self._is_warned = False
 
     async def read(self, zones: Sequence[str], names: Sequence[str] = ()) -> ZoneTypes:
-        """Return the types of *zones*: of those with *names*, or all."""
+        """Return the types of *zones*; those with *names* in all zones of the region."""
         if self._without_until is not None and self._clock.now() < self._without_until:
             return self._without
         try:
-            # Of a few types few lines, where all are thousands. No line may be right, or that of
-            # an emulator that lists nothing: all types show which.
-            listed = await self._listed(zones, names) or await self._listed(zones, ())
+            listed = frozenset[tuple[str, str]]()
+            if names:
+                listed = await self._listed(instance_type=sorted(names))
+            # No line for the names may be right, or that of an emulator that lists nothing.
+            listed = listed or await self._listed(location=sorted(zones))
         except ComputeError as error:
             is_failure = isinstance(error, (Throttled, Unknown))
             return self._go_on_without(str(error), is_failure=is_failure)
@@ -68,24 +74,18 @@ class ZoneTypesReader:
         self._is_warned = False
         return ZoneTypes(listed)
 
-    async def _listed(
-        self, zones: Sequence[str], names: Sequence[str]
-    ) -> frozenset[tuple[str, str]]:
-        chosen = filters(location=zones)
-        if names:
-            chosen += filters(instance_type=sorted(names))
-
+    async def _listed(self, **chosen: Sequence[str]) -> frozenset[tuple[str, str]]:
         async def ask() -> frozenset[tuple[str, str]]:
             shown = await self._aws.read_all(
                 "DescribeInstanceTypeOfferings",
                 "InstanceTypeOfferings",
                 LocationType="availability-zone",
-                Filters=chosen,
+                Filters=filters(**chosen),
                 MaxResults=PAGE,
             )
             return frozenset((each["InstanceType"], each["Location"]) for each in shown)
 
-        return await self._cache.get(f"{sorted(zones)} {sorted(names)}", KNOWN_SECONDS, ask)
+        return await self._cache.get(str(chosen), KNOWN_SECONDS, ask)
 
     def _go_on_without(self, why: str, *, is_failure: bool) -> ZoneTypes:
         if not self._is_warned:
