@@ -25,7 +25,7 @@ TAGGABLE = {"fleet", "instance", "volume", "network-interface"}
 MOST_OVERRIDES = 300
 DECIMAL = re.compile(r"\d+(\.\d+)?")
 LEAST_PRICE = 0.001
-QUOTA_CODES = {"MaxSpotInstanceCountExceeded", "VcpuLimitExceeded"}
+QUOTA_CODES = {"MaxSpotInstanceCountExceeded", "VcpuLimitExceeded", "InstanceLimitExceeded"}
 
 
 class Offer(NamedTuple):
@@ -226,7 +226,14 @@ class Fleets:
                 return (0.0, price)
             return (scarce, -float(room or 0) if scarce else 0.0, price)
 
-        return sorted(range(len(offers)), key=worth)
+        order = sorted(range(len(offers)), key=worth)
+        if self._settings.larger_types_first:
+            order.sort(key=lambda index: -_vcpus(offers[index]))
+        return order
+
+
+def _vcpus(offer: Offer) -> int:
+    return 0 if isinstance(offer.plan, AwsError) else offer.plan.kind.vcpus
 
 
 def _targets(wanted: Params) -> list[tuple[str, int]]:

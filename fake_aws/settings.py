@@ -122,6 +122,10 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     quota_ends_fleet: bool = True
     """Whether a fleet stops at the first pool whose quota is used up, or tries the other ones too.
     AWS does not document it."""
+    larger_types_first: bool = False
+    """Whether a fleet tries the types with more vCPUs first, as if these had more capacity. By
+    `price-capacity-optimized` EC2 itself chooses, of pools whose size only it knows:
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-fleet-allocation-strategy.html"""
     pool_size: int | None = None
     """The size of each pool (market, type, zone) in instances, unless set; None: no limit."""
     minimum_billed_seconds: float = 60.0

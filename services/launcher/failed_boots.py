@@ -32,9 +32,7 @@ class FailedBoot(Struct, frozen=True, kw_only=True):
 def decide_avoided(failed: Sequence[FailedBoot], now: datetime) -> tuple[Avoided, ...]:
     """Return what to avoid now, in one order."""
     lately = [each for each in failed if now - each.failed_at < LONG_REST]
-    pools = {
-        (each.instance_type, each.zone) for each in lately if now - each.failed_at < POOL_REST
-    }
+    pools = {(each.instance_type, each.zone) for each in lately if now - each.failed_at < POOL_REST}
     zones = _several(lately, lambda each: each.zone)
     types = _several(lately, lambda each: each.instance_type)
     return (

@@ -148,7 +148,8 @@ def _named(types: Mapping[str, T], wanted: Wanted) -> list[T]:
     if not named:
         raise Rejected(
             f"the image of docker-job does not run on {', '.join(wanted.names)} (macOS needs a "
-            "dedicated host, and Amazon Linux 2023 a Graviton2 or newer): name other instance types"
+            "dedicated host, Amazon Linux 2023 a Graviton2 or newer, and NVIDIA's driver x86_64): "
+            "name other instance types"
         )
     architecture = wanted.architecture
     if not wanted.architecture_given and not _of(named, architecture):
@@ -174,11 +175,15 @@ def _boots(kind: InstanceType, wanted: Wanted) -> bool:
     """Return whether the image runs on this type.
 
     AL2023 needs ARMv8.2, which a1 has not:
-    https://docs.aws.amazon.com/linux/al2023/ug/system-requirements.html
+    https://docs.aws.amazon.com/linux/al2023/ug/system-requirements.html. AWS's image for GPUs is of
+    x86_64 alone; the one of arm64 has no driver, and leaves the GPUs of g5g unused:
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/retrieve-ecs-optimized_AMI.html
     """
     if all(each.endswith("_mac") for each in kind.architectures):
         return False
-    return wanted.own_image or not kind.name.startswith("a1.")
+    if wanted.own_image:
+        return True
+    return not kind.name.startswith("a1.") and (not kind.gpus or "x86_64" in kind.architectures)
 
 
 def _of(types: Iterable[T], architecture: str) -> list[T]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import boto3
 import pytest
+from msgspec.structs import replace
 
 from shared.compute.ec2.settings import AMI_PARAMETERS, Ec2Settings
 from shared.compute.port import Offer, Plan, Rejected
@@ -13,6 +14,7 @@ from tests.support.compute.compute_api import FakeApi
 from tests.support.compute.compute_ec2 import PROFILE, Ec2World
 
 SETTINGS = Ec2Settings(instance_profile=PROFILE, max_lifetime_seconds=120)
+MIXED = ("g5g.xlarge", "m7g.large")
 ACCELERATORS = (
     *("GpuInfo", "FpgaInfo", "InferenceAcceleratorInfo", "MediaAcceleratorInfo", "NeuronInfo"),
 )
@@ -25,8 +27,8 @@ async def world() -> AsyncIterator[Ec2World]:
     await world.close()
 
 
-async def planned(world: Ec2World, resources: Resources) -> Plan:
-    compute = world.adapter(settings=SETTINGS)
+async def planned(world: Ec2World, resources: Resources, settings: Ec2Settings = SETTINGS) -> Plan:
+    compute = world.adapter(settings=settings)
     return await compute.plan(Offer(deployment="test", api_url="http://api", resources=resources))
 
 
@@ -104,7 +106,6 @@ async def test_gpus_with_arm_are_rejected_in_words(world: Ec2World) -> None:
     [
         ("g6.xlarge", "gpu"),
         ("g6f.large", "gpu"),
-        ("g5g.xlarge", "arm64"),
         ("g4ad.xlarge", "x86_64"),
     ],
 )
@@ -112,3 +113,22 @@ async def test_a_named_type_boots_nvidia_s_image_only_where_that_runs(
     world: Ec2World, name: str, kind: str
 ) -> None:
     assert boots(world, await planned(world, Resources(instance_types=(name,))), kind)
+
+
+async def test_gpus_on_arm_that_a_job_names_are_left_out_or_rejected_in_words(
+    world: Ec2World,
+) -> None:
+    mixed = types_of(world, await planned(world, Resources(instance_types=MIXED)))
+    assert [each["InstanceType"] for each in mixed] == ["m7g.large"]
+    with pytest.raises(Rejected, match=r"does not run on g5g\.xlarge .*NVIDIA's driver x86_64"):
+        await planned(world, Resources(instance_types=("g5g.xlarge",)))
+
+
+async def test_an_image_of_the_operator_s_own_may_have_a_driver_for_gpus_on_arm(
+    world: Ec2World,
+) -> None:
+    ssm = boto3.client("ssm", **world.cloud.client_arguments())
+    image = ssm.get_parameter(Name=AMI_PARAMETERS["arm64"])["Parameter"]["Value"]
+    own = replace(SETTINGS, image_id=image, architecture="arm64")
+    plan = await planned(world, Resources(instance_types=("g5g.xlarge",)), own)
+    assert [each["InstanceType"] for each in types_of(world, plan)] == ["g5g.xlarge"]

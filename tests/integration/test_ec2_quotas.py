@@ -24,6 +24,7 @@ CONFIG = LauncherConfig(
 )
 SETTINGS = Ec2Settings(instance_profile=PROFILE, max_lifetime_seconds=120)
 LAUNCH = "launch_due_1"
+LARGER_FIRST = {"quota_ends_fleet": True, "larger_types_first": True}
 BOTH = Resources(instance_types=("g4dn.xlarge", "m5.large"))
 
 
@@ -32,11 +33,11 @@ async def ports(ports_of: Callable[[str], Awaitable[Ports]]) -> Ports:
     return await ports_of("launcher")
 
 
-@pytest.fixture(params=[True, False], ids=["stops", "goes_on"])
+@pytest.fixture(
+    params=[{"quota_ends_fleet": True}, {"quota_ends_fleet": False}], ids=["stops", "goes_on"]
+)
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[Ec2World]:
-    world = Ec2World(
-        FakeApi(), boot="none", new_account_quotas=True, quota_ends_fleet=request.param
-    )
+    world = Ec2World(FakeApi(), boot="none", new_account_quotas=True, **request.param)
     yield world
     await world.close()
 
@@ -114,6 +115,66 @@ async def test_a_quota_that_rests_is_asked_again_when_no_other_family_is_left(
     world.cloud.control.set_quota(4, family="g")
     for _ in range(2):  # one family at a time, each after a pause less than the rest of a quota
         clock.advance(30)
+        await stage.sweep(LAUNCH)
+    assert [each.instance_type for each in await stage.published(InstanceLaunched)] == [
+        "g4dn.xlarge"
+    ]
+
+
+@pytest.mark.parametrize("world", [LARGER_FIRST, {"quota_ends_fleet": False}], indirect=True)
+async def test_a_quota_without_room_for_a_larger_type_is_asked_for_a_smaller_one(
+    stage: Stage, world: Ec2World, clock: VirtualClock
+) -> None:
+    world.cloud.control.set_quota(4, family="g")
+    named = Resources(instance_types=("g4dn.xlarge", "g4dn.2xlarge", "g4dn.4xlarge"))
+    await stage.deliver(requested(1, resources=named))
+    for _ in range(4):
+        await stage.sweep(LAUNCH)
+        clock.advance(5)
+    assert [each.instance_type for each in await stage.published(InstanceLaunched)] == [
+        "g4dn.xlarge"
+    ]
+
+
+@pytest.mark.parametrize("world", [LARGER_FIRST], indirect=True)
+async def test_the_smallest_type_is_asked_for_again_until_an_instance_has_ended(
+    stage: Stage, world: Ec2World, clock: VirtualClock
+) -> None:
+    control = world.cloud.control
+    control.set_quota(4, family="g")
+    named = Resources(instance_types=("g4dn.xlarge", "g4dn.2xlarge"))
+    await stage.deliver(requested(1, resources=named), requested(2, resources=named))
+    for _ in range(8):
+        await stage.sweep(LAUNCH)
+        clock.advance(30)
+    assert len(await stage.published(InstanceLaunched)) == 1
+    assert (await stage.published(LaunchDelayed))[-1].reason == "quota_reached"
+    message = (await stage.published(LaunchDelayed))[-1].message
+    assert "has no room for 4 vCPUs" in message
+    control.set_quota(8, family="g")  # as if an instance had ended
+    for _ in range(4):
+        clock.advance(60)
+        await stage.sweep(LAUNCH)
+    assert [each.instance_type for each in await stage.published(InstanceLaunched)] == [
+        *("g4dn.xlarge", "g4dn.xlarge")
+    ]
+
+
+@pytest.mark.parametrize("world", [{"quota_ends_fleet": True}], indirect=True)
+async def test_a_limit_of_instances_is_a_quota_too_and_another_family_is_tried(
+    stage: Stage, world: Ec2World, clock: VirtualClock
+) -> None:
+    world.cloud.control.set_quota(4, family="g")
+    world.cloud.control.fail_pool(
+        "InstanceLimitExceeded",
+        instance_type="m5.large",
+        message="Your quota allows for 0 more running instance(s). You requested at least 1",
+    )
+    await stage.deliver(requested(1, resources=BOTH))
+    await stage.sweep(LAUNCH)
+    assert "L-34B43A08" in (await stage.published(LaunchDelayed))[-1].message
+    for _ in range(2):
+        clock.advance(5)
         await stage.sweep(LAUNCH)
     assert [each.instance_type for each in await stage.published(InstanceLaunched)] == [
         "g4dn.xlarge"

@@ -104,11 +104,11 @@ async def test_the_plan_of_a_job_has_the_types_of_its_launch(world: Ec2World) ->
 async def test_a_type_that_spot_does_not_have_is_left_out_or_rejected_with_the_way_out(
     world: Ec2World,
 ) -> None:
-    both = Resources(instance_types=("hpc7a.12xlarge", "m5.large"))
+    both = Resources(instance_types=("u-3tb1.56xlarge", "m5.large"))
     assert names_of(await planned(world, both)) == {"m5.large"}
-    alone = Resources(instance_types=("hpc7a.12xlarge",))
-    assert names_of(await planned(world, alone, market="on-demand")) == {"hpc7a.12xlarge"}
-    with pytest.raises(Rejected, match=r"not sold on Spot: hpc7a\.12xlarge; .*`on_demand`"):
+    alone = Resources(instance_types=("u-3tb1.56xlarge",))
+    assert names_of(await planned(world, alone, market="on-demand")) == {"u-3tb1.56xlarge"}
+    with pytest.raises(Rejected, match=r"not sold on Spot: u-3tb1\.56xlarge; .*`on_demand`"):
         await planned(world, alone)
 
 

@@ -148,7 +148,9 @@ def test_a_job_that_nothing_fits_gets_the_reason() -> None:
     assert (plan.choices, plan.cost_usd, plan.on_demand_cost_usd) == ((), None, None)
     assert (plan.likely_start_at, plan.likely_start_seconds) == (None, None)
     named = planned(resources={"instance_types": ["t9.nano"]})
-    assert named.message == "no instance type fits: unknown instance types: t9.nano"
+    assert named.message == (
+        "no instance type fits: unknown instance types, or none of the deployment's zones: t9.nano"
+    )
 
 
 def test_before_any_prices_the_plan_says_so() -> None:

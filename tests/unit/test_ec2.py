@@ -533,6 +533,9 @@ def test_a_type_that_no_zone_offers_is_final_and_a_zone_with_capacity_is_not_for
     full = failed("InsufficientInstanceCapacity", "b")
     both = fleet.read_answer({"Errors": [unfit, full]}, batch(2).plan)
     assert type(fleet.shortfall(both.failed, "spot")) is NoCapacity
+    spared = fleet.shortfall(alone.failed, "spot", "m5.large in us-east-1b rests")
+    assert type(spared) is NoCapacity
+    assert str(spared) == f"InvalidFleetConfiguration: {words}; m5.large in us-east-1b rests"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,10 @@ from shared.compute.port import ComputeError, NoCapacity, QuotaReached, Stale
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 USED_UP = "MaxSpotInstanceCountExceeded"
+SIZES = [
+    (read_instance_type(INSTANCE_TYPES[f"g4dn.{each}"]), "a")
+    for each in ("xlarge", "2xlarge", "4xlarge")
+]
 M5, G4 = ((read_instance_type(INSTANCE_TYPES[each]), "a") for each in ("m5.large", "g4dn.xlarge"))
 
 
@@ -106,6 +110,27 @@ def test_when_all_quotas_rest_the_one_that_was_asked_first_is_asked_again() -> N
     assert resting.within_quotas([M5, G4], "spot", NOW + timedelta(seconds=3)) == [M5]
 
 
+def test_a_quota_without_room_for_a_large_type_may_have_some_for_a_smaller_one() -> None:
+    resting = RestingPools(180)
+    resting.spend(quota("g4dn.4xlarge"), NOW, vcpus=16)
+    assert resting.within_quotas(SIZES, "spot", NOW) == SIZES[:2]
+    assert resting.within_quotas([M5, *SIZES], "spot", NOW) == [M5]
+    resting.spend(quota("g4dn.2xlarge"), NOW, vcpus=8)
+    assert resting.within_quotas(SIZES, "spot", NOW) == SIZES[:1]
+    resting.spend(quota("g4dn.xlarge"), NOW, vcpus=4)
+    resting.spend(quota("g4dn.xlarge"), NOW, vcpus=16)  # larger ones show nothing new
+    assert resting.within_quotas(SIZES, "spot", NOW) == SIZES[:1]  # which fits if any does
+    assert resting.within_quotas(SIZES[1:], "spot", NOW) == SIZES[1:]
+    assert resting.within_quotas(SIZES, "spot", NOW + timedelta(seconds=180)) == SIZES
+
+
+def test_of_two_quotas_that_rest_the_one_with_room_for_a_smaller_type_is_asked() -> None:
+    resting = RestingPools(180)
+    resting.spend(quota("m5.large"), NOW - timedelta(seconds=9), vcpus=2)
+    resting.spend(quota("g4dn.2xlarge"), NOW, vcpus=8)
+    assert resting.within_quotas([M5, *SIZES], "spot", NOW) == SIZES[:1]
+
+
 def plan_of(*names: str) -> dict[str, Any]:
     overrides = [{"InstanceType": each, "SubnetId": "subnet-a"} for each in names]
     configs = [{"Overrides": [each]} for each in overrides]
@@ -155,9 +180,37 @@ def test_a_shortage_names_its_quotas_and_another_family_is_tried(
 def test_other_errors_are_left_as_they_are() -> None:
     for error in (NoCapacity("none"), QuotaReached("MaxFleetCountExceeded: too many fleets")):
         assert explain_shortage(error, (), plan_of(*BOTH), "eu-west-1") is error
-        assert blamed_quota(error, plan_of(*BOTH)) == set()
+        assert blamed_quota(error, plan_of(*BOTH)) == {}
 
 
 def test_the_quotas_of_a_fleet_s_errors_are_used_up_and_no_others() -> None:
     failed = [failure("g4dn.xlarge"), failure("m5.large", "InsufficientInstanceCapacity")]
-    assert {each.code for each in spent_quotas(failed)} == {"L-3819A6DF"}
+    assert {each.code for each in spent_quotas(failed, plan_of(*BOTH))} == {"L-3819A6DF"}
+
+
+VCPUS = {"m5.large": 2, "g4dn.xlarge": 4, "g4dn.2xlarge": 8}
+G4_SIZES = ("g4dn.xlarge", "g4dn.2xlarge")
+
+
+@pytest.mark.parametrize("code", [USED_UP, "VcpuLimitExceeded", "InstanceLimitExceeded"])
+def test_the_next_plan_has_smaller_types_of_a_quota_that_refused_a_larger_one(code: str) -> None:
+    error = QuotaReached(f"{code}: AWS's own words")
+    plan = plan_of(*G4_SIZES) | {"vcpus": VCPUS}
+    larger, smaller = failure("g4dn.2xlarge", code), failure("g4dn.xlarge", code)
+    left = explain_shortage(error, [larger], plan, "eu-west-1")
+    assert type(left) is Stale
+    assert "has no room for 8 vCPUs" in str(left)
+    over = explain_shortage(error, [larger, smaller], plan, "eu-west-1")
+    assert type(over) is QuotaReached
+    assert "has no room for 4 vCPUs" in str(over)
+    assert type(explain_shortage(error, [smaller], plan, "eu-west-1")) is QuotaReached
+    as_a_whole = explain_shortage(error, (), plan, "eu-west-1")
+    assert type(as_a_whole) is Stale
+    assert list(blamed_quota(error, plan).values()) == [8]
+
+
+def test_a_plan_of_an_earlier_release_has_no_sizes_and_no_smaller_type() -> None:
+    error = QuotaReached(f"{USED_UP}: AWS's own words")
+    explained = explain_shortage(error, [failure("g4dn.2xlarge")], plan_of(*G4_SIZES), "eu-west-1")
+    assert type(explained) is QuotaReached
+    assert "is used up" in str(explained)

@@ -156,11 +156,16 @@ def _rank(pool: PricedPool) -> tuple[bool, float, str, str]:
 
 
 def _chosen(resources: Resources, market: Market, known: KnownOffers) -> Sequence[OfferedType]:
+    """Choose as the launcher does, which leaves out named types that its zones do not have."""
     if not known.terms.chooses:
         return known.types
     types = {each.name: each for each in known.types}
     wanted = wanted_by(resources, known.terms)
-    return choose(types, wanted, market, known.terms.most_types)
+    there = tuple(each for each in wanted.names if each in types)
+    if wanted.names and not there:
+        named = ", ".join(wanted.names)
+        raise Rejected(f"unknown instance types, or none of the deployment's zones: {named}")
+    return choose(types, replace(wanted, names=there), market, known.terms.most_types)
 
 
 def _on_market(

@@ -54,7 +54,9 @@ class Ec2Compute:
         self._listing = InstanceListing(self._aws, deployment)
         listed = ListPrices(self._aws, clock, settings.prices)
         self._prices = Prices(self._aws, clock, listed)
-        self._offers = OfferReader(self._aws, clock, settings, self._planner.zones, listed)
+        self._offers = OfferReader(
+            self._aws, clock, settings, self._planner.zones, listed, self._planner.zone_types
+        )
         self._launcher = FleetLauncher(
             self._aws, clock, self._planner, self._listing, self._prices, resting
         )

@@ -107,8 +107,11 @@ def read_answer(shown: Mapping[str, Any], plan: Plan) -> FleetAnswer:
     return FleetAnswer(launched=tuple(launched), failed=tuple(failed))
 
 
-def shortfall(failed: Sequence[LaunchFailure], market: Market) -> ComputeError:
-    """Return the reason why there are fewer instances than requested, with its message."""
+def shortfall(failed: Sequence[LaunchFailure], market: Market, partial: str = "") -> ComputeError:
+    """Return the reason why there are fewer instances than requested, with its message.
+
+    *partial*: the plan's, of a batch.
+    """
     errors = [error_of_pool(each) for each in failed]
     worst = next(
         (kind for kind in GRAVITY if any(isinstance(each, kind) for each in errors)), NoCapacity
@@ -120,11 +123,21 @@ def shortfall(failed: Sequence[LaunchFailure], market: Market) -> ComputeError:
         error: ComputeError = _without_capacity(failed, errors, market)
     else:
         error = recast(worst, next(each for each in errors if isinstance(each, worst)))
-    if ours is None:
-        return error
-    mixed = worst(f"{error}; of other pools: {ours}")
-    mixed.change = ours.change
-    return mixed
+    if ours is not None:
+        mixed = worst(f"{error}; of other pools: {ours}")
+        mixed.change = ours.change
+        error = mixed
+    return spared(error, partial)
+
+
+def spared(error: ComputeError, partial: str) -> ComputeError:
+    """Return *error*, but not as final for a *partial* plan: what it left out may do.
+
+    Such as pools that rest for lack of capacity, while the few that are left do not exist.
+    """
+    if isinstance(error, Rejected) and partial:
+        return NoCapacity(f"{error}; {partial}")
+    return error
 
 
 def error_of_pool(failed: LaunchFailure) -> ComputeError:

@@ -40,15 +40,15 @@ def one_a_zone(subnets: Sequence[Subnet]) -> list[Subnet]:
 def overrides_for(
     types: Sequence[T],
     subnets: Sequence[Subnet],
-    resting: set[CapacityPool],
+    without: set[CapacityPool],
     market: Market,
 ) -> list[tuple[T, Subnet]]:
-    """Return every pool that does not rest."""
+    """Return every pool except those *without*."""
     return [
         (kind, subnet)
         for kind in types
         for subnet in subnets
-        if CapacityPool(market, kind.name, subnet.zone) not in resting
+        if CapacityPool(market, kind.name, subnet.zone) not in without
     ]
 
 
@@ -97,6 +97,11 @@ def charged(volumes_gib: int | None, pools: Sequence[tuple[InstanceType, Subnet]
         "volume_gib": sizes,
         "public_ipv4": {subnet.zone: subnet.public_ipv4 for _, subnet in pools},
     }
+
+
+def sizes_of(pools: Sequence[tuple[InstanceType, Subnet]]) -> Plan:
+    """Return the vCPUs of the plan's types, of which quotas have room or not."""
+    return {"vcpus": {kind.name: kind.vcpus for kind, _ in pools}}
 
 
 def with_charged(shown: DescribedInstance, plan: Plan) -> DescribedInstance:

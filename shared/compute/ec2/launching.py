@@ -14,7 +14,7 @@ What keeps "one launch, one instance for each request" true in each crash window
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -85,10 +85,11 @@ class FleetLauncher:
         except ComputeError as error:
             self._rest_quotas(blamed_quota(error, batch.plan))
             explained = explain_shortage(error, (), batch.plan, self._aws.region)
-            fault = at_fault(explained, batch.requests[0].resources)
+            spared = fleet.spared(explained, batch.plan.get("partial", ""))
+            fault = at_fault(spared, batch.requests[0].resources)
             return await self._after_refusal(batch, fault)
         answer = await self._explained(fleet.read_answer(shown, batch.plan))
-        self._learn(answer)
+        self._learn(answer, batch.plan)
         instances: Sequence[Instance] = await self._read_new(batch, answer.launched, asked_at)
         short = self._shortfall(batch, answer)
         is_unexplained = batch.repeated or not answer.failed
@@ -111,8 +112,9 @@ class FleetLauncher:
         return answer
 
     def _shortfall(self, batch: LaunchBatch, answer: FleetAnswer) -> ComputeError:
-        short = fleet.shortfall(answer.failed, batch.plan["market"])
-        short = explain_shortage(short, answer.failed, batch.plan, self._aws.region)
+        plan = batch.plan
+        short = fleet.shortfall(answer.failed, plan["market"], plan.get("partial", ""))
+        short = explain_shortage(short, answer.failed, plan, self._aws.region)
         if batch.repeated and isinstance(short, Throttled):
             # Of one pool, in an answer: definite, unlike a repeated call that is throttled.
             return Deferred(str(short))
@@ -194,14 +196,14 @@ class FleetLauncher:
         ]
         return await self._prices.price(_as_planned(shown, batch.plan))
 
-    def _learn(self, answer: FleetAnswer) -> None:
+    def _learn(self, answer: FleetAnswer, plan: Plan) -> None:
         """Let pools without capacity and spent quotas rest; forget what proves out of date.
 
         A pool whose template was removed, or that the deployment's settings forbid, does not rest:
         it is asked again as soon as there is a new template, or the fault is mended.
         """
         now = self._clock.now()
-        self._rest_quotas(spent_quotas(answer.failed))
+        self._rest_quotas(spent_quotas(answer.failed, plan))
         errors = [fleet.error_of_pool(each) for each in answer.failed]
         for failed, error in zip(answer.failed, errors, strict=True):
             unfit = is_unfit(failed.code, failed.message)
@@ -211,9 +213,9 @@ class FleetLauncher:
         if any(isinstance(each, (Stale, Misconfigured)) for each in errors):
             self._planner.forget()
 
-    def _rest_quotas(self, spent: Iterable[Quota]) -> None:
-        for each in spent:
-            self._resting.spend(each, self._clock.now())
+    def _rest_quotas(self, spent: Mapping[Quota, int]) -> None:
+        for quota, vcpus in spent.items():
+            self._resting.spend(quota, self._clock.now(), vcpus)
 
 
 def _as_planned(shown: Sequence[DescribedInstance], plan: Plan) -> list[DescribedInstance]:

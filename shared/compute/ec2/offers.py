@@ -20,6 +20,7 @@ from shared.compute.ec2.price_list import is_local, is_priced_in_usd
 from shared.compute.ec2.prices import PRODUCTS, read_history
 from shared.compute.ec2.settings import Ec2Settings
 from shared.compute.ec2.shapes import MINIMUM_BILLED_SECONDS, filters
+from shared.compute.ec2.zone_types import ZoneTypesReader
 from shared.compute.port import PricedOffers
 from shared.events.costs import OtherTerms
 from shared.events.offers import InstanceType, OfferedType, OfferTerms
@@ -43,6 +44,7 @@ class OfferReader:
         settings: Ec2Settings,
         zones: Callable[[], Awaitable[Mapping[str, bool]]],
         listed: ListPrices,
+        zone_types: ZoneTypesReader,
     ) -> None:
         self._aws = aws
         self._clock = clock
@@ -50,11 +52,17 @@ class OfferReader:
         self._zones = zones
         self._cache = Cache(clock)
         self._listed = listed
+        self._zone_types = zone_types
 
     async def read(self) -> PricedOffers:
         """Read all. Raises a `ComputeError` without types or Spot prices."""
         zones = await self._zones()
-        types = await self._cache.get("types", TYPES_SECONDS, self._types)
+        offered = await self._zone_types.read(tuple(zones))
+        types = [
+            each
+            for each in await self._cache.get("types", TYPES_SECONDS, self._types)
+            if any(offered.has(each.name, zone) for zone in zones)
+        ]
         spot = await self._spot(tuple(zones))
         on_demand = await self._listed.read_all_types([each.name for each in types])
         charges = await self._listed.charges()

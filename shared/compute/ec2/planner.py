@@ -10,19 +10,20 @@ from typing import Any
 from msgspec import Struct
 
 from shared.clock import Clock
-from shared.compute.avoided import least_avoided
-from shared.compute.choice import Wanted, architecture_of, choose, most_types, wanted_by
+from shared.compute.choice import Wanted, architecture_of, wanted_by
 from shared.compute.ec2.cache import Cache
 from shared.compute.ec2.client import Aws
 from shared.compute.ec2.error_rules import IMAGE, SUBNETS
-from shared.compute.ec2.fleet_plans import Subnet, charged, fleet_of, one_a_zone, overrides_for
+from shared.compute.ec2.fleet_plans import Subnet, charged, fleet_of, one_a_zone, sizes_of
 from shared.compute.ec2.instance_types import DescribedType, read_instance_type
-from shared.compute.ec2.pools import CapacityPool, RestingPools
+from shared.compute.ec2.places import find_places
+from shared.compute.ec2.pools import RestingPools
 from shared.compute.ec2.settings import AMI_PARAMETERS, Ec2Settings
 from shared.compute.ec2.setups import Setup, by_setup, join_fleets
 from shared.compute.ec2.shapes import filters
 from shared.compute.ec2.template import Contents, ImageVolume, Template
 from shared.compute.ec2.user_data import Boot, user_data
+from shared.compute.ec2.zone_types import ZoneTypesReader
 from shared.compute.port import Misconfigured, Offer, Plan, Rejected
 from shared.events.events import Market
 
@@ -60,6 +61,7 @@ class Planner:
         self._agent_sha256 = agent_sha256
         self._cache = Cache(clock)
         self.template = Template(aws, clock, deployment)
+        self.zone_types = ZoneTypesReader(aws, clock)
 
     async def plan(self, offer: Offer) -> Plan:
         """Make a plan. Raises `Rejected` if it can never succeed, `NoCapacity` if pools rest."""
@@ -68,26 +70,20 @@ class Planner:
             self._cache.get("subnets", NETWORK_SECONDS, self._subnets),
             self._instance_types(wanted, offer.market),
         )
-        chosen = choose(types, wanted, offer.market, most_types(len(subnets)))
-        pools = [
-            CapacityPool(offer.market, each.name, at.zone) for each in chosen for at in subnets
-        ]
+        offered = await self.zone_types.read([each.zone for each in subnets], wanted.names)
         now = self._clock.now()
-        resting = self._resting.among(pools, now)
-        places = overrides_for(chosen, subnets, resting, offer.market)
-        places = self._resting.within_quotas(places, offer.market, now)
-        places = least_avoided(places, offer.avoid, lambda each: (each[0].name, each[1].zone))
-        if not places:
-            raise self._resting.shortage(pools)
-        architecture = architecture_of(chosen, wanted)
+        places = find_places(
+            types, wanted, subnets, offered, self._resting, offer.market, now, offer.avoid
+        )
+        architecture = architecture_of(places.chosen, wanted)
         plans = []
-        for setup, among in by_setup(places, architecture).items():
+        for setup, among in by_setup(places.open, architecture).items():
             image = await self._image("gpu" if setup.gpus else architecture)
             contents = self._contents(offer, image, setup)
             version = await self.template.version(contents)
             plan = fleet_of(offer, version, among, self._settings.max_price_usd)
-            plans.append(plan | charged(contents.volumes_gib, among))
-        return join_fleets(plans)
+            plans.append(plan | charged(contents.volumes_gib, among) | sizes_of(among))
+        return join_fleets(plans) | {"partial": places.partial}
 
     async def zones(self) -> dict[str, bool]:
         """Return the zones in which it launches, and whether each assigns public addresses."""

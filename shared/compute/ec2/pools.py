@@ -5,7 +5,7 @@ They rest for a while, and the next offer goes elsewhere.
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from msgspec import Struct
 
@@ -36,6 +36,13 @@ class CapacityPool(Struct, frozen=True, order=True):
         return f"{self.instance_type} in {self.zone}"
 
 
+class Spent(NamedTuple):
+    """A quota that rests, and the fewest vCPUs that it had no room for; 0: not known."""
+
+    until: datetime
+    vcpus: int
+
+
 class RestingPools:
     """The pools and quotas that rest, known to this process alone: another replica learns it again.
 
@@ -46,7 +53,8 @@ class RestingPools:
         self._seconds = rest_seconds
         self._until: dict[CapacityPool, datetime] = {}
         self._why: dict[CapacityPool, ComputeError] = {}
-        self._spent_until: dict[Quota, datetime] = {}
+        self._unfit: set[CapacityPool] = set()
+        self._spent: dict[Quota, Spent] = {}
 
     def rest(
         self,
@@ -57,9 +65,9 @@ class RestingPools:
         why: ComputeError | None = None,
     ) -> None:
         """Let *pool* rest for a while."""
-        seconds = UNFIT_SECONDS if unfit else self._seconds
-        self._until[pool] = now + timedelta(seconds=seconds)
+        self._until[pool] = now + timedelta(seconds=UNFIT_SECONDS if unfit else self._seconds)
         self._why[pool] = why or NoCapacity("")
+        (self._unfit.add if unfit else self._unfit.discard)(pool)
 
     def among(self, pools: Iterable[CapacityPool], now: datetime) -> set[CapacityPool]:
         """Return those of *pools* that rest now."""
@@ -76,26 +84,46 @@ class RestingPools:
         name = "Spot" if is_spot else "on-demand"
         return own or NoCapacity(f"EC2 has no {name} capacity now for {names}; {after}")
 
-    def spend(self, quota: Quota, now: datetime) -> None:
-        """Let all pools of *quota* rest for a while: it is used up."""
-        self._spent_until[quota] = now + timedelta(seconds=self._seconds)
+    def unfit(self, now: datetime) -> set[CapacityPool]:
+        """Return all pools whose zone does not offer the type, by EC2's refusal."""
+        self._unfit = self.among(self._unfit, now)
+        return self._unfit
+
+    def spend(self, quota: Quota, now: datetime, vcpus: int = 0) -> None:
+        """Let the pools of *quota* rest for a while: it has no room for so many *vcpus*.
+
+        The fewest count while it rests. 0: not known.
+        """
+        known = self._spent.get(quota)
+        if known is not None and known.until > now:
+            vcpus = min(vcpus or known.vcpus, known.vcpus or vcpus)
+        self._spent[quota] = Spent(now + timedelta(seconds=self._seconds), vcpus)
 
     def within_quotas(
         self, places: Sequence[tuple[T, P]], market: Market, now: datetime
     ) -> list[tuple[T, P]]:
-        """Leave out types whose quota rests; if all do, return those of the longest rest so far.
+        """Leave out types whose quota rests; if all do, return the smaller types of one of them.
 
-        EC2 is then asked again, since an instance that ends frees its vCPUs at once. One quota at
-        a time: a fleet may stop at the first that is used up, and would never reach the others.
+        One that has no room for a type may have room for a smaller one. If there is none, the
+        smallest type is asked for again, since an instance that ends frees its vCPUs at once: a
+        larger one could be refused in its place, for ever. One quota at a time, that of the longest
+        rest so far: a fleet may stop at the first that is used up, and would never reach the
+        others.
         """
         of = [quota_of(kind.name, market) for kind, _ in places]
-        spent: dict[Quota | None, datetime] = {
-            quota: until for quota, until in self._spent_until.items() if until > now
+        spent: dict[Quota | None, Spent] = {
+            quota: each for quota, each in self._spent.items() if each.until > now
         }
         if not all(each in spent for each in of):
             return [place for place, each in zip(places, of, strict=True) if each not in spent]
-        next_one = min(set(of), key=lambda each: (spent[each], str(each)), default=None)
-        return [place for place, each in zip(places, of, strict=True) if each == next_one]
+        resting = [(place, each, spent[each]) for place, each in zip(places, of, strict=True)]
+        left = [each for each in resting if each[0][0].vcpus < each[2].vcpus] or resting
+        next_one = min(left, key=lambda each: (each[2].until, str(each[1])), default=None)
+        if next_one is None:
+            return []
+        found = [place for place, quota, _ in left if quota == next_one[1]]
+        least = [place for place in found if place[0].vcpus <= next_one[2].vcpus]
+        return least or found
 
 
 def summarize(pools: Iterable[CapacityPool]) -> str:

@@ -1,10 +1,10 @@
-"""Errors of a quota of vCPUs: which one it is, and whether another family is left to be tried.
+"""Errors of a quota of vCPUs: which one it is, and whether other types are left to be tried.
 
 EC2 names neither the quota nor its limit on Spot: "Max spot instance count exceeded". It does not
 say either whether a fleet tries the other families after such an error: both are handled.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from shared.compute.ec2.fleet import LaunchFailure
 from shared.compute.ec2.pools import CapacityPool
@@ -12,46 +12,61 @@ from shared.compute.ec2.quotas import Quota, explain_all, quota_of
 from shared.compute.port import ComputeError, Plan, QuotaReached, Stale
 from shared.events.events import Market
 
-VCPU_CODES = frozenset({"MaxSpotInstanceCountExceeded", "VcpuLimitExceeded"})
-"""https://docs.aws.amazon.com/ec2/latest/devguide/errors-overview.html"""
+VCPU_CODES = frozenset(
+    {"MaxSpotInstanceCountExceeded", "VcpuLimitExceeded", "InstanceLimitExceeded"}
+)
+"""https://docs.aws.amazon.com/ec2/latest/devguide/errors-overview.html; the last one, "Your quota
+allows for 0 more running instance(s)", is what a new or restricted account answers:
+https://github.com/hashicorp/terraform/issues/1891
+"""
 
 
-def blamed_quota(error: ComputeError, plan: Plan) -> set[Quota]:
-    """Return one quota of a plan that was refused as a whole for a quota.
+def blamed_quota(error: ComputeError, plan: Plan) -> dict[Quota, int]:
+    """Return one quota of a plan that was refused as a whole for a quota, and the vCPUs refused.
 
-    Which one it was EC2 does not tell. Without it the next plan asks for the others alone.
+    Which one it was EC2 does not tell, nor for which type: the largest is taken for it. Without
+    the quota, or that type, the next plan asks for the others alone.
     """
     if not isinstance(error, QuotaReached) or not _is_of_vcpus(error, ()):
-        return set()
-    return set(sorted(_quotas(plan))[:1])
+        return {}
+    return dict(sorted(_quotas(plan).items())[:1])
 
 
-def spent_quotas(failed: Iterable[LaunchFailure]) -> set[Quota]:
-    """Return the quotas that a fleet's errors show to be used up."""
-    found = (
-        quota_of(each.pool.instance_type, each.pool.market)
-        for each in failed
-        if each.code in VCPU_CODES
-    )
-    return {each for each in found if each is not None}
+def spent_quotas(failed: Iterable[LaunchFailure], plan: Plan) -> dict[Quota, int]:
+    """Return the quotas of a fleet's errors, and the fewest vCPUs that each had no room for.
+
+    0: a plan of an earlier release does not have them.
+    """
+    found: dict[Quota, int] = {}
+    for each in failed:
+        quota = _quota(each.pool)
+        if each.code in VCPU_CODES and quota is not None:
+            vcpus = _vcpus(each.pool, plan)
+            found[quota] = min(found.get(quota, vcpus), vcpus)
+    return found
 
 
 def explain_shortage(
     error: ComputeError, failed: Sequence[LaunchFailure], plan: Plan, region: str
 ) -> ComputeError:
-    """Add the quota to *error*, a fleet's answer; `Stale` if the next plan has another family.
+    """Add the quota to *error*, a fleet's answer; `Stale` if the next plan has other types.
 
-    The quotas that are used up then rest, so the next plan leaves them out. Nothing in *failed*:
-    the call was refused as a whole.
+    The quotas then rest, except for smaller types, so the next plan leaves out what was refused.
+    Nothing in *failed*: the call was refused as a whole.
     """
     if not isinstance(error, QuotaReached) or not _is_of_vcpus(error, failed):
         return error
-    spent = spent_quotas(failed) or blamed_quota(error, plan)
+    spent = spent_quotas(failed, plan) or blamed_quota(error, plan)
     named = spent if failed else _quotas(plan)
     text = f"{error}: {explain_all(named, region)}" if named else str(error)
     refused = {each.pool for each in failed}
-    is_left = any(each not in refused and _quota(each) not in spent for each in _pools(plan))
-    return Stale(f"{text}; trying the other families") if is_left else QuotaReached(text)
+    is_left = any(each not in refused and _may_fit(each, spent, plan) for each in _pools(plan))
+    return Stale(f"{text}; trying the other types") if is_left else QuotaReached(text)
+
+
+def _may_fit(pool: CapacityPool, spent: Mapping[Quota, int], plan: Plan) -> bool:
+    quota = _quota(pool)
+    return quota is None or quota not in spent or _vcpus(pool, plan) < spent[quota]
 
 
 def _is_of_vcpus(error: ComputeError, failed: Sequence[LaunchFailure]) -> bool:
@@ -63,9 +78,19 @@ def _quota(pool: CapacityPool) -> Quota | None:
     return quota_of(pool.instance_type, pool.market)
 
 
-def _quotas(plan: Plan) -> set[Quota]:
-    found = (_quota(each) for each in _pools(plan))
-    return {each for each in found if each is not None}
+def _vcpus(pool: CapacityPool, plan: Plan) -> int:
+    vcpus: int = plan.get("vcpus", {}).get(pool.instance_type, 0)
+    return vcpus
+
+
+def _quotas(plan: Plan) -> dict[Quota, int]:
+    """Return the quotas of the plan's types, and the vCPUs of the largest one of each."""
+    found: dict[Quota, int] = {}
+    for each in _pools(plan):
+        quota = _quota(each)
+        if quota is not None:
+            found[quota] = max(found.get(quota, 0), _vcpus(each, plan))
+    return found
 
 
 def _pools(plan: Plan) -> list[CapacityPool]:

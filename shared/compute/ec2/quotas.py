@@ -7,7 +7,7 @@ AWS has merged the quotas of P2 to P4 and of P5 into one of P.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from msgspec import Struct
 
@@ -95,18 +95,19 @@ def quota_with_code(code: str) -> Quota | None:
     return next((each for each in QUOTAS if each.code == code), None)
 
 
-def explain(quota: Quota, region: str) -> str:
-    """Name a quota that is used up, and how to raise it."""
+def explain(quota: Quota, region: str, vcpus: int = 0) -> str:
+    """Name a quota that has no room for so many *vcpus* (0: not known), and how to raise it."""
+    state = f"has no room for {vcpus} vCPUs" if vcpus else "is used up"
     return (
-        f"the quota {quota.name!r} ({quota.code}) in {region} is used up (a new account has "
+        f"the quota {quota.name!r} ({quota.code}) in {region} {state} (a new account has "
         f"{quota.default_vcpus} vCPUs); raise it in the Service Quotas console, or with "
         f"`{command_to_raise(quota, region)}`"
     )
 
 
-def explain_all(quotas: Iterable[Quota], region: str) -> str:
-    """Explain several, each once."""
-    return "; ".join(explain(each, region) for each in sorted(set(quotas)))
+def explain_all(quotas: Mapping[Quota, int], region: str) -> str:
+    """Explain several, each with the vCPUs that it has no room for."""
+    return "; ".join(explain(each, region, quotas[each]) for each in sorted(quotas))
 
 
 def command_to_raise(quota: Quota, region: str, vcpus: int | None = None) -> str:

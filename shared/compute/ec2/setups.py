@@ -37,7 +37,7 @@ def join_fleets(plans: Sequence[Plan]) -> Plan:
     https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateFleet.html: up to 50.
     """
     first = plans[0]
-    merged = ("zones", "volume_gib", "public_ipv4")
+    merged = ("zones", "volume_gib", "public_ipv4", "vcpus")
     configs = [each for plan in plans for each in plan["fleet"]["LaunchTemplateConfigs"]]
     return {
         **first,

@@ -14,8 +14,9 @@ GROUP = "permissions"
 BY_ROLE: Mapping[Role, tuple[str, ...]] = {
     "launcher": (
         *("ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeInstanceTypes"),
-        *("ec2:DescribeLaunchTemplateVersions", "ec2:DescribeSpotPriceHistory"),
-        *("ec2:DescribeSubnets", "pricing:GetProducts", "ssm:GetParameter"),
+        *("ec2:DescribeInstanceTypeOfferings", "ec2:DescribeLaunchTemplateVersions"),
+        *("ec2:DescribeSpotPriceHistory", "ec2:DescribeSubnets"),
+        *("pricing:GetProducts", "ssm:GetParameter"),
         *("ec2:CreateLaunchTemplate", "ec2:CreateLaunchTemplateVersion"),
         *("ec2:DeleteLaunchTemplateVersions", "ec2:ModifyLaunchTemplate"),
         *("ec2:CreateFleet", "ec2:RunInstances", "ec2:CreateTags", "iam:PassRole"),
@@ -34,6 +35,7 @@ PROBES: Mapping[str, Probe] = {
     "ec2:DescribeImages": reading("DescribeImages", Owners=["self"]),
     "ec2:DescribeInstances": reading("DescribeInstances", MaxResults=5),
     "ec2:DescribeInstanceTypes": reading("DescribeInstanceTypes", MaxResults=5),
+    "ec2:DescribeInstanceTypeOfferings": reading("DescribeInstanceTypeOfferings", MaxResults=5),
     "ec2:DescribeLaunchTemplateVersions": probes.template_versions,
     "ec2:DescribeSpotInstanceRequests": reading("DescribeSpotInstanceRequests", MaxResults=5),
     "ec2:DescribeSpotPriceHistory": reading(
