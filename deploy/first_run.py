@@ -144,8 +144,8 @@ def _try(step: Step, world: World) -> Report:
         return {"result": DIFFERS, "why": str(why)}
     except Exception as error:  # noqa: BLE001 - the report has it, and the deployment is billed
         where = traceback.extract_tb(error.__traceback__)[-1]
-        why = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
-        return {"result": DIFFERS, "why": why}
+        text = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+        return {"result": DIFFERS, "why": text}
 
 
 def _read(directory: Path, world: World) -> Report:
