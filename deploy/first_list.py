@@ -7,20 +7,9 @@ about 0.03 an hour for two vCPUs.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from deploy.first_steps import (
-    bill,
-    budget,
-    burst,
-    cancel,
-    deploy,
-    destroy,
-    doctor,
-    dry_run,
-    interruption,
-    kill,
-    one_job,
-    wrong_image,
-)
+from deploy.first_doctor import as_each_role, before
+from deploy.first_jobs import burst, cancel, interruption, one_job, wrong_image
+from deploy.first_steps import bill, budget, deploy, destroy, dry_run, kill
 from deploy.first_world import Facts, World
 
 SENT = "the report of this step, and the lines of /docker-job/<stack> of the same minutes"
@@ -28,7 +17,7 @@ SENT = "the report of this step, and the lines of /docker-job/<stack> of the sam
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the list; *run* is its function in `first_steps`."""
+    """One step of the list; *run* acts on the world, and raises unless the claim holds."""
 
     key: str
     title: str
@@ -50,10 +39,10 @@ STEPS = (
     Step(
         "doctor",
         "make doctor",
-        "quotas, permissions, network and image are as docker-job needs them",
+        "credentials, quotas, network, image and prices are as docker-job needs them",
         "0",
         "its findings",
-        doctor,
+        before,
     ),
     Step(
         "dry-run",
@@ -66,10 +55,18 @@ STEPS = (
     Step(
         "deploy",
         "deploy.sh",
-        "the stack comes up, and signals within 30 minutes; the key is shown once",
+        "the stack comes up, and signals within 30 minutes; the key works, and is kept nowhere",
         "0.03 an hour from here on",
         "the instance's last lines, which deploy.sh prints",
         deploy,
+    ),
+    Step(
+        "roles",
+        "make doctor on the deployment, as launcher and as reaper",
+        "each role's permissions, its database, broker and queue suffice, before any launch",
+        "0",
+        "its findings",
+        as_each_role,
     ),
     Step(
         "job",
@@ -80,9 +77,17 @@ STEPS = (
         one_job,
     ),
     Step(
+        "roles-launched",
+        "make doctor again, after the first launch",
+        "the permissions that are bound to the launch template and to instances' tags",
+        "0",
+        "its findings",
+        as_each_role,
+    ),
+    Step(
         "interruption",
         "A job with a Spot interruption (needs --fis-role)",
-        "the notice of two minutes reaches the agent and the queue; the job runs again",
+        "the attempt ends as interrupted, and the job runs again on another instance",
         "0.02, and 0.10 a minute of Fault Injection Service",
         SENT,
         interruption,
@@ -90,7 +95,7 @@ STEPS = (
     Step(
         "burst",
         "Twenty jobs at once",
-        "one call for many instances, and the quota's words in waiting_because",
+        "one call for many instances, or the quota's words in waiting_because; each cost is known",
         "0.10",
         SENT,
         burst,
@@ -98,7 +103,7 @@ STEPS = (
     Step(
         "cancel",
         "A cancelled job",
-        "the reaper ends an instance under its policy",
+        "the container is stopped, and the instance is terminated (by whom: in the report)",
         "0.01",
         SENT,
         cancel,
@@ -114,7 +119,7 @@ STEPS = (
     Step(
         "kill",
         "The services' instance is terminated under a running job",
-        "the group makes another, which takes volume, address and name; the job continues",
+        "another takes its volume, address and name; the job continues on its own instance",
         "0.02",
         "the instance's last lines in the log group",
         kill,
@@ -130,7 +135,7 @@ STEPS = (
     Step(
         "bill",
         "The bill, a day later",
-        "the costs that docker-job showed are those of AWS",
+        "the costs that docker-job showed are those of AWS (you compare them)",
         "0.01 (one call of Cost Explorer)",
         "both figures",
         bill,

@@ -7,6 +7,7 @@ the last step that passed.
 import argparse
 import json
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,14 +15,17 @@ from typing import Any, TextIO
 
 from deploy.account import open_account
 from deploy.first_list import STEPS, Step
-from deploy.first_steps import Skipped
-from deploy.first_world import Choices, Differs, World
+from deploy.first_world import ByHand, Choices, Differs, Skipped, World
 from deploy.refusal import Refusal, as_refusals
 from deploy.up import add_where
 
-PASSED, SKIPPED, DIFFERS = "passed", "skipped", "differs"
+PASSED, SKIPPED, DIFFERS, BY_HAND = "passed", "skipped", "differs", "by hand"
 MASKED = "(masked)"
 SECRETS = ("djk_", "AKIA", "ASIA")
+BILLED = (
+    "  What is deployed stays, and is billed, until the step destroy: deploy/destroy.sh removes it "
+    "now.\n"
+)
 
 Report = dict[str, Any]
 
@@ -116,8 +120,16 @@ def play(
         out.write(f"  {result['result']}{': ' + result['why'] if result.get('why') else ''}\n")
         if result["result"] == DIFFERS:
             out.write(f"  Send: {step.send}. Then run this again, or add --skip {step.key}.\n")
+            if _is_billed(report):
+                out.write(BILLED)
             return False
     return True
+
+
+def _is_billed(report: Report) -> bool:
+    """Return whether a deployment may exist; its creation may have failed half-way."""
+    tried = report["steps"].get("deploy", {}).get("result") in {PASSED, DIFFERS}
+    return tried and report["steps"].get("destroy", {}).get("result") != PASSED
 
 
 def _try(step: Step, world: World) -> Report:
@@ -126,8 +138,14 @@ def _try(step: Step, world: World) -> Report:
             return {"result": PASSED, "facts": step.run(world)}
     except Skipped as why:
         return {"result": SKIPPED, "why": str(why)}
+    except ByHand as why:
+        return {"result": BY_HAND, "why": str(why), "facts": why.facts}
     except (Differs, Refusal) as why:
         return {"result": DIFFERS, "why": str(why)}
+    except Exception as error:  # noqa: BLE001 - the report has it, and the deployment is billed
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+        return {"result": DIFFERS, "why": text}
 
 
 def _read(directory: Path, world: World) -> Report:

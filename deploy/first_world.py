@@ -1,5 +1,6 @@
 """The world of a first run: the account, our scripts, and the API that they have deployed."""
 
+import http.client
 import json
 import subprocess
 import sys
@@ -15,6 +16,10 @@ from deploy.account import Account
 from deploy.source import ROOT
 
 OVER = ("DONE", "FAILED", "CANCELLED")
+LOOK_SECONDS = 5.0
+TRIES = 3
+"""Of a call that only reads: one lost connection ends no step of an hour."""
+
 TAIL = 40
 """Lines of a command's output in the report."""
 
@@ -23,6 +28,28 @@ Facts = dict[str, Any]
 
 class Differs(Exception):
     """A step did not go as it must. The message is one line for the report."""
+
+
+class Skipped(Exception):
+    """A step that cannot run here. The message names what it needs."""
+
+
+class ByHand(Exception):
+    """A step that only the operator can take. The message has the commands; *facts* are known."""
+
+    def __init__(self, why: str, **facts: Any) -> None:
+        super().__init__(why)
+        self.facts: Facts = facts
+
+
+class _NoAnswer(Exception):
+    """The API was not reached."""
+
+
+def require(holds: object, why: str) -> None:
+    """Raise `Differs` unless *holds*."""
+    if not holds:
+        raise Differs(why)
 
 
 @dataclass(frozen=True)
@@ -65,16 +92,40 @@ class World:
             raise Differs(f"{name} ended with {done.returncode}: {' '.join(last)}")
         return done.stdout
 
-    def module(self, name: str) -> "subprocess.CompletedProcess[str]":
+    def module(self, name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run a module of this checkout, with the settings of this account."""
         where = (f"COMPUTE_URL=ec2://{self.account.region}", f"DEPLOYMENT={self.stack}")
         settings = [f"DOCKER_JOB_{each}" for each in where]
         if self.options[-2:-1] == ["--profile"]:
             settings.append(f"AWS_PROFILE={self.options[-1]}")
-        return self.run(["env", *settings, sys.executable, "-m", name])
+        return self.run(["env", *settings, sys.executable, "-m", name, *arguments])
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Call the API. Raises `Differs`."""
+        """Call the API; return the decoded answer. Raises `Differs`."""
+        text = self._ask(method, path, body)
+        try:
+            return json.loads(text or "null")
+        except ValueError as error:
+            raise Differs(f"{method} {path}: no JSON: {text[:300]}") from error
+
+    def text(self, path: str) -> str:
+        """Return what the API has at *path*, as text. Raises `Differs`."""
+        return self._ask("GET", path)
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> str:
+        tries = TRIES if method == "GET" else 1
+        while True:
+            try:
+                return self._ask_once(method, path, body)
+            except _NoAnswer as error:
+                tries -= 1
+                if not tries:
+                    raise Differs(f"{method} {path}: {error}") from error
+                self.sleep(LOOK_SECONDS)
+
+    def _ask_once(self, method: str, path: str, body: Mapping[str, Any] | None) -> str:
+        require("url" in self.access, "there is no API: the step deploy has not passed")
+        require(self.key_file.exists(), f"there is no API key: put it into {self.key_file}")
         request = urllib.request.Request(  # noqa: S310 - the address that deploy.sh printed
             self.access["url"] + path,
             method=method,
@@ -86,12 +137,13 @@ class World:
         )
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - as above
-                return json.loads(answer.read() or b"null")
+                text: str = answer.read().decode(errors="replace")
+                return text
         except urllib.error.HTTPError as error:
             text = error.read().decode(errors="replace")[:300]
             raise Differs(f"{method} {path}: {error.code} {text}") from error
-        except OSError as error:
-            raise Differs(f"{method} {path}: {error}") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise _NoAnswer(f"{type(error).__name__}: {error}") from error
 
     def schedule(self, *command: str, image: str = "", **more: Any) -> int:
         """Schedule a job for now; return its id."""
@@ -111,7 +163,7 @@ class World:
         while self.clock() < deadline:
             if answer := found():
                 return answer
-            self.sleep(5)
+            self.sleep(LOOK_SECONDS)
         raise Differs(f"{what}: not within {seconds:g} s")
 
     def until_over(self, number: int, wanted: str, seconds: float = 900) -> Facts:
@@ -122,10 +174,14 @@ class World:
             return found if found["status"] in OVER else None
 
         job: Facts = self.until(f"job {number} is over", seconds, over)
-        if job["status"] != wanted:
-            why = job.get("status_reason") or job.get("error")
-            raise Differs(f"job {number} is {job['status']}, not {wanted}: {why}")
+        require_status(job, wanted)
         return job
+
+
+def require_status(job: Facts, wanted: str) -> None:
+    """Raise `Differs` unless a job that is over has ended as *wanted*."""
+    why = job.get("error_message") or job.get("status_reason")
+    require(job["status"] == wanted, f"job {job['id']} is {job['status']}, not {wanted}: {why}")
 
 
 def run_program(words: Sequence[str]) -> "subprocess.CompletedProcess[str]":

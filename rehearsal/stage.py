@@ -43,7 +43,7 @@ def open_stage(settings: CloudSettings, **changes: str) -> Iterator[Stage]:
     """Run the system for the length of the block. *changes* are settings without the prefix."""
     with start_cloud(settings) as cloud, contextlib.closing(System()) as system:
         account = prepare(cloud)
-        deployment = _deployment(system.data)
+        deployment = deployment_of(system.data)
         credential = make_user(cloud, account, deployment)
         ours = {f"DOCKER_JOB_{name}": value for name, value in {**SPED_UP, **changes}.items()}
         system.start(
@@ -65,7 +65,7 @@ def open_stage(settings: CloudSettings, **changes: str) -> Iterator[Stage]:
         yield Stage(cloud, account, system)
 
 
-def _deployment(data: Path) -> str:
+def deployment_of(data: Path) -> str:
     """Return the name of the deployment, which policies contain."""
     make_private_dir(data)
     return local_secrets(data, tuple(service.NAME for service in SERVICES)).deployment

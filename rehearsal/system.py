@@ -43,20 +43,17 @@ class System:
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
+        self._environment: dict[str, str] = {}
 
     def start(self, environment: dict[str, str]) -> None:
         """Start the process; return when the API is ready. Raises `NotRunning`."""
+        self._environment = environment
         kept = {name: value for name, value in os.environ.items() if not _is_ours(name)}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "embedded.run"],
                 cwd=ROOT,
-                env={
-                    **kept,
-                    **environment,
-                    "DOCKER_JOB_DATA_DIR": str(self.data),
-                    "DOCKER_JOB_PORT": str(self.port),
-                },
+                env={**kept, **self.environment()},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -68,8 +65,12 @@ class System:
                 raise NotRunning(f"the system did not start:\n{self._log_tail()}")
             time.sleep(STEP_SECONDS)
 
-    def close(self) -> None:
-        """Stop the process, and remove its directory."""
+    def start_again(self) -> None:
+        """Start it as before, on its data. Raises `NotRunning`."""
+        self.start(self._environment)
+
+    def stop(self) -> None:
+        """Stop the process."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             try:
@@ -77,6 +78,10 @@ class System:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+
+    def close(self) -> None:
+        """Stop the process, and remove its directory."""
+        self.stop()
         EmbeddedPostgres(self.data / POSTGRES).stop()
         # It is outside of the directory where that would make a path too long for a socket.
         sockets = choose_socket_dir((self.data / POSTGRES).resolve())
@@ -100,6 +105,11 @@ class System:
             raise NotRunning(f"{method} {path} is answered {error.code}: {body}") from error
         except OSError as error:
             raise NotRunning(f"{method} {path}: {error}\n{self._log_tail()}") from error
+
+    def environment(self) -> dict[str, str]:
+        """Return what it was started with, for a program beside it: credentials, settings, data."""
+        ours = {"DATA_DIR": str(self.data), "PORT": str(self.port)}
+        return {**self._environment, **{f"DOCKER_JOB_{name}": each for name, each in ours.items()}}
 
     def admin_dsn(self) -> str:
         """Return the address of its database, while it runs."""

@@ -1,7 +1,7 @@
 """The Engine API of the simulated containers, on stdin and stdout: `docker system dial-stdio`.
 
 It knows the version, the machine, the creation of a container, an image's inspection and its pull;
-all else is a 404. `docker_stub.py` does the work.
+all else is a 404. `docker_stub.py` does the work. No registry has the image `no-such-image`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import docker_stub  # type: ignore[import-not-found]  # from beside this file: python -I finds none
 import hardware  # type: ignore[import-not-found]
+
+MISSING = "no-such-image"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -45,7 +47,7 @@ class Handler(BaseHTTPRequestHandler):
             runtimes = ("runc", "nvidia") if hardware.gpus() is not None else ("runc",)
             known = {"Runtimes": {each: {"path": each} for each in runtimes}}
             self.answer(200, {**machine, **limits, **known})
-        elif path.startswith("/images/") and path.endswith("/json"):
+        elif path.startswith("/images/") and path.endswith("/json") and MISSING not in path:
             self.answer(200, {"Id": "sha256:" + "0" * 64, "RepoTags": [], "Config": {}})
         else:
             self.answer(404, {"message": "page not found"})
@@ -59,6 +61,9 @@ class Handler(BaseHTTPRequestHandler):
             self.create(query["name"][0], json.loads(body))
         elif url.path == "/images/create":
             image = query["fromImage"][0]
+            if MISSING in image:
+                self.answer(404, {"message": no_image(image)})
+                return
             self.answer(200, {"status": f"Status: simulated, not pulled: {image}"})
         else:
             self.answer(404, {"message": "page not found"})
@@ -92,6 +97,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
         """Log nothing."""
+
+
+def no_image(image: str) -> str:
+    """Return the engine's message for an image that the registry does not have.
+
+    https://github.com/moby/moby/blob/v28.0.0/distribution/errors.go (translatePullError)
+    """
+    return f"repository {image} not found: name unknown: it does not exist in the registry"
 
 
 def serve() -> None:

@@ -1,103 +1,48 @@
-"""first-run.sh against moto, with scripts that only answer, and an API that plays the jobs."""
+"""first-run.sh: its report, its order, what it masks; `test_first_run_played` plays the steps."""
 
 import io
 import json
-import subprocess
-from collections.abc import Iterator, Sequence
-from email.message import Message
 from pathlib import Path
-from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from deploy import first_run
 from deploy.account import Account
-from deploy.first_list import STEPS
-from deploy.first_world import Choices, World
-from deploy.place import SERVICES_TAG
+from deploy.first_list import STEPS, Step
+from deploy.first_world import ByHand, Choices, Differs, Facts, World
 from tests.deploy.conftest import ACCOUNT, REGION, ROOT, MotoCloud
-from tests.support.deploy.instance_world import SmallServer
-
-KEY = "djk_0a1b2c3d_of-the-first-run"
-
-
-class Api(SmallServer):
-    """An API whose jobs run once, then end: with a wrong image as FAILED."""
-
-    def __init__(self) -> None:
-        self.jobs: list[dict[str, Any]] = []
-        super().__init__()
-
-    def answer(self, method: str, path: str, headers: Message, body: str) -> tuple[int, str]:
-        if headers.get("Authorization") != f"Bearer {KEY}":
-            return 401, "{}"
-        return 200, json.dumps(self._answer(method, path, body))
-
-    def _answer(self, method: str, path: str, body: str) -> Any:
-        if path == "/schedule":
-            number = len(self.jobs) + 1
-            job = {"id": number, "status": "RUNNING", "phase": "running", "asked": 0}
-            self.jobs.append(
-                job | {"instance_id": "i-1", "image": json.loads(body)["docker_image"]}
-            )
-            return self.jobs[-1]
-        found: dict[str, Any] = self.jobs[int(path.split("/")[2]) - 1]
-        if method == "DELETE":
-            found["status"] = "CANCELLED"
-        elif path.startswith("/status"):
-            found["asked"] += 1
-            if found["asked"] > 1 and found["status"] == "RUNNING":
-                found["status"] = "FAILED" if "no-such" in found["image"] else "DONE"
-        return found | {"attempts": [{}], "cost_usd": 0.01}
-
-
-class Played(World):
-    """A world whose scripts only answer."""
-
-    def __init__(self, aws: MotoCloud, directory: Path, url: str) -> None:
-        session = Mock()
-        session.client.side_effect = lambda service, **_: aws.client(service)
-        self.aws, self.fail = aws, ""
-        self.calls: list[str] = []
-        account = Account(session, ACCOUNT, REGION, "aws", "user/me")
-        super().__init__(account, "docker-job", (), Choices("me@example.com"), directory / "key")
-        self.url, self.run = url, self._run
-        self.sleep = self._sleep
-
-    def _run(self, words: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-        text = " ".join(words)
-        self.calls.append(text)
-        if self.fail and self.fail in text:
-            return subprocess.CompletedProcess(words, 1, "", "deploy: AKIAIOSFODNN7EXAMPLE is bad")
-        if "destroy.sh" in text:
-            return subprocess.CompletedProcess(words, 0, "Nothing remains.\n", "")
-        shown = f"  Address:  {self.url}\n  API key:  {KEY}\n"
-        return subprocess.CompletedProcess(words, 0, shown if "deploy.sh" in text else "fine", "")
-
-    def _sleep(self, _seconds: float) -> None:
-        """Do what the Auto Scaling group does: replace a terminated instance."""
-        if not self.aws.instances(SERVICES_TAG):
-            services(self.aws)
-
-
-def services(aws: MotoCloud) -> None:
-    """Start the services' instance."""
-    tags = [{"Key": SERVICES_TAG, "Value": "docker-job"}]
-    aws.client("ec2").run_instances(
-        ImageId="ami-0123456789abcdef0",
-        MinCount=1,
-        MaxCount=1,
-        TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
-    )
 
 
 @pytest.fixture
-def world(aws: MotoCloud, tmp_path: Path) -> Iterator[Played]:
-    api = Api()
-    services(aws)
-    yield Played(aws, tmp_path, api.url)
-    api.close()
+def world(tmp_path: Path) -> World:
+    account = Account(Mock(), ACCOUNT, REGION, "aws", "user/me")
+    return World(account, "docker-job", (), Choices("me@example.com"), tmp_path / "key")
+
+
+class Steps:
+    """Three steps, of which the second does what is asked."""
+
+    def __init__(self) -> None:
+        self.fault: Exception | None = None
+        self.calls: list[str] = []
+
+    def list(self) -> list[Step]:
+        return [self._step(key) for key in ("deploy", "job", "destroy")]
+
+    def _step(self, key: str) -> Step:
+        def run(_: World) -> Facts:
+            self.calls.append(key)
+            if key == "job" and self.fault is not None:
+                raise self.fault
+            return {"key": "djk_0a1b2c3d_secret is not shown"}
+
+        return Step(key, f"Title of {key}", "what", "0", f"the lines of {key}", run)
+
+
+@pytest.fixture
+def steps() -> Steps:
+    return Steps()
 
 
 def results(directory: Path) -> dict[str, str]:
@@ -106,36 +51,44 @@ def results(directory: Path) -> dict[str, str]:
 
 
 def test_every_step_is_played_in_its_order_and_reported_without_secrets(
-    aws: MotoCloud, world: Played, tmp_path: Path
+    world: World, steps: Steps, tmp_path: Path
 ) -> None:
-    out = io.StringIO()
-    assert first_run.play(world, tmp_path, out), out.getvalue()
-    assert list(results(tmp_path)) == [step.key for step in STEPS]
-    assert {key for key, result in results(tmp_path).items() if result == "skipped"} == {
-        "interruption"
-    }
-    [made] = aws.client("budgets").describe_budgets(AccountId=ACCOUNT)["Budgets"]
-    assert made["BudgetName"] == "docker-job-first-run"
+    assert first_run.play(world, tmp_path, io.StringIO(), steps=steps.list())
+    assert results(tmp_path) == dict.fromkeys(("deploy", "job", "destroy"), "passed")
     for name in ("report.json", "report.md"):
-        assert "djk_" not in (tmp_path / name).read_text().replace("djk_…", "")
-    assert not (tmp_path / "key").exists(), "destroyed with the stack"
+        assert "djk_" not in (tmp_path / name).read_text()
 
 
-def test_a_step_that_differs_stops_the_run_which_continues_there(
-    world: Played, tmp_path: Path
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (Differs("AKIAIOSFODNN7EXAMPLE is bad"), "(masked) is bad"),
+        (json.JSONDecodeError("Expecting value", "", 0), "JSONDecodeError: Expecting value"),
+        (KeyError("attempts"), "KeyError: 'attempts' (test_first_run.py:"),
+    ],
+)
+def test_a_step_that_differs_or_crashes_stops_the_run_which_continues_there(
+    world: World, steps: Steps, tmp_path: Path, fault: Exception, why: str
 ) -> None:
-    world.fail = "destroy.sh"
-    out = io.StringIO()
-    assert not first_run.play(world, tmp_path, out)
-    assert results(tmp_path)["destroy"] == "differs"
-    assert "Send: what remains" in out.getvalue()
-    text = (tmp_path / "report.md").read_text()
-    assert "**It differs:** destroy.sh ended with 1" in text
-    assert "AKIA" not in text
-    world.fail, before = "", len(world.calls)
-    assert first_run.play(world, tmp_path, io.StringIO())
-    assert results(tmp_path)["destroy"] == "passed"
-    assert not any("deploy.sh" in each for each in world.calls[before:]), "passed before"
+    steps.fault, out = fault, io.StringIO()
+    assert not first_run.play(world, tmp_path, out, steps=steps.list())
+    assert results(tmp_path) == {"deploy": "passed", "job": "differs"}
+    assert "Send: the lines of job" in out.getvalue()
+    assert "is billed, until the step destroy" in out.getvalue()
+    assert f"**It differs:** {why}" in (tmp_path / "report.md").read_text()
+    steps.fault = None
+    assert first_run.play(world, tmp_path, io.StringIO(), steps=steps.list())
+    assert steps.calls == ["deploy", "job", "job", "destroy"]
+
+
+def test_what_only_the_operator_can_do_is_by_hand_and_the_run_goes_on(
+    world: World, steps: Steps, tmp_path: Path
+) -> None:
+    steps.fault, out = ByHand("type this", instance="i-1"), io.StringIO()
+    assert first_run.play(world, tmp_path, out, steps=steps.list())
+    assert results(tmp_path)["job"] == "by hand"
+    assert "by hand: type this" in out.getvalue()
+    assert "type this" in (tmp_path / "report.md").read_text()
 
 
 def test_the_plan_names_each_step_and_changes_nothing(aws: MotoCloud) -> None:
@@ -164,5 +117,8 @@ def test_a_wrong_command_line_is_refused(
 
 def test_the_list_of_the_docs_is_the_list_of_the_script() -> None:
     docs = (ROOT / "docs" / "first-run.md").read_text()
-    rows = [line.split("|")[1].strip(" `") for line in docs.splitlines() if line.startswith("| `")]
-    assert rows == [step.key for step in STEPS]
+    rows = [line for line in docs.splitlines() if line.startswith("| `")]
+    assert rows == [
+        f"| `{each.key}` | {each.title} | {each.proves} | {each.costs} | {each.send} |"
+        for each in STEPS
+    ]

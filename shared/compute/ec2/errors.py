@@ -45,6 +45,7 @@ from botocore.exceptions import (
     UnknownRegionError,
     UnknownTokenProviderError,
 )
+from botocore.parsers import ResponseParserError
 
 from shared.compute.ec2 import error_rules
 from shared.compute.ec2.error_rules import RULES, Rule
@@ -55,6 +56,8 @@ ENCODED = "Encoded authorization failure message:"
 """Before some hundred characters that only STS can read (`authorization.py`).
 https://docs.aws.amazon.com/STS/latest/APIReference/API_DecodeAuthorizationMessage.html
 """
+
+MOST_OF_A_PAGE = 300
 
 UNFIT = ("Unsupported*", "InvalidFleetConfig*")
 """Codes of a pool whose zone does not offer its type at all, if the message names the zone.
@@ -92,6 +95,8 @@ def error_of(error: Exception) -> ComputeError:
     """Return the port's error for *error*, with AWS's own message."""
     if isinstance(error, ComputeError):
         return error
+    if isinstance(error, ResponseParserError):  # none of the SDK's own: a page, perhaps of a proxy
+        return Unknown(f"the answer is not AWS's: {' '.join(str(error).split())[:MOST_OF_A_PAGE]}")
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
         return named(code_of(error), message_of(error), status=int(status))

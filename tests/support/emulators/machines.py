@@ -89,9 +89,13 @@ class EmulatedMachines:
     def interrupt(self, instance_id: str, seconds: float) -> None:
         """Give notice to a running instance; it is reclaimed in *seconds*."""
         self.booted[instance_id].metadata.interrupt(seconds)
-        timer = threading.Timer(seconds, lambda: self._terminate(instance_id))
+        timer = threading.Timer(seconds, lambda: self.terminate(instance_id))
         timer.daemon = True
         timer.start()
+
+    def terminate(self, instance_id: str) -> None:
+        """End an instance, as EC2 does when it takes one; its machine is switched off."""
+        self._ec2.terminate_instances(InstanceIds=[instance_id])
 
     def states(self) -> dict[str, str]:
         """Return the state of each instance in the emulator."""
@@ -117,7 +121,7 @@ class EmulatedMachines:
             if self.boots:
                 self.booted[instance_id] = self._boot(instance_id)
         elif machine is not None and state in ALIVE and machine.is_off:
-            self._terminate(instance_id)
+            self.terminate(instance_id)
         elif machine is not None and state not in ALIVE and not machine.is_off:
             machine.switch_off()
 
@@ -149,9 +153,6 @@ class EmulatedMachines:
             LaunchTemplateId=template["LaunchTemplateId"], Versions=["$Latest"]
         )["LaunchTemplateVersions"]
         return str(version["LaunchTemplateData"]["UserData"])
-
-    def _terminate(self, instance_id: str) -> None:
-        self._ec2.terminate_instances(InstanceIds=[instance_id])
 
     def _shown(self) -> list[dict[str, Any]]:
         pages = self._ec2.get_paginator("describe_instances").paginate(
