@@ -72,7 +72,6 @@ QUOTA = (
     "raise the quota that the message names (AWS's Service Quotas), or remove what the account "
     "does not need: volumes, network interfaces, addresses, fleets"
 )
-QUEUE = "check DOCKER_JOB_INTERRUPTION_QUEUE_URL: a queue that exists, in this region and account"
 PERMISSION = (
     "allow it, as docs/iam/launcher.json does, or docs/iam/reaper.json for the reaper; a boundary, "
     "a service control policy or the policy of a KMS key can forbid it too"
@@ -201,7 +200,6 @@ RULES: tuple[Rule, ...] = (
     Rule(Misconfigured, ("InvalidParameter*",), SUBNETS, words=("subnet",)),
     Rule(Misconfigured, ("InvalidParameter*",), IMAGE, words=("architecture", "image", " ami")),
     Rule(Misconfigured, ("InvalidParameter*",), PRICE, words=("price",)),
-    Rule(Misconfigured, ("*NonExistentQueue*", "*QueueDoesNotExist*"), QUEUE),
     Rule(Misconfigured, ("*KMS*", "*Kms*", "*KeyUnavailable*", "*InvalidKmsKey*"), KMS),
     Rule(
         Misconfigured,
