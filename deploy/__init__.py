@@ -8,7 +8,9 @@
     settings  `--set`: which settings there are, and their values in the stack
     network   DNS of the VPC, and the ways out of its subnets
     certificate, encryption   HTTPS's certificate; the account's default key of EBS
-    examine   clock, quota, image and prices, before anything is made
+    examine   clock, quotas, image and prices, before anything is made
+    clock     this machine's clock beside AWS's
+    quotas    the quotas of vCPUs by family
     place     the VPC, its subnets, the zone, the image, an existing data volume
     source    this checkout as an archive named by its hash, and the bucket that holds it
     stack     the state of the stack, changing it, waiting for it
