@@ -10,7 +10,9 @@
     dns       whether instances in the VPC resolve the API's name
     network, endpoints   the ways out of the subnets of job instances
     certificate, encryption   HTTPS's certificate; the account's default key of EBS
-    examine   clock, quota, image and prices, before anything is made
+    examine   clock, quotas, image and prices, before anything is made
+    clock     this machine's clock beside AWS's
+    quotas    the quotas of vCPUs by family
     place     the VPC, its subnets, the zone, the image, an existing data volume
     source    this checkout as an archive named by its hash, and the bucket that holds it
     stack     the state of the stack, changing it, waiting for it

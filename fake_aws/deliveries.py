@@ -57,7 +57,7 @@ def check_pattern(params: Params) -> Params:
 
 
 def _takes(account: str, region: str, queue_arn: str, rule_arn: str) -> bool:
-    queue = sqs_backends[account][region].queues.get(queue_arn.rpartition(":")[2])
+    queue: Any = sqs_backends[account][region].queues.get(queue_arn.rpartition(":")[2])
     if queue is None:
         return False
     context: Context = {

@@ -24,6 +24,7 @@ from services.api.jobs.model import Attempt, JobRules, JobWithAttempts
 from services.api.jobs.retry_limits import REASON_CHARACTERS
 from services.api.jobs.waiting import to_the_second
 from shared.backoff import Backoff
+from shared.console_text import NOTE
 from shared.events.events import AttemptEnded, Event, LaunchesPaused, LaunchesResumed
 
 PAUSE = Backoff(first=300, factor=2, longest=3600)
@@ -134,15 +135,20 @@ def decide_console(
 
     The reaper reads the console after the end of the attempt, which may have begun the pause.
     """
-    if breaker.paused_until is None or CONSOLE in (breaker.message or ""):
+    if breaker.paused_until is None or _has_console(breaker.message or ""):
         return None
     messages = (each.error_message or "" for each in attempts if _is_within(breaker, each.ended_at))
-    reason = next((each for each in messages if CONSOLE in each), None)
+    reason = next((each for each in messages if _has_console(each)), None)
     if reason is None:
         return None
     message = _message(breaker, reason)
     published = replace(breaker, sequence=breaker.sequence + 1, message=message)
     return published, _event(published, breaker.paused_until, rules)
+
+
+def _has_console(message: str) -> bool:
+    """Return whether *message* has the line of a console, not a note that it cannot be read."""
+    return CONSOLE in message.replace(CONSOLE + NOTE, "")
 
 
 def decide_claimed(breaker: Breaker, now: datetime) -> tuple[Breaker, LaunchesResumed | None]:

@@ -112,5 +112,5 @@ def _test(
     return any(test(value, each) for each in wanted) != ("Not" in name)
 
 
-def _many(given: Any) -> Iterable[str]:
+def _many(given: Any) -> Iterable[Any]:
     return [given] if isinstance(given, (str, bool)) else given
