@@ -153,6 +153,12 @@ def test_a_job_that_nothing_fits_gets_the_reason() -> None:
     )
 
 
+def test_named_types_that_the_zones_do_not_have_are_left_out_as_in_the_launch() -> None:
+    plan = planned(resources={"instance_types": ["trn1.2xlarge", KNOWN.types[0].name]})
+    assert {each.instance_type for each in plan.choices} == {KNOWN.types[0].name}
+    assert plan.message is None
+
+
 def test_before_any_prices_the_plan_says_so() -> None:
     plan = planned(None)
     assert (plan.message, plan.choices, plan.prices_as_of) == (NO_PRICES, (), None)

@@ -85,4 +85,4 @@ async def test_a_call_that_fails_holds_nothing_up_and_is_made_again_later(
         assert await reader.read(ZONES) == ZoneTypes(may_be_listed=may_be_listed)
     assert len(aws.asked) == 1
     clock.advance(pause)
-    assert (await reader.read(ZONES)).pools == {("m5.large", "zone-a")}
+    assert (await reader.read(ZONES)).pools == frozenset({("m5.large", "zone-a")})
