@@ -56,7 +56,7 @@ def test_every_call_that_would_change_something_is_a_dry_run() -> None:
         ("UnauthorizedSSOTokenError", "aws sso login"),
         ("ConfigParseError", "cannot be read"),
         ("RequestExpired", "clock"),
-        ("ExpiredTokenException", "expired"),
+        ("ExpiredTokenException", "get new ones"),
         ("InvalidSignatureException", "clock"),
         ("AuthFailure", "clock"),
         ("EndpointConnectionError", "AWS_ENDPOINT_URL"),

@@ -177,7 +177,7 @@ def _mend(code: str, skew: float | None) -> str:
     if code in UNREADABLE:
         return "they cannot be read: check the profile or role, or sign in again (aws sso login)"
     if fits(code, error_rules.EXPIRED):
-        return "they have expired (renew them in time), or this machine's clock is off"
+        return "get new ones, and renew them in time; or this machine's clock is off"
     if fits(code, error_rules.NOT_KNOWN):
         return "AWS does not know them: check the key or profile, and this machine's clock"
     return "check the network's way to AWS, the region and AWS_ENDPOINT_URL"
