@@ -45,9 +45,7 @@ async def test_a_value_that_can_be_no_tag_is_a_400_that_names_the_label(world: W
 @pytest.mark.parametrize(
     "name", ["docker-job:deployment", "docker-job:services", "docker-job:launch", "aws:team"]
 )
-async def test_a_label_named_like_a_tag_of_ours_or_of_aws_is_a_400(
-    world: World, name: str
-) -> None:
+async def test_a_label_named_like_a_tag_of_ours_or_of_aws_is_a_400(world: World, name: str) -> None:
     response = await world.http.post(
         "/schedule",
         json={"docker_image": "alpine", "scheduled_for": "now", "labels": {name: "x"}},

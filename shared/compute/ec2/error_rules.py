@@ -68,8 +68,8 @@ TYPES = (
     "zones of DOCKER_JOB_EC2_SUBNETS have such types"
 )
 QUEUE = (
-    "check DOCKER_JOB_INTERRUPTION_QUEUE_URL: a queue that exists, and that the reaper may read and "
-    "delete from, as docs/iam/reaper.json lets it"
+    "check DOCKER_JOB_INTERRUPTION_QUEUE_URL: a queue that exists, and that the reaper may read "
+    "and delete from, as docs/iam/reaper.json lets it"
 )
 KMS = "let the launcher's role and Spot's service-linked role use the KMS key of the volumes"
 
