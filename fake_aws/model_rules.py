@@ -22,7 +22,7 @@ OPEN_ENUMS = frozenset({"InstanceType"})
 """Enumerations that grow each week; what they do not have is refused by a rule of its own."""
 
 FILTER_VALUES = 200
-"""In one request: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Filtering.html"""
+"""In one request: EC2's answer in https://github.com/gjbae1212/gossm/issues/47."""
 
 LIMITS: dict[tuple[str, str], tuple[int, int]] = {
     ("CreateFleet", "ClientToken"): (1, 64),
@@ -57,8 +57,8 @@ def check_members(model: OperationModel, params: Mapping[str, Any]) -> None:
                 raise invalid(f"{name} is or has {size}: it must be between {least} and {most}")
     values = sum(len(each.get("Values") or ()) for each in params.get("Filters") or ())
     if values > FILTER_VALUES:
-        code = "FilterLimitExceeded"
-        raise AwsError(code, f"The maximum number of filter values is {FILTER_VALUES}: {values}")
+        text = f"The maximum number of filter values specified on a single call is {FILTER_VALUES}"
+        raise AwsError("FilterLimitExceeded", text)
 
 
 def check_names(model: OperationModel, form: Mapping[str, str]) -> None:

@@ -96,7 +96,7 @@ async def test_they_tag_nothing_and_destroy_ends_their_instances(
 
 
 async def test_our_own_tags_win_at_the_last_step_too(world: Ec2World, removal: Removal) -> None:
-    """Whatever a plan has as tags, the instance is this deployment's, and is found by its launch."""
+    """Whatever a plan has as tags, the instance is this deployment's and found by its launch."""
     compute: Ec2Compute = world.adapter()
     request = request_for(world.api, 1)
     wrong = {"docker-job:deployment": "another", "docker-job:launch": "another"}

@@ -7,6 +7,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from moto.ec2.models import ec2_backends
 
 from fake_aws import CloudSettings, CloudThread, start_cloud
 from fake_aws.credentials import Credential
@@ -20,6 +21,7 @@ from shared.compute.ec2.price_table import TABLE_AS_OF, table_price
 from shared.compute.ec2.prices import VPC_PRODUCT
 from shared.compute.ec2.settings import Ec2Settings
 from shared.compute.port import Instance, LaunchBatch, LaunchRequest, Offer
+from shared.events.events import Market
 from tests.support.compute.compute_adapters import launch
 from tests.support.compute.compute_ec2 import AGENT, PROFILE, REGION, make_profile
 
@@ -209,3 +211,21 @@ async def test_an_old_account_has_spot_prices_of_another_product(
         instance = await launched(compute_of())
         [bill] = cloud.control.ledger()
         assert instance.hourly_price_usd == pytest.approx(60 * bill.instance_usd, rel=0.01)
+
+
+@pytest.mark.parametrize("market", ["spot", "on-demand"])
+async def test_an_image_with_a_licence_costs_more_than_linux_so_its_price_is_not_known(
+    cloud: CloudThread, market: Market
+) -> None:
+    images = ec2_backends[cloud.cloud.account][REGION].amis
+    for image in images.values():
+        image.platform = "Red Hat Enterprise Linux"
+    compute = compute_of()
+    plan = await compute.plan(Offer(deployment="test", api_url="http://api", market=market))
+    batch = LaunchBatch(token="b1", requests=(REQUEST,), plan=plan)
+    [instance] = await compute.launch(batch)
+    assert isinstance(instance, Instance)
+    assert (instance.hourly_price_usd, instance.on_demand_hourly_price_usd) == (None, None)
+    assert instance.other_prices.public_ipv4_hourly_usd == PUBLIC_IPV4_USD
+    [shown] = await compute.list_instances()
+    assert shown.hourly_price_usd is None

@@ -1,4 +1,4 @@
-"""An interruption queue that cannot be used is named by the reaper: alerts, `/readyz`, then no more.
+"""An interruption queue that cannot be used is named by the reaper: in alerts and `/readyz`.
 
 The queue is that of the strict EC2, whose answers boto3 reads; the reaper's clock is virtual.
 """
@@ -108,8 +108,10 @@ async def test_a_queue_that_is_deleted_is_alerted_and_named_until_it_is_there_ag
 
 @pytest.mark.parametrize(
     "code",
-    ["AccessDenied", "AccessDeniedException", "KMS.AccessDeniedException", "KmsDisabled"]
-    + ["InvalidAddress", "InvalidSecurity", "QueueDoesNotExist"],
+    [
+        *("AccessDenied", "AccessDeniedException", "KMS.AccessDeniedException", "KmsDisabled"),
+        *("InvalidAddress", "InvalidSecurity", "QueueDoesNotExist"),
+    ],
 )
 async def test_a_queue_that_may_not_be_read_names_its_setting(
     stage: Stage, cloud: CloudThread, code: str

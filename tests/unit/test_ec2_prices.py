@@ -305,7 +305,7 @@ async def test_a_history_that_begins_after_the_launch_is_not_the_price_of_the_wh
 
 async def test_a_pool_that_aws_shows_no_more_has_no_price_any_more() -> None:
     class Moving(Answering):
-        zones = ("zone-a", "zone-b")
+        zones: tuple[str, ...] = ("zone-a", "zone-b")
 
         async def read_all(self, *given: Any, **parameters: Any) -> list[Any]:
             return [change(PRODUCTS[0], "0.03", 60, zone) for zone in self.zones]

@@ -99,6 +99,14 @@ def test_the_cost_is_at_the_mean_price_of_its_life_where_the_cloud_knows_it() ->
     assert decisions.decide_termination(WATCHED, unknown, NOW).cost_usd == pytest.approx(0.0009)
 
 
+def test_the_price_of_the_other_market_is_not_that_of_the_instance() -> None:
+    """Some emulators of EC2 name no market: the price that is shown is then that on demand."""
+    other = replace(OVER, market="on-demand", hourly_price_usd=0.1)
+    assert decisions.decide_termination(WATCHED, other, NOW).cost_usd == pytest.approx(0.0009)
+    unknown = replace(WATCHED, hourly_price_usd=None)
+    assert decisions.decide_termination(unknown, other, NOW).cost_usd is None
+
+
 @pytest.mark.parametrize(
     ("at_launch", "over_its_life", "cost"),
     [
