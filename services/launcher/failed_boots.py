@@ -21,7 +21,7 @@ LONG_REST = timedelta(hours=1)
 SEVERAL = 2
 
 
-class FailedBoot(Struct, frozen=True, kw_only=True):
+class PoolFailure(Struct, frozen=True, kw_only=True):
     """An instance that did not boot, by its pool."""
 
     instance_type: str
@@ -29,7 +29,7 @@ class FailedBoot(Struct, frozen=True, kw_only=True):
     failed_at: datetime
 
 
-def decide_avoided(failed: Sequence[FailedBoot], now: datetime) -> tuple[Avoided, ...]:
+def decide_avoided(failed: Sequence[PoolFailure], now: datetime) -> tuple[Avoided, ...]:
     """Return what to avoid now, in one order."""
     lately = [each for each in failed if now - each.failed_at < LONG_REST]
     pools = {(each.instance_type, each.zone) for each in lately if now - each.failed_at < POOL_REST}
@@ -42,6 +42,6 @@ def decide_avoided(failed: Sequence[FailedBoot], now: datetime) -> tuple[Avoided
     )
 
 
-def _several(failed: Sequence[FailedBoot], name: Callable[[FailedBoot], str]) -> list[str]:
+def _several(failed: Sequence[PoolFailure], name: Callable[[PoolFailure], str]) -> list[str]:
     names = [name(each) for each in failed]
     return sorted({each for each in names if names.count(each) >= SEVERAL})

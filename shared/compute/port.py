@@ -71,7 +71,7 @@ class Misconfigured(ComputeError):
 
 
 class Stale(ComputeError):
-    """What the plan names is gone, or its token is spent: a definite refusal; plan again."""
+    """The plan names what is gone, or its token is spent: a definite refusal; plan again."""
 
 
 class Rejected(ComputeError):

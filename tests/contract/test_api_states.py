@@ -70,5 +70,5 @@ def test_what_others_send_and_receive_are_declared_states() -> None:
 def test_statements_compare_with_declared_states_alone() -> None:
     statements = statements_of(*store_modules("api")).values()
     compared = {literals(each).pop() for sql in statements for each in COMPARED.findall(sql)}
-    assert compared == {"delayed", "ended", *TERMINAL}
+    assert compared == {"delayed", "ended", "scheduled", *TERMINAL}
     assert compared < {*STATES, *STATUSES}

@@ -20,7 +20,7 @@ def stage() -> Iterator[Stage]:
         CLOUD,
         EC2_INSTANCE_TYPES="m5.large,c5.large",
         BOOT_SECONDS="10",
-        BOOT_FAILURES_PAUSE="4",
+        BOOT_FAILURES_PAUSE="5",
         RETRY_FIRST_SECONDS="0.1",
         LOG_LEVEL="warning",
     ) as stage:
@@ -58,14 +58,14 @@ def test_jobs_on_instances_that_cannot_boot_fail_with_the_reason_and_then_launch
     assert "gave up after 2 failed boots in a row (DOCKER_JOB_BOOT_LIMIT)" in first["error_message"]
     assert "docker-job: no agent that can be trusted" in first["error_message"]
 
-    control.break_boots("kernel_panic", times=2)
+    control.break_boots("kernel_panic", times=3)
     second = failed(client, client.schedule())
     assert (second["status"], len(second["attempts"])) == ("FAILED", 2)
     assert "no claim by its instance within 10 s of its launch" in second["error_message"]
     assert "Kernel panic - not syncing" in second["error_message"]
     assert all("Kernel panic" in each["console_output"] for each in second["attempts"])
 
-    third = client.schedule()
+    third = client.schedule()  # its failed boot is the fifth: by now it is nobody's own fault
     until(
         lambda: "launches are paused" in (client.job(third)["waiting_because"] or ""),
         STORY_SECONDS,
@@ -73,4 +73,7 @@ def test_jobs_on_instances_that_cannot_boot_fail_with_the_reason_and_then_launch
     )
     assert client.http.get("/readyz").json()["degraded"] == ["launches"]
     until(lambda: not instances_left(stage), STORY_SECONDS, "every instance is terminated")
-    assert len(control.ledger()) == 4
+    assert len(control.ledger()) == 5
+    waiting = client.job(third)
+    assert (waiting["status"], waiting["attempt"]) == ("SCHEDULED", 2)
+    assert "make doctor" in waiting["waiting_because"]

@@ -12,7 +12,7 @@ from tests.support.waiting import until
 
 CLOUD = CloudSettings(speed=50.0, boot="process", price_step_seconds=86_400.0)
 STORY_SECONDS = 120
-FAST = {"env_vars": {"SIMULATE_SECONDS": "0"}}
+SHORT = {"SIMULATE_SECONDS": "0"}
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_jobs_outlast_every_end_that_ec2_explains_and_wait_until_it_is_mended(
     control = stage.cloud.control
     for kind in PENDING:
         control.break_boots(kind, times=2)
-    jobs = [client.schedule(**FAST) for _ in range(4)]
+    jobs = [client.schedule(env_vars=SHORT) for _ in range(4)]
     all_done(client, jobs)
     attempts = [each for job_id in jobs for each in client.job(job_id)["attempts"]]
     messages = " ".join(each["error_message"] or "" for each in attempts)
@@ -59,7 +59,7 @@ def test_jobs_outlast_every_end_that_ec2_explains_and_wait_until_it_is_mended(
     assert all(code in messages for code, _ in PENDING.values())
 
     control.break_boots("volume_limit", times=None)
-    waiting = client.schedule(**FAST)
+    waiting = client.schedule(env_vars=SHORT)
 
     def explained() -> bool:
         shown = client.job(waiting)
@@ -81,12 +81,12 @@ def test_jobs_outlast_every_end_that_ec2_explains_and_wait_until_it_is_mended(
 def test_a_zone_in_which_nothing_boots_costs_each_job_one_attempt(
     stage: Stage, client: ApiClient
 ) -> None:
-    first = client.schedule(**FAST)
+    first = client.schedule(env_vars=SHORT)
     all_done(client, [first])
     # The cheapest pool: the others are launched there too.
     bad = client.job(first)["attempts"][0]["zone"]
     stage.cloud.control.break_boots("power_off", times=None, zone=bad)
-    jobs = [client.schedule(**FAST) for _ in range(4)]
+    jobs = [client.schedule(env_vars=SHORT) for _ in range(4)]
     all_done(client, jobs)
     attempts = [client.job(each)["attempts"] for each in jobs]
     assert any(each[0]["boot_failed"] for each in attempts)

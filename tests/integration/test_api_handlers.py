@@ -329,7 +329,7 @@ async def test_an_instance_that_never_speaks_is_lost_at_the_boot_time_out(
     await world.stage.sweep("end_silent")
     status = await world.status(job_id)
     assert status["attempts"][0]["error_message"] == (
-        "no claim by its instance within 900 s of its launch"
+        "no claim by its instance within 900 s of its launch (m7g.medium in us-east-1a)"
     )
     # No instance has the job, and none will get it: the next attempt need not wait for the cloud.
     assert (status["attempts"][0]["cause"], status["phase"]) == ("lost", "launching")

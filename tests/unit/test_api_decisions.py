@@ -460,7 +460,9 @@ def test_an_instance_that_never_speaks_is_lost_when_its_time_to_boot_is_over() -
     assert story.look(after(109)) is False
     assert story.look(after(110))
     assert story.attempts[1].cause == "lost"
-    assert story.attempts[1].error_message == "no claim by its instance within 100 s of its launch"
+    assert story.attempts[1].error_message == (
+        "no claim by its instance within 100 s of its launch (m7g.medium in us-east-1a)"
+    )
 
 
 def test_the_maximum_lifetime_ends_an_attempt_however_alive_it_is() -> None:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from services.launcher.failed_boots import LONG_REST, POOL_REST, FailedBoot, decide_avoided
+from services.launcher.failed_boots import LONG_REST, POOL_REST, PoolFailure, decide_avoided
 from shared.compute.avoided import Avoided, least_avoided
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -10,12 +10,12 @@ A, B = "us-east-1a", "us-east-1b"
 PLACES = [("m5.large", A), ("c5.large", A), ("m5.large", B), ("c5.large", B)]
 
 
-def failed(instance_type: str, zone: str, ago: float = 0) -> FailedBoot:
+def failed(instance_type: str, zone: str, ago: float = 0) -> PoolFailure:
     at = NOW - timedelta(seconds=ago)
-    return FailedBoot(instance_type=instance_type, zone=zone, failed_at=at)
+    return PoolFailure(instance_type=instance_type, zone=zone, failed_at=at)
 
 
-def chosen(*boots: FailedBoot) -> list[tuple[str, str]]:
+def chosen(*boots: PoolFailure) -> list[tuple[str, str]]:
     return least_avoided(PLACES, decide_avoided(boots, NOW), lambda each: each)
 
 

@@ -63,6 +63,13 @@ async def count_failed(
     """Count *failed* boots; publish the pause that follows. Nothing else is locked after this."""
     if not failed:
         return
+    last = failed[-1]
+    _log.warning(
+        "instances have not booted",
+        jobs=sorted({each.job_id for each in failed})[:10],
+        because=last.reason,
+        to_change=last.to_change,
+    )
     breaker = _breaker(await tx.conn.fetchrow(LOCK_BREAKER))
     counted, paused = decide_failed(breaker, failed, tx.now, jitter, rules)
     await tx.conn.execute(SAVE_BREAKER, *astuple(counted))
@@ -72,7 +79,7 @@ async def count_failed(
             "launches are paused: instances do not boot",
             failures=paused.failures,
             until=paused.until,
-            because=failed[-1].reason,
+            because=last.reason,
             to_change=paused.to_change,
         )
 

@@ -66,7 +66,7 @@ FAULTS = (
         "look the code up in EC2's documents: account or a DOCKER_JOB_EC2_… setting is at fault",
     ),
 )
-"""The first that fits holds. A code that AWS does not document is nobody's fault among users.
+"""The first that fits holds; the last two are for codes that no document has.
 
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshooting-launch.html

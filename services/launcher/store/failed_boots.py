@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from services.launcher.failed_boots import LONG_REST, FailedBoot, decide_avoided
+from services.launcher.failed_boots import LONG_REST, PoolFailure, decide_avoided
 from shared.compute.avoided import Avoided
 from shared.events.events import AttemptEnded
 from shared.postgres.pool import Transaction
@@ -44,4 +44,4 @@ async def note_failed_boots(tx: Transaction, failed: Sequence[AttemptEnded]) -> 
 async def load_avoided(tx: Transaction) -> tuple[Avoided, ...]:
     """Return the pools to avoid now."""
     rows = await tx.conn.fetch(LOAD_FAILED_BOOTS, tx.now - LONG_REST)
-    return decide_avoided([msgspec.convert(dict(row), FailedBoot) for row in rows], tx.now)
+    return decide_avoided([msgspec.convert(dict(row), PoolFailure) for row in rows], tx.now)
