@@ -112,7 +112,7 @@ class NoticeCheck:
 
     @property
     def can_ask(self) -> bool:
-        """Whether there is a metadata service."""
+        """True if there is a metadata service."""
         return self._metadata is not None
 
     def poll(self, *, at_once: bool = False) -> None:

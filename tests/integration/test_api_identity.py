@@ -384,7 +384,7 @@ async def test_an_agent_that_is_refused_for_a_notice_learns_it_too(
 ) -> None:
     job_id = await launched(ec2)
     clock.advance(60)
-    more: dict[str, object] = {"interrupted": True}
+    more: dict[str, Any] = {"interrupted": True}
     if by_event:
         notice = InstanceInterrupted(
             instance_id=INSTANCE,

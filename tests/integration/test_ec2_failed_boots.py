@@ -14,6 +14,7 @@ from shared.backoff import Backoff
 from shared.clock import RealClock
 from shared.compute.ec2.compute import Ec2Compute
 from shared.compute.port import Instance, InstanceState, Rejected
+from shared.console_text import NOTE, is_console
 from shared.events.events import AttemptEnded, InstanceLaunched, InstanceTerminated
 from shared.runtime.service import Ports
 from tests.support.compute.compute_adapters import eventually, launch_one, request_for, until_state
@@ -21,7 +22,10 @@ from tests.support.compute.compute_api import FakeApi, serve
 from tests.support.compute.compute_ec2 import SETTINGS, Ec2World
 from tests.support.compute.stage import Stage
 
-CONFIG = ReaperConfig(confirm=Backoff(first=0.02, factor=2, longest=0.2), visibility_seconds=5)
+QUICK = Backoff(first=0.02, factor=2, longest=0.2)
+CONFIG = ReaperConfig(
+    confirm=QUICK, visibility_seconds=5, console_reads=QUICK, console_tries=10_000
+)
 XEN = replace(SETTINGS, instance_types=("m4.large",))
 TERMINATE = "terminate_ending"
 WATCH = "watch_instances"
@@ -46,6 +50,14 @@ async def api() -> AsyncIterator[FakeApi]:
 @pytest.fixture
 async def world(api: FakeApi) -> AsyncIterator[Ec2World]:
     world = Ec2World(api)
+    yield world
+    await world.close()
+
+
+@pytest.fixture
+async def slow(api: FakeApi) -> AsyncIterator[Ec2World]:
+    """A cloud that posts a console three real seconds after the end."""
+    world = Ec2World(api, console_posted_after_seconds=600.0)
     yield world
     await world.close()
 
@@ -94,8 +106,18 @@ async def end_of(stage: Stage) -> InstanceTerminated:
         return bool(await stage.published(InstanceTerminated))
 
     await eventually(over)
-    [found] = await stage.published(InstanceTerminated)
-    return found
+    return (await stage.published(InstanceTerminated))[0]
+
+
+async def console_of(stage: Stage) -> str:
+    """Sweep until a console is published; return it."""
+
+    async def posted() -> bool:
+        await stage.sweep("read_consoles")
+        return is_console((await stage.published(InstanceTerminated))[-1].console_output)
+
+    await eventually(posted)
+    return (await stage.published(InstanceTerminated))[-1].console_output or ""
 
 
 @pytest.mark.parametrize(
@@ -120,9 +142,10 @@ async def test_an_instance_that_ends_before_its_claim_says_why(
     end = await end_of(stage)
     assert end.cause == cause
     assert end.spot_interrupted is False
-    assert (printed is None and end.console_output is None) or (
-        printed is not None and printed in (end.console_output or "")
-    )
+    if printed is None:
+        assert end.console_output is None
+    else:
+        assert printed in await console_of(stage)
     assert api.claims[1] == []
 
 
@@ -167,9 +190,25 @@ async def test_without_the_permission_the_end_comes_with_a_note(
     instance = await launch_one(world.adapter(), request_for(api, 1))
     await stage.deliver(launched(instance))
     end = await end_of(stage)
-    assert end.console_output == (
-        "[the console cannot be read: no permission ec2:GetConsoleOutput]"
-    )
+    assert end.console_output == f"{NOTE}no permission ec2:GetConsoleOutput]"
+    world.cloud.control.heal()
+    assert "Power down" in await console_of(stage)
+
+
+async def test_the_console_of_an_instance_that_ended_by_itself_comes_minutes_later_and_is_published(
+    ports: Ports, slow: Ec2World, api: FakeApi
+) -> None:
+    """The reaper finds it terminated, when EC2 has posted nothing yet."""
+    world, stage = slow, Stage(build(CONFIG, ports, slow.adapter()))
+    world.cloud.control.break_boots("power_off")
+    instance = await launch_one(world.adapter(), request_for(api, 1))
+    await until_state(world.adapter(), instance.instance_id, InstanceState.TERMINATED)
+    await stage.deliver(launched(instance))
+    end = await end_of(stage)
+    assert end.console_output is None
+    assert "Power down" in await console_of(stage)
+    first, last = await stage.published(InstanceTerminated)
+    assert last == replace(first, console_output=last.console_output)
 
 
 async def test_of_a_type_without_nitro_the_posted_console_is_read(
@@ -197,8 +236,13 @@ async def test_whatever_refuses_the_latest_console_what_was_posted_is_read(
     compute = world.adapter()
     instance = await launch_one(compute, request_for(api, 1))
     await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
-    world.cloud.control.fail("GetConsoleOutput", code=code, status=400)
-    assert "Power down" in (await compute.console_output(instance.instance_id) or "")
+
+    async def posted() -> bool:
+        world.cloud.control.heal()
+        world.cloud.control.fail("GetConsoleOutput", code=code, status=400)
+        return "Power down" in (await compute.console_output(instance.instance_id) or "")
+
+    await eventually(posted)
 
 
 async def test_an_instance_that_ec2_does_not_know_has_no_console(world: Ec2World) -> None:

@@ -234,6 +234,7 @@ SWEEPS = [
     ("reaper", "terminate_ending"),
     ("reaper", "watch_instances"),
     ("reaper", "confirm_missing"),
+    ("reaper", "read_consoles"),
     ("api", "end_silent"),
     ("api", "ask_again"),
     ("reaper", "report_missed_launches"),

@@ -293,7 +293,7 @@ async def test_a_console_is_read_while_its_instance_shuts_down(
     cloud.instances["i-1"] = stopping
     cloud.consoles["i-1"] = "printed"
     await stage.sweep(WATCH)
-    cloud.consoles["i-1"] = None
+    del cloud.consoles["i-1"]
     cloud.end("i-1", reason="Client.InstanceInitiatedShutdown")
     await stage.sweep(WATCH)
     assert await printed(stage) == {"i-1": "printed"}

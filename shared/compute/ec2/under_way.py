@@ -1,4 +1,4 @@
-"""Whether an earlier CreateFleet call with the same token may still be under way. Pure.
+"""The time for which an earlier CreateFleet call with the same token may be under way. Pure.
 
 A fleet of type instant "returns errors for any instances that could not be launched", so an answer
 with neither instances nor errors proves nothing; nor does the refusal of a repeated call. EC2 goes

@@ -210,7 +210,6 @@ API_CLAIMS = (
     Claim(f"{_API}jobs.totals.ADD_SAVINGS", (OLD_IDS, ["lost"])),
     Claim(f"{_API}submission.idempotency_store.PRUNE_KEYS", (NOW, BATCH)),
     Claim(f"{_API}agents.store.PRUNE_PROOFS", (PAST,), batch=1),
-    Claim(f"{_API}jobs.consoles.KEEP_CONSOLES", (IDS, ONES, times("a"), "[")),
 )
 
 PLACES: dict[str, tuple[str, tuple[str, ...], Sequence[Claim]]] = {
@@ -243,6 +242,8 @@ ELSEWHERE = {
     "shared.messaging.parked.BEGIN_TRY",
     "shared.messaging.parked.POSTPONE_PARKED",
     "shared.messaging.parked.UNPARK",
+    # New rows, or those of their primary keys.
+    "services.api.jobs.consoles.KEEP_CONSOLES",
     # Of a table that has one row.
     "services.api.changes.store.LOCK_COUNTER",
     "services.api.changes.store.LOCK_PRUNED",

@@ -67,6 +67,9 @@ SELECT 'settled-' || id, 'interruption', at, at, at FROM settled
 INSERT INTO sightings (instance_id, first_seen_at, last_seen_at)
 SELECT 'settled-' || id, at, at FROM settled
 """,
+    "console_reads": """
+INSERT INTO console_reads (instance_id, due_at) SELECT 'later-' || id, '2100-01-01' FROM settled
+""",
     "jobs": """
 INSERT INTO jobs (id, docker_image, env_vars, labels, scheduled_for, timezone, status, attempt,
     trace, created_at, finished_at)
@@ -147,6 +150,9 @@ SELECT id, 3, 'cancelled', at, at FROM waiting
     "notices": """
 INSERT INTO notices (instance_id, kind, noticed_at, heard_at)
 SELECT 'unknown-' || id, 'interruption', at, at FROM waiting LIMIT 500
+""",
+    "console_reads": """
+INSERT INTO console_reads (instance_id, due_at) SELECT 'ending-' || id, at FROM waiting
 """,
     "jobs": """
 INSERT INTO jobs (id, docker_image, env_vars, labels, scheduled_for, timezone, status, attempt,

@@ -20,6 +20,10 @@ OF_ABSENCES = {"reaper.asking", "reaper.answered"}
 """Passed where the cloud's lists do not show an instance; tests/integration/test_reaper_absence.py
 ends the reaper there."""
 
+OF_CONSOLES = {"reaper.consoles_read"}
+"""Passed where a console comes after its instance's end; tests/integration/test_reaper_consoles.py
+ends the reaper there."""
+
 
 def all_points() -> list[str]:
     """Return the points of the services, in the order of the files and lines that name them."""
@@ -29,7 +33,8 @@ def all_points() -> list[str]:
             for node in ast.walk(ast.parse(path.read_text())):
                 if _reaches(node):
                     found.update(dict.fromkeys(_points(path, node)))
-    return [point for point in found if point not in OF_COMMANDS | OF_NOTICES | OF_ABSENCES]
+    elsewhere = OF_COMMANDS | OF_NOTICES | OF_ABSENCES | OF_CONSOLES
+    return [point for point in found if point not in elsewhere]
 
 
 def _reaches(node: ast.AST) -> bool:
