@@ -165,15 +165,7 @@ def _place(
     with_balancer = options.certificate or before.get("CertificateArn")
     jobs = chosen.get(settings.SUBNETS, "")
     if jobs:
-        found = network.job_subnets(account, vpc_id, jobs.split(","))
-        warnings += network.refuse_closed(
-            account,
-            vpc_id,
-            found,
-            option="--job-subnets",
-            sessions=chosen.get(settings.SESSION_MANAGER) == "on",
-            job_group=physical_id(account, old, "JobSecurityGroup") if old else "",
-        )
+        warnings += _check_job_subnets(account, old, vpc_id, chosen)
     return {
         "VpcId": vpc_id,
         "SubnetId": before.get("SubnetId", home.subnet_id),
@@ -184,3 +176,18 @@ def _place(
         "ImageId": place.newest_image(account, instance_type),
         "OwnDns": own_dns,
     }
+
+
+def _check_job_subnets(
+    account: Account, old: Stack | None, vpc_id: str, chosen: Mapping[str, str]
+) -> list[str]:
+    """Check the subnets that `--job-subnets` names; return warnings."""
+    found = network.job_subnets(account, vpc_id, chosen[settings.SUBNETS].split(","))
+    return network.refuse_closed(
+        account,
+        vpc_id,
+        found,
+        option="--job-subnets",
+        sessions=chosen.get(settings.SESSION_MANAGER) == "on",
+        job_group=physical_id(account, old, "JobSecurityGroup") if old else "",
+    )

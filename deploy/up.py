@@ -67,6 +67,15 @@ def parser() -> argparse.ArgumentParser:
         ".env.example); may be repeated; NAME= removes it; kept by updates",
     )
     top.add_argument("--ami", help="image of job instances; `default`: the ECS-optimized one")
+    _add_network(top)
+    top.add_argument(
+        "--ignore-quota", action="store_true", help="deploy even if the Spot quota is 0"
+    )
+    return top
+
+
+def _add_network(top: argparse.ArgumentParser) -> None:
+    """Add the options of the network of job instances."""
     top.add_argument(
         "--job-subnets",
         metavar="LIST",
@@ -77,10 +86,6 @@ def parser() -> argparse.ArgumentParser:
         choices=("on", "off"),
         help="on: the VPC's own DNS servers forward docker-job.internal (default: off)",
     )
-    top.add_argument(
-        "--ignore-quota", action="store_true", help="deploy even if the Spot quota is 0"
-    )
-    return top
 
 
 def add_where(top: argparse.ArgumentParser) -> None:

@@ -7,10 +7,17 @@ from typing import Any
 
 from fake_aws.errors import AwsError, combination, invalid, missing
 from fake_aws.instance import Plan
-from fake_aws.moto_side import InstanceType, MotoSide, Subnet, all_instance_types, instance_type
+from fake_aws.moto_side import (
+    Image,
+    InstanceType,
+    MotoSide,
+    Subnet,
+    all_instance_types,
+    instance_type,
+)
 from fake_aws.tag_rules import check_shown_in_metadata, tags_for
 from fake_aws.templates import Templates
-from fake_aws.volumes import volumes_of
+from fake_aws.volumes import Volume, volumes_of
 
 Params = dict[str, Any]
 MOST_USER_DATA = 16 * 1024
@@ -78,9 +85,7 @@ class Plans:
             profile=self._profile(profile),
             metadata=metadata,
             public_ipv4=_has_address(data, subnet),
-            volumes=volumes_of(
-                image.root_device, image.volumes, data.get("BlockDeviceMappings") or ()
-            ),
+            volumes=_volumes(image, data),
             security_groups=self._groups(data),
             key_name=data.get("KeyName"),
             cpu_credits=_cpu_credits(kind, data),
@@ -139,6 +144,10 @@ def overridden(data: Params, override: Params) -> Params:
     if merged.get("InstanceType") and merged.get("InstanceRequirements"):
         raise combination("InstanceType and InstanceRequirements cannot both be given.")
     return merged
+
+
+def _volumes(image: Image, data: Params) -> tuple[Volume, ...]:
+    return volumes_of(image.root_device, image.volumes, data.get("BlockDeviceMappings") or ())
 
 
 def _cpu_credits(kind: InstanceType, data: Params) -> str:
