@@ -63,7 +63,7 @@ def test_every_call_that_would_change_something_is_a_dry_run() -> None:
     ],
 )
 def test_each_fault_of_the_credentials_has_its_own_remedy(code: str, words: str) -> None:
-    assert words in _mend(code)
+    assert words in _mend(code, None)
 
 
 def route(gateway: str, **more: str) -> dict[str, Any]:
