@@ -1,4 +1,4 @@
-"""What a first run reads of EC2: the instances of a tag, and how an instance has ended."""
+"""The reads of EC2 in a first run: the instances of a tag, and why an instance has ended."""
 
 from typing import Any
 

@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 
 from services.reaper.store import refused_calls
 from shared.clock import Clock
-from shared.compute.port import Misconfigured
+from shared.compute.port import ComputeError
 from shared.compute.timeouts import answer_within
 from shared.log import get_logger
 from shared.postgres.errors import is_transient
@@ -62,12 +62,12 @@ class CloudCalls:
         """Return what *awaited* answers. Raises a `ComputeError`; `Unknown` after the deadline."""
         try:
             return await answer_within(self.seconds, awaited)
-        except Misconfigured as error:
-            if await self._record(call, error):
+        except ComputeError as error:
+            if error.change and await self._record(call, error):
                 _log.error(FAILS[call], message=str(error), to_change=error.change)
             raise
 
-    async def _record(self, call: Call, error: Misconfigured) -> bool:
+    async def _record(self, call: Call, error: ComputeError) -> bool:
         """Record the refusal; return whether an alert is due. A lost record is no failure."""
         try:
             async with self.db.connection() as conn:

@@ -8,7 +8,7 @@ from structlog.typing import EventDict
 
 from services.reaper.service import build
 from shared.clock import VirtualClock
-from shared.compute.port import Misconfigured, Throttled
+from shared.compute.port import Misconfigured, Throttled, Unknown
 from shared.events.events import InstanceTerminated
 from shared.runtime.service import Ports
 from tests.integration.test_reaper import CONFIG, TERMINATE, WATCH, ended, launched, reported
@@ -91,7 +91,9 @@ async def test_a_list_that_is_forbidden_is_named_and_one_that_is_throttled_is_no
     cloud.list_error = Throttled("slow down")
     assert await alerts(stage, WATCH) == []
     assert await look(stage) == {}
-    cloud.list_error = FORBIDDEN
+    expired = Unknown("RequestExpired (renew the credentials)")
+    expired.change = "renew the credentials"
+    cloud.list_error = expired
     assert len(await alerts(stage, WATCH)) == 1
     clock.advance(5)
     assert await alerts(stage, WATCH) == []

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from services.reaper.model import RefusedCall
-from shared.compute.port import Misconfigured
+from shared.compute.port import ComputeError
 from shared.postgres.pool import Connection
 
 # After a while without a refusal it begins anew.
@@ -27,7 +27,7 @@ SELECT call, message, since FROM refused_calls WHERE refused_at >= $1 ORDER BY c
 async def save(
     conn: Connection,
     call: str,
-    error: Misconfigured,
+    error: ComputeError,
     now: datetime,
     *,
     alert_again: timedelta,
