@@ -20,8 +20,8 @@ USABLE = "Enabled"
 """https://docs.aws.amazon.com/kms/latest/developerguide/key-state.html"""
 
 NOT_KNOWN = (
-    "whether EBS's default key is yours is not known, since these credentials may not call {call}: "
-    "the stack keeps {kept} for the launcher. Let an administrator deploy if the key has changed."
+    "whether EBS's default key is yours is not known, since {call} has failed ({code}): the stack "
+    "keeps {kept} for the launcher. If the key has changed, deploy again when it may be called."
 )
 
 OPERATIONS = (
@@ -47,11 +47,15 @@ def choose_key(account: Account, before: str, warnings: list[str]) -> str:
     except (BotoCoreError, ClientError) as error:
         call = getattr(error, "operation_name", "GetEbsDefaultKmsKeyId")
         kept = f"the permission of {before}" if before else "no permission of a key"
-        warnings.append(NOT_KNOWN.format(call=call, kept=kept))
+        warnings.append(NOT_KNOWN.format(call=call, code=_code(error), kept=kept))
         return before
     if key:
         warnings += remedies(account, key)
     return key
+
+
+def _code(error: BotoCoreError | ClientError) -> str:
+    return code_of(error) if isinstance(error, ClientError) else type(error).__name__
 
 
 def _customer_key(account: Account) -> str:

@@ -126,7 +126,12 @@ def _job_quotas(
     sizes = _sizes(account, chosen)
     if sizes is None:
         names = chosen["EC2_INSTANCE_TYPES"]
-        yield Finding("warn", "jobs' types", f"{account.region} does not have all of {names}")
+        yield Finding(
+            "warn",
+            "jobs' types",
+            f"EC2 does not describe {names} in {account.region}: their quotas are not checked",
+            "check the names, and allow ec2:DescribeInstanceTypes",
+        )
         return
     wanted = quotas.needs(sizes, market)
     read = {each: quotas.read_quota(account, each.code) for each in wanted}

@@ -128,7 +128,8 @@ def decide_refusal(
     if isinstance(error, Rejected) and not _goes_on_demand(launch, error):
         message = last_error or "the cloud rejects this launch"
         return _refuse(launch, message, "rejected", now)
-    if isinstance(error, NO_INSTANCE) and not error.change and _has_waited_out(launch, now):
+    is_short = isinstance(error, NO_INSTANCE) and (error.in_part or not error.change)
+    if is_short and _has_waited_out(launch, now):
         message = last_error or MESSAGES["no_capacity"]
         return _refuse(launch, message, "no_capacity", now)
     waiting = _postpone(launch, error, now, jitter, pace)
@@ -176,7 +177,8 @@ def _is_definite(error: ComputeError, *, repeated: bool) -> bool:
 
 def _goes_on_demand(launch: Launch, error: ComputeError) -> bool:
     """Return whether the launch waits for its turn on demand: Spot has no such type."""
-    return isinstance(error, NotSold) and launch.requirements.capacity == "spot_then_on_demand"
+    of_spot = isinstance(error, NotSold) and error.market == "spot"
+    return of_spot and launch.requirements.capacity == "spot_then_on_demand"
 
 
 def _has_waited_out(launch: Launch, now: datetime) -> bool:

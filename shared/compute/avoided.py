@@ -20,7 +20,7 @@ class Avoided(Struct, frozen=True, kw_only=True):
     zone: str = ""
 
     def fits(self, instance_type: str, zone: str) -> bool:
-        """Tell if a pool is meant."""
+        """Return whether a pool is meant."""
         return self.instance_type in ("", instance_type) and self.zone in ("", zone)
 
 

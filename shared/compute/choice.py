@@ -28,7 +28,11 @@ TIMES_MEMORY = 4
 
 
 class NotSold(Rejected):
-    """No type that a job names is sold on this market; on the other one they are."""
+    """No type that a job names is sold on this *market*."""
+
+    def __init__(self, message: str, market: Market) -> None:
+        super().__init__(message)
+        self.market = market
 
 
 class SizeDefaults(Protocol):
@@ -167,7 +171,8 @@ def _sold(named: list[T], market: Market) -> list[T]:
         names = ", ".join(each.name for each in named)
         on_spot = market == "spot"
         where, other = ("on Spot", "on_demand") if on_spot else ("on demand", "spot")
-        raise NotSold(f"not sold {where}: {names}; name other types, or `capacity`: `{other}`")
+        text = f"not sold {where}: {names}; name other types, or `capacity`: `{other}`"
+        raise NotSold(text, market)
     return sold
 
 

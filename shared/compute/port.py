@@ -37,6 +37,8 @@ class ComputeError(Exception):
 
     change = ""
     """What an operator can change so that it passes."""
+    in_part = False
+    """Whether that is true of some pools alone, and others lack capacity."""
 
 
 class NoCapacity(ComputeError):
@@ -288,10 +290,7 @@ class Compute(Protocol):
         ...
 
     async def list_instances(self) -> Sequence[Instance]:
-        """List every instance of this deployment that the cloud shows.
-
-        Complete, or raises `Unknown`.
-        """
+        """List all instances of this deployment. Complete, or raises `Unknown`."""
         ...
 
     async def close(self) -> None:

@@ -171,7 +171,13 @@ async def test_a_call_that_is_given_up_and_goes_on_launches_each_job_once(
     await assert_each_has_one(stage, world, 3)
 
 
-@pytest.mark.parametrize("refusal", ["SomeNewCode", "MaxSpotInstanceCountExceeded"])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        *("SomeNewCode", "MaxSpotInstanceCountExceeded", "UnauthorizedOperation"),
+        *("InvalidLaunchTemplateId.NotFound", "InvalidInstanceType"),
+    ],
+)
 async def test_a_refused_repetition_proves_nothing_about_the_first_call(
     ports: Ports,
     world: Ec2World,

@@ -209,6 +209,13 @@ def test_the_next_plan_has_smaller_types_of_a_quota_that_refused_a_larger_one(co
     assert list(blamed_quota(error, plan).values()) == [8]
 
 
+def test_another_quota_beside_that_of_vcpus_keeps_its_own_words_and_remedy() -> None:
+    error = QuotaReached("VolumeLimitExceeded: AWS's own words")
+    error.change = "ask for more storage"
+    plan = plan_of(*G4_SIZES) | {"vcpus": VCPUS}
+    assert explain_shortage(error, [failure("g4dn.2xlarge")], plan, "eu-west-1") is error
+
+
 def test_a_plan_of_an_earlier_release_has_no_sizes_and_no_smaller_type() -> None:
     error = QuotaReached(f"{USED_UP}: AWS's own words")
     explained = explain_shortage(error, [failure("g4dn.2xlarge")], plan_of(*G4_SIZES), "eu-west-1")

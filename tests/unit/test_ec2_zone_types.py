@@ -86,3 +86,14 @@ async def test_a_call_that_fails_holds_nothing_up_and_is_made_again_later(
     assert len(aws.asked) == 1
     clock.advance(pause)
     assert (await reader.read(ZONES)).pools == frozenset({("m5.large", "zone-a")})
+
+
+async def test_a_failed_look_for_names_leaves_what_is_known_of_the_zones(
+    clock: VirtualClock,
+) -> None:
+    aws = Scripted([ROW], Throttled("RequestLimitExceeded"))
+    reader = ZoneTypesReader(aws, clock)
+    known = await reader.read(ZONES)
+    assert (await reader.read(ZONES, ["c5.large"])).may_be_listed
+    assert await reader.read(ZONES) == known
+    assert len(aws.asked) == 2

@@ -25,7 +25,7 @@ from shared.compute.port import (
     Throttled,
     Unknown,
 )
-from shared.events.events import InstanceLaunched, LaunchDelayed, LaunchRefused
+from shared.events.events import InstanceLaunched, LaunchDelayed, LaunchRefused, Market
 from shared.events.requirements import Capacity, Requirements, Resources
 from shared.settings import BadSetting, Settings
 from shared.states import settled
@@ -261,6 +261,18 @@ def test_what_an_operator_can_change_ends_no_wait_for_spot(kind: type[ComputeErr
     assert (waiting.state, waiting.to_change) == ("wanted", error.change)
 
 
+def test_a_lack_of_capacity_ends_the_wait_also_if_one_pool_lacks_what_an_operator_can_change() -> (
+    None
+):
+    (asked,) = ask(wanting(capacity="spot", spot_wait_seconds=60))
+    error = NoCapacity("none; of other pools: tenancy")
+    error.change, error.in_part = "another subnet", True
+    assert refuse(asked, error, NOW + seconds(3600)).launch.state == "refused"
+    error.in_part = False
+    waiting = refuse(asked, error, NOW + seconds(3600)).launch
+    assert (waiting.settled_at, waiting.to_change) == (None, "another subnet")
+
+
 def test_an_error_while_it_is_planned_is_definite_whatever_it_is() -> None:
     for error in (Unknown("timeout"), Throttled("slow down"), NoCapacity("all pools rest")):
         verdict = refuse(WANTED, error)
@@ -270,14 +282,19 @@ def test_an_error_while_it_is_planned_is_definite_whatever_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capacity", "state"),
-    [("spot", "refused"), ("on_demand", "refused"), ("spot_then_on_demand", "wanted")],
+    ("capacity", "market", "state"),
+    [
+        ("spot", "spot", "refused"),
+        ("on_demand", "on-demand", "refused"),
+        ("spot_then_on_demand", "spot", "wanted"),
+        ("spot_then_on_demand", "on-demand", "refused"),
+    ],
 )
 def test_a_type_that_spot_never_has_is_final_unless_its_turn_on_demand_comes(
-    capacity: Capacity, state: str
+    capacity: Capacity, market: Market, state: str
 ) -> None:
     launch = wanting(capacity=capacity, spot_wait_seconds=3)
-    refused = refuse(launch, NotSold("not sold on Spot: hpc7a.96xlarge")).launch
+    refused = refuse(launch, NotSold("not sold on Spot: hpc7a.96xlarge", market)).launch
     assert refused.state == state
     if state == "wanted":
         assert (refused.reason, refused.due_at) == ("no_capacity", NOW + seconds(3))

@@ -26,9 +26,8 @@ class Cache:
 
     async def get(self, name: str, seconds: float, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Return the value of *name*, not older than *seconds*."""
-        known = self._values.get(name)
-        if known is not None and self._clock.now() - known[0] < timedelta(seconds=seconds):
-            held: T = known[1]
+        if self.is_known(name, seconds):
+            held: T = self._values[name][1]
             return held
         task = self._asking.get(name)
         if task is None:
@@ -38,6 +37,11 @@ class Cache:
             self._asking[name] = task
         value: T = await asyncio.shield(task)
         return value
+
+    def is_known(self, name: str, seconds: float) -> bool:
+        """Return whether there is a value of *name*, not older than *seconds*."""
+        known = self._values.get(name)
+        return known is not None and self._clock.now() - known[0] < timedelta(seconds=seconds)
 
     async def _ask(self, name: str, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         try:

@@ -128,6 +128,14 @@ def recast(kind: type[ComputeError], error: ComputeError) -> ComputeError:
     return other
 
 
+def proves_spent(error: ComputeError) -> bool:
+    """Return whether *error*, of a call with a token, proves that EC2 has handled the token.
+
+    https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html
+    """
+    return str(error).removeprefix("Client.").startswith("Idempotent")
+
+
 def at_fault(error: ComputeError, resources: Resources) -> ComputeError:
     """Return *error* as the deployment's fault if a job that asks for *resources* has none.
 

@@ -40,6 +40,9 @@ GRAVITY: tuple[type[ComputeError], ...] = (
 )
 
 
+SHORT = (NoCapacity, QuotaReached, Deferred)
+
+
 class FleetInstance(Struct, frozen=True, kw_only=True):
     """An instance in a fleet's answer."""
 
@@ -127,6 +130,7 @@ def shortfall(failed: Sequence[LaunchFailure], market: Market, partial: str = ""
         mixed = worst(f"{error}; of other pools: {ours}")
         mixed.change = ours.change
         error = mixed
+    error.in_part = any(isinstance(each, SHORT) and not each.change for each in errors)
     return spared(error, partial)
 
 

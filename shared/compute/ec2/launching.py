@@ -23,7 +23,7 @@ from shared.backoff import Backoff
 from shared.clock import Clock
 from shared.compute.ec2 import fleet
 from shared.compute.ec2.client import Aws
-from shared.compute.ec2.errors import ENCODED, at_fault, is_unfit, may_be_unfit
+from shared.compute.ec2.errors import ENCODED, at_fault, is_unfit, may_be_unfit, proves_spent
 from shared.compute.ec2.fleet import FleetAnswer, FleetInstance
 from shared.compute.ec2.fleet_plans import with_charged
 from shared.compute.ec2.listing import InstanceListing
@@ -43,7 +43,6 @@ from shared.compute.port import (
     Misconfigured,
     NoCapacity,
     Plan,
-    QuotaReached,
     Stale,
     Throttled,
     Unknown,
@@ -94,10 +93,12 @@ class FleetLauncher:
         short = self._shortfall(batch, answer)
         is_unexplained = batch.repeated or not answer.failed
         if len(instances) < places and is_unexplained:
-            # An answer that lists some of a launch lists them all; one look makes sure.
-            instances = await self._adopt(batch, instances, patient=not instances)
-            if not answer.launched and not answer.failed:
-                check_over(batch, len(instances), "EC2's answer lists neither instances nor errors")
+            # An answer that lists some of a launch, and why the rest is missing, is complete; one
+            # look makes sure.
+            is_complete = bool(instances and answer.failed)
+            instances = await self._adopt(batch, instances, patient=not is_complete)
+            if not answer.failed:
+                check_over(batch, len(instances), "EC2's answer has no error for the rest")
         return _in_places(instances, places, short)
 
     async def _explained(self, answer: FleetAnswer) -> FleetAnswer:
@@ -129,8 +130,8 @@ class FleetLauncher:
         if definite and (batch.repeated or isinstance(error, Stale)):
             # The instances of an earlier call have the launch's tag, whatever the answer says now.
             instances = await self._adopt(batch, [], patient=batch.repeated)
-            if isinstance(error, (Deferred, NoCapacity, QuotaReached)):
-                check_over(batch, len(instances), str(error))
+            if batch.repeated and not proves_spent(error):
+                check_over(batch, len(instances), str(error), error.change)
             return _in_places(instances, len(batch.requests), error)
         return [error] * len(batch.requests)
 

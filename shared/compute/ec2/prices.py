@@ -156,6 +156,9 @@ class Prices:
             self._resting.fail(SPOT, error)
             return
         self._resting.succeed()
+        # Another caller may have read more in the meantime.
+        stale = {name: at for name, at in stale.items() if not self._is_fresh(name, at, now)}
+        read = {pool: changes for pool, changes in read.items() if pool[0] in stale}
         # A pool that AWS shows no more has no price any more.
         kept = {pool: held for pool, held in self._spot.items() if pool[0] not in stale}
         self._spot = kept | read

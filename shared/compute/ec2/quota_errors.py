@@ -24,10 +24,10 @@ https://github.com/hashicorp/terraform/issues/1891
 def blamed_quota(error: ComputeError, plan: Plan) -> dict[Quota, int]:
     """Return one quota of a plan that was refused as a whole for a quota, and the vCPUs refused.
 
-    Which one it was EC2 does not tell, nor for which type: the largest is taken for it. Without
+    EC2 names neither the quota nor the type: the largest is taken for it. Without
     the quota, or that type, the next plan asks for the others alone.
     """
-    if not isinstance(error, QuotaReached) or not _is_of_vcpus(error, ()):
+    if not isinstance(error, QuotaReached) or not _is_of_vcpus(error):
         return {}
     return dict(sorted(_quotas(plan).items())[:1])
 
@@ -54,14 +54,16 @@ def explain_shortage(
     The quotas then rest, except for smaller types, so the next plan leaves out what was refused.
     Nothing in *failed*: the call was refused as a whole.
     """
-    if not isinstance(error, QuotaReached) or not _is_of_vcpus(error, failed):
+    if not isinstance(error, QuotaReached) or not _is_of_vcpus(error):
         return error
     spent = spent_quotas(failed, plan) or blamed_quota(error, plan)
     named = spent if failed else _quotas(plan)
     text = f"{error}: {explain_all(named, region)}" if named else str(error)
     refused = {each.pool for each in failed}
     is_left = any(each not in refused and _may_fit(each, spent, plan) for each in _pools(plan))
-    return Stale(f"{text}; trying the other types") if is_left else QuotaReached(text)
+    explained = Stale(f"{text}; trying the other types") if is_left else QuotaReached(text)
+    explained.change, explained.in_part = error.change, error.in_part
+    return explained
 
 
 def _may_fit(pool: CapacityPool, spent: Mapping[Quota, int], plan: Plan) -> bool:
@@ -69,9 +71,8 @@ def _may_fit(pool: CapacityPool, spent: Mapping[Quota, int], plan: Plan) -> bool
     return quota is None or quota not in spent or _vcpus(pool, plan) < spent[quota]
 
 
-def _is_of_vcpus(error: ComputeError, failed: Sequence[LaunchFailure]) -> bool:
-    codes = {each.code for each in failed} or {str(error).partition(":")[0]}
-    return bool(codes & VCPU_CODES)
+def _is_of_vcpus(error: ComputeError) -> bool:
+    return str(error).partition(":")[0] in VCPU_CODES
 
 
 def _quota(pool: CapacityPool) -> Quota | None:

@@ -20,12 +20,17 @@ ALL_SHOWN_SECONDS_EACH = 0.25
 those that are there wait for it too."""
 
 
-def check_over(batch: LaunchBatch, found: int, because: str) -> None:
-    """Raise `Unknown` while more instances of *batch* may come than the *found* ones."""
+def check_over(batch: LaunchBatch, found: int, because: str, change: str = "") -> None:
+    """Raise `Unknown` while more instances of *batch* may come than the *found* ones.
+
+    *change*: what an operator can change, if that is why.
+    """
     wanted = len(batch.requests)
     over = ALL_SHOWN_SECONDS + ALL_SHOWN_SECONDS_EACH * wanted if found else NOTHING_YET_SECONDS
     if found < wanted and batch.age_seconds < over:
-        raise Unknown(
+        unknown = Unknown(
             f"{because}; EC2 shows {found} of {wanted} instances, and a call for them may be under "
             f"way until {over:g} s after the first one"
         )
+        unknown.change = change
+        raise unknown

@@ -58,14 +58,16 @@ class ZoneTypesReader:
 
     async def read(self, zones: Sequence[str], names: Sequence[str] = ()) -> ZoneTypes:
         """Return the types of *zones*; those with *names* in all zones of the region."""
-        if self._without_until is not None and self._clock.now() < self._without_until:
+        named, here = {"instance_type": sorted(names)}, {"location": sorted(zones)}
+        rests = self._without_until is not None and self._clock.now() < self._without_until
+        if rests and not self._cache.is_known(str(named if names else here), KNOWN_SECONDS):
             return self._without
         try:
             listed = frozenset[tuple[str, str]]()
             if names:
-                listed = await self._listed(instance_type=sorted(names))
+                listed = await self._listed(**named)
             # No line for the names may be right, or that of an emulator that lists nothing.
-            listed = listed or await self._listed(location=sorted(zones))
+            listed = listed or await self._listed(**here)
         except ComputeError as error:
             is_failure = isinstance(error, (Throttled, Unknown))
             return self._go_on_without(str(error), is_failure=is_failure)
