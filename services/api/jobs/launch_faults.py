@@ -7,7 +7,7 @@ has ended while it was launched (`launch_ends.py`). What only the breaker knows 
 from collections.abc import Mapping
 
 from services.api.jobs.boots import CHECK
-from services.api.jobs.breaker import LAST_FAILURE
+from shared.launch_pauses import LAST_FAILURE
 from shared.postgres.pool import Connection
 
 LOOKED_AT = 1000
