@@ -155,3 +155,4 @@ async def test_the_console_that_comes_in_the_pause_is_published_and_shown_to_use
     text = (await ready(world)).text
     assert CHECK in text
     assert "Docker does not run" not in text
+    assert text.count("launches are paused") == 1  # for whatever they wait, it is one pause
