@@ -9,7 +9,7 @@ from services.launcher.model import KnownLaunch
 from services.launcher.pauses import latest_pause
 from services.launcher.repeats import decide_repeat
 from services.launcher.store import known_launches, launches
-from services.launcher.store.failed_boots import note_failed_boots
+from services.launcher.store.failed_boots import forget_failed_boots, note_failed_boots
 from services.launcher.store.pauses import save_pause
 from shared.events import cloudevents
 from shared.events.cloudevents import Envelope
@@ -52,7 +52,13 @@ async def on_instance_requested(
 async def on_launches_paused(
     changed: Sequence[Envelope[LaunchesPaused | LaunchesResumed]], tx: Transaction
 ) -> Follows:
-    """Pause or resume launching: the event with the highest sequence holds, in any order."""
+    """Pause or resume launching: the event with the highest sequence holds, in any order.
+
+    A resumption is a boot: the failed ones before may have been the fault that is mended.
+    """
+    resumed = [each.at for each in changed if isinstance(each.body, LaunchesResumed)]
+    if resumed:
+        await forget_failed_boots(tx, max(resumed))
     await save_pause(tx, latest_pause([each.body for each in changed]))
     return ()
 
@@ -105,8 +111,9 @@ async def on_job_cancelled(cancelled: Sequence[Envelope[JobCancelled]], tx: Tran
 async def on_attempt_ended(ended: Sequence[Envelope[AttemptEnded]], tx: Transaction) -> Follows:
     """Cancel the launch, as on `JobCancelled`: the attempt needs no instance any more.
 
-    If its instance did not boot, remember the pool.
+    If its instance did not boot, remember the pool, unless the fault is the account's.
     """
-    await note_failed_boots(tx, [each.body for each in ended if each.body.boot_failed])
+    failed = [each.body for each in ended if each.body.boot_failed]
+    await note_failed_boots(tx, [each for each in failed if not each.account_fault])
     await launches.give_up(tx, [(each.body.job_id, each.body.attempt) for each in ended])
     return ()

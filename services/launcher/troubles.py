@@ -3,6 +3,7 @@
     a launch waits with `to_change` ─▶ a row of `troubles`, an alert ─ each hour ─▶ an alert again
                                     └─ none waits for it any more ─▶ no row
 
+A pause of launches (`pauses.py`) is a row too, under the name `PAUSED`: nothing is refused in it.
 The row is a summary of the launches that wait, so it cannot outlive the fault: the first launches
 that pass remove it, and so does a cancellation of all of them.
 """
@@ -15,6 +16,7 @@ from msgspec import Struct
 
 from services.launcher.model import Trouble, Waiting
 from services.launcher.store import troubles
+from shared.launch_pauses import PAUSED
 from shared.log import get_logger
 from shared.postgres.pool import Connection
 from shared.runtime.service import Ports
@@ -23,6 +25,9 @@ TROUBLE_SECONDS = 15.0
 """The interval of the sweep."""
 
 ALERT_AGAIN = timedelta(hours=1)
+
+REFUSED = "launches are refused for a fault of the deployment: jobs wait until it is mended"
+MENDED = "no launch waits for this fault any more"
 
 _log = get_logger(service="launcher", part="troubles")
 
@@ -79,22 +84,26 @@ async def degraded(conn: Connection) -> Mapping[str, str]:
 
 
 def _sentence(trouble: Trouble) -> str:
+    since = f"since {trouble.since:%Y-%m-%dT%H:%M:%SZ}"
+    if trouble.to_change == PAUSED:
+        return f"{PAUSED} {since}: {trouble.message.removeprefix(f'{PAUSED}: ')}"
     jobs = "1 job waits" if trouble.launches == 1 else f"{trouble.launches} jobs wait"
-    return f"{jobs} since {trouble.since:%Y-%m-%dT%H:%M:%SZ}: {trouble.message}"
+    return f"{jobs} {since}: {trouble.message}"
 
 
 def _report(decision: TroubleDecision) -> None:
     for each in decision.alerts:
+        paused = each.to_change == PAUSED
         _log.error(
-            "launches are refused for a fault of the deployment: jobs wait until it is mended",
-            to_change=each.to_change,
+            f"{PAUSED}: instances do not boot" if paused else REFUSED,
+            to_change=None if paused else each.to_change,
             message=each.message,
             launches=each.launches,
             since=each.since.isoformat(),
         )
     for each in decision.mended:
         _log.info(
-            "no launch waits for this fault any more",
+            "launches are resumed" if each.to_change == PAUSED else MENDED,
             to_change=each.to_change,
             since=each.since.isoformat(),
         )

@@ -198,7 +198,8 @@ class JobStarted(Event, frozen=True, kw_only=True):
 class AttemptEnded(Event, frozen=True, kw_only=True):
     """The attempt has ended; its instance ends at *terminate_after*, after the agent's clean-up.
 
-    *boot_failed*: no agent on its instance has claimed it.
+    *boot_failed*: no agent on its instance has claimed it. *account_fault*: the cloud names a fault
+    of the account or of a setting for that, so other instance types and zones have it too.
     """
 
     job_id: int
@@ -207,6 +208,7 @@ class AttemptEnded(Event, frozen=True, kw_only=True):
     ended_at: Timestamp
     terminate_after: Timestamp
     boot_failed: bool = False
+    account_fault: bool = False
 
 
 class JobFinished(Event, frozen=True, kw_only=True):

@@ -97,11 +97,26 @@ async def test_what_ec2_names_as_the_account_s_fault_is_shown_until_it_is_mended
     assert (answer.status_code, answer.json()["degraded"]) == (200, ["launches"])
     assert change in answer.json()["message"]
     ended = await world.stage.published(AttemptEnded)
-    assert all(each.boot_failed for each in ended)
+    assert all(each.boot_failed and each.account_fault for each in ended)
     assert await world.stage.published(LaunchesPaused) == []  # one job alone
     await runs(world, job_id)
     assert (await world.status(job_id))["status"] == "DONE"
     assert (await ready(world)).json() == {"status": "ready"}
+
+
+async def test_a_job_above_a_quota_pauses_no_other_whose_instance_fails_to_boot_once(
+    world: World,
+) -> None:
+    big, other = [(await world.post())["id"] for _ in range(2)]
+    for attempt in range(1, 10):
+        end = replace(world.terminated(big, attempt), cause="Client.VolumeLimitExceeded")
+        await world.deliver(world.launched(big, attempt), end)
+    await boots_in_vain(world, other)
+    assert await world.stage.published(LaunchesPaused) == []
+    for attempt in range(10, 20):
+        end = replace(world.terminated(big, attempt), cause="Client.VolumeLimitExceeded")
+        await world.deliver(world.launched(big, attempt), end)
+    assert await world.stage.published(LaunchesPaused) == []
 
 
 async def test_a_pause_for_instances_that_never_claim_names_what_to_change(
@@ -140,3 +155,4 @@ async def test_the_console_that_comes_in_the_pause_is_published_and_shown_to_use
     text = (await ready(world)).text
     assert CHECK in text
     assert "Docker does not run" not in text
+    assert text.count("launches are paused") == 1  # for whatever they wait, it is one pause

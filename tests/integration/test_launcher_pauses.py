@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import structlog
 from msgspec.structs import replace
 
 from services.launcher.config import LauncherConfig
 from services.launcher.service import build
 from shared.clock import VirtualClock
-from shared.compute.port import NoCapacity, Unknown
+from shared.compute.port import Misconfigured, NoCapacity, Unknown
 from shared.events.events import (
     AttemptEnded,
     InstanceLaunched,
@@ -22,6 +23,7 @@ from shared.events.events import (
     LaunchRefused,
 )
 from shared.events.requirements import Requirements
+from shared.launch_pauses import PAUSED
 from shared.runtime.service import Ports
 from tests.support.compute.scripted_compute import ScriptedCompute
 from tests.support.compute.stage import Stage
@@ -234,13 +236,53 @@ async def test_what_to_change_is_in_each_delay_and_an_alert_without_what_an_inst
     assert "a secret" in delay.message  # for the job's own users
     await stage.sweep("report_troubles")
     shown = await troubles_of(stage)
-    assert CHANGE not in WHY
-    assert shown == [(CHANGE, "launches are paused: 5 instances in a row have not booted")]
+    assert shown == [(PAUSED, "launches are paused: 5 instances in a row have not booted")]
     await stage.deliver(RESUMED)
     await stage.sweep(LAUNCH)
     await stage.sweep("report_troubles")
     assert await troubles_of(stage) == []
     assert len(cloud.asked) == 1
+
+
+async def test_a_pause_shows_under_its_own_name_once_and_refuses_nothing(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    cloud.plan_errors.append(Misconfigured("InvalidSubnetID.NotFound: no", change="the subnets"))
+    await stage.deliver(requested(1))
+    await stage.sweep(LAUNCH)  # refused before the pause, for a fault of the deployment
+    more = replace(paused(), message=f"{WHY}; its console: a secret", to_change=CHANGE)
+    await stage.deliver(more, *(requested(each) for each in (2, 3)))
+    clock.advance(60)
+    await stage.sweep(LAUNCH)
+    assert await errors_of(stage) == [("launches are paused: instances do not boot", None, 3)]
+    clock.advance(60)
+    assert await errors_of(stage) == []
+    assert dict((await stage.service.look()).degraded) == {
+        "launches": "launches are paused since 2026-01-01T00:01:00Z: 5 instances in a row have not "
+        "booted"
+    }
+    clock.advance(180)
+    await stage.sweep(LAUNCH)  # the trial, which has no answer yet
+    assert await errors_of(stage) == []
+    await stage.deliver(RESUMED)
+    assert await errors_of(stage) == []  # the rest is held back no more, and not yet asked for
+    assert await troubles_of(stage) == []
+    assert dict((await stage.service.look()).degraded) == {}
+
+
+async def test_the_trial_of_a_pause_is_no_refusal_while_it_is_asked_for(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    await stage.deliver(replace(paused(), to_change=CHANGE), requested(1))
+    await stage.sweep(LAUNCH)
+    clock.advance(300)
+    cloud.refusals.append(Unknown("no answer"))
+    await stage.sweep(LAUNCH)
+    await stage.sweep("report_troubles")
+    assert [each for each, _ in await troubles_of(stage)] == [PAUSED]
+    await stage.deliver(RESUMED)
+    await stage.sweep("report_troubles")
+    assert await troubles_of(stage) == []
 
 
 async def test_the_same_pause_with_more_to_show_is_published_and_leaves_its_trial(
@@ -254,6 +296,14 @@ async def test_the_same_pause_with_more_to_show_is_published_and_leaves_its_tria
     await stage.sweep(LAUNCH)
     assert [each.job_id for each in cloud.asked] == [1]
     assert (await stage.published(LaunchDelayed))[-1].message.startswith(more)
+
+
+async def errors_of(stage: Stage) -> list[tuple[str, str | None, int]]:
+    """Run the sweep; return what it logs as errors: message, what to change, and launches."""
+    with structlog.testing.capture_logs() as entries:
+        await stage.sweep("report_troubles")
+    errors = [each for each in entries if each["log_level"] == "error"]
+    return [(each["event"], each["to_change"], each["launches"]) for each in errors]
 
 
 async def troubles_of(stage: Stage) -> list[tuple[str, str]]:

@@ -220,8 +220,29 @@ def paused() -> Breaker:
 
 def test_failed_boots_of_one_job_alone_pause_nothing() -> None:
     state = counted(Breaker(), *[failed(1)] * 9)
-    assert (state.failures, state.paused_until) == (9, None)
+    assert (state.failures, state.paused_until) == (RULES.boot_limit, None)
     assert counted(state, failed(2)).paused_until is not None
+
+
+@pytest.mark.parametrize("boot_limit", [2, 9])
+def test_a_job_that_never_boots_counts_a_few_times_and_leaves_the_pause_to_others(
+    boot_limit: int,
+) -> None:
+    """Such as one whose disk is above the account's quota, tried for as long as that lasts."""
+    rules = JobRules(boot_limit=boot_limit, boot_failures_pause=5)
+    state = Breaker()
+    for _ in range(50):
+        assert not breaker.is_shared(state, 1, rules)
+        state, event = breaker.decide_failed(state, [failed(1)], NOW, 0, rules)
+        assert event is None
+    state, event = breaker.decide_failed(state, [failed(2)], NOW, 0, rules)
+    assert event is None
+    assert not breaker.is_shared(state, 1, rules)
+    state, event = breaker.decide_failed(state, [failed(3), failed(4)], NOW, 0, rules)
+    assert event is not None
+    paused_after = state.failures
+    state = breaker.with_failed(state, [1, 1], rules)
+    assert state.failures == paused_after + 2  # in the pause all count
 
 
 def test_what_was_launched_before_the_pause_does_not_make_it_longer() -> None:

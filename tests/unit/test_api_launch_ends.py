@@ -9,7 +9,7 @@ from services.api.jobs import boots, breaker
 from services.api.jobs.breaker import Breaker, FailedBoot
 from services.api.jobs.decisions import decide_overdue, decide_terminated
 from services.api.jobs.model import Attempt, JobWithAttempts, Step
-from services.api.jobs.retry_limits import LONGEST_SECONDS, REASON_CHARACTERS
+from services.api.jobs.retry_limits import LONGEST_EXCUSED_SECONDS, REASON_CHARACTERS
 from services.api.jobs.waiting import waiting
 from shared.events.events import AttemptEnded
 from tests.unit.test_api_boots import NOW, RULES, booting, ended, ends, job_of, overdue, terminated
@@ -59,8 +59,8 @@ def test_what_the_account_a_setting_or_aws_is_at_fault_for_fails_no_job(
         assert (following.to_change is None) == (change is None)
         delays.append((following.due_at - NOW).total_seconds())
         whole_job = after(whole_job, step)
-    assert delays[:4] == [5, 10, 20, 40]
-    assert delays[-1] == LONGEST_SECONDS
+    assert delays[:11] == [5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, LONGEST_EXCUSED_SECONDS]
+    assert set(delays[11:]) == {LONGEST_EXCUSED_SECONDS}  # 24 attempts a day, not 144
     # Nothing of that is used up when instances fail to boot by themselves.
     assert overdue(whole_job).job.status == "SCHEDULED"
 
@@ -81,11 +81,27 @@ def test_such_an_end_counts_for_the_pause_of_launches(code: str) -> None:
     assert (failed.to_change is None) == (CODES[code] is None)
 
 
-def test_a_lack_of_capacity_counts_against_nothing() -> None:
-    whole_job = job_of(*(ended(number, excused=True) for number in range(1, 40)), booting(40))
-    step = ends(whole_job, terminated(40, cause="Server.InsufficientInstanceCapacity"))
-    assert (step.job.status, last_of(step).number) == ("SCHEDULED", 41)
-    assert breaker.failed_boots(step.events, step.attempts) == []
+def test_a_lack_of_capacity_counts_as_an_interruption_and_is_no_failed_boot() -> None:
+    whole_job, code = job_of(placed()), "Server.InsufficientInstanceCapacity"
+    for number in range(1, RULES.interruption_budget + 1):
+        step = ends(whole_job, terminated(number, cause=code))
+        assert step.job.status == "SCHEDULED"
+        assert breaker.failed_boots(step.events, step.attempts) == []
+        assert (last_of(step).retry_because or "").startswith(
+            f"retry {number} of {RULES.interruption_budget}: instance lost: "
+        )
+        whole_job = after(whole_job, step)
+    last = ends(whole_job, terminated(whole_job.job.attempt, cause=code))
+    assert last.job.status == "FAILED"
+    assert "EC2 had no capacity for it after all" in (last.job.error_message or "")
+
+
+@pytest.mark.parametrize("code", [*CODES, "Client.InstanceInitiatedShutdown"])
+def test_a_fault_of_the_account_says_nothing_about_a_pool(code: str) -> None:
+    step = ends(job_of(booting()), terminated(cause=code))
+    [over] = [each for each in step.events if isinstance(each, AttemptEnded)]
+    # A fault of AWS may be a zone's.
+    assert over.account_fault == (CODES.get(code) is not None)
 
 
 @pytest.mark.parametrize("code", ["Client.UserInitiatedShutdown", "Client.InstanceTerminated"])
@@ -131,7 +147,7 @@ def test_the_fault_is_shared_from_the_failed_boot_that_opens_the_breaker() -> No
     assert not breaker.is_shared(Breaker(failures=1, job_ids=(1,)), 2, RULES)
     assert not breaker.is_shared(state, 1, RULES)  # one job alone may ask for what does not boot
     assert breaker.is_shared(state, 2, RULES)
-    assert breaker.is_shared(breaker.with_failed(Breaker(), [1, 1]), 2, RULES)
+    assert breaker.is_shared(breaker.with_failed(Breaker(), [1, 1], RULES), 2, RULES)
     assert breaker.is_shared(Breaker(paused_until=NOW), 1, RULES)
 
 

@@ -1,18 +1,23 @@
 """Pools to avoid since instances there did not boot."""
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 from services.launcher.failed_boots import LONG_REST, POOL_REST, PoolFailure, decide_avoided
 from shared.compute.avoided import Avoided, least_avoided
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+JOBS = itertools.count(1)
 A, B = "us-east-1a", "us-east-1b"
 PLACES = [("m5.large", A), ("c5.large", A), ("m5.large", B), ("c5.large", B)]
 
 
-def failed(instance_type: str, zone: str, ago: float = 0) -> PoolFailure:
-    at = NOW - timedelta(seconds=ago)
-    return PoolFailure(instance_type=instance_type, zone=zone, failed_at=at)
+def failed(
+    instance_type: str, zone: str, ago: float = 0, *, job_id: int | None = None
+) -> PoolFailure:
+    """Return a failed boot, each of a job of its own."""
+    at, job_id = NOW - timedelta(seconds=ago), next(JOBS) if job_id is None else job_id
+    return PoolFailure(job_id=job_id, instance_type=instance_type, zone=zone, failed_at=at)
 
 
 def chosen(*boots: PoolFailure) -> list[tuple[str, str]]:
@@ -37,6 +42,15 @@ def test_two_of_one_type_avoid_the_type_for_longer() -> None:
         ("c5.large", A),
         ("c5.large", B),
     ]
+
+
+def test_one_job_alone_avoids_its_pools_and_no_zone_or_type() -> None:
+    own = failed("m5.large", A, job_id=7), failed("c5.large", A, job_id=7)
+    assert chosen(*own) == [("m5.large", B), ("c5.large", B)]
+    assert chosen(own[0], failed("m5.large", A, job_id=7)) == PLACES[1:]
+    assert chosen(*own, failed("m5.large", B, job_id=7)) == [("c5.large", B)]
+    late = POOL_REST.total_seconds()
+    assert chosen(*(failed(*each, late, job_id=7) for each in PLACES * 2)) == PLACES
 
 
 def test_where_instances_boot_nowhere_there_is_always_a_choice() -> None:

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from msgspec.structs import replace
 
-from services.api.jobs.launch_ends import OPERATORS, code_of, fault_of
+from services.api.jobs.launch_ends import ACCOUNT, OPERATORS, code_of, fault_of
 from services.api.jobs.model import TERMINAL, Attempt, AttemptEnding, Job, JobWithAttempts
 from shared.console_text import NOTE, OUR_LINES, readable
 from shared.events.events import InstanceTerminated
@@ -71,8 +71,9 @@ def ending_with(attempt: Attempt, fact: InstanceTerminated, *, shared: bool) -> 
         message=end_message(attempt, fact, boot_failed=failed),
         container_stopped=True,
         boot_failed=failed,
-        excused=fault is not None or (failed and shared),
+        excused=failed and (fault is not None or shared),
         to_change=change if failed else None,
+        account_fault=failed and fault is not None and fault.kind in ACCOUNT,
     )
 
 

@@ -9,8 +9,9 @@ A fault that all instances share (an image without Docker, an API that they cann
 boot of each instance, and a job of some of them: so nothing is launched for a while, and then one
 instance at a time. Each pause is longer than the one before. The launcher keeps it (its `pauses`).
 
-From the failed boot that opens it until a claim, failed boots count against no job (`is_shared`);
-nor do those that made it open, once it is open (`excuse`).
+Of one job only a few count (`with_failed`). From the failed boot that opens it until a claim,
+failed boots count against no job (`is_shared`); nor do those that made it open, once it is open
+(`excuse`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,21 +27,21 @@ from services.api.jobs.waiting import to_the_second
 from shared.backoff import Backoff
 from shared.console_text import NOTE
 from shared.events.events import AttemptEnded, Event, LaunchesPaused, LaunchesResumed
+from shared.launch_pauses import LAST_FAILURE, PAUSED
 
 PAUSE = Backoff(first=300, factor=2, longest=3600)
 LEAST_JOBS = 2
 """One job alone may ask for what does not boot; its own limit ends it."""
-
-PAUSED = "launches are paused"
-LAST_FAILURE = "; the last: "
-"""What follows in a message may be an instance's own text: for users with a key alone."""
 
 TRIAL_MARGIN_SECONDS = 60
 """From the end of a trial's boot time until its failure is known to the launcher."""
 
 
 class Breaker(Struct, frozen=True, kw_only=True):
-    """The row of `launch_breaker`. `sql/` describes its columns."""
+    """The row of `launch_breaker`. `sql/` describes its columns.
+
+    *job_ids* has the job of each failed boot that counts, up to the pause.
+    """
 
     failures: int = 0
     job_ids: tuple[int, ...] = ()
@@ -84,15 +85,30 @@ def is_shared(breaker: Breaker, job_id: int, rules: JobRules) -> bool:
     """Tell if a failed boot of this job now is one of many: launches are paused, or will be."""
     if breaker.paused_until is not None:
         return True
-    jobs = {*breaker.job_ids, job_id}
-    return breaker.failures + 1 >= rules.boot_failures_pause and len(jobs) >= LEAST_JOBS
+    return _opens(with_failed(breaker, [job_id], rules), rules)
 
 
-def with_failed(breaker: Breaker, job_ids: Iterable[int]) -> Breaker:
-    """Add failed boots of these jobs, which are not saved yet."""
-    added = tuple(job_ids)
-    jobs = tuple(dict.fromkeys((*breaker.job_ids, *added)))[:LEAST_JOBS]
-    return replace(breaker, failures=breaker.failures + len(added), job_ids=jobs)
+def with_failed(breaker: Breaker, job_ids: Iterable[int], rules: JobRules) -> Breaker:
+    """Add failed boots of these jobs, which are not saved yet; in a pause all of them count.
+
+    Before it a job counts only a few times: one whose instances EC2 never starts is tried for as
+    long as that lasts, and must not make up the pause of all.
+    """
+    added = list(job_ids)
+    if breaker.paused_until is not None:
+        return replace(breaker, failures=breaker.failures + len(added))
+    most = min(rules.boot_limit, (rules.boot_failures_pause + 1) // 2)
+    for job_id in added:
+        if breaker.job_ids.count(job_id) < most:
+            jobs = (*breaker.job_ids, job_id)
+            breaker = replace(breaker, failures=breaker.failures + 1, job_ids=jobs)
+    return breaker
+
+
+def _opens(breaker: Breaker, rules: JobRules) -> bool:
+    """Return whether so many failed boots, of several jobs, begin a pause."""
+    several = len(set(breaker.job_ids)) >= LEAST_JOBS
+    return several and breaker.failures >= rules.boot_failures_pause
 
 
 def excuse(breaker: Breaker, whole_job: JobWithAttempts) -> list[Attempt]:
@@ -118,10 +134,10 @@ def decide_failed(
     breaker: Breaker, failed: Sequence[FailedBoot], now: datetime, jitter: float, rules: JobRules
 ) -> tuple[Breaker, LaunchesPaused | None]:
     """Count *failed*, of which there is one at least; pause, or pause again after a trial."""
-    counted = with_failed(breaker, (each.job_id for each in failed))
+    counted = with_failed(breaker, (each.job_id for each in failed), rules)
     counted = replace(counted, since=breaker.since or now)
     if breaker.paused_until is None:
-        if counted.failures < rules.boot_failures_pause or len(counted.job_ids) < LEAST_JOBS:
+        if not _opens(counted, rules):
             return counted, None
     elif not any(_is_trial(each, breaker) for each in failed):
         return counted, None  # it was launched before the pause, and is no news

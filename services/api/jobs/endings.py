@@ -90,6 +90,7 @@ def _ended(
         ended_at=now,
         terminate_after=_terminate_after(ended, now, rules),
         boot_failed=ending.boot_failed,
+        account_fault=ending.account_fault,
     )
     return ended, over
 

@@ -146,7 +146,9 @@ class JobHandlers:
         )
         if step is not None:
             failed = breaker.failed_boots(step.events, step.attempts)
-            work.breaker = breaker.with_failed(work.breaker, (each.job_id for each in failed))
+            work.breaker = breaker.with_failed(
+                work.breaker, (each.job_id for each in failed), self.rules
+            )
         return self._take(work, step)
 
     def _take(self, work: UnitOfWork, step: Step | None) -> Sequence[Event]:

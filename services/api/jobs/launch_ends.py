@@ -2,10 +2,10 @@
 
     quota, setup  the account or a setting is at fault: the job waits until that is mended
     aws           AWS is at fault
-    capacity      EC2 had none for it after all
+    capacity      EC2 had none for it after all: as an interruption, up to their limit
 
-None of them is the job's fault, so none counts against a limit of the job: another attempt follows
-with a growing delay. All but the last count for the pause of launches (`breaker.py`).
+The first three are not the job's fault and count against no limit of it: another attempt follows
+with a growing delay. They count for the pause of launches (`breaker.py`).
 """
 
 from fnmatch import fnmatchcase
@@ -21,6 +21,10 @@ OPERATORS = frozenset(
     {"Client.UserInitiatedShutdown", "Client.UserInitiatedHibernate", "Client.InstanceTerminated"}
 )
 """Somebody has ended it, the last by making an image of it."""
+
+
+ACCOUNT = frozenset({"quota", "setup"})
+"""Kinds of faults that every pool has, so that no other is better."""
 
 
 class LaunchFault(NamedTuple):

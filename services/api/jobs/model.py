@@ -204,6 +204,7 @@ class AttemptEnding(Struct, frozen=True, kw_only=True):
     `container_stopped`: its container is known to have stopped. `for_good`: a retry will hardly
     help (the registry has no such image, or denies it). `boot_failed`: no agent has claimed it.
     `excused`: it counts against no limit of the job. `to_change`: what an operator can change.
+    `account_fault`: the cloud names a fault that its pool has in common with all others.
     """
 
     cause: Cause
@@ -214,6 +215,7 @@ class AttemptEnding(Struct, frozen=True, kw_only=True):
     boot_failed: bool = False
     excused: bool = False
     to_change: str | None = None
+    account_fault: bool = False
 
 
 class Step(Struct, frozen=True, kw_only=True):

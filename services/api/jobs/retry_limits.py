@@ -25,6 +25,9 @@ PASSED_COUNT_SECONDS = 60
 LONGEST_SECONDS = 600
 """The longest delay between two attempts."""
 
+LONGEST_EXCUSED_SECONDS = 3600
+"""The longest delay after an excused end: as many attempts follow as the fault lasts."""
+
 REASON_CHARACTERS = 300
 """The most characters of an error message in `retry_because`; its attempt has all of it."""
 
@@ -73,6 +76,7 @@ def next_delay(
     """
     backoff = Backoff(rules.retry_first_seconds, 2, LONGEST_SECONDS)
     if ending.excused:
+        backoff = Backoff(rules.retry_first_seconds, 2, LONGEST_EXCUSED_SECONDS)
         return backoff.delay(1 + excused_in_a_row(whole_job, attempt.number), jitter)
     limit, used = _limit_and_use(whole_job, attempt, ending, rules)
     if used > limit.allowed:

@@ -1,6 +1,7 @@
 """SQL of the pools in which instances did not boot."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import msgspec
 
@@ -23,7 +24,7 @@ ON CONFLICT DO NOTHING
 PRUNE_FAILED_BOOTS = "DELETE FROM failed_boots WHERE failed_at < $1"
 
 LOAD_FAILED_BOOTS = """
-SELECT instance_type, zone, failed_at FROM failed_boots
+SELECT job_id, instance_type, zone, failed_at FROM failed_boots
 WHERE failed_at > $1 ORDER BY failed_at DESC LIMIT 500
 """
 
@@ -32,13 +33,18 @@ async def note_failed_boots(tx: Transaction, failed: Sequence[AttemptEnded]) -> 
     """Record the pools of these attempts' instances; forget those of long ago."""
     if not failed:
         return
-    await tx.conn.execute(PRUNE_FAILED_BOOTS, tx.now - LONG_REST)
+    await forget_failed_boots(tx, tx.now - LONG_REST)
     await tx.conn.execute(
         ADD_FAILED_BOOTS,
         [each.job_id for each in failed],
         [each.attempt for each in failed],
         [each.ended_at for each in failed],
     )
+
+
+async def forget_failed_boots(tx: Transaction, before: datetime) -> None:
+    """Forget the failed boots *before* a time."""
+    await tx.conn.execute(PRUNE_FAILED_BOOTS, before)
 
 
 async def load_avoided(tx: Transaction) -> tuple[Avoided, ...]:

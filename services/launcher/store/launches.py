@@ -89,10 +89,11 @@ async def lock_due(tx: Transaction, limit: int) -> list[Launch]:
 
 # By the key alone, here and below: the row is locked anyway, and with a condition on its state
 # Postgres might look for the key among all rows of that state, or take them for so few that it
-# scans all launches, and all keys for each.
+# scans all launches, and all keys for each. What a pause waits for, the launch does no longer.
 LEASE_WANTED = """
 UPDATE launches SET due_at = $3, lease_token = $4, paused_from = NULL,
-    wanted_at = wanted_at + coalesce($5 - paused_from, interval '0')
+    wanted_at = wanted_at + coalesce($5 - paused_from, interval '0'),
+    to_change = CASE WHEN paused_from IS NULL THEN to_change END
 FROM unnest($1::bigint[], $2::integer[]) AS new (job_id, attempt)
 WHERE launches.job_id = new.job_id AND launches.attempt = new.attempt
 """

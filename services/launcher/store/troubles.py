@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from services.launcher.model import Trouble, Waiting
+from shared.launch_pauses import LAST_FAILURE, PAUSED
 from shared.postgres.pool import Connection, Transaction
 
 # Of several replicas one at a time decides: only this sweep writes the table.
@@ -13,12 +14,19 @@ SELECT to_change, message, launches, since, alert_at FROM troubles ORDER BY to_c
 """
 
 # Without what an instance has printed, which the end of a pause's message has: anybody may ask.
+# A launch that a pause holds back is not refused: the pause stands for it.
 FIND_WAITING = """
-SELECT to_change, coalesce(max(split_part(last_error, '; the last: ', 1)), '') AS message,
+SELECT to_change, coalesce(max(split_part(last_error, $1, 1)), '') AS message,
     count(*) AS launches
 FROM launches
-WHERE to_change IS NOT NULL AND settled_at IS NULL
+WHERE to_change IS NOT NULL AND settled_at IS NULL AND paused_from IS NULL
 GROUP BY to_change ORDER BY to_change
+"""
+
+FIND_PAUSE = """
+SELECT $2::text AS to_change, split_part(message, $1, 1) AS message,
+    (SELECT count(*) FROM launches WHERE state = 'wanted' AND paused_from IS NOT NULL) AS launches
+FROM pauses WHERE paused_until IS NOT NULL
 """
 
 SAVE_TROUBLE = """
@@ -43,8 +51,12 @@ async def load_troubles(conn: Connection) -> list[Trouble]:
 
 
 async def find_waiting(tx: Transaction) -> list[Waiting]:
-    """Return for what launches wait now, with one of the messages of each."""
-    return [Waiting(**row) for row in await tx.conn.fetch(FIND_WAITING)]
+    """Return for what launches wait now, with one of the messages of each; a pause is `PAUSED`."""
+    rows = [
+        *await tx.conn.fetch(FIND_PAUSE, LAST_FAILURE, PAUSED),
+        *await tx.conn.fetch(FIND_WAITING, LAST_FAILURE),
+    ]
+    return [Waiting(**row) for row in rows]
 
 
 async def save_troubles(
