@@ -58,7 +58,7 @@ class ConsoleReader:
         if not isinstance(self.compute, HasConsoles):
             return {}
         found = await asyncio.gather(
-            *(self._read(self.compute, each, early) for each in instance_ids)
+            *(self._read(self.compute, each, early=early) for each in instance_ids)
         )
         return dict(zip(instance_ids, found, strict=True))
 
@@ -89,7 +89,7 @@ class ConsoleReader:
             unread = await consoles.find_unread(conn, stopping, terminated)
         await self._keep(await self._read_all(unread[:MOST_AT_ONCE], early=True))
 
-    async def _read(self, compute: HasConsoles, instance_id: str, early: bool) -> KeptConsole:
+    async def _read(self, compute: HasConsoles, instance_id: str, *, early: bool) -> KeptConsole:
         """Return what is to be kept of a console now; empty: it has nothing yet."""
         try:
             text = await answer_within(READ_SECONDS, compute.console_output(instance_id))

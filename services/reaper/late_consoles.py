@@ -2,7 +2,8 @@
 
 EC2 posts the console of a terminated instance minutes after its end: canonical/pycloudlib#143 and
 #155, coreos/mantle#773 and #802, coreos/coreos-assembler#1580. So it is read again with growing
-pauses for about ten minutes, and the end is published again with it; the first one waited for nothing.
+pauses for about ten minutes, and the end is published again with it; the first one waited for
+nothing.
 
     claim, commit ─▶ read ─▶ keep, publish the end again, or postpone
 

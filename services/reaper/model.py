@@ -104,7 +104,7 @@ class ConsoleRead(Struct, frozen=True, kw_only=True):
 
 
 class KeptConsole(Struct, frozen=True, kw_only=True):
-    """What is kept of a console of *characters*, or a note, which has none.
+    """The end of a console of *characters*, or a note, which has none, as it is kept.
 
     *early*: read while its instance ended by itself. More may follow, and if it is empty, will.
     """
