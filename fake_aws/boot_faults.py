@@ -15,7 +15,8 @@ Before an instance runs EC2 terminates it while it is pending, with its reason:
 When it boots:
 
 - "kernel_panic": nothing runs, and the console has only the kernel's text.
-- "power_off": the machine powers itself off before its user data runs.
+- "power_off": the machine powers itself off before its user data runs, and its last line is
+  printed then: what EC2 has posted until then is without it.
 - "no_network": the user data runs, and no URL in it is reached.
 - "no_python": the user data runs on an image without Python.
 
@@ -56,8 +57,9 @@ CONSOLES = {
     "kernel_panic": KERNEL
     + "[    1.520301] VFS: Cannot open root device\n"
     + "[    1.523907] Kernel panic - not syncing: VFS: Unable to mount root fs\n",
-    "power_off": KERNEL + "[    4.870144] reboot: Power down\n",
+    "power_off": KERNEL,
 }
+POWER_DOWN = "[    4.870144] reboot: Power down\n"
 _HOST = re.compile(rb"https?://[^/\s'\"]+")
 _NOWHERE = b"http://127.0.0.1:9"
 _NO_PYTHON = "#!/bin/sh\necho 'sh: python3: command not found' >&2\nexit 127\n"

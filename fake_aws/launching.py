@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from fake_aws.boot_faults import CONSOLES, PENDING, WITHOUT_MACHINE, BootFaults
+from fake_aws.boot_faults import CONSOLES, PENDING, POWER_DOWN, WITHOUT_MACHINE, BootFaults
 from fake_aws.errors import AwsError
 from fake_aws.faults import Faults
 from fake_aws.instance import Instance, Plan, State
@@ -160,14 +160,25 @@ class Launching:
     def _boot(self, instance: Instance) -> None:
         if instance.state is not State.RUNNING:
             return
-        self._timers.after(self._settings.posted_seconds, lambda: post_console(instance))
+        self._timers.after(self._settings.posted_seconds, lambda: self._post_start(instance))
         kind = self.boot_faults.of(instance.id)
         if kind in WITHOUT_MACHINE:
             instance.console += CONSOLES[kind]
             if kind == "power_off":
-                self.on_off(instance.id)
+                seconds = self._settings.shutdown_seconds
+                self._timers.after(seconds, lambda: self._power_down(instance))
         elif self.machines is not None:
             self.machines.start(instance)
+
+    def _post_start(self, instance: Instance) -> None:
+        """Post the console after the start, unless the end comes first: that has its own time."""
+        if instance.state is State.RUNNING:
+            post_console(instance)
+
+    def _power_down(self, instance: Instance) -> None:
+        if instance.state is State.RUNNING:
+            instance.console += POWER_DOWN
+            self.on_off(instance.id)
 
 
 def post_console(instance: Instance) -> None:

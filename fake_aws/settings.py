@@ -76,7 +76,7 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     boot_seconds: float = 10.0
     """From running to the first line of the user data."""
     posted_seconds: float = 120.0
-    """From the first line of the user data until EC2 posts the console so far."""
+    """From the first line of the user data until EC2 posts the console so far, if it still runs."""
     console_posted_after_seconds: float = 120.0
     """From the end of an instance until EC2 posts its last console. AWS names no time; it takes
     minutes: canonical/pycloudlib#155, coreos/mantle#802."""

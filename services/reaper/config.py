@@ -13,8 +13,8 @@ within a second, EC2 takes up to a minute.
 """
 
 CONSOLES = Backoff(first=15, factor=2, longest=120)
-"""Between two reads of a console that is missing after its instance's end: eight of them cover
-twelve minutes."""
+"""From the end of an instance, or the last read, until a missing console is read (again). With the
+jitter, eight reads take nine to twelve minutes: about ten."""
 
 SHOWN_SECONDS = 3600
 NOT_FOUND_SECONDS = 4200

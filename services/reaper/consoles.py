@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.reaper.model import Recorded, Terminated
+from services.reaper.model import KeptConsole, Recorded, Terminated
 from services.reaper.store import consoles
 from shared.compute.port import Compute, ComputeError, HasConsoles, Instance, InstanceState
 from shared.compute.timeouts import answer_within
@@ -26,6 +26,10 @@ MOST_AT_ONCE = 20
 CHARACTERS = 4000
 """The most of a console that is kept and published."""
 
+EARLY_CHARACTERS = 3800
+"""The most of an early one: so the one that takes its place is longer also where both are cut, by
+which the API knows it in any order."""
+
 NOTE_CHARACTERS = 300
 
 EXPLAINED = frozenset({"Client.UserInitiatedShutdown"})
@@ -41,52 +45,75 @@ class ConsoleReader:
 
     async def read(self, instance_ids: Sequence[str]) -> None:
         """Read and keep the consoles of these: of the first ones, if they are many."""
-        found = await self.texts_of(instance_ids[:MOST_AT_ONCE])
+        await self._keep(await self.texts_of(instance_ids[:MOST_AT_ONCE]))
+
+    async def texts_of(self, instance_ids: Sequence[str]) -> dict[str, KeptConsole]:
+        """Read these, and return what is to be kept: of those that have something, or a note."""
+        found = await self._read_all(instance_ids, early=False)
+        return {each: console for each, console in found.items() if console.output}
+
+    async def _read_all(
+        self, instance_ids: Sequence[str], *, early: bool
+    ) -> dict[str, KeptConsole]:
+        if not isinstance(self.compute, HasConsoles):
+            return {}
+        found = await asyncio.gather(
+            *(self._read(self.compute, each, early=early) for each in instance_ids)
+        )
+        return dict(zip(instance_ids, found, strict=True))
+
+    async def _keep(self, found: Mapping[str, KeptConsole]) -> None:
         if found:
             async with self.db.transaction() as tx:
                 await consoles.keep_consoles(tx, found)
 
-    async def texts_of(self, instance_ids: Sequence[str]) -> dict[str, str]:
-        """Read these, and return what is to be kept: of those that have something, or a note."""
-        if not isinstance(self.compute, HasConsoles):
-            return {}
-        found = await asyncio.gather(*(self._read(self.compute, each) for each in instance_ids))
-        return {each: text for each, text in zip(instance_ids, found, strict=True) if text}
-
     async def read_ended(self, listing: Sequence[Instance]) -> None:
         """Read those of instances that have ended by themselves, before that is recorded.
 
-        While one shuts down already: it may have the latest output then, and none for minutes once
-        it is terminated.
+        Once while one shuts down: it may have the latest output then, and none for minutes once it
+        is terminated. What was read is kept as early, also if it is nothing: EC2 may have answered
+        with what it posted long before.
         """
-        over = [
-            each.instance_id
+        over = {
+            each.instance_id: each.state
             for each in listing
             if each.state in (InstanceState.STOPPING, InstanceState.TERMINATED)
             and not each.spot_interrupted
             and each.state_reason not in EXPLAINED
-        ]
-        if isinstance(self.compute, HasConsoles) and over:
-            async with self.db.connection() as conn:
-                unread = await consoles.find_unread(conn, over)
-            await self.read(unread)
+        }
+        if not isinstance(self.compute, HasConsoles) or not over:
+            return
+        terminated = {each for each, state in over.items() if state is InstanceState.TERMINATED}
+        stopping = [each for each in over if each not in terminated]
+        async with self.db.connection() as conn:
+            unread = await consoles.find_unread(conn, stopping, terminated)
+        await self._keep(await self._read_all(unread[:MOST_AT_ONCE], early=True))
 
-    async def _read(self, compute: HasConsoles, instance_id: str) -> str:
+    async def _read(self, compute: HasConsoles, instance_id: str, *, early: bool) -> KeptConsole:
+        """Return what is to be kept of a console now; empty: it has nothing yet."""
         try:
             text = await answer_within(READ_SECONDS, compute.console_output(instance_id))
         except ComputeError as error:
             _logger.warning("cannot read a console", instance=instance_id, error=str(error))
-            return decide_note(str(error))
+            return KeptConsole(output=decide_note(str(error)), early=early)
         except Exception:
             _logger.exception("cannot read a console", instance=instance_id)
-            return decide_note("the adapter failed")
-        return decide_excerpt(text or "")
+            return KeptConsole(output=decide_note("the adapter failed"), early=early)
+        return decide_kept(text or "", early=early)
+
+
+def shown_of(instance_id: str, kept: Mapping[str, KeptConsole]) -> str | None:
+    """Return what the end of an instance shows of its console; None: nothing."""
+    console = kept.get(instance_id)
+    return (console.output or None) if console else None
 
 
 def decide_read_again(
-    terminated: Sequence[Terminated], recorded: Mapping[str, Recorded], kept: Mapping[str, str]
+    terminated: Sequence[Terminated],
+    recorded: Mapping[str, Recorded],
+    kept: Mapping[str, KeptConsole],
 ) -> list[str]:
-    """Return those whose console is missing now that their end is *recorded*.
+    """Return those whose console is missing, or early, now that their end is *recorded*.
 
     They did not boot, or ended by themselves.
     """
@@ -95,8 +122,12 @@ def decide_read_again(
         for each in terminated
         if (known := recorded.get(each.watched.instance_id)) is not None
         and (known.boot_failed or _by_itself(each))
-        and not is_console(kept.get(each.watched.instance_id))
+        and not _is_whole(kept.get(each.watched.instance_id))
     ]
+
+
+def _is_whole(console: KeptConsole | None) -> bool:
+    return console is not None and is_console(console.output) and not console.early
 
 
 def _by_itself(end: Terminated) -> bool:
@@ -112,13 +143,24 @@ def decide_note(error: str) -> str:
     return f"{NOTE}{shown[:NOTE_CHARACTERS]}]"
 
 
+def decide_kept(text: str, *, early: bool) -> KeptConsole:
+    """Return what is kept of a console that is *text* now."""
+    shown = _shown(text)
+    excerpt = decide_excerpt(text, EARLY_CHARACTERS if early else CHARACTERS)
+    return KeptConsole(output=excerpt, characters=len(shown), early=early)
+
+
+def _shown(text: str) -> str:
+    lines = [line.rstrip() for line in readable(text.replace("\r", "\n")).splitlines()]
+    return "\n".join(line for line in lines if line)
+
+
 def decide_excerpt(text: str, most: int = CHARACTERS) -> str:
     """Return the end of a console in *most* characters, empty if it has nothing.
 
     Our own last lines are kept before it if they would be cut off: they name the step that failed.
     """
-    lines = [line.rstrip() for line in readable(text.replace("\r", "\n")).splitlines()]
-    shown = "\n".join(line for line in lines if line)
+    shown = _shown(text)
     if len(shown) <= most:
         return shown
     tail = shown[-most:]

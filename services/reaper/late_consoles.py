@@ -1,8 +1,9 @@
-"""The sweep over consoles that were empty, or could not be read, when their instances ended.
+"""The sweep over consoles that were empty, partial, or unreadable when their instances ended.
 
 EC2 posts the console of a terminated instance minutes after its end: canonical/pycloudlib#143 and
 #155, coreos/mantle#773 and #802, coreos/coreos-assembler#1580. So it is read again with growing
-pauses for some minutes, and the end is published again with it; the first one waited for nothing.
+pauses for about ten minutes, and the end is published again with it; the first one waited for
+nothing.
 
     claim, commit ─▶ read ─▶ keep, publish the end again, or postpone
 
@@ -16,7 +17,7 @@ from datetime import datetime, timedelta
 
 from services.reaper.config import ReaperConfig
 from services.reaper.consoles import MOST_AT_ONCE, ConsoleReader
-from services.reaper.model import ConsoleRead
+from services.reaper.model import ConsoleRead, KeptConsole
 from services.reaper.store import console_reads, consoles
 from shared.compute.port import Compute
 from shared.console_text import is_console
@@ -56,11 +57,11 @@ class LateConsoles:
             next_due = await console_reads.next_read(tx)
         return next_pass(tx.now, full=len(claimed) == MOST_AT_ONCE, next_due=next_due)
 
-    async def _record(self, reads: Sequence[ConsoleRead], found: Mapping[str, str]) -> None:
+    async def _record(self, reads: Sequence[ConsoleRead], found: Mapping[str, KeptConsole]) -> None:
         async with self.ports.db.transaction() as tx:
             kept = await consoles.keep_consoles(tx, found)
             await self._publish(tx, kept)
-            due = decide_reads(reads, found, tx.now, self.jitter(), self.config)
+            due = decide_reads(reads, found, kept, tx.now, self.jitter(), self.config)
             await console_reads.postpone_reads(tx, due)
             over = [each.instance_id for each in reads if each.instance_id not in due]
             await console_reads.end_reads(tx, over)
@@ -79,14 +80,20 @@ class LateConsoles:
 
 def decide_reads(
     reads: Sequence[ConsoleRead],
-    found: Mapping[str, str],
+    found: Mapping[str, KeptConsole],
+    kept: Sequence[str],
     now: datetime,
     jitter: float,
     config: ReaperConfig,
 ) -> dict[str, datetime]:
-    """Return when each of *reads* is due again; one that is left out is over."""
+    """Return when each of *reads* is due again; one that is left out is over.
+
+    A console that is not *kept* is no longer than the early one: EC2 has posted nothing new.
+    """
+    over = {each for each in kept if is_console(found[each].output)}
     return {
-        each.instance_id: now + timedelta(seconds=config.console_reads.delay(each.tries, jitter))
+        each.instance_id: now
+        + timedelta(seconds=config.console_reads.delay(each.tries + 1, jitter))
         for each in reads
-        if each.tries < config.console_tries and not is_console(found.get(each.instance_id))
+        if each.tries < config.console_tries and each.instance_id not in over
     }

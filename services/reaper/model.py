@@ -103,6 +103,17 @@ class ConsoleRead(Struct, frozen=True, kw_only=True):
     tries: int
 
 
+class KeptConsole(Struct, frozen=True, kw_only=True):
+    """The end of a console of *characters*, or a note, which has none, as it is kept.
+
+    *early*: read while its instance ended by itself. More may follow, and if it is empty, will.
+    """
+
+    output: str
+    characters: int = 0
+    early: bool = False
+
+
 class Interruption(Struct, frozen=True, kw_only=True):
     """A notice of an instance whose attempt is known."""
 

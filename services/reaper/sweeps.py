@@ -17,7 +17,7 @@ from typing import Any
 from services.reaper import decisions
 from services.reaper.cloud_calls import CloudCalls
 from services.reaper.config import ReaperConfig
-from services.reaper.consoles import ConsoleReader, decide_read_again
+from services.reaper.consoles import ConsoleReader, decide_read_again, shown_of
 from services.reaper.decisions import ReaperRules
 from services.reaper.model import Findings, Terminated, UnknownInstance, Watched
 from services.reaper.store import (
@@ -232,7 +232,7 @@ class InstanceSweeps:
         printed = await consoles.load_consoles(tx, list(recorded)) if recorded else {}
         envelopes = [
             cloudevents.wrap(
-                decisions.termination_event(each, printed.get(each.watched.instance_id)),
+                decisions.termination_event(each, shown_of(each.watched.instance_id, printed)),
                 source=tx.source,
                 at=tx.now,
                 trace=each.watched.trace,

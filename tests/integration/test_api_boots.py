@@ -3,6 +3,7 @@
 import itertools
 
 import httpx
+import pytest
 from msgspec.structs import replace
 
 from services.api.jobs.consoles import CHARACTERS
@@ -66,6 +67,24 @@ async def test_a_job_whose_instances_do_not_boot_fails_at_the_limit_and_shows_th
     assert [each.boot_failed for each in ended] == [True, True]
     [finished] = await world.stage.published(JobFinished)
     assert finished.cause == "lost"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_a_longer_console_takes_the_place_of_an_early_one_in_either_order(
+    world: World, order: int
+) -> None:
+    job_id = (await world.post())["id"]
+    for attempt in (1, 2):
+        await world.deliver(world.launched(job_id, attempt))
+        for console in ("Linux", CONSOLE)[::order]:
+            await world.deliver(replace(off(world, job_id, attempt), console_output=console))
+    status = await world.status(job_id)
+    assert [each["console_output"] for each in status["attempts"]] == [CONSOLE.strip()] * 2
+    last = "; its console: docker-job: Docker does not run"
+    for message in (status["error_message"], *(e["error_message"] for e in status["attempts"])):
+        assert message.endswith(last)
+        assert message.count("its console") == 1
+    assert len(await world.stage.published(JobFinished)) == 1
 
 
 async def test_a_console_that_comes_late_takes_the_place_of_a_note(world: World) -> None:

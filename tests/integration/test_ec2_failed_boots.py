@@ -211,6 +211,40 @@ async def test_the_console_of_an_instance_that_ended_by_itself_comes_minutes_lat
     assert last == replace(first, console_output=last.console_output)
 
 
+async def test_a_part_of_a_console_that_is_shown_while_its_instance_ends_hides_no_later_line(
+    ports: Ports, api: FakeApi
+) -> None:
+    """EC2 answers with what it posted after the start, until it posts the rest after the end."""
+    seconds = {"posted_seconds": 0.0, "shutdown_seconds": 60.0, "shutting_down_seconds": 400.0}
+    world = Ec2World(api, console_posted_after_seconds=400.0, **seconds)
+    try:
+        stage = Stage(build(CONFIG, ports, world.adapter(settings=XEN)))
+        world.cloud.control.break_boots("power_off")
+        instance = await launch_one(world.adapter(settings=XEN), request_for(api, 1))
+        await stage.deliver(launched(instance))
+
+        async def read_early() -> bool:
+            await stage.sweep(WATCH)
+            return bool(await stage.rows("SELECT 1 FROM consoles"))
+
+        await eventually(read_early)
+        assert await stage.published(InstanceTerminated) == []
+        first = await end_of(stage)
+        assert "Linux version" in (first.console_output or "")
+        assert "Power down" not in (first.console_output or "")
+
+        async def whole() -> bool:
+            await stage.sweep("read_consoles")
+            last = (await stage.published(InstanceTerminated))[-1]
+            return "Power down" in (last.console_output or "")
+
+        await eventually(whole)
+        assert len(await stage.published(InstanceTerminated)) == 2
+        assert await stage.rows("SELECT 1 FROM console_reads") == []
+    finally:
+        await world.close()
+
+
 async def test_of_a_type_without_nitro_the_posted_console_is_read(
     world: Ec2World, api: FakeApi
 ) -> None:

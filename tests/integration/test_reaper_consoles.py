@@ -53,6 +53,15 @@ def ended(number: int = 1, *, boot_failed: bool = True) -> AttemptEnded:
     )
 
 
+def stop(cloud: ScriptedCompute, instance_id: str) -> None:
+    """Have an instance shut down by itself."""
+    cloud.instances[instance_id] = replace(
+        cloud.instances[instance_id],
+        state=InstanceState.STOPPING,
+        state_reason="Client.InstanceInitiatedShutdown",
+    )
+
+
 @pytest.fixture
 async def ports(ports_of: Callable[[str], Awaitable[Ports]]) -> Ports:
     return await ports_of("reaper")
@@ -260,7 +269,7 @@ async def test_a_console_that_never_comes_is_read_for_some_minutes(
     await stage.deliver(launched(), ended())
     await stage.sweep(TERMINATE)
     cloud.consoles_read.clear()
-    assert 500 < await until_read_out(stage, clock) < 800
+    assert 520 < await until_read_out(stage, clock) < 720
     assert len(cloud.consoles_read) == CONFIG.console_tries
     assert await stage.rows("SELECT 1 FROM console_reads") == []
     assert await printed(stage) == {"i-1": None}
@@ -285,18 +294,94 @@ async def test_a_console_is_read_while_its_instance_shuts_down(
 ) -> None:
     cloud.show("i-1")
     await stage.deliver(launched())
-    stopping = replace(
-        cloud.instances["i-1"],
-        state=InstanceState.STOPPING,
-        state_reason="Client.InstanceInitiatedShutdown",
-    )
-    cloud.instances["i-1"] = stopping
+    stop(cloud, "i-1")
     cloud.consoles["i-1"] = "printed"
     await stage.sweep(WATCH)
     del cloud.consoles["i-1"]
     cloud.end("i-1", reason="Client.InstanceInitiatedShutdown")
     await stage.sweep(WATCH)
     assert await printed(stage) == {"i-1": "printed"}
+
+
+LATEST = "Linux\nstep 1\nstep 2"
+
+
+@pytest.mark.parametrize("posted", ["Linux", LATEST, None, Unknown("no answer")])
+@pytest.mark.parametrize("boot_failed", [True, False])
+async def test_a_longer_console_takes_the_place_of_one_that_was_read_while_the_instance_shut_down(
+    stage: Stage,
+    cloud: ScriptedCompute,
+    clock: VirtualClock,
+    posted: str | Exception | None,
+    *,
+    boot_failed: bool,
+) -> None:
+    cloud.show("i-1")
+    await stage.deliver(launched())
+    stop(cloud, "i-1")
+    cloud.consoles["i-1"] = LATEST
+    await stage.sweep(WATCH)
+    if posted is None:
+        del cloud.consoles["i-1"]
+    else:
+        cloud.consoles["i-1"] = posted
+    if boot_failed:
+        await stage.deliver(ended())
+    cloud.end("i-1", reason="Client.InstanceInitiatedShutdown")
+    await stage.sweep(WATCH)
+    for _ in range(3):
+        clock.advance(60)
+        await stage.sweep(READ)
+    assert await printed(stage) == {"i-1": LATEST}
+    assert len(await stage.published(InstanceTerminated)) == 1
+    cloud.consoles["i-1"] = f"{LATEST}\ndocker-job: Docker does not run"
+    clock.advance(120)
+    await stage.sweep(READ)
+    ends = await stage.published(InstanceTerminated)
+    whole = f"{LATEST}\ndocker-job: Docker does not run"
+    assert [each.console_output for each in ends] == [LATEST, whole]
+    assert await stage.rows("SELECT 1 FROM console_reads") == []
+
+
+async def test_of_long_consoles_too_the_later_one_is_published_and_is_longer(
+    stage: Stage, cloud: ScriptedCompute, clock: VirtualClock
+) -> None:
+    """By its length the API knows it, in whatever order it receives the two."""
+    cloud.show("i-1")
+    await stage.deliver(launched())
+    stop(cloud, "i-1")
+    text = "\n".join(f"line {number}" for number in range(2000))
+    cloud.consoles["i-1"] = text
+    await stage.sweep(WATCH)
+    cloud.end("i-1", reason="Client.InstanceInitiatedShutdown")
+    await stage.sweep(WATCH)
+    cloud.consoles["i-1"] = f"{text}\nlast"
+    clock.advance(60)
+    await stage.sweep(READ)
+    first, last = (each.console_output or "" for each in await stage.published(InstanceTerminated))
+    assert (first[-9:], last[-14:]) == ("line 1999", "line 1999\nlast")
+    assert len(first) < len(last) == consoles.CHARACTERS
+
+
+async def test_while_instances_shut_down_each_console_is_read_once_and_all_have_their_turn(
+    stage: Stage, cloud: ScriptedCompute
+) -> None:
+    names = [f"i-{number}" for number in range(1, 46)]
+    for number, name in enumerate(names, 1):
+        cloud.show(name, number)
+        await stage.deliver(launched(number))
+        stop(cloud, name)
+    cloud.consoles["i-1"] = Unknown("no answer")
+    for _ in range(5):
+        await stage.sweep(WATCH)
+    assert sorted(cloud.consoles_read) == sorted(names)
+    cloud.end("i-1", reason="Client.InstanceInitiatedShutdown")
+    cloud.end("i-2", reason="Client.InstanceInitiatedShutdown")
+    cloud.consoles["i-1"] = "printed"
+    await stage.sweep(WATCH)
+    await stage.sweep(WATCH)
+    assert sorted(cloud.consoles_read[len(names) :]) == ["i-1", "i-2"]
+    assert await printed(stage) == {"i-1": "printed", "i-2": None}
 
 
 async def test_a_crash_while_a_console_is_read_again_loses_nothing(

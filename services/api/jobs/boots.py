@@ -115,21 +115,26 @@ def end_message(attempt: Attempt, fact: InstanceTerminated, *, boot_failed: bool
 def with_console(job: Job, attempt: Attempt, console: str | None) -> tuple[Job, Attempt]:
     """Add the console's last line to the messages of a failed boot that has ended already.
 
-    In the place of a note that it cannot be read.
+    In the place of a note that it cannot be read; and if the line is ours, of another one, which
+    may be of a console that was read too early.
     """
     quoted = _quoted(console)
-    before = _without_note(attempt.error_message or "")
-    if not attempt.boot_failed or not quoted or CONSOLE in before:
+    before, _, old = (attempt.error_message or "").partition(CONSOLE)
+    if not attempt.boot_failed or not quoted or _worth(quoted.removeprefix(CONSOLE)) <= _worth(old):
         return job, attempt
     told = replace(attempt, error_message=before + quoted)
     if job.attempt == attempt.number and job.status in TERMINAL and job.error_message:
-        job = replace(job, error_message=_without_note(job.error_message) + quoted)
+        job = replace(job, error_message=job.error_message.partition(CONSOLE)[0] + quoted)
     return job, told
 
 
-def _without_note(message: str) -> str:
-    """Return *message* without a note at its end; what is no note may quote one."""
-    return message.partition(CONSOLE + NOTE)[0]
+def _worth(line: str) -> int:
+    """Return how much a quoted line explains: nothing, a note, any program's, or our own."""
+    if not line:
+        return 0
+    if line.startswith(NOTE):
+        return 1
+    return 3 if line.startswith(OUR_LINES) else 2
 
 
 def failed_in_a_row(whole_job: JobWithAttempts, number: int) -> list[Attempt]:

@@ -17,12 +17,17 @@ SELECT DISTINCT ON (job_id, attempt) job_id, attempt, output
 FROM unnest($1::bigint[], $2::integer[], $3::text[]) AS new (job_id, attempt, output)
 ORDER BY job_id, attempt
 ON CONFLICT (job_id, attempt) DO UPDATE SET output = excluded.output
-    WHERE starts_with(attempt_consoles.output, $4) AND NOT starts_with(excluded.output, $4)
+    WHERE NOT starts_with(excluded.output, $4) AND (starts_with(attempt_consoles.output, $4)
+        OR char_length(excluded.output) > char_length(attempt_consoles.output))
 """
 
 
 async def keep_consoles(tx: Transaction, found: Mapping[Owner, str]) -> None:
-    """Keep these consoles, by attempt: the first of each, or the first after a note."""
+    """Keep these consoles, by attempt: the longest of each, a note only if there is none.
+
+    The reaper publishes one that it read early, and then the longer one, which may be received in
+    any order.
+    """
     if found:
         await tx.conn.execute(
             KEEP_CONSOLES,

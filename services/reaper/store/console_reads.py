@@ -72,8 +72,8 @@ async def next_read(tx: Transaction) -> datetime | None:
 FIND_ENDS = """
 SELECT instances.instance_id, trace, terminated_at, end_cause AS cause, billed_seconds, cost_usd,
     cost_lines, end_cause = 'interrupted' AS spot_interrupted, job_id, attempt,
-    (SELECT output FROM consoles WHERE consoles.instance_id = instances.instance_id)
-        AS console_output,
+    (SELECT nullif(output, '') FROM consoles
+        WHERE consoles.instance_id = instances.instance_id) AS console_output,
     (SELECT ended.cause FROM ended_attempts AS ended WHERE ended.job_id = instances.job_id
         AND ended.attempt = instances.attempt) AS attempt_cause
 FROM instances

@@ -11,8 +11,8 @@ from shared.postgres.pool import Transaction
 FIND_TERMINATIONS = """
 SELECT instance_id, terminated_at, end_cause AS cause, billed_seconds, cost_usd, cost_lines,
     end_cause = 'interrupted' AS spot_interrupted, instances.job_id, instances.attempt,
-    (SELECT output FROM consoles WHERE consoles.instance_id = instances.instance_id)
-        AS console_output
+    (SELECT nullif(output, '') FROM consoles
+        WHERE consoles.instance_id = instances.instance_id) AS console_output
 FROM instances JOIN unnest($1::bigint[], $2::integer[]) AS own (job_id, attempt)
     ON instances.job_id = own.job_id AND instances.attempt = own.attempt
 """

@@ -17,7 +17,9 @@ from shared.compute.ec2.client import Aws
 from shared.compute.ec2.errors import code_of
 from shared.compute.port import ComputeError, Deferred, Misconfigured, Rejected
 
-MOST_CHARACTERS = 16 * 1024
+MOST_CHARACTERS = 64 * 1024
+"""All that EC2 has: the length shows which of two readings is the later one."""
+
 FORBIDDEN = frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"})
 UNKNOWN = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"})
 

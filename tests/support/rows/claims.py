@@ -157,7 +157,10 @@ REAPER_CLAIMS = (
     Claim(f"{_NOTICES}PRUNE_NOTICES", (NOW, BATCH)),
     Claim("services.reaper.store.consoles.FIND_UNREAD", (RUNNING,)),
     Claim("services.reaper.store.consoles.PRUNE_CONSOLES", (NOW, BATCH)),
-    Claim("services.reaper.store.consoles.KEEP_CONSOLES", (ENDING, times("a"), NOW, "[")),
+    Claim(
+        "services.reaper.store.consoles.KEEP_CONSOLES",
+        (ENDING, times("a"), NOW, "[", times(1), times("false")),
+    ),
     Claim(f"{_READS}CLAIM_READS", (NOW, LATER, BATCH)),
     Claim(f"{_READS}POSTPONE_READS", (ENDING, times(LATER))),
     Claim(f"{_READS}END_READS", (ENDING,)),
