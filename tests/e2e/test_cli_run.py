@@ -267,9 +267,10 @@ def test_a_signal_that_ends_the_command_leaves_the_job(
 def test_an_interruption_is_one_line_and_the_next_attempt_is_followed(
     command: CommandLine, shared_metadata: MetadataService
 ) -> None:
+    before = len(shared_metadata.tokens)
     with command.terminal("run", *simulated(seconds=3), "alpine") as terminal:
         terminal.until("● running")
-        shared_metadata.notice_to = shared_metadata.tokens[-1]
+        shared_metadata.interrupt(after=before)
         assert terminal.wait() == 0
     [line] = [each for each in terminal.lines if "interrupted" in each]
     assert re.fullmatch(

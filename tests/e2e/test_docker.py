@@ -159,7 +159,7 @@ def test_an_interrupted_container_is_stopped_before_the_next_one_starts(
     )
     job_id = system.schedule(docker_image=image, command=["sleep", "4"])
     wait_for_phase(system, job_id, "running")
-    metadata.interrupt_first()
+    metadata.interrupt()
     job = system.follow(job_id)
     assert job["status"] == "DONE"
     assert [each["cause"] for each in job["attempts"]] == ["interrupted", "done"]

@@ -78,7 +78,7 @@ def test_an_interrupted_job_goes_back_to_scheduled_and_runs_again(
     )
     job_id = system.schedule(env_vars={"SIMULATE_SECONDS": "3"})
     wait_for_phase(system, job_id, "running")
-    metadata.interrupt_first()
+    metadata.interrupt()
     job = system.follow(job_id)
     assert [each["cause"] for each in job["attempts"]] == ["interrupted", "done"]
     assert job["status"] == "DONE"

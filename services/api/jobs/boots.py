@@ -45,7 +45,7 @@ CONSOLE = "; its console: "
 
 
 def ended_before_claim(attempt: Attempt, fact: InstanceTerminated) -> bool:
-    """Tell if the end of its instance is a failed boot: by itself, and nobody claimed."""
+    """Return whether its instance ended by itself, and nobody had claimed."""
     if attempt.token_hash is not None or attempt.heartbeat_at is not None:
         return False
     fault = fault_of(attempt, fact)

@@ -82,7 +82,7 @@ def failed_boots(events: Iterable[Event], attempts: Sequence[Attempt]) -> list[F
 
 
 def is_shared(breaker: Breaker, job_id: int, rules: JobRules) -> bool:
-    """Tell if a failed boot of this job now is one of many: launches are paused, or will be."""
+    """Return whether a failed boot of this job now is one of many, for which launches pause."""
     if breaker.paused_until is not None:
         return True
     return _opens(with_failed(breaker, [job_id], rules), rules)
@@ -207,7 +207,7 @@ def describe(breaker: Breaker, now: datetime) -> str | None:
 
 
 def _is_trial(boot: FailedBoot, breaker: Breaker) -> bool:
-    """Tell if it was launched after the pause: nearer to its end than to its start.
+    """Return whether it was launched after the pause: nearer to its end than to its start.
 
     The launch has the cloud's own time, and launchers get the pause a moment after its start.
     """

@@ -5,15 +5,20 @@ import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.support.waiting import until
+
+TOKENS_EACH = 2
+"""An agent asks for one token before its claim, and for another one with its container."""
+
 
 class MetadataService:
-    """An instance metadata service (IMDSv2) for rehearsals: its first caller gets a Spot notice.
+    """An instance metadata service (IMDSv2) for rehearsals: one of its agents gets a Spot notice.
 
-    Each agent asks for a session token of its own, so the first token is the first agent's.
+    Each agent asks for session tokens of its own, so the first ones are the first agent's.
     """
 
     def __init__(self) -> None:
-        self.notice_to: str | None = None
+        self.notice_to: list[str] = []
         self.tokens: list[str] = []
         outer = self
 
@@ -26,7 +31,7 @@ class MetadataService:
                 token = self.headers.get("X-aws-ec2-metadata-token")
                 if token not in outer.tokens:
                     self._answer(401, "")
-                elif token == outer.notice_to and self.path.endswith("spot/instance-action"):
+                elif token in outer.notice_to and self.path.endswith("spot/instance-action"):
                     at = datetime.now(UTC) + timedelta(seconds=120)
                     time = at.strftime("%Y-%m-%dT%H:%M:%SZ")
                     self._answer(200, json.dumps({"action": "terminate", "time": time}))
@@ -49,9 +54,10 @@ class MetadataService:
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
 
-    def interrupt_first(self) -> None:
-        """From now on the first agent's instance is being interrupted."""
-        self.notice_to = "token-0"
+    def interrupt(self, after: int = 0) -> None:
+        """Interrupt the instance of the agent that came after so many tokens; its job runs."""
+        until(lambda: len(self.tokens) >= after + TOKENS_EACH)
+        self.notice_to = self.tokens[after : after + TOKENS_EACH]
 
     def close(self) -> None:
         self.server.shutdown()
