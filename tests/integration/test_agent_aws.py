@@ -197,13 +197,29 @@ def test_an_agent_that_waits_on_an_instance_that_is_taken_gives_its_attempt_back
     tmp_path: Path,
 ) -> None:
     api = FakeApi()
+    api.first_answers["claim"] = [202] * 1000
+    with role() as (metadata, secrets):
+        with running(api, tmp_path / "i", **on_ec2(metadata, secrets)) as agent:
+            api.wait_for(lambda: bool(api.of("claim")))
+            metadata.give_notice(120)
+            api.wait_for(lambda: bool(api.of("claim")[-1].body.get("interrupted")))
+            api.first_answers["claim"] = [409]
+            assert agent.wait() == 0
+
+    assert api.of("claim")[0].body.get("interrupted") is None
+
+
+def test_an_agent_that_starts_on_an_instance_that_is_taken_gives_its_attempt_back(
+    tmp_path: Path,
+) -> None:
+    api = FakeApi()
     api.first_answers["claim"] = [202, 409]
     with role() as (metadata, secrets):
         metadata.give_notice(120)
         with running(api, tmp_path / "i", **on_ec2(metadata, secrets)) as agent:
             assert agent.wait() == 0
 
-    assert [call.body.get("interrupted") for call in api.of("claim")] == [None, True]
+    assert [call.body.get("interrupted") for call in api.of("claim")] == [True, True]
 
 
 def test_a_rebalance_recommendation_is_reported_once(tmp_path: Path) -> None:
