@@ -335,11 +335,12 @@ async def test_an_interruption_shows_in_the_instance(
     make: Callable[..., DockerWorld], api: FakeApi
 ) -> None:
     notices = FakeMetadata()
-    notices.give_notice(30)
     with notices.serving():
         compute = make("simulated", metadata_url=notices.url).adapter()
         api.env_vars[1] = {"SIMULATE_SECONDS": "60"}
         instance = await launch_one(compute, request_for(api, 1))
+        await api.until(lambda: api.claims[1])
+        notices.give_notice(30)
         terminated = await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
     assert terminated.spot_interrupted
     assert api.callbacks[1][0] == {"schedule": ""}

@@ -130,8 +130,11 @@ def test_without_latest_the_console_is_what_was_posted_after_a_change_of_state()
         until_printed(cloud, instance_id, "bye")
         assert "Output" not in launcher.ec2.get_console_output(InstanceId=instance_id)
         eventually(lambda: launcher.state(instance_id) == "terminated")
-        posted = launcher.ec2.get_console_output(InstanceId=instance_id)["Output"]
-        assert "bye" in posted
+        eventually(
+            lambda: (
+                "bye" in launcher.ec2.get_console_output(InstanceId=instance_id).get("Output", "")
+            )
+        )
         assert "Output" not in launcher.ec2.get_console_output(InstanceId=instance_id, Latest=True)
 
 
