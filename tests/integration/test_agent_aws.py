@@ -198,13 +198,15 @@ def test_an_agent_that_waits_on_an_instance_that_is_taken_gives_its_attempt_back
 ) -> None:
     api = FakeApi()
     api.first_answers["claim"] = [202] * 1000
-    with role() as (metadata, secrets):
-        with running(api, tmp_path / "i", **on_ec2(metadata, secrets)) as agent:
-            api.wait_for(lambda: bool(api.of("claim")))
-            metadata.give_notice(120)
-            api.wait_for(lambda: bool(api.of("claim")[-1].body.get("interrupted")))
-            api.first_answers["claim"] = [409]
-            assert agent.wait() == 0
+    with (
+        role() as (metadata, secrets),
+        running(api, tmp_path / "i", **on_ec2(metadata, secrets)) as agent,
+    ):
+        api.wait_for(lambda: bool(api.of("claim")))
+        metadata.give_notice(120)
+        api.wait_for(lambda: bool(api.of("claim")[-1].body.get("interrupted")))
+        api.first_answers["claim"] = [409]
+        assert agent.wait() == 0
 
     assert api.of("claim")[0].body.get("interrupted") is None
 

@@ -26,7 +26,10 @@ async def check_name_servers(found: FindingGroup, scene: Scene, vpc: str) -> Non
     if not outcome.is_answer:
         _skip(found, outcome, "ec2:DescribeVpcs")
         return
-    shown: dict[str, Any] = outcome.answer["Vpcs"][0]
+    shown: dict[str, Any] = next(iter(outcome.answer["Vpcs"]), {})
+    if not shown:
+        found.add("skip", NAME, f"EC2 does not show {vpc}")
+        return
     resolver = str(ipaddress.ip_network(shown["CidrBlock"])[2])
     options = shown.get("DhcpOptionsId") or NO_OPTIONS
     servers: list[str] = []
@@ -35,7 +38,8 @@ async def check_name_servers(found: FindingGroup, scene: Scene, vpc: str) -> Non
         if not outcome.is_answer:
             _skip(found, outcome, "ec2:DescribeDhcpOptions")
             return
-        servers = named_servers(outcome.answer["DhcpOptions"][0])
+        # Some emulators name a set that they do not show.
+        servers = named_servers(next(iter(outcome.answer["DhcpOptions"]), {}))
     if not servers or {*servers} & {*AMAZONS, resolver}:
         found.add("ok", NAME, f"the VPC's own in {vpc}")
         return
