@@ -230,6 +230,8 @@ class JobFinished(Event, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     cause: Cause | None = None
     cost_usd: float | None = None
+    project: str | None = None
+    created_by: str | None = None
 
 
 class InstanceTerminated(Event, frozen=True, kw_only=True):

@@ -6,6 +6,9 @@ from msgspec import Struct
 
 Capacity = Literal["spot", "spot_then_on_demand", "on_demand"]
 
+DEFAULT_PROJECT = "default"
+"""The project of jobs and keys that name none, and of all of earlier releases."""
+
 Architecture = Literal["x86_64", "arm64"]
 
 
@@ -27,6 +30,8 @@ class Requirements(Struct, frozen=True, kw_only=True):
     (None: after the setting's time), `spot` gives up (None: never). `labels` is deprecated: empty,
     and ignored if an earlier release has published it, since a job's labels stay with the API.
     `tags` are those labels that the API's setting makes tags of the instance (`cost_tags.py`).
+    `project` and `created_by` (the prefix of an API key; None: there was none) are whose job it is,
+    for the quotas.
     """
 
     max_lifetime_seconds: int
@@ -35,3 +40,5 @@ class Requirements(Struct, frozen=True, kw_only=True):
     resources: Resources = Resources()
     capacity: Capacity = "spot"
     spot_wait_seconds: int | None = None
+    project: str = DEFAULT_PROJECT
+    created_by: str | None = None

@@ -8,6 +8,7 @@ FEW_ROWS = {
     "api.api_keys",
     "api.daily_savings",
     "api.daily_totals",
+    "api.key_projects",
     "api.launch_breaker",
     "api.offers",
     "api.outages",

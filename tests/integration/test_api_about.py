@@ -56,7 +56,7 @@ async def test_a_caller_sees_the_name_and_scope_of_its_own_key(
             await key_store.insert_key(tx, key.prefix, name, scope, key.hashed)
     clock.advance(REMEMBER_SECONDS)
     answer = await world.http.get("/about", headers={"Authorization": f"Bearer {keys[scope].text}"})
-    assert answer.json()["key"] == {"name": scope, "scope": scope}
+    assert answer.json()["key"] == {"name": scope, "scope": scope, "project": "default"}
     for text in (None, make_key().text):
         headers = {} if text is None else {"Authorization": f"Bearer {text}"}
         assert (await world.http.get("/about", headers=headers)).status_code == 401

@@ -1,6 +1,5 @@
 """Dead letters over HTTP: what the services have reported, and what is asked of them."""
 
-import argparse
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -187,7 +186,7 @@ async def test_what_is_asked_is_published_with_the_name_of_the_key(
 
 async def a_key(world: World, name: str) -> str:
     printed: list[str] = []
-    command = argparse.Namespace(command="create", name=name, scope="admin")
+    command = key_commands.parser().parse_args(["create", "--name", name, "--scope", "admin"])
     assert await key_commands.run(world.ports.db, command, printed.append) == 0
     return printed[0]
 

@@ -158,9 +158,16 @@ async def rerun(world: World) -> int:
     return int(answer.json()["id"])
 
 
+async def of_a_key(world: World) -> int:
+    job_id = await waiting(world)
+    await world.stage.rows("UPDATE jobs SET created_by = '1f2e3d4c' RETURNING 1")
+    return job_id
+
+
 STATES = (
     *(waiting, pulling, running, done, failed, interrupted, held, cancelled, refused, not_booted),
     rerun,
+    of_a_key,
 )
 
 

@@ -15,7 +15,8 @@ from services.api.jobs.columns import COLUMNS, NAMES
 from services.api.jobs.listed import ListedJob
 from services.api.jobs.model import TERMINAL, Attempt, Job, JobRules, State, Status
 from services.api.jobs.waiting import waiting
-from services.api.submission.intake import _compose_one, _job_of
+from services.api.keys.caller import ANYONE, Caller
+from services.api.submission.intake import _compose_one, _job_of, _Submission
 from services.api.submission.request import JobRequest
 from shared.events.cloudevents import new_trace
 from shared.events.requirements import Architecture, Capacity, Resources
@@ -348,7 +349,9 @@ def test_a_fresh_job_is_shown_as_the_general_way_shows_it(
     """Compare byte for byte: the order of the fields too."""
     if at_once:
         job_request = replace(job_request, scheduled_for=now)
-    job = _job_of(job_request, 7, new_trace(), now, rerun_of=3 if at_once else None)
+    caller = Caller(key="1f2e3d4c", project="data") if at_once else ANYONE
+    submission = _Submission([job_request], new_trace(), caller, 3 if at_once else None)
+    job = _job_of(job_request, 7, now, submission)
     written = _compose_one(job, job_request, rules, None, SOURCE)
     general = views.detailed(written.job, [written.attempt], now, rules)
     assert written.answer == msgspec.json.encode(general)

@@ -9,8 +9,17 @@ from starlette.responses import Response
 from services.api.http.hosts import AllowedHosts
 from services.api.http.responses import bearer_of
 from services.api.keys.access import Access, Denied, RateLimit
+from services.api.keys.caller import Caller
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+
+_CALLER = "docker_job.caller"
+
+
+def caller_of(request: Request) -> Caller:
+    """Return who sends a request that `Gate.needs` has let pass."""
+    caller: Caller = request.scope[_CALLER]
+    return caller
 
 
 @dataclass(frozen=True)
@@ -25,12 +34,13 @@ class Gate:
         """Require a key that grants *scope*, and a request rate within the limit."""
 
         async def guarded(request: Request) -> Response:
-            caller = await self.access.check(bearer_of(request), scope)
-            refusal = None if caller else self._refusal(request)
-            if refusal is not None:  # no caller: there is no key yet
-                raise refusal
             address = request.client.host if request.client else ""
-            self.rate.take(caller or address)
+            caller = await self.access.check(bearer_of(request), scope, address)
+            refusal = self._refusal(request) if caller.key is None else None
+            if refusal is not None:  # there is no key yet
+                raise refusal
+            self.rate.take(caller.key or address)
+            request.scope[_CALLER] = caller
             return await endpoint(request)
 
         return guarded

@@ -65,5 +65,7 @@ COLUMNS = (
     *(Column(name, _sql_type(hint)) for name, hint in get_type_hints(JobFields).items()),
     Column("secret_env", "jsonb"),
     Column("rerun_of", "bigint"),
+    Column("project", "text"),
+    Column("created_by", "text"),
 )
 NAMES = tuple(column.name for column in COLUMNS)

@@ -264,6 +264,8 @@ def _finish(
         labels=whole_job.job.labels,
         cause=cause,
         cost_usd=cost_estimate(whole_job.attempts, now),
+        project=whole_job.job.project,
+        created_by=whole_job.job.created_by,
     )
     step = Step(job=finished, attempts=(ended,), events=(over, finished_event))
     return _supersede(step, whole_job, ended, now)

@@ -17,7 +17,7 @@ from services.api.jobs.fields import JobFields
 from shared.events.causes import Cause
 from shared.events.costs import CostLines, OtherPrices
 from shared.events.events import Event, Market
-from shared.events.requirements import Requirements
+from shared.events.requirements import DEFAULT_PROJECT, Requirements
 from shared.states import Transitions, settled
 
 Status = Literal["SCHEDULED", "RUNNING", "CANCELLED", "DONE", "FAILED"]
@@ -60,12 +60,15 @@ LIFETIME_PASSED = "its maximum lifetime passed"
 class Job(JobFields, frozen=True, kw_only=True):
     """A row of `jobs`. `attempt` is the number of its current attempt.
 
-    `rerun_of`: the id of the job that it runs again.
+    `rerun_of`: the id of the job that it runs again. `created_by`: the prefix of the API key that
+    scheduled it, None if there was no key; `project`: that of the key.
     """
 
     id: int
     secret_env: list[str] = field(default_factory=list)
     rerun_of: int | None = None
+    project: str = DEFAULT_PROJECT
+    created_by: str | None = None
     status: Status
     attempt: int
     trace: str
@@ -262,6 +265,8 @@ def requirements_of(job: Job, rules: JobRules) -> Requirements:
         capacity=job.capacity,
         spot_wait_seconds=job.spot_wait_seconds,
         tags={name: job.labels[name] for name in rules.cost_tags if name in job.labels},
+        project=job.project,
+        created_by=job.created_by,
     )
 
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from services.api.keys import store as key_store
+from services.api.keys.caller import ANYONE, Caller
 from services.api.keys.store import ApiKey
 from services.api.processes.siblings import RateBuckets
 from shared import tokens
@@ -77,18 +79,20 @@ class Access:
     _known: dict[str, tuple[float, ApiKey | None]] = field(default_factory=dict)
     _any_key: tuple[float, bool] = (float("-inf"), False)
 
-    async def check(self, bearer: str | None, scope: str) -> str:
-        """Return the caller's key prefix, for the rate limit. Raises `Denied` without *scope*."""
+    async def check(self, bearer: str | None, scope: str, address: str = "") -> Caller:
+        """Return the caller, whose key grants *scope*; *address* is its own. Raises `Denied`."""
         if bearer is None:
             if await self.has_keys():
                 raise Denied(401, "give an API key as 'Authorization: Bearer djk_…'")
-            return ""
+            return replace(ANYONE, address=address)
         key = await self.find(bearer)
         if key is None:
             raise Denied(401, "this API key is unknown or revoked")
         if SCOPES.index(key.scope) < SCOPES.index(scope):
             raise Denied(403, f"this API key's scope is {key.scope}, {scope} is needed")
-        return key.prefix
+        return Caller(
+            key=key.prefix, name=key.name, scope=key.scope, project=key.project, address=address
+        )
 
     async def find(self, bearer: str) -> ApiKey | None:
         """Find the key whose text *bearer* is; None if it is unknown or revoked."""

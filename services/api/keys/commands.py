@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from services.api.keys import access
 from services.api.keys import store as key_store
+from shared.events.requirements import DEFAULT_PROJECT
 from shared.postgres.pool import Database
 from shared.terminal import escape
 
@@ -18,6 +19,11 @@ def parser() -> argparse.ArgumentParser:
     create = commands.add_parser("create", help="make a key and show it, once")
     create.add_argument("--name", required=True, help="the owner or the purpose of the key")
     create.add_argument("--scope", choices=access.SCOPES, default="submit", help="default: submit")
+    create.add_argument(
+        "--project",
+        default=DEFAULT_PROJECT,
+        help=f"whose jobs it sees; admin sees all (default: {DEFAULT_PROJECT})",
+    )
     commands.add_parser("list", help="list the keys, without their secrets")
     revoke = commands.add_parser("revoke", help="revoke a key for good")
     revoke.add_argument("prefix", help="as `list` shows it")
@@ -27,16 +33,18 @@ def parser() -> argparse.ArgumentParser:
 async def run(db: Database, arguments: argparse.Namespace, write: Callable[[str], None]) -> int:
     """Run a command; return the exit status."""
     if arguments.command == "create":
-        return await _create(db, arguments.name, arguments.scope, write)
+        return await _create(db, arguments, write)
     if arguments.command == "revoke":
         return await _revoke(db, arguments.prefix, write)
     return await _list(db, write)
 
 
-async def _create(db: Database, name: str, scope: str, write: Callable[[str], None]) -> int:
+async def _create(db: Database, arguments: argparse.Namespace, write: Callable[[str], None]) -> int:
     key = access.make_key()
     async with db.transaction() as tx:
-        await key_store.insert_key(tx, key.prefix, name, scope, key.hashed)
+        await key_store.insert_key(
+            tx, key.prefix, arguments.name, arguments.scope, key.hashed, arguments.project
+        )
     write(key.text)
     return 0
 
@@ -54,9 +62,10 @@ async def _list(db: Database, write: Callable[[str], None]) -> int:
     if not keys:
         write("no keys: on a loopback address the API needs none")
         return 0
-    write(f"{'prefix':<10}{'scope':<8}{'created':<21}{'last used':<21}{'revoked':<21}name")
+    columns = "".join(f"{each:<21}" for each in ("created", "last used", "revoked"))
+    write(f"{'prefix':<10}{'scope':<8}{'project':<16}{columns}name")
     for key in keys:
         times = (key.created_at, key.last_used_at, key.revoked_at)
         shown = "".join(f"{f'{at:%Y-%m-%dT%H:%M:%SZ}' if at else '-':<21}" for at in times)
-        write(f"{key.prefix:<10}{key.scope:<8}{shown}{escape(key.name)}")
+        write(f"{key.prefix:<10}{key.scope:<8}{escape(key.project):<16}{shown}{escape(key.name)}")
     return 0

@@ -4,11 +4,12 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from shared.events.requirements import DEFAULT_PROJECT
 from shared.postgres.pool import Connection, Transaction
 
 
 class ApiKey(Struct, frozen=True, kw_only=True):
-    """A row of `api_keys`, which has the hash of the key and not the key."""
+    """A row of `api_keys`, which has the hash of the key and not the key; and its project."""
 
     prefix: str
     name: str
@@ -17,19 +18,36 @@ class ApiKey(Struct, frozen=True, kw_only=True):
     created_at: datetime
     last_used_at: datetime | None
     revoked_at: datetime | None
+    project: str
 
 
 INSERT_KEY = """
-INSERT INTO api_keys (prefix, name, scope, key_hash, created_at) VALUES ($1, $2, $3, $4, $5)
+WITH new AS (
+    INSERT INTO api_keys (prefix, name, scope, key_hash, created_at) VALUES ($1, $2, $3, $4, $5)
+    RETURNING prefix
+)
+INSERT INTO key_projects (prefix, project) SELECT prefix, $6 FROM new
 """
 
 
-async def insert_key(tx: Transaction, prefix: str, name: str, scope: str, key_hash: bytes) -> None:
+async def insert_key(
+    tx: Transaction,
+    prefix: str,
+    name: str,
+    scope: str,
+    key_hash: bytes,
+    project: str = DEFAULT_PROJECT,
+) -> None:
     """Store a new key's hash."""
-    await tx.conn.execute(INSERT_KEY, prefix, name, scope, key_hash, tx.now)
+    await tx.conn.execute(INSERT_KEY, prefix, name, scope, key_hash, tx.now, project)
 
 
-FIND_API_KEY = "SELECT * FROM api_keys WHERE prefix = $1 AND revoked_at IS NULL"
+_KEYS = """
+SELECT prefix, name, scope, key_hash, created_at, last_used_at, revoked_at,
+    coalesce(project, 'default') AS project
+FROM api_keys LEFT JOIN key_projects USING (prefix)
+"""
+FIND_API_KEY = f"{_KEYS} WHERE prefix = $1 AND revoked_at IS NULL"
 
 
 async def find_key(conn: Connection, prefix: str) -> ApiKey | None:
@@ -54,7 +72,7 @@ async def any_key(conn: Connection) -> bool:
     return bool(await conn.fetchval(ANY_KEY))
 
 
-LIST_KEYS = "SELECT * FROM api_keys ORDER BY created_at, prefix"
+LIST_KEYS = f"{_KEYS} ORDER BY created_at, prefix"
 
 
 async def list_keys(conn: Connection) -> list[ApiKey]:

@@ -17,6 +17,7 @@ from services.api.jobs import store as job_store
 from services.api.jobs.changes import SOME_CHANGE
 from services.api.jobs.fields import FIELDS as GIVEN
 from services.api.jobs.model import Attempt, Job, JobRules, first_attempt
+from services.api.keys.caller import Caller
 from services.api.secrets.sealing import Sealed, SecretKeys
 from services.api.submission import idempotency_store as keys
 from services.api.submission.idempotency_store import KeptAnswer
@@ -64,6 +65,7 @@ class Accepted(Struct, frozen=True):
 class _Submission:
     job_requests: Sequence[JobRequest]
     trace: str
+    caller: Caller
     rerun_of: int | None = None
 
 
@@ -94,13 +96,17 @@ class Intake:
         )
 
     async def accept(
-        self, job_requests: Sequence[JobRequest], trace: str, rerun_of: int | None = None
+        self,
+        job_requests: Sequence[JobRequest],
+        trace: str,
+        caller: Caller,
+        rerun_of: int | None = None,
     ) -> list[Accepted]:
-        """Commit the jobs, all or none; return when they are durable.
+        """Commit the jobs of *caller*, all or none; return when they are durable.
 
         *rerun_of*: the id of the job that they run again. Raises `Stopping` and `Overloaded`.
         """
-        return await self._groups.join(_Submission(job_requests, trace, rerun_of))
+        return await self._groups.join(_Submission(job_requests, trace, caller, rerun_of))
 
     async def accept_once(
         self,
@@ -108,6 +114,7 @@ class Intake:
         body: bytes,
         read: Callable[[], Awaitable[JobRequest]],
         trace: str,
+        caller: Caller,
         rerun_of: int | None = None,
     ) -> Accepted:
         """Commit the job that *read* reads; return the first answer again if *key* was used.
@@ -119,7 +126,7 @@ class Intake:
         async with self._db.connection() as conn:
             kept = await keys.find_key(conn, key)
         if kept is None:
-            submission = _Submission([await read()], trace, rerun_of)
+            submission = _Submission([await read()], trace, caller, rerun_of)
             kept = await self._claim(key, body_hash, submission)
         if kept.body_hash != body_hash:
             raise KeyConflict(
@@ -168,7 +175,7 @@ class Intake:
     ) -> "list[_Written]":
         return [
             _compose_one(
-                _job_of(each, job_id, submission.trace, now, submission.rerun_of),
+                _job_of(each, job_id, now, submission),
                 each,
                 self._rules,
                 self._keys,
@@ -187,17 +194,17 @@ class _Written:
     sealed: Sealed | None
 
 
-def _job_of(
-    job_request: JobRequest, job_id: int, trace: str, now: datetime, rerun_of: int | None
-) -> Job:
+def _job_of(job_request: JobRequest, job_id: int, now: datetime, submission: _Submission) -> Job:
     return Job(
         **{name: getattr(job_request, name) for name in GIVEN},
         id=job_id,
         secret_env=sorted(job_request.secret_env),
-        rerun_of=rerun_of,
+        rerun_of=submission.rerun_of,
+        project=submission.caller.project,
+        created_by=submission.caller.key,
         status="SCHEDULED",
         attempt=1,
-        trace=trace,
+        trace=submission.trace,
         created_at=now,
     )
 

@@ -136,7 +136,7 @@ def _described(struct: type[Struct], fields: dict[str, str]) -> dict[str, Schema
 
 
 def _about_schema() -> Schema:
-    key = an_object({"name": TEXT, "scope": one_of(SCOPES)})
+    key = an_object({"name": TEXT, "scope": one_of(SCOPES), "project": TEXT})
     limits = {name: described(about, COUNT) for name, about in OF_LIMITS.items()}
     limits["requests_per_second"] |= {"type": ["number", "null"]}
     return an_object(

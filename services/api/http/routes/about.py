@@ -7,10 +7,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.api.config import ApiConfig
+from services.api.http.gate import caller_of
 from services.api.http.parameters import read_query
-from services.api.http.responses import answer, bearer_of
+from services.api.http.responses import answer
 from services.api.http.routes.jobs import MAX_JOBS
-from services.api.keys.access import Access
 from shared.clock import Clock
 from shared.version import VERSION
 
@@ -20,19 +20,18 @@ class AboutRoute:
     """The one route."""
 
     config: ApiConfig
-    access: Access
     clock: Clock
 
     async def about(self, request: Request) -> Response:
         """Serve it."""
         read_query(request)
-        bearer = bearer_of(request)
-        key = None if bearer is None else await self.access.find(bearer)
+        caller = caller_of(request)
+        key = {"name": caller.name, "scope": caller.scope, "project": caller.project}
         return answer(
             {
                 "version": VERSION,
                 "now": self.clock.now(),
-                "key": None if key is None else {"name": key.name, "scope": key.scope},
+                "key": None if caller.key is None else key,
                 "compute": self.config.compute,
                 "timezone": self.config.bounds.default_timezone,
                 "limits": self._limits(),

@@ -7,9 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.api.dead_letters.letters import Ask, LetterService
+from services.api.http.gate import caller_of
 from services.api.http.parameters import read_query
-from services.api.http.responses import answer, bearer_of
-from services.api.keys.access import Access
+from services.api.http.responses import answer
 from services.api.submission.request import BadRequest
 from shared.events.events import DeadLetterDropAsked, DeadLetterRedriveAsked
 from shared.events.readers import EVERY_SERVICE
@@ -24,7 +24,6 @@ class DeadLetterRoutes:
     """One method a route."""
 
     letters: LetterService
-    access: Access
 
     async def list_letters(self, request: Request) -> Response:
         """Serve `GET /deadletters`."""
@@ -47,11 +46,8 @@ class DeadLetterRoutes:
 
     async def _ask(self, request: Request, kind: Ask) -> Response:
         service = _service(read_query(request, "service"))
-        bearer = bearer_of(request)
-        key = None if bearer is None else await self.access.find(bearer)
-        by = None if key is None else key.name
         event_id = request.path_params["event_id"]
-        return answer(await self.letters.ask(kind, event_id, service, by), 202)
+        return answer(await self.letters.ask(kind, event_id, service, caller_of(request).name), 202)
 
 
 def _service(query: QueryParams) -> str | None:

@@ -8,11 +8,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.api.http.bodies import Bodies
+from services.api.http.gate import caller_of
 from services.api.http.idempotency import keyed, read_key
 from services.api.http.parameters import read_query
 from services.api.http.responses import answer, job_id_of, raw_answer
 from services.api.http.settings import HttpConfig
 from services.api.jobs.queries import JobService
+from services.api.keys.caller import Caller
 from services.api.submission.intake import Intake
 from services.api.submission.request import BadRequest, Bounds, JobRequest, read_job, read_json
 from shared.events.cloudevents import new_trace
@@ -41,23 +43,23 @@ class JobRoutes:
     async def _schedule(self, request: Request, raw: bytes) -> Response:
         body = read_json(raw)
         key = read_key(request)
-        trace, now = new_trace(), self.db.clock.now()
+        trace, now, caller = new_trace(), self.db.clock.now(), caller_of(request)
         if isinstance(body, list):
-            return await self._schedule_many(body, key, trace, now)
+            return await self._schedule_many(body, key, trace, now, caller)
         if key is None:
-            [accepted] = await self.intake.accept([self._read(body, now)], trace)
+            [accepted] = await self.intake.accept([self._read(body, now)], trace, caller)
         else:
 
             async def read() -> JobRequest:
                 return self._read(body, now)
 
             hashed = keyed(self.config.token_key, raw)
-            accepted = await self.intake.accept_once(key, hashed, read, trace)
+            accepted = await self.intake.accept_once(key, hashed, read, trace, caller)
         headers = {"Location": f"/status/{accepted.job_id}"}
         return raw_answer(accepted.answer, 201, headers)
 
     async def _schedule_many(
-        self, body: list[Any], key: str | None, trace: str, now: datetime
+        self, body: list[Any], key: str | None, trace: str, now: datetime, caller: Caller
     ) -> Response:
         if key is not None:
             raise BadRequest("Idempotency-Key goes with a single job, not with an array")
@@ -71,7 +73,7 @@ class JobRoutes:
                 job_requests.append(self._read(each, now))
             except BadRequest as error:
                 raise BadRequest(f"job [{place}]: {error}; none was scheduled") from None
-        accepted = await self.intake.accept(job_requests, trace)
+        accepted = await self.intake.accept(job_requests, trace, caller)
         return raw_answer(b"[" + b",".join(each.answer for each in accepted) + b"]", 201)
 
     def _read(self, body: Any, now: datetime) -> JobRequest:

@@ -6,10 +6,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.api.http.bodies import Bodies
+from services.api.http.gate import caller_of
 from services.api.http.idempotency import keyed, read_key
 from services.api.http.parameters import read_query
 from services.api.http.responses import job_id_of, raw_answer
 from services.api.http.settings import HttpConfig
+from services.api.keys.caller import Caller
 from services.api.submission.intake import Accepted, Intake
 from services.api.submission.request import JobRequest, read_json
 from services.api.submission.rerun import Reruns
@@ -30,11 +32,11 @@ class RerunRoute:
         read_query(request)
         job_id = job_id_of(request)
         async with self.bodies.read(request) as raw:
-            accepted = await self._rerun(job_id, raw, read_key(request))
+            accepted = await self._rerun(job_id, raw, read_key(request), caller_of(request))
         headers = {"Location": f"/status/{accepted.job_id}"}
         return raw_answer(accepted.answer, 201, headers)
 
-    async def _rerun(self, job_id: int, raw: bytes, key: str | None) -> Accepted:
+    async def _rerun(self, job_id: int, raw: bytes, key: str | None, caller: Caller) -> Accepted:
         overrides = read_json(raw) if raw.strip() else {}
         trace = new_trace()
 
@@ -42,8 +44,8 @@ class RerunRoute:
             return await self.reruns.read(job_id, overrides, self.reruns.db.clock.now())
 
         if key is None:
-            [accepted] = await self.intake.accept([await read()], trace, job_id)
+            [accepted] = await self.intake.accept([await read()], trace, caller, job_id)
             return accepted
         # With the path: the same body for another job is another request.
         hashed = keyed(self.config.token_key, f"/jobs/{job_id}/rerun\n".encode() + raw)
-        return await self.intake.accept_once(key, hashed, read, trace, job_id)
+        return await self.intake.accept_once(key, hashed, read, trace, caller, job_id)

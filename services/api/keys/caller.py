@@ -1,0 +1,27 @@
+"""The sender of a request to the users' routes."""
+
+from msgspec import Struct
+
+from shared.events.requirements import DEFAULT_PROJECT
+
+
+class Caller(Struct, frozen=True, kw_only=True):
+    """The sender of a request: an API key, or anyone while there is none (*key* is None then).
+
+    *key* is its prefix. *address* is that of the client, empty if it is unknown.
+    """
+
+    key: str | None = None
+    name: str | None = None
+    scope: str = "admin"
+    project: str = DEFAULT_PROJECT
+    address: str = ""
+
+    @property
+    def sees(self) -> str | None:
+        """The project whose jobs alone it may see and change; None: those of all projects."""
+        return None if self.scope == "admin" else self.project
+
+
+ANYONE = Caller()
+"""The caller while there is no key."""
