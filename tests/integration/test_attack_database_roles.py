@@ -20,6 +20,8 @@ REFUSED = (
     asyncpg.InvalidGrantOperationError,
 )
 
+TRIGGERED = "EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+
 
 def attacks(me: str, other: str, role: str) -> tuple[str, ...]:
     """Return statements that would give *me* more, of the schema *other* and of *role*."""
@@ -30,8 +32,7 @@ def attacks(me: str, other: str, role: str) -> tuple[str, ...]:
         f"CREATE VIEW {me}.more AS SELECT 1",
         f"CREATE FUNCTION {me}.more() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         f"CREATE FUNCTION {me}.more() RETURNS int LANGUAGE c AS '/lib/libc.so', 'system'",
-        f"CREATE TRIGGER more AFTER INSERT ON {me}.outbox FOR EACH ROW"
-        " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        f"CREATE TRIGGER more AFTER INSERT ON {me}.outbox FOR EACH ROW {TRIGGERED}",
         f"CREATE INDEX more ON {me}.outbox (id)",
         f"ALTER TABLE {me}.outbox DISABLE TRIGGER ALL",
         f"ALTER TABLE {me}.outbox OWNER TO {role}",
@@ -41,8 +42,7 @@ def attacks(me: str, other: str, role: str) -> tuple[str, ...]:
         "CREATE EXTENSION dblink",
         "CREATE EXTENSION postgres_fdw",
         "CREATE LANGUAGE plperlu",
-        "CREATE EVENT TRIGGER more ON ddl_command_end"
-        " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        f"CREATE EVENT TRIGGER more ON ddl_command_end {TRIGGERED}",
         "CREATE PUBLICATION more FOR ALL TABLES",
         "CREATE SUBSCRIPTION more CONNECTION 'host=127.0.0.1' PUBLICATION more",
         # Other roles
@@ -82,26 +82,23 @@ def attacks(me: str, other: str, role: str) -> tuple[str, ...]:
     )
 
 
-class Undone(Exception):
-    """Rolls back what a role was let do."""
-
-
 async def got(conn: Connection, sql: str) -> bool:
     """Return whether the server does *sql* for this role; nothing of it is kept."""
     try:
-        async with conn.transaction():
+        transaction = conn.transaction()
+        await transaction.start()
+        try:
             await conn.execute(sql)
-            raise Undone
-    except REFUSED:
-        return False
-    except asyncpg.ActiveSQLTransactionError:  # never in a transaction: once more without
+        finally:
+            await transaction.rollback()
+    except asyncpg.ActiveSQLTransactionError:  # this one is never in a transaction
         try:
             await conn.execute(sql)
         except REFUSED:
             return False
-        return True
-    except Undone:
-        return True
+    except REFUSED:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("me", NAMES)

@@ -14,7 +14,7 @@ import pytest
 from tests.support.api.served_world import ServedWorld
 from tests.support.servers.raw_http import RawAnswer, exchange
 
-MARK = Path("/tmp/docker-job-injected")  # noqa: S108 - what a shell would make
+MARK = Path("/tmp/docker-job-injected")
 
 HOSTILE = (
     "'; DROP TABLE api.jobs; --",
