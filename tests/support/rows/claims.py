@@ -229,7 +229,8 @@ PLACES: dict[str, tuple[str, tuple[str, ...], Sequence[Claim]]] = {
         "api",
         (
             *("jobs", "job_labels", "attempts", "log_batches", "log_tails"),
-            *("idempotency_keys", "audit", "used_proofs", "outbox", "job_changes", "new_job_changes"),
+            *("idempotency_keys", "audit", "used_proofs", "outbox"),
+            *("job_changes", "new_job_changes"),
         ),
         API_CLAIMS,
     ),
