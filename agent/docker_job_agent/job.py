@@ -25,6 +25,8 @@ class Settings(NamedTuple):
     pull_timeout_seconds: float = 3600.0
     pull_silence_seconds: float = 300.0
     pull_retry_seconds: float = 300.0
+    registries_refused: tuple[str, ...] = ()  # networks in which no registry may be …
+    registries_allowed: tuple[str, ...] = ()  # … but for these hosts and networks
     local_images: bool = True  # use the machine's own image after a failed pull
     host_services: bool = True  # whether a job on a shared engine may reach the host's services
     free_if_interrupted_within_seconds: float = 0.0  # of the claim's answer, by EC2 itself
@@ -141,6 +143,11 @@ def read_settings(given: Mapping[str, Any]) -> Settings:
         name: type(default)(given[name])
         for name, default in Settings()._asdict().items()
         if isinstance(given.get(name), (int, float)) and given[name] >= 0
+    }
+    known |= {
+        name: tuple(str(each) for each in given[name])
+        for name in ("registries_refused", "registries_allowed")
+        if isinstance(given.get(name), list)
     }
     settings = Settings(**known)
     return settings._replace(  # no busy loop, whatever is given

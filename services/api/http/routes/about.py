@@ -34,6 +34,7 @@ class AboutRoute:
                 "now": self.clock.now(),
                 "key": None if key is None else {"name": key.name, "scope": key.scope},
                 "compute": self.config.compute,
+                "registries_refused": list(self.config.engine.registries.refused),
                 "timezone": self.config.bounds.default_timezone,
                 "limits": self._limits(),
             }
