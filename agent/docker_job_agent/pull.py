@@ -19,7 +19,7 @@ from .errors import EngineError, PullFailedError, StoppedBeforeRunningError
 from .job import Job, Settings
 from .job_secrets import registry_of
 from .log import log
-from .pull_failures import DISK, ENGINE, LIMIT, LOGIN, NETWORK, Failure, read_failure
+from .pull_failures import DISK, LIMIT, LOGIN, NETWORK, TIME, Failure, read_failure
 from .registry import auth_headers
 from .registry_addresses import AddressLookup, refusal_of
 from .reporter import Reporter
@@ -114,10 +114,10 @@ class Pull:
         while not pull.ended:
             now = time.monotonic()
             if now >= deadline:
-                return Failure(f"the pull took longer than {longest:g} seconds", ENGINE)
+                return Failure(f"the pull took longer than {longest:g} seconds", TIME)
             silent_at = pull.alive_at + silence if pull.progress.waits_for_bytes() else deadline
             if now >= silent_at:
-                return Failure(f"the pull made no progress for {silence:g} seconds", NETWORK)
+                return Failure(f"the pull made no progress for {silence:g} seconds", TIME)
             # Looked at again after a second: by then it may wait for something else.
             seconds = min(deadline - now, silent_at - now, LOOK_SECONDS)
             self._wait_unless_stopped(lambda: pull.ended, seconds)
@@ -133,7 +133,7 @@ class Pull:
             return False
 
     def _explained(self, failure: Failure) -> str:
-        text = failure.text
+        text = failure.message
         if failure.origin == LOGIN and self._login is not None:
             refused = "the login of this job" if self._job.login else "the login of ECR"
             registry = registry_of(self._job.image) or "Docker Hub"

@@ -33,6 +33,7 @@ REGISTRY = "registry"
 LOGIN = "login"
 ENGINE = "engine"
 DEPLOYMENT = "deployment"
+TIME = "time limit"
 
 PHRASES = {
     DISK: "the machine's disk takes no more",
@@ -45,6 +46,7 @@ PHRASES = {
     LOGIN: "the registry asks for a login",
     ENGINE: "the engine could not pull the image",
     DEPLOYMENT: "this deployment does not allow the registry",
+    TIME: "the pull takes too long",
 }
 
 
@@ -57,8 +59,13 @@ class Failure(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Return the failure in words for users, on one line."""
+        """Return the failure in words for users: who said so, and why."""
         return ": ".join(each for each in (PHRASES[self.origin], self.reason) if each)
+
+    @property
+    def message(self) -> str:
+        """Return the job's error: the same, or the reason alone if that is clear enough."""
+        return self.reason if self.reason and self.origin in (ENGINE, TIME) else self.text
 
 
 class Saying(NamedTuple):

@@ -15,6 +15,7 @@ from agent.docker_job_agent.pull_failures import (
     NETWORK,
     PHRASES,
     REGISTRY,
+    TIME,
     Failure,
     read_failure,
 )
@@ -84,7 +85,7 @@ def _with_banner(text: str) -> Iterator[str]:
 
 
 def test_each_origin_has_its_words_for_users() -> None:
-    assert {each.failure.origin for each in golden()} | {DEPLOYMENT} == set(PHRASES)
+    assert {each.failure.origin for each in golden()} | {DEPLOYMENT, TIME} == set(PHRASES)
 
 
 def test_the_pauses_grow_and_those_for_a_rate_limit_are_long() -> None:
