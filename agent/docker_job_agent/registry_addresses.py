@@ -16,7 +16,6 @@ from typing import Union
 
 from .pull_failures import DEPLOYMENT, DNS, Failure
 
-Resolve = Callable[[str], Iterable[str]]
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
 

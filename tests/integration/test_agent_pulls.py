@@ -239,7 +239,7 @@ def test_a_refused_login_says_who_refuses_it_and_quotes_no_password(
 
     [reported] = api.callbacks
     message = str(reported["error_message"])
-    assert message == f"{registry.host} refuses the login of this job: no basic auth credentials"
+    assert message == f"{registry.host} refuses the login of this job: unauthorized"
     assert reported["for_good"] is True
     assert "canary" not in message + agent.log
 
