@@ -138,17 +138,14 @@ def read_free_seconds(answer: object) -> float:
 
 
 def read_settings(given: Mapping[str, Any]) -> Settings:
-    """Return the known settings among those given; invalid numbers keep their defaults."""
-    known = {
-        name: type(default)(given[name])
-        for name, default in Settings()._asdict().items()
-        if isinstance(given.get(name), (int, float)) and given[name] >= 0
-    }
-    known |= {
-        name: tuple(str(each) for each in given[name])
-        for name in ("registries_refused", "registries_allowed")
-        if isinstance(given.get(name), list)
-    }
+    """Return the known settings among those given; invalid ones keep their defaults."""
+    known: dict[str, Any] = {}
+    for name, default in Settings()._asdict().items():
+        value = given.get(name)
+        if isinstance(default, tuple) and isinstance(value, list):
+            known[name] = tuple(str(each) for each in value)
+        elif isinstance(default, (int, float)) and isinstance(value, (int, float)) and value >= 0:
+            known[name] = type(default)(value)
     settings = Settings(**known)
     return settings._replace(  # no busy loop, whatever is given
         heartbeat_seconds=max(0.05, settings.heartbeat_seconds),

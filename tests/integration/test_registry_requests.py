@@ -116,24 +116,39 @@ async def test_make_run_takes_a_registry_of_the_developers_machine(world: World)
     await own.close()
 
 
-@pytest.fixture(scope="module")
-def served(postgres_server: str, template_database: str) -> Iterator[ServedWorld]:
-    """Serve the API as `make run` has it."""
+OWN = {"COMPUTE_URL": "process://"}
+
+
+@pytest.fixture(scope="module", params=[OWN], ids=["make run"])
+def served(
+    request: pytest.FixtureRequest, postgres_server: str, template_database: str
+) -> Iterator[ServedWorld]:
+    """Serve the API, as `make run` has it if the test does not say otherwise."""
     with (
         migrated_database(postgres_server, template_database) as database,
         served_world(
             database, HEARTBEAT_SECONDS="0.2", LOCAL_IMAGES="no", PULL_RETRY_SECONDS="0",
-            PULL_BUDGET="0", PULL_BUDGET_SECONDS="0", PULL_REFUSED_BUDGET="0",
-            COMPUTE_URL="process://",
+            PULL_BUDGET="0", PULL_BUDGET_SECONDS="0", PULL_REFUSED_BUDGET="0", **request.param
         ) as serving,
     ):  # fmt: skip
         yield serving
 
 
+async def accept(world: World, image: str) -> int:
+    """Schedule a job with *image* by an API that refuses no registry; return its id."""
+    before = world.again(**OWN)
+    job_id: int = (await before.post(docker_image=image))["id"]
+    await before.close()
+    return job_id
+
+
 def run_agent(served: ServedWorld, image: str, directory: Path) -> tuple[int, AgentProcess]:
-    """Run a job with *image* to its end; return its id and its agent."""
+    """Run a job with *image* to its end; return its id and its agent.
+
+    The job was accepted before the settings refused anything.
+    """
     world, do = served.world, served.do
-    job_id = do(world.post(docker_image=image))["id"]
+    job_id = do(accept(world, image))
     do(world.deliver(world.launched(job_id)))
     token = tokens.bootstrap_token(TOKEN_KEY, DEPLOYMENT, job_id, 1)
     env = {"DOCKER_JOB_JOB_ID": str(job_id), "DOCKER_JOB_BOOTSTRAP_TOKEN": token}
@@ -174,3 +189,16 @@ def test_a_registry_of_the_developers_machine_is_pulled_from_with_make_run(
     docker("image", "rm", "--force", image)
     assert served.do(served.world.status(job_id))["status"] == "DONE"
     assert PRINTED in served.do(served.world.logs(job_id))
+
+
+@pytest.mark.parametrize("served", [COMPOSE], ids=["compose"], indirect=True)
+def test_a_job_that_an_earlier_release_accepted_is_refused_by_its_agent(
+    service: InternalService, served: ServedWorld, tmp_path: Path
+) -> None:
+    need_an_engine()
+    job_id, _ = run_agent(served, f"localhost:{service.port}/team/app:1", tmp_path / "i")
+    job = served.do(served.world.status(job_id))
+    print(f"{len(service.calls)} calls of the engine: {job['error_message']}")
+    assert service.calls == []
+    assert job["error_message"].startswith("this deployment does not allow the registry: ")
+    assert [each["cause"] for each in job["attempts"]] == ["pull_failed"]

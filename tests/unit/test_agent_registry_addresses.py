@@ -1,10 +1,17 @@
 """Registries whose names resolve to where none may be: the agent refuses them before the pull."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 
+from agent.docker_job_agent.job import Settings as AgentsSettings
+from agent.docker_job_agent.job import read_settings
 from agent.docker_job_agent.pull_failures import DEPLOYMENT, DNS
 from agent.docker_job_agent.registry_addresses import refusal_of, resolve
+from services.api.config import from_settings
 from services.api.submission.registries import LINK_LOCAL, LOOPBACK, PRIVATE, RegistryRules
+from shared.settings import Settings
 
 HOST = "registry.evil.example:5000"
 SHARED = RegistryRules((LOOPBACK, LINK_LOCAL, PRIVATE)).refused_networks
@@ -78,3 +85,20 @@ def test_a_name_that_cannot_be_resolved_is_not_left_to_the_engine() -> None:
 )
 def test_the_machines_resolver_reads_every_spelling_of_its_own_address(name: str) -> None:
     assert refusal_of(f"{name}:5000", resolve(name), SHARED, ()) is not None
+
+
+def test_the_agent_reads_the_networks_and_exceptions_that_the_api_sends() -> None:
+    given = {
+        "DOCKER_JOB_COMPUTE_URL": "docker://",
+        "DOCKER_JOB_REGISTRIES_ALLOWED": "localhost:5000,10.0.0.0/8",
+    }
+    config = from_settings(Settings(given), deployment="ours", token_key="k")
+    sent = json.loads(json.dumps(asdict(config.agents.agent)))
+    read = read_settings(sent)
+    assert read.registries_refused == SHARED
+    assert read.registries_allowed == ("localhost:5000", "10.0.0.0/8")
+
+
+@pytest.mark.parametrize("given", [{}, {"registries_refused": None, "registries_allowed": 7}])
+def test_an_api_of_an_earlier_release_refuses_nothing(given: dict[str, object]) -> None:
+    assert read_settings(given) == AgentsSettings()
