@@ -9,6 +9,7 @@ import functools
 import logging
 import re
 import sys
+from types import TracebackType
 from typing import Any
 
 import structlog
@@ -76,6 +77,27 @@ def _clean(key: str, value: Any) -> Any:
     return mask(repr(value))  # as the renderer would have shown it
 
 
+def one_line(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
+    """Keep each value on one line, so that none looks like another entry: for a terminal.
+
+    A traceback is the one text that has lines.
+    """
+    return {
+        key: value.replace("\n", "\\n") if isinstance(value, str) and key != "exception" else value
+        for key, value in entry.items()
+    }
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Log what would end the process: Python's own traceback has the raw text, secrets too."""
+    if not issubclass(kind, Exception):
+        sys.__excepthook__(kind, error, trace)
+        return
+    get_logger().critical("process ends", exc_info=(kind, error, trace))
+
+
 def configure(level: str = "info", *, pretty: bool | None = None) -> None:
     """Set up structlog and the standard library's loggers for this process, on standard error.
 
@@ -94,6 +116,7 @@ def configure(level: str = "info", *, pretty: bool | None = None) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         redact,
+        *((one_line,) if pretty else ()),
     ]
     structlog.configure(
         processors=[*chain, renderer],
@@ -110,6 +133,8 @@ def configure(level: str = "info", *, pretty: bool | None = None) -> None:
     )
     logging.root.handlers = [handler]
     logging.root.setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
 
 
 def get_logger(**bound: Any) -> FilteringBoundLogger:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from docker_job.cli.output.terminal import escaped_json
 from docker_job.errors import DockerJobError
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class App:
 
     def print_json(self, value: Any) -> None:
         """Print a value as one line of JSON on standard output."""
-        click.echo(json_module.dumps(value, ensure_ascii=False, default=str))
+        click.echo(escaped_json(json_module.dumps(value, ensure_ascii=False, default=str)))
 
     def fail(self, what: str, hint: str = "", code: int = OWN_FAILURE) -> NoReturn:
         """End the command with these two lines on standard error."""
