@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]  # moto brings it, without types
 
 from supply_chain.lock_images import LINE, NotReached, digest_of, locked
 

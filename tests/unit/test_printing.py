@@ -60,7 +60,15 @@ REFUSED = re.compile(CONTROL)
 
 def printing() -> Iterator[str]:
     """Yield the files that write to standard output or error by themselves."""
-    packages = ("services", "shared", "embedded", "operations", "agent", "deploy", "fake_aws")
+    packages: tuple[str, ...] = (
+        "services",
+        "shared",
+        "embedded",
+        "operations",
+        "agent",
+        "deploy",
+        "fake_aws",
+    )
     packages += ("rehearsal", "drill", "client", "supply_chain", "examples")
     for package in packages:
         for file in (ROOT / package).rglob("*.py"):

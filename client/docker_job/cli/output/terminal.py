@@ -9,7 +9,7 @@ A file or a pipe gets the bytes as they are, as from `docker logs`.
 import io
 import re
 import sys
-from typing import TextIO
+from typing import IO, TextIO
 
 # Controls but for tab and line feed; breaks of lines; marks that are invisible or turn the reading
 # direction (Unicode's Bidi_Control, https://www.unicode.org/reports/tr9/); halves of surrogates.
@@ -82,7 +82,7 @@ def _protected(stream: TextIO) -> TextIO:
     )
 
 
-def unprotected(stream: TextIO) -> TextIO:
+def unprotected(stream: IO[str]) -> IO[str]:
     """Return the terminal behind *stream*, for a drawing that moves the cursor."""
     if not isinstance(stream, TerminalText):
         return stream
