@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
+from shared import request_ids
 from shared.terminal import CONTROL, escape
 
 _SECRET_KEY = re.compile(
@@ -77,6 +78,14 @@ def _clean(key: str, value: Any) -> Any:
     return mask(repr(value))  # as the renderer would have shown it
 
 
+def name_request(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
+    """Add the id of the request that the line is about: a structlog processor."""
+    request_id = request_ids.current()
+    if request_id is not None:
+        entry.setdefault("request_id", request_id)
+    return entry
+
+
 def one_line(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
     """Keep each value on one line, so that none looks like another entry: for a terminal.
 
@@ -112,6 +121,7 @@ def configure(level: str = "info", *, pretty: bool | None = None) -> None:
     )
     chain: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        name_request,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,

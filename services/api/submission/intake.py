@@ -5,7 +5,7 @@ Each request waits for the commit of the group that it joins, see `group_commit.
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
@@ -24,6 +24,7 @@ from services.api.submission.idempotency_store import KeptAnswer
 from services.api.submission.job_ids import JobIds
 from services.api.submission.json_body import BadRequest
 from services.api.submission.request import JobRequest
+from shared import request_ids
 from shared.crash_points import Points
 from shared.events import cloudevents
 from shared.events.events import JobScheduled
@@ -44,7 +45,7 @@ BESIDE = 2
 WAITING = 10_000
 """The jobs that may wait for their group; further requests are refused."""
 
-LOGGED = 100
+LOGGED = 40
 """The most jobs that one log line names."""
 
 _STOPPING = "the service is stopping: send the request again, with an Idempotency-Key"
@@ -67,6 +68,7 @@ class _Submission:
     trace: str
     caller: Caller
     rerun_of: int | None = None
+    request_id: str | None = field(default_factory=request_ids.current)
 
 
 class Intake:
@@ -146,6 +148,7 @@ class Intake:
         if ours:
             # A crash here loses only the answer: its client repeats the key, and gets it then.
             self._points.reached("api.accepted_once")
+            _log_accepted([submission], [written])
             self._wakeups.wake(RELAY, SOME_CHANGE)
         if first is None:
             raise BadRequest("Idempotency-Key has just expired: send the request again")
@@ -166,7 +169,7 @@ class Intake:
                 composed.append(self._compose(each, own, now))
             await _write(conn, [each for written in composed for each in written])
         self._points.reached("api.accepted")
-        _log_accepted([each.job.id for written in composed for each in written])
+        _log_accepted(group, composed)
         self._wakeups.wake(RELAY, SOME_CHANGE)
         return [[Accepted(each.job.id, each.answer) for each in written] for written in composed]
 
@@ -221,10 +224,17 @@ def _compose_one(
     return _Written(job, attempt, fact, _encode(shown), sealed)
 
 
-def _log_accepted(ids: Sequence[int]) -> None:
+def _log_accepted(group: Sequence[_Submission], composed: Sequence[Sequence[_Written]]) -> None:
+    """Log each job with its request's id, at the same place of the two lists."""
+    pairs = [
+        (job.job.id, each.request_id)
+        for each, written in zip(group, composed, strict=True)
+        for job in written
+    ]
     # A line beyond 4 KiB (PIPE_BUF) may be torn by one of another process on the same pipe.
-    for start in range(0, len(ids), LOGGED):
-        _log.info("job accepted", jobs=ids[start : start + LOGGED])
+    for start in range(0, len(pairs), LOGGED):
+        ids, requests = zip(*pairs[start : start + LOGGED], strict=True)
+        _log.info("job accepted", jobs=list(ids), request_ids=list(requests))
 
 
 async def _write(conn: Connection, written: Sequence[_Written]) -> None:
