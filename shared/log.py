@@ -69,7 +69,7 @@ def _clean(key: str, value: Any) -> Any:
     if isinstance(value, str):
         return mask(value)
     if isinstance(value, dict):
-        return {inner: _clean(str(inner), each) for inner, each in value.items()}
+        return {mask(str(inner)): _clean(str(inner), each) for inner, each in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         # Lists of ids are long, and a number is no secret.
         return [each if type(each) is int else _clean("", each) for each in value]
