@@ -11,8 +11,8 @@ import pytest
 
 from deploy.terminal import CONTROL as DEPLOY
 from deploy.terminal import EscapedText
-from docker_job.cli.output import terminal
-from docker_job.cli.output.terminal import escaped, escaped_json, escaped_log
+from docker_job.cli import terminal
+from docker_job.cli.terminal import escaped, escaped_json, escaped_log
 from shared.terminal import CONTROL, escape
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from click.shell_completion import ShellComplete
 from docker_job import __version__
 from docker_job.cli.app import run
 from docker_job.cli.main import group
-from docker_job.cli.output.terminal import protect_terminal
+from docker_job.cli.terminal import protect_terminal
 
 METADATA = {
     "SchemaVersion": "0.1.0",

@@ -7,7 +7,7 @@ import click
 
 from docker_job import __version__
 from docker_job.cli.app import App, run
-from docker_job.cli.output.terminal import protect_terminal
+from docker_job.cli.terminal import protect_terminal
 
 COMMANDS = {
     "completion": "completion",

@@ -12,8 +12,8 @@ from docker_job.cli.choosing.asking import confirmed
 from docker_job.cli.choosing.repeating import of_each
 from docker_job.cli.output.figures import NOTHING, age, count
 from docker_job.cli.output.options import format_option
-from docker_job.cli.output.render import Column, Format, Row, first_line, safe, show, write
-from docker_job.cli.output.terminal import escaped_json
+from docker_job.cli.output.render import Column, Format, Row, first_line, show, write
+from docker_job.cli.terminal import escaped_json, safe
 
 STYLES = {"waiting": "yellow", "dead": "red"}
 SERVICES = ("api", "scheduler", "launcher", "reaper")

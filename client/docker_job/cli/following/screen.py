@@ -11,8 +11,8 @@ import os
 import sys
 from typing import BinaryIO
 
-from docker_job.cli.output.render import cut, safe
-from docker_job.cli.output.terminal import escaped_log
+from docker_job.cli.output.render import cut
+from docker_job.cli.terminal import escaped_log, safe
 
 ERASE = b"\r\x1b[K"
 NO_WRAP, WRAP = b"\x1b[?7l", b"\x1b[?7h"

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from docker_job.cli.output.terminal import escaped_json
+from docker_job.cli.terminal import escaped_json
 
 
 def as_json(value: Any) -> str:

@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.text import Text
 
 from docker_job.cli.output.job_table import job_columns
-from docker_job.cli.output.render import Row, lines_of, safe
-from docker_job.cli.output.terminal import unprotected
+from docker_job.cli.output.render import Row, lines_of
+from docker_job.cli.terminal import safe, unprotected
 from docker_job.errors import ApiError, DockerJobError, Unreachable
 from docker_job.queries import ChangeFilters
 

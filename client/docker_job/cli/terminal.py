@@ -26,6 +26,13 @@ _TEXT = re.compile(f"({COLOUR})|{CONTROL}")
 _LOG = re.compile(f"({COLOUR}|{WITHIN_LINE})|{CONTROL}")
 
 
+def safe(text: str) -> str:
+    """Return one line in which a replacement character stands for what is not printable."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+
+
 def escaped(text: str) -> str:
     r"""Return *text* with its control characters as `\x1b` or `\u202e`; colours stay."""
     return text if text.isascii() and text.isprintable() else _TEXT.sub(_shown, text)
