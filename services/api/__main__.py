@@ -29,6 +29,7 @@ from shared.postgres.pool import is_not_ours, is_transient, open_database
 from shared.runtime.process import Composed, Part, configure_log, database_login, main
 from shared.runtime.service import Ports
 from shared.settings import EXIT_SETTING, BadSetting, Settings
+from shared.terminal import print_line
 
 SQL = Path(__file__).parent / "sql"
 
@@ -104,7 +105,7 @@ async def keys(arguments: argparse.Namespace) -> int:
     dsn = database_login(Settings(os.environ), NAME)
     db = await open_database(dsn, NAME, RealClock(), connections=2)
     try:
-        return await key_commands.run(db, arguments, print)
+        return await key_commands.run(db, arguments, print_line)
     finally:
         await db.close()
 
@@ -116,13 +117,13 @@ def run() -> int:
             return serve(Settings(os.environ))
         return asyncio.run(keys(key_commands.parser().parse_args(sys.argv[2:])))
     except (BadSetting, OSError) as error:
-        print(f"docker-job {NAME}: {error}", file=sys.stderr)  # noqa: T201 - for operators
+        print_line(f"docker-job {NAME}: {error}", error=True)
         return EXIT_SETTING
     except Exception as error:
         if not (is_transient(error) or is_not_ours(error)):
             raise
         message = f"this is not the database of docker-job, or it is unavailable: {error}"
-        print(f"docker-job {NAME}: {mask(message)}", file=sys.stderr)  # noqa: T201 - for operators
+        print_line(f"docker-job {NAME}: {mask(message)}", error=True)
         return EXIT_SETTING
 
 
