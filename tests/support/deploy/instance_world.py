@@ -226,9 +226,25 @@ class FirstBoot:
 
     def session_of(self, service: str) -> dict[str, str]:
         """Return the session that the start script has written for a service."""
-        path = f"{self._disk}/data/secrets/{service}/aws_session"
+        path = f"{self._disk}/run/services/{service}/aws_session"
         found: dict[str, str] = json.loads(docker("exec", self._name, "cat", path))
         return found
+
+    @property
+    def data(self) -> Path:
+        """The data volume."""
+        return self._disk / "data"
+
+    def files_of_the_volume(self) -> dict[str, str]:
+        """Read every file of the data volume."""
+        paths = docker("exec", self._name, "find", str(self.data), "-type", "f").splitlines()
+        return {each: docker("exec", self._name, "cat", each) for each in paths}
+
+    def modes_of_secrets(self) -> dict[str, str]:
+        """Return the mode, in octal digits, of each file and directory with secrets, by path."""
+        places = (f"{self._disk}/run/secrets", f"{self._disk}/run/services")
+        listing = docker("exec", self._name, "find", *places, "-printf", "%m %p\n")
+        return {path: mode for mode, path in (line.split(" ", 1) for line in listing.splitlines())}
 
     def secret_in_clear(self) -> str | None:
         """Return a secret that is in the start's output or user data, if there is one."""
