@@ -27,7 +27,13 @@ from embedded.backup_file import (
     refuse_no_place,
     written_beside,
 )
-from embedded.data_dir import DataDirError, lock_data_dir, make_private_dir, refuse_without
+from embedded.data_dir import (
+    DataDirError,
+    close_new_files,
+    lock_data_dir,
+    make_private_dir,
+    refuse_without,
+)
 from embedded.database import borrowed_database, database_alone, refuse_no_database
 from embedded.postgres import EmbeddedPostgresError
 from embedded.restored_database import replace_database
@@ -131,6 +137,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """Run the command line; return the exit status."""
     options = _arguments()
+    close_new_files()
     settings, file = Settings(os.environ), options.file
     try:
         data_dir = Path(settings.text("DATA_DIR", ".data")).absolute()

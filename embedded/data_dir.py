@@ -6,30 +6,85 @@ after a `kill -9`. The file itself stays; removing it would let two runs lock tw
 different files of the same name.
 """
 
+import contextlib
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from shared.log import get_logger
+
 LOCK_FILE = "lock"
+WARNED_PATHS = 5
 
 
 class DataDirError(Exception):
     """This data directory cannot be used now. The message is one sentence for the user."""
 
 
-def make_private_dir(path: Path) -> None:
-    """Create `path` (and its parents) unless it exists; an existing one keeps mode and owner.
+def close_new_files() -> None:
+    """Make all that this process and its children create private, whatever the umask was."""
+    os.umask(0o077)
 
-    As root the new directory may be passed through but not listed by others: the embedded Postgres
-    runs as another user there and must reach its own part. The secrets inside are files of mode
-    0600.
+
+def make_private_dir(path: Path) -> None:
+    """Create `path` (and its parents), or close the existing one to other users.
+
+    As root it may be passed through but not listed by others: the embedded Postgres runs as another
+    user there and must reach its own part. The files inside have mode 0600. Raises `DataDirError`
+    for a directory that is shared with other users, or cannot be closed to them.
     """
-    if path.is_dir():
+    if not path.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=_dir_mode(), exist_ok=True)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if not mode & 0o077 & ~_dir_mode():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, exist_ok=True)
+    if mode & stat.S_ISVTX:
+        raise DataDirError(
+            f"{path} is shared with other users (mode {mode:04o}): set DOCKER_JOB_DATA_DIR to a "
+            "directory of your own."
+        )
+    try:
+        path.chmod(mode & (0o7700 | _dir_mode()))
+    except OSError as error:
+        raise DataDirError(
+            f"{path} is open to other users (mode {mode:04o}) and cannot be closed to them "
+            f"({error.strerror}): run `chmod 700 {path}` as its owner, or set "
+            "DOCKER_JOB_DATA_DIR to a directory of your own."
+        ) from error
+    _warn_closed([path])
+
+
+def _dir_mode() -> int:
+    return 0o711 if os.geteuid() == 0 else 0o700
+
+
+def _close_files(data_dir: Path) -> None:
+    """Close what a release before, or a copy of the directory, has left open to other users.
+
+    All but the cluster, whose mode Postgres itself checks: it refuses to start on one that is open.
+    """
+    closed = []
+    for place, directories, files in os.walk(data_dir):
+        if "pgdata" in directories:
+            directories.remove("pgdata")
+        for path in (Path(place) / each for each in (*directories, *files)):
+            wanted = 0o7711 if path == data_dir / "postgres" else 0o7700
+            with contextlib.suppress(FileNotFoundError):  # of an instance that has just ended
+                mode = path.lstat().st_mode
+                if (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and mode & 0o077 & ~wanted:
+                    path.chmod(stat.S_IMODE(mode) & wanted)
+                    closed.append(path)
+    if closed:
+        _warn_closed(closed)
+
+
+def _warn_closed(paths: list[Path]) -> None:
+    shown = ", ".join(str(each) for each in paths[:WARNED_PATHS])
+    get_logger().warning("closed to other users", paths=len(paths), first=shown)
 
 
 def refuse_without(data_dir: Path, needed: Path, what: str) -> None:
@@ -71,6 +126,7 @@ def lock_data_dir(data_dir: Path) -> Iterator[None]:
         raise DataDirError(message) from error
     try:
         _lock_or_refuse(lock, data_dir)
+        _close_files(data_dir)
         yield
     finally:
         os.close(lock)

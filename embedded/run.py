@@ -24,7 +24,7 @@ import services.reaper.service as reaper_service
 import services.scheduler.config as scheduler_config
 import services.scheduler.service as scheduler_service
 from embedded.banner import start_block
-from embedded.data_dir import DataDirError, lock_data_dir
+from embedded.data_dir import DataDirError, close_new_files, lock_data_dir
 from embedded.database import POSTGRES
 from embedded.keys import run_keys
 from embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError
@@ -214,6 +214,7 @@ async def serve(setup: Setup, sock: socket.socket, announce: Callable[[str], Non
 
 def main() -> int:
     """Run, and return the exit status. An error that the user can correct is one line."""
+    close_new_files()
     remove_empty(os.environ)
     settings = Settings(os.environ)
     try:

@@ -166,6 +166,15 @@ def test_no_secret_is_where_inspect_or_the_logs_show_it(project: ComposeProject)
     assert not [secret for secret in secrets if secret in everywhere]
 
 
+def test_each_secret_is_for_its_reader_alone(project: ComposeProject) -> None:
+    find = "find /secrets -mindepth 1 -printf '%m %U %p\\n'"
+    one_shot = ("run", "--rm", "-T", "--no-deps", "--entrypoint", "sh", "secrets", "-c", find)
+    listing = [line.split() for line in project.compose(*one_shot).stdout.splitlines()]
+    opened = [each for each in listing if int(each[0], 8) & 0o007 or each[1] != "10001"]
+    print(f"{len(opened)} of {len(listing)} files and directories are open to others")
+    assert (len(listing) > 16, opened) == (True, [])
+
+
 def test_dead_letters_of_all_services_can_be_listed(project: ComposeProject) -> None:
     listed = project.compose("run", "--rm", "deadletters", "list").stdout
     assert "no dead letters" in listed.lower()
