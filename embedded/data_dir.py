@@ -6,7 +6,6 @@ after a `kill -9`. The file itself stays; removing it would let two runs lock tw
 different files of the same name.
 """
 
-import contextlib
 import fcntl
 import os
 import stat
@@ -14,10 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shared.log import get_logger
-
 LOCK_FILE = "lock"
-WARNED_PATHS = 5
 
 
 class DataDirError(Exception):
@@ -30,61 +26,58 @@ def close_new_files() -> None:
 
 
 def make_private_dir(path: Path) -> None:
-    """Create `path` (and its parents), or close the existing one to other users.
+    """Create `path` (and its parents) unless it exists; an existing one keeps mode and owner.
 
-    As root it may be passed through but not listed by others: the embedded Postgres runs as another
-    user there and must reach its own part. The files inside have mode 0600. Raises `DataDirError`
-    for a directory that is shared with other users, or cannot be closed to them.
+    As root the new directory may be passed through but not listed by others: the embedded Postgres
+    runs as another user there and must reach its own part. The files inside have mode 0600. Raises
+    `DataDirError` for a directory that users share, such as /tmp, whose mode is not ours to change.
     """
     if not path.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=_dir_mode(), exist_ok=True)
     mode = stat.S_IMODE(path.stat().st_mode)
-    if not mode & 0o077 & ~_dir_mode():
-        return
     if mode & stat.S_ISVTX:
         raise DataDirError(
             f"{path} is shared with other users (mode {mode:04o}): set DOCKER_JOB_DATA_DIR to a "
             "directory of your own."
         )
-    try:
-        path.chmod(mode & (0o7700 | _dir_mode()))
-    except OSError as error:
-        raise DataDirError(
-            f"{path} is open to other users (mode {mode:04o}) and cannot be closed to them "
-            f"({error.strerror}): run `chmod 700 {path}` as its owner, or set "
-            "DOCKER_JOB_DATA_DIR to a directory of your own."
-        ) from error
-    _warn_closed([path])
+
+
+def close_to_others(data_dir: Path) -> list[Path]:
+    """Close what others can read, write or list in `data_dir`; return it.
+
+    A release before, a copy or another umask may have left it so. The cluster is left out: Postgres
+    itself refuses to start on one that is open. Raises `DataDirError` if it cannot be closed.
+    """
+    closed = []
+    for path in _paths(data_dir):
+        allowed = 0o7700 | (_dir_mode() if path in (data_dir, data_dir / "postgres") else 0)
+        try:
+            mode = path.lstat().st_mode
+            if (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and mode & 0o077 & ~allowed:
+                path.chmod(stat.S_IMODE(mode) & allowed)
+                closed.append(path)
+        except FileNotFoundError:  # of an instance that has just ended
+            continue
+        except OSError as error:
+            raise DataDirError(
+                f"{path} is open to other users and cannot be closed to them ({error.strerror}): "
+                f"run `chmod go= {path}` as its owner, or set DOCKER_JOB_DATA_DIR to a directory "
+                "of your own."
+            ) from error
+    return closed
+
+
+def _paths(data_dir: Path) -> Iterator[Path]:
+    yield data_dir
+    for place, directories, files in os.walk(data_dir):
+        if "pgdata" in directories:
+            directories.remove("pgdata")
+        yield from (Path(place) / each for each in (*directories, *files))
 
 
 def _dir_mode() -> int:
     return 0o711 if os.geteuid() == 0 else 0o700
-
-
-def _close_files(data_dir: Path) -> None:
-    """Close what a release before, or a copy of the directory, has left open to other users.
-
-    All but the cluster, whose mode Postgres itself checks: it refuses to start on one that is open.
-    """
-    closed = []
-    for place, directories, files in os.walk(data_dir):
-        if "pgdata" in directories:
-            directories.remove("pgdata")
-        for path in (Path(place) / each for each in (*directories, *files)):
-            wanted = 0o7711 if path == data_dir / "postgres" else 0o7700
-            with contextlib.suppress(FileNotFoundError):  # of an instance that has just ended
-                mode = path.lstat().st_mode
-                if (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and mode & 0o077 & ~wanted:
-                    path.chmod(stat.S_IMODE(mode) & wanted)
-                    closed.append(path)
-    if closed:
-        _warn_closed(closed)
-
-
-def _warn_closed(paths: list[Path]) -> None:
-    shown = ", ".join(str(each) for each in paths[:WARNED_PATHS])
-    get_logger().warning("closed to other users", paths=len(paths), first=shown)
 
 
 def refuse_without(data_dir: Path, needed: Path, what: str) -> None:
@@ -126,7 +119,6 @@ def lock_data_dir(data_dir: Path) -> Iterator[None]:
         raise DataDirError(message) from error
     try:
         _lock_or_refuse(lock, data_dir)
-        _close_files(data_dir)
         yield
     finally:
         os.close(lock)
