@@ -194,10 +194,12 @@ def _base64(raw: bytes) -> bytes:
 
 
 def _raw(text: bytes) -> bytes:
+    """Decode base64 without padding; return b"" where it is not canonical."""
     try:
-        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+        raw = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except binascii.Error:
         return b""
+    return raw if _base64(raw) == text else b""
 
 
 def main(arguments: list[str]) -> int:
