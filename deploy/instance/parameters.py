@@ -1,4 +1,4 @@
-"""What the services' instance keeps in SSM's Parameter Store, and the files that it writes of it.
+"""The secrets of a deployment in SSM's Parameter Store, and the files that are written of them.
 
 The parameters are /docker-job/<stack>/<name>, SecureStrings of the standard tier. KMS encrypts them
 with the key `aws/ssm`; neither costs anything, where a secret in Secrets Manager costs 0.40 USD a
