@@ -29,6 +29,8 @@ CONTENTS = Path(__file__).with_name("backup_contents.txt").read_text(encoding="u
 _MARK = b"\ndocker-job sha256 "  # as in deploy/backup.sh
 _LINE_BYTES = len(_MARK) + 64 + 1
 _CHUNK_BYTES = 1 << 20
+_CONTENTS_MARK = b"\ndocker-job backup: "
+_END_BYTES = 1024  # more than the lines after the dump have
 
 # A line of `pg_restore --list`: id; two object ids, the kind, schema, name, owner.
 _TABLE_DATA = re.compile(r"^\d+; \d+ \d+ TABLE DATA (\S+) (\S+)(?: |$)", re.MULTILINE)
@@ -118,9 +120,11 @@ def refuse_altered(file: Path) -> None:
         opened.seek(max(0, size - _LINE_BYTES))
         line = opened.read()
         start = line.find(_MARK)
-        if start < 0:
+        opened.seek(max(0, size - _END_BYTES))
+        end = opened.read()
+        if start < 0 and (_CONTENTS_MARK not in end or end.endswith(b"\n")):
             return
-        if start > 0 or len(line) < _LINE_BYTES:
+        if start != 0 or len(line) < _LINE_BYTES:
             raise BackupError(
                 f"{file} is not complete: its last line, which pg_restore does not read, is cut off"
             )
