@@ -108,6 +108,15 @@ def test_no_secret_is_on_the_data_volume_and_those_of_a_release_before_leave_it(
     boot.run_start_again()
     assert "rotate the sealing key" not in boot.output
 
+    boot.run_start_again("rotate-sealing-key")
+    rotated = aws.client("ssm").get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
+    new, *others = rotated.split()
+    assert (new in kept, others) == (False, kept.split())
+    assert new not in boot.output
+    written, recreated = boot.calls("docker")[-2:]
+    assert written.endswith(" run --rm -T --no-deps secrets")
+    assert recreated.endswith(" up -d --wait --force-recreate --no-deps api")
+
 
 CREATE = "keys create --name first --scope admin"
 STEPS = (

@@ -204,13 +204,13 @@ class FirstBoot:
             "AWS_SECRET_ACCESS_KEY": "likewise",
         }
 
-    def run_start_again(self) -> None:
+    def run_start_again(self, *arguments: str) -> None:
         """Run the start script again, as systemd does at a reboot."""
-        self._exec(f"{self._disk}/opt/current/deploy/instance/start.sh")
+        self._exec(f"{self._disk}/opt/current/deploy/instance/start.sh", 0, *arguments)
 
-    def _exec(self, script: str, status: int = 0) -> None:
+    def _exec(self, script: str, status: int = 0, *arguments: str) -> None:
         done = subprocess.run(
-            ["docker", "exec", self._name, "bash", script],
+            ["docker", "exec", self._name, "bash", script, *arguments],
             capture_output=True,
             text=True,
             timeout=900,
