@@ -164,7 +164,7 @@ def _read(directory: Path, world: World) -> Report:
 
 
 def _write(directory: Path, report: Report, steps: Sequence[Step]) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, text in (
         ("report.json", json.dumps(report, indent=1, default=str) + "\n"),
         ("report.md", markdown(report, steps)),
@@ -195,7 +195,7 @@ def run(options: argparse.Namespace, out: TextIO) -> bool:
         fis_role=options.fis_role,
         allow=options.allow,
     )
-    options.report.mkdir(parents=True, exist_ok=True)
+    options.report.mkdir(mode=0o700, parents=True, exist_ok=True)
     world = World(account, options.stack, where, choices, options.report / "key")
     good = play(world, options.report, out, skip=options.skip)
     out.write(f"The report is in {options.report}/report.md and report.json.\n")

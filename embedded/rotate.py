@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from embedded.data_dir import DataDirError, lock_data_dir, refuse_without
+from embedded.data_dir import DataDirError, close_new_files, lock_data_dir, refuse_without
 from embedded.secrets import FILE, local_secrets
 from shared.files import write_whole
 from shared.settings import BadSetting, Settings
@@ -44,6 +44,7 @@ def main() -> int:
     top = argparse.ArgumentParser(prog="python -m embedded.rotate", description="New secrets.")
     top.add_argument("--secrets-key", action="store_true", help="of secret_env too")
     options = top.parse_args()
+    close_new_files()
     try:
         data_dir = Path(Settings(os.environ).text("DATA_DIR", ".data")).absolute()
         refuse_without(data_dir, data_dir / FILE, FILE)

@@ -24,7 +24,7 @@ import services.reaper.service as reaper_service
 import services.scheduler.config as scheduler_config
 import services.scheduler.service as scheduler_service
 from embedded.banner import start_block
-from embedded.data_dir import DataDirError, lock_data_dir
+from embedded.data_dir import DataDirError, close_new_files, close_to_others, lock_data_dir
 from embedded.database import POSTGRES
 from embedded.keys import run_keys
 from embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError
@@ -191,8 +191,13 @@ async def opened(
 async def serve(setup: Setup, sock: socket.socket, announce: Callable[[str], None]) -> None:
     """Start everything, announce it, and run until a signal comes."""
     stop = stop_on_signals()
-    secrets = local_secrets(setup.data_dir, tuple(service.NAME for service in SERVICES))
     postgres = EmbeddedPostgres(setup.data_dir / POSTGRES) if not setup.database_url else None
+    if postgres is not None:
+        postgres.refuse_foreign()  # before anything is changed
+    if closed := close_to_others(setup.data_dir):
+        first = ", ".join(str(each) for each in closed[:5])
+        get_logger().warning("closed to other users", paths=len(closed), first=first)
+    secrets = local_secrets(setup.data_dir, tuple(service.NAME for service in SERVICES))
     points = points_from(setup.settings.text("EXIT_AT"))
     try:
         admin_dsn = setup.database_url or ""
@@ -216,6 +221,7 @@ async def serve(setup: Setup, sock: socket.socket, announce: Callable[[str], Non
 
 def main() -> int:
     """Run, and return the exit status. An error that the user can correct is one line."""
+    close_new_files()
     remove_empty(os.environ)
     settings = Settings(os.environ)
     try:

@@ -16,6 +16,7 @@ from operations.service_secrets import (
     passwords,
     service_secret,
     share_token_key,
+    tighten,
 )
 from operations.wiring import SERVICES
 from shared.settings import EXIT_SETTING, BadSetting, Settings
@@ -39,6 +40,9 @@ def make_secrets(settings: Settings) -> None:
     credentials = settings.text("AWS_CREDENTIALS", "")
     for service in CLOUD_READERS:
         give_file(directory, service, "aws_credentials", credentials)
+    if opened := tighten(directory):
+        paths = ", ".join(str(each.relative_to(directory)) for each in opened)
+        print_line(f"docker-job secrets: closed to other users: {paths}")
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ this machine's Docker engine where one answers and has an image for it, and is s
 
 import argparse
 import asyncio
+import os
 import shutil
 import subprocess
 import sys
@@ -126,6 +127,7 @@ def _read_outcome(stage: Stage, begun_at: datetime, expected: dict[int, Causes])
 
 def main(arguments: list[str]) -> int:
     """Run the command line; return the exit status."""
+    os.umask(0o077)  # the systems' directories have logs and user data
     try:
         found = rehearse(read_options(arguments))
     except (Deviation, NotRunning, NoEngineError) as error:

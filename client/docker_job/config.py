@@ -5,6 +5,7 @@ whole (a new file takes its place) and is readable by its owner alone.
 """
 
 import json
+import logging
 import os
 import stat
 import tempfile
@@ -17,6 +18,8 @@ from typing import Any
 from docker_job.errors import ConfigurationError
 
 KEYRING_SERVICE = "docker-job"
+
+_log = logging.getLogger("docker_job")
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,16 @@ def write_private(path: Path, text: str, mode: int = 0o600) -> None:
         with suppress(OSError):
             Path(name).unlink()
         raise
+
+
+def close_to_others(path: Path) -> None:
+    """Make a file that others can read private, and log it; do nothing where that is refused."""
+    if exposed := exposure(path):
+        with suppress(OSError):
+            path.chmod(0o600)
+            _log.warning(
+                "%s: %s: it is closed to them now; others may know its keys", path, exposed
+            )
 
 
 def exposure(path: Path) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from docker_job.config import Config, Context, config_path, load
+from docker_job.config import Config, Context, close_to_others, config_path, load
 from docker_job.errors import ConfigurationError
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -66,6 +66,7 @@ def find_target(
 
 
 def _stored(context: str | None, environ: Mapping[str, str]) -> tuple[str | None, Context | None]:
+    close_to_others(config_path(environ))
     config: Config = load(config_path(environ))
     name = context or environ.get("DOCKER_JOB_CONTEXT") or None
     if name is not None:

@@ -46,6 +46,7 @@ load_settings() {
   load_chosen_settings
   DATA_DIR=${DATA_DIR:-/srv/docker-job}
   RUN_DIR=${RUN_DIR:-/run/docker-job}
+  SERVICE_SECRETS_DIR=$RUN_DIR/services
   DOCKER_JOB_IMAGE=docker-job:$RELEASE
   DOCKER_JOB_STS_REGION=$AWS_REGION
   DOCKER_JOB_DEPLOYMENT=$STACK
@@ -121,8 +122,26 @@ refuse_snapshot_without_data() {
   return 1
 }
 
+# What a service reads is in memory (/run is a tmpfs: hier(7), systemd's file-hierarchy(7)), never on the volume nor in
+# its snapshots, which have what the sealing key has sealed. After a reboot it is written again: the keys from the
+# parameters, while the services' passwords are new ones, which the migration sets.
 make_directories() {
-  mkdir -p "$DATA_DIR"/{postgres,rabbitmq,secrets/{postgres,rabbitmq,api,scheduler,launcher,reaper}}
+  mkdir -p "$DATA_DIR"/{postgres,rabbitmq}
+  install -d -m 0700 "$SERVICE_SECRETS_DIR" "$SERVICE_SECRETS_DIR"/{postgres,rabbitmq,api,scheduler,launcher,reaper}
+}
+
+# Releases before kept the services' secrets on the volume. The keys that only the volume has (a snapshot of another
+# time may) are written to the parameter and read back before the files go: stopped anywhere, this runs again.
+# shred: ext4 overwrites in place in its default mode, data=ordered (shred(1)).
+remove_secrets_on_volume() {
+  local old=$DATA_DIR/secrets
+  [[ -d $old ]] || return 0
+  cloud keep-sealing-keys "$STACK" "$old/api/secrets_key"
+  find "$old" -type f -exec shred -n 1 -u {} +
+  rm -rf "$old"
+  sync -f "$DATA_DIR"
+  say "removed the services' secrets from the data volume. Snapshots of it have them: rotate the sealing key, with" \
+    "$release_dir/deploy/instance/start.sh rotate-sealing-key"
 }
 
 # In memory, for root alone: compose mounts them into the one-shot that gives each service its own.
@@ -130,15 +149,18 @@ write_secrets() {
   install -d -m 0700 "$RUN_DIR/secrets"
   cloud secrets "$STACK" "$RUN_DIR/secrets"
   # Not a secret, but passed on the same way: the place of the launcher's and the reaper's sessions.
-  printf '[%s]\ncredential_process = /bin/cat /secrets/aws_session\n' launcher reaper \
-    >"$RUN_DIR/secrets/aws_credentials"
+  (
+    umask 077
+    printf '[%s]\ncredential_process = /bin/cat /secrets/aws_session\n' launcher reaper \
+      >"$RUN_DIR/secrets/aws_credentials"
+  )
 }
 
 # A session lasts an hour, and is renewed every twenty minutes. No container reaches the instance's own
 # credentials: the metadata service answers only the instance itself.
 write_sessions() {
-  cloud session "$LAUNCHER_ROLE" launcher "$DATA_DIR/secrets/launcher/aws_session"
-  cloud session "$REAPER_ROLE" reaper "$DATA_DIR/secrets/reaper/aws_session"
+  cloud session "$LAUNCHER_ROLE" launcher "$SERVICE_SECRETS_DIR/launcher/aws_session"
+  cloud session "$REAPER_ROLE" reaper "$SERVICE_SECRETS_DIR/reaper/aws_session"
 }
 
 # An operator's own credentials are not passed on to the services.
@@ -225,6 +247,8 @@ Requires=docker.service
 Type=oneshot
 RemainAfterExit=yes
 ExecStart=$start
+Restart=on-failure
+RestartSec=60
 [Install]
 WantedBy=multi-user.target
 UNIT
@@ -277,6 +301,7 @@ main() {
   install_units
   refuse_snapshot_without_data
   make_directories
+  remove_secrets_on_volume
   write_secrets
   write_sessions
   start_services
@@ -288,12 +313,27 @@ main() {
   say "up"
 }
 
+# A new key seals from now on; those before it open what they have sealed.
+rotate_sealing_key() {
+  cloud new-sealing-key "$STACK"
+  write_secrets
+  compose run --rm -T --no-deps secrets
+  compose up -d --wait --force-recreate --no-deps api
+  say "rotated the sealing key"
+}
+
 # Sourced by its test, which calls single steps.
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
-  if [[ ${1:-} == sessions ]]; then
+  case ${1:-} in
+  sessions)
     load_settings
     write_sessions
-  else
-    main
-  fi
+    ;;
+  rotate-sealing-key)
+    load_settings
+    rotate_sealing_key
+    ;;
+  '') main ;;
+  *) echo "usage: start.sh [sessions | rotate-sealing-key]" >&2; exit 2 ;;
+  esac
 fi

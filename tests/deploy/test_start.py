@@ -76,6 +76,48 @@ def test_the_first_boot_does_each_step_in_its_order_and_a_reboot_recreates_nothi
     assert boot.signals.received[1:] == boot.signals.received[:1]
 
 
+@pytest.mark.filterwarnings("ignore:Tried to parse")
+def test_no_secret_is_on_the_data_volume_and_those_of_a_release_before_leave_it(
+    aws: MotoCloud, noted_boot: FirstBootWithoutEngine
+) -> None:
+    """The volume of a release that kept the services' secrets there, and another sealing key."""
+    boot, old_key = noted_boot, "0f" * 32
+    for name in ("api/secrets_key", "api/database_password", "launcher/aws_session"):
+        file = boot.data / "secrets" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(old_key if name == "api/secrets_key" else "old")
+    (boot.data / "postgres").mkdir()
+    (boot.data / "postgres" / "PG_VERSION").write_text("17\n")
+    boot.run()
+    name = "/docker-job/docker-job/secrets_key"
+    kept = aws.client("ssm").get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
+    assert old_key in kept.split(), "what it has sealed stays readable"
+    assert "rotate the sealing key" in boot.output
+
+    secrets = [*kept.split(), boot.session_of("launcher")["SecretAccessKey"]]
+    files = boot.files_of_the_volume()
+    found = [path for path, text in files.items() if any(each in text for each in secrets)]
+    print(f"{len(found)} of {len(files)} files of the volume have a secret in them")
+    assert (len(files), found) == (1, [])
+    assert not (boot.data / "secrets").exists()
+    modes = boot.modes_of_secrets()
+    open_ones = {path: mode for path, mode in modes.items() if int(mode, 8) & 0o077}
+    print(f"{len(open_ones)} of {len(modes)} files and directories of secrets are open to others")
+    assert (len(modes) > 10, open_ones) == (True, {})
+
+    boot.run_start_again()
+    assert "rotate the sealing key" not in boot.output
+
+    boot.run_start_again("rotate-sealing-key")
+    rotated = aws.client("ssm").get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
+    new, *others = rotated.split()
+    assert (new in kept, others) == (False, kept.split())
+    assert new not in boot.output
+    written, recreated = boot.calls("docker")[-2:]
+    assert written.endswith(" run --rm -T --no-deps secrets")
+    assert recreated.endswith(" up -d --wait --force-recreate --no-deps api")
+
+
 CREATE = "keys create --name first --scope admin"
 STEPS = (
     "build --quiet migrate",

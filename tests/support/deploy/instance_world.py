@@ -205,13 +205,13 @@ class FirstBoot:
             "AWS_SECRET_ACCESS_KEY": "likewise",
         }
 
-    def run_start_again(self) -> None:
+    def run_start_again(self, *arguments: str) -> None:
         """Run the start script again, as systemd does at a reboot."""
-        self._exec(f"{self._disk}/opt/current/deploy/instance/start.sh")
+        self._exec(f"{self._disk}/opt/current/deploy/instance/start.sh", 0, *arguments)
 
-    def _exec(self, script: str, status: int = 0) -> None:
+    def _exec(self, script: str, status: int = 0, *arguments: str) -> None:
         done = subprocess.run(
-            ["docker", "exec", self._name, "bash", script],
+            ["docker", "exec", self._name, "bash", script, *arguments],
             capture_output=True,
             text=True,
             timeout=900,
@@ -227,9 +227,25 @@ class FirstBoot:
 
     def session_of(self, service: str) -> dict[str, str]:
         """Return the session that the start script has written for a service."""
-        path = f"{self._disk}/data/secrets/{service}/aws_session"
+        path = f"{self._disk}/run/services/{service}/aws_session"
         found: dict[str, str] = json.loads(docker("exec", self._name, "cat", path))
         return found
+
+    @property
+    def data(self) -> Path:
+        """The data volume."""
+        return self._disk / "data"
+
+    def files_of_the_volume(self) -> dict[str, str]:
+        """Read every file of the data volume."""
+        paths = docker("exec", self._name, "find", str(self.data), "-type", "f").splitlines()
+        return {each: docker("exec", self._name, "cat", each) for each in paths}
+
+    def modes_of_secrets(self) -> dict[str, str]:
+        """Return the mode, in octal digits, of each file and directory with secrets, by path."""
+        places = (f"{self._disk}/run/secrets", f"{self._disk}/run/services")
+        listing = docker("exec", self._name, "find", *places, "-printf", "%m %p\n")
+        return {path: mode for mode, path in (line.split(" ", 1) for line in listing.splitlines())}
 
     def secret_in_clear(self) -> str | None:
         """Return a secret that is in the start's output or user data, if there is one."""
