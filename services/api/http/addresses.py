@@ -1,0 +1,123 @@
+"""The address of a client: that of its connection, or what a trusted proxy has recorded.
+
+A proxy appends the address that connected to it to `X-Forwarded-For`; what stands to the left of it
+came from the client, who may write anything. So the list is read from the right, up to the first
+address that is no trusted proxy. AWS load balancers append too, perhaps with a port
+(https://docs.aws.amazon.com/elasticloadbalancing/latest/application/x-forwarded-headers.html), and
+so does Caddy (https://caddyserver.com/docs/caddyfile/directives/reverse_proxy).
+
+`Forwarded` (RFC 7239) is never read: a proxy that does not know it passes on the client's own.
+"""
+
+import functools
+import ipaddress
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from shared.settings import PREFIX, BadSetting, Settings
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+FORWARDED_FOR = b"x-forwarded-for"
+MOST_CHARACTERS = 2000
+"""A longer list is not read: no chain of proxies has so many."""
+
+SITE_BITS = 64
+"""The part of an IPv6 address that a network assigns to one site (RFC 6177): the rest is free."""
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Finds the addresses of clients; *proxies* are the networks whose lists are trusted."""
+
+    proxies: tuple[Network, ...] = field(default=())
+
+    def of(self, request: Request) -> str:
+        """Return the client's address; empty: the connection has none."""
+        peer = request.client.host if request.client else ""
+        if not self.proxies:
+            return _canonical(peer)
+        lists = [value for name, value in request.scope["headers"] if name == FORWARDED_FOR]
+        return _behind(peer, b",".join(lists), self.proxies)
+
+
+def site_of(address: str) -> str:
+    """Return the unit that a limit counts: an IPv4 address, or the /64 network of an IPv6 one."""
+    found = read_address(address)
+    if isinstance(found, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((found, SITE_BITS), strict=False))
+    return address if found is None else str(found)
+
+
+def read_proxies(settings: Settings) -> tuple[Network, ...]:
+    """Read the trusted proxies: addresses and networks. Raises `BadSetting`."""
+    networks = []
+    for each in (settings.text("TRUSTED_PROXIES") or "").split(","):
+        if not each.strip():
+            continue
+        try:
+            networks.append(ipaddress.ip_network(each.strip()))
+        except ValueError:
+            raise BadSetting(
+                f"{PREFIX}TRUSTED_PROXIES has {each.strip()!r}: it must be addresses or networks "
+                "with commas between them, like 10.0.1.0/24,10.0.2.0/24"
+            ) from None
+    return tuple(networks)
+
+
+def read_address(text: str) -> Address | None:
+    """Parse an address with or without a port, brackets or zone; None if it is none.
+
+    An IPv4 address in its IPv6 form (RFC 4291, 2.5.5.2) is the IPv4 address.
+    """
+    text = text.strip()
+    if text.startswith("["):
+        text, _, port = text[1:].partition("]")
+        if port and not _is_port(port):
+            return None
+    elif text.count(":") == 1:
+        text, _, port = text.partition(":")
+        if not _is_port(f":{port}"):
+            return None
+    try:
+        found = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return (found.ipv4_mapped or found) if isinstance(found, ipaddress.IPv6Address) else found
+
+
+def _is_port(text: str) -> bool:
+    digits = text[1:]
+    return text[0] == ":" and digits.isascii() and digits.isdecimal() and int(digits) < 65_536
+
+
+@functools.lru_cache(maxsize=1024)
+def _canonical(text: str) -> str:
+    found = read_address(text)
+    return text if found is None else str(found)
+
+
+@functools.lru_cache(maxsize=1024)  # a client sends the same list each time
+def _behind(peer: str, forwarded: bytes, proxies: tuple[Network, ...]) -> str:
+    """Return the right-most address that is no proxy; *peer* if the list is malformed."""
+    found = read_address(peer)
+    own = peer if found is None else str(found)
+    if found is None or not _is_in(found, proxies) or len(forwarded) > MOST_CHARACTERS:
+        return own
+    last = own
+    for text in reversed(forwarded.decode("latin-1").split(",")):
+        if not text.strip():
+            continue
+        found = read_address(text)
+        if found is None:
+            return own
+        last = str(found)
+        if not _is_in(found, proxies):
+            break
+    return last
+
+
+def _is_in(address: Address, networks: tuple[Network, ...]) -> bool:
+    return any(address in each for each in networks)
